@@ -1,0 +1,222 @@
+"""The command line: one command per step of the pipeline, and `run` for all of them.
+
+Heavy imports stand inside the commands, so that asking for help takes well under a second.
+"""
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mcvqa import __version__
+from mcvqa.config import PRESETS, Config, load_config, parse_changes
+
+app = typer.Typer(
+    name="mcvqa", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Fine-tune vision-language models on multiple-choice visual question answering and hand in a submission.\n\n"
+    "Start with: mcvqa demo, or mcvqa run --data FOLDER --preset quick",
+)
+
+# %% options that every command takes
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.", metavar="FILE.yaml")]
+PresetName = Annotated[str | None, typer.Option("--preset", help=f"Settings to start from: {', '.join(PRESETS)}.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, for example NUM_EPOCHS=3. Repeatable.", metavar="NAME=VALUE")
+]
+DataDir = Annotated[str | None, typer.Option("--data", help="Folder or .zip with train.csv, test.csv and photographs.")]
+
+
+@contextlib.contextmanager
+def _told_for_people() -> Iterator[None]:
+    """Errors this package raises are written for people: shown without a stack trace, exit status 1."""
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith("mcvqa."):
+            raise
+        typer.echo(f"\nerror: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _config(file: Path | None, preset: str | None, changes: list[str] | None, data: str | None) -> Config:
+    values: dict[str, Any] = {"data_dir": data} if data else {}
+    return load_config(file, preset, values | parse_changes(changes or []))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mcvqa {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+# %% everything
+@app.command(help="All ten steps, from the data to a validated submission. Steps already done are skipped.\n\n"
+             "Example: mcvqa run --data data --preset ensemble --set NUM_EPOCHS=3")
+def run(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
+    with _told_for_people():
+        settings = _config(config, preset, set_, data)
+        from mcvqa.pipeline import run as run_pipeline
+
+        run_pipeline(settings)
+
+
+@app.command(help="Generate a small data set, then run everything on it with the built-in tiny model: no download, no GPU.\n\n"
+             "Example: mcvqa demo")
+def demo(config: ConfigFile = None, set_: Changes = None) -> None:
+    with _told_for_people():
+        settings = _config(config, "demo", set_, None)
+        from mcvqa.demo import run_demo
+
+        run_demo(settings)
+
+
+# %% one step at a time
+@app.command(help="Pre-flight: data, images, label alignment, device, memory, time. Changes nothing.\n\n"
+             "Example: mcvqa check --data data --preset single")
+def check(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
+    with _told_for_people():
+        settings = _config(config, preset, set_, data)
+        from mcvqa.preflight import check_run
+
+        if not check_run(settings):
+            raise typer.Exit(1)
+
+
+@app.command(help="What is in the data: tables, figures, duplicates, and what can be guessed from the texts alone.\n\n"
+             "Example: mcvqa eda --data data")
+def eda(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
+    with _told_for_people():
+        settings = _config(config, preset, set_, data)
+        from mcvqa.project import Project
+
+        project = Project(settings)
+        exploration = project.explore()
+        typer.echo(exploration.summary())
+        typer.echo(f"\nTables and figures: {project.paths.experiment / 'eda'}")
+
+
+@app.command(help="Split the training rows: stratified by answer and type of question, grouped by image.\n\n"
+             "Example: mcvqa folds --data data --set n_folds=5")
+def folds(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
+    with _told_for_people():
+        settings = _config(config, preset, set_, data)
+        from mcvqa.project import Project
+
+        project = Project(settings)
+        typer.echo(project.fold_summary())
+        typer.echo(f"\nWritten: {project.paths.experiment / 'folds.csv'}")
+
+
+@app.command(help="Train the folds that have no result yet, or one of them.\n\nExample: mcvqa train --data data --fold 0")
+def train(
+    config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
+    fold: Annotated[int | None, typer.Option(help="Only this fold, counted from 0.")] = None,
+) -> None:
+    with _told_for_people():
+        settings = _config(config, preset, set_, data)
+        from mcvqa.pipeline import train_only
+
+        train_only(settings, fold)
+
+
+@app.command(help="Score the validation and test rows with the trained folds.\n\n"
+             "Example: mcvqa predict --data data --set use_tta=true")
+def predict(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
+    with _told_for_people():
+        settings = _config(config, preset, set_, data)
+        from mcvqa.pipeline import predict_only
+
+        predict_only(settings)
+
+
+@app.command(help="Combine the folds, other runs and imported prediction files into one submission.\n\n"
+             "Example: mcvqa ensemble --data data --set members=other-run,friend.csv")
+def ensemble(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
+    with _told_for_people():
+        settings = _config(config, preset, set_, data)
+        from mcvqa.pipeline import combine_only
+
+        combine_only(settings)
+
+
+@app.command(help="Write REPORT.md and report.html of a scored run again.\n\nExample: mcvqa report --data data")
+def report(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
+    with _told_for_people():
+        settings = _config(config, preset, set_, data)
+        from mcvqa.pipeline import report_only
+
+        report_only(settings)
+
+
+@app.command(help="Check a submission file against the test rows: ids, order, letters.\n\n"
+             "Example: mcvqa validate outputs/submission_ensemble.csv --data data")
+def validate(
+    file: Annotated[Path, typer.Argument(help="The CSV file to check.")],
+    config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
+) -> None:
+    with _told_for_people():
+        settings = _config(config, preset, set_, data)
+        from mcvqa.project import Project
+        from mcvqa.report.submission import validate_submission
+
+        files, _, test = Project(settings).tables
+        found = validate_submission(file, test.questions, files.sample_submission)
+        typer.echo(str(found))
+        if found.problems:
+            raise typer.Exit(1)
+
+
+# %% about settings and runs
+@app.command(help="The presets; with --fields every setting, its default and its meaning.\n\nExample: mcvqa presets --fields")
+def presets(
+    config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
+    fields: Annotated[bool, typer.Option("--fields", help="List every setting.")] = False,
+) -> None:
+    with _told_for_people():
+        if config or preset or set_:
+            typer.echo(_config(config, preset, set_, None).to_yaml())
+        elif fields:
+            for field in dataclasses.fields(Config):
+                typer.echo(f"{field.name:24} {field.default!r}\n{'':26}{field.metadata['meaning']}")
+        else:
+            for name, values in PRESETS.items():
+                typer.echo(f"{name:10} " + ", ".join(f"{k}={v}" for k, v in values.items()))
+            typer.echo("\nUse one with --preset NAME; see all of its settings with: mcvqa presets --preset NAME")
+
+
+@app.command(help="All runs in this folder, the most accurate first.\n\nExample: mcvqa experiments")
+def experiments(
+    config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
+) -> None:
+    with _told_for_people():
+        settings = _config(config, preset, set_, None)
+        from mcvqa.report.experiments import list_experiments
+
+        typer.echo(list_experiments(Path(settings.output_dir) / "experiments"))
+
+
+@app.command(help="Search learning rate, rank and other settings with Optuna on one fold.\n\n"
+             "Example: mcvqa search --data data --trials 12")
+def search(
+    config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
+    trials: Annotated[int, typer.Option(help="Number of settings to try.", min=1)] = 12,
+) -> None:
+    with _told_for_people():
+        settings = _config(config, preset, set_, data)
+        from mcvqa.search import search_settings
+
+        search_settings(settings, trials)
+
+
+if __name__ == "__main__":
+    sys.exit(app())

@@ -1,0 +1,326 @@
+"""Configuration: one flat, frozen dataclass that holds every setting of a run.
+
+Each field carries its meaning, its unit and its allowed values; they are checked when a Config is made, so a run never
+starts with an impossible value. Names are those of the original notebook in lower case.
+"""
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LANGUAGE_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+SYSTEM_PROMPT = (
+    "You are a helpful assistant for visual question answering. "
+    "Answer with exactly one letter among {letters}. No explanation."
+)
+# The instruction stands before the options: all option orders of a question then share one long prefix.
+USER_PROMPT = "{question}\n정답을 반드시 {letters} 중 하나의 소문자 한 글자로만 출력하세요.\n{options}"
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names the field, the value and what is allowed."""
+
+
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    weights: bool = False,
+) -> Any:
+    """A Config field: its default, its meaning with the unit, and what is allowed.
+
+    Args:
+        low, high: inclusive range of a number, or of each number of a list.
+        choices: the allowed words.
+        weights: whether trained weights depend on it (such settings name the run folder).
+    """
+    return dataclasses.field(
+        default=default, metadata=dict(meaning=meaning, low=low, high=high, choices=choices, weights=weights)
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one run. Every field is read somewhere; a test proves it."""
+
+    # %% where things are
+    data_dir: str = setting("data", "folder (or .zip) with train.csv, test.csv and the photographs", weights=True)
+    output_dir: str = setting(".", "folder that receives checkpoints/, outputs/, logs/, experiments/ and cache/")
+    run_name: str = setting("", "name of the run's folders; empty: made from the model and the settings")
+    image_column: str = setting("", "CSV column with the image path; empty: found by itself", weights=True)
+    question_column: str = setting("", "CSV column with the question; empty: found by itself", weights=True)
+    answer_column: str = setting("", "CSV column with the answer; empty: found by itself", weights=True)
+    use_dev: bool = setting(False, "train on the rows of dev.csv too, when there is one", weights=True)
+
+    # %% which rows
+    use_sample: bool = setting(False, "work on a stratified sample of the training rows only", weights=True)
+    sample_size: int = setting(200, "training rows of that sample", low=8, high=10_000_000, weights=True)
+    use_kfold: bool = setting(True, "stratified K-fold; off: one stratified split of the same size", weights=True)
+    n_folds: int = setting(3, "number of folds", low=2, high=50, weights=True)
+    train_folds: tuple[int, ...] = setting((), "folds to train, counted from 0; empty: all of them", low=0, high=49)
+    seed: int = setting(42, "seed of every random choice", low=0, high=2**32 - 1, weights=True)
+
+    # %% model
+    model_id: str = setting(
+        "Qwen/Qwen2.5-VL-3B-Instruct", "hub name, folder, or 'tiny' (built in, no download)", weights=True
+    )
+    image_size: int = setting(
+        384, "side in pixels of a square with as many pixels as an image is given", low=28, high=4096, weights=True
+    )
+    device: str = setting("auto", "where to compute", choices=("auto", "cuda", "mps", "cpu"))
+    precision: str = setting(
+        "auto",
+        "number format of the weights; auto: by the GPU's capability",
+        choices=("auto", "float16", "bfloat16", "float32"),
+        weights=True,
+    )
+    quantization: str = setting(
+        "auto",
+        "4-bit NF4 for the language model; auto: on an NVIDIA GPU with under 24 GiB",
+        choices=("auto", "4bit", "none"),
+        weights=True,
+    )
+    gradient_checkpointing: bool = setting(True, "recompute activations in the backward pass to save memory (GPU)")
+    lora_r: int = setting(8, "rank of the LoRA adapters; 0: train all weights", low=0, high=1024, weights=True)
+    lora_alpha: float = setting(16.0, "LoRA scale is lora_alpha / lora_r", low=0.01, high=4096, weights=True)
+    lora_dropout: float = setting(0.05, "dropout in front of the adapters, a share", low=0.0, high=0.9, weights=True)
+    target_modules: tuple[str, ...] = setting(
+        LANGUAGE_PROJECTIONS, "language-model projections that get adapters", weights=True
+    )
+    lora_vision: bool = setting(False, "adapters on the vision tower's attention and MLP too", weights=True)
+
+    # %% prompt
+    system_prompt: str = setting(SYSTEM_PROMPT, "system message; may use {letters}", weights=True)
+    user_prompt: str = setting(
+        USER_PROMPT, "user message; uses {question} and {options}, may use {letters} and {hint}", weights=True
+    )
+    prompt_by_type: bool = setting(False, "add a hint for the type of question (counting, color, ...)", weights=True)
+
+    # %% training
+    num_epochs: int = setting(1, "passes over the training rows", low=0, high=1000, weights=True)
+    batch_size: int = setting(1, "rows in one forward pass", low=1, high=4096)
+    grad_accum_steps: int = setting(4, "forward passes per optimizer step", low=1, high=4096)
+    learning_rate: float = setting(1e-4, "peak learning rate of AdamW", low=1e-8, high=1.0, weights=True)
+    lr_schedule: str = setting(
+        "cosine", "course of the learning rate after warm-up", choices=("cosine", "linear"), weights=True
+    )
+    weight_decay: float = setting(0.01, "AdamW's decoupled weight decay", low=0.0, high=1.0, weights=True)
+    warmup_ratio: float = setting(0.03, "share of the steps with rising learning rate", low=0.0, high=1.0, weights=True)
+    max_grad_norm: float = setting(1.0, "gradients are clipped to this norm", low=1e-6, high=1e6, weights=True)
+    loss: str = setting(
+        "vocabulary",
+        "cross-entropy of the answer letter among all tokens, or among the letters of the choices only",
+        choices=("vocabulary", "choices"),
+        weights=True,
+    )
+    label_smoothing: float = setting(
+        0.0, "share of the target spread over the row's choices", low=0.0, high=0.9, weights=True
+    )
+    soft_votes: bool = setting(False, "where annotators voted, learn their shares instead of the majority", weights=True)
+    shuffle_choices: bool = setting(True, "a new random order of the choices for each row and epoch", weights=True)
+    use_augmentation: bool = setting(False, "paraphrase question endings (Korean and English)", weights=True)
+    aug_prob: float = setting(0.3, "probability that a question is paraphrased", low=0.0, high=1.0, weights=True)
+    use_amp: bool = setting(True, "automatic mixed precision on a GPU", weights=True)
+    use_ema: bool = setting(True, "score with the exponential moving average of the trained weights", weights=True)
+    ema_decay: float = setting(0.999, "decay per step of that average, after its warm-up", low=0.0, high=0.99999, weights=True)
+    use_swa: bool = setting(
+        False, "score with the plain average of the weights over the last part of training", weights=True
+    )
+    swa_start_epoch: float = setting(
+        -1.0, "epoch from which weights are averaged, counted from 0; -1: the last quarter of training",
+        low=-1.0, high=1000, weights=True,
+    )
+    keep: str = setting("best", "weights to score with: best epoch on validation, or last", choices=("best", "last"))
+    num_workers: int = setting(-1, "processes that read images and encode rows; -1: 2 with a GPU, none without", low=-1, high=256)
+
+    # %% scoring
+    eval_batch_size: int = setting(8, "rows in one forward pass when scoring", low=1, high=4096)
+    answer_by: str = setting(
+        "letters",
+        "read the letters' log-probabilities, or generate text and parse it (the plain baseline)",
+        choices=("letters", "generate"),
+    )
+    max_new_tokens: int = setting(8, "longest generated answer in tokens, for answer_by=generate", low=1, high=1024)
+    use_tta: bool = setting(False, "test-time augmentation: several option orders and image scales, averaged")
+    tta_orders: int = setting(4, "option orders per question with TTA", low=1, high=120)
+    tta_scales: tuple[float, ...] = setting((1.0,), "image scales with TTA, as factors of image_size", low=0.25, high=4.0)
+
+    # %% ensemble
+    ensemble: str = setting(
+        "auto",
+        "how members are combined; auto: calibrated geometric mean unless learned weights are proven better",
+        choices=("auto", "vote", "weighted_vote", "mean", "geometric", "stacking"),
+    )
+    members: tuple[str, ...] = setting((), "other runs' names or prediction CSV files to combine with this run")
+
+    # %% derived
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        if self.train_folds and max(self.train_folds) >= (self.n_folds if self.use_kfold else 1):
+            raise ConfigError(
+                f"train_folds={list(self.train_folds)}: there are folds 0 to "
+                f"{(self.n_folds if self.use_kfold else 1) - 1} (n_folds={self.n_folds}, use_kfold={self.use_kfold})."
+            )
+        if "{question}" not in self.user_prompt or "{options}" not in self.user_prompt:
+            raise ConfigError("user_prompt must contain {question} and {options}.")
+        for name in ("system_prompt", "user_prompt"):
+            unknown = set(re.findall(r"\{(\w*)\}", getattr(self, name))) - {"question", "options", "letters", "hint"}
+            if unknown:
+                raise ConfigError(f"{name} uses unknown places {sorted(unknown)}; there are question, options, letters, hint.")
+        if self.run_name in (".", "..") or re.search(r"[\\/:*?\"<>|\x00-\x1f]", self.run_name):
+            raise ConfigError(f"run_name={self.run_name!r} is no folder name: use letters, digits, '-', '_' and '.'.")
+
+    @property
+    def effective_batch(self) -> int:
+        """Rows per optimizer step."""
+        return self.batch_size * self.grad_accum_steps
+
+    @property
+    def folds_to_train(self) -> tuple[int, ...]:
+        return self.train_folds or tuple(range(self.n_folds if self.use_kfold else 1))
+
+    @property
+    def run(self) -> str:
+        """Name of the run's folders: run_name, or the model, the size and a hash of what the weights depend on."""
+        if self.run_name:
+            return self.run_name
+        model = Path(self.model_id.rstrip("/\\")).name.lower()
+        return f"{model}-{self.image_size}px-{settings_hash(self.weight_settings())}"
+
+    def weight_settings(self) -> dict[str, Any]:
+        """The settings that trained weights depend on."""
+        chosen = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["weights"]}
+        # micro-batch and accumulation may change (memory); only their product matters to the weights
+        return chosen | {"effective_batch": self.effective_batch}
+
+    def replace(self, **changes: Any) -> "Config":
+        """A copy with other values; names in upper case and values as text are accepted too."""
+        known = {f.name for f in dataclasses.fields(self)}
+        for name in changes:
+            if name.lower() not in known:
+                close = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.5)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise ConfigError(f"There is no setting {name!r}.{hint} All settings: mcvqa presets --fields")
+        return dataclasses.replace(self, **{name.lower(): value for name, value in changes.items()})
+
+    def to_yaml(self) -> str:
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        return yaml.safe_dump(plain, allow_unicode=True, sort_keys=False, width=100)
+
+
+def _checked(field: dataclasses.Field, value: Any) -> Any:
+    """`value` in the field's type and range, or ConfigError."""
+    kind, meta = field.type, field.metadata
+    try:
+        value = _converted(kind, value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{field.name}={value!r} is no {_kind_name(kind)}. It is: {meta['meaning']}.") from None
+    numbers = value if isinstance(value, tuple) else (value,)
+    for number in numbers:
+        if meta["low"] is not None and not meta["low"] <= number <= meta["high"]:
+            raise ConfigError(
+                f"{field.name}={number} is out of range: {meta['low']} to {meta['high']}. It is: {meta['meaning']}."
+            )
+    if meta["choices"] and value not in meta["choices"]:
+        close = difflib.get_close_matches(str(value), meta["choices"], n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"{field.name}={value!r} is none of {', '.join(meta['choices'])}.{hint}")
+    return value
+
+
+def _converted(kind: Any, value: Any) -> Any:
+    if typing.get_origin(kind) is tuple:
+        if isinstance(value, str):
+            value = yaml.safe_load(value) if value.strip().startswith("[") else [v for v in value.split(",") if v.strip()]
+        item = typing.get_args(kind)[0]
+        return tuple(_converted(item, v.strip() if isinstance(v, str) else v) for v in value)
+    if kind is bool:
+        words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+        return words[str(value).strip().lower()] if str(value).strip().lower() in words else _fail()
+    if kind is int:
+        number = float(value) if not isinstance(value, bool) else _fail()
+        return int(value) if number == int(number) else _fail()
+    if kind is float:
+        number = float(value) if not isinstance(value, bool) else _fail()
+        return number if number == number else _fail()
+    return str(value) if isinstance(value, (str, Path, int, float)) else _fail()
+
+
+def _fail() -> Any:
+    raise ValueError
+
+
+def _kind_name(kind: Any) -> str:
+    if isinstance(kind, types.GenericAlias):
+        return f"list of {_kind_name(typing.get_args(kind)[0])}s"
+    return {bool: "true or false", int: "whole number", float: "number", str: "text"}[kind]
+
+
+def settings_hash(settings: dict[str, Any]) -> str:
+    """Eight hex digits that change with any value of `settings`."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode()).hexdigest()[:8]
+
+
+# %% presets: the rows of the original's table, and a demo that needs no download
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": dict(use_sample=True, sample_size=200, num_epochs=1, use_kfold=False),
+    "single": dict(use_sample=False, num_epochs=3, use_kfold=False, model_id="Qwen/Qwen2.5-VL-3B-Instruct"),
+    "ensemble": dict(use_sample=False, num_epochs=3, use_kfold=True, n_folds=3, model_id="Qwen/Qwen2.5-VL-3B-Instruct"),
+    "best": dict(
+        use_sample=False, num_epochs=5, use_kfold=True, n_folds=3, model_id="Qwen/Qwen2.5-VL-7B-Instruct", image_size=512,
+        use_ema=True, use_swa=True, use_tta=True, tta_scales=(0.9, 1.0, 1.1),
+    ),
+    "demo": dict(
+        data_dir="data/demo", run_name="demo", model_id="tiny", image_size=84, lora_r=0, num_epochs=4, batch_size=16,
+        grad_accum_steps=1, learning_rate=1e-3, use_swa=True, use_tta=True,
+    ),
+}
+
+
+def load_config(
+    file: str | Path | None = None, preset: str | None = None, changes: dict[str, Any] | None = None
+) -> Config:
+    """A Config from a preset, then a YAML file, then single changes, later ones winning.
+
+    Raises:
+        ConfigError: an unknown preset or setting, or an impossible value.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"There is no preset {preset!r}; there are {', '.join(PRESETS)}.")
+    values = dict(PRESETS[preset]) if preset else {}
+    if file is not None:
+        values |= _read_yaml(Path(file))
+    return Config().replace(**values | {k.lower(): v for k, v in (changes or {}).items()})
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise ConfigError(f"There is no configuration file {file}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file} must hold 'name: value' lines; it holds a {type(content).__name__}.")
+    return {str(k).lower(): v for k, v in content.items()}
+
+
+def parse_changes(pairs: list[str]) -> dict[str, Any]:
+    """['NUM_EPOCHS=3'] -> {'num_epochs': '3'}"""
+    for pair in pairs:
+        if "=" not in pair:
+            raise ConfigError(f"--set {pair}: write it as name=value, for example --set num_epochs=3.")
+    return {name.strip().lower(): value.strip() for name, value in (pair.split("=", 1) for pair in pairs)}

@@ -1,0 +1,118 @@
+"""Folds: which rows a model learns from and which it is judged by.
+
+Rows whose images look alike stay together (else a model is praised for remembering), and every fold gets its share of
+each answer and of each kind of question.
+"""
+from collections.abc import Sequence
+
+import numpy as np
+
+from mcvqa.data.kinds import question_kind
+from mcvqa.data.questions import Question
+
+
+# %% what must stay together, what must be spread
+def question_groups(questions: Sequence[Question], image_groups: dict[str, int] | None = None) -> np.ndarray:
+    """(N,) group number of each row: that of its image in `image_groups`, else one group per written image path."""
+    keys: list[int | str] = [(image_groups or {}).get(q.image, q.image) for q in questions]
+    numbers: dict[int | str, int] = {}
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def _strata(questions: Sequence[Question]) -> np.ndarray:
+    """(N,) stratum number of each row: its answer and its kind of question."""
+    return _numbered([f"{-1 if q.answer is None else q.answer:02d} {question_kind(q)}" for q in questions])
+
+
+def _numbered(values: Sequence) -> np.ndarray:
+    """Equal values -> equal numbers 0, 1, ... in sorted order."""
+    return np.unique(np.asarray(values), return_inverse=True)[1].reshape(-1)
+
+
+# %% folds
+def assign_folds(
+    questions: Sequence[Question], groups: np.ndarray, n_folds: int, seed: int, use_kfold: bool = True
+) -> np.ndarray:
+    """The fold in which each row is validation.
+
+    Groups go one by one, the largest first, to the fold that has least of what they hold: of rows, of their answers, and
+    of their answers within their kind of question (iterative stratification, Sechidis et al. 2011, by whole groups).
+    Scarce answers therefore need no special case.
+
+    Args:
+        groups: (N,) rows of one group are never on both sides.
+        use_kfold: off, one fold of size N / n_folds is validation and everything else is training only.
+
+    Returns: (N,) int, 0 to n_folds - 1; without K-fold 0 for validation and -1 for training.
+
+    Raises:
+        ValueError: fewer groups than folds.
+    """
+    group = _numbered(groups)
+    n_groups = int(group.max(initial=-1)) + 1
+    if n_groups < n_folds:
+        raise ValueError(
+            f"{n_folds} folds need at least {n_folds} groups of different images; these {len(questions)} rows have "
+            f"{n_groups}. Use more rows or a smaller n_folds."
+        )
+    fold_of_group = _spread_groups(_group_contents(questions, group), n_folds, seed)  # (G,)
+    folds = fold_of_group[group]
+    if use_kfold:
+        return folds
+    # a very large group may have swollen one fold: the one closest to the asked size is the validation set
+    sizes = np.bincount(folds, minlength=n_folds)
+    return np.where(folds == np.abs(sizes - len(folds) / n_folds).argmin(), 0, -1)
+
+
+def _group_contents(questions: Sequence[Question], group: np.ndarray) -> np.ndarray:
+    """(G, S) share of all rows, of all rows with an answer, and of all rows of a stratum that each group holds."""
+    answers = _numbered([-1 if q.answer is None else q.answer for q in questions])
+    columns = []
+    for labels in (np.zeros_like(group), answers, _strata(questions)):
+        counts = np.zeros((group.max() + 1, labels.max() + 1))
+        np.add.at(counts, (group, labels), 1)
+        columns.append(counts / counts.sum(0))
+    return np.concatenate(columns, axis=1)
+
+
+def _spread_groups(contents: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+    """(G,) the fold of each group. Args: contents (G, S) non-negative shares, the first column that of all rows."""
+    shuffled = np.random.default_rng(seed).permutation(len(contents))
+    order = shuffled[np.argsort(-contents[shuffled, 0], kind="stable")]
+    held = np.zeros((n_folds, contents.shape[1]))
+    folds = np.empty(len(contents), dtype=np.int64)
+    for group in order:
+        present = contents[group] > 0
+        crowding = held[:, present].sum(1)  # (n_folds,)
+        folds[group] = crowding.argmin()
+        held[folds[group]] += contents[group]
+    return folds
+
+
+def large_group_warning(groups: np.ndarray, n_folds: int) -> str:
+    """What to tell the user when one group alone is larger than a fold; empty when none is."""
+    largest, rows = int(np.bincount(_numbered(groups)).max(initial=0)), len(groups)
+    if largest <= rows / n_folds:
+        return ""
+    return (
+        f"One group of look-alike images holds {largest} of {rows} rows, more than one of {n_folds} folds "
+        f"({rows / n_folds:.0f} rows): the folds differ in size, and their accuracies should be read with that in mind."
+    )
+
+
+# %% a sample that looks like the whole
+def sample_rows(questions: Sequence[Question], groups: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Indices (size,), ascending, of a sample with the whole's shares of answers and kinds; all rows if there are fewer.
+
+    Rows are ordered by stratum, at random within it, and taken at even distances from a random start (systematic
+    sampling). Where there are enough groups, each gives one row: different images teach more than the same one twice.
+    """
+    if size >= len(questions):
+        return np.arange(len(questions))
+    random = np.random.default_rng(seed)
+    rows = random.permutation(len(questions))
+    firsts = rows[np.sort(np.unique(np.asarray(groups)[rows], return_index=True)[1])]
+    rows = firsts if len(firsts) >= size else rows
+    rows = rows[np.argsort(_strata(questions)[rows], kind="stable")]
+    places = ((np.arange(size) + random.random()) * len(rows) / size).astype(np.int64)
+    return np.sort(rows[places])

@@ -1,0 +1,381 @@
+"""Any image file -> an upright RGB picture, or a named reason why not. Nothing is ever replaced silently."""
+import hashlib
+import io
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image, ImageFile
+from tqdm.auto import tqdm
+
+MAX_PIXELS = 64_000_000  # larger pictures are refused before decoding: a 24 KB PNG can ask for gigabytes
+MAX_FILE_BYTES = 256 * 2**20
+MAX_ASPECT = 190  # long side over short side; Qwen's processor refuses more than 200
+# EPS would start Ghostscript, and the exotic formats are where decoders break: only these are tried.
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "PPM", "JPEG2000", "AVIF", "HEIF")
+# EXIF orientation -> what makes the picture upright (EXIF 2.32, tag 274)
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used. `reason` says why in a few words."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(str(path), reason)  # these two, so that it survives the way back from a worker process
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.reason}"
+
+
+# %% one file -> one picture
+def open_image(path: str | Path) -> Image.Image:
+    """The whole picture, decoded: upright, RGB, transparency on white, at most MAX_ASPECT times as long as wide.
+
+    Raises:
+        ImageError: whatever is wrong with the file; Pillow's own errors of all kinds become this one.
+    """
+    return _decoded_image(path, _image_bytes(Path(path)))
+
+
+def _image_bytes(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise ImageError(path, "no such file")
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise ImageError(path, f"file of {size / 2**20:.0f} MiB; at most {MAX_FILE_BYTES >> 20} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(path, f"cannot be read ({error.strerror or error})") from None
+
+
+def _decoded_image(path: str | Path, data: bytes) -> Image.Image:
+    _refuse_other_content(path, data[:512])
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # another library may have turned it on: half of a picture is no picture
+    try:
+        Image.init()
+        opened = Image.open(io.BytesIO(data), formats=[name for name in IMAGE_FORMATS if name in Image.OPEN])
+    except Image.DecompressionBombError:
+        raise ImageError(path, f"far more than {MAX_PIXELS / 1e6:.0f} megapixels") from None
+    except Exception as error:  # damaged headers make Pillow raise OSError, ValueError, SyntaxError, struct.error, ...
+        raise ImageError(path, f"not a picture that Pillow can read ({type(error).__name__})") from None
+    width, height = opened.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(path, f"{width * height / 1e6:.0f} megapixels; at most {MAX_PIXELS / 1e6:.0f} are decoded")
+    try:
+        opened.load()
+        picture = _on_white(_eight_bits(opened))
+        picture = picture.transpose(UPRIGHT[turn]) if (turn := _orientation(opened)) in UPRIGHT else picture
+    except Exception as error:
+        raise ImageError(path, f"truncated or damaged ({error or type(error).__name__})") from None
+    picture.info.clear()  # an orientation kept there would make the next library turn the picture again
+    return _padded_to_aspect(path, picture)
+
+
+def _refuse_other_content(path: str | Path, head: bytes) -> None:
+    """Name the usual files that are no pictures at all."""
+    if not head:
+        raise ImageError(path, "empty file")
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
+        raise ImageError(path, "a web page (HTML), not a picture; download it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise ImageError(path, "a Git LFS pointer, not the picture; run: git lfs pull")
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1"):
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            raise ImageError(path, "HEIC picture; to read it: pip install pillow-heif") from None
+        register_heif_opener()
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation; 1 (upright) where it is missing or unreadable, since the picture itself is fine."""
+    try:
+        return int(image.getexif().get(274, 1))
+    except Exception:  # broken metadata raises as many kinds of errors as broken pictures
+        return 1
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey pictures of 16 bits, 32 bits or floats as 8 bits; Pillow's own conversion makes all above 255 white."""
+    if image.mode[0] not in "IF":
+        return image
+    values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
+    low, high = 0.0, 65535.0
+    if image.mode == "F" or values.max() > high or values.min() < low:  # no range is declared: take the one in use
+        low, high = float(values.min()), float(values.max())
+    return Image.fromarray(np.round((values - low) / max(high - low, 1e-9) * 255).astype(np.uint8))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """RGB; what is transparent becomes white instead of the colour hidden below it."""
+    if {"A", "a"} & set(image.getbands()) or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _padded_to_aspect(path: str | Path, picture: Image.Image) -> Image.Image:
+    """White added beside (or below) the middle of a strip that is too narrow for the model's processor."""
+    width, height = picture.size
+    least = -(-max(picture.size) // MAX_ASPECT)
+    if min(picture.size) >= least:
+        return picture
+    if max(picture.size) * least > MAX_PIXELS:
+        raise ImageError(path, f"a strip of {width} x {height} pixels")
+    padded = Image.new("RGB", (max(width, least), max(height, least)), "white")
+    padded.paste(picture, ((padded.width - width) // 2, (padded.height - height) // 2))
+    return padded
+
+
+# %% what a CSV says -> a file inside the data folder
+NEUTRAL_FOLDERS = {"image", "images", "img", "imgs", "photo", "photos"}  # folders that say nothing about the split
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+
+
+class ImageFolder:
+    """The files below a data folder, listed once, found by what a CSV says about them."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).resolve()
+        # (name or stem, folded) -> paths relative to the root
+        self.by_name: dict[str, list[PurePosixPath]] = {}
+        self.by_stem: dict[str, list[PurePosixPath]] = {}
+        for file in _files_below(self.root):
+            self.by_name.setdefault(_folded(file.name), []).append(file)
+            self.by_stem.setdefault(_folded(file.stem), []).append(file)
+
+    def find(self, written: str) -> Path:
+        """The file meant by a CSV's path or id.
+
+        Case, back slashes and the extension may differ (none at all, or .jpeg for .jpg). The file may lie deeper than
+        written (train/train/1.jpg for train/1.jpg), or directly in the root or a neutral folder such as images/; but
+        never in another named folder, since train/1.jpg and test/1.jpg are different pictures.
+
+        Raises:
+            ImageError: no such file, several that fit, or a path that leaves the data folder.
+        """
+        parts = self._parts(written)
+        fits = self._fitting(parts)
+        exact = [file for file in fits if file.parts == parts]
+        if len(exact or fits) > 1:
+            raise ImageError(written, f"several files fit: {', '.join(str(file) for file in sorted(fits)[:4])}")
+        path = self.root / (exact or fits or [PurePosixPath(*parts)])[0]
+        try:
+            real = path.resolve()
+            is_file = real.is_file()
+        except (OSError, RuntimeError):  # a name that is too long, links in a circle
+            raise ImageError(written, "no such file") from None
+        if not real.is_relative_to(self.root):
+            raise ImageError(written, "leaves the data folder through a link")
+        if not is_file:
+            raise ImageError(written, "no such file")
+        return path
+
+    def _parts(self, written: str) -> tuple[str, ...]:
+        text = written.strip().replace("\\", "/")
+        if not text:
+            raise ImageError(repr(written), "no path")
+        parts = tuple(part for part in text.split("/") if part not in ("", "."))
+        if text.startswith("/") or re.match(r"[A-Za-z]:", text) or ".." in parts or "\0" in text or not parts:
+            raise ImageError(repr(written), "leaves the data folder; paths must be relative to it")
+        return parts
+
+    def _fitting(self, parts: tuple[str, ...]) -> list[PurePosixPath]:
+        """The files that fit best: by full name before by stem, as deep as written or deeper before higher up."""
+        above, name = tuple(map(_folded, parts[:-1])), _folded(parts[-1])
+        stem, dot, extension = name.rpartition(".")
+        jpegs = [f for f in self.by_stem.get(stem, []) if f.suffix.lower() in JPEG_SUFFIXES]
+        swapped = jpegs if dot + extension in JPEG_SUFFIXES else []
+        for files in (self.by_name.get(name, []), self.by_stem.get(name, []), swapped):
+            folders = {file: tuple(map(_folded, file.parts[:-1])) for file in files}
+            fits = (
+                [file for file, folder in folders.items() if folder == above]
+                or [file for file, folder in folders.items() if folder[len(folder) - len(above) :] == above]
+                or [file for file, folder in folders.items() if folder == above[len(above) - len(folder) :]]
+                or [file for file, folder in folders.items() if set(folder) <= NEUTRAL_FOLDERS]
+            )
+            if fits:
+                return fits
+        return []
+
+
+def resolve_image(root: str | Path, written: str) -> Path:
+    """`ImageFolder(root).find(written)`, for a single path; the folder is listed at every call."""
+    return ImageFolder(root).find(written)
+
+
+def _files_below(root: Path) -> Iterator[PurePosixPath]:
+    """All visible files, without following linked folders, relative to the root."""
+    for folder, below, files in os.walk(root):
+        below[:] = sorted(name for name in below if not name.startswith((".", "__MACOSX")))
+        inside = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        yield from (inside / name for name in sorted(files) if not name.startswith("."))
+
+
+def _folded(name: str) -> str:
+    """A name as it is compared: archives made on a Mac hold decomposed Hangul."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+# %% all pictures of a data set, each decoded once
+@dataclass(frozen=True)
+class ImageRecord:
+    """What is known about the picture that a CSV names.
+
+    Attributes:
+        written: the path as the CSV has it.
+        path: the file, or None where none was found.
+        problem: why the picture cannot be used; empty where it can.
+        width, height: in pixels, upright; 0 where there is a problem.
+        content_hash: SHA-256 of the file, or empty.
+        dhash: 64 signs of brightness steps between neighbours on a 9 x 8 grid.
+        thumbnail: 16 x 16 RGB bytes.
+    """
+
+    written: str
+    path: Path | None = None
+    problem: str = ""
+    width: int = 0
+    height: int = 0
+    content_hash: str = ""
+    dhash: int = 0
+    thumbnail: bytes = b""
+
+
+THUMBNAIL_SIDE = 16
+
+
+def survey_images(folder: ImageFolder, written_paths: Iterable[str], workers: int = 4) -> dict[str, ImageRecord]:
+    """Find and fully decode every distinct picture once, in `workers` threads (Pillow decodes outside of the GIL).
+
+    Returns: written path -> record, in the order of first occurrence. Broken and missing pictures are records too.
+    """
+    found = {written: _found_image(folder, written) for written in dict.fromkeys(written_paths)}
+    paths = list(dict.fromkeys(record.path for record in found.values() if record.path is not None))
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        surveyed = tqdm(pool.map(_surveyed_image, paths), total=len(paths), desc="pictures")
+        by_path = dict(zip(paths, surveyed, strict=True))
+    return {w: replace(by_path[r.path], written=w) if r.path is not None else r for w, r in found.items()}
+
+
+def _found_image(folder: ImageFolder, written: str) -> ImageRecord:
+    try:
+        return ImageRecord(written, folder.find(written))
+    except ImageError as error:
+        return ImageRecord(written, problem=error.reason)
+
+
+def _surveyed_image(path: Path) -> ImageRecord:
+    record = ImageRecord("", path)
+    try:
+        data = _image_bytes(path)
+        record = replace(record, content_hash=hashlib.sha256(data).hexdigest())
+        picture = _decoded_image(path, data)
+    except ImageError as error:
+        return replace(record, problem=error.reason)
+    width, height = picture.size
+    thumbnail = picture.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX).tobytes()
+    return replace(record, width=width, height=height, dhash=_difference_hash(picture), thumbnail=thumbnail)
+
+
+def _difference_hash(picture: Image.Image) -> int:
+    """Bit set where the right neighbour is clearly brighter; flat areas give 0 instead of the sign of their noise."""
+    grey = np.asarray(picture.resize((9, 8), Image.Resampling.BOX).convert("L"), dtype=np.int16)  # (8, 9)
+    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1] + 2).tobytes(), "big")
+
+
+# %% near-duplicates: the same photograph saved again, resized, or a little brighter
+MAX_HASH_DISTANCE = 12  # of 64 bits, in at most three of the four blocks: copies differ in few places, often in none
+MAX_MEAN_SHIFT = 40  # grey levels between the mean brightness of two copies
+MAX_CONTRAST_RATIO = 1.3  # a black and a grey square on white differ in contrast only
+MAX_DIFFERENCE = 0.15  # root mean square between normalised thumbnails, in standard deviations
+MAX_CELL_DIFFERENCE = 0.75  # the same for the worst cell: one moved object is another picture
+
+
+def near_duplicate_groups(records: dict[str, ImageRecord]) -> dict[str, int]:
+    """Number the groups of pictures with the same content or the same look; most pictures are alone in theirs.
+
+    Candidates share a 16-bit block of their difference hash (sure for up to three differing bits, usual beyond). A pair
+    counts when its hashes differ in at most MAX_HASH_DISTANCE bits and its colour thumbnails, freed of brightness and
+    contrast, agree overall and in each cell: plain backgrounds alone make no duplicates.
+
+    Returns: written path -> group, numbered by first occurrence.
+    """
+    usable = {record.content_hash: record for record in records.values() if record.thumbnail}
+    looks = dict(zip(usable, _look_labels(list(usable.values())).tolist(), strict=True))
+    numbers: dict[int | str, int] = {}  # look, or content where it is no picture, or path where there is no file
+    groups = {}
+    for written, record in records.items():
+        key = looks.get(record.content_hash, record.content_hash or f"missing {written}")
+        groups[written] = numbers.setdefault(key, len(numbers))
+    return groups
+
+
+def _look_labels(records: list[ImageRecord]) -> np.ndarray:
+    """One label (N,) per picture, the same for those that look alike, directly or through others."""
+    n, side = len(records), THUMBNAIL_SIDE
+    thumbnails = np.frombuffer(b"".join(r.thumbnail for r in records), np.uint8).reshape(n, -1)  # (N, 768)
+    mean = thumbnails.mean(1, dtype=np.float32)  # (N,)
+    looks = thumbnails - mean[:, None]
+    contrast = np.maximum(looks.std(1), 10)  # (N,), with a floor: plain pictures are not told apart by noise
+    looks /= contrast[:, None]
+    # Means of 2 x 2 cells differ less than the cells do, so they rule out pairs at a quarter of the cost.
+    coarse = looks.reshape(n, side // 2, 2, side // 2, 2, 3).mean((2, 4)).reshape(n, -1)  # (N, 192)
+    blocks = np.array([r.dhash for r in records], dtype=">u8").view(">u2").reshape(n, 4)
+    bits = np.unpackbits(blocks.view(np.uint8).reshape(n, 8), axis=1)  # (N, 64)
+    labels = np.arange(n)
+
+    def alike(one: int, others: np.ndarray) -> np.ndarray:
+        difference = np.abs(looks[others] - looks[one])
+        return (
+            ((bits[others] != bits[one]).sum(1) <= MAX_HASH_DISTANCE)
+            & (np.abs(mean[others] - mean[one]) <= MAX_MEAN_SHIFT)
+            & (np.abs(np.log(contrast[others] / contrast[one])) <= np.log(MAX_CONTRAST_RATIO))
+            & (np.square(difference).mean(1) <= MAX_DIFFERENCE**2)
+            & (difference.max(1) <= MAX_CELL_DIFFERENCE)
+        )
+
+    for bucket in _sharing_a_block(blocks):
+        for one, others in _near_pairs(bucket, coarse):
+            others = others[labels[others] != labels[one]]  # pictures known to be alike are not compared again
+            if len(hits := others[alike(one, others)]):
+                labels[np.isin(labels, labels[hits])] = labels[one]
+    return labels
+
+
+def _sharing_a_block(blocks: np.ndarray) -> Iterator[np.ndarray]:
+    """Indices of the pictures with the same value in one of the blocks (N, 4); the same set only once."""
+    seen = set()
+    for values in blocks.T:
+        order = np.argsort(values, kind="stable")
+        for bucket in np.split(order, np.flatnonzero(np.diff(values[order].astype(np.int32))) + 1):
+            if len(bucket) > 1 and bucket.tobytes() not in seen:
+                seen.add(bucket.tobytes())
+                yield bucket
+
+
+def _near_pairs(bucket: np.ndarray, coarse: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(one, others near it) by coarse looks (N, 192); one matrix product per 1024 pictures bounds the memory."""
+    inside = coarse[bucket]
+    squares = np.square(inside).sum(1)
+    limit = (MAX_DIFFERENCE**2) * coarse.shape[1]
+    for start in range(0, len(bucket), 1024):
+        rows = slice(start, start + 1024)
+        near = squares[rows, None] + squares - 2 * inside[rows] @ inside.T <= limit + 1e-3  # (rows, bucket)
+        for row in np.flatnonzero(near.sum(1) > 1):
+            yield int(bucket[start + row]), bucket[near[row]]

@@ -1,0 +1,135 @@
+"""Which device, number format and attention to use, and why: every automatic choice comes with its reason."""
+from dataclasses import dataclass
+
+import torch
+
+from mcvqa.config import Config
+
+GIB = 2**30
+
+
+class DeviceError(RuntimeError):
+    """The device asked for is missing or does not work."""
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """How to compute.
+
+    Attributes:
+        device: 'cuda', 'mps' or 'cpu'.
+        dtype: format of the frozen weights.
+        four_bit: NF4 weights in the language model.
+        amp: mixed precision in the forward pass; with float16 gradients are scaled.
+        checkpointing: recompute activations in the backward pass.
+        workers: processes that read images and encode rows.
+        reasons: one line per choice, for people.
+    """
+
+    device: str
+    dtype: torch.dtype
+    four_bit: bool
+    amp: bool
+    checkpointing: bool
+    workers: int
+    reasons: tuple[str, ...]
+
+    @property
+    def scale_gradients(self) -> bool:
+        return self.amp and self.dtype == torch.float16
+
+
+def plan_device(config: Config) -> DevicePlan:
+    """Raises DeviceError when the device is missing or fails a first real operation."""
+    device, why_device = _choose_device(config)
+    name, capability, memory = _gpu_facts(device)
+    prove_device(device, name)
+    dtype, why_dtype = choose_precision(config.precision, device, capability)
+    four_bit, why_bits = choose_quantization(config.quantization, device, memory)
+    on_gpu = device != "cpu"
+    amp = config.use_amp and on_gpu and dtype != torch.float32
+    workers = (2 if on_gpu else 0) if config.num_workers < 0 else config.num_workers
+    reasons = (
+        f"device {name}: {why_device}",
+        f"precision {str(dtype).removeprefix('torch.')}: {why_dtype}",
+        f"4-bit weights {'on' if four_bit else 'off'}: {why_bits}",
+        "attention SDPA: it runs on every GPU; FlashAttention needs capability 8.0",
+        f"mixed precision {'on' if amp else 'off'}: " + _why_amp(config, on_gpu, dtype),
+        f"loader processes: {workers}",
+    )
+    return DevicePlan(device, dtype, four_bit, amp, config.gradient_checkpointing and on_gpu, workers, reasons)
+
+
+def _choose_device(config: Config) -> tuple[str, str]:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if config.device == "auto":
+        found = next(name for name, there in available.items() if there)
+        return found, "the fastest one here"
+    if not available[config.device]:
+        raise DeviceError(
+            f"device={config.device} is not available here. Use --set device=auto, or switch on a GPU "
+            "(Kaggle: Settings > Accelerator > GPU T4; Colab: Runtime > Change runtime type > T4)."
+        )
+    return config.device, "as set"
+
+
+def _gpu_facts(device: str) -> tuple[str, tuple[int, int], float]:
+    """Name, compute capability, memory in GiB."""
+    if device != "cuda":
+        return device.upper(), (0, 0), 0.0
+    facts = torch.cuda.get_device_properties(0)
+    return facts.name, (facts.major, facts.minor), facts.total_memory / GIB
+
+
+def prove_device(device: str, name: str) -> None:
+    """One real operation: `is_available()` is True on a P100 whose first kernel fails with current builds of torch."""
+    try:
+        sides = torch.ones(8, 8, device=device)
+        if (sides @ sides).sum().item() != 512:
+            raise RuntimeError("a matrix product came out wrong")
+    except RuntimeError as error:
+        raise DeviceError(
+            f"{name} cannot run this build of torch ({str(error).splitlines()[0]}). On Kaggle choose 'GPU T4 x2' instead of P100."
+        ) from error
+
+
+def choose_precision(wanted: str, device: str, capability: tuple[int, int]) -> tuple[torch.dtype, str]:
+    """By compute capability, not by `is_bf16_supported()`, which is True on a T4 where bfloat16 is emulated and slow."""
+    if wanted != "auto":
+        return getattr(torch, wanted), "as set"
+    if device != "cuda":
+        return torch.float32, "a CPU computes float32 fastest" if device == "cpu" else "exact on Apple GPUs"
+    if capability >= (8, 0):
+        return torch.bfloat16, f"compute capability {capability[0]}.{capability[1]} has bfloat16 units"
+    return torch.float16, f"compute capability {capability[0]}.{capability[1]} is below 8.0: no bfloat16 units"
+
+
+def choose_quantization(wanted: str, device: str, memory: float) -> tuple[bool, str]:
+    """Args: memory: of the GPU, in GiB."""
+    if wanted != "auto":
+        return wanted == "4bit", "as set"
+    if device != "cuda":
+        return False, "not needed without a GPU's memory limit"
+    if memory < 24:
+        return True, f"{memory:.0f} GiB of GPU memory is under 24"
+    return False, f"{memory:.0f} GiB of GPU memory is enough for full weights"
+
+
+def _why_amp(config: Config, on_gpu: bool, dtype: torch.dtype) -> str:
+    if not config.use_amp:
+        return "use_amp=false"
+    if not on_gpu:
+        return "no gain on a CPU"
+    if dtype == torch.float32:
+        return "precision is float32"
+    return "gradients are scaled against underflow" if dtype == torch.float16 else "bfloat16 needs no gradient scaling"
+
+
+def set_seeds(seed: int) -> None:
+    """Same seed, same run: torch on every device, and deterministic cuDNN as the original asks.
+
+    numpy and random are not seeded: this package uses its own numpy generators.
+    """
+    torch.manual_seed(seed)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False

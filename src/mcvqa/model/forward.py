@@ -1,0 +1,184 @@
+"""Rows -> batch -> logits at the answer positions. Training and scoring both go through here.
+
+Shapes: B rows, L tokens, K option orders, C choices, H hidden size, V vocabulary.
+"""
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import nn
+
+from mcvqa.model.encode import Row
+from mcvqa.model.families import Family
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows side by side, padded on the right.
+
+    Attributes:
+        ids: of the questions.
+        input_ids: (B, L); position_ids: (3, B, L); segment: (B, L), -1 at padding.
+        answer_at: (B, K), -1 where a row has fewer orders.
+        letters: (B, K, C), -1 where a row has fewer orders or choices.
+        target: (B, C).
+        images: (T, H) features of all image tokens, or (P, values) patches when the vision tower is in use; None: no image.
+        grids: (images, 3) when `images` are patches.
+        packed: whether any row holds several orders; told here so that nothing needs to be read back from the GPU.
+    """
+
+    ids: tuple[str, ...]
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    segment: torch.Tensor
+    answer_at: torch.Tensor
+    letters: torch.Tensor
+    target: torch.Tensor
+    images: torch.Tensor | None
+    grids: torch.Tensor | None
+    packed: bool
+
+    def to(self, device: torch.device | str) -> "Batch":
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """Called by the loader: copies from pinned memory to the GPU run beside the computation."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        return Batch(**{k: change(v) if isinstance(v, torch.Tensor) else v for k, v in vars(self).items()})
+
+
+def collate(rows: Sequence[Row], images: Sequence[torch.Tensor | None], pad_id: int, *, patches: bool = False) -> Batch:
+    """Args:
+        images: per row its features or patches, None for a row without an image.
+        patches: whether `images` are patches.
+    """
+    length, orders = max(map(len, rows)), max(len(row.answer_at) for row in rows)
+    choices = max(row.letters.shape[1] for row in rows)
+    n = len(rows)
+    input_ids = np.full((n, length), pad_id, np.int64)
+    positions = np.zeros((3, n, length), np.int64)
+    segment = np.full((n, length), -1, np.int64)
+    answer_at = np.full((n, orders), -1, np.int64)
+    letters = np.full((n, orders, choices), -1, np.int64)
+    target = np.zeros((n, choices), np.float32)
+    for i, row in enumerate(rows):
+        k, c = row.letters.shape
+        input_ids[i, : len(row)], positions[:, i, : len(row)] = row.input_ids, row.position_ids
+        segment[i, : len(row)], answer_at[i, :k] = row.segment, row.answer_at
+        letters[i, :k, :c], target[i, :c] = row.letters, row.target
+    present = [image for image in images if image is not None]
+    grids = [row.grid for row in rows if row.grid is not None] if patches and present else None
+    return Batch(
+        tuple(row.id for row in rows), *map(torch.from_numpy, (input_ids, positions, segment, answer_at, letters, target)),
+        images=torch.cat(present) if present else None, grids=torch.tensor(grids) if grids else None,
+        packed=orders > 1,
+    )
+
+
+# %% the forward pass
+class AnswerModel(nn.Module):
+    """A language model that is asked only for its logits at the answer positions.
+
+    Args:
+        model: base model, with or without adapters.
+        family: names of its parts.
+    """
+
+    def __init__(self, model: nn.Module, family: Family, image_token_id: int) -> None:
+        super().__init__()
+        self.model, self.image_token_id = model, image_token_id
+        core = model.get_base_model() if isinstance(model, PeftModel) else model
+        # plain references: the parameters are registered once, under self.model
+        self.parts = {
+            "language": core.get_submodule(family.language), "vision": core.get_submodule(family.vision),
+            "head": core.get_output_embeddings(),
+        }
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """(B, K, V) float32 logits; rows with fewer orders repeat their last token there."""
+        language = self.parts["language"]
+        embeds = language.get_input_embeddings()(batch.input_ids)  # (B, L, H)
+        if batch.images is not None:
+            features = batch.images
+            if batch.grids is not None:
+                tower = self.parts["vision"]
+                features = tower(features.to(next(tower.parameters()).dtype), grid_thw=batch.grids).pooler_output
+            is_image = (batch.input_ids == self.image_token_id) & (batch.segment >= 0)
+            embeds = embeds.masked_scatter(is_image[..., None], features.to(embeds.dtype))
+        hidden = language(
+            inputs_embeds=embeds, position_ids=batch.position_ids, use_cache=False,
+            # rows of one order, padded on the right, need no more than the plain causal mask, which is faster
+            attention_mask=packed_mask(batch.segment) if batch.packed else None,
+        ).last_hidden_state  # (B, L, H)
+        rows = torch.arange(len(hidden), device=hidden.device)[:, None]
+        return self.parts["head"](hidden[rows, batch.answer_at]).float()
+
+
+def packed_mask(segment: torch.Tensor) -> torch.Tensor:
+    """(B, 1, L, L) True where a token is seen: earlier, and in the prefix or in the own tail."""
+    length = segment.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=segment.device).tril()
+    seen = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])  # (B, L query, L key)
+    return (earlier & seen)[:, None]
+
+
+# %% what is read from the logits
+def letter_logprobs(logits: torch.Tensor, letters: torch.Tensor) -> torch.Tensor:
+    """(B, K, C) log-probability of each choice's letter among the whole vocabulary; -inf where there is no choice.
+
+    Args:
+        logits: (B, K, V) float32.
+        letters: (B, K, C) tokens, in the order of the original choices.
+    """
+    every = logits.log_softmax(-1)
+    return every.gather(-1, letters.clamp(min=0)).masked_fill(letters < 0, float("-inf"))
+
+
+def answer_loss(
+    logits: torch.Tensor, batch: Batch, *, among_choices: bool = False, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """(B,) cross-entropy of the answer letter, averaged over the row's orders.
+
+    Args:
+        logits: (B, K, V) float32.
+        among_choices: normalise among the letters of the row's choices instead of the whole vocabulary.
+        label_smoothing: share of the target spread evenly over the row's choices.
+    """
+    logprobs = letter_logprobs(logits, batch.letters)  # (B, K, C)
+    real = batch.letters >= 0
+    if among_choices:
+        asked = real.any(-1, keepdim=True)
+        logprobs = logprobs.masked_fill(~asked, 0.0).log_softmax(-1)
+    choices = real[:, 0].float()  # (B, C)
+    target = (1 - label_smoothing) * batch.target + label_smoothing * choices / choices.sum(-1, keepdim=True)
+    per_order = -(target[:, None] * logprobs.masked_fill(~real, 0.0)).sum(-1)  # (B, K)
+    asked = real.any(-1)
+    return (per_order * asked).sum(-1) / asked.sum(-1)
+
+
+@torch.no_grad()
+def read_letters(model: nn.Module, batches: Iterable[Batch], device: torch.device | str) -> list[np.ndarray]:
+    """Letter log-probabilities (K, C) of every row, in the order of the batches.
+
+    Raises:
+        FloatingPointError: naming the row whose logits are not finite; an argmax over NaN would look like an answer.
+    """
+    model.eval()
+    found = []
+    for batch in batches:
+        moved = batch.to(device)
+        logprobs = letter_logprobs(model(moved), moved.letters).cpu().numpy()  # (B, K, C)
+        for i, name in enumerate(batch.ids):
+            real = batch.letters[i].numpy() >= 0
+            own = logprobs[i][real.any(-1)][:, real.any(0)]
+            if not np.isfinite(own).all():
+                raise FloatingPointError(
+                    f"The model's answer to question {name} is not a finite number. With float16 this is an overflow: "
+                    "try --set precision=float32, or bfloat16 on a newer GPU."
+                )
+            found.append(own)
+    return found

@@ -1,0 +1,253 @@
+"""Base model, 4-bit weights, LoRA adapters: what is trained and what stays frozen."""
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, BitsAndBytesConfig
+
+from mcvqa.config import Config, settings_hash
+from mcvqa.model.device import DevicePlan
+from mcvqa.model.encode import Encoder
+from mcvqa.model.families import Family, family_of
+from mcvqa.model.tiny import build_tiny
+
+
+class ModelError(RuntimeError):
+    """A model that cannot be loaded or is not what it should be."""
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A frozen base model with what belongs to it."""
+
+    model: nn.Module
+    tokenizer: Any
+    processor: Any
+    encoder: Encoder
+    family: Family
+    plan: DevicePlan
+    revision: str
+
+    @property
+    def language(self) -> nn.Module:
+        return self.model.get_submodule(self.family.language)
+
+    @property
+    def vision(self) -> nn.Module:
+        return self.model.get_submodule(self.family.vision)
+
+    @property
+    def merge(self) -> int:
+        return self.vision.spatial_merge_size
+
+    @property
+    def patch(self) -> int:
+        return self.model.config.vision_config.patch_size
+
+    @property
+    def image_token_id(self) -> int:
+        return self.model.config.image_token_id
+
+    @property
+    def pad_id(self) -> int:
+        return self.tokenizer.pad_token_id or 0
+
+
+# %% from a hub name or folder to the frozen model
+def check_transformers() -> None:
+    """Raises ModelError for the versions that compute wrong M-RoPE positions for still images."""
+    version = tuple(int(part) for part in transformers.__version__.split(".")[:3] if part.isdigit())
+    if (5, 4, 0) <= version <= (5, 5, 3):
+        raise ModelError(
+            f"transformers {transformers.__version__} computes wrong image positions (5.4.0 to 5.5.3 do). "
+            "Fix: pip install 'transformers>=5.5.4' and restart."
+        )
+
+
+def model_folder(config: Config) -> str:
+    """model_id, with 'tiny' built on the spot."""
+    if config.model_id == "tiny":
+        return str(build_tiny(Path(config.output_dir) / "cache" / "tiny"))
+    return config.model_id
+
+
+@contextlib.contextmanager
+def _loading(model_id: str) -> Iterator[None]:
+    """Errors of the hub and of missing files, told for people."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The model {model_id!r} could not be loaded: {str(error).splitlines()[0]}\n"
+            "Expected a hub name such as Qwen/Qwen2.5-VL-3B-Instruct (with internet switched on), a folder that holds "
+            "config.json, tokenizer and weights, or 'tiny'."
+        ) from error
+
+
+def load_encoder(config: Config) -> tuple[Encoder, Any, Any]:
+    """Tokenizer side only, no weights: (encoder, image processor, model config).
+
+    The tokenizer and the image processor are loaded one by one: AutoProcessor would ask for torchvision, which the
+    video half of Qwen's processor needs and still images do not.
+    """
+    check_transformers()
+    folder = model_folder(config)
+    pixels = config.image_size**2
+    with _loading(config.model_id):
+        model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(
+            folder, size={"shortest_edge": pixels, "longest_edge": pixels}, trust_remote_code=False
+        )
+    family_of(model_config)
+    encoder = Encoder(
+        tokenizer, config, image_token_id=model_config.image_token_id,
+        merge=model_config.vision_config.spatial_merge_size,
+    )
+    return encoder, processor, model_config
+
+
+def load_base(config: Config, plan: DevicePlan) -> BaseModel:
+    """The base model with all weights frozen, on its device.
+
+    Raises:
+        ModelError: it cannot be loaded, or bitsandbytes quantised something it should not.
+    """
+    encoder, processor, model_config = load_encoder(config)
+    family = family_of(model_config)
+    folder = model_folder(config)
+    with _loading(config.model_id):
+        model = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=plan.dtype, attn_implementation="sdpa", trust_remote_code=False,
+            quantization_config=four_bit_settings(family, plan.dtype) if plan.four_bit else None,
+            device_map={"": plan.device},
+        )
+    if plan.four_bit:
+        verify_quantization(model, family)
+    model.requires_grad_(False).eval()
+    revision = getattr(model.config, "_commit_hash", None) or settings_hash(model.config.to_dict())
+    return BaseModel(model, encoder.tokenizer, processor, encoder, family, plan, revision)
+
+
+def four_bit_settings(family: Family, dtype: torch.dtype) -> BitsAndBytesConfig:
+    """NF4 with double quantisation (QLoRA, arXiv:2305.14314), on the language model only.
+
+    The modules to leave alone need their full path; 'visual' by itself leaves nothing alone. lm_head must be listed too.
+    """
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=[family.vision, "lm_head"],
+    )
+
+
+def verify_quantization(model: nn.Module, family: Family) -> None:
+    """Look at the module types after loading: exactly the language model's linear layers must be 4-bit."""
+    found = {name for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
+    wanted = {
+        name for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.startswith(family.language + ".layers.")
+    }
+    if found != wanted:
+        odd = sorted(found ^ wanted)[:3]
+        raise ModelError(f"4-bit weights are not where they should be, for example {odd}. Set quantization=none.")
+
+
+# %% what is trained
+def adapter_settings(config: Config, family: Family) -> LoraConfig:
+    """LoRA (arXiv:2106.09685) on the language model's projections, named by full path."""
+    return LoraConfig(
+        r=config.lora_r, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, bias="none",
+        target_modules=family.adapter_pattern(config.target_modules, vision=config.lora_vision), task_type="CAUSAL_LM",
+    )
+
+
+def make_trainable(base: BaseModel, config: Config, seed: int) -> nn.Module:
+    """Fresh adapters on the base model, or, with lora_r=0, all of its weights.
+
+    With lora_r=0 the base itself changes: load it anew for the next fold. Otherwise `remove_adapters` restores it.
+
+    Args:
+        seed: of the adapters' initial values; the same seed gives the same ones.
+    """
+    if config.lora_r == 0:
+        if base.plan.four_bit:
+            raise ModelError("lora_r=0 trains all weights, which 4-bit weights cannot do: set quantization=none.")
+        base.model.float().requires_grad_(True)  # master weights; mixed precision casts in the forward pass
+        model = base.model
+    else:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = get_peft_model(base.model, adapter_settings(config, base.family))
+    if base.plan.checkpointing:
+        base.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
+
+
+def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
+    """Weights saved by `save_trained`, for scoring."""
+    folder = Path(folder)
+    if (folder / "adapter_config.json").exists():
+        return PeftModel.from_pretrained(base.model, str(folder)).eval()
+    with _loading(str(folder)):
+        saved = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+    base.model.float().load_state_dict(saved.state_dict())
+    return base.model.to(base.plan.device).eval()
+
+
+def remove_adapters(base: BaseModel, model: nn.Module) -> None:
+    """Give the base model back as it was, without adapters."""
+    if isinstance(model, PeftModel):
+        model.unload()
+        if hasattr(base.model, "peft_config"):
+            del base.model.peft_config
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def vision_is_frozen(config: Config) -> bool:
+    """Whether image features stay the same during training, so that computing them once is enough."""
+    return config.lora_r > 0 and not config.lora_vision
+
+
+# %% sizes without weights
+@dataclass(frozen=True)
+class ModelSize:
+    """Parameter counts of a model and of what would be trained."""
+
+    language_linears: int
+    rest: int
+    trained: int
+
+    def weight_bytes(self, plan: DevicePlan) -> int:
+        """Memory of the frozen weights; NF4 with double quantisation takes 4.127 bits a weight (arXiv:2305.14314)."""
+        each = plan.dtype.itemsize
+        return int(self.language_linears * (4.127 / 8 if plan.four_bit else each) + self.rest * each)
+
+    @property
+    def training_bytes(self) -> int:
+        """Float32 weight, gradient and AdamW's two moments of each trained parameter."""
+        return 16 * self.trained
+
+
+def measure_model(model_config: Any, config: Config) -> ModelSize:
+    """Counted on a model without memory (torch's meta device): no weights are needed."""
+    family = family_of(model_config)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(model_config)
+    linears = sum(
+        module.weight.numel() for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.startswith(family.language + ".layers.")
+    )
+    total = sum(p.numel() for p in model.parameters())
+    if config.lora_r == 0:
+        return ModelSize(linears, total - linears, total)
+    adapted = get_peft_model(model, adapter_settings(config, family), low_cpu_mem_usage=True)
+    return ModelSize(linears, total - linears, sum(p.numel() for p in trained_parameters(adapted).values()))

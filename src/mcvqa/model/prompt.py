@@ -1,0 +1,70 @@
+"""Question -> chat messages, for any order of its choices.
+
+The instruction stands before the options, so the prompts of all option orders of a question share everything up to the
+options: scoring several orders then costs one prefix and a short tail for each.
+"""
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from mcvqa.config import Config
+from mcvqa.data.kinds import question_kind
+from mcvqa.data.questions import LETTERS, Question
+
+# One hint per type of question, used with prompt_by_type: what to look at before choosing.
+HINTS = {
+    "counting": "Count the objects one by one.",
+    "color": "Look closely at the color of the object asked about.",
+    "ocr": "Read the text in the image carefully.",
+    "yesno": "Check whether the statement is true for this image.",
+    "location": "Look at where the object is and what is around it.",
+    "attribute": "Look at the properties of the object asked about.",
+    "general": "",
+}
+
+
+# %% letters
+def letter_list(n_choices: int) -> str:
+    """4 -> 'a, b, c, d'"""
+    return ", ".join(LETTERS[:n_choices])
+
+
+def option_lines(choices: Sequence[str]) -> str:
+    """One line '(a) ...' per choice."""
+    return "\n".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
+
+
+# %% messages
+def chat_messages(
+    question: Question, order: Sequence[int], config: Config, *, with_image: bool = True, answer: str | None = None
+) -> list[dict[str, Any]]:
+    """The conversation of one row in the format of chat templates.
+
+    Args:
+        order: `order[slot]` is the index of the choice shown in that slot.
+        with_image: without one (a missing test photograph) the question is asked from its text alone.
+        answer: letter for the assistant's message; None leaves that message out (scoring).
+    """
+    places = {
+        "question": question.text,
+        "options": option_lines([question.choices[i] for i in order]),
+        "letters": letter_list(len(question.choices)),
+        "hint": HINTS[question_kind(question)] if config.prompt_by_type else "",
+    }
+    user = config.user_prompt
+    if config.prompt_by_type and "{hint}" not in user:
+        user = "{hint}\n" + user if places["hint"] else user
+    content: list[dict[str, Any]] = [{"type": "image"}] if with_image else []
+    content.append({"type": "text", "text": _filled(user, places)})
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": [{"type": "text", "text": _filled(config.system_prompt, places)}]},
+        {"role": "user", "content": content},
+    ]
+    if answer is not None:
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    return messages
+
+
+def _filled(template: str, places: dict[str, str]) -> str:
+    """`template` with its {places} filled in one pass, so braces inside a question stay what they are."""
+    return re.sub(r"\{(question|options|letters|hint)\}", lambda match: places[match[1]], template)

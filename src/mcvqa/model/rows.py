@@ -1,0 +1,122 @@
+"""Questions and photographs -> batches: the way of a row from text to tensors, for training and scoring alike."""
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from mcvqa.config import Config
+from mcvqa.data.paraphrase import paraphrase
+from mcvqa.data.questions import Question
+from mcvqa.model.device import DevicePlan
+from mcvqa.model.encode import Encoder, Row
+from mcvqa.model.forward import Batch, collate, read_letters
+from mcvqa.model.vision import FeatureStore, ImageInputs
+
+
+@dataclass(frozen=True)
+class RowMaker:
+    """Makes rows of one run.
+
+    Attributes:
+        encoder: text side.
+        images: photograph side.
+        store: features computed once; None: patches are made anew each time, for a vision tower that is trained.
+        pad_id: token at padding.
+    """
+
+    encoder: Encoder
+    images: ImageInputs
+    store: FeatureStore | None
+    pad_id: int
+
+    def row(self, question: Question, orders: np.ndarray | None = None, scale: float = 1.0) -> Row:
+        return self.encoder.encode(question, orders, self.images.grid(question.image, scale))
+
+    def image(self, row: Row, scale: float = 1.0) -> torch.Tensor | None:
+        if row.image is None:
+            return None
+        return self.store.load(row.image, scale) if self.store else self.images.patches(row.image, scale)
+
+    def batch(self, rows: Sequence[Row], scale: float = 1.0) -> Batch:
+        return collate(rows, [self.image(row, scale) for row in rows], self.pad_id, patches=self.store is None)
+
+
+# %% training rows: a new order of the choices and a new wording at every epoch
+def row_generator(seed: int, epoch: int, name: str) -> np.random.Generator:
+    """The random numbers of one row in one epoch, whatever batch or process it is made in."""
+    return np.random.default_rng([seed, epoch, zlib.crc32(name.encode())])
+
+
+def training_row(maker: RowMaker, question: Question, epoch: int, config: Config) -> Row:
+    """The row as it is learned in `epoch`: choices shuffled, ending paraphrased, the answer following."""
+    random = row_generator(config.seed, epoch, question.id)
+    n = len(question.choices)
+    order = random.permutation(n) if config.shuffle_choices else np.arange(n)
+    if config.use_augmentation and random.random() < config.aug_prob:
+        question = replace(question, text=paraphrase(question.text, random))
+    return maker.row(question, order[None])
+
+
+class TrainingRows(Dataset):
+    """Batches of training rows by (epoch, row numbers): pure functions of the key, so workers hold no state."""
+
+    def __init__(self, maker: RowMaker, questions: Sequence[Question], config: Config) -> None:
+        self.maker, self.questions, self.config = maker, questions, config
+
+    def __getitem__(self, key: tuple[int, tuple[int, ...]]) -> Batch:
+        epoch, numbers = key
+        return self.maker.batch([training_row(self.maker, self.questions[i], epoch, self.config) for i in numbers])
+
+
+class ScoringRows(Dataset):
+    """Batches of encoded rows at one image scale, by row numbers."""
+
+    def __init__(self, maker: RowMaker, rows: Sequence[Row], scale: float) -> None:
+        self.maker, self.rows, self.scale = maker, rows, scale
+
+    def __getitem__(self, numbers: tuple[int, ...]) -> Batch:
+        return self.maker.batch([self.rows[i] for i in numbers], self.scale)
+
+
+def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoader:
+    """Batches of `rows` in the order of `keys`, made ahead by `workers` processes."""
+    return DataLoader(
+        rows, sampler=keys, batch_size=None, num_workers=workers, pin_memory=pin,  # type: ignore[arg-type]
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def read_rows(
+    model: nn.Module, maker: RowMaker, rows: Sequence[Row], batch_size: int, plan: DevicePlan, *,
+    scale: float = 1.0, title: str = "scoring",
+) -> list[np.ndarray]:
+    """Letter log-probabilities (K, C) of each row, in the order of `rows`.
+
+    Rows of like length go side by side, longest first: little is padding, and memory trouble shows at once.
+
+    Args:
+        model: an AnswerModel.
+        batch_size: rows in one forward pass.
+    """
+    by_length = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+    keys = [tuple(by_length[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
+    batches = loader(ScoringRows(maker, rows, scale), keys, plan.workers, pin=plan.device == "cuda")
+    with torch.autocast(plan.device, dtype=plan.dtype, enabled=plan.amp):
+        found = read_letters(model, tqdm(batches, desc=title, unit="batch"), plan.device)
+    logprobs: list[np.ndarray] = [np.empty(0)] * len(rows)
+    for i, values in zip(by_length, found, strict=True):
+        logprobs[i] = values
+    return logprobs
+
+
+# %% the course of an epoch
+def epoch_windows(n_rows: int, epoch: int, config: Config) -> Iterator[np.ndarray]:
+    """Row numbers of each optimizer step of an epoch; the last, smaller window counts too."""
+    order = np.random.default_rng([config.seed, epoch]).permutation(n_rows)
+    for start in range(0, n_rows, config.effective_batch):
+        yield order[start : start + config.effective_batch]

@@ -1,0 +1,100 @@
+"""`tiny`: the real Qwen2.5-VL architecture at a few million parameters, built on the spot, nothing downloaded.
+
+Its weights are random, so it shows that everything works, not how well a real model does.
+"""
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+
+from mcvqa.config import SYSTEM_PROMPT, USER_PROMPT
+from mcvqa.files import write_json
+from mcvqa.model.prompt import HINTS
+
+TINY_VERSION = "1"  # part of the folder's name: change it with anything below
+TINY_TOKENS = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
+)
+TINY_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}"
+    "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
+    "{% if part.type == 'image' %}{{ '<|vision_start|><|image_pad|><|vision_end|>' }}{% else %}{{ part.text }}{% endif %}"
+    "{% endfor %}{% endif %}{{ '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+# %% tokenizer
+def _corpus() -> Iterator[str]:
+    """What the tokenizer's merges are learned from: the prompts, which every row repeats."""
+    yield from [SYSTEM_PROMPT, USER_PROMPT, *HINTS.values()]
+
+
+def tiny_tokenizer() -> Qwen2Tokenizer:
+    """Byte-level BPE like Qwen's, small: any text in any language can be written with it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2048, min_frequency=1, show_progress=False, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        special_tokens=[AddedToken(token, special=True, normalized=False) for token in TINY_TOKENS],
+    )
+    tokenizer.train_from_iterator(_corpus(), trainer)
+    wrapped = Qwen2Tokenizer(
+        tokenizer_object=tokenizer, bos_token=None, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token=None
+    )
+    wrapped.chat_template = TINY_TEMPLATE
+    return wrapped
+
+
+# %% model
+def tiny_config(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
+    token = tokenizer.convert_tokens_to_ids
+    hidden = 192
+    return Qwen2_5_VLConfig(
+        text_config=dict(
+            vocab_size=2048, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=4, num_attention_heads=6,
+            num_key_value_heads=2, tie_word_embeddings=True, rms_norm_eps=1e-6, max_position_embeddings=4096,
+            bos_token_id=token("<|endoftext|>"), eos_token_id=token("<|im_end|>"), pad_token_id=token("<|endoftext|>"),
+            rope_parameters=dict(rope_type="default", rope_theta=1e4, mrope_section=[4, 6, 6]),
+        ),
+        vision_config=dict(
+            depth=4, hidden_size=128, intermediate_size=384, num_heads=4, fullatt_block_indexes=[1, 3], window_size=112,
+            patch_size=14, out_hidden_size=hidden,
+        ),
+        tie_word_embeddings=True, image_token_id=token("<|image_pad|>"), video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"), vision_end_token_id=token("<|vision_end|>"),
+    )
+
+
+def build_tiny(parent: Path) -> Path:
+    """A model folder as a hub download would be: tokenizer, processor, config, weights. Built once, then reused.
+
+    Args:
+        parent: folder that receives it.
+    """
+    folder = parent / f"v{TINY_VERSION}"
+    if folder.exists():
+        return folder
+    parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=".tiny-", dir=parent))
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(part)
+    write_json(part / "preprocessor_config.json", dict(
+        image_processor_type="Qwen2VLImageProcessor", patch_size=14, temporal_patch_size=2, merge_size=2,
+        size={"shortest_edge": 28 * 28, "longest_edge": 1024 * 1024},
+        image_mean=[0.48145466, 0.4578275, 0.40821073], image_std=[0.26862954, 0.26130258, 0.27577711],
+    ))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        Qwen2_5_VLForConditionalGeneration(tiny_config(tokenizer)).save_pretrained(part)
+    try:
+        os.rename(part, folder)
+    except OSError:  # another process was faster: its folder is the same
+        shutil.rmtree(part)
+    return folder

@@ -1,0 +1,161 @@
+"""Images as the model takes them: patches, and, because the vision tower is frozen, features computed once and kept on disk."""
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from mcvqa.data.images import ImageRecord, open_image
+from mcvqa.files import atomic_path
+from mcvqa.model.families import image_grid
+from mcvqa.model.load import BaseModel
+
+
+class ImageInputs:
+    """The photographs of a run in the form the vision tower takes.
+
+    Args:
+        records: what the survey found, by the path written in the CSV; broken or missing images have a problem there.
+        processor: the model's image processor.
+        image_size: side in pixels of the square whose area an image is scaled to.
+        patch, merge: side of a patch in pixels; side of the square of patches that becomes one token.
+    """
+
+    def __init__(
+        self, records: dict[str, ImageRecord], processor: Any, *, image_size: int, patch: int, merge: int
+    ) -> None:
+        self.records, self.processor = records, processor
+        self.image_size, self.patch, self.merge = image_size, patch, merge
+
+    def grid(self, image: str, scale: float = 1.0) -> tuple[int, int, int] | None:
+        """Patches (time, rows, columns), or None for an image that cannot be read."""
+        record = self.records[image]
+        if record.problem:
+            return None
+        return image_grid(record.width, record.height, self.pixels(scale), patch=self.patch, merge=self.merge)
+
+    def patches(self, image: str, scale: float = 1.0) -> torch.Tensor:
+        """(P, 3 * 2 * patch**2) float32, normalised. Raises ImageError when the file changed for the worse meanwhile."""
+        path = self.records[image].path
+        assert path is not None, f"{image} has a problem: ask grid() first"
+        pixels = self.pixels(scale)
+        size = {"shortest_edge": pixels, "longest_edge": pixels}
+        made = self.processor(images=[open_image(path)], size=size, return_tensors="pt")
+        return made["pixel_values"]
+
+    def pixels(self, scale: float = 1.0) -> int:
+        """Area an image is scaled to."""
+        return round((self.image_size * scale) ** 2)
+
+
+# %% features kept on disk
+class FeatureStore:
+    """One file per image under `folder`, named by everything the features depend on.
+
+    A file is written beside its name and renamed, so several processes may fill the store at once and a run that was cut
+    off goes on where it stopped.
+    """
+
+    def __init__(self, folder: str | Path, base: BaseModel, images: ImageInputs) -> None:
+        self.folder, self.images = Path(folder), images
+        self.dtype = base.plan.dtype
+        self.hidden = base.model.config.text_config.hidden_size
+        # the model itself is not kept: loader processes get a copy of this object
+        self._depends_on = json.dumps(
+            [weights_hash(base.vision), str(self.dtype), images.processor.to_dict()], sort_keys=True, default=str
+        )
+
+    def path(self, image: str, scale: float = 1.0) -> Path:
+        record = self.images.records[image]
+        pixels = self.images.pixels(scale)
+        key = hashlib.sha256(f"{self._depends_on}|{record.content_hash}|{pixels}".encode()).hexdigest()[:32]
+        return self.folder / key[:2] / f"{key}.npy"
+
+    def missing(self, images: Iterable[str], scale: float = 1.0) -> list[str]:
+        """Readable images without a file yet, each content once."""
+        wanted = {self.path(i, scale): i for i in images if not self.images.records[i].problem}
+        return [image for path, image in wanted.items() if not path.exists()]
+
+    def bytes_needed(self, images: Iterable[str], scale: float = 1.0) -> int:
+        tokens = sum(int(np.prod(self.images.grid(image, scale))) for image in images) // self.images.merge**2
+        return tokens * self.hidden * self.dtype.itemsize
+
+    def has_room(self, images: Iterable[str], scale: float = 1.0) -> bool:
+        """Whether the disk holds the features of `images` and as much again stays free for checkpoints (1 GiB at least)."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(self.folder).free > self.bytes_needed(images, scale) + 2**30
+
+    def fill(self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 16) -> int:
+        """Compute what is missing with the tower of `base`; returns how many images that were."""
+        todo = self.missing(images, scale)
+        for start in tqdm(range(0, len(todo), batch), desc=f"image features x{scale:g}", unit="batch", disable=not todo):
+            part = todo[start : start + batch]
+            patches = [self.images.patches(image, scale) for image in part]
+            grids = torch.tensor([self.images.grid(image, scale) for image in part])
+            for image, features in zip(part, encode_images(base, patches, grids), strict=True):
+                with atomic_path(self.path(image, scale)) as path, open(path, "wb") as handle:
+                    np.save(handle, _as_numpy(features))
+        return len(todo)
+
+    def load(self, image: str, scale: float = 1.0) -> torch.Tensor:
+        """(tokens, hidden) in the precision of the model, memory-mapped until it is used."""
+        stored = np.load(self.path(image, scale), mmap_mode="c", allow_pickle=False)
+        return torch.from_numpy(np.asarray(stored)).view(self.dtype)
+
+
+def _as_numpy(features: torch.Tensor) -> np.ndarray:
+    """numpy has no bfloat16: two-byte formats are stored by their bits, the format is part of the key."""
+    features = features.cpu().contiguous()
+    return features.view(torch.int16).numpy() if features.dtype.itemsize == 2 else features.numpy()
+
+
+def weights_hash(module: torch.nn.Module) -> str:
+    """SHA-256 over all names and values of a module's weights."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+# %% the vision tower
+@torch.no_grad()
+def encode_images(base: BaseModel, patches: list[torch.Tensor], grids: torch.Tensor) -> list[torch.Tensor]:
+    """Features (tokens, hidden) of each image; where half precision overflows the image is done again in float32.
+
+    Qwen2.5-VL's last blocks overflow float16 for some images; the NaN would spread to an answer that looks valid.
+
+    Args:
+        patches: per image (P, values).
+        grids: (images, 3) patches in time, rows, columns.
+
+    Raises:
+        FloatingPointError: not even float32 gives finite features.
+    """
+    features = _tower(base, torch.cat(patches), grids)
+    broken = [i for i, feature in enumerate(features) if not torch.isfinite(feature).all()]
+    if broken and base.plan.dtype != torch.float32:
+        base.vision.float()
+        try:
+            for i in broken:
+                full = _tower(base, patches[i], grids[i : i + 1])[0]
+                limit = torch.finfo(base.plan.dtype).max
+                features[i] = full.clamp(-limit, limit).to(base.plan.dtype)
+        finally:
+            base.vision.to(base.plan.dtype)
+    for i, feature in enumerate(features):
+        if not torch.isfinite(feature).all():
+            raise FloatingPointError(f"Image {i} of the batch has no finite features: the weights are damaged.")
+    return features
+
+
+def _tower(base: BaseModel, patches: torch.Tensor, grids: torch.Tensor) -> list[torch.Tensor]:
+    device = next(base.vision.parameters()).device
+    dtype = next(base.vision.parameters()).dtype
+    merged = base.vision(patches.to(device, dtype), grid_thw=grids.to(device)).pooler_output  # (sum of tokens, hidden)
+    return list(merged.split((grids.prod(-1) // base.merge**2).tolist()))

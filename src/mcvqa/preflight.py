@@ -1,0 +1,185 @@
+"""`mcvqa check`: everything that can be known before hours of training are spent. It changes nothing."""
+import dataclasses
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mcvqa.config import Config
+from mcvqa.data.questions import LETTERS, Question
+from mcvqa.model.device import GIB, DevicePlan, plan_device
+from mcvqa.model.encode import Encoder
+from mcvqa.model.load import load_encoder, measure_model
+from mcvqa.model.vision import ImageInputs
+from mcvqa.project import Project, RunData
+from mcvqa.scoring.score import tta_plan
+
+SHOWN_PROBLEMS = 10
+SAMPLED_ROWS = 200
+
+
+def check_run(config: Config) -> bool:
+    """Print the pre-flight of a run; returns whether nothing stands in its way."""
+    with tempfile.TemporaryDirectory() as scratch:
+        project = Project(dataclasses.replace(config, output_dir=scratch))
+        data = project.data
+        ready = _check_data(project, data)
+        plan = plan_device(config)
+        _section("device")
+        print("\n".join(f"  {reason}" for reason in plan.reasons))
+        encoder, processor, model_config = load_encoder(project.config)
+        images = ImageInputs(
+            data.records, processor, image_size=config.image_size, patch=model_config.vision_config.patch_size,
+            merge=encoder.merge,
+        )
+        _check_alignment(encoder, images, data.train[0])
+        tokens = _check_rows(encoder, images, data, config)
+        ready &= _check_resources(config, plan, model_config, images, data, tokens)
+    print("\n" + ("ready: nothing stands in the way" if ready else "not ready: see the lines marked with !"))
+    return ready
+
+
+def _section(title: str) -> None:
+    print(f"\n{title}")
+
+
+def _line(good: bool, text: str) -> None:
+    print(f"  {' ' if good else '!'} {text}")
+
+
+# %% data
+def _check_data(project: Project, data: RunData) -> bool:
+    _section("data")
+    files, tables, test = project.tables
+    for path, table in zip((files.train, files.dev, files.test), (*tables, *([None] if len(tables) < 2 else []), test), strict=True):
+        if table is not None:
+            columns = ", ".join(f"{part}={name}" for part, name in table.columns.items())
+            _line(True, f"{path}: {len(table.questions)} rows, {table.encoding}, delimiter {table.delimiter!r}; {columns}")
+    if files.dev and not project.config.use_dev:
+        _line(True, f"{files.dev} is not used; --set use_dev=true trains on its rows too")
+    for problem in data.problems[:SHOWN_PROBLEMS]:
+        _line(False, str(problem))
+    if len(data.problems) > SHOWN_PROBLEMS:
+        _line(False, f"... and {len(data.problems) - SHOWN_PROBLEMS} more: mcvqa eda lists them all")
+    broken = data.broken
+    _line(not broken, f"photographs: {len(data.records)}, of which {len(broken)} cannot be read")
+    for record in broken[:SHOWN_PROBLEMS]:
+        _line(False, f"{record.written}: {record.problem}")
+    return len(broken) * 2 <= len(data.records)
+
+
+# %% label alignment
+def _check_alignment(encoder: Encoder, images: ImageInputs, question: Question) -> None:
+    """One row's tokens: what is read, and the one token that is supervised."""
+    _section(f"label alignment, question {question.id}")
+    letter = LETTERS[question.answer or 0]
+    grid = images.grid(question.image)
+    order = list(range(len(question.choices)))
+    prompt = encoder.prompt_tokens(question, order, grid)
+    trained = encoder.prompt_tokens(question, order, grid, answer=letter)
+    shown = _with_short_images(encoder, prompt)
+    print("  " + shown.replace("\n", "\n  "), end="")
+    supervised, rest = trained[len(prompt)], trained[len(prompt) + 1 :]
+    print(f">>>{encoder.tokenizer.decode([supervised])}<<<{encoder.tokenizer.decode(rest)}".rstrip())
+    _line(trained[: len(prompt)] == prompt, f"the {len(prompt)} tokens of the prompt are the same in training and scoring")
+    _line(
+        supervised == encoder.letter_tokens[question.answer or 0],
+        f"supervised: token {supervised} {letter!r} at position {len(prompt)}, predicted from position {len(prompt) - 1}, "
+        "which is the position that is read",
+    )
+
+
+def _with_short_images(encoder: Encoder, tokens: list[int]) -> str:
+    """The prompt's text with the run of image tokens written as one."""
+    pad, count = encoder.image_token_id, tokens.count(encoder.image_token_id)
+    if not count:
+        return encoder.tokenizer.decode(tokens)
+    at = tokens.index(pad)
+    before, after = encoder.tokenizer.decode(tokens[:at]), encoder.tokenizer.decode(tokens[at + count :])
+    return f"{before}{encoder.tokenizer.decode([pad])} x {count}{after}"
+
+
+# %% rows
+def _check_rows(encoder: Encoder, images: ImageInputs, data: RunData, config: Config) -> np.ndarray:
+    """(rows,) token counts of a sample of the training rows."""
+    _section("rows")
+    chosen = np.random.default_rng(config.seed).permutation(len(data.train))[:SAMPLED_ROWS]
+    start = time.time()
+    tokens = np.array([len(encoder.encode(data.train[i], None, images.grid(data.train[i].image))) for i in chosen])
+    rate = len(chosen) / (time.time() - start)
+    _line(True, f"{len(data.train)} training rows, {len(data.test)} test rows")
+    _line(True, f"tokens per row: mean {tokens.mean():.0f}, longest {tokens.max()} (of {len(tokens)} rows looked at)")
+    _line(True, f"encoding: {rate:.0f} rows/s in one process")
+    return tokens
+
+
+# %% memory, disk, time
+def _check_resources(
+    config: Config, plan: DevicePlan, model_config: Any, images: ImageInputs, data: RunData, tokens: np.ndarray
+) -> bool:
+    _section("memory, disk, time (estimates)")
+    size = measure_model(model_config, config)
+    text = model_config.text_config
+    _line(True, f"parameters: {size.language_linears + size.rest:,}, trained {size.trained:,}")
+    # per token and layer a training step keeps about 34 values of the hidden size; with checkpointing only the layer's input
+    kept = 1 if plan.checkpointing else 34
+    activations = config.batch_size * int(tokens.max()) * text.hidden_size * text.num_hidden_layers * kept * plan.dtype.itemsize
+    needed = size.weight_bytes(plan) + size.training_bytes + activations
+    there = _memory_of(plan)
+    fits = needed < there
+    _line(fits, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {size.weight_bytes(plan) / GIB:.1f}, "
+                f"training state {size.training_bytes / GIB:.1f}, activations {activations / GIB:.1f})")
+    usable = [q.image for q in (*data.train, *data.test) if not data.records[q.image].problem]
+    patches = sum(int(np.prod(images.grid(image))) for image in dict.fromkeys(usable))
+    disk = patches // images.merge**2 * text.hidden_size * plan.dtype.itemsize + 3 * len(config.folds_to_train) * 4 * size.trained
+    free = shutil.disk_usage(_existing(Path(config.output_dir))).free
+    enough = disk < free
+    _line(enough, f"disk: {disk / GIB:.1f} of {free / GIB:.1f} GiB free, for image features and checkpoints")
+    _estimate_time(config, plan, size.language_linears, tokens, data)
+    return fits and enough
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+
+
+def _memory_of(plan: DevicePlan) -> int:
+    if plan.device == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory
+    meminfo = Path("/proc/meminfo")
+    return int(meminfo.read_text().split()[1]) * 1024 if meminfo.exists() else 8 * GIB
+
+
+def _estimate_time(config: Config, plan: DevicePlan, weights: int, tokens: np.ndarray, data: RunData) -> None:
+    """From the number of multiplications and the rate measured now; kernels of small models reach less."""
+    rate = _matrix_rate(plan)
+    forward = 2 * weights * float(tokens.mean())  # multiplications and additions of a row
+    passes = 2 if config.lora_r else 3  # adapters: no gradient for the frozen weights
+    step = config.effective_batch * forward * (passes + plan.checkpointing) / (0.5 * rate)
+    folds = len(config.folds_to_train)
+    share = (config.n_folds - 1) / config.n_folds
+    steps = int(np.ceil(len(data.train) * share / config.effective_batch)) * config.num_epochs * folds
+    orders, scales = tta_plan(config)
+    ways = len(scales) * (1 + 0.25 * (orders - 1))  # orders share their prefix: each costs about a quarter more
+    scoring = (len(data.train) + folds * len(data.test)) * forward * ways / (0.5 * rate)
+    _line(True, f"time: {step:.2f} s a step of {config.effective_batch} rows, {steps} steps; "
+                f"training {steps * step / 60:.0f} min, scoring {scoring / 60:.0f} min, at half of {rate / 1e12:.2f} TFLOP/s")
+
+
+def _matrix_rate(plan: DevicePlan) -> float:
+    """FLOP/s of a large matrix product on this device, now."""
+    n = 4096 if plan.device == "cuda" else 1024
+    a = torch.ones(n, n, dtype=plan.dtype, device=plan.device)
+    for timed in (False, True):
+        start = time.perf_counter()
+        for _ in range(4):
+            result = a @ a
+        float(result[0, 0])  # waits for the device
+        seconds = time.perf_counter() - start
+    del timed
+    return 4 * 2 * n**3 / seconds

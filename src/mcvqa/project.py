@@ -1,0 +1,365 @@
+"""A run's folders and its data: everything that happens before a model is needed. No torch here."""
+import csv
+import dataclasses
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from mcvqa.config import Config, ConfigError, settings_hash
+from mcvqa.data.explore import Exploration, explore
+from mcvqa.data.folds import assign_folds, large_group_warning, question_groups, sample_rows
+from mcvqa.data.images import ImageFolder, ImageRecord, near_duplicate_groups, survey_images
+from mcvqa.data.kinds import question_kind
+from mcvqa.data.locate import DataFiles, find_data
+from mcvqa.data.prior import Prior, fit_prior
+from mcvqa.data.questions import LETTERS, DataError, Problem, Question, Table, read_questions
+from mcvqa.files import RunLog, atomic_path, file_hash, read_json, write_json, write_text
+from mcvqa.report.submission import SubmissionReport, validate_submission, write_submission
+from mcvqa.scoring.scores import Scores, load_scores, plain_scores
+from mcvqa.uncertainty import Accuracy
+
+STEP_TITLES = (
+    "set-up", "config", "data and EDA", "folds", "rows", "model", "training", "scoring", "ensemble", "report",
+)
+
+
+class RunStopped(RuntimeError):
+    """A run that cannot go on; what was reached so far is kept and the message says what to do."""
+
+
+def heading(title: str, detail: str = "") -> None:
+    """Announce one of the ten steps."""
+    print(f"\n[{STEP_TITLES.index(title) + 1}/10] {title}" + (f": {detail}" if detail else ""), flush=True)
+
+
+# %% folders
+@dataclass(frozen=True)
+class RunPaths:
+    """Where a run keeps what."""
+
+    root: Path
+    run: str
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints" / self.run
+
+    @property
+    def outputs(self) -> Path:
+        return self.root / "outputs"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "logs" / f"{self.run}.jsonl"
+
+    @property
+    def experiment(self) -> Path:
+        return self.root / "experiments" / self.run
+
+    @property
+    def scores(self) -> Path:
+        return self.experiment / "scores"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    def fold(self, fold: int) -> Path:
+        return self.checkpoints / f"fold{fold}"
+
+
+class StepMemory:
+    """Which steps are done, for which settings: `experiments/<run>/steps.json`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def done(self, step: str, key: str, files: Iterable[Path] = ()) -> bool:
+        """Whether `step` was finished with this key and its files are still there."""
+        known = read_json(self.path) if self.path.exists() else {}
+        return known.get(step) == key and all(file.exists() for file in files)
+
+    def remember(self, step: str, key: str) -> None:
+        known = read_json(self.path) if self.path.exists() else {}
+        write_json(self.path, known | {step: key})
+
+
+# %% data
+@dataclass(frozen=True)
+class RunData:
+    """The questions of a run, with their photographs looked at.
+
+    Attributes:
+        train: rows with an answer, of the sample if there is one.
+        all_train: every row of the training files with an answer.
+        problems: what was odd in the files.
+        records: survey of the photographs by the path written in the CSV.
+        groups: (N,) rows of `train` in one group share an image or a near-duplicate.
+        fingerprint: changes with the content of any file or photograph.
+    """
+
+    files: DataFiles
+    train: tuple[Question, ...]
+    all_train: tuple[Question, ...]
+    test: tuple[Question, ...]
+    problems: tuple[Problem, ...]
+    records: dict[str, ImageRecord]
+    image_groups: dict[str, int]
+    groups: np.ndarray
+    fingerprint: str
+
+    @property
+    def broken(self) -> list[ImageRecord]:
+        return [record for record in self.records.values() if record.problem]
+
+    @property
+    def with_image(self) -> np.ndarray:
+        """(N,) whether the row's photograph can be read."""
+        return np.array([not self.records[q.image].problem for q in self.train], dtype=bool)
+
+
+class Project:
+    """One run: its settings, its folders, its data and its folds, each made when first asked for."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.paths = RunPaths(Path(config.output_dir), config.run)
+        self.steps = StepMemory(self.paths.experiment / "steps.json")
+        self.log = RunLog(self.paths.log)
+
+    # %% step 2: config
+    def settle(self) -> None:
+        """Write config.yaml; a run that was trained with other settings is not overwritten.
+
+        Raises:
+            ConfigError: naming the settings that differ.
+        """
+        file = self.paths.experiment / "config.yaml"
+        if file.exists() and self.paths.checkpoints.exists():
+            before = _settings_of(yaml.safe_load(file.read_text(encoding="utf-8")))
+            after = self.config.weight_settings()
+            changed = {k: (before.get(k), v) for k, v in after.items() if k != "data_dir" and before.get(k) != v}
+            if changed:
+                lines = "\n".join(f"  {name}: was {old!r}, now {new!r}" for name, (old, new) in changed.items())
+                raise ConfigError(
+                    f"The run {self.config.run!r} was trained with other settings:\n{lines}\n"
+                    f"Choose another name (--set run_name=...), or delete {self.paths.checkpoints} to start over."
+                )
+        write_text(file, self.config.to_yaml())
+
+    # %% step 3: data
+    @cached_property
+    def tables(self) -> tuple[DataFiles, list[Table], Table]:
+        """The files, the tables of the training rows, and the table of the test rows."""
+        config = self.config
+        files = find_data(config.data_dir, self.paths.cache / "data")
+        if files.train is None or files.test is None:
+            lacking = "train.csv" if files.train is None else "test.csv"
+            raise DataError(f"{files.root} has no {lacking}. Expected: train.csv with answers and test.csv without.")
+        columns = dict(image_column=config.image_column, question_column=config.question_column)
+        sources = [files.train, *([files.dev] if config.use_dev and files.dev else [])]
+        train = [read_questions(f, **columns, answer_column=config.answer_column, labelled=True) for f in sources]
+        return files, train, read_questions(files.test, **columns, labelled=False)
+
+    @cached_property
+    def data(self) -> RunData:
+        """Questions, photographs and groups."""
+        files, tables, test = self.tables
+        problems = [p for table in (*tables, test) for p in table.problems]
+        answered, seen = [], set()
+        for question in (q for table in tables for q in table.questions):
+            learnable = question.answer is not None or (self.config.soft_votes and sum(question.votes or ()) > 0)
+            if learnable and question.id not in seen:  # a repeated id is listed among the problems; the first row counts
+                answered.append(question)
+                seen.add(question.id)
+        if not answered:
+            raise DataError(f"No row of {files.train} has an answer that could be understood: nothing to train on.")
+        train = answered
+        if self.config.use_sample:
+            chosen = sample_rows(answered, question_groups(answered), self.config.sample_size, self.config.seed)
+            train = [answered[i] for i in chosen]
+        records = self._survey(files.root, [q.image for q in (*train, *test.questions)])
+        image_groups = near_duplicate_groups(records)
+        texts = [file_hash(f) for f in (files.train, files.test, *([files.dev] if self.config.use_dev and files.dev else []))]
+        images = sorted((r.written, r.content_hash) for r in records.values())
+        return RunData(
+            files, tuple(train), tuple(answered), test.questions, tuple(problems), records, image_groups,
+            question_groups(train, image_groups), settings_hash({"texts": texts, "images": images}),
+        )
+
+    def _survey(self, root: Path, written: Sequence[str]) -> dict[str, ImageRecord]:
+        """`survey_images`, remembered as long as no photograph's size or date changes."""
+        folder = ImageFolder(root)
+        stamp = settings_hash({"root": str(root), "written": sorted(set(written)), "files": _stamps(root)})
+        memory = self.paths.cache / f"pictures-{stamp}.json"
+        if memory.exists():
+            return {r["written"]: _record_from(r) for r in read_json(memory)}
+        records = survey_images(folder, written, workers=os.cpu_count() or 2)
+        write_json(memory, [_record_as_json(record) for record in records.values()])
+        return records
+
+    @cached_property
+    def prior(self) -> Prior:
+        """The text-only model: what can be answered without looking. Its submission is the run's first."""
+        data, seed = self.data, self.config.seed
+        key = settings_hash({"train": [q.id for q in data.all_train], "data": self._text_hash(), "seed": seed})
+        oof, test = self.paths.scores / "prior-oof.npz", self.paths.scores / "prior-test.npz"
+        if self.steps.done("prior", key, (oof, test)):
+            known = load_scores(oof)
+            facts = known.provenance
+            return Prior(
+                known.logprobs[:, 0], load_scores(test).logprobs[:, 0], Accuracy(*facts["accuracy"]), facts["note"]
+            )
+        prior = fit_prior(data.all_train, data.test, question_groups(data.all_train), seed)
+        facts = {"model": "prior", "accuracy": [prior.accuracy.right, prior.accuracy.n], "note": prior.note}
+        _as_scores(data.all_train, prior.oof_logprobs, facts | {"split": "oof"}).save(oof)
+        _as_scores(data.test, prior.test_logprobs, facts | {"split": "test"}).save(test)
+        self.steps.remember("prior", key)
+        return prior
+
+    def _text_hash(self) -> str:
+        files = self.data.files
+        return settings_hash({"files": [file_hash(f) for f in (files.train, files.test) if f]})
+
+    def prior_of_train(self) -> np.ndarray:
+        """(N, C) out-of-fold log-probabilities of the prior for the rows of `data.train`."""
+        place = {q.id: i for i, q in enumerate(self.data.all_train)}
+        return self.prior.oof_logprobs[[place[q.id] for q in self.data.train]]
+
+    def explore(self) -> Exploration:
+        """Tables and figures of the data in experiments/<run>/eda/."""
+        data = self.data
+        return explore(
+            data.train, data.test, data.problems, data.records, data.image_groups,
+            dataclasses.replace(self.prior, oof_logprobs=self.prior_of_train()), self.paths.experiment / "eda",
+        )
+
+    # %% the submission
+    def submit(self, name: str, predictions: np.ndarray, source: str) -> SubmissionReport:
+        """Write and validate outputs/submission_<name>.csv.
+
+        Args:
+            predictions: (M,) choice index of each test row.
+            source: what made it, kept in outputs/submissions.json.
+        """
+        path, files = self.paths.outputs / f"submission_{name}.csv", self.data.files
+        write_submission(path, self.data.test, predictions, files.sample_submission)
+        record = self.paths.outputs / "submissions.json"
+        known = read_json(record) if record.exists() else {}
+        write_json(record, known | {path.name: {"run": self.config.run, "source": source}})
+        return validate_submission(path, self.data.test, files.sample_submission)
+
+    def submit_prior(self) -> SubmissionReport | None:
+        """The prior's answers as the first valid submission; a submission that is already there is left alone.
+
+        Returns: what its validation found, or None where a better one was there.
+        """
+        record, path = self.paths.outputs / "submissions.json", self.paths.outputs / "submission_ensemble.csv"
+        if path.exists():
+            made_by = (read_json(record) if record.exists() else {}).get(path.name, {}).get("source", "unknown")
+            fits = not validate_submission(path, self.data.test, self.data.files.sample_submission).problems
+            if fits and made_by != "prior":
+                return None
+        return self.submit("ensemble", self.prior.test_logprobs.argmax(-1), "prior")
+
+    def require_photographs(self) -> None:
+        """Raises RunStopped when most photographs are missing: a model would be trained on nothing."""
+        data = self.data
+        broken = data.broken
+        if len(broken) * 2 <= len(data.records):
+            return
+        example = broken[0]
+        raise RunStopped(
+            f"{len(broken)} of {len(data.records)} photographs cannot be read, for example {example.written!r}: "
+            f"{example.problem}\nThey are looked for in {data.files.root.absolute()} and its folders. Put them there "
+            "(or unpack the archive they came in) and run the same command again.\n"
+            f"Until then {self.paths.outputs / 'submission_ensemble.csv'} holds the answers of the text-only prior "
+            f"(accuracy {self.prior.accuracy} out of fold)."
+        )
+
+    # %% step 4: folds
+    @cached_property
+    def folds(self) -> np.ndarray:
+        """(N,) the fold in which each training row is validation; -1: training only, -2: left out (no photograph)."""
+        data, config = self.data, self.config
+        usable = np.flatnonzero(data.with_image)
+        questions = [data.train[i] for i in usable]
+        folds = np.full(len(data.train), -2, dtype=np.int64)
+        folds[usable] = assign_folds(questions, data.groups[usable], config.n_folds, config.seed, config.use_kfold)
+        self._write_folds(folds)
+        return folds
+
+    def _write_folds(self, folds: np.ndarray) -> None:
+        with atomic_path(self.paths.experiment / "folds.csv") as part, open(part, "w", newline="", encoding="utf-8") as f:
+            writer = csv.writer(f, lineterminator="\n")
+            writer.writerow(["id", "fold", "group", "kind", "answer"])
+            for question, fold, group in zip(self.data.train, folds, self.data.groups, strict=True):
+                answer = "" if question.answer is None else LETTERS[question.answer]
+                writer.writerow([question.id, fold, group, question_kind(question), answer])
+
+    def fold_summary(self) -> str:
+        """One line per fold for a terminal."""
+        data, lines = self.data, []
+        for fold in sorted(set(self.folds[self.folds >= 0].tolist())):
+            rows = [q for q, f in zip(data.train, self.folds, strict=True) if f == fold]
+            letters = np.bincount([q.answer for q in rows if q.answer is not None])
+            shares = "  ".join(f"{LETTERS[i]} {count / len(rows):.0%}" for i, count in enumerate(letters))
+            groups = len(set(data.groups[self.folds == fold].tolist()))
+            lines.append(f"  fold {fold}: {len(rows)} validation rows in {groups} image groups   {shares}")
+        left_out = int((self.folds == -2).sum())
+        if left_out:
+            lines.append(f"  left out: {left_out} rows whose photograph cannot be read (listed in the EDA)")
+        warning = large_group_warning(data.groups[self.folds != -2], self.config.n_folds)
+        return "\n".join([*lines, *([f"  {warning}"] if warning else [])])
+
+    def fold_rows(self, fold: int) -> tuple[list[Question], list[Question]]:
+        """Training and validation questions of a fold; no row, image or near-duplicate is on both sides."""
+        pairs = list(zip(self.data.train, self.folds, strict=True))
+        train = [q for q, f in pairs if f not in (fold, -2)]
+        return train, [q for q, f in pairs if f == fold]
+
+    def weights_key(self, fold: int) -> str:
+        """Changes with everything the trained weights of a fold depend on."""
+        settings = {k: v for k, v in self.config.weight_settings().items() if k != "data_dir"}
+        return settings_hash({
+            "settings": settings, "data": self.data.fingerprint, "folds": self.folds.tolist(), "fold": fold,
+        })
+
+
+def _settings_of(values: dict[str, Any]) -> dict[str, Any]:
+    """Weight settings of a config.yaml that may be older than this version."""
+    known = {f.name for f in dataclasses.fields(Config)}
+    return Config(**{k: v for k, v in values.items() if k in known}).weight_settings()
+
+
+def _as_scores(questions: Sequence[Question], logprobs: np.ndarray, provenance: dict[str, Any]) -> Scores:
+    ids = np.array([q.id for q in questions], dtype=np.str_)
+    return plain_scores(ids, logprobs, np.array([len(q.choices) for q in questions]), provenance)
+
+
+# %% survey on disk
+def _stamps(root: Path) -> list[list[Any]]:
+    """Size and date of every file below `root`."""
+    found = []
+    for folder, _, names in os.walk(root):
+        for name in names:
+            facts = os.stat(os.path.join(folder, name), follow_symlinks=False)  # noqa: PTH116, PTH118 - many files, fast
+            found.append([folder, name, facts.st_size, facts.st_mtime_ns])
+    return sorted(found)
+
+
+def _record_as_json(record: ImageRecord) -> dict[str, Any]:
+    values = dataclasses.asdict(record)
+    return values | {"path": record.path and str(record.path), "thumbnail": b64encode(record.thumbnail).decode()}
+
+
+def _record_from(values: dict[str, Any]) -> ImageRecord:
+    path = Path(values["path"]) if values["path"] else None
+    return ImageRecord(**values | {"path": path, "thumbnail": b64decode(values["thumbnail"])})

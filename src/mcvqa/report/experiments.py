@@ -1,0 +1,147 @@
+"""Experiments: an index of all runs, best first, with those that failed: a negative result is a result."""
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from mcvqa.files import read_json, write_json, write_text
+from mcvqa.report.metrics import Metrics
+from mcvqa.report.page import changed_settings, markdown_table, markdown_text, spell_duration
+from mcvqa.uncertainty import Accuracy
+
+
+# %% one run
+@dataclass(frozen=True)
+class Experiment:
+    """What experiments/<run>/ says about a run.
+
+    Attributes:
+        status: finished, failed, unfinished (no result yet) or unreadable.
+        date: when it ended, or was started where it did not end; local time, to the minute.
+        settings: those that differ from the default.
+        seconds: time it took; 0 where not known.
+    """
+
+    run: str
+    status: str
+    note: str = ""
+    date: str = ""
+    model: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    accuracy: Accuracy | None = None
+    blind: Accuracy | None = None
+    seconds: float = 0.0
+    has_report: bool = False
+
+
+def record_experiment(
+    folder: str | Path, *, status: str, seconds: float, metrics: Metrics | None = None, note: str = ""
+) -> None:
+    """Write experiments/<run>/metrics.json, from which the index is made.
+
+    Args:
+        status: "finished" or "failed"; note: why it failed, in a sentence.
+    """
+    now = datetime.datetime.now().isoformat(timespec="minutes")
+    measured = metrics.to_json() if metrics else None
+    write_json(
+        Path(folder) / "metrics.json",
+        {"status": status, "note": note, "date": now, "seconds": round(seconds, 1), "metrics": measured},
+    )
+
+
+def read_experiment(folder: Path) -> Experiment:
+    """A run as its folder tells it; a damaged file makes the run unreadable, never the index."""
+    try:
+        config = _read_settings(folder / "config.yaml")
+        settings = {k: value for k, (value, _) in changed_settings(config).items() if k != "model_id"}
+        report = (folder / "REPORT.md").exists()
+        common: dict[str, Any] = dict(model=str(config.get("model_id", "")), settings=settings, has_report=report)
+        if not (folder / "metrics.json").exists():
+            return Experiment(folder.name, "unfinished", "no metrics.json yet", _modified_on(folder), **common)
+        record = read_json(folder / "metrics.json")
+        overall = (record["metrics"] or {}).get("overall", {})
+        return Experiment(
+            folder.name, str(record["status"]), str(record["note"]), str(record["date"]), **common,
+            accuracy=_accuracy_from(overall.get("accuracy")), blind=_accuracy_from(overall.get("blind")),
+            seconds=float(record["seconds"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        return Experiment(folder.name, "unreadable", f"{type(error).__name__}: {error}")
+
+
+def _read_settings(file: Path) -> Mapping[str, Any]:
+    return yaml.safe_load(file.read_text(encoding="utf-8")) or {} if file.exists() else {}
+
+
+def _accuracy_from(figures: dict[str, Any] | None) -> Accuracy | None:
+    return Accuracy(int(figures["right"]), int(figures["n"])) if figures else None
+
+
+def _modified_on(folder: Path) -> str:
+    return datetime.datetime.fromtimestamp(folder.stat().st_mtime).isoformat(timespec="minutes")
+
+
+# %% all runs
+def read_experiments(experiments_dir: str | Path) -> list[Experiment]:
+    """Every folder with a config.yaml or metrics.json, the most accurate first, those without a result last."""
+    folders = {p.parent for name in ("config.yaml", "metrics.json") for p in Path(experiments_dir).glob(f"*/{name}")}
+    found = [read_experiment(folder) for folder in folders]
+    return sorted(found, key=lambda e: (e.accuracy is None, -e.accuracy.value if e.accuracy else 0.0, e.run))
+
+
+def update_index(experiments_dir: str | Path) -> Path:
+    """Rewrite experiments/README.md; returns its path."""
+    found = read_experiments(experiments_dir)
+    measured, others = [e for e in found if e.accuracy], [e for e in found if not e.accuracy]
+    parts = [
+        "# Experiments",
+        "Written by mcvqa after every run; changes made by hand are lost. Accuracy is measured out of fold and stands "
+        "with its standard error; *blind* is the accuracy of a model of the texts alone, on the same rows. "
+        "Runs within two or three errors of each other are not told apart.",
+        _index_table(measured) if measured else "No run has a result yet.",
+    ]
+    if others:
+        rows = [(e.run, e.date, e.model, settings_text(e.settings), f"{e.status}: {e.note}") for e in others]
+        parts += ["## Without a result", markdown_table(("run", "date", "model", "settings", "what happened"), rows)]
+    path = Path(experiments_dir) / "README.md"
+    write_text(path, "\n\n".join(parts) + "\n")
+    return path
+
+
+def _index_table(found: list[Experiment]) -> str:
+    lines = ["| run | accuracy | blind | model | settings that differ | time | date |"]
+    lines += ["|---|---:|---:|---|---|---:|---|"]
+    for e in found:
+        name = markdown_text(e.run)
+        link = f"[{name}]({quote(e.run)}/REPORT.md)" if e.has_report else name
+        failed = "" if e.status == "finished" else f" {e.status}: {e.note}"
+        cells = (str(e.accuracy) + failed, *_table_cells(e))
+        lines.append(f"| {link} | {' | '.join(map(markdown_text, cells))} |")
+    return "\n".join(lines)
+
+
+def list_experiments(experiments_dir: str | Path) -> str:
+    """The index for a terminal, one line a run."""
+    found = read_experiments(experiments_dir)
+    if not found:
+        return f"There are no runs in {experiments_dir}."
+    rows: list[tuple[str, ...]] = [("run", "accuracy", "blind", "model", "settings", "time", "date")]
+    rows += [(e.run, str(e.accuracy) if e.accuracy else f"{e.status}: {e.note}", *_table_cells(e)) for e in found]
+    widths = [min(48, max(map(len, column))) for column in zip(*rows, strict=True)]
+    clipped = ([c if len(c) <= 48 else c[:47] + "…" for c in row] for row in rows)
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in clipped)
+
+
+def _table_cells(e: Experiment) -> tuple[str, ...]:
+    return (f"{e.blind.value:.3f}" if e.blind else "–", e.model, settings_text(e.settings),
+            spell_duration(e.seconds) if e.seconds else "–", e.date)
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """{'num_epochs': 3, 'use_ema': False} -> 'num_epochs=3, use_ema=False'"""
+    return ", ".join(f"{name}={','.join(map(str, v)) if isinstance(v, list) else v}" for name, v in settings.items())

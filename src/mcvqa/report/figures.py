@@ -1,0 +1,315 @@
+"""Figures of the report: each function draws one picture of what was measured."""
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcvqa.data.questions import LETTERS
+from mcvqa.files import RunLog
+from mcvqa.plots import COLORS, new_figure, save_figure
+from mcvqa.report.metrics import LetterBias, Metrics, Reliability, WrongAnswer, spell_p_value
+from mcvqa.uncertainty import Accuracy, Gain
+
+OpenPicture = Callable[[str], Any]  # image as written in the CSV -> PIL image; ValueError or OSError where it cannot
+
+MODEL_COLOR, RIGHT_COLOR, WRONG_COLOR, QUIET_COLOR = COLORS["blue"], COLORS["green"], COLORS["red"], COLORS["grey"]
+FOLD_COLORS = tuple(COLORS.values())
+VARIANT_STYLES: dict[str, dict[str, Any]] = {
+    "raw": dict(marker="o", linestyle=":", linewidth=1, markersize=4, markerfacecolor="white"),
+    "ema": dict(marker="o", linestyle="-", linewidth=1.3, markersize=5),
+    "swa": dict(marker="D", linestyle="--", linewidth=1.3, markersize=5),
+}
+
+
+# %% all of them
+def draw_figures(metrics: Metrics, log: RunLog, folder: str | Path, open_picture: OpenPicture) -> dict[str, Path]:
+    """Draw everything there is something to show of, as PNG files in `folder`.
+
+    Args:
+        log: the run's log; training curves are drawn from its events "step" and "epoch".
+
+    Returns:
+        Name of each figure -> its file.
+    """
+    steps, epochs = log.events("step"), log.events("epoch")
+    figures = {
+        "groups": draw_groups(metrics),
+        "confusion": draw_confusion(metrics.confusion),
+        "reliability": draw_reliability(metrics.before, metrics.after, metrics.temperature),
+        "letters": draw_letters(metrics.letters),
+    }
+    if steps:
+        figures["curves"] = draw_curves(steps, epochs)
+    if metrics.gains:
+        figures["gains"] = draw_gains(metrics.gains)
+    if metrics.errors:
+        figures["errors"] = draw_errors(metrics.errors[:9], open_picture)
+    paths = {name: Path(folder) / f"{name}.png" for name in figures}
+    for name, figure in figures.items():
+        save_figure(figure, paths[name])
+    return paths
+
+
+# %% training
+def draw_curves(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]]) -> Any:
+    """Loss, learning rate and validation accuracy with standard errors, one colour a fold.
+
+    Args:
+        steps: events with fold, step, loss, lr; where a resumed run logged a step twice, the later one counts.
+        epochs: events with fold, epoch, variant (raw, ema, swa), accuracy, standard_error.
+    """
+    figure, (loss, rate, accuracy) = new_figure(12, 3.8, columns=3)
+    folds = sorted({e["fold"] for e in steps})
+    for index, fold in enumerate(folds):
+        color = FOLD_COLORS[index % len(FOLD_COLORS)]
+        mine = [e for _, e in sorted({e["step"]: e for e in steps if e["fold"] == fold}.items())]
+        x = [e["step"] for e in mine]
+        losses = np.array([np.nan if e["loss"] is None else e["loss"] for e in mine], dtype=float)
+        loss.plot(x, losses, color=color, alpha=0.25, linewidth=0.8)
+        loss.plot(x, running_mean(losses, max(1, len(x) // 25)), color=color, label=f"fold {fold}")
+        rate.plot(x, [e["lr"] for e in mine], color=color)
+        for variant in VARIANT_STYLES:
+            shift = 0.08 * (index - (len(folds) - 1) / 2)  # folds side by side, so that every error bar is seen
+            _draw_epochs(accuracy, [e for e in epochs if (e["fold"], e["variant"]) == (fold, variant)], shift, color)
+    for variant, style in VARIANT_STYLES.items():
+        if any(e["variant"] == variant for e in epochs):
+            accuracy.plot([], [], color=QUIET_COLOR, label=variant, **style)
+    loss.set(title="training loss", xlabel="step", ylim=(0, None))
+    rate.set(title="learning rate", xlabel="step", ylim=(0, None))
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    accuracy.set(title="validation accuracy ± standard error", xlabel="epoch")
+    accuracy.set_xticks(sorted({e["epoch"] for e in epochs}))
+    loss.legend()
+    if epochs:
+        accuracy.legend()
+    return figure
+
+
+def _draw_epochs(axes: Any, epochs: Sequence[Mapping[str, Any]], shift: float, color: str) -> None:
+    """Accuracies of one fold and variant after each epoch."""
+    if epochs:
+        points = {e["epoch"]: (e["epoch"] + shift, e["accuracy"], e["standard_error"]) for e in epochs}
+        x, y, error = zip(*points.values(), strict=True)
+        axes.errorbar(x, y, error, color=color, elinewidth=0.8, **VARIANT_STYLES[epochs[0]["variant"]])
+
+
+def running_mean(values: np.ndarray, width: int) -> np.ndarray:
+    """(N,) mean of each value and up to width - 1 before it; NaN (a skipped step) does not count."""
+    known = np.isfinite(values)
+    total, count = (np.concatenate([[0], np.cumsum(v)]) for v in (np.where(known, values, 0), known))
+    end = np.arange(1, len(values) + 1)
+    start = np.maximum(0, end - width)
+    n = count[end] - count[start]
+    return np.where(n > 0, total[end] - total[start], np.nan) / np.maximum(n, 1)
+
+
+# %% accuracy
+def draw_groups(metrics: Metrics) -> Any:
+    """Accuracy of every group with its 95% interval, beside the text-only prior and guessing."""
+    sections = [[metrics.overall], list(metrics.by_fold), list(metrics.by_kind), list(metrics.by_choices)]
+    groups = [group for section in sections for group in section]
+    places: list[float] = []
+    for section in sections:
+        start = places[-1] + 1.6 if places else 0.0  # a gap between sections
+        places += [start + i for i in range(len(section))]
+    figure, axes = new_figure(8.5, 1.2 + 0.3 * places[-1])
+    shown = [_dots(axes, places, [g.accuracy for g in groups], color=MODEL_COLOR, marker="o", label="model")]
+    if metrics.overall.blind is not None:
+        blind = [g.blind or Accuracy(0, 0) for g in groups]
+        style = dict(color=WRONG_COLOR, marker="o", markerfacecolor="white", label="text only, no image")
+        shown.append(_dots(axes, places, blind, **style))
+    chances = [g.chance for g in groups]
+    shown += axes.plot(chances, places, "|", color=QUIET_COLOR, markersize=9, markeredgewidth=1.5, label="guessing")
+    _name_rows(axes, places, [f"{g.name}  (n={g.accuracy.n:,})" for g in groups])
+    axes.set(xlabel="accuracy, 95% interval", xlim=(0, 1.02))
+    figure.legend(handles=shown, loc="outside upper center", ncols=3)
+    return figure
+
+
+def _dots(axes: Any, places: Sequence[float], values: Sequence[Accuracy], **style: Any) -> Any:
+    """Accuracies as points with Wilson intervals, from left to right."""
+    centres = np.array([v.value for v in values])
+    ends = np.array([v.interval for v in values]).T  # (2, groups)
+    error = np.abs(ends - centres)
+    return axes.errorbar(centres, places, xerr=error, linestyle="none", capsize=2, markersize=6, **style)
+
+
+def _name_rows(axes: Any, places: Sequence[float], names: Sequence[str]) -> None:
+    axes.set_yticks(places, names, parse_math=False)  # a name may hold a $
+    axes.set_ylim(max(places) + 0.7, min(places) - 0.7)
+    axes.grid(axis="y", visible=False)
+
+
+def draw_gains(gains: Mapping[str, Gain]) -> Any:
+    """Gain of each technique with its 95% interval; grey where nothing can be told apart from zero."""
+    figure, axes = new_figure(8.5, 1.3 + 0.42 * len(gains))
+    for place, gain in enumerate(gains.values()):
+        color = RIGHT_COLOR if gain.low > 0 else WRONG_COLOR if gain.high < 0 else QUIET_COLOR
+        axes.plot([100 * gain.low, 100 * gain.high], [place, place], color=color, linewidth=2.5, solid_capstyle="round")
+        axes.plot(100 * gain.value, place, "o", color=color, markersize=8)
+        text, point = f"{100 * gain.value:+.1f}", (100 * gain.value, place)
+        axes.annotate(text, point, (0, 7), textcoords="offset points", ha="center", fontsize=9)
+    axes.axvline(0, color="black", linewidth=0.8, zorder=0)
+    _name_rows(axes, range(len(gains)), list(gains))
+    axes.set(xlabel="gain in points of accuracy on the same rows, 95% interval")
+    return figure
+
+
+def draw_confusion(confusion: Sequence[Sequence[int]]) -> Any:
+    """Share of each true letter's rows by predicted letter, with the number of rows in each field."""
+    counts = np.array(confusion)  # (C, C)
+    size = len(counts)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure, axes = new_figure(2.2 + 0.75 * min(size, 12), 1.6 + 0.75 * min(size, 12))
+    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for true, predicted in np.ndindex(size, size) if size <= 12 else ():
+        share = shares[true, predicted]
+        _write_in_field(axes, true, predicted, f"{share:.0%}\n{counts[true, predicted]:,}", dark=bool(share > 0.5))
+    letters = list(LETTERS[:size])
+    axes.set_xticks(range(size), letters)
+    axes.set_yticks(range(size), letters)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.grid(visible=False)
+    figure.colorbar(shown, ax=axes, shrink=0.8, label="share of the true letter's rows")
+    return figure
+
+
+def _write_in_field(axes: Any, row: int, column: int, text: str, *, dark: bool) -> None:
+    """`text` in a field of a heat map, readable on its colour."""
+    color = "white" if dark else "black"
+    axes.text(column, row, text, ha="center", va="center", fontsize=9, linespacing=1.4, color=color)
+
+
+# %% probabilities and letters
+def draw_reliability(before: Reliability, after: Reliability, temperature: float) -> Any:
+    """Accuracy in each bin of confidence, above the number of rows there; below the diagonal is too sure of itself."""
+    figure, panels = new_figure(9, 5.2, rows=2, columns=2, height_ratios=(3, 1), sharex=True, sharey="row")
+    titles = ("as scored", f"temperature {temperature:.2f}")
+    for title, measured, curve, histogram in zip(titles, (before, after), *panels, strict=True):
+        confidence = np.array([b.confidence for b in measured.bins])
+        accuracy = np.array([b.accuracy.value for b in measured.bins])
+        ends = np.array([b.accuracy.interval for b in measured.bins]).T  # (2, bins)
+        curve.plot([0, 1], [0, 1], color=QUIET_COLOR, linewidth=1, linestyle=":")
+        curve.vlines(confidence, confidence, accuracy, color=WRONG_COLOR, alpha=0.35, linewidth=5)
+        error = np.abs(ends - accuracy)
+        curve.errorbar(confidence, accuracy, error, color=MODEL_COLOR, marker="o", markersize=5, capsize=2)
+        curve.set(title=f"{title}: expected calibration error {measured.ece:.3f}", xlim=(0, 1), ylim=(0, 1.02))
+        middles = [(b.low + b.high) / 2 for b in measured.bins]
+        histogram.bar(middles, [b.accuracy.n for b in measured.bins], width=0.06, color=MODEL_COLOR)
+        histogram.set(xlabel="confidence")
+    panels[0][0].set_ylabel("accuracy")
+    panels[1][0].set_ylabel("rows")
+    return figure
+
+
+def draw_letters(bias: LetterBias) -> Any:
+    """Letters said beside letters true; and, with several orders, what each order says too often."""
+    several = len(bias.per_order) > 1
+    figure, panels = new_figure(10 if several else 5.5, 3.6, columns=2 if several else 1)
+    bars = panels[0] if several else panels
+    places = np.arange(len(bias.overall.truth))
+    letters = list(LETTERS[: len(places)])
+    for offset, label, shares, color in (
+        (-0.2, "said", bias.overall.predicted, MODEL_COLOR), (0.2, "true", bias.overall.truth, QUIET_COLOR)
+    ):
+        bars.bar(places + offset, shares, width=0.38, label=label, color=color)
+    bars.set_xticks(places, letters)
+    bars.set_title(f"all orders: distance {bias.overall.distance:.3f}, {spell_p_value(bias.p_value)}")
+    bars.set_ylabel("share of the rows")
+    bars.set_ylim(0, 1.2 * max(*bias.overall.predicted, *bias.overall.truth))
+    bars.legend(ncols=2, loc="upper right")
+    bars.grid(axis="x", visible=False)
+    if several:
+        surplus = 100 * np.array([np.subtract(use.predicted, use.truth) for use in bias.per_order])  # (orders, letters)
+        limit = max(1.0, float(np.abs(surplus).max()))
+        shown = panels[1].imshow(surplus, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+        for order, letter in np.ndindex(surplus.shape) if surplus.size <= 60 else ():
+            points = surplus[order, letter]
+            _write_in_field(panels[1], order, letter, f"{points:+.1f}", dark=bool(abs(points) > 0.6 * limit))
+        panels[1].set_xticks(places, letters)
+        panels[1].set_yticks(range(len(surplus)), [f"order {k}" for k in range(1, len(surplus) + 1)])
+        panels[1].set(title="said more often than true, in points")
+        panels[1].grid(visible=False)
+        figure.colorbar(shown, ax=panels[1])
+    return figure
+
+
+# %% errors
+def draw_errors(errors: Sequence[WrongAnswer], open_picture: OpenPicture) -> Any:
+    """Photographs with question, choices and probabilities: what was said in red, the truth in green."""
+    columns = min(3, len(errors))
+    rows = -(-len(errors) // columns)
+    figure, panels = new_figure(4.2 * columns, 5.2 * rows, rows=2 * rows, columns=columns, height_ratios=(3, 2) * rows)
+    figure.get_layout_engine().set(w_pad=0.16, h_pad=0.1)
+    grid = np.reshape(panels, (rows, 2, columns))
+    for place in range(rows * columns):
+        picture, bars = grid[place // columns, :, place % columns]
+        picture.axis("off")
+        bars.axis("off")
+        if place < len(errors):
+            _draw_picture(picture, errors[place], open_picture)
+            _draw_choices(bars, errors[place])
+    keys = [panels.flat[0].plot([], [], color=color, linewidth=5)[0] for color in (WRONG_COLOR, RIGHT_COLOR)]
+    figure.legend(keys, ["said", "true"], loc="outside upper center", ncols=2)
+    return figure
+
+
+def _draw_picture(axes: Any, error: WrongAnswer, open_picture: OpenPicture) -> None:
+    try:
+        picture = open_picture(error.image)
+        picture.thumbnail((640, 640))
+        axes.imshow(np.asarray(picture))
+    except (OSError, ValueError) as problem:
+        axes.imshow(np.full((3, 4, 3), 240, np.uint8))
+        text = wrapped_text(f"no picture: {problem}", 36)
+        axes.text(1.5, 1, text, ha="center", va="center", fontsize=9, linespacing=1.4, parse_math=False)
+    title = f"{wrapped_text(error.question, 44, 2)}\n{clipped_text(f'{error.id} · {error.kind}', 44)}"
+    axes.set_title(title, fontsize=10, linespacing=1.5, parse_math=False)
+
+
+def _draw_choices(axes: Any, error: WrongAnswer) -> None:
+    """The choices as bars of probability; the true one and the most probable where there are more than six."""
+    by_rank = sorted(range(len(error.choices)), key=lambda c: (c != error.answer, -error.probabilities[c]))
+    shown = sorted(by_rank[:6])  # what was said is the most probable
+    for place, choice in enumerate(shown):
+        color = WRONG_COLOR if choice == error.predicted else RIGHT_COLOR if choice == error.answer else QUIET_COLOR
+        axes.barh(place + 0.22, error.probabilities[choice], height=0.22, color=color)
+        axes.barh(place + 0.22, 1, height=0.22, color=QUIET_COLOR, alpha=0.15)
+        text = f"({LETTERS[choice]}) {clipped_text(error.choices[choice], 36)}"
+        ink = "black" if color == QUIET_COLOR else color
+        axes.text(0, place - 0.02, text, va="bottom", fontsize=9.5, color=ink, parse_math=False)
+        axes.text(1, place - 0.02, f"{error.probabilities[choice]:.2f}", va="bottom", ha="right", fontsize=9.5)
+    axes.set(xlim=(0, 1), ylim=(max(4, len(shown)) - 0.3, -0.6))
+
+
+def text_width(text: str) -> int:
+    """Columns `text` takes: Korean and other wide characters count twice."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def clipped_text(text: str, columns: int) -> str:
+    """`text` on one line, cut with an ellipsis where it is wider than `columns`."""
+    return wrapped_text(text, columns, 1)
+
+
+def wrapped_text(text: str, columns: int, lines: int = 6) -> str:
+    """`text` in lines of `columns`, broken at spaces or inside long words; an ellipsis ends what is cut."""
+    done: list[str] = []
+    line = ""
+    for word in " ".join(text.split()).split(" "):
+        while text_width(word) > columns:  # a word wider than the line
+            head = next(n for n in range(len(word), 0, -1) if text_width(word[:n]) <= columns)
+            done, line, word = [*done, *([line] if line else []), word[:head]], "", word[head:]
+        if line and text_width(f"{line} {word}") > columns:
+            done, line = [*done, line], word
+        else:
+            line = f"{line} {word}".strip()
+    done = [*done, line] if line else done
+    if len(done) <= lines:
+        return "\n".join(done)
+    last = done[lines - 1]
+    while text_width(last) > columns - 1:
+        last = last[:-1]
+    return "\n".join([*done[: lines - 1], last.rstrip() + "…"])

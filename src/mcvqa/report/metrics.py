@@ -1,0 +1,344 @@
+"""Metrics: what the out-of-fold rows say about a model, each figure with its error bar."""
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mcvqa.data.kinds import KINDS, question_kind
+from mcvqa.data.questions import Question
+from mcvqa.scoring.scores import Scores, log_softmax
+from mcvqa.uncertainty import Accuracy, Gain, paired_gain
+
+
+# %% what is measured
+@dataclass(frozen=True)
+class GroupAccuracy:
+    """Accuracy on some of the rows, beside what the text-only prior reaches on them and what guessing would."""
+
+    name: str
+    accuracy: Accuracy
+    blind: Accuracy | None
+    chance: float
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Rows whose confidence is in (low, high]: how confident they are on average, and how often they are right."""
+
+    low: float
+    high: float
+    confidence: float
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How far probabilities can be believed.
+
+    Attributes:
+        ece: expected calibration error, 0..1 (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+        brier: mean squared error of the probabilities, summed over the choices, 0..2 (Brier 1950).
+        nll: mean negative log-probability of the answer, nats.
+        bins: the bins that hold rows.
+    """
+
+    ece: float
+    brier: float
+    nll: float
+    bins: tuple[ReliabilityBin, ...]
+
+
+@dataclass(frozen=True)
+class LetterUse:
+    """Shares of the letters a, b, ... among predictions and answers, counted by the slot where a choice was shown.
+
+    Attributes:
+        distance: total variation between the two, 0 (same shares) to 1.
+    """
+
+    n: int
+    predicted: tuple[float, ...]
+    truth: tuple[float, ...]
+    distance: float
+
+
+@dataclass(frozen=True)
+class LetterBias:
+    """Whether the model prefers letters.
+
+    Attributes:
+        overall: all ways of asking together; per_order: each on its own.
+        p_value: probability of a distance as large from a model without preference. Such a model confuses x with y
+            as often as y with x, so swapping prediction and answer of random rows shows what chance does.
+    """
+
+    overall: LetterUse
+    per_order: tuple[LetterUse, ...]
+    p_value: float
+
+
+@dataclass(frozen=True)
+class WrongAnswer:
+    """A row that was answered wrongly. probabilities: one per choice."""
+
+    id: str
+    image: str
+    kind: str
+    question: str
+    choices: tuple[str, ...]
+    predicted: int
+    answer: int
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class LeaderboardEstimate:
+    """Accuracy to expect on `n` test rows; its error holds the luck of the test rows and of the rows measured here."""
+
+    value: float
+    standard_error: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Everything the report says in figures, measured on out-of-fold rows with a known answer.
+
+    Attributes:
+        over_blind: gain of the model over the text-only prior, None without a prior.
+        circular: right in every order in which a row was asked; rows asked at least twice (CircularEval of MMBench,
+            Liu et al. 2023); None if there are none.
+        before, after: reliability of the probabilities without and with the temperature.
+        confusion: confusion[true][predicted] rows, by the letters of the original order.
+        gains: name of a technique -> gain measured on the same rows.
+        errors: wrong answers, most confident first.
+    """
+
+    overall: GroupAccuracy
+    by_fold: tuple[GroupAccuracy, ...]
+    by_kind: tuple[GroupAccuracy, ...]
+    by_choices: tuple[GroupAccuracy, ...]
+    over_blind: Gain | None
+    circular: Accuracy | None
+    letters: LetterBias
+    temperature: float
+    before: Reliability
+    after: Reliability
+    confusion: tuple[tuple[int, ...], ...]
+    gains: dict[str, Gain]
+    errors: tuple[WrongAnswer, ...]
+    leaderboard: LeaderboardEstimate | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, dicts, texts and numbers; what is not a number becomes None."""
+        return {f.name: json_value(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+
+def json_value(value: Any) -> Any:
+    """`value` as JSON can hold it; an Accuracy brings its value, error and interval along."""
+    if isinstance(value, Accuracy):
+        low, high = value.interval
+        figures = {"value": value.value, "standard_error": value.standard_error, "low": low, "high": high}
+        return json_value(figures | {"right": value.right, "n": value.n})
+    if dataclasses.is_dataclass(value):
+        return {f.name: json_value(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(k): json_value(v) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [json_value(v) for v in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# %% all of it
+def measure(
+    questions: Sequence[Question],
+    scores: Scores,
+    folds: np.ndarray,
+    *,
+    prior: np.ndarray | None = None,
+    temperature: float = 1.0,
+    variants: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    test_size: int = 0,
+    max_errors: int = 24,
+) -> Metrics:
+    """Measure a model on the rows it was not trained on.
+
+    Args:
+        questions: N questions in the order of `scores`; those without a known answer are left out.
+        scores: out-of-fold scores, every row by the model of its own fold.
+        folds: (N,) fold of each row.
+        prior: (N, C) out-of-fold log-probabilities of the text-only prior.
+        temperature: fitted on these rows; probabilities are softmax(log-probabilities / temperature).
+        variants: technique -> (after, before), each (N,) booleans: right with and right without it.
+        test_size: rows of the test set; 0: no leaderboard estimate.
+
+    Raises:
+        ValueError: rows that do not fit together, no known answer, or scores that are no numbers.
+    """
+    known = _measurable_rows(questions, scores, folds)
+    questions, scores, folds = [questions[i] for i in known], scores.rows(known), np.asarray(folds)[known]
+    answers = np.array([q.answer for q in questions], dtype=int)
+    logprobs = scores.mean()  # (N, C)
+    right = logprobs.argmax(-1) == answers
+    guessed = None if prior is None else prior[known].argmax(-1) == answers
+    n_choices = np.array([len(q.choices) for q in questions])
+    kinds = np.array([question_kind(q) for q in questions])
+    calibrated = np.exp(log_softmax(logprobs / temperature))
+
+    def groups(labels: np.ndarray, names: Sequence[Any], title: str = "{}") -> tuple[GroupAccuracy, ...]:
+        members = ((title.format(name), labels == name) for name in names)
+        return tuple(group_accuracy(name, rows, right, guessed, n_choices) for name, rows in members if rows.any())
+
+    return Metrics(
+        overall=group_accuracy("all", np.ones(len(known), bool), right, guessed, n_choices),
+        by_fold=groups(folds, sorted(set(folds.tolist())), "fold {}"),
+        by_kind=groups(kinds, KINDS),
+        by_choices=groups(n_choices, sorted(set(n_choices.tolist())), "{} choices"),
+        over_blind=None if guessed is None else paired_gain(right, guessed),
+        circular=circular_accuracy(scores, answers),
+        letters=letter_bias(scores, answers),
+        temperature=float(temperature),
+        before=reliability(np.exp(logprobs), answers),
+        after=reliability(calibrated, answers),
+        confusion=confusion_matrix(logprobs.argmax(-1), answers, int(n_choices.max())),
+        gains={name: paired_gain(after[known], before[known]) for name, (after, before) in (variants or {}).items()},
+        errors=worst_errors(questions, kinds, calibrated, max_errors),
+        leaderboard=leaderboard_estimate(Accuracy(int(right.sum()), len(right)), test_size) if test_size else None,
+    )
+
+
+def _measurable_rows(questions: Sequence[Question], scores: Scores, folds: np.ndarray) -> np.ndarray:
+    """Indices of the rows with a known answer, after checking that everything given is about the same rows."""
+    if len(questions) != len(scores.ids) or len(folds) != len(scores.ids):
+        raise ValueError(f"{len(questions)} questions, {len(scores.ids)} scores, {len(folds)} folds are not one set.")
+    for row, (question, scored) in enumerate(zip(questions, scores.ids, strict=True)):
+        if question.id != scored:
+            raise ValueError(f"Row {row}: question {question.id!r} stands beside the scores of {str(scored)!r}.")
+    known = np.array([i for i, q in enumerate(questions) if q.answer is not None], dtype=int)
+    if not len(known):
+        raise ValueError("No row has a known answer: there is nothing to measure against.")
+    with np.errstate(invalid="ignore"):  # argmax over NaN would be a valid-looking letter
+        broken = scores.ids[known][np.isnan(scores.mean()[known]).any(-1)]
+    if len(broken):
+        raise ValueError(f"{len(broken)} rows have scores that are no numbers, first {', '.join(broken[:5])}.")
+    return known
+
+
+# %% accuracy
+def group_accuracy(
+    name: str, rows: np.ndarray, right: np.ndarray, guessed: np.ndarray | None, n_choices: np.ndarray
+) -> GroupAccuracy:
+    """Args: rows, right, guessed: (N,) booleans: in the group, right, right without looking; n_choices: (N,)."""
+    n = int(rows.sum())
+    blind = None if guessed is None else Accuracy(int(guessed[rows].sum()), n)
+    return GroupAccuracy(name, Accuracy(int(right[rows].sum()), n), blind, float((1 / n_choices[rows]).mean()))
+
+
+def confusion_matrix(predicted: np.ndarray, answers: np.ndarray, size: int) -> tuple[tuple[int, ...], ...]:
+    """Rows by true and predicted choice, (size, size)."""
+    counts = np.bincount(answers * size + predicted, minlength=size * size).reshape(size, size)
+    return tuple(tuple(row) for row in counts.tolist())
+
+
+def leaderboard_estimate(measured: Accuracy, test_size: int) -> LeaderboardEstimate:
+    """What to expect on `test_size` new rows of the same kind.
+
+    Two right and two wrong answers are added for the error (Agresti and Coull 1998), so that 20 of 20 is not certainty.
+    """
+    p = (measured.right + 2) / (measured.n + 4)
+    error = math.sqrt(p * (1 - p) * (1 / measured.n + 1 / test_size))
+    low, high = max(0.0, measured.value - 1.96 * error), min(1.0, measured.value + 1.96 * error)
+    return LeaderboardEstimate(measured.value, error, low, high, test_size)
+
+
+def worst_errors(
+    questions: Sequence[Question], kinds: np.ndarray, probabilities: np.ndarray, count: int
+) -> tuple[WrongAnswer, ...]:
+    """The wrong answers given with most confidence. Args: kinds (N,); probabilities (N, C)."""
+    predicted = probabilities.argmax(-1)
+    wrong = [i for i in np.argsort(-probabilities.max(-1), kind="stable") if predicted[i] != questions[i].answer]
+    return tuple(
+        WrongAnswer(
+            q.id, q.image, str(kinds[i]), q.text, q.choices, int(predicted[i]), int(q.answer or 0),
+            tuple(probabilities[i, : len(q.choices)].tolist()),
+        )
+        for i, q in ((i, questions[i]) for i in wrong[:count])
+    )
+
+
+# %% orders and letters
+def _orders_at_original_scale(scores: Scores) -> np.ndarray:
+    """(N, K) whether a row was asked in the k-th way and that way shows the image at its original size."""
+    original = scores.scales[np.argmin(np.abs(scores.scales - 1))]  # the nearest, where 1.0 was not among them
+    return ~np.isnan(scores.logprobs[:, :, 0]) & np.isclose(scores.scales, original)
+
+
+def _choices_per_way(scores: Scores) -> np.ndarray:
+    """(N, K) predicted choice of each way; meaningless where a row was not asked that way."""
+    return np.nan_to_num(scores.per_way(), nan=-np.inf).argmax(-1)
+
+
+def circular_accuracy(scores: Scores, answers: np.ndarray) -> Accuracy | None:
+    """Rows that are right in every order, among those asked in two or more. Args: answers (N,)."""
+    asked = _orders_at_original_scale(scores)
+    often = asked.sum(-1) >= 2
+    always = ((_choices_per_way(scores) == answers[:, None]) | ~asked).all(-1)
+    return Accuracy(int(always[often].sum()), int(often.sum())) if often.any() else None
+
+
+def letter_bias(scores: Scores, answers: np.ndarray, *, draws: int = 2000, seed: int = 42) -> LetterBias:
+    """Letters predicted and letters true, in the slots as they were shown. Args: answers (N,)."""
+    asked = _orders_at_original_scale(scores)
+    slots = scores.n_choices.max()
+    here = scores.orders[:, :, :slots]
+    predicted = (here == _choices_per_way(scores)[:, :, None]) & asked[:, :, None]  # (N, K, slots), one-hot
+    truth = (here == answers[:, None, None]) & asked[:, :, None]
+    # one sign per row, not per way: the ways of a row agree far too often to count as so many observations
+    change = (predicted.sum(1) - truth.sum(1)).astype(np.float32)  # (N, slots)
+    change = change[change.any(-1)]
+    signs = np.random.default_rng(seed).integers(0, 2, (draws, len(change)), dtype=np.int8) * 2 - 1
+    by_chance = np.abs(signs.astype(np.float32) @ change).sum(-1)  # (draws,)
+    as_large = int((by_chance >= np.abs(change.sum(0)).sum() - 1e-3).sum())
+    ways = [k for k in range(asked.shape[1]) if asked[:, k].any()]
+    return LetterBias(
+        _letter_use(predicted, truth), tuple(_letter_use(predicted[:, k], truth[:, k]) for k in ways),
+        (as_large + 1) / (draws + 1),
+    )
+
+
+def spell_p_value(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _letter_use(predicted: np.ndarray, truth: np.ndarray) -> LetterUse:
+    """Args: predicted, truth: (..., slots) one-hot, all zero where not asked."""
+    n = int(truth.sum())
+    said, true = (one_hot.reshape(-1, one_hot.shape[-1]).sum(0) / n for one_hot in (predicted, truth))
+    return LetterUse(n, tuple(said.tolist()), tuple(true.tolist()), float(np.abs(said - true).sum() / 2))
+
+
+# %% calibration
+def reliability(probabilities: np.ndarray, answers: np.ndarray, bins: int = 15) -> Reliability:
+    """Compare confidence with accuracy in bins of equal width.
+
+    Args:
+        probabilities: (N, C), 0 beyond a row's choices. answers: (N,).
+    """
+    confidence, right = probabilities.max(-1), probabilities.argmax(-1) == answers
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    table = []
+    for index in np.unique(place):
+        rows = place == index
+        accuracy = Accuracy(int(right[rows].sum()), int(rows.sum()))
+        table.append(ReliabilityBin(index / bins, (index + 1) / bins, float(confidence[rows].mean()), accuracy))
+    ece = sum(b.accuracy.n * abs(b.accuracy.value - b.confidence) for b in table) / len(answers)
+    of_answer = probabilities[np.arange(len(answers)), answers]
+    brier = ((probabilities**2).sum(-1) - 2 * of_answer + 1).mean()
+    nll = -np.log(np.maximum(of_answer, np.finfo(float).tiny)).mean()
+    return Reliability(float(ece), float(brier), float(nll), tuple(table))

@@ -1,0 +1,441 @@
+"""Page: the report of a run, as Markdown for the repository and as one self-contained HTML file.
+
+The content is put together once, as plain text in sections and blocks; the two renderers below are the only places that
+write markup, and both escape everything they are given. Questions, file names and run names come from other people.
+"""
+import base64
+import dataclasses
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+
+from mcvqa.config import Config
+from mcvqa.data.questions import LETTERS
+from mcvqa.files import write_text
+from mcvqa.report.metrics import GroupAccuracy, Metrics, WrongAnswer, spell_p_value
+from mcvqa.report.submission import SubmissionReport
+from mcvqa.uncertainty import Accuracy, Gain
+
+
+# %% what goes in
+@dataclass(frozen=True)
+class ReportInput:
+    """What a report is made of, all of it plain data.
+
+    Attributes:
+        run: name of the run. config: every setting and its value. seconds: time the run took.
+        data_summary: text for a terminal, shown as it is.
+        methods: ensemble method -> its out-of-fold accuracy; method: the one used; method_reason: why.
+        figures: name -> PNG inside the report's folder (see `mcvqa.report.figures.draw_figures`).
+        submissions: path as shown -> what its validation found.
+        environment: versions, commit, device, ...
+    """
+
+    run: str
+    config: Mapping[str, Any]
+    data_summary: str
+    metrics: Metrics
+    methods: Mapping[str, Accuracy] = field(default_factory=dict)
+    method: str = ""
+    method_reason: str = ""
+    figures: Mapping[str, Path] = field(default_factory=dict)
+    submissions: Mapping[str, SubmissionReport] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class ReportBlock:
+    """One piece of a section. kind: text, list, table, tiles, figure or verbatim."""
+
+    kind: str
+    text: str = ""
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    numeric: bool = False
+    path: Path = Path()
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    title: str
+    blocks: tuple[ReportBlock, ...]
+
+
+def write_report(folder: str | Path, content: ReportInput) -> tuple[Path, Path]:
+    """Write REPORT.md and report.html into `folder`.
+
+    Returns:
+        The paths of both.
+    """
+    folder = Path(folder)
+    sections = report_sections(content)
+    markdown, page = folder / "REPORT.md", folder / "report.html"
+    write_text(markdown, markdown_report(content.run, sections, folder))
+    write_text(page, html_report(content.run, sections))
+    return markdown, page
+
+
+# %% what is said
+def report_sections(content: ReportInput) -> list[ReportSection]:
+    """All sections, without those that have nothing to show."""
+    metrics = content.metrics
+    parts: list[tuple[str, list[ReportBlock]]] = [
+        ("Result", [_headline(metrics)]),
+        ("What was run", _run_blocks(content)),
+        ("Data", [ReportBlock("verbatim", content.data_summary)] if content.data_summary.strip() else []),
+        ("Accuracy", _accuracy_blocks(content)),
+        ("Training", _figure_block(content, "curves", "Loss, learning rate and validation accuracy of each fold")),
+        ("What each technique brings", _gain_blocks(content)),
+        ("Ensemble", _ensemble_blocks(content)),
+        ("Calibration", _calibration_blocks(content)),
+        ("Letters", _letter_blocks(content)),
+        ("Errors", _error_blocks(content)),
+        ("Submission", _submission_blocks(content)),
+        ("How to read these figures", [_list_block(_remarks(content))]),
+        ("Where it comes from", [_table_block(("", ""), content.environment.items())] if content.environment else []),
+    ]
+    return [ReportSection(title, tuple(blocks)) for title, blocks in parts if blocks]
+
+
+def changed_settings(config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ from the default: name -> (value, default). Names of folders are left out."""
+    defaults = _without_tuples({f.name: f.default for f in dataclasses.fields(Config)})
+    changed = {k: (v, defaults.get(k)) for k, v in _without_tuples(config).items() if v != defaults.get(k)}
+    return {k: pair for k, pair in changed.items() if k not in ("run_name", "output_dir")}
+
+
+def _without_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}  # YAML knows lists only
+
+
+def spell_duration(seconds: float) -> str:
+    """7500 -> '2 h 05 min'"""
+    minutes, seconds = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _headline(metrics: Metrics) -> ReportBlock:
+    accuracy = metrics.overall.accuracy
+    tiles = [("accuracy, out of fold", f"{accuracy.value:.1%}", f"± {accuracy.standard_error:.1%}, n = {accuracy.n:,}")]
+    if metrics.overall.blind is not None and metrics.over_blind is not None:
+        gain = metrics.over_blind
+        tiles.append(("without the image", f"{metrics.overall.blind.value:.1%}", f"the image adds {_gain_text(gain)}"))
+    if metrics.circular is not None:
+        circular = metrics.circular
+        tiles.append(("right in every order", f"{circular.value:.1%}", f"± {circular.standard_error:.1%}"))
+    if metrics.leaderboard is not None:
+        estimate = metrics.leaderboard
+        span = f"{100 * estimate.low:.1f}–{100 * estimate.high:.1f}%"
+        tiles.append((f"expected on {estimate.n:,} test rows", span, "95% interval"))
+    return ReportBlock("tiles", header=("figure", "value", "error"), rows=tuple(tiles))
+
+
+def _run_blocks(content: ReportInput) -> list[ReportBlock]:
+    changed = changed_settings(content.config)
+    model = str(content.config.get("model_id", "unknown"))
+    time = f" It took {spell_duration(content.seconds)}." if content.seconds else ""
+    lead = f"Model {model}, {content.config.get('image_size')} px.{time}"
+    if not changed:
+        return [ReportBlock("text", f"{lead} Every setting has its default.")]
+    rows = [(name, _setting_text(value), _setting_text(default)) for name, (value, default) in changed.items()]
+    return [ReportBlock("text", f"{lead} Settings that differ from the default:"),
+            _table_block(("setting", "here", "default"), rows)]
+
+
+def _accuracy_blocks(content: ReportInput) -> list[ReportBlock]:
+    metrics = content.metrics
+    header = ("rows", "accuracy", "95% interval", "without the image", "guessing", "n")
+    groups = (metrics.overall, *metrics.by_fold, *metrics.by_kind, *metrics.by_choices)
+    return [
+        *_figure_block(content, "groups", "Accuracy by group with 95% intervals, the text-only prior and guessing"),
+        _table_block(header, map(_group_row, groups), numeric=True),
+        *_figure_block(content, "confusion", "Rows by true and predicted letter, in the original order of the choices"),
+    ]
+
+
+def _group_row(group: GroupAccuracy) -> tuple[str, ...]:
+    blind = f"{group.blind.value:.3f}" if group.blind else "–"
+    return (group.name, _accuracy_text(group.accuracy), _interval_text(group.accuracy), blind,
+            f"{group.chance:.3f}", f"{group.accuracy.n:,}")
+
+
+def _gain_blocks(content: ReportInput) -> list[ReportBlock]:
+    gains = content.metrics.gains
+    if not gains:
+        return []
+    rows = [(name, f"{g.value:+.3f}", f"{g.low:+.3f} to {g.high:+.3f}", gain_verdict(g)) for name, g in gains.items()]
+    return [
+        ReportBlock("text", "With each technique against without it, on the same out-of-fold rows (paired bootstrap)."),
+        *_figure_block(content, "gains", "Gain of each technique with its 95% interval"),
+        _table_block(("technique", "gain", "95% interval", "verdict"), rows, numeric=True),
+    ]
+
+
+def gain_verdict(gain: Gain) -> str:
+    """What the interval allows to be said."""
+    return "helps" if gain.low > 0 else "hurts" if gain.high < 0 else "not told apart from nothing"
+
+
+def _ensemble_blocks(content: ReportInput) -> list[ReportBlock]:
+    if not content.methods:
+        return []
+    rows = [
+        (f"{name} (used)" if name == content.method else name, _accuracy_text(accuracy), _interval_text(accuracy))
+        for name, accuracy in sorted(content.methods.items(), key=lambda item: -item[1].value)
+    ]
+    header = ("method", "accuracy", "95% interval")
+    return [ReportBlock("text", content.method_reason), _table_block(header, rows, numeric=True)]
+
+
+def _calibration_blocks(content: ReportInput) -> list[ReportBlock]:
+    metrics = content.metrics
+    rows = [
+        (name, f"{r.ece:.3f}", f"{r.brier:.3f}", f"{r.nll:.3f}")
+        for name, r in (("as scored", metrics.before), (f"temperature {metrics.temperature:.2f}", metrics.after))
+    ]
+    header = ("probabilities", "expected calibration error", "Brier score", "negative log-likelihood")
+    return [
+        _table_block(header, rows, numeric=True),
+        *_figure_block(content, "reliability", "Confidence against accuracy, before and after the temperature"),
+    ]
+
+
+def _letter_blocks(content: ReportInput) -> list[ReportBlock]:
+    letters = content.metrics.letters
+    known = "This is more than chance explains." if letters.p_value < 0.05 else "Chance alone explains as much."
+    shares = zip(LETTERS, letters.overall.predicted, letters.overall.truth, strict=False)
+    rows = [(letter, f"{said:.3f}", f"{true:.3f}", f"{said - true:+.3f}") for letter, said, true in shares]
+    return [
+        ReportBlock(
+            "text",
+            f"Letters said and letters true differ by a total variation of {letters.overall.distance:.3f} "
+            f"({spell_p_value(letters.p_value)}). {known}",
+        ),
+        *_figure_block(content, "letters", "Share of each letter among predictions and answers, as shown to the model"),
+        _table_block(("letter", "said", "true", "difference"), rows, numeric=True),
+    ]
+
+
+def _error_blocks(content: ReportInput) -> list[ReportBlock]:
+    errors = content.metrics.errors
+    if not errors:
+        return [ReportBlock("text", "No row was answered wrongly.")]
+    return [
+        ReportBlock("text", f"The {len(errors)} wrong answers given with most confidence."),
+        *_figure_block(content, "errors", "Photographs of the most confident errors"),
+        _table_block(("row", "question", "choices", "said", "true"), map(_error_row, errors)),
+    ]
+
+
+def _error_row(error: WrongAnswer) -> tuple[str, ...]:
+    choices = " / ".join(f"({letter}) {text}" for letter, text in zip(LETTERS, error.choices, strict=False))
+    said, true = LETTERS[error.predicted], LETTERS[error.answer]
+    return (
+        f"{error.id}, {error.image}", error.question, choices,
+        f"{said}\u00a0({error.probabilities[error.predicted]:.2f})",  # a space that does not break
+        f"{true}\u00a0({error.probabilities[error.answer]:.2f})",
+    )
+
+
+def _submission_blocks(content: ReportInput) -> list[ReportBlock]:
+    blocks = []
+    for path, found in content.submissions.items():
+        verdict = "valid" if not found.problems else "NOT VALID: " + "; ".join(map(str, found.problems))
+        shares = ", ".join(f"{letter} {count:,}" for letter, count in found.distribution.items())
+        blocks.append((path, f"{found.rows:,}", verdict, shares))
+    return [_table_block(("file", "rows", "validation", "letters"), blocks)] if blocks else []
+
+
+def _remarks(content: ReportInput) -> list[str]:
+    """What a reader should know before believing the figures of this run."""
+    metrics, config = content.metrics, content.config
+    error = metrics.overall.accuracy.standard_error
+    remarks = [
+        "Every accuracy is measured on rows its model was not trained on. The standard error is "
+        f"{100 * error:.1f} points: two runs on different rows must differ by {280 * error:.1f} to be told apart.",
+    ]
+    if config.get("keep") == "best" and config.get("num_epochs", 0) > 1:
+        remarks.append("The best epoch was chosen on the validation rows: their accuracy is slightly optimistic.")
+    if not config.get("use_kfold", True):
+        remarks.append("One split was trained: only its validation rows count; other splits would give other figures.")
+    if config.get("use_sample"):
+        remarks.append(f"A sample of {config.get('sample_size'):,} rows was used; all may give other figures.")
+    if metrics.overall.blind is not None:
+        remarks.append(
+            f"Questions and choices alone give {metrics.overall.blind.value:.1%}, "
+            f"guessing {metrics.overall.chance:.1%}: accuracy below the first says nothing about seeing."
+        )
+    if metrics.temperature != 1.0:
+        remarks.append("The temperature, a single number, was fitted on the rows on which it is judged.")
+    if metrics.leaderboard is not None:
+        remarks.append("The test estimate assumes that test rows are like training rows.")
+    return remarks
+
+
+def _figure_block(content: ReportInput, name: str, caption: str) -> list[ReportBlock]:
+    return [ReportBlock("figure", caption, path=Path(content.figures[name]))] if name in content.figures else []
+
+
+def _table_block(header: tuple[str, ...], rows: Iterable[Sequence[Any]], numeric: bool = False) -> ReportBlock:
+    return ReportBlock("table", header=header, rows=tuple(tuple(map(str, row)) for row in rows), numeric=numeric)
+
+
+def _list_block(texts: Iterable[str]) -> ReportBlock:
+    return ReportBlock("list", rows=tuple((text,) for text in texts))
+
+
+def _setting_text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _gain_text(gain: Gain) -> str:
+    return f"{100 * gain.value:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+
+
+def _accuracy_text(accuracy: Accuracy) -> str:
+    return f"{accuracy.value:.3f} ± {accuracy.standard_error:.3f}"
+
+
+def _interval_text(accuracy: Accuracy) -> str:
+    low, high = accuracy.interval
+    return f"{low:.3f} to {high:.3f}"
+
+
+# %% Markdown
+def markdown_text(text: Any) -> str:
+    """`text` as one line of Markdown without any markup, for a paragraph or a table cell."""
+    line = re.sub(r"[\x00-\x20\x7f\x85\u2028\u2029]+", " ", str(text)).strip()
+    return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", html.escape(line, quote=False))
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], numeric: bool = False) -> str:
+    """A table of the GitHub dialect; `numeric` sets all columns but the first flush right."""
+    ruler = ["---", *(["---:" if numeric else "---"] * (len(header) - 1))]
+    lines = [list(map(markdown_text, header)), ruler, *(list(map(markdown_text, row)) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def markdown_report(run: str, sections: Sequence[ReportSection], folder: Path) -> str:
+    """REPORT.md; figures are named by their path from `folder`."""
+    parts = [f"# {markdown_text(run)}", "The same as one page, with figures inside: [report.html](report.html)."]
+    for section in sections:
+        parts += [f"## {markdown_text(section.title)}", *(_markdown_block(block, folder) for block in section.blocks)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_block(block: ReportBlock, folder: Path) -> str:
+    if block.kind in ("table", "tiles"):
+        return markdown_table(block.header, block.rows, block.numeric)
+    if block.kind == "list":
+        return "\n".join(f"- {markdown_text(text)}" for (text,) in block.rows)
+    if block.kind == "figure":
+        path = Path(block.path).resolve().relative_to(folder.resolve()).as_posix()
+        return f"![{markdown_text(block.text)}]({quote(path)})"
+    if block.kind == "verbatim":  # indented, because a fence could be closed by what stands in it
+        return "\n".join(f"    {line}" for line in re.split(r"[\r\n\x0b\x0c]+", block.text.strip("\r\n")))
+    return markdown_text(block.text)
+
+
+# %% HTML
+# The policy in <meta> lets the browser load and run nothing at all, whatever stands in the page.
+HTML_TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="color-scheme" content="light dark">
+<title>{{ run }}</title>
+<style>
+:root { --ink: #1d2329; --soft: #5c6670; --line: #dfe3e7; --paper: #ffffff; --panel: #f5f7f8; --accent: #0b6e99; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e3e7ea; --soft: #9aa5af; --line: #343b42; --paper: #15191d; --panel: #1e242a; --accent: #6cb8dc; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 62rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, "Apple SD Gothic Neo", "Malgun Gothic", "Noto Sans KR", "Noto Sans CJK KR", NanumGothic,
+  sans-serif; }
+h1 { margin: 0 0 .3rem; font-size: 1.9rem; line-height: 1.2; overflow-wrap: anywhere; }
+h2 { margin: 2.8rem 0 .8rem; padding-top: .8rem; border-top: 1px solid var(--line); font-size: 1.25rem; }
+nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; font-size: .9rem; }
+a { color: var(--accent); text-decoration: none; }
+a:hover { text-decoration: underline; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: .8rem; margin: 1.6rem 0; }
+.tile { padding: .9rem 1.1rem; background: var(--panel); border-radius: 8px; }
+.tile b { display: block; font-size: 1.6rem; line-height: 1.4; font-weight: 600; font-variant-numeric: tabular-nums; }
+.tile span { color: var(--soft); font-size: .87rem; }
+.wide { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; }
+th, td { padding: .38rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
+  overflow-wrap: break-word; }
+th { color: var(--soft); font-weight: 600; border-bottom-width: 2px; }
+.numeric :is(th, td) { white-space: nowrap; }
+.numeric :is(th, td):not(:first-child) { text-align: right; font-variant-numeric: tabular-nums; }
+figure { margin: 1.4rem 0; }
+figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; padding: .6rem; background: #fff;
+  border-radius: 8px; }
+figcaption { margin-top: .4rem; color: var(--soft); font-size: .87rem; text-align: center; }
+pre { padding: 1rem 1.2rem; overflow-x: auto; background: var(--panel); border-radius: 8px;
+  font: .84rem/1.5 ui-monospace, "SFMono-Regular", Consolas, "D2Coding", "NanumGothicCoding", monospace; }
+li { margin: .3rem 0; }
+@media print {
+  :root { --ink: #000; --soft: #444; --line: #bbb; --paper: #fff; --panel: #fff; --accent: #000; }
+  body { padding: 0; max-width: none; font-size: 11pt; }
+  nav { display: none; }
+  h2 { break-after: avoid; }
+  figure, tr, .tile { break-inside: avoid; }
+  .tile { border: 1px solid var(--line); }
+  pre { white-space: pre-wrap; }
+}
+</style>
+</head>
+<body>
+<h1>{{ run }}</h1>
+<nav>{% for section in sections %}<a href="#s{{ loop.index }}">{{ section.title }}</a>{% endfor %}</nav>
+{% for section in sections %}
+<section id="s{{ loop.index }}">
+{% if not loop.first %}<h2>{{ section.title }}</h2>{% endif %}
+{% for block in section.blocks %}
+{% if block.kind == "tiles" %}
+<div class="tiles">{% for label, value, detail in block.rows %}
+<div class="tile"><span>{{ label }}</span><b>{{ value }}</b><span>{{ detail }}</span></div>{% endfor %}
+</div>
+{% elif block.kind == "table" %}
+<div class="wide"><table{% if block.numeric %} class="numeric"{% endif %}>
+{% if block.header|join %}<tr>{% for cell in block.header %}<th>{{ cell }}</th>{% endfor %}</tr>{% endif %}
+{% for row in block.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table></div>
+{% elif block.kind == "list" %}
+<ul>{% for row in block.rows %}<li>{{ row[0] }}</li>{% endfor %}</ul>
+{% elif block.kind == "figure" %}
+<figure><img src="{{ inlined(block.path) }}" alt="{{ block.text }}"><figcaption>{{ block.text }}</figcaption></figure>
+{% elif block.kind == "verbatim" %}
+<pre>{{ block.text }}</pre>
+{% else %}
+<p>{{ block.text }}</p>
+{% endif %}
+{% endfor %}
+</section>
+{% endfor %}
+</body>
+</html>
+"""
+
+
+def html_report(run: str, sections: Sequence[ReportSection]) -> str:
+    """report.html: one file, no script, nothing loaded from anywhere."""
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(HTML_TEMPLATE).render(run=run, sections=sections, inlined=_inlined_png)
+
+
+def _inlined_png(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -1,0 +1,65 @@
+"""Option orders: in which orders the choices of a question are shown.
+
+A model likes some letters, and likes what stands beside the right choice, more than others. Averaging over orders takes
+that out best when every choice stands once in every slot, and once behind every other choice. Such a set is a Williams
+square: n orders for an even number n of choices, 2n for an odd one (Williams 1949, "Experimental designs balanced for
+the estimation of residual effects of treatments", Australian Journal of Scientific Research A 2, 149-168).
+"""
+import math
+
+import numpy as np
+
+
+# %% the plan
+def option_orders(n_choices: int, k: int, seed: int = 0) -> np.ndarray:
+    """Orders in which to ask one question: the plan of test-time augmentation.
+
+    The first order is the original one. From k >= n on, whole squares only: the largest multiple of n up to k and n!, so
+    that every choice stands equally often in every slot; squares come from relabelling the choices of the first, so no
+    order comes twice, and for odd n every other square is the mirror that completes the neighbour pairs. With k < n, k
+    rows spread over the square: every choice still stands in k different slots.
+
+    Args:
+        n_choices: 2 or more.
+        k: how many orders may be asked, 1 or more.
+        seed: picks the relabellings; it matters beyond the first square (n even) or pair of squares (n odd).
+    Returns:
+        (K', n_choices) with K' <= k: the original choice shown in each slot.
+    """
+    if n_choices < 2 or k < 1:
+        raise ValueError(f"Orders need at least 2 choices and k of at least 1, not {n_choices} and {k}.")
+    square = williams_square(n_choices)
+    if k < n_choices:
+        return square[np.arange(k) * n_choices // k]
+    n_squares = min(k, math.factorial(n_choices)) // n_choices
+    random = np.random.default_rng(seed)
+    plan: list[np.ndarray] = []
+    seen: set[tuple[int, ...]] = set()
+    labels = np.arange(n_choices)
+    while len(plan) < n_squares:
+        # the rows of a square are a group of permutations, so two relabelled squares share all rows or none
+        for relabelled in (labels[square], labels[square[:, ::-1]]):
+            key = tuple(min(relabelled.tolist()))
+            if len(plan) < n_squares and key not in seen:
+                seen.add(key)
+                plan.append(relabelled)
+        labels = random.permutation(n_choices)
+    return np.concatenate(plan)
+
+
+def williams_square(n: int) -> np.ndarray:
+    """(n, n) Latin square whose first row is 0, 1, ..., n-1: row k is the original choice in each slot.
+
+    For even n each ordered pair of neighbours occurs once; for odd n once in the square and its mirror together.
+    """
+    zigzag = np.empty(n, dtype=np.int64)  # 0, 1, n-1, 2, n-2, ...: all differences of neighbours are different
+    zigzag[0::2] = -np.arange((n + 1) // 2) % n
+    zigzag[1::2] = np.arange(1, n // 2 + 1)
+    name = np.argsort(zigzag)  # renames the choices so that the zigzag itself reads 0, 1, 2, ...
+    return name[(zigzag + np.arange(n)[:, None]) % n]
+
+
+# %% training
+def random_order(n_choices: int, random: np.random.Generator) -> np.ndarray:
+    """(n_choices,) a uniformly random order: the original choice shown in each slot."""
+    return random.permutation(n_choices)

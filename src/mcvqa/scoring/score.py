@@ -1,0 +1,102 @@
+"""Letter log-probabilities of every question, all option orders in one pass, read back in the order of the choices."""
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from mcvqa.config import Config
+from mcvqa.data.questions import Question
+from mcvqa.model.encode import Row
+from mcvqa.model.forward import AnswerModel
+from mcvqa.model.load import BaseModel
+from mcvqa.model.rows import RowMaker, read_rows
+from mcvqa.scoring.orders import option_orders
+from mcvqa.scoring.parse import parse_answer
+from mcvqa.scoring.scores import Scores
+
+
+def tta_plan(config: Config) -> tuple[int, tuple[float, ...]]:
+    """Option orders per question and image scales; without TTA the original order at the original size."""
+    return (config.tta_orders, config.tta_scales) if config.use_tta else (1, (1.0,))
+
+
+def score_questions(
+    model: nn.Module, base: BaseModel, maker: RowMaker, questions: Sequence[Question], config: Config,
+    provenance: dict[str, Any],
+) -> Scores:
+    """Ask every question in all ways of the TTA plan.
+
+    Args:
+        model: base model with the adapters to score with.
+
+    Returns:
+        Scores with K = orders x scales ways, all orders of the first scale first.
+    """
+    if config.answer_by == "generate":
+        return generated_scores(model, base, maker, questions, config, provenance)
+    n_orders, scales = tta_plan(config)
+    answers = AnswerModel(model, base.family, base.image_token_id)
+    widest = max(len(question.choices) for question in questions)
+    logprobs = np.full((len(questions), len(scales) * n_orders, widest), np.nan, np.float32)
+    orders = np.full(logprobs.shape, -1, np.int8)
+    for s, scale in enumerate(scales):
+        rows = [maker.row(q, option_orders(len(q.choices), n_orders), scale) for q in questions]
+        found = read_rows(
+            answers, maker, rows, config.eval_batch_size, base.plan, scale=scale, title=f"scoring x{scale:g}"
+        )
+        for i, row in enumerate(rows):
+            _place(logprobs[i], orders[i], row, found[i], first=s * n_orders)
+    kept = ~np.isnan(logprobs[:, :, 0]).all(0)  # ways that no row was asked in (two choices have two orders only)
+    ids = np.array([question.id for question in questions], dtype=np.str_)
+    return Scores(ids, logprobs[:, kept], orders[:, kept], np.repeat(scales, n_orders).astype(np.float32)[kept], provenance)
+
+
+def _place(logprobs: np.ndarray, orders: np.ndarray, row: Row, found: np.ndarray, *, first: int) -> None:
+    """Put one row's figures (K, C) at its ways `first`, `first + 1`, ...; places beyond its choices are -inf."""
+    k, c = found.shape
+    logprobs[first : first + k] = -np.inf
+    logprobs[first : first + k, :c] = found
+    orders[first : first + k, :c] = row.orders
+
+
+# %% the plain baseline: generate text, then read it
+GENERATED_SHARE = 0.9  # probability given to the letter that was read; the rest is spread over the other choices
+
+
+@torch.no_grad()
+def generated_scores(
+    model: nn.Module, base: BaseModel, maker: RowMaker, questions: Sequence[Question], config: Config,
+    provenance: dict[str, Any],
+) -> Scores:
+    """Scores of answers generated as text and parsed, one row at a time; an answer that cannot be read is uniform."""
+    widest = max(len(question.choices) for question in questions)
+    logprobs = np.full((len(questions), 1, widest), -np.inf, np.float32)
+    orders = np.full(logprobs.shape, -1, np.int8)
+    unread = 0
+    for i, question in enumerate(tqdm(questions, desc="generating", unit="row")):
+        text = generate_answer(model, base, maker, question, config)
+        read = parse_answer(text, question.choices)
+        unread += read is None
+        n = len(question.choices)
+        rest = (1 - GENERATED_SHARE) / (n - 1)
+        logprobs[i, 0, :n] = np.log([1 / n if read is None else GENERATED_SHARE if c == read else rest for c in range(n)])
+        orders[i, 0, :n] = np.arange(n)
+    ids = np.array([question.id for question in questions], dtype=np.str_)
+    return Scores(ids, logprobs, orders, np.ones(1, np.float32), provenance | {"unread": unread})
+
+
+def generate_answer(model: nn.Module, base: BaseModel, maker: RowMaker, question: Question, config: Config) -> str:
+    """What the model writes, greedily, in at most max_new_tokens tokens."""
+    row = maker.row(question)
+    device = next(model.parameters()).device
+    ids = torch.from_numpy(row.input_ids)[None].to(device)
+    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if row.image is not None:
+        inputs["mm_token_type_ids"] = (ids == base.image_token_id).int()
+        inputs["pixel_values"] = maker.images.patches(row.image).to(device)
+        inputs["image_grid_thw"] = torch.tensor([row.grid], device=device)
+    made = model.generate(**inputs, max_new_tokens=config.max_new_tokens, do_sample=False)
+    return base.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)

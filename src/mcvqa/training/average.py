@@ -1,0 +1,53 @@
+"""Averages of the trained weights: exponential (EMA) and plain over the last part of training (SWA).
+
+Only trained tensors are averaged, in float32. There is no batch norm in these models, so no statistics to renew.
+"""
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+
+class WeightAverage:
+    """A running average of some parameters.
+
+    Args:
+        parameters: by name.
+        decay: of the exponential average per update, after its warm-up; None: the plain mean of all updates.
+    """
+
+    def __init__(self, parameters: dict[str, nn.Parameter], decay: float | None) -> None:
+        self.decay, self.updates = decay, 0
+        self.values = {name: p.detach().clone().float() for name, p in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, parameters: dict[str, nn.Parameter]) -> None:
+        """Take the weights after an optimizer step into the average."""
+        self.updates += 1
+        share = 1 / self.updates if self.decay is None else 1 - warm_decay(self.decay, self.updates)
+        for name, value in self.values.items():
+            value.lerp_(parameters[name].float(), share)
+
+    @contextlib.contextmanager
+    def applied(self, parameters: dict[str, nn.Parameter]) -> Iterator[None]:
+        """Within the block the parameters hold the average."""
+        held = {name: p.detach().clone() for name, p in parameters.items()}
+        with torch.no_grad():
+            for name, p in parameters.items():
+                p.copy_(self.values[name])
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, p in parameters.items():
+                    p.copy_(held[name])
+
+
+def warm_decay(decay: float, updates: int) -> float:
+    """Decay at an update: (1 + t) / (10 + t) until that reaches `decay`.
+
+    Without a warm-up an average with decay 0.999 still holds 74 % of the untrained weights after 300 steps.
+    The course is that of TensorFlow's ExponentialMovingAverage with num_updates.
+    """
+    return min(decay, (1 + updates) / (10 + updates))

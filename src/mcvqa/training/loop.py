@@ -1,0 +1,309 @@
+"""One fold: train, validate every epoch, keep the best and the last weights.
+
+Shapes: B rows, K option orders (1 in training), C choices.
+"""
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from tqdm.auto import tqdm
+
+from mcvqa.config import Config
+from mcvqa.data.questions import Question
+from mcvqa.files import RunLog
+from mcvqa.model.device import set_seeds
+from mcvqa.model.forward import AnswerModel, Batch, answer_loss
+from mcvqa.model.load import BaseModel, make_trainable, trained_parameters
+from mcvqa.model.rows import RowMaker, TrainingRows, epoch_windows, loader, read_rows
+from mcvqa.training.average import WeightAverage
+from mcvqa.training.checkpoint import save_trained
+from mcvqa.uncertainty import Accuracy, accuracy_of
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and what to change."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What one set of weights says about the validation rows.
+
+    Attributes:
+        logprobs: letter log-probabilities (C,) of each row, in the order of its original choices.
+        loss: mean negative log-probability of the answer among the choices, in nats.
+    """
+
+    logprobs: list[np.ndarray]
+    accuracy: Accuracy
+    loss: float
+
+
+@dataclass
+class FoldResult:
+    """Outcome of one fold.
+
+    Attributes:
+        best_epoch: epoch of the weights in `best/`, counted from 0.
+        accuracy: of the weights to score with, on the validation rows.
+        variants: Validation at the end of training of the raw weights and of each average ('raw', 'ema', 'swa').
+        skipped: optimizer steps left out because a gradient was not finite.
+    """
+
+    fold: int
+    best_epoch: int
+    accuracy: Accuracy
+    variants: dict[str, Validation]
+    steps: int
+    skipped: int
+    seconds: float
+    rows_per_second: float
+    trained_parameters: int
+
+
+# %% plan
+def learning_rate_at(step: int, total: int, config: Config) -> float:
+    """Learning rate of optimizer step `step` (from 0) of `total`: linear warm-up, then cosine or linear to zero."""
+    warmup = math.ceil(config.warmup_ratio * total)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    left = 1 - (step - warmup) / max(1, total - warmup)
+    return config.learning_rate * (left if config.lr_schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
+
+
+def swa_start_step(steps_per_epoch: int, config: Config) -> int:
+    """First optimizer step whose weights are averaged by SWA."""
+    start = config.swa_start_epoch if config.swa_start_epoch >= 0 else 0.75 * config.num_epochs
+    return min(int(start * steps_per_epoch), steps_per_epoch * config.num_epochs - 1)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay, vectors (norms, biases) do not."""
+    trained = trained_parameters(model).values()
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+# %% one fold
+@dataclass
+class FoldTrainer:
+    """Everything that changes while a fold is trained.
+
+    Args:
+        maker: makes batches from questions.
+        train, validation: questions with answers; a row is never in both.
+        folder: receives best/ and last/.
+    """
+
+    config: Config
+    base: BaseModel
+    maker: RowMaker
+    train: Sequence[Question]
+    validation: Sequence[Question]
+    fold: int
+    folder: Path
+    log: RunLog
+    step: int = 0
+    skipped: int = 0
+    averages: dict[str, WeightAverage] = field(default_factory=dict)
+
+    def run(self) -> FoldResult:
+        """Train from freshly initialised adapters to the last epoch.
+
+        Raises:
+            TrainingError: no gradient was finite in twenty steps on end.
+        """
+        config, started = self.config, time.time()
+        set_seeds(config.seed + self.fold)
+        self._prepare()
+        best_epoch, best, result = -1, None, {}
+        for epoch in range(config.num_epochs):
+            self._epoch(epoch)
+            last = epoch == config.num_epochs - 1
+            result = self._validate(epoch, every_variant=last)
+            current = result[self._scoring_variant()]
+            if best is None or _is_better(current, best):
+                best_epoch, best = epoch, current
+                self._save("best", epoch, current)
+            if last:
+                self._save("last", epoch, current)
+        if best is None:  # num_epochs=0: the untrained model, scored as it is
+            result = self._validate(-1, every_variant=True)
+            best = result["raw"]
+            for name in ("best", "last"):
+                self._save(name, -1, best)
+        kept = best if config.keep == "best" else result[self._scoring_variant()]
+        seconds = time.time() - started
+        return FoldResult(
+            self.fold, best_epoch, kept.accuracy, result, self.step, self.skipped, seconds,
+            len(self.train) * config.num_epochs / seconds, sum(p.numel() for p in self.parameters.values()),
+        )
+
+    def _prepare(self) -> None:
+        config, plan = self.config, self.base.plan
+        self.model = make_trainable(self.base, config, config.seed + self.fold)
+        self.parameters = trained_parameters(self.model)
+        precision = {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(plan.dtype, "no") if plan.amp else "no"
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=plan.device == "cpu")
+        answers = AnswerModel(self.model, self.base.family, self.base.image_token_id)
+        self.answers = self.accelerator.prepare_model(answers, device_placement=not plan.four_bit)
+        self.optimizer = self.accelerator.prepare_optimizer(
+            torch.optim.AdamW(parameter_groups(self.model, config.weight_decay), lr=config.learning_rate)
+        )
+        self.steps_per_epoch = math.ceil(len(self.train) / config.effective_batch)
+        if config.use_ema:
+            self.averages["ema"] = WeightAverage(self.parameters, config.ema_decay)
+        if config.use_swa:
+            self.averages["swa"] = WeightAverage(self.parameters, None)
+
+    # %% training steps
+    def _epoch(self, epoch: int) -> None:
+        windows = list(epoch_windows(len(self.train), epoch, self.config))
+        shares = [self._own_share(window) for window in windows]
+        # a process that has no row left in the last window computes one all the same, without weight: all must take part
+        keys = [
+            (epoch, part or (int(window[0]),)) for window, share in zip(windows, shares, strict=True) for part in share
+        ]
+        rows = TrainingRows(self.maker, self.train, self.config)
+        plan = self.base.plan
+        batches = iter(loader(rows, keys, plan.workers, pin=plan.device == "cuda"))
+        self.answers.train()
+        bar = tqdm(
+            zip(windows, shares, strict=True), total=len(windows), unit="step", desc=f"fold {self.fold} epoch {epoch + 1}",
+            disable=not self.accelerator.is_main_process,
+        )
+        failed = 0
+        for window, share in bar:
+            started = time.time()
+            loss, norm, done = self._step([(next(batches), bool(part)) for part in share], len(window))
+            failed = 0 if done else failed + 1
+            if failed == 20:
+                raise TrainingError(
+                    f"Fold {self.fold}: no finite gradient in 20 steps on end (loss {loss}). Lower learning_rate "
+                    f"(now {self.config.learning_rate:g}) or set precision=float32."
+                )
+            rate = len(window) / (time.time() - started)
+            bar.set_postfix(loss=f"{loss:.3f}", skipped=self.skipped)
+            if self.accelerator.is_main_process:
+                self.log.write(
+                    "step", fold=self.fold, step=self.step, epoch=epoch, loss=loss, lr=self._rate, grad_norm=norm,
+                    skipped=self.skipped, rows_per_s=round(rate, 2),
+                )
+
+    def _own_share(self, window: np.ndarray) -> list[tuple[int, ...]]:
+        """Micro-batches of this process for one optimizer step; every process makes the same number of them."""
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        own = window[rank::world]
+        count = math.ceil(math.ceil(len(window) / world) / self.config.batch_size)
+        return [tuple(int(i) for i in part) for part in np.array_split(own, count)]
+
+    def _step(self, batches: Sequence[tuple[Batch, bool]], rows_in_step: int) -> tuple[float, float, bool]:
+        """One optimizer step; returns the mean loss, the gradient norm, and whether the weights changed.
+
+        Args:
+            batches: micro-batches, each with whether it counts.
+        """
+        self._rate = learning_rate_at(self.step, self.steps_per_epoch * self.config.num_epochs, self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate
+        total = torch.zeros((), device=self.accelerator.device)
+        for i, (batch, counts) in enumerate(batches):
+            with self._synchronised(i == len(batches) - 1):
+                total += self._backward(batch.to(self.accelerator.device), counts / rows_in_step)
+        norm = float(self.accelerator.clip_grad_norm_(list(self.parameters.values()), self.config.max_grad_norm))
+        done = math.isfinite(norm)
+        if done or self.base.plan.scale_gradients:  # the scaler itself leaves out a step that overflowed
+            self.optimizer.step()
+            done = done and not self.accelerator.optimizer_step_was_skipped
+        self.optimizer.zero_grad(set_to_none=True)
+        if done:
+            for name, average in self.averages.items():
+                if name == "ema" or self.step >= swa_start_step(self.steps_per_epoch, self.config):
+                    average.update(self.parameters)
+        self.skipped += not done
+        self.step += 1
+        return float(self.accelerator.reduce(total, "sum")), norm, done
+
+    def _synchronised(self, last: bool) -> contextlib.AbstractContextManager:
+        """Processes exchange gradients once per step, with the last micro-batch."""
+        return contextlib.nullcontext() if last else self.accelerator.no_sync(self.answers)
+
+    def _backward(self, batch: Batch, weight: float) -> torch.Tensor:
+        """Adds this micro-batch's share to the gradient: the mean over all rows of the step, wherever they are.
+
+        Args:
+            weight: of each row, 1 / rows in the step. Processes average their gradients, hence the factor below.
+        """
+        losses = answer_loss(
+            self.answers(batch), batch, among_choices=self.config.loss == "choices",
+            label_smoothing=self.config.label_smoothing,
+        )  # (B,)
+        loss = losses.sum() * weight
+        self.accelerator.backward(loss * self.accelerator.num_processes)
+        return loss.detach()
+
+    # %% validation
+    def _scoring_variant(self) -> str:
+        """Which weights are scored with: SWA's average, else EMA's, else the weights themselves."""
+        if self.config.use_swa and self.averages["swa"].updates:
+            return "swa"
+        return "ema" if self.config.use_ema and self.averages["ema"].updates else "raw"
+
+    @contextlib.contextmanager
+    def _weights(self, variant: str) -> Iterator[None]:
+        if variant == "raw":
+            yield
+        else:
+            with self.averages[variant].applied(self.parameters):
+                yield
+
+    def _validate(self, epoch: int, *, every_variant: bool) -> dict[str, Validation]:
+        """Validation of the weights to score with; after the last epoch of all variants, to measure what each brings."""
+        chosen = self._scoring_variant()
+        names = ["raw", *(n for n, a in self.averages.items() if a.updates)] if every_variant else [chosen]
+        found = {}
+        for name in names:
+            with self._weights(name):
+                found[name] = self._read(self.validation)
+            result = found[name]
+            self.log.write(
+                "epoch", fold=self.fold, epoch=epoch, variant=name, accuracy=result.accuracy.value, nll=result.loss,
+                standard_error=result.accuracy.standard_error, n=result.accuracy.n, chosen=name == chosen,
+            )
+        shown = found[chosen]
+        if self.accelerator.is_main_process:
+            tqdm.write(f"fold {self.fold} epoch {epoch + 1}: accuracy {shown.accuracy} ({chosen}), loss {shown.loss:.3f}")
+        return found
+
+    def _read(self, questions: Sequence[Question]) -> Validation:
+        rows = [self.maker.row(question) for question in questions]
+        ways = read_rows(self.answers, self.maker, rows, self.config.eval_batch_size, self.base.plan, title="validation")
+        logprobs = [way[0] for way in ways]
+        own = [values - np.logaddexp.reduce(values) for values in logprobs]  # among the row's choices
+        answers = np.array([-1 if q.answer is None else q.answer for q in questions])
+        accuracy = accuracy_of(np.array([values.argmax() for values in own]), answers)
+        known = [-values[a] for values, a in zip(own, answers, strict=True) if a >= 0]
+        return Validation(logprobs, accuracy, float(np.mean(known)) if known else float("nan"))
+
+    def _save(self, name: str, epoch: int, result: Validation) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        with self._weights(self._scoring_variant()):
+            save_trained(self.model, self.folder / name, dict(
+                fold=self.fold, epoch=epoch, variant=self._scoring_variant(), accuracy=result.accuracy.value,
+                rows=result.accuracy.n, loss=result.loss,
+            ))
+
+
+def _is_better(new: Validation, old: Validation) -> bool:
+    """Higher accuracy; at the same accuracy the lower loss."""
+    return (new.accuracy.value, -new.loss) > (old.accuracy.value, -old.loss)

@@ -1,0 +1,72 @@
+"""What many tests need: a small data set of photographs, and the tiny model with everything around it."""
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mcvqa.config import Config
+from mcvqa.data.questions import LETTERS, Question
+
+TINTS = {"red": (220, 30, 30), "green": (30, 170, 60), "blue": (40, 70, 220), "yellow": (240, 220, 40)}
+
+
+def make_dataset(folder: Path, n_train: int = 24, n_test: int = 9) -> Path:
+    """Plain coloured photographs of different shapes, in the competition's format; every third test row has two choices."""
+    random = np.random.default_rng(7)
+    for split, rows in (("train", n_train), ("test", n_test)):
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        with open(folder / f"{split}.csv", "w", newline="", encoding="utf-8") as handle:
+            writer = csv.writer(handle)
+            writer.writerow(["id", "path", "question", "a", "b", "c", "d", *(["answer"] if split == "train" else [])])
+            for i in range(rows):
+                names = list(random.permutation(list(TINTS)))
+                answer = int(random.integers(4))
+                if split == "test" and i % 3 == 2:
+                    names, answer = [*names[:2], "", ""], 0
+                size = (int(random.integers(60, 120)), int(random.integers(60, 120)))
+                pixels = np.tile(np.array(TINTS[names[answer]], np.int16), (size[1], size[0], 1))
+                noise = random.integers(-25, 25, (6, 6, 3)).repeat(20, 0).repeat(20, 1)[: size[1], : size[0]]
+                name = f"{split}/{split}_{i:04d}.jpg"
+                Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8)).save(folder / name, quality=92)
+                label = [LETTERS[answer]] if split == "train" else []
+                writer.writerow([f"{split}_{i:04d}", name, f"사진 {i}의 색은 무엇입니까?", *names, *label])
+    with open(folder / "sample_submission.csv", "w", newline="") as handle:
+        csv.writer(handle).writerows([["id", "answer"], *([f"test_{i:04d}", "a"] for i in range(n_test))])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory) -> Path:
+    """An output folder that keeps the tiny model between tests."""
+    return tmp_path_factory.mktemp("workspace")
+
+
+def tiny_settings(output_dir: Path, **changes) -> Config:
+    fast = dict(
+        model_id="tiny", image_size=56, output_dir=str(output_dir), device="cpu", system_prompt="Answer {letters}.",
+        user_prompt="{question}\n{options}", batch_size=8, grad_accum_steps=1, learning_rate=1e-3, eval_batch_size=8,
+        lora_dropout=0.0,
+    )
+    return Config(**fast | changes)
+
+
+@pytest.fixture(scope="session")
+def tiny_config(workspace) -> Config:
+    return tiny_settings(workspace)
+
+
+@pytest.fixture(scope="session")
+def questions() -> list[Question]:
+    return [
+        Question("q0", "a.png", "차 안에 있는 물건은 무엇입니까?", ("휴대폰", "책", "컵", "지갑"), 2),
+        Question("q1", "b.png", "Is it day?", ("yes", "no"), 0),
+        Question("q2", "missing.png", "{options} 몇 개? <|im_end|> <|image_pad|>", ("1", "2", "3"), 1),
+        Question("q3", "a.png", "Which one of these?", tuple(f"choice {i}" for i in range(26)), 25),
+    ]

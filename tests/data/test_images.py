@@ -1,0 +1,328 @@
+"""Pictures as they really come: turned, transparent, truncated, huge, or no pictures at all."""
+import io
+import pickle
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageEnhance, ImageFile, ImageOps
+
+from mcvqa.data.images import (
+    MAX_ASPECT,
+    MAX_PIXELS,
+    ImageError,
+    ImageFolder,
+    ImageRecord,
+    near_duplicate_groups,
+    open_image,
+    resolve_image,
+    survey_images,
+)
+
+EASY = Path("/work/shared/data/easyvqa")
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)  # type: ignore[arg-type]
+    return path
+
+
+def corner_picture() -> Image.Image:
+    """48 x 32, black, with a red top left corner."""
+    image = Image.new("RGB", (48, 32))
+    image.paste((255, 0, 0), (0, 0, 16, 16))
+    return image
+
+
+def landscape(seed: int, side: int = 160) -> Image.Image:
+    """Noise with the spectrum of photographs (amplitude about 1/f), in colour."""
+    random = np.random.default_rng(seed)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side))) + 1 / side
+    noise = random.standard_normal((3, side, side)) * 0.5 + random.standard_normal((side, side))
+    smooth = np.fft.ifft2(np.fft.fft2(noise) / frequency**1.1).real
+    scaled = (smooth - smooth.mean()) / smooth.std() * 40 + random.uniform(90, 140)
+    return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8).transpose(1, 2, 0).copy())
+
+
+def reason(path: Path) -> str:
+    with pytest.raises(ImageError) as caught:
+        open_image(path)
+    assert caught.value.reason in str(caught.value) and path.name in str(caught.value)
+    return caught.value.reason
+
+
+# %% opening
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Image.Transpose numbers: how the camera held the picture
+    stored = corner_picture()
+    if orientation > 1:
+        stored = stored.transpose(Image.Transpose(undo[orientation]))
+    exif = Image.Exif()
+    exif[274] = orientation
+    upright = open_image(saved(tmp_path / f"photo{suffix}", stored, exif=exif))
+    assert upright.size == (48, 32) and upright.getpixel((4, 4))[0] > 200 and upright.getpixel((40, 24))[0] < 50
+    assert ImageOps.exif_transpose(upright).size == upright.size  # nothing is left that turns it a second time
+
+
+def test_sixteen_bits_are_rescaled(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    for name in ("ramp.png", "ramp.tif"):
+        grey = np.asarray(open_image(saved(tmp_path / name, Image.fromarray(ramp))))[..., 0]
+        assert np.abs(grey - ramp / 257.0).max() <= 1
+    for values in (ramp.astype(np.float32) / 65535, ramp.astype(np.int32) * 30000):
+        grey = np.asarray(open_image(saved(tmp_path / "wide.tif", Image.fromarray(values))))[..., 0]
+        assert np.abs(grey - ramp / 257.0).max() <= 1
+
+
+def test_transparency_is_white(tmp_path: Path) -> None:
+    hidden = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
+    hidden.paste((0, 0, 200, 255), (0, 0, 4, 8))
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([0, 0, 200, 200, 0, 0])
+    palette.paste(0, (0, 0, 4, 8))
+    key = Image.new("RGB", (8, 8), (200, 0, 0))
+    key.paste((0, 0, 200), (0, 0, 4, 8))
+    for path in (
+        saved(tmp_path / "rgba.png", hidden), saved(tmp_path / "rgba.webp", hidden, lossless=True),
+        saved(tmp_path / "palette.png", palette, transparency=1),
+        saved(tmp_path / "palette.gif", palette, transparency=1),
+        saved(tmp_path / "key.png", key, transparency=(200, 0, 0)),
+    ):
+        picture = open_image(path)
+        assert picture.mode == "RGB" and picture.getpixel((6, 4)) == (255, 255, 255), path
+        assert picture.getpixel((1, 4)) == (0, 0, 200), path
+    grey = saved(tmp_path / "la.png", Image.new("LA", (8, 8), (10, 0)))
+    assert open_image(grey).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_cmyk_animation_and_heic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cmyk = open_image(saved(tmp_path / "cmyk.jpg", Image.new("CMYK", (8, 8), (0, 255, 255, 0))))
+    assert cmyk.getpixel((4, 4))[0] > 200 and cmyk.getpixel((4, 4))[1] < 60
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    for name in ("film.gif", "film.png", "film.webp"):
+        first = open_image(saved(tmp_path / name, frames[0], save_all=True, append_images=frames[1:], lossless=True))
+        assert first.getpixel((4, 4)) == (255, 0, 0), name
+    heic = tmp_path / "phone.heic"
+    heic.write_bytes(struct.pack(">I", 24) + b"ftypheic" + bytes(12))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+        assert reason(heic).endswith("pip install pillow-heif")
+    heif = pytest.importorskip("pillow_heif")
+    assert reason(heic)  # a header alone
+    heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[274] = 6
+    turned = corner_picture().transpose(Image.Transpose.ROTATE_90)
+    upright = open_image(saved(heic, turned, exif=exif.tobytes()))
+    assert upright.size == (48, 32) and upright.getpixel((4, 4))[0] > 200
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".gif", ".bmp", ".tif"])
+def test_truncated_files(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)  # some libraries do that
+    path = saved(tmp_path / f"photo{suffix}", landscape(0))
+    whole = path.read_bytes()
+    for share in (0.05, 0.5, 0.9):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        assert reason(path)
+    path.write_bytes(whole)
+    assert open_image(path).size == (160, 160)
+
+
+def test_progressive_jpeg_cut_between_scans(tmp_path: Path) -> None:
+    path = saved(tmp_path / "photo.jpg", landscape(0), progressive=True)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "truncated" in reason(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "empty"), (b"<!DOCTYPE html><html>", "HTML"), (b"\xef\xbb\xbf\n <html lang=ko>", "HTML"),
+     (b"hello", "not a picture"),
+     (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not a picture"),
+     (b"\x89PNG\r\n\x1a\n" + bytes(40), "picture")],
+)
+def test_files_that_are_no_pictures(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "photo.jpg").write_bytes(content)
+    assert words in reason(tmp_path / "photo.jpg")
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    assert reason(tmp_path / "none.jpg") == "no such file" and reason(tmp_path) == "no such file"
+
+
+@pytest.mark.parametrize(("width", "height"), [(14_000, 14_000), (8001, 8000), (2**31 - 1, 2**31 - 1)])
+def test_huge_pictures_are_refused_before_decoding(tmp_path: Path, width: int, height: int) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")))
+    assert "megapixels" in reason(tmp_path / "huge.png")  # decoding would say "truncated"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (4000, 3), (2000, 9)])
+def test_strips_are_padded(tmp_path: Path, size: tuple[int, int]) -> None:
+    picture = open_image(saved(tmp_path / "strip.png", Image.new("RGB", size, "red")))
+    assert max(picture.size) == max(size) and max(picture.size) <= MAX_ASPECT * min(picture.size)
+    assert (np.asarray(picture) == (255, 0, 0)).all(-1).sum() == size[0] * size[1]  # the whole picture is still there
+    thin = saved(tmp_path / "thin.png", Image.new("L", (MAX_PIXELS // 100, 1)))
+    assert "strip" in reason(thin)
+
+
+FORMATS = {"JPEG": {}, "PNG": {}, "WEBP": {"lossless": True}, "GIF": {}, "TIFF": {"compression": "tiff_lzw"}, "BMP": {}}
+CLEAN = {}
+for kind, options in FORMATS.items():
+    buffer = io.BytesIO()
+    landscape(1, 32).save(buffer, kind, **options)
+    CLEAN[kind] = buffer.getvalue()
+
+
+DAMAGE = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(sorted(CLEAN)), DAMAGE, st.floats(0.1, 1))
+@pytest.mark.filterwarnings("ignore")
+def test_any_damage_gives_a_picture_or_an_image_error(tmp_path_factory, kind, damage, share) -> None:  # type: ignore
+    data = bytearray(CLEAN[kind])
+    for place, value in damage:
+        data[int(place**3 * (len(data) - 1))] = value  # mostly in the header
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(data[: int(len(data) * share)])
+    try:
+        picture = open_image(path)
+        assert picture.mode == "RGB" and max(picture.size) <= MAX_ASPECT * min(picture.size)
+    except ImageError as error:
+        assert error.reason
+
+
+def test_errors_come_back_from_worker_processes() -> None:
+    error = pickle.loads(pickle.dumps(ImageError("a.jpg", "empty file")))
+    assert error.reason == "empty file" and str(error) == "a.jpg: empty file"
+
+
+# %% finding
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("train/1.jpg", "test/1.jpg", "train/2.JPG", "images/3.jpeg", "4.png", "train/train/5.jpg",
+                 "train/6.jpg.jpg", "train/7.jpg", "train/7.png", "test/8.jpg", "train/사진.jpg", "images/train/9.jpg"):
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text("x")
+    (tmp_path / "secret.jpg").write_text("x")
+    return tmp_path / "root"
+
+
+@pytest.mark.parametrize(
+    ("written", "file"),
+    [("train/1.jpg", "train/1.jpg"), ("test\\1.jpg", "test/1.jpg"), ("./train//1", "train/1.jpg"),
+     (" train/2.jpg ", "train/2.JPG"), ("TRAIN/2", "train/2.JPG"), ("3", "images/3.jpeg"), ("3.jpg", "images/3.jpeg"),
+     ("train/3.jpg", "images/3.jpeg"), ("train/4.png", "4.png"), ("train/5.jpg", "train/train/5.jpg"),
+     ("6.jpg", "train/6.jpg.jpg"), ("7.png", "train/7.png"), ("data/test/8.jpg", "test/8.jpg"),
+     ("사진", "train/사진.jpg"), ("사진.jpg", "train/사진.jpg"), ("train/9.jpg", "images/train/9.jpg")],
+)
+def test_find(root: Path, written: str, file: str) -> None:
+    assert resolve_image(root, written) == root / file
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [("1.jpg", "several files fit: test/1.jpg, train/1.jpg"), ("train/7", "several files fit"),
+     ("train/8.jpg", "no such file"), ("4.jpg", "no such file"), ("train", "no such file"), ("x" * 5000, "no such file"),
+     ("../secret.jpg", "leaves"), ("train/../../secret.jpg", "leaves"), ("/etc/passwd", "leaves"),
+     ("C:\\secret.jpg", "leaves"), ("..\\secret.jpg", "leaves"), ("a\0b", "leaves"), (".", "leaves"), ("", "no path")],
+)
+def test_find_refuses(root: Path, written: str, words: str) -> None:
+    with pytest.raises(ImageError, match=words):
+        resolve_image(root, written)
+
+
+def test_links(root: Path) -> None:
+    (root / "out.jpg").symlink_to(root.parent / "secret.jpg")
+    (root / "away").symlink_to(root.parent)
+    (root / "in.jpg").symlink_to(root / "4.png")
+    (root / "circle.jpg").symlink_to(root / "circle.jpg")
+    folder = ImageFolder(root)
+    for written in ("out.jpg", "out", "away/secret.jpg"):
+        with pytest.raises(ImageError, match="through a link"):
+            folder.find(written)
+    with pytest.raises(ImageError, match="no such file"):
+        folder.find("circle.jpg")
+    assert folder.find("in.jpg").read_text() == "x"
+    (root.parent / "door").symlink_to(root)
+    assert ImageFolder(root.parent / "door").find("4.png") == root / "4.png"  # the data folder itself may be a link
+
+
+# %% surveying
+def test_survey_and_groups(tmp_path: Path) -> None:
+    photo = landscape(0)
+    saved(tmp_path / "train" / "1.png", photo)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "same.png").write_bytes((tmp_path / "train" / "1.png").read_bytes())
+    saved(tmp_path / "train" / "other.png", landscape(1))
+    (tmp_path / "train" / "cut.jpg").write_bytes(saved(tmp_path / "whole.jpg", landscape(2)).read_bytes()[:2000])
+    written = ["train/1.png", "train/1", "test/same.png", "train/other.png", "train/cut.jpg", "gone.jpg", "lost.jpg"]
+    records = survey_images(ImageFolder(tmp_path), [*written, "gone.jpg"], workers=2)
+    assert list(records) == written and all(name == record.written for name, record in records.items())
+    fine, cut = records["train/1.png"], records["train/cut.jpg"]
+    assert (fine.width, fine.height, fine.problem) == (160, 160, "") and records["train/1"].path == fine.path
+    assert "truncated" in cut.problem and cut.path and cut.width == 0
+    assert records["gone.jpg"].problem == "no such file" and records["gone.jpg"].path is None
+    assert list(near_duplicate_groups(records).values()) == [0, 0, 0, 1, 2, 3, 4]
+    assert near_duplicate_groups({}) == {}
+
+
+@pytest.mark.parametrize("edit", ["jpeg", "webp", "half", "double", "brighter", "darker", "squashed"])
+def test_copies_of_photographs_are_found(tmp_path: Path, edit: str) -> None:
+    for number in range(12):
+        photo = landscape(number)
+        copy = {
+            "half": photo.resize((80, 80)),
+            "double": photo.resize((320, 320)),
+            "squashed": photo.resize((160, 120)),
+            "brighter": ImageEnhance.Brightness(photo).enhance(1.1),
+            "darker": ImageEnhance.Brightness(photo).enhance(0.85),
+        }.get(edit, photo)
+        saved(tmp_path / f"{number}.png", photo)
+        if edit == "webp":
+            saved(tmp_path / f"copy{number}", copy, format="WEBP", quality=60)
+        else:
+            saved(tmp_path / f"copy{number}", copy, format="JPEG", quality=50 if edit == "jpeg" else 85)
+    names = [f"{n}.png" for n in range(12)] + [f"copy{n}" for n in range(12)]
+    groups = near_duplicate_groups(survey_images(ImageFolder(tmp_path), names))
+    assert list(groups.values()) == [*range(12), *range(12)]
+
+
+def test_shapes_on_plain_backgrounds_are_not_chained(tmp_path: Path) -> None:
+    """Other colours and other places are other pictures, although most of their pixels are the same."""
+    names = []
+    for color in ("red", "green", "blue", "black", "gray"):
+        for left in range(4, 44, 3):
+            image = Image.new("RGB", (64, 64), (230, 230, 235))
+            image.paste(color, (left, 20, left + 16, 36))
+            names.append(f"{color}{left}.png")
+            saved(tmp_path / names[-1], image)
+    groups = near_duplicate_groups(survey_images(ImageFolder(tmp_path), names))
+    assert len(set(groups.values())) == len(names)
+
+
+def test_thousands_of_like_pictures_make_one_group_in_bounded_memory() -> None:
+    """Frames of a still video: every pair is alike, and the pairs are never all held at once."""
+    noise = np.random.default_rng(0).integers(225, 228, (2500, 768), dtype=np.uint8)
+    names = [str(number) for number in range(len(noise))]
+    records = {n: ImageRecord(n, content_hash=n, thumbnail=t.tobytes()) for n, t in zip(names, noise, strict=True)}
+    assert set(near_duplicate_groups(records).values()) == {0}
+
+
+@pytest.mark.skipif(not EASY.is_dir(), reason="the real data is not on this machine")
+def test_real_shapes_are_mostly_alone() -> None:
+    groups = near_duplicate_groups(survey_images(ImageFolder(EASY), [f"train/{n}.png" for n in range(1000)]))
+    assert len(set(groups.values())) >= 990

@@ -1,0 +1,127 @@
+"""Data folders as Kaggle, Colab and people lay them out, and archives that cannot be trusted."""
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mcvqa.data.locate import find_data, unpack_archive
+from mcvqa.data.questions import DataError
+
+NO_KAGGLE = Path("/there/is/no/kaggle/here")
+
+
+def lay(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("id\n")
+    return folder
+
+
+def archive(path: Path, entries: dict[str, bytes | str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in entries.items():
+            file.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("inside", ["", "vqa-challenge", "competitions/vqa-challenge", "datasets/owner/vqa/vqa"])
+def test_layouts(tmp_path: Path, inside: str) -> None:
+    root = lay(tmp_path / "data" / inside, "train.csv", "Test.csv", "sampleSubmission.csv", "train/1.jpg")
+    found = find_data(tmp_path / "data", tmp_path / "cache", NO_KAGGLE)
+    assert found.root == root and found.train == root / "train.csv" and found.test == root / "Test.csv"
+    assert found.sample_submission == root / "sampleSubmission.csv" and found.dev is None
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_demo_is_never_taken_for_the_users_data(tmp_path: Path) -> None:
+    lay(tmp_path / "data", "demo/train.csv", "demo/test.csv")
+    with pytest.raises(DataError, match=r"no train\.csv or test\.csv .*it holds: demo"):
+        find_data(tmp_path / "data", tmp_path / "cache", NO_KAGGLE)
+    assert find_data(tmp_path / "data" / "demo", tmp_path / "cache").train
+
+
+def test_several_folders_are_listed(tmp_path: Path) -> None:
+    lay(tmp_path, "2024/train.csv", "2025/test.csv")
+    with pytest.raises(DataError, match=r"2024\n.*2025\nName one"):
+        find_data(tmp_path, tmp_path / "cache")
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"There is no .*typo.*train\.csv, test\.csv and photographs"):
+        find_data(tmp_path / "typo", tmp_path / "cache", lay(tmp_path / "kaggle", "x/train.csv"))
+
+
+def test_kaggle_input_serves_auto_and_an_empty_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    kaggle = lay(tmp_path / "kaggle" / "input", "vqa/train.csv")
+    assert find_data("auto", tmp_path / "cache", kaggle).root == kaggle / "vqa"
+    assert find_data("data", tmp_path / "cache", kaggle).root == kaggle / "vqa"
+    lay(tmp_path / "data", "README.md", "demo/train.csv")
+    assert find_data("data", tmp_path / "cache", kaggle).root == kaggle / "vqa"
+    lay(tmp_path / "data", "train.csv")
+    assert find_data("data", tmp_path / "cache", kaggle).root == Path("data")
+    with pytest.raises(DataError, match="no /there/is"):
+        find_data("auto", tmp_path / "cache", NO_KAGGLE)
+
+
+def test_archive_is_unpacked_once_per_content(tmp_path: Path) -> None:
+    entries: dict[str, bytes | str] = {"vqa/train.csv": "id\n", "vqa/train/1.jpg": b"x", "__MACOSX/._train.csv": "y"}
+    packed = archive(tmp_path / "data" / "vqa.zip", entries)
+    found = find_data(tmp_path / "data", tmp_path / "cache", NO_KAGGLE)
+    assert found.train and found.train.read_text() == "id\n" and (found.root / "train" / "1.jpg").read_bytes() == b"x"
+    assert not list(found.root.parent.glob("__MACOSX"))
+    found.train.write_text("mine")
+    assert find_data(packed, tmp_path / "cache").train.read_text() == "mine"  # type: ignore[union-attr]
+    archive(packed, entries | {"vqa/train.csv": "id,path\n"})
+    assert find_data(packed, tmp_path / "cache").train.read_text() == "id,path\n"  # type: ignore[union-attr]
+
+
+def test_several_archives_are_listed(tmp_path: Path) -> None:
+    archive(tmp_path / "a.zip", {"train.csv": ""})
+    archive(tmp_path / "b.zip", {"train.csv": ""})
+    with pytest.raises(DataError, match=r"several archives.*\n.*a\.zip\n.*b\.zip"):
+        find_data(tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["../x.csv", "vqa/../../x.csv", "/etc/x.csv", "C:/x.csv", "..\\x.csv"])
+def test_entries_that_leave_the_folder(tmp_path: Path, name: str) -> None:
+    packed = archive(tmp_path / "evil.zip", {"train.csv": "id", name: "gotcha"})
+    with pytest.raises(DataError, match="outside"):
+        unpack_archive(packed, tmp_path / "cache")
+    assert [path.name for path in tmp_path.rglob("*")] == ["evil.zip"]
+
+
+def test_links_in_archives(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("train")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as file:
+        file.writestr(link, "/etc")
+    with pytest.raises(DataError, match="link"):
+        unpack_archive(tmp_path / "evil.zip", tmp_path / "cache")
+
+
+def test_zip_bomb(tmp_path: Path) -> None:
+    packed = archive(tmp_path / "bomb.zip", {"train.csv": b"0" * (120 * 2**20)})
+    with pytest.raises(DataError, match="times as much"):
+        unpack_archive(packed, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_damaged_archives_leave_nothing_behind(tmp_path: Path) -> None:
+    packed = archive(tmp_path / "vqa.zip", {"train.csv": "id\n" * 1000})
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:-30])
+    with pytest.raises(DataError, match="Download it again"):
+        unpack_archive(packed, tmp_path / "cache")
+    packed.write_bytes(whole[:40] + bytes([whole[40] ^ 255]) + whole[41:])
+    with pytest.raises(DataError, match="Download it again"):
+        unpack_archive(packed, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_korean_names_of_windows_archives(tmp_path: Path) -> None:
+    packed = archive(tmp_path / "vqa.zip", {"train/xxxx.jpg": b"1", "train.csv": "id"})
+    packed.write_bytes(packed.read_bytes().replace(b"xxxx", "사진".encode("cp949")))
+    assert (unpack_archive(packed, tmp_path / "cache") / "train" / "사진.jpg").read_bytes() == b"1"

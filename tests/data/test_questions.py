@@ -1,0 +1,270 @@
+"""CSV files of every kind, as people really save them."""
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcvqa.data.questions import LETTERS, AnswerHabit, DataError, Table, read_answer, read_questions
+
+HEADER = "id,path,question,a,b,c,d,answer\n"
+ROW = "train_0001,train/train_0001.jpg,이 사진 속 장소는 어디일까요?,공원,사찰,한옥,성,b\n"
+REAL = Path("/work/shared/data")
+
+
+def table(folder: Path, content: str | bytes, **settings: object) -> Table:
+    path = folder / "train.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_questions(path, **settings)  # type: ignore[arg-type]
+
+
+def rows_as_csv(rows: list[list[str]], delimiter: str = ",") -> str:
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows(rows)
+    return text.getvalue()
+
+
+# %% encodings and delimiters
+@pytest.mark.parametrize(
+    ("encoding", "mark"),
+    [("utf-8", b""), ("utf-8", b"\xef\xbb\xbf"), ("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff"),
+     ("utf-16-le", b""), ("utf-16-be", b""), ("cp949", b"")],
+)
+def test_encodings(tmp_path: Path, encoding: str, mark: bytes) -> None:
+    read = table(tmp_path, mark + (HEADER + ROW).encode(encoding))
+    assert read.questions[0].text == "이 사진 속 장소는 어디일까요?"
+    assert read.questions[0].id == "train_0001" and read.questions[0].answer == 1
+
+
+def test_utf8_that_would_pass_as_cp949_is_read_as_utf8(tmp_path: Path) -> None:
+    text = HEADER + "1,p,커피,a,b,c,d,a\n"
+    assert text.encode().decode("cp949") != text  # it does pass, as other words
+    assert table(tmp_path, text).questions[0].text == "커피"
+
+
+def test_damaged_utf8_is_not_taken_for_cp949(tmp_path: Path) -> None:
+    raw = (HEADER + ROW).encode() + b"2,p," + "정말".encode()[:-1] + b",x,y,z,w,a\n"
+    with pytest.raises(DataError, match="damaged character in line 3"):
+        table(tmp_path, raw)
+
+
+@pytest.mark.parametrize("delimiter", list(",;\t"))
+def test_delimiters_and_newlines_in_quotes(tmp_path: Path, delimiter: str) -> None:
+    texts = ["1", "p.jpg", "first line\nsecond, with; all\tsigns", "x", 'he said "y"', "z", "w", "d"]
+    read = table(tmp_path, rows_as_csv([HEADER.strip().split(","), texts], delimiter))
+    assert read.delimiter == delimiter
+    assert read.questions[0].text == texts[2] and read.questions[0].choices == ("x", 'he said "y"', "z", "w")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty"), (b"\xef\xbb\xbf", "is empty"), (b" \n\n", "is empty"), (b",,,\n,,\n", "no rows"),
+     (HEADER.encode(), "no rows below"), (b"\x80\xff\xfe" * 9, "neither UTF-8"),
+     ((HEADER + '1,p,"open,x').encode(), "line 2"),
+     (b"PK\x03\x04" + bytes(range(256)) * 4, "."), (b"id,path,question,a,answer\n1,p,q,x,a\n", "no choice columns"),
+     (b"path,question,a,b\np,q,x,y\n", "no id column"), (b"id,question,a,b\n1,q,x,y\n", "--set image_column"),
+     (b"id,path,question,a,b,d\n1,p,q,x,y,z\n", "missing between 'b' and 'd'"),
+     (b"id,path,question,a,b,choice1,choice2\n1,p,q,x,y,x,y\n", "could be the choices: a, b, choice1, choice2"),
+     (b"id,path,question,a,b,B\n1,p,q,x,y,z\n", "could be the choices"),
+     (b"id,path,image,question,a,b\n1,p,i,q,x,y\n", "path, image. Choose with --set image_column"),
+     (b"id,path,question,a,b,answer,label\n1,p,q,x,y,a,b\n", "--set answer_column")],
+)
+def test_unusable_files_say_why(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        table(tmp_path, content)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no file"):
+        read_questions(tmp_path / "none.csv")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_questions(tmp_path)
+
+
+# %% columns
+def test_other_names_of_columns_are_found_and_shown(tmp_path: Path) -> None:
+    read = table(tmp_path, "번호,이미지,질문,선택지1,선택지2,선택지3,정답\n1,p.jpg,q,x,y,z,3\n")
+    assert read.questions[0].choices == ("x", "y", "z") and read.questions[0].answer == 2
+    assert read.columns == {
+        "id": "번호", "image": "이미지", "question": "질문", "choices": "선택지1, 선택지2, 선택지3", "answer": "정답"
+    }
+
+
+@pytest.mark.parametrize(
+    "names", ["A,B,C", "choice_a,choice_b,choice_c", "Option 1,Option 2,Option 3", "opt0,opt1,opt2"]
+)
+def test_names_of_choice_columns(tmp_path: Path, names: str) -> None:
+    read = table(tmp_path, f"ID,Image Path,Question,{names},Answer\n1,p,q,x,y,z,b\n")
+    assert read.questions[0].choices == ("x", "y", "z") and read.questions[0].answer == 1
+
+
+def test_all_letters_are_choices_although_one_is_called_q(tmp_path: Path) -> None:
+    texts = [f"text {letter}" for letter in LETTERS]
+    read = table(tmp_path, f"id,path,question,{','.join(LETTERS)},answer\n1,p,what?,{','.join(texts)},z\n")
+    assert read.questions[0].text == "what?" and len(read.questions[0].choices) == 26 and read.questions[0].answer == 25
+
+
+def test_columns_by_setting(tmp_path: Path) -> None:
+    content = "id,path,image,question,text,a,b,answer,label\n1,p,i,q,t,x,y,a,b\n"
+    read = table(tmp_path, content, image_column="image", question_column="text", answer_column="label")
+    assert (read.questions[0].image, read.questions[0].text, read.questions[0].answer) == ("i", "t", 1)
+    with pytest.raises(DataError, match="no column 'bild'"):
+        table(tmp_path, content, image_column="bild")
+
+
+def test_unlabelled_and_labelled(tmp_path: Path) -> None:
+    plain = "id,path,question,a,b\n1,p,q,x,y\n"
+    assert table(tmp_path, plain).questions[0].answer is None
+    with pytest.raises(DataError, match="has no answers"):
+        table(tmp_path, plain, labelled=True)
+    with pytest.raises(DataError, match="empty: answer"):
+        table(tmp_path, "id,path,question,a,b,answer\n1,p,q,x,y,\n", labelled=True)
+    empty = table(tmp_path, "id,path,question,a,b,answer\n1,p,q,x,y,\n")
+    assert not empty.problems and "answer" not in empty.columns
+    assert table(tmp_path, HEADER + ROW, labelled=False).questions[0].answer is None
+
+
+# %% cells
+def test_words_for_nothing_are_choices_and_ids_stay_text(tmp_path: Path) -> None:
+    read = table(tmp_path, HEADER + "007,p,q,None,NA,null,nan,b\n12345678901234567890,p,1.0,Yes,No,,,a\n")
+    assert read.questions[0].choices == ("None", "NA", "null", "nan")
+    assert read.questions[1].choices == ("Yes", "No") and read.questions[1].text == "1.0"
+    assert [q.id for q in read.questions] == ["007", "12345678901234567890"] and not read.problems
+
+
+def test_a_gap_between_choices_never_shifts_letters(tmp_path: Path) -> None:
+    read = table(tmp_path, HEADER + "1,p,q,x,y,,w,d\n2,p,q,x,y,,w,c\n3,p,q,x,y,z,,d\n")
+    assert read.questions[0].choices == ("x", "y", "", "w") and read.questions[0].answer == 3
+    assert read.questions[1].answer is None and read.questions[2].answer is None  # they point at nothing
+    assert [(p.row, p.field) for p in read.problems] == [(1, "c"), (2, "c"), (2, "answer"), (3, "answer")]
+
+
+def test_rows_without_choices_stay(tmp_path: Path) -> None:
+    read = table(tmp_path, "id,path,question,a,b,c\n1,p,q,,,\n2,p,q,x,,\n")
+    assert [q.choices for q in read.questions] == [("", ""), ("x", "")]
+    assert [(p.row, p.field) for p in read.problems] == [(1, "a"), (1, "b"), (2, "b")]
+
+
+def test_problems_name_file_row_and_field(tmp_path: Path) -> None:
+    read = table(tmp_path, HEADER + "7,p,q,x,y,z,w,a\n\n,,,,,,,\n7,,,x,y,x ,w,e\n")
+    assert [str(p) for p in read.problems] == [
+        "train.csv, row 2 (id '7'), path: no image",
+        "train.csv, row 2 (id '7'), question: no question",
+        "train.csv, row 2 (id '7'), c: the same text as choice a: 'x'",
+        "train.csv, row 2 (id '7'), id: the same id as in row 1",
+        "train.csv, row 2 (id '7'), answer: 'e' is not understood as a letter a to d, a number or one choice's text",
+    ]
+
+
+def test_ragged_rows_are_kept_without_their_doubtful_answer(tmp_path: Path) -> None:
+    read = table(tmp_path, HEADER + "1,p,is it red, or blue,x,y,z,w,a\n2,p,q,x,y\n3,p,q,x,y,z,w,a,,\n")
+    assert [q.answer for q in read.questions] == [None, None, 0]
+    assert [p.row for p in read.problems if "cells in the row" in p.message] == [1, 2]
+
+
+# %% answers
+@pytest.mark.parametrize(
+    ("written", "index"),
+    [("b", 1), (" b.", 1), ("(C)", 2), ("B", 1), ("ｄ", 3), ("3", 2), ("3.0", 2), ("３", 2), ("②", 1), ("(2)", 1),
+     ("3번", 2), ("Teal", 1), (" teal ", 1), ("e", None), ("0", None), ("5", None), ("99999999999", None), ("bb", None),
+     ("", None)],
+)
+def test_forms_of_answers(written: str, index: int | None) -> None:
+    assert read_answer(written, ("red", "teal", "blue", "grey")) == index
+
+
+def test_content_beats_the_ordinal_but_not_the_letter() -> None:
+    assert read_answer("3", ("2", "3", "4", "5")) == 1
+    assert read_answer("3", ("red", "blue", "grey")) == 2
+    assert read_answer("b", ("c", "b", "a")) == 1
+    assert read_answer("a", ("c", "b", "a")) == 0
+    assert read_answer("a", ("c", "b", "a"), AnswerHabit(usual=frozenset({"text"}))) == 2
+    assert read_answer("red", ("red", "red", "blue")) is None  # which one?
+
+
+def test_a_column_of_ordinals_is_read_as_one(tmp_path: Path) -> None:
+    """Ten rows show that numbers are ordinals: then '2' among counted things is one as well."""
+    lines = [f"{i},p,q,red,teal,blue,grey,{1 + i % 4}\n" for i in range(12)]
+    assert table(tmp_path, HEADER + "".join(lines) + "x,p,how many?,2,3,4,5,2\n").questions[-1].answer == 1
+    assert table(tmp_path, HEADER + "x,p,how many?,2,3,4,5,2\n").questions[-1].answer == 0
+
+
+def test_ordinals_counted_from_zero_are_noticed_and_shown(tmp_path: Path) -> None:
+    read = table(tmp_path, HEADER + "1,p,q,r,s,t,u,0\n2,p,q,r,s,t,u,3\n3,p,q,r,s,t,u,1\n")
+    assert [q.answer for q in read.questions] == [0, 3, 1] and read.columns["answers count from"] == "0"
+    read = table(tmp_path, HEADER + "1,p,q,r,s,t,u,0\n2,p,q,r,s,t,u,4\n3,p,q,r,s,t,u,1\n")
+    assert [q.answer for q in read.questions] == [None, 3, 0] and [p.row for p in read.problems] == [1]
+
+
+def test_votes_majority_and_ties(tmp_path: Path) -> None:
+    header = "id,path,question,a,b,c,d,answer1,answer2,answer3,answer4,answer5\n"
+    read = table(
+        tmp_path, header + "1.jpg,p,q,x,y,z,w,a,b,b,,b\n2.jpg,p,q,x,y,z,w,a,b,b,a,?\n3.jpg,p,q,x,y,z,w,,,,,\n"
+    )
+    assert [q.answer for q in read.questions] == [1, None, None]
+    assert [q.votes for q in read.questions] == [(1, 3, 0, 0), (2, 2, 0, 0), None]
+    assert [(p.row, p.field) for p in read.problems] == [(2, "answer5"), (2, "answer1"), (3, "answer1")]
+    assert "tied: a 2, b 2" in read.problems[1].message
+    assert table(tmp_path, header + "1,p,q,x,y,z,w,a,b,b,,b\n", answer_column="answer1").questions[0].answer == 0
+
+
+CELL = st.text(st.characters(blacklist_categories=("Cs", "Cc")) | st.sampled_from("\n\",;\t① ½"), max_size=12)
+
+
+GENERATED_ROW = st.tuples(CELL, CELL, CELL, st.lists(CELL, min_size=2, max_size=6), st.integers(0, 5))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(GENERATED_ROW, min_size=1, max_size=5),
+    st.sampled_from(",;\t"),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_any_table_comes_back_as_written(tmp_path_factory, rows, delimiter, encoding) -> None:  # type: ignore
+    header = ["id", "path", "question", *"abcdef", "answer"]
+    cells = [
+        [f"i{id}", image, text, *choices, *[""] * (6 - len(choices)), LETTERS[n]] for id, image, text, choices, n in rows
+    ]
+    path = tmp_path_factory.getbasetemp() / "round.csv"
+    path.write_text(rows_as_csv([header, *cells], delimiter), encoding=encoding, newline="")
+    for question, (id, image, text, choices, n) in zip(read_questions(path).questions, rows, strict=True):
+        assert (question.id, question.image, question.text) == (f"i{id}", image, text)
+        kept = [choice if choice.strip() else "" for choice in choices]
+        assert list(question.choices) == kept[: len(question.choices)] and not any(kept[len(question.choices) :])
+        assert question.answer == (n if n < len(kept) and kept[n] else None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=300) | st.text(max_size=200).map(lambda text: (HEADER + text).encode("utf-8", "replace")))
+def test_any_bytes_give_a_table_or_a_data_error(tmp_path_factory, raw: bytes) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(raw)
+    try:
+        assert all(2 <= len(question.choices) <= 26 for question in read_questions(path).questions)
+    except DataError as error:
+        assert str(path) in str(error)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(CELL, min_size=2, max_size=26), CELL)
+def test_an_answer_is_none_or_a_choice_that_is_not_empty(choices: list[str], written: str) -> None:
+    index = read_answer(written, choices)
+    assert index is None or (0 <= index < len(choices) and choices[index])
+
+
+@given(st.integers(0, 25), st.sampled_from(["{}", " {} ", "({})", "{}.", "{})", "[{}]", '"{}"', "<{}>"]), st.booleans())
+def test_every_letter_in_every_dress(index: int, dress: str, upper: bool) -> None:
+    letter = LETTERS[index].upper() if upper else LETTERS[index]
+    assert read_answer(dress.format(letter), [f"text {i}" for i in range(26)]) == index
+
+
+# %% real files
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real data is not on this machine")
+def test_real_files() -> None:
+    train = read_questions(REAL / "ssafy2025" / "train.csv", labelled=True)
+    assert len(train.questions) == 3887 and all(q.answer is not None for q in train.questions)
+    assert [p.id for p in train.problems] == ["train_2318", "train_2527", "train_2995"]
+    easy = read_questions(REAL / "easyvqa" / "train.csv", labelled=True)
+    assert not easy.problems and {len(q.choices) for q in easy.questions} == {2, 3, 4}

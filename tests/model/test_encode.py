@@ -1,0 +1,104 @@
+"""Rows: label alignment, option orders, what text from a CSV cannot do."""
+import numpy as np
+import pytest
+
+from mcvqa.data.questions import LETTERS, Question
+from mcvqa.model.encode import AlignmentError, Encoder, answer_target
+
+GRID = (1, 4, 6)
+
+
+def test_the_training_prefix_is_the_scoring_prefix_and_the_supervised_token_is_the_one_read(base, questions):
+    """Invariant 1: for every question, order and answer."""
+    encoder = base.encoder
+    for question in questions:
+        n = len(question.choices)
+        for order in (np.arange(n), np.arange(n)[::-1]):
+            row = encoder.encode(question, order[None], GRID)
+            for slot, original in enumerate(order):
+                trained = encoder.prompt_tokens(question, order, GRID, answer=LETTERS[slot])
+                assert trained[: len(row)] == row.input_ids.tolist()
+                assert trained[row.answer_at[0] + 1] == row.letters[0, original]
+
+
+def test_a_packed_row_holds_the_prompts_of_all_orders(base, questions):
+    encoder, question = base.encoder, questions[0]
+    orders = np.array([[0, 1, 2, 3], [3, 1, 2, 0], [1, 0, 3, 2]])
+    row = encoder.encode(question, orders, GRID)
+    prefix = row.input_ids[row.segment == 0]
+    for k, order in enumerate(orders):
+        alone = encoder.encode(question, order[None], GRID)
+        mine = np.concatenate([prefix, row.input_ids[row.segment == k + 1]])
+        np.testing.assert_array_equal(mine, alone.input_ids)
+        places = np.concatenate([row.position_ids[:, row.segment == 0], row.position_ids[:, row.segment == k + 1]], axis=1)
+        np.testing.assert_array_equal(places, alone.position_ids)
+        np.testing.assert_array_equal(row.letters[k], alone.letters[0])
+        assert row.segment[row.answer_at[k]] == k + 1
+    assert len(row) < 3 * len(alone)
+    assert (prefix == base.image_token_id).sum() == 6, "the image is in the prefix, once"
+
+
+def test_letters_follow_the_choice_into_its_slot(base, questions):
+    row = base.encoder.encode(questions[0], np.array([[2, 0, 3, 1]]), None)
+    letters = base.encoder.letter_tokens
+    # original choice 2 is shown first, as (a)
+    np.testing.assert_array_equal(row.letters[0], letters[[1, 3, 0, 2]])
+
+
+def test_identical_orders_still_leave_each_a_tail(base, questions):
+    row = base.encoder.encode(questions[1], np.array([[0, 1], [0, 1]]), None)
+    assert len(set(row.answer_at.tolist())) == 2
+
+
+def test_special_tokens_in_a_question_end_nothing(base, questions):
+    row = base.encoder.encode(questions[2], None, GRID)
+    end = base.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert (row.input_ids == base.image_token_id).sum() == 6
+    assert (row.input_ids == end).sum() == 2, "one for the system's message, one for the user's"
+
+
+def test_what_is_asked_is_not_normalised(base):
+    question = Question("q", "", "①번 ½ ﬁ Ａ가 맞습니까?", ("㎏", "kg"), 0)
+    text = base.tokenizer.decode(base.encoder.encode(question).input_ids)
+    assert "①번 ½ ﬁ Ａ가 맞습니까?" in text and "㎏" in text
+
+
+def test_a_template_that_moves_the_answer_is_refused(base, tiny_config):
+    class Wrong:
+        """The mistake to be made impossible: the answer is rendered as part of the user's message."""
+
+        def __init__(self, tokenizer):
+            self._tokenizer = tokenizer
+
+        def __getattr__(self, name):
+            return getattr(self._tokenizer, name)
+
+        def apply_chat_template(self, messages, **options):
+            answer = [m for m in messages if m["role"] == "assistant"]
+            text = "".join(p.get("text", "") for m in messages[:2] for p in m["content"])
+            return text + ("\nThe answer: " + answer[0]["content"][0]["text"] if answer else "<|im_start|>assistant\n")
+
+    with pytest.raises(AlignmentError, match="somewhere else than where it would be generated"):
+        Encoder(Wrong(base.tokenizer), tiny_config, image_token_id=base.image_token_id, merge=2)
+
+
+def test_a_tokenizer_that_joins_letters_is_refused(base, tiny_config):
+    class Joined:
+        def __init__(self, tokenizer):
+            self._tokenizer = tokenizer
+
+        def __getattr__(self, name):
+            return getattr(self._tokenizer, name)
+
+        def encode(self, text, **options):
+            return self._tokenizer.encode(text.replace("assistant\nb", "assistant\na"), **options)
+
+    with pytest.raises(AlignmentError, match="share a token"):
+        Encoder(Joined(base.tokenizer), tiny_config, image_token_id=base.image_token_id, merge=2)
+
+
+def test_targets():
+    voted = Question("v", "", "?", ("x", "y", "z"), 1, votes=(1, 3, 0))
+    np.testing.assert_allclose(answer_target(voted), [0, 1, 0])
+    np.testing.assert_allclose(answer_target(voted, soft_votes=True), [0.25, 0.75, 0])
+    np.testing.assert_allclose(answer_target(Question("n", "", "?", ("x", "y"))), [0, 0])

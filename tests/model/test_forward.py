@@ -1,0 +1,106 @@
+"""The forward pass: independent of batch, padding and packing, and the same as the library's own."""
+import numpy as np
+import pytest
+import torch
+
+from mcvqa.model.forward import AnswerModel, Batch, answer_loss, collate, letter_logprobs, packed_mask, read_letters
+
+
+@pytest.fixture(scope="module")
+def answers(base):
+    return AnswerModel(base.model, base.family, base.image_token_id).eval()
+
+
+def logits_of(answers, maker, rows):
+    with torch.no_grad():
+        return answers(maker.batch(rows))
+
+
+def test_logits_are_those_of_the_library(base, answers, maker, questions):
+    """Compared with the model called the usual way: pixels in, positions computed by itself."""
+    row = maker.row(questions[0])
+    ids = torch.from_numpy(row.input_ids)[None]
+    with torch.no_grad():
+        theirs = base.model(
+            input_ids=ids, attention_mask=torch.ones_like(ids), mm_token_type_ids=(ids == base.image_token_id).int(),
+            pixel_values=maker.images.patches("a.png"), image_grid_thw=torch.tensor([row.grid]),
+        ).logits[0, -1]
+    ours = logits_of(answers, maker, [row])[0, 0]
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_logits_do_not_depend_on_batch_padding_or_packing(answers, maker, questions):
+    """Invariant 2."""
+    orders = np.array([[0, 1, 2, 3], [1, 3, 0, 2], [2, 0, 3, 1], [3, 2, 1, 0]])
+    alone = [logits_of(answers, maker, [maker.row(questions[0], order[None])])[0, 0] for order in orders]
+    packed = maker.row(questions[0], orders)
+    for rows in ([packed], [packed, maker.row(questions[3])], [maker.row(questions[1]), maker.row(questions[2]), packed]):
+        together = logits_of(answers, maker, rows)[[r is packed for r in rows].index(True)]
+        for k in range(4):
+            torch.testing.assert_close(together[k], alone[k], atol=1e-5, rtol=1e-5)
+
+
+def test_tails_do_not_see_each_other():
+    mask = packed_mask(torch.tensor([[0, 0, 1, 1, 2, -1]]))[0, 0].int().tolist()
+    assert mask == [
+        [1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 1, 0], [1, 1, 0, 0, 0, 1],
+    ]
+
+
+def test_letter_logprobs_are_in_the_order_of_the_original_choices(questions, base):
+    row = base.encoder.encode(questions[0], np.array([[2, 0, 3, 1]]))
+    logits = torch.zeros(1, 1, 2048)
+    logits[0, 0, base.encoder.letter_tokens[0]] = 9.0  # the model says "a", where original choice 2 is shown
+    read = letter_logprobs(logits, collate([row], [None], 0).letters)
+    assert read[0, 0].argmax() == 2
+
+
+def batch_for_loss(letters, target):
+    letters, target = torch.tensor(letters), torch.tensor(target)
+    n, k = letters.shape[:2]
+    empty = torch.zeros(n, 1, dtype=torch.long)
+    return Batch(("x",) * n, empty, empty, empty, torch.zeros(n, k, dtype=torch.long), letters, target, None, None, k > 1)
+
+
+def test_losses_by_hand():
+    batch = batch_for_loss([[[0, 1, -1]]], [[1.0, 0.0, 0.0]])
+    logits = torch.log(torch.tensor([[[0.2, 0.3, 0.5]]]))
+    assert answer_loss(logits, batch).item() == pytest.approx(-np.log(0.2))
+    assert answer_loss(logits, batch, among_choices=True).item() == pytest.approx(-np.log(0.4))
+    smoothed = answer_loss(logits, batch, label_smoothing=0.2).item()
+    assert smoothed == pytest.approx(-(0.9 * np.log(0.2) + 0.1 * np.log(0.3)))
+    votes = batch_for_loss([[[0, 1, -1]]], [[0.25, 0.75, 0.0]])
+    assert answer_loss(logits, votes).item() == pytest.approx(-(0.25 * np.log(0.2) + 0.75 * np.log(0.3)))
+
+
+def test_a_row_with_fewer_orders_is_averaged_over_its_own():
+    batch = batch_for_loss([[[0, 1], [1, 0]], [[0, 1], [-1, -1]]], [[1.0, 0.0], [1.0, 0.0]])
+    logits = torch.log(torch.tensor([[[0.2, 0.8], [0.4, 0.6]], [[0.2, 0.8], [0.5, 0.5]]]))
+    losses = answer_loss(logits, batch, among_choices=True)
+    assert losses[0].item() == pytest.approx(-(np.log(0.2) + np.log(0.6)) / 2)
+    assert losses[1].item() == pytest.approx(-np.log(0.2))
+
+
+def test_gradients_are_finite_with_fewer_orders_and_choices():
+    logits = torch.zeros(2, 2, 4, requires_grad=True)
+    batch = batch_for_loss([[[0, 1, 2], [1, 0, 2]], [[0, 1, -1], [-1, -1, -1]]], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    for among in (False, True):
+        logits.grad = None
+        answer_loss(logits, batch, among_choices=among, label_smoothing=0.1).sum().backward()
+        assert torch.isfinite(logits.grad).all()
+
+
+def test_an_answer_that_is_no_number_is_named(base, maker, questions):
+    class Broken(torch.nn.Module):
+        def forward(self, batch):
+            return torch.full((len(batch.ids), batch.letters.shape[1], 2048), float("nan"))
+
+    with pytest.raises(FloatingPointError, match="question q0 is not a finite number"):
+        read_letters(Broken(), [maker.batch([maker.row(questions[0])])], "cpu")
+
+
+def test_answers_are_read_for_any_number_of_choices(answers, maker, questions):
+    rows = [maker.row(q) for q in questions]
+    read = read_letters(answers, [maker.batch(rows)], "cpu")
+    assert [values.shape for values in read] == [(1, len(q.choices)) for q in questions]
+    assert rows[2].image is None, "a missing photograph: asked from the text alone"

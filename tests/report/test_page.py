@@ -1,0 +1,180 @@
+"""Both reports are read back by a parser: nothing that came from a file becomes markup, and nothing is lost."""
+import base64
+import dataclasses
+import html
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from mcvqa.report.submission import SubmissionReport
+from PIL import Image
+
+from mcvqa.config import Config
+from mcvqa.report.page import (
+    ReportInput,
+    changed_settings,
+    gain_verdict,
+    markdown_text,
+    report_sections,
+    spell_duration,
+    write_report,
+)
+from mcvqa.uncertainty import Accuracy, Gain
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> | `` [x](javascript:alert(3)) </pre> $x$ &amp; ```"
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data) -> None:
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.texts).split())
+
+
+def rendered_markdown(text: str) -> str:
+    """As GitHub would, with raw HTML let through: what is not escaped would show here."""
+    parser = pytest.importorskip("markdown_it").MarkdownIt("commonmark", {"html": True})
+    return parser.enable(["table", "strikethrough"]).render(text)
+
+
+def report_input(metrics, folder, mark: str = "") -> ReportInput:
+    figure = folder / "figures" / "my groups.png"
+    figure.parent.mkdir(parents=True)
+    Image.new("RGB", (4, 3), (0, 90, 200)).save(figure)
+    return ReportInput(
+        run=f"run {mark}", config=dataclasses.asdict(Config()) | {"model_id": f"tiny {mark}", "image_column": mark},
+        data_summary=f"120 rows {mark}\n\n  indented", metrics=metrics, methods={f"vote {mark}": Accuracy(80, 120)},
+        method="vote", method_reason=f"because {mark}", figures={"groups": figure},
+        submissions={f"outputs/{mark}.csv": SubmissionReport(7, {"a": 7}, (f"row 3 {mark}",))},
+        environment={f"python {mark}": f"3.12 {mark}"}, seconds=75,
+    )
+
+
+@pytest.fixture(scope="module")
+def evil_report(make_metrics, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evil")
+    markdown, page = write_report(folder, report_input(make_metrics(EVIL), folder, EVIL))
+    return markdown.read_text("utf-8"), page.read_text("utf-8")
+
+
+# %% nothing becomes markup
+def test_html_shows_hostile_text_and_runs_none_of_it(evil_report) -> None:
+    page = Page(evil_report[1])
+    assert not {"script", "iframe", "object", "link", "base", "form"} & set(page.tags)
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert page.tags.count("img") == 1
+    shown = " ".join(EVIL.split())
+    # title, heading, model, setting, summary, reason, method, submission (2), environment (2), and each error's row
+    assert page.text.count(shown) > 10 + 5 * 3
+
+
+def test_html_loads_nothing(evil_report) -> None:
+    attributes = Page(evil_report[1]).attributes
+    assert all(value.startswith("data:image/png;base64,") for name, value in attributes if name == "src")
+    assert all(value.startswith("#") for name, value in attributes if name == "href")
+    assert "url(" not in evil_report[1]
+    assert "@import" not in evil_report[1]
+    assert "default-src 'none'" in evil_report[1]
+
+
+def test_markdown_shows_hostile_text_and_runs_none_of_it(evil_report) -> None:
+    page = Page(rendered_markdown(evil_report[0]))
+    assert "script" not in page.tags
+    assert page.tags.count("img") == 1
+    assert [v for n, v in page.attributes if n == "href"] == ["report.html"]
+    assert page.text.count(" ".join(EVIL.split())) > 10 + 5 * 3
+
+
+@given(st.text(max_size=60))
+@example("a | b")
+@example("a\\|b\\")
+@example("![x](http://e/x.png) <b>")
+@example("&lt; &#60; ~~x~~ *y* _z_ `q`")
+def test_any_text_stays_one_cell_with_its_characters(text: str) -> None:
+    table = rendered_markdown(f"| x | y |\n|---|---|\n| {markdown_text(text)} | end |")
+    cells = re.findall(r"<td>(.*?)</td>", table, re.S)
+    shown = re.sub(r"[\x00-\x20\x7f\x85\u2028\u2029]+", " ", text).strip()
+    assert [" ".join(html.unescape(cell).split()) for cell in cells] == [" ".join(shown.split()), "end"]
+
+
+# %% nothing is lost
+def test_figures_are_linked_in_markdown_and_inside_the_page(metrics, tmp_path) -> None:
+    content = report_input(metrics, tmp_path)
+    markdown, page = write_report(tmp_path, content)
+    assert "(figures/my%20groups.png)" in markdown.read_text("utf-8")
+    [source] = [v for n, v in Page(page.read_text("utf-8")).attributes if n == "src"]
+    assert base64.b64decode(source.partition(",")[2]) == content.figures["groups"].read_bytes()
+
+
+def test_figures_of_the_report_reach_the_reader(metrics, tmp_path) -> None:
+    markdown, page = write_report(tmp_path, report_input(metrics, tmp_path))
+    for text in (markdown.read_text("utf-8"), page.read_text("utf-8")):
+        shown = Page(rendered_markdown(text)).text if text.startswith("#") else Page(text).text
+        accuracy = metrics.overall.accuracy
+        assert f"{accuracy.value:.3f} ± {accuracy.standard_error:.3f}" in shown
+        for group in (*metrics.by_fold, *metrics.by_kind, *metrics.by_choices):
+            assert group.name in shown
+        assert f"{metrics.after.ece:.3f}" in shown
+        assert "NOT VALID: row 3" in shown
+        assert "1 min 15 s" in shown
+
+
+def test_sections_without_content_are_left_out(metrics) -> None:
+    bare = ReportInput("run", {}, "", dataclasses.replace(metrics, gains={}))
+    titles = {section.title for section in report_sections(bare)}
+    assert not {"Data", "Training", "What each technique brings", "Ensemble", "Submission"} & titles
+    assert {"Result", "Accuracy", "Calibration", "Letters", "How to read these figures"} <= titles
+
+
+# %% what is said
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (dict(keep="best", num_epochs=3), "optimistic"),
+        (dict(use_kfold=False), "One split"),
+        (dict(use_sample=True, sample_size=200), "sample of 200 rows"),
+    ],
+)
+def test_remarks_depend_on_the_settings(metrics, settings, words) -> None:
+    def remarks(changes):
+        content = ReportInput("run", dataclasses.asdict(Config().replace(**changes)), "", metrics)
+        return str(next(s for s in report_sections(content) if s.title.startswith("How to read")))
+
+    assert words in remarks(settings)
+    assert words not in remarks({})
+
+
+def test_changed_settings_are_those_that_differ() -> None:
+    assert changed_settings(dataclasses.asdict(Config())) == {}
+    config = Config(num_epochs=3, tta_scales=(0.9, 1.0), run_name="x", output_dir="y")
+    assert changed_settings(dataclasses.asdict(config)) == {"num_epochs": (3, 1), "tta_scales": ([0.9, 1.0], [1.0])}
+    assert changed_settings({"dropped_setting": 1}) == {"dropped_setting": (1, None)}
+
+
+def test_verdicts_follow_the_interval() -> None:
+    verdicts = [gain_verdict(Gain(0.0, 0.1, low, high, 9)) for low, high in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1))]
+    assert verdicts == ["helps", "hurts", "not told apart from nothing"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5, "5 s"), (59.7, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
+)
+def test_durations_are_spelled(seconds, text) -> None:
+    assert spell_duration(seconds) == text

@@ -1,0 +1,107 @@
+"""The structure of the house: directions of import, light rooms, and what the notebook needs of every module."""
+import ast
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "mcvqa"
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
+LAYERS = [
+    ("config", "files", "uncertainty", "plots"), ("data",), ("model",), ("training",), ("scoring",), ("ensemble",), ("report",),
+    ("project",), ("pipeline",), ("preflight", "search", "demo"), ("cli",),
+]
+# scoring's records and plans are read by rooms above torch as well as below it
+NO_TORCH = ["config", "files", "uncertainty", "plots", "data", "ensemble", "report", "project", "scoring.scores",
+            "scoring.orders", "scoring.parse"]
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def layer(module: str) -> int:
+    room = module.split(".")[0]
+    return next(i for i, rooms in enumerate(LAYERS) if room in rooms)
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports_of(path: Path) -> list[ast.ImportFrom]:
+    return [n for n in ast.walk(tree(path)) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("mcvqa.")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_run_downward(path: Path):
+    for node in imports_of(path):
+        imported = node.module.removeprefix("mcvqa.")
+        assert layer(imported) <= layer(module_name(path)), f"{module_name(path)} imports {imported}, which stands below it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_modules_fit_into_notebook_cells(path: Path):
+    parsed = tree(path)
+    assert ast.get_docstring(parsed), "a module begins with its heading"
+    for node in ast.walk(parsed):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mcvqa"):
+            assert all(alias.asname is None for alias in node.names), "imports inside the package have no alias"
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("mcvqa") for alias in node.names), "write: from mcvqa.x import name"
+        assert not (isinstance(node, ast.Name) and node.id == "__file__"), "a notebook has no __file__"
+        assert not isinstance(node, ast.Global), "no mutable module state"
+        if isinstance(node, ast.arguments):
+            for default in [*node.defaults, *(d for d in node.kw_defaults if d)]:
+                called = isinstance(default, ast.Call) and getattr(default.func, "id", "") == "Config"
+                assert not called, "no Config() as a default argument"
+
+
+def top_level_names(path: Path) -> list[str]:
+    names = []
+    for node in tree(path).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names += [t.id for t in node.targets if isinstance(t, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.append(node.target.id)
+    return names
+
+
+def test_top_level_names_are_unique_across_the_package():
+    homes = defaultdict(list)
+    for path in MODULES:
+        if module_name(path) != "cli":  # the command line is not part of the notebook
+            for name in set(top_level_names(path)):
+                homes[name].append(module_name(path))
+    assert not {name: found for name, found in homes.items() if len(found) > 1}
+
+
+def test_light_rooms_import_no_torch_and_no_pyplot():
+    modules = [m for m in map(module_name, MODULES) if any(m == light or m.startswith(light + ".") for light in NO_TORCH)]
+    code = "import sys, " + ", ".join(f"mcvqa.{m}" for m in modules) + "\n"
+    code += "found = {'torch', 'transformers', 'matplotlib.pyplot', 'sklearn'} & set(sys.modules); assert not found, found"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_heavy_libraries_stay_in_their_room():
+    for path in MODULES:
+        for node in ast.walk(tree(path)):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(
+                node, ast.ImportFrom) else []
+            for name in names:
+                room = module_name(path).split(".")[0]
+                if name.split(".")[0] in ("transformers", "peft", "bitsandbytes"):
+                    assert room == "model", f"{module_name(path)} imports {name}"
+                if name.split(".")[0] == "matplotlib":
+                    assert room == "plots", f"{module_name(path)} imports {name}: use mcvqa.plots"
+
+
+def test_nothing_is_pickled():
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        for word in ("pickle.", "import pickle", "torch.load(", "torch.save(", "allow_pickle=True", "trust_remote_code=True"):
+            assert word not in text, f"{module_name(path)} uses {word}"
