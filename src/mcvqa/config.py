@@ -94,7 +94,7 @@ class Config:
     )
     gradient_checkpointing: bool = setting(True, "recompute activations in the backward pass to save memory (GPU)")
     lora_r: int = setting(8, "rank of the LoRA adapters; 0: train all weights", low=0, high=1024, weights=True)
-    lora_alpha: float = setting(16.0, "LoRA scale is lora_alpha / lora_r", low=0.01, high=4096, weights=True)
+    lora_alpha: int = setting(16, "LoRA scale is lora_alpha / lora_r", low=1, high=4096, weights=True)
     lora_dropout: float = setting(0.05, "dropout in front of the adapters, a share", low=0.0, high=0.9, weights=True)
     target_modules: tuple[str, ...] = setting(
         LANGUAGE_PROJECTIONS, "language-model projections that get adapters", weights=True

@@ -6,6 +6,7 @@ import dataclasses
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -20,9 +21,8 @@ from mcvqa.config import Config, settings_hash
 from mcvqa.data.images import open_image
 from mcvqa.data.questions import Question
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
-from mcvqa.files import file_hash, read_json, write_json
+from mcvqa.files import read_json, write_json
 from mcvqa.model.device import DevicePlan, plan_device
-from mcvqa.model.forward import AnswerModel
 from mcvqa.model.load import BaseModel, load_adapter, load_base, remove_adapters, vision_is_frozen
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision import FeatureStore, ImageInputs
@@ -31,7 +31,7 @@ from mcvqa.report.experiments import record_experiment, update_index
 from mcvqa.report.figures import draw_figures
 from mcvqa.report.metrics import Metrics, measure
 from mcvqa.report.page import ReportInput, write_report
-from mcvqa.report.submission import SubmissionReport
+from mcvqa.report.submission import SubmissionReport, validate_submission
 from mcvqa.scoring.score import score_questions, tta_plan
 from mcvqa.scoring.scores import Scores, joined, load_scores, plain_scores
 from mcvqa.training.checkpoint import adapter_hash, verified
@@ -251,12 +251,162 @@ def _score_fold(project: Project, bench: Bench, fold: int, folder: Path, files: 
 
 
 # %% step 9: ensemble
-def run_member(project: Project, name: str | None = None) -> Member:
-    """The folds of a run as one member: every row out of fold by its own fold's model, test rows by all of them."""
-    folder = project.paths.scores if name is None else project.paths.experiment.parent / name / "scores"
-    oof, test = sorted(folder.glob("fold*-oof.npz")), sorted(folder.glob("fold*-test.npz"))
-    if not test:
-        raise RunStopped(f"The run {name or project.config.run!r} has no scores in {folder}: finish it first (mcvqa run).")
-    wanted = project.config.folds_to_train if name is None else range(len(test))
-    oof, test = [oof[f] for f in wanted], [test[f] for f in wanted]
-    return Member(name or project.config.run, joined(list(map(load_scores, oof))), tuple(map(load_scores, test)))
+def run_member(project: Project) -> Member:
+    """The folds of this run as one member: a row out of fold by its own fold's model, test rows by all of them."""
+    return _folds_as_member(project.config.run, project.paths.scores, project.config.folds_to_train)
+
+
+def _folds_as_member(name: str, folder: Path, folds: Sequence[int]) -> Member:
+    lacking = [f for f in folds if not (folder / f"fold{f}-test.npz").exists()]
+    if lacking or not folds:
+        raise RunStopped(f"The run {name!r} has no scores of fold {lacking or '0'} in {folder}: finish it first (mcvqa run).")
+    oof, test = ([load_scores(folder / f"fold{f}-{split}.npz") for f in folds] for split in ("oof", "test"))
+    return Member(name, joined(oof), tuple(test))
+
+
+def other_member(project: Project, name: str) -> Member:
+    """A member of the ensemble named in the settings: 'prior', a prediction file, or another run in this folder."""
+    if name == "prior":
+        scores = [load_scores(project.paths.scores / f"prior-{split}.npz") for split in ("oof", "test")]
+        return Member("prior", scores[0], (scores[1],))
+    if name.lower().endswith(".csv"):
+        return read_predictions(name, project.data.test)
+    folder = project.paths.experiment.parent / name / "scores"
+    folds = sorted(int(f.stem.removeprefix("fold").removesuffix("-test")) for f in folder.glob("fold*-test.npz"))
+    return _folds_as_member(name, folder, folds)
+
+
+def combine(project: Project) -> Blend:
+    """Combine the folds and the other members, and write the submission."""
+    heading("ensemble", project.config.ensemble)
+    members = [run_member(project), *(other_member(project, name) for name in project.config.members)]
+    answers = {q.id: q.answer for q in project.data.train if q.answer is not None}
+    blend = blend_members(members, answers, project.config.ensemble, seed=project.config.seed)
+    names = ", ".join(f"{m.name} ({len(m.test)} folds)" if len(m.test) > 1 else m.name for m in members)
+    print(f"  members: {names}\n  method: {blend.method}. {blend.reason}")
+    for method, accuracy in blend.table.items():
+        print(f"  {method:14} {accuracy}")
+    report = project.submit("ensemble", blend.predictions, f"{blend.method} of {names}")
+    print(f"  {project.paths.outputs / 'submission_ensemble.csv'}: {report}")
+    return blend
+
+
+# %% step 10: report
+def technique_variants(project: Project, scores: Scores, answers: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Right or wrong (N,) with and without each technique, on the out-of-fold rows of `scores`."""
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    folder, folds = project.paths.scores, project.config.folds_to_train
+    variants = {
+        name: joined([load_scores(folder / f"fold{f}-{name}.npz") for f in folds]).predictions() == answers
+        for name in ("raw", "ema", "swa") if all((folder / f"fold{f}-{name}.npz").exists() for f in folds)
+    }
+    found |= {name.upper(): (right, variants["raw"]) for name, right in variants.items() if name != "raw"}
+    orders, scales = tta_plan(project.config)
+    first = scores.ways(np.arange(len(scores.scales)) == 0).predictions() == answers
+    if orders > 1:
+        found["TTA orders"] = (scores.ways(scores.scales == scores.scales[0]).predictions() == answers, first)
+    if len(scales) > 1:
+        one_scale = scores.ways(scores.scales == scales[int(np.argmin(np.abs(np.array(scales) - 1)))])
+        found["TTA scales"] = (scores.predictions() == answers, one_scale.predictions() == answers)
+    return found
+
+
+def write_results(project: Project, blend: Blend, plan: DevicePlan, started: float) -> Outcome:
+    """Metrics, figures and the report of a scored run; the index of all runs."""
+    heading("report")
+    paths, data = project.paths, project.data
+    scores = run_member(project).oof
+    assert scores is not None
+    place = {q.id: i for i, q in enumerate(data.train)}
+    rows = [place[name] for name in scores.ids.tolist()]
+    questions = [data.train[i] for i in rows]
+    answers = np.array([-1 if q.answer is None else q.answer for q in questions])
+    variants = technique_variants(project, scores, answers)
+    if project.config.members:
+        blended = dict(zip(blend.oof_ids.tolist(), blend.oof_predictions.tolist(), strict=True))
+        if all(q.id in blended for q in questions):
+            variants["ensemble"] = (np.array([blended[q.id] for q in questions]) == answers, scores.predictions() == answers)
+    metrics = measure(
+        questions, scores, project.folds[rows], prior=project.prior_of_train()[rows],
+        temperature=blend.temperatures[project.config.run], variants=variants, test_size=len(data.test),
+    )
+    seconds = time.time() - started
+    record_experiment(paths.experiment, status="finished", seconds=seconds, metrics=metrics)
+    figures = draw_figures(
+        metrics, project.log, paths.experiment, lambda written: open_image(data.records[written].path or written)
+    )
+    summary = paths.experiment / "eda" / "summary.txt"
+    _, page = write_report(paths.experiment, ReportInput(
+        run=project.config.run, config=dataclasses.asdict(project.config), metrics=metrics, methods=blend.table,
+        data_summary=summary.read_text(encoding="utf-8") if summary.exists() else "", method=blend.method,
+        method_reason=blend.reason, figures=figures, submissions=_submissions(project), environment=environment(plan),
+        seconds=seconds,
+    ))
+    index = update_index(paths.experiment.parent)
+    accuracy = metrics.overall.accuracy
+    submission = paths.outputs / "submission_ensemble.csv"
+    print(f"  accuracy out of fold: {accuracy}; blind: {metrics.overall.blind}")
+    for name, gain in metrics.gains.items():
+        print(f"  {name:12} {gain}")
+    print(f"\nsubmission  {submission}\naccuracies  {paths.experiment / 'REPORT.md'}\nreport      {page}\nall runs    {index}")
+    return Outcome(project.config.run, accuracy, submission, page, metrics)
+
+
+def _submissions(project: Project) -> dict[str, SubmissionReport]:
+    files = sorted(project.paths.outputs.glob("submission_*.csv"))
+    return {str(f): validate_submission(f, project.data.test, project.data.files.sample_submission) for f in files}
+
+
+def environment(plan: DevicePlan) -> dict[str, str]:
+    """Versions, commit and device: the provenance of a result."""
+    packages = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "numpy", "scikit-learn", "pillow")
+    found = {"python": platform.python_version(), "system": platform.platform(), "mcvqa": _version_of("mcvqa")}
+    found |= {name: _version_of(name) for name in packages}
+    return found | {"commit": _commit(), "device": plan.reasons[0].split(":")[0].removeprefix("device ")}
+
+
+def _version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    """Of the checkout that the package is run from; 'unknown' without one."""
+    spec = find_spec("mcvqa")
+    if spec is None or not spec.submodule_search_locations:
+        return "unknown"
+    command = ["git", "-C", next(iter(spec.submodule_search_locations)), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+# %% single steps, for the command line
+def train_only(config: Config, fold: int | None = None) -> None:
+    """Steps 1 to 7. Args: fold: only this one."""
+    if fold is not None:
+        config = config.replace(train_folds=(fold,))
+    project = Project(config)
+    project.settle()
+    project.require_photographs()
+    train_folds(project, Bench(project, plan_device(config)))
+
+
+def predict_only(config: Config) -> None:
+    """Step 8, for trained folds."""
+    project = Project(config)
+    score_folds(project, Bench(project, plan_device(config)))
+
+
+def combine_only(config: Config) -> None:
+    """Step 9, for scored folds."""
+    combine(Project(config))
+
+
+def report_only(config: Config) -> None:
+    """Steps 9 and 10, for scored folds."""
+    started, project = time.time(), Project(config)
+    write_results(project, combine(project), plan_device(config), started)

@@ -13,6 +13,7 @@ from mcvqa.config import Config
 from mcvqa.data.questions import LETTERS, Question
 from mcvqa.model.device import GIB, DevicePlan, plan_device
 from mcvqa.model.encode import Encoder
+from mcvqa.model.families import image_tokens
 from mcvqa.model.load import load_encoder, measure_model
 from mcvqa.model.vision import ImageInputs
 from mcvqa.project import Project, RunData
@@ -55,10 +56,9 @@ def _line(good: bool, text: str) -> None:
 def _check_data(project: Project, data: RunData) -> bool:
     _section("data")
     files, tables, test = project.tables
-    for path, table in zip((files.train, files.dev, files.test), (*tables, *([None] if len(tables) < 2 else []), test), strict=True):
-        if table is not None:
-            columns = ", ".join(f"{part}={name}" for part, name in table.columns.items())
-            _line(True, f"{path}: {len(table.questions)} rows, {table.encoding}, delimiter {table.delimiter!r}; {columns}")
+    for path, table in zip([files.train, files.dev][: len(tables)] + [files.test], [*tables, test], strict=True):
+        columns = ", ".join(f"{part}={name}" for part, name in table.columns.items())
+        _line(True, f"{path}: {len(table.questions)} rows, {table.encoding}, delimiter {table.delimiter!r}; {columns}")
     if files.dev and not project.config.use_dev:
         _line(True, f"{files.dev} is not used; --set use_dev=true trains on its rows too")
     for problem in data.problems[:SHOWN_PROBLEMS]:
@@ -133,9 +133,10 @@ def _check_resources(
     fits = needed < there
     _line(fits, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {size.weight_bytes(plan) / GIB:.1f}, "
                 f"training state {size.training_bytes / GIB:.1f}, activations {activations / GIB:.1f})")
-    usable = [q.image for q in (*data.train, *data.test) if not data.records[q.image].problem]
-    patches = sum(int(np.prod(images.grid(image))) for image in dict.fromkeys(usable))
-    disk = patches // images.merge**2 * text.hidden_size * plan.dtype.itemsize + 3 * len(config.folds_to_train) * 4 * size.trained
+    grids = [images.grid(image) for image in dict.fromkeys(q.image for q in (*data.train, *data.test))]
+    tokens_seen = sum(image_tokens(grid, images.merge) for grid in grids if grid)
+    checkpoints = 2 * len(config.folds_to_train) * 4 * size.trained
+    disk = tokens_seen * text.hidden_size * plan.dtype.itemsize + checkpoints
     free = shutil.disk_usage(_existing(Path(config.output_dir))).free
     enough = disk < free
     _line(enough, f"disk: {disk / GIB:.1f} of {free / GIB:.1f} GiB free, for image features and checkpoints")
@@ -173,13 +174,11 @@ def _estimate_time(config: Config, plan: DevicePlan, weights: int, tokens: np.nd
 
 def _matrix_rate(plan: DevicePlan) -> float:
     """FLOP/s of a large matrix product on this device, now."""
-    n = 4096 if plan.device == "cuda" else 1024
+    n, times = (4096, 8) if plan.device == "cuda" else (1024, 4)
     a = torch.ones(n, n, dtype=plan.dtype, device=plan.device)
-    for timed in (False, True):
-        start = time.perf_counter()
-        for _ in range(4):
-            result = a @ a
-        float(result[0, 0])  # waits for the device
-        seconds = time.perf_counter() - start
-    del timed
-    return 4 * 2 * n**3 / seconds
+    float((a @ a)[0, 0])  # warm-up; reading a value waits for the device
+    start = time.perf_counter()
+    for _ in range(times):
+        product = a @ a
+    float(product[0, 0])
+    return times * 2 * n**3 / (time.perf_counter() - start)

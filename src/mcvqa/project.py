@@ -187,7 +187,7 @@ class Project:
             train = [answered[i] for i in chosen]
         records = self._survey(files.root, [q.image for q in (*train, *test.questions)])
         image_groups = near_duplicate_groups(records)
-        texts = [file_hash(f) for f in (files.train, files.test, *([files.dev] if self.config.use_dev and files.dev else []))]
+        texts = [file_hash(f) for f in (files.train, files.test, files.dev if self.config.use_dev else None) if f]
         images = sorted((r.written, r.content_hash) for r in records.values())
         return RunData(
             files, tuple(train), tuple(answered), test.questions, tuple(problems), records, image_groups,
@@ -234,12 +234,12 @@ class Project:
         return self.prior.oof_logprobs[[place[q.id] for q in self.data.train]]
 
     def explore(self) -> Exploration:
-        """Tables and figures of the data in experiments/<run>/eda/."""
-        data = self.data
-        return explore(
-            data.train, data.test, data.problems, data.records, data.image_groups,
-            dataclasses.replace(self.prior, oof_logprobs=self.prior_of_train()), self.paths.experiment / "eda",
-        )
+        """Tables, figures and summary.txt of the data in experiments/<run>/eda/."""
+        data, folder = self.data, self.paths.experiment / "eda"
+        prior = dataclasses.replace(self.prior, oof_logprobs=self.prior_of_train())
+        found = explore(data.train, data.test, data.problems, data.records, data.image_groups, prior, folder)
+        write_text(folder / "summary.txt", found.summary() + "\n")
+        return found
 
     # %% the submission
     def submit(self, name: str, predictions: np.ndarray, source: str) -> SubmissionReport:

@@ -24,7 +24,7 @@ def suggest_settings(trial: Any, config: Config) -> dict[str, Any]:
     if config.lora_r:
         rank = trial.suggest_categorical("lora_r", [4, 8, 16, 32])
         space |= {
-            "lora_r": rank, "lora_alpha": 2.0 * rank, "lora_dropout": trial.suggest_float("lora_dropout", 0.0, 0.2),
+            "lora_r": rank, "lora_alpha": 2 * rank, "lora_dropout": trial.suggest_float("lora_dropout", 0.0, 0.2),
         }
     return space
 

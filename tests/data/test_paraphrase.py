@@ -42,13 +42,17 @@ def test_particles_follow_the_sound():
 
 
 @pytest.mark.parametrize("text", [
-    "", "?", "사진 속 '이것은 무엇인가요?'", '그는 "무엇인가요?', "이 사진에 무엇이 보입니까", "두 개의 색깔은",
+    "", "?", "사진 속 '이것은 무엇인가요?'", '그는 "이것은 무엇인가요?', "두 개의 색깔은",
     "What color is the man wearing?", "What color is used in the logo?", "Where is the man going?",
     "고양이 두 마리", "첫째 줄\n무엇인가요?",
 ])  # fmt: skip
 def test_what_no_rule_fits_stays(text):
-    unchanged = {"이 사진에 무엇이 보입니까": {"이 사진에 무엇이 보이나요", "이 사진에 무엇이 보일까요", "이 사진에 무엇이 보여요"}}
-    assert paraphrase(text, np.random.default_rng(0)) in unchanged.get(text, {text})
+    assert paraphrase(text, np.random.default_rng(0)) == text
+
+
+def test_a_verb_is_not_taken_for_a_noun_with_is():
+    made = {paraphrase("이 사진에 무엇이 보입니까?", np.random.default_rng(i)) for i in range(40)}
+    assert made == {f"이 사진에 무엇이 {verb}?" for verb in ("보이나요", "보일까요", "보여요")}
 
 
 def test_two_things_do_not_become_one():
@@ -70,11 +74,13 @@ def test_numbers_and_quotations_are_kept_and_nothing_raises(start, ending, seed)
     assert kept(paraphrase(text, np.random.default_rng(seed))) == kept(text)
 
 
+some_words = st.lists(st.sampled_from(["고양이", "①번", "½컵", "'A'", "3개", "[은/는]", "{x}", "cat"]), min_size=1)
+
+
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.sampled_from("고양이 ①번 ½컵 'A' 빨간색 의자 나무 3개 [은/는] {x} cat".split()), min_size=1), endings)
-def test_content_words_are_kept_and_a_second_paraphrase_leads_back(words, ending):
+@given(some_words, endings)
+def test_content_words_are_kept_and_a_paraphrase_has_paraphrases(words, ending):
     text = " ".join(words) + " 중 " + ending
     once = paraphrase(text, np.random.default_rng(1))
     assert once.startswith(" ".join(words) + " 중")
-    assert text in {text, *(paraphrase(once, np.random.default_rng(i)) for i in range(5))}
     assert (once == text) == (paraphrase(once, np.random.default_rng(2)) == once)

@@ -159,7 +159,7 @@ def test_problems_name_file_row_and_field(tmp_path: Path) -> None:
 
 
 def test_ragged_rows_are_kept_without_their_doubtful_answer(tmp_path: Path) -> None:
-    read = table(tmp_path, HEADER + "1,p,is it red, or blue,x,y,z,w,a\n2,p,q,x,y\n3,p,q,x,y,z,w,a,,\n")
+    read = table(tmp_path, HEADER + "1,p,is it red, or blue,x,y,z,b,a\n2,p,q,x,y\n3,p,q,x,y,z,w,a,,\n")
     assert [q.answer for q in read.questions] == [None, None, 0]
     assert [p.row for p in read.problems if "cells in the row" in p.message] == [1, 2]
 
@@ -225,7 +225,8 @@ GENERATED_ROW = st.tuples(CELL, CELL, CELL, st.lists(CELL, min_size=2, max_size=
 def test_any_table_comes_back_as_written(tmp_path_factory, rows, delimiter, encoding) -> None:  # type: ignore
     header = ["id", "path", "question", *"abcdef", "answer"]
     cells = [
-        [f"i{id}", image, text, *choices, *[""] * (6 - len(choices)), LETTERS[n]] for id, image, text, choices, n in rows
+        [f"i{id}", image, text, *choices, *[""] * (6 - len(choices)), LETTERS[n]]
+        for id, image, text, choices, n in rows
     ]
     path = tmp_path_factory.getbasetemp() / "round.csv"
     path.write_text(rows_as_csv([header, *cells], delimiter), encoding=encoding, newline="")

@@ -7,10 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mcvqa.data.kinds import KINDS
 from mcvqa.data.scenes import (
-    COLORS, KINDS, LANGUAGES, LAYOUTS, SHAPES, STATEMENT, TOPICS, WORDS, Scene, Thing, ask, describe, draw, generate_demo,
-    sample_scene, wordings_of,
-)  # fmt: skip
+    COLORS,
+    LANGUAGES,
+    LAYOUTS,
+    SHAPES,
+    STATEMENT,
+    TOPICS,
+    WORDS,
+    Scene,
+    Thing,
+    ask,
+    describe,
+    draw,
+    generate_demo,
+    sample_scene,
+    wordings_of,
+)
 
 STYLES = ("plain", "shifted")
 
@@ -44,12 +58,10 @@ def pattern_of(form):
 
 
 def slots_of(asked, style, language) -> dict[str, set[str]]:
-    found = []
-    for form in wordings_of(asked.topic, style, language):
-        if match := re.fullmatch(pattern_of(form), asked.text):
-            found.append({k: heard(re.sub("^an? ", "", v)) for k, v in match.groupdict().items()})
-    assert found, asked
-    return {k.removeprefix("a").removesuffix("s") if k != "s" else k: v for k, v in found[0].items()}
+    matches = (re.fullmatch(pattern_of(form), asked.text) for form in wordings_of(asked.topic, style, language))
+    match = next(filter(None, matches))
+    slots = {k: heard(re.sub("^an? ", "", v)) for k, v in match.groupdict().items()}
+    return {k if k == "s" else k.removeprefix("a").removesuffix("s"): words for k, words in slots.items()}
 
 
 # %% what is true of a scene
@@ -182,6 +194,7 @@ def test_every_answer_is_right_and_the_only_one(style, language):
                 assert not re.search(r"[\[\]{}]", asked.text)
                 seen.add(asked.topic)
     assert seen == set(TOPICS)
+    assert {topic.kind for topic in TOPICS.values()} == set(KINDS)
 
 
 def test_the_question_mentions_no_choice():
@@ -226,8 +239,8 @@ def test_a_shape_is_drawn_where_it_is_said_to_be(shape):
 def test_labels_textures_and_backdrops_change_the_picture():
     thing = Thing("circle", "blue", (0, 0, 255), 0.5, 0.5, 0.3)
     plain = Scene((thing,), "white", (250, 250, 250), "flat", "plain", 0)
-    variants = [replace(plain, things=(replace(thing, **change),)) for change in (
-        {}, {"label": "7"}, {"label": "8"}, {"texture": "striped"}, {"texture": "dotted"}, {"texture": "checked"})]  # fmt: skip
+    changes = [{}, {"label": "7"}, {"label": "8"}, *({"texture": name} for name in ("striped", "dotted", "checked"))]
+    variants = [replace(plain, things=(replace(thing, **change),)) for change in changes]
     variants += [replace(plain, backdrop=backdrop) for backdrop in ("gradient", "grid", "grain")]
     assert len({draw(scene, 84).tobytes() for scene in variants}) == len(variants)
 
@@ -245,9 +258,9 @@ def test_a_description_names_everything():
 
 
 def test_unknown_style_and_layout_are_named():
-    with pytest.raises(ValueError, match="odd.*plain.*shifted"):
+    with pytest.raises(ValueError, match=r"odd.*plain.*shifted"):
         sample_scene(np.random.default_rng(0), "odd")
-    with pytest.raises(ValueError, match="heap.*crowd"):
+    with pytest.raises(ValueError, match=r"heap.*crowd"):
         sample_scene(np.random.default_rng(0), layout="heap")
 
 

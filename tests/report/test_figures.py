@@ -124,6 +124,14 @@ def test_a_step_logged_again_after_a_resume_counts_once() -> None:
     assert raw.get_ydata().tolist() == [1.0, 2.0]
 
 
+def test_the_first_epoch_is_drawn_as_one() -> None:
+    steps = [dict(fold=0, step=0, loss=1.0, lr=1e-4)]
+    epochs = [dict(fold=0, epoch=e, variant="ema", accuracy=0.5, standard_error=0.1) for e in range(2)]
+    accuracy = draw_curves(steps, epochs).axes[2]
+    assert accuracy.get_xticks().tolist() == [1, 2]
+    assert accuracy.lines[0].get_xdata().tolist() == [1, 2]
+
+
 def test_running_mean_passes_over_skipped_steps() -> None:
     found = running_mean(np.array([1.0, np.nan, 3.0, 5.0]), 2)
     np.testing.assert_allclose(found, [1.0, 1.0, 3.0, 4.0])

@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from mcvqa.report.submission import SubmissionReport
 from PIL import Image
 
 from mcvqa.config import Config
@@ -21,6 +20,7 @@ from mcvqa.report.page import (
     spell_duration,
     write_report,
 )
+from mcvqa.report.submission import SubmissionReport
 from mcvqa.uncertainty import Accuracy, Gain
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> | `` [x](javascript:alert(3)) </pre> $x$ &amp; ```"

@@ -1,6 +1,6 @@
 import math
 from collections import Counter
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def slot_counts(orders):
 
 
 def neighbour_pairs(orders):
-    return Counter((int(a), int(b)) for row in orders for a, b in zip(row[:-1], row[1:], strict=True))
+    return Counter((int(a), int(b)) for row in orders for a, b in pairwise(row))
 
 
 @pytest.mark.parametrize("n", ALL)

@@ -14,7 +14,8 @@ def two_ways() -> Scores:
         [[np.log(0.2), np.log(0.2), np.log(0.6)], [np.nan, np.nan, np.nan]],
     ], np.float32)
     orders = np.array([[[0, 1, 2], [1, 2, 0]], [[0, 1, -1], [1, 0, -1]], [[0, 1, 2], [-1, -1, -1]]], np.int8)
-    return Scores(np.array(["007", "b,é", "가"]), logprobs, orders, np.array([1.0, 1.0], np.float32), {"run": "시험", "fold": 1})
+    ids, scales = np.array(["007", "b,é", "가"]), np.ones(2, np.float32)
+    return Scores(ids, logprobs, orders, scales, {"run": "시험", "fold": 1})
 
 
 def test_round_trip(tmp_path):

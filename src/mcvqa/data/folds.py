@@ -24,7 +24,7 @@ def _strata(questions: Sequence[Question]) -> np.ndarray:
     return _numbered([f"{-1 if q.answer is None else q.answer:02d} {question_kind(q)}" for q in questions])
 
 
-def _numbered(values: Sequence) -> np.ndarray:
+def _numbered(values: np.ndarray | Sequence) -> np.ndarray:
     """Equal values -> equal numbers 0, 1, ... in sorted order."""
     return np.unique(np.asarray(values), return_inverse=True)[1].reshape(-1)
 
@@ -35,8 +35,8 @@ def assign_folds(
 ) -> np.ndarray:
     """The fold in which each row is validation.
 
-    Groups go one by one, the largest first, to the fold that has least of what they hold: of rows, of their answers, and
-    of their answers within their kind of question (iterative stratification, Sechidis et al. 2011, by whole groups).
+    Groups go one by one, the largest first, to the fold that has least of what they hold: of rows, of their answers,
+    and of their answers within their kind of question (after the iterative stratification of Sechidis et al. 2011).
     Scarce answers therefore need no special case.
 
     Args:
@@ -102,7 +102,7 @@ def large_group_warning(groups: np.ndarray, n_folds: int) -> str:
 
 # %% a sample that looks like the whole
 def sample_rows(questions: Sequence[Question], groups: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Indices (size,), ascending, of a sample with the whole's shares of answers and kinds; all rows if there are fewer.
+    """Indices (size,), ascending, of a sample with the whole's shares of answers and kinds; all rows if no more exist.
 
     Rows are ordered by stratum, at random within it, and taken at even distances from a random start (systematic
     sampling). Where there are enough groups, each gives one row: different images teach more than the same one twice.

@@ -303,8 +303,8 @@ def _difference_hash(picture: Image.Image) -> int:
 MAX_HASH_DISTANCE = 12  # of 64 bits, in at most three of the four blocks: copies differ in few places, often in none
 MAX_MEAN_SHIFT = 40  # grey levels between the mean brightness of two copies
 MAX_CONTRAST_RATIO = 1.3  # a black and a grey square on white differ in contrast only
-MAX_DIFFERENCE = 0.15  # root mean square between normalised thumbnails, in standard deviations
-MAX_CELL_DIFFERENCE = 0.75  # the same for the worst cell: one moved object is another picture
+MAX_DIFFERENCE = 0.15  # root mean square between normalised 8 x 8 thumbnails, in standard deviations
+MAX_CELL_DIFFERENCE = 0.75  # the same for the worst of the 16 x 16 cells: one moved object is another picture
 
 
 def near_duplicate_groups(records: dict[str, ImageRecord]) -> dict[str, int]:
@@ -329,25 +329,23 @@ def near_duplicate_groups(records: dict[str, ImageRecord]) -> dict[str, int]:
 def _look_labels(records: list[ImageRecord]) -> np.ndarray:
     """One label (N,) per picture, the same for those that look alike, directly or through others."""
     n, side = len(records), THUMBNAIL_SIDE
-    thumbnails = np.frombuffer(b"".join(r.thumbnail for r in records), np.uint8).reshape(n, -1)  # (N, 768)
+    thumbnails = np.frombuffer(b"".join(r.thumbnail for r in records), np.uint8).reshape(n, side * side * 3)
     mean = thumbnails.mean(1, dtype=np.float32)  # (N,)
-    looks = thumbnails - mean[:, None]
+    looks = thumbnails - mean[:, None]  # (N, 768)
     contrast = np.maximum(looks.std(1), 10)  # (N,), with a floor: plain pictures are not told apart by noise
     looks /= contrast[:, None]
-    # Means of 2 x 2 cells differ less than the cells do, so they rule out pairs at a quarter of the cost.
-    coarse = looks.reshape(n, side // 2, 2, side // 2, 2, 3).mean((2, 4)).reshape(n, -1)  # (N, 192)
+    coarse = looks.reshape(n, side // 2, 2, side // 2, 2, 3).mean((2, 4))
+    coarse = coarse.reshape(n, side * side * 3 // 4)  # (N, 192)
     blocks = np.array([r.dhash for r in records], dtype=">u8").view(">u2").reshape(n, 4)
     bits = np.unpackbits(blocks.view(np.uint8).reshape(n, 8), axis=1)  # (N, 64)
     labels = np.arange(n)
 
     def alike(one: int, others: np.ndarray) -> np.ndarray:
-        difference = np.abs(looks[others] - looks[one])
         return (
             ((bits[others] != bits[one]).sum(1) <= MAX_HASH_DISTANCE)
             & (np.abs(mean[others] - mean[one]) <= MAX_MEAN_SHIFT)
             & (np.abs(np.log(contrast[others] / contrast[one])) <= np.log(MAX_CONTRAST_RATIO))
-            & (np.square(difference).mean(1) <= MAX_DIFFERENCE**2)
-            & (difference.max(1) <= MAX_CELL_DIFFERENCE)
+            & (np.abs(looks[others] - looks[one]).max(1) <= MAX_CELL_DIFFERENCE)
         )
 
     for bucket in _sharing_a_block(blocks):

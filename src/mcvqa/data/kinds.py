@@ -26,7 +26,10 @@ NUMBER = (
     r"(약 ?)?([\d,.]+|한|두|세|네|하나|둘|셋|넷|다섯|여섯|일곱|여덟|아홉|열|없음|"
     r"zero|one|two|three|four|five|six|seven|eight|nine|ten|none)"
 )
-COUNTER = r"개|명|사람|마리|대|그루|송이|권|장|켤레|쌍|잔|병|채|층|줄|조각|가지|곳|번(?!호|지|째)|회|척|자루|종류|차[선로]"
+COUNTER = (
+    r"개|명|사람|마리|대|그루|송이|권|장|켤레|쌍|잔|병|채|층|줄|조각|"
+    r"가지|곳|번(?!호|지|째)|회|척|자루|종류|차[선로]"
+)
 COLOR = (
     r"((진|연|짙은|옅은|밝은|어두운|dark|light) ?)?"
     r"(빨강|빨간|붉은|주황|노랑|노란|초록|녹|연두|파랑|파란|푸른|하늘|남|보라|자주|분홍|핑크|갈|검정|검은|흰|하얀|하양|회|은|금|베이지|"
@@ -39,7 +42,8 @@ RULES = (
     Rule("yesno", choices=YES_OR_NO),
     # ocr before counting: "몇 시", "얼마" and "번호" ask for a number that is read, not counted
     Rule("ocr", r"적[힌혀]|[쓰씌]여|쓰인|써[ 져]?있|새겨진|문구|글자|글씨|글귀|단어|숫자|텍스트|제목|영수증"),
-    Rule("ocr", r"몇 ?(시|분(?!의)|월|년|일|도|호|세|점|번지)|얼마|가격|요금|금액|번호|제한 ?속도|날짜|시각은|용량|전화"),
+    Rule("ocr", r"몇 ?(시|분(?!의)|월|년|일|도|호|세|점|번지)|얼마|가격|요금|금액"),
+    Rule("ocr", r"번호|제한 ?속도|날짜|시각은|용량|전화"),
     Rule("ocr", rf"브랜드|상표|상호|로고|회사|제조사|간판|현수막|{NAMED_BY_A_SIGN}의? ?이름"),
     Rule("ocr", r"\bwritten\b|\bsays?\b|\btext\b|\bwords?\b|\bletters?\b|\bbrand\b|\blogo\b|\btitle\b|\bprice\b"),
     Rule("ocr", r"what (time|number|year|date)|how much (is|does|do)"),
@@ -48,7 +52,7 @@ RULES = (
     Rule("color", r"(무슨|어떤|어느) ?색|색(깔|상)?(은|의? 조합은) ?(무엇|무슨|어떤|어떻|뭐|뭔)|colou?r"),
     Rule("color", choices=rf"{COLOR}([과와, ]+(and )?{COLOR})*"),
     Rule("attribute", r"용도|목적|특징|날씨|계절|시간대|분위기"),
-    Rule("location", r"어디|어느 ?(곳|쪽|방향|지역|도시|장소)|(장소|위치|지역|도시|곳|공간)[은는]|(무슨|어떤) ?(장소|곳|공간|도시)"),
+    Rule("location", r"어디|(어느|무슨|어떤) ?(곳|쪽|방향|지역|도시|장소|공간)|(장소|위치|지역|도시|곳|공간)[은는]"),
     Rule("location", r"\bwhere\b|(which|what) (place|location|room|city|side|position)|몇 ?번째"),
     Rule("attribute", r"모양|형태|무늬|재질|소재|크기|상태|표정|기분|감정|느낌|스타일|양식|자세|맛[은이]"),
     Rule("attribute", r"무엇을 (하고|하는|먹|보고|바라)|(행동|활동|동작|모습)[은을]|무엇으로 (만들|이루|되어|장식)"),

@@ -47,8 +47,7 @@ def find_data(data_dir: str | Path, unpack_to: Path, kaggle_input: Path = KAGGLE
         DataError: nothing found, several candidates, or an archive that cannot be trusted.
     """
     place = Path(data_dir).expanduser()
-    nothing_there = not (_folders_with(place, _is_table) or _folders_with(place, _is_archive))
-    if str(data_dir) == "auto" or (str(data_dir) == "data" and nothing_there and kaggle_input.is_dir()):
+    if str(data_dir) == "auto" or (str(data_dir) == "data" and kaggle_input.is_dir() and not _holds_data(place)):
         place = kaggle_input
     if not place.exists():
         raise DataError(
@@ -66,6 +65,10 @@ def find_data(data_dir: str | Path, unpack_to: Path, kaggle_input: Path = KAGGLE
     names = {entry.name.lower(): Path(entry) for entry in _listing(folders[0]) if entry.is_file()}
     found = {part: next((names[n] for n in usual if n in names), None) for part, usual in DATA_FILES.items()}
     return DataFiles(folders[0], **found)
+
+
+def _holds_data(place: Path) -> bool:
+    return bool(_folders_with(place, _is_table) or _folders_with(place, _is_archive))
 
 
 def _is_table(name: str) -> bool:

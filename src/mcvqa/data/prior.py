@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from mcvqa.uncertainty import Accuracy, accuracy_of
 MIN_PRIOR_ROWS = 20  # answered rows; below this nothing can be learned from texts
 PRIOR_FOLDS = 5
 PRIOR_STRENGTH = 3.0  # inverse of the L2 penalty; best of 1, 3, 10 on the 2025 competition's data
+NEWTON_STEPS = 6  # the accuracy has settled by then
 HASHED_COLUMNS = 2**18  # per family of features; hashing needs no vocabulary, so nothing leaks from validation rows
 NEGATION = re.compile(r"않|없|아닌|아니|제외|\bnot\b|\bno\b|n't\b|\bexcept\b|\bwithout\b", re.IGNORECASE)
 
@@ -38,7 +40,7 @@ class Prior:
     note: str = ""
 
 
-# %% fit
+# %% fit and predict
 def fit_prior(
     train: Sequence[Question], test: Sequence[Question], groups: np.ndarray | None = None, seed: int = 42
 ) -> Prior:
@@ -49,64 +51,123 @@ def fit_prior(
     """
     answers = np.array([-1 if q.answer is None else q.answer for q in train], dtype=np.int64)  # (N,)
     groups = np.arange(len(train)) if groups is None else np.asarray(groups)
-    width = max((len(q.choices) for q in (*train, *test)), default=2)
-    known = answers >= 0
-    n_folds = min(PRIOR_FOLDS, len(np.unique(groups[known])))
-    if known.sum() < MIN_PRIOR_ROWS or n_folds < 2:
-        note = f"{known.sum()} answered rows are too few for a text-only prior: every choice is taken as equally likely."
-        even = [np.log(_row_softmax(PairTable(rows), np.zeros(PairTable(rows).size))) for rows in (train, test)]
-        return Prior(_spread(train, even[0], width), _spread(test, even[1], width), Accuracy(0, 0), note)
-
     pairs = PairTable([*train, *test])
-    in_train = np.arange(len(train) + len(test)) < len(train)
+    n_known, n_folds = int((answers >= 0).sum()), min(PRIOR_FOLDS, len(np.unique(groups)))
+    if n_known < MIN_PRIOR_ROWS or n_folds < 2:
+        even = pairs.as_table(pairs.log_softmax(np.zeros(pairs.size)))
+        note = f"{n_known} answered rows are too few for a text-only prior: all choices are taken as equally likely."
+        return Prior(even[: len(train)], even[len(train) :], Accuracy(0, 0), note)
+
     right = np.concatenate([answers, np.full(len(test), -1)])  # (N + M,)
-    folds = np.full(len(right), -1)
-    folds[: len(train)] = assign_folds(train, groups, min(PRIOR_FOLDS, len(np.unique(groups))), seed)
+    # a test row is in no fold (-1): it is predicted from all training rows
+    folds = np.concatenate([assign_folds(train, groups, n_folds, seed), np.full(len(test), -1)])
+    texts = _text_features(pairs)
     logprobs = np.empty(pairs.size)
-    for fold in range(-1, folds.max() + 1):  # -1: the test rows, from all training rows
-        predicted = folds == fold
-        learned = in_train & ~predicted & (right >= 0)
-        logprobs[predicted[pairs.row]] = _fit_and_predict(pairs, right, learned, predicted)
-    split = int(in_train[pairs.row].sum())
-    oof, blind = _spread(train, logprobs[:split], width), _spread(test, logprobs[split:], width)
-    return Prior(oof, blind, accuracy_of(oof.argmax(-1), answers))
+    for fold in range(-1, n_folds):
+        predicted = (folds == fold)[pairs.row]  # (P,)
+        learned = (right >= 0) & (folds != fold)  # (N + M,)
+        logprobs[predicted] = _predict_pairs(pairs, texts, right, learned)[predicted]
+    table = pairs.as_table(logprobs)
+    return Prior(table[: len(train)], table[len(train) :], accuracy_of(table[: len(train)].argmax(-1), answers))
 
 
+def _predict_pairs(pairs: "PairTable", texts: Any, right: np.ndarray, learned: np.ndarray) -> np.ndarray:
+    """(P,) log-probabilities of all pairs from a model of the `learned` rows. Args: right (N,), learned (N,) bool."""
+    from scipy.sparse import csr_matrix, hstack
+
+    features = hstack([texts, csr_matrix(_dense_features(pairs, learned))], format="csr")
+    mine = learned[pairs.row]  # (P,)
+    examples = features[mine]
+    seen = np.unique(examples.indices)  # a column met in no example keeps the weight 0
+    is_right = pairs.slot[mine] == right[pairs.row[mine]]
+    weights = np.zeros(features.shape[1])
+    weights[seen] = _fit_conditional_logit(examples[:, seen], pairs.counts[learned], is_right)
+    return pairs.log_softmax(features @ weights)
+
+
+def _fit_conditional_logit(features: Any, counts: np.ndarray, is_right: np.ndarray) -> np.ndarray:
+    """Weights (D,) that make the right choices likely, by Newton's method with conjugate gradients.
+
+    Args: features (P, D) sparse, counts (N,) choices of each row, is_right (P,) bool.
+    """
+    from scipy.optimize import minimize
+    from scipy.sparse import diags
+
+    # columns are scaled by their curvature at the start (a softmax' variance is near 1/5): few steps are then enough
+    scale = 1 / np.sqrt(np.asarray(features.power(2).sum(0)).ravel() / 5 + 1 / PRIOR_STRENGTH)
+    penalty = scale**2 / PRIOR_STRENGTH
+    scaled = (features @ diags(scale)).tocsr()
+    transposed = scaled.T.tocsr()
+
+    def loss_and_gradient(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        logprobs = _log_softmax_by_row(scaled @ weights, counts)
+        loss = weights @ (penalty * weights) / 2 - logprobs[is_right].sum()
+        return loss, transposed @ (np.exp(logprobs) - is_right) + penalty * weights
+
+    def curvature_along(weights: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        p = np.exp(_log_softmax_by_row(scaled @ weights, counts))
+        change = p * (scaled @ direction)
+        return transposed @ (change - p * _sum_by_row(change, counts)) + penalty * direction
+
+    start = np.zeros(len(scale))
+    found = minimize(
+        loss_and_gradient, start, jac=True, hessp=curvature_along, method="Newton-CG", options={"maxiter": NEWTON_STEPS}
+    )
+    return found.x * scale
+
+
+def _sum_by_row(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(P,) for each pair the sum over its row. Args: values (P,), counts (N,) pairs of each row, none of them 0."""
+    return np.repeat(np.add.reduceat(values, np.cumsum(counts) - counts), counts)
+
+
+def _log_softmax_by_row(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(P,) log-probabilities among the pairs of each row. Args: as _sum_by_row."""
+    shifted = scores - np.repeat(np.maximum.reduceat(scores, np.cumsum(counts) - counts), counts)
+    return shifted - np.log(_sum_by_row(np.exp(shifted), counts))
+
+
+# %% rows -> pairs
 class PairTable:
-    """All (question, choice) pairs of N rows one below the other, P in all, with what does not depend on other rows.
+    """All (question, choice) pairs of N rows, one below the other: P pairs.
 
     Attributes:
-        row, slot: (P,) the row and the place of the choice in it.
-        texts: P choices. negated: (P,) whether the question asks for what is not there.
+        row, slot: (P,) the pair's row, and the place of its choice there.
+        counts: (N,) choices of each row.
+        texts: the P choices.
+        negated: (P,) whether the question asks for what is not there.
     """
 
     def __init__(self, questions: Sequence[Question]) -> None:
-        counts = np.array([len(q.choices) for q in questions], dtype=np.int64)
         self.questions = questions
-        self.row = np.repeat(np.arange(len(counts)), counts)
-        self.slot = np.concatenate([np.arange(n) for n in counts]) if len(counts) else counts
-        self.starts = np.cumsum(counts) - counts  # (N,) first pair of each row
-        self.counts = counts
+        self.counts = np.array([len(q.choices) for q in questions], dtype=np.int64)
+        self.row = np.repeat(np.arange(len(questions)), self.counts)
+        self.slot = np.arange(self.size) - np.repeat(np.cumsum(self.counts) - self.counts, self.counts)
         self.texts = [choice for q in questions for choice in q.choices]
         self.negated = np.array([bool(NEGATION.search(q.text)) for q in questions], dtype=bool)[self.row]
 
     @property
     def size(self) -> int:
-        return len(self.row)
+        return int(self.counts.sum())
 
+    def log_softmax(self, scores: np.ndarray) -> np.ndarray:
+        """(P,) scores -> (P,) log-probabilities among the choices of each row."""
+        return _log_softmax_by_row(scores, self.counts) if self.size else scores
 
-def _spread(questions: Sequence[Question], values: np.ndarray, width: int) -> np.ndarray:
-    """(P,) values of pairs -> (N, width), -inf where a row has no such choice."""
-    counts = np.array([len(q.choices) for q in questions], dtype=np.int64)
-    table = np.full((len(counts), width), -np.inf)
-    table[np.arange(width) < counts[:, None]] = values
-    return table
+    def as_table(self, values: np.ndarray, fill: float = -np.inf) -> np.ndarray:
+        """(P,) -> (N, C), `fill` where a row has no such choice."""
+        table = np.full((len(self.counts), self.counts.max(initial=2)), fill)
+        table[self.row, self.slot] = values
+        return table
 
 
 # %% features
-def _text_features(pairs: PairTable):  # noqa: ANN202 - a scipy sparse matrix (P, 4 * HASHED_COLUMNS)
-    """Four families, each of unit length: characters of the choice; the same where the question is negated ("what is NOT
-    there" turns the usual guess round); question word and choice; choice and its rivals."""
+def _text_features(pairs: PairTable) -> Any:
+    """(P, 4 * HASHED_COLUMNS) sparse: four families, each of unit length.
+
+    Characters of the choice; the same again where the question is negated ("what is not there" turns the usual guess
+    round); question word with choice; choice with each of its rivals.
+    """
     from scipy.sparse import diags, hstack
     from sklearn.feature_extraction.text import HashingVectorizer
 
@@ -127,7 +188,7 @@ def _character_grams(text: str, longest: int = 4) -> list[str]:
 
 
 def _with_question(question: str, choice: str) -> list[str]:
-    """The stem of each question word (two characters pass over Korean endings) with the choice, its start and its end."""
+    """The first two letters of each question word (Korean endings fall away) with the choice, its start and its end."""
     parts = {choice, choice[:2], choice[-1:]}
     return [f"{word[:2]}|{part}" for word in re.findall(r"\w+", question.lower()) for part in parts]
 
@@ -153,7 +214,7 @@ def _dense_features(pairs: PairTable, learned: np.ndarray) -> np.ndarray:
         np.log1p([choice_counts[t] - mine for t, mine in zip(pairs.texts, own, strict=True)]) / 3,
         np.array([_mean_log(word_counts[w] - mine for w in ws) for ws, mine in zip(words, own, strict=True)]) / 3,
     ]
-    means = [np.add.reduceat(c, pairs.starts) / pairs.counts for c in columns]
+    means = [np.nanmean(table, axis=1) for table in (pairs.as_table(c, np.nan) for c in columns)]  # (N,) each
     relative = [c - mean[pairs.row] for c, mean in zip(columns, means, strict=True)]
     plain = np.stack([*columns, *relative, *(_rank_in_row(c, pairs) for c in columns)], axis=1) / 2
     places = np.eye(26)[np.minimum(pairs.slot, 25)]
@@ -167,11 +228,6 @@ def _mean_log(counts: Iterable[int]) -> float:
 
 def _rank_in_row(values: np.ndarray, pairs: PairTable) -> np.ndarray:
     """(P,) share of the row's choices that are smaller; equal ones count half."""
-    width = int(pairs.counts.max())
-    table = np.full((len(pairs.counts), width), np.nan)
-    table[pairs.row, pairs.slot] = values
+    table = pairs.as_table(values, np.nan)
     smaller = (table[:, :, None] > table[:, None, :]).sum(-1) + (table[:, :, None] == table[:, None, :]).sum(-1) / 2
     return (smaller / pairs.counts[:, None])[pairs.row, pairs.slot]
-
-
-# %% conditional logit

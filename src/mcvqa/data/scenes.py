@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mcvqa.data.kinds import KINDS
 from mcvqa.data.paraphrase import fill_form
 from mcvqa.data.questions import LETTERS
 from mcvqa.files import atomic_path, read_json, write_json, write_text
@@ -448,7 +449,7 @@ def _names(scene: Scene, thing: Thing, *hidden: str) -> list[Phrase]:
     return [name for name, tells in told.items() if not known & set(tells) and len(things_named(scene, name)) == 1]
 
 
-def _named(scene: Scene, rng: np.random.Generator, *hidden: str) -> tuple[Thing, Phrase] | None:
+def _thing_with_name(scene: Scene, rng: np.random.Generator, *hidden: str) -> tuple[Thing, Phrase] | None:
     """A random thing with a name of its own."""
     pairs = [(thing, name) for thing in scene.things for name in _names(scene, thing, *hidden)]
     return _pick(rng, pairs) if pairs else None
@@ -528,13 +529,13 @@ def _count_group(scene: Scene, rng: np.random.Generator) -> Puzzle | None:
 
 
 def _count_same(scene: Scene, rng: np.random.Generator, what: str) -> Puzzle | None:
-    if len(scene.things) < 2 or not (named := _named(scene, rng, what)):
+    if len(scene.things) < 2 or not (named := _thing_with_name(scene, rng, what)):
         return None
     return _number({"x": named[1]}, sum(getattr(t, what) == getattr(named[0], what) for t in scene.things) - 1)
 
 
 def _count_beside(scene: Scene, rng: np.random.Generator) -> Puzzle | None:
-    if len(scene.things) < 2 or not (named := _named(scene, rng)):
+    if len(scene.things) < 2 or not (named := _thing_with_name(scene, rng)):
         return None
     shifts = [t.x - named[0].x for t in scene.things if t is not named[0]]
     if min(map(abs, shifts)) < 0.05:
@@ -554,12 +555,13 @@ def _trait(what: str, thing: Thing | None, slots: dict[str, Phrase]) -> Puzzle |
 def _trait_of(scene: Scene, rng: np.random.Generator, what: str) -> Puzzle | None:
     """A texture is chosen before the thing, so that "plain" is not the usual one; only some shapes carry a label, so
     that the label would tell of the shape."""
-    named = _named(scene, rng, what, "label")
-    if what == "texture":
-        asked = _pick(rng, sorted({thing.texture for thing in scene.things}))
-        pairs = [(t, name) for t in scene.things if t.texture == asked for name in _names(scene, t, what, "label")]
-        named = _pick(rng, pairs) if pairs else None
-    return _trait(what, named[0], {"x": named[1]}) if named else None
+    textures = sorted({thing.texture for thing in scene.things})
+    wanted = {_pick(rng, textures)} if what == "texture" else set(textures)
+    pairs = [(t, name) for t in scene.things if t.texture in wanted for name in _names(scene, t, what, "label")]
+    if not pairs:
+        return None
+    thing, name = _pick(rng, pairs)
+    return _trait(what, thing, {"x": name})
 
 
 def _trait_of_extreme(scene: Scene, rng: np.random.Generator, what: str) -> Puzzle | None:
@@ -568,7 +570,7 @@ def _trait_of_extreme(scene: Scene, rng: np.random.Generator, what: str) -> Puzz
 
 
 def _trait_by_distance(scene: Scene, rng: np.random.Generator, what: str) -> Puzzle | None:
-    if not (named := _named(scene, rng)):
+    if not (named := _thing_with_name(scene, rng)):
         return None
     word = _pick(rng, ("nearest", "furthest"))
     return _trait(what, by_distance(scene, named[0], word), {"x": named[1], "d": (word,)})
@@ -662,7 +664,7 @@ def _related_pair(scene: Scene, rng: np.random.Generator) -> Statement | None:
 
 
 def _is_on_side(scene: Scene, rng: np.random.Generator) -> Puzzle | None:
-    named = _named(scene, rng)
+    named = _thing_with_name(scene, rng)
     if not named or min(abs(named[0].x - 0.5), abs(named[0].y - 0.5)) < 0.06:
         return None
     word = _pick(rng, ("left", "right", "top", "bottom"))
@@ -690,7 +692,7 @@ def _are_alike(scene: Scene, rng: np.random.Generator, what: str) -> Puzzle | No
 
 
 def _where(scene: Scene, rng: np.random.Generator) -> Puzzle | None:
-    named = _named(scene, rng)
+    named = _thing_with_name(scene, rng)
     return Puzzle({"x": named[1]}, (cell_of(named[0]),), _words(CELLS)) if named and _clear_cell(named[0]) else None
 
 
@@ -932,7 +934,6 @@ TOPICS: dict[str, Topic] = {
         ("Only one of these claims holds. Which?",), ("이 장면과 들어맞는 말은 어느 것인가요?",),
     ),
 }  # fmt: skip
-KINDS = tuple(dict.fromkeys(topic.kind for topic in TOPICS.values()))
 STATEMENT = {"en": "The {x} is {r} the {y}.", "ko": "{x}[은/는] {y}의 {r}에 있습니다."}
 
 
@@ -1101,7 +1102,7 @@ def _scene_for(
         for kind in kinds:
             n_choices = 2 if kind == "yesno" else 3 if rng.random() < 0.15 else 4
             language = LANGUAGES[int(rng.choice(2, p=LANGUAGE_SHARES))]
-            tries = [asked for _ in range(4) if (asked := ask(scene, rng, language, kind, n_choices))]
+            tries = [asked for _ in range(6) if (asked := ask(scene, rng, language, kind, n_choices))]
             if not tries:
                 break
             questions.append(min(tries, key=guesser.guessability))

@@ -10,7 +10,7 @@ import numpy as np
 
 from mcvqa.config import Config
 from mcvqa.data.questions import LETTERS, Question
-from mcvqa.model.families import token_positions
+from mcvqa.model.families import Grid, image_tokens, token_positions
 from mcvqa.model.prompt import chat_messages
 
 
@@ -37,7 +37,7 @@ class Row:
 
     id: str
     image: str | None
-    grid: tuple[int, int, int] | None
+    grid: Grid | None
     input_ids: np.ndarray
     position_ids: np.ndarray
     segment: np.ndarray
@@ -47,13 +47,14 @@ class Row:
     target: np.ndarray
 
     def __len__(self) -> int:
+        """Tokens."""
         return len(self.input_ids)
 
 
 def answer_target(question: Question, *, soft_votes: bool = False) -> np.ndarray:
     """(C,) float32: one at the answer, or the annotators' shares; zeros where nothing is known."""
     target = np.zeros(len(question.choices), np.float32)
-    if soft_votes and question.votes is not None and sum(question.votes):
+    if soft_votes and question.votes is not None and any(question.votes):
         target[:] = np.array(question.votes, np.float32) / sum(question.votes)
     elif question.answer is not None:
         target[question.answer] = 1.0
@@ -80,7 +81,7 @@ class Encoder:
 
     # %% one row
     def encode(
-        self, question: Question, orders: np.ndarray | None = None, grid: tuple[int, int, int] | None = None
+        self, question: Question, orders: np.ndarray | None = None, grid: Grid | None = None
     ) -> Row:
         """Args:
             orders: (K, C) option orders; None: the original one.
@@ -115,7 +116,7 @@ class Encoder:
         )
 
     def prompt_tokens(
-        self, question: Question, order: Sequence[int], grid: tuple[int, int, int] | None, answer: str | None = None
+        self, question: Question, order: Sequence[int], grid: Grid | None, answer: str | None = None
     ) -> list[int]:
         """Tokens of the prompt that asks for the answer; with `answer`, of the whole training conversation."""
         text = self.tokenizer.apply_chat_template(
@@ -124,7 +125,7 @@ class Encoder:
         )
         return self._with_image_tokens(self.tokenizer.encode(text, add_special_tokens=False), grid, question.id)
 
-    def _with_image_tokens(self, ids: list[int], grid: tuple[int, int, int] | None, name: str) -> list[int]:
+    def _with_image_tokens(self, ids: list[int], grid: Grid | None, name: str) -> list[int]:
         """The template's one placeholder repeated once per image token."""
         expected = 0 if grid is None else 1
         if ids.count(self.image_token_id) != expected:
@@ -135,7 +136,7 @@ class Encoder:
         if grid is None:
             return ids
         at = ids.index(self.image_token_id)
-        return ids[:at] + [self.image_token_id] * (grid[0] * grid[1] * grid[2] // self.merge**2) + ids[at + 1 :]
+        return ids[:at] + [self.image_token_id] * image_tokens(grid, self.merge) + ids[at + 1 :]
 
     def _plain(self, question: Question) -> Question:
         """The question with the tokenizer's special tokens broken up: text from a CSV must not end a message."""

@@ -54,7 +54,15 @@ def family_of(model_config: Any) -> Family:
 
 
 # %% images as tokens
-def image_grid(width: int, height: int, pixels: int, *, patch: int, merge: int) -> tuple[int, int, int]:
+Grid = tuple[int, int, int]  # patches in time, rows, columns
+
+
+def image_tokens(grid: Grid, merge: int) -> int:
+    """Tokens of an image: `merge` x `merge` patches make one."""
+    return grid[0] * grid[1] * grid[2] // merge**2
+
+
+def image_grid(width: int, height: int, pixels: int, *, patch: int, merge: int) -> Grid:
     """Patches (time, rows, columns) of an image scaled to about `pixels` pixels, as Qwen2-VL's processor counts them.
 
     Sides are rounded to multiples of `patch * merge`; where the rounded area misses the budget (given as least and most
@@ -77,7 +85,7 @@ def image_grid(width: int, height: int, pixels: int, *, patch: int, merge: int) 
     return (1, rows // patch, columns // patch)
 
 
-def token_positions(is_image: np.ndarray, grid: tuple[int, int, int] | None, merge: int) -> np.ndarray:
+def token_positions(is_image: np.ndarray, grid: Grid | None, merge: int) -> np.ndarray:
     """(3, L) positions (time, row, column) of M-RoPE for a sequence with at most one still image.
 
     Text counts up by one in all three; image tokens share a time step and count rows and columns; text after the image

@@ -3,7 +3,8 @@
 Shapes: B rows, L tokens, K option orders, C choices, H hidden size, V vocabulary.
 """
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,8 @@ class Batch:
         return self._each(torch.Tensor.pin_memory)
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
-        return Batch(**{k: change(v) if isinstance(v, torch.Tensor) else v for k, v in vars(self).items()})
+        tensors: dict[str, Any] = {k: change(v) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        return replace(self, **tensors)
 
 
 def collate(rows: Sequence[Row], images: Sequence[torch.Tensor | None], pad_id: int, *, patches: bool = False) -> Batch:
@@ -73,9 +75,10 @@ def collate(rows: Sequence[Row], images: Sequence[torch.Tensor | None], pad_id: 
     present = [image for image in images if image is not None]
     grids = [row.grid for row in rows if row.grid is not None] if patches and present else None
     return Batch(
-        tuple(row.id for row in rows), *map(torch.from_numpy, (input_ids, positions, segment, answer_at, letters, target)),
-        images=torch.cat(present) if present else None, grids=torch.tensor(grids) if grids else None,
-        packed=orders > 1,
+        ids=tuple(row.id for row in rows), input_ids=torch.from_numpy(input_ids), position_ids=torch.from_numpy(positions),
+        segment=torch.from_numpy(segment), answer_at=torch.from_numpy(answer_at), letters=torch.from_numpy(letters),
+        target=torch.from_numpy(target), images=torch.cat(present) if present else None,
+        grids=torch.tensor(grids) if grids else None, packed=orders > 1,
     )
 
 
@@ -91,7 +94,7 @@ class AnswerModel(nn.Module):
     def __init__(self, model: nn.Module, family: Family, image_token_id: int) -> None:
         super().__init__()
         self.model, self.image_token_id = model, image_token_id
-        core = model.get_base_model() if isinstance(model, PeftModel) else model
+        core: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         # plain references: the parameters are registered once, under self.model
         self.parts = {
             "language": core.get_submodule(family.language), "vision": core.get_submodule(family.vision),

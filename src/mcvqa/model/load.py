@@ -26,7 +26,7 @@ class ModelError(RuntimeError):
 class BaseModel:
     """A frozen base model with what belongs to it."""
 
-    model: nn.Module
+    model: Any  # a *ForConditionalGeneration of transformers, whose parts the type checker does not know
     tokenizer: Any
     processor: Any
     encoder: Encoder
@@ -35,11 +35,11 @@ class BaseModel:
     revision: str
 
     @property
-    def language(self) -> nn.Module:
+    def language(self) -> Any:
         return self.model.get_submodule(self.family.language)
 
     @property
-    def vision(self) -> nn.Module:
+    def vision(self) -> Any:
         return self.model.get_submodule(self.family.vision)
 
     @property
@@ -97,6 +97,7 @@ def load_encoder(config: Config) -> tuple[Encoder, Any, Any]:
     video half of Qwen's processor needs and still images do not.
     """
     check_transformers()
+    transformers.utils.logging.disable_progress_bar()  # one bar per file read or written hides our own
     folder = model_folder(config)
     pixels = config.image_size**2
     with _loading(config.model_id):

@@ -86,7 +86,7 @@ class ScoringRows(Dataset):
 def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoader:
     """Batches of `rows` in the order of `keys`, made ahead by `workers` processes."""
     return DataLoader(
-        rows, sampler=keys, batch_size=None, num_workers=workers, pin_memory=pin,  # type: ignore[arg-type]
+        rows, sampler=keys, batch_size=None, num_workers=workers, pin_memory=pin,
         prefetch_factor=4 if workers else None,
     )
 

@@ -8,11 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
 from mcvqa.config import SYSTEM_PROMPT, USER_PROMPT
+from mcvqa.data.kinds import KINDS
+from mcvqa.data.scenes import ask, describe, sample_scene
 from mcvqa.files import write_json
 from mcvqa.model.prompt import HINTS
 
@@ -30,9 +33,18 @@ TINY_TEMPLATE = (
 
 
 # %% tokenizer
-def _corpus() -> Iterator[str]:
-    """What the tokenizer's merges are learned from: the prompts, which every row repeats."""
-    yield from [SYSTEM_PROMPT, USER_PROMPT, *HINTS.values()]
+def _tokenizer_corpus() -> Iterator[str]:
+    """What the tokenizer's merges are learned from: the prompts, and what is said about generated scenes."""
+    yield from [SYSTEM_PROMPT, USER_PROMPT, *HINTS.values()] * 50
+    random = np.random.default_rng(0)
+    for style in ("plain", "shifted"):
+        for _ in range(150):
+            scene = sample_scene(random, style)
+            for language in ("ko", "en"):
+                yield describe(scene, language)
+                for kind in KINDS:
+                    if asked := ask(scene, random, language, kind, 4):
+                        yield " ".join([asked.text, *asked.choices])
 
 
 def tiny_tokenizer() -> Qwen2Tokenizer:
@@ -44,9 +56,9 @@ def tiny_tokenizer() -> Qwen2Tokenizer:
         vocab_size=2048, min_frequency=1, show_progress=False, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         special_tokens=[AddedToken(token, special=True, normalized=False) for token in TINY_TOKENS],
     )
-    tokenizer.train_from_iterator(_corpus(), trainer)
+    tokenizer.train_from_iterator(_tokenizer_corpus(), trainer)
     wrapped = Qwen2Tokenizer(
-        tokenizer_object=tokenizer, bos_token=None, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token=None
+        tokenizer_object=tokenizer, bos_token=None, eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
     wrapped.chat_template = TINY_TEMPLATE
     return wrapped
@@ -54,21 +66,21 @@ def tiny_tokenizer() -> Qwen2Tokenizer:
 
 # %% model
 def tiny_config(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
-    token = tokenizer.convert_tokens_to_ids
+    token = tokenizer.get_vocab()
     hidden = 192
     return Qwen2_5_VLConfig(
         text_config=dict(
             vocab_size=2048, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=4, num_attention_heads=6,
             num_key_value_heads=2, tie_word_embeddings=True, rms_norm_eps=1e-6, max_position_embeddings=4096,
-            bos_token_id=token("<|endoftext|>"), eos_token_id=token("<|im_end|>"), pad_token_id=token("<|endoftext|>"),
+            bos_token_id=token["<|endoftext|>"], eos_token_id=token["<|im_end|>"], pad_token_id=token["<|endoftext|>"],
             rope_parameters=dict(rope_type="default", rope_theta=1e4, mrope_section=[4, 6, 6]),
         ),
         vision_config=dict(
             depth=4, hidden_size=128, intermediate_size=384, num_heads=4, fullatt_block_indexes=[1, 3], window_size=112,
             patch_size=14, out_hidden_size=hidden,
         ),
-        tie_word_embeddings=True, image_token_id=token("<|image_pad|>"), video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"), vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=True, image_token_id=token["<|image_pad|>"], video_token_id=token["<|video_pad|>"],
+        vision_start_token_id=token["<|vision_start|>"], vision_end_token_id=token["<|vision_end|>"],
     )
 
 

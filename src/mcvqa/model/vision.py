@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from mcvqa.data.images import ImageRecord, open_image
 from mcvqa.files import atomic_path
-from mcvqa.model.families import image_grid
+from mcvqa.model.families import Grid, image_grid, image_tokens
 from mcvqa.model.load import BaseModel
 
 
@@ -32,7 +32,7 @@ class ImageInputs:
         self.records, self.processor = records, processor
         self.image_size, self.patch, self.merge = image_size, patch, merge
 
-    def grid(self, image: str, scale: float = 1.0) -> tuple[int, int, int] | None:
+    def grid(self, image: str, scale: float = 1.0) -> Grid | None:
         """Patches (time, rows, columns), or None for an image that cannot be read."""
         record = self.records[image]
         if record.problem:
@@ -82,13 +82,14 @@ class FeatureStore:
         return [image for path, image in wanted.items() if not path.exists()]
 
     def bytes_needed(self, images: Iterable[str], scale: float = 1.0) -> int:
-        tokens = sum(int(np.prod(self.images.grid(image, scale))) for image in images) // self.images.merge**2
+        grids = [self.images.grid(image, scale) for image in images]
+        tokens = sum(image_tokens(grid, self.images.merge) for grid in grids if grid)
         return tokens * self.hidden * self.dtype.itemsize
 
-    def has_room(self, images: Iterable[str], scale: float = 1.0) -> bool:
-        """Whether the disk holds the features of `images` and as much again stays free for checkpoints (1 GiB at least)."""
+    def free_bytes(self) -> int:
+        """Room on the disk, less 1 GiB that is left for checkpoints."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return shutil.disk_usage(self.folder).free > self.bytes_needed(images, scale) + 2**30
+        return shutil.disk_usage(self.folder).free - 2**30
 
     def fill(self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 16) -> int:
         """Compute what is missing with the tower of `base`; returns how many images that were."""

@@ -58,7 +58,7 @@ def draw_curves(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str
 
     Args:
         steps: events with fold, step, loss, lr; where a resumed run logged a step twice, the later one counts.
-        epochs: events with fold, epoch, variant (raw, ema, swa), accuracy, standard_error.
+        epochs: events with fold, epoch (from 0), variant (raw, ema, swa), accuracy, standard_error.
     """
     figure, (loss, rate, accuracy) = new_figure(12, 3.8, columns=3)
     folds = sorted({e["fold"] for e in steps})
@@ -80,7 +80,7 @@ def draw_curves(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str
     rate.set(title="learning rate", xlabel="step", ylim=(0, None))
     rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     accuracy.set(title="validation accuracy ± standard error", xlabel="epoch")
-    accuracy.set_xticks(sorted({e["epoch"] for e in epochs}))
+    accuracy.set_xticks(sorted({e["epoch"] + 1 for e in epochs}))
     loss.legend()
     if epochs:
         accuracy.legend()
@@ -88,9 +88,9 @@ def draw_curves(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str
 
 
 def _draw_epochs(axes: Any, epochs: Sequence[Mapping[str, Any]], shift: float, color: str) -> None:
-    """Accuracies of one fold and variant after each epoch."""
+    """Accuracies of one fold and variant after one epoch, two epochs, ..."""
     if epochs:
-        points = {e["epoch"]: (e["epoch"] + shift, e["accuracy"], e["standard_error"]) for e in epochs}
+        points = {e["epoch"]: (e["epoch"] + 1 + shift, e["accuracy"], e["standard_error"]) for e in epochs}
         x, y, error = zip(*points.values(), strict=True)
         axes.errorbar(x, y, error, color=color, elinewidth=0.8, **VARIANT_STYLES[epochs[0]["variant"]])
 

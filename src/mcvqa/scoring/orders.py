@@ -14,10 +14,10 @@ import numpy as np
 def option_orders(n_choices: int, k: int, seed: int = 0) -> np.ndarray:
     """Orders in which to ask one question: the plan of test-time augmentation.
 
-    The first order is the original one. From k >= n on, whole squares only: the largest multiple of n up to k and n!, so
-    that every choice stands equally often in every slot; squares come from relabelling the choices of the first, so no
-    order comes twice, and for odd n every other square is the mirror that completes the neighbour pairs. With k < n, k
-    rows spread over the square: every choice still stands in k different slots.
+    The first order is the original one. From k >= n on, whole squares only: the largest multiple of n up to k and n!,
+    so that every choice stands equally often in every slot; squares come from relabelling the choices of the first, so
+    no order comes twice, and for odd n every other square is the mirror that completes the neighbour pairs. With k < n,
+    k rows spread over the square: every choice still stands in k different slots.
 
     Args:
         n_choices: 2 or more.

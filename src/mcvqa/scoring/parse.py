@@ -1,14 +1,14 @@
-"""Free text -> choice, or no answer. Only for replies of other systems: our own scoring reads letters and parses nothing.
+"""Free text -> choice, or no answer. Only for replies of other systems: our own scoring reads letters, not text.
 
-A reply is read in four steps, and each may end in "no answer", because a guess is worse than an abstention:
+A reply is read in four steps. Any of them may end in "no answer", because a guess is worse than an abstention:
 
 1. *Own words.* Thinking, other roles' turns and markup are taken away.
-2. *Mentions.* Every label (`b`, `(b)`, `2번`, `option b`) and every choice's text (the longest first) becomes one mark.
+2. *Mentions.* Every label (`b`, `(b)`, `2번`, `option b`) and every choice's text, the longest first, becomes one mark.
    Content beats ordinals: "2" is the choice that reads 2 before it is the second choice.
-3. *What does not count.* Denied mentions ("not a", "a는 틀렸고"), mere possibilities and lists to choose from are dropped;
-   "b or c" becomes one mark for no single choice.
-4. *Evidence, strongest first.* What is said to be the answer (the last time counts, so that people may correct themselves);
-   a sentence that is nothing but a choice; a choice that is the only one named. Different choices on one level: no answer.
+3. *What does not count.* Denied mentions ("not a", "a는 틀렸고"), mere possibilities and lists to choose from are
+   dropped; "b or c" becomes one mark for no single choice.
+4. *Evidence, strongest first.* What is said to be the answer (the last time counts: people correct themselves); a
+   sentence that is nothing but a choice; the only choice named. Different choices on one level: no answer.
 """
 import re
 import unicodedata
@@ -20,8 +20,9 @@ from mcvqa.data.questions import LETTERS
 CONTENT, LABEL, BARE = 0xE000, 0xE040, 0xE080  # a choice's text; a label marked as one; a letter or number on its own
 NO_CHOICE = 63
 DROPPED = "\ue0ff"
-MARK, FIRM = "[\ue000-\ue0bf]", "[\ue000-\ue07f]"
-LETTER_MARK = "[\ue040-\ue0bf]"
+MARK, CONTENT_MARK = "[\ue000-\ue0bf]", "[\ue000-\ue03f]"
+LETTER_MARK = "[\ue040-\ue0bf]"  # as a label or bare
+FIRM_MARK = "[\ue000-\ue07f]"  # means a choice wherever it stands; a bare one does only where an answer is expected
 
 
 def _choice_of(mark: str) -> int:
@@ -29,94 +30,88 @@ def _choice_of(mark: str) -> int:
 
 
 # %% step 1: the reply's own words
-ALPHABETS = (LETTERS, "가나다라마바사아자차카타파하", unicodedata.normalize("NFKC", "ㄱㄴㄷㄹㅁㅂㅅㅇㅈㅊㅋㅌㅍㅎ"))
-HANGUL_LABEL = f"[{ALPHABETS[1]}{ALPHABETS[2]}]"
-QUOTES = str.maketrans("“”„‘’‚「」『』《》〈〉【】→⇒➡➔", "\"\"\"'''''''''''[]>>>>")
-THINKING = r"think|thinking|thought|reasoning|analysis|scratchpad"
+THINKING = "think|thinking|thought|reasoning|analysis|scratchpad"
 ROLE_LINE = re.compile(
-    r"(?:^|\n)[ \t]*(?:<\|\w+\|>|\#+[ \t]*)?(system|user|human|assistant|사용자|시스템|어시스턴트)(?:<\|\w+\|>)?[ \t]*(?::|(?=\n|$))"
-    r"|(?<=[a-z.])(assistant)[ \t]*(?=\n)",
+    r"(?:(?:^|\n)[ \t]*(?:<\|\w+\|>|#+[ \t]*)?|(?<=[a-z.])(?=assistant[ \t]*\n))"
+    r"(system|user|human|assistant|시스템|사용자|어시스턴트)(?:<\|\w+\|>)?[ \t]*(?::|(?=\n|$))",
     re.IGNORECASE,
 )
 TURN_END = re.compile(r"<\|\w+\|>|</s>|<eos>|<end_of_turn>|\[/?INST\]")
+QUOTES = str.maketrans("“”„‘’‚「」『』《》〈〉【】→⇒➡➔", "\"\"\"'''''''''''[]>>>>")
 
 
 def _own_words(text: str) -> str:
-    """The text of the reply itself: without thinking, without what other roles say."""
-    text = re.sub(rf"(?s)^.*</(?:{THINKING})>", "", text)
-    text = re.sub(rf"(?s)<({THINKING})>.*", "", text)
-    roles = list(ROLE_LINE.finditer(text))
-    if roles and not TURN_END.sub("", text[: roles[0].start()]).strip():  # the whole conversation was decoded
-        own = next((r for r in roles if (r[1] or r[2]).lower() in ("assistant", "어시스턴트")), roles[-1])
-        text = text[own.end() :]
-    else:
-        text = TURN_END.sub("", text, count=1) if TURN_END.match(text.lstrip()) else text
-    cut = min((m.start() for m in (ROLE_LINE.search(text.lstrip("\n")), TURN_END.search(text.lstrip("\n"))) if m), default=None)
-    return text.lstrip("\n")[:cut]
+    """The reply itself: without its thinking, and without what other roles say before or after it."""
+    text = re.sub(rf"(?is).*</(?:{THINKING})>|<(?:{THINKING})>.*", "", text)
+    reply, *turns = ROLE_LINE.split(text)  # [before, role, said, role, said, ...]
+    if turns and not TURN_END.sub("", reply).strip():  # the prompt was decoded too
+        ours = [i for i, role in enumerate(turns[::2]) if role.lower() in ("assistant", "어시스턴트")]
+        reply = turns[2 * ours[0] + 1] if ours else turns[-1]
+    return next((part for part in TURN_END.split(reply) if part.strip()), "")
 
 
 def _plain_letters(text: str) -> str:
     """One way to write each character: ⓒ and 🅒 as (c), ③ and ❸ as 3번, full width as half width, composed Hangul."""
+    text = re.sub("([0-9])\ufe0f?\u20e3", r"\1번", text)  # keycaps
+    text = unicodedata.normalize("NFKC", "".join(map(_uncircled, text.translate(QUOTES))))
+    return text.translate(QUOTES)
 
-    def plain(char: str) -> str:
-        name = unicodedata.name(char, "")
-        if "CIRCLED" in name or "SQUARED LATIN" in name:
-            body = unicodedata.normalize("NFKC", char)
-            number = unicodedata.numeric(char, None)
-            if number is not None:
-                return f"{number:g}번"
-            return f"({name[-1] if body == char else body})"
-        return "" if unicodedata.category(char) in ("Cf", "Co", "Cs") else char
 
-    text = re.sub("([0-9])\ufe0f?\u20e3", r"\1번", text)
-    return unicodedata.normalize("NFKC", "".join(map(plain, text)).translate(QUOTES)).translate(QUOTES)
+def _uncircled(char: str) -> str:
+    name = unicodedata.name(char, "")
+    if match := re.search(r"(?:CIRCLED|SQUARED) LATIN (?:CAPITAL|SMALL) LETTER (\w)$", name):
+        return f"({match[1]})"
+    if "CIRCLED" in name:
+        body, number = unicodedata.normalize("NFKC", char), unicodedata.numeric(char, None)
+        return f"{number:g}번" if number is not None else f"({body})" if body != char else char
+    return "" if unicodedata.category(char) in ("Cf", "Co", "Cs") else char
 
 
 def _without_markup(text: str) -> str:
-    """LaTeX, HTML, Markdown and code fences taken off; \\boxed{} and <answer> say "answer:" instead."""
+    r"""LaTeX, HTML, Markdown and code fences taken off; \boxed{} and <answer> say "answer:" instead."""
     text = re.sub(r"\\(?:text|math|operatorname)[a-z]*\s*\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"\\f?boxed\s*\{([^{}]*)\}|(?is)<answer>(.*?)(?:</answer>|$)".replace("(?is)", ""), _as_answer, text,
-                  flags=re.IGNORECASE | re.DOTALL)
+    text = re.sub(r"\\f?boxed\s*\{([^{}]*)\}", r"\nanswer: \1\n", text)
+    text = re.sub(r"(?is)<answer>(.*?)(?:</answer>|$)", r"\nanswer: \1\n", text)
     text = re.sub(r"```\w*|\\[()\[\]]|\$|</?(?:b|i|p|em|strong|span|div|br|code)\b[^<>]*>", " ", text)
     return re.sub(r"(\*{1,3}|__|`)(?=\S)(.+?)(?<=\S)\1", lambda m: f"({m[2]})" if len(m[2]) == 1 else m[2], text)
-
-
-def _as_answer(match: re.Match) -> str:
-    return f"\nanswer: {(match[1] or match[2] or '').strip()}\n"
 
 
 # %% step 2: mentions
 # what may follow a noun in Korean without making it another word
 PARTICLES = (
-    "으로는|에서는|이라고|이라는|이라서|이므로|이니까|이었습니다|였습니다|입니다|이에요|이예요|예요|이네요|네요|이지만|지만|"
-    "인데요?|이었다|였다|이다|이고|이며|이야|이요|이죠|이나|이랑|이란|라고|라는|라서|처럼|보다는?|부터|까지|에서|에게|하고|밖에|"
-    "만이|만을|으로|로는|에는|에도|들[이은을]?|번째?|은|는|이|가|을|를|와|과|의|에|도|만|로|인|일|임|요|야|죠|나|랑|뿐|씩"
+    "으로는|에서는|이라고|이라는|이라서|이므로|이니까|이었습니다|였습니다|입니다|이에요|이예요|예요|이네요|네요|이지만|"
+    "지만|인데요?|이었다|였다|이다|이고|이며|이야|이요|이죠|이나|이랑|이란|라고|라는|라서|처럼|보다는?|부터|까지|에서|"
+    "에게|하고|밖에|만이|만을|으로|로는|에는|에도|들[이은을]?|번째?|[은는이가을를와과의에도만로인일임요야죠나랑뿐씩]"
 )
 WORD_END = rf"(?:(?![가-힣])|(?=(?:{PARTICLES})(?![가-힣])))"
 COUNTERS = "개|명|마리|대|권|송이|병|잔|장|층|시|분|초|년|월|일|살|원|가지|그루|켤레|조각|줄|칸|쪽|회|미터|센티|킬로|도"
-# words after "a" that show it is a label; before any other word it is the article
-AFTER_LABEL = r"(?:[a-z]|is|isn't|or|and|nor|because|since|as|but|for|was|seems|looks|would|should|must|matches|fits|due|not|vs|rather|instead)\b"
-ARTICLE = rf"\s+[\"'(]?(?!{AFTER_LABEL})[a-z0-9]"
-LABEL_NOUNS = r"option|choice|alternative|보기|선택지|옵션|번호"
+# "a" before a word is the article, unless that word shows it to be a label; a number before a word counts something
+AFTER_LABEL = (
+    r"(?:[a-z]|is|isn't|was|seems|looks|would|should|must|matches|fits|or|and|nor|not|but|rather|instead|vs|for|due|as"
+    r"|because|since)\b"
+)
+THEN_WORD = rf"\s+[\"'(]?(?!{AFTER_LABEL})[a-z0-9]"
+LABEL_NOUNS = "option|choice|alternative|보기|선택지|옵션|번호"
+KOREAN_ORDINALS = ("첫", "두", "세", "네", "다섯", "여섯")
 ORDINALS = {
-    word: number
-    for number, words in enumerate(
-        ("첫 첫번 한 first 1st", "두 second 2nd", "세 third 3rd", "네 fourth 4th", "다섯 fifth 5th", "여섯 sixth 6th"), start=1
-    )
-    for word in words.split()
+    word: choice
+    for words in (KOREAN_ORDINALS, ("first", "second", "third", "fourth", "fifth"), ("1st", "2nd", "3rd", "4th", "5th"))
+    for choice, word in enumerate(words)
 }
+ALPHABETS = (LETTERS, "가나다라마바사아자차카타파하", unicodedata.normalize("NFKC", "ㄱㄴㄷㄹㅁㅂㅅㅇㅈㅊㅋㅌㅍㅎ"))
+HANGUL_LABEL = f"[{ALPHABETS[1]}{ALPHABETS[2]}]"
+BARE_KINDS = ("letter", "digits", "numbered", "nth", "hangul")
 LABEL_PATTERNS = (
     rf"[(\[{{<]\s*(?P<bracketed>[a-z]|\d\d?|{HANGUL_LABEL})\s*[)\]}}>]",
     rf"(?P<quote>[\"'])(?P<quoted>[a-z]|{HANGUL_LABEL})(?P=quote)",
-    rf"(?<![a-z])(?:{LABEL_NOUNS})\s*[:#]?\s*[\"'(]?(?!a{ARTICLE})(?P<named>[a-z]|\d\d?)(?![a-z0-9]|[.,]\d){WORD_END}[\"')]?",
+    rf"(?<![a-z])(?:{LABEL_NOUNS})\s*[:#]?\s*[\"'(]?(?!a{THEN_WORD})(?P<named>[a-z]|\d\d?)(?![a-z0-9]|[.,]\d){WORD_END}",
     r"(?<![a-z0-9])(?P<lettered>[a-z])번(?!호)",
-    r"(?<![a-z0-9.,])(?P<numbered>\d\d?)번(?:째)?(?!호)",
+    r"(?<![a-z0-9.,])(?P<numbered>\d\d?)번째?(?!호)",
     rf"(?<![a-z0-9가-힣])(?P<ordinal>{'|'.join(ORDINALS)})\s*(?:번째\s*)?(?:{LABEL_NOUNS}|one\b|answer\b)",
-    rf"(?<![가-힣])(?P<nth>{'|'.join(w for w in ORDINALS if w > 'z')})\s*번째(?!\s*[가-힣]*[^\s가-힣.]*\s*(?:{COUNTERS}))",
-    rf"(?:(?<![a-z0-9가-힣°])|(?<=[은는답기지]))(?<![a-z0-9]['.\-])(?!a{ARTICLE})(?P<letter>[a-z])"
+    rf"(?<![가-힣])(?P<nth>{'|'.join(KOREAN_ORDINALS)})\s*번째(?=\s*(?:[.,\n]|입니다|이다|이에요|예요|$))",
+    rf"(?:(?<![a-z0-9가-힣°])|(?<=[은는답기지]))(?<![a-z0-9]['.\-])(?!a{THEN_WORD})(?P<letter>[a-z])"
     rf"(?![a-z0-9+#]|['.\-&][a-z0-9]){WORD_END}",
-    rf"(?<![a-z0-9.,:/\-])(?<!\d )(?P<digits>\d\d?)(?![a-z0-9%]|[.,:/\-]\d|\s*(?:{COUNTERS})(?:[^가-힣]|$|[가-힣]))"
-    rf"(?!{ARTICLE}){WORD_END}",
+    rf"(?<![a-z0-9.,:/\-])(?<!\d )(?P<digits>\d\d?)(?![a-z0-9%]|[.,:/\-]\d|\s*(?:{COUNTERS})|{THEN_WORD}){WORD_END}",
     rf"(?:^|(?<=[\n:])|(?<=[:은는답] ))(?P<hangul>{HANGUL_LABEL})(?=번|입니다|이다|이에요|예요|[^가-힣]|$)",
 )
 
@@ -127,11 +122,11 @@ class _Marker:
     def __init__(self, choices: Sequence[str]) -> None:
         self.n = len(choices)
         self.keys = [_content_key(choice) for choice in choices]
-        texts = sorted({key for key in self.keys if len(key) > 1 or not re.fullmatch("[a-z]?", key)}, key=len, reverse=True)
+        texts = sorted({key for key in self.keys if not re.fullmatch("[a-z]?", key)}, key=len, reverse=True)
         self.texts = {f"text{i}": text for i, text in enumerate(texts)}
         patterns = [f"(?P<{name}>{_content_pattern(text)})" for name, text in self.texts.items()]
         self.pattern = re.compile("|".join([*patterns, *LABEL_PATTERNS]), re.IGNORECASE)
-        numbers = [re.findall(r"\d+", key.replace(",", "")) for key in self.keys]
+        numbers = [re.findall(r"\d+", key) for key in self.keys]
         self.amounts = [int(found[0]) if len(found) == 1 else None for found in numbers]
 
     def mark(self, text: str) -> str:
@@ -139,23 +134,23 @@ class _Marker:
 
     def _mark(self, match: re.Match) -> str:
         kind, found = next((name, value) for name, value in match.groupdict().items() if value and name != "quote")
-        found = found.lower()
         if kind in self.texts:
             return chr(CONTENT + self._with_key(self.texts[kind]))
-        if found == "i" and kind == "letter" and re.match(r"\s+[a-z]|'", match.string[match.end() :], re.IGNORECASE):
+        if kind == "letter" and re.match(r"(?i)i(?:\s+[a-z]|')", match.string[match.start() : match.end() + 20]):
             return match[0]  # the pronoun
-        choice = self._labelled(found, kind)
-        return chr((BARE if kind in ("letter", "digits", "numbered", "hangul", "nth") else LABEL) + choice)
+        return chr((BARE if kind in BARE_KINDS else LABEL) + self._labelled(found.lower(), kind))
 
     def _with_key(self, key: str) -> int:
         return self.keys.index(key) if self.keys.count(key) == 1 else NO_CHOICE
 
     def _labelled(self, found: str, kind: str) -> int:
-        """The choice with the label `found`; none where a choice's own text says something else."""
-        if found.isdecimal():
-            choice, rival = int(found) - 1, self._amount(int(found)) if kind in ("digits", "bracketed") else None
-        elif found in ORDINALS:
-            choice, rival = ORDINALS[found] - 1, None
+        """The choice with the label `found`; none where the text of another choice says the same."""
+        rival = None
+        if found in ORDINALS:
+            choice = ORDINALS[found]
+        elif found.isdecimal():
+            choice = int(found) - 1
+            rival = self._amount(int(found)) if kind in ("digits", "bracketed") else None
         else:
             choice = next(alphabet.index(found) for alphabet in ALPHABETS if found in alphabet)
             rival = self._with_key(found) if kind in ("letter", "quoted") and found in self.keys else None
@@ -164,7 +159,7 @@ class _Marker:
         return choice if 0 <= choice < self.n and rival in (None, choice) else NO_CHOICE
 
     def _amount(self, number: int) -> int | None:
-        """The choice that says `number`. Where all choices are amounts, another number is none of them; None: no amounts."""
+        """The choice that says `number`. Where all choices are amounts, any other number is none of them."""
         same = [i for i, amount in enumerate(self.amounts) if amount == number]
         if None not in self.amounts:
             return same[0] if len(same) == 1 else NO_CHOICE
@@ -178,11 +173,18 @@ def _content_key(choice: str) -> str:
 
 def _content_pattern(key: str) -> str:
     """The text of a choice as a whole word or number, with free spacing, Korean particles allowed behind it."""
-    first, last = key[0], key[-1]
-    before = {"digit": r"(?<![a-z0-9\-])(?<!\d[.,:/])", "latin": "(?<![a-z0-9])", "hangul": "(?:(?<![가-힣])|(?<=답은))"}
-    after = {"digit": r"(?![a-z0-9]|[.,:/\-]\d|번)", "latin": rf"(?![a-z0-9+#]){WORD_END}", "hangul": WORD_END}
+    before = {
+        "digit": r"(?<![a-z0-9\-])(?<!\d[.,:/])",
+        "latin": "(?<![a-z0-9])",
+        "hangul": "(?:(?<![가-힣])|(?<=답은))",
+    }
+    after = {
+        "digit": r"(?![a-z0-9]|[.,:/\-]\d|번)",
+        "latin": rf"(?![a-z0-9+#]){WORD_END}",
+        "hangul": WORD_END,
+    }
     words = r"\s*".join(map(re.escape, key.split()))
-    return before.get(_script(first), "") + words + after.get(_script(last), "")
+    return before.get(_script(key[0]), "") + words + after.get(_script(key[-1]), "")
 
 
 def _script(char: str) -> str:
@@ -192,48 +194,40 @@ def _script(char: str) -> str:
 
 
 # %% step 3: what does not count
-ADVERBS = "maybe|perhaps|possibly|아마도?|혹은|또는"
+PERHAPS = "or|and|maybe|perhaps|possibly|아마도?|혹은|또는"
 JOIN = (
-    rf"[ \t\"'()]{{0,3}}(?:[,/|&~]|\b(?:or|and|nor)\b|또는|혹은|아니면|이?거나|이나|나|이?랑|와|과|및|하고)"
-    rf"(?:\s*(?:or|and|{ADVERBS})(?![a-z]))*[ \t\"'(]{{0,3}}"
+    r"[ \t\"'()]{0,3}(?:[,/|&~]|\b(?:or|and|nor)\b|또는|혹은|아니면|이?거나|이나|나|이?랑|와|과|및|하고)"
+    rf"(?:\s*(?:{PERHAPS})(?![a-z]))*[ \t\"'(]{{0,3}}"
 )
 GROUP = re.compile(rf"{MARK}(?:{JOIN}{MARK})*", re.IGNORECASE)
-CLAUSE_END = r"다른|나머지|그 외|밖에|외에|이고|이며|지만|때문|므로|because|\b(?:but|and|so|while|other|rest|doubt|question)\b"
+CLAUSE_END = (
+    r"다른|나머지|그 외|밖에|외에|이고|이며|지만|때문|므로|because"
+    r"|\b(?:but|and|so|while|other|rest|doubt|question)\b"
+)
 WITHIN = rf"(?:(?!{CLAUSE_END})[^\ue000-\ue0ff.,;:?!\n]){{0,30}}?"
 DENIED_AFTER = re.compile(
-    rf"{WITHIN}(?:아니(?!면|요)|아[닌닙님닐]|틀[린렸립려리]|틀림(?!없)|오답|제외|없[고다습어음으이]|다르|다릅|다름(?!없)|빼고|말고"
-    r"|않|못하|대신|보다|\bnot\b(?!\s*(?:the\s+|an?\s+)?[\ue000-\ue0bf])|n't\b|\b(?:wrong|incorrect|false|impossible|unlikely|eliminated|excluded|ruled out)\b)"
-    r"|[\"')]*일\s*(?:수|지)",
+    rf"{WITHIN}(?:아니(?!면|요)|아[닌닙님닐]|틀[린렸립려리]|틀림(?!없)|오답|제외|없[고다습어음으이]|다르|다릅|다름(?!없)"
+    rf"|빼고|말고|않|못하|대신|보다|\bnot\b(?!\s*(?:the\s+|an?\s+)?{MARK})|n't\b"
+    r"|\b(?:wrong|incorrect|false|impossible|unlikely|eliminated|excluded|ruled out)\b)"
+    r"|[\"')]*일\s*[수지]",  # a possibility
     re.IGNORECASE,
 )
 DENIED_BEFORE = re.compile(
-    rf"(?:\b(?:not|never|neither|without|no|cannot|except|rather than|instead of|rul(?:e|es|ed|ing) out|unlike)\b|n't\b"
+    r"(?:\b(?:not|never|neither|without|no|cannot|except|rather than|instead of|unlike|rul(?:e|es|ed|ing) out)\b|n't\b"
     rf"|\b(?:eliminat|exclud)\w+){WITHIN}$|\b(?:might|could|may) be\s+$",
     re.IGNORECASE,
 )
-LISTED = (re.compile(r"\s*(?:중|가운데|사이)"), re.compile(r"\b(?:between|among|from)\s+$", re.IGNORECASE))
+LISTED_AFTER = re.compile(r"\s*(?:중|가운데|사이)")
+LISTED_BEFORE = re.compile(r"\b(?:between|among|from)\s+$", re.IGNORECASE)
+LABEL_THEN_CONTENT = re.compile(
+    rf"({LETTER_MARK})[\"')\]]*[^\S\n]*([.):,\-=]*)[^\S\n]*[\"'(\[]*({CONTENT_MARK})[\"')\]]*"
+    r"(?=([^\S\n]*(?:$|[\n.,;)]))?)"
+)
 
 
 def _assertions(marked: str) -> str:
     """The marked text with one mark per statement: label and content merged, denials dropped, alternatives joined."""
-    marked = re.sub(
-        rf"({LETTER_MARK})[\"')\]]*[^\S\n]*([.):,\-=]*)[^\S\n]*[\"'(\[]*([\ue000-\ue03f])[\"')\]]*(?=([^\S\n]*(?:$|[\n.,;)]))?)",
-        _merged, marked,
-    )
-    return GROUP.sub(_judged, marked)
-
-
-def _judged(match: re.Match) -> str:
-    """One mark for what `a`, or `a or b`, says at this place of the text."""
-    before, after = match.string[max(0, match.start() - 60) : match.start()], match.string[match.end() : match.end() + 60]
-    marks = re.findall(MARK, match[0])
-    if DENIED_AFTER.match(after) or DENIED_BEFORE.search(before):
-        return DROPPED
-    if len(marks) > 1 and (LISTED[0].match(after) or LISTED[1].search(before)):
-        return marks[-1] if marks[-1] in marks[:-1] else DROPPED  # "between a and b, b is better"
-    if len({_choice_of(mark) for mark in marks}) == 1:
-        return min(marks)
-    return chr((BARE if min(marks) >= chr(BARE) else LABEL) + NO_CHOICE)
+    return GROUP.sub(_judged, LABEL_THEN_CONTENT.sub(_merged, marked))
 
 
 def _merged(match: re.Match) -> str:
@@ -244,18 +238,35 @@ def _merged(match: re.Match) -> str:
     return chr(CONTENT + NO_CHOICE) if closed is not None and "," not in separator else match[0]
 
 
+def _judged(match: re.Match) -> str:
+    """One mark for what `a`, or `a or b`, says at this place of the text."""
+    before = match.string[max(0, match.start() - 60) : match.start()]
+    after = match.string[match.end() : match.end() + 60]
+    marks = re.findall(MARK, match[0])
+    if DENIED_AFTER.match(after) or DENIED_BEFORE.search(before):
+        return DROPPED
+    if len(marks) > 1 and (LISTED_AFTER.match(after) or LISTED_BEFORE.search(before)):
+        return marks[-1] if marks[-1] in marks[:-1] else DROPPED  # "between a and b, b is better"
+    if len({_choice_of(mark) for mark in marks}) == 1:
+        return min(marks)
+    return chr((BARE if min(marks) >= chr(BARE) else LABEL) + NO_CHOICE)
+
+
 # %% step 4: evidence
 FILLER = (
-    r"(?:[\s\"'`(\[{*:=>,~#-]|(?:the|option|choice|letter|answer|is|most likely|likely|probably|definitely|clearly|maybe|perhaps"
-    r"|indeed|it's|it is|that|i (?:choose|pick|think|believe|say|would say)|보기|선택지|아마도?|바로|역시|분명히?|확실히)(?![a-z])){0,40}"
+    r"(?:[\s\"'`(\[{*:=>,~#-]|(?:the|option|choice|letter|answer|is|it's|it is|that|most likely|likely|probably|definitely"
+    r"|clearly|maybe|perhaps|indeed|i (?:choose|pick|think|believe|say|would say)"
+    r"|보기|선택지|아마도?|바로|역시|분명히?|확실히)(?![a-z])){0,40}"
 )
+# (?P<cue>): the answer may also stand further on in the clause; behind the other words only a choice right there counts
 SAID_BEFORE = re.compile(
     r"(?P<cue>(?:정답|해답|답변?|답안|결론|최종\s*선택|선택)\s*(?:은|는|이|을|으로는|[:=>)\]])?"
     r"|(?<![a-z])(?:answer|solution|response|prediction|conclusion|label|pick|choice)(?![a-z_])[\"')\s]*"
     r"(?:is|was|:|=|-*>|(?:would|should|must|will|has to|seems to|appears to) be)?"
     r"|\b(?:correct|right|best)\s+(?:one|option|choice)\s+(?:is|:))"
-    r"|\b(?:choose|pick|select|chose|picked|selected|go(?:ing)? with|opt for|so|therefore|thus|hence|consequently|finally"
-    r"|it's|it is|that's|must be|i(?:'d| would)? (?:say|guess|think|believe))\b|고르자면|고른다면|선택하자면|따라서|그러므로|그래서|즉|결국|결론적으로"
+    r"|\b(?:choose|pick|select|chose|picked|selected|go(?:ing)? with|opt for|it's|it is|that's|must be"
+    r"|i(?:'d| would)? (?:say|guess|think|believe)|so|therefore|thus|hence|consequently|finally)\b"
+    r"|고르자면|고른다면|선택하자면|따라서|그러므로|그래서|즉|결국|결론적으로"
     r"|\ue0ff[^\ue000-\ue0bf.;?!\n]{0,15}?(?:\bbut\b|아니(?:라|고|므로)|말고|대신)"
     r"|(?:\b(?:actually|wait|correction|sorry|no|hmm|instead)\b|아니(?=[\s,.])|정정|다시 보니|잠깐)[\s,.!:;]*",
     re.IGNORECASE,
@@ -265,21 +276,28 @@ REASON = re.compile(r"because|since\b|reason|explanation|왜냐|이유|설명|[\
 SAID_AFTER = re.compile(
     rf"({MARK})[\"')\]]*\s*(?:이|가|은|는|을|를|로|으로|만이|만|이라는|라는)?\s*(?:가장|바로|제일|더)?\s*"
     r"(?:정답(?!일까|인가)|답(?!변)|맞(?!나|을까|는지)|옳|적절|적합|알맞|타당|올바|정확|선택(?!지)|고르|고릅|고른|골랐|골라|택)"
+    # "b입니다" as the predicate of a sentence, not as the end of "비타민 B입니다"
     rf"|(?:^|[\n.!?,:은는에]\s*|아마도?\s*|바로\s*|역시\s*)[\"'(]*({LETTER_MARK})[\"')]*\s*"
-    r"(?:입니다|이에요|예요|이다|임|이?라고\s*(?:생각|봅|보|판단|답)|인\s*[것듯거]|일\s*[것듯거]|으?로\s*(?:보|생각|판단|하|추정)|같)"
+    r"(?:입니다|이에요|예요|이다|임|이?라고\s*(?:생각|봅|보|판단|답)|[인일]\s*[것듯거]|으?로\s*(?:보|생각|판단|하|추정)|같)"
     rf"|({MARK})[\"')\]]*\s+(?:(?:is|was|seems|appears|looks|(?:would|should|must) be)\s+(?:to be\s+)?(?:the\s+|my\s+)?"
-    r"(?:most\s+|best\s+|only\s+)?(?:likely\s+)?(?:correct|answer|best|accurate|appropriate|right(?!\s+(?:next|of|side|behind|in)))"
+    r"(?:most\s+|best\s+|only\s+)?(?:likely\s+)?"
+    r"(?:correct|answer|best|accurate|appropriate|right(?!\s+(?:next|of|side|behind|in)))"
     r"|(?:best\s+)?(?:matches|fits|answers)\b)",
     re.IGNORECASE,
 )
+AROUND = r"[\s\"'`)\]}*,:~-]*"
 ALONE = re.compile(
-    rf"{FILLER}({MARK}(?:[\s,]+{MARK})*)[\s\"'`)\]}}*,:~-]*(?:보기|선택지|입니다|이에요|예요|이다|임|인\s*것\s*같\w*|같\w*|이?요|네요)?[\s\"'`)\]}}*,:~-]*",
+    rf"{FILLER}({MARK}(?:[\s,]+{MARK})*){AROUND}"
+    rf"(?:보기|선택지|입니다|이에요|예요|이다|임|인\s*것\s*같\w*|같\w*|이?요|네요)?{AROUND}",
     re.IGNORECASE,
 )
-LEADING = re.compile(rf"[\s\"'(]*({MARK})[\"')\]]*(?:\s*[:.,;()-]|\s+(?:because|since|as|rather|not)\b)", re.IGNORECASE)
+LEADING = re.compile(
+    rf"[\s\"'(]*({MARK})[\"')\]]*(?:\s*[:.,;()-]|\s+(?:because|since|as|rather|not)\b)", re.IGNORECASE
+)
 POINTED = re.compile(rf"[:>-]\s*({MARK})[\s.\"')]*$")
 REFUSAL = re.compile(
-    r"알\s*수\s*없|모르겠|판단할\s*수\s*없|확인할\s*수\s*없|어렵습니다|죄송|\b(?:cannot|can't|unable|not sure|don't know|sorry)\b", re.IGNORECASE
+    r"(?:알|판단할|확인할)\s*수\s*없|모르겠|어렵습니다|죄송|\b(?:cannot|can't|unable|not sure|don't know|sorry)\b",
+    re.IGNORECASE,
 )
 
 
@@ -291,11 +309,15 @@ def parse_answer(text: str, choices: Sequence[str]) -> int | None:
         choices: 2 to 26 texts, in the order of their letters.
     """
     own = _plain_letters(_own_words(text)).strip()
-    for key in (str.strip, _content_key):  # the reply is a choice, character for character or nearly
-        same = [i for i, choice in enumerate(choices) if key(choice) == key(text if key is str.strip else own)]
-        if len(same) == 1 and not re.fullmatch("[A-Za-z]?", own):
-            return same[0]
-    says = _assertions(_Marker(choices).mark(_without_markup(re.sub(r"(?<=\d),(?=\d{3})", "", own))))
+    if not re.fullmatch("[A-Za-z]?", own):  # one letter is a label first
+        for same in (
+            [i for i, choice in enumerate(choices) if choice.strip() == text.strip()],
+            [i for i, choice in enumerate(choices) if _content_key(choice) == _content_key(own) != ""],
+        ):
+            if len(same) == 1:
+                return same[0]
+    plain = re.sub(r"(?<=\d),(?=\d{3})", "", _without_markup(own))
+    says = _assertions(_Marker(choices).mark(plain))
     for evidence in (_stated(says)[-1:], _standing_alone(says), _named(says)):
         found = {_choice_of(mark) for mark in evidence}
         if found:
@@ -309,11 +331,10 @@ def _stated(says: str) -> list[str]:
     for match in SAID_BEFORE.finditer(says):
         if direct := DIRECT.match(says, match.end()):
             stated.append((direct.start(1), direct[1]))
-        elif match["cue"]:  # "the answer is the bottle in front, the glass bottle"
+        elif match["cue"]:  # "the answer is what stands in front, the glass bottle"
             clause = REASON.split(says[match.end() : match.end() + 200], maxsplit=1)[0]
-            marks = re.findall(FIRM, clause)
-            if marks:
-                one = len({_choice_of(m) for m in marks}) == 1
+            if marks := re.findall(FIRM_MARK, clause):
+                one = len({_choice_of(mark) for mark in marks}) == 1
                 stated.append((match.end(), marks[0] if one else chr(LABEL + NO_CHOICE)))
     return [mark for _, mark in sorted(stated)]
 
@@ -327,4 +348,4 @@ def _standing_alone(says: str) -> list[str]:
 
 def _named(says: str) -> list[str]:
     """All marks that surely mean a choice, unless the reply says that it does not know."""
-    return [] if REFUSAL.search(says) else re.findall(FIRM, says)
+    return [] if REFUSAL.search(says) else re.findall(FIRM_MARK, says)

@@ -17,6 +17,8 @@ from mcvqa.scoring.orders import option_orders
 from mcvqa.scoring.parse import parse_answer
 from mcvqa.scoring.scores import Scores
 
+NEVER = -1e4  # log-probability of a choice that has no text: its letter is taken, but it is no answer
+
 
 def tta_plan(config: Config) -> tuple[int, tuple[float, ...]]:
     """Option orders per question and image scales; without TTA the original order at the original size."""
@@ -48,6 +50,8 @@ def score_questions(
             answers, maker, rows, config.eval_batch_size, base.plan, scale=scale, title=f"scoring x{scale:g}"
         )
         for i, row in enumerate(rows):
+            empty = np.array([not choice.strip() for choice in questions[i].choices])  # a gap between choices, see questions.py
+            found[i][:, empty] = NEVER
             _place(logprobs[i], orders[i], row, found[i], first=s * n_orders)
     kept = ~np.isnan(logprobs[:, :, 0]).all(0)  # ways that no row was asked in (two choices have two orders only)
     ids = np.array([question.id for question in questions], dtype=np.str_)
@@ -88,7 +92,7 @@ def generated_scores(
     return Scores(ids, logprobs, orders, np.ones(1, np.float32), provenance | {"unread": unread})
 
 
-def generate_answer(model: nn.Module, base: BaseModel, maker: RowMaker, question: Question, config: Config) -> str:
+def generate_answer(model: Any, base: BaseModel, maker: RowMaker, question: Question, config: Config) -> str:
     """What the model writes, greedily, in at most max_new_tokens tokens."""
     row = maker.row(question)
     device = next(model.parameters()).device

@@ -60,6 +60,10 @@ class Scores:
         """The rows at `index` only, in that order."""
         return Scores(self.ids[index], self.logprobs[index], self.orders[index], self.scales, self.provenance)
 
+    def ways(self, chosen: np.ndarray) -> "Scores":
+        """Only the ways (K,) that are chosen. Rows must have been asked in at least one of them."""
+        return Scores(self.ids, self.logprobs[:, chosen], self.orders[:, chosen], self.scales[chosen], self.provenance)
+
     def save(self, path: str | Path) -> None:
         with atomic_path(path) as part, open(part, "wb") as handle:
             np.savez_compressed(

@@ -4,8 +4,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from mcvqa.files import file_hash, read_json, write_json
 
 MANIFEST = "manifest.json"
@@ -15,7 +13,7 @@ class CheckpointError(RuntimeError):
     """A checkpoint that is missing or damaged."""
 
 
-def save_trained(model: nn.Module, folder: str | Path, facts: dict[str, Any]) -> None:
+def save_trained(model: Any, folder: str | Path, facts: dict[str, Any]) -> None:
     """Save a PEFT adapter (or, without adapters, the whole model) as safetensors, with a manifest of sizes and hashes.
 
     The folder is made beside its place and renamed, so a run that is cut off leaves the old one.

@@ -114,6 +114,7 @@ class FoldTrainer:
     log: RunLog
     step: int = 0
     skipped: int = 0
+    skipped_on_end: int = 0
     averages: dict[str, WeightAverage] = field(default_factory=dict)
 
     def run(self) -> FoldResult:
@@ -181,12 +182,11 @@ class FoldTrainer:
             zip(windows, shares, strict=True), total=len(windows), unit="step", desc=f"fold {self.fold} epoch {epoch + 1}",
             disable=not self.accelerator.is_main_process,
         )
-        failed = 0
         for window, share in bar:
             started = time.time()
             loss, norm, done = self._step([(next(batches), bool(part)) for part in share], len(window))
-            failed = 0 if done else failed + 1
-            if failed == 20:
+            self.skipped_on_end = 0 if done else self.skipped_on_end + 1
+            if self.skipped_on_end == 20:
                 raise TrainingError(
                     f"Fold {self.fold}: no finite gradient in 20 steps on end (loss {loss}). Lower learning_rate "
                     f"(now {self.config.learning_rate:g}) or set precision=float32."

@@ -1,0 +1,431 @@
+"""What is in the data: tables, figures, and a summary for the terminal."""
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mcvqa.data.images import ImageRecord
+from mcvqa.data.kinds import KINDS, question_kind
+from mcvqa.data.prior import Prior
+from mcvqa.data.questions import LETTERS, Problem, Question
+from mcvqa.files import atomic_path
+from mcvqa.plots import FAINT_INK, INK, PALETTE, new_figure, save_figure
+from mcvqa.uncertainty import Accuracy
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+REPEATED_CHOICE = "choice within its row"
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """What `explore` found.
+
+    Attributes:
+        out_dir: folder with the figures and tables.
+        figures: PNG files, in reading order.
+        tables: name -> table, each written as <name>.csv too.
+        lines: the summary.
+    """
+
+    out_dir: Path
+    figures: tuple[Path, ...]
+    tables: "dict[str, pd.DataFrame]"
+    lines: tuple[str, ...]
+
+    def summary(self) -> str:
+        return "\n".join(self.lines)
+
+
+def explore(
+    train: Sequence[Question],
+    test: Sequence[Question],
+    problems: Sequence[Problem],
+    images: dict[str, ImageRecord] | None,
+    groups: dict[str, int] | None,
+    prior: Prior,
+    out_dir: str | Path,
+) -> Exploration:
+    """Write tables (CSV) and figures (PNG) of both splits into `out_dir`.
+
+    Args:
+        problems: what the reader of the CSV files found.
+        images: written path -> record of every photograph, or None where they were not looked at.
+        groups: written path -> group of look-alike photographs, or None.
+        prior: the text-only predictions of the same rows.
+    """
+    out_dir = Path(out_dir)
+    rows = _row_table(train, test, prior)
+    shared = _shared_values(train, test, images or {}, groups or {})
+    tables = {
+        "rows": rows,
+        "kinds": _kind_table(rows),
+        "letters": _letter_table(rows),
+        "lengths": _length_table(rows),
+        "options": _option_table(train),
+        "duplicates": _duplicate_counts(shared),
+        "duplicate_rows": _duplicate_rows(shared, [*train, *test]),
+        "problems": _problem_table(problems, images or {}),
+    }
+    for name, table in tables.items():
+        with atomic_path(out_dir / f"{name}.csv") as part:
+            table.to_csv(part, index=False, encoding="utf-8-sig", lineterminator="\n")  # with BOM: Excel reads Korean
+    drawn = {
+        "kinds": _draw_kinds(tables["kinds"]),
+        "letters": _draw_letters(tables["letters"]),
+        "lengths": _draw_lengths(rows, train),
+        "options": _draw_options(tables["options"]),
+        "blind": _draw_blind(tables["kinds"], prior.accuracy),
+        "images": _draw_images(images or {}),
+    }
+    figures = tuple(save_figure(figure, out_dir / f"{name}.png") for name, figure in drawn.items() if figure)
+    lines = _text_lines(train, test, problems, tables) + _image_lines(images, tables["duplicates"])
+    lines += [*_blind_lines(tables["kinds"], prior), f"Figures and tables: {out_dir}"]
+    return Exploration(out_dir, figures, tables, tuple(lines))
+
+
+# %% tables
+def _row_table(train: Sequence[Question], test: Sequence[Question], prior: Prior) -> "pd.DataFrame":
+    """One line per question of both splits; what the prior says about it."""
+    import pandas as pd
+
+    questions = [*train, *test]
+    guesses = np.concatenate([prior.oof_logprobs.argmax(-1), prior.test_logprobs.argmax(-1)])
+    return pd.DataFrame({
+        "split": ["train"] * len(train) + ["test"] * len(test),
+        "id": [q.id for q in questions],
+        "kind": [question_kind(q) for q in questions],
+        "answer": ["" if q.answer is None else LETTERS[q.answer] for q in questions],
+        "blind_guess": [LETTERS[guess] for guess in guesses],
+        "choices": [len(q.choices) for q in questions],
+        "chance": [1 / len(q.choices) for q in questions],
+        "question_characters": [len(q.text) for q in questions],
+        "choice_characters": [float(np.mean([len(c) for c in q.choices])) for q in questions],
+    })  # fmt: skip
+
+
+def _kind_table(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """Per kind of question: rows of both splits, blind accuracy with its 95 % interval, and chance."""
+    import pandas as pd
+
+    lines = []
+    for kind in KINDS:
+        of_kind = rows[rows.kind == kind]
+        answered = of_kind[of_kind.answer != ""]
+        blind = Accuracy(int((answered.blind_guess == answered.answer).sum()), len(answered))
+        lines.append({
+            "kind": kind,
+            "train": int((of_kind.split == "train").sum()),
+            "test": int((of_kind.split == "test").sum()),
+            "answered": len(answered),
+            "blind_right": blind.right,
+            "blind_accuracy": blind.value,
+            "standard_error": blind.standard_error,
+            "low": blind.interval[0],
+            "high": blind.interval[1],
+            "chance": float(answered.chance.mean()) if len(answered) else float("nan"),
+        })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _letter_table(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """How often each letter is right: all answered rows, then by kind of question."""
+    import pandas as pd
+
+    answered = rows[rows.answer != ""]
+    letters = LETTERS[: int(rows.choices.max())] if len(rows) else ""
+    parts = [("all", answered), *((kind, answered[answered.kind == kind]) for kind in KINDS)]
+    return pd.DataFrame([
+        {"kind": kind, "rows": len(part)} | {letter: int((part.answer == letter).sum()) for letter in letters}
+        for kind, part in parts
+    ])  # fmt: skip
+
+
+def _length_table(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """Smallest, quartiles, 99 % and largest of each length, per split."""
+    import pandas as pd
+
+    marks = {"smallest": 0, "25 %": 0.25, "half": 0.5, "75 %": 0.75, "99 %": 0.99, "largest": 1}
+    return pd.DataFrame([
+        {"what": what, "split": split} | {name: float(part[what].quantile(mark)) for name, mark in marks.items()}
+        for what in ("question_characters", "choice_characters", "choices")
+        for split, part in rows.groupby("split", sort=False)
+    ])  # fmt: skip
+
+
+def _option_table(train: Sequence[Question]) -> "pd.DataFrame":
+    """How often each choice text was offered and was right, the most offered first."""
+    import pandas as pd
+
+    answered = [q for q in train if q.answer is not None]
+    offered = Counter(choice for q in answered for choice in q.choices)
+    right = Counter(q.choices[q.answer] for q in answered if q.answer is not None)
+    lines = [(choice, n, right[choice], right[choice] / n) for choice, n in offered.most_common()]
+    return pd.DataFrame(lines, columns=["choice", "offered", "right", "share_right"])
+
+
+def _problem_table(problems: Sequence[Problem], images: dict[str, ImageRecord]) -> "pd.DataFrame":
+    import pandas as pd
+
+    lines = [(p.file, str(p.row), p.id, p.field, p.message) for p in problems]
+    lines += [(written, "", "", "image", r.problem) for written, r in images.items() if r.problem]
+    return pd.DataFrame(lines, columns=["file", "row", "id", "field", "message"])
+
+
+# %% duplicates
+def _shared_values(
+    train: Sequence[Question], test: Sequence[Question], images: dict[str, ImageRecord], groups: dict[str, int]
+) -> dict[str, list[list[tuple[str, Question]]]]:
+    """What is shared -> groups of at least two (split, question) that share it. Photographs count once per split."""
+    rows = [("train", q) for q in train] + [("test", q) for q in test]
+    pictures = list({(split, q.image): (split, q) for split, q in rows}.values())
+    readable = [(split, q) for split, q in pictures if q.image in images and not images[q.image].problem]
+    return {
+        "id": _grouped_by(rows, lambda q: q.id),
+        "question": _grouped_by(rows, lambda q: q.text),
+        "question, normalised": _grouped_by(rows, lambda q: _bare(q.text)),
+        "question and choices": _grouped_by(rows, lambda q: (_bare(q.text), *sorted(map(_bare, q.choices)))),
+        "photograph, path": _grouped_by(pictures, lambda q: q.image),
+        "photograph, content": _grouped_by(readable, lambda q: images[q.image].content_hash),
+        "photograph, look": _grouped_by(readable, lambda q: groups.get(q.image, q.image)),
+    }
+
+
+def _grouped_by(
+    rows: Sequence[tuple[str, Question]], key: Callable[[Question], Hashable]
+) -> list[list[tuple[str, Question]]]:
+    found: dict[Hashable, list[tuple[str, Question]]] = defaultdict(list)
+    for split, question in rows:
+        found[key(question)].append((split, question))
+    return [group for group in found.values() if len(group) > 1]
+
+
+def _bare(text: str) -> str:
+    """Lower case, letters and digits only: for comparing, never for showing to a model."""
+    return re.sub(r"[\W_]+", "", text.lower()) or text
+
+
+def _duplicate_counts(shared: dict[str, list[list[tuple[str, Question]]]]) -> "pd.DataFrame":
+    """Per kind of duplicate: groups, their rows, and how many of the groups are in both splits."""
+    import pandas as pd
+
+    lines = [
+        (what, len(groups), sum(map(len, groups)), sum(len({split for split, _ in group}) > 1 for group in groups))
+        for what, groups in shared.items()
+    ]
+    return pd.DataFrame(lines, columns=["shared", "groups", "members", "groups_in_both"])
+
+
+def _duplicate_rows(shared: dict[str, list[list[tuple[str, Question]]]], questions: Sequence[Question]) -> "pd.DataFrame":
+    """Every member of the groups that matter (ids and photographs), and every choice that is twice in one row."""
+    import pandas as pd
+
+    lines = [
+        (what, number, split, q.id, q.image)
+        for what in ("id", "photograph, content", "photograph, look")
+        for number, group in enumerate(shared[what], 1)
+        for split, q in group
+    ]
+    lines += [
+        (REPEATED_CHOICE, 0, "train" if q.answer is not None else "", q.id, choice)
+        for q in questions
+        for choice, n in Counter(q.choices).items()
+        if n > 1
+    ]
+    return pd.DataFrame(lines, columns=["shared", "group", "split", "id", "value"])
+
+
+# %% figures
+def _draw_kinds(kinds: "pd.DataFrame") -> "Figure":
+    figure, axes = new_figure(height=3.8)
+    places = np.arange(len(kinds))
+    for split, shift, color in (("train", -0.2, PALETTE[0]), ("test", 0.2, PALETTE[1])):
+        if not (n := int(kinds[split].sum())):
+            continue
+        bars = axes.barh(places + shift, kinds[split] / n * 100, 0.36, color=color, label=f"{split} ({n:,})")
+        axes.bar_label(bars, [f"{count:,}" for count in kinds[split]], padding=4, fontsize=8.5, color=FAINT_INK)
+    _name_kinds(axes, list(kinds.kind))
+    axes.set(title="Kinds of questions", xlabel="share of the split's questions, %")
+    axes.margins(x=0.1)
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _name_kinds(axes: Any, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+
+
+def _draw_letters(letters: "pd.DataFrame") -> "Figure | None":
+    """Share of each letter over all rows with what chance allows, and by kind of question."""
+    used = [c for c in letters.columns[2:] if letters[c].any()]
+    letters = letters[letters.rows > 0]
+    if not used or letters.empty:
+        return None
+    figure, (bars, table) = new_figure(1, 2, width=9.5, height=3.8, width_ratios=(1, 1.5))
+    shares = letters[used].to_numpy() / letters.rows.to_numpy()[:, None] * 100  # (1 + kinds, letters)
+    errors = np.sqrt(shares[0] * (100 - shares[0]) / letters.rows.iloc[0]) * 1.96
+    bars.bar(used, shares[0], 0.62, yerr=errors, color=PALETTE[0], error_kw={"ecolor": INK, "elinewidth": 1})
+    bars.grid(False, axis="x")
+    bars.set(title="Right answers by letter", ylabel="share of answered rows, % (with 95 % interval)")
+    table.imshow(shares, cmap="Blues", vmin=0, vmax=max(60.0, shares.max()), aspect="auto")
+    for (i, j), share in np.ndenumerate(shares):
+        table.text(j, i, f"{share:.0f}", ha="center", va="center", color="white" if share > 40 else INK)
+    table.set_xticks(range(len(used)), used)
+    table.set_yticks(range(len(letters)), [f"{k} ({n:,})" for k, n in zip(letters.kind, letters.rows, strict=True)])
+    table.set_title("The same by kind of question, %")
+    table.grid(False)
+    table.spines[:].set_visible(False)
+    return figure
+
+
+def _draw_lengths(rows: "pd.DataFrame", train: Sequence[Question]) -> "Figure":
+    figure, (left, right) = new_figure(1, 2, width=9.5, height=3.6)
+    answered = [q for q in train if q.answer is not None]
+    _draw_histograms(left, {
+        split: rows.question_characters[rows.split == split].to_numpy() for split in ("train", "test")
+    })  # fmt: skip
+    left.set(title="Length of the question", xlabel="characters", ylabel="share of questions, %")
+    _draw_histograms(right, {
+        "right choices": np.array([len(q.choices[q.answer]) for q in answered if q.answer is not None]),
+        "wrong choices": np.array([len(c) for q in answered for i, c in enumerate(q.choices) if i != q.answer]),
+    })  # fmt: skip
+    right.set(title="Length of a choice", xlabel="characters", ylabel="share of choices, %")
+    return figure
+
+
+def _draw_histograms(axes: Any, values: dict[str, np.ndarray]) -> None:
+    """Outlines over common bins, up to the 99.5 % quantile; the last bin holds what is longer."""
+    everything = np.concatenate(list(values.values()))
+    longest = int(np.quantile(everything, 0.995)) if len(everything) else 1
+    bins = np.arange(0, longest + 2, max(1, longest // 40)) - 0.5
+    for (name, lengths), color in zip(values.items(), PALETTE, strict=False):
+        if len(lengths):
+            weights = np.full(len(lengths), 100 / len(lengths))
+            shown = np.minimum(lengths, bins[-1] - 0.5)
+            label = f"{name}, mean {lengths.mean():.1f}"
+            axes.hist(shown, bins, weights=weights, histtype="stepfilled", color=color, alpha=0.18)
+            axes.hist(shown, bins, weights=weights, histtype="step", edgecolor=color, linewidth=1.6, label=label)
+    axes.legend()
+
+
+def _draw_options(options: "pd.DataFrame", most: int = 20) -> "Figure | None":
+    """The choices offered most often, and how often they were right: why a blind guess can be good."""
+    top = options[options.offered > 1].head(most)
+    if top.empty:
+        return None
+    figure, axes = new_figure(height=0.7 + 0.27 * len(top))
+    axes.barh(top.choice, top.right, 0.66, color=PALETTE[2], label="right")
+    wrong = axes.barh(top.choice, top.offered - top.right, 0.66, left=top.right, color="#CBD5E1", label="wrong")
+    axes.bar_label(wrong, [f"{share:.0%} right" for share in top.share_right], padding=4, fontsize=8.5, color=FAINT_INK)
+    _name_kinds(axes, [choice if len(choice) <= 24 else choice[:23] + "…" for choice in top.choice])
+    axes.set(title="Choices offered most often in train", xlabel="times offered")
+    axes.margins(x=0.12)
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _draw_blind(kinds: "pd.DataFrame", accuracy: Accuracy) -> "Figure | None":
+    """What the text-only prior gets right by kind of question, against chance."""
+    kinds = kinds[kinds.answered > 0]
+    if not accuracy.n or kinds.empty:
+        return None
+    figure, axes = new_figure(height=1.4 + 0.38 * len(kinds))
+    places, values = np.arange(len(kinds)), kinds.blind_accuracy.to_numpy() * 100
+    below, above = values - kinds.low.to_numpy() * 100, kinds.high.to_numpy() * 100 - values
+    axes.axvspan(accuracy.interval[0] * 100, accuracy.interval[1] * 100, color=PALETTE[0], alpha=0.12, linewidth=0)
+    axes.axvline(accuracy.value * 100, color=PALETTE[0], linewidth=1, label=f"all kinds: {accuracy.value:.1%}")
+    axes.errorbar(
+        values, places, xerr=(below, above), fmt="o", color=PALETTE[0], markersize=6, linewidth=1.4, capsize=3,
+        label="blind, with 95 % interval",
+    )  # fmt: skip
+    axes.plot(kinds.chance * 100, places, "|", color=PALETTE[4], markersize=16, markeredgewidth=2, label="chance")
+    _name_kinds(axes, [f"{kind} ({n:,})" for kind, n in zip(kinds.kind, kinds.answered, strict=True)])
+    axes.set(title="Accuracy without looking at the photograph", xlabel="accuracy, %", xlim=(0, 100))
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def _draw_images(images: dict[str, ImageRecord]) -> "Figure | None":
+    sizes = np.array([(r.width, r.height) for r in images.values() if not r.problem])
+    if not len(sizes):
+        return None
+    figure, (left, right) = new_figure(1, 2, width=9.5, height=3.8)
+    left.scatter(*sizes.T, s=12, color=PALETTE[0], alpha=0.3, linewidth=0)
+    left.set(title=f"Size of {len(sizes):,} photographs", xlabel="width, pixels", ylabel="height, pixels")
+    left.set(xlim=(0, None), ylim=(0, None))
+    aspect = np.log2(sizes[:, 0] / sizes[:, 1])
+    right.hist(aspect, np.linspace(-2, 2, 33), color=PALETTE[0], alpha=0.8)
+    right.set_xticks([-2, -1, 0, 1, 2], ["1:4", "1:2", "1:1", "2:1", "4:1"])
+    right.set(title="Width to height", ylabel="photographs")
+    return figure
+
+
+# %% summary
+def _text_lines(
+    train: Sequence[Question], test: Sequence[Question], problems: Sequence[Problem], tables: "dict[str, pd.DataFrame]"
+) -> list[str]:
+    everyone = tables["letters"].iloc[0]
+    n = int(everyone.rows)
+    counts = sorted({len(q.choices) for q in (*train, *test)})
+    lines = [f"Questions   train {len(train):,} ({n:,} answered), test {len(test):,}, {_span(counts)} choices a row"]
+    if n:
+        letters = {c: int(everyone[c]) for c in tables["letters"].columns[2:] if everyone[c]}
+        lines.append("Answers     " + "   ".join(f"{letter} {count / n:.1%}" for letter, count in letters.items()))
+    for title, what in (("Same text", "question"), ("  + choices", "question and choices"), ("Same id", "id")):
+        lines += _shared_line(tables["duplicates"], what, title)
+    details = tables["duplicate_rows"]
+    repeated = list(dict.fromkeys(details.id[details.shared == REPEATED_CHOICE]))
+    if repeated:
+        lines.append(f"Choices     the same one twice in {len(repeated):,} rows: {_some(repeated)}")
+    if problems:
+        lines.append(f"Cells       {len(problems):,} not as they should be: problems.csv")
+    return lines
+
+
+def _shared_line(duplicates: "pd.DataFrame", what: str, title: str) -> list[str]:
+    """One line, or none where nothing is shared."""
+    entry = duplicates[duplicates.shared == what].iloc[0]
+    line = f"{title:<12}{entry.members:,} in {entry.groups:,} groups, {entry.groups_in_both:,} of the groups in both splits"
+    return [line] if entry.groups else []
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return "no" if not numbers else str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def _image_lines(images: dict[str, ImageRecord] | None, duplicates: "pd.DataFrame") -> list[str]:
+    if images is None:
+        return ["Photographs not looked at"]
+    missing = [w for w, r in images.items() if r.path is None]
+    if len(missing) == len(images):
+        return [f"Photographs none of {len(images):,} is there; everything else goes on without them"]
+    broken = [f"{w} ({r.problem})" for w, r in images.items() if r.path is not None and r.problem]
+    lines = [f"Photographs {len(images):,}, of them {len(missing):,} missing and {len(broken):,} broken"]
+    lines += [f"  missing   {_some(missing)}"] if missing else []
+    lines += [f"  broken    {_some(broken, 3)}"] if broken else []
+    for title, what in (("  same file", "photograph, content"), ("  similar", "photograph, look")):
+        lines += _shared_line(duplicates, what, title)
+    return lines
+
+
+def _blind_lines(kinds: "pd.DataFrame", prior: Prior) -> list[str]:
+    head = f"{'kind':<12}{'train':>7}{'test':>7}   blind accuracy (chance)"
+    lines = ["", head]
+    for _, kind in kinds.iterrows():
+        blind = Accuracy(int(kind.blind_right), int(kind.answered) if prior.accuracy.n else 0)
+        figure = f"{blind.value:.3f} ± {blind.standard_error:.3f} ({kind.chance:.3f})" if blind.n else "-"
+        lines.append(f"{kind.kind:<12}{kind.train:>7,}{kind.test:>7,}   {figure}")
+    lines.append(f"{'all':<12}{kinds.train.sum():>7,}{kinds.test.sum():>7,}   {prior.note or prior.accuracy}")
+    return [*lines, ""]

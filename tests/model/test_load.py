@@ -1,0 +1,175 @@
+"""Loading: what is quantised, what is trained, and adapters that other programs can read."""
+import copy
+import dataclasses
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig
+
+from mcvqa.config import LANGUAGE_PROJECTIONS, Config
+from mcvqa.model import load
+from mcvqa.model.device import plan_device
+from mcvqa.model.families import FAMILIES
+from mcvqa.model.load import (
+    BaseModel,
+    ModelError,
+    load_adapter,
+    load_base,
+    make_trainable,
+    measure_model,
+    remove_adapters,
+    trained_parameters,
+    verify_quantization,
+)
+from mcvqa.model.vision import weights_hash
+from mcvqa.training.checkpoint import save_trained
+
+QWEN_3B = Qwen2_5_VLConfig(
+    text_config=dict(
+        vocab_size=151936, hidden_size=2048, intermediate_size=11008, num_hidden_layers=36, num_attention_heads=16,
+        num_key_value_heads=2, tie_word_embeddings=True, rope_parameters=dict(rope_type="default", mrope_section=[16, 24, 24]),
+    ),
+    vision_config=dict(
+        depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16, fullatt_block_indexes=[7, 15, 23, 31],
+        window_size=112, patch_size=14, out_hidden_size=2048,
+    ),
+    tie_word_embeddings=True,
+)
+
+
+# %% what is trained
+def test_lora_on_3b_trains_14966784_parameters():
+    assert measure_model(QWEN_3B, Config(lora_r=8)).trained == 14_966_784
+
+
+def test_bare_suffixes_would_reach_the_vision_tower():
+    """The bug to be made impossible, put back: target_modules by suffix trains 18,576,384."""
+    class Careless:
+        language = FAMILIES["qwen2_5_vl"].language
+
+        def adapter_pattern(self, projections, *, vision=False):
+            return list(projections)
+
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(QWEN_3B)
+    adapted = load.get_peft_model(model, load.adapter_settings(Config(), Careless()), low_cpu_mem_usage=True)
+    assert sum(p.numel() for p in trained_parameters(adapted).values()) == 18_576_384
+
+
+def test_adapters_reach_the_vision_tower_when_asked(base, tiny_config):
+    fresh = dataclasses.replace(base, model=copy.deepcopy(base.model))
+    model = make_trainable(fresh, dataclasses.replace(tiny_config, lora_vision=True), 0)
+    names = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in trained_parameters(model) if ".visual." in name}
+    assert names == {"qkv", "proj", "gate_proj", "up_proj", "down_proj"}
+    remove_adapters(fresh, model)
+    model = make_trainable(fresh, dataclasses.replace(tiny_config, target_modules=("q_proj",)), 0)
+    assert all(".language_model." in name and ".q_proj." in name for name in trained_parameters(model))
+
+
+def test_adapters_are_fresh_each_time_and_leave_the_base_as_it_was(base, tiny_config):
+    """Invariant 4: a fold starts from freshly initialised adapters, on an untouched base."""
+    before = weights_hash(base.model)
+    model = make_trainable(base, tiny_config, 0)
+    first = {n: p.detach().clone() for n, p in trained_parameters(model).items()}
+    assert all((p == 0).all() for n, p in first.items() if "lora_B" in n)
+    with torch.no_grad():
+        for p in trained_parameters(model).values():
+            p.add_(1.0)
+    remove_adapters(base, model)
+    assert weights_hash(base.model) == before
+    for seed, same in ((0, True), (1, False)):
+        model = make_trainable(base, tiny_config, seed)
+        again = trained_parameters(model)
+        assert all(torch.equal(first[n], again[n]) for n in first if "lora_A" in n) is same
+        assert all(torch.equal(first[n], again[n]) for n in first if "lora_B" in n)
+        remove_adapters(base, model)
+
+
+def test_saved_adapters_are_plain_peft_folders(base, tiny_config, tmp_path):
+    model = make_trainable(base, tiny_config, 0)
+    with torch.no_grad():
+        for p in trained_parameters(model).values():
+            p.add_(0.05 * torch.randn_like(p, dtype=torch.float32))
+    ids = torch.randint(10, 400, (2, 12), generator=torch.Generator().manual_seed(0))
+    model.eval()
+    with torch.no_grad():
+        wanted = model(input_ids=ids).logits
+    save_trained(model, tmp_path / "best", {"fold": 0})
+    remove_adapters(base, model)
+    with torch.no_grad():
+        assert not torch.allclose(base.model(input_ids=ids).logits, wanted)
+        elsewhere = PeftModel.from_pretrained(copy.deepcopy(base.model), str(tmp_path / "best")).eval()
+        torch.testing.assert_close(elsewhere(input_ids=ids).logits, wanted)
+        own = load_adapter(base, tmp_path / "best")
+        torch.testing.assert_close(own(input_ids=ids).logits, wanted)
+    remove_adapters(base, own)
+
+
+def test_without_adapters_all_weights_are_trained_and_saved(base, tiny_config, tmp_path):
+    fresh = dataclasses.replace(base, model=copy.deepcopy(base.model))
+    model = make_trainable(fresh, dataclasses.replace(tiny_config, lora_r=0), 0)
+    assert len(trained_parameters(model)) == len(dict(base.model.named_parameters()))
+    with torch.no_grad():
+        next(model.parameters()).add_(1.0)
+    save_trained(model, tmp_path / "best", {"fold": 0})
+    again = dataclasses.replace(base, model=copy.deepcopy(base.model))
+    assert weights_hash(load_adapter(again, tmp_path / "best")) == weights_hash(model)
+
+
+# %% 4-bit
+def four_bit_base(tiny_config) -> tuple[Config, BaseModel]:
+    config = dataclasses.replace(tiny_config, quantization="4bit")
+    return config, load_base(config, plan_device(config))
+
+
+def test_qlora_learns_on_the_cpu_with_4_bit_weights_in_the_language_model_only(tiny_config):
+    config, base = four_bit_base(tiny_config)
+    kinds = {name: type(module).__name__ for name, module in base.model.named_modules()}
+    four_bit = {name for name, kind in kinds.items() if kind == "Linear4bit"}
+    assert len(four_bit) == 4 * len(LANGUAGE_PROJECTIONS)
+    assert all(name.startswith("model.language_model.layers.") for name in four_bit)
+    assert kinds["lm_head"] == "Linear" and kinds["model.visual.blocks.0.mlp.gate_proj"] == "Linear"
+    model = make_trainable(base, config, 0).train()
+    optimizer = torch.optim.AdamW(trained_parameters(model).values(), lr=1e-2)
+    ids = torch.randint(10, 400, (4, 12), generator=torch.Generator().manual_seed(0))
+    losses = []
+    for _ in range(8):
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.3
+    with pytest.raises(ModelError, match="4-bit weights cannot do"):
+        make_trainable(base, dataclasses.replace(config, lora_r=0), 0)
+
+
+def test_a_quantised_vision_tower_is_refused(tiny_config, monkeypatch):
+    """Skipping 'visual' by its bare name skips nothing in current transformers: look after loading."""
+    careless = load.four_bit_settings(FAMILIES["qwen2_5_vl"], torch.float32)
+    careless.llm_int8_skip_modules = ["visual", "lm_head"]
+    monkeypatch.setattr(load, "four_bit_settings", lambda family, dtype: careless)
+    try:
+        _, base = four_bit_base(tiny_config)
+    except ModelError as error:
+        assert "not where they should be" in str(error)
+    else:  # a version of transformers that understands the bare name: then the tower is left alone
+        verify_quantization(base.model, base.family)
+
+
+# %% what is refused
+@pytest.mark.parametrize(("version", "refused"), [("5.4.0", True), ("5.5.3", True), ("5.3.9", False), ("5.5.4", False)])
+def test_transformers_with_wrong_positions_are_refused(version, refused, monkeypatch):
+    monkeypatch.setattr(load.transformers, "__version__", version)
+    if refused:
+        with pytest.raises(ModelError, match="wrong image positions"):
+            load.check_transformers()
+    else:
+        load.check_transformers()
+
+
+def test_a_model_that_is_not_there_is_told_for_people(tmp_path, tiny_config):
+    config = dataclasses.replace(tiny_config, model_id=str(tmp_path))
+    with pytest.raises(ModelError, match="Expected a hub name such as"):
+        load.load_encoder(config)

@@ -1,0 +1,166 @@
+import csv
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcvqa.data.questions import LETTERS, Question
+from mcvqa.report.submission import SubmissionError, validate_submission, write_submission
+
+
+def questions(n=12, n_choices=4):
+    return [Question(f"test_{i:04d}", f"{i}.jpg", "?", tuple("wxyz"[:n_choices])) for i in range(n)]
+
+
+def written(tmp_path, content):
+    path = tmp_path / "submission.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def good_lines(rows):
+    return ["id,answer", *(f"{q.id},{LETTERS[i % 4]}" for i, q in enumerate(rows))]
+
+
+def problems(tmp_path, lines, rows, sample=None):
+    return " ".join(validate_submission(written(tmp_path, "\n".join(lines) + "\n"), rows, sample).problems)
+
+
+def test_what_is_written_is_valid(tmp_path):
+    rows, path = questions(), tmp_path / "outputs" / "submission.csv"
+    write_submission(path, rows, np.arange(12) % 4)
+    assert path.read_bytes() == ("\n".join(good_lines(rows)) + "\n").encode()
+    report = validate_submission(path, rows)
+    assert (report.rows, report.distribution, report.problems) == (12, dict.fromkeys("abcd", 3), ())
+    assert "12 rows" in str(report) and "a 3 (25.0%)" in str(report)
+    assert [p.name for p in path.parent.iterdir()] == ["submission.csv"]
+
+
+@pytest.mark.parametrize("bad", [4, -1, 26, 1.5, float("nan"), None])
+def test_a_choice_the_row_does_not_have_is_refused_and_the_old_file_stays(tmp_path, bad):
+    rows, path = questions(), written(tmp_path, "old")
+    with pytest.raises(SubmissionError, match=r"row 5 \(test_0003\)"):
+        write_submission(path, rows, [0, 0, 0, bad, *[0] * 8])
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_wrong_number_of_predictions_is_refused(tmp_path):
+    with pytest.raises(SubmissionError, match="11 predictions for 12"):
+        write_submission(tmp_path / "s.csv", questions(), [0] * 11)
+    assert not list(tmp_path.iterdir())
+
+
+def test_letters_are_those_of_the_row(tmp_path):
+    rows = [*questions(2), Question("two", "", "", ("x", "y"))]
+    assert "row 4 (two) 'c'" in problems(tmp_path, ["id,answer", "test_0000,d", "test_0001,a", "two,c"], rows)
+
+
+FAULTS = {
+    "order": (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], "not in the order.*row 2 has test_0001"),
+    "row missing": (lambda lines: lines[:-1], "11 rows, the test set 12.*Missing ids: 1: test_0011"),
+    "row twice": (lambda lines: [*lines, lines[1]], "13 rows.*occur twice: 1: test_0000"),
+    "row replaced": (lambda lines: [*lines[:-1], lines[1]], "Missing ids: 1: test_0011.*twice: 1: test_0000"),
+    "unknown id": (lambda lines: [*lines[:-1], "new,a"], "not in the test set: 1: new"),
+    "upper case": (lambda lines: [lines[0], lines[1].replace(",a", ",A"), *lines[2:]], r"row 2 \(test_0000\) 'A'"),
+    "empty answer": (lambda lines: [*lines[:-1], "test_0011,"], r"row 13 \(test_0011\) ''"),
+    "space": (lambda lines: [*lines[:-1], "test_0011, d"], r"row 13 .* ' d'"),
+    "two letters": (lambda lines: [*lines[:-1], "test_0011,ab"], r"row 13 .* 'ab'"),
+    "header names": (lambda lines: ["ID,Answer", *lines[1:]], "first line must be 'id,answer'"),
+    "no header": (lambda lines: lines[1:], "first line must be"),
+    "columns swapped": (lambda lines: ["answer,id", *lines[1:]], "first line must be"),
+    "index column": (lambda lines: [f"{i or ''},{line}" for i, line in enumerate(lines)], "index=False"),
+    "semicolons": (lambda lines: [line.replace(",", ";") for line in lines], "first line must be"),
+    "third cell": (lambda lines: [*lines[:-1], "test_0011,a,b"], "Not two cells in 1: row 13"),
+    "blank line": (lambda lines: [*lines[:3], "", *lines[3:]], "Not two cells in 1: row 4"),
+    "open quote": (lambda lines: [*lines[:-1], '"test_0011,a'], "not a CSV table"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_named_by_row(tmp_path, fault):
+    change, message = FAULTS[fault]
+    rows = questions()
+    assert not problems(tmp_path, good_lines(rows), rows)
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(problems(tmp_path, change(good_lines(rows)), rows))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("\ufeffid,answer\n".encode(), "byte order mark"),
+        ("id,answer\n가,a\n".encode("cp949"), "UTF-8"),
+        ("id,answer\n".encode("utf-16"), "UTF-8"),
+        (b"", "first line must be"),
+    ],
+)
+def test_encodings(tmp_path, content, message):
+    assert message in " ".join(validate_submission(written(tmp_path, content), questions()).problems)
+
+
+def test_a_missing_file_is_a_problem(tmp_path):
+    assert "cannot be read" in validate_submission(tmp_path / "none.csv", questions()).problems[0]
+
+
+def test_only_ten_rows_are_named(tmp_path):
+    rows = questions(40)
+    found = problems(tmp_path, ["id,answer", *(f"{q.id},x" for q in rows)], rows)
+    assert "40: row 2" in found and "row 11 (test_0009) 'x', ..." in found and "test_0010" not in found
+
+
+# %% the sample
+@pytest.mark.parametrize("header", ["ID,label", "label,ID"])
+def test_the_sample_s_header_is_used(tmp_path, header):
+    rows, sample = questions(), tmp_path / "sample_submission.csv"
+    lines = [f"{q.id},a" if header.startswith("ID") else f"a,{q.id}" for q in rows]
+    sample.write_text("\n".join([header, *lines]))
+    write_submission(tmp_path / "s.csv", rows, [0] * 12, sample)
+    assert (tmp_path / "s.csv").read_text().splitlines() == [header, *lines]
+    assert "first line must be" in problems(tmp_path, good_lines(rows), rows, sample)
+
+
+@pytest.mark.parametrize(
+    ("sample_text", "message"),
+    [
+        ("id,answer\nother,a\n", "differ: only in the sample 1: other"),
+        ("id,a,b\n", "two are expected"),
+        ("", "two are expected"),
+    ],
+)
+def test_a_sample_of_another_test_set_is_refused(tmp_path, sample_text, message):
+    sample = tmp_path / "sample_submission.csv"
+    sample.write_text(sample_text)
+    with pytest.raises(SubmissionError, match=message):
+        write_submission(tmp_path / "s.csv", questions(), [0] * 12, sample)
+    assert not (tmp_path / "s.csv").exists()
+
+
+# %% any ids at all
+CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0\r")
+IDS = st.lists(st.text(CHARACTERS, min_size=1), min_size=1, max_size=8, unique=True)
+
+
+@settings(max_examples=100, deadline=None)
+@given(IDS, st.data())
+def test_whatever_is_written_validates_and_any_change_is_seen(tmp_path_factory, ids, data):
+    path = tmp_path_factory.mktemp("any") / "s.csv"
+    rows = [Question(i, "", "", tuple("vwxyz"[: data.draw(st.integers(2, 5))])) for i in ids]
+    write_submission(path, rows, [data.draw(st.integers(0, len(q.choices) - 1)) for q in rows])
+    assert not validate_submission(path, rows).problems
+
+    table = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
+    row = data.draw(st.integers(1, len(rows)))
+    changes = {
+        "drop": lambda: table.pop(row),
+        "repeat": lambda: table.insert(row, table[row]),
+        "id": lambda: table[row].__setitem__(0, table[row][0] + "x"),
+        "letter": lambda: table[row].__setitem__(1, LETTERS[len(rows[row - 1].choices)]),
+        "cell": lambda: table[row].append("a"),
+        "header": lambda: table[0].__setitem__(data.draw(st.integers(0, 1)), "label"),
+    }
+    changes[data.draw(st.sampled_from(sorted(changes)))]()
+    with open(path, "w", encoding="utf-8", newline="") as handle:
+        csv.writer(handle, lineterminator="\n").writerows(table)
+    assert validate_submission(path, rows).problems

@@ -1,0 +1,186 @@
+"""Training: the gradient of a step, the course of a fold, and that it learns."""
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mcvqa.config import Config
+from mcvqa.data.questions import LETTERS
+from mcvqa.files import read_json
+from mcvqa.model.load import trained_parameters
+from mcvqa.model.rows import epoch_windows, training_row
+from mcvqa.training.checkpoint import verified
+from mcvqa.training.loop import TrainingError, learning_rate_at, swa_start_step
+
+EASYVQA = Path(__file__).parents[3] / "shared" / "data" / "easyvqa"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums come out the same in any batch only with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# %% one step
+def gradient(trainer, window) -> torch.Tensor:
+    """The gradient of one step, before clipping and the optimizer."""
+    trainer._prepare()
+    trainer.answers.train()
+    share = trainer._own_share(np.array(window))
+    for part in share:
+        rows = [training_row(trainer.maker, trainer.train[i], 0, trainer.config) for i in part]
+        trainer._backward(trainer.maker.batch(rows), 1 / len(window))
+    return torch.cat([p.grad.flatten() for p in trained_parameters(trainer.model).values()])
+
+
+def test_the_gradient_is_the_mean_over_the_effective_batch(make_trainer):
+    """Invariant 3: whatever the micro-batches, and with a last window that is smaller."""
+    whole = gradient(make_trainer(batch_size=8, grad_accum_steps=1), range(8))
+    assert whole.abs().max() > 0
+    for size, steps in ((1, 8), (2, 4), (3, 3)):
+        parts = gradient(make_trainer(batch_size=size, grad_accum_steps=steps), range(8))
+        torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-4)
+    alone = [gradient(make_trainer(batch_size=1), [i]) for i in range(3)]
+    last = gradient(make_trainer(batch_size=2, grad_accum_steps=4), range(3))
+    torch.testing.assert_close(last, sum(alone) / 3, atol=1e-6, rtol=1e-4)
+
+
+def test_every_row_counts_in_every_epoch_the_last_window_too():
+    config = Config(batch_size=4, grad_accum_steps=2)
+    for epoch in range(3):
+        windows = list(epoch_windows(21, epoch, config))
+        assert [len(w) for w in windows] == [8, 8, 5]
+        assert sorted(np.concatenate(windows)) == list(range(21))
+    first, second = (np.concatenate(list(epoch_windows(21, e, config))) for e in (0, 1))
+    assert not np.array_equal(first, second)
+    other = np.concatenate(list(epoch_windows(21, 0, dataclasses.replace(config, batch_size=2, grad_accum_steps=4))))
+    np.testing.assert_array_equal(first, other)
+
+
+def test_learning_rate_course():
+    config = Config(learning_rate=1.0, warmup_ratio=0.1)
+    rates = [learning_rate_at(s, 100, config) for s in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == 1.0 and np.argmax(rates) in (9, 10)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:])) and 0 < rates[-1] < 0.01
+    linear = [learning_rate_at(s, 100, dataclasses.replace(config, lr_schedule="linear")) for s in range(100)]
+    assert linear[55] == pytest.approx(0.5)
+    assert learning_rate_at(0, 1, Config(learning_rate=1.0, warmup_ratio=0.0)) == 1.0
+
+
+def test_swa_covers_the_last_part():
+    assert swa_start_step(100, Config(num_epochs=4)) == 300
+    assert swa_start_step(100, Config(num_epochs=4, swa_start_epoch=1.5)) == 150
+    assert swa_start_step(3, Config(num_epochs=1, swa_start_epoch=9)) == 2, "at least the last step"
+
+
+# %% the row that is learned
+def test_choices_are_shuffled_anew_each_epoch_and_the_label_follows(make_trainer):
+    trainer = make_trainer()
+    question, seen = trainer.train[0], set()
+    for epoch in range(12):
+        row = training_row(trainer.maker, question, epoch, trainer.config)
+        slot = row.orders[0].tolist().index(question.answer)
+        seen.add(tuple(row.orders[0].tolist()))
+        text = trainer.base.tokenizer.decode(row.input_ids)
+        assert f"({LETTERS[slot]}) {question.choices[question.answer]}" in text
+        assert row.letters[0, question.answer] == trainer.base.encoder.letter_tokens[slot]
+        assert row.target.argmax() == question.answer
+    assert len(seen) > 5
+    still = dataclasses.replace(trainer.config, shuffle_choices=False)
+    assert training_row(trainer.maker, question, 3, still).orders.tolist() == [[0, 1, 2, 3]]
+
+
+def test_augmentation_rewords_the_question(make_trainer):
+    trainer = make_trainer(use_augmentation=True, aug_prob=1.0)
+    texts = {trainer.base.tokenizer.decode(training_row(trainer.maker, trainer.train[0], e, trainer.config).input_ids)
+             .split("\n(a)")[0] for e in range(8)}
+    assert len(texts) > 1 and all("사진 0" in text and "색" in text for text in texts)
+
+
+# %% a whole fold
+def test_a_fold_runs_and_leaves_best_and_last(make_trainer):
+    trainer = make_trainer(num_epochs=2, use_ema=True, use_swa=True)
+    result = trainer.run()
+    assert result.steps == 6 and result.skipped == 0
+    assert set(result.variants) == {"raw", "ema", "swa"}
+    assert verified(trainer.folder / "best")["variant"] in ("ema", "swa")
+    assert verified(trainer.folder / "last")["epoch"] == 1
+    assert (trainer.folder / "last" / "adapter_model.safetensors").exists()
+    assert "r" in read_json(trainer.folder / "last" / "adapter_config.json")
+    steps, epochs = trainer.log.events("step"), trainer.log.events("epoch")
+    assert [s["step"] for s in steps] == [1, 2, 3, 4, 5, 6] and {e["variant"] for e in epochs} == {"ema", "raw", "swa"}
+    assert all(s["loss"] > 0 and s["grad_norm"] > 0 and s["rows_per_s"] > 0 for s in steps)
+
+
+def test_the_same_seed_gives_the_same_weights(make_trainer):
+    """Invariant 5, for one uninterrupted run."""
+    runs = []
+    for fold in (0, 0, 1):
+        trainer = make_trainer(num_epochs=1, lora_dropout=0.1, fold=fold)
+        trainer.run()
+        runs.append(torch.cat([p.detach().flatten() for p in trainer.parameters.values()]))
+    assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+
+
+def test_a_step_that_is_no_number_is_left_out_and_counted(make_trainer):
+    trainer = make_trainer(num_epochs=1)
+    trainer._prepare()
+    before = torch.cat([p.detach().flatten() for p in trainer.parameters.values()])
+    batch = trainer.maker.batch([training_row(trainer.maker, q, 0, trainer.config) for q in trainer.train[:2]])
+    poisoned = dataclasses.replace(batch, images=torch.full_like(batch.images, float("nan")))
+    _, norm, done = trainer._step([(poisoned, True)], 2)
+    assert not done and trainer.skipped == 1 and not np.isfinite(norm)
+    assert torch.equal(before, torch.cat([p.detach().flatten() for p in trainer.parameters.values()]))
+    assert trainer._step([(batch, True)], 2)[2]
+
+
+def test_twenty_lost_steps_on_end_stop_the_run(make_trainer):
+    trainer = make_trainer(num_epochs=1, batch_size=1)
+    with torch.no_grad():
+        trainer.base.language.norm.weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="no finite gradient in 20 steps"):
+        trainer.run()
+
+
+def test_zero_epochs_score_the_untrained_model(make_trainer):
+    result = make_trainer(num_epochs=0).run()
+    assert result.steps == 0 and list(result.variants) == ["raw"]
+
+
+def test_lora_learns_what_the_photographs_show(make_trainer):
+    """Colour is in the picture only: the choices are shuffled and the texts tell nothing."""
+    trainer = make_trainer(num_epochs=40, learning_rate=5e-3, lora_r=16, use_ema=False, keep="last", warmup_ratio=0.1)
+    trainer.validation = trainer.train
+    assert trainer.run().accuracy.value > 0.6  # chance is 0.25
+
+
+@pytest.mark.skipif(not EASYVQA.exists(), reason="real data is not beside the checkout")
+def test_64_real_rows_are_fitted(tiny_config, tmp_path):
+    from mcvqa.data.images import ImageFolder, survey_images
+    from mcvqa.data.questions import read_questions
+    from mcvqa.files import RunLog
+    from mcvqa.model.device import plan_device
+    from mcvqa.model.load import load_base
+    from mcvqa.model.rows import RowMaker
+    from mcvqa.model.vision import ImageInputs
+    from mcvqa.training.loop import FoldTrainer
+
+    rows = read_questions(EASYVQA / "train.csv").questions[:64]
+    config = dataclasses.replace(
+        tiny_config, lora_r=0, num_epochs=40, batch_size=16, learning_rate=2e-3, shuffle_choices=False, use_ema=False,
+        keep="last", warmup_ratio=0.1, image_size=56,
+    )
+    base = load_base(config, plan_device(config))
+    records = survey_images(ImageFolder(EASYVQA), [q.image for q in rows])
+    images = ImageInputs(records, base.processor, image_size=56, patch=14, merge=2)
+    trainer = FoldTrainer(
+        config, base, RowMaker(base.encoder, images, None, base.pad_id), rows, rows, 0, tmp_path / "fold",
+        RunLog(tmp_path / "log.jsonl"),
+    )
+    assert trainer.run().accuracy.value == 1.0
