@@ -89,10 +89,10 @@ def test_learned_weights_are_not_used_where_they_fit_noise(seed):
 
 
 def test_weights_reported_out_of_fold_never_saw_the_row():
-    """With more members than rows, fitted weights explain even random answers; held-out accuracy must stay chance."""
-    world = World(n=120, seed=3)
-    blend = blend_members([world.member(f"m{i}", 0.0) for i in range(30)], world.answers, "stacking")
-    assert blend.oof_accuracy.value < 0.45
+    """With more members than rows, fitted weights explain random answers (0.6 where they saw them); unseen ones not."""
+    world = World(n=80, seed=3)
+    blend = blend_members([world.member(f"m{i}", 0.0) for i in range(100)], world.answers, "stacking")
+    assert blend.oof_accuracy.value < 0.4
 
 
 def test_a_useless_member_gets_no_vote():
@@ -193,9 +193,10 @@ def asked_twice(ids, first, second, name):
 
 
 def test_ties_go_to_the_choice_more_orders_agree_on():
-    wavering = asked_twice("x", [0.9, 0.05, 0.05], [0.3, 0.35, 0.35], "wavering")  # a, but in one order only
-    steady = asked_twice("x", [0.2, 0.2, 0.6], [0.2, 0.2, 0.6], "steady")  # c, in both
-    assert blend_members([wavering, steady], {}, "vote").predictions.tolist() == [2]
+    ids = [f"row{i}" for i in range(20)]
+    wavering = asked_twice(ids, [0.9, 0.05, 0.05], [0.3, 0.35, 0.35], "wavering")  # a, but in one order only
+    steady = asked_twice(ids, [0.2, 0.2, 0.6], [0.2, 0.2, 0.6], "steady")  # c, in both
+    assert blend_members([wavering, steady], {}, "vote").predictions.tolist() == [2] * 20
 
 
 def test_further_ties_go_to_the_best_member():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from mcvqa.data.questions import Question
@@ -28,14 +29,11 @@ MAGENTA = (255, 0, 255)
 
 
 @pytest.fixture(autouse=True)
-def strict_and_clean():
-    """Every warning of matplotlib (a missing glyph, a layout that does not fit) is a failure."""
-    import matplotlib.pyplot as plt
-
+def every_warning_is_a_failure():
+    """A missing glyph, a layout that does not fit, a legend of nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         yield
-    plt.close("all")
 
 
 def magenta(written: str) -> Image.Image:
@@ -43,8 +41,9 @@ def magenta(written: str) -> Image.Image:
 
 
 def pixels(figure) -> np.ndarray:
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[:, :, :3]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3]
 
 
 def written_log(path) -> RunLog:

@@ -249,6 +249,44 @@ OURS = [
     ("USER: which? ASSISTANT: c", THINGS, "C"),
     ("c\nUser: and now?\nAssistant: a", THINGS, "C"),
     ("b</s>a", THINGS, "B"),
+    # more of everything, found by trying
+    ("정답은 b이지만 c도 가능합니다", THINGS, "B"),
+    ("Looking at the image, I can see a glass bottle on the table.", ENGLISH, "B"),
+    ("There is a red cup and a tin can, but the question asks about the box: C", ENGLISH, "C"),
+    ("이 문제의 정답은 4번 '캔 A형'입니다.", THINGS, "D"),
+    ("정답은 네 번째 보기인 캔 A형입니다", THINGS, "D"),
+    ("b라고 생각합니다", THINGS, "B"),
+    ("b가 아닌가 싶습니다", THINGS, "-"),
+    ("정답은 b. 왜냐하면 a와 c는 사진에 없기 때문입니다.", THINGS, "B"),
+    ("플라스틱 컵처럼 보이지만 종이 상자입니다", THINGS, "C"),
+    ("사진에는 컵이 없습니다. 유리병 2개가 있습니다.", THINGS, "B"),
+    ("A) 플라스틱 컵 - 아님\nB) 유리병 2개 - 맞음\nC) 종이 상자 - 아님\nD) 캔 A형 - 아님", THINGS, "B"),
+    ("a: 0.1, b: 0.8, c: 0.05, d: 0.05", THINGS, "-"),
+    ("The answer is B. A cat is shown.", THINGS, "B"),
+    ("The answer is neither A nor B.", THINGS, "-"),
+    ("Between A and B, B is better, so B is correct.", THINGS, "B"),
+    ("A or B? I'd say B.", THINGS, "B"),
+    ("B rather than C", THINGS, "B"),
+    ("B (not A)", THINGS, "B"),
+    ("a, b는 아니고 c도 아니므로 d", THINGS, "D"),
+    ("b가 정답이며 다른 보기는 틀렸습니다", THINGS, "B"),
+    ("b가 정답일까요?", THINGS, "-"),
+    ("컵에 B라고 적혀 있습니다", THINGS, "-"),
+    ("다 맞다", THINGS, "-"),
+    ("다번", THINGS, "C"),
+    ("나는 모르겠다", THINGS, "-"),
+    ("(2)", COUNTS, "-"),
+    ("②", COUNTS, "B"),
+    ("없다", ("있다", "없다"), "B"),
+    ("오른쪽이 아니라 왼쪽", ("왼쪽", "오른쪽"), "A"),
+    ("light red", ("red", "dark red"), "A"),
+    ("3 kg", ("3kg", "5kg"), "A"),
+    ("-5", ("5", "-5"), "B"),
+    ("½", ("1/2", "½", "2"), "B"),
+    ("NA", ("None", "NA", "null"), "B"),
+    ("...", ("컵", ".."), "-"),
+    ("", ("컵", ""), "-"),
+    ("⊕ ⊙", TWENTY_SIX, "-"),
 ]
 
 
@@ -294,5 +332,7 @@ def test_a_reply_that_repeats_a_choice_names_it(choices, data):
     assert parse_answer(choices[wanted], choices) == wanted
 
 
-def test_long_replies_take_no_time_worth_mentioning():
-    parse_answer("a는 아니고 b도 아니며 " * 2_000 + "(" * 5_000 + "정답은 " * 2_000 + "c", THINGS)
+@pytest.mark.parametrize("piece", ["b, ", "a는 아니고 ", "정답은 ", "answer: ", "(", "**a", "<answer>", "not ", "b because\n"])
+def test_repetitions_end(piece):
+    """Models repeat themselves; nested repetition in an expression would take years here."""
+    assert parse_answer(piece * 2_000 + "\n정답은 c입니다.", THINGS) in (2, None)

@@ -18,7 +18,8 @@ from mcvqa.uncertainty import Accuracy
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
+
+    from mcvqa.plots import Figure
 
 REPEATED_CHOICE = "choice within its row"
 
@@ -62,7 +63,8 @@ def explore(
     """
     out_dir = Path(out_dir)
     rows = _row_table(train, test, prior)
-    shared = _shared_values(train, test, images or {}, groups or {})
+    questions = [("train", q) for q in train] + [("test", q) for q in test]
+    shared = _shared_values(questions, images or {}, groups or {})
     tables = {
         "rows": rows,
         "kinds": _kind_table(rows),
@@ -70,7 +72,7 @@ def explore(
         "lengths": _length_table(rows),
         "options": _option_table(train),
         "duplicates": _duplicate_counts(shared),
-        "duplicate_rows": _duplicate_rows(shared, [*train, *test]),
+        "duplicate_rows": _duplicate_rows(shared, questions),
         "problems": _problem_table(problems, images or {}),
     }
     for name, table in tables.items():
@@ -180,10 +182,9 @@ def _problem_table(problems: Sequence[Problem], images: dict[str, ImageRecord]) 
 
 # %% duplicates
 def _shared_values(
-    train: Sequence[Question], test: Sequence[Question], images: dict[str, ImageRecord], groups: dict[str, int]
+    rows: Sequence[tuple[str, Question]], images: dict[str, ImageRecord], groups: dict[str, int]
 ) -> dict[str, list[list[tuple[str, Question]]]]:
     """What is shared -> groups of at least two (split, question) that share it. Photographs count once per split."""
-    rows = [("train", q) for q in train] + [("test", q) for q in test]
     pictures = list({(split, q.image): (split, q) for split, q in rows}.values())
     readable = [(split, q) for split, q in pictures if q.image in images and not images[q.image].problem]
     return {
@@ -222,7 +223,9 @@ def _duplicate_counts(shared: dict[str, list[list[tuple[str, Question]]]]) -> "p
     return pd.DataFrame(lines, columns=["shared", "groups", "members", "groups_in_both"])
 
 
-def _duplicate_rows(shared: dict[str, list[list[tuple[str, Question]]]], questions: Sequence[Question]) -> "pd.DataFrame":
+def _duplicate_rows(
+    shared: dict[str, list[list[tuple[str, Question]]]], rows: Sequence[tuple[str, Question]]
+) -> "pd.DataFrame":
     """Every member of the groups that matter (ids and photographs), and every choice that is twice in one row."""
     import pandas as pd
 
@@ -233,8 +236,8 @@ def _duplicate_rows(shared: dict[str, list[list[tuple[str, Question]]]], questio
         for split, q in group
     ]
     lines += [
-        (REPEATED_CHOICE, 0, "train" if q.answer is not None else "", q.id, choice)
-        for q in questions
+        (REPEATED_CHOICE, 0, split, q.id, choice)
+        for split, q in rows
         for choice, n in Counter(q.choices).items()
         if n > 1
     ]
@@ -242,25 +245,33 @@ def _duplicate_rows(shared: dict[str, list[list[tuple[str, Question]]]], questio
 
 
 # %% figures
-def _draw_kinds(kinds: "pd.DataFrame") -> "Figure":
-    figure, axes = new_figure(height=3.8)
+def _draw_kinds(kinds: "pd.DataFrame") -> "Figure | None":
+    if not kinds[["train", "test"]].to_numpy().any():
+        return None
+    figure, axes = new_figure(height=4.2)
     places = np.arange(len(kinds))
     for split, shift, color in (("train", -0.2, PALETTE[0]), ("test", 0.2, PALETTE[1])):
         if not (n := int(kinds[split].sum())):
             continue
         bars = axes.barh(places + shift, kinds[split] / n * 100, 0.36, color=color, label=f"{split} ({n:,})")
         axes.bar_label(bars, [f"{count:,}" for count in kinds[split]], padding=4, fontsize=8.5, color=FAINT_INK)
-    _name_kinds(axes, list(kinds.kind))
+    _name_bars(axes, list(kinds.kind))
     axes.set(title="Kinds of questions", xlabel="share of the split's questions, %")
     axes.margins(x=0.1)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
-def _name_kinds(axes: Any, names: Sequence[str]) -> None:
+def _name_bars(axes: Any, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.grid(False, axis="y")
+
+
+def _choice_label(text: str, longest: int = 24) -> str:
+    """One short line; a dollar sign would start a formula in matplotlib."""
+    line = " ".join(text.split())
+    return (line if len(line) <= longest else line[: longest - 1] + "…").replace("$", r"\$")
 
 
 def _draw_letters(letters: "pd.DataFrame") -> "Figure | None":
@@ -274,7 +285,7 @@ def _draw_letters(letters: "pd.DataFrame") -> "Figure | None":
     errors = np.sqrt(shares[0] * (100 - shares[0]) / letters.rows.iloc[0]) * 1.96
     bars.bar(used, shares[0], 0.62, yerr=errors, color=PALETTE[0], error_kw={"ecolor": INK, "elinewidth": 1})
     bars.grid(False, axis="x")
-    bars.set(title="Right answers by letter", ylabel="share of answered rows, % (with 95 % interval)")
+    bars.set(title="Right answers by letter", ylabel="share of rows, % (95 % interval)")
     table.imshow(shares, cmap="Blues", vmin=0, vmax=max(60.0, shares.max()), aspect="auto")
     for (i, j), share in np.ndenumerate(shares):
         table.text(j, i, f"{share:.0f}", ha="center", va="center", color="white" if share > 40 else INK)
@@ -286,7 +297,9 @@ def _draw_letters(letters: "pd.DataFrame") -> "Figure | None":
     return figure
 
 
-def _draw_lengths(rows: "pd.DataFrame", train: Sequence[Question]) -> "Figure":
+def _draw_lengths(rows: "pd.DataFrame", train: Sequence[Question]) -> "Figure | None":
+    if rows.empty:
+        return None
     figure, (left, right) = new_figure(1, 2, width=9.5, height=3.6)
     answered = [q for q in train if q.answer is not None]
     _draw_histograms(left, {
@@ -304,15 +317,16 @@ def _draw_lengths(rows: "pd.DataFrame", train: Sequence[Question]) -> "Figure":
 def _draw_histograms(axes: Any, values: dict[str, np.ndarray]) -> None:
     """Outlines over common bins, up to the 99.5 % quantile; the last bin holds what is longer."""
     everything = np.concatenate(list(values.values()))
-    longest = int(np.quantile(everything, 0.995)) if len(everything) else 1
-    bins = np.arange(0, longest + 2, max(1, longest // 40)) - 0.5
+    if not len(everything):
+        return
+    low, high = (int(np.quantile(everything, share)) for share in (0, 0.995))
+    bins = np.arange(low, high + 2, max(1, (high - low) // 40)) - 0.5
     for (name, lengths), color in zip(values.items(), PALETTE, strict=False):
         if len(lengths):
             weights = np.full(len(lengths), 100 / len(lengths))
-            shown = np.minimum(lengths, bins[-1] - 0.5)
             label = f"{name}, mean {lengths.mean():.1f}"
-            axes.hist(shown, bins, weights=weights, histtype="stepfilled", color=color, alpha=0.18)
-            axes.hist(shown, bins, weights=weights, histtype="step", edgecolor=color, linewidth=1.6, label=label)
+            shown = np.minimum(lengths, bins[-1] - 0.5)
+            axes.hist(shown, bins, weights=weights, histtype="step", edgecolor=color, linewidth=1.8, label=label)
     axes.legend()
 
 
@@ -321,11 +335,12 @@ def _draw_options(options: "pd.DataFrame", most: int = 20) -> "Figure | None":
     top = options[options.offered > 1].head(most)
     if top.empty:
         return None
-    figure, axes = new_figure(height=0.7 + 0.27 * len(top))
-    axes.barh(top.choice, top.right, 0.66, color=PALETTE[2], label="right")
-    wrong = axes.barh(top.choice, top.offered - top.right, 0.66, left=top.right, color="#CBD5E1", label="wrong")
+    figure, axes = new_figure(height=1.6 + 0.25 * len(top))
+    places = np.arange(len(top))
+    axes.barh(places, top.right, 0.66, color=PALETTE[2], label="right")
+    wrong = axes.barh(places, top.offered - top.right, 0.66, left=top.right, color="#CBD5E1", label="wrong")
     axes.bar_label(wrong, [f"{share:.0%} right" for share in top.share_right], padding=4, fontsize=8.5, color=FAINT_INK)
-    _name_kinds(axes, [choice if len(choice) <= 24 else choice[:23] + "…" for choice in top.choice])
+    _name_bars(axes, [_choice_label(choice) for choice in top.choice])
     axes.set(title="Choices offered most often in train", xlabel="times offered")
     axes.margins(x=0.12)
     axes.legend(loc="lower right")
@@ -347,8 +362,9 @@ def _draw_blind(kinds: "pd.DataFrame", accuracy: Accuracy) -> "Figure | None":
         label="blind, with 95 % interval",
     )  # fmt: skip
     axes.plot(kinds.chance * 100, places, "|", color=PALETTE[4], markersize=16, markeredgewidth=2, label="chance")
-    _name_kinds(axes, [f"{kind} ({n:,})" for kind, n in zip(kinds.kind, kinds.answered, strict=True)])
+    _name_bars(axes, [f"{kind} ({n:,})" for kind, n in zip(kinds.kind, kinds.answered, strict=True)])
     axes.set(title="Accuracy without looking at the photograph", xlabel="accuracy, %", xlim=(0, 100))
+    axes.set_ylim(len(kinds) - 0.4, -0.6)
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
@@ -361,8 +377,8 @@ def _draw_images(images: dict[str, ImageRecord]) -> "Figure | None":
     left.scatter(*sizes.T, s=12, color=PALETTE[0], alpha=0.3, linewidth=0)
     left.set(title=f"Size of {len(sizes):,} photographs", xlabel="width, pixels", ylabel="height, pixels")
     left.set(xlim=(0, None), ylim=(0, None))
-    aspect = np.log2(sizes[:, 0] / sizes[:, 1])
-    right.hist(aspect, np.linspace(-2, 2, 33), color=PALETTE[0], alpha=0.8)
+    aspect = np.log2(sizes[:, 0] / sizes[:, 1]).clip(-2, 2)
+    right.hist(aspect, np.linspace(-2.0625, 2.0625, 34), color=PALETTE[0])  # one bin is centred on square
     right.set_xticks([-2, -1, 0, 1, 2], ["1:4", "1:2", "1:1", "2:1", "4:1"])
     right.set(title="Width to height", ylabel="photographs")
     return figure
@@ -384,7 +400,7 @@ def _text_lines(
     details = tables["duplicate_rows"]
     repeated = list(dict.fromkeys(details.id[details.shared == REPEATED_CHOICE]))
     if repeated:
-        lines.append(f"Choices     the same one twice in {len(repeated):,} rows: {_some(repeated)}")
+        lines.append(f"Choices     the same one twice in {len(repeated):,} rows: {_first_few(repeated)}")
     if problems:
         lines.append(f"Cells       {len(problems):,} not as they should be: problems.csv")
     return lines
@@ -401,7 +417,7 @@ def _span(numbers: Sequence[int]) -> str:
     return "no" if not numbers else str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
+def _first_few(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
@@ -413,8 +429,8 @@ def _image_lines(images: dict[str, ImageRecord] | None, duplicates: "pd.DataFram
         return [f"Photographs none of {len(images):,} is there; everything else goes on without them"]
     broken = [f"{w} ({r.problem})" for w, r in images.items() if r.path is not None and r.problem]
     lines = [f"Photographs {len(images):,}, of them {len(missing):,} missing and {len(broken):,} broken"]
-    lines += [f"  missing   {_some(missing)}"] if missing else []
-    lines += [f"  broken    {_some(broken, 3)}"] if broken else []
+    lines += [f"  missing   {_first_few(missing)}"] if missing else []
+    lines += [f"  broken    {_first_few(broken, 3)}"] if broken else []
     for title, what in (("  same file", "photograph, content"), ("  similar", "photograph, look")):
         lines += _shared_line(duplicates, what, title)
     return lines

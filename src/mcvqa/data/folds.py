@@ -35,9 +35,9 @@ def assign_folds(
 ) -> np.ndarray:
     """The fold in which each row is validation.
 
-    Groups go one by one, the largest first, to the fold that has least of what they hold: of rows, of their answers,
-    and of their answers within their kind of question (after the iterative stratification of Sechidis et al. 2011).
-    Scarce answers therefore need no special case.
+    Groups go one by one to the fold that has least of what they hold: of rows, of their answers, and of their answers
+    within their kind of question (after the iterative stratification of Sechidis et al. 2011). Scarce answers
+    therefore need no special case.
 
     Args:
         groups: (N,) rows of one group are never on both sides.
@@ -78,7 +78,8 @@ def _group_contents(questions: Sequence[Question], group: np.ndarray) -> np.ndar
 def _spread_groups(contents: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     """(G,) the fold of each group. Args: contents (G, S) non-negative shares, the first column that of all rows."""
     shuffled = np.random.default_rng(seed).permutation(len(contents))
-    order = shuffled[np.argsort(-contents[shuffled, 0], kind="stable")]
+    # large groups first, then those with scarce contents; the plain rest evens out what they left
+    order = shuffled[np.lexsort((-contents[shuffled].sum(1), -contents[shuffled, 0]))]
     held = np.zeros((n_folds, contents.shape[1]))
     folds = np.empty(len(contents), dtype=np.int64)
     for group in order:

@@ -31,7 +31,7 @@ COUNTER = (
     r"가지|곳|번(?!호|지|째)|회|척|자루|종류|차[선로]"
 )
 COLOR = (
-    r"((진|연|짙은|옅은|밝은|어두운|dark|light) ?)?"
+    r"((진한?|연한?|짙은|옅은|밝은|어두운|dark|light) ?)?"
     r"(빨강|빨간|붉은|주황|노랑|노란|초록|녹|연두|파랑|파란|푸른|하늘|남|보라|자주|분홍|핑크|갈|검정|검은|흰|하얀|하양|회|은|금|베이지|"
     r"red|orange|yellow|green|blue|teal|purple|violet|pink|brown|black|white|gr[ae]y|silver|gold|beige|cyan|magenta)[색빛]?"
 )

@@ -27,11 +27,13 @@ NEGATION = re.compile(r"않|없|아닌|아니|제외|\bnot\b|\bno\b|n't\b|\bexce
 
 @dataclass(frozen=True)
 class Prior:
-    """Attributes:
-    oof_logprobs: (N, C) log-probabilities of the training rows, each from a model that never saw the row's group.
-    test_logprobs: (M, C) of the test rows. In both -inf beyond a row's own choices.
-    accuracy: of `oof_logprobs`; over no rows where nothing was learned.
-    note: why nothing was learned, else empty.
+    """What texts alone say about every row.
+
+    Attributes:
+        oof_logprobs: (N, C) log-probabilities of the training rows, each from a model that never saw the row's group.
+        test_logprobs: (M, C) of the test rows. In both -inf beyond a row's own choices.
+        accuracy: of `oof_logprobs`; over no rows where nothing was learned.
+        note: why nothing was learned, else empty.
     """
 
     oof_logprobs: np.ndarray
@@ -75,6 +77,8 @@ def _predict_pairs(pairs: "PairTable", texts: Any, right: np.ndarray, learned: n
     """(P,) log-probabilities of all pairs from a model of the `learned` rows. Args: right (N,), learned (N,) bool."""
     from scipy.sparse import csr_matrix, hstack
 
+    if not learned.any():  # all answered rows are in the one fold
+        return pairs.log_softmax(np.zeros(pairs.size))
     features = hstack([texts, csr_matrix(_dense_features(pairs, learned))], format="csr")
     mine = learned[pairs.row]  # (P,)
     examples = features[mine]

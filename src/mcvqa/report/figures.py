@@ -8,14 +8,13 @@ import numpy as np
 
 from mcvqa.data.questions import LETTERS
 from mcvqa.files import RunLog
-from mcvqa.plots import COLORS, new_figure, save_figure
+from mcvqa.plots import FAINT_INK, INK, PALETTE, new_figure, save_figure
 from mcvqa.report.metrics import LetterBias, Metrics, Reliability, WrongAnswer, spell_p_value
 from mcvqa.uncertainty import Accuracy, Gain
 
 OpenPicture = Callable[[str], Any]  # image as written in the CSV -> PIL image; ValueError or OSError where it cannot
 
-MODEL_COLOR, RIGHT_COLOR, WRONG_COLOR, QUIET_COLOR = COLORS["blue"], COLORS["green"], COLORS["red"], COLORS["grey"]
-FOLD_COLORS = tuple(COLORS.values())
+MODEL_COLOR, RIGHT_COLOR, WRONG_COLOR, QUIET_COLOR = PALETTE[0], PALETTE[2], PALETTE[4], FAINT_INK
 VARIANT_STYLES: dict[str, dict[str, Any]] = {
     "raw": dict(marker="o", linestyle=":", linewidth=1, markersize=4, markerfacecolor="white"),
     "ema": dict(marker="o", linestyle="-", linewidth=1.3, markersize=5),
@@ -60,10 +59,10 @@ def draw_curves(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str
         steps: events with fold, step, loss, lr; where a resumed run logged a step twice, the later one counts.
         epochs: events with fold, epoch (from 0), variant (raw, ema, swa), accuracy, standard_error.
     """
-    figure, (loss, rate, accuracy) = new_figure(12, 3.8, columns=3)
+    figure, (loss, rate, accuracy) = new_figure(columns=3, width=12, height=3.8)
     folds = sorted({e["fold"] for e in steps})
     for index, fold in enumerate(folds):
-        color = FOLD_COLORS[index % len(FOLD_COLORS)]
+        color = PALETTE[index % len(PALETTE)]
         mine = [e for _, e in sorted({e["step"]: e for e in steps if e["fold"] == fold}.items())]
         x = [e["step"] for e in mine]
         losses = np.array([np.nan if e["loss"] is None else e["loss"] for e in mine], dtype=float)
@@ -78,7 +77,7 @@ def draw_curves(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str
             accuracy.plot([], [], color=QUIET_COLOR, label=variant, **style)
     loss.set(title="training loss", xlabel="step", ylim=(0, None))
     rate.set(title="learning rate", xlabel="step", ylim=(0, None))
-    rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    rate.yaxis.set_major_formatter("{x:g}")
     accuracy.set(title="validation accuracy ± standard error", xlabel="epoch")
     accuracy.set_xticks(sorted({e["epoch"] + 1 for e in epochs}))
     loss.legend()
@@ -114,12 +113,13 @@ def draw_groups(metrics: Metrics) -> Any:
     for section in sections:
         start = places[-1] + 1.6 if places else 0.0  # a gap between sections
         places += [start + i for i in range(len(section))]
-    figure, axes = new_figure(8.5, 1.2 + 0.3 * places[-1])
-    shown = [_dots(axes, places, [g.accuracy for g in groups], color=MODEL_COLOR, marker="o", label="model")]
+    figure, axes = new_figure(width=8.5, height=1.2 + 0.3 * places[-1])
+    measured = [g.accuracy for g in groups]
+    shown = [_dots(axes, np.subtract(places, 0.12), measured, color=MODEL_COLOR, marker="o", label="model")]
     if metrics.overall.blind is not None:
         blind = [g.blind or Accuracy(0, 0) for g in groups]
         style = dict(color=WRONG_COLOR, marker="o", markerfacecolor="white", label="text only, no image")
-        shown.append(_dots(axes, places, blind, **style))
+        shown.append(_dots(axes, np.add(places, 0.12), blind, **style))
     chances = [g.chance for g in groups]
     shown += axes.plot(chances, places, "|", color=QUIET_COLOR, markersize=9, markeredgewidth=1.5, label="guessing")
     _name_rows(axes, places, [f"{g.name}  (n={g.accuracy.n:,})" for g in groups])
@@ -128,7 +128,7 @@ def draw_groups(metrics: Metrics) -> Any:
     return figure
 
 
-def _dots(axes: Any, places: Sequence[float], values: Sequence[Accuracy], **style: Any) -> Any:
+def _dots(axes: Any, places: np.ndarray, values: Sequence[Accuracy], **style: Any) -> Any:
     """Accuracies as points with Wilson intervals, from left to right."""
     centres = np.array([v.value for v in values])
     ends = np.array([v.interval for v in values]).T  # (2, groups)
@@ -144,14 +144,14 @@ def _name_rows(axes: Any, places: Sequence[float], names: Sequence[str]) -> None
 
 def draw_gains(gains: Mapping[str, Gain]) -> Any:
     """Gain of each technique with its 95% interval; grey where nothing can be told apart from zero."""
-    figure, axes = new_figure(8.5, 1.3 + 0.42 * len(gains))
+    figure, axes = new_figure(width=8.5, height=1.3 + 0.42 * len(gains))
     for place, gain in enumerate(gains.values()):
         color = RIGHT_COLOR if gain.low > 0 else WRONG_COLOR if gain.high < 0 else QUIET_COLOR
         axes.plot([100 * gain.low, 100 * gain.high], [place, place], color=color, linewidth=2.5, solid_capstyle="round")
         axes.plot(100 * gain.value, place, "o", color=color, markersize=8)
         text, point = f"{100 * gain.value:+.1f}", (100 * gain.value, place)
         axes.annotate(text, point, (0, 7), textcoords="offset points", ha="center", fontsize=9)
-    axes.axvline(0, color="black", linewidth=0.8, zorder=0)
+    axes.axvline(0, color=INK, linewidth=1, zorder=1)
     _name_rows(axes, range(len(gains)), list(gains))
     axes.set(xlabel="gain in points of accuracy on the same rows, 95% interval")
     return figure
@@ -162,7 +162,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]]) -> Any:
     counts = np.array(confusion)  # (C, C)
     size = len(counts)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure, axes = new_figure(2.2 + 0.75 * min(size, 12), 1.6 + 0.75 * min(size, 12))
+    figure, axes = new_figure(width=2.2 + 0.75 * min(size, 12), height=1.6 + 0.75 * min(size, 12))
     shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for true, predicted in np.ndindex(size, size) if size <= 12 else ():
         share = shares[true, predicted]
@@ -178,14 +178,17 @@ def draw_confusion(confusion: Sequence[Sequence[int]]) -> Any:
 
 def _write_in_field(axes: Any, row: int, column: int, text: str, *, dark: bool) -> None:
     """`text` in a field of a heat map, readable on its colour."""
-    color = "white" if dark else "black"
+    color = "white" if dark else INK
     axes.text(column, row, text, ha="center", va="center", fontsize=9, linespacing=1.4, color=color)
 
 
 # %% probabilities and letters
 def draw_reliability(before: Reliability, after: Reliability, temperature: float) -> Any:
-    """Accuracy in each bin of confidence, above the number of rows there; below the diagonal is too sure of itself."""
-    figure, panels = new_figure(9, 5.2, rows=2, columns=2, height_ratios=(3, 1), sharex=True, sharey="row")
+    """Accuracy and rows in each bin of confidence; below the diagonal the model is too sure of itself.
+
+    ECE is the expected calibration error.
+    """
+    figure, panels = new_figure(2, 2, width=9, height=5.2, height_ratios=(3, 1), sharex=True, sharey="row")
     titles = ("as scored", f"temperature {temperature:.2f}")
     for title, measured, curve, histogram in zip(titles, (before, after), *panels, strict=True):
         confidence = np.array([b.confidence for b in measured.bins])
@@ -195,7 +198,7 @@ def draw_reliability(before: Reliability, after: Reliability, temperature: float
         curve.vlines(confidence, confidence, accuracy, color=WRONG_COLOR, alpha=0.35, linewidth=5)
         error = np.abs(ends - accuracy)
         curve.errorbar(confidence, accuracy, error, color=MODEL_COLOR, marker="o", markersize=5, capsize=2)
-        curve.set(title=f"{title}: expected calibration error {measured.ece:.3f}", xlim=(0, 1), ylim=(0, 1.02))
+        curve.set(title=f"{title}: ECE {measured.ece:.3f}", xlim=(0, 1), ylim=(0, 1.02))
         middles = [(b.low + b.high) / 2 for b in measured.bins]
         histogram.bar(middles, [b.accuracy.n for b in measured.bins], width=0.06, color=MODEL_COLOR)
         histogram.set(xlabel="confidence")
@@ -207,7 +210,7 @@ def draw_reliability(before: Reliability, after: Reliability, temperature: float
 def draw_letters(bias: LetterBias) -> Any:
     """Letters said beside letters true; and, with several orders, what each order says too often."""
     several = len(bias.per_order) > 1
-    figure, panels = new_figure(10 if several else 5.5, 3.6, columns=2 if several else 1)
+    figure, panels = new_figure(columns=1 + several, width=10 if several else 5.5, height=3.6)
     bars = panels[0] if several else panels
     places = np.arange(len(bias.overall.truth))
     letters = list(LETTERS[: len(places)])
@@ -241,8 +244,9 @@ def draw_errors(errors: Sequence[WrongAnswer], open_picture: OpenPicture) -> Any
     """Photographs with question, choices and probabilities: what was said in red, the truth in green."""
     columns = min(3, len(errors))
     rows = -(-len(errors) // columns)
-    figure, panels = new_figure(4.2 * columns, 5.2 * rows, rows=2 * rows, columns=columns, height_ratios=(3, 2) * rows)
-    figure.get_layout_engine().set(w_pad=0.16, h_pad=0.1)
+    size, ratios = dict(width=4.2 * columns, height=5.2 * rows), (3, 2) * rows
+    figure, panels = new_figure(2 * rows, columns, **size, height_ratios=ratios)
+    figure.set_layout_engine("constrained", w_pad=0.16, h_pad=0.1)
     grid = np.reshape(panels, (rows, 2, columns))
     for place in range(rows * columns):
         picture, bars = grid[place // columns, :, place % columns]
@@ -265,6 +269,7 @@ def _draw_picture(axes: Any, error: WrongAnswer, open_picture: OpenPicture) -> N
         axes.imshow(np.full((3, 4, 3), 240, np.uint8))
         text = wrapped_text(f"no picture: {problem}", 36)
         axes.text(1.5, 1, text, ha="center", va="center", fontsize=9, linespacing=1.4, parse_math=False)
+    axes.set_anchor("SW")  # in line with the title and the choices
     title = f"{wrapped_text(error.question, 44, 2)}\n{clipped_text(f'{error.id} · {error.kind}', 44)}"
     axes.set_title(title, fontsize=10, linespacing=1.5, parse_math=False)
 
@@ -278,7 +283,7 @@ def _draw_choices(axes: Any, error: WrongAnswer) -> None:
         axes.barh(place + 0.22, error.probabilities[choice], height=0.22, color=color)
         axes.barh(place + 0.22, 1, height=0.22, color=QUIET_COLOR, alpha=0.15)
         text = f"({LETTERS[choice]}) {clipped_text(error.choices[choice], 36)}"
-        ink = "black" if color == QUIET_COLOR else color
+        ink = INK if color == QUIET_COLOR else color
         axes.text(0, place - 0.02, text, va="bottom", fontsize=9.5, color=ink, parse_math=False)
         axes.text(1, place - 0.02, f"{error.probabilities[choice]:.2f}", va="bottom", ha="right", fontsize=9.5)
     axes.set(xlim=(0, 1), ylim=(max(4, len(shown)) - 0.3, -0.6))

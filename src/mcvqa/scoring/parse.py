@@ -72,7 +72,7 @@ def _without_markup(text: str) -> str:
     text = re.sub(r"\\(?:text|math|operatorname)[a-z]*\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\\f?boxed\s*\{([^{}]*)\}", r"\nanswer: \1\n", text)
     text = re.sub(r"(?is)<answer>(.*?)(?:</answer>|$)", r"\nanswer: \1\n", text)
-    text = re.sub(r"```\w*|\\[()\[\]]|\$|</?(?:b|i|p|em|strong|span|div|br|code)\b[^<>]*>", " ", text)
+    text = re.sub(r"```\w*|\\[()\[\]]|\$|</?(?:b|i|p|em|strong|span|div|br|code|answer)\b[^<>]*>", " ", text)
     return re.sub(r"(\*{1,3}|__|`)(?=\S)(.+?)(?<=\S)\1", lambda m: f"({m[2]})" if len(m[2]) == 1 else m[2], text)
 
 
@@ -81,9 +81,22 @@ def _without_markup(text: str) -> str:
 PARTICLES = (
     "으로는|에서는|이라고|이라는|이라서|이므로|이니까|이었습니다|였습니다|입니다|이에요|이예요|예요|이네요|네요|이지만|"
     "지만|인데요?|이었다|였다|이다|이고|이며|이야|이요|이죠|이나|이랑|이란|라고|라는|라서|처럼|보다는?|부터|까지|에서|"
-    "에게|하고|밖에|만이|만을|으로|로는|에는|에도|들[이은을]?|번째?|[은는이가을를와과의에도만로인일임요야죠나랑뿐씩]"
+    "에게|하고|밖에|같[가-힣]+|만이|만을|으로|로는|에는|에도|들[이은을]?|번째?|[은는이가을를와과의에도만로인일임요야죠나랑뿐씩]"
 )
 WORD_END = rf"(?:(?![가-힣])|(?=(?:{PARTICLES})(?![가-힣])))"
+# where the text of a choice may begin and end, by the script of its first and last character
+MAY_BEGIN = {
+    "digit": re.compile(r"(?<![a-z0-9\-])(?<!\d[.,:/])", re.IGNORECASE),
+    "latin": re.compile("(?<![a-z0-9])", re.IGNORECASE),
+    "hangul": re.compile("(?<![가-힣])|(?<=답은)"),
+    "other": re.compile(""),
+}
+MAY_END = {
+    "digit": re.compile(r"(?![a-z0-9]|[.,:/\-]\d|번)", re.IGNORECASE),
+    "latin": re.compile(rf"(?![a-z0-9+#]){WORD_END}", re.IGNORECASE),
+    "hangul": re.compile(WORD_END),
+    "other": re.compile(WORD_END),
+}
 COUNTERS = "개|명|마리|대|권|송이|병|잔|장|층|시|분|초|년|월|일|살|원|가지|그루|켤레|조각|줄|칸|쪽|회|미터|센티|킬로|도"
 # "a" before a word is the article, unless that word shows it to be a label; a number before a word counts something
 AFTER_LABEL = (
@@ -101,7 +114,7 @@ ORDINALS = {
 ALPHABETS = (LETTERS, "가나다라마바사아자차카타파하", unicodedata.normalize("NFKC", "ㄱㄴㄷㄹㅁㅂㅅㅇㅈㅊㅋㅌㅍㅎ"))
 HANGUL_LABEL = f"[{ALPHABETS[1]}{ALPHABETS[2]}]"
 BARE_KINDS = ("letter", "digits", "numbered", "nth", "hangul")
-LABEL_PATTERNS = (
+LABEL_FORMS = re.compile("|".join((
     rf"[(\[{{<]\s*(?P<bracketed>[a-z]|\d\d?|{HANGUL_LABEL})\s*[)\]}}>]",
     rf"(?P<quote>[\"'])(?P<quoted>[a-z]|{HANGUL_LABEL})(?P=quote)",
     rf"(?<![a-z])(?:{LABEL_NOUNS})\s*[:#]?\s*[\"'(]?(?!a{THEN_WORD})(?P<named>[a-z]|\d\d?)(?![a-z0-9]|[.,]\d){WORD_END}",
@@ -112,8 +125,8 @@ LABEL_PATTERNS = (
     rf"(?:(?<![a-z0-9가-힣°])|(?<=[은는답기지]))(?<![a-z0-9]['.\-])(?!a{THEN_WORD})(?P<letter>[a-z])"
     rf"(?![a-z0-9+#]|['.\-&][a-z0-9]){WORD_END}",
     rf"(?<![a-z0-9.,:/\-])(?<!\d )(?P<digits>\d\d?)(?![a-z0-9%]|[.,:/\-]\d|\s*(?:{COUNTERS})|{THEN_WORD}){WORD_END}",
-    rf"(?:^|(?<=[\n:])|(?<=[:은는답] ))(?P<hangul>{HANGUL_LABEL})(?=번|입니다|이다|이에요|예요|[^가-힣]|$)",
-)
+    rf"(?:^|(?<=[\n:])|(?<=[:은는답] ))(?P<hangul>{HANGUL_LABEL})(?=번|입니다|이다|이에요|예요|\s*(?:[^가-힣\s]|\n|$))",
+)), re.IGNORECASE)
 
 
 class _Marker:
@@ -122,20 +135,27 @@ class _Marker:
     def __init__(self, choices: Sequence[str]) -> None:
         self.n = len(choices)
         self.keys = [_content_key(choice) for choice in choices]
-        texts = sorted({key for key in self.keys if not re.fullmatch("[a-z]?", key)}, key=len, reverse=True)
-        self.texts = {f"text{i}": text for i, text in enumerate(texts)}
-        patterns = [f"(?P<{name}>{_content_pattern(text)})" for name, text in self.texts.items()]
-        self.pattern = re.compile("|".join([*patterns, *LABEL_PATTERNS]), re.IGNORECASE)
         numbers = [re.findall(r"\d+", key) for key in self.keys]
         self.amounts = [int(found[0]) if len(found) == 1 else None for found in numbers]
 
     def mark(self, text: str) -> str:
-        return self.pattern.sub(self._mark, text)
+        """The text with its mentions as marks; of those that overlap, the first counts, then the longest."""
+        mentions = [
+            (match.start(), -match.end(), chr(CONTENT + self._with_key(key)))
+            for key in set(self.keys) if not re.fullmatch("[a-z]?", key)
+            for match in re.finditer(_content_pattern(key), text, re.IGNORECASE)
+            if MAY_BEGIN[_script(key[0])].match(text, match.start()) and MAY_END[_script(key[-1])].match(text, match.end())
+        ]
+        mentions += [(match.start(), -match.end(), self._label(match)) for match in LABEL_FORMS.finditer(text)]
+        pieces, at = [], 0
+        for start, end, mark in sorted(mentions, key=lambda mention: mention[:2]):  # contents stay before labels
+            if start >= at:
+                pieces += [text[at:start], mark]
+                at = -end
+        return "".join([*pieces, text[at:]])
 
-    def _mark(self, match: re.Match) -> str:
+    def _label(self, match: re.Match) -> str:
         kind, found = next((name, value) for name, value in match.groupdict().items() if value and name != "quote")
-        if kind in self.texts:
-            return chr(CONTENT + self._with_key(self.texts[kind]))
         if kind == "letter" and re.match(r"(?i)i(?:\s+[a-z]|')", match.string[match.start() : match.end() + 20]):
             return match[0]  # the pronoun
         return chr((BARE if kind in BARE_KINDS else LABEL) + self._labelled(found.lower(), kind))
@@ -172,25 +192,14 @@ def _content_key(choice: str) -> str:
 
 
 def _content_pattern(key: str) -> str:
-    """The text of a choice as a whole word or number, with free spacing, Korean particles allowed behind it."""
-    before = {
-        "digit": r"(?<![a-z0-9\-])(?<!\d[.,:/])",
-        "latin": "(?<![a-z0-9])",
-        "hangul": "(?:(?<![가-힣])|(?<=답은))",
-    }
-    after = {
-        "digit": r"(?![a-z0-9]|[.,:/\-]\d|번)",
-        "latin": rf"(?![a-z0-9+#]){WORD_END}",
-        "hangul": WORD_END,
-    }
-    words = r"\s*".join(map(re.escape, key.split()))
-    return before.get(_script(key[0]), "") + words + after.get(_script(key[-1]), "")
+    """The text of a choice with free spacing, also between a number and its unit."""
+    return r"\s*".join(map(re.escape, re.sub(r"(?<=\d)(?=[a-z가-힣%])", " ", key).split()))
 
 
 def _script(char: str) -> str:
     if char.isdecimal():
         return "digit"
-    return "latin" if "a" <= char <= "z" else "hangul" if "가" <= char <= "힣" else ""
+    return "latin" if "a" <= char <= "z" else "hangul" if "가" <= char <= "힣" else "other"
 
 
 # %% step 3: what does not count
@@ -207,7 +216,7 @@ CLAUSE_END = (
 WITHIN = rf"(?:(?!{CLAUSE_END})[^\ue000-\ue0ff.,;:?!\n]){{0,30}}?"
 DENIED_AFTER = re.compile(
     rf"{WITHIN}(?:아니(?!면|요)|아[닌닙님닐]|틀[린렸립려리]|틀림(?!없)|오답|제외|없[고다습어음으이]|다르|다릅|다름(?!없)"
-    rf"|빼고|말고|않|못하|대신|보다|\bnot\b(?!\s*(?:the\s+|an?\s+)?{MARK})|n't\b"
+    rf"|처럼 보이지만|빼고|말고|않|못하|대신|보다|\bnot\b(?!\s*(?:the\s+|an?\s+)?{MARK})|n't\b"
     r"|\b(?:wrong|incorrect|false|impossible|unlikely|eliminated|excluded|ruled out)\b)"
     r"|[\"')]*일\s*[수지]",  # a possibility
     re.IGNORECASE,
@@ -288,11 +297,11 @@ SAID_AFTER = re.compile(
 AROUND = r"[\s\"'`)\]}*,:~-]*"
 ALONE = re.compile(
     rf"{FILLER}({MARK}(?:[\s,]+{MARK})*){AROUND}"
-    rf"(?:보기|선택지|입니다|이에요|예요|이다|임|인\s*것\s*같\w*|같\w*|이?요|네요)?{AROUND}",
+    rf"(?:번|보기|선택지|입니다|이에요|예요|이다|임|인\s*것\s*같\w*|같\w*|이?요|네요)?{AROUND}",
     re.IGNORECASE,
 )
 LEADING = re.compile(
-    rf"[\s\"'(]*({MARK})[\"')\]]*(?:\s*[:.,;()-]|\s+(?:because|since|as|rather|not)\b)", re.IGNORECASE
+    rf"[\s\"'(]*({MARK})[\"')\]]*(?:(?!:\s*[01]?\.\d)\s*[:.,;()-]|\s+(?:because|since|as|rather|not)\b)", re.IGNORECASE
 )
 POINTED = re.compile(rf"[:>-]\s*({MARK})[\s.\"')]*$")
 REFUSAL = re.compile(

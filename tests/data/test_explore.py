@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mcvqa.data.explore import Exploration, explore
+from mcvqa.data.folds import question_groups
+from mcvqa.data.images import ImageFolder, ImageRecord, near_duplicate_groups, survey_images
+from mcvqa.data.prior import fit_prior
+from mcvqa.data.questions import Problem, Question
+
+TRAIN = [
+    Question("t1", "train/1.png", "이 음식은 무엇인가요?", ("김밥", "$5 라면 $6", "None", "떡\n볶이"), 1),
+    Question("t2", "train/2.png", "이 음식은  무엇인가요", ("김밥", "김밥", "우동"), 2),
+    Question("t3", "train/3.png", "몇 개인가요?", ("1개", "2개"), 0),
+    Question("t4", "train/4.png", "Is it red?", ("yes", "no"), None),
+]
+TEST = [
+    Question("t3", "test/1.png", "이 음식은 무엇인가요?", ("떡\n볶이", "None", "김밥", "$5 라면 $6")),
+    Question("s2", "test/2.png", "무슨 색인가요?", ("빨간색", "파란색")),
+]
+
+
+def photograph(path: Path, seed: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (6, 8, 3)).astype(np.uint8)
+    Image.fromarray(pixels).resize((160, 120), Image.Resampling.BICUBIC).save(path)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory) -> Exploration:
+    """train/1 and test/1 are one file, train/3 is truncated, train/4 is missing."""
+    root = tmp_path_factory.mktemp("photos")
+    for name, seed in (("train/1", 1), ("train/2", 2), ("train/3", 3), ("test/1", 1), ("test/2", 4)):
+        photograph(root / f"{name}.png", seed)
+    whole = (root / "train/3.png").read_bytes()
+    (root / "train/3.png").write_bytes(whole[: len(whole) // 2])
+    images = survey_images(ImageFolder(root), [q.image for q in (*TRAIN, *TEST)])
+    groups = near_duplicate_groups(images)
+    prior = fit_prior(TRAIN, TEST, question_groups(TRAIN, groups))
+    problems = [Problem("train.csv", 4, "answer", "'e' is no letter of its choices", "t4")]
+    return explore(TRAIN, TEST, problems, images, groups, prior, root / "out")
+
+
+def members(found: Exploration, shared: str) -> set[str]:
+    table = found.tables["duplicate_rows"]
+    return {f"{row.split}:{row.value}" for row in table[table.shared == shared].itertuples()}
+
+
+def test_figures_are_pictures_and_tables_can_be_read_back(found):
+    assert len(found.figures) >= 4
+    for path in found.figures:
+        with Image.open(path) as picture:
+            assert picture.format == "PNG" and min(picture.size) > 200
+    for name, table in found.tables.items():
+        again = pd.read_csv(found.out_dir / f"{name}.csv", keep_default_na=False)
+        assert list(again.columns) == list(table.columns) and len(again) == len(table)
+
+
+def test_counts_by_kind(found):
+    kinds = found.tables["kinds"].set_index("kind")
+    assert kinds.train.to_dict() == dict(counting=1, color=0, ocr=0, yesno=1, location=0, attribute=0, general=2)
+    assert kinds.test["color"] == 1 and kinds.test.sum() == 2
+    assert found.tables["letters"].set_index("kind").loc["all", ["a", "b", "c", "d"]].tolist() == [1, 1, 1, 0]
+
+
+def test_duplicates_within_and_across_splits(found):
+    counts = found.tables["duplicates"].set_index("shared")
+    assert counts.loc["question"].tolist() == [1, 2, 1]
+    assert counts.loc["question, normalised"].tolist() == [1, 3, 1]
+    assert counts.loc["question and choices"].tolist() == [1, 2, 1]  # t1 and its shuffled copy in test
+    assert counts.loc["id"].tolist() == [1, 2, 1]
+    assert members(found, "photograph, content") == {"train:train/1.png", "test:test/1.png"}
+    assert members(found, "photograph, look") == {"train:train/1.png", "test:test/1.png"}
+    assert members(found, "choice within its row") == {"train:김밥"}
+
+
+def test_options_are_counted_as_written(found):
+    options = found.tables["options"].set_index("choice")
+    assert options.loc["None", "offered"] == 1 and options.loc["김밥", "offered"] == 3 and options.loc["우동", "right"] == 1
+
+
+def test_summary_names_what_is_wrong(found):
+    text = found.summary()
+    assert len(text.splitlines()) < 40
+    for part in ("1 missing and 1 broken", "train/4.png", "train/3.png", "t2", "too few", str(found.out_dir)):
+        assert part in text
+    fields = found.tables["problems"]
+    assert {"train.csv", "train/3.png", "train/4.png"} == set(fields.file)
+
+
+def test_all_photographs_missing_is_said_once(tmp_path):
+    images = {q.image: ImageRecord(q.image, problem="no such file") for q in (*TRAIN, *TEST)}
+    text = explore(TRAIN, TEST, [], images, near_duplicate_groups(images), fit_prior(TRAIN, TEST), tmp_path).summary()
+    assert text.count("Photographs") == 1 and "none of 6" in text and "same file" not in text
+
+
+def test_without_images_or_rows(tmp_path):
+    found = explore([], [], [], None, None, fit_prior([], []), tmp_path)
+    assert "not looked at" in found.summary()
+
+
+def test_blind_accuracy_by_kind(tmp_path):
+    random = np.random.default_rng(0)
+    train = []
+    for i in range(120):
+        answer = int(random.integers(2))
+        choices = ("노란 물건", "긴 설명이 붙은 물건") if answer else ("긴 설명이 붙은 물건", "노란 물건")
+        text = "어디인가요?" if i % 2 else "몇 개인가요?"
+        train.append(Question(str(i), f"{i}.png", text, choices, answer if i % 2 else int(random.integers(2))))
+    prior = fit_prior(train, [])
+    found = explore(train, [], [], None, None, prior, tmp_path)
+    kinds = found.tables["kinds"].set_index("kind")
+    assert kinds.blind_accuracy["location"] > 0.9 and kinds.blind_accuracy["counting"] < 0.75
+    assert kinds.blind_right.sum() == prior.accuracy.right
+    assert f"{kinds.blind_accuracy['location']:.3f} ±" in found.summary()
+    assert (tmp_path / "blind.png").exists()
