@@ -13,7 +13,7 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 def drawn(text: str) -> list[str]:
     """Warnings about letters that no font has."""
     figure, axes = new_figure(width=3, height=2)
-    axes.set(title=text, ylabel="정답률 −1", xlim=(-5, 5))
+    axes.set(title=text, ylabel="정답률", xlim=(-5, 5))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         figure.savefig(io.BytesIO(), format="png")

@@ -12,13 +12,13 @@ from mcvqa.data.prior import fit_prior
 from mcvqa.data.questions import Problem, Question
 
 TRAIN = [
-    Question("t1", "train/1.png", "이 음식은 무엇인가요?", ("김밥", "$5 라면 $6", "None", "떡\n볶이"), 1),
-    Question("t2", "train/2.png", "이 음식은  무엇인가요", ("김밥", "김밥", "우동"), 2),
+    Question("t1", "train/1.png", "이 음식은 무엇인가요?", ("김밥", "$\\frac 라면$", "None", "떡\n볶이"), 1),
+    Question("t2", "train/2.png", "이 음식은  무엇인가요", ("김밥", "김밥", "우동", "$\\frac 라면$"), 2),
     Question("t3", "train/3.png", "몇 개인가요?", ("1개", "2개"), 0),
     Question("t4", "train/4.png", "Is it red?", ("yes", "no"), None),
 ]
 TEST = [
-    Question("t3", "test/1.png", "이 음식은 무엇인가요?", ("떡\n볶이", "None", "김밥", "$5 라면 $6")),
+    Question("t3", "test/1.png", "이 음식은 무엇인가요?", ("떡\n볶이", "None", "김밥", "$\\frac 라면$")),
     Question("s2", "test/2.png", "무슨 색인가요?", ("빨간색", "파란색")),
 ]
 
@@ -31,9 +31,9 @@ def photograph(path: Path, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> Exploration:
-    """train/1 and test/1 are one file, train/3 is truncated, train/4 is missing."""
+    """train/1 and test/1 are one file, train/3 is truncated, train/4 and test/2 are missing."""
     root = tmp_path_factory.mktemp("photos")
-    for name, seed in (("train/1", 1), ("train/2", 2), ("train/3", 3), ("test/1", 1), ("test/2", 4)):
+    for name, seed in (("train/1", 1), ("train/2", 2), ("train/3", 3), ("test/1", 1)):
         photograph(root / f"{name}.png", seed)
     whole = (root / "train/3.png").read_bytes()
     (root / "train/3.png").write_bytes(whole[: len(whole) // 2])
@@ -85,10 +85,10 @@ def test_options_are_counted_as_written(found):
 def test_summary_names_what_is_wrong(found):
     text = found.summary()
     assert len(text.splitlines()) < 40
-    for part in ("1 missing and 1 broken", "train/4.png", "train/3.png", "t2", "too few", str(found.out_dir)):
+    for part in ("2 missing and 1 broken", "train/4.png", "train/3.png", "t2", "too few", str(found.out_dir)):
         assert part in text
     fields = found.tables["problems"]
-    assert {"train.csv", "train/3.png", "train/4.png"} == set(fields.file)
+    assert {"train.csv", "train/3.png", "train/4.png", "test/2.png"} == set(fields.file)
 
 
 def test_all_photographs_missing_is_said_once(tmp_path):

@@ -24,7 +24,7 @@ from mcvqa.data.images import (
     survey_images,
 )
 
-EASY = Path("/work/shared/data/easyvqa")
+EASY = Path(__file__).parents[3] / "shared" / "data" / "easyvqa"
 
 
 def saved(path: Path, image: Image.Image, **options: object) -> Path:

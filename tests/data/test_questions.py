@@ -1,17 +1,18 @@
 """CSV files of every kind, as people really save them."""
 import csv
 import io
+import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mcvqa.data.questions import LETTERS, AnswerHabit, DataError, Table, read_answer, read_questions
 
 HEADER = "id,path,question,a,b,c,d,answer\n"
 ROW = "train_0001,train/train_0001.jpg,이 사진 속 장소는 어디일까요?,공원,사찰,한옥,성,b\n"
-REAL = Path("/work/shared/data")
+REAL = Path(__file__).parents[3] / "shared" / "data"
 
 
 def table(folder: Path, content: str | bytes, **settings: object) -> Table:
@@ -215,6 +216,12 @@ CELL = st.text(st.characters(blacklist_categories=("Cs", "Cc")) | st.sampled_fro
 
 GENERATED_ROW = st.tuples(CELL, CELL, CELL, st.lists(CELL, min_size=2, max_size=6), st.integers(0, 5))
 
+def _alone(choice: str) -> str:
+    """The letter of a choice that is nothing but a letter: an answer 'f' would mean this text."""
+    bare = "".join(c for c in unicodedata.normalize("NFKC", choice).casefold() if c.isalnum())
+    return bare if len(bare) == 1 else ""
+
+
 
 @settings(max_examples=60, deadline=None)
 @given(
@@ -224,6 +231,7 @@ GENERATED_ROW = st.tuples(CELL, CELL, CELL, st.lists(CELL, min_size=2, max_size=
 )
 def test_any_table_comes_back_as_written(tmp_path_factory, rows, delimiter, encoding) -> None:  # type: ignore
     header = ["id", "path", "question", *"abcdef", "answer"]
+    assume(not any(LETTERS[n] in _alone(choice) for *_, choices, n in rows for choice in choices))
     cells = [
         [f"i{id}", image, text, *choices, *[""] * (6 - len(choices)), LETTERS[n]]
         for id, image, text, choices, n in rows

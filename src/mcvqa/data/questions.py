@@ -100,9 +100,9 @@ def read_questions(
         DataError: no such file, not a table, or columns that are missing or ambiguous.
     """
     path = Path(path)
-    text, encoding = _csv_text(path)
-    delimiter = _csv_delimiter(text)
-    header, *records = _csv_records(path, text, delimiter) or [[]]
+    text, encoding = csv_text(path)
+    delimiter = csv_delimiter(text)
+    header, *records = csv_records(path, text, delimiter) or [[]]
     if not records:
         raise DataError(f"{path} has no rows below its header ({', '.join(header)}).")
     layout = _find_layout(path, header, image_column, question_column, answer_column, labelled)
@@ -117,7 +117,7 @@ def read_questions(
 
 
 # %% the file: bytes -> rows of cells
-def _csv_text(path: Path) -> tuple[str, str]:
+def csv_text(path: Path) -> tuple[str, str]:
     """The file's text without a byte order mark, and its encoding."""
     try:
         raw = path.read_bytes()
@@ -152,13 +152,13 @@ def _csv_encoding(path: Path, raw: bytes) -> str:
     return "utf-8-sig" if raw.startswith(b"\xef\xbb\xbf") else "utf-8"
 
 
-def _csv_delimiter(text: str) -> str:
+def csv_delimiter(text: str) -> str:
     """The one of comma, semicolon and tab that splits the first line into most cells."""
     line = text.lstrip().splitlines()[0][:100_000]
     return max(",;\t", key=lambda sign: len(next(csv.reader([line.replace("\0", "")], delimiter=sign))))
 
 
-def _csv_records(path: Path, text: str, delimiter: str) -> list[list[str]]:
+def csv_records(path: Path, text: str, delimiter: str) -> list[list[str]]:
     """All rows that hold anything. Strict, since a quote left open would silently swallow the rows behind it."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     start, records = 1, []
@@ -338,7 +338,7 @@ def _compared(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _find_habit(answers: list[tuple[str, tuple[str, ...]]]) -> AnswerHabit:
+def find_habit(answers: list[tuple[str, tuple[str, ...]]]) -> AnswerHabit:
     """Args: answers: what was written and the row's choices, for all cells that are not empty."""
     counted_from = _find_first_number(answers)
     readings = [_answer_readings(*pair, counted_from) for pair in answers]
@@ -367,7 +367,7 @@ def _read_rows(
     padded = [cells + [""] * (len(header) - len(cells)) for cells in records]
     all_choices = [_row_choices(cells, layout) for cells in padded]
     rows = list(zip(padded, all_choices, strict=True))
-    habit = _find_habit([(cells[i], choices) for cells, choices in rows for i in layout.labels if cells[i].strip()])
+    habit = find_habit([(cells[i], choices) for cells, choices in rows for i in layout.labels if cells[i].strip()])
     questions: list[Question] = []
     problems: list[Problem] = []
     first_row: dict[str, int] = {}

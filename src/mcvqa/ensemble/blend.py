@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
-from mcvqa.data.questions import LETTERS, Question, _csv_delimiter, _csv_records, _csv_text, _find_habit, read_answer
+from mcvqa.data.questions import LETTERS, Question, csv_delimiter, csv_records, csv_text, find_habit, read_answer
 from mcvqa.ensemble.calibrate import RULED_OUT, fit_temperature
 from mcvqa.scoring.parse import parse_answer
 from mcvqa.scoring.scores import Scores, log_softmax, plain_scores
@@ -361,8 +361,8 @@ def read_predictions(path: str | Path, questions: Sequence[Question]) -> Member:
         BlendError, or DataError where the file is no table.
     """
     path = Path(path)
-    text, _ = _csv_text(path)
-    header, *records = _csv_records(path, text, _csv_delimiter(text)) or [[]]
+    text, _ = csv_text(path)
+    header, *records = csv_records(path, text, csv_delimiter(text)) or [[]]
     by_id = {q.id: q for q in questions}
     ids = _column_of_ids(path, header, records, by_id)
     found = Counter(row[ids] for row in records if len(row) > ids)
@@ -437,7 +437,7 @@ def _answered_probabilities(
     path: Path, questions: Sequence[Question], written: list[str]
 ) -> tuple[np.ndarray, list[str]]:
     """(N, C) LETTER_CONFIDENCE for the choice that was answered, and the ids whose answer was not understood."""
-    habit = _find_habit([(cell, q.choices) for cell, q in zip(written, questions, strict=True) if cell.strip()])
+    habit = find_habit([(cell, q.choices) for cell, q in zip(written, questions, strict=True) if cell.strip()])
     n_choices = np.array([[len(q.choices)] for q in questions])
     probabilities = np.broadcast_to(1 / n_choices, (len(questions), n_choices.max())).copy()
     undecided = []
