@@ -65,9 +65,9 @@ def main(
 def run(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.pipeline import run as run_pipeline
+        from mcvqa import pipeline
 
-        run_pipeline(settings)
+        pipeline.run(settings)
 
 
 @app.command(help="Generate a small data set, then run everything on it with the built-in tiny model: no download, no GPU.\n\n"

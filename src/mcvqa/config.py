@@ -285,7 +285,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     "demo": dict(
         data_dir="data/demo", run_name="demo", model_id="tiny", image_size=84, lora_r=0, num_epochs=4, batch_size=16,
-        grad_accum_steps=1, learning_rate=1e-3, use_swa=True, use_tta=True,
+        grad_accum_steps=1, eval_batch_size=32, learning_rate=1e-3, use_swa=True, use_tta=True,
     ),
 }
 

@@ -2,11 +2,12 @@
 
 Each step is skipped when its result is already there for the same settings, and says so.
 """
+import contextlib
 import dataclasses
 import platform
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -27,7 +28,7 @@ from mcvqa.model.load import BaseModel, load_adapter, load_base, remove_adapters
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision import FeatureStore, ImageInputs
 from mcvqa.project import Project, RunStopped, heading
-from mcvqa.report.experiments import record_experiment, update_index
+from mcvqa.report.experiments import read_experiment, record_experiment, update_index
 from mcvqa.report.figures import draw_figures
 from mcvqa.report.metrics import Metrics, measure
 from mcvqa.report.page import ReportInput, write_report
@@ -64,20 +65,35 @@ def run(config: Config) -> Outcome:
         ConfigError, DataError, RunStopped, DeviceError, ModelError, TrainingError: told for people; what was reached
             so far stays on disk and the same call goes on from there.
     """
-    started = time.time()
     project = Project(config)
+    with _on_record(project):
+        return _all_steps(project)
+
+
+@contextlib.contextmanager
+def _on_record(project: Project) -> Iterator[None]:
+    """Log how long a session took; a run that fails before it has a result stands in the index as failed."""
+    started, folder = time.time(), project.paths.experiment
     try:
-        outcome = _all_steps(project, started)
-    except BaseException as error:
-        if project.paths.experiment.exists() and not isinstance(error, KeyboardInterrupt):
+        yield
+    except Exception as error:
+        if folder.exists() and read_experiment(folder).accuracy is None:
             told = str(error).splitlines()[0] if str(error) else type(error).__name__
-            record_experiment(project.paths.experiment, status="failed", seconds=time.time() - started, note=told)
-            update_index(project.paths.experiment.parent)
+            record_experiment(folder, status="failed", seconds=time.time() - started, note=told)
+            update_index(folder.parent)
         raise
-    return outcome
+    finally:
+        if folder.exists():
+            project.log.write("session", seconds=round(time.time() - started, 1))
 
 
-def _all_steps(project: Project, started: float) -> Outcome:
+def seconds_of(project: Project) -> float:
+    """Time spent on a run by the sessions before this one."""
+    return sum(event["seconds"] for event in project.log.events("session"))
+
+
+def _all_steps(project: Project) -> Outcome:
+    started = time.time()
     heading("set-up", f"Python {platform.python_version()}, torch {torch.__version__}")
     plan = plan_device(project.config)
     print("\n".join(f"  {reason}" for reason in plan.reasons))
@@ -330,7 +346,7 @@ def write_results(project: Project, blend: Blend, plan: DevicePlan, started: flo
         questions, scores, project.folds[rows], prior=project.prior_of_train()[rows],
         temperature=blend.temperatures[project.config.run], variants=variants, test_size=len(data.test),
     )
-    seconds = time.time() - started
+    seconds = seconds_of(project) + time.time() - started
     record_experiment(paths.experiment, status="finished", seconds=seconds, metrics=metrics)
     figures = draw_figures(
         metrics, project.log, paths.experiment, lambda written: open_image(data.records[written].path or written)

@@ -4,6 +4,7 @@ Figures are made without pyplot: no backend is chosen, no window opens and nothi
 as usual. The settings stay in matplotlib afterwards, so that a notebook's own figures look the same.
 """
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,19 @@ def new_figure(
 
 
 def save_figure(figure: "Figure", path: str | Path) -> Path:
-    """Write the figure as PNG; a file of that name is replaced only when the new one is complete."""
-    with atomic_path(path) as part:
+    """Write the figure as PNG; a file of that name is replaced only when the new one is complete.
+
+    Matplotlib warns of every letter that no font has; one warning that says what to do is enough.
+    """
+    path = Path(path)
+    with warnings.catch_warnings(record=True) as told, atomic_path(path) as part:
+        warnings.simplefilter("always")
         figure.savefig(part, format="png", facecolor="white")
-    return Path(path)
+    missing = [w for w in told if "missing from" in str(w.message)]
+    if missing:
+        told_once = f"{path.name}: {len(missing)} letters have no glyph here; for Korean: pip install koreanize-matplotlib"
+        warnings.warn(told_once, stacklevel=2)
+    for other in told:
+        if other not in missing:
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    return path

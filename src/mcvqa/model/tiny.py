@@ -35,7 +35,7 @@ TINY_TEMPLATE = (
 # %% tokenizer
 def _tokenizer_corpus() -> Iterator[str]:
     """What the tokenizer's merges are learned from: the prompts, and what is said about generated scenes."""
-    yield from [SYSTEM_PROMPT, USER_PROMPT, *HINTS.values()] * 50
+    yield from [SYSTEM_PROMPT, USER_PROMPT, "\nsystem\nuser\nassistant\n", *HINTS.values()] * 50
     random = np.random.default_rng(0)
     for style in ("plain", "shifted"):
         for _ in range(150):
