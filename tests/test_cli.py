@@ -1,0 +1,198 @@
+"""The command line, as it is typed."""
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import mcvqa.demo
+from mcvqa.cli import app
+from mcvqa.config import PRESETS, Config
+from mcvqa.files import RunLog, read_json
+from tests.conftest import make_dataset, tiny_settings
+from tests.test_pipeline import one_thread  # noqa: F401 - a fixture
+
+COMMANDS = ("run", "demo", "check", "eda", "folds", "train", "predict", "ensemble", "report", "validate", "presets",
+            "experiments", "search")
+
+
+def typed(*words: str, status: int = 0) -> str:
+    """What a command prints, to both streams."""
+    result = CliRunner().invoke(app, list(words))
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception  # a user would see a stack trace
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory) -> Path:
+    """A working directory with data/ and tiny.yaml."""
+    folder = tmp_path_factory.mktemp("desk")
+    make_dataset(folder / "data")
+    settings = tiny_settings(Path(), data_dir="data", n_folds=2, run_name="r")
+    (folder / "tiny.yaml").write_text(settings.to_yaml(), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def at_the_desk(desk, monkeypatch):
+    monkeypatch.chdir(desk)
+
+
+@pytest.fixture(scope="module")
+def trained(desk) -> str:
+    """`mcvqa run` was typed; what it said."""
+    before = Path.cwd()
+    os.chdir(desk)
+    try:
+        return typed("run", "--config", "tiny.yaml", "--set", "USE_KFOLD=false")
+    finally:
+        os.chdir(before)
+
+
+# %% help
+def test_every_command_has_help_with_an_example_and_none_loads_torch():
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom mcvqa.cli import app\n"
+        f"for name in {COMMANDS}:\n"
+        "    result = CliRunner().invoke(app, [name, '--help'])\n"
+        "    assert result.exit_code == 0 and f'Example: mcvqa {name}' in ' '.join(result.output.split()), result.output\n"
+        "heavy = {'torch', 'transformers', 'sklearn', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_list_of_commands_is_whole():
+    assert {command.name or command.callback.__name__ for command in app.registered_commands} == set(COMMANDS)
+    said = typed("--help")
+    assert all(f"\n  {name} " in said for name in COMMANDS)
+
+
+def test_every_command_takes_config_and_changes():
+    for name in COMMANDS:
+        said = typed(name, "--help")
+        assert "--config" in said and "--set" in said, name
+        assert "--data" in said or name in ("demo", "presets", "experiments"), name
+
+
+# %% errors
+MISTAKES = {
+    "an unknown setting": (["run", "--set", "num_epoch=3"], "Did you mean 'num_epochs'"),
+    "an impossible value": (["train", "--set", "IMAGE_SIZE=big"], "image_size='big' is no whole number"),
+    "no value": (["run", "--set", "num_epochs"], "name=value"),
+    "an unknown preset": (["presets", "--preset", "fast"], "quick, single, ensemble, best"),
+    "no such configuration": (["check", "--config", "none.yaml"], "no configuration file none.yaml"),
+    "no such data": (["run", "--data", "nowhere"], "train.csv, test.csv and photographs"),
+    "more folds than photographs": (["folds", "--config", "tiny.yaml", "--set", "n_folds=50"], "smaller n_folds"),
+    "a fold that is not there": (["train", "--config", "tiny.yaml", "--fold", "7"], "there are folds 0 to 1"),
+    "scoring before training": (["predict", "--config", "tiny.yaml", "--set", "run_name=new"], "train first"),
+    "combining before scoring": (["ensemble", "--config", "tiny.yaml", "--set", "run_name=new"], "finish it first"),
+    "a model that is not there": (["train", "--config", "tiny.yaml", "--set", "run_name=new", "--set", "model_id=data"],
+                                  "could not be loaded"),
+    "a GPU that is not there": (["train", "--config", "tiny.yaml", "--set", "run_name=new", "--set", "device=cuda"],
+                                "device=cuda is not available"),
+    "a file in the place of the folder": (["folds", "--config", "tiny.yaml", "--set", "output_dir=tiny.yaml"], "tiny.yaml"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_told_in_one_message(mistake):
+    words, told = MISTAKES[mistake]
+    if "device=cuda" in words:
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("there is one here")
+    said = typed(*words, status=1)
+    assert said.count("error: ") == 1 and told in said and "Traceback" not in said
+
+
+def test_a_mistake_in_a_real_shell(desk):
+    made = subprocess.run(
+        [sys.executable, "-m", "mcvqa.cli", "run", "--data", "data", "--set", "NUM_EPOCHS=-3"], capture_output=True, text=True,
+        cwd=desk,
+    )
+    assert made.returncode == 1 and made.stdout == ""
+    assert made.stderr.strip() == (
+        "error: num_epochs=-3 is out of range: 0 to 1000. It is: passes over the training rows."
+    )
+
+
+# %% settings
+def test_presets_are_listed_and_shown_whole():
+    said = typed("presets")
+    assert all(f"\n{name} " in f"\n{said}" for name in PRESETS)
+    best = yaml.safe_load(typed("presets", "--preset", "best"))
+    assert best["num_epochs"] == 5 and best["tta_scales"] == [0.9, 1.0, 1.1] and set(best) == set(Config.__dataclass_fields__)
+    fields = typed("presets", "--fields")
+    assert all(f"{name} " in fields for name in Config.__dataclass_fields__) and "peak learning rate" in fields
+
+
+def test_later_settings_win_and_names_may_be_in_upper_case():
+    changed = typed("presets", "--config", "tiny.yaml", "--preset", "best", "--set", "NUM_EPOCHS=3", "--set", "num_epochs=4")
+    settings = yaml.safe_load(changed)
+    assert settings["num_epochs"] == 4 and settings["model_id"] == "tiny", "preset, then file, then --set"
+
+
+# %% a run
+def test_run_says_where_everything_is(trained, desk):
+    for line in ("submission  ", "accuracies  ", "report      ", "all runs    "):
+        file = next(text for text in trained.splitlines() if text.startswith(line)).split()[-1]
+        assert (desk / file).exists()
+    assert RunLog(desk / "logs" / "r.jsonl").events("step")
+
+
+def test_single_steps_find_their_results(trained):
+    settings = ("--config", "tiny.yaml", "--set", "use_kfold=no")
+    assert "fold 0: already trained" in typed("train", *settings)
+    assert "fold 0: already scored" in typed("predict", *settings)
+    assert "members: r" in typed("ensemble", *settings, "--set", "ensemble=vote")
+    assert "report.html" in typed("report", *settings)
+    assert "validation rows" in typed("folds", *settings)
+    assert typed("experiments").splitlines()[1].startswith("r ")
+
+
+def test_eda_shows_the_summary_and_where_the_figures_are(trained, desk):
+    said = typed("eda", "--config", "tiny.yaml")
+    assert "blind accuracy" in said and "Photographs 33" in said
+    assert len(list((desk / said.split("Tables and figures: ")[1].strip()).glob("*.png"))) >= 4
+
+
+def test_check_changes_nothing(trained, desk):
+    before = {p: p.stat().st_mtime_ns for p in desk.rglob("*")}
+    said = typed("check", "--config", "tiny.yaml")
+    assert "ready: nothing stands in the way" in said and ">>>" in said
+    assert {p: p.stat().st_mtime_ns for p in desk.rglob("*")} == before
+
+
+def test_validate_tells_good_from_bad(trained, desk):
+    good = desk / "outputs" / "submission_ensemble.csv"
+    assert "valid: 9 rows" in typed("validate", str(good), "--data", "data")
+    rows = list(csv.reader(good.open(encoding="utf-8")))
+    rows[3][1], rows[5] = "d", rows[4]  # test_0002 has two choices only
+    with open(desk / "bad.csv", "w", newline="") as handle:
+        csv.writer(handle).writerows(rows)
+    said = typed("validate", "bad.csv", "--data", "data", status=1)
+    assert "NOT valid" in said and "row 4 (test_0002) 'd'" in said and "test_0003" in said and "test_0004" in said
+    assert "NOT valid" in typed("validate", "none.csv", "--data", "data", status=1)
+
+
+def test_search_tries_as_often_as_asked(desk):
+    pytest.importorskip("optuna")
+    said = typed("search", "--config", "tiny.yaml", "--trials", "2", "--set", "run_name=s")
+    assert "trial 2/2" in said and len(read_json(desk / "experiments" / "s-search" / "trials.json")) == 2
+
+
+def test_the_demo_compares_with_the_answers_it_knows(tmp_path, monkeypatch):
+    monkeypatch.setattr(mcvqa.demo, "DEMO_ROWS", (48, 12))
+    monkeypatch.chdir(tmp_path)
+    said = typed("demo", "--set", "num_epochs=1", "--set", "n_folds=2", "--set", "image_size=56", "--set", "tta_orders=2")
+    for name in ("text-only prior", "fold 0", "fold 1", "submission_ensemble.csv"):
+        assert any(line.startswith(f"  {name} ") and "(n=12)" in line for line in said.splitlines()), said
+    assert "valid: 12 rows" in said

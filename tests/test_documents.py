@@ -1,0 +1,134 @@
+"""The documents name commands, settings and files that exist, and both languages say the same."""
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from mcvqa.cli import app
+from mcvqa.config import PRESETS, Config, load_config, parse_changes
+
+ROOT = Path(__file__).parents[1]
+README_NAMES = ("README.md", "README.ko.md")
+DOCUMENT_NAMES = (*README_NAMES, "PROJECT_SUMMARY.md", "DECISIONS.md")
+COMMAND = re.compile(r"(?:^|!|&& |\.venv/bin/|`)mcvqa ([^`#&\n]+)", re.MULTILINE)
+
+
+def document(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def code_blocks(text: str) -> list[str]:
+    return re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def without_blocks(text: str) -> str:
+    return re.sub(r"^```\w*\n.*?^```$", "```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+# %% commands and settings
+def check_command(written: str) -> None:
+    """Parse one command line as the program would, and its settings as a run would."""
+    name, *words = shlex.split(written)
+    command = get_command(app).commands[name]
+    given = command.make_context(name, words).params
+    load_config(None, given.get("preset"), parse_changes(given.get("set_") or []))
+
+
+@pytest.mark.parametrize("name", DOCUMENT_NAMES)
+def test_commands_parse(name):
+    for written in COMMAND.findall(document(name)):
+        check_command(written)
+
+
+@pytest.mark.parametrize("name", README_NAMES)
+def test_every_command_is_described(name):
+    described = {written.split()[0] for written in COMMAND.findall(without_blocks(document(name)))}
+    assert described == set(get_command(app).commands)
+
+
+@pytest.mark.parametrize("wrong", ["runn --data x", "run --dta x", "run --set num_epoch=3", "run --preset fast", "validate"])
+def test_a_wrong_command_is_seen(wrong):
+    with pytest.raises(Exception, match=r"(?i)runn|no such option|no setting|no preset|missing"):
+        check_command(wrong)
+
+
+@pytest.mark.parametrize("name", DOCUMENT_NAMES)
+def test_settings_exist(name):
+    for change in re.findall(r"`(\w+=[^`]+)`", without_blocks(document(name))):
+        Config().replace(**parse_changes([change]))
+
+
+@pytest.mark.parametrize("name", README_NAMES)
+def test_the_python_example_makes_a_config(name):
+    calls = re.findall(r"run\((Config\(.*?\))\)", document(name))
+    assert calls and all(isinstance(eval(call, {"Config": Config}), Config) for call in calls)
+
+
+@pytest.mark.parametrize("name", README_NAMES)
+def test_make_targets_exist(name):
+    for target in re.findall(r"^make (\w+)", document(name), re.MULTILINE):
+        assert re.search(rf"^{target}:", document("Makefile"), re.MULTILINE), target
+
+
+@pytest.mark.parametrize("name", README_NAMES)
+def test_the_presets_are_those_of_the_program(name):
+    rows = re.findall(r"^\| `(\w+)` \| (`\w+=.*?) \|", document(name), re.MULTILINE)
+    shown = {preset: parse_changes(re.findall(r"`([^`]+)`", cell)) for preset, cell in rows}
+    assert {preset: set(values) for preset, values in shown.items()} == {p: set(values) for p, values in PRESETS.items()}
+    for preset, values in shown.items():
+        assert Config().replace(**values) == load_config(preset=preset)
+
+
+# %% files
+def tree_of(name: str) -> dict[str, str]:
+    """Path from the root -> what is said about it."""
+    block = next(block for block in code_blocks(document(name)) if "src/mcvqa/\n" in block)
+    folders: list[str] = []
+    found = {}
+    for line in block.splitlines():
+        indent, path, said = re.fullmatch(r"( *)(\S+) *(.*)", line).groups()
+        folders = [*folders[: len(indent) // 2], path]
+        found["".join(folders)] = said
+    return found
+
+
+@pytest.mark.parametrize("name", README_NAMES)
+def test_the_tree_is_whole(name):
+    shown = tree_of(name)
+    assert not [path for path in shown if not (ROOT / path).exists()]
+    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "src" / "mcvqa").rglob("*.py") if p.stat().st_size}
+    assert modules == {path for path in shown if path.startswith("src/") and path.endswith(".py")}
+    assert all(said for path, said in shown.items() if not path.startswith("src/") or path.endswith(".py"))
+
+
+@pytest.mark.parametrize("name", DOCUMENT_NAMES)
+def test_files_named_in_the_text_exist(name):
+    text = without_blocks(document(name))
+    links = {target for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target}
+    modules = set(re.findall(r"\b[\w/]+\.py\b", text))
+    assert links | modules
+    for path in links | modules:
+        assert (ROOT / path).exists() or (ROOT / "src" / "mcvqa" / path).exists(), path
+
+
+# %% two languages, one document
+def outline(text: str) -> list[str]:
+    """Levels of the headings, the starts of code blocks, the widths of table rows and the list items, in order."""
+    marks = re.findall(r"^(?:(#+) |(```)|(\|.*)\|$|(- ))", without_blocks(text), re.MULTILINE)
+    return [heading or block or item or f"{row.count('|')} cells" for heading, block, row, item in marks]
+
+
+def test_both_readmes_have_the_same_parts():
+    english, korean = map(document, README_NAMES)
+    assert outline(english) == outline(korean)
+    assert {"##", "```", "- ", "3 cells"} <= set(outline(english))
+
+
+def test_both_readmes_give_the_same_commands_settings_and_figures():
+    english, korean = map(document, README_NAMES)
+    assert list(map(str.strip, COMMAND.findall(english))) == list(map(str.strip, COMMAND.findall(korean)))
+    assert list(tree_of("README.md")) == list(tree_of("README.ko.md"))
+    for pattern in (r"`\w+=[^`]+`", r"0\.\d+", r"\b[0-9a-f]{7}\b", r"\d[\d,]+\d"):
+        assert sorted(re.findall(pattern, english)) == sorted(re.findall(pattern, korean)), pattern
