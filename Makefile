@@ -7,7 +7,7 @@ demo: install           ## generate data, fine-tune 3 folds, score, ensemble, wr
 	@.venv/bin/mcvqa demo
 
 test: install           ## every test
-	@.venv/bin/python -m pytest -n 2
+	@.venv/bin/python -m pytest -n 2 --dist loadfile
 
 check: install          ## lint, types, structure of the code
 	@.venv/bin/ruff check src tests benchmarks

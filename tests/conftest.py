@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mcvqa.config import Config
 from mcvqa.data.questions import LETTERS, Question
+
+torch.set_num_threads(1)  # exact sums, and two test processes share two cores
 
 TINTS = {"red": (220, 30, 30), "green": (30, 170, 60), "blue": (40, 70, 220), "yellow": (240, 220, 40)}
 

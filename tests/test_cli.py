@@ -90,7 +90,7 @@ MISTAKES = {
     "no such configuration": (["check", "--config", "none.yaml"], "no configuration file none.yaml"),
     "no such data": (["run", "--data", "nowhere"], "train.csv, test.csv and photographs"),
     "more folds than photographs": (["folds", "--config", "tiny.yaml", "--set", "n_folds=50"], "smaller n_folds"),
-    "a fold that is not there": (["train", "--config", "tiny.yaml", "--fold", "7"], "there are folds 0 to 1"),
+    "a fold that is not there": (["train", "--config", "tiny.yaml", "--fold", "7"], "no fold 7"),
     "scoring before training": (["predict", "--config", "tiny.yaml", "--set", "run_name=new"], "train first"),
     "combining before scoring": (["ensemble", "--config", "tiny.yaml", "--set", "run_name=new"], "finish it first"),
     "a model that is not there": (["train", "--config", "tiny.yaml", "--set", "run_name=new", "--set", "model_id=data"],

@@ -29,7 +29,7 @@ Bugs (FIELD_NOTES, "What public solutions got wrong"):
     tests/training/test_average.py::test_an_ema_of_300_steps_has_forgotten_the_untrained_weights
  8. The last accumulation window thrown away.
     tests/training/test_loop.py::test_every_row_counts_in_every_epoch_the_last_window_too
-    tests/training/test_loop.py::test_the_gradient_is_the_mean_over_the_effective_batch
+    tests/test_field_notes.py::test_a_last_small_window_is_a_step_of_its_own_size
  9. The file's tail, or training rows, as validation.
     tests/data/test_folds.py::test_single_split_is_a_share_of_all_parts_of_the_file
     tests/test_project.py::test_a_single_split_trains_on_everything_else
@@ -61,6 +61,7 @@ Invariants (DESIGN):
     tests/model/test_forward.py::test_logits_do_not_depend_on_batch_padding_or_packing
  3. A step's gradient is the mean over the effective batch.
     tests/training/test_loop.py::test_the_gradient_is_the_mean_over_the_effective_batch
+    tests/test_field_notes.py::test_a_last_small_window_is_a_step_of_its_own_size
  4. No image on both sides; fresh adapters; unseen validation rows.
     tests/test_project.py::test_what_is_trained_on_never_meets_what_is_validated
     tests/data/test_folds.py::test_groups_stay_together_and_every_fold_has_rows
@@ -78,6 +79,7 @@ Invariants (DESIGN):
     tests/test_config.py::test_every_field_is_read
 """
 import ast
+import dataclasses
 import re
 from pathlib import Path
 
@@ -88,6 +90,7 @@ from torch import nn
 from mcvqa.files import RunLog
 from mcvqa.model.device import plan_device
 from mcvqa.model.encode import AlignmentError, Encoder
+from mcvqa.model.load import remove_adapters
 from mcvqa.model.rows import training_row
 from mcvqa.pipeline import Bench
 from mcvqa.project import Project
@@ -110,14 +113,27 @@ def test_each_test_named_above_exists(file, name):
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
-def test_a_step_learns_the_answer_token_and_nothing_else(bench, tmp_path):
+@pytest.fixture
+def make_trainer(bench, tmp_path):
+    """make_trainer(rows, **settings) -> a FoldTrainer at its first step."""
+    made = []
+
+    def make(rows, **changes) -> FoldTrainer:
+        config = dataclasses.replace(bench.config, **changes)
+        log = RunLog(tmp_path / f"{len(made)}.jsonl")
+        made.append(FoldTrainer(config, bench.base, bench.maker, rows, rows, 0, tmp_path, log))
+        made[-1]._prepare()
+        return made[-1]
+
+    yield make
+    remove_adapters(bench.base, made[-1].model)
+
+
+def test_a_step_learns_the_answer_token_and_nothing_else(bench, make_trainer):
     """Loss and gradient of a step are those of the library with every label but the answer's masked."""
-    config = bench.config
-    train, validation = bench.project.fold_rows(0)
-    trainer = FoldTrainer(config, bench.base, bench.maker, train, validation, 0, tmp_path, RunLog(tmp_path / "log.jsonl"))
-    trainer._prepare()
-    question, maker = train[0], bench.maker
-    row = training_row(maker, question, 0, config)
+    question, maker = bench.project.data.train[0], bench.maker
+    trainer = make_trainer([question])
+    row = training_row(maker, question, 0, trainer.config)
     ours = trainer._backward(maker.batch([row]), 1.0)
     gradients = {name: p.grad.clone() for name, p in trainer.parameters.items()}
     trainer.model.zero_grad()
@@ -135,6 +151,19 @@ def test_a_step_learns_the_answer_token_and_nothing_else(bench, tmp_path):
     assert max(g.abs().max() for g in gradients.values()) > 0
     for name, p in trainer.parameters.items():
         torch.testing.assert_close(gradients[name], p.grad, atol=1e-6, rtol=1e-3)
+
+
+def test_a_last_small_window_is_a_step_of_its_own_size(bench, make_trainer):
+    """Three rows left over from a batch of eight are averaged over three, in whatever micro-batches."""
+    steps = []
+    for size, times in ((3, 1), (2, 4)):
+        trainer = make_trainer(bench.project.data.train[:3], batch_size=size, grad_accum_steps=times)
+        trainer._epoch(0)
+        remove_adapters(bench.base, trainer.model)
+        steps += trainer.log.events("step")
+    assert len(steps) == 2
+    for figure in ("loss", "grad_norm"):
+        assert steps[0][figure] == pytest.approx(steps[1][figure], rel=1e-4)
 
 
 def test_there_is_no_batch_norm_to_renew(bench):

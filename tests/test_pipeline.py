@@ -273,18 +273,19 @@ def test_one_split_of_a_sample(dataset, tmp_path):
 
 
 def test_the_prior_a_friend_and_another_run_join_the_ensemble(finished, copied, tmp_path):
-    friend = tmp_path / "friend.csv"
-    ids = [f"test_{i:04d}" for i in range(9)]
-    friend.write_text("id,answer\n" + "".join(f"{name},정답은 b입니다\n" for name in reversed(ids)), encoding="utf-8")
+    friends = [str(tmp_path / f"friend{n}.csv") for n in range(5)]
+    for friend in friends:
+        rows = [f"test_{i:04d},정답은 b입니다\n" for i in reversed(range(9))]
+        Path(friend).write_text("id,answer\n" + "".join(rows), encoding="utf-8")
     config = copied(run_name="second", use_kfold=False)
     for step in (train_only, predict_only):
         said_by(step, config)
     _ = Project(config).prior  # `run` fits it in step 3
-    _, said = said_by(combine_only, config.replace(members=("prior", str(friend), "r")))
-    assert "members: second, prior, friend, r (2 folds)" in said and "valid: 9 rows" in said
-    said_by(combine_only, config.replace(members=[str(friend)] * 5, ensemble="vote"))
+    _, said = said_by(combine_only, config.replace(members=("prior", friends[0], "r")))
+    assert "members: second, prior, friend0, r (2 folds)" in said and "valid: 9 rows" in said
+    said_by(combine_only, config.replace(members=friends, ensemble="vote"))
     assert set(answers_in(ensemble_file(config)).values()) == {"b"}, "five of six votes"
-    with pytest.raises(RunStopped, match="'nobody' has no scores"):
+    with pytest.raises(RunStopped, match="nobody"):
         said_by(combine_only, config.replace(members=("nobody",)))
 
 
@@ -309,13 +310,13 @@ def test_without_photographs_the_prior_is_handed_in_and_the_run_stands_in_the_in
     shutil.rmtree(data_copy / "train")
     shutil.rmtree(data_copy / "test")
     config = short_run(data_copy, tmp_path / "out", n_folds=3)
-    with pytest.raises(RunStopped, match="33 of 33 photographs cannot be read"):
+    with pytest.raises(RunStopped, match="24 of 24 training photographs cannot be read"):
         said_by(run, config)
     project = Project(config)
     assert len(answers_in(ensemble_file(config))) == 9
     assert read_json(project.paths.outputs / "submissions.json")["submission_ensemble.csv"]["source"] == "prior"
     assert not project.paths.checkpoints.exists() and not RunLog(project.paths.log).events("step")
     record = read_json(project.paths.experiment / "metrics.json")
-    assert record["status"] == "failed" and "33 of 33 photographs" in record["note"]
+    assert record["status"] == "failed" and "24 of 24 training photographs" in record["note"]
     index = (project.paths.experiment.parent / "README.md").read_text(encoding="utf-8")
-    assert "| r |" in index and "33 of 33 photographs" in index
+    assert "| r |" in index and "24 of 24 training photographs" in index

@@ -82,18 +82,20 @@ def test_a_sample_is_part_of_the_rows_and_the_prior_learns_from_all(dataset, tmp
     assert {q.id for q in project.data.train} < {q.id for q in project.data.all_train}
 
 
-def test_dev_rows_are_trained_on_when_asked_and_a_repeated_id_once(data, tmp_path):
+def test_dev_rows_are_trained_on_when_asked_and_no_two_rows_share_an_id(data, tmp_path):
     rows = list(csv.reader(io.StringIO((data / "train.csv").read_text(encoding="utf-8"))))
     dev = [
         [*rows[0][:-1], "answer1", "answer2", "answer3"],
         *([f"dev_{row[0]}", *row[1:-1], row[-1], row[-1], ""] for row in rows[1:4]),
-        [*rows[5][:-1], "a", "a", "a"],  # an id that train.csv has already
+        [*rows[5][:-1], "a", "a", "a"],  # an id that train.csv has already, of another row
+        [f"dev_{rows[1][0]}", *rows[2][1:-1], "a", "a", "a"],  # an id that dev.csv has already
     ]
     with open(data / "dev.csv", "w", newline="", encoding="utf-8") as handle:
         csv.writer(handle).writerows(dev)
     assert len(project_on(data, tmp_path).data.train) == 24
     with_dev = project_on(data, tmp_path, use_dev=True).data
-    assert len(with_dev.train) == 27 and {q.id for q in with_dev.train} >= {"dev_train_0000", "dev_train_0002"}
+    assert [q.id for q in with_dev.train[24:]] == ["dev_train_0000", "dev_train_0001", "dev_train_0002", "dev:train_0004"]
+    assert with_dev.train[27].answer == 0 and with_dev.train[24].text == with_dev.train[0].text
 
 
 # %% photographs
@@ -114,7 +116,7 @@ def test_training_rows_without_photograph_are_left_out_and_test_rows_stay(data, 
     for fold in (0, 1):
         train, validation = project.fold_rows(fold)
         assert len(train) + len(validation) == 21 and not {q.id for q in (*train, *validation)} & broken
-    assert len(project.data.test) == 9 and len(project.data.broken) == 4
+    assert len(project.data.test) == 9 and [r.written for r in project.data.broken(project.data.test)] == ["test/test_0004.jpg"]
     assert "left out: 3 rows" in project.fold_summary()
     project.require_photographs()  # a few may be missing
 
@@ -123,19 +125,21 @@ def test_a_photograph_that_changes_is_looked_at_again(data, tmp_path):
     before = project_on(data, tmp_path).data
     (data / "train" / "train_0001.jpg").write_bytes(b"")
     after = project_on(data, tmp_path).data
-    assert not before.broken and [r.written for r in after.broken] == ["train/train_0001.jpg"]
-    assert before.fingerprint != after.fingerprint
+    assert not before.broken(before.train) and [r.written for r in after.broken(after.train)] == ["train/train_0001.jpg"]
+    assert before.train_print != after.train_print and before.test_print == after.test_print
 
 
-def test_without_photographs_the_run_stops_with_one_clear_message(data, tmp_path):
-    for file in (data / "train").iterdir():
+@pytest.mark.parametrize(("split", "found"), [("train", "24 of 24 training"), ("test", "9 of 9 test")])
+def test_without_photographs_the_run_stops_with_one_clear_message(data, tmp_path, split, found):
+    for file in (data / split).iterdir():
         file.unlink()
     project = project_on(data, tmp_path)
+    project.submit_prior()
     with pytest.raises(RunStopped) as stop:
         project.require_photographs()
     told = str(stop.value)
-    assert "24 of 33 photographs cannot be read" in told and "'train/train_0000.jpg': no such file" in told
-    assert str(data) in told and "submission_ensemble.csv" in told
+    assert f"{found} photographs cannot be read" in told and f"'{split}/{split}_0000.jpg': no such file" in told
+    assert str(data) in told and "submission_ensemble.csv holds the answers of the text-only prior" in told
 
 
 @pytest.mark.parametrize("name", ["train.csv", "test.csv"])

@@ -31,7 +31,8 @@ def test_trials_are_runs_and_the_best_becomes_a_configuration(dataset, tmp_path,
         result = read_json(tmp_path / "checkpoints" / trial["run"] / "fold0" / "result.json")
         assert result["accuracy"][0] / result["accuracy"][1] == trial["accuracy"] and result["accuracy"][1] == 12
     chosen = load_config(folder / "best.yaml")
-    assert (chosen.learning_rate, chosen.lora_r, chosen.run_name) == (best["learning_rate"], best["lora_r"], "s")
+    assert (chosen.learning_rate, chosen.lora_r, chosen.model_id) == (best["learning_rate"], best["lora_r"], "tiny")
+    assert chosen.run not in (config.run, best["run"]), "it is trained on all folds under a name of its own"
     assert "best.yaml" in capsys.readouterr().out
     assert trained_steps(config) == [2, 2]
     assert search_settings(config, 3)["accuracy"] >= best["accuracy"]

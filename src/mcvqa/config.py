@@ -56,7 +56,7 @@ class Config:
     """All settings of one run. Every field is read somewhere; a test proves it."""
 
     # %% where things are
-    data_dir: str = setting("data", "folder (or .zip) with train.csv, test.csv and the photographs", weights=True)
+    data_dir: str = setting("data", "folder (or .zip) with train.csv, test.csv and the photographs")
     output_dir: str = setting(".", "folder that receives checkpoints/, outputs/, logs/, experiments/ and cache/")
     run_name: str = setting("", "name of the run's folders; empty: made from the model and the settings")
     image_column: str = setting("", "CSV column with the image path; empty: found by itself", weights=True)
@@ -97,7 +97,7 @@ class Config:
     lora_alpha: int = setting(16, "LoRA scale is lora_alpha / lora_r", low=1, high=4096, weights=True)
     lora_dropout: float = setting(0.05, "dropout in front of the adapters, a share", low=0.0, high=0.9, weights=True)
     target_modules: tuple[str, ...] = setting(
-        LANGUAGE_PROJECTIONS, "language-model projections that get adapters", weights=True
+        LANGUAGE_PROJECTIONS, "language-model projections that get adapters", choices=LANGUAGE_PROJECTIONS, weights=True
     )
     lora_vision: bool = setting(False, "adapters on the vision tower's attention and MLP too", weights=True)
 
@@ -169,6 +169,7 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        object.__setattr__(self, "train_folds", tuple(sorted(set(self.train_folds))))
         if self.train_folds and max(self.train_folds) >= (self.n_folds if self.use_kfold else 1):
             raise ConfigError(
                 f"train_folds={list(self.train_folds)}: there are folds 0 to "
@@ -226,7 +227,7 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
     kind, meta = field.type, field.metadata
     try:
         value = _converted(kind, value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, yaml.YAMLError):
         raise ConfigError(f"{field.name}={value!r} is no {_kind_name(kind)}. It is: {meta['meaning']}.") from None
     numbers = value if isinstance(value, tuple) else (value,)
     for number in numbers:
@@ -234,10 +235,13 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
             raise ConfigError(
                 f"{field.name}={number} is out of range: {meta['low']} to {meta['high']}. It is: {meta['meaning']}."
             )
-    if meta["choices"] and value not in meta["choices"]:
-        close = difflib.get_close_matches(str(value), meta["choices"], n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"{field.name}={value!r} is none of {', '.join(meta['choices'])}.{hint}")
+    if isinstance(value, tuple) and not value and field.default:
+        raise ConfigError(f"{field.name} must not be empty. It is: {meta['meaning']}.")
+    for word in numbers if meta["choices"] else ():
+        if word not in meta["choices"]:
+            close = difflib.get_close_matches(str(word), meta["choices"], n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"{field.name}={word!r} is none of {', '.join(meta['choices'])}.{hint}")
     return value
 
 

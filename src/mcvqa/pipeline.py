@@ -4,6 +4,7 @@ Each step is skipped when its result is already there for the same settings, and
 """
 import contextlib
 import dataclasses
+import os
 import platform
 import subprocess
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from mcvqa.config import Config, settings_hash
 from mcvqa.data.images import open_image
@@ -35,7 +37,7 @@ from mcvqa.report.page import ReportInput, write_report
 from mcvqa.report.submission import SubmissionReport, validate_submission
 from mcvqa.scoring.score import score_questions, tta_plan
 from mcvqa.scoring.scores import Scores, joined, load_scores, plain_scores
-from mcvqa.training.checkpoint import adapter_hash, verified
+from mcvqa.training.checkpoint import MANIFEST, adapter_hash, verified
 from mcvqa.training.loop import FoldResult, FoldTrainer
 from mcvqa.uncertainty import Accuracy
 
@@ -45,16 +47,16 @@ class Outcome:
     """What a finished run leaves behind.
 
     Attributes:
-        accuracy: out of fold; None when no training row was scored.
+        accuracy: out of fold.
         submission: the CSV file to hand in.
         report: the page to read.
     """
 
     run: str
-    accuracy: Accuracy | None
+    accuracy: Accuracy
     submission: Path
     report: Path
-    metrics: Metrics | None
+    metrics: Metrics
 
 
 # %% the ten steps
@@ -75,7 +77,13 @@ def _on_record(project: Project) -> Iterator[None]:
     """Log how long a session took; a run that fails before it has a result stands in the index as failed."""
     started, folder = time.time(), project.paths.experiment
     try:
+        _require_one_process()
         yield
+    except torch.OutOfMemoryError as error:
+        raise RunStopped(
+            f"The GPU's memory is full. What is finished is kept. Use less: --set batch_size=1, --set eval_batch_size=1, "
+            f"--set quantization=4bit, a smaller image_size (now {project.config.image_size}), or the 3B model."
+        ) from error
     except Exception as error:
         if folder.exists() and read_experiment(folder).accuracy is None:
             told = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -85,6 +93,15 @@ def _on_record(project: Project) -> Iterator[None]:
     finally:
         if folder.exists():
             project.log.write("session", seconds=round(time.time() - started, 1))
+
+
+def _require_one_process() -> None:
+    """Raises RunStopped under torchrun: every process would prepare, score and write the same files."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RunStopped(
+            "Several processes on one run: train one fold per GPU instead, each with its own CUDA_VISIBLE_DEVICES and "
+            "`mcvqa train --fold K`, then `mcvqa run` once."
+        )
 
 
 def seconds_of(project: Project) -> float:
@@ -99,6 +116,7 @@ def _all_steps(project: Project) -> Outcome:
     print("\n".join(f"  {reason}" for reason in plan.reasons))
     heading("config", f"run {project.config.run}")
     project.settle()
+    require_members(project)
     explore_data(project)
     project.require_photographs()
     make_folds(project)
@@ -114,7 +132,7 @@ def explore_data(project: Project) -> None:
     """Tables, figures, the prior, and its submission as the first valid one."""
     heading("data and EDA", str(project.config.data_dir))
     data = project.data
-    key = settings_hash({"data": data.fingerprint, "rows": [q.id for q in data.train]})
+    key = settings_hash({"train": data.train_print, "test": data.test_print})
     summary = project.paths.experiment / "eda" / "summary.txt"
     if project.steps.done("eda", key, [summary]):
         print(f"  already done: {summary.parent}")
@@ -177,24 +195,34 @@ class Bench:
         heading("rows", "prompts, option orders, image features")
         return RowMaker(self.base.encoder, self.images, self.store, self.base.pad_id)
 
-    def renew_base(self) -> None:
-        """Load the base model again after its own weights were trained (lora_r=0)."""
+    def restore_base(self, model: nn.Module) -> None:
+        """Free the base model of adapters; where its own weights were changed (lora_r=0) it is loaded anew when needed."""
+        remove_adapters(self.base, model)
         if self.config.lora_r == 0:
-            self.__dict__["base"] = load_base(self.config, self.plan)
+            del self.base
 
 
 # %% step 7: training
-def train_folds(project: Project, bench: Bench) -> None:
-    """Train every fold that has no result yet, each from freshly initialised adapters."""
-    heading("training", f"folds {', '.join(map(str, project.config.folds_to_train))}")
-    for fold in project.config.folds_to_train:
-        key, folder = project.weights_key(fold), project.paths.fold(fold)
-        if project.steps.done(f"train fold {fold}", key, [folder / "result.json"]):
-            facts = read_json(folder / "result.json")
+def _is_trained(project: Project, fold: int) -> bool:
+    folder = project.paths.fold(fold)
+    files = [folder / "result.json", *(folder / name / MANIFEST for name in ("best", "last"))]
+    return project.steps.done(f"train fold {fold}", project.weights_key(fold), files)
+
+
+def train_folds(project: Project, bench: Bench, only: int | None = None) -> None:
+    """Train every fold (or only one) that has no result yet, each from freshly initialised adapters."""
+    folds = project.config.folds_to_train if only is None else (only,)
+    todo = [fold for fold in folds if not _is_trained(project, fold)]
+    if todo:
+        _ = bench.maker  # steps 5 and 6
+    heading("training", f"folds {', '.join(map(str, folds))}")
+    for fold in folds:
+        if fold in todo:
+            _train_fold(project, bench, fold)
+            project.steps.remember(f"train fold {fold}", project.weights_key(fold))
+        else:
+            facts = read_json(project.paths.fold(fold) / "result.json")
             print(f"  fold {fold}: already trained, accuracy {Accuracy(*facts['accuracy'])}")
-            continue
-        _train_fold(project, bench, fold)
-        project.steps.remember(f"train fold {fold}", key)
 
 
 def _train_fold(project: Project, bench: Bench, fold: int) -> None:
@@ -204,8 +232,7 @@ def _train_fold(project: Project, bench: Bench, fold: int) -> None:
         project.config, bench.base, maker, train, validation, fold, project.paths.fold(fold), project.log
     )
     result = trainer.run()
-    remove_adapters(bench.base, trainer.model)
-    bench.renew_base()
+    bench.restore_base(trainer.model)
     for name, found in result.variants.items():
         _variant_scores(validation, found.logprobs, {"run": project.config.run, "fold": fold, "variant": name}).save(
             project.paths.scores / f"fold{fold}-{name}.npz"
@@ -238,11 +265,16 @@ def score_folds(project: Project, bench: Bench) -> None:
     """Out-of-fold and test Scores of every fold."""
     orders, scales = tta_plan(project.config)
     heading("scoring", f"{orders} option orders, scales {', '.join(f'{s:g}' for s in scales)}")
+    if unseen := sum(bool(project.data.records[q.image].problem) for q in project.data.test):
+        print(f"  {unseen} test rows have no readable photograph: they are answered from their text alone (eda/problems.csv)")
     for fold in project.config.folds_to_train:
         folder = project.paths.fold(fold) / project.config.keep
         verified(folder)
-        settings = {k: getattr(project.config, k) for k in ("answer_by", "max_new_tokens", "precision")}
-        key = settings_hash({"weights": adapter_hash(folder), "orders": orders, "scales": scales, **settings})
+        key = settings_hash({
+            "weights": [project.weights_key(fold), adapter_hash(folder)], "test": project.data.test_print, "orders": orders,
+            "scales": scales, "answer_by": [project.config.answer_by, project.config.max_new_tokens],
+            "precision": [str(bench.plan.dtype), bench.plan.four_bit],
+        })
         files = [project.paths.scores / f"fold{fold}-{split}.npz" for split in ("oof", "test")]
         if project.steps.done(f"score fold {fold}", key, files):
             print(f"  fold {fold}: already scored")
@@ -262,8 +294,7 @@ def _score_fold(project: Project, bench: Bench, fold: int, folder: Path, files: 
         scores = score_questions(model, bench.base, maker, questions, config, facts | {"split": split})
         scores.save(file)
         project.log.write("scored", fold=fold, split=split, rows=len(questions))
-    remove_adapters(bench.base, model)
-    bench.renew_base()
+    bench.restore_base(model)
 
 
 # %% step 9: ensemble
@@ -292,6 +323,17 @@ def other_member(project: Project, name: str) -> Member:
     return _folds_as_member(name, folder, folds)
 
 
+def require_members(project: Project) -> None:
+    """Raises RunStopped, before any training, for members that will not be found after it."""
+    for name in project.config.members:
+        there = Path(name) if name.lower().endswith(".csv") else project.paths.experiment.parent / name / "scores"
+        if name != "prior" and not there.exists():
+            raise RunStopped(f"members: there is no {there}. Name 'prior', a prediction file (.csv) or a run in this folder.")
+    names = [Path(name).stem for name in (project.config.run, *project.config.members)]
+    if len(set(names)) < len(names):
+        raise RunStopped(f"members: two have the same name ({', '.join(names)}). Rename a file.")
+
+
 def combine(project: Project) -> Blend:
     """Combine the folds and the other members, and write the submission."""
     heading("ensemble", project.config.ensemble)
@@ -318,12 +360,16 @@ def technique_variants(project: Project, scores: Scores, answers: np.ndarray) ->
     }
     found |= {name.upper(): (right, variants["raw"]) for name, right in variants.items() if name != "raw"}
     orders, scales = tta_plan(project.config)
-    first = scores.ways(np.arange(len(scores.scales)) == 0).predictions() == answers
+    # the plain question: the first order at the scale nearest to 1
+    at_scale = scores.scales == scores.scales[np.abs(scores.scales - 1).argmin()]
+    plain = scores.ways(np.arange(len(at_scale)) == at_scale.argmax()).predictions() == answers
+    every_order, everything = scores.ways(at_scale).predictions() == answers, scores.predictions() == answers
     if orders > 1:
-        found["TTA orders"] = (scores.ways(scores.scales == scores.scales[0]).predictions() == answers, first)
+        found["TTA orders"] = (every_order, plain)
     if len(scales) > 1:
-        one_scale = scores.ways(scores.scales == scales[int(np.argmin(np.abs(np.array(scales) - 1)))])
-        found["TTA scales"] = (scores.predictions() == answers, one_scale.predictions() == answers)
+        found["TTA scales"] = (everything, every_order)
+    if orders > 1 and len(scales) > 1:
+        found["TTA"] = (everything, plain)
     return found
 
 
@@ -403,26 +449,33 @@ def _commit() -> str:
 # %% single steps, for the command line
 def train_only(config: Config, fold: int | None = None) -> None:
     """Steps 1 to 7. Args: fold: only this one."""
-    if fold is not None:
-        config = config.replace(train_folds=(fold,))
     project = Project(config)
-    project.settle()
-    project.require_photographs()
-    train_folds(project, Bench(project, plan_device(config)))
+    if fold is not None and fold not in config.folds_to_train:
+        raise RunStopped(f"There is no fold {fold}: the settings have folds {', '.join(map(str, config.folds_to_train))}.")
+    with _on_record(project):
+        project.settle()
+        project.submit_prior()
+        project.require_photographs()
+        train_folds(project, Bench(project, plan_device(config)), fold)
 
 
 def predict_only(config: Config) -> None:
     """Step 8, for trained folds."""
     project = Project(config)
-    score_folds(project, Bench(project, plan_device(config)))
+    with _on_record(project):
+        project.settle()
+        score_folds(project, Bench(project, plan_device(config)))
 
 
 def combine_only(config: Config) -> None:
     """Step 9, for scored folds."""
-    combine(Project(config))
+    project = Project(config)
+    project.settle()
+    combine(project)
 
 
 def report_only(config: Config) -> None:
     """Steps 9 and 10, for scored folds."""
     started, project = time.time(), Project(config)
+    project.settle()
     write_results(project, combine(project), plan_device(config), started)

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from mcvqa.config import Config
+from mcvqa.data.folds import FoldError
 from mcvqa.data.questions import LETTERS, Question
 from mcvqa.model.device import GIB, DevicePlan, plan_device
 from mcvqa.model.encode import Encoder
 from mcvqa.model.families import image_tokens
-from mcvqa.model.load import load_encoder, measure_model
+from mcvqa.model.load import load_encoder, measure_model, vision_is_frozen
 from mcvqa.model.vision import ImageInputs
-from mcvqa.project import Project, RunData
+from mcvqa.project import Project, RunData, RunStopped
 from mcvqa.scoring.score import tta_plan
 
 SHOWN_PROBLEMS = 10
@@ -56,7 +57,7 @@ def _line(good: bool, text: str) -> None:
 def _check_data(project: Project, data: RunData) -> bool:
     _section("data")
     files, tables, test = project.tables
-    for path, table in zip([files.train, files.dev][: len(tables)] + [files.test], [*tables, test], strict=True):
+    for path, table in zip([*[files.train, files.dev][: len(tables)], files.test], [*tables, test], strict=True):
         columns = ", ".join(f"{part}={name}" for part, name in table.columns.items())
         _line(True, f"{path}: {len(table.questions)} rows, {table.encoding}, delimiter {table.delimiter!r}; {columns}")
     if files.dev and not project.config.use_dev:
@@ -65,11 +66,17 @@ def _check_data(project: Project, data: RunData) -> bool:
         _line(False, str(problem))
     if len(data.problems) > SHOWN_PROBLEMS:
         _line(False, f"... and {len(data.problems) - SHOWN_PROBLEMS} more: mcvqa eda lists them all")
-    broken = data.broken
+    broken = data.broken([*data.train, *data.test])
     _line(not broken, f"photographs: {len(data.records)}, of which {len(broken)} cannot be read")
     for record in broken[:SHOWN_PROBLEMS]:
         _line(False, f"{record.written}: {record.problem}")
-    return len(broken) * 2 <= len(data.records)
+    try:
+        project.require_photographs()
+        print(project.fold_summary())
+    except (RunStopped, FoldError) as error:
+        _line(False, str(error).splitlines()[0])
+        return False
+    return True
 
 
 # %% label alignment
@@ -134,9 +141,10 @@ def _check_resources(
     _line(fits, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {size.weight_bytes(plan) / GIB:.1f}, "
                 f"training state {size.training_bytes / GIB:.1f}, activations {activations / GIB:.1f})")
     grids = [images.grid(image) for image in dict.fromkeys(q.image for q in (*data.train, *data.test))]
-    tokens_seen = sum(image_tokens(grid, images.merge) for grid in grids if grid)
+    scales = {1.0, *tta_plan(config)[1]} if vision_is_frozen(config) else set()  # a tower that is trained needs no store
+    tokens_seen = sum(image_tokens(grid, images.merge) for grid in grids if grid) * sum(s * s for s in scales)
     checkpoints = 2 * len(config.folds_to_train) * 4 * size.trained
-    disk = tokens_seen * text.hidden_size * plan.dtype.itemsize + checkpoints
+    disk = int(tokens_seen) * text.hidden_size * plan.dtype.itemsize + checkpoints
     free = shutil.disk_usage(_existing(Path(config.output_dir))).free
     enough = disk < free
     _line(enough, f"disk: {disk / GIB:.1f} of {free / GIB:.1f} GiB free, for image features and checkpoints")

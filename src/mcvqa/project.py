@@ -2,7 +2,9 @@
 import csv
 import dataclasses
 import os
+import tempfile
 from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +17,12 @@ import yaml
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.explore import Exploration, explore
 from mcvqa.data.folds import assign_folds, large_group_warning, question_groups, sample_rows
-from mcvqa.data.images import ImageFolder, ImageRecord, near_duplicate_groups, survey_images
+from mcvqa.data.images import ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
 from mcvqa.data.kinds import question_kind
 from mcvqa.data.locate import DataFiles, find_data
 from mcvqa.data.prior import Prior, fit_prior
 from mcvqa.data.questions import LETTERS, DataError, Problem, Question, Table, read_questions
-from mcvqa.files import RunLog, atomic_path, file_hash, read_json, write_json, write_text
+from mcvqa.files import RunLog, atomic_path, read_json, write_json, write_text
 from mcvqa.report.submission import SubmissionReport, validate_submission, write_submission
 from mcvqa.scoring.scores import Scores, load_scores, plain_scores
 from mcvqa.uncertainty import Accuracy
@@ -76,19 +78,21 @@ class RunPaths:
 
 
 class StepMemory:
-    """Which steps are done, for which settings: `experiments/<run>/steps.json`."""
+    """Which steps are done, for which settings: one small file a step, so that two folds may be trained side by side."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _file(self, step: str) -> Path:
+        return self.folder / f"{step.replace(' ', '-')}.json"
 
     def done(self, step: str, key: str, files: Iterable[Path] = ()) -> bool:
         """Whether `step` was finished with this key and its files are still there."""
-        known = read_json(self.path) if self.path.exists() else {}
-        return known.get(step) == key and all(file.exists() for file in files)
+        file = self._file(step)
+        return file.exists() and read_json(file) == {"key": key} and all(file.exists() for file in files)
 
     def remember(self, step: str, key: str) -> None:
-        known = read_json(self.path) if self.path.exists() else {}
-        write_json(self.path, known | {step: key})
+        write_json(self._file(step), {"key": key})
 
 
 # %% data
@@ -102,7 +106,7 @@ class RunData:
         problems: what was odd in the files.
         records: survey of the photographs by the path written in the CSV.
         groups: (N,) rows of `train` in one group share an image or a near-duplicate.
-        fingerprint: changes with the content of any file or photograph.
+        train_print, test_print: change with any question, answer or photograph of that split, and with nothing else.
     """
 
     files: DataFiles
@@ -113,11 +117,13 @@ class RunData:
     records: dict[str, ImageRecord]
     image_groups: dict[str, int]
     groups: np.ndarray
-    fingerprint: str
+    train_print: str
+    test_print: str
 
-    @property
-    def broken(self) -> list[ImageRecord]:
-        return [record for record in self.records.values() if record.problem]
+    def broken(self, questions: Sequence[Question]) -> list[ImageRecord]:
+        """Photographs of `questions` that cannot be read."""
+        written = dict.fromkeys(q.image for q in questions)
+        return [self.records[w] for w in written if self.records[w].problem]
 
     @property
     def with_image(self) -> np.ndarray:
@@ -131,7 +137,8 @@ class Project:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.paths = RunPaths(Path(config.output_dir), config.run)
-        self.steps = StepMemory(self.paths.experiment / "steps.json")
+        _require_writable(self.paths.root)
+        self.steps = StepMemory(self.paths.experiment / "steps")
         self.log = RunLog(self.paths.log)
 
     # %% step 2: config
@@ -145,7 +152,7 @@ class Project:
         if file.exists() and self.paths.checkpoints.exists():
             before = _settings_of(yaml.safe_load(file.read_text(encoding="utf-8")))
             after = self.config.weight_settings()
-            changed = {k: (before.get(k), v) for k, v in after.items() if k != "data_dir" and before.get(k) != v}
+            changed = {k: (before.get(k), v) for k, v in after.items() if before.get(k) != v}
             if changed:
                 lines = "\n".join(f"  {name}: was {old!r}, now {new!r}" for name, (old, new) in changed.items())
                 raise ConfigError(
@@ -173,31 +180,33 @@ class Project:
         """Questions, photographs and groups."""
         files, tables, test = self.tables
         problems = [p for table in (*tables, test) for p in table.problems]
-        answered, seen = [], set()
-        for question in (q for table in tables for q in table.questions):
-            learnable = question.answer is not None or (self.config.soft_votes and sum(question.votes or ()) > 0)
-            if learnable and question.id not in seen:  # a repeated id is listed among the problems; the first row counts
-                answered.append(question)
-                seen.add(question.id)
-        if not answered:
+        _require_distinct_ids(test, files.test)
+        answered: dict[str, Question] = {}
+        train_ids = {q.id for q in tables[0].questions}
+        for number, table in enumerate(tables):
+            for question in table.questions:
+                # an id of dev.csv may stand in train.csv too; within one file the first row counts, the others are listed
+                name = f"dev:{question.id}" if number and question.id in train_ids else question.id
+                if question.answer is not None or (self.config.soft_votes and any(question.votes or ())):
+                    answered.setdefault(name, dataclasses.replace(question, id=name))
+        rows = list(answered.values())
+        if not rows:
             raise DataError(f"No row of {files.train} has an answer that could be understood: nothing to train on.")
-        train = answered
+        train = rows
         if self.config.use_sample:
-            chosen = sample_rows(answered, question_groups(answered), self.config.sample_size, self.config.seed)
-            train = [answered[i] for i in chosen]
+            chosen = sample_rows(rows, question_groups(rows), self.config.sample_size, self.config.seed)
+            train = [rows[i] for i in chosen]
         records = self._survey(files.root, [q.image for q in (*train, *test.questions)])
         image_groups = near_duplicate_groups(records)
-        texts = [file_hash(f) for f in (files.train, files.test, files.dev if self.config.use_dev else None) if f]
-        images = sorted((r.written, r.content_hash) for r in records.values())
         return RunData(
-            files, tuple(train), tuple(answered), test.questions, tuple(problems), records, image_groups,
-            question_groups(train, image_groups), settings_hash({"texts": texts, "images": images}),
+            files, tuple(train), tuple(rows), test.questions, tuple(problems), records, image_groups,
+            question_groups(train, image_groups), questions_print(train, records), questions_print(test.questions, records),
         )
 
     def _survey(self, root: Path, written: Sequence[str]) -> dict[str, ImageRecord]:
         """`survey_images`, remembered as long as no photograph's size or date changes."""
         folder = ImageFolder(root)
-        stamp = settings_hash({"root": str(root), "written": sorted(set(written)), "files": _stamps(root)})
+        stamp = settings_hash({"root": str(root), "files": [_image_stamp(folder, w) for w in sorted(set(written))]})
         memory = self.paths.cache / f"pictures-{stamp}.json"
         if memory.exists():
             return {r["written"]: _record_from(r) for r in read_json(memory)}
@@ -209,7 +218,7 @@ class Project:
     def prior(self) -> Prior:
         """The text-only model: what can be answered without looking. Its submission is the run's first."""
         data, seed = self.data, self.config.seed
-        key = settings_hash({"train": [q.id for q in data.all_train], "data": self._text_hash(), "seed": seed})
+        key = settings_hash({"train": questions_print(data.all_train), "test": questions_print(data.test), "seed": seed})
         oof, test = self.paths.scores / "prior-oof.npz", self.paths.scores / "prior-test.npz"
         if self.steps.done("prior", key, (oof, test)):
             known = load_scores(oof)
@@ -223,10 +232,6 @@ class Project:
         _as_scores(data.test, prior.test_logprobs, facts | {"split": "test"}).save(test)
         self.steps.remember("prior", key)
         return prior
-
-    def _text_hash(self) -> str:
-        files = self.data.files
-        return settings_hash({"files": [file_hash(f) for f in (files.train, files.test) if f]})
 
     def prior_of_train(self) -> np.ndarray:
         """(N, C) out-of-fold log-probabilities of the prior for the rows of `data.train`."""
@@ -261,28 +266,34 @@ class Project:
 
         Returns: what its validation found, or None where a better one was there.
         """
-        record, path = self.paths.outputs / "submissions.json", self.paths.outputs / "submission_ensemble.csv"
-        if path.exists():
-            made_by = (read_json(record) if record.exists() else {}).get(path.name, {}).get("source", "unknown")
-            fits = not validate_submission(path, self.data.test, self.data.files.sample_submission).problems
-            if fits and made_by != "prior":
-                return None
+        path = self.paths.outputs / "submission_ensemble.csv"
+        better = path.exists() and self._source_of(path) != "prior"
+        if better and not validate_submission(path, self.data.test, self.data.files.sample_submission).problems:
+            return None
         return self.submit("ensemble", self.prior.test_logprobs.argmax(-1), "prior")
 
+    def _source_of(self, path: Path) -> str:
+        """What made a submission file: 'prior', the members of an ensemble, or 'unknown'."""
+        record = self.paths.outputs / "submissions.json"
+        return (read_json(record) if record.exists() else {}).get(path.name, {}).get("source", "unknown")
+
     def require_photographs(self) -> None:
-        """Raises RunStopped when most photographs are missing: a model would be trained on nothing."""
+        """Raises RunStopped when most photographs of either split are missing: a model would see nothing."""
         data = self.data
-        broken = data.broken
-        if len(broken) * 2 <= len(data.records):
-            return
-        example = broken[0]
-        raise RunStopped(
-            f"{len(broken)} of {len(data.records)} photographs cannot be read, for example {example.written!r}: "
-            f"{example.problem}\nThey are looked for in {data.files.root.absolute()} and its folders. Put them there "
-            "(or unpack the archive they came in) and run the same command again.\n"
-            f"Until then {self.paths.outputs / 'submission_ensemble.csv'} holds the answers of the text-only prior "
-            f"(accuracy {self.prior.accuracy} out of fold)."
-        )
+        for split, questions in (("training", data.train), ("test", data.test)):
+            broken, named = data.broken(questions), len({q.image for q in questions})
+            if len(broken) * 2 <= named:
+                continue
+            held = self.paths.outputs / "submission_ensemble.csv"
+            until = (
+                f"\nUntil then {held} holds the answers of the text-only prior (accuracy {self.prior.accuracy} out of fold)."
+                if self._source_of(held) == "prior" else ""
+            )
+            raise RunStopped(
+                f"{len(broken)} of {named} {split} photographs cannot be read, for example {broken[0].written!r}: "
+                f"{broken[0].problem}\nThey are looked for in {data.files.root.absolute()} and its folders. Put them there "
+                f"(or unpack the archive they came in) and run the same command again.{until}"
+            )
 
     # %% step 4: folds
     @cached_property
@@ -327,9 +338,9 @@ class Project:
 
     def weights_key(self, fold: int) -> str:
         """Changes with everything the trained weights of a fold depend on."""
-        settings = {k: v for k, v in self.config.weight_settings().items() if k != "data_dir"}
         return settings_hash({
-            "settings": settings, "data": self.data.fingerprint, "folds": self.folds.tolist(), "fold": fold,
+            "settings": self.config.weight_settings(), "data": self.data.train_print, "folds": self.folds.tolist(),
+            "fold": fold,
         })
 
 
@@ -344,15 +355,42 @@ def _as_scores(questions: Sequence[Question], logprobs: np.ndarray, provenance: 
     return plain_scores(ids, logprobs, np.array([len(q.choices) for q in questions]), provenance)
 
 
+def _require_writable(root: Path) -> None:
+    """Raises ConfigError before any work when nothing could be saved."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        told = f"output_dir={str(root)!r} cannot be written to ({error.strerror}). Choose another: --set output_dir=FOLDER."
+        raise ConfigError(told) from None
+
+
+def _require_distinct_ids(test: Table, file: Path | None) -> None:
+    """Raises DataError for ids that occur twice in the test file: a submission has one answer an id."""
+    repeated = [name for name, count in Counter(q.id for q in test.questions).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"{file} has {len(repeated)} ids more than once, first {', '.join(map(repr, repeated[:5]))}: "
+            "each test row needs an id of its own."
+        )
+
+
+def questions_print(questions: Sequence[Question], records: dict[str, ImageRecord] | None = None) -> str:
+    """Changes with any text, answer or order of `questions` and, given their records, with any of their photographs."""
+    pictures = [(records[q.image].content_hash, records[q.image].problem) for q in questions] if records else []
+    return settings_hash({"questions": [dataclasses.astuple(q) for q in questions], "pictures": pictures})
+
+
 # %% survey on disk
-def _stamps(root: Path) -> list[list[Any]]:
-    """Size and date of every file below `root`."""
-    found = []
-    for folder, _, names in os.walk(root):
-        for name in names:
-            facts = os.stat(os.path.join(folder, name), follow_symlinks=False)  # noqa: PTH116, PTH118 - many files, fast
-            found.append([folder, name, facts.st_size, facts.st_mtime_ns])
-    return sorted(found)
+def _image_stamp(folder: ImageFolder, written: str) -> list[Any]:
+    """The file behind a written path, with its size and date."""
+    try:
+        path = folder.find(written)
+        facts = path.stat()
+        return [written, str(path), facts.st_size, facts.st_mtime_ns]
+    except (ImageError, OSError) as error:
+        return [written, str(error)]
 
 
 def _record_as_json(record: ImageRecord) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from mcvqa.config import Config
 from mcvqa.files import read_json, write_json, write_text
 from mcvqa.pipeline import train_only
 from mcvqa.project import Project, RunStopped
+from mcvqa.training.loop import TrainingError
 from mcvqa.uncertainty import Accuracy
 
 
@@ -49,15 +50,22 @@ def search_settings(config: Config, trials: int) -> dict[str, Any]:
         trial = study.ask()
         settings = suggest_settings(trial, config)
         tried = dataclasses.replace(config, **settings, run_name=f"{config.run}-trial{number:02d}")
-        train_only(tried, fold=0)
+        try:
+            train_only(tried, fold=0)
+        except TrainingError as error:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            print(f"trial {number + 1}/{trials}: {error}")
+            continue
         accuracy = Accuracy(*read_json(Project(tried).paths.fold(0) / "result.json")["accuracy"])
         study.tell(trial, accuracy.value)
         table.append({"run": tried.run, "accuracy": accuracy.value, "standard_error": accuracy.standard_error, **settings})
         print(f"trial {number + 1}/{trials}: accuracy {accuracy}, " + ", ".join(f"{k}={v}" for k, v in settings.items()))
         write_json(folder / "trials.json", sorted(table, key=lambda row: -row["accuracy"]))
+    if not table:
+        raise RunStopped("No trial could be trained: start from a lower learning_rate or precision=float32.")
     best = max(table, key=lambda row: row["accuracy"])
     chosen = {k: v for k, v in best.items() if k not in ("run", "accuracy", "standard_error")}
-    write_text(folder / "best.yaml", dataclasses.replace(config, **chosen).to_yaml())
+    write_text(folder / "best.yaml", dataclasses.replace(config, **chosen, run_name="").to_yaml())
     print(f"\nbest: {best['run']}, accuracy {best['accuracy']:.3f} ± {best['standard_error']:.3f}")
     print(f"use it with: mcvqa run --config {folder / 'best.yaml'}")
     return best

@@ -64,8 +64,8 @@ def test_a_model_that_always_says_a_is_undone_by_the_orders(base, maker, questio
 def test_a_gap_between_choices_is_never_the_answer(base, maker, tiny_config):
     gap = Question("g", "a.png", "Which?", ("one", "", "three"), None)
     scores = score(base, maker, [gap], tiny_config, use_tta=True)
-    assert (scores.logprobs[0, :, 1] == np.float32(NEVER)).all() and scores.predictions()[0] != 1
-    assert np.isfinite(log_softmax(scores.logprobs[0])).all()
+    assert (scores.logprobs[0, :3, 1] == np.float32(NEVER)).all() and scores.predictions()[0] != 1
+    assert np.isfinite(log_softmax(scores.logprobs[0, :3])).all()
 
 
 def test_the_order_of_rows_and_the_batch_size_change_nothing(base, maker, questions, tiny_config):
@@ -84,7 +84,7 @@ def test_the_baseline_generates_and_reads(base, maker, questions, tiny_config, m
     monkeypatch.setattr("mcvqa.scoring.score.generate_answer", lambda *a: next(said))
     scores = score(base, maker, questions, tiny_config, answer_by="generate")
     assert scores.predictions()[[0, 3]].tolist() == [2, 25]
-    np.testing.assert_allclose(np.exp(scores.mean()[1, :2]), 0.5)  # not understood: undecided, never "a"
+    np.testing.assert_allclose(np.exp(scores.mean()[1, :2]), 0.5, atol=1e-4)  # not understood: undecided, never "a"
     assert scores.provenance["unread"] == 1
     assert scores.predictions()[2] == 2, "'3' is the text of the third choice"
 

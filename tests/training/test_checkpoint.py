@@ -42,6 +42,12 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path):
     assert verified(tmp_path / "best")["epoch"] == 0
 
 
+def test_a_save_cut_off_between_its_renames_leaves_the_old_checkpoint(tmp_path):
+    save_trained(Saved(b"one"), tmp_path / "best", {"epoch": 0})
+    (tmp_path / "best").rename(tmp_path / ".best.old")
+    assert verified(tmp_path / "best")["epoch"] == 0
+
+
 def test_nothing_there(tmp_path):
     with pytest.raises(CheckpointError, match="train first"):
         verified(tmp_path / "best")

@@ -12,6 +12,10 @@ from mcvqa.data.questions import Question
 
 
 # %% what must stay together, what must be spread
+class FoldError(ValueError):
+    """Rows that cannot be split as asked."""
+
+
 def question_groups(questions: Sequence[Question], image_groups: dict[str, int] | None = None) -> np.ndarray:
     """(N,) group number of each row: that of its image in `image_groups`, else one group per written image path."""
     keys: list[int | str] = [(image_groups or {}).get(q.image, q.image) for q in questions]
@@ -46,12 +50,12 @@ def assign_folds(
     Returns: (N,) int, 0 to n_folds - 1; without K-fold 0 for validation and -1 for training.
 
     Raises:
-        ValueError: fewer groups than folds.
+        FoldError: fewer groups than folds.
     """
     group = _numbered(groups)
     n_groups = int(group.max(initial=-1)) + 1
     if n_groups < n_folds:
-        raise ValueError(
+        raise FoldError(
             f"{n_folds} folds need at least {n_folds} groups of different images; these {len(questions)} rows have "
             f"{n_groups}. Use more rows or a smaller n_folds."
         )

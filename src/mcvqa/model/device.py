@@ -1,5 +1,6 @@
 """Which device, number format and attention to use, and why: every automatic choice comes with its reason."""
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 
@@ -46,6 +47,10 @@ def plan_device(config: Config) -> DevicePlan:
     prove_device(device, name)
     dtype, why_dtype = choose_precision(config.precision, device, capability)
     four_bit, why_bits = choose_quantization(config.quantization, device, memory)
+    if four_bit and find_spec("bitsandbytes") is None:
+        raise DeviceError(
+            f"4-bit weights ({why_bits}) need bitsandbytes: pip install bitsandbytes. Or do without: --set quantization=none."
+        )
     on_gpu = device != "cpu"
     amp = config.use_amp and on_gpu and dtype != torch.float32
     workers = (2 if on_gpu else 0) if config.num_workers < 0 else config.num_workers

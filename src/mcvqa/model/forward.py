@@ -15,6 +15,10 @@ from mcvqa.model.encode import Row
 from mcvqa.model.families import Family
 
 
+class OverflowInModel(FloatingPointError):
+    """Values that are no numbers, where an answer or a feature should be."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Rows side by side, padded on the right.
@@ -168,7 +172,7 @@ def read_letters(model: nn.Module, batches: Iterable[Batch], device: torch.devic
     """Letter log-probabilities (K, C) of every row, in the order of the batches.
 
     Raises:
-        FloatingPointError: naming the row whose logits are not finite; an argmax over NaN would look like an answer.
+        OverflowInModel: naming the row whose logits are not finite; an argmax over NaN would look like an answer.
     """
     model.eval()
     found = []
@@ -179,7 +183,7 @@ def read_letters(model: nn.Module, batches: Iterable[Batch], device: torch.devic
             real = batch.letters[i].numpy() >= 0
             own = logprobs[i][real.any(-1)][:, real.any(0)]
             if not np.isfinite(own).all():
-                raise FloatingPointError(
+                raise OverflowInModel(
                     f"The model's answer to question {name} is not a finite number. With float16 this is an overflow: "
                     "try --set precision=float32, or bfloat16 on a newer GPU."
                 )

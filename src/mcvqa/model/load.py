@@ -82,9 +82,10 @@ def _loading(model_id: str) -> Iterator[None]:
     """Errors of the hub and of missing files, told for people."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"The model {model_id!r} could not be loaded: {str(error).splitlines()[0]}\n"
+            f"The model {model_id!r} could not be loaded: {why}\n"
             "Expected a hub name such as Qwen/Qwen2.5-VL-3B-Instruct (with internet switched on), a folder that holds "
             "config.json, tokenizer and weights, or 'tiny'."
         ) from error
@@ -99,13 +100,10 @@ def load_encoder(config: Config) -> tuple[Encoder, Any, Any]:
     check_transformers()
     transformers.utils.logging.disable_progress_bar()  # one bar per file read or written hides our own
     folder = model_folder(config)
-    pixels = config.image_size**2
     with _loading(config.model_id):
         model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        processor = AutoImageProcessor.from_pretrained(
-            folder, size={"shortest_edge": pixels, "longest_edge": pixels}, trust_remote_code=False
-        )
+        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
     family_of(model_config)
     encoder = Encoder(
         tokenizer, config, image_token_id=model_config.image_token_id,

@@ -2,7 +2,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from mcvqa.data.images import ImageRecord, open_image
 from mcvqa.files import atomic_path
 from mcvqa.model.families import Grid, image_grid, image_tokens
+from mcvqa.model.forward import OverflowInModel
 from mcvqa.model.load import BaseModel
 
 
@@ -98,7 +99,7 @@ class FeatureStore:
             part = todo[start : start + batch]
             patches = [self.images.patches(image, scale) for image in part]
             grids = torch.tensor([self.images.grid(image, scale) for image in part])
-            for image, features in zip(part, encode_images(base, patches, grids), strict=True):
+            for image, features in zip(part, encode_images(base, patches, grids, part), strict=True):
                 with atomic_path(self.path(image, scale)) as path, open(path, "wb") as handle:
                     np.save(handle, _as_numpy(features))
         return len(todo)
@@ -126,7 +127,9 @@ def weights_hash(module: torch.nn.Module) -> str:
 
 # %% the vision tower
 @torch.no_grad()
-def encode_images(base: BaseModel, patches: list[torch.Tensor], grids: torch.Tensor) -> list[torch.Tensor]:
+def encode_images(
+    base: BaseModel, patches: list[torch.Tensor], grids: torch.Tensor, names: Sequence[str]
+) -> list[torch.Tensor]:
     """Features (tokens, hidden) of each image; where half precision overflows the image is done again in float32.
 
     Qwen2.5-VL's last blocks overflow float16 for some images; the NaN would spread to an answer that looks valid.
@@ -134,25 +137,32 @@ def encode_images(base: BaseModel, patches: list[torch.Tensor], grids: torch.Ten
     Args:
         patches: per image (P, values).
         grids: (images, 3) patches in time, rows, columns.
+        names: of the images, for the message.
 
     Raises:
-        FloatingPointError: not even float32 gives finite features.
+        OverflowInModel: not even float32 gives finite features.
     """
     features = _tower(base, torch.cat(patches), grids)
     broken = [i for i, feature in enumerate(features) if not torch.isfinite(feature).all()]
     if broken and base.plan.dtype != torch.float32:
-        base.vision.float()
+        _cast_weights(base.vision, torch.float32)
         try:
             for i in broken:
                 full = _tower(base, patches[i], grids[i : i + 1])[0]
                 limit = torch.finfo(base.plan.dtype).max
                 features[i] = full.clamp(-limit, limit).to(base.plan.dtype)
         finally:
-            base.vision.to(base.plan.dtype)
+            _cast_weights(base.vision, base.plan.dtype)
     for i, feature in enumerate(features):
         if not torch.isfinite(feature).all():
-            raise FloatingPointError(f"Image {i} of the batch has no finite features: the weights are damaged.")
+            raise OverflowInModel(f"{names[i]} has no finite features, not even in float32: the model's weights are damaged.")
     return features
+
+
+def _cast_weights(module: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Weights only: the rotary frequencies are buffers in float32, and would not come back from half precision the same."""
+    for weight in module.parameters():
+        weight.data = weight.data.to(dtype)
 
 
 def _tower(base: BaseModel, patches: torch.Tensor, grids: torch.Tensor) -> list[torch.Tensor]:

@@ -172,7 +172,8 @@ class _Marker:
             choice = int(found) - 1
             rival = self._amount(int(found)) if kind in ("digits", "bracketed") else None
         else:
-            choice = next(alphabet.index(found) for alphabet in ALPHABETS if found in alphabet)
+            # without case, [a-z] also finds a few foreign letters ("İ"): they label nothing
+            choice = next((alphabet.index(found) for alphabet in ALPHABETS if found in alphabet), -1)
             rival = self._with_key(found) if kind in ("letter", "quoted") and found in self.keys else None
         if kind == "digits" and rival is not None:
             return rival

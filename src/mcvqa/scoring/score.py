@@ -1,4 +1,5 @@
 """Letter log-probabilities of every question, all option orders in one pass, read back in the order of the choices."""
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,9 +54,8 @@ def score_questions(
             empty = np.array([not choice.strip() for choice in questions[i].choices])  # a gap between choices, see questions.py
             found[i][:, empty] = NEVER
             _place(logprobs[i], orders[i], row, found[i], first=s * n_orders)
-    kept = ~np.isnan(logprobs[:, :, 0]).all(0)  # ways that no row was asked in (two choices have two orders only)
     ids = np.array([question.id for question in questions], dtype=np.str_)
-    return Scores(ids, logprobs[:, kept], orders[:, kept], np.repeat(scales, n_orders).astype(np.float32)[kept], provenance)
+    return Scores(ids, logprobs, orders, np.repeat(scales, n_orders).astype(np.float32), provenance)
 
 
 def _place(logprobs: np.ndarray, orders: np.ndarray, row: Row, found: np.ndarray, *, first: int) -> None:
@@ -86,8 +86,14 @@ def generated_scores(
         unread += read is None
         n = len(question.choices)
         rest = (1 - GENERATED_SHARE) / (n - 1)
-        logprobs[i, 0, :n] = np.log([1 / n if read is None else GENERATED_SHARE if c == read else rest for c in range(n)])
+        # a tie is decided by a hash of the id, never by the first letter
+        logprobs[i, 0, :n] = np.log(1 / n) if read is None else np.log(rest)
+        logprobs[i, 0, zlib.crc32(question.id.encode()) % n if read is None else read] = (
+            np.log(1 / n) + 1e-4 if read is None else np.log(GENERATED_SHARE)
+        )
         orders[i, 0, :n] = np.arange(n)
+    if unread:
+        print(f"  {unread} of {len(questions)} generated answers could not be read: they count as undecided")
     ids = np.array([question.id for question in questions], dtype=np.str_)
     return Scores(ids, logprobs, orders, np.ones(1, np.float32), provenance | {"unread": unread})
 

@@ -42,6 +42,9 @@ def verified(folder: str | Path) -> dict[str, Any]:
         CheckpointError: a file is missing, shorter or changed.
     """
     folder = Path(folder)
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():  # cut off between the two renames of save_trained
+        os.rename(old, folder)
     if not (folder / MANIFEST).exists():
         raise CheckpointError(f"There is no checkpoint in {folder}: train first (mcvqa train).")
     manifest = read_json(folder / MANIFEST)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -154,6 +155,7 @@ class FoldTrainer:
         self.model = make_trainable(self.base, config, config.seed + self.fold)
         self.parameters = trained_parameters(self.model)
         precision = {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(plan.dtype, "no") if plan.amp else "no"
+        AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may change precision or device between runs
         self.accelerator = Accelerator(mixed_precision=precision, cpu=plan.device == "cpu")
         answers = AnswerModel(self.model, self.base.family, self.base.image_token_id)
         self.answers = self.accelerator.prepare_model(answers, device_placement=not plan.four_bit)
