@@ -159,7 +159,6 @@ class Bench:
 
     @cached_property
     def base(self) -> BaseModel:
-        heading("model", self.config.model_id)
         return load_base(self.config, self.plan)
 
     @cached_property
@@ -193,6 +192,7 @@ class Bench:
     @cached_property
     def maker(self) -> RowMaker:
         heading("rows", "prompts, option orders, image features")
+        heading("model", self.config.model_id)
         return RowMaker(self.base.encoder, self.images, self.store, self.base.pad_id)
 
     def restore_base(self, model: nn.Module) -> None:
