@@ -29,14 +29,14 @@ from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.load import BaseModel, load_adapter, load_base, remove_adapters, vision_is_frozen
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision import FeatureStore, ImageInputs
-from mcvqa.project import Project, RunStopped, heading
+from mcvqa.project import Project, RunStopped, heading, question_scores
 from mcvqa.report.experiments import read_experiment, record_experiment, update_index
 from mcvqa.report.figures import draw_figures
 from mcvqa.report.metrics import Metrics, measure
 from mcvqa.report.page import ReportInput, write_report
 from mcvqa.report.submission import SubmissionReport, validate_submission
 from mcvqa.scoring.score import score_questions, tta_plan
-from mcvqa.scoring.scores import Scores, joined, load_scores, plain_scores
+from mcvqa.scoring.scores import Scores, joined, load_scores
 from mcvqa.training.checkpoint import MANIFEST, adapter_hash, verified
 from mcvqa.training.loop import FoldResult, FoldTrainer
 from mcvqa.uncertainty import Accuracy
@@ -245,11 +245,10 @@ def _train_fold(project: Project, bench: Bench, fold: int) -> None:
 
 
 def _variant_scores(questions: list[Question], logprobs: list[np.ndarray], provenance: dict[str, Any]) -> Scores:
-    counts = np.array([len(q.choices) for q in questions])
-    table = np.full((len(questions), counts.max()), -np.inf)
+    table = np.full((len(questions), max(map(len, logprobs))), -np.inf)
     for i, values in enumerate(logprobs):
         table[i, : len(values)] = values
-    return plain_scores(np.array([q.id for q in questions], dtype=np.str_), table, counts, provenance)
+    return question_scores(questions, table, provenance)
 
 
 def _result_facts(result: FoldResult) -> dict[str, Any]:

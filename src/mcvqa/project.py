@@ -228,8 +228,8 @@ class Project:
             )
         prior = fit_prior(data.all_train, data.test, question_groups(data.all_train), seed)
         facts = {"model": "prior", "accuracy": [prior.accuracy.right, prior.accuracy.n], "note": prior.note}
-        _as_scores(data.all_train, prior.oof_logprobs, facts | {"split": "oof"}).save(oof)
-        _as_scores(data.test, prior.test_logprobs, facts | {"split": "test"}).save(test)
+        question_scores(data.all_train, prior.oof_logprobs, facts | {"split": "oof"}).save(oof)
+        question_scores(data.test, prior.test_logprobs, facts | {"split": "test"}).save(test)
         self.steps.remember("prior", key)
         return prior
 
@@ -256,9 +256,8 @@ class Project:
         """
         path, files = self.paths.outputs / f"submission_{name}.csv", self.data.files
         write_submission(path, self.data.test, predictions, files.sample_submission)
-        record = self.paths.outputs / "submissions.json"
-        known = read_json(record) if record.exists() else {}
-        write_json(record, known | {path.name: {"run": self.config.run, "source": source}})
+        made = {path.name: {"run": self.config.run, "source": source}}
+        write_json(self.paths.outputs / "submissions.json", self._submissions_made() | made)
         return validate_submission(path, self.data.test, files.sample_submission)
 
     def submit_prior(self) -> SubmissionReport | None:
@@ -272,10 +271,13 @@ class Project:
             return None
         return self.submit("ensemble", self.prior.test_logprobs.argmax(-1), "prior")
 
+    def _submissions_made(self) -> dict[str, Any]:
+        record = self.paths.outputs / "submissions.json"
+        return read_json(record) if record.exists() else {}
+
     def _source_of(self, path: Path) -> str:
         """What made a submission file: 'prior', the members of an ensemble, or 'unknown'."""
-        record = self.paths.outputs / "submissions.json"
-        return (read_json(record) if record.exists() else {}).get(path.name, {}).get("source", "unknown")
+        return self._submissions_made().get(path.name, {}).get("source", "unknown")
 
     def require_photographs(self) -> None:
         """Raises RunStopped when most photographs of either split are missing: a model would see nothing."""
@@ -350,7 +352,7 @@ def _settings_of(values: dict[str, Any]) -> dict[str, Any]:
     return Config(**{k: v for k, v in values.items() if k in known}).weight_settings()
 
 
-def _as_scores(questions: Sequence[Question], logprobs: np.ndarray, provenance: dict[str, Any]) -> Scores:
+def question_scores(questions: Sequence[Question], logprobs: np.ndarray, provenance: dict[str, Any]) -> Scores:
     ids = np.array([q.id for q in questions], dtype=np.str_)
     return plain_scores(ids, logprobs, np.array([len(q.choices) for q in questions]), provenance)
 

@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, BitsAndBytesConfig
 
-from mcvqa.config import Config, settings_hash
+from mcvqa.config import Config
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.encode import Encoder
 from mcvqa.model.families import Family, family_of
@@ -32,7 +32,6 @@ class BaseModel:
     encoder: Encoder
     family: Family
     plan: DevicePlan
-    revision: str
 
     @property
     def language(self) -> Any:
@@ -130,8 +129,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     if plan.four_bit:
         verify_quantization(model, family)
     model.requires_grad_(False).eval()
-    revision = getattr(model.config, "_commit_hash", None) or settings_hash(model.config.to_dict())
-    return BaseModel(model, encoder.tokenizer, processor, encoder, family, plan, revision)
+    return BaseModel(model, encoder.tokenizer, processor, encoder, family, plan)
 
 
 def four_bit_settings(family: Family, dtype: torch.dtype) -> BitsAndBytesConfig:

@@ -85,17 +85,24 @@ def generated_scores(
         read = parse_answer(text, question.choices)
         unread += read is None
         n = len(question.choices)
-        rest = (1 - GENERATED_SHARE) / (n - 1)
-        # a tie is decided by a hash of the id, never by the first letter
-        logprobs[i, 0, :n] = np.log(1 / n) if read is None else np.log(rest)
-        logprobs[i, 0, zlib.crc32(question.id.encode()) % n if read is None else read] = (
-            np.log(1 / n) + 1e-4 if read is None else np.log(GENERATED_SHARE)
-        )
+        logprobs[i, 0, :n] = _read_logprobs(question, read)
         orders[i, 0, :n] = np.arange(n)
     if unread:
         print(f"  {unread} of {len(questions)} generated answers could not be read: they count as undecided")
     ids = np.array([question.id for question in questions], dtype=np.str_)
     return Scores(ids, logprobs, orders, np.ones(1, np.float32), provenance | {"unread": unread})
+
+
+def _read_logprobs(question: Question, read: int | None) -> np.ndarray:
+    """(C,) log-probabilities of an answer that was read as choice `read`; None: undecided."""
+    n = len(question.choices)
+    if read is None:
+        logprobs = np.full(n, np.log(1 / n))
+        logprobs[zlib.crc32(question.id.encode()) % n] += 1e-4  # a tie is decided by a hash of the id, never by the first letter
+        return logprobs
+    logprobs = np.full(n, np.log((1 - GENERATED_SHARE) / (n - 1)))
+    logprobs[read] = np.log(GENERATED_SHARE)
+    return logprobs
 
 
 def generate_answer(model: Any, base: BaseModel, maker: RowMaker, question: Question, config: Config) -> str:
