@@ -12,7 +12,8 @@ from peft import PeftModel
 from torch import nn
 
 from mcvqa.model.encode import Row
-from mcvqa.model.families import Family
+from mcvqa.model.families import Family, Grid
+from mcvqa.model.tower import tower_features
 
 
 class OverflowInModel(FloatingPointError):
@@ -30,7 +31,7 @@ class Batch:
         letters: (B, K, C), -1 where a row has fewer orders or choices.
         target: (B, C).
         images: (T, H) features of all image tokens, or (P, values) patches when the vision tower is in use; None: no image.
-        grids: (images, 3) when `images` are patches.
+        grids: patches (1, rows, columns) of each image when `images` are patches.
         packed: whether any row holds several orders; told here so that nothing needs to be read back from the GPU.
     """
 
@@ -42,7 +43,7 @@ class Batch:
     letters: torch.Tensor
     target: torch.Tensor
     images: torch.Tensor | None
-    grids: torch.Tensor | None
+    grids: tuple[Grid, ...] | None
     packed: bool
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -77,12 +78,12 @@ def collate(rows: Sequence[Row], images: Sequence[torch.Tensor | None], pad_id: 
         segment[i, : len(row)], answer_at[i, :k] = row.segment, row.answer_at
         letters[i, :k, :c], target[i, :c] = row.letters, row.target
     present = [image for image in images if image is not None]
-    grids = [row.grid for row in rows if row.grid is not None] if patches and present else None
+    grids = tuple(row.grid for row in rows if row.grid is not None) if patches and present else None
     return Batch(
         ids=tuple(row.id for row in rows), input_ids=torch.from_numpy(input_ids), position_ids=torch.from_numpy(positions),
         segment=torch.from_numpy(segment), answer_at=torch.from_numpy(answer_at), letters=torch.from_numpy(letters),
         target=torch.from_numpy(target), images=torch.cat(present) if present else None,
-        grids=torch.tensor(grids) if grids else None, packed=orders > 1,
+        grids=grids, packed=orders > 1,
     )
 
 
@@ -113,7 +114,7 @@ class AnswerModel(nn.Module):
             features = batch.images
             if batch.grids is not None:
                 tower = self.parts["vision"]
-                features = tower(features.to(next(tower.parameters()).dtype), grid_thw=batch.grids).pooler_output
+                features = tower_features(tower, features.to(next(tower.parameters()).dtype), batch.grids)
             is_image = (batch.input_ids == self.image_token_id) & (batch.segment >= 0)
             embeds = embeds.masked_scatter(is_image[..., None], features.to(embeds.dtype))
         hidden = language(

@@ -19,10 +19,12 @@ from mcvqa.data.scenes import ask, describe, sample_scene
 from mcvqa.files import write_json
 from mcvqa.model.prompt import HINTS
 
-TINY_VERSION = "1"  # part of the folder's name: change it with anything below
+TINY_VERSION = "2"  # part of the folder's name: change it with anything below
 TINY_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
 )
+IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)  # as Qwen2.5-VL scales its pixels
+IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 TINY_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}"
     "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
@@ -67,16 +69,16 @@ def tiny_tokenizer() -> Qwen2Tokenizer:
 # %% model
 def tiny_config(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
     token = tokenizer.get_vocab()
-    hidden = 192
+    hidden = 256
     return Qwen2_5_VLConfig(
         text_config=dict(
-            vocab_size=2048, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=4, num_attention_heads=6,
-            num_key_value_heads=2, tie_word_embeddings=True, rms_norm_eps=1e-6, max_position_embeddings=4096,
+            vocab_size=2048, hidden_size=hidden, intermediate_size=480, num_hidden_layers=8, num_attention_heads=8,
+            num_key_value_heads=4, tie_word_embeddings=True, rms_norm_eps=1e-6, max_position_embeddings=4096,
             bos_token_id=token["<|endoftext|>"], eos_token_id=token["<|im_end|>"], pad_token_id=token["<|endoftext|>"],
             rope_parameters=dict(rope_type="default", rope_theta=1e4, mrope_section=[4, 6, 6]),
         ),
         vision_config=dict(
-            depth=4, hidden_size=128, intermediate_size=384, num_heads=4, fullatt_block_indexes=[1, 3], window_size=112,
+            depth=6, hidden_size=160, intermediate_size=480, num_heads=5, fullatt_block_indexes=[2, 5], window_size=224,
             patch_size=14, out_hidden_size=hidden,
         ),
         tie_word_embeddings=True, image_token_id=token["<|image_pad|>"], video_token_id=token["<|video_pad|>"],
@@ -84,8 +86,18 @@ def tiny_config(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
     )
 
 
+def save_tiny(model: Qwen2_5_VLForConditionalGeneration, tokenizer: Qwen2Tokenizer, folder: Path) -> None:
+    """A model folder as a hub download would be: tokenizer, image processor, config, weights."""
+    tokenizer.save_pretrained(folder)
+    write_json(folder / "preprocessor_config.json", dict(
+        image_processor_type="Qwen2VLImageProcessor", patch_size=14, temporal_patch_size=2, merge_size=2,
+        size={"shortest_edge": 28 * 28, "longest_edge": 1024 * 1024}, image_mean=IMAGE_MEAN, image_std=IMAGE_STD,
+    ))
+    model.save_pretrained(folder)
+
+
 def build_tiny(parent: Path) -> Path:
-    """A model folder as a hub download would be: tokenizer, processor, config, weights. Built once, then reused.
+    """The folder of the model with random weights. Built once, then reused.
 
     Args:
         parent: folder that receives it.
@@ -96,15 +108,9 @@ def build_tiny(parent: Path) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".tiny-", dir=parent))
     tokenizer = tiny_tokenizer()
-    tokenizer.save_pretrained(part)
-    write_json(part / "preprocessor_config.json", dict(
-        image_processor_type="Qwen2VLImageProcessor", patch_size=14, temporal_patch_size=2, merge_size=2,
-        size={"shortest_edge": 28 * 28, "longest_edge": 1024 * 1024},
-        image_mean=[0.48145466, 0.4578275, 0.40821073], image_std=[0.26862954, 0.26130258, 0.27577711],
-    ))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        Qwen2_5_VLForConditionalGeneration(tiny_config(tokenizer)).save_pretrained(part)
+        save_tiny(Qwen2_5_VLForConditionalGeneration(tiny_config(tokenizer)), tokenizer, part)
     try:
         os.rename(part, folder)
     except OSError:  # another process was faster: its folder is the same

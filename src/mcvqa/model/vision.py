@@ -15,6 +15,7 @@ from mcvqa.files import atomic_path
 from mcvqa.model.families import Grid, image_grid, image_tokens
 from mcvqa.model.forward import OverflowInModel
 from mcvqa.model.load import BaseModel
+from mcvqa.model.tower import tower_features
 
 
 class ImageInputs:
@@ -98,7 +99,7 @@ class FeatureStore:
         for start in tqdm(range(0, len(todo), batch), desc=f"image features x{scale:g}", unit="batch", disable=not todo):
             part = todo[start : start + batch]
             patches = [self.images.patches(image, scale) for image in part]
-            grids = torch.tensor([self.images.grid(image, scale) for image in part])
+            grids = [grid for image in part if (grid := self.images.grid(image, scale))]
             for image, features in zip(part, encode_images(base, patches, grids, part), strict=True):
                 with atomic_path(self.path(image, scale)) as path, open(path, "wb") as handle:
                     np.save(handle, _as_numpy(features))
@@ -128,7 +129,7 @@ def weights_hash(module: torch.nn.Module) -> str:
 # %% the vision tower
 @torch.no_grad()
 def encode_images(
-    base: BaseModel, patches: list[torch.Tensor], grids: torch.Tensor, names: Sequence[str]
+    base: BaseModel, patches: list[torch.Tensor], grids: Sequence[Grid], names: Sequence[str]
 ) -> list[torch.Tensor]:
     """Features (tokens, hidden) of each image; where half precision overflows the image is done again in float32.
 
@@ -136,7 +137,7 @@ def encode_images(
 
     Args:
         patches: per image (P, values).
-        grids: (images, 3) patches in time, rows, columns.
+        grids: patches (time, rows, columns) of each image.
         names: of the images, for the message.
 
     Raises:
@@ -165,8 +166,7 @@ def _cast_weights(module: torch.nn.Module, dtype: torch.dtype) -> None:
         weight.data = weight.data.to(dtype)
 
 
-def _tower(base: BaseModel, patches: torch.Tensor, grids: torch.Tensor) -> list[torch.Tensor]:
-    device = next(base.vision.parameters()).device
-    dtype = next(base.vision.parameters()).dtype
-    merged = base.vision(patches.to(device, dtype), grid_thw=grids.to(device)).pooler_output  # (sum of tokens, hidden)
-    return list(merged.split((grids.prod(-1) // base.merge**2).tolist()))
+def _tower(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> list[torch.Tensor]:
+    weight = next(base.vision.parameters())
+    features = tower_features(base.vision, patches.to(weight.device, weight.dtype), grids)  # (sum of tokens, hidden)
+    return list(features.split([image_tokens(grid, base.merge) for grid in grids]))

@@ -1,0 +1,148 @@
+"""The vision tower of Qwen2-VL and Qwen2.5-VL with windows of one size side by side.
+
+The library's own forward pass attends to each window of each image in a Python loop, 16 windows x 28 layers for one
+photograph of 364 x 364 pixels; here all windows of the same size share one call. Same weights, same result.
+
+Shapes: P patches, T = P / merge**2 tokens, D width of the tower, H heads.
+"""
+import functools
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F  # noqa: N812, the usual name
+
+from mcvqa.model.families import Grid
+
+ROTARY_BASE = 10_000.0
+
+
+# %% which patches attend to each other
+@dataclass(frozen=True)
+class TowerPlan:
+    """The order in which patches pass through the tower.
+
+    Attributes:
+        order: (T,) token taken at each place, window after window.
+        places: (P, 2) row and column of each patch, in that order.
+        windows, images: per length, (n, length) places of the patches that attend to each other.
+    """
+
+    order: torch.Tensor
+    places: torch.Tensor
+    windows: tuple[torch.Tensor, ...]
+    images: tuple[torch.Tensor, ...]
+
+    def to(self, device: torch.device) -> "TowerPlan":
+        def moved(groups: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            return tuple(group.to(device, non_blocking=True) for group in groups)
+
+        return TowerPlan(*moved((self.order, self.places)), moved(self.windows), moved(self.images))
+
+
+@functools.lru_cache(maxsize=4096)
+def _one_image(grid: Grid, merge: int, side: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    """Token order (T,), patch places (P, 2) and patches per window of one image.
+
+    Args:
+        side: of a window, in tokens.
+    """
+    rows, columns = grid[1] // merge, grid[2] // merge
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    window = (row // side) * -(-columns // side) + column // side
+    order = np.argsort(window, kind="stable")
+    inner = np.stack(np.divmod(np.arange(merge**2), merge), -1)  # (merge**2, 2)
+    corner = np.stack([row, column], -1)[order] * merge
+    places = (corner[:, None] + inner).reshape(-1, 2)
+    if grid[0] != 1:
+        raise ValueError(f"A still image has one step in time, not {grid[0]}.")
+    return order, places, tuple((np.bincount(window) * merge**2).tolist())
+
+
+def plan_tower(grids: Sequence[Grid], *, merge: int, window_side: int | None) -> TowerPlan:
+    """Args:
+        grids: patches (1, rows, columns) of each image.
+        window_side: tokens on a side of a window; None: every layer sees the whole image.
+    """
+    orders, places = [], []
+    windows: dict[int, list[int]] = defaultdict(list)  # length -> first patches
+    images: dict[int, list[int]] = defaultdict(list)
+    token, patch = 0, 0
+    for grid in grids:
+        order, place, lengths = _one_image(grid, merge, window_side or max(grid))
+        orders.append(order + token)
+        places.append(place)
+        images[len(place)].append(patch)
+        for length in lengths:
+            windows[length].append(patch)
+            patch += length
+        token += len(order)
+    return TowerPlan(
+        torch.from_numpy(np.concatenate(orders)), torch.from_numpy(np.concatenate(places)), _spread(windows), _spread(images)
+    )
+
+
+def _spread(starts: dict[int, list[int]]) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.tensor(first)[:, None] + torch.arange(length) for length, first in sorted(starts.items()))
+
+
+# %% the forward pass
+def tower_features(tower: Any, patches: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
+    """(T, hidden) features of all images, one after the other.
+
+    Args:
+        tower: `model.visual` of a Qwen2-VL or Qwen2.5-VL model, with or without adapters.
+        patches: (P, values) on the tower's device, in the order of the image processor.
+        grids: patches (1, rows, columns) of each image.
+    """
+    merge, every = tower.spatial_merge_size, range(len(tower.blocks))
+    whole = set(getattr(tower, "fullatt_block_indexes", every))  # Qwen2-VL has no windows
+    side = tower.window_size // merge // tower.patch_size if len(whole) < len(every) else None
+    plan = plan_tower(grids, merge=merge, window_side=side).to(patches.device)
+
+    x = tower.patch_embed(patches)  # (P, D)
+    x = x.view(-1, merge**2, x.shape[-1])[plan.order].flatten(0, 1)
+    rotary = _rotary(plan.places, x.shape[-1] // tower.blocks[0].attn.num_heads)
+    for number, block in enumerate(tower.blocks):
+        groups = plan.images if number in whole else plan.windows
+        x = x + _attend(block.attn, block.norm1(x), rotary, groups)
+        x = x + block.mlp(block.norm2(x))
+    merged = tower.merger(x)  # (T, hidden)
+    return torch.empty_like(merged).index_copy(0, plan.order, merged)
+
+
+def _rotary(places: torch.Tensor, head: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and sine (P, 1, head), float32: half of the frequencies turn with the row, half with the column."""
+    frequencies = ROTARY_BASE ** -(torch.arange(0, head // 2, 2, device=places.device) / (head // 2))
+    angles = (places[..., None] * frequencies).flatten(1).repeat(1, 2)[:, None]
+    return angles.cos(), angles.sin()
+
+
+def _turned(x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Rotary embedding in float32: half precision would lose small angles."""
+    first, second = x.float().chunk(2, -1)
+    return (x * rotary[0] + torch.cat((-second, first), -1) * rotary[1]).to(x.dtype)
+
+
+def _attend(
+    attention: Any, x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], groups: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """(P, D) self-attention within each of `groups`, (n, length) places each."""
+    q, k, v = attention.qkv(x).view(len(x), 3, attention.num_heads, -1).unbind(1)  # (P, H, D / H)
+    q, k = _turned(q, rotary), _turned(k, rotary)
+    if len(groups) == 1:  # every window has the same size: nothing to sort
+        shape = groups[0].shape
+        mixed = _within(*(t.view(*shape, *t.shape[1:]) for t in (q, k, v))).flatten(0, 1)
+    else:
+        mixed = torch.empty_like(q)
+        for places in groups:
+            mixed = mixed.index_put((places,), _within(q[places], k[places], v[places]))
+    return attention.proj(mixed.flatten(1))
+
+
+def _within(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """(n, length, H, D / H) attention of each of n windows."""
+    return F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)

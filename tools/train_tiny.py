@@ -1,0 +1,304 @@
+"""Trains the weights of `tiny` from nothing, on scenes made by mcvqa.data.scenes: one GPU, under 25 minutes.
+
+    python tools/train_tiny.py --out tiny --steps 12000               # --minutes 20 instead: as many steps as fit
+    python tools/train_tiny.py --out /tmp/tiny --steps 20 --rows 4    # does it run at all (CPU)
+
+One row is a picture and up to ten things said about it, packed as scoring packs option orders: a shared prefix (system
+message, picture) and tails that do not see each other. A tail is a description of the whole picture, a question answered
+in words, or a multiple-choice question in the prompt that fine-tuning uses, answered by its letter. The loss lies on what
+the assistant says. Every batch is a pure function of (seed, step), so the same command gives the same lessons; no lesson
+comes twice, so the accuracy on the lessons, measured before each step, is one on unseen questions.
+
+Shapes: B rows, L tokens, N supervised tokens, S pixels on a side, V vocabulary.
+"""
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from mcvqa.config import Config
+from mcvqa.data.kinds import KINDS
+from mcvqa.data.paraphrase import paraphrase
+from mcvqa.data.questions import LETTERS, Question
+from mcvqa.data.scenes import LANGUAGES, Asked, Scene, ask, describe, draw, sample_scene
+from mcvqa.model.families import token_positions
+from mcvqa.model.forward import packed_mask
+from mcvqa.model.prompt import chat_messages
+from mcvqa.model.tiny import IMAGE_MEAN, IMAGE_STD, save_tiny, tiny_config, tiny_tokenizer
+from mcvqa.model.tower import tower_features
+
+UNIT = 28  # pixels on a side of an image token: 2 x 2 patches of 14
+SIDES = {4: 0.3, 5: 0.12, 6: 0.3, 8: 0.15, 10: 0.08, 12: 0.05}  # tokens on a side of a picture, and how often
+PICTURES = (56, 64, 75, 84, 96, 112, 128, 160, 224, 384)  # pixels in which scenes are drawn, before they are scaled
+CHOICES = {2: 0.12, 3: 0.12, 4: 0.36, 5: 0.08, 6: 0.1, 8: 0.06, 10: 0.04, 11: 0.02, 12: 0.02, 13: 0.08}
+ASK_TO_DESCRIBE = {"en": "Describe the image.", "ko": "그림을 설명하세요."}
+ASK_IN_WORDS = {"en": "\nAnswer in a few words.", "ko": "\n짧게 답하세요."}
+ROOM = 440  # tokens: tails are added until a row has more, so that rows are of like length
+TEXT_WEIGHT = (0.4, 0.1)  # of a token of words in the loss, at the start and at the end; a letter has 1
+EASY = 0.2  # share of the training in which questions in words give way to those with letters
+
+
+# %% lessons
+@dataclass(frozen=True)
+class Tail:
+    """What is asked after the picture, and what the assistant says; `kind` is -1 for words, else an index of KINDS."""
+
+    prompt: list[int]
+    said: list[int]
+    kind: int
+    choices: int
+
+
+class Lessons(Dataset):
+    """Batches by step number.
+
+    Args:
+        steps: of the whole training, for the curriculum.
+        rows: pictures in a batch.
+    """
+
+    def __init__(self, seed: int, steps: int, rows: int) -> None:
+        self.seed, self.steps, self.rows = seed, steps, rows
+        self.tokenizer, self.config = tiny_tokenizer(), Config()
+        vocabulary = self.tokenizer.get_vocab()
+        self.image, self.end, self.pad = (vocabulary[t] for t in ("<|image_pad|>", "<|im_end|>", "<|endoftext|>"))
+        self.prefixes = {n: self._prefix(n) for n in CHOICES}
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng([self.seed, step])
+        side = _drawn(rng, SIDES)
+        return self._collate([self._row(rng, side, step / self.steps) for _ in range(self.rows)], side)
+
+    def _row(self, rng: np.random.Generator, side: int, progress: float) -> tuple[np.ndarray, int, list[Tail]]:
+        """Picture (S, S, 3), number of choices, and what is said."""
+        early = max(0.0, 1 - progress / EASY)
+        scene = sample_scene(rng, "plain", "single" if rng.random() < 0.3 * early else None)
+        size = int(rng.choice([s for s in PICTURES if s <= 2.5 * UNIT * side]))
+        picture = draw(scene, size).resize((UNIT * side, UNIT * side), Image.Resampling.BICUBIC)
+        n_choices = _drawn(rng, CHOICES)
+        tails = [self._description(scene, rng)] if rng.random() < max(0.4, early) else []
+        for number in range(9):
+            if sum(len(tail.prompt) + len(tail.said) for tail in tails) > ROOM:
+                break
+            language = LANGUAGES[int(rng.random() < 0.6)]
+            # with two choices, most questions are of the kind that has no more
+            kind = "yesno" if n_choices == 2 and rng.random() < 0.5 else KINDS[int(rng.integers(len(KINDS)))]
+            if asked := ask(scene, rng, language, kind, n_choices):
+                in_words = number < 1 + round(3 * early)
+                tails.append(self._in_words(asked, language) if in_words else self._by_letter(asked, rng))
+        return np.array(picture), n_choices, tails
+
+    # %% text to tokens
+    def _prefix(self, n_choices: int) -> list[int]:
+        """Tokens up to the picture's only placeholder, which is the last but one."""
+        probe = Question("", "", "?", ("x",) * n_choices)
+        messages = chat_messages(probe, range(n_choices), self.config)
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return self._tokens(text[: text.index("<|vision_end|>") + len("<|vision_end|>")])
+
+    def _tokens(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def _tail(self, user: str, said: str, kind: int, choices: int) -> Tail:
+        prompt = self._tokens(f"{user}<|im_end|>\n<|im_start|>assistant\n")
+        return Tail(prompt, [*self._tokens(said), self.end], kind, choices)
+
+    def _description(self, scene: Scene, rng: np.random.Generator) -> Tail:
+        language = LANGUAGES[int(rng.integers(2))]
+        return self._tail(ASK_TO_DESCRIBE[language], describe(scene, language), -1, 0)
+
+    def _in_words(self, asked: Asked, language: str) -> Tail:
+        return self._tail(asked.text + ASK_IN_WORDS[language], asked.choices[asked.answer], -1, 0)
+
+    def _by_letter(self, asked: Asked, rng: np.random.Generator) -> Tail:
+        text = paraphrase(asked.text, rng) if rng.random() < 0.3 else asked.text
+        n = len(asked.choices)
+        messages = chat_messages(Question("", "", text, asked.choices), range(n), self.config)
+        return self._tail(messages[1]["content"][1]["text"], LETTERS[asked.answer], KINDS.index(asked.kind), n)
+
+    # %% rows to tensors
+    def _collate(self, rows: list[tuple[np.ndarray, int, list[Tail]]], side: int) -> dict[str, torch.Tensor]:
+        """pictures (B, S, S, 3), input_ids and segment (B, L), position_ids (3, B, L), and per supervised token its place
+        in (B * L), its target, its kind and the number of choices."""
+        built = [self._sequence(n, tails, side) for _, n, tails in rows]
+        length = -(-max(len(ids) for ids, *_ in built) // 64) * 64
+        input_ids = np.full((len(rows), length), self.pad, np.int64)
+        segment = np.full((len(rows), length), -1, np.int64)
+        positions = np.zeros((3, len(rows), length), np.int64)
+        supervised = []
+        for i, (ids, segments, places, learned) in enumerate(built):
+            input_ids[i, : len(ids)], segment[i, : len(ids)], positions[:, i, : len(ids)] = ids, segments, places
+            supervised += [(i * length + at, *rest) for at, *rest in learned]
+        at, target, kind, choices = np.array(supervised, np.int64).T
+        arrays = dict(pictures=np.stack([picture for picture, *_ in rows]), input_ids=input_ids, segment=segment,
+                      position_ids=positions, at=at, target=target, kind=kind, choices=choices)
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def _sequence(self, n_choices: int, tails: list[Tail], side: int) -> tuple[list[int], list[int], np.ndarray, list]:
+        """Tokens, segments, positions (3, L), and (place, target, kind, choices) of each supervised token."""
+        prefix = self.prefixes[n_choices]
+        ids = prefix[:-2] + [self.image] * side**2 + prefix[-1:]
+        places = [token_positions(np.array(ids) == self.image, (1, 2 * side, 2 * side), 2)]
+        segments, learned, after = [0] * len(ids), [], int(places[0].max()) + 1
+        for k, tail in enumerate(tails):
+            tokens = tail.prompt + tail.said[:-1]
+            first = len(ids) + len(tail.prompt) - 1
+            learned += [(first + j, t, -1 if j else tail.kind, tail.choices) for j, t in enumerate(tail.said)]
+            places.append(np.tile(after + np.arange(len(tokens)), (3, 1)))
+            segments += [k + 1] * len(tokens)
+            ids += tokens
+        return ids, segments, np.concatenate(places, 1), learned
+
+
+def _drawn(rng: np.random.Generator, shares: dict[int, float]) -> int:
+    return int(rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values())))
+
+
+# %% the model on a batch
+def patches_of(pictures: torch.Tensor) -> torch.Tensor:
+    """(P, 3 * 2 * 14 * 14) normalised patches of (B, S, S, 3) bytes, in the order of the image processor."""
+    x = (pictures.float() / 255 - pictures.new_tensor(IMAGE_MEAN, dtype=torch.float32)) / pictures.new_tensor(
+        IMAGE_STD, dtype=torch.float32
+    )
+    n, side = len(x), x.shape[1] // UNIT
+    x = x.view(n, side, 2, 14, side, 2, 14, 3).permute(0, 1, 4, 2, 5, 7, 3, 6)  # (B, row, column, 2, 2, 3, 14, 14)
+    return x[:, :, :, :, :, :, None].expand(-1, -1, -1, -1, -1, -1, 2, -1, -1).reshape(n * 4 * side**2, -1)
+
+
+def logits_of(model: Any, batch: dict[str, torch.Tensor], image: int) -> torch.Tensor:
+    """(N, V) at the supervised tokens."""
+    pictures = batch["pictures"]
+    side = pictures.shape[1] // UNIT
+    features = tower_features(model.model.visual, patches_of(pictures), [(1, 2 * side, 2 * side)] * len(pictures))
+    language = model.model.language_model
+    embeds = language.get_input_embeddings()(batch["input_ids"])
+    embeds = embeds.masked_scatter((batch["input_ids"] == image)[..., None], features.to(embeds.dtype))
+    hidden = language(
+        inputs_embeds=embeds, position_ids=batch["position_ids"], attention_mask=packed_mask(batch["segment"]), use_cache=False
+    ).last_hidden_state
+    return model.lm_head(hidden.flatten(0, 1)[batch["at"]]).float()
+
+
+class Grades:
+    """Right answers among the offered letters, by kind of question, since the last report."""
+
+    def __init__(self, letters: torch.Tensor) -> None:
+        self.letters = letters  # (26,) tokens
+        self.counts = torch.zeros(2, len(KINDS), device=letters.device)
+
+    @torch.no_grad()
+    def add(self, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> None:
+        asked = (batch["kind"] >= 0).nonzero()[:, 0]
+        offered = logits[asked][:, self.letters]
+        slot = torch.arange(len(self.letters), device=logits.device)
+        offered = offered.masked_fill(slot >= batch["choices"][asked, None], -torch.inf)
+        right = self.letters[offered.argmax(-1)] == batch["target"][asked]
+        self.counts[0].index_add_(0, batch["kind"][asked], right.float())
+        self.counts[1].index_add_(0, batch["kind"][asked], torch.ones_like(right, dtype=torch.float32))
+
+    def report(self) -> dict[str, float]:
+        right, asked = self.counts.tolist()
+        self.counts.zero_()
+        each = {kind: round(r / max(1, n), 3) for kind, r, n in zip(KINDS, right, asked, strict=True)}
+        return {"all": round(sum(right) / max(1, sum(asked)), 4), **each}
+
+
+# %% training
+def learning_rate(step: int, steps: int, peak: float, warmup: int = 400) -> float:
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))))
+
+
+def train(options: argparse.Namespace) -> None:
+    torch.manual_seed(options.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    lessons = Lessons(options.seed, options.steps, options.rows)
+    model = Qwen2_5_VLForConditionalGeneration(tiny_config(lessons.tokenizer)).to(device).train()
+    if options.compile:
+        for layer in (*model.model.language_model.layers, ):
+            layer.compile(dynamic=True)
+    parameters = list(model.parameters())
+    average = [p.detach().clone() for p in parameters]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.05},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.98), fused=device == "cuda")
+    vocabulary = lessons.tokenizer.get_vocab()
+    grades = Grades(torch.tensor([vocabulary[letter] for letter in LETTERS], device=device))
+    print(f"{sum(p.numel() for p in parameters):,} parameters, {options.steps} steps of {options.rows} pictures, {device}")
+    batches = DataLoader(
+        lessons, batch_size=None, num_workers=options.workers, pin_memory=device == "cuda",
+        prefetch_factor=8 if options.workers else None,
+    )
+    started, waited, mark = time.time(), 0.0, time.time()
+    losses: list[torch.Tensor] = []
+    for step, batch in enumerate(batches):
+        waited += time.time() - mark
+        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        rate = learning_rate(step, options.steps, options.rate)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            logits = logits_of(model, batch, lessons.image)
+        start, stop = TEXT_WEIGHT
+        words = start + (stop - start) * step / options.steps
+        weights = torch.where(batch["kind"] >= 0, 1.0, words)
+        loss = (F.cross_entropy(logits, batch["target"], reduction="none") * weights).sum() / weights.sum()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        torch._foreach_lerp_(average, parameters, max(0.001, 1 / (step + 1)) if step < 1000 else 0.001)
+        grades.add(logits.detach(), batch)
+        losses.append(loss.detach())
+        if (step + 1) % options.every == 0 or step + 1 == options.steps:
+            spent = time.time() - started
+            seen = {"step": step + 1, "minutes": round(spent / 60, 2), "loss": round(float(torch.stack(losses).mean()), 4),
+                    "pictures_per_s": round(options.rows * (step + 1) / spent), "waiting": round(waited / spent, 2),
+                    "length": batch["input_ids"].shape[1], **grades.report()}
+            print(json.dumps(seen), flush=True)
+            losses.clear()
+            if (step + 1) % (10 * options.every) == 0:
+                save_average(model, average, options.out)
+        mark = time.time()
+    save_average(model, average, options.out)
+
+
+@torch.no_grad()
+def save_average(model: Any, average: list[torch.Tensor], out: Path) -> None:
+    """A model folder with the averaged weights in float16."""
+    values = {name: value.half().cpu() for (name, _), value in zip(model.named_parameters(), average, strict=True)}
+    with torch.device("cpu"):
+        kept = Qwen2_5_VLForConditionalGeneration(model.config).half()
+    kept.load_state_dict(values, strict=False)
+    kept.tie_weights()
+    save_tiny(kept, tiny_tokenizer(), out)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--rows", type=int, default=96, help="pictures in a batch")
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0, help="processes that make lessons")
+    parser.add_argument("--every", type=int, default=100, help="steps between reports")
+    parser.add_argument("--compile", action="store_true")
+    train(parser.parse_args())
