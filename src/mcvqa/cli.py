@@ -4,6 +4,7 @@ Heavy imports stand inside the commands, so that asking for help takes well unde
 """
 import contextlib
 import dataclasses
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,11 +53,19 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+DIVIDED = ("run", "train", "predict")  # commands that several processes share; see model/processes.py
+
+
 @app.callback()
 def main(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
-    pass
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in DIVIDED:
+        if os.environ.get("RANK", "0") != "0":
+            raise typer.Exit
+        typer.echo(f"error: {context.invoked_subcommand} works in one process: start it without a launcher.", err=True)
+        raise typer.Exit(1)
 
 
 # %% everything

@@ -26,7 +26,8 @@ from mcvqa.data.questions import Question
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
 from mcvqa.files import read_json, write_json
 from mcvqa.model.device import DevicePlan, plan_device
-from mcvqa.model.load import BaseModel, load_adapter, load_base, remove_adapters, vision_is_frozen
+from mcvqa.model.load import BaseModel, load_adapter, load_base, model_folder, remove_adapters, vision_is_frozen
+from mcvqa.model.processes import by_each, by_main, is_main_process, join_processes, leave_processes, own_share
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision import FeatureStore, ImageInputs
 from mcvqa.project import Project, RunStopped, heading, question_scores
@@ -67,41 +68,43 @@ def run(config: Config) -> Outcome:
         ConfigError, DataError, RunStopped, DeviceError, ModelError, TrainingError: told for people; what was reached
             so far stays on disk and the same call goes on from there.
     """
-    project = Project(config)
-    with _on_record(project):
+    with _on_record(config) as project:
         return _all_steps(project)
 
 
 @contextlib.contextmanager
-def _on_record(project: Project) -> Iterator[None]:
-    """Log how long a session took; a run that fails before it has a result stands in the index as failed."""
-    started, folder = time.time(), project.paths.experiment
+def _on_record(config: Config) -> Iterator[Project]:
+    """Log how long a session took; a run that fails before it has a result stands in the index as failed.
+
+    Of several processes the main one speaks and keeps this record.
+    """
+    join_processes(config)
+    started, project = time.time(), by_main(Project, config)
+    folder = project.paths.experiment
     try:
-        _require_one_process()
-        yield
+        with contextlib.nullcontext() if is_main_process() else _silence():
+            yield project
     except torch.OutOfMemoryError as error:
         raise RunStopped(
             f"The GPU's memory is full. What is finished is kept. Use less: --set batch_size=1, --set eval_batch_size=1, "
             f"--set quantization=4bit, a smaller image_size (now {project.config.image_size}), or the 3B model."
         ) from error
     except Exception as error:
-        if folder.exists() and read_experiment(folder).accuracy is None:
+        if is_main_process() and folder.exists() and read_experiment(folder).accuracy is None:
             told = str(error).splitlines()[0] if str(error) else type(error).__name__
             record_experiment(folder, status="failed", seconds=time.time() - started, note=told)
             update_index(folder.parent)
         raise
     finally:
-        if folder.exists():
+        if is_main_process() and folder.exists():
             project.log.write("session", seconds=round(time.time() - started, 1))
+    leave_processes()
 
 
-def _require_one_process() -> None:
-    """Raises RunStopped under torchrun: every process would prepare, score and write the same files."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RunStopped(
-            "Several processes on one run: train one fold per GPU instead, each with its own CUDA_VISIBLE_DEVICES and "
-            "`mcvqa train --fold K`, then `mcvqa run` once."
-        )
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 def seconds_of(project: Project) -> float:
@@ -112,19 +115,29 @@ def seconds_of(project: Project) -> float:
 def _all_steps(project: Project) -> Outcome:
     started = time.time()
     heading("set-up", f"Python {platform.python_version()}, torch {torch.__version__}")
-    plan = plan_device(project.config)
+    plan = by_each(plan_device, project.config)
     print("\n".join(f"  {reason}" for reason in plan.reasons))
+    project = by_main(_prepared, project)
+    bench = Bench(project, plan)
+    train_folds(project, bench)
+    score_folds(project, bench)
+    return by_main(_finished, project, plan, started)
+
+
+def _prepared(project: Project) -> Project:
+    """Steps 2 to 4: `project` with its data and its folds."""
     heading("config", f"run {project.config.run}")
     project.settle()
     require_members(project)
     explore_data(project)
     project.require_photographs()
     make_folds(project)
-    bench = Bench(project, plan)
-    train_folds(project, bench)
-    score_folds(project, bench)
-    blend = combine(project)
-    return write_results(project, blend, plan, started)
+    return project
+
+
+def _finished(project: Project, plan: DevicePlan, started: float) -> Outcome:
+    """Steps 9 and 10."""
+    return write_results(project, combine(project), plan, started)
 
 
 # %% step 3: data and EDA
@@ -159,7 +172,8 @@ class Bench:
 
     @cached_property
     def base(self) -> BaseModel:
-        return load_base(self.config, self.plan)
+        by_main(model_folder, self.config)
+        return by_each(load_base, self.config, self.plan)
 
     @cached_property
     def images(self) -> ImageInputs:
@@ -175,6 +189,15 @@ class Bench:
             print("  image features are made anew in every step: the vision tower is trained")
             return None
         store = FeatureStore(self.project.paths.cache / "features", self.base, self.images)
+        missing = by_main(self._missing_features, store)
+        if missing is None:
+            return None
+        for scale, images in missing.items():
+            by_each(store.fill, self.base, own_share(images), scale)
+        return store
+
+    def _missing_features(self, store: FeatureStore) -> dict[float, list[str]] | None:
+        """Images to compute at each scale, or None where the disk is too small for them."""
         data = self.project.data
         needed = [q.image for q in (*data.train, *data.test) if not data.records[q.image].problem]
         scales = tta_plan(self.config)[1]
@@ -185,9 +208,7 @@ class Bench:
             return None
         if size:
             print(f"  image features: {sum(map(len, missing.values()))} to compute, {size / 2**20:.0f} MiB in {store.folder}")
-        for scale, images in missing.items():
-            store.fill(self.base, images, scale)
-        return store
+        return missing
 
     @cached_property
     def maker(self) -> RowMaker:
@@ -212,14 +233,13 @@ def _is_trained(project: Project, fold: int) -> bool:
 def train_folds(project: Project, bench: Bench, only: int | None = None) -> None:
     """Train every fold (or only one) that has no result yet, each from freshly initialised adapters."""
     folds = project.config.folds_to_train if only is None else (only,)
-    todo = [fold for fold in folds if not _is_trained(project, fold)]
+    todo = by_main(lambda: [fold for fold in folds if not _is_trained(project, fold)])
     if todo:
         _ = bench.maker  # steps 5 and 6
     heading("training", f"folds {', '.join(map(str, folds))}")
     for fold in folds:
         if fold in todo:
             _train_fold(project, bench, fold)
-            project.steps.remember(f"train fold {fold}", project.weights_key(fold))
         else:
             facts = read_json(project.paths.fold(fold) / "result.json")
             print(f"  fold {fold}: already trained, accuracy {Accuracy(*facts['accuracy'])}")
@@ -233,11 +253,16 @@ def _train_fold(project: Project, bench: Bench, fold: int) -> None:
     )
     result = trainer.run()
     bench.restore_base(trainer.model)
+    by_main(_keep_result, project, fold, validation, result)
+
+
+def _keep_result(project: Project, fold: int, validation: list[Question], result: FoldResult) -> None:
     for name, found in result.variants.items():
         _variant_scores(validation, found.logprobs, {"run": project.config.run, "fold": fold, "variant": name}).save(
             project.paths.scores / f"fold{fold}-{name}.npz"
         )
     write_json(project.paths.fold(fold) / "result.json", _result_facts(result))
+    project.steps.remember(f"train fold {fold}", project.weights_key(fold))
     print(
         f"  fold {fold}: accuracy {result.accuracy}, best epoch {result.best_epoch + 1}, {result.steps} steps, "
         f"{result.skipped} skipped, {result.rows_per_second:.1f} rows/s, {result.trained_parameters:,} parameters trained"
@@ -268,20 +293,30 @@ def score_folds(project: Project, bench: Bench) -> None:
         print(f"  {unseen} test rows have no readable photograph: they are answered from their text alone (eda/problems.csv)")
     for fold in project.config.folds_to_train:
         folder = project.paths.fold(fold) / project.config.keep
-        verified(folder)
-        key = settings_hash({
-            "weights": [project.weights_key(fold), adapter_hash(folder)], "test": project.data.test_print, "orders": orders,
-            "scales": scales, "answer_by": [project.config.answer_by, project.config.max_new_tokens],
-            "precision": [str(bench.plan.dtype), bench.plan.four_bit],
-        })
+        key = by_main(_score_key, project, bench.plan, fold, folder)
         files = [project.paths.scores / f"fold{fold}-{split}.npz" for split in ("oof", "test")]
-        if project.steps.done(f"score fold {fold}", key, files):
+        if by_main(project.steps.done, f"score fold {fold}", key, files):
             print(f"  fold {fold}: already scored")
         else:
             _score_fold(project, bench, fold, folder, files)
-            project.steps.remember(f"score fold {fold}", key)
+            by_main(project.steps.remember, f"score fold {fold}", key)
         if fold == project.config.folds_to_train[0]:
-            project.submit("single", load_scores(files[1]).predictions(), f"fold {fold} of {project.config.run}")
+            by_main(_submit_single, project, fold, files[1])
+
+
+def _score_key(project: Project, plan: DevicePlan, fold: int, folder: Path) -> str:
+    """Changes with everything the scores of a fold depend on. Raises CheckpointError for weights that are not whole."""
+    verified(folder)
+    orders, scales = tta_plan(project.config)
+    return settings_hash({
+        "weights": [project.weights_key(fold), adapter_hash(folder)], "test": project.data.test_print, "orders": orders,
+        "scales": scales, "answer_by": [project.config.answer_by, project.config.max_new_tokens],
+        "precision": [str(plan.dtype), plan.four_bit],
+    })
+
+
+def _submit_single(project: Project, fold: int, scores: Path) -> None:
+    project.submit("single", load_scores(scores).predictions(), f"fold {fold} of {project.config.run}")
 
 
 def _score_fold(project: Project, bench: Bench, fold: int, folder: Path, files: list[Path]) -> None:
@@ -291,9 +326,13 @@ def _score_fold(project: Project, bench: Bench, fold: int, folder: Path, files: 
     facts = {"run": config.run, "fold": fold, "adapter": adapter_hash(folder), "config": settings_hash(config.weight_settings())}
     for split, questions, file in (("oof", validation, files[0]), ("test", project.data.test, files[1])):
         scores = score_questions(model, bench.base, maker, questions, config, facts | {"split": split})
-        scores.save(file)
-        project.log.write("scored", fold=fold, split=split, rows=len(questions))
+        by_main(_keep_scores, project, scores, file)
     bench.restore_base(model)
+
+
+def _keep_scores(project: Project, scores: Scores, file: Path) -> None:
+    scores.save(file)
+    project.log.write("scored", fold=scores.provenance["fold"], split=scores.provenance["split"], rows=len(scores.ids))
 
 
 # %% step 9: ensemble
@@ -448,22 +487,37 @@ def _commit() -> str:
 # %% single steps, for the command line
 def train_only(config: Config, fold: int | None = None) -> None:
     """Steps 1 to 7. Args: fold: only this one."""
-    project = Project(config)
+    join_processes(config)
+    by_main(_require_fold, config, fold)
+    with _on_record(config) as project:
+        project = by_main(_ready_to_train, project)
+        train_folds(project, Bench(project, by_each(plan_device, config)), fold)
+
+
+def _require_fold(config: Config, fold: int | None) -> None:
     if fold is not None and fold not in config.folds_to_train:
         raise RunStopped(f"There is no fold {fold}: the settings have folds {', '.join(map(str, config.folds_to_train))}.")
-    with _on_record(project):
-        project.settle()
-        project.submit_prior()
-        project.require_photographs()
-        train_folds(project, Bench(project, plan_device(config)), fold)
+
+
+def _ready_to_train(project: Project) -> Project:
+    project.settle()
+    project.submit_prior()
+    project.require_photographs()
+    return _with_folds(project)
+
+
+def _with_folds(project: Project) -> Project:
+    """`project` with its data and its folds made, as the other processes receive it: they write nothing."""
+    _ = project.folds
+    return project
 
 
 def predict_only(config: Config) -> None:
     """Step 8, for trained folds."""
-    project = Project(config)
-    with _on_record(project):
-        project.settle()
-        score_folds(project, Bench(project, plan_device(config)))
+    with _on_record(config) as project:
+        by_main(project.settle)
+        project = by_main(_with_folds, project)
+        score_folds(project, Bench(project, by_each(plan_device, config)))
 
 
 def combine_only(config: Config) -> None:

@@ -159,7 +159,7 @@ def _existing(folder: Path) -> Path:
 
 def _memory_of(plan: DevicePlan) -> int:
     if plan.device == "cuda":
-        return torch.cuda.get_device_properties(0).total_memory
+        return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
     meminfo = Path("/proc/meminfo")
     return int(meminfo.read_text().split()[1]) * 1024 if meminfo.exists() else 8 * GIB
 

@@ -1,4 +1,5 @@
 """Which device, number format and attention to use, and why: every automatic choice comes with its reason."""
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -66,7 +67,8 @@ def plan_device(config: Config) -> DevicePlan:
 
 
 def _choose_device(config: Config) -> tuple[str, str]:
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # there is no way for several processes to exchange gradients on mps
+    available = {"cuda": torch.cuda.is_available(), "mps": alone and torch.backends.mps.is_available(), "cpu": True}
     if config.device == "auto":
         found = next(name for name, there in available.items() if there)
         return found, "the fastest one here"
@@ -82,7 +84,7 @@ def _gpu_facts(device: str) -> tuple[str, tuple[int, int], float]:
     """Name, compute capability, memory in GiB."""
     if device != "cuda":
         return device.upper(), (0, 0), 0.0
-    facts = torch.cuda.get_device_properties(0)
+    facts = torch.cuda.get_device_properties(torch.cuda.current_device())
     return facts.name, (facts.major, facts.minor), facts.total_memory / GIB
 
 

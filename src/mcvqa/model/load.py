@@ -124,7 +124,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
         model = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=plan.dtype, attn_implementation="sdpa", trust_remote_code=False,
             quantization_config=four_bit_settings(family, plan.dtype) if plan.four_bit else None,
-            device_map={"": plan.device},
+            device_map={"": torch.cuda.current_device() if plan.device == "cuda" else plan.device},
         )
     if plan.four_bit:
         verify_quantization(model, family)

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
 from mcvqa.config import Config
 from mcvqa.data.paraphrase import paraphrase
@@ -15,6 +14,7 @@ from mcvqa.data.questions import Question
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.encode import Encoder, Row
 from mcvqa.model.forward import Batch, collate, read_letters
+from mcvqa.model.processes import divided, progress
 from mcvqa.model.vision import FeatureStore, ImageInputs
 
 
@@ -98,6 +98,7 @@ def read_rows(
     """Letter log-probabilities (K, C) of each row, in the order of `rows`.
 
     Rows of like length go side by side, longest first: little is padding, and memory trouble shows at once.
+    Several processes divide the batches.
 
     Args:
         model: an AnswerModel.
@@ -105,12 +106,17 @@ def read_rows(
     """
     by_length = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
     keys = [tuple(by_length[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
-    batches = loader(ScoringRows(maker, rows, scale), keys, plan.workers, pin=plan.device == "cuda")
-    with torch.autocast(plan.device, dtype=plan.dtype, enabled=plan.amp):
-        found = read_letters(model, tqdm(batches, desc=title, unit="batch"), plan.device)
+
+    def read(own: Sequence[tuple[int, ...]]) -> list[list[np.ndarray]]:
+        batches = loader(ScoringRows(maker, rows, scale), own, plan.workers, pin=plan.device == "cuda")
+        with torch.autocast(plan.device, dtype=plan.dtype, enabled=plan.amp):
+            found = iter(read_letters(model, progress(batches, desc=title, unit="batch"), plan.device))
+        return [[next(found) for _ in key] for key in own]
+
     logprobs: list[np.ndarray] = [np.empty(0)] * len(rows)
-    for i, values in zip(by_length, found, strict=True):
-        logprobs[i] = values
+    for key, found in zip(keys, divided(keys, read), strict=True):
+        for i, values in zip(key, found, strict=True):
+            logprobs[i] = values
     return logprobs
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from mcvqa.data.images import ImageRecord, open_image
 from mcvqa.files import atomic_path
 from mcvqa.model.families import Grid, image_grid, image_tokens
 from mcvqa.model.forward import OverflowInModel
 from mcvqa.model.load import BaseModel
+from mcvqa.model.processes import progress
 from mcvqa.model.tower import tower_features
 
 
@@ -96,7 +96,9 @@ class FeatureStore:
     def fill(self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 16) -> int:
         """Compute what is missing with the tower of `base`; returns how many images that were."""
         todo = self.missing(images, scale)
-        for start in tqdm(range(0, len(todo), batch), desc=f"image features x{scale:g}", unit="batch", disable=not todo):
+        if not todo:
+            return 0
+        for start in progress(range(0, len(todo), batch), desc=f"image features x{scale:g}", unit="batch"):
             part = todo[start : start + batch]
             patches = [self.images.patches(image, scale) for image in part]
             grids = [grid for image in part if (grid := self.images.grid(image, scale))]

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from mcvqa.config import Config
 from mcvqa.data.questions import Question
 from mcvqa.model.encode import Row
 from mcvqa.model.forward import AnswerModel
 from mcvqa.model.load import BaseModel
+from mcvqa.model.processes import divided, progress
 from mcvqa.model.rows import RowMaker, read_rows
 from mcvqa.scoring.orders import option_orders
 from mcvqa.scoring.parse import parse_answer
@@ -80,8 +80,10 @@ def generated_scores(
     logprobs = np.full((len(questions), 1, widest), -np.inf, np.float32)
     orders = np.full(logprobs.shape, -1, np.int8)
     unread = 0
-    for i, question in enumerate(tqdm(questions, desc="generating", unit="row")):
-        text = generate_answer(model, base, maker, question, config)
+    texts = divided(questions, lambda own: [
+        generate_answer(model, base, maker, question, config) for question in progress(own, desc="generating", unit="row")
+    ])
+    for i, (question, text) in enumerate(zip(questions, texts, strict=True)):
         read = parse_answer(text, question.choices)
         unread += read is None
         n = len(question.choices)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from torch import nn
 from tqdm.auto import tqdm
@@ -23,6 +23,7 @@ from mcvqa.files import RunLog
 from mcvqa.model.device import set_seeds
 from mcvqa.model.forward import AnswerModel, Batch, answer_loss
 from mcvqa.model.load import BaseModel, make_trainable, trained_parameters
+from mcvqa.model.processes import own_share, progress, stop_all
 from mcvqa.model.rows import RowMaker, TrainingRows, epoch_windows, loader, read_rows
 from mcvqa.training.average import WeightAverage
 from mcvqa.training.checkpoint import save_trained
@@ -125,7 +126,7 @@ class FoldTrainer:
             TrainingError: no gradient was finite in twenty steps on end.
         """
         config, started = self.config, time.time()
-        set_seeds(config.seed + self.fold)
+        set_seeds(config.seed + self.fold + 1009 * PartialState().process_index)  # dropout is drawn apart in each process
         self._prepare()
         best_epoch, best, result = -1, None, {}
         for epoch in range(config.num_epochs):
@@ -180,19 +181,18 @@ class FoldTrainer:
         plan = self.base.plan
         batches = iter(loader(rows, keys, plan.workers, pin=plan.device == "cuda"))
         self.answers.train()
-        bar = tqdm(
+        bar = progress(
             zip(windows, shares, strict=True), total=len(windows), unit="step", desc=f"fold {self.fold} epoch {epoch + 1}",
-            disable=not self.accelerator.is_main_process,
         )
         for window, share in bar:
             started = time.time()
             loss, norm, done = self._step([(next(batches), bool(part)) for part in share], len(window))
             self.skipped_on_end = 0 if done else self.skipped_on_end + 1
             if self.skipped_on_end == 20:
-                raise TrainingError(
+                stop_all(TrainingError(
                     f"Fold {self.fold}: no finite gradient in 20 steps on end (loss {loss}). Lower learning_rate "
                     f"(now {self.config.learning_rate:g}) or set precision=float32."
-                )
+                ))
             rate = len(window) / (time.time() - started)
             bar.set_postfix(loss=f"{loss:.3f}", skipped=self.skipped)
             if self.accelerator.is_main_process:
@@ -203,10 +203,9 @@ class FoldTrainer:
 
     def _own_share(self, window: np.ndarray) -> list[tuple[int, ...]]:
         """Micro-batches of this process for one optimizer step; every process makes the same number of them."""
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        own = window[rank::world]
-        count = math.ceil(math.ceil(len(window) / world) / self.config.batch_size)
-        return [tuple(int(i) for i in part) for part in np.array_split(own, count)]
+        largest = math.ceil(len(window) / self.accelerator.num_processes)
+        parts = np.array_split(own_share(window.tolist()), math.ceil(largest / self.config.batch_size))
+        return [tuple(int(i) for i in part) for part in parts]
 
     def _step(self, batches: Sequence[tuple[Batch, bool]], rows_in_step: int) -> tuple[float, float, bool]:
         """One optimizer step; returns the mean loss, the gradient norm, and whether the weights changed.
@@ -277,10 +276,11 @@ class FoldTrainer:
             with self._weights(name):
                 found[name] = self._read(self.validation)
             result = found[name]
-            self.log.write(
-                "epoch", fold=self.fold, epoch=epoch, variant=name, accuracy=result.accuracy.value, nll=result.loss,
-                standard_error=result.accuracy.standard_error, n=result.accuracy.n, chosen=name == chosen,
-            )
+            if self.accelerator.is_main_process:
+                self.log.write(
+                    "epoch", fold=self.fold, epoch=epoch, variant=name, accuracy=result.accuracy.value, nll=result.loss,
+                    standard_error=result.accuracy.standard_error, n=result.accuracy.n, chosen=name == chosen,
+                )
         shown = found[chosen]
         if self.accelerator.is_main_process:
             tqdm.write(f"fold {self.fold} epoch {epoch + 1}: accuracy {shown.accuracy} ({chosen}), loss {shown.loss:.3f}")
@@ -288,7 +288,8 @@ class FoldTrainer:
 
     def _read(self, questions: Sequence[Question]) -> Validation:
         rows = [self.maker.row(question) for question in questions]
-        ways = read_rows(self.answers, self.maker, rows, self.config.eval_batch_size, self.base.plan, title="validation")
+        model = self.accelerator.unwrap_model(self.answers)  # reading is divided: no process waits for another's batch
+        ways = read_rows(model, self.maker, rows, self.config.eval_batch_size, self.base.plan, title="validation")
         logprobs = [way[0] for way in ways]
         own = [values - np.logaddexp.reduce(values) for values in logprobs]  # among the row's choices
         answers = np.array([-1 if q.answer is None else q.answer for q in questions])

@@ -1,0 +1,69 @@
+"""`mcvqa run` in two real processes: the same as in one."""
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from mcvqa import run
+from mcvqa.data.scenes import generate_demo
+from mcvqa.files import RunLog
+from mcvqa.project import Project
+from mcvqa.scoring.scores import load_scores
+from tests.conftest import tiny_settings
+from tests.test_pipeline import one_thread  # noqa: F401 - a fixture
+
+
+def files_of(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def launched(*words: str) -> tuple[str, str]:
+    """What `mcvqa ...` prints in two processes, to stdout and stderr."""
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mcvqa")
+    with subprocess.Popen(
+        [*launcher, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ) as process:
+        try:
+            said = process.communicate(timeout=200)
+        finally:
+            process.terminate()  # where it hangs: the launcher takes its processes along
+    assert process.returncode == 0, said
+    return said
+
+
+def test_two_processes_do_what_one_does(tmp_path):
+    """Nothing divides evenly: windows of 11 rows, a last one of 1, and passes of one batch, which one process reads alone."""
+    generate_demo(tmp_path / "data", 26, 9, seed=0, size=64)
+    settings = dict(
+        data_dir=str(tmp_path / "data"), run_name="r", n_folds=2, num_epochs=1, lora_r=8, batch_size=1, grad_accum_steps=11,
+        eval_batch_size=12, use_tta=True, tta_orders=2,
+    )
+    one, two = (tiny_settings(tmp_path / name, **settings) for name in ("one", "two"))
+    outcome = run(one)
+    (tmp_path / "two.yaml").write_text(two.to_yaml(), encoding="utf-8")
+    out, err = launched("run", "--config", str(tmp_path / "two.yaml"))
+    assert re.findall(r"^\[(\d+)/10\]", out, re.MULTILINE) == [str(n) for n in range(1, 11)]
+    assert out.count("valid: 9 rows") == 1
+    assert len(re.findall(r"image features x1: 100%", err)) == 1, "one display"
+
+    paths = [Project(config).paths for config in (one, two)]
+    for file in sorted(paths[0].scores.glob("*.npz")):
+        alone, divided = load_scores(file), load_scores(paths[1].scores / file.name)
+        np.testing.assert_array_equal(alone.ids, divided.ids)
+        np.testing.assert_array_equal(alone.orders, divided.orders)
+        np.testing.assert_allclose(alone.logprobs, divided.logprobs, atol=1e-4)
+    for name in ("single", "ensemble"):
+        assert len({(p.outputs / f"submission_{name}.csv").read_bytes() for p in paths}) == 1
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+    steps, others = ([RunLog(p.log).events(event) for event in ("step", "epoch", "scored", "session")] for p in paths)
+    assert list(map(len, steps)) == list(map(len, others)), "each event is noted once"
+    for alone, divided in zip(steps[0], others[0], strict=True):
+        np.testing.assert_allclose(
+            [alone[k] for k in ("step", "loss", "grad_norm")], [divided[k] for k in ("step", "loss", "grad_norm")], rtol=1e-4
+        )
+    assert outcome.accuracy.n == 26
