@@ -91,7 +91,7 @@ def test_an_image_that_overflows_half_precision_is_done_again_in_float32(base, i
 
 def test_features_have_one_row_per_token(base, maker, images):
     rows, columns = images.grid("a.png")[1:]
-    assert maker.store.load("a.png").shape == (rows * columns // 4, 192)
+    assert maker.store.load("a.png").shape == (rows * columns // 4, 256)
     assert np.isfinite(maker.store.load("a.png").numpy()).all()
 
 

@@ -15,7 +15,7 @@ from mcvqa.config import Config
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.encode import Encoder
 from mcvqa.model.families import Family, family_of
-from mcvqa.model.tiny import build_tiny
+from mcvqa.model.tiny import tiny_folder
 
 
 class ModelError(RuntimeError):
@@ -70,9 +70,9 @@ def check_transformers() -> None:
 
 
 def model_folder(config: Config) -> str:
-    """model_id, with 'tiny' built on the spot."""
+    """model_id, with 'tiny' where the package has it."""
     if config.model_id == "tiny":
-        return str(build_tiny(Path(config.output_dir) / "cache" / "tiny"))
+        return str(tiny_folder(Path(config.output_dir) / "cache" / "tiny"))
     return config.model_id
 
 

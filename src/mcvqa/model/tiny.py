@@ -1,11 +1,12 @@
-"""`tiny`: the real Qwen2.5-VL architecture at a few million parameters, built on the spot, nothing downloaded.
+"""`tiny`: the real Qwen2.5-VL architecture at 7.8 million parameters, in the package, nothing downloaded.
 
-Its weights are random, so it shows that everything works, not how well a real model does.
+tools/train_tiny.py trained its weights on the scenes of mcvqa.data.scenes; tiny/README.md says what it can and cannot do.
 """
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ from mcvqa.data.scenes import ask, describe, sample_scene
 from mcvqa.files import write_json
 from mcvqa.model.prompt import HINTS
 
-TINY_VERSION = "2"  # part of the folder's name: change it with anything below
 TINY_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
 )
@@ -96,17 +96,24 @@ def save_tiny(model: Qwen2_5_VLForConditionalGeneration, tokenizer: Qwen2Tokeniz
     model.save_pretrained(folder)
 
 
-def build_tiny(parent: Path) -> Path:
-    """The folder of the model with random weights. Built once, then reused.
-
-    Args:
-        parent: folder that receives it.
+def tiny_folder(cache: Path) -> Path:
+    """The folder of the trained model in the package; where there is no package (the notebook alone), of one with random
+    weights, built in `cache` the first time.
     """
-    folder = parent / f"v{TINY_VERSION}"
+    package = find_spec("mcvqa")
+    for place in package.submodule_search_locations or () if package else ():
+        if (Path(place) / "tiny" / "model.safetensors").exists():
+            return Path(place) / "tiny"
+    print("  tiny: its trained weights come with the mcvqa package, which is not here: the weights are random")
+    return build_tiny(cache / "random")
+
+
+def build_tiny(folder: Path) -> Path:
+    """The model with random weights, built once; two processes may do it at the same time."""
     if folder.exists():
         return folder
-    parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=".tiny-", dir=parent))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=".tiny-", dir=folder.parent))
     tokenizer = tiny_tokenizer()
     with torch.random.fork_rng():
         torch.manual_seed(0)
