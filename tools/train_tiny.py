@@ -7,8 +7,8 @@ One row is a picture and up to ten things said about it, packed as scoring packs
 message, picture) and tails that do not see each other. A tail is a description of the whole picture, a question answered
 in words, or a multiple-choice question in the prompt that fine-tuning uses, answered by its letter. The loss lies on what
 the assistant says, and, through a head that is thrown away, on what each image token shows: without it the tower learns
-little in the first thousands of steps, because the language model does not look yet. Every batch is a pure function of (seed, step), so the same command gives the same lessons; no lesson
-comes twice, so the accuracy on the lessons, measured before each step, is one on unseen questions.
+little in the first thousands of steps, because the language model does not look yet. Lessons depend on the seed, the step
+and the number of workers; none comes twice, so the accuracy on them, measured before each step, is one on unseen questions.
 
 Shapes: B rows, L tokens, N supervised tokens, S pixels on a side, V vocabulary.
 """
@@ -33,7 +33,7 @@ from mcvqa.data.kinds import KINDS
 from mcvqa.data.paraphrase import paraphrase
 from mcvqa.data.questions import LETTERS, Question
 from mcvqa.data.scenes import (
-    COLORS, LANGUAGES, SHAPES, SIGN_LETTERS, SIGN_WORDS, TEXTURES, Asked, Scene, ask, describe, draw, sample_scene,
+    COLORS, LANGUAGES, SHAPES, SIGN_LETTERS, SIGN_WORDS, TEXTURES, Asked, Guesser, Scene, ask, describe, draw, sample_scene,
 )
 from mcvqa.model.families import token_positions
 from mcvqa.model.forward import packed_mask
@@ -45,6 +45,7 @@ UNIT = 28  # pixels on a side of an image token: 2 x 2 patches of 14
 SIDES = {4: 0.3, 5: 0.12, 6: 0.3, 8: 0.15, 10: 0.08, 12: 0.05}  # tokens on a side of a picture, and how often
 PICTURES = (56, 64, 75, 84, 96, 112, 128, 160, 224, 384)  # pixels in which scenes are drawn, before they are scaled
 CHOICES = {2: 0.12, 3: 0.12, 4: 0.36, 5: 0.08, 6: 0.1, 8: 0.06, 10: 0.04, 11: 0.02, 12: 0.02, 13: 0.08}
+ASKED = {"counting": 0.2, "location": 0.2, "general": 0.15, "ocr": 0.15, "color": 0.1, "yesno": 0.1, "attribute": 0.1}  # hard ones more
 ASK_TO_DESCRIBE = {"en": "Describe the image.", "ko": "그림을 설명하세요."}
 ASK_IN_WORDS = {"en": "\nAnswer in a few words.", "ko": "\n짧게 답하세요."}
 ROOM = 440  # tokens: tails are added until a row has more, so that rows are of like length
@@ -82,6 +83,7 @@ class Lessons(Dataset):
         vocabulary = self.tokenizer.get_vocab()
         self.image, self.end, self.pad = (vocabulary[t] for t in ("<|image_pad|>", "<|im_end|>", "<|endoftext|>"))
         self.prefixes = {n: self._prefix(n) for n in CHOICES}
+        self.guesser = Guesser()
 
     def __len__(self) -> int:
         return self.steps
@@ -105,13 +107,23 @@ class Lessons(Dataset):
                 break
             language = LANGUAGES[int(rng.random() < 0.6)]
             # with two choices, most questions are of the kind that has no more
-            kind = "yesno" if n_choices == 2 and rng.random() < 0.5 else KINDS[int(rng.integers(len(KINDS)))]
-            if asked := ask(scene, rng, language, kind, n_choices):
+            kind = "yesno" if n_choices == 2 and rng.random() < 0.5 else _drawn(rng, ASKED)
+            if asked := self._hard_to_guess(scene, rng, language, kind, n_choices):
                 if rng.random() < 0.3 * early:  # find the letter of a given answer: easy, and soon of use
                     asked = replace(asked, text=asked.choices[asked.answer])
                 in_words = number < 1 + round(3 * early)
                 tails.append(self._in_words(asked, language) if in_words else self._by_letter(asked, rng))
         return np.array(picture), shown, n_choices, tails
+
+    def _hard_to_guess(self, scene: Scene, rng: np.random.Generator, language: str, kind: str, n: int) -> Asked | None:
+        """A question whose answer is not the usual one of its topic: small numbers would be guessed, not counted."""
+        for _ in range(4):
+            asked = ask(scene, rng, language, kind, n)
+            if asked is None or not self.guesser.guessability(asked):
+                break
+        if asked:
+            self.guesser.learn(asked)
+        return asked
 
     # %% text to tokens
     def _prefix(self, n_choices: int) -> list[int]:
@@ -176,10 +188,10 @@ class Lessons(Dataset):
 
 
 def what_tokens_show(scene: Scene, side: int) -> np.ndarray:
-    """(side * side, 4 + 2) per image token: indices into SIGHTS of the thing it shows, and where that thing's centre lies,
-    right and down of the token's own, in tokens. A token shows the nearest thing whose centre it holds or that covers its
-    own centre."""
-    shown = np.zeros((side, side, 6), np.float32)
+    """(side * side, 4 + 4) per image token: indices into SIGHTS of the thing it shows; where that thing's centre lies, right
+    and down of the token's own, in tokens; and where the token itself lies in the picture, which the tower, whose positions
+    are relative, has to find out too. A token shows the nearest thing whose centre it holds or that covers its own."""
+    shown = np.zeros((side, side, 8), np.float32)
     nearest = np.full((side, side), np.inf)
     middle = (np.arange(side) + 0.5) / side
     for thing in scene.things:
@@ -191,12 +203,15 @@ def what_tokens_show(scene: Scene, side: int) -> np.ndarray:
         nearest[here] = distance[here]
         traits = [options.index(getattr(thing, name)) for name, options in SIGHTS.items()]
         shown[here, :4] = traits
-        shown[here, 4:] = np.stack(np.broadcast_arrays(dx, dy), -1)[here] * side
-    return shown.reshape(-1, 6)
+        shown[here, 4:6] = np.stack(np.broadcast_arrays(dx, dy), -1)[here] * side
+    shown[..., 6], shown[..., 7] = middle[None, :] * 4, middle[:, None] * 4
+    return shown.reshape(-1, 8)
 
 
-def _drawn(rng: np.random.Generator, shares: dict[int, float]) -> int:
-    return int(rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values())))
+def _drawn(rng: np.random.Generator, shares: dict[Any, float]) -> Any:
+    """One of the keys, each as often as its share says."""
+    edges = np.cumsum(list(shares.values()))
+    return list(shares)[int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))]
 
 
 # %% the model on a batch
@@ -216,13 +231,14 @@ class LookingHead(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.sizes = [len(options) for options in SIGHTS.values()]
-        self.head = nn.Linear(hidden, sum(self.sizes) + 2)
+        self.head = nn.Linear(hidden, sum(self.sizes) + 4)
 
     def forward(self, features: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
-        """Loss of (tokens, H) features against (tokens, 6) of `what_tokens_show`."""
-        *traits, places = self.head(features).float().split([*self.sizes, 2], -1)
+        """Loss of (tokens, H) features against (tokens, 8) of `what_tokens_show`."""
+        *traits, places = self.head(features).float().split([*self.sizes, 4], -1)
         there = (shown[:, 0] > 0).float()
-        loss = F.smooth_l1_loss(places, shown[:, 4:], reduction="none").sum(-1) * there
+        away = F.smooth_l1_loss(places, shown[:, 4:], reduction="none")  # (tokens, 4)
+        loss = away[:, :2].sum(-1) * there + away[:, 2:].sum(-1)
         for number, logits in enumerate(traits):
             each = F.cross_entropy(logits, shown[:, number].long(), reduction="none")
             loss = loss + (each if number < 2 else each * there)
