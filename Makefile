@@ -10,9 +10,9 @@ test: install           ## every test
 	@.venv/bin/python -m pytest -n 2 --dist loadfile
 
 check: install          ## lint, types, structure of the code
-	@.venv/bin/ruff check src tests benchmarks
+	@.venv/bin/ruff check src tests benchmarks tools
 	@.venv/bin/mypy --config-file pyproject.toml
 	@.venv/bin/python -m pytest tests/test_structure.py
 
 format: install         ## sort imports and mend what ruff can mend
-	@.venv/bin/ruff check --fix src tests benchmarks
+	@.venv/bin/ruff check --fix src tests benchmarks tools

@@ -33,7 +33,19 @@ from mcvqa.data.kinds import KINDS
 from mcvqa.data.paraphrase import paraphrase
 from mcvqa.data.questions import LETTERS, Question
 from mcvqa.data.scenes import (
-    COLORS, LANGUAGES, SHAPES, SIGN_LETTERS, SIGN_WORDS, TEXTURES, Asked, Guesser, Scene, ask, describe, draw, sample_scene,
+    COLORS,
+    LANGUAGES,
+    SHAPES,
+    SIGN_LETTERS,
+    SIGN_WORDS,
+    TEXTURES,
+    Asked,
+    Guesser,
+    Scene,
+    ask,
+    describe,
+    draw,
+    sample_scene,
 )
 from mcvqa.model.families import token_positions
 from mcvqa.model.forward import packed_mask
@@ -45,7 +57,8 @@ UNIT = 28  # pixels on a side of an image token: 2 x 2 patches of 14
 SIDES = {4: 0.3, 5: 0.12, 6: 0.3, 8: 0.15, 10: 0.08, 12: 0.05}  # tokens on a side of a picture, and how often
 PICTURES = (56, 64, 75, 84, 96, 112, 128, 160, 224, 384)  # pixels in which scenes are drawn, before they are scaled
 CHOICES = {2: 0.12, 3: 0.12, 4: 0.36, 5: 0.08, 6: 0.1, 8: 0.06, 10: 0.04, 11: 0.02, 12: 0.02, 13: 0.08}
-ASKED = {"counting": 0.2, "location": 0.2, "general": 0.15, "ocr": 0.15, "color": 0.1, "yesno": 0.1, "attribute": 0.1}  # hard ones more
+# hard kinds are asked more often
+ASKED = {"counting": 0.2, "location": 0.2, "general": 0.15, "ocr": 0.15, "color": 0.1, "yesno": 0.1, "attribute": 0.1}
 ASK_TO_DESCRIBE = {"en": "Describe the image.", "ko": "그림을 설명하세요."}
 ASK_IN_WORDS = {"en": "\nAnswer in a few words.", "ko": "\n짧게 답하세요."}
 ROOM = 440  # tokens: tails are added until a row has more, so that rows are of like length
@@ -167,8 +180,10 @@ class Lessons(Dataset):
             input_ids[i, : len(ids)], segment[i, : len(ids)], positions[:, i, : len(ids)] = ids, segments, places
             supervised += [(i * length + at, *rest) for at, *rest in learned]
         at, target, kind, choices = np.array(supervised, np.int64).T
-        arrays = dict(pictures=np.stack([picture for picture, *_ in rows]), shown=np.concatenate([row[1] for row in rows]), input_ids=input_ids, segment=segment,
-                      position_ids=positions, at=at, target=target, kind=kind, choices=choices)
+        arrays = dict(
+            pictures=np.stack([row[0] for row in rows]), shown=np.concatenate([row[1] for row in rows]), input_ids=input_ids,
+            segment=segment, position_ids=positions, at=at, target=target, kind=kind, choices=choices,
+        )
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _sequence(self, n_choices: int, tails: list[Tail], side: int) -> tuple[list[int], list[int], np.ndarray, list]:
@@ -295,7 +310,7 @@ def train(options: argparse.Namespace) -> None:
     lessons = Lessons(options.seed, options.steps, options.rows)
     model = Qwen2_5_VLForConditionalGeneration(tiny_config(lessons.tokenizer)).to(device).train()
     if options.compile:
-        for layer in (*model.model.language_model.layers, ):
+        for layer in model.model.language_model.layers:
             layer.compile(dynamic=True)
     looking = LookingHead(model.config.text_config.hidden_size).to(device)
     parameters = [*model.parameters(), *looking.parameters()]
@@ -336,13 +351,15 @@ def train(options: argparse.Namespace) -> None:
         optimizer.zero_grad(set_to_none=True)
         torch._foreach_lerp_(average, parameters, max(0.001, 1 / (step + 1)) if step < 1000 else 0.001)
         grades.add(logits.detach(), batch)
-        losses.append(torch.stack([(each * (batch["kind"] < 0)).sum() / (batch["kind"] < 0).sum(), looked]).detach())
+        losses.append(torch.stack([each[batch["kind"] < 0].mean(), looked]).detach())
         if (step + 1) % options.every == 0 or step + 1 == options.steps:
             spent = time.time() - started
-            seen = {"step": step + 1, "minutes": round(spent / 60, 2), "loss_words": round(float(torch.stack(losses)[:, 0].mean()), 4), "loss_looks": round(float(torch.stack(losses)[:, 1].mean()), 3),
-                    "pictures_per_s": round(options.rows * (step + 1) / spent), "waiting": round(waited / spent, 2),
-                    "length": batch["input_ids"].shape[1], **grades.report()}
-            print(json.dumps(seen), flush=True)
+            of_words, of_looks = torch.stack(losses).mean(0).tolist()
+            print(json.dumps({
+                "step": step + 1, "minutes": round(spent / 60, 2), "loss_words": round(of_words, 4),
+                "loss_looks": round(of_looks, 3), "pictures_per_s": round(options.rows * (step + 1) / spent),
+                "waiting": round(waited / spent, 2), **grades.report(),
+            }), flush=True)
             losses.clear()
             if (step + 1) % (10 * options.every) == 0:
                 save_average(model, average, options.out)

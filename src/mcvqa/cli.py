@@ -81,9 +81,9 @@ def run(config: ConfigFile = None, preset: PresetName = None, set_: Changes = No
 
 @app.command(help="Generate a small data set, then run everything on it with the built-in tiny model: no download, no GPU.\n\n"
              "Example: mcvqa demo")
-def demo(config: ConfigFile = None, set_: Changes = None) -> None:
+def demo(config: ConfigFile = None, preset: PresetName = "demo", set_: Changes = None) -> None:
     with _told_for_people():
-        settings = _config(config, "demo", set_, None)
+        settings = _config(config, preset, set_, None)
         from mcvqa.demo import run_demo
 
         run_demo(settings)

@@ -10,6 +10,7 @@ import json
 import re
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,9 @@ class Config:
     max_new_tokens: int = setting(8, "longest generated answer in tokens, for answer_by=generate", low=1, high=1024)
     use_tta: bool = setting(False, "test-time augmentation: several option orders and image scales, averaged")
     tta_orders: int = setting(4, "option orders per question with TTA", low=1, high=120)
-    tta_scales: tuple[float, ...] = setting((1.0,), "image scales with TTA, as factors of image_size", low=0.25, high=4.0)
+    tta_scales: tuple[float, ...] = setting(
+        (0.9, 1.0, 1.1), "image scales with TTA, as factors of image_size", low=0.25, high=4.0
+    )
 
     # %% ensemble
     ensemble: str = setting(
@@ -166,6 +169,10 @@ class Config:
     members: tuple[str, ...] = setting((), "other runs' names or prediction CSV files to combine with this run")
 
     # %% derived
+    def __new__(cls, *positional: Any, **settings: Any) -> "Config":
+        _require_known(settings)
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
@@ -175,6 +182,8 @@ class Config:
                 f"train_folds={list(self.train_folds)}: there are folds 0 to "
                 f"{(self.n_folds if self.use_kfold else 1) - 1} (n_folds={self.n_folds}, use_kfold={self.use_kfold})."
             )
+        if self.lora_r == 0 and self.quantization == "4bit":
+            raise ConfigError("lora_r=0 trains all weights, which 4-bit weights cannot do: set quantization=none.")
         if "{question}" not in self.user_prompt or "{options}" not in self.user_prompt:
             raise ConfigError("user_prompt must contain {question} and {options}.")
         for name in ("system_prompt", "user_prompt"):
@@ -209,17 +218,27 @@ class Config:
 
     def replace(self, **changes: Any) -> "Config":
         """A copy with other values; names in upper case and values as text are accepted too."""
-        known = {f.name for f in dataclasses.fields(self)}
-        for name in changes:
-            if name.lower() not in known:
-                close = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.5)
-                hint = f" Did you mean {close[0]!r}?" if close else ""
-                raise ConfigError(f"There is no setting {name!r}.{hint} All settings: mcvqa presets --fields")
-        return dataclasses.replace(self, **{name.lower(): value for name, value in changes.items()})
+        lowered = {name.lower(): value for name, value in changes.items()}
+        _require_known(lowered)
+        return dataclasses.replace(self, **lowered)
 
     def to_yaml(self) -> str:
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
         return yaml.safe_dump(plain, allow_unicode=True, sort_keys=False, width=100)
+
+
+OTHER_NAMES = {"lr": "learning_rate", "epochs": "num_epochs", "folds": "n_folds", "model": "model_id", "output": "output_dir"}
+
+
+def _require_known(names: Iterable[str]) -> None:
+    """Raises ConfigError for a name that is no setting, with the nearest that is."""
+    known = [f.name for f in dataclasses.fields(Config)]
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+            meant = OTHER_NAMES.get(name.lower()) or next(iter(close), "")
+            hint = f" Did you mean {meant!r}?" if meant else ""
+            raise ConfigError(f"There is no setting {name!r}.{hint} All settings: mcvqa presets --fields")
 
 
 def _checked(field: dataclasses.Field, value: Any) -> Any:
@@ -248,7 +267,7 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
 def _converted(kind: Any, value: Any) -> Any:
     if typing.get_origin(kind) is tuple:
         if isinstance(value, str):
-            value = yaml.safe_load(value) if value.strip().startswith("[") else [v for v in value.split(",") if v.strip()]
+            value = [v for v in value.strip().strip("[]()").split(",") if v.strip()]
         item = typing.get_args(kind)[0]
         return tuple(_converted(item, v.strip() if isinstance(v, str) else v) for v in value)
     if kind is bool:
@@ -288,8 +307,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         use_ema=True, use_swa=True, use_tta=True, tta_scales=(0.9, 1.0, 1.1),
     ),
     "demo": dict(
-        data_dir="data/demo", run_name="demo", model_id="tiny", image_size=84, lora_r=0, num_epochs=4, batch_size=16,
-        grad_accum_steps=1, eval_batch_size=32, learning_rate=1e-3, use_swa=True, use_tta=True,
+        data_dir="data/demo", run_name="demo", model_id="tiny", image_size=112, lora_r=16, lora_alpha=32, num_epochs=2,
+        batch_size=16, grad_accum_steps=1, eval_batch_size=32, learning_rate=2e-3, use_swa=True, use_tta=True,
+        tta_scales=(1.0,),
     ),
 }
 

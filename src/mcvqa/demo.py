@@ -18,7 +18,7 @@ DEMO_ROWS = (600, 200)  # training, test
 def run_demo(config: Config) -> Outcome:
     """Generate the data, run all steps, and compare with the answers of the test rows, which only a demo has."""
     folder = Path(config.output_dir) / config.data_dir
-    generate_demo(folder, *DEMO_ROWS, seed=config.seed, size=96)
+    generate_demo(folder, *DEMO_ROWS, seed=config.seed, size=96, style="shifted")
     config = config.replace(data_dir=str(folder))
     outcome = run(config)
     print("\naccuracy on the test rows (a competition would not tell):")

@@ -40,7 +40,7 @@ from mcvqa.scoring.score import score_questions, tta_plan
 from mcvqa.scoring.scores import Scores, joined, load_scores
 from mcvqa.training.checkpoint import MANIFEST, adapter_hash, verified
 from mcvqa.training.loop import FoldResult, FoldTrainer
-from mcvqa.uncertainty import Accuracy
+from mcvqa.uncertainty import Accuracy, accuracy_of
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ def _on_record(config: Config) -> Iterator[Project]:
             f"--set quantization=4bit, a smaller image_size (now {project.config.image_size}), or the 3B model."
         ) from error
     except Exception as error:
-        if is_main_process() and folder.exists() and read_experiment(folder).accuracy is None:
+        begun = is_main_process() and folder.exists() and project.paths.checkpoints.exists()
+        if begun and read_experiment(folder).accuracy is None:
             told = str(error).splitlines()[0] if str(error) else type(error).__name__
             record_experiment(folder, status="failed", seconds=time.time() - started, note=told)
             update_index(folder.parent)
@@ -130,6 +131,7 @@ def _prepared(project: Project) -> Project:
     project.settle()
     require_members(project)
     explore_data(project)
+    project.settle_data()
     project.require_photographs()
     make_folds(project)
     return project
@@ -152,15 +154,17 @@ def explore_data(project: Project) -> None:
     else:
         print(project.explore().summary())
         project.steps.remember("eda", key)
-    report = project.submit_prior()
+    report, blind = project.submit_prior(), project.prior.accuracy
+    project.log.write("prior", accuracy=blind.value, standard_error=blind.standard_error, n=blind.n)
     if report is not None:
-        print(f"  first submission: the text-only prior's, {report.rows} rows, accuracy {project.prior.accuracy} out of fold")
+        print(f"  first submission: the text-only prior's, {report.rows} rows, accuracy {blind} out of fold")
 
 
 # %% step 4: folds
 def make_folds(project: Project) -> None:
     heading("folds", f"{project.config.n_folds} folds" if project.config.use_kfold else "one stratified split")
     print(project.fold_summary())
+    project.log.write("folds", rows=np.unique(project.folds, return_counts=True)[1].tolist())
 
 
 # %% steps 5 and 6: rows and model
@@ -193,7 +197,11 @@ class Bench:
         if missing is None:
             return None
         for scale, images in missing.items():
+            started = time.time()
             by_each(store.fill, self.base, own_share(images), scale)
+            if images and is_main_process():
+                rate = len(images) / (time.time() - started)
+                self.project.log.write("features", scale=scale, images=len(images), images_per_s=round(rate, 1))
         return store
 
     def _missing_features(self, store: FeatureStore) -> dict[float, list[str]] | None:
@@ -212,7 +220,8 @@ class Bench:
 
     @cached_property
     def maker(self) -> RowMaker:
-        heading("rows", "prompts, option orders, image features")
+        data, (orders, scales) = self.project.data, tta_plan(self.config)
+        heading("rows", f"{len(data.train):,} to learn from, {len(data.test):,} to answer in {orders * len(scales)} ways")
         heading("model", self.config.model_id)
         return RowMaker(self.base.encoder, self.images, self.store, self.base.pad_id)
 
@@ -236,6 +245,9 @@ def train_folds(project: Project, bench: Bench, only: int | None = None) -> None
     todo = by_main(lambda: [fold for fold in folds if not _is_trained(project, fold)])
     if todo:
         _ = bench.maker  # steps 5 and 6
+    else:
+        heading("rows", "not needed for training")
+        heading("model", "every fold is trained")
     heading("training", f"folds {', '.join(map(str, folds))}")
     for fold in folds:
         if fold in todo:
@@ -382,9 +394,27 @@ def combine(project: Project) -> Blend:
     print(f"  members: {names}\n  method: {blend.method}. {blend.reason}")
     for method, accuracy in blend.table.items():
         print(f"  {method:14} {accuracy}")
-    report = project.submit("ensemble", blend.predictions, f"{blend.method} of {names}")
-    print(f"  {project.paths.outputs / 'submission_ensemble.csv'}: {report}")
+    project.log.write(
+        "ensemble", method=blend.method, members=names, accuracies={k: [a.right, a.n] for k, a in blend.table.items()},
+    )
+    file = project.paths.outputs / "submission_ensemble.csv"
+    own, blind = _against_the_prior(project, blend, answers)
+    if own.value < blind.value:
+        project.submit_prior()
+        print(f"  {file} keeps what it had: out of fold this run has {own}, the text-only prior {blind}")
+    else:
+        print(f"  {file}: {project.submit('ensemble', blend.predictions, f'{blend.method} of {names}')}")
     return blend
+
+
+def _against_the_prior(project: Project, blend: Blend, answers: dict[str, int]) -> tuple[Accuracy, Accuracy]:
+    """Accuracy of the blend, and of the text-only prior on the same rows."""
+    guessed = dict(zip((q.id for q in project.data.train), project.prior_of_train().argmax(-1).tolist(), strict=True))
+    pairs = [(said, name) for said, name in zip(blend.oof_predictions, blend.oof_ids.tolist(), strict=True) if name in answers]
+    truth = np.array([answers[name] for _, name in pairs])
+    return (
+        accuracy_of(np.array([said for said, _ in pairs]), truth), accuracy_of(np.array([guessed[n] for _, n in pairs]), truth)
+    )
 
 
 # %% step 10: report
@@ -444,6 +474,10 @@ def write_results(project: Project, blend: Blend, plan: DevicePlan, started: flo
     ))
     index = update_index(paths.experiment.parent)
     accuracy = metrics.overall.accuracy
+    project.log.write(
+        "result", accuracy=accuracy.value, standard_error=accuracy.standard_error, n=accuracy.n, seconds=round(seconds, 1),
+        gains={name: gain.value for name, gain in metrics.gains.items()},
+    )
     submission = paths.outputs / "submission_ensemble.csv"
     print(f"  accuracy out of fold: {accuracy}; blind: {metrics.overall.blind}")
     for name, gain in metrics.gains.items():
@@ -502,6 +536,7 @@ def _require_fold(config: Config, fold: int | None) -> None:
 def _ready_to_train(project: Project) -> Project:
     project.settle()
     project.submit_prior()
+    project.settle_data()
     project.require_photographs()
     return _with_folds(project)
 
@@ -524,6 +559,7 @@ def combine_only(config: Config) -> None:
     """Step 9, for scored folds."""
     project = Project(config)
     project.settle()
+    require_members(project)
     combine(project)
 
 
@@ -531,4 +567,5 @@ def report_only(config: Config) -> None:
     """Steps 9 and 10, for scored folds."""
     started, project = time.time(), Project(config)
     project.settle()
+    require_members(project)
     write_results(project, combine(project), plan_device(config), started)

@@ -1,5 +1,6 @@
 """`mcvqa check`: everything that can be known before hours of training are spent. It changes nothing."""
 import dataclasses
+import os
 import shutil
 import tempfile
 import time
@@ -15,7 +16,7 @@ from mcvqa.data.questions import LETTERS, Question
 from mcvqa.model.device import GIB, DevicePlan, plan_device
 from mcvqa.model.encode import Encoder
 from mcvqa.model.families import image_tokens
-from mcvqa.model.load import load_encoder, measure_model, vision_is_frozen
+from mcvqa.model.load import ModelSize, load_encoder, measure_model, vision_is_frozen
 from mcvqa.model.vision import ImageInputs
 from mcvqa.project import Project, RunData, RunStopped
 from mcvqa.scoring.score import tta_plan
@@ -38,7 +39,7 @@ def check_run(config: Config) -> bool:
             data.records, processor, image_size=config.image_size, patch=model_config.vision_config.patch_size,
             merge=encoder.merge,
         )
-        _check_alignment(encoder, images, data.train[0])
+        _check_alignment(encoder, images, data.train[int(data.with_image.argmax())])
         tokens = _check_rows(encoder, images, data, config)
         ready &= _check_resources(config, plan, model_config, images, data, tokens)
     print("\n" + ("ready: nothing stands in the way" if ready else "not ready: see the lines marked with !"))
@@ -145,11 +146,14 @@ def _check_resources(
     tokens_seen = sum(image_tokens(grid, images.merge) for grid in grids if grid) * sum(s * s for s in scales)
     checkpoints = 2 * len(config.folds_to_train) * 4 * size.trained
     disk = int(tokens_seen) * text.hidden_size * plan.dtype.itemsize + checkpoints
-    free = shutil.disk_usage(_existing(Path(config.output_dir))).free
-    enough = disk < free
+    folder = _existing(Path(config.output_dir))
+    free = shutil.disk_usage(folder).free
+    enough, writable = disk < free, os.access(folder, os.W_OK)
     _line(enough, f"disk: {disk / GIB:.1f} of {free / GIB:.1f} GiB free, for image features and checkpoints")
-    _estimate_time(config, plan, size.language_linears, tokens, data)
-    return fits and enough
+    if not writable:
+        _line(False, f"output_dir={config.output_dir!r} cannot be written to: choose another (--set output_dir=FOLDER)")
+    _estimate_time(config, plan, size, tokens, data, int(tokens_seen) * images.merge**2)
+    return fits and enough and writable
 
 
 def _existing(folder: Path) -> Path:
@@ -164,20 +168,33 @@ def _memory_of(plan: DevicePlan) -> int:
     return int(meminfo.read_text().split()[1]) * 1024 if meminfo.exists() else 8 * GIB
 
 
-def _estimate_time(config: Config, plan: DevicePlan, weights: int, tokens: np.ndarray, data: RunData) -> None:
-    """From the number of multiplications and the rate measured now; kernels of small models reach less."""
+def _estimate_time(
+    config: Config, plan: DevicePlan, size: ModelSize, tokens: np.ndarray, data: RunData, patches: int
+) -> None:
+    """From the number of multiplications and the rate measured now; kernels of small models reach less.
+
+    Args:
+        patches: of all images at all scales that are encoded once.
+    """
     rate = _matrix_rate(plan)
-    forward = 2 * weights * float(tokens.mean())  # multiplications and additions of a row
+    forward = 2 * size.language_linears * float(tokens.mean())  # multiplications and additions of a row
     passes = 2 if config.lora_r else 3  # adapters: no gradient for the frozen weights
     step = config.effective_batch * forward * (passes + plan.checkpointing) / (0.5 * rate)
     folds = len(config.folds_to_train)
-    share = (config.n_folds - 1) / config.n_folds
+    share = 1 - 1 / config.n_folds
+    validated = len(data.train) * (folds / config.n_folds)
+    looking = 2 * size.vision * patches / (0.5 * rate)
     steps = int(np.ceil(len(data.train) * share / config.effective_batch)) * config.num_epochs * folds
     orders, scales = tta_plan(config)
     ways = len(scales) * (1 + 0.25 * (orders - 1))  # orders share their prefix: each costs about a quarter more
-    scoring = (len(data.train) + folds * len(data.test)) * forward * ways / (0.5 * rate)
+    scoring = (validated + folds * len(data.test)) * forward * ways / (0.5 * rate)
     _line(True, f"time: {step:.2f} s a step of {config.effective_batch} rows, {steps} steps; "
-                f"training {steps * step / 60:.0f} min, scoring {scoring / 60:.0f} min, at half of {rate / 1e12:.2f} TFLOP/s")
+                f"image features {_duration(looking)}, training {_duration(steps * step)}, scoring {_duration(scoring)}, "
+                f"at half of {rate / 1e12:.2f} TFLOP/s")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _matrix_rate(plan: DevicePlan) -> float:

@@ -161,6 +161,23 @@ class Project:
                 )
         write_text(file, self.config.to_yaml())
 
+    def settle_data(self) -> None:
+        """Write data.json; a run that was trained on other data is not overwritten.
+
+        Raises:
+            ConfigError: saying how the data differ.
+        """
+        file, data = self.paths.experiment / "data.json", self.data
+        now = {"folder": str(data.files.root.absolute()), "training_rows": len(data.train), "content": data.train_print}
+        before = read_json(file) if file.exists() and self.paths.checkpoints.exists() else now
+        if before["content"] != now["content"]:
+            raise ConfigError(
+                f"The run {self.config.run!r} was trained on other data: {before['training_rows']:,} training rows of "
+                f"{before['folder']}, now {now['training_rows']:,} of {now['folder']} (rows, answers or photographs changed).\n"
+                f"Choose another name (--set run_name=...), or delete {self.paths.checkpoints} to start over."
+            )
+        write_json(file, now)
+
     # %% step 3: data
     @cached_property
     def tables(self) -> tuple[DataFiles, list[Table], Table]:

@@ -28,7 +28,12 @@ class Accuracy:
         return (float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n)))
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ± {self.standard_error:.3f} (n={self.n})" if self.n else "no rows"
+        if not self.n:
+            return "no rows"
+        if 0 < self.right < self.n:
+            return f"{self.value:.3f} ± {self.standard_error:.3f} (n={self.n})"
+        low, high = self.interval  # all right or all wrong: the standard error would claim certainty
+        return f"{self.value:.3f} (95 %: {low:.3f} to {high:.3f}, n={self.n})"
 
 
 def accuracy_of(predicted: np.ndarray, answers: np.ndarray) -> Accuracy:

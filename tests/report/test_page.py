@@ -164,7 +164,7 @@ def test_remarks_depend_on_the_settings(metrics, settings, words) -> None:
 def test_changed_settings_are_those_that_differ() -> None:
     assert changed_settings(dataclasses.asdict(Config())) == {}
     config = Config(num_epochs=3, tta_scales=(0.9, 1.0), run_name="x", output_dir="y")
-    assert changed_settings(dataclasses.asdict(config)) == {"num_epochs": (3, 1), "tta_scales": ([0.9, 1.0], [1.0])}
+    assert changed_settings(dataclasses.asdict(config)) == {"num_epochs": (3, 1), "tta_scales": ([0.9, 1.0], [0.9, 1.0, 1.1])}
     assert changed_settings({"dropped_setting": 1}) == {"dropped_setting": (1, None)}
 
 

@@ -1,5 +1,6 @@
 """Base model, 4-bit weights, LoRA adapters: what is trained and what stays frozen."""
 import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,7 @@ def load_encoder(config: Config) -> tuple[Encoder, Any, Any]:
     """
     check_transformers()
     transformers.utils.logging.disable_progress_bar()  # one bar per file read or written hides our own
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")  # peft's call, nothing a user could mend
     folder = model_folder(config)
     with _loading(config.model_id):
         model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -220,7 +222,8 @@ class ModelSize:
     """Parameter counts of a model and of what would be trained."""
 
     language_linears: int
-    rest: int
+    vision: int
+    rest: int  # everything but the language model's linear layers
     trained: int
 
     def weight_bytes(self, plan: DevicePlan) -> int:
@@ -244,7 +247,8 @@ def measure_model(model_config: Any, config: Config) -> ModelSize:
         if isinstance(module, nn.Linear) and name.startswith(family.language + ".layers.")
     )
     total = sum(p.numel() for p in model.parameters())
+    vision = sum(p.numel() for p in model.get_submodule(family.vision).parameters())
     if config.lora_r == 0:
-        return ModelSize(linears, total - linears, total)
+        return ModelSize(linears, vision, total - linears, total)
     adapted = get_peft_model(model, adapter_settings(config, family), low_cpu_mem_usage=True)
-    return ModelSize(linears, total - linears, sum(p.numel() for p in trained_parameters(adapted).values()))
+    return ModelSize(linears, vision, total - linears, sum(p.numel() for p in trained_parameters(adapted).values()))

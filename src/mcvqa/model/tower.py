@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F  # noqa: N812, the usual name
+from torch.nn import functional as F
 
 from mcvqa.model.families import Grid
 
@@ -40,7 +40,7 @@ class TowerPlan:
         def moved(groups: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             return tuple(group.to(device, non_blocking=True) for group in groups)
 
-        return TowerPlan(*moved((self.order, self.places)), moved(self.windows), moved(self.images))
+        return TowerPlan(self.order.to(device), self.places.to(device), moved(self.windows), moved(self.images))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -259,10 +259,12 @@ def _remarks(content: ReportInput) -> list[str]:
     """What a reader should know before believing the figures of this run."""
     metrics, config = content.metrics, content.config
     error = metrics.overall.accuracy.standard_error
-    remarks = [
-        "Every accuracy is measured on rows its model was not trained on. The standard error is "
-        f"{100 * error:.1f} points: two runs on different rows must differ by {280 * error:.1f} to be told apart.",
-    ]
+    remarks = ["Every accuracy is measured on rows its model was not trained on."]
+    if error > 0:
+        remarks[0] += (
+            f" The standard error is {100 * error:.1f} points: two runs on different rows must differ by "
+            f"{280 * error:.1f} to be told apart."
+        )
     if config.get("keep") == "best" and config.get("num_epochs", 0) > 1:
         remarks.append("The best epoch was chosen on the validation rows: their accuracy is slightly optimistic.")
     if not config.get("use_kfold", True):

@@ -22,8 +22,8 @@ NEVER = -1e4  # log-probability of a choice that has no text: its letter is take
 
 
 def tta_plan(config: Config) -> tuple[int, tuple[float, ...]]:
-    """Option orders per question and image scales; without TTA the original order at the original size."""
-    return (config.tta_orders, config.tta_scales) if config.use_tta else (1, (1.0,))
+    """Option orders per question and image scales; one way without TTA, and where answers are generated as text."""
+    return (config.tta_orders, config.tta_scales) if config.use_tta and config.answer_by == "letters" else (1, (1.0,))
 
 
 def score_questions(
