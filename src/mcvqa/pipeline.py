@@ -221,7 +221,8 @@ class Bench:
     @cached_property
     def maker(self) -> RowMaker:
         data, (orders, scales) = self.project.data, tta_plan(self.config)
-        heading("rows", f"{len(data.train):,} to learn from, {len(data.test):,} to answer in {orders * len(scales)} ways")
+        ways = f"{orders * len(scales)} way{'s' if orders * len(scales) > 1 else ''}"
+        heading("rows", f"{len(data.train):,} to learn from, {len(data.test):,} to answer in {ways}")
         heading("model", self.config.model_id)
         return RowMaker(self.base.encoder, self.images, self.store, self.base.pad_id)
 

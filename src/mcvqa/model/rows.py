@@ -120,6 +120,15 @@ def read_rows(
     return logprobs
 
 
+NEVER = -1e4  # log-probability of a choice without text: its letter is taken, but it is no answer
+
+
+def without_empty(question: Question, logprobs: np.ndarray) -> np.ndarray:
+    """(K, C) `logprobs` with gaps between the choices (see data/questions.py) ruled out."""
+    empty = [not choice.strip() for choice in question.choices]
+    return np.where(empty, NEVER, logprobs)
+
+
 # %% the course of an epoch
 def epoch_windows(n_rows: int, epoch: int, config: Config) -> Iterator[np.ndarray]:
     """Row numbers of each optimizer step of an epoch; the last, smaller window counts too."""

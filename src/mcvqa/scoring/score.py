@@ -13,12 +13,10 @@ from mcvqa.model.encode import Row
 from mcvqa.model.forward import AnswerModel
 from mcvqa.model.load import BaseModel
 from mcvqa.model.processes import divided, progress
-from mcvqa.model.rows import RowMaker, read_rows
+from mcvqa.model.rows import RowMaker, read_rows, without_empty
 from mcvqa.scoring.orders import option_orders
 from mcvqa.scoring.parse import parse_answer
 from mcvqa.scoring.scores import Scores
-
-NEVER = -1e4  # log-probability of a choice that has no text: its letter is taken, but it is no answer
 
 
 def tta_plan(config: Config) -> tuple[int, tuple[float, ...]]:
@@ -51,9 +49,7 @@ def score_questions(
             answers, maker, rows, config.eval_batch_size, base.plan, scale=scale, title=f"scoring x{scale:g}"
         )
         for i, row in enumerate(rows):
-            empty = np.array([not choice.strip() for choice in questions[i].choices])  # a gap between choices, see questions.py
-            found[i][:, empty] = NEVER
-            _place(logprobs[i], orders[i], row, found[i], first=s * n_orders)
+            _place(logprobs[i], orders[i], row, without_empty(questions[i], found[i]), first=s * n_orders)
     ids = np.array([question.id for question in questions], dtype=np.str_)
     return Scores(ids, logprobs, orders, np.repeat(scales, n_orders).astype(np.float32), provenance)
 

@@ -24,7 +24,7 @@ from mcvqa.model.device import set_seeds
 from mcvqa.model.forward import AnswerModel, Batch, answer_loss
 from mcvqa.model.load import BaseModel, make_trainable, trained_parameters
 from mcvqa.model.processes import own_share, progress, stop_all
-from mcvqa.model.rows import RowMaker, TrainingRows, epoch_windows, loader, read_rows
+from mcvqa.model.rows import RowMaker, TrainingRows, epoch_windows, loader, read_rows, without_empty
 from mcvqa.training.average import WeightAverage
 from mcvqa.training.checkpoint import save_trained
 from mcvqa.uncertainty import Accuracy, accuracy_of
@@ -290,7 +290,7 @@ class FoldTrainer:
         rows = [self.maker.row(question) for question in questions]
         model = self.accelerator.unwrap_model(self.answers)  # reading is divided: no process waits for another's batch
         ways = read_rows(model, self.maker, rows, self.config.eval_batch_size, self.base.plan, title="validation")
-        logprobs = [way[0] for way in ways]
+        logprobs = [without_empty(question, way)[0] for question, way in zip(questions, ways, strict=True)]
         own = [values - np.logaddexp.reduce(values) for values in logprobs]  # among the row's choices
         answers = np.array([-1 if q.answer is None else q.answer for q in questions])
         accuracy = accuracy_of(np.array([values.argmax() for values in own]), answers)

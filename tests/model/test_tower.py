@@ -1,0 +1,55 @@
+"""The vision tower with windows side by side gives what the library's loop over windows gives."""
+import pytest
+import torch
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+)
+
+from mcvqa.model.tower import plan_tower, tower_features
+
+TEXT = dict(
+    vocab_size=100, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+    bos_token_id=1, eos_token_id=2, rope_parameters=dict(rope_type="default", rope_theta=1e4, mrope_section=[4, 6, 6]),
+)
+GRIDS = {
+    "one image": [(1, 12, 12)], "three alike, one window each": [(1, 8, 8)] * 3,
+    "many shapes": [(1, 2, 2), (1, 10, 20), (1, 12, 12), (1, 12, 12), (1, 26, 18)],
+}
+
+
+@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen2_vl"])
+def tower(request):
+    torch.manual_seed(0)
+    if request.param == "qwen2_vl":
+        vision = dict(depth=3, embed_dim=64, num_heads=2, patch_size=14, hidden_size=64)
+        return Qwen2VLForConditionalGeneration(Qwen2VLConfig(text_config=TEXT, vision_config=vision)).eval().model.visual
+    vision = dict(
+        depth=3, hidden_size=64, intermediate_size=96, num_heads=2, fullatt_block_indexes=[1], window_size=112, patch_size=14,
+        out_hidden_size=64,
+    )
+    return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=TEXT, vision_config=vision)).eval().model.visual
+
+
+@pytest.mark.parametrize("grids", GRIDS.values(), ids=GRIDS)
+def test_it_equals_the_library(tower, grids):
+    patches = torch.randn(sum(rows * columns for _, rows, columns in grids), 3 * 2 * 14 * 14)
+    with torch.no_grad():
+        theirs = tower(patches, grid_thw=torch.tensor(grids)).pooler_output
+        torch.testing.assert_close(tower_features(tower, patches, grids), theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_gradients_pass(tower):
+    grids = GRIDS["many shapes"]
+    patches = torch.randn(sum(rows * columns for _, rows, columns in grids), 3 * 2 * 14 * 14, requires_grad=True)
+    tower_features(tower, patches, grids).sum().backward()
+    assert (patches.grad.abs().sum(-1) > 0).all()
+
+
+def test_every_patch_is_in_one_window_and_one_image():
+    plan = plan_tower(GRIDS["many shapes"], merge=2, window_side=4)
+    for groups in (plan.windows, plan.images):
+        assert torch.cat([group.flatten() for group in groups]).sort().values.tolist() == list(range(len(plan.places)))
+    assert len(plan.images) == 4, "the two images of one size stand in one group"
