@@ -109,7 +109,7 @@ class Lessons(Dataset):
     def _row(self, rng: np.random.Generator, side: int, progress: float) -> tuple[np.ndarray, np.ndarray, int, list[Tail]]:
         """Picture (S, S, 3), what its tokens show, number of choices, and what is said."""
         early = max(0.0, 1 - progress / EASY)
-        scene = sample_scene(rng, "plain", "single" if rng.random() < 0.3 * early else None)
+        scene = sample_scene(rng, "varied" if rng.random() < 0.6 else "plain", "single" if rng.random() < 0.3 * early else None)
         size = int(rng.choice([s for s in PICTURES if s <= 2.5 * UNIT * side]))
         picture = draw(scene, size).resize((UNIT * side, UNIT * side), Image.Resampling.BICUBIC)
         shown = what_tokens_show(scene, side)

@@ -26,7 +26,7 @@ from mcvqa.data.scenes import (
     wordings_of,
 )
 
-STYLES = ("plain", "shifted")
+STYLES = ("plain", "varied", "shifted")
 
 
 # %% reading a question back

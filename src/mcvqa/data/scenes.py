@@ -46,9 +46,16 @@ BACKGROUNDS: dict[str, dict[str, Color]] = {
         "white": (250, 250, 250), "beige": (248, 236, 208), "sky blue": (208, 232, 250),
         "light green": (216, 244, 212), "lavender": (230, 220, 248),
     },
+    "varied": {
+        "white": (252, 252, 252), "beige": (246, 232, 204), "mint": (186, 240, 222), "peach": (255, 212, 186),
+        "charcoal": (50, 50, 56), "maroon": (92, 22, 36), "olive": (98, 102, 40),
+    },
     "shifted": {"navy": (30, 36, 82), "dark green": (20, 62, 44), "tan": (206, 172, 124), "white": (238, 236, 232)},
 }
-BACKDROPS = {"plain": ("flat", "gradient", "grid"), "shifted": ("gradient", "grid", "grain")}
+BACKDROPS = {
+    "plain": ("flat", "gradient", "grid"), "varied": ("flat", "gradient", "grid", "grain"),
+    "shifted": ("gradient", "grid", "grain"),
+}
 TEXTURES = ("striped", "dotted", "checked")
 ROOMY_SHAPES = ("circle", "rectangle", "hexagon")  # a letter fits on them
 SIGN_WORDS = (
@@ -100,6 +107,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "white": ("white", "흰색"), "beige": ("beige", "베이지색"), "sky blue": ("sky blue", "하늘색"),
     "light green": ("light green", "연두색"), "lavender": ("lavender", "연보라색"), "navy": ("navy", "남색"),
     "dark green": ("dark green", "진초록색"), "tan": ("tan", "황토색"),
+    "mint": ("mint", "민트색"), "peach": ("peach", "살구색"), "charcoal": ("charcoal", "짙은 회색"),
+    "maroon": ("maroon", "적갈색"), "olive": ("olive", "올리브색"),
     "thing": ("shape", "도형"), "circle": ("circle", "원"), "rectangle": ("rectangle", "직사각형"),
     "triangle": ("triangle", "삼각형"), "star": ("star", "별"), "heart": ("heart", "하트"),
     "cross": ("cross", "십자가"),
@@ -222,7 +231,8 @@ def sample_scene(rng: np.random.Generator, style: str = "plain", layout: str | N
     """A random scene.
 
     Args:
-        style: "plain", or "shifted": pale tints, other backgrounds, more textures, other wordings.
+        style: "plain"; "varied": more backgrounds, tints mixed with up to a sixth of some other colour; or "shifted": chalk
+            tints, backgrounds of its own, more textures, other wordings.
         layout: one of LAYOUTS; None: any, by their shares.
 
     Raises:
@@ -264,8 +274,10 @@ def _near(rng: np.random.Generator, color: Color, spread: int = 5) -> Color:
 def _visible_colors(rng: np.random.Generator, style: str, background: Color) -> list[tuple[str, Color]]:
     """One tint of each colour that stands out from the background."""
     tints = []
+    share, mixed = (rng.uniform(0, 1 / 6), rng.uniform(0, 255, 3)) if style == "varied" else (0, np.zeros(3))
     for name, (start, end) in COLORS.items():
         red, green, blue = (1 - (t := rng.random())) * np.array(start) + t * np.array(end)
+        red, green, blue = (1 - share) * np.array((red, green, blue)) + share * mixed
         if style == "shifted":  # as if in chalk: a quarter of warm white
             red, green, blue = 0.74 * np.array((red, green, blue)) + 0.26 * np.array((255, 240, 215))
         tints.append((name, (int(red), int(green), int(blue))))
@@ -986,7 +998,7 @@ def _wrong_choices(puzzle: Puzzle, n: int, rng: np.random.Generator) -> list[Phr
 
 def _other_sorts(word: str) -> list[str]:
     """Answers to other sorts of questions than the one that `word` answers."""
-    tints = {*COLORS, *BACKGROUNDS["plain"], *BACKGROUNDS["shifted"]}  # sky blue is too like blue
+    tints = {*COLORS, *(name for each in BACKGROUNDS.values() for name in each)}  # sky blue is too like blue
     return [
         other for sort in (("yes", "no"), SHAPES, COLORS) for other in sort
         if word not in sort and not (sort is COLORS and word in tints)
@@ -1012,7 +1024,7 @@ def _say_question(name: str, puzzle: Puzzle, style: str, language: str, rng: np.
 def wordings_of(topic: str, style: str, language: str) -> tuple[str, ...]:
     """The forms in which a topic is asked."""
     entry = TOPICS[topic]
-    if style == "plain":
+    if style != "shifted":
         return entry.english if language == "en" else entry.korean
     return entry.english_shifted if language == "en" else entry.korean_shifted
 
