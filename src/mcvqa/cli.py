@@ -108,10 +108,7 @@ def eda(config: ConfigFile = None, preset: PresetName = None, set_: Changes = No
         settings = _config(config, preset, set_, data)
         from mcvqa.project import Project
 
-        project = Project(settings)
-        exploration = project.explore()
-        typer.echo(exploration.summary())
-        typer.echo(f"\nTables and figures: {project.paths.experiment / 'eda'}")
+        typer.echo(Project(settings).explore().summary())
 
 
 @app.command(help="Split the training rows: stratified by answer and type of question, grouped by image.\n\n"

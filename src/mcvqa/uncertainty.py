@@ -28,7 +28,7 @@ class Accuracy:
         return (float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n)))
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ± {self.standard_error:.3f} (n={self.n})" if self.n else "no rows"
+        return f"{self.value:.3f} ± {self.standard_error:.3f} (n={self.n:,})" if self.n else "no rows"
 
 
 def accuracy_of(predicted: np.ndarray, answers: np.ndarray) -> Accuracy:

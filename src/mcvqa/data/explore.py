@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mcvqa.data.images import ImageRecord
+from mcvqa.data.images import OUTSIDE, ImageRecord
 from mcvqa.data.kinds import KINDS, question_kind
 from mcvqa.data.prior import Prior
-from mcvqa.data.questions import LETTERS, Problem, Question
+from mcvqa.data.questions import LETTERS, SAME_TEXT, Problem, Question
 from mcvqa.files import atomic_path
 from mcvqa.plots import FAINT_INK, INK, PALETTE, new_figure, save_figure
 from mcvqa.uncertainty import Accuracy
@@ -397,12 +397,12 @@ def _text_lines(
         lines.append("Answers     " + "   ".join(f"{letter} {count / n:.1%}" for letter, count in letters.items()))
     for title, what in (("Same text", "question"), ("  + choices", "question and choices"), ("Same id", "id")):
         lines += _shared_line(tables["duplicates"], what, title)
-    details = tables["duplicate_rows"]
-    repeated = list(dict.fromkeys(details.id[details.shared == REPEATED_CHOICE]))
+    repeated = [p for p in problems if p.message.startswith(SAME_TEXT)]
     if repeated:
-        lines.append(f"Choices     the same one twice in {len(repeated):,} rows: {_first_few(repeated)}")
-    if problems:
-        lines.append(f"Cells       {len(problems):,} not as they should be: problems.csv")
+        names = list({(p.file, p.row): p.id for p in repeated}.values())
+        lines.append(f"Choices     the same one twice in {len(names):,} rows: {_first_few(names)} (problems.csv)")
+    if others := len(problems) - len(repeated):
+        lines.append(f"Cells       {others:,} {'more ' if repeated else ''}not as they should be (problems.csv)")
     return lines
 
 
@@ -424,11 +424,15 @@ def _first_few(names: Sequence[str], most: int = 5) -> str:
 def _image_lines(images: dict[str, ImageRecord] | None, duplicates: "pd.DataFrame") -> list[str]:
     if images is None:
         return ["Photographs not looked at"]
-    missing = [w for w, r in images.items() if r.path is None]
+    refused = [w for w, r in images.items() if r.problem.startswith(OUTSIDE)]
+    missing = [w for w, r in images.items() if r.path is None and not r.problem.startswith(OUTSIDE)]
     if len(missing) == len(images):
         return [f"Photographs none of {len(images):,} is there; everything else goes on without them"]
     broken = [f"{w} ({r.problem})" for w, r in images.items() if r.path is not None and r.problem]
     lines = [f"Photographs {len(images):,}, of them {len(missing):,} missing and {len(broken):,} broken"]
+    if refused:
+        lines[0] += f"; {len(refused):,} refused, they lie outside the data folder"
+        lines.append(f"  refused   {_first_few(refused)}")
     lines += [f"  missing   {_first_few(missing)}"] if missing else []
     lines += [f"  broken    {_first_few(broken, 3)}"] if broken else []
     for title, what in (("  same file", "photograph, content"), ("  similar", "photograph, look")):
