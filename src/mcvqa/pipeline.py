@@ -288,7 +288,8 @@ def _result_facts(result: FoldResult) -> dict[str, Any]:
 def score_folds(project: Project, bench: Bench) -> None:
     """Out-of-fold and test Scores of every fold."""
     orders, scales = tta_plan(project.config)
-    heading("scoring", f"{orders} option order{'s' * (orders > 1)}, scale{'s' * (len(scales) > 1)} {', '.join(f'{s:g}' for s in scales)}")
+    sizes = ", ".join(f"{scale:g}" for scale in scales)
+    heading("scoring", f"{orders} option order{'s' * (orders > 1)}, scale{'s' * (len(scales) > 1)} {sizes}")
     if unseen := sum(bool(project.data.records[q.image].problem) for q in project.data.test):
         print(f"  {unseen:,} test rows have no readable photograph: they are answered from their text alone (eda/problems.csv)")
     for fold in project.config.folds_to_train:

@@ -80,7 +80,7 @@ def explore(
             table.to_csv(part, index=False, encoding="utf-8-sig", lineterminator="\n")  # with BOM: Excel reads Korean
     drawn = {
         "kinds": _draw_kinds(tables["kinds"]),
-        "letters": _draw_letters(tables["letters"]),
+        "letters": _draw_letters(tables["letters"], rows),
         "lengths": _draw_lengths(rows, train),
         "options": _draw_options(tables["options"]),
         "blind": _draw_blind(tables["kinds"], prior.accuracy),
@@ -274,16 +274,19 @@ def _choice_label(text: str, longest: int = 24) -> str:
     return (line if len(line) <= longest else line[: longest - 1] + "…").replace("$", r"\$")
 
 
-def _draw_letters(letters: "pd.DataFrame") -> "Figure | None":
-    """Share of each letter over all rows with what chance allows, and by kind of question."""
+def _draw_letters(letters: "pd.DataFrame", rows: "pd.DataFrame") -> "Figure | None":
+    """Share of each letter over all rows beside what chance would give it, and by kind of question."""
     used = [c for c in letters.columns[2:] if letters[c].any()]
     letters = letters[letters.rows > 0]
     if not used or letters.empty:
         return None
     figure, (bars, table) = new_figure(1, 2, width=9.5, height=3.8, width_ratios=(1, 1.5))
     shares = letters[used].to_numpy() / letters.rows.to_numpy()[:, None] * 100  # (1 + kinds, letters)
-    errors = np.sqrt(shares[0] * (100 - shares[0]) / letters.rows.iloc[0]) * 1.96
+    ends = np.array([Accuracy(int(count), int(letters.rows.iloc[0])).interval for count in letters[used].iloc[0]]).T * 100
+    errors = np.abs(ends - shares[0])  # (2, letters)
     bars.bar(used, shares[0], 0.62, yerr=errors, color=PALETTE[0], error_kw={"ecolor": INK, "elinewidth": 1})
+    bars.plot(used, _chance_shares(used, rows), "_", color=PALETTE[4], markersize=26, markeredgewidth=2, label="chance")
+    bars.legend()
     bars.grid(False, axis="x")
     bars.set(title="Right answers by letter", ylabel="share of rows, % (95 % interval)")
     table.imshow(shares, cmap="Blues", vmin=0, vmax=max(60.0, shares.max()), aspect="auto")
@@ -295,6 +298,12 @@ def _draw_letters(letters: "pd.DataFrame") -> "Figure | None":
     table.grid(False)
     table.spines[:].set_visible(False)
     return figure
+
+
+def _chance_shares(letters: Sequence[str], rows: "pd.DataFrame") -> list[float]:
+    """Percentage of the answered rows that each letter would be right in, were every choice of a row as likely."""
+    choices = rows.choices[rows.answer != ""]
+    return [float(((choices > LETTERS.index(letter)) / choices).mean() * 100) for letter in letters]
 
 
 def _draw_lengths(rows: "pd.DataFrame", train: Sequence[Question]) -> "Figure | None":
@@ -327,7 +336,17 @@ def _draw_histograms(axes: Any, values: dict[str, np.ndarray]) -> None:
             label = f"{name}, mean {lengths.mean():.1f}"
             shown = np.minimum(lengths, bins[-1] - 0.5)
             axes.hist(shown, bins, weights=weights, histtype="step", edgecolor=color, linewidth=1.8, label=label)
-    axes.legend()
+    if everything.max() > bins[-1]:
+        _name_last_bin(axes, bins)
+    axes.set_ylim(0, 1.25 * axes.get_ylim()[1])  # the legend stands above the lines
+    axes.legend(loc="upper right")
+
+
+def _name_last_bin(axes: Any, bins: np.ndarray) -> None:
+    """A tick such as 60+ below the bin that holds what is longer too, in the place of the numbers next to it."""
+    last = bins[-2:].mean()
+    free = [int(t) for t in axes.get_xticks() if t == int(t) and bins[0] < t < last - 0.08 * (last - bins[0])]
+    axes.set_xticks([*free, last], [*map(str, free), f"{bins[-2] + 0.5:.0f}+"])
 
 
 def _draw_options(options: "pd.DataFrame", most: int = 20) -> "Figure | None":
@@ -371,7 +390,7 @@ def _draw_blind(kinds: "pd.DataFrame", accuracy: Accuracy) -> "Figure | None":
 
 def _draw_images(images: dict[str, ImageRecord]) -> "Figure | None":
     sizes = np.array([(r.width, r.height) for r in images.values() if not r.problem])
-    if not len(sizes):
+    if len(np.unique(sizes, axis=0)) < 2:  # none, or one size: the summary says it
         return None
     figure, (left, right) = new_figure(1, 2, width=9.5, height=3.8)
     left.scatter(*sizes.T, s=12, color=PALETTE[0], alpha=0.3, linewidth=0)
@@ -435,6 +454,8 @@ def _image_lines(images: dict[str, ImageRecord] | None, duplicates: "pd.DataFram
         lines.append(f"  refused   {_first_few(refused)}")
     lines += [f"  missing   {_first_few(missing)}"] if missing else []
     lines += [f"  broken    {_first_few(broken, 3)}"] if broken else []
+    sizes = {(r.width, r.height) for r in images.values() if not r.problem}
+    lines += [f"  size      all {width:,} x {height:,} pixels" for width, height in sizes if len(sizes) == 1]
     for title, what in (("  same file", "photograph, content"), ("  similar", "photograph, look")):
         lines += _shared_line(duplicates, what, title)
     return lines
