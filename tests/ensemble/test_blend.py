@@ -178,6 +178,8 @@ def test_rows_with_fewer_choices_never_get_another_letter(method):
     blend = blend_members(members, answers, method)
     assert (blend.predictions[::2] < 2).all() and (blend.logprobs[::2, 2:] == -np.inf).all()
     assert np.isfinite(blend.logprobs[1::2]).all()
+    truth = np.array([answers[i] for i in members[0].oof.ids.tolist()])
+    assert blend.alone["a"].right == (members[0].oof.predictions() == truth).sum() > 0.5 * len(truth)
 
 
 def test_a_choice_one_model_rules_out_can_still_win():
