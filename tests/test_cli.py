@@ -165,7 +165,7 @@ def test_single_steps_find_their_results(trained):
 def test_eda_shows_the_summary_and_where_the_figures_are(trained, desk):
     said = typed("eda", "--config", "tiny.yaml")
     assert "blind accuracy" in said and "Photographs 33" in said
-    assert len(list((desk / said.split("Tables and figures: ")[1].strip()).glob("*.png"))) >= 4
+    assert len(list((desk / said.split("Figures and tables: ")[1].strip()).glob("*.png"))) >= 4
 
 
 def test_check_changes_nothing(trained, desk):

@@ -125,7 +125,7 @@ def blend_members(
     truth = np.array([answers[i] for i in oof_ids], dtype=int)
     oof = _opinions([(m.name, (m.oof,)) for m in scored if m.oof is not None], oof_ids) if len(oof_ids) else None
     nested = _nested_predictions(oof, truth, oof_ids, seed) if oof else {}
-    alone = oof.among_choices(oof.logprobs).argmax(-1) if oof else []  # (M, R)
+    alone = dict(zip([m.name for m in scored], oof.among_choices(oof.logprobs).argmax(-1), strict=True)) if oof else {}
     if method == "auto":
         method, reason = _defended_method(nested, truth, len(scored))
     else:
@@ -148,7 +148,7 @@ def blend_members(
         oof_ids=oof_ids,
         oof_predictions=nested.get(method, np.empty(0, dtype=int)),
         table={name: accuracy_of(predicted, truth) for name, predicted in nested.items()},
-        alone={m.name: accuracy_of(predicted, truth) for m, predicted in zip(scored, alone, strict=bool(oof))},
+        alone={name: accuracy_of(predicted, truth) for name, predicted in alone.items()},
     )
 
 

@@ -253,7 +253,7 @@ def draw_errors(errors: Sequence[WrongAnswer], open_picture: OpenPicture) -> Any
     tall = [_tallest(pictures[columns * row : columns * (row + 1)]) for row in range(rows)]
     ratios = [height for row in range(rows) for height in (tall[row], CHOICES_HEIGHT)]
     figure, panels = new_figure(
-        2 * rows, columns, width=COLUMN_WIDTH * columns, height=0.3 + sum(ratios) + rows, height_ratios=ratios
+        2 * rows, columns, width=COLUMN_WIDTH * columns, height=0.3 + sum(ratios) + 1.15 * rows, height_ratios=ratios
     )
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
     grid = np.reshape(panels, (rows, 2, columns))
@@ -289,7 +289,7 @@ def _draw_picture(axes: Any, error: WrongAnswer, pixels: np.ndarray, problem: st
     text = wrapped_text(problem, 30)
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, linespacing=1.4, parse_math=False)
     axes.set_anchor("SW")  # in line with the title and the choices
-    title = f"{wrapped_text(error.question, 38, 2)}\n{clipped_text(f'{error.id} · {error.kind}', 38)}"
+    title = f"{wrapped_text(error.question, 44, 2)}\n{clipped_text(f'{error.id} · {error.kind}', 44)}"
     axes.set_title(title, fontsize=10, linespacing=1.5, parse_math=False)
 
 
@@ -301,7 +301,7 @@ def _draw_choices(axes: Any, error: WrongAnswer) -> None:
         color = WRONG_COLOR if choice == error.predicted else RIGHT_COLOR if choice == error.answer else QUIET_COLOR
         axes.barh(place + 0.22, error.probabilities[choice], height=0.22, color=color)
         axes.barh(place + 0.22, 1, height=0.22, color=QUIET_COLOR, alpha=0.15)
-        text = f"({LETTERS[choice]}) {clipped_text(error.choices[choice], 30)}"
+        text = f"({LETTERS[choice]}) {clipped_text(error.choices[choice], 36)}"
         ink = INK if color == QUIET_COLOR else color
         axes.text(0, place - 0.02, text, va="bottom", fontsize=9.5, color=ink, parse_math=False)
         axes.text(1, place - 0.02, f"{error.probabilities[choice]:.2f}", va="bottom", ha="right", fontsize=9.5)
