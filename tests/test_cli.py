@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import mcvqa.demo
 from mcvqa.cli import app
-from mcvqa.config import PRESETS, Config
+from mcvqa.config import PRESETS, Config, load_config, parse_changes
 from mcvqa.files import RunLog, read_json
 from tests.conftest import make_dataset, tiny_settings
 from tests.test_pipeline import one_thread  # noqa: F401 - a fixture
@@ -128,10 +128,14 @@ def test_a_mistake_in_a_real_shell(desk):
 def test_presets_are_listed_and_shown_whole():
     said = typed("presets")
     assert all(f"\n{name} " in f"\n{said}" for name in PRESETS)
+    typed_again = [part for line in said.splitlines() if line.startswith("best ") for part in line.split()[1:]]
+    assert load_config(changes=parse_changes(typed_again)) == load_config(preset="best") and "use_swa=true" in typed_again
     best = yaml.safe_load(typed("presets", "--preset", "best"))
     assert best["num_epochs"] == 5 and best["tta_scales"] == [0.9, 1.0, 1.1] and set(best) == set(Config.__dataclass_fields__)
     fields = typed("presets", "--fields")
     assert all(f"{name} " in fields for name in Config.__dataclass_fields__) and "peak learning rate" in fields
+    assert "\nnum_epochs               1  [0 to 1000]\n" in fields and "[one of cosine, linear]" in fields
+    assert "\nrun_name                 (empty)\n" in fields
 
 
 def test_later_settings_win_and_names_may_be_in_upper_case():
@@ -161,7 +165,7 @@ def test_single_steps_find_their_results(trained):
 def test_eda_shows_the_summary_and_where_the_figures_are(trained, desk):
     said = typed("eda", "--config", "tiny.yaml")
     assert "blind accuracy" in said and "Photographs 33" in said
-    assert len(list((desk / said.split("Tables and figures: ")[1].strip()).glob("*.png"))) >= 4
+    assert len(list((desk / said.split("Figures and tables: ")[1].strip()).glob("*.png"))) >= 4
 
 
 def test_check_changes_nothing(trained, desk):

@@ -174,6 +174,7 @@ def test_other_tta_settings_score_again_and_do_not_train_again(finished, copied)
     blend = said_by(combine_only, config)[1]
     log = RunLog(Project(config).paths.log)
     assert len(log.events("step")) == 4 and len(log.events("scored")) == 8 and "valid: 9 rows" in blend
+    assert "  out of fold: " in blend and "stacking" not in blend, "one member: one accuracy"
     scores = load_scores(Project(config).paths.scores / "fold0-test.npz")
     assert scores.logprobs.shape == (9, 8, 4)
     np.testing.assert_allclose(scores.scales, [1.0] * 4 + [1.3] * 4)
@@ -283,6 +284,7 @@ def test_the_prior_a_friend_and_another_run_join_the_ensemble(finished, copied, 
     _ = Project(config).prior  # `run` fits it in step 3
     _, said = said_by(combine_only, config.replace(members=("prior", friends[0], "r")))
     assert "members: second, prior, friend0, r (2 folds)" in said and "valid: 9 rows" in said
+    assert "  prior alone " in said and "  stacking " in said
     said_by(combine_only, config.replace(members=friends, ensemble="vote"))
     assert set(answers_in(ensemble_file(config)).values()) == {"b"}, "five of six votes"
     with pytest.raises(RunStopped, match="nobody"):

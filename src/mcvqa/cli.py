@@ -108,10 +108,7 @@ def eda(config: ConfigFile = None, preset: PresetName = None, set_: Changes = No
         settings = _config(config, preset, set_, data)
         from mcvqa.project import Project
 
-        project = Project(settings)
-        exploration = project.explore()
-        typer.echo(exploration.summary())
-        typer.echo(f"\nTables and figures: {project.paths.experiment / 'eda'}")
+        typer.echo(Project(settings).explore().summary())
 
 
 @app.command(help="Split the training rows: stratified by answer and type of question, grouped by image.\n\n"
@@ -196,11 +193,29 @@ def presets(
             typer.echo(_config(config, preset, set_, None).to_yaml())
         elif fields:
             for field in dataclasses.fields(Config):
-                typer.echo(f"{field.name:24} {field.default!r}\n{'':26}{field.metadata['meaning']}")
+                default = _as_typed(field.default).replace("\n", "\\n") or "(empty)"
+                typer.echo(f"{field.name:24} {default}{_allowed(field)}\n{'':26}{field.metadata['meaning']}")
         else:
             for name, values in PRESETS.items():
-                typer.echo(f"{name:10} " + ", ".join(f"{k}={v}" for k, v in values.items()))
+                typer.echo(f"{name:10} " + " ".join(f"{k}={_as_typed(v)}" for k, v in values.items()))
             typer.echo("\nUse one with --preset NAME; see all of its settings with: mcvqa presets --preset NAME")
+
+
+def _as_typed(value: Any) -> str:
+    """`value` as --set takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(_as_typed, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _allowed(field: dataclasses.Field) -> str:
+    """Range or choices of a setting, in brackets; empty where any text will do."""
+    facts = field.metadata
+    if facts["choices"]:
+        return f"  [{'some' if isinstance(field.default, tuple) else 'one'} of {', '.join(facts['choices'])}]"
+    if facts["low"] is not None:
+        return f"  [{facts['low']} to {facts['high']}]"
+    return "  [true or false]" if isinstance(field.default, bool) else ""
 
 
 @app.command(help="All runs in this folder, the most accurate first.\n\nExample: mcvqa experiments")

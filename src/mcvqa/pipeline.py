@@ -301,9 +301,10 @@ def _result_facts(result: FoldResult) -> dict[str, Any]:
 def score_folds(project: Project, bench: Bench) -> None:
     """Out-of-fold and test Scores of every fold."""
     orders, scales = tta_plan(project.config)
-    heading("scoring", f"{orders} option orders, scales {', '.join(f'{s:g}' for s in scales)}")
+    sizes = ", ".join(f"{scale:g}" for scale in scales)
+    heading("scoring", f"{orders} option order{'s' * (orders > 1)}, scale{'s' * (len(scales) > 1)} {sizes}")
     if unseen := sum(bool(project.data.records[q.image].problem) for q in project.data.test):
-        print(f"  {unseen} test rows have no readable photograph: they are answered from their text alone (eda/problems.csv)")
+        print(f"  {unseen:,} test rows have no readable photograph: they are answered from their text alone (eda/problems.csv)")
     for fold in project.config.folds_to_train:
         folder = project.paths.fold(fold) / project.config.keep
         key = by_main(_score_key, project, bench.plan, fold, folder)
@@ -337,8 +338,12 @@ def _score_fold(project: Project, bench: Bench, fold: int, folder: Path, files: 
     model = load_adapter(bench.base, folder)
     _, validation = project.fold_rows(fold)
     facts = {"run": config.run, "fold": fold, "adapter": adapter_hash(folder), "config": settings_hash(config.weight_settings())}
-    for split, questions, file in (("oof", validation, files[0]), ("test", project.data.test, files[1])):
-        scores = score_questions(model, bench.base, maker, questions, config, facts | {"split": split})
+    for split, words, questions, file in (
+        ("oof", "out of fold", validation, files[0]), ("test", "test", project.data.test, files[1]),
+    ):
+        scores = score_questions(
+            model, bench.base, maker, questions, config, facts | {"split": split}, title=f"fold {fold} {words}"
+        )
         by_main(_keep_scores, project, scores, file)
     bench.restore_base(model)
 
@@ -393,8 +398,7 @@ def combine(project: Project) -> Blend:
     blend = blend_members(members, answers, project.config.ensemble, seed=project.config.seed)
     names = ", ".join(f"{m.name} ({len(m.test)} folds)" if len(m.test) > 1 else m.name for m in members)
     print(f"  members: {names}\n  method: {blend.method}. {blend.reason}")
-    for method, accuracy in blend.table.items():
-        print(f"  {method:14} {accuracy}")
+    print("\n".join(_accuracy_lines(blend)))
     project.log.write(
         "ensemble", method=blend.method, members=names, accuracies={k: [a.right, a.n] for k, a in blend.table.items()},
     )
@@ -416,6 +420,15 @@ def _against_the_prior(project: Project, blend: Blend, answers: dict[str, int]) 
     return (
         accuracy_of(np.array([said for said, _ in pairs]), truth), accuracy_of(np.array([guessed[n] for _, n in pairs]), truth)
     )
+
+
+def _accuracy_lines(blend: Blend) -> list[str]:
+    """Of each member alone and of every method; with a single member all methods answer alike, so one line says it."""
+    if len(blend.alone) < 2:
+        return [f"  out of fold: {accuracy}" for accuracy in blend.alone.values()]
+    named = {f"{name} alone": accuracy for name, accuracy in blend.alone.items()} | blend.table
+    width = max(map(len, named))
+    return [f"  {name:{width}} {accuracy}" for name, accuracy in named.items()]
 
 
 # %% step 10: report

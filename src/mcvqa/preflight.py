@@ -68,7 +68,7 @@ def _check_data(project: Project, data: RunData) -> bool:
     if len(data.problems) > SHOWN_PROBLEMS:
         _line(False, f"... and {len(data.problems) - SHOWN_PROBLEMS} more: mcvqa eda lists them all")
     broken = data.broken([*data.train, *data.test])
-    _line(not broken, f"photographs: {len(data.records)}, of which {len(broken)} cannot be read")
+    _line(not broken, f"photographs: {len(data.records):,}, of which {len(broken):,} cannot be read")
     for record in broken[:SHOWN_PROBLEMS]:
         _line(False, f"{record.written}: {record.problem}")
     try:

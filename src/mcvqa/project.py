@@ -309,7 +309,7 @@ class Project:
                 if self._source_of(held) == "prior" else ""
             )
             raise RunStopped(
-                f"{len(broken)} of {named} {split} photographs cannot be read, for example {broken[0].written!r}: "
+                f"{len(broken):,} of {named:,} {split} photographs cannot be read, for example {broken[0].written!r}: "
                 f"{broken[0].problem}\nThey are looked for in {data.files.root.absolute()} and its folders. Put them there "
                 f"(or unpack the archive they came in) and run the same command again.{until}"
             )
@@ -342,10 +342,10 @@ class Project:
             letters = np.bincount([q.answer for q in rows if q.answer is not None])
             shares = "  ".join(f"{LETTERS[i]} {count / len(rows):.0%}" for i, count in enumerate(letters))
             groups = len(set(data.groups[self.folds == fold].tolist()))
-            lines.append(f"  fold {fold}: {len(rows)} validation rows in {groups} image groups   {shares}")
+            lines.append(f"  fold {fold}: {len(rows):,} validation rows in {groups:,} image groups   {shares}")
         left_out = int((self.folds == -2).sum())
         if left_out:
-            lines.append(f"  left out: {left_out} rows whose photograph cannot be read (listed in the EDA)")
+            lines.append(f"  left out: {left_out:,} rows whose photograph cannot be read (listed in the EDA)")
         warning = large_group_warning(data.groups[self.folds != -2], self.config.n_folds)
         return "\n".join([*lines, *([f"  {warning}"] if warning else [])])
 

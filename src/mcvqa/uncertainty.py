@@ -31,9 +31,9 @@ class Accuracy:
         if not self.n:
             return "no rows"
         if 0 < self.right < self.n:
-            return f"{self.value:.3f} ± {self.standard_error:.3f} (n={self.n})"
+            return f"{self.value:.3f} ± {self.standard_error:.3f} (n={self.n:,})"
         low, high = self.interval  # all right or all wrong: the standard error would claim certainty
-        return f"{self.value:.3f} (95 %: {low:.3f} to {high:.3f}, n={self.n})"
+        return f"{self.value:.3f} (95 %: {low:.3f} to {high:.3f}, n={self.n:,})"
 
 
 def accuracy_of(predicted: np.ndarray, answers: np.ndarray) -> Accuracy:

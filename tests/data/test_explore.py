@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mcvqa.data.explore import Exploration, explore
+from mcvqa.data.explore import Exploration, _chance_shares, _draw_lengths, _row_table, explore
 from mcvqa.data.folds import question_groups
 from mcvqa.data.images import ImageFolder, ImageRecord, near_duplicate_groups, survey_images
 from mcvqa.data.prior import fit_prior
-from mcvqa.data.questions import Problem, Question
+from mcvqa.data.questions import SAME_TEXT, Problem, Question
 
 TRAIN = [
     Question("t1", "train/1.png", "이 음식은 무엇인가요?", ("김밥", "$\\frac 라면$", "None", "떡\n볶이"), 1),
@@ -40,7 +40,10 @@ def found(tmp_path_factory) -> Exploration:
     images = survey_images(ImageFolder(root), [q.image for q in (*TRAIN, *TEST)])
     groups = near_duplicate_groups(images)
     prior = fit_prior(TRAIN, TEST, question_groups(TRAIN, groups))
-    problems = [Problem("train.csv", 4, "answer", "'e' is no letter of its choices", "t4")]
+    problems = [
+        Problem("train.csv", 2, "b", f"{SAME_TEXT} a: '김밥'", "t2"),
+        Problem("train.csv", 4, "answer", "'e' is no letter of its choices", "t4"),
+    ]
     return explore(TRAIN, TEST, problems, images, groups, prior, root / "out")
 
 
@@ -87,6 +90,7 @@ def test_summary_names_what_is_wrong(found):
     assert len(text.splitlines()) < 40
     for part in ("2 missing and 1 broken", "train/4.png", "train/3.png", "t2", "too few", str(found.out_dir)):
         assert part in text
+    assert "twice in 1 rows: t2" in text and "1 more not as they should be" in text
     fields = found.tables["problems"]
     assert {"train.csv", "train/3.png", "train/4.png", "test/2.png"} == set(fields.file)
 
@@ -95,6 +99,29 @@ def test_all_photographs_missing_is_said_once(tmp_path):
     images = {q.image: ImageRecord(q.image, problem="no such file") for q in (*TRAIN, *TEST)}
     text = explore(TRAIN, TEST, [], images, near_duplicate_groups(images), fit_prior(TRAIN, TEST), tmp_path).summary()
     assert text.count("Photographs") == 1 and "none of 6" in text and "same file" not in text
+
+
+def test_a_path_that_leaves_the_folder_is_refused_and_not_missing(tmp_path):
+    photograph(tmp_path / "photos" / "1.png", 1)
+    rows = [Question(str(i), name, "?", ("x", "y"), 0) for i, name in enumerate(("1.png", "../../etc/passwd", "gone.png"))]
+    images = survey_images(ImageFolder(tmp_path / "photos"), [q.image for q in rows])
+    text = explore(rows, [], [], images, None, fit_prior(rows, []), tmp_path / "out").summary()
+    assert "1 missing and 0 broken; 1 refused" in text and "  refused   ../../etc/passwd" in text
+    assert "all 160 x 120 pixels" in text and not (tmp_path / "out" / "images.png").exists()
+
+
+def test_the_bin_that_holds_what_is_longer_says_so(tmp_path):
+    rows = [Question(str(i), "", "x" * (10 + i % 40), ("x", "y"), 0) for i in range(400)]
+    rows.append(Question("long", "", "x" * 900, ("x", "y"), 0))
+    for questions, named in ((rows, True), (rows[:-1], False)):
+        table = _row_table(questions, [], fit_prior(questions, []))
+        left = _draw_lengths(table, questions).axes[0]
+        assert any(label.get_text().endswith("+") for label in left.get_xticklabels()) is named
+
+
+def test_chance_gives_a_letter_its_share_of_the_rows_that_have_it():
+    questions = [Question("1", "", "?", ("x", "y"), 0), Question("2", "", "?", ("x", "y", "z", "w"), 2)]
+    assert _chance_shares("ac", _row_table(questions, [], fit_prior(questions, []))) == [37.5, 12.5]
 
 
 def test_without_images_or_rows(tmp_path):

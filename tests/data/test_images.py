@@ -20,7 +20,6 @@ from mcvqa.data.images import (
     ImageRecord,
     near_duplicate_groups,
     open_image,
-    resolve_image,
     survey_images,
 )
 
@@ -230,7 +229,7 @@ def root(tmp_path: Path) -> Path:
      ("사진", "train/사진.jpg"), ("사진.jpg", "train/사진.jpg"), ("train/9.jpg", "images/train/9.jpg")],
 )
 def test_find(root: Path, written: str, file: str) -> None:
-    assert resolve_image(root, written) == root / file
+    assert ImageFolder(root).find(written) == root / file
 
 
 @pytest.mark.parametrize(
@@ -243,7 +242,7 @@ def test_find(root: Path, written: str, file: str) -> None:
 )
 def test_find_refuses(root: Path, written: str, words: str) -> None:
     with pytest.raises(ImageError, match=words):
-        resolve_image(root, written)
+        ImageFolder(root).find(written)
 
 
 def test_links(root: Path) -> None:

@@ -52,8 +52,8 @@ def test_equal_members_together_beat_each_alone(method):
     blend = blend_members(members, world.answers, method)
     alone = max(world.accuracy(m.test[0].predictions()) for m in members)
     assert world.accuracy(blend.predictions) > alone + 0.03
-    assert blend.oof_accuracy.value > max(a.value for a in blend.alone.values()) + 0.03
-    assert blend.oof_accuracy == blend.table[blend.method] and set(blend.table) == set(BLEND_METHODS)
+    assert blend.table[blend.method].value > max(a.value for a in blend.alone.values()) + 0.03
+    assert set(blend.table) == set(BLEND_METHODS)
     np.testing.assert_allclose(np.exp(blend.logprobs).sum(-1), 1, rtol=1e-6)
     assert blend.ids.tolist() == world.ids[world.half :].tolist()
 
@@ -92,7 +92,7 @@ def test_weights_reported_out_of_fold_never_saw_the_row():
     """With more members than rows, fitted weights explain random answers (0.6 where they saw them); unseen ones not."""
     world = World(n=80, seed=3)
     blend = blend_members([world.member(f"m{i}", 0.0) for i in range(100)], world.answers, "stacking")
-    assert blend.oof_accuracy.value < 0.4
+    assert blend.table[blend.method].value < 0.4
 
 
 def test_a_useless_member_gets_no_vote():
@@ -125,7 +125,7 @@ def test_an_imported_member_takes_part_with_weight_one():
 def test_without_out_of_fold_scores_weights_are_equal_and_it_is_said():
     members = [constant("x", [0.6, 0.4], name="a"), constant("x", [0.3, 0.7], name="b")]
     blend = blend_members(members, {})
-    assert blend.method == "geometric" and blend.oof_accuracy is None and not blend.table and len(blend.oof_ids) == 0
+    assert blend.method == "geometric" and not blend.table and not blend.alone and len(blend.oof_ids) == 0
     assert "equal" in blend_members(members, {}, "stacking").reason
 
 
@@ -145,7 +145,7 @@ def test_only_rows_every_member_scored_are_compared():
     a, b = world.member("a", 1.5), world.member("b", 1.5)
     half = Member("b", b.oof.rows(np.arange(300)), b.test)
     blend = blend_members([a, half], world.answers)
-    assert blend.oof_ids.tolist() == world.ids[:300].tolist() and blend.oof_accuracy.n == 300
+    assert blend.oof_ids.tolist() == world.ids[:300].tolist() and blend.table[blend.method].n == 300
 
 
 def test_missing_and_double_rows_are_named():
@@ -178,6 +178,8 @@ def test_rows_with_fewer_choices_never_get_another_letter(method):
     blend = blend_members(members, answers, method)
     assert (blend.predictions[::2] < 2).all() and (blend.logprobs[::2, 2:] == -np.inf).all()
     assert np.isfinite(blend.logprobs[1::2]).all()
+    truth = np.array([answers[i] for i in members[0].oof.ids.tolist()])
+    assert blend.alone["a"].right == (members[0].oof.predictions() == truth).sum() > 0.5 * len(truth)
 
 
 def test_a_choice_one_model_rules_out_can_still_win():
@@ -300,4 +302,4 @@ def test_out_of_fold_scores_of_folds_join():
     whole = world.member("run", 1.5, folds=3)
     parts = [whole.oof.rows(np.arange(k, 200, 3)) for k in range(3)]
     blend = blend_members([Member("run", joined(parts), whole.test)], world.answers)
-    assert blend.oof_accuracy.n == 200 and blend.method == "geometric" and "nothing to weigh" in blend.reason
+    assert blend.table[blend.method].n == 200 and blend.method == "geometric" and "nothing to weigh" in blend.reason

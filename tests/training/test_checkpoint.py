@@ -15,11 +15,13 @@ class Saved(torch.nn.Module):
         if self.content == b"":
             raise OSError(28, "No space left on device")
         (folder / "adapter_model.safetensors").write_bytes(self.content)
+        (folder / "README.md").write_text("[More Information Needed]")
 
 
 def test_a_checkpoint_is_verified(tmp_path):
     save_trained(Saved(b"one"), tmp_path / "best", {"epoch": 2})
     assert verified(tmp_path / "best")["epoch"] == 2
+    assert sorted(p.name for p in (tmp_path / "best").iterdir()) == ["adapter_model.safetensors", "manifest.json"]
     first = adapter_hash(tmp_path / "best")
     save_trained(Saved(b"two"), tmp_path / "best", {"epoch": 3})
     assert verified(tmp_path / "best")["epoch"] == 3 and adapter_hash(tmp_path / "best") != first

@@ -145,6 +145,7 @@ def test_twenty_lost_steps_on_end_stop_the_run(make_trainer):
         trainer.run()
 
 
-def test_zero_epochs_score_the_untrained_model(make_trainer):
+def test_zero_epochs_score_the_untrained_model(make_trainer, capsys):
     result = make_trainer(num_epochs=0).run()
+    assert "fold 0 untrained: accuracy" in capsys.readouterr().out
     assert result.steps == 0 and list(result.variants) == ["raw"]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mcvqa.data.images import ImageRecord
+from mcvqa.data.images import OUTSIDE, ImageRecord
 from mcvqa.data.kinds import KINDS, question_kind
 from mcvqa.data.prior import Prior
-from mcvqa.data.questions import LETTERS, Problem, Question
+from mcvqa.data.questions import LETTERS, SAME_TEXT, Problem, Question
 from mcvqa.files import atomic_path
 from mcvqa.plots import FAINT_INK, INK, PALETTE, new_figure, save_figure
 from mcvqa.uncertainty import Accuracy
@@ -80,7 +80,7 @@ def explore(
             table.to_csv(part, index=False, encoding="utf-8-sig", lineterminator="\n")  # with BOM: Excel reads Korean
     drawn = {
         "kinds": _draw_kinds(tables["kinds"]),
-        "letters": _draw_letters(tables["letters"]),
+        "letters": _draw_letters(tables["letters"], rows),
         "lengths": _draw_lengths(rows, train),
         "options": _draw_options(tables["options"]),
         "blind": _draw_blind(tables["kinds"], prior.accuracy),
@@ -274,16 +274,19 @@ def _choice_label(text: str, longest: int = 24) -> str:
     return (line if len(line) <= longest else line[: longest - 1] + "…").replace("$", r"\$")
 
 
-def _draw_letters(letters: "pd.DataFrame") -> "Figure | None":
-    """Share of each letter over all rows with what chance allows, and by kind of question."""
+def _draw_letters(letters: "pd.DataFrame", rows: "pd.DataFrame") -> "Figure | None":
+    """Share of each letter over all rows beside what chance would give it, and by kind of question."""
     used = [c for c in letters.columns[2:] if letters[c].any()]
     letters = letters[letters.rows > 0]
     if not used or letters.empty:
         return None
     figure, (bars, table) = new_figure(1, 2, width=9.5, height=3.8, width_ratios=(1, 1.5))
     shares = letters[used].to_numpy() / letters.rows.to_numpy()[:, None] * 100  # (1 + kinds, letters)
-    errors = np.sqrt(shares[0] * (100 - shares[0]) / letters.rows.iloc[0]) * 1.96
+    ends = np.array([Accuracy(int(count), int(letters.rows.iloc[0])).interval for count in letters[used].iloc[0]]).T * 100
+    errors = np.abs(ends - shares[0])  # (2, letters)
     bars.bar(used, shares[0], 0.62, yerr=errors, color=PALETTE[0], error_kw={"ecolor": INK, "elinewidth": 1})
+    bars.plot(used, _chance_shares(used, rows), "_", color=PALETTE[4], markersize=26, markeredgewidth=2, label="chance")
+    bars.legend()
     bars.grid(False, axis="x")
     bars.set(title="Right answers by letter", ylabel="share of rows, % (95 % interval)")
     table.imshow(shares, cmap="Blues", vmin=0, vmax=max(60.0, shares.max()), aspect="auto")
@@ -295,6 +298,12 @@ def _draw_letters(letters: "pd.DataFrame") -> "Figure | None":
     table.grid(False)
     table.spines[:].set_visible(False)
     return figure
+
+
+def _chance_shares(letters: Sequence[str], rows: "pd.DataFrame") -> list[float]:
+    """Percentage of the answered rows that each letter would be right in, were every choice of a row as likely."""
+    choices = rows.choices[rows.answer != ""]
+    return [float(((choices > LETTERS.index(letter)) / choices).mean() * 100) for letter in letters]
 
 
 def _draw_lengths(rows: "pd.DataFrame", train: Sequence[Question]) -> "Figure | None":
@@ -327,7 +336,17 @@ def _draw_histograms(axes: Any, values: dict[str, np.ndarray]) -> None:
             label = f"{name}, mean {lengths.mean():.1f}"
             shown = np.minimum(lengths, bins[-1] - 0.5)
             axes.hist(shown, bins, weights=weights, histtype="step", edgecolor=color, linewidth=1.8, label=label)
-    axes.legend()
+    if everything.max() > bins[-1]:
+        _name_last_bin(axes, bins)
+    axes.set_ylim(0, 1.25 * axes.get_ylim()[1])  # the legend stands above the lines
+    axes.legend(loc="upper right")
+
+
+def _name_last_bin(axes: Any, bins: np.ndarray) -> None:
+    """A tick such as 60+ below the bin that holds what is longer too, in the place of the numbers next to it."""
+    last = bins[-2:].mean()
+    free = [int(t) for t in axes.get_xticks() if t == int(t) and bins[0] < t < last - 0.08 * (last - bins[0])]
+    axes.set_xticks([*free, last], [*map(str, free), f"{bins[-2] + 0.5:.0f}+"])
 
 
 def _draw_options(options: "pd.DataFrame", most: int = 20) -> "Figure | None":
@@ -371,7 +390,7 @@ def _draw_blind(kinds: "pd.DataFrame", accuracy: Accuracy) -> "Figure | None":
 
 def _draw_images(images: dict[str, ImageRecord]) -> "Figure | None":
     sizes = np.array([(r.width, r.height) for r in images.values() if not r.problem])
-    if not len(sizes):
+    if len(np.unique(sizes, axis=0)) < 2:  # none, or one size: the summary says it
         return None
     figure, (left, right) = new_figure(1, 2, width=9.5, height=3.8)
     left.scatter(*sizes.T, s=12, color=PALETTE[0], alpha=0.3, linewidth=0)
@@ -397,12 +416,12 @@ def _text_lines(
         lines.append("Answers     " + "   ".join(f"{letter} {count / n:.1%}" for letter, count in letters.items()))
     for title, what in (("Same text", "question"), ("  + choices", "question and choices"), ("Same id", "id")):
         lines += _shared_line(tables["duplicates"], what, title)
-    details = tables["duplicate_rows"]
-    repeated = list(dict.fromkeys(details.id[details.shared == REPEATED_CHOICE]))
+    repeated = [p for p in problems if p.message.startswith(SAME_TEXT)]
     if repeated:
-        lines.append(f"Choices     the same one twice in {len(repeated):,} rows: {_first_few(repeated)}")
-    if problems:
-        lines.append(f"Cells       {len(problems):,} not as they should be: problems.csv")
+        names = list({(p.file, p.row): p.id for p in repeated}.values())
+        lines.append(f"Choices     the same one twice in {len(names):,} rows: {_first_few(names)} (problems.csv)")
+    if others := len(problems) - len(repeated):
+        lines.append(f"Cells       {others:,} {'more ' if repeated else ''}not as they should be (problems.csv)")
     return lines
 
 
@@ -424,13 +443,19 @@ def _first_few(names: Sequence[str], most: int = 5) -> str:
 def _image_lines(images: dict[str, ImageRecord] | None, duplicates: "pd.DataFrame") -> list[str]:
     if images is None:
         return ["Photographs not looked at"]
-    missing = [w for w, r in images.items() if r.path is None]
+    refused = [w for w, r in images.items() if r.problem.startswith(OUTSIDE)]
+    missing = [w for w, r in images.items() if r.path is None and not r.problem.startswith(OUTSIDE)]
     if len(missing) == len(images):
         return [f"Photographs none of {len(images):,} is there; everything else goes on without them"]
     broken = [f"{w} ({r.problem})" for w, r in images.items() if r.path is not None and r.problem]
     lines = [f"Photographs {len(images):,}, of them {len(missing):,} missing and {len(broken):,} broken"]
+    if refused:
+        lines[0] += f"; {len(refused):,} refused, they lie outside the data folder"
+        lines.append(f"  refused   {_first_few(refused)}")
     lines += [f"  missing   {_first_few(missing)}"] if missing else []
     lines += [f"  broken    {_first_few(broken, 3)}"] if broken else []
+    sizes = {(r.width, r.height) for r in images.values() if not r.problem}
+    lines += [f"  size      all {width:,} x {height:,} pixels" for width, height in sizes if len(sizes) == 1]
     for title, what in (("  same file", "photograph, content"), ("  similar", "photograph, look")):
         lines += _shared_line(duplicates, what, title)
     return lines

@@ -145,6 +145,7 @@ def _padded_to_aspect(path: str | Path, picture: Image.Image) -> Image.Image:
 # %% what a CSV says -> a file inside the data folder
 NEUTRAL_FOLDERS = {"image", "images", "img", "imgs", "photo", "photos"}  # folders that say nothing about the split
 JPEG_SUFFIXES = (".jpg", ".jpeg")
+OUTSIDE = "leaves the data folder"  # how the reason of a refused path starts
 
 
 class ImageFolder:
@@ -181,7 +182,7 @@ class ImageFolder:
         except (OSError, RuntimeError):  # a name that is too long, links in a circle
             raise ImageError(written, "no such file") from None
         if not real.is_relative_to(self.root):
-            raise ImageError(written, "leaves the data folder through a link")
+            raise ImageError(written, f"{OUTSIDE} through a link")
         if not is_file:
             raise ImageError(written, "no such file")
         return path
@@ -192,7 +193,7 @@ class ImageFolder:
             raise ImageError(repr(written), "no path")
         parts = tuple(part for part in text.split("/") if part not in ("", "."))
         if text.startswith("/") or re.match(r"[A-Za-z]:", text) or ".." in parts or "\0" in text or not parts:
-            raise ImageError(repr(written), "leaves the data folder; paths must be relative to it")
+            raise ImageError(repr(written), f"{OUTSIDE}; paths must be relative to it")
         return parts
 
     def _fitting(self, parts: tuple[str, ...]) -> list[PurePosixPath]:
@@ -212,11 +213,6 @@ class ImageFolder:
             if fits:
                 return fits
         return []
-
-
-def resolve_image(root: str | Path, written: str) -> Path:
-    """`ImageFolder(root).find(written)`, for a single path; the folder is listed at every call."""
-    return ImageFolder(root).find(written)
 
 
 def _files_below(root: Path) -> Iterator[PurePosixPath]:
@@ -268,7 +264,7 @@ def survey_images(folder: ImageFolder, written_paths: Iterable[str], workers: in
     found = {written: _found_image(folder, written) for written in dict.fromkeys(written_paths)}
     paths = list(dict.fromkeys(record.path for record in found.values() if record.path is not None))
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        surveyed = tqdm(pool.map(_surveyed_image, paths), total=len(paths), desc="pictures")
+        surveyed = tqdm(pool.map(_surveyed_image, paths), total=len(paths), desc="pictures", disable=not paths)
         by_path = dict(zip(paths, surveyed, strict=True))
     return {w: replace(by_path[r.path], written=w) if r.path is not None else r for w, r in found.items()}
 

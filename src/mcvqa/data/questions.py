@@ -361,6 +361,9 @@ def _find_first_number(answers: list[tuple[str, tuple[str, ...]]]) -> int:
 
 
 # %% rows: cells -> Question, and what is wrong with them
+SAME_TEXT = "the same text as choice"  # how the message about a repeated choice starts
+
+
 def _read_rows(
     file: str, header: list[str], records: list[list[str]], layout: ColumnLayout, encoding: str, delimiter: str
 ) -> Table:
@@ -407,7 +410,7 @@ def _row_notes(cells: list[str], choices: tuple[str, ...], layout: ColumnLayout)
             notes.append((column, f"choice {LETTERS[slot]} is empty; it keeps its letter"))
         elif text.strip() in [other.strip() for other in choices[:slot]]:
             twin = [other.strip() for other in choices].index(text.strip())
-            notes.append((column, f"the same text as choice {LETTERS[twin]}: {text.strip()!r}"))
+            notes.append((column, f"{SAME_TEXT} {LETTERS[twin]}: {text.strip()!r}"))
     return notes
 
 

@@ -55,7 +55,7 @@ class Blend:
         weights, temperatures: by member; a weight of 1 is the weight of an ordinary member.
         oof_ids, oof_predictions: (R,) training rows that all members with out-of-fold scores share, and the answers of
             the chosen method to them, temperatures and weights fitted on the others of five parts each.
-        oof_accuracy: of these answers; table: of every method's; alone: of each member; empty without such rows.
+        table: accuracy on these rows of every method; alone: of each member; empty without such rows.
     """
 
     ids: np.ndarray
@@ -67,7 +67,6 @@ class Blend:
     temperatures: dict[str, float]
     oof_ids: np.ndarray
     oof_predictions: np.ndarray
-    oof_accuracy: Accuracy | None = None
     table: dict[str, Accuracy] = field(default_factory=dict)
     alone: dict[str, Accuracy] = field(default_factory=dict)
 
@@ -126,6 +125,7 @@ def blend_members(
     truth = np.array([answers[i] for i in oof_ids], dtype=int)
     oof = _opinions([(m.name, (m.oof,)) for m in scored if m.oof is not None], oof_ids) if len(oof_ids) else None
     nested = _nested_predictions(oof, truth, oof_ids, seed) if oof else {}
+    alone = dict(zip([m.name for m in scored], oof.among_choices(oof.logprobs).argmax(-1), strict=True)) if oof else {}
     if method == "auto":
         method, reason = _defended_method(nested, truth, len(scored))
     else:
@@ -147,9 +147,8 @@ def blend_members(
         temperatures={m.name: float(t) for m, t in zip(members, fit.temperatures, strict=True)},
         oof_ids=oof_ids,
         oof_predictions=nested.get(method, np.empty(0, dtype=int)),
-        oof_accuracy=accuracy_of(nested[method], truth) if nested else None,
         table={name: accuracy_of(predicted, truth) for name, predicted in nested.items()},
-        alone={m.name: accuracy_of(oof.logprobs[i].argmax(-1), truth) for i, m in enumerate(scored)} if oof else {},
+        alone={name: accuracy_of(predicted, truth) for name, predicted in alone.items()},
     )
 
 

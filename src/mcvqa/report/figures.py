@@ -18,8 +18,9 @@ MODEL_COLOR, RIGHT_COLOR, WRONG_COLOR, QUIET_COLOR = PALETTE[0], PALETTE[2], PAL
 VARIANT_STYLES: dict[str, dict[str, Any]] = {
     "raw": dict(marker="o", linestyle=":", linewidth=1, markersize=4, markerfacecolor="white"),
     "ema": dict(marker="o", linestyle="-", linewidth=1.3, markersize=5),
-    "swa": dict(marker="D", linestyle="--", linewidth=1.3, markersize=5),
+    "swa": dict(marker="^", linestyle="--", linewidth=1.3, markersize=7, markerfacecolor="white"),
 }
+VARIANT_SHIFTS = {"raw": -0.025, "ema": 0.0, "swa": 0.025}  # epochs, so that equal accuracies do not cover each other
 
 
 # %% all of them
@@ -59,7 +60,7 @@ def draw_curves(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str
         steps: events with fold, step, loss, lr; where a resumed run logged a step twice, the later one counts.
         epochs: events with fold, epoch (from 0), variant (raw, ema, swa), accuracy, standard_error.
     """
-    figure, (loss, rate, accuracy) = new_figure(columns=3, width=12, height=3.8)
+    figure, (loss, rate, accuracy) = new_figure(columns=3, width=10, height=3.6)
     folds = sorted({e["fold"] for e in steps})
     for index, fold in enumerate(folds):
         color = PALETTE[index % len(PALETTE)]
@@ -70,7 +71,7 @@ def draw_curves(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str
         loss.plot(x, running_mean(losses, max(1, len(x) // 25)), color=color, label=f"fold {fold}")
         rate.plot(x, [e["lr"] for e in mine], color=color)
         for variant in VARIANT_STYLES:
-            shift = 0.08 * (index - (len(folds) - 1) / 2)  # folds side by side, so that every error bar is seen
+            shift = 0.08 * (index - (len(folds) - 1) / 2) + VARIANT_SHIFTS[variant]  # side by side: every error bar is seen
             _draw_epochs(accuracy, [e for e in epochs if (e["fold"], e["variant"]) == (fold, variant)], shift, color)
     for variant, style in VARIANT_STYLES.items():
         if any(e["variant"] == variant for e in epochs):
@@ -78,11 +79,12 @@ def draw_curves(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str
     loss.set(title="training loss", xlabel="step", ylim=(0, None))
     rate.set(title="learning rate", xlabel="step", ylim=(0, None))
     rate.yaxis.set_major_formatter("{x:g}")
-    accuracy.set(title="validation accuracy ± standard error", xlabel="epoch")
+    accuracy.set(title="validation accuracy ± SE", xlabel="epoch")
     accuracy.set_xticks(sorted({e["epoch"] + 1 for e in epochs}))
     loss.legend()
     if epochs:
-        accuracy.legend()
+        accuracy.margins(y=0.3)  # the legend stands above the error bars
+        accuracy.legend(ncols=3, loc="upper center", columnspacing=1)
     return figure
 
 
@@ -162,8 +164,8 @@ def draw_confusion(confusion: Sequence[Sequence[int]]) -> Any:
     counts = np.array(confusion)  # (C, C)
     size = len(counts)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure, axes = new_figure(width=2.2 + 0.75 * min(size, 12), height=1.6 + 0.75 * min(size, 12))
-    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure, axes = new_figure(width=9, height=1.2 + 0.55 * min(size, 12))  # as wide as its neighbours: type of one size
+    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for true, predicted in np.ndindex(size, size) if size <= 12 else ():
         share = shares[true, predicted]
         _write_in_field(axes, true, predicted, f"{share:.0%}\n{counts[true, predicted]:,}", dark=bool(share > 0.5))
@@ -172,7 +174,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]]) -> Any:
     axes.set_yticks(range(size), letters)
     axes.set(xlabel="predicted", ylabel="true")
     axes.grid(visible=False)
-    figure.colorbar(shown, ax=axes, shrink=0.8, label="share of the true letter's rows")
+    figure.colorbar(shown, ax=axes, label="share of the true letter's rows")
     return figure
 
 
@@ -210,7 +212,7 @@ def draw_reliability(before: Reliability, after: Reliability, temperature: float
 def draw_letters(bias: LetterBias) -> Any:
     """Letters said beside letters true; and, with several orders, what each order says too often."""
     several = len(bias.per_order) > 1
-    figure, panels = new_figure(columns=1 + several, width=10 if several else 5.5, height=3.6)
+    figure, panels = new_figure(columns=1 + several, width=10 if several else 9, height=3.6)
     bars = panels[0] if several else panels
     places = np.arange(len(bias.overall.truth))
     letters = list(LETTERS[: len(places)])
@@ -240,35 +242,52 @@ def draw_letters(bias: LetterBias) -> Any:
 
 
 # %% errors
+COLUMN_WIDTH, CHOICES_HEIGHT = 3.2, 1.7  # of the gallery, in inches
+
+
 def draw_errors(errors: Sequence[WrongAnswer], open_picture: OpenPicture) -> Any:
     """Photographs with question, choices and probabilities: what was said in red, the truth in green."""
     columns = min(3, len(errors))
     rows = -(-len(errors) // columns)
-    size, ratios = dict(width=4.2 * columns, height=5.2 * rows), (3, 2) * rows
-    figure, panels = new_figure(2 * rows, columns, **size, height_ratios=ratios)
-    figure.set_layout_engine("constrained", w_pad=0.16, h_pad=0.1)
+    pictures = [_small_picture(error, open_picture) for error in errors]
+    tall = [_tallest(pictures[columns * row : columns * (row + 1)]) for row in range(rows)]
+    ratios = [height for row in range(rows) for height in (tall[row], CHOICES_HEIGHT)]
+    figure, panels = new_figure(
+        2 * rows, columns, width=COLUMN_WIDTH * columns, height=0.3 + sum(ratios) + 1.15 * rows, height_ratios=ratios
+    )
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
     grid = np.reshape(panels, (rows, 2, columns))
     for place in range(rows * columns):
         picture, bars = grid[place // columns, :, place % columns]
         picture.axis("off")
         bars.axis("off")
         if place < len(errors):
-            _draw_picture(picture, errors[place], open_picture)
+            _draw_picture(picture, errors[place], *pictures[place])
             _draw_choices(bars, errors[place])
     keys = [panels.flat[0].plot([], [], color=color, linewidth=5)[0] for color in (WRONG_COLOR, RIGHT_COLOR)]
     figure.legend(keys, ["said", "true"], loc="outside upper center", ncols=2)
     return figure
 
 
-def _draw_picture(axes: Any, error: WrongAnswer, open_picture: OpenPicture) -> None:
+def _small_picture(error: WrongAnswer, open_picture: OpenPicture) -> tuple[np.ndarray, str]:
+    """(H, W, 3) pixels of the photograph; a grey field and the reason where it cannot be opened."""
     try:
         picture = open_picture(error.image)
         picture.thumbnail((640, 640))
-        axes.imshow(np.asarray(picture))
+        return np.asarray(picture), ""
     except (OSError, ValueError) as problem:
-        axes.imshow(np.full((3, 4, 3), 240, np.uint8))
-        text = wrapped_text(f"no picture: {problem}", 36)
-        axes.text(1.5, 1, text, ha="center", va="center", fontsize=9, linespacing=1.4, parse_math=False)
+        return np.full((3, 4, 3), 240, np.uint8), f"no picture: {problem}"
+
+
+def _tallest(pictures: Sequence[tuple[np.ndarray, str]]) -> float:
+    """Height in inches at which the tallest picture fills its column; an upright one is made narrower instead."""
+    return (COLUMN_WIDTH - 0.3) * min(1.1, max(pixels.shape[0] / pixels.shape[1] for pixels, _ in pictures))
+
+
+def _draw_picture(axes: Any, error: WrongAnswer, pixels: np.ndarray, problem: str) -> None:
+    axes.imshow(pixels)
+    text = wrapped_text(problem, 30)
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, linespacing=1.4, parse_math=False)
     axes.set_anchor("SW")  # in line with the title and the choices
     title = f"{wrapped_text(error.question, 44, 2)}\n{clipped_text(f'{error.id} · {error.kind}', 44)}"
     axes.set_title(title, fontsize=10, linespacing=1.5, parse_math=False)

@@ -57,9 +57,3 @@ def williams_square(n: int) -> np.ndarray:
     zigzag[1::2] = np.arange(1, n // 2 + 1)
     name = np.argsort(zigzag)  # renames the choices so that the zigzag itself reads 0, 1, 2, ...
     return name[(zigzag + np.arange(n)[:, None]) % n]
-
-
-# %% training
-def random_order(n_choices: int, random: np.random.Generator) -> np.ndarray:
-    """(n_choices,) a uniformly random order: the original choice shown in each slot."""
-    return random.permutation(n_choices)

@@ -26,18 +26,19 @@ def tta_plan(config: Config) -> tuple[int, tuple[float, ...]]:
 
 def score_questions(
     model: nn.Module, base: BaseModel, maker: RowMaker, questions: Sequence[Question], config: Config,
-    provenance: dict[str, Any],
+    provenance: dict[str, Any], *, title: str = "scoring",
 ) -> Scores:
     """Ask every question in all ways of the TTA plan.
 
     Args:
         model: base model with the adapters to score with.
+        title: of the progress bar.
 
     Returns:
         Scores with K = orders x scales ways, all orders of the first scale first.
     """
     if config.answer_by == "generate":
-        return generated_scores(model, base, maker, questions, config, provenance)
+        return generated_scores(model, base, maker, questions, config, provenance, title=title)
     n_orders, scales = tta_plan(config)
     answers = AnswerModel(model, base.family, base.image_token_id)
     widest = max(len(question.choices) for question in questions)
@@ -46,7 +47,7 @@ def score_questions(
     for s, scale in enumerate(scales):
         rows = [maker.row(q, option_orders(len(q.choices), n_orders), scale) for q in questions]
         found = read_rows(
-            answers, maker, rows, config.eval_batch_size, base.plan, scale=scale, title=f"scoring x{scale:g}"
+            answers, maker, rows, config.eval_batch_size, base.plan, scale=scale, title=f"{title}, scale {scale:g}"
         )
         for i, row in enumerate(rows):
             _place(logprobs[i], orders[i], row, without_empty(questions[i], found[i]), first=s * n_orders)
@@ -69,7 +70,7 @@ GENERATED_SHARE = 0.9  # probability given to the letter that was read; the rest
 @torch.no_grad()
 def generated_scores(
     model: nn.Module, base: BaseModel, maker: RowMaker, questions: Sequence[Question], config: Config,
-    provenance: dict[str, Any],
+    provenance: dict[str, Any], *, title: str,
 ) -> Scores:
     """Scores of answers generated as text and parsed, one row at a time; an answer that cannot be read is uniform."""
     widest = max(len(question.choices) for question in questions)
@@ -77,7 +78,8 @@ def generated_scores(
     orders = np.full(logprobs.shape, -1, np.int8)
     unread = 0
     texts = divided(questions, lambda own: [
-        generate_answer(model, base, maker, question, config) for question in progress(own, desc="generating", unit="row")
+        generate_answer(model, base, maker, question, config)
+        for question in progress(own, desc=f"{title}, generating", unit="row")
     ])
     for i, (question, text) in enumerate(zip(questions, texts, strict=True)):
         read = parse_answer(text, question.choices)

@@ -23,6 +23,7 @@ def save_trained(model: Any, folder: str | Path, facts: dict[str, Any]) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     model.save_pretrained(part, safe_serialization=True)
+    (part / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
     files = {f.name: {"bytes": f.stat().st_size, "sha256": file_hash(f)} for f in sorted(part.iterdir())}
     write_json(part / MANIFEST, {"files": files, **facts})
     for written in part.iterdir():

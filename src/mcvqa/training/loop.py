@@ -274,7 +274,7 @@ class FoldTrainer:
         found = {}
         for name in names:
             with self._weights(name):
-                found[name] = self._read(self.validation)
+                found[name] = self._read(self.validation, f"validation ({name})" if len(names) > 1 else "validation")
             result = found[name]
             if self.accelerator.is_main_process:
                 self.log.write(
@@ -283,13 +283,14 @@ class FoldTrainer:
                 )
         shown = found[chosen]
         if self.accelerator.is_main_process:
-            tqdm.write(f"fold {self.fold} epoch {epoch + 1}: accuracy {shown.accuracy} ({chosen}), loss {shown.loss:.3f}")
+            when = "untrained" if epoch < 0 else f"epoch {epoch + 1}"
+            tqdm.write(f"fold {self.fold} {when}: accuracy {shown.accuracy} ({chosen}), loss {shown.loss:.3f}")
         return found
 
-    def _read(self, questions: Sequence[Question]) -> Validation:
+    def _read(self, questions: Sequence[Question], title: str) -> Validation:
         rows = [self.maker.row(question) for question in questions]
         model = self.accelerator.unwrap_model(self.answers)  # reading is divided: no process waits for another's batch
-        ways = read_rows(model, self.maker, rows, self.config.eval_batch_size, self.base.plan, title="validation")
+        ways = read_rows(model, self.maker, rows, self.config.eval_batch_size, self.base.plan, title=title)
         logprobs = [without_empty(question, way)[0] for question, way in zip(questions, ways, strict=True)]
         own = [values - np.logaddexp.reduce(values) for values in logprobs]  # among the row's choices
         answers = np.array([-1 if q.answer is None else q.answer for q in questions])
