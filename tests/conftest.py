@@ -55,7 +55,7 @@ def tiny_settings(output_dir: Path, **changes) -> Config:
     fast = dict(
         model_id="tiny", image_size=56, output_dir=str(output_dir), device="cpu", system_prompt="Answer {letters}.",
         user_prompt="{question}\n{options}", batch_size=8, grad_accum_steps=1, learning_rate=1e-3, eval_batch_size=8,
-        lora_dropout=0.0,
+        lora_dropout=0.0, tta_scales=(1.0,),
     )
     return Config(**fast | changes)
 

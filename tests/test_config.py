@@ -30,14 +30,18 @@ def test_every_field_is_read(field):
     """A switch that nothing reads is an error: each is read outside of config.py, or by a property that is."""
     readers = [p for p in SOURCE.rglob("*.py") if p.name != "config.py"]
     through = {"batch_size": "effective_batch", "grad_accum_steps": "effective_batch", "train_folds": "folds_to_train",
-               "run_name": r"config\.run\b"}
-    pattern = rf"(config|settings)\.{field}\b|\"{field}\"|config\.{through.get(field, field)}\b"
+               "run_name": "run"}
+    pattern = rf"(config|settings)\.{field}\b|config\.{through.get(field, field)}\b"
     assert any(re.search(pattern, p.read_text(encoding="utf-8")) for p in readers), f"nothing reads {field}"
 
 
 def test_unknown_names_suggest_the_nearest():
     with pytest.raises(ConfigError, match="Did you mean 'num_epochs'"):
         Config().replace(num_epoch=3)
+    with pytest.raises(ConfigError, match="Did you mean 'num_epochs'"):
+        Config(num_epoch=3)
+    with pytest.raises(ConfigError, match="Did you mean 'learning_rate'"):
+        load_config(changes={"lr": 1e-4})
     with pytest.raises(ConfigError, match="Did you mean 'cosine'"):
         Config(lr_schedule="cosin")
 

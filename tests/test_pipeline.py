@@ -18,12 +18,13 @@ from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.questions import read_questions
 from mcvqa.files import RunLog, read_json
 from mcvqa.model.device import plan_device
-from mcvqa.pipeline import Bench, combine_only, predict_only, report_only, train_only
+from mcvqa.pipeline import Bench, combine, combine_only, predict_only, report_only, train_only
 from mcvqa.project import Project, RunStopped
 from mcvqa.report.submission import validate_submission
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import load_scores
-from mcvqa.training.checkpoint import adapter_hash, verified
+from mcvqa.training.checkpoint import CheckpointError, adapter_hash, verified
+from mcvqa.uncertainty import Accuracy
 from tests.conftest import make_dataset, tiny_settings
 
 
@@ -89,7 +90,19 @@ def test_submissions_are_valid(finished, dataset):
     assert finished.outcome.submission == finished.paths.outputs / "submission_ensemble.csv"
     made_by = read_json(finished.paths.outputs / "submissions.json")
     assert made_by["submission_single.csv"]["source"] == "fold 0 of r"
-    assert made_by["submission_ensemble.csv"]["source"].startswith("geometric of r")
+    # nine photographs of noise teach little: the prior's submission stays unless the run is better out of fold
+    better = finished.outcome.accuracy.value >= finished.outcome.metrics.overall.blind.value
+    assert made_by["submission_ensemble.csv"]["source"].startswith("geometric of r" if better else "prior")
+
+
+@pytest.mark.parametrize(("own", "kept"), [(4, "prior"), (5, "geometric of r"), (6, "geometric of r")])
+def test_the_submission_of_the_prior_gives_way_to_a_better_one_only(copied, monkeypatch, own, kept):
+    project = Project(copied())
+    monkeypatch.setattr("mcvqa.pipeline._against_the_prior", lambda *a: (Accuracy(own, 9), Accuracy(5, 9)))
+    project.submit_prior()
+    _, said = said_by(combine, project)
+    assert read_json(project.paths.outputs / "submissions.json")["submission_ensemble.csv"]["source"].startswith(kept)
+    assert ("keeps what it had" in said) == (kept == "prior")
 
 
 def test_scores_are_what_later_rooms_expect(finished):
@@ -148,6 +161,10 @@ def test_the_log_holds_every_figure(finished):
         (f, split, n) for f in (0, 1) for split, n in (("oof", 12), ("test", 9))
     }
     assert len(log.events("session")) == 1
+    assert {event: len(log.events(event)) for event in ("prior", "folds", "features", "ensemble", "result")} == {
+        "prior": 1, "folds": 1, "features": 1, "ensemble": 1, "result": 1,
+    }
+    assert log.events("result")[0]["accuracy"] == finished.outcome.accuracy.value
 
 
 def test_nothing_is_left_half_written(finished):
@@ -160,7 +177,7 @@ def test_a_second_run_does_nothing_again_and_says_so(finished, copied):
     outcome, said = said_by(run, config)
     for fold in (0, 1):
         assert f"fold {fold}: already trained" in said and f"fold {fold}: already scored" in said
-    assert "already done" in said and "[6/10] model" not in said, "not even the model is loaded"
+    assert "already done" in said and "[6/10] model: every fold is trained" in said, "not even the model is loaded"
     log = RunLog(Project(config).paths.log)
     assert len(log.events("step")) == 4 and len(log.events("scored")) == 4 and len(log.events("session")) == 2
     assert outcome.submission.read_bytes() == finished.outcome.submission.read_bytes()
@@ -261,6 +278,24 @@ def test_the_answer_of_a_validation_row_changes_nothing_that_is_read(finished):
     np.testing.assert_array_equal(seen, wrong)
 
 
+def test_a_trained_run_is_not_overwritten_by_other_data(copied, data_copy):
+    table = data_copy / "train.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("사진 3의", "그림 3의"), encoding="utf-8")
+    config = copied(data_dir=str(data_copy))
+    before = verified(Project(config).paths.fold(0) / "best")
+    for step in (run, train_only):
+        with pytest.raises(ConfigError, match="trained on other data: 24 training rows"):
+            said_by(step, config)
+    assert verified(Project(config).paths.fold(0) / "best") == before
+
+
+def test_what_comes_too_early_is_no_failed_run(dataset, tmp_path):
+    config = short_run(dataset, tmp_path)
+    with pytest.raises(CheckpointError, match="train first"):
+        said_by(predict_only, config)
+    assert not (tmp_path / "experiments" / "README.md").exists()
+
+
 # %% other settings
 def test_one_split_of_a_sample(dataset, tmp_path):
     config = short_run(dataset, tmp_path, use_kfold=False, use_sample=True, sample_size=16)
@@ -287,6 +322,8 @@ def test_the_prior_a_friend_and_another_run_join_the_ensemble(finished, copied, 
     assert "  prior alone " in said and "  stacking " in said
     said_by(combine_only, config.replace(members=friends, ensemble="vote"))
     assert set(answers_in(ensemble_file(config)).values()) == {"b"}, "five of six votes"
+    with pytest.raises(RunStopped, match="two have the same name"):
+        said_by(combine_only, config.replace(members=("second",)))
     with pytest.raises(RunStopped, match="nobody"):
         said_by(combine_only, config.replace(members=("nobody",)))
 

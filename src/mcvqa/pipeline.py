@@ -38,7 +38,7 @@ from mcvqa.report.page import ReportInput, write_report
 from mcvqa.report.submission import SubmissionReport, validate_submission
 from mcvqa.scoring.score import score_questions, tta_plan
 from mcvqa.scoring.scores import Scores, joined, load_scores
-from mcvqa.training.checkpoint import MANIFEST, adapter_hash, verified
+from mcvqa.training.checkpoint import MANIFEST, CheckpointError, adapter_hash, verified
 from mcvqa.training.loop import FoldResult, FoldTrainer
 from mcvqa.uncertainty import Accuracy, accuracy_of
 
@@ -90,8 +90,8 @@ def _on_record(config: Config) -> Iterator[Project]:
             f"--set quantization=4bit, a smaller image_size (now {project.config.image_size}), or the 3B model."
         ) from error
     except Exception as error:
-        begun = is_main_process() and folder.exists() and project.paths.checkpoints.exists()
-        if begun and read_experiment(folder).accuracy is None:
+        untrained = isinstance(error, CheckpointError)  # `predict` or `ensemble` came too early: no run has failed
+        if is_main_process() and folder.exists() and not untrained and read_experiment(folder).accuracy is None:
             told = str(error).splitlines()[0] if str(error) else type(error).__name__
             record_experiment(folder, status="failed", seconds=time.time() - started, note=told)
             update_index(folder.parent)

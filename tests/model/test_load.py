@@ -142,7 +142,7 @@ def test_qlora_learns_on_the_cpu_with_4_bit_weights_in_the_language_model_only(t
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.3
     with pytest.raises(ModelError, match="4-bit weights cannot do"):
-        make_trainable(base, dataclasses.replace(config, lora_r=0), 0)
+        make_trainable(base, dataclasses.replace(config, lora_r=0, quantization="auto"), 0)
 
 
 def test_a_quantised_vision_tower_is_refused(tiny_config, monkeypatch):

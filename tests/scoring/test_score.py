@@ -21,6 +21,7 @@ def test_the_plan():
 
     assert tta_plan(Config(tta_orders=8)) == (1, (1.0,)), "without use_tta the other switches do nothing"
     assert tta_plan(Config(use_tta=True, tta_orders=2, tta_scales=(0.9, 1.0))) == (2, (0.9, 1.0))
+    assert tta_plan(Config(use_tta=True, answer_by="generate")) == (1, (1.0,)), "text is generated once"
 
 
 def test_one_way_is_the_plain_question(base, maker, questions, tiny_config):
