@@ -86,7 +86,7 @@ def test_what_is_divided_comes_back_whole_and_an_error_ends_all(tmp_path):
     assert [(status, out) for status, out, _ in ended] == [(1, "so far\n"), (0, "so far\n"), (0, "so far\n")], ended
     assert "KeyError: 'lost'" in ended[0][2] and (sys.version_info < (3, 11) or "In process 2: Traceback" in ended[0][2])
     # torch itself may warn of a lost connection there, so not every word is ours
-    assert all("lost'" not in told and "Traceback" not in told for _, _, told in ended[1:]), "told once, by the main process"
+    assert all("KeyError" not in told and "Traceback" not in told for _, _, told in ended[1:]), "told once, by the main process"
 
 
 def test_an_error_of_the_main_process_does_not_leave_the_others_waiting(tmp_path):

@@ -3,6 +3,7 @@
 There are three kinds of work: what one process does for all (`by_main`), what is divided (`divided`), and training, which
 all do together. With one process every function here is a plain call.
 """
+import atexit
 import os
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -37,6 +38,13 @@ def join_processes(config: Config) -> None:
     if not on_cpu and gpus < started:
         raise DeviceError(f"{started} processes need {started} GPUs, but here are {gpus}: start one process for each GPU.")
     PartialState(cpu=on_cpu, timeout=PATIENCE)
+    atexit.register(_close_connections)
+
+
+def _close_connections() -> None:
+    """Also where an error ends a process: threads of torch that still listen would abort it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def leave_processes() -> None:
