@@ -61,6 +61,8 @@ CHOICES = {2: 0.12, 3: 0.12, 4: 0.36, 5: 0.08, 6: 0.1, 8: 0.06, 10: 0.04, 11: 0.
 ASKED = {"counting": 0.2, "location": 0.2, "general": 0.15, "ocr": 0.15, "color": 0.1, "yesno": 0.1, "attribute": 0.1}
 ASK_TO_DESCRIBE = {"en": "Describe the image.", "ko": "그림을 설명하세요."}
 ASK_IN_WORDS = {"en": "\nAnswer in a few words.", "ko": "\n짧게 답하세요."}
+NOTHING = -2  # kind of a supervised place that is only there to make batches alike; words have -1
+PREFIX, LONGEST, SUPERVISED = 60, 140, 60  # tokens before a picture, in a tail, and learned in a row on average, at most
 ROOM = 440  # tokens: tails are added until a row has more, so that rows are of like length
 TEXT_WEIGHT = (0.4, 0.1)  # of a token of words in the loss, at the start and at the end; a letter has 1
 EASY = 0.2  # share of the training in which questions in words give way to those with letters
@@ -126,6 +128,8 @@ class Lessons(Dataset):
                     asked = replace(asked, text=asked.choices[asked.answer])
                 in_words = number < 1 + round(3 * early)
                 tails.append(self._in_words(asked, language) if in_words else self._by_letter(asked, rng))
+        if sum(len(tail.prompt) + len(tail.said) for tail in tails) > ROOM + LONGEST:
+            tails.pop()
         return np.array(picture), shown, n_choices, tails
 
     def _hard_to_guess(self, scene: Scene, rng: np.random.Generator, language: str, kind: str, n: int) -> Asked | None:
@@ -168,10 +172,10 @@ class Lessons(Dataset):
 
     # %% rows to tensors
     def _collate(self, rows: list[tuple[np.ndarray, np.ndarray, int, list[Tail]]], side: int) -> dict[str, torch.Tensor]:
-        """pictures (B, S, S, 3), input_ids and segment (B, L), position_ids (3, B, L), and per supervised token its place
-        in (B * L), its target, its kind and the number of choices."""
+        """pictures (B, S, S, 3), input_ids and segment (B, L), position_ids (3, B, L), places of the image tokens in (B * L),
+        and per supervised token its place there, its target, its kind and the number of choices."""
         built = [self._sequence(n, tails, side) for _, _, n, tails in rows]
-        length = -(-max(len(ids) for ids, *_ in built) // 64) * 64
+        length = -(-(PREFIX + side**2 + ROOM + LONGEST) // 64) * 64  # one length for one size of picture: see Step
         input_ids = np.full((len(rows), length), self.pad, np.int64)
         segment = np.full((len(rows), length), -1, np.int64)
         positions = np.zeros((3, len(rows), length), np.int64)
@@ -179,10 +183,12 @@ class Lessons(Dataset):
         for i, (ids, segments, places, learned) in enumerate(built):
             input_ids[i, : len(ids)], segment[i, : len(ids)], positions[:, i, : len(ids)] = ids, segments, places
             supervised += [(i * length + at, *rest) for at, *rest in learned]
-        at, target, kind, choices = np.array(supervised, np.int64).T
+        supervised += [(0, 0, NOTHING, 0)] * (SUPERVISED * len(rows) - len(supervised))
+        at, target, kind, choices = np.array(supervised[: SUPERVISED * len(rows)], np.int64).T
+        image_at = np.flatnonzero(input_ids == self.image)
         arrays = dict(
             pictures=np.stack([row[0] for row in rows]), shown=np.concatenate([row[1] for row in rows]), input_ids=input_ids,
-            segment=segment, position_ids=positions, at=at, target=target, kind=kind, choices=choices,
+            segment=segment, position_ids=positions, at=at, target=target, kind=kind, choices=choices, image_at=image_at,
         )
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
@@ -260,14 +266,15 @@ class LookingHead(nn.Module):
         return loss.sum() / there.sum().clamp(min=1)
 
 
-def forward(model: Any, batch: dict[str, torch.Tensor], image: int) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (N, V) at the supervised tokens, and features (tokens, H) of the pictures."""
     pictures = batch["pictures"]
     side = pictures.shape[1] // UNIT
     features = tower_features(model.model.visual, patches_of(pictures), [(1, 2 * side, 2 * side)] * len(pictures))
     language = model.model.language_model
     embeds = language.get_input_embeddings()(batch["input_ids"])
-    embeds = embeds.masked_scatter((batch["input_ids"] == image)[..., None], features.to(embeds.dtype))
+    flat = embeds.flatten(0, 1).index_copy(0, batch["image_at"], features.to(embeds.dtype))
+    embeds = flat.view_as(embeds)
     hidden = language(
         inputs_embeds=embeds, position_ids=batch["position_ids"], attention_mask=packed_mask(batch["segment"]), use_cache=False
     ).last_hidden_state
@@ -283,13 +290,12 @@ class Grades:
 
     @torch.no_grad()
     def add(self, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> None:
-        asked = (batch["kind"] >= 0).nonzero()[:, 0]
-        offered = logits[asked][:, self.letters]
+        asked, kind = (batch["kind"] >= 0).float(), batch["kind"].clamp(min=0)
         slot = torch.arange(len(self.letters), device=logits.device)
-        offered = offered.masked_fill(slot >= batch["choices"][asked, None], -torch.inf)
-        right = self.letters[offered.argmax(-1)] == batch["target"][asked]
-        self.counts[0].index_add_(0, batch["kind"][asked], right.float())
-        self.counts[1].index_add_(0, batch["kind"][asked], torch.ones_like(right, dtype=torch.float32))
+        offered = logits[:, self.letters].masked_fill(slot >= batch["choices"][:, None].clamp(min=1), -torch.inf)
+        right = (self.letters[offered.argmax(-1)] == batch["target"]).float()
+        self.counts[0].index_add_(0, kind, right * asked)
+        self.counts[1].index_add_(0, kind, asked)
 
     def report(self) -> dict[str, float]:
         right, asked = self.counts.tolist()
@@ -304,6 +310,63 @@ def learning_rate(step: int, progress: float, peak: float, warmup: int = 400) ->
     return peak * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
+class Step:
+    """Forward and backward of one batch. On a GPU it is recorded once for each size of picture and replayed: some two
+    thousand launches from Python take longer than the arithmetic (CUDA graphs need batches of one shape).
+    """
+
+    def __init__(self, model: Any, looking: LookingHead, grades: Grades, *, replayed: bool) -> None:
+        self.model, self.looking, self.grades, self.replayed = model, looking, grades, replayed
+        device = grades.letters.device
+        self.words, self.looks = torch.zeros((), device=device), torch.zeros((), device=device)  # weights in the loss
+        self.losses = torch.zeros(2, device=device)  # of words, of looks, summed until they are reported
+        self.recorded: dict[int, tuple[torch.cuda.CUDAGraph, dict[str, torch.Tensor]]] = {}
+
+    def __call__(self, batch: dict[str, torch.Tensor]) -> None:
+        if not self.replayed:
+            self._run({name: value.to(self.words.device) for name, value in batch.items()})
+            return
+        side = batch["pictures"].shape[1]
+        if side not in self.recorded:
+            self._record(side, batch)
+        graph, held = self.recorded[side]
+        for name, value in batch.items():
+            held[name].copy_(value, non_blocking=True)
+        graph.replay()
+
+    def _run(self, batch: dict[str, torch.Tensor]) -> None:
+        device = self.words.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda", cache_enabled=False):
+            logits, features = forward(self.model, batch)
+            looked = self.looking(features, batch["shown"])
+        spoken, asked = (batch["kind"] == -1).float(), (batch["kind"] >= 0).float()
+        weights = asked + self.words * spoken
+        each = F.cross_entropy(logits, batch["target"], reduction="none")
+        ((each * weights).sum() / weights.sum() + self.looks * looked).backward()
+        with torch.no_grad():
+            self.losses += torch.stack([(each * spoken).sum() / spoken.sum().clamp(min=1), looked])
+        self.grades.add(logits.detach(), batch)
+
+    def _record(self, side: int, batch: dict[str, torch.Tensor]) -> None:
+        """The gradients of the rehearsals are thrown away, and their marks too."""
+        held = {name: value.to(self.words.device) for name, value in batch.items()}
+        kept = self.losses.clone(), self.grades.counts.clone()
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(3):
+                self._run(held)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        pool = next(iter(self.recorded.values()))[0].pool() if self.recorded else None
+        with torch.cuda.graph(graph, pool=pool):
+            self._run(held)
+        self.losses.copy_(kept[0])
+        self.grades.counts.copy_(kept[1])
+        torch._foreach_zero_([p.grad for p in (*self.model.parameters(), *self.looking.parameters())])
+        self.recorded[side] = graph, held
+
+
 def train(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -314,6 +377,8 @@ def train(options: argparse.Namespace) -> None:
             layer.compile(dynamic=True)
     looking = LookingHead(model.config.text_config.hidden_size).to(device)
     parameters = [*model.parameters(), *looking.parameters()]
+    for p in parameters:
+        p.grad = torch.zeros_like(p)
     average = [p.detach().clone() for p in parameters]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.05},
@@ -322,45 +387,36 @@ def train(options: argparse.Namespace) -> None:
     optimizer = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.98), fused=device == "cuda")
     vocabulary = lessons.tokenizer.get_vocab()
     grades = Grades(torch.tensor([vocabulary[letter] for letter in LETTERS], device=device))
+    step_of = Step(model, looking, grades, replayed=device == "cuda" and options.graphs)
     print(f"{sum(p.numel() for p in parameters):,} parameters, {options.steps} steps of {options.rows} pictures, {device}")
     batches = DataLoader(
         lessons, batch_size=None, num_workers=options.workers, pin_memory=device == "cuda",
         prefetch_factor=8 if options.workers else None,
     )
-    started, waited, mark = time.time(), 0.0, time.time()
-    losses: list[torch.Tensor] = []
+    started, waited, mark, since = time.time(), 0.0, time.time(), 0
     for step, batch in enumerate(batches):
         waited += time.time() - mark
         progress = max(step / options.steps, (time.time() - started) / 60 / options.minutes)
         if progress >= 1:
             break
-        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        rate = learning_rate(step, progress, options.rate)
         for group in optimizer.param_groups:
-            group["lr"] = rate
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            logits, features = forward(model, batch, lessons.image)
-            looked = looking(features, batch["shown"])
-        words, looks = (start + (stop - start) * progress for start, stop in (TEXT_WEIGHT, LOOK_WEIGHT))
-        weights = torch.where(batch["kind"] >= 0, 1.0, words)
-        each = F.cross_entropy(logits, batch["target"], reduction="none")
-        loss = (each * weights).sum() / weights.sum() + looks * looked
-        loss.backward()
+            group["lr"] = learning_rate(step, progress, options.rate)
+        step_of.words.fill_(TEXT_WEIGHT[0] + (TEXT_WEIGHT[1] - TEXT_WEIGHT[0]) * progress)
+        step_of.looks.fill_(LOOK_WEIGHT[0] + (LOOK_WEIGHT[1] - LOOK_WEIGHT[0]) * progress)
+        torch._foreach_zero_([p.grad for p in parameters])
+        step_of(batch)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        torch._foreach_lerp_(average, parameters, max(0.001, 1 / (step + 1)) if step < 1000 else 0.001)
-        grades.add(logits.detach(), batch)
-        losses.append(torch.stack([each[batch["kind"] < 0].mean(), looked]).detach())
+        torch._foreach_lerp_(average, parameters, max(0.001, 1 / (step + 1)))
         if (step + 1) % options.every == 0 or step + 1 == options.steps:
-            spent = time.time() - started
-            of_words, of_looks = torch.stack(losses).mean(0).tolist()
+            spent, (of_words, of_looks) = time.time() - started, (step_of.losses / (step + 1 - since)).tolist()
             print(json.dumps({
                 "step": step + 1, "minutes": round(spent / 60, 2), "loss_words": round(of_words, 4),
                 "loss_looks": round(of_looks, 3), "pictures_per_s": round(options.rows * (step + 1) / spent),
                 "waiting": round(waited / spent, 2), **grades.report(),
             }), flush=True)
-            losses.clear()
+            step_of.losses.zero_()
+            since = step + 1
             if (step + 1) % (10 * options.every) == 0:
                 save_average(model, average, options.out)
         mark = time.time()
@@ -388,5 +444,6 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0, help="processes that make lessons")
     parser.add_argument("--every", type=int, default=100, help="steps between reports")
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="compile the layers of the language model")
+    parser.add_argument("--graphs", action="store_true", help="record and replay the steps (CUDA graphs)")
     train(parser.parse_args())

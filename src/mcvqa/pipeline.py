@@ -481,7 +481,8 @@ def write_results(project: Project, blend: Blend, plan: DevicePlan, started: flo
     )
     summary = paths.experiment / "eda" / "summary.txt"
     _, page = write_report(paths.experiment, ReportInput(
-        run=project.config.run, config=dataclasses.asdict(project.config), metrics=metrics, methods=blend.table if len(blend.alone) > 1 else {},
+        run=project.config.run, config=dataclasses.asdict(project.config), metrics=metrics,
+        methods=blend.table if len(blend.alone) > 1 else {},
         data_summary=summary.read_text(encoding="utf-8") if summary.exists() else "", method=blend.method,
         method_reason=blend.reason, figures=figures, submissions=_submissions(project), environment=environment(plan),
         seconds=seconds,

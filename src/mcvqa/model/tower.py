@@ -101,7 +101,7 @@ def tower_features(tower: Any, patches: torch.Tensor, grids: Sequence[Grid]) -> 
     merge, every = tower.spatial_merge_size, range(len(tower.blocks))
     whole = set(getattr(tower, "fullatt_block_indexes", every))  # Qwen2-VL has no windows
     side = tower.window_size // merge // tower.patch_size if len(whole) < len(every) else None
-    plan = plan_tower(grids, merge=merge, window_side=side).to(patches.device)
+    plan = _plan_on(patches.device, tuple(grids), merge, side)
 
     x = tower.patch_embed(patches)  # (P, D)
     x = x.view(-1, merge**2, x.shape[-1])[plan.order].flatten(0, 1)
@@ -112,6 +112,12 @@ def tower_features(tower: Any, patches: torch.Tensor, grids: Sequence[Grid]) -> 
         x = x + block.mlp(block.norm2(x))
     merged = tower.merger(x)  # (T, hidden)
     return torch.empty_like(merged).index_copy(0, plan.order, merged)
+
+
+@functools.lru_cache(maxsize=16)
+def _plan_on(device: torch.device, grids: tuple[Grid, ...], merge: int, side: int | None) -> TowerPlan:
+    """Batches of like pictures come again and again: their plan is made and moved to the device once."""
+    return plan_tower(grids, merge=merge, window_side=side).to(device)
 
 
 def _rotary(places: torch.Tensor, head: int) -> tuple[torch.Tensor, torch.Tensor]:
