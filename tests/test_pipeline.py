@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from mcvqa import run
+from mcvqa import pipeline, run
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.questions import read_questions
 from mcvqa.files import RunLog, read_json
@@ -98,7 +98,11 @@ def test_submissions_are_valid(finished, dataset):
 @pytest.mark.parametrize(("own", "kept"), [(4, "prior"), (5, "geometric of r"), (6, "geometric of r")])
 def test_the_submission_of_the_prior_gives_way_to_a_better_one_only(copied, monkeypatch, own, kept):
     project = Project(copied())
-    monkeypatch.setattr("mcvqa.pipeline._against_the_prior", lambda *a: (Accuracy(own, 9), Accuracy(5, 9)))
+    blend_members = pipeline.blend_members
+    monkeypatch.setattr(pipeline, "blend_members", lambda *a, **k: dataclasses.replace(
+        blend_members(*a, **k), table={"geometric": Accuracy(own, 9)},
+    ))
+    monkeypatch.setattr(pipeline, "_blind_accuracy", lambda *a: Accuracy(5, 9))
     project.submit_prior()
     _, said = said_by(combine, project)
     assert read_json(project.paths.outputs / "submissions.json")["submission_ensemble.csv"]["source"].startswith(kept)
@@ -283,9 +287,13 @@ def test_a_trained_run_is_not_overwritten_by_other_data(copied, data_copy):
     table.write_text(table.read_text(encoding="utf-8").replace("사진 3의", "그림 3의"), encoding="utf-8")
     config = copied(data_dir=str(data_copy))
     before = verified(Project(config).paths.fold(0) / "best")
-    for step in (run, train_only):
+    held = {p: p.read_bytes() for p in Project(config).paths.experiment.rglob("*.npz")} | {
+        p: p.read_bytes() for p in Project(config).paths.outputs.iterdir()
+    }
+    for step in (run, train_only, predict_only, combine_only, report_only):
         with pytest.raises(ConfigError, match="trained on other data: 24 training rows"):
             said_by(step, config)
+    assert held == {p: p.read_bytes() for p in held}, "scores and submissions are still those of the first data"
     assert verified(Project(config).paths.fold(0) / "best") == before
 
 

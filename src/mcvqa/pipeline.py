@@ -26,7 +26,7 @@ from mcvqa.data.questions import Question
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
 from mcvqa.files import read_json, write_json
 from mcvqa.model.device import DevicePlan, plan_device
-from mcvqa.model.load import BaseModel, load_adapter, load_base, model_folder, remove_adapters, vision_is_frozen
+from mcvqa.model.load import BaseModel, load_adapter, load_base, remove_adapters, vision_is_frozen
 from mcvqa.model.processes import by_each, by_main, is_main_process, join_processes, leave_processes, own_share
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision import FeatureStore, ImageInputs
@@ -131,7 +131,6 @@ def _prepared(project: Project) -> Project:
     project.settle()
     require_members(project)
     explore_data(project)
-    project.settle_data()
     project.require_photographs()
     make_folds(project)
     return project
@@ -146,6 +145,7 @@ def _finished(project: Project, plan: DevicePlan, started: float) -> Outcome:
 def explore_data(project: Project) -> None:
     """Tables, figures, the prior, and its submission as the first valid one."""
     heading("data and EDA", str(project.config.data_dir))
+    project.settle_data()
     data = project.data
     key = settings_hash({"train": data.train_print, "test": data.test_print})
     summary = project.paths.experiment / "eda" / "summary.txt"
@@ -176,7 +176,6 @@ class Bench:
 
     @cached_property
     def base(self) -> BaseModel:
-        by_main(model_folder, self.config)
         return by_each(load_base, self.config, self.plan)
 
     @cached_property
@@ -403,8 +402,8 @@ def combine(project: Project) -> Blend:
         "ensemble", method=blend.method, members=names, accuracies={k: [a.right, a.n] for k, a in blend.table.items()},
     )
     file = project.paths.outputs / "submission_ensemble.csv"
-    own, blind = _against_the_prior(project, blend, answers)
-    if own.value < blind.value:
+    own, blind = blend.table.get(blend.method), _blind_accuracy(project, blend.oof_ids.tolist(), answers)
+    if own and own.value < blind.value:
         project.submit_prior()
         print(f"  {file} keeps what it had: out of fold this run has {own}, the text-only prior {blind}")
     else:
@@ -412,14 +411,10 @@ def combine(project: Project) -> Blend:
     return blend
 
 
-def _against_the_prior(project: Project, blend: Blend, answers: dict[str, int]) -> tuple[Accuracy, Accuracy]:
-    """Accuracy of the blend, and of the text-only prior on the same rows."""
+def _blind_accuracy(project: Project, ids: Sequence[str], answers: dict[str, int]) -> Accuracy:
+    """Of the text-only prior on some training rows."""
     guessed = dict(zip((q.id for q in project.data.train), project.prior_of_train().argmax(-1).tolist(), strict=True))
-    pairs = [(said, name) for said, name in zip(blend.oof_predictions, blend.oof_ids.tolist(), strict=True) if name in answers]
-    truth = np.array([answers[name] for _, name in pairs])
-    return (
-        accuracy_of(np.array([said for said, _ in pairs]), truth), accuracy_of(np.array([guessed[n] for _, n in pairs]), truth)
-    )
+    return accuracy_of(np.array([guessed[i] for i in ids]), np.array([answers[i] for i in ids]))
 
 
 def _accuracy_lines(blend: Blend) -> list[str]:
@@ -550,8 +545,8 @@ def _require_fold(config: Config, fold: int | None) -> None:
 
 def _ready_to_train(project: Project) -> Project:
     project.settle()
-    project.submit_prior()
     project.settle_data()
+    project.submit_prior()
     project.require_photographs()
     return _with_folds(project)
 
@@ -566,21 +561,27 @@ def predict_only(config: Config) -> None:
     """Step 8, for trained folds."""
     with _on_record(config) as project:
         by_main(project.settle)
+        by_main(project.settle_data)
         project = by_main(_with_folds, project)
         score_folds(project, Bench(project, by_each(plan_device, config)))
 
 
 def combine_only(config: Config) -> None:
     """Step 9, for scored folds."""
-    project = Project(config)
-    project.settle()
-    require_members(project)
-    combine(project)
+    combine(_settled(config))
 
 
 def report_only(config: Config) -> None:
     """Steps 9 and 10, for scored folds."""
-    started, project = time.time(), Project(config)
-    project.settle()
-    require_members(project)
+    started = time.time()
+    project = _settled(config)
     write_results(project, combine(project), plan_device(config), started)
+
+
+def _settled(config: Config) -> Project:
+    """A project whose settings, data and members are those of its run."""
+    project = Project(config)
+    project.settle()
+    project.settle_data()
+    require_members(project)
+    return project

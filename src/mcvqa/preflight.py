@@ -19,6 +19,7 @@ from mcvqa.model.families import image_tokens
 from mcvqa.model.load import ModelSize, load_encoder, measure_model, vision_is_frozen
 from mcvqa.model.vision import ImageInputs
 from mcvqa.project import Project, RunData, RunStopped
+from mcvqa.report.page import spell_duration
 from mcvqa.scoring.score import tta_plan
 
 SHOWN_PROBLEMS = 10
@@ -189,12 +190,9 @@ def _estimate_time(
     ways = len(scales) * (1 + 0.25 * (orders - 1))  # orders share their prefix: each costs about a quarter more
     scoring = (validated + folds * len(data.test)) * forward * ways / (0.5 * rate)
     _line(True, f"time: {step:.2f} s a step of {config.effective_batch} rows, {steps} steps; "
-                f"image features {_duration(looking)}, training {_duration(steps * step)}, scoring {_duration(scoring)}, "
+                f"image features {spell_duration(looking)}, training {spell_duration(steps * step)}, "
+                f"scoring {spell_duration(scoring)}, "
                 f"at half of {rate / 1e12:.2f} TFLOP/s")
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _matrix_rate(plan: DevicePlan) -> float:

@@ -157,7 +157,7 @@ class Project:
                 lines = "\n".join(f"  {name}: was {old!r}, now {new!r}" for name, (old, new) in changed.items())
                 raise ConfigError(
                     f"The run {self.config.run!r} was trained with other settings:\n{lines}\n"
-                    f"Choose another name (--set run_name=...), or delete {self.paths.checkpoints} to start over."
+                    f"{self._way_out()}"
                 )
         write_text(file, self.config.to_yaml())
 
@@ -174,9 +174,12 @@ class Project:
             raise ConfigError(
                 f"The run {self.config.run!r} was trained on other data: {before['training_rows']:,} training rows of "
                 f"{before['folder']}, now {now['training_rows']:,} of {now['folder']} (rows, answers or photographs changed).\n"
-                f"Choose another name (--set run_name=...), or delete {self.paths.checkpoints} to start over."
+                f"{self._way_out()}"
             )
         write_json(file, now)
+
+    def _way_out(self) -> str:
+        return f"Choose another name (--set run_name=...), or delete {self.paths.checkpoints} to start over."
 
     # %% step 3: data
     @cached_property

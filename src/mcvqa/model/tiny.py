@@ -74,14 +74,13 @@ def tiny_config(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
         text_config=dict(
             vocab_size=2048, hidden_size=hidden, intermediate_size=480, num_hidden_layers=8, num_attention_heads=8,
             num_key_value_heads=4, tie_word_embeddings=True, rms_norm_eps=1e-6, max_position_embeddings=4096,
-            initializer_range=0.04,
-            bos_token_id=token["<|endoftext|>"], eos_token_id=token["<|im_end|>"], pad_token_id=token["<|endoftext|>"],
+            initializer_range=0.04, bos_token_id=token["<|endoftext|>"], eos_token_id=token["<|im_end|>"],
+            pad_token_id=token["<|endoftext|>"],
             rope_parameters=dict(rope_type="default", rope_theta=1e4, mrope_section=[4, 6, 6]),
         ),
         vision_config=dict(
             depth=6, hidden_size=160, intermediate_size=480, num_heads=5, fullatt_block_indexes=[2, 5],
-            window_size=224, initializer_range=0.04,
-            patch_size=14, out_hidden_size=hidden,
+            window_size=224, patch_size=14, out_hidden_size=hidden, initializer_range=0.04,
         ),
         tie_word_embeddings=True, image_token_id=token["<|image_pad|>"], video_token_id=token["<|video_pad|>"],
         vision_start_token_id=token["<|vision_start|>"], vision_end_token_id=token["<|vision_end|>"],

@@ -37,10 +37,8 @@ class TowerPlan:
     images: tuple[torch.Tensor, ...]
 
     def to(self, device: torch.device) -> "TowerPlan":
-        def moved(groups: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-            return tuple(group.to(device, non_blocking=True) for group in groups)
-
-        return TowerPlan(self.order.to(device), self.places.to(device), moved(self.windows), moved(self.images))
+        windows, images = (tuple(group.to(device) for group in groups) for groups in (self.windows, self.images))
+        return TowerPlan(self.order.to(device), self.places.to(device), windows, images)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -50,6 +48,8 @@ def _one_image(grid: Grid, merge: int, side: int) -> tuple[np.ndarray, np.ndarra
     Args:
         side: of a window, in tokens.
     """
+    if grid[0] != 1:
+        raise ValueError(f"A still image has one step in time, not {grid[0]}.")
     rows, columns = grid[1] // merge, grid[2] // merge
     row, column = np.divmod(np.arange(rows * columns), columns)
     window = (row // side) * -(-columns // side) + column // side
@@ -57,8 +57,6 @@ def _one_image(grid: Grid, merge: int, side: int) -> tuple[np.ndarray, np.ndarra
     inner = np.stack(np.divmod(np.arange(merge**2), merge), -1)  # (merge**2, 2)
     corner = np.stack([row, column], -1)[order] * merge
     places = (corner[:, None] + inner).reshape(-1, 2)
-    if grid[0] != 1:
-        raise ValueError(f"A still image has one step in time, not {grid[0]}.")
     return order, places, tuple((np.bincount(window) * merge**2).tolist())
 
 
