@@ -8,14 +8,16 @@ message, picture) and tails that do not see each other. A tail is a description 
 in words, or a multiple-choice question in the prompt that fine-tuning uses, answered by its letter. The loss lies on what
 the assistant says, and, through a head that is thrown away, on what each image token shows: without it the tower learns
 little in the first thousands of steps, because the language model does not look yet. Lessons depend on the seed, the step
-and the number of workers; none comes twice, so the accuracy on them, measured before each step, is one on unseen questions.
+and the number of workers; the accuracy on them, measured when they come for the first time, is one on unseen questions.
 
 Shapes: B rows, L tokens, N supervised tokens, S pixels on a side, V vocabulary.
 """
 import argparse
+import functools
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,7 @@ class Lessons(Dataset):
     def __init__(self, seed: int, steps: int, rows: int) -> None:
         self.seed, self.steps, self.rows = seed, steps, rows
         self.tokenizer, self.config = tiny_tokenizer(), Config()
+        self.tokens_of = self.tokenizer.backend_tokenizer  # a third of the time of the class around it
         vocabulary = self.tokenizer.get_vocab()
         self.image, self.end, self.pad = (vocabulary[t] for t in ("<|image_pad|>", "<|im_end|>", "<|endoftext|>"))
         self.prefixes = {n: self._prefix(n) for n in CHOICES}
@@ -151,7 +154,7 @@ class Lessons(Dataset):
         return self._tokens(text[: text.index("<|vision_end|>") + len("<|vision_end|>")])
 
     def _tokens(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False)
+        return self.tokens_of.encode(text, add_special_tokens=False).ids
 
     def _tail(self, user: str, said: str, kind: int, choices: int) -> Tail:
         prompt = self._tokens(f"{user}<|im_end|>\n<|im_start|>assistant\n")
@@ -209,10 +212,11 @@ class Lessons(Dataset):
 
 
 def what_tokens_show(scene: Scene, side: int) -> np.ndarray:
-    """(side * side, 4 + 4) per image token: indices into SIGHTS of the thing it shows; where that thing's centre lies, right
-    and down of the token's own, in tokens; and where the token itself lies in the picture, which the tower, whose positions
-    are relative, has to find out too. A token shows the nearest thing whose centre it holds or that covers its own."""
-    shown = np.zeros((side, side, 8), np.float32)
+    """(side * side, 4 + 4 + 1) per image token: indices into SIGHTS of the thing it shows; where that thing's centre lies,
+    right and down of the token's own, in tokens; where the token itself lies in the picture, which the tower, whose positions
+    are relative, has to find out too; and whether the centre lies in the token, which is what counting counts. A token shows
+    the nearest thing whose centre it holds or that covers its own."""
+    shown = np.zeros((side, side, 9), np.float32)
     nearest = np.full((side, side), np.inf)
     middle = (np.arange(side) + 0.5) / side
     for thing in scene.things:
@@ -225,8 +229,9 @@ def what_tokens_show(scene: Scene, side: int) -> np.ndarray:
         traits = [options.index(getattr(thing, name)) for name, options in SIGHTS.items()]
         shown[here, :4] = traits
         shown[here, 4:6] = np.stack(np.broadcast_arrays(dx, dy), -1)[here] * side
+        shown[..., 8] = np.maximum(shown[..., 8], holds)
     shown[..., 6], shown[..., 7] = middle[None, :] * 4, middle[:, None] * 4
-    return shown.reshape(-1, 8)
+    return shown.reshape(-1, 9)
 
 
 def _drawn(rng: np.random.Generator, shares: dict[Any, float]) -> Any:
@@ -238,12 +243,17 @@ def _drawn(rng: np.random.Generator, shares: dict[Any, float]) -> Any:
 # %% the model on a batch
 def patches_of(pictures: torch.Tensor) -> torch.Tensor:
     """(P, 3 * 2 * 14 * 14) normalised patches of (B, S, S, 3) bytes, in the order of the image processor."""
-    x = (pictures.float() / 255 - pictures.new_tensor(IMAGE_MEAN, dtype=torch.float32)) / pictures.new_tensor(
-        IMAGE_STD, dtype=torch.float32
-    )
+    mean, std = _normal(pictures.device)
+    x = (pictures.float() / 255 - mean) / std
     n, side = len(x), x.shape[1] // UNIT
     x = x.view(n, side, 2, 14, side, 2, 14, 3).permute(0, 1, 4, 2, 5, 7, 3, 6)  # (B, row, column, 2, 2, 3, 14, 14)
     return x[:, :, :, :, :, :, None].expand(-1, -1, -1, -1, -1, -1, 2, -1, -1).reshape(n * 4 * side**2, -1)
+
+
+@functools.cache
+def _normal(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of colours (3,); moved once, because a recorded step must not."""
+    return torch.tensor(IMAGE_MEAN, device=device), torch.tensor(IMAGE_STD, device=device)
 
 
 class LookingHead(nn.Module):
@@ -252,14 +262,15 @@ class LookingHead(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.sizes = [len(options) for options in SIGHTS.values()]
-        self.head = nn.Linear(hidden, sum(self.sizes) + 4)
+        self.head = nn.Linear(hidden, sum(self.sizes) + 4 + 1)
 
     def forward(self, features: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
-        """Loss of (tokens, H) features against (tokens, 8) of `what_tokens_show`."""
-        *traits, places = self.head(features).float().split([*self.sizes, 4], -1)
+        """Loss of (tokens, H) features against (tokens, 9) of `what_tokens_show`."""
+        *traits, places, holds = self.head(features).float().split([*self.sizes, 4, 1], -1)
         there = (shown[:, 0] > 0).float()
-        away = F.smooth_l1_loss(places, shown[:, 4:], reduction="none")  # (tokens, 4)
+        away = F.smooth_l1_loss(places, shown[:, 4:8], reduction="none")  # (tokens, 4)
         loss = away[:, :2].sum(-1) * there + away[:, 2:].sum(-1)
+        loss = loss + F.binary_cross_entropy_with_logits(holds[:, 0], shown[:, 8], reduction="none")
         for number, logits in enumerate(traits):
             each = F.cross_entropy(logits, shown[:, number].long(), reduction="none")
             loss = loss + (each if number < 2 else each * there)
@@ -290,7 +301,7 @@ class Grades:
 
     @torch.no_grad()
     def add(self, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> None:
-        asked, kind = (batch["kind"] >= 0).float(), batch["kind"].clamp(min=0)
+        asked, kind = (batch["kind"] >= 0).float() * batch["fresh"], batch["kind"].clamp(min=0)
         slot = torch.arange(len(self.letters), device=logits.device)
         offered = logits[:, self.letters].masked_fill(slot >= batch["choices"][:, None].clamp(min=1), -torch.inf)
         right = (self.letters[offered.argmax(-1)] == batch["target"]).float()
@@ -321,6 +332,7 @@ class Step:
         self.words, self.looks = torch.zeros((), device=device), torch.zeros((), device=device)  # weights in the loss
         self.losses = torch.zeros(2, device=device)  # of words, of looks, summed until they are reported
         self.recorded: dict[int, tuple[torch.cuda.CUDAGraph, dict[str, torch.Tensor]]] = {}
+        self.aside = torch.cuda.Stream() if replayed else None
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> None:
         if not self.replayed:
@@ -351,15 +363,15 @@ class Step:
         """The gradients of the rehearsals are thrown away, and their marks too."""
         held = {name: value.to(self.words.device) for name, value in batch.items()}
         kept = self.losses.clone(), self.grades.counts.clone()
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        self.aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.aside):
             for _ in range(3):
                 self._run(held)
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(self.aside)
         graph = torch.cuda.CUDAGraph()
         pool = next(iter(self.recorded.values()))[0].pool() if self.recorded else None
-        with torch.cuda.graph(graph, pool=pool):
+        # the loader's own thread goes on pinning memory
+        with torch.cuda.graph(graph, pool=pool, stream=self.aside, capture_error_mode="thread_local"):
             self._run(held)
         self.losses.copy_(kept[0])
         self.grades.counts.copy_(kept[1])
@@ -367,10 +379,22 @@ class Step:
         self.recorded[side] = graph, held
 
 
+def several_times(batches: DataLoader, passes: int, seed: int, kept: int = 200) -> Iterator[dict[str, torch.Tensor]]:
+    """Each batch at once, and again when some hundred others have been: one core makes lessons more slowly than a GPU learns
+    from them. Only the first time is an exam."""
+    rng, held = np.random.default_rng([seed, 1]), []
+    for batch in batches:
+        yield batch | {"fresh": torch.tensor(1.0)}
+        held += [batch | {"fresh": torch.tensor(0.0)}] * (passes - 1)
+        while len(held) > kept * (passes - 1):
+            yield held.pop(int(rng.integers(len(held))))
+    yield from (held[i] for i in rng.permutation(len(held)))
+
+
 def train(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    lessons = Lessons(options.seed, options.steps, options.rows)
+    lessons = Lessons(options.seed, options.steps // options.passes, options.rows)
     model = Qwen2_5_VLForConditionalGeneration(tiny_config(lessons.tokenizer)).to(device).train()
     if options.compile:
         for layer in model.model.language_model.layers:
@@ -394,7 +418,7 @@ def train(options: argparse.Namespace) -> None:
         prefetch_factor=8 if options.workers else None,
     )
     started, waited, mark, since = time.time(), 0.0, time.time(), 0
-    for step, batch in enumerate(batches):
+    for step, batch in enumerate(several_times(batches, options.passes, options.seed)):
         waited += time.time() - mark
         progress = max(step / options.steps, (time.time() - started) / 60 / options.minutes)
         if progress >= 1:
@@ -440,6 +464,7 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--minutes", type=float, default=math.inf, help="end by then, with the learning rate at its end")
     parser.add_argument("--rows", type=int, default=96, help="pictures in a batch")
+    parser.add_argument("--passes", type=int, default=1, help="how often each lesson is learned")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0, help="processes that make lessons")

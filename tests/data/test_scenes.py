@@ -32,7 +32,7 @@ STYLES = ("plain", "varied", "shifted")
 # %% reading a question back
 def meaning(key: str) -> str:
     key = key.removeprefix("to be ").removesuffix(" of")
-    return {"above": "top", "below": "bottom"}.get(key, key)
+    return {"above": "top", "below": "bottom", "object": "thing"}.get(key, key)
 
 
 MEANINGS = {spoken: meaning(key) for key, both in WORDS.items() for spoken in both}
@@ -129,6 +129,7 @@ EXPECTED = {
     "count all": lambda c, s: str(len(c.things)),
     "count group": lambda c, s: str(len(named(c, s["x"]))),
     "count same shape": lambda c, s: str(others(c, s["x"], "shape")),
+    "count alike": lambda c, s: str(1 + others(c, s["x"], "shape")),
     "count same color": lambda c, s: str(others(c, s["x"], "color")),
     "count beside": number_beside,
     "color of": lambda c, s: one(c, s["x"]).color,

@@ -109,7 +109,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "dark green": ("dark green", "진초록색"), "tan": ("tan", "황토색"),
     "mint": ("mint", "민트색"), "peach": ("peach", "살구색"), "charcoal": ("charcoal", "짙은 회색"),
     "maroon": ("maroon", "적갈색"), "olive": ("olive", "올리브색"),
-    "thing": ("shape", "도형"), "circle": ("circle", "원"), "rectangle": ("rectangle", "직사각형"),
+    "thing": ("shape", "도형"), "object": ("object", "물체"), "circle": ("circle", "원"), "rectangle": ("rectangle", "직사각형"),
     "triangle": ("triangle", "삼각형"), "star": ("star", "별"), "heart": ("heart", "하트"),
     "cross": ("cross", "십자가"),
     "ring": ("ring", "고리"), "diamond": ("diamond", "마름모"), "hexagon": ("hexagon", "육각형"),
@@ -178,6 +178,11 @@ class Thing:
     turn: float = 0.0
     aspect: float = 1.0
 
+    @functools.cached_property
+    def words(self) -> frozenset[str]:
+        """What it may be called in a phrase."""
+        return frozenset(("thing", self.color, self.shape, self.texture, f"mark:{self.label}"))
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -206,7 +211,7 @@ class Layout(NamedTuple):
 
 LAYOUTS = {
     "single": Layout(0.15, (1, 1), (0.12, 0.34), 1, 1),
-    "relations": Layout(0.2, (4, 6), (0.07, 0.1), 6, 3, all_colors_differ=True),
+    "relations": Layout(0.2, (4, 6), (0.055, 0.1), 6, 3, all_colors_differ=True),
     "crowd": Layout(0.2, (4, 9), (0.06, 0.095), 4, 3, decorated=0.15),
     "free": Layout(0.3, (2, 5), (0.09, 0.2), 5, 5, decorated=0.65),
     "sign": Layout(0.15, (2, 5), (0.08, 0.15), 5, 5, decorated=0.3, sign=True),
@@ -443,10 +448,7 @@ class Puzzle(NamedTuple):
 
 def things_named(scene: Scene, phrase: Phrase) -> list[Thing]:
     """The things that every word of the phrase is true of."""
-    return [
-        thing for thing in scene.things
-        if set(phrase) <= {"thing", thing.color, thing.shape, thing.texture, f"mark:{thing.label}"}
-    ]  # fmt: skip
+    return [thing for thing in scene.things if thing.words.issuperset(phrase)]
 
 
 def _names(scene: Scene, thing: Thing, *hidden: str) -> list[Phrase]:
@@ -492,7 +494,7 @@ def by_distance(scene: Scene, thing: Thing, word: str) -> Thing | None:
     others = [other for other in scene.things if other is not thing]
     between = np.array([(np.hypot(t.x - thing.x, t.y - thing.y), t.radius) for t in others]).reshape(-1, 2)
     values = np.stack([between[:, 0], between[:, 0] - between[:, 1]], 1)
-    found = _first(values if word == "nearest" else -values, 0.05)
+    found = _first(values if word == "nearest" else -values, 0.03)
     return None if found is None else others[found]
 
 
@@ -540,10 +542,11 @@ def _count_group(scene: Scene, rng: np.random.Generator) -> Puzzle | None:
     return _number({"x": _pick(rng, [group for group in groups if counts[group] == n])}, n)
 
 
-def _count_same(scene: Scene, rng: np.random.Generator, what: str) -> Puzzle | None:
+def _count_same(scene: Scene, rng: np.random.Generator, what: str, itself: bool = False) -> Puzzle | None:
     if len(scene.things) < 2 or not (named := _thing_with_name(scene, rng, what)):
         return None
-    return _number({"x": named[1]}, sum(getattr(t, what) == getattr(named[0], what) for t in scene.things) - 1)
+    alike = sum(getattr(t, what) == getattr(named[0], what) for t in scene.things)
+    return _number({"x": named[1]}, alike, 1, 6) if itself else _number({"x": named[1]}, alike - 1)
 
 
 def _count_beside(scene: Scene, rng: np.random.Generator) -> Puzzle | None:
@@ -753,8 +756,8 @@ def _about(puzzle: Callable[..., Puzzle | None], what: str) -> Callable[..., Puz
 TOPICS: dict[str, Topic] = {
     "count all": Topic(
         "counting", _count_all,
-        ("How many shapes are there?", "How many shapes are in the image?", "What is the number of shapes?"),
-        ("도형은 모두 몇 개인가요?", "그림에 도형이 몇 개 있나요?", "도형의 개수는 몇 개입니까?"),
+        ("How many shapes are there?", "How many shapes are in the image?", "What is the number of objects?"),
+        ("도형은 모두 몇 개인가요?", "그림에 도형이 몇 개 있나요?", "물체의 개수는 몇 개입니까?"),
         ("Count every figure you can find. How many?",), ("이 장면에 그려진 도형의 수를 모두 세면 몇인가요?",),
     ),
     "count group": Topic(
@@ -765,10 +768,17 @@ TOPICS: dict[str, Topic] = {
     ),
     "count same shape": Topic(
         "counting", _about(_count_same, "shape"),
-        ("How many other shapes have the same shape as the {x}?", "How many others are shaped like the {x}?"),
+        ("How many other objects have the same shape as the {x}?", "How many others are shaped like the {x}?"),
         ("{x}[과/와] 모양이 같은 다른 도형은 몇 개인가요?", "{x} 말고 같은 모양의 도형이 몇 개 더 있나요?"),
         ("Apart from the {x} itself, how many share its shape?",),
         ("{x}[을/를] 빼고 그것과 모양이 같은 것을 세면 몇인가요?",),
+    ),
+    "count alike": Topic(
+        "counting", functools.partial(_count_same, what="shape", itself=True),
+        ("How many objects have the shape of the {x}?", "How many shapes look like the {x}, itself included?"),
+        ("{x}[과/와] 모양이 같은 것은 그 자신까지 몇 개인가요?", "{x}[을/를] 포함해 같은 모양의 물체가 몇 개 있나요?"),
+        ("Count the {x} and all that share its shape. How many?",),
+        ("{x}[과/와] 그것과 모양이 같은 것을 함께 세면 몇인가요?",),
     ),
     "count same color": Topic(
         "counting", _about(_count_same, "color"),
@@ -779,7 +789,7 @@ TOPICS: dict[str, Topic] = {
     ),
     "count beside": Topic(
         "counting", _count_beside,
-        ("How many shapes are {r} the {x}?", "What is the number of shapes {r} the {x}?"),
+        ("How many shapes are {r} the {x}?", "What is the number of objects {r} the {x}?"),
         ("{x}의 {r}에 있는 도형은 몇 개인가요?", "{x}보다 {r}에 도형이 몇 개 있습니까?"),
         ("Count what lies {r} the {x}. How many?",), ("{x}[을/를] 기준으로 {r}에 놓인 것을 세면 몇인가요?",),
     ),
@@ -792,14 +802,14 @@ TOPICS: dict[str, Topic] = {
     ),
     "color of extreme": Topic(
         "color", _about(_trait_of_extreme, "color"),
-        ("What color is the {e} shape?", "What is the color of the {e} shape?"),
+        ("What color is the {e} shape?", "What is the color of the {e} object?"),
         ("{e} 도형은 무슨 색인가요?", "{e} 도형의 색깔은 무엇입니까?"),
         ("The {e} figure was painted in which color?",), ("{e} 도형을 칠한 색은 어느 것인가요?",),
     ),
     "color by distance": Topic(
         "color", _about(_trait_by_distance, "color"),
-        ("What color is the shape {d} the {x}?", "What is the color of the shape that is {d} the {x}?"),
-        ("{x}에서 가장 {d} 도형은 무슨 색인가요?", "{x}에서 가장 {d} 도형의 색깔은 무엇인가요?"),
+        ("What color is the shape {d} the {x}?", "What is the color of the object that is {d} the {x}?"),
+        ("{x}에서 가장 {d} 도형은 무슨 색인가요?", "{x}에서 가장 {d} 물체의 색깔은 무엇인가요?"),
         ("The figure {d} the {x} was painted in which color?",), ("{x}에서 가장 {d} 도형을 칠한 색은 어느 것인가요?",),
     ),
     "common color": Topic(
@@ -830,7 +840,7 @@ TOPICS: dict[str, Topic] = {
     "shape by distance": Topic(
         "attribute", _about(_trait_by_distance, "shape"),
         ("What is the shape of the object {d} the {x}?", "What shape is the one {d} the {x}?"),
-        ("{x}에서 가장 {d} 도형은 어떤 모양인가요?", "{x}에서 가장 {d} 도형의 모양은 무엇인가요?"),
+        ("{x}에서 가장 {d} 도형은 어떤 모양인가요?", "{x}에서 가장 {d} 물체의 모양은 무엇인가요?"),
         ("Which word names the outline of the figure {d} the {x}?",),
         ("{x}에서 가장 {d} 도형의 윤곽을 가리키는 말은 어느 것인가요?",),
     ),
@@ -1014,9 +1024,10 @@ def _say_choice(choice: Phrase | Statement, language: str) -> str:
 
 def _say_question(name: str, puzzle: Puzzle, style: str, language: str, rng: np.random.Generator) -> str:
     wordings = wordings_of(name, style, language)
+    called = "object" if rng.random() < 0.3 else "thing"
     slots: dict[str, str] = {}
     for slot, phrase in puzzle.slots.items():
-        noun = say(phrase, language)
+        noun = say(tuple(called if word == "thing" else word for word in phrase), language)
         slots |= {slot: noun, slot + "s": _plural(noun), "a" + slot: f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"}
     return fill_form(_pick(rng, wordings), slots) or ""
 
@@ -1030,7 +1041,7 @@ def wordings_of(topic: str, style: str, language: str) -> tuple[str, ...]:
 
 
 # %% the demo data set, in the competition's format
-SCENES_VERSION = 1  # raise it when the same seed gives other scenes or questions
+SCENES_VERSION = 2  # raise it when the same seed gives other scenes or questions
 LANGUAGE_SHARES = (0.35, 0.65)  # English, Korean
 QUESTIONS_PER_PICTURE = 4
 
