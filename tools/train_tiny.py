@@ -1,6 +1,6 @@
 """Trains the weights of `tiny` from nothing, on scenes made by mcvqa.data.scenes: one GPU, under 25 minutes.
 
-    python tools/train_tiny.py --out tiny --steps 14000 --minutes 23  # what comes first
+    python tools/train_tiny.py --out tiny --steps 19500 --minutes 20 --passes 2 --workers 14 --compile  # what comes first
     python tools/train_tiny.py --out /tmp/tiny --steps 20 --rows 4    # does it run at all (CPU)
 
 One row is a picture and up to ten things said about it, packed as scoring packs option orders: a shared prefix (system
@@ -13,7 +13,6 @@ and the number of workers; the accuracy on them, measured when they come for the
 Shapes: B rows, L tokens, N supervised tokens, S pixels on a side, V vocabulary.
 """
 import argparse
-import functools
 import json
 import math
 import time
@@ -178,7 +177,7 @@ class Lessons(Dataset):
         """pictures (B, S, S, 3), input_ids and segment (B, L), position_ids (3, B, L), places of the image tokens in (B * L),
         and per supervised token its place there, its target, its kind and the number of choices."""
         built = [self._sequence(n, tails, side) for _, _, n, tails in rows]
-        length = -(-(PREFIX + side**2 + ROOM + LONGEST) // 64) * 64  # one length for one size of picture: see Step
+        length = -(-(PREFIX + side**2 + ROOM + LONGEST) // 64) * 64  # one length for one size of picture: compiled once
         input_ids = np.full((len(rows), length), self.pad, np.int64)
         segment = np.full((len(rows), length), -1, np.int64)
         positions = np.zeros((3, len(rows), length), np.int64)
@@ -243,17 +242,11 @@ def _drawn(rng: np.random.Generator, shares: dict[Any, float]) -> Any:
 # %% the model on a batch
 def patches_of(pictures: torch.Tensor) -> torch.Tensor:
     """(P, 3 * 2 * 14 * 14) normalised patches of (B, S, S, 3) bytes, in the order of the image processor."""
-    mean, std = _normal(pictures.device)
+    mean, std = (torch.tensor(values, device=pictures.device) for values in (IMAGE_MEAN, IMAGE_STD))
     x = (pictures.float() / 255 - mean) / std
     n, side = len(x), x.shape[1] // UNIT
     x = x.view(n, side, 2, 14, side, 2, 14, 3).permute(0, 1, 4, 2, 5, 7, 3, 6)  # (B, row, column, 2, 2, 3, 14, 14)
     return x[:, :, :, :, :, :, None].expand(-1, -1, -1, -1, -1, -1, 2, -1, -1).reshape(n * 4 * side**2, -1)
-
-
-@functools.cache
-def _normal(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of colours (3,); moved once, because a recorded step must not."""
-    return torch.tensor(IMAGE_MEAN, device=device), torch.tensor(IMAGE_STD, device=device)
 
 
 class LookingHead(nn.Module):
@@ -322,61 +315,29 @@ def learning_rate(step: int, progress: float, peak: float, warmup: int = 400) ->
 
 
 class Step:
-    """Forward and backward of one batch. On a GPU it is recorded once for each size of picture and replayed: some two
-    thousand launches from Python take longer than the arithmetic (CUDA graphs need batches of one shape).
-    """
+    """Forward and backward of one batch."""
 
-    def __init__(self, model: Any, looking: LookingHead, grades: Grades, *, replayed: bool) -> None:
-        self.model, self.looking, self.grades, self.replayed = model, looking, grades, replayed
-        device = grades.letters.device
-        self.words, self.looks = torch.zeros((), device=device), torch.zeros((), device=device)  # weights in the loss
-        self.losses = torch.zeros(2, device=device)  # of words, of looks, summed until they are reported
-        self.recorded: dict[int, tuple[torch.cuda.CUDAGraph, dict[str, torch.Tensor]]] = {}
-        self.aside = torch.cuda.Stream() if replayed else None
+    def __init__(self, model: Any, looking: LookingHead, grades: Grades) -> None:
+        self.model, self.looking, self.grades = model, looking, grades
+        self.losses = torch.zeros(2, device=grades.letters.device)  # of words, of looks, summed until they are reported
 
-    def __call__(self, batch: dict[str, torch.Tensor]) -> None:
-        if not self.replayed:
-            self._run({name: value.to(self.words.device) for name, value in batch.items()})
-            return
-        side = batch["pictures"].shape[1]
-        if side not in self.recorded:
-            self._record(side, batch)
-        graph, held = self.recorded[side]
-        for name, value in batch.items():
-            held[name].copy_(value, non_blocking=True)
-        graph.replay()
-
-    def _run(self, batch: dict[str, torch.Tensor]) -> None:
-        device = self.words.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda", cache_enabled=False):
+    def __call__(self, batch: dict[str, torch.Tensor], progress: float) -> None:
+        device = self.losses.device
+        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits, features = forward(self.model, batch)
             looked = self.looking(features, batch["shown"])
         spoken, asked = (batch["kind"] == -1).float(), (batch["kind"] >= 0).float()
-        weights = asked + self.words * spoken
+        weights = asked + _between(TEXT_WEIGHT, progress) * spoken
         each = F.cross_entropy(logits, batch["target"], reduction="none")
-        ((each * weights).sum() / weights.sum() + self.looks * looked).backward()
+        ((each * weights).sum() / weights.sum() + _between(LOOK_WEIGHT, progress) * looked).backward()
         with torch.no_grad():
             self.losses += torch.stack([(each * spoken).sum() / spoken.sum().clamp(min=1), looked])
         self.grades.add(logits.detach(), batch)
 
-    def _record(self, side: int, batch: dict[str, torch.Tensor]) -> None:
-        """The gradients of the rehearsals are thrown away, and their marks too."""
-        held = {name: value.to(self.words.device) for name, value in batch.items()}
-        kept = self.losses.clone(), self.grades.counts.clone()
-        self.aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self.aside):
-            for _ in range(3):
-                self._run(held)
-        torch.cuda.current_stream().wait_stream(self.aside)
-        graph = torch.cuda.CUDAGraph()
-        pool = next(iter(self.recorded.values()))[0].pool() if self.recorded else None
-        # the loader's own thread goes on pinning memory
-        with torch.cuda.graph(graph, pool=pool, stream=self.aside, capture_error_mode="thread_local"):
-            self._run(held)
-        self.losses.copy_(kept[0])
-        self.grades.counts.copy_(kept[1])
-        torch._foreach_zero_([p.grad for p in (*self.model.parameters(), *self.looking.parameters())])
-        self.recorded[side] = graph, held
+
+def _between(ends: tuple[float, float], progress: float) -> float:
+    return ends[0] + (ends[1] - ends[0]) * progress
 
 
 def several_times(batches: DataLoader, passes: int, seed: int, kept: int = 200) -> Iterator[dict[str, torch.Tensor]]:
@@ -401,8 +362,6 @@ def train(options: argparse.Namespace) -> None:
             layer.compile(dynamic=True)
     looking = LookingHead(model.config.text_config.hidden_size).to(device)
     parameters = [*model.parameters(), *looking.parameters()]
-    for p in parameters:
-        p.grad = torch.zeros_like(p)
     average = [p.detach().clone() for p in parameters]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.05},
@@ -411,7 +370,7 @@ def train(options: argparse.Namespace) -> None:
     optimizer = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.98), fused=device == "cuda")
     vocabulary = lessons.tokenizer.get_vocab()
     grades = Grades(torch.tensor([vocabulary[letter] for letter in LETTERS], device=device))
-    step_of = Step(model, looking, grades, replayed=device == "cuda" and options.graphs)
+    step_of = Step(model, looking, grades)
     print(f"{sum(p.numel() for p in parameters):,} parameters, {options.steps} steps of {options.rows} pictures, {device}")
     batches = DataLoader(
         lessons, batch_size=None, num_workers=options.workers, pin_memory=device == "cuda",
@@ -425,10 +384,8 @@ def train(options: argparse.Namespace) -> None:
             break
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, progress, options.rate)
-        step_of.words.fill_(TEXT_WEIGHT[0] + (TEXT_WEIGHT[1] - TEXT_WEIGHT[0]) * progress)
-        step_of.looks.fill_(LOOK_WEIGHT[0] + (LOOK_WEIGHT[1] - LOOK_WEIGHT[0]) * progress)
-        torch._foreach_zero_([p.grad for p in parameters])
-        step_of(batch)
+        optimizer.zero_grad()
+        step_of(batch, progress)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         torch._foreach_lerp_(average, parameters, max(0.001, 1 / (step + 1)))
@@ -470,5 +427,4 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=0, help="processes that make lessons")
     parser.add_argument("--every", type=int, default=100, help="steps between reports")
     parser.add_argument("--compile", action="store_true", help="compile the layers of the language model")
-    parser.add_argument("--graphs", action="store_true", help="record and replay the steps (CUDA graphs)")
     train(parser.parse_args())

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, PreTrainedTokenizerFast
 
 from mcvqa.config import SYSTEM_PROMPT, USER_PROMPT
 from mcvqa.data.kinds import KINDS
@@ -49,7 +49,7 @@ def _tokenizer_corpus() -> Iterator[str]:
                         yield " ".join([asked.text, *asked.choices])
 
 
-def tiny_tokenizer() -> Qwen2Tokenizer:
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE like Qwen's, small: any text in any language can be written with it."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -59,7 +59,8 @@ def tiny_tokenizer() -> Qwen2Tokenizer:
         special_tokens=[AddedToken(token, special=True, normalized=False) for token in TINY_TOKENS],
     )
     tokenizer.train_from_iterator(_tokenizer_corpus(), trainer)
-    wrapped = Qwen2Tokenizer(
+    # not Qwen2Tokenizer, which forgets how words were split in training, and splits digits off, when it is loaded again
+    wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=None, eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
     wrapped.chat_template = TINY_TEMPLATE
@@ -67,7 +68,7 @@ def tiny_tokenizer() -> Qwen2Tokenizer:
 
 
 # %% model
-def tiny_config(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
+def tiny_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
     token = tokenizer.get_vocab()
     hidden = 256
     return Qwen2_5_VLConfig(
@@ -87,7 +88,7 @@ def tiny_config(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
     )
 
 
-def save_tiny(model: Qwen2_5_VLForConditionalGeneration, tokenizer: Qwen2Tokenizer, folder: Path) -> None:
+def save_tiny(model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """A model folder as a hub download would be: tokenizer, image processor, config, weights."""
     tokenizer.save_pretrained(folder)
     write_json(folder / "preprocessor_config.json", dict(
