@@ -307,9 +307,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         use_ema=True, use_swa=True, use_tta=True, tta_scales=(0.9, 1.0, 1.1),
     ),
     "demo": dict(
-        data_dir="data/demo", run_name="demo", model_id="tiny", image_size=112, lora_r=16, lora_alpha=32, num_epochs=2,
-        batch_size=16, grad_accum_steps=1, eval_batch_size=32, learning_rate=2e-3, use_swa=True, use_tta=True,
-        tta_scales=(1.0,),
+        data_dir="data/demo", run_name="demo", model_id="tiny", image_size=112, lora_r=16, lora_alpha=32,
+        lora_dropout=0.0, num_epochs=2, batch_size=16, grad_accum_steps=1, eval_batch_size=32, learning_rate=2e-3,
+        use_swa=True, keep="last", use_tta=True, tta_scales=(1.0,),
     ),
 }
 

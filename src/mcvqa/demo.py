@@ -1,5 +1,11 @@
-"""`mcvqa demo`: the whole pipeline on a generated data set, with no download and no GPU."""
+"""`mcvqa demo`: the whole pipeline on a generated data set, with no download and no GPU, and what each technique brings.
+
+The data are scenes in colours, textures and wordings that `tiny` has never met. Their test rows have answers, which a
+competition would not tell, so that every rung of the ladder can be measured: the untouched model, one fold, all folds,
+then one technique more each time.
+"""
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -7,35 +13,125 @@ import numpy as np
 from mcvqa.config import Config
 from mcvqa.data.questions import LETTERS
 from mcvqa.data.scenes import generate_demo
-from mcvqa.pipeline import Outcome, run
+from mcvqa.ensemble.blend import Member, blend_members
+from mcvqa.files import write_text
+from mcvqa.model.device import plan_device
+from mcvqa.model.load import load_adapter
+from mcvqa.pipeline import Bench, Outcome, predict_only, run, run_member, train_only
+from mcvqa.plots import save_figure
 from mcvqa.project import Project
-from mcvqa.scoring.scores import load_scores
-from mcvqa.uncertainty import Accuracy, accuracy_of
+from mcvqa.report.figures import draw_ladder
+from mcvqa.scoring.score import score_questions
+from mcvqa.scoring.scores import Scores, load_scores
+from mcvqa.uncertainty import Accuracy, Gain, accuracy_of, paired_gain
 
 DEMO_ROWS = (600, 200)  # training, test
 
 
+@dataclass(frozen=True)
+class Rung:
+    """One step up: its accuracy on the test rows, and its gain over the rung below."""
+
+    name: str
+    accuracy: Accuracy
+    gain: Gain | None
+
+
+# %% the demo
 def run_demo(config: Config) -> Outcome:
-    """Generate the data, run all steps, and compare with the answers of the test rows, which only a demo has."""
+    """Generate the data, run all steps with a second model to combine with, and climb the ladder."""
     folder = Path(config.output_dir) / config.data_dir
     generate_demo(folder, *DEMO_ROWS, seed=config.seed, size=96, style="shifted")
     config = config.replace(data_dir=str(folder))
-    outcome = run(config)
-    print("\naccuracy on the test rows (a competition would not tell):")
-    for name, accuracy in test_accuracies(config).items():
-        print(f"  {name:32} {accuracy}")
+    second = second_model(config)
+    print(f"first a second model for the ensemble: {second.run}, one fold, at {second.image_size} pixels")
+    train_only(second)
+    predict_only(second)
+    outcome = run(config.replace(members=(*config.members, second.run)))
+
+    print("\nwhat each technique brings on the test rows, whose answers a competition would not tell")
+    project = Project(config)
+    answers = answers_of_test(project)
+    predicted = climb(project) | {"+ ensemble": read_submission(project)}
+    rungs = measure_rungs(predicted, answers)
+    blind = accuracy_of(load_scores(project.paths.scores / "prior-test.npz").predictions(), answers)
+    print(f"\n{ladder_table(rungs, blind)}\n")
+    page, figure = project.paths.experiment / "LADDER.md", project.paths.experiment / "ladder.png"
+    save_figure(draw_ladder({rung.name: rung.accuracy for rung in rungs}, blind), figure)
+    write_text(page, f"# What each technique brings\n\n{ladder_table(rungs, blind)}\n\n![ladder](ladder.png)\n")
+    print(f"ladder      {page}, {figure}")
     return outcome
 
 
-def test_accuracies(config: Config) -> dict[str, Accuracy]:
-    """What each stage answers on the test rows, against test_answers.csv."""
-    project = Project(config)
-    with open(project.data.files.root / "test_answers.csv", encoding="utf-8", newline="") as handle:
-        answers = np.array([LETTERS.index(row["answer"]) for row in csv.DictReader(handle)])
-    scores = project.paths.scores
-    found = {"text-only prior": load_scores(scores / "prior-test.npz").predictions()}
-    for fold in config.folds_to_train:
-        found[f"fold {fold}"] = load_scores(scores / f"fold{fold}-test.npz").predictions()
-    with open(project.paths.outputs / "submission_ensemble.csv", encoding="utf-8", newline="") as handle:
-        found["submission_ensemble.csv"] = np.array([LETTERS.index(row["answer"]) for row in csv.DictReader(handle)])
-    return {name: accuracy_of(predicted, answers) for name, predicted in found.items()}
+def second_model(config: Config) -> Config:
+    """Another member of the ensemble: other pixels, another seed, one fold of other rows."""
+    return config.replace(
+        run_name=f"{config.run}-second", image_size=config.image_size * 5 // 4, seed=config.seed + 1, train_folds=(0,)
+    )
+
+
+def answers_of_test(project: Project) -> np.ndarray:
+    """(N,) choices, from test_answers.csv, which only generated data have."""
+    return _letters(project.data.files.root / "test_answers.csv")
+
+
+def read_submission(project: Project) -> np.ndarray:
+    return _letters(project.paths.outputs / "submission_ensemble.csv")
+
+
+def _letters(file: Path) -> np.ndarray:
+    with open(file, encoding="utf-8", newline="") as handle:
+        return np.array([LETTERS.index(row["answer"]) for row in csv.DictReader(handle)])
+
+
+# %% the ladder
+def climb(project: Project) -> dict[str, np.ndarray]:
+    """(N,) answers to the test rows, rung by rung: the untouched model, one fold, all folds, with each average of the
+    weights instead of the last ones, and with all option orders. For a run that is trained and scored."""
+    bench, folds = Bench(project, plan_device(project.config)), project.config.folds_to_train
+    rungs = {"zero-shot": asked_once(bench, None, "zero-shot").predictions()}
+    for variant in ("raw", *(name for name in ("ema", "swa") if getattr(project.config, f"use_{name}"))):
+        folders = {f"fold {fold} {variant}": weights_folder(project, fold, variant) for fold in folds}
+        found = tuple(asked_once(bench, folder, title) for title, folder in folders.items())
+        if variant == "raw":
+            rungs["single fold"] = found[0].predictions()
+        rungs[f"{len(folds)} folds" if variant == "raw" else f"+ {variant.upper()}"] = together(found)
+    return rungs | {"+ TTA": together(run_member(project).test)}
+
+
+def asked_once(bench: Bench, folder: Path | None, title: str) -> Scores:
+    """Scores of the test rows in their own order of choices, by the weights in `folder`, or by the untouched model."""
+    model = bench.base.model if folder is None else load_adapter(bench.base, folder)
+    once, test = bench.config.replace(use_tta=False), bench.project.data.test
+    scores = score_questions(model, bench.base, bench.maker, test, once, {}, title=title)
+    bench.restore_base(model)
+    return scores
+
+
+def weights_folder(project: Project, fold: int, variant: str) -> Path:
+    """Where the weights at the end of training lie; those to score with are in last/."""
+    folder = project.paths.fold(fold)
+    return folder / variant if (folder / variant).exists() else folder / "last"
+
+
+def together(folds: tuple[Scores, ...]) -> np.ndarray:
+    """(N,) answers of several folds as one."""
+    return blend_members([Member("folds", None, folds)], {}, "geometric").predictions
+
+
+def measure_rungs(predicted: dict[str, np.ndarray], answers: np.ndarray) -> list[Rung]:
+    rungs, below = [], None
+    for name, choices in predicted.items():
+        right = choices == answers
+        rungs.append(Rung(name, accuracy_of(choices, answers), None if below is None else paired_gain(right, below)))
+        below = right
+    return rungs
+
+
+def ladder_table(rungs: list[Rung], blind: Accuracy) -> str:
+    """Markdown: accuracy, its 95 % interval, and the gain over the rung below, with its own interval."""
+    lines = ["| | accuracy | 95 % interval | gain over the line above |", "|---|---|---|---|"]
+    for name, accuracy, gain in [("text-only prior", blind, None), *((r.name, r.accuracy, r.gain) for r in rungs)]:
+        low, high = accuracy.interval
+        lines.append(f"| {name:15} | {accuracy.value:.3f} | {low:.3f} to {high:.3f} | {gain or ''!s:22} |")
+    return "\n".join(lines)

@@ -159,6 +159,23 @@ def draw_gains(gains: Mapping[str, Gain]) -> Any:
     return figure
 
 
+def draw_ladder(rungs: Mapping[str, Accuracy], blind: Accuracy) -> Any:
+    """Accuracy of each rung with its 95% interval, from the untouched model down to the ensemble.
+
+    Args:
+        blind: accuracy of answers from the texts alone.
+    """
+    figure, axes = new_figure(width=8.5, height=1.4 + 0.42 * len(rungs))
+    axes.axvline(blind.value, color=QUIET_COLOR, linewidth=1.2, linestyle="--", label="text only, no image")
+    _dots(axes, np.arange(len(rungs)), list(rungs.values()), color=MODEL_COLOR, marker="o", label="test rows, 95% interval")
+    for place, accuracy in enumerate(rungs.values()):
+        axes.annotate(f"{accuracy.value:.3f}", (accuracy.value, place), (0, 8), textcoords="offset points", ha="center")
+    _name_rows(axes, range(len(rungs)), list(rungs))
+    axes.set(xlabel=f"accuracy on {next(iter(rungs.values())).n:,} test rows")
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
 def draw_confusion(confusion: Sequence[Sequence[int]]) -> Any:
     """Share of each true letter's rows by predicted letter, with the number of rows in each field."""
     counts = np.array(confusion)  # (C, C)

@@ -103,7 +103,7 @@ class FoldTrainer:
     Args:
         maker: makes batches from questions.
         train, validation: questions with answers; a row is never in both.
-        folder: receives best/ and last/.
+        folder: receives best/, last/, and at the end of training one folder for each other kind of weights (raw/, ema/).
     """
 
     config: Config
@@ -133,17 +133,17 @@ class FoldTrainer:
             self._epoch(epoch)
             last = epoch == config.num_epochs - 1
             result = self._validate(epoch, every_variant=last)
-            current = result[self._scoring_variant()]
-            if best is None or _is_better(current, best):
-                best_epoch, best = epoch, current
-                self._save("best", epoch, current)
-            if last:
-                self._save("last", epoch, current)
+            chosen = self._scoring_variant()
+            if best is None or _is_better(result[chosen], best):
+                best_epoch, best = epoch, result[chosen]
+                self._save("best", chosen, epoch, best)
+            for name, found in result.items() if last else ():
+                self._save("last" if name == chosen else name, name, epoch, found)
         if best is None:  # num_epochs=0: the untrained model, scored as it is
             result = self._validate(-1, every_variant=True)
             best = result["raw"]
             for name in ("best", "last"):
-                self._save(name, -1, best)
+                self._save(name, "raw", -1, best)
         kept = best if config.keep == "best" else result[self._scoring_variant()]
         seconds = time.time() - started
         return FoldResult(
@@ -298,13 +298,13 @@ class FoldTrainer:
         known = [-values[a] for values, a in zip(own, answers, strict=True) if a >= 0]
         return Validation(logprobs, accuracy, float(np.mean(known)) if known else float("nan"))
 
-    def _save(self, name: str, epoch: int, result: Validation) -> None:
+    def _save(self, name: str, variant: str, epoch: int, found: Validation) -> None:
         if not self.accelerator.is_main_process:
             return
-        with self._weights(self._scoring_variant()):
+        with self._weights(variant):
             save_trained(self.model, self.folder / name, dict(
-                fold=self.fold, epoch=epoch, variant=self._scoring_variant(), accuracy=result.accuracy.value,
-                rows=result.accuracy.n, loss=result.loss,
+                fold=self.fold, epoch=epoch, variant=variant, accuracy=found.accuracy.value, rows=found.accuracy.n,
+                loss=found.loss,
             ))
 
 

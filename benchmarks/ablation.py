@@ -1,0 +1,119 @@
+"""What each technique brings to `tiny`, measured with real runs: five data sets, five seeds, 600 test rows each.
+
+    python benchmarks/ablation.py --out FOLDER [--seeds 5] [--rows 600]   # trains; a second call goes on
+    python benchmarks/ablation.py --out FOLDER --table                    # only reads
+
+Each seed has its own training and test scenes of the style "shifted" (see `mcvqa demo`), a run of three folds, a second
+model (other pixels, other rows), and a fold trained without shuffled choices. A gain is the difference of two accuracies on
+the same test rows; its interval is Student's, over the seeds, so it covers the draw of the data and of the training.
+"""
+import argparse
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import t as student
+
+from mcvqa.config import load_config
+from mcvqa.data.scenes import generate_demo
+from mcvqa.demo import answers_of_test, asked_once, second_model, together, weights_folder
+from mcvqa.ensemble.blend import BLEND_METHODS, blend_members
+from mcvqa.files import read_json, write_json
+from mcvqa.model.device import plan_device
+from mcvqa.pipeline import Bench, predict_only, run_member, train_only
+from mcvqa.project import Project
+from mcvqa.scoring.scores import Scores
+
+PAIRS = {  # technique: (with, without)
+    "fine-tuning, one fold": ("one fold", "zero-shot"),
+    "choices shuffled in training": ("one fold, averaged weights", "one fold, not shuffled"),
+    "the same, scored over 4 orders": ("one fold, 4 orders", "one fold, not shuffled, 4 orders"),
+    "EMA, one fold": ("one fold, EMA", "one fold"),
+    "SWA, one fold": ("one fold, averaged weights", "one fold"),
+    "3 folds instead of 1": ("3 folds", "one fold"),
+    "EMA, 3 folds": ("3 folds, EMA", "3 folds"),
+    "SWA, 3 folds": ("3 folds, averaged weights", "3 folds"),
+    "TTA: 4 orders, one fold": ("one fold, 4 orders", "one fold, averaged weights"),
+    "TTA: 4 orders, 3 folds": ("3 folds, 4 orders", "3 folds, averaged weights"),
+    "a second model (geometric mean)": ("two models, geometric", "3 folds, 4 orders"),
+    **{f"{m} instead of geometric mean": (f"two models, {m}", "two models, geometric")
+       for m in BLEND_METHODS if m != "geometric"},
+}
+
+
+# %% one seed
+def measured(out: Path, seed: int, rows: int) -> dict[str, list[int]]:
+    """Right (1) or wrong (0) on every test row, of each way to answer."""
+    data = out / f"data{seed}"
+    generate_demo(data, 600, rows, seed=1000 + seed, size=96, style="shifted")
+    config = load_config(preset="demo").replace(
+        data_dir=str(data), output_dir=str(out), seed=seed, run_name=f"seed{seed}", device="cpu"
+    )
+    unshuffled = config.replace(run_name=f"seed{seed}-unshuffled", shuffle_choices=False, train_folds=(0,))
+    for each in (config, second_model(config), unshuffled):
+        train_only(each)
+        predict_only(each)
+    project = Project(config)
+    answers = answers_of_test(project)
+    predicted = answered(project) | {
+        "one fold, not shuffled": first_order(run_member(Project(unshuffled)).test[0]).predictions(),
+        "one fold, not shuffled, 4 orders": run_member(Project(unshuffled)).test[0].predictions(),
+    }
+    return {name: (choices == answers).astype(int).tolist() for name, choices in predicted.items()}
+
+
+def answered(project: Project) -> dict[str, np.ndarray]:
+    """(N,) answers to the test rows, of each way to answer."""
+    bench, folds = Bench(project, plan_device(project.config)), project.config.folds_to_train
+    variants = {
+        name: tuple(asked_once(bench, weights_folder(project, fold, name), f"fold {fold} {name}") for fold in folds)
+        for name in ("raw", "ema", "swa")
+    }
+    own, other = run_member(project), run_member(Project(second_model(project.config)))
+    truth = {q.id: q.answer for q in project.data.train if q.answer is not None}
+    found = {
+        "zero-shot": asked_once(bench, None, "zero-shot").predictions(),
+        "one fold, 4 orders": own.test[0].predictions(), "3 folds, 4 orders": together(own.test),
+    }
+    for name, title in (("raw", ""), ("ema", ", EMA"), ("swa", ", averaged weights")):
+        found |= {f"one fold{title}": variants[name][0].predictions(), f"3 folds{title}": together(variants[name])}
+    for method in BLEND_METHODS:
+        blend = blend_members([own, other], truth, method, seed=project.config.seed)
+        found[f"two models, {method}"] = blend.predictions
+    return found
+
+
+def first_order(scores: Scores) -> Scores:
+    return scores.ways(np.arange(scores.logprobs.shape[1]) == 0)
+
+
+# %% the table
+def table(results: list[dict[str, list[int]]]) -> str:
+    """Markdown: accuracies without and with each technique, and the gain with its interval over the seeds."""
+    lines = ["| technique | without | with | gain | 95 % interval |", "|---|---|---|---|---|"]
+    for title, (after, before) in PAIRS.items():
+        means = np.array([[np.mean(result[before]), np.mean(result[after])] for result in results])  # (seeds, 2)
+        gains = means[:, 1] - means[:, 0]
+        half = student.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains))
+        without, with_it = means.mean(0)
+        lines.append(
+            f"| {title} | {without:.3f} | {with_it:.3f} | {gains.mean():+.3f} "
+            f"| {gains.mean() - half:+.3f} to {gains.mean() + half:+.3f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=600, help="test rows of each seed")
+    parser.add_argument("--table", action="store_true", help="train nothing: show what is measured")
+    options = parser.parse_args()
+    results = []
+    for seed in range(options.seeds):
+        file = options.out / f"ablation{seed}.json"
+        if not file.exists() and not options.table:
+            write_json(file, measured(options.out, seed, options.rows))
+        if file.exists():
+            results.append(read_json(file))
+    print(f"\n{len(results)} seeds of {len(results[0]['zero-shot'])} test rows\n\n{table(results)}")
