@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student
 
-from mcvqa.config import load_config
+from mcvqa.config import Config, load_config
 from mcvqa.data.scenes import generate_demo
 from mcvqa.demo import answers_of_test, asked_once, second_model, together, weights_folder
 from mcvqa.ensemble.blend import BLEND_METHODS, blend_members
+from mcvqa.ensemble.calibrate import fit_temperature
 from mcvqa.files import read_json, write_json
 from mcvqa.model.device import plan_device
 from mcvqa.pipeline import Bench, predict_only, run_member, train_only
 from mcvqa.project import Project
-from mcvqa.scoring.scores import Scores
+from mcvqa.report.metrics import reliability
+from mcvqa.scoring.scores import Scores, log_softmax
 
 PAIRS = {  # technique: (with, without)
     "fine-tuning, one fold": ("one fold", "zero-shot"),
@@ -41,13 +43,16 @@ PAIRS = {  # technique: (with, without)
 
 
 # %% one seed
+def config_of(out: Path, seed: int) -> Config:
+    return load_config(preset="demo").replace(
+        data_dir=str(out / f"data{seed}"), output_dir=str(out), seed=seed, run_name=f"seed{seed}", device="cpu"
+    )
+
+
 def measured(out: Path, seed: int, rows: int) -> dict[str, list[int]]:
     """Right (1) or wrong (0) on every test row, of each way to answer."""
-    data = out / f"data{seed}"
-    generate_demo(data, 600, rows, seed=1000 + seed, size=96, style="shifted")
-    config = load_config(preset="demo").replace(
-        data_dir=str(data), output_dir=str(out), seed=seed, run_name=f"seed{seed}", device="cpu"
-    )
+    config = config_of(out, seed)
+    generate_demo(config.data_dir, 600, rows, seed=1000 + seed, size=96, style="shifted")
     unshuffled = config.replace(run_name=f"seed{seed}-unshuffled", shuffle_choices=False, train_folds=(0,))
     for each in (config, second_model(config), unshuffled):
         train_only(each)
@@ -86,20 +91,36 @@ def first_order(scores: Scores) -> Scores:
     return scores.ways(np.arange(scores.logprobs.shape[1]) == 0)
 
 
+def calibration(out: Path, seed: int) -> np.ndarray:
+    """(2, 2) loss in nats and expected calibration error on the test rows, before and after one temperature for all three
+    folds, fitted out of fold."""
+    project = Project(config_of(out, seed))
+    own, answers = run_member(project), answers_of_test(project)
+    truth = {q.id: q.answer for q in project.data.train}
+    temperature = fit_temperature(own.oof.mean(), np.array([truth[i] for i in own.oof.ids.tolist()]))
+    folds = np.mean([scores.mean() for scores in own.test], 0)  # (N, C)
+    found = [reliability(np.exp(log_softmax(folds / t)), answers) for t in (1, temperature)]
+    return np.array([[each.nll, each.ece] for each in found])
+
+
 # %% the table
 def table(results: list[dict[str, list[int]]]) -> str:
     """Markdown: accuracies without and with each technique, and the gain with its interval over the seeds."""
     lines = ["| technique | without | with | gain | 95 % interval |", "|---|---|---|---|---|"]
     for title, (after, before) in PAIRS.items():
-        means = np.array([[np.mean(result[before]), np.mean(result[after])] for result in results])  # (seeds, 2)
-        gains = means[:, 1] - means[:, 0]
-        half = student.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains))
-        without, with_it = means.mean(0)
-        lines.append(
-            f"| {title} | {without:.3f} | {with_it:.3f} | {gains.mean():+.3f} "
-            f"| {gains.mean() - half:+.3f} to {gains.mean() + half:+.3f} |"
-        )
+        lines.append(line(title, np.array([[np.mean(result[before]), np.mean(result[after])] for result in results])))
     return "\n".join(lines)
+
+
+def line(title: str, values: np.ndarray) -> str:
+    """Args: values: (seeds, 2) without and with."""
+    without, with_it = values.mean(0)
+    gains = values[:, 1] - values[:, 0]
+    half = student.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains))
+    return (
+        f"| {title} | {without:.3f} | {with_it:.3f} | {gains.mean():+.3f} "
+        f"| {gains.mean() - half:+.3f} to {gains.mean() + half:+.3f} |"
+    )
 
 
 if __name__ == "__main__":
@@ -109,11 +130,14 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=600, help="test rows of each seed")
     parser.add_argument("--table", action="store_true", help="train nothing: show what is measured")
     options = parser.parse_args()
-    results = []
+    results, calibrations = [], []
     for seed in range(options.seeds):
         file = options.out / f"ablation{seed}.json"
         if not file.exists() and not options.table:
             write_json(file, measured(options.out, seed, options.rows))
         if file.exists():
             results.append(read_json(file))
+            calibrations.append(calibration(options.out, seed))
     print(f"\n{len(results)} seeds of {len(results[0]['zero-shot'])} test rows\n\n{table(results)}")
+    for number, title in enumerate(("one temperature: loss in nats", "one temperature: calibration error (ECE)")):
+        print(line(title, np.array(calibrations)[:, :, number]))

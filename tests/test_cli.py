@@ -197,6 +197,14 @@ def test_the_demo_compares_with_the_answers_it_knows(tmp_path, monkeypatch):
     monkeypatch.setattr(mcvqa.demo, "DEMO_ROWS", (48, 12))
     monkeypatch.chdir(tmp_path)
     said = typed("demo", "--set", "num_epochs=1", "--set", "n_folds=2", "--set", "image_size=56", "--set", "tta_orders=2")
-    for name in ("text-only prior", "fold 0", "fold 1", "submission_ensemble.csv"):
-        assert any(line.startswith(f"  {name} ") and "(n=12)" in line for line in said.splitlines()), said
-    assert "valid: 12 rows" in said
+    rungs = ("text-only prior", "zero-shot", "single fold", "2 folds", "+ EMA", "+ SWA", "+ TTA", "+ ensemble")
+    lines = [line for line in said.splitlines() if line.startswith("| ") and "accuracy" not in line]
+    assert [line.split("|")[1].strip() for line in lines] == list(rungs), said
+    assert "valid: 12 rows" in said and "demo-second alone" in said
+    page = (tmp_path / "experiments" / "demo" / "LADDER.md").read_text(encoding="utf-8")
+    assert all(line in page for line in lines) and (tmp_path / "experiments" / "demo" / "ladder.png").stat().st_size > 10_000
+    # the last rung is the submission, counted again from the files
+    answers, submitted = ((tmp_path / file).read_text().split() for file in (
+        "data/demo/test_answers.csv", "outputs/submission_ensemble.csv"))
+    right = sum(a == b for a, b in zip(answers[1:], submitted[1:], strict=True))
+    assert lines[-1].split("|")[2].strip() == f"{right / 12:.3f}"

@@ -17,6 +17,7 @@ from mcvqa.report.figures import (
     draw_errors,
     draw_figures,
     draw_groups,
+    draw_ladder,
     draw_letters,
     running_mean,
     text_width,
@@ -24,6 +25,7 @@ from mcvqa.report.figures import (
 )
 from mcvqa.report.metrics import WrongAnswer, measure
 from mcvqa.scoring.scores import plain_scores
+from mcvqa.uncertainty import Accuracy
 
 MAGENTA = (255, 0, 255)
 
@@ -89,6 +91,15 @@ def test_a_dollar_sign_is_no_formula() -> None:
     """matplotlib would read $...$ as mathematics and stop at an unknown command."""
     evil = r"가격은 $\frac{ 인가요, $5 인가요?"
     pixels(draw_errors([wrong_answer(question=evil, choices=(evil, evil), id=evil)], magenta))
+
+
+def test_the_ladder_has_a_rung_for_each_accuracy(tmp_path) -> None:
+    rungs = {"zero-shot": Accuracy(5, 10), "+ 앙상블": Accuracy(9, 10)}
+    figure = draw_ladder(rungs, Accuracy(3, 10))
+    axes = figure.axes[0]
+    FigureCanvasAgg(figure).draw()
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(rungs)
+    assert {text.get_text() for text in axes.texts} == {"0.500", "0.900"}
 
 
 def test_many_choices_show_what_was_said_and_what_is_true() -> None:
