@@ -15,7 +15,7 @@ from mcvqa.data.folds import FoldError
 from mcvqa.data.questions import LETTERS, Question
 from mcvqa.model.device import GIB, DevicePlan, plan_device
 from mcvqa.model.encode import Encoder
-from mcvqa.model.families import image_tokens
+from mcvqa.model.families import feature_width, image_tokens
 from mcvqa.model.load import ModelSize, load_encoder, measure_model, vision_is_frozen
 from mcvqa.model.vision import ImageInputs
 from mcvqa.project import Project, RunData, RunStopped
@@ -146,7 +146,7 @@ def _check_resources(
     scales = {1.0, *tta_plan(config)[1]} if vision_is_frozen(config) else set()  # a tower that is trained needs no store
     tokens_seen = sum(image_tokens(grid, images.merge) for grid in grids if grid) * sum(s * s for s in scales)
     checkpoints = 2 * len(config.folds_to_train) * 4 * size.trained
-    disk = int(tokens_seen) * text.hidden_size * plan.dtype.itemsize + checkpoints
+    disk = int(tokens_seen) * feature_width(model_config) * plan.dtype.itemsize + checkpoints
     folder = _existing(Path(config.output_dir))
     free = shutil.disk_usage(folder).free
     enough, writable = disk < free, os.access(folder, os.W_OK)

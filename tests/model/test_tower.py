@@ -6,6 +6,8 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
 )
 
 from mcvqa.model.tower import plan_tower, tower_features
@@ -20,12 +22,19 @@ GRIDS = {
 }
 
 
-@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen2_vl"])
+@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen2_vl", "qwen3_vl"])
 def tower(request):
     torch.manual_seed(0)
     if request.param == "qwen2_vl":
         vision = dict(depth=3, embed_dim=64, num_heads=2, patch_size=14, hidden_size=64)
         return Qwen2VLForConditionalGeneration(Qwen2VLConfig(text_config=TEXT, vision_config=vision)).eval().model.visual
+    if request.param == "qwen3_vl":
+        vision = dict(
+            depth=4, hidden_size=64, intermediate_size=96, num_heads=2, patch_size=16, num_position_embeddings=7**2,
+            deepstack_visual_indexes=[0, 2], out_hidden_size=64,
+        )
+        config = Qwen3VLConfig(text_config=TEXT | dict(head_dim=32), vision_config=vision)
+        return Qwen3VLForConditionalGeneration(config).eval().model.visual
     vision = dict(
         depth=3, hidden_size=64, intermediate_size=96, num_heads=2, fullatt_block_indexes=[1], window_size=112, patch_size=14,
         out_hidden_size=64,
@@ -35,15 +44,18 @@ def tower(request):
 
 @pytest.mark.parametrize("grids", GRIDS.values(), ids=GRIDS)
 def test_it_equals_the_library(tower, grids):
-    patches = torch.randn(sum(rows * columns for _, rows, columns in grids), 3 * 2 * 14 * 14)
+    patches = torch.randn(sum(rows * columns for _, rows, columns in grids), 3 * 2 * tower.config.patch_size**2)
     with torch.no_grad():
-        theirs = tower(patches, grid_thw=torch.tensor(grids)).pooler_output
+        found = tower(patches, grid_thw=torch.tensor(grids))
+        theirs = torch.cat([found.pooler_output, *getattr(found, "deepstack_features", ())], -1)
         torch.testing.assert_close(tower_features(tower, patches, grids), theirs, atol=1e-6, rtol=1e-5)
 
 
 def test_gradients_pass(tower):
     grids = GRIDS["many shapes"]
-    patches = torch.randn(sum(rows * columns for _, rows, columns in grids), 3 * 2 * 14 * 14, requires_grad=True)
+    patches = torch.randn(
+        sum(rows * columns for _, rows, columns in grids), 3 * 2 * tower.config.patch_size**2, requires_grad=True
+    )
     tower_features(tower, patches, grids).sum().backward()
     assert (patches.grad.abs().sum(-1) > 0).all()
 

@@ -40,6 +40,7 @@ class Family:
 FAMILIES = {
     "qwen2_5_vl": Family("qwen2_5_vl"),
     "qwen2_vl": Family("qwen2_vl", vision_linears=("qkv", "proj", "fc1", "fc2")),
+    "qwen3_vl": Family("qwen3_vl", vision_linears=("qkv", "proj", "linear_fc1", "linear_fc2")),
 }
 
 
@@ -48,7 +49,7 @@ def family_of(model_config: Any) -> Family:
     if model_config.model_type not in FAMILIES:
         raise FamilyError(
             f"Models of type {model_config.model_type!r} are not supported; supported are {', '.join(FAMILIES)}. "
-            "Set model_id to a Qwen2-VL or Qwen2.5-VL model."
+            "Set model_id to a Qwen2-VL, Qwen2.5-VL or Qwen3-VL model."
         )
     return FAMILIES[model_config.model_type]
 
@@ -60,6 +61,15 @@ Grid = tuple[int, int, int]  # patches in time, rows, columns
 def image_tokens(grid: Grid, merge: int) -> int:
     """Tokens of an image: `merge` x `merge` patches make one."""
     return grid[0] * grid[1] * grid[2] // merge**2
+
+
+def feature_width(model_config: Any) -> int:
+    """Values per image token: one hidden size, and one more for each level of Qwen3-VL's deepstack.
+
+    Deepstack (arXiv:2406.04334): what some inner layers of the tower see is added to the first layers of the language model.
+    """
+    levels = len(getattr(model_config.vision_config, "deepstack_visual_indexes", ()))
+    return model_config.text_config.hidden_size * (1 + levels)
 
 
 def image_grid(width: int, height: int, pixels: int, *, patch: int, merge: int) -> Grid:

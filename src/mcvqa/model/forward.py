@@ -30,7 +30,7 @@ class Batch:
         answer_at: (B, K), -1 where a row has fewer orders.
         letters: (B, K, C), -1 where a row has fewer orders or choices.
         target: (B, C).
-        images: (T, H) features of all image tokens, or (P, values) patches when the vision tower is in use; None: no image.
+        images: (T, width) features of all image tokens (see feature_width), or (P, values) patches when the vision tower is in use; None: no image.
         grids: patches (1, rows, columns) of each image when `images` are patches.
         packed: whether any row holds several orders; told here so that nothing needs to be read back from the GPU.
     """
@@ -110,17 +110,21 @@ class AnswerModel(nn.Module):
         """(B, K, V) float32 logits; rows with fewer orders repeat their last token there."""
         language = self.parts["language"]
         embeds = language.get_input_embeddings()(batch.input_ids)  # (B, L, H)
+        deepstack: dict[str, Any] = {}
         if batch.images is not None:
             features = batch.images
             if batch.grids is not None:
                 tower = self.parts["vision"]
                 features = tower_features(tower, features.to(next(tower.parameters()).dtype), batch.grids)
             is_image = (batch.input_ids == self.image_token_id) & (batch.segment >= 0)
-            embeds = embeds.masked_scatter(is_image[..., None], features.to(embeds.dtype))
+            shallow, *deeper = features.to(embeds.dtype).split(embeds.shape[-1], -1)  # (T, H) each
+            embeds = embeds.masked_scatter(is_image[..., None], shallow)
+            if deeper:
+                deepstack = {"visual_pos_masks": is_image, "deepstack_visual_embeds": deeper}
         hidden = language(
             inputs_embeds=embeds, position_ids=batch.position_ids, use_cache=False,
             # rows of one order, padded on the right, need no more than the plain causal mask, which is faster
-            attention_mask=packed_mask(batch.segment) if batch.packed else None,
+            attention_mask=packed_mask(batch.segment) if batch.packed else None, **deepstack,
         ).last_hidden_state  # (B, L, H)
         rows = torch.arange(len(hidden), device=hidden.device)[:, None]
         return self.parts["head"](hidden[rows, batch.answer_at]).float()

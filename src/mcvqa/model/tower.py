@@ -1,4 +1,4 @@
-"""The vision tower of Qwen2-VL and Qwen2.5-VL with windows of one size side by side.
+"""The vision towers of Qwen2-VL, Qwen2.5-VL and Qwen3-VL with windows, or whole images, of one size side by side.
 
 The library's own forward pass attends to each window of each image in a Python loop, 16 windows x 28 layers for one
 photograph of 364 x 364 pixels; here all windows of the same size share one call. Same weights, same result.
@@ -6,6 +6,7 @@ photograph of 364 x 364 pixels; here all windows of the same size share one call
 Shapes: P patches, T = P / merge**2 tokens, D width of the tower, H heads.
 """
 import functools
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,17 +29,19 @@ class TowerPlan:
     Attributes:
         order: (T,) token taken at each place, window after window.
         places: (P, 2) row and column of each patch, in that order.
+        shares: (P, 2) float32, the same from 0 at the first to 1 at the last row and column of the patch's image.
         windows, images: per length, (n, length) places of the patches that attend to each other.
     """
 
     order: torch.Tensor
     places: torch.Tensor
+    shares: torch.Tensor
     windows: tuple[torch.Tensor, ...]
     images: tuple[torch.Tensor, ...]
 
     def to(self, device: torch.device) -> "TowerPlan":
         windows, images = (tuple(group.to(device) for group in groups) for groups in (self.windows, self.images))
-        return TowerPlan(self.order.to(device), self.places.to(device), windows, images)
+        return TowerPlan(self.order.to(device), self.places.to(device), self.shares.to(device), windows, images)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -65,7 +68,7 @@ def plan_tower(grids: Sequence[Grid], *, merge: int, window_side: int | None) ->
         grids: patches (1, rows, columns) of each image.
         window_side: tokens on a side of a window; None: every layer sees the whole image.
     """
-    orders, places = [], []
+    orders, places, shares = [], [], []
     windows: dict[int, list[int]] = defaultdict(list)  # length -> first patches
     images: dict[int, list[int]] = defaultdict(list)
     token, patch = 0, 0
@@ -73,13 +76,15 @@ def plan_tower(grids: Sequence[Grid], *, merge: int, window_side: int | None) ->
         order, place, lengths = _one_image(grid, merge, window_side or max(grid))
         orders.append(order + token)
         places.append(place)
+        shares.append(place / (np.array(grid[1:]) - 1))  # sides have two patches and more: `merge` of them
         images[len(place)].append(patch)
         for length in lengths:
             windows[length].append(patch)
             patch += length
         token += len(order)
     return TowerPlan(
-        torch.from_numpy(np.concatenate(orders)), torch.from_numpy(np.concatenate(places)), _spread(windows), _spread(images)
+        torch.from_numpy(np.concatenate(orders)), torch.from_numpy(np.concatenate(places)),
+        torch.from_numpy(np.concatenate(shares).astype(np.float32)), _spread(windows), _spread(images),
     )
 
 
@@ -89,26 +94,33 @@ def _spread(starts: dict[int, list[int]]) -> tuple[torch.Tensor, ...]:
 
 # %% the forward pass
 def tower_features(tower: Any, patches: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
-    """(T, hidden) features of all images, one after the other.
+    """(T, hidden) features of all images, one after the other; of Qwen3-VL (T, (1 + levels) * hidden), with those of its
+    deepstack levels beside them.
 
     Args:
-        tower: `model.visual` of a Qwen2-VL or Qwen2.5-VL model, with or without adapters.
+        tower: `model.visual` of a model of one of these families, with or without adapters.
         patches: (P, values) on the tower's device, in the order of the image processor.
         grids: patches (1, rows, columns) of each image.
     """
     merge, every = tower.spatial_merge_size, range(len(tower.blocks))
-    whole = set(getattr(tower, "fullatt_block_indexes", every))  # Qwen2-VL has no windows
+    whole = set(getattr(tower, "fullatt_block_indexes", every))  # only Qwen2.5-VL has windows
+    levels = list(getattr(tower, "deepstack_visual_indexes", ()))  # only Qwen3-VL has them
     side = tower.window_size // merge // tower.patch_size if len(whole) < len(every) else None
     plan = _plan_on(patches.device, tuple(grids), merge, side)
 
     x = tower.patch_embed(patches)  # (P, D)
     x = x.view(-1, merge**2, x.shape[-1])[plan.order].flatten(0, 1)
+    if hasattr(tower, "pos_embed"):
+        x = x + _learned_positions(tower.pos_embed.weight, plan.shares).to(x.dtype)
+    deeper = []
     rotary = _rotary(plan.places, x.shape[-1] // tower.blocks[0].attn.num_heads)
     for number, block in enumerate(tower.blocks):
         groups = plan.images if number in whole else plan.windows
         x = x + _attend(block.attn, block.norm1(x), rotary, groups)
         x = x + block.mlp(block.norm2(x))
-    merged = tower.merger(x)  # (T, hidden)
+        if number in levels:
+            deeper.append(tower.deepstack_merger_list[levels.index(number)](x))  # (T, hidden)
+    merged = torch.cat([tower.merger(x), *deeper], -1)
     return torch.empty_like(merged).index_copy(0, plan.order, merged)
 
 
@@ -116,6 +128,24 @@ def tower_features(tower: Any, patches: torch.Tensor, grids: Sequence[Grid]) -> 
 def _plan_on(device: torch.device, grids: tuple[Grid, ...], merge: int, side: int | None) -> TowerPlan:
     """Batches of like pictures come again and again: their plan is made and moved to the device once."""
     return plan_tower(grids, merge=merge, window_side=side).to(device)
+
+
+def _learned_positions(table: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """(P, D) the square table of learned positions stretched over each image, mixed in float32 where a patch lies between.
+
+    Args:
+        table: (side * side, D), row after row; its corners lie on the corners of every image.
+    """
+    side = round(len(table) ** 0.5)
+    place = shares * (side - 1)
+    first = place.floor().clamp(max=side - 2)
+    part = place - first  # (P, 2) how far towards the next row and column
+    mixed = torch.zeros((), device=table.device)
+    for down, right in itertools.product((0, 1), repeat=2):
+        weight = (part[:, 0] if down else 1 - part[:, 0]) * (part[:, 1] if right else 1 - part[:, 1])
+        at = ((first[:, 0] + down) * side + first[:, 1] + right).long()
+        mixed = mixed + table[at] * weight[:, None]
+    return mixed
 
 
 def _rotary(places: torch.Tensor, head: int) -> tuple[torch.Tensor, torch.Tensor]:

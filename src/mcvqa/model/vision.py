@@ -11,7 +11,7 @@ import torch
 
 from mcvqa.data.images import ImageRecord, open_image
 from mcvqa.files import atomic_path
-from mcvqa.model.families import Grid, image_grid, image_tokens
+from mcvqa.model.families import Grid, feature_width, image_grid, image_tokens
 from mcvqa.model.forward import OverflowInModel
 from mcvqa.model.load import BaseModel
 from mcvqa.model.processes import progress
@@ -66,7 +66,7 @@ class FeatureStore:
     def __init__(self, folder: str | Path, base: BaseModel, images: ImageInputs) -> None:
         self.folder, self.images = Path(folder), images
         self.dtype = base.plan.dtype
-        self.hidden = base.model.config.text_config.hidden_size
+        self.width = feature_width(base.model.config)
         # the model itself is not kept: loader processes get a copy of this object
         self._depends_on = json.dumps(
             [weights_hash(base.vision), str(self.dtype), images.processor.to_dict()], sort_keys=True, default=str
@@ -86,7 +86,7 @@ class FeatureStore:
     def bytes_needed(self, images: Iterable[str], scale: float = 1.0) -> int:
         grids = [self.images.grid(image, scale) for image in images]
         tokens = sum(image_tokens(grid, self.images.merge) for grid in grids if grid)
-        return tokens * self.hidden * self.dtype.itemsize
+        return tokens * self.width * self.dtype.itemsize
 
     def free_bytes(self) -> int:
         """Room on the disk, less 1 GiB that is left for checkpoints."""
@@ -108,7 +108,7 @@ class FeatureStore:
         return len(todo)
 
     def load(self, image: str, scale: float = 1.0) -> torch.Tensor:
-        """(tokens, hidden) in the precision of the model, memory-mapped until it is used."""
+        """(tokens, width) in the precision of the model, memory-mapped until it is used."""
         stored = np.load(self.path(image, scale), mmap_mode="c", allow_pickle=False)
         return torch.from_numpy(np.asarray(stored)).view(self.dtype)
 
@@ -133,7 +133,7 @@ def weights_hash(module: torch.nn.Module) -> str:
 def encode_images(
     base: BaseModel, patches: list[torch.Tensor], grids: Sequence[Grid], names: Sequence[str]
 ) -> list[torch.Tensor]:
-    """Features (tokens, hidden) of each image; where half precision overflows the image is done again in float32.
+    """Features (tokens, width) of each image; where half precision overflows the image is done again in float32.
 
     Qwen2.5-VL's last blocks overflow float16 for some images; the NaN would spread to an answer that looks valid.
 
@@ -170,5 +170,5 @@ def _cast_weights(module: torch.nn.Module, dtype: torch.dtype) -> None:
 
 def _tower(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> list[torch.Tensor]:
     weight = next(base.vision.parameters())
-    features = tower_features(base.vision, patches.to(weight.device, weight.dtype), grids)  # (sum of tokens, hidden)
+    features = tower_features(base.vision, patches.to(weight.device, weight.dtype), grids)  # (sum of tokens, width)
     return list(features.split([image_tokens(grid, base.merge) for grid in grids]))
