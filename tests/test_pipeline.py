@@ -26,6 +26,7 @@ from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import CheckpointError, adapter_hash, verified
 from mcvqa.uncertainty import Accuracy
 from tests.conftest import make_dataset, tiny_settings
+from tests.model.other_families import save_family
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,6 +79,21 @@ def ensemble_file(config: Config) -> Path:
 
 
 # %% everything, once
+@pytest.mark.parametrize("family", ["qwen3_vl", "idefics3"])
+def test_other_families_go_all_the_way(dataset, tmp_path, family):
+    """By the fast path and by the plain one: two folds, several orders and scales, features only where there is a fast path."""
+    config = short_run(
+        dataset, tmp_path / "out", model_id=save_family(family, tmp_path / "model"), image_size=64, num_epochs=1, use_tta=True,
+        tta_orders=2, tta_scales=(1.0, 1.5),
+    )
+    outcome, said = said_by(run, config)
+    assert re.findall(r"^\[(\d+)/10\]", said, re.MULTILINE) == [str(n) for n in range(1, 11)]
+    assert not validate_submission(outcome.submission, read_questions(dataset / "test.csv", labelled=False).questions).problems
+    assert outcome.accuracy.n == 24
+    assert bool(list((tmp_path / "out").rglob("features/*/*.npy"))) == (family == "qwen3_vl")
+    assert ("has no fast path" in said) == (family == "idefics3")
+
+
 def test_each_of_the_ten_steps_is_announced_once_and_in_order(finished):
     assert re.findall(r"^\[(\d+)/10\]", finished.said, re.MULTILINE) == [str(n) for n in range(1, 11)]
 

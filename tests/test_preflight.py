@@ -7,6 +7,7 @@ import pytest
 from mcvqa.data.questions import LETTERS, read_questions
 from mcvqa.preflight import check_run
 from tests.conftest import make_dataset, tiny_settings
+from tests.model.other_families import save_family
 from tests.test_pipeline import one_thread  # noqa: F401 - a fixture
 
 
@@ -64,3 +65,11 @@ def test_what_is_odd_is_marked_but_does_not_stop(checked):
     ready, said = checked(damage, use_dev=True)
     assert ready and "! train.csv, row 25 (id 'train_0000'), id: the same id as in row 1" in said
     assert "! train.csv, row 25 (id 'train_0000'), answer: 'q' is not understood" in said
+
+
+@pytest.mark.parametrize(("family", "image"), [("qwen3_vl", "<|image_pad|> x "), ("idefics3", "<image> x 4")])
+def test_other_families_are_checked_too(checked, tmp_path_factory, family, image):
+    ready, said = checked(model_id=save_family(family, tmp_path_factory.mktemp(family)), image_size=128)
+    assert ready and not [line for line in said.splitlines() if line.startswith("  !")]
+    assert image in said and "사진 0의 색은 무엇입니까?" in said, "letters of several tokens are shown whole"
+    assert ("which this time leaves out" in said) == (family == "idefics3")

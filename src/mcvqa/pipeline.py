@@ -27,8 +27,9 @@ from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
 from mcvqa.files import read_json, write_json
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.load import BaseModel, load_adapter, load_base, remove_adapters, vision_is_frozen
+from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.processes import by_each, by_main, is_main_process, join_processes, leave_processes, own_share
-from mcvqa.model.rows import RowMaker
+from mcvqa.model.rows import Maker, RowMaker
 from mcvqa.model.vision import FeatureStore, ImageInputs
 from mcvqa.project import Project, RunStopped, heading, question_scores
 from mcvqa.report.experiments import read_experiment, record_experiment, update_index
@@ -218,11 +219,14 @@ class Bench:
         return missing
 
     @cached_property
-    def maker(self) -> RowMaker:
+    def maker(self) -> Maker:
         data, (orders, scales) = self.project.data, tta_plan(self.config)
         ways = f"{orders * len(scales)} way{'s' if orders * len(scales) > 1 else ''}"
         heading("rows", f"{len(data.train):,} to learn from, {len(data.test):,} to answer in {ways}")
         heading("model", self.config.model_id)
+        if isinstance(self.base.encoder, PlainEncoder):
+            print(f"  {self.base.family.model_type} has no fast path: each prompt is processed with its photograph, at each pass")
+            return PlainMaker(self.base.encoder, data.records)
         return RowMaker(self.base.encoder, self.images, self.store, self.base.pad_id)
 
     def restore_base(self, model: nn.Module) -> None:

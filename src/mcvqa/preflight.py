@@ -1,5 +1,6 @@
 """`mcvqa check`: everything that can be known before hours of training are spent. It changes nothing."""
 import dataclasses
+import itertools
 import os
 import shutil
 import tempfile
@@ -14,9 +15,10 @@ from mcvqa.config import Config
 from mcvqa.data.folds import FoldError
 from mcvqa.data.questions import LETTERS, Question
 from mcvqa.model.device import GIB, DevicePlan, plan_device
-from mcvqa.model.encode import Encoder
 from mcvqa.model.families import feature_width, image_tokens
 from mcvqa.model.load import ModelSize, load_encoder, measure_model, vision_is_frozen
+from mcvqa.model.plain import PlainEncoder, PlainMaker
+from mcvqa.model.rows import Maker, RowMaker
 from mcvqa.model.vision import ImageInputs
 from mcvqa.project import Project, RunData, RunStopped
 from mcvqa.report.page import spell_duration
@@ -36,13 +38,18 @@ def check_run(config: Config) -> bool:
         _section("device")
         print("\n".join(f"  {reason}" for reason in plan.reasons))
         encoder, processor, model_config = load_encoder(project.config)
-        images = ImageInputs(
-            data.records, processor, image_size=config.image_size, patch=model_config.vision_config.patch_size,
-            merge=encoder.merge,
-        )
-        _check_alignment(encoder, images, data.train[int(data.with_image.argmax())])
-        tokens = _check_rows(encoder, images, data, config)
-        ready &= _check_resources(config, plan, model_config, images, data, tokens)
+        maker: PlainMaker | RowMaker
+        if isinstance(encoder, PlainEncoder):
+            maker = PlainMaker(encoder, data.records)
+        else:
+            images = ImageInputs(
+                data.records, processor, image_size=config.image_size, patch=model_config.vision_config.patch_size,
+                merge=encoder.merge,
+            )
+            maker = RowMaker(encoder, images, None, 0)
+        _check_alignment(maker, encoder.tokenizer, encoder.letter_tokens, data.train[int(data.with_image.argmax())])
+        tokens = _check_rows(maker, data, config)
+        ready &= _check_resources(config, plan, model_config, maker, data, tokens)
     print("\n" + ("ready: nothing stands in the way" if ready else "not ready: see the lines marked with !"))
     return ready
 
@@ -82,43 +89,44 @@ def _check_data(project: Project, data: RunData) -> bool:
 
 
 # %% label alignment
-def _check_alignment(encoder: Encoder, images: ImageInputs, question: Question) -> None:
+def _check_alignment(maker: Maker, tokenizer: Any, letters: np.ndarray, question: Question) -> None:
     """One row's tokens: what is read, and the one token that is supervised."""
     _section(f"label alignment, question {question.id}")
     letter = LETTERS[question.answer or 0]
-    grid = images.grid(question.image)
-    order = list(range(len(question.choices)))
-    prompt = encoder.prompt_tokens(question, order, grid)
-    trained = encoder.prompt_tokens(question, order, grid, answer=letter)
-    shown = _with_short_images(encoder, prompt)
+    prompt, trained = maker.conversation(question), maker.conversation(question, letter)
+    shown = _with_short_images(tokenizer, prompt)
     print("  " + shown.replace("\n", "\n  "), end="")
     supervised, rest = trained[len(prompt)], trained[len(prompt) + 1 :]
-    print(f">>>{encoder.tokenizer.decode([supervised])}<<<{encoder.tokenizer.decode(rest)}".rstrip())
+    print(f">>>{tokenizer.decode([supervised])}<<<{tokenizer.decode(rest)}".rstrip())
     _line(trained[: len(prompt)] == prompt, f"the {len(prompt)} tokens of the prompt are the same in training and scoring")
     _line(
-        supervised == encoder.letter_tokens[question.answer or 0],
+        supervised == letters[question.answer or 0],
         f"supervised: token {supervised} {letter!r} at position {len(prompt)}, predicted from position {len(prompt) - 1}, "
         "which is the position that is read",
     )
 
 
-def _with_short_images(encoder: Encoder, tokens: list[int]) -> str:
-    """The prompt's text with the run of image tokens written as one."""
-    pad, count = encoder.image_token_id, tokens.count(encoder.image_token_id)
-    if not count:
-        return encoder.tokenizer.decode(tokens)
-    at = tokens.index(pad)
-    before, after = encoder.tokenizer.decode(tokens[:at]), encoder.tokenizer.decode(tokens[at + count :])
-    return f"{before}{encoder.tokenizer.decode([pad])} x {count}{after}"
+def _with_short_images(tokenizer: Any, tokens: list[int]) -> str:
+    """The prompt's text with a run of one special token, which is an image's, written as one."""
+    special = set(tokenizer.get_added_vocab().values())
+    shown, between = [], []  # what stands between two runs is decoded at once: a letter may have several tokens
+    for token, same in itertools.groupby(tokens):
+        count = len(list(same))
+        if count == 1 or token not in special:
+            between += [token] * count
+        else:
+            shown += [tokenizer.decode(between), f"{tokenizer.decode([token])} x {count}"]
+            between = []
+    return "".join([*shown, tokenizer.decode(between)])
 
 
 # %% rows
-def _check_rows(encoder: Encoder, images: ImageInputs, data: RunData, config: Config) -> np.ndarray:
+def _check_rows(maker: Maker, data: RunData, config: Config) -> np.ndarray:
     """(rows,) token counts of a sample of the training rows."""
     _section("rows")
     chosen = np.random.default_rng(config.seed).permutation(len(data.train))[:SAMPLED_ROWS]
     start = time.time()
-    tokens = np.array([len(encoder.encode(data.train[i], None, images.grid(data.train[i].image))) for i in chosen])
+    tokens = np.array([len(maker.conversation(data.train[i])) for i in chosen])
     rate = len(chosen) / (time.time() - start)
     _line(True, f"{len(data.train)} training rows, {len(data.test)} test rows")
     _line(True, f"tokens per row: mean {tokens.mean():.0f}, longest {tokens.max()} (of {len(tokens)} rows looked at)")
@@ -128,11 +136,11 @@ def _check_rows(encoder: Encoder, images: ImageInputs, data: RunData, config: Co
 
 # %% memory, disk, time
 def _check_resources(
-    config: Config, plan: DevicePlan, model_config: Any, images: ImageInputs, data: RunData, tokens: np.ndarray
+    config: Config, plan: DevicePlan, model_config: Any, maker: PlainMaker | RowMaker, data: RunData, tokens: np.ndarray
 ) -> bool:
     _section("memory, disk, time (estimates)")
     size = measure_model(model_config, config)
-    text = model_config.text_config
+    text = model_config.get_text_config()
     _line(True, f"parameters: {size.language_linears + size.rest:,}, trained {size.trained:,}")
     # per token and layer a training step keeps about 34 values of the hidden size; with checkpointing only the layer's input
     kept = 1 if plan.checkpointing else 34
@@ -142,18 +150,24 @@ def _check_resources(
     fits = needed < there
     _line(fits, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {size.weight_bytes(plan) / GIB:.1f}, "
                 f"training state {size.training_bytes / GIB:.1f}, activations {activations / GIB:.1f})")
-    grids = [images.grid(image) for image in dict.fromkeys(q.image for q in (*data.train, *data.test))]
-    scales = {1.0, *tta_plan(config)[1]} if vision_is_frozen(config) else set()  # a tower that is trained needs no store
-    tokens_seen = sum(image_tokens(grid, images.merge) for grid in grids if grid) * sum(s * s for s in scales)
+    features, patches = 0, 0
+    if isinstance(maker, RowMaker) and vision_is_frozen(config):  # else there is no store: features are made anew in every step
+        images = maker.images
+        grids = [images.grid(image) for image in dict.fromkeys(q.image for q in (*data.train, *data.test))]
+        scales = {1.0, *tta_plan(config)[1]}
+        tokens_seen = int(sum(image_tokens(grid, images.merge) for grid in grids if grid) * sum(s * s for s in scales))
+        features, patches = tokens_seen * feature_width(model_config) * plan.dtype.itemsize, tokens_seen * images.merge**2
     checkpoints = 2 * len(config.folds_to_train) * 4 * size.trained
-    disk = int(tokens_seen) * feature_width(model_config) * plan.dtype.itemsize + checkpoints
+    disk = features + checkpoints
     folder = _existing(Path(config.output_dir))
     free = shutil.disk_usage(folder).free
     enough, writable = disk < free, os.access(folder, os.W_OK)
     _line(enough, f"disk: {disk / GIB:.1f} of {free / GIB:.1f} GiB free, for image features and checkpoints")
     if not writable:
         _line(False, f"output_dir={config.output_dir!r} cannot be written to: choose another (--set output_dir=FOLDER)")
-    _estimate_time(config, plan, size, tokens, data, int(tokens_seen) * images.merge**2)
+    _estimate_time(config, plan, size, tokens, data, patches)
+    if isinstance(maker, PlainMaker):
+        _line(True, f"the vision tower of {model_config.model_type} runs for every prompt, which this time leaves out")
     return fits and enough and writable
 
 

@@ -1,12 +1,11 @@
 """Image grids and positions, compared with the model's own code."""
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mcvqa.model.families import FamilyError, family_of, image_grid, token_positions
+from mcvqa.model.families import image_grid, token_positions
 
 
 @given(st.integers(1, 900), st.integers(1, 900), st.sampled_from([28, 56, 84, 140, 384]))
@@ -34,12 +33,3 @@ def test_positions_are_the_models(base, before, rows, columns, after):
 
 def test_text_alone_counts_up():
     np.testing.assert_array_equal(token_positions(np.zeros(4, bool), None, 2), [[0, 1, 2, 3]] * 3)
-
-
-def test_an_unknown_family_is_named(base):
-    class Other:
-        model_type = "llava"
-
-    with pytest.raises(FamilyError, match="'llava' are not supported; supported are qwen2_5_vl"):
-        family_of(Other())
-    assert family_of(base.model.config).model_type == "qwen2_5_vl"

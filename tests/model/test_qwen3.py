@@ -5,55 +5,27 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from mcvqa.config import LANGUAGE_PROJECTIONS
 from mcvqa.data.images import ImageFolder, survey_images
-from mcvqa.files import RunLog, write_json
+from mcvqa.files import RunLog
 from mcvqa.model.device import plan_device
 from mcvqa.model.families import token_positions
 from mcvqa.model.forward import AnswerModel, answer_loss
 from mcvqa.model.load import load_base, make_trainable, measure_model, remove_adapters, trained_parameters
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.tiny import tiny_tokenizer
 from mcvqa.model.vision import FeatureStore, ImageInputs, encode_images
 from mcvqa.scoring.score import generate_answer, score_questions
 from mcvqa.training.loop import FoldTrainer
+from tests.model.other_families import save_family
 
 LEVELS = 2
 ORDERS = np.array([[0, 1, 2, 3], [1, 3, 0, 2], [2, 0, 3, 1], [3, 2, 1, 0]])
 
 
-def save_qwen3(folder):
-    """A model folder as a hub download would be, with random weights."""
-    tokenizer = tiny_tokenizer()
-    token = tokenizer.get_vocab()
-    config = Qwen3VLConfig(
-        text_config=dict(
-            vocab_size=2048, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
-            num_key_value_heads=2, head_dim=16, initializer_range=0.1, pad_token_id=token["<|endoftext|>"],
-            rope_parameters=dict(rope_type="default", rope_theta=1e4, mrope_section=[4, 2, 2], mrope_interleaved=True),
-        ),
-        vision_config=dict(
-            depth=4, hidden_size=64, intermediate_size=96, num_heads=2, patch_size=16, num_position_embeddings=36,
-            deepstack_visual_indexes=[0, 2], out_hidden_size=64, initializer_range=0.1,
-        ),
-        tie_word_embeddings=True, image_token_id=token["<|image_pad|>"], video_token_id=token["<|video_pad|>"],
-        vision_start_token_id=token["<|vision_start|>"], vision_end_token_id=token["<|vision_end|>"],
-    )
-    tokenizer.save_pretrained(folder)
-    write_json(folder / "preprocessor_config.json", dict(
-        image_processor_type="Qwen2VLImageProcessor", patch_size=16, temporal_patch_size=2, merge_size=2,
-        size={"shortest_edge": 32 * 32, "longest_edge": 1024 * 1024}, image_mean=[0.5] * 3, image_std=[0.5] * 3,
-    ))
-    torch.manual_seed(0)
-    Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def config(tiny_config, tmp_path_factory):
-    return dataclasses.replace(tiny_config, model_id=str(save_qwen3(tmp_path_factory.mktemp("qwen3"))), image_size=96)
+    return dataclasses.replace(tiny_config, model_id=save_family("qwen3_vl", tmp_path_factory.mktemp("qwen3")), image_size=96)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 Training and scoring use the same object, so the text learned from is the text read from, token for token.
 """
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,8 +76,9 @@ class Encoder:
     def __init__(self, tokenizer: Any, config: Config, *, image_token_id: int, merge: int) -> None:
         self.tokenizer, self.config = tokenizer, config
         self.image_token_id, self.merge = image_token_id, merge
-        self._special = sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}, key=len, reverse=True)
-        self.letter_tokens = self._verified_letters()
+        self._special = special_tokens(tokenizer)
+        probe = Question("probe", "", "Which one?", tuple(f"choice {c}" for c in LETTERS))
+        self.letter_tokens = verified_letters(lambda answer: self.prompt_tokens(probe, range(len(LETTERS)), None, answer))
 
     # %% one row
     def encode(
@@ -120,7 +121,9 @@ class Encoder:
     ) -> list[int]:
         """Tokens of the prompt that asks for the answer; with `answer`, of the whole training conversation."""
         text = self.tokenizer.apply_chat_template(
-            chat_messages(self._plain(question), order, self.config, with_image=grid is not None, answer=answer),
+            chat_messages(
+                without_special(question, self._special), order, self.config, with_image=grid is not None, answer=answer
+            ),
             tokenize=False, add_generation_prompt=answer is None,
         )
         return self._with_image_tokens(self.tokenizer.encode(text, add_special_tokens=False), grid, question.id)
@@ -138,43 +141,6 @@ class Encoder:
         at = ids.index(self.image_token_id)
         return ids[:at] + [self.image_token_id] * image_tokens(grid, self.merge) + ids[at + 1 :]
 
-    def _plain(self, question: Question) -> Question:
-        """The question with the tokenizer's special tokens broken up: text from a CSV must not end a message."""
-
-        def plain(text: str) -> str:
-            for token in self._special:
-                if token in text:
-                    text = text.replace(token, f"{token[0]} {token[1:]}")
-            return text
-
-        return Question(question.id, question.image, plain(question.text), tuple(map(plain, question.choices)),
-                        question.answer, question.votes)
-
-    # %% label alignment
-    def _verified_letters(self) -> np.ndarray:
-        """(26,) token of each letter, after proof that it is learned exactly where it is read.
-
-        The training conversation (assistant message included, rendered without a generation prompt) must begin with
-        the scoring prompt, go on with one token that differs between letters, and end alike for all of them.
-        """
-        probe = Question("probe", "", "Which one?", tuple(f"choice {c}" for c in LETTERS))
-        order = range(len(LETTERS))
-        prompt = self.prompt_tokens(probe, order, None)
-        trained = [self.prompt_tokens(probe, order, None, answer=letter) for letter in LETTERS]
-        n = len(prompt)
-        for letter, tokens in zip(LETTERS, trained, strict=True):
-            if tokens[:n] != prompt:
-                raise AlignmentError(
-                    "The chat template renders the answer somewhere else than where it would be generated: the training "
-                    f"text for letter {letter!r} does not begin with the prompt. Use the model's own chat template."
-                )
-            if len(tokens) <= n or tokens[n + 1 :] != trained[0][n + 1 :]:
-                raise AlignmentError(f"The letter {letter!r} is not one token of its own after the prompt.")
-        letters = np.array([tokens[n] for tokens in trained], np.int64)
-        if len(set(letters.tolist())) != len(LETTERS):
-            raise AlignmentError("Two letters share a token: this tokenizer cannot tell the answers apart.")
-        return letters
-
 
 def _common_prefix(sequences: list[list[int]]) -> int:
     """Length of the longest common prefix that leaves every sequence at least one token of its own."""
@@ -184,3 +150,51 @@ def _common_prefix(sequences: list[list[int]]) -> int:
         if any(sequence[at] != first[at] for sequence in sequences):
             return at
     return limit
+
+
+# %% text from a CSV
+def special_tokens(tokenizer: Any, *others: str) -> list[str]:
+    """What must not stand in a question, longest first: the tokenizer's special and added tokens, and `others`."""
+    return sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab(), *others}, key=len, reverse=True)
+
+
+def without_special(question: Question, special: Sequence[str]) -> Question:
+    """The question with special tokens broken up: text from a CSV must not end a message."""
+
+    def plain(text: str) -> str:
+        for token in special:
+            if token in text:
+                text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
+
+    return Question(question.id, question.image, plain(question.text), tuple(map(plain, question.choices)),
+                    question.answer, question.votes)
+
+
+# %% label alignment
+def verified_letters(tokens_of: Callable[[str | None], list[int]]) -> np.ndarray:
+    """(26,) token of each letter, after proof that it is learned exactly where it is read.
+
+    The training conversation (assistant message included, rendered without a generation prompt) must begin with
+    the scoring prompt, go on with one token that differs between letters, and end alike for all of them.
+
+    Args:
+        tokens_of: tokens of one question's prompt, for None, or of its training conversation, for a letter.
+
+    Raises:
+        AlignmentError: saying which of these does not hold.
+    """
+    prompt, trained = tokens_of(None), [tokens_of(letter) for letter in LETTERS]
+    n = len(prompt)
+    for letter, tokens in zip(LETTERS, trained, strict=True):
+        if tokens[:n] != prompt:
+            raise AlignmentError(
+                "The chat template renders the answer somewhere else than where it would be generated: the training "
+                f"text for letter {letter!r} does not begin with the prompt. Use the model's own chat template."
+            )
+        if len(tokens) <= n or tokens[n + 1 :] != trained[0][n + 1 :]:
+            raise AlignmentError(f"The letter {letter!r} is not one token of its own after the prompt.")
+    letters = np.array([tokens[n] for tokens in trained], np.int64)
+    if len(set(letters.tolist())) != len(LETTERS):
+        raise AlignmentError("Two letters share a token: this tokenizer cannot tell the answers apart.")
+    return letters

@@ -1,12 +1,15 @@
 """What differs between the model families: names of parts, and how an image is numbered among the tokens."""
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from mcvqa.config import LANGUAGE_PROJECTIONS
 
-class FamilyError(ValueError):
+
+class FamilyError(RuntimeError):
     """A model this package does not know how to train."""
 
 
@@ -16,25 +19,44 @@ class Family:
 
     Attributes:
         model_type: as in the model's config.json.
-        vision: path of the vision tower from the top of the model.
+        vision: path of the vision tower from the top of the model; None: the model has no fast path, and is called whole.
         language: path of the language model.
-        vision_linears: last names of the tower's linear layers that may get adapters.
+        language_linears: last names of its linear layers that may get adapters.
+        vision_linears: those of the tower.
+        unquantised: paths that 4-bit loading must leave alone.
     """
 
     model_type: str
-    vision: str = "model.visual"
+    vision: str | None = "model.visual"
     language: str = "model.language_model"
+    language_linears: tuple[str, ...] = LANGUAGE_PROJECTIONS
     vision_linears: tuple[str, ...] = ("qkv", "proj", "gate_proj", "up_proj", "down_proj")
+    unquantised: tuple[str, ...] = ("model.visual", "lm_head")
 
     def adapter_pattern(self, projections: tuple[str, ...], *, vision: bool = False) -> str:
         """A regular expression for PEFT's target_modules that names full paths.
 
         Bare suffixes such as 'up_proj' would also match the MLP of the vision tower (18.6 million trainable
         parameters instead of 15.0 on Qwen2.5-VL-3B with r=8).
+
+        Raises:
+            FamilyError: the model has no such layers, or its vision tower cannot get adapters.
         """
+        if absent := sorted(set(projections) - set(self.language_linears)):
+            raise FamilyError(
+                f"The language model of {self.model_type} has no layers {', '.join(absent)}; it has "
+                f"{', '.join(self.language_linears)}. Set target_modules to some of them."
+            )
+        if vision and self.vision is None:
+            raise FamilyError(
+                f"lora_vision=true works with models of type {', '.join(FAMILIES)} only, not {self.model_type}: "
+                "set lora_vision=false."
+            )
         language = rf"{re.escape(self.language)}\.layers\.\d+\.\w+\.({'|'.join(map(re.escape, projections))})"
+        if not vision or self.vision is None:
+            return language
         tower = rf"{re.escape(self.vision)}\.blocks\.\d+\.\w+\.({'|'.join(self.vision_linears)})"
-        return rf"({language}|{tower})" if vision else language
+        return rf"({language}|{tower})"
 
 
 FAMILIES = {
@@ -44,14 +66,25 @@ FAMILIES = {
 }
 
 
-def family_of(model_config: Any) -> Family:
-    """Raises FamilyError for a model type that is not supported."""
-    if model_config.model_type not in FAMILIES:
+def plain_family(model_type: str, language: str, linears: Iterable[str]) -> Family:
+    """A family without a fast path, from what is found in a model.
+
+    Args:
+        language: path of its language model.
+        linears: paths of all linear layers of the model.
+
+    Raises:
+        FamilyError: the language model is not a stack of layers with projections, so nothing is known about what to train.
+    """
+    layer = re.compile(rf"{re.escape(language)}\.layers\.\d+\.\w+\.(\w+)")
+    found = {path: match[1] for path in linears if (match := layer.fullmatch(path))}
+    if not found:
         raise FamilyError(
-            f"Models of type {model_config.model_type!r} are not supported; supported are {', '.join(FAMILIES)}. "
-            "Set model_id to a Qwen2-VL, Qwen2.5-VL or Qwen3-VL model."
+            f"Models of type {model_type!r} cannot be trained here: their language model ({language or 'the model itself'}) "
+            f"is not a stack of layers with linear projections. Models of type {', '.join(FAMILIES)} can, and most others."
         )
-    return FAMILIES[model_config.model_type]
+    outside = tuple(path for path in linears if not path.startswith(language + ".layers."))
+    return Family(model_type, None, language, tuple(dict.fromkeys(found.values())), (), outside)
 
 
 # %% images as tokens

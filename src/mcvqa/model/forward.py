@@ -4,7 +4,7 @@ Shapes: B rows, L tokens, K option orders, C choices, H hidden size, V vocabular
 """
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,42 @@ class OverflowInModel(FloatingPointError):
     """Values that are no numbers, where an answer or a feature should be."""
 
 
+class AskedRows(Protocol):
+    """What every batch has, whatever model it is for: Batch here, PlainBatch in model/plain.py."""
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+
+    @property
+    def letters(self) -> torch.Tensor: ...
+
+    @property
+    def target(self) -> torch.Tensor: ...
+
+    def to(self, device: torch.device | str) -> "AskedRows": ...
+
+
+class WithLetters(Protocol):
+    """What every row has: see Row in model/encode.py."""
+
+    @property
+    def letters(self) -> np.ndarray: ...
+
+    @property
+    def target(self) -> np.ndarray: ...
+
+
+def stack_letters(rows: Sequence[WithLetters]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, K, C) letters, -1 where a row has fewer orders or choices, and (B, C) targets."""
+    k, c = (max(row.letters.shape[axis] for row in rows) for axis in (0, 1))
+    letters = torch.full((len(rows), k, c), -1, dtype=torch.int64)
+    target = torch.zeros(len(rows), c)
+    for i, row in enumerate(rows):
+        k, c = row.letters.shape
+        letters[i, :k, :c], target[i, :c] = torch.from_numpy(row.letters), torch.from_numpy(row.target)
+    return letters, target
+
+
 @dataclass(frozen=True)
 class Batch:
     """Rows side by side, padded on the right.
@@ -30,7 +66,8 @@ class Batch:
         answer_at: (B, K), -1 where a row has fewer orders.
         letters: (B, K, C), -1 where a row has fewer orders or choices.
         target: (B, C).
-        images: (T, width) features of all image tokens (see feature_width), or (P, values) patches when the vision tower is in use; None: no image.
+        images: (T, width) features of all image tokens, width as in feature_width, or (P, values) patches when the vision
+            tower is in use; None: no image.
         grids: patches (1, rows, columns) of each image when `images` are patches.
         packed: whether any row holds several orders; told here so that nothing needs to be read back from the GPU.
     """
@@ -64,25 +101,21 @@ def collate(rows: Sequence[Row], images: Sequence[torch.Tensor | None], pad_id: 
         patches: whether `images` are patches.
     """
     length, orders = max(map(len, rows)), max(len(row.answer_at) for row in rows)
-    choices = max(row.letters.shape[1] for row in rows)
     n = len(rows)
     input_ids = np.full((n, length), pad_id, np.int64)
     positions = np.zeros((3, n, length), np.int64)
     segment = np.full((n, length), -1, np.int64)
     answer_at = np.full((n, orders), -1, np.int64)
-    letters = np.full((n, orders, choices), -1, np.int64)
-    target = np.zeros((n, choices), np.float32)
     for i, row in enumerate(rows):
-        k, c = row.letters.shape
         input_ids[i, : len(row)], positions[:, i, : len(row)] = row.input_ids, row.position_ids
-        segment[i, : len(row)], answer_at[i, :k] = row.segment, row.answer_at
-        letters[i, :k, :c], target[i, :c] = row.letters, row.target
+        segment[i, : len(row)], answer_at[i, : len(row.answer_at)] = row.segment, row.answer_at
+    letters, target = stack_letters(rows)
     present = [image for image in images if image is not None]
     grids = tuple(row.grid for row in rows if row.grid is not None) if patches and present else None
     return Batch(
         ids=tuple(row.id for row in rows), input_ids=torch.from_numpy(input_ids), position_ids=torch.from_numpy(positions),
-        segment=torch.from_numpy(segment), answer_at=torch.from_numpy(answer_at), letters=torch.from_numpy(letters),
-        target=torch.from_numpy(target), images=torch.cat(present) if present else None,
+        segment=torch.from_numpy(segment), answer_at=torch.from_numpy(answer_at), letters=letters, target=target,
+        images=torch.cat(present) if present else None,
         grids=grids, packed=orders > 1,
     )
 
@@ -151,7 +184,7 @@ def letter_logprobs(logits: torch.Tensor, letters: torch.Tensor) -> torch.Tensor
 
 
 def answer_loss(
-    logits: torch.Tensor, batch: Batch, *, among_choices: bool = False, label_smoothing: float = 0.0
+    logits: torch.Tensor, batch: AskedRows, *, among_choices: bool = False, label_smoothing: float = 0.0
 ) -> torch.Tensor:
     """(B,) cross-entropy of the answer letter, averaged over the row's orders.
 
@@ -173,7 +206,7 @@ def answer_loss(
 
 
 @torch.no_grad()
-def read_letters(model: nn.Module, batches: Iterable[Batch], device: torch.device | str) -> list[np.ndarray]:
+def read_letters(model: nn.Module, batches: Iterable[AskedRows], device: torch.device | str) -> list[np.ndarray]:
     """Letter log-probabilities (K, C) of every row, in the order of the batches.
 
     Raises:

@@ -10,12 +10,21 @@ import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+)
 
 from mcvqa.config import Config
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.encode import Encoder
-from mcvqa.model.families import Family, family_of
+from mcvqa.model.families import FAMILIES, Family, plain_family
+from mcvqa.model.forward import AnswerModel
+from mcvqa.model.plain import PlainAnswerModel, PlainEncoder
 from mcvqa.model.tiny import tiny_folder
 
 
@@ -29,8 +38,8 @@ class BaseModel:
 
     model: Any  # a *ForConditionalGeneration of transformers, whose parts the type checker does not know
     tokenizer: Any
-    processor: Any
-    encoder: Encoder
+    processor: Any  # of images alone on the fast path, of text and images on the plain one
+    encoder: Encoder | PlainEncoder
     family: Family
     plan: DevicePlan
 
@@ -57,6 +66,14 @@ class BaseModel:
     @property
     def pad_id(self) -> int:
         return self.tokenizer.pad_token_id or 0
+
+    def answers(self, model: nn.Module) -> nn.Module:
+        """A module that gives (B, K, V) logits for batches of this model's rows.
+
+        Args:
+            model: this base model, with or without adapters.
+        """
+        return AnswerModel(model, self.family, self.image_token_id) if self.family.vision else PlainAnswerModel(model)
 
 
 # %% from a hub name or folder to the frozen model
@@ -91,11 +108,28 @@ def _loading(model_id: str) -> Iterator[None]:
         ) from error
 
 
-def load_encoder(config: Config) -> tuple[Encoder, Any, Any]:
-    """Tokenizer side only, no weights: (encoder, image processor, model config).
+def family_of(model_config: Any) -> Family:
+    """Raises FamilyError for a model that cannot be trained here."""
+    if model_config.model_type in FAMILIES:
+        return FAMILIES[model_config.model_type]
+    model = empty_model(model_config)
+    decoder = model.get_decoder()
+    language = next(name for name, module in model.named_modules() if module is decoder)
+    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return plain_family(model_config.model_type, language, linears)
 
-    The tokenizer and the image processor are loaded one by one: AutoProcessor would ask for torchvision, which the
-    video half of Qwen's processor needs and still images do not.
+
+def empty_model(model_config: Any) -> Any:
+    """The model without memory (torch's meta device): its parts and sizes are there, its weights are not."""
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(model_config)
+
+
+def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
+    """Tokenizer side only, no weights: (encoder, processor, model config).
+
+    On the fast path the tokenizer and the image processor are loaded one by one: AutoProcessor would ask for torchvision,
+    which the video half of Qwen's processor needs and still images do not.
     """
     check_transformers()
     transformers.utils.logging.disable_progress_bar()  # one bar per file read or written hides our own
@@ -103,14 +137,43 @@ def load_encoder(config: Config) -> tuple[Encoder, Any, Any]:
     folder = model_folder(config)
     with _loading(config.model_id):
         model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if model_config.model_type not in FAMILIES:
+        with _loading(config.model_id):
+            family_of(model_config)
+            processor = load_processor(folder)
+        return PlainEncoder(processor, config), processor, model_config
+    with _loading(config.model_id):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
-    family_of(model_config)
     encoder = Encoder(
         tokenizer, config, image_token_id=model_config.image_token_id,
         merge=model_config.vision_config.spatial_merge_size,
     )
     return encoder, processor, model_config
+
+
+def load_processor(folder: str) -> Any:
+    """The whole processor of a model without a fast path.
+
+    Raises:
+        ModelError: it needs a library that is not installed, or is none that renders conversations with images.
+    """
+    try:
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+    except ImportError as error:
+        raise ModelError(
+            f"The processor of {folder!r} needs a library that is not installed: {' '.join(str(error).split())}\n"
+            "Processors that also take videos want torchvision. Install what is named (for torchvision the version that "
+            "suits your torch), or choose a Qwen model, which needs neither."
+        ) from error
+    if not hasattr(processor, "image_processor") or not getattr(processor, "chat_template", None):
+        raise ModelError(
+            f"{folder!r} has no processor with a chat template for images: it is no model that answers questions about "
+            "pictures in a conversation. Look for a variant whose name ends in Instruct, chat or it."
+        )
+    if processor.tokenizer.pad_token is None:
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token  # what is padded is never read
+    return processor
 
 
 def load_base(config: Config, plan: DevicePlan) -> BaseModel:
@@ -124,7 +187,8 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     folder = model_folder(config)
     with _loading(config.model_id):
         model = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=plan.dtype, attn_implementation="sdpa", trust_remote_code=False,
+            folder, dtype=plan.dtype, trust_remote_code=False,
+            attn_implementation="sdpa" if family.vision else None,  # None: the best that the model knows
             quantization_config=four_bit_settings(family, plan.dtype) if plan.four_bit else None,
             device_map={"": torch.cuda.current_device() if plan.device == "cuda" else plan.device},
         )
@@ -141,7 +205,7 @@ def four_bit_settings(family: Family, dtype: torch.dtype) -> BitsAndBytesConfig:
     """
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=[family.vision, "lm_head"],
+        llm_int8_skip_modules=list(family.unquantised),
     )
 
 
@@ -238,16 +302,15 @@ class ModelSize:
 
 
 def measure_model(model_config: Any, config: Config) -> ModelSize:
-    """Counted on a model without memory (torch's meta device): no weights are needed."""
-    family = family_of(model_config)
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(model_config)
+    """Counted on an empty model: no weights are needed."""
+    family, model = family_of(model_config), empty_model(model_config)
     linears = sum(
         module.weight.numel() for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and name.startswith(family.language + ".layers.")
     )
     total = sum(p.numel() for p in model.parameters())
-    vision = sum(p.numel() for p in model.get_submodule(family.vision).parameters())
+    spoken = {*model.get_submodule(family.language).parameters(), *model.get_output_embeddings().parameters()}
+    vision = total - sum(p.numel() for p in spoken)  # the tower, and what carries its features over
     if config.lora_r == 0:
         return ModelSize(linears, vision, total - linears, total)
     adapted = get_peft_model(model, adapter_settings(config, family), low_cpu_mem_usage=True)

@@ -2,6 +2,7 @@
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,14 +14,28 @@ from mcvqa.data.paraphrase import paraphrase
 from mcvqa.data.questions import Question
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.encode import Encoder, Row
-from mcvqa.model.forward import Batch, collate, read_letters
+from mcvqa.model.forward import AskedRows, Batch, collate, read_letters
 from mcvqa.model.processes import divided, progress
 from mcvqa.model.vision import FeatureStore, ImageInputs
 
 
+class Maker(Protocol):
+    """Makes rows and batches of one run: RowMaker here, PlainMaker in model/plain.py. Its rows are its own affair, but each
+    has a length, `orders` (K, C), `letters` (K, C) and `target` (C,).
+    """
+
+    def row(self, question: Question, orders: np.ndarray | None = None, scale: float = 1.0) -> Any: ...
+
+    def batch(self, rows: Sequence[Any], scale: float = 1.0) -> AskedRows: ...
+
+    def conversation(self, question: Question, answer: str | None = None) -> list[int]: ...
+
+    def prompt_inputs(self, row: Any) -> dict[str, torch.Tensor]: ...
+
+
 @dataclass(frozen=True)
 class RowMaker:
-    """Makes rows of one run.
+    """Makes rows of one run, for the models that have a fast path.
 
     Attributes:
         encoder: text side.
@@ -45,6 +60,20 @@ class RowMaker:
     def batch(self, rows: Sequence[Row], scale: float = 1.0) -> Batch:
         return collate(rows, [self.image(row, scale) for row in rows], self.pad_id, patches=self.store is None)
 
+    def conversation(self, question: Question, answer: str | None = None) -> list[int]:
+        """Tokens of the prompt in the original order; with `answer`, of the whole training conversation."""
+        return self.encoder.prompt_tokens(question, range(len(question.choices)), self.images.grid(question.image), answer)
+
+    def prompt_inputs(self, row: Row) -> dict[str, torch.Tensor]:
+        """What the library's own forward pass takes for a row of one order."""
+        ids = torch.from_numpy(row.input_ids)[None]
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if row.image is not None:
+            inputs["mm_token_type_ids"] = (ids == self.encoder.image_token_id).int()
+            inputs["pixel_values"] = self.images.patches(row.image)
+            inputs["image_grid_thw"] = torch.tensor([row.grid])
+        return inputs
+
 
 # %% training rows: a new order of the choices and a new wording at every epoch
 def row_generator(seed: int, epoch: int, name: str) -> np.random.Generator:
@@ -52,7 +81,7 @@ def row_generator(seed: int, epoch: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, epoch, zlib.crc32(name.encode())])
 
 
-def training_row(maker: RowMaker, question: Question, epoch: int, config: Config) -> Row:
+def training_row(maker: Maker, question: Question, epoch: int, config: Config) -> Any:
     """The row as it is learned in `epoch`: choices shuffled, ending paraphrased, the answer following."""
     random = row_generator(config.seed, epoch, question.id)
     n = len(question.choices)
@@ -65,10 +94,10 @@ def training_row(maker: RowMaker, question: Question, epoch: int, config: Config
 class TrainingRows(Dataset):
     """Batches of training rows by (epoch, row numbers): pure functions of the key, so workers hold no state."""
 
-    def __init__(self, maker: RowMaker, questions: Sequence[Question], config: Config) -> None:
+    def __init__(self, maker: Maker, questions: Sequence[Question], config: Config) -> None:
         self.maker, self.questions, self.config = maker, questions, config
 
-    def __getitem__(self, key: tuple[int, tuple[int, ...]]) -> Batch:
+    def __getitem__(self, key: tuple[int, tuple[int, ...]]) -> AskedRows:
         epoch, numbers = key
         return self.maker.batch([training_row(self.maker, self.questions[i], epoch, self.config) for i in numbers])
 
@@ -76,10 +105,10 @@ class TrainingRows(Dataset):
 class ScoringRows(Dataset):
     """Batches of encoded rows at one image scale, by row numbers."""
 
-    def __init__(self, maker: RowMaker, rows: Sequence[Row], scale: float) -> None:
+    def __init__(self, maker: Maker, rows: Sequence[Any], scale: float) -> None:
         self.maker, self.rows, self.scale = maker, rows, scale
 
-    def __getitem__(self, numbers: tuple[int, ...]) -> Batch:
+    def __getitem__(self, numbers: tuple[int, ...]) -> AskedRows:
         return self.maker.batch([self.rows[i] for i in numbers], self.scale)
 
 
@@ -92,7 +121,7 @@ def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoa
 
 
 def read_rows(
-    model: nn.Module, maker: RowMaker, rows: Sequence[Row], batch_size: int, plan: DevicePlan, *,
+    model: nn.Module, maker: Maker, rows: Sequence[Any], batch_size: int, plan: DevicePlan, *,
     scale: float = 1.0, title: str = "scoring",
 ) -> list[np.ndarray]:
     """Letter log-probabilities (K, C) of each row, in the order of `rows`.
@@ -101,7 +130,7 @@ def read_rows(
     Several processes divide the batches.
 
     Args:
-        model: an AnswerModel.
+        model: what `BaseModel.answers` gives.
         batch_size: rows in one forward pass.
     """
     by_length = sorted(range(len(rows)), key=lambda i: -len(rows[i]))

@@ -9,11 +9,9 @@ from torch import nn
 
 from mcvqa.config import Config
 from mcvqa.data.questions import Question
-from mcvqa.model.encode import Row
-from mcvqa.model.forward import AnswerModel
 from mcvqa.model.load import BaseModel
 from mcvqa.model.processes import divided, progress
-from mcvqa.model.rows import RowMaker, read_rows, without_empty
+from mcvqa.model.rows import Maker, read_rows, without_empty
 from mcvqa.scoring.orders import option_orders
 from mcvqa.scoring.parse import parse_answer
 from mcvqa.scoring.scores import Scores
@@ -25,7 +23,7 @@ def tta_plan(config: Config) -> tuple[int, tuple[float, ...]]:
 
 
 def score_questions(
-    model: nn.Module, base: BaseModel, maker: RowMaker, questions: Sequence[Question], config: Config,
+    model: nn.Module, base: BaseModel, maker: Maker, questions: Sequence[Question], config: Config,
     provenance: dict[str, Any], *, title: str = "scoring",
 ) -> Scores:
     """Ask every question in all ways of the TTA plan.
@@ -40,7 +38,7 @@ def score_questions(
     if config.answer_by == "generate":
         return generated_scores(model, base, maker, questions, config, provenance, title=title)
     n_orders, scales = tta_plan(config)
-    answers = AnswerModel(model, base.family, base.image_token_id)
+    answers = base.answers(model)
     widest = max(len(question.choices) for question in questions)
     logprobs = np.full((len(questions), len(scales) * n_orders, widest), np.nan, np.float32)
     orders = np.full(logprobs.shape, -1, np.int8)
@@ -55,7 +53,7 @@ def score_questions(
     return Scores(ids, logprobs, orders, np.repeat(scales, n_orders).astype(np.float32), provenance)
 
 
-def _place(logprobs: np.ndarray, orders: np.ndarray, row: Row, found: np.ndarray, *, first: int) -> None:
+def _place(logprobs: np.ndarray, orders: np.ndarray, row: Any, found: np.ndarray, *, first: int) -> None:
     """Put one row's figures (K, C) at its ways `first`, `first + 1`, ...; places beyond its choices are -inf."""
     k, c = found.shape
     logprobs[first : first + k] = -np.inf
@@ -69,7 +67,7 @@ GENERATED_SHARE = 0.9  # probability given to the letter that was read; the rest
 
 @torch.no_grad()
 def generated_scores(
-    model: nn.Module, base: BaseModel, maker: RowMaker, questions: Sequence[Question], config: Config,
+    model: nn.Module, base: BaseModel, maker: Maker, questions: Sequence[Question], config: Config,
     provenance: dict[str, Any], *, title: str,
 ) -> Scores:
     """Scores of answers generated as text and parsed, one row at a time; an answer that cannot be read is uniform."""
@@ -105,15 +103,12 @@ def _read_logprobs(question: Question, read: int | None) -> np.ndarray:
     return logprobs
 
 
-def generate_answer(model: Any, base: BaseModel, maker: RowMaker, question: Question, config: Config) -> str:
+def generate_answer(model: Any, base: BaseModel, maker: Maker, question: Question, config: Config) -> str:
     """What the model writes, greedily, in at most max_new_tokens tokens."""
-    row = maker.row(question)
-    device = next(model.parameters()).device
-    ids = torch.from_numpy(row.input_ids)[None].to(device)
-    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if row.image is not None:
-        inputs["mm_token_type_ids"] = (ids == base.image_token_id).int()
-        inputs["pixel_values"] = maker.images.patches(row.image).to(device)
-        inputs["image_grid_thw"] = torch.tensor([row.grid], device=device)
+    device, dtype = next(model.parameters()).device, base.model.dtype
+    inputs = {
+        name: value.to(device, dtype if value.is_floating_point() else None)
+        for name, value in maker.prompt_inputs(maker.row(question)).items()
+    }
     made = model.generate(**inputs, max_new_tokens=config.max_new_tokens, do_sample=False)
-    return base.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
+    return base.tokenizer.decode(made[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -21,10 +21,10 @@ from mcvqa.config import Config
 from mcvqa.data.questions import Question
 from mcvqa.files import RunLog
 from mcvqa.model.device import set_seeds
-from mcvqa.model.forward import AnswerModel, Batch, answer_loss
+from mcvqa.model.forward import AskedRows, answer_loss
 from mcvqa.model.load import BaseModel, make_trainable, trained_parameters
 from mcvqa.model.processes import own_share, progress, stop_all
-from mcvqa.model.rows import RowMaker, TrainingRows, epoch_windows, loader, read_rows, without_empty
+from mcvqa.model.rows import Maker, TrainingRows, epoch_windows, loader, read_rows, without_empty
 from mcvqa.training.average import WeightAverage
 from mcvqa.training.checkpoint import save_trained
 from mcvqa.uncertainty import Accuracy, accuracy_of
@@ -108,7 +108,7 @@ class FoldTrainer:
 
     config: Config
     base: BaseModel
-    maker: RowMaker
+    maker: Maker
     train: Sequence[Question]
     validation: Sequence[Question]
     fold: int
@@ -158,7 +158,7 @@ class FoldTrainer:
         precision = {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(plan.dtype, "no") if plan.amp else "no"
         AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may change precision or device between runs
         self.accelerator = Accelerator(mixed_precision=precision, cpu=plan.device == "cpu")
-        answers = AnswerModel(self.model, self.base.family, self.base.image_token_id)
+        answers = self.base.answers(self.model)
         self.answers = self.accelerator.prepare_model(answers, device_placement=not plan.four_bit)
         self.optimizer = self.accelerator.prepare_optimizer(
             torch.optim.AdamW(parameter_groups(self.model, config.weight_decay), lr=config.learning_rate)
@@ -207,7 +207,7 @@ class FoldTrainer:
         parts = np.array_split(own_share(window.tolist()), math.ceil(largest / self.config.batch_size))
         return [tuple(int(i) for i in part) for part in parts]
 
-    def _step(self, batches: Sequence[tuple[Batch, bool]], rows_in_step: int) -> tuple[float, float, bool]:
+    def _step(self, batches: Sequence[tuple[AskedRows, bool]], rows_in_step: int) -> tuple[float, float, bool]:
         """One optimizer step; returns the mean loss, the gradient norm, and whether the weights changed.
 
         Args:
@@ -238,7 +238,7 @@ class FoldTrainer:
         """Processes exchange gradients once per step, with the last micro-batch."""
         return contextlib.nullcontext() if last else self.accelerator.no_sync(self.answers)
 
-    def _backward(self, batch: Batch, weight: float) -> torch.Tensor:
+    def _backward(self, batch: AskedRows, weight: float) -> torch.Tensor:
         """Adds this micro-batch's share to the gradient: the mean over all rows of the step, wherever they are.
 
         Args:

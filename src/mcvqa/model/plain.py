@@ -1,0 +1,270 @@
+"""The plain path: any vision-language model, called as its own library calls it.
+
+Nothing is known here about the model but its processor, its chat template and its output: every option order of a question is
+a prompt of its own, the photograph is processed anew with each, and the logits are read at the prompt's last token. Slower
+than the path for Qwen's models, and right for all.
+
+Shapes: B rows, K option orders, C choices, N prompts that go through the model together, L tokens, V vocabulary.
+"""
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jinja2
+import numpy as np
+import torch
+from peft import PeftModel
+from PIL import Image
+from torch import nn
+
+from mcvqa.config import Config
+from mcvqa.data.images import ImageRecord, open_image
+from mcvqa.data.questions import LETTERS, Question
+from mcvqa.model.encode import AlignmentError, answer_target, special_tokens, verified_letters, without_special
+from mcvqa.model.forward import stack_letters
+from mcvqa.model.prompt import chat_messages
+
+
+# %% one row
+@dataclass(frozen=True)
+class PlainRow:
+    """One question as K prompts, one for each option order.
+
+    Attributes:
+        id: of the question.
+        image: path as written in the CSV, or None when the row is asked from its text alone.
+        texts: K prompts as the chat template renders them, the image still a single placeholder.
+        letters: (K, C) int64, token of the letter under which original choice c is shown in order k.
+        orders: (K, C) int64, `orders[k, slot]` is the original choice shown there.
+        target: (C,) float32, the share of truth of each original choice; all zero where the answer is not known.
+    """
+
+    id: str
+    image: str | None
+    texts: tuple[str, ...]
+    letters: np.ndarray
+    orders: np.ndarray
+    target: np.ndarray
+
+    def __len__(self) -> int:
+        """Characters of the longest prompt: enough to put rows of like length side by side."""
+        return max(map(len, self.texts))
+
+
+class PlainEncoder:
+    """Turns questions into rows, and prompts into the inputs of one model, by that model's own processor.
+
+    Args:
+        processor: of the model, with its chat template.
+
+    Raises:
+        AlignmentError: the template does not say what is asked, or a letter is not one token of its own after the prompt.
+    """
+
+    def __init__(self, processor: Any, config: Config) -> None:
+        self.processor, self.config, self.tokenizer = processor, config, processor.tokenizer
+        placeholder = getattr(processor, "image_token", None)
+        self._special = special_tokens(self.tokenizer, *([placeholder] if placeholder else []))
+        self.letter_tokens = self._verified_letters()
+
+    def encode(self, question: Question, orders: np.ndarray | None = None, *, with_image: bool) -> PlainRow:
+        """Args:
+            orders: (K, C) option orders; None: the original one.
+        """
+        orders = np.arange(len(question.choices))[None] if orders is None else np.asarray(orders, dtype=np.int64)
+        return PlainRow(
+            id=question.id, image=question.image if with_image else None,
+            texts=tuple(self.text(question, order, with_image=with_image) for order in orders),
+            letters=self.letter_tokens[np.argsort(orders, axis=1)], orders=orders,
+            target=answer_target(question, soft_votes=self.config.soft_votes),
+        )
+
+    def text(self, question: Question, order: Sequence[int], *, with_image: bool, answer: str | None = None) -> str:
+        """The prompt that asks for the answer; with `answer`, the whole training conversation."""
+        messages = chat_messages(
+            without_special(question, self._special), order, self.config, with_image=with_image, answer=answer
+        )
+        if not self.config.system_prompt:
+            messages = messages[1:]  # some templates refuse a system message, even an empty one
+        try:
+            return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
+        except (jinja2.TemplateError, TypeError) as error:
+            raise AlignmentError(
+                f"The model's chat template refuses the conversation: {error}\nIf it knows no system message, put what is "
+                "wanted into user_prompt and set system_prompt= (nothing): the message is then left out."
+            ) from error
+
+    def inputs(self, texts: Sequence[str], photographs: Sequence[Image.Image | None]) -> dict[str, torch.Tensor]:
+        """What the model takes for these prompts, padded on the right: no token then sees padding.
+
+        Args:
+            photographs: one of each prompt, or None for all of them: not every processor takes both kinds at once.
+        """
+        start = self.tokenizer.bos_token
+        present = [[photograph] for photograph in photographs if photograph is not None]
+        made = self.processor(
+            text=list(texts), images=present or None, padding=True, padding_side="right", return_tensors="pt",
+            # a template that writes the start token itself must not get a second one from the tokenizer
+            add_special_tokens=not (start and texts[0].startswith(start)),
+        )
+        if not made["attention_mask"][:, 0].all():
+            raise AlignmentError(f"{type(self.processor).__name__} pads on the left although it is asked to pad on the right.")
+        return {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
+
+    def prompt_tokens(
+        self, question: Question, order: Sequence[int], photograph: Image.Image | None, answer: str | None = None
+    ) -> list[int]:
+        """Tokens of the prompt as the model gets them; with `answer`, of the whole training conversation."""
+        text = self.text(question, order, with_image=photograph is not None, answer=answer)
+        return self.inputs([text], [photograph])["input_ids"][0].tolist()
+
+    def _verified_letters(self) -> np.ndarray:
+        """(26,) token of each letter, the same with a picture and without one (see `verified_letters`)."""
+        probe = Question("probe", "", "Which one?", tuple(f"choice {c}" for c in LETTERS))
+        order = range(len(LETTERS))
+        text = self.text(probe, order, with_image=False)
+        if probe.text not in text or probe.choices[-1] not in text:
+            raise AlignmentError(
+                "The model's chat template leaves out what is asked: it does not take messages made of parts "
+                '({"type": "text", "text": ...}). Use a model whose template does.'
+            )
+        blank = Image.new("RGB", (64, 64), "gray")
+        alone = verified_letters(lambda answer: self.prompt_tokens(probe, order, None, answer))
+        seen = verified_letters(lambda answer: self.prompt_tokens(probe, order, blank, answer))
+        if not np.array_equal(alone, seen):
+            raise AlignmentError("The letters are other tokens after a prompt with a picture than after one without.")
+        return alone
+
+
+# %% rows side by side
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts that go through the model together: one option order of some rows, all with a photograph or all without.
+
+    Attributes:
+        inputs: what the model takes, by name.
+        kept: (P,) places at which any of the prompts ends.
+        end: (N,) which of these is the last token of each prompt.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    kept: torch.Tensor
+    end: torch.Tensor
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Prompts":
+        return Prompts({name: change(value) for name, value in self.inputs.items()}, change(self.kept), change(self.end))
+
+
+@dataclass(frozen=True)
+class PlainBatch:
+    """Rows side by side, as their prompts.
+
+    Attributes:
+        ids: of the questions.
+        parts: all prompts.
+        where: (B, K) place of each prompt among those of all parts, -1 where a row has fewer orders.
+        letters: (B, K, C), -1 where a row has fewer orders or choices.
+        target: (B, C).
+    """
+
+    ids: tuple[str, ...]
+    parts: tuple[Prompts, ...]
+    where: torch.Tensor
+    letters: torch.Tensor
+    target: torch.Tensor
+
+    def to(self, device: torch.device | str) -> "PlainBatch":
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "PlainBatch":
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "PlainBatch":
+        return replace(
+            self, parts=tuple(part.each(change) for part in self.parts), where=change(self.where),
+            letters=change(self.letters), target=change(self.target),
+        )
+
+
+@dataclass(frozen=True)
+class PlainMaker:
+    """Makes rows and batches of one run, as RowMaker does for the models that have a fast path.
+
+    Attributes:
+        encoder: text side.
+        records: what the survey of the photographs found, by the path written in the CSV.
+    """
+
+    encoder: PlainEncoder
+    records: dict[str, ImageRecord]
+
+    def row(self, question: Question, orders: np.ndarray | None = None, scale: float = 1.0) -> PlainRow:
+        return self.encoder.encode(question, orders, with_image=not self.records[question.image].problem)
+
+    def photograph(self, image: str | None, scale: float = 1.0) -> Image.Image | None:
+        """Upright RGB. At scale 1 its size is the processor's business; at another one it is enlarged or shrunk before."""
+        path = self.records[image].path if image is not None else None
+        if path is None:
+            return None
+        opened = open_image(path)
+        if scale == 1.0:
+            return opened
+        return opened.resize((max(1, round(opened.width * scale)), max(1, round(opened.height * scale))))
+
+    def batch(self, rows: Sequence[PlainRow], scale: float = 1.0) -> PlainBatch:
+        photographs = [self.photograph(row.image, scale) for row in rows]
+        alike: dict[tuple[int, bool], list[int]] = defaultdict(list)  # (order, with a photograph) -> rows
+        for i, row in enumerate(rows):
+            for k in range(len(row.texts)):
+                alike[k, row.image is not None].append(i)
+        where = np.full((len(rows), max(len(row.texts) for row in rows)), -1, np.int64)
+        parts, count = [], 0
+        for (k, _), members in alike.items():
+            inputs = self.encoder.inputs([rows[i].texts[k] for i in members], [photographs[i] for i in members])
+            kept, end = (inputs["attention_mask"].sum(1) - 1).unique(return_inverse=True)
+            parts.append(Prompts(inputs, kept, end))
+            where[members, k] = count + np.arange(len(members))
+            count += len(members)
+        letters, target = stack_letters(rows)
+        return PlainBatch(tuple(row.id for row in rows), tuple(parts), torch.from_numpy(where), letters, target)
+
+    def conversation(self, question: Question, answer: str | None = None) -> list[int]:
+        """Tokens of the prompt in the original order; with `answer`, of the whole training conversation."""
+        image = None if self.records[question.image].problem else question.image
+        return self.encoder.prompt_tokens(question, range(len(question.choices)), self.photograph(image), answer)
+
+    def prompt_inputs(self, row: PlainRow) -> dict[str, torch.Tensor]:
+        """What the library's own forward pass takes for a row of one order."""
+        return self.encoder.inputs(row.texts, [self.photograph(row.image)])
+
+
+# %% the forward pass
+class PlainAnswerModel(nn.Module):
+    """A model that is asked for its logits after each prompt.
+
+    Args:
+        model: base model, with or without adapters.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        core: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+        self.dtype = core.dtype
+        self.keeps = "logits_to_keep" in inspect.signature(core.forward).parameters  # spares the head's work at other tokens
+
+    def forward(self, batch: PlainBatch) -> torch.Tensor:
+        """(B, K, V) float32 logits; rows with fewer orders repeat the last prompt's there."""
+        found = []
+        for part in batch.parts:
+            inputs = {
+                name: value.to(self.dtype) if value.is_floating_point() else value for name, value in part.inputs.items()
+            }
+            if self.keeps:
+                logits = self.model(**inputs, use_cache=False, logits_to_keep=part.kept).logits  # (N, P, V)
+            else:
+                logits = self.model(**inputs, use_cache=False).logits[:, part.kept]
+            found.append(logits[torch.arange(len(part.end), device=logits.device), part.end].float())
+        return torch.cat(found)[batch.where]
