@@ -225,7 +225,7 @@ class Bench:
         heading("rows", f"{len(data.train):,} to learn from, {len(data.test):,} to answer in {ways}")
         heading("model", self.config.model_id)
         if isinstance(self.base.encoder, PlainEncoder):
-            print(f"  {self.base.family.model_type} has no fast path: each prompt is processed with its photograph, at each pass")
+            print(f"  {self.base.family.model_type} has no fast path: every prompt is encoded with its own photograph")
             return PlainMaker(self.base.encoder, data.records)
         return RowMaker(self.base.encoder, self.images, self.store, self.base.pad_id)
 

@@ -118,6 +118,21 @@ def test_a_template_that_moves_the_answer_is_refused(base, config):
         PlainEncoder(processor, config)
 
 
+def test_a_processor_that_always_wants_a_photograph_is_refused(base, config, monkeypatch):
+    """PaliGemma's does."""
+    processor = load_processor(config.model_id)
+    made = type(processor).__call__
+
+    def wants_images(self, images=None, **kwargs):
+        if images is None:
+            raise ValueError("`images` are expected")
+        return made(self, images=images, **kwargs)
+
+    monkeypatch.setattr(type(processor), "__call__", wants_images)
+    with pytest.raises(AlignmentError, match=r"refuses a prompt without a photograph: `images` are expected"):
+        PlainEncoder(processor, config)
+
+
 def test_a_template_without_system_messages_can_be_used(base, config):
     processor = load_processor(config.model_id)
     refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -172,6 +187,7 @@ def test_a_model_that_cannot_keep_fewer_logits_gives_the_same(base, maker, quest
     batch = maker.batch([maker.row(q) for q in questions])
     model = base.answers(base.model).eval()
     fewer = logits_of(model, batch)
+    assert model.keeps
     model.keeps = False
     torch.testing.assert_close(logits_of(model, batch), fewer, atol=1e-5, rtol=1e-5)
 
@@ -260,7 +276,7 @@ def test_a_processor_that_needs_more_is_told_for_people(config, monkeypatch):
         raise ImportError("SomeVideoProcessor requires the Torchvision library\nbut it was not found")
 
     monkeypatch.setattr(load.AutoProcessor, "from_pretrained", wants_more)
-    with pytest.raises(ModelError, match=r"requires the Torchvision library but(.|\n)*Install what is named"):
+    with pytest.raises(ModelError, match=r"requires the Torchvision library but(.|\n)*If a library is named above"):
         load_base(config, plan_device(config))
 
 

@@ -139,7 +139,6 @@ def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
         model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if model_config.model_type not in FAMILIES:
         with _loading(config.model_id):
-            family_of(model_config)
             processor = load_processor(folder)
         return PlainEncoder(processor, config), processor, model_config
     with _loading(config.model_id):
@@ -160,11 +159,11 @@ def load_processor(folder: str) -> Any:
     """
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         raise ModelError(
-            f"The processor of {folder!r} needs a library that is not installed: {' '.join(str(error).split())}\n"
-            "Processors that also take videos want torchvision. Install what is named (for torchvision the version that "
-            "suits your torch), or choose a Qwen model, which needs neither."
+            f"The processor of {folder!r} could not be loaded: {' '.join(str(error).split())}\n"
+            "Processors that also take videos want torchvision. If a library is named above, install it (torchvision in the "
+            "version that suits your torch), or choose a Qwen model, which needs none."
         ) from error
     if not hasattr(processor, "image_processor") or not getattr(processor, "chat_template", None):
         raise ModelError(

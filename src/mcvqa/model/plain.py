@@ -60,7 +60,8 @@ class PlainEncoder:
         processor: of the model, with its chat template.
 
     Raises:
-        AlignmentError: the template does not say what is asked, or a letter is not one token of its own after the prompt.
+        AlignmentError: the template does not say what is asked, the processor wants another kind of prompt, or a letter is
+            not one token of its own after the prompt.
     """
 
     def __init__(self, processor: Any, config: Config) -> None:
@@ -104,11 +105,17 @@ class PlainEncoder:
         """
         start = self.tokenizer.bos_token
         present = [[photograph] for photograph in photographs if photograph is not None]
-        made = self.processor(
-            text=list(texts), images=present or None, padding=True, padding_side="right", return_tensors="pt",
-            # a template that writes the start token itself must not get a second one from the tokenizer
-            add_special_tokens=not (start and texts[0].startswith(start)),
-        )
+        try:
+            made = self.processor(
+                text=list(texts), images=present or None, padding=True, padding_side="right", return_tensors="pt",
+                # a template that writes the start token itself must not get a second one from the tokenizer
+                add_special_tokens=not (start and texts[0].startswith(start)),
+            )
+        except ValueError as error:
+            raise AlignmentError(
+                f"{type(self.processor).__name__} refuses a prompt {'with' if present else 'without'} a photograph: {error}\n"
+                "The model has to take both kinds: a test row whose photograph is missing is asked from its text."
+            ) from error
         if not made["attention_mask"][:, 0].all():
             raise AlignmentError(f"{type(self.processor).__name__} pads on the left although it is asked to pad on the right.")
         return {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
