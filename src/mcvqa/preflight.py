@@ -17,6 +17,7 @@ from mcvqa.model.device import GIB, DevicePlan, plan_device
 from mcvqa.model.encode import Encoder
 from mcvqa.model.families import image_tokens
 from mcvqa.model.load import ModelSize, load_encoder, measure_model, vision_is_frozen
+from mcvqa.model.rows import training_orders
 from mcvqa.model.vision import ImageInputs
 from mcvqa.project import Project, RunData, RunStopped
 from mcvqa.report.page import spell_duration
@@ -118,7 +119,9 @@ def _check_rows(encoder: Encoder, images: ImageInputs, data: RunData, config: Co
     _section("rows")
     chosen = np.random.default_rng(config.seed).permutation(len(data.train))[:SAMPLED_ROWS]
     start = time.time()
-    tokens = np.array([len(encoder.encode(data.train[i], None, images.grid(data.train[i].image))) for i in chosen])
+    rows = [data.train[i] for i in chosen]
+    orders = [training_orders(len(q.choices), config, np.random.default_rng(0)) for q in rows]
+    tokens = np.array([len(encoder.encode(q, o, images.grid(q.image))) for q, o in zip(rows, orders, strict=True)])
     rate = len(chosen) / (time.time() - start)
     _line(True, f"{len(data.train)} training rows, {len(data.test)} test rows")
     _line(True, f"tokens per row: mean {tokens.mean():.0f}, longest {tokens.max()} (of {len(tokens)} rows looked at)")

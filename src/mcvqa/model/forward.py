@@ -147,25 +147,38 @@ def letter_logprobs(logits: torch.Tensor, letters: torch.Tensor) -> torch.Tensor
 
 
 def answer_loss(
-    logits: torch.Tensor, batch: Batch, *, among_choices: bool = False, label_smoothing: float = 0.0
+    logits: torch.Tensor, batch: Batch, *, among_choices: bool = False, label_smoothing: float = 0.0,
+    consistency: float = 0.0,
 ) -> torch.Tensor:
-    """(B,) cross-entropy of the answer letter, averaged over the row's orders.
+    """(B,) cross-entropy of the answer letter, averaged over the row's orders, and how far these orders disagree.
 
     Args:
         logits: (B, K, V) float32.
         among_choices: normalise among the letters of the row's choices instead of the whole vocabulary.
         label_smoothing: share of the target spread evenly over the row's choices.
+        consistency: weight of the Jensen-Shannon divergence between the answers in a row's orders, in nats.
     """
     logprobs = letter_logprobs(logits, batch.letters)  # (B, K, C)
     real = batch.letters >= 0
+    asked = real.any(-1)  # (B, K)
+    own = logprobs.masked_fill(~asked[..., None], 0.0).log_softmax(-1)  # among the row's choices
     if among_choices:
-        asked = real.any(-1, keepdim=True)
-        logprobs = logprobs.masked_fill(~asked, 0.0).log_softmax(-1)
+        logprobs = own
     choices = real[:, 0].float()  # (B, C)
     target = (1 - label_smoothing) * batch.target + label_smoothing * choices / choices.sum(-1, keepdim=True)
     per_order = -(target[:, None] * logprobs.masked_fill(~real, 0.0)).sum(-1)  # (B, K)
-    asked = real.any(-1)
-    return (per_order * asked).sum(-1) / asked.sum(-1)
+    loss = (per_order * asked).sum(-1) / asked.sum(-1)
+    return loss + consistency * _disagreement(own.masked_fill(~real, NO_CHANCE), asked) if consistency else loss
+
+
+NO_CHANCE = -30.0  # log-probability that stands for none: differences of infinities would be no numbers
+
+
+def _disagreement(logprobs: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """(B,) Jensen-Shannon divergence, in nats, between the distributions (B, K, C) of the orders that were `asked` (B, K)."""
+    share = asked / asked.sum(-1, keepdim=True)
+    middle = (logprobs.exp() * share[..., None]).sum(1, keepdim=True).clamp(min=1e-13).log()  # (B, 1, C)
+    return ((logprobs.exp() * (logprobs - middle)).sum(-1) * share).sum(-1)
 
 
 @torch.no_grad()

@@ -55,11 +55,17 @@ def row_generator(seed: int, epoch: int, name: str) -> np.random.Generator:
 def training_row(maker: RowMaker, question: Question, epoch: int, config: Config) -> Row:
     """The row as it is learned in `epoch`: choices shuffled, ending paraphrased, the answer following."""
     random = row_generator(config.seed, epoch, question.id)
-    n = len(question.choices)
-    order = random.permutation(n) if config.shuffle_choices else np.arange(n)
+    orders = training_orders(len(question.choices), config, random)
     if config.use_augmentation and random.random() < config.aug_prob:
         question = replace(question, text=paraphrase(question.text, random))
-    return maker.row(question, order[None])
+    return maker.row(question, orders)
+
+
+def training_orders(n_choices: int, config: Config, random: np.random.Generator) -> np.ndarray:
+    """(K, C) orders learned in one pass: a random one, and the same turned round, so that each choice stands in K slots."""
+    order = random.permutation(n_choices) if config.shuffle_choices else np.arange(n_choices)
+    turns = np.arange(k := min(config.train_orders, n_choices)) * n_choices // k
+    return order[(np.arange(n_choices) + turns[:, None]) % n_choices]
 
 
 class TrainingRows(Dataset):

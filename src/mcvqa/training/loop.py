@@ -246,7 +246,7 @@ class FoldTrainer:
         """
         losses = answer_loss(
             self.answers(batch), batch, among_choices=self.config.loss == "choices",
-            label_smoothing=self.config.label_smoothing,
+            label_smoothing=self.config.label_smoothing, consistency=self.config.order_consistency,
         )  # (B,)
         loss = losses.sum() * weight
         self.accelerator.backward(loss * self.accelerator.num_processes)
