@@ -64,12 +64,15 @@ def test_impossible_values_name_field_value_and_range(name, value, told):
 
 
 def test_a_fold_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match="there are folds 0 to 2"):
+        Config(train_folds=(3,))
+
+
+def test_settings_that_need_each_other_are_told():
     with pytest.raises(ConfigError, match="needs shuffle_choices=true"):
         Config(train_orders=2, shuffle_choices=False)
     with pytest.raises(ConfigError, match="set train_orders to 2 or more"):
         Config(order_consistency=0.5)
-    with pytest.raises(ConfigError, match="there are folds 0 to 2"):
-        Config(train_folds=(3,))
 
 
 def test_text_values_are_converted():
