@@ -13,11 +13,8 @@ from torch import nn
 
 from mcvqa.model.encode import Row
 from mcvqa.model.families import Family, Grid
+from mcvqa.model.overflow import OverflowInModel, mend_overflow
 from mcvqa.model.tower import tower_features
-
-
-class OverflowInModel(FloatingPointError):
-    """Values that are no numbers, where an answer or a feature should be."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +122,22 @@ class AnswerModel(nn.Module):
         rows = torch.arange(len(hidden), device=hidden.device)[:, None]
         return self.parts["head"](hidden[rows, batch.answer_at]).float()
 
+    def mend(self, batch: Batch) -> None:
+        """Move what overflows on `batch` to float32, and say so.
+
+        Raises:
+            OverflowInModel: that does not help.
+        """
+        try:
+            moved = mend_overflow(self.parts["language"], lambda: self(batch))
+        except OverflowInModel as error:
+            raise OverflowInModel(
+                f"The model's answers to the questions {', '.join(batch.ids)} are not finite numbers: {error}. "
+                "Try --set precision=float32, or bfloat16 on a newer GPU."
+            ) from error
+        if moved:
+            print(f"\n  float16 overflowed in {', '.join(moved)}: float32 there from now on")
+
 
 def packed_mask(segment: torch.Tensor) -> torch.Tensor:
     """(B, 1, L, L) True where a token is seen: earlier, and in the prefix or in the own tail."""
@@ -182,24 +195,28 @@ def _disagreement(logprobs: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def read_letters(model: nn.Module, batches: Iterable[Batch], device: torch.device | str) -> list[np.ndarray]:
+def read_letters(model: "AnswerModel", batches: Iterable[Batch], device: torch.device | str) -> list[np.ndarray]:
     """Letter log-probabilities (K, C) of every row, in the order of the batches.
 
+    Where float16 overflows, the module it happens in goes on in float32, and the batch is read again.
+
     Raises:
-        OverflowInModel: naming the row whose logits are not finite; an argmax over NaN would look like an answer.
+        OverflowInModel: naming the rows whose logits stay infinite; an argmax over NaN would look like an answer.
     """
     model.eval()
     found = []
     for batch in batches:
         moved = batch.to(device)
-        logprobs = letter_logprobs(model(moved), moved.letters).cpu().numpy()  # (B, K, C)
-        for i, name in enumerate(batch.ids):
-            real = batch.letters[i].numpy() >= 0
-            own = logprobs[i][real.any(-1)][:, real.any(0)]
-            if not np.isfinite(own).all():
-                raise OverflowInModel(
-                    f"The model's answer to question {name} is not a finite number. With float16 this is an overflow: "
-                    "try --set precision=float32, or bfloat16 on a newer GPU."
-                )
-            found.append(own)
+        own = _own_logprobs(model, moved, batch)
+        if not all(np.isfinite(values).all() for values in own):
+            model.mend(moved)
+            own = _own_logprobs(model, moved, batch)
+        found += own
     return found
+
+
+def _own_logprobs(model: "AnswerModel", moved: Batch, batch: Batch) -> list[np.ndarray]:
+    """Per row (K, C), without the places of orders and choices it does not have. Args: moved: `batch` on the device."""
+    logprobs = letter_logprobs(model(moved), moved.letters).cpu().numpy()  # (B, K, C)
+    real = [letters >= 0 for letters in batch.letters.numpy()]
+    return [values[own.any(-1)][:, own.any(0)] for values, own in zip(logprobs, real, strict=True)]

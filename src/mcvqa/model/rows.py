@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mcvqa.config import Config
@@ -13,7 +12,7 @@ from mcvqa.data.paraphrase import paraphrase
 from mcvqa.data.questions import Question
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.encode import Encoder, Row
-from mcvqa.model.forward import Batch, collate, read_letters
+from mcvqa.model.forward import AnswerModel, Batch, collate, read_letters
 from mcvqa.model.processes import divided, progress
 from mcvqa.model.vision import FeatureStore, ImageInputs
 
@@ -98,7 +97,7 @@ def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoa
 
 
 def read_rows(
-    model: nn.Module, maker: RowMaker, rows: Sequence[Row], batch_size: int, plan: DevicePlan, *,
+    model: AnswerModel, maker: RowMaker, rows: Sequence[Row], batch_size: int, plan: DevicePlan, *,
     scale: float = 1.0, title: str = "scoring",
 ) -> list[np.ndarray]:
     """Letter log-probabilities (K, C) of each row, in the order of `rows`.
@@ -107,7 +106,6 @@ def read_rows(
     Several processes divide the batches.
 
     Args:
-        model: an AnswerModel.
         batch_size: rows in one forward pass.
     """
     by_length = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
