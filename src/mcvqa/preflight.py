@@ -148,7 +148,8 @@ def _check_resources(
     grids = [images.grid(image) for image in dict.fromkeys(q.image for q in (*data.train, *data.test))]
     scales = {1.0, *tta_plan(config)[1]} if vision_is_frozen(config) else set()  # a tower that is trained needs no store
     tokens_seen = sum(image_tokens(grid, images.merge) for grid in grids if grid) * sum(s * s for s in scales)
-    checkpoints = 2 * len(config.folds_to_train) * 4 * size.trained
+    kinds = 2 + config.use_ema + config.use_swa  # the best, the last, and the other weights at the end
+    checkpoints = kinds * len(config.folds_to_train) * 4 * size.trained
     disk = int(tokens_seen) * text.hidden_size * plan.dtype.itemsize + checkpoints
     folder = _existing(Path(config.output_dir))
     free = shutil.disk_usage(folder).free
