@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, BitsAndBytesConfig
 
 from mcvqa.config import Config
+from mcvqa.model.adapters import fuse_adapters
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.encode import Encoder
 from mcvqa.model.families import Family, family_of
@@ -183,6 +184,7 @@ def make_trainable(base: BaseModel, config: Config, seed: int) -> nn.Module:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = get_peft_model(base.model, adapter_settings(config, base.family))
+        fuse_adapters(model)
     if base.plan.checkpointing:
         base.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
@@ -192,7 +194,9 @@ def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
     """Weights saved by `save_trained`, for scoring."""
     folder = Path(folder)
     if (folder / "adapter_config.json").exists():
-        return PeftModel.from_pretrained(base.model, str(folder)).eval()
+        model = PeftModel.from_pretrained(base.model, str(folder)).eval()
+        fuse_adapters(model)
+        return model
     with _loading(str(folder)):
         saved = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
     base.model.float().load_state_dict(saved.state_dict())
