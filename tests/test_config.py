@@ -68,6 +68,13 @@ def test_a_fold_that_does_not_exist_is_refused():
         Config(train_folds=(3,))
 
 
+def test_settings_that_need_each_other_are_told():
+    with pytest.raises(ConfigError, match="needs shuffle_choices=true"):
+        Config(train_orders=2, shuffle_choices=False)
+    with pytest.raises(ConfigError, match="set train_orders to 2 or more"):
+        Config(order_consistency=0.5)
+
+
 def test_text_values_are_converted():
     config = Config().replace(**parse_changes(["NUM_EPOCHS=3", "USE_TTA=yes", "TTA_SCALES=0.9,1.0, 1.1", "train_folds=[0, 2]"]))
     assert (config.num_epochs, config.use_tta, config.tta_scales, config.train_folds) == (3, True, (0.9, 1.0, 1.1), (0, 2))

@@ -84,7 +84,7 @@ def test_other_families_go_all_the_way(dataset, tmp_path, family):
     """By the fast path and by the plain one: two folds, several orders and scales, features only where there is a fast path."""
     config = short_run(
         dataset, tmp_path / "out", model_id=save_family(family, tmp_path / "model"), image_size=64, num_epochs=1, use_tta=True,
-        tta_orders=2, tta_scales=(1.0, 1.5),
+        train_orders=2, order_consistency=0.1, tta_orders=2, tta_scales=(1.0, 1.5),
     )
     outcome, said = said_by(run, config)
     assert re.findall(r"^\[(\d+)/10\]", said, re.MULTILINE) == [str(n) for n in range(1, 11)]

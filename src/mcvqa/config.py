@@ -131,6 +131,14 @@ class Config:
     )
     soft_votes: bool = setting(False, "where annotators voted, learn their shares instead of the majority", weights=True)
     shuffle_choices: bool = setting(True, "a new random order of the choices for each row and epoch", weights=True)
+    train_orders: int = setting(
+        1, "orders of the choices learned in one pass over a row, at most as many as it has choices; needs shuffle_choices",
+        low=1, high=26, weights=True,
+    )
+    order_consistency: float = setting(
+        0.0, "weight in the loss of how far the answers in these orders differ (Jensen-Shannon divergence)", low=0.0,
+        high=100.0, weights=True,
+    )
     use_augmentation: bool = setting(False, "paraphrase question endings (Korean and English)", weights=True)
     aug_prob: float = setting(0.3, "probability that a question is paraphrased", low=0.0, high=1.0, weights=True)
     use_amp: bool = setting(True, "automatic mixed precision on a GPU", weights=True)
@@ -184,6 +192,10 @@ class Config:
             )
         if self.lora_r == 0 and self.quantization == "4bit":
             raise ConfigError("lora_r=0 trains all weights, which 4-bit weights cannot do: set quantization=none.")
+        if self.train_orders > 1 and not self.shuffle_choices:
+            raise ConfigError(f"train_orders={self.train_orders} needs shuffle_choices=true: there is one order without it.")
+        if self.order_consistency and self.train_orders == 1:
+            raise ConfigError("order_consistency compares the orders of a row: set train_orders to 2 or more, or leave it at 0.")
         if "{question}" not in self.user_prompt or "{options}" not in self.user_prompt:
             raise ConfigError("user_prompt must contain {question} and {options}.")
         for name in ("system_prompt", "user_prompt"):

@@ -17,7 +17,7 @@ from mcvqa.ensemble.blend import Member, blend_members
 from mcvqa.files import write_text
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import load_adapter
-from mcvqa.pipeline import Bench, Outcome, predict_only, run, run_member, train_only
+from mcvqa.pipeline import Bench, Outcome, predict_only, report_only, run, run_member, train_only
 from mcvqa.plots import save_figure
 from mcvqa.project import Project
 from mcvqa.report.figures import draw_ladder
@@ -39,15 +39,18 @@ class Rung:
 
 # %% the demo
 def run_demo(config: Config) -> Outcome:
-    """Generate the data, run all steps with a second model to combine with, and climb the ladder."""
+    """Generate the data, run all steps, combine the run with a second model, and climb the ladder."""
     folder = Path(config.output_dir) / config.data_dir
     generate_demo(folder, *DEMO_ROWS, seed=config.seed, size=96, style="shifted")
     config = config.replace(data_dir=str(folder))
+    outcome = run(config)
+
     second = second_model(config)
-    print(f"first a second model for the ensemble: {second.run}, one fold, at {second.image_size} pixels")
+    print(f"\na second model for the ensemble: {second.run}, one fold, at {second.image_size} pixels")
     train_only(second)
     predict_only(second)
-    outcome = run(config.replace(members=(*config.members, second.run)))
+    print(f"\nboth models together: {config.run} and {second.run}")
+    report_only(config.replace(members=(*config.members, second.run)))
 
     print("\nwhat each technique brings on the test rows, whose answers a competition would not tell")
     project = Project(config)

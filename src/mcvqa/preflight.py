@@ -18,7 +18,7 @@ from mcvqa.model.device import GIB, DevicePlan, plan_device
 from mcvqa.model.families import feature_width, image_tokens
 from mcvqa.model.load import ModelSize, load_encoder, measure_model, vision_is_frozen
 from mcvqa.model.plain import PlainEncoder, PlainMaker
-from mcvqa.model.rows import Maker, RowMaker
+from mcvqa.model.rows import Maker, RowMaker, training_orders
 from mcvqa.model.vision import ImageInputs
 from mcvqa.project import Project, RunData, RunStopped
 from mcvqa.report.page import spell_duration
@@ -126,7 +126,9 @@ def _check_rows(maker: Maker, data: RunData, config: Config) -> np.ndarray:
     _section("rows")
     chosen = np.random.default_rng(config.seed).permutation(len(data.train))[:SAMPLED_ROWS]
     start = time.time()
-    tokens = np.array([len(maker.conversation(data.train[i])) for i in chosen])
+    rows = [data.train[i] for i in chosen]
+    orders = [training_orders(len(q.choices), config, np.random.default_rng(0)) for q in rows]
+    tokens = np.array([maker.tokens(maker.row(q, o)) for q, o in zip(rows, orders, strict=True)])
     rate = len(chosen) / (time.time() - start)
     _line(True, f"{len(data.train)} training rows, {len(data.test)} test rows")
     _line(True, f"tokens per row: mean {tokens.mean():.0f}, longest {tokens.max()} (of {len(tokens)} rows looked at)")
@@ -157,7 +159,8 @@ def _check_resources(
         scales = {1.0, *tta_plan(config)[1]}
         tokens_seen = int(sum(image_tokens(grid, images.merge) for grid in grids if grid) * sum(s * s for s in scales))
         features, patches = tokens_seen * feature_width(model_config) * plan.dtype.itemsize, tokens_seen * images.merge**2
-    checkpoints = 2 * len(config.folds_to_train) * 4 * size.trained
+    kinds = 2 + config.use_ema + config.use_swa  # the best, the last, and the other weights at the end
+    checkpoints = kinds * len(config.folds_to_train) * 4 * size.trained
     disk = features + checkpoints
     folder = _existing(Path(config.output_dir))
     free = shutil.disk_usage(folder).free

@@ -1,9 +1,12 @@
 """The forward pass: independent of batch, padding and packing, and the same as the library's own."""
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from mcvqa.model.forward import AnswerModel, Batch, answer_loss, collate, letter_logprobs, packed_mask, read_letters
+from mcvqa.model.rows import training_row
 
 
 @pytest.fixture(scope="module")
@@ -81,22 +84,45 @@ def test_a_row_with_fewer_orders_is_averaged_over_its_own():
     assert losses[1].item() == pytest.approx(-np.log(0.2))
 
 
+def test_orders_that_disagree_cost_what_they_disagree():
+    """Jensen-Shannon divergence, written out: entropy of the mean less mean of the entropies."""
+    batch = batch_for_loss([[[0, 1], [1, 0]], [[0, 1], [-1, -1]]], [[1.0, 0.0], [1.0, 0.0]])
+    logits = torch.log(torch.tensor([[[0.2, 0.8], [0.4, 0.6]], [[0.2, 0.8], [0.5, 0.5]]]))
+    plain = answer_loss(logits, batch)
+    extra = (answer_loss(logits, batch, consistency=2.0) - plain).tolist()
+
+    def entropy(*shares: float) -> float:
+        return -sum(p * np.log(p) for p in shares)
+
+    said = (0.2, 0.8), (0.6, 0.4)  # of the original choices: the second order shows them the other way round
+    assert extra[0] == pytest.approx(2 * (entropy(0.4, 0.6) - (entropy(*said[0]) + entropy(*said[1])) / 2), abs=1e-6)
+    assert extra[1] == pytest.approx(0.0, abs=1e-6), "one order agrees with itself"
+
+
+def test_several_orders_learned_at_once_are_the_mean_of_each_alone(base, answers, maker, questions, tiny_config):
+    question = next(q for q in questions if len(q.choices) >= 4)
+    config = dataclasses.replace(tiny_config, train_orders=4)
+    together = training_row(maker, question, 0, config)
+    slots = np.argsort(together.orders, 1)
+    assert len(together.orders) == 4 and all(len(set(column)) == 4 for column in slots.T), "each choice in four slots"
+    with torch.no_grad():
+        packed = answer_loss(answers(batch := maker.batch([together])), batch)
+        alone = []
+        for order in together.orders:
+            batch = maker.batch([maker.row(question, order[None])])
+            alone.append(answer_loss(answers(batch), batch))
+    torch.testing.assert_close(packed, torch.stack(alone).mean(0), atol=1e-5, rtol=1e-5)
+    first = training_row(maker, question, 0, tiny_config)
+    assert (first.orders == together.orders[:1]).all(), "more orders are asked, not other ones"
+
+
 def test_gradients_are_finite_with_fewer_orders_and_choices():
     logits = torch.zeros(2, 2, 4, requires_grad=True)
     batch = batch_for_loss([[[0, 1, 2], [1, 0, 2]], [[0, 1, -1], [-1, -1, -1]]], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    for among in (False, True):
+    for among, consistency in ((False, 0.0), (True, 0.0), (False, 1.0), (True, 1.0)):
         logits.grad = None
-        answer_loss(logits, batch, among_choices=among, label_smoothing=0.1).sum().backward()
+        answer_loss(logits, batch, among_choices=among, label_smoothing=0.1, consistency=consistency).sum().backward()
         assert torch.isfinite(logits.grad).all()
-
-
-def test_an_answer_that_is_no_number_is_named(base, maker, questions):
-    class Broken(torch.nn.Module):
-        def forward(self, batch):
-            return torch.full((len(batch.ids), batch.letters.shape[1], 2048), float("nan"))
-
-    with pytest.raises(FloatingPointError, match="question q0 is not a finite number"):
-        read_letters(Broken(), [maker.batch([maker.row(questions[0])])], "cpu")
 
 
 def test_answers_are_read_for_any_number_of_choices(answers, maker, questions):

@@ -204,9 +204,31 @@ def test_answers_are_generated(base, maker, questions, config):
         assert isinstance(generate_answer(base.model, base, maker, question, config), str)
 
 
+def test_the_tokens_of_a_row_are_those_of_all_its_prompts(maker, questions):
+    row = maker.row(questions[0], ORDERS)
+    assert maker.tokens(row) == sum(len(maker.encoder.prompt_tokens(questions[0], o, maker.photograph("a.png"))) for o in ORDERS)
+
+
 def test_a_maker_travels_to_loader_processes_without_the_model(maker):
     assert len(pickle.dumps(maker)) < 2_000_000
     assert pickle.loads(pickle.dumps(maker)).encoder.letter_tokens.tolist() == maker.encoder.letter_tokens.tolist()
+
+
+def test_what_overflows_float16_goes_on_in_float32(config, maker, questions, capsys):
+    """As planted in tests/model/test_overflow.py: a product that is too large between two layers of the MLP."""
+    wide, half = (load_base(c, plan_device(c)) for c in (config, dataclasses.replace(config, precision="float16")))
+    for base in (wide, half):
+        mlp = base.language.layers[0].mlp
+        with torch.no_grad():
+            mlp.up_proj.weight.mul_(30_000)
+            mlp.down_proj.weight.div_(30_000)
+    batch = maker.batch([maker.row(q) for q in questions[:2]])
+    answers = half.answers(half.model)
+    assert not torch.isfinite(logits_of(answers, batch)).all(), "the plant must overflow, or this test shows nothing"
+    found, wanted = (read_letters(model, [batch], "cpu") for model in (answers, wide.answers(wide.model)))
+    assert "float16 overflowed in layers.0.mlp" in capsys.readouterr().out
+    for mine, right in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(mine, right, atol=0.1)
 
 
 # %% what is trained

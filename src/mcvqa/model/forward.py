@@ -13,11 +13,8 @@ from torch import nn
 
 from mcvqa.model.encode import Row
 from mcvqa.model.families import Family, Grid
+from mcvqa.model.overflow import OverflowInModel, mend_overflow
 from mcvqa.model.tower import tower_features
-
-
-class OverflowInModel(FloatingPointError):
-    """Values that are no numbers, where an answer or a feature should be."""
 
 
 class AskedRows(Protocol):
@@ -121,7 +118,29 @@ def collate(rows: Sequence[Row], images: Sequence[torch.Tensor | None], pad_id: 
 
 
 # %% the forward pass
-class AnswerModel(nn.Module):
+class Answering(nn.Module):
+    """A model that gives (B, K, V) float32 logits for a batch of rows: AnswerModel here, PlainAnswerModel in model/plain.py."""
+
+    parts: dict[str, Any]  # plain references by name: the parameters are registered once, under `model`
+
+    def mend(self, batch: AskedRows) -> None:
+        """Move what overflows on `batch` to float32, and say so.
+
+        Raises:
+            OverflowInModel: that does not help.
+        """
+        try:
+            moved = mend_overflow(self.parts["language"], lambda: self(batch))
+        except OverflowInModel as error:
+            raise OverflowInModel(
+                f"The model's answers to the questions {', '.join(batch.ids)} are not finite numbers: {error}. "
+                "Try --set precision=float32, or bfloat16 on a newer GPU."
+            ) from error
+        if moved:
+            print(f"\n  float16 overflowed in {', '.join(moved)}: float32 there from now on")
+
+
+class AnswerModel(Answering):
     """A language model that is asked only for its logits at the answer positions.
 
     Args:
@@ -133,7 +152,6 @@ class AnswerModel(nn.Module):
         super().__init__()
         self.model, self.image_token_id = model, image_token_id
         core: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-        # plain references: the parameters are registered once, under self.model
         self.parts = {
             "language": core.get_submodule(family.language), "vision": core.get_submodule(family.vision),
             "head": core.get_output_embeddings(),
@@ -184,46 +202,63 @@ def letter_logprobs(logits: torch.Tensor, letters: torch.Tensor) -> torch.Tensor
 
 
 def answer_loss(
-    logits: torch.Tensor, batch: AskedRows, *, among_choices: bool = False, label_smoothing: float = 0.0
+    logits: torch.Tensor, batch: AskedRows, *, among_choices: bool = False, label_smoothing: float = 0.0,
+    consistency: float = 0.0,
 ) -> torch.Tensor:
-    """(B,) cross-entropy of the answer letter, averaged over the row's orders.
+    """(B,) cross-entropy of the answer letter, averaged over the row's orders, and how far these orders disagree.
 
     Args:
         logits: (B, K, V) float32.
         among_choices: normalise among the letters of the row's choices instead of the whole vocabulary.
         label_smoothing: share of the target spread evenly over the row's choices.
+        consistency: weight of the Jensen-Shannon divergence between the answers in a row's orders, in nats.
     """
     logprobs = letter_logprobs(logits, batch.letters)  # (B, K, C)
     real = batch.letters >= 0
+    asked = real.any(-1)  # (B, K)
+    own = logprobs.masked_fill(~asked[..., None], 0.0).log_softmax(-1)  # among the row's choices
     if among_choices:
-        asked = real.any(-1, keepdim=True)
-        logprobs = logprobs.masked_fill(~asked, 0.0).log_softmax(-1)
+        logprobs = own
     choices = real[:, 0].float()  # (B, C)
     target = (1 - label_smoothing) * batch.target + label_smoothing * choices / choices.sum(-1, keepdim=True)
     per_order = -(target[:, None] * logprobs.masked_fill(~real, 0.0)).sum(-1)  # (B, K)
-    asked = real.any(-1)
-    return (per_order * asked).sum(-1) / asked.sum(-1)
+    loss = (per_order * asked).sum(-1) / asked.sum(-1)
+    return loss + consistency * _disagreement(own.masked_fill(~real, NO_CHANCE), asked) if consistency else loss
+
+
+NO_CHANCE = -30.0  # log-probability that stands for none: differences of infinities would be no numbers
+
+
+def _disagreement(logprobs: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """(B,) Jensen-Shannon divergence, in nats, between the distributions (B, K, C) of the orders that were `asked` (B, K)."""
+    share = asked / asked.sum(-1, keepdim=True)
+    middle = (logprobs.exp() * share[..., None]).sum(1, keepdim=True).clamp(min=1e-13).log()  # (B, 1, C)
+    return ((logprobs.exp() * (logprobs - middle)).sum(-1) * share).sum(-1)
 
 
 @torch.no_grad()
-def read_letters(model: nn.Module, batches: Iterable[AskedRows], device: torch.device | str) -> list[np.ndarray]:
+def read_letters(model: Answering, batches: Iterable[AskedRows], device: torch.device | str) -> list[np.ndarray]:
     """Letter log-probabilities (K, C) of every row, in the order of the batches.
 
+    Where float16 overflows, the module it happens in goes on in float32, and the batch is read again.
+
     Raises:
-        OverflowInModel: naming the row whose logits are not finite; an argmax over NaN would look like an answer.
+        OverflowInModel: naming the rows whose logits stay infinite; an argmax over NaN would look like an answer.
     """
     model.eval()
     found = []
     for batch in batches:
         moved = batch.to(device)
-        logprobs = letter_logprobs(model(moved), moved.letters).cpu().numpy()  # (B, K, C)
-        for i, name in enumerate(batch.ids):
-            real = batch.letters[i].numpy() >= 0
-            own = logprobs[i][real.any(-1)][:, real.any(0)]
-            if not np.isfinite(own).all():
-                raise OverflowInModel(
-                    f"The model's answer to question {name} is not a finite number. With float16 this is an overflow: "
-                    "try --set precision=float32, or bfloat16 on a newer GPU."
-                )
-            found.append(own)
+        own = _own_logprobs(model, moved, batch)
+        if not all(np.isfinite(values).all() for values in own):
+            model.mend(moved)
+            own = _own_logprobs(model, moved, batch)
+        found += own
     return found
+
+
+def _own_logprobs(model: Answering, moved: AskedRows, batch: AskedRows) -> list[np.ndarray]:
+    """Per row (K, C), without the places of orders and choices it does not have. Args: moved: `batch` on the device."""
+    logprobs = letter_logprobs(model(moved), moved.letters).cpu().numpy()  # (B, K, C)
+    real = [letters >= 0 for letters in batch.letters.numpy()]
+    return [values[own.any(-1)][:, own.any(0)] for values, own in zip(logprobs, real, strict=True)]

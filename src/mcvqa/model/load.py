@@ -20,10 +20,11 @@ from transformers import (
 )
 
 from mcvqa.config import Config
+from mcvqa.model.adapters import fuse_adapters
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.encode import Encoder
 from mcvqa.model.families import FAMILIES, Family, plain_family
-from mcvqa.model.forward import AnswerModel
+from mcvqa.model.forward import Answering, AnswerModel
 from mcvqa.model.plain import PlainAnswerModel, PlainEncoder
 from mcvqa.model.tiny import tiny_folder
 
@@ -67,7 +68,7 @@ class BaseModel:
     def pad_id(self) -> int:
         return self.tokenizer.pad_token_id or 0
 
-    def answers(self, model: nn.Module) -> nn.Module:
+    def answers(self, model: nn.Module) -> Answering:
         """A module that gives (B, K, V) logits for batches of this model's rows.
 
         Args:
@@ -246,6 +247,7 @@ def make_trainable(base: BaseModel, config: Config, seed: int) -> nn.Module:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = get_peft_model(base.model, adapter_settings(config, base.family))
+        fuse_adapters(model)
     if base.plan.checkpointing:
         base.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
@@ -255,7 +257,9 @@ def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
     """Weights saved by `save_trained`, for scoring."""
     folder = Path(folder)
     if (folder / "adapter_config.json").exists():
-        return PeftModel.from_pretrained(base.model, str(folder)).eval()
+        model = PeftModel.from_pretrained(base.model, str(folder)).eval()
+        fuse_adapters(model)
+        return model
     with _loading(str(folder)):
         saved = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
     base.model.float().load_state_dict(saved.state_dict())

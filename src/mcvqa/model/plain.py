@@ -23,7 +23,7 @@ from mcvqa.config import Config
 from mcvqa.data.images import ImageRecord, open_image
 from mcvqa.data.questions import LETTERS, Question
 from mcvqa.model.encode import AlignmentError, answer_target, special_tokens, verified_letters, without_special
-from mcvqa.model.forward import stack_letters
+from mcvqa.model.forward import Answering, stack_letters
 from mcvqa.model.prompt import chat_messages
 
 
@@ -237,6 +237,11 @@ class PlainMaker:
         letters, target = stack_letters(rows)
         return PlainBatch(tuple(row.id for row in rows), tuple(parts), torch.from_numpy(where), letters, target)
 
+    def tokens(self, row: PlainRow) -> int:
+        """Tokens that go through the model for a row: all of every order's prompt."""
+        inputs = self.encoder.inputs(row.texts, [self.photograph(row.image)] * len(row.texts))
+        return int(inputs["attention_mask"].sum())
+
     def conversation(self, question: Question, answer: str | None = None) -> list[int]:
         """Tokens of the prompt in the original order; with `answer`, of the whole training conversation."""
         image = None if self.records[question.image].problem else question.image
@@ -248,7 +253,7 @@ class PlainMaker:
 
 
 # %% the forward pass
-class PlainAnswerModel(nn.Module):
+class PlainAnswerModel(Answering):
     """A model that is asked for its logits after each prompt.
 
     Args:
@@ -259,6 +264,7 @@ class PlainAnswerModel(nn.Module):
         super().__init__()
         self.model = model
         core: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+        self.parts = {"language": core.get_decoder()}
         self.dtype = core.dtype
         self.keeps = "logits_to_keep" in inspect.signature(core.forward).parameters  # spares the head's work at other tokens
 

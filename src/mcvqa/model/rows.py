@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mcvqa.config import Config
@@ -14,7 +13,7 @@ from mcvqa.data.paraphrase import paraphrase
 from mcvqa.data.questions import Question
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.encode import Encoder, Row
-from mcvqa.model.forward import AskedRows, Batch, collate, read_letters
+from mcvqa.model.forward import Answering, AskedRows, Batch, collate, read_letters
 from mcvqa.model.processes import divided, progress
 from mcvqa.model.vision import FeatureStore, ImageInputs
 
@@ -27,6 +26,8 @@ class Maker(Protocol):
     def row(self, question: Question, orders: np.ndarray | None = None, scale: float = 1.0) -> Any: ...
 
     def batch(self, rows: Sequence[Any], scale: float = 1.0) -> AskedRows: ...
+
+    def tokens(self, row: Any) -> int: ...
 
     def conversation(self, question: Question, answer: str | None = None) -> list[int]: ...
 
@@ -60,6 +61,10 @@ class RowMaker:
     def batch(self, rows: Sequence[Row], scale: float = 1.0) -> Batch:
         return collate(rows, [self.image(row, scale) for row in rows], self.pad_id, patches=self.store is None)
 
+    def tokens(self, row: Row) -> int:
+        """Tokens that go through the model for a row."""
+        return len(row)
+
     def conversation(self, question: Question, answer: str | None = None) -> list[int]:
         """Tokens of the prompt in the original order; with `answer`, of the whole training conversation."""
         return self.encoder.prompt_tokens(question, range(len(question.choices)), self.images.grid(question.image), answer)
@@ -84,11 +89,17 @@ def row_generator(seed: int, epoch: int, name: str) -> np.random.Generator:
 def training_row(maker: Maker, question: Question, epoch: int, config: Config) -> Any:
     """The row as it is learned in `epoch`: choices shuffled, ending paraphrased, the answer following."""
     random = row_generator(config.seed, epoch, question.id)
-    n = len(question.choices)
-    order = random.permutation(n) if config.shuffle_choices else np.arange(n)
+    orders = training_orders(len(question.choices), config, random)
     if config.use_augmentation and random.random() < config.aug_prob:
         question = replace(question, text=paraphrase(question.text, random))
-    return maker.row(question, order[None])
+    return maker.row(question, orders)
+
+
+def training_orders(n_choices: int, config: Config, random: np.random.Generator) -> np.ndarray:
+    """(K, C) orders learned in one pass: a random one, and the same turned round, so that each choice stands in K slots."""
+    order = random.permutation(n_choices) if config.shuffle_choices else np.arange(n_choices)
+    turns = np.arange(k := min(config.train_orders, n_choices)) * n_choices // k
+    return order[(np.arange(n_choices) + turns[:, None]) % n_choices]
 
 
 class TrainingRows(Dataset):
@@ -121,7 +132,7 @@ def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoa
 
 
 def read_rows(
-    model: nn.Module, maker: Maker, rows: Sequence[Any], batch_size: int, plan: DevicePlan, *,
+    model: Answering, maker: Maker, rows: Sequence[Any], batch_size: int, plan: DevicePlan, *,
     scale: float = 1.0, title: str = "scoring",
 ) -> list[np.ndarray]:
     """Letter log-probabilities (K, C) of each row, in the order of `rows`.
@@ -130,7 +141,6 @@ def read_rows(
     Several processes divide the batches.
 
     Args:
-        model: what `BaseModel.answers` gives.
         batch_size: rows in one forward pass.
     """
     by_length = sorted(range(len(rows)), key=lambda i: -len(rows[i]))

@@ -12,8 +12,8 @@ import torch
 from mcvqa.data.images import ImageRecord, open_image
 from mcvqa.files import atomic_path
 from mcvqa.model.families import Grid, feature_width, image_grid, image_tokens
-from mcvqa.model.forward import OverflowInModel
 from mcvqa.model.load import BaseModel
+from mcvqa.model.overflow import OverflowInModel
 from mcvqa.model.processes import progress
 from mcvqa.model.tower import tower_features
 

@@ -232,7 +232,11 @@ class FoldTrainer:
                     average.update(self.parameters)
         self.skipped += not done
         self.step += 1
-        return float(self.accelerator.reduce(total, "sum")), norm, done
+        loss = float(self.accelerator.reduce(total, "sum"))
+        if not math.isfinite(loss):  # the forward pass itself overflowed: a smaller loss scale would not help
+            for batch, _ in batches:
+                self.accelerator.unwrap_model(self.answers).mend(batch.to(self.accelerator.device))
+        return loss, norm, done
 
     def _synchronised(self, last: bool) -> contextlib.AbstractContextManager:
         """Processes exchange gradients once per step, with the last micro-batch."""
@@ -246,7 +250,7 @@ class FoldTrainer:
         """
         losses = answer_loss(
             self.answers(batch), batch, among_choices=self.config.loss == "choices",
-            label_smoothing=self.config.label_smoothing,
+            label_smoothing=self.config.label_smoothing, consistency=self.config.order_consistency,
         )  # (B,)
         loss = losses.sum() * weight
         self.accelerator.backward(loss * self.accelerator.num_processes)

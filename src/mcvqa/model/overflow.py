@@ -1,0 +1,93 @@
+"""Values too large for float16: the module they arise in is found and goes on in float32, the rest stays as it is.
+
+float16 ends at 65,504. The product inside an MLP can pass it where the sum behind it is small again; one infinity there
+makes an answer that is no number. bfloat16 does not overflow, but a T4 has none.
+"""
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+OWN_FLOAT32 = "_runs_in_float32"  # mark of a module that has been moved
+
+
+class OverflowInModel(FloatingPointError):
+    """Values that are no numbers, where an answer or a feature should be."""
+
+
+@torch.no_grad()
+def mend_overflow(language: Any, run: Callable[[], torch.Tensor]) -> list[str]:
+    """Move modules to float32 until what `run` returns is finite; returns their names.
+
+    Args:
+        language: model whose layers (`layers.<n>` and their direct parts) may be moved.
+        run: a forward pass through it.
+
+    Raises:
+        OverflowInModel: it stays infinite though nothing in half precision is left to move.
+    """
+    parts = {
+        f"layers.{n}{dot}{name}": part
+        for n, layer in enumerate(language.layers)
+        for name, part in (*layer.named_children(), ("", layer)) for dot in ("." if name else "",)
+    }
+    moved: list[str] = []
+    while True:
+        origins: list[str] = []
+        hooks = [part.register_forward_hook(_watch(name, origins), with_kwargs=True) for name, part in parts.items()]
+        try:
+            finite = bool(torch.isfinite(run()).all())
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if finite:
+            return moved
+        if not origins or hasattr(parts[origins[0]], OWN_FLOAT32):
+            raise OverflowInModel("values that are no numbers stay so in float32 (are the weights damaged?)")
+        run_in_float32(parts[origins[0]])
+        moved.append(origins[0])
+
+
+def _watch(name: str, origins: list[str]) -> Callable:
+    """A hook that notes a module whose output is not finite though its input is; parts are seen before their layer."""
+
+    def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        given = [t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor) and t.is_floating_point() and t.ndim == 3]
+        made = output[0] if isinstance(output, tuple) else output
+        if all(torch.isfinite(t).all() for t in given) and not torch.isfinite(made).all():
+            origins.append(name)
+
+    return hook
+
+
+def run_in_float32(module: nn.Module) -> None:
+    """From now on `module` computes in float32, autocast or not, and gives back its input's type, clamped to its range."""
+    parts: list[Any] = list(module.modules())
+    for part in parts:
+        if hasattr(part, "compute_dtype"):  # bitsandbytes' 4-bit layer: the weights stay, the products are float32
+            part.compute_dtype = torch.float32
+        for weight in part.parameters(recurse=False):
+            if weight.is_floating_point():
+                weight.data = weight.data.float()
+    plain = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        wide = [_as(value, torch.float32) for value in args], {k: _as(v, torch.float32) for k, v in kwargs.items()}
+        given = next(t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor) and t.is_floating_point())
+        with torch.autocast(given.device.type, enabled=False):
+            made = plain(*wide[0], **wide[1])
+        return _as(made, given.dtype)
+
+    module.forward = forward
+    setattr(module, OWN_FLOAT32, True)
+
+
+def _as(value: Any, dtype: torch.dtype) -> Any:
+    """Floating-point tensors in `dtype`, also inside tuples; what would be infinite there becomes its largest number."""
+    if isinstance(value, tuple):
+        return tuple(_as(item, dtype) for item in value)
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        return value
+    limit = torch.finfo(dtype).max
+    return value.clamp(-limit, limit).to(dtype) if value.dtype == torch.float32 and dtype != torch.float32 else value.to(dtype)

@@ -1,0 +1,75 @@
+"""Large weights planted in the tiny model make float16 overflow for real: one module goes on in float32, the answers stay."""
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mcvqa.files import RunLog
+from mcvqa.model.device import plan_device
+from mcvqa.model.forward import AnswerModel, read_letters
+from mcvqa.model.load import load_base
+from mcvqa.model.overflow import OWN_FLOAT32, OverflowInModel
+from mcvqa.model.rows import RowMaker
+from mcvqa.model.vision import FeatureStore
+from mcvqa.training.loop import FoldTrainer
+
+
+def planted(config, precision):
+    """A model of its own whose fourth MLP multiplies numbers that are beyond float16."""
+    config = dataclasses.replace(config, precision=precision)
+    base = load_base(config, plan_device(config))
+    mlp = base.language.layers[3].mlp
+    with torch.no_grad():
+        mlp.up_proj.weight *= 2**11
+        mlp.down_proj.weight *= 2**-9
+        mlp.gate_proj.weight *= 2**5
+    return config, base
+
+
+def answers_of(base):
+    return AnswerModel(base.model, base.family, base.image_token_id)
+
+
+@pytest.fixture
+def batches(base, images, questions, tmp_path):
+    """Rows for both precisions: their features are those of the model as it is."""
+    store = FeatureStore(tmp_path, base, images)
+    store.fill(base, [q.image for q in questions])
+    maker = RowMaker(base.encoder, images, store, base.pad_id)
+    return [maker.batch([maker.row(q)]) for q in questions]
+
+
+def test_the_module_that_overflows_goes_on_in_float32(tiny_config, batches, capsys):
+    _, half = planted(tiny_config, "float16")
+    _, full = planted(tiny_config, "float32")
+    with torch.no_grad():
+        assert not all(torch.isfinite(answers_of(half)(batch)).all() for batch in batches), "nothing overflows: plant more"
+    read, expected = (read_letters(answers_of(base), batches, "cpu") for base in (half, full))
+    assert capsys.readouterr().out.count("overflowed in layers.3.mlp: float32") == 1, "found once, for all rows after it"
+    for ours, theirs in zip(read, expected, strict=True):
+        assert np.isfinite(ours).all() and np.abs(ours - theirs).max() < 0.1
+        assert (ours.argmax(-1) == theirs.argmax(-1)).all()
+    marked = [name for name, module in half.language.named_modules() if hasattr(module, OWN_FLOAT32)]
+    assert marked == ["layers.3.mlp"]
+    assert half.language.layers[2].mlp.up_proj.weight.dtype == torch.float16
+
+
+def test_damaged_weights_are_told_with_the_questions(tiny_config, batches):
+    _, base = planted(tiny_config, "float16")
+    with torch.no_grad():
+        base.language.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
+    with pytest.raises(OverflowInModel, match=r"questions q0 are not finite.*damaged.*precision=float32"):
+        read_letters(answers_of(base), batches[:1], "cpu")
+
+
+def test_training_goes_on_after_an_overflow(tiny_config, questions, images, tmp_path):
+    config, base = planted(dataclasses.replace(tiny_config, num_epochs=1, batch_size=1, grad_accum_steps=1), "float16")
+    store = FeatureStore(tmp_path, base, images)
+    store.fill(base, [q.image for q in questions])
+    rows = [dataclasses.replace(q, answer=0) for q in questions[:3]]
+    maker = RowMaker(base.encoder, images, store, base.pad_id)
+    trainer = FoldTrainer(config, base, maker, rows, rows, 0, tmp_path / "fold0", RunLog(tmp_path / "log.jsonl"))
+    result = trainer.run()
+    finite = np.isfinite([event["loss"] for event in trainer.log.events("step")])
+    assert result.skipped == 1 and finite.tolist() == [False, *[True] * (result.steps - 1)]
