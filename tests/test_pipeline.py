@@ -119,6 +119,7 @@ def test_the_submission_of_the_prior_gives_way_to_a_better_one_only(copied, monk
         blend_members(*a, **k), table={"geometric": Accuracy(own, 9)},
     ))
     monkeypatch.setattr(pipeline, "_blind_accuracy", lambda *a: Accuracy(5, 9))
+    (project.paths.outputs / "submission_ensemble.csv").unlink()
     project.submit_prior()
     _, said = said_by(combine, project)
     assert read_json(project.paths.outputs / "submissions.json")["submission_ensemble.csv"]["source"].startswith(kept)

@@ -23,6 +23,7 @@ from mcvqa.files import RunLog
 from mcvqa.model.device import set_seeds
 from mcvqa.model.forward import AskedRows, answer_loss
 from mcvqa.model.load import BaseModel, make_trainable, trained_parameters
+from mcvqa.model.overflow import OverflowInModel
 from mcvqa.model.processes import own_share, progress, stop_all
 from mcvqa.model.rows import Maker, TrainingRows, epoch_windows, loader, read_rows, without_empty
 from mcvqa.training.average import WeightAverage
@@ -235,7 +236,8 @@ class FoldTrainer:
         loss = float(self.accelerator.reduce(total, "sum"))
         if not math.isfinite(loss):  # the forward pass itself overflowed: a smaller loss scale would not help
             for batch, _ in batches:
-                self.accelerator.unwrap_model(self.answers).mend(batch.to(self.accelerator.device))
+                with contextlib.suppress(OverflowInModel):  # not to be mended: twenty such steps on end stop the run
+                    self.accelerator.unwrap_model(self.answers).mend(batch.to(self.accelerator.device))
         return loss, norm, done
 
     def _synchronised(self, last: bool) -> contextlib.AbstractContextManager:
