@@ -20,7 +20,6 @@ from transformers import (
 )
 
 from mcvqa.config import Config
-from mcvqa.model.adapters import fuse_adapters
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.encode import Encoder
 from mcvqa.model.families import FAMILIES, Family, plain_family
@@ -247,7 +246,6 @@ def make_trainable(base: BaseModel, config: Config, seed: int) -> nn.Module:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = get_peft_model(base.model, adapter_settings(config, base.family))
-        fuse_adapters(model)
     if base.plan.checkpointing:
         base.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
@@ -257,9 +255,7 @@ def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
     """Weights saved by `save_trained`, for scoring."""
     folder = Path(folder)
     if (folder / "adapter_config.json").exists():
-        model = PeftModel.from_pretrained(base.model, str(folder)).eval()
-        fuse_adapters(model)
-        return model
+        return PeftModel.from_pretrained(base.model, str(folder)).eval()
     with _loading(str(folder)):
         saved = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
     base.model.float().load_state_dict(saved.state_dict())
