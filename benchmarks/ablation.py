@@ -15,7 +15,7 @@ from scipy.stats import t as student
 
 from mcvqa.config import Config, load_config
 from mcvqa.data.scenes import generate_demo
-from mcvqa.demo import answers_of_test, asked_once, second_model, together, weights_folder
+from mcvqa.demo import answers_of_test, asked_of_folds, asked_once, second_model, together
 from mcvqa.ensemble.blend import BLEND_METHODS, blend_members
 from mcvqa.ensemble.calibrate import fit_temperature
 from mcvqa.files import read_json, write_json
@@ -68,11 +68,8 @@ def measured(out: Path, seed: int, rows: int) -> dict[str, list[int]]:
 
 def answered(project: Project) -> dict[str, np.ndarray]:
     """(N,) answers to the test rows, of each way to answer."""
-    bench, folds = Bench(project, plan_device(project.config)), project.config.folds_to_train
-    variants = {
-        name: tuple(asked_once(bench, weights_folder(project, fold, name), f"fold {fold} {name}") for fold in folds)
-        for name in ("raw", "ema", "swa")
-    }
+    bench = Bench(project, plan_device(project.config))
+    variants = {name: asked_of_folds(bench, name) for name in ("raw", "ema", "swa")}
     own, other = run_member(project), run_member(Project(second_model(project.config)))
     truth = {q.id: q.answer for q in project.data.train if q.answer is not None}
     found = {

@@ -19,8 +19,8 @@ from mcvqa.demo import answers_of_test, read_submission
 from mcvqa.pipeline import run
 from mcvqa.project import Project
 from mcvqa.uncertainty import accuracy_of
+from tiny import EASYVQA_ANSWERS
 
-ANSWERS = ("yes", "no", "circle", "rectangle", "triangle", "red", "green", "blue", "black", "gray", "teal", "brown", "yellow")
 SETTINGS = dict(
     model_id="tiny", device="cpu", image_size=112, use_kfold=False, use_sample=True, lora_r=16, lora_alpha=32,
     lora_dropout=0.0, batch_size=16, grad_accum_steps=1, eval_batch_size=64, learning_rate=1e-3, num_epochs=2,
@@ -41,8 +41,8 @@ def write_rows(file: Path, rows: list[dict[str, str]]) -> None:
 
 def with_all_answers(row: dict[str, str]) -> dict[str, str]:
     """The row with the thirteen answers as choices a to m, in one order for all rows."""
-    wide = {name: row[name] for name in ("id", "path", "question")} | dict(zip(LETTERS, ANSWERS, strict=False))
-    return wide | ({"answer": LETTERS[ANSWERS.index(row[row["answer"]])]} if "answer" in row else {})
+    wide = {name: row[name] for name in ("id", "path", "question")} | dict(zip(LETTERS, EASYVQA_ANSWERS, strict=False))
+    return wide | ({"answer": LETTERS[EASYVQA_ANSWERS.index(row[row["answer"]])]} if "answer" in row else {})
 
 
 def prepare(source: Path, out: Path, choices: int) -> None:

@@ -22,7 +22,6 @@ from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.data.questions import Question, read_questions
 from mcvqa.files import RunLog
 from mcvqa.model.device import plan_device
-from mcvqa.model.forward import AnswerModel
 from mcvqa.model.load import BaseModel, load_base, remove_adapters
 from mcvqa.model.rows import RowMaker, read_rows
 from mcvqa.model.vision import FeatureStore, ImageInputs
@@ -57,7 +56,7 @@ def measure_images(base: BaseModel, images: ImageInputs, questions: list[Questio
 
 
 def measure_scoring(base: BaseModel, maker: RowMaker, questions: list[Question], config: Config, orders: int) -> None:
-    answers = AnswerModel(base.model, base.family, base.image_token_id)
+    answers = base.answers(base.model)
     rows = [maker.row(q, option_orders(len(q.choices), orders)) for q in questions]
 
     def read(some: list) -> None:

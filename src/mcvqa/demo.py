@@ -94,8 +94,7 @@ def climb(project: Project) -> dict[str, np.ndarray]:
     bench, folds = Bench(project, plan_device(project.config)), project.config.folds_to_train
     rungs = {"zero-shot": asked_once(bench, None, "zero-shot").predictions()}
     for variant in ("raw", *(name for name in ("ema", "swa") if getattr(project.config, f"use_{name}"))):
-        folders = {f"fold {fold} {variant}": weights_folder(project, fold, variant) for fold in folds}
-        found = tuple(asked_once(bench, folder, title) for title, folder in folders.items())
+        found = asked_of_folds(bench, variant)
         if variant == "raw":
             rungs["single fold"] = found[0].predictions()
         rungs[f"{len(folds)} folds" if variant == "raw" else f"+ {variant.upper()}"] = together(found)
@@ -109,6 +108,14 @@ def asked_once(bench: Bench, folder: Path | None, title: str) -> Scores:
     scores = score_questions(model, bench.base, bench.maker, test, once, {}, title=title)
     bench.restore_base(model)
     return scores
+
+
+def asked_of_folds(bench: Bench, variant: str) -> tuple[Scores, ...]:
+    """The same by each fold's 'raw', 'ema' or 'swa' weights at the end of training."""
+    return tuple(
+        asked_once(bench, weights_folder(bench.project, fold, variant), f"fold {fold} {variant}")
+        for fold in bench.config.folds_to_train
+    )
 
 
 def weights_folder(project: Project, fold: int, variant: str) -> Path:

@@ -47,14 +47,14 @@ class Family:
                 f"The language model of {self.model_type} has no layers {', '.join(absent)}; it has "
                 f"{', '.join(self.language_linears)}. Set target_modules to some of them."
             )
-        if vision and self.vision is None:
+        language = rf"{re.escape(self.language)}\.layers\.\d+\.\w+\.({'|'.join(map(re.escape, projections))})"
+        if not vision:
+            return language
+        if self.vision is None:
             raise FamilyError(
                 f"lora_vision=true works with models of type {', '.join(FAMILIES)} only, not {self.model_type}: "
                 "set lora_vision=false."
             )
-        language = rf"{re.escape(self.language)}\.layers\.\d+\.\w+\.({'|'.join(map(re.escape, projections))})"
-        if not vision or self.vision is None:
-            return language
         tower = rf"{re.escape(self.vision)}\.blocks\.\d+\.\w+\.({'|'.join(self.vision_linears)})"
         return rf"({language}|{tower})"
 

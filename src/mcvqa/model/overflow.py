@@ -27,11 +27,9 @@ def mend_overflow(language: Any, run: Callable[[], torch.Tensor]) -> list[str]:
     Raises:
         OverflowInModel: it stays infinite though nothing in half precision is left to move.
     """
-    parts = {
-        f"layers.{n}{dot}{name}": part
-        for n, layer in enumerate(language.layers)
-        for name, part in (*layer.named_children(), ("", layer)) for dot in ("." if name else "",)
-    }
+    parts: dict[str, Any] = {}
+    for n, layer in enumerate(language.layers):
+        parts |= {f"layers.{n}.{name}": part for name, part in layer.named_children()} | {f"layers.{n}": layer}
     moved: list[str] = []
     while True:
         origins: list[str] = []
@@ -67,20 +65,25 @@ def run_in_float32(module: nn.Module) -> None:
     for part in parts:
         if hasattr(part, "compute_dtype"):  # bitsandbytes' 4-bit layer: the weights stay, the products are float32
             part.compute_dtype = torch.float32
-        for weight in part.parameters(recurse=False):
-            if weight.is_floating_point():
-                weight.data = weight.data.float()
+    cast_weights(module, torch.float32)
     plain = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        wide = [_as(value, torch.float32) for value in args], {k: _as(v, torch.float32) for k, v in kwargs.items()}
         given = next(t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor) and t.is_floating_point())
         with torch.autocast(given.device.type, enabled=False):
-            made = plain(*wide[0], **wide[1])
+            made = plain(*_as(args, torch.float32), **{name: _as(value, torch.float32) for name, value in kwargs.items()})
         return _as(made, given.dtype)
 
     module.forward = forward
     setattr(module, OWN_FLOAT32, True)
+
+
+def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
+    """Weights only: the rotary frequencies are buffers in float32, and would not come back from half precision the same;
+    weights packed into 4 bits stay as they are."""
+    for weight in module.parameters():
+        if weight.is_floating_point():
+            weight.data = weight.data.to(dtype)
 
 
 def _as(value: Any, dtype: torch.dtype) -> Any:

@@ -13,7 +13,7 @@ from mcvqa.data.images import ImageRecord, open_image
 from mcvqa.files import atomic_path
 from mcvqa.model.families import Grid, feature_width, image_grid, image_tokens
 from mcvqa.model.load import BaseModel
-from mcvqa.model.overflow import OverflowInModel
+from mcvqa.model.overflow import OverflowInModel, cast_weights
 from mcvqa.model.processes import progress
 from mcvqa.model.tower import tower_features
 
@@ -148,24 +148,18 @@ def encode_images(
     features = _tower(base, torch.cat(patches), grids)
     broken = [i for i, feature in enumerate(features) if not torch.isfinite(feature).all()]
     if broken and base.plan.dtype != torch.float32:
-        _cast_weights(base.vision, torch.float32)
+        cast_weights(base.vision, torch.float32)
         try:
             for i in broken:
                 full = _tower(base, patches[i], grids[i : i + 1])[0]
                 limit = torch.finfo(base.plan.dtype).max
                 features[i] = full.clamp(-limit, limit).to(base.plan.dtype)
         finally:
-            _cast_weights(base.vision, base.plan.dtype)
+            cast_weights(base.vision, base.plan.dtype)
     for i, feature in enumerate(features):
         if not torch.isfinite(feature).all():
             raise OverflowInModel(f"{names[i]} has no finite features, not even in float32: the model's weights are damaged.")
     return features
-
-
-def _cast_weights(module: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Weights only: the rotary frequencies are buffers in float32, and would not come back from half precision the same."""
-    for weight in module.parameters():
-        weight.data = weight.data.to(dtype)
 
 
 def _tower(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> list[torch.Tensor]:
