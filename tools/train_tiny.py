@@ -16,7 +16,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from mcvqa.data.scenes import (
     Scene,
     ask,
     describe,
+    describe_distances,
     draw,
     sample_scene,
 )
@@ -60,7 +61,10 @@ PICTURES = (56, 64, 75, 84, 96, 112, 128, 160, 224, 384)  # pixels in which scen
 CHOICES = {2: 0.12, 3: 0.12, 4: 0.36, 5: 0.08, 6: 0.1, 8: 0.06, 10: 0.04, 11: 0.02, 12: 0.02, 13: 0.08}
 # hard kinds are asked more often
 ASKED = {"counting": 0.2, "location": 0.2, "general": 0.15, "ocr": 0.15, "color": 0.1, "yesno": 0.1, "attribute": 0.1}
+SIX = 0.3  # share of pictures of layout "six", of whose questions half are on these topics
+RELATIONS = {"shape by distance": 0.5, "color by distance": 0.2, "count alike": 0.2, "is on side": 0.1}
 ASK_TO_DESCRIBE = {"en": "Describe the image.", "ko": "그림을 설명하세요."}
+ASK_FOR_DISTANCES = {"en": "Which shapes are closest and furthest?", "ko": "가장 가깝고 가장 먼 도형은 무엇인가요?"}
 ASK_IN_WORDS = {"en": "\nAnswer in a few words.", "ko": "\n짧게 답하세요."}
 NOTHING = -2  # kind of a supervised place that is only there to make batches alike; words have -1
 PREFIX, LONGEST, SUPERVISED = 60, 140, 60  # tokens before a picture, in a tail, and learned in a row on average, at most
@@ -113,18 +117,26 @@ class Lessons(Dataset):
     def _row(self, rng: np.random.Generator, side: int, progress: float) -> tuple[np.ndarray, np.ndarray, int, list[Tail]]:
         """Picture (S, S, 3), what its tokens show, number of choices, and what is said."""
         early = max(0.0, 1 - progress / EASY)
-        scene = sample_scene(rng, "varied" if rng.random() < 0.6 else "plain", "single" if rng.random() < 0.3 * early else None)
+        relations = rng.random() < SIX * (1 - early)
+        layout = "six" if relations else "single" if rng.random() < 0.3 * early else None
+        scene = sample_scene(rng, "varied" if rng.random() < 0.6 else "plain", layout)
         size = int(rng.choice([s for s in PICTURES if s <= 2.5 * UNIT * side]))
         picture = draw(scene, size).resize((UNIT * side, UNIT * side), Image.Resampling.BICUBIC)
         shown = what_tokens_show(scene, side)
         n_choices = _drawn(rng, CHOICES)
-        tails = [self._description(scene, rng)] if rng.random() < max(0.4, early) else []
+        tails = []
+        if relations and rng.random() < 0.5:
+            tails.append(self._description(scene, rng, describe_distances, ASK_FOR_DISTANCES))
+        elif rng.random() < max(0.4, early):
+            tails.append(self._description(scene, rng, describe, ASK_TO_DESCRIBE))
         for number in range(9):
             if sum(len(tail.prompt) + len(tail.said) for tail in tails) > ROOM:
                 break
             language = LANGUAGES[int(rng.random() < 0.6)]
             # with two choices, most questions are of the kind that has no more
             kind = "yesno" if n_choices == 2 and rng.random() < 0.5 else _drawn(rng, ASKED)
+            if relations and rng.random() < 0.5:
+                kind = _drawn(rng, RELATIONS)
             if asked := self._hard_to_guess(scene, rng, language, kind, n_choices):
                 if rng.random() < 0.3 * early:  # find the letter of a given answer: easy, and soon of use
                     asked = replace(asked, text=asked.choices[asked.answer])
@@ -159,9 +171,11 @@ class Lessons(Dataset):
         prompt = self._tokens(f"{user}<|im_end|>\n<|im_start|>assistant\n")
         return Tail(prompt, [*self._tokens(said), self.end], kind, choices)
 
-    def _description(self, scene: Scene, rng: np.random.Generator) -> Tail:
+    def _description(
+        self, scene: Scene, rng: np.random.Generator, told: Callable[[Scene, str], str], asked: dict[str, str]
+    ) -> Tail:
         language = LANGUAGES[int(rng.integers(2))]
-        return self._tail(ASK_TO_DESCRIBE[language], describe(scene, language), -1, 0)
+        return self._tail(asked[language], told(scene, language), -1, 0)
 
     def _in_words(self, asked: Asked, language: str) -> Tail:
         return self._tail(asked.text + ASK_IN_WORDS[language], asked.choices[asked.answer], -1, 0)
