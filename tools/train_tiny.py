@@ -27,7 +27,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from mcvqa.config import Config
 from mcvqa.data.kinds import KINDS
@@ -95,11 +95,12 @@ class Lessons(Dataset):
     Args:
         steps: of the whole training, for the curriculum.
         rows: pictures in a batch.
+        begin: place in the curriculum of the first batch, 0 to 1.
     """
 
-    def __init__(self, seed: int, steps: int, rows: int) -> None:
-        self.seed, self.steps, self.rows = seed, steps, rows
-        self.tokenizer, self.config = tiny_tokenizer(), Config()
+    def __init__(self, seed: int, steps: int, rows: int, tokenizer: Any, begin: float = 0.0) -> None:
+        self.seed, self.steps, self.rows, self.begin = seed, steps, rows, begin
+        self.tokenizer, self.config = tokenizer, Config()
         self.tokens_of = self.tokenizer.backend_tokenizer  # a third of the time of the class around it
         vocabulary = self.tokenizer.get_vocab()
         self.image, self.end, self.pad = (vocabulary[t] for t in ("<|image_pad|>", "<|im_end|>", "<|endoftext|>"))
@@ -112,7 +113,8 @@ class Lessons(Dataset):
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.seed, step])
         side = _drawn(rng, SIDES)
-        return self._collate([self._row(rng, side, step / self.steps) for _ in range(self.rows)], side)
+        progress = self.begin + (1 - self.begin) * step / self.steps
+        return self._collate([self._row(rng, side, progress) for _ in range(self.rows)], side)
 
     def _row(self, rng: np.random.Generator, side: int, progress: float) -> tuple[np.ndarray, np.ndarray, int, list[Tail]]:
         """Picture (S, S, 3), what its tokens show, number of choices, and what is said."""
@@ -335,7 +337,7 @@ class Step:
         self.model, self.looking, self.grades = model, looking, grades
         self.losses = torch.zeros(2, device=grades.letters.device)  # of words, of looks, summed until they are reported
 
-    def __call__(self, batch: dict[str, torch.Tensor], progress: float) -> None:
+    def __call__(self, batch: dict[str, torch.Tensor], progress: float, look_weight: float) -> None:
         device = self.losses.device
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
@@ -344,7 +346,7 @@ class Step:
         spoken, asked = (batch["kind"] == -1).float(), (batch["kind"] >= 0).float()
         weights = asked + _between(TEXT_WEIGHT, progress) * spoken
         each = F.cross_entropy(logits, batch["target"], reduction="none")
-        ((each * weights).sum() / weights.sum() + _between(LOOK_WEIGHT, progress) * looked).backward()
+        ((each * weights).sum() / weights.sum() + look_weight * looked).backward()
         with torch.no_grad():
             self.losses += torch.stack([(each * spoken).sum() / spoken.sum().clamp(min=1), looked])
         self.grades.add(logits.detach(), batch)
@@ -369,8 +371,13 @@ def several_times(batches: DataLoader, passes: int, seed: int, kept: int = 200) 
 def train(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    lessons = Lessons(options.seed, options.steps // options.passes, options.rows)
-    model = Qwen2_5_VLForConditionalGeneration(tiny_config(lessons.tokenizer)).to(device).train()
+    if options.start:
+        tokenizer = AutoTokenizer.from_pretrained(options.start)
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(options.start, dtype=torch.float32).to(device).train()
+    else:
+        tokenizer = tiny_tokenizer()
+        model = Qwen2_5_VLForConditionalGeneration(tiny_config(tokenizer)).to(device).train()
+    lessons = Lessons(options.seed, options.steps // options.passes, options.rows, tokenizer, options.begin)
     if options.compile:
         for layer in model.model.language_model.layers:
             layer.compile(dynamic=True)
@@ -393,13 +400,15 @@ def train(options: argparse.Namespace) -> None:
     started, waited, mark, since = time.time(), 0.0, time.time(), 0
     for step, batch in enumerate(several_times(batches, options.passes, options.seed)):
         waited += time.time() - mark
-        progress = max(step / options.steps, (time.time() - started) / 60 / options.minutes)
-        if progress >= 1:
+        part = max(step / options.steps, (time.time() - started) / 60 / options.minutes)
+        if part >= 1:
             break
+        progress = options.begin + (1 - options.begin) * part
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, progress, options.rate)
         optimizer.zero_grad()
-        step_of(batch, progress)
+        # a trained tower needs no lessons in looking, and the head that gives them would be new
+        step_of(batch, progress, 0.0 if options.start else _between(LOOK_WEIGHT, progress))
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         torch._foreach_lerp_(average, parameters, max(0.001, 1 / (step + 1)))
@@ -413,25 +422,27 @@ def train(options: argparse.Namespace) -> None:
             step_of.losses.zero_()
             since = step + 1
             if (step + 1) % (10 * options.every) == 0:
-                save_average(model, average, options.out)
+                save_average(model, average, options.out, tokenizer)
         mark = time.time()
-    save_average(model, average, options.out)
+    save_average(model, average, options.out, tokenizer)
 
 
 @torch.no_grad()
-def save_average(model: Any, average: list[torch.Tensor], out: Path) -> None:
+def save_average(model: Any, average: list[torch.Tensor], out: Path, tokenizer: Any) -> None:
     """A model folder with the averaged weights in float16."""
     values = {name: value.half().cpu() for (name, _), value in zip(model.named_parameters(), average, strict=False)}
     with torch.device("cpu"):
         kept = Qwen2_5_VLForConditionalGeneration(model.config).half()
     kept.load_state_dict(values, strict=False)  # the head shares the embedding's weights and is not listed
     kept.tie_weights()
-    save_tiny(kept, tiny_tokenizer(), out)
+    save_tiny(kept, tokenizer, out)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="a model folder to go on from")
+    parser.add_argument("--begin", type=float, default=0.0, help="with --start: place in the curriculum to go on at, 0 to 1")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--minutes", type=float, default=math.inf, help="end by then, with the learning rate at its end")
     parser.add_argument("--rows", type=int, default=96, help="pictures in a batch")
