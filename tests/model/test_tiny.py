@@ -13,7 +13,7 @@ from mcvqa.data.scenes import generate_demo
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import load_base
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.tiny import tiny_folder, tiny_tokenizer
+from mcvqa.model.tiny import build_tiny, tiny_folder, tiny_tokenizer
 from mcvqa.model.vision import FeatureStore, ImageInputs
 from mcvqa.scoring.score import score_questions
 
@@ -29,9 +29,9 @@ def test_the_files_are_small_and_load_by_the_library(folder):
     assert model.config.model_type == "qwen2_5_vl" and sum(p.numel() for p in model.parameters()) == 7_826_656
 
 
-def test_a_loaded_tokenizer_splits_words_as_in_training(folder):
+def test_a_loaded_tokenizer_splits_words_as_in_training(tmp_path):
     """Qwen2Tokenizer did not: it split digits off, and the model counted, but nobody could tell."""
-    loaded, trained = AutoTokenizer.from_pretrained(folder), tiny_tokenizer()
+    loaded, trained = AutoTokenizer.from_pretrained(build_tiny(tmp_path / "random")), tiny_tokenizer()
     for text in ("a. 3\nb. 12\nc. 도형 5개", "<|im_start|>user\nHow many 'A7' shapes are there?<|im_end|>", "½ café 빨간색"):
         assert loaded.encode(text) == trained.encode(text) == trained.backend_tokenizer.encode(text).ids
         assert loaded.decode(loaded.encode(text)) == text
