@@ -1,6 +1,8 @@
-"""Trains the weights of `tiny` from nothing, on scenes made by mcvqa.data.scenes: one GPU, under 25 minutes.
+"""Trains the weights of `tiny`, from nothing or going on from a model, on scenes made by mcvqa.data.scenes: one GPU, under
+25 minutes.
 
     python tools/train_tiny.py --out tiny --steps 19500 --minutes 20 --passes 2 --workers 14 --compile  # what comes first
+    python tools/train_tiny.py --out tiny --start FOLDER --begin 0.3 --steps 12000 --minutes 5 --workers 14 --compile
     python tools/train_tiny.py --out /tmp/tiny --steps 20 --rows 4    # does it run at all (CPU)
 
 One row is a picture and up to ten things said about it, packed as scoring packs option orders: a shared prefix (system
@@ -113,7 +115,7 @@ class Lessons(Dataset):
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.seed, step])
         side = _drawn(rng, SIDES)
-        progress = self.begin + (1 - self.begin) * step / self.steps
+        progress = _between((self.begin, 1.0), step / self.steps)
         return self._collate([self._row(rng, side, progress) for _ in range(self.rows)], side)
 
     def _row(self, rng: np.random.Generator, side: int, progress: float) -> tuple[np.ndarray, np.ndarray, int, list[Tail]]:
@@ -403,7 +405,7 @@ def train(options: argparse.Namespace) -> None:
         part = max(step / options.steps, (time.time() - started) / 60 / options.minutes)
         if part >= 1:
             break
-        progress = options.begin + (1 - options.begin) * part
+        progress = _between((options.begin, 1.0), part)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, progress, options.rate)
         optimizer.zero_grad()

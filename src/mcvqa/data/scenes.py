@@ -184,6 +184,9 @@ class Thing:
         return frozenset(("thing", self.color, self.shape, self.texture, f"mark:{self.label}"))
 
 
+CLEARLY = 0.03  # margin of most scenes, see Scene
+
+
 @dataclass(frozen=True)
 class Scene:
     """What a picture shows.
@@ -200,7 +203,7 @@ class Scene:
     backdrop: str
     style: str
     seed: int
-    margin: float = 0.03
+    margin: float = CLEARLY
 
 
 class Layout(NamedTuple):
@@ -214,7 +217,7 @@ class Layout(NamedTuple):
     all_colors_differ: bool = False
     decorated: float = 0.0  # share of things with a texture or a label
     sign: bool = False  # the first thing is a board with a word
-    margin: float = 0.03  # see Scene
+    margin: float = CLEARLY  # see Scene
 
 
 LAYOUTS = {
@@ -416,7 +419,7 @@ def _font(height: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 # %% describing
 def describe(scene: Scene, language: str) -> str:
     """Everything there is to see, in reading order: background, number of things, then each with its place."""
-    things = sorted(scene.things, key=lambda thing: (CELLS.index(cell_of(thing)), thing.x))
+    things = _in_reading_order(scene)
     background, n = say((scene.background,), language), len(things)
     if language == "en":
         lines = [f"The background is {background}. There {f'are {n} shapes' if n > 1 else 'is one shape'}."]
@@ -436,13 +439,17 @@ def full_name(thing: Thing) -> Phrase:
 
 def describe_distances(scene: Scene, language: str) -> str:
     """What is nearest to and furthest from each of two or more things, by their centres, in reading order."""
-    things = sorted(scene.things, key=lambda thing: (CELLS.index(cell_of(thing)), thing.x))
+    things = _in_reading_order(scene)
     at = np.array([(thing.x, thing.y) for thing in things])
     apart = np.linalg.norm(at[:, None] - at, axis=-1)
     near, far = (apart + 9 * np.eye(len(at))).argmin(1), apart.argmax(1)
     form = "{}: closest {}, furthest {}." if language == "en" else "{}: 가장 가까운 {}, 가장 먼 {}."
     said = [say((thing.color, thing.shape), language) for thing in things]
     return " ".join(form.format(name, said[n], said[f]) for name, n, f in zip(said, near, far, strict=True))
+
+
+def _in_reading_order(scene: Scene) -> list[Thing]:
+    return sorted(scene.things, key=lambda thing: (CELLS.index(cell_of(thing)), thing.x))
 
 
 def cell_of(thing: Thing) -> str:
