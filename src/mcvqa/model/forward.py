@@ -61,7 +61,7 @@ class Batch:
     Attributes:
         ids: of the questions.
         input_ids: (T,); position_ids: (3, T).
-        seen: (E, L) and home: (T,), as in Layout.
+        seen: (E, L) and home: (T,), as in TokenLayout.
         answer_at: (B, K) place among the T, -1 where a row has fewer orders.
         letters: (B, K, C), -1 where a row has fewer orders or choices.
         target: (B, C).

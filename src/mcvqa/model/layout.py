@@ -24,7 +24,7 @@ FIRST_PICTURE = 2**32  # above all tokens: image tokens are compared by the numb
 
 
 @dataclass(frozen=True)
-class Layout:
+class TokenLayout:
     """Where the tokens of each prompt stand in the list.
 
     Attributes:
@@ -43,7 +43,7 @@ class Layout:
     pictures: tuple[int, ...]
 
 
-def lay_out(rows: Sequence[Row], image_token_id: int) -> Layout:
+def lay_out(rows: Sequence[Row], image_token_id: int) -> TokenLayout:
     """The prompts in the order of their tokens, so that what any two share is shared by all between them."""
     numbers: dict[Any, int] = {}  # of the pictures; the same path at the same size has the same tokens
     names, prompts, start = [], [], 0
@@ -71,7 +71,7 @@ def lay_out(rows: Sequence[Row], image_token_id: int) -> Layout:
     answer_at = np.full((len(rows), max(len(row.answer_at) for row in rows)), -1, np.int64)
     for e, (_, i, k, own) in enumerate(prompts):
         answer_at[i, k] = seen[e, len(own) - 1]
-    return Layout(
+    return TokenLayout(
         np.concatenate([row.input_ids for row in rows])[listed],
         np.concatenate([row.position_ids for row in rows], axis=1)[:, listed], seen, np.flatnonzero(new), answer_at,
         tuple(prompts[e][1] for e in np.flatnonzero((new & (name >= FIRST_PICTURE)).any(1))),
@@ -93,19 +93,20 @@ def attend_apart(
 
     Args:
         query: (1, heads, T, D); key, value: (1, fewer heads, T, D).
-        seen, home: as in Layout.
+        seen, home: as in TokenLayout.
     """
     if seen is None or home is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others)
     groups = query.shape[1] // key.shape[1]  # repeated here: only FlashAttention takes fewer heads, and a T4 has none
-    each = [x[0].transpose(0, 1) for x in (query, repeat_kv(key, groups), repeat_kv(value, groups))]  # (T, heads, D)
-    listed = torch.stack(each, 1)  # (T, 3, heads, D)
-    # embedding() because its gradient is summed in float32 and always in the same order, unlike that of indexing
-    apart = F.embedding(seen, listed.flatten(1)).unflatten(-1, listed.shape[1:])  # (E, L, 3, heads, D)
-    mixed = F.scaled_dot_product_attention(
-        *apart.permute(2, 0, 3, 1, 4), is_causal=True, dropout_p=dropout, scale=scaling,
-    )  # (E, heads, L, D)
-    return mixed.transpose(1, 2).flatten(0, 1).index_select(0, home)[None], None
+    q, k, v = query, repeat_kv(key, groups), repeat_kv(value, groups)
+    if len(seen) > 1:
+        listed = torch.stack([x[0].transpose(0, 1) for x in (q, k, v)], 1)  # (T, 3, heads, D)
+        # embedding() because its gradient is summed in float32 and always in the same order, unlike that of indexing
+        apart = F.embedding(seen, listed.flatten(1)).unflatten(-1, listed.shape[1:])  # (E, L, 3, heads, D)
+        q, k, v = apart.permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scaling).transpose(1, 2)
+    # (E, L, heads, D) -> (1, T, heads, D); a prompt alone is the list itself
+    return mixed.flatten(0, 1).index_select(0, home)[None] if len(seen) > 1 else mixed, None
 
 
 AttentionInterface.register(EVERY_TOKEN_ONCE, attend_apart)

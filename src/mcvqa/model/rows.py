@@ -63,7 +63,7 @@ class RowMaker:
         )
 
     def tokens(self, row: Row) -> int:
-        """Tokens that go through the model for a row."""
+        """Tokens that go through the model for a row by itself; beside others it shares some."""
         return len(row)
 
     def conversation(self, question: Question, answer: str | None = None) -> list[int]:
@@ -138,8 +138,9 @@ def read_rows(
 ) -> list[np.ndarray]:
     """Letter log-probabilities (K, C) of each row, in the order of `rows`.
 
-    Rows on the same picture go side by side, which is then computed once; among pictures the one with the longest row comes
-    first: rows side by side are of like length, and memory trouble shows at once. Several processes divide the batches.
+    Rows on the same picture go side by side, for it is then computed once; pictures come by their longest rows, so that
+    batches hold rows of like length. The batch with most tokens goes first: memory trouble shows at once. Several processes
+    divide the batches.
 
     Args:
         batch_size: rows in one forward pass.
@@ -149,6 +150,7 @@ def read_rows(
         longest[row.image] = max(longest[row.image], len(row))
     order = sorted(range(len(rows)), key=lambda i: (-longest[rows[i].image], rows[i].image or "", -len(rows[i])))
     keys = [tuple(order[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
+    keys.sort(key=lambda key: -sum({rows[i].image or i: len(rows[i]) for i in reversed(key)}.values()))  # a picture counts once
 
     def read(own: Sequence[tuple[int, ...]]) -> list[list[np.ndarray]]:
         batches = loader(ScoringRows(maker, rows, scale), own, plan.workers, pin=plan.device == "cuda")
