@@ -101,7 +101,7 @@ def attend_apart(
     q, k, v = query, repeat_kv(key, groups), repeat_kv(value, groups)
     if len(seen) > 1:
         listed = torch.stack([x[0].transpose(0, 1) for x in (q, k, v)], 1)  # (T, 3, heads, D)
-        # embedding() because its gradient is summed in float32 and always in the same order, unlike that of indexing
+        # embedding(): on a GPU index_select() would add up its gradient in half precision, and in any order
         apart = F.embedding(seen, listed.flatten(1)).unflatten(-1, listed.shape[1:])  # (E, L, 3, heads, D)
         q, k, v = apart.permute(2, 0, 3, 1, 4)
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scaling).transpose(1, 2)

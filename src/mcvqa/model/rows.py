@@ -58,9 +58,7 @@ class RowMaker:
         return self.store.load(row.image, scale) if self.store else self.images.patches(row.image, scale)
 
     def batch(self, rows: Sequence[Row], scale: float = 1.0) -> Batch:
-        return collate(
-            rows, lambda row: self.image(row, scale), self.encoder.image_token_id, patches=self.store is None
-        )
+        return collate(rows, lambda row: self.image(row, scale), self.encoder.image_token_id, patches=self.store is None)
 
     def tokens(self, row: Row) -> int:
         """Tokens that go through the model for a row by itself; beside others it shares some."""
