@@ -52,7 +52,6 @@ from mcvqa.data.scenes import (
     sample_scene,
 )
 from mcvqa.model.families import token_positions
-from mcvqa.model.forward import packed_mask
 from mcvqa.model.prompt import chat_messages
 from mcvqa.model.tiny import IMAGE_MEAN, IMAGE_STD, save_tiny, tiny_config, tiny_tokenizer
 from mcvqa.model.tower import tower_features
@@ -286,6 +285,14 @@ class LookingHead(nn.Module):
             each = F.cross_entropy(logits, shown[:, number].long(), reduction="none")
             loss = loss + (each if number < 2 else each * there)
         return loss.sum() / there.sum().clamp(min=1)
+
+
+def packed_mask(segment: torch.Tensor) -> torch.Tensor:
+    """(B, 1, L, L) True where a token is seen: earlier, and in the prefix or in the own tail."""
+    length = segment.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=segment.device).tril()
+    seen = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])  # (B, L query, L key)
+    return (earlier & seen)[:, None]
 
 
 def forward(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -60,7 +60,7 @@ def test_it_answers_what_it_has_never_seen(folder, tmp_path):
     images = ImageInputs(records, base.processor, image_size=168, patch=base.patch, merge=base.merge)
     store = FeatureStore(tmp_path / "features", base, images)
     store.fill(base, list(dict.fromkeys(q.image for q in questions)))
-    maker = RowMaker(base.encoder, images, store, base.pad_id)
+    maker = RowMaker(base.encoder, images, store)
     right = score_questions(base.model, base, maker, questions, config, {}).predictions() == answers
     kinds = np.array([question_kind(q) for q in questions])
     assert right.mean() > 0.92
