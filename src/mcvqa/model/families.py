@@ -1,6 +1,6 @@
 """What differs between the model families: names of parts, and how an image is numbered among the tokens."""
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ class Family:
         language_linears: last names of its linear layers that may get adapters.
         vision_linears: those of the tower.
         unquantised: paths that 4-bit loading must leave alone.
+        turns_interleaved: whether the rotary frequencies of time, row and column take turns, or stand in sections.
     """
 
     model_type: str
@@ -32,6 +33,20 @@ class Family:
     language_linears: tuple[str, ...] = LANGUAGE_PROJECTIONS
     vision_linears: tuple[str, ...] = ("qkv", "proj", "gate_proj", "up_proj", "down_proj")
     unquantised: tuple[str, ...] = ("model.visual", "lm_head")
+    turns_interleaved: bool = False
+
+    def rotary_axes(self, sections: Sequence[int]) -> np.ndarray:
+        """(D / 2,) which of the three positions (time, row, column) each rotary frequency turns by.
+
+        Args:
+            sections: frequencies of each, as in the model's mrope_section.
+        """
+        if not self.turns_interleaved:
+            return np.repeat(np.arange(3), sections)
+        axes = np.zeros(sum(sections), np.int64)
+        for axis in (1, 2):  # each third frequency, from the highest, as far as the section reaches; what is left is time's
+            axes[axis : 3 * sections[axis] : 3] = axis
+        return axes
 
     def adapter_pattern(self, projections: tuple[str, ...], *, vision: bool = False) -> str:
         """A regular expression for PEFT's target_modules that names full paths.
@@ -62,7 +77,7 @@ class Family:
 FAMILIES = {
     "qwen2_5_vl": Family("qwen2_5_vl"),
     "qwen2_vl": Family("qwen2_vl", vision_linears=("qkv", "proj", "fc1", "fc2")),
-    "qwen3_vl": Family("qwen3_vl", vision_linears=("qkv", "proj", "linear_fc1", "linear_fc2")),
+    "qwen3_vl": Family("qwen3_vl", vision_linears=("qkv", "proj", "linear_fc1", "linear_fc2"), turns_interleaved=True),
 }
 
 

@@ -11,10 +11,11 @@ import torch
 from peft import PeftModel
 from torch import nn
 
+from mcvqa.model.block import Tables, layer_blocks, pack, rotary_tables
 from mcvqa.model.encode import Row
 from mcvqa.model.families import Family, Grid
 from mcvqa.model.layout import EVERY_TOKEN_ONCE, lay_out
-from mcvqa.model.overflow import OverflowInModel, mend_overflow
+from mcvqa.model.overflow import OWN_FLOAT32, OverflowInModel, layer_parts, mend_overflow, run_in_float32
 from mcvqa.model.tower import tower_features
 
 
@@ -118,15 +119,16 @@ class Answering(nn.Module):
     """A model that gives (B, K, V) float32 logits for a batch of rows: AnswerModel here, PlainAnswerModel in model/plain.py."""
 
     parts: dict[str, Any]  # plain references by name: the parameters are registered once, under `model`
+    watched: dict[str, nn.Module]  # what may be moved to float32, in the order in which it computes
 
-    def mend(self, batch: AskedRows) -> None:
-        """Move what overflows on `batch` to float32, and say so.
+    def mend(self, batch: AskedRows) -> list[str]:
+        """Move what overflows on `batch` to float32, say so, and return its names.
 
         Raises:
             OverflowInModel: that does not help.
         """
         try:
-            moved = mend_overflow(self.parts["language"], lambda: self(batch))
+            moved = mend_overflow(self.watched, lambda: self(batch))
         except OverflowInModel as error:
             raise OverflowInModel(
                 f"The model's answers to the questions {', '.join(batch.ids)} are not finite numbers: {error}. "
@@ -134,6 +136,7 @@ class Answering(nn.Module):
             ) from error
         if moved:
             print(f"\n  float16 overflowed in {', '.join(moved)}: float32 there from now on")
+        return moved
 
 
 class AnswerModel(Answering):
@@ -153,28 +156,69 @@ class AnswerModel(Answering):
             "head": core.get_output_embeddings(),
         }
         # any other attention would take the list for one long prompt, and say nothing
-        assert self.parts["language"].config._attn_implementation == EVERY_TOKEN_ONCE, "load the model by load_base"
+        language = self.parts["language"]
+        assert language.config._attn_implementation == EVERY_TOKEN_ONCE, "load the model by load_base"
+        axes = family.rotary_axes(language.config.rope_parameters["mrope_section"])
+        self.axes = nn.Buffer(torch.from_numpy(axes).to(language.device), persistent=False)
+        frozen = isinstance(model, PeftModel) or not any(p.requires_grad for p in language.parameters())
+        halves = [layer_blocks(layer) for layer in language.layers] if frozen else []
+        self.blocks = nn.ModuleList(block for pair in halves for block in pair)
+        names = [f"layers.{n}.{half}" for n in range(len(halves)) for half in ("self_attn", "mlp")]
+        self.watched = dict(zip(names, self.blocks, strict=True)) or layer_parts(language)
+        for name, part in self.watched.items():
+            if frozen and hasattr(language.get_submodule(name), OWN_FLOAT32):
+                run_in_float32(part)
+
+    def mend(self, batch: AskedRows) -> list[str]:
+        moved = super().mend(batch)
+        for name in moved:  # known to the base model, which outlives the blocks
+            setattr(self.parts["language"].get_submodule(name), OWN_FLOAT32, True)
+        return moved
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """(B, K, V) float32 logits; rows with fewer orders repeat the list's last token there."""
         language = self.parts["language"]
         embeds = language.get_input_embeddings()(batch.input_ids)  # (T, H)
-        deepstack: dict[str, Any] = {}
+        is_image, deeper = batch.input_ids == self.image_token_id, []
         if batch.images is not None:
             features = batch.images
             if batch.grids is not None:
                 tower = self.parts["vision"]
                 features = tower_features(tower, features.to(next(tower.parameters()).dtype), batch.grids)
-            is_image = batch.input_ids == self.image_token_id
             shallow, *deeper = features.to(embeds.dtype).split(embeds.shape[-1], -1)  # (tokens, H) each
             embeds = embeds.masked_scatter(is_image[:, None], shallow)
-            if deeper:
-                deepstack = {"visual_pos_masks": is_image[None], "deepstack_visual_embeds": deeper}
-        hidden = language(
+        read = self._through_blocks if self.blocks else self._through_layers
+        return self.parts["head"](read(batch, embeds, is_image, deeper)).float()
+
+    def _through_blocks(
+        self, batch: Batch, hidden: torch.Tensor, is_image: torch.Tensor, deeper: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """(B, K, H) last hidden states at the answer positions, from embeddings (T, H).
+
+        Args:
+            deeper: (tokens, H) features that are added to the image tokens (T,) behind each of the first layers.
+        """
+        language = self.parts["language"]
+        tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), batch.seen, batch.home)
+        blocks: list[Any] = list(self.blocks)
+        groups = [group for block in blocks for group in (block.before, block.after)]
+        packed = iter(pack(groups, hidden.dtype, training=self.training))
+        for n, block in enumerate(blocks):
+            hidden = block(hidden, tables, next(packed), next(packed))
+            if n % 2 and n // 2 < len(deeper):
+                hidden = hidden + torch.zeros_like(hidden).masked_scatter(is_image[:, None], deeper[n // 2])
+        return language.norm(hidden[batch.answer_at])
+
+    def _through_layers(
+        self, batch: Batch, embeds: torch.Tensor, is_image: torch.Tensor, deeper: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """The same by transformers' own layers, which can train all weights."""
+        deepstack = dict(visual_pos_masks=is_image[None], deepstack_visual_embeds=deeper) if deeper else {}
+        hidden = self.parts["language"](
             inputs_embeds=embeds[None], position_ids=batch.position_ids[:, None], use_cache=False,
             seen=batch.seen, home=batch.home, **deepstack,  # what the model does not know it hands on to the attention
         ).last_hidden_state[0]  # (T, H)
-        return self.parts["head"](hidden[batch.answer_at]).float()
+        return hidden[batch.answer_at]
 
 
 # %% what is read from the logits

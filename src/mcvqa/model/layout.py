@@ -82,31 +82,42 @@ def lay_out(rows: Sequence[Row], image_token_id: int) -> TokenLayout:
 EVERY_TOKEN_ONCE = "every_token_once"  # the name under which transformers finds the function below
 
 
+def attend(
+    heads: torch.Tensor, queries: int, seen: torch.Tensor, home: torch.Tensor, scale: float | None, dropout: float = 0.0
+) -> torch.Tensor:
+    """(T, queries, D) causal attention of the listed tokens, each within its prompt.
+
+    Padding stands on the right, where no token looks, and is never read.
+
+    Args:
+        heads: (T, heads, D), first the queries, then the keys, then as many values.
+        seen, home: as in TokenLayout.
+    """
+    keys = (heads.shape[1] - queries) // 2
+    apart = heads[None]  # (1, T, heads, D); a prompt alone is the list itself
+    if len(seen) > 1:
+        # embedding(): on a GPU index_select() would add up its gradient in half precision, and in any order
+        apart = F.embedding(seen, heads.flatten(1)).unflatten(-1, heads.shape[1:])  # (E, L, heads, D)
+    q, k, v = apart.transpose(1, 2).split([queries, keys, keys], 1)
+    k, v = (repeat_kv(x, queries // keys) for x in (k, v))  # only FlashAttention takes fewer heads, and a T4 has none
+    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scale).transpose(1, 2)
+    return mixed.flatten(0, 1).index_select(0, home) if len(seen) > 1 else mixed[0]
+
+
 def attend_apart(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
     *, seen: torch.Tensor | None = None, home: torch.Tensor | None = None, dropout: float = 0.0,
     scaling: float | None = None, **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """(1, T, heads, D) attention of the listed tokens, each within its prompt; without a layout just that of "sdpa".
-
-    Padding stands on the right, where no token looks, and is never read.
+    """What transformers' layers call: attend(), or without a layout just what "sdpa" does.
 
     Args:
         query: (1, heads, T, D); key, value: (1, fewer heads, T, D).
-        seen, home: as in TokenLayout.
     """
     if seen is None or home is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others)
-    groups = query.shape[1] // key.shape[1]  # repeated here: only FlashAttention takes fewer heads, and a T4 has none
-    q, k, v = query, repeat_kv(key, groups), repeat_kv(value, groups)
-    if len(seen) > 1:
-        listed = torch.stack([x[0].transpose(0, 1) for x in (q, k, v)], 1)  # (T, 3, heads, D)
-        # embedding(): on a GPU index_select() would add up its gradient in half precision, and in any order
-        apart = F.embedding(seen, listed.flatten(1)).unflatten(-1, listed.shape[1:])  # (E, L, 3, heads, D)
-        q, k, v = apart.permute(2, 0, 3, 1, 4)
-    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scaling).transpose(1, 2)
-    # (E, L, heads, D) -> (1, T, heads, D); a prompt alone is the list itself
-    return mixed.flatten(0, 1).index_select(0, home)[None] if len(seen) > 1 else mixed, None
+    heads = torch.cat((query, key, value), 1)[0].transpose(0, 1)
+    return attend(heads, query.shape[1], seen, home, scaling, dropout)[None], None
 
 
 AttentionInterface.register(EVERY_TOKEN_ONCE, attend_apart)

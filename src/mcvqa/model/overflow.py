@@ -16,20 +16,25 @@ class OverflowInModel(FloatingPointError):
     """Values that are no numbers, where an answer or a feature should be."""
 
 
+def layer_parts(language: Any) -> dict[str, nn.Module]:
+    """What may overflow in a language model: its layers, each behind its parts."""
+    parts: dict[str, nn.Module] = {}
+    for n, layer in enumerate(language.layers):
+        parts |= {f"layers.{n}.{name}": part for name, part in layer.named_children()} | {f"layers.{n}": layer}
+    return parts
+
+
 @torch.no_grad()
-def mend_overflow(language: Any, run: Callable[[], torch.Tensor]) -> list[str]:
+def mend_overflow(parts: dict[str, nn.Module], run: Callable[[], torch.Tensor]) -> list[str]:
     """Move modules to float32 until what `run` returns is finite; returns their names.
 
     Args:
-        language: model whose layers (`layers.<n>` and their direct parts) may be moved.
-        run: a forward pass through it.
+        parts: modules that may be moved, in the order in which they compute.
+        run: a forward pass through them.
 
     Raises:
         OverflowInModel: it stays infinite though nothing in half precision is left to move.
     """
-    parts: dict[str, Any] = {}
-    for n, layer in enumerate(language.layers):
-        parts |= {f"layers.{n}.{name}": part for name, part in layer.named_children()} | {f"layers.{n}": layer}
     moved: list[str] = []
     while True:
         origins: list[str] = []
@@ -51,7 +56,7 @@ def _watch(name: str, origins: list[str]) -> Callable:
     """A hook that notes a module whose output is not finite though its input is; parts are seen before their layer."""
 
     def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-        given = [t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor) and t.is_floating_point() and t.ndim == 3]
+        given = [t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor) and t.is_floating_point() and t.ndim < 4]
         made = output[0] if isinstance(output, tuple) else output
         if all(torch.isfinite(t).all() for t in given) and not torch.isfinite(made).all():
             origins.append(name)

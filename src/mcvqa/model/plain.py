@@ -24,6 +24,7 @@ from mcvqa.data.images import ImageRecord, open_image
 from mcvqa.data.questions import LETTERS, Question
 from mcvqa.model.encode import AlignmentError, answer_target, special_tokens, verified_letters, without_special
 from mcvqa.model.forward import Answering, stack_letters
+from mcvqa.model.overflow import layer_parts
 from mcvqa.model.prompt import chat_messages
 
 
@@ -265,6 +266,7 @@ class PlainAnswerModel(Answering):
         self.model = model
         core: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         self.parts = {"language": core.get_decoder()}
+        self.watched = layer_parts(core.get_decoder())
         self.dtype = core.dtype
         self.keeps = "logits_to_keep" in inspect.signature(core.forward).parameters  # spares the head's work at other tokens
 

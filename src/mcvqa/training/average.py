@@ -26,8 +26,7 @@ class WeightAverage:
         """Take the weights after an optimizer step into the average."""
         self.updates += 1
         share = 1 / self.updates if self.decay is None else 1 - warm_decay(self.decay, self.updates)
-        for name, value in self.values.items():
-            value.lerp_(parameters[name].float(), share)
+        torch._foreach_lerp_([*self.values.values()], [parameters[name].float() for name in self.values], share)
 
     @contextlib.contextmanager
     def applied(self, parameters: dict[str, nn.Parameter]) -> Iterator[None]:
