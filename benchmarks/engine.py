@@ -92,7 +92,7 @@ if __name__ == "__main__":
     images = ImageInputs(records, base.processor, image_size=config.image_size, patch=base.patch, merge=base.merge)
     with tempfile.TemporaryDirectory() as temporary:
         store = measure_images(base, images, questions, Path(temporary) / "features")
-        maker = RowMaker(base.encoder, images, store, base.pad_id)
+        maker = RowMaker(base.encoder, images, store)
         for count in options.orders:
             measure_scoring(base, maker, questions, config, count)
         measure_training(base, maker, questions, config, Path(temporary))

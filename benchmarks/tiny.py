@@ -44,7 +44,7 @@ def zero_shot(base: BaseModel, folder: Path, questions: list[Question], config: 
     with tempfile.TemporaryDirectory() as cache:
         store = FeatureStore(cache, base, images)
         store.fill(base, dict.fromkeys(q.image for q in questions))
-        maker = RowMaker(base.encoder, images, store, base.pad_id)
+        maker = RowMaker(base.encoder, images, store)
         scores = score_questions(base.model, base, maker, questions, config, {})
     return scores.predictions() == np.array([q.answer for q in questions])
 

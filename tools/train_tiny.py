@@ -1,6 +1,8 @@
-"""Trains the weights of `tiny` from nothing, on scenes made by mcvqa.data.scenes: one GPU, under 25 minutes.
+"""Trains the weights of `tiny`, from nothing or going on from a model, on scenes made by mcvqa.data.scenes: one GPU, under
+25 minutes.
 
     python tools/train_tiny.py --out tiny --steps 19500 --minutes 20 --passes 2 --workers 14 --compile  # what comes first
+    python tools/train_tiny.py --out tiny --start FOLDER --begin 0.3 --steps 12000 --minutes 5 --workers 14 --compile
     python tools/train_tiny.py --out /tmp/tiny --steps 20 --rows 4    # does it run at all (CPU)
 
 One row is a picture and up to ten things said about it, packed as scoring packs option orders: a shared prefix (system
@@ -16,7 +18,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from mcvqa.config import Config
 from mcvqa.data.kinds import KINDS
@@ -45,11 +47,11 @@ from mcvqa.data.scenes import (
     Scene,
     ask,
     describe,
+    describe_distances,
     draw,
     sample_scene,
 )
 from mcvqa.model.families import token_positions
-from mcvqa.model.forward import packed_mask
 from mcvqa.model.prompt import chat_messages
 from mcvqa.model.tiny import IMAGE_MEAN, IMAGE_STD, save_tiny, tiny_config, tiny_tokenizer
 from mcvqa.model.tower import tower_features
@@ -60,7 +62,10 @@ PICTURES = (56, 64, 75, 84, 96, 112, 128, 160, 224, 384)  # pixels in which scen
 CHOICES = {2: 0.12, 3: 0.12, 4: 0.36, 5: 0.08, 6: 0.1, 8: 0.06, 10: 0.04, 11: 0.02, 12: 0.02, 13: 0.08}
 # hard kinds are asked more often
 ASKED = {"counting": 0.2, "location": 0.2, "general": 0.15, "ocr": 0.15, "color": 0.1, "yesno": 0.1, "attribute": 0.1}
+SIX = 0.3  # share of pictures of layout "six", of whose questions half are on these topics
+RELATIONS = {"shape by distance": 0.5, "color by distance": 0.2, "count alike": 0.2, "is on side": 0.1}
 ASK_TO_DESCRIBE = {"en": "Describe the image.", "ko": "그림을 설명하세요."}
+ASK_FOR_DISTANCES = {"en": "Which shapes are closest and furthest?", "ko": "가장 가깝고 가장 먼 도형은 무엇인가요?"}
 ASK_IN_WORDS = {"en": "\nAnswer in a few words.", "ko": "\n짧게 답하세요."}
 NOTHING = -2  # kind of a supervised place that is only there to make batches alike; words have -1
 PREFIX, LONGEST, SUPERVISED = 60, 140, 60  # tokens before a picture, in a tail, and learned in a row on average, at most
@@ -91,11 +96,12 @@ class Lessons(Dataset):
     Args:
         steps: of the whole training, for the curriculum.
         rows: pictures in a batch.
+        begin: place in the curriculum of the first batch, 0 to 1.
     """
 
-    def __init__(self, seed: int, steps: int, rows: int) -> None:
-        self.seed, self.steps, self.rows = seed, steps, rows
-        self.tokenizer, self.config = tiny_tokenizer(), Config()
+    def __init__(self, seed: int, steps: int, rows: int, tokenizer: Any, begin: float = 0.0) -> None:
+        self.seed, self.steps, self.rows, self.begin = seed, steps, rows, begin
+        self.tokenizer, self.config = tokenizer, Config()
         self.tokens_of = self.tokenizer.backend_tokenizer  # a third of the time of the class around it
         vocabulary = self.tokenizer.get_vocab()
         self.image, self.end, self.pad = (vocabulary[t] for t in ("<|image_pad|>", "<|im_end|>", "<|endoftext|>"))
@@ -108,23 +114,32 @@ class Lessons(Dataset):
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.seed, step])
         side = _drawn(rng, SIDES)
-        return self._collate([self._row(rng, side, step / self.steps) for _ in range(self.rows)], side)
+        progress = _between((self.begin, 1.0), step / self.steps)
+        return self._collate([self._row(rng, side, progress) for _ in range(self.rows)], side)
 
     def _row(self, rng: np.random.Generator, side: int, progress: float) -> tuple[np.ndarray, np.ndarray, int, list[Tail]]:
         """Picture (S, S, 3), what its tokens show, number of choices, and what is said."""
         early = max(0.0, 1 - progress / EASY)
-        scene = sample_scene(rng, "varied" if rng.random() < 0.6 else "plain", "single" if rng.random() < 0.3 * early else None)
+        relations = rng.random() < SIX * (1 - early)
+        layout = "six" if relations else "single" if rng.random() < 0.3 * early else None
+        scene = sample_scene(rng, "varied" if rng.random() < 0.6 else "plain", layout)
         size = int(rng.choice([s for s in PICTURES if s <= 2.5 * UNIT * side]))
         picture = draw(scene, size).resize((UNIT * side, UNIT * side), Image.Resampling.BICUBIC)
         shown = what_tokens_show(scene, side)
         n_choices = _drawn(rng, CHOICES)
-        tails = [self._description(scene, rng)] if rng.random() < max(0.4, early) else []
+        tails = []
+        if relations and rng.random() < 0.5:
+            tails.append(self._description(scene, rng, describe_distances, ASK_FOR_DISTANCES))
+        elif rng.random() < max(0.4, early):
+            tails.append(self._description(scene, rng, describe, ASK_TO_DESCRIBE))
         for number in range(9):
             if sum(len(tail.prompt) + len(tail.said) for tail in tails) > ROOM:
                 break
             language = LANGUAGES[int(rng.random() < 0.6)]
             # with two choices, most questions are of the kind that has no more
             kind = "yesno" if n_choices == 2 and rng.random() < 0.5 else _drawn(rng, ASKED)
+            if relations and rng.random() < 0.5:
+                kind = _drawn(rng, RELATIONS)
             if asked := self._hard_to_guess(scene, rng, language, kind, n_choices):
                 if rng.random() < 0.3 * early:  # find the letter of a given answer: easy, and soon of use
                     asked = replace(asked, text=asked.choices[asked.answer])
@@ -159,9 +174,11 @@ class Lessons(Dataset):
         prompt = self._tokens(f"{user}<|im_end|>\n<|im_start|>assistant\n")
         return Tail(prompt, [*self._tokens(said), self.end], kind, choices)
 
-    def _description(self, scene: Scene, rng: np.random.Generator) -> Tail:
+    def _description(
+        self, scene: Scene, rng: np.random.Generator, told: Callable[[Scene, str], str], asked: dict[str, str]
+    ) -> Tail:
         language = LANGUAGES[int(rng.integers(2))]
-        return self._tail(ASK_TO_DESCRIBE[language], describe(scene, language), -1, 0)
+        return self._tail(asked[language], told(scene, language), -1, 0)
 
     def _in_words(self, asked: Asked, language: str) -> Tail:
         return self._tail(asked.text + ASK_IN_WORDS[language], asked.choices[asked.answer], -1, 0)
@@ -270,6 +287,14 @@ class LookingHead(nn.Module):
         return loss.sum() / there.sum().clamp(min=1)
 
 
+def packed_mask(segment: torch.Tensor) -> torch.Tensor:
+    """(B, 1, L, L) True where a token is seen: earlier, and in the prefix or in the own tail."""
+    length = segment.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=segment.device).tril()
+    seen = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])  # (B, L query, L key)
+    return (earlier & seen)[:, None]
+
+
 def forward(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (N, V) at the supervised tokens, and features (tokens, H) of the pictures."""
     pictures = batch["pictures"]
@@ -321,7 +346,7 @@ class Step:
         self.model, self.looking, self.grades = model, looking, grades
         self.losses = torch.zeros(2, device=grades.letters.device)  # of words, of looks, summed until they are reported
 
-    def __call__(self, batch: dict[str, torch.Tensor], progress: float) -> None:
+    def __call__(self, batch: dict[str, torch.Tensor], progress: float, look_weight: float) -> None:
         device = self.losses.device
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
@@ -330,7 +355,7 @@ class Step:
         spoken, asked = (batch["kind"] == -1).float(), (batch["kind"] >= 0).float()
         weights = asked + _between(TEXT_WEIGHT, progress) * spoken
         each = F.cross_entropy(logits, batch["target"], reduction="none")
-        ((each * weights).sum() / weights.sum() + _between(LOOK_WEIGHT, progress) * looked).backward()
+        ((each * weights).sum() / weights.sum() + look_weight * looked).backward()
         with torch.no_grad():
             self.losses += torch.stack([(each * spoken).sum() / spoken.sum().clamp(min=1), looked])
         self.grades.add(logits.detach(), batch)
@@ -355,8 +380,13 @@ def several_times(batches: DataLoader, passes: int, seed: int, kept: int = 200) 
 def train(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    lessons = Lessons(options.seed, options.steps // options.passes, options.rows)
-    model = Qwen2_5_VLForConditionalGeneration(tiny_config(lessons.tokenizer)).to(device).train()
+    if options.start:
+        tokenizer = AutoTokenizer.from_pretrained(options.start)
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(options.start, dtype=torch.float32).to(device).train()
+    else:
+        tokenizer = tiny_tokenizer()
+        model = Qwen2_5_VLForConditionalGeneration(tiny_config(tokenizer)).to(device).train()
+    lessons = Lessons(options.seed, options.steps // options.passes, options.rows, tokenizer, options.begin)
     if options.compile:
         for layer in model.model.language_model.layers:
             layer.compile(dynamic=True)
@@ -379,13 +409,15 @@ def train(options: argparse.Namespace) -> None:
     started, waited, mark, since = time.time(), 0.0, time.time(), 0
     for step, batch in enumerate(several_times(batches, options.passes, options.seed)):
         waited += time.time() - mark
-        progress = max(step / options.steps, (time.time() - started) / 60 / options.minutes)
-        if progress >= 1:
+        part = max(step / options.steps, (time.time() - started) / 60 / options.minutes)
+        if part >= 1:
             break
+        progress = _between((options.begin, 1.0), part)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, progress, options.rate)
         optimizer.zero_grad()
-        step_of(batch, progress)
+        # a trained tower needs no lessons in looking, and the head that gives them would be new
+        step_of(batch, progress, 0.0 if options.start else _between(LOOK_WEIGHT, progress))
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         torch._foreach_lerp_(average, parameters, max(0.001, 1 / (step + 1)))
@@ -399,25 +431,27 @@ def train(options: argparse.Namespace) -> None:
             step_of.losses.zero_()
             since = step + 1
             if (step + 1) % (10 * options.every) == 0:
-                save_average(model, average, options.out)
+                save_average(model, average, options.out, tokenizer)
         mark = time.time()
-    save_average(model, average, options.out)
+    save_average(model, average, options.out, tokenizer)
 
 
 @torch.no_grad()
-def save_average(model: Any, average: list[torch.Tensor], out: Path) -> None:
+def save_average(model: Any, average: list[torch.Tensor], out: Path, tokenizer: Any) -> None:
     """A model folder with the averaged weights in float16."""
     values = {name: value.half().cpu() for (name, _), value in zip(model.named_parameters(), average, strict=False)}
     with torch.device("cpu"):
         kept = Qwen2_5_VLForConditionalGeneration(model.config).half()
     kept.load_state_dict(values, strict=False)  # the head shares the embedding's weights and is not listed
     kept.tie_weights()
-    save_tiny(kept, tiny_tokenizer(), out)
+    save_tiny(kept, tokenizer, out)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="a model folder to go on from")
+    parser.add_argument("--begin", type=float, default=0.0, help="with --start: place in the curriculum to go on at, 0 to 1")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--minutes", type=float, default=math.inf, help="end by then, with the learning rate at its end")
     parser.add_argument("--rows", type=int, default=96, help="pictures in a batch")

@@ -244,7 +244,7 @@ class Bench:
         if isinstance(self.base.encoder, PlainEncoder):
             print(f"  {self.base.family.model_type} has no fast path: every prompt is encoded with its own photograph")
             return PlainMaker(self.base.encoder, data.records)
-        return RowMaker(self.base.encoder, self.images, self.store, self.base.pad_id)
+        return RowMaker(self.base.encoder, self.images, self.store)
 
     def restore_base(self, model: nn.Module) -> None:
         """Free the base model of adapters; where its own weights were changed (lora_r=0) it is loaded anew when needed."""

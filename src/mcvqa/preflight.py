@@ -47,7 +47,7 @@ def check_run(config: Config) -> bool:
                 data.records, processor, image_size=config.image_size, patch=model_config.vision_config.patch_size,
                 merge=encoder.merge,
             )
-            maker = RowMaker(encoder, images, None, 0)
+            maker = RowMaker(encoder, images, None)
         _check_alignment(maker, encoder.tokenizer, encoder.letter_tokens, data.train[int(data.with_image.argmax())])
         tokens = _check_rows(maker, data, config)
         ready &= _check_resources(config, plan, model_config, maker, data, tokens)

@@ -20,6 +20,7 @@ from mcvqa.data.scenes import (
     Thing,
     ask,
     describe,
+    describe_distances,
     draw,
     generate_demo,
     sample_scene,
@@ -256,6 +257,28 @@ def test_a_description_names_everything():
             for thing in scene.things:
                 assert text.count(WORDS[thing.color][i]) >= sum(t.color == thing.color for t in scene.things)
                 assert WORDS[thing.shape][i] in text and thing.label in text
+
+
+def test_distances_are_told_as_measured():
+    rng = np.random.default_rng(6)
+    for _ in range(20):
+        scene = sample_scene(rng, layout="six")
+        told = re.findall(r"(\w+) (?:[\w ]+): closest (\w+) (?:[\w ]+), furthest (\w+) ", describe_distances(scene, "en"))
+        assert len(told) == 6
+        things = {thing.color: np.array([thing.x, thing.y]) for thing in scene.things}
+        for color, near, far_off in told:
+            apart = {other: np.hypot(*(things[other] - things[color])) for other in things if other != color}
+            assert (near, far_off) == (min(apart, key=apart.get), max(apart, key=apart.get))
+
+
+def test_wrong_answers_about_distances_can_be_seen():
+    rng, questions = np.random.default_rng(7), 0
+    for _ in range(40):
+        scene = sample_scene(rng, layout="six")
+        if asked := ask(scene, rng, "en", "color by distance", 4):
+            questions += 1
+            assert asked.topic == "color by distance" and {*asked.choices} <= {thing.color for thing in scene.things}
+    assert questions > 20
 
 
 def test_unknown_style_and_layout_are_named():

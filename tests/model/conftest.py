@@ -35,4 +35,4 @@ def maker(base, images, tmp_path_factory) -> RowMaker:
     store = FeatureStore(tmp_path_factory.mktemp("features"), base, images)
     store.fill(base, ["a.png", "b.png"])
     store.fill(base, ["a.png", "b.png"], 1.5)
-    return RowMaker(base.encoder, images, store, base.pad_id)
+    return RowMaker(base.encoder, images, store)

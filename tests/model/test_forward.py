@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mcvqa.model.forward import AnswerModel, Batch, answer_loss, collate, letter_logprobs, packed_mask, read_letters
+from mcvqa.model.forward import AnswerModel, Batch, answer_loss, letter_logprobs, read_letters
 from mcvqa.model.rows import training_row
 
 
@@ -43,26 +43,20 @@ def test_logits_do_not_depend_on_batch_padding_or_packing(answers, maker, questi
             torch.testing.assert_close(together[k], alone[k], atol=1e-5, rtol=1e-5)
 
 
-def test_tails_do_not_see_each_other():
-    mask = packed_mask(torch.tensor([[0, 0, 1, 1, 2, -1]]))[0, 0].int().tolist()
-    assert mask == [
-        [1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 1, 0], [1, 1, 0, 0, 0, 1],
-    ]
-
-
-def test_letter_logprobs_are_in_the_order_of_the_original_choices(questions, base):
+def test_letter_logprobs_are_in_the_order_of_the_original_choices(questions, base, maker):
     row = base.encoder.encode(questions[0], np.array([[2, 0, 3, 1]]))
     logits = torch.zeros(1, 1, 2048)
     logits[0, 0, base.encoder.letter_tokens[0]] = 9.0  # the model says "a", where original choice 2 is shown
-    read = letter_logprobs(logits, collate([row], [None], 0).letters)
+    read = letter_logprobs(logits, maker.batch([row]).letters)
     assert read[0, 0].argmax() == 2
 
 
 def batch_for_loss(letters, target):
     letters, target = torch.tensor(letters), torch.tensor(target)
     n, k = letters.shape[:2]
-    empty = torch.zeros(n, 1, dtype=torch.long)
-    return Batch(("x",) * n, empty, empty, empty, torch.zeros(n, k, dtype=torch.long), letters, target, None, None, k > 1)
+    empty = torch.zeros(1, dtype=torch.long)
+    at = torch.zeros(n, k, dtype=torch.long)
+    return Batch(("x",) * n, empty, empty[None], empty[None], empty, at, letters, target, None, None)
 
 
 def test_losses_by_hand():

@@ -36,7 +36,7 @@ def batches(base, images, questions, tmp_path):
     """Rows for both precisions: their features are those of the model as it is."""
     store = FeatureStore(tmp_path, base, images)
     store.fill(base, [q.image for q in questions])
-    maker = RowMaker(base.encoder, images, store, base.pad_id)
+    maker = RowMaker(base.encoder, images, store)
     return [maker.batch([maker.row(q)]) for q in questions]
 
 
@@ -68,7 +68,7 @@ def test_training_goes_on_after_an_overflow(tiny_config, questions, images, tmp_
     store = FeatureStore(tmp_path, base, images)
     store.fill(base, [q.image for q in questions])
     rows = [dataclasses.replace(q, answer=0) for q in questions[:3]]
-    maker = RowMaker(base.encoder, images, store, base.pad_id)
+    maker = RowMaker(base.encoder, images, store)
     trainer = FoldTrainer(config, base, maker, rows, rows, 0, tmp_path / "fold0", RunLog(tmp_path / "log.jsonl"))
     result = trainer.run()
     finite = np.isfinite([event["loss"] for event in trainer.log.events("step")])

@@ -44,7 +44,7 @@ def maker(base, images, tmp_path_factory):
     store = FeatureStore(tmp_path_factory.mktemp("features"), base, images)
     for scale in (1.0, 1.5):
         store.fill(base, ["a.png", "b.png"], scale)
-    return RowMaker(base.encoder, images, store, base.pad_id)
+    return RowMaker(base.encoder, images, store)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@ import csv
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from mcvqa.config import Config
@@ -13,7 +14,7 @@ from mcvqa.data.scenes import generate_demo
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import load_base
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.tiny import tiny_folder, tiny_tokenizer
+from mcvqa.model.tiny import build_tiny, tiny_folder, tiny_tokenizer
 from mcvqa.model.vision import FeatureStore, ImageInputs
 from mcvqa.scoring.score import score_questions
 
@@ -29,11 +30,21 @@ def test_the_files_are_small_and_load_by_the_library(folder):
     assert model.config.model_type == "qwen2_5_vl" and sum(p.numel() for p in model.parameters()) == 7_826_656
 
 
-def test_a_loaded_tokenizer_splits_words_as_in_training(folder):
+SPOKEN = ("a. 3\nb. 12\nc. 도형 5개", "<|im_start|>user\nHow many 'A7' shapes are there?<|im_end|>", "½ café 빨간색")
+
+
+def test_a_loaded_tokenizer_splits_words_as_in_training(tmp_path):
     """Qwen2Tokenizer did not: it split digits off, and the model counted, but nobody could tell."""
-    loaded, trained = AutoTokenizer.from_pretrained(folder), tiny_tokenizer()
-    for text in ("a. 3\nb. 12\nc. 도형 5개", "<|im_start|>user\nHow many 'A7' shapes are there?<|im_end|>", "½ café 빨간색"):
+    loaded, trained = AutoTokenizer.from_pretrained(build_tiny(tmp_path / "random")), tiny_tokenizer()
+    for text in SPOKEN:
         assert loaded.encode(text) == trained.encode(text) == trained.backend_tokenizer.encode(text).ids
+        assert loaded.decode(loaded.encode(text)) == text
+
+
+def test_the_packaged_tokenizer_splits_words_as_its_file_says(folder):
+    loaded, trained = AutoTokenizer.from_pretrained(folder), Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for text in SPOKEN:
+        assert loaded.encode(text) == trained.encode(text).ids
         assert loaded.decode(loaded.encode(text)) == text
 
 
@@ -49,7 +60,7 @@ def test_it_answers_what_it_has_never_seen(folder, tmp_path):
     images = ImageInputs(records, base.processor, image_size=168, patch=base.patch, merge=base.merge)
     store = FeatureStore(tmp_path / "features", base, images)
     store.fill(base, list(dict.fromkeys(q.image for q in questions)))
-    maker = RowMaker(base.encoder, images, store, base.pad_id)
+    maker = RowMaker(base.encoder, images, store)
     right = score_questions(base.model, base, maker, questions, config, {}).predictions() == answers
     kinds = np.array([question_kind(q) for q in questions])
     assert right.mean() > 0.92

@@ -28,7 +28,7 @@ def make_trainer(dataset, tiny_config, tmp_path_factory):
         if store:
             store.fill(base, [q.image for q in questions])
         folder = tmp_path_factory.mktemp("fold")
-        maker = RowMaker(base.encoder, images, store, base.pad_id)
+        maker = RowMaker(base.encoder, images, store)
         return FoldTrainer(config, base, maker, rows, validation, fold, folder, RunLog(folder / "log.jsonl"))
 
     return make

@@ -37,7 +37,7 @@ def test_real_rows_are_fitted(tiny_config, tmp_path):
     images = ImageInputs(records, base.processor, image_size=112, patch=base.patch, merge=base.merge)
     store = FeatureStore(tmp_path / "features", base, images)
     store.fill(base, [q.image for q in rows])
-    maker = RowMaker(base.encoder, images, store, base.pad_id)
+    maker = RowMaker(base.encoder, images, store)
 
     def accuracy_after(epochs: int) -> float:
         settings = dataclasses.replace(config, num_epochs=epochs)

@@ -13,7 +13,7 @@ from mcvqa.model.device import GIB
 from mcvqa.model.forward import AnswerModel
 from mcvqa.model.load import trained_parameters
 from mcvqa.model.memory import MemoryPlan, Trial
-from mcvqa.model.rows import epoch_windows, training_row
+from mcvqa.model.rows import epoch_windows, longest_row, training_row
 from mcvqa.training import loop
 from mcvqa.training.checkpoint import adapter_hash, verified
 from mcvqa.training.loop import TrainingError, learning_rate_at, swa_start_step
@@ -250,11 +250,15 @@ def test_on_a_gpu_the_first_fold_tries_and_the_others_follow(make_trainer, small
         return Trial(rows, checkpointing, 2.0 if checkpointing else 1.0, 3 * GIB) if checkpointing or rows <= 4 else None
 
     monkeypatch.setattr(loop, "measure_pass", measure)
-    passes = make_memory_small(monkeypatch, lambda model, batch: False)
+    tokens = []
+    passes = make_memory_small(monkeypatch, lambda model, batch: tokens.append(len(batch.input_ids)))
     trainer = make_trainer(**small_settings)
     trainer.base = dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB))
     assert torch.equal(trained_weights(trainer), undisturbed), "what was tried leaves no gradient and draws no dropout"
     assert passes == [8, 4, 8] + [4] * 6 and trainer.memory == MemoryPlan(4)
+    longest = len(longest_row(trainer.maker, trainer.train, trainer.config))
+    assert tokens[:3] == [8 * longest, 4 * longest, 8 * longest], "copies that share tokens would take less than any step"
+    assert max(tokens[3:]) < 4 * longest, "as the rows of a step do: here the system message"
     assert "micro-batch 4 of 8 rows without checkpointing: 3.0 GiB at the longest row (" in capsys.readouterr().out
     other = make_trainer(**small_settings, fold=1)
     other.memory, other.base = trainer.memory, dataclasses.replace(other.base, plan=trainer.base.plan)

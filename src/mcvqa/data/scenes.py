@@ -184,9 +184,18 @@ class Thing:
         return frozenset(("thing", self.color, self.shape, self.texture, f"mark:{self.label}"))
 
 
+CLEARLY = 0.03  # margin of most scenes, see Scene
+
+
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows; `seed` decides the grain of its backdrop, `style` the wording of questions too."""
+    """What a picture shows.
+
+    Attributes:
+        style: decides the wording of questions too.
+        seed: of the grain of the backdrop.
+        margin: share of the picture's side by which the nearest or furthest thing must be so, to be asked for.
+    """
 
     things: tuple[Thing, ...]
     background: str
@@ -194,6 +203,7 @@ class Scene:
     backdrop: str
     style: str
     seed: int
+    margin: float = CLEARLY
 
 
 class Layout(NamedTuple):
@@ -207,6 +217,7 @@ class Layout(NamedTuple):
     all_colors_differ: bool = False
     decorated: float = 0.0  # share of things with a texture or a label
     sign: bool = False  # the first thing is a board with a word
+    margin: float = CLEARLY  # see Scene
 
 
 LAYOUTS = {
@@ -215,6 +226,8 @@ LAYOUTS = {
     "crowd": Layout(0.2, (4, 9), (0.06, 0.095), 4, 3, decorated=0.15),
     "free": Layout(0.3, (2, 5), (0.09, 0.2), 5, 5, decorated=0.65),
     "sign": Layout(0.15, (2, 5), (0.08, 0.15), 5, 5, decorated=0.3, sign=True),
+    # asked for by name: hard to tell what is nearest
+    "six": Layout(0.0, (6, 6), (0.06, 0.09), 6, 2, all_colors_differ=True, margin=0.008),
 }
 
 
@@ -268,7 +281,7 @@ def sample_scene(rng: np.random.Generator, style: str = "plain", layout: str | N
             aspect=2.3 if board else float(rng.uniform(1, 1.5)) if shape == "rectangle" else 1.0,
         ))  # fmt: skip
     backdrop = _pick(rng, BACKDROPS[style])
-    return Scene(tuple(things), background, rgb, backdrop, style, int(rng.integers(2**31)))
+    return Scene(tuple(things), background, rgb, backdrop, style, int(rng.integers(2**31)), plan.margin)
 
 
 def _near(rng: np.random.Generator, color: Color, spread: int = 5) -> Color:
@@ -406,7 +419,7 @@ def _font(height: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 # %% describing
 def describe(scene: Scene, language: str) -> str:
     """Everything there is to see, in reading order: background, number of things, then each with its place."""
-    things = sorted(scene.things, key=lambda thing: (CELLS.index(cell_of(thing)), thing.x))
+    things = _in_reading_order(scene)
     background, n = say((scene.background,), language), len(things)
     if language == "en":
         lines = [f"The background is {background}. There {f'are {n} shapes' if n > 1 else 'is one shape'}."]
@@ -424,6 +437,21 @@ def full_name(thing: Thing) -> Phrase:
     return (*size, thing.color, *texture, thing.shape, *((f"mark:{thing.label}",) if thing.label else ()))
 
 
+def describe_distances(scene: Scene, language: str) -> str:
+    """What is nearest to and furthest from each of two or more things, by their centres, in reading order."""
+    things = _in_reading_order(scene)
+    at = np.array([(thing.x, thing.y) for thing in things])
+    apart = np.linalg.norm(at[:, None] - at, axis=-1)
+    near, far = (apart + 9 * np.eye(len(at))).argmin(1), apart.argmax(1)
+    form = "{}: closest {}, furthest {}." if language == "en" else "{}: 가장 가까운 {}, 가장 먼 {}."
+    said = [say((thing.color, thing.shape), language) for thing in things]
+    return " ".join(form.format(name, said[n], said[f]) for name, n, f in zip(said, near, far, strict=True))
+
+
+def _in_reading_order(scene: Scene) -> list[Thing]:
+    return sorted(scene.things, key=lambda thing: (CELLS.index(cell_of(thing)), thing.x))
+
+
 def cell_of(thing: Thing) -> str:
     """The ninth of the picture its centre lies in."""
     return CELLS[3 * min(2, int(3 * thing.y)) + min(2, int(3 * thing.x))]
@@ -439,11 +467,13 @@ class Statement(NamedTuple):
 
 
 class Puzzle(NamedTuple):
-    """A question before it is put into words: what fills the wording's slots, the answer, and wrong answers."""
+    """A question before it is put into words: what fills the wording's slots, the answer, and wrong answers, those of
+    `tempting` before others."""
 
     slots: dict[str, Phrase]
     answer: Phrase | Statement
     wrong: Sequence[Phrase | Statement]
+    tempting: Sequence[Phrase] = ()
 
 
 def things_named(scene: Scene, phrase: Phrase) -> list[Thing]:
@@ -494,7 +524,7 @@ def by_distance(scene: Scene, thing: Thing, word: str) -> Thing | None:
     others = [other for other in scene.things if other is not thing]
     between = np.array([(np.hypot(t.x - thing.x, t.y - thing.y), t.radius) for t in others]).reshape(-1, 2)
     values = np.stack([between[:, 0], between[:, 0] - between[:, 1]], 1)
-    found = _first(values if word == "nearest" else -values, 0.03)
+    found = _first(values if word == "nearest" else -values, scene.margin)
     return None if found is None else others[found]
 
 
@@ -588,7 +618,9 @@ def _trait_by_distance(scene: Scene, rng: np.random.Generator, what: str) -> Puz
     if not (named := _thing_with_name(scene, rng)):
         return None
     word = _pick(rng, ("nearest", "furthest"))
-    return _trait(what, by_distance(scene, named[0], word), {"x": named[1], "d": (word,)})
+    puzzle = _trait(what, by_distance(scene, named[0], word), {"x": named[1], "d": (word,)})
+    # what cannot be seen at all would be a wrong answer too easy to tell
+    return puzzle and puzzle._replace(tempting=_words(sorted({getattr(thing, what) for thing in scene.things})))
 
 
 def _common_color(scene: Scene, rng: np.random.Generator) -> Puzzle | None:
@@ -976,17 +1008,17 @@ def ask(scene: Scene, rng: np.random.Generator, language: str, kind: str, n_choi
 
     Args:
         language: "ko" or "en".
-        kind: one of KINDS.
+        kind: one of KINDS, or of TOPICS for a narrower choice.
         n_choices: 2 to 13.
     """
-    for name in _some(rng, (name for name, topic in TOPICS.items() if topic.kind == kind), len(TOPICS)):
+    for name in _some(rng, (name for name, topic in TOPICS.items() if kind in (topic.kind, name)), len(TOPICS)):
         puzzle = TOPICS[name].puzzle(scene, rng)
         wrong = _wrong_choices(puzzle, n_choices - 1, rng) if puzzle else None
         if puzzle and wrong is not None:
             choices = _some(rng, [puzzle.answer, *wrong], n_choices)
             texts = tuple(_say_choice(choice, language) for choice in choices)
             text = _say_question(name, puzzle, scene.style, language, rng)
-            return Asked(kind, name, text, texts, choices.index(puzzle.answer))
+            return Asked(TOPICS[name].kind, name, text, texts, choices.index(puzzle.answer))
     return None
 
 
@@ -1001,7 +1033,8 @@ def _wrong_choices(puzzle: Puzzle, n: int, rng: np.random.Generator) -> list[Phr
         return None
     wrong = [p for p in dict.fromkeys(puzzle.wrong) if p != answer and not set(p) <= mentioned]
     others = _words(_other_sorts(answer[0])) if len(answer) == 1 else []
-    own = _some(rng, wrong, n if n < 5 or not others else (2 * n + 2) // 3)
+    own = sorted(_some(rng, wrong, len(wrong)), key=lambda p: p not in puzzle.tempting)
+    own = own[: n if n < 5 or not others else (2 * n + 2) // 3]
     chosen = own + _some(rng, [p for p in others if not set(p) <= mentioned], n - len(own))
     return chosen if len(chosen) == n else None
 
@@ -1041,7 +1074,7 @@ def wordings_of(topic: str, style: str, language: str) -> tuple[str, ...]:
 
 
 # %% the demo data set, in the competition's format
-SCENES_VERSION = 2  # raise it when the same seed gives other scenes or questions
+SCENES_VERSION = 3  # raise it when the same seed gives other scenes or questions
 LANGUAGE_SHARES = (0.35, 0.65)  # English, Korean
 QUESTIONS_PER_PICTURE = 4
 

@@ -1,6 +1,6 @@
 """Rows -> batch -> logits at the answer positions. Training and scoring both go through here.
 
-Shapes: B rows, L tokens, K option orders, C choices, H hidden size, V vocabulary.
+Shapes: B rows, K option orders, C choices, E prompts, L tokens of the longest, T distinct tokens, H hidden size, V vocabulary.
 """
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ from torch import nn
 
 from mcvqa.model.encode import Row
 from mcvqa.model.families import Family, Grid
+from mcvqa.model.layout import EVERY_TOKEN_ONCE, lay_out
 from mcvqa.model.overflow import OverflowInModel, mend_overflow
 from mcvqa.model.tower import tower_features
 
@@ -55,30 +56,30 @@ def stack_letters(rows: Sequence[WithLetters]) -> tuple[torch.Tensor, torch.Tens
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows side by side, padded on the right.
+    """Rows that go through the model together, every token once: see model/layout.py.
 
     Attributes:
         ids: of the questions.
-        input_ids: (B, L); position_ids: (3, B, L); segment: (B, L), -1 at padding.
-        answer_at: (B, K), -1 where a row has fewer orders.
+        input_ids: (T,); position_ids: (3, T).
+        seen: (E, L) and home: (T,), as in TokenLayout.
+        answer_at: (B, K) place among the T, -1 where a row has fewer orders.
         letters: (B, K, C), -1 where a row has fewer orders or choices.
         target: (B, C).
-        images: (T, width) features of all image tokens, width as in feature_width, or (P, values) patches when the vision
+        images: (tokens, width) features of all image tokens, width as in feature_width, or (P, values) patches when the vision
             tower is in use; None: no image.
         grids: patches (1, rows, columns) of each image when `images` are patches.
-        packed: whether any row holds several orders; told here so that nothing needs to be read back from the GPU.
     """
 
     ids: tuple[str, ...]
     input_ids: torch.Tensor
     position_ids: torch.Tensor
-    segment: torch.Tensor
+    seen: torch.Tensor
+    home: torch.Tensor
     answer_at: torch.Tensor
     letters: torch.Tensor
     target: torch.Tensor
     images: torch.Tensor | None
     grids: tuple[Grid, ...] | None
-    packed: bool
 
     def to(self, device: torch.device | str) -> "Batch":
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
@@ -92,28 +93,25 @@ class Batch:
         return replace(self, **tensors)
 
 
-def collate(rows: Sequence[Row], images: Sequence[torch.Tensor | None], pad_id: int, *, patches: bool = False) -> Batch:
+def collate(
+    rows: Sequence[Row], image_of: Callable[[Row], torch.Tensor], image_token_id: int, *, patches: bool = False,
+    sharing: bool = True,
+) -> Batch:
     """Args:
-        images: per row its features or patches, None for a row without an image.
-        patches: whether `images` are patches.
+        image_of: features or patches of a row's image, asked for once for each image; without sharing, once for each row.
+        patches: whether these are patches.
+        sharing: whether rows share tokens and images.
     """
-    length, orders = max(map(len, rows)), max(len(row.answer_at) for row in rows)
-    n = len(rows)
-    input_ids = np.full((n, length), pad_id, np.int64)
-    positions = np.zeros((3, n, length), np.int64)
-    segment = np.full((n, length), -1, np.int64)
-    answer_at = np.full((n, orders), -1, np.int64)
-    for i, row in enumerate(rows):
-        input_ids[i, : len(row)], positions[:, i, : len(row)] = row.input_ids, row.position_ids
-        segment[i, : len(row)], answer_at[i, : len(row.answer_at)] = row.segment, row.answer_at
+    layout = lay_out(rows, image_token_id, sharing=sharing)
+    input_ids, position_ids, seen, home, answer_at = map(
+        torch.from_numpy, (layout.input_ids, layout.position_ids, layout.seen, layout.home, layout.answer_at)
+    )
     letters, target = stack_letters(rows)
-    present = [image for image in images if image is not None]
-    grids = tuple(row.grid for row in rows if row.grid is not None) if patches and present else None
+    shown = [rows[i] for i in layout.pictures]
     return Batch(
-        ids=tuple(row.id for row in rows), input_ids=torch.from_numpy(input_ids), position_ids=torch.from_numpy(positions),
-        segment=torch.from_numpy(segment), answer_at=torch.from_numpy(answer_at), letters=letters, target=target,
-        images=torch.cat(present) if present else None,
-        grids=grids, packed=orders > 1,
+        ids=tuple(row.id for row in rows), input_ids=input_ids, position_ids=position_ids, seen=seen, home=home,
+        answer_at=answer_at, letters=letters, target=target, images=torch.cat([*map(image_of, shown)]) if shown else None,
+        grids=tuple(row.grid for row in shown if row.grid is not None) if patches and shown else None,
     )
 
 
@@ -156,37 +154,29 @@ class AnswerModel(Answering):
             "language": core.get_submodule(family.language), "vision": core.get_submodule(family.vision),
             "head": core.get_output_embeddings(),
         }
+        # any other attention would take the list for one long prompt, and say nothing
+        assert self.parts["language"].config._attn_implementation == EVERY_TOKEN_ONCE, "load the model by load_base"
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """(B, K, V) float32 logits; rows with fewer orders repeat their last token there."""
+        """(B, K, V) float32 logits; rows with fewer orders repeat the list's last token there."""
         language = self.parts["language"]
-        embeds = language.get_input_embeddings()(batch.input_ids)  # (B, L, H)
+        embeds = language.get_input_embeddings()(batch.input_ids)  # (T, H)
         deepstack: dict[str, Any] = {}
         if batch.images is not None:
             features = batch.images
             if batch.grids is not None:
                 tower = self.parts["vision"]
                 features = tower_features(tower, features.to(next(tower.parameters()).dtype), batch.grids)
-            is_image = (batch.input_ids == self.image_token_id) & (batch.segment >= 0)
-            shallow, *deeper = features.to(embeds.dtype).split(embeds.shape[-1], -1)  # (T, H) each
-            embeds = embeds.masked_scatter(is_image[..., None], shallow)
+            is_image = batch.input_ids == self.image_token_id
+            shallow, *deeper = features.to(embeds.dtype).split(embeds.shape[-1], -1)  # (tokens, H) each
+            embeds = embeds.masked_scatter(is_image[:, None], shallow)
             if deeper:
-                deepstack = {"visual_pos_masks": is_image, "deepstack_visual_embeds": deeper}
+                deepstack = {"visual_pos_masks": is_image[None], "deepstack_visual_embeds": deeper}
         hidden = language(
-            inputs_embeds=embeds, position_ids=batch.position_ids, use_cache=False,
-            # rows of one order, padded on the right, need no more than the plain causal mask, which is faster
-            attention_mask=packed_mask(batch.segment) if batch.packed else None, **deepstack,
-        ).last_hidden_state  # (B, L, H)
-        rows = torch.arange(len(hidden), device=hidden.device)[:, None]
-        return self.parts["head"](hidden[rows, batch.answer_at]).float()
-
-
-def packed_mask(segment: torch.Tensor) -> torch.Tensor:
-    """(B, 1, L, L) True where a token is seen: earlier, and in the prefix or in the own tail."""
-    length = segment.shape[1]
-    earlier = torch.ones(length, length, dtype=torch.bool, device=segment.device).tril()
-    seen = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])  # (B, L query, L key)
-    return (earlier & seen)[:, None]
+            inputs_embeds=embeds[None], position_ids=batch.position_ids[:, None], use_cache=False,
+            seen=batch.seen, home=batch.home, **deepstack,  # what the model does not know it hands on to the attention
+        ).last_hidden_state[0]  # (T, H)
+        return self.parts["head"](hidden[batch.answer_at]).float()
 
 
 # %% what is read from the logits

@@ -24,6 +24,7 @@ from mcvqa.model.device import GIB, DevicePlan
 from mcvqa.model.encode import Encoder
 from mcvqa.model.families import FAMILIES, Family, plain_family
 from mcvqa.model.forward import Answering, AnswerModel
+from mcvqa.model.layout import EVERY_TOKEN_ONCE
 from mcvqa.model.plain import PlainAnswerModel, PlainEncoder
 from mcvqa.model.tiny import tiny_folder
 
@@ -62,10 +63,6 @@ class BaseModel:
     @property
     def image_token_id(self) -> int:
         return self.model.config.image_token_id
-
-    @property
-    def pad_id(self) -> int:
-        return self.tokenizer.pad_token_id or 0
 
     def answers(self, model: nn.Module) -> Answering:
         """A module that gives (B, K, V) logits for batches of this model's rows.
@@ -192,7 +189,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     with _loading(config.model_id):
         model = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=plan.dtype, trust_remote_code=False,
-            attn_implementation="sdpa" if family.vision else None,  # None: the best that the model knows
+            attn_implementation=EVERY_TOKEN_ONCE if family.vision else None,  # None: the best that the model knows
             quantization_config=four_bit_settings(family, plan.dtype) if plan.four_bit else None,
             device_map={"": torch.cuda.current_device() if plan.device == "cuda" else plan.device},
         )

@@ -1,7 +1,7 @@
 """The memory of a training step: how many rows go through the model at once, and whether activations are kept.
 
 The rows of a step are the effective batch, whatever is chosen here; only the forward passes they are divided into change.
-What fits is tried with the longest row: an estimate would have to know every kernel of every GPU.
+What fits is tried with copies of the longest row that share no token: an estimate would have to know every kernel of every GPU.
 """
 import math
 import time

@@ -1,5 +1,6 @@
 """Questions and photographs -> batches: the way of a row from text to tensors, for training and scoring alike."""
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -22,12 +23,14 @@ from mcvqa.model.vision import FeatureStore, ImageInputs
 
 class Maker(Protocol):
     """Makes rows and batches of one run: RowMaker here, PlainMaker in model/plain.py. Its rows are its own affair, but each
-    has a length, `orders` (K, C), `letters` (K, C) and `target` (C,).
+    has a length, `image` (a path or None), `orders` (K, C), `letters` (K, C) and `target` (C,).
     """
 
     def row(self, question: Question, orders: np.ndarray | None = None, scale: float = 1.0) -> Any: ...
 
     def batch(self, rows: Sequence[Any], scale: float = 1.0) -> AskedRows: ...
+
+    def copies(self, row: Any, count: int) -> AskedRows: ...
 
     def tokens(self, row: Any) -> int: ...
 
@@ -44,27 +47,29 @@ class RowMaker:
         encoder: text side.
         images: photograph side.
         store: features computed once; None: patches are made anew each time, for a vision tower that is trained.
-        pad_id: token at padding.
     """
 
     encoder: Encoder
     images: ImageInputs
     store: FeatureStore | None
-    pad_id: int
 
     def row(self, question: Question, orders: np.ndarray | None = None, scale: float = 1.0) -> Row:
         return self.encoder.encode(question, orders, self.images.grid(question.image, scale))
 
-    def image(self, row: Row, scale: float = 1.0) -> torch.Tensor | None:
-        if row.image is None:
-            return None
+    def image(self, row: Row, scale: float = 1.0) -> torch.Tensor:
+        """Features or patches of the image of a row that has one."""
+        assert row.image is not None
         return self.store.load(row.image, scale) if self.store else self.images.patches(row.image, scale)
 
     def batch(self, rows: Sequence[Row], scale: float = 1.0) -> Batch:
-        return collate(rows, [self.image(row, scale) for row in rows], self.pad_id, patches=self.store is None)
+        return collate(rows, lambda row: self.image(row, scale), self.encoder.image_token_id, patches=self.store is None)
+
+    def copies(self, row: Row, count: int) -> Batch:
+        """The row so many times, each copy with tokens and an image of its own: no rows of its length take more memory."""
+        return collate([row] * count, self.image, self.encoder.image_token_id, patches=self.store is None, sharing=False)
 
     def tokens(self, row: Row) -> int:
-        """Tokens that go through the model for a row."""
+        """Tokens that go through the model for a row by itself; beside others it shares some."""
         return len(row)
 
     def conversation(self, question: Question, answer: str | None = None) -> list[int]:
@@ -149,14 +154,19 @@ def read_rows(
 ) -> list[np.ndarray]:
     """Letter log-probabilities (K, C) of each row, in the order of `rows`.
 
-    Rows of like length go side by side, longest first: little is padding, and memory trouble shows at once.
-    Several processes divide the batches.
+    Rows on the same picture go side by side, for it is then computed once; pictures come by their longest rows, so that
+    batches hold rows of like length. The batch with most tokens goes first: memory trouble shows at once. Several processes
+    divide the batches.
 
     Args:
         batch_size: rows in one forward pass; a batch that does not fit into the GPU's memory is halved, and so are the next.
     """
-    by_length = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
-    keys = [tuple(by_length[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
+    longest: dict[str | None, int] = defaultdict(int)  # row of each picture
+    for row in rows:
+        longest[row.image] = max(longest[row.image], len(row))
+    order = sorted(range(len(rows)), key=lambda i: (-longest[rows[i].image], rows[i].image or "", -len(rows[i])))
+    keys = [tuple(order[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
+    keys.sort(key=lambda key: -sum({rows[i].image or i: len(rows[i]) for i in reversed(key)}.values()))  # a picture counts once
 
     def read(own: Sequence[tuple[int, ...]]) -> list[list[np.ndarray]]:
         dataset = ScoringRows(maker, rows, scale)

@@ -222,9 +222,9 @@ class FoldTrainer:
             self.log.write("memory", fold=self.fold, tokens=tokens, tried=[dataclasses.asdict(trial) for trial in found])
 
     def _try_pass(self, row: Any, rows: int, checkpointing: bool) -> Trial | None:
-        """`rows` times the same row, forward and backward, in every process: what does not fit in one is too much for all."""
+        """So many copies of `row`, forward and backward, in every process: what does not fit in one is too much for all."""
         set_checkpointing(self.base, checkpointing)
-        batch = self.maker.batch([row] * rows)
+        batch = self.maker.copies(row, rows)
         own = by_each(
             measure_pass, rows, checkpointing, lambda: self._backward(batch.to(self.accelerator.device), 1 / rows),
             8 * sum(p.numel() for p in self.parameters.values()),  # AdamW's two moments come with the first step

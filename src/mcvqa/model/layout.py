@@ -1,0 +1,120 @@
+"""Every token once: a batch is one list of distinct tokens, and only the attention sees the prompts apart.
+
+Prompts that begin alike (the system message of all rows, the picture of the questions about it, the question of its option
+orders) share the tokens up to where they part. In a causal model a token's vectors depend on nothing but what stands before
+it, so they are computed once; nothing is padded but inside the attention, and no mask is built.
+
+Shapes: B rows, K option orders, E prompts (one for each order of each row), L tokens of the longest prompt, T distinct tokens.
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from mcvqa.model.encode import Row
+
+FIRST_PICTURE = 2**32  # above all tokens: image tokens are compared by the number of their picture
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """Where the tokens of each prompt stand in the list.
+
+    Attributes:
+        input_ids: (T,) the list; position_ids: (3, T).
+        seen: (E, L) place in the list of each token of each prompt, 0 at padding on the right.
+        home: (T,) where each token of the list is first seen, in the flattened (E * L).
+        answer_at: (B, K) place of the last token of each prompt, -1 where a row has fewer orders.
+        pictures: rows whose images stand in the list, in its order.
+    """
+
+    input_ids: np.ndarray
+    position_ids: np.ndarray
+    seen: np.ndarray
+    home: np.ndarray
+    answer_at: np.ndarray
+    pictures: tuple[int, ...]
+
+
+def lay_out(rows: Sequence[Row], image_token_id: int, *, sharing: bool = True) -> TokenLayout:
+    """The prompts in the order of their tokens, so that what any two share is shared by all between them.
+
+    Args:
+        sharing: between rows; without it only the orders of a row share.
+    """
+    numbers: dict[Any, int] = {}  # of the pictures; the same path at the same size has the same tokens
+    names, prompts, start = [], [], 0
+    for i, row in enumerate(rows):
+        picture = FIRST_PICTURE + numbers.setdefault((row.image, row.grid), len(numbers))
+        names.append(np.where(row.input_ids == image_token_id, picture, row.input_ids))
+        for k in range(len(row.answer_at)):
+            own = np.flatnonzero((row.segment == 0) | (row.segment == k + 1))
+            prompts.append((names[-1][own].astype(">i8").tobytes(), i, k, start + own))  # these bytes sort as the numbers do
+        start += len(row)
+    prompts.sort(key=lambda prompt: (0 if sharing else prompt[1], prompt[0]))
+
+    source = np.full((len(prompts), max(len(own) for *_, own in prompts)), -1)  # (E, L) among the tokens of all rows
+    for e, (*_, own) in enumerate(prompts):
+        source[e, : len(own)] = own
+    real = source >= 0
+    name = np.where(real, np.concatenate(names)[source], -1)
+    new = real.copy()  # (E, L) whether a token differs from the prompt before, or follows one that does
+    parted = name[1:] != name[:-1]
+    if not sharing:
+        parted[:, 0] |= np.diff([i for _, i, *_ in prompts]) > 0  # from the first token of each row
+    new[1:] &= np.logical_or.accumulate(parted, axis=1)
+
+    listed = source[new]  # (T,)
+    seen = np.zeros(new.shape, np.int64)
+    seen[new] = np.arange(len(listed))
+    seen = np.maximum.accumulate(seen, axis=0) * real  # what is not new stands where the prompt before has it
+    answer_at = np.full((len(rows), max(len(row.answer_at) for row in rows)), -1, np.int64)
+    for e, (_, i, k, own) in enumerate(prompts):
+        answer_at[i, k] = seen[e, len(own) - 1]
+    return TokenLayout(
+        np.concatenate([row.input_ids for row in rows])[listed],
+        np.concatenate([row.position_ids for row in rows], axis=1)[:, listed], seen, np.flatnonzero(new), answer_at,
+        tuple(prompts[e][1] for e in np.flatnonzero((new & (name >= FIRST_PICTURE)).any(1))),
+    )
+
+
+# %% attention
+EVERY_TOKEN_ONCE = "every_token_once"  # the name under which transformers finds the function below
+
+
+def attend_apart(
+    module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
+    *, seen: torch.Tensor | None = None, home: torch.Tensor | None = None, dropout: float = 0.0,
+    scaling: float | None = None, **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """(1, T, heads, D) attention of the listed tokens, each within its prompt; without a layout just that of "sdpa".
+
+    Padding stands on the right, where no token looks, and is never read.
+
+    Args:
+        query: (1, heads, T, D); key, value: (1, fewer heads, T, D).
+        seen, home: as in TokenLayout.
+    """
+    if seen is None or home is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others)
+    groups = query.shape[1] // key.shape[1]  # repeated here: only FlashAttention takes fewer heads, and a T4 has none
+    q, k, v = query, repeat_kv(key, groups), repeat_kv(value, groups)
+    if len(seen) > 1:
+        listed = torch.stack([x[0].transpose(0, 1) for x in (q, k, v)], 1)  # (T, 3, heads, D)
+        # embedding(): on a GPU index_select() would add up its gradient in half precision, and in any order
+        apart = F.embedding(seen, listed.flatten(1)).unflatten(-1, listed.shape[1:])  # (E, L, 3, heads, D)
+        q, k, v = apart.permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scaling).transpose(1, 2)
+    # (E, L, heads, D) -> (1, T, heads, D); a prompt alone is the list itself
+    return mixed.flatten(0, 1).index_select(0, home)[None] if len(seen) > 1 else mixed, None
+
+
+AttentionInterface.register(EVERY_TOKEN_ONCE, attend_apart)
+AttentionMaskInterface.register(EVERY_TOKEN_ONCE, sdpa_mask)
