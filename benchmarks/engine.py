@@ -1,6 +1,6 @@
 """How fast the parts of a run are on one machine: images, training steps, scoring in one and several orders.
 
-    python benchmarks/engine.py --model FOLDER --csv train.csv --set quantization=4bit [--cap 15]   # a GPU
+    python benchmarks/engine.py --model FOLDER --csv train.csv --set gpu_profile=t4   # a GPU, as a T4
     python benchmarks/engine.py --model tiny --csv train.csv --set image_size=112                   # this CPU
 
 Prints a line RESULT {json} for each part: rows or images per second after warm-up, and on a GPU the most memory reserved.
@@ -74,7 +74,7 @@ def measure_training(base: BaseModel, maker: RowMaker, questions: list[Question]
     steps = log.events("step")
     warm = steps[len(steps) // 4 :]  # the first quarter warms up
     seconds = sum(config.effective_batch / event["rows_per_s"] for event in warm)
-    report("training", config.effective_batch * len(warm), seconds, batch=config.batch_size, skipped=steps[-1]["skipped"])
+    report("training", config.effective_batch * len(warm), seconds, plan=str(trainer.memory), skipped=steps[-1]["skipped"])
 
 
 if __name__ == "__main__":
@@ -83,11 +83,8 @@ if __name__ == "__main__":
     parser.add_argument("--csv", type=Path, required=True, help="rows with answers, beside their photographs")
     parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--orders", type=int, nargs="+", default=[1, 4, 24])
-    parser.add_argument("--cap", type=float, help="GiB of GPU memory that may be used, as on a smaller card")
     parser.add_argument("--set", nargs="*", default=[], help="settings, name=value")
     options = parser.parse_args()
-    if options.cap:
-        torch.cuda.set_per_process_memory_fraction(options.cap * 2**30 / torch.cuda.get_device_properties(0).total_memory)
     config = load_config(changes=dict(model_id=options.model) | dict(pair.split("=", 1) for pair in options.set))
     base = load_base(config, plan_device(config))
     questions = read_questions(options.csv).questions[: options.rows]

@@ -75,6 +75,13 @@ def test_settings_that_need_each_other_are_told():
         Config(order_consistency=0.5)
 
 
+def test_checkpointing_is_read_from_older_files_too():
+    for written, meant in ((True, "always"), ("false", "never"), ("auto", "auto")):
+        assert Config(gradient_checkpointing=written).gradient_checkpointing == meant
+    with pytest.raises(ConfigError, match="gradient_checkpointing='sometimes' is none of auto, always, never"):
+        Config(gradient_checkpointing="sometimes")
+
+
 def test_text_values_are_converted():
     config = Config().replace(**parse_changes(["NUM_EPOCHS=3", "USE_TTA=yes", "TTA_SCALES=0.9,1.0, 1.1", "train_folds=[0, 2]"]))
     assert (config.num_epochs, config.use_tta, config.tta_scales, config.train_folds) == (3, True, (0.9, 1.0, 1.1), (0, 2))
@@ -110,6 +117,7 @@ def test_yaml_round_trip(tmp_path):
 def test_the_run_is_named_by_what_its_weights_depend_on():
     one = Config()
     assert one.run == Config(use_tta=True, eval_batch_size=3).run
+    assert one.run == Config(gpu_profile="t4", micro_batch=2, gradient_checkpointing="never").run
     assert one.run != Config(learning_rate=2e-4).run
     assert Config(batch_size=2, grad_accum_steps=2).run == one.run, "only the effective batch matters to the weights"
     assert Config(run_name="mine").run == "mine"

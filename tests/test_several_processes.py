@@ -10,6 +10,7 @@ import numpy as np
 from mcvqa import run
 from mcvqa.data.scenes import generate_demo
 from mcvqa.files import RunLog
+from mcvqa.pipeline import train_only
 from mcvqa.project import Project
 from mcvqa.scoring.scores import load_scores
 from tests.conftest import tiny_settings
@@ -20,11 +21,11 @@ def files_of(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
-def launched(*words: str) -> tuple[str, str]:
+def launched(*words: str, program: tuple[str, ...] = ("-m", "mcvqa")) -> tuple[str, str]:
     """What `mcvqa ...` prints in two processes, to stdout and stderr."""
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mcvqa")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     with subprocess.Popen(
-        [*launcher, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        [*launcher, *program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     ) as process:
         try:
@@ -67,3 +68,35 @@ def test_two_processes_do_what_one_does(tmp_path):
             [alone[k] for k in ("step", "loss", "grad_norm")], [divided[k] for k in ("step", "loss", "grad_norm")], rtol=1e-4
         )
     assert outcome.accuracy.n == 26
+
+
+SHORT_OF_MEMORY = """
+import os, torch
+from mcvqa.cli import app
+from mcvqa.model.forward import AnswerModel
+plain = AnswerModel.forward
+def forward(self, batch):
+    if self.training and os.environ["RANK"] == "1" and len(batch.ids) > 2:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+    return plain(self, batch)
+AnswerModel.forward = forward
+app()
+"""
+
+
+def test_where_one_process_is_short_of_memory_both_halve(tmp_path):
+    """Nobody waits for the one that failed, and no row is lost: the losses are those of one process."""
+    generate_demo(tmp_path / "data", 26, 9, seed=0, size=64)
+    settings = dict(data_dir=str(tmp_path / "data"), run_name="r", use_kfold=False, num_epochs=1, batch_size=8)
+    one, two = (tiny_settings(tmp_path / name, **settings) for name in ("one", "two"))
+    train_only(one)
+    (tmp_path / "two.yaml").write_text(two.to_yaml(), encoding="utf-8")
+    (tmp_path / "short.py").write_text(SHORT_OF_MEMORY, encoding="utf-8")
+    out, _ = launched("train", "--config", str(tmp_path / "two.yaml"), program=(str(tmp_path / "short.py"),))
+    assert out.count("memory was full with micro-batch 4 without checkpointing. The step is done again with micro-batch 2") == 1
+    steps = [RunLog(Project(config).paths.log).events("step") for config in (one, two)]
+    assert len(steps[0]) == len(steps[1]) > 1
+    for alone, divided in zip(*steps, strict=True):
+        np.testing.assert_allclose(
+            [alone[k] for k in ("step", "loss", "grad_norm")], [divided[k] for k in ("step", "loss", "grad_norm")], rtol=1e-4
+        )

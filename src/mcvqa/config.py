@@ -81,6 +81,10 @@ class Config:
         384, "side in pixels of a square with as many pixels as an image is given", low=28, high=4096, weights=True
     )
     device: str = setting("auto", "where to compute", choices=("auto", "cuda", "mps", "cpu"))
+    gpu_profile: str = setting(
+        "own", "what the GPU is taken for; t4: float16, no FlashAttention, 15 GiB, to rehearse a T4 on a larger GPU",
+        choices=("own", "t4"),
+    )
     precision: str = setting(
         "auto",
         "number format of the weights; auto: by the GPU's capability",
@@ -89,11 +93,14 @@ class Config:
     )
     quantization: str = setting(
         "auto",
-        "4-bit NF4 for the language model; auto: on an NVIDIA GPU with under 24 GiB",
+        "4-bit NF4 for the language model; auto: where the weights in full do not fit into the GPU's memory",
         choices=("auto", "4bit", "none"),
         weights=True,
     )
-    gradient_checkpointing: bool = setting(True, "recompute activations in the backward pass to save memory (GPU)")
+    gradient_checkpointing: str = setting(
+        "auto", "compute activations again in the backward pass instead of keeping them; auto: where that is faster",
+        choices=("auto", "always", "never"),
+    )
     lora_r: int = setting(8, "rank of the LoRA adapters; 0: train all weights", low=0, high=1024, weights=True)
     lora_alpha: int = setting(16, "LoRA scale is lora_alpha / lora_r", low=1, high=4096, weights=True)
     lora_dropout: float = setting(0.05, "dropout in front of the adapters, a share", low=0.0, high=0.9, weights=True)
@@ -111,8 +118,11 @@ class Config:
 
     # %% training
     num_epochs: int = setting(1, "passes over the training rows", low=0, high=1000, weights=True)
-    batch_size: int = setting(1, "rows in one forward pass", low=1, high=4096)
-    grad_accum_steps: int = setting(4, "forward passes per optimizer step", low=1, high=4096)
+    batch_size: int = setting(1, "rows per optimizer step, times grad_accum_steps", low=1, high=4096)
+    grad_accum_steps: int = setting(4, "rows per optimizer step, times batch_size", low=1, high=4096)
+    micro_batch: int = setting(
+        0, "rows in one forward pass; 0: as many as fit, found by trying (without an NVIDIA GPU: batch_size)", low=0, high=4096
+    )
     learning_rate: float = setting(1e-4, "peak learning rate of AdamW", low=1e-8, high=1.0, weights=True)
     lr_schedule: str = setting(
         "cosine", "course of the learning rate after warm-up", choices=("cosine", "linear"), weights=True
@@ -182,6 +192,8 @@ class Config:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
+        switch = {"true": "always", "false": "never"}.get(str(self.gradient_checkpointing).lower())  # as older files have it
+        object.__setattr__(self, "gradient_checkpointing", switch or self.gradient_checkpointing)
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
         object.__setattr__(self, "train_folds", tuple(sorted(set(self.train_folds))))
@@ -225,7 +237,7 @@ class Config:
     def weight_settings(self) -> dict[str, Any]:
         """The settings that trained weights depend on."""
         chosen = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["weights"]}
-        # micro-batch and accumulation may change (memory); only their product matters to the weights
+        # how a step is divided into forward passes does not matter to the weights, only how many rows it has
         return chosen | {"effective_batch": self.effective_batch}
 
     def replace(self, **changes: Any) -> "Config":

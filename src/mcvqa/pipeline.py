@@ -26,7 +26,16 @@ from mcvqa.data.questions import Question
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
 from mcvqa.files import read_json, write_json
 from mcvqa.model.device import DevicePlan, plan_device
-from mcvqa.model.load import BaseModel, load_adapter, load_base, remove_adapters, vision_is_frozen
+from mcvqa.model.load import (
+    BaseModel,
+    choose_weights,
+    load_adapter,
+    load_base,
+    read_model_config,
+    remove_adapters,
+    vision_is_frozen,
+)
+from mcvqa.model.memory import MemoryPlan, less_memory
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.processes import by_each, by_main, is_main_process, join_processes, leave_processes, own_share
 from mcvqa.model.rows import Maker, RowMaker
@@ -87,8 +96,7 @@ def _on_record(config: Config) -> Iterator[Project]:
             yield project
     except torch.OutOfMemoryError as error:
         raise RunStopped(
-            f"The GPU's memory is full. What is finished is kept. Use less: --set batch_size=1, --set eval_batch_size=1, "
-            f"--set quantization=4bit, a smaller image_size (now {project.config.image_size}), or the 3B model."
+            f"The GPU's memory is full. What is finished is kept. {less_memory(project.config)}"
         ) from error
     except Exception as error:
         untrained = isinstance(error, CheckpointError)  # `predict` or `ensemble` came too early: no run has failed
@@ -173,7 +181,16 @@ class Bench:
     """The model side of a run: base model, rows and image features, each made when first needed."""
 
     def __init__(self, project: Project, plan: DevicePlan) -> None:
-        self.project, self.plan, self.config = project, plan, project.config
+        self.project, self.device_plan, self.config, self.memory = project, plan, project.config, MemoryPlan()
+
+    @cached_property
+    def plan(self) -> DevicePlan:
+        """With the choice between full and 4-bit weights, which depends on the model."""
+        if self.device_plan.four_bit is not None:
+            return self.device_plan
+        plan = by_each(lambda: choose_weights(self.config, self.device_plan, read_model_config(self.config)))
+        print(f"  {plan.reasons[-1]}")
+        return plan
 
     @cached_property
     def base(self) -> BaseModel:
@@ -265,7 +282,7 @@ def _train_fold(project: Project, bench: Bench, fold: int) -> None:
     train, validation = project.fold_rows(fold)
     maker = bench.maker
     trainer = FoldTrainer(
-        project.config, bench.base, maker, train, validation, fold, project.paths.fold(fold), project.log
+        project.config, bench.base, maker, train, validation, fold, project.paths.fold(fold), project.log, bench.memory
     )
     result = trainer.run()
     bench.restore_base(trainer.model)

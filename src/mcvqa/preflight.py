@@ -16,7 +16,8 @@ from mcvqa.data.folds import FoldError
 from mcvqa.data.questions import LETTERS, Question
 from mcvqa.model.device import GIB, DevicePlan, plan_device
 from mcvqa.model.families import feature_width, image_tokens
-from mcvqa.model.load import ModelSize, load_encoder, measure_model, vision_is_frozen
+from mcvqa.model.load import ModelSize, choose_weights, load_encoder, measure_model, read_model_config, vision_is_frozen
+from mcvqa.model.memory import settings_plan
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker, training_orders
 from mcvqa.model.vision import ImageInputs
@@ -34,7 +35,7 @@ def check_run(config: Config) -> bool:
         project = Project(dataclasses.replace(config, output_dir=scratch))
         data = project.data
         ready = _check_data(project, data)
-        plan = plan_device(config)
+        plan = choose_weights(project.config, plan_device(config), read_model_config(project.config))
         _section("device")
         print("\n".join(f"  {reason}" for reason in plan.reasons))
         encoder, processor, model_config = load_encoder(project.config)
@@ -145,13 +146,15 @@ def _check_resources(
     text = model_config.get_text_config()
     _line(True, f"parameters: {size.language_linears + size.rest:,}, trained {size.trained:,}")
     # per token and layer a training step keeps about 34 values of the hidden size; with checkpointing only the layer's input
-    kept = 1 if plan.checkpointing else 34
-    activations = config.batch_size * int(tokens.max()) * text.hidden_size * text.num_hidden_layers * kept * plan.dtype.itemsize
+    step = settings_plan(config, plan)
+    kept = 1 if step.checkpointing else 34
+    activations = step.rows * int(tokens.max()) * text.hidden_size * text.num_hidden_layers * kept * plan.dtype.itemsize
     needed = size.weight_bytes(plan) + size.training_bytes + activations
     there = _memory_of(plan)
     fits = needed < there
     _line(fits, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {size.weight_bytes(plan) / GIB:.1f}, "
-                f"training state {size.training_bytes / GIB:.1f}, activations {activations / GIB:.1f})")
+                f"training state {size.training_bytes / GIB:.1f}, activations {activations / GIB:.1f}: {step}"
+                f"{'; training tries what more fits' if plan.memory else ''})")
     features, patches = 0, 0
     if isinstance(maker, RowMaker) and vision_is_frozen(config):  # else there is no store: features are made anew in every step
         images = maker.images
@@ -180,8 +183,8 @@ def _existing(folder: Path) -> Path:
 
 
 def _memory_of(plan: DevicePlan) -> int:
-    if plan.device == "cuda":
-        return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    if plan.memory:
+        return plan.memory
     meminfo = Path("/proc/meminfo")
     return int(meminfo.read_text().split()[1]) * 1024 if meminfo.exists() else 8 * GIB
 
@@ -197,7 +200,7 @@ def _estimate_time(
     rate = _matrix_rate(plan)
     forward = 2 * size.language_linears * float(tokens.mean())  # multiplications and additions of a row
     passes = 2 if config.lora_r else 3  # adapters: no gradient for the frozen weights
-    step = config.effective_batch * forward * (passes + plan.checkpointing) / (0.5 * rate)
+    step = config.effective_batch * forward * (passes + settings_plan(config, plan).checkpointing) / (0.5 * rate)
     folds = len(config.folds_to_train)
     share = 1 - 1 / config.n_folds
     validated = len(data.train) * (folds / config.n_folds)

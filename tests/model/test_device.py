@@ -1,10 +1,12 @@
 """Automatic choices and their reasons."""
+import types
+
 import pytest
 import torch
 
 from mcvqa.config import Config
 from mcvqa.model import device
-from mcvqa.model.device import DeviceError, choose_precision, choose_quantization, plan_device, prove_device, set_seeds
+from mcvqa.model.device import GIB, DeviceError, choose_precision, plan_device, prove_device, set_seeds
 
 
 @pytest.mark.parametrize(("capability", "dtype"), [
@@ -17,9 +19,37 @@ def test_precision_follows_capability_not_the_gpus_claim(capability, dtype, monk
     assert choose_precision("float32", "cuda", capability)[0] == torch.float32
 
 
-def test_quantization_follows_memory():
-    assert choose_quantization("auto", "cuda", 15.0)[0] and not choose_quantization("auto", "cuda", 80.0)[0]
-    assert not choose_quantization("auto", "cpu", 0)[0] and choose_quantization("4bit", "cpu", 0)[0]
+def test_4_bit_weights_are_as_set_or_wait_for_the_model(hopper):
+    assert plan_device(Config(device="cuda")).four_bit is None
+    assert plan_device(Config(device="cuda", quantization="none")).four_bit is False
+    assert plan_device(Config(device="cpu", quantization="4bit")).four_bit is True
+
+
+@pytest.fixture
+def hopper(monkeypatch):
+    """A GPU with 80 GiB and bfloat16 that only says what it is; gives the limits it was set."""
+    limits = {}
+    facts = types.SimpleNamespace(name="H100", major=9, minor=0, total_memory=80 * GIB)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: facts)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share: limits.update(share=share))
+    monkeypatch.setattr(torch.backends.cuda, "enable_flash_sdp", lambda on: limits.update(flash=on))
+    monkeypatch.setattr(device, "prove_device", lambda *facts: None)
+    return limits
+
+
+def test_a_large_gpu_is_taken_for_a_t4_and_then_for_itself_again(hopper):
+    rehearsed = plan_device(Config(gpu_profile="t4"))
+    assert (rehearsed.dtype, rehearsed.memory) == (torch.float16, 15 * GIB) and rehearsed.scale_gradients
+    assert hopper == {"share": 15 / 80, "flash": False} and "taken for a T4: 15 of its 80 GiB" in rehearsed.reasons[0]
+    own = plan_device(Config())
+    assert (own.dtype, own.memory) == (torch.bfloat16, 80 * GIB) and hopper == {"share": 1.0, "flash": True}
+
+
+def test_a_t4_is_not_rehearsed_without_a_gpu():
+    with pytest.raises(DeviceError, match=r"gpu_profile=t4 rehearses .* computes on CPU: --set gpu_profile=own"):
+        plan_device(Config(device="cpu", gpu_profile="t4"))
 
 
 def test_a_gpu_that_fails_its_first_kernel_is_named(monkeypatch):
@@ -40,8 +70,8 @@ def test_a_device_that_is_not_there():
 
 def test_the_plan_on_a_cpu_gives_a_reason_for_each_choice():
     plan = plan_device(Config(device="cpu"))
-    assert (plan.device, plan.dtype, plan.four_bit, plan.amp, plan.checkpointing, plan.workers) == (
-        "cpu", torch.float32, False, False, False, 0)
+    assert (plan.device, plan.dtype, plan.memory, plan.four_bit, plan.amp, plan.workers) == (
+        "cpu", torch.float32, 0, False, False, 0)
     assert len(plan.reasons) == 6 and all(": " in reason for reason in plan.reasons)
     assert not plan.scale_gradients
 

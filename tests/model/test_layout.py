@@ -52,18 +52,18 @@ rows_of_any_kind = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
-@given(rows_of_any_kind)
-def test_the_list_holds_every_prompt_and_nothing_twice(rows):
-    layout = lay_out(rows, IMAGE)
+@given(rows_of_any_kind, st.booleans())
+def test_the_list_holds_every_prompt_and_nothing_twice(rows, sharing):
+    layout = lay_out(rows, IMAGE, sharing=sharing)
     beginnings, owner = set(), {}  # every different text up to some token; the picture that each place shows
-    for row, ends in zip(rows, layout.answer_at, strict=True):
+    for i, (row, ends) in enumerate(zip(rows, layout.answer_at, strict=True)):
         assert (ends[len(row.answer_at) :] == -1).all()
         for (ids, positions), end in zip(prompts_of(row), ends, strict=False):
             (places,) = {tuple(seen[: len(ids)].tolist()) for seen in layout.seen if seen[len(ids) - 1] == end}
             np.testing.assert_array_equal(layout.input_ids[list(places)], ids)
             np.testing.assert_array_equal(layout.position_ids[:, list(places)], positions)
             named = [row.image if token == IMAGE else token for token in ids.tolist()]
-            beginnings |= {tuple(named[: n + 1]) for n in range(len(named))}
+            beginnings |= {(None if sharing else i, *named[: n + 1]) for n in range(len(named))}
             owner |= {place: row.image for place in places if layout.input_ids[place] == IMAGE}
     assert len(layout.input_ids) == len(beginnings)
     np.testing.assert_array_equal(layout.seen.ravel()[layout.home], np.arange(len(layout.input_ids)))
@@ -79,6 +79,25 @@ def test_a_picture_is_asked_for_once(maker, questions):
     assert len(batch.images) == (batch.input_ids == maker.encoder.image_token_id).sum()
     moved = batch.to("meta")
     assert {t.device.type for t in vars(moved).values() if isinstance(t, torch.Tensor)} == {"meta"} and moved.ids == batch.ids
+
+
+def test_copies_share_nothing_and_answer_alike(base, maker, questions):
+    """Rows that share are no measure of what as many others take: eight equal ones would be the tokens of one."""
+    row = maker.row(questions[0], np.array([[0, 1, 2, 3], [0, 1, 3, 2], [3, 2, 1, 0]]))
+    model = base.answers(base.model).eval()
+    one, shared, copies = maker.batch([row]), maker.batch([row] * 8), maker.copies(row, 8)
+    assert len(shared.input_ids) == len(one.input_ids) and len(shared.images) == len(one.images)
+    assert len(copies.input_ids) == 8 * len(one.input_ids) and len(copies.images) == 8 * len(one.images)
+    assert copies.seen.shape == (8 * 3, one.seen.shape[1]) and len(copies.answer_at.unique()) == 8 * 3
+    with torch.no_grad():
+        torch.testing.assert_close(model(copies), model(one).expand(8, -1, -1), atol=1e-5, rtol=1e-5)
+
+
+def test_copies_have_patches_of_their_own(maker, questions):
+    live = dataclasses.replace(maker, store=None)
+    row = live.row(questions[0])
+    one, copies = live.batch([row]), live.copies(row, 3)
+    assert copies.grids == 3 * one.grids and torch.equal(copies.images, one.images.repeat(3, 1))
 
 
 def test_rows_on_a_picture_are_read_side_by_side(base, maker, questions):

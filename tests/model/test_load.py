@@ -8,8 +8,8 @@ from peft import PeftModel
 from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig
 
 from mcvqa.config import LANGUAGE_PROJECTIONS, Config
-from mcvqa.model import load
-from mcvqa.model.device import plan_device
+from mcvqa.model import device, load
+from mcvqa.model.device import GIB, DeviceError, DevicePlan, plan_device
 from mcvqa.model.families import FAMILIES
 from mcvqa.model.load import (
     BaseModel,
@@ -156,6 +156,36 @@ def test_a_quantised_vision_tower_is_refused(tiny_config, monkeypatch):
         assert "not where they should be" in str(error)
     else:  # a version of transformers that understands the bare name: then the tower is left alone
         verify_quantization(base.model, base.family)
+
+
+# %% what fits
+@pytest.mark.parametrize(("memory", "four_bit"), [(15, False), (10, True)])
+def test_4_bit_weights_where_the_full_ones_do_not_fit(memory, four_bit, monkeypatch):
+    """Qwen2.5-VL-3B: 3.75 billion weights, 7.0 GiB in float16."""
+    monkeypatch.setattr(device, "find_spec", lambda name: True)
+    undecided = DevicePlan("cuda", torch.float16, memory * GIB, None, True, 0, ())
+    plan = load.choose_weights(Config(), undecided, QWEN_3B)
+    assert plan.four_bit is four_bit and load.choose_weights(Config(), plan, QWEN_3B) is plan
+    fit = "do not fit" if four_bit else "fit"
+    assert plan.reasons == (
+        f"4-bit weights {'on' if four_bit else 'off'}: 7.0 GiB of weights in float16 + 0.2 GiB training state + 3 GiB for "
+        f"activations {fit} into {memory:.1f} GiB",
+    )
+
+
+def test_4_bit_weights_are_no_way_to_train_all_weights_and_need_their_library(monkeypatch):
+    undecided = DevicePlan("cuda", torch.float16, 8 * GIB, None, True, 0, ())
+    assert load.choose_weights(Config(lora_r=0), undecided, QWEN_3B).four_bit is False
+    monkeypatch.setattr(device, "find_spec", lambda name: None)
+    with pytest.raises(DeviceError, match=r"do not fit into 8.0 GiB\) need bitsandbytes: pip install"):
+        load.choose_weights(Config(), undecided, QWEN_3B)
+
+
+def test_checkpointing_is_switched_on_and_off(base):
+    layers = base.language.layers
+    for on in (True, False):
+        load.set_checkpointing(base, on)
+        assert all(layer.gradient_checkpointing is on for layer in layers)
 
 
 # %% what is refused

@@ -77,6 +77,27 @@ def test_the_order_of_rows_and_the_batch_size_change_nothing(base, maker, questi
         np.testing.assert_allclose(one.mean()[i], other.mean()[3 - i], atol=1e-5)
 
 
+def test_a_batch_that_does_not_fit_is_read_in_halves(base, maker, questions, tiny_config, monkeypatch, capsys):
+    """The fault is injected: a model with room for one row, and for two short ones."""
+    undisturbed = score(base, maker, questions, tiny_config, eval_batch_size=1)
+    plain, sizes = AnswerModel.forward, []
+
+    def forward(self, batch):
+        sizes.append(len(batch.ids))
+        if len(batch.ids) > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return plain(self, batch)
+
+    monkeypatch.setattr(AnswerModel, "forward", forward)
+    scores = score(base, maker, questions, tiny_config, eval_batch_size=3)
+    np.testing.assert_array_equal(scores.logprobs, undisturbed.logprobs)
+    assert sizes == [3, 2, 1, 1, 1, 1], "halved until it fits, and not tried again"
+    assert "memory was full: from here on 2 rows at a time" in capsys.readouterr().out
+    monkeypatch.setattr(AnswerModel, "forward", lambda self, batch: forward(self, maker.batch([maker.row(questions[0])] * 2)))
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        score(base, maker, questions[:1], tiny_config)
+
+
 def test_the_baseline_generates_and_reads(base, maker, questions, tiny_config, monkeypatch):
     likeliest = score(base, maker, questions[:2], tiny_config).predictions()
     for question, letter in zip(questions[:2], likeliest, strict=True):

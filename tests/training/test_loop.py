@@ -9,8 +9,12 @@ import torch
 from mcvqa.config import Config
 from mcvqa.data.questions import LETTERS
 from mcvqa.files import read_json
+from mcvqa.model.device import GIB
+from mcvqa.model.forward import AnswerModel
 from mcvqa.model.load import trained_parameters
-from mcvqa.model.rows import epoch_windows, training_row
+from mcvqa.model.memory import MemoryPlan, Trial
+from mcvqa.model.rows import epoch_windows, longest_row, training_row
+from mcvqa.training import loop
 from mcvqa.training.checkpoint import adapter_hash, verified
 from mcvqa.training.loop import TrainingError, learning_rate_at, swa_start_step
 
@@ -154,3 +158,118 @@ def test_zero_epochs_score_the_untrained_model(make_trainer, capsys):
     result = make_trainer(num_epochs=0).run()
     assert "fold 0 untrained: accuracy" in capsys.readouterr().out
     assert result.steps == 0 and list(result.variants) == ["raw"]
+
+
+# %% memory
+def run_out_backward(layer, given, made) -> None:
+    def run_out(gradient):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    made.register_hook(run_out)
+
+
+def make_memory_small(monkeypatch, too_much) -> list[int]:
+    """The fault a CPU cannot have: the training passes for which `too_much(model, batch)` fail in the middle of the backward
+    pass, when some gradients are there. Gives the rows of all passes."""
+    plain, passes = AnswerModel.forward, []
+
+    def forward(self, batch):
+        if not self.training:
+            return plain(self, batch)
+        passes.append(len(batch.ids))
+        if not too_much(self, batch):
+            return plain(self, batch)
+        watch = self.parts["language"].layers[1].register_forward_hook(run_out_backward)
+        try:
+            return plain(self, batch)
+        finally:
+            watch.remove()
+
+    monkeypatch.setattr(AnswerModel, "forward", forward)
+    return passes
+
+
+def trained_weights(trainer) -> torch.Tensor:
+    trainer.run()
+    return torch.cat([p.detach().flatten() for p in trainer.parameters.values()])
+
+
+@pytest.fixture(scope="module")
+def small_settings() -> dict:
+    return dict(num_epochs=1, use_ema=False, lora_dropout=0.1)
+
+
+def test_a_step_that_does_not_fit_is_done_again_in_halves(make_trainer, small_settings, monkeypatch, capsys):
+    undisturbed = trained_weights(make_trainer(**small_settings, micro_batch=2))
+    passes = make_memory_small(monkeypatch, lambda model, batch: len(batch.ids) > 2)
+    trainer = make_trainer(**small_settings)
+    assert torch.equal(trained_weights(trainer), undisturbed), "bit for bit, dropout too: nothing is left of the failed passes"
+    assert passes == [8, 4] + [2] * 12 and trainer.memory == MemoryPlan(2)
+    assert (trainer.step, trainer.skipped) == (3, 0)
+    assert [(s["step"], s["lr"]) for s in trainer.log.events("step")] == [(n, pytest.approx(lr)) for n, lr in (
+        (1, 1e-3), (2, 1e-3), (3, 5e-4))]
+    said = capsys.readouterr().out
+    assert "fold 0 step 1: the GPU's memory was full with micro-batch 8 without checkpointing. The step is done again" in said
+    assert "with micro-batch 2 without checkpointing; it still counts 8 rows" in said
+
+
+def test_a_step_late_in_an_epoch_is_not_lost(make_trainer, small_settings, monkeypatch):
+    undisturbed = make_trainer(**small_settings | dict(lora_dropout=0.0), micro_batch=4)
+    weights = trained_weights(undisturbed)
+    failing = iter([False, False, False, True])  # in the second pass of the second step
+    passes = make_memory_small(monkeypatch, lambda model, batch: next(failing, False))
+    trainer = make_trainer(**small_settings | dict(lora_dropout=0.0), micro_batch=4)
+    torch.testing.assert_close(trained_weights(trainer), weights, atol=1e-4, rtol=0)  # tiny gradients count in AdamW
+    for one, other in zip(undisturbed.log.events("step"), trainer.log.events("step"), strict=True):
+        assert [one[k] for k in ("step", "loss", "grad_norm")] == pytest.approx(
+            [other[k] for k in ("step", "loss", "grad_norm")], rel=1e-4)
+    assert passes == [4, 4, 4, 4] + [2] * 8
+
+
+def test_with_one_row_left_activations_are_computed_again(make_trainer, small_settings, monkeypatch):
+    undisturbed = trained_weights(make_trainer(**small_settings, micro_batch=1))
+    passes = make_memory_small(monkeypatch, lambda model, batch: not model.parts["language"].layers[0].gradient_checkpointing)
+    trainer = make_trainer(**small_settings, micro_batch=1)
+    torch.testing.assert_close(trained_weights(trainer), undisturbed, atol=1e-6, rtol=0)
+    assert passes == [1] * 25 and trainer.memory == MemoryPlan(1, checkpointing=True)
+
+
+def test_where_nothing_is_left_to_save_the_run_says_what_to_change(make_trainer, small_settings, monkeypatch):
+    make_memory_small(monkeypatch, lambda model, batch: True)
+    with pytest.raises(TrainingError, match=r"step 1: .* full with micro-batch 1 with checkpointing.*Use less: --set quant"):
+        make_trainer(**small_settings).run()
+
+
+def test_on_a_gpu_the_first_fold_tries_and_the_others_follow(make_trainer, small_settings, monkeypatch, capsys):
+    """With a simulated memory of 4 rows; the passes themselves are real."""
+    undisturbed = trained_weights(make_trainer(**small_settings, micro_batch=4))
+
+    def measure(rows, checkpointing, run, kept, limit) -> Trial | None:
+        run()
+        assert kept == 8 * sum(p.numel() for p in trainer.parameters.values()) and limit == 0.92 * 15 * GIB
+        return Trial(rows, checkpointing, 2.0 if checkpointing else 1.0, 3 * GIB) if checkpointing or rows <= 4 else None
+
+    monkeypatch.setattr(loop, "measure_pass", measure)
+    tokens = []
+    passes = make_memory_small(monkeypatch, lambda model, batch: tokens.append(len(batch.input_ids)))
+    trainer = make_trainer(**small_settings)
+    trainer.base = dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB))
+    assert torch.equal(trained_weights(trainer), undisturbed), "what was tried leaves no gradient and draws no dropout"
+    assert passes == [8, 4, 8] + [4] * 6 and trainer.memory == MemoryPlan(4)
+    longest = len(longest_row(trainer.maker, trainer.train, trainer.config))
+    assert tokens[:3] == [8 * longest, 4 * longest, 8 * longest], "copies that share tokens would take less than any step"
+    assert max(tokens[3:]) < 4 * longest, "as the rows of a step do: here the system message"
+    assert "micro-batch 4 of 8 rows without checkpointing: 3.0 GiB at the longest row (" in capsys.readouterr().out
+    other = make_trainer(**small_settings, fold=1)
+    other.memory, other.base = trainer.memory, dataclasses.replace(other.base, plan=trainer.base.plan)
+    passes.clear()
+    other.run()
+    assert passes == [4] * 6
+
+
+def test_a_row_that_does_not_fit_by_itself_stops_before_the_first_step(make_trainer, small_settings, monkeypatch):
+    monkeypatch.setattr(loop, "measure_pass", lambda *given: None)
+    trainer = make_trainer(**small_settings)
+    trainer.base = dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB))
+    with pytest.raises(TrainingError, match=r"longest row \(train_\d+, \d+ tokens\) does not fit by itself into 92% of 15.0 GiB"):
+        trainer.run()

@@ -1,6 +1,6 @@
 """Which device, number format and attention to use, and why: every automatic choice comes with its reason."""
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 import torch
@@ -8,6 +8,7 @@ import torch
 from mcvqa.config import Config
 
 GIB = 2**30
+T4_CAPABILITY, T4_MEMORY = (7, 5), 15 * GIB
 
 
 class DeviceError(RuntimeError):
@@ -21,18 +22,18 @@ class DevicePlan:
     Attributes:
         device: 'cuda', 'mps' or 'cpu'.
         dtype: format of the frozen weights.
-        four_bit: NF4 weights in the language model.
+        memory: bytes that may be used on the GPU; 0 elsewhere.
+        four_bit: NF4 weights in the language model; None: to be decided when the model is known (see choose_weights).
         amp: mixed precision in the forward pass; with float16 gradients are scaled.
-        checkpointing: recompute activations in the backward pass.
         workers: processes that read images and encode rows.
         reasons: one line per choice, for people.
     """
 
     device: str
     dtype: torch.dtype
-    four_bit: bool
+    memory: int
+    four_bit: bool | None
     amp: bool
-    checkpointing: bool
     workers: int
     reasons: tuple[str, ...]
 
@@ -40,30 +41,44 @@ class DevicePlan:
     def scale_gradients(self) -> bool:
         return self.amp and self.dtype == torch.float16
 
+    def with_weights(self, four_bit: bool, why: str) -> "DevicePlan":
+        """This plan with the choice of weights. Raises DeviceError where bitsandbytes is missing."""
+        if four_bit and find_spec("bitsandbytes") is None:
+            raise DeviceError(
+                f"4-bit weights ({why}) need bitsandbytes: pip install bitsandbytes. Or do without: --set quantization=none."
+            )
+        return replace(self, four_bit=four_bit, reasons=(*self.reasons, f"4-bit weights {'on' if four_bit else 'off'}: {why}"))
+
 
 def plan_device(config: Config) -> DevicePlan:
-    """Raises DeviceError when the device is missing or fails a first real operation."""
+    """Raises DeviceError when the device is missing, fails a first real operation, or cannot be taken for a T4."""
     device, why_device = _choose_device(config)
     name, capability, memory = _gpu_facts(device)
     prove_device(device, name)
+    if config.gpu_profile == "t4":
+        if device != "cuda":
+            raise DeviceError(
+                f"gpu_profile=t4 rehearses a T4 on another NVIDIA GPU, and this run computes on {name}: --set gpu_profile=own."
+            )
+        capability, whole, memory = T4_CAPABILITY, memory, min(memory, T4_MEMORY)
+        why_device += f"; taken for a T4: {memory / GIB:.0f} of its {whole / GIB:.0f} GiB"
+    if device == "cuda":
+        _limit_gpu(memory, capability)
     dtype, why_dtype = choose_precision(config.precision, device, capability)
-    four_bit, why_bits = choose_quantization(config.quantization, device, memory)
-    if four_bit and find_spec("bitsandbytes") is None:
-        raise DeviceError(
-            f"4-bit weights ({why_bits}) need bitsandbytes: pip install bitsandbytes. Or do without: --set quantization=none."
-        )
     on_gpu = device != "cpu"
     amp = config.use_amp and on_gpu and dtype != torch.float32
     workers = (2 if on_gpu else 0) if config.num_workers < 0 else config.num_workers
     reasons = (
         f"device {name}: {why_device}",
         f"precision {str(dtype).removeprefix('torch.')}: {why_dtype}",
-        f"4-bit weights {'on' if four_bit else 'off'}: {why_bits}",
         "attention SDPA: it runs on every GPU; FlashAttention needs capability 8.0",
         f"mixed precision {'on' if amp else 'off'}: " + _why_amp(config, on_gpu, dtype),
         f"loader processes: {workers}",
     )
-    return DevicePlan(device, dtype, four_bit, amp, config.gradient_checkpointing and on_gpu, workers, reasons)
+    plan = DevicePlan(device, dtype, memory, None, amp, workers, reasons)
+    if config.quantization != "auto":
+        return plan.with_weights(config.quantization == "4bit", "as set")
+    return plan if device == "cuda" else plan.with_weights(False, "not needed without a GPU's memory limit")
 
 
 def _choose_device(config: Config) -> tuple[str, str]:
@@ -80,12 +95,19 @@ def _choose_device(config: Config) -> tuple[str, str]:
     return config.device, "as set"
 
 
-def _gpu_facts(device: str) -> tuple[str, tuple[int, int], float]:
-    """Name, compute capability, memory in GiB."""
+def _gpu_facts(device: str) -> tuple[str, tuple[int, int], int]:
+    """Name, compute capability, memory in bytes."""
     if device != "cuda":
-        return device.upper(), (0, 0), 0.0
+        return device.upper(), (0, 0), 0
     facts = torch.cuda.get_device_properties(torch.cuda.current_device())
-    return facts.name, (facts.major, facts.minor), facts.total_memory / GIB
+    return facts.name, (facts.major, facts.minor), facts.total_memory
+
+
+def _limit_gpu(memory: int, capability: tuple[int, int]) -> None:
+    """Take no more than `memory` bytes, and no attention kernels that such a GPU has not; another run's limits end here."""
+    torch.cuda.set_per_process_memory_fraction(memory / _gpu_facts("cuda")[2])
+    torch.backends.cuda.enable_flash_sdp(capability >= (8, 0))
+    torch.backends.cuda.enable_cudnn_sdp(capability >= (8, 0))
 
 
 def prove_device(device: str, name: str) -> None:
@@ -109,17 +131,6 @@ def choose_precision(wanted: str, device: str, capability: tuple[int, int]) -> t
     if capability >= (8, 0):
         return torch.bfloat16, f"compute capability {capability[0]}.{capability[1]} has bfloat16 units"
     return torch.float16, f"compute capability {capability[0]}.{capability[1]} is below 8.0: no bfloat16 units"
-
-
-def choose_quantization(wanted: str, device: str, memory: float) -> tuple[bool, str]:
-    """Args: memory: of the GPU, in GiB."""
-    if wanted != "auto":
-        return wanted == "4bit", "as set"
-    if device != "cuda":
-        return False, "not needed without a GPU's memory limit"
-    if memory < 24:
-        return True, f"{memory:.0f} GiB of GPU memory is under 24"
-    return False, f"{memory:.0f} GiB of GPU memory is enough for full weights"
 
 
 def _why_amp(config: Config, on_gpu: bool, dtype: torch.dtype) -> str:

@@ -95,13 +95,15 @@ class Batch:
 
 
 def collate(
-    rows: Sequence[Row], image_of: Callable[[Row], torch.Tensor], image_token_id: int, *, patches: bool = False
+    rows: Sequence[Row], image_of: Callable[[Row], torch.Tensor], image_token_id: int, *, patches: bool = False,
+    sharing: bool = True,
 ) -> Batch:
     """Args:
-        image_of: features or patches of a row's image, asked for once for each image.
+        image_of: features or patches of a row's image, asked for once for each image; without sharing, once for each row.
         patches: whether these are patches.
+        sharing: whether rows share tokens and images.
     """
-    layout = lay_out(rows, image_token_id)
+    layout = lay_out(rows, image_token_id, sharing=sharing)
     input_ids, position_ids, seen, home, answer_at = map(
         torch.from_numpy, (layout.input_ids, layout.position_ids, layout.seen, layout.home, layout.answer_at)
     )

@@ -43,8 +43,12 @@ class TokenLayout:
     pictures: tuple[int, ...]
 
 
-def lay_out(rows: Sequence[Row], image_token_id: int) -> TokenLayout:
-    """The prompts in the order of their tokens, so that what any two share is shared by all between them."""
+def lay_out(rows: Sequence[Row], image_token_id: int, *, sharing: bool = True) -> TokenLayout:
+    """The prompts in the order of their tokens, so that what any two share is shared by all between them.
+
+    Args:
+        sharing: between rows; without it only the orders of a row share.
+    """
     numbers: dict[Any, int] = {}  # of the pictures; the same path at the same size has the same tokens
     names, prompts, start = [], [], 0
     for i, row in enumerate(rows):
@@ -54,7 +58,7 @@ def lay_out(rows: Sequence[Row], image_token_id: int) -> TokenLayout:
             own = np.flatnonzero((row.segment == 0) | (row.segment == k + 1))
             prompts.append((names[-1][own].astype(">i8").tobytes(), i, k, start + own))  # these bytes sort as the numbers do
         start += len(row)
-    prompts.sort(key=lambda prompt: prompt[0])
+    prompts.sort(key=lambda prompt: (0 if sharing else prompt[1], prompt[0]))
 
     source = np.full((len(prompts), max(len(own) for *_, own in prompts)), -1)  # (E, L) among the tokens of all rows
     for e, (*_, own) in enumerate(prompts):
@@ -62,7 +66,10 @@ def lay_out(rows: Sequence[Row], image_token_id: int) -> TokenLayout:
     real = source >= 0
     name = np.where(real, np.concatenate(names)[source], -1)
     new = real.copy()  # (E, L) whether a token differs from the prompt before, or follows one that does
-    new[1:] &= np.logical_or.accumulate(name[1:] != name[:-1], axis=1)
+    parted = name[1:] != name[:-1]
+    if not sharing:
+        parted[:, 0] |= np.diff([i for _, i, *_ in prompts]) > 0  # from the first token of each row
+    new[1:] &= np.logical_or.accumulate(parted, axis=1)
 
     listed = source[new]  # (T,)
     seen = np.zeros(new.shape, np.int64)

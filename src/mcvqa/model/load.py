@@ -2,7 +2,7 @@
 import contextlib
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from mcvqa.config import Config
-from mcvqa.model.device import DevicePlan
+from mcvqa.model.device import GIB, DevicePlan
 from mcvqa.model.encode import Encoder
 from mcvqa.model.families import FAMILIES, Family, plain_family
 from mcvqa.model.forward import Answering, AnswerModel
@@ -122,6 +122,12 @@ def empty_model(model_config: Any) -> Any:
         return AutoModelForImageTextToText.from_config(model_config)
 
 
+def read_model_config(config: Config) -> Any:
+    """Raises ModelError when there is none."""
+    with _loading(config.model_id):
+        return AutoConfig.from_pretrained(model_folder(config), trust_remote_code=False)
+
+
 def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
     """Tokenizer side only, no weights: (encoder, processor, model config).
 
@@ -130,10 +136,8 @@ def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
     """
     check_transformers()
     transformers.utils.logging.disable_progress_bar()  # one bar per file read or written hides our own
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")  # peft's call, nothing a user could mend
-    folder = model_folder(config)
-    with _loading(config.model_id):
-        model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")  # renamed in version 6, nothing a user could mend
+    folder, model_config = model_folder(config), read_model_config(config)
     if model_config.model_type not in FAMILIES:
         with _loading(config.model_id):
             processor = load_processor(folder)
@@ -181,6 +185,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     encoder, processor, model_config = load_encoder(config)
     family = family_of(model_config)
     folder = model_folder(config)
+    plan = choose_weights(config, plan, model_config)
     with _loading(config.model_id):
         model = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=plan.dtype, trust_remote_code=False,
@@ -243,9 +248,15 @@ def make_trainable(base: BaseModel, config: Config, seed: int) -> nn.Module:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = get_peft_model(base.model, adapter_settings(config, base.family))
-    if base.plan.checkpointing:
-        base.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
+
+
+def set_checkpointing(base: BaseModel, on: bool) -> None:
+    """Whether the language model computes its activations again in the backward pass (arXiv:1604.06174)."""
+    if on:
+        base.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        base.language.gradient_checkpointing_disable()
 
 
 def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
@@ -295,6 +306,32 @@ class ModelSize:
     def training_bytes(self) -> int:
         """Float32 weight, gradient and AdamW's two moments of each trained parameter."""
         return 16 * self.trained
+
+
+# What a step needs beside weights and training state: CUDA's own half GiB, and the activations of some rows of a model of
+# 3 billion weights without checkpointing (about 1.5 GiB for 300 tokens), or of a larger one with it. With less room than
+# that, 4-bit weights make more of it than unpacking them in every pass costs.
+ROOM_FOR_ACTIVATIONS = 3 * GIB
+
+
+def choose_weights(config: Config, plan: DevicePlan, model_config: Any) -> DevicePlan:
+    """`plan` with 4-bit weights where the full ones would not leave enough room, if that is not decided yet.
+
+    Raises:
+        DeviceError: 4-bit weights are needed, and bitsandbytes is missing.
+    """
+    if plan.four_bit is not None:
+        return plan
+    if config.lora_r == 0:
+        return plan.with_weights(False, "lora_r=0 trains all weights, which 4-bit weights cannot do")
+    size = measure_model(model_config, config)
+    weights = size.weight_bytes(replace(plan, four_bit=False))
+    fits = weights + size.training_bytes + ROOM_FOR_ACTIVATIONS <= plan.memory
+    return plan.with_weights(not fits, (
+        f"{weights / GIB:.1f} GiB of weights in {str(plan.dtype).removeprefix('torch.')} + {size.training_bytes / GIB:.1f} GiB "
+        f"training state + {ROOM_FOR_ACTIVATIONS / GIB:.0f} GiB for activations {'fit' if fits else 'do not fit'} into "
+        f"{plan.memory / GIB:.1f} GiB"
+    ))
 
 
 def measure_model(model_config: Any, config: Config) -> ModelSize:

@@ -238,6 +238,10 @@ class PlainMaker:
         letters, target = stack_letters(rows)
         return PlainBatch(tuple(row.id for row in rows), tuple(parts), torch.from_numpy(where), letters, target)
 
+    def copies(self, row: PlainRow, count: int) -> PlainBatch:
+        """The row so many times; prompts share nothing here."""
+        return self.batch([row] * count)
+
     def tokens(self, row: PlainRow) -> int:
         """Tokens that go through the model for a row: all of every order's prompt."""
         inputs = self.encoder.inputs(row.texts, [self.photograph(row.image)] * len(row.texts))

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
 
 from mcvqa.config import Config
 from mcvqa.data.paraphrase import paraphrase
@@ -15,6 +16,7 @@ from mcvqa.data.questions import Question
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.encode import Encoder, Row
 from mcvqa.model.forward import Answering, AskedRows, Batch, collate, read_letters
+from mcvqa.model.memory import free_memory
 from mcvqa.model.processes import divided, progress
 from mcvqa.model.vision import FeatureStore, ImageInputs
 
@@ -27,6 +29,8 @@ class Maker(Protocol):
     def row(self, question: Question, orders: np.ndarray | None = None, scale: float = 1.0) -> Any: ...
 
     def batch(self, rows: Sequence[Any], scale: float = 1.0) -> AskedRows: ...
+
+    def copies(self, row: Any, count: int) -> AskedRows: ...
 
     def tokens(self, row: Any) -> int: ...
 
@@ -59,6 +63,10 @@ class RowMaker:
 
     def batch(self, rows: Sequence[Row], scale: float = 1.0) -> Batch:
         return collate(rows, lambda row: self.image(row, scale), self.encoder.image_token_id, patches=self.store is None)
+
+    def copies(self, row: Row, count: int) -> Batch:
+        """The row so many times, each copy with tokens and an image of its own: no rows of its length take more memory."""
+        return collate([row] * count, self.image, self.encoder.image_token_id, patches=self.store is None, sharing=False)
 
     def tokens(self, row: Row) -> int:
         """Tokens that go through the model for a row by itself; beside others it shares some."""
@@ -101,6 +109,15 @@ def training_orders(n_choices: int, config: Config, random: np.random.Generator)
     return order[(np.arange(n_choices) + turns[:, None]) % n_choices]
 
 
+LOOKED_AT = 256  # rows with most text, of which the one with most tokens is looked for
+
+
+def longest_row(maker: Maker, questions: Sequence[Question], config: Config) -> Any:
+    """The longest training row: the worst case for memory, near enough (a photograph's tokens hardly differ)."""
+    wordy = sorted(questions, key=lambda question: -len(question.text) - sum(map(len, question.choices)))
+    return max((training_row(maker, question, 0, config) for question in wordy[:LOOKED_AT]), key=len)
+
+
 class TrainingRows(Dataset):
     """Batches of training rows by (epoch, row numbers): pure functions of the key, so workers hold no state."""
 
@@ -127,6 +144,7 @@ def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoa
     return DataLoader(
         rows, sampler=keys, batch_size=None, num_workers=workers, pin_memory=pin,
         prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # a loader draws a number when it starts, which would shift what dropout draws
     )
 
 
@@ -141,7 +159,7 @@ def read_rows(
     divide the batches.
 
     Args:
-        batch_size: rows in one forward pass.
+        batch_size: rows in one forward pass; a batch that does not fit into the GPU's memory is halved, and so are the next.
     """
     longest: dict[str | None, int] = defaultdict(int)  # row of each picture
     for row in rows:
@@ -151,16 +169,50 @@ def read_rows(
     keys.sort(key=lambda key: -sum({rows[i].image or i: len(rows[i]) for i in reversed(key)}.values()))  # a picture counts once
 
     def read(own: Sequence[tuple[int, ...]]) -> list[list[np.ndarray]]:
-        batches = loader(ScoringRows(maker, rows, scale), own, plan.workers, pin=plan.device == "cuda")
+        dataset = ScoringRows(maker, rows, scale)
+        batches = progress(loader(dataset, own, plan.workers, pin=plan.device == "cuda"), desc=title, unit="batch")
+        halving = HalvingReader(model, dataset, plan.device, batch_size)
         with torch.autocast(plan.device, dtype=plan.dtype, enabled=plan.amp):
-            found = iter(read_letters(model, progress(batches, desc=title, unit="batch"), plan.device))
-        return [[next(found) for _ in key] for key in own]
+            return [halving.read(key, batch) for key, batch in zip(own, batches, strict=True)]
 
     logprobs: list[np.ndarray] = [np.empty(0)] * len(rows)
     for key, found in zip(keys, divided(keys, read), strict=True):
         for i, values in zip(key, found, strict=True):
             logprobs[i] = values
     return logprobs
+
+
+@dataclass
+class HalvingReader:
+    """Reads batches, in halves from where the GPU's memory runs out.
+
+    Attributes:
+        most: rows that are read at once.
+    """
+
+    model: Answering
+    dataset: ScoringRows
+    device: str
+    most: int
+
+    def read(self, key: tuple[int, ...], batch: AskedRows | None = None) -> list[np.ndarray]:
+        """Letter log-probabilities (K, C) of each row of `key`. Args: batch: of these rows, where it is made already."""
+        found = self._within_memory(key, batch) if len(key) <= self.most else None
+        if found is None:
+            middle = (len(key) + 1) // 2
+            found = self.read(key[:middle]) + self.read(key[middle:])
+        return found
+
+    def _within_memory(self, key: tuple[int, ...], batch: AskedRows | None) -> list[np.ndarray] | None:
+        try:
+            return read_letters(self.model, [self.dataset[key] if batch is None else batch], self.device)
+        except torch.cuda.OutOfMemoryError:
+            if len(key) == 1:
+                raise
+        self.most = (len(key) + 1) // 2
+        tqdm.write(f"  the GPU's memory was full: from here on {self.most} row{'s' * (self.most > 1)} at a time")
+        free_memory()
+        return None
 
 
 NEVER = -1e4  # log-probability of a choice without text: its letter is taken, but it is no answer

@@ -3,6 +3,7 @@
 Shapes: B rows, K option orders (1 in training), C choices.
 """
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -14,18 +15,33 @@ import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
 from torch import nn
 from tqdm.auto import tqdm
 
 from mcvqa.config import Config
 from mcvqa.data.questions import Question
 from mcvqa.files import RunLog
-from mcvqa.model.device import set_seeds
+from mcvqa.model.device import GIB, set_seeds
 from mcvqa.model.forward import AskedRows, answer_loss
-from mcvqa.model.load import BaseModel, make_trainable, trained_parameters
+from mcvqa.model.load import BaseModel, make_trainable, set_checkpointing, trained_parameters
+from mcvqa.model.memory import (
+    MARGIN,
+    MemoryPlan,
+    Trial,
+    fastest_fitting,
+    free_memory,
+    less_memory,
+    measure_pass,
+    random_state,
+    reason_for,
+    row_counts,
+    set_random_state,
+    settings_plan,
+)
 from mcvqa.model.overflow import OverflowInModel
-from mcvqa.model.processes import own_share, progress, stop_all
-from mcvqa.model.rows import Maker, TrainingRows, epoch_windows, loader, read_rows, without_empty
+from mcvqa.model.processes import by_each, own_share, progress, stop_all
+from mcvqa.model.rows import Maker, TrainingRows, epoch_windows, loader, longest_row, read_rows, without_empty
 from mcvqa.training.average import WeightAverage
 from mcvqa.training.checkpoint import save_trained
 from mcvqa.uncertainty import Accuracy, accuracy_of
@@ -105,6 +121,7 @@ class FoldTrainer:
         maker: makes batches from questions.
         train, validation: questions with answers; a row is never in both.
         folder: receives best/, last/, and at the end of training one folder for each other kind of weights (raw/, ema/).
+        memory: how a step is divided; the trainers of a run's folds share one, and the first finds it.
     """
 
     config: Config
@@ -115,6 +132,7 @@ class FoldTrainer:
     fold: int
     folder: Path
     log: RunLog
+    memory: MemoryPlan = field(default_factory=MemoryPlan)
     step: int = 0
     skipped: int = 0
     skipped_on_end: int = 0
@@ -124,7 +142,7 @@ class FoldTrainer:
         """Train from freshly initialised adapters to the last epoch.
 
         Raises:
-            TrainingError: no gradient was finite in twenty steps on end.
+            TrainingError: no gradient was finite in twenty steps on end, or one row alone does not fit into the GPU's memory.
         """
         config, started = self.config, time.time()
         set_seeds(config.seed + self.fold + 1009 * PartialState().process_index)  # dropout is drawn apart in each process
@@ -160,7 +178,9 @@ class FoldTrainer:
         AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may change precision or device between runs
         self.accelerator = Accelerator(mixed_precision=precision, cpu=plan.device == "cpu")
         answers = self.base.answers(self.model)
-        self.answers = self.accelerator.prepare_model(answers, device_placement=not plan.four_bit)
+        self.answers = self.accelerator.prepare_model(  # not for DistributedDataParallel: see _exchange
+            answers, device_placement=not plan.four_bit, evaluation_mode=True
+        )
         self.optimizer = self.accelerator.prepare_optimizer(
             torch.optim.AdamW(parameter_groups(self.model, config.weight_decay), lr=config.learning_rate)
         )
@@ -169,10 +189,79 @@ class FoldTrainer:
             self.averages["ema"] = WeightAverage(self.parameters, config.ema_decay)
         if config.use_swa:
             self.averages["swa"] = WeightAverage(self.parameters, None)
+        if not self.memory.rows:
+            self._plan_memory()
+        set_checkpointing(self.base, self.memory.checkpointing)
+
+    # %% how a step is divided
+    def _plan_memory(self) -> None:
+        """Fill `memory`: on a GPU by trying the longest row, elsewhere from the settings."""
+        config, limit, first = self.config, self.base.plan.memory, settings_plan(self.config, self.base.plan)
+        share = math.ceil(min(config.effective_batch, len(self.train)) / self.accelerator.num_processes)
+        self.memory.rows, self.memory.checkpointing = min(first.rows, share), first.checkpointing
+        if not limit:
+            return
+        row, before = longest_row(self.maker, self.train, config), random_state()
+        self.answers.train()
+        found = fastest_fitting(
+            row_counts(min(config.micro_batch or share, share)), config.gradient_checkpointing,
+            lambda rows, checkpointing: self._try_pass(row, rows, checkpointing),
+        )
+        set_random_state(before)  # what dropout draws does not depend on what was tried
+        free_memory()
+        tokens = self.maker.tokens(row)
+        if not found:
+            stop_all(TrainingError(
+                f"Fold {self.fold}: the longest row ({row.id}, {tokens} tokens) does not fit by itself into "
+                f"{MARGIN:.0%} of {limit / GIB:.1f} GiB (gradient_checkpointing={config.gradient_checkpointing}). "
+                f"{less_memory(config, four_bit=self.base.plan.four_bit)}"
+            ))
+        self.memory.rows, self.memory.checkpointing = found[0].rows, found[0].checkpointing
+        tqdm.write(f"  {reason_for(found, share, tokens)}")
+        if self.accelerator.is_main_process:
+            self.log.write("memory", fold=self.fold, tokens=tokens, tried=[dataclasses.asdict(trial) for trial in found])
+
+    def _try_pass(self, row: Any, rows: int, checkpointing: bool) -> Trial | None:
+        """So many copies of `row`, forward and backward, in every process: what does not fit in one is too much for all."""
+        set_checkpointing(self.base, checkpointing)
+        batch = self.maker.copies(row, rows)
+        own = by_each(
+            measure_pass, rows, checkpointing, lambda: self._backward(batch.to(self.accelerator.device), 1 / rows),
+            8 * sum(p.numel() for p in self.parameters.values()),  # AdamW's two moments come with the first step
+            MARGIN * self.base.plan.memory,
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        trials: list[Trial | None] = gather_object([own])
+        fitting = [trial for trial in trials if trial]
+        if len(fitting) < len(trials):
+            return None
+        return Trial(rows, checkpointing, max(t.seconds for t in fitting), max(t.peak for t in fitting))
+
+    def _use_less_memory(self) -> None:
+        """After a step that did not fit. Raises TrainingError when there is nothing left to save."""
+        before = str(self.memory)
+        if not self.memory.shrink(self.config):
+            stop_all(TrainingError(
+                f"Fold {self.fold}, step {self.step + 1}: the GPU's memory is full with {before}, so not even one row fits. "
+                f"{less_memory(self.config, four_bit=self.base.plan.four_bit)}"
+            ))
+        set_checkpointing(self.base, self.memory.checkpointing)
+        tqdm.write(
+            f"fold {self.fold} step {self.step + 1}: the GPU's memory was full with {before}. The step is done again with "
+            f"{self.memory}; it still counts {self.config.effective_batch} rows."
+        )
 
     # %% training steps
     def _epoch(self, epoch: int) -> None:
         windows = list(epoch_windows(len(self.train), epoch, self.config))
+        self.answers.train()
+        done = 0
+        with progress(windows, unit="step", desc=f"fold {self.fold} epoch {epoch + 1}") as bar:
+            while done < len(windows):  # again where memory ran out: the steps that are left are divided anew
+                done += self._steps(windows[done:], epoch, bar)
+
+    def _steps(self, windows: Sequence[np.ndarray], epoch: int, bar: Any) -> int:
+        """Optimizer steps, up to the first that does not fit into memory; returns how many there were."""
         shares = [self._own_share(window) for window in windows]
         # a process that has no row left in the last window computes one all the same, without weight: all must take part
         keys = [
@@ -181,13 +270,13 @@ class FoldTrainer:
         rows = TrainingRows(self.maker, self.train, self.config)
         plan = self.base.plan
         batches = iter(loader(rows, keys, plan.workers, pin=plan.device == "cuda"))
-        self.answers.train()
-        bar = progress(
-            zip(windows, shares, strict=True), total=len(windows), unit="step", desc=f"fold {self.fold} epoch {epoch + 1}",
-        )
-        for window, share in bar:
+        for done_before, (window, share) in enumerate(zip(windows, shares, strict=True)):
             started = time.time()
-            loss, norm, done = self._step([(next(batches), bool(part)) for part in share], len(window))
+            made = self._step([(next(batches), bool(part)) for part in share], len(window))
+            if made is None:
+                self._use_less_memory()
+                return done_before
+            loss, norm, done = made
             self.skipped_on_end = 0 if done else self.skipped_on_end + 1
             if self.skipped_on_end == 20:
                 stop_all(TrainingError(
@@ -195,21 +284,25 @@ class FoldTrainer:
                     f"(now {self.config.learning_rate:g}) or set precision=float32."
                 ))
             rate = len(window) / (time.time() - started)
+            bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", skipped=self.skipped)
             if self.accelerator.is_main_process:
                 self.log.write(
                     "step", fold=self.fold, step=self.step, epoch=epoch, loss=loss, lr=self._rate, grad_norm=norm,
                     skipped=self.skipped, rows_per_s=round(rate, 2),
                 )
+        return len(windows)
 
     def _own_share(self, window: np.ndarray) -> list[tuple[int, ...]]:
         """Micro-batches of this process for one optimizer step; every process makes the same number of them."""
         largest = math.ceil(len(window) / self.accelerator.num_processes)
-        parts = np.array_split(own_share(window.tolist()), math.ceil(largest / self.config.batch_size))
+        parts = np.array_split(own_share(window.tolist()), math.ceil(largest / self.memory.rows))
         return [tuple(int(i) for i in part) for part in parts]
 
-    def _step(self, batches: Sequence[tuple[AskedRows, bool]], rows_in_step: int) -> tuple[float, float, bool]:
+    def _step(self, batches: Sequence[tuple[AskedRows, bool]], rows_in_step: int) -> tuple[float, float, bool] | None:
         """One optimizer step; returns the mean loss, the gradient norm, and whether the weights changed.
+
+        None: it does not fit into memory, and everything is as before it.
 
         Args:
             batches: micro-batches, each with whether it counts.
@@ -217,10 +310,11 @@ class FoldTrainer:
         self._rate = learning_rate_at(self.step, self.steps_per_epoch * self.config.num_epochs, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate
-        total = torch.zeros((), device=self.accelerator.device)
-        for i, (batch, counts) in enumerate(batches):
-            with self._synchronised(i == len(batches) - 1):
-                total += self._backward(batch.to(self.accelerator.device), counts / rows_in_step)
+        before = random_state()
+        total = self._gradients(batches, rows_in_step)
+        if total is None:
+            set_random_state(before)
+            return None
         norm = float(self.accelerator.clip_grad_norm_(list(self.parameters.values()), self.config.max_grad_norm))
         done = math.isfinite(norm)
         if done or self.base.plan.scale_gradients:  # the scaler itself leaves out a step that overflowed
@@ -237,25 +331,56 @@ class FoldTrainer:
         if not math.isfinite(loss):  # the forward pass itself overflowed: a smaller loss scale would not help
             for batch, _ in batches:
                 with contextlib.suppress(OverflowInModel):  # not to be mended: twenty such steps on end stop the run
-                    self.accelerator.unwrap_model(self.answers).mend(batch.to(self.accelerator.device))
+                    self.answers.mend(batch.to(self.accelerator.device))
         return loss, norm, done
 
-    def _synchronised(self, last: bool) -> contextlib.AbstractContextManager:
-        """Processes exchange gradients once per step, with the last micro-batch."""
-        return contextlib.nullcontext() if last else self.accelerator.no_sync(self.answers)
+    def _gradients(self, batches: Sequence[tuple[AskedRows, bool]], rows_in_step: int) -> torch.Tensor | None:
+        """The gradients of a step; returns this process's part of the loss, or None where memory ran out in any of them."""
+        total, fits = torch.zeros((), device=self.accelerator.device), True
+        try:
+            for batch, counts in batches:
+                total += self._backward(batch.to(self.accelerator.device), counts / rows_in_step)
+        except torch.cuda.OutOfMemoryError:
+            fits = False
+        if not fits:
+            self._drop_gradients()
+        if self._exchange(fits):
+            return total
+        self._drop_gradients()
+        return None
+
+    def _drop_gradients(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        free_memory()
+
+    def _exchange(self, fits: bool) -> bool:
+        """Add up the gradients of all processes, once a step; returns whether each of them had enough memory.
+
+        DistributedDataParallel would do this inside the backward pass, and wait there for a process that ran out of memory.
+        """
+        count = self.accelerator.num_processes
+        if count == 1:
+            return fits
+        parameters = list(self.parameters.values())
+        own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        every = torch.cat([*(gradient.flatten() for gradient in own), own[0].new_tensor([fits])])
+        torch.distributed.all_reduce(every)
+        for p, gradient in zip(parameters, every[:-1].split([p.numel() for p in parameters]), strict=True):
+            p.grad = gradient.view_as(p)
+        return int(every[-1]) == count
 
     def _backward(self, batch: AskedRows, weight: float) -> torch.Tensor:
         """Adds this micro-batch's share to the gradient: the mean over all rows of the step, wherever they are.
 
         Args:
-            weight: of each row, 1 / rows in the step. Processes average their gradients, hence the factor below.
+            weight: of each row, 1 / rows in the step.
         """
         losses = answer_loss(
             self.answers(batch), batch, among_choices=self.config.loss == "choices",
             label_smoothing=self.config.label_smoothing, consistency=self.config.order_consistency,
         )  # (B,)
         loss = losses.sum() * weight
-        self.accelerator.backward(loss * self.accelerator.num_processes)
+        self.accelerator.backward(loss)
         return loss.detach()
 
     # %% validation
@@ -295,8 +420,7 @@ class FoldTrainer:
 
     def _read(self, questions: Sequence[Question], title: str) -> Validation:
         rows = [self.maker.row(question) for question in questions]
-        model = self.accelerator.unwrap_model(self.answers)  # reading is divided: no process waits for another's batch
-        ways = read_rows(model, self.maker, rows, self.config.eval_batch_size, self.base.plan, title=title)
+        ways = read_rows(self.answers, self.maker, rows, self.config.eval_batch_size, self.base.plan, title=title)
         logprobs = [without_empty(question, way)[0] for question, way in zip(questions, ways, strict=True)]
         own = [values - np.logaddexp.reduce(values) for values in logprobs]  # among the row's choices
         answers = np.array([-1 if q.answer is None else q.answer for q in questions])
