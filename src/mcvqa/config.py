@@ -162,7 +162,10 @@ class Config:
         low=-1.0, high=1000, weights=True,
     )
     keep: str = setting("best", "weights to score with: best epoch on validation, or last", choices=("best", "last"))
-    num_workers: int = setting(-1, "processes that read images and encode rows; -1: 2 with a GPU, none without", low=-1, high=256)
+    num_workers: int = setting(
+        -1, "processes that read images and encode rows; -1: one per core, at most 8, with a GPU, none without",
+        low=-1, high=256,
+    )
 
     # %% scoring
     eval_batch_size: int = setting(8, "rows in one forward pass when scoring", low=1, high=4096)

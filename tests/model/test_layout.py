@@ -6,43 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3VLConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from mcvqa.model.encode import Row
-from mcvqa.model.families import FAMILIES, image_tokens, token_positions
-from mcvqa.model.forward import AnswerModel, answer_loss, collate
+from mcvqa.model.families import FAMILIES, image_tokens
+from mcvqa.model.forward import answer_loss, collate
 from mcvqa.model.layout import EVERY_TOKEN_ONCE, attend_apart, lay_out
 from mcvqa.model.rows import RowMaker, read_rows
-
-IMAGE = 9  # the image token
-GRIDS = {"a": (1, 4, 6), "b": (1, 4, 4), "c": (1, 4, 6)}
-VALUES = {"qwen2_vl": 3 * 2 * 14 * 14, "qwen2_5_vl": 3 * 2 * 14 * 14, "qwen3_vl": 3 * 2 * 16 * 16}  # of a patch
-
-
-def made_row(system, image, question, tails) -> Row:
-    """As Encoder.encode would make it of these tokens; no tails: one order."""
-    grid = GRIDS.get(image)
-    shared = np.array([*system, *([IMAGE] * image_tokens(grid, 2) if grid else []), *question], np.int64)
-    places = token_positions(shared == IMAGE, grid, 2)
-    lengths = [len(tail) for tail in tails]
-    after = [int(places.max()) + 1 + np.tile(np.arange(n), (3, 1)) for n in lengths]
-    k = max(1, len(tails))
-    return Row(
-        id=f"{image} {question}", image=image, grid=grid, input_ids=np.concatenate([shared, *map(np.array, tails)]).astype(int),
-        position_ids=np.concatenate([places, *after], 1), segment=np.repeat(np.arange(len(tails) + 1), [len(shared), *lengths]),
-        answer_at=len(shared) - 1 + (np.cumsum(lengths) if tails else np.zeros(1, int)),
-        letters=np.stack([np.roll([20, 21, 22, 23], i) for i in range(k)]), orders=np.zeros((k, 4), int),
-        target=np.eye(4, dtype=np.float32)[len(question) % 4],
-    )
-
-
-def prompts_of(row: Row):
-    """(tokens, positions) of each order."""
-    for k in range(len(row.answer_at)):
-        own = (row.segment == 0) | (row.segment == k + 1)
-        yield row.input_ids[own], row.position_ids[:, own]
-
+from tests.model.small import IMAGE, ROWS, answering, batch_of, made_row, prompts_of, small_model, small_pictures
 
 tokens = st.lists(st.integers(0, 2), min_size=1, max_size=4)  # few different ones, so that much is shared
 rows_of_any_kind = st.lists(
@@ -141,57 +111,23 @@ def test_another_attention_is_refused(base):
 # %% all families
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def model(request):
-    """A small model with random weights that are large enough for every part to matter."""
-    text = dict(
-        vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=16, initializer_range=0.1, attention_dropout=0.0,
-        rope_parameters=dict(rope_type="default", rope_theta=1e4, mrope_section=[4, 2, 2], mrope_interleaved=True),
-    )
-    marks = dict(image_token_id=IMAGE, video_token_id=10, vision_start_token_id=11, vision_end_token_id=12)
-    vision = dict(depth=3, num_heads=2, initializer_range=0.1)
-    config = {
-        "qwen2_vl": lambda: Qwen2VLConfig(text_config=text, vision_config=vision | dict(embed_dim=64, hidden_size=64), **marks),
-        "qwen2_5_vl": lambda: Qwen2_5_VLConfig(
-            text_config=text, **marks,
-            vision_config=vision | dict(hidden_size=64, intermediate_size=96, out_hidden_size=64, fullatt_block_indexes=[1]),
-        ),
-        "qwen3_vl": lambda: Qwen3VLConfig(
-            text_config=text, **marks, vision_config=vision | dict(
-                hidden_size=64, intermediate_size=96, out_hidden_size=64, num_position_embeddings=36,
-                deepstack_visual_indexes=[0, 1],
-            ),
-        ),
-    }[request.param]()
-    torch.manual_seed(0)
-    return AutoModelForImageTextToText.from_config(config, attn_implementation=EVERY_TOKEN_ONCE).eval()
+    return small_model(request.param)
 
 
 @pytest.fixture(scope="module")
 def pictures(model):
-    """Patches by the name of the picture."""
-    random, width = torch.Generator().manual_seed(1), VALUES[model.config.model_type]
-    return {name: torch.randn(int(np.prod(grid)), width, generator=random) for name, grid in GRIDS.items()}
+    return small_pictures(model)
 
 
-SYSTEM, ORDERS = [1, 2, 3], [[30, 31, 32, 33], [30, 31, 33, 32, 34], [31, 30], [33]]
-ROWS = [
-    made_row(SYSTEM, "a", [14, 15], ORDERS), made_row(SYSTEM, "a", [14, 16, 17], []), made_row(SYSTEM, "b", [14, 15], ORDERS[:2]),
-    made_row(SYSTEM, None, [14, 15, 18], ORDERS), made_row(SYSTEM, None, [14, 15], []), made_row(SYSTEM, "c", [14], ORDERS[2:]),
-]
-
-
-def batch_of(rows, pictures):
-    return collate(rows, lambda row: pictures[row.image], IMAGE, patches=True)
-
-
-def answering(model) -> AnswerModel:
-    return AnswerModel(model, FAMILIES[model.config.model_type], IMAGE)
-
-
-def test_logits_are_those_of_the_library_for_each_prompt_alone(model, pictures):
+@pytest.mark.parametrize("frozen", [False, True], ids=["the library's layers", "blocks"])
+def test_logits_are_those_of_the_library_for_each_prompt_alone(model, pictures, frozen):
     """Invariant 2, with orders, pictures and rows of every kind side by side."""
+    model.requires_grad_(not frozen)
+    answers = answering(model)
+    model.requires_grad_(True)
+    assert bool(answers.blocks) is frozen
     with torch.no_grad():
-        ours = answering(model)(batch_of(ROWS, pictures))
+        ours = answers(batch_of(ROWS, pictures))
         for i, row in enumerate(ROWS):
             for k, (prompt, _) in enumerate(prompts_of(row)):
                 ids = torch.from_numpy(prompt)[None]

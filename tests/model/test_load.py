@@ -181,11 +181,15 @@ def test_4_bit_weights_are_no_way_to_train_all_weights_and_need_their_library(mo
         load.choose_weights(Config(), undecided, QWEN_3B)
 
 
-def test_checkpointing_is_switched_on_and_off(base):
-    layers = base.language.layers
+@pytest.mark.parametrize("lora_r", [4, 0], ids=["blocks", "the library's layers"])
+def test_checkpointing_is_switched_on_and_off(tiny_config, lora_r):
+    config = dataclasses.replace(tiny_config, lora_r=lora_r)
+    base = load_base(config, plan_device(config))
+    answers = base.answers(make_trainable(base, config, 0))
     for on in (True, False):
-        load.set_checkpointing(base, on)
-        assert all(layer.gradient_checkpointing is on for layer in layers)
+        answers.set_checkpointing(on)
+        saving = [not block.keep for block in answers.blocks] or [layer.gradient_checkpointing for layer in base.language.layers]
+        assert set(saving) == {on} and len(saving) == len(base.language.layers) * (2 if lora_r else 1)
 
 
 # %% what is refused

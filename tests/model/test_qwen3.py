@@ -66,7 +66,7 @@ def test_features_are_the_librarys_with_the_deepstack_levels_beside_them(base, i
     with torch.no_grad():
         theirs = base.vision(torch.cat(patches), grid_thw=torch.tensor(grids))
     wanted = torch.cat([theirs.pooler_output, *theirs.deepstack_features], -1)
-    ours = torch.cat(encode_images(base, patches, grids, names))
+    ours = torch.cat(encode_images(base, torch.cat(patches), grids, names))
     assert len(theirs.deepstack_features) == LEVELS and wanted.abs().mean() > 0.01
     torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-5)
 

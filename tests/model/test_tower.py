@@ -10,7 +10,7 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
-from mcvqa.model.tower import plan_tower, tower_features
+from mcvqa.model.tower import aligned, plan_tower, tower_features
 
 TEXT = dict(
     vocab_size=100, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
@@ -49,6 +49,22 @@ def test_it_equals_the_library(tower, grids):
         found = tower(patches, grid_thw=torch.tensor(grids))
         theirs = torch.cat([found.pooler_output, *getattr(found, "deepstack_features", ())], -1)
         torch.testing.assert_close(tower_features(tower, patches, grids), theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_aligned_changes_no_result_and_leaves_no_trace():
+    """An odd number of inner values, as Qwen2.5-VL has; other towers are left alone."""
+    torch.manual_seed(0)
+    vision = dict(depth=2, hidden_size=64, intermediate_size=90, num_heads=2, fullatt_block_indexes=[1], out_hidden_size=64)
+    model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=TEXT, vision_config=vision)).eval()
+    tower, grids = model.model.visual, GRIDS["many shapes"]
+    patches = torch.randn(sum(rows * columns for _, rows, columns in grids), 3 * 2 * 14**2)
+    before = dict(tower.named_parameters())
+    with torch.no_grad():
+        plain = tower_features(tower, patches, grids)
+        with aligned(tower):
+            assert tower.blocks[0].mlp.gate_proj.weight.shape == tower.blocks[1].mlp.down_proj.weight.T.shape == (128, 64)
+            torch.testing.assert_close(tower_features(tower, patches, grids), plain, atol=1e-6, rtol=1e-5)
+    assert all(after is before[name] for name, after in tower.named_parameters())
 
 
 def test_gradients_pass(tower):

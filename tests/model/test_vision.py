@@ -82,7 +82,7 @@ def test_an_image_that_overflows_half_precision_is_done_again_in_float32(base, i
     dtype = torch.float16
     plain = half.vision(patches.to(dtype), grid_thw=torch.tensor([grid])).pooler_output
     assert not torch.isfinite(plain).all(), "the plant must overflow, or this test shows nothing"
-    features = encode_images(half, [patches], [grid], ["a.png"])[0]
+    features = encode_images(half, patches, [grid], ["a.png"])[0]
     assert torch.isfinite(features).all() and features.dtype == dtype
     assert next(half.vision.parameters()).dtype == dtype, "the tower is given back in half precision"
     frequencies = {n: b.dtype for n, b in half.vision.named_buffers()}

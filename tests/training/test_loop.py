@@ -179,7 +179,7 @@ def make_memory_small(monkeypatch, too_much) -> list[int]:
         passes.append(len(batch.ids))
         if not too_much(self, batch):
             return plain(self, batch)
-        watch = self.parts["language"].layers[1].register_forward_hook(run_out_backward)
+        watch = self.blocks[1].register_forward_hook(run_out_backward)
         try:
             return plain(self, batch)
         finally:
@@ -228,7 +228,7 @@ def test_a_step_late_in_an_epoch_is_not_lost(make_trainer, small_settings, monke
 
 def test_with_one_row_left_activations_are_computed_again(make_trainer, small_settings, monkeypatch):
     undisturbed = trained_weights(make_trainer(**small_settings, micro_batch=1))
-    passes = make_memory_small(monkeypatch, lambda model, batch: not model.parts["language"].layers[0].gradient_checkpointing)
+    passes = make_memory_small(monkeypatch, lambda model, batch: model.blocks[0].keep)
     trainer = make_trainer(**small_settings, micro_batch=1)
     torch.testing.assert_close(trained_weights(trainer), undisturbed, atol=1e-6, rtol=0)
     assert passes == [1] * 25 and trainer.memory == MemoryPlan(1, checkpointing=True)

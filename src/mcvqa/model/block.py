@@ -171,7 +171,7 @@ class _Pack(torch.autograd.Function):
         own = [group for group in groups if group.adapters]
         together = [downs[0].new_empty((group.rank, group.adapters[0].down.in_features), dtype=dtype) for group in own]
         made = [torch.empty_like(up, dtype=dtype) for up in ups]
-        places = _places(own, together)
+        places = _slots(own, together)
         torch._foreach_copy_([*places, *made], list(weights))
         torch._foreach_mul_(places, factors)
         ctx.groups, ctx.factors, ctx.weights = own, factors, weights
@@ -181,12 +181,12 @@ class _Pack(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
         n = len(ctx.groups)
         own = [torch.empty_like(weight) for weight in ctx.weights]
-        torch._foreach_copy_(own, [*_places(ctx.groups, gradients[:n]), *gradients[n:]])
+        torch._foreach_copy_(own, [*_slots(ctx.groups, gradients[:n]), *gradients[n:]])
         torch._foreach_mul_(own[: len(ctx.factors)], ctx.factors)
         return None, None, None, *own
 
 
-def _places(groups: Sequence[Projections], together: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def _slots(groups: Sequence[Projections], together: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Where the A of each adapter stands among those of its group."""
     return [down[adapter.ranks] for group, down in zip(groups, together, strict=True) for adapter in group.adapters]
 
@@ -247,6 +247,7 @@ class _BlockStep(torch.autograd.Function):
             [gradient], *block.after.drop(mixed.detach(), _other(seed)), after, of_input=True
         )
         of_parts = torch.autograd.grad(mixed, parts, of_mixed)
+        del parts, mixed, of_mixed  # the largest tensors there are
         of_h, of_before = block.before.backward(of_parts, dropped, mask, before, of_input=x.requires_grad)
         of_x = torch.autograd.grad(h, x, of_h)[0].add_(gradient) if x.requires_grad else None
         return of_x, None, None, None, None, *of_before, *of_after
@@ -277,8 +278,21 @@ def layer_blocks(layer: Any) -> tuple[Block, Block]:
 
 
 def gated(tables: Tables, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """SwiGLU (arXiv:2002.05202)."""
-    return F.silu(gate) * up
+    return _Gated.apply(gate, up)
+
+
+class _Gated(torch.autograd.Function):
+    """SwiGLU (arXiv:2002.05202): silu(gate) * up. These are the largest tensors of a layer; only the two given are kept."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gate, up)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        gate, up = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(gradient * up, gate), F.silu(gate).mul_(gradient)
 
 
 def normed(norm: Any, x: torch.Tensor) -> torch.Tensor:

@@ -52,6 +52,8 @@ class DevicePlan:
 
 def plan_device(config: Config) -> DevicePlan:
     """Raises DeviceError when the device is missing, fails a first real operation, or cannot be taken for a T4."""
+    # before the GPU is used for the first time: blocks of memory that can grow leave fewer gaps, and a T4 has none to spare
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     device, why_device = _choose_device(config)
     name, capability, memory = _gpu_facts(device)
     prove_device(device, name)
@@ -67,7 +69,7 @@ def plan_device(config: Config) -> DevicePlan:
     dtype, why_dtype = choose_precision(config.precision, device, capability)
     on_gpu = device != "cpu"
     amp = config.use_amp and on_gpu and dtype != torch.float32
-    workers = (2 if on_gpu else 0) if config.num_workers < 0 else config.num_workers
+    workers = (_spare_cores() if on_gpu else 0) if config.num_workers < 0 else config.num_workers
     reasons = (
         f"device {name}: {why_device}",
         f"precision {str(dtype).removeprefix('torch.')}: {why_dtype}",
@@ -79,6 +81,12 @@ def plan_device(config: Config) -> DevicePlan:
     if config.quantization != "auto":
         return plan.with_weights(config.quantization == "4bit", "as set")
     return plan if device == "cuda" else plan.with_weights(False, "not needed without a GPU's memory limit")
+
+
+def _spare_cores() -> int:
+    """Cores for loader processes: those of this process, when several share the machine; eight feed any GPU."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def _choose_device(config: Config) -> tuple[str, str]:
@@ -104,10 +112,13 @@ def _gpu_facts(device: str) -> tuple[str, tuple[int, int], int]:
 
 
 def _limit_gpu(memory: int, capability: tuple[int, int]) -> None:
-    """Take no more than `memory` bytes, and no attention kernels that such a GPU has not; another run's limits end here."""
+    """Take no more than `memory` bytes, and no attention kernels that such a GPU has not; another run's limits end here.
+
+    cuDNN's attention prepares itself anew for every shape, and the batches have a new one each.
+    """
     torch.cuda.set_per_process_memory_fraction(memory / _gpu_facts("cuda")[2])
     torch.backends.cuda.enable_flash_sdp(capability >= (8, 0))
-    torch.backends.cuda.enable_cudnn_sdp(capability >= (8, 0))
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def prove_device(device: str, name: str) -> None:

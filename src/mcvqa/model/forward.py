@@ -123,6 +123,13 @@ class Answering(nn.Module):
     parts: dict[str, Any]  # plain references by name: the parameters are registered once, under `model`
     watched: dict[str, nn.Module]  # what may be moved to float32, in the order in which it computes
 
+    def set_checkpointing(self, on: bool) -> None:
+        """Whether activations are computed again in the backward pass instead of being kept (arXiv:1604.06174)."""
+        if on:
+            self.parts["language"].gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            self.parts["language"].gradient_checkpointing_disable()
+
     def mend(self, batch: AskedRows) -> list[str]:
         """Move what overflows on `batch` to float32, say so, and return its names.
 
@@ -164,12 +171,17 @@ class AnswerModel(Answering):
         self.axes = nn.Buffer(torch.from_numpy(axes).to(language.device), persistent=False)
         frozen = isinstance(model, PeftModel) or not any(p.requires_grad for p in language.parameters())
         halves = [layer_blocks(layer) for layer in language.layers] if frozen else []
-        self.blocks = nn.ModuleList(block for pair in halves for block in pair)
+        self.blocks: Any = nn.ModuleList(block for pair in halves for block in pair)
         names = [f"layers.{n}.{half}" for n in range(len(halves)) for half in ("self_attn", "mlp")]
         self.watched = dict(zip(names, self.blocks, strict=True)) or layer_parts(language)
         for name, part in self.watched.items():
             if frozen and hasattr(language.get_submodule(name), OWN_FLOAT32):
                 run_in_float32(part)
+
+    def set_checkpointing(self, on: bool) -> None:
+        super().set_checkpointing(on and not self.blocks)
+        for block in self.blocks:
+            block.keep = not on
 
     def mend(self, batch: AskedRows) -> list[str]:
         moved = super().mend(batch)
@@ -202,10 +214,9 @@ class AnswerModel(Answering):
         """
         language = self.parts["language"]
         tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), batch.seen, batch.home)
-        blocks: list[Any] = list(self.blocks)
-        groups = [group for block in blocks for group in (block.before, block.after)]
+        groups = [group for block in self.blocks for group in (block.before, block.after)]
         packed = iter(pack(groups, hidden.dtype, training=self.training))
-        for n, block in enumerate(blocks):
+        for n, block in enumerate(self.blocks):
             hidden = block(hidden, tables, next(packed), next(packed))
             if n % 2 and n // 2 < len(deeper):
                 hidden = hidden + torch.zeros_like(hidden).masked_scatter(is_image[:, None], deeper[n // 2])

@@ -14,6 +14,7 @@ import torch
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from mcvqa.config import Config
@@ -114,3 +115,13 @@ def stop_all(error: Exception) -> NoReturn:
 def progress(items: Iterable[Item], **shown: Any) -> "tqdm[Item]":
     """A progress bar, in the main process only."""
     return tqdm(items, disable=not is_main_process(), **shown)
+
+
+# %% processes that make batches
+def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoader:
+    """Batches of `rows` in the order of `keys`, made ahead by `workers` processes."""
+    return DataLoader(
+        rows, sampler=keys, batch_size=None, num_workers=workers, pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # a loader draws a number when it starts, which would shift what dropout draws
+    )

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from mcvqa.config import Config
@@ -17,7 +17,7 @@ from mcvqa.model.device import DevicePlan
 from mcvqa.model.encode import Encoder, Row
 from mcvqa.model.forward import Answering, AskedRows, Batch, collate, read_letters
 from mcvqa.model.memory import free_memory
-from mcvqa.model.processes import divided, progress
+from mcvqa.model.processes import divided, loader, progress
 from mcvqa.model.vision import FeatureStore, ImageInputs
 
 
@@ -137,15 +137,6 @@ class ScoringRows(Dataset):
 
     def __getitem__(self, numbers: tuple[int, ...]) -> AskedRows:
         return self.maker.batch([self.rows[i] for i in numbers], self.scale)
-
-
-def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoader:
-    """Batches of `rows` in the order of `keys`, made ahead by `workers` processes."""
-    return DataLoader(
-        rows, sampler=keys, batch_size=None, num_workers=workers, pin_memory=pin,
-        prefetch_factor=4 if workers else None,
-        generator=torch.Generator(),  # a loader draws a number when it starts, which would shift what dropout draws
-    )
 
 
 def read_rows(

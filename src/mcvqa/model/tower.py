@@ -5,17 +5,20 @@ photograph of 364 x 364 pixels; here all windows of the same size share one call
 
 Shapes: P patches, T = P / merge**2 tokens, D width of the tower, H heads.
 """
+import contextlib
 import functools
 import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
+from mcvqa.model.block import normed
 from mcvqa.model.families import Grid
 
 ROTARY_BASE = 10_000.0
@@ -93,6 +96,35 @@ def _spread(starts: dict[int, list[int]]) -> tuple[torch.Tensor, ...]:
 
 
 # %% the forward pass
+UNIT = 64  # inner values of an MLP that matrix units like to have a multiple of; half precision on a T4 needs one of 8
+
+
+@contextlib.contextmanager
+def aligned(tower: Any) -> Iterator[None]:
+    """Within the block the MLPs of Qwen2.5-VL have some more inner values, all zero, which change nothing but the speed.
+
+    They have 3,420, which is no multiple of 8, and for that matrix units have no kernel in half precision, or a slow one
+    (NVIDIA, Matrix Multiplication Background User's Guide, section 4.1).
+    """
+    narrow = [b.mlp for b in tower.blocks if hasattr(b.mlp, "gate_proj") and b.mlp.gate_proj.out_features % UNIT]
+    held = [(layer, dict(layer.named_parameters())) for mlp in narrow for layer in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)]
+    for mlp in narrow:
+        more = -mlp.gate_proj.out_features % UNIT
+        for layer in (mlp.gate_proj, mlp.up_proj):
+            layer.weight, layer.bias = _frozen(F.pad(layer.weight, (0, 0, 0, more))), _frozen(F.pad(layer.bias, (0, more)))
+        mlp.down_proj.weight = _frozen(F.pad(mlp.down_proj.weight, (0, more)))
+    try:
+        yield
+    finally:
+        for layer, parameters in held:
+            for name, parameter in parameters.items():
+                setattr(layer, name, parameter)
+
+
+def _frozen(weight: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(weight.detach(), requires_grad=False)
+
+
 def tower_features(tower: Any, patches: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
     """(T, hidden) features of all images, one after the other; of Qwen3-VL (T, (1 + levels) * hidden), with those of its
     deepstack levels beside them.
@@ -116,8 +148,8 @@ def tower_features(tower: Any, patches: torch.Tensor, grids: Sequence[Grid]) -> 
     rotary = _rotary(plan.places, x.shape[-1] // tower.blocks[0].attn.num_heads)
     for number, block in enumerate(tower.blocks):
         groups = plan.images if number in whole else plan.windows
-        x = x + _attend(block.attn, block.norm1(x), rotary, groups)
-        x = x + block.mlp(block.norm2(x))
+        x = x + _attend(block.attn, _norm(block.norm1, x), rotary, groups)
+        x = x + block.mlp(_norm(block.norm2, x))
         if number in levels:
             deeper.append(tower.deepstack_merger_list[levels.index(number)](x))  # (T, hidden)
     merged = torch.cat([tower.merger(x), *deeper], -1)
@@ -148,30 +180,36 @@ def _learned_positions(table: torch.Tensor, shares: torch.Tensor) -> torch.Tenso
     return mixed
 
 
+def _norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
+    """Qwen2.5-VL's RMSNorm by torch's own function; the LayerNorm of the others is one already."""
+    return normed(norm, x) if hasattr(norm, "variance_epsilon") else norm(x)
+
+
 def _rotary(places: torch.Tensor, head: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine (P, 1, head), float32: half of the frequencies turn with the row, half with the column."""
+    """Cosine and sine (P, 1, 1, head), float32: half of the frequencies turn with the row, half with the column. The sines of
+    the first half have the sign that they get in `_turned`."""
     frequencies = ROTARY_BASE ** -(torch.arange(0, head // 2, 2, device=places.device) / (head // 2))
-    angles = (places[..., None] * frequencies).flatten(1).repeat(1, 2)[:, None]
-    return angles.cos(), angles.sin()
+    angles = (places[..., None] * frequencies).flatten(1)[:, None, None]  # (P, 1, 1, head / 2)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 
 
 def _turned(x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Rotary embedding in float32: half precision would lose small angles."""
-    first, second = x.float().chunk(2, -1)
-    return (x * rotary[0] + torch.cat((-second, first), -1) * rotary[1]).to(x.dtype)
+    return torch.addcmul(x * rotary[0], x.roll(x.shape[-1] // 2, -1), rotary[1]).to(x.dtype)
 
 
 def _attend(
     attention: Any, x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], groups: Sequence[torch.Tensor]
 ) -> torch.Tensor:
     """(P, D) self-attention within each of `groups`, (n, length) places each."""
-    q, k, v = attention.qkv(x).view(len(x), 3, attention.num_heads, -1).unbind(1)  # (P, H, D / H)
-    q, k = _turned(q, rotary), _turned(k, rotary)
+    joined = attention.qkv(x).view(len(x), 3, attention.num_heads, -1)  # (P, 3, H, D / H)
+    (q, k), v = _turned(joined[:, :2], rotary).unbind(1), joined[:, 2]
     if len(groups) == 1:  # every window has the same size: nothing to sort
         shape = groups[0].shape
-        mixed = _within(*(t.view(*shape, *t.shape[1:]) for t in (q, k, v))).flatten(0, 1)
+        mixed = _within(*(t.unflatten(0, shape) for t in (q, k, v))).flatten(0, 1)
     else:
-        mixed = torch.empty_like(q)
+        mixed = torch.empty_like(q, memory_format=torch.contiguous_format)
         for places in groups:
             mixed = mixed.index_put((places,), _within(q[places], k[places], v[places]))
     return attention.proj(mixed.flatten(1))

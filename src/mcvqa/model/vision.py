@@ -1,6 +1,7 @@
 """Images as the model takes them: patches, and, because the vision tower is frozen, features computed once and kept on disk."""
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from mcvqa.data.images import ImageRecord, open_image
 from mcvqa.files import atomic_path
 from mcvqa.model.families import Grid, feature_width, image_grid, image_tokens
 from mcvqa.model.load import BaseModel
 from mcvqa.model.overflow import OverflowInModel, cast_weights
-from mcvqa.model.processes import progress
-from mcvqa.model.tower import tower_features
+from mcvqa.model.processes import loader, progress
+from mcvqa.model.tower import aligned, tower_features
 
 
 class ImageInputs:
@@ -53,6 +55,16 @@ class ImageInputs:
     def pixels(self, scale: float = 1.0) -> int:
         """Area an image is scaled to."""
         return round((self.image_size * scale) ** 2)
+
+
+class PatchBatches(Dataset):
+    """Patches (P, values) of some images, one image after the other, by their names."""
+
+    def __init__(self, images: ImageInputs, scale: float) -> None:
+        self.images, self.scale = images, scale
+
+    def __getitem__(self, part: tuple[str, ...]) -> torch.Tensor:
+        return torch.cat([self.images.patches(image, self.scale) for image in part])
 
 
 # %% features kept on disk
@@ -95,16 +107,21 @@ class FeatureStore:
 
     def fill(self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 16) -> int:
         """Compute what is missing with the tower of `base`; returns how many images that were."""
-        todo = self.missing(images, scale)
+        todo = sorted(self.missing(images, scale), key=lambda image: self.images.grid(image, scale) or ())  # equal ones together
         if not todo:
             return 0
-        for start in progress(range(0, len(todo), batch), desc=f"image features x{scale:g}", unit="batch"):
-            part = todo[start : start + batch]
-            patches = [self.images.patches(image, scale) for image in part]
-            grids = [grid for image in part if (grid := self.images.grid(image, scale))]
-            for image, features in zip(part, encode_images(base, patches, grids, part), strict=True):
-                with atomic_path(self.path(image, scale)) as path, open(path, "wb") as handle:
-                    np.save(handle, _as_numpy(features))
+        parts = [tuple(todo[start : start + batch]) for start in range(0, len(todo), batch)]
+        made = loader(
+            PatchBatches(self.images, scale), parts, min(base.plan.workers, len(parts)), pin=base.plan.device == "cuda"
+        )
+        base.vision.to(base.plan.device)
+        with aligned(base.vision):
+            for part, patches in zip(parts, progress(made, desc=f"image features x{scale:g}", unit="batch"), strict=True):
+                grids = [grid for image in part if (grid := self.images.grid(image, scale))]
+                for image, features in zip(part, encode_images(base, patches, grids, part), strict=True):
+                    with atomic_path(self.path(image, scale)) as path, open(path, "wb") as handle:
+                        np.save(handle, _as_numpy(features))
+        base.vision.to("cpu")  # on a GPU its memory is better used: nobody looks at it again before other images are asked for
         return len(todo)
 
     def load(self, image: str, scale: float = 1.0) -> torch.Tensor:
@@ -115,7 +132,7 @@ class FeatureStore:
 
 def _as_numpy(features: torch.Tensor) -> np.ndarray:
     """numpy has no bfloat16: two-byte formats are stored by their bits, the format is part of the key."""
-    features = features.cpu().contiguous()
+    features = features.contiguous()
     return features.view(torch.int16).numpy() if features.dtype.itemsize == 2 else features.numpy()
 
 
@@ -131,38 +148,45 @@ def weights_hash(module: torch.nn.Module) -> str:
 # %% the vision tower
 @torch.no_grad()
 def encode_images(
-    base: BaseModel, patches: list[torch.Tensor], grids: Sequence[Grid], names: Sequence[str]
+    base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid], names: Sequence[str]
 ) -> list[torch.Tensor]:
     """Features (tokens, width) of each image; where half precision overflows the image is done again in float32.
 
     Qwen2.5-VL's last blocks overflow float16 for some images; the NaN would spread to an answer that looks valid.
 
     Args:
-        patches: per image (P, values).
+        patches: (P, values) of all images.
         grids: patches (time, rows, columns) of each image.
         names: of the images, for the message.
 
     Raises:
         OverflowInModel: not even float32 gives finite features.
     """
-    features = _tower(base, torch.cat(patches), grids)
-    broken = [i for i, feature in enumerate(features) if not torch.isfinite(feature).all()]
-    if broken and base.plan.dtype != torch.float32:
+    features = _tower(base, patches, grids)
+    broken = _not_finite(features)
+    if broken:
+        each = patches.split([math.prod(grid) for grid in grids])
         cast_weights(base.vision, torch.float32)
         try:
             for i in broken:
-                full = _tower(base, patches[i], grids[i : i + 1])[0]
+                full = _tower(base, each[i], grids[i : i + 1])[0]
                 limit = torch.finfo(base.plan.dtype).max
                 features[i] = full.clamp(-limit, limit).to(base.plan.dtype)
         finally:
             cast_weights(base.vision, base.plan.dtype)
-    for i, feature in enumerate(features):
-        if not torch.isfinite(feature).all():
-            raise OverflowInModel(f"{names[i]} has no finite features, not even in float32: the model's weights are damaged.")
+        if hopeless := _not_finite(features):
+            raise OverflowInModel(
+                f"{names[hopeless[0]]} has no finite features, not even in float32: the model's weights are damaged."
+            )
     return features
+
+
+def _not_finite(features: Sequence[torch.Tensor]) -> list[int]:
+    """Images with a value that is no number."""
+    return [i for i, feature in enumerate(features) if not torch.isfinite(feature).all()]
 
 
 def _tower(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> list[torch.Tensor]:
     weight = next(base.vision.parameters())
     features = tower_features(base.vision, patches.to(weight.device, weight.dtype), grids)  # (sum of tokens, width)
-    return list(features.split([image_tokens(grid, base.merge) for grid in grids]))
+    return list(features.cpu().split([image_tokens(grid, base.merge) for grid in grids]))

@@ -24,7 +24,7 @@ from mcvqa.data.questions import Question
 from mcvqa.files import RunLog
 from mcvqa.model.device import GIB, set_seeds
 from mcvqa.model.forward import AskedRows, answer_loss
-from mcvqa.model.load import BaseModel, make_trainable, set_checkpointing, trained_parameters
+from mcvqa.model.load import BaseModel, make_trainable, trained_parameters
 from mcvqa.model.memory import (
     MARGIN,
     MemoryPlan,
@@ -40,8 +40,8 @@ from mcvqa.model.memory import (
     settings_plan,
 )
 from mcvqa.model.overflow import OverflowInModel
-from mcvqa.model.processes import by_each, own_share, progress, stop_all
-from mcvqa.model.rows import Maker, TrainingRows, epoch_windows, loader, longest_row, read_rows, without_empty
+from mcvqa.model.processes import by_each, loader, own_share, progress, stop_all
+from mcvqa.model.rows import Maker, TrainingRows, epoch_windows, longest_row, read_rows, without_empty
 from mcvqa.training.average import WeightAverage
 from mcvqa.training.checkpoint import save_trained
 from mcvqa.uncertainty import Accuracy, accuracy_of
@@ -178,11 +178,12 @@ class FoldTrainer:
         AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may change precision or device between runs
         self.accelerator = Accelerator(mixed_precision=precision, cpu=plan.device == "cpu")
         answers = self.base.answers(self.model)
-        self.answers = self.accelerator.prepare_model(  # not for DistributedDataParallel: see _exchange
-            answers, device_placement=not plan.four_bit, evaluation_mode=True
-        )
+        # the model is where it should be already; DistributedDataParallel is not wanted: see _exchange
+        self.answers = self.accelerator.prepare_model(answers, device_placement=False, evaluation_mode=True)
         self.optimizer = self.accelerator.prepare_optimizer(
-            torch.optim.AdamW(parameter_groups(self.model, config.weight_decay), lr=config.learning_rate)
+            torch.optim.AdamW(
+                parameter_groups(self.model, config.weight_decay), lr=config.learning_rate, fused=plan.device == "cuda"
+            )
         )
         self.steps_per_epoch = math.ceil(len(self.train) / config.effective_batch)
         if config.use_ema:
@@ -191,7 +192,7 @@ class FoldTrainer:
             self.averages["swa"] = WeightAverage(self.parameters, None)
         if not self.memory.rows:
             self._plan_memory()
-        set_checkpointing(self.base, self.memory.checkpointing)
+        self.answers.set_checkpointing(self.memory.checkpointing)
 
     # %% how a step is divided
     def _plan_memory(self) -> None:
@@ -223,7 +224,7 @@ class FoldTrainer:
 
     def _try_pass(self, row: Any, rows: int, checkpointing: bool) -> Trial | None:
         """So many copies of `row`, forward and backward, in every process: what does not fit in one is too much for all."""
-        set_checkpointing(self.base, checkpointing)
+        self.answers.set_checkpointing(checkpointing)
         batch = self.maker.copies(row, rows)
         own = by_each(
             measure_pass, rows, checkpointing, lambda: self._backward(batch.to(self.accelerator.device), 1 / rows),
@@ -245,7 +246,7 @@ class FoldTrainer:
                 f"Fold {self.fold}, step {self.step + 1}: the GPU's memory is full with {before}, so not even one row fits. "
                 f"{less_memory(self.config, four_bit=self.base.plan.four_bit)}"
             ))
-        set_checkpointing(self.base, self.memory.checkpointing)
+        self.answers.set_checkpointing(self.memory.checkpointing)
         tqdm.write(
             f"fold {self.fold} step {self.step + 1}: the GPU's memory was full with {before}. The step is done again with "
             f"{self.memory}; it still counts {self.config.effective_batch} rows."
@@ -315,7 +316,9 @@ class FoldTrainer:
         if total is None:
             set_random_state(before)
             return None
-        norm = float(self.accelerator.clip_grad_norm_(list(self.parameters.values()), self.config.max_grad_norm))
+        length = self.accelerator.clip_grad_norm_(list(self.parameters.values()), self.config.max_grad_norm)
+        # the only time that a step waits for the GPU
+        norm, loss = torch.stack((length, self.accelerator.reduce(total, "sum"))).tolist()
         done = math.isfinite(norm)
         if done or self.base.plan.scale_gradients:  # the scaler itself leaves out a step that overflowed
             self.optimizer.step()
@@ -327,7 +330,6 @@ class FoldTrainer:
                     average.update(self.parameters)
         self.skipped += not done
         self.step += 1
-        loss = float(self.accelerator.reduce(total, "sum"))
         if not math.isfinite(loss):  # the forward pass itself overflowed: a smaller loss scale would not help
             for batch, _ in batches:
                 with contextlib.suppress(OverflowInModel):  # not to be mended: twenty such steps on end stop the run

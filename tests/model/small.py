@@ -1,0 +1,84 @@
+"""Small models of the three families, with random weights, and rows for them."""
+import numpy as np
+import torch
+from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3VLConfig
+
+from mcvqa.model.encode import Row
+from mcvqa.model.families import FAMILIES, image_tokens, token_positions
+from mcvqa.model.forward import AnswerModel, collate
+from mcvqa.model.layout import EVERY_TOKEN_ONCE
+
+IMAGE = 9  # the image token
+GRIDS = {"a": (1, 4, 6), "b": (1, 4, 4), "c": (1, 4, 6)}
+VALUES = {"qwen2_vl": 3 * 2 * 14 * 14, "qwen2_5_vl": 3 * 2 * 14 * 14, "qwen3_vl": 3 * 2 * 16 * 16}  # of a patch
+
+
+def made_row(system, image, question, tails) -> Row:
+    """As Encoder.encode would make it of these tokens; no tails: one order."""
+    grid = GRIDS.get(image)
+    shared = np.array([*system, *([IMAGE] * image_tokens(grid, 2) if grid else []), *question], np.int64)
+    places = token_positions(shared == IMAGE, grid, 2)
+    lengths = [len(tail) for tail in tails]
+    after = [int(places.max()) + 1 + np.tile(np.arange(n), (3, 1)) for n in lengths]
+    k = max(1, len(tails))
+    return Row(
+        id=f"{image} {question}", image=image, grid=grid, input_ids=np.concatenate([shared, *map(np.array, tails)]).astype(int),
+        position_ids=np.concatenate([places, *after], 1), segment=np.repeat(np.arange(len(tails) + 1), [len(shared), *lengths]),
+        answer_at=len(shared) - 1 + (np.cumsum(lengths) if tails else np.zeros(1, int)),
+        letters=np.stack([np.roll([20, 21, 22, 23], i) for i in range(k)]), orders=np.zeros((k, 4), int),
+        target=np.eye(4, dtype=np.float32)[len(question) % 4],
+    )
+
+
+def prompts_of(row: Row):
+    """(tokens, positions) of each order."""
+    for k in range(len(row.answer_at)):
+        own = (row.segment == 0) | (row.segment == k + 1)
+        yield row.input_ids[own], row.position_ids[:, own]
+
+
+def small_model(family: str):
+    """Random weights that are large enough for every part to matter."""
+    text = dict(
+        vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=16, initializer_range=0.1, attention_dropout=0.0,
+        rope_parameters=dict(rope_type="default", rope_theta=1e4, mrope_section=[4, 2, 2], mrope_interleaved=True),
+    )
+    marks = dict(image_token_id=IMAGE, video_token_id=10, vision_start_token_id=11, vision_end_token_id=12)
+    vision = dict(depth=3, num_heads=2, initializer_range=0.1)
+    config = {
+        "qwen2_vl": lambda: Qwen2VLConfig(text_config=text, vision_config=vision | dict(embed_dim=64, hidden_size=64), **marks),
+        "qwen2_5_vl": lambda: Qwen2_5_VLConfig(
+            text_config=text, **marks,
+            vision_config=vision | dict(hidden_size=64, intermediate_size=96, out_hidden_size=64, fullatt_block_indexes=[1]),
+        ),
+        "qwen3_vl": lambda: Qwen3VLConfig(
+            text_config=text, **marks, vision_config=vision | dict(
+                hidden_size=64, intermediate_size=96, out_hidden_size=64, num_position_embeddings=36,
+                deepstack_visual_indexes=[0, 1],
+            ),
+        ),
+    }[family]()
+    torch.manual_seed(0)
+    return AutoModelForImageTextToText.from_config(config, attn_implementation=EVERY_TOKEN_ONCE).eval()
+
+
+def small_pictures(model):
+    """Patches by the name of the picture."""
+    random, width = torch.Generator().manual_seed(1), VALUES[model.config.model_type]
+    return {name: torch.randn(int(np.prod(grid)), width, generator=random) for name, grid in GRIDS.items()}
+
+
+SYSTEM, ORDERS = [1, 2, 3], [[30, 31, 32, 33], [30, 31, 33, 32, 34], [31, 30], [33]]
+ROWS = [
+    made_row(SYSTEM, "a", [14, 15], ORDERS), made_row(SYSTEM, "a", [14, 16, 17], []), made_row(SYSTEM, "b", [14, 15], ORDERS[:2]),
+    made_row(SYSTEM, None, [14, 15, 18], ORDERS), made_row(SYSTEM, None, [14, 15], []), made_row(SYSTEM, "c", [14], ORDERS[2:]),
+]
+
+
+def batch_of(rows, pictures):
+    return collate(rows, lambda row: pictures[row.image], IMAGE, patches=True)
+
+
+def answering(model) -> AnswerModel:
+    return AnswerModel(model, FAMILIES[model.config.model_type], IMAGE)

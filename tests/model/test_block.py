@@ -1,0 +1,154 @@
+"""Blocks compute what the library's layers compute, forwards and backwards, and keep less of it."""
+import dataclasses
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from mcvqa.model.block import Block, Projections, pack
+from mcvqa.model.device import plan_device
+from mcvqa.model.families import FAMILIES
+from mcvqa.model.forward import answer_loss
+from mcvqa.model.load import load_base, make_trainable, trained_parameters
+from tests.model.small import ROWS, answering, batch_of, small_model, small_pictures
+
+LANGUAGE = r"model\.language_model\.layers\.\d+\.\w+\.({})"
+
+
+def adapted(model, targets: str, dropout: float = 0.0):
+    """With adapters that do something already: B is zero when fresh."""
+    peft = get_peft_model(model, LoraConfig(r=3, lora_alpha=6, lora_dropout=dropout, target_modules=LANGUAGE.format(targets)))
+    torch.manual_seed(1)
+    for name, weight in trained_parameters(peft).items():
+        if "lora_B" in name:
+            nn.init.normal_(weight, std=0.1)
+    return peft
+
+
+def outcome(answers, batch):
+    """Loss and gradients."""
+    answers.zero_grad()
+    torch.manual_seed(2)
+    loss = answer_loss(answers(batch), batch).sum()
+    loss.backward()
+    return loss.detach(), {name: p.grad.clone() for name, p in answers.model.named_parameters() if p.grad is not None}
+
+
+def assert_same(ours, theirs, tolerance=1e-5):
+    torch.testing.assert_close(ours[0], theirs[0], atol=tolerance, rtol=tolerance)
+    assert ours[1].keys() == theirs[1].keys()
+    for name, gradient in ours[1].items():
+        torch.testing.assert_close(gradient, theirs[1][name], atol=tolerance, rtol=10 * tolerance, msg=name)
+
+
+@pytest.mark.parametrize("targets", ["q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj", "q_proj|v_proj", "down_proj"])
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_loss_and_gradients_are_those_of_the_layers(family, targets):
+    model = small_model(family).requires_grad_(False)
+    answers = answering(adapted(model, targets)).train()
+    batch = batch_of(ROWS, small_pictures(model))
+    blocks, found = answers.blocks, []
+    for keep in (True, False):
+        answers.set_checkpointing(not keep)
+        found.append(outcome(answers, batch))
+    answers.blocks = nn.ModuleList()
+    theirs = outcome(answers, batch)
+    assert blocks and len(theirs[1]) == 2 * 3 * len(targets.split("|"))
+    for ours in found:
+        assert_same(ours, theirs)
+
+
+def test_gradients_go_on_to_a_vision_tower_that_is_trained():
+    model = small_model("qwen2_5_vl").requires_grad_(False)
+    model.get_submodule("model.visual.merger").requires_grad_(True)
+    answers = answering(adapted(model, "q_proj|up_proj")).train()
+    batch = batch_of(ROWS, small_pictures(model))
+    for part in model.get_submodule("model.visual.merger").parameters():
+        part.requires_grad_(True)
+    ours = outcome(answers, batch)
+    answers.blocks = nn.ModuleList()
+    assert_same(ours, outcome(answers, batch))
+    assert any("visual" in name and gradient.abs().max() > 1e-3 for name, gradient in ours[1].items())
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_dropout_is_the_same_forwards_and_backwards(keep):
+    """The slope along a random direction is what the gradient says, with three tenths of the adapters' inputs dropped."""
+    model = small_model("qwen2_5_vl").double().requires_grad_(False)
+    answers = answering(adapted(model, "q_proj|v_proj|o_proj|gate_proj|down_proj", dropout=0.3).double()).train()
+    answers.set_checkpointing(not keep)
+    rows = [dataclasses.replace(row, image=None, grid=None) for row in ROWS if row.image is None]
+    batch = batch_of(rows, {})
+    loss, gradients = outcome(answers, batch)
+    torch.manual_seed(3)
+    trained = trained_parameters(answers.model)
+    way = {name: torch.randn_like(p) for name, p in trained.items()}
+
+    def moved(by):
+        for name, p in trained.items():
+            p.data += by * way[name]
+        return outcome(answers, batch)[0]
+
+    step = 3e-4  # not less: the logits come in float32
+    slope = (moved(step) - moved(-2 * step)) / (2 * step)
+    moved(step)
+    assert slope == pytest.approx(float(sum((gradients[name] * way[name]).sum() for name in way)), rel=5e-3)
+    answers.eval()
+    assert outcome(answers, batch)[0] != pytest.approx(float(loss), rel=1e-3), "or nothing was dropped"
+
+
+def test_dropout_drops_its_share_and_makes_up_for_it():
+    base = nn.Linear(400, 5)
+    model = get_peft_model(nn.Sequential(base), LoraConfig(r=2, lora_alpha=2, lora_dropout=0.25, target_modules=["0"]))
+    group = Projections([model.base_model.model[0]])
+    x = torch.ones(500, 400)
+    dropped, mask = group.drop(x, 7)
+    assert set(mask.unique().tolist()) == {0, 1} and mask.mean() == pytest.approx(0.75, abs=0.01) and torch.equal(dropped, mask)
+    assert torch.equal(group.drop(x, 7)[0], dropped) and not torch.equal(group.drop(x, 8)[0], dropped)
+    assert group.drop(x, None) == (x, None)
+    (trained,), (asked,) = (pack([group], torch.float32, training=training) for training in (True, False))
+    torch.testing.assert_close(trained[0] * 0.75, asked[0])
+
+
+def test_4_bit_weights(tiny_config, questions, maker):
+    config = dataclasses.replace(tiny_config, quantization="4bit", lora_dropout=0.0)
+    base = load_base(config, plan_device(config))
+    answers = base.answers(make_trainable(base, config, 0)).train()
+    batch = maker.batch([maker.row(question) for question in questions[:2]])
+    ours = outcome(answers, batch)
+    answers.blocks = nn.ModuleList()
+    assert_same(ours, outcome(answers, batch), 1e-4)
+
+
+def test_without_checkpointing_nothing_is_computed_twice_and_with_it_less_is_kept(monkeypatch):
+    model = small_model("qwen2_5_vl").requires_grad_(False)
+    answers = answering(adapted(model, "q_proj|up_proj")).train()
+    batch = batch_of(ROWS, small_pictures(model))
+    made, forward = [], Projections.forward
+
+    def noting(self, *args):
+        made.append(self)
+        return forward(self, *args)
+
+    monkeypatch.setattr(Projections, "forward", noting)
+    counts, kept = [], []
+    for checkpointing in (False, True):
+        answers.set_checkpointing(checkpointing)
+        made.clear()
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
+            outcome(answers, batch)
+        counts.append(len(made))
+        kept.append(sum(sizes))
+    blocks = len(answers.blocks)
+    assert counts == [2 * blocks, 3 * blocks], "with checkpointing what stands before the mixing is made again, and no more"
+    queries, keys, gate = 64, 32, 96
+    assert kept[0] - kept[1] == 3 * (queries + 2 * keys + 2 * gate) * len(batch.input_ids)
+
+
+def test_a_model_that_is_trained_as_a_whole_keeps_the_library_s_layers(tiny_config):
+    config = dataclasses.replace(tiny_config, lora_r=0)
+    base = load_base(config, plan_device(config))
+    assert isinstance(base.answers(base.model).blocks[0], Block)
+    assert not base.answers(make_trainable(base, config, 0)).blocks
