@@ -145,10 +145,9 @@ def _check_resources(
     size = measure_model(model_config, config)
     text = model_config.get_text_config()
     _line(True, f"parameters: {size.language_linears + size.rest:,}, trained {size.trained:,}")
-    # per token and layer a training step keeps about 34 values of the hidden size; with checkpointing only the layer's input
     step = settings_plan(config, plan)
-    kept = 1 if step.checkpointing else 34
-    activations = step.rows * int(tokens.max()) * text.hidden_size * text.num_hidden_layers * kept * plan.dtype.itemsize
+    kept = _kept_values(text, step.checkpointing, in_blocks=isinstance(maker, RowMaker) and config.lora_r > 0)
+    activations = step.rows * int(tokens.max()) * kept * plan.dtype.itemsize
     needed = size.weight_bytes(plan) + size.training_bytes + activations
     there = _memory_of(plan)
     fits = needed < there
@@ -177,6 +176,16 @@ def _check_resources(
     return fits and enough and writable
 
 
+def _kept_values(text: Any, checkpointing: bool, *, in_blocks: bool) -> int:
+    """Values that a training step holds for a token at its fullest. Args: text: the language model's configuration."""
+    width, layers = text.hidden_size, text.num_hidden_layers
+    if not in_blocks:  # of transformers' layers about 34 vectors; with checkpointing only the layer's input
+        return layers * width * (1 if checkpointing else 34)
+    head = getattr(text, "head_dim", None) or width // text.num_attention_heads
+    mixed = head * (text.num_attention_heads + 2 * text.num_key_value_heads) + 2 * text.intermediate_size
+    return layers * (2 * width + (0 if checkpointing else mixed)) + 8 * text.intermediate_size  # the last: of one MLP at work
+
+
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that exists."""
     return next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
@@ -200,7 +209,8 @@ def _estimate_time(
     rate = _matrix_rate(plan)
     forward = 2 * size.language_linears * float(tokens.mean())  # multiplications and additions of a row
     passes = 2 if config.lora_r else 3  # adapters: no gradient for the frozen weights
-    step = config.effective_batch * forward * (passes + settings_plan(config, plan).checkpointing) / (0.5 * rate)
+    again = 0.65 * settings_plan(config, plan).checkpointing  # of the forward pass: see model/block.py
+    step = config.effective_batch * forward * (passes + again) / (0.5 * rate)
     folds = len(config.folds_to_train)
     share = 1 - 1 / config.n_folds
     validated = len(data.train) * (folds / config.n_folds)

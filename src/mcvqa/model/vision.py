@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -115,19 +116,31 @@ class FeatureStore:
             PatchBatches(self.images, scale), parts, min(base.plan.workers, len(parts)), pin=base.plan.device == "cuda"
         )
         base.vision.to(base.plan.device)
-        with aligned(base.vision):
+        writing: list[Future] = []  # at most one batch waits for the disk, which may take as long as the GPU
+        with aligned(base.vision), ThreadPoolExecutor(8) as writers:
             for part, patches in zip(parts, progress(made, desc=f"image features x{scale:g}", unit="batch"), strict=True):
                 grids = [grid for image in part if (grid := self.images.grid(image, scale))]
-                for image, features in zip(part, encode_images(base, patches, grids, part), strict=True):
-                    with atomic_path(self.path(image, scale)) as path, open(path, "wb") as handle:
-                        np.save(handle, _as_numpy(features))
+                features = encode_images(base, patches, grids, part)
+                _wait_for(writing)
+                writing = [writers.submit(self._write, *each, scale) for each in zip(part, features, strict=True)]
+            _wait_for(writing)
         base.vision.to("cpu")  # on a GPU its memory is better used: nobody looks at it again before other images are asked for
         return len(todo)
+
+    def _write(self, image: str, features: torch.Tensor, scale: float) -> None:
+        with atomic_path(self.path(image, scale)) as path, open(path, "wb") as handle:
+            np.save(handle, _as_numpy(features))
 
     def load(self, image: str, scale: float = 1.0) -> torch.Tensor:
         """(tokens, width) in the precision of the model, memory-mapped until it is used."""
         stored = np.load(self.path(image, scale), mmap_mode="c", allow_pickle=False)
         return torch.from_numpy(np.asarray(stored)).view(self.dtype)
+
+
+def _wait_for(writing: Iterable[Future]) -> None:
+    """Waits; an error of a writer, such as a full disk, is raised here."""
+    for future in writing:
+        future.result()
 
 
 def _as_numpy(features: torch.Tensor) -> np.ndarray:
