@@ -1,16 +1,15 @@
 """How fast the parts of a run are on one machine: images, training steps, scoring in one and several orders.
 
     python benchmarks/engine.py --model FOLDER --csv train.csv --set gpu_profile=t4   # a GPU, as a T4
-    python benchmarks/engine.py --model tiny --csv train.csv --set image_size=112                   # this CPU
+    python benchmarks/engine.py --model tiny --csv train.csv --set image_size=112     # this CPU
 
-Prints a line RESULT {json} for each part: rows or images per second after warm-up, and on a GPU the most memory reserved.
-Everything a run does is counted: decoding, encoding, transfers, optimizer.
+Prints a line RESULT {json} for each part: rows or images per second, and on a GPU the most memory reserved. Everything a run
+does is counted (decoding, encoding, transfers, optimizer); the first quarter of each part warms up and is not.
 """
 import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,52 +28,73 @@ from mcvqa.scoring.orders import option_orders
 from mcvqa.training.loop import FoldTrainer
 
 
-def report(part: str, count: int, seconds: float, **more: Any) -> None:
-    found = dict(part=part, per_second=round(count / seconds, 2), count=count, seconds=round(seconds, 2))
+def report(part: str, rate: float, **more: Any) -> dict[str, Any]:
+    """Args: rate: rows or images per second."""
+    found: dict[str, Any] = dict(part=part, per_second=round(rate, 2)) | more
     if torch.cuda.is_available():
-        found |= dict(gpu=torch.cuda.get_device_name(), peak_gib=round(torch.cuda.max_memory_reserved() / 2**30, 2))
+        found["peak_gib"] = round(torch.cuda.max_memory_reserved() / 2**30, 2)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    print("RESULT", json.dumps(found | more), flush=True)
+    print("RESULT", json.dumps(found), flush=True)
+    return found
 
 
-def timed(work: Callable[[], Any]) -> float:
-    started = time.time()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.time() - started
+def warm_rate(counts: list[int], moments: list[float]) -> float:
+    """Per second, without the first quarter. Args: counts: of what was done up to each of `moments`."""
+    first = len(moments) // 4
+    return (counts[-1] - counts[first]) / (moments[-1] - moments[first])
 
 
 # %% the parts
+class TimedStore(FeatureStore):
+    """Notes when each file is written."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.moments: list[float] = []
+
+    def _write(self, *args: Any) -> None:
+        super()._write(*args)
+        self.moments.append(time.time())
+
+
 def measure_images(base: BaseModel, images: ImageInputs, questions: list[Question], folder: Path) -> FeatureStore:
-    store = FeatureStore(folder, base, images)
-    every = list(dict.fromkeys(q.image for q in questions))
-    store.fill(base, every[:16])
-    report("images", len(every) - 16, timed(lambda: store.fill(base, every[16:])))
+    store = TimedStore(folder, base, images)
+    store.fill(base, dict.fromkeys(q.image for q in questions))
+    moments = sorted(store.moments)
+    report("images", warm_rate([*range(len(moments))], moments), images=len(moments))
     return store
 
 
-def measure_scoring(base: BaseModel, maker: RowMaker, questions: list[Question], config: Config, orders: int) -> None:
+def measure_scoring(base: BaseModel, maker: RowMaker, questions: list[Question], config: Config, orders: int) -> dict[str, Any]:
     answers = base.answers(base.model)
     rows = [maker.row(q, option_orders(len(q.choices), orders)) for q in questions]
+    moments: list[float] = []
+    answers.register_forward_pre_hook(lambda *_: moments.append(time.time()))
+    read_rows(answers, maker, rows, config.eval_batch_size, base.plan)
+    moments.append(time.time())
+    counts = [min(len(rows), n * config.eval_batch_size) for n in range(len(moments))]
+    tokens = round(float(np.mean([*map(len, rows)])))
+    return report(f"scoring, {orders} order{'s' * (orders > 1)}", warm_rate(counts, moments), rows=len(rows), tokens=tokens)
 
-    def read(some: list) -> None:
-        read_rows(answers, maker, some, config.eval_batch_size, base.plan)
 
-    read(rows[: config.eval_batch_size])
-    report(f"scoring, {orders} orders", len(rows), timed(lambda: read(rows)), tokens=round(float(np.mean([*map(len, rows)]))))
-
-
-def measure_training(base: BaseModel, maker: RowMaker, questions: list[Question], config: Config, folder: Path) -> None:
+def measure_training(base: BaseModel, maker: RowMaker, questions: list[Question], config: Config, folder: Path) -> dict[str, Any]:
     log = RunLog(folder / "log.jsonl")
     trainer = FoldTrainer(config, base, maker, questions, questions[:8], 0, folder / "fold", log)
     trainer.run()
     remove_adapters(base, trainer.model)
     steps = log.events("step")
-    warm = steps[len(steps) // 4 :]  # the first quarter warms up
+    warm = steps[len(steps) // 4 :]
     seconds = sum(config.effective_batch / event["rows_per_s"] for event in warm)
-    report("training", config.effective_batch * len(warm), seconds, plan=str(trainer.memory), skipped=steps[-1]["skipped"])
+    return report(
+        "training", config.effective_batch * len(warm) / seconds, rows=config.effective_batch * len(warm),
+        plan=str(trainer.memory), skipped=steps[-1]["skipped"],
+    )
+
+
+def inputs_of(base: BaseModel, csv: Path, questions: list[Question], config: Config) -> ImageInputs:
+    records = survey_images(ImageFolder(csv.parent), [q.image for q in questions])
+    return ImageInputs(records, base.processor, image_size=config.image_size, patch=base.patch, merge=base.merge)
 
 
 if __name__ == "__main__":
@@ -88,8 +108,7 @@ if __name__ == "__main__":
     config = load_config(changes=dict(model_id=options.model) | dict(pair.split("=", 1) for pair in options.set))
     base = load_base(config, plan_device(config))
     questions = read_questions(options.csv).questions[: options.rows]
-    records = survey_images(ImageFolder(options.csv.parent), [q.image for q in questions])
-    images = ImageInputs(records, base.processor, image_size=config.image_size, patch=base.patch, merge=base.merge)
+    images = inputs_of(base, options.csv, questions, config)
     with tempfile.TemporaryDirectory() as temporary:
         store = measure_images(base, images, questions, Path(temporary) / "features")
         maker = RowMaker(base.encoder, images, store)

@@ -1,0 +1,97 @@
+"""Ours and what users would otherwise pick, in turn on one GPU: the same rows, the same model sizes, a T4's memory.
+
+    python benchmarks/against.py --model FOLDER --peers ../shared/gpu/peers.py --csv train.csv [--out benchmarks]
+
+Runs benchmarks/engine.py and each peer in a process of its own, writes OUT/against.json (GPU, versions, commit, every figure)
+and the section of OUT/RESULTS.md between its two marks. Ours runs with gpu_profile=t4: float16, no FlashAttention, 15 GiB.
+"""
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+OURS = [
+    "gpu_profile=t4", "quantization=4bit", "image_size=384", "num_epochs=1", "lora_r=8", "batch_size=16", "grad_accum_steps=1",
+    "eval_batch_size=32",
+]
+VARIANTS = {"ours": [], "ours, with checkpointing": ["gradient_checkpointing=always"]}
+PEERS = {
+    "notebook": ["notebook"], "TRL": ["trl", "--batch", "16"], "Unsloth": ["unsloth", "--batch", "16"],
+    "generate()": ["generate"],
+}
+BEGIN, END = "<!-- against: begin -->", "<!-- against: end -->"
+
+
+def results_of(name: str, command: list[str]) -> list[dict[str, Any]]:
+    """The RESULT lines of a command; what it said last, where there are none."""
+    started = time.time()
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    found = [json.loads(line.removeprefix("RESULT ")) for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if not found:
+        found = [dict(error=(done.stderr or done.stdout).strip().splitlines()[-1:])]
+    print(f"{name}: {time.time() - started:.0f} s, {json.dumps(found)}", flush=True)
+    return found
+
+
+def commit() -> str:
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+
+
+def described(found: dict[str, Any]) -> str:
+    """The table of RESULTS.md."""
+    lines = ["| | training rows/s | peak GiB | scoring rows/s (1, 4, 24 orders) | photographs/s |", "|---|---|---|---|---|"]
+    for name in VARIANTS:
+        parts = {part["part"]: part for part in found["results"][name] if "part" in part}
+        training = parts.get("training", {})
+        scoring = ", ".join(str(parts[p]["per_second"]) for p in parts if p.startswith("scoring"))
+        images = parts.get("images", {}).get("per_second", "")
+        lines.append(f"| {name} ({training.get('plan', '')}) | {training.get('per_second', '')} | {training.get('peak_gib', '')} "
+                     f"| {scoring} | {images} |")
+    for name in PEERS:
+        result = found["results"].get(name, [{}])[0]
+        rate, peak = result.get("rows_per_s", result.get("error", "")), result.get("peak_reserved_GiB", "")
+        lines.append(f"| {name} | {'' if name == 'generate()' else rate} | {peak} | {rate if name == 'generate()' else ''} | |")
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    made = f"`{found['command']}` at commit {found['commit']}, {found['date']}, {found['gpu']}; {versions}."
+    return "\n".join([made, "", *lines])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--peers", type=Path, required=True, help="peers.py; its rows must be there already (peers.py data)")
+    parser.add_argument("--csv", type=Path, required=True, help="the peers' rows, with paths relative to it")
+    parser.add_argument("--seconds", type=int, default=12, help="of timed work of each peer")
+    parser.add_argument("--set", nargs="*", default=[], help="other settings of ours, name=value")
+    parser.add_argument("--commit", help="where there is no git")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    options = parser.parse_args()
+    engine = [str(Path(__file__).parent / "engine.py"), "--model", options.model, "--csv", str(options.csv)]
+    results = {
+        name: results_of(name, [*engine, "--set", *OURS, *more, *options.set]) for name, more in VARIANTS.items()
+    } | {
+        name: results_of(name, [str(options.peers), *call, "--model", options.model, "--seconds", str(options.seconds)])
+        for name, call in PEERS.items()
+    }
+    libraries = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "trl", "unsloth")
+    found = dict(
+        command="python benchmarks/against.py", commit=options.commit or commit(), date=str(date.today()),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor(),
+        versions={name: version(name) for name in libraries}, results=results,
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "against.json").write_text(json.dumps(found, indent=1) + "\n")
+    text = described(found)
+    page = options.out / "RESULTS.md"
+    if page.exists() and BEGIN in page.read_text():
+        before, rest = page.read_text().split(BEGIN)
+        page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+    print(text)
