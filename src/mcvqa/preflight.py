@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -198,31 +199,55 @@ def _memory_of(plan: DevicePlan) -> int:
     return int(meminfo.read_text().split()[1]) * 1024 if meminfo.exists() else 8 * GIB
 
 
+@dataclass(frozen=True)
+class TimeEstimate:
+    """Seconds of the parts of a run, and of one of its optimizer steps."""
+
+    step: float
+    steps: int
+    features: float
+    training: float
+    scoring: float
+
+
+def estimate_time(
+    config: Config, size: ModelSize, tokens: float, patches: int, train_rows: int, test_rows: int, rate: float, *,
+    checkpointing: bool,
+) -> TimeEstimate:
+    """From the number of multiplications and additions alone; kernels of small models reach less.
+
+    Args:
+        tokens: of a row, on average.
+        patches: of all images at all scales that are encoded once.
+        rate: FLOP/s that the device keeps up.
+    """
+    forward = 2 * size.language_linears * tokens  # of a row
+    passes = 2 if config.lora_r else 3  # adapters: no gradient for the frozen weights
+    step = config.effective_batch * forward * (passes + 0.65 * checkpointing) / rate  # what is made again: see model/block.py
+    folds = len(config.folds_to_train)
+    steps = int(np.ceil(train_rows * (1 - 1 / config.n_folds) / config.effective_batch)) * config.num_epochs * folds
+    validated = train_rows * folds / config.n_folds
+    validations = config.num_epochs + config.use_ema + config.use_swa  # of every kind of weights at the end
+    orders, scales = tta_plan(config)
+    ways = sum(s * s for s in scales) * (1 + ORDER_SHARE * (orders - 1))
+    scored = validated * (validations + ways) + folds * test_rows * ways
+    return TimeEstimate(step, steps, 2 * size.vision * patches / rate, steps * step, scored * forward / rate)
+
+
+ORDER_SHARE = 0.15  # what each further order of a row costs: the orders share their prefix (benchmarks/RESULTS.md)
+
+
 def _estimate_time(
     config: Config, plan: DevicePlan, size: ModelSize, tokens: np.ndarray, data: RunData, patches: int
 ) -> None:
-    """From the number of multiplications and the rate measured now; kernels of small models reach less.
-
-    Args:
-        patches: of all images at all scales that are encoded once.
-    """
     rate = _matrix_rate(plan)
-    forward = 2 * size.language_linears * float(tokens.mean())  # multiplications and additions of a row
-    passes = 2 if config.lora_r else 3  # adapters: no gradient for the frozen weights
-    again = 0.65 * settings_plan(config, plan).checkpointing  # of the forward pass: see model/block.py
-    step = config.effective_batch * forward * (passes + again) / (0.5 * rate)
-    folds = len(config.folds_to_train)
-    share = 1 - 1 / config.n_folds
-    validated = len(data.train) * (folds / config.n_folds)
-    looking = 2 * size.vision * patches / (0.5 * rate)
-    steps = int(np.ceil(len(data.train) * share / config.effective_batch)) * config.num_epochs * folds
-    orders, scales = tta_plan(config)
-    ways = len(scales) * (1 + 0.25 * (orders - 1))  # orders share their prefix: each costs about a quarter more
-    scoring = (validated + folds * len(data.test)) * forward * ways / (0.5 * rate)
-    _line(True, f"time: {step:.2f} s a step of {config.effective_batch} rows, {steps} steps; "
-                f"image features {spell_duration(looking)}, training {spell_duration(steps * step)}, "
-                f"scoring {spell_duration(scoring)}, "
-                f"at half of {rate / 1e12:.2f} TFLOP/s")
+    found = estimate_time(
+        config, size, float(tokens.mean()), patches, len(data.train), len(data.test), 0.5 * rate,
+        checkpointing=settings_plan(config, plan).checkpointing,
+    )
+    _line(True, f"time: {found.step:.2f} s a step of {config.effective_batch} rows, {found.steps} steps; "
+                f"image features {spell_duration(found.features)}, training {spell_duration(found.training)}, "
+                f"scoring {spell_duration(found.scoring)}, at half of {rate / 1e12:.2f} TFLOP/s")
 
 
 def _matrix_rate(plan: DevicePlan) -> float:

@@ -160,6 +160,18 @@ def test_zero_epochs_score_the_untrained_model(make_trainer, capsys):
     assert result.steps == 0 and list(result.variants) == ["raw"]
 
 
+def test_the_loss_curve_is_that_of_the_library_s_layers(make_trainer, monkeypatch):
+    settings = dict(num_epochs=2, lora_dropout=0.0, use_ema=False)
+    ours = make_trainer(**settings)
+    ours.run()
+    monkeypatch.setattr(AnswerModel, "_through_blocks", AnswerModel._through_layers)
+    theirs = make_trainer(**settings)
+    theirs.run()
+    curves = [[event["loss"] for event in trainer.log.events("step")] for trainer in (ours, theirs)]
+    assert len(curves[0]) == 6 and curves[0] == pytest.approx(curves[1], abs=1e-5)
+    assert curves[0][0] - curves[0][-1] > 0.1, "or nothing was learned"
+
+
 # %% memory
 def run_out_backward(layer, given, made) -> None:
     def run_out(gradient):
