@@ -11,7 +11,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from mcvqa.model.families import FAMILIES, image_tokens
 from mcvqa.model.forward import answer_loss, collate
 from mcvqa.model.layout import EVERY_TOKEN_ONCE, attend_apart, lay_out
-from mcvqa.model.rows import RowMaker, read_rows
+from mcvqa.model.rows import RowMaker, encode_rows, read_rows
 from tests.model.small import IMAGE, ROWS, answering, batch_of, made_row, prompts_of, small_model, small_pictures
 
 tokens = st.lists(st.integers(0, 2), min_size=1, max_size=4)  # few different ones, so that much is shared
@@ -85,6 +85,17 @@ def test_rows_on_a_picture_are_read_side_by_side(base, maker, questions):
     found = read_rows(base.answers(base.model), noting, [noting.row(q) for q in asked], 2, base.plan)
     assert batches == [["long", "q0"], ["q2", "q1"], ["again"]]
     assert [values.shape[1] for values in found] == [len(q.choices) for q in asked]
+
+
+def test_rows_are_encoded_by_several_processes_as_by_one(maker, questions):
+    asked = [dataclasses.replace(questions[i % 4], id=str(i)) for i in range(600)]
+    orders = [None if i % 3 else np.arange(len(q.choices))[None, ::-1] for i, q in enumerate(asked)]
+    alone, divided = (encode_rows(maker, asked, orders, workers) for workers in (0, 2))
+    assert [row.id for row in divided] == [row.id for row in alone] == [str(i) for i in range(600)]
+    for ours, theirs in zip(divided, alone, strict=True):
+        for field in dataclasses.fields(ours):
+            np.testing.assert_array_equal(getattr(ours, field.name), getattr(theirs, field.name))
+    assert encode_rows(maker, [], [], 2) == []
 
 
 # %% attention

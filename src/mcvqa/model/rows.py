@@ -129,6 +129,29 @@ class TrainingRows(Dataset):
         return self.maker.batch([training_row(self.maker, self.questions[i], epoch, self.config) for i in numbers])
 
 
+class Encoding(Dataset):
+    """Rows of some questions at one image scale, by the questions' numbers."""
+
+    def __init__(self, maker: Maker, questions: Sequence[Question], orders: Sequence[np.ndarray | None], scale: float) -> None:
+        self.maker, self.questions, self.orders, self.scale = maker, questions, orders, scale
+
+    def __getitem__(self, numbers: range) -> list[Any]:
+        return [self.maker.row(self.questions[i], self.orders[i], self.scale) for i in numbers]
+
+
+def encode_rows(
+    maker: Maker, questions: Sequence[Question], orders: Sequence[np.ndarray | None], workers: int, scale: float = 1.0
+) -> list[Any]:
+    """The rows of all questions, encoded by `workers` processes where there are enough to be worth starting them.
+
+    Args:
+        orders: (K, C) option orders of each question; None: the original one.
+    """
+    parts = [range(start, min(start + 64, len(questions))) for start in range(0, len(questions), 64)]
+    made = loader(Encoding(maker, questions, orders, scale), parts, workers if len(parts) > 8 else 0, pin=False)
+    return [row for part in made for row in part]
+
+
 class ScoringRows(Dataset):
     """Batches of encoded rows at one image scale, by row numbers."""
 

@@ -11,7 +11,7 @@ from mcvqa.config import Config
 from mcvqa.data.questions import Question
 from mcvqa.model.load import BaseModel
 from mcvqa.model.processes import divided, progress
-from mcvqa.model.rows import Maker, read_rows, without_empty
+from mcvqa.model.rows import Maker, encode_rows, read_rows, without_empty
 from mcvqa.scoring.orders import option_orders
 from mcvqa.scoring.parse import parse_answer
 from mcvqa.scoring.scores import Scores
@@ -42,8 +42,9 @@ def score_questions(
     widest = max(len(question.choices) for question in questions)
     logprobs = np.full((len(questions), len(scales) * n_orders, widest), np.nan, np.float32)
     orders = np.full(logprobs.shape, -1, np.int8)
+    asked = [option_orders(len(question.choices), n_orders) for question in questions]
     for s, scale in enumerate(scales):
-        rows = [maker.row(q, option_orders(len(q.choices), n_orders), scale) for q in questions]
+        rows = encode_rows(maker, questions, asked, base.plan.workers, scale)
         found = read_rows(
             answers, maker, rows, config.eval_batch_size, base.plan, scale=scale, title=f"{title}, scale {scale:g}"
         )

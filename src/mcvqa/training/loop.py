@@ -4,6 +4,7 @@ Shapes: B rows, K option orders (1 in training), C choices.
 """
 import contextlib
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -41,7 +42,7 @@ from mcvqa.model.memory import (
 )
 from mcvqa.model.overflow import OverflowInModel
 from mcvqa.model.processes import by_each, loader, own_share, progress, stop_all
-from mcvqa.model.rows import Maker, TrainingRows, epoch_windows, longest_row, read_rows, without_empty
+from mcvqa.model.rows import Maker, TrainingRows, encode_rows, epoch_windows, longest_row, read_rows, without_empty
 from mcvqa.training.average import WeightAverage
 from mcvqa.training.checkpoint import save_trained
 from mcvqa.uncertainty import Accuracy, accuracy_of
@@ -407,7 +408,7 @@ class FoldTrainer:
         found = {}
         for name in names:
             with self._weights(name):
-                found[name] = self._read(self.validation, f"validation ({name})" if len(names) > 1 else "validation")
+                found[name] = self._read(f"validation ({name})" if len(names) > 1 else "validation")
             result = found[name]
             if self.accelerator.is_main_process:
                 self.log.write(
@@ -420,8 +421,12 @@ class FoldTrainer:
             tqdm.write(f"fold {self.fold} {when}: accuracy {shown.accuracy} ({chosen}), loss {shown.loss:.3f}")
         return found
 
-    def _read(self, questions: Sequence[Question], title: str) -> Validation:
-        rows = [self.maker.row(question) for question in questions]
+    @functools.cached_property
+    def _validation_rows(self) -> list[Any]:
+        return encode_rows(self.maker, self.validation, [None] * len(self.validation), self.base.plan.workers)
+
+    def _read(self, title: str) -> Validation:
+        questions, rows = self.validation, self._validation_rows
         ways = read_rows(self.answers, self.maker, rows, self.config.eval_batch_size, self.base.plan, title=title)
         logprobs = [without_empty(question, way)[0] for question, way in zip(questions, ways, strict=True)]
         own = [values - np.logaddexp.reduce(values) for values in logprobs]  # among the row's choices
