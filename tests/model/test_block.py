@@ -151,4 +151,7 @@ def test_a_model_that_is_trained_as_a_whole_keeps_the_library_s_layers(tiny_conf
     config = dataclasses.replace(tiny_config, lora_r=0)
     base = load_base(config, plan_device(config))
     assert isinstance(base.answers(base.model).blocks[0], Block)
+    base.language.config.hidden_act = "gelu"
+    assert not base.answers(base.model).blocks, "and so does a model with layers of another kind"
+    base.language.config.hidden_act = "silu"
     assert not base.answers(make_trainable(base, config, 0)).blocks

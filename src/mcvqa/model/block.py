@@ -259,6 +259,12 @@ def _other(seed: int | None) -> int | None:
 
 
 # %% what a layer of Qwen's language models is made of
+def blocks_suit(config: Any) -> bool:
+    """Whether a language model's layers are what is written here. Args: config: of the language model."""
+    turning = config.rope_parameters.get("rope_type", "default")
+    return config.hidden_act == "silu" and turning not in ("dynamic", "longrope")  # their angles depend on the length
+
+
 def layer_blocks(layer: Any) -> tuple[Block, Block]:
     """The attention and the MLP of a decoder layer of Qwen2-VL, Qwen2.5-VL or Qwen3-VL, with or without adapters."""
     attention, mlp = layer.self_attn, layer.mlp

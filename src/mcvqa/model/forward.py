@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from torch import nn
 
-from mcvqa.model.block import Tables, layer_blocks, pack, rotary_tables
+from mcvqa.model.block import Tables, blocks_suit, layer_blocks, pack, rotary_tables
 from mcvqa.model.encode import Row
 from mcvqa.model.families import Family, Grid
 from mcvqa.model.layout import EVERY_TOKEN_ONCE, lay_out
@@ -156,6 +156,8 @@ class AnswerModel(Answering):
         family: names of its parts.
     """
 
+    axes: torch.Tensor
+
     def __init__(self, model: nn.Module, family: Family, image_token_id: int) -> None:
         super().__init__()
         self.model, self.image_token_id = model, image_token_id
@@ -168,14 +170,14 @@ class AnswerModel(Answering):
         language = self.parts["language"]
         assert language.config._attn_implementation == EVERY_TOKEN_ONCE, "load the model by load_base"
         axes = family.rotary_axes(language.config.rope_parameters["mrope_section"])
-        self.axes = nn.Buffer(torch.from_numpy(axes).to(language.device), persistent=False)
+        self.register_buffer("axes", torch.from_numpy(axes).to(language.device), persistent=False)
         frozen = isinstance(model, PeftModel) or not any(p.requires_grad for p in language.parameters())
-        halves = [layer_blocks(layer) for layer in language.layers] if frozen else []
+        halves = [layer_blocks(layer) for layer in language.layers] if frozen and blocks_suit(language.config) else []
         self.blocks: Any = nn.ModuleList(block for pair in halves for block in pair)
         names = [f"layers.{n}.{half}" for n in range(len(halves)) for half in ("self_attn", "mlp")]
         self.watched = dict(zip(names, self.blocks, strict=True)) or layer_parts(language)
         for name, part in self.watched.items():
-            if frozen and hasattr(language.get_submodule(name), OWN_FLOAT32):
+            if self.blocks and hasattr(language.get_submodule(name), OWN_FLOAT32):
                 run_in_float32(part)
 
     def set_checkpointing(self, on: bool) -> None:
