@@ -150,7 +150,8 @@ def test_a_step_learns_the_answer_token_and_nothing_else(bench, make_trainer):
     torch.testing.assert_close(ours, theirs.detach(), atol=1e-5, rtol=1e-5)
     assert max(g.abs().max() for g in gradients.values()) > 0
     for name, p in trainer.parameters.items():
-        torch.testing.assert_close(gradients[name], p.grad, atol=1e-6, rtol=1e-3)
+        # float32 in another order of additions: 1.2e-5 of a tensor's largest value here, 2.0e-5 by the library's own layers
+        torch.testing.assert_close(gradients[name], p.grad, atol=1e-4 * float(p.grad.abs().max()), rtol=0, msg=name)
 
 
 def test_a_last_small_window_is_a_step_of_its_own_size(bench, make_trainer):
