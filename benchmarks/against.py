@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from mcvqa.pipeline import code_commit
+
 OURS = [
     "gpu_profile=t4", "quantization=4bit", "image_size=384", "num_epochs=1", "lora_r=8", "batch_size=16", "grad_accum_steps=1",
     "eval_batch_size=32",
@@ -39,10 +41,6 @@ def results_of(name: str, command: list[str]) -> list[dict[str, Any]]:
         found = [dict(error=(done.stderr or done.stdout).strip().splitlines()[-1:])]
     print(f"{name}: {time.time() - started:.0f} s, {json.dumps(found)}", flush=True)
     return found
-
-
-def commit() -> str:
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
 
 
 def described(found: dict[str, Any]) -> str:
@@ -83,7 +81,7 @@ if __name__ == "__main__":
     }
     libraries = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "trl", "unsloth")
     found = dict(
-        command="python benchmarks/against.py", commit=options.commit or commit(), date=str(date.today()),
+        command="python benchmarks/against.py", commit=options.commit or code_commit(), date=str(date.today()),
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor(),
         versions={name: version(name) for name in libraries}, results=results,
     )

@@ -4,7 +4,8 @@
     python benchmarks/engine.py --model tiny --csv train.csv --set image_size=112     # this CPU
 
 Prints a line RESULT {json} for each part: rows or images per second, and on a GPU the most memory reserved. Everything a run
-does is counted (decoding, encoding, transfers, optimizer); the first quarter of each part warms up and is not.
+does is counted (decoding, transfers, optimizer; in training the encoding of rows too, in scoring it comes before); the first
+quarter of each part warms up and is not.
 """
 import argparse
 import json
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mcvqa.config import Config, load_config
+from mcvqa.config import Config, load_config, parse_changes
 from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.data.questions import Question, read_questions
 from mcvqa.files import RunLog
@@ -28,7 +29,7 @@ from mcvqa.scoring.orders import option_orders
 from mcvqa.training.loop import FoldTrainer
 
 
-def report(part: str, rate: float, **more: Any) -> dict[str, Any]:
+def report(part: str, rate: float, **more: Any) -> None:
     """Args: rate: rows or images per second."""
     found: dict[str, Any] = dict(part=part, per_second=round(rate, 2)) | more
     if torch.cuda.is_available():
@@ -36,7 +37,6 @@ def report(part: str, rate: float, **more: Any) -> dict[str, Any]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     print("RESULT", json.dumps(found), flush=True)
-    return found
 
 
 def warm_rate(counts: list[int], moments: list[float]) -> float:
@@ -66,7 +66,7 @@ def measure_images(base: BaseModel, images: ImageInputs, questions: list[Questio
     return store
 
 
-def measure_scoring(base: BaseModel, maker: RowMaker, questions: list[Question], config: Config, orders: int) -> dict[str, Any]:
+def measure_scoring(base: BaseModel, maker: RowMaker, questions: list[Question], config: Config, orders: int) -> None:
     answers = base.answers(base.model)
     rows = [maker.row(q, option_orders(len(q.choices), orders)) for q in questions]
     moments: list[float] = []
@@ -75,10 +75,10 @@ def measure_scoring(base: BaseModel, maker: RowMaker, questions: list[Question],
     moments.append(time.time())
     counts = [min(len(rows), n * config.eval_batch_size) for n in range(len(moments))]
     tokens = round(float(np.mean([*map(len, rows)])))
-    return report(f"scoring, {orders} order{'s' * (orders > 1)}", warm_rate(counts, moments), rows=len(rows), tokens=tokens)
+    report(f"scoring, {orders} order{'s' * (orders > 1)}", warm_rate(counts, moments), rows=len(rows), tokens=tokens)
 
 
-def measure_training(base: BaseModel, maker: RowMaker, questions: list[Question], config: Config, folder: Path) -> dict[str, Any]:
+def measure_training(base: BaseModel, maker: RowMaker, questions: list[Question], config: Config, folder: Path) -> None:
     log = RunLog(folder / "log.jsonl")
     trainer = FoldTrainer(config, base, maker, questions, questions[:8], 0, folder / "fold", log)
     trainer.run()
@@ -86,14 +86,14 @@ def measure_training(base: BaseModel, maker: RowMaker, questions: list[Question]
     steps = log.events("step")
     warm = steps[len(steps) // 4 :]
     seconds = sum(config.effective_batch / event["rows_per_s"] for event in warm)
-    return report(
+    report(
         "training", config.effective_batch * len(warm) / seconds, rows=config.effective_batch * len(warm),
         plan=str(trainer.memory), skipped=steps[-1]["skipped"],
     )
 
 
-def inputs_of(base: BaseModel, csv: Path, questions: list[Question], config: Config) -> ImageInputs:
-    records = survey_images(ImageFolder(csv.parent), [q.image for q in questions])
+def inputs_of(base: BaseModel, folder: Path, questions: list[Question], config: Config) -> ImageInputs:
+    records = survey_images(ImageFolder(folder), [q.image for q in questions])
     return ImageInputs(records, base.processor, image_size=config.image_size, patch=base.patch, merge=base.merge)
 
 
@@ -105,10 +105,10 @@ if __name__ == "__main__":
     parser.add_argument("--orders", type=int, nargs="+", default=[1, 4, 24])
     parser.add_argument("--set", nargs="*", default=[], help="settings, name=value")
     options = parser.parse_args()
-    config = load_config(changes=dict(model_id=options.model) | dict(pair.split("=", 1) for pair in options.set))
+    config = load_config(changes=dict(model_id=options.model) | parse_changes(options.set))
     base = load_base(config, plan_device(config))
     questions = read_questions(options.csv).questions[: options.rows]
-    images = inputs_of(base, options.csv, questions, config)
+    images = inputs_of(base, options.csv.parent, questions, config)
     with tempfile.TemporaryDirectory() as temporary:
         store = measure_images(base, images, questions, Path(temporary) / "features")
         maker = RowMaker(base.encoder, images, store)

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from engine import inputs_of
 from mcvqa.config import load_config
-from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.data.questions import Question, read_questions
 from mcvqa.data.scenes import generate_demo
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import load_base
 from mcvqa.model.rows import RowMaker, encode_rows, read_rows
-from mcvqa.model.vision import FeatureStore, ImageInputs
+from mcvqa.model.vision import FeatureStore
 
 
 def by_the_library(model: torch.nn.Module, maker: RowMaker, questions: list[Question], device: str) -> list[np.ndarray]:
@@ -42,12 +42,11 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         generate_demo(temporary, options.rows, 8, seed=5, size=112, style="shifted")
         questions = read_questions(Path(temporary) / "train.csv").questions
-        records = survey_images(ImageFolder(temporary), [q.image for q in questions])
         ours, rates = {}, {}
         for precision in ("float32", "float16"):
             config = load_config(preset="demo").replace(device=options.device, precision=precision, quantization="none")
             base = load_base(config, plan_device(config))
-            images = ImageInputs(records, base.processor, image_size=config.image_size, patch=base.patch, merge=base.merge)
+            images = inputs_of(base, Path(temporary), questions, config)
             store = FeatureStore(Path(temporary) / precision, base, images)
             maker = RowMaker(base.encoder, images, store)
             started = time.time()

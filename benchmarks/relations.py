@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mcvqa.config import load_config
+from mcvqa.config import load_config, parse_changes
 from mcvqa.data.questions import LETTERS
 from mcvqa.demo import answers_of_test, read_submission
 from mcvqa.pipeline import run
@@ -115,7 +115,7 @@ if __name__ == "__main__":
     sorts = np.array(generate(options.out / "data", "test", 3000, rng))
     config = load_config(changes=SETTINGS | dict(
         data_dir=str(options.out / "data"), output_dir=str(options.out), run_name="relations", num_epochs=options.epochs,
-    ) | dict(pair.split("=", 1) for pair in options.set))
+    ) | parse_changes(options.set))
     started = time.time()
     run(config)
     project = Project(config)

@@ -21,7 +21,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from engine import inputs_of
-from mcvqa.config import Config, load_config
+from mcvqa.config import Config, load_config, parse_changes
 from mcvqa.data.questions import Question, read_questions
 from mcvqa.model.device import plan_device
 from mcvqa.model.forward import answer_loss, read_letters
@@ -51,7 +51,7 @@ class Meter:
     """One model with its rows at one image size."""
 
     def __init__(self, base: BaseModel, csv: Path, questions: list[Question], config: Config, folder: Path) -> None:
-        images = inputs_of(base, csv, questions, config)
+        images = inputs_of(base, csv.parent, questions, config)
         store = FeatureStore(folder, base, images)
         store.fill(base, dict.fromkeys(q.image for q in questions))
         self.base, self.config, self.questions = base, config, questions
@@ -103,7 +103,7 @@ def within_memory(work: Callable[[], float]) -> float | None:
 def measured(options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = dict(rows=[], orders=[], sizes=[], models=[])
     for number, name in enumerate(options.model):
-        config = load_config(changes=dict(model_id=name) | dict(pair.split("=", 1) for pair in options.set))
+        config = load_config(changes=dict(model_id=name) | parse_changes(options.set))
         base = load_base(config, plan_device(config))
         questions = read_questions(options.csv).questions[: max(ROWS)]
         with tempfile.TemporaryDirectory() as folder:

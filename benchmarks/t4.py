@@ -21,8 +21,7 @@ from mcvqa.scoring.score import tta_plan
 
 RATE = 22e12  # FLOP/s of a T4's matrix units in float16 as seen in training; 65e12 by its data sheet
 PRESETS = {
-    "3-fold ensemble, 3B": ("ensemble", {}, "3b"), "3-fold ensemble, 7B": ("ensemble", {}, "7b"),
-    "best, 7B": ("best", {}, "7b"),
+    "3-fold ensemble, 3B": ("ensemble", "3b"), "3-fold ensemble, 7B": ("ensemble", "7b"), "best, 7B": ("best", "7b"),
 }
 
 
@@ -39,8 +38,8 @@ if __name__ == "__main__":
     train, test = (read_questions(options.data / f"{split}.csv").questions for split in ("train", "test"))
     print(f"{len(train)} training rows, {len(test)} test rows, {RATE / 1e12:.0f} TFLOP/s\n")
     print("| | GFLOP a token | tokens a row | features | training | scoring | all |\n|---|---|---|---|---|---|---|")
-    for name, (preset, changes, size) in PRESETS.items():
-        config = load_config(preset=preset, changes=changes | dict(model_id=getattr(options, f"model{size}")))
+    for name, (preset, size) in PRESETS.items():
+        config = load_config(preset=preset, changes=dict(model_id=getattr(options, f"model{size}")))
         encoder, _, model_config = load_encoder(config)
         assert isinstance(encoder, Encoder)
         measures = measure_model(model_config, config)

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
+from engine import inputs_of
 from mcvqa.config import Config
-from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.data.kinds import KINDS, question_kind
 from mcvqa.data.questions import LETTERS, Question, read_questions
 from mcvqa.data.scenes import generate_demo
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import BaseModel, load_base
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.vision import FeatureStore, ImageInputs
+from mcvqa.model.vision import FeatureStore
 from mcvqa.scoring.score import score_questions
 from mcvqa.uncertainty import Accuracy, accuracy_of
 
@@ -39,8 +39,7 @@ def answered(folder: Path) -> list[Question]:
 
 def zero_shot(base: BaseModel, folder: Path, questions: list[Question], config: Config) -> np.ndarray:
     """(N,) whether each question is answered right by the untouched model."""
-    records = survey_images(ImageFolder(folder), [q.image for q in questions], workers=2)
-    images = ImageInputs(records, base.processor, image_size=config.image_size, patch=base.patch, merge=base.merge)
+    images = inputs_of(base, folder, questions, config)
     with tempfile.TemporaryDirectory() as cache:
         store = FeatureStore(cache, base, images)
         store.fill(base, dict.fromkeys(q.image for q in questions))

@@ -527,7 +527,7 @@ def environment(plan: DevicePlan) -> dict[str, str]:
     packages = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "numpy", "scikit-learn", "pillow")
     found = {"python": platform.python_version(), "system": platform.platform(), "mcvqa": _version_of("mcvqa")}
     found |= {name: _version_of(name) for name in packages}
-    return found | {"commit": _commit(), "device": plan.reasons[0].split(":")[0].removeprefix("device ")}
+    return found | {"commit": code_commit(), "device": plan.reasons[0].split(":")[0].removeprefix("device ")}
 
 
 def _version_of(package: str) -> str:
@@ -537,7 +537,7 @@ def _version_of(package: str) -> str:
         return "not installed"
 
 
-def _commit() -> str:
+def code_commit() -> str:
     """Of the checkout that the package is run from; 'unknown' without one."""
     spec = find_spec("mcvqa")
     if spec is None or not spec.submodule_search_locations:

@@ -17,7 +17,7 @@ from mcvqa.data.folds import FoldError
 from mcvqa.data.questions import LETTERS, Question
 from mcvqa.model.device import GIB, DevicePlan, plan_device
 from mcvqa.model.families import feature_width, image_tokens
-from mcvqa.model.load import ModelSize, choose_weights, load_encoder, measure_model, read_model_config, vision_is_frozen
+from mcvqa.model.load import ModelSize, choose_weights, load_encoder, measure_model, vision_is_frozen
 from mcvqa.model.memory import settings_plan
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker, training_orders
@@ -36,10 +36,11 @@ def check_run(config: Config) -> bool:
         project = Project(dataclasses.replace(config, output_dir=scratch))
         data = project.data
         ready = _check_data(project, data)
-        plan = choose_weights(project.config, plan_device(config), read_model_config(project.config))
+        undecided = plan_device(config)
+        encoder, processor, model_config = load_encoder(project.config)
+        plan = choose_weights(project.config, undecided, model_config)
         _section("device")
         print("\n".join(f"  {reason}" for reason in plan.reasons))
-        encoder, processor, model_config = load_encoder(project.config)
         maker: PlainMaker | RowMaker
         if isinstance(encoder, PlainEncoder):
             maker = PlainMaker(encoder, data.records)

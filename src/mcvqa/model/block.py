@@ -24,7 +24,7 @@ class Tables:
     """What all layers read beside the hidden states.
 
     Attributes:
-        cos, sin: (T, D), as in rotary_tables; D values per head.
+        cos, sin: (T, 1, D), as in rotary_tables; D values per head.
         seen: (E, L) and home: (T,), as in TokenLayout.
     """
 
@@ -274,7 +274,7 @@ def layer_blocks(layer: Any) -> tuple[Block, Block]:
         q, k, v = (part.view(len(part), -1, size) for part in parts)  # (T, heads, D)
         if hasattr(attention, "q_norm"):
             q, k = normed(attention.q_norm, q), normed(attention.k_norm, k)
-        heads = torch.cat((turned(torch.cat((q, k), 1), tables), v), 1)
+        heads = torch.cat((turned(torch.cat((q, k), 1), tables.cos, tables.sin), v), 1)
         return attend(heads, q.shape[1], tables.seen, tables.home, attention.scaling).flatten(1)
 
     return (
@@ -306,21 +306,31 @@ def normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
     return F.rms_norm(x, x.shape[-1:], norm.weight.to(x.dtype), norm.variance_epsilon)
 
 
-def turned(x: torch.Tensor, tables: Tables) -> torch.Tensor:
-    """(T, heads, D) rotated by position: value i of a head together with value i + D / 2 (arXiv:2104.09864)."""
-    return torch.addcmul(x * tables.cos[:, None], x.roll(x.shape[-1] // 2, -1), tables.sin[:, None])
+def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """`x` (..., D) rotated by position: value i of a head together with value i + D / 2 (arXiv:2104.09864). With tables in
+    float32 it is computed there.
+
+    Args:
+        cos, sin: as in `turning`.
+    """
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin).to(x.dtype)
+
+
+def turning(angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(..., D) cosines and sines of angles (..., D / 2), the sines of the first half with the sign they have in `turned`."""
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 
 
 def rotary_tables(
     language: Any, axes: torch.Tensor, positions: torch.Tensor, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(T, D) cosines and sines of the rotary angles, the sines of the first half with the sign they have in `turned`.
+    """(T, 1, D) cosines and sines of the rotary angles, as in `turning`.
 
     Args:
         axes: (D / 2,) which of the three positions each frequency turns by.
         positions: (3, T).
     """
     rotary = language.rotary_emb
-    angles = positions[axes].T * rotary.inv_freq.float()  # (T, D / 2)
-    cos, sin = angles.cos() * rotary.attention_scaling, angles.sin() * rotary.attention_scaling
-    return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)
+    cos, sin = turning((positions[axes].T * rotary.inv_freq.float())[:, None])
+    return (cos * rotary.attention_scaling).to(dtype), (sin * rotary.attention_scaling).to(dtype)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mcvqa.model.block import normed
+from mcvqa.model.block import normed, turned, turning
 from mcvqa.model.families import Grid
 
 ROTARY_BASE = 10_000.0
@@ -186,17 +186,10 @@ def _norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def _rotary(places: torch.Tensor, head: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine (P, 1, 1, head), float32: half of the frequencies turn with the row, half with the column. The sines of
-    the first half have the sign that they get in `_turned`."""
+    """Cosine and sine (P, 1, 1, head): half of the frequencies turn with the row, half with the column. In float32, as half
+    precision would lose small angles."""
     frequencies = ROTARY_BASE ** -(torch.arange(0, head // 2, 2, device=places.device) / (head // 2))
-    angles = (places[..., None] * frequencies).flatten(1)[:, None, None]  # (P, 1, 1, head / 2)
-    cos, sin = angles.cos(), angles.sin()
-    return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
-
-
-def _turned(x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Rotary embedding in float32: half precision would lose small angles."""
-    return torch.addcmul(x * rotary[0], x.roll(x.shape[-1] // 2, -1), rotary[1]).to(x.dtype)
+    return turning((places[..., None] * frequencies).flatten(1)[:, None, None])
 
 
 def _attend(
@@ -204,7 +197,7 @@ def _attend(
 ) -> torch.Tensor:
     """(P, D) self-attention within each of `groups`, (n, length) places each."""
     joined = attention.qkv(x).view(len(x), 3, attention.num_heads, -1)  # (P, 3, H, D / H)
-    (q, k), v = _turned(joined[:, :2], rotary).unbind(1), joined[:, 2]
+    (q, k), v = turned(joined[:, :2], *rotary).unbind(1), joined[:, 2]
     if len(groups) == 1:  # every window has the same size: nothing to sort
         shape = groups[0].shape
         mixed = _within(*(t.unflatten(0, shape) for t in (q, k, v))).flatten(0, 1)
