@@ -50,7 +50,7 @@ from mcvqa.training.progress import Learned, generator_states, set_generator_sta
 from mcvqa.uncertainty import Accuracy, accuracy_of
 
 RESUME = "resume"  # folder of a fold's resume points
-COUNTERS = ("step", "skipped", "skipped_on_end", "epochs_done")
+COUNTED = ("step", "skipped", "skipped_on_end", "epochs_done")
 STATE_FORMAT = 1  # of resume points; a later version may need another
 
 
@@ -244,7 +244,7 @@ class FoldTrainer:
             return
         state = {
             "format": STATE_FORMAT, "settings": dataclasses.asdict(self.config), "rows_key": self.rows_key,
-            "counters": {name: getattr(self, name) for name in COUNTERS}, "seconds": round(self._seconds(), 1),
+            "counters": {name: getattr(self, name) for name in COUNTED}, "seconds": round(self._seconds(), 1),
             "memory": dataclasses.asdict(self.memory), "memory_terms": self._memory_terms(), "generators": generators,
             **self.learned.facts(),
         }
