@@ -14,6 +14,7 @@ import typer
 
 from mcvqa import __version__
 from mcvqa.config import PRESETS, Config, load_config, parse_changes
+from mcvqa.interrupt import RUN_ME_AGAIN
 
 app = typer.Typer(
     name="mcvqa", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -32,9 +33,13 @@ DataDir = Annotated[str | None, typer.Option("--data", help="Folder or .zip with
 
 @contextlib.contextmanager
 def _told_for_people() -> Iterator[None]:
-    """Errors this package raises are written for people: shown without a stack trace, exit status 1."""
+    """Errors this package raises are written for people: shown without a stack trace, exit status 1. After an interrupt: 75."""
     try:
         yield
+    except KeyboardInterrupt as stopped:
+        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+            typer.echo(f"\n{str(stopped) or 'Stopped.'} The same command goes on from there.", err=True)
+        raise typer.Exit(RUN_ME_AGAIN) from None
     except Exception as error:
         if not type(error).__module__.startswith("mcvqa."):
             raise

@@ -162,6 +162,9 @@ class Config:
         low=-1.0, high=1000, weights=True,
     )
     keep: str = setting("best", "weights to score with: best epoch on validation, or last", choices=("best", "last"))
+    save_minutes: float = setting(
+        5.0, "minutes between saves of what a fold needs to go on after a cut; 0: every step", low=0.0, high=100_000
+    )
     num_workers: int = setting(
         -1, "processes that read images and encode rows; -1: one per core, at most 8, with a GPU, none without",
         low=-1, high=256,
@@ -322,6 +325,19 @@ def _kind_name(kind: Any) -> str:
 def settings_hash(settings: dict[str, Any]) -> str:
     """Eight hex digits that change with any value of `settings`."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode()).hexdigest()[:8]
+
+
+def weight_changes(before: dict[str, Any], now: Config) -> list[str]:
+    """One line for each setting that trained weights depend on and that differs.
+
+    Args:
+        before: all settings of a run, of this version or an older one.
+    """
+    known = {f.name for f in dataclasses.fields(Config)}
+    then = Config(**{name: value for name, value in before.items() if name in known}).weight_settings()
+    return [
+        f"  {name}: was {then[name]!r}, now {value!r}" for name, value in now.weight_settings().items() if then[name] != value
+    ]
 
 
 # %% presets: the rows of the original's table, and a demo that needs no download

@@ -17,11 +17,27 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        with open(part, "rb+") as handle:
-            os.fsync(handle.fileno())
+        sync(part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def sync(path: str | Path) -> None:
+    """Force a file to the disk, or the names in a folder."""
+    if Path(path).is_dir():
+        with contextlib.suppress(OSError):  # Windows opens no folder, and some mounted drives cannot force one
+            _sync(path, os.O_RDONLY)
+    else:
+        _sync(path, os.O_RDWR)
+
+
+def _sync(path: str | Path, how: int) -> None:
+    handle = os.open(path, how)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from mcvqa.data.images import open_image
 from mcvqa.data.questions import Question
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
 from mcvqa.files import read_json, write_json
+from mcvqa.interrupt import StopRequest
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.load import (
     BaseModel,
@@ -49,7 +51,7 @@ from mcvqa.report.submission import SubmissionReport, validate_submission
 from mcvqa.scoring.score import score_questions, tta_plan
 from mcvqa.scoring.scores import Scores, joined, load_scores
 from mcvqa.training.checkpoint import MANIFEST, CheckpointError, adapter_hash, verified
-from mcvqa.training.loop import FoldResult, FoldTrainer
+from mcvqa.training.loop import RESUME, FoldResult, FoldTrainer
 from mcvqa.uncertainty import Accuracy, accuracy_of
 
 
@@ -75,8 +77,9 @@ def run(config: Config) -> Outcome:
     """Everything, from the data to the submission.
 
     Raises:
-        ConfigError, DataError, RunStopped, DeviceError, ModelError, TrainingError: told for people; what was reached
-            so far stays on disk and the same call goes on from there.
+        ConfigError, DataError, RunStopped, DeviceError, ModelError, TrainingError, NotSaved: told for people; what was
+            reached so far stays on disk and the same call goes on from there.
+        Interrupted: after SIGTERM or SIGINT, a KeyboardInterrupt; the same call goes on from there too.
     """
     with _on_record(config) as project:
         return _all_steps(project)
@@ -92,7 +95,8 @@ def _on_record(config: Config) -> Iterator[Project]:
     started, project = time.time(), by_main(Project, config)
     folder = project.paths.experiment
     try:
-        with contextlib.nullcontext() if is_main_process() else _silence():
+        # outside of training every file is written whole, so a signal may end a run anywhere
+        with contextlib.nullcontext() if is_main_process() else _silence(), StopRequest(at_once=True):
             yield project
     except torch.OutOfMemoryError as error:
         raise RunStopped(
@@ -274,6 +278,7 @@ def train_folds(project: Project, bench: Bench, only: int | None = None) -> None
         if fold in todo:
             _train_fold(project, bench, fold)
         else:
+            by_main(_forget_progress, project, fold)
             facts = read_json(project.paths.fold(fold) / "result.json")
             print(f"  fold {fold}: already trained, accuracy {Accuracy(*facts['accuracy'])}")
 
@@ -282,7 +287,8 @@ def _train_fold(project: Project, bench: Bench, fold: int) -> None:
     train, validation = project.fold_rows(fold)
     maker = bench.maker
     trainer = FoldTrainer(
-        project.config, bench.base, maker, train, validation, fold, project.paths.fold(fold), project.log, bench.memory
+        project.config, bench.base, maker, train, validation, fold, project.paths.fold(fold), project.log, bench.memory,
+        project.rows_key(fold),
     )
     result = trainer.run()
     bench.restore_base(trainer.model)
@@ -296,10 +302,16 @@ def _keep_result(project: Project, fold: int, validation: list[Question], result
         )
     write_json(project.paths.fold(fold) / "result.json", _result_facts(result))
     project.steps.remember(f"train fold {fold}", project.weights_key(fold))
+    _forget_progress(project, fold)
     print(
         f"  fold {fold}: accuracy {result.accuracy}, best epoch {result.best_epoch + 1}, {result.steps} steps, "
         f"{result.skipped} skipped, {result.rows_per_second:.1f} rows/s, {result.trained_parameters:,} parameters trained"
     )
+
+
+def _forget_progress(project: Project, fold: int) -> None:
+    """A fold that is finished needs no resume points."""
+    shutil.rmtree(project.paths.fold(fold) / RESUME, ignore_errors=True)
 
 
 def _variant_scores(questions: list[Question], logprobs: list[np.ndarray], provenance: dict[str, Any]) -> Scores:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from mcvqa.config import Config, ConfigError, settings_hash
+from mcvqa.config import Config, ConfigError, settings_hash, weight_changes
 from mcvqa.data.explore import Exploration, explore
 from mcvqa.data.folds import assign_folds, large_group_warning, question_groups, sample_rows
 from mcvqa.data.images import ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
@@ -149,16 +149,11 @@ class Project:
             ConfigError: naming the settings that differ.
         """
         file = self.paths.experiment / "config.yaml"
-        if file.exists() and self.paths.checkpoints.exists():
-            before = _settings_of(yaml.safe_load(file.read_text(encoding="utf-8")))
-            after = self.config.weight_settings()
-            changed = {k: (before.get(k), v) for k, v in after.items() if before.get(k) != v}
-            if changed:
-                lines = "\n".join(f"  {name}: was {old!r}, now {new!r}" for name, (old, new) in changed.items())
-                raise ConfigError(
-                    f"The run {self.config.run!r} was trained with other settings:\n{lines}\n"
-                    f"{self._way_out()}"
-                )
+        trained = file.exists() and self.paths.checkpoints.exists()
+        if trained and (changed := weight_changes(yaml.safe_load(file.read_text(encoding="utf-8")), self.config)):
+            raise ConfigError("\n".join((
+                f"The run {self.config.run!r} was trained with other settings:", *changed, self._way_out()
+            )))
         write_text(file, self.config.to_yaml())
 
     def settle_data(self) -> None:
@@ -365,11 +360,9 @@ class Project:
             "fold": fold,
         })
 
-
-def _settings_of(values: dict[str, Any]) -> dict[str, Any]:
-    """Weight settings of a config.yaml that may be older than this version."""
-    known = {f.name for f in dataclasses.fields(Config)}
-    return Config(**{k: v for k, v in values.items() if k in known}).weight_settings()
+    def rows_key(self, fold: int) -> str:
+        """Changes with the rows that a fold learns from and their photographs, whatever the settings."""
+        return settings_hash({"data": self.data.train_print, "folds": self.folds.tolist(), "fold": fold})
 
 
 def question_scores(questions: Sequence[Question], logprobs: np.ndarray, provenance: dict[str, Any]) -> Scores:

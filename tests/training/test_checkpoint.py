@@ -1,8 +1,23 @@
 """Checkpoints: whole or not at all, verified when read."""
+import os
+
 import pytest
 import torch
 
-from mcvqa.training.checkpoint import CheckpointError, adapter_hash, save_trained, verified
+from mcvqa.training import checkpoint
+from mcvqa.training.checkpoint import (
+    MANIFEST,
+    STATE,
+    TENSORS,
+    CheckpointError,
+    NotSaved,
+    adapter_hash,
+    newest_point,
+    read_point,
+    save_point,
+    save_trained,
+    verified,
+)
 
 
 class Saved(torch.nn.Module):
@@ -39,9 +54,10 @@ def test_damage_is_seen(tmp_path, damage):
 
 def test_a_failed_save_leaves_the_old_checkpoint(tmp_path):
     save_trained(Saved(b"one"), tmp_path / "best", {"epoch": 0})
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(NotSaved, match=r"best could not be written: .*No space left on device.*Make space"):
         save_trained(Saved(b""), tmp_path / "best", {"epoch": 1})
     assert verified(tmp_path / "best")["epoch"] == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["best"], "what was half written gives its space back"
 
 
 def test_a_save_cut_off_between_its_renames_leaves_the_old_checkpoint(tmp_path):
@@ -53,3 +69,55 @@ def test_a_save_cut_off_between_its_renames_leaves_the_old_checkpoint(tmp_path):
 def test_nothing_there(tmp_path):
     with pytest.raises(CheckpointError, match="train first"):
         verified(tmp_path / "best")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"files": 3}', '{"files": {"adapter_model.safetensors": {}}}'])
+def test_a_damaged_manifest_is_seen(tmp_path, text):
+    save_trained(Saved(b"one"), tmp_path / "best", {})
+    (tmp_path / "best" / MANIFEST).write_text(text)
+    with pytest.raises(CheckpointError, match=r"manifest\.json is damaged"):
+        verified(tmp_path / "best")
+
+
+# %% resume points
+def save_numbered(folder, number: int) -> None:
+    save_point(folder / f"{number:04d}", {"w": torch.full((3,), float(number))}, {"step": number})
+
+
+def test_the_two_newest_points_are_kept_and_nothing_half_written(tmp_path):
+    assert newest_point(tmp_path / "resume") is None
+    for number in range(3):
+        (tmp_path / "resume" / f".{number:04d}.cut.part").mkdir(parents=True)
+        save_numbered(tmp_path / "resume", number)
+    assert sorted(p.name for p in (tmp_path / "resume").iterdir()) == ["0001", "0002"]
+    tensors, state = read_point(newest_point(tmp_path / "resume"))
+    assert state == {"step": 2} and tensors["w"].tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("name", [TENSORS, STATE, MANIFEST])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "missing"])
+def test_instead_of_a_damaged_point_the_one_before_it_is_used(tmp_path, capsys, name, damage):
+    for number in range(2):
+        save_numbered(tmp_path, number)
+    file = tmp_path / "0001" / name
+    content = bytearray(file.read_bytes())
+    content[content.index(b'"')] ^= 255  # the first sign that JSON and the head of safetensors have
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(content if damage == "flipped" else content[:-2])
+    point = newest_point(tmp_path)
+    assert point == tmp_path / "0000" and read_point(point)[1] == {"step": 0}
+    assert f"{file} is damaged or missing: this resume point is removed and the one before it used" in capsys.readouterr().out
+    assert [p.name for p in tmp_path.iterdir()] == ["0000"]
+    (point / TENSORS).unlink()
+    assert newest_point(tmp_path) is None
+
+
+def test_everything_is_forced_to_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(checkpoint, "sync", lambda path: done.append(("sync", path.name)))
+    rename = os.rename
+    monkeypatch.setattr(os, "rename", lambda old, new: (done.append(("rename", new.name)), rename(old, new)))
+    save_numbered(tmp_path, 0)
+    assert done == [("sync", STATE), ("sync", TENSORS), ("sync", ".0000.part"), ("rename", "0000"), ("sync", tmp_path.name)]

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from mcvqa.config import Config
+from mcvqa.interrupt import ignore_signals
 from mcvqa.model.device import DeviceError
 
 PATIENCE = timedelta(hours=12)  # the others may wait for the main process while it looks at photographs or draws figures
@@ -122,6 +123,6 @@ def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoa
     """Batches of `rows` in the order of `keys`, made ahead by `workers` processes."""
     return DataLoader(
         rows, sampler=keys, batch_size=None, num_workers=workers, pin_memory=pin,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=4 if workers else None, worker_init_fn=ignore_signals,
         generator=torch.Generator(),  # a loader draws a number when it starts, which would shift what dropout draws
     )

@@ -20,9 +20,10 @@ from accelerate.utils import gather_object
 from torch import nn
 from tqdm.auto import tqdm
 
-from mcvqa.config import Config
+from mcvqa.config import Config, weight_changes
 from mcvqa.data.questions import Question
 from mcvqa.files import RunLog
+from mcvqa.interrupt import Interrupted, StopRequest
 from mcvqa.model.device import GIB, set_seeds
 from mcvqa.model.forward import AskedRows, answer_loss
 from mcvqa.model.load import BaseModel, make_trainable, trained_parameters
@@ -41,11 +42,16 @@ from mcvqa.model.memory import (
     settings_plan,
 )
 from mcvqa.model.overflow import OverflowInModel
-from mcvqa.model.processes import by_each, loader, own_share, progress, stop_all
+from mcvqa.model.processes import by_each, by_main, loader, own_share, progress, stop_all
 from mcvqa.model.rows import Maker, TrainingRows, encode_rows, epoch_windows, longest_row, read_rows, without_empty
 from mcvqa.training.average import WeightAverage
-from mcvqa.training.checkpoint import save_trained
+from mcvqa.training.checkpoint import CheckpointError, NotSaved, newest_point, read_point, save_point, save_trained, verified
+from mcvqa.training.progress import Learned, generator_states, set_generator_states
 from mcvqa.uncertainty import Accuracy, accuracy_of
+
+RESUME = "resume"  # folder of a fold's resume points
+COUNTED = ("step", "skipped", "skipped_on_end", "epochs_done")
+STATE_FORMAT = 1  # of resume points; a later version may need another
 
 
 class TrainingError(RuntimeError):
@@ -118,11 +124,23 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 class FoldTrainer:
     """Everything that changes while a fold is trained.
 
+    A fold that was cut off goes on from its newest resume point. Where it stands is said by `step` and `epochs_done`: the order
+    of the rows is a function of seed and epoch, so going there costs nothing.
+
     Args:
         maker: makes batches from questions.
         train, validation: questions with answers; a row is never in both.
-        folder: receives best/, last/, and at the end of training one folder for each other kind of weights (raw/, ema/).
+        folder: receives best/, last/, at the end of training one folder for each other kind of weights (raw/, ema/), and
+            until then resume/.
         memory: how a step is divided; the trainers of a run's folds share one, and the first finds it.
+        rows_key: changes with the rows and their photographs.
+
+    Attributes:
+        step, skipped, skipped_on_end: optimizer steps: all, those left out, and those left out just before.
+        epochs_done: epochs that are trained and validated.
+        best_epoch, best: of the weights in best/; None: there are none yet.
+        seconds: that sessions before this one took.
+        point: name of the newest resume point.
     """
 
     config: Config
@@ -134,42 +152,61 @@ class FoldTrainer:
     folder: Path
     log: RunLog
     memory: MemoryPlan = field(default_factory=MemoryPlan)
+    rows_key: str = ""
     step: int = 0
     skipped: int = 0
     skipped_on_end: int = 0
+    epochs_done: int = 0
+    best_epoch: int = -1
+    best: Validation | None = None
+    seconds: float = 0.0
+    point: str = ""
     averages: dict[str, WeightAverage] = field(default_factory=dict)
 
     def run(self) -> FoldResult:
-        """Train from freshly initialised adapters to the last epoch.
+        """Train to the last epoch, from the newest resume point or, without one, from freshly initialised adapters.
 
         Raises:
-            TrainingError: no gradient was finite in twenty steps on end, or one row alone does not fit into the GPU's memory.
+            TrainingError: no gradient was finite in twenty steps on end, one row alone does not fit into the GPU's memory,
+                or the resume point is of other settings or rows.
+            NotSaved: the trained weights could not be written.
+            Interrupted: by SIGTERM or SIGINT; the same call goes on.
         """
-        config, started = self.config, time.time()
+        config, self.started = self.config, time.time()
         set_seeds(config.seed + self.fold + 1009 * PartialState().process_index)  # dropout is drawn apart in each process
         self._prepare()
-        best_epoch, best, result = -1, None, {}
-        for epoch in range(config.num_epochs):
+        result: dict[str, Validation] = {}
+        for epoch in range(self.epochs_done, config.num_epochs):
             self._epoch(epoch)
-            last = epoch == config.num_epochs - 1
-            result = self._validate(epoch, every_variant=last)
-            chosen = self._scoring_variant()
-            if best is None or _is_better(result[chosen], best):
-                best_epoch, best = epoch, result[chosen]
-                self._save("best", chosen, epoch, best)
-            for name, found in result.items() if last else ():
-                self._save("last" if name == chosen else name, name, epoch, found)
-        if best is None:  # num_epochs=0: the untrained model, scored as it is
+            result = self._end_of_epoch(epoch)
+        if self.best is None:  # num_epochs=0: the untrained model, scored as it is
             result = self._validate(-1, every_variant=True)
-            best = result["raw"]
+            self.best = result["raw"]
             for name in ("best", "last"):
-                self._save(name, "raw", -1, best)
-        kept = best if config.keep == "best" else result[self._scoring_variant()]
-        seconds = time.time() - started
+                self._save(name, "raw", -1, self.best)
+        kept = self.best if config.keep == "best" else result[self._scoring_variant()]
+        seconds = self._seconds()
         return FoldResult(
-            self.fold, best_epoch, kept.accuracy, result, self.step, self.skipped, seconds,
+            self.fold, self.best_epoch, kept.accuracy, result, self.step, self.skipped, seconds,
             len(self.train) * config.num_epochs / seconds, sum(p.numel() for p in self.parameters.values()),
         )
+
+    def _end_of_epoch(self, epoch: int) -> dict[str, Validation]:
+        """Validate, and keep what is best and what is last."""
+        last = epoch == self.config.num_epochs - 1
+        result, chosen = self._validate(epoch, every_variant=last), self._scoring_variant()
+        if self.best is None or _is_better(result[chosen], self.best):
+            self.best_epoch, self.best = epoch, result[chosen]
+            self._save("best", chosen, epoch, self.best)
+        for name, found in result.items() if last else ():
+            self._save("last" if name == chosen else name, name, epoch, found)
+        self.epochs_done += 1
+        if not last:  # a cut from here on repeats the last validation
+            self._save_progress()
+        return result
+
+    def _seconds(self) -> float:
+        return self.seconds + time.time() - self.started
 
     def _prepare(self) -> None:
         config, plan = self.config, self.base.plan
@@ -191,9 +228,84 @@ class FoldTrainer:
             self.averages["ema"] = WeightAverage(self.parameters, config.ema_decay)
         if config.use_swa:
             self.averages["swa"] = WeightAverage(self.parameters, None)
+        self.learned = Learned(self.parameters, self.optimizer, self.averages, self.accelerator.scaler)
+        self._go_on()
         if not self.memory.rows:
             self._plan_memory()
         self.answers.set_checkpointing(self.memory.checkpointing)
+
+    # %% progress on disk
+    def _save_progress(self) -> None:
+        """Write a resume point, if there is none of this very place. Where the disk is full the training goes on."""
+        self.saved_at = time.monotonic()
+        generators = gather_object([generator_states()])
+        point = f"{self.epochs_done:04d}-{self.step:08d}"
+        if point == self.point or not self.accelerator.is_main_process:
+            return
+        state = {
+            "format": STATE_FORMAT, "settings": dataclasses.asdict(self.config), "rows_key": self.rows_key,
+            "counters": {name: getattr(self, name) for name in COUNTED}, "seconds": round(self._seconds(), 1),
+            "memory": dataclasses.asdict(self.memory), "memory_terms": self._memory_terms(), "generators": generators,
+            **self.learned.facts(),
+        }
+        try:
+            save_point(self.folder / RESUME / point, self.learned.tensors(), state)
+            self.point = point
+        except NotSaved as error:
+            tqdm.write(f"fold {self.fold} step {self.step}: {error}. Training goes on; the resume point before this one stays.")
+
+    def _go_on(self) -> None:
+        """Take over the newest resume point, if there is one.
+
+        Raises:
+            TrainingError: it is of other settings or rows.
+        """
+        self.saved_at = time.monotonic()
+        point = by_main(newest_point, self.folder / RESUME)
+        if point is None:
+            return
+        tensors, state = read_point(point)
+        if told := self._differences(state):
+            stop_all(TrainingError("\n".join((
+                f"Fold {self.fold} was cut off at another state of things, in {point}:", *told,
+                f"Go on as it was, or delete {point.parent} to begin this fold anew.",
+            ))))
+        self.learned.restore(tensors, state)
+        for name, value in state["counters"].items():
+            setattr(self, name, value)
+        self.seconds, self.point = state["seconds"], point.name
+        own = state["generators"][PartialState().process_index :]
+        if own:  # with more processes than before the new ones draw from their own seeds
+            set_generator_states(own[0])
+        if not self.memory.rows and state["memory_terms"] == self._memory_terms():
+            self.memory.rows, self.memory.checkpointing = state["memory"]["rows"], state["memory"]["checkpointing"]
+        if self.epochs_done:
+            self.best_epoch, self.best = by_main(self._best_on_disk)
+        tqdm.write(f"  fold {self.fold} goes on after step {self.step} of {self.steps_per_epoch * self.config.num_epochs}")
+
+    def _differences(self, state: dict[str, Any]) -> list[str]:
+        """One line for each difference that matters between a resume point and this run."""
+        if state["format"] != STATE_FORMAT:
+            return [f"  it has format {state['format']}, this version of mcvqa reads {STATE_FORMAT}"]
+        other_rows = state["rows_key"] != self.rows_key
+        return weight_changes(state["settings"], self.config) + ["  other rows or photographs"] * other_rows
+
+    def _memory_terms(self) -> list[Any]:
+        """What the division of a step was found for: with other terms it is looked for anew."""
+        config, plan = self.config, self.base.plan
+        return [
+            config.batch_size, config.micro_batch, config.gradient_checkpointing, plan.device, plan.memory,
+            self.accelerator.num_processes,
+        ]
+
+    def _best_on_disk(self) -> tuple[int, Validation | None]:
+        """Epoch and result of the weights in best/, maybe of an epoch that is to be repeated: then it is found again."""
+        try:
+            facts = verified(self.folder / "best")
+        except CheckpointError as error:
+            tqdm.write(f"  {error} Going on: the best of the epochs that follow is kept.")
+            return -1, None
+        return facts["epoch"], Validation([], Accuracy(facts["right"], facts["rows"]), facts["loss"])
 
     # %% how a step is divided
     def _plan_memory(self) -> None:
@@ -255,15 +367,16 @@ class FoldTrainer:
 
     # %% training steps
     def _epoch(self, epoch: int) -> None:
-        windows = list(epoch_windows(len(self.train), epoch, self.config))
+        windows, first = list(epoch_windows(len(self.train), epoch, self.config)), epoch * self.steps_per_epoch
         self.answers.train()
-        done = 0
-        with progress(windows, unit="step", desc=f"fold {self.fold} epoch {epoch + 1}") as bar:
-            while done < len(windows):  # again where memory ran out: the steps that are left are divided anew
-                done += self._steps(windows[done:], epoch, bar)
+        shown = dict(unit="step", desc=f"fold {self.fold} epoch {epoch + 1}", initial=self.step - first)
+        with StopRequest() as self.stop, progress(windows, **shown) as bar:
+            while left := windows[self.step - first :]:  # again where memory ran out: the steps that are left are divided anew
+                self._steps(left, epoch, bar)
+            self._save_progress()  # validation takes a while
 
-    def _steps(self, windows: Sequence[np.ndarray], epoch: int, bar: Any) -> int:
-        """Optimizer steps, up to the first that does not fit into memory; returns how many there were."""
+    def _steps(self, windows: Sequence[np.ndarray], epoch: int, bar: Any) -> None:
+        """Optimizer steps, up to the first that does not fit into memory."""
         shares = [self._own_share(window) for window in windows]
         # a process that has no row left in the last window computes one all the same, without weight: all must take part
         keys = [
@@ -272,12 +385,12 @@ class FoldTrainer:
         rows = TrainingRows(self.maker, self.train, self.config)
         plan = self.base.plan
         batches = iter(loader(rows, keys, plan.workers, pin=plan.device == "cuda"))
-        for done_before, (window, share) in enumerate(zip(windows, shares, strict=True)):
+        for window, share in zip(windows, shares, strict=True):
             started = time.time()
             made = self._step([(next(batches), bool(part)) for part in share], len(window))
             if made is None:
                 self._use_less_memory()
-                return done_before
+                return
             loss, norm, done = made
             self.skipped_on_end = 0 if done else self.skipped_on_end + 1
             if self.skipped_on_end == 20:
@@ -293,7 +406,22 @@ class FoldTrainer:
                     "step", fold=self.fold, step=self.step, epoch=epoch, loss=loss, lr=self._rate, grad_norm=norm,
                     skipped=self.skipped, rows_per_s=round(rate, 2),
                 )
-        return len(windows)
+            self._between_steps()
+
+    def _between_steps(self) -> None:
+        """Save when it is time, and when a signal asks to stop; several processes have agreed on it in the step."""
+        save, stop = self._wishes() if self.accelerator.num_processes == 1 else self.agreed
+        if save or stop:
+            self._save_progress()
+        if stop:
+            raise Interrupted(
+                f"Stopped after step {self.step} of fold {self.fold}; saved in {self.folder / RESUME / self.point}."
+                if self.point else f"Stopped after step {self.step} of fold {self.fold}, of which nothing could be saved."
+            )
+
+    def _wishes(self) -> tuple[bool, bool]:
+        """Of this process: whether it is time to save, and whether to stop."""
+        return time.monotonic() - self.saved_at >= 60 * self.config.save_minutes, self.stop.asked
 
     def _own_share(self, window: np.ndarray) -> list[tuple[int, ...]]:
         """Micro-batches of this process for one optimizer step; every process makes the same number of them."""
@@ -357,7 +485,8 @@ class FoldTrainer:
         free_memory()
 
     def _exchange(self, fits: bool) -> bool:
-        """Add up the gradients of all processes, once a step; returns whether each of them had enough memory.
+        """Add up the gradients of all processes, once a step; returns whether each of them had enough memory. What one of
+        them wishes, to save or to stop, is agreed on along with it.
 
         DistributedDataParallel would do this inside the backward pass, and wait there for a process that ran out of memory.
         """
@@ -366,11 +495,13 @@ class FoldTrainer:
             return fits
         parameters = list(self.parameters.values())
         own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        every = torch.cat([*(gradient.flatten() for gradient in own), own[0].new_tensor([fits])])
+        every = torch.cat([*(gradient.flatten() for gradient in own), own[0].new_tensor([fits, *self._wishes()])])
         torch.distributed.all_reduce(every)
-        for p, gradient in zip(parameters, every[:-1].split([p.numel() for p in parameters]), strict=True):
+        for p, gradient in zip(parameters, every[:-3].split([p.numel() for p in parameters]), strict=True):
             p.grad = gradient.view_as(p)
-        return int(every[-1]) == count
+        fitting, save, stop = every[-3:].tolist()
+        self.agreed = save > 0, stop > 0
+        return fitting == count
 
     def _backward(self, batch: AskedRows, weight: float) -> torch.Tensor:
         """Adds this micro-batch's share to the gradient: the mean over all rows of the step, wherever they are.
@@ -440,8 +571,8 @@ class FoldTrainer:
             return
         with self._weights(variant):
             save_trained(self.model, self.folder / name, dict(
-                fold=self.fold, epoch=epoch, variant=variant, accuracy=found.accuracy.value, rows=found.accuracy.n,
-                loss=found.loss,
+                fold=self.fold, epoch=epoch, variant=variant, accuracy=found.accuracy.value, right=found.accuracy.right,
+                rows=found.accuracy.n, loss=found.loss,
             ))
 
 

@@ -1,0 +1,227 @@
+"""A fold that is cut off, anywhere and however often, becomes the fold that was not: bit for bit on the CPU."""
+import os
+import resource
+import shutil
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from mcvqa.training import loop
+from mcvqa.training.checkpoint import STATE, TENSORS, adapter_hash, read_point, verified
+from mcvqa.training.loop import RESUME, FoldTrainer, TrainingError
+from tests.training.test_loop import one_thread  # noqa: F401 - a fixture
+
+STEPS = 6  # three an epoch, each in two passes
+SETTINGS = dict(num_epochs=2, use_ema=True, use_swa=True, lora_dropout=0.1, batch_size=4, micro_batch=2, save_minutes=0.0)
+
+
+class Cut(BaseException):
+    """As hard as a test can be to the code it interrupts; real kills are in tests/test_interrupt.py."""
+
+
+@pytest.fixture(scope="module")
+def trainer_in(make_trainer):
+    """trainer_in(folder, **settings) -> a new trainer of the same twelve rows, as a new session makes it."""
+    questions = make_trainer().train[:12]
+
+    def make(folder: Path, **changes) -> FoldTrainer:
+        trainer = make_trainer(rows=questions, validation=questions[:4], **SETTINGS | changes)
+        trainer.folder, trainer.rows_key = folder, "twelve"
+        return trainer
+
+    return make
+
+
+def outcome_of(trainer: FoldTrainer) -> SimpleNamespace:
+    """Train to the end; everything that must not depend on cuts."""
+    result = trainer.run()
+    return SimpleNamespace(
+        tensors={name: value.clone() for name, value in trainer.learned.tensors().items()},
+        generator=torch.get_rng_state(), logprobs={name: np.stack(v.logprobs) for name, v in result.variants.items()},
+        counts=(result.best_epoch, result.accuracy, result.steps, result.skipped),
+        hashes={name: adapter_hash(trainer.folder / name) for name in ("best", "last", "raw", "ema")},
+        epochs={name: verified(trainer.folder / name)["epoch"] for name in ("best", "last")},
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(trainer_in, tmp_path_factory) -> SimpleNamespace:
+    """Without any save between its steps."""
+    trainer = trainer_in(tmp_path_factory.mktemp("undisturbed"), save_minutes=1000)
+    found = outcome_of(trainer)
+    found.losses = [event["loss"] for event in trainer.log.events("step")]
+    return found
+
+
+def require_same(found: SimpleNamespace, wanted: SimpleNamespace) -> None:
+    assert found.tensors.keys() == wanted.tensors.keys()
+    assert {name.split("/")[0] for name in found.tensors} == {"weights", "optimizer", "ema", "swa"}
+    for name, value in wanted.tensors.items():
+        assert torch.equal(found.tensors[name], value), name
+    assert torch.equal(found.generator, wanted.generator), "the next dropout would be another"
+    for name, values in wanted.logprobs.items():
+        np.testing.assert_array_equal(found.logprobs[name], values)
+    assert (found.counts, found.hashes, found.epochs) == (wanted.counts, wanted.hashes, wanted.epochs)
+
+
+def cut_in(monkeypatch, method: str, call: int) -> None:
+    """From now on the so-many-th call (from 0) of a FoldTrainer's method cuts the run off, once."""
+    plain, calls = getattr(FoldTrainer, method), iter([False] * call + [True])
+
+    def cutting(self, *given, **named):
+        if next(calls, False):
+            raise Cut
+        return plain(self, *given, **named)
+
+    monkeypatch.setattr(loop.FoldTrainer, method, cutting)
+
+
+def cut_off(trainer: FoldTrainer) -> FoldTrainer:
+    with pytest.raises(Cut):
+        trainer.run()
+    return trainer
+
+
+# %% cuts
+@pytest.mark.parametrize(("method", "call", "saved"), [
+    *(("_backward", 2 * step + 1, f"{step // 3:04d}-{step:08d}" if step else None) for step in range(STEPS)),
+    ("_save", 0, "0000-00000003"), ("_validate", 1, "0001-00000006"),
+])
+def test_from_any_cut_the_fold_becomes_the_same(trainer_in, undisturbed, tmp_path, monkeypatch, method, call, saved):
+    """In the middle of each step, between its two passes; in validation, and while the trained weights are saved."""
+    cut_in(monkeypatch, method, call)
+    cut_off(trainer_in(tmp_path))
+    points = sorted(p.name for p in (tmp_path / RESUME).iterdir()) if saved else []
+    assert points[-1:] == ([saved] if saved else []) and len(points) <= 2
+    require_same(outcome_of(trainer_in(tmp_path)), undisturbed)
+
+
+def test_a_chain_of_cuts(trainer_in, undisturbed, tmp_path, monkeypatch, capsys):
+    """Each session makes one step; then the newest point is damaged, which costs the last of them."""
+    losses = []
+    for session in range(STEPS - 1):
+        cut_in(monkeypatch, "_backward", 3)
+        trainer = cut_off(trainer_in(tmp_path))
+        assert trainer.step == session + 1
+        losses += [event["loss"] for event in trainer.log.events("step")]
+    assert losses == undisturbed.losses[:-1]
+    tensors = max((tmp_path / RESUME).iterdir()) / TENSORS
+    content = bytearray(tensors.read_bytes())
+    content[len(content) // 2] ^= 1
+    tensors.write_bytes(content)
+    capsys.readouterr()
+    require_same(outcome_of(trainer_in(tmp_path)), undisturbed)
+    said = capsys.readouterr().out
+    assert f"{tensors} is damaged or missing" in said and "fold 0 goes on after step 4 of 6" in said
+
+
+def test_without_saves_between_steps_a_cut_costs_an_epoch_at_most(trainer_in, undisturbed, tmp_path, monkeypatch):
+    cut_in(monkeypatch, "_backward", 2 * 5)
+    cut_off(trainer_in(tmp_path, save_minutes=1000))
+    assert sorted(p.name for p in (tmp_path / RESUME).iterdir()) == ["0000-00000003", "0001-00000003"]
+    require_same(outcome_of(trainer_in(tmp_path, save_minutes=1000)), undisturbed)
+
+
+# %% what a resume point holds
+@pytest.fixture(scope="module")
+def at_step_four(trainer_in, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("four")
+    with pytest.MonkeyPatch.context() as patch:
+        cut_in(patch, "_backward", 8)
+        cut_off(trainer_in(folder))
+    return folder
+
+
+@pytest.fixture
+def cut_at_four(at_step_four, tmp_path) -> Path:
+    """A fold's folder as it is after a cut in the fifth step."""
+    return shutil.copytree(at_step_four, tmp_path / "fold")
+
+
+def test_a_point_holds_safetensors_and_json(cut_at_four):
+    point = cut_at_four / RESUME / "0001-00000004"
+    assert sorted(p.name for p in point.iterdir()) == ["manifest.json", STATE, TENSORS]
+    tensors, state = read_point(point)
+    assert len(tensors) == 3 * sum(n.startswith("weights/") for n in tensors) + sum(n.startswith("optimizer/") for n in tensors)
+    assert state["counters"] == {"step": 4, "skipped": 0, "skipped_on_end": 0, "epochs_done": 1}
+    assert state["updates"] == {"ema": 4, "swa": 0} and state["memory"] == {"rows": 2, "checkpointing": False}
+    assert set(state["generators"][0]) == {"cpu", "gpu", "numpy", "python"}
+
+
+def test_a_changed_setting_is_refused_and_named(trainer_in, cut_at_four):
+    with pytest.raises(TrainingError, match=r"cut off at another.*\n  learning_rate: was 0.001, now 0.002\nGo on as it was"):
+        trainer_in(cut_at_four, learning_rate=2e-3).run()
+    other = trainer_in(cut_at_four)
+    other.rows_key = "thirteen"
+    with pytest.raises(TrainingError, match="other rows or photographs"):
+        other.run()
+
+
+def test_what_does_not_matter_may_change(trainer_in, undisturbed, cut_at_four):
+    trainer = trainer_in(cut_at_four, num_workers=1, micro_batch=0, save_minutes=7, lora_dropout=0.1)
+    trainer.run()
+    assert trainer.memory.rows == 4, "the division of a step is looked for anew"
+    losses = [event["loss"] for event in trainer.log.events("step")]
+    assert len(losses) == 2 and losses == pytest.approx(undisturbed.losses[4:], rel=0.2), "the same rows, another draw of dropout"
+
+
+def test_a_point_of_another_version_is_refused(trainer_in, cut_at_four, monkeypatch):
+    monkeypatch.setattr(loop, "STATE_FORMAT", 2)
+    with pytest.raises(TrainingError, match="it has format 1, this version of mcvqa reads 2"):
+        trainer_in(cut_at_four).run()
+
+
+def test_damaged_best_weights_are_told_and_found_anew(trainer_in, cut_at_four, capsys):
+    (cut_at_four / "best" / "adapter_model.safetensors").write_bytes(b"")
+    assert trainer_in(cut_at_four).run().best_epoch == 1
+    assert "Going on: the best of the epochs that follow is kept" in capsys.readouterr().out
+    assert verified(cut_at_four / "best")["epoch"] == 1
+
+
+# %% a full disk, an interrupt
+def test_a_full_disk_ends_no_training(trainer_in, undisturbed, tmp_path, monkeypatch, capsys):
+    """A real error of the system: no file may be longer than the limit, which a resume point passes and an adapter does not."""
+    cut_in(monkeypatch, "_backward", 2)
+    cut_off(trainer_in(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / RESUME / "0000-00000001" / TENSORS).stat().st_size // 2, limits[1]))
+    try:
+        found = outcome_of(trainer_in(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    require_same(found, undisturbed)
+    assert [p.name for p in (tmp_path / RESUME).iterdir()] == ["0000-00000001"], "the old point stays, nothing half written"
+    said = capsys.readouterr().out
+    assert "step 2: " in said and "could not be written" in said and "Training goes on; the resume point before" in said
+
+
+def interrupt_in_step_five(monkeypatch, times: int) -> None:
+    plain = FoldTrainer._backward
+
+    def interrupted(self, *given):
+        if self.step == 4 and not self.stop.asked:
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
+        return plain(self, *given)
+
+    monkeypatch.setattr(FoldTrainer, "_backward", interrupted)
+
+
+def test_an_interrupt_saves_and_stays_a_keyboard_interrupt(trainer_in, undisturbed, tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    interrupt_in_step_five(monkeypatch, times=1)
+    with pytest.raises(KeyboardInterrupt, match=r"Stopped after step 5 of fold 0; saved in .*0001-00000005"):
+        trainer_in(tmp_path, save_minutes=1000).run()
+    assert signal.getsignal(signal.SIGINT) is before
+    require_same(outcome_of(trainer_in(tmp_path, save_minutes=1000)), undisturbed)
+
+
+def test_a_second_interrupt_does_not_wait_for_the_step(trainer_in, tmp_path, monkeypatch):
+    interrupt_in_step_five(monkeypatch, times=2)
+    with pytest.raises(KeyboardInterrupt, match="Stopped at once by SIGINT"):
+        trainer_in(tmp_path, save_minutes=1000).run()
+    assert max(p.name for p in (tmp_path / RESUME).iterdir()) == "0001-00000003"
