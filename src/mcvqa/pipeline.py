@@ -53,6 +53,7 @@ from mcvqa.training.loop import FoldResult, FoldTrainer
 from mcvqa.uncertainty import Accuracy, accuracy_of
 
 
+# %% the ten steps
 @dataclass(frozen=True)
 class Outcome:
     """What a finished run leaves behind.
@@ -70,7 +71,6 @@ class Outcome:
     metrics: Metrics
 
 
-# %% the ten steps
 def run(config: Config) -> Outcome:
     """Everything, from the data to the submission.
 
