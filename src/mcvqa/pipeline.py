@@ -46,7 +46,8 @@ from mcvqa.report.figures import draw_figures
 from mcvqa.report.metrics import Metrics, measure
 from mcvqa.report.page import ReportInput, write_report
 from mcvqa.report.submission import SubmissionReport, validate_submission
-from mcvqa.scoring.score import score_questions, tta_plan
+from mcvqa.scoring.orders import tta_plan
+from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores, joined, load_scores
 from mcvqa.training.checkpoint import MANIFEST, CheckpointError, adapter_hash, verified
 from mcvqa.training.loop import FoldResult, FoldTrainer

@@ -24,7 +24,7 @@ from mcvqa.model.rows import Maker, RowMaker, training_orders
 from mcvqa.model.vision import ImageInputs
 from mcvqa.project import Project, RunData, RunStopped
 from mcvqa.report.page import spell_duration
-from mcvqa.scoring.score import tta_plan
+from mcvqa.scoring.orders import tta_plan
 
 SHOWN_PROBLEMS = 10
 SAMPLED_ROWS = 200
