@@ -106,6 +106,9 @@ def requirements(block: str) -> str:
 
 
 # %% cells
+ORDER = re.compile(r"^(```python(?: hidden)?\n.*?^```$|<!-- (?:module|part): .*? -->$)", re.MULTILINE | re.DOTALL)
+
+
 class Builder:
     """Turns one story into cells; remembers which modules have come."""
 
@@ -139,8 +142,7 @@ class Builder:
                 self.part(module, title)
 
     def story(self, story: str) -> list[NotebookNode]:
-        pieces = re.split(r"^(```python(?: hidden)?\n.*?^```$|<!-- (?:module|part): .*? -->$)", story, flags=re.MULTILINE | re.DOTALL)
-        for number, piece in enumerate(pieces):
+        for number, piece in enumerate(ORDER.split(story)):
             if fence := re.fullmatch(r"```python( hidden)?\n(.*)\n```", piece, re.DOTALL):
                 self.code(fence[2], f"{'own' if fence[1] else 'user'}-{number}", **(COLLAPSED if fence[1] else {}))
             elif order := re.fullmatch(r"<!-- module: (\S+) -->", piece):
