@@ -9,13 +9,14 @@ import importlib.util
 import json
 import sys
 import types
+from pathlib import Path
 
 
 def _run_cells() -> None:
     assert importlib.util.find_spec("mcvqa") is None, "the package is here: this would prove nothing"
     shown = types.ModuleType("IPython.display")
     shown.display = lambda what: print(f"shown: {what}")
-    shown.Image = lambda filename, width: open(filename, "rb").name
+    shown.Image = lambda filename, width: str(Path(filename).resolve(strict=True))
     sys.modules |= {"IPython": types.ModuleType("IPython"), "IPython.display": shown}
     sys.modules["IPython"].__dict__.update(display=shown, version_info=(9, 0))  # matplotlib asks for the version
     namespace = vars(sys.modules["__main__"])

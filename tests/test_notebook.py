@@ -8,12 +8,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from tools.build_notebook import COLLAPSED, FOLDED, ROOT, STORIES, Module, build
 
 from mcvqa.data.questions import read_questions
 from mcvqa.report.submission import validate_submission
 from tests.conftest import make_dataset
-from tests.test_structure import MODULES, module_name
-from tools.build_notebook import COLLAPSED, FOLDED, ROOT, STORIES, Module, build
+from tests.test_structure import MODULES, PACKAGE, module_name
 
 NOTEBOOK = ROOT / "Kaggle_AllInOne_Pro.ipynb"
 NOT_LIBRARY = {"cli", "__main__"}
@@ -148,6 +148,18 @@ def test_attached_data_are_found_and_looked_at(tmp_path):
     told = run_cells(edited(CODE[:until], ATTACHED=f'Path("{tmp_path / "input"}")'), here)
     assert told.startswith("Kaggle, ") and f"data: {tmp_path / 'input'}" in told and "24" in told
     assert (here / "outputs" / "submission_ensemble.csv").exists()
+
+
+def test_attached_weights_are_found(tmp_path):
+    """The trained `tiny`: in an attached folder, or beside the notebook."""
+    told_where = {"source": "config = with_data(config, PRESET, MORE)\nprint(config.model_id)"}
+    start = [*CODE[: place_of("config = with_data(")], told_where]
+    (tmp_path / "working").mkdir()
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "tiny").symlink_to(PACKAGE / "tiny")
+    for attached, home in (("weights", "working"), ("nothing", "weights")):
+        told = run_cells(edited(start, ATTACHED=f'Path("{tmp_path / attached}")', DEMO_ROWS="(8, 4)"), tmp_path / home)
+        assert told.endswith(f"{tmp_path / 'weights' / 'tiny'}\n")
 
 
 def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path):
