@@ -1,5 +1,5 @@
 # The commands of this project; each sets itself up first.
-.PHONY: install demo test check format
+.PHONY: install demo test check format notebook
 install:
 	@bash install.sh
 
@@ -9,10 +9,14 @@ demo: install           ## generate data, fine-tune 3 folds, score, ensemble, wr
 test: install           ## every test
 	@.venv/bin/python -m pytest -n 2 --dist loadfile
 
-check: install          ## lint, types, structure of the code
+check: install          ## lint, types, structure of the code, notebooks as the code makes them
 	@.venv/bin/ruff check src tests benchmarks tools
 	@.venv/bin/mypy --config-file pyproject.toml
+	@.venv/bin/python tools/build_notebook.py --check
 	@.venv/bin/python -m pytest tests/test_structure.py
+
+notebook: install       ## make the notebooks from the package and their stories
+	@.venv/bin/python tools/build_notebook.py
 
 format: install         ## sort imports and mend what ruff can mend
 	@.venv/bin/ruff check --fix src tests benchmarks tools

@@ -17,7 +17,7 @@ from mcvqa.model.families import Grid, image_grid
 from mcvqa.model.load import load_encoder, measure_model
 from mcvqa.preflight import estimate_time
 from mcvqa.report.page import spell_duration
-from mcvqa.scoring.score import tta_plan
+from mcvqa.scoring.orders import tta_plan
 
 RATE = 22e12  # FLOP/s of a T4's matrix units in float16 as seen in training; 65e12 by its data sheet
 PRESETS = {

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-import mcvqa.demo
+import mcvqa.data.scenes
 from mcvqa.cli import app
 from mcvqa.config import PRESETS, Config, load_config, parse_changes
 from mcvqa.files import RunLog, read_json
@@ -194,7 +194,7 @@ def test_search_tries_as_often_as_asked(desk):
 
 
 def test_the_demo_compares_with_the_answers_it_knows(tmp_path, monkeypatch):
-    monkeypatch.setattr(mcvqa.demo, "DEMO_ROWS", (48, 12))
+    monkeypatch.setattr(mcvqa.data.scenes, "DEMO_ROWS", (48, 12))
     monkeypatch.chdir(tmp_path)
     said = typed("demo", "--set", "num_epochs=1", "--set", "n_folds=2", "--set", "image_size=56", "--set", "tta_orders=2")
     rungs = ("text-only prior", "zero-shot", "single fold", "2 folds", "+ EMA", "+ SWA", "+ TTA", "+ ensemble")

@@ -12,7 +12,7 @@ import numpy as np
 
 from mcvqa.config import Config
 from mcvqa.data.questions import LETTERS
-from mcvqa.data.scenes import generate_demo
+from mcvqa.data.scenes import write_demo_data
 from mcvqa.ensemble.blend import Member, blend_members
 from mcvqa.files import write_text
 from mcvqa.model.device import plan_device
@@ -24,8 +24,6 @@ from mcvqa.report.figures import draw_ladder
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores, load_scores
 from mcvqa.uncertainty import Accuracy, Gain, accuracy_of, paired_gain
-
-DEMO_ROWS = (600, 200)  # training, test
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Rung:
 def run_demo(config: Config) -> Outcome:
     """Generate the data, run all steps, combine the run with a second model, and climb the ladder."""
     folder = Path(config.output_dir) / config.data_dir
-    generate_demo(folder, *DEMO_ROWS, seed=config.seed, size=96, style="shifted")
+    write_demo_data(folder, config.seed)
     config = config.replace(data_dir=str(folder))
     outcome = run(config)
 

@@ -48,13 +48,15 @@ from mcvqa.report.figures import draw_figures
 from mcvqa.report.metrics import Metrics, measure
 from mcvqa.report.page import ReportInput, write_report
 from mcvqa.report.submission import SubmissionReport, validate_submission
-from mcvqa.scoring.score import score_questions, tta_plan
+from mcvqa.scoring.orders import tta_plan
+from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores, joined, load_scores
 from mcvqa.training.checkpoint import MANIFEST, CheckpointError, adapter_hash, verified
 from mcvqa.training.loop import RESUME, FoldResult, FoldTrainer
 from mcvqa.uncertainty import Accuracy, accuracy_of
 
 
+# %% the ten steps
 @dataclass(frozen=True)
 class Outcome:
     """What a finished run leaves behind.
@@ -72,7 +74,6 @@ class Outcome:
     metrics: Metrics
 
 
-# %% the ten steps
 def run(config: Config) -> Outcome:
     """Everything, from the data to the submission.
 

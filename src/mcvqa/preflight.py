@@ -24,7 +24,7 @@ from mcvqa.model.rows import Maker, RowMaker, training_orders
 from mcvqa.model.vision import ImageInputs
 from mcvqa.project import Project, RunData, RunStopped
 from mcvqa.report.page import spell_duration
-from mcvqa.scoring.score import tta_plan
+from mcvqa.scoring.orders import tta_plan
 
 SHOWN_PROBLEMS = 10
 SAMPLED_ROWS = 200
@@ -50,7 +50,7 @@ def check_run(config: Config) -> bool:
                 merge=encoder.merge,
             )
             maker = RowMaker(encoder, images, None)
-        _check_alignment(maker, encoder.tokenizer, encoder.letter_tokens, data.train[int(data.with_image.argmax())])
+        check_alignment(maker, encoder.tokenizer, encoder.letter_tokens, data.train[int(data.with_image.argmax())])
         tokens = _check_rows(maker, data, config)
         ready &= _check_resources(config, plan, model_config, maker, data, tokens)
     print("\n" + ("ready: nothing stands in the way" if ready else "not ready: see the lines marked with !"))
@@ -92,7 +92,7 @@ def _check_data(project: Project, data: RunData) -> bool:
 
 
 # %% label alignment
-def _check_alignment(maker: Maker, tokenizer: Any, letters: np.ndarray, question: Question) -> None:
+def check_alignment(maker: Maker, tokenizer: Any, letters: np.ndarray, question: Question) -> None:
     """One row's tokens: what is read, and the one token that is supervised."""
     _section(f"label alignment, question {question.id}")
     letter = LETTERS[question.answer or 0]

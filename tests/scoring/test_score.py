@@ -8,7 +8,8 @@ import torch
 from mcvqa.data.questions import LETTERS, Question
 from mcvqa.model.forward import AnswerModel
 from mcvqa.model.rows import NEVER
-from mcvqa.scoring.score import generate_answer, score_questions, tta_plan
+from mcvqa.scoring.orders import tta_plan
+from mcvqa.scoring.score import generate_answer, score_questions
 from mcvqa.scoring.scores import log_softmax
 
 

@@ -1111,6 +1111,14 @@ def generate_demo(
     write_json(note, wanted | {"complete": True})
 
 
+DEMO_ROWS = (600, 200)  # training, test
+
+
+def write_demo_data(folder: str | Path, seed: int) -> None:
+    """The data of the demo, in `folder`: pictures in colours and wordings that `tiny` has never met."""
+    generate_demo(folder, *DEMO_ROWS, seed=seed, size=96, style="shifted")
+
+
 def _write_split(out: Path, split: str, rows: list[tuple[int, Asked]]) -> None:
     table = [
         (f"{split}_{i:05d}", f"{split}/scene_{number:05d}.png", asked.text, *(asked.choices + ("",) * 4)[:4])

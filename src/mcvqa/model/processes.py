@@ -5,6 +5,7 @@ all do together. With one process every function here is a plain call.
 """
 import atexit
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
@@ -120,9 +121,16 @@ def progress(items: Iterable[Item], **shown: Any) -> "tqdm[Item]":
 
 # %% processes that make batches
 def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoader:
-    """Batches of `rows` in the order of `keys`, made ahead by `workers` processes."""
+    """Batches of `rows` in the order of `keys`, made ahead by `workers` processes.
+
+    What a notebook defines lives in `__main__`, where a process that starts anew does not find it: there the processes are
+    forked, and where that is unsafe (macOS, Windows) the batches are made here.
+    """
+    in_notebook, can_fork = type(rows).__module__ == "__main__", sys.platform == "linux"
+    workers = workers if can_fork or not in_notebook else 0
     return DataLoader(
         rows, sampler=keys, batch_size=None, num_workers=workers, pin_memory=pin,
         prefetch_factor=4 if workers else None, worker_init_fn=ignore_signals,
+        multiprocessing_context="fork" if workers and in_notebook else None,
         generator=torch.Generator(),  # a loader draws a number when it starts, which would shift what dropout draws
     )

@@ -106,7 +106,6 @@ def tiny_folder(cache: Path) -> Path:
     for place in package.submodule_search_locations or () if package else ():
         if (Path(place) / "tiny" / "model.safetensors").exists():
             return Path(place) / "tiny"
-    print("  tiny: its trained weights come with the mcvqa package, which is not here: the weights are random")
     return build_tiny(cache / "random")
 
 
@@ -114,6 +113,7 @@ def build_tiny(folder: Path) -> Path:
     """The model with random weights, built once; two processes may do it at the same time."""
     if folder.exists():
         return folder
+    print("  tiny: its trained weights come with the mcvqa package, which is not here: the weights are random")
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".tiny-", dir=folder.parent))
     tokenizer = tiny_tokenizer()

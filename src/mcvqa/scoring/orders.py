@@ -9,8 +9,15 @@ import math
 
 import numpy as np
 
+from mcvqa.config import Config
+
 
 # %% the plan
+def tta_plan(config: Config) -> tuple[int, tuple[float, ...]]:
+    """Option orders per question and image scales; one way without TTA, and where answers are generated as text."""
+    return (config.tta_orders, config.tta_scales) if config.use_tta and config.answer_by == "letters" else (1, (1.0,))
+
+
 def option_orders(n_choices: int, k: int, seed: int = 0) -> np.ndarray:
     """Orders in which to ask one question: the plan of test-time augmentation.
 

@@ -12,14 +12,9 @@ from mcvqa.data.questions import Question
 from mcvqa.model.load import BaseModel
 from mcvqa.model.processes import divided, progress
 from mcvqa.model.rows import Maker, encode_rows, read_rows, without_empty
-from mcvqa.scoring.orders import option_orders
+from mcvqa.scoring.orders import option_orders, tta_plan
 from mcvqa.scoring.parse import parse_answer
 from mcvqa.scoring.scores import Scores
-
-
-def tta_plan(config: Config) -> tuple[int, tuple[float, ...]]:
-    """Option orders per question and image scales; one way without TTA, and where answers are generated as text."""
-    return (config.tta_orders, config.tta_scales) if config.use_tta and config.answer_by == "letters" else (1, (1.0,))
 
 
 def score_questions(
