@@ -165,6 +165,7 @@ class FoldTrainer:
     best_epoch: int = -1
     best: Validation | None = None
     seconds: float = 0.0
+    started: float = field(default_factory=time.time)
     point: str = ""
     averages: dict[str, WeightAverage] = field(default_factory=dict)
 
@@ -177,7 +178,7 @@ class FoldTrainer:
             NotSaved: the trained weights could not be written.
             Interrupted: by SIGTERM or SIGINT; the same call goes on.
         """
-        config, self.started = self.config, time.time()
+        config = self.config
         set_seeds(config.seed + self.fold + 1009 * PartialState().process_index)  # dropout is drawn apart in each process
         self._prepare()
         result: dict[str, Validation] = {}
