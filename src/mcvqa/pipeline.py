@@ -25,14 +25,14 @@ from mcvqa.config import Config, settings_hash
 from mcvqa.data.images import open_image
 from mcvqa.data.questions import Question
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
-from mcvqa.files import read_json, write_json
+from mcvqa.files import MANIFEST, read_json, write_json
 from mcvqa.interrupt import StopRequest
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.load import (
     BaseModel,
     choose_weights,
-    load_adapter,
     load_base,
+    measure_model,
     read_model_config,
     remove_adapters,
     vision_is_frozen,
@@ -42,6 +42,7 @@ from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.processes import by_each, by_main, is_main_process, join_processes, leave_processes, own_share
 from mcvqa.model.rows import Maker, RowMaker
 from mcvqa.model.vision import FeatureStore, ImageInputs
+from mcvqa.ownership import Ownership
 from mcvqa.project import Project, RunStopped, heading, question_scores
 from mcvqa.report.experiments import read_experiment, record_experiment, update_index
 from mcvqa.report.figures import draw_figures
@@ -51,7 +52,9 @@ from mcvqa.report.submission import SubmissionReport, validate_submission
 from mcvqa.scoring.orders import tta_plan
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores, joined, load_scores
-from mcvqa.training.checkpoint import MANIFEST, CheckpointError, adapter_hash, verified
+from mcvqa.space import DiskNeed, disk_need, require_space
+from mcvqa.takeover import take_over
+from mcvqa.training.checkpoint import CheckpointError, adapter_hash, load_trained, verified
 from mcvqa.training.loop import RESUME, FoldResult, FoldTrainer
 from mcvqa.uncertainty import Accuracy, accuracy_of
 
@@ -78,7 +81,7 @@ def run(config: Config) -> Outcome:
     """Everything, from the data to the submission.
 
     Raises:
-        ConfigError, DataError, RunStopped, DeviceError, ModelError, TrainingError, NotSaved: told for people; what was
+        ConfigError, DataError, RunStopped, DeviceError, ModelError, TrainingError, NotSaved, Owned: told for people; what was
             reached so far stays on disk and the same call goes on from there.
         Interrupted: after SIGTERM or SIGINT, a KeyboardInterrupt; the same call goes on from there too.
     """
@@ -87,18 +90,40 @@ def run(config: Config) -> Outcome:
 
 
 @contextlib.contextmanager
+def _owning(project: Project, fold: int | None = None) -> Iterator[None]:
+    """Nobody else works on the run, or trains this fold of it. Of several processes the main one is the owner."""
+    what = f"the run {project.config.run!r}" if fold is None else f"fold {fold} of the run {project.config.run!r}"
+    ownership = Ownership(project.paths.lock(fold), what)
+    by_main(ownership.take)
+    try:
+        yield
+    finally:
+        ownership.give_back()
+
+
+@contextlib.contextmanager
 def _on_record(config: Config) -> Iterator[Project]:
+    """One owner, what an earlier session left elsewhere, and the record of this session."""
+    join_processes(config)
+    project = by_main(Project, config)
+    with _owning(project):
+        by_main(take_over, project)
+        with _session(project):
+            yield project
+    leave_processes()
+
+
+@contextlib.contextmanager
+def _session(project: Project) -> Iterator[None]:
     """Log how long a session took; a run that fails before it has a result stands in the index as failed.
 
     Of several processes the main one speaks and keeps this record.
     """
-    join_processes(config)
-    started, project = time.time(), by_main(Project, config)
-    folder = project.paths.experiment
+    started, folder = time.time(), project.paths.experiment
     try:
         # outside of training every file is written whole, so a signal may end a run anywhere
         with contextlib.nullcontext() if is_main_process() else _silence(), StopRequest(at_once=True):
-            yield project
+            yield
     except torch.OutOfMemoryError as error:
         raise RunStopped(
             f"The GPU's memory is full. What is finished is kept. {less_memory(project.config)}"
@@ -113,7 +138,6 @@ def _on_record(config: Config) -> Iterator[Project]:
     finally:
         if is_main_process() and folder.exists():
             project.log.write("session", seconds=round(time.time() - started, 1))
-    leave_processes()
 
 
 @contextlib.contextmanager
@@ -198,6 +222,13 @@ class Bench:
         return plan
 
     @cached_property
+    def disk_need(self) -> DiskNeed:
+        """Of the folds that are not trained yet."""
+        lacking = [fold for fold in self.config.folds_to_train if not _is_trained(self.project, fold)]
+        trained = measure_model(read_model_config(self.config), self.config).trained
+        return disk_need(self.config, trained, self.project.data, len(lacking))
+
+    @cached_property
     def base(self) -> BaseModel:
         return by_each(load_base, self.config, self.plan)
 
@@ -233,7 +264,7 @@ class Bench:
         scales = tta_plan(self.config)[1]
         missing = {scale: store.missing(needed, scale) for scale in {1.0, *scales}}
         size = sum(store.bytes_needed(images, scale) for scale, images in missing.items())
-        if size > store.free_bytes():
+        if size and size > store.free_bytes() - self.disk_need.total:
             print(f"  image features are made anew in every step: {size / 2**30:.1f} GiB do not fit on the disk")
             return None
         if size:
@@ -270,6 +301,7 @@ def train_folds(project: Project, bench: Bench, only: int | None = None) -> None
     folds = project.config.folds_to_train if only is None else (only,)
     todo = by_main(lambda: [fold for fold in folds if not _is_trained(project, fold)])
     if todo:
+        by_main(lambda: require_space(bench.disk_need, project.config))
         _ = bench.maker  # steps 5 and 6
     else:
         heading("rows", "not needed for training")
@@ -291,9 +323,10 @@ def _train_fold(project: Project, bench: Bench, fold: int) -> None:
         project.config, bench.base, maker, train, validation, fold, project.paths.fold(fold), project.log, bench.memory,
         project.rows_key(fold),
     )
-    result = trainer.run()
-    bench.restore_base(trainer.model)
-    by_main(_keep_result, project, fold, validation, result)
+    with _owning(project, fold):
+        result = trainer.run()
+        bench.restore_base(trainer.model)
+        by_main(_keep_result, project, fold, validation, result)
 
 
 def _keep_result(project: Project, fold: int, validation: list[Question], result: FoldResult) -> None:
@@ -306,7 +339,8 @@ def _keep_result(project: Project, fold: int, validation: list[Question], result
     _forget_progress(project, fold)
     print(
         f"  fold {fold}: accuracy {result.accuracy}, best epoch {result.best_epoch + 1}, {result.steps} steps, "
-        f"{result.skipped} skipped, {result.rows_per_second:.1f} rows/s, {result.trained_parameters:,} parameters trained"
+        f"{result.skipped} skipped, {result.rollbacks} rollbacks, {result.rows_per_second:.1f} rows/s, "
+        f"{result.trained_parameters:,} parameters trained"
     )
 
 
@@ -326,7 +360,8 @@ def _result_facts(result: FoldResult) -> dict[str, Any]:
     return {
         "fold": result.fold, "best_epoch": result.best_epoch, "accuracy": [result.accuracy.right, result.accuracy.n],
         "variants": {k: [v.accuracy.right, v.accuracy.n] for k, v in result.variants.items()}, "steps": result.steps,
-        "skipped": result.skipped, "seconds": round(result.seconds, 1), "trained_parameters": result.trained_parameters,
+        "skipped": result.skipped, "rollbacks": result.rollbacks, "seconds": round(result.seconds, 1),
+        "trained_parameters": result.trained_parameters,
     }
 
 
@@ -368,7 +403,7 @@ def _submit_single(project: Project, fold: int, scores: Path) -> None:
 
 def _score_fold(project: Project, bench: Bench, fold: int, folder: Path, files: list[Path]) -> None:
     maker, config = bench.maker, project.config
-    model = load_adapter(bench.base, folder)
+    model = load_trained(bench.base, folder)
     _, validation = project.fold_rows(fold)
     facts = {"run": config.run, "fold": fold, "adapter": adapter_hash(folder), "config": settings_hash(config.weight_settings())}
     for split, words, questions, file in (
@@ -602,20 +637,24 @@ def predict_only(config: Config) -> None:
 
 def combine_only(config: Config) -> None:
     """Step 9, for scored folds."""
-    combine(_settled(config))
+    with _owned(config) as project:
+        combine(project)
 
 
 def report_only(config: Config) -> None:
     """Steps 9 and 10, for scored folds."""
     started = time.time()
-    project = _settled(config)
-    write_results(project, combine(project), plan_device(config), started)
+    with _owned(config) as project:
+        write_results(project, combine(project), plan_device(config), started)
 
 
-def _settled(config: Config) -> Project:
+@contextlib.contextmanager
+def _owned(config: Config) -> Iterator[Project]:
     """A project whose settings, data and members are those of its run."""
     project = Project(config)
-    project.settle()
-    project.settle_data()
-    require_members(project)
-    return project
+    with _owning(project):
+        take_over(project)
+        project.settle()
+        project.settle_data()
+        require_members(project)
+        yield project

@@ -76,6 +76,10 @@ class RunPaths:
     def fold(self, fold: int) -> Path:
         return self.checkpoints / f"fold{fold}"
 
+    def lock(self, fold: int | None = None) -> Path:
+        """Locked by who works on the run, or trains one of its folds."""
+        return self.root / "logs" / (f"{self.run}.lock" if fold is None else f"{self.run}.fold{fold}.lock")
+
 
 class StepMemory:
     """Which steps are done, for which settings: one small file a step, so that two folds may be trained side by side."""

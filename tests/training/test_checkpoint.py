@@ -120,4 +120,6 @@ def test_everything_is_forced_to_the_disk_before_it_gets_its_name(tmp_path, monk
     rename = os.rename
     monkeypatch.setattr(os, "rename", lambda old, new: (done.append(("rename", new.name)), rename(old, new)))
     save_numbered(tmp_path, 0)
-    assert done == [("sync", STATE), ("sync", TENSORS), ("sync", ".0000.part"), ("rename", "0000"), ("sync", tmp_path.name)]
+    assert done == [
+        *(("sync", name) for name in (STATE, TENSORS, MANIFEST, ".0000.part")), ("rename", "0000"), ("sync", tmp_path.name),
+    ]

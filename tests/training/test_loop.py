@@ -1,6 +1,7 @@
 """Training: the gradient of a step, and the course of a fold."""
 import dataclasses
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mcvqa.model.memory import MemoryPlan, Trial
 from mcvqa.model.rows import epoch_windows, longest_row, training_row
 from mcvqa.training import loop
 from mcvqa.training.checkpoint import adapter_hash, verified
-from mcvqa.training.loop import TrainingError, learning_rate_at, swa_start_step
+from mcvqa.training.loop import RESUME, FoldTrainer, TrainingError, learning_rate_at, swa_start_step
 
 
 @pytest.fixture(autouse=True)
@@ -146,12 +147,58 @@ def test_a_step_that_is_no_number_is_left_out_and_counted(make_trainer):
     assert trainer._step([(batch, True)], 2)[2]
 
 
-def test_twenty_lost_steps_on_end_stop_the_run(make_trainer):
-    trainer = make_trainer(num_epochs=1, batch_size=1)
+def lose_steps(monkeypatch, lost) -> None:
+    """The steps for which `lost(trainer)` see a model whose last norm gives no numbers."""
+    plain = FoldTrainer._backward
+
+    def backward(self, batch, weight):
+        norm = self.base.language.norm.weight
+        held = norm.detach().clone()
+        with torch.no_grad():
+            norm.fill_(float("nan")) if lost(self) else None
+        try:
+            return plain(self, batch, weight)
+        finally:
+            with torch.no_grad():
+                norm.copy_(held)
+
+    monkeypatch.setattr(FoldTrainer, "_backward", backward)
+
+
+def test_lost_steps_on_end_roll_back_three_times_and_stop_the_run(make_trainer, monkeypatch, capsys):
+    assert (loop.SKIPS_ON_END, loop.MOST_ROLLBACKS) == (20, 3)
+    monkeypatch.setattr(loop, "SKIPS_ON_END", 5)
+    trainer = make_trainer(num_epochs=1, batch_size=2)
     with torch.no_grad():
         trainer.base.language.norm.weight.fill_(float("nan"))
-    with pytest.raises(TrainingError, match="no finite gradient in 20 steps"):
+    with pytest.raises(TrainingError, match=r"gradient in 5 steps on end, up to step 5, after 3 rollbacks .*Lower learn"):
         trainer.run()
+    steps = trainer.log.events("step")
+    assert [s["step"] for s in steps] == 4 * list(range(1, 6)) and steps[-1]["skipped"] == 20
+    assert [(r["step"], r["to"], r["rollbacks"]) for r in trainer.log.events("rollback")] == [(5, 0, n) for n in (1, 2, 3)]
+    assert "Back to step 0, with half the learning rate (rollback 2 of 3)" in capsys.readouterr().out
+
+
+def test_after_a_rollback_the_epoch_is_trained_with_half_the_learning_rate(make_trainer, monkeypatch):
+    """From the second epoch's beginning, though the newest resume points are later ones."""
+    monkeypatch.setattr(loop, "SKIPS_ON_END", 3)
+    lose_steps(monkeypatch, lambda trainer: trainer.step > 7 and not trainer.rollbacks)
+    trainer = make_trainer(num_epochs=2, batch_size=4, save_minutes=0.0, lora_dropout=0.1)
+    result = trainer.run()
+    assert (result.rollbacks, result.skipped, result.steps) == (1, 3, 12)
+    steps = trainer.log.events("step")
+    assert [s["step"] for s in steps] == [*range(1, 12), *range(7, 13)]
+    before, again = steps[6:11], steps[11:]
+    assert [s["lr"] for s in again[:5]] == [pytest.approx(s["lr"] / 2) for s in before]
+    assert again[0]["loss"] == before[0]["loss"], "the same weights, the same rows, the same dropout"
+    assert verified(trainer.folder / "last")["epoch"] == 1
+
+
+def test_without_a_resume_point_to_go_back_to_the_run_stops(make_trainer, monkeypatch):
+    monkeypatch.setattr(loop, "SKIPS_ON_END", 3)
+    lose_steps(monkeypatch, lambda trainer: shutil.rmtree(trainer.folder / RESUME, ignore_errors=True) is None)
+    with pytest.raises(TrainingError, match=r"3 steps on end, up to step 3, and there is no resume point to go back to"):
+        make_trainer(num_epochs=1).run()
 
 
 def test_zero_epochs_score_the_untrained_model(make_trainer, capsys):
