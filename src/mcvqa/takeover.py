@@ -7,23 +7,26 @@ import os
 import shutil
 from pathlib import Path
 
+from mcvqa.config import settings_hash
 from mcvqa.files import LONG_WAITS, MANIFEST, atomic_path, damaged_file, patiently
 from mcvqa.project import Project, RunPaths, RunStopped
 
 
 def take_over(project: Project) -> None:
-    """Copy what `resume_from` holds of this run.
+    """Copy, once, what `resume_from` holds of this run.
 
     Raises:
         RunStopped: there is nothing of this run.
     """
-    if not project.config.resume_from:
+    given = project.config.resume_from
+    key = settings_hash({"from": str(Path(given).absolute())})
+    if not given or project.steps.done("take over", key):
         return
-    earlier = _output_with(project.config.run, Path(project.config.resume_from))
+    earlier = _output_with(project.config.run, Path(given))
     whole, others = _parts(earlier)
     copied = [_copied(part, project.paths.root / part.relative_to(earlier.root)) for part in (*whole, *others)]
-    if any(copied):
-        print(f"  going on from {earlier.root}: {sum(copied)} files and folders of the run {earlier.run!r} taken over")
+    print(f"  going on from {earlier.root}: {sum(copied)} files and folders of the run {earlier.run!r} taken over")
+    project.steps.remember("take over", key)
 
 
 def _output_with(run: str, given: Path) -> RunPaths:

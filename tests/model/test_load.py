@@ -1,10 +1,12 @@
 """Loading: what is quantised, what is trained, and adapters that other programs can read."""
 import copy
 import dataclasses
+import warnings
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig
 
 from mcvqa.config import LANGUAGE_PROJECTIONS, Config
@@ -23,7 +25,7 @@ from mcvqa.model.load import (
     verify_quantization,
 )
 from mcvqa.model.vision import weights_hash
-from mcvqa.training.checkpoint import save_trained
+from mcvqa.training.checkpoint import CheckpointError, load_trained, save_trained
 
 QWEN_3B = Qwen2_5_VLConfig(
     text_config=dict(
@@ -104,6 +106,25 @@ def test_saved_adapters_are_plain_peft_folders(base, tiny_config, tmp_path):
         own = load_adapter(base, tmp_path / "best")
         torch.testing.assert_close(own(input_ids=ids).logits, wanted)
     remove_adapters(base, own)
+
+
+@pytest.mark.parametrize("damage", ["missing", "renamed"])
+def test_an_adapter_that_is_not_loaded_whole_is_refused(base, tiny_config, tmp_path, damage):
+    """PEFT warns, and leaves fresh adapters where the file has none."""
+    model = make_trainable(base, tiny_config, 0)
+    save_trained(model, tmp_path / "best", {"fold": 0})
+    remove_adapters(base, model)
+    file = tmp_path / "best" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    name = max(tensors)
+    value = tensors.pop(name)
+    save_file(tensors | ({name.replace(".layers.", ".layer."): value} if damage == "renamed" else {}), file)
+    with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors is damaged"):
+        load_trained(base, tmp_path / "best")
+    with warnings.catch_warnings(), pytest.raises(ModelError, match=r"are not those of this model: [12] tensors differ"):
+        warnings.simplefilter("ignore")
+        load_adapter(base, tmp_path / "best")
+    assert not [name for name, _ in base.model.named_parameters() if "lora" in name], "the base is left as it was"
 
 
 def test_without_adapters_all_weights_are_trained_and_saved(base, tiny_config, tmp_path):

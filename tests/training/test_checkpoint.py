@@ -18,6 +18,7 @@ from mcvqa.training.checkpoint import (
     save_trained,
     verified,
 )
+from tests.faults import drop_drive, unmount
 
 
 class Saved(torch.nn.Module):
@@ -77,6 +78,20 @@ def test_a_damaged_manifest_is_seen(tmp_path, text):
     (tmp_path / "best" / MANIFEST).write_text(text)
     with pytest.raises(CheckpointError, match=r"manifest\.json is damaged"):
         verified(tmp_path / "best")
+
+
+def test_trained_weights_wait_for_a_drive_that_dropped(tmp_path, monkeypatch, capsys):
+    save_trained(Saved(b"one"), tmp_path / "best", {"epoch": 0})
+    drop_drive(tmp_path, 0.3)
+    save_trained(Saved(b"two"), tmp_path / "best", {"epoch": 1})
+    assert verified(tmp_path / "best")["epoch"] == 1
+    assert "[Errno 107] Transport endpoint is not connected" in capsys.readouterr().out
+    monkeypatch.setattr(checkpoint, "LONG_WAITS", (0.01,))
+    drop_drive(tmp_path)
+    with pytest.raises(NotSaved, match=r"not connected.*see that it is there, and give the same command again"):
+        save_trained(Saved(b"three"), tmp_path / "best", {"epoch": 2})
+    unmount(tmp_path)
+    assert verified(tmp_path / "best")["epoch"] == 1
 
 
 # %% resume points

@@ -1,7 +1,9 @@
 """Training: the gradient of a step, and the course of a fold."""
 import dataclasses
 import itertools
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from mcvqa.model.device import GIB
 from mcvqa.model.forward import AnswerModel
 from mcvqa.model.load import trained_parameters
 from mcvqa.model.memory import MemoryPlan, Trial
-from mcvqa.model.rows import epoch_windows, longest_row, training_row
+from mcvqa.model.rows import TrainingRows, epoch_windows, longest_row, training_row
 from mcvqa.training import loop
 from mcvqa.training.checkpoint import adapter_hash, verified
 from mcvqa.training.loop import RESUME, FoldTrainer, TrainingError, learning_rate_at, swa_start_step
@@ -297,6 +299,38 @@ def test_where_nothing_is_left_to_save_the_run_says_what_to_change(make_trainer,
     make_memory_small(monkeypatch, lambda model, batch: True)
     with pytest.raises(TrainingError, match=r"step 1: .* full with micro-batch 1 with checkpointing.*Use less: --set quant"):
         make_trainer(**small_settings).run()
+
+
+def test_validation_that_does_not_fit_is_read_in_halves(make_trainer, monkeypatch, capsys):
+    undisturbed = make_trainer(num_epochs=0).run()
+    plain = AnswerModel.forward
+
+    def forward(self, batch):
+        if len(batch.ids) > 3:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return plain(self, batch)
+
+    monkeypatch.setattr(AnswerModel, "forward", forward)
+    found = make_trainer(num_epochs=0).run()
+    np.testing.assert_allclose(found.variants["raw"].logprobs, undisturbed.variants["raw"].logprobs, atol=1e-5)
+    assert "from here on 2 rows at a time" in capsys.readouterr().out
+
+
+def test_a_loader_process_that_dies_loses_no_row(make_trainer, small_settings, monkeypatch, capsys):
+    """A real SIGKILL, as the system gives it when the computer's memory is full."""
+    undisturbed = trained_weights(make_trainer(**small_settings))
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)
+    plain = TrainingRows.__getitem__
+
+    def dying(self, key):
+        if torch.utils.data.get_worker_info() and 5 in key[1]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(self, key)
+
+    monkeypatch.setattr(TrainingRows, "__getitem__", dying)
+    assert torch.equal(trained_weights(make_trainer(**small_settings, num_workers=2)), undisturbed)
+    said = capsys.readouterr().out
+    assert "DataLoader worker (pid" in said and "batches that are left are made without" in said
 
 
 def test_on_a_gpu_the_first_fold_tries_and_the_others_follow(make_trainer, small_settings, monkeypatch, capsys):

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from mcvqa.files import RunLog
 from mcvqa.training import loop
 from mcvqa.training.checkpoint import STATE, TENSORS, adapter_hash, read_point, verified
 from mcvqa.training.loop import RESUME, FoldTrainer, TrainingError
+from tests.faults import drop_drive, unmount
 from tests.training.test_loop import lose_steps, one_thread  # noqa: F401 - a fixture
 
 STEPS = 6  # three an epoch, each in two passes
@@ -212,6 +214,30 @@ def test_a_full_disk_ends_no_training(trainer_in, undisturbed, tmp_path, monkeyp
     assert points == ["0-0000-00000000", "0-0000-00000001"], "the old ones stay, nothing half written"
     said = capsys.readouterr().out
     assert "step 2: " in said and "could not be written" in said and "Training goes on; the resume point before" in said
+
+
+@pytest.mark.parametrize("back", ["while it is waited for", "later"])
+def test_a_drive_that_drops_ends_no_training(trainer_in, undisturbed, tmp_path, monkeypatch, capsys, back):
+    """It comes back while a resume point waits, or after that point has been left out."""
+    monkeypatch.setattr("mcvqa.files.time.sleep", lambda wait: unmount(tmp_path) if back != "later" else None)
+    plain = FoldTrainer._backward
+
+    def backward(self, *given):
+        if self.step == 1 and not dropped:
+            dropped.append(drop_drive(tmp_path))
+        if self.step == 2:
+            unmount(tmp_path)
+        return plain(self, *given)
+
+    dropped = []
+    monkeypatch.setattr(FoldTrainer, "_backward", backward)
+    trainer = trainer_in(tmp_path)
+    trainer.log = RunLog(tmp_path / "log.jsonl")
+    require_same(outcome_of(trainer), undisturbed)
+    assert [event["step"] for event in trainer.log.events("step")] == [1, 2, 3, 4, 5, 6], "lines wait too"
+    said = capsys.readouterr().out
+    assert f"saving {tmp_path / RESUME / '0-0000-00000002'}: " in said and "[Errno 107]" in said
+    assert ("Training goes on" in said) == (back == "later")
 
 
 def interrupt_in_step_five(monkeypatch, times: int) -> None:

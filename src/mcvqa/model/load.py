@@ -263,7 +263,12 @@ def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
     folder = Path(folder)
     if (folder / "adapter_config.json").exists():
         model = PeftModel.from_pretrained(base.model, str(folder)).eval()
-        _require_loaded(model, folder)
+        if other := _not_loaded(model, folder):
+            remove_adapters(base, model)
+            raise ModelError(
+                f"The adapters in {folder} are not those of this model: {len(other)} tensors differ or are missing, "
+                f"first {other[0]}. Delete the folder and train this fold again, or set model_id to the model they were made for."
+            )
         return model
     with _loading(str(folder)):
         saved = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
@@ -271,17 +276,12 @@ def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
     return base.model.to(base.plan.device).eval()
 
 
-def _require_loaded(model: PeftModel, folder: Path) -> None:
-    """Raises ModelError where the adapters in `model` are not, number for number, those of the file."""
+def _not_loaded(model: PeftModel, folder: Path) -> list[str]:
+    """Tensors of the adapters that are not, number for number, those of the file."""
     there, wanted = get_peft_model_state_dict(model), load_file(folder / "adapter_model.safetensors")
-    other = sorted(there.keys() ^ wanted.keys()) or [
+    return sorted(there.keys() ^ wanted.keys()) or [
         name for name, value in wanted.items() if not torch.equal(there[name].cpu(), value.to(there[name].dtype))
     ]
-    if other:
-        raise ModelError(
-            f"The adapters in {folder} are not those of this model: {len(other)} tensors differ or are missing, "
-            f"first {other[0]}. Delete the folder and train this fold again, or set model_id to the model they were trained on."
-        )
 
 
 def remove_adapters(base: BaseModel, model: nn.Module) -> None:

@@ -16,6 +16,7 @@ from mcvqa.data.images import ImageRecord, open_image
 from mcvqa.files import LONG_WAITS, atomic_path, patiently
 from mcvqa.model.families import Grid, feature_width, image_grid, image_tokens
 from mcvqa.model.load import BaseModel
+from mcvqa.model.memory import free_memory
 from mcvqa.model.overflow import OverflowInModel, cast_weights
 from mcvqa.model.processes import Batches, progress
 from mcvqa.model.tower import aligned, tower_features
@@ -181,7 +182,7 @@ def encode_images(
     Raises:
         OverflowInModel: not even float32 gives finite features.
     """
-    features = _tower(base, patches, grids)
+    features = _tower_in_parts(base, patches, grids)
     broken = _not_finite(features)
     if broken:
         each = patches.split([math.prod(grid) for grid in grids])
@@ -198,6 +199,19 @@ def encode_images(
                 f"{names[hopeless[0]]} has no finite features, not even in float32: the model's weights are damaged."
             )
     return features
+
+
+def _tower_in_parts(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> list[torch.Tensor]:
+    """In halves where the GPU's memory does not hold all at once."""
+    try:
+        return _tower(base, patches, grids)
+    except torch.cuda.OutOfMemoryError:
+        if len(grids) == 1:
+            raise
+    free_memory()
+    middle = len(grids) // 2
+    cut = sum(math.prod(grid) for grid in grids[:middle])
+    return _tower_in_parts(base, patches[:cut], grids[:middle]) + _tower_in_parts(base, patches[cut:], grids[middle:])
 
 
 def _not_finite(features: Sequence[torch.Tensor]) -> list[int]:
