@@ -321,6 +321,17 @@ def test_what_comes_too_early_is_no_failed_run(dataset, tmp_path):
     assert not (tmp_path / "experiments" / "README.md").exists()
 
 
+def test_memory_that_is_full_at_last_is_told_with_advice(dataset, tmp_path, monkeypatch):
+    def full(*given, **named):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(pipeline, "score_folds", full)
+    config = short_run(dataset, tmp_path, train_folds=(0,), num_epochs=0)
+    with pytest.raises(RunStopped, match=r"memory is full\. What is finished is kept\. Use less: .*smaller image_size"):
+        said_by(run, config)
+    assert (Project(config).paths.fold(0) / "result.json").exists()
+
+
 # %% other settings
 def test_one_split_of_a_sample(dataset, tmp_path):
     config = short_run(dataset, tmp_path, use_kfold=False, use_sample=True, sample_size=16)

@@ -64,7 +64,7 @@ def read_json(path: str | Path) -> Any:
 
 
 # %% drives that drop for a while
-AWAY = {getattr(errno, name, None) for name in (  # what a drive answers while it is away; not every system knows all of them
+AWAY = {getattr(errno, known, None) for known in (  # what a drive answers while it is away; not every system knows all of them
     "ENOTCONN", "EIO", "ESTALE", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENODEV", "ENXIO", "EREMOTEIO",
 )}
 SHORT_WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between tries, for what may be skipped

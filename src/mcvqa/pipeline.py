@@ -25,7 +25,7 @@ from mcvqa.config import Config, settings_hash
 from mcvqa.data.images import open_image
 from mcvqa.data.questions import Question
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
-from mcvqa.files import MANIFEST, read_json, write_json
+from mcvqa.files import read_json, write_json
 from mcvqa.interrupt import StopRequest
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.load import (
@@ -224,7 +224,7 @@ class Bench:
     @cached_property
     def disk_need(self) -> DiskNeed:
         """Of the folds that are not trained yet."""
-        lacking = [fold for fold in self.config.folds_to_train if not _is_trained(self.project, fold)]
+        lacking = [fold for fold in self.config.folds_to_train if not self.project.is_trained(fold)]
         trained = measure_model(read_model_config(self.config), self.config).trained
         return disk_need(self.config, trained, self.project.data, len(lacking))
 
@@ -290,16 +290,10 @@ class Bench:
 
 
 # %% step 7: training
-def _is_trained(project: Project, fold: int) -> bool:
-    folder = project.paths.fold(fold)
-    files = [folder / "result.json", *(folder / name / MANIFEST for name in ("best", "last"))]
-    return project.steps.done(f"train fold {fold}", project.weights_key(fold), files)
-
-
 def train_folds(project: Project, bench: Bench, only: int | None = None) -> None:
     """Train every fold (or only one) that has no result yet, each from freshly initialised adapters."""
     folds = project.config.folds_to_train if only is None else (only,)
-    todo = by_main(lambda: [fold for fold in folds if not _is_trained(project, fold)])
+    todo = by_main(lambda: [fold for fold in folds if not project.is_trained(fold)])
     if todo:
         by_main(lambda: require_space(bench.disk_need, project.config))
         _ = bench.maker  # steps 5 and 6

@@ -221,6 +221,22 @@ def test_the_loss_curve_is_that_of_the_library_s_layers(make_trainer, monkeypatc
     assert curves[0][0] - curves[0][-1] > 0.1, "or nothing was learned"
 
 
+def test_two_gpus_are_not_divided_silently(make_trainer, monkeypatch):
+    """The model is used as it is, in one process on one of them."""
+    trainer = make_trainer(num_epochs=1)
+    seen, plain = [], loop.Accelerator.prepare_model
+
+    def prepare_model(self, model, **given):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.cuda, "device_count", lambda: 2)
+            seen.append(plain(self, model, **given))
+        return seen[-1]
+
+    monkeypatch.setattr(loop.Accelerator, "prepare_model", prepare_model)
+    trainer._prepare()
+    assert type(seen[0]) is type(trainer.answers) is AnswerModel and trainer.accelerator.num_processes == 1
+
+
 # %% memory
 def run_out_backward(layer, given, made) -> None:
     def run_out(gradient):

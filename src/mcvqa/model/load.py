@@ -258,9 +258,11 @@ def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
     """Weights saved by `save_trained`, for scoring.
 
     Raises:
-        ModelError: they do not suit the model: PEFT would leave fresh adapters where a file has none.
+        ModelError: they do not suit the model (PEFT would leave fresh adapters where a file has none), or are pickled.
     """
     folder = Path(folder)
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder} holds no weights as safetensors; other formats can run code when they are read, and are not.")
     if (folder / "adapter_config.json").exists():
         model = PeftModel.from_pretrained(base.model, str(folder)).eval()
         if other := _not_loaded(model, folder):
