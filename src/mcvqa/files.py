@@ -66,7 +66,8 @@ def read_json(path: str | Path) -> Any:
 # %% drives that drop for a while
 AWAY = {getattr(errno, known, None) for known in (  # what a drive answers while it is away; not every system knows all of them
     "ENOTCONN", "EIO", "ESTALE", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENODEV", "ENXIO", "EREMOTEIO",
-)}
+)} - {None}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 SHORT_WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between tries, for what may be skipped
 LONG_WAITS = (*SHORT_WAITS, 10.0, 20.0, 40.0, 80.0, 160.0)  # for what must not be lost: five minutes
 

@@ -25,7 +25,7 @@ from mcvqa.config import Config, settings_hash
 from mcvqa.data.images import open_image
 from mcvqa.data.questions import Question
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
-from mcvqa.files import read_json, write_json
+from mcvqa.files import AWAY, NO_ROOM, read_json, write_json
 from mcvqa.interrupt import StopRequest
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.load import (
@@ -59,6 +59,19 @@ from mcvqa.training.loop import RESUME, FoldResult, FoldTrainer
 from mcvqa.uncertainty import Accuracy, accuracy_of
 
 
+# %% one owner
+@contextlib.contextmanager
+def _owning(project: Project, fold: int | None = None) -> Iterator[None]:
+    """Nobody else works on the run, or trains this fold of it. Of several processes the main one is the owner."""
+    what = f"the run {project.config.run!r}" if fold is None else f"fold {fold} of the run {project.config.run!r}"
+    ownership = Ownership(project.paths.lock(fold), what)
+    by_main(ownership.take)
+    try:
+        yield
+    finally:
+        ownership.give_back()
+
+
 # %% the ten steps
 @dataclass(frozen=True)
 class Outcome:
@@ -90,26 +103,13 @@ def run(config: Config) -> Outcome:
 
 
 @contextlib.contextmanager
-def _owning(project: Project, fold: int | None = None) -> Iterator[None]:
-    """Nobody else works on the run, or trains this fold of it. Of several processes the main one is the owner."""
-    what = f"the run {project.config.run!r}" if fold is None else f"fold {fold} of the run {project.config.run!r}"
-    ownership = Ownership(project.paths.lock(fold), what)
-    by_main(ownership.take)
-    try:
-        yield
-    finally:
-        ownership.give_back()
-
-
-@contextlib.contextmanager
 def _on_record(config: Config) -> Iterator[Project]:
     """One owner, what an earlier session left elsewhere, and the record of this session."""
     join_processes(config)
     project = by_main(Project, config)
-    with _owning(project):
+    with _owning(project), _session(project):
         by_main(take_over, project)
-        with _session(project):
-            yield project
+        yield project
     leave_processes()
 
 
@@ -129,6 +129,11 @@ def _session(project: Project) -> Iterator[None]:
             f"The GPU's memory is full. What is finished is kept. {less_memory(project.config)}"
         ) from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (NO_ROOM | AWAY):
+            raise RunStopped(
+                f"The disk is full or away: {error}. What is finished is kept: make space (cache/ may be deleted), or see that "
+                "the disk is there, and give the same command again."
+            ) from error
         untrained = isinstance(error, CheckpointError)  # `predict` or `ensemble` came too early: no run has failed
         if is_main_process() and folder.exists() and not untrained and read_experiment(folder).accuracy is None:
             told = str(error).splitlines()[0] if str(error) else type(error).__name__
