@@ -153,7 +153,7 @@ class FoldTrainer:
         rollbacks: so often training went back, each time with half the learning rate from there on.
         anchor: name of the resume point to go back to: the beginning of the newest epoch that did not begin among lost steps.
         best_epoch, best: of the weights in best/; None: there are none yet.
-        seconds: that sessions before this one took.
+        seconds: that sessions before this one took; started: when this one began.
         point: name of the newest resume point.
     """
 
@@ -176,6 +176,7 @@ class FoldTrainer:
     best_epoch: int = -1
     best: Validation | None = None
     seconds: float = 0.0
+    started: float = field(default_factory=time.time)
     point: str = ""
     averages: dict[str, WeightAverage] = field(default_factory=dict)
 
