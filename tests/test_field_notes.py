@@ -121,7 +121,7 @@ def make_trainer(bench, tmp_path):
     def make(rows, **changes) -> FoldTrainer:
         config = dataclasses.replace(bench.config, **changes)
         log = RunLog(tmp_path / f"{len(made)}.jsonl")
-        made.append(FoldTrainer(config, bench.base, bench.maker, rows, rows, 0, tmp_path, log))
+        made.append(FoldTrainer(config, bench.base, bench.maker, rows, rows, 0, tmp_path / str(len(made)), log))
         made[-1]._prepare()
         return made[-1]
 

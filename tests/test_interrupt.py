@@ -20,8 +20,9 @@ from mcvqa.interrupt import RUN_ME_AGAIN, Interrupted, StopRequest, ignore_signa
 from mcvqa.pipeline import train_only
 from mcvqa.project import Project
 from mcvqa.scoring.scores import load_scores
-from mcvqa.training.checkpoint import adapter_hash
-from mcvqa.training.loop import RESUME
+from mcvqa.training import checkpoint
+from mcvqa.training.checkpoint import adapter_hash, newest_point
+from mcvqa.training.loop import RESUME, FoldTrainer
 from tests.conftest import tiny_settings
 from tests.test_pipeline import one_thread  # noqa: F401 - a fixture
 
@@ -130,9 +131,20 @@ def stopped_by(number: int, config: Config, more_steps: int) -> tuple[int, str]:
     return status, (folder / "said.txt").read_text(encoding="utf-8")
 
 
-def test_a_command_that_was_stopped_and_killed_ends_as_if_it_had_not(dataset, tmp_path_factory):
+@pytest.fixture(scope="module")
+def whole(dataset, tmp_path_factory) -> SimpleNamespace:
+    """What a run leaves that nothing disturbed."""
+    return trained_in(settings_in(tmp_path_factory.mktemp("whole"), dataset))
+
+
+def require_whole(found: SimpleNamespace, whole: SimpleNamespace) -> None:
+    assert (found.hashes, found.steps) == (whole.hashes, whole.steps)
+    for one, other in zip(found.scores, whole.scores, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_command_that_was_stopped_and_killed_ends_as_if_it_had_not(dataset, whole, tmp_path_factory):
     """Stopped by SIGTERM, started again, killed, and started again."""
-    whole = trained_in(settings_in(tmp_path_factory.mktemp("whole"), dataset))
     config = settings_in(tmp_path_factory.mktemp("cut"), dataset)
     status, said = stopped_by(signal.SIGTERM, config, 3)
     assert status == RUN_ME_AGAIN == 75, said
@@ -144,10 +156,44 @@ def test_a_command_that_was_stopped_and_killed_ends_as_if_it_had_not(dataset, tm
 
     with pytest.raises(ConfigError, match=r"trained with other settings:\n  learning_rate: was 0.001, now 0.002"):
         train_only(config.replace(learning_rate=2e-3))
-    found = trained_in(config.replace(num_workers=0))
-    assert (found.hashes, found.steps) == (whole.hashes, whole.steps)
-    for one, other in zip(found.scores, whole.scores, strict=True):
-        np.testing.assert_array_equal(one, other)
+    require_whole(trained_in(config.replace(num_workers=0)), whole)
+
+
+MOMENTS = {  # what is called, on what, when the signal comes; what is said; one session each, in this order
+    "loading": (pipeline, "load_base", "", "Stopped at once"),
+    "saving a resume point": (checkpoint, "save_file", ".0-0000-00000001.part", "Stopped after step"),
+    "evaluating": (FoldTrainer, "_validate", "", "Stopped at once"),
+    "saving weights": (checkpoint, "file_hash", ".best.part", "Stopped at once"),
+}
+
+
+def test_a_signal_at_any_moment_leaves_a_durable_checkpoint_and_75(dataset, whole, tmp_path, monkeypatch):
+    """A real SIGTERM while loading, saving, evaluating and scoring; at the end all is as if there had been none."""
+    config = settings_in(tmp_path, dataset).replace(num_workers=0)
+    (tmp_path / "settings.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    points = Project(config).paths.fold(0) / RESUME
+    for moment, (place, name, on, told) in MOMENTS.items():
+        reached, plain = [], getattr(place, name)
+
+        def signalled(*given, plain=plain, reached=reached, on=on, **named):
+            if not reached and on in " ".join(map(str, given)):
+                reached.append(1)
+                send(signal.SIGTERM)
+            return plain(*given, **named)
+
+        started = time.monotonic()
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, signalled)
+            ended = CliRunner().invoke(app, ["train", "--config", str(tmp_path / "settings.yaml")])
+        assert reached and ended.exit_code == RUN_ME_AGAIN and told in ended.output, (moment, ended.output)
+        assert time.monotonic() - started < 20
+        assert points.exists() == (moment != "loading") and (moment == "loading" or newest_point(points)), moment
+        assert not list(points.parent.glob("**/.*.part")), "nothing half written"
+    require_whole(trained_in(config), whole)
+
+    monkeypatch.setattr(pipeline, "score_questions", lambda *given, **named: send(signal.SIGTERM))
+    ended = CliRunner().invoke(app, ["predict", "--config", str(tmp_path / "settings.yaml")])
+    assert ended.exit_code == RUN_ME_AGAIN and "Stopped at once by SIGTERM: what was saved before is whole" in ended.output
 
 
 def test_outside_of_training_a_run_leaves_at_once_and_has_not_failed(dataset, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import re
+import resource
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -319,6 +320,31 @@ def test_what_comes_too_early_is_no_failed_run(dataset, tmp_path):
     with pytest.raises(CheckpointError, match="train first"):
         said_by(predict_only, config)
     assert not (tmp_path / "experiments" / "README.md").exists()
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(copied):
+    """A real error of the system: no file may be longer than the limit."""
+    config = copied(use_tta=True, tta_orders=2)
+    held = {p: p.read_bytes() for p in Path(config.output_dir).rglob("*.npz")}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(RunStopped, match=r"The disk is full or away: .*File too large.*give the same command again"):
+            said_by(predict_only, config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert held == {p: p.read_bytes() for p in held}
+
+
+def test_memory_that_is_full_at_last_is_told_with_advice(dataset, tmp_path, monkeypatch):
+    def full(*given, **named):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(pipeline, "score_folds", full)
+    config = short_run(dataset, tmp_path, train_folds=(0,), num_epochs=0)
+    with pytest.raises(RunStopped, match=r"memory is full\. What is finished is kept\. Use less: .*smaller image_size"):
+        said_by(run, config)
+    assert (Project(config).paths.fold(0) / "result.json").exists()
 
 
 # %% other settings

@@ -128,7 +128,7 @@ def steps_lost(folder: Path) -> int:
     if not steps or (folder / "checkpoints" / "r" / f"fold{steps[-1]['fold']}" / "result.json").exists():
         return 0
     point = newest_point(folder / "checkpoints" / "r" / f"fold{steps[-1]['fold']}" / RESUME)
-    return int(steps[-1]["step"] - (int(point.name.split("-")[1]) if point else 0))
+    return int(steps[-1]["step"] - (int(point.name.split("-")[-1]) if point else 0))
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,9 @@ class Config:
     # %% where things are
     data_dir: str = setting("data", "folder (or .zip) with train.csv, test.csv and the photographs")
     output_dir: str = setting(".", "folder that receives checkpoints/, outputs/, logs/, experiments/ and cache/")
+    resume_from: str = setting(
+        "", "output folder of an earlier session, also read-only: what it has of this run is verified and copied to output_dir"
+    )
     run_name: str = setting("", "name of the run's folders; empty: made from the model and the settings")
     image_column: str = setting("", "CSV column with the image path; empty: found by itself", weights=True)
     question_column: str = setting("", "CSV column with the question; empty: found by itself", weights=True)

@@ -16,13 +16,13 @@ from mcvqa.data.scenes import write_demo_data
 from mcvqa.ensemble.blend import Member, blend_members
 from mcvqa.files import write_text
 from mcvqa.model.device import plan_device
-from mcvqa.model.load import load_adapter
 from mcvqa.pipeline import Bench, Outcome, predict_only, report_only, run, run_member, train_only
 from mcvqa.plots import save_figure
 from mcvqa.project import Project
 from mcvqa.report.figures import draw_ladder
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores, load_scores
+from mcvqa.training.checkpoint import load_trained
 from mcvqa.uncertainty import Accuracy, Gain, accuracy_of, paired_gain
 
 
@@ -101,7 +101,7 @@ def climb(project: Project) -> dict[str, np.ndarray]:
 
 def asked_once(bench: Bench, folder: Path | None, title: str) -> Scores:
     """Scores of the test rows in their own order of choices, by the weights in `folder`, or by the untouched model."""
-    model = bench.base.model if folder is None else load_adapter(bench.base, folder)
+    model = bench.base.model if folder is None else load_trained(bench.base, folder)
     once, test = bench.config.replace(use_tta=False), bench.project.data.test
     scores = score_questions(model, bench.base, bench.maker, test, once, {}, title=title)
     bench.restore_base(model)

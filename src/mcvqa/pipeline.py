@@ -27,14 +27,14 @@ from mcvqa.config import Config, settings_hash
 from mcvqa.data.images import open_image
 from mcvqa.data.questions import Question
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
-from mcvqa.files import read_json, write_json
+from mcvqa.files import AWAY, NO_ROOM, read_json, write_json
 from mcvqa.interrupt import StopRequest
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.load import (
     BaseModel,
     choose_weights,
-    load_adapter,
     load_base,
+    measure_model,
     read_model_config,
     remove_adapters,
     vision_is_frozen,
@@ -44,6 +44,7 @@ from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.processes import by_each, by_main, is_main_process, join_processes, leave_processes, own_share
 from mcvqa.model.rows import Maker, RowMaker
 from mcvqa.model.vision import FeatureStore, ImageInputs
+from mcvqa.ownership import Ownership
 from mcvqa.project import Project, RunStopped, heading, question_scores
 from mcvqa.report.experiments import read_experiment, record_experiment, update_index
 from mcvqa.report.figures import draw_figures
@@ -53,9 +54,24 @@ from mcvqa.report.submission import SubmissionReport, validate_submission
 from mcvqa.scoring.orders import tta_plan
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores, joined, load_scores
-from mcvqa.training.checkpoint import MANIFEST, CheckpointError, adapter_hash, verified
+from mcvqa.space import DiskNeed, disk_need, require_space
+from mcvqa.takeover import take_over
+from mcvqa.training.checkpoint import CheckpointError, adapter_hash, load_trained, verified
 from mcvqa.training.loop import RESUME, FoldResult, FoldTrainer
 from mcvqa.uncertainty import Accuracy, accuracy_of
+
+
+# %% one owner
+@contextlib.contextmanager
+def _owning(project: Project, fold: int | None = None) -> Iterator[None]:
+    """Nobody else works on the run, or trains this fold of it. Of several processes the main one is the owner."""
+    what = f"the run {project.config.run!r}" if fold is None else f"fold {fold} of the run {project.config.run!r}"
+    ownership = Ownership(project.paths.lock(fold), what)
+    by_main(ownership.take)
+    try:
+        yield
+    finally:
+        ownership.give_back()
 
 
 # %% the ten steps
@@ -80,7 +96,7 @@ def run(config: Config) -> Outcome:
     """Everything, from the data to the submission.
 
     Raises:
-        ConfigError, DataError, RunStopped, DeviceError, ModelError, TrainingError, NotSaved: told for people; what was
+        ConfigError, DataError, RunStopped, DeviceError, ModelError, TrainingError, NotSaved, Owned: told for people; what was
             reached so far stays on disk and the same call goes on from there.
         Interrupted: after SIGTERM or SIGINT, a KeyboardInterrupt; the same call goes on from there too.
     """
@@ -90,22 +106,36 @@ def run(config: Config) -> Outcome:
 
 @contextlib.contextmanager
 def _on_record(config: Config) -> Iterator[Project]:
+    """One owner, what an earlier session left elsewhere, and the record of this session."""
+    join_processes(config)
+    project = by_main(Project, config)
+    with _owning(project), _session(project):
+        by_main(take_over, project)
+        yield project
+    leave_processes()
+
+
+@contextlib.contextmanager
+def _session(project: Project) -> Iterator[None]:
     """Log how long a session took; a run that fails before it has a result stands in the index as failed.
 
     Of several processes the main one speaks and keeps this record.
     """
-    join_processes(config)
-    started, project = time.time(), by_main(Project, config)
-    folder = project.paths.experiment
+    started, folder = time.time(), project.paths.experiment
     try:
         # outside of training every file is written whole, so a signal may end a run anywhere
         with contextlib.nullcontext() if is_main_process() else _silence(), StopRequest(at_once=True):
-            yield project
+            yield
     except torch.OutOfMemoryError as error:
         raise RunStopped(
             f"The GPU's memory is full. What is finished is kept. {less_memory(project.config)}"
         ) from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (NO_ROOM | AWAY):
+            raise RunStopped(
+                f"The disk is full or away: {error}. What is finished is kept: make space (cache/ may be deleted), or see that "
+                "the disk is there, and give the same command again."
+            ) from error
         untrained = isinstance(error, CheckpointError)  # `predict` or `ensemble` came too early: no run has failed
         if is_main_process() and folder.exists() and not untrained and read_experiment(folder).accuracy is None:
             told = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -115,7 +145,6 @@ def _on_record(config: Config) -> Iterator[Project]:
     finally:
         if is_main_process() and folder.exists():
             project.log.write("session", seconds=round(time.time() - started, 1))
-    leave_processes()
 
 
 @contextlib.contextmanager
@@ -223,6 +252,13 @@ class Bench:
         return plan
 
     @cached_property
+    def disk_need(self) -> DiskNeed:
+        """Of the folds that are not trained yet."""
+        lacking = [fold for fold in self.config.folds_to_train if not self.project.is_trained(fold)]
+        trained = measure_model(read_model_config(self.config), self.config).trained
+        return disk_need(self.config, trained, self.project.data, len(lacking))
+
+    @cached_property
     def base(self) -> BaseModel:
         return by_each(load_base, self.config, self.plan)
 
@@ -263,7 +299,7 @@ class Bench:
     def _fits_on_disk(self, store: FeatureStore) -> bool:
         missing = {scale: store.missing(self._images_seen, scale) for scale in {1.0, *tta_plan(self.config)[1]}}
         size = sum(store.bytes_needed(images, scale) for scale, images in missing.items())
-        if size > store.free_bytes():
+        if size and size > store.free_bytes() - self.disk_need.total:
             print(f"  image features are made anew in every step: {size / 2**30:.1f} GiB do not fit on the disk")
             return False
         if size:
@@ -328,17 +364,12 @@ def _ways_in_time(project: Project, bench: Bench, folds: Sequence[int]) -> Confi
 
 
 # %% step 7: training
-def _is_trained(project: Project, fold: int) -> bool:
-    folder = project.paths.fold(fold)
-    files = [folder / "result.json", *(folder / name / MANIFEST for name in ("best", "last"))]
-    return project.steps.done(f"train fold {fold}", project.weights_key(fold), files)
-
-
 def train_folds(project: Project, bench: Bench, only: int | None = None) -> None:
     """Train every fold (or only one) that has no result yet, each from freshly initialised adapters."""
     folds = project.config.folds_to_train if only is None else (only,)
-    todo = by_main(lambda: [fold for fold in folds if not _is_trained(project, fold)])
+    todo = by_main(lambda: [fold for fold in folds if not project.is_trained(fold)])
     if todo:
+        by_main(lambda: require_space(bench.disk_need, project.config))
         _ = bench.maker  # steps 5 and 6
     else:
         heading("rows", "not needed for training")
@@ -373,9 +404,10 @@ def _train_fold(project: Project, bench: Bench, fold: int) -> None:
         project.config, bench.base, maker, train, validation, fold, project.paths.fold(fold), project.log, bench.memory,
         project.rows_key(fold), bench.schedule,
     )
-    result = trainer.run()
-    bench.restore_base(trainer.model)
-    by_main(_keep_result, project, fold, validation, result)
+    with _owning(project, fold):
+        result = trainer.run()
+        bench.restore_base(trainer.model)
+        by_main(_keep_result, project, fold, validation, result)
 
 
 def _keep_result(project: Project, fold: int, validation: list[Question], result: FoldResult) -> None:
@@ -388,7 +420,8 @@ def _keep_result(project: Project, fold: int, validation: list[Question], result
     _forget_progress(project, fold)
     print(
         f"  fold {fold}: accuracy {result.accuracy}, best epoch {result.best_epoch + 1}, {result.steps} steps, "
-        f"{result.skipped} skipped, {result.rows_per_second:.1f} rows/s, {result.trained_parameters:,} parameters trained"
+        f"{result.skipped} skipped, {result.rollbacks} rollbacks, {result.rows_per_second:.1f} rows/s, "
+        f"{result.trained_parameters:,} parameters trained"
     )
 
 
@@ -408,7 +441,8 @@ def _result_facts(result: FoldResult) -> dict[str, Any]:
     return {
         "fold": result.fold, "best_epoch": result.best_epoch, "accuracy": [result.accuracy.right, result.accuracy.n],
         "variants": {k: [v.accuracy.right, v.accuracy.n] for k, v in result.variants.items()}, "steps": result.steps,
-        "skipped": result.skipped, "seconds": round(result.seconds, 1), "trained_parameters": result.trained_parameters,
+        "skipped": result.skipped, "rollbacks": result.rollbacks, "seconds": round(result.seconds, 1),
+        "trained_parameters": result.trained_parameters,
     }
 
 
@@ -469,7 +503,7 @@ def _score_fold(project: Project, bench: Bench, config: Config, fold: int, folde
     if isinstance(maker, RowMaker) and bench.store:
         for scale in tta_plan(config)[1]:
             bench.look(scale, bench.store)
-    model = load_adapter(bench.base, folder)
+    model = load_trained(bench.base, folder)
     _, validation = project.fold_rows(fold)
     facts = {"run": config.run, "fold": fold, "adapter": adapter_hash(folder), "config": settings_hash(config.weight_settings())}
     for split, words, questions, file in (
@@ -703,20 +737,24 @@ def predict_only(config: Config) -> None:
 
 def combine_only(config: Config) -> None:
     """Step 9, for scored folds."""
-    combine(_settled(config))
+    with _owned(config) as project:
+        combine(project)
 
 
 def report_only(config: Config) -> None:
     """Steps 9 and 10, for scored folds."""
     started = time.time()
-    project = _settled(config)
-    write_results(project, combine(project), plan_device(config), started)
+    with _owned(config) as project:
+        write_results(project, combine(project), plan_device(config), started)
 
 
-def _settled(config: Config) -> Project:
+@contextlib.contextmanager
+def _owned(config: Config) -> Iterator[Project]:
     """A project whose settings, data and members are those of its run."""
     project = Project(config)
-    project.settle()
-    project.settle_data()
-    require_members(project)
-    return project
+    with _owning(project):
+        take_over(project)
+        project.settle()
+        project.settle_data()
+        require_members(project)
+        yield project

@@ -2,7 +2,6 @@
 import dataclasses
 import itertools
 import os
-import shutil
 import tempfile
 import time
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from mcvqa.model.rows import Maker, RowMaker, training_orders
 from mcvqa.model.vision import ImageInputs
 from mcvqa.project import Project, RunData, RunStopped
 from mcvqa.scoring.orders import tta_plan
+from mcvqa.space import disk_need, existing_folder, free_space
 
 SHOWN_PROBLEMS = 10
 SAMPLED_ROWS = 200
@@ -163,13 +163,12 @@ def _check_resources(
         scales = {1.0, *tta_plan(config)[1]}
         tokens_seen = int(sum(image_tokens(grid, images.merge) for grid in grids if grid) * sum(s * s for s in scales))
         features, patches = tokens_seen * feature_width(model_config) * plan.dtype.itemsize, tokens_seen * images.merge**2
-    kinds = 2 + config.use_ema + config.use_swa  # the best, the last, and the other weights at the end
-    checkpoints = kinds * len(config.folds_to_train) * 4 * size.trained
-    disk = features + checkpoints
-    folder = _existing(Path(config.output_dir))
-    free = shutil.disk_usage(folder).free
-    enough, writable = disk < free, os.access(folder, os.W_OK)
-    _line(enough, f"disk: {disk / GIB:.1f} of {free / GIB:.1f} GiB free, for image features and checkpoints")
+    need, free = disk_need(config, size.trained, data, len(config.folds_to_train)), free_space(Path(config.output_dir))
+    enough, writable = need.total <= free, os.access(existing_folder(Path(config.output_dir)), os.W_OK)
+    _line(enough, f"disk: {need.total / GIB:.2f} of {free / GIB:.1f} GiB free ({need})")
+    if features and enough:
+        kept = need.total + features <= free
+        _line(kept, f"disk: image features {features / GIB:.2f} GiB{'' if kept else ' do not fit too: made anew in every step'}")
     if not writable:
         _line(False, f"output_dir={config.output_dir!r} cannot be written to: choose another (--set output_dir=FOLDER)")
     _estimate_time(config, plan, size, tokens, data, patches)
@@ -186,11 +185,6 @@ def _kept_values(text: Any, checkpointing: bool, *, in_blocks: bool) -> int:
     head = getattr(text, "head_dim", None) or width // text.num_attention_heads
     mixed = head * (text.num_attention_heads + 2 * text.num_key_value_heads) + 2 * text.intermediate_size
     return layers * (2 * width + (0 if checkpointing else mixed)) + 8 * text.intermediate_size  # the last: of one MLP at work
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    return next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
 
 
 def _memory_of(plan: DevicePlan) -> int:

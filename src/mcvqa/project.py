@@ -23,7 +23,7 @@ from mcvqa.data.kinds import question_kind
 from mcvqa.data.locate import DataFiles, find_data
 from mcvqa.data.prior import Prior, fit_prior
 from mcvqa.data.questions import LETTERS, DataError, Problem, Question, Table, read_questions
-from mcvqa.files import RunLog, atomic_path, read_json, write_json, write_text
+from mcvqa.files import MANIFEST, RunLog, atomic_path, read_json, write_json, write_text
 from mcvqa.report.submission import SubmissionReport, validate_submission, write_submission
 from mcvqa.scoring.scores import Scores, load_scores, plain_scores
 from mcvqa.uncertainty import Accuracy
@@ -76,6 +76,10 @@ class RunPaths:
 
     def fold(self, fold: int) -> Path:
         return self.checkpoints / f"fold{fold}"
+
+    def lock(self, fold: int | None = None) -> Path:
+        """Locked by who works on the run, or trains one of its folds."""
+        return self.root / "logs" / (f"{self.run}.lock" if fold is None else f"{self.run}.fold{fold}.lock")
 
 
 class StepMemory:
@@ -365,6 +369,12 @@ class Project:
             "settings": self.config.weight_settings(), "data": self.data.train_print, "folds": self.folds.tolist(),
             "fold": fold,
         })
+
+    def is_trained(self, fold: int) -> bool:
+        """Whether a fold has its result, for these settings, data and folds."""
+        folder = self.paths.fold(fold)
+        files = [folder / "result.json", *(folder / name / MANIFEST for name in ("best", "last"))]
+        return self.steps.done(f"train fold {fold}", self.weights_key(fold), files)
 
     def rows_key(self, fold: int) -> str:
         """Changes with the rows that a fold learns from and their photographs, whatever the settings."""

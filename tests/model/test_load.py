@@ -1,10 +1,16 @@
 """Loading: what is quantised, what is trained, and adapters that other programs can read."""
+import contextlib
 import copy
 import dataclasses
+import json
+import pickle
+import shutil
+import warnings
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig
 
 from mcvqa.config import LANGUAGE_PROJECTIONS, Config
@@ -18,12 +24,13 @@ from mcvqa.model.load import (
     load_base,
     make_trainable,
     measure_model,
+    model_folder,
     remove_adapters,
     trained_parameters,
     verify_quantization,
 )
 from mcvqa.model.vision import weights_hash
-from mcvqa.training.checkpoint import save_trained
+from mcvqa.training.checkpoint import CheckpointError, load_trained, save_trained
 
 QWEN_3B = Qwen2_5_VLConfig(
     text_config=dict(
@@ -104,6 +111,59 @@ def test_saved_adapters_are_plain_peft_folders(base, tiny_config, tmp_path):
         own = load_adapter(base, tmp_path / "best")
         torch.testing.assert_close(own(input_ids=ids).logits, wanted)
     remove_adapters(base, own)
+
+
+@pytest.mark.parametrize("damage", ["missing", "renamed"])
+def test_an_adapter_that_is_not_loaded_whole_is_refused(base, tiny_config, tmp_path, damage):
+    """PEFT warns, and leaves fresh adapters where the file has none."""
+    model = make_trainable(base, tiny_config, 0)
+    save_trained(model, tmp_path / "best", {"fold": 0})
+    remove_adapters(base, model)
+    file = tmp_path / "best" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    name = max(tensors)
+    value = tensors.pop(name)
+    save_file(tensors | ({name.replace(".layers.", ".layer."): value} if damage == "renamed" else {}), file)
+    with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors is damaged"):
+        load_trained(base, tmp_path / "best")
+    with warnings.catch_warnings(), pytest.raises(ModelError, match=r"are not those of this model: [12] tensors differ"):
+        warnings.simplefilter("ignore")
+        load_adapter(base, tmp_path / "best")
+    assert not [name for name, _ in base.model.named_parameters() if "lora" in name], "the base is left as it was"
+
+
+class Hostile:
+    """Pickled, it makes a file when it is read."""
+
+    def __init__(self, trace: str) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return open, (self.trace, "w")
+
+
+def test_a_pickled_checkpoint_is_never_read(base, tmp_path):
+    for name in ("adapter_model.bin", "pytorch_model.bin", "training_args.bin"):
+        (tmp_path / name).write_bytes(pickle.dumps({"weights": Hostile(str(tmp_path / "executed"))}))
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "target_modules": ["q_proj"]}')
+    with pytest.raises(ModelError, match="holds no weights as safetensors"):
+        load_adapter(base, tmp_path)
+    pickle.loads((tmp_path / "adapter_model.bin").read_bytes())["weights"].close()
+    assert (tmp_path / "executed").exists(), "the file is hostile, and load_adapter has not read it"
+
+
+def test_code_beside_a_hostile_configuration_is_never_executed(tiny_config, tmp_path):
+    folder = shutil.copytree(model_folder(tiny_config), tmp_path / "hostile")
+    code = f"open({str(tmp_path / 'executed')!r}, 'w')\n"
+    (folder / "evil.py").write_text(code + "class Evil: pass\n")
+    facts = json.loads((folder / "config.json").read_text())
+    named = {auto: "evil.Evil" for auto in ("AutoConfig", "AutoModel", "AutoModelForImageTextToText", "AutoTokenizer")}
+    for hostile in (facts | {"auto_map": named}, {"model_type": "evil", "auto_map": named}):
+        (folder / "config.json").write_text(json.dumps(hostile))
+        config = dataclasses.replace(tiny_config, model_id=str(folder))
+        with contextlib.suppress(ModelError):  # what is known is loaded without the code, what is not is refused
+            load_base(config, plan_device(config))
+    assert not (tmp_path / "executed").exists()
 
 
 def test_without_adapters_all_weights_are_trained_and_saved(base, tiny_config, tmp_path):

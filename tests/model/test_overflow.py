@@ -71,5 +71,32 @@ def test_training_goes_on_after_an_overflow(tiny_config, questions, images, tmp_
     maker = RowMaker(base.encoder, images, store)
     trainer = FoldTrainer(config, base, maker, rows, rows, 0, tmp_path / "fold0", RunLog(tmp_path / "log.jsonl"))
     result = trainer.run()
+    assert trainer.answers.in_float32() == ["layers.3.mlp"]
     finite = np.isfinite([event["loss"] for event in trainer.log.events("step")])
     assert result.skipped == 1 and finite.tolist() == [False, *[True] * (result.steps - 1)]
+
+
+def test_a_resumed_fold_knows_what_runs_in_float32(tiny_config, questions, images, tmp_path, monkeypatch):
+    """Otherwise the next step would be lost again."""
+    config = dataclasses.replace(tiny_config, num_epochs=1, batch_size=1, save_minutes=0.0, precision="float16")
+    rows, plain = [dataclasses.replace(q, answer=0) for q in questions[:3]], FoldTrainer._backward
+
+    def trainer() -> FoldTrainer:
+        _, base = planted(config, "float16")
+        store = FeatureStore(tmp_path, base, images)
+        store.fill(base, [q.image for q in questions])
+        maker = RowMaker(base.encoder, images, store)
+        return FoldTrainer(config, base, maker, rows, rows, 0, tmp_path / "fold0", RunLog(tmp_path / "log.jsonl"))
+
+    def backward(self, *given):
+        if self.step == 2:
+            raise KeyboardInterrupt
+        return plain(self, *given)
+
+    monkeypatch.setattr(FoldTrainer, "_backward", backward)
+    with pytest.raises(KeyboardInterrupt):
+        trainer().run()
+    monkeypatch.setattr(FoldTrainer, "_backward", plain)
+    again = trainer()
+    assert again.run().skipped == 1 and again.answers.in_float32() == ["layers.3.mlp"]
+    assert [event["skipped"] for event in again.log.events("step")] == [1, 1, 1]

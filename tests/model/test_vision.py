@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from mcvqa.data.images import ImageFolder, survey_images
+from mcvqa.model import vision
 from mcvqa.model.forward import AnswerModel
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision import FeatureStore, ImageInputs, encode_images
@@ -22,6 +23,23 @@ def test_cached_features_equal_live_ones(base, maker, images, questions):
             torch.testing.assert_close(
                 answers(maker.batch(rows, scale)), answers(live.batch(rows, scale)), atol=1e-5, rtol=1e-5
             )
+
+
+def test_images_that_do_not_fit_into_memory_are_encoded_in_halves(base, images, monkeypatch):
+    names = ["a.png", "b.png", "a.png"]
+    grids, patches = [images.grid(n) for n in names], torch.cat([images.patches(n) for n in names])
+    wanted, plain, sizes = encode_images(base, patches, grids, names), vision.tower_features, []
+
+    def small(tower, given, sides):
+        sizes.append(len(sides))
+        if len(sides) > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return plain(tower, given, sides)
+
+    monkeypatch.setattr(vision, "tower_features", small)
+    for ours, theirs in zip(encode_images(base, patches, grids, names), wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert sizes == [3, 1, 2, 1, 1]
 
 
 def test_features_are_computed_once_and_by_content(base, images, tmp_path):

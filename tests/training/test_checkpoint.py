@@ -18,6 +18,7 @@ from mcvqa.training.checkpoint import (
     save_trained,
     verified,
 )
+from tests.faults import drop_drive, unmount
 
 
 class Saved(torch.nn.Module):
@@ -79,6 +80,20 @@ def test_a_damaged_manifest_is_seen(tmp_path, text):
         verified(tmp_path / "best")
 
 
+def test_trained_weights_wait_for_a_drive_that_dropped(tmp_path, monkeypatch, capsys):
+    save_trained(Saved(b"one"), tmp_path / "best", {"epoch": 0})
+    drop_drive(tmp_path, 0.3)
+    save_trained(Saved(b"two"), tmp_path / "best", {"epoch": 1})
+    assert verified(tmp_path / "best")["epoch"] == 1
+    assert "[Errno 107] Transport endpoint is not connected" in capsys.readouterr().out
+    monkeypatch.setattr(checkpoint, "LONG_WAITS", (0.01,))
+    drop_drive(tmp_path)
+    with pytest.raises(NotSaved, match=r"not connected.*see that it is there, and give the same command again"):
+        save_trained(Saved(b"three"), tmp_path / "best", {"epoch": 2})
+    unmount(tmp_path)
+    assert verified(tmp_path / "best")["epoch"] == 1
+
+
 # %% resume points
 def save_numbered(folder, number: int) -> None:
     save_point(folder / f"{number:04d}", {"w": torch.full((3,), float(number))}, {"step": number})
@@ -120,4 +135,6 @@ def test_everything_is_forced_to_the_disk_before_it_gets_its_name(tmp_path, monk
     rename = os.rename
     monkeypatch.setattr(os, "rename", lambda old, new: (done.append(("rename", new.name)), rename(old, new)))
     save_numbered(tmp_path, 0)
-    assert done == [("sync", STATE), ("sync", TENSORS), ("sync", ".0000.part"), ("rename", "0000"), ("sync", tmp_path.name)]
+    assert done == [
+        *(("sync", name) for name in (STATE, TENSORS, MANIFEST, ".0000.part")), ("rename", "0000"), ("sync", tmp_path.name),
+    ]

@@ -1,6 +1,9 @@
 """Training: the gradient of a step, and the course of a fold."""
 import dataclasses
 import itertools
+import os
+import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -13,10 +16,10 @@ from mcvqa.model.device import GIB
 from mcvqa.model.forward import AnswerModel
 from mcvqa.model.load import trained_parameters
 from mcvqa.model.memory import MemoryPlan, Trial
-from mcvqa.model.rows import epoch_windows, longest_row, training_row
+from mcvqa.model.rows import TrainingRows, epoch_windows, longest_row, training_row
 from mcvqa.training import loop
 from mcvqa.training.checkpoint import adapter_hash, verified
-from mcvqa.training.loop import TrainingError, learning_rate_at, swa_start_step
+from mcvqa.training.loop import RESUME, FoldTrainer, TrainingError, learning_rate_at, swa_start_step
 
 
 @pytest.fixture(autouse=True)
@@ -146,12 +149,58 @@ def test_a_step_that_is_no_number_is_left_out_and_counted(make_trainer):
     assert trainer._step([(batch, True)], 2)[2]
 
 
-def test_twenty_lost_steps_on_end_stop_the_run(make_trainer):
-    trainer = make_trainer(num_epochs=1, batch_size=1)
+def lose_steps(monkeypatch, lost) -> None:
+    """The steps for which `lost(trainer)` see a model whose last norm gives no numbers."""
+    plain = FoldTrainer._backward
+
+    def backward(self, batch, weight):
+        norm = self.base.language.norm.weight
+        held = norm.detach().clone()
+        with torch.no_grad():
+            norm.fill_(float("nan")) if lost(self) else None
+        try:
+            return plain(self, batch, weight)
+        finally:
+            with torch.no_grad():
+                norm.copy_(held)
+
+    monkeypatch.setattr(FoldTrainer, "_backward", backward)
+
+
+def test_lost_steps_on_end_roll_back_three_times_and_stop_the_run(make_trainer, monkeypatch, capsys):
+    assert (loop.SKIPS_ON_END, loop.MOST_ROLLBACKS) == (20, 3)
+    monkeypatch.setattr(loop, "SKIPS_ON_END", 5)
+    trainer = make_trainer(num_epochs=1, batch_size=2)
     with torch.no_grad():
         trainer.base.language.norm.weight.fill_(float("nan"))
-    with pytest.raises(TrainingError, match="no finite gradient in 20 steps"):
+    with pytest.raises(TrainingError, match=r"gradient in 5 steps on end, up to step 5, after 3 rollbacks .*Lower learn"):
         trainer.run()
+    steps = trainer.log.events("step")
+    assert [s["step"] for s in steps] == 4 * list(range(1, 6)) and steps[-1]["skipped"] == 20
+    assert [(r["step"], r["to"], r["rollbacks"]) for r in trainer.log.events("rollback")] == [(5, 0, n) for n in (1, 2, 3)]
+    assert "Back to step 0, with half the learning rate (rollback 2 of 3)" in capsys.readouterr().out
+
+
+def test_after_a_rollback_the_epoch_is_trained_with_half_the_learning_rate(make_trainer, monkeypatch):
+    """From the second epoch's beginning, though the newest resume points are later ones."""
+    monkeypatch.setattr(loop, "SKIPS_ON_END", 3)
+    lose_steps(monkeypatch, lambda trainer: trainer.step > 7 and not trainer.rollbacks)
+    trainer = make_trainer(num_epochs=2, batch_size=4, save_minutes=0.0, lora_dropout=0.1)
+    result = trainer.run()
+    assert (result.rollbacks, result.skipped, result.steps) == (1, 3, 12)
+    steps = trainer.log.events("step")
+    assert [s["step"] for s in steps] == [*range(1, 12), *range(7, 13)]
+    before, again = steps[6:11], steps[11:]
+    assert [s["lr"] for s in again[:5]] == [pytest.approx(s["lr"] / 2) for s in before]
+    assert again[0]["loss"] == before[0]["loss"], "the same weights, the same rows, the same dropout"
+    assert verified(trainer.folder / "last")["epoch"] == 1
+
+
+def test_without_a_resume_point_to_go_back_to_the_run_stops(make_trainer, monkeypatch):
+    monkeypatch.setattr(loop, "SKIPS_ON_END", 3)
+    lose_steps(monkeypatch, lambda trainer: shutil.rmtree(trainer.folder / RESUME, ignore_errors=True) is None)
+    with pytest.raises(TrainingError, match=r"3 steps on end, up to step 3, and there is no resume point to go back to"):
+        make_trainer(num_epochs=1).run()
 
 
 def test_zero_epochs_score_the_untrained_model(make_trainer, capsys):
@@ -170,6 +219,22 @@ def test_the_loss_curve_is_that_of_the_library_s_layers(make_trainer, monkeypatc
     curves = [[event["loss"] for event in trainer.log.events("step")] for trainer in (ours, theirs)]
     assert len(curves[0]) == 6 and curves[0] == pytest.approx(curves[1], abs=1e-5)
     assert curves[0][0] - curves[0][-1] > 0.1, "or nothing was learned"
+
+
+def test_two_gpus_are_not_divided_silently(make_trainer, monkeypatch):
+    """The model is used as it is, in one process on one of them."""
+    trainer = make_trainer(num_epochs=1)
+    seen, plain = [], loop.Accelerator.prepare_model
+
+    def prepare_model(self, model, **given):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.cuda, "device_count", lambda: 2)
+            seen.append(plain(self, model, **given))
+        return seen[-1]
+
+    monkeypatch.setattr(loop.Accelerator, "prepare_model", prepare_model)
+    trainer._prepare()
+    assert type(seen[0]) is type(trainer.answers) is AnswerModel and trainer.accelerator.num_processes == 1
 
 
 # %% memory
@@ -250,6 +315,38 @@ def test_where_nothing_is_left_to_save_the_run_says_what_to_change(make_trainer,
     make_memory_small(monkeypatch, lambda model, batch: True)
     with pytest.raises(TrainingError, match=r"step 1: .* full with micro-batch 1 with checkpointing.*Use less: --set quant"):
         make_trainer(**small_settings).run()
+
+
+def test_validation_that_does_not_fit_is_read_in_halves(make_trainer, monkeypatch, capsys):
+    undisturbed = make_trainer(num_epochs=0).run()
+    plain = AnswerModel.forward
+
+    def forward(self, batch):
+        if len(batch.ids) > 3:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return plain(self, batch)
+
+    monkeypatch.setattr(AnswerModel, "forward", forward)
+    found = make_trainer(num_epochs=0).run()
+    np.testing.assert_allclose(found.variants["raw"].logprobs, undisturbed.variants["raw"].logprobs, atol=1e-5)
+    assert "from here on 2 rows at a time" in capsys.readouterr().out
+
+
+def test_a_loader_process_that_dies_loses_no_row(make_trainer, small_settings, monkeypatch, capsys):
+    """A real SIGKILL, as the system gives it when the computer's memory is full."""
+    undisturbed = trained_weights(make_trainer(**small_settings))
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)
+    plain = TrainingRows.__getitem__
+
+    def dying(self, key):
+        if torch.utils.data.get_worker_info() and 5 in key[1]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(self, key)
+
+    monkeypatch.setattr(TrainingRows, "__getitem__", dying)
+    assert torch.equal(trained_weights(make_trainer(**small_settings, num_workers=2)), undisturbed)
+    said = capsys.readouterr().out
+    assert "DataLoader worker (pid" in said and "batches that are left are made without" in said
 
 
 def test_on_a_gpu_the_first_fold_tries_and_the_others_follow(make_trainer, small_settings, monkeypatch, capsys):

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from mcvqa.files import RunLog
 from mcvqa.training import loop
 from mcvqa.training.checkpoint import STATE, TENSORS, adapter_hash, read_point, verified
 from mcvqa.training.loop import RESUME, FoldTrainer, TrainingError
-from tests.training.test_loop import one_thread  # noqa: F401 - a fixture
+from tests.faults import drop_drive, unmount
+from tests.training.test_loop import lose_steps, one_thread  # noqa: F401 - a fixture
 
 STEPS = 6  # three an epoch, each in two passes
 SETTINGS = dict(num_epochs=2, use_ema=True, use_swa=True, lora_dropout=0.1, batch_size=4, micro_batch=2, save_minutes=0.0)
@@ -88,15 +90,15 @@ def cut_off(trainer: FoldTrainer) -> FoldTrainer:
 
 # %% cuts
 @pytest.mark.parametrize(("method", "call", "saved"), [
-    *(("_backward", 2 * step + 1, f"{step // 3:04d}-{step:08d}" if step else None) for step in range(STEPS)),
-    ("_save", 0, "0000-00000003"), ("_validate", 1, "0001-00000006"),
+    *(("_backward", 2 * step + 1, f"0-{step // 3:04d}-{step:08d}") for step in range(STEPS)),
+    ("_save", 0, "0-0000-00000003"), ("_validate", 1, "0-0001-00000006"),
 ])
 def test_from_any_cut_the_fold_becomes_the_same(trainer_in, undisturbed, tmp_path, monkeypatch, method, call, saved):
     """In the middle of each step, between its two passes; in validation, and while the trained weights are saved."""
     cut_in(monkeypatch, method, call)
     cut_off(trainer_in(tmp_path))
-    points = sorted(p.name for p in (tmp_path / RESUME).iterdir()) if saved else []
-    assert points[-1:] == ([saved] if saved else []) and len(points) <= 2
+    points = sorted(p.name for p in (tmp_path / RESUME).iterdir())
+    assert points[-1] == saved and len(points) <= 3
     require_same(outcome_of(trainer_in(tmp_path)), undisturbed)
 
 
@@ -122,8 +124,21 @@ def test_a_chain_of_cuts(trainer_in, undisturbed, tmp_path, monkeypatch, capsys)
 def test_without_saves_between_steps_a_cut_costs_an_epoch_at_most(trainer_in, undisturbed, tmp_path, monkeypatch):
     cut_in(monkeypatch, "_backward", 2 * 5)
     cut_off(trainer_in(tmp_path, save_minutes=1000))
-    assert sorted(p.name for p in (tmp_path / RESUME).iterdir()) == ["0000-00000003", "0001-00000003"]
+    assert sorted(p.name for p in (tmp_path / RESUME).iterdir()) == ["0-0000-00000003", "0-0001-00000003"]
     require_same(outcome_of(trainer_in(tmp_path, save_minutes=1000)), undisturbed)
+
+
+def test_a_cut_changes_nothing_about_a_rollback(trainer_in, tmp_path, monkeypatch):
+    """The last step of an epoch and the first of the next are lost, which rolls back: a cut between them, or after it."""
+    monkeypatch.setattr(loop, "SKIPS_ON_END", 2)
+    lose_steps(monkeypatch, lambda trainer: trainer.step > 1 and not trainer.rollbacks)
+    found = outcome_of(trainer_in(tmp_path / "whole", save_minutes=1000))
+    for session, call in enumerate((7, 5)):
+        cut_in(monkeypatch, "_backward", call)
+        assert cut_off(trainer_in(tmp_path / "cut")).rollbacks == session
+    trainer = trainer_in(tmp_path / "cut")
+    require_same(outcome_of(trainer), found)
+    assert trainer.rollbacks == 1 and trainer.skipped == 2
 
 
 # %% what a resume point holds
@@ -143,11 +158,12 @@ def cut_at_four(at_step_four, tmp_path) -> Path:
 
 
 def test_a_point_holds_safetensors_and_json(cut_at_four):
-    point = cut_at_four / RESUME / "0001-00000004"
+    point = cut_at_four / RESUME / "0-0001-00000004"
     assert sorted(p.name for p in point.iterdir()) == ["manifest.json", STATE, TENSORS]
     tensors, state = read_point(point)
     assert len(tensors) == 3 * sum(n.startswith("weights/") for n in tensors) + sum(n.startswith("optimizer/") for n in tensors)
-    assert state["counters"] == {"step": 4, "skipped": 0, "skipped_on_end": 0, "epochs_done": 1}
+    assert state["counters"] == {"step": 4, "skipped": 0, "skipped_on_end": 0, "epochs_done": 1, "rollbacks": 0,
+                                 "anchor": "0-0001-00000003"}
     assert state["updates"] == {"ema": 4, "swa": 0} and state["memory"] == {"rows": 2, "checkpointing": False}
     assert set(state["generators"][0]) == {"cpu", "gpu", "numpy", "python"}
 
@@ -170,8 +186,8 @@ def test_what_does_not_matter_may_change(trainer_in, undisturbed, cut_at_four):
 
 
 def test_a_point_of_another_version_is_refused(trainer_in, cut_at_four, monkeypatch):
-    monkeypatch.setattr(loop, "STATE_FORMAT", 2)
-    with pytest.raises(TrainingError, match="it has format 1, this version of mcvqa reads 2"):
+    monkeypatch.setattr(loop, "STATE_FORMAT", 3)
+    with pytest.raises(TrainingError, match="it has format 2, this version of mcvqa reads 3"):
         trainer_in(cut_at_four).run()
 
 
@@ -188,15 +204,40 @@ def test_a_full_disk_ends_no_training(trainer_in, undisturbed, tmp_path, monkeyp
     cut_in(monkeypatch, "_backward", 2)
     cut_off(trainer_in(tmp_path))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / RESUME / "0000-00000001" / TENSORS).stat().st_size // 2, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / RESUME / "0-0000-00000001" / TENSORS).stat().st_size // 2, limits[1]))
     try:
         found = outcome_of(trainer_in(tmp_path))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     require_same(found, undisturbed)
-    assert [p.name for p in (tmp_path / RESUME).iterdir()] == ["0000-00000001"], "the old point stays, nothing half written"
+    points = sorted(p.name for p in (tmp_path / RESUME).iterdir())
+    assert points == ["0-0000-00000000", "0-0000-00000001"], "the old ones stay, nothing half written"
     said = capsys.readouterr().out
     assert "step 2: " in said and "could not be written" in said and "Training goes on; the resume point before" in said
+
+
+@pytest.mark.parametrize("back", ["while it is waited for", "later"])
+def test_a_drive_that_drops_ends_no_training(trainer_in, undisturbed, tmp_path, monkeypatch, capsys, back):
+    """It comes back while a resume point waits, or after that point has been left out."""
+    monkeypatch.setattr("mcvqa.files.time.sleep", lambda wait: unmount(tmp_path) if back != "later" else None)
+    plain = FoldTrainer._backward
+
+    def backward(self, *given):
+        if self.step == 1 and not dropped:
+            dropped.append(drop_drive(tmp_path))
+        if self.step == 2:
+            unmount(tmp_path)
+        return plain(self, *given)
+
+    dropped = []
+    monkeypatch.setattr(FoldTrainer, "_backward", backward)
+    trainer = trainer_in(tmp_path)
+    trainer.log = RunLog(tmp_path / "log.jsonl")
+    require_same(outcome_of(trainer), undisturbed)
+    assert [event["step"] for event in trainer.log.events("step")] == [1, 2, 3, 4, 5, 6], "lines wait too"
+    said = capsys.readouterr().out
+    assert f"saving {tmp_path / RESUME / '0-0000-00000002'}: " in said and "[Errno 107]" in said
+    assert ("Training goes on" in said) == (back == "later")
 
 
 def interrupt_in_step_five(monkeypatch, times: int) -> None:
@@ -224,4 +265,4 @@ def test_a_second_interrupt_does_not_wait_for_the_step(trainer_in, tmp_path, mon
     interrupt_in_step_five(monkeypatch, times=2)
     with pytest.raises(KeyboardInterrupt, match="Stopped at once by SIGINT"):
         trainer_in(tmp_path, save_minutes=1000).run()
-    assert max(p.name for p in (tmp_path / RESUME).iterdir()) == "0001-00000003"
+    assert max(p.name for p in (tmp_path / RESUME).iterdir()) == "0-0001-00000003"

@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image, ImageFile
 from tqdm.auto import tqdm
 
+from mcvqa.files import SHORT_WAITS, patiently
+
 MAX_PIXELS = 64_000_000  # larger pictures are refused before decoding: a 24 KB PNG can ask for gigabytes
 MAX_FILE_BYTES = 256 * 2**20
 MAX_ASPECT = 190  # long side over short side; Qwen's processor refuses more than 200
@@ -53,13 +55,17 @@ def open_image(path: str | Path) -> Image.Image:
 
 def _image_bytes(path: Path) -> bytes:
     try:
-        if not path.is_file():
-            raise ImageError(path, "no such file")
-        if (size := path.stat().st_size) > MAX_FILE_BYTES:
-            raise ImageError(path, f"file of {size / 2**20:.0f} MiB; at most {MAX_FILE_BYTES >> 20} are read")
-        return path.read_bytes()
+        return patiently(lambda: _limited_bytes(path), f"reading {path}", SHORT_WAITS)
     except OSError as error:
         raise ImageError(path, f"cannot be read ({error.strerror or error})") from None
+
+
+def _limited_bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise ImageError(path, "no such file")
+    if (size := path.stat().st_size) > MAX_FILE_BYTES:
+        raise ImageError(path, f"file of {size / 2**20:.0f} MiB; at most {MAX_FILE_BYTES >> 20} are read")
+    return path.read_bytes()
 
 
 def _decoded_image(path: str | Path, data: bytes) -> Image.Image:

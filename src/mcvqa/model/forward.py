@@ -130,6 +130,15 @@ class Answering(nn.Module):
         else:
             self.parts["language"].gradient_checkpointing_disable()
 
+    def in_float32(self) -> list[str]:
+        """Names of the modules that have been moved to float32."""
+        return [name for name, part in self.watched.items() if hasattr(part, OWN_FLOAT32)]
+
+    def move_to_float32(self, names: Iterable[str]) -> None:
+        """Args: names: as `in_float32` gives them."""
+        for name in names:
+            run_in_float32(self.watched[name])
+
     def mend(self, batch: AskedRows) -> list[str]:
         """Move what overflows on `batch` to float32, say so, and return its names.
 
@@ -187,9 +196,17 @@ class AnswerModel(Answering):
 
     def mend(self, batch: AskedRows) -> list[str]:
         moved = super().mend(batch)
-        for name in moved:  # known to the base model, which outlives the blocks
-            setattr(self.parts["language"].get_submodule(name), OWN_FLOAT32, True)
+        self._tell_base(moved)
         return moved
+
+    def move_to_float32(self, names: Iterable[str]) -> None:
+        super().move_to_float32(names)
+        self._tell_base(names)
+
+    def _tell_base(self, moved: Iterable[str]) -> None:
+        """The base model outlives the blocks."""
+        for name in moved:
+            setattr(self.parts["language"].get_submodule(name), OWN_FLOAT32, True)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """(B, K, V) float32 logits; rows with fewer orders repeat the list's last token there."""

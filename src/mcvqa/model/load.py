@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 import transformers
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -254,14 +255,35 @@ def make_trainable(base: BaseModel, config: Config, seed: int) -> nn.Module:
 
 
 def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
-    """Weights saved by `save_trained`, for scoring."""
+    """Weights saved by `save_trained`, for scoring.
+
+    Raises:
+        ModelError: they do not suit the model (PEFT would leave fresh adapters where a file has none), or are pickled.
+    """
     folder = Path(folder)
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder} holds no weights as safetensors; other formats can run code when they are read, and are not.")
     if (folder / "adapter_config.json").exists():
-        return PeftModel.from_pretrained(base.model, str(folder)).eval()
+        model = PeftModel.from_pretrained(base.model, str(folder)).eval()
+        if other := _not_loaded(model, folder):
+            remove_adapters(base, model)
+            raise ModelError(
+                f"The adapters in {folder} are not those of this model: {len(other)} tensors differ or are missing, "
+                f"first {other[0]}. Delete the folder and train this fold again, or set model_id to the model they were made for."
+            )
+        return model
     with _loading(str(folder)):
         saved = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
     base.model.float().load_state_dict(saved.state_dict())
     return base.model.to(base.plan.device).eval()
+
+
+def _not_loaded(model: PeftModel, folder: Path) -> list[str]:
+    """Tensors of the adapters that are not, number for number, those of the file."""
+    there, wanted = get_peft_model_state_dict(model), load_file(folder / "adapter_model.safetensors")
+    return sorted(there.keys() ^ wanted.keys()) or [
+        name for name, value in wanted.items() if not torch.equal(there[name].cpu(), value.to(there[name].dtype))
+    ]
 
 
 def remove_adapters(base: BaseModel, model: nn.Module) -> None:

@@ -65,7 +65,10 @@ def _watch(name: str, origins: list[str]) -> Callable:
 
 
 def run_in_float32(module: nn.Module) -> None:
-    """From now on `module` computes in float32, autocast or not, and gives back its input's type, clamped to its range."""
+    """From now on `module` computes in float32, autocast or not, and gives back its input's type, clamped to its range.
+    One that does so already stays as it is."""
+    if hasattr(module, OWN_FLOAT32):
+        return
     parts: list[Any] = list(module.modules())
     for part in parts:
         if hasattr(part, "compute_dtype"):  # bitsandbytes' 4-bit layer: the weights stay, the products are float32

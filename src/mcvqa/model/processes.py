@@ -5,9 +5,12 @@ all do together. With one process every function here is a plain call.
 """
 import atexit
 import os
+import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -120,8 +123,47 @@ def progress(items: Iterable[Item], **shown: Any) -> "tqdm[Item]":
 
 
 # %% processes that make batches
+class Batches:
+    """Batches of `rows` in the order of `keys`, made ahead by `workers` processes; where one of them dies, here.
+
+    Args:
+        pin: for a GPU.
+    """
+
+    def __init__(self, rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> None:
+        self.rows, self.keys, self.workers, self.pin = rows, keys, workers, pin
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[Any]:
+        made = 0
+        try:
+            for batch in _started(loader(self.rows, self.keys, self.workers, pin=self.pin)):
+                yield batch
+                made += 1
+        except RuntimeError as error:  # torch has no class for it
+            if not re.search(r"DataLoader worker \(pid|Pin memory thread exited", str(error)):
+                raise
+            tqdm.write(
+                f"  {str(error).splitlines()[0]}: a process that made batches was ended, perhaps because the computer's memory "
+                f"was full (--set num_workers=0 saves some). The {len(self.keys) - made} batches that are left are made without."
+            )
+            yield from loader(self.rows, self.keys[made:], 0, pin=self.pin)
+
+
+def _started(batches: DataLoader) -> Iterator[Any]:
+    """Torch notices at the next batch that a process has died; its own handler would break into whatever is computed then."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        return iter(batches)
+    before = signal.getsignal(signal.SIGCHLD)
+    started = iter(batches)
+    signal.signal(signal.SIGCHLD, before)
+    return started
+
+
 def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoader:
-    """Batches of `rows` in the order of `keys`, made ahead by `workers` processes.
+    """What `Batches` takes them from.
 
     What a notebook defines lives in `__main__`, where a process that starts anew does not find it: there the processes are
     forked, and where that is unsafe (macOS, Windows) the batches are made here.

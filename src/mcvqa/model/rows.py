@@ -17,7 +17,7 @@ from mcvqa.model.device import DevicePlan
 from mcvqa.model.encode import Encoder, Row
 from mcvqa.model.forward import Answering, AskedRows, Batch, collate, read_letters
 from mcvqa.model.memory import free_memory
-from mcvqa.model.processes import divided, loader, progress
+from mcvqa.model.processes import Batches, divided, progress
 from mcvqa.model.vision import FeatureStore, ImageInputs
 
 
@@ -148,7 +148,7 @@ def encode_rows(
         orders: (K, C) option orders of each question; None: the original one.
     """
     parts = [range(start, min(start + 64, len(questions))) for start in range(0, len(questions), 64)]
-    made = loader(Encoding(maker, questions, orders, scale), parts, workers if len(parts) > 8 else 0, pin=False)
+    made = Batches(Encoding(maker, questions, orders, scale), parts, workers if len(parts) > 8 else 0, pin=False)
     return [row for part in made for row in part]
 
 
@@ -184,7 +184,7 @@ def read_rows(
 
     def read(own: Sequence[tuple[int, ...]]) -> list[list[np.ndarray]]:
         dataset = ScoringRows(maker, rows, scale)
-        batches = progress(loader(dataset, own, plan.workers, pin=plan.device == "cuda"), desc=title, unit="batch")
+        batches = progress(Batches(dataset, own, plan.workers, pin=plan.device == "cuda"), desc=title, unit="batch")
         halving = HalvingReader(model, dataset, plan.device, batch_size)
         with torch.autocast(plan.device, dtype=plan.dtype, enabled=plan.amp):
             return [halving.read(key, batch) for key, batch in zip(own, batches, strict=True)]

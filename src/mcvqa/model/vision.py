@@ -13,11 +13,12 @@ import torch
 from torch.utils.data import Dataset
 
 from mcvqa.data.images import ImageRecord, open_image
-from mcvqa.files import atomic_path
+from mcvqa.files import LONG_WAITS, atomic_path, patiently
 from mcvqa.model.families import Grid, feature_width, image_grid, image_tokens
 from mcvqa.model.load import BaseModel
+from mcvqa.model.memory import free_memory
 from mcvqa.model.overflow import OverflowInModel, cast_weights
-from mcvqa.model.processes import loader, progress
+from mcvqa.model.processes import Batches, progress
 from mcvqa.model.tower import aligned, tower_features
 
 
@@ -102,9 +103,9 @@ class FeatureStore:
         return tokens * self.width * self.dtype.itemsize
 
     def free_bytes(self) -> int:
-        """Room on the disk, less 1 GiB that is left for checkpoints."""
+        """Room on the disk."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return shutil.disk_usage(self.folder).free - 2**30
+        return shutil.disk_usage(self.folder).free
 
     def fill(self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 16) -> int:
         """Compute what is missing with the tower of `base`; returns how many images that were."""
@@ -112,7 +113,7 @@ class FeatureStore:
         if not todo:
             return 0
         parts = [tuple(todo[start : start + batch]) for start in range(0, len(todo), batch)]
-        made = loader(
+        made = Batches(
             PatchBatches(self.images, scale), parts, min(base.plan.workers, len(parts)), pin=base.plan.device == "cuda"
         )
         base.vision.to(base.plan.device)
@@ -128,12 +129,18 @@ class FeatureStore:
         return len(todo)
 
     def _write(self, image: str, features: torch.Tensor, scale: float) -> None:
-        with atomic_path(self.path(image, scale)) as path, open(path, "wb") as handle:
-            np.save(handle, _as_numpy(features))
+        def attempt() -> None:
+            with atomic_path(self.path(image, scale)) as path, open(path, "wb") as handle:
+                np.save(handle, _as_numpy(features))
+
+        patiently(attempt, f"writing the features of {image}", LONG_WAITS)
 
     def load(self, image: str, scale: float = 1.0) -> torch.Tensor:
         """(tokens, width) in the precision of the model, memory-mapped until it is used."""
-        stored = np.load(self.path(image, scale), mmap_mode="c", allow_pickle=False)
+        stored = patiently(
+            lambda: np.load(self.path(image, scale), mmap_mode="c", allow_pickle=False), f"reading the features of {image}",
+            LONG_WAITS,
+        )
         return torch.from_numpy(np.asarray(stored)).view(self.dtype)
 
 
@@ -175,7 +182,7 @@ def encode_images(
     Raises:
         OverflowInModel: not even float32 gives finite features.
     """
-    features = _tower(base, patches, grids)
+    features = _tower_in_parts(base, patches, grids)
     broken = _not_finite(features)
     if broken:
         each = patches.split([math.prod(grid) for grid in grids])
@@ -192,6 +199,19 @@ def encode_images(
                 f"{names[hopeless[0]]} has no finite features, not even in float32: the model's weights are damaged."
             )
     return features
+
+
+def _tower_in_parts(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> list[torch.Tensor]:
+    """In halves where the GPU's memory does not hold all at once."""
+    try:
+        return _tower(base, patches, grids)
+    except torch.cuda.OutOfMemoryError:
+        if len(grids) == 1:
+            raise
+    free_memory()
+    middle = len(grids) // 2
+    cut = sum(math.prod(grid) for grid in grids[:middle])
+    return _tower_in_parts(base, patches[:cut], grids[:middle]) + _tower_in_parts(base, patches[cut:], grids[middle:])
 
 
 def _not_finite(features: Sequence[torch.Tensor]) -> list[int]:

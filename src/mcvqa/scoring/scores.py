@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mcvqa.files import atomic_path
+from mcvqa.files import LONG_WAITS, atomic_path, patiently
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class Scores:
         return Scores(self.ids, self.logprobs[:, chosen], self.orders[:, chosen], self.scales[chosen], self.provenance)
 
     def save(self, path: str | Path) -> None:
+        """A drive that is away is waited for."""
+        patiently(lambda: self._write(path), f"writing {path}", LONG_WAITS)
+
+    def _write(self, path: str | Path) -> None:
         with atomic_path(path) as part, open(part, "wb") as handle:
             np.savez_compressed(
                 handle, ids=self.ids.astype(np.str_), logprobs=self.logprobs.astype(np.float32),

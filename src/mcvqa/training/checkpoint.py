@@ -3,10 +3,11 @@
 Trained weights are plain PEFT folders. A resume point is what a fold needs to go on; the newest two are kept.
 """
 import contextlib
-import json
+import errno
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
-from mcvqa.files import file_hash, read_json, sync, write_json
+from mcvqa.files import LONG_WAITS, MANIFEST, SHORT_WAITS, as_json, damaged_file, file_hash, patiently, read_json, sync
+from mcvqa.model.load import BaseModel, load_adapter
 
-MANIFEST = "manifest.json"
 TENSORS, STATE = "tensors.safetensors", "state.json"
 POINTS_KEPT = 2  # the newest, and the one before it in case the newest is damaged
 
@@ -42,7 +43,7 @@ def whole_folder(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
         facts: for the manifest.
 
     Raises:
-        NotSaved: the disk is full or gone.
+        OSError: the disk is full or gone.
     """
     part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
     try:
@@ -50,9 +51,9 @@ def whole_folder(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
         part.mkdir(parents=True)
         yield part
         files = {f.name: {"bytes": f.stat().st_size, "sha256": file_hash(f)} for f in sorted(part.iterdir())}
-        for name in files:
+        (part / MANIFEST).write_text(as_json({"files": files, **facts}), encoding="utf-8")
+        for name in (*files, MANIFEST):
             sync(part / name)
-        write_json(part / MANIFEST, {"files": files, **facts})
         sync(part)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -60,38 +61,51 @@ def whole_folder(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
         os.rename(part, folder)
         sync(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
-        raise NotSaved(
-            f"{folder} could not be written: {error}. Make space on the disk (cache/ may be deleted), or see that it is there, "
-            "and give the same command again"
-        ) from error
+    except SafetensorError as error:  # its words for an error of the system
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def damaged_file(folder: Path) -> Path | None:
-    """The first file of a folder that is not as it was written; None: all of them are."""
+def _save_whole(folder: Path, fill: Callable[[Path], None], facts: dict[str, Any], waits: Sequence[float]) -> None:
+    """Write what `fill` puts into a folder. Args: waits: as `patiently` takes them."""
+    def attempt() -> None:
+        with whole_folder(folder, facts) as part:
+            fill(part)
+
     try:
-        files = read_json(folder / MANIFEST)["files"].items()
-        for name, facts in files:
-            file = folder / name
-            if not file.exists() or file.stat().st_size != facts["bytes"] or file_hash(file) != facts["sha256"]:
-                return file
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        return folder / MANIFEST
-    return None
+        patiently(attempt, f"saving {folder}", waits, tqdm.write)
+    except OSError as error:
+        raise NotSaved(
+            f"{folder} could not be written: {error}. Make space on the disk (cache/ may be deleted), or see that it is there, "
+            "and give the same command again"
+        ) from error
 
 
 # %% trained weights
 def save_trained(model: Any, folder: str | Path, facts: dict[str, Any]) -> None:
-    """Save a PEFT adapter (or, without adapters, the whole model) as safetensors.
+    """Save a PEFT adapter (or, without adapters, the whole model) as safetensors. A drive that is away is waited for.
 
     Raises:
         NotSaved: the disk is full or gone; what was in `folder` still is.
     """
-    with whole_folder(Path(folder), facts) as part:
+    def fill(part: Path) -> None:
         model.save_pretrained(part, safe_serialization=True)
         (part / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+
+    _save_whole(Path(folder), fill, facts, LONG_WAITS)
+
+
+def load_trained(base: BaseModel, folder: Path) -> Any:
+    """The base model with the weights of a checkpoint.
+
+    Raises:
+        CheckpointError: a file is missing, shorter or changed.
+        ModelError: the weights do not suit the model.
+    """
+    verified(folder)
+    return load_adapter(base, folder)
 
 
 def verified(folder: str | Path) -> dict[str, Any]:
@@ -119,23 +133,27 @@ def adapter_hash(folder: str | Path) -> str:
 
 
 # %% resume points
-def save_point(point: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-    """Write a resume point, and leave only the one before it beside it.
+def save_point(point: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any], kept: str = "") -> None:
+    """Write a resume point, and leave beside it only the one before it and the one that is kept.
 
     Args:
         point: its folder; the names of a fold's points sort by age.
         state: anything that JSON can hold.
+        kept: name of another point that stays.
 
     Raises:
         NotSaved: the disk is full or gone; the points that are there stay.
     """
-    with whole_folder(point, {}) as part:
+    def fill(part: Path) -> None:
         save_file(tensors, part / TENSORS)
-        write_json(part / STATE, state)
-    kept = _points(point.parent)[-POINTS_KEPT:]
-    for other in point.parent.iterdir():  # also what a run that was cut off has left half written
-        if other not in kept:
-            shutil.rmtree(other, ignore_errors=True)
+        (part / STATE).write_text(as_json(state), encoding="utf-8")
+
+    _save_whole(point, fill, {}, SHORT_WAITS)
+    staying = {*_points(point.parent)[-POINTS_KEPT:], point.parent / kept}
+    with contextlib.suppress(OSError):  # they are removed the next time
+        for other in point.parent.iterdir():  # also what a run that was cut off has left half written
+            if other not in staying:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def newest_point(folder: Path) -> Path | None:

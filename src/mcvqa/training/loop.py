@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from mcvqa.budget import Schedule
 from mcvqa.config import Config, weight_changes
 from mcvqa.data.questions import Question
-from mcvqa.files import RunLog
+from mcvqa.files import RunLog, damaged_file
 from mcvqa.interrupt import Interrupted, StopRequest
 from mcvqa.model.device import GIB, set_seeds
 from mcvqa.model.forward import AskedRows, answer_loss
@@ -43,17 +43,27 @@ from mcvqa.model.memory import (
     settings_plan,
 )
 from mcvqa.model.overflow import OverflowInModel
-from mcvqa.model.processes import by_each, by_main, loader, own_share, progress, stop_all
+from mcvqa.model.processes import Batches, by_each, by_main, own_share, progress, stop_all
 from mcvqa.model.rows import Maker, TrainingRows, encode_rows, epoch_windows, longest_row, read_rows, without_empty
 from mcvqa.training.average import WeightAverage
-from mcvqa.training.checkpoint import CheckpointError, NotSaved, newest_point, read_point, save_point, save_trained, verified
+from mcvqa.training.checkpoint import (
+    CheckpointError,
+    NotSaved,
+    newest_point,
+    read_point,
+    save_point,
+    save_trained,
+    verified,
+)
 from mcvqa.training.progress import Learned, generator_states, set_generator_states
 from mcvqa.uncertainty import Accuracy, accuracy_of
 
 RESUME = "resume"  # folder of a fold's resume points
-COUNTED = ("step", "skipped", "skipped_on_end", "epochs_done")
+COUNTED = ("step", "skipped", "skipped_on_end", "epochs_done", "rollbacks", "anchor")
 PACE_STEPS = 10  # over which the time of a step is measured
-STATE_FORMAT = 1  # of resume points; a later version may need another
+STATE_FORMAT = 2  # of resume points; a later version may need another
+SKIPS_ON_END = 20  # steps without a finite gradient, after which a fold is rolled back
+MOST_ROLLBACKS = 3
 
 
 class TrainingError(RuntimeError):
@@ -83,6 +93,7 @@ class FoldResult:
         accuracy: of the weights to score with, on the validation rows.
         variants: Validation at the end of training of the raw weights and of each average ('raw', 'ema', 'swa').
         skipped: optimizer steps left out because a gradient was not finite.
+        rollbacks: returns to the beginning of an epoch, after twenty such steps on end.
     """
 
     fold: int
@@ -91,6 +102,7 @@ class FoldResult:
     variants: dict[str, Validation]
     steps: int
     skipped: int
+    rollbacks: int
     seconds: float
     rows_per_second: float
     trained_parameters: int
@@ -142,8 +154,10 @@ class FoldTrainer:
         total: optimizer steps of the whole fold; within a time budget maybe fewer than its epochs have.
         step, skipped, skipped_on_end: optimizer steps: all, those left out, and those left out just before.
         epochs_done: epochs that are trained and validated.
+        rollbacks: so often training went back, each time with half the learning rate from there on.
+        anchor: name of the resume point to go back to: the beginning of the newest epoch that did not begin among lost steps.
         best_epoch, best: of the weights in best/; None: there are none yet.
-        seconds: that sessions before this one took.
+        seconds: that sessions before this one took; started: when this one began.
         point: name of the newest resume point.
     """
 
@@ -162,6 +176,8 @@ class FoldTrainer:
     skipped: int = 0
     skipped_on_end: int = 0
     epochs_done: int = 0
+    rollbacks: int = 0
+    anchor: str = ""
     best_epoch: int = -1
     best: Validation | None = None
     seconds: float = 0.0
@@ -173,20 +189,22 @@ class FoldTrainer:
         """Train to the last epoch, from the newest resume point or, without one, from freshly initialised adapters.
 
         Raises:
-            TrainingError: no gradient was finite in twenty steps on end, one row alone does not fit into the GPU's memory,
-                or the resume point is of other settings or rows.
+            TrainingError: no gradient is finite in twenty steps on end, and going back does not help; one row alone does not
+                fit into the GPU's memory; or the resume point is of other settings or rows.
             NotSaved: the trained weights could not be written.
             Interrupted: by SIGTERM or SIGINT; the same call goes on.
         """
         config = self.config
         set_seeds(config.seed + self.fold + 1009 * PartialState().process_index)  # dropout is drawn apart in each process
         self._prepare()
+        if not self.anchor and config.num_epochs:
+            self._save_progress(begins_epoch=True)
         result: dict[str, Validation] = {}
-        for epoch in range(self.epochs_done, config.num_epochs):
-            self._epoch(epoch)
-            result = self._end_of_epoch(epoch)
-            if self.step >= self.total:
-                break
+        while self.epochs_done < config.num_epochs:
+            if self._epoch(self.epochs_done):
+                result = self._end_of_epoch(self.epochs_done)
+                if self.step >= self.total:
+                    break
         if self.best is None:  # num_epochs=0: the untrained model, scored as it is
             result = self._validate(-1, every_variant=True)
             self.best = result["raw"]
@@ -195,8 +213,8 @@ class FoldTrainer:
         kept = self.best if config.keep == "best" else result[self._scoring_variant()]
         seconds = self._seconds()
         return FoldResult(
-            self.fold, self.best_epoch, kept.accuracy, result, self.step, self.skipped, seconds,
-            len(self.train) * config.num_epochs / seconds, sum(p.numel() for p in self.parameters.values()),
+            self.fold, self.best_epoch, kept.accuracy, result, self.step, self.skipped, self.rollbacks, seconds,
+            self.step * config.effective_batch / seconds, sum(p.numel() for p in self.parameters.values()),
         )
 
     def _end_of_epoch(self, epoch: int) -> dict[str, Validation]:
@@ -210,7 +228,7 @@ class FoldTrainer:
             self._save("last" if name == chosen else name, name, epoch, found)
         self.epochs_done += 1
         if not last:  # a cut from here on repeats the last validation
-            self._save_progress()
+            self._save_progress(begins_epoch=True)
         return result
 
     def _seconds(self) -> float:
@@ -244,21 +262,27 @@ class FoldTrainer:
         self.answers.set_checkpointing(self.memory.checkpointing)
 
     # %% progress on disk
-    def _save_progress(self) -> None:
-        """Write a resume point, if there is none of this very place. Where the disk is full the training goes on."""
+    def _save_progress(self, *, begins_epoch: bool = False) -> None:
+        """Write a resume point, if there is none of this very place. Where the disk is full the training goes on.
+
+        Args:
+            begins_epoch: training may go back to it; not where it stands among lost steps.
+        """
         self.saved_at = time.monotonic()
         generators = gather_object([generator_states()])
-        point = f"{self.epochs_done:04d}-{self.step:08d}"
+        point = f"{self.rollbacks}-{self.epochs_done:04d}-{self.step:08d}"
+        if begins_epoch and not self.skipped_on_end:
+            self.anchor = point
         if point == self.point or not self.accelerator.is_main_process:
             return
         state = {
             "format": STATE_FORMAT, "settings": dataclasses.asdict(self.config), "rows_key": self.rows_key,
             "counters": {name: getattr(self, name) for name in COUNTED}, "seconds": round(self._seconds(), 1),
             "memory": dataclasses.asdict(self.memory), "memory_terms": self._memory_terms(), "generators": generators,
-            **self.learned.facts(),
+            "float32": self.answers.in_float32(), **self.learned.facts(),
         }
         try:
-            save_point(self.folder / RESUME / point, self.learned.tensors(), state)
+            save_point(self.folder / RESUME / point, self.learned.tensors(), state, self.anchor)
             self.point = point
         except NotSaved as error:
             tqdm.write(f"fold {self.fold} step {self.step}: {error}. Training goes on; the resume point before this one stays.")
@@ -279,18 +303,49 @@ class FoldTrainer:
                 f"Fold {self.fold} was cut off at another state of things, in {point}:", *told,
                 f"Go on as it was, or delete {point.parent} to begin this fold anew.",
             ))))
-        self.learned.restore(tensors, state)
-        for name, value in state["counters"].items():
-            setattr(self, name, value)
+        self._take_over(tensors, state)
         self.seconds, self.point = state["seconds"], point.name
-        own = state["generators"][PartialState().process_index :]
-        if own:  # with more processes than before the new ones draw from their own seeds
-            set_generator_states(own[0])
         if not self.memory.rows and state["memory_terms"] == self._memory_terms():
             self.memory.rows, self.memory.checkpointing = state["memory"]["rows"], state["memory"]["checkpointing"]
         if self.epochs_done:
             self.best_epoch, self.best = by_main(self._best_on_disk)
         tqdm.write(f"  fold {self.fold} goes on after step {self.step} of {self.total}")
+
+    def _take_over(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+        """Stand where a resume point was written."""
+        self.answers.move_to_float32(state["float32"])
+        self.learned.restore(tensors, state)
+        for name in COUNTED:
+            setattr(self, name, state["counters"][name])
+        own = state["generators"][PartialState().process_index :]
+        if own:  # with more processes than before the new ones draw from their own seeds
+            set_generator_states(own[0])
+
+    def _roll_back(self) -> None:
+        """After twenty lost steps on end: back to the beginning of the epoch, with half the learning rate from there on.
+
+        The beginning of an epoch, and not the newest resume point: where that stands depends on the clock and on cuts.
+
+        Raises:
+            TrainingError: that has been done three times, or the resume point cannot be read.
+        """
+        point, skipped, rollbacks, lost_at = self.folder / RESUME / self.anchor, self.skipped, self.rollbacks + 1, self.step
+        why = f"Fold {self.fold}: no finite gradient in {SKIPS_ON_END} steps on end, up to step {lost_at}"
+        whole = bool(self.anchor) and by_main(damaged_file, point) is None
+        if rollbacks > MOST_ROLLBACKS or not whole:
+            tried = f"after {self.rollbacks} rollbacks" if whole else "and there is no resume point to go back to"
+            stop_all(TrainingError(
+                f"{why}, {tried} (learning rate {self._rate:.2g}). Lower learning_rate (now {self.config.learning_rate:g}) or "
+                "set precision=float32."
+            ))
+        self._take_over(*read_point(point))
+        self.skipped, self.rollbacks = skipped, rollbacks
+        if self.best_epoch >= self.epochs_done:
+            self.best_epoch, self.best = -1, None
+        tqdm.write(f"{why}. Back to step {self.step}, with half the learning rate (rollback {rollbacks} of {MOST_ROLLBACKS})")
+        if self.accelerator.is_main_process:
+            self.log.write("rollback", fold=self.fold, step=lost_at, to=self.step, rollbacks=rollbacks)
+        self._save_progress(begins_epoch=True)
 
     def _differences(self, state: dict[str, Any]) -> list[str]:
         """One line for each difference that matters between a resume point and this run."""
@@ -308,11 +363,14 @@ class FoldTrainer:
         ]
 
     def _best_on_disk(self) -> tuple[int, Validation | None]:
-        """Epoch and result of the weights in best/, maybe of an epoch that is to be repeated: then it is found again."""
+        """Epoch and result of the weights in best/, maybe of an epoch that is to be repeated: then it is found again, unless
+        it is of before a rollback."""
         try:
             facts = verified(self.folder / "best")
         except CheckpointError as error:
             tqdm.write(f"  {error} Going on: the best of the epochs that follow is kept.")
+            return -1, None
+        if facts["epoch"] >= self.epochs_done and facts["rollbacks"] < self.rollbacks:
             return -1, None
         return facts["epoch"], Validation([], Accuracy(facts["right"], facts["rows"]), facts["loss"])
 
@@ -375,7 +433,8 @@ class FoldTrainer:
         )
 
     # %% training steps
-    def _epoch(self, epoch: int) -> None:
+    def _epoch(self, epoch: int) -> bool:
+        """Returns whether it was trained to its end, and not rolled back."""
         windows, first = list(epoch_windows(len(self.train), epoch, self.config)), epoch * self.steps_per_epoch
         self.answers.train()
         shown = dict(unit="step", desc=f"fold {self.fold} epoch {epoch + 1}", initial=self.step - first)
@@ -384,10 +443,14 @@ class FoldTrainer:
             # again where memory ran out, the steps that are left being divided anew, and where the schedule has become shorter
             while left := windows[self.step - first : max(0, self.total - first)]:
                 self._steps(left, epoch, bar)
+                if self.skipped_on_end == SKIPS_ON_END:
+                    self._roll_back()
+                    return False
             self._save_progress()  # validation takes a while
+        return True
 
     def _steps(self, windows: Sequence[np.ndarray], epoch: int, bar: Any) -> None:
-        """Optimizer steps, up to the first that does not fit into memory."""
+        """Optimizer steps, up to the first that does not fit into memory, or the twentieth on end that is lost."""
         shares = [self._own_share(window) for window in windows]
         # a process that has no row left in the last window computes one all the same, without weight: all must take part
         keys = [
@@ -395,7 +458,7 @@ class FoldTrainer:
         ]
         rows = TrainingRows(self.maker, self.train, self.config)
         plan = self.base.plan
-        batches = iter(loader(rows, keys, plan.workers, pin=plan.device == "cuda"))
+        batches = iter(Batches(rows, keys, plan.workers, pin=plan.device == "cuda"))
         for window, share in zip(windows, shares, strict=True):
             started = time.time()
             made = self._step([(next(batches), bool(part)) for part in share], len(window))
@@ -404,11 +467,6 @@ class FoldTrainer:
                 return
             loss, norm, done = made
             self.skipped_on_end = 0 if done else self.skipped_on_end + 1
-            if self.skipped_on_end == 20:
-                stop_all(TrainingError(
-                    f"Fold {self.fold}: no finite gradient in 20 steps on end (loss {loss}). Lower learning_rate "
-                    f"(now {self.config.learning_rate:g}) or set precision=float32."
-                ))
             rate = len(window) / (time.time() - started)
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", skipped=self.skipped)
@@ -417,6 +475,8 @@ class FoldTrainer:
                     "step", fold=self.fold, step=self.step, epoch=epoch, loss=loss, lr=self._rate, grad_norm=norm,
                     skipped=self.skipped, rows_per_s=round(rate, 2),
                 )
+            if self.skipped_on_end == SKIPS_ON_END:
+                return
             self._between_steps()
             if self.step >= self.total:
                 return
@@ -463,7 +523,7 @@ class FoldTrainer:
         Args:
             batches: micro-batches, each with whether it counts.
         """
-        self._rate = learning_rate_at(self.step, self.total, self.config)
+        self._rate = learning_rate_at(self.step, self.total, self.config) / 2**self.rollbacks
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate
         before = random_state()
@@ -601,7 +661,7 @@ class FoldTrainer:
         with self._weights(variant):
             save_trained(self.model, self.folder / name, dict(
                 fold=self.fold, epoch=epoch, variant=variant, accuracy=found.accuracy.value, right=found.accuracy.right,
-                rows=found.accuracy.n, loss=found.loss,
+                rows=found.accuracy.n, loss=found.loss, rollbacks=self.rollbacks,
             ))
 
 
