@@ -4,12 +4,13 @@ Each step is skipped when its result is already there for the same settings, and
 """
 import contextlib
 import dataclasses
+import gc
 import os
 import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -37,11 +38,12 @@ from mcvqa.model.load import (
     remove_adapters,
     vision_is_frozen,
 )
-from mcvqa.model.memory import MemoryPlan, less_memory
+from mcvqa.model.memory import MemoryPlan, free_memory, less_memory
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.processes import by_each, by_main, is_main_process, join_processes, leave_processes, own_share
 from mcvqa.model.rows import Maker, RowMaker
 from mcvqa.model.vision import FeatureStore, ImageInputs
+from mcvqa.places import fold_places, in_child, side_by_side
 from mcvqa.project import Project, RunStopped, heading, question_scores
 from mcvqa.report.experiments import read_experiment, record_experiment, update_index
 from mcvqa.report.figures import draw_figures
@@ -97,12 +99,8 @@ def _on_record(config: Config) -> Iterator[Project]:
     folder = project.paths.experiment
     try:
         # outside of training every file is written whole, so a signal may end a run anywhere
-        with contextlib.nullcontext() if is_main_process() else _silence(), StopRequest(at_once=True):
+        with contextlib.nullcontext() if is_main_process() else _silence(), StopRequest(at_once=True), _memory_told(config):
             yield project
-    except torch.OutOfMemoryError as error:
-        raise RunStopped(
-            f"The GPU's memory is full. What is finished is kept. {less_memory(project.config)}"
-        ) from error
     except Exception as error:
         untrained = isinstance(error, CheckpointError)  # `predict` or `ensemble` came too early: no run has failed
         if is_main_process() and folder.exists() and not untrained and read_experiment(folder).accuracy is None:
@@ -114,6 +112,15 @@ def _on_record(config: Config) -> Iterator[Project]:
         if is_main_process() and folder.exists():
             project.log.write("session", seconds=round(time.time() - started, 1))
     leave_processes()
+
+
+@contextlib.contextmanager
+def _memory_told(config: Config) -> Iterator[None]:
+    """Raises RunStopped where the GPU's memory is full."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunStopped(f"The GPU's memory is full. What is finished is kept. {less_memory(config)}") from error
 
 
 @contextlib.contextmanager
@@ -187,6 +194,7 @@ class Bench:
 
     def __init__(self, project: Project, plan: DevicePlan) -> None:
         self.project, self.device_plan, self.config, self.memory = project, plan, project.config, MemoryPlan()
+        self.shared = False
 
     @cached_property
     def plan(self) -> DevicePlan:
@@ -251,11 +259,48 @@ class Bench:
             return PlainMaker(self.base.encoder, data.records)
         return RowMaker(self.base.encoder, self.images, self.store)
 
+    def share(self) -> None:
+        """Compute what the processes of folds read, and give back the memory of the model, which they load themselves."""
+        _ = None if self.shared else self.maker
+        self.shared = True
+        for name in ("base", "images", "store", "maker"):
+            self.__dict__.pop(name, None)
+        gc.collect()
+        free_memory()
+
     def restore_base(self, model: nn.Module) -> None:
         """Free the base model of adapters; where its own weights were changed (lora_r=0) it is loaded anew when needed."""
         remove_adapters(self.base, model)
         if self.config.lora_r == 0:
             del self.base
+
+
+# %% folds, here or at several places
+def each_fold(
+    project: Project, bench: Bench, folds: Sequence[int], here: Callable[[Project, Bench, int], None],
+    apart: Callable[[], None],
+) -> None:
+    """Do `here` for one fold after the other or, where there are several places, `apart` in a process for each fold.
+
+    Raises:
+        RunStopped, Interrupted: from the process of a fold; the other folds are saved. Also what `here` raises.
+    """
+    places = fold_places(project.config, bench.device_plan.device)[: len(folds)]
+    if len(places) > 1:
+        bench.share()
+        side_by_side(project, places, folds, apart)
+    else:
+        for fold in folds:
+            here(project, bench, fold)
+
+
+def _fold_apart(project: Project, fold: int, work: Callable[[Project, Bench, int], None]) -> None:
+    """`work` in the process of a fold. What the main process has said already is not said again."""
+    with _memory_told(project.config):
+        with _silence():
+            bench = Bench(project, plan_device(project.config))
+            _ = bench.maker
+        work(project, bench, fold)
 
 
 # %% step 7: training
@@ -266,7 +311,13 @@ def _is_trained(project: Project, fold: int) -> bool:
 
 
 def train_folds(project: Project, bench: Bench, only: int | None = None) -> None:
-    """Train every fold (or only one) that has no result yet, each from freshly initialised adapters."""
+    """Train every fold (or only one) that has no result yet, each from freshly initialised adapters: side by side where
+    there are several GPUs, else one after the other.
+
+    Raises:
+        TrainingError, NotSaved: a fold cannot go on; what is finished is kept.
+        RunStopped, Interrupted: from the process of a fold.
+    """
     folds = project.config.folds_to_train if only is None else (only,)
     todo = by_main(lambda: [fold for fold in folds if not _is_trained(project, fold)])
     if todo:
@@ -276,12 +327,16 @@ def train_folds(project: Project, bench: Bench, only: int | None = None) -> None
         heading("model", "every fold is trained")
     heading("training", f"folds {', '.join(map(str, folds))}")
     for fold in folds:
-        if fold in todo:
-            _train_fold(project, bench, fold)
-        else:
+        if fold not in todo:
             by_main(_forget_progress, project, fold)
             facts = read_json(project.paths.fold(fold) / "result.json")
             print(f"  fold {fold}: already trained, accuracy {Accuracy(*facts['accuracy'])}")
+    each_fold(project, bench, todo, _train_fold, train_apart)
+
+
+def train_apart() -> None:
+    """What the process of a fold does that is trained beside others."""
+    in_child(lambda project, fold: _fold_apart(project, fold, _train_fold))
 
 
 def _train_fold(project: Project, bench: Bench, fold: int) -> None:
@@ -332,27 +387,42 @@ def _result_facts(result: FoldResult) -> dict[str, Any]:
 
 # %% step 8: scoring
 def score_folds(project: Project, bench: Bench) -> None:
-    """Out-of-fold and test Scores of every fold."""
+    """Out-of-fold and test Scores of every fold: side by side where there are several GPUs, else one after the other.
+
+    Raises:
+        CheckpointError: a fold has no weights, or they are not whole.
+        RunStopped, Interrupted: from the process of a fold.
+    """
     orders, scales = tta_plan(project.config)
     sizes = ", ".join(f"{scale:g}" for scale in scales)
     heading("scoring", f"{orders} option order{'s' * (orders > 1)}, scale{'s' * (len(scales) > 1)} {sizes}")
     if unseen := sum(bool(project.data.records[q.image].problem) for q in project.data.test):
         print(f"  {unseen:,} test rows have no readable photograph: they are answered from their text alone (eda/problems.csv)")
+    todo = [fold for fold in project.config.folds_to_train if not by_main(_is_scored, project, bench.plan, fold)]
     for fold in project.config.folds_to_train:
-        folder = project.paths.fold(fold) / project.config.keep
-        key = by_main(_score_key, project, bench.plan, fold, folder)
-        files = [project.paths.scores / f"fold{fold}-{split}.npz" for split in ("oof", "test")]
-        if by_main(project.steps.done, f"score fold {fold}", key, files):
+        if fold not in todo:
             print(f"  fold {fold}: already scored")
-        else:
-            _score_fold(project, bench, fold, folder, files)
-            by_main(project.steps.remember, f"score fold {fold}", key)
-        if fold == project.config.folds_to_train[0]:
-            by_main(_submit_single, project, fold, files[1])
+            by_main(_submit_single, project, fold)
+    each_fold(project, bench, todo, _score_fold, score_apart)
 
 
-def _score_key(project: Project, plan: DevicePlan, fold: int, folder: Path) -> str:
+def score_apart() -> None:
+    """What the process of a fold does that is scored beside others."""
+    in_child(lambda project, fold: _fold_apart(project, fold, _score_fold))
+
+
+def _is_scored(project: Project, plan: DevicePlan, fold: int) -> bool:
+    files = [_scores_file(project, fold, split) for split in ("oof", "test")]
+    return project.steps.done(f"score fold {fold}", _score_key(project, plan, fold), files)
+
+
+def _scores_file(project: Project, fold: int, split: str) -> Path:
+    return project.paths.scores / f"fold{fold}-{split}.npz"
+
+
+def _score_key(project: Project, plan: DevicePlan, fold: int) -> str:
     """Changes with everything the scores of a fold depend on. Raises CheckpointError for weights that are not whole."""
+    folder = project.paths.fold(fold) / project.config.keep
     verified(folder)
     orders, scales = tta_plan(project.config)
     return settings_hash({
@@ -362,28 +432,36 @@ def _score_key(project: Project, plan: DevicePlan, fold: int, folder: Path) -> s
     })
 
 
-def _submit_single(project: Project, fold: int, scores: Path) -> None:
-    project.submit("single", load_scores(scores).predictions(), f"fold {fold} of {project.config.run}")
+def _submit_single(project: Project, fold: int) -> None:
+    """The submission of the first fold alone."""
+    if fold == project.config.folds_to_train[0]:
+        scores = load_scores(_scores_file(project, fold, "test"))
+        project.submit("single", scores.predictions(), f"fold {fold} of {project.config.run}")
 
 
-def _score_fold(project: Project, bench: Bench, fold: int, folder: Path, files: list[Path]) -> None:
-    maker, config = bench.maker, project.config
+def _score_fold(project: Project, bench: Bench, fold: int) -> None:
+    maker, config, folder = bench.maker, project.config, project.paths.fold(fold) / project.config.keep
     model = load_adapter(bench.base, folder)
     _, validation = project.fold_rows(fold)
     facts = {"run": config.run, "fold": fold, "adapter": adapter_hash(folder), "config": settings_hash(config.weight_settings())}
-    for split, words, questions, file in (
-        ("oof", "out of fold", validation, files[0]), ("test", "test", project.data.test, files[1]),
-    ):
+    for split, words, questions in (("oof", "out of fold", validation), ("test", "test", project.data.test)):
         scores = score_questions(
             model, bench.base, maker, questions, config, facts | {"split": split}, title=f"fold {fold} {words}"
         )
-        by_main(_keep_scores, project, scores, file)
+        by_main(_keep_scores, project, scores)
     bench.restore_base(model)
+    by_main(_finish_scoring, project, bench.plan, fold)
 
 
-def _keep_scores(project: Project, scores: Scores, file: Path) -> None:
-    scores.save(file)
-    project.log.write("scored", fold=scores.provenance["fold"], split=scores.provenance["split"], rows=len(scores.ids))
+def _keep_scores(project: Project, scores: Scores) -> None:
+    fold, split = scores.provenance["fold"], scores.provenance["split"]
+    scores.save(_scores_file(project, fold, split))
+    project.log.write("scored", fold=fold, split=split, rows=len(scores.ids))
+
+
+def _finish_scoring(project: Project, plan: DevicePlan, fold: int) -> None:
+    project.steps.remember(f"score fold {fold}", _score_key(project, plan, fold))
+    _submit_single(project, fold)
 
 
 # %% step 9: ensemble
