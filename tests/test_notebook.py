@@ -163,16 +163,18 @@ def test_attached_weights_are_found(tmp_path):
 
 
 def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path):
-    """The demo, smaller, with loader processes; then a library cell is changed and run again with all that follows."""
-    small = dict(DEMO_ROWS="(48, 12)", MORE='dict(num_epochs=1, n_folds=2, num_workers=2, tta_orders=2, use_swa=False)')
+    """The demo, smaller, two folds side by side; then a library cell is changed and run again with all that follows."""
+    small = dict(DEMO_ROWS="(48, 12)", MORE='dict(num_epochs=1, n_folds=2, parallel_folds=2, tta_orders=2, use_swa=False)')
     sources = edited(CODE, **small)
     number = place_of("def score_questions(")
     changed = sources[number].replace(") -> Scores:\n", ') -> Scores:\n    print("the edited cell at work")\n', 1)
     told = run_cells([*sources, changed, *sources[number + 1 :]], tmp_path)
     first, again = told.split("edited: mcvqa/scoring/score.py")
     assert "the weights are random" in first and first.count("tiny: its trained weights") == 1
-    assert "the edited cell at work" in again and "already scored" not in again
-    assert {f"{name}.png" for name in ("curves", "confusion", "letters", "groups")} <= {
+    assert {"  fold 0: the edited cell at work", "  fold 1: the edited cell at work"} <= set(again.splitlines())
+    assert first.count("2 folds at a time, each in a process of its own") == 2 and "already trained" in again
+    assert "shown again: PNG" in first and "다음에 할 일" in first and "photographs add nothing" in first
+    assert {f"{name}.png" for name in ("confusion", "letters", "groups")} <= {
         Path(line).name for line in first.splitlines() if line.startswith("shown: ")}
     test = read_questions(tmp_path / "data" / "demo" / "test.csv", labelled=False).questions
     assert len(test) == 12 and not validate_submission(tmp_path / "outputs" / "submission_ensemble.csv", test).problems

@@ -56,7 +56,7 @@ def test_lines_are_passed_on_and_bars_in_a_few_words(tmp_path):
         said.write("\r          \rfold 1 epoch 1: accuracy 0.6\n  4 rows 행".encode()[:-1])
         said.flush()
         assert list(child.new_lines()) == ["fold 1 epoch 1: accuracy 0.6"]
-        said.write("\n\rvalidation: 100%|###| 2/2 [00:01<00:00, 3batch/s]\n".encode())
+        said.write(b"\n\rvalidation: 100%|###| 2/2 [00:01<00:00, 3batch/s]\n")
     assert len(list(child.new_lines())) == 1
     assert list(child.new_lines()) == []
 
@@ -104,7 +104,7 @@ def test_a_fold_that_fails_is_told_and_the_others_save(dataset, tmp_path):
     (point / "state.json").write_text('{"format": 0}')
     (point / "manifest.json").write_text('{"files": {}}')
     (point / "tensors.safetensors").write_bytes((8).to_bytes(8, "little") + b"{}      ")
-    with pytest.raises(RunStopped, match="(?s)Fold 1 was cut off at another state of things.*it has format 0"):
+    with pytest.raises(RunStopped, match=r"(?s)Fold 1 was cut off at another state of things.*it has format 0"):
         said_by(train_only, config.replace(save_minutes=0))
     assert "Traceback" not in Project(config).paths.log.with_name("r-fold1.txt").read_text()
     said_by(train_only, config.replace(train_folds=(0,)))

@@ -45,6 +45,7 @@ from mcvqa.model.rows import Maker, RowMaker
 from mcvqa.model.vision import FeatureStore, ImageInputs
 from mcvqa.places import fold_places, in_child, side_by_side
 from mcvqa.project import Project, RunStopped, heading, question_scores
+from mcvqa.report.advice import Advice, choose_advice, read_course
 from mcvqa.report.experiments import read_experiment, record_experiment, update_index
 from mcvqa.report.figures import draw_figures
 from mcvqa.report.metrics import Metrics, measure
@@ -67,6 +68,7 @@ class Outcome:
         accuracy: out of fold.
         submission: the CSV file to hand in.
         report: the page to read.
+        advice: what to try next.
     """
 
     run: str
@@ -74,6 +76,7 @@ class Outcome:
     submission: Path
     report: Path
     metrics: Metrics
+    advice: tuple[Advice, ...]
 
 
 def run(config: Config) -> Outcome:
@@ -112,21 +115,6 @@ def _on_record(config: Config) -> Iterator[Project]:
         if is_main_process() and folder.exists():
             project.log.write("session", seconds=round(time.time() - started, 1))
     leave_processes()
-
-
-@contextlib.contextmanager
-def _memory_told(config: Config) -> Iterator[None]:
-    """Raises RunStopped where the GPU's memory is full."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise RunStopped(f"The GPU's memory is full. What is finished is kept. {less_memory(config)}") from error
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        yield
 
 
 def seconds_of(project: Project) -> float:
@@ -292,6 +280,21 @@ def each_fold(
     else:
         for fold in folds:
             here(project, bench, fold)
+
+
+@contextlib.contextmanager
+def _memory_told(config: Config) -> Iterator[None]:
+    """Raises RunStopped where the GPU's memory is full."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunStopped(f"The GPU's memory is full. What is finished is kept. {less_memory(config)}") from error
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 def _fold_apart(project: Project, fold: int, work: Callable[[Project, Bench, int], None]) -> None:
@@ -586,13 +589,14 @@ def write_results(project: Project, blend: Blend, plan: DevicePlan, started: flo
     figures = draw_figures(
         metrics, project.log, paths.experiment, lambda written: open_image(data.records[written].path or written)
     )
+    advice = choose_advice(metrics, dataclasses.asdict(project.config), read_course(project.log), seconds)
     summary = paths.experiment / "eda" / "summary.txt"
     _, page = write_report(paths.experiment, ReportInput(
         run=project.config.run, config=dataclasses.asdict(project.config), metrics=metrics,
         methods=blend.table if len(blend.alone) > 1 else {},
         data_summary=summary.read_text(encoding="utf-8") if summary.exists() else "", method=blend.method,
-        method_reason=blend.reason, figures=figures, submissions=_submissions(project), environment=environment(plan),
-        seconds=seconds,
+        method_reason=blend.reason, figures=figures, submissions=_submissions(project), advice=advice,
+        environment=environment(plan), seconds=seconds,
     ))
     index = update_index(paths.experiment.parent)
     accuracy = metrics.overall.accuracy
@@ -605,7 +609,7 @@ def write_results(project: Project, blend: Blend, plan: DevicePlan, started: flo
     for name, gain in metrics.gains.items():
         print(f"  {name:12} {gain}")
     print(f"\nsubmission  {submission}\naccuracies  {paths.experiment / 'REPORT.md'}\nreport      {page}\nall runs    {index}")
-    return Outcome(project.config.run, accuracy, submission, page, metrics)
+    return Outcome(project.config.run, accuracy, submission, page, metrics, advice)
 
 
 def _submissions(project: Project) -> dict[str, SubmissionReport]:

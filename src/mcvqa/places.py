@@ -3,8 +3,6 @@
 A process gets its settings and its fold on the command line, writes to the run's folders as the main process would, and
 ends when that one ends. What it says stands in `logs/<run>-fold<k>.txt`, which the main process reads along.
 """
-import __main__
-
 import contextlib
 import dataclasses
 import json
@@ -59,13 +57,15 @@ def _surroundings(place: str, places: int) -> dict[str, str]:
 # %% what runs there
 def notebook_cells() -> dict[str, str]:
     """Title -> the notebook's library cell as it was run last, each at the place where it was run first."""
-    return {cell.split("\n")[0]: cell for cell in vars(__main__)["In"] if cell.startswith("# @title mcvqa/") and _compiles(cell)}
+    return {cell.split("\n")[0]: cell for cell in _run_cells() if cell.startswith("# @title mcvqa/")}
 
 
-def _compiles(cell: str) -> bool:
-    with contextlib.suppress(SyntaxError):
-        return bool(compile(cell, "cell", "exec"))
-    return False
+def _run_cells() -> Iterator[str]:
+    """Every cell that was run, without those that Python could not read."""
+    for cell in vars(sys.modules["__main__"])["In"]:
+        with contextlib.suppress(SyntaxError):
+            compile(cell, "cell", "exec")
+            yield cell
 
 
 def _program(project: Project, work: Callable[[], None]) -> list[str]:
