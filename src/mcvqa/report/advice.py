@@ -12,7 +12,8 @@ from mcvqa.uncertainty import Gain
 SLOW = 6 * 3600  # seconds; a Kaggle session with a GPU ends after twelve hours
 LETTERS_MATTER = 0.05  # total variation between letters said and letters true
 WITHOUT = {
-    "EMA": "use_ema=false", "SWA": "use_swa=false", "TTA": "use_tta=false", "TTA orders": "tta_orders=1", "TTA scales": "tta_scales=1.0",
+    "EMA": "use_ema=false", "SWA": "use_swa=false", "TTA": "use_tta=false", "TTA orders": "tta_orders=1",
+    "TTA scales": "tta_scales=1.0",
 }
 
 
@@ -87,10 +88,10 @@ def _about_pictures(metrics: Metrics) -> Iterator[Advice]:
     gain = metrics.over_blind
     if gain is not None and gain.low <= 0:
         yield Advice(
-            f"The photographs add nothing that can be told from chance ({_points(gain)} points over the texts alone). See whether they "
-            "are the right ones (eda/), then take more rows and epochs, and a trained model.",
-            f"사진이 보탠 것이 우연과 구별되지 않습니다(글만 볼 때보다 {_points(gain)}점). 사진이 맞는지 eda/에서 보고, 행과 에폭을 늘리고, "
-            "학습된 모델을 쓰세요.",
+            f"The photographs add nothing that can be told from chance ({_in_points(gain)} points over the texts alone). "
+            "See whether they are the right ones (eda/), then take more rows and epochs, and a trained model.",
+            f"사진이 보탠 것이 우연과 구별되지 않습니다(글만 볼 때보다 {_in_points(gain)}점). "
+            "사진이 맞는지 eda/에서 보고, 행과 에폭을 늘리고, 학습된 모델을 쓰세요.",
         )
 
 
@@ -124,7 +125,9 @@ def _about_epochs(config: Mapping[str, Any], course: Course) -> Iterator[Advice]
             f"마지막 에폭에서도 검증 손실이 줄었습니다: `num_epochs={epochs + 2}`.",
         )
     elif epochs == 1:
-        yield Advice("One epoch was trained: `num_epochs=3` to 5 for a real run.", "에폭이 하나였습니다: 제대로 하려면 `num_epochs=3`~5.")
+        yield Advice(
+            "One epoch was trained: `num_epochs=3` to 5 for a real run.", "에폭이 하나였습니다: 제대로 하려면 `num_epochs=3`~5.",
+        )
 
 
 def _about_letters(metrics: Metrics, config: Mapping[str, Any]) -> Iterator[Advice]:
@@ -142,7 +145,7 @@ def _about_letters(metrics: Metrics, config: Mapping[str, Any]) -> Iterator[Advi
 def _about_techniques(gains: Mapping[str, Gain]) -> Iterator[Advice]:
     """Of those that can be told apart from nothing."""
     for name, gain in gains.items():
-        points = _points(gain)
+        points = _in_points(gain)
         if gain.low > 0:
             yield Advice(f"{name} helped ({points} points): keep it.", f"{name}: 도움이 되었습니다({points}점). 계속 쓰세요.")
         elif gain.high < 0:
@@ -166,5 +169,5 @@ def _about_resources(config: Mapping[str, Any], course: Course, seconds: float) 
         )
 
 
-def _points(gain: Gain) -> str:
+def _in_points(gain: Gain) -> str:
     return f"{100 * gain.value:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
