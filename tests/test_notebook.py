@@ -2,6 +2,7 @@
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -190,7 +191,7 @@ def share_of(source: Path, folder: Path, **rows: int) -> None:
         lines = (source / f"{split}.csv").read_text(encoding="utf-8").splitlines()[: count + 1]
         for picture in {line.split(",")[1] for line in lines[1:]}:
             (folder / picture).parent.mkdir(parents=True, exist_ok=True)
-            (folder / picture).symlink_to(source / picture)
+            shutil.copy(source / picture, folder / picture)
         (folder / f"{split}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -249,7 +249,8 @@ class Bench:
 
     def share(self) -> None:
         """Compute what the processes of folds read, and give back the memory of the model, which they load themselves."""
-        _ = None if self.shared else self.maker
+        if not self.shared:
+            _ = self.maker
         self.shared = True
         for name in ("base", "images", "store", "maker"):
             self.__dict__.pop(name, None)
@@ -276,7 +277,7 @@ def each_fold(
     places = fold_places(project.config, bench.device_plan.device)[: len(folds)]
     if len(places) > 1:
         bench.share()
-        side_by_side(project, places, folds, apart)
+        side_by_side(project, places, folds, apart, bench.device_plan.workers)
     else:
         for fold in folds:
             here(project, bench, fold)

@@ -119,7 +119,7 @@ class FoldProcesses:
     """Works on folds at several places; the next fold goes where a place becomes free.
 
     Args:
-        command: of a process, without settings and fold.
+        command: of a process, without the fold.
     """
 
     project: Project
@@ -147,13 +147,10 @@ class FoldProcesses:
                 self._end_all()
 
     def _start(self, fold: int, place: str) -> None:
-        config, paths = self.project.config, self.project.paths
-        workers = config.num_workers if config.num_workers >= 0 else (os.cpu_count() or 1) // len(self.places) if place else 0
-        settings = json.dumps(dataclasses.asdict(config.replace(num_workers=min(8, workers))))
-        file = paths.log.with_name(f"{config.run}-fold{fold}.txt")
+        file = self.project.paths.log.with_name(f"{self.project.config.run}-fold{fold}.txt")
         with open(file, "ab") as said:
             process = subprocess.Popen(
-                [*self.command, settings, str(fold)], stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT,
+                [*self.command, str(fold)], stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT,
                 env=_surroundings(place, len(self.places)), start_new_session=True,  # Ctrl-C reaches it through the main process
             )
             self.running.append(FoldProcess(fold, place, process, file, said.tell()))
@@ -200,15 +197,23 @@ class FoldProcesses:
                 child.process.kill()
 
 
-def side_by_side(project: Project, places: Sequence[str], folds: Sequence[int], work: Callable[[], None]) -> None:
+def side_by_side(
+    project: Project, places: Sequence[str], folds: Sequence[int], work: Callable[[], None], workers: int
+) -> None:
     """`work`, a function of a module's top level, once for each fold, in processes of their own. It calls `in_child`.
+
+    Args:
+        workers: loader processes for all of them together, where the settings name no number.
 
     Raises:
         RunStopped: one of them failed. Interrupted: one was asked to stop.
     """
     where = ", ".join(f"GPU {place}" for place in places) if places[0] else "the CPU"
     print(f"  {len(places)} folds at a time, each in a process of its own, on {where}")
-    FoldProcesses(project, _program(project, work), places).work(folds)
+    config = project.config
+    config = config if config.num_workers >= 0 else config.replace(num_workers=workers // len(places))
+    command = [*_program(project, work), json.dumps(dataclasses.asdict(config))]
+    FoldProcesses(project, command, places).work(folds)
 
 
 # %% in a fold's process
