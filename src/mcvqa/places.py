@@ -149,11 +149,12 @@ class FoldProcesses:
     def _start(self, fold: int, place: str) -> None:
         file = self.project.paths.log.with_name(f"{self.project.config.run}-fold{fold}.txt")
         with open(file, "ab") as said:
+            position = said.tell()
             process = subprocess.Popen(
                 [*self.command, str(fold)], stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT,
                 env=_surroundings(place, len(self.places)), start_new_session=True,  # Ctrl-C reaches it through the main process
             )
-            self.running.append(FoldProcess(fold, place, process, file, said.tell()))
+            self.running.append(FoldProcess(fold, place, process, file, position))
 
     def _ended(self) -> list[FoldProcess]:
         """Processes that ended well. Raises RunStopped or Interrupted for others."""
@@ -174,8 +175,8 @@ class FoldProcesses:
         if told:
             return str(told[-1])
         status = child.process.returncode
-        by = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        return f"The process of fold {child.fold} {by}, maybe for want of memory. What it said: {child.file}"
+        by = f"{signal.Signals(-status).name}, maybe for want of memory" if status < 0 else f"an error, status {status}"
+        return f"The process of fold {child.fold} was ended by {by}. What it said: {child.file}"
 
     def _show(self, display: tqdm) -> None:
         shown = " · ".join(child.progress for child in self.running)
