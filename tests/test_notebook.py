@@ -59,6 +59,7 @@ def test_library_cells_start_collapsed_and_users_cells_open():
     assert all(cell["metadata"] == COLLAPSED for cell in (*LIBRARY, *OWN))
     assert all(cell["source"].startswith("# @title ") for cell in (*LIBRARY, *OWN)), "Colab shows a form's title"
     assert USER and not any(cell["metadata"] for cell in USER)
+    assert max(len(line) for cell in USER for line in cell["source"].split("\n")) <= 110, "no line is cut off"
     assert len(USER) <= 12 and len(LIBRARY) + len(OWN) + len(USER) == len(CODE)
 
 
@@ -117,7 +118,7 @@ def run_cells(sources: list[str], folder: Path) -> str:
         [sys.executable, "-S", str(ROOT / "tests" / "notebook_process.py")], input=json.dumps(sources), cwd=folder,
         env=environment, capture_output=True, text=True, timeout=900,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done.stdout
 
 

@@ -399,8 +399,8 @@ class FoldTrainer:
                     f"(now {self.config.learning_rate:g}) or set precision=float32."
                 ))
             rate = len(window) / (time.time() - started)
+            bar.set_postfix(refresh=False, loss=f"{loss:.3f}", skipped=self.skipped)
             bar.update()
-            bar.set_postfix(loss=f"{loss:.3f}", skipped=self.skipped)
             if self.accelerator.is_main_process:
                 self.log.write(
                     "step", fold=self.fold, step=self.step, epoch=epoch, loss=loss, lr=self._rate, grad_norm=norm,
