@@ -125,11 +125,19 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def apart(values: list[float]) -> list[float]:
+    """Those that have room for a number under them on a logarithmic axis."""
+    kept = values[:1]
+    for value in values[1:]:
+        kept += [value] if value > 1.2 * kept[-1] else []
+    return kept
+
+
 def draw(found: dict[str, Any], file: Path) -> None:
     figure, panels = plt.subplots(1, 4, figsize=(15, 3.6), layout="constrained")
     places = (
         ("rows", "rows", "rows in a pass"), ("sizes", "tokens", "tokens of a row (image size)"),
-        ("orders", "orders", "option orders"), ("models", "weights", "weights of the language layers"),
+        ("orders", "orders", "option orders"), ("models", "weights", "billions of weights in the language layers"),
     )
     for panel, (part, key, label) in zip(panels, places, strict=True):
         for kind, mark in (("training", "C0o-"), ("scoring", "C1s-")):
@@ -138,9 +146,9 @@ def draw(found: dict[str, Any], file: Path) -> None:
                 panel.plot(*zip(*points, strict=True), mark, label=kind)
         panel.set(xlabel=label, ylabel="rows per second", xscale="log", yscale="log")
         panel.grid(True, which="both", alpha=0.25)
-        panel.set_xticks([point[key] for point in found[part]])
+        panel.set_xticks(apart([point[key] for point in found[part]]))
         for axis in (panel.xaxis, panel.yaxis):
-            axis.set_major_formatter(matplotlib.ticker.EngFormatter(places=0, sep=""))
+            axis.set_major_formatter(lambda value, _: f"{value / 1e9 if value > 1e8 else value:.3g}")
         panel.tick_params(which="minor", labelbottom=False)
         panel.yaxis.set_minor_formatter(matplotlib.ticker.LogFormatter(minor_thresholds=(2, 0.5)))
     panels[0].legend()

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mcvqa.budget import spell_duration
 from mcvqa.config import load_config
 from mcvqa.data.questions import Question, read_questions
 from mcvqa.model.encode import Encoder
 from mcvqa.model.families import Grid, image_grid
 from mcvqa.model.load import load_encoder, measure_model
 from mcvqa.preflight import estimate_time
-from mcvqa.report.page import spell_duration
 from mcvqa.scoring.orders import tta_plan
 
 RATE = 22e12  # FLOP/s of a T4's matrix units in float16 as seen in training; 65e12 by its data sheet

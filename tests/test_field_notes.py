@@ -154,11 +154,12 @@ def test_a_step_learns_the_answer_token_and_nothing_else(bench, make_trainer):
         torch.testing.assert_close(gradients[name], p.grad, atol=1e-4 * float(p.grad.abs().max()), rtol=0, msg=name)
 
 
-def test_a_last_small_window_is_a_step_of_its_own_size(bench, make_trainer):
+def test_a_last_small_window_is_a_step_of_its_own_size(bench, make_trainer, tmp_path):
     """Three rows left over from a batch of eight are averaged over three, in whatever micro-batches."""
     steps = []
     for size, times in ((3, 1), (2, 4)):
         trainer = make_trainer(bench.project.data.train[:3], batch_size=size, grad_accum_steps=times)
+        trainer.folder = tmp_path / str(size)
         trainer._epoch(0)
         remove_adapters(bench.base, trainer.model)
         steps += trainer.log.events("step")

@@ -38,7 +38,7 @@ def test_one_place_for_each_gpu(monkeypatch, visible, wanted, found):
 
 def test_without_gpus_one_place_unless_more_are_asked_for(monkeypatch):
     assert fold_places(Config(), "cpu") == [""] and fold_places(Config(parallel_folds=2), "cpu") == ["", ""]
-    assert fold_places(Config(parallel_folds=2), "mps") == [""]
+    assert fold_places(Config(parallel_folds=2), "mps") == fold_places(Config(parallel_folds=2, time_budget="1h"), "cpu") == [""]
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert fold_places(Config(parallel_folds=2), "cpu") == [""]
 

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import re
 import types
 import typing
@@ -165,6 +166,9 @@ class Config:
     save_minutes: float = setting(
         5.0, "minutes between saves of what a fold needs to go on after a cut; 0: every step", low=0.0, high=100_000
     )
+    time_budget: str = setting(
+        "", "time a session may take, such as 8h30m or 45m; what does not fit is left out, what is worth least first; empty: any"
+    )
     num_workers: int = setting(
         -1, "processes that read images and encode rows; -1: one per core, at most 8, with a GPU, none without",
         low=-1, high=256,
@@ -224,6 +228,7 @@ class Config:
             unknown = set(re.findall(r"\{(\w*)\}", getattr(self, name))) - {"question", "options", "letters", "hint"}
             if unknown:
                 raise ConfigError(f"{name} uses unknown places {sorted(unknown)}; there are question, options, letters, hint.")
+        _ = self.budget_seconds
         if self.run_name in (".", "..") or re.search(r"[\\/:*?\"<>|\x00-\x1f]", self.run_name):
             raise ConfigError(f"run_name={self.run_name!r} is no folder name: use letters, digits, '-', '_' and '.'.")
 
@@ -231,6 +236,20 @@ class Config:
     def effective_batch(self) -> int:
         """Rows per optimizer step."""
         return self.batch_size * self.grad_accum_steps
+
+    @property
+    def budget_seconds(self) -> float:
+        """Of the time budget; infinite without one. Raises ConfigError for what is no length of time."""
+        if not self.time_budget:
+            return math.inf
+        parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", self.time_budget.replace(" ", "").lower())
+        try:
+            hours, minutes, seconds = (float(part or 0) for part in parts.groups()) if parts else (0.0, 0.0, 0.0)
+        except ValueError:
+            hours = minutes = seconds = 0.0
+        if not (found := 3600 * hours + 60 * minutes + seconds):
+            raise ConfigError(f"time_budget={self.time_budget!r} is no length of time. Write 8h30m, 45m or 90s.")
+        return found
 
     @property
     def folds_to_train(self) -> tuple[int, ...]:

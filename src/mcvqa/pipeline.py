@@ -5,6 +5,7 @@ Each step is skipped when its result is already there for the same settings, and
 import contextlib
 import dataclasses
 import gc
+import math
 import os
 import platform
 import shutil
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mcvqa.budget import Alarm, Rows, Schedule, TimeUp, Work
 from mcvqa.config import Config, settings_hash
 from mcvqa.data.images import open_image
 from mcvqa.data.questions import Question
@@ -127,11 +129,26 @@ def _all_steps(project: Project) -> Outcome:
     heading("set-up", f"Python {platform.python_version()}, torch {torch.__version__}")
     plan = by_each(plan_device, project.config)
     print("\n".join(f"  {reason}" for reason in plan.reasons))
-    project = by_main(_prepared, project)
-    bench = Bench(project, plan)
-    train_folds(project, bench)
-    score_folds(project, bench)
+    try:
+        with Alarm(project.seconds_left):
+            project = by_main(_prepared, project)
+            bench = Bench(project, plan)
+            train_folds(project, bench)
+            score_folds(project, bench)
+    except TimeUp:
+        print(f"\n  the time budget of {project.config.time_budget} is over: what is there is handed in")
+    by_main(_require_scores, project)
     return by_main(_finished, project, plan, started)
+
+
+def _require_scores(project: Project) -> None:
+    """Raises RunStopped where there is nothing but the prior to hand in."""
+    if not scored_folds(project):
+        raise RunStopped(
+            f"Within the time budget of {project.config.time_budget} no fold was trained and scored. "
+            f"{project.paths.outputs / 'submission_ensemble.csv'} holds what it held, at first the text-only prior's answers; "
+            "the same command goes on from here. For more speed: a smaller image_size, use_sample=true, a GPU."
+        )
 
 
 def _prepared(project: Project) -> Project:
@@ -183,6 +200,7 @@ class Bench:
     def __init__(self, project: Project, plan: DevicePlan) -> None:
         self.project, self.device_plan, self.config, self.memory = project, plan, project.config, MemoryPlan()
         self.shared = False
+        self.schedule = make_schedule(project) if project.config.time_budget else None
 
     @cached_property
     def plan(self) -> DevicePlan:
@@ -211,30 +229,40 @@ class Bench:
             print("  image features are made anew in every step: the vision tower is trained")
             return None
         store = FeatureStore(self.project.paths.cache / "features", self.base, self.images)
-        missing = by_main(self._missing_features, store)
-        if missing is None:
+        if not by_main(self._fits_on_disk, store):
             return None
-        for scale, images in missing.items():
-            started = time.time()
-            by_each(store.fill, self.base, own_share(images), scale)
-            if images and is_main_process():
-                rate = len(images) / (time.time() - started)
-                self.project.log.write("features", scale=scale, images=len(images), images_per_s=round(rate, 1))
+        self.look(1.0, store)
         return store
 
-    def _missing_features(self, store: FeatureStore) -> dict[float, list[str]] | None:
-        """Images to compute at each scale, or None where the disk is too small for them."""
+    def look(self, scale: float, store: FeatureStore) -> None:
+        """Compute what is missing of the image features at one scale."""
+        images, started = by_main(store.missing, self._images_seen, scale), time.time()
+        by_each(store.fill, self.base, own_share(images), scale)
+        if images and is_main_process():
+            rate = len(images) / (time.time() - started)
+            self.project.log.write("features", scale=scale, images=len(images), images_per_s=round(rate, 1))
+            if self.schedule:
+                self.schedule.pace.look = 1 / (rate * scale * scale)
+
+    def look_in_all_scales(self, config: Config) -> None:
+        if isinstance(self.maker, RowMaker) and self.store:
+            for scale in tta_plan(config)[1]:
+                self.look(scale, self.store)
+
+    @property
+    def _images_seen(self) -> list[str]:
         data = self.project.data
-        needed = [q.image for q in (*data.train, *data.test) if not data.records[q.image].problem]
-        scales = tta_plan(self.config)[1]
-        missing = {scale: store.missing(needed, scale) for scale in {1.0, *scales}}
+        return [q.image for q in (*data.train, *data.test) if not data.records[q.image].problem]
+
+    def _fits_on_disk(self, store: FeatureStore) -> bool:
+        missing = {scale: store.missing(self._images_seen, scale) for scale in {1.0, *tta_plan(self.config)[1]}}
         size = sum(store.bytes_needed(images, scale) for scale, images in missing.items())
         if size > store.free_bytes():
             print(f"  image features are made anew in every step: {size / 2**30:.1f} GiB do not fit on the disk")
-            return None
+            return False
         if size:
             print(f"  image features: {sum(map(len, missing.values()))} to compute, {size / 2**20:.0f} MiB in {store.folder}")
-        return missing
+        return True
 
     @cached_property
     def maker(self) -> Maker:
@@ -250,7 +278,7 @@ class Bench:
     def share(self) -> None:
         """Compute what the processes of folds read, and give back the memory of the model, which they load themselves."""
         if not self.shared:
-            _ = self.maker
+            self.look_in_all_scales(self.config)
         self.shared = True
         for name in ("base", "images", "store", "maker"):
             self.__dict__.pop(name, None)
@@ -264,23 +292,58 @@ class Bench:
             del self.base
 
 
-# %% folds, here or at several places
-def each_fold(
-    project: Project, bench: Bench, folds: Sequence[int], here: Callable[[Project, Bench, int], None],
-    apart: Callable[[], None],
-) -> None:
-    """Do `here` for one fold after the other or, where there are several places, `apart` in a process for each fold.
+# %% within a time budget
+def make_schedule(project: Project) -> Schedule:
+    """Of a session with a time budget, which began when `project` was made."""
+    config, data = project.config, project.data
+    folds = config.folds_to_train
+    validation = math.ceil(np.mean([(project.folds == fold).sum() for fold in folds]))
+    train = int((project.folds != -2).sum()) - validation
+    images = len({q.image for q in (*data.train, *data.test)})
+    return Schedule(
+        config.budget_seconds, Work(len(folds), config.num_epochs, *tta_plan(config)),
+        Rows(train, validation, len(data.test), images), 1 + config.use_ema + config.use_swa, began=project.began,
+    )
+
+
+def _trained_folds(project: Project) -> tuple[int, ...]:
+    """The folds to score: all of them; within a time budget those that were trained."""
+    folds = project.config.folds_to_train
+    if not project.config.time_budget:
+        return folds
+    return by_main(lambda: tuple(fold for fold in folds if _is_trained(project, fold)))
+
+
+def scored_folds(project: Project) -> tuple[int, ...]:
+    """The folds that make up the run's predictions: all of them; within a time budget those that were scored."""
+    folds = project.config.folds_to_train
+    if not project.config.time_budget:
+        return folds
+    return tuple(fold for fold in folds if all(file.exists() for file in _score_files(project, fold)))
+
+
+def _ways_in_time(project: Project, bench: Bench, folds: Sequence[int]) -> Config:
+    """The settings, with as many option orders and image scales as there is time for."""
+    if bench.schedule is None:
+        return project.config
+    bench.schedule.folds, bench.schedule.waiting = 0, len(folds)
+    work = by_main(bench.schedule.plan)
+    return project.config.replace(tta_orders=work.orders, tta_scales=work.scales)
+
+
+# %% folds at several places
+def worked_apart(project: Project, bench: Bench, folds: Sequence[int], work: Callable[[], None]) -> bool:
+    """Whether there are several places for `folds`; then `work` was done for each of them, in a process of its own.
 
     Raises:
-        RunStopped, Interrupted: from the process of a fold; the other folds are saved. Also what `here` raises.
+        RunStopped, Interrupted: from such a process; the other folds are saved.
     """
     places = fold_places(project.config, bench.device_plan.device)[: len(folds)]
-    if len(places) > 1:
-        bench.share()
-        side_by_side(project, places, folds, apart, bench.device_plan.workers)
-    else:
-        for fold in folds:
-            here(project, bench, fold)
+    if len(places) < 2:
+        return False
+    bench.share()
+    side_by_side(project, places, folds, work, bench.device_plan.workers)
+    return True
 
 
 @contextlib.contextmanager
@@ -298,13 +361,16 @@ def _silence() -> Iterator[None]:
         yield
 
 
-def _fold_apart(project: Project, fold: int, work: Callable[[Project, Bench, int], None]) -> None:
-    """`work` in the process of a fold. What the main process has said already is not said again."""
-    with _memory_told(project.config):
-        with _silence():
-            bench = Bench(project, plan_device(project.config))
-            _ = bench.maker
-        work(project, bench, fold)
+def _fold_apart(work: Callable[[Project, Bench, int], None]) -> None:
+    """All that the process of a fold does. What the main process has said already is not said again."""
+    def with_model(project: Project, fold: int) -> None:
+        with _memory_told(project.config):
+            with _silence():
+                bench = Bench(project, plan_device(project.config))
+                _ = bench.maker
+            work(project, bench, fold)
+
+    in_child(with_model)
 
 
 # %% step 7: training
@@ -335,12 +401,32 @@ def train_folds(project: Project, bench: Bench, only: int | None = None) -> None
             by_main(_forget_progress, project, fold)
             facts = read_json(project.paths.fold(fold) / "result.json")
             print(f"  fold {fold}: already trained, accuracy {Accuracy(*facts['accuracy'])}")
-    each_fold(project, bench, todo, _train_fold, train_apart)
+    if not worked_apart(project, bench, todo, train_apart):
+        _train_in_turn(project, bench, todo, trained=len(folds) - len(todo))
 
 
 def train_apart() -> None:
     """What the process of a fold does that is trained beside others."""
-    in_child(lambda project, fold: _fold_apart(project, fold, _train_fold))
+    _fold_apart(_train_fold)
+
+
+def _train_in_turn(project: Project, bench: Bench, folds: Sequence[int], trained: int) -> None:
+    """One fold after the other, those that there is time for. Args: trained: folds that are trained already."""
+    for number, fold in enumerate(folds):
+        if _is_in_time(bench.schedule, len(folds) - number, trained):
+            _train_fold(project, bench, fold)
+            trained += 1
+        else:
+            print(f"  fold {fold}: left out, there is not the time for it")
+
+
+def _is_in_time(schedule: Schedule | None, folds: int, trained: int) -> bool:
+    """Whether the next fold is to be trained. Args: folds: that are left, with it. trained: that wait for being scored."""
+    if schedule is None:
+        return True
+    schedule.folds, schedule.waiting = folds, trained
+    work = by_main(schedule.plan)
+    return not trained or work.epochs >= min(1, schedule.full.epochs)
 
 
 def _train_fold(project: Project, bench: Bench, fold: int) -> None:
@@ -348,7 +434,7 @@ def _train_fold(project: Project, bench: Bench, fold: int) -> None:
     maker = bench.maker
     trainer = FoldTrainer(
         project.config, bench.base, maker, train, validation, fold, project.paths.fold(fold), project.log, bench.memory,
-        project.rows_key(fold),
+        project.rows_key(fold), bench.schedule,
     )
     result = trainer.run()
     bench.restore_base(trainer.model)
@@ -397,81 +483,88 @@ def score_folds(project: Project, bench: Bench) -> None:
         CheckpointError: a fold has no weights, or they are not whole.
         RunStopped, Interrupted: from the process of a fold.
     """
-    orders, scales = tta_plan(project.config)
+    folds = _trained_folds(project)
+    config = _ways_in_time(project, bench, folds)
+    orders, scales = tta_plan(config)
     sizes = ", ".join(f"{scale:g}" for scale in scales)
     heading("scoring", f"{orders} option order{'s' * (orders > 1)}, scale{'s' * (len(scales) > 1)} {sizes}")
     if unseen := sum(bool(project.data.records[q.image].problem) for q in project.data.test):
         print(f"  {unseen:,} test rows have no readable photograph: they are answered from their text alone (eda/problems.csv)")
-    todo = [fold for fold in project.config.folds_to_train if not by_main(_is_scored, project, bench.plan, fold)]
-    for fold in project.config.folds_to_train:
+    todo = [
+        fold for fold in folds
+        if not any(by_main(_is_scored, project, bench.plan, asked, fold) for asked in (project.config, config))
+    ]
+    apart = worked_apart(project, bench, todo, score_apart)
+    for fold in folds:
         if fold not in todo:
             print(f"  fold {fold}: already scored")
+        elif not apart:
+            _score_fold(project, bench, config, fold)
+        if fold == folds[0]:
             by_main(_submit_single, project, fold)
-    each_fold(project, bench, todo, _score_fold, score_apart)
 
 
 def score_apart() -> None:
     """What the process of a fold does that is scored beside others."""
-    in_child(lambda project, fold: _fold_apart(project, fold, _score_fold))
+    _fold_apart(lambda project, bench, fold: _score_fold(project, bench, project.config, fold))
 
 
-def _is_scored(project: Project, plan: DevicePlan, fold: int) -> bool:
-    files = [_scores_file(project, fold, split) for split in ("oof", "test")]
-    return project.steps.done(f"score fold {fold}", _score_key(project, plan, fold), files)
+def _score_files(project: Project, fold: int) -> list[Path]:
+    return [project.paths.scores / f"fold{fold}-{split}.npz" for split in ("oof", "test")]
 
 
-def _scores_file(project: Project, fold: int, split: str) -> Path:
-    return project.paths.scores / f"fold{fold}-{split}.npz"
+def _is_scored(project: Project, plan: DevicePlan, config: Config, fold: int) -> bool:
+    """Whether there are scores of a fold, in all ways of `config`."""
+    return project.steps.done(f"score fold {fold}", _score_key(project, plan, config, fold), _score_files(project, fold))
 
 
-def _score_key(project: Project, plan: DevicePlan, fold: int) -> str:
+def _remember_scored(project: Project, plan: DevicePlan, config: Config, fold: int) -> None:
+    project.steps.remember(f"score fold {fold}", _score_key(project, plan, config, fold))
+
+
+def _score_key(project: Project, plan: DevicePlan, config: Config, fold: int) -> str:
     """Changes with everything the scores of a fold depend on. Raises CheckpointError for weights that are not whole."""
-    folder = project.paths.fold(fold) / project.config.keep
+    folder = project.paths.fold(fold) / config.keep
     verified(folder)
-    orders, scales = tta_plan(project.config)
+    orders, scales = tta_plan(config)
     return settings_hash({
         "weights": [project.weights_key(fold), adapter_hash(folder)], "test": project.data.test_print, "orders": orders,
-        "scales": scales, "answer_by": [project.config.answer_by, project.config.max_new_tokens],
+        "scales": scales, "answer_by": [config.answer_by, config.max_new_tokens],
         "precision": [str(plan.dtype), plan.four_bit],
     })
 
 
 def _submit_single(project: Project, fold: int) -> None:
-    """The submission of the first fold alone."""
-    if fold == project.config.folds_to_train[0]:
-        scores = load_scores(_scores_file(project, fold, "test"))
-        project.submit("single", scores.predictions(), f"fold {fold} of {project.config.run}")
+    scores = load_scores(_score_files(project, fold)[1])
+    project.submit("single", scores.predictions(), f"fold {fold} of {project.config.run}")
 
 
-def _score_fold(project: Project, bench: Bench, fold: int) -> None:
-    maker, config, folder = bench.maker, project.config, project.paths.fold(fold) / project.config.keep
+def _score_fold(project: Project, bench: Bench, config: Config, fold: int) -> None:
+    """Args: config: with the ways that there is time for."""
+    maker, folder = bench.maker, project.paths.fold(fold) / config.keep
+    bench.look_in_all_scales(config)
     model = load_adapter(bench.base, folder)
     _, validation = project.fold_rows(fold)
     facts = {"run": config.run, "fold": fold, "adapter": adapter_hash(folder), "config": settings_hash(config.weight_settings())}
-    for split, words, questions in (("oof", "out of fold", validation), ("test", "test", project.data.test)):
+    names, rows = (("oof", "out of fold"), ("test", "test")), (validation, project.data.test)
+    for (split, words), questions, file in zip(names, rows, _score_files(project, fold), strict=True):
         scores = score_questions(
             model, bench.base, maker, questions, config, facts | {"split": split}, title=f"fold {fold} {words}"
         )
-        by_main(_keep_scores, project, scores)
+        by_main(_keep_scores, project, scores, file)
     bench.restore_base(model)
-    by_main(_finish_scoring, project, bench.plan, fold)
+    by_main(_remember_scored, project, bench.plan, config, fold)
 
 
-def _keep_scores(project: Project, scores: Scores) -> None:
-    fold, split = scores.provenance["fold"], scores.provenance["split"]
-    scores.save(_scores_file(project, fold, split))
-    project.log.write("scored", fold=fold, split=split, rows=len(scores.ids))
-
-
-def _finish_scoring(project: Project, plan: DevicePlan, fold: int) -> None:
-    project.steps.remember(f"score fold {fold}", _score_key(project, plan, fold))
-    _submit_single(project, fold)
+def _keep_scores(project: Project, scores: Scores, file: Path) -> None:
+    scores.save(file)
+    project.log.write("scored", fold=scores.provenance["fold"], split=scores.provenance["split"], rows=len(scores.ids))
 
 
 # %% step 9: ensemble
 def run_member(project: Project) -> Member:
     """The folds of this run as one member: a row out of fold by its own fold's model, test rows by all of them."""
-    return _folds_as_member(project.config.run, project.paths.scores, project.config.folds_to_train)
+    return _folds_as_member(project.config.run, project.paths.scores, scored_folds(project))
 
 
 def _folds_as_member(name: str, folder: Path, folds: Sequence[int]) -> Member:
@@ -546,7 +639,7 @@ def _accuracy_lines(blend: Blend) -> list[str]:
 def technique_variants(project: Project, scores: Scores, answers: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Right or wrong (N,) with and without each technique, on the out-of-fold rows of `scores`."""
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    folder, folds = project.paths.scores, project.config.folds_to_train
+    folder, folds = project.paths.scores, scored_folds(project)
     variants = {
         name: joined([load_scores(folder / f"fold{f}-{name}.npz") for f in folds]).predictions() == answers
         for name in ("raw", "ema", "swa") if all((folder / f"fold{f}-{name}.npz").exists() for f in folds)

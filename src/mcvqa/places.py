@@ -36,7 +36,7 @@ def fold_places(config: Config, device: str) -> list[str]:
     Args:
         device: 'cuda', 'mps' or 'cpu'.
     """
-    if "LOCAL_RANK" in os.environ:  # the processes of a launcher share the work on one fold
+    if "LOCAL_RANK" in os.environ or config.time_budget:  # a launcher's processes share a fold; a schedule is of one at a time
         return [""]
     if device == "cuda":
         named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mcvqa.budget import ORDER_SHARE, spell_duration
 from mcvqa.config import Config
 from mcvqa.data.folds import FoldError
 from mcvqa.data.questions import LETTERS, Question
@@ -23,7 +24,6 @@ from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker, training_orders
 from mcvqa.model.vision import ImageInputs
 from mcvqa.project import Project, RunData, RunStopped
-from mcvqa.report.page import spell_duration
 from mcvqa.scoring.orders import tta_plan
 
 SHOWN_PROBLEMS = 10
@@ -235,9 +235,6 @@ def estimate_time(
     return TimeEstimate(step, steps, 2 * size.vision * patches / rate, steps * step, scored * forward / rate)
 
 
-ORDER_SHARE = 0.15  # what each further order of a row costs: the orders share their prefix (benchmarks/RESULTS.md)
-
-
 def _estimate_time(
     config: Config, plan: DevicePlan, size: ModelSize, tokens: np.ndarray, data: RunData, patches: int
 ) -> None:
@@ -249,6 +246,8 @@ def _estimate_time(
     _line(True, f"time: {found.step:.2f} s a step of {config.effective_batch} rows, {found.steps} steps; "
                 f"image features {spell_duration(found.features)}, training {spell_duration(found.training)}, "
                 f"scoring {spell_duration(found.scoring)}, at half of {rate / 1e12:.2f} TFLOP/s")
+    if found.features + found.training + found.scoring > config.budget_seconds:
+        _line(True, f"time_budget={config.time_budget} is shorter: the run will leave out what is worth least, and say what")
 
 
 def _matrix_rate(plan: DevicePlan) -> float:

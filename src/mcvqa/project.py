@@ -1,8 +1,10 @@
 """A run's folders and its data: everything that happens before a model is needed. No torch here."""
 import csv
 import dataclasses
+import math
 import os
 import tempfile
+import time
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from mcvqa.budget import seconds_for_end
 from mcvqa.config import Config, ConfigError, settings_hash, weight_changes
 from mcvqa.data.explore import Exploration, explore
 from mcvqa.data.folds import assign_folds, large_group_warning, question_groups, sample_rows
@@ -140,6 +143,15 @@ class Project:
         _require_writable(self.paths.root)
         self.steps = StepMemory(self.paths.experiment / "steps")
         self.log = RunLog(self.paths.log)
+        self.began = time.monotonic()
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the ensemble and the report must begin; infinite without a time budget."""
+        if not self.config.time_budget:
+            return math.inf
+        budget = self.config.budget_seconds
+        return self.began + budget - seconds_for_end(budget) - time.monotonic()
 
     # %% step 2: config
     def settle(self) -> None:

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from mcvqa.budget import spell_duration
 from mcvqa.config import Config
 from mcvqa.report.page import (
     ReportInput,
@@ -17,7 +18,6 @@ from mcvqa.report.page import (
     gain_verdict,
     markdown_text,
     report_sections,
-    spell_duration,
     write_report,
 )
 from mcvqa.report.submission import SubmissionReport

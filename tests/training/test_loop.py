@@ -75,9 +75,9 @@ def test_learning_rate_course():
 
 
 def test_swa_covers_the_last_part():
-    assert swa_start_step(100, Config(num_epochs=4)) == 300
-    assert swa_start_step(100, Config(num_epochs=4, swa_start_epoch=1.5)) == 150
-    assert swa_start_step(3, Config(num_epochs=1, swa_start_epoch=9)) == 2, "at least the last step"
+    assert swa_start_step(100, 400, Config(num_epochs=4)) == 300
+    assert swa_start_step(100, 400, Config(num_epochs=4, swa_start_epoch=1.5)) == 150
+    assert swa_start_step(3, 3, Config(num_epochs=1, swa_start_epoch=9)) == 2, "at least the last step"
 
 
 # %% the row that is learned

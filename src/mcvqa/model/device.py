@@ -52,9 +52,9 @@ class DevicePlan:
 
 def plan_device(config: Config) -> DevicePlan:
     """Raises DeviceError when the device is missing, fails a first real operation, or cannot be taken for a T4."""
-    # before the GPU is used for the first time: blocks of memory that can grow leave fewer gaps, and a T4 has none to spare
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     device, why_device = _choose_device(config)
+    if device == "cuda":
+        _let_memory_grow()
     name, capability, memory = _gpu_facts(device)
     prove_device(device, name)
     if config.gpu_profile == "t4":
@@ -109,6 +109,14 @@ def _gpu_facts(device: str) -> tuple[str, tuple[int, int], int]:
         return device.upper(), (0, 0), 0
     facts = torch.cuda.get_device_properties(torch.cuda.current_device())
     return facts.name, (facts.major, facts.minor), facts.total_memory
+
+
+def _let_memory_grow() -> None:
+    """Blocks of memory that can grow leave fewer gaps, and a T4 has none to spare. Who has set the variable is obeyed; to set
+    it here would be too late, for torch reads it when it is imported."""
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & set(os.environ):
+        newer = getattr(torch._C, "_accelerator_setAllocatorSettings", None)  # its older name is deprecated
+        (newer or torch.cuda.memory._set_allocator_settings)("expandable_segments:True")
 
 
 def _limit_gpu(memory: int, capability: tuple[int, int]) -> None:

@@ -8,9 +8,10 @@ from urllib.parse import quote
 
 import yaml
 
+from mcvqa.budget import spell_duration
 from mcvqa.files import read_json, write_json, write_text
 from mcvqa.report.metrics import Metrics
-from mcvqa.report.page import changed_settings, markdown_table, markdown_text, spell_duration
+from mcvqa.report.page import changed_settings, markdown_table, markdown_text
 from mcvqa.uncertainty import Accuracy
 
 

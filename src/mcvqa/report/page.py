@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import jinja2
 
+from mcvqa.budget import spell_duration
 from mcvqa.config import Config
 from mcvqa.data.questions import LETTERS
 from mcvqa.files import write_text
@@ -117,14 +118,6 @@ def changed_settings(config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
 
 def _without_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}  # YAML knows lists only
-
-
-def spell_duration(seconds: float) -> str:
-    """7500 -> '2 h 05 min'"""
-    minutes, seconds = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _headline(metrics: Metrics) -> ReportBlock:

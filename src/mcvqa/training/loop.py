@@ -20,6 +20,7 @@ from accelerate.utils import gather_object
 from torch import nn
 from tqdm.auto import tqdm
 
+from mcvqa.budget import Schedule
 from mcvqa.config import Config, weight_changes
 from mcvqa.data.questions import Question
 from mcvqa.files import RunLog
@@ -51,6 +52,7 @@ from mcvqa.uncertainty import Accuracy, accuracy_of
 
 RESUME = "resume"  # folder of a fold's resume points
 COUNTED = ("step", "skipped", "skipped_on_end", "epochs_done")
+PACE_STEPS = 10  # over which the time of a step is measured
 STATE_FORMAT = 1  # of resume points; a later version may need another
 
 
@@ -104,10 +106,10 @@ def learning_rate_at(step: int, total: int, config: Config) -> float:
     return config.learning_rate * (left if config.lr_schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
 
 
-def swa_start_step(steps_per_epoch: int, config: Config) -> int:
-    """First optimizer step whose weights are averaged by SWA."""
-    start = config.swa_start_epoch if config.swa_start_epoch >= 0 else 0.75 * config.num_epochs
-    return min(int(start * steps_per_epoch), steps_per_epoch * config.num_epochs - 1)
+def swa_start_step(steps_per_epoch: int, total: int, config: Config) -> int:
+    """First optimizer step, of `total`, whose weights are averaged by SWA."""
+    start = config.swa_start_epoch * steps_per_epoch if config.swa_start_epoch >= 0 else 0.75 * total
+    return min(int(start), total - 1)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -134,8 +136,10 @@ class FoldTrainer:
             until then resume/.
         memory: how a step is divided; the trainers of a run's folds share one, and the first finds it.
         rows_key: changes with the rows and their photographs.
+        schedule: of a session with a time budget.
 
     Attributes:
+        total: optimizer steps of the whole fold; within a time budget maybe fewer than its epochs have.
         step, skipped, skipped_on_end: optimizer steps: all, those left out, and those left out just before.
         epochs_done: epochs that are trained and validated.
         best_epoch, best: of the weights in best/; None: there are none yet.
@@ -153,6 +157,7 @@ class FoldTrainer:
     log: RunLog
     memory: MemoryPlan = field(default_factory=MemoryPlan)
     rows_key: str = ""
+    schedule: Schedule | None = None
     step: int = 0
     skipped: int = 0
     skipped_on_end: int = 0
@@ -160,6 +165,7 @@ class FoldTrainer:
     best_epoch: int = -1
     best: Validation | None = None
     seconds: float = 0.0
+    started: float = field(default_factory=time.time)
     point: str = ""
     averages: dict[str, WeightAverage] = field(default_factory=dict)
 
@@ -172,13 +178,15 @@ class FoldTrainer:
             NotSaved: the trained weights could not be written.
             Interrupted: by SIGTERM or SIGINT; the same call goes on.
         """
-        config, self.started = self.config, time.time()
+        config = self.config
         set_seeds(config.seed + self.fold + 1009 * PartialState().process_index)  # dropout is drawn apart in each process
         self._prepare()
         result: dict[str, Validation] = {}
         for epoch in range(self.epochs_done, config.num_epochs):
             self._epoch(epoch)
             result = self._end_of_epoch(epoch)
+            if self.step >= self.total:
+                break
         if self.best is None:  # num_epochs=0: the untrained model, scored as it is
             result = self._validate(-1, every_variant=True)
             self.best = result["raw"]
@@ -193,7 +201,7 @@ class FoldTrainer:
 
     def _end_of_epoch(self, epoch: int) -> dict[str, Validation]:
         """Validate, and keep what is best and what is last."""
-        last = epoch == self.config.num_epochs - 1
+        last = self.step >= self.total
         result, chosen = self._validate(epoch, every_variant=last), self._scoring_variant()
         if self.best is None or _is_better(result[chosen], self.best):
             self.best_epoch, self.best = epoch, result[chosen]
@@ -224,6 +232,7 @@ class FoldTrainer:
             )
         )
         self.steps_per_epoch = math.ceil(len(self.train) / config.effective_batch)
+        self.total = self.steps_per_epoch * config.num_epochs
         if config.use_ema:
             self.averages["ema"] = WeightAverage(self.parameters, config.ema_decay)
         if config.use_swa:
@@ -281,7 +290,7 @@ class FoldTrainer:
             self.memory.rows, self.memory.checkpointing = state["memory"]["rows"], state["memory"]["checkpointing"]
         if self.epochs_done:
             self.best_epoch, self.best = by_main(self._best_on_disk)
-        tqdm.write(f"  fold {self.fold} goes on after step {self.step} of {self.steps_per_epoch * self.config.num_epochs}")
+        tqdm.write(f"  fold {self.fold} goes on after step {self.step} of {self.total}")
 
     def _differences(self, state: dict[str, Any]) -> list[str]:
         """One line for each difference that matters between a resume point and this run."""
@@ -371,7 +380,9 @@ class FoldTrainer:
         self.answers.train()
         shown = dict(unit="step", desc=f"fold {self.fold} epoch {epoch + 1}", initial=self.step - first)
         with StopRequest() as self.stop, progress(windows, **shown) as bar:
-            while left := windows[self.step - first :]:  # again where memory ran out: the steps that are left are divided anew
+            self.pace_from = self.step, time.monotonic()
+            # again where memory ran out, the steps that are left being divided anew, and where the schedule has become shorter
+            while left := windows[self.step - first : max(0, self.total - first)]:
                 self._steps(left, epoch, bar)
             self._save_progress()  # validation takes a while
 
@@ -407,6 +418,8 @@ class FoldTrainer:
                     skipped=self.skipped, rows_per_s=round(rate, 2),
                 )
             self._between_steps()
+            if self.step >= self.total:
+                return
 
     def _between_steps(self) -> None:
         """Save when it is time, and when a signal asks to stop; several processes have agreed on it in the step."""
@@ -418,6 +431,19 @@ class FoldTrainer:
                 f"Stopped after step {self.step} of fold {self.fold}; saved in {self.folder / RESUME / self.point}."
                 if self.point else f"Stopped after step {self.step} of fold {self.fold}, of which nothing could be saved."
             )
+        self._keep_to_schedule()
+
+    def _keep_to_schedule(self) -> None:
+        """Within a time budget: plan anew from what the last steps took. Where time is short the fold ends sooner, and the
+        learning rate falls to zero by then."""
+        since, started = self.pace_from
+        steps = self.step - since
+        if self.schedule is None or steps < min(PACE_STEPS, self.steps_per_epoch):
+            return
+        self.schedule.pace.learn = (time.monotonic() - started) / (steps * self.config.effective_batch)
+        epochs = by_main(self.schedule.plan, self.step / self.steps_per_epoch).epochs
+        self.total = max(self.step, math.ceil(epochs * self.steps_per_epoch))
+        self.pace_from = self.step, time.monotonic()
 
     def _wishes(self) -> tuple[bool, bool]:
         """Of this process: whether it is time to save, and whether to stop."""
@@ -437,7 +463,7 @@ class FoldTrainer:
         Args:
             batches: micro-batches, each with whether it counts.
         """
-        self._rate = learning_rate_at(self.step, self.steps_per_epoch * self.config.num_epochs, self.config)
+        self._rate = learning_rate_at(self.step, self.total, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate
         before = random_state()
@@ -455,7 +481,7 @@ class FoldTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         if done:
             for name, average in self.averages.items():
-                if name == "ema" or self.step >= swa_start_step(self.steps_per_epoch, self.config):
+                if name == "ema" or self.step >= swa_start_step(self.steps_per_epoch, self.total, self.config):
                     average.update(self.parameters)
         self.skipped += not done
         self.step += 1
@@ -538,8 +564,11 @@ class FoldTrainer:
         names = ["raw", *(n for n, a in self.averages.items() if a.updates)] if every_variant else [chosen]
         found = {}
         for name in names:
+            started = time.monotonic()
             with self._weights(name):
                 found[name] = self._read(f"validation ({name})" if len(names) > 1 else "validation")
+            if self.schedule and self.validation:
+                self.schedule.pace.read = (time.monotonic() - started) / len(self.validation)
             result = found[name]
             if self.accelerator.is_main_process:
                 self.log.write(

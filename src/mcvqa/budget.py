@@ -1,0 +1,203 @@
+"""A run that must be over in time: what fits is planned from what was measured, what is worth least is left out first."""
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import Any
+
+from tqdm.auto import tqdm
+
+ORDER_SHARE = 0.15  # what each further order of a row costs: the orders share their prefix (benchmarks/RESULTS.md)
+SPARE = 0.05  # share of what is planned that may take longer than it was measured to take
+SCORING_SLACK = 1.25  # it comes last, when nothing can be made up for, and its rows are encoded and adapters loaded besides
+READ_SHARE = 0.4  # of the time that learning a row takes; for as long as no reading was measured
+
+
+def spell_duration(seconds: float) -> str:
+    """7500 -> '2 h 05 min'"""
+    minutes, seconds = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class TimeUp(BaseException):
+    """The time is over, wherever the run stood. Nothing that mends errors of photographs or workers must catch it."""
+
+
+# %% what a run does
+@dataclass(frozen=True)
+class Work:
+    """What is still to be done.
+
+    Attributes:
+        folds: to train, the one in training included.
+        epochs: of each of them, those included that the first has behind it.
+        orders, scales: in which every scored row is read.
+    """
+
+    folds: int
+    epochs: float
+    orders: int
+    scales: tuple[float, ...]
+
+    @property
+    def ways(self) -> float:
+        """How many times as long as one order at scale 1 the reading of a row takes."""
+        return sum(scale * scale for scale in self.scales) * (1 + ORDER_SHARE * (self.orders - 1))
+
+    def __str__(self) -> str:
+        def several(count: float, word: str) -> str:
+            return f"{count:.3g} {word}{'s' * (count != 1)}"
+
+        training = f"{several(self.folds, 'fold')} of {several(self.epochs, 'epoch')}, " if self.folds else ""
+        return f"{training}scoring in {several(self.orders, 'option order')} at {several(len(self.scales), 'image scale')}"
+
+
+def seconds_for_end(budget: float) -> float:
+    """Of a time budget: for the ensemble and the report, and to spare."""
+    return min(60.0, 0.15 * budget) + 0.02 * budget
+
+
+def lesser(work: Work) -> Iterator[Work]:
+    """`work`, and then always a little less of it: first without what is worth least (benchmarks/RESULTS.md)."""
+    yield work
+    while work.orders > 1:
+        yield (work := replace(work, orders=work.orders // 2))
+    while len(work.scales) > 1:
+        farthest = max(work.scales, key=lambda scale: abs(math.log(scale)))
+        yield (work := replace(work, scales=tuple(scale for scale in work.scales if scale != farthest)))
+    while work.epochs > 1:
+        yield (work := replace(work, epochs=max(1.0, round(work.epochs - 0.1, 1))))
+    while work.folds > 1:
+        yield (work := replace(work, folds=work.folds - 1))
+    while work.epochs > 0:
+        yield (work := replace(work, epochs=max(0.0, round(work.epochs - 0.02, 2))))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How many there are for a fold to learn from, to validate with and to answer, and how many photographs they show."""
+
+    train: int
+    validation: int
+    test: int
+    images: int
+
+
+@dataclass
+class Pace:
+    """What was measured last, in seconds.
+
+    Attributes:
+        learn: of a training row; 0: not measured yet.
+        read: of a row in one order at scale 1; 0: not measured yet.
+        look: of a photograph whose features are computed; 0: they were there already.
+    """
+
+    learn: float = 0.0
+    read: float = 0.0
+    look: float = 0.0
+
+
+def seconds_needed(work: Work, pace: Pace, rows: Rows, *, behind: float, variants: int, waiting: int) -> float:
+    """Of everything that is left, up to the last score.
+
+    Args:
+        behind: epochs that the first fold has behind it.
+        variants: kinds of weights that are validated at the end of a fold.
+        waiting: folds that are trained and to be scored.
+    """
+    read = pace.read or READ_SHARE * pace.learn
+    epochs = work.folds * work.epochs - min(behind, work.epochs) if work.folds else 0.0
+    learning = epochs * (rows.train * pace.learn + rows.validation * read) + work.folds * variants * rows.validation * read
+    scoring = SCORING_SLACK * (work.folds + waiting) * (rows.validation + rows.test) * work.ways * read
+    looking = rows.images * pace.look * sum(scale * scale for scale in work.scales if scale != 1)
+    return learning + scoring + looking
+
+
+# %% one session
+class Alarm:
+    """While this is entered, `seconds` from then on TimeUp is raised in the middle of whatever is going on. Only the main
+    thread can be woken, and not on Windows: elsewhere the plan alone must hold."""
+
+    def __init__(self, seconds: float) -> None:
+        possible = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+        self.seconds, self.set = seconds, possible and math.isfinite(seconds)
+        self.before: Any = None
+
+    def __enter__(self) -> None:
+        if self.set:
+            self.before = signal.signal(signal.SIGALRM, self._ring)
+            signal.setitimer(signal.ITIMER_REAL, max(self.seconds, 1e-3))
+
+    def __exit__(self, *_: object) -> None:
+        if self.set:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self.before)
+
+    def _ring(self, number: int, frame: FrameType | None) -> None:
+        raise TimeUp
+
+
+@dataclass
+class Schedule:
+    """What a session does within its time budget; planned anew whenever something was measured.
+
+    Args:
+        seconds: of the budget.
+        full: what the settings ask for.
+        variants: kinds of weights that are validated at the end of a fold.
+        began: when the session did, by time.monotonic().
+
+    Attributes:
+        folds: that are to be trained, the one in training included.
+        waiting: folds that are trained and to be scored.
+        work: the plan; None: nothing was measured yet.
+    """
+
+    seconds: float
+    full: Work
+    rows: Rows
+    variants: int
+    folds: int = 0
+    waiting: int = 0
+    pace: Pace = field(default_factory=Pace)
+    work: Work | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the last score must be there."""
+        return self.began + self.seconds - seconds_for_end(self.seconds) - time.monotonic()
+
+    def plan(self, behind: float = 0.0) -> Work:
+        """The most that fits; told where it is not what was planned before.
+
+        Args:
+            behind: epochs that the fold in training has behind it.
+        """
+        def fits(work: Work) -> bool:
+            needed = seconds_needed(
+                work, self.pace, self.rows, behind=behind, variants=self.variants, waiting=self.waiting
+            )
+            return (1 + SPARE) * needed <= self.left
+
+        *smaller, least = lesser(replace(self.full, folds=self.folds))
+        work = next(filter(fits, smaller), least)
+        self._tell(work)
+        self.work = work
+        return work
+
+    def _tell(self, work: Work) -> None:
+        before = self.work
+        same = before is not None and (work.orders, work.scales) == (before.orders, before.scales) and (
+            work.folds in (before.folds, before.folds - 1) and abs(work.epochs - before.epochs) < 0.25
+        )
+        if not same and (self.pace.learn or self.pace.read):
+            whole = replace(self.full, folds=self.folds, epochs=self.full.epochs if self.folds else work.epochs)
+            less = "" if work == whole else ": less than the settings ask for"
+            tqdm.write(f"  time budget: {spell_duration(self.left)} for {work}{less}")
