@@ -39,7 +39,9 @@ def test_a_run_that_shows_nothing_gets_the_last_advice(calm):
 
 @pytest.mark.parametrize(("settings", "told"), [
     (dict(use_sample=True, use_kfold=False), "sample of 200 rows was learned. All of them: preset `single`"),
-    (dict(use_kfold=False), "preset `ensemble`"), (dict(num_epochs=1), "`num_epochs=3` to 5"),
+    (dict(use_kfold=False), "preset `ensemble`"),
+    (dict(model_id="weights/tiny"), "model tiny, which knows drawn shapes only"),
+    (dict(num_epochs=1), "`num_epochs=3` to 5"),
 ])
 def test_settings_that_ask_for_more(calm, settings, told):
     assert told in advised(calm, **settings) and advised(calm, **settings).count("\n") == 0

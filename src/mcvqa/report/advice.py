@@ -1,6 +1,7 @@
 """Advice: what to try next, chosen by what a run showed, in English and Korean."""
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,14 +75,23 @@ def choose_advice(metrics: Metrics, config: Mapping[str, Any], course: Course, s
         config: every setting and its value. seconds: time the run took.
     """
     found = [
-        *_about_pictures(metrics), *_about_rows(config), *_about_epochs(config, course), *_about_letters(metrics, config),
-        *_about_techniques(metrics.gains), *_about_resources(config, course, seconds),
+        *_about_model(config), *_about_pictures(metrics), *_about_rows(config), *_about_epochs(config, course),
+        *_about_letters(metrics, config), *_about_techniques(metrics.gains), *_about_resources(config, course, seconds),
     ]
     larger = Advice(
         "What is left: larger images (`image_size=512`), the 7B model, another model for the ensemble (`members=other-run`).",
         "남은 것: 더 큰 그림(`image_size=512`), 7B 모델, 앙상블에 다른 모델(`members=other-run`).",
     )
     return tuple(found) or (larger,)
+
+
+def _about_model(config: Mapping[str, Any]) -> Iterator[Advice]:
+    if Path(config["model_id"]).name == "tiny":
+        yield Advice(
+            "This was the built-in model tiny, which knows drawn shapes only. For photographs: your own data and "
+            "`model_id=Qwen/Qwen2.5-VL-3B-Instruct`.",
+            "그려 낸 도형만 아는 작은 모델 tiny였습니다. 진짜 사진에는: 내 데이터와 `model_id=Qwen/Qwen2.5-VL-3B-Instruct`.",
+        )
 
 
 def _about_pictures(metrics: Metrics) -> Iterator[Advice]:
