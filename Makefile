@@ -1,5 +1,5 @@
 # The commands of this project; each sets itself up first.
-.PHONY: install demo test check format notebook
+.PHONY: install demo test torture check format notebook
 install:
 	@bash install.sh
 
@@ -8,6 +8,9 @@ demo: install           ## generate data, fine-tune 3 folds, score, ensemble, wr
 
 test: install           ## every test
 	@.venv/bin/python -m pytest -n 2 --dist loadfile
+
+torture: install        ## real kills, deadlines and damaged inputs; KILLS=20 for fewer
+	@.venv/bin/python -m tests.torture
 
 check: install          ## lint, types, structure of the code, notebooks as the code makes them
 	@.venv/bin/ruff check src tests benchmarks tools

@@ -1,16 +1,24 @@
 """What many tests need: a small data set of photographs, and the tiny model with everything around it."""
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from mcvqa.config import Config
 from mcvqa.data.questions import LETTERS, Question
 
 torch.set_num_threads(1)  # exact sums, and two test processes share two cores
+
+
+def examples(usual: int) -> settings:
+    """How many inputs a property is tried with; more by the environment variable EXAMPLES."""
+    return settings(max_examples=int(os.environ.get("EXAMPLES", usual)), deadline=None)
+
 
 TINTS = {"red": (220, 30, 30), "green": (30, 170, 60), "blue": (40, 70, 220), "yellow": (240, 220, 40)}
 

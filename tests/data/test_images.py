@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageFile, ImageOps
 
@@ -22,6 +22,7 @@ from mcvqa.data.images import (
     open_image,
     survey_images,
 )
+from tests.conftest import examples
 
 EASY = Path(__file__).parents[3] / "shared" / "data" / "easyvqa"
 
@@ -188,7 +189,7 @@ for kind, options in FORMATS.items():
 DAMAGE = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=12)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.sampled_from(sorted(CLEAN)), DAMAGE, st.floats(0.1, 1))
 @pytest.mark.filterwarnings("ignore")
 def test_any_damage_gives_a_picture_or_an_image_error(tmp_path_factory, kind, damage, share) -> None:  # type: ignore

@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mcvqa.data.questions import LETTERS, AnswerHabit, DataError, Table, read_answer, read_questions
+from tests.conftest import examples
 
 HEADER = "id,path,question,a,b,c,d,answer\n"
 ROW = "train_0001,train/train_0001.jpg,이 사진 속 장소는 어디일까요?,공원,사찰,한옥,성,b\n"
@@ -223,7 +224,7 @@ def _alone(choice: str) -> str:
 
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(GENERATED_ROW, min_size=1, max_size=5),
     st.sampled_from(",;\t"),
@@ -245,7 +246,7 @@ def test_any_table_comes_back_as_written(tmp_path_factory, rows, delimiter, enco
         assert question.answer == (n if n < len(kept) and kept[n] else None)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.binary(max_size=300) | st.text(max_size=200).map(lambda text: (HEADER + text).encode("utf-8", "replace")))
 def test_any_bytes_give_a_table_or_a_data_error(tmp_path_factory, raw: bytes) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path_factory.getbasetemp() / "any.csv"

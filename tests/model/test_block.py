@@ -6,7 +6,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from mcvqa.model.block import Block, Projections, pack
+from mcvqa.files import file_hash
+from mcvqa.model.block import Block, FrozenWeight, Projections, draw_masks, masked, pack
 from mcvqa.model.device import plan_device
 from mcvqa.model.families import FAMILIES
 from mcvqa.model.forward import answer_loss
@@ -103,12 +104,55 @@ def test_dropout_drops_its_share_and_makes_up_for_it():
     model = get_peft_model(nn.Sequential(base), LoraConfig(r=2, lora_alpha=2, lora_dropout=0.25, target_modules=["0"]))
     group = Projections([model.base_model.model[0]])
     x = torch.ones(500, 400)
-    dropped, mask = group.drop(x, 7)
-    assert set(mask.unique().tolist()) == {0, 1} and mask.mean() == pytest.approx(0.75, abs=0.01) and torch.equal(dropped, mask)
-    assert torch.equal(group.drop(x, 7)[0], dropped) and not torch.equal(group.drop(x, 8)[0], dropped)
-    assert group.drop(x, None) == (x, None)
+    masks = draw_masks([group, Projections([base]), group], 500, x)
+    for mask in (masks[0], masks[2]):
+        assert set(mask.unique().tolist()) == {0, 1} and mask.mean() == pytest.approx(0.75, abs=0.01)
+    assert (masks[0] * masks[2]).mean() == pytest.approx(0.75**2, abs=0.01), "each has draws of its own"
+    assert masks[1] is None and draw_masks([Projections([base])], 500, x) == (None,)
+    assert torch.equal(masked(x, masks[0]), masks[0]) and masked(x, None) is x
     (trained,), (asked,) = (pack([group], torch.float32, training=training) for training in (True, False))
     torch.testing.assert_close(trained[0] * 0.75, asked[0])
+
+
+@pytest.mark.parametrize("quantization", ["none", "4bit"])
+def test_weights_are_joined_and_the_model_s_modules_go_on_working(tiny_config, quantization, tmp_path):
+    config = dataclasses.replace(tiny_config, quantization=quantization)
+    plain, base = (load_base(config, plan_device(config)) for _ in range(2))
+
+    def joint_places():
+        found = []
+        for weight in (block.before.weight for block in base.answers(base.model).blocks):
+            ((joint, _),) = weight.stored
+            apart = torch.cat([FrozenWeight([own]).unpacked(torch.float32) for own in weight.bases])
+            assert torch.equal(weight.unpacked(torch.float32), apart)
+            assert joint.numel() == sum(own.weight.numel() for own in weight.bases)
+            assert {own.weight.untyped_storage().data_ptr() for own in weight.bases} == {joint.untyped_storage().data_ptr()}
+            found.append(joint.data_ptr())
+        return found
+
+    assert joint_places() == joint_places(), "once, and not for each fold anew"
+    wanted, found = plain.model.state_dict(), base.model.state_dict()
+    assert wanted.keys() == found.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
+    for one, folder in ((plain, "plain"), (base, "joined")):
+        one.model.save_pretrained(tmp_path / folder)
+    assert file_hash(tmp_path / "plain" / "model.safetensors") == file_hash(tmp_path / "joined" / "model.safetensors")
+    ids = torch.randint(10, 400, (1, 12), generator=torch.Generator().manual_seed(0))
+    told = [one.model.generate(input_ids=ids, max_new_tokens=4, do_sample=False) for one in (plain, base)]
+    assert torch.equal(*told)
+
+
+def test_weights_that_were_moved_are_joined_again():
+    model = small_model("qwen2_5_vl").requires_grad_(False)
+    answers = answering(model)
+    batch = batch_of(ROWS, small_pictures(model))
+    wanted = answers(batch)
+    for layer in model.model.language_model.layers:
+        layer.self_attn.k_proj.double()
+        layer.mlp.up_proj.weight.data = layer.mlp.up_proj.weight.data.clone() * 2
+        layer.mlp.down_proj.weight.data = layer.mlp.down_proj.weight.data / 2
+    torch.testing.assert_close(answers(batch), wanted)
+    attention, mlp = (block.before.weight for block in answers.blocks[:2])
+    assert (len(attention.stored), len(mlp.stored)) == (3, 1), "weights of different precision stay apart"
 
 
 def test_4_bit_weights(tiny_config, questions, maker):

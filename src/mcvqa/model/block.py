@@ -3,12 +3,14 @@
 A decoder layer is twice the same thing, x + after(mix(before(norm(x)))): attention mixes queries, keys and values, the MLP
 gate and up. A block runs as one step of autograd that keeps nothing but x (and, where memory allows, what `before` gave);
 its backward pass computes the rest again, but for the products of `after`, which no gradient needs. The gradients of
-frozen weights are never made, dropout's masks are drawn again from their seed, and 4-bit weights are unpacked when used.
+frozen weights are never made, all masks of dropout are views of one, and 4-bit weights are unpacked when used.
 
 Shapes: T distinct tokens of a batch (see model/layout.py), H hidden size, I inputs, O outputs and R rank of a projection.
 """
+import copy
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mcvqa.model.layout import attend
+from mcvqa.model.memory import free_memory
 
 
 @dataclass(frozen=True)
@@ -34,20 +37,89 @@ class Tables:
     home: torch.Tensor
 
 
-# %% projections
-def frozen_weight(base: Any, dtype: torch.dtype) -> torch.Tensor:
-    """(O, I) weight of a frozen linear layer, unpacked where it is stored in 4 bits."""
-    state = getattr(base.weight, "quant_state", None)
+# %% frozen weights
+def joint_tensor(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """All of them, one below the other; they become views of it, so that nothing is stored twice."""
+    rows = [*map(len, tensors)]
+    if all(_follows(*pair) for pair in itertools.pairwise(tensors)):  # joined before, for another fold
+        first = tensors[0].data
+        return first.as_strided((sum(rows), *first.shape[1:]), first.stride())
+    together = torch.cat([tensor.data for tensor in tensors])
+    for tensor, part in zip(tensors, together.split(rows), strict=True):
+        tensor.data = part
+    return together
+
+
+def _follows(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether `other` stands right behind `one` in the same storage."""
+    same = one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+    return same and other.storage_offset() == one.storage_offset() + one.numel()
+
+
+Stored = tuple[torch.Tensor, Any]  # a weight, and bitsandbytes' state where it is packed into 4 bits
+
+
+class FrozenWeight:
+    """The weight (O, I) and bias (O,) of frozen linear layers with the same input: those of the layers, one below the other.
+
+    The weights are stored together, so that all are unpacked at once. The layers have views of them, and go on working.
+    """
+
+    def __init__(self, bases: Sequence[Any]) -> None:
+        self.bases = bases
+        self.places: list[int] = []  # of the layers' weights in memory
+        self.settle()
+
+    def settle(self) -> None:
+        """Join the weights; again when they have been moved since."""
+        places = [base.weight.data_ptr() for base in self.bases]
+        if places == self.places:
+            return
+        for base in self.bases:
+            if getattr(getattr(base.weight, "quant_state", None), "packing_format_for_cpu", False):
+                base.state_dict()  # some CPUs get another packing when nothing is trained; this undoes it
+        stored: list[Stored] = [(base.weight, getattr(base.weight, "quant_state", None)) for base in self.bases]
+        self.stored = [_joint(stored)] if _can_be_joined(stored) else [(weight.data, state) for weight, state in stored]
+        self.bias = None if self.bases[0].bias is None else torch.cat([base.bias.detach() for base in self.bases])
+        self.places = [base.weight.data_ptr() for base in self.bases]
+        if len(self.stored) < len(self.bases):
+            free_memory()  # layer for layer, or torch would keep the room in which all the weights stood apart
+
+    def unpacked(self, dtype: torch.dtype) -> torch.Tensor:
+        """(O, I)"""
+        each = [_unpacked(*stored).to(dtype) for stored in self.stored]
+        return each[0] if len(each) == 1 else torch.cat(each)
+
+
+def _can_be_joined(stored: Sequence[Stored]) -> bool:
+    """Whether they are of one kind and, in 4 bits, no block of values with the same scale would reach over two weights."""
+    kinds, whole = set(), True
+    for weight, state in stored:
+        kinds.add((weight.dtype, state and (state.quant_type, state.blocksize, state.dtype)))
+        if state is not None:
+            whole &= not state.nested and state.shape.numel() % state.blocksize == 0  # nested: scales packed in turn
+    return len(stored) > 1 and len(kinds) == 1 and whole
+
+
+def _joint(stored: Sequence[Stored]) -> Stored:
+    weights, states = zip(*stored, strict=True)
+    state = copy.copy(states[0])
+    if state is not None:
+        state.absmax = joint_tensor([own.absmax for own in states])
+        state.shape = torch.Size((sum(own.shape[0] for own in states), state.shape[1]))
+    return joint_tensor(weights), state
+
+
+def _unpacked(weight: torch.Tensor, state: Any) -> torch.Tensor:
     if state is None:
-        return base.weight.to(dtype)
+        return weight
     from bitsandbytes.functional import dequantize_4bit
 
-    if getattr(state, "packing_format_for_cpu", False):  # some CPUs get another packing when nothing is trained
-        base.state_dict()  # undoes it
-    return dequantize_4bit(base.weight, base.weight.quant_state).to(dtype)
+    return dequantize_4bit(weight, state)
 
 
-Packed = tuple[torch.Tensor, ...]  # the A of one Projections, (R, I) with all ranks together, and each B; or nothing
+# %% projections
+Packed = tuple[torch.Tensor, ...]  # the A of one Projections, (R, I) with all ranks together, and the B of each of its parts
 
 
 @dataclass(frozen=True)
@@ -55,18 +127,27 @@ class Adapter:
     """A LoRA adapter (arXiv:2106.09685) of one linear layer.
 
     Attributes:
-        number: of its layer among those of its Projections.
         down: A; up: B.
-        ranks: where its A stands among those of its Projections.
+        part: number of the part of its Projections that it adds to.
+        down_at, up_at: where its A and B stand among those of its Projections (n, R, I), and of its part (n, O, R), when n of
+            a kind are stacked.
         rate: of dropout in front of it.
     """
 
-    number: int
     down: nn.Linear
     up: nn.Linear
-    ranks: slice
+    part: int
+    down_at: tuple[slice, ...]
+    up_at: tuple[slice, ...]
     scale: float
     rate: float
+
+    def factor(self, training: bool) -> float:
+        """Of what A gives: the adapter's scale, and what makes up for dropout."""
+        return self.scale / (1 - self.rate * training)
+
+
+EVERY = slice(None)
 
 
 class Projections:
@@ -74,188 +155,237 @@ class Projections:
 
     Args:
         layers: linear layers, or PEFT's layers around them.
+        apart: whether each layer's output is a part of its own, contiguous, or all are one part, side by side.
     """
 
-    def __init__(self, layers: Sequence[Any]) -> None:
-        self.bases = [getattr(layer, "base_layer", layer) for layer in layers]
+    def __init__(self, layers: Sequence[Any], *, apart: bool = False) -> None:
+        bases = [getattr(layer, "base_layer", layer) for layer in layers]
+        self.weight, self.inputs = FrozenWeight(bases), bases[0].in_features
+        outputs = [base.out_features for base in bases]
+        self.sizes = outputs if apart else [sum(outputs)]
+        self.ranks: dict[int, slice] = {}  # of the parts that have adapters, among all R
         self.adapters: list[Adapter] = []
-        rank = 0
+        self.rank = row = 0
         for number, layer in enumerate(layers):
+            part, row = (number, 0) if apart else (0, row)
+            rows = slice(row, row := row + outputs[number])
             if hasattr(layer, "lora_A"):
                 name = next(iter(layer.lora_A))
                 down, up = layer.lora_A[name], layer.lora_B[name]
-                ranks = slice(rank, rank := rank + down.out_features)
+                start = self.ranks[part].start if part in self.ranks else self.rank
+                ranks = slice(self.rank, self.rank + down.out_features)
+                own = slice(ranks.start - start, ranks.stop - start)
+                self.ranks[part], self.rank = slice(start, ranks.stop), ranks.stop
                 rate = getattr(layer.lora_dropout[name], "p", 0.0)
-                self.adapters.append(Adapter(number, down, up, ranks, layer.scaling[name], rate))
-        self.rank = rank
+                places = (EVERY, ranks), (EVERY, rows, own)
+                self.adapters.append(Adapter(down, up, part, *places, layer.scaling[name], rate))
+        adapters = [(one.part, one.down_at, one.up_at, one.scale, one.rate) for one in self.adapters]
+        self.kind = repr((self.inputs, self.sizes, adapters))  # the same for like layers
         self.rate = self.adapters[0].rate if self.adapters else 0.0
-        self.draws: torch.Generator | None = None
 
-    def drop(self, x: torch.Tensor, seed: int | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What the adapters read, and the mask of ones and zeros with which it was made; no mask without dropout."""
-        if seed is None or not self.rate:
-            return x, None
-        if self.draws is None or self.draws.device != x.device:
-            self.draws = torch.Generator(x.device)
-        mask = torch.empty_like(x).bernoulli_(1 - self.rate, generator=self.draws.manual_seed(seed))
-        return x * mask, mask
-
-    def forward(self, x: torch.Tensor, dropped: torch.Tensor, packed: Packed) -> list[torch.Tensor]:
-        """(T, O) of each layer from (T, I)."""
-        made = []
-        for base in self.bases:
-            weight = frozen_weight(base, x.dtype).T
-            made.append(x @ weight if base.bias is None else torch.addmm(base.bias.to(x.dtype), x, weight))
-        if packed:
-            down, *ups = (part.to(x.dtype) for part in packed)
-            low = dropped @ down.T  # (T, R)
-            for adapter, up in zip(self.adapters, ups, strict=True):
-                made[adapter.number].addmm_(low[:, adapter.ranks], up.T)
+    def forward(self, x: torch.Tensor, low: torch.Tensor | None, packed: Packed) -> list[torch.Tensor]:
+        """(T, O) of each part from (T, I). Args: low: as in lowered."""
+        bias = self.weight.bias
+        weights = self.weight.unpacked(x.dtype).split_with_sizes(self.sizes)
+        biases = [None] * len(weights) if bias is None else bias.to(x.dtype).split_with_sizes(self.sizes)
+        made = [F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+        if low is not None:
+            for (part, ranks), up in zip(self.ranks.items(), packed[1:], strict=True):
+                made[part].addmm_(low[:, ranks], up.T)
         return made
 
     def backward(
-        self, gradients: Sequence[torch.Tensor], dropped: torch.Tensor, mask: torch.Tensor | None, packed: Packed, *,
-        of_input: bool,
+        self, gradients: Sequence[torch.Tensor], x: torch.Tensor, mask: torch.Tensor | None, low: torch.Tensor | None,
+        packed: Packed, *, of_input: bool,
     ) -> tuple[torch.Tensor | None, Packed]:
         """Gradients of x, unless `of_input` is off, and of the packed adapters.
 
         Args:
-            gradients: (T, O) of each layer's output.
+            gradients: (T, O) of each part.
         """
         of_x = None
         if of_input:
-            for base, gradient in zip(self.bases, gradients, strict=True):
-                weight = frozen_weight(base, gradient.dtype)
+            weights = self.weight.unpacked(x.dtype).split_with_sizes(self.sizes)
+            for gradient, weight in zip(gradients, weights, strict=True):
                 of_x = gradient @ weight if of_x is None else of_x.addmm_(gradient, weight)
-        if not packed:
+        if low is None:
             return of_x, ()
-        down, *ups = (part.to(dropped.dtype) for part in packed)
-        low, through = dropped @ down.T, dropped.new_empty(len(dropped), self.rank)  # (T, R) each
+        down, *ups = packed
+        through = torch.empty_like(low)
         of_ups = []
-        for adapter, up in zip(self.adapters, ups, strict=True):
-            gradient = gradients[adapter.number]
-            torch.mm(gradient, up, out=through[:, adapter.ranks])
-            of_ups.append(gradient.T @ low[:, adapter.ranks])
+        for (part, ranks), up in zip(self.ranks.items(), ups, strict=True):
+            torch.mm(gradients[part], up, out=through[:, ranks])
+            of_ups.append(gradients[part].T @ low[:, ranks])
         if of_x is not None:
-            of_dropped = through @ down
-            of_x = of_x.add_(of_dropped) if mask is None else of_x.addcmul_(of_dropped, mask)
-        return of_x, (through.T @ dropped, *of_ups)
+            of_x = of_x.addmm_(through, down) if mask is None else of_x.addcmul_(through @ down, mask)
+        return of_x, (through.T @ masked(x, mask), *of_ups)
 
 
-# %% adapters in the precision of the forward pass
-def pack(groups: Sequence[Projections], dtype: torch.dtype, *, training: bool) -> list[Packed]:
-    """The adapters of all `groups`, cast at once and not each where it is used; the A of each group stand together.
+def masked(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    return x if mask is None else x * mask
 
-    A comes multiplied by the adapter's scale and, in training, by what makes up for dropout.
+
+def lowered(x: torch.Tensor, mask: torch.Tensor | None, packed: Packed) -> torch.Tensor | None:
+    """(T, R) what A makes of the input (T, I), if there is an A. It is kept for the backward pass, as it is small."""
+    return F.linear(masked(x, mask), packed[0]) if packed else None
+
+
+# %% what is made for all of them at once, in each forward pass
+SHIFT = 16 * 257  # places between the beginnings of two masks: a multiple of 16, as kernels like their addresses
+
+
+def draw_masks(groups: Sequence[Projections], tokens: int, like: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    """(T, I) ones and zeros for the dropout in front of the adapters of each of `groups`, None where there is none.
+
+    All are cut from one row of draws, each from a place of its own, so that no two have the same draw at the same place. One
+    drawing serves all layers, and their masks need not be drawn again in the backward pass.
     """
-    every = [adapter for group in groups for adapter in group.adapters]
-    if not every:
-        return [()] * len(groups)
-    factors = [adapter.scale / (1 - adapter.rate * training) for adapter in every]
-    downs, ups = ([part.weight for part in parts] for parts in zip(*((one.down, one.up) for one in every), strict=True))
-    made = iter(_Pack.apply(groups, dtype, factors, *downs, *ups))
-    together = [next(made) if group.adapters else None for group in groups]
-    return [
-        () if down is None else (down, *(next(made) for _ in group.adapters))
-        for group, down in zip(groups, together, strict=True)
-    ]
+    rate = max(group.rate for group in groups)
+    if not rate:
+        return (None,) * len(groups)
+    length = tokens * max(group.inputs for group in groups) + SHIFT * len(groups)
+    drawn = like.new_empty(length).bernoulli_(1 - rate)
+    return tuple(
+        drawn[n * SHIFT :][: tokens * group.inputs].view(tokens, group.inputs) if group.rate else None
+        for n, group in enumerate(groups)
+    )
+
+
+def pack(groups: Sequence[Projections], dtype: torch.dtype, *, training: bool) -> tuple[Packed, ...]:
+    """The adapters of all `groups`, cast at once and not each where it is used.
+
+    The A of a group stand together, and so do the B of a part: one product serves them, with zeros between what does not
+    belong together. A comes multiplied by the adapter's scale and, in training, by what makes up for dropout.
+    """
+    kinds: dict[str, list[int]] = {}  # places of groups that differ in nothing but their weights, as those of all layers do
+    for n, group in enumerate(groups):
+        if group.adapters:
+            kinds.setdefault(group.kind, []).append(n)
+    weights = []
+    for places in kinds.values():
+        for alike in zip(*(groups[n].adapters for n in places), strict=True):
+            weights += [one.down.weight for one in alike] + [one.up.weight for one in alike]
+    packed: list[Packed] = [()] * len(groups)
+    stacks = [[groups[n] for n in places] for places in kinds.values()]
+    made = iter(_Pack.apply(stacks, dtype, training, *weights) if weights else ())
+    for places in kinds.values():
+        parts = [[*itertools.islice(made, len(places))] for _ in range(1 + len(groups[places[0]].ranks))]
+        for n, *own in zip(places, *parts, strict=True):
+            packed[n] = tuple(own)
+    return tuple(packed)
 
 
 class _Pack(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, groups: Sequence[Projections], dtype: torch.dtype, factors: Sequence[float], *weights: torch.Tensor
+        ctx: Any, stacks: Sequence[Sequence[Projections]], dtype: torch.dtype, training: bool, *weights: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """Args: weights: all A (R, I), then all B (O, R)."""
-        downs, ups = weights[: len(factors)], weights[len(factors) :]
-        own = [group for group in groups if group.adapters]
-        together = [downs[0].new_empty((group.rank, group.adapters[0].down.in_features), dtype=dtype) for group in own]
-        made = [torch.empty_like(up, dtype=dtype) for up in ups]
-        places = _slots(own, together)
-        torch._foreach_copy_([*places, *made], list(weights))
-        torch._foreach_mul_(places, factors)
-        ctx.groups, ctx.factors, ctx.weights = own, factors, weights
-        return (*together, *made)
+        """For each of `stacks`: A (R, I) of all its groups, then for each part B (O, R) of all.
+
+        Args:
+            stacks: groups of one kind each.
+            weights: for each of `stacks` and each adapter: A of all its groups, then B of all.
+        """
+        ctx.stacks, ctx.training, ctx.dtype = stacks, training, weights[0].dtype
+        given = iter(weights)
+        made: list[torch.Tensor] = []
+        for stack in stacks:
+            first, n = stack[0], len(stack)
+            down = weights[0].new_empty((n, first.rank, first.inputs), dtype=dtype)
+            ups = {part: down.new_zeros((n, first.sizes[part], at.stop - at.start)) for part, at in first.ranks.items()}
+            for adapter in first.adapters:
+                down[adapter.down_at] = _next(given, n).mul_(adapter.factor(training))
+                ups[adapter.part][adapter.up_at] = _next(given, n)
+            for together in (down, *ups.values()):
+                made += together
+        return tuple(made)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
-        n = len(ctx.groups)
-        own = [torch.empty_like(weight) for weight in ctx.weights]
-        torch._foreach_copy_(own, [*_slots(ctx.groups, gradients[:n]), *gradients[n:]])
-        torch._foreach_mul_(own[: len(ctx.factors)], ctx.factors)
+        given = iter(gradients)
+        own: list[torch.Tensor] = []
+        for stack in ctx.stacks:
+            first, n = stack[0], len(stack)
+            down, ups = _next(given, n), {part: _next(given, n) for part in first.ranks}
+            for adapter in first.adapters:
+                own += down[adapter.down_at].to(ctx.dtype).mul_(adapter.factor(ctx.training))
+                own += ups[adapter.part][adapter.up_at].to(ctx.dtype)
         return None, None, None, *own
 
 
-def _slots(groups: Sequence[Projections], together: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Where the A of each adapter stands among those of its group."""
-    return [down[adapter.ranks] for group, down in zip(groups, together, strict=True) for adapter in group.adapters]
+def _next(given: Iterator[torch.Tensor], n: int) -> torch.Tensor:
+    """The next `n` tensors as one, (n, ...)."""
+    return torch.stack([*itertools.islice(given, n)])
 
 
 # %% blocks
+Mixed = tuple[torch.Tensor, Callable[[torch.Tensor], Sequence[torch.Tensor]]]
+
+
 class Block(nn.Module):
     """One half of a decoder layer: x + after(mix(before(norm(x)))).
 
     The modules it is made of belong to the model; here they are only read.
 
     Args:
-        mix: from a batch's tables and what `before` gave, (T, O) each, to what `after` takes.
+        mix: from a batch's tables and what `before` gave, (T, O) of each part, to what `after` takes, and to a function from
+            the gradient of that to the gradients of the parts; where grad mode is off, that is not called.
     """
 
-    def __init__(self, norm: Any, before: Sequence[Any], mix: Callable[..., torch.Tensor], after: Any) -> None:
+    def __init__(self, norm: Any, before: Projections, mix: Callable[..., Mixed], after: Projections) -> None:
         super().__init__()
         self.norm = functools.partial(normed, norm)  # so that the module is not registered here as well
-        self.before, self.mix, self.after = Projections(before), mix, Projections([after])
+        self.before, self.mix, self.after = before, mix, after
         self.keep = False  # what `before` gave, instead of computing it again
 
-    def forward(self, x: torch.Tensor, tables: Tables, before: Packed, after: Packed) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, tables: Tables, packed: tuple[Packed, ...], masks: tuple[torch.Tensor | None, ...]
+    ) -> torch.Tensor:
         """(T, H) -> (T, H), all in the precision of x.
 
         Args:
-            before, after: packed adapters.
+            packed: adapters of `before` and of `after`; masks: of both, as in draw_masks.
         """
-        seed = int(torch.randint(2**62, ())) if self.training else None
-        with torch.autocast(x.device.type, enabled=False):
-            return _BlockStep.apply(x, self, tables, seed, len(before), *before, *after)
+        self.before.weight.settle()
+        self.after.weight.settle()
+        before, after = packed
+        return _BlockStep.apply(x, self, tables, masks, len(before), *before, *after)
 
 
 class _BlockStep(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, block: Block, tables: Tables, seed: int | None, n: int, *packed: torch.Tensor
+        ctx: Any, x: torch.Tensor, block: Block, tables: Tables, masks: tuple[torch.Tensor | None, ...], n: int,
+        *packed: torch.Tensor,
     ) -> torch.Tensor:
         before, after = packed[:n], packed[n:]
         h = block.norm(x)
-        parts = block.before.forward(h, block.before.drop(h, seed)[0], before)
-        mixed = block.mix(tables, *parts)
-        (made,) = block.after.forward(mixed, block.after.drop(mixed, _other(seed))[0], after)
-        ctx.save_for_backward(x, *packed, *(parts if block.keep else ()))
-        ctx.block, ctx.tables, ctx.seed, ctx.ends = block, tables, seed, (n, len(packed))
+        low = lowered(h, masks[0], before)
+        parts = block.before.forward(h, low, before)
+        mixed, _ = block.mix(tables, *parts)
+        low_after = lowered(mixed, masks[1], after)
+        (made,) = block.after.forward(mixed, low_after, after)
+        ctx.save_for_backward(x, low, low_after, *packed, *(parts if block.keep else ()))
+        ctx.block, ctx.tables, ctx.masks, ctx.ends = block, tables, masks, (n, len(packed))
         return made.add_(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
-        (x, *saved), block, seed, (n, m) = ctx.saved_tensors, ctx.block, ctx.seed, ctx.ends
+        (x, low, low_after, *saved), block, masks, (n, m) = ctx.saved_tensors, ctx.block, ctx.masks, ctx.ends
         before, after, parts = saved[:n], saved[n:m], saved[m:]
         with torch.enable_grad():
             x = x.detach().requires_grad_(ctx.needs_input_grad[0])
-            h = block.norm(x)
-        dropped, mask = block.before.drop(h.detach(), seed)
-        parts = [part.detach().requires_grad_() for part in parts or block.before.forward(h.detach(), dropped, before)]
+            normal = block.norm(x)
+        h = normal.detach()
+        parts = parts or block.before.forward(h, low, before)
         with torch.enable_grad():
-            mixed = block.mix(ctx.tables, *parts)
-        of_mixed, of_after = block.after.backward(
-            [gradient], *block.after.drop(mixed.detach(), _other(seed)), after, of_input=True
-        )
-        of_parts = torch.autograd.grad(mixed, parts, of_mixed)
-        del parts, mixed, of_mixed  # the largest tensors there are
-        of_h, of_before = block.before.backward(of_parts, dropped, mask, before, of_input=x.requires_grad)
-        of_x = torch.autograd.grad(h, x, of_h)[0].add_(gradient) if x.requires_grad else None
+            mixed, of_mix = block.mix(ctx.tables, *parts)
+        of_mixed, of_after = block.after.backward([gradient], mixed.detach(), masks[1], low_after, after, of_input=True)
+        of_parts = of_mix(of_mixed)
+        del parts, mixed, of_mix, of_mixed  # the largest tensors there are
+        of_h, of_before = block.before.backward(of_parts, h, masks[0], low, before, of_input=x.requires_grad)
+        of_x = torch.autograd.grad(normal, x, of_h)[0].add_(gradient) if x.requires_grad else None
         return of_x, None, None, None, None, *of_before, *of_after
-
-
-def _other(seed: int | None) -> int | None:
-    """A seed for the block's second mask."""
-    return None if seed is None else seed + 1
 
 
 # %% what a layer of Qwen's language models is made of
@@ -269,41 +399,65 @@ def layer_blocks(layer: Any) -> tuple[Block, Block]:
     """The attention and the MLP of a decoder layer of Qwen2-VL, Qwen2.5-VL or Qwen3-VL, with or without adapters."""
     attention, mlp = layer.self_attn, layer.mlp
     size = attention.head_dim
+    queries, keys = (part.out_features // size for part in (attention.q_proj, attention.k_proj))  # heads
+    norms = hasattr(attention, "q_norm")
 
-    def attended(tables: Tables, *parts: torch.Tensor) -> torch.Tensor:
-        q, k, v = (part.view(len(part), -1, size) for part in parts)  # (T, heads, D)
-        if hasattr(attention, "q_norm"):
-            q, k = normed(attention.q_norm, q), normed(attention.k_norm, k)
-        heads = torch.cat((turned(torch.cat((q, k), 1), tables.cos, tables.sin), v), 1)
-        return attend(heads, q.shape[1], tables.seen, tables.home, attention.scaling).flatten(1)
+    def attended(tables: Tables, joint: torch.Tensor) -> Mixed:
+        joint = joint.detach().requires_grad_(torch.is_grad_enabled())
+        heads = joint.view(len(joint), -1, size)  # (T, heads, D) queries, keys, values
+        if norms:
+            q, k, v = heads.split([queries, keys, keys], 1)
+            heads = torch.cat((normed(attention.q_norm, q), normed(attention.k_norm, k), v), 1)
+        heads = _Turned.apply(heads, tables.cos, tables.sin, queries + keys)
+        made = attend(heads, queries, tables.seen, tables.home, attention.scaling).flatten(1)
+        return made, functools.partial(torch.autograd.grad, made, joint)
 
     return (
-        Block(layer.input_layernorm, (attention.q_proj, attention.k_proj, attention.v_proj), attended, attention.o_proj),
-        Block(layer.post_attention_layernorm, (mlp.gate_proj, mlp.up_proj), gated, mlp.down_proj),
+        Block(
+            layer.input_layernorm, Projections((attention.q_proj, attention.k_proj, attention.v_proj)), attended,
+            Projections([attention.o_proj]),
+        ),
+        Block(  # gate and up apart: side by side they save 3 kernels of 149, but the largest tensors are read with gaps
+            layer.post_attention_layernorm, Projections((mlp.gate_proj, mlp.up_proj), apart=True), gated,
+            Projections([mlp.down_proj]),
+        ),
     )
 
 
-def gated(tables: Tables, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    return _Gated.apply(gate, up)
-
-
-class _Gated(torch.autograd.Function):
+def gated(tables: Tables, gate: torch.Tensor, up: torch.Tensor) -> Mixed:
     """SwiGLU (arXiv:2002.05202): silu(gate) * up. These are the largest tensors of a layer; only the two given are kept."""
 
-    @staticmethod
-    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gate, up)
-        return F.silu(gate).mul_(up)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        gate, up = ctx.saved_tensors
+    def backward(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.ops.aten.silu_backward(gradient * up, gate), F.silu(gate).mul_(gradient)
+
+    return F.silu(gate).mul_(up), backward
 
 
 def normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
     """RMSNorm (arXiv:1910.07467) by torch's own function, which newer versions run as one kernel."""
     return F.rms_norm(x, x.shape[-1:], norm.weight.to(x.dtype), norm.variance_epsilon)
+
+
+class _Turned(torch.autograd.Function):
+    """The first `n` of the heads (T, heads, D) as in `turned`. Turning back, the gradient is overwritten: no one else has it."""
+
+    @staticmethod
+    def forward(ctx: Any, heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int) -> torch.Tensor:
+        ctx.cos, ctx.sin, ctx.n = cos, sin, n
+        made = heads.clone()
+        _turn(made[:, :n], cos, sin, 1)
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        _turn(gradient[:, : ctx.n], ctx.cos, ctx.sin, -1)
+        return gradient, None, None, None
+
+
+def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, way: int) -> None:
+    """`x` is overwritten by what `turned` gives. Args: way: 1, or -1 to turn it back."""
+    rolled = x.roll(x.shape[-1] // 2, -1)
+    x.mul_(cos).addcmul_(rolled, sin, value=way)
 
 
 def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

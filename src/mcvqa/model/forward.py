@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from torch import nn
 
-from mcvqa.model.block import Tables, blocks_suit, layer_blocks, pack, rotary_tables
+from mcvqa.model.block import Tables, blocks_suit, draw_masks, layer_blocks, pack, rotary_tables
 from mcvqa.model.encode import Row
 from mcvqa.model.families import Family, Grid
 from mcvqa.model.layout import EVERY_TOKEN_ONCE, lay_out
@@ -217,11 +217,14 @@ class AnswerModel(Answering):
         language = self.parts["language"]
         tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), batch.seen, batch.home)
         groups = [group for block in self.blocks for group in (block.before, block.after)]
-        packed = iter(pack(groups, hidden.dtype, training=self.training))
-        for n, block in enumerate(self.blocks):
-            hidden = block(hidden, tables, next(packed), next(packed))
-            if n % 2 and n // 2 < len(deeper):
-                hidden = hidden + torch.zeros_like(hidden).masked_scatter(is_image[:, None], deeper[n // 2])
+        packed = pack(groups, hidden.dtype, training=self.training)
+        masks = draw_masks(groups, len(hidden), hidden) if self.training else (None,) * len(groups)
+        with torch.autocast(hidden.device.type, enabled=False):  # blocks compute in the precision of what they are given
+            for n, block in enumerate(self.blocks):
+                own = slice(2 * n, 2 * n + 2)
+                hidden = block(hidden, tables, packed[own], masks[own])
+                if n % 2 and n // 2 < len(deeper):
+                    hidden = hidden + torch.zeros_like(hidden).masked_scatter(is_image[:, None], deeper[n // 2])
         return language.norm(hidden[batch.answer_at])
 
     def _through_layers(

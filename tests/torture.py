@@ -1,0 +1,318 @@
+"""Real kills, real deadlines and thousands of damaged inputs: what a user may meet in years, in an hour.
+
+    make torture                  # 1,000 kills, one at each write, 100 deadlines, 10,000 tables, 5,000 pictures
+    KILLS=20 make torture         # a share of everything
+
+Every run is a forked process of its own that does all ten steps with `tiny`. After its last kill a run must end as the one that
+was never killed: the same weights, scores and submission. The last line sums up; the exit status is 1 when anything was lost.
+"""
+import itertools
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mcvqa import run
+from mcvqa.config import Config
+from mcvqa.data.questions import read_questions
+from mcvqa.data.scenes import generate_demo
+from mcvqa.files import RunLog
+from mcvqa.project import RunStopped
+from mcvqa.report.submission import validate_submission
+from mcvqa.scoring.scores import load_scores
+from mcvqa.training.checkpoint import newest_point
+from mcvqa.training.loop import RESUME
+from tests.conftest import tiny_settings
+
+AT_ONCE = max(2, os.cpu_count() or 2)
+PROPERTIES = {  # tests of free-form input, and how many inputs each gets at 1,000 kills
+    "tests/data/test_questions.py::test_any_table_comes_back_as_written": 5000,
+    "tests/data/test_questions.py::test_any_bytes_give_a_table_or_a_data_error": 5000,
+    "tests/data/test_images.py::test_any_damage_gives_a_picture_or_an_image_error": 5000,
+}
+MEMORY = 2.0  # GiB that reading them may take, Python and torch included
+
+
+# %% processes
+def in_child(work: Callable[[], object], said: Path, kill_after: float | None = None) -> int:
+    """The exit status of a forked process that does `work`; below zero: it was killed.
+
+    Args:
+        said: file for what it prints.
+        kill_after: seconds, or never.
+    """
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(handle, 1)
+            os.dup2(handle, 2)
+            work()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    ends = time.monotonic() + (kill_after if kill_after is not None else 1e9)
+    while True:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= ends:
+            os.kill(child, signal.SIGKILL)
+            ends = 1e18
+        time.sleep(0.002)
+
+
+def die_at_write(number: int, folder: Path) -> None:
+    """This process gets a SIGKILL just before it touches the files below `folder` for the so-many-th time: creates or opens one
+    to write, forces it to the disk, renames or removes it."""
+    counted = itertools.count()
+    forced = os.fsync
+
+    def count() -> None:
+        if next(counted) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch(event: str, given: tuple) -> None:
+        writes = event == "open" and isinstance(given[2], int) and given[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        changes = event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir")
+        if (writes or changes) and isinstance(given[0], str | os.PathLike) and str(folder) in str(given[0]):
+            count()
+
+    def counting_sync(handle: int) -> None:
+        count()
+        forced(handle)
+
+    os.fsync = counting_sync
+    sys.addaudithook(watch)
+
+
+# %% one run
+def settings_of(folder: Path, data: Path) -> Config:
+    return tiny_settings(
+        folder, data_dir=str(data), run_name="r", n_folds=2, num_epochs=2, batch_size=4, lora_r=8, lora_dropout=0.1, use_swa=True,
+        use_tta=True, tta_orders=2, save_minutes=0.0,
+    )
+
+
+def outcome_in(folder: Path) -> dict[str, object]:
+    """Everything that must not depend on kills: weights, scores, submission."""
+    found: dict[str, object] = {}
+    for file in sorted(folder.glob("checkpoints/r/*/*/*.safetensors")):
+        found[file.relative_to(folder).as_posix()] = file.read_bytes()
+    for file in sorted(folder.glob("experiments/r/scores/*.npz")):
+        found[file.name] = load_scores(file).logprobs.tobytes()
+    return found | {file.name: file.read_bytes() for file in folder.glob("outputs/*.csv")}
+
+
+def steps_lost(folder: Path) -> int:
+    """Optimizer steps that were made by a killed run and are not in the newest resume point of the fold that it was in."""
+    steps = RunLog(folder / "logs" / "r.jsonl").events("step") if (folder / "logs" / "r.jsonl").exists() else []
+    if not steps or (folder / "checkpoints" / "r" / f"fold{steps[-1]['fold']}" / "result.json").exists():
+        return 0
+    point = newest_point(folder / "checkpoints" / "r" / f"fold{steps[-1]['fold']}" / RESUME)
+    return int(steps[-1]["step"] - (int(point.name.split("-")[1]) if point else 0))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What became of one run. Attributes: lost: steps, at the worst kill. wrong: what is not as it should be."""
+
+    kills: int
+    lost: int
+    wrong: str
+
+
+@dataclass(frozen=True)
+class Torturer:
+    """Runs to kill, and what an undisturbed one leaves. Attributes: seconds: that one takes."""
+
+    data: Path
+    seconds: float
+    wanted: dict[str, object]
+
+    def kill_at_random(self, seed: int) -> Found:
+        """One run, killed again and again until it ends before the next kill comes."""
+        moments = random.Random(seed)
+        return self._until_done(lambda: moments.uniform(0, self.seconds))
+
+    def kill_at_write(self, number: int) -> Found:
+        """One run, killed once, at one of its writes."""
+        return self._until_done(lambda: None, number)
+
+    def _until_done(self, moment: Callable[[], float | None], write: int | None = None) -> Found:
+        kills, lost = 0, 0
+        with tempfile.TemporaryDirectory() as name:
+            folder, said = Path(name) / "run", Path(name) / "said.txt"
+
+            def work() -> None:
+                if write is not None and not kills:
+                    die_at_write(write, folder)
+                run(settings_of(folder, self.data))
+
+            while status := in_child(work, said, moment()):
+                if status != -signal.SIGKILL:
+                    return Found(kills, lost, f"ended with {status}:\n{said.read_text()[-2000:]}")
+                kills += 1
+                lost = max(lost, steps_lost(folder))
+            found = outcome_in(folder)
+            different = sorted(n for n in self.wanted.keys() | found.keys() if self.wanted.get(n) != found.get(n))
+            return Found(kills, lost, f"not as undisturbed: {', '.join(different)}" if different else "")
+
+
+def torturer_for(data: Path) -> Torturer:
+    with tempfile.TemporaryDirectory() as name:
+        started = time.monotonic()
+        status = in_child(lambda: run(settings_of(Path(name) / "run", data)), Path(name) / "said.txt")
+        assert status == 0, (Path(name) / "said.txt").read_text()
+        return Torturer(data, time.monotonic() - started, outcome_in(Path(name) / "run"))
+
+
+def writes_of(data: Path) -> int:
+    """How often a run touches its files."""
+    with tempfile.TemporaryDirectory() as name:
+        low, high = 0, 1
+        def reached(number: int) -> bool:
+            folder = Path(name) / str(number)
+
+            def work() -> None:
+                die_at_write(number, folder)
+                run(settings_of(folder, data))
+
+            return in_child(work, Path(name) / "said.txt") == -signal.SIGKILL
+
+        while reached(high):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if reached(middle) else (low, middle)
+        return high
+
+
+# %% deadlines
+@dataclass(frozen=True)
+class Ended:
+    """One run with a time budget. Attributes: margin: seconds that were left. folds: in what was handed in."""
+
+    budget: float
+    margin: float
+    folds: int
+    wrong: str
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Real runs on a real clock. Attributes: seconds: that one takes without a budget."""
+
+    data: Path
+    seconds: float
+
+    def run(self, seed: int) -> Ended:
+        budget = random.Random(seed).uniform(0.3, 1.3) * self.seconds
+        with tempfile.TemporaryDirectory() as name:
+            folder, said = Path(name) / "run", Path(name) / "said.txt"
+            config = settings_of(folder, self.data).replace(time_budget=f"{budget:.1f}s")
+
+            def work() -> None:
+                try:
+                    run(config)
+                except RunStopped as stopped:
+                    print(stopped)
+
+            started = time.monotonic()
+            status = in_child(work, said)
+            margin = budget - (time.monotonic() - started)
+            wrong = f"ended with {status}: {said.read_text()[-2000:]}" if status else "too late" if margin < 0 else ""
+            submission = folder / "outputs" / "submission_ensemble.csv"
+            if not submission.exists():
+                return Ended(budget, margin, 0, wrong or "no submission")
+            report = validate_submission(submission, read_questions(self.data / "test.csv", labelled=False).questions)
+            folds = len(list(folder.glob("experiments/r/scores/fold*-test.npz")))
+            return Ended(budget, margin, folds, wrong or "; ".join(map(str, report.problems)))
+
+
+# %% everything
+def damaged_inputs(share: float) -> tuple[int, str]:
+    """How many tables and pictures were read or refused, and what went wrong."""
+    made, wrong = 0, ""
+    for test, count in PROPERTIES.items():
+        examples = max(20, round(count * share))
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test], capture_output=True, text=True,
+            env=os.environ | {"EXAMPLES": str(examples)},
+        )
+        made += examples
+        wrong += f"{test}:\n{done.stdout[-2000:]}\n" if done.returncode else ""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    print(f"damaged inputs: {made:,} tables and pictures, at most {peak:.1f} GiB of memory", flush=True)
+    return made, wrong + f"more than {MEMORY} GiB of memory" * (peak > MEMORY)
+
+
+def at_once(work: Callable, items: Iterator, until: Callable[[list], bool] = lambda found: False) -> list:
+    """Results of `work` on each of `items`, several at once, up to the first result for which `until` holds."""
+    found: list = []
+    with ProcessPoolExecutor(AT_ONCE, mp_context=get_context("fork")) as pool:
+        while not until(found) and (part := list(itertools.islice(items, 2 * AT_ONCE))):
+            found += pool.map(work, part)
+            print(".", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return found
+
+
+def summed_up(title: str, found: list[Found]) -> str:
+    kills, lost = sum(f.kills for f in found), max((f.lost for f in found), default=0)
+    wrong = [f.wrong for f in found if f.wrong]
+    print("\n".join(wrong[:5]))
+    line = f"{title}: {kills:,} kills in {len(found):,} runs, {len(wrong)} runs not as they should be, at most {lost} steps lost"
+    print(line, flush=True)
+    return line if wrong or lost > 1 else ""
+
+
+def main() -> int:
+    kills = int(os.environ.get("KILLS", "1000"))
+    share, bad = kills / 1000, []
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        data = Path(name) / "data"
+        generate_demo(data, 24, 6, seed=0, size=56)
+        torturer = torturer_for(data)
+        print(f"undisturbed: {torturer.seconds:.1f} s", flush=True)
+        bad.append(summed_up("at random moments", at_once(
+            torturer.kill_at_random, itertools.count(), lambda found: sum(f.kills for f in found) >= kills
+        )))
+        writes = writes_of(data)
+        chosen = np.unique(np.linspace(0, writes - 1, min(writes, kills)).astype(int)).tolist()
+        bad.append(summed_up(f"at {len(chosen)} of {writes} writes", at_once(torturer.kill_at_write, iter(chosen))))
+        ended = at_once(Deadlines(data, 2 * torturer.seconds).run, iter(range(max(2, round(100 * share)))))
+    late = [e for e in ended if e.wrong]
+    print("\n".join(f"{e.budget:.1f} s: {e.wrong}" for e in late[:5]))
+    margins = sorted(e.margin for e in ended)
+    print(f"deadlines: {len(ended)}, {len(ended) - len(late)} with a valid submission in time, margins {margins[0]:.1f} to "
+          f"{margins[-1]:.1f} s; folds in it: {', '.join(f'{n} in {sum(e.folds == n for e in ended)}' for n in (0, 1, 2))}")
+    _, wrong = damaged_inputs(share)
+    print(wrong)
+    failed = [line for line in bad if line] + [f"{len(late)} deadlines"] * bool(late) + ["damaged inputs"] * bool(wrong)
+    print("torture: " + ("; ".join(failed) if failed else f"nothing was lost ({kills:,} kills, {len(chosen)} writes, "
+          f"{len(ended)} deadlines)"))
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
