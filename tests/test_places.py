@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,8 @@ from mcvqa import places, run
 from mcvqa.config import Config
 from mcvqa.files import RunLog
 from mcvqa.interrupt import RUN_ME_AGAIN
-from mcvqa.pipeline import train_only
+from mcvqa.model.device import plan_device
+from mcvqa.pipeline import Bench, train_only
 from mcvqa.places import FoldProcess, fold_places
 from mcvqa.project import Project, RunStopped
 from mcvqa.scoring.scores import load_scores
@@ -89,6 +91,15 @@ def test_two_folds_side_by_side_are_those_one_after_the_other(dataset, tmp_path)
     for event in ("step", "epoch", "scored", "features", "session"):
         assert len(alone.log.events(event)) == len(beside.log.events(event)), event
     assert (Project(two).paths.outputs / "submission_single.csv").exists()
+
+
+def test_the_main_process_computes_the_features_and_gives_the_models_memory_back(dataset, tmp_path):
+    config = short_run(dataset, tmp_path, use_tta=True, tta_scales=(1.0, 1.5))
+    bench = Bench(Project(config), plan_device(config))
+    model = weakref.ref(said_by(lambda: bench.base)[0].model)
+    said_by(bench.share)
+    assert model() is None
+    assert {event["scale"] for event in RunLog(Project(config).paths.log).events("features")} == {1.0, 1.5}
 
 
 # %% errors and signals
