@@ -59,7 +59,7 @@ class Work:
 
 def seconds_for_end(budget: float) -> float:
     """Of a time budget: for the ensemble and the report, and to spare."""
-    return min(60.0, 0.15 * budget) + 0.02 * budget
+    return min(60.0, 0.15 * budget) + 0.02 * budget if math.isfinite(budget) else 0.0
 
 
 def lesser(work: Work) -> Iterator[Work]:

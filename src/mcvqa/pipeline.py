@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mcvqa.budget import Alarm, Rows, Schedule, TimeUp, Work
+from mcvqa.budget import Alarm, Rows, Schedule, TimeUp, Work, seconds_for_end
 from mcvqa.config import Config, settings_hash
 from mcvqa.data.images import open_image
 from mcvqa.data.questions import Question
@@ -130,7 +130,7 @@ def _all_steps(project: Project) -> Outcome:
     plan = by_each(plan_device, project.config)
     print("\n".join(f"  {reason}" for reason in plan.reasons))
     try:
-        with Alarm(project.seconds_left):
+        with Alarm(project.seconds_until(seconds_for_end(project.config.budget_seconds))):
             project = by_main(_prepared, project)
             bench = Bench(project, plan)
             train_folds(project, bench)
@@ -164,7 +164,14 @@ def _prepared(project: Project) -> Project:
 
 def _finished(project: Project, plan: DevicePlan, started: float) -> Outcome:
     """Steps 9 and 10."""
-    return write_results(project, combine(project), plan, started)
+    try:
+        with Alarm(project.seconds_until(1.0)):
+            return write_results(project, combine(project), plan, started)
+    except TimeUp:
+        raise RunStopped(
+            f"The time budget of {project.config.time_budget} is over in the middle of the ensemble or the report. "
+            f"{project.paths.outputs / 'submission_ensemble.csv'} is valid; mcvqa report with the same settings makes the rest."
+        ) from None
 
 
 # %% step 3: data and EDA

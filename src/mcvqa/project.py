@@ -1,7 +1,6 @@
 """A run's folders and its data: everything that happens before a model is needed. No torch here."""
 import csv
 import dataclasses
-import math
 import os
 import tempfile
 import time
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 import yaml
 
-from mcvqa.budget import seconds_for_end
 from mcvqa.config import Config, ConfigError, settings_hash, weight_changes
 from mcvqa.data.explore import Exploration, explore
 from mcvqa.data.folds import assign_folds, large_group_warning, question_groups, sample_rows
@@ -145,13 +143,9 @@ class Project:
         self.log = RunLog(self.paths.log)
         self.began = time.monotonic()
 
-    @property
-    def seconds_left(self) -> float:
-        """Until the ensemble and the report must begin; infinite without a time budget."""
-        if not self.config.time_budget:
-            return math.inf
-        budget = self.config.budget_seconds
-        return self.began + budget - seconds_for_end(budget) - time.monotonic()
+    def seconds_until(self, kept: float) -> float:
+        """Until no more than `kept` seconds are left of the time budget; infinite without one."""
+        return self.began + self.config.budget_seconds - kept - time.monotonic()
 
     # %% step 2: config
     def settle(self) -> None:
