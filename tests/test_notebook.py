@@ -2,6 +2,7 @@
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -58,6 +59,7 @@ def test_library_cells_start_collapsed_and_users_cells_open():
     assert all(cell["metadata"] == COLLAPSED for cell in (*LIBRARY, *OWN))
     assert all(cell["source"].startswith("# @title ") for cell in (*LIBRARY, *OWN)), "Colab shows a form's title"
     assert USER and not any(cell["metadata"] for cell in USER)
+    assert max(len(line) for cell in USER for line in cell["source"].split("\n")) <= 110, "no line is cut off"
     assert len(USER) <= 12 and len(LIBRARY) + len(OWN) + len(USER) == len(CODE)
 
 
@@ -116,7 +118,7 @@ def run_cells(sources: list[str], folder: Path) -> str:
         [sys.executable, "-S", str(ROOT / "tests" / "notebook_process.py")], input=json.dumps(sources), cwd=folder,
         env=environment, capture_output=True, text=True, timeout=900,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done.stdout
 
 
@@ -163,16 +165,50 @@ def test_attached_weights_are_found(tmp_path):
 
 
 def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path):
-    """The demo, smaller, with loader processes; then a library cell is changed and run again with all that follows."""
-    small = dict(DEMO_ROWS="(48, 12)", MORE='dict(num_epochs=1, n_folds=2, num_workers=2, tta_orders=2, use_swa=False)')
+    """The demo, smaller, two folds side by side; then a library cell is changed and run again with all that follows."""
+    small = dict(DEMO_ROWS="(48, 12)", MORE='dict(num_epochs=1, n_folds=2, parallel_folds=2, tta_orders=2, use_swa=False)')
     sources = edited(CODE, **small)
     number = place_of("def score_questions(")
     changed = sources[number].replace(") -> Scores:\n", ') -> Scores:\n    print("the edited cell at work")\n', 1)
     told = run_cells([*sources, changed, *sources[number + 1 :]], tmp_path)
     first, again = told.split("edited: mcvqa/scoring/score.py")
     assert "the weights are random" in first and first.count("tiny: its trained weights") == 1
-    assert "the edited cell at work" in again and "already scored" not in again
-    assert {f"{name}.png" for name in ("curves", "confusion", "letters", "groups")} <= {
+    assert {"  fold 0: the edited cell at work", "  fold 1: the edited cell at work"} <= set(again.splitlines())
+    assert first.count("2 folds at a time, each in a process of its own") == 2
+    assert "shown again: PNG" in first and "다음에 할 일" in first and "photographs add nothing" in first
+    assert {f"{name}.png" for name in ("confusion", "letters", "groups")} <= {
         Path(line).name for line in first.splitlines() if line.startswith("shown: ")}
     test = read_questions(tmp_path / "data" / "demo" / "test.csv", labelled=False).questions
     assert len(test) == 12 and not validate_submission(tmp_path / "outputs" / "submission_ensemble.csv", test).problems
+
+
+# %% on Kaggle
+EASYVQA = ROOT.parent / "shared" / "data" / "easyvqa"
+
+
+def share_of(source: Path, folder: Path, **rows: int) -> None:
+    """The first rows of train.csv and test.csv, with their photographs."""
+    for split, count in rows.items():
+        lines = (source / f"{split}.csv").read_text(encoding="utf-8").splitlines()[: count + 1]
+        for picture in {line.split(",")[1] for line in lines[1:]}:
+            (folder / picture).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / picture, folder / picture)
+        (folder / f"{split}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.mark.skipif(not EASYVQA.is_dir(), reason=f"easy-VQA is not here: {EASYVQA}")
+def test_real_data_laid_out_as_kaggle_does_it(tmp_path):
+    """Data and model as attached data sets, Run all: a valid submission of all test rows. Loader processes, one fold."""
+    share_of(EASYVQA, tmp_path / "input" / "easyvqa", train=400, test=200)
+    (tmp_path / "input" / "tiny-weights").mkdir()
+    (tmp_path / "input" / "tiny-weights" / "tiny").symlink_to(PACKAGE / "tiny")
+    here = tmp_path / "working"
+    here.mkdir()
+    more = "dict(IMAGE_SIZE=112, BATCH_SIZE=16, GRAD_ACCUM_STEPS=1, LEARNING_RATE=1e-3, NUM_WORKERS=2)"
+    model = f'"{tmp_path / "input" / "tiny-weights" / "tiny"}"'
+    told = run_cells(edited(CODE, ATTACHED=f'Path("{tmp_path / "input"}")', MODEL=model, MORE=more), here)
+    assert told.startswith("Kaggle, ") and "All of them: preset `single`" in told and "in a process of its own" not in told
+    test = read_questions(EASYVQA / "test.csv", labelled=False).questions[:200]
+    for name in ("single", "ensemble"):
+        assert not validate_submission(here / "outputs" / f"submission_{name}.csv", test).problems
+    assert sorted(path.name for path in here.iterdir()) == ["cache", "checkpoints", "experiments", "logs", "outputs"]

@@ -71,7 +71,7 @@ class Module:
 
     @property
     def heading(self) -> str:
-        return f"### `mcvqa/{self.name.replace('.', '/')}.py`\n{ast.get_docstring(self.tree)}"
+        return f"##### `mcvqa/{self.name.replace('.', '/')}.py`\n{ast.get_docstring(self.tree)}"
 
     @cached_property
     def parts(self) -> dict[str, str]:

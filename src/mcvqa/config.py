@@ -176,6 +176,10 @@ class Config:
         -1, "processes that read images and encode rows; -1: one per core, at most 8, with a GPU, none without",
         low=-1, high=256,
     )
+    parallel_folds: int = setting(
+        0, "folds worked on at the same time, each in a process of its own; 0: one for each GPU, and without GPUs one",
+        low=0, high=64,
+    )
 
     # %% scoring
     eval_batch_size: int = setting(8, "rows in one forward pass when scoring", low=1, high=4096)

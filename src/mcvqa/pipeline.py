@@ -4,13 +4,14 @@ Each step is skipped when its result is already there for the same settings, and
 """
 import contextlib
 import dataclasses
+import gc
 import math
 import os
 import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -39,13 +40,15 @@ from mcvqa.model.load import (
     remove_adapters,
     vision_is_frozen,
 )
-from mcvqa.model.memory import MemoryPlan, less_memory
+from mcvqa.model.memory import MemoryPlan, free_memory, less_memory
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.processes import by_each, by_main, is_main_process, join_processes, leave_processes, own_share
 from mcvqa.model.rows import Maker, RowMaker
 from mcvqa.model.vision import FeatureStore, ImageInputs
 from mcvqa.ownership import Ownership
+from mcvqa.places import fold_places, in_child, side_by_side
 from mcvqa.project import Project, RunStopped, heading, question_scores
+from mcvqa.report.advice import Advice, choose_advice, read_course
 from mcvqa.report.experiments import read_experiment, record_experiment, update_index
 from mcvqa.report.figures import draw_figures
 from mcvqa.report.metrics import Metrics, measure
@@ -83,6 +86,7 @@ class Outcome:
         accuracy: out of fold.
         submission: the CSV file to hand in.
         report: the page to read.
+        advice: what to try next.
     """
 
     run: str
@@ -90,6 +94,7 @@ class Outcome:
     submission: Path
     report: Path
     metrics: Metrics
+    advice: tuple[Advice, ...]
 
 
 def run(config: Config) -> Outcome:
@@ -122,14 +127,11 @@ def _session(project: Project) -> Iterator[None]:
     Of several processes the main one speaks and keeps this record.
     """
     started, folder = time.time(), project.paths.experiment
+    spoken = contextlib.nullcontext() if is_main_process() else _silence()
     try:
         # outside of training every file is written whole, so a signal may end a run anywhere
-        with contextlib.nullcontext() if is_main_process() else _silence(), StopRequest(at_once=True):
+        with spoken, StopRequest(at_once=True), _memory_told(project.config):
             yield
-    except torch.OutOfMemoryError as error:
-        raise RunStopped(
-            f"The GPU's memory is full. What is finished is kept. {less_memory(project.config)}"
-        ) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (NO_ROOM | AWAY):
             raise RunStopped(
@@ -145,12 +147,6 @@ def _session(project: Project) -> Iterator[None]:
     finally:
         if is_main_process() and folder.exists():
             project.log.write("session", seconds=round(time.time() - started, 1))
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        yield
 
 
 def seconds_of(project: Project) -> float:
@@ -240,6 +236,7 @@ class Bench:
 
     def __init__(self, project: Project, plan: DevicePlan) -> None:
         self.project, self.device_plan, self.config, self.memory = project, plan, project.config, MemoryPlan()
+        self.shared = False
         self.schedule = make_schedule(project) if project.config.time_budget else None
 
     @cached_property
@@ -291,6 +288,11 @@ class Bench:
             if self.schedule:
                 self.schedule.pace.look = 1 / (rate * scale * scale)
 
+    def look_in_all_scales(self, config: Config) -> None:
+        if isinstance(self.maker, RowMaker) and self.store:
+            for scale in tta_plan(config)[1]:
+                self.look(scale, self.store)
+
     @property
     def _images_seen(self) -> list[str]:
         data = self.project.data
@@ -316,6 +318,16 @@ class Bench:
             print(f"  {self.base.family.model_type} has no fast path: every prompt is encoded with its own photograph")
             return PlainMaker(self.base.encoder, data.records)
         return RowMaker(self.base.encoder, self.images, self.store)
+
+    def share(self) -> None:
+        """Compute what the processes of folds read, and give back the memory of the model, which they load themselves."""
+        if not self.shared:
+            self.look_in_all_scales(self.config)
+        self.shared = True
+        for name in ("base", "images", "store", "maker"):
+            self.__dict__.pop(name, None)
+        gc.collect()
+        free_memory()
 
     def restore_base(self, model: nn.Module) -> None:
         """Free the base model of adapters; where its own weights were changed (lora_r=0) it is loaded anew when needed."""
@@ -343,7 +355,7 @@ def _trained_folds(project: Project) -> tuple[int, ...]:
     folds = project.config.folds_to_train
     if not project.config.time_budget:
         return folds
-    return by_main(lambda: tuple(fold for fold in folds if _is_trained(project, fold)))
+    return by_main(lambda: tuple(fold for fold in folds if project.is_trained(fold)))
 
 
 def scored_folds(project: Project) -> tuple[int, ...]:
@@ -363,9 +375,57 @@ def _ways_in_time(project: Project, bench: Bench, folds: Sequence[int]) -> Confi
     return project.config.replace(tta_orders=work.orders, tta_scales=work.scales)
 
 
+# %% folds at several places
+def worked_apart(project: Project, bench: Bench, folds: Sequence[int], work: Callable[[], None]) -> bool:
+    """Whether there are several places for `folds`; then `work` was done for each of them, in a process of its own.
+
+    Raises:
+        RunStopped, Interrupted: from such a process; the other folds are saved.
+    """
+    places = fold_places(project.config, bench.device_plan.device)[: len(folds)]
+    if len(places) < 2:
+        return False
+    bench.share()
+    side_by_side(project, places, folds, work, bench.device_plan.workers)
+    return True
+
+
+@contextlib.contextmanager
+def _memory_told(config: Config) -> Iterator[None]:
+    """Raises RunStopped where the GPU's memory is full."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunStopped(f"The GPU's memory is full. What is finished is kept. {less_memory(config)}") from error
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def _fold_apart(work: Callable[[Project, Bench, int], None]) -> None:
+    """All that the process of a fold does. What the main process has said already is not said again."""
+    def with_model(project: Project, fold: int) -> None:
+        with _memory_told(project.config):
+            with _silence():
+                bench = Bench(project, plan_device(project.config))
+                _ = bench.maker
+            work(project, bench, fold)
+
+    in_child(with_model)
+
+
 # %% step 7: training
 def train_folds(project: Project, bench: Bench, only: int | None = None) -> None:
-    """Train every fold (or only one) that has no result yet, each from freshly initialised adapters."""
+    """Train every fold (or only one) that has no result yet, each from freshly initialised adapters: side by side where
+    there are several GPUs, else one after the other.
+
+    Raises:
+        TrainingError, NotSaved: a fold cannot go on; what is finished is kept.
+        RunStopped, Interrupted: from the process of a fold.
+    """
     folds = project.config.folds_to_train if only is None else (only,)
     todo = by_main(lambda: [fold for fold in folds if not project.is_trained(fold)])
     if todo:
@@ -375,17 +435,28 @@ def train_folds(project: Project, bench: Bench, only: int | None = None) -> None
         heading("rows", "not needed for training")
         heading("model", "every fold is trained")
     heading("training", f"folds {', '.join(map(str, folds))}")
-    trained = len(folds) - len(todo)
     for fold in folds:
-        if fold in todo and _is_in_time(bench.schedule, sum(other >= fold for other in todo), trained):
-            _train_fold(project, bench, fold)
-            trained += 1
-        elif fold in todo:
-            print(f"  fold {fold}: left out, there is not the time for it")
-        else:
+        if fold not in todo:
             by_main(_forget_progress, project, fold)
             facts = read_json(project.paths.fold(fold) / "result.json")
             print(f"  fold {fold}: already trained, accuracy {Accuracy(*facts['accuracy'])}")
+    if not worked_apart(project, bench, todo, train_apart):
+        _train_in_turn(project, bench, todo, trained=len(folds) - len(todo))
+
+
+def train_apart() -> None:
+    """What the process of a fold does that is trained beside others."""
+    _fold_apart(_train_fold)
+
+
+def _train_in_turn(project: Project, bench: Bench, folds: Sequence[int], trained: int) -> None:
+    """One fold after the other, those that there is time for. Args: trained: folds that are trained already."""
+    for number, fold in enumerate(folds):
+        if _is_in_time(bench.schedule, len(folds) - number, trained):
+            _train_fold(project, bench, fold)
+            trained += 1
+        else:
+            print(f"  fold {fold}: left out, there is not the time for it")
 
 
 def _is_in_time(schedule: Schedule | None, folds: int, trained: int) -> bool:
@@ -448,7 +519,12 @@ def _result_facts(result: FoldResult) -> dict[str, Any]:
 
 # %% step 8: scoring
 def score_folds(project: Project, bench: Bench) -> None:
-    """Out-of-fold and test Scores of every fold."""
+    """Out-of-fold and test Scores of every fold: side by side where there are several GPUs, else one after the other.
+
+    Raises:
+        CheckpointError: a fold has no weights, or they are not whole.
+        RunStopped, Interrupted: from the process of a fold.
+    """
     folds = _trained_folds(project)
     config = _ways_in_time(project, bench, folds)
     orders, scales = tta_plan(config)
@@ -456,15 +532,23 @@ def score_folds(project: Project, bench: Bench) -> None:
     heading("scoring", f"{orders} option order{'s' * (orders > 1)}, scale{'s' * (len(scales) > 1)} {sizes}")
     if unseen := sum(bool(project.data.records[q.image].problem) for q in project.data.test):
         print(f"  {unseen:,} test rows have no readable photograph: they are answered from their text alone (eda/problems.csv)")
+    todo = [
+        fold for fold in folds
+        if not any(by_main(_is_scored, project, bench.plan, asked, fold) for asked in (project.config, config))
+    ]
+    apart = worked_apart(project, bench, todo, score_apart)
     for fold in folds:
-        folder = project.paths.fold(fold) / config.keep
-        if any(by_main(_is_scored, project, bench.plan, asked, fold) for asked in (project.config, config)):
+        if fold not in todo:
             print(f"  fold {fold}: already scored")
-        else:
-            _score_fold(project, bench, config, fold, folder)
-            by_main(_remember_scored, project, bench.plan, config, fold)
+        elif not apart:
+            _score_fold(project, bench, config, fold)
         if fold == folds[0]:
             by_main(_submit_single, project, fold)
+
+
+def score_apart() -> None:
+    """What the process of a fold does that is scored beside others."""
+    _fold_apart(lambda project, bench, fold: _score_fold(project, bench, project.config, fold))
 
 
 def _score_files(project: Project, fold: int) -> list[Path]:
@@ -497,23 +581,21 @@ def _submit_single(project: Project, fold: int) -> None:
     project.submit("single", scores.predictions(), f"fold {fold} of {project.config.run}")
 
 
-def _score_fold(project: Project, bench: Bench, config: Config, fold: int, folder: Path) -> None:
+def _score_fold(project: Project, bench: Bench, config: Config, fold: int) -> None:
     """Args: config: with the ways that there is time for."""
-    maker, files = bench.maker, _score_files(project, fold)
-    if isinstance(maker, RowMaker) and bench.store:
-        for scale in tta_plan(config)[1]:
-            bench.look(scale, bench.store)
+    maker, folder = bench.maker, project.paths.fold(fold) / config.keep
+    bench.look_in_all_scales(config)
     model = load_trained(bench.base, folder)
     _, validation = project.fold_rows(fold)
     facts = {"run": config.run, "fold": fold, "adapter": adapter_hash(folder), "config": settings_hash(config.weight_settings())}
-    for split, words, questions, file in (
-        ("oof", "out of fold", validation, files[0]), ("test", "test", project.data.test, files[1]),
-    ):
+    names, rows = (("oof", "out of fold"), ("test", "test")), (validation, project.data.test)
+    for (split, words), questions, file in zip(names, rows, _score_files(project, fold), strict=True):
         scores = score_questions(
             model, bench.base, maker, questions, config, facts | {"split": split}, title=f"fold {fold} {words}"
         )
         by_main(_keep_scores, project, scores, file)
     bench.restore_base(model)
+    by_main(_remember_scored, project, bench.plan, config, fold)
 
 
 def _keep_scores(project: Project, scores: Scores, file: Path) -> None:
@@ -643,13 +725,14 @@ def write_results(project: Project, blend: Blend, plan: DevicePlan, started: flo
     figures = draw_figures(
         metrics, project.log, paths.experiment, lambda written: open_image(data.records[written].path or written)
     )
+    advice = choose_advice(metrics, dataclasses.asdict(project.config), read_course(project.log), seconds)
     summary = paths.experiment / "eda" / "summary.txt"
     _, page = write_report(paths.experiment, ReportInput(
         run=project.config.run, config=dataclasses.asdict(project.config), metrics=metrics,
         methods=blend.table if len(blend.alone) > 1 else {},
         data_summary=summary.read_text(encoding="utf-8") if summary.exists() else "", method=blend.method,
-        method_reason=blend.reason, figures=figures, submissions=_submissions(project), environment=environment(plan),
-        seconds=seconds,
+        method_reason=blend.reason, figures=figures, submissions=_submissions(project), advice=advice,
+        environment=environment(plan), seconds=seconds,
     ))
     index = update_index(paths.experiment.parent)
     accuracy = metrics.overall.accuracy
@@ -662,7 +745,7 @@ def write_results(project: Project, blend: Blend, plan: DevicePlan, started: flo
     for name, gain in metrics.gains.items():
         print(f"  {name:12} {gain}")
     print(f"\nsubmission  {submission}\naccuracies  {paths.experiment / 'REPORT.md'}\nreport      {page}\nall runs    {index}")
-    return Outcome(project.config.run, accuracy, submission, page, metrics)
+    return Outcome(project.config.run, accuracy, submission, page, metrics, advice)
 
 
 def _submissions(project: Project) -> dict[str, SubmissionReport]:

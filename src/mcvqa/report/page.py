@@ -19,6 +19,7 @@ from mcvqa.budget import spell_duration
 from mcvqa.config import Config
 from mcvqa.data.questions import LETTERS
 from mcvqa.files import write_text
+from mcvqa.report.advice import Advice
 from mcvqa.report.metrics import GroupAccuracy, Metrics, WrongAnswer, spell_p_value
 from mcvqa.report.submission import SubmissionReport
 from mcvqa.uncertainty import Accuracy, Gain
@@ -35,6 +36,7 @@ class ReportInput:
         methods: ensemble method -> its out-of-fold accuracy; method: the one used; method_reason: why.
         figures: name -> PNG inside the report's folder (see `mcvqa.report.figures.draw_figures`).
         submissions: path as shown -> what its validation found.
+        advice: what to try next.
         environment: versions, commit, device, ...
     """
 
@@ -47,6 +49,7 @@ class ReportInput:
     method_reason: str = ""
     figures: Mapping[str, Path] = field(default_factory=dict)
     submissions: Mapping[str, SubmissionReport] = field(default_factory=dict)
+    advice: Sequence[Advice] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -99,6 +102,7 @@ def report_sections(content: ReportInput) -> list[ReportSection]:
         ("Letters", _letter_blocks(content)),
         ("Errors", _error_blocks(content)),
         ("Submission", _submission_blocks(content)),
+        ("What to try next", [_list_block(advice.english for advice in content.advice)] if content.advice else []),
         ("How to read these figures", [_list_block(_remarks(content))]),
         ("Where it comes from", [_table_block(("", ""), content.environment.items())] if content.environment else []),
     ]

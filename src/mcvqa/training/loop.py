@@ -468,8 +468,8 @@ class FoldTrainer:
             loss, norm, done = made
             self.skipped_on_end = 0 if done else self.skipped_on_end + 1
             rate = len(window) / (time.time() - started)
+            bar.set_postfix(refresh=False, loss=f"{loss:.3f}", skipped=self.skipped)
             bar.update()
-            bar.set_postfix(loss=f"{loss:.3f}", skipped=self.skipped)
             if self.accelerator.is_main_process:
                 self.log.write(
                     "step", fold=self.fold, step=self.step, epoch=epoch, loss=loss, lr=self._rate, grad_norm=norm,

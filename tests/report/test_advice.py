@@ -1,0 +1,91 @@
+"""Each piece of advice comes when a run showed its reason, and not without it; what it names exists."""
+import dataclasses
+import re
+
+import pytest
+
+from mcvqa.config import PRESETS, Config, parse_changes
+from mcvqa.files import RunLog
+from mcvqa.report.advice import Course, choose_advice, read_course
+from mcvqa.report.page import report_sections
+from mcvqa.uncertainty import Gain
+from tests.report.test_page import report_input
+
+DONE = dict(use_sample=False, use_kfold=True, num_epochs=3)
+FLAT = Course(((0.50, 0.40, 0.40),), 0.35, crowded=False)
+BETTER, WORSE, NOTHING = (Gain(v, 0.01, v - 0.02, v + 0.02, 100) for v in (0.05, -0.05, 0.0))
+
+
+@pytest.fixture
+def calm(metrics):
+    """Metrics that call for nothing."""
+    letters = dataclasses.replace(metrics.letters, p_value=0.5)
+    return dataclasses.replace(metrics, over_blind=BETTER, gains={"EMA": NOTHING}, letters=letters)
+
+
+def advised(metrics, course=FLAT, seconds=60.0, **settings) -> str:
+    found = choose_advice(metrics, dataclasses.asdict(Config(**DONE | settings)), course, seconds)
+    for advice in found:
+        english, korean = (re.findall(r"`([^`]+)`", text) for text in (advice.english, advice.korean))
+        assert sorted(english) == sorted(korean) and re.search("[가-힣]", advice.korean)
+        for name in english:
+            assert name in PRESETS or Config().replace(**parse_changes([name]))
+    return "\n".join(advice.english for advice in found)
+
+
+def test_a_run_that_shows_nothing_gets_the_last_advice(calm):
+    assert advised(calm).startswith("What is left: larger images") and advised(calm).count("\n") == 0
+
+
+@pytest.mark.parametrize(("settings", "told"), [
+    (dict(use_sample=True, use_kfold=False), "sample of 200 rows was learned. All of them: preset `single`"),
+    (dict(use_kfold=False), "preset `ensemble`"),
+    (dict(model_id="weights/tiny"), "model tiny, which knows drawn shapes only"),
+    (dict(num_epochs=1), "`num_epochs=3` to 5"),
+])
+def test_settings_that_ask_for_more(calm, settings, told):
+    assert told in advised(calm, **settings) and advised(calm, **settings).count("\n") == 0
+
+
+@pytest.mark.parametrize(("course", "told"), [
+    (Course(((0.9, 0.6, 0.5), (0.9, 0.6, 0.5)), 0.5, False), "still fell in the last epoch: `num_epochs=5`"),
+    (Course(((0.9, 0.6, 0.7),), 0.1, False), "(0.10) is far below that on others: `num_epochs=2` or `lora_dropout=0.1`"),
+    (Course(((0.9, 0.6, 0.5), (0.9, 0.6, 0.6)), 0.5, False), "What is left"),
+    (Course((), float("nan"), True), "held one row at a time"),
+])
+def test_what_training_showed(calm, course, told):
+    assert told in advised(calm, course)
+
+
+def test_what_was_measured(calm):
+    assert "photographs add nothing" in advised(dataclasses.replace(calm, over_blind=NOTHING))
+    assert "What is left" in advised(dataclasses.replace(calm, over_blind=None))
+    gains = advised(dataclasses.replace(calm, gains={"EMA": BETTER, "TTA scales": WORSE, "ensemble": WORSE}))
+    assert "EMA helped (+5.0 [+3.0, +7.0] points): keep it." in gains and "(`tta_scales=1.0`)" in gains
+    assert "ensemble did harm (-5.0 [-7.0, -3.0] points): leave it out." in gains
+    use = dataclasses.replace(calm.letters.overall, distance=0.2)
+    biased = dataclasses.replace(calm, letters=dataclasses.replace(calm.letters, overall=use, p_value=0.01))
+    assert "`use_tta=true`" in advised(biased) and "`train_orders=2`" in advised(biased, use_tta=True)
+
+
+def test_a_slow_run(calm):
+    assert "It took 7 hours. Faster: `image_size=256`" in advised(calm, seconds=7 * 3600)
+    assert "`use_tta=false`" in advised(calm, seconds=7 * 3600, use_tta=True)
+
+
+def test_the_log_is_read_as_it_is_written(tmp_path):
+    log = RunLog(tmp_path / "log.jsonl")
+    for epoch, loss in ((0, 0.9), (0, 0.8), (1, 0.5)):
+        log.write("epoch", fold=0, epoch=epoch, nll=loss, chosen=True)
+        log.write("epoch", fold=0, epoch=epoch, nll=9.0, chosen=False)
+        log.write("step", fold=0, epoch=epoch, loss=loss)
+    log.write("step", fold=0, epoch=1, loss=None)
+    log.write("memory", fold=0, tried=[{"rows": 1}])
+    assert read_course(log) == Course(((0.8, 0.5),), 0.5, True)
+
+
+def test_the_report_ends_with_it(metrics, tmp_path):
+    found = choose_advice(metrics, dataclasses.asdict(Config()), FLAT, 0)
+    sections = report_sections(dataclasses.replace(report_input(metrics, tmp_path), advice=found))
+    (section,) = [s for s in sections if s.title == "What to try next"]
+    assert section.blocks[0].rows == tuple((advice.english,) for advice in found)

@@ -1,0 +1,153 @@
+"""Folds in processes of their own: the same as one after the other, told, stopped and ended together."""
+import os
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from mcvqa import places, run
+from mcvqa.config import Config
+from mcvqa.files import RunLog
+from mcvqa.interrupt import RUN_ME_AGAIN
+from mcvqa.model.device import plan_device
+from mcvqa.pipeline import Bench, train_only
+from mcvqa.places import FoldProcess, fold_places
+from mcvqa.project import Project, RunStopped
+from mcvqa.scoring.scores import load_scores
+from mcvqa.training.checkpoint import adapter_hash
+from mcvqa.training.loop import RESUME
+from tests.test_pipeline import one_thread, said_by, short_run  # noqa: F401 - one_thread is a fixture
+
+
+# %% where
+@pytest.mark.parametrize(("visible", "wanted", "found"), [
+    (None, 0, ["0", "1"]), ("3,GPU-7f", 0, ["3", "GPU-7f"]), (None, 1, ["0"]), (None, 5, ["0", "1"]),
+])
+def test_one_place_for_each_gpu(monkeypatch, visible, wanted, found):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert fold_places(Config(parallel_folds=wanted), "cuda") == found
+
+
+def test_without_gpus_one_place_unless_more_are_asked_for(monkeypatch):
+    assert fold_places(Config(), "cpu") == [""] and fold_places(Config(parallel_folds=2), "cpu") == ["", ""]
+    assert fold_places(Config(parallel_folds=2), "mps") == fold_places(Config(parallel_folds=2, time_budget="1h"), "cpu") == [""]
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert fold_places(Config(parallel_folds=2), "cpu") == [""]
+
+
+# %% what is shown
+def test_lines_are_passed_on_and_bars_in_a_few_words(tmp_path):
+    file = tmp_path / "said.txt"
+    file.write_bytes(b"of an earlier session\n")
+    child = FoldProcess(1, "", None, file, file.stat().st_size)
+    assert child.progress == "fold 1 ..."
+    with open(file, "ab") as said:
+        said.write(b"\rfold 1 epoch 1:  10%|#         | 3/27 [00:10<01:12,  1.2step/s, loss=0.5, skipped=0]")
+        said.flush()
+        assert list(child.new_lines()) == [] and child.progress == "fold 1 epoch 1 10% <01:12, loss=0.5, skipped=0"
+        said.write("\r          \rfold 1 epoch 1: accuracy 0.6\n  4 rows 행".encode()[:-1])
+        said.flush()
+        assert list(child.new_lines()) == ["fold 1 epoch 1: accuracy 0.6"]
+        said.write(b"\n\rvalidation: 100%|###| 2/2 [00:01<00:00, 3batch/s]\n")
+    assert len(list(child.new_lines())) == 1
+    assert list(child.new_lines()) == []
+
+
+# %% the same as one after the other
+def weights_and_scores(config: Config) -> SimpleNamespace:
+    paths = Project(config).paths
+    return SimpleNamespace(
+        weights=[adapter_hash(paths.fold(fold) / name) for fold in (0, 1) for name in ("best", "last")],
+        scores=[load_scores(file).logprobs for file in sorted(paths.scores.glob("fold*.npz"))],
+        names=sorted(file.name for file in paths.scores.glob("*.npz")),
+        log=RunLog(paths.log),
+    )
+
+
+def test_two_folds_side_by_side_are_those_one_after_the_other(dataset, tmp_path):
+    """Bit for bit: weights, scores, submissions; the features are computed once."""
+    settings = dict(lora_dropout=0.1, use_tta=True, tta_orders=2, num_workers=0)
+    one, two = (short_run(dataset, tmp_path / f"{n}", parallel_folds=n, **settings) for n in (1, 2))
+    outcome = said_by(run, one)[0]
+    other, said = said_by(run, two)
+    assert other.accuracy == outcome.accuracy and other.submission.read_bytes() == outcome.submission.read_bytes()
+    alone, beside = map(weights_and_scores, (one, two))
+    assert alone.weights == beside.weights and alone.names == beside.names
+    for left, right in zip(alone.scores, beside.scores, strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert said.count("2 folds at a time, each in a process of its own, on the CPU") == 2
+    assert said.count("image features:") == 1 and "fold 0: accuracy" in said and "fold 1: accuracy" in said
+    assert [said.count(f"[{n}/10]") for n in range(1, 11)] == [1] * 10
+    for event in ("step", "epoch", "scored", "features", "session"):
+        assert len(alone.log.events(event)) == len(beside.log.events(event)), event
+    assert (Project(two).paths.outputs / "submission_single.csv").exists()
+
+
+def test_the_main_process_computes_the_features_and_gives_the_models_memory_back(dataset, tmp_path):
+    config = short_run(dataset, tmp_path, use_tta=True, tta_scales=(1.0, 1.5))
+    bench = Bench(Project(config), plan_device(config))
+    model = weakref.ref(said_by(lambda: bench.base)[0].model)
+    said_by(bench.share)
+    assert model() is None
+    assert {event["scale"] for event in RunLog(Project(config).paths.log).events("features")} == {1.0, 1.5}
+
+
+# %% errors and signals
+def test_a_fold_that_fails_is_told_and_the_others_save(dataset, tmp_path):
+    """Fold 1 finds a resume point of other rows; fold 0, which would take long, stops and can go on."""
+    config = short_run(dataset, tmp_path, parallel_folds=2, num_epochs=1)
+    said_by(train_only, config, 1)
+    folder = Project(config).paths.fold(1)
+    (folder / "result.json").unlink()
+    (folder / "best" / "adapter_model.safetensors").unlink()
+    point = folder / RESUME / "0000-00000001"
+    point.mkdir(parents=True)
+    (point / "state.json").write_text('{"format": 0}')
+    (point / "manifest.json").write_text('{"files": {}}')
+    (point / "tensors.safetensors").write_bytes((8).to_bytes(8, "little") + b"{}      ")
+    with pytest.raises(RunStopped, match=r"(?s)Fold 1 was cut off at another state of things.*it has format 0"):
+        said_by(train_only, config.replace(save_minutes=0))
+    assert "Traceback" not in Project(config).paths.log.with_name("r-fold1.txt").read_text()
+    said_by(train_only, config.replace(train_folds=(0,)))
+
+
+def test_a_fold_whose_process_is_killed_is_told(dataset, tmp_path, monkeypatch):
+    config = short_run(dataset, tmp_path, parallel_folds=2)
+    monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
+    with pytest.raises(RunStopped, match="The process of fold 0 was ended by SIGKILL"):
+        said_by(train_only, config)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_processes_of_folds_save_and_end_with_the_main_one(dataset, tmp_path, number):
+    config = short_run(dataset, tmp_path, parallel_folds=2, num_epochs=200, batch_size=1)
+    (tmp_path / "settings.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    paths = Project(config).paths
+    command = [sys.executable, "-m", "mcvqa", "train", "--config", str(tmp_path / "settings.yaml")]
+    with open(tmp_path / "said.txt", "w+b") as said, subprocess.Popen(
+        command, stdout=said, stderr=said, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ) as process:
+        until = time.monotonic() + 120
+        while {e["fold"] for e in RunLog(paths.log).events("step")} != {0, 1} and time.monotonic() < until:
+            time.sleep(0.05)
+        os.killpg(process.pid, number)
+        status = process.wait(timeout=60)
+    assert status == (-number if number == signal.SIGKILL else RUN_ME_AGAIN), (tmp_path / "said.txt").read_text()
+    while both(paths.log).count("Stopped") < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert both(paths.log).count("Stopped") == 2 and "Traceback" not in both(paths.log)
+    assert all(any((paths.fold(fold) / RESUME).iterdir()) for fold in (0, 1))
+
+
+def both(log: Path) -> str:
+    return "".join(log.with_name(f"r-fold{fold}.txt").read_text() for fold in (0, 1))
