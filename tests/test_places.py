@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from mcvqa import places, run
+from mcvqa.budget import Rows, Schedule, Work
 from mcvqa.config import Config
 from mcvqa.files import RunLog
 from mcvqa.interrupt import RUN_ME_AGAIN
 from mcvqa.model.device import plan_device
-from mcvqa.pipeline import Bench, train_only
+from mcvqa.pipeline import Bench, _share_of_time, train_only
 from mcvqa.places import FoldProcess, fold_places
 from mcvqa.project import Project, RunStopped
 from mcvqa.scoring.scores import load_scores
@@ -40,9 +41,30 @@ def test_one_place_for_each_gpu(monkeypatch, visible, wanted, found):
 
 def test_without_gpus_one_place_unless_more_are_asked_for(monkeypatch):
     assert fold_places(Config(), "cpu") == [""] and fold_places(Config(parallel_folds=2), "cpu") == ["", ""]
-    assert fold_places(Config(parallel_folds=2), "mps") == fold_places(Config(parallel_folds=2, time_budget="1h"), "cpu") == [""]
+    assert fold_places(Config(parallel_folds=2), "mps") == [""]
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert fold_places(Config(parallel_folds=2), "cpu") == [""]
+
+
+# %% within a time budget
+@pytest.mark.parametrize(("trained", "folds", "left", "found"), [
+    (0, 3, 3, (2, 0)), (0, 3, 2, (1, 1)), (0, 4, 1, (1, 1)), (2, 1, 1, (1, 1)), (0, 2, 2, (1, 0)),
+])
+def test_each_process_is_told_what_its_place_has_still_to_do(tmp_path, trained, folds, left, found):
+    """Of two places; the numbers are folds to train with the next one, and rounds of scoring besides these."""
+    log = RunLog(tmp_path / "log.jsonl")
+    schedule = Schedule(1e6, Work(folds, 1, 1, (1.0,)), Rows(8, 4, 4, 16), variants=1)
+    bench = SimpleNamespace(schedule=schedule, places=["0", "1"])
+    share = _share_of_time(SimpleNamespace(log=log), bench, trained, folds, left)
+    assert share == dict(zip(("folds", "waiting"), found, strict=True))
+    log.write("pace", learn=1e9, read=1.0, look=0.0, start=5.0)
+    share = _share_of_time(SimpleNamespace(log=log), bench, trained, folds, left)
+    assert (share is None) == (trained > 0 or folds - left >= 2), "those that begin at once measure for the others"
+    assert schedule.pace.start == 5.0
+
+
+def test_without_a_time_budget_there_is_nothing_to_tell():
+    assert _share_of_time(None, SimpleNamespace(schedule=None), 0, 3, 3) == {}
 
 
 # %% what is shown

@@ -4,6 +4,7 @@ Each step is skipped when its result is already there for the same settings, and
 """
 import contextlib
 import dataclasses
+import functools
 import gc
 import math
 import os
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mcvqa.budget import Alarm, Rows, Schedule, TimeUp, Work, seconds_for_end
+from mcvqa.budget import Alarm, Pace, Rows, Schedule, TimeUp, Work, seconds_for_end
 from mcvqa.config import Config, settings_hash
 from mcvqa.data.images import open_image
 from mcvqa.data.questions import Question
@@ -236,7 +237,7 @@ class Bench:
 
     def __init__(self, project: Project, plan: DevicePlan) -> None:
         self.project, self.device_plan, self.config, self.memory = project, plan, project.config, MemoryPlan()
-        self.shared = False
+        self.places, self.shared = fold_places(project.config, plan.device), False
         self.schedule = make_schedule(project) if project.config.time_budget else None
 
     @cached_property
@@ -321,7 +322,7 @@ class Bench:
 
     def share(self) -> None:
         """Compute what the processes of folds read, and give back the memory of the model, which they load themselves."""
-        if not self.shared:
+        if not self.shared and not self.schedule:  # within a time budget it is not known yet what will be read
             self.look_in_all_scales(self.config)
         self.shared = True
         for name in ("base", "images", "store", "maker"):
@@ -366,28 +367,67 @@ def scored_folds(project: Project) -> tuple[int, ...]:
     return tuple(fold for fold in folds if all(file.exists() for file in _score_files(project, fold)))
 
 
-def _ways_in_time(project: Project, bench: Bench, folds: Sequence[int]) -> Config:
-    """The settings, with as many option orders and image scales as there is time for."""
+def _ways_in_time(project: Project, bench: Bench, folds: Sequence[int]) -> Iterator[Config]:
+    """The settings; within a time budget first with one way to read a row, so that every fold has scores, and then with as many
+    option orders and image scales as there is time for."""
     if bench.schedule is None:
-        return project.config
-    bench.schedule.folds, bench.schedule.waiting = 0, len(folds)
+        yield project.config
+        return
+    plain = project.config.replace(use_tta=False)
+    yield plain
+    if len(bench.places) > 1:
+        bench.schedule.pace = _pace_apart(project, bench.schedule.pace.look)
+    bench.schedule.folds, bench.schedule.waiting = 0, math.ceil(len(folds) / len(bench.places))
     work = by_main(bench.schedule.plan)
-    return project.config.replace(tta_orders=work.orders, tta_scales=work.scales)
+    richer = project.config.replace(tta_orders=work.orders, tta_scales=work.scales)
+    if folds and work.ways > 1 and tta_plan(richer) != tta_plan(plain):
+        print(f"  there is time for more: {_ways_named(richer)}")
+        yield richer
 
 
 # %% folds at several places
-def worked_apart(project: Project, bench: Bench, folds: Sequence[int], work: Callable[[], None]) -> bool:
+def worked_apart(
+    project: Project, bench: Bench, config: Config, folds: Sequence[int], work: Callable[[], None],
+    share: Callable[[int], dict[str, int] | None] = lambda left: {},
+) -> bool:
     """Whether there are several places for `folds`; then `work` was done for each of them, in a process of its own.
+
+    Args:
+        config: the settings of the processes.
+        share: of the time; as in FoldProcesses.
 
     Raises:
         RunStopped, Interrupted: from such a process; the other folds are saved.
     """
-    places = fold_places(project.config, bench.device_plan.device)[: len(folds)]
+    places = bench.places[: len(folds)]
     if len(places) < 2:
         return False
     bench.share()
-    side_by_side(project, places, folds, work, bench.device_plan.workers)
+    side_by_side(project, config, places, folds, work, bench.device_plan.workers, share)
     return True
+
+
+def _pace_apart(project: Project, look: float) -> Pace:
+    """What the process of a fold measured last. Args: look: as this process has measured it."""
+    measured = [Pace(event["learn"], event["read"], look, event["start"]) for event in project.log.events("pace")]
+    return measured[-1] if measured else Pace(look=look)
+
+
+def _share_of_time(project: Project, bench: Bench, trained: int, folds: int, left: int) -> dict[str, int] | None:
+    """For the process of the next fold: how many folds its place has still to train, with it, and how many rounds of scoring
+    stand against them; None: there is no time for it.
+
+    Args:
+        trained: folds that were trained before; folds: that are to be trained; left: of these, those not begun.
+    """
+    if bench.schedule is None:
+        return {}
+    bench.schedule.pace = _pace_apart(project, bench.schedule.pace.look)
+    places = len(bench.places)
+    rounds = math.ceil(left / places)
+    waiting = math.ceil((trained + folds) / places) - rounds
+    first = not trained and folds - left < places
+    return dict(folds=rounds, waiting=waiting) if _is_in_time(bench.schedule, rounds, waiting, first=first) else None
 
 
 @contextlib.contextmanager
@@ -407,12 +447,17 @@ def _silence() -> Iterator[None]:
 
 def _fold_apart(work: Callable[[Project, Bench, int], None]) -> None:
     """All that the process of a fold does. What the main process has said already is not said again."""
-    def with_model(project: Project, fold: int) -> None:
+    def with_model(project: Project, fold: int, started: float, share: dict[str, int]) -> None:
         with _memory_told(project.config):
             with _silence():
                 bench = Bench(project, plan_device(project.config))
                 _ = bench.maker
+            if bench.schedule and share:
+                bench.schedule.pace.start = time.time() - started
+                bench.schedule.folds, bench.schedule.waiting = share["folds"], share["waiting"]
             work(project, bench, fold)
+            if bench.schedule and share:
+                project.log.write("pace", **dataclasses.asdict(bench.schedule.pace))
 
     in_child(with_model)
 
@@ -440,8 +485,10 @@ def train_folds(project: Project, bench: Bench, only: int | None = None) -> None
             by_main(_forget_progress, project, fold)
             facts = read_json(project.paths.fold(fold) / "result.json")
             print(f"  fold {fold}: already trained, accuracy {Accuracy(*facts['accuracy'])}")
-    if not worked_apart(project, bench, todo, train_apart):
-        _train_in_turn(project, bench, todo, trained=len(folds) - len(todo))
+    trained = len(folds) - len(todo)
+    share = functools.partial(_share_of_time, project, bench, trained, len(todo))
+    if not worked_apart(project, bench, project.config, todo, train_apart, share):
+        _train_in_turn(project, bench, todo, trained)
 
 
 def train_apart() -> None:
@@ -452,20 +499,24 @@ def train_apart() -> None:
 def _train_in_turn(project: Project, bench: Bench, folds: Sequence[int], trained: int) -> None:
     """One fold after the other, those that there is time for. Args: trained: folds that are trained already."""
     for number, fold in enumerate(folds):
-        if _is_in_time(bench.schedule, len(folds) - number, trained):
+        if _is_in_time(bench.schedule, len(folds) - number, trained, first=not trained):
             _train_fold(project, bench, fold)
             trained += 1
         else:
             print(f"  fold {fold}: left out, there is not the time for it")
 
 
-def _is_in_time(schedule: Schedule | None, folds: int, trained: int) -> bool:
-    """Whether the next fold is to be trained. Args: folds: that are left, with it. trained: that wait for being scored."""
+def _is_in_time(schedule: Schedule | None, folds: int, waiting: int, *, first: bool) -> bool:
+    """Whether the next fold is to be trained: the first in any case, another where there is time for an epoch of it.
+
+    Args:
+        folds: that are left, with it. waiting: that are trained and wait for being scored.
+    """
     if schedule is None:
         return True
-    schedule.folds, schedule.waiting = folds, trained
+    schedule.folds, schedule.waiting = folds, waiting
     work = by_main(schedule.plan)
-    return not trained or work.epochs >= min(1, schedule.full.epochs)
+    return first or work.epochs >= min(1, schedule.full.epochs)
 
 
 def _train_fold(project: Project, bench: Bench, fold: int) -> None:
@@ -526,17 +577,26 @@ def score_folds(project: Project, bench: Bench) -> None:
         RunStopped, Interrupted: from the process of a fold.
     """
     folds = _trained_folds(project)
-    config = _ways_in_time(project, bench, folds)
-    orders, scales = tta_plan(config)
-    sizes = ", ".join(f"{scale:g}" for scale in scales)
-    heading("scoring", f"{orders} option order{'s' * (orders > 1)}, scale{'s' * (len(scales) > 1)} {sizes}")
+    heading("scoring", _ways_named(project.config))
     if unseen := sum(bool(project.data.records[q.image].problem) for q in project.data.test):
         print(f"  {unseen:,} test rows have no readable photograph: they are answered from their text alone (eda/problems.csv)")
+    for config in _ways_in_time(project, bench, folds):
+        _score_in(config, project, bench, folds)
+
+
+def _ways_named(config: Config) -> str:
+    orders, scales = tta_plan(config)
+    sizes = ", ".join(f"{scale:g}" for scale in scales)
+    return f"{orders} option order{'s' * (orders > 1)}, scale{'s' * (len(scales) > 1)} {sizes}"
+
+
+def _score_in(config: Config, project: Project, bench: Bench, folds: Sequence[int]) -> None:
+    """Args: config: with the ways to read in."""
     todo = [
         fold for fold in folds
         if not any(by_main(_is_scored, project, bench.plan, asked, fold) for asked in (project.config, config))
     ]
-    apart = worked_apart(project, bench, todo, score_apart)
+    apart = worked_apart(project, bench, config, todo, score_apart)
     for fold in folds:
         if fold not in todo:
             print(f"  fold {fold}: already scored")
@@ -687,7 +747,10 @@ def technique_variants(project: Project, scores: Scores, answers: np.ndarray) ->
         for name in ("raw", "ema", "swa") if all((folder / f"fold{f}-{name}.npz").exists() for f in folds)
     }
     found |= {name.upper(): (right, variants["raw"]) for name, right in variants.items() if name != "raw"}
-    orders, scales = tta_plan(project.config)
+    if len({load_scores(folder / f"fold{f}-oof.npz").scales.tobytes() for f in folds}) > 1:
+        return found  # some folds were read in more ways than there was time for with the others
+    scales = set(scores.scales.tolist())
+    orders = len(scores.scales) // len(scales)
     # the plain question: the first order at the scale nearest to 1
     at_scale = scores.scales == scores.scales[np.abs(scores.scales - 1).argmin()]
     plain = scores.ways(np.arange(len(at_scale)) == at_scale.argmax()).predictions() == answers

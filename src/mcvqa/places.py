@@ -35,7 +35,7 @@ def fold_places(config: Config, device: str) -> list[str]:
     Args:
         device: 'cuda', 'mps' or 'cpu'.
     """
-    if "LOCAL_RANK" in os.environ or config.time_budget:  # a launcher's processes share a fold; a schedule is of one at a time
+    if "LOCAL_RANK" in os.environ:  # a launcher's processes share a fold
         return [""]
     if device == "cuda":
         named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
@@ -119,11 +119,14 @@ class FoldProcesses:
 
     Args:
         command: of a process, without the fold.
+        share: what the process of the next fold is told of its share of the time, given how many folds are not begun; None:
+            there is no time for it.
     """
 
     project: Project
     command: list[str]
     places: Sequence[str]
+    share: Callable[[int], dict[str, int] | None]
     running: list[FoldProcess] = field(default_factory=list)
 
     def work(self, folds: Sequence[int]) -> None:
@@ -138,19 +141,24 @@ class FoldProcesses:
             try:
                 while waiting or self.running:
                     while waiting and free:
-                        self._start(waiting.pop(0), free.pop(0))
+                        share, fold = self.share(len(waiting)), waiting.pop(0)
+                        if share is None:
+                            tqdm.write(f"  fold {fold}: left out, there is not the time for it")
+                        else:
+                            self._start(fold, free.pop(0), share)
                     time.sleep(0.2)
                     free += [child.place for child in self._ended()]
                     self._show(display)
             finally:
                 self._end_all()
 
-    def _start(self, fold: int, place: str) -> None:
+    def _start(self, fold: int, place: str, share: dict[str, int]) -> None:
         file = self.project.paths.log.with_name(f"{self.project.config.run}-fold{fold}.txt")
         with open(file, "ab") as said:
             position = said.tell()
             process = subprocess.Popen(
-                [*self.command, str(fold)], stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT,
+                [*self.command, str(fold), str(time.time()), json.dumps(share)],
+                stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT,
                 env=_surroundings(place, len(self.places)), start_new_session=True,  # Ctrl-C reaches it through the main process
             )
             self.running.append(FoldProcess(fold, place, process, file, position))
@@ -198,32 +206,38 @@ class FoldProcesses:
 
 
 def side_by_side(
-    project: Project, places: Sequence[str], folds: Sequence[int], work: Callable[[], None], workers: int
+    project: Project, config: Config, places: Sequence[str], folds: Sequence[int], work: Callable[[], None], workers: int,
+    share: Callable[[int], dict[str, int] | None],
 ) -> None:
     """`work`, a function of a module's top level, once for each fold, in processes of their own. It calls `in_child`.
 
     Args:
+        config: the settings of the processes.
         workers: loader processes for all of them together, where the settings name no number.
+        share: as in FoldProcesses.
 
     Raises:
         RunStopped: one of them failed. Interrupted: one was asked to stop.
     """
     where = ", ".join(f"GPU {place}" for place in places) if places[0] else "the CPU"
     print(f"  {len(places)} folds at a time, each in a process of its own, on {where}")
-    config = project.config
     config = config if config.num_workers >= 0 else config.replace(num_workers=workers // len(places))
-    command = [*_program(project, work), json.dumps(dataclasses.asdict(config))]
-    FoldProcesses(project, command, places).work(folds)
+    began = time.time() - (time.monotonic() - project.began)
+    command = [*_program(project, work), json.dumps(dataclasses.asdict(config)), str(began)]
+    FoldProcesses(project, command, places, share).work(folds)
 
 
 # %% in a fold's process
-def in_child(work: Callable[[Project, int], None]) -> None:
-    """The life of a fold's process: `work` for the fold on the command line. It ends with status 0, 1 or 75."""
-    project, fold = Project(Config(**json.loads(sys.argv[1]))), int(sys.argv[2])
+def in_child(work: Callable[[Project, int, float, dict[str, int]], None]) -> None:
+    """The life of a fold's process: `work` for what is on the command line: the fold, the moment at which the process was
+    started, and its share of the time. It ends with status 0, 1 or 75."""
+    settings, began, fold, started, share = sys.argv[1:]
+    project = Project(Config(**json.loads(settings)))
+    project.began -= time.time() - float(began)  # the session began with its main process
     threading.Thread(target=_stop_without_owner, daemon=True).start()
     try:
         with StopRequest(at_once=True):
-            work(project, fold)
+            work(project, int(fold), float(started), json.loads(share))
     except KeyboardInterrupt as stopped:
         print(stopped)
         sys.exit(RUN_ME_AGAIN)
@@ -232,7 +246,7 @@ def in_child(work: Callable[[Project, int], None]) -> None:
         if type(error).__module__.split(".")[0] not in ("mcvqa", "__main__"):  # not written for people
             traceback.print_exc()
             told = f"Fold {fold}: {type(error).__name__}: {error}"
-        project.log.write("failed", fold=fold, process=os.getpid(), told=told)
+        project.log.write("failed", fold=int(fold), process=os.getpid(), told=told)
         sys.exit(1)
 
 
