@@ -1,5 +1,5 @@
 # The commands of this project; each sets itself up first.
-.PHONY: install demo test torture check format notebook
+.PHONY: install demo test coverage torture check format notebook
 install:
 	@bash install.sh
 
@@ -8,6 +8,11 @@ demo: install           ## generate data, fine-tune 3 folds, score, ensemble, wr
 
 test: install           ## every test
 	@.venv/bin/python -m pytest -n 2 --dist loadfile
+
+coverage: install       ## the rooms that must lose nothing, with every branch tried
+	@.venv/bin/python -m pytest -n 2 --dist loadfile tests/data/test_questions.py tests/data/test_images.py tests/report/test_submission.py \
+		tests/training/test_checkpoint.py tests/training/test_resume.py --cov=mcvqa.training.checkpoint --cov=mcvqa.data.questions \
+		--cov=mcvqa.data.images --cov=mcvqa.report.submission --cov-branch --cov-report=term-missing --cov-fail-under=100
 
 torture: install        ## real kills, deadlines and damaged inputs; KILLS=20 for fewer
 	@.venv/bin/python -m tests.torture

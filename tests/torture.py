@@ -2,6 +2,7 @@
 
     make torture                  # 1,000 kills, one at each write, 100 deadlines, 10,000 tables, 5,000 pictures
     KILLS=20 make torture         # a share of everything
+    python -m tests.torture kills writes deadlines inputs    # or only some of it
 
 Every run is a forked process of its own that does all ten steps with `tiny`. After its last kill a run must end as the one that
 was never killed: the same weights, scores and submission. The last line sums up; the exit status is 1 when anything was lost.
@@ -62,6 +63,7 @@ def in_child(work: Callable[[], object], said: Path, kill_after: float | None = 
             handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(handle, 1)
             os.dup2(handle, 2)
+            torch.set_num_threads(1)  # a fork leaves torch without its threads, and two threads must not make them anew
             work()
             status = 0
         except BaseException:
@@ -97,7 +99,8 @@ def die_at_write(number: int, folder: Path) -> None:
             count()
 
     def counting_sync(handle: int) -> None:
-        count()
+        if str(folder) in str(Path(f"/proc/self/fd/{handle}").readlink()):
+            count()
         forced(handle)
 
     os.fsync = counting_sync
@@ -107,8 +110,8 @@ def die_at_write(number: int, folder: Path) -> None:
 # %% one run
 def settings_of(folder: Path, data: Path) -> Config:
     return tiny_settings(
-        folder, data_dir=str(data), run_name="r", n_folds=2, num_epochs=2, batch_size=4, lora_r=8, lora_dropout=0.1, use_swa=True,
-        use_tta=True, tta_orders=2, save_minutes=0.0,
+        folder, data_dir=str(data), run_name="r", use_kfold=False, num_epochs=2, batch_size=4, lora_r=8, lora_dropout=0.1,
+        use_swa=True, use_tta=True, tta_orders=2, save_minutes=0.0,
     )
 
 
@@ -141,6 +144,16 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """One run with a time budget. Attributes: margin: seconds that were left. folds: in what was handed in."""
+
+    budget: float
+    margin: float
+    folds: int
+    wrong: str
+
+
+@dataclass(frozen=True)
 class Torturer:
     """Runs to kill, and what an undisturbed one leaves. Attributes: seconds: that one takes."""
 
@@ -164,7 +177,7 @@ class Torturer:
 
             def work() -> None:
                 if write is not None and not kills:
-                    die_at_write(write, folder)
+                    die_at_write(write, folder / "checkpoints")
                 run(settings_of(folder, self.data))
 
             while status := in_child(work, said, moment()):
@@ -176,56 +189,29 @@ class Torturer:
             different = sorted(n for n in self.wanted.keys() | found.keys() if self.wanted.get(n) != found.get(n))
             return Found(kills, lost, f"not as undisturbed: {', '.join(different)}" if different else "")
 
+    def writes(self) -> int:
+        """How often a run touches the files of its checkpoints; found by halving."""
+        with tempfile.TemporaryDirectory() as name:
+            def reached(number: int) -> bool:
+                folder = Path(name) / str(number)
 
-def torturer_for(data: Path) -> Torturer:
-    with tempfile.TemporaryDirectory() as name:
-        started = time.monotonic()
-        status = in_child(lambda: run(settings_of(Path(name) / "run", data)), Path(name) / "said.txt")
-        assert status == 0, (Path(name) / "said.txt").read_text()
-        return Torturer(data, time.monotonic() - started, outcome_in(Path(name) / "run"))
+                def work() -> None:
+                    die_at_write(number, folder / "checkpoints")
+                    run(settings_of(folder, self.data))
 
+                return in_child(work, Path(name) / "said.txt") == -signal.SIGKILL
 
-def writes_of(data: Path) -> int:
-    """How often a run touches its files."""
-    with tempfile.TemporaryDirectory() as name:
-        low, high = 0, 1
-        def reached(number: int) -> bool:
-            folder = Path(name) / str(number)
+            low, high = 0, 128
+            while reached(high):
+                low, high = high, 2 * high
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if reached(middle) else (low, middle)
+            return high
 
-            def work() -> None:
-                die_at_write(number, folder)
-                run(settings_of(folder, data))
-
-            return in_child(work, Path(name) / "said.txt") == -signal.SIGKILL
-
-        while reached(high):
-            low, high = high, 2 * high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if reached(middle) else (low, middle)
-        return high
-
-
-# %% deadlines
-@dataclass(frozen=True)
-class Ended:
-    """One run with a time budget. Attributes: margin: seconds that were left. folds: in what was handed in."""
-
-    budget: float
-    margin: float
-    folds: int
-    wrong: str
-
-
-@dataclass(frozen=True)
-class Deadlines:
-    """Real runs on a real clock. Attributes: seconds: that one takes without a budget."""
-
-    data: Path
-    seconds: float
-
-    def run(self, seed: int) -> Ended:
-        budget = random.Random(seed).uniform(0.3, 1.3) * self.seconds
+    def run_to_deadline(self, seed: int) -> Ended:
+        """A real run with a time budget of random length, on a real clock."""
+        budget = random.Random(seed).uniform(1.5, 6) * self.seconds
         with tempfile.TemporaryDirectory() as name:
             folder, said = Path(name) / "run", Path(name) / "said.txt"
             config = settings_of(folder, self.data).replace(time_budget=f"{budget:.1f}s")
@@ -248,9 +234,58 @@ class Deadlines:
             return Ended(budget, margin, folds, wrong or "; ".join(map(str, report.problems)))
 
 
+def torturer_for(data: Path) -> Torturer:
+    with tempfile.TemporaryDirectory() as name:
+        started = time.monotonic()
+        status = in_child(lambda: run(settings_of(Path(name) / "run", data)), Path(name) / "said.txt")
+        assert status == 0, (Path(name) / "said.txt").read_text()
+        return Torturer(data, time.monotonic() - started, outcome_in(Path(name) / "run"))
+
+
 # %% everything
-def damaged_inputs(share: float) -> tuple[int, str]:
-    """How many tables and pictures were read or refused, and what went wrong."""
+def at_once(work: Callable, items: Iterator, enough: Callable[[list], bool] = lambda found: False) -> list:
+    """Results of `work` on each of `items`, several at once, until there are `enough`."""
+    found: list = []
+    with ProcessPoolExecutor(AT_ONCE, mp_context=get_context("fork")) as pool:
+        while not enough(found) and (part := list(itertools.islice(items, 4 * AT_ONCE))):
+            found += pool.map(work, part)
+            print(".", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return found
+
+
+def shown(title: str, found: list[Found]) -> str:
+    """Prints what became of killed runs; returns what was lost, in a few words."""
+    lost, wrong = max(f.lost for f in found), [f.wrong for f in found if f.wrong]
+    print(*wrong[:5], f"{title}: {sum(f.kills for f in found):,} kills in {len(found):,} runs, {len(wrong)} did not end as the "
+          f"undisturbed one, at most {lost} steps lost", sep="\n", flush=True)
+    return f"{len(wrong)} runs {title}, {lost} steps" if wrong or lost > 1 else ""
+
+
+def kills(torturer: Torturer, share: float) -> str:
+    wanted = round(1000 * share)
+    return shown("killed at random moments", at_once(
+        torturer.kill_at_random, itertools.count(), lambda found: sum(f.kills for f in found) >= wanted
+    ))
+
+
+def writes(torturer: Torturer, share: float) -> str:
+    there = torturer.writes()
+    chosen = np.unique(np.linspace(0, there - 1, max(2, round(there * min(1, share)))).astype(int)).tolist()
+    return shown(f"killed at {len(chosen)} of {there} writes of checkpoints", at_once(torturer.kill_at_write, iter(chosen)))
+
+
+def deadlines(torturer: Torturer, share: float) -> str:
+    ended = at_once(torturer.run_to_deadline, iter(range(max(2, round(100 * share)))))
+    wrong = [f"{e.budget:.1f} s: {e.wrong}" for e in ended if e.wrong]
+    with_fold, margins = sum(e.folds > 0 for e in ended), [e.margin for e in ended]
+    print(*wrong[:5], f"{len(ended)} deadlines of {min(e.budget for e in ended):.1f} to {max(e.budget for e in ended):.1f} s: "
+          f"{len(ended) - len(wrong)} with a valid submission in time, {with_fold} of them of a trained model; "
+          f"margins {min(margins):.1f} to {max(margins):.1f} s, half of them over {np.median(margins):.1f} s", sep="\n")
+    return f"{len(wrong)} deadlines" if wrong else ""
+
+
+def inputs(torturer: Torturer, share: float) -> str:
     made, wrong = 0, ""
     for test, count in PROPERTIES.items():
         examples = max(20, round(count * share))
@@ -261,58 +296,21 @@ def damaged_inputs(share: float) -> tuple[int, str]:
         made += examples
         wrong += f"{test}:\n{done.stdout[-2000:]}\n" if done.returncode else ""
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    print(f"damaged inputs: {made:,} tables and pictures, at most {peak:.1f} GiB of memory", flush=True)
-    return made, wrong + f"more than {MEMORY} GiB of memory" * (peak > MEMORY)
+    print(wrong + f"{made:,} tables and pictures, at most {peak:.1f} GiB of memory", flush=True)
+    return "tables or pictures" if wrong or peak > MEMORY else ""
 
 
-def at_once(work: Callable, items: Iterator, until: Callable[[list], bool] = lambda found: False) -> list:
-    """Results of `work` on each of `items`, several at once, up to the first result for which `until` holds."""
-    found: list = []
-    with ProcessPoolExecutor(AT_ONCE, mp_context=get_context("fork")) as pool:
-        while not until(found) and (part := list(itertools.islice(items, 2 * AT_ONCE))):
-            found += pool.map(work, part)
-            print(".", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    return found
-
-
-def summed_up(title: str, found: list[Found]) -> str:
-    kills, lost = sum(f.kills for f in found), max((f.lost for f in found), default=0)
-    wrong = [f.wrong for f in found if f.wrong]
-    print("\n".join(wrong[:5]))
-    line = f"{title}: {kills:,} kills in {len(found):,} runs, {len(wrong)} runs not as they should be, at most {lost} steps lost"
-    print(line, flush=True)
-    return line if wrong or lost > 1 else ""
-
-
-def main() -> int:
-    kills = int(os.environ.get("KILLS", "1000"))
-    share, bad = kills / 1000, []
+def main(chosen: list[str]) -> int:
+    share, parts = int(os.environ.get("KILLS", "1000")) / 1000, (inputs, kills, writes, deadlines)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        data = Path(name) / "data"
-        generate_demo(data, 24, 6, seed=0, size=56)
-        torturer = torturer_for(data)
-        print(f"undisturbed: {torturer.seconds:.1f} s", flush=True)
-        bad.append(summed_up("at random moments", at_once(
-            torturer.kill_at_random, itertools.count(), lambda found: sum(f.kills for f in found) >= kills
-        )))
-        writes = writes_of(data)
-        chosen = np.unique(np.linspace(0, writes - 1, min(writes, kills)).astype(int)).tolist()
-        bad.append(summed_up(f"at {len(chosen)} of {writes} writes", at_once(torturer.kill_at_write, iter(chosen))))
-        ended = at_once(Deadlines(data, 2 * torturer.seconds).run, iter(range(max(2, round(100 * share)))))
-    late = [e for e in ended if e.wrong]
-    print("\n".join(f"{e.budget:.1f} s: {e.wrong}" for e in late[:5]))
-    margins = sorted(e.margin for e in ended)
-    print(f"deadlines: {len(ended)}, {len(ended) - len(late)} with a valid submission in time, margins {margins[0]:.1f} to "
-          f"{margins[-1]:.1f} s; folds in it: {', '.join(f'{n} in {sum(e.folds == n for e in ended)}' for n in (0, 1, 2))}")
-    _, wrong = damaged_inputs(share)
-    print(wrong)
-    failed = [line for line in bad if line] + [f"{len(late)} deadlines"] * bool(late) + ["damaged inputs"] * bool(wrong)
-    print("torture: " + ("; ".join(failed) if failed else f"nothing was lost ({kills:,} kills, {len(chosen)} writes, "
-          f"{len(ended)} deadlines)"))
-    return int(bool(failed))
+        generate_demo(Path(name), 24, 6, seed=0, size=56)
+        torturer = torturer_for(Path(name))
+        print(f"undisturbed: {torturer.seconds:.1f} s; {AT_ONCE} at once", flush=True)
+        lost = [found for part in parts if part.__name__ in chosen or not chosen if (found := part(torturer, share))]
+    print("torture: " + (f"LOST: {', '.join(lost)}" if lost else "nothing was lost"))
+    return int(bool(lost))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

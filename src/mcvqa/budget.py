@@ -59,7 +59,12 @@ class Work:
 
 def seconds_for_end(budget: float) -> float:
     """Of a time budget: for the ensemble and the report, and to spare."""
-    return min(60.0, 0.15 * budget) + 0.02 * budget if math.isfinite(budget) else 0.0
+    return min(60.0, 0.25 * budget) + 0.02 * budget if math.isfinite(budget) else 0.0
+
+
+def seconds_to_spare(budget: float) -> float:
+    """Of a time budget, that even a slow report must leave: the index of runs is still to be written."""
+    return min(30.0, 0.1 * budget)
 
 
 def lesser(work: Work) -> Iterator[Work]:

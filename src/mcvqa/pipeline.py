@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mcvqa.budget import Alarm, Pace, Rows, Schedule, TimeUp, Work, seconds_for_end
+from mcvqa.budget import Alarm, Pace, Rows, Schedule, TimeUp, Work, seconds_for_end, seconds_to_spare
 from mcvqa.config import Config, settings_hash
 from mcvqa.data.images import open_image
 from mcvqa.data.questions import Question
@@ -196,7 +196,7 @@ def _prepared(project: Project) -> Project:
 def _finished(project: Project, plan: DevicePlan, started: float) -> Outcome:
     """Steps 9 and 10."""
     try:
-        with Alarm(project.seconds_until(1.0)):
+        with Alarm(project.seconds_until(seconds_to_spare(project.config.budget_seconds))):
             return write_results(project, combine(project), plan, started)
     except TimeUp:
         raise RunStopped(

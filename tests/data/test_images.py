@@ -155,6 +155,22 @@ def test_files_that_are_no_pictures(tmp_path: Path, content: bytes, words: str) 
     assert words in reason(tmp_path / "photo.jpg")
 
 
+def test_files_that_cannot_be_read_or_are_too_long(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"cannot be read \(File name too long\)"):
+        open_image(tmp_path / ("x" * 300))
+    with open(tmp_path / "long.jpg", "wb") as handle:
+        handle.truncate(257 * 2**20)  # takes no room on the disk
+    with pytest.raises(ImageError, match="file of 257 MiB; at most 256 are read"):
+        open_image(tmp_path / "long.jpg")
+
+
+def test_an_orientation_that_is_no_number_is_none(tmp_path: Path) -> None:
+    """EXIF with one entry: orientation, of type text, 'abc'."""
+    exif = b"Exif\0\0II*\0" + struct.pack("<IHHHI4sI", 8, 1, 274, 2, 4, b"abc\0", 0)
+    landscape(1, 32).save(tmp_path / "a.jpg", exif=exif)
+    assert open_image(tmp_path / "a.jpg").size == landscape(1, 32).size
+
+
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     assert reason(tmp_path / "none.jpg") == "no such file" and reason(tmp_path) == "no such file"
 

@@ -70,6 +70,7 @@ def test_delimiters_and_newlines_in_quotes(tmp_path: Path, delimiter: str) -> No
      (b"id,path,question,a,b,d\n1,p,q,x,y,z\n", "missing between 'b' and 'd'"),
      (b"id,path,question,a,b,choice1,choice2\n1,p,q,x,y,x,y\n", "could be the choices: a, b, choice1, choice2"),
      (b"id,path,question,a,b,B\n1,p,q,x,y,z\n", "could be the choices"),
+     (f"id,path,question{''.join(f',choice{n}' for n in range(1, 28))}\n1,p,q{',x' * 27}\n".encode(), "27 choice columns"),
      (b"id,path,image,question,a,b\n1,p,i,q,x,y\n", "path, image. Choose with --set image_column"),
      (b"id,path,question,a,b,answer,label\n1,p,q,x,y,a,b\n", "--set answer_column")],
 )
@@ -198,6 +199,12 @@ def test_ordinals_counted_from_zero_are_noticed_and_shown(tmp_path: Path) -> Non
     assert [q.answer for q in read.questions] == [0, 3, 1] and read.columns["answers count from"] == "0"
     read = table(tmp_path, HEADER + "1,p,q,r,s,t,u,0\n2,p,q,r,s,t,u,4\n3,p,q,r,s,t,u,1\n")
     assert [q.answer for q in read.questions] == [None, 3, 0] and [p.row for p in read.problems] == [1]
+
+
+def test_a_row_without_an_answer_is_noted(tmp_path: Path) -> None:
+    read = table(tmp_path, "id,path,question,a,b,answer\n1,p,q,x,y,b\n2,p,q,x,y,\n")
+    assert [q.answer for q in read.questions] == [1, None]
+    assert [(p.row, p.field, p.message) for p in read.problems] == [(2, "answer", "no answer")]
 
 
 def test_votes_majority_and_ties(tmp_path: Path) -> None:

@@ -46,6 +46,11 @@ def test_a_choice_the_row_does_not_have_is_refused_and_the_old_file_stays(tmp_pa
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
+def test_what_is_wrong_is_told_line_by_line(tmp_path):
+    told = str(validate_submission(written(tmp_path, "id,answer\ntest_0000,e\n"), questions(2)))
+    assert told.startswith("NOT valid:\n  - ") and "test_0001" in told
+
+
 def test_the_wrong_number_of_predictions_is_refused(tmp_path):
     with pytest.raises(SubmissionError, match="11 predictions for 12"):
         write_submission(tmp_path / "s.csv", questions(), [0] * 11)
@@ -127,11 +132,12 @@ def test_the_sample_s_header_is_used(tmp_path, header):
         ("id,answer\nother,a\n", "differ: only in the sample 1: other"),
         ("id,a,b\n", "two are expected"),
         ("", "two are expected"),
+        (None, "cannot be read: .*Is a directory"),
     ],
 )
 def test_a_sample_of_another_test_set_is_refused(tmp_path, sample_text, message):
     sample = tmp_path / "sample_submission.csv"
-    sample.write_text(sample_text)
+    sample.mkdir() if sample_text is None else sample.write_text(sample_text)
     with pytest.raises(SubmissionError, match=message):
         write_submission(tmp_path / "s.csv", questions(), [0] * 12, sample)
     assert not (tmp_path / "s.csv").exists()

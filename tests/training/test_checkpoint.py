@@ -4,6 +4,7 @@ import os
 import pytest
 import torch
 
+from mcvqa.model.load import make_trainable, remove_adapters, trained_parameters
 from mcvqa.training import checkpoint
 from mcvqa.training.checkpoint import (
     MANIFEST,
@@ -12,6 +13,7 @@ from mcvqa.training.checkpoint import (
     CheckpointError,
     NotSaved,
     adapter_hash,
+    load_trained,
     newest_point,
     read_point,
     save_point,
@@ -32,6 +34,19 @@ class Saved(torch.nn.Module):
             raise OSError(28, "No space left on device")
         (folder / "adapter_model.safetensors").write_bytes(self.content)
         (folder / "README.md").write_text("[More Information Needed]")
+
+
+def test_weights_come_back_and_damaged_ones_do_not(make_trainer, tmp_path):
+    trainer = make_trainer()
+    model = make_trainable(trainer.base, trainer.config, 3)
+    trained = {name: p.detach().clone() for name, p in trained_parameters(model).items()}
+    save_trained(model, tmp_path / "best", {})
+    remove_adapters(trainer.base, model)
+    loaded = dict(load_trained(trainer.base, tmp_path / "best").named_parameters())
+    assert trained and all(torch.equal(loaded[name], value) for name, value in trained.items())
+    (tmp_path / "best" / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="is damaged or missing"):
+        load_trained(trainer.base, tmp_path / "best")
 
 
 def test_a_checkpoint_is_verified(tmp_path):
