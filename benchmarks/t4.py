@@ -16,7 +16,7 @@ from mcvqa.data.questions import Question, read_questions
 from mcvqa.model.encode import Encoder
 from mcvqa.model.families import Grid, image_grid
 from mcvqa.model.load import load_encoder, measure_model
-from mcvqa.preflight import estimate_time
+from mcvqa.preflight import AGAIN_IN_BLOCKS, estimate_time
 from mcvqa.scoring.orders import tta_plan
 
 RATE = 22e12  # FLOP/s of a T4's matrix units in float16 as seen in training; 65e12 by its data sheet
@@ -47,9 +47,7 @@ if __name__ == "__main__":
         grid = image_grid(640, 480, config.image_size**2, patch=patch, merge=merge)
         tokens = tokens_of(encoder, train, grid)
         patches = int((len(train) + len(test)) * grid[1] * grid[2] * sum(s * s for s in {1.0, *tta_plan(config)[1]}))
-        found = estimate_time(
-            config, measures, tokens, patches, len(train), len(test), RATE, checkpointing=True,
-        )
+        found = estimate_time(config, measures, tokens, patches, len(train), len(test), RATE, AGAIN_IN_BLOCKS)
         whole = found.features + found.training + found.scoring
         print(f"| {name} | {2e-9 * measures.language_linears:.1f} | {tokens:.0f} | {spell_duration(found.features)} "
               f"| {found.steps} steps of {config.effective_batch} rows, {spell_duration(found.training)} "

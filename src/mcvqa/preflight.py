@@ -148,7 +148,8 @@ def _check_resources(
     text = model_config.get_text_config()
     _line(True, f"parameters: {size.language_linears + size.rest:,}, trained {size.trained:,}")
     step = settings_plan(config, plan)
-    kept = _kept_values(text, step.checkpointing, in_blocks=isinstance(maker, RowMaker) and config.lora_r > 0)
+    in_blocks = isinstance(maker, RowMaker) and config.lora_r > 0
+    kept = _kept_values(text, step.checkpointing, in_blocks=in_blocks)
     activations = step.rows * int(tokens.max()) * kept * plan.dtype.itemsize
     needed = size.weight_bytes(plan) + size.training_bytes + activations
     there = _memory_of(plan)
@@ -171,7 +172,8 @@ def _check_resources(
         _line(kept, f"disk: image features {features / GIB:.2f} GiB{'' if kept else ' do not fit too: made anew in every step'}")
     if not writable:
         _line(False, f"output_dir={config.output_dir!r} cannot be written to: choose another (--set output_dir=FOLDER)")
-    _estimate_time(config, plan, size, tokens, data, patches)
+    again = (AGAIN_IN_BLOCKS if in_blocks else 1.0) * step.checkpointing
+    _estimate_time(config, plan, size, tokens, data, patches, again)
     if isinstance(maker, PlainMaker):
         _line(True, f"the vision tower of {model_config.model_type} runs for every prompt, which this time leaves out")
     return fits and enough and writable
@@ -205,9 +207,12 @@ class TimeEstimate:
     scoring: float
 
 
+AGAIN_IN_BLOCKS = 0.65  # of the products of a layer, those in front of attention's and the MLP's middle: see model/block.py
+
+
 def estimate_time(
-    config: Config, size: ModelSize, tokens: float, patches: int, train_rows: int, test_rows: int, rate: float, *,
-    checkpointing: bool,
+    config: Config, size: ModelSize, tokens: float, patches: int, train_rows: int, test_rows: int, rate: float,
+    again: float,
 ) -> TimeEstimate:
     """From the number of multiplications and additions alone; kernels of small models reach less.
 
@@ -215,10 +220,11 @@ def estimate_time(
         tokens: of a row, on average.
         patches: of all images at all scales that are encoded once.
         rate: FLOP/s that the device keeps up.
+        again: share of a forward pass that checkpointing makes again.
     """
     forward = 2 * size.language_linears * tokens  # of a row
     passes = 2 if config.lora_r else 3  # adapters: no gradient for the frozen weights
-    step = config.effective_batch * forward * (passes + 0.65 * checkpointing) / rate  # what is made again: see model/block.py
+    step = config.effective_batch * forward * (passes + again) / rate
     folds = len(config.folds_to_train)
     steps = int(np.ceil(train_rows * (1 - 1 / config.n_folds) / config.effective_batch)) * config.num_epochs * folds
     validated = train_rows * folds / config.n_folds
@@ -230,12 +236,11 @@ def estimate_time(
 
 
 def _estimate_time(
-    config: Config, plan: DevicePlan, size: ModelSize, tokens: np.ndarray, data: RunData, patches: int
+    config: Config, plan: DevicePlan, size: ModelSize, tokens: np.ndarray, data: RunData, patches: int, again: float
 ) -> None:
     rate = _matrix_rate(plan)
     found = estimate_time(
-        config, size, float(tokens.mean()), patches, len(data.train), len(data.test), 0.5 * rate,
-        checkpointing=settings_plan(config, plan).checkpointing,
+        config, size, float(tokens.mean()), patches, len(data.train), len(data.test), 0.5 * rate, again
     )
     _line(True, f"time: {found.step:.2f} s a step of {config.effective_batch} rows, {found.steps} steps; "
                 f"image features {spell_duration(found.features)}, training {spell_duration(found.training)}, "

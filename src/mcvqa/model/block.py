@@ -392,7 +392,8 @@ class _BlockStep(torch.autograd.Function):
 def blocks_suit(config: Any) -> bool:
     """Whether a language model's layers are what is written here. Args: config: of the language model."""
     turning = config.rope_parameters.get("rope_type", "default")
-    return config.hidden_act == "silu" and turning not in ("dynamic", "longrope")  # their angles depend on the length
+    plain = config.hidden_act == "silu" and not config.attention_dropout
+    return plain and turning not in ("dynamic", "longrope")  # their angles depend on the length
 
 
 def layer_blocks(layer: Any) -> tuple[Block, Block]:
