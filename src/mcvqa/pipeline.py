@@ -540,10 +540,10 @@ def _keep_result(project: Project, fold: int, validation: list[Question], result
     write_json(project.paths.fold(fold) / "result.json", _result_facts(result))
     project.steps.remember(f"train fold {fold}", project.weights_key(fold))
     _forget_progress(project, fold)
+    lost = f" ({result.skipped} skipped, {result.rollbacks} rollbacks)" if result.skipped or result.rollbacks else ""
     print(
-        f"  fold {fold}: accuracy {result.accuracy}, best epoch {result.best_epoch + 1}, {result.steps} steps, "
-        f"{result.skipped} skipped, {result.rollbacks} rollbacks, {result.rows_per_second:.1f} rows/s, "
-        f"{result.trained_parameters:,} parameters trained"
+        f"  fold {fold}: accuracy {result.accuracy}, best epoch {result.best_epoch + 1}, {result.steps} steps{lost}, "
+        f"{result.rows_per_second:.1f} rows/s"
     )
 
 
