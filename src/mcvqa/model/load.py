@@ -234,6 +234,13 @@ def adapter_settings(config: Config, family: Family) -> LoraConfig:
     )
 
 
+def with_adapters(model: nn.Module, config: Config, family: Family, **options: Any) -> PeftModel:
+    """Args: options: of get_peft_model."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")  # as in load_base
+        return get_peft_model(model, adapter_settings(config, family), **options)
+
+
 def make_trainable(base: BaseModel, config: Config, seed: int) -> nn.Module:
     """Fresh adapters on the base model, or, with lora_r=0, all of its weights.
 
@@ -250,7 +257,7 @@ def make_trainable(base: BaseModel, config: Config, seed: int) -> nn.Module:
     else:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = get_peft_model(base.model, adapter_settings(config, base.family))
+            model = with_adapters(base.model, config, base.family)
     return model
 
 
@@ -362,5 +369,5 @@ def measure_model(model_config: Any, config: Config) -> ModelSize:
     vision = total - sum(p.numel() for p in spoken)  # the tower, and what carries its features over
     if config.lora_r == 0:
         return ModelSize(linears, vision, total - linears, total)
-    adapted = get_peft_model(model, adapter_settings(config, family), low_cpu_mem_usage=True)
+    adapted = with_adapters(model, config, family, low_cpu_mem_usage=True)
     return ModelSize(linears, vision, total - linears, sum(p.numel() for p in trained_parameters(adapted).values()))
