@@ -2,9 +2,12 @@
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import venv
+import zipfile
 from collections import defaultdict
 from pathlib import Path
 
@@ -140,6 +143,32 @@ def place_of(text: str) -> int:
 
 def test_nothing_is_used_before_it_is_defined(tmp_path):
     run_cells([cell["source"] for cell in (*OWN[:1], *LIBRARY, *OWN[1:])], tmp_path)
+
+
+def write_wheel(folder: Path) -> None:
+    """Of a package with one module."""
+    folder.mkdir(parents=True)
+    about = "mcvqa_trial-1.0.dist-info"
+    with zipfile.ZipFile(folder / "mcvqa_trial-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("mcvqa_trial.py", "WORD = 'installed'\n")
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: mcvqa-trial\nVersion: 1.0\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", f"mcvqa_trial.py,,\n{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n")
+
+
+def test_what_is_missing_is_installed_from_attached_wheels(tmp_path):
+    """Without the internet; and what no wheel has is told."""
+    write_wheel(tmp_path / "input" / "wheels")
+    venv.create(tmp_path / "env", with_pip=True)
+    packages = [place for place in sys.path if place.endswith("-packages")]
+    for needed, word in (("mcvqa-trial>=1.0", "installed"), ("mcvqa-trial>=2.0", "attach a folder of wheels")):
+        (cell,) = edited(OWN[:1], ATTACHED=f'Path("{tmp_path / "input"}")')
+        cell, count = re.subn(r"^NEEDED = \(.*?^\)", f'NEEDED = ("{needed}",)', cell, flags=re.MULTILINE | re.DOTALL)
+        done = subprocess.run(
+            [tmp_path / "env" / "bin" / "python", "-c", f"{cell}\nimport mcvqa_trial\nprint(mcvqa_trial.WORD)"], cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(packages)}, capture_output=True, text=True, timeout=200,
+        )
+        assert count == 1 and word in done.stdout + done.stderr, done.stdout + done.stderr
 
 
 def test_attached_data_are_found_and_looked_at(tmp_path):
