@@ -71,7 +71,7 @@ def test_less_work_takes_less_time(folds, epochs, orders, scales, behind, waitin
 
 
 def schedule_of(seconds: float, **pace: float) -> Schedule:
-    return Schedule(seconds, FULL, ROWS, variants=2, folds=3, pace=Pace(**pace))
+    return Schedule(lambda: seconds - seconds_for_end(seconds), FULL, ROWS, variants=2, folds=3, pace=Pace(**pace))
 
 
 def test_the_most_that_fits():
@@ -114,7 +114,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        for module in ("budget", "project", "training.loop"):
+        for module in ("project", "training.loop"):
             monkeypatch.setattr(f"mcvqa.{module}.time", SimpleNamespace(monotonic=lambda: self.now, time=time.time))
         monkeypatch.setattr("mcvqa.pipeline.Alarm", lambda _: Alarm(math.inf))  # of a real clock; here the plan alone must hold
         step, read = FoldTrainer._step, model_rows.read_letters

@@ -53,7 +53,7 @@ def test_without_gpus_one_place_unless_more_are_asked_for(monkeypatch):
 def test_each_process_is_told_what_its_place_has_still_to_do(tmp_path, trained, folds, left, found):
     """Of two places; the numbers are folds to train with the next one, and rounds of scoring besides these."""
     log = RunLog(tmp_path / "log.jsonl")
-    schedule = Schedule(1e6, Work(folds, 1, 1, (1.0,)), Rows(8, 4, 4, 16), variants=1)
+    schedule = Schedule(lambda: 1e6, Work(folds, 1, 1, (1.0,)), Rows(8, 4, 4, 16), variants=1)
     bench = SimpleNamespace(schedule=schedule, places=["0", "1"])
     share = _share_of_time(SimpleNamespace(log=log), bench, trained, folds, left)
     assert share == dict(zip(("folds", "waiting"), found, strict=True))

@@ -2,8 +2,7 @@
 import math
 import signal
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
@@ -157,10 +156,9 @@ class Schedule:
     """What a session does within its time budget; planned anew whenever something was measured.
 
     Args:
-        seconds: of the budget.
+        left: seconds until the last score must be there, now.
         full: what the settings ask for.
         variants: kinds of weights that are validated at the end of a fold.
-        began: when the session did, by time.monotonic().
 
     Attributes:
         folds: that are to be trained, the one in training included.
@@ -168,7 +166,7 @@ class Schedule:
         work: the plan; None: nothing was measured yet.
     """
 
-    seconds: float
+    left: Callable[[], float]
     full: Work
     rows: Rows
     variants: int
@@ -176,12 +174,6 @@ class Schedule:
     waiting: int = 0
     pace: Pace = field(default_factory=Pace)
     work: Work | None = None
-    began: float = field(default_factory=time.monotonic)
-
-    @property
-    def left(self) -> float:
-        """Seconds until the last score must be there."""
-        return self.began + self.seconds - seconds_for_end(self.seconds) - time.monotonic()
 
     def plan(self, behind: float = 0.0) -> Work:
         """The most that fits; told where it is not what was planned before.
@@ -193,7 +185,7 @@ class Schedule:
             needed = seconds_needed(
                 work, self.pace, self.rows, behind=behind, variants=self.variants, waiting=self.waiting
             )
-            return (1 + SPARE) * needed <= self.left
+            return (1 + SPARE) * needed <= self.left()
 
         *smaller, least = lesser(replace(self.full, folds=self.folds))
         work = next(filter(fits, smaller), least)
@@ -209,4 +201,4 @@ class Schedule:
         if not same and (self.pace.learn or self.pace.read):
             whole = replace(self.full, folds=self.folds, epochs=self.full.epochs if self.folds else work.epochs)
             less = "" if work == whole else ": less than the settings ask for"
-            tqdm.write(f"  time budget: {spell_duration(self.left)} for {work}{less}")
+            tqdm.write(f"  time budget: {spell_duration(self.left())} for {work}{less}")

@@ -346,8 +346,9 @@ def make_schedule(project: Project) -> Schedule:
     train = int((project.folds != -2).sum()) - validation
     images = len({q.image for q in (*data.train, *data.test)})
     return Schedule(
-        config.budget_seconds, Work(len(folds), config.num_epochs, *tta_plan(config)),
-        Rows(train, validation, len(data.test), images), 1 + config.use_ema + config.use_swa, began=project.began,
+        functools.partial(project.seconds_until, seconds_for_end(config.budget_seconds)),
+        Work(len(folds), config.num_epochs, *tta_plan(config)),
+        Rows(train, validation, len(data.test), images), 1 + config.use_ema + config.use_swa,
     )
 
 
@@ -594,7 +595,7 @@ def _score_in(config: Config, project: Project, bench: Bench, folds: Sequence[in
     """Args: config: with the ways to read in."""
     todo = [
         fold for fold in folds
-        if not any(by_main(_is_scored, project, bench.plan, asked, fold) for asked in (project.config, config))
+        if not any(by_main(_is_scored, project, bench.plan, asked, fold) for asked in dict.fromkeys((project.config, config)))
     ]
     apart = worked_apart(project, bench, config, todo, score_apart)
     for fold in folds:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mcvqa.budget import ORDER_SHARE, spell_duration
+from mcvqa.budget import Work, spell_duration
 from mcvqa.config import Config
 from mcvqa.data.folds import FoldError
 from mcvqa.data.questions import LETTERS, Question
@@ -229,8 +229,7 @@ def estimate_time(
     steps = int(np.ceil(train_rows * (1 - 1 / config.n_folds) / config.effective_batch)) * config.num_epochs * folds
     validated = train_rows * folds / config.n_folds
     validations = config.num_epochs + config.use_ema + config.use_swa  # of every kind of weights at the end
-    orders, scales = tta_plan(config)
-    ways = sum(s * s for s in scales) * (1 + ORDER_SHARE * (orders - 1))
+    ways = Work(folds, config.num_epochs, *tta_plan(config)).ways
     scored = validated * (validations + ways) + folds * test_rows * ways
     return TimeEstimate(step, steps, 2 * size.vision * patches / rate, steps * step, scored * forward / rate)
 
