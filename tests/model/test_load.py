@@ -267,3 +267,13 @@ def test_a_model_that_is_not_there_is_told_for_people(tmp_path, tiny_config):
     config = dataclasses.replace(tiny_config, model_id=str(tmp_path))
     with pytest.raises(ModelError, match="Expected a hub name such as"):
         load.load_encoder(config)
+
+
+def test_4_bit_weights_stay_as_they_are_packed_when_they_are_read(tiny_config):
+    """bitsandbytes would pack them anew on a CPU with AVX512-BF16, and stop at rows of 480 values."""
+    config = dataclasses.replace(tiny_config, quantization="4bit")
+    model = load_base(config, plan_device(config)).model
+    packed = [module for module in model.modules() if hasattr(module, "support_avx512bf16_for_cpu")]
+    before = [module.weight.data.clone() for module in packed]
+    model.generate(input_ids=torch.arange(10, 20)[None], max_new_tokens=2, do_sample=False)
+    assert packed and all(torch.equal(module.weight.data, own) for module, own in zip(packed, before, strict=True))

@@ -18,7 +18,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mcvqa.model.layout import attend
+from mcvqa.model.kernels import gate_up, gate_up_backward, turn
+from mcvqa.model.layout import Sight, attend
 from mcvqa.model.memory import free_memory
 
 
@@ -28,13 +29,11 @@ class Tables:
 
     Attributes:
         cos, sin: (T, 1, D), as in rotary_tables; D values per head.
-        seen: (E, L) and home: (T,), as in TokenLayout.
     """
 
     cos: torch.Tensor
     sin: torch.Tensor
-    seen: torch.Tensor
-    home: torch.Tensor
+    sight: Sight
 
 
 # %% frozen weights
@@ -75,9 +74,6 @@ class FrozenWeight:
         places = [base.weight.data_ptr() for base in self.bases]
         if places == self.places:
             return
-        for base in self.bases:
-            if getattr(getattr(base.weight, "quant_state", None), "packing_format_for_cpu", False):
-                base.state_dict()  # some CPUs get another packing when nothing is trained; this undoes it
         stored: list[Stored] = [(base.weight, getattr(base.weight, "quant_state", None)) for base in self.bases]
         self.stored = [_joint(stored)] if _can_be_joined(stored) else [(weight.data, state) for weight, state in stored]
         self.bias = None if self.bases[0].bias is None else torch.cat([base.bias.detach() for base in self.bases])
@@ -409,8 +405,8 @@ def layer_blocks(layer: Any) -> tuple[Block, Block]:
         if norms:
             q, k, v = heads.split([queries, keys, keys], 1)
             heads = torch.cat((normed(attention.q_norm, q), normed(attention.k_norm, k), v), 1)
-        heads = _Turned.apply(heads, tables.cos, tables.sin, queries + keys)
-        made = attend(heads, queries, tables.seen, tables.home, attention.scaling).flatten(1)
+        heads = turn(heads, tables.cos, tables.sin, queries + keys)
+        made = attend(heads, queries, tables.sight, attention.scaling).flatten(1)
         return made, functools.partial(torch.autograd.grad, made, joint)
 
     return (
@@ -426,12 +422,8 @@ def layer_blocks(layer: Any) -> tuple[Block, Block]:
 
 
 def gated(tables: Tables, gate: torch.Tensor, up: torch.Tensor) -> Mixed:
-    """SwiGLU (arXiv:2002.05202): silu(gate) * up. These are the largest tensors of a layer; only the two given are kept."""
-
-    def backward(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.ops.aten.silu_backward(gradient * up, gate), F.silu(gate).mul_(gradient)
-
-    return F.silu(gate).mul_(up), backward
+    """SwiGLU. These are the largest tensors of a layer; only the two given are kept."""
+    return gate_up(gate, up), lambda gradient: gate_up_backward(gradient, gate, up)
 
 
 def normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
@@ -439,40 +431,8 @@ def normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
     return F.rms_norm(x, x.shape[-1:], norm.weight.to(x.dtype), norm.variance_epsilon)
 
 
-class _Turned(torch.autograd.Function):
-    """The first `n` of the heads (T, heads, D) as in `turned`. Turning back, the gradient is overwritten: no one else has it."""
-
-    @staticmethod
-    def forward(ctx: Any, heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int) -> torch.Tensor:
-        ctx.cos, ctx.sin, ctx.n = cos, sin, n
-        made = heads.clone()
-        _turn(made[:, :n], cos, sin, 1)
-        return made
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        _turn(gradient[:, : ctx.n], ctx.cos, ctx.sin, -1)
-        return gradient, None, None, None
-
-
-def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, way: int) -> None:
-    """`x` is overwritten by what `turned` gives. Args: way: 1, or -1 to turn it back."""
-    rolled = x.roll(x.shape[-1] // 2, -1)
-    x.mul_(cos).addcmul_(rolled, sin, value=way)
-
-
-def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """`x` (..., D) rotated by position: value i of a head together with value i + D / 2 (arXiv:2104.09864). With tables in
-    float32 it is computed there.
-
-    Args:
-        cos, sin: as in `turning`.
-    """
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin).to(x.dtype)
-
-
 def turning(angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(..., D) cosines and sines of angles (..., D / 2), the sines of the first half with the sign they have in `turned`."""
+    """(..., D) cosines and sines of angles (..., D / 2), the sines of the first half with the sign they have in `turn`."""
     cos, sin = angles.cos(), angles.sin()
     return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 

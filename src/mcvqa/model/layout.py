@@ -8,7 +8,7 @@ Shapes: B rows, K option orders, E prompts (one for each order of each row), L t
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -86,45 +86,79 @@ def lay_out(rows: Sequence[Row], image_token_id: int, *, sharing: bool = True) -
 
 
 # %% attention
-EVERY_TOKEN_ONCE = "every_token_once"  # the name under which transformers finds the function below
+EVERY_TOKEN_ONCE = "every_token_once"  # the name under which transformers finds `attend_apart`
 
 
-def attend(
-    heads: torch.Tensor, queries: int, seen: torch.Tensor, home: torch.Tensor, scale: float | None, dropout: float = 0.0
-) -> torch.Tensor:
+class Sight(NamedTuple):
+    """Which tokens of the list each prompt sees, for all layers.
+
+    Attributes:
+        seen: (E, L) and home: (T,), as in TokenLayout.
+        order: (E * L,) places in the flattened `seen`, those of the list's first token before those of the second and so on, and
+            padding behind them all.
+        starts: (T + 1,) where in `order` the places of each token begin, and where they end.
+    """
+
+    seen: torch.Tensor
+    home: torch.Tensor
+    order: torch.Tensor
+    starts: torch.Tensor
+
+
+def sight_of(seen: torch.Tensor, home: torch.Tensor) -> Sight:
+    """Args: seen: (E, L) and home: (T,), as in TokenLayout."""
+    begins = torch.arange(seen.shape[1], device=seen.device) == 0  # only there the list's first token stands; other 0 are padding
+    tokens = seen.masked_fill((seen == 0) & ~begins, len(home)).flatten()
+    ordered, order = tokens.sort(stable=True)
+    return Sight(seen, home, order, torch.searchsorted(ordered, torch.arange(len(home) + 1, device=seen.device)))
+
+
+class _Apart(torch.autograd.Function):
+    """(E, L, W) of each prompt from (T, W) of the list."""
+
+    @staticmethod
+    def forward(ctx: Any, listed: torch.Tensor, sight: Sight) -> torch.Tensor:
+        ctx.sight = sight
+        return F.embedding(sight.seen, listed)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """The gradients of a token from all prompts, added up in float32 and in one order, by what is sorted once for all layers:
+        torch's embedding() would sort in each of them."""
+        every = gradient.flatten(0, 1)[ctx.sight.order].float()
+        added = torch.segment_reduce(every, "sum", offsets=ctx.sight.starts, unsafe=True)  # unsafe: no look at the offsets
+        return added.to(gradient.dtype), None
+
+
+def attend(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None, dropout: float = 0.0) -> torch.Tensor:
     """(T, queries, D) causal attention of the listed tokens, each within its prompt.
 
     Padding stands on the right, where no token looks, and is never read.
 
     Args:
         heads: (T, heads, D), first the queries, then the keys, then as many values.
-        seen, home: as in TokenLayout.
     """
-    keys = (heads.shape[1] - queries) // 2
-    apart = heads[None]  # (1, T, heads, D); a prompt alone is the list itself
-    if len(seen) > 1:
-        # embedding(): on a GPU index_select() would add up its gradient in half precision, and in any order
-        apart = F.embedding(seen, heads.flatten(1)).unflatten(-1, heads.shape[1:])  # (E, L, heads, D)
+    keys, one = (heads.shape[1] - queries) // 2, len(sight.seen) == 1  # a prompt alone is the list itself
+    apart = heads[None] if one else _Apart.apply(heads.flatten(1), sight).unflatten(-1, heads.shape[1:])  # (E, L, heads, D)
     q, k, v = apart.transpose(1, 2).split([queries, keys, keys], 1)
     k, v = (repeat_kv(x, queries // keys) for x in (k, v))  # only FlashAttention takes fewer heads, and a T4 has none
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scale).transpose(1, 2)
-    return mixed.flatten(0, 1).index_select(0, home) if len(seen) > 1 else mixed[0]
+    return mixed[0] if one else mixed.flatten(0, 1).index_select(0, sight.home)
 
 
 def attend_apart(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
-    *, seen: torch.Tensor | None = None, home: torch.Tensor | None = None, dropout: float = 0.0,
-    scaling: float | None = None, **others: Any,
+    *, sight: Sight | None = None, dropout: float = 0.0, scaling: float | None = None, **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """What transformers' layers call: attend(), or without a layout just what "sdpa" does.
 
     Args:
         query: (1, heads, T, D); key, value: (1, fewer heads, T, D).
     """
-    if seen is None or home is None:
+    if sight is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others)
     heads = torch.cat((query, key, value), 1)[0].transpose(0, 1)
-    return attend(heads, query.shape[1], seen, home, scaling, dropout)[None], None
+    return attend(heads, query.shape[1], sight, scaling, dropout)[None], None
 
 
 AttentionInterface.register(EVERY_TOKEN_ONCE, attend_apart)

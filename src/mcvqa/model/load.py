@@ -196,6 +196,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
         )
     if plan.four_bit:
         verify_quantization(model, family)
+        keep_packing(model)
     model.requires_grad_(False).eval()
     return BaseModel(model, encoder.tokenizer, processor, encoder, family, plan)
 
@@ -211,6 +212,14 @@ def four_bit_settings(family: Family, dtype: torch.dtype) -> BitsAndBytesConfig:
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=False, bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=list(family.unquantised),
     )
+
+
+def keep_packing(model: nn.Module) -> None:
+    """On some CPUs bitsandbytes packs weights anew at their first use without gradients: in place, with scales rounded to
+    bfloat16, and not at all where a row is no multiple of 64 values, which ends in an error."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010 - to mypy every attribute of a module is a tensor
 
 
 def verify_quantization(model: nn.Module, family: Family) -> None:

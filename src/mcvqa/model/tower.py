@@ -18,8 +18,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mcvqa.model.block import normed, turned, turning
+from mcvqa.model.block import normed, turning
 from mcvqa.model.families import Grid
+from mcvqa.model.kernels import turn
 
 ROTARY_BASE = 10_000.0
 
@@ -186,18 +187,18 @@ def _norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def _rotary(places: torch.Tensor, head: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine (P, 1, 1, head): half of the frequencies turn with the row, half with the column. In float32, as half
+    """Cosine and sine (P, 1, head): half of the frequencies turn with the row, half with the column. In float32, as half
     precision would lose small angles."""
     frequencies = ROTARY_BASE ** -(torch.arange(0, head // 2, 2, device=places.device) / (head // 2))
-    return turning((places[..., None] * frequencies).flatten(1)[:, None, None])
+    return turning((places[..., None] * frequencies).flatten(1)[:, None])
 
 
 def _attend(
     attention: Any, x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], groups: Sequence[torch.Tensor]
 ) -> torch.Tensor:
     """(P, D) self-attention within each of `groups`, (n, length) places each."""
-    joined = attention.qkv(x).view(len(x), 3, attention.num_heads, -1)  # (P, 3, H, D / H)
-    (q, k), v = turned(joined[:, :2], *rotary).unbind(1), joined[:, 2]
+    joined = attention.qkv(x).view(len(x), 3 * attention.num_heads, -1)  # (P, heads, D / H) queries, keys, values
+    q, k, v = turn(joined, *rotary, 2 * attention.num_heads).chunk(3, 1)
     if len(groups) == 1:  # every window has the same size: nothing to sort
         shape = groups[0].shape
         mixed = _within(*(t.unflatten(0, shape) for t in (q, k, v))).flatten(0, 1)

@@ -3,8 +3,9 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mcvqa.model.families import Grid, feature_width, image_grid, image_tokens
 from mcvqa.model.load import BaseModel
 from mcvqa.model.memory import free_memory
 from mcvqa.model.overflow import OverflowInModel, cast_weights
-from mcvqa.model.processes import Batches, progress
+from mcvqa.model.processes import Batches, Made, progress
 from mcvqa.model.tower import aligned, tower_features
 
 
@@ -119,11 +120,14 @@ class FeatureStore:
         base.vision.to(base.plan.device)
         writing: list[Future] = []  # at most one batch waits for the disk, which may take as long as the GPU
         with aligned(base.vision), ThreadPoolExecutor(8) as writers:
-            for part, patches in zip(parts, progress(made, desc=f"image features x{scale:g}", unit="batch"), strict=True):
-                grids = [grid for image in part if (grid := self.images.grid(image, scale))]
-                features = encode_images(base, patches, grids, part)
+            begun = (
+                start_encoding(base, patches, [grid for image in part if (grid := self.images.grid(image, scale))], part)
+                for part, patches in zip(parts, progress(made, desc=f"image features x{scale:g}", unit="batch"), strict=True)
+            )
+            for encoding in one_behind(begun):  # while the GPU computes the next ones
+                features = finished(base, encoding)
                 _wait_for(writing)
-                writing = [writers.submit(self._write, *each, scale) for each in zip(part, features, strict=True)]
+                writing = [writers.submit(self._write, *each, scale) for each in zip(encoding.names, features, strict=True)]
             _wait_for(writing)
         base.vision.to("cpu")  # on a GPU its memory is better used: nobody looks at it again before other images are asked for
         return len(todo)
@@ -166,42 +170,84 @@ def weights_hash(module: torch.nn.Module) -> str:
 
 
 # %% the vision tower
+@dataclass(frozen=True)
+class Encoding:
+    """Images whose features a GPU may still be computing.
+
+    Attributes:
+        names: of the images, for messages.
+        patches: (P, values) of all images; grids: patches (time, rows, columns) of each.
+        features: (sum of tokens, width) and finite: (sum of tokens,), in the memory of the CPU, there when `done` is.
+    """
+
+    names: Sequence[str]
+    patches: torch.Tensor
+    grids: Sequence[Grid]
+    features: torch.Tensor
+    finite: torch.Tensor
+    done: torch.cuda.Event | None
+
+
 @torch.no_grad()
-def encode_images(
-    base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid], names: Sequence[str]
-) -> list[torch.Tensor]:
+def start_encoding(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid], names: Sequence[str]) -> Encoding:
+    """Does not wait for the GPU. Args: as in Encoding."""
+    made = _tower_in_parts(base, patches, grids)
+    finite = torch.isfinite(made).all(-1)
+    features, finite = (tensor.to("cpu", non_blocking=True) for tensor in (made, finite))
+    done = torch.cuda.Event() if made.is_cuda else None
+    if done:
+        done.record()
+    return Encoding(names, patches, grids, features, finite, done)
+
+
+@torch.no_grad()
+def finished(base: BaseModel, encoding: Encoding) -> list[torch.Tensor]:
     """Features (tokens, width) of each image; where half precision overflows the image is done again in float32.
 
     Qwen2.5-VL's last blocks overflow float16 for some images; the NaN would spread to an answer that looks valid.
 
-    Args:
-        patches: (P, values) of all images.
-        grids: patches (time, rows, columns) of each image.
-        names: of the images, for the message.
-
     Raises:
         OverflowInModel: not even float32 gives finite features.
     """
-    features = _tower_in_parts(base, patches, grids)
-    broken = _not_finite(features)
+    if encoding.done:
+        encoding.done.synchronize()
+    tokens = [image_tokens(grid, base.merge) for grid in encoding.grids]
+    features = list(encoding.features.split(tokens))
+    broken = [i for i, finite in enumerate(encoding.finite.split(tokens)) if not finite.all()]
     if broken:
-        each = patches.split([math.prod(grid) for grid in grids])
+        each = encoding.patches.split([math.prod(grid) for grid in encoding.grids])
+        limit = torch.finfo(base.plan.dtype).max
         cast_weights(base.vision, torch.float32)
         try:
             for i in broken:
-                full = _tower(base, each[i], grids[i : i + 1])[0]
-                limit = torch.finfo(base.plan.dtype).max
-                features[i] = full.clamp(-limit, limit).to(base.plan.dtype)
+                features[i] = _tower(base, each[i], encoding.grids[i : i + 1]).cpu()
+                if not torch.isfinite(features[i]).all():
+                    raise OverflowInModel(
+                        f"{encoding.names[i]} has no finite features, not even in float32: the model's weights are damaged."
+                    )
+                features[i] = features[i].clamp(-limit, limit).to(base.plan.dtype)
         finally:
             cast_weights(base.vision, base.plan.dtype)
-        if hopeless := _not_finite(features):
-            raise OverflowInModel(
-                f"{names[hopeless[0]]} has no finite features, not even in float32: the model's weights are damaged."
-            )
     return features
 
 
-def _tower_in_parts(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> list[torch.Tensor]:
+def encode_images(
+    base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid], names: Sequence[str]
+) -> list[torch.Tensor]:
+    """Features (tokens, width) of each image. Args: as in Encoding; raises: as in `finished`."""
+    return finished(base, start_encoding(base, patches, grids, names))
+
+
+def one_behind(items: Iterable[Made]) -> Iterator[Made]:
+    """The same items, each when the next one is there."""
+    before: list[Made] = []
+    for item in items:
+        yield from before
+        before = [item]
+    yield from before
+
+
+def _tower_in_parts(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
     """In halves where the GPU's memory does not hold all at once."""
     try:
         return _tower(base, patches, grids)
@@ -211,15 +257,12 @@ def _tower_in_parts(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid
     free_memory()
     middle = len(grids) // 2
     cut = sum(math.prod(grid) for grid in grids[:middle])
-    return _tower_in_parts(base, patches[:cut], grids[:middle]) + _tower_in_parts(base, patches[cut:], grids[middle:])
+    halves = (patches[:cut], grids[:middle]), (patches[cut:], grids[middle:])
+    return torch.cat([_tower_in_parts(base, *half) for half in halves])
 
 
-def _not_finite(features: Sequence[torch.Tensor]) -> list[int]:
-    """Images with a value that is no number."""
-    return [i for i, feature in enumerate(features) if not torch.isfinite(feature).all()]
-
-
-def _tower(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> list[torch.Tensor]:
+def _tower(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
+    """(sum of tokens, width)"""
     weight = next(base.vision.parameters())
-    features = tower_features(base.vision, patches.to(weight.device, weight.dtype), grids)  # (sum of tokens, width)
-    return list(features.cpu().split([image_tokens(grid, base.merge) for grid in grids]))
+    there = patches.to(weight.device, non_blocking=True)  # in one call with the cast, a CPU would do that, and wait
+    return tower_features(base.vision, there.to(weight.dtype), grids)

@@ -1,0 +1,159 @@
+"""Two steps of a layer, rotary positions and SwiGLU, as one kernel each: torch runs them as two to four, each through the memory.
+
+They are written in Triton, which comes with torch for NVIDIA GPUs on Linux. Elsewhere, and on a GPU where they give something
+else than torch's functions in a first try, those do the same. Values are computed in float32 and rounded once.
+
+Shapes: T tokens, D values per head.
+"""
+import functools
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+VALUES = 1024  # that a program of `_gate` and `_gate_back` takes at once
+
+
+# %% by torch
+def turn_by_torch(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int, way: int) -> torch.Tensor:
+    """As `turn`. Args: way: 1, or -1 to turn back."""
+    turned = heads[:, :n]
+    rolled = turned.roll(turned.shape[-1] // 2, -1)
+    return torch.cat((torch.addcmul(turned * cos, rolled, sin, value=way).to(heads.dtype), heads[:, n:]), 1)
+
+
+def gate_by_torch(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """As `gate_up`."""
+    return F.silu(gate).mul_(up)
+
+
+def gate_back_by_torch(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `gate_up_backward`."""
+    return torch.ops.aten.silu_backward(gradient * up, gate), F.silu(gate).mul_(gradient)
+
+
+# %% by Triton
+if find_spec("triton"):
+    import triton
+    from triton import language as tl
+
+    @triton.jit
+    def _turn(  # type: ignore[no-untyped-def]
+        heads, cos, sin, made, row, n, way, COUNT: tl.constexpr, HALF: tl.constexpr, H: tl.constexpr, D: tl.constexpr
+    ):
+        """One token: its first `n` of COUNT heads with 2 * HALF values turned, the others copied. `row`: from token to token."""
+        token = tl.program_id(0).to(tl.int64)
+        head, value = tl.arange(0, H)[:, None], tl.arange(0, D)[None, :]
+        there = (head < COUNT) & (value < HALF)
+        at = head * 2 * HALF + value
+        first = tl.load(heads + token * row + at, there)
+        second = tl.load(heads + token * row + at + HALF, there)
+        table = token * 2 * HALF + value
+        cos_1, cos_2 = tl.load(cos + table, value < HALF), tl.load(cos + table + HALF, value < HALF)
+        sin_1, sin_2 = tl.load(sin + table, value < HALF), tl.load(sin + table + HALF, value < HALF)
+        x, y = first.to(tl.float32), second.to(tl.float32)
+        turned_1 = x * cos_1.to(tl.float32) + y * sin_1.to(tl.float32) * way
+        turned_2 = y * cos_2.to(tl.float32) + x * sin_2.to(tl.float32) * way
+        place = made + token * COUNT * 2 * HALF + at
+        tl.store(place, tl.where(head < n, turned_1.to(first.dtype), first), there)
+        tl.store(place + HALF, tl.where(head < n, turned_2.to(first.dtype), second), there)
+
+    @triton.jit
+    def _gate(gate, up, made, count, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+        at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
+        x = tl.load(gate + at, at < count).to(tl.float32)
+        y = tl.load(up + at, at < count)
+        tl.store(made + at, (x * tl.sigmoid(x) * y.to(tl.float32)).to(y.dtype), at < count)
+
+    @triton.jit
+    def _gate_back(gradient, gate, up, of_gate, of_up, count, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+        at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
+        given = tl.load(gradient + at, at < count)
+        g, x = given.to(tl.float32), tl.load(gate + at, at < count).to(tl.float32)
+        share = tl.sigmoid(x)
+        y = tl.load(up + at, at < count).to(tl.float32)
+        tl.store(of_gate + at, (g * y * share * (1 + x * (1 - share))).to(given.dtype), at < count)
+        tl.store(of_up + at, (g * x * share).to(given.dtype), at < count)
+
+
+def turn_by_triton(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int, way: int) -> torch.Tensor:
+    """As `turn`. Args: way: 1, or -1 to turn back."""
+    tokens, count, size = heads.shape
+    heads = heads if heads.stride()[1:] == (size, 1) else heads.contiguous()
+    made = torch.empty(heads.shape, dtype=heads.dtype, device=heads.device)
+    _turn[(tokens,)](
+        heads, cos, sin, made, heads.stride(0), n, way, count, size // 2, triton.next_power_of_2(count),
+        triton.next_power_of_2(size // 2),
+    )
+    return made
+
+
+def gate_by_triton(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """As `gate_up`."""
+    made = torch.empty_like(gate)
+    _gate[(triton.cdiv(gate.numel(), VALUES),)](gate, up, made, gate.numel(), VALUES)
+    return made
+
+
+def gate_back_by_triton(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `gate_up_backward`."""
+    of_gate, of_up = torch.empty_like(gate), torch.empty_like(up)
+    _gate_back[(triton.cdiv(gate.numel(), VALUES),)](gradient, gate, up, of_gate, of_up, gate.numel(), VALUES)
+    return of_gate, of_up
+
+
+# %% whichever works
+def turn(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int) -> torch.Tensor:
+    """(T, heads, D) the first `n` heads rotated by position: value i of a head together with value i + D / 2
+    (arXiv:2104.09864); the others as they are.
+
+    Args:
+        cos, sin: (T, 1, D), as `turning` in model/block.py gives them.
+    """
+    return _Turned.apply(heads, cos, sin, n)
+
+
+class _Turned(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int) -> torch.Tensor:
+        ctx.given = cos, sin, n
+        ctx.by = turn_by_triton if fused_on(heads.device) else turn_by_torch
+        return ctx.by(heads, cos, sin, n, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        return ctx.by(gradient, *ctx.given, -1), None, None, None
+
+
+def gate_up(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """SwiGLU (arXiv:2002.05202): silu(gate) * up. Both contiguous and of one shape."""
+    return gate_by_triton(gate, up) if fused_on(gate.device) else gate_by_torch(gate, up)
+
+
+def gate_up_backward(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of gate and up, from that of what `gate_up` made; all contiguous."""
+    by = gate_back_by_triton if fused_on(gate.device) else gate_back_by_torch
+    return by(gradient, gate, up)
+
+
+@functools.cache
+def fused_on(device: torch.device) -> bool:
+    """Whether Triton is there and its kernels work on this GPU, tried once: an old GPU or driver, or a machine without a C
+    compiler, is no reason to end a run."""
+    if device.type != "cuda" or not find_spec("triton"):
+        return False
+    generator = torch.Generator(device).manual_seed(0)
+    x, y, z = torch.randn(3, 4, 6, 80, device=device, generator=generator).half()
+    angles = torch.randn(4, 1, 80, device=device, generator=generator)
+    tries: list[tuple[Any, Any, tuple[Any, ...]]] = [
+        (turn_by_triton, turn_by_torch, (x, angles, angles, 5, -1)), (gate_by_triton, gate_by_torch, (x, y)),
+        (gate_back_by_triton, gate_back_by_torch, (x, y, z)),
+    ]
+    try:
+        return all(
+            torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2)
+            for one, other, given in tries for ours, theirs in zip(one(*given), other(*given), strict=True)
+        )
+    except Exception:  # whatever a compiler may raise
+        return False
