@@ -10,7 +10,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from mcvqa.model.families import FAMILIES, image_tokens
 from mcvqa.model.forward import answer_loss, collate
-from mcvqa.model.layout import EVERY_TOKEN_ONCE, attend_apart, lay_out
+from mcvqa.model.layout import EVERY_TOKEN_ONCE, _Apart, attend_apart, lay_out, sight_of
 from mcvqa.model.rows import RowMaker, encode_rows, read_rows
 from tests.model.small import IMAGE, ROWS, answering, batch_of, made_row, prompts_of, small_model, small_pictures
 
@@ -39,6 +39,33 @@ def test_the_list_holds_every_prompt_and_nothing_twice(rows, sharing):
     np.testing.assert_array_equal(layout.seen.ravel()[layout.home], np.arange(len(layout.input_ids)))
     shown = [rows[i].image for i in layout.pictures for _ in range(image_tokens(rows[i].grid, 2))]
     assert shown == [owner[place] for place in np.flatnonzero(layout.input_ids == IMAGE).tolist()]
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows_of_any_kind, st.booleans())
+def test_a_token_s_gradient_is_that_of_all_places_where_it_is_seen(rows, sharing):
+    """And of none of the padding."""
+    layout = lay_out(rows, IMAGE, sharing=sharing)
+    seen, count = torch.from_numpy(layout.seen), len(layout.input_ids)
+    listed = torch.randn(count, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    apart = _Apart.apply(listed, sight_of(seen, torch.from_numpy(layout.home)))
+    assert torch.equal(apart, listed[seen])
+    weights = torch.randn(apart.shape, generator=torch.Generator().manual_seed(1))
+    (apart * weights).sum().backward()
+    wanted, lengths = torch.zeros(count, 3), iter(len(ids) for ids, _ in _prompts_in_order(rows, layout))
+    for places, own, length in zip(seen, weights, lengths, strict=True):
+        wanted.index_add_(0, places[:length], own[:length])
+    torch.testing.assert_close(listed.grad, wanted)
+
+
+def _prompts_in_order(rows, layout):
+    """Of each row of `seen` the prompt that stands there."""
+    ends = {int(end): prompt for row, own in zip(rows, layout.answer_at, strict=True)
+            for prompt, end in zip(prompts_of(row), own, strict=False)}
+    for places in layout.seen:
+        (found,) = {(end, len(ids)) for end, (ids, _) in ends.items() if len(ids) <= len(places) and places[len(ids) - 1] == end
+                    and not places[len(ids) :].any()}
+        yield ends[found[0]]
 
 
 def test_a_picture_is_asked_for_once(maker, questions):

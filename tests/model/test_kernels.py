@@ -1,0 +1,91 @@
+"""Rotary positions and SwiGLU: what torch's autograd gives, and by Triton the same as by torch's functions."""
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from mcvqa.model import kernels
+from mcvqa.model.block import turning
+from mcvqa.model.kernels import gate_up, gate_up_backward, turn
+
+GPU = torch.device("cuda")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+sizes = st.tuples(st.integers(1, 9), st.integers(1, 7), st.sampled_from([2, 16, 80]))
+
+
+def heads_and_angles(tokens, heads, size):
+    generator = torch.Generator().manual_seed(tokens * heads * size)
+    heads = torch.randn(tokens, heads, size, generator=generator, dtype=torch.float64)
+    return heads, *turning(torch.randn(tokens, 1, size // 2, generator=generator, dtype=torch.float64))
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes, st.data())
+def test_pairs_of_values_are_rotated_and_gradients_rotated_back(shape, data):
+    heads, cos, sin = heads_and_angles(*shape)
+    n = data.draw(st.integers(0, shape[1]))
+    made = turn(heads.requires_grad_(), cos, sin, n)
+    pairs, angles = (torch.complex(*x.detach().chunk(2, -1)) for x in (heads[:, :n], torch.cat((cos[..., : shape[2] // 2],
+                                                                                            sin[..., shape[2] // 2 :]), -1)))
+    wanted = pairs * angles
+    torch.testing.assert_close(made[:, :n], torch.cat((wanted.real, wanted.imag), -1))
+    assert torch.equal(made[:, n:], heads[:, n:])
+    assert torch.autograd.gradcheck(lambda x: turn(x, cos, sin, n), heads)
+
+
+def test_swiglu_has_the_gradients_that_autograd_finds():
+    gate, up, gradient = torch.randn(3, 5, 37, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wanted = F.silu(gate.requires_grad_()) * up.requires_grad_()
+    torch.testing.assert_close(gate_up(gate.detach(), up.detach()), wanted)
+    for ours, theirs in zip(
+        gate_up_backward(gradient, gate.detach(), up.detach()), torch.autograd.grad(wanted, (gate, up), gradient), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+# %% by Triton
+def compare_with_torch(device):
+    """The three kernels, at sizes that are no powers of two and, for heads, with gaps between the tokens."""
+    generator = torch.Generator().manual_seed(0)
+    for dtype, close in ((torch.float16, 4e-3), (torch.float32, 1e-5)):
+        for tokens, count, size, n in ((7, 20, 128, 18), (5, 48, 80, 32), (1, 3, 16, 3)):
+            heads, cos, sin = (x.float().to(device) for x in heads_and_angles(tokens, count, size))
+            for x in (heads.to(dtype), torch.cat((heads, heads), 1).to(dtype)[:, :count]):
+                for way in (1, -1):
+                    ours, theirs = (by(x, cos, sin, n, way) for by in (kernels.turn_by_triton, kernels.turn_by_torch))
+                    torch.testing.assert_close(ours, theirs, atol=close, rtol=close)
+        three = torch.randn(3, 11, 501, generator=generator).to(device, dtype)
+        torch.testing.assert_close(
+            kernels.gate_by_triton(*three[:2]), kernels.gate_by_torch(*three[:2]), atol=close, rtol=close
+        )
+        for ours, theirs in zip(kernels.gate_back_by_triton(*three), kernels.gate_back_by_torch(*three), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=close, rtol=close)
+
+
+@needs_gpu
+def test_triton_s_kernels_give_the_same_on_this_gpu():
+    assert kernels.fused_on(torch.zeros(1, device=GPU).device)
+    compare_with_torch(GPU)
+
+
+@pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
+def test_triton_s_kernels_give_the_same_in_its_interpreter():
+    program = "import torch; from tests.model.test_kernels import compare_with_torch; compare_with_torch(torch.device('cpu'))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True, timeout=300
+    )
+    assert not done.returncode, done.stderr
+
+
+@needs_gpu
+def test_kernels_that_do_not_work_are_not_used(monkeypatch):
+    monkeypatch.setattr(kernels, "gate_by_triton", lambda gate, up: gate)
+    assert not kernels.fused_on.__wrapped__(torch.zeros(1, device=GPU).device)
+    monkeypatch.setattr(kernels, "turn_by_triton", lambda *given: 1 / 0)
+    assert not kernels.fused_on.__wrapped__(torch.zeros(1, device=GPU).device)
