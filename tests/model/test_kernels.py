@@ -1,4 +1,4 @@
-"""Rotary positions and SwiGLU: what torch's autograd gives, and by Triton the same as by torch's functions."""
+"""Rotary positions, SwiGLU and RMSNorm's gradient: what autograd gives, and by Triton the same as by torch's functions."""
 import os
 import subprocess
 import sys
@@ -9,10 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from mcvqa.model import kernels
 from mcvqa.model.block import turning
-from mcvqa.model.kernels import gate_up, gate_up_backward, turn
+from mcvqa.model.kernels import gate_up, gate_up_backward, norm_backward, turn
 
 GPU = torch.device("cuda")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -44,14 +45,23 @@ def test_swiglu_has_the_gradients_that_autograd_finds():
     wanted = F.silu(gate.requires_grad_()) * up.requires_grad_()
     torch.testing.assert_close(gate_up(gate.detach(), up.detach()), wanted)
     for ours, theirs in zip(
-        gate_up_backward(gradient, gate.detach(), up.detach()), torch.autograd.grad(wanted, (gate, up), gradient), strict=True
+        gate_up_backward(gradient, gate.detach().clone(), up.detach().clone()),
+        torch.autograd.grad(wanted, (gate, up), gradient), strict=True,
     ):
         torch.testing.assert_close(ours, theirs)
 
 
+def test_a_norm_beside_its_input_has_the_gradient_that_autograd_finds():
+    x, of_normed, gradient = torch.randn(3, 5, 37, generator=torch.Generator().manual_seed(0))
+    norm = Qwen2RMSNorm(37, eps=1e-3)
+    norm.weight.data = torch.rand(37, generator=torch.Generator().manual_seed(1))
+    (wanted,) = torch.autograd.grad(norm(x.requires_grad_()), x, of_normed)
+    torch.testing.assert_close(norm_backward(norm, x.detach(), of_normed, gradient), wanted + gradient)
+
+
 # %% by Triton
 def compare_with_torch(device):
-    """The three kernels, at sizes that are no powers of two and, for heads, with gaps between the tokens."""
+    """The kernels, at sizes that are no powers of two and, for heads, with gaps between the tokens."""
     generator = torch.Generator().manual_seed(0)
     for dtype, close in ((torch.float16, 4e-3), (torch.float32, 1e-5)):
         for tokens, count, size, n in ((7, 20, 128, 18), (5, 48, 80, 32), (1, 3, 16, 3)):
@@ -64,8 +74,13 @@ def compare_with_torch(device):
         torch.testing.assert_close(
             kernels.gate_by_triton(*three[:2]), kernels.gate_by_torch(*three[:2]), atol=close, rtol=close
         )
-        for ours, theirs in zip(kernels.gate_back_by_triton(*three), kernels.gate_back_by_torch(*three), strict=True):
+        made = (by(*three.clone()) for by in (kernels.gate_back_by_triton, kernels.gate_back_by_torch))
+        for ours, theirs in zip(*made, strict=True):
             torch.testing.assert_close(ours, theirs, atol=close, rtol=close)
+        x, of_normed, gradient = three
+        both = (kernels.norm_back_by_triton, kernels.norm_back_by_torch)
+        ours, theirs = (by(x, x[0].abs(), 1e-6, of_normed, gradient) for by in both)
+        torch.testing.assert_close(ours, theirs, atol=2 * close, rtol=close)
 
 
 @needs_gpu

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mcvqa.model.kernels import gate_up, gate_up_backward, turn
+from mcvqa.model.kernels import gate_up, gate_up_backward, norm_backward, turn
 from mcvqa.model.layout import Sight, attend
 from mcvqa.model.memory import free_memory
 
@@ -331,6 +331,7 @@ class Block(nn.Module):
     def __init__(self, norm: Any, before: Projections, mix: Callable[..., Mixed], after: Projections) -> None:
         super().__init__()
         self.norm = functools.partial(normed, norm)  # so that the module is not registered here as well
+        self.norm_backward = functools.partial(norm_backward, norm)
         self.before, self.mix, self.after = before, mix, after
         self.keep = False  # what `before` gave, instead of computing it again
 
@@ -369,18 +370,15 @@ class _BlockStep(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
         (x, low, low_after, *saved), block, masks, (n, m) = ctx.saved_tensors, ctx.block, ctx.masks, ctx.ends
         before, after, parts = saved[:n], saved[n:m], saved[m:]
-        with torch.enable_grad():
-            x = x.detach().requires_grad_(ctx.needs_input_grad[0])
-            normal = block.norm(x)
-        h = normal.detach()
+        h, of_input = block.norm(x), ctx.needs_input_grad[0]
         parts = parts or block.before.forward(h, low, before)
         with torch.enable_grad():
             mixed, of_mix = block.mix(ctx.tables, *parts)
         of_mixed, of_after = block.after.backward([gradient], mixed.detach(), masks[1], low_after, after, of_input=True)
         of_parts = of_mix(of_mixed)
         del parts, mixed, of_mix, of_mixed  # the largest tensors there are
-        of_h, of_before = block.before.backward(of_parts, h, masks[0], low, before, of_input=x.requires_grad)
-        of_x = torch.autograd.grad(normal, x, of_h)[0].add_(gradient) if x.requires_grad else None
+        of_h, of_before = block.before.backward(of_parts, h, masks[0], low, before, of_input=of_input)
+        of_x = block.norm_backward(x, of_h, gradient) if of_input else None
         return of_x, None, None, None, None, *of_before, *of_after
 
 

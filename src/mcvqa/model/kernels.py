@@ -1,11 +1,13 @@
-"""Two steps of a layer, rotary positions and SwiGLU, as one kernel each: torch runs them as two to four, each through the memory.
+"""Three steps of a layer as one kernel each, where torch runs two to four through the memory: rotary positions, SwiGLU and its
+gradients, the gradient of RMSNorm.
 
 They are written in Triton, which comes with torch for NVIDIA GPUs on Linux. Elsewhere, and on a GPU where they give something
 else than torch's functions in a first try, those do the same. Values are computed in float32 and rounded once.
 
-Shapes: T tokens, D values per head.
+Shapes: T tokens, H hidden size, D values per head.
 """
 import functools
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -30,7 +32,18 @@ def gate_by_torch(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
 
 def gate_back_by_torch(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """As `gate_up_backward`."""
-    return torch.ops.aten.silu_backward(gradient * up, gate), F.silu(gate).mul_(gradient)
+    of_gate = torch.ops.aten.silu_backward(gradient * up, gate)
+    return of_gate, torch.mul(F.silu(gate), gradient, out=up)
+
+
+def norm_back_by_torch(
+    x: torch.Tensor, weight: torch.Tensor, eps: float, of_normed: torch.Tensor, gradient: torch.Tensor
+) -> torch.Tensor:
+    """As `norm_backward`."""
+    wide, given = x.float(), of_normed.float() * weight.float()
+    scale = (wide.square().mean(-1, keepdim=True) + eps).rsqrt()
+    along = (given * wide).mean(-1, keepdim=True) * scale.square()
+    return ((given - wide * along) * scale + gradient).to(x.dtype)
 
 
 # %% by Triton
@@ -67,14 +80,27 @@ if find_spec("triton"):
         tl.store(made + at, (x * tl.sigmoid(x) * y.to(tl.float32)).to(y.dtype), at < count)
 
     @triton.jit
-    def _gate_back(gradient, gate, up, of_gate, of_up, count, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+    def _gate_back(gradient, gate, up, count, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
         at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
         given = tl.load(gradient + at, at < count)
         g, x = given.to(tl.float32), tl.load(gate + at, at < count).to(tl.float32)
         share = tl.sigmoid(x)
         y = tl.load(up + at, at < count).to(tl.float32)
-        tl.store(of_gate + at, (g * y * share * (1 + x * (1 - share))).to(given.dtype), at < count)
-        tl.store(of_up + at, (g * x * share).to(given.dtype), at < count)
+        tl.store(gate + at, (g * y * share * (1 + x * (1 - share))).to(given.dtype), at < count)
+        tl.store(up + at, (g * x * share).to(given.dtype), at < count)
+
+    @triton.jit
+    def _norm_back(x, weight, of_normed, gradient, made, size, eps, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+        """One token of `size` values."""
+        value = tl.arange(0, SIZE)
+        at = tl.program_id(0).to(tl.int64) * size + value
+        token = tl.load(x + at, value < size, 0)
+        wide = token.to(tl.float32)
+        given = tl.load(of_normed + at, value < size, 0).to(tl.float32) * tl.load(weight + value, value < size, 0).to(tl.float32)
+        scale = tl.rsqrt(tl.sum(wide * wide, 0) / size + eps)
+        along = tl.sum(given * wide, 0) / size * scale * scale
+        own = (given - wide * along) * scale + tl.load(gradient + at, value < size, 0).to(tl.float32)
+        tl.store(made + at, own.to(token.dtype), value < size)
 
 
 def turn_by_triton(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int, way: int) -> torch.Tensor:
@@ -98,9 +124,18 @@ def gate_by_triton(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
 
 def gate_back_by_triton(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """As `gate_up_backward`."""
-    of_gate, of_up = torch.empty_like(gate), torch.empty_like(up)
-    _gate_back[(triton.cdiv(gate.numel(), VALUES),)](gradient, gate, up, of_gate, of_up, gate.numel(), VALUES)
-    return of_gate, of_up
+    _gate_back[(triton.cdiv(gate.numel(), VALUES),)](gradient, gate, up, gate.numel(), VALUES)
+    return gate, up
+
+
+def norm_back_by_triton(
+    x: torch.Tensor, weight: torch.Tensor, eps: float, of_normed: torch.Tensor, gradient: torch.Tensor
+) -> torch.Tensor:
+    """As `norm_backward`."""
+    tokens, size = x.shape
+    made = torch.empty_like(x)
+    _norm_back[(tokens,)](x, weight, of_normed, gradient.contiguous(), made, size, eps, triton.next_power_of_2(size))
+    return made
 
 
 # %% whichever works
@@ -132,9 +167,22 @@ def gate_up(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
 
 
 def gate_up_backward(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of gate and up, from that of what `gate_up` made; all contiguous."""
+    """Gradients of gate and up, from that of what `gate_up` made; all contiguous. They take the place of gate and up, which are
+    the largest tensors of a layer."""
     by = gate_back_by_triton if fused_on(gate.device) else gate_back_by_torch
     return by(gradient, gate, up)
+
+
+def norm_backward(norm: Any, x: torch.Tensor, of_normed: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """(T, H) gradient of x where both x and RMSNorm(x) (arXiv:1910.07467) are used.
+
+    Args:
+        norm: RMSNorm of transformers' Qwen models, frozen.
+        x: (T, H), contiguous.
+        of_normed, gradient: (T, H) gradients of RMSNorm(x), contiguous, and of x itself.
+    """
+    by = norm_back_by_triton if fused_on(x.device) else norm_back_by_torch
+    return by(x, norm.weight, norm.variance_epsilon, of_normed, gradient)
 
 
 @functools.cache
@@ -149,11 +197,17 @@ def fused_on(device: torch.device) -> bool:
     tries: list[tuple[Any, Any, tuple[Any, ...]]] = [
         (turn_by_triton, turn_by_torch, (x, angles, angles, 5, -1)), (gate_by_triton, gate_by_torch, (x, y)),
         (gate_back_by_triton, gate_back_by_torch, (x, y, z)),
+        (norm_back_by_triton, norm_back_by_torch, (x[0], angles[0, 0], 1e-6, y[0], z[0])),
     ]
     try:
         return all(
             torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2)
-            for one, other, given in tries for ours, theirs in zip(one(*given), other(*given), strict=True)
+            for one, other, given in tries for ours, theirs in zip(one(*_copied(given)), other(*_copied(given)), strict=True)
         )
     except Exception:  # whatever a compiler may raise
         return False
+
+
+def _copied(given: tuple[Any, ...]) -> Iterator[Any]:
+    """As what is given may be overwritten."""
+    return (value.clone() if isinstance(value, torch.Tensor) else value for value in given)

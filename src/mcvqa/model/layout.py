@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from mcvqa.model.encode import Row
@@ -140,8 +140,9 @@ def attend(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None,
     """
     keys, one = (heads.shape[1] - queries) // 2, len(sight.seen) == 1  # a prompt alone is the list itself
     apart = heads[None] if one else _Apart.apply(heads.flatten(1), sight).unflatten(-1, heads.shape[1:])  # (E, L, heads, D)
-    q, k, v = apart.transpose(1, 2).split([queries, keys, keys], 1)
-    k, v = (repeat_kv(x, queries // keys) for x in (k, v))  # only FlashAttention takes fewer heads, and a T4 has none
+    q, fewer = apart.split([queries, 2 * keys], 2)
+    k, v = fewer.repeat_interleave(queries // keys, 2).chunk(2, 2)  # only FlashAttention takes fewer heads, and a T4 has none
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (E, queries, L, D)
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scale).transpose(1, 2)
     return mixed[0] if one else mixed.flatten(0, 1).index_select(0, sight.home)
 
