@@ -184,10 +184,12 @@ class Projections:
         bias = self.weight.bias
         weights = self.weight.unpacked(x.dtype).split_with_sizes(self.sizes)
         biases = [None] * len(weights) if bias is None else bias.to(x.dtype).split_with_sizes(self.sizes)
-        made = [F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
-        if low is not None:
-            for (part, ranks), up in zip(self.ranks.items(), packed[1:], strict=True):
-                made[part].addmm_(low[:, ranks], up.T)
+        ups, made = dict(zip(self.ranks, packed[1:], strict=True)), []
+        for part, (weight, own) in enumerate(zip(weights, biases, strict=True)):
+            if low is None or part not in ups:
+                made.append(F.linear(x, weight, own))
+            else:  # the small product first: the large one adds to it on its way, which costs less than the other way round
+                made.append(F.linear(low[:, self.ranks[part]], ups[part], own).addmm_(x, weight.T))
         return made
 
     def backward(
