@@ -16,7 +16,7 @@ from mcvqa import places, run
 from mcvqa.budget import Rows, Schedule, Work
 from mcvqa.config import Config
 from mcvqa.files import RunLog
-from mcvqa.interrupt import RUN_ME_AGAIN
+from mcvqa.interrupt import RUN_ME_AGAIN, Interrupted
 from mcvqa.model.device import plan_device
 from mcvqa.pipeline import Bench, _share_of_time, train_only
 from mcvqa.places import FREE, PlaceProcess, Places, fold_places
@@ -122,14 +122,25 @@ def test_a_process_is_started_once_for_all_folds_and_steps(echoing):
     assert both(echoing.project.paths.log).count("ended well") == 2
 
 
-def test_a_process_that_is_killed_while_it_waits_is_told(echoing):
-    with pytest.raises(RunStopped, match="The process of fold 1 was ended by SIGKILL"), echoing:
+@pytest.mark.parametrize(("number", "error", "told"), [
+    (signal.SIGKILL, RunStopped, "was ended by SIGKILL"), (signal.SIGTERM, Interrupted, "was asked to stop"),
+])
+def test_a_process_that_is_ended_while_it_waits_is_told(echoing, number, error, told):
+    with pytest.raises(error, match=f"The process of fold 1 {told}"), echoing:
         worked_at(echoing, "train", (0, 1))
         first, second = (child.process for child in echoing.processes.values())
-        second.kill()
+        second.send_signal(number)
         second.wait()
         worked_at(echoing, "score", (0, 1))
     assert first.returncode == 0
+
+
+def test_an_error_that_is_not_written_for_people_is_told_with_its_fold(echoing, monkeypatch):
+    fails = "from mcvqa.places import at_place; at_place(lambda project, job: 1 // job.fold)"
+    monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", fails])
+    with pytest.raises(RunStopped, match="Fold 0: ZeroDivisionError"), echoing:
+        worked_at(echoing, "train", (1, 0))
+    assert "Traceback" in both(echoing.project.paths.log)
 
 
 def test_a_process_that_waits_ends_with_its_owner(echoing):

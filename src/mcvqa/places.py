@@ -124,6 +124,7 @@ class PlaceProcess:
         return cast(IO[bytes], self.process.stdin)
 
     def ask(self, job: Job) -> None:
+        """Let it begin a fold."""
         self.fold, self.free = job.fold, False
         with contextlib.suppress(OSError):  # it has just ended, which the next look at it will tell
             self.pipe.write(json.dumps(dataclasses.asdict(job)).encode() + b"\n")
@@ -197,7 +198,7 @@ class Places:
                 no time for it.
 
         Raises:
-            RunStopped: a process failed. Interrupted: one was asked to stop. No fold is begun then; end the others.
+            RunStopped: a process failed. Interrupted: one was asked to stop. The others work until `close`.
         """
         waiting, names = list(folds), self.names[: len(folds)]
         where = ", ".join(f"GPU {name}" for name in names) if names[0] else "the CPU"
