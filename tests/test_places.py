@@ -1,4 +1,4 @@
-"""Folds in processes of their own: the same as one after the other, told, stopped and ended together."""
+"""Folds at several places: the same as one after the other, told, stopped and ended together."""
 import os
 import signal
 import subprocess
@@ -16,10 +16,10 @@ from mcvqa import places, run
 from mcvqa.budget import Rows, Schedule, Work
 from mcvqa.config import Config
 from mcvqa.files import RunLog
-from mcvqa.interrupt import RUN_ME_AGAIN
+from mcvqa.interrupt import RUN_ME_AGAIN, Interrupted
 from mcvqa.model.device import plan_device
 from mcvqa.pipeline import Bench, _share_of_time, train_only
-from mcvqa.places import FoldProcess, fold_places
+from mcvqa.places import FREE, PlaceProcess, Places, fold_places
 from mcvqa.project import Project, RunStopped
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import adapter_hash
@@ -41,6 +41,7 @@ def test_one_place_for_each_gpu(monkeypatch, visible, wanted, found):
 
 def test_without_gpus_one_place_unless_more_are_asked_for(monkeypatch):
     assert fold_places(Config(), "cpu") == [""] and fold_places(Config(parallel_folds=2), "cpu") == ["", ""]
+    assert fold_places(Config(parallel_folds=5, n_folds=3), "cpu") == ["", "", ""], "no more than there are folds"
     assert fold_places(Config(parallel_folds=2), "mps") == [""]
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert fold_places(Config(parallel_folds=2), "cpu") == [""]
@@ -50,17 +51,17 @@ def test_without_gpus_one_place_unless_more_are_asked_for(monkeypatch):
 @pytest.mark.parametrize(("trained", "folds", "left", "found"), [
     (0, 3, 3, (2, 0)), (0, 3, 2, (1, 1)), (0, 4, 1, (1, 1)), (2, 1, 1, (1, 1)), (0, 2, 2, (1, 0)),
 ])
-def test_each_process_is_told_what_its_place_has_still_to_do(tmp_path, trained, folds, left, found):
+def test_each_place_is_told_what_it_has_still_to_do(tmp_path, trained, folds, left, found):
     """Of two places; the numbers are folds to train with the next one, and rounds of scoring besides these."""
     log = RunLog(tmp_path / "log.jsonl")
     schedule = Schedule(lambda: 1e6, Work(folds, 1, 1, (1.0,)), Rows(8, 4, 4, 16), variants=1)
     bench = SimpleNamespace(schedule=schedule, places=["0", "1"])
     share = _share_of_time(SimpleNamespace(log=log), bench, trained, folds, left)
     assert share == dict(zip(("folds", "waiting"), found, strict=True))
-    log.write("pace", learn=1e9, read=1.0, look=0.0, start=5.0)
+    log.write("pace", learn=1e9, read=1.0, look=0.0)
     share = _share_of_time(SimpleNamespace(log=log), bench, trained, folds, left)
     assert (share is None) == (trained > 0 or folds - left >= 2), "those that begin at once measure for the others"
-    assert schedule.pace.start == 5.0
+    assert schedule.pace.read == 1.0
 
 
 def test_without_a_time_budget_there_is_nothing_to_tell():
@@ -71,7 +72,7 @@ def test_without_a_time_budget_there_is_nothing_to_tell():
 def test_lines_are_passed_on_and_bars_in_a_few_words(tmp_path):
     file = tmp_path / "said.txt"
     file.write_bytes(b"of an earlier session\n")
-    child = FoldProcess(1, "", None, file, file.stat().st_size)
+    child = PlaceProcess(None, file, file.stat().st_size, fold=1, free=False)
     assert child.progress == "fold 1 ..."
     with open(file, "ab") as said:
         said.write(b"\rfold 1 epoch 1:  10%|#         | 3/27 [00:10<01:12,  1.2step/s, loss=0.5, skipped=0]")
@@ -81,24 +82,103 @@ def test_lines_are_passed_on_and_bars_in_a_few_words(tmp_path):
         said.flush()
         assert list(child.new_lines()) == ["fold 1 epoch 1: accuracy 0.6"]
         said.write(b"\n\rvalidation: 100%|###| 2/2 [00:01<00:00, 3batch/s]\n")
-    assert len(list(child.new_lines())) == 1
-    assert list(child.new_lines()) == []
+        said.flush()
+        assert len(list(child.new_lines())) == 1 and not child.free
+        said.write(f"\n{FREE[:9]}".encode())
+        said.flush()
+        assert list(child.new_lines()) == [] and not child.free
+        said.write(f"{FREE[9:]}\n".encode())
+    assert list(child.new_lines()) == [] and child.free, "what is for the main process is not passed on"
+
+
+# %% one process a place
+ECHO = """
+from mcvqa.places import at_place
+at_place(lambda project, job: print(f"{job.step} fold {job.fold} in {job.settings['run_name']}"))
+print("ended well")
+"""
+
+
+@pytest.fixture
+def echoing(tmp_path, monkeypatch) -> Places:
+    """Two places whose processes only say what they are asked for."""
+    monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", ECHO])
+    return Places(Project(Config(run_name="r", output_dir=str(tmp_path))), ["", ""], 2)
+
+
+def worked_at(place: Places, step: str, folds: tuple[int, ...], share=lambda left: {}) -> str:
+    return said_by(place.work, None, step, place.project.config.replace(run_name=step), folds, share)[1]
+
+
+def test_a_process_is_started_once_for_all_folds_and_steps(echoing):
+    with echoing:
+        said = worked_at(echoing, "train", (0, 1, 2))
+        started = [child.process for child in echoing.processes.values()]
+        said += worked_at(echoing, "score", (0, 1, 2), share=lambda left: None if left == 1 else {})
+        assert [child.process for child in echoing.processes.values()] == started and len(started) == 2
+    assert {f"  {step} fold {fold} in {step}" for step in ("train", "score") for fold in (0, 1)} <= set(said.splitlines())
+    assert "train fold 2" in said and "fold 2: left out" in said and FREE not in said
+    assert [process.returncode for process in started] == [0, 0] and not echoing.processes
+    assert both(echoing.project.paths.log).count("ended well") == 2
+
+
+@pytest.mark.parametrize(("number", "error", "told"), [
+    (signal.SIGKILL, RunStopped, "was ended by SIGKILL"), (signal.SIGTERM, Interrupted, "was asked to stop"),
+])
+def test_a_process_that_is_ended_while_it_waits_is_told(echoing, number, error, told):
+    with pytest.raises(error, match=f"The process of fold 1 {told}"), echoing:
+        worked_at(echoing, "train", (0, 1))
+        first, second = (child.process for child in echoing.processes.values())
+        second.send_signal(number)
+        second.wait()
+        worked_at(echoing, "score", (0, 1))
+    assert first.returncode == 0
+
+
+def test_an_error_that_is_not_written_for_people_is_told_with_its_fold(echoing, monkeypatch):
+    fails = "from mcvqa.places import at_place; at_place(lambda project, job: 1 // job.fold)"
+    monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", fails])
+    with pytest.raises(RunStopped, match="Fold 0: ZeroDivisionError"), echoing:
+        worked_at(echoing, "train", (1, 0))
+    assert "Traceback" in both(echoing.project.paths.log)
+
+
+def test_a_process_that_waits_ends_with_its_owner(echoing):
+    """However that one ends: here by SIGKILL."""
+    owner = f"""
+import os
+from mcvqa import places
+from mcvqa.config import Config
+from mcvqa.project import Project
+places._program = lambda *_: [{sys.executable!r}, "-c", {ECHO!r}]
+at = places.Places(Project(Config(run_name="r", output_dir={str(echoing.project.paths.root)!r})), ["", ""], 2)
+at.work(None, "train", at.project.config, (0, 1), lambda left: {{}})
+os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", owner], timeout=100).returncode == -signal.SIGKILL
+    until = time.monotonic() + 20
+    while both(echoing.project.paths.log).count("ended well") < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert both(echoing.project.paths.log).count("ended well") == 2
 
 
 # %% the same as one after the other
 def weights_and_scores(config: Config) -> SimpleNamespace:
     paths = Project(config).paths
     return SimpleNamespace(
-        weights=[adapter_hash(paths.fold(fold) / name) for fold in (0, 1) for name in ("best", "last")],
+        weights=[adapter_hash(paths.fold(fold) / name) for fold in (0, 1, 2) for name in ("best", "last")],
         scores=[load_scores(file).logprobs for file in sorted(paths.scores.glob("fold*.npz"))],
         names=sorted(file.name for file in paths.scores.glob("*.npz")),
         log=RunLog(paths.log),
     )
 
 
-def test_two_folds_side_by_side_are_those_one_after_the_other(dataset, tmp_path):
+@pytest.mark.parametrize("settings", [
+    dict(lora_dropout=0.1, use_tta=True, tta_orders=2), dict(lora_r=0, num_epochs=1),
+], ids=["adapters", "all weights"])
+def test_three_folds_at_two_places_are_those_one_after_the_other(dataset, tmp_path, settings):
     """Bit for bit: weights, scores, submissions; the features are computed once."""
-    settings = dict(lora_dropout=0.1, use_tta=True, tta_orders=2, num_workers=0)
+    settings = dict(n_folds=3, num_workers=0) | settings
     one, two = (short_run(dataset, tmp_path / f"{n}", parallel_folds=n, **settings) for n in (1, 2))
     outcome = said_by(run, one)[0]
     other, said = said_by(run, two)
@@ -107,12 +187,12 @@ def test_two_folds_side_by_side_are_those_one_after_the_other(dataset, tmp_path)
     assert alone.weights == beside.weights and alone.names == beside.names
     for left, right in zip(alone.scores, beside.scores, strict=True):
         np.testing.assert_array_equal(left, right)
-    assert said.count("2 folds at a time, each in a process of its own, on the CPU") == 2
-    assert said.count("image features:") == 1 and "fold 0: accuracy" in said and "fold 1: accuracy" in said
+    assert said.count("2 folds at a time, each in a process of its own, on the CPU") == 2 and FREE not in said
+    assert said.count("image features:") == (one.lora_r > 0) and all(f"fold {fold}: accuracy" in said for fold in range(3))
     assert [said.count(f"[{n}/10]") for n in range(1, 11)] == [1] * 10
     for event in ("step", "epoch", "scored", "features", "session"):
         assert len(alone.log.events(event)) == len(beside.log.events(event)), event
-    assert (Project(two).paths.outputs / "submission_single.csv").exists()
+    assert both(beside.log.path).count(FREE) == 6 and (Project(two).paths.outputs / "submission_single.csv").exists()
 
 
 def test_the_main_process_computes_the_features_and_gives_the_models_memory_back(dataset, tmp_path):
@@ -139,7 +219,7 @@ def test_a_fold_that_fails_is_told_and_the_others_save(dataset, tmp_path):
     (point / "tensors.safetensors").write_bytes((8).to_bytes(8, "little") + b"{}      ")
     with pytest.raises(RunStopped, match=r"(?s)Fold 1 was cut off at another state of things.*it has format 0"):
         said_by(train_only, config.replace(save_minutes=0))
-    assert "Traceback" not in Project(config).paths.log.with_name("r-fold1.txt").read_text()
+    assert "Traceback" not in both(Project(config).paths.log)
     said_by(train_only, config.replace(train_folds=(0,)))
 
 
@@ -172,4 +252,5 @@ def test_the_processes_of_folds_save_and_end_with_the_main_one(dataset, tmp_path
 
 
 def both(log: Path) -> str:
-    return "".join(log.with_name(f"r-fold{fold}.txt").read_text() for fold in (0, 1))
+    """What the processes of two places said."""
+    return "".join(log.with_name(f"r-place{place}.txt").read_text() for place in (0, 1))

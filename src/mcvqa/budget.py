@@ -100,13 +100,11 @@ class Pace:
         learn: of a training row; 0: not measured yet.
         read: of a row in one order at scale 1; 0: not measured yet.
         look: of a photograph whose features are computed; 0: they were there already.
-        start: of a fold's own process, until it can begin; 0: folds are worked on in this one.
     """
 
     learn: float = 0.0
     read: float = 0.0
     look: float = 0.0
-    start: float = 0.0
 
 
 def seconds_needed(work: Work, pace: Pace, rows: Rows, *, behind: float, variants: int, waiting: int) -> float:
@@ -123,8 +121,7 @@ def seconds_needed(work: Work, pace: Pace, rows: Rows, *, behind: float, variant
     ways = work.ways + (work.ways > 1)  # in one way first, so that there is something to hand in
     scoring = SCORING_SLACK * (work.folds + waiting) * (rows.validation + rows.test) * ways * read
     looking = rows.images * pace.look * sum(scale * scale for scale in work.scales if scale != 1)
-    starting = pace.start * (max(0, work.folds - 1) + work.folds + waiting)  # to train the folds behind the first, and to score
-    return learning + scoring + looking + starting
+    return learning + scoring + looking
 
 
 # %% one session

@@ -47,7 +47,7 @@ from mcvqa.model.processes import by_each, by_main, is_main_process, join_proces
 from mcvqa.model.rows import Maker, RowMaker
 from mcvqa.model.vision import FeatureStore, ImageInputs
 from mcvqa.ownership import Ownership
-from mcvqa.places import fold_places, in_child, side_by_side
+from mcvqa.places import Job, Places, at_place, fold_places
 from mcvqa.project import Project, RunStopped, heading, question_scores
 from mcvqa.report.advice import Advice, choose_advice, read_course
 from mcvqa.report.experiments import read_experiment, record_experiment, update_index
@@ -164,8 +164,9 @@ def _all_steps(project: Project) -> Outcome:
         with Alarm(project.seconds_until(seconds_for_end(project.config.budget_seconds))):
             project = by_main(_prepared, project)
             bench = Bench(project, plan)
-            train_folds(project, bench)
-            score_folds(project, bench)
+            with bench.places:
+                train_folds(project, bench)
+                score_folds(project, bench)
     except TimeUp:
         print(f"\n  the time budget of {project.config.time_budget} is over: what is there is handed in")
     by_main(_require_scores, project)
@@ -237,7 +238,7 @@ class Bench:
 
     def __init__(self, project: Project, plan: DevicePlan) -> None:
         self.project, self.device_plan, self.config, self.memory = project, plan, project.config, MemoryPlan()
-        self.places, self.shared = fold_places(project.config, plan.device), False
+        self.places, self.shared = Places(project, fold_places(project.config, plan.device), plan.workers), False
         self.schedule = make_schedule(project) if project.config.time_budget else None
 
     @cached_property
@@ -321,7 +322,7 @@ class Bench:
         return RowMaker(self.base.encoder, self.images, self.store)
 
     def share(self) -> None:
-        """Compute what the processes of folds read, and give back the memory of the model, which they load themselves."""
+        """Compute what the places' processes read, and give back the memory of the model, which they load themselves."""
         if not self.shared and not self.schedule:  # within a time budget it is not known yet what will be read
             self.look_in_all_scales(self.config)
         self.shared = True
@@ -388,35 +389,35 @@ def _ways_in_time(project: Project, bench: Bench, folds: Sequence[int]) -> Itera
 
 # %% folds at several places
 def worked_apart(
-    project: Project, bench: Bench, config: Config, folds: Sequence[int], work: Callable[[], None],
+    project: Project, bench: Bench, step: str, config: Config, folds: Sequence[int],
     share: Callable[[int], dict[str, int] | None] = lambda left: {},
 ) -> bool:
-    """Whether there are several places for `folds`; then `work` was done for each of them, in a process of its own.
+    """Whether there are several places for `folds`; then `step`, 'train' or 'score', was done for each of them there.
 
     Args:
-        config: the settings of the processes.
-        share: of the time; as in FoldProcesses.
+        config: the settings of the step.
+        share: of the time; as in Places.work.
 
     Raises:
-        RunStopped, Interrupted: from such a process; the other folds are saved.
+        RunStopped, Interrupted: from a place's process; the other folds are saved when `bench.places` ends.
     """
-    places = bench.places[: len(folds)]
-    if len(places) < 2:
+    if min(len(bench.places), len(folds)) < 2:
+        bench.places.close()  # of its GPU's memory this process needs all
         return False
     bench.share()
-    side_by_side(project, config, places, folds, work, bench.device_plan.workers, share)
+    bench.places.work(work_at_place, step, config, folds, share)
     return True
 
 
 def _pace_apart(project: Project, look: float) -> Pace:
-    """What the process of a fold measured last. Args: look: as this process has measured it."""
-    measured = [Pace(event["learn"], event["read"], look, event["start"]) for event in project.log.events("pace")]
+    """What a place's process measured last. Args: look: as this process has measured it."""
+    measured = [Pace(event["learn"], event["read"], look) for event in project.log.events("pace")]
     return measured[-1] if measured else Pace(look=look)
 
 
 def _share_of_time(project: Project, bench: Bench, trained: int, folds: int, left: int) -> dict[str, int] | None:
-    """For the process of the next fold: how many folds its place has still to train, with it, and how many rounds of scoring
-    stand against them; None: there is no time for it.
+    """For the next fold: how many folds its place has still to train, with it, and how many rounds of scoring stand against
+    them; None: there is no time for it.
 
     Args:
         trained: folds that were trained before; folds: that are to be trained; left: of these, those not begun.
@@ -446,31 +447,40 @@ def _silence() -> Iterator[None]:
         yield
 
 
-def _fold_apart(work: Callable[[Project, Bench, int], None]) -> None:
-    """All that the process of a fold does. What the main process has said already is not said again."""
-    def with_model(project: Project, fold: int, started: float, share: dict[str, int]) -> None:
-        with _memory_told(project.config):
-            with _silence():
-                bench = Bench(project, plan_device(project.config))
-                _ = bench.maker
-            if bench.schedule and share:
-                bench.schedule.pace.start = time.time() - started
-                bench.schedule.folds, bench.schedule.waiting = share["folds"], share["waiting"]
-            work(project, bench, fold)
-            if bench.schedule and share:
-                project.log.write("pace", **dataclasses.asdict(bench.schedule.pace))
+def work_at_place() -> None:
+    """All that the process of a place does: what it loads for its first fold serves the others too."""
+    bench_of = functools.cache(lambda project: Bench(project, plan_device(project.config)))
 
-    in_child(with_model)
+    def work(project: Project, job: Job) -> None:
+        with _memory_told(project.config):
+            with _silence():  # the main process has said it
+                bench = bench_of(project)
+                _ = bench.maker
+            _work_on(project, bench, job)
+
+    at_place(work)
+
+
+def _work_on(project: Project, bench: Bench, job: Job) -> None:
+    planned = bench.schedule if job.share else None
+    if planned:
+        planned.folds, planned.waiting = job.share["folds"], job.share["waiting"]
+    if job.step == "train":
+        _train_fold(project, bench, job.fold)
+    else:
+        _score_fold(project, bench, Config(**job.settings), job.fold)
+    if planned:
+        project.log.write("pace", **dataclasses.asdict(planned.pace))
 
 
 # %% step 7: training
 def train_folds(project: Project, bench: Bench, only: int | None = None) -> None:
     """Train every fold (or only one) that has no result yet, each from freshly initialised adapters: side by side where
-    there are several GPUs, else one after the other.
+    there are several GPUs, else one after the other. Call it within `bench.places`.
 
     Raises:
         TrainingError, NotSaved: a fold cannot go on; what is finished is kept.
-        RunStopped, Interrupted: from the process of a fold.
+        RunStopped, Interrupted: from a place's process.
     """
     folds = project.config.folds_to_train if only is None else (only,)
     todo = by_main(lambda: [fold for fold in folds if not project.is_trained(fold)])
@@ -488,13 +498,8 @@ def train_folds(project: Project, bench: Bench, only: int | None = None) -> None
             print(f"  fold {fold}: already trained, accuracy {Accuracy(*facts['accuracy'])}")
     trained = len(folds) - len(todo)
     share = functools.partial(_share_of_time, project, bench, trained, len(todo))
-    if not worked_apart(project, bench, project.config, todo, train_apart, share):
+    if not worked_apart(project, bench, "train", project.config, todo, share):
         _train_in_turn(project, bench, todo, trained)
-
-
-def train_apart() -> None:
-    """What the process of a fold does that is trained beside others."""
-    _fold_apart(_train_fold)
 
 
 def _train_in_turn(project: Project, bench: Bench, folds: Sequence[int], trained: int) -> None:
@@ -571,11 +576,12 @@ def _result_facts(result: FoldResult) -> dict[str, Any]:
 
 # %% step 8: scoring
 def score_folds(project: Project, bench: Bench) -> None:
-    """Out-of-fold and test Scores of every fold: side by side where there are several GPUs, else one after the other.
+    """Out-of-fold and test Scores of every fold: side by side where there are several GPUs, else one after the other. Call it
+    within `bench.places`.
 
     Raises:
         CheckpointError: a fold has no weights, or they are not whole.
-        RunStopped, Interrupted: from the process of a fold.
+        RunStopped, Interrupted: from a place's process.
     """
     folds = _trained_folds(project)
     heading("scoring", _ways_named(project.config))
@@ -597,7 +603,7 @@ def _score_in(config: Config, project: Project, bench: Bench, folds: Sequence[in
         fold for fold in folds
         if not any(by_main(_is_scored, project, bench.plan, asked, fold) for asked in dict.fromkeys((project.config, config)))
     ]
-    apart = worked_apart(project, bench, config, todo, score_apart)
+    apart = worked_apart(project, bench, "score", config, todo)
     for fold in folds:
         if fold not in todo:
             print(f"  fold {fold}: already scored")
@@ -605,11 +611,6 @@ def _score_in(config: Config, project: Project, bench: Bench, folds: Sequence[in
             _score_fold(project, bench, config, fold)
         if fold == folds[0]:
             by_main(_submit_single, project, fold)
-
-
-def score_apart() -> None:
-    """What the process of a fold does that is scored beside others."""
-    _fold_apart(lambda project, bench, fold: _score_fold(project, bench, project.config, fold))
 
 
 def _score_files(project: Project, fold: int) -> list[Path]:
@@ -851,7 +852,9 @@ def train_only(config: Config, fold: int | None = None) -> None:
     by_main(_require_fold, config, fold)
     with _on_record(config) as project:
         project = by_main(_ready_to_train, project)
-        train_folds(project, Bench(project, by_each(plan_device, config)), fold)
+        bench = Bench(project, by_each(plan_device, config))
+        with bench.places:
+            train_folds(project, bench, fold)
 
 
 def _require_fold(config: Config, fold: int | None) -> None:
@@ -879,7 +882,9 @@ def predict_only(config: Config) -> None:
         by_main(project.settle)
         by_main(project.settle_data)
         project = by_main(_with_folds, project)
-        score_folds(project, Bench(project, by_each(plan_device, config)))
+        bench = Bench(project, by_each(plan_device, config))
+        with bench.places:
+            score_folds(project, bench)
 
 
 def combine_only(config: Config) -> None:

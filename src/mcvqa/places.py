@@ -1,12 +1,15 @@
-"""Places: several folds at the same time, each in a process of its own on its own GPU, and one display for all of them.
+"""Places: several folds at the same time, one at each place, which is a process on its own GPU; one display for all of them.
 
-A process gets its settings and its fold on the command line, writes to the run's folders as the main process would, and
-ends when that one ends. What it says stands in `logs/<run>-fold<k>.txt`, which the main process reads along.
+A process gets the run's settings on the command line and one fold after the other as a line of JSON through a pipe, writes to
+the run's folders as the main process would, and ends when that one ends. What it says stands in `logs/<run>-place<n>.txt`,
+which the main process reads along; there it also says that it is free again.
 """
 import contextlib
 import dataclasses
+import io
 import json
 import os
+import queue
 import re
 import signal
 import subprocess
@@ -17,6 +20,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any, cast
 
 import torch
 from tqdm.auto import tqdm
@@ -40,12 +44,12 @@ def fold_places(config: Config, device: str) -> list[str]:
     if device == "cuda":
         named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
         gpus = named or [str(number) for number in range(torch.cuda.device_count())]
-        return gpus[: config.parallel_folds or len(gpus)]
-    return [""] * (config.parallel_folds or 1 if device == "cpu" else 1)
+        return gpus[: min(config.parallel_folds or len(gpus), len(config.folds_to_train))]
+    return [""] * (min(config.parallel_folds or 1, len(config.folds_to_train)) if device == "cpu" else 1)
 
 
 def _surroundings(place: str, places: int) -> dict[str, str]:
-    """The environment of a fold's process."""
+    """The environment of a place's process."""
     return os.environ | {
         OWNER: str(os.getpid()), **({"CUDA_VISIBLE_DEVICES": place} if place else {}),
         "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // places)), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1",
@@ -77,21 +81,60 @@ def _program(project: Project, work: Callable[[], None]) -> list[str]:
 
 
 # %% in the main process
+FREE = "--- free for the next fold ---"  # a line of what a process says, which is not passed on
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process is asked for.
+
+    Attributes:
+        step: 'train' or 'score'.
+        settings: of a Config.
+        share: of the time, empty without a time budget; see Places.work.
+    """
+
+    step: str
+    settings: dict[str, Any]
+    fold: int
+    share: dict[str, int]
+
+
 @dataclass
-class FoldProcess:
-    """A process that works on one fold.
+class PlaceProcess:
+    """The process of a place.
 
     Attributes:
         file: what it says.
         position: how far that was read. rest: its last line, which may not be whole.
+        fold: that it works on, or did last.
+        free: whether it waits for a fold.
     """
 
-    fold: int
-    place: str
     process: subprocess.Popen
     file: Path
     position: int
     rest: str = ""
+    fold: int = 0
+    free: bool = True
+
+    @property
+    def pipe(self) -> IO[bytes]:
+        """What it reads its jobs from."""
+        return cast(IO[bytes], self.process.stdin)
+
+    def ask(self, job: Job) -> None:
+        """Let it begin a fold."""
+        self.fold, self.free = job.fold, False
+        with contextlib.suppress(OSError):  # it has just ended, which the next look at it will tell
+            self.pipe.write(json.dumps(dataclasses.asdict(job)).encode() + b"\n")
+
+    def end(self) -> None:
+        """Let it save and end."""
+        if self.free:
+            self.pipe.close()
+        else:
+            self.process.terminate()
 
     def new_lines(self) -> Iterator[str]:
         """What was said since the last call, without progress bars."""
@@ -103,7 +146,9 @@ class FoldProcess:
         self.rest = rest[max(0, rest.rfind("\r")) :]
         for line in lines:
             said = line.rstrip("\r").split("\r")[-1].strip()
-            if said and not re.search(r"\d%\|", said):
+            if said == FREE:
+                self.free = True
+            elif said and not re.search(r"\d%\|", said):
                 yield said if f"fold {self.fold}" in said.lower() else f"fold {self.fold}: {said}"
 
     @property
@@ -114,130 +159,145 @@ class FoldProcess:
 
 
 @dataclass
-class FoldProcesses:
-    """Works on folds at several places; the next fold goes where a place becomes free.
+class Places:
+    """The places of a run. A process is started at each when the first fold goes there, and ends with the block that this is
+    entered for: what it has loaded serves all folds and steps until then.
 
     Args:
-        command: of a process, without the fold.
-        share: what the process of the next fold is told of its share of the time, given how many folds are not begun; None:
-            there is no time for it.
+        names: as `fold_places` gives them.
+        workers: loader processes for all of them together, where the settings name no number.
+
+    Attributes:
+        processes: by the number of their place.
     """
 
     project: Project
-    command: list[str]
-    places: Sequence[str]
-    share: Callable[[int], dict[str, int] | None]
-    running: list[FoldProcess] = field(default_factory=list)
+    names: Sequence[str]
+    workers: int
+    processes: dict[int, PlaceProcess] = field(default_factory=dict)
 
-    def work(self, folds: Sequence[int]) -> None:
-        """Until all folds are done.
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __enter__(self) -> "Places":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def work(
+        self, program: Callable[[], None], step: str, config: Config, folds: Sequence[int],
+        share: Callable[[int], dict[str, int] | None],
+    ) -> None:
+        """One step of all folds; the next fold goes where a place becomes free.
+
+        Args:
+            program: of a process, a function of a module's top level. It calls `at_place`.
+            config: the settings of the step.
+            share: what is told with the next fold of its share of the time, given how many folds are not begun; None: there is
+                no time for it.
 
         Raises:
-            RunStopped: a process failed; the others have saved and ended, and nothing is started again.
-            Interrupted: one was asked to stop; with a KeyboardInterrupt here all are.
+            RunStopped: a process failed. Interrupted: one was asked to stop. The others work until `close`.
         """
-        waiting, free = list(folds), list(self.places)
+        waiting, names = list(folds), self.names[: len(folds)]
+        where = ", ".join(f"GPU {name}" for name in names) if names[0] else "the CPU"
+        print(f"  {len(names)} folds at a time, each in a process of its own, on {where}")
         with tqdm(bar_format="{desc}", leave=False) as display:
-            try:
-                while waiting or self.running:
-                    while waiting and free:
-                        share, fold = self.share(len(waiting)), waiting.pop(0)
-                        if share is None:
-                            tqdm.write(f"  fold {fold}: left out, there is not the time for it")
-                        else:
-                            self._start(fold, free.pop(0), share)
-                    time.sleep(0.2)
-                    free += [child.place for child in self._ended()]
-                    self._show(display)
-            finally:
-                self._end_all()
+            while waiting or self._working():
+                while waiting and (free := self._free()):
+                    told, fold = share(len(waiting)), waiting.pop(0)
+                    if told is None:
+                        tqdm.write(f"  fold {fold}: left out, there is not the time for it")
+                    else:
+                        self._at(free[0], program).ask(Job(step, dataclasses.asdict(config), fold, told))
+                time.sleep(0.2)
+                self._listen()
+                self._show(display)
 
-    def _start(self, fold: int, place: str, share: dict[str, int]) -> None:
-        file = self.project.paths.log.with_name(f"{self.project.config.run}-fold{fold}.txt")
+    def _working(self) -> list[PlaceProcess]:
+        return [process for process in self.processes.values() if not process.free]
+
+    def _free(self) -> list[int]:
+        return [place for place in range(len(self)) if place not in self.processes or self.processes[place].free]
+
+    def _at(self, place: int, program: Callable[[], None]) -> PlaceProcess:
+        if place not in self.processes:
+            self.processes[place] = self._start(place, program)
+        return self.processes[place]
+
+    def _start(self, place: int, program: Callable[[], None]) -> PlaceProcess:
+        config, log = self.project.config, self.project.paths.log
+        if config.num_workers < 0:
+            config = config.replace(num_workers=self.workers // len(self))
+        began = time.time() - (time.monotonic() - self.project.began)
+        file = log.with_name(f"{config.run}-place{place}.txt")
         with open(file, "ab") as said:
             position = said.tell()
             process = subprocess.Popen(
-                [*self.command, str(fold), str(time.time()), json.dumps(share)],
+                [*_program(self.project, program), json.dumps(dataclasses.asdict(config)), str(began)], bufsize=0,
                 stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT,
-                env=_surroundings(place, len(self.places)), start_new_session=True,  # Ctrl-C reaches it through the main process
+                env=_surroundings(self.names[place], len(self)), start_new_session=True,  # Ctrl-C reaches it through this process
             )
-            self.running.append(FoldProcess(fold, place, process, file, position))
+            return PlaceProcess(process, file, position)
 
-    def _ended(self) -> list[FoldProcess]:
-        """Processes that ended well. Raises RunStopped or Interrupted for others."""
-        ended = [child for child in self.running if child.process.poll() is not None]
-        for child in self.running:
+    def _listen(self) -> None:
+        """Pass on what was said. Raises RunStopped or Interrupted for a process that has ended."""
+        for child in self.processes.values():
+            status = child.process.poll()
             for line in child.new_lines():
                 tqdm.write(f"  {line}")
-        self.running = [child for child in self.running if child not in ended]
-        for child in ended:
-            if child.process.returncode == RUN_ME_AGAIN:
+            if status == RUN_ME_AGAIN:
                 raise Interrupted(f"The process of fold {child.fold} was asked to stop: what is done is saved.")
-            if child.process.returncode:
-                raise RunStopped(self._why(child))
-        return ended
+            if status is not None:
+                raise RunStopped(self._why(child, status))
 
-    def _why(self, child: FoldProcess) -> str:
+    def _why(self, child: PlaceProcess, status: int) -> str:
         told = [e["told"] for e in self.project.log.events("failed") if e["process"] == child.process.pid]
         if told:
             return str(told[-1])
-        status = child.process.returncode
         by = f"{signal.Signals(-status).name}, maybe for want of memory" if status < 0 else f"an error, status {status}"
         return f"The process of fold {child.fold} was ended by {by}. What it said: {child.file}"
 
     def _show(self, display: tqdm) -> None:
-        shown = " · ".join(child.progress for child in self.running)
+        shown = " · ".join(child.progress for child in self._working())
         if time.time() - display.last_print_t >= max(1, display.mininterval):
             display.last_print_t = time.time()
             display.set_description_str(shown)
 
-    def _end_all(self) -> None:
-        """Ask the processes to save and end, and wait for it; a second interrupt ends them at once."""
-        for child in self.running:
-            child.process.terminate()
+    def close(self) -> None:
+        """Let the processes save and end, and wait for it; a second interrupt ends them at once."""
+        children = list(self.processes.values())
+        self.processes.clear()
         try:
-            for child in self.running:
+            for child in children:
+                child.end()
+            for child in children:
                 child.process.wait()
                 for line in child.new_lines():
                     tqdm.write(f"  {line}")
         finally:
-            for child in self.running:
+            for child in children:
                 child.process.kill()
 
 
-def side_by_side(
-    project: Project, config: Config, places: Sequence[str], folds: Sequence[int], work: Callable[[], None], workers: int,
-    share: Callable[[int], dict[str, int] | None],
-) -> None:
-    """`work`, a function of a module's top level, once for each fold, in processes of their own. It calls `in_child`.
-
-    Args:
-        config: the settings of the processes.
-        workers: loader processes for all of them together, where the settings name no number.
-        share: as in FoldProcesses.
-
-    Raises:
-        RunStopped: one of them failed. Interrupted: one was asked to stop.
-    """
-    where = ", ".join(f"GPU {place}" for place in places) if places[0] else "the CPU"
-    print(f"  {len(places)} folds at a time, each in a process of its own, on {where}")
-    config = config if config.num_workers >= 0 else config.replace(num_workers=workers // len(places))
-    began = time.time() - (time.monotonic() - project.began)
-    command = [*_program(project, work), json.dumps(dataclasses.asdict(config)), str(began)]
-    FoldProcesses(project, command, places, share).work(folds)
-
-
-# %% in a fold's process
-def in_child(work: Callable[[Project, int, float, dict[str, int]], None]) -> None:
-    """The life of a fold's process: `work` for what is on the command line: the fold, the moment at which the process was
-    started, and its share of the time. It ends with status 0, 1 or 75."""
-    settings, began, fold, started, share = sys.argv[1:]
+# %% in the process of a place
+def at_place(work: Callable[[Project, Job], None]) -> None:
+    """The life of a place's process: `work` for one job after the other. It ends with status 0 when there are no more, else
+    with 1 or 75."""
+    settings, began = sys.argv[1:]
     project = Project(Config(**json.loads(settings)))
     project.began -= time.time() - float(began)  # the session began with its main process
-    threading.Thread(target=_stop_without_owner, daemon=True).start()
+    jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    working = threading.Event()
+    threading.Thread(target=_receive, args=(jobs, working), daemon=True).start()
     try:
         with StopRequest(at_once=True):
-            work(project, int(fold), float(started), json.loads(share))
+            while line := jobs.get():
+                job = Job(**json.loads(line))
+                work(project, job)
+                working.clear()
+                print(f"\n{FREE}")
     except KeyboardInterrupt as stopped:
         print(stopped)
         sys.exit(RUN_ME_AGAIN)
@@ -245,12 +305,16 @@ def in_child(work: Callable[[Project, int, float, dict[str, int]], None]) -> Non
         told = str(error)
         if type(error).__module__.split(".")[0] not in ("mcvqa", "__main__"):  # not written for people
             traceback.print_exc()
-            told = f"Fold {fold}: {type(error).__name__}: {error}"
-        project.log.write("failed", fold=int(fold), process=os.getpid(), told=told)
+            told = f"Fold {job.fold}: {type(error).__name__}: {error}"
+        project.log.write("failed", process=os.getpid(), told=told)
         sys.exit(1)
 
 
-def _stop_without_owner() -> None:
-    """The pipe to the owner ends when it does, however that was."""
-    os.read(0, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
+def _receive(jobs: queue.SimpleQueue[bytes], working: threading.Event) -> None:
+    """The lines that come through the pipe, and an empty one when it ends, as it does with its owner, however that was."""
+    for line in io.FileIO(0, closefd=False):  # not sys.stdin: who waits there holds a lock that Python needs to end
+        working.set()
+        jobs.put(line)
+    if working.is_set():
+        os.kill(os.getpid(), signal.SIGTERM)
+    jobs.put(b"")
