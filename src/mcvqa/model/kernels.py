@@ -202,12 +202,12 @@ def fused_on(device: torch.device) -> bool:
     try:
         return all(
             torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2)
-            for one, other, given in tries for ours, theirs in zip(one(*_copied(given)), other(*_copied(given)), strict=True)
+            for one, other, given in tries for ours, theirs in zip(one(*_clones(given)), other(*_clones(given)), strict=True)
         )
     except Exception:  # whatever a compiler may raise
         return False
 
 
-def _copied(given: tuple[Any, ...]) -> Iterator[Any]:
+def _clones(given: tuple[Any, ...]) -> Iterator[Any]:
     """As what is given may be overwritten."""
     return (value.clone() if isinstance(value, torch.Tensor) else value for value in given)

@@ -171,7 +171,7 @@ def weights_hash(module: torch.nn.Module) -> str:
 
 # %% the vision tower
 @dataclass(frozen=True)
-class Encoding:
+class ImageEncoding:
     """Images whose features a GPU may still be computing.
 
     Attributes:
@@ -189,19 +189,19 @@ class Encoding:
 
 
 @torch.no_grad()
-def start_encoding(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid], names: Sequence[str]) -> Encoding:
-    """Does not wait for the GPU. Args: as in Encoding."""
+def start_encoding(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid], names: Sequence[str]) -> ImageEncoding:
+    """Does not wait for the GPU. Args: as in ImageEncoding."""
     made = _tower_in_parts(base, patches, grids)
     finite = torch.isfinite(made).all(-1)
     features, finite = (tensor.to("cpu", non_blocking=True) for tensor in (made, finite))
     done = torch.cuda.Event() if made.is_cuda else None
     if done:
         done.record()
-    return Encoding(names, patches, grids, features, finite, done)
+    return ImageEncoding(names, patches, grids, features, finite, done)
 
 
 @torch.no_grad()
-def finished(base: BaseModel, encoding: Encoding) -> list[torch.Tensor]:
+def finished(base: BaseModel, encoding: ImageEncoding) -> list[torch.Tensor]:
     """Features (tokens, width) of each image; where half precision overflows the image is done again in float32.
 
     Qwen2.5-VL's last blocks overflow float16 for some images; the NaN would spread to an answer that looks valid.
@@ -234,7 +234,7 @@ def finished(base: BaseModel, encoding: Encoding) -> list[torch.Tensor]:
 def encode_images(
     base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid], names: Sequence[str]
 ) -> list[torch.Tensor]:
-    """Features (tokens, width) of each image. Args: as in Encoding; raises: as in `finished`."""
+    """Features (tokens, width) of each image. Args: as in ImageEncoding; raises: as in `finished`."""
     return finished(base, start_encoding(base, patches, grids, names))
 
 
