@@ -25,7 +25,8 @@ OURS = [
     "eval_batch_size=32", "gradient_checkpointing=always",  # as the peers do
 ]
 PEERS = {
-    "Unsloth": ["unsloth", "--batch", "16"], "TRL": ["trl", "--batch", "16"], "notebook": ["notebook"], "generate()": ["generate"],
+    "Unsloth": ["unsloth", "--batch", "16"], "TRL": ["trl", "--batch", "16"], "notebook": ["notebook"],
+    "generate()": ["generate"],
 }
 BEGIN, END = "<!-- against: begin -->", "<!-- against: end -->"
 
