@@ -112,7 +112,10 @@ def worked_at(place: Places, step: str, folds: tuple[int, ...], share=lambda lef
 
 def test_a_process_is_started_once_for_all_folds_and_steps(echoing):
     with echoing:
+        echoing.begin(None, 1)
+        (first,) = echoing.processes.values()
         said = worked_at(echoing, "train", (0, 1, 2))
+        assert first in echoing.processes.values()
         started = [child.process for child in echoing.processes.values()]
         said += worked_at(echoing, "score", (0, 1, 2), share=lambda left: None if left == 1 else {})
         assert [child.process for child in echoing.processes.values()] == started and len(started) == 2

@@ -486,6 +486,8 @@ def train_folds(project: Project, bench: Bench, only: int | None = None) -> None
     todo = by_main(lambda: [fold for fold in folds if not project.is_trained(fold)])
     if todo:
         by_main(lambda: require_space(bench.disk_need, project.config))
+        if min(len(bench.places), len(todo)) > 1:
+            bench.places.begin(work_at_place, len(todo))  # so that they import torch and the rest meanwhile
         _ = bench.maker  # steps 5 and 6
     else:
         heading("rows", "not needed for training")

@@ -160,8 +160,8 @@ class PlaceProcess:
 
 @dataclass
 class Places:
-    """The places of a run. A process is started at each when the first fold goes there, and ends with the block that this is
-    entered for: what it has loaded serves all folds and steps until then.
+    """The places of a run. The process at each lasts until the block ends that this is entered for: what it has loaded serves all
+    folds and steps.
 
     Args:
         names: as `fold_places` gives them.
@@ -185,6 +185,16 @@ class Places:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def begin(self, program: Callable[[], None], folds: int) -> None:
+        """Start what processes so many folds need. They get ready while this one goes on.
+
+        Args:
+            program: of a process, a function of a module's top level. It calls `at_place`.
+        """
+        for place in range(min(len(self), folds)):
+            if place not in self.processes:
+                self.processes[place] = self._start(place, program)
+
     def work(
         self, program: Callable[[], None], step: str, config: Config, folds: Sequence[int],
         share: Callable[[int], dict[str, int] | None],
@@ -192,7 +202,7 @@ class Places:
         """One step of all folds; the next fold goes where a place becomes free.
 
         Args:
-            program: of a process, a function of a module's top level. It calls `at_place`.
+            program: as in `begin`.
             config: the settings of the step.
             share: what is told with the next fold of its share of the time, given how many folds are not begun; None: there is
                 no time for it.
@@ -203,6 +213,7 @@ class Places:
         waiting, names = list(folds), self.names[: len(folds)]
         where = ", ".join(f"GPU {name}" for name in names) if names[0] else "the CPU"
         print(f"  {len(names)} folds at a time, each in a process of its own, on {where}")
+        self.begin(program, len(folds))
         with tqdm(bar_format="{desc}", leave=False) as display:
             while waiting or self._working():
                 while waiting and (free := self._free()):
@@ -210,7 +221,7 @@ class Places:
                     if told is None:
                         tqdm.write(f"  fold {fold}: left out, there is not the time for it")
                     else:
-                        self._at(free[0], program).ask(Job(step, dataclasses.asdict(config), fold, told))
+                        free[0].ask(Job(step, dataclasses.asdict(config), fold, told))
                 time.sleep(0.2)
                 self._listen()
                 self._show(display)
@@ -218,13 +229,8 @@ class Places:
     def _working(self) -> list[PlaceProcess]:
         return [process for process in self.processes.values() if not process.free]
 
-    def _free(self) -> list[int]:
-        return [place for place in range(len(self)) if place not in self.processes or self.processes[place].free]
-
-    def _at(self, place: int, program: Callable[[], None]) -> PlaceProcess:
-        if place not in self.processes:
-            self.processes[place] = self._start(place, program)
-        return self.processes[place]
+    def _free(self) -> list[PlaceProcess]:
+        return [process for process in self.processes.values() if process.free]
 
     def _start(self, place: int, program: Callable[[], None]) -> PlaceProcess:
         config, log = self.project.config, self.project.paths.log
