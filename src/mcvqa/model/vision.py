@@ -193,7 +193,7 @@ def start_encoding(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]
     """Does not wait for the GPU. Args: as in ImageEncoding."""
     made = _tower_in_parts(base, patches, grids)
     finite = torch.isfinite(made).all(-1)
-    features, finite = (tensor.to("cpu", non_blocking=True) for tensor in (made, finite))
+    features, finite = (tensor.to("cpu", non_blocking=made.is_cuda) for tensor in (made, finite))
     done = torch.cuda.Event() if made.is_cuda else None
     if done:
         done.record()
