@@ -8,7 +8,6 @@ Shapes: T tokens, H hidden size, D values per head.
 """
 import functools
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -47,9 +46,13 @@ def norm_back_by_torch(
 
 
 # %% by Triton
-if find_spec("triton"):
+try:
     import triton
     from triton import language as tl
+except ImportError:
+    triton = None
+
+if triton:
 
     @triton.jit
     def _turn(  # type: ignore[no-untyped-def]
@@ -189,7 +192,7 @@ def norm_backward(norm: Any, x: torch.Tensor, of_normed: torch.Tensor, gradient:
 def fused_on(device: torch.device) -> bool:
     """Whether Triton is there and its kernels work on this GPU, tried once: an old GPU or driver, or a machine without a C
     compiler, is no reason to end a run."""
-    if device.type != "cuda" or not find_spec("triton"):
+    if device.type != "cuda" or not triton:
         return False
     generator = torch.Generator(device).manual_seed(0)
     x, y, z = torch.randn(3, 4, 6, 80, device=device, generator=generator).half()
