@@ -50,8 +50,8 @@ def described(found: dict[str, Any]) -> str:
     scoring = ", ".join(str(parts[p]["per_second"]) for p in parts if p.startswith("scoring"))
     lines.append(f"| ours ({training.get('plan', '')}) | {training.get('per_second', '')} | {training.get('peak_gib', '')} "
                  f"| {scoring} | {images.get('per_second', '')} |")
-    for name in PEERS:
-        result = found["results"].get(name, [{}])[0]
+    for name in [name for name in PEERS if name in found["results"]]:
+        result = found["results"][name][0]
         rate, peak = result.get("rows_per_s", result.get("error", "")), result.get("peak_reserved_GiB", "")
         lines.append(f"| {name} | {'' if name == 'generate()' else rate} | {peak} | {rate if name == 'generate()' else ''} | |")
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())

@@ -1,4 +1,5 @@
 """Folds at several places: the same as one after the other, told, stopped and ended together."""
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -138,6 +139,31 @@ def test_a_process_that_is_ended_while_it_waits_is_told(echoing, number, error, 
     assert first.returncode == 0
 
 
+def test_processes_end_though_a_forked_one_holds_their_pipes_open(echoing):
+    """As loader processes do, which an error keeps alive."""
+    with echoing:
+        worked_at(echoing, "train", (0, 1))
+        started = [child.process for child in echoing.processes.values()]
+        holder = multiprocessing.get_context("fork").Process(target=time.sleep, args=(100,))
+        holder.start()
+    holder.kill()
+    assert [process.returncode for process in started] == [0, 0]
+
+
+def test_processes_that_still_import_are_not_waited_for(echoing, monkeypatch):
+    monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", "import time; time.sleep(100)"])
+    with echoing:
+        echoing.begin(None, 2)
+        started = [child.process for child in echoing.processes.values()]
+    assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
+
+
+def test_a_process_that_cannot_begin_is_told(echoing, monkeypatch):
+    monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", "import nothing_of_that_name"])
+    with pytest.raises(RunStopped, match="A process that was to work on a fold was ended by an error, status 1"), echoing:
+        worked_at(echoing, "train", (0, 1))
+
+
 def test_an_error_that_is_not_written_for_people_is_told_with_its_fold(echoing, monkeypatch):
     fails = "from mcvqa.places import at_place; at_place(lambda project, job: 1 // job.fold)"
     monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", fails])
@@ -195,7 +221,8 @@ def test_three_folds_at_two_places_are_those_one_after_the_other(dataset, tmp_pa
     assert [said.count(f"[{n}/10]") for n in range(1, 11)] == [1] * 10
     for event in ("step", "epoch", "scored", "features", "session"):
         assert len(alone.log.events(event)) == len(beside.log.events(event)), event
-    assert both(beside.log.path).count(FREE) == 6 and (Project(two).paths.outputs / "submission_single.csv").exists()
+    assert both(beside.log.path).count(FREE) == 2 + 6, "two processes, and three folds in two steps"
+    assert (Project(two).paths.outputs / "submission_single.csv").exists()
 
 
 def test_the_main_process_computes_the_features_and_gives_the_models_memory_back(dataset, tmp_path):
@@ -228,8 +255,9 @@ def test_a_fold_that_fails_is_told_and_the_others_save(dataset, tmp_path):
 
 def test_a_fold_whose_process_is_killed_is_told(dataset, tmp_path, monkeypatch):
     config = short_run(dataset, tmp_path, parallel_folds=2)
-    monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
-    with pytest.raises(RunStopped, match="The process of fold 0 was ended by SIGKILL"):
+    killed = "import os; from mcvqa.places import at_place; at_place(lambda project, job: os.kill(os.getpid(), 9))"
+    monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", killed])
+    with pytest.raises(RunStopped, match="The process of fold [01] was ended by SIGKILL"):
         said_by(train_only, config)
 
 

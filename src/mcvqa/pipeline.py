@@ -437,7 +437,7 @@ def _memory_told(config: Config) -> Iterator[None]:
     """Raises RunStopped where the GPU's memory is full."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except torch.cuda.OutOfMemoryError as error:
         raise RunStopped(f"The GPU's memory is full. What is finished is kept. {less_memory(config)}") from error
 
 

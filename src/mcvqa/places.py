@@ -107,16 +107,19 @@ class PlaceProcess:
     Attributes:
         file: what it says.
         position: how far that was read. rest: its last line, which may not be whole.
-        fold: that it works on, or did last.
-        free: whether it waits for a fold.
+        fold: that it works on, or did last; None: it was asked for none yet.
+        free: whether it waits for a fold; not while it imports what it needs.
     """
 
     process: subprocess.Popen
     file: Path
     position: int
     rest: str = ""
-    fold: int = 0
-    free: bool = True
+    fold: int | None = None
+    free: bool = False
+
+    def __str__(self) -> str:
+        return "A process that was to work on a fold" if self.fold is None else f"The process of fold {self.fold}"
 
     @property
     def pipe(self) -> IO[bytes]:
@@ -130,9 +133,10 @@ class PlaceProcess:
             self.pipe.write(json.dumps(dataclasses.asdict(job)).encode() + b"\n")
 
     def end(self) -> None:
-        """Let it save and end."""
+        """Let it save and end: by an empty line, for loader processes may hold the pipe open, or by a signal."""
         if self.free:
-            self.pipe.close()
+            with contextlib.suppress(OSError):  # it has just ended
+                self.pipe.write(b"\n")
         else:
             self.process.terminate()
 
@@ -149,7 +153,7 @@ class PlaceProcess:
             if said == FREE:
                 self.free = True
             elif said and not re.search(r"\d%\|", said):
-                yield said if f"fold {self.fold}" in said.lower() else f"fold {self.fold}: {said}"
+                yield said if self.fold is None or f"fold {self.fold}" in said.lower() else f"fold {self.fold}: {said}"
 
     @property
     def progress(self) -> str:
@@ -215,7 +219,7 @@ class Places:
         print(f"  {len(names)} folds at a time, each in a process of its own, on {where}")
         self.begin(program, len(folds))
         with tqdm(bar_format="{desc}", leave=False) as display:
-            while waiting or self._working():
+            while waiting or self._busy():
                 while waiting and (free := self._free()):
                     told, fold = share(len(waiting)), waiting.pop(0)
                     if told is None:
@@ -226,8 +230,8 @@ class Places:
                 self._listen()
                 self._show(display)
 
-    def _working(self) -> list[PlaceProcess]:
-        return [process for process in self.processes.values() if not process.free]
+    def _busy(self) -> list[PlaceProcess]:
+        return [process for process in self.processes.values() if not process.free and process.fold is not None]
 
     def _free(self) -> list[PlaceProcess]:
         return [process for process in self.processes.values() if process.free]
@@ -254,7 +258,7 @@ class Places:
             for line in child.new_lines():
                 tqdm.write(f"  {line}")
             if status == RUN_ME_AGAIN:
-                raise Interrupted(f"The process of fold {child.fold} was asked to stop: what is done is saved.")
+                raise Interrupted(f"{child} was asked to stop: what is done is saved.")
             if status is not None:
                 raise RunStopped(self._why(child, status))
 
@@ -263,10 +267,10 @@ class Places:
         if told:
             return str(told[-1])
         by = f"{signal.Signals(-status).name}, maybe for want of memory" if status < 0 else f"an error, status {status}"
-        return f"The process of fold {child.fold} was ended by {by}. What it said: {child.file}"
+        return f"{child} was ended by {by}. What it said: {child.file}"
 
     def _show(self, display: tqdm) -> None:
-        shown = " · ".join(child.progress for child in self._working())
+        shown = " · ".join(child.progress for child in self._busy())
         if time.time() - display.last_print_t >= max(1, display.mininterval):
             display.last_print_t = time.time()
             display.set_description_str(shown)
@@ -295,15 +299,16 @@ def at_place(work: Callable[[Project, Job], None]) -> None:
     project = Project(Config(**json.loads(settings)))
     project.began -= time.time() - float(began)  # the session began with its main process
     jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    working = threading.Event()
+    working, job = threading.Event(), None
     threading.Thread(target=_receive, args=(jobs, working), daemon=True).start()
     try:
         with StopRequest(at_once=True):
-            while line := jobs.get():
+            print(f"\n{FREE}\n", end="")  # in one piece
+            while line := jobs.get().strip():
                 job = Job(**json.loads(line))
                 work(project, job)
                 working.clear()
-                print(f"\n{FREE}")
+                print(f"\n{FREE}\n", end="")
     except KeyboardInterrupt as stopped:
         print(stopped)
         sys.exit(RUN_ME_AGAIN)
@@ -311,15 +316,17 @@ def at_place(work: Callable[[Project, Job], None]) -> None:
         told = str(error)
         if type(error).__module__.split(".")[0] not in ("mcvqa", "__main__"):  # not written for people
             traceback.print_exc()
-            told = f"Fold {job.fold}: {type(error).__name__}: {error}"
+            told = f"{f'Fold {job.fold}: ' if job else ''}{type(error).__name__}: {error}"
         project.log.write("failed", process=os.getpid(), told=told)
         sys.exit(1)
 
 
 def _receive(jobs: queue.SimpleQueue[bytes], working: threading.Event) -> None:
-    """The lines that come through the pipe, and an empty one when it ends, as it does with its owner, however that was."""
+    """The lines that come through the pipe, and an empty one when it ends, as it does with its owner, however that was. An empty
+    line says that there is no more to do."""
     for line in io.FileIO(0, closefd=False):  # not sys.stdin: who waits there holds a lock that Python needs to end
-        working.set()
+        if line.strip():
+            working.set()
         jobs.put(line)
     if working.is_set():
         os.kill(os.getpid(), signal.SIGTERM)

@@ -7,6 +7,7 @@ from mcvqa.model.encode import Row
 from mcvqa.model.families import FAMILIES, image_tokens, token_positions
 from mcvqa.model.forward import AnswerModel, collate
 from mcvqa.model.layout import EVERY_TOKEN_ONCE
+from mcvqa.model.vision import finished, start_encoding
 
 IMAGE = 9  # the image token
 GRIDS = {"a": (1, 4, 6), "b": (1, 4, 4), "c": (1, 4, 6)}
@@ -78,6 +79,11 @@ ROWS = [
 
 def batch_of(rows, pictures):
     return collate(rows, lambda row: pictures[row.image], IMAGE, patches=True)
+
+
+def encode_images(base, patches, grids, names):
+    """Features of each image."""
+    return finished(base, start_encoding(base, patches, grids, names))
 
 
 def answering(model) -> AnswerModel:

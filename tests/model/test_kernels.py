@@ -66,6 +66,7 @@ def compare_with_torch(device):
     for dtype, close in ((torch.float16, 4e-3), (torch.float32, 1e-5)):
         for tokens, count, size, n in ((7, 20, 128, 18), (5, 48, 80, 32), (1, 3, 16, 3)):
             heads, cos, sin = (x.float().to(device) for x in heads_and_angles(tokens, count, size))
+            cos = torch.stack((cos, cos), -1)[..., 0]  # with gaps between the values
             for x in (heads.to(dtype), torch.cat((heads, heads), 1).to(dtype)[:, :count]):
                 for way in (1, -1):
                     ours, theirs = (by(x, cos, sin, n, way) for by in (kernels.turn_by_triton, kernels.turn_by_torch))
@@ -85,7 +86,7 @@ def compare_with_torch(device):
 
 @needs_gpu
 def test_triton_s_kernels_give_the_same_on_this_gpu():
-    assert kernels.fused_on(torch.zeros(1, device=GPU).device)
+    assert all(kernels.fused_on(torch.zeros(1, device=GPU).device, dtype) for dtype in (torch.float16, torch.float32))
     compare_with_torch(GPU)
 
 
@@ -101,6 +102,6 @@ def test_triton_s_kernels_give_the_same_in_its_interpreter():
 @needs_gpu
 def test_kernels_that_do_not_work_are_not_used(monkeypatch):
     monkeypatch.setattr(kernels, "gate_by_triton", lambda gate, up: gate)
-    assert not kernels.fused_on.__wrapped__(torch.zeros(1, device=GPU).device)
+    assert not kernels.fused_on.__wrapped__(torch.zeros(1, device=GPU).device, torch.float16)
     monkeypatch.setattr(kernels, "turn_by_triton", lambda *given: 1 / 0)
-    assert not kernels.fused_on.__wrapped__(torch.zeros(1, device=GPU).device)
+    assert not kernels.fused_on.__wrapped__(torch.zeros(1, device=GPU).device, torch.float16)

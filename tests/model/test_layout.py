@@ -10,7 +10,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from mcvqa.model.families import FAMILIES, image_tokens
 from mcvqa.model.forward import answer_loss, collate
-from mcvqa.model.layout import EVERY_TOKEN_ONCE, _Apart, attend_apart, lay_out, sight_of
+from mcvqa.model.layout import EVERY_TOKEN_ONCE, Sight, _Apart, attend_apart, lay_out
 from mcvqa.model.rows import RowMaker, encode_rows, read_rows
 from tests.model.small import IMAGE, ROWS, answering, batch_of, made_row, prompts_of, small_model, small_pictures
 
@@ -48,7 +48,7 @@ def test_a_token_s_gradient_is_that_of_all_places_where_it_is_seen(rows, sharing
     layout = lay_out(rows, IMAGE, sharing=sharing)
     seen, count = torch.from_numpy(layout.seen), len(layout.input_ids)
     listed = torch.randn(count, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    apart = _Apart.apply(listed, sight_of(seen, torch.from_numpy(layout.home)))
+    apart = _Apart.apply(listed, Sight(seen, torch.from_numpy(layout.home)))
     assert torch.equal(apart, listed[seen])
     weights = torch.randn(apart.shape, generator=torch.Generator().manual_seed(1))
     (apart * weights).sum().backward()

@@ -13,6 +13,7 @@ from mcvqa.model.overflow import OWN_FLOAT32, OverflowInModel
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision import FeatureStore
 from mcvqa.training.loop import FoldTrainer
+from tests.model.small import ROWS, answering, batch_of, small_model, small_pictures
 
 
 def planted(config, precision):
@@ -100,3 +101,14 @@ def test_a_resumed_fold_knows_what_runs_in_float32(tiny_config, questions, image
     again = trainer()
     assert again.run().skipped == 1 and again.answers.in_float32() == ["layers.3.mlp"]
     assert [event["skipped"] for event in again.log.events("step")] == [1, 1, 1]
+
+
+def test_the_library_s_own_layers_run_in_float32_too():
+    """With all weights trained; their attention gets the layout by name."""
+    model = small_model("qwen2_5_vl")
+    answers, batch = answering(model), batch_of(ROWS, small_pictures(model))
+    assert not answers.blocks
+    with torch.no_grad():
+        wanted = answers(batch)
+        answers.move_to_float32(["layers.0.self_attn", "layers.1"])
+        torch.testing.assert_close(answers(batch), wanted, atol=1e-5, rtol=1e-5)

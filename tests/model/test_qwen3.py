@@ -14,10 +14,11 @@ from mcvqa.model.families import token_positions
 from mcvqa.model.forward import AnswerModel, answer_loss
 from mcvqa.model.load import load_base, make_trainable, measure_model, remove_adapters, trained_parameters
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.vision import FeatureStore, ImageInputs, encode_images
+from mcvqa.model.vision import FeatureStore, ImageInputs
 from mcvqa.scoring.score import generate_answer, score_questions
 from mcvqa.training.loop import FoldTrainer
 from tests.model.other_families import save_family
+from tests.model.small import encode_images
 
 LEVELS = 2
 ORDERS = np.array([[0, 1, 2, 3], [1, 3, 0, 2], [2, 0, 3, 1], [3, 2, 1, 0]])

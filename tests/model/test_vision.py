@@ -10,7 +10,8 @@ from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.model import vision
 from mcvqa.model.forward import AnswerModel
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.vision import FeatureStore, ImageInputs, encode_images
+from mcvqa.model.vision import FeatureStore, ImageInputs
+from tests.model.small import encode_images
 
 
 def test_cached_features_equal_live_ones(base, maker, images, questions):

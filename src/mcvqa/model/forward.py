@@ -14,7 +14,7 @@ from torch import nn
 from mcvqa.model.block import Tables, blocks_suit, draw_masks, layer_blocks, pack, rotary_tables
 from mcvqa.model.encode import Row
 from mcvqa.model.families import Family, Grid
-from mcvqa.model.layout import EVERY_TOKEN_ONCE, lay_out, sight_of
+from mcvqa.model.layout import EVERY_TOKEN_ONCE, Sight, lay_out
 from mcvqa.model.overflow import OWN_FLOAT32, OverflowInModel, layer_parts, mend_overflow, run_in_float32
 from mcvqa.model.tower import tower_features
 
@@ -232,7 +232,7 @@ class AnswerModel(Answering):
             deeper: (tokens, H) features that are added to the image tokens (T,) behind each of the first layers.
         """
         language = self.parts["language"]
-        tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), sight_of(batch.seen, batch.home))
+        tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), Sight(batch.seen, batch.home))
         groups = [group for block in self.blocks for group in (block.before, block.after)]
         packed = pack(groups, hidden.dtype, training=self.training)
         masks = draw_masks(groups, len(hidden), hidden) if self.training else (None,) * len(groups)
@@ -251,7 +251,7 @@ class AnswerModel(Answering):
         deepstack = dict(visual_pos_masks=is_image[None], deepstack_visual_embeds=deeper) if deeper else {}
         hidden = self.parts["language"](
             inputs_embeds=embeds[None], position_ids=batch.position_ids[:, None], use_cache=False,
-            sight=sight_of(batch.seen, batch.home), **deepstack,  # what the model does not know it hands on to the attention
+            sight=Sight(batch.seen, batch.home), **deepstack,  # what the model does not know it hands on to the attention
         ).last_hidden_state[0]  # (T, H)
         return hidden[batch.answer_at]
 

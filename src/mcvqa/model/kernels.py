@@ -1,8 +1,8 @@
 """Three steps of a layer as one kernel each, where torch runs two to four through the memory: rotary positions, SwiGLU and its
 gradients, the gradient of RMSNorm.
 
-They are written in Triton, which comes with torch for NVIDIA GPUs on Linux. Elsewhere, and on a GPU where they give something
-else than torch's functions in a first try, those do the same. Values are computed in float32 and rounded once.
+They are written in Triton, which comes with torch for NVIDIA GPUs on Linux; there values are computed in float32 and rounded
+once. Elsewhere, and on a GPU where they give something else than torch's functions in a first try, those do the same.
 
 Shapes: T tokens, H hidden size, D values per head.
 """
@@ -112,7 +112,7 @@ def turn_by_triton(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n:
     heads = heads if heads.stride()[1:] == (size, 1) else heads.contiguous()
     made = torch.empty(heads.shape, dtype=heads.dtype, device=heads.device)
     _turn[(tokens,)](
-        heads, cos, sin, made, heads.stride(0), n, way, count, size // 2, triton.next_power_of_2(count),
+        heads, cos.contiguous(), sin.contiguous(), made, heads.stride(0), n, way, count, size // 2, triton.next_power_of_2(count),
         triton.next_power_of_2(size // 2),
     )
     return made
@@ -120,6 +120,7 @@ def turn_by_triton(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n:
 
 def gate_by_triton(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """As `gate_up`."""
+    assert gate.is_contiguous() and up.is_contiguous()
     made = torch.empty_like(gate)
     _gate[(triton.cdiv(gate.numel(), VALUES),)](gate, up, made, gate.numel(), VALUES)
     return made
@@ -127,6 +128,7 @@ def gate_by_triton(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
 
 def gate_back_by_triton(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """As `gate_up_backward`."""
+    assert gate.is_contiguous() and up.is_contiguous() and gradient.is_contiguous()
     _gate_back[(triton.cdiv(gate.numel(), VALUES),)](gradient, gate, up, gate.numel(), VALUES)
     return gate, up
 
@@ -135,9 +137,11 @@ def norm_back_by_triton(
     x: torch.Tensor, weight: torch.Tensor, eps: float, of_normed: torch.Tensor, gradient: torch.Tensor
 ) -> torch.Tensor:
     """As `norm_backward`."""
-    tokens, size = x.shape
+    x, (tokens, size) = x.contiguous(), x.shape
     made = torch.empty_like(x)
-    _norm_back[(tokens,)](x, weight, of_normed, gradient.contiguous(), made, size, eps, triton.next_power_of_2(size))
+    _norm_back[(tokens,)](
+        x, weight, of_normed.contiguous(), gradient.contiguous(), made, size, eps, triton.next_power_of_2(size)
+    )
     return made
 
 
@@ -156,7 +160,7 @@ class _Turned(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int) -> torch.Tensor:
         ctx.given = cos, sin, n
-        ctx.by = turn_by_triton if fused_on(heads.device) else turn_by_torch
+        ctx.by = turn_by_triton if fused_on(heads.device, heads.dtype) else turn_by_torch
         return ctx.by(heads, cos, sin, n, 1)
 
     @staticmethod
@@ -166,13 +170,13 @@ class _Turned(torch.autograd.Function):
 
 def gate_up(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """SwiGLU (arXiv:2002.05202): silu(gate) * up. Both contiguous and of one shape."""
-    return gate_by_triton(gate, up) if fused_on(gate.device) else gate_by_torch(gate, up)
+    return gate_by_triton(gate, up) if fused_on(gate.device, gate.dtype) else gate_by_torch(gate, up)
 
 
 def gate_up_backward(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of gate and up, from that of what `gate_up` made; all contiguous. They take the place of gate and up, which are
     the largest tensors of a layer."""
-    by = gate_back_by_triton if fused_on(gate.device) else gate_back_by_torch
+    by = gate_back_by_triton if fused_on(gate.device, gate.dtype) else gate_back_by_torch
     return by(gradient, gate, up)
 
 
@@ -180,22 +184,21 @@ def norm_backward(norm: Any, x: torch.Tensor, of_normed: torch.Tensor, gradient:
     """(T, H) gradient of x where both x and RMSNorm(x) (arXiv:1910.07467) are used.
 
     Args:
-        norm: RMSNorm of transformers' Qwen models, frozen.
-        x: (T, H), contiguous.
-        of_normed, gradient: (T, H) gradients of RMSNorm(x), contiguous, and of x itself.
+        norm: RMSNorm of transformers' Qwen models, frozen; x: (T, H).
+        of_normed, gradient: (T, H) gradients of RMSNorm(x) and of x itself.
     """
-    by = norm_back_by_triton if fused_on(x.device) else norm_back_by_torch
+    by = norm_back_by_triton if fused_on(x.device, x.dtype) else norm_back_by_torch
     return by(x, norm.weight, norm.variance_epsilon, of_normed, gradient)
 
 
 @functools.cache
-def fused_on(device: torch.device) -> bool:
-    """Whether Triton is there and its kernels work on this GPU, tried once: an old GPU or driver, or a machine without a C
-    compiler, is no reason to end a run."""
+def fused_on(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether Triton is there and its kernels work on this GPU in this precision, tried once: an old GPU or driver, or a machine
+    without a C compiler, is no reason to end a run. Raises OutOfMemoryError where it cannot be tried."""
     if device.type != "cuda" or not triton:
         return False
     generator = torch.Generator(device).manual_seed(0)
-    x, y, z = torch.randn(3, 4, 6, 80, device=device, generator=generator).half()
+    x, y, z = torch.randn(3, 4, 6, 80, device=device, generator=generator).to(dtype)
     angles = torch.randn(4, 1, 80, device=device, generator=generator)
     tries: list[tuple[Any, Any, tuple[Any, ...]]] = [
         (turn_by_triton, turn_by_torch, (x, angles, angles, 5, -1)), (gate_by_triton, gate_by_torch, (x, y)),
@@ -207,6 +210,8 @@ def fused_on(device: torch.device) -> bool:
             torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2)
             for one, other, given in tries for ours, theirs in zip(one(*_clones(given)), other(*_clones(given)), strict=True)
         )
+    except torch.cuda.OutOfMemoryError:
+        raise
     except Exception:  # whatever a compiler may raise
         return False
 

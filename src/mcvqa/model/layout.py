@@ -6,9 +6,10 @@ it, so they are computed once; nothing is padded but inside the attention, and n
 
 Shapes: B rows, K option orders, E prompts (one for each order of each row), L tokens of the longest prompt, T distinct tokens.
 """
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,32 +90,25 @@ def lay_out(rows: Sequence[Row], image_token_id: int, *, sharing: bool = True) -
 EVERY_TOKEN_ONCE = "every_token_once"  # the name under which transformers finds `attend_apart`
 
 
-class Sight(NamedTuple):
-    """Which tokens of the list each prompt sees, for all layers.
-
-    Attributes:
-        seen: (E, L) and home: (T,), as in TokenLayout.
-        order: (E * L,) places in the flattened `seen`, those of the list's first token before those of the second and so on, and
-            padding behind them all.
-        starts: (T + 1,) where in `order` the places of each token begin, and where they end.
-    """
+@dataclass(frozen=True)
+class Sight:
+    """Which tokens of the list each prompt sees, for all layers. Attributes: seen: (E, L) and home: (T,), as in TokenLayout."""
 
     seen: torch.Tensor
     home: torch.Tensor
-    order: torch.Tensor
-    starts: torch.Tensor
 
-
-def sight_of(seen: torch.Tensor, home: torch.Tensor) -> Sight:
-    """Args: seen: (E, L) and home: (T,), as in TokenLayout."""
-    begins = torch.arange(seen.shape[1], device=seen.device) == 0  # only there the list's first token stands; other 0 are padding
-    tokens = seen.masked_fill((seen == 0) & ~begins, len(home)).flatten()
-    ordered, order = tokens.sort(stable=True)
-    return Sight(seen, home, order, torch.searchsorted(ordered, torch.arange(len(home) + 1, device=seen.device)))
+    @functools.cached_property
+    def places(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(E * L,) places in the flattened `seen`, those of the list's first token before those of the second and so on, padding
+        behind them all; and (T + 1,) where among these each token's begin, and where the last one's end."""
+        columns = torch.arange(self.seen.shape[1], device=self.seen.device)
+        padding = (self.seen == 0) & (columns > 0)  # the list's first token stands in the first column only
+        ordered, order = self.seen.masked_fill(padding, len(self.home)).flatten().sort(stable=True)
+        return order, torch.searchsorted(ordered, torch.arange(len(self.home) + 1, device=ordered.device))
 
 
 class _Apart(torch.autograd.Function):
-    """(E, L, W) of each prompt from (T, W) of the list."""
+    """`prompts_apart` for GPUs."""
 
     @staticmethod
     def forward(ctx: Any, listed: torch.Tensor, sight: Sight) -> torch.Tensor:
@@ -125,23 +119,31 @@ class _Apart(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         """The gradients of a token from all prompts, added up in float32 and in one order, by what is sorted once for all layers:
         torch's embedding() would sort in each of them."""
-        every = gradient.flatten(0, 1)[ctx.sight.order].float()
-        added = torch.segment_reduce(every, "sum", offsets=ctx.sight.starts, unsafe=True)  # unsafe: no look at the offsets
+        order, starts = ctx.sight.places
+        every = gradient.flatten(0, 1)[order].float()
+        added = torch.segment_reduce(every, "sum", offsets=starts, unsafe=True)  # unsafe: no look at the offsets
         return added.to(gradient.dtype), None
 
 
+def prompts_apart(listed: torch.Tensor, sight: Sight) -> torch.Tensor:
+    """(E, L, W) of each prompt from (T, W) of the list."""
+    return _Apart.apply(listed, sight) if listed.is_cuda else F.embedding(sight.seen, listed)
+
+
 def attend(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None, dropout: float = 0.0) -> torch.Tensor:
-    """(T, queries, D) causal attention of the listed tokens, each within its prompt.
+    """(T, queries, D) causal attention of the listed tokens, each within its prompt; a prompt alone is the list itself.
 
     Padding stands on the right, where no token looks, and is never read.
 
     Args:
         heads: (T, heads, D), first the queries, then the keys, then as many values.
     """
-    keys, one = (heads.shape[1] - queries) // 2, len(sight.seen) == 1  # a prompt alone is the list itself
-    apart = heads[None] if one else _Apart.apply(heads.flatten(1), sight).unflatten(-1, heads.shape[1:])  # (E, L, heads, D)
-    q, fewer = apart.split([queries, 2 * keys], 2)
-    k, v = fewer.repeat_interleave(queries // keys, 2).chunk(2, 2)  # only FlashAttention takes fewer heads, and a T4 has none
+    keys, one = (heads.shape[1] - queries) // 2, len(sight.seen) == 1
+    apart = heads[None] if one else prompts_apart(heads.flatten(1), sight).unflatten(-1, heads.shape[1:])  # (E, L, heads, D)
+    q, both = apart.split([queries, 2 * keys], 2)
+    if keys < queries:
+        both = both.repeat_interleave(queries // keys, 2)  # only FlashAttention takes fewer heads, and a T4 has none
+    k, v = both.chunk(2, 2)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (E, queries, L, D)
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scale).transpose(1, 2)
     return mixed[0] if one else mixed.flatten(0, 1).index_select(0, sight.home)

@@ -220,22 +220,15 @@ def finished(base: BaseModel, encoding: ImageEncoding) -> list[torch.Tensor]:
         cast_weights(base.vision, torch.float32)
         try:
             for i in broken:
-                features[i] = _tower(base, each[i], encoding.grids[i : i + 1]).cpu()
+                full = _tower(base, each[i], encoding.grids[i : i + 1]).cpu()
+                features[i] = full.clamp(-limit, limit).to(base.plan.dtype)
                 if not torch.isfinite(features[i]).all():
                     raise OverflowInModel(
                         f"{encoding.names[i]} has no finite features, not even in float32: the model's weights are damaged."
                     )
-                features[i] = features[i].clamp(-limit, limit).to(base.plan.dtype)
         finally:
             cast_weights(base.vision, base.plan.dtype)
     return features
-
-
-def encode_images(
-    base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid], names: Sequence[str]
-) -> list[torch.Tensor]:
-    """Features (tokens, width) of each image. Args: as in ImageEncoding; raises: as in `finished`."""
-    return finished(base, start_encoding(base, patches, grids, names))
 
 
 def one_behind(items: Iterable[Made]) -> Iterator[Made]:
