@@ -257,7 +257,7 @@ def test_a_fold_whose_process_is_killed_is_told(dataset, tmp_path, monkeypatch):
     config = short_run(dataset, tmp_path, parallel_folds=2)
     killed = "import os; from mcvqa.places import at_place; at_place(lambda project, job: os.kill(os.getpid(), 9))"
     monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", killed])
-    with pytest.raises(RunStopped, match="The process of fold [01] was ended by SIGKILL"):
+    with pytest.raises(RunStopped, match=r"The process of fold [01] was ended by SIGKILL"):
         said_by(train_only, config)
 
 
