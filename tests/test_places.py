@@ -114,12 +114,12 @@ def worked_at(place: Places, step: str, folds: tuple[int, ...], share=lambda lef
 def test_a_process_is_started_once_for_all_folds_and_steps(echoing):
     with echoing:
         echoing.begin(None, 1)
-        (first,) = echoing.processes.values()
+        (first,) = echoing.processes
         said = worked_at(echoing, "train", (0, 1, 2))
-        assert first in echoing.processes.values()
-        started = [child.process for child in echoing.processes.values()]
+        assert first in echoing.processes
+        started = [child.process for child in echoing.processes]
         said += worked_at(echoing, "score", (0, 1, 2), share=lambda left: None if left == 1 else {})
-        assert [child.process for child in echoing.processes.values()] == started and len(started) == 2
+        assert [child.process for child in echoing.processes] == started and len(started) == 2
     assert {f"  {step} fold {fold} in {step}" for step in ("train", "score") for fold in (0, 1)} <= set(said.splitlines())
     assert "train fold 2" in said and "fold 2: left out" in said and FREE not in said
     assert [process.returncode for process in started] == [0, 0] and not echoing.processes
@@ -132,7 +132,7 @@ def test_a_process_is_started_once_for_all_folds_and_steps(echoing):
 def test_a_process_that_is_ended_while_it_waits_is_told(echoing, number, error, told):
     with pytest.raises(error, match=f"The process of fold 1 {told}"), echoing:
         worked_at(echoing, "train", (0, 1))
-        first, second = (child.process for child in echoing.processes.values())
+        first, second = (child.process for child in echoing.processes)
         second.send_signal(number)
         second.wait()
         worked_at(echoing, "score", (0, 1))
@@ -143,7 +143,7 @@ def test_processes_end_though_a_forked_one_holds_their_pipes_open(echoing):
     """As loader processes do, which an error keeps alive."""
     with echoing:
         worked_at(echoing, "train", (0, 1))
-        started = [child.process for child in echoing.processes.values()]
+        started = [child.process for child in echoing.processes]
         holder = multiprocessing.get_context("fork").Process(target=time.sleep, args=(100,))
         holder.start()
     holder.kill()
@@ -154,7 +154,7 @@ def test_processes_that_still_import_are_not_waited_for(echoing, monkeypatch):
     monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", "import time; time.sleep(100)"])
     with echoing:
         echoing.begin(None, 2)
-        started = [child.process for child in echoing.processes.values()]
+        started = [child.process for child in echoing.processes]
     assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
 
 

@@ -172,13 +172,13 @@ class Places:
         workers: loader processes for all of them together, where the settings name no number.
 
     Attributes:
-        processes: by the number of their place.
+        processes: of the first places, as many as were needed so far.
     """
 
     project: Project
     names: Sequence[str]
     workers: int
-    processes: dict[int, PlaceProcess] = field(default_factory=dict)
+    processes: list[PlaceProcess] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -195,9 +195,8 @@ class Places:
         Args:
             program: of a process, a function of a module's top level. It calls `at_place`.
         """
-        for place in range(min(len(self), folds)):
-            if place not in self.processes:
-                self.processes[place] = self._start(place, program)
+        for place in range(len(self.processes), min(len(self), folds)):
+            self.processes.append(self._start(place, program))
 
     def work(
         self, program: Callable[[], None], step: str, config: Config, folds: Sequence[int],
@@ -231,10 +230,10 @@ class Places:
                 self._show(display)
 
     def _busy(self) -> list[PlaceProcess]:
-        return [process for process in self.processes.values() if not process.free and process.fold is not None]
+        return [process for process in self.processes if not process.free and process.fold is not None]
 
     def _free(self) -> list[PlaceProcess]:
-        return [process for process in self.processes.values() if process.free]
+        return [process for process in self.processes if process.free]
 
     def _start(self, place: int, program: Callable[[], None]) -> PlaceProcess:
         config, log = self.project.config, self.project.paths.log
@@ -253,7 +252,7 @@ class Places:
 
     def _listen(self) -> None:
         """Pass on what was said. Raises RunStopped or Interrupted for a process that has ended."""
-        for child in self.processes.values():
+        for child in self.processes:
             status = child.process.poll()
             for line in child.new_lines():
                 tqdm.write(f"  {line}")
@@ -277,8 +276,7 @@ class Places:
 
     def close(self) -> None:
         """Let the processes save and end, and wait for it; a second interrupt ends them at once."""
-        children = list(self.processes.values())
-        self.processes.clear()
+        children, self.processes = self.processes, []
         try:
             for child in children:
                 child.end()
@@ -303,12 +301,9 @@ def at_place(work: Callable[[Project, Job], None]) -> None:
     threading.Thread(target=_receive, args=(jobs, working), daemon=True).start()
     try:
         with StopRequest(at_once=True):
-            print(f"\n{FREE}\n", end="")  # in one piece
-            while line := jobs.get().strip():
-                job = Job(**json.loads(line))
+            while job := _next_job(jobs):
                 work(project, job)
                 working.clear()
-                print(f"\n{FREE}\n", end="")
     except KeyboardInterrupt as stopped:
         print(stopped)
         sys.exit(RUN_ME_AGAIN)
@@ -319,6 +314,13 @@ def at_place(work: Callable[[Project, Job], None]) -> None:
             told = f"{f'Fold {job.fold}: ' if job else ''}{type(error).__name__}: {error}"
         project.log.write("failed", process=os.getpid(), told=told)
         sys.exit(1)
+
+
+def _next_job(jobs: queue.SimpleQueue[bytes]) -> Job | None:
+    """Say that this process is free, and wait; None: there is no more to do."""
+    print(f"\n{FREE}\n", end="")  # in one piece
+    line = jobs.get().strip()
+    return Job(**json.loads(line)) if line else None
 
 
 def _receive(jobs: queue.SimpleQueue[bytes], working: threading.Event) -> None:
