@@ -7,6 +7,7 @@ told by their file's name.
 """
 import importlib.util
 import json
+import linecache
 import sys
 import tempfile
 import types
@@ -43,7 +44,9 @@ def _run_cells() -> None:
     namespace["In"] = []
     for source in json.load(sys.stdin):
         namespace["In"].append(source)
-        exec(compile(source, source.split("\n")[0], "exec"), namespace)
+        name = f"cell {len(namespace['In'])}: {source.splitlines()[0]}"
+        linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name  # Triton asks for its functions' source
+        exec(compile(source, name, "exec"), namespace)
 
 
 _run_cells()

@@ -164,7 +164,7 @@ def test_a_point_holds_safetensors_and_json(cut_at_four):
     assert len(tensors) == 3 * sum(n.startswith("weights/") for n in tensors) + sum(n.startswith("optimizer/") for n in tensors)
     assert state["counters"] == {"step": 4, "skipped": 0, "skipped_on_end": 0, "epochs_done": 1, "rollbacks": 0,
                                  "anchor": "0-0001-00000003"}
-    assert state["updates"] == {"ema": 4, "swa": 0} and state["memory"] == {"rows": 2, "checkpointing": False}
+    assert state["updates"] == {"ema": 4, "swa": 0} and state["memory"] == {"rows": 2, "checkpointing": False, "recorded": False}
     assert set(state["generators"][0]) == {"cpu", "gpu", "numpy", "python"}
 
 

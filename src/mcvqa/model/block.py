@@ -192,35 +192,42 @@ class Projections:
                 made.append(F.linear(low[:, self.ranks[part]], ups[part], own).addmm_(x, weight.T))
         return made
 
-    def backward(
-        self, gradients: Sequence[torch.Tensor], x: torch.Tensor, mask: torch.Tensor | None, low: torch.Tensor | None,
-        packed: Packed, *, of_input: bool,
+    def adapters_backward(
+        self, gradients: Sequence[torch.Tensor], dropped: torch.Tensor, low: torch.Tensor | None, packed: Packed
     ) -> tuple[torch.Tensor | None, Packed]:
-        """Gradients of x, unless `of_input` is off, and of the packed adapters.
+        """Gradients of `low` and of the packed adapters.
 
         Args:
             gradients: (T, O) of each part.
+            dropped: (T, I) input behind dropout.
         """
-        of_x = None
-        if of_input:
-            weights = self.weight.unpacked(x.dtype).split_with_sizes(self.sizes)
-            for gradient, weight in zip(gradients, weights, strict=True):
-                of_x = gradient @ weight if of_x is None else of_x.addmm_(gradient, weight)
         if low is None:
-            return of_x, ()
-        down, *ups = packed
-        through = torch.empty_like(low)
-        of_ups = []
-        for (part, ranks), up in zip(self.ranks.items(), ups, strict=True):
-            torch.mm(gradients[part], up, out=through[:, ranks])
+            return None, ()
+        of_low, of_ups = torch.empty_like(low), []
+        for (part, ranks), up in zip(self.ranks.items(), packed[1:], strict=True):
+            torch.mm(gradients[part], up, out=of_low[:, ranks])
             of_ups.append(gradients[part].T @ low[:, ranks])
-        if of_x is not None:
-            of_x = of_x.addmm_(through, down) if mask is None else of_x.addcmul_(through @ down, mask)
-        return of_x, (through.T @ masked(x, mask), *of_ups)
+        return of_low, (of_low.T @ dropped, *of_ups)
+
+    def backward(
+        self, gradients: Sequence[torch.Tensor], of_low: torch.Tensor | None, mask: torch.Tensor | None, packed: Packed
+    ) -> torch.Tensor:
+        """(T, I) gradient of the input. Args: gradients, of_low: as in adapters_backward."""
+        of_x = None
+        if of_low is not None:  # the small product first, as in forward
+            of_x = of_low @ packed[0] if mask is None else (of_low @ packed[0]).mul_(mask)
+        weights = self.weight.unpacked(gradients[0].dtype).split_with_sizes(self.sizes)
+        for gradient, weight in zip(gradients, weights, strict=True):
+            of_x = gradient @ weight if of_x is None else of_x.addmm_(gradient, weight)
+        assert of_x is not None
+        return of_x
 
 
-def masked(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    return x if mask is None else x * mask
+def masked(x: torch.Tensor, mask: torch.Tensor | None, *, overwrite: bool = False) -> torch.Tensor:
+    """Args: overwrite: whether x is not needed any more."""
+    if mask is None:
+        return x
+    return x.mul_(mask) if overwrite else x * mask
 
 
 def lowered(x: torch.Tensor, mask: torch.Tensor | None, packed: Packed) -> torch.Tensor | None:
@@ -358,29 +365,35 @@ class _BlockStep(torch.autograd.Function):
         *packed: torch.Tensor,
     ) -> torch.Tensor:
         before, after = packed[:n], packed[n:]
+        made = torch.empty_like(x)  # first, right behind what is kept: it would leave gaps between what is given back
         h = block.norm(x)
         low = lowered(h, masks[0], before)
         parts = block.before.forward(h, low, before)
-        mixed, _ = block.mix(tables, *parts)
+        mixed = block.mix(tables, *parts)[0]
+        parts = parts if block.keep else []  # the largest tensors there are
         low_after = lowered(mixed, masks[1], after)
-        (made,) = block.after.forward(mixed, low_after, after)
-        ctx.save_for_backward(x, low, low_after, *packed, *(parts if block.keep else ()))
+        torch.add(block.after.forward(mixed, low_after, after)[0], x, out=made)
+        ctx.save_for_backward(x, low, low_after, *packed, *parts)
         ctx.block, ctx.tables, ctx.masks, ctx.ends = block, tables, masks, (n, len(packed))
-        return made.add_(x)
+        return made
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
         (x, low, low_after, *saved), block, masks, (n, m) = ctx.saved_tensors, ctx.block, ctx.masks, ctx.ends
         before, after, parts = saved[:n], saved[n:m], saved[m:]
-        h, of_input = block.norm(x), ctx.needs_input_grad[0]
+        h = block.norm(x)
         parts = parts or block.before.forward(h, low, before)
         with torch.enable_grad():
             mixed, of_mix = block.mix(ctx.tables, *parts)
-        of_mixed, of_after = block.after.backward([gradient], mixed.detach(), masks[1], low_after, after, of_input=True)
-        of_parts = of_mix(of_mixed)
-        del parts, mixed, of_mix, of_mixed  # the largest tensors there are
-        of_h, of_before = block.before.backward(of_parts, h, masks[0], low, before, of_input=of_input)
-        of_x = block.norm_backward(x, of_h, gradient) if of_input else None
+        dropped = masked(mixed.detach(), masks[1], overwrite=not mixed.requires_grad)
+        of_low, of_after = block.after.adapters_backward([gradient], dropped, low_after, after)
+        del parts, mixed, dropped
+        of_parts = of_mix(block.after.backward([gradient], of_low, masks[1], after))
+        del of_mix
+        of_low, of_before = block.before.adapters_backward(of_parts, masked(h, masks[0]), low, before)
+        if not ctx.needs_input_grad[0]:
+            return None, None, None, None, None, *of_before, *of_after
+        of_x = block.norm_backward(x, block.before.backward(of_parts, of_low, masks[0], before), gradient)
         return of_x, None, None, None, None, *of_before, *of_after
 
 

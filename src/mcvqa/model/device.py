@@ -1,5 +1,7 @@
 """Which device, number format and attention to use, and why: every automatic choice comes with its reason."""
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
@@ -160,6 +162,14 @@ def _why_amp(config: Config, on_gpu: bool, dtype: torch.dtype) -> str:
     if dtype == torch.float32:
         return "precision is float32"
     return "gradients are scaled against underflow" if dtype == torch.float16 else "bfloat16 needs no gradient scaling"
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within the block torch draws from `seed`, on the CPU and on the GPU in use; behind it goes on what was before."""
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def set_seeds(seed: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import nn
+from torch.nn import functional as F
 
 from mcvqa.model.block import Tables, blocks_suit, draw_masks, layer_blocks, pack, rotary_tables
 from mcvqa.model.encode import Row
@@ -83,13 +84,29 @@ class Batch:
     grids: tuple[Grid, ...] | None
 
     def to(self, device: torch.device | str) -> "Batch":
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """Called by the loader: copies from pinned memory to the GPU run beside the computation."""
-        return self._each(torch.Tensor.pin_memory)
+        return self.each(torch.Tensor.pin_memory)
 
-    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+    def rounded(self) -> "Batch":
+        """With the list and the prompts filled up to lengths that come again: the list by its first token, which no prompt sees
+        there, the prompts by padding, the image features by zeros up to the list's length."""
+        (count, length), wider = (len(self.input_ids), self.seen.shape[1]), -self.seen.shape[1] % 64
+        more = -count % max(1, 2 ** (count.bit_length() - 5))  # at most a sixteenth
+
+        def filled(listed: torch.Tensor) -> torch.Tensor:
+            return torch.cat((listed, listed[..., :1].expand(*listed.shape[:-1], more)), -1)
+
+        images = self.images if self.images is None else F.pad(self.images, (0, 0, 0, count + more - len(self.images)))
+        return replace(
+            self, input_ids=filled(self.input_ids), position_ids=filled(self.position_ids), seen=F.pad(self.seen, (0, wider)),
+            home=filled(self.home + self.home // length * wider), images=images,
+        )
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        """With every tensor changed so."""
         tensors: dict[str, Any] = {k: change(v) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
         return replace(self, **tensors)
 
@@ -129,6 +146,10 @@ class Answering(nn.Module):
             self.parts["language"].gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         else:
             self.parts["language"].gradient_checkpointing_disable()
+
+    def can_be_recorded(self, batch: Batch) -> bool:
+        """Whether a pass with `batch` is the same kernels whatever its values: see training/recorded.py."""
+        return False
 
     def in_float32(self) -> list[str]:
         """Names of the modules that have been moved to float32."""
@@ -193,6 +214,9 @@ class AnswerModel(Answering):
         super().set_checkpointing(on and not self.blocks)
         for block in self.blocks:
             block.keep = not on
+
+    def can_be_recorded(self, batch: Batch) -> bool:
+        return bool(self.blocks) and batch.grids is None
 
     def mend(self, batch: AskedRows) -> list[str]:
         moved = super().mend(batch)

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from mcvqa.config import Config
-from mcvqa.model.device import GIB, DevicePlan
+from mcvqa.model.device import GIB, DevicePlan, seeded
 from mcvqa.model.encode import Encoder
 from mcvqa.model.families import FAMILIES, Family, plain_family
 from mcvqa.model.forward import Answering, AnswerModel
@@ -264,8 +264,7 @@ def make_trainable(base: BaseModel, config: Config, seed: int) -> nn.Module:
         base.model.float().requires_grad_(True)  # master weights; mixed precision casts in the forward pass
         model = base.model
     else:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             model = with_adapters(base.model, config, base.family)
     return model
 

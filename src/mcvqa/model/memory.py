@@ -23,16 +23,20 @@ class MemoryPlan:
     Attributes:
         rows: at most so many in one forward pass; 0: not known yet.
         checkpointing: whether activations are computed again in the backward pass.
+        recorded: whether passes are launched as CUDA graphs (training/recorded.py).
     """
 
     rows: int = 0
     checkpointing: bool = False
+    recorded: bool = False
 
     def __str__(self) -> str:
-        return f"micro-batch {self.rows} {'with' if self.checkpointing else 'without'} checkpointing"
+        recorded = ", recorded" * self.recorded
+        return f"micro-batch {self.rows} {'with' if self.checkpointing else 'without'} checkpointing{recorded}"
 
     def shrink(self, config: Config) -> bool:
         """Half the rows, or, with one row left, checkpointing; returns whether there was anything left to save."""
+        self.recorded = False  # recordings keep memory of their own
         if self.rows > 1:
             self.rows = math.ceil(self.rows / 2)
         elif not self.checkpointing and config.gradient_checkpointing != "never":
@@ -119,6 +123,25 @@ def reason_for(found: Sequence[Trial], rows: int, tokens: int) -> str:
     for other in others:
         line += f"; {words[other.checkpointing]} checkpointing {other.rows} fit and are {1 - other.rate / best.rate:.0%} slower"
     return line
+
+
+SHAPES = 6  # that the batches of a fold usually come in, each to be recorded once
+GAIN = 0.1  # of the time of a pass: least that recording was seen to bring where launches bind
+
+
+def launches_bind(single: Trial, plain: Trial) -> bool:
+    """Whether a machine launches the kernels of a pass hardly faster than its GPU computes them: not so on a T4.
+
+    Args:
+        single: a pass of one row, which has as many kernels and little to compute.
+        plain: of all rows; they are the longest, others leave even more of the time to the launches.
+    """
+    return single.seconds > 0.7 * plain.seconds
+
+
+def recording_pays(plain: Trial, seconds: float, passes: int) -> bool:
+    """Args: seconds: that it takes to record a pass. passes: of the fold."""
+    return passes * GAIN * plain.seconds > SHAPES * seconds
 
 
 # %% trying it

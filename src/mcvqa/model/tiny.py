@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
@@ -18,6 +17,7 @@ from mcvqa.config import SYSTEM_PROMPT, USER_PROMPT
 from mcvqa.data.kinds import KINDS
 from mcvqa.data.scenes import ask, describe, sample_scene
 from mcvqa.files import write_json
+from mcvqa.model.device import seeded
 from mcvqa.model.prompt import HINTS
 
 TINY_TOKENS = (
@@ -117,8 +117,7 @@ def build_tiny(folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".tiny-", dir=folder.parent))
     tokenizer = tiny_tokenizer()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with seeded(0):
         save_tiny(Qwen2_5_VLForConditionalGeneration(tiny_config(tokenizer)), tokenizer, part)
     try:
         os.rename(part, folder)

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from mcvqa.data.questions import Question
 from mcvqa.files import RunLog, damaged_file
 from mcvqa.interrupt import Interrupted, StopRequest
 from mcvqa.model.device import GIB, set_seeds
-from mcvqa.model.forward import AskedRows, answer_loss
+from mcvqa.model.forward import AskedRows, Batch, answer_loss
 from mcvqa.model.load import BaseModel, make_trainable, trained_parameters
 from mcvqa.model.memory import (
     MARGIN,
@@ -34,10 +34,12 @@ from mcvqa.model.memory import (
     Trial,
     fastest_fitting,
     free_memory,
+    launches_bind,
     less_memory,
     measure_pass,
     random_state,
     reason_for,
+    recording_pays,
     row_counts,
     set_random_state,
     settings_plan,
@@ -56,6 +58,7 @@ from mcvqa.training.checkpoint import (
     verified,
 )
 from mcvqa.training.progress import Learned, generator_states, set_generator_states
+from mcvqa.training.recorded import Recorder
 from mcvqa.uncertainty import Accuracy, accuracy_of
 
 RESUME = "resume"  # folder of a fold's resume points
@@ -210,6 +213,7 @@ class FoldTrainer:
             self.best = result["raw"]
             for name in ("best", "last"):
                 self._save(name, "raw", -1, self.best)
+        self.recorder.forget()
         kept = self.best if config.keep == "best" else result[self._scoring_variant()]
         seconds = self._seconds()
         return FoldResult(
@@ -256,6 +260,7 @@ class FoldTrainer:
         if config.use_swa:
             self.averages["swa"] = WeightAverage(self.parameters, None)
         self.learned = Learned(self.parameters, self.optimizer, self.averages, self.accelerator.scaler)
+        self.recorder = self._new_recorder()
         self._go_on()
         if not self.memory.rows:
             self._plan_memory()
@@ -306,7 +311,8 @@ class FoldTrainer:
         self._take_over(tensors, state)
         self.seconds, self.point = state["seconds"], point.name
         if not self.memory.rows and state["memory_terms"] == self._memory_terms():
-            self.memory.rows, self.memory.checkpointing = state["memory"]["rows"], state["memory"]["checkpointing"]
+            for name, value in state["memory"].items():
+                setattr(self.memory, name, value)
         if self.epochs_done:
             self.best_epoch, self.best = by_main(self._best_on_disk)
         tqdm.write(f"  fold {self.fold} goes on after step {self.step} of {self.total}")
@@ -398,16 +404,40 @@ class FoldTrainer:
                 f"{less_memory(config, four_bit=self.base.plan.four_bit)}"
             ))
         self.memory.rows, self.memory.checkpointing = found[0].rows, found[0].checkpointing
-        tqdm.write(f"  {reason_for(found, share, tokens)}")
+        self.memory.recorded = self._recording_pays(row, found[0])
+        why = "; launching its kernels takes most of that, so passes are recorded" if self.memory.recorded else ""
+        tqdm.write(f"  {reason_for(found, share, tokens)}{why}")
         if self.accelerator.is_main_process:
-            self.log.write("memory", fold=self.fold, tokens=tokens, tried=[dataclasses.asdict(trial) for trial in found])
+            tried = [dataclasses.asdict(trial) for trial in found]
+            self.log.write("memory", fold=self.fold, tokens=tokens, tried=tried, recorded=self.memory.recorded)
 
     def _try_pass(self, row: Any, rows: int, checkpointing: bool) -> Trial | None:
-        """So many copies of `row`, forward and backward, in every process: what does not fit in one is too much for all."""
+        """So many copies of `row`, forward and backward."""
         self.answers.set_checkpointing(checkpointing)
         batch = self.maker.copies(row, rows)
+        return self._try(rows, checkpointing, lambda: self._backward(batch.to(self.accelerator.device), 1 / rows))
+
+    def _recording_pays(self, row: Any, plain: Trial) -> bool:
+        """Whether to record passes: it must work, be worth it, and leave room for passes that are not recorded."""
+        batch = self.maker.copies(row, plain.rows).to(self.accelerator.device)
+        if plain.rows == 1 or not isinstance(batch, Batch) or not self.answers.can_be_recorded(batch):
+            return False
+        single = self._try_pass(row, 1, plain.checkpointing)
+        if single is None or not launches_bind(single, plain):
+            return False
+        recorder = self._new_recorder()
+        terms = plain.rows, plain.checkpointing, lambda: recorder(batch, 1 / plain.rows)
+        recording, recorded = self._try(*terms), self._try(*terms)  # in the first the second pass is recorded
+        if recording is None or recorded is None or not recorder.recordings:
+            return False
+        passes = self.total * math.ceil(self.config.effective_batch / self.accelerator.num_processes / plain.rows)
+        fits = plain.peak + recorded.peak < MARGIN * self.base.plan.memory
+        return fits and recorded.seconds < 1.05 * plain.seconds and recording_pays(plain, recording.seconds, passes)
+
+    def _try(self, rows: int, checkpointing: bool, run: Callable[[], Any]) -> Trial | None:
+        """A pass in every process: what does not fit in one is too much for all."""
         own = by_each(
-            measure_pass, rows, checkpointing, lambda: self._backward(batch.to(self.accelerator.device), 1 / rows),
+            measure_pass, rows, checkpointing, run,
             8 * sum(p.numel() for p in self.parameters.values()),  # AdamW's two moments come with the first step
             MARGIN * self.base.plan.memory,
         )
@@ -427,6 +457,7 @@ class FoldTrainer:
                 f"{less_memory(self.config, four_bit=self.base.plan.four_bit)}"
             ))
         self.answers.set_checkpointing(self.memory.checkpointing)
+        self.recorder.forget()
         tqdm.write(
             f"fold {self.fold} step {self.step + 1}: the GPU's memory was full with {before}. The step is done again with "
             f"{self.memory}; it still counts {self.config.effective_batch} rows."
@@ -595,13 +626,23 @@ class FoldTrainer:
         Args:
             weight: of each row, 1 / rows in the step.
         """
+        usual = len(batch.ids) == self.memory.rows and weight == 1 / self.config.effective_batch  # not the rest of an epoch
+        if self.memory.recorded and usual and isinstance(batch, Batch) and self.answers.can_be_recorded(batch):
+            return self.recorder(batch, weight)
+        loss = self._loss(batch, weight)
+        self.accelerator.backward(loss)
+        return loss.detach()
+
+    def _new_recorder(self) -> Recorder:
+        scaler = self.accelerator.scaler
+        return Recorder(self.answers, self._loss, scaler.scale if scaler else lambda loss: loss, [*self.parameters.values()])
+
+    def _loss(self, batch: AskedRows, weight: float) -> torch.Tensor:
         losses = answer_loss(
             self.answers(batch), batch, among_choices=self.config.loss == "choices",
             label_smoothing=self.config.label_smoothing, consistency=self.config.order_consistency,
         )  # (B,)
-        loss = losses.sum() * weight
-        self.accelerator.backward(loss)
-        return loss.detach()
+        return losses.sum() * weight
 
     # %% validation
     def _scoring_variant(self) -> str:

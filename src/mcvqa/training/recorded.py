@@ -1,0 +1,107 @@
+"""Passes as CUDA graphs: recorded once for each shape of a batch, then launched as a whole.
+
+Where a machine launches kernels more slowly than its GPU computes them, most of a pass is waiting. A graph does again what was
+recorded, with the same memory: what a batch changes is copied there before, and lengths are rounded up so that few shapes come.
+"""
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from mcvqa.model.forward import Answering, Batch
+
+MOST_SHAPES = 16  # that are recorded: each keeps its inputs, and what comes later is rare
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Attributes:
+    replay: adds up the gradients of what stands in `batch`, and writes its `loss` ().
+    """
+
+    replay: Callable[[], None]
+    batch: Batch
+    loss: torch.Tensor
+
+
+class Recorder:
+    """Forward and backward passes, each shape of batch recorded when it comes first.
+
+    The very first pass is not: in it kernels are compiled and tried, and the loss scale begins.
+
+    Args:
+        loss_of: from a batch on the GPU and the weight of each row to the loss ().
+        scaled: from the loss to what is differentiated.
+        parameters: that are trained.
+    """
+
+    def __init__(
+        self, answers: Answering, loss_of: Callable[[Batch, float], torch.Tensor],
+        scaled: Callable[[torch.Tensor], torch.Tensor], parameters: Sequence[nn.Parameter],
+    ) -> None:
+        self.answers, self.loss_of, self.scaled, self.parameters = answers, loss_of, scaled, list(parameters)
+        self.gradients: list[torch.Tensor] = []  # of the parameters, in which all recordings add up theirs
+        self.forget()
+
+    def forget(self) -> None:
+        """Give back the memory of all recordings."""
+        self.recordings: dict[Any, Recording] = {}
+        self.most, self.warm = MOST_SHAPES, False
+        self.pool: Any = None
+
+    def __call__(self, batch: Batch, weight: float) -> torch.Tensor:
+        """The loss (); its gradients are added to those of the parameters. Args: weight: of each row."""
+        batch = batch.rounded()
+        self._take_gradients()
+        given = _tensors(batch)
+        key = weight, *self.answers.in_float32(), *(tensor.shape for tensor in given)
+        if key not in self.recordings and self.warm and len(self.recordings) < self.most:
+            self._record(key, batch, weight)
+        self.warm = True
+        if key not in self.recordings:
+            return self._compute(batch, weight)
+        recording = self.recordings[key]
+        for own, tensor in zip(_tensors(recording.batch), given, strict=True):
+            own.copy_(tensor)
+        recording.replay()
+        return recording.loss.clone()
+
+    def _take_gradients(self) -> None:
+        """Whatever the parameters have for gradients, from here on they are added up in `gradients`."""
+        self.gradients = self.gradients or [torch.zeros_like(p) for p in self.parameters]
+        given = [p.grad for p in self.parameters if p.grad is not None]
+        if len(given) < len(self.parameters):
+            torch._foreach_zero_(self.gradients)
+        elif given[0] is not self.gradients[0]:
+            torch._foreach_copy_(self.gradients, given)
+        for p, own in zip(self.parameters, self.gradients, strict=True):
+            p.grad = own
+
+    def _compute(self, batch: Batch, weight: float) -> torch.Tensor:
+        loss = self.loss_of(batch, weight)
+        # not by backward(), which adds up on the stream of earlier passes: that one may not be recorded
+        torch._foreach_add_(self.gradients, torch.autograd.grad(self.scaled(loss), self.parameters, materialize_grads=True))
+        return loss.detach()
+
+    def _record(self, key: Any, batch: Batch, weight: float) -> None:
+        """Where it cannot be done (memory, an old driver), passes go on one kernel after the other."""
+        try:
+            self.recordings[key] = self._recorded(batch, weight)
+        except RuntimeError as error:
+            self.most = len(self.recordings)
+            tqdm.write(f"  no more passes are recorded: {error}")
+
+    def _recorded(self, batch: Batch, weight: float) -> Recording:
+        batch, graph = batch.each(torch.clone), torch.cuda.CUDAGraph()
+        self.pool = self.pool or torch.cuda.graph_pool_handle()  # one memory for all, as one computes at a time
+        with torch.cuda.graph(graph, pool=self.pool):
+            loss = self._compute(batch, weight)
+        return Recording(graph.replay, batch, loss)
+
+
+def _tensors(batch: Batch) -> list[torch.Tensor]:
+    values = (getattr(batch, field.name) for field in fields(batch))
+    return [value for value in values if isinstance(value, torch.Tensor)]
