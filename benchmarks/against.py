@@ -21,7 +21,7 @@ import torch
 from mcvqa.pipeline import code_commit
 
 OURS = [
-    "gpu_profile=t4", "quantization=4bit", "image_size=384", "num_epochs=1", "lora_r=8", "batch_size=16", "grad_accum_steps=1",
+    "gpu_profile=t4", "quantization=4bit", "image_size=384", "num_epochs=6", "lora_r=8", "batch_size=16", "grad_accum_steps=1",
     "eval_batch_size=32", "gradient_checkpointing=always",  # as the peers do
 ]
 PEERS = {

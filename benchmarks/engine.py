@@ -5,7 +5,7 @@
 
 Prints a line RESULT {json} for each part: rows or images per second, and on a GPU the most memory reserved. Everything a run
 does is counted (decoding, transfers, optimizer; in training the encoding of rows too, in scoring it comes before); the first
-quarter of each part warms up and is not.
+quarter of each part warms up and is not; of training the rate of all steps is told too (`with_warm_up`).
 """
 import argparse
 import json
@@ -84,11 +84,12 @@ def measure_training(base: BaseModel, maker: RowMaker, questions: list[Question]
     trainer.run()
     remove_adapters(base, trainer.model)
     steps = log.events("step")
-    warm = steps[len(steps) // 4 :]
-    seconds = sum(config.effective_batch / event["rows_per_s"] for event in warm)
+    seconds = [config.effective_batch / event["rows_per_s"] for event in steps]
+    warm = seconds[len(seconds) // 4 :]
     report(
-        "training", config.effective_batch * len(warm) / seconds, rows=config.effective_batch * len(warm),
+        "training", config.effective_batch * len(warm) / sum(warm), rows=config.effective_batch * len(warm),
         plan=str(trainer.memory), skipped=steps[-1]["skipped"],
+        with_warm_up=round(config.effective_batch * len(seconds) / sum(seconds), 2),
     )
 
 

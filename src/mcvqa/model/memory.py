@@ -125,7 +125,7 @@ def reason_for(found: Sequence[Trial], rows: int, tokens: int) -> str:
     return line
 
 
-SHAPES = 6  # that the batches of a fold usually come in, each to be recorded once
+USUAL_SHAPES = 6  # that the batches of a fold usually come in, each to be recorded once
 GAIN = 0.1  # of the time of a pass: least that recording was seen to bring where launches bind
 
 
@@ -141,7 +141,7 @@ def launches_bind(single: Trial, plain: Trial) -> bool:
 
 def recording_pays(plain: Trial, seconds: float, passes: int) -> bool:
     """Args: seconds: that it takes to record a pass. passes: of the fold."""
-    return passes * GAIN * plain.seconds > SHAPES * seconds
+    return passes * GAIN * plain.seconds > USUAL_SHAPES * seconds
 
 
 # %% trying it

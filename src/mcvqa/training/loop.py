@@ -394,6 +394,7 @@ class FoldTrainer:
             row_counts(min(config.micro_batch or share, share)), config.gradient_checkpointing,
             lambda rows, checkpointing: self._try_pass(row, rows, checkpointing),
         )
+        recorded = bool(found) and self._recording_pays(row, found[0])
         set_random_state(before)  # what dropout draws does not depend on what was tried
         free_memory()
         tokens = self.maker.tokens(row)
@@ -403,13 +404,12 @@ class FoldTrainer:
                 f"{MARGIN:.0%} of {limit / GIB:.1f} GiB (gradient_checkpointing={config.gradient_checkpointing}). "
                 f"{less_memory(config, four_bit=self.base.plan.four_bit)}"
             ))
-        self.memory.rows, self.memory.checkpointing = found[0].rows, found[0].checkpointing
-        self.memory.recorded = self._recording_pays(row, found[0])
-        why = "; launching its kernels takes most of that, so passes are recorded" if self.memory.recorded else ""
+        self.memory.rows, self.memory.checkpointing, self.memory.recorded = found[0].rows, found[0].checkpointing, recorded
+        why = "; launching its kernels takes most of that, so passes are recorded" if recorded else ""
         tqdm.write(f"  {reason_for(found, share, tokens)}{why}")
         if self.accelerator.is_main_process:
             tried = [dataclasses.asdict(trial) for trial in found]
-            self.log.write("memory", fold=self.fold, tokens=tokens, tried=tried, recorded=self.memory.recorded)
+            self.log.write("memory", fold=self.fold, tokens=tokens, tried=tried, recorded=recorded)
 
     def _try_pass(self, row: Any, rows: int, checkpointing: bool) -> Trial | None:
         """So many copies of `row`, forward and backward."""
