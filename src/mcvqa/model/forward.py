@@ -4,7 +4,7 @@ Shapes: B rows, K option orders, C choices, E prompts, L tokens of the longest, 
 """
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -147,7 +147,7 @@ class Answering(nn.Module):
         else:
             self.parts["language"].gradient_checkpointing_disable()
 
-    def can_be_recorded(self, batch: Batch) -> bool:
+    def can_be_recorded(self, batch: AskedRows) -> TypeGuard[Batch]:
         """Whether a pass with `batch` is the same kernels whatever its values: see training/recorded.py."""
         return False
 
@@ -215,8 +215,8 @@ class AnswerModel(Answering):
         for block in self.blocks:
             block.keep = not on
 
-    def can_be_recorded(self, batch: Batch) -> bool:
-        return bool(self.blocks) and batch.grids is None
+    def can_be_recorded(self, batch: AskedRows) -> TypeGuard[Batch]:
+        return bool(self.blocks) and isinstance(batch, Batch) and batch.grids is None
 
     def mend(self, batch: AskedRows) -> list[str]:
         moved = super().mend(batch)

@@ -35,9 +35,10 @@ class MemoryPlan:
         return f"micro-batch {self.rows} {'with' if self.checkpointing else 'without'} checkpointing{recorded}"
 
     def shrink(self, config: Config) -> bool:
-        """Half the rows, or, with one row left, checkpointing; returns whether there was anything left to save."""
-        self.recorded = False  # recordings keep memory of their own
-        if self.rows > 1:
+        """No recordings, then half the rows, then checkpointing; returns whether there was anything left to save."""
+        if self.recorded:
+            self.recorded = False
+        elif self.rows > 1:
             self.rows = math.ceil(self.rows / 2)
         elif not self.checkpointing and config.gradient_checkpointing != "never":
             self.checkpointing = True
@@ -125,8 +126,7 @@ def reason_for(found: Sequence[Trial], rows: int, tokens: int) -> str:
     return line
 
 
-USUAL_SHAPES = 6  # that the batches of a fold usually come in, each to be recorded once
-GAIN = 0.1  # of the time of a pass: least that recording was seen to bring where launches bind
+LEAST_PASSES = 100  # of a fold whose passes are recorded: some four shapes take two passes' time each, a tenth comes back
 
 
 def launches_bind(single: Trial, plain: Trial) -> bool:
@@ -134,14 +134,9 @@ def launches_bind(single: Trial, plain: Trial) -> bool:
 
     Args:
         single: a pass of one row, which has as many kernels and little to compute.
-        plain: of all rows; they are the longest, others leave even more of the time to the launches.
+        plain: of all rows, and those the longest: in others launches take even more of the time.
     """
     return single.seconds > 0.7 * plain.seconds
-
-
-def recording_pays(plain: Trial, seconds: float, passes: int) -> bool:
-    """Args: seconds: that it takes to record a pass. passes: of the fold."""
-    return passes * GAIN * plain.seconds > USUAL_SHAPES * seconds
 
 
 # %% trying it

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from mcvqa.data.questions import Question
 from mcvqa.files import RunLog, damaged_file
 from mcvqa.interrupt import Interrupted, StopRequest
 from mcvqa.model.device import GIB, set_seeds
-from mcvqa.model.forward import AskedRows, Batch, answer_loss
+from mcvqa.model.forward import Answering, AskedRows, answer_loss
 from mcvqa.model.load import BaseModel, make_trainable, trained_parameters
 from mcvqa.model.memory import (
+    LEAST_PASSES,
     MARGIN,
     MemoryPlan,
     Trial,
@@ -39,7 +40,6 @@ from mcvqa.model.memory import (
     measure_pass,
     random_state,
     reason_for,
-    recording_pays,
     row_counts,
     set_random_state,
     settings_plan,
@@ -247,7 +247,7 @@ class FoldTrainer:
         self.accelerator = Accelerator(mixed_precision=precision, cpu=plan.device == "cpu")
         answers = self.base.answers(self.model)
         # the model is where it should be already; DistributedDataParallel is not wanted: see _exchange
-        self.answers = self.accelerator.prepare_model(answers, device_placement=False, evaluation_mode=True)
+        self.answers: Answering = self.accelerator.prepare_model(answers, device_placement=False, evaluation_mode=True)
         self.optimizer = self.accelerator.prepare_optimizer(
             torch.optim.AdamW(
                 parameter_groups(self.model, config.weight_decay), lr=config.learning_rate, fused=plan.device == "cuda"
@@ -394,7 +394,7 @@ class FoldTrainer:
             row_counts(min(config.micro_batch or share, share)), config.gradient_checkpointing,
             lambda rows, checkpointing: self._try_pass(row, rows, checkpointing),
         )
-        recorded = bool(found) and self._recording_pays(row, found[0])
+        recorded = bool(found) and self._recording_pays(row, found[0], self.total * math.ceil(share / found[0].rows))
         set_random_state(before)  # what dropout draws does not depend on what was tried
         free_memory()
         tokens = self.maker.tokens(row)
@@ -411,33 +411,19 @@ class FoldTrainer:
             tried = [dataclasses.asdict(trial) for trial in found]
             self.log.write("memory", fold=self.fold, tokens=tokens, tried=tried, recorded=recorded)
 
-    def _try_pass(self, row: Any, rows: int, checkpointing: bool) -> Trial | None:
-        """So many copies of `row`, forward and backward."""
-        self.answers.set_checkpointing(checkpointing)
-        batch = self.maker.copies(row, rows)
-        return self._try(rows, checkpointing, lambda: self._backward(batch.to(self.accelerator.device), 1 / rows))
-
-    def _recording_pays(self, row: Any, plain: Trial) -> bool:
-        """Whether to record passes: it must work, be worth it, and leave room for passes that are not recorded."""
-        batch = self.maker.copies(row, plain.rows).to(self.accelerator.device)
-        if plain.rows == 1 or not isinstance(batch, Batch) or not self.answers.can_be_recorded(batch):
+    def _recording_pays(self, row: Any, plain: Trial, passes: int) -> bool:
+        fits = 2 * plain.peak < MARGIN * self.base.plan.memory  # beside recordings passes of other shapes must have room
+        if plain.rows == 1 or passes < LEAST_PASSES or not fits or not self.answers.can_be_recorded(self.maker.copies(row, 1)):
             return False
         single = self._try_pass(row, 1, plain.checkpointing)
-        if single is None or not launches_bind(single, plain):
-            return False
-        recorder = self._new_recorder()
-        terms = plain.rows, plain.checkpointing, lambda: recorder(batch, 1 / plain.rows)
-        recording, recorded = self._try(*terms), self._try(*terms)  # in the first the second pass is recorded
-        if recording is None or recorded is None or not recorder.recordings:
-            return False
-        passes = self.total * math.ceil(self.config.effective_batch / self.accelerator.num_processes / plain.rows)
-        fits = plain.peak + recorded.peak < MARGIN * self.base.plan.memory
-        return fits and recorded.seconds < 1.05 * plain.seconds and recording_pays(plain, recording.seconds, passes)
+        return single is not None and launches_bind(single, plain)
 
-    def _try(self, rows: int, checkpointing: bool, run: Callable[[], Any]) -> Trial | None:
-        """A pass in every process: what does not fit in one is too much for all."""
+    def _try_pass(self, row: Any, rows: int, checkpointing: bool) -> Trial | None:
+        """So many copies of `row`, forward and backward, in every process: what does not fit in one is too much for all."""
+        self.answers.set_checkpointing(checkpointing)
+        batch = self.maker.copies(row, rows)
         own = by_each(
-            measure_pass, rows, checkpointing, run,
+            measure_pass, rows, checkpointing, lambda: self._backward(batch.to(self.accelerator.device), 1 / rows),
             8 * sum(p.numel() for p in self.parameters.values()),  # AdamW's two moments come with the first step
             MARGIN * self.base.plan.memory,
         )
@@ -627,7 +613,7 @@ class FoldTrainer:
             weight: of each row, 1 / rows in the step.
         """
         usual = len(batch.ids) == self.memory.rows and weight == 1 / self.config.effective_batch  # not the rest of an epoch
-        if self.memory.recorded and usual and isinstance(batch, Batch) and self.answers.can_be_recorded(batch):
+        if self.memory.recorded and usual and self.answers.can_be_recorded(batch):
             return self.recorder(batch, weight)
         loss = self._loss(batch, weight)
         self.accelerator.backward(loss)
