@@ -164,7 +164,7 @@ def test_passes_are_recorded_where_launches_bind_and_the_fold_is_long(
     make_trainer, monkeypatch, capsys, single, peak, steps, recorded
 ):
     """Two passes a step. With simulated times and memory; the passes themselves are real."""
-    trainer, tried = make_trainer(**SETTINGS, micro_batch=2), []
+    trainer, tried = make_trainer(**SETTINGS | dict(micro_batch=2, lora_dropout=0.1)), []
 
     def measure(rows, checkpointing, run, kept, limit) -> Trial:
         run()
@@ -174,8 +174,9 @@ def test_passes_are_recorded_where_launches_bind_and_the_fold_is_long(
     monkeypatch.setattr(loop, "measure_pass", measure)
     trainer._prepare()
     trainer.base = dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB))
-    trainer.total = steps
+    trainer.total, before = steps, torch.get_rng_state()
     trainer._plan_memory()
+    assert torch.equal(torch.get_rng_state(), before), "what is tried draws nothing that a step would draw"
     assert trainer.memory == MemoryPlan(2, recorded=recorded)
     assert tried == ([2, 1] if peak == 3 and steps == 50 else [2])
     assert ("so passes are recorded" in capsys.readouterr().out) == recorded
