@@ -44,7 +44,7 @@ def _run_cells() -> None:
     namespace["In"] = []
     for source in json.load(sys.stdin):
         namespace["In"].append(source)
-        name = f"cell {len(namespace['In'])}: {source.splitlines()[0]}"
+        name = f"cell {len(namespace['In'])}: {source.split(chr(10))[0]}"
         linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name  # Triton asks for its functions' source
         exec(compile(source, name, "exec"), namespace)
 

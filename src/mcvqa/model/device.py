@@ -166,7 +166,7 @@ def _why_amp(config: Config, on_gpu: bool, dtype: torch.dtype) -> str:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within the block torch draws from `seed`, on the CPU and on the GPU in use; behind it goes on what was before."""
+    """Within the block torch draws from `seed`; behind it the CPU and the CUDA GPU in use draw on from where they were."""
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
         torch.manual_seed(seed)
         yield

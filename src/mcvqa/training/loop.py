@@ -136,6 +136,15 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
+def weighted_loss(answers: Answering, config: Config, batch: AskedRows, weight: float) -> torch.Tensor:
+    """() what the rows add to the loss of a step. Args: weight: of each row, 1 / rows in the step."""
+    losses = answer_loss(
+        answers(batch), batch, among_choices=config.loss == "choices", label_smoothing=config.label_smoothing,
+        consistency=config.order_consistency,
+    )  # (B,)
+    return losses.sum() * weight
+
+
 # %% one fold
 @dataclass
 class FoldTrainer:
@@ -203,17 +212,19 @@ class FoldTrainer:
         if not self.anchor and config.num_epochs:
             self._save_progress(begins_epoch=True)
         result: dict[str, Validation] = {}
-        while self.epochs_done < config.num_epochs:
-            if self._epoch(self.epochs_done):
-                result = self._end_of_epoch(self.epochs_done)
-                if self.step >= self.total:
-                    break
+        try:
+            while self.epochs_done < config.num_epochs:
+                if self._epoch(self.epochs_done):
+                    result = self._end_of_epoch(self.epochs_done)
+                    if self.step >= self.total:
+                        break
+        finally:
+            self.recorder.forget()  # an error holds on to the trainer
         if self.best is None:  # num_epochs=0: the untrained model, scored as it is
             result = self._validate(-1, every_variant=True)
             self.best = result["raw"]
             for name in ("best", "last"):
                 self._save(name, "raw", -1, self.best)
-        self.recorder.forget()
         kept = self.best if config.keep == "best" else result[self._scoring_variant()]
         seconds = self._seconds()
         return FoldResult(
@@ -260,7 +271,9 @@ class FoldTrainer:
         if config.use_swa:
             self.averages["swa"] = WeightAverage(self.parameters, None)
         self.learned = Learned(self.parameters, self.optimizer, self.averages, self.accelerator.scaler)
-        self.recorder = self._new_recorder()
+        self.loss_of = functools.partial(weighted_loss, self.answers, config)
+        scaled = self.accelerator.scaler.scale if self.accelerator.scaler else lambda loss: loss
+        self.recorder = Recorder(self.answers, self.loss_of, scaled, [*self.parameters.values()])
         self._go_on()
         if not self.memory.rows:
             self._plan_memory()
@@ -311,8 +324,7 @@ class FoldTrainer:
         self._take_over(tensors, state)
         self.seconds, self.point = state["seconds"], point.name
         if not self.memory.rows and state["memory_terms"] == self._memory_terms():
-            for name, value in state["memory"].items():
-                setattr(self.memory, name, value)
+            vars(self.memory).update({name: state["memory"][name] for name in vars(self.memory) if name in state["memory"]})
         if self.epochs_done:
             self.best_epoch, self.best = by_main(self._best_on_disk)
         tqdm.write(f"  fold {self.fold} goes on after step {self.step} of {self.total}")
@@ -412,7 +424,8 @@ class FoldTrainer:
             self.log.write("memory", fold=self.fold, tokens=tokens, tried=tried, recorded=recorded)
 
     def _recording_pays(self, row: Any, plain: Trial, passes: int) -> bool:
-        fits = 2 * plain.peak < MARGIN * self.base.plan.memory  # beside recordings passes of other shapes must have room
+        # beside recordings passes of other shapes must have room; one answer for all processes
+        fits = by_main(lambda: 2 * plain.peak < MARGIN * self.base.plan.memory)
         if plain.rows == 1 or passes < LEAST_PASSES or not fits or not self.answers.can_be_recorded(self.maker.copies(row, 1)):
             return False
         single = self._try_pass(row, 1, plain.checkpointing)
@@ -612,23 +625,12 @@ class FoldTrainer:
         Args:
             weight: of each row, 1 / rows in the step.
         """
-        usual = len(batch.ids) == self.memory.rows and weight == 1 / self.config.effective_batch  # not the rest of an epoch
-        if self.memory.recorded and usual and self.answers.can_be_recorded(batch):
+        rest = weight != 1 / min(self.config.effective_batch, len(self.train))  # of an epoch: its shapes do not come again
+        if self.memory.recorded and not rest and self.answers.can_be_recorded(batch):
             return self.recorder(batch, weight)
-        loss = self._loss(batch, weight)
+        loss = self.loss_of(batch, weight)
         self.accelerator.backward(loss)
         return loss.detach()
-
-    def _new_recorder(self) -> Recorder:
-        scaler = self.accelerator.scaler
-        return Recorder(self.answers, self._loss, scaler.scale if scaler else lambda loss: loss, [*self.parameters.values()])
-
-    def _loss(self, batch: AskedRows, weight: float) -> torch.Tensor:
-        losses = answer_loss(
-            self.answers(batch), batch, among_choices=self.config.loss == "choices",
-            label_smoothing=self.config.label_smoothing, consistency=self.config.order_consistency,
-        )  # (B,)
-        return losses.sum() * weight
 
     # %% validation
     def _scoring_variant(self) -> str:

@@ -43,21 +43,25 @@ class Recorder:
         scaled: Callable[[torch.Tensor], torch.Tensor], parameters: Sequence[nn.Parameter],
     ) -> None:
         self.answers, self.loss_of, self.scaled, self.parameters = answers, loss_of, scaled, list(parameters)
-        self.gradients: list[torch.Tensor] = []  # of the parameters, in which all recordings add up theirs
+        self.most, self.in_float32 = MOST_SHAPES, answers.in_float32()
         self.forget()
 
     def forget(self) -> None:
-        """Give back the memory of all recordings."""
+        """Give back all memory."""
         self.recordings: dict[Any, Recording] = {}
-        self.most, self.warm = MOST_SHAPES, False
+        self.gradients: list[torch.Tensor] = []  # of the parameters, in which all recordings add up theirs
+        self.warm = False
         self.pool: Any = None
 
     def __call__(self, batch: Batch, weight: float) -> torch.Tensor:
         """The loss (); its gradients are added to those of the parameters. Args: weight: of each row."""
+        if self.in_float32 != (moved := self.answers.in_float32()):  # modules that compute otherwise than recorded
+            self.in_float32 = moved
+            self.forget()
         batch = batch.rounded()
         self._take_gradients()
         given = _tensors(batch)
-        key = weight, *self.answers.in_float32(), *(tensor.shape for tensor in given)
+        key = weight, *(tensor.shape for tensor in given)
         if key not in self.recordings and self.warm and len(self.recordings) < self.most:
             self._record(key, batch, weight)
         self.warm = True
@@ -72,12 +76,12 @@ class Recorder:
     def _take_gradients(self) -> None:
         """Whatever the parameters have for gradients, from here on they are added up in `gradients`."""
         self.gradients = self.gradients or [torch.zeros_like(p) for p in self.parameters]
-        given = [p.grad for p in self.parameters if p.grad is not None]
-        if len(given) < len(self.parameters):
-            torch._foreach_zero_(self.gradients)
-        elif given[0] is not self.gradients[0]:
-            torch._foreach_copy_(self.gradients, given)
-        for p, own in zip(self.parameters, self.gradients, strict=True):
+        pairs = [*zip(self.parameters, self.gradients, strict=True)]
+        if new := [own for p, own in pairs if p.grad is None]:
+            torch._foreach_zero_(new)
+        if others := [(own, p.grad) for p, own in pairs if p.grad is not None and p.grad is not own]:
+            torch._foreach_copy_([own for own, _ in others], [gradient for _, gradient in others])
+        for p, own in pairs:
             p.grad = own
 
     def _compute(self, batch: Batch, weight: float) -> torch.Tensor:
@@ -91,15 +95,28 @@ class Recorder:
         try:
             self.recordings[key] = self._recorded(batch, weight)
         except RuntimeError as error:
+            if not isinstance(error, torch.cuda.OutOfMemoryError):  # what was recorded before draws from the same generator
+                self.forget()
+                self._take_gradients()
+                _free_generator()
             self.most = len(self.recordings)
             tqdm.write(f"  no more passes are recorded: {error}")
 
     def _recorded(self, batch: Batch, weight: float) -> Recording:
         batch, graph = batch.each(torch.clone), torch.cuda.CUDAGraph()
         self.pool = self.pool or torch.cuda.graph_pool_handle()  # one memory for all, as one computes at a time
-        with torch.cuda.graph(graph, pool=self.pool):
+        # thread_local: the loader's thread may pin batches meanwhile; stream(): graph() does not come back to it from a failure
+        recording = torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local")
+        with torch.cuda.stream(torch.cuda.current_stream()), recording:
             loss = self._compute(batch, weight)
         return Recording(graph.replay, batch, loss)
+
+
+def _free_generator() -> None:
+    """A recording that fails leaves the random generator waiting for its end; a copy of its state goes on from there."""
+    if torch.cuda.is_initialized():
+        generator: Any = torch.cuda.default_generators[torch.cuda.current_device()]
+        generator.graphsafe_set_state(generator.clone_state())
 
 
 def _tensors(batch: Batch) -> list[torch.Tensor]:
