@@ -23,6 +23,7 @@ from mcvqa.data.questions import Question, read_questions
 from mcvqa.files import RunLog
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import BaseModel, load_base, remove_adapters
+from mcvqa.model.memory import MemoryPlan
 from mcvqa.model.rows import RowMaker, read_rows
 from mcvqa.model.vision import FeatureStore, ImageInputs
 from mcvqa.scoring.orders import option_orders
@@ -78,9 +79,12 @@ def measure_scoring(base: BaseModel, maker: RowMaker, questions: list[Question],
     report(f"scoring, {orders} order{'s' * (orders > 1)}", warm_rate(counts, moments), rows=len(rows), tokens=tokens)
 
 
-def measure_training(base: BaseModel, maker: RowMaker, questions: list[Question], config: Config, folder: Path) -> None:
+def measure_training(
+    base: BaseModel, maker: RowMaker, questions: list[Question], config: Config, folder: Path, memory: MemoryPlan | None = None
+) -> None:
+    """Args: memory: how a step is divided; found by trying where it is not given."""
     log = RunLog(folder / "log.jsonl")
-    trainer = FoldTrainer(config, base, maker, questions, questions[:8], 0, folder / "fold", log)
+    trainer = FoldTrainer(config, base, maker, questions, questions[:8], 0, folder / "fold", log, memory or MemoryPlan())
     trainer.run()
     remove_adapters(base, trainer.model)
     steps = log.events("step")
