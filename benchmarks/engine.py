@@ -102,18 +102,29 @@ def inputs_of(base: BaseModel, folder: Path, questions: list[Question], config: 
     return ImageInputs(records, base.processor, image_size=config.image_size, patch=base.patch, merge=base.merge)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+# %% what is measured
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--csv", type=Path, required=True, help="rows with answers, beside their photographs")
     parser.add_argument("--rows", type=int, default=512)
-    parser.add_argument("--orders", type=int, nargs="+", default=[1, 4, 24])
     parser.add_argument("--set", nargs="*", default=[], help="settings, name=value")
-    options = parser.parse_args()
+    return parser
+
+
+def loaded(options: argparse.Namespace) -> tuple[Config, BaseModel, list[Question], ImageInputs]:
+    """Args: options: of `arguments`."""
     config = load_config(changes=dict(model_id=options.model) | parse_changes(options.set))
     base = load_base(config, plan_device(config))
     questions = read_questions(options.csv).questions[: options.rows]
-    images = inputs_of(base, options.csv.parent, questions, config)
+    return config, base, questions, inputs_of(base, options.csv.parent, questions, config)
+
+
+if __name__ == "__main__":
+    parser = arguments(__doc__)
+    parser.add_argument("--orders", type=int, nargs="+", default=[1, 4, 24])
+    options = parser.parse_args()
+    config, base, questions, images = loaded(options)
     with tempfile.TemporaryDirectory() as temporary:
         store = measure_images(base, images, questions, Path(temporary) / "features")
         maker = RowMaker(base.encoder, images, store)

@@ -13,6 +13,7 @@ from mcvqa.config import Config
 from mcvqa.data.questions import LETTERS, Question
 
 torch.set_num_threads(1)  # exact sums, and two test processes share two cores
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 
 
 def examples(usual: int) -> settings:

@@ -30,15 +30,6 @@ from tests.conftest import make_dataset, tiny_settings
 from tests.model.other_families import save_family
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Equality of weights is exact on one thread only."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def said_by(step, *args):
     """(what `step` returns, what it prints)"""
     with contextlib.redirect_stdout(io.StringIO()) as said:

@@ -14,9 +14,9 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from mcvqa.model import kernels
 from mcvqa.model.block import turning
 from mcvqa.model.kernels import gate_up, gate_up_backward, norm_backward, turn
+from tests.conftest import needs_gpu
 
 GPU = torch.device("cuda")
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 7), st.sampled_from([2, 16, 80]))
 
 

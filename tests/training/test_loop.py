@@ -22,15 +22,6 @@ from mcvqa.training.checkpoint import adapter_hash, verified
 from mcvqa.training.loop import RESUME, FoldTrainer, TrainingError, learning_rate_at, swa_start_step
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums come out the same in any batch only with one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 # %% one step
 def gradient(trainer, window) -> torch.Tensor:
     """The gradient of one step, before clipping and the optimizer."""

@@ -16,18 +16,10 @@ from mcvqa.model.memory import MemoryPlan, Trial
 from mcvqa.model.tower import tower_features
 from mcvqa.training import loop, recorded
 from mcvqa.training.recorded import Recorder, Recording
+from tests.conftest import needs_gpu
 from tests.model.small import GRIDS, IMAGE, ROWS, answering, small_model, small_pictures
 from tests.model.test_block import adapted, assert_same, outcome
-
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from tests.training.test_loop import trained_weights
 
 
 # %% rounded batches
@@ -59,11 +51,6 @@ def imitate(self: Recorder, batch, weight) -> Recording:
     return Recording(lambda: loss.copy_(self._compute(own, weight)), own, loss)
 
 
-def trained(trainer) -> torch.Tensor:
-    trainer.run()
-    return torch.cat([p.detach().flatten() for p in trainer.parameters.values()])
-
-
 def with_recordings(trainer, rows=2):
     trainer.memory = MemoryPlan(rows, recorded=True)
     return trainer
@@ -88,7 +75,7 @@ SETTINGS = dict(num_epochs=2, batch_size=2, grad_accum_steps=2, lora_dropout=0.0
 
 def test_a_fold_with_recorded_passes_is_the_fold_without(make_trainer, recordings):
     plain, trainer = make_trainer(**SETTINGS), with_recordings(make_trainer(**SETTINGS))
-    torch.testing.assert_close(trained(trainer), trained(plain), atol=CLOSE, rtol=0)
+    torch.testing.assert_close(trained_weights(trainer), trained_weights(plain), atol=CLOSE, rtol=0)
     losses = ([event["loss"] for event in one.log.events("step")] for one in (trainer, plain))
     assert next(losses) == pytest.approx(next(losses), rel=1e-3)
     assert recordings and len(recordings) == len(set(recordings)) < plain.step, "each shape once"
@@ -204,7 +191,7 @@ def test_a_step_that_does_not_fit_is_done_again_without_recordings(make_trainer,
     left, plainly = [], loop.FoldTrainer._use_less_memory
     monkeypatch.setattr(loop.FoldTrainer, "_use_less_memory", use_less_memory)
     monkeypatch.setattr(Recorder, "_compute", run_out)
-    torch.testing.assert_close(trained(trainer), trained(plain), atol=CLOSE, rtol=0)
+    torch.testing.assert_close(trained_weights(trainer), trained_weights(plain), atol=CLOSE, rtol=0)
     assert trainer.memory == MemoryPlan(2) and left == [(0, 0)]
     said = "full with micro-batch 2 without checkpointing, recorded. The step is done again with micro-batch 2 without"
     assert said in capsys.readouterr().out
@@ -234,7 +221,7 @@ def test_gradients_are_added_to_those_that_are_there(make_trainer, recordings):
 def test_only_so_many_shapes_are_recorded(make_trainer, recordings, monkeypatch):
     monkeypatch.setattr(recorded, "MOST_SHAPES", 1)
     plain, trainer = make_trainer(**SETTINGS), with_recordings(make_trainer(**SETTINGS))
-    torch.testing.assert_close(trained(trainer), trained(plain), atol=CLOSE, rtol=0)
+    torch.testing.assert_close(trained_weights(trainer), trained_weights(plain), atol=CLOSE, rtol=0)
     assert len(recordings) == 1
 
 
@@ -244,7 +231,7 @@ def test_where_it_cannot_be_recorded_training_goes_on(make_trainer, monkeypatch,
 
     monkeypatch.setattr(Recorder, "_recorded", fail)
     plain, trainer = make_trainer(**SETTINGS), with_recordings(make_trainer(**SETTINGS))
-    torch.testing.assert_close(trained(trainer), trained(plain), atol=CLOSE, rtol=0)
+    torch.testing.assert_close(trained_weights(trainer), trained_weights(plain), atol=CLOSE, rtol=0)
     assert capsys.readouterr().out.count("no more passes are recorded: operation not permitted") == 1
 
 

@@ -15,7 +15,7 @@ from mcvqa.training import loop
 from mcvqa.training.checkpoint import STATE, TENSORS, adapter_hash, read_point, verified
 from mcvqa.training.loop import RESUME, FoldTrainer, TrainingError
 from tests.faults import drop_drive, unmount
-from tests.training.test_loop import lose_steps, one_thread  # noqa: F401 - a fixture
+from tests.training.test_loop import lose_steps
 
 STEPS = 6  # three an epoch, each in two passes
 SETTINGS = dict(num_epochs=2, use_ema=True, use_swa=True, lora_dropout=0.1, batch_size=4, micro_batch=2, save_minutes=0.0)

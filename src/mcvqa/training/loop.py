@@ -273,7 +273,7 @@ class FoldTrainer:
         self.learned = Learned(self.parameters, self.optimizer, self.averages, self.accelerator.scaler)
         self.loss_of = functools.partial(weighted_loss, self.answers, config)
         scaled = self.accelerator.scaler.scale if self.accelerator.scaler else lambda loss: loss
-        self.recorder = Recorder(self.answers, self.loss_of, scaled, [*self.parameters.values()])
+        self.recorder = Recorder(self.answers, self.loss_of, scaled, self.parameters.values())
         self._go_on()
         if not self.memory.rows:
             self._plan_memory()

@@ -3,7 +3,7 @@
 Where a machine launches kernels more slowly than its GPU computes them, most of a pass is waiting. A graph does again what was
 recorded, with the same memory: what a batch changes is copied there before, and lengths are rounded up so that few shapes come.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -40,7 +40,7 @@ class Recorder:
 
     def __init__(
         self, answers: Answering, loss_of: Callable[[Batch, float], torch.Tensor],
-        scaled: Callable[[torch.Tensor], torch.Tensor], parameters: Sequence[nn.Parameter],
+        scaled: Callable[[torch.Tensor], torch.Tensor], parameters: Iterable[nn.Parameter],
     ) -> None:
         self.answers, self.loss_of, self.scaled, self.parameters = answers, loss_of, scaled, list(parameters)
         self.most, self.in_float32 = MOST_SHAPES, answers.in_float32()
