@@ -21,7 +21,6 @@ from mcvqa.project import RunStopped
 from mcvqa.report.submission import validate_submission
 from mcvqa.training.loop import FoldTrainer
 from tests.conftest import tiny_settings
-from tests.test_pipeline import one_thread  # noqa: F401 - a fixture
 
 FULL = Work(3, 4, 4, (0.9, 1.0, 1.1))
 ROWS = Rows(train=80, validation=40, test=40, images=60)

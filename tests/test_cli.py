@@ -14,7 +14,6 @@ from mcvqa.cli import app
 from mcvqa.config import PRESETS, Config, load_config, parse_changes
 from mcvqa.files import RunLog, read_json
 from tests.conftest import make_dataset, tiny_settings
-from tests.test_pipeline import one_thread  # noqa: F401 - a fixture
 
 COMMANDS = ("run", "demo", "check", "eda", "folds", "train", "predict", "ensemble", "report", "validate", "presets",
             "experiments", "search")

@@ -96,7 +96,6 @@ from mcvqa.pipeline import Bench
 from mcvqa.project import Project
 from mcvqa.training.loop import FoldTrainer
 from tests.conftest import tiny_settings
-from tests.test_pipeline import one_thread  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parents[1]
 

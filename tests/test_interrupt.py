@@ -24,7 +24,6 @@ from mcvqa.training import checkpoint
 from mcvqa.training.checkpoint import adapter_hash, newest_point
 from mcvqa.training.loop import RESUME, FoldTrainer
 from tests.conftest import tiny_settings
-from tests.test_pipeline import one_thread  # noqa: F401 - a fixture
 
 BOTH = (signal.SIGTERM, signal.SIGINT)
 

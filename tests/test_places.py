@@ -25,7 +25,7 @@ from mcvqa.project import Project, RunStopped
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import adapter_hash
 from mcvqa.training.loop import RESUME
-from tests.test_pipeline import one_thread, said_by, short_run  # noqa: F401 - one_thread is a fixture
+from tests.test_pipeline import said_by, short_run
 
 
 # %% where

@@ -8,7 +8,6 @@ from mcvqa.data.questions import LETTERS, read_questions
 from mcvqa.preflight import check_run
 from tests.conftest import make_dataset, tiny_settings
 from tests.model.other_families import save_family
-from tests.test_pipeline import one_thread  # noqa: F401 - a fixture
 
 
 def everything_below(folder: Path) -> dict[Path, tuple[int, int]]:

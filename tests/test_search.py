@@ -8,7 +8,6 @@ from mcvqa.files import RunLog, read_json
 from mcvqa.project import Project, RunStopped
 from mcvqa.search import search_settings
 from tests.conftest import tiny_settings
-from tests.test_pipeline import one_thread  # noqa: F401 - a fixture
 
 optuna = pytest.importorskip("optuna")
 

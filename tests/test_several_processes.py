@@ -14,7 +14,6 @@ from mcvqa.pipeline import train_only
 from mcvqa.project import Project
 from mcvqa.scoring.scores import load_scores
 from tests.conftest import tiny_settings
-from tests.test_pipeline import one_thread  # noqa: F401 - a fixture
 
 
 def files_of(folder: Path) -> set[str]:

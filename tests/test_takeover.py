@@ -11,7 +11,6 @@ from mcvqa.training.checkpoint import TENSORS, adapter_hash
 from mcvqa.training.loop import RESUME, FoldTrainer
 from tests.conftest import tiny_settings
 from tests.faults import read_only
-from tests.test_pipeline import one_thread  # noqa: F401 - a fixture
 
 
 def settings_for(out: Path, data: Path, **changes) -> Config:
