@@ -43,7 +43,7 @@ from mcvqa.model.load import (
 )
 from mcvqa.model.memory import MemoryPlan, free_memory, less_memory
 from mcvqa.model.plain import PlainEncoder, PlainMaker
-from mcvqa.model.processes import by_each, by_main, is_main_process, join_processes, leave_processes, own_share
+from mcvqa.model.processes import by_each, by_main, is_main_process, join_processes, own_share
 from mcvqa.model.rows import Maker, RowMaker
 from mcvqa.model.vision import FeatureStore, ImageInputs
 from mcvqa.ownership import Ownership
@@ -118,7 +118,6 @@ def _on_record(config: Config) -> Iterator[Project]:
     with _owning(project), _session(project):
         by_main(take_over, project)
         yield project
-    leave_processes()
 
 
 @contextlib.contextmanager

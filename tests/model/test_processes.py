@@ -1,6 +1,5 @@
 """Work in several processes: what is divided comes back whole, what fails ends all and is told once."""
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +14,7 @@ from mcvqa.model.processes import by_each, by_main, divided, is_main_process, jo
 
 def side_by_side(*words: str, count: int = 2) -> list[tuple[int, str, str]]:
     """(exit status, stdout, stderr) of each of `count` processes: no launcher, so nobody ends the ones that would wait."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = 20_000 + os.getpid() % 10_000  # below those that the system gives out, so nobody else takes it meanwhile
     world = dict(WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
                  OMP_NUM_THREADS="1")
     started = [
@@ -60,15 +57,13 @@ from mcvqa.config import Config
 from mcvqa.model.processes import *
 from mcvqa.model.processes import PartialState
 rank = int(os.environ["RANK"])
-for session in range(2):
+for run in range(2):  # they stay together between two runs of a program
     join_processes(Config(device="cpu"))
     assert PartialState().num_processes == 3 and is_main_process() == (rank == 0)
     for n in (0, 1, 7):
         assert divided(range(n), lambda own: [(i, 10 * i) for i in own]) == [(i, 10 * i) for i in range(n)]
     assert by_each(lambda: rank) == rank and by_main(lambda: [rank]) == [0]
     assert list(own_share("abcdefg")) == list("abcdefg")[rank::3]
-    if session == 0:
-        leave_processes()
 print("so far", flush=True)
 def work(own):
     if rank == 2:

@@ -16,7 +16,6 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 from accelerate import PartialState
-from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -34,8 +33,11 @@ Item = TypeVar("Item")
 def join_processes(config: Config) -> None:
     """Meet the other processes, where a launcher has started several; each then computes on its own GPU.
 
+    They stay together to the end of the program, also between two runs: a process that parts and comes back before the
+    others have left finds the old meeting at the same address, and all would wait.
+
     Raises:
-        DeviceError: there are fewer GPUs than processes.
+        DeviceError: there are fewer GPUs than processes, or an earlier run of this program met on another kind of device.
     """
     if "LOCAL_RANK" not in os.environ:
         return
@@ -43,21 +45,18 @@ def join_processes(config: Config) -> None:
     started, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
     if not on_cpu and gpus < started:
         raise DeviceError(f"{started} processes need {started} GPUs, but here are {gpus}: start one process for each GPU.")
-    PartialState(cpu=on_cpu, timeout=PATIENCE)
-    atexit.register(_close_connections)
+    met_before = torch.distributed.is_initialized()
+    state = PartialState(cpu=on_cpu, timeout=PATIENCE)
+    if on_cpu != (state.device.type == "cpu"):
+        raise DeviceError(f"The processes met to compute on {state.device.type}: start this run in a program of its own.")
+    if not met_before:
+        atexit.register(_close_connections)
 
 
 def _close_connections() -> None:
     """Also where an error ends a process: threads of torch that still listen would abort it."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-def leave_processes() -> None:
-    """Part at the end of a run; the next one in the same session meets anew."""
-    if "LOCAL_RANK" in os.environ:
-        PartialState().destroy_process_group()
-        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def is_main_process() -> bool:
