@@ -8,6 +8,7 @@ and the section of OUT/RESULTS.md between its two marks. Ours runs with gpu_prof
 import argparse
 import json
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -45,11 +46,14 @@ def results_of(name: str, command: list[str]) -> list[dict[str, Any]]:
 def described(found: dict[str, Any]) -> str:
     """The table of RESULTS.md."""
     lines = ["| | training rows/s | peak GiB | scoring rows/s (1, 4, 24 orders) | photographs/s |", "|---|---|---|---|---|"]
-    parts = {part["part"]: part for part in found["results"]["ours"] if "part" in part}
-    training, images = parts.get("training", {}), parts.get("images", {})
-    scoring = ", ".join(str(parts[p]["per_second"]) for p in parts if p.startswith("scoring"))
-    lines.append(f"| ours ({training.get('plan', '')}) | {training.get('per_second', '')} | {training.get('peak_gib', '')} "
-                 f"| {scoring} | {images.get('per_second', '')} |")
+    ours = [part for part in found["results"]["ours"] if "part" in part]
+    once = " | ".join(
+        ", ".join(str(part["per_second"]) for part in ours if part["part"].startswith(name)) for name in ("scoring", "images")
+    )
+    for part in ours:
+        if part["part"] == "training":
+            lines.append(f"| ours ({part['plan']}) | {part['per_second']} | {part.get('peak_gib', '')} | {once} |")
+            once = " | "
     for name in [name for name in PEERS if name in found["results"]]:
         result = found["results"][name][0]
         rate, peak = result.get("rows_per_s", result.get("error", "")), result.get("peak_reserved_GiB", "")
@@ -76,7 +80,7 @@ if __name__ == "__main__":
     }
     libraries = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "trl", "unsloth")
     found = dict(
-        command="python benchmarks/against.py", commit=options.commit or code_commit(), date=str(date.today()),
+        command=shlex.join(["python", *sys.argv]), commit=options.commit or code_commit(), date=str(date.today()),
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor(),
         versions={name: version(name) for name in libraries}, results=results,
     )

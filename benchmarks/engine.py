@@ -5,7 +5,8 @@
 
 Prints a line RESULT {json} for each part: rows or images per second, and on a GPU the most memory reserved. Everything a run
 does is counted (decoding, transfers, optimizer; in training the encoding of rows too, in scoring it comes before); the first
-quarter of each part warms up and is not; of training the rate of all steps is told too (`with_warm_up`).
+quarter of each part warms up and is not; of training the rate of all steps is told too (`with_warm_up`). Where the plan has
+passes recorded (training/recorded.py), training is measured once more without.
 """
 import argparse
 import json
@@ -80,11 +81,11 @@ def measure_scoring(base: BaseModel, maker: RowMaker, questions: list[Question],
 
 
 def measure_training(
-    base: BaseModel, maker: RowMaker, questions: list[Question], config: Config, folder: Path, memory: MemoryPlan | None = None
+    base: BaseModel, maker: RowMaker, questions: list[Question], config: Config, folder: Path, memory: MemoryPlan
 ) -> None:
-    """Args: memory: how a step is divided; found by trying where it is not given."""
+    """Args: memory: how a step is divided; where it is empty it is found, and filled."""
     log = RunLog(folder / "log.jsonl")
-    trainer = FoldTrainer(config, base, maker, questions, questions[:8], 0, folder / "fold", log, memory or MemoryPlan())
+    trainer = FoldTrainer(config, base, maker, questions, questions[:8], 0, folder / "fold", log, memory)
     trainer.run()
     remove_adapters(base, trainer.model)
     steps = log.events("step")
@@ -102,32 +103,25 @@ def inputs_of(base: BaseModel, folder: Path, questions: list[Question], config: 
     return ImageInputs(records, base.processor, image_size=config.image_size, patch=base.patch, merge=base.merge)
 
 
-# %% what is measured
-def arguments(description: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--csv", type=Path, required=True, help="rows with answers, beside their photographs")
     parser.add_argument("--rows", type=int, default=512)
+    parser.add_argument("--orders", type=int, nargs="+", default=[1, 4, 24])
     parser.add_argument("--set", nargs="*", default=[], help="settings, name=value")
-    return parser
-
-
-def loaded(options: argparse.Namespace) -> tuple[Config, BaseModel, list[Question], ImageInputs]:
-    """Args: options: of `arguments`."""
+    options = parser.parse_args()
     config = load_config(changes=dict(model_id=options.model) | parse_changes(options.set))
     base = load_base(config, plan_device(config))
     questions = read_questions(options.csv).questions[: options.rows]
-    return config, base, questions, inputs_of(base, options.csv.parent, questions, config)
-
-
-if __name__ == "__main__":
-    parser = arguments(__doc__)
-    parser.add_argument("--orders", type=int, nargs="+", default=[1, 4, 24])
-    options = parser.parse_args()
-    config, base, questions, images = loaded(options)
+    images = inputs_of(base, options.csv.parent, questions, config)
     with tempfile.TemporaryDirectory() as temporary:
-        store = measure_images(base, images, questions, Path(temporary) / "features")
+        folder, memory = Path(temporary), MemoryPlan()
+        store = measure_images(base, images, questions, folder / "features")
         maker = RowMaker(base.encoder, images, store)
         for count in options.orders:
             measure_scoring(base, maker, questions, config, count)
-        measure_training(base, maker, questions, config, Path(temporary))
+        measure_training(base, maker, questions, config, folder / "found", memory)
+        if memory.recorded:
+            memory.recorded = False
+            measure_training(base, maker, questions, config, folder / "plain", memory)

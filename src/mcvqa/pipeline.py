@@ -58,7 +58,7 @@ from mcvqa.report.submission import SubmissionReport, validate_submission
 from mcvqa.scoring.orders import tta_plan
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores, joined, load_scores
-from mcvqa.space import DiskNeed, disk_need, require_space
+from mcvqa.space import DiskNeed, disk_need, free_space, require_space
 from mcvqa.takeover import take_over
 from mcvqa.training.checkpoint import CheckpointError, adapter_hash, load_trained, verified
 from mcvqa.training.loop import RESUME, FoldResult, FoldTrainer
@@ -302,7 +302,7 @@ class Bench:
     def _fits_on_disk(self, store: FeatureStore) -> bool:
         missing = {scale: store.missing(self._images_seen, scale) for scale in {1.0, *tta_plan(self.config)[1]}}
         size = sum(store.bytes_needed(images, scale) for scale, images in missing.items())
-        if size and size > store.free_bytes() - self.disk_need.total:
+        if size and size > free_space(store.folder) - self.disk_need.total:
             print(f"  image features are made anew in every step: {size / 2**30:.1f} GiB do not fit on the disk")
             return False
         if size:

@@ -2,7 +2,6 @@
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -102,11 +101,6 @@ class FeatureStore:
         grids = [self.images.grid(image, scale) for image in images]
         tokens = sum(image_tokens(grid, self.images.merge) for grid in grids if grid)
         return tokens * self.width * self.dtype.itemsize
-
-    def free_bytes(self) -> int:
-        """Room on the disk."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return shutil.disk_usage(self.folder).free
 
     def fill(self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 16) -> int:
         """Compute what is missing with the tower of `base`; returns how many images that were."""
