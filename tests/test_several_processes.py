@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mcvqa import run
+from mcvqa.config import Config
 from mcvqa.data.scenes import generate_demo
 from mcvqa.files import RunLog
 from mcvqa.pipeline import train_only
@@ -20,9 +21,9 @@ def files_of(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
-def launched(*words: str, program: tuple[str, ...] = ("-m", "mcvqa")) -> tuple[str, str]:
-    """What `mcvqa ...` prints in two processes, to stdout and stderr."""
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+def launched(*words: str, program: tuple[str, ...] = ("-m", "mcvqa"), processes: int = 2) -> tuple[str, str]:
+    """What `mcvqa ...` prints in several processes, to stdout and stderr."""
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes))
     with subprocess.Popen(
         [*launcher, *program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -60,12 +61,9 @@ def test_two_processes_do_what_one_does(tmp_path):
         assert len({(p.outputs / f"submission_{name}.csv").read_bytes() for p in paths}) == 1
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
 
-    steps, others = ([RunLog(p.log).events(event) for event in ("step", "epoch", "scored", "session")] for p in paths)
-    assert list(map(len, steps)) == list(map(len, others)), "each event is noted once"
-    for alone, divided in zip(steps[0], others[0], strict=True):
-        np.testing.assert_allclose(
-            [alone[k] for k in ("step", "loss", "grad_norm")], [divided[k] for k in ("step", "loss", "grad_norm")], rtol=1e-4
-        )
+    noted = ([len(RunLog(p.log).events(event)) for event in ("step", "epoch", "scored", "session")] for p in paths)
+    assert next(noted) == next(noted), "each event is noted once"
+    assert_same_steps(one, two)
     assert outcome.accuracy.n == 26
 
 
@@ -93,9 +91,39 @@ def test_where_one_process_is_short_of_memory_both_halve(tmp_path):
     (tmp_path / "short.py").write_text(SHORT_OF_MEMORY, encoding="utf-8")
     out, _ = launched("train", "--config", str(tmp_path / "two.yaml"), program=(str(tmp_path / "short.py"),))
     assert out.count("memory was full with micro-batch 4 without checkpointing. The step is done again with micro-batch 2") == 1
-    steps = [RunLog(Project(config).paths.log).events("step") for config in (one, two)]
-    assert len(steps[0]) == len(steps[1]) > 1
-    for alone, divided in zip(*steps, strict=True):
-        np.testing.assert_allclose(
-            [alone[k] for k in ("step", "loss", "grad_norm")], [divided[k] for k in ("step", "loss", "grad_norm")], rtol=1e-4
-        )
+    assert_same_steps(one, two)
+
+
+LOST_STEPS = """
+import os, torch
+from mcvqa.cli import app
+from mcvqa.training import loop
+plain = loop.FoldTrainer._backward
+def backward(self, batch, weight):
+    lost = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1 and self.step > 3 and not self.rollbacks
+    return plain(self, batch, float("nan") if lost else weight)
+loop.FoldTrainer._backward, loop.SKIPS_ON_END = backward, 2
+app()
+"""
+
+
+def test_where_one_process_loses_its_steps_all_go_back(tmp_path):
+    generate_demo(tmp_path / "data", 26, 9, seed=0, size=64)
+    settings = dict(data_dir=str(tmp_path / "data"), run_name="r", use_kfold=False, num_epochs=2, batch_size=4)
+    one, two = (tiny_settings(tmp_path / name, **settings) for name in ("one", "two"))
+    script = tmp_path / "lost.py"
+    script.write_text(LOST_STEPS, encoding="utf-8")
+    for config in (one, two):
+        (tmp_path / "r.yaml").write_text(config.to_yaml(), encoding="utf-8")
+        out, _ = launched("train", "--config", str(tmp_path / "r.yaml"), program=(str(script),), processes=1 + (config is two))
+        assert out.count("no finite gradient in 2 steps on end, up to step 6. Back to step 0") == 1
+    assert len(assert_same_steps(one, two)) == 16, "six steps, four of them good, and then all ten"
+
+
+def assert_same_steps(one: Config, two: Config) -> list[dict]:
+    """Those of the two runs, in their logs; returned are those of the first."""
+    first, second = (RunLog(Project(config).paths.log).events("step") for config in (one, two))
+    assert len(first) == len(second) > 1
+    for alone, divided in zip(first, second, strict=True):
+        np.testing.assert_allclose(*([s[k] for k in ("step", "loss", "grad_norm")] for s in (alone, divided)), rtol=1e-4)
+    return first
