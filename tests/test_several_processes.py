@@ -36,6 +36,15 @@ def launched(*words: str, program: tuple[str, ...] = ("-m", "mcvqa"), processes:
     return said
 
 
+def assert_same_steps(one: Config, two: Config) -> list[dict]:
+    """Those of the two runs, in their logs; returned are those of the first."""
+    first, second = (RunLog(Project(config).paths.log).events("step") for config in (one, two))
+    assert len(first) == len(second) > 1
+    for alone, divided in zip(first, second, strict=True):
+        np.testing.assert_allclose(*([s[k] for k in ("step", "loss", "grad_norm")] for s in (alone, divided)), rtol=1e-4)
+    return first
+
+
 def test_two_processes_do_what_one_does(tmp_path):
     """Nothing divides evenly: windows of 11 rows, a last one of 1, and passes of one batch, which one process reads alone."""
     generate_demo(tmp_path / "data", 26, 9, seed=0, size=64)
@@ -95,7 +104,7 @@ def test_where_one_process_is_short_of_memory_both_halve(tmp_path):
 
 
 LOST_STEPS = """
-import os, torch
+import os
 from mcvqa.cli import app
 from mcvqa.training import loop
 plain = loop.FoldTrainer._backward
@@ -118,12 +127,3 @@ def test_where_one_process_loses_its_steps_all_go_back(tmp_path):
         out, _ = launched("train", "--config", str(tmp_path / "r.yaml"), program=(str(script),), processes=1 + (config is two))
         assert out.count("no finite gradient in 2 steps on end, up to step 6. Back to step 0") == 1
     assert len(assert_same_steps(one, two)) == 16, "six steps, four of them good, and then all ten"
-
-
-def assert_same_steps(one: Config, two: Config) -> list[dict]:
-    """Those of the two runs, in their logs; returned are those of the first."""
-    first, second = (RunLog(Project(config).paths.log).events("step") for config in (one, two))
-    assert len(first) == len(second) > 1
-    for alone, divided in zip(first, second, strict=True):
-        np.testing.assert_allclose(*([s[k] for k in ("step", "loss", "grad_norm")] for s in (alone, divided)), rtol=1e-4)
-    return first

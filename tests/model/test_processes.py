@@ -53,6 +53,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 # %% several
 DIVIDING = """
 import os
+from unittest.mock import patch
 from mcvqa.config import Config
 from mcvqa.model.processes import *
 from mcvqa.model.processes import PartialState
@@ -64,6 +65,11 @@ for run in range(2):  # they stay together between two runs of a program
         assert divided(range(n), lambda own: [(i, 10 * i) for i in own]) == [(i, 10 * i) for i in range(n)]
     assert by_each(lambda: rank) == rank and by_main(lambda: [rank]) == [0]
     assert list(own_share("abcdefg")) == list("abcdefg")[rank::3]
+with patch("torch.cuda.is_available", lambda: True), patch("torch.cuda.device_count", lambda: 3):
+    try:
+        join_processes(Config())
+    except DeviceError as error:
+        print(error)
 print("so far", flush=True)
 def work(own):
     if rank == 2:
@@ -78,7 +84,8 @@ def test_what_is_divided_comes_back_whole_and_an_error_ends_all(tmp_path):
     script = tmp_path / "dividing.py"
     script.write_text(DIVIDING, encoding="utf-8")
     ended = side_by_side(str(script), count=3)
-    assert [(status, out) for status, out, _ in ended] == [(1, "so far\n"), (0, "so far\n"), (0, "so far\n")], ended
+    said = "The processes met to compute on cpu: start this run in a program of its own.\nso far\n"
+    assert [(status, out) for status, out, _ in ended] == [(1, said), (0, said), (0, said)], ended
     assert "KeyError: 'lost'" in ended[0][2] and (sys.version_info < (3, 11) or "In process 2: Traceback" in ended[0][2])
     # torch itself may warn of a lost connection there, so not every word is ours
     assert all("KeyError" not in told and "Traceback" not in told for _, _, told in ended[1:]), "told once, by the main process"

@@ -45,12 +45,10 @@ def join_processes(config: Config) -> None:
     started, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
     if not on_cpu and gpus < started:
         raise DeviceError(f"{started} processes need {started} GPUs, but here are {gpus}: start one process for each GPU.")
-    met_before = torch.distributed.is_initialized()
     state = PartialState(cpu=on_cpu, timeout=PATIENCE)
-    if on_cpu != (state.device.type == "cpu"):
+    atexit.register(_close_connections)
+    if on_cpu == (state.device.type == "cuda"):
         raise DeviceError(f"The processes met to compute on {state.device.type}: start this run in a program of its own.")
-    if not met_before:
-        atexit.register(_close_connections)
 
 
 def _close_connections() -> None:

@@ -393,10 +393,15 @@ class FoldTrainer:
         return facts["epoch"], Validation([], Accuracy(facts["right"], facts["rows"]), facts["loss"])
 
     # %% how a step is divided
+    @property
+    def _usual_rows(self) -> int:
+        """Of a step; the last one of an epoch may have fewer."""
+        return min(self.config.effective_batch, len(self.train))
+
     def _plan_memory(self) -> None:
         """Fill `memory`: on a GPU by trying the longest row, elsewhere from the settings."""
         config, limit, first = self.config, self.base.plan.memory, settings_plan(self.config, self.base.plan)
-        share = math.ceil(min(config.effective_batch, len(self.train)) / self.accelerator.num_processes)
+        share = math.ceil(self._usual_rows / self.accelerator.num_processes)
         self.memory.rows, self.memory.checkpointing = min(first.rows, share), first.checkpointing
         if not limit:
             return
@@ -625,7 +630,7 @@ class FoldTrainer:
         Args:
             weight: of each row, 1 / rows in the step.
         """
-        rest = weight != 1 / min(self.config.effective_batch, len(self.train))  # of an epoch: its shapes do not come again
+        rest = weight != 1 / self._usual_rows  # of an epoch: its shapes do not come again
         if self.memory.recorded and not rest and self.answers.can_be_recorded(batch):
             return self.recorder(batch, weight)
         loss = self.loss_of(batch, weight)

@@ -18,8 +18,10 @@ MOST_SHAPES = 16  # that are recorded: each keeps its inputs, and what comes lat
 
 @dataclass(frozen=True)
 class Recording:
-    """Attributes:
-    replay: adds up the gradients of what stands in `batch`, and writes its `loss` ().
+    """One shape's pass.
+
+    Attributes:
+        replay: adds up the gradients of what stands in `batch`, and writes its `loss` ().
     """
 
     replay: Callable[[], None]
