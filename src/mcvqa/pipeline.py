@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from torch import nn
 
 from mcvqa.budget import Alarm, Pace, Rows, Schedule, TimeUp, Work, seconds_for_end, seconds_to_spare
@@ -282,10 +283,15 @@ class Bench:
     def look(self, scale: float, store: FeatureStore) -> None:
         """Compute what is missing of the image features at one scale."""
         images, started = by_main(store.missing, self._images_seen, scale), time.time()
+        store.overflowed = 0
         by_each(store.fill, self.base, own_share(images), scale)
+        overflowed = sum(gather_object([store.overflowed]))
+        if overflowed:
+            print(f"  {overflowed} of {len(images)} images overflow float16: their features were computed in float32")
         if images and is_main_process():
             rate = len(images) / (time.time() - started)
-            self.project.log.write("features", scale=scale, images=len(images), images_per_s=round(rate, 1))
+            self.project.log.write(
+                "features", scale=scale, images=len(images), images_per_s=round(rate, 1), in_float32=overflowed)
             if self.schedule:
                 self.schedule.pace.look = 1 / (rate * scale * scale)
 

@@ -83,7 +83,7 @@ def batch_of(rows, pictures):
 
 def encode_images(base, patches, grids, names):
     """Features of each image."""
-    return finished(base, start_encoding(base, patches, grids, names))
+    return finished(base, start_encoding(base, patches, grids, names))[0]
 
 
 def answering(model) -> AnswerModel:

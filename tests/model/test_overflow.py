@@ -74,6 +74,7 @@ def test_training_goes_on_after_an_overflow(tiny_config, questions, images, tmp_
     result = trainer.run()
     assert trainer.answers.in_float32() == ["layers.3.mlp"]
     finite = np.isfinite([event["loss"] for event in trainer.log.events("step")])
+    assert [(event["step"], event["modules"]) for event in trainer.log.events("float32")] == [(1, ["layers.3.mlp"])]
     assert result.skipped == 1 and finite.tolist() == [False, *[True] * (result.steps - 1)]
 
 

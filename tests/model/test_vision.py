@@ -1,5 +1,10 @@
 """Image features: the same from disk as live, and a new key for anything they depend on."""
+import copy
 import dataclasses
+import math
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -8,7 +13,9 @@ from PIL import Image
 
 from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.model import vision
+from mcvqa.model.families import image_tokens
 from mcvqa.model.forward import AnswerModel
+from mcvqa.model.overflow import cast_weights
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision import FeatureStore, ImageInputs
 from tests.model.small import encode_images
@@ -53,6 +60,61 @@ def test_features_are_computed_once_and_by_content(base, images, tmp_path):
     )
 
 
+def test_a_store_that_was_cut_off_goes_on_where_it_stopped(base, images, tmp_path, monkeypatch):
+    store, write = FeatureStore(tmp_path, base, images), FeatureStore._write
+
+    def cut(self, image, *rest):
+        if image == "b.png":
+            raise KeyboardInterrupt
+        write(self, image, *rest)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(FeatureStore, "_write", cut)
+        store.fill(base, ["a.png", "b.png"], batch=1)
+    assert store.missing(["a.png", "b.png"]) == ["b.png"]
+    assert FeatureStore(tmp_path, base, images).fill(base, ["a.png", "b.png"]) == 1
+
+
+def test_two_may_fill_a_store_at_once(base, images, tmp_path, monkeypatch):
+    """Both find everything missing, both write: what is read meanwhile is whole, and nothing else stays."""
+    names, met, write = ["a.png", "b.png"], Barrier(2, timeout=60), FeatureStore._write
+
+    def together(self, *given):
+        met.wait()
+        write(self, *given)
+
+    stores = [FeatureStore(tmp_path, base, images) for _ in range(2)]
+    bases = [base, dataclasses.replace(base, model=copy.deepcopy(base.model))]
+    alone = FeatureStore(tmp_path / "alone", base, images)
+    alone.fill(base, names)
+    monkeypatch.setattr(FeatureStore, "_write", together)
+    with ThreadPoolExecutor(2) as pool:
+        each = [pool.submit(store.fill, own, names) for store, own in zip(stores, bases, strict=True)]
+        assert [one.result() for one in each] == [2, 2]
+    for name in names:
+        assert torch.equal(stores[0].load(name), alone.load(name))
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and "alone" not in path.parts]
+    assert {*files} == {stores[0].path(name) for name in names}
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="tells what is mapped on Linux only")
+def test_features_are_mapped_and_not_read_at_once(maker):
+    mapped = maker.store.load("a.png")
+    path = str(maker.store.path("a.png"))
+    assert path in Path("/proc/self/maps").read_text()
+    del mapped
+    assert path not in Path("/proc/self/maps").read_text()
+
+
+def test_a_batch_s_images_are_written_when_the_next_ones_are_begun():
+    """So the GPU need not wait for the CPU."""
+    seen = []
+    made = (seen.append(f"begin {n}") or n for n in range(3))
+    for n in vision.one_behind(made):
+        seen.append(f"finish {n}")
+    assert seen == ["begin 0", "begin 1", "finish 0", "begin 2", "finish 1", "finish 2"]
+
+
 def test_the_key_changes_with_everything_the_features_depend_on(base, images, photographs, tmp_path):
     store = FeatureStore(tmp_path, base, images)
     key = store.path("a.png")
@@ -86,26 +148,31 @@ def test_the_key_follows_a_changed_file(base, images, photographs, tmp_path):
 
 
 def test_an_image_that_overflows_half_precision_is_done_again_in_float32(base, images):
-    """A large weight planted in the last block's down projection, as reported for Qwen2.5-VL-3B."""
-    import copy
-
+    """A large weight planted in the last block's down projection, as reported for Qwen2.5-VL-3B. Of two images one overflows:
+    it has the features of float32, the other one its own of float16, bit for bit."""
     half = dataclasses.replace(
         base, model=copy.deepcopy(base.model).half(), plan=dataclasses.replace(base.plan, dtype=torch.float16)
     )
-    down = half.vision.blocks[-1].mlp.down_proj
-    with torch.no_grad():
-        down.weight.fill_(3e4)
-        down.bias.fill_(6e4)
+    names = ["a.png", "b.png"]
+    patches, grids = [images.patches(n) for n in names], [images.grid(n) for n in names]
+
+    def plant(module, given, made):  # too large for float16, in the first image only
+        return torch.where(torch.arange(len(made))[:, None] < math.prod(grids[0]), made * 1e6, made)
+
+    half.vision.blocks[-1].mlp.down_proj.register_forward_hook(plant)
     before = {n: b.dtype for n, b in half.vision.named_buffers()}
-    patches, grid = images.patches("a.png"), images.grid("a.png")
-    dtype = torch.float16
-    plain = half.vision(patches.to(dtype), grid_thw=torch.tensor([grid])).pooler_output
-    assert not torch.isfinite(plain).all(), "the plant must overflow, or this test shows nothing"
-    features = encode_images(half, patches, [grid], ["a.png"])[0]
-    assert torch.isfinite(features).all() and features.dtype == dtype
-    assert next(half.vision.parameters()).dtype == dtype, "the tower is given back in half precision"
-    frequencies = {n: b.dtype for n, b in half.vision.named_buffers()}
-    assert frequencies == before, "and its rotary frequencies as they were"
+    encoding = vision.start_encoding(half, torch.cat(patches), grids, names)
+    plain = encoding.features.split([image_tokens(grid, half.merge) for grid in grids])
+    assert [bool(torch.isfinite(f).all()) for f in plain] == [False, True], "the plant must overflow, or this shows nothing"
+    features, again = vision.finished(half, encoding)
+    assert again == ["a.png"] and torch.equal(features[1], plain[1])
+    assert {feature.dtype for feature in features} == {torch.float16}
+    assert next(half.vision.parameters()).dtype == torch.float16, "the tower is given back in half precision"
+    assert {n: b.dtype for n, b in half.vision.named_buffers()} == before, "and its rotary frequencies as they were"
+    cast_weights(half.vision, torch.float32)
+    with torch.no_grad():
+        wanted = vision.tower_features(half.vision, patches[0], grids[:1])
+    assert torch.equal(features[0], wanted.half()) and wanted.abs().max() < 100
 
 
 def test_features_have_one_row_per_token(base, maker, images):

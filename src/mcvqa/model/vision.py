@@ -81,6 +81,7 @@ class FeatureStore:
         self.folder, self.images = Path(folder), images
         self.dtype = base.plan.dtype
         self.width = feature_width(base.model.config)
+        self.overflowed = 0  # images that half precision did not hold, of those computed here
         # the model itself is not kept: loader processes get a copy of this object
         self._depends_on = json.dumps(
             [weights_hash(base.vision), str(self.dtype), images.processor.to_dict()], sort_keys=True, default=str
@@ -119,7 +120,8 @@ class FeatureStore:
                 for part, patches in zip(parts, progress(made, desc=f"image features x{scale:g}", unit="batch"), strict=True)
             )
             for encoding in one_behind(begun):  # while the GPU computes the next ones
-                features = finished(base, encoding)
+                features, again = finished(base, encoding)
+                self.overflowed += len(again)
                 _wait_for(writing)
                 writing = [writers.submit(self._write, *each, scale) for each in zip(encoding.names, features, strict=True)]
             _wait_for(writing)
@@ -195,8 +197,9 @@ def start_encoding(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]
 
 
 @torch.no_grad()
-def finished(base: BaseModel, encoding: ImageEncoding) -> list[torch.Tensor]:
-    """Features (tokens, width) of each image; where half precision overflows the image is done again in float32.
+def finished(base: BaseModel, encoding: ImageEncoding) -> tuple[list[torch.Tensor], list[str]]:
+    """Features (tokens, width) of each image, and the names of those that overflow half precision: these are done again in
+    float32.
 
     Qwen2.5-VL's last blocks overflow float16 for some images; the NaN would spread to an answer that looks valid.
 
@@ -222,7 +225,7 @@ def finished(base: BaseModel, encoding: ImageEncoding) -> list[torch.Tensor]:
                     )
         finally:
             cast_weights(base.vision, base.plan.dtype)
-    return features
+    return features, [encoding.names[i] for i in broken]
 
 
 def one_behind(items: Iterable[Made]) -> Iterator[Made]:

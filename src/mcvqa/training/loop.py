@@ -583,7 +583,9 @@ class FoldTrainer:
         if not math.isfinite(loss):  # the forward pass itself overflowed: a smaller loss scale would not help
             for batch, _ in batches:
                 with contextlib.suppress(OverflowInModel):  # not to be mended: twenty such steps on end stop the run
-                    self.answers.mend(batch.to(self.accelerator.device))
+                    moved = self.answers.mend(batch.to(self.accelerator.device))
+                    if moved and self.accelerator.is_main_process:
+                        self.log.write("float32", fold=self.fold, step=self.step, modules=moved)
         return loss, norm, done
 
     def _gradients(self, batches: Sequence[tuple[AskedRows, bool]], rows_in_step: int) -> torch.Tensor | None:
