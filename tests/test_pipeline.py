@@ -19,6 +19,7 @@ from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.questions import read_questions
 from mcvqa.files import RunLog, read_json
 from mcvqa.model.device import plan_device
+from mcvqa.model.vision import FeatureStore
 from mcvqa.pipeline import Bench, combine, combine_only, predict_only, report_only, train_only
 from mcvqa.project import Project, RunStopped
 from mcvqa.report.submission import validate_submission
@@ -273,6 +274,34 @@ def test_all_weights_of_a_fold_start_anew_too(dataset, finished, tmp_path):
         said_by(step, both)
     first, second = (load_scores(Project(both).paths.scores / f"fold{f}-test.npz") for f in (0, 1))
     assert not np.allclose(first.logprobs[0], second.logprobs[0]) and len(answers_in(ensemble_file(both))) == 9
+
+
+# %% when image features are kept
+def bench_and_words(project, monkeypatch, free=None):
+    if free is not None:
+        monkeypatch.setattr(pipeline, "free_space", lambda folder: free)
+    bench = Bench(project, plan_device(project.config))
+    return said_by(lambda: bench.store)
+
+
+def test_a_vision_tower_in_training_has_no_features_kept_and_says_so(dataset, tmp_path, monkeypatch):
+    store, said = bench_and_words(Project(short_run(dataset, tmp_path, lora_vision=True)), monkeypatch)
+    assert store is None and "image features are made anew in every step: the vision tower is trained" in said
+
+
+def test_features_are_kept_where_they_fit_beside_what_cannot_be_made_again(dataset, tmp_path, monkeypatch):
+    """Their size is told before they are made."""
+    project = Project(short_run(dataset, tmp_path))
+    bench = Bench(project, plan_device(project.config))
+    images = dict.fromkeys(bench._images_seen)
+    empty = FeatureStore(tmp_path / "empty", bench.base, bench.images)
+    size = empty.bytes_needed(empty.missing(images))
+    room = bench.disk_need.total + size
+    store, said = bench_and_words(project, monkeypatch, free=room - 1)
+    assert store is None and "image features are made anew in every step: 0.0 GiB do not fit on the disk" in said
+    store, said = bench_and_words(project, monkeypatch, free=room)
+    assert store is not None and not store.missing(images)
+    assert f"{len(empty.missing(images))} to compute, {size / 2**20:.0f} MiB in {store.folder}" in said
 
 
 # %% what is read does not depend on what is known

@@ -1,5 +1,6 @@
 """The forward pass: independent of batch, padding and packing, and the same as the library's own."""
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -7,6 +8,8 @@ import torch
 
 from mcvqa.model.forward import AnswerModel, Batch, answer_loss, letter_logprobs, read_letters
 from mcvqa.model.rows import training_row
+from mcvqa.scoring.orders import option_orders
+from mcvqa.training.loop import weighted_loss
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,36 @@ def test_orders_that_disagree_cost_what_they_disagree():
     said = (0.2, 0.8), (0.6, 0.4)  # of the original choices: the second order shows them the other way round
     assert extra[0] == pytest.approx(2 * (entropy(0.4, 0.6) - (entropy(*said[0]) + entropy(*said[1])) / 2), abs=1e-6)
     assert extra[1] == pytest.approx(0.0, abs=1e-6), "one order agrees with itself"
+
+
+def test_training_learns_by_the_loss_of_the_settings(answers, maker, questions, tiny_config):
+    """Each switch of the loss reaches it, with the weight of a row."""
+    question = next(q for q in questions if len(q.choices) >= 4)
+    switches = dict(loss="choices", label_smoothing=0.3, order_consistency=2.0)
+    arguments = dict(among_choices=True, label_smoothing=0.3, consistency=2.0)
+    plain = dataclasses.replace(
+        tiny_config, loss="vocabulary", label_smoothing=0.0, order_consistency=0.0, train_orders=2)
+    batch = maker.batch([training_row(maker, question, 0, plain)])
+    with torch.no_grad():
+        logits, found = answers(batch), []
+        for (name, value), argument in zip(switches.items(), arguments.items(), strict=True):
+            found.append(weighted_loss(answers, dataclasses.replace(plain, **{name: value}), batch, 0.25).item())
+            wanted = 0.25 * answer_loss(logits, batch, **dict([argument])).sum().item()
+            assert found[-1] == pytest.approx(wanted, rel=1e-6), name
+        found.append(weighted_loss(answers, plain, batch, 0.25).item())
+    assert len(set(found)) == 4
+
+
+def test_the_head_is_asked_at_answer_positions_only(base, answers, maker, questions):
+    """A vocabulary of 150,000 words for each token would be the largest tensor of all."""
+    asked = []
+    hook = base.model.get_output_embeddings().register_forward_pre_hook(lambda head, given: asked.append(given[0].shape))
+    try:
+        rows = [maker.row(q, option_orders(len(q.choices), 2)) for q in questions[:2]]
+        logits_of(answers, maker, rows)
+    finally:
+        hook.remove()
+    assert sum(math.prod(shape[:-1]) for shape in asked) == 2 * 2 < len(maker.batch(rows).input_ids)
 
 
 def test_several_orders_learned_at_once_are_the_mean_of_each_alone(base, answers, maker, questions, tiny_config):
