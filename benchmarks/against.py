@@ -52,7 +52,8 @@ def described(found: dict[str, Any]) -> str:
     )
     for part in ours:
         if part["part"] == "training":
-            lines.append(f"| ours ({part['plan']}) | {part['per_second']} | {part.get('peak_gib', '')} | {once} |")
+            peak = f"{part['peak_gib']} ({part['validation_gib']} with a validation)" if "peak_gib" in part else ""
+            lines.append(f"| ours ({part['plan']}) | {part['per_second']} | {peak} | {once} |")
             once = " | "
     for name in [name for name in PEERS if name in found["results"]]:
         result = found["results"][name][0]
@@ -74,15 +75,16 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
     engine = [str(Path(__file__).parent / "engine.py"), "--model", options.model, "--csv", str(options.csv)]
+    libraries = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "trl", "unsloth")
+    versions = {name: version(name) for name in libraries}  # before the long part: what is missing ends it here
     results = {"ours": results_of("ours", [*engine, "--set", *OURS, *options.set])} | {
         name: results_of(name, [str(options.peers), *call, "--model", options.model, "--seconds", str(options.seconds)])
         for name, call in PEERS.items()
     }
-    libraries = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "trl", "unsloth")
     found = dict(
         command=shlex.join(["python", *sys.argv]), commit=options.commit or code_commit(), date=str(date.today()),
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor(),
-        versions={name: version(name) for name in libraries}, results=results,
+        versions=versions, results=results,
     )
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "against.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -3,10 +3,11 @@
     python benchmarks/engine.py --model FOLDER --csv train.csv --set gpu_profile=t4   # a GPU, as a T4
     python benchmarks/engine.py --model tiny --csv train.csv --set image_size=112     # this CPU
 
-Prints a line RESULT {json} for each part: rows or images per second, and on a GPU the most memory reserved. Everything a run
-does is counted (decoding, transfers, optimizer; in training the encoding of rows too, in scoring it comes before); the first
-quarter of each part warms up and is not; of training the rate of all steps is told too (`with_warm_up`). Where the plan has
-passes recorded (training/recorded.py), training is measured once more without.
+Prints a line RESULT {json} for each part: rows or images per second, and on a GPU the most memory reserved; of training that of
+the steps (`peak_gib`), of the validations between them (`validation_gib`) and of the longest rows, which the plan tries
+(`longest_gib`). Everything a run does is counted (decoding, transfers, optimizer; in training the encoding of rows too, in
+scoring it comes before); the first quarter of each part warms up and is not; of training the rate of all steps is told too
+(`with_warm_up`). Where the plan has passes recorded (training/recorded.py), training is measured once more without.
 """
 import argparse
 import json
@@ -33,12 +34,22 @@ from mcvqa.training.loop import FoldTrainer
 
 def report(part: str, rate: float, **more: Any) -> None:
     """Args: rate: rows or images per second."""
-    found: dict[str, Any] = dict(part=part, per_second=round(rate, 2)) | more
-    if torch.cuda.is_available():
-        found["peak_gib"] = round(torch.cuda.max_memory_reserved() / 2**30, 2)
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    print("RESULT", json.dumps(found), flush=True)
+    peak = dict(peak_gib=gib(fresh_peak())) if torch.cuda.is_available() else {}
+    print("RESULT", json.dumps(dict(part=part, per_second=round(rate, 2)) | peak | more), flush=True)
+
+
+def fresh_peak() -> int:
+    """The most bytes reserved since the last call; what is not in use is given back, so that the next peak is one of its own."""
+    if not torch.cuda.is_available():
+        return 0
+    peak = torch.cuda.max_memory_reserved()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return peak
+
+
+def gib(size: int) -> float:
+    return round(size / 2**30, 2)
 
 
 def warm_rate(counts: list[int], moments: list[float]) -> float:
@@ -80,21 +91,36 @@ def measure_scoring(base: BaseModel, maker: RowMaker, questions: list[Question],
     report(f"scoring, {orders} order{'s' * (orders > 1)}", warm_rate(counts, moments), rows=len(rows), tokens=tokens)
 
 
+class MeasuredTrainer(FoldTrainer):
+    """Tells the peaks of steps from those of the validations between them."""
+
+    of_steps = of_validation = 0  # bytes
+
+    def _end_of_epoch(self, epoch: int) -> Any:
+        self.of_steps = max(self.of_steps, fresh_peak())
+        found = super()._end_of_epoch(epoch)
+        self.of_validation = max(self.of_validation, fresh_peak())
+        return found
+
+
 def measure_training(
     base: BaseModel, maker: RowMaker, questions: list[Question], config: Config, folder: Path, memory: MemoryPlan
 ) -> None:
     """Args: memory: how a step is divided; where it is empty it is found, and filled."""
     log = RunLog(folder / "log.jsonl")
-    trainer = FoldTrainer(config, base, maker, questions, questions[:8], 0, folder / "fold", log, memory)
+    trainer = MeasuredTrainer(config, base, maker, questions, questions[:8], 0, folder / "fold", log, memory)
     trainer.run()
     remove_adapters(base, trainer.model)
     steps = log.events("step")
     seconds = [config.effective_batch / event["rows_per_s"] for event in steps]
     warm = seconds[len(seconds) // 4 :]
+    peaks = dict(peak_gib=gib(trainer.of_steps), validation_gib=gib(trainer.of_validation)) if trainer.of_steps else {}
+    for event in log.events("memory"):
+        peaks["longest_gib"] = gib(event["tried"][0]["peak"])
     report(
         "training", config.effective_batch * len(warm) / sum(warm), rows=config.effective_batch * len(warm),
         plan=str(trainer.memory), skipped=steps[-1]["skipped"],
-        with_warm_up=round(config.effective_batch * len(seconds) / sum(seconds), 2),
+        with_warm_up=round(config.effective_batch * len(seconds) / sum(seconds), 2), **peaks,
     )
 
 
