@@ -19,7 +19,7 @@ from mcvqa.model.load import load_encoder, measure_model
 from mcvqa.preflight import AGAIN_IN_BLOCKS, estimate_time
 from mcvqa.scoring.orders import tta_plan
 
-RATE = 22e12  # FLOP/s of a T4's matrix units in float16 as seen in training; 65e12 by its data sheet
+RATE = 22e12  # FLOP/s in float16, assumed: a third of the 65e12 of a T4's data sheet; none has been run
 PRESETS = {
     "3-fold ensemble, 3B": ("ensemble", "3b"), "3-fold ensemble, 7B": ("ensemble", "7b"), "best, 7B": ("best", "7b"),
 }

@@ -2,6 +2,7 @@
 import dataclasses
 import gc
 import math
+import warnings
 import weakref
 
 import pytest
@@ -335,3 +336,28 @@ def test_on_a_gpu_a_recording_that_fails_ends_nothing(make_trainer, capsys):
     assert all(map(math.isfinite, losses)) and torch.cuda.current_stream() == stream and not trainer.recorder.recordings
     assert capsys.readouterr().out.count("no more passes are recorded") == 1
     assert torch.rand(2, device="cuda").unique().numel() == 2
+
+
+@needs_gpu
+@pytest.mark.parametrize("recorded_passes", [False, True])
+def test_on_a_gpu_a_step_waits_once(make_trainer, recorded_passes):
+    """For the loss and the gradient's length, together; whatever else would wait for the GPU, torch tells."""
+    trainer = make_trainer(**SETTINGS | dict(device="cuda", precision="float16", lora_dropout=0.1))
+    trainer.memory = MemoryPlan(2, recorded=recorded_passes)
+    trainer._prepare()
+    trainer.answers.train()
+    rows = [trainer.maker.row(q) for q in trainer.train[:4]]
+    batches = [(trainer.maker.batch(part).pin_memory(), True) for part in (rows[:2], rows[2:])]
+    for _ in range(3):  # kernels are tried, shapes recorded
+        trainer._step(batches, 4)
+    torch.set_warn_always(True)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            trainer._step(batches, 4)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        torch.set_warn_always(False)
+    waits = [f"{warning.filename}:{warning.lineno}" for warning in told if "synchronizing" in str(warning.message)]
+    assert len(waits) == 1 and bool(trainer.recorder.recordings) == recorded_passes, waits

@@ -567,7 +567,7 @@ class FoldTrainer:
             set_random_state(before)
             return None
         length = self.accelerator.clip_grad_norm_(list(self.parameters.values()), self.config.max_grad_norm)
-        # the only time that a step waits for the GPU
+        # the only time that a step waits for the GPU; several processes have waited in _exchange, for there being room in all
         norm, loss = torch.stack((length, self.accelerator.reduce(total, "sum"))).tolist()
         done = math.isfinite(norm)
         if done or self.base.plan.scale_gradients:  # the scaler itself leaves out a step that overflowed
