@@ -109,9 +109,13 @@ def test_features_are_mapped_and_not_read_at_once(maker):
 def test_a_batch_s_images_are_written_when_the_next_ones_are_begun():
     """So the GPU need not wait for the CPU."""
     seen = []
-    made = (seen.append(f"begin {n}") or n for n in range(3))
-    for n in vision.one_behind(made):
-        seen.append(f"finish {n}")
+
+    def note(what, n):
+        seen.append(f"{what} {n}")
+        return n
+
+    for n in vision.one_behind(note("begin", n) for n in range(3)):
+        note("finish", n)
     assert seen == ["begin 0", "begin 1", "finish 0", "begin 2", "finish 1", "finish 2"]
 
 
