@@ -1,14 +1,17 @@
-"""How the time of a step and of scoring grows: with rows in a pass, tokens (image size), option orders and model size.
+"""How the time of a step, of scoring and of photographs grows: with rows in a pass, tokens, image size, option orders and model
+size.
 
     python benchmarks/scaling.py --csv train.csv --model FOLDER [FOLDER ...] [--set gpu_profile=t4 quantization=4bit] [--out OUT]
 
 The first model is measured in everything, the others at one point. Writes OUT/scaling.json and OUT/scaling.png. Rates are those
-of forward passes (and backward passes) of batches that are there already, each the middle one of five.
+of forward passes (and backward passes) of batches that are there already, each the fastest of ten: what a machine does beside it
+makes single passes up to a third slower.
 """
 import argparse
 import dataclasses
 import json
-import statistics
+import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,7 +31,9 @@ from mcvqa.model.forward import answer_loss, read_letters
 from mcvqa.model.load import BaseModel, load_base, make_trainable, measure_model, remove_adapters
 from mcvqa.model.memory import free_memory
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.vision import FeatureStore
+from mcvqa.model.tower import aligned
+from mcvqa.model.vision import FeatureStore, finished, start_encoding
+from mcvqa.pipeline import code_commit
 from mcvqa.scoring.orders import option_orders
 
 ROWS, ORDERS, SIZES = (1, 2, 4, 8, 16, 32, 64), (1, 2, 4, 8, 16, 24), (112, 168, 224, 280, 336, 392, 448, 560)
@@ -36,15 +41,15 @@ TYPICAL = 16  # rows in a pass, where something else varies
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """The middle time of five, behind a first that warms up."""
+    """The shortest time of ten, behind a first that warms up."""
     times = []
-    for _ in range(6):
+    for _ in range(11):
         started = time.perf_counter()
         work()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+    return min(times[1:])
 
 
 class Meter:
@@ -54,7 +59,7 @@ class Meter:
         images = inputs_of(base, csv.parent, questions, config)
         store = FeatureStore(folder, base, images)
         store.fill(base, dict.fromkeys(q.image for q in questions))
-        self.base, self.config, self.questions = base, config, questions
+        self.base, self.config, self.questions, self.images = base, config, questions, images
         self.maker = RowMaker(base.encoder, images, store)
 
     def batch(self, rows: int, orders: int) -> Any:
@@ -62,6 +67,17 @@ class Meter:
 
     def tokens(self) -> float:
         return float(np.mean([len(self.maker.row(q)) for q in self.questions[:TYPICAL]]))
+
+    def photographs(self) -> float | None:
+        """Per second, from patches to features in the CPU's memory; in batches of 16, as a run does it."""
+        names = [*dict.fromkeys(q.image for q in self.questions)][:TYPICAL]
+        patches, grids = torch.cat([self.images.patches(n) for n in names]), [self.images.grid(n) or (1, 1, 1) for n in names]
+        self.base.vision.to(self.base.plan.device)
+        with aligned(self.base.vision):
+            found = within_memory(lambda: len(names) / seconds(
+                lambda: finished(self.base, start_encoding(self.base, patches, grids, names))))
+        self.base.vision.to("cpu")
+        return found
 
     def scoring(self, rows: int, orders: int = 1) -> float | None:
         """Rows per second."""
@@ -119,6 +135,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
                     sized = Meter(base, options.csv, questions, dataclasses.replace(config, image_size=size), Path(folder))
                     found["sizes"].append(dict(
                         image_size=size, tokens=sized.tokens(), scoring=sized.scoring(TYPICAL), training=sized.training(TYPICAL),
+                        photographs=sized.photographs(),
                     ))
         del base, meter
         free_memory()
@@ -134,17 +151,20 @@ def apart(values: list[float]) -> list[float]:
 
 
 def draw(found: dict[str, Any], file: Path) -> None:
-    figure, panels = plt.subplots(1, 4, figsize=(15, 3.6), layout="constrained")
+    figure, panels = plt.subplots(1, 5, figsize=(18, 3.6), layout="constrained")
     places = (
-        ("rows", "rows", "rows in a pass"), ("sizes", "tokens", "tokens of a row (image size)"),
-        ("orders", "orders", "option orders"), ("models", "weights", "billions of weights in the language layers"),
+        ("rows", "rows", "rows in a pass"), ("sizes", "tokens", "tokens of a row"),
+        ("sizes", "image_size", "image size in pixels"), ("orders", "orders", "option orders"),
+        ("models", "weights", "billions of weights in the language layers"),
     )
     for panel, (part, key, label) in zip(panels, places, strict=True):
-        for kind, mark in (("training", "C0o-"), ("scoring", "C1s-")):
+        shown = [("photographs", "C2^-")] if key == "image_size" else [("training", "C0o-"), ("scoring", "C1s-")]
+        for kind, mark in shown:
             points = [(point[key], point[kind]) for point in found[part] if point.get(kind)]
             if points:
                 panel.plot(*zip(*points, strict=True), mark, label=kind)
-        panel.set(xlabel=label, ylabel="rows per second", xscale="log", yscale="log")
+        unit = "photographs" if key == "image_size" else "rows"
+        panel.set(xlabel=label, ylabel=f"{unit} per second", xscale="log", yscale="log")
         panel.grid(True, which="both", alpha=0.25)
         panel.set_xticks(apart([point[key] for point in found[part]]))
         for axis in (panel.xaxis, panel.yaxis):
@@ -160,11 +180,14 @@ if __name__ == "__main__":
     parser.add_argument("--csv", type=Path, required=True, help="rows with answers, beside their photographs")
     parser.add_argument("--model", nargs="+", required=True)
     parser.add_argument("--set", nargs="*", default=[], help="settings, name=value")
+    parser.add_argument("--commit", help="where there is no git")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
     matplotlib.use("agg")
-    found = measured(options)
-    found["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    found = dict(
+        command=shlex.join(["python", *sys.argv]), commit=options.commit or code_commit(), torch=torch.__version__,
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+    ) | measured(options)
     (options.out / "scaling.json").write_text(json.dumps(found, indent=1) + "\n")
     draw(found, options.out / "scaling.png")
     print(json.dumps(found, indent=1))
