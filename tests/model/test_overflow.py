@@ -13,6 +13,7 @@ from mcvqa.model.overflow import OWN_FLOAT32, OverflowInModel
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision import FeatureStore
 from mcvqa.training.loop import FoldTrainer
+from tests.conftest import needs_gpu
 from tests.model.small import ROWS, answering, batch_of, small_model, small_pictures
 
 
@@ -21,10 +22,9 @@ def planted(config, precision):
     config = dataclasses.replace(config, precision=precision)
     base = load_base(config, plan_device(config))
     mlp = base.language.layers[3].mlp
-    with torch.no_grad():
-        mlp.up_proj.weight *= 2**11
-        mlp.down_proj.weight *= 2**-9
-        mlp.gate_proj.weight *= 2**5
+    for layer, factor in ((mlp.up_proj, 2**11), (mlp.down_proj, 2**-9), (mlp.gate_proj, 2**5)):
+        packed = getattr(layer.weight, "quant_state", None)  # 4-bit weights grow by their scales
+        (layer.weight.data if packed is None else packed.absmax).mul_(factor)
     return config, base
 
 
@@ -41,19 +41,22 @@ def batches(base, images, questions, tmp_path):
     return [maker.batch([maker.row(q)]) for q in questions]
 
 
-def test_the_module_that_overflows_goes_on_in_float32(tiny_config, batches, capsys):
-    _, half = planted(tiny_config, "float16")
-    _, full = planted(tiny_config, "float32")
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+@pytest.mark.parametrize("quantization", ["none", "4bit"])
+def test_the_module_that_overflows_goes_on_in_float32(tiny_config, batches, capsys, quantization, device):
+    config = dataclasses.replace(tiny_config, quantization=quantization, device=device)
+    (_, half), (_, full) = planted(config, "float16"), planted(config, "float32")
     with torch.no_grad():
-        assert not all(torch.isfinite(answers_of(half)(batch)).all() for batch in batches), "nothing overflows: plant more"
-    read, expected = (read_letters(answers_of(base), batches, "cpu") for base in (half, full))
+        finite = [bool(torch.isfinite(answers_of(half)(batch.to(device))).all()) for batch in batches]
+        assert not all(finite), "nothing overflows: plant more"
+    read, expected = (read_letters(answers_of(base), batches, device) for base in (half, full))
     assert capsys.readouterr().out.count("overflowed in layers.3.mlp: float32") == 1, "found once, for all rows after it"
     for ours, theirs in zip(read, expected, strict=True):
         assert np.isfinite(ours).all() and np.abs(ours - theirs).max() < 0.1
         assert (ours.argmax(-1) == theirs.argmax(-1)).all()
     marked = [name for name, module in half.language.named_modules() if hasattr(module, OWN_FLOAT32)]
     assert marked == ["layers.3.mlp"]
-    assert half.language.layers[2].mlp.up_proj.weight.dtype == torch.float16
+    assert half.language.layers[2].mlp.up_proj.weight.dtype == (torch.float16 if quantization == "none" else torch.uint8)
 
 
 def test_damaged_weights_are_told_with_the_questions(tiny_config, batches):
