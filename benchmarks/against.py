@@ -7,8 +7,6 @@ and the section of OUT/RESULTS.md between its two marks. Ours runs with gpu_prof
 """
 import argparse
 import json
-import platform
-import shlex
 import subprocess
 import sys
 import time
@@ -17,9 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from mcvqa.pipeline import code_commit
+from engine import origin
 
 OURS = [
     "gpu_profile=t4", "quantization=4bit", "image_size=384", "num_epochs=6", "lora_r=8", "batch_size=16", "grad_accum_steps=1",
@@ -60,7 +56,7 @@ def described(found: dict[str, Any]) -> str:
         rate, peak = result.get("rows_per_s", result.get("error", "")), result.get("peak_reserved_GiB", "")
         lines.append(f"| {name} | {'' if name == 'generate()' else rate} | {peak} | {rate if name == 'generate()' else ''} | |")
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
-    made = f"`{found['command']}` at commit {found['commit']}, {found['date']}, {found['gpu']}; {versions}."
+    made = f"`{found['command']}` at commit {found['commit']}, {found['date']}, {found['machine']}; {versions}."
     return "\n".join([made, "", *lines])
 
 
@@ -81,11 +77,7 @@ if __name__ == "__main__":
         name: results_of(name, [str(options.peers), *call, "--model", options.model, "--seconds", str(options.seconds)])
         for name, call in PEERS.items()
     }
-    found = dict(
-        command=shlex.join(["python", *sys.argv]), commit=options.commit or code_commit(), date=str(date.today()),
-        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor(),
-        versions=versions, results=results,
-    )
+    found = origin(options.commit) | dict(date=str(date.today()), versions=versions, results=results)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "against.json").write_text(json.dumps(found, indent=1) + "\n")
     text = described(found)

@@ -11,6 +11,9 @@ scoring it comes before); the first quarter of each part warms up and is not; of
 """
 import argparse
 import json
+import platform
+import shlex
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,33 +26,42 @@ from mcvqa.config import Config, load_config, parse_changes
 from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.data.questions import Question, read_questions
 from mcvqa.files import RunLog
-from mcvqa.model.device import plan_device
+from mcvqa.model.device import GIB, plan_device
 from mcvqa.model.load import BaseModel, load_base, remove_adapters
-from mcvqa.model.memory import MemoryPlan
+from mcvqa.model.memory import MemoryPlan, free_memory
 from mcvqa.model.rows import RowMaker, read_rows
 from mcvqa.model.vision import FeatureStore, ImageInputs
+from mcvqa.pipeline import code_commit
 from mcvqa.scoring.orders import option_orders
 from mcvqa.training.loop import FoldTrainer
 
 
 def report(part: str, rate: float, **more: Any) -> None:
     """Args: rate: rows or images per second."""
-    peak = dict(peak_gib=gib(fresh_peak())) if torch.cuda.is_available() else {}
-    print("RESULT", json.dumps(dict(part=part, per_second=round(rate, 2)) | peak | more), flush=True)
+    peak = fresh_peak()
+    memory = dict(peak_gib=gib(peak)) if peak else {}
+    print("RESULT", json.dumps(dict(part=part, per_second=round(rate, 2)) | memory | more), flush=True)
 
 
 def fresh_peak() -> int:
-    """The most bytes reserved since the last call; what is not in use is given back, so that the next peak is one of its own."""
+    """The most bytes reserved since the last call; what is not in use is given back, so that the next peak is one of its own.
+    Without a GPU 0."""
     if not torch.cuda.is_available():
         return 0
     peak = torch.cuda.max_memory_reserved()
-    torch.cuda.empty_cache()
+    free_memory()
     torch.cuda.reset_peak_memory_stats()
     return peak
 
 
 def gib(size: int) -> float:
-    return round(size / 2**30, 2)
+    return round(size / GIB, 2)
+
+
+def origin(commit: str | None) -> dict[str, str]:
+    """Where figures come from: the command line, the commit and the machine. Args: commit: where there is no git."""
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return dict(command=shlex.join(["python", *sys.argv]), commit=commit or code_commit(), machine=machine)
 
 
 def warm_rate(counts: list[int], moments: list[float]) -> float:

@@ -10,8 +10,6 @@ makes single passes up to a third slower.
 import argparse
 import dataclasses
 import json
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,7 +21,7 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 
-from engine import inputs_of
+from engine import inputs_of, origin
 from mcvqa.config import Config, load_config, parse_changes
 from mcvqa.data.questions import Question, read_questions
 from mcvqa.model.device import plan_device
@@ -33,7 +31,6 @@ from mcvqa.model.memory import free_memory
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.tower import aligned
 from mcvqa.model.vision import FeatureStore, finished, start_encoding
-from mcvqa.pipeline import code_commit
 from mcvqa.scoring.orders import option_orders
 
 ROWS, ORDERS, SIZES = (1, 2, 4, 8, 16, 32, 64), (1, 2, 4, 8, 16, 24), (112, 168, 224, 280, 336, 392, 448, 560)
@@ -71,7 +68,8 @@ class Meter:
     def photographs(self) -> float | None:
         """Per second, from patches to features in the CPU's memory; in batches of 16, as a run does it."""
         names = [*dict.fromkeys(q.image for q in self.questions)][:TYPICAL]
-        patches, grids = torch.cat([self.images.patches(n) for n in names]), [self.images.grid(n) or (1, 1, 1) for n in names]
+        patches = torch.cat([self.images.patches(n) for n in names])
+        grids = [grid for n in names if (grid := self.images.grid(n))]
         self.base.vision.to(self.base.plan.device)
         with aligned(self.base.vision):
             found = within_memory(lambda: len(names) / seconds(
@@ -152,18 +150,18 @@ def apart(values: list[float]) -> list[float]:
 
 def draw(found: dict[str, Any], file: Path) -> None:
     figure, panels = plt.subplots(1, 5, figsize=(18, 3.6), layout="constrained")
+    marks = dict(training="C0o-", scoring="C1s-", photographs="C2^-")
+    rows, photographs = ("rows", ("training", "scoring")), ("photographs", ("photographs",))
     places = (
-        ("rows", "rows", "rows in a pass"), ("sizes", "tokens", "tokens of a row"),
-        ("sizes", "image_size", "image size in pixels"), ("orders", "orders", "option orders"),
-        ("models", "weights", "billions of weights in the language layers"),
+        ("rows", "rows", "rows in a pass", rows), ("sizes", "tokens", "tokens of a row", rows),
+        ("sizes", "image_size", "image size in pixels", photographs), ("orders", "orders", "option orders", rows),
+        ("models", "weights", "billions of weights in the language layers", rows),
     )
-    for panel, (part, key, label) in zip(panels, places, strict=True):
-        shown = [("photographs", "C2^-")] if key == "image_size" else [("training", "C0o-"), ("scoring", "C1s-")]
-        for kind, mark in shown:
+    for panel, (part, key, label, (unit, kinds)) in zip(panels, places, strict=True):
+        for kind in kinds:
             points = [(point[key], point[kind]) for point in found[part] if point.get(kind)]
             if points:
-                panel.plot(*zip(*points, strict=True), mark, label=kind)
-        unit = "photographs" if key == "image_size" else "rows"
+                panel.plot(*zip(*points, strict=True), marks[kind], label=kind)
         panel.set(xlabel=label, ylabel=f"{unit} per second", xscale="log", yscale="log")
         panel.grid(True, which="both", alpha=0.25)
         panel.set_xticks(apart([point[key] for point in found[part]]))
@@ -184,10 +182,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
     matplotlib.use("agg")
-    found = dict(
-        command=shlex.join(["python", *sys.argv]), commit=options.commit or code_commit(), torch=torch.__version__,
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-    ) | measured(options)
+    found = origin(options.commit) | dict(torch=torch.__version__) | measured(options)
     (options.out / "scaling.json").write_text(json.dumps(found, indent=1) + "\n")
     draw(found, options.out / "scaling.png")
     print(json.dumps(found, indent=1))

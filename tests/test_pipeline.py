@@ -277,15 +277,13 @@ def test_all_weights_of_a_fold_start_anew_too(dataset, finished, tmp_path):
 
 
 # %% when image features are kept
-def bench_and_words(project, monkeypatch, free=None):
-    if free is not None:
-        monkeypatch.setattr(pipeline, "free_space", lambda folder: free)
-    bench = Bench(project, plan_device(project.config))
-    return said_by(lambda: bench.store)
+def store_of(project):
+    """(features kept on disk, what is printed)"""
+    return said_by(lambda: Bench(project, plan_device(project.config)).store)
 
 
-def test_a_vision_tower_in_training_has_no_features_kept_and_says_so(dataset, tmp_path, monkeypatch):
-    store, said = bench_and_words(Project(short_run(dataset, tmp_path, lora_vision=True)), monkeypatch)
+def test_a_vision_tower_in_training_has_no_features_kept_and_says_so(dataset, tmp_path):
+    store, said = store_of(Project(short_run(dataset, tmp_path, lora_vision=True)))
     assert store is None and "image features are made anew in every step: the vision tower is trained" in said
 
 
@@ -297,9 +295,11 @@ def test_features_are_kept_where_they_fit_beside_what_cannot_be_made_again(datas
     empty = FeatureStore(tmp_path / "empty", bench.base, bench.images)
     size = empty.bytes_needed(empty.missing(images))
     room = bench.disk_need.total + size
-    store, said = bench_and_words(project, monkeypatch, free=room - 1)
+    monkeypatch.setattr(pipeline, "free_space", lambda folder: room - 1)
+    store, said = store_of(project)
     assert store is None and "image features are made anew in every step: 0.0 GiB do not fit on the disk" in said
-    store, said = bench_and_words(project, monkeypatch, free=room)
+    monkeypatch.setattr(pipeline, "free_space", lambda folder: room)
+    store, said = store_of(project)
     assert store is not None and not store.missing(images)
     assert f"{len(empty.missing(images))} to compute, {size / 2**20:.0f} MiB in {store.folder}" in said
 

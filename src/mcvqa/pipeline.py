@@ -283,12 +283,13 @@ class Bench:
     def look(self, scale: float, store: FeatureStore) -> None:
         """Compute what is missing of the image features at one scale."""
         images, started = by_main(store.missing, self._images_seen, scale), time.time()
-        store.overflowed = 0
+        if not images:
+            return
         by_each(store.fill, self.base, own_share(images), scale)
         overflowed = sum(gather_object([store.overflowed]))
         if overflowed:
             print(f"  {overflowed} of {len(images)} images overflow float16: their features were computed in float32")
-        if images and is_main_process():
+        if is_main_process():
             rate = len(images) / (time.time() - started)
             self.project.log.write(
                 "features", scale=scale, images=len(images), images_per_s=round(rate, 1), in_float32=overflowed)

@@ -99,17 +99,19 @@ def test_orders_that_disagree_cost_what_they_disagree():
 def test_training_learns_by_the_loss_of_the_settings(answers, maker, questions, tiny_config):
     """Each switch of the loss reaches it, with the weight of a row."""
     question = next(q for q in questions if len(q.choices) >= 4)
-    switches = dict(loss="choices", label_smoothing=0.3, order_consistency=2.0)
-    arguments = dict(among_choices=True, label_smoothing=0.3, consistency=2.0)
+    switches = [  # a setting, and what it means to the loss
+        (dict(loss="choices"), dict(among_choices=True)), (dict(label_smoothing=0.3), dict(label_smoothing=0.3)),
+        (dict(order_consistency=2.0), dict(consistency=2.0)),
+    ]
     plain = dataclasses.replace(
         tiny_config, loss="vocabulary", label_smoothing=0.0, order_consistency=0.0, train_orders=2)
     batch = maker.batch([training_row(maker, question, 0, plain)])
     with torch.no_grad():
         logits, found = answers(batch), []
-        for (name, value), argument in zip(switches.items(), arguments.items(), strict=True):
-            found.append(weighted_loss(answers, dataclasses.replace(plain, **{name: value}), batch, 0.25).item())
-            wanted = 0.25 * answer_loss(logits, batch, **dict([argument])).sum().item()
-            assert found[-1] == pytest.approx(wanted, rel=1e-6), name
+        for setting, argument in switches:
+            found.append(weighted_loss(answers, dataclasses.replace(plain, **setting), batch, 0.25).item())
+            wanted = 0.25 * answer_loss(logits, batch, **argument).sum().item()
+            assert found[-1] == pytest.approx(wanted, rel=1e-6), setting
         found.append(weighted_loss(answers, plain, batch, 0.25).item())
     assert len(set(found)) == 4
 

@@ -151,7 +151,7 @@ def test_the_key_follows_a_changed_file(base, images, photographs, tmp_path):
     assert len(keys) == 2
 
 
-def test_an_image_that_overflows_half_precision_is_done_again_in_float32(base, images):
+def test_an_image_that_overflows_half_precision_is_done_again_in_float32(base, images, tmp_path):
     """A large weight planted in the last block's down projection, as reported for Qwen2.5-VL-3B. Of two images one overflows:
     it has the features of float32, the other one its own of float16, bit for bit."""
     half = dataclasses.replace(
@@ -173,6 +173,11 @@ def test_an_image_that_overflows_half_precision_is_done_again_in_float32(base, i
     assert {feature.dtype for feature in features} == {torch.float16}
     assert next(half.vision.parameters()).dtype == torch.float16, "the tower is given back in half precision"
     assert {n: b.dtype for n, b in half.vision.named_buffers()} == before, "and its rotary frequencies as they were"
+    store, counted = FeatureStore(tmp_path, half, images), []
+    for _ in range(2):
+        store.fill(half, ["a.png"])
+        counted.append(store.overflowed)
+    assert counted == [1, 0], "the second time there is nothing to do"
     cast_weights(half.vision, torch.float32)
     with torch.no_grad():
         wanted = vision.tower_features(half.vision, patches[0], grids[:1])

@@ -81,7 +81,7 @@ class FeatureStore:
         self.folder, self.images = Path(folder), images
         self.dtype = base.plan.dtype
         self.width = feature_width(base.model.config)
-        self.overflowed = 0  # images that half precision did not hold, of those computed here
+        self.overflowed = 0  # of the images that fill() computed last, those that half precision did not hold
         # the model itself is not kept: loader processes get a copy of this object
         self._depends_on = json.dumps(
             [weights_hash(base.vision), str(self.dtype), images.processor.to_dict()], sort_keys=True, default=str
@@ -105,6 +105,7 @@ class FeatureStore:
 
     def fill(self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 16) -> int:
         """Compute what is missing with the tower of `base`; returns how many images that were."""
+        self.overflowed = 0
         todo = sorted(self.missing(images, scale), key=lambda image: self.images.grid(image, scale) or ())  # equal ones together
         if not todo:
             return 0
