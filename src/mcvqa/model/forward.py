@@ -260,13 +260,17 @@ class AnswerModel(Answering):
         groups = [group for block in self.blocks for group in (block.before, block.after)]
         packed = pack(groups, hidden.dtype, training=self.training)
         masks = draw_masks(groups, len(hidden), hidden) if self.training else (None,) * len(groups)
+        *others, last = self.blocks
         with torch.autocast(hidden.device.type, enabled=False):  # blocks compute in the precision of what they are given
-            for n, block in enumerate(self.blocks):
+            for n, block in enumerate(others):
                 own = slice(2 * n, 2 * n + 2)
                 hidden = block(hidden, tables, packed[own], masks[own])
                 if n % 2 and n // 2 < len(deeper):
                     hidden = hidden + torch.zeros_like(hidden).masked_scatter(is_image[:, None], deeper[n // 2])
-        return language.norm(hidden[batch.answer_at])
+            answers = hidden[batch.answer_at.flatten()]  # (B * K, H): an MLP takes each token by itself, and no other is read
+            few = tuple(mask if mask is None else mask[: len(answers)] for mask in masks[-2:])
+            answers = last(answers, tables, packed[-2:], few)
+        return language.norm(answers).unflatten(0, batch.answer_at.shape)
 
     def _through_layers(
         self, batch: Batch, embeds: torch.Tensor, is_image: torch.Tensor, deeper: Sequence[torch.Tensor]
