@@ -48,7 +48,8 @@ def described(found: dict[str, Any]) -> str:
     )
     for part in ours:
         if part["part"] == "training":
-            peak = f"{part['peak_gib']} ({part['validation_gib']} with a validation)" if "peak_gib" in part else ""
+            peak, validation = part.get("peak_gib", ""), part.get("validation_gib", 0)
+            peak = f"{peak} ({validation} with a validation)" if peak and validation > peak else peak
             lines.append(f"| ours ({part['plan']}) | {part['per_second']} | {peak} | {once} |")
             once = " | "
     for name in [name for name in PEERS if name in found["results"]]:

@@ -166,7 +166,7 @@ def draw(found: dict[str, Any], file: Path) -> None:
         panel.grid(True, which="both", alpha=0.25)
         panel.set_xticks(apart([point[key] for point in found[part]]))
         for axis in (panel.xaxis, panel.yaxis):
-            axis.set_major_formatter(lambda value, _: f"{value / 1e9 if value > 1e8 else value:.3g}")
+            axis.set_major_formatter(lambda value, _: f"{value / 1e9 if value > 1e8 else value:.4g}")
         panel.tick_params(which="minor", labelbottom=False)
         panel.yaxis.set_minor_formatter(matplotlib.ticker.LogFormatter(minor_thresholds=(2, 0.5)))
     panels[0].legend()

@@ -10,8 +10,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from mcvqa.model.families import FAMILIES, image_tokens
 from mcvqa.model.forward import answer_loss, collate
-from mcvqa.model.layout import EVERY_TOKEN_ONCE, Sight, _Apart, attend_apart, lay_out
+from mcvqa.model.layout import EVERY_TOKEN_ONCE, Sight, _Apart, attend, attend_apart, group_prompts, lay_out
 from mcvqa.model.rows import RowMaker, encode_rows, read_rows
+from tests.conftest import needs_gpu
 from tests.model.small import IMAGE, ROWS, answering, batch_of, made_row, prompts_of, small_model, small_pictures
 
 tokens = st.lists(st.integers(0, 2), min_size=1, max_size=4)  # few different ones, so that much is shared
@@ -48,7 +49,7 @@ def test_a_token_s_gradient_is_that_of_all_places_where_it_is_seen(rows, sharing
     layout = lay_out(rows, IMAGE, sharing=sharing)
     seen, count = torch.from_numpy(layout.seen), len(layout.input_ids)
     listed = torch.randn(count, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    apart = _Apart.apply(listed, Sight(seen, torch.from_numpy(layout.home)))
+    apart = _Apart.apply(listed, Sight(seen, torch.from_numpy(layout.home), learning=True))
     assert torch.equal(apart, listed[seen])
     weights = torch.randn(apart.shape, generator=torch.Generator().manual_seed(1))
     (apart * weights).sum().backward()
@@ -126,6 +127,49 @@ def test_rows_are_encoded_by_several_processes_as_by_one(maker, questions):
 
 
 # %% attention
+def sight_of(layout, learning, device="cpu"):
+    return Sight(torch.from_numpy(layout.seen).to(device), torch.from_numpy(layout.home).to(device), learning)
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows_of_any_kind, st.booleans())
+def test_every_token_is_new_once_and_sees_its_prompt_up_to_itself(rows, sharing):
+    layout = lay_out(rows, IMAGE, sharing=sharing)
+    found = group_prompts(torch.from_numpy(layout.seen), torch.from_numpy(layout.home))
+    sees = [own[mask.view(-1)].tolist() for group in found.groups
+            for asking, own in zip(group.visible[:, 0, 0], group.seen, strict=True) for mask in asking]
+    length = layout.seen.shape[1]
+    for token, (home, place) in enumerate(zip(layout.home.tolist(), found.among.tolist(), strict=True)):
+        prompt, column = divmod(home, length)
+        assert sees[place] == layout.seen[prompt, : column + 1].tolist() and sees[place][-1] == token
+    assert len(sees) < 2 * len(layout.home), "groups are alike: less than half of what is computed fills them up"
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+@settings(max_examples=100, deadline=None)
+@given(rows=rows_of_any_kind, sharing=st.booleans(), heads=st.sampled_from([(4, 4), (4, 2), (3, 1)]))
+def test_new_tokens_alone_are_given_what_whole_prompts_are(device, rows, sharing, heads):
+    """In half precision too, where kernels like lengths that are multiples of 8."""
+    layout = lay_out(rows, IMAGE, sharing=sharing)
+    queries, keys = heads
+    values = torch.randn(len(layout.home), queries + 2 * keys, 16, generator=torch.Generator().manual_seed(0))
+    for dtype in {torch.float32, torch.float16 if device == "cuda" else torch.float32}:
+        given_heads = values.to(device, dtype)
+        whole, new = (attend(given_heads, queries, sight_of(layout, learning, device), 0.3) for learning in (True, False))
+        torch.testing.assert_close(new, whole)
+
+
+def test_only_scoring_asks_for_new_tokens_and_only_where_much_is_shared():
+    apart = [made_row([1], "a", [14], []), made_row([2], "b", [15], [])]
+    much, little = (lay_out(rows, IMAGE) for rows in (ROWS[:1], apart))
+    assert sight_of(much, False).new_tokens and not sight_of(much, True).new_tokens
+    assert not sight_of(little, False).new_tokens
+    batch = batch_of(ROWS, small_pictures(small_model("qwen2_5_vl")))
+    assert batch.sight.learning
+    with torch.no_grad():
+        assert not batch.sight.learning
+
+
 def test_without_a_layout_it_is_sdpa():
     module = torch.nn.Module()
     module.num_key_value_groups, module.is_causal = 2, True

@@ -83,6 +83,10 @@ class Batch:
     images: torch.Tensor | None
     grids: tuple[Grid, ...] | None
 
+    @property
+    def sight(self) -> Sight:
+        return Sight(self.seen, self.home, learning=torch.is_grad_enabled())
+
     def to(self, device: torch.device | str) -> "Batch":
         return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
@@ -256,7 +260,7 @@ class AnswerModel(Answering):
             deeper: (tokens, H) features that are added to the image tokens (T,) behind each of the first layers.
         """
         language = self.parts["language"]
-        tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), Sight(batch.seen, batch.home))
+        tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), batch.sight)
         groups = [group for block in self.blocks for group in (block.before, block.after)]
         packed = pack(groups, hidden.dtype, training=self.training)
         masks = draw_masks(groups, len(hidden), hidden) if self.training else (None,) * len(groups)
@@ -279,7 +283,7 @@ class AnswerModel(Answering):
         deepstack = dict(visual_pos_masks=is_image[None], deepstack_visual_embeds=deeper) if deeper else {}
         hidden = self.parts["language"](
             inputs_embeds=embeds[None], position_ids=batch.position_ids[:, None], use_cache=False,
-            sight=Sight(batch.seen, batch.home), **deepstack,  # what the model does not know it hands on to the attention
+            sight=batch.sight, **deepstack,  # what the model does not know it hands on to the attention
         ).last_hidden_state[0]  # (T, H)
         return hidden[batch.answer_at]
 

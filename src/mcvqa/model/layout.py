@@ -2,11 +2,13 @@
 
 Prompts that begin alike (the system message of all rows, the picture of the questions about it, the question of its option
 orders) share the tokens up to where they part. In a causal model a token's vectors depend on nothing but what stands before
-it, so they are computed once; nothing is padded but inside the attention, and no mask is built.
+it, so they are computed once, and nothing is padded but inside the attention.
 
-Shapes: B rows, K option orders, E prompts (one for each order of each row), L tokens of the longest prompt, T distinct tokens.
+Shapes: B rows, K option orders, E prompts (one for each order of each row), L tokens of the longest prompt, T distinct tokens,
+D values per head.
 """
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,10 +94,22 @@ EVERY_TOKEN_ONCE = "every_token_once"  # the name under which transformers finds
 
 @dataclass(frozen=True)
 class Sight:
-    """Which tokens of the list each prompt sees, for all layers. Attributes: seen: (E, L) and home: (T,), as in TokenLayout."""
+    """Which tokens of the list each prompt sees, for all layers.
+
+    Attributes:
+        seen: (E, L) and home: (T,), as in TokenLayout.
+        learning: whether gradients are wanted. Rows drawn at random share little, so that whole prompts cost less then.
+    """
 
     seen: torch.Tensor
     home: torch.Tensor
+    learning: bool
+
+    @functools.cached_property
+    def new_tokens(self) -> "NewTokens | None":
+        """None where attention takes whole prompts."""
+        few = len(self.home) < MOSTLY_NEW * self.seen.numel()
+        return group_prompts(self.seen, self.home) if few and not self.learning else None
 
     @functools.cached_property
     def places(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,13 +145,17 @@ def prompts_apart(listed: torch.Tensor, sight: Sight) -> torch.Tensor:
 
 
 def attend(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None, dropout: float = 0.0) -> torch.Tensor:
-    """(T, queries, D) causal attention of the listed tokens, each within its prompt; a prompt alone is the list itself.
-
-    Padding stands on the right, where no token looks, and is never read.
+    """(T, queries, D) causal attention of the listed tokens, each within its prompt.
 
     Args:
         heads: (T, heads, D), first the queries, then the keys, then as many values.
     """
+    by = _attend_by_prompts if sight.new_tokens is None else _attend_by_groups
+    return by(heads, queries, sight, scale, dropout)
+
+
+def _attend_by_prompts(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None, dropout: float) -> torch.Tensor:
+    """A prompt alone is the list itself. Padding stands on the right, where no token looks, and is never read."""
     keys, one = (heads.shape[1] - queries) // 2, len(sight.seen) == 1
     apart = heads[None] if one else prompts_apart(heads.flatten(1), sight).unflatten(-1, heads.shape[1:])  # (E, L, heads, D)
     q, both = apart.split([queries, 2 * keys], 2)
@@ -149,6 +167,76 @@ def attend(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None,
     return mixed[0] if one else mixed.flatten(0, 1).index_select(0, sight.home)
 
 
+# %% where much is shared: attention for a prompt's new tokens only
+MOSTLY_NEW = 2 / 3  # share of the list's tokens among all places; from there on whole prompts cost less
+
+
+@dataclass(frozen=True)
+class Group:
+    """G prompts with N new tokens at most, which see S tokens at most.
+
+    Attributes:
+        new: (G, N) places in the list of each prompt's new tokens, and of any others where it has fewer.
+        seen: (G, S) place in the list of each token of each prompt.
+        visible: (G, 1, 1, N, S) which of these a new token sees.
+    """
+
+    new: torch.Tensor
+    seen: torch.Tensor
+    visible: torch.Tensor
+
+
+@dataclass(frozen=True)
+class NewTokens:
+    """Of every prompt the tokens that none before it has.
+
+    Attributes:
+        groups: of the prompts that have some.
+        among: (T,) where each token of the list stands in the groups' flattened `new`, one behind the other.
+    """
+
+    groups: tuple[Group, ...]
+    among: torch.Tensor
+
+
+def group_prompts(seen: torch.Tensor, home: torch.Tensor) -> NewTokens:
+    """Groups of prompts with about as many new tokens. Args: as in TokenLayout."""
+    (prompts, length), device = seen.shape, seen.device
+    edges = torch.searchsorted(home, length * torch.arange(prompts + 1, device=device))  # new tokens stand side by side
+    first, count = edges[:-1], edges.diff()  # (E,) in the list
+    column = home[first.clamp(max=len(home) - 1)] % length  # (E,) in the prompt
+    counts, ends = torch.stack((count, column + count)).tolist()
+    start, groups, total = torch.zeros_like(first), [], 0
+    most_first = sorted(filter(counts.__getitem__, range(prompts)), key=counts.__getitem__, reverse=True)
+    for _, alike in itertools.groupby(most_first, key=lambda e: counts[e].bit_length()):  # less than twice as many
+        numbers = [*alike]
+        own, step = first.new_tensor(numbers), torch.arange(counts[numbers[0]], device=device)
+        tokens = torch.arange(max(ends[e] for e in numbers), device=device)
+        new = (first[own, None] + step).clamp(max=len(home) - 1)  # (G, N)
+        visible = tokens <= (column[own, None] + step)[..., None]  # (G, N, S)
+        groups.append(Group(new, seen[own, : len(tokens)], visible[:, None, None]))
+        start[own] = total + len(step) * torch.arange(len(own), device=device)
+        total += new.numel()
+    within = torch.arange(len(home), device=device) - first.repeat_interleave(count, output_size=len(home))
+    return NewTokens(tuple(groups), start.repeat_interleave(count, output_size=len(home)) + within)
+
+
+def _attend_by_groups(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None, dropout: float) -> torch.Tensor:
+    """The queries that share a key head stand one behind the other as if they were tokens, so that no key is repeated."""
+    assert sight.new_tokens is not None
+    keys = (heads.shape[1] - queries) // 2
+    asking, asked = heads.flatten(1).split([queries * heads.shape[2], 2 * keys * heads.shape[2]], 1)
+    made = []
+    for group in sight.new_tokens.groups:
+        q = F.embedding(group.new, asking).unflatten(-1, (keys, queries // keys, -1)).permute(0, 2, 3, 1, 4)
+        k, v = F.embedding(group.seen, asked).unflatten(-1, (2, keys, -1)).permute(2, 0, 3, 1, 4)  # (G, keys, S, D)
+        visible = group.visible.expand(-1, -1, queries // keys, -1, -1).flatten(2, 3)
+        mixed = F.scaled_dot_product_attention(q.flatten(2, 3), k, v, attn_mask=visible, dropout_p=dropout, scale=scale)
+        made.append(mixed.unflatten(2, q.shape[2:4]).permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1))  # (G * N, queries, D)
+    return torch.cat(made).index_select(0, sight.new_tokens.among)
+
+
+# %% for transformers' own layers
 def attend_apart(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
     *, sight: Sight | None = None, dropout: float = 0.0, scaling: float | None = None, **others: Any,
