@@ -52,6 +52,7 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=500)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
+    torch.backends.cudnn.allow_tf32 = False  # or the library's convolution of patches would not be one in float32
     with tempfile.TemporaryDirectory() as temporary:
         generate_demo(temporary, options.rows, 8, seed=5, size=112, style="shifted")
         questions = read_questions(Path(temporary) / "train.csv").questions

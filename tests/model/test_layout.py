@@ -149,14 +149,14 @@ def test_every_token_is_new_once_and_sees_its_prompt_up_to_itself(rows, sharing)
 @settings(max_examples=100, deadline=None)
 @given(rows=rows_of_any_kind, sharing=st.booleans(), heads=st.sampled_from([(4, 4), (4, 2), (3, 1)]))
 def test_new_tokens_alone_are_given_what_whole_prompts_are(device, rows, sharing, heads):
-    """In half precision too, where kernels like lengths that are multiples of 8."""
+    """In half precision too, where kernels like lengths that are multiples of 8, and round at 0.002 of what lies above 2."""
     layout = lay_out(rows, IMAGE, sharing=sharing)
     queries, keys = heads
     values = torch.randn(len(layout.home), queries + 2 * keys, 16, generator=torch.Generator().manual_seed(0))
-    for dtype in {torch.float32, torch.float16 if device == "cuda" else torch.float32}:
+    for dtype, apart in ((torch.float32, 1e-5), (torch.float16, 4e-3)):
         given_heads = values.to(device, dtype)
         whole, new = (attend(given_heads, queries, sight_of(layout, learning, device), 0.3) for learning in (True, False))
-        torch.testing.assert_close(new, whole)
+        torch.testing.assert_close(new, whole, atol=apart, rtol=0)
 
 
 def test_only_scoring_asks_for_new_tokens_and_only_where_much_is_shared():
