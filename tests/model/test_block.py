@@ -165,6 +165,28 @@ def test_4_bit_weights(tiny_config, questions, maker):
     assert_same(ours, outcome(answers, batch), 1e-4)
 
 
+def test_the_last_mlp_sees_the_answers_with_the_masks_of_their_tokens(monkeypatch):
+    model = small_model("qwen2_5_vl").requires_grad_(False)
+    answers = answering(adapted(model, "q_proj|up_proj|down_proj", 0.3)).train()
+    drawn, seen = [], []
+    monkeypatch.setattr("mcvqa.model.forward.draw_masks", lambda *args: drawn.extend(draw_masks(*args)) or tuple(drawn))
+    answers.blocks[-1].register_forward_pre_hook(lambda block, args: seen.extend((args[0], *args[3])))
+    batch = batch_of(ROWS, small_pictures(model))
+    answers(batch)
+    at = batch.answer_at.flatten()
+    assert len(seen[0]) == len(at) and len(drawn) == 2 * len(answers.blocks)
+    assert torch.equal(seen[1], drawn[-2][at]) and torch.equal(seen[2], drawn[-1][at])
+
+
+def test_rows_that_share_all_they_have_may_be_more_than_their_tokens():
+    model = small_model("qwen2_5_vl").requires_grad_(False)
+    answers = answering(adapted(model, "up_proj", 0.3)).train()
+    batch = batch_of(ROWS[4:5] * 20, small_pictures(model))
+    assert batch.answer_at.numel() > len(batch.input_ids)
+    logits = answers(batch)
+    assert torch.equal(logits, logits[:1].expand_as(logits))
+
+
 def test_without_checkpointing_nothing_is_computed_twice_and_with_it_less_is_kept(monkeypatch):
     model = small_model("qwen2_5_vl").requires_grad_(False)
     answers = answering(adapted(model, "q_proj|up_proj")).train()

@@ -136,8 +136,11 @@ def sight_of(layout, learning, device="cpu"):
 def test_every_token_is_new_once_and_sees_its_prompt_up_to_itself(rows, sharing):
     layout = lay_out(rows, IMAGE, sharing=sharing)
     found = group_prompts(torch.from_numpy(layout.seen), torch.from_numpy(layout.home))
-    sees = [own[mask.view(-1)].tolist() for group in found.groups
-            for asking, own in zip(group.visible[:, 0, 0], group.seen, strict=True) for mask in asking]
+    sees = []
+    for group in found.groups:
+        causal = torch.ones(len(group.seen), *2 * [group.seen.shape[1]], dtype=torch.bool).tril()
+        masks = causal if group.new is None else group.visible[:, 0, 0]
+        sees += [own[mask].tolist() for own, each in zip(group.seen, masks, strict=True) for mask in each]
     length = layout.seen.shape[1]
     for token, (home, place) in enumerate(zip(layout.home.tolist(), found.among.tolist(), strict=True)):
         prompt, column = divmod(home, length)
@@ -161,13 +164,20 @@ def test_new_tokens_alone_are_given_what_whole_prompts_are(device, rows, sharing
 
 def test_only_scoring_asks_for_new_tokens_and_only_where_much_is_shared():
     apart = [made_row([1], "a", [14], []), made_row([2], "b", [15], [])]
-    much, little = (lay_out(rows, IMAGE) for rows in (ROWS[:1], apart))
+    much, little = (lay_out(rows, IMAGE) for rows in (ROWS[:1] + ROWS[4:5], apart))
     assert sight_of(much, False).new_tokens and not sight_of(much, True).new_tokens
+    whole = [group.new is None for group in sight_of(much, False).new_tokens.groups]
+    assert True in whole and False in whole, "the first prompt shares nothing, which no mask need say"
     assert not sight_of(little, False).new_tokens
-    batch = batch_of(ROWS, small_pictures(small_model("qwen2_5_vl")))
-    assert batch.sight.learning
-    with torch.no_grad():
-        assert not batch.sight.learning
+
+
+@pytest.mark.parametrize("learning", [True, False])
+def test_whoever_wants_gradients_learns(base, maker, questions, monkeypatch, learning):
+    seen = []
+    monkeypatch.setattr("mcvqa.model.forward.Sight", lambda *args, **more: seen.append(more) or Sight(*args, **more))
+    with torch.set_grad_enabled(learning):
+        base.answers(base.model)(maker.batch([maker.row(questions[0])]))
+    assert seen == [dict(learning=learning)]
 
 
 def test_without_a_layout_it_is_sdpa():
@@ -223,7 +233,7 @@ def test_logits_are_those_of_the_library_for_each_prompt_alone(model, pictures, 
     assert torch.pdist(said).min() > 0.1, "or nothing is compared"
 
 
-def test_no_mask_is_built(model, pictures):
+def test_the_library_is_handed_no_mask(model, pictures):
     masks = []
 
     def note(module, args, kwargs):
@@ -258,6 +268,7 @@ def test_gradients_are_those_of_rows_one_by_one(model, pictures, checkpointing):
     finally:
         model.eval().gradient_checkpointing_disable()
     assert together.keys() == alone.keys() and {"visual", "language_model"} <= {name.split(".")[1] for name in together}
+    assert "model.visual.patch_embed.proj.weight" in together
     for name, gradient in together.items():
         torch.testing.assert_close(gradient, alone[name], atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
     assert sum(g.abs().max() > 1e-3 for name, g in together.items() if ".visual." in name) > 10

@@ -1,6 +1,9 @@
 """The vision tower with windows side by side gives what the library's loop over windows gives."""
+import copy
+
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model
 from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -25,10 +28,18 @@ GRIDS = {
 @pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen2_vl", "qwen3_vl"])
 def tower(request):
     torch.manual_seed(0)
-    if request.param == "qwen2_vl":
+    made = small_tower(request.param)
+    for parameter in made.parameters():  # biases begin with zeros, which would hide that one is left out
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return made
+
+
+def small_tower(family):
+    if family == "qwen2_vl":
         vision = dict(depth=3, embed_dim=64, num_heads=2, patch_size=14, hidden_size=64)
         return Qwen2VLForConditionalGeneration(Qwen2VLConfig(text_config=TEXT, vision_config=vision)).eval().model.visual
-    if request.param == "qwen3_vl":
+    if family == "qwen3_vl":
         vision = dict(
             depth=4, hidden_size=64, intermediate_size=96, num_heads=2, patch_size=16, num_position_embeddings=7**2,
             deepstack_visual_indexes=[0, 2], out_hidden_size=64,
@@ -49,6 +60,18 @@ def test_it_equals_the_library(tower, grids):
         found = tower(patches, grid_thw=torch.tensor(grids))
         theirs = torch.cat([found.pooler_output, *getattr(found, "deepstack_features", ())], -1)
         torch.testing.assert_close(tower_features(tower, patches, grids), theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_an_adapter_around_the_convolution_of_patches_counts(tower):
+    adapter = LoraConfig(r=2, target_modules=["patch_embed.proj"], init_lora_weights=False)
+    adapted, grids = inject_adapter_in_model(adapter, copy.deepcopy(tower)), GRIDS["many shapes"]
+    patches = torch.randn(sum(rows * columns for _, rows, columns in grids), 3 * 2 * tower.config.patch_size**2)
+    with torch.no_grad():
+        found = adapted(patches, grid_thw=torch.tensor(grids))
+        theirs = torch.cat([found.pooler_output, *getattr(found, "deepstack_features", ())], -1)
+        ours = tower_features(adapted, patches, grids)
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+        assert (ours - tower_features(tower, patches, grids)).abs().max() > 1e-3, "or the adapter does nothing here"
 
 
 def test_aligned_changes_no_result_and_leaves_no_trace():

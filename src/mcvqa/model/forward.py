@@ -83,10 +83,6 @@ class Batch:
     images: torch.Tensor | None
     grids: tuple[Grid, ...] | None
 
-    @property
-    def sight(self) -> Sight:
-        return Sight(self.seen, self.home, learning=torch.is_grad_enabled())
-
     def to(self, device: torch.device | str) -> "Batch":
         return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
@@ -248,11 +244,12 @@ class AnswerModel(Answering):
                 features = tower_features(tower, features.to(next(tower.parameters()).dtype), batch.grids)
             shallow, *deeper = features.to(embeds.dtype).split(embeds.shape[-1], -1)  # (tokens, H) each
             embeds = embeds.masked_scatter(is_image[:, None], shallow)
+        sight = Sight(batch.seen, batch.home, learning=torch.is_grad_enabled())
         read = self._through_blocks if self.blocks else self._through_layers
-        return self.parts["head"](read(batch, embeds, is_image, deeper)).float()
+        return self.parts["head"](read(batch, sight, embeds, is_image, deeper)).float()
 
     def _through_blocks(
-        self, batch: Batch, hidden: torch.Tensor, is_image: torch.Tensor, deeper: Sequence[torch.Tensor]
+        self, batch: Batch, sight: Sight, hidden: torch.Tensor, is_image: torch.Tensor, deeper: Sequence[torch.Tensor]
     ) -> torch.Tensor:
         """(B, K, H) last hidden states at the answer positions, from embeddings (T, H).
 
@@ -260,7 +257,7 @@ class AnswerModel(Answering):
             deeper: (tokens, H) features that are added to the image tokens (T,) behind each of the first layers.
         """
         language = self.parts["language"]
-        tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), batch.sight)
+        tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), sight)
         groups = [group for block in self.blocks for group in (block.before, block.after)]
         packed = pack(groups, hidden.dtype, training=self.training)
         masks = draw_masks(groups, len(hidden), hidden) if self.training else (None,) * len(groups)
@@ -271,19 +268,19 @@ class AnswerModel(Answering):
                 hidden = block(hidden, tables, packed[own], masks[own])
                 if n % 2 and n // 2 < len(deeper):
                     hidden = hidden + torch.zeros_like(hidden).masked_scatter(is_image[:, None], deeper[n // 2])
-            answers = hidden[batch.answer_at.flatten()]  # (B * K, H): an MLP takes each token by itself, and no other is read
-            few = tuple(mask if mask is None else mask[: len(answers)] for mask in masks[-2:])
-            answers = last(answers, tables, packed[-2:], few)
+            at = batch.answer_at.flatten()  # an MLP takes each token by itself, and no others are read
+            own_masks = tuple(mask if mask is None else mask[at] for mask in masks[-2:])
+            answers = last(hidden[at], tables, packed[-2:], own_masks)  # (B * K, H)
         return language.norm(answers).unflatten(0, batch.answer_at.shape)
 
     def _through_layers(
-        self, batch: Batch, embeds: torch.Tensor, is_image: torch.Tensor, deeper: Sequence[torch.Tensor]
+        self, batch: Batch, sight: Sight, embeds: torch.Tensor, is_image: torch.Tensor, deeper: Sequence[torch.Tensor]
     ) -> torch.Tensor:
         """The same by transformers' own layers, which can train all weights."""
         deepstack = dict(visual_pos_masks=is_image[None], deepstack_visual_embeds=deeper) if deeper else {}
         hidden = self.parts["language"](
             inputs_embeds=embeds[None], position_ids=batch.position_ids[:, None], use_cache=False,
-            sight=batch.sight, **deepstack,  # what the model does not know it hands on to the attention
+            sight=sight, **deepstack,  # what the model does not know it hands on to the attention
         ).last_hidden_state[0]  # (T, H)
         return hidden[batch.answer_at]
 

@@ -108,8 +108,9 @@ class Sight:
     @functools.cached_property
     def new_tokens(self) -> "NewTokens | None":
         """None where attention takes whole prompts."""
-        few = len(self.home) < MOSTLY_NEW * self.seen.numel()
-        return group_prompts(self.seen, self.home) if few and not self.learning else None
+        if self.learning or mostly_new(len(self.home), self.seen.numel()):
+            return None
+        return group_prompts(self.seen, self.home)
 
     @functools.cached_property
     def places(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,25 +151,30 @@ def attend(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None,
     Args:
         heads: (T, heads, D), first the queries, then the keys, then as many values.
     """
-    by = _attend_by_prompts if sight.new_tokens is None else _attend_by_groups
-    return by(heads, queries, sight, scale, dropout)
+    new = sight.new_tokens
+    if new is not None:
+        return _attend_by_groups(heads, queries, new, scale)
+    if len(sight.seen) == 1:  # a prompt alone is the list itself
+        return _attend_whole(heads[None], queries, scale, dropout)[0]
+    apart = prompts_apart(heads.flatten(1), sight).unflatten(-1, heads.shape[1:])
+    return _attend_whole(apart, queries, scale, dropout).flatten(0, 1).index_select(0, sight.home)
 
 
-def _attend_by_prompts(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None, dropout: float) -> torch.Tensor:
-    """A prompt alone is the list itself. Padding stands on the right, where no token looks, and is never read."""
-    keys, one = (heads.shape[1] - queries) // 2, len(sight.seen) == 1
-    apart = heads[None] if one else prompts_apart(heads.flatten(1), sight).unflatten(-1, heads.shape[1:])  # (E, L, heads, D)
+def _attend_whole(apart: torch.Tensor, queries: int, scale: float | None, dropout: float = 0.0) -> torch.Tensor:
+    """(E, L, queries, D) of whole prompts (E, L, heads, D). Padding stands on the right, where no token looks."""
+    keys = (apart.shape[2] - queries) // 2
     q, both = apart.split([queries, 2 * keys], 2)
     if keys < queries:
         both = both.repeat_interleave(queries // keys, 2)  # only FlashAttention takes fewer heads, and a T4 has none
     k, v = both.chunk(2, 2)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (E, queries, L, D)
-    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scale).transpose(1, 2)
-    return mixed[0] if one else mixed.flatten(0, 1).index_select(0, sight.home)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scale).transpose(1, 2)
 
 
 # %% where much is shared: attention for a prompt's new tokens only
-MOSTLY_NEW = 2 / 3  # share of the list's tokens among all places; from there on whole prompts cost less
+def mostly_new(tokens: int, places: int) -> bool:
+    """Whether attention to whole prompts costs no more. Args: tokens: that are new; places: of all tokens in these prompts."""
+    return 3 * tokens > 2 * places
 
 
 @dataclass(frozen=True)
@@ -176,14 +182,15 @@ class Group:
     """G prompts with N new tokens at most, which see S tokens at most.
 
     Attributes:
-        new: (G, N) places in the list of each prompt's new tokens, and of any others where it has fewer.
         seen: (G, S) place in the list of each token of each prompt.
-        visible: (G, 1, 1, N, S) which of these a new token sees.
+        new: (G, N) places in the list of each prompt's new tokens, and of any others where it has fewer; None: these prompts
+            are mostly new, and attention takes them as a whole.
+        visible: (G, 1, 1, N, S) which tokens a new one sees.
     """
 
-    new: torch.Tensor
     seen: torch.Tensor
-    visible: torch.Tensor
+    new: torch.Tensor | None = None
+    visible: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -192,7 +199,7 @@ class NewTokens:
 
     Attributes:
         groups: of the prompts that have some.
-        among: (T,) where each token of the list stands in the groups' flattened `new`, one behind the other.
+        among: (T,) where each token of the list stands in the groups' flattened `new`, or `seen`, one behind the other.
     """
 
     groups: tuple[Group, ...]
@@ -206,34 +213,43 @@ def group_prompts(seen: torch.Tensor, home: torch.Tensor) -> NewTokens:
     first, count = edges[:-1], edges.diff()  # (E,) in the list
     column = home[first.clamp(max=len(home) - 1)] % length  # (E,) in the prompt
     counts, ends = torch.stack((count, column + count)).tolist()
-    start, groups, total = torch.zeros_like(first), [], 0
+    start, groups, total = torch.zeros_like(first), [], 0  # start: (E,) of its new tokens among those of all groups
     most_first = sorted(filter(counts.__getitem__, range(prompts)), key=counts.__getitem__, reverse=True)
     for _, alike in itertools.groupby(most_first, key=lambda e: counts[e].bit_length()):  # less than twice as many
         numbers = [*alike]
-        own, step = first.new_tensor(numbers), torch.arange(counts[numbers[0]], device=device)
-        tokens = torch.arange(max(ends[e] for e in numbers), device=device)
-        new = (first[own, None] + step).clamp(max=len(home) - 1)  # (G, N)
-        visible = tokens <= (column[own, None] + step)[..., None]  # (G, N, S)
-        groups.append(Group(new, seen[own, : len(tokens)], visible[:, None, None]))
-        start[own] = total + len(step) * torch.arange(len(own), device=device)
-        total += new.numel()
+        own, width = first.new_tensor(numbers), max(ends[e] for e in numbers)
+        group = Group(seen[own, :width])
+        asked, before = width, column[own]
+        if not mostly_new(sum(counts[e] for e in numbers), group.seen.numel()):
+            asked, before = counts[numbers[0]], torch.zeros_like(own)
+            step = torch.arange(asked, device=device)
+            visible = torch.arange(width, device=device) <= (column[own, None] + step)[..., None]  # (G, N, S)
+            group = Group(group.seen, (first[own, None] + step).clamp(max=len(home) - 1), visible[:, None, None])
+        groups.append(group)
+        start[own] = total + asked * torch.arange(len(own), device=device) + before
+        total += asked * len(own)
     within = torch.arange(len(home), device=device) - first.repeat_interleave(count, output_size=len(home))
     return NewTokens(tuple(groups), start.repeat_interleave(count, output_size=len(home)) + within)
 
 
-def _attend_by_groups(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None, dropout: float) -> torch.Tensor:
+def _attend_by_groups(heads: torch.Tensor, queries: int, new: NewTokens, scale: float | None) -> torch.Tensor:
     """The queries that share a key head stand one behind the other as if they were tokens, so that no key is repeated."""
-    assert sight.new_tokens is not None
-    keys = (heads.shape[1] - queries) // 2
-    asking, asked = heads.flatten(1).split([queries * heads.shape[2], 2 * keys * heads.shape[2]], 1)
+    size, keys = heads.shape[2], (heads.shape[1] - queries) // 2
+    sharing = queries // keys  # heads of queries for each of keys
+    asking, asked = heads.flatten(1).split([queries * size, 2 * keys * size], 1)
     made = []
-    for group in sight.new_tokens.groups:
-        q = F.embedding(group.new, asking).unflatten(-1, (keys, queries // keys, -1)).permute(0, 2, 3, 1, 4)
+    for group in new.groups:
+        if group.new is None or group.visible is None:
+            apart = F.embedding(group.seen, heads.flatten(1)).unflatten(-1, heads.shape[1:])
+            made.append(_attend_whole(apart, queries, scale).flatten(0, 1))
+            continue
+        q = F.embedding(group.new, asking).unflatten(-1, (keys, sharing, -1)).permute(0, 2, 3, 1, 4)  # (G, keys, sharing, N, D)
         k, v = F.embedding(group.seen, asked).unflatten(-1, (2, keys, -1)).permute(2, 0, 3, 1, 4)  # (G, keys, S, D)
-        visible = group.visible.expand(-1, -1, queries // keys, -1, -1).flatten(2, 3)
-        mixed = F.scaled_dot_product_attention(q.flatten(2, 3), k, v, attn_mask=visible, dropout_p=dropout, scale=scale)
-        made.append(mixed.unflatten(2, q.shape[2:4]).permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1))  # (G * N, queries, D)
-    return torch.cat(made).index_select(0, sight.new_tokens.among)
+        visible = group.visible.expand(-1, -1, sharing, -1, -1).flatten(2, 3)  # (G, 1, sharing * N, S)
+        mixed = F.scaled_dot_product_attention(q.flatten(2, 3), k, v, attn_mask=visible, scale=scale)
+        mixed = mixed.unflatten(2, q.shape[2:4]).permute(0, 3, 1, 2, 4)  # (G, N, keys, sharing, D)
+        made.append(mixed.flatten(2, 3).flatten(0, 1))
+    return torch.cat(made).index_select(0, new.among)
 
 
 # %% for transformers' own layers

@@ -141,8 +141,7 @@ def tower_features(tower: Any, patches: torch.Tensor, grids: Sequence[Grid]) -> 
     side = tower.window_size // merge // tower.patch_size if len(whole) < len(every) else None
     plan = _plan_on(patches.device, tuple(grids), merge, side)
 
-    embed = tower.patch_embed.proj  # a convolution that takes each patch by itself, which a product is faster at
-    x = F.linear(patches, embed.weight.flatten(1), embed.bias)  # (P, D)
+    x = _embedded(tower.patch_embed, patches)  # (P, D)
     x = x.view(-1, merge**2, x.shape[-1])[plan.order].flatten(0, 1)
     if hasattr(tower, "pos_embed"):
         x = x + _learned_positions(tower.pos_embed.weight, plan.shares).to(x.dtype)
@@ -156,6 +155,13 @@ def tower_features(tower: Any, patches: torch.Tensor, grids: Sequence[Grid]) -> 
             deeper.append(tower.deepstack_merger_list[levels.index(number)](x))  # (T, hidden)
     merged = torch.cat([tower.merger(x), *deeper], -1)
     return torch.empty_like(merged).index_copy(0, plan.order, merged)
+
+
+def _embedded(embed: Any, patches: torch.Tensor) -> torch.Tensor:
+    """(P, D) by a product, as the convolution takes each patch by itself; on GPUs convolutions are not exact in float32."""
+    if type(embed.proj) is not nn.Conv3d:  # with an adapter
+        return embed(patches)
+    return F.linear(patches, embed.proj.weight.flatten(1), embed.proj.bias)
 
 
 @functools.lru_cache(maxsize=16)
