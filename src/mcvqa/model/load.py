@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
     BitsAndBytesConfig,
 )
+from transformers.models.auto.image_processing_auto import AutoImageProcessor  # in 5.5.4 the other name wants torchvision
 
 from mcvqa.config import Config
 from mcvqa.model.device import GIB, DevicePlan, seeded
