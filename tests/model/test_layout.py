@@ -138,9 +138,11 @@ def test_every_token_is_new_once_and_sees_its_prompt_up_to_itself(rows, sharing)
     found = group_prompts(torch.from_numpy(layout.seen), torch.from_numpy(layout.home))
     sees = []
     for group in found.groups:
-        causal = torch.ones(len(group.seen), *2 * [group.seen.shape[1]], dtype=torch.bool).tril()
-        masks = causal if group.new is None else group.visible[:, 0, 0]
-        sees += [own[mask].tolist() for own, each in zip(group.seen, masks, strict=True) for mask in each]
+        if whole := isinstance(group, torch.Tensor):
+            masks = torch.ones(len(group), *2 * [group.shape[1]], dtype=torch.bool).tril()
+        else:
+            masks = group.visible[:, 0, 0]
+        sees += [own[mask].tolist() for own, each in zip(group if whole else group.seen, masks, strict=True) for mask in each]
     length = layout.seen.shape[1]
     for token, (home, place) in enumerate(zip(layout.home.tolist(), found.among.tolist(), strict=True)):
         prompt, column = divmod(home, length)
@@ -166,7 +168,7 @@ def test_only_scoring_asks_for_new_tokens_and_only_where_much_is_shared():
     apart = [made_row([1], "a", [14], []), made_row([2], "b", [15], [])]
     much, little = (lay_out(rows, IMAGE) for rows in (ROWS[:1] + ROWS[4:5], apart))
     assert sight_of(much, False).new_tokens and not sight_of(much, True).new_tokens
-    whole = [group.new is None for group in sight_of(much, False).new_tokens.groups]
+    whole = [isinstance(group, torch.Tensor) for group in sight_of(much, False).new_tokens.groups]
     assert True in whole and False in whole, "the first prompt shares nothing, which no mask need say"
     assert not sight_of(little, False).new_tokens
 

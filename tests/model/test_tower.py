@@ -53,24 +53,30 @@ def small_tower(family):
     return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=TEXT, vision_config=vision)).eval().model.visual
 
 
+def patches_for(tower, grids):
+    return torch.randn(sum(rows * columns for _, rows, columns in grids), 3 * 2 * tower.config.patch_size**2)
+
+
+def library_features(tower, patches, grids):
+    found = tower(patches, grid_thw=torch.tensor(grids))
+    return torch.cat([found.pooler_output, *getattr(found, "deepstack_features", ())], -1)
+
+
 @pytest.mark.parametrize("grids", GRIDS.values(), ids=GRIDS)
 def test_it_equals_the_library(tower, grids):
-    patches = torch.randn(sum(rows * columns for _, rows, columns in grids), 3 * 2 * tower.config.patch_size**2)
+    patches = patches_for(tower, grids)
     with torch.no_grad():
-        found = tower(patches, grid_thw=torch.tensor(grids))
-        theirs = torch.cat([found.pooler_output, *getattr(found, "deepstack_features", ())], -1)
+        theirs = library_features(tower, patches, grids)
         torch.testing.assert_close(tower_features(tower, patches, grids), theirs, atol=1e-6, rtol=1e-5)
 
 
 def test_an_adapter_around_the_convolution_of_patches_counts(tower):
     adapter = LoraConfig(r=2, target_modules=["patch_embed.proj"], init_lora_weights=False)
     adapted, grids = inject_adapter_in_model(adapter, copy.deepcopy(tower)), GRIDS["many shapes"]
-    patches = torch.randn(sum(rows * columns for _, rows, columns in grids), 3 * 2 * tower.config.patch_size**2)
+    patches = patches_for(tower, grids)
     with torch.no_grad():
-        found = adapted(patches, grid_thw=torch.tensor(grids))
-        theirs = torch.cat([found.pooler_output, *getattr(found, "deepstack_features", ())], -1)
         ours = tower_features(adapted, patches, grids)
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(ours, library_features(adapted, patches, grids), atol=1e-5, rtol=1e-4)
         assert (ours - tower_features(tower, patches, grids)).abs().max() > 1e-3, "or the adapter does nothing here"
 
 
@@ -80,7 +86,7 @@ def test_aligned_changes_no_result_and_leaves_no_trace():
     vision = dict(depth=2, hidden_size=64, intermediate_size=90, num_heads=2, fullatt_block_indexes=[1], out_hidden_size=64)
     model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=TEXT, vision_config=vision)).eval()
     tower, grids = model.model.visual, GRIDS["many shapes"]
-    patches = torch.randn(sum(rows * columns for _, rows, columns in grids), 3 * 2 * 14**2)
+    patches = patches_for(tower, grids)
     before = dict(tower.named_parameters())
     with torch.no_grad():
         plain = tower_features(tower, patches, grids)
@@ -92,9 +98,7 @@ def test_aligned_changes_no_result_and_leaves_no_trace():
 
 def test_gradients_pass(tower):
     grids = GRIDS["many shapes"]
-    patches = torch.randn(
-        sum(rows * columns for _, rows, columns in grids), 3 * 2 * tower.config.patch_size**2, requires_grad=True
-    )
+    patches = patches_for(tower, grids).requires_grad_()
     tower_features(tower, patches, grids).sum().backward()
     assert (patches.grad.abs().sum(-1) > 0).all()
 

@@ -182,15 +182,14 @@ class Group:
     """G prompts with N new tokens at most, which see S tokens at most.
 
     Attributes:
+        new: (G, N) places in the list of each prompt's new tokens, and of any others where it has fewer.
         seen: (G, S) place in the list of each token of each prompt.
-        new: (G, N) places in the list of each prompt's new tokens, and of any others where it has fewer; None: these prompts
-            are mostly new, and attention takes them as a whole.
-        visible: (G, 1, 1, N, S) which tokens a new one sees.
+        visible: (G, 1, 1, N, S) which of these a new token sees.
     """
 
+    new: torch.Tensor
     seen: torch.Tensor
-    new: torch.Tensor | None = None
-    visible: torch.Tensor | None = None
+    visible: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -198,11 +197,11 @@ class NewTokens:
     """Of every prompt the tokens that none before it has.
 
     Attributes:
-        groups: of the prompts that have some.
+        groups: of the prompts that have some; only `seen` (G, S) of those that are mostly new, which attention takes as a whole.
         among: (T,) where each token of the list stands in the groups' flattened `new`, or `seen`, one behind the other.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[Group | torch.Tensor, ...]
     among: torch.Tensor
 
 
@@ -213,43 +212,51 @@ def group_prompts(seen: torch.Tensor, home: torch.Tensor) -> NewTokens:
     first, count = edges[:-1], edges.diff()  # (E,) in the list
     column = home[first.clamp(max=len(home) - 1)] % length  # (E,) in the prompt
     counts, ends = torch.stack((count, column + count)).tolist()
-    start, groups, total = torch.zeros_like(first), [], 0  # start: (E,) of its new tokens among those of all groups
+    start, total = torch.zeros_like(first), 0  # start: (E,) of its new tokens among those of all groups
+    groups: list[Group | torch.Tensor] = []
     most_first = sorted(filter(counts.__getitem__, range(prompts)), key=counts.__getitem__, reverse=True)
     for _, alike in itertools.groupby(most_first, key=lambda e: counts[e].bit_length()):  # less than twice as many
         numbers = [*alike]
-        own, width = first.new_tensor(numbers), max(ends[e] for e in numbers)
-        group = Group(seen[own, :width])
-        asked, before = width, column[own]
-        if not mostly_new(sum(counts[e] for e in numbers), group.seen.numel()):
-            asked, before = counts[numbers[0]], torch.zeros_like(own)
-            step = torch.arange(asked, device=device)
-            visible = torch.arange(width, device=device) <= (column[own, None] + step)[..., None]  # (G, N, S)
-            group = Group(group.seen, (first[own, None] + step).clamp(max=len(home) - 1), visible[:, None, None])
-        groups.append(group)
-        start[own] = total + asked * torch.arange(len(own), device=device) + before
+        own = first.new_tensor(numbers)
+        own_seen = seen[own, : max(ends[e] for e in numbers)]
+        tokens = torch.arange(own_seen.shape[1], device=device)
+        if mostly_new(sum(counts[e] for e in numbers), own_seen.numel()):
+            asked, start[own] = len(tokens), column[own]
+            groups.append(own_seen)
+        else:
+            asked = counts[numbers[0]]
+            step = tokens[:asked]
+            visible = tokens <= (column[own, None] + step)[..., None]  # (G, N, S)
+            groups.append(Group((first[own, None] + step).clamp(max=len(home) - 1), own_seen, visible[:, None, None]))
+        start[own] += total + asked * torch.arange(len(own), device=device)
         total += asked * len(own)
     within = torch.arange(len(home), device=device) - first.repeat_interleave(count, output_size=len(home))
     return NewTokens(tuple(groups), start.repeat_interleave(count, output_size=len(home)) + within)
 
 
 def _attend_by_groups(heads: torch.Tensor, queries: int, new: NewTokens, scale: float | None) -> torch.Tensor:
-    """The queries that share a key head stand one behind the other as if they were tokens, so that no key is repeated."""
+    """(T, queries, D)"""
+    listed, made = heads.flatten(1), []
+    for group in new.groups:
+        if isinstance(group, torch.Tensor):
+            mixed = _attend_whole(F.embedding(group, listed).unflatten(-1, heads.shape[1:]), queries, scale)
+        else:
+            mixed = _attend_new(heads, queries, group, scale)
+        made.append(mixed.flatten(0, 1))
+    return torch.cat(made).index_select(0, new.among)
+
+
+def _attend_new(heads: torch.Tensor, queries: int, group: Group, scale: float | None) -> torch.Tensor:
+    """(G, N, queries, D). The queries that share a key head stand one behind the other as if they were tokens, so that no key is
+    repeated."""
     size, keys = heads.shape[2], (heads.shape[1] - queries) // 2
     sharing = queries // keys  # heads of queries for each of keys
     asking, asked = heads.flatten(1).split([queries * size, 2 * keys * size], 1)
-    made = []
-    for group in new.groups:
-        if group.new is None or group.visible is None:
-            apart = F.embedding(group.seen, heads.flatten(1)).unflatten(-1, heads.shape[1:])
-            made.append(_attend_whole(apart, queries, scale).flatten(0, 1))
-            continue
-        q = F.embedding(group.new, asking).unflatten(-1, (keys, sharing, -1)).permute(0, 2, 3, 1, 4)  # (G, keys, sharing, N, D)
-        k, v = F.embedding(group.seen, asked).unflatten(-1, (2, keys, -1)).permute(2, 0, 3, 1, 4)  # (G, keys, S, D)
-        visible = group.visible.expand(-1, -1, sharing, -1, -1).flatten(2, 3)  # (G, 1, sharing * N, S)
-        mixed = F.scaled_dot_product_attention(q.flatten(2, 3), k, v, attn_mask=visible, scale=scale)
-        mixed = mixed.unflatten(2, q.shape[2:4]).permute(0, 3, 1, 2, 4)  # (G, N, keys, sharing, D)
-        made.append(mixed.flatten(2, 3).flatten(0, 1))
-    return torch.cat(made).index_select(0, new.among)
+    q = F.embedding(group.new, asking).unflatten(-1, (keys, sharing, -1)).permute(0, 2, 3, 1, 4)  # (G, keys, sharing, N, D)
+    k, v = F.embedding(group.seen, asked).unflatten(-1, (2, keys, -1)).permute(2, 0, 3, 1, 4)  # (G, keys, S, D)
+    visible = group.visible.expand(-1, -1, sharing, -1, -1).flatten(2, 3)  # (G, 1, sharing * N, S)
+    mixed = F.scaled_dot_product_attention(q.flatten(2, 3), k, v, attn_mask=visible, scale=scale)
+    return mixed.unflatten(2, q.shape[2:4]).permute(0, 3, 1, 2, 4).flatten(2, 3)
 
 
 # %% for transformers' own layers
