@@ -4,6 +4,7 @@ There are three kinds of work: what one process does for all (`by_main`), what i
 all do together. With one process every function here is a plain call.
 """
 import atexit
+import multiprocessing
 import os
 import re
 import signal
@@ -151,12 +152,21 @@ class Batches:
 
 def _started(batches: DataLoader) -> Iterator[Any]:
     """Torch notices at the next batch that a process has died; its own handler would break into whatever is computed then."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
-        return iter(batches)
-    before = signal.getsignal(signal.SIGCHLD)
+    own_handler = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
+    before = signal.getsignal(signal.SIGCHLD) if own_handler else None
     started = iter(batches)
-    signal.signal(signal.SIGCHLD, before)
+    if own_handler:
+        signal.signal(signal.SIGCHLD, before)
+    atexit.unregister(_end_workers)
+    atexit.register(_end_workers)  # what is registered last is called first: torch would wait 5 s for each process
     return started
+
+
+def _end_workers() -> None:
+    """Where an error ends the program amid batches: Python ends such processes by SIGTERM, which they ignore, and then waits."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoader:
