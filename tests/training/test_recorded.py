@@ -245,7 +245,7 @@ def test_where_memory_runs_out_recordings_go_first():
 
 # %% whether it pays
 @pytest.mark.parametrize(("single", "peak", "steps", "recorded"), [
-    (0.8, 3, 50, True), (0.5, 3, 50, False), (0.8, 7, 50, False), (0.8, 3, 40, False)])
+    (0.6, 3, 50, True), (0.4, 3, 50, False), (0.6, 7, 50, False), (0.6, 3, 40, False)])
 def test_passes_are_recorded_where_launches_bind_and_the_fold_is_long(
     make_trainer, monkeypatch, capsys, single, peak, steps, recorded
 ):

@@ -130,13 +130,14 @@ LEAST_PASSES = 100  # of a fold whose passes are recorded: some four shapes take
 
 
 def launches_bind(single: Trial, plain: Trial) -> bool:
-    """Whether a machine launches the kernels of a pass hardly faster than its GPU computes them: not so on a T4.
+    """Whether recording gains more than rounded lengths cost: launches, loader and optimizer share one machine, so a GPU waits
+    for launches that take half of its time. By benchmarks/RESULTS.md about 4 % are lost at 0.2, and 8 % gained at 0.7.
 
     Args:
         single: a pass of one row, which has as many kernels and little to compute.
         plain: of all rows, and those the longest: in others launches take even more of the time.
     """
-    return single.seconds > 0.7 * plain.seconds
+    return single.seconds > 0.5 * plain.seconds
 
 
 # %% trying it

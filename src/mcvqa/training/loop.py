@@ -422,7 +422,7 @@ class FoldTrainer:
                 f"{less_memory(config, four_bit=self.base.plan.four_bit)}"
             ))
         self.memory.rows, self.memory.checkpointing, self.memory.recorded = found[0].rows, found[0].checkpointing, recorded
-        why = "; launching its kernels takes most of that, so passes are recorded" if recorded else ""
+        why = "; launching its kernels takes much of that, so passes are recorded" if recorded else ""
         tqdm.write(f"  {reason_for(found, share, tokens)}{why}")
         if self.accelerator.is_main_process:
             tried = [dataclasses.asdict(trial) for trial in found]
