@@ -1,4 +1,6 @@
 """Rows: label alignment, option orders, what text from a CSV cannot do."""
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -21,21 +23,32 @@ def test_the_training_prefix_is_the_scoring_prefix_and_the_supervised_token_is_t
                 assert trained[row.answer_at[0] + 1] == row.letters[0, original]
 
 
-def test_a_packed_row_holds_the_prompts_of_all_orders(base, questions):
-    encoder, question = base.encoder, questions[0]
-    orders = np.array([[0, 1, 2, 3], [3, 1, 2, 0], [1, 0, 3, 2]])
-    row = encoder.encode(question, orders, GRID)
-    prefix = row.input_ids[row.segment == 0]
+def require_the_prompts(encoder, question, orders, row):
     for k, order in enumerate(orders):
-        alone = encoder.encode(question, order[None], GRID)
-        mine = np.concatenate([prefix, row.input_ids[row.segment == k + 1]])
-        np.testing.assert_array_equal(mine, alone.input_ids)
-        places = np.concatenate([row.position_ids[:, row.segment == 0], row.position_ids[:, row.segment == k + 1]], axis=1)
-        np.testing.assert_array_equal(places, alone.position_ids)
+        alone, own = encoder.encode(question, order[None], GRID), (row.segment == 0) | (row.segment == k + 1)
+        np.testing.assert_array_equal(row.input_ids[own], alone.input_ids)
+        np.testing.assert_array_equal(row.position_ids[:, own], alone.position_ids)
         np.testing.assert_array_equal(row.letters[k], alone.letters[0])
         assert row.segment[row.answer_at[k]] == k + 1
-    assert len(row) < 3 * len(alone)
-    assert (prefix == base.image_token_id).sum() == 6, "the image is in the prefix, once"
+
+
+ORDERS = np.array([[0, 1, 2, 3], [3, 1, 2, 0], [1, 0, 3, 2]])
+
+
+def test_a_packed_row_holds_the_prompts_of_all_orders(base, questions):
+    row = base.encoder.encode(questions[0], ORDERS, GRID)
+    require_the_prompts(base.encoder, questions[0], ORDERS, row)
+    assert len(row) < 3 * len(base.encoder.encode(questions[0], ORDERS[:1], GRID))
+    assert (row.input_ids[row.segment == 0] == base.image_token_id).sum() == 6, "the image is in the prefix, once"
+
+
+def test_a_system_prompt_may_show_the_options_before_the_photograph(base, questions, tiny_config):
+    """Then each order has an image of its own, whose tokens count rows and columns too."""
+    config = dataclasses.replace(tiny_config, system_prompt="Choose one of these:\n{options}")
+    encoder = Encoder(base.tokenizer, config, image_token_id=base.image_token_id, merge=base.merge)
+    row = encoder.encode(questions[0], ORDERS, GRID)
+    require_the_prompts(encoder, questions[0], ORDERS, row)
+    assert (row.input_ids == base.image_token_id).sum() == 3 * 6
 
 
 def test_letters_follow_the_choice_into_its_slot(base, questions):

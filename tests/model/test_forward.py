@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from mcvqa.config import Config
+from mcvqa.model.encode import Encoder
 from mcvqa.model.forward import AnswerModel, Batch, answer_loss, letter_logprobs, read_letters
-from mcvqa.model.rows import training_row
+from mcvqa.model.rows import RowMaker, training_row
 from mcvqa.scoring.orders import option_orders
 from mcvqa.training.loop import weighted_loss
 
@@ -35,8 +37,15 @@ def test_logits_are_those_of_the_library(base, answers, maker, questions):
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
-def test_logits_do_not_depend_on_batch_padding_or_packing(answers, maker, questions):
-    """Invariant 2."""
+OPTIONS_FIRST = "Choose one of these:\n{options}"
+
+
+@pytest.mark.parametrize("system_prompt", [Config.system_prompt, OPTIONS_FIRST])
+def test_logits_do_not_depend_on_batch_padding_or_packing(base, answers, maker, questions, tiny_config, system_prompt):
+    """Invariant 2; also where each order has an image of its own, behind the options."""
+    config = dataclasses.replace(tiny_config, system_prompt=system_prompt)
+    encoder = Encoder(base.tokenizer, config, image_token_id=base.image_token_id, merge=base.merge)
+    maker = RowMaker(encoder, maker.images, maker.store)
     orders = np.array([[0, 1, 2, 3], [1, 3, 0, 2], [2, 0, 3, 1], [3, 2, 1, 0]])
     alone = [logits_of(answers, maker, [maker.row(questions[0], order[None])])[0, 0] for order in orders]
     packed = maker.row(questions[0], orders)

@@ -7,9 +7,9 @@ import torch
 
 from mcvqa.files import RunLog
 from mcvqa.model.device import plan_device
-from mcvqa.model.forward import AnswerModel, read_letters
+from mcvqa.model.forward import KNOWN_TO_OVERFLOW, AnswerModel, read_letters
 from mcvqa.model.load import load_base
-from mcvqa.model.overflow import OWN_FLOAT32, OverflowInModel
+from mcvqa.model.overflow import OverflowInModel
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision import FeatureStore
 from mcvqa.training.loop import FoldTrainer
@@ -54,9 +54,21 @@ def test_the_module_that_overflows_goes_on_in_float32(tiny_config, batches, caps
     for ours, theirs in zip(read, expected, strict=True):
         assert np.isfinite(ours).all() and np.abs(ours - theirs).max() < 0.1
         assert (ours.argmax(-1) == theirs.argmax(-1)).all()
-    marked = [name for name, module in half.language.named_modules() if hasattr(module, OWN_FLOAT32)]
+    marked = [name for name, module in half.language.named_modules() if hasattr(module, KNOWN_TO_OVERFLOW)]
     assert marked == ["layers.3.mlp"]
     assert half.language.layers[2].mlp.up_proj.weight.dtype == (torch.float16 if quantization == "none" else torch.uint8)
+
+
+def test_what_overflowed_in_blocks_is_float32_in_the_library_s_layers_too(tiny_config, batches):
+    """All weights are trained on layers of the library, after the untouched model has been scored by blocks."""
+    _, base = planted(tiny_config, "float16")
+    first = answers_of(base)
+    assert first.blocks and {name for batch in batches for name in first.mend(batch)} == {"layers.3.mlp"}
+    base.language.requires_grad_(True)
+    second = answers_of(base)
+    assert not second.blocks and second.in_float32() == ["layers.3.mlp"]
+    with torch.no_grad():
+        assert all(torch.isfinite(second(batch)).all() for batch in batches)
 
 
 def test_damaged_weights_are_told_with_the_questions(tiny_config, batches):

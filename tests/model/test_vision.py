@@ -75,6 +75,17 @@ def test_a_store_that_was_cut_off_goes_on_where_it_stopped(base, images, tmp_pat
     assert FeatureStore(tmp_path, base, images).fill(base, ["a.png", "b.png"]) == 1
 
 
+@pytest.mark.parametrize("left", [0, 100, 500])
+def test_a_file_that_was_cut_off_is_made_again(base, images, tmp_path, left):
+    """By a drive or a copy: our own files are renamed when they are whole."""
+    store = FeatureStore(tmp_path, base, images)
+    store.fill(base, ["a.png", "b.png"])
+    whole = store.load("a.png").clone()
+    store.path("a.png").write_bytes(store.path("a.png").read_bytes()[:left])
+    assert store.missing(["a.png", "b.png"]) == ["a.png"] and store.fill(base, ["a.png", "b.png"]) == 1
+    torch.testing.assert_close(store.load("a.png"), whole)
+
+
 def test_two_may_fill_a_store_at_once(base, images, tmp_path, monkeypatch):
     """Both find everything missing, both write: what is read meanwhile is whole, and nothing else stays."""
     names, met, write = ["a.png", "b.png"], Barrier(2, timeout=60), FeatureStore._write

@@ -27,7 +27,7 @@ class Row:
         image: path as written in the CSV, or None when the row is asked from its text alone.
         grid: patches (time, rows, columns) of the image, or None.
         input_ids: (L,) int64: the prefix, then the K tails.
-        position_ids: (3, L) int64 for M-RoPE; every tail starts anew after the prefix.
+        position_ids: (3, L) int64 for M-RoPE; every tail goes on from the prefix.
         segment: (L,) int64, 0 in the prefix and k + 1 in tail k. A token sees the prefix and its own tail, backwards.
         answer_at: (K,) int64, the last token of each prompt: its logits are the answer's.
         letters: (K, C) int64, token of the letter under which original choice c is shown in order k.
@@ -95,15 +95,15 @@ class Encoder:
         prompts = [self.prompt_tokens(question, order, grid) for order in orders]
         shared = _common_prefix(prompts) if len(prompts) > 1 else len(prompts[0])
 
-        positions = token_positions(np.array(prompts[0][:shared]) == self.image_token_id, grid, self.merge)
-        after = int(positions.max()) + 1
-        ids, segment, places, ends = [prompts[0][:shared]], [np.zeros(shared, np.int64)], [positions], []
+        # of each whole prompt, because a system_prompt may show the options before the photograph
+        positions = [token_positions(np.array(prompt) == self.image_token_id, grid, self.merge) for prompt in prompts]
+        ids, segment, places, ends = [prompts[0][:shared]], [np.zeros(shared, np.int64)], [positions[0][:, :shared]], []
         length = shared
-        for k, prompt in enumerate(prompts):
+        for k, (prompt, own) in enumerate(zip(prompts, positions, strict=True)):
             tail = prompt[shared:]
             ids.append(tail)
             segment.append(np.full(len(tail), k + 1, np.int64))
-            places.append(np.tile(after + np.arange(len(tail)), (3, 1)))
+            places.append(own[:, shared:])
             length += len(tail)
             ends.append(length - 1)
 

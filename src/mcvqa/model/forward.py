@@ -19,6 +19,8 @@ from mcvqa.model.layout import EVERY_TOKEN_ONCE, Sight, lay_out
 from mcvqa.model.overflow import OWN_FLOAT32, OverflowInModel, layer_parts, mend_overflow, run_in_float32
 from mcvqa.model.tower import tower_features
 
+KNOWN_TO_OVERFLOW = "_known_to_overflow"  # mark of a module of the base model: what stands for it computes in float32
+
 
 class AskedRows(Protocol):
     """What every batch has, whatever model it is for: Batch here, PlainBatch in model/plain.py."""
@@ -207,7 +209,7 @@ class AnswerModel(Answering):
         names = [f"layers.{n}.{half}" for n in range(len(halves)) for half in ("self_attn", "mlp")]
         self.watched = dict(zip(names, self.blocks, strict=True)) or layer_parts(language)
         for name, part in self.watched.items():
-            if self.blocks and hasattr(language.get_submodule(name), OWN_FLOAT32):
+            if hasattr(language.get_submodule(name), KNOWN_TO_OVERFLOW):
                 run_in_float32(part)
 
     def set_checkpointing(self, on: bool) -> None:
@@ -230,7 +232,7 @@ class AnswerModel(Answering):
     def _tell_base(self, moved: Iterable[str]) -> None:
         """The base model outlives the blocks."""
         for name in moved:
-            setattr(self.parts["language"].get_submodule(name), OWN_FLOAT32, True)
+            setattr(self.parts["language"].get_submodule(name), KNOWN_TO_OVERFLOW, True)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """(B, K, V) float32 logits; rows with fewer orders repeat the list's last token there."""

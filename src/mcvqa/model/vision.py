@@ -94,9 +94,9 @@ class FeatureStore:
         return self.folder / key[:2] / f"{key}.npy"
 
     def missing(self, images: Iterable[str], scale: float = 1.0) -> list[str]:
-        """Readable images without a file yet, each content once."""
+        """Readable images without a whole file yet, each content once."""
         wanted = {self.path(i, scale): i for i in images if not self.images.records[i].problem}
-        return [image for path, image in wanted.items() if not path.exists()]
+        return [image for path, image in wanted.items() if not _is_whole(path)]
 
     def bytes_needed(self, images: Iterable[str], scale: float = 1.0) -> int:
         grids = [self.images.grid(image, scale) for image in images]
@@ -143,6 +143,15 @@ class FeatureStore:
             LONG_WAITS,
         )
         return torch.from_numpy(np.asarray(stored)).view(self.dtype)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is there and has the size it tells: one that a mounted drive or a copied folder cut off is made again."""
+    try:
+        np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
 
 
 def _wait_for(writing: Iterable[Future]) -> None:
