@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import json
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -149,27 +150,37 @@ def apart(values: list[float]) -> list[float]:
 
 
 def draw(found: dict[str, Any], file: Path) -> None:
-    figure, panels = plt.subplots(1, 5, figsize=(18, 3.6), layout="constrained")
+    figure, grid = plt.subplots(2, 3, figsize=(12, 6.4), layout="constrained")
+    *panels, words = grid.flat
     marks = dict(training="C0o-", scoring="C1s-", photographs="C2^-")
     rows, photographs = ("rows", ("training", "scoring")), ("photographs", ("photographs",))
     places = (
         ("rows", "rows", "rows in a pass", rows), ("sizes", "tokens", "tokens of a row", rows),
-        ("sizes", "image_size", "image size in pixels", photographs), ("orders", "orders", "option orders", rows),
-        ("models", "weights", "billions of weights in the language layers", rows),
+        ("orders", "orders", "option orders", rows), ("models", "weights", "billions of weights in the language layers", rows),
+        ("sizes", "image_size", "image size in pixels", photographs),
     )
+    rates = [point[kind] for part in ("rows", "orders", "sizes", "models") for point in found[part] for kind in rows[1]
+             if point.get(kind)]
     for panel, (part, key, label, (unit, kinds)) in zip(panels, places, strict=True):
         for kind in kinds:
             points = [(point[key], point[kind]) for point in found[part] if point.get(kind)]
             if points:
-                panel.plot(*zip(*points, strict=True), marks[kind], label=kind)
+                panel.plot(*zip(*points, strict=True), marks[kind])
         panel.set(xlabel=label, ylabel=f"{unit} per second", xscale="log", yscale="log")
+        if unit == "rows":  # one scale for all, so that slopes can be compared
+            panel.set_ylim(min(rates) / 1.2, max(rates) * 1.2)
         panel.grid(True, which="both", alpha=0.25)
         panel.set_xticks(apart([point[key] for point in found[part]]))
         for axis in (panel.xaxis, panel.yaxis):
-            axis.set_major_formatter(lambda value, _: f"{value / 1e9 if value > 1e8 else value:.4g}")
+            axis.set_major_formatter(lambda value, _: f"{value / 1e9:.1f}" if value > 1e8 else f"{value:,.0f}")
         panel.tick_params(which="minor", labelbottom=False)
         panel.yaxis.set_minor_formatter(matplotlib.ticker.LogFormatter(minor_thresholds=(2, 0.5)))
-    panels[0].legend()
+    words.axis("off")
+    words.legend(handles=[words.plot([], mark, label=kind)[0] for kind, mark in marks.items()], loc="upper left")
+    settings = found["command"].partition(" --set ")[2].partition(" --")[0].split()
+    fixed = [found["machine"], f"commit {found['commit']}", *settings, "",
+             f"where nothing else is said: the first model, {TYPICAL} rows in a pass, one order"]
+    words.text(0, 0.55, "\n".join(textwrap.fill(line, 44) for line in fixed), va="top", transform=words.transAxes)
     figure.savefig(file, dpi=120)
 
 

@@ -39,8 +39,8 @@ def choice(gpu: SimulatedGpu, rows: int = 16, setting: str = "auto") -> tuple[in
     return best.rows, best.checkpointing
 
 
-def test_counts_halve_down_to_one_row():
-    assert row_counts(16) == [16, 8, 4, 2, 1] and row_counts(11) == [11, 6, 3, 2, 1] and row_counts(1) == [1]
+def test_counts_go_down_to_one_row():
+    assert row_counts(16) == [16, 8, 6, 4, 3, 2, 1] and row_counts(4) == [4, 2, 1] and row_counts(1) == [1]
 
 
 def test_with_memory_to_spare_one_trial_is_enough():
@@ -51,6 +51,7 @@ def test_with_memory_to_spare_one_trial_is_enough():
 @pytest.mark.parametrize(("size", "launch", "chosen"), [
     (10.5, 0.0, (8, False)),  # 16 rows fit with checkpointing, but nothing is gained by more rows at once
     (10.5, 5.0, (16, True)),  # a pass of any size costs much: half as many passes are worth the recomputing
+    (8.5, 0.0, (6, False)),  # three passes where two do not fit
     (3.5, 1.0, (8, True)),
     (2.1, 1.0, (1, True)),
 ])
@@ -64,7 +65,7 @@ def test_checkpointing_only_where_it_pays(size, launch, chosen):
 def test_what_is_set_is_kept():
     assert choice(SimulatedGpu(80), setting="always") == (16, True)
     never = SimulatedGpu(5.5, launch=5.0)
-    assert choice(never, setting="never") == (2, False) and not any(checkpointing for _, checkpointing in never.tried)
+    assert choice(never, setting="never") == (3, False) and not any(checkpointing for _, checkpointing in never.tried)
     assert fastest_fitting(row_counts(16), "never", SimulatedGpu(2.5).measure) == []
     assert fastest_fitting(row_counts(16), "auto", SimulatedGpu(2.05).measure) == []
 

@@ -200,12 +200,22 @@ def test_zero_epochs_score_the_untrained_model(make_trainer, capsys):
     assert result.steps == 0 and list(result.variants) == ["raw"]
 
 
-def test_the_loss_curve_is_that_of_the_library_s_layers(make_trainer, monkeypatch):
-    settings = dict(num_epochs=2, lora_dropout=0.0, use_ema=False)
-    ours = make_trainer(**settings)
+@pytest.mark.parametrize("reference", ["layers", "whole model"])
+def test_the_loss_curve_is_that_of_the_library(make_trainer, monkeypatch, reference):
+    """Its layers in our forward pass; its whole model, asked prompt by prompt, with pixels, its own positions and all logits."""
+    settings = dict(num_epochs=2, lora_dropout=0.0, use_ema=False, shuffle_choices=reference == "layers")
+    ours, theirs = make_trainer(**settings), make_trainer(**settings)
     ours.run()
-    monkeypatch.setattr(AnswerModel, "_through_blocks", AnswerModel._through_layers)
-    theirs = make_trainer(**settings)
+    asked = {question.id: question for question in theirs.train + theirs.validation}
+
+    def whole_model(self, batch) -> torch.Tensor:
+        prompts = [theirs.maker.prompt_inputs(theirs.maker.row(asked[name])) for name in batch.ids]
+        return torch.stack([self.model(**inputs).logits[:, -1] for inputs in prompts])  # (B, 1, V)
+
+    if reference == "layers":
+        monkeypatch.setattr(AnswerModel, "_through_blocks", AnswerModel._through_layers)
+    else:
+        monkeypatch.setattr(AnswerModel, "forward", whole_model)
     theirs.run()
     curves = [[event["loss"] for event in trainer.log.events("step")] for trainer in (ours, theirs)]
     assert len(curves[0]) == 6 and curves[0] == pytest.approx(curves[1], abs=1e-5)

@@ -89,11 +89,8 @@ Measure = Callable[[int, bool], Trial | None]  # (rows, checkpointing) -> None w
 
 
 def row_counts(rows: int) -> list[int]:
-    """Rows in one pass when `rows` are divided into 1, 2, 4, ... passes, down to a single row."""
-    counts = [rows]
-    while counts[-1] > 1:
-        counts.append(math.ceil(counts[-1] / 2))
-    return counts
+    """Rows in one pass when `rows` are divided into 1, 2, 3, ... passes of like size, down to a single row."""
+    return sorted({math.ceil(rows / passes) for passes in range(1, rows + 1)}, reverse=True)
 
 
 def largest_fitting(counts: Sequence[int], checkpointing: bool, measure: Measure) -> Trial | None:
