@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from engine import origin
+from engine import origin, write_section
 
 OURS = [
     "gpu_profile=t4", "quantization=4bit", "image_size=384", "num_epochs=6", "lora_r=8", "batch_size=16", "grad_accum_steps=1",
@@ -25,7 +25,6 @@ PEERS = {
     "Unsloth": ["unsloth", "--batch", "16"], "TRL": ["trl", "--batch", "16"], "notebook": ["notebook"],
     "generate()": ["generate"],
 }
-BEGIN, END = "<!-- against: begin -->", "<!-- against: end -->"
 
 
 def results_of(name: str, command: list[str]) -> list[dict[str, Any]]:
@@ -82,8 +81,5 @@ if __name__ == "__main__":
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "against.json").write_text(json.dumps(found, indent=1) + "\n")
     text = described(found)
-    page = options.out / "RESULTS.md"
-    if page.exists() and BEGIN in page.read_text():
-        before, rest = page.read_text().split(BEGIN)
-        page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+    write_section(options.out / "RESULTS.md", "against", text)
     print(text)

@@ -64,6 +64,14 @@ def origin(commit: str | None) -> dict[str, str]:
     return dict(command=shlex.join(["python", *sys.argv]), commit=commit or code_commit(), machine=machine)
 
 
+def write_section(page: Path, name: str, text: str) -> None:
+    """Between the marks of that name in a Markdown page, where it has them."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    if page.exists() and begin in page.read_text():
+        before, rest = page.read_text().split(begin)
+        page.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+
+
 def warm_rate(counts: list[int], moments: list[float]) -> float:
     """Per second, without the first quarter. Args: counts: of what was done up to each of `moments`."""
     first = len(moments) // 4

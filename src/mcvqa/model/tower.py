@@ -97,7 +97,7 @@ def _spread(starts: dict[int, list[int]]) -> tuple[torch.Tensor, ...]:
 
 
 # %% the forward pass
-UNIT = 64  # inner values of an MLP that matrix units like to have a multiple of; half precision on a T4 needs one of 8
+NEEDED, UNIT = 8, 64  # inner values of an MLP of which matrix units need a multiple in half precision, and like one best
 
 
 @contextlib.contextmanager
@@ -107,7 +107,7 @@ def aligned(tower: Any) -> Iterator[None]:
     They have 3,420, which is no multiple of 8, and for that matrix units have no kernel in half precision, or a slow one
     (NVIDIA, Matrix Multiplication Background User's Guide, section 4.1).
     """
-    narrow = [b.mlp for b in tower.blocks if hasattr(b.mlp, "gate_proj") and b.mlp.gate_proj.out_features % UNIT]
+    narrow = [b.mlp for b in tower.blocks if hasattr(b.mlp, "gate_proj") and b.mlp.gate_proj.out_features % NEEDED]
     held = [(layer, dict(layer.named_parameters())) for mlp in narrow for layer in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)]
     for mlp in narrow:
         more = -mlp.gate_proj.out_features % UNIT
