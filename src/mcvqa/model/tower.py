@@ -97,7 +97,7 @@ def _spread(starts: dict[int, list[int]]) -> tuple[torch.Tensor, ...]:
 
 
 # %% the forward pass
-NEEDED, UNIT = 8, 64  # inner values of an MLP of which matrix units need a multiple in half precision, and like one best
+NEEDED_UNIT, BEST_UNIT = 8, 64  # inner values of an MLP of which matrix units in half precision need and like a multiple
 
 
 @contextlib.contextmanager
@@ -107,10 +107,10 @@ def aligned(tower: Any) -> Iterator[None]:
     They have 3,420, which is no multiple of 8, and for that matrix units have no kernel in half precision, or a slow one
     (NVIDIA, Matrix Multiplication Background User's Guide, section 4.1).
     """
-    narrow = [b.mlp for b in tower.blocks if hasattr(b.mlp, "gate_proj") and b.mlp.gate_proj.out_features % NEEDED]
+    narrow = [b.mlp for b in tower.blocks if hasattr(b.mlp, "gate_proj") and b.mlp.gate_proj.out_features % NEEDED_UNIT]
     held = [(layer, dict(layer.named_parameters())) for mlp in narrow for layer in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)]
     for mlp in narrow:
-        more = -mlp.gate_proj.out_features % UNIT
+        more = -mlp.gate_proj.out_features % BEST_UNIT
         for layer in (mlp.gate_proj, mlp.up_proj):
             layer.weight, layer.bias = _frozen(F.pad(layer.weight, (0, 0, 0, more))), _frozen(F.pad(layer.bias, (0, more)))
         mlp.down_proj.weight = _frozen(F.pad(mlp.down_proj.weight, (0, more)))
