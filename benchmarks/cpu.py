@@ -99,5 +99,6 @@ if __name__ == "__main__":
     threads = os.environ.get("OMP_NUM_THREADS", os.cpu_count())
     found = origin(None) | dict(date=str(date.today()), before=options.before, threads=threads, seconds=rounds, rates=rates)
     (options.out / "cpu.json").write_text(json.dumps(found, indent=1) + "\n")
-    write_section(options.out / "RESULTS.md", "cpu", described(found))
-    print(described(found))
+    text = described(found)
+    write_section(options.out / "RESULTS.md", "cpu", text)
+    print(text)

@@ -159,16 +159,14 @@ def draw(found: dict[str, Any], file: Path) -> None:
         ("orders", "orders", "option orders", rows), ("models", "weights", "billions of weights in the language layers", rows),
         ("sizes", "image_size", "image size in pixels", photographs),
     )
-    rates = [point[kind] for part in ("rows", "orders", "sizes", "models") for point in found[part] for kind in rows[1]
-             if point.get(kind)]
     for panel, (part, key, label, (unit, kinds)) in zip(panels, places, strict=True):
         for kind in kinds:
             points = [(point[key], point[kind]) for point in found[part] if point.get(kind)]
             if points:
                 panel.plot(*zip(*points, strict=True), marks[kind])
         panel.set(xlabel=label, ylabel=f"{unit} per second", xscale="log", yscale="log")
-        if unit == "rows":  # one scale for all, so that slopes can be compared
-            panel.set_ylim(min(rates) / 1.2, max(rates) * 1.2)
+        if unit == "rows" and panel is not panels[0]:  # one scale for all, so that slopes can be compared
+            panel.sharey(panels[0])
         panel.grid(True, which="both", alpha=0.25)
         panel.set_xticks(apart([point[key] for point in found[part]]))
         for axis in (panel.xaxis, panel.yaxis):

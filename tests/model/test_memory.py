@@ -40,7 +40,8 @@ def choice(gpu: SimulatedGpu, rows: int = 16, setting: str = "auto") -> tuple[in
 
 
 def test_counts_go_down_to_one_row():
-    assert row_counts(16) == [16, 8, 6, 4, 3, 2, 1] and row_counts(4) == [4, 2, 1] and row_counts(1) == [1]
+    assert row_counts(16) == [16, 8, 6, 4, 3, 2, 1] and row_counts(11) == [11, 6, 4, 3, 2, 1]
+    assert row_counts(4) == [4, 2, 1] and row_counts(1) == [1]
 
 
 def test_with_memory_to_spare_one_trial_is_enough():
