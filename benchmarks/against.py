@@ -70,6 +70,7 @@ if __name__ == "__main__":
     parser.add_argument("--commit", help="where there is no git")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     engine = [str(Path(__file__).parent / "engine.py"), "--model", options.model, "--csv", str(options.csv)]
     libraries = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "trl", "unsloth")
     versions = {name: version(name) for name in libraries}  # before the long part: what is missing ends it here
@@ -78,7 +79,6 @@ if __name__ == "__main__":
         for name, call in PEERS.items()
     }
     found = origin(options.commit) | dict(date=str(date.today()), versions=versions, results=results)
-    options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "against.json").write_text(json.dumps(found, indent=1) + "\n")
     text = described(found)
     write_section(options.out / "RESULTS.md", "against", text)

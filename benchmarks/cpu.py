@@ -81,6 +81,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     rounds: dict[str, list[list[float]]] = dict(before=[], now=[])
     with tempfile.TemporaryDirectory() as temporary:
         data, earlier = Path(temporary) / "data", Path(temporary) / "earlier"

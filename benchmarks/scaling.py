@@ -190,6 +190,7 @@ if __name__ == "__main__":
     parser.add_argument("--commit", help="where there is no git")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     matplotlib.use("agg")
     found = origin(options.commit) | dict(torch=torch.__version__) | measured(options)
     (options.out / "scaling.json").write_text(json.dumps(found, indent=1) + "\n")
