@@ -34,8 +34,9 @@ from mcvqa.model.vision import FeatureStore, ImageInputs
 from mcvqa.scoring.score import score_questions
 data, model = map(Path, sys.argv[1:])
 questions = read_questions(data / "train.csv").questions
-config = load_config(preset="demo").replace(
-    model_id=str(model), device="cpu", precision="float32", quantization="none", use_tta=False, eval_batch_size=32)
+config = load_config(preset="demo").replace(  # with all that bears on it, as presets differ between versions
+    model_id=str(model), device="cpu", precision="float32", quantization="none", image_size=112, lora_r=8, use_tta=False,
+    eval_batch_size=32)
 four = config.replace(use_tta=True, tta_orders=4, tta_scales=(1.0,))
 base = load_base(config, plan_device(config))
 records = survey_images(ImageFolder(data), [q.image for q in questions])
