@@ -3,6 +3,8 @@ import csv
 import os
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: threads of a pool do not follow torch.set_num_threads
+
 import numpy as np
 import pytest
 import torch

@@ -10,13 +10,14 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "mcvqa"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
 LAYERS = [
-    ("config", "files", "budget", "interrupt", "ownership", "uncertainty", "plots"), ("data",), ("model",), ("training",),
+    ("config", "files", "informing", "budget", "interrupt", "ownership", "uncertainty", "plots"),
+    ("data",), ("model",), ("training",),
     ("scoring",), ("ensemble",), ("report",), ("project",), ("space", "takeover", "places"), ("pipeline",),
     ("preflight", "search", "demo"), ("cli", "__main__"),
 ]
 # scoring's records and plans are read by rooms above torch as well as below it
-NO_TORCH = ["config", "files", "budget", "interrupt", "ownership", "uncertainty", "plots", "data", "ensemble", "report",
-            "project", "takeover", "scoring.scores", "scoring.orders", "scoring.parse"]
+NO_TORCH = ["config", "files", "informing", "budget", "interrupt", "ownership", "uncertainty", "plots", "data", "ensemble",
+            "report", "project", "takeover", "scoring.scores", "scoring.orders", "scoring.parse"]
 
 
 def module_name(path: Path) -> str:

@@ -15,6 +15,15 @@ def test_accuracy_with_its_error():
     assert str(Accuracy(0, 0)) == "no rows"
 
 
+def test_an_interval_holds_its_value_whatever_the_rounding():
+    """Matplotlib refuses error bars that are negative by 1e-17: figures of the data ended whole runs."""
+    for n in range(1, 300):
+        for right in {0, 1, n // 2, n - 1, n}:
+            accuracy = Accuracy(right, n)
+            low, high = accuracy.interval
+            assert 0 <= low <= accuracy.value <= high <= 1
+
+
 def test_rows_without_an_answer_do_not_count():
     assert accuracy_of(np.array([0, 1, 2]), np.array([0, 0, -1])) == Accuracy(1, 2)
 

@@ -5,10 +5,12 @@ as usual. The settings stay in matplotlib afterwards, so that a notebook's own f
 """
 import importlib.util
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcvqa.files import atomic_path
+from mcvqa.informing import informing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,6 +88,24 @@ def new_figure(
     use_plot_style()
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **subplots)
+
+
+def draw_each(to_draw: Mapping[str, "Callable[[], Figure | None]"], folder: str | Path) -> dict[str, Path]:
+    """Draw and save figures as <name>.png; one that cannot be drawn is reported, and the others are made.
+
+    Args:
+        to_draw: name -> function that draws it; it returns None where there is nothing to show.
+
+    Returns:
+        Name of each figure that was made -> its file.
+    """
+    made = {}
+    for name, draw in to_draw.items():
+        path = Path(folder) / f"{name}.png"
+        with informing(f"the figure {path.name}"):
+            if figure := draw():
+                made[name] = save_figure(figure, path)
+    return made
 
 
 def save_figure(figure: "Figure", path: str | Path) -> Path:

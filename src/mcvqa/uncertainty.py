@@ -25,7 +25,8 @@ class Accuracy:
             return (0.0, 1.0)
         z, p, n = 1.959964, self.value, self.n
         centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return (float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n)))
+        low, high = float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n))
+        return (min(max(low, 0.0), p), max(min(high, 1.0), p))  # at 0 and 1 rounding would leave the value outside
 
     def __str__(self) -> str:
         if not self.n:

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from mcvqa.data.folds import question_groups
 from mcvqa.data.images import ImageFolder, ImageRecord, near_duplicate_groups, survey_images
 from mcvqa.data.prior import fit_prior
 from mcvqa.data.questions import SAME_TEXT, Problem, Question
+from mcvqa.uncertainty import Accuracy
 
 TRAIN = [
     Question("t1", "train/1.png", "이 음식은 무엇인가요?", ("김밥", "$\\frac 라면$", "None", "떡\n볶이"), 1),
@@ -144,3 +146,27 @@ def test_blind_accuracy_by_kind(tmp_path):
     assert kinds.blind_right.sum() == prior.accuracy.right
     assert f"{kinds.blind_accuracy['location']:.3f} ±" in found.summary()
     assert (tmp_path / "blind.png").exists()
+
+
+@pytest.mark.parametrize("n", [4, 10, 14, 19])
+def test_a_kind_of_question_guessed_all_right_is_drawn(tmp_path, n):
+    """Ordinary data: all answers are "a", or the counting rows always say "2"."""
+    train = [Question(f"t{i}", f"{i}.png", "몇 개인가요?", ("2개", "3개", "4개"), 0) for i in range(n)]
+    prior = fit_prior(train, train[:2], np.arange(n))
+    right = np.log(np.tile([0.8, 0.1, 0.1], (n, 1)))
+    everything_right = dataclasses.replace(prior, oof_logprobs=right, accuracy=Accuracy(n, n))
+    made = explore(train, train[:2], [], None, None, everything_right, tmp_path)
+    assert "blind.png" in {path.name for path in made.figures}
+
+
+def test_a_figure_that_fails_is_reported_and_the_others_are_made(tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise ValueError("'yerr' must not contain negative values")
+
+    monkeypatch.setattr("mcvqa.data.explore._draw_letters", fail)
+    prior = fit_prior(TRAIN, TEST, np.arange(len(TRAIN)))
+    made = explore(TRAIN, TEST, [], None, None, prior, tmp_path)
+    assert "letters.png" not in {path.name for path in made.figures} and len(made.figures) >= 3
+    assert capsys.readouterr().out == (
+        "  the figure letters.png could not be made, going on without it: ValueError: 'yerr' must not contain negative values\n"
+    )

@@ -13,7 +13,7 @@ from mcvqa.data.kinds import KINDS, question_kind
 from mcvqa.data.prior import Prior
 from mcvqa.data.questions import LETTERS, SAME_TEXT, Problem, Question
 from mcvqa.files import atomic_path
-from mcvqa.plots import FAINT_INK, INK, PALETTE, new_figure, save_figure
+from mcvqa.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
 from mcvqa.uncertainty import Accuracy
 
 if TYPE_CHECKING:
@@ -78,18 +78,18 @@ def explore(
     for name, table in tables.items():
         with atomic_path(out_dir / f"{name}.csv") as part:
             table.to_csv(part, index=False, encoding="utf-8-sig", lineterminator="\n")  # with BOM: Excel reads Korean
-    drawn = {
-        "kinds": _draw_kinds(tables["kinds"]),
-        "letters": _draw_letters(tables["letters"], rows),
-        "lengths": _draw_lengths(rows, train),
-        "options": _draw_options(tables["options"]),
-        "blind": _draw_blind(tables["kinds"], prior.accuracy),
-        "images": _draw_images(images or {}),
+    to_draw: dict[str, Callable[[], Figure | None]] = {
+        "kinds": lambda: _draw_kinds(tables["kinds"]),
+        "letters": lambda: _draw_letters(tables["letters"], rows),
+        "lengths": lambda: _draw_lengths(rows, train),
+        "options": lambda: _draw_options(tables["options"]),
+        "blind": lambda: _draw_blind(tables["kinds"], prior.accuracy),
+        "images": lambda: _draw_images(images or {}),
     }
-    figures = tuple(save_figure(figure, out_dir / f"{name}.png") for name, figure in drawn.items() if figure)
+    figures = draw_each(to_draw, out_dir)
     lines = _text_lines(train, test, problems, tables) + _image_lines(images, tables["duplicates"])
     lines += [*_blind_lines(tables["kinds"], prior), f"Figures and tables: {out_dir}"]
-    return Exploration(out_dir, figures, tables, tuple(lines))
+    return Exploration(out_dir, tuple(figures.values()), tables, tuple(lines))
 
 
 # %% tables

@@ -8,7 +8,7 @@ import numpy as np
 
 from mcvqa.data.questions import LETTERS
 from mcvqa.files import RunLog
-from mcvqa.plots import FAINT_INK, INK, PALETTE, new_figure, save_figure
+from mcvqa.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
 from mcvqa.report.metrics import LetterBias, Metrics, Reliability, WrongAnswer, spell_p_value
 from mcvqa.uncertainty import Accuracy, Gain
 
@@ -34,22 +34,16 @@ def draw_figures(metrics: Metrics, log: RunLog, folder: str | Path, open_picture
         Name of each figure -> its file.
     """
     steps, epochs = log.events("step"), log.events("epoch")
-    figures = {
-        "groups": draw_groups(metrics),
-        "confusion": draw_confusion(metrics.confusion),
-        "reliability": draw_reliability(metrics.before, metrics.after, metrics.temperature),
-        "letters": draw_letters(metrics.letters),
+    to_draw: dict[str, Callable[[], Any]] = {
+        "groups": lambda: draw_groups(metrics),
+        "confusion": lambda: draw_confusion(metrics.confusion),
+        "reliability": lambda: draw_reliability(metrics.before, metrics.after, metrics.temperature),
+        "letters": lambda: draw_letters(metrics.letters),
+        "curves": lambda: draw_curves(steps, epochs) if steps else None,
+        "gains": lambda: draw_gains(metrics.gains) if metrics.gains else None,
+        "errors": lambda: draw_errors(metrics.errors[:9], open_picture) if metrics.errors else None,
     }
-    if steps:
-        figures["curves"] = draw_curves(steps, epochs)
-    if metrics.gains:
-        figures["gains"] = draw_gains(metrics.gains)
-    if metrics.errors:
-        figures["errors"] = draw_errors(metrics.errors[:9], open_picture)
-    paths = {name: Path(folder) / f"{name}.png" for name in figures}
-    for name, figure in figures.items():
-        save_figure(figure, paths[name])
-    return paths
+    return draw_each(to_draw, folder)
 
 
 # %% training
