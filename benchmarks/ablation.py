@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student
 
+from mcvqa.base.files import read_json, write_json
 from mcvqa.config import Config, load_config
-from mcvqa.data.scenes import generate_demo
-from mcvqa.demo import answers_of_test, asked_of_folds, asked_once, second_model, together
 from mcvqa.ensemble.blend import BLEND_METHODS, blend_members
 from mcvqa.ensemble.calibrate import fit_temperature
-from mcvqa.files import read_json, write_json
 from mcvqa.model.device import plan_device
-from mcvqa.pipeline import Bench, predict_only, run_member, train_only
-from mcvqa.project import Project
 from mcvqa.report.metrics import reliability
+from mcvqa.run.demo import answers_of_test, asked_of_folds, asked_once, second_model, together
+from mcvqa.run.project import Project
+from mcvqa.run.steps import Bench, predict_only, run_member, train_only
+from mcvqa.scenes.dataset import generate_demo
 from mcvqa.scoring.scores import Scores, log_softmax
 
 PAIRS = {  # technique: (with, without)

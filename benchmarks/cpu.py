@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from engine import origin, write_section
-from mcvqa.data.scenes import generate_demo
+from mcvqa.scenes.dataset import generate_demo
 
 ROWS, FIRST = 300, "8788cc0"  # the first version that scored: features on disk, orders packed, prompts padded
 HERE = Path(__file__).resolve().parents[1]
@@ -30,7 +30,7 @@ from mcvqa.data.questions import read_questions
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import load_base
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.vision import FeatureStore, ImageInputs
+from mcvqa.model.vision.features import FeatureStore, ImageInputs
 from mcvqa.scoring.score import score_questions
 data, model = map(Path, sys.argv[1:])
 questions = read_questions(data / "train.csv").questions

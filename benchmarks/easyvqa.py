@@ -13,12 +13,12 @@ import shutil
 import time
 from pathlib import Path
 
+from mcvqa.base.uncertainty import accuracy_of
 from mcvqa.config import load_config
 from mcvqa.data.questions import LETTERS
-from mcvqa.demo import answers_of_test, read_submission
-from mcvqa.pipeline import run
-from mcvqa.project import Project
-from mcvqa.uncertainty import accuracy_of
+from mcvqa.run.demo import answers_of_test, read_submission
+from mcvqa.run.project import Project
+from mcvqa.run.steps import run
 from tiny import EASYVQA_ANSWERS
 
 SETTINGS = dict(

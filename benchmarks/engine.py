@@ -22,16 +22,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from mcvqa.base.files import RunLog
 from mcvqa.config import Config, load_config, parse_changes
 from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.data.questions import Question, read_questions
-from mcvqa.files import RunLog
 from mcvqa.model.device import GIB, plan_device
 from mcvqa.model.load import BaseModel, load_base, remove_adapters
 from mcvqa.model.memory import MemoryPlan, free_memory
 from mcvqa.model.rows import RowMaker, read_rows
-from mcvqa.model.vision import FeatureStore, ImageInputs
-from mcvqa.pipeline import code_commit
+from mcvqa.model.vision.features import FeatureStore, ImageInputs
+from mcvqa.run.steps import code_commit
 from mcvqa.scoring.orders import option_orders
 from mcvqa.training.loop import FoldTrainer
 

@@ -18,11 +18,11 @@ from torch.nn.utils.rnn import pad_sequence
 from engine import inputs_of
 from mcvqa.config import load_config
 from mcvqa.data.questions import Question, read_questions
-from mcvqa.data.scenes import generate_demo
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import load_base
 from mcvqa.model.rows import RowMaker, encode_rows, read_rows
-from mcvqa.model.vision import FeatureStore
+from mcvqa.model.vision.features import FeatureStore
+from mcvqa.scenes.dataset import generate_demo
 
 LISTS = "input_ids", "attention_mask", "mm_token_type_ids"  # of tokens; what else there is belongs to photographs
 

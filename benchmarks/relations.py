@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from mcvqa.base.uncertainty import accuracy_of
 from mcvqa.config import load_config, parse_changes
 from mcvqa.data.questions import LETTERS
-from mcvqa.demo import answers_of_test, read_submission
-from mcvqa.pipeline import run
-from mcvqa.project import Project
-from mcvqa.uncertainty import accuracy_of
+from mcvqa.run.demo import answers_of_test, read_submission
+from mcvqa.run.project import Project
+from mcvqa.run.steps import run
 
 SIDE, HALF = 75, 5  # pixels: of a picture, and of half a thing
 TINTS = {

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mcvqa.budget import spell_duration
+from mcvqa.base.budget import spell_duration
 from mcvqa.config import load_config
 from mcvqa.data.questions import Question, read_questions
-from mcvqa.model.encode import Encoder
-from mcvqa.model.families import Grid, image_grid
+from mcvqa.model.families.family import Grid, image_grid
 from mcvqa.model.load import load_encoder, measure_model
-from mcvqa.preflight import AGAIN_IN_BLOCKS, estimate_time
+from mcvqa.model.text.encode import Encoder
+from mcvqa.run.check import AGAIN_IN_BLOCKS, estimate_time
 from mcvqa.scoring.orders import tta_plan
 
 RATE = 22e12  # FLOP/s in float16, assumed: a third of the 65e12 of a T4's data sheet; none has been run

@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from engine import inputs_of
+from mcvqa.base.uncertainty import Accuracy, accuracy_of
 from mcvqa.config import Config
 from mcvqa.data.kinds import KINDS, question_kind
 from mcvqa.data.questions import LETTERS, Question, read_questions
-from mcvqa.data.scenes import generate_demo
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import BaseModel, load_base
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.vision import FeatureStore
+from mcvqa.model.vision.features import FeatureStore
+from mcvqa.scenes.dataset import generate_demo
 from mcvqa.scoring.score import score_questions
-from mcvqa.uncertainty import Accuracy, accuracy_of
 
 EASYVQA_ANSWERS = (
     "yes", "no", "circle", "rectangle", "triangle", "red", "green", "blue", "black", "gray", "teal", "brown", "yellow",

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-import mcvqa.data.scenes
+import mcvqa.scenes.dataset
+from mcvqa.base.files import RunLog, read_json
 from mcvqa.cli import app
 from mcvqa.config import PRESETS, Config, load_config, parse_changes
-from mcvqa.files import RunLog, read_json
 from tests.conftest import make_dataset, tiny_settings
 
 COMMANDS = ("run", "demo", "check", "eda", "folds", "train", "predict", "ensemble", "report", "validate", "presets",
@@ -193,7 +193,7 @@ def test_search_tries_as_often_as_asked(desk):
 
 
 def test_the_demo_compares_with_the_answers_it_knows(tmp_path, monkeypatch):
-    monkeypatch.setattr(mcvqa.data.scenes, "DEMO_ROWS", (48, 12))
+    monkeypatch.setattr(mcvqa.scenes.dataset, "DEMO_ROWS", (48, 12))
     monkeypatch.chdir(tmp_path)
     said = typed("demo", "--set", "num_epochs=1", "--set", "n_folds=2", "--set", "image_size=56", "--set", "tta_orders=2")
     rungs = ("text-only prior", "zero-shot", "single fold", "2 folds", "+ EMA", "+ SWA", "+ TTA", "+ ensemble")

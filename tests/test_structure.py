@@ -9,24 +9,20 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "mcvqa"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
-LAYERS = [
-    ("config", "files", "informing", "budget", "interrupt", "ownership", "uncertainty", "plots"),
-    ("data",), ("model",), ("training",),
-    ("scoring",), ("ensemble",), ("report",), ("project",), ("space", "takeover", "places"), ("pipeline",),
-    ("preflight", "search", "demo"), ("cli", "__main__"),
-]
-# scoring's records and plans are read by rooms above torch as well as below it
-NO_TORCH = ["config", "files", "informing", "budget", "interrupt", "ownership", "uncertainty", "plots", "data", "ensemble",
-            "report", "project", "takeover", "scoring.scores", "scoring.orders", "scoring.parse"]
+# the rooms, as DESIGN lists them, from the bottom up: imports run downward only
+ROOMS = ("config", "base", "data", "scenes", "model", "scoring", "training", "ensemble", "report", "insight", "run", "answer",
+         "cli", "__main__")
+NO_TORCH = ("config", "base", "data", "scenes", "ensemble", "report", "insight", "run.project", "run.takeover",
+            "run.ownership", "scoring.scores", "scoring.orders", "scoring.parse")
+AT_THE_ROOT = {"__init__.py", "__main__.py", "cli.py", "config.py"}
 
 
 def module_name(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
-def layer(module: str) -> int:
-    room = module.split(".")[0]
-    return next(i for i, rooms in enumerate(LAYERS) if room in rooms)
+def room(module: str) -> str:
+    return module.split(".")[0]
 
 
 def tree(path: Path) -> ast.Module:
@@ -41,7 +37,12 @@ def imports_of(path: Path) -> list[ast.ImportFrom]:
 def test_imports_run_downward(path: Path):
     for node in imports_of(path):
         imported = node.module.removeprefix("mcvqa.")
-        assert layer(imported) <= layer(module_name(path)), f"{module_name(path)} imports {imported}, which stands below it"
+        above, below = room(module_name(path)), room(imported)
+        assert ROOMS.index(below) <= ROOMS.index(above), f"{module_name(path)} imports {imported}, which is above it"
+
+
+def test_only_the_doors_and_the_settings_lie_at_the_root():
+    assert {path.name for path in PACKAGE.glob("*.py")} == AT_THE_ROOT
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
@@ -83,7 +84,7 @@ def test_top_level_names_are_unique_across_the_package():
 
 
 def test_light_rooms_import_no_torch_and_no_pyplot():
-    modules = [m for m in map(module_name, MODULES) if any(m == light or m.startswith(light + ".") for light in NO_TORCH)]
+    modules = [m for m in map(module_name, MODULES) if any(m == light or m.startswith(f"{light}.") for light in NO_TORCH)]
     code = "import sys, " + ", ".join(f"mcvqa.{m}" for m in modules) + "\n"
     code += "found = {'torch', 'transformers', 'matplotlib.pyplot', 'sklearn'} & set(sys.modules); assert not found, found"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -95,11 +96,11 @@ def test_heavy_libraries_stay_in_their_room():
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(
                 node, ast.ImportFrom) else []
             for name in names:
-                room = module_name(path).split(".")[0]
+                home = room(module_name(path))
                 if name.split(".")[0] in ("transformers", "peft", "bitsandbytes"):
-                    assert room == "model", f"{module_name(path)} imports {name}"
+                    assert home == "model", f"{module_name(path)} imports {name}"
                 if name.split(".")[0] == "matplotlib":
-                    assert room == "plots", f"{module_name(path)} imports {name}: use mcvqa.plots"
+                    assert module_name(path) == "base.plots", f"{module_name(path)} imports {name}: use mcvqa.base.plots"
 
 
 def test_nothing_is_pickled():

@@ -27,12 +27,12 @@ import numpy as np
 import torch
 
 from mcvqa import run
+from mcvqa.base.files import RunLog
 from mcvqa.config import Config
 from mcvqa.data.questions import read_questions
-from mcvqa.data.scenes import generate_demo
-from mcvqa.files import RunLog
-from mcvqa.project import RunStopped
 from mcvqa.report.submission import validate_submission
+from mcvqa.run.project import RunStopped
+from mcvqa.scenes.dataset import generate_demo
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import newest_point
 from mcvqa.training.loop import RESUME

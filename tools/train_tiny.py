@@ -1,4 +1,4 @@
-"""Trains the weights of `tiny`, from nothing or going on from a model, on scenes made by mcvqa.data.scenes: one GPU, under
+"""Trains the weights of `tiny`, from nothing or going on from a model, on scenes made by mcvqa.scenes.dataset: one GPU, under
 25 minutes.
 
     python tools/train_tiny.py --out tiny --steps 19500 --minutes 20 --passes 2 --workers 14 --compile  # what comes first
@@ -35,7 +35,11 @@ from mcvqa.config import Config
 from mcvqa.data.kinds import KINDS
 from mcvqa.data.paraphrase import paraphrase
 from mcvqa.data.questions import LETTERS, Question
-from mcvqa.data.scenes import (
+from mcvqa.model.families.family import token_positions
+from mcvqa.model.text.prompt import chat_messages
+from mcvqa.model.tiny import IMAGE_MEAN, IMAGE_STD, save_tiny, tiny_config, tiny_tokenizer
+from mcvqa.model.vision.tower import tower_features
+from mcvqa.scenes.dataset import (
     COLORS,
     LANGUAGES,
     SHAPES,
@@ -51,10 +55,6 @@ from mcvqa.data.scenes import (
     draw,
     sample_scene,
 )
-from mcvqa.model.families import token_positions
-from mcvqa.model.prompt import chat_messages
-from mcvqa.model.tiny import IMAGE_MEAN, IMAGE_STD, save_tiny, tiny_config, tiny_tokenizer
-from mcvqa.model.tower import tower_features
 
 UNIT = 28  # pixels on a side of an image token: 2 x 2 patches of 14
 SIDES = {4: 0.3, 5: 0.12, 6: 0.3, 8: 0.15, 10: 0.08, 12: 0.05}  # tokens on a side of a picture, and how often

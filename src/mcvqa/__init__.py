@@ -14,7 +14,7 @@ __all__ = ["Config", "__version__", "load_config", "run"]
 def __getattr__(name: str) -> Any:
     """`run` brings torch along, so it is imported when it is asked for."""
     if name == "run":
-        from mcvqa.pipeline import run
+        import mcvqa.run
 
-        return run
+        return mcvqa.run
     raise AttributeError(f"module 'mcvqa' has no attribute {name!r}")

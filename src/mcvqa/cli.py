@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from mcvqa import __version__
+from mcvqa.base.interrupt import RUN_ME_AGAIN
 from mcvqa.config import PRESETS, Config, load_config, parse_changes
-from mcvqa.interrupt import RUN_ME_AGAIN
 
 app = typer.Typer(
     name="mcvqa", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -79,9 +79,9 @@ def main(
 def run(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa import pipeline
+        from mcvqa.run import steps
 
-        pipeline.run(settings)
+        steps.run(settings)
 
 
 @app.command(help="Generate a small data set, then run everything on it with the built-in tiny model: no download, no GPU.\n\n"
@@ -89,7 +89,7 @@ def run(config: ConfigFile = None, preset: PresetName = None, set_: Changes = No
 def demo(config: ConfigFile = None, preset: PresetName = "demo", set_: Changes = None) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, None)
-        from mcvqa.demo import run_demo
+        from mcvqa.run.demo import run_demo
 
         run_demo(settings)
 
@@ -100,7 +100,7 @@ def demo(config: ConfigFile = None, preset: PresetName = "demo", set_: Changes =
 def check(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.preflight import check_run
+        from mcvqa.run.check import check_run
 
         if not check_run(settings):
             raise typer.Exit(1)
@@ -111,7 +111,7 @@ def check(config: ConfigFile = None, preset: PresetName = None, set_: Changes = 
 def eda(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.project import Project
+        from mcvqa.run.project import Project
 
         typer.echo(Project(settings).explore().summary())
 
@@ -121,7 +121,7 @@ def eda(config: ConfigFile = None, preset: PresetName = None, set_: Changes = No
 def folds(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.project import Project
+        from mcvqa.run.project import Project
 
         project = Project(settings)
         typer.echo(project.fold_summary())
@@ -135,7 +135,7 @@ def train(
 ) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.pipeline import train_only
+        from mcvqa.run.steps import train_only
 
         train_only(settings, fold)
 
@@ -145,7 +145,7 @@ def train(
 def predict(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.pipeline import predict_only
+        from mcvqa.run.steps import predict_only
 
         predict_only(settings)
 
@@ -155,7 +155,7 @@ def predict(config: ConfigFile = None, preset: PresetName = None, set_: Changes 
 def ensemble(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.pipeline import combine_only
+        from mcvqa.run.steps import combine_only
 
         combine_only(settings)
 
@@ -164,7 +164,7 @@ def ensemble(config: ConfigFile = None, preset: PresetName = None, set_: Changes
 def report(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.pipeline import report_only
+        from mcvqa.run.steps import report_only
 
         report_only(settings)
 
@@ -177,8 +177,8 @@ def validate(
 ) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.project import Project
         from mcvqa.report.submission import validate_submission
+        from mcvqa.run.project import Project
 
         files, _, test = Project(settings).tables
         found = validate_submission(file, test.questions, files.sample_submission)
@@ -242,7 +242,7 @@ def search(
 ) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.search import search_settings
+        from mcvqa.run.search import search_settings
 
         search_settings(settings, trials)
 

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from mcvqa.base.uncertainty import Accuracy
 from mcvqa.data.explore import Exploration, _chance_shares, _draw_lengths, _row_table, explore
 from mcvqa.data.folds import question_groups
 from mcvqa.data.images import ImageFolder, ImageRecord, near_duplicate_groups, survey_images
 from mcvqa.data.prior import fit_prior
 from mcvqa.data.questions import SAME_TEXT, Problem, Question
-from mcvqa.uncertainty import Accuracy
 
 TRAIN = [
     Question("t1", "train/1.png", "이 음식은 무엇인가요?", ("김밥", "$\\frac 라면$", "None", "떡\n볶이"), 1),

@@ -3,11 +3,11 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3VLConfig
 
-from mcvqa.model.encode import Row
-from mcvqa.model.families import FAMILIES, image_tokens, token_positions
-from mcvqa.model.forward import AnswerModel, collate
-from mcvqa.model.layout import EVERY_TOKEN_ONCE
-from mcvqa.model.vision import finished, start_encoding
+from mcvqa.model.families.family import FAMILIES, image_tokens, token_positions
+from mcvqa.model.fast.forward import AnswerModel, collate
+from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE
+from mcvqa.model.text.encode import Row
+from mcvqa.model.vision.features import finished, start_encoding
 
 IMAGE = 9  # the image token
 GRIDS = {"a": (1, 4, 6), "b": (1, 4, 4), "c": (1, 4, 6)}

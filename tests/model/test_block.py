@@ -6,11 +6,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from mcvqa.files import file_hash
-from mcvqa.model.block import Block, FrozenWeight, Projections, draw_masks, masked, pack
+from mcvqa.base.files import file_hash
 from mcvqa.model.device import plan_device
-from mcvqa.model.families import FAMILIES
-from mcvqa.model.forward import answer_loss
+from mcvqa.model.families.family import FAMILIES
+from mcvqa.model.fast.block import Block, FrozenWeight, Projections, draw_masks, masked, pack
+from mcvqa.model.fast.forward import answer_loss
 from mcvqa.model.load import load_base, make_trainable, trained_parameters
 from tests.model.small import ROWS, answering, batch_of, small_model, small_pictures
 
@@ -169,7 +169,7 @@ def test_the_last_mlp_sees_the_answers_with_the_masks_of_their_tokens(monkeypatc
     model = small_model("qwen2_5_vl").requires_grad_(False)
     answers = answering(adapted(model, "q_proj|up_proj|down_proj", 0.3)).train()
     drawn, seen = [], []
-    monkeypatch.setattr("mcvqa.model.forward.draw_masks", lambda *args: drawn.extend(draw_masks(*args)) or tuple(drawn))
+    monkeypatch.setattr("mcvqa.model.fast.forward.draw_masks", lambda *args: drawn.extend(draw_masks(*args)) or tuple(drawn))
     answers.blocks[-1].register_forward_pre_hook(lambda block, args: seen.extend((args[0], *args[3])))
     batch = batch_of(ROWS, small_pictures(model))
     answers(batch)

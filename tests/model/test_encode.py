@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mcvqa.data.questions import LETTERS, Question
-from mcvqa.model.encode import AlignmentError, Encoder, answer_target
+from mcvqa.model.text.encode import AlignmentError, Encoder, answer_target
 
 GRID = (1, 4, 6)
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mcvqa.model.families import image_grid, token_positions
+from mcvqa.model.families.family import image_grid, token_positions
 
 
 @given(st.integers(1, 900), st.integers(1, 900), st.sampled_from([28, 56, 84, 140, 384]))

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mcvqa.config import Config
-from mcvqa.model.encode import Encoder
-from mcvqa.model.forward import AnswerModel, Batch, answer_loss, letter_logprobs, read_letters
+from mcvqa.model.fast.forward import AnswerModel, Batch, answer_loss, letter_logprobs, read_letters
 from mcvqa.model.rows import RowMaker, training_row
+from mcvqa.model.text.encode import Encoder
 from mcvqa.scoring.orders import option_orders
 from mcvqa.training.loop import weighted_loss
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
-from mcvqa.model import kernels
-from mcvqa.model.block import turning
-from mcvqa.model.kernels import gate_up, gate_up_backward, norm_backward, turn
+from mcvqa.model.fast import kernels
+from mcvqa.model.fast.block import turning
+from mcvqa.model.fast.kernels import gate_up, gate_up_backward, norm_backward, turn
 from tests.conftest import needs_gpu
 
 GPU = torch.device("cuda")

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from mcvqa.model.families import FAMILIES, image_tokens
-from mcvqa.model.forward import answer_loss, collate
-from mcvqa.model.layout import EVERY_TOKEN_ONCE, Sight, _Apart, attend, attend_apart, group_prompts, lay_out
+from mcvqa.model.families.family import FAMILIES, image_tokens
+from mcvqa.model.fast.forward import answer_loss, collate
+from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE, Sight, _Apart, attend, attend_apart, group_prompts, lay_out
 from mcvqa.model.rows import RowMaker, encode_rows, read_rows
 from tests.conftest import needs_gpu
 from tests.model.small import IMAGE, ROWS, answering, batch_of, made_row, prompts_of, small_model, small_pictures
@@ -176,7 +176,7 @@ def test_only_scoring_asks_for_new_tokens_and_only_where_much_is_shared():
 @pytest.mark.parametrize("learning", [True, False])
 def test_whoever_wants_gradients_learns(base, maker, questions, monkeypatch, learning):
     seen = []
-    monkeypatch.setattr("mcvqa.model.forward.Sight", lambda *args, **more: seen.append(more) or Sight(*args, **more))
+    monkeypatch.setattr("mcvqa.model.fast.forward.Sight", lambda *args, **more: seen.append(more) or Sight(*args, **more))
     with torch.set_grad_enabled(learning):
         base.answers(base.model)(maker.batch([maker.row(questions[0])]))
     assert seen == [dict(learning=learning)]

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig
 from mcvqa.config import LANGUAGE_PROJECTIONS, Config
 from mcvqa.model import device, load
 from mcvqa.model.device import GIB, DeviceError, DevicePlan, plan_device
-from mcvqa.model.families import FAMILIES
+from mcvqa.model.families.family import FAMILIES
 from mcvqa.model.load import (
     BaseModel,
     ModelError,
@@ -29,7 +29,7 @@ from mcvqa.model.load import (
     trained_parameters,
     verify_quantization,
 )
-from mcvqa.model.vision import weights_hash
+from mcvqa.model.vision.features import weights_hash
 from mcvqa.training.checkpoint import CheckpointError, load_trained, save_trained
 
 QWEN_3B = Qwen2_5_VLConfig(

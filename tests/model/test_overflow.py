@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from mcvqa.files import RunLog
+from mcvqa.base.files import RunLog
 from mcvqa.model.device import plan_device
-from mcvqa.model.forward import KNOWN_TO_OVERFLOW, AnswerModel, read_letters
+from mcvqa.model.fast.forward import KNOWN_TO_OVERFLOW, AnswerModel, read_letters
+from mcvqa.model.fast.overflow import OverflowInModel
 from mcvqa.model.load import load_base
-from mcvqa.model.overflow import OverflowInModel
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.vision import FeatureStore
+from mcvqa.model.vision.features import FeatureStore
 from mcvqa.training.loop import FoldTrainer
 from tests.conftest import needs_gpu
 from tests.model.small import ROWS, answering, batch_of, small_model, small_pictures

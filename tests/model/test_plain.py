@@ -7,15 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
+from mcvqa.base.files import RunLog
 from mcvqa.config import LANGUAGE_PROJECTIONS
 from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.data.questions import LETTERS, Question
-from mcvqa.files import RunLog
 from mcvqa.model import load
 from mcvqa.model.device import plan_device
-from mcvqa.model.encode import AlignmentError
-from mcvqa.model.families import FamilyError, plain_family
-from mcvqa.model.forward import read_letters
+from mcvqa.model.families.family import FamilyError, plain_family
+from mcvqa.model.fast.forward import read_letters
 from mcvqa.model.load import (
     ModelError,
     load_adapter,
@@ -28,6 +27,7 @@ from mcvqa.model.load import (
 )
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import read_rows, training_row
+from mcvqa.model.text.encode import AlignmentError
 from mcvqa.scoring.score import generate_answer, score_questions
 from mcvqa.training.checkpoint import save_trained
 from mcvqa.training.loop import FoldTrainer

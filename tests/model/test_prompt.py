@@ -1,6 +1,6 @@
 """Messages of a row."""
 from mcvqa.config import Config
-from mcvqa.model.prompt import chat_messages
+from mcvqa.model.text.prompt import chat_messages
 
 
 def text_of(messages, role):

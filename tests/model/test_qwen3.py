@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from mcvqa.base.files import RunLog
 from mcvqa.config import LANGUAGE_PROJECTIONS
 from mcvqa.data.images import ImageFolder, survey_images
-from mcvqa.files import RunLog
 from mcvqa.model.device import plan_device
-from mcvqa.model.families import token_positions
-from mcvqa.model.forward import AnswerModel, answer_loss
+from mcvqa.model.families.family import token_positions
+from mcvqa.model.fast.forward import AnswerModel, answer_loss
 from mcvqa.model.load import load_base, make_trainable, measure_model, remove_adapters, trained_parameters
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.vision import FeatureStore, ImageInputs
+from mcvqa.model.vision.features import FeatureStore, ImageInputs
 from mcvqa.scoring.score import generate_answer, score_questions
 from mcvqa.training.loop import FoldTrainer
 from tests.model.other_families import save_family

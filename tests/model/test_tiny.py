@@ -10,12 +10,12 @@ from mcvqa.config import Config
 from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.data.kinds import question_kind
 from mcvqa.data.questions import LETTERS, read_questions
-from mcvqa.data.scenes import generate_demo
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import load_base
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.tiny import build_tiny, tiny_folder, tiny_tokenizer
-from mcvqa.model.vision import FeatureStore, ImageInputs
+from mcvqa.model.vision.features import FeatureStore, ImageInputs
+from mcvqa.scenes.dataset import generate_demo
 from mcvqa.scoring.score import score_questions
 
 

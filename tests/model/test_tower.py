@@ -13,7 +13,7 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
-from mcvqa.model.tower import aligned, plan_tower, tower_features
+from mcvqa.model.vision.tower import aligned, plan_tower, tower_features
 
 TEXT = dict(
     vocab_size=100, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from mcvqa.data.images import ImageFolder, survey_images
-from mcvqa.model import vision
-from mcvqa.model.families import image_tokens
-from mcvqa.model.forward import AnswerModel
-from mcvqa.model.overflow import cast_weights
+from mcvqa.model.families.family import image_tokens
+from mcvqa.model.fast.forward import AnswerModel
+from mcvqa.model.fast.overflow import cast_weights
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.vision import FeatureStore, ImageInputs
+from mcvqa.model.vision import features as vision
+from mcvqa.model.vision.features import FeatureStore, ImageInputs
 from tests.model.small import encode_images
 
 

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
+from mcvqa.base.files import RunLog
+from mcvqa.base.uncertainty import Gain
 from mcvqa.config import PRESETS, Config, parse_changes
-from mcvqa.files import RunLog
 from mcvqa.report.advice import Course, choose_advice, read_course
 from mcvqa.report.page import report_sections
-from mcvqa.uncertainty import Gain
 from tests.report.test_page import report_input
 
 DONE = dict(use_sample=False, use_kfold=True, num_epochs=3)

@@ -3,9 +3,9 @@ import dataclasses
 
 import pytest
 
+from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config
 from mcvqa.report.experiments import list_experiments, read_experiments, record_experiment, update_index
-from mcvqa.uncertainty import Accuracy
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
+from mcvqa.base.files import RunLog
+from mcvqa.base.uncertainty import Accuracy
 from mcvqa.data.questions import Question
-from mcvqa.files import RunLog
 from mcvqa.report.figures import (
     clipped_text,
     draw_curves,
@@ -25,7 +26,6 @@ from mcvqa.report.figures import (
 )
 from mcvqa.report.metrics import WrongAnswer, measure
 from mcvqa.scoring.scores import plain_scores
-from mcvqa.uncertainty import Accuracy
 
 MAGENTA = (255, 0, 255)
 

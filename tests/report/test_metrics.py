@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from mcvqa.base.uncertainty import Accuracy
 from mcvqa.data.questions import Question
 from mcvqa.report.metrics import (
     circular_accuracy,
@@ -17,7 +18,6 @@ from mcvqa.report.metrics import (
     spell_p_value,
 )
 from mcvqa.scoring.scores import Scores, plain_scores
-from mcvqa.uncertainty import Accuracy
 
 
 def answered(predicted: list[list[int]], orders: list[list[int]], scales: list[float] | None = None) -> Scores:

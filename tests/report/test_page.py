@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mcvqa.budget import spell_duration
+from mcvqa.base.budget import spell_duration
+from mcvqa.base.uncertainty import Accuracy, Gain
 from mcvqa.config import Config
 from mcvqa.report.page import (
     ReportInput,
@@ -21,7 +22,6 @@ from mcvqa.report.page import (
     write_report,
 )
 from mcvqa.report.submission import SubmissionReport
-from mcvqa.uncertainty import Accuracy, Gain
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> | `` [x](javascript:alert(3)) </pre> $x$ &amp; ```"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mcvqa.data.questions import LETTERS, Question
-from mcvqa.model.forward import AnswerModel
+from mcvqa.model.fast.forward import AnswerModel
 from mcvqa.model.rows import NEVER
 from mcvqa.scoring.orders import tta_plan
 from mcvqa.scoring.score import generate_answer, score_questions

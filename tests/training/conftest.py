@@ -3,13 +3,13 @@ import dataclasses
 
 import pytest
 
+from mcvqa.base.files import RunLog
 from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.data.questions import read_questions
-from mcvqa.files import RunLog
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import load_base
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.vision import FeatureStore, ImageInputs
+from mcvqa.model.vision.features import FeatureStore, ImageInputs
 from mcvqa.training.loop import FoldTrainer
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from mcvqa.base.files import read_json
 from mcvqa.config import Config
 from mcvqa.data.questions import LETTERS
-from mcvqa.files import read_json
 from mcvqa.model.device import GIB
-from mcvqa.model.forward import AnswerModel
+from mcvqa.model.fast.forward import AnswerModel
 from mcvqa.model.load import trained_parameters
 from mcvqa.model.memory import MemoryPlan, Trial
 from mcvqa.model.rows import TrainingRows, epoch_windows, longest_row, training_row

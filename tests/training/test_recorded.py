@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcvqa.model.device import GIB
-from mcvqa.model.forward import collate
+from mcvqa.model.fast.forward import collate
 from mcvqa.model.load import remove_adapters
 from mcvqa.model.memory import MemoryPlan, Trial
-from mcvqa.model.tower import tower_features
+from mcvqa.model.vision.tower import tower_features
 from mcvqa.training import loop, recorded
 from mcvqa.training.recorded import Recorder, Recording
 from tests.conftest import needs_gpu

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mcvqa.files import RunLog
+from mcvqa.base.files import RunLog
 from mcvqa.training import loop
 from mcvqa.training.checkpoint import STATE, TENSORS, adapter_hash, read_point, verified
 from mcvqa.training.loop import RESUME, FoldTrainer, TrainingError
@@ -22,7 +22,7 @@ SETTINGS = dict(num_epochs=2, use_ema=True, use_swa=True, lora_dropout=0.1, batc
 
 
 class Cut(BaseException):
-    """As hard as a test can be to the code it interrupts; real kills are in tests/test_interrupt.py."""
+    """As hard as a test can be to the code it interrupts; real kills are in tests/run/test_interrupt.py."""
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def test_a_full_disk_ends_no_training(trainer_in, undisturbed, tmp_path, monkeyp
 @pytest.mark.parametrize("back", ["while it is waited for", "later"])
 def test_a_drive_that_drops_ends_no_training(trainer_in, undisturbed, tmp_path, monkeypatch, capsys, back):
     """It comes back while a resume point waits, or after that point has been left out."""
-    monkeypatch.setattr("mcvqa.files.time.sleep", lambda wait: unmount(tmp_path) if back != "later" else None)
+    monkeypatch.setattr("mcvqa.base.files.time.sleep", lambda wait: unmount(tmp_path) if back != "later" else None)
     plain = FoldTrainer._backward
 
     def backward(self, *given):

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mcvqa.base.files import atomic_path
+from mcvqa.base.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
+from mcvqa.base.uncertainty import Accuracy
 from mcvqa.data.images import OUTSIDE, ImageRecord
 from mcvqa.data.kinds import KINDS, question_kind
 from mcvqa.data.prior import Prior
 from mcvqa.data.questions import LETTERS, SAME_TEXT, Problem, Question
-from mcvqa.files import atomic_path
-from mcvqa.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
-from mcvqa.uncertainty import Accuracy
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mcvqa.plots import Figure
+    from mcvqa.base.plots import Figure
 
 REPEATED_CHOICE = "choice within its row"
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFile
 from tqdm.auto import tqdm
 
-from mcvqa.files import SHORT_WAITS, patiently
+from mcvqa.base.files import SHORT_WAITS, patiently
 
 MAX_PIXELS = 64_000_000  # larger pictures are refused before decoding: a 24 KB PNG can ask for gigabytes
 MAX_FILE_BYTES = 256 * 2**20

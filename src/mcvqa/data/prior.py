@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from mcvqa.base.uncertainty import Accuracy, accuracy_of
 from mcvqa.data.folds import assign_folds
 from mcvqa.data.questions import Question
-from mcvqa.uncertainty import Accuracy, accuracy_of
 
 MIN_PRIOR_ROWS = 20  # answered rows; below this nothing can be learned from texts
 PRIOR_FOLDS = 5

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
+from mcvqa.base.uncertainty import Accuracy, accuracy_of, paired_gain
 from mcvqa.data.questions import LETTERS, Question, csv_delimiter, csv_records, csv_text, find_habit, read_answer
 from mcvqa.ensemble.calibrate import RULED_OUT, fit_temperature
 from mcvqa.scoring.parse import parse_answer
 from mcvqa.scoring.scores import Scores, log_softmax, plain_scores
-from mcvqa.uncertainty import Accuracy, accuracy_of, paired_gain
 
 BLEND_METHODS = ("vote", "weighted_vote", "mean", "geometric", "stacking")
 NESTED_FOLDS = 5

@@ -22,11 +22,11 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor  #
 
 from mcvqa.config import Config
 from mcvqa.model.device import GIB, DevicePlan, seeded
-from mcvqa.model.encode import Encoder
-from mcvqa.model.families import FAMILIES, Family, plain_family
-from mcvqa.model.forward import Answering, AnswerModel
-from mcvqa.model.layout import EVERY_TOKEN_ONCE
+from mcvqa.model.families.family import FAMILIES, Family, plain_family
+from mcvqa.model.fast.forward import Answering, AnswerModel
+from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE
 from mcvqa.model.plain import PlainAnswerModel, PlainEncoder
+from mcvqa.model.text.encode import Encoder
 from mcvqa.model.tiny import tiny_folder
 
 

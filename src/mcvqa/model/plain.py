@@ -22,10 +22,10 @@ from torch import nn
 from mcvqa.config import Config
 from mcvqa.data.images import ImageRecord, open_image
 from mcvqa.data.questions import LETTERS, Question
-from mcvqa.model.encode import AlignmentError, answer_target, special_tokens, verified_letters, without_special
-from mcvqa.model.forward import Answering, stack_letters
-from mcvqa.model.overflow import layer_parts
-from mcvqa.model.prompt import chat_messages
+from mcvqa.model.fast.forward import Answering, stack_letters
+from mcvqa.model.fast.overflow import layer_parts
+from mcvqa.model.text.encode import AlignmentError, answer_target, special_tokens, verified_letters, without_special
+from mcvqa.model.text.prompt import chat_messages
 
 
 # %% one row

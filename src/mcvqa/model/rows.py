@@ -14,11 +14,11 @@ from mcvqa.config import Config
 from mcvqa.data.paraphrase import paraphrase
 from mcvqa.data.questions import Question
 from mcvqa.model.device import DevicePlan
-from mcvqa.model.encode import Encoder, Row
-from mcvqa.model.forward import Answering, AskedRows, Batch, collate, read_letters
+from mcvqa.model.distributed import Batches, divided, progress
+from mcvqa.model.fast.forward import Answering, AskedRows, Batch, collate, read_letters
 from mcvqa.model.memory import free_memory
-from mcvqa.model.processes import Batches, divided, progress
-from mcvqa.model.vision import FeatureStore, ImageInputs
+from mcvqa.model.text.encode import Encoder, Row
+from mcvqa.model.vision.features import FeatureStore, ImageInputs
 
 
 class Maker(Protocol):

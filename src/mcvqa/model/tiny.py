@@ -1,6 +1,6 @@
 """`tiny`: the real Qwen2.5-VL architecture at 7.8 million parameters, in the package, nothing downloaded.
 
-tools/train_tiny.py trained its weights on the scenes of mcvqa.data.scenes; tiny/README.md says what it can and cannot do.
+tools/train_tiny.py trained its weights on the scenes of mcvqa.scenes.dataset; tiny/README.md says what it can and cannot do.
 """
 import os
 import shutil
@@ -13,12 +13,12 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from mcvqa.base.files import write_json
 from mcvqa.config import SYSTEM_PROMPT, USER_PROMPT
 from mcvqa.data.kinds import KINDS
-from mcvqa.data.scenes import ask, describe, sample_scene
-from mcvqa.files import write_json
 from mcvqa.model.device import seeded
-from mcvqa.model.prompt import HINTS
+from mcvqa.model.text.prompt import HINTS
+from mcvqa.scenes.dataset import ask, describe, sample_scene
 
 TINY_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from mcvqa.files import RunLog
+from mcvqa.base.files import RunLog
+from mcvqa.base.uncertainty import Gain
 from mcvqa.report.metrics import Metrics, spell_p_value
-from mcvqa.uncertainty import Gain
 
 SLOW = 6 * 3600  # seconds; a Kaggle session with a GPU ends after twelve hours
 LETTERS_MATTER = 0.05  # total variation between letters said and letters true

@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 import yaml
 
-from mcvqa.budget import spell_duration
-from mcvqa.files import read_json, write_json, write_text
+from mcvqa.base.budget import spell_duration
+from mcvqa.base.files import read_json, write_json, write_text
+from mcvqa.base.uncertainty import Accuracy
 from mcvqa.report.metrics import Metrics
 from mcvqa.report.page import changed_settings, markdown_table, markdown_text
-from mcvqa.uncertainty import Accuracy
 
 
 # %% one run

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from mcvqa.base.files import RunLog
+from mcvqa.base.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
+from mcvqa.base.uncertainty import Accuracy, Gain
 from mcvqa.data.questions import LETTERS
-from mcvqa.files import RunLog
-from mcvqa.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
 from mcvqa.report.metrics import LetterBias, Metrics, Reliability, WrongAnswer, spell_p_value
-from mcvqa.uncertainty import Accuracy, Gain
 
 OpenPicture = Callable[[str], Any]  # image as written in the CSV -> PIL image; ValueError or OSError where it cannot
 

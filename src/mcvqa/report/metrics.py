@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from mcvqa.base.uncertainty import Accuracy, Gain, paired_gain
 from mcvqa.data.kinds import KINDS, question_kind
 from mcvqa.data.questions import Question
 from mcvqa.scoring.scores import Scores, log_softmax
-from mcvqa.uncertainty import Accuracy, Gain, paired_gain
 
 
 # %% what is measured

@@ -15,14 +15,14 @@ from urllib.parse import quote
 
 import jinja2
 
-from mcvqa.budget import spell_duration
+from mcvqa.base.budget import spell_duration
+from mcvqa.base.files import write_text
+from mcvqa.base.uncertainty import Accuracy, Gain
 from mcvqa.config import Config
 from mcvqa.data.questions import LETTERS
-from mcvqa.files import write_text
 from mcvqa.report.advice import Advice
 from mcvqa.report.metrics import GroupAccuracy, Metrics, WrongAnswer, spell_p_value
 from mcvqa.report.submission import SubmissionReport
-from mcvqa.uncertainty import Accuracy, Gain
 
 
 # %% what goes in

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mcvqa.base.files import atomic_path
 from mcvqa.data.questions import LETTERS, Question
-from mcvqa.files import atomic_path
 
 SUBMISSION_HEADER = ("id", "answer")
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from mcvqa.config import Config
 from mcvqa.data.questions import Question
+from mcvqa.model.distributed import divided, progress
 from mcvqa.model.load import BaseModel
-from mcvqa.model.processes import divided, progress
 from mcvqa.model.rows import Maker, encode_rows, read_rows, without_empty
 from mcvqa.scoring.orders import option_orders, tta_plan
 from mcvqa.scoring.parse import parse_answer

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mcvqa.files import LONG_WAITS, atomic_path, patiently
+from mcvqa.base.files import LONG_WAITS, atomic_path, patiently
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
-from mcvqa.files import LONG_WAITS, MANIFEST, SHORT_WAITS, as_json, damaged_file, file_hash, patiently, read_json, sync
+from mcvqa.base.files import LONG_WAITS, MANIFEST, SHORT_WAITS, as_json, damaged_file, file_hash, patiently, read_json, sync
 from mcvqa.model.load import BaseModel, load_adapter
 
 TENSORS, STATE = "tensors.safetensors", "state.json"

@@ -20,13 +20,16 @@ from accelerate.utils import gather_object
 from torch import nn
 from tqdm.auto import tqdm
 
-from mcvqa.budget import Schedule
+from mcvqa.base.budget import Schedule
+from mcvqa.base.files import RunLog, damaged_file
+from mcvqa.base.interrupt import Interrupted, StopRequest
+from mcvqa.base.uncertainty import Accuracy, accuracy_of
 from mcvqa.config import Config, weight_changes
 from mcvqa.data.questions import Question
-from mcvqa.files import RunLog, damaged_file
-from mcvqa.interrupt import Interrupted, StopRequest
 from mcvqa.model.device import GIB, set_seeds
-from mcvqa.model.forward import Answering, AskedRows, answer_loss
+from mcvqa.model.distributed import Batches, by_each, by_main, own_share, progress, stop_all
+from mcvqa.model.fast.forward import Answering, AskedRows, answer_loss
+from mcvqa.model.fast.overflow import OverflowInModel
 from mcvqa.model.load import BaseModel, make_trainable, trained_parameters
 from mcvqa.model.memory import (
     LEAST_PASSES,
@@ -44,8 +47,6 @@ from mcvqa.model.memory import (
     set_random_state,
     settings_plan,
 )
-from mcvqa.model.overflow import OverflowInModel
-from mcvqa.model.processes import Batches, by_each, by_main, own_share, progress, stop_all
 from mcvqa.model.rows import Maker, TrainingRows, encode_rows, epoch_windows, longest_row, read_rows, without_empty
 from mcvqa.training.average import WeightAverage
 from mcvqa.training.checkpoint import (
@@ -59,7 +60,6 @@ from mcvqa.training.checkpoint import (
 )
 from mcvqa.training.progress import Learned, generator_states, set_generator_states
 from mcvqa.training.recorded import Recorder
-from mcvqa.uncertainty import Accuracy, accuracy_of
 
 RESUME = "resume"  # folder of a fold's resume points
 COUNTED = ("step", "skipped", "skipped_on_end", "epochs_done", "rollbacks", "anchor")

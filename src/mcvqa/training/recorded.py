@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from mcvqa.model.forward import Answering, Batch
+from mcvqa.model.fast.forward import Answering, Batch
 
 MOST_SHAPES = 16  # that are recorded: each keeps its inputs, and what comes later is rare
 

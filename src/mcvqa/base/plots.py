@@ -1,0 +1,127 @@
+"""Figures: one sober style, colours that colour-blind readers can tell apart, and Korean text that shows.
+
+Figures are made without pyplot: no backend is chosen, no window opens and nothing has to be closed; a notebook shows them
+as usual. The settings stay in matplotlib afterwards, so that a notebook's own figures look the same.
+"""
+import importlib.util
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mcvqa.base.files import atomic_path
+from mcvqa.base.informing import informing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette without its yellow, which is too faint for lines on white
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+INK, FAINT_INK, GRID = "#2B2F36", "#6B7280", "#E5E7EB"
+KOREAN_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo")
+
+
+# %% style
+def use_plot_style() -> None:
+    """Set matplotlib's defaults: colours, grid, sizes, and a font that has Korean."""
+    import matplotlib
+    from cycler import cycler
+
+    matplotlib.rcParams.update({
+        "font.family": [*_korean_font(), "DejaVu Sans"],  # a letter the first one lacks is taken from the second
+        "axes.unicode_minus": False,  # Korean fonts often lack U+2212
+        "font.size": 10.5,
+        "text.color": INK,
+        "axes.labelcolor": FAINT_INK,
+        "axes.edgecolor": "#9CA3AF",
+        "axes.titlesize": 13,
+        "axes.titlelocation": "left",
+        "axes.titlepad": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "grid.color": GRID,
+        "axes.prop_cycle": cycler(color=PALETTE),
+        "xtick.color": FAINT_INK,
+        "ytick.color": FAINT_INK,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "xtick.major.size": 0,
+        "ytick.major.size": 0,
+        "legend.frameon": False,
+        "lines.linewidth": 1.8,
+        "patch.linewidth": 0,
+        "savefig.dpi": 150,
+    })  # fmt: skip
+
+
+def _korean_font() -> list[str]:
+    """Name of the first installed Korean font, else of the one that the package koreanize-matplotlib carries."""
+    from matplotlib.font_manager import fontManager
+
+    installed = set(fontManager.get_font_names())
+    found = [name for name in KOREAN_FONTS if name in installed]
+    if not found:
+        # only its font file is used: importing the package fails on Python 3.12 and later (no distutils)
+        spec = importlib.util.find_spec("koreanize_matplotlib")
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            fontManager.addfont(Path(folder) / "fonts" / "NanumGothic.ttf")
+            found = ["NanumGothic"]
+    return found[:1]
+
+
+# %% figures
+def new_figure(
+    rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 4.0, **subplots: Any
+) -> tuple["Figure", Any]:
+    """An empty figure in the house style.
+
+    Args:
+        width, height: of the whole figure, in inches (150 pixels each when saved).
+        subplots: passed on to matplotlib's `Figure.subplots` (sharex, width_ratios, ...).
+
+    Returns: the figure, and its axes: one, or an array of them where rows or columns are more than one.
+    """
+    from matplotlib.figure import Figure
+
+    use_plot_style()
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **subplots)
+
+
+def draw_each(to_draw: Mapping[str, "Callable[[], Figure | None]"], folder: str | Path) -> dict[str, Path]:
+    """Draw and save figures as <name>.png; one that cannot be drawn is reported, and the others are made.
+
+    Args:
+        to_draw: name -> function that draws it; it returns None where there is nothing to show.
+
+    Returns:
+        Name of each figure that was made -> its file.
+    """
+    made = {}
+    for name, draw in to_draw.items():
+        path = Path(folder) / f"{name}.png"
+        with informing(f"the figure {path.name}"):
+            if figure := draw():
+                made[name] = save_figure(figure, path)
+    return made
+
+
+def save_figure(figure: "Figure", path: str | Path) -> Path:
+    """Write the figure as PNG; a file of that name is replaced only when the new one is complete.
+
+    Matplotlib warns of every letter that no font has; one warning that says what to do is enough.
+    """
+    path = Path(path)
+    with warnings.catch_warnings(record=True) as told, atomic_path(path) as part:
+        warnings.simplefilter("always")
+        figure.savefig(part, format="png", facecolor="white")
+    missing = [w for w in told if "missing from" in str(w.message)]
+    if missing:
+        told_once = f"{path.name}: {len(missing)} letters have no glyph here; for Korean: pip install koreanize-matplotlib"
+        warnings.warn(told_once, stacklevel=2)
+    for other in told:
+        if other not in missing:
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    return path

@@ -1,0 +1,362 @@
+"""Rows -> batch -> logits at the answer positions. Training and scoring both go through here.
+
+Shapes: B rows, K option orders, C choices, E prompts, L tokens of the longest, T distinct tokens, H hidden size, V vocabulary.
+"""
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeGuard
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import nn
+from torch.nn import functional as F
+
+from mcvqa.model.families.family import Family, Grid
+from mcvqa.model.fast.block import Tables, blocks_suit, draw_masks, layer_blocks, pack, rotary_tables
+from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE, Sight, lay_out
+from mcvqa.model.fast.overflow import OWN_FLOAT32, OverflowInModel, layer_parts, mend_overflow, run_in_float32
+from mcvqa.model.text.encode import Row
+from mcvqa.model.vision.tower import tower_features
+
+KNOWN_TO_OVERFLOW = "_known_to_overflow"  # mark of a module of the base model: what stands for it computes in float32
+
+
+class AskedRows(Protocol):
+    """What every batch has, whatever model it is for: Batch here, PlainBatch in model/plain.py."""
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+
+    @property
+    def letters(self) -> torch.Tensor: ...
+
+    @property
+    def target(self) -> torch.Tensor: ...
+
+    def to(self, device: torch.device | str) -> "AskedRows": ...
+
+
+class WithLetters(Protocol):
+    """What every row has: see Row in model/encode.py."""
+
+    @property
+    def letters(self) -> np.ndarray: ...
+
+    @property
+    def target(self) -> np.ndarray: ...
+
+
+def stack_letters(rows: Sequence[WithLetters]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, K, C) letters, -1 where a row has fewer orders or choices, and (B, C) targets."""
+    k, c = (max(row.letters.shape[axis] for row in rows) for axis in (0, 1))
+    letters = torch.full((len(rows), k, c), -1, dtype=torch.int64)
+    target = torch.zeros(len(rows), c)
+    for i, row in enumerate(rows):
+        k, c = row.letters.shape
+        letters[i, :k, :c], target[i, :c] = torch.from_numpy(row.letters), torch.from_numpy(row.target)
+    return letters, target
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that go through the model together, every token once: see model/layout.py.
+
+    Attributes:
+        ids: of the questions.
+        input_ids: (T,); position_ids: (3, T).
+        seen: (E, L) and home: (T,), as in TokenLayout.
+        answer_at: (B, K) place among the T, -1 where a row has fewer orders.
+        letters: (B, K, C), -1 where a row has fewer orders or choices.
+        target: (B, C).
+        images: (tokens, width) features of all image tokens, width as in feature_width, or (P, values) patches when the vision
+            tower is in use; None: no image.
+        grids: patches (1, rows, columns) of each image when `images` are patches.
+    """
+
+    ids: tuple[str, ...]
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    seen: torch.Tensor
+    home: torch.Tensor
+    answer_at: torch.Tensor
+    letters: torch.Tensor
+    target: torch.Tensor
+    images: torch.Tensor | None
+    grids: tuple[Grid, ...] | None
+
+    def to(self, device: torch.device | str) -> "Batch":
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """Called by the loader: copies from pinned memory to the GPU run beside the computation."""
+        return self.each(torch.Tensor.pin_memory)
+
+    def rounded(self) -> "Batch":
+        """With the list and the prompts filled up to lengths that come again: the list by its first token, which no prompt sees
+        there, the prompts by padding, the image features by zeros up to the list's length."""
+        (count, length), wider = (len(self.input_ids), self.seen.shape[1]), -self.seen.shape[1] % 64
+        more = -count % max(1, 2 ** (count.bit_length() - 5))  # at most a sixteenth
+
+        def filled(listed: torch.Tensor) -> torch.Tensor:
+            return torch.cat((listed, listed[..., :1].expand(*listed.shape[:-1], more)), -1)
+
+        images = self.images if self.images is None else F.pad(self.images, (0, 0, 0, count + more - len(self.images)))
+        return replace(
+            self, input_ids=filled(self.input_ids), position_ids=filled(self.position_ids), seen=F.pad(self.seen, (0, wider)),
+            home=filled(self.home + self.home // length * wider), images=images,
+        )
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        """With every tensor changed so."""
+        tensors: dict[str, Any] = {k: change(v) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        return replace(self, **tensors)
+
+
+def collate(
+    rows: Sequence[Row], image_of: Callable[[Row], torch.Tensor], image_token_id: int, *, patches: bool = False,
+    sharing: bool = True,
+) -> Batch:
+    """Args:
+        image_of: features or patches of a row's image, asked for once for each image; without sharing, once for each row.
+        patches: whether these are patches.
+        sharing: whether rows share tokens and images.
+    """
+    layout = lay_out(rows, image_token_id, sharing=sharing)
+    input_ids, position_ids, seen, home, answer_at = map(
+        torch.from_numpy, (layout.input_ids, layout.position_ids, layout.seen, layout.home, layout.answer_at)
+    )
+    letters, target = stack_letters(rows)
+    shown = [rows[i] for i in layout.pictures]
+    return Batch(
+        ids=tuple(row.id for row in rows), input_ids=input_ids, position_ids=position_ids, seen=seen, home=home,
+        answer_at=answer_at, letters=letters, target=target, images=torch.cat([*map(image_of, shown)]) if shown else None,
+        grids=tuple(row.grid for row in shown if row.grid is not None) if patches and shown else None,
+    )
+
+
+# %% the forward pass
+class Answering(nn.Module):
+    """A model that gives (B, K, V) float32 logits for a batch of rows: AnswerModel here, PlainAnswerModel in model/plain.py."""
+
+    parts: dict[str, Any]  # plain references by name: the parameters are registered once, under `model`
+    watched: dict[str, nn.Module]  # what may be moved to float32, in the order in which it computes
+
+    def set_checkpointing(self, on: bool) -> None:
+        """Whether activations are computed again in the backward pass instead of being kept (arXiv:1604.06174)."""
+        if on:
+            self.parts["language"].gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            self.parts["language"].gradient_checkpointing_disable()
+
+    def can_be_recorded(self, batch: AskedRows) -> TypeGuard[Batch]:
+        """Whether a pass with `batch` is the same kernels whatever its values: see training/recorded.py."""
+        return False
+
+    def in_float32(self) -> list[str]:
+        """Names of the modules that have been moved to float32."""
+        return [name for name, part in self.watched.items() if hasattr(part, OWN_FLOAT32)]
+
+    def move_to_float32(self, names: Iterable[str]) -> None:
+        """Args: names: as `in_float32` gives them."""
+        for name in names:
+            run_in_float32(self.watched[name])
+
+    def mend(self, batch: AskedRows) -> list[str]:
+        """Move what overflows on `batch` to float32, say so, and return its names.
+
+        Raises:
+            OverflowInModel: that does not help.
+        """
+        try:
+            moved = mend_overflow(self.watched, lambda: self(batch))
+        except OverflowInModel as error:
+            raise OverflowInModel(
+                f"The model's answers to the questions {', '.join(batch.ids)} are not finite numbers: {error}. "
+                "Try --set precision=float32, or bfloat16 on a newer GPU."
+            ) from error
+        if moved:
+            print(f"\n  float16 overflowed in {', '.join(moved)}: float32 there from now on")
+        return moved
+
+
+class AnswerModel(Answering):
+    """A language model that is asked only for its logits at the answer positions.
+
+    Args:
+        model: base model, with or without adapters.
+        family: names of its parts.
+    """
+
+    axes: torch.Tensor
+
+    def __init__(self, model: nn.Module, family: Family, image_token_id: int) -> None:
+        super().__init__()
+        self.model, self.image_token_id = model, image_token_id
+        core: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+        self.parts = {
+            "language": core.get_submodule(family.language), "vision": core.get_submodule(family.vision),
+            "head": core.get_output_embeddings(),
+        }
+        # any other attention would take the list for one long prompt, and say nothing
+        language = self.parts["language"]
+        assert language.config._attn_implementation == EVERY_TOKEN_ONCE, "load the model by load_base"
+        axes = family.rotary_axes(language.config.rope_parameters["mrope_section"])
+        self.register_buffer("axes", torch.from_numpy(axes).to(language.device), persistent=False)
+        frozen = isinstance(model, PeftModel) or not any(p.requires_grad for p in language.parameters())
+        halves = [layer_blocks(layer) for layer in language.layers] if frozen and blocks_suit(language.config) else []
+        self.blocks: Any = nn.ModuleList(block for pair in halves for block in pair)
+        names = [f"layers.{n}.{half}" for n in range(len(halves)) for half in ("self_attn", "mlp")]
+        self.watched = dict(zip(names, self.blocks, strict=True)) or layer_parts(language)
+        for name, part in self.watched.items():
+            if hasattr(language.get_submodule(name), KNOWN_TO_OVERFLOW):
+                run_in_float32(part)
+
+    def set_checkpointing(self, on: bool) -> None:
+        super().set_checkpointing(on and not self.blocks)
+        for block in self.blocks:
+            block.keep = not on
+
+    def can_be_recorded(self, batch: AskedRows) -> TypeGuard[Batch]:
+        return bool(self.blocks) and isinstance(batch, Batch) and batch.grids is None
+
+    def mend(self, batch: AskedRows) -> list[str]:
+        moved = super().mend(batch)
+        self._tell_base(moved)
+        return moved
+
+    def move_to_float32(self, names: Iterable[str]) -> None:
+        super().move_to_float32(names)
+        self._tell_base(names)
+
+    def _tell_base(self, moved: Iterable[str]) -> None:
+        """The base model outlives the blocks."""
+        for name in moved:
+            setattr(self.parts["language"].get_submodule(name), KNOWN_TO_OVERFLOW, True)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """(B, K, V) float32 logits; rows with fewer orders repeat the list's last token there."""
+        language = self.parts["language"]
+        embeds = language.get_input_embeddings()(batch.input_ids)  # (T, H)
+        is_image, deeper = batch.input_ids == self.image_token_id, []
+        if batch.images is not None:
+            features = batch.images
+            if batch.grids is not None:
+                tower = self.parts["vision"]
+                features = tower_features(tower, features.to(next(tower.parameters()).dtype), batch.grids)
+            shallow, *deeper = features.to(embeds.dtype).split(embeds.shape[-1], -1)  # (tokens, H) each
+            embeds = embeds.masked_scatter(is_image[:, None], shallow)
+        sight = Sight(batch.seen, batch.home, learning=torch.is_grad_enabled())
+        read = self._through_blocks if self.blocks else self._through_layers
+        return self.parts["head"](read(batch, sight, embeds, is_image, deeper)).float()
+
+    def _through_blocks(
+        self, batch: Batch, sight: Sight, hidden: torch.Tensor, is_image: torch.Tensor, deeper: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """(B, K, H) last hidden states at the answer positions, from embeddings (T, H).
+
+        Args:
+            deeper: (tokens, H) features that are added to the image tokens (T,) behind each of the first layers.
+        """
+        language = self.parts["language"]
+        tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), sight)
+        groups = [group for block in self.blocks for group in (block.before, block.after)]
+        packed = pack(groups, hidden.dtype, training=self.training)
+        masks = draw_masks(groups, len(hidden), hidden) if self.training else (None,) * len(groups)
+        *others, last = self.blocks
+        with torch.autocast(hidden.device.type, enabled=False):  # blocks compute in the precision of what they are given
+            for n, block in enumerate(others):
+                own = slice(2 * n, 2 * n + 2)
+                hidden = block(hidden, tables, packed[own], masks[own])
+                if n % 2 and n // 2 < len(deeper):
+                    hidden = hidden + torch.zeros_like(hidden).masked_scatter(is_image[:, None], deeper[n // 2])
+            at = batch.answer_at.flatten()  # an MLP takes each token by itself, and no others are read
+            own_masks = tuple(mask if mask is None else mask[at] for mask in masks[-2:])
+            answers = last(hidden[at], tables, packed[-2:], own_masks)  # (B * K, H)
+        return language.norm(answers).unflatten(0, batch.answer_at.shape)
+
+    def _through_layers(
+        self, batch: Batch, sight: Sight, embeds: torch.Tensor, is_image: torch.Tensor, deeper: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """The same by transformers' own layers, which can train all weights."""
+        deepstack = dict(visual_pos_masks=is_image[None], deepstack_visual_embeds=deeper) if deeper else {}
+        hidden = self.parts["language"](
+            inputs_embeds=embeds[None], position_ids=batch.position_ids[:, None], use_cache=False,
+            sight=sight, **deepstack,  # what the model does not know it hands on to the attention
+        ).last_hidden_state[0]  # (T, H)
+        return hidden[batch.answer_at]
+
+
+# %% what is read from the logits
+def letter_logprobs(logits: torch.Tensor, letters: torch.Tensor) -> torch.Tensor:
+    """(B, K, C) log-probability of each choice's letter among the whole vocabulary; -inf where there is no choice.
+
+    Args:
+        logits: (B, K, V) float32.
+        letters: (B, K, C) tokens, in the order of the original choices.
+    """
+    every = logits.log_softmax(-1)
+    return every.gather(-1, letters.clamp(min=0)).masked_fill(letters < 0, float("-inf"))
+
+
+def answer_loss(
+    logits: torch.Tensor, batch: AskedRows, *, among_choices: bool = False, label_smoothing: float = 0.0,
+    consistency: float = 0.0,
+) -> torch.Tensor:
+    """(B,) cross-entropy of the answer letter, averaged over the row's orders, and how far these orders disagree.
+
+    Args:
+        logits: (B, K, V) float32.
+        among_choices: normalise among the letters of the row's choices instead of the whole vocabulary.
+        label_smoothing: share of the target spread evenly over the row's choices.
+        consistency: weight of the Jensen-Shannon divergence between the answers in a row's orders, in nats.
+    """
+    logprobs = letter_logprobs(logits, batch.letters)  # (B, K, C)
+    real = batch.letters >= 0
+    asked = real.any(-1)  # (B, K)
+    own = logprobs.masked_fill(~asked[..., None], 0.0).log_softmax(-1)  # among the row's choices
+    if among_choices:
+        logprobs = own
+    choices = real[:, 0].float()  # (B, C)
+    target = (1 - label_smoothing) * batch.target + label_smoothing * choices / choices.sum(-1, keepdim=True)
+    per_order = -(target[:, None] * logprobs.masked_fill(~real, 0.0)).sum(-1)  # (B, K)
+    loss = (per_order * asked).sum(-1) / asked.sum(-1)
+    return loss + consistency * _disagreement(own.masked_fill(~real, NO_CHANCE), asked) if consistency else loss
+
+
+NO_CHANCE = -30.0  # log-probability that stands for none: differences of infinities would be no numbers
+
+
+def _disagreement(logprobs: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """(B,) Jensen-Shannon divergence, in nats, between the distributions (B, K, C) of the orders that were `asked` (B, K)."""
+    share = asked / asked.sum(-1, keepdim=True)
+    middle = (logprobs.exp() * share[..., None]).sum(1, keepdim=True).clamp(min=1e-13).log()  # (B, 1, C)
+    return ((logprobs.exp() * (logprobs - middle)).sum(-1) * share).sum(-1)
+
+
+@torch.no_grad()
+def read_letters(model: Answering, batches: Iterable[AskedRows], device: torch.device | str) -> list[np.ndarray]:
+    """Letter log-probabilities (K, C) of every row, in the order of the batches.
+
+    Where float16 overflows, the module it happens in goes on in float32, and the batch is read again.
+
+    Raises:
+        OverflowInModel: naming the rows whose logits stay infinite; an argmax over NaN would look like an answer.
+    """
+    model.eval()
+    found = []
+    for batch in batches:
+        moved = batch.to(device)
+        own = _own_logprobs(model, moved, batch)
+        if not all(np.isfinite(values).all() for values in own):
+            model.mend(moved)
+            own = _own_logprobs(model, moved, batch)
+        found += own
+    return found
+
+
+def _own_logprobs(model: Answering, moved: AskedRows, batch: AskedRows) -> list[np.ndarray]:
+    """Per row (K, C), without the places of orders and choices it does not have. Args: moved: `batch` on the device."""
+    logprobs = letter_logprobs(model(moved), moved.letters).cpu().numpy()  # (B, K, C)
+    real = [letters >= 0 for letters in batch.letters.numpy()]
+    return [values[own.any(-1)][:, own.any(0)] for values, own in zip(logprobs, real, strict=True)]

@@ -1,0 +1,200 @@
+"""Messages -> Row: one shared prefix, then one tail per option order.
+
+Training and scoring use the same object, so the text learned from is the text read from, token for token.
+"""
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mcvqa.config import Config
+from mcvqa.data.questions import LETTERS, Question
+from mcvqa.model.families.family import Grid, image_tokens, token_positions
+from mcvqa.model.text.prompt import chat_messages
+
+
+class AlignmentError(ValueError):
+    """The tokenizer or chat template does not put the answer letter where it would be read."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question, tokenized, with K option orders.
+
+    Attributes:
+        id: of the question.
+        image: path as written in the CSV, or None when the row is asked from its text alone.
+        grid: patches (time, rows, columns) of the image, or None.
+        input_ids: (L,) int64: the prefix, then the K tails.
+        position_ids: (3, L) int64 for M-RoPE; every tail goes on from the prefix.
+        segment: (L,) int64, 0 in the prefix and k + 1 in tail k. A token sees the prefix and its own tail, backwards.
+        answer_at: (K,) int64, the last token of each prompt: its logits are the answer's.
+        letters: (K, C) int64, token of the letter under which original choice c is shown in order k.
+        orders: (K, C) int64, `orders[k, slot]` is the original choice shown there.
+        target: (C,) float32, the share of truth of each original choice; all zero where the answer is not known.
+    """
+
+    id: str
+    image: str | None
+    grid: Grid | None
+    input_ids: np.ndarray
+    position_ids: np.ndarray
+    segment: np.ndarray
+    answer_at: np.ndarray
+    letters: np.ndarray
+    orders: np.ndarray
+    target: np.ndarray
+
+    def __len__(self) -> int:
+        """Tokens."""
+        return len(self.input_ids)
+
+
+def answer_target(question: Question, *, soft_votes: bool = False) -> np.ndarray:
+    """(C,) float32: one at the answer, or the annotators' shares; zeros where nothing is known."""
+    target = np.zeros(len(question.choices), np.float32)
+    if soft_votes and question.votes is not None and any(question.votes):
+        target[:] = np.array(question.votes, np.float32) / sum(question.votes)
+    elif question.answer is not None:
+        target[question.answer] = 1.0
+    return target
+
+
+class Encoder:
+    """Turns questions into Rows for one tokenizer and one configuration.
+
+    Args:
+        tokenizer: with a chat template that renders content lists and one image placeholder.
+        image_token_id: the placeholder's token.
+        merge: side of the square of patches that becomes one image token.
+
+    Raises:
+        AlignmentError: when a letter is not one token of its own right after the prompt.
+    """
+
+    def __init__(self, tokenizer: Any, config: Config, *, image_token_id: int, merge: int) -> None:
+        self.tokenizer, self.config = tokenizer, config
+        self.image_token_id, self.merge = image_token_id, merge
+        self._special = special_tokens(tokenizer)
+        probe = Question("probe", "", "Which one?", tuple(f"choice {c}" for c in LETTERS))
+        self.letter_tokens = verified_letters(lambda answer: self.prompt_tokens(probe, range(len(LETTERS)), None, answer))
+
+    # %% one row
+    def encode(
+        self, question: Question, orders: np.ndarray | None = None, grid: Grid | None = None
+    ) -> Row:
+        """Args:
+            orders: (K, C) option orders; None: the original one.
+            grid: patches (time, rows, columns) of the row's image; None: the row has no image.
+        """
+        n_choices = len(question.choices)
+        if orders is None:
+            orders = np.arange(n_choices)[None]
+        orders = np.asarray(orders, dtype=np.int64)
+        prompts = [self.prompt_tokens(question, order, grid) for order in orders]
+        shared = _common_prefix(prompts) if len(prompts) > 1 else len(prompts[0])
+
+        # of each whole prompt, because a system_prompt may show the options before the photograph
+        positions = [token_positions(np.array(prompt) == self.image_token_id, grid, self.merge) for prompt in prompts]
+        ids, segment, places, ends = [prompts[0][:shared]], [np.zeros(shared, np.int64)], [positions[0][:, :shared]], []
+        length = shared
+        for k, (prompt, own) in enumerate(zip(prompts, positions, strict=True)):
+            tail = prompt[shared:]
+            ids.append(tail)
+            segment.append(np.full(len(tail), k + 1, np.int64))
+            places.append(own[:, shared:])
+            length += len(tail)
+            ends.append(length - 1)
+
+        slot_of = np.argsort(orders, axis=1)  # (K, C) slot in which original choice c is shown
+        return Row(
+            id=question.id, image=question.image if grid is not None else None, grid=grid,
+            input_ids=np.concatenate(ids).astype(np.int64), position_ids=np.concatenate(places, axis=1),
+            segment=np.concatenate(segment), answer_at=np.array(ends, np.int64),
+            letters=self.letter_tokens[slot_of], orders=orders,
+            target=answer_target(question, soft_votes=self.config.soft_votes),
+        )
+
+    def prompt_tokens(
+        self, question: Question, order: Sequence[int], grid: Grid | None, answer: str | None = None
+    ) -> list[int]:
+        """Tokens of the prompt that asks for the answer; with `answer`, of the whole training conversation."""
+        text = self.tokenizer.apply_chat_template(
+            chat_messages(
+                without_special(question, self._special), order, self.config, with_image=grid is not None, answer=answer
+            ),
+            tokenize=False, add_generation_prompt=answer is None,
+        )
+        return self._with_image_tokens(self.tokenizer.encode(text, add_special_tokens=False), grid, question.id)
+
+    def _with_image_tokens(self, ids: list[int], grid: Grid | None, name: str) -> list[int]:
+        """The template's one placeholder repeated once per image token."""
+        expected = 0 if grid is None else 1
+        if ids.count(self.image_token_id) != expected:
+            raise AlignmentError(
+                f"The prompt of question {name} holds {ids.count(self.image_token_id)} image placeholders instead of "
+                f"{expected}. The chat template of the tokenizer does not suit this model."
+            )
+        if grid is None:
+            return ids
+        at = ids.index(self.image_token_id)
+        return ids[:at] + [self.image_token_id] * image_tokens(grid, self.merge) + ids[at + 1 :]
+
+
+def _common_prefix(sequences: list[list[int]]) -> int:
+    """Length of the longest common prefix that leaves every sequence at least one token of its own."""
+    limit = min(map(len, sequences)) - 1
+    first = sequences[0]
+    for at in range(limit):
+        if any(sequence[at] != first[at] for sequence in sequences):
+            return at
+    return limit
+
+
+# %% text from a CSV
+def special_tokens(tokenizer: Any, *others: str) -> list[str]:
+    """What must not stand in a question, longest first: the tokenizer's special and added tokens, and `others`."""
+    return sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab(), *others}, key=len, reverse=True)
+
+
+def without_special(question: Question, special: Sequence[str]) -> Question:
+    """The question with special tokens broken up: text from a CSV must not end a message."""
+
+    def plain(text: str) -> str:
+        for token in special:
+            if token in text:
+                text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
+
+    return Question(question.id, question.image, plain(question.text), tuple(map(plain, question.choices)),
+                    question.answer, question.votes)
+
+
+# %% label alignment
+def verified_letters(tokens_of: Callable[[str | None], list[int]]) -> np.ndarray:
+    """(26,) token of each letter, after proof that it is learned exactly where it is read.
+
+    The training conversation (assistant message included, rendered without a generation prompt) must begin with
+    the scoring prompt, go on with one token that differs between letters, and end alike for all of them.
+
+    Args:
+        tokens_of: tokens of one question's prompt, for None, or of its training conversation, for a letter.
+
+    Raises:
+        AlignmentError: saying which of these does not hold.
+    """
+    prompt, trained = tokens_of(None), [tokens_of(letter) for letter in LETTERS]
+    n = len(prompt)
+    for letter, tokens in zip(LETTERS, trained, strict=True):
+        if tokens[:n] != prompt:
+            raise AlignmentError(
+                "The chat template renders the answer somewhere else than where it would be generated: the training "
+                f"text for letter {letter!r} does not begin with the prompt. Use the model's own chat template."
+            )
+        if len(tokens) <= n or tokens[n + 1 :] != trained[0][n + 1 :]:
+            raise AlignmentError(f"The letter {letter!r} is not one token of its own after the prompt.")
+    letters = np.array([tokens[n] for tokens in trained], np.int64)
+    if len(set(letters.tolist())) != len(LETTERS):
+        raise AlignmentError("Two letters share a token: this tokenizer cannot tell the answers apart.")
+    return letters

@@ -1,0 +1,260 @@
+"""`mcvqa check`: everything that can be known before hours of training are spent. It changes nothing."""
+import dataclasses
+import itertools
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mcvqa.base.budget import Work, spell_duration
+from mcvqa.config import Config
+from mcvqa.data.folds import FoldError
+from mcvqa.data.questions import LETTERS, Question
+from mcvqa.model.device import GIB, DevicePlan, plan_device
+from mcvqa.model.families.family import feature_width, image_tokens
+from mcvqa.model.load import ModelSize, choose_weights, load_encoder, measure_model, vision_is_frozen
+from mcvqa.model.memory import settings_plan
+from mcvqa.model.plain import PlainEncoder, PlainMaker
+from mcvqa.model.rows import Maker, RowMaker, training_orders
+from mcvqa.model.vision.features import ImageInputs
+from mcvqa.run.project import Project, RunData, RunStopped
+from mcvqa.run.space import disk_need, existing_folder, free_space
+from mcvqa.scoring.orders import tta_plan
+
+SHOWN_PROBLEMS = 10
+SAMPLED_ROWS = 200
+
+
+def check_run(config: Config) -> bool:
+    """Print the pre-flight of a run; returns whether nothing stands in its way."""
+    with tempfile.TemporaryDirectory() as scratch:
+        project = Project(dataclasses.replace(config, output_dir=scratch))
+        data = project.data
+        ready = _check_data(project, data)
+        undecided = plan_device(config)
+        encoder, processor, model_config = load_encoder(project.config)
+        plan = choose_weights(project.config, undecided, model_config)
+        _section("device")
+        print("\n".join(f"  {reason}" for reason in plan.reasons))
+        maker: PlainMaker | RowMaker
+        if isinstance(encoder, PlainEncoder):
+            maker = PlainMaker(encoder, data.records)
+        else:
+            images = ImageInputs(
+                data.records, processor, image_size=config.image_size, patch=model_config.vision_config.patch_size,
+                merge=encoder.merge,
+            )
+            maker = RowMaker(encoder, images, None)
+        check_alignment(maker, encoder.tokenizer, encoder.letter_tokens, data.train[int(data.with_image.argmax())])
+        tokens = _check_rows(maker, data, config)
+        ready &= _check_resources(config, plan, model_config, maker, data, tokens)
+    print("\n" + ("ready: nothing stands in the way" if ready else "not ready: see the lines marked with !"))
+    return ready
+
+
+def _section(title: str) -> None:
+    print(f"\n{title}")
+
+
+def _line(good: bool, text: str) -> None:
+    print(f"  {' ' if good else '!'} {text}")
+
+
+# %% data
+def _check_data(project: Project, data: RunData) -> bool:
+    _section("data")
+    files, tables, test = project.tables
+    for path, table in zip([*[files.train, files.dev][: len(tables)], files.test], [*tables, test], strict=True):
+        columns = ", ".join(f"{part}={name}" for part, name in table.columns.items())
+        _line(True, f"{path}: {len(table.questions)} rows, {table.encoding}, delimiter {table.delimiter!r}; {columns}")
+    if files.dev and not project.config.use_dev:
+        _line(True, f"{files.dev} is not used; --set use_dev=true trains on its rows too")
+    for problem in data.problems[:SHOWN_PROBLEMS]:
+        _line(False, str(problem))
+    if len(data.problems) > SHOWN_PROBLEMS:
+        _line(False, f"... and {len(data.problems) - SHOWN_PROBLEMS} more: mcvqa eda lists them all")
+    broken = data.broken([*data.train, *data.test])
+    _line(not broken, f"photographs: {len(data.records):,}, of which {len(broken):,} cannot be read")
+    for record in broken[:SHOWN_PROBLEMS]:
+        _line(False, f"{record.written}: {record.problem}")
+    try:
+        project.require_photographs()
+        print(project.fold_summary())
+    except (RunStopped, FoldError) as error:
+        _line(False, str(error).splitlines()[0])
+        return False
+    return True
+
+
+# %% label alignment
+def check_alignment(maker: Maker, tokenizer: Any, letters: np.ndarray, question: Question) -> None:
+    """One row's tokens: what is read, and the one token that is supervised."""
+    _section(f"label alignment, question {question.id}")
+    letter = LETTERS[question.answer or 0]
+    prompt, trained = maker.conversation(question), maker.conversation(question, letter)
+    shown = _with_short_images(tokenizer, prompt)
+    print("  " + shown.replace("\n", "\n  "), end="")
+    supervised, rest = trained[len(prompt)], trained[len(prompt) + 1 :]
+    print(f">>>{tokenizer.decode([supervised])}<<<{tokenizer.decode(rest)}".rstrip())
+    _line(trained[: len(prompt)] == prompt, f"the {len(prompt)} tokens of the prompt are the same in training and scoring")
+    _line(
+        supervised == letters[question.answer or 0],
+        f"supervised: token {supervised} {letter!r} at position {len(prompt)}, predicted from position {len(prompt) - 1}, "
+        "which is the position that is read",
+    )
+
+
+def _with_short_images(tokenizer: Any, tokens: list[int]) -> str:
+    """The prompt's text with a run of one special token, which is an image's, written as one."""
+    special = set(tokenizer.get_added_vocab().values())
+    shown, between = [], []  # what stands between two runs is decoded at once: a letter may have several tokens
+    for token, same in itertools.groupby(tokens):
+        count = len(list(same))
+        if count == 1 or token not in special:
+            between += [token] * count
+        else:
+            shown += [tokenizer.decode(between), f"{tokenizer.decode([token])} x {count}"]
+            between = []
+    return "".join([*shown, tokenizer.decode(between)])
+
+
+# %% rows
+def _check_rows(maker: Maker, data: RunData, config: Config) -> np.ndarray:
+    """(rows,) token counts of a sample of the training rows."""
+    _section("rows")
+    chosen = np.random.default_rng(config.seed).permutation(len(data.train))[:SAMPLED_ROWS]
+    start = time.time()
+    rows = [data.train[i] for i in chosen]
+    orders = [training_orders(len(q.choices), config, np.random.default_rng(0)) for q in rows]
+    tokens = np.array([maker.tokens(maker.row(q, o)) for q, o in zip(rows, orders, strict=True)])
+    rate = len(chosen) / (time.time() - start)
+    _line(True, f"{len(data.train)} training rows, {len(data.test)} test rows")
+    _line(True, f"tokens per row: mean {tokens.mean():.0f}, longest {tokens.max()} (of {len(tokens)} rows looked at)")
+    _line(True, f"encoding: {rate:.0f} rows/s in one process")
+    return tokens
+
+
+# %% memory, disk, time
+def _check_resources(
+    config: Config, plan: DevicePlan, model_config: Any, maker: PlainMaker | RowMaker, data: RunData, tokens: np.ndarray
+) -> bool:
+    _section("memory, disk, time (estimates)")
+    size = measure_model(model_config, config)
+    text = model_config.get_text_config()
+    _line(True, f"parameters: {size.language_linears + size.rest:,}, trained {size.trained:,}")
+    step = settings_plan(config, plan)
+    in_blocks = isinstance(maker, RowMaker) and config.lora_r > 0
+    kept = _kept_values(text, step.checkpointing, in_blocks=in_blocks)
+    activations = step.rows * int(tokens.max()) * kept * plan.dtype.itemsize
+    needed = size.weight_bytes(plan) + size.training_bytes + activations
+    there = _memory_of(plan)
+    fits = needed < there
+    _line(fits, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {size.weight_bytes(plan) / GIB:.1f}, "
+                f"training state {size.training_bytes / GIB:.1f}, activations {activations / GIB:.1f}: {step}"
+                f"{'; training tries what more fits' if plan.memory else ''})")
+    features, patches = 0, 0
+    if isinstance(maker, RowMaker) and vision_is_frozen(config):  # else there is no store: features are made anew in every step
+        images = maker.images
+        grids = [images.grid(image) for image in dict.fromkeys(q.image for q in (*data.train, *data.test))]
+        scales = {1.0, *tta_plan(config)[1]}
+        tokens_seen = int(sum(image_tokens(grid, images.merge) for grid in grids if grid) * sum(s * s for s in scales))
+        features, patches = tokens_seen * feature_width(model_config) * plan.dtype.itemsize, tokens_seen * images.merge**2
+    need, free = disk_need(config, size.trained, data, len(config.folds_to_train)), free_space(Path(config.output_dir))
+    enough, writable = need.total <= free, os.access(existing_folder(Path(config.output_dir)), os.W_OK)
+    _line(enough, f"disk: {need.total / GIB:.2f} of {free / GIB:.1f} GiB free ({need})")
+    if features and enough:
+        kept = need.total + features <= free
+        _line(kept, f"disk: image features {features / GIB:.2f} GiB{'' if kept else ' do not fit too: made anew in every step'}")
+    if not writable:
+        _line(False, f"output_dir={config.output_dir!r} cannot be written to: choose another (--set output_dir=FOLDER)")
+    again = (AGAIN_IN_BLOCKS if in_blocks else 1.0) * step.checkpointing
+    _estimate_time(config, plan, size, tokens, data, patches, again)
+    if isinstance(maker, PlainMaker):
+        _line(True, f"the vision tower of {model_config.model_type} runs for every prompt, which this time leaves out")
+    return fits and enough and writable
+
+
+def _kept_values(text: Any, checkpointing: bool, *, in_blocks: bool) -> int:
+    """Values that a training step holds for a token at its fullest. Args: text: the language model's configuration."""
+    width, layers = text.hidden_size, text.num_hidden_layers
+    if not in_blocks:  # of transformers' layers about 34 vectors; with checkpointing only the layer's input
+        return layers * width * (1 if checkpointing else 34)
+    head = getattr(text, "head_dim", None) or width // text.num_attention_heads
+    mixed = head * (text.num_attention_heads + 2 * text.num_key_value_heads) + 2 * text.intermediate_size
+    return layers * (2 * width + (0 if checkpointing else mixed)) + 8 * text.intermediate_size  # the last: of one MLP at work
+
+
+def _memory_of(plan: DevicePlan) -> int:
+    if plan.memory:
+        return plan.memory
+    meminfo = Path("/proc/meminfo")
+    return int(meminfo.read_text().split()[1]) * 1024 if meminfo.exists() else 8 * GIB
+
+
+@dataclass(frozen=True)
+class TimeEstimate:
+    """Seconds of the parts of a run, and of one of its optimizer steps."""
+
+    step: float
+    steps: int
+    features: float
+    training: float
+    scoring: float
+
+
+AGAIN_IN_BLOCKS = 0.65  # of the products of a layer, those in front of attention's and the MLP's middle: see model/block.py
+
+
+def estimate_time(
+    config: Config, size: ModelSize, tokens: float, patches: int, train_rows: int, test_rows: int, rate: float,
+    again: float,
+) -> TimeEstimate:
+    """From the number of multiplications and additions alone; kernels of small models reach less.
+
+    Args:
+        tokens: of a row, on average.
+        patches: of all images at all scales that are encoded once.
+        rate: FLOP/s that the device keeps up.
+        again: share of a forward pass that checkpointing makes again.
+    """
+    forward = 2 * size.language_linears * tokens  # of a row
+    passes = 2 if config.lora_r else 3  # adapters: no gradient for the frozen weights
+    step = config.effective_batch * forward * (passes + again) / rate
+    folds = len(config.folds_to_train)
+    steps = int(np.ceil(train_rows * (1 - 1 / config.n_folds) / config.effective_batch)) * config.num_epochs * folds
+    validated = train_rows * folds / config.n_folds
+    validations = config.num_epochs + config.use_ema + config.use_swa  # of every kind of weights at the end
+    ways = Work(folds, config.num_epochs, *tta_plan(config)).ways
+    scored = validated * (validations + ways) + folds * test_rows * ways
+    return TimeEstimate(step, steps, 2 * size.vision * patches / rate, steps * step, scored * forward / rate)
+
+
+def _estimate_time(
+    config: Config, plan: DevicePlan, size: ModelSize, tokens: np.ndarray, data: RunData, patches: int, again: float
+) -> None:
+    rate = _matrix_rate(plan)
+    found = estimate_time(
+        config, size, float(tokens.mean()), patches, len(data.train), len(data.test), 0.5 * rate, again
+    )
+    _line(True, f"time: {found.step:.2f} s a step of {config.effective_batch} rows, {found.steps} steps; "
+                f"image features {spell_duration(found.features)}, training {spell_duration(found.training)}, "
+                f"scoring {spell_duration(found.scoring)}, at half of {rate / 1e12:.2f} TFLOP/s")
+    if found.features + found.training + found.scoring > config.budget_seconds:
+        _line(True, f"time_budget={config.time_budget} is shorter: the run will leave out what is worth least, and say what")
+
+
+def _matrix_rate(plan: DevicePlan) -> float:
+    """FLOP/s of a large matrix product on this device, now."""
+    n, times = (4096, 8) if plan.device == "cuda" else (1024, 4)
+    a = torch.ones(n, n, dtype=plan.dtype, device=plan.device)
+    float((a @ a)[0, 0])  # warm-up; reading a value waits for the device
+    start = time.perf_counter()
+    for _ in range(times):
+        product = a @ a
+    float(product[0, 0])
+    return times * 2 * n**3 / (time.perf_counter() - start)

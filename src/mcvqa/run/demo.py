@@ -1,0 +1,145 @@
+"""`mcvqa demo`: the whole pipeline on a generated data set, with no download and no GPU, and what each technique brings.
+
+The data are scenes in colours, textures and wordings that `tiny` has never met. Their test rows have answers, which a
+competition would not tell, so that every rung of the ladder can be measured: the untouched model, one fold, all folds,
+then one technique more each time.
+"""
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mcvqa.base.files import write_text
+from mcvqa.base.plots import save_figure
+from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of, paired_gain
+from mcvqa.config import Config
+from mcvqa.data.questions import LETTERS
+from mcvqa.ensemble.blend import Member, blend_members
+from mcvqa.model.device import plan_device
+from mcvqa.report.figures import draw_ladder
+from mcvqa.run.project import Project
+from mcvqa.run.steps import Bench, Outcome, predict_only, report_only, run, run_member, train_only
+from mcvqa.scenes.dataset import write_demo_data
+from mcvqa.scoring.score import score_questions
+from mcvqa.scoring.scores import Scores, load_scores
+from mcvqa.training.checkpoint import load_trained
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One step up: its accuracy on the test rows, and its gain over the rung below."""
+
+    name: str
+    accuracy: Accuracy
+    gain: Gain | None
+
+
+# %% the demo
+def run_demo(config: Config) -> Outcome:
+    """Generate the data, run all steps, combine the run with a second model, and climb the ladder."""
+    folder = Path(config.output_dir) / config.data_dir
+    write_demo_data(folder, config.seed)
+    config = config.replace(data_dir=str(folder))
+    outcome = run(config)
+
+    second = second_model(config)
+    print(f"\na second model for the ensemble: {second.run}, one fold, at {second.image_size} pixels")
+    train_only(second)
+    predict_only(second)
+    print(f"\nboth models together: {config.run} and {second.run}")
+    report_only(config.replace(members=(*config.members, second.run)))
+
+    print("\nwhat each technique brings on the test rows, whose answers a competition would not tell")
+    project = Project(config)
+    answers = answers_of_test(project)
+    predicted = climb(project) | {"+ ensemble": read_submission(project)}
+    rungs = measure_rungs(predicted, answers)
+    blind = accuracy_of(load_scores(project.paths.scores / "prior-test.npz").predictions(), answers)
+    print(f"\n{ladder_table(rungs, blind)}\n")
+    page, figure = project.paths.experiment / "LADDER.md", project.paths.experiment / "ladder.png"
+    save_figure(draw_ladder({rung.name: rung.accuracy for rung in rungs}, blind), figure)
+    write_text(page, f"# What each technique brings\n\n{ladder_table(rungs, blind)}\n\n![ladder](ladder.png)\n")
+    print(f"ladder      {page}, {figure}")
+    return outcome
+
+
+def second_model(config: Config) -> Config:
+    """Another member of the ensemble: other pixels, another seed, one fold of other rows."""
+    return config.replace(
+        run_name=f"{config.run}-second", image_size=config.image_size * 5 // 4, seed=config.seed + 1, train_folds=(0,)
+    )
+
+
+def answers_of_test(project: Project) -> np.ndarray:
+    """(N,) choices, from test_answers.csv, which only generated data have."""
+    return _letters(project.data.files.root / "test_answers.csv")
+
+
+def read_submission(project: Project) -> np.ndarray:
+    return _letters(project.paths.outputs / "submission_ensemble.csv")
+
+
+def _letters(file: Path) -> np.ndarray:
+    with open(file, encoding="utf-8", newline="") as handle:
+        return np.array([LETTERS.index(row["answer"]) for row in csv.DictReader(handle)])
+
+
+# %% the ladder
+def climb(project: Project) -> dict[str, np.ndarray]:
+    """(N,) answers to the test rows, rung by rung: the untouched model, one fold, all folds, with each average of the
+    weights instead of the last ones, and with all option orders. For a run that is trained and scored."""
+    bench, folds = Bench(project, plan_device(project.config)), project.config.folds_to_train
+    rungs = {"zero-shot": asked_once(bench, None, "zero-shot").predictions()}
+    for variant in ("raw", *(name for name in ("ema", "swa") if getattr(project.config, f"use_{name}"))):
+        found = asked_of_folds(bench, variant)
+        if variant == "raw":
+            rungs["single fold"] = found[0].predictions()
+        rungs[f"{len(folds)} folds" if variant == "raw" else f"+ {variant.upper()}"] = together(found)
+    return rungs | {"+ TTA": together(run_member(project).test)}
+
+
+def asked_once(bench: Bench, folder: Path | None, title: str) -> Scores:
+    """Scores of the test rows in their own order of choices, by the weights in `folder`, or by the untouched model."""
+    model = bench.base.model if folder is None else load_trained(bench.base, folder)
+    once, test = bench.config.replace(use_tta=False), bench.project.data.test
+    scores = score_questions(model, bench.base, bench.maker, test, once, {}, title=title)
+    bench.restore_base(model)
+    return scores
+
+
+def asked_of_folds(bench: Bench, variant: str) -> tuple[Scores, ...]:
+    """The same by each fold's 'raw', 'ema' or 'swa' weights at the end of training."""
+    return tuple(
+        asked_once(bench, weights_folder(bench.project, fold, variant), f"fold {fold} {variant}")
+        for fold in bench.config.folds_to_train
+    )
+
+
+def weights_folder(project: Project, fold: int, variant: str) -> Path:
+    """Where the weights at the end of training lie; those to score with are in last/."""
+    folder = project.paths.fold(fold)
+    return folder / variant if (folder / variant).exists() else folder / "last"
+
+
+def together(folds: tuple[Scores, ...]) -> np.ndarray:
+    """(N,) answers of several folds as one."""
+    return blend_members([Member("folds", None, folds)], {}, "geometric").predictions
+
+
+def measure_rungs(predicted: dict[str, np.ndarray], answers: np.ndarray) -> list[Rung]:
+    rungs, below = [], None
+    for name, choices in predicted.items():
+        right = choices == answers
+        rungs.append(Rung(name, accuracy_of(choices, answers), None if below is None else paired_gain(right, below)))
+        below = right
+    return rungs
+
+
+def ladder_table(rungs: list[Rung], blind: Accuracy) -> str:
+    """Markdown: accuracy, its 95 % interval, and the gain over the rung below, with its own interval."""
+    lines = ["| | accuracy | 95 % interval | gain over the line above |", "|---|---|---|---|"]
+    for name, accuracy, gain in [("text-only prior", blind, None), *((r.name, r.accuracy, r.gain) for r in rungs)]:
+        low, high = accuracy.interval
+        lines.append(f"| {name:15} | {accuracy.value:.3f} | {low:.3f} to {high:.3f} | {gain or ''!s:22} |")
+    return "\n".join(lines)

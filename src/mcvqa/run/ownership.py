@@ -1,0 +1,113 @@
+"""One run, one owner: a second process in the same run folder is refused, and told who the first one is.
+
+The lock is the operating system's, so a crash, a SIGKILL or a restart of the machine frees it by itself. Beside it stands who
+took it. A child process that an owner starts passes the owner's lock where it has the owner's pid in MCVQA_OWNER.
+"""
+import json
+import os
+import shlex
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mcvqa.base.files import read_json, write_json
+
+OWNER = "MCVQA_OWNER"  # environment variable: pid of the owner that started this process
+ORPHANS_END = 10.0  # seconds after which the loader processes of an owner that was killed have ended too
+
+
+class Owned(RuntimeError):
+    """Another process works on the same run or fold."""
+
+
+class Ownership:
+    """The right to work on something. The same process may take it again, as a notebook does after an interrupt.
+
+    Args:
+        lock: the file that is locked; it stays.
+        what: is owned, for messages.
+    """
+
+    def __init__(self, lock: Path, what: str) -> None:
+        self.what, self.facts = what, lock.with_suffix(".json")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(lock, is_singleton=True)  # which counts how often this process has taken it
+
+    def take(self) -> None:
+        """Raises Owned where another process that is alive has it."""
+        if self._passes():
+            return
+        try:
+            self._acquire()
+        except (OSError, NotImplementedError) as error:
+            print(f"  {self.lock.lock_file} cannot be locked here ({error}): start no second process on {self.what}")
+        write_json(self.facts, {
+            "host": socket.gethostname(), "pid": os.getpid(), "birth": _birth(os.getpid()),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"), "command": shlex.join(sys.argv),
+        })
+
+    def give_back(self) -> None:
+        """Nothing happens where this process has not taken it."""
+        if self.lock.lock_counter == 1:
+            self.facts.unlink(missing_ok=True)
+        self.lock.release()
+
+    def _acquire(self) -> None:
+        """Raises Owned; OSError or NotImplementedError where files cannot be locked."""
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            owner = self._owner()
+            if _is_alive(owner):
+                raise Owned(self._refusal(owner)) from None
+            self._inherit()
+
+    def _inherit(self) -> None:
+        """From an owner that is gone, whose lock is held by processes that it forked."""
+        try:
+            self.lock.acquire(timeout=ORPHANS_END)
+        except Timeout:
+            Path(self.lock.lock_file).unlink(missing_ok=True)
+            self.lock.acquire(timeout=0)
+
+    def _passes(self) -> bool:
+        """Whether the owner has started this process."""
+        owner = self._owner()
+        return os.environ.get(OWNER) == str(owner.get("pid")) and owner.get("host") == socket.gethostname() and _is_alive(owner)
+
+    def _owner(self) -> dict[str, Any]:
+        try:
+            return read_json(self.facts)
+        except (OSError, json.JSONDecodeError):  # just about to be written or removed
+            return {}
+
+    def _refusal(self, owner: dict[str, Any]) -> str:
+        who = "which has just begun or ended."
+        if owner:
+            who = "on {host}, since {since}: {command}\nStop it with: kill {pid}".format(**owner)
+        return f"Another process works on {self.what}, {who}\nWait for it to end, or choose another name: --set run_name=..."
+
+
+def _is_alive(owner: dict[str, Any]) -> bool:
+    """Of another machine, or where nothing is known, the lock itself is believed."""
+    if owner.get("host") != socket.gethostname():
+        return True
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return _birth(owner["pid"]) == owner["birth"]
+
+
+def _birth(pid: int) -> str:
+    """When a process was started, in Linux' own counting: numbers of processes are used again. Elsewhere empty."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except OSError:
+        return ""

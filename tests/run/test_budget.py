@@ -1,0 +1,173 @@
+"""What is left out where time is short, and that a run ends in time with a valid submission."""
+import itertools
+import math
+import signal
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcvqa import run
+from mcvqa.base.budget import Alarm, Pace, Rows, Schedule, TimeUp, Work, lesser, seconds_for_end, seconds_needed, spell_duration
+from mcvqa.base.files import read_json
+from mcvqa.config import Config, ConfigError
+from mcvqa.data.questions import read_questions
+from mcvqa.model import rows as model_rows
+from mcvqa.report.submission import validate_submission
+from mcvqa.run.project import RunStopped
+from mcvqa.scenes.dataset import generate_demo
+from mcvqa.training.loop import FoldTrainer
+from tests.conftest import tiny_settings
+
+FULL = Work(3, 4, 4, (0.9, 1.0, 1.1))
+ROWS = Rows(train=80, validation=40, test=40, images=60)
+
+
+# %% the setting
+@pytest.mark.parametrize(("text", "seconds"), [
+    ("8h30m", 30600), ("45m", 2700), ("90s", 90), ("1.5H", 5400), (" 2h 5m 1s", 7501), ("", math.inf),
+])
+def test_lengths_of_time(text, seconds):
+    assert Config(time_budget=text).budget_seconds == seconds
+
+
+@pytest.mark.parametrize("text", ["8.5", "h", "soon", "1..2h", "0m", "5m3h", "-1h"])
+def test_no_length_of_time(text):
+    with pytest.raises(ConfigError, match="Write 8h30m, 45m or 90s"):
+        Config(time_budget=text)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(7, "7 s"), (125, "2 min 05 s"), (7500, "2 h 05 min")])
+def test_spelled(seconds, text):
+    assert spell_duration(seconds) == text
+
+
+# %% the plan
+def test_what_is_worth_least_goes_first():
+    kinds = [
+        name for before, after in itertools.pairwise(lesser(FULL)) for name in ("orders", "scales", "epochs", "folds")
+        if getattr(before, name) != getattr(after, name)
+    ]
+    assert [name for name, _ in itertools.groupby(kinds)] == ["orders", "scales", "epochs", "folds", "epochs"]
+    assert list(lesser(FULL))[-1] == Work(1, 0, 1, (1.0,))
+    assert min(work.epochs for work in lesser(FULL) if work.folds > 1) == 1, "a fold less, before less than an epoch of each"
+
+
+@given(
+    st.integers(0, 5), st.floats(0, 8), st.integers(1, 24),
+    st.lists(st.sampled_from((0.8, 0.9, 1.0, 1.1)), min_size=1, unique=True), st.floats(0, 3), st.integers(0, 3),
+)
+def test_less_work_takes_less_time(folds, epochs, orders, scales, behind, waiting):
+    pace = Pace(learn=0.3, read=0.1, look=0.05)
+    times = [
+        seconds_needed(work, pace, ROWS, behind=behind, variants=2, waiting=waiting)
+        for work in lesser(Work(folds, round(epochs, 1), orders, tuple(scales)))
+    ]
+    assert all(after <= before + 1e-9 for before, after in itertools.pairwise(times)) and min(times) >= 0
+
+
+def schedule_of(seconds: float, **pace: float) -> Schedule:
+    return Schedule(lambda: seconds - seconds_for_end(seconds), FULL, ROWS, variants=2, folds=3, pace=Pace(**pace))
+
+
+def test_the_most_that_fits():
+    assert schedule_of(1e6, learn=1.0).plan() == FULL
+    assert schedule_of(1.0).plan() == FULL, "nothing was measured yet"
+    assert schedule_of(1.0, learn=1.0).plan() == Work(1, 0, 1, (1.0,))
+    short = schedule_of(700.0, learn=1.0, read=0.1)
+    work = short.plan()
+    assert work.orders == 1 and work.scales == (1.0,) and work.folds == 3 and 1 < work.epochs < 4
+    assert replace(work, epochs=1.0) in lesser(FULL)
+    short.waiting = 2
+    assert short.plan().epochs < work.epochs, "folds that wait for being scored take time too"
+
+
+def test_told_once(capsys):
+    short = schedule_of(700.0, learn=1.0, read=0.1)
+    short.plan()
+    said = capsys.readouterr().out
+    assert said.startswith("  time budget: 10 min 2")
+    assert "for 3 folds of 2.1 epochs, scoring in 1 option order at 1 image scale: less than the settings ask for" in said
+    short.plan(behind=0.1)
+    assert not capsys.readouterr().out
+
+
+def test_the_alarm_rings_in_the_middle_of_work_and_not_after_it():
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(TimeUp), Alarm(0.02):
+        while True:
+            time.sleep(1)
+    with Alarm(0.05):
+        pass
+    with Alarm(math.inf):
+        time.sleep(0.06)
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+# %% whole runs, on a clock of their own
+class Clock:
+    """Stands still but for what training and reading take: 60 s a step, 2 s a row that is read in one way."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        for module in ("project", "training.loop"):
+            monkeypatch.setattr(f"mcvqa.{module}.time", SimpleNamespace(monotonic=lambda: self.now, time=time.time))
+        monkeypatch.setattr("mcvqa.run.steps.Alarm", lambda _: Alarm(math.inf))  # of a real clock; here the plan alone must hold
+        step, read = FoldTrainer._step, model_rows.read_letters
+
+        def slow_step(trainer: FoldTrainer, *given):
+            self.now += 60
+            return step(trainer, *given)
+
+        def slow_read(model, batches, device):
+            self.now += sum(2 * len(batch.ids) for batch in batches)
+            return read(model, batches, device)
+
+        monkeypatch.setattr(FoldTrainer, "_step", slow_step)
+        monkeypatch.setattr(model_rows, "read_letters", slow_read)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    generate_demo(folder, 36, 8, seed=0, size=64)
+    return folder
+
+
+def settings_in(folder, data, budget: str) -> Config:
+    return tiny_settings(
+        folder, data_dir=str(data), run_name="r", n_folds=2, num_epochs=2, batch_size=6, lora_r=8, use_tta=True, tta_orders=2,
+        tta_scales=(1.0,), time_budget=budget,
+    )
+
+
+@pytest.mark.parametrize(("budget", "steps", "folds"), [
+    ("2h", 16, 2), ("20m", 12, 2), ("10m", 5, 1),
+])
+def test_a_run_is_over_in_time(tmp_path, data, monkeypatch, capsys, budget, steps, folds):
+    """Sixteen steps of a minute, of two folds, and as much as there is time for of the rest."""
+    clock = Clock(monkeypatch)
+    config = settings_in(tmp_path, data, budget)
+    outcome = run(config)
+    said = capsys.readouterr().out
+    assert clock.now <= config.budget_seconds - seconds_for_end(config.budget_seconds)
+    made = [read_json(file)["steps"] for file in sorted((tmp_path / "checkpoints" / "r").glob("fold*/result.json"))]
+    assert len(made) == folds and sum(made) <= steps, said
+    assert validate_submission(outcome.submission, read_questions(data / "test.csv", labelled=False).questions).rows == 8
+    assert ("less than the settings ask for" in said) == (budget != "2h")
+    assert read_json(tmp_path / "outputs" / "submissions.json")["submission_ensemble.csv"]["run"] == "r"
+
+
+def test_time_for_nothing_but_the_prior(tmp_path, data, monkeypatch):
+    def ring(*_):
+        raise TimeUp
+
+    monkeypatch.setattr("mcvqa.run.steps.train_folds", ring)
+    config = settings_in(tmp_path, data, "1h")
+    with pytest.raises(RunStopped, match=r"no fold was trained and scored.*text-only prior"):
+        run(config)
+    submission = tmp_path / "outputs" / "submission_ensemble.csv"
+    assert validate_submission(submission, read_questions(data / "test.csv", labelled=False).questions).rows == 8

@@ -1,0 +1,74 @@
+"""`check`: what it prints is true, and it leaves nothing behind."""
+import re
+from pathlib import Path
+
+import pytest
+
+from mcvqa.data.questions import LETTERS, read_questions
+from mcvqa.run.check import check_run
+from tests.conftest import make_dataset, tiny_settings
+from tests.model.other_families import save_family
+
+
+def everything_below(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {p: (p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob("*")}
+
+
+@pytest.fixture
+def checked(tmp_path, monkeypatch, capsys):
+    """checked(damage, **settings) -> (ready, what was printed), after making sure that no file was made or changed."""
+    def check(damage=lambda data: None, **changes) -> tuple[bool, str]:
+        data = make_dataset(tmp_path / "data")
+        damage(data)
+        monkeypatch.chdir(tmp_path)
+        before = everything_below(tmp_path)
+        ready = check_run(tiny_settings(Path(), **dict(data_dir="data") | changes))
+        assert everything_below(tmp_path) == before
+        return ready, capsys.readouterr().out
+
+    return check
+
+
+def test_a_run_that_can_go_on(checked, tmp_path):
+    ready, said = checked()
+    assert ready and said.rstrip().endswith("ready: nothing stands in the way")
+    assert not [line for line in said.splitlines() if line.startswith("  !")]
+    for section in ("data", "device", "label alignment", "rows", "memory, disk, time"):
+        assert re.search(rf"^{section}", said, re.MULTILINE)
+    question = read_questions(tmp_path / "data" / "train.csv").questions[0]
+    letter = LETTERS[question.answer]
+    assert f"assistant\n  >>>{letter}<<<<|im_end|>" in said, "the supervised token is marked where it is"
+    tokens = int(re.search(r"the (\d+) tokens of the prompt", said)[1])
+    assert f"{letter!r} at position {tokens}, predicted from position {tokens - 1}" in said
+    assert f"({letter}) {question.choices[question.answer]}" in said and "<|image_pad|> x " in said
+    assert "24 training rows, 9 test rows" in said and "photographs: 33, of which 0 cannot be read" in said
+    for figure in (r"memory: [\d.]+ of [\d.]+ GiB", r"disk: [\d.]+ of [\d.]+ GiB", r"time: [\d.]+ s a step", r"\d+ rows/s"):
+        assert re.search(figure, said)
+
+
+def test_missing_photographs_stand_in_the_way(checked):
+    def damage(data: Path) -> None:
+        for file in (data / "train").iterdir():
+            file.unlink()
+
+    ready, said = checked(damage)
+    assert not ready and "! photographs: 33, of which 24 cannot be read" in said
+    assert "! train/train_0000.jpg: no such file" in said and "not ready" in said
+
+
+def test_what_is_odd_is_marked_but_does_not_stop(checked):
+    def damage(data: Path) -> None:
+        text = (data / "train.csv").read_text(encoding="utf-8")
+        (data / "train.csv").write_text(text + "train_0000,train/train_0000.jpg,또?,x,y,z,w,q\n", encoding="utf-8")
+
+    ready, said = checked(damage, use_dev=True)
+    assert ready and "! train.csv, row 25 (id 'train_0000'), id: the same id as in row 1" in said
+    assert "! train.csv, row 25 (id 'train_0000'), answer: 'q' is not understood" in said
+
+
+@pytest.mark.parametrize(("family", "image"), [("qwen3_vl", "<|image_pad|> x "), ("idefics3", "<image> x 4")])
+def test_other_families_are_checked_too(checked, tmp_path_factory, family, image):
+    ready, said = checked(model_id=save_family(family, tmp_path_factory.mktemp(family)), image_size=128)
+    assert ready and not [line for line in said.splitlines() if line.startswith("  !")]
+    assert image in said and "사진 0의 색은 무엇입니까?" in said, "letters of several tokens are shown whole"
+    assert ("which this time leaves out" in said) == (family == "idefics3")

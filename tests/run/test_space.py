@@ -1,0 +1,45 @@
+"""Room on the disk: really small and really read-only ones, before any training."""
+import dataclasses
+
+import pytest
+
+from mcvqa.config import ConfigError
+from mcvqa.run.check import check_run
+from mcvqa.run.project import Project, RunStopped
+from mcvqa.run.space import disk_need
+from mcvqa.run.steps import train_only
+from tests.conftest import tiny_settings
+from tests.faults import read_only, small_disk
+
+
+def test_a_disk_that_is_too_small_is_told_before_any_training(dataset, tmp_path, capsys):
+    """Its image features would have fit: they leave room for what cannot be made again."""
+    config = tiny_settings(tmp_path / "small", data_dir=str(dataset), run_name="r", n_folds=2)
+    with small_disk(tmp_path / "small", "12m"):
+        assert not check_run(config)
+        assert "! disk: 0.02 of 0.0 GiB free (trained weights 0.01, resume points 0.02, scores 0.00)" in capsys.readouterr().out
+        with pytest.raises(RunStopped, match=r"has 0\.01 GiB free; training needs 0\.02: .*\nMake space") as told:
+            train_only(config)
+        assert "--set output_dir=FOLDER" in str(told.value)
+        paths = Project(config).paths
+        assert not paths.fold(0).exists() and (paths.outputs / "submission_ensemble.csv").exists(), "the prior's is there"
+
+
+def test_what_is_needed_is_the_sum_of_its_parts(dataset, tmp_path):
+    config = tiny_settings(tmp_path, data_dir=str(dataset), use_swa=True)
+    data = Project(config).data
+    need = disk_need(config, 1000, data, 3)
+    assert need.weights == 4 * 3 * 4000, "best, last, and the two other kinds, of three folds"
+    assert need.points == 4 * 5 * 4000, "weights, two moments, two averages"
+    tta = disk_need(dataclasses.replace(config, use_tta=True, tta_orders=4), 1000, data, 3)
+    assert tta.scores > need.scores > 0 and disk_need(config, 1000, data, 0).weights == 0
+
+
+def test_a_read_only_folder_is_told_before_anything(dataset, tmp_path, capsys):
+    config = tiny_settings(tmp_path, data_dir=str(dataset), run_name="r")
+    with read_only(tmp_path):
+        assert not check_run(config)
+        assert "cannot be written to: choose another (--set output_dir=FOLDER)" in capsys.readouterr().out
+        with pytest.raises(ConfigError, match=r"cannot be written to \(Read-only file system\)\. Choose another"):
+            train_only(config)
+    assert not list(tmp_path.iterdir())
