@@ -20,8 +20,9 @@ from mcvqa.ensemble.calibrate import fit_temperature
 from mcvqa.model.device import plan_device
 from mcvqa.report.metrics import reliability
 from mcvqa.run.demo import answers_of_test, asked_of_folds, asked_once, second_model, together
-from mcvqa.run.project import Project
-from mcvqa.run.steps import Bench, predict_only, run_member, train_only
+from mcvqa.run.project import open_project
+from mcvqa.run.single import predict_only, train_only
+from mcvqa.run.steps import Bench, run_member
 from mcvqa.scenes.dataset import generate_demo
 from mcvqa.scoring.scores import Scores, log_softmax
 
@@ -57,11 +58,11 @@ def measured(out: Path, seed: int, rows: int) -> dict[str, list[int]]:
     for each in (config, second_model(config), unshuffled):
         train_only(each)
         predict_only(each)
-    project = Project(config)
+    project = open_project(config)
     answers = answers_of_test(project)
     predicted = answered(project) | {
-        "one fold, not shuffled": first_order(run_member(Project(unshuffled)).test[0]).predictions(),
-        "one fold, not shuffled, 4 orders": run_member(Project(unshuffled)).test[0].predictions(),
+        "one fold, not shuffled": first_order(run_member(open_project(unshuffled)).test[0]).predictions(),
+        "one fold, not shuffled, 4 orders": run_member(open_project(unshuffled)).test[0].predictions(),
     }
     return {name: (choices == answers).astype(int).tolist() for name, choices in predicted.items()}
 
@@ -70,7 +71,7 @@ def answered(project: Project) -> dict[str, np.ndarray]:
     """(N,) answers to the test rows, of each way to answer."""
     bench = Bench(project, plan_device(project.config))
     variants = {name: asked_of_folds(bench, name) for name in ("raw", "ema", "swa")}
-    own, other = run_member(project), run_member(Project(second_model(project.config)))
+    own, other = run_member(project), run_member(open_project(second_model(project.config)))
     truth = {q.id: q.answer for q in project.data.train if q.answer is not None}
     found = {
         "zero-shot": asked_once(bench, None, "zero-shot").predictions(),
@@ -91,7 +92,7 @@ def first_order(scores: Scores) -> Scores:
 def calibration(out: Path, seed: int) -> np.ndarray:
     """(2, 2) loss in nats and expected calibration error on the test rows, before and after one temperature for all three
     folds, fitted out of fold."""
-    project = Project(config_of(out, seed))
+    project = open_project(config_of(out, seed))
     own, answers = run_member(project), answers_of_test(project)
     truth = {q.id: q.answer for q in project.data.train}
     temperature = fit_temperature(own.oof.mean(), np.array([truth[i] for i in own.oof.ids.tolist()]))

@@ -17,7 +17,7 @@ from mcvqa.base.uncertainty import accuracy_of
 from mcvqa.config import load_config
 from mcvqa.data.questions import LETTERS
 from mcvqa.run.demo import answers_of_test, read_submission
-from mcvqa.run.project import Project
+from mcvqa.run.project import open_project
 from mcvqa.run.steps import run
 from tiny import EASYVQA_ANSWERS
 
@@ -70,7 +70,7 @@ if __name__ == "__main__":
     ))
     started = time.time()
     run(config)
-    project = Project(config)
+    project = open_project(config)
     seconds = sum(event["seconds"] for event in project.log.events("session"))
     predicted, answers = read_submission(project), answers_of_test(project)
     wrong = (predicted != answers).sum()

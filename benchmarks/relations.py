@@ -19,7 +19,7 @@ from mcvqa.base.uncertainty import accuracy_of
 from mcvqa.config import load_config, parse_changes
 from mcvqa.data.questions import LETTERS
 from mcvqa.run.demo import answers_of_test, read_submission
-from mcvqa.run.project import Project
+from mcvqa.run.project import open_project
 from mcvqa.run.steps import run
 
 SIDE, HALF = 75, 5  # pixels: of a picture, and of half a thing
@@ -118,7 +118,7 @@ if __name__ == "__main__":
     ) | parse_changes(options.set))
     started = time.time()
     run(config)
-    project = Project(config)
+    project = open_project(config)
     predicted, answers = read_submission(project), answers_of_test(project)
     for sort in ("one thing", "relations"):
         print(f"{sort}: {accuracy_of(predicted[sorts == sort], answers[sorts == sort])}")

@@ -111,9 +111,9 @@ def check(config: ConfigFile = None, preset: PresetName = None, set_: Changes = 
 def eda(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.run.project import Project
+        from mcvqa.run.single import explore_only
 
-        typer.echo(Project(settings).explore().summary())
+        typer.echo(explore_only(settings))
 
 
 @app.command(help="Split the training rows: stratified by answer and type of question, grouped by image.\n\n"
@@ -121,11 +121,10 @@ def eda(config: ConfigFile = None, preset: PresetName = None, set_: Changes = No
 def folds(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.run.project import Project
+        from mcvqa.run.single import split_only
 
-        project = Project(settings)
-        typer.echo(project.fold_summary())
-        typer.echo(f"\nWritten: {project.paths.experiment / 'folds.csv'}")
+        summary, file = split_only(settings)
+        typer.echo(f"{summary}\n\nWritten: {file}")
 
 
 @app.command(help="Train the folds that have no result yet, or one of them.\n\nExample: mcvqa train --data data --fold 0")
@@ -135,7 +134,7 @@ def train(
 ) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.run.steps import train_only
+        from mcvqa.run.single import train_only
 
         train_only(settings, fold)
 
@@ -145,7 +144,7 @@ def train(
 def predict(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.run.steps import predict_only
+        from mcvqa.run.single import predict_only
 
         predict_only(settings)
 
@@ -155,7 +154,7 @@ def predict(config: ConfigFile = None, preset: PresetName = None, set_: Changes 
 def ensemble(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.run.steps import combine_only
+        from mcvqa.run.single import combine_only
 
         combine_only(settings)
 
@@ -164,7 +163,7 @@ def ensemble(config: ConfigFile = None, preset: PresetName = None, set_: Changes
 def report(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _told_for_people():
         settings = _config(config, preset, set_, data)
-        from mcvqa.run.steps import report_only
+        from mcvqa.run.single import report_only
 
         report_only(settings)
 
@@ -178,9 +177,10 @@ def validate(
     with _told_for_people():
         settings = _config(config, preset, set_, data)
         from mcvqa.report.submission import validate_submission
-        from mcvqa.run.project import Project
+        from mcvqa.run.dataset import read_test_rows
+        from mcvqa.run.project import open_project
 
-        files, _, test = Project(settings).tables
+        files, test = read_test_rows(open_project(settings))
         found = validate_submission(file, test.questions, files.sample_submission)
         typer.echo(str(found))
         if found.problems:

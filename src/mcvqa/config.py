@@ -278,6 +278,10 @@ class Config:
         _require_known(lowered)
         return dataclasses.replace(self, **lowered)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Every setting and its value."""
+        return dataclasses.asdict(self)
+
     def to_yaml(self) -> str:
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
         return yaml.safe_dump(plain, allow_unicode=True, sort_keys=False, width=100)

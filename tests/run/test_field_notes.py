@@ -79,9 +79,9 @@ Invariants (DESIGN):
     tests/test_config.py::test_every_field_is_read
 """
 import ast
-import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -92,18 +92,29 @@ from mcvqa.model.device import plan_device
 from mcvqa.model.load import remove_adapters
 from mcvqa.model.rows import training_row
 from mcvqa.model.text.encode import AlignmentError, Encoder
-from mcvqa.run.project import Project
-from mcvqa.run.steps import Bench
+from mcvqa.run.dataset import read_data, split_rows
+from mcvqa.run.model_side import ModelSide
+from mcvqa.run.project import open_project
 from mcvqa.training.loop import FoldTrainer
 from tests.conftest import tiny_settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def bench(dataset, tmp_path_factory) -> Bench:
-    project = Project(tiny_settings(tmp_path_factory.mktemp("bench"), data_dir=str(dataset), n_folds=2))
-    return Bench(project, plan_device(project.config))
+def side(dataset, tmp_path_factory) -> ModelSide:
+    project = open_project(tiny_settings(tmp_path_factory.mktemp("side"), data_dir=str(dataset), n_folds=2))
+    data = split_rows(read_data(project), project.config)
+    side = ModelSide(project, data, plan_device(project.config), keep_features=True)
+    side.make_features([q.image for q in data.train], 1.0)
+    return side
+
+
+@pytest.fixture
+def bench(side):
+    """The base model, its maker of batches, and the training rows."""
+    loaded = side.load()
+    return SimpleNamespace(base=loaded.base, maker=loaded.maker, train=side.data.train, config=side.project.config)
 
 
 @pytest.mark.parametrize(("file", "name"), re.findall(r"(tests/\S+\.py)::(\w+)", __doc__))
@@ -118,7 +129,7 @@ def make_trainer(bench, tmp_path):
     made = []
 
     def make(rows, **changes) -> FoldTrainer:
-        config = dataclasses.replace(bench.config, **changes)
+        config = bench.config.replace(**changes)
         log = RunLog(tmp_path / f"{len(made)}.jsonl")
         made.append(FoldTrainer(config, bench.base, bench.maker, rows, rows, 0, tmp_path / str(len(made)), log))
         made[-1]._prepare()
@@ -130,7 +141,7 @@ def make_trainer(bench, tmp_path):
 
 def test_a_step_learns_the_answer_token_and_nothing_else(bench, make_trainer):
     """Loss and gradient of a step are those of the library with every label but the answer's masked."""
-    question, maker = bench.project.data.train[0], bench.maker
+    question, maker = bench.train[0], bench.maker
     trainer = make_trainer([question])
     row = training_row(maker, question, 0, trainer.config)
     ours = trainer._backward(maker.batch([row]), 1.0)
@@ -157,7 +168,7 @@ def test_a_last_small_window_is_a_step_of_its_own_size(bench, make_trainer, tmp_
     """Three rows left over from a batch of eight are averaged over three, in whatever micro-batches."""
     steps = []
     for size, times in ((3, 1), (2, 4)):
-        trainer = make_trainer(bench.project.data.train[:3], batch_size=size, grad_accum_steps=times)
+        trainer = make_trainer(bench.train[:3], batch_size=size, grad_accum_steps=times)
         trainer.folder = tmp_path / str(size)
         trainer._epoch(0)
         remove_adapters(bench.base, trainer.model)

@@ -17,8 +17,8 @@ from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted, StopRequest, ignore_
 from mcvqa.cli import app
 from mcvqa.config import Config, ConfigError
 from mcvqa.run import steps as pipeline
-from mcvqa.run.project import Project
-from mcvqa.run.steps import train_only
+from mcvqa.run.project import open_project
+from mcvqa.run.single import train_only
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training import checkpoint
 from mcvqa.training.checkpoint import adapter_hash, newest_point
@@ -104,7 +104,7 @@ def settings_in(folder: Path, data: Path) -> Config:
 
 def trained_in(config: Config) -> SimpleNamespace:
     train_only(config)
-    paths = Project(config).paths
+    paths = open_project(config).paths
     assert not (paths.fold(0) / RESUME).exists(), "a finished fold needs none"
     names = ("raw", "ema", "swa")
     return SimpleNamespace(
@@ -116,7 +116,7 @@ def trained_in(config: Config) -> SimpleNamespace:
 
 def stopped_by(number: int, config: Config, more_steps: int) -> tuple[int, str]:
     """Start `mcvqa train`, and signal all of its processes after so many steps: (exit status, what it said)."""
-    folder, log = Path(config.output_dir), RunLog(Project(config).paths.log)
+    folder, log = Path(config.output_dir), RunLog(open_project(config).paths.log)
     before = len(log.events("step"))
     command = [sys.executable, "-m", "mcvqa", "train", "--config", str(folder / "settings.yaml")]
     with open(folder / "said.txt", "w+b") as said, subprocess.Popen(
@@ -170,7 +170,7 @@ def test_a_signal_at_any_moment_leaves_a_durable_checkpoint_and_75(dataset, whol
     """A real SIGTERM while loading, saving, evaluating and scoring; at the end all is as if there had been none."""
     config = settings_in(tmp_path, dataset).replace(num_workers=0)
     (tmp_path / "settings.yaml").write_text(config.to_yaml(), encoding="utf-8")
-    points = Project(config).paths.fold(0) / RESUME
+    points = open_project(config).paths.fold(0) / RESUME
     for moment, (place, name, on, told) in MOMENTS.items():
         reached, plain = [], getattr(place, name)
 
@@ -197,7 +197,7 @@ def test_a_signal_at_any_moment_leaves_a_durable_checkpoint_and_75(dataset, whol
 
 def test_outside_of_training_a_run_leaves_at_once_and_has_not_failed(dataset, tmp_path, monkeypatch):
     config = settings_in(tmp_path, dataset)
-    monkeypatch.setattr(Project, "settle_data", lambda project: send(signal.SIGTERM))
+    monkeypatch.setattr("mcvqa.run.single.settle_data", lambda project, data: send(signal.SIGTERM))
     with pytest.raises(Interrupted, match="Stopped at once by SIGTERM"):
         train_only(config)
     assert not (tmp_path / "experiments" / "README.md").exists(), "it stands nowhere as failed"

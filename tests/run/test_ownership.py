@@ -12,8 +12,9 @@ import pytest
 
 from mcvqa.base.files import read_json
 from mcvqa.run.ownership import OWNER, Owned, Ownership
-from mcvqa.run.project import Project
-from mcvqa.run.steps import combine_only, run, train_only
+from mcvqa.run.project import open_project
+from mcvqa.run.single import combine_only, train_only
+from mcvqa.run.steps import run
 from tests.conftest import tiny_settings
 
 HOLDING = """
@@ -122,7 +123,7 @@ def test_where_files_cannot_be_locked_it_is_told(tmp_path, monkeypatch, capsys):
 # %% whole runs
 def test_a_run_that_is_owned_is_not_touched(dataset, tmp_path):
     config = tiny_settings(tmp_path, data_dir=str(dataset), run_name="r", use_kfold=False)
-    paths = Project(config).paths
+    paths = open_project(config).paths
     with held(paths.lock()):
         for step in (run, train_only, combine_only):
             with pytest.raises(Owned, match="works on the run 'r'"):
@@ -133,7 +134,7 @@ def test_a_run_that_is_owned_is_not_touched(dataset, tmp_path):
 def test_a_fold_that_is_being_trained_is_refused_to_a_sibling(dataset, tmp_path, monkeypatch):
     """Children of one owner pass its lock, and each still has its fold for itself."""
     config = tiny_settings(tmp_path, data_dir=str(dataset), run_name="r", n_folds=2)
-    paths = Project(config).paths
+    paths = open_project(config).paths
     with held(paths.lock()) as owner, held(paths.lock(1)):
         monkeypatch.setenv(OWNER, str(owner.pid))
         with pytest.raises(Owned, match="works on fold 1 of the run 'r'"):

@@ -5,7 +5,7 @@ import pytest
 
 from mcvqa.base.files import RunLog, read_json
 from mcvqa.config import load_config
-from mcvqa.run.project import Project, RunStopped
+from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.search import search_settings
 from tests.conftest import tiny_settings
 
@@ -13,7 +13,7 @@ optuna = pytest.importorskip("optuna")
 
 
 def trained_steps(config) -> list[int]:
-    return [len(RunLog(log).events("step")) for log in sorted((Project(config).paths.root / "logs").glob("s-trial*.jsonl"))]
+    return [len(RunLog(log).events("step")) for log in sorted((open_project(config).paths.root / "logs").glob("s-trial*.jsonl"))]
 
 
 def test_trials_are_runs_and_the_best_becomes_a_configuration(dataset, tmp_path, capsys):

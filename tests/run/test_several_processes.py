@@ -10,8 +10,8 @@ import numpy as np
 from mcvqa import run
 from mcvqa.base.files import RunLog
 from mcvqa.config import Config
-from mcvqa.run.project import Project
-from mcvqa.run.steps import train_only
+from mcvqa.run.project import open_project
+from mcvqa.run.single import train_only
 from mcvqa.scenes.dataset import generate_demo
 from mcvqa.scoring.scores import load_scores
 from tests.conftest import tiny_settings
@@ -38,7 +38,7 @@ def launched(*words: str, program: tuple[str, ...] = ("-m", "mcvqa"), processes:
 
 def assert_same_steps(one: Config, two: Config) -> list[dict]:
     """Those of the two runs, in their logs; returned are those of the first."""
-    first, second = (RunLog(Project(config).paths.log).events("step") for config in (one, two))
+    first, second = (RunLog(open_project(config).paths.log).events("step") for config in (one, two))
     assert len(first) == len(second) > 1
     for alone, divided in zip(first, second, strict=True):
         np.testing.assert_allclose(*([s[k] for k in ("step", "loss", "grad_norm")] for s in (alone, divided)), rtol=1e-4)
@@ -60,7 +60,7 @@ def test_two_processes_do_what_one_does(tmp_path):
     assert out.count("valid: 9 rows") == 1
     assert len(re.findall(r"image features x1: 100%", err)) == 1, "one display"
 
-    paths = [Project(config).paths for config in (one, two)]
+    paths = [open_project(config).paths for config in (one, two)]
     for file in sorted(paths[0].scores.glob("*.npz")):
         alone, divided = load_scores(file), load_scores(paths[1].scores / file.name)
         np.testing.assert_array_equal(alone.ids, divided.ids)

@@ -5,9 +5,10 @@ import pytest
 
 from mcvqa.config import ConfigError
 from mcvqa.run.check import check_run
-from mcvqa.run.project import Project, RunStopped
+from mcvqa.run.dataset import read_data, split_rows
+from mcvqa.run.project import RunStopped, open_project
+from mcvqa.run.single import train_only
 from mcvqa.run.space import disk_need
-from mcvqa.run.steps import train_only
 from tests.conftest import tiny_settings
 from tests.faults import read_only, small_disk
 
@@ -21,13 +22,13 @@ def test_a_disk_that_is_too_small_is_told_before_any_training(dataset, tmp_path,
         with pytest.raises(RunStopped, match=r"has 0\.01 GiB free; training needs 0\.02: .*\nMake space") as told:
             train_only(config)
         assert "--set output_dir=FOLDER" in str(told.value)
-        paths = Project(config).paths
+        paths = open_project(config).paths
         assert not paths.fold(0).exists() and (paths.outputs / "submission_ensemble.csv").exists(), "the prior's is there"
 
 
 def test_what_is_needed_is_the_sum_of_its_parts(dataset, tmp_path):
     config = tiny_settings(tmp_path, data_dir=str(dataset), use_swa=True)
-    data = Project(config).data
+    data = split_rows(read_data(open_project(config)), config)
     need = disk_need(config, 1000, data, 3)
     assert need.weights == 4 * 3 * 4000, "best, last, and the two other kinds, of three folds"
     assert need.points == 4 * 5 * 4000, "weights, two moments, two averages"

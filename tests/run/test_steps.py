@@ -20,11 +20,15 @@ from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.questions import read_questions
 from mcvqa.model.device import plan_device
-from mcvqa.model.vision.features import FeatureStore
 from mcvqa.report.submission import validate_submission
+from mcvqa.run import model_side
 from mcvqa.run import steps as pipeline
-from mcvqa.run.project import Project, RunStopped
-from mcvqa.run.steps import Bench, combine, combine_only, predict_only, report_only, train_only
+from mcvqa.run.dataset import read_data, split_rows
+from mcvqa.run.model_side import ModelSide, features_fit, images_seen, plan_weights
+from mcvqa.run.project import Project, RunStopped, open_project
+from mcvqa.run.single import combine_only, predict_only, report_only, train_only
+from mcvqa.run.space import DiskNeed
+from mcvqa.run.submissions import ENSEMBLE, Answers, submitted_in, write_answers
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import CheckpointError, adapter_hash, verified
@@ -48,7 +52,8 @@ def finished(dataset, tmp_path_factory):
     """One run of everything. Tests that go on from it work on a copy of its folder."""
     config = short_run(dataset, tmp_path_factory.mktemp("finished"))
     outcome, said = said_by(run, config)
-    return SimpleNamespace(config=config, outcome=outcome, said=said, paths=Project(config).paths, root=Path(config.output_dir))
+    paths = open_project(config).paths
+    return SimpleNamespace(config=config, outcome=outcome, said=said, paths=paths, root=Path(config.output_dir))
 
 
 @pytest.fixture
@@ -66,6 +71,12 @@ def data_copy(tmp_path) -> Path:
 def answers_in(file: Path) -> dict[str, str]:
     with open(file, newline="", encoding="utf-8") as handle:
         return {row["id"]: row["answer"] for row in csv.DictReader(handle)}
+
+
+def load_side(config: Config) -> tuple[Project, ModelSide]:
+    project = open_project(config)
+    data = split_rows(read_data(project), config)
+    return project, ModelSide(project, data, plan_weights(project, plan_device(config)), keep_features=True)
 
 
 def ensemble_file(config: Config) -> Path:
@@ -98,26 +109,32 @@ def test_submissions_are_valid(finished, dataset):
         report = validate_submission(finished.paths.outputs / f"submission_{name}.csv", questions, sample)
         assert not report.problems and report.rows == 9
     assert finished.outcome.submission == finished.paths.outputs / "submission_ensemble.csv"
-    made_by = read_json(finished.paths.outputs / "submissions.json")
-    assert made_by["submission_single.csv"]["source"] == "fold 0 of r"
-    # nine photographs of noise teach little: the prior's submission stays unless the run is better out of fold
-    better = finished.outcome.accuracy.value >= finished.outcome.metrics.overall.blind.value
-    assert made_by["submission_ensemble.csv"]["source"].startswith("geometric of r" if better else "prior")
+    assert submitted_in(finished.paths.outputs / "submission_single.csv").source == "fold 0 of r"
+    # nine photographs of noise teach little: the model's answers are handed in unless the prior is significantly better
+    held = submitted_in(finished.outcome.submission)
+    assert held.source.startswith("geometric of r") and held == finished.outcome.submitted
+    own = finished.paths.experiment / "submission.csv"
+    assert own.read_bytes() == finished.outcome.submission.read_bytes()
 
 
-@pytest.mark.parametrize(("own", "kept"), [(4, "prior"), (5, "geometric of r"), (6, "geometric of r")])
-def test_the_submission_of_the_prior_gives_way_to_a_better_one_only(copied, monkeypatch, own, kept):
-    project = Project(copied())
-    blend_members = pipeline.blend_members
-    monkeypatch.setattr(pipeline, "blend_members", lambda *a, **k: dataclasses.replace(
-        blend_members(*a, **k), table={"geometric": Accuracy(own, 9)},
-    ))
-    monkeypatch.setattr(pipeline, "_blind_accuracy", lambda *a: Accuracy(5, 9))
-    (project.paths.outputs / "submission_ensemble.csv").unlink()
-    project.submit_prior()
-    _, said = said_by(combine, project)
-    assert read_json(project.paths.outputs / "submissions.json")["submission_ensemble.csv"]["source"].startswith(kept)
-    assert ("keeps what it had" in said) == (kept == "prior")
+def test_the_accuracy_of_a_run_is_that_of_the_file_handed_in(copied, capsys):
+    """A run whose answers are worse says so, and shows the accuracy of the file that stays."""
+    config = copied()
+    project = open_project(config)
+    data = split_rows(read_data(project), config)
+    held = project.paths.outputs / ENSEMBLE
+    better = Answers("votes of better", np.ones(9, int), np.array([q.id for q in data.train]), np.ones(24, bool))
+    write_answers(open_project(config.replace(run_name="better")), data, better, held)
+    outcome, said = said_by(report_only, config)
+    assert (outcome.submitted.run, outcome.accuracy) == ("better", Accuracy(24, 24)) and set(answers_in(held).values()) == {"b"}
+    assert outcome.metrics.overall.accuracy != outcome.accuracy and "votes of better of the run 'better'" in said
+    for page in ("REPORT.md", "report.html"):
+        shown = (project.paths.experiment / page).read_text(encoding="utf-8")
+        assert "The file to hand in holds votes of better of the run better: accuracy 1.000" in shown
+    assert set(answers_in(project.paths.experiment / "submission.csv").values()) != {"b"}
+    said_by(combine_only, config)
+    said_by(lambda: combine_only(config, force=True))
+    assert submitted_in(held).run == "r"
 
 
 def test_scores_are_what_later_rooms_expect(finished):
@@ -131,9 +148,11 @@ def test_scores_are_what_later_rooms_expect(finished):
         assert oof.logprobs.dtype == np.float32 and oof.logprobs.shape == (12, 1, 4) and test.orders.shape == (9, 1, 4)
         assert test.n_choices.tolist() == [4, 4, 2] * 3 and (test.logprobs[2, 0, 2:] == -np.inf).all()
         for split, scores in (("oof", oof), ("test", test)):
+            record = read_json(finished.paths.experiment / "tasks" / f"score-fold-{fold}-{split}.json")
             assert scores.provenance == {
                 "run": "r", "fold": fold, "split": split, "adapter": adapter_hash(finished.paths.fold(fold) / "best"),
-                "config": settings_hash(finished.config.weight_settings()),
+                "config": settings_hash(finished.config.weight_settings()), "precision": "float32", "four_bit": False,
+                "task": record["key"],
             }
     assert finished.outcome.accuracy.n == 24
 
@@ -192,8 +211,8 @@ def test_a_second_run_does_nothing_again_and_says_so(finished, copied):
     outcome, said = said_by(run, config)
     for fold in (0, 1):
         assert f"fold {fold}: already trained" in said and f"fold {fold}: already scored" in said
-    assert "already done" in said and "[6/10] model: every fold is trained" in said, "not even the model is loaded"
-    log = RunLog(Project(config).paths.log)
+    assert "already done" in said and "[6/10] model: every fold is trained and scored" in said, "not even the model is loaded"
+    log = RunLog(open_project(config).paths.log)
     assert len(log.events("step")) == 4 and len(log.events("scored")) == 4 and len(log.events("session")) == 2
     assert outcome.submission.read_bytes() == finished.outcome.submission.read_bytes()
     assert outcome.accuracy == finished.outcome.accuracy
@@ -204,10 +223,10 @@ def test_other_tta_settings_score_again_and_do_not_train_again(finished, copied)
     said_by(train_only, config)
     said_by(predict_only, config)
     blend = said_by(combine_only, config)[1]
-    log = RunLog(Project(config).paths.log)
+    log = RunLog(open_project(config).paths.log)
     assert len(log.events("step")) == 4 and len(log.events("scored")) == 8 and "valid: 9 rows" in blend
     assert "  out of fold: " in blend and "stacking" not in blend, "one member: one accuracy"
-    scores = load_scores(Project(config).paths.scores / "fold0-test.npz")
+    scores = load_scores(open_project(config).paths.scores / "fold0-test.npz")
     assert scores.logprobs.shape == (9, 8, 4)
     np.testing.assert_allclose(scores.scales, [1.0] * 4 + [1.3] * 4)
     assert (~np.isnan(scores.logprobs[2, :, 0])).sum() == 4, "two choices have two orders, at each scale"
@@ -216,7 +235,7 @@ def test_other_tta_settings_score_again_and_do_not_train_again(finished, copied)
         scores.logprobs[:, 0], load_scores(finished.paths.scores / "fold0-test.npz").logprobs[:, 0], atol=1e-5
     )
     said_by(report_only, config)
-    gains = read_json(Project(config).paths.experiment / "metrics.json")["metrics"]["gains"]
+    gains = read_json(open_project(config).paths.experiment / "metrics.json")["metrics"]["gains"]
     assert {"EMA", "TTA orders", "TTA scales"} <= set(gains)
 
 
@@ -225,12 +244,12 @@ def test_a_changed_test_photograph_is_scored_again(data_copy, tmp_path):
     config = short_run(data_copy, tmp_path / "out", use_kfold=False)
     for step in (train_only, predict_only):
         said_by(step, config)
-    file = Project(config).paths.scores / "fold0-test.npz"
-    before, key = load_scores(file), adapter_hash(Project(config).paths.fold(0) / "best")
+    file = open_project(config).paths.scores / "fold0-test.npz"
+    before, key = load_scores(file), adapter_hash(open_project(config).paths.fold(0) / "best")
     shutil.copy(data_copy / "test" / "test_0001.jpg", data_copy / "test" / "test_0000.jpg")
     for step in (train_only, predict_only):
         said_by(step, config)
-    assert adapter_hash(Project(config).paths.fold(0) / "best") == key
+    assert adapter_hash(open_project(config).paths.fold(0) / "best") == key
     after = load_scores(file)
     assert not np.array_equal(before.logprobs[0], after.logprobs[0])
     np.testing.assert_allclose(before.logprobs[1:], after.logprobs[1:], atol=1e-5)
@@ -240,13 +259,13 @@ def test_other_weight_settings_under_the_same_name_are_refused_and_the_result_st
     config = copied(learning_rate=2e-3)
     with pytest.raises(ConfigError, match=r"learning_rate: was 0.001, now 0.002"):
         said_by(run, config)
-    record = read_json(Project(config).paths.experiment / "metrics.json")
+    record = read_json(open_project(config).paths.experiment / "metrics.json")
     assert record["status"] == "finished" and record["metrics"]["overall"]["accuracy"]["n"] == 24
 
 
 def test_a_lost_checkpoint_file_is_noticed(copied):
     config = copied(use_tta=True)
-    (Project(config).paths.fold(1) / "best" / "adapter_model.safetensors").write_bytes(b"half")
+    (open_project(config).paths.fold(1) / "best" / "adapter_model.safetensors").write_bytes(b"half")
     with pytest.raises(Exception, match="damaged or missing"):
         said_by(predict_only, config)
 
@@ -259,7 +278,7 @@ def test_the_same_seed_gives_the_same_submission_in_another_folder(finished, dat
     for step in (train_only, predict_only, combine_only):
         said_by(step, config)
     for fold in (0, 1):
-        assert adapter_hash(Project(config).paths.fold(fold) / "best") == adapter_hash(finished.paths.fold(fold) / "best")
+        assert adapter_hash(open_project(config).paths.fold(fold) / "best") == adapter_hash(finished.paths.fold(fold) / "best")
     assert ensemble_file(config).read_bytes() == finished.outcome.submission.read_bytes()
 
 
@@ -268,53 +287,56 @@ def test_all_weights_of_a_fold_start_anew_too(dataset, finished, tmp_path):
     both, alone = (short_run(dataset, tmp_path, lora_r=0, run_name=name) for name in ("both", "alone"))
     said_by(train_only, both)
     said_by(train_only, alone, 1)
-    hashes = [adapter_hash(Project(c).paths.fold(1) / "best") for c in (both, alone)]
+    hashes = [adapter_hash(open_project(c).paths.fold(1) / "best") for c in (both, alone)]
     assert hashes[0] == hashes[1]
-    assert (Project(both).paths.fold(1) / "best" / "model.safetensors").exists()
+    assert (open_project(both).paths.fold(1) / "best" / "model.safetensors").exists()
     for step in (predict_only, combine_only):
         said_by(step, both)
-    first, second = (load_scores(Project(both).paths.scores / f"fold{f}-test.npz") for f in (0, 1))
+    first, second = (load_scores(open_project(both).paths.scores / f"fold{f}-test.npz") for f in (0, 1))
     assert not np.allclose(first.logprobs[0], second.logprobs[0]) and len(answers_in(ensemble_file(both))) == 9
 
 
 # %% when image features are kept
-def store_of(project):
-    """(features kept on disk, what is printed)"""
-    return said_by(lambda: Bench(project, plan_device(project.config)).store)
+def kept_features(project):
+    """(whether features are kept on disk, what is printed)"""
+    data = split_rows(read_data(project), project.config)
+    return said_by(features_fit, project, data, plan_weights(project, plan_device(project.config)), DiskNeed(0, 0, 0))
 
 
 def test_a_vision_tower_in_training_has_no_features_kept_and_says_so(dataset, tmp_path):
-    store, said = store_of(Project(short_run(dataset, tmp_path, lora_vision=True)))
-    assert store is None and "image features are made anew in every step: the vision tower is trained" in said
+    kept, said = kept_features(open_project(short_run(dataset, tmp_path, lora_vision=True)))
+    assert not kept and "image features are made anew in every step: the vision tower is trained" in said
 
 
 def test_features_are_kept_where_they_fit_beside_what_cannot_be_made_again(dataset, tmp_path, monkeypatch):
-    """Their size is told before they are made."""
-    project = Project(short_run(dataset, tmp_path))
-    bench = Bench(project, plan_device(project.config))
-    images = dict.fromkeys(bench._images_seen)
-    empty = FeatureStore(tmp_path / "empty", bench.base, bench.images)
-    size = empty.bytes_needed(empty.missing(images))
-    room = bench.disk_need.total + size
-    monkeypatch.setattr(pipeline, "free_space", lambda folder: room - 1)
-    store, said = store_of(project)
-    assert store is None and "image features are made anew in every step: 0.0 GiB do not fit on the disk" in said
-    monkeypatch.setattr(pipeline, "free_space", lambda folder: room)
-    store, said = store_of(project)
-    assert store is not None and not store.missing(images)
-    assert f"{len(empty.missing(images))} to compute, {size / 2**20:.0f} MiB in {store.folder}" in said
+    """What is reported before they are made is what they take."""
+    project = open_project(short_run(dataset, tmp_path))
+    _, side = load_side(project.config)
+    images = images_seen(side.data)
+    size = side.load().store.bytes_needed(images)
+    monkeypatch.setattr(model_side, "free_space", lambda folder: size - 1)
+    kept, said = kept_features(project)
+    assert not kept and "image features are made anew in every step: 0.0 GiB do not fit on the disk" in said
+    monkeypatch.setattr(model_side, "free_space", lambda folder: size)
+    kept, said = kept_features(project)
+    assert kept and f"{len(images)} photographs at one scale, {size / 2**20:.0f} MiB in" in said
+    said_by(side.make_features, images, 1.0)
+    made = sum(np.load(file).nbytes for file in (project.paths.cache / "features").glob("*/*.npy"))
+    assert made == size and not side.load().store.missing(images)
+    monkeypatch.setattr(model_side, "free_space", lambda folder: 0)
+    assert kept_features(project)[0], "they are there already"
 
 
 # %% what is read does not depend on what is known
 def test_the_answer_of_a_validation_row_changes_nothing_that_is_read(finished):
     """A validation row holds no trace of its gold answer."""
-    project = Project(finished.config)
-    bench = Bench(project, plan_device(project.config))
-    _, validation = project.fold_rows(0)
+    _, side = load_side(finished.config)
+    _, validation = side.data.fold_rows(0)
+    loaded = side.load()
     blind = [dataclasses.replace(q, answer=None) for q in validation]
     turned = [dataclasses.replace(q, answer=(q.answer + 1) % 4) for q in validation]
     seen, unseen, wrong = (
-        score_questions(bench.base.model, bench.base, bench.maker, rows, project.config, {}).logprobs
+        score_questions(loaded.base.model, loaded.base, loaded.maker, rows, finished.config, {}).logprobs
         for rows in (validation, blind, turned)
     )
     np.testing.assert_array_equal(seen, unseen)
@@ -325,15 +347,15 @@ def test_a_trained_run_is_not_overwritten_by_other_data(copied, data_copy):
     table = data_copy / "train.csv"
     table.write_text(table.read_text(encoding="utf-8").replace("사진 3의", "그림 3의"), encoding="utf-8")
     config = copied(data_dir=str(data_copy))
-    before = verified(Project(config).paths.fold(0) / "best")
-    held = {p: p.read_bytes() for p in Project(config).paths.experiment.rglob("*.npz")} | {
-        p: p.read_bytes() for p in Project(config).paths.outputs.iterdir()
+    before = verified(open_project(config).paths.fold(0) / "best")
+    held = {p: p.read_bytes() for p in open_project(config).paths.experiment.rglob("*.npz")} | {
+        p: p.read_bytes() for p in open_project(config).paths.outputs.iterdir()
     }
     for step in (run, train_only, predict_only, combine_only, report_only):
         with pytest.raises(ConfigError, match="trained on other data: 24 training rows"):
             said_by(step, config)
     assert held == {p: p.read_bytes() for p in held}, "scores and submissions are still those of the first data"
-    assert verified(Project(config).paths.fold(0) / "best") == before
+    assert verified(open_project(config).paths.fold(0) / "best") == before
 
 
 def test_what_comes_too_early_is_no_failed_run(dataset, tmp_path):
@@ -365,7 +387,7 @@ def test_memory_that_is_full_at_last_is_told_with_advice(dataset, tmp_path, monk
     config = short_run(dataset, tmp_path, train_folds=(0,), num_epochs=0)
     with pytest.raises(RunStopped, match=r"memory is full\. What is finished is kept\. Use less: .*smaller image_size"):
         said_by(run, config)
-    assert (Project(config).paths.fold(0) / "result.json").exists()
+    assert (open_project(config).paths.fold(0) / "result.json").exists()
 
 
 # %% other settings
@@ -373,7 +395,7 @@ def test_one_split_of_a_sample(dataset, tmp_path):
     config = short_run(dataset, tmp_path, use_kfold=False, use_sample=True, sample_size=16)
     for step in (train_only, predict_only, combine_only):
         said_by(step, config)
-    paths = Project(config).paths
+    paths = open_project(config).paths
     assert [p.name for p in paths.checkpoints.iterdir()] == ["fold0"]
     assert len(load_scores(paths.scores / "fold0-oof.npz").ids) == 8
     assert len(answers_in(ensemble_file(config))) == 9
@@ -388,7 +410,6 @@ def test_the_prior_a_friend_and_another_run_join_the_ensemble(finished, copied, 
     config = copied(run_name="second", use_kfold=False)
     for step in (train_only, predict_only):
         said_by(step, config)
-    _ = Project(config).prior  # `run` fits it in step 3
     _, said = said_by(combine_only, config.replace(members=("prior", friends[0], "r")))
     assert "members: second, prior, friend0, r (2 folds)" in said and "valid: 9 rows" in said
     assert "  prior alone " in said and "  stacking " in said
@@ -408,11 +429,11 @@ def test_a_missing_photograph_is_left_out_of_training_and_answered_in_the_test(d
     outcome, said = said_by(run, config)
     assert "one stratified split" in said and "left out: 2 rows" in said and outcome.accuracy.n == 11
     assert set(outcome.metrics.gains) == {"EMA", "SWA"}
-    scored = load_scores(Project(config).paths.scores / "fold0-oof.npz").ids.tolist()
+    scored = load_scores(open_project(config).paths.scores / "fold0-oof.npz").ids.tolist()
     assert not {"train_0002", "train_0005"} & set(scored)
     assert answers_in(outcome.submission)["test_0004"] in "abcd"
-    assert np.isfinite(load_scores(Project(config).paths.scores / "fold0-test.npz").logprobs[4]).all()
-    with open(Project(config).paths.experiment / "eda" / "problems.csv", encoding="utf-8") as handle:
+    assert np.isfinite(load_scores(open_project(config).paths.scores / "fold0-test.npz").logprobs[4]).all()
+    with open(open_project(config).paths.experiment / "eda" / "problems.csv", encoding="utf-8") as handle:
         listed = handle.read()
     assert all(f"{name}.jpg" in listed for name in ("train/train_0002", "train/train_0005", "test/test_0004"))
 
@@ -423,9 +444,9 @@ def test_without_photographs_the_prior_is_handed_in_and_the_run_stands_in_the_in
     config = short_run(data_copy, tmp_path / "out", n_folds=3)
     with pytest.raises(RunStopped, match="24 of 24 training photographs cannot be read"):
         said_by(run, config)
-    project = Project(config)
+    project = open_project(config)
     assert len(answers_in(ensemble_file(config))) == 9
-    assert read_json(project.paths.outputs / "submissions.json")["submission_ensemble.csv"]["source"] == "prior"
+    assert submitted_in(ensemble_file(config)).source == "prior"
     assert not project.paths.checkpoints.exists() and not RunLog(project.paths.log).events("step")
     record = read_json(project.paths.experiment / "metrics.json")
     assert record["status"] == "failed" and "24 of 24 training photographs" in record["note"]

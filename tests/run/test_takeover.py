@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mcvqa.config import Config
-from mcvqa.run.project import Project, RunStopped
-from mcvqa.run.steps import train_only
+from mcvqa.run.project import RunStopped, open_project
+from mcvqa.run.single import train_only
 from mcvqa.training.checkpoint import TENSORS, adapter_hash
 from mcvqa.training.loop import RESUME, FoldTrainer
 from tests.conftest import tiny_settings
@@ -18,7 +18,7 @@ def settings_for(out: Path, data: Path, **changes) -> Config:
 
 
 def hashes(config: Config) -> list[str]:
-    return [adapter_hash(Project(config).paths.fold(fold) / "best") for fold in (0, 1)]
+    return [adapter_hash(open_project(config).paths.fold(fold) / "best") for fold in (0, 1)]
 
 
 @pytest.fixture(scope="module")

@@ -19,14 +19,15 @@ from mcvqa.base.files import RunLog
 from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted
 from mcvqa.config import Config
 from mcvqa.model.device import plan_device
-from mcvqa.run.project import Project, RunStopped
-from mcvqa.run.steps import Bench, _share_of_time, train_only
+from mcvqa.run.project import RunStopped, open_project
+from mcvqa.run.single import train_only
+from mcvqa.run.steps import Bench, _share_of_time
 from mcvqa.run.workers import processes as places
 from mcvqa.run.workers.processes import FREE, PlaceProcess, Places, fold_places
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import adapter_hash
 from mcvqa.training.loop import RESUME
-from tests.test_pipeline import said_by, short_run
+from tests.run.test_steps import said_by, short_run
 
 
 # %% where
@@ -179,7 +180,7 @@ def test_a_process_that_waits_ends_with_its_owner(echoing):
 import os
 from mcvqa.run.workers import processes as places
 from mcvqa.config import Config
-from mcvqa.run.project import Project
+from mcvqa.run.project import open_project
 places._program = lambda *_: [{sys.executable!r}, "-c", {ECHO!r}]
 at = places.Places(Project(Config(run_name="r", output_dir={str(echoing.project.paths.root)!r})), ["", ""], 2)
 at.work(None, "train", at.project.config, (0, 1), lambda left: {{}})
@@ -194,7 +195,7 @@ os.kill(os.getpid(), 9)
 
 # %% the same as one after the other
 def weights_and_scores(config: Config) -> SimpleNamespace:
-    paths = Project(config).paths
+    paths = open_project(config).paths
     return SimpleNamespace(
         weights=[adapter_hash(paths.fold(fold) / name) for fold in (0, 1, 2) for name in ("best", "last")],
         scores=[load_scores(file).logprobs for file in sorted(paths.scores.glob("fold*.npz"))],
@@ -223,16 +224,16 @@ def test_three_folds_at_two_places_are_those_one_after_the_other(dataset, tmp_pa
     for event in ("step", "epoch", "scored", "features", "session"):
         assert len(alone.log.events(event)) == len(beside.log.events(event)), event
     assert both(beside.log.path).count(FREE) == 2 + 6, "two processes, and three folds in two steps"
-    assert (Project(two).paths.outputs / "submission_single.csv").exists()
+    assert (open_project(two).paths.outputs / "submission_single.csv").exists()
 
 
 def test_the_main_process_computes_the_features_and_gives_the_models_memory_back(dataset, tmp_path):
     config = short_run(dataset, tmp_path, use_tta=True, tta_scales=(1.0, 1.5))
-    bench = Bench(Project(config), plan_device(config))
+    bench = Bench(open_project(config), plan_device(config))
     model = weakref.ref(said_by(lambda: bench.base)[0].model)
     said_by(bench.share)
     assert model() is None
-    assert {event["scale"] for event in RunLog(Project(config).paths.log).events("features")} == {1.0, 1.5}
+    assert {event["scale"] for event in RunLog(open_project(config).paths.log).events("features")} == {1.0, 1.5}
 
 
 # %% errors and signals
@@ -240,7 +241,7 @@ def test_a_fold_that_fails_is_told_and_the_others_save(dataset, tmp_path):
     """Fold 1 finds a resume point of other rows; fold 0, which would take long, stops and can go on."""
     config = short_run(dataset, tmp_path, parallel_folds=2, num_epochs=1)
     said_by(train_only, config, 1)
-    folder = Project(config).paths.fold(1)
+    folder = open_project(config).paths.fold(1)
     (folder / "result.json").unlink()
     (folder / "best" / "adapter_model.safetensors").unlink()
     point = folder / RESUME / "0000-00000001"
@@ -250,7 +251,7 @@ def test_a_fold_that_fails_is_told_and_the_others_save(dataset, tmp_path):
     (point / "tensors.safetensors").write_bytes((8).to_bytes(8, "little") + b"{}      ")
     with pytest.raises(RunStopped, match=r"(?s)Fold 1 was cut off at another state of things.*it has format 0"):
         said_by(train_only, config.replace(save_minutes=0))
-    assert "Traceback" not in both(Project(config).paths.log)
+    assert "Traceback" not in both(open_project(config).paths.log)
     said_by(train_only, config.replace(train_folds=(0,)))
 
 
@@ -266,7 +267,7 @@ def test_a_fold_whose_process_is_killed_is_told(dataset, tmp_path, monkeypatch):
 def test_the_processes_of_folds_save_and_end_with_the_main_one(dataset, tmp_path, number):
     config = short_run(dataset, tmp_path, parallel_folds=2, num_epochs=200, batch_size=1)
     (tmp_path / "settings.yaml").write_text(config.to_yaml(), encoding="utf-8")
-    paths = Project(config).paths
+    paths = open_project(config).paths
     command = [sys.executable, "-m", "mcvqa", "train", "--config", str(tmp_path / "settings.yaml")]
     with open(tmp_path / "said.txt", "w+b") as said, subprocess.Popen(
         command, stdout=said, stderr=said, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"},

@@ -128,14 +128,22 @@ class RunLog:
     """`logs/<run>.jsonl`: one JSON line per event, with the time it happened (seconds since 1970).
 
     A line that cannot be written, because the disk is full or away, waits in memory for the next one and stops nobody.
+
+    Args:
+        facts: written with every event, such as the attempt it belongs to.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path, self.waiting, self.away = Path(path), "", False
+    def __init__(self, path: str | Path, facts: dict[str, Any] | None = None) -> None:
+        self.path, self.facts, self.waiting, self.away = Path(path), facts or {}, "", False
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
+    def with_facts(self, **facts: Any) -> "RunLog":
+        """The same log, with more facts in every event."""
+        return RunLog(self.path, self.facts | facts)
+
     def write(self, event: str, **figures: Any) -> None:
-        self.waiting += json.dumps({"time": round(time.time(), 3), "event": event, **figures}, ensure_ascii=False) + "\n"
+        entry = {"time": round(time.time(), 3), "event": event, **self.facts, **figures}
+        self.waiting += json.dumps(entry, ensure_ascii=False) + "\n"
         try:
             with open(self.path, "a", encoding="utf-8") as handle:
                 handle.write(self.waiting)

@@ -36,6 +36,8 @@ class ReportInput:
         methods: ensemble method -> its out-of-fold accuracy; method: the one used; method_reason: why.
         figures: name -> PNG inside the report's folder (see `mcvqa.report.figures.draw_figures`).
         submissions: path as shown -> what its validation found.
+        submitted: what the file to hand in holds; submitted_run: whose answers these are.
+        submitted_accuracy: of these answers, on rows that their models have not seen; None where it is not known.
         advice: what to try next.
         environment: versions, commit, device, ...
     """
@@ -49,6 +51,9 @@ class ReportInput:
     method_reason: str = ""
     figures: Mapping[str, Path] = field(default_factory=dict)
     submissions: Mapping[str, SubmissionReport] = field(default_factory=dict)
+    submitted: str = ""
+    submitted_run: str = ""
+    submitted_accuracy: Accuracy | None = None
     advice: Sequence[Advice] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -89,9 +94,8 @@ def write_report(folder: str | Path, content: ReportInput) -> tuple[Path, Path]:
 # %% what is said
 def report_sections(content: ReportInput) -> list[ReportSection]:
     """All sections, without those that have nothing to show."""
-    metrics = content.metrics
     parts: list[tuple[str, list[ReportBlock]]] = [
-        ("Result", [_headline(metrics)]),
+        ("Result", _result_blocks(content)),
         ("What was run", _run_blocks(content)),
         ("Data", [ReportBlock("verbatim", content.data_summary)] if content.data_summary.strip() else []),
         ("Accuracy", _accuracy_blocks(content)),
@@ -118,6 +122,16 @@ def changed_settings(config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
 
 def _without_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}  # YAML knows lists only
+
+
+def _result_blocks(content: ReportInput) -> list[ReportBlock]:
+    """The figures of this run, and first what the file to hand in holds where that is something else."""
+    held, metrics = content.submitted_accuracy, content.metrics
+    if not content.submitted or held == metrics.overall.accuracy:
+        return [_headline(metrics)]
+    known = f"accuracy {held}" if held else "accuracy not known"
+    text = f"The file to hand in holds {content.submitted} of the run {content.submitted_run}: {known}."
+    return [ReportBlock("text", f"{text} The figures below are this run's."), _headline(metrics)]
 
 
 def _headline(metrics: Metrics) -> ReportBlock:

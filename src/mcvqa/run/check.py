@@ -1,5 +1,4 @@
 """`mcvqa check`: everything that can be known before hours of training are spent. It changes nothing."""
-import dataclasses
 import itertools
 import os
 import tempfile
@@ -22,7 +21,8 @@ from mcvqa.model.memory import settings_plan
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker, training_orders
 from mcvqa.model.vision.features import ImageInputs
-from mcvqa.run.project import Project, RunData, RunStopped
+from mcvqa.run.dataset import RunData, fold_summary, read_data, require_photographs, split_rows
+from mcvqa.run.project import Project, RunStopped, open_project
 from mcvqa.run.space import disk_need, existing_folder, free_space
 from mcvqa.scoring.orders import tta_plan
 
@@ -33,8 +33,8 @@ SAMPLED_ROWS = 200
 def check_run(config: Config) -> bool:
     """Print the pre-flight of a run; returns whether nothing stands in its way."""
     with tempfile.TemporaryDirectory() as scratch:
-        project = Project(dataclasses.replace(config, output_dir=scratch))
-        data = project.data
+        project = open_project(config.replace(output_dir=scratch))
+        data = read_data(project)
         ready = _check_data(project, data)
         undecided = plan_device(config)
         encoder, processor, model_config = load_encoder(project.config)
@@ -68,8 +68,8 @@ def _line(good: bool, text: str) -> None:
 # %% data
 def _check_data(project: Project, data: RunData) -> bool:
     _section("data")
-    files, tables, test = project.tables
-    for path, table in zip([*[files.train, files.dev][: len(tables)], files.test], [*tables, test], strict=True):
+    files, tables = data.files, data.tables
+    for path, table in zip([*[files.train, files.dev][: len(tables) - 1], files.test], tables, strict=True):
         columns = ", ".join(f"{part}={name}" for part, name in table.columns.items())
         _line(True, f"{path}: {len(table.questions)} rows, {table.encoding}, delimiter {table.delimiter!r}; {columns}")
     if files.dev and not project.config.use_dev:
@@ -83,8 +83,8 @@ def _check_data(project: Project, data: RunData) -> bool:
     for record in broken[:SHOWN_PROBLEMS]:
         _line(False, f"{record.written}: {record.problem}")
     try:
-        project.require_photographs()
-        print(project.fold_summary())
+        require_photographs(project, data)
+        print(fold_summary(split_rows(data, project.config), project.config.n_folds))
     except (RunStopped, FoldError) as error:
         _line(False, str(error).splitlines()[0])
         return False
@@ -133,7 +133,9 @@ def _check_rows(maker: Maker, data: RunData, config: Config) -> np.ndarray:
     orders = [training_orders(len(q.choices), config, np.random.default_rng(0)) for q in rows]
     tokens = np.array([maker.tokens(maker.row(q, o)) for q, o in zip(rows, orders, strict=True)])
     rate = len(chosen) / (time.time() - start)
-    _line(True, f"{len(data.train)} training rows, {len(data.test)} test rows")
+    usable = int(data.with_image.sum())
+    left_out = f" ({len(data.train) - usable} left out, their photographs cannot be read)" if usable < len(data.train) else ""
+    _line(True, f"{usable} training rows{left_out}, {len(data.test)} test rows")
     _line(True, f"tokens per row: mean {tokens.mean():.0f}, longest {tokens.max()} (of {len(tokens)} rows looked at)")
     _line(True, f"encoding: {rate:.0f} rows/s in one process")
     return tokens

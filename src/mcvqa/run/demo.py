@@ -18,12 +18,15 @@ from mcvqa.data.questions import LETTERS
 from mcvqa.ensemble.blend import Member, blend_members
 from mcvqa.model.device import plan_device
 from mcvqa.report.figures import draw_ladder
-from mcvqa.run.project import Project
-from mcvqa.run.steps import Bench, Outcome, predict_only, report_only, run, run_member, train_only
+from mcvqa.run.dataset import RunData, read_data, split_rows
+from mcvqa.run.model_side import ModelSide, plan_weights
+from mcvqa.run.project import Project, open_project
+from mcvqa.run.results import Outcome, run_member
+from mcvqa.run.single import predict_only, report_only, train_only
+from mcvqa.run.steps import run
 from mcvqa.scenes.dataset import write_demo_data
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores, load_scores
-from mcvqa.training.checkpoint import load_trained
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,10 @@ def run_demo(config: Config) -> Outcome:
     report_only(config.replace(members=(*config.members, second.run)))
 
     print("\nwhat each technique brings on the test rows, whose answers a competition would not tell")
-    project = Project(config)
-    answers = answers_of_test(project)
-    predicted = climb(project) | {"+ ensemble": read_submission(project)}
+    project = open_project(config)
+    data = split_rows(read_data(project), config)
+    answers = answers_of_test(data)
+    predicted = climb(project, data) | {"+ ensemble": read_submission(project)}
     rungs = measure_rungs(predicted, answers)
     blind = accuracy_of(load_scores(project.paths.scores / "prior-test.npz").predictions(), answers)
     print(f"\n{ladder_table(rungs, blind)}\n")
@@ -71,9 +75,9 @@ def second_model(config: Config) -> Config:
     )
 
 
-def answers_of_test(project: Project) -> np.ndarray:
+def answers_of_test(data: RunData) -> np.ndarray:
     """(N,) choices, from test_answers.csv, which only generated data have."""
-    return _letters(project.data.files.root / "test_answers.csv")
+    return _letters(data.files.root / "test_answers.csv")
 
 
 def read_submission(project: Project) -> np.ndarray:
@@ -86,33 +90,35 @@ def _letters(file: Path) -> np.ndarray:
 
 
 # %% the ladder
-def climb(project: Project) -> dict[str, np.ndarray]:
+def climb(project: Project, data: RunData) -> dict[str, np.ndarray]:
     """(N,) answers to the test rows, rung by rung: the untouched model, one fold, all folds, with each average of the
     weights instead of the last ones, and with all option orders. For a run that is trained and scored."""
-    bench, folds = Bench(project, plan_device(project.config)), project.config.folds_to_train
-    rungs = {"zero-shot": asked_once(bench, None, "zero-shot").predictions()}
+    plan = plan_weights(project, plan_device(project.config))
+    side, folds = ModelSide(project, data, plan, keep_features=True), project.config.folds_to_train
+    rungs = {"zero-shot": asked_once(side, None, "zero-shot").predictions()}
     for variant in ("raw", *(name for name in ("ema", "swa") if getattr(project.config, f"use_{name}"))):
-        found = asked_of_folds(bench, variant)
+        found = asked_of_folds(side, variant)
         if variant == "raw":
             rungs["single fold"] = found[0].predictions()
         rungs[f"{len(folds)} folds" if variant == "raw" else f"+ {variant.upper()}"] = together(found)
-    return rungs | {"+ TTA": together(run_member(project).test)}
+    return rungs | {"+ TTA": together(run_member(project, data).test)}
 
 
-def asked_once(bench: Bench, folder: Path | None, title: str) -> Scores:
+def asked_once(side: ModelSide, folder: Path | None, title: str) -> Scores:
     """Scores of the test rows in their own order of choices, by the weights in `folder`, or by the untouched model."""
-    model = bench.base.model if folder is None else load_trained(bench.base, folder)
-    once, test = bench.config.replace(use_tta=False), bench.project.data.test
-    scores = score_questions(model, bench.base, bench.maker, test, once, {}, title=title)
-    bench.restore_base(model)
+    loaded = side.load()
+    model = loaded.base.model if folder is None else side.with_weights(folder)
+    once = side.project.config.replace(use_tta=False)
+    scores = score_questions(model, loaded.base, loaded.maker, side.data.test, once, {}, title=title)
+    side.release()
     return scores
 
 
-def asked_of_folds(bench: Bench, variant: str) -> tuple[Scores, ...]:
+def asked_of_folds(side: ModelSide, variant: str) -> tuple[Scores, ...]:
     """The same by each fold's 'raw', 'ema' or 'swa' weights at the end of training."""
     return tuple(
-        asked_once(bench, weights_folder(bench.project, fold, variant), f"fold {fold} {variant}")
-        for fold in bench.config.folds_to_train
+        asked_once(side, weights_folder(side.project, fold, variant), f"fold {fold} {variant}")
+        for fold in side.project.config.folds_to_train
     )
 
 

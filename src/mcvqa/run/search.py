@@ -5,11 +5,11 @@ Every trial is a run of its own under experiments/, negative results included; s
 import dataclasses
 from typing import Any
 
-from mcvqa.base.files import read_json, write_json, write_text
-from mcvqa.base.uncertainty import Accuracy
+from mcvqa.base.files import write_json, write_text
 from mcvqa.config import Config
-from mcvqa.run.project import Project, RunStopped
-from mcvqa.run.steps import train_only
+from mcvqa.run.project import RunStopped, open_project
+from mcvqa.run.single import train_only
+from mcvqa.run.train import result_of
 from mcvqa.training.loop import TrainingError
 
 
@@ -44,7 +44,7 @@ def search_settings(config: Config, trials: int) -> dict[str, Any]:
         raise RunStopped("The search needs Optuna: pip install 'mcvqa[search]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=config.seed))
-    folder = Project(config).paths.experiment.parent / f"{config.run}-search"
+    folder = open_project(config).paths.experiment.parent / f"{config.run}-search"
     table: list[dict[str, Any]] = []
     for number in range(trials):
         trial = study.ask()
@@ -56,7 +56,7 @@ def search_settings(config: Config, trials: int) -> dict[str, Any]:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             print(f"trial {number + 1}/{trials}: {error}")
             continue
-        accuracy = Accuracy(*read_json(Project(tried).paths.fold(0) / "result.json")["accuracy"])
+        accuracy = result_of(open_project(tried), 0)
         study.tell(trial, accuracy.value)
         table.append({"run": tried.run, "accuracy": accuracy.value, "standard_error": accuracy.standard_error, **settings})
         print(f"trial {number + 1}/{trials}: accuracy {accuracy}, " + ", ".join(f"{k}={v}" for k, v in settings.items()))

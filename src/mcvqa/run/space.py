@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mcvqa.config import Config
 from mcvqa.model.device import GIB
-from mcvqa.run.project import RunData, RunStopped
+from mcvqa.run.dataset import RunData
+from mcvqa.run.project import RunStopped
 from mcvqa.scoring.orders import tta_plan
 
 POINTS_AT_ONCE = 4  # resume points: the two newest, the beginning of the epoch, and the one that is being written

@@ -10,6 +10,7 @@ from pathlib import Path
 from mcvqa.base.files import LONG_WAITS, MANIFEST, atomic_path, damaged_file, patiently
 from mcvqa.config import settings_hash
 from mcvqa.run.project import Project, RunPaths, RunStopped
+from mcvqa.run.tasks import Task
 
 
 def take_over(project: Project) -> None:
@@ -20,13 +21,14 @@ def take_over(project: Project) -> None:
     """
     given = project.config.resume_from
     key = settings_hash({"from": str(Path(given).absolute())})
-    if not given or project.steps.done("take over", key):
+    task = Task("take over", "take over", key)
+    if not given or project.records.is_done(task):
         return
     earlier = _output_with(project.config.run, Path(given))
     whole, others = _parts(earlier)
     copied = [_copied(part, project.paths.root / part.relative_to(earlier.root)) for part in (*whole, *others)]
     print(f"  going on from {earlier.root}: {sum(copied)} files and folders of the run {earlier.run!r} taken over")
-    project.steps.remember("take over", key)
+    project.records.finish(task)
 
 
 def _output_with(run: str, given: Path) -> RunPaths:

@@ -1,8 +1,10 @@
-"""Places: several folds at the same time, one at each place, which is a process on its own GPU; one display for all of them.
+"""Workers in processes of their own on this machine, one GPU each. A free worker takes whatever task is ready.
 
-A process gets the run's settings on the command line and one fold after the other as a line of JSON through a pipe, writes to
-the run's folders as the main process would, and ends when that one ends. What it says stands in `logs/<run>-place<n>.txt`,
-which the main process reads along; there it also says that it is free again.
+Requests travel to a worker through its standard input, records back through its standard output, one line of JSON each. What it
+prints goes to `logs/<run>-worker<n>.txt`, and line by line to the display of the main process, which joins all progress bars.
+
+Not loky (joblib's): when one of its workers dies, it ends the others at once and what they were training is not saved, and Triton
+cannot read the source of kernels that a notebook's cells define (tried; DECISIONS.md).
 """
 import contextlib
 import dataclasses
@@ -10,16 +12,14 @@ import io
 import json
 import os
 import queue
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
@@ -29,17 +29,22 @@ from mcvqa.base.files import write_text
 from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted, StopRequest
 from mcvqa.config import Config
 from mcvqa.run.ownership import OWNER
-from mcvqa.run.project import Project, RunStopped
+from mcvqa.run.project import Project, RunStopped, open_project
+from mcvqa.run.tasks import Task, TaskGraph, notebook_cells
+from mcvqa.run.workers.inline import Allot, as_it_is
+
+SAVING_TAKES = 600.0  # seconds that a worker may take to save and end before it is killed
+SHORT_BAR = "{desc} {percentage:.0f}% <{remaining}, {rate_fmt}{postfix}"  # of a worker's progress bar
 
 
 # %% where
-def fold_places(config: Config, device: str) -> list[str]:
-    """One entry for each fold that can be worked on at the same time: its GPU as CUDA_VISIBLE_DEVICES names it, else ''.
+def worker_gpus(config: Config, device: str) -> list[str]:
+    """One entry for each worker: its GPU as CUDA_VISIBLE_DEVICES names it, else ''.
 
     Args:
         device: 'cuda', 'mps' or 'cpu'.
     """
-    if "LOCAL_RANK" in os.environ:  # a launcher's processes share a fold
+    if "LOCAL_RANK" in os.environ:  # a launcher's processes share each task
         return [""]
     if device == "cuda":
         named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
@@ -48,288 +53,354 @@ def fold_places(config: Config, device: str) -> list[str]:
     return [""] * (min(config.parallel_folds or 1, len(config.folds_to_train)) if device == "cpu" else 1)
 
 
-def _surroundings(place: str, places: int) -> dict[str, str]:
-    """The environment of a place's process."""
+def worker_environment(gpu: str, workers: int) -> dict[str, str]:
     return os.environ | {
-        OWNER: str(os.getpid()), **({"CUDA_VISIBLE_DEVICES": place} if place else {}),
-        "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // places)), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1",
-        "TQDM_MININTERVAL": "1",
+        OWNER: str(os.getpid()), **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}),
+        "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // workers)), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1",
+        "TQDM_MININTERVAL": "1", "TQDM_BAR_FORMAT": SHORT_BAR,
     }
 
 
-# %% what runs there
-def notebook_cells() -> dict[str, str]:
-    """Title -> the notebook's library cell as it was run last, each at the place where it was run first."""
-    return {cell.split("\n")[0]: cell for cell in _run_cells() if cell.startswith("# @title mcvqa/")}
-
-
-def _run_cells() -> Iterator[str]:
-    """Every cell that was run, without those that Python could not read."""
-    for cell in vars(sys.modules["__main__"])["In"]:
-        with contextlib.suppress(SyntaxError):
-            compile(cell, "cell", "exec")
-            yield cell
-
-
-def _program(project: Project, work: Callable[[], None]) -> list[str]:
-    """The command that calls `work`; of a notebook, with its cells as they are now in a file of their own."""
-    if work.__module__ != "__main__":
-        return [sys.executable, "-c", f"from {work.__module__} import {work.__name__}; {work.__name__}()"]
+def worker_command(project: Project, program: Callable[[], None]) -> list[str]:
+    """The command that calls `program`; of a notebook, with its cells as they are now in a file of their own, from which Triton
+    reads the source of kernels."""
+    if program.__module__ != "__main__":
+        return [sys.executable, "-c", f"from {program.__module__} import {program.__name__}; {program.__name__}()"]
     script = project.paths.experiment / "notebook.py"
-    write_text(script, "\n\n\n".join([*notebook_cells().values(), f"{work.__name__}()"]) + "\n")
+    write_text(script, "\n\n\n".join([*notebook_cells().values(), f"{program.__name__}()"]) + "\n")
     return [sys.executable, str(script)]
 
 
 # %% in the main process
-FREE = "--- free for the next fold ---"  # a line of what a process says, which is not passed on
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a process is asked for.
-
-    Attributes:
-        step: 'train' or 'score'.
-        settings: of a Config.
-        share: of the time, empty without a time budget; see Places.work.
-    """
-
-    step: str
-    settings: dict[str, Any]
-    fold: int
-    share: dict[str, int]
-
-
 @dataclass
-class PlaceProcess:
-    """The process of a place.
+class WorkerProcess:
+    """A worker as the main process sees it.
 
     Attributes:
-        file: what it says.
-        position: how far that was read. rest: its last line, which may not be whole.
-        fold: that it works on, or did last; None: it was asked for none yet.
-        free: whether it waits for a fold; not while it imports what it needs.
+        name: for messages: 'worker 1'.
+        log: the file with its full output.
+        task: that it works on; None: none.
+        ready: whether it has started up and may be given a task.
+        bar: its progress bar.
+        failure: what it reported before it ended.
     """
 
+    name: str
     process: subprocess.Popen
-    file: Path
-    position: int
-    rest: str = ""
-    fold: int | None = None
-    free: bool = False
-
-    def __str__(self) -> str:
-        return "A process that was to work on a fold" if self.fold is None else f"The process of fold {self.fold}"
+    log: str
+    task: str | None = None
+    ready: bool = False
+    bar: str = ""
+    failure: str = ""
 
     @property
-    def pipe(self) -> IO[bytes]:
-        """What it reads its jobs from."""
-        return cast(IO[bytes], self.process.stdin)
+    def free(self) -> bool:
+        return self.ready and self.task is None
 
-    def ask(self, job: Job) -> None:
-        """Let it begin a fold."""
-        self.fold, self.free = job.fold, False
-        with contextlib.suppress(OSError):  # it has just ended, which the next look at it will tell
-            self.pipe.write(json.dumps(dataclasses.asdict(job)).encode() + b"\n")
+    def send(self, **request: Any) -> None:
+        with contextlib.suppress(OSError):  # it has just ended, which its closed output tells
+            cast(IO[bytes], self.process.stdin).write(json.dumps(request).encode() + b"\n")
 
     def end(self) -> None:
-        """Let it save and end: by an empty line, for loader processes may hold the pipe open, or by a signal."""
-        if self.free:
-            with contextlib.suppress(OSError):  # it has just ended
-                self.pipe.write(b"\n")
+        """Let it save and end: by a request where it waits for one, as loader processes may hold the pipe open; or by a signal."""
+        if self.task is None:
+            self.send(end=True)
         else:
             self.process.terminate()
 
-    def new_lines(self) -> Iterator[str]:
-        """What was said since the last call, without progress bars."""
-        with open(self.file, "rb") as handle:
-            handle.seek(self.position)
-            new = handle.read()
-        self.position += len(new)
-        *lines, rest = (self.rest + new.decode(errors="replace")).split("\n")
-        self.rest = rest[max(0, rest.rfind("\r")) :]
-        for line in lines:
-            said = line.rstrip("\r").split("\r")[-1].strip()
-            if said == FREE:
-                self.free = True
-            elif said and not re.search(r"\d%\|", said):
-                yield said if self.fold is None or f"fold {self.fold}" in said.lower() else f"fold {self.fold}: {said}"
-
-    @property
-    def progress(self) -> str:
-        """Its progress bar in a few words."""
-        bar = re.search(r"(\S.*?): +(\d+%)\|.*<([\d:?]+),[^,\]]*(.*)\]", self.rest)
-        return f"{bar[1]} {bar[2]} <{bar[3]}{bar[4]}" if bar else f"fold {self.fold} ..."
-
 
 @dataclass
-class Places:
-    """The places of a run. The process at each lasts until the block ends that this is entered for: what it has loaded serves all
-    folds and steps.
+class ProcessWorkers:
+    """Processes that do tasks until `close`; what a worker has loaded serves all of its tasks.
 
     Args:
-        names: as `fold_places` gives them.
-        workers: loader processes for all of them together, where the settings name no number.
+        program: what a worker's process runs, a function of a module's top level. It calls `serve`.
+        gpus: as `worker_gpus` gives them.
+        settings: passed on to `serve`'s function: whatever the workers must decide alike.
+        loaders: loader processes of all workers together, where the settings give no number.
 
     Attributes:
-        processes: of the first places, as many as were needed so far.
+        facts: what tasks returned last.
     """
 
     project: Project
-    names: Sequence[str]
-    workers: int
-    processes: list[PlaceProcess] = field(default_factory=list)
+    program: Callable[[], None]
+    gpus: Sequence[str]
+    settings: dict[str, Any]
+    loaders: int
+    workers: list[WorkerProcess] = field(default_factory=list)
+    messages: "queue.SimpleQueue[tuple[WorkerProcess, dict[str, Any] | None]]" = field(default_factory=queue.SimpleQueue)
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.gpus)
 
-    def __enter__(self) -> "Places":
-        return self
+    def start(self, count: int) -> None:
+        """Start up to `count` workers that are not running; they import what they need while the main process goes on."""
+        for number in range(len(self.workers), min(count, len(self.gpus))):
+            self.workers.append(self._start(number))
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _start(self, number: int) -> WorkerProcess:
+        config, log = self.project.config, self.project.paths.log.with_name(f"{self.project.config.run}-worker{number}.txt")
+        if config.num_workers < 0:
+            config = config.replace(num_workers=self.loaders // len(self.gpus))
+        with open(log, "ab") as output:
+            process = subprocess.Popen(
+                worker_command(self.project, self.program), bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=output, env=worker_environment(self.gpus[number], len(self.gpus)),
+                start_new_session=True,  # Ctrl-C reaches it through the main process
+            )
+        worker = WorkerProcess(f"worker {number}", process, str(log))
+        threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+        worker.send(config=config.as_dict(), seconds_ago=time.monotonic() - self.project.began, settings=self.settings)
+        return worker
 
-    def begin(self, program: Callable[[], None], folds: int) -> None:
-        """Start what processes so many folds need. They get ready while this one goes on.
+    def _listen(self, worker: WorkerProcess) -> None:
+        """Pass on what a worker reports, and None when it has closed its output."""
+        for line in io.BufferedReader(cast(io.RawIOBase, worker.process.stdout)):
+            with contextlib.suppress(ValueError):
+                self.messages.put((worker, json.loads(line)))
+        self.messages.put((worker, None))
+
+    def run(self, graph: TaskGraph, goals: Iterable[str], allot: Allot = as_it_is) -> None:
+        """Do tasks until the goals are done. Workers that are free meanwhile take other tasks of the graph that are ready; these
+        may still be running afterwards.
 
         Args:
-            program: of a process, a function of a module's top level. It calls `at_place`.
-        """
-        for place in range(len(self.processes), min(len(self), folds)):
-            self.processes.append(self._start(place, program))
-
-    def work(
-        self, program: Callable[[], None], step: str, config: Config, folds: Sequence[int],
-        share: Callable[[int], dict[str, int] | None],
-    ) -> None:
-        """One step of all folds; the next fold goes where a place becomes free.
-
-        Args:
-            program: as in `begin`.
-            config: the settings of the step.
-            share: what is told with the next fold of its share of the time, given how many folds are not begun; None: there is
-                no time for it.
+            allot: called with each task before it starts.
 
         Raises:
-            RunStopped: a process failed. Interrupted: one was asked to stop. The others work until `close`.
+            RunStopped: a worker failed. Interrupted: one was asked to stop. The others save and end first.
         """
-        waiting, names = list(folds), self.names[: len(folds)]
-        where = ", ".join(f"GPU {name}" for name in names) if names[0] else "the CPU"
-        print(f"  {len(names)} folds at a time, each in a process of its own, on {where}")
-        self.begin(program, len(folds))
-        with tqdm(bar_format="{desc}", leave=False) as display:
-            while waiting or self._busy():
-                while waiting and (free := self._free()):
-                    told, fold = share(len(waiting)), waiting.pop(0)
-                    if told is None:
-                        tqdm.write(f"  fold {fold}: left out, there is not the time for it")
-                    else:
-                        free[0].ask(Job(step, dataclasses.asdict(config), fold, told))
-                time.sleep(0.2)
-                self._listen()
-                self._show(display)
+        goals = list(goals)
+        try:
+            with tqdm(bar_format="{desc}", leave=False) as display:
+                while outstanding := graph.outstanding(goals):
+                    self.start(len(graph.ready(graph.tasks)) + len(graph.running))
+                    self._hand_out(graph, goals, allot)
+                    if not graph.outstanding(goals):
+                        break
+                    assert graph.running or not all(w.ready for w in self.workers), f"nobody can do {outstanding}"
+                    self._receive(graph, display)
+        except BaseException:
+            self.close()
+            raise
 
-    def _busy(self) -> list[PlaceProcess]:
-        return [process for process in self.processes if not process.free and process.fold is not None]
+    def _hand_out(self, graph: TaskGraph, goals: Sequence[str], allot: Allot) -> None:
+        for worker in [worker for worker in self.workers if worker.free]:
+            while ready := [*graph.ready(goals), *graph.ready(graph.tasks)]:
+                task = allot(ready[0])
+                if task is not None:
+                    graph.start(task.name)
+                    worker.task, worker.bar = task.name, ""
+                    worker.send(task=dataclasses.asdict(task))
+                    break
+                tqdm.write(f"  {ready[0].name}: left out, there is no time for it")
+                graph.leave_out(ready[0].name)
 
-    def _free(self) -> list[PlaceProcess]:
-        return [process for process in self.processes if process.free]
+    def _receive(self, graph: TaskGraph, display: tqdm) -> None:
+        """Take in one message, or wait a second for one.
 
-    def _start(self, place: int, program: Callable[[], None]) -> PlaceProcess:
-        config, log = self.project.config, self.project.paths.log
-        if config.num_workers < 0:
-            config = config.replace(num_workers=self.workers // len(self))
-        began = time.time() - (time.monotonic() - self.project.began)
-        file = log.with_name(f"{config.run}-place{place}.txt")
-        with open(file, "ab") as said:
-            position = said.tell()
-            process = subprocess.Popen(
-                [*_program(self.project, program), json.dumps(dataclasses.asdict(config)), str(began)], bufsize=0,
-                stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT,
-                env=_surroundings(self.names[place], len(self)), start_new_session=True,  # Ctrl-C reaches it through this process
-            )
-            return PlaceProcess(process, file, position)
-
-    def _listen(self) -> None:
-        """Pass on what was said. Raises RunStopped or Interrupted for a process that has ended."""
-        for child in self.processes:
-            status = child.process.poll()
-            for line in child.new_lines():
-                tqdm.write(f"  {line}")
-            if status == RUN_ME_AGAIN:
-                raise Interrupted(f"{child} was asked to stop: what is done is saved.")
-            if status is not None:
-                raise RunStopped(self._why(child, status))
-
-    def _why(self, child: PlaceProcess, status: int) -> str:
-        told = [e["told"] for e in self.project.log.events("failed") if e["process"] == child.process.pid]
-        if told:
-            return str(told[-1])
-        by = f"{signal.Signals(-status).name}, maybe for want of memory" if status < 0 else f"an error, status {status}"
-        return f"{child} was ended by {by}. What it said: {child.file}"
-
-    def _show(self, display: tqdm) -> None:
-        shown = " · ".join(child.progress for child in self._busy())
-        if time.time() - display.last_print_t >= max(1, display.mininterval):
+        Raises:
+            RunStopped, Interrupted: a worker has ended.
+        """
+        with contextlib.suppress(queue.Empty):
+            worker, message = self.messages.get(timeout=1.0)
+            if message is None:
+                raise self._ended(worker)
+            self._take_in(worker, message, graph)
+        shown = " · ".join(worker.bar or f"{worker.task} ..." for worker in self.workers if worker.task)
+        if time.time() - display.last_print_t >= max(1.0, display.mininterval):
             display.last_print_t = time.time()
             display.set_description_str(shown)
 
+    def _take_in(self, worker: WorkerProcess, message: dict[str, Any], graph: TaskGraph | None) -> None:
+        worker.ready = worker.ready or "ready" in message
+        worker.bar = message.get("bar", worker.bar)
+        worker.failure = message.get("failed", worker.failure)
+        if "line" in message:
+            line = message["line"]
+            subject = " ".join((worker.task or "").split()[1:3])  # 'train fold 0' -> 'fold 0'
+            tqdm.write(f"  {line if subject in line.lower() else f'{subject}: {line}'}")
+        if "done" in message and graph is not None:
+            self.facts |= message["facts"]
+            graph.finish(message["done"])
+            worker.task, worker.bar = None, ""
+
+    def _ended(self, worker: WorkerProcess) -> BaseException:
+        """Why a worker has ended, as an exception."""
+        status = worker.process.wait(timeout=SAVING_TAKES)
+        doing = f", which was at work on {worker.task!r}," if worker.task else ""
+        if status == RUN_ME_AGAIN:
+            return Interrupted(f"{worker.name.capitalize()}{doing} was asked to stop: what is done is saved.")
+        if worker.failure:
+            return RunStopped(worker.failure)
+        by = f"{signal.Signals(-status).name}, perhaps because memory ran out" if status < 0 else f"an error, status {status}"
+        return RunStopped(f"{worker.name.capitalize()}{doing} was ended by {by}. Its full output: {worker.log}")
+
     def close(self) -> None:
-        """Let the processes save and end, and wait for it; a second interrupt ends them at once."""
-        children, self.processes = self.processes, []
+        """Let the workers save and end, and wait for that; a second interrupt, or ten minutes, ends them at once."""
+        workers, self.workers = self.workers, []
+        until = time.monotonic() + SAVING_TAKES
         try:
-            for child in children:
-                child.end()
-            for child in children:
-                child.process.wait()
-                for line in child.new_lines():
-                    tqdm.write(f"  {line}")
+            for worker in workers:
+                worker.end()
+            open_outputs = len(workers)
+            while open_outputs and time.monotonic() < until:
+                with contextlib.suppress(queue.Empty):
+                    worker, message = self.messages.get(timeout=1.0)
+                    open_outputs -= message is None and worker in workers
+                    if message:
+                        self._take_in(worker, message, None)
+                if all(worker.process.poll() is not None for worker in workers):
+                    break
+            for worker in workers:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    worker.process.wait(timeout=max(0.1, until - time.monotonic()))
         finally:
-            for child in children:
-                child.process.kill()
+            for worker in workers:
+                worker.process.kill()
+                worker.process.wait()
 
 
-# %% in the process of a place
-def at_place(work: Callable[[Project, Job], None]) -> None:
-    """The life of a place's process: `work` for one job after the other. It ends with status 0 when there are no more, else
-    with 1 or 75."""
-    settings, began = sys.argv[1:]
-    project = Project(Config(**json.loads(settings)))
-    project.began -= time.time() - float(began)  # the session began with its main process
-    jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    working, job = threading.Event(), None
-    threading.Thread(target=_receive, args=(jobs, working), daemon=True).start()
+# %% in a worker's process
+@dataclass(frozen=True)
+class MainProcess:
+    """The main process as a worker sees it.
+
+    Args:
+        pipe: to write reports to.
+        lock: held while one is written.
+    """
+
+    pipe: IO[bytes]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def report(self, **message: Any) -> None:
+        with self.lock, contextlib.suppress(OSError):  # it is gone, as the closed input tells
+            self.pipe.write(json.dumps(message, ensure_ascii=False).encode() + b"\n")
+            self.pipe.flush()
+
+
+class ReportedLines(io.TextIOBase):
+    """Standard output of a worker: everything goes to its log, whole lines to the main process too.
+
+    Args:
+        main: receives the lines.
+        log: receives everything.
+    """
+
+    def __init__(self, main: MainProcess, log: IO[str]) -> None:
+        self.main, self.log, self.rest = main, log, ""
+
+    def write(self, text: str) -> int:
+        self.log.write(text)
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            if line.strip():
+                self.main.report(line=line.strip())
+        return len(text)
+
+    def flush(self) -> None:
+        self.log.flush()
+
+    def writable(self) -> bool:
+        return True
+
+
+class ReportedBars(io.TextIOBase):
+    """Standard error of a worker: progress bars, which end in no line feed, go to the main process, everything else to the log.
+
+    Args:
+        main: receives the bars.
+        log: receives the rest.
+    """
+
+    def __init__(self, main: MainProcess, log: IO[str]) -> None:
+        self.main, self.log = main, log
+
+    def write(self, text: str) -> int:
+        if text.startswith("\r"):
+            if bar := text.strip():
+                self.main.report(bar=bar)
+        else:
+            self.log.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self.log.flush()
+
+    def writable(self) -> bool:
+        return True
+
+
+def serve(begin: Callable[[Project, dict[str, Any]], Callable[[Task], dict[str, Any]]]) -> None:
+    """The life of a worker's process: one task after the other, as the main process asks for them.
+
+    It ends with status 0 when there are no more, 75 when it was stopped and has saved, else 1.
+
+    Args:
+        begin: called once with the run and the workers' common settings; returns what does a task, and gives back figures to plan
+            the next ones with.
+    """
+    main, requests = MainProcess(_own_output()), queue.SimpleQueue[bytes]()
+    working, task = threading.Event(), None
+    threading.Thread(target=_receive_requests, args=(requests, working), daemon=True).start()
+    sys.stdout, sys.stderr = ReportedLines(main, sys.stderr), ReportedBars(main, sys.stderr)
     try:
         with StopRequest(at_once=True):
-            while job := _next_job(jobs):
-                work(project, job)
+            first = json.loads(requests.get())
+            project = open_project(Config(**first["config"]), first["seconds_ago"])
+            do = begin(project, first["settings"])
+            main.report(ready=True)
+            while request := _next_request(requests):
+                task = Task(**request["task"])
+                facts = do(task)
                 working.clear()
+                main.report(done=task.name, facts=facts)
     except KeyboardInterrupt as stopped:
         print(stopped)
         sys.exit(RUN_ME_AGAIN)
     except Exception as error:
-        told = str(error)
-        if type(error).__module__.split(".")[0] not in ("mcvqa", "__main__"):  # not written for people
-            traceback.print_exc()
-            told = f"{f'Fold {job.fold}: ' if job else ''}{type(error).__name__}: {error}"
-        project.log.write("failed", process=os.getpid(), told=told)
+        main.report(failed=_explained(error, task))
         sys.exit(1)
 
 
-def _next_job(jobs: queue.SimpleQueue[bytes]) -> Job | None:
-    """Say that this process is free, and wait; None: there is no more to do."""
-    print(f"\n{FREE}\n", end="")  # in one piece
-    line = jobs.get().strip()
-    return Job(**json.loads(line)) if line else None
+def _own_output() -> IO[bytes]:
+    """Standard output for reports alone: what libraries write to it goes to the log from now on."""
+    sys.stdout.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
+    return os.fdopen(own, "wb")
 
 
-def _receive(jobs: queue.SimpleQueue[bytes], working: threading.Event) -> None:
-    """The lines that come through the pipe, and an empty one when it ends, as it does with its owner, however that was. An empty
-    line says that there is no more to do."""
-    for line in io.FileIO(0, closefd=False):  # not sys.stdin: who waits there holds a lock that Python needs to end
-        if line.strip():
+def _explained(error: Exception, task: Task | None) -> str:
+    if type(error).__module__.split(".")[0] in ("mcvqa", "__main__"):  # written for people
+        return str(error)
+    traceback.print_exc()
+    return f"{f'{task.name.capitalize()}: ' if task else ''}{type(error).__name__}: {error}"
+
+
+def _next_request(requests: "queue.SimpleQueue[bytes]") -> dict[str, Any] | None:
+    """None: there is no more to do."""
+    line = requests.get().strip()
+    request = json.loads(line) if line else {"end": True}
+    return None if "end" in request else request
+
+
+def _receive_requests(requests: "queue.SimpleQueue[bytes]", working: threading.Event) -> None:
+    """The lines that come through the pipe, and an empty one when it ends, as it does with the main process however that ends."""
+    for line in io.FileIO(0, closefd=False):  # not sys.stdin: a thread that waits there holds a lock that Python needs to end
+        if b'"task"' in line:
             working.set()
-        jobs.put(line)
+        requests.put(line)
     if working.is_set():
         os.kill(os.getpid(), signal.SIGTERM)
-    jobs.put(b"")
+    requests.put(b"")
+
+
+def silent() -> contextlib.AbstractContextManager[Any]:
+    """Nothing is printed within the block: the main process has said it."""
+    return contextlib.redirect_stdout(io.StringIO())
+
+

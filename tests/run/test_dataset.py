@@ -1,6 +1,5 @@
-"""A run before any model: folds, broken photographs, the prior's submission, and what counts as another run."""
+"""A run before any model: folds, broken photographs, the text-only prior, and what counts as another run."""
 import csv
-import dataclasses
 import io
 from pathlib import Path
 
@@ -10,14 +9,29 @@ from PIL import Image
 
 from mcvqa.config import ConfigError
 from mcvqa.data.questions import DataError
-from mcvqa.run.project import Project, RunStopped
+from mcvqa.run.dataset import (
+    RunData,
+    fit_text_prior,
+    fold_summary,
+    prior_of_train,
+    read_data,
+    require_photographs,
+    split_rows,
+    weights_key,
+    write_folds,
+)
+from mcvqa.run.project import Project, RunStopped, open_project, settle_settings
 from tests.conftest import make_dataset, tiny_settings
 
 ALIKE = ["train_0000", "train_0003", "train_0008", "train_0013", "train_0018", "train_0023"]
 
 
 def project_on(data: Path, out: Path, **changes) -> Project:
-    return Project(tiny_settings(out, **dict(data_dir=str(data), n_folds=2, run_name="r") | changes))
+    return open_project(tiny_settings(out, **dict(data_dir=str(data), n_folds=2, run_name="r") | changes))
+
+
+def data_of(project: Project) -> RunData:
+    return split_rows(read_data(project), project.config)
 
 
 def rewrite(file: Path, change) -> None:
@@ -45,17 +59,19 @@ def test_what_is_trained_on_never_meets_what_is_validated(data, tmp_path):
         smaller = original.resize((original.width - 4 * i, original.height - 3 * i))
         smaller.point(lambda v, i=i: min(255, v + i)).save(data / "train" / f"{name}.jpg", quality=90 - 8 * i)
     project = project_on(data, tmp_path, n_folds=3)
-    assert len({project.data.image_groups[f"train/{name}.jpg"] for name in ALIKE}) == 1, "the copies must be seen as such"
+    known = data_of(project)
+    assert len({known.image_groups[f"train/{name}.jpg"] for name in ALIKE}) == 1, "the copies must be seen as such"
     validated = []
     for fold in range(3):
-        train, validation = project.fold_rows(fold)
+        train, validation = known.fold_rows(fold)
         assert len(train) + len(validation) == 24 and validation
         assert not {q.id for q in train} & {q.id for q in validation}
         assert not {q.image for q in train} & {q.image for q in validation}
-        groups = project.data.image_groups
+        groups = known.image_groups
         assert not {groups[q.image] for q in train} & {groups[q.image] for q in validation}
         validated += [q.id for q in validation]
-    assert sorted(validated) == sorted(q.id for q in project.data.train)
+    assert sorted(validated) == sorted(q.id for q in known.train)
+    write_folds(project, known)
     with open(project.paths.experiment / "folds.csv", encoding="utf-8") as handle:
         folds = {row["id"]: row["fold"] for row in csv.DictReader(handle)}
     assert len({folds[name] for name in ALIKE}) == 1 and len(folds) == 24
@@ -63,23 +79,26 @@ def test_what_is_trained_on_never_meets_what_is_validated(data, tmp_path):
 
 def test_the_same_seed_gives_the_same_folds_in_another_folder(plain, dataset, tmp_path):
     again = project_on(dataset, tmp_path / "elsewhere")
-    np.testing.assert_array_equal(plain.folds, again.folds)
-    assert [plain.weights_key(f) for f in (0, 1)] == [again.weights_key(f) for f in (0, 1)]
-    assert not np.array_equal(plain.folds, project_on(dataset, tmp_path / "third", seed=7).folds)
+    first, second, other = map(data_of, (plain, again, project_on(dataset, tmp_path / "third", seed=7)))
+    np.testing.assert_array_equal(first.folds, second.folds)
+    assert [weights_key(plain, first, f) for f in (0, 1)] == [weights_key(again, second, f) for f in (0, 1)]
+    assert not np.array_equal(first.folds, other.folds)
 
 
 def test_a_single_split_trains_on_everything_else(dataset, tmp_path):
-    project = project_on(dataset, tmp_path, use_kfold=False, n_folds=4)
-    train, validation = project.fold_rows(0)
+    data = data_of(project_on(dataset, tmp_path, use_kfold=False, n_folds=4))
+    train, validation = data.fold_rows(0)
     assert (len(train), len(validation)) == (18, 6)
-    assert [q.id for q in validation] != [q.id for q in project.data.train][-6:], "not the file's tail"
+    assert [q.id for q in validation] != [q.id for q in data.train][-6:], "not the file's tail"
 
 
 def test_a_sample_is_part_of_the_rows_and_the_prior_learns_from_all(dataset, tmp_path):
     project = project_on(dataset, tmp_path, use_sample=True, sample_size=12)
-    assert len(project.data.train) == 12 and len(project.data.all_train) == 24
-    assert project.prior.oof_logprobs.shape[0] == 24 and project.prior_of_train().shape == (12, 4)
-    assert {q.id for q in project.data.train} < {q.id for q in project.data.all_train}
+    data = data_of(project)
+    assert len(data.train) == 12 and len(data.all_train) == 24
+    prior = fit_text_prior(project, data)
+    assert prior.oof_logprobs.shape[0] == 24 and prior_of_train(data, prior).shape == (12, 4)
+    assert {q.id for q in data.train} < {q.id for q in data.all_train}
 
 
 def test_dev_rows_are_trained_on_when_asked_and_no_two_rows_share_an_id(data, tmp_path):
@@ -92,8 +111,8 @@ def test_dev_rows_are_trained_on_when_asked_and_no_two_rows_share_an_id(data, tm
     ]
     with open(data / "dev.csv", "w", newline="", encoding="utf-8") as handle:
         csv.writer(handle).writerows(dev)
-    assert len(project_on(data, tmp_path).data.train) == 24
-    with_dev = project_on(data, tmp_path, use_dev=True).data
+    assert len(read_data(project_on(data, tmp_path)).train) == 24
+    with_dev = read_data(project_on(data, tmp_path, use_dev=True))
     assert [q.id for q in with_dev.train[24:]] == ["dev_train_0000", "dev_train_0001", "dev_train_0002", "dev:train_0004"]
     assert with_dev.train[27].answer == 0 and with_dev.train[24].text == with_dev.train[0].text
 
@@ -111,20 +130,20 @@ def damage(data: Path) -> None:
 def test_training_rows_without_photograph_are_left_out_and_test_rows_stay(data, tmp_path):
     damage(data)
     project = project_on(data, tmp_path)
-    broken = {"train_0002", "train_0005", "train_0009"}
-    assert {q.id for q, fold in zip(project.data.train, project.folds, strict=True) if fold == -2} == broken
+    known, broken = data_of(project), {"train_0002", "train_0005", "train_0009"}
+    assert {q.id for q, fold in zip(known.train, known.folds, strict=True) if fold == -2} == broken
     for fold in (0, 1):
-        train, validation = project.fold_rows(fold)
+        train, validation = known.fold_rows(fold)
         assert len(train) + len(validation) == 21 and not {q.id for q in (*train, *validation)} & broken
-    assert len(project.data.test) == 9 and [r.written for r in project.data.broken(project.data.test)] == ["test/test_0004.jpg"]
-    assert "left out: 3 rows" in project.fold_summary()
-    project.require_photographs()  # a few may be missing
+    assert len(known.test) == 9 and [r.written for r in known.broken(known.test)] == ["test/test_0004.jpg"]
+    assert "left out: 3 rows" in fold_summary(known, 2) and known.used == 21
+    require_photographs(project, known)  # a few may be missing
 
 
 def test_a_photograph_that_changes_is_looked_at_again(data, tmp_path):
-    before = project_on(data, tmp_path).data
+    before = read_data(project_on(data, tmp_path))
     (data / "train" / "train_0001.jpg").write_bytes(b"")
-    after = project_on(data, tmp_path).data
+    after = read_data(project_on(data, tmp_path))
     assert not before.broken(before.train) and [r.written for r in after.broken(after.train)] == ["train/train_0001.jpg"]
     assert before.train_print != after.train_print and before.test_print == after.test_print
 
@@ -134,78 +153,84 @@ def test_without_photographs_the_run_stops_with_one_clear_message(data, tmp_path
     for file in (data / split).iterdir():
         file.unlink()
     project = project_on(data, tmp_path)
-    project.submit_prior()
     with pytest.raises(RunStopped) as stop:
-        project.require_photographs()
+        require_photographs(project, read_data(project), "Until then there is the prior.")
     told = str(stop.value)
     assert f"{found} photographs cannot be read" in told and f"'{split}/{split}_0000.jpg': no such file" in told
-    assert str(data) in told and "submission_ensemble.csv holds the answers of the text-only prior" in told
+    assert str(data) in told and told.endswith("\nUntil then there is the prior.")
 
 
 @pytest.mark.parametrize("name", ["train.csv", "test.csv"])
 def test_a_missing_table_is_named(data, tmp_path, name):
     (data / name).unlink()
     with pytest.raises(DataError, match=name):
-        _ = project_on(data, tmp_path).data
+        read_data(project_on(data, tmp_path))
 
 
-# %% the first submission
-def test_the_prior_answers_first_and_again_while_nothing_better_is_there(plain):
-    report = plain.submit_prior()
-    assert report.rows == 9 and not report.problems
-    assert plain.submit_prior() is not None
-
-
-def test_the_prior_never_replaces_a_better_submission(plain):
-    plain.submit("ensemble", np.zeros(9, dtype=int), "a model")
-    kept = (plain.paths.outputs / "submission_ensemble.csv").read_bytes()
-    assert plain.submit_prior() is None
-    assert (plain.paths.outputs / "submission_ensemble.csv").read_bytes() == kept
-
-
-def test_a_submission_the_user_wrote_is_left_alone_and_one_for_other_rows_is_not(plain):
-    file = plain.paths.outputs / "submission_ensemble.csv"
-    file.parent.mkdir(parents=True)
-    by_hand = "id,answer\n" + "".join(f"test_{i:04d},b\n" for i in range(9))
-    file.write_text(by_hand)
-    assert plain.submit_prior() is None and file.read_text() == by_hand
-    file.write_text("id,answer\nanother_competition,a\n")
-    assert not plain.submit_prior().problems and file.read_text().count("test_") == 9
-
-
+# %% the prior
 def test_the_prior_is_fitted_once(plain, dataset, tmp_path):
-    accuracy, file = plain.prior.accuracy, plain.paths.scores / "prior-test.npz"
+    prior, file = fit_text_prior(plain, data_of(plain)), plain.paths.scores / "prior-test.npz"
     written = file.stat().st_mtime_ns
     again = project_on(dataset, tmp_path)
-    assert again.prior.accuracy == accuracy and file.stat().st_mtime_ns == written
-    np.testing.assert_array_equal(again.prior.test_logprobs.argmax(-1), plain.prior.test_logprobs.argmax(-1))
+    known = fit_text_prior(again, data_of(again))
+    assert known.accuracy == prior.accuracy and file.stat().st_mtime_ns == written
+    np.testing.assert_array_equal(known.test_logprobs.argmax(-1), prior.test_logprobs.argmax(-1))
+
+
+def test_a_damaged_record_or_survey_is_named_and_made_again(plain, capsys):
+    fit_text_prior(plain, data_of(plain))
+    record, survey = plain.records.file("prior"), next(plain.paths.cache.glob("pictures-*.json"))
+    for file in (record, survey):
+        file.write_text(file.read_text(encoding="utf-8")[:40], encoding="utf-8")
+    fit_text_prior(plain, data_of(plain))
+    said = capsys.readouterr().out
+    assert f"{record} is damaged" in said and f"{survey} is damaged: the photographs are surveyed again" in said
+    capsys.readouterr()
+    fit_text_prior(plain, data_of(plain))
+    assert "damaged" not in capsys.readouterr().out
 
 
 # %% what counts as another run
 def test_weights_depend_on_the_settings_and_data_they_are_made_from_and_on_nothing_else(plain, data, dataset, tmp_path):
-    key = plain.weights_key(0)
-    assert plain.weights_key(1) != key
+    key = weights_key(plain, data_of(plain), 0)
+    assert weights_key(plain, data_of(plain), 1) != key
 
     def with_settings(**changes) -> str:
-        return project_on(dataset, tmp_path, **changes).weights_key(0)
+        project = project_on(dataset, tmp_path, **changes)
+        return weights_key(project, data_of(project), 0)
+
+    def elsewhere() -> str:
+        project = project_on(data, tmp_path / "copy")
+        return weights_key(project, data_of(project), 0)
 
     assert with_settings(use_tta=True, ensemble="vote", eval_batch_size=3, batch_size=4, grad_accum_steps=2) == key
     assert with_settings(learning_rate=2e-3) != key and with_settings(batch_size=4) != key
-    assert project_on(data, tmp_path / "copy").weights_key(0) == key, "the same files in another folder"
+    assert elsewhere() == key, "the same files in another folder"
     rewrite(data / "train.csv", lambda rows: [*rows[:-1], [*rows[-1][:2], "또 다른 질문입니까?", *rows[-1][3:]]])
-    assert project_on(data, tmp_path / "copy").weights_key(0) != key
+    assert elsewhere() != key
 
 
 def test_a_trained_run_is_not_overwritten_by_other_settings(plain):
-    plain.settle()
-    Project(dataclasses.replace(plain.config, learning_rate=0.5)).settle()  # nothing is trained yet
-    plain.settle()
+    settle_settings(plain)
+    settle_settings(open_project(plain.config.replace(learning_rate=0.5)))  # nothing is trained yet
+    settle_settings(plain)
     plain.paths.fold(0).mkdir(parents=True)
     kept = (plain.paths.experiment / "config.yaml").read_text()
     with pytest.raises(ConfigError) as refusal:
-        Project(dataclasses.replace(plain.config, learning_rate=0.5, lora_r=4)).settle()
+        settle_settings(open_project(plain.config.replace(learning_rate=0.5, lora_r=4)))
     told = str(refusal.value)
     assert "learning_rate: was 0.001, now 0.5" in told and "lora_r: was 8, now 4" in told and "run_name" in told
     assert "num_epochs" not in told
     assert (plain.paths.experiment / "config.yaml").read_text() == kept
-    Project(dataclasses.replace(plain.config, use_tta=True, batch_size=4, grad_accum_steps=2)).settle()
+    settle_settings(open_project(plain.config.replace(use_tta=True, batch_size=4, grad_accum_steps=2)))
+
+
+@pytest.mark.parametrize("damage", ["", "learning_rate: [", "- a\n- b\n", "\x00"])
+def test_settings_of_a_trained_run_that_cannot_be_read_are_named(plain, damage):
+    settle_settings(plain)
+    plain.paths.fold(0).mkdir(parents=True)
+    file = plain.paths.experiment / "config.yaml"
+    file.write_text(damage)
+    with pytest.raises(ConfigError, match=r"config\.yaml is damaged, .* Choose another name"):
+        settle_settings(plain)
+    assert file.read_text() == damage

@@ -1,0 +1,333 @@
+"""The data of a run: files to questions, photographs surveyed, folds, and what the texts alone give away. No torch here."""
+import csv
+import dataclasses
+import os
+from base64 import b64decode, b64encode
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcvqa.base.files import atomic_path, read_json, write_json, write_text
+from mcvqa.base.uncertainty import Accuracy
+from mcvqa.config import Config, ConfigError, settings_hash
+from mcvqa.data.explore import Exploration, explore
+from mcvqa.data.folds import assign_folds, large_group_warning, question_groups, sample_rows
+from mcvqa.data.images import ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
+from mcvqa.data.kinds import question_kind
+from mcvqa.data.locate import DataFiles, find_data
+from mcvqa.data.prior import Prior, fit_prior
+from mcvqa.data.questions import LETTERS, DataError, Problem, Question, Table, read_questions
+from mcvqa.run.project import Project, RunStopped, way_out
+from mcvqa.run.tasks import Task
+from mcvqa.scoring.scores import Scores, load_scores, plain_scores
+
+TRAINING_ONLY, LEFT_OUT = -1, -2  # instead of a fold's number
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The questions of a run, with their photographs surveyed.
+
+    Attributes:
+        tables: of the training files, then of the test file, as they were read.
+        train: rows with an answer, of the sample if there is one.
+        all_train: every row of the training files with an answer.
+        problems: what was odd in the files.
+        records: survey of the photographs by the path written in the CSV.
+        groups: (N,) rows of `train` in one group share an image or a near-duplicate.
+        train_print, test_print: change with any question, answer or photograph of that split, and with nothing else.
+        folds: (N,) the fold in which each row of `train` is validation; TRAINING_ONLY, or LEFT_OUT without a readable photograph;
+            empty before `split_rows`.
+    """
+
+    files: DataFiles
+    tables: tuple[Table, ...]
+    train: tuple[Question, ...]
+    all_train: tuple[Question, ...]
+    test: tuple[Question, ...]
+    problems: tuple[Problem, ...]
+    records: dict[str, ImageRecord]
+    image_groups: dict[str, int]
+    groups: np.ndarray
+    train_print: str
+    test_print: str
+    folds: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+
+    def broken(self, questions: Sequence[Question]) -> list[ImageRecord]:
+        """Photographs of `questions` that cannot be read."""
+        written = dict.fromkeys(q.image for q in questions)
+        return [self.records[w] for w in written if self.records[w].problem]
+
+    @property
+    def with_image(self) -> np.ndarray:
+        """(N,) whether the photograph of each row of `train` can be read."""
+        return np.array([not self.records[q.image].problem for q in self.train], dtype=bool)
+
+    @property
+    def used(self) -> int:
+        """Rows of `train` that are really learned from and validated with."""
+        return int((self.folds != LEFT_OUT).sum()) if len(self.folds) else int(self.with_image.sum())
+
+    def fold_rows(self, fold: int) -> tuple[list[Question], list[Question]]:
+        """Training and validation questions of a fold; no row, image or near-duplicate is on both sides."""
+        pairs = list(zip(self.train, self.folds, strict=True))
+        train = [q for q, f in pairs if f not in (fold, LEFT_OUT)]
+        return train, [q for q, f in pairs if f == fold]
+
+    def validation_rows(self, fold: int) -> list[Question]:
+        return self.fold_rows(fold)[1]
+
+
+# %% files and photographs
+def read_data(project: Project) -> RunData:
+    """Find and read the files, survey the photographs, group look-alikes.
+
+    Raises:
+        DataError: a file is missing or cannot be understood at all.
+    """
+    config = project.config
+    files, test = read_test_rows(project)
+    assert files.train is not None
+    columns = dict(image_column=config.image_column, question_column=config.question_column)
+    sources = [files.train, *([files.dev] if config.use_dev and files.dev else [])]
+    labelled = [read_questions(f, **columns, answer_column=config.answer_column, labelled=True) for f in sources]
+    _require_distinct_ids(test, files.test)
+    rows = _answered_rows(labelled, config)
+    if not rows:
+        raise DataError(f"No row of {files.train} has an answer that could be understood: nothing to train on.")
+    train = rows
+    if config.use_sample:
+        train = [rows[i] for i in sample_rows(rows, question_groups(rows), config.sample_size, config.seed)]
+    records = _survey(project, files.root, [q.image for q in (*train, *test.questions)])
+    image_groups = near_duplicate_groups(records)
+    problems = tuple(p for table in (*labelled, test) for p in table.problems)
+    return RunData(
+        files, (*labelled, test), tuple(train), tuple(rows), test.questions, problems, records, image_groups,
+        question_groups(train, image_groups), questions_print(train, records), questions_print(test.questions, records),
+    )
+
+
+def read_test_rows(project: Project) -> tuple[DataFiles, Table]:
+    """The files of the data, and the table of the test rows.
+
+    Raises:
+        DataError: train.csv or test.csv is missing.
+    """
+    config = project.config
+    files = find_data(config.data_dir, project.paths.cache / "data")
+    if files.train is None or files.test is None:
+        lacking = "train.csv" if files.train is None else "test.csv"
+        raise DataError(f"{files.root} has no {lacking}. Expected: train.csv with answers and test.csv without.")
+    return files, read_questions(
+        files.test, image_column=config.image_column, question_column=config.question_column, labelled=False
+    )
+
+
+def _answered_rows(tables: Sequence[Table], config: Config) -> list[Question]:
+    """Rows with an answer. An id of dev.csv may be in train.csv too; within one file the first row counts."""
+    answered: dict[str, Question] = {}
+    train_ids = {q.id for q in tables[0].questions}
+    for number, table in enumerate(tables):
+        for question in table.questions:
+            name = f"dev:{question.id}" if number and question.id in train_ids else question.id
+            if question.answer is not None or (config.soft_votes and any(question.votes or ())):
+                answered.setdefault(name, dataclasses.replace(question, id=name))
+    return list(answered.values())
+
+
+def _require_distinct_ids(test: Table, file: Path | None) -> None:
+    """Raises DataError for ids that occur twice in the test file: a submission has one answer an id."""
+    repeated = [name for name, count in Counter(q.id for q in test.questions).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"{file} has {len(repeated)} ids more than once, first {', '.join(map(repr, repeated[:5]))}: "
+            "each test row needs an id of its own."
+        )
+
+
+def questions_print(questions: Sequence[Question], records: dict[str, ImageRecord] | None = None) -> str:
+    """Changes with any text, answer or order of `questions` and, given their records, with any of their photographs."""
+    pictures = [(records[q.image].content_hash, records[q.image].problem) for q in questions] if records else []
+    texts = [(q.id, q.image, q.text, q.choices, q.answer, q.votes) for q in questions]
+    return settings_hash({"questions": texts, "pictures": pictures})
+
+
+def settle_data(project: Project, data: RunData) -> None:
+    """Write data.json; a run that was trained on other data is not overwritten.
+
+    Raises:
+        ConfigError: saying how the data differ.
+    """
+    file = project.paths.experiment / "data.json"
+    now = {
+        "folder": str(data.files.root.absolute()), "training_rows": len(data.train), "content": data.train_print,
+        "test_rows": len(data.test), "test_content": data.test_print,
+    }
+    before = now
+    if file.exists() and project.paths.checkpoints.exists():
+        try:
+            before = read_json(file)
+            other = before["content"] != now["content"]
+        except (ValueError, KeyError, TypeError):
+            told = f"{file} is damaged, so which data the run was trained on is not known. {way_out(project)}"
+            raise ConfigError(told) from None
+        if other:
+            raise ConfigError(
+                f"The run {project.config.run!r} was trained on other data: {before['training_rows']:,} training rows of "
+                f"{before['folder']}, now {now['training_rows']:,} of {now['folder']} (rows, answers or photographs changed).\n"
+                f"{way_out(project)}"
+            )
+    write_json(file, now)
+
+
+def require_photographs(project: Project, data: RunData, meanwhile: str = "") -> None:
+    """Raises RunStopped when most photographs of either split are missing: a model would see nothing.
+
+    Args:
+        meanwhile: a sentence about what can be handed in until they are there.
+    """
+    for split, questions in (("training", data.train), ("test", data.test)):
+        broken, named = data.broken(questions), len({q.image for q in questions})
+        if len(broken) * 2 > named:
+            raise RunStopped(
+                f"{len(broken):,} of {named:,} {split} photographs cannot be read, for example {broken[0].written!r}: "
+                f"{broken[0].problem}\nThey are looked for in {data.files.root.absolute()} and its folders. Put them there "
+                f"(or unpack the archive they came in) and run the same command again.{meanwhile and chr(10)}{meanwhile}"
+            )
+
+
+# %% the survey of photographs, remembered
+def _survey(project: Project, root: Path, written: Sequence[str]) -> dict[str, ImageRecord]:
+    """`survey_images`, remembered as long as no photograph's size or date changes."""
+    folder = ImageFolder(root)
+    stamp = settings_hash({"root": str(root), "files": [_image_stamp(folder, w) for w in sorted(set(written))]})
+    memory = project.paths.cache / f"pictures-{stamp}.json"
+    if memory.exists():
+        try:
+            return {r["written"]: _record_from(r) for r in read_json(memory)}
+        except (ValueError, TypeError, KeyError, AttributeError):
+            print(f"  {memory} is damaged: the photographs are surveyed again")
+    records = survey_images(folder, written, workers=os.cpu_count() or 2)
+    write_json(memory, [_record_as_json(record) for record in records.values()])
+    return records
+
+
+def _image_stamp(folder: ImageFolder, written: str) -> list[Any]:
+    """The file behind a written path, with its size and date."""
+    try:
+        path = folder.find(written)
+        facts = path.stat()
+        return [written, str(path), facts.st_size, facts.st_mtime_ns]
+    except (ImageError, OSError) as error:
+        return [written, str(error)]
+
+
+def _record_as_json(record: ImageRecord) -> dict[str, Any]:
+    values = dataclasses.asdict(record)
+    return values | {"path": record.path and str(record.path), "thumbnail": b64encode(record.thumbnail).decode()}
+
+
+def _record_from(values: dict[str, Any]) -> ImageRecord:
+    path = Path(values["path"]) if values["path"] else None
+    return ImageRecord(**values | {"path": path, "thumbnail": b64decode(values["thumbnail"])})
+
+
+# %% what the texts alone give away
+def fit_text_prior(project: Project, data: RunData) -> Prior:
+    """The text-only model: what can be answered without seeing the photograph. Its scores are kept in scores/prior-*.npz."""
+    seed, scores = project.config.seed, project.paths.scores
+    key = settings_hash({"train": questions_print(data.all_train), "test": questions_print(data.test), "seed": seed})
+    files = {split: scores / f"prior-{split}.npz" for split in ("oof", "test")}
+    makes = tuple(str(file.relative_to(project.paths.root)) for file in files.values())
+    task = Task("prior", "prior", key, makes, of_0_1=("prior", (key,)))
+    if project.records.is_done(task):
+        known = load_scores(files["oof"])
+        facts = known.provenance
+        return Prior(
+            known.logprobs[:, 0], load_scores(files["test"]).logprobs[:, 0], Accuracy(*facts["accuracy"]), facts["note"]
+        )
+    prior = fit_prior(data.all_train, data.test, question_groups(data.all_train), seed)
+    facts = {"model": "prior", "accuracy": [prior.accuracy.right, prior.accuracy.n], "note": prior.note, "test": data.test_print}
+    question_scores(data.all_train, prior.oof_logprobs, facts | {"split": "oof"}).save(files["oof"])
+    question_scores(data.test, prior.test_logprobs, facts | {"split": "test"}).save(files["test"])
+    project.records.finish(task)
+    return prior
+
+
+def prior_of_train(data: RunData, prior: Prior) -> np.ndarray:
+    """(N, C) out-of-fold log-probabilities of the prior for the rows of `data.train`."""
+    index = {q.id: i for i, q in enumerate(data.all_train)}
+    return prior.oof_logprobs[[index[q.id] for q in data.train]]
+
+
+def explore_files(project: Project, data: RunData, prior: Prior) -> Exploration:
+    """Tables, figures and summary.txt of the data in experiments/<run>/eda/."""
+    folder = project.paths.experiment / "eda"
+    prior = dataclasses.replace(prior, oof_logprobs=prior_of_train(data, prior))
+    found = explore(data.train, data.test, data.problems, data.records, data.image_groups, prior, folder)
+    write_text(folder / "summary.txt", found.summary() + "\n")
+    return found
+
+
+def question_scores(questions: Sequence[Question], logprobs: np.ndarray, provenance: dict[str, Any]) -> Scores:
+    ids = np.array([q.id for q in questions], dtype=np.str_)
+    return plain_scores(ids, logprobs, np.array([len(q.choices) for q in questions]), provenance)
+
+
+# %% step 4: folds
+def split_rows(data: RunData, config: Config) -> RunData:
+    """`data` with its folds.
+
+    Raises:
+        FoldError: there are fewer groups of images than folds.
+    """
+    usable = np.flatnonzero(data.with_image)
+    questions = [data.train[i] for i in usable]
+    folds = np.full(len(data.train), LEFT_OUT, dtype=np.int64)
+    folds[usable] = assign_folds(questions, data.groups[usable], config.n_folds, config.seed, config.use_kfold)
+    return dataclasses.replace(data, folds=folds)
+
+
+def write_folds(project: Project, data: RunData) -> Path:
+    """experiments/<run>/folds.csv"""
+    file = project.paths.experiment / "folds.csv"
+    with atomic_path(file) as part, open(part, "w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(["id", "fold", "group", "kind", "answer"])
+        for question, fold, group in zip(data.train, data.folds, data.groups, strict=True):
+            answer = "" if question.answer is None else LETTERS[question.answer]
+            writer.writerow([question.id, fold, group, question_kind(question), answer])
+    return file
+
+
+def fold_summary(data: RunData, n_folds: int) -> str:
+    """One line per fold for a terminal."""
+    lines = []
+    for fold in sorted(set(data.folds[data.folds >= 0].tolist())):
+        rows = data.validation_rows(fold)
+        letters = np.bincount([q.answer for q in rows if q.answer is not None])
+        shares = "  ".join(f"{LETTERS[i]} {count / len(rows):.0%}" for i, count in enumerate(letters))
+        groups = len(set(data.groups[data.folds == fold].tolist()))
+        lines.append(f"  fold {fold}: {len(rows):,} validation rows in {groups:,} image groups   {shares}")
+    left_out = int((data.folds == LEFT_OUT).sum())
+    if left_out:
+        lines.append(f"  left out: {left_out:,} rows whose photograph cannot be read (listed in the EDA)")
+    warning = large_group_warning(data.groups[data.folds != LEFT_OUT], n_folds)
+    return "\n".join([*lines, *([f"  {warning}"] if warning else [])])
+
+
+# %% what keys are made of
+def weights_key(project: Project, data: RunData, fold: int) -> str:
+    """Changes with the settings, rows and folds that the trained weights of a fold depend on."""
+    return settings_hash({
+        "settings": project.config.weight_settings(), "data": data.train_print, "folds": data.folds.tolist(), "fold": fold,
+    })
+
+
+def rows_key(data: RunData, fold: int) -> str:
+    """Changes with the rows that a fold learns from and their photographs, whatever the settings."""
+    return settings_hash({"data": data.train_print, "folds": data.folds.tolist(), "fold": fold})

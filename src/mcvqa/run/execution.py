@@ -1,0 +1,225 @@
+"""Who does the tasks of a session, and with which model: in this process, or in processes on one GPU each."""
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mcvqa.base.budget import Pace, Rows, Schedule, Work, seconds_for_end
+from mcvqa.config import Config
+from mcvqa.model.device import DevicePlan, plan_device
+from mcvqa.model.distributed import by_each, by_main
+from mcvqa.model.load import measure_model, read_model_config
+from mcvqa.run.dataset import RunData, read_data, split_rows
+from mcvqa.run.model_side import ModelSide, do_features, feature_tasks, features_fit, plan_weights
+from mcvqa.run.project import Project, heading
+from mcvqa.run.score import SPLITS, do_score, is_scored, score_task
+from mcvqa.run.session import memory_explained
+from mcvqa.run.space import disk_need, require_space
+from mcvqa.run.tasks import Task, TaskGraph
+from mcvqa.run.train import do_train, train_task
+from mcvqa.run.workers.inline import Allot, InlineWorker, as_it_is
+from mcvqa.run.workers.processes import ProcessWorkers, serve, silent, worker_gpus
+from mcvqa.scoring.orders import tta_plan
+
+
+@dataclass
+class Execution:
+    """The tasks of a session, and who does them.
+
+    Attributes:
+        side: the model in this process; loaded by the first task that is done here.
+        workers: this process, or processes on one GPU each.
+        schedule: of a session with a time budget.
+    """
+
+    project: Project
+    data: RunData
+    side: ModelSide
+    workers: InlineWorker | ProcessWorkers
+    schedule: Schedule | None
+
+    def __enter__(self) -> "Execution":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers' processes; what they were training is saved."""
+        self.workers.close()
+        self.side.release()
+
+    def give_room(self) -> None:
+        """Before workers' processes load the model themselves, this process gives back the memory of its own."""
+        if isinstance(self.workers, ProcessWorkers):
+            self.side.unload()
+
+    def training(self) -> list[Task]:
+        """Image features, and a task for each fold."""
+        features = self._features({1.0})
+        needs = [task.name for task in features]
+        folds = self.project.config.folds_to_train
+        return [*features, *(train_task(self.project, self.data, fold, needs) for fold in folds)]
+
+    def scoring(self, config: Config) -> list[Task]:
+        """Image features at the other scales, and for each fold the test rows and then the validation rows.
+
+        Args:
+            config: with the ways to read a row in.
+        """
+        features = self._features({1.0, *tta_plan(config)[1]})
+        needs = [task.name for task in features]
+        return [*features, *(
+            score_task(self.project, self.data, config, fold, split, needs)
+            for fold in self.project.config.folds_to_train for split in SPLITS
+        )]
+
+    def _features(self, scales: set[float]) -> list[Task]:
+        if not self.side.keep_features:
+            return []
+        return [task for scale in sorted(scales) for task in feature_tasks(scale, len(self.workers))]
+
+
+def prepare_model(project: Project, data: RunData, plan: DevicePlan) -> Execution:
+    """Step 6: who does the tasks, with which weights, and whether image features are kept. If all is done, nothing is loaded."""
+    trained = by_main(trained_folds, project, data)
+    everything = trained == project.config.folds_to_train and by_main(_all_scored, project, data)
+    schedule = make_schedule(project, data) if project.config.time_budget else None
+    if everything:
+        heading("model", "every fold is trained and scored")
+        side = ModelSide(project, data, plan, False, schedule)
+        return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule)
+    heading("model", project.config.model_id)
+    plan = by_each(plan_weights, project, plan)
+    need = disk_need(project.config, _trained_parameters(project.config), data, len(project.config.folds_to_train) - len(trained))
+    by_main(require_space, need, project.config)
+    keep_features = by_main(features_fit, project, data, plan, need)
+    side = ModelSide(project, data, plan, keep_features, schedule)
+    return Execution(project, data, side, choose_workers(project, side), schedule)
+
+
+def choose_workers(project: Project, side: ModelSide) -> InlineWorker | ProcessWorkers:
+    """Processes where there are several GPUs and several folds, else this process."""
+    gpus = worker_gpus(project.config, side.plan.device)
+    if len(gpus) < 2:
+        return InlineWorker(functools.partial(do_task, side))
+    where = ", ".join(f"GPU {gpu}" for gpu in gpus) if gpus[0] else "the CPU"
+    print(f"  {len(gpus)} workers, each in a process of its own, on {where}")
+    return ProcessWorkers(project, begin_worker, gpus, {"keep_features": side.keep_features}, side.plan.workers)
+
+
+def _trained_parameters(config: Config) -> int:
+    return measure_model(read_model_config(config), config).trained
+
+
+def trained_folds(project: Project, data: RunData) -> tuple[int, ...]:
+    """Folds whose weights are there, made with these settings, rows and code."""
+    folds = project.config.folds_to_train
+    return tuple(fold for fold in folds if project.records.is_done(train_task(project, data, fold)))
+
+
+def _all_scored(project: Project, data: RunData) -> bool:
+    return all(is_scored(project, data, project.config, fold) for fold in project.config.folds_to_train)
+
+
+DOING: dict[str, Callable[[ModelSide, Task], None]] = {"features": do_features, "train": do_train, "score": do_score}
+
+
+def do_task(side: ModelSide, task: Task) -> dict[str, Any]:
+    """Carry out one task in this process.
+
+    Returns:
+        What the next tasks are planned with.
+    """
+    if side.schedule and "share" in task.arguments:
+        side.schedule.folds, side.schedule.waiting = (task.arguments["share"][name] for name in ("folds", "waiting"))
+    DOING[task.kind](side, task)
+    return {"pace": dataclasses.asdict(side.schedule.pace)} if side.schedule else {}
+
+
+def begin_worker() -> None:
+    """What the process of a worker runs: it reads the data, loads the model for its first task and keeps it for the others."""
+    def begin(project: Project, settings: dict[str, Any]) -> Callable[[Task], dict[str, Any]]:
+        with silent():
+            data = split_rows(read_data(project), project.config)
+            plan = plan_weights(project, plan_device(project.config))
+        attempt = project.records.read("run").get("attempt", "")
+        project = dataclasses.replace(project, log=project.log.with_facts(attempt=attempt) if attempt else project.log)
+        schedule = make_schedule(project, data) if project.config.time_budget else None
+        side = ModelSide(project, data, plan, settings["keep_features"], schedule)
+
+        def do(task: Task) -> dict[str, Any]:
+            with memory_explained(project.config):
+                return do_task(side, task)
+
+        return do
+
+    serve(begin)
+
+
+def task_graph(project: Project, tasks: Sequence[Task]) -> TaskGraph:
+    """The tasks, each once, with those that are done marked so."""
+    return by_main(TaskGraph.of, tuple({task.name: task for task in tasks}.values()), project.records.is_done)
+
+
+# %% within a time budget
+def make_schedule(project: Project, data: RunData) -> Schedule:
+    """Of a session with a time budget, which began when `project` was opened."""
+    config, folds = project.config, project.config.folds_to_train
+    validation = math.ceil(np.mean([(data.folds == fold).sum() for fold in folds]))
+    images = len({q.image for q in (*data.train, *data.test)})
+    return Schedule(
+        functools.partial(project.seconds_until, seconds_for_end(config.budget_seconds)),
+        Work(len(folds), config.num_epochs, *tta_plan(config)),
+        Rows(data.used - validation, validation, len(data.test), images), 1 + config.use_ema + config.use_swa,
+    )
+
+
+def allot_training(execution: Execution, trained: int, todo: Sequence[int]) -> Allot:
+    """What is told with each fold of its share of the time: how many folds its worker has still to train, with it, and how many
+    rounds of scoring remain besides. None: there is no time for it.
+
+    Args:
+        trained: folds that were trained before; todo: folds that are to be trained.
+    """
+    schedule, workers = execution.schedule, len(execution.workers)
+    if schedule is None:
+        return as_it_is
+    begun: list[str] = []
+
+    def allot(task: Task) -> Task | None:
+        if task.kind != "train":
+            return task
+        left = len(todo) - len(begun)
+        begun.append(task.name)
+        take_over_pace(execution)
+        rounds = math.ceil(left / workers)
+        waiting = math.ceil((trained + len(todo)) / workers) - rounds
+        first = not trained and len(todo) - left < workers
+        if not _is_in_time(schedule, rounds, waiting, first=first):
+            return None
+        return dataclasses.replace(task, arguments={**task.arguments, "share": {"folds": rounds, "waiting": waiting}})
+
+    return allot
+
+
+def take_over_pace(execution: Execution) -> None:
+    """What workers' processes measured last."""
+    if execution.schedule and isinstance(execution.workers, ProcessWorkers) and "pace" in execution.workers.facts:
+        measured = Pace(**execution.workers.facts["pace"])
+        execution.schedule.pace = Pace(measured.learn, measured.read, measured.look or execution.schedule.pace.look)
+
+
+def _is_in_time(schedule: Schedule, folds: int, waiting: int, *, first: bool) -> bool:
+    """Whether the next fold is to be trained: the first in any case, another where there is time for an epoch of it.
+
+    Args:
+        folds: that are left, with it. waiting: that are trained and wait for being scored.
+    """
+    schedule.folds, schedule.waiting = folds, waiting
+    work = by_main(schedule.plan)
+    return first or work.epochs >= min(1, schedule.full.epochs)

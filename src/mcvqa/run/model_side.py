@@ -1,0 +1,190 @@
+"""The model side of a run in the process that computes: base model, rows and image features, loaded once for all its tasks."""
+import gc
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import gather_object
+from torch import nn
+
+from mcvqa.model.device import DevicePlan
+from mcvqa.model.distributed import by_each, by_main, is_main_process, own_share
+from mcvqa.model.families.family import feature_width, image_tokens
+from mcvqa.model.load import (
+    BaseModel,
+    choose_weights,
+    load_base,
+    load_encoder,
+    read_model_config,
+    remove_adapters,
+    vision_is_frozen,
+)
+from mcvqa.model.memory import MemoryPlan, free_memory
+from mcvqa.model.plain import PlainEncoder, PlainMaker
+from mcvqa.model.rows import Maker, RowMaker
+from mcvqa.model.vision.features import FeatureStore, ImageInputs
+from mcvqa.run.dataset import RunData
+from mcvqa.run.project import Project
+from mcvqa.run.space import DiskNeed, free_space
+from mcvqa.run.tasks import Task
+from mcvqa.scoring.orders import tta_plan
+from mcvqa.training.checkpoint import adapter_hash, load_trained
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What is in memory once the model is loaded. store: None where image features are not kept on disk."""
+
+    base: BaseModel
+    maker: Maker
+    store: FeatureStore | None
+
+
+@dataclass
+class ModelSide:
+    """Where tasks find the model.
+
+    Attributes:
+        plan: with the choice between full and 4-bit weights made.
+        keep_features: whether image features are computed once and kept on disk.
+        memory: how a step is divided; found by the first fold, used by the next.
+        schedule: of a session with a time budget.
+        loaded: None until `load` was called.
+    """
+
+    project: Project
+    data: RunData
+    plan: DevicePlan
+    keep_features: bool
+    schedule: Any = None
+    memory: MemoryPlan = field(default_factory=MemoryPlan)
+    loaded: LoadedModel | None = None
+    _adapters: tuple[str, nn.Module] | None = None
+
+    def load(self) -> LoadedModel:
+        """Load the base model, where that was not done yet."""
+        if self.loaded is None:
+            base = by_each(load_base, self.project.config, self.plan)
+            self.loaded = self._around(base)
+        return self.loaded
+
+    def _around(self, base: BaseModel) -> LoadedModel:
+        if isinstance(base.encoder, PlainEncoder):
+            return LoadedModel(base, PlainMaker(base.encoder, self.data.records), None)
+        config = self.project.config
+        images = ImageInputs(
+            self.data.records, base.processor, image_size=config.image_size, patch=base.patch, merge=base.merge
+        )
+        store = FeatureStore(self.project.paths.cache / "features", base, images) if self.keep_features else None
+        return LoadedModel(base, RowMaker(base.encoder, images, store), store)
+
+    def unload(self) -> None:
+        """Give back the memory of the model."""
+        self.release()
+        self.loaded = None
+        gc.collect()
+        free_memory()
+
+    # %% weights on top of the base
+    def with_weights(self, folder: Path) -> nn.Module:
+        """The model with the weights of a checkpoint; those that were used last stay loaded for the next task."""
+        wanted = adapter_hash(folder)
+        if self._adapters is None or self._adapters[0] != wanted:
+            self.release()
+            self._adapters = wanted, load_trained(self.load().base, folder)
+        return self._adapters[1]
+
+    def release(self) -> None:
+        """Free the base model of the weights that were used last."""
+        if self._adapters is not None:
+            model, self._adapters = self._adapters[1], None
+            self.free_base(model)
+
+    def free_base(self, model: nn.Module) -> None:
+        """Free the base model of adapters; where its own weights were changed (lora_r=0) it is loaded anew when needed."""
+        if self.loaded is not None:
+            remove_adapters(self.loaded.base, model)
+        if self.project.config.lora_r == 0:
+            self.loaded = None
+
+    # %% image features
+    def make_features(self, images: Sequence[str], scale: float) -> None:
+        """Compute the features of photographs that have none yet."""
+        loaded = self.load()
+        if loaded.store is None:
+            return
+        self.release()
+        missing, started = by_main(loaded.store.missing, images, scale), time.time()
+        if not missing:
+            return
+        by_each(loaded.store.fill, loaded.base, own_share(missing), scale)
+        overflowed = sum(gather_object([loaded.store.overflowed]))
+        if overflowed:
+            print(f"  {overflowed} of {len(missing)} images overflow float16: their features were computed in float32")
+        if is_main_process():
+            rate = len(missing) / (time.time() - started)
+            self.project.log.write(
+                "features", scale=scale, images=len(missing), images_per_s=round(rate, 1), in_float32=overflowed)
+            if self.schedule:
+                self.schedule.pace.look = 1 / (rate * scale * scale)
+
+
+def plan_weights(project: Project, plan: DevicePlan) -> DevicePlan:
+    """`plan` with the choice between full and 4-bit weights, which depends on the model."""
+    if plan.four_bit is not None:
+        return plan
+    chosen = choose_weights(project.config, plan, read_model_config(project.config))
+    print(f"  {chosen.reasons[-1]}")
+    return chosen
+
+
+def images_seen(data: RunData) -> list[str]:
+    """Photographs of both splits that can be read, as written in the CSV files."""
+    return list(dict.fromkeys(q.image for q in (*data.train, *data.test) if not data.records[q.image].problem))
+
+
+def features_fit(project: Project, data: RunData, plan: DevicePlan, need: DiskNeed) -> bool:
+    """Whether image features are to be kept on disk: not where the vision tower is trained, and not where they do not fit beside
+    what cannot be made again. Prints which. The model itself is not loaded for it.
+
+    Args:
+        need: what else the run is going to write.
+    """
+    config = project.config
+    encoder, processor, model_config = load_encoder(config)
+    if isinstance(encoder, PlainEncoder):
+        print(f"  {model_config.model_type} has no fast path: every prompt is encoded with its own photograph")
+        return False
+    if not vision_is_frozen(config):
+        print("  image features are made anew in every step: the vision tower is trained")
+        return False
+    images = ImageInputs(
+        data.records, processor, image_size=config.image_size, patch=model_config.vision_config.patch_size, merge=encoder.merge,
+    )
+    width, folder, seen = feature_width(model_config) * plan.dtype.itemsize, project.paths.cache / "features", images_seen(data)
+    scales = {1.0, *tta_plan(config)[1]}
+    grids = [grid for scale in scales for image in seen if (grid := images.grid(image, scale))]
+    size = sum(image_tokens(grid, encoder.merge) for grid in grids) * width
+    there = min(size, sum(file.stat().st_size for file in folder.glob("*/*.npy")))  # maybe another model's, made room for in vain
+    if size - there > free_space(folder) - need.total:
+        print(f"  image features are made anew in every step: {size / 2**30:.1f} GiB do not fit on the disk")
+        return False
+    at = f"{len(scales)} scales" if len(scales) > 1 else "one scale"
+    print(f"  image features: {len(seen):,} photographs at {at}, {size / 2**20:.0f} MiB in {folder}")
+    return True
+
+
+# %% the task
+def feature_tasks(scale: float, parts: int) -> list[Task]:
+    """Image features at one scale, divided among workers. Nothing is recorded: the features' own keys say what is missing."""
+    return [
+        Task("features", f"features x{scale:g} {part + 1} of {parts}", "", arguments=dict(scale=scale, part=part, parts=parts))
+        for part in range(parts)
+    ]
+
+
+def do_features(side: ModelSide, task: Task) -> None:
+    part, parts = task.arguments["part"], task.arguments["parts"]
+    side.make_features(images_seen(side.data)[part::parts], task.arguments["scale"])

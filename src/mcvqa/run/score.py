@@ -1,0 +1,162 @@
+"""Score a fold: its validation rows and the test rows, in every order and scale; whether scores are those of today's weights."""
+from collections.abc import Sequence
+
+from mcvqa.config import Config, settings_hash
+from mcvqa.data.questions import Question
+from mcvqa.model.distributed import by_main
+from mcvqa.run.dataset import RunData, weights_key
+from mcvqa.run.model_side import ModelSide
+from mcvqa.run.project import Project, RunStopped
+from mcvqa.run.tasks import Task, code_print
+from mcvqa.scoring.orders import tta_plan
+from mcvqa.scoring.score import score_questions
+from mcvqa.scoring.scores import Scores, load_scores
+from mcvqa.training.checkpoint import adapter_hash, verified
+
+SPLITS = {"test": "test", "oof": "out of fold"}
+
+
+# %% the task
+def score_task(project: Project, data: RunData, config: Config, fold: int, split: str, needs: Sequence[str] = ()) -> Task:
+    """Score the validation rows ('oof') or the test rows ('test') of a fold.
+
+    Args:
+        config: with the orders and scales to read every row in.
+        needs: tasks that make image features.
+    """
+    orders, scales = tta_plan(config)
+    key = settings_hash({
+        "weights": weights_key(project, data, fold), "keep": config.keep, "code": code_print(), "orders": orders,
+        "scales": scales, "rows": data.test_print if split == "test" else "",
+        "answer_by": [config.answer_by, config.max_new_tokens],
+    })
+    return Task(
+        "score", f"score fold {fold} {split}", key, makes=(f"experiments/{config.run}/scores/fold{fold}-{split}.npz",),
+        needs=(f"train fold {fold}", *needs),
+        arguments={"fold": fold, "split": split, "settings": {name: getattr(config, name) for name in WAYS}},
+        of_0_1=(f"score fold {fold}", _keys_of_0_1(project, data, config, fold)),
+    )
+
+
+WAYS = ("use_tta", "tta_orders", "tta_scales")  # settings that say in which ways a row is read
+
+
+def _keys_of_0_1(project: Project, data: RunData, config: Config, fold: int) -> tuple[str, ...]:
+    """The keys of version 0.1, which held the precision too: one for each."""
+    folder = project.paths.fold(fold) / config.keep
+    orders, scales = tta_plan(config)
+    try:
+        adapter = adapter_hash(folder)
+    except (OSError, ValueError, KeyError):
+        return ()
+    return tuple(
+        settings_hash({
+            "weights": [weights_key(project, data, fold), adapter], "test": data.test_print, "orders": orders, "scales": scales,
+            "answer_by": [config.answer_by, config.max_new_tokens], "precision": [f"torch.{dtype}", four_bit],
+        })
+        for dtype in ("float32", "float16", "bfloat16") for four_bit in (False, True, None)
+    )
+
+
+# %% doing it
+def do_score(side: ModelSide, task: Task) -> None:
+    """Raises CheckpointError for weights that are missing or not whole."""
+    project, fold, split = side.project, int(task.arguments["fold"]), str(task.arguments["split"])
+    config = project.config.replace(**task.arguments["settings"])
+    loaded, folder = side.load(), project.paths.fold(fold) / config.keep
+    model = side.with_weights(folder)
+    facts = {
+        "run": config.run, "fold": fold, "split": split, "adapter": adapter_hash(folder), "task": task.key,
+        "config": settings_hash(config.weight_settings()), "precision": str(side.plan.dtype).removeprefix("torch."),
+        "four_bit": bool(side.plan.four_bit),
+    }
+    scores = score_questions(
+        model, loaded.base, loaded.maker, rows_of(side.data, fold, split), config, facts, title=f"fold {fold} {SPLITS[split]}"
+    )
+    by_main(_keep_scores, project, task, scores, tta_plan(config))
+
+
+def rows_of(data: RunData, fold: int, split: str) -> Sequence[Question]:
+    return data.validation_rows(fold) if split == "oof" else data.test
+
+
+def _keep_scores(project: Project, task: Task, scores: Scores, ways: tuple[int, tuple[float, ...]]) -> None:
+    scores.save(project.paths.root / task.makes[0])
+    project.records.finish(task, orders=ways[0], scales=list(ways[1]), adapter=scores.provenance["adapter"])
+    project.log.write("scored", fold=scores.provenance["fold"], split=scores.provenance["split"], rows=len(scores.ids))
+
+
+# %% what there is
+def ways_asked(project: Project, fold: int, split: str) -> Config:
+    """The settings; within a time budget with the fewer orders and scales that there was time for, as the record says."""
+    config, record = project.config, project.records.read(f"score fold {fold} {split}")
+    orders, scales = tta_plan(config)
+    if not config.time_budget or not record.get("finished"):
+        return config
+    if "orders" not in record or record["orders"] > orders or not set(record["scales"]) <= {*scales, 1.0}:
+        return config
+    return config.replace(use_tta=True, tta_orders=record["orders"], tta_scales=tuple(record["scales"]))
+
+
+def is_scored(project: Project, data: RunData, config: Config, fold: int) -> bool:
+    """Whether both splits have scores by today's weights, of today's rows, in the ways of `config`."""
+    return all(project.records.is_done(score_task(project, data, config, fold, split)) for split in SPLITS)
+
+
+def scored_folds(project: Project, data: RunData) -> tuple[int, ...]:
+    """The folds that make up the run's predictions: all of them; within a time budget those that were scored."""
+    folds = project.config.folds_to_train
+    if not project.config.time_budget:
+        return folds
+    return tuple(fold for fold in folds if _why_not_valid(project, data, fold) is None)
+
+
+def valid_scores(project: Project, data: RunData, fold: int) -> tuple[Scores, Scores]:
+    """Out-of-fold and test scores of a fold.
+
+    Raises:
+        CheckpointError: the fold has no weights.
+        RunStopped: there are no scores, or not of these weights, rows and settings.
+    """
+    why = _why_not_valid(project, data, fold)
+    if why is not None:
+        verified(project.paths.fold(fold) / project.config.keep)
+        raise RunStopped(
+            f"Fold {fold} of the run {project.config.run!r} {why}. Score it with these settings first: mcvqa predict "
+            f"{project.config.run}"
+        )
+    oof, test = (load_scores(project.paths.scores / f"fold{fold}-{split}.npz") for split in ("oof", "test"))
+    return oof, test
+
+
+def _why_not_valid(project: Project, data: RunData, fold: int) -> str | None:
+    """None: the scores of a fold are those of the weights, rows and settings that are there now; else what differs, as a verb."""
+    config = project.config
+    try:
+        adapter = adapter_hash(project.paths.fold(fold) / config.keep)
+    except (OSError, ValueError, KeyError):
+        return "has no weights"
+    for split in ("oof", "test"):
+        task = score_task(project, data, ways_asked(project, fold, split), fold, split)
+        if project.records.is_done(task):
+            continue
+        record = project.records.read(task.name)
+        if not record.get("finished"):
+            return "is not scored"
+        train = f"train fold {fold}"
+        if record.get("adapter") not in (None, adapter) or record["used"].get(train) != project.records.print_of(train):
+            return "was scored with other weights than those that are there now"
+        orders, scales = tta_plan(config)
+        if record.get("orders") and (record["orders"], record["scales"]) != (orders, list(scales)):
+            return (f"was scored in {record['orders']} option orders at scales {record['scales']}, while the settings ask for "
+                    f"{orders} at {list(scales)}")
+        return "was scored on other rows or photographs, or its scores are damaged"
+    return None
+
+
+def require_weights(project: Project, folds: Sequence[int]) -> None:
+    """Raises CheckpointError where a fold has no weights, or they are not whole."""
+    for fold in folds:
+        verified(project.paths.fold(fold) / project.config.keep)
+
+

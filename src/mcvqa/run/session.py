@@ -1,0 +1,90 @@
+"""One session of a run: one owner, its record in the log, and errors that say what to do."""
+import contextlib
+import dataclasses
+import os
+import secrets
+import time
+from collections.abc import Iterator
+
+import torch
+
+from mcvqa.base.files import AWAY, NO_ROOM, write_json
+from mcvqa.base.interrupt import StopRequest
+from mcvqa.config import Config
+from mcvqa.model.distributed import by_main, is_main_process, join_processes
+from mcvqa.model.memory import less_memory
+from mcvqa.report.experiments import read_experiment, record_experiment, update_index
+from mcvqa.run.ownership import Ownership
+from mcvqa.run.project import Project, RunStopped, open_project
+from mcvqa.run.takeover import take_over
+from mcvqa.training.checkpoint import CheckpointError
+
+
+@contextlib.contextmanager
+def owning(project: Project, fold: int | None = None) -> Iterator[None]:
+    """Nobody else works on the run, or trains this fold of it. Of several processes the main one is the owner."""
+    what = f"the run {project.config.run!r}" if fold is None else f"fold {fold} of the run {project.config.run!r}"
+    ownership = Ownership(project.paths.lock(fold), what)
+    by_main(ownership.take)
+    try:
+        yield
+    finally:
+        ownership.give_back()
+
+
+@contextlib.contextmanager
+def on_record(config: Config) -> Iterator[Project]:
+    """One owner, what an earlier session left elsewhere, and the record of this session."""
+    join_processes(config)
+    project = by_main(open_project, config)
+    with owning(project), _session(by_main(_with_attempt, project)) as recorded:
+        by_main(take_over, recorded)
+        yield recorded
+
+
+def _with_attempt(project: Project) -> Project:
+    """`project` with a log whose events carry the attempt: a new one where the run was started over, weights and all."""
+    record = project.records.read("run")
+    attempt = str(record.get("attempt", ""))
+    if not project.paths.checkpoints.exists():
+        attempt = secrets.token_hex(4)
+        write_json(project.records.file("run"), {"key": "", "attempt": attempt})
+    return dataclasses.replace(project, log=project.log.with_facts(attempt=attempt) if attempt else project.log)
+
+
+@contextlib.contextmanager
+def _session(project: Project) -> Iterator[Project]:
+    """Log how long a session took; a run that fails before it has a result is in the index as failed.
+
+    Of several processes the main one prints and keeps this record.
+    """
+    started, folder = time.time(), project.paths.experiment
+    printing = contextlib.nullcontext() if is_main_process() else contextlib.redirect_stdout(open(os.devnull, "w"))  # noqa: SIM115
+    try:
+        # outside of training every file is written whole, so a signal may end a run anywhere
+        with printing, StopRequest(at_once=True), memory_explained(project.config):
+            yield project
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (NO_ROOM | AWAY):
+            raise RunStopped(
+                f"The disk is full or away: {error}. What is finished is kept: make space (cache/ may be deleted), or see that "
+                "the disk is there, and give the same command again."
+            ) from error
+        untrained = isinstance(error, CheckpointError)  # `predict` or `ensemble` came too early: no run has failed
+        if is_main_process() and folder.exists() and not untrained and read_experiment(folder).accuracy is None:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            record_experiment(folder, status="failed", seconds=time.time() - started, note=reason)
+            update_index(folder.parent)
+        raise
+    finally:
+        if is_main_process() and folder.exists():
+            project.log.write("session", seconds=round(time.time() - started, 1))
+
+
+@contextlib.contextmanager
+def memory_explained(config: Config) -> Iterator[None]:
+    """Raises RunStopped where the GPU's memory is full."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise RunStopped(f"The GPU's memory is full. What is finished is kept. {less_memory(config)}") from error

@@ -1,0 +1,124 @@
+"""Single steps of a run, for the command line: eda, folds, train, predict, ensemble, report."""
+import time
+from pathlib import Path
+
+from mcvqa.config import Config
+from mcvqa.data.prior import Prior
+from mcvqa.model.device import plan_device
+from mcvqa.model.distributed import by_each, by_main, join_processes
+from mcvqa.run.dataset import (
+    RunData,
+    explore_files,
+    fit_text_prior,
+    fold_summary,
+    read_data,
+    require_photographs,
+    settle_data,
+    split_rows,
+    write_folds,
+)
+from mcvqa.run.execution import prepare_model
+from mcvqa.run.project import Project, RunStopped, open_project, settle_settings
+from mcvqa.run.results import Combined, Outcome, combine, require_members, write_results
+from mcvqa.run.score import require_weights
+from mcvqa.run.session import on_record, owning
+from mcvqa.run.steps import device_named, meanwhile, score_folds, train_folds
+from mcvqa.run.submissions import submit_prior
+
+
+# %% with a model
+def train_only(config: Config, fold: int | None = None) -> None:
+    """Steps 1 to 7.
+
+    Args:
+        fold: only this one.
+    """
+    join_processes(config)
+    by_main(_require_fold, config, fold)
+    with on_record(config) as project:
+        data, prior = by_main(_ready, project)
+        by_main(_first_submission, project, data, prior)
+        with prepare_model(project, data, by_each(plan_device, config)) as execution:
+            train_folds(execution, fold)
+
+
+def _require_fold(config: Config, fold: int | None) -> None:
+    if fold is not None and fold not in config.folds_to_train:
+        raise RunStopped(f"There is no fold {fold}: the settings have folds {', '.join(map(str, config.folds_to_train))}.")
+
+
+def _first_submission(project: Project, data: RunData, prior: Prior) -> None:
+    submit_prior(project, data, prior)
+    require_photographs(project, data, meanwhile(project, prior))
+
+
+def _ready(project: Project) -> tuple[RunData, Prior]:
+    """Settings and data that are those of the run, with folds, and the prior."""
+    settle_settings(project)
+    data = read_data(project)
+    settle_data(project, data)
+    data = split_rows(data, project.config)
+    write_folds(project, data)
+    return data, fit_text_prior(project, data)
+
+
+def predict_only(config: Config) -> None:
+    """Step 8, for trained folds."""
+    with on_record(config) as project:
+        data, _ = by_main(_ready, project)
+        by_main(require_weights, project, [] if config.time_budget else config.folds_to_train)
+        with prepare_model(project, data, by_each(plan_device, config)) as execution:
+            score_folds(execution)
+
+
+def combine_only(config: Config, *, force: bool = False) -> Combined:
+    """Step 9, for scored folds.
+
+    Args:
+        force: hand the answers in even where the file to hand in holds better ones.
+    """
+    with on_record(config) as project:
+        return by_main(_combined_again, project, force)[2]
+
+
+def report_only(config: Config) -> Outcome:
+    """Steps 9 and 10, for scored folds."""
+    started = time.time()
+    with on_record(config) as project:
+        data, prior, combined = by_main(_combined_again, project, False)
+        return by_main(write_results, project, data, prior, combined, device_named(plan_device(config)), started)
+
+
+def _combined_again(project: Project, force: bool) -> tuple[RunData, Prior, Combined]:
+    data, prior = _ready(project)
+    require_members(project)
+    return data, prior, combine(project, data, prior, force=force)
+
+
+# %% looking only
+def explore_only(config: Config) -> str:
+    """`mcvqa eda`: tables and figures of the data; a run that was trained on other data is refused.
+
+    Returns:
+        The summary.
+    """
+    project = open_project(config)
+    with owning(project):
+        data = read_data(project)
+        settle_data(project, data)
+        return explore_files(project, data, fit_text_prior(project, data)).summary()
+
+
+def split_only(config: Config) -> tuple[str, Path]:
+    """`mcvqa folds`: the split; the folds of a run that was trained with other settings or data are not overwritten.
+
+    Returns:
+        One line per fold, and the file.
+    """
+    project = open_project(config)
+    with owning(project):
+        settle_settings(project)
+        data = read_data(project)
+        settle_data(project, data)
+        data = split_rows(data, config)
+        return fold_summary(data, config.n_folds), write_folds(project, data)

@@ -1,0 +1,146 @@
+"""Train a fold: the task, what it depends on, and what it leaves behind."""
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mcvqa.base.files import read_json, write_json
+from mcvqa.base.uncertainty import Accuracy
+from mcvqa.config import settings_hash
+from mcvqa.data.questions import Question
+from mcvqa.model.distributed import by_main
+from mcvqa.run.dataset import RunData, question_scores, rows_key, weights_key
+from mcvqa.run.model_side import ModelSide
+from mcvqa.run.project import Project, RunStopped
+from mcvqa.run.session import owning
+from mcvqa.run.tasks import Task, code_print
+from mcvqa.scoring.scores import Scores
+from mcvqa.training.checkpoint import CheckpointError, adapter_hash
+from mcvqa.training.loop import RESUME, FoldResult, FoldTrainer
+
+WEIGHTS = ("best", "last", "raw", "ema", "swa")  # folders of a fold
+
+
+# %% the task
+def train_task(project: Project, data: RunData, fold: int, needs: Sequence[str] = ()) -> Task:
+    """Args: needs: tasks that make image features."""
+    old_key = weights_key(project, data, fold)
+    folder = f"checkpoints/{project.config.run}/fold{fold}"
+    return Task(
+        "train", f"train fold {fold}", settings_hash({"weights": old_key, "code": code_print()}),
+        makes=(f"{folder}/result.json", f"{folder}/best", f"{folder}/last"), needs=tuple(needs), arguments={"fold": fold},
+        of_0_1=(f"train fold {fold}", (old_key,)),
+    )
+
+
+# %% doing it
+def do_train(side: ModelSide, task: Task) -> None:
+    """Train a fold from freshly initialised adapters, or from where an earlier session was cut off.
+
+    Raises:
+        TrainingError, NotSaved, Interrupted: as `train_fold` does.
+    """
+    project, fold = side.project, int(task.arguments["fold"])
+    train, validation = side.data.fold_rows(fold)
+    with owning(project, fold):
+        attempt = by_main(_begin, project, task, fold)
+        side.release()
+        loaded = side.load()
+        trainer = FoldTrainer(
+            project.config, loaded.base, loaded.maker, train, validation, fold, project.paths.fold(fold),
+            project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold), side.schedule,
+        )
+        result = trainer.run()
+        side.free_base(trainer.model)
+        by_main(_keep_result, project, task, validation, result, attempt)
+
+
+def _begin(project: Project, task: Task, fold: int) -> str:
+    """The attempt this is; a new one starts without anything that an earlier attempt left."""
+    before, resume = project.records.read(task.name), project.paths.fold(fold) / RESUME
+    attempt = project.records.begin(task)
+    goes_on = resume.exists() and any(resume.iterdir())
+    if goes_on and before and before["key"] != task.key:
+        print(f"  fold {fold}: the code was changed since it was cut off, so it starts from the beginning")
+        goes_on = False
+    if not goes_on:
+        remove_results(project, fold)
+    return attempt
+
+
+def remove_results(project: Project, fold: int) -> None:
+    """Weights, scores and records of a fold; nothing later may take them for those of the next attempt."""
+    folder = project.paths.fold(fold)
+    for name in (*WEIGHTS, RESUME):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / "result.json").unlink(missing_ok=True)
+    for file in project.paths.scores.glob(f"fold{fold}-*.npz"):
+        file.unlink()
+    for split in ("oof", "test"):
+        project.records.forget(f"score fold {fold} {split}")
+
+
+def _keep_result(project: Project, task: Task, validation: list[Question], result: FoldResult, attempt: str) -> None:
+    fold = result.fold
+    for name, found in result.variants.items():
+        facts = {"run": project.config.run, "fold": fold, "variant": name, "attempt": attempt}
+        _variant_scores(validation, found.logprobs, facts).save(project.paths.scores / f"fold{fold}-{name}.npz")
+    write_json(project.paths.fold(fold) / "result.json", _result_facts(result))
+    project.records.finish(task, adapter=adapter_hash(project.paths.fold(fold) / project.config.keep))
+    forget_progress(project, fold)
+    lost = f" ({result.skipped} skipped, {result.rollbacks} rollbacks)" if result.skipped or result.rollbacks else ""
+    print(
+        f"  fold {fold}: accuracy {result.accuracy}, best epoch {result.best_epoch + 1}, {result.steps} steps{lost}, "
+        f"{result.rows_per_second:.1f} rows/s"
+    )
+
+
+def forget_progress(project: Project, fold: int) -> None:
+    """A fold that is finished needs no resume points."""
+    shutil.rmtree(project.paths.fold(fold) / RESUME, ignore_errors=True)
+
+
+def _variant_scores(questions: list[Question], logprobs: list[np.ndarray], provenance: dict[str, Any]) -> Scores:
+    table = np.full((len(questions), max(map(len, logprobs))), -np.inf)
+    for i, values in enumerate(logprobs):
+        table[i, : len(values)] = values
+    return question_scores(questions, table, provenance)
+
+
+def _result_facts(result: FoldResult) -> dict[str, Any]:
+    return {
+        "fold": result.fold, "best_epoch": result.best_epoch, "accuracy": [result.accuracy.right, result.accuracy.n],
+        "variants": {k: [v.accuracy.right, v.accuracy.n] for k, v in result.variants.items()}, "steps": result.steps,
+        "skipped": result.skipped, "rollbacks": result.rollbacks, "seconds": round(result.seconds, 1),
+        "trained_parameters": result.trained_parameters,
+    }
+
+
+# %% what there is
+def require_untouched_0_1(project: Project, task: Task) -> None:
+    """Raises RunStopped where version 0.1 trained the fold and what it left is damaged: it is not removed without being asked."""
+    fold, name = int(task.arguments["fold"]), task.of_0_1[0]
+    old = project.records.old_folder / f"{name.replace(' ', '-')}.json"
+    if old.exists() and not project.records.read(task.name) and (project.paths.fold(fold) / "result.json").exists():
+        raise RunStopped(
+            f"Fold {fold} was trained by version 0.1 with other settings or data, or its weights are damaged. It is not replaced "
+            f"without being asked: delete {project.paths.fold(fold)} and {old} to train it again, or choose another name "
+            "(--set run_name=...)."
+        )
+
+
+def result_of(project: Project, fold: int) -> Accuracy:
+    """Accuracy of a trained fold on its validation rows.
+
+    Raises:
+        CheckpointError: there is no result, or it is damaged.
+    """
+    file = project.paths.fold(fold) / "result.json"
+    try:
+        right, n = read_json(file)["accuracy"]
+        return Accuracy(int(right), int(n))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{file} is damaged or missing ({error}): delete {file.parent} and train this fold again."
+        ) from None

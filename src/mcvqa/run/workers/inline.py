@@ -1,0 +1,49 @@
+"""The simplest worker: this process, one task after the other. Processes that a launcher started do each task together."""
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mcvqa.run.tasks import Task, TaskGraph
+
+Allot = Callable[[Task], Task | None]  # the task with its share of the time; None: there is no time for it
+
+
+def as_it_is(task: Task) -> Task | None:
+    """Without a time budget there is nothing to allot."""
+    return task
+
+
+@dataclass(frozen=True)
+class InlineWorker:
+    """Does tasks in this process.
+
+    Attributes:
+        do: carries out one task and records it.
+    """
+
+    do: Callable[[Task], dict[str, Any]]
+
+    def __len__(self) -> int:
+        return 1
+
+    def run(self, graph: TaskGraph, goals: Iterable[str], allot: Allot = as_it_is) -> None:
+        """Do what the goals need and is not done.
+
+        Args:
+            allot: called with each task before it starts.
+
+        Raises: what a task raises; tasks that are finished stay so.
+        """
+        goals = list(goals)
+        while ready := graph.ready(goals):
+            task = allot(ready[0])
+            if task is None:
+                print(f"  {ready[0].name}: left out, there is no time for it")
+                graph.leave_out(ready[0].name)
+                continue
+            graph.start(task.name)
+            self.do(task)
+            graph.finish(task.name)
+
+    def close(self) -> None:
+        """Nothing to end."""
