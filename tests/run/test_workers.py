@@ -1,4 +1,4 @@
-"""Folds at several places: the same as one after the other, told, stopped and ended together."""
+"""Workers in processes of their own: the same results as one after the other, errors reported, stopped and ended together."""
 import multiprocessing
 import os
 import signal
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,11 +20,14 @@ from mcvqa.base.files import RunLog
 from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted
 from mcvqa.config import Config
 from mcvqa.model.device import plan_device
+from mcvqa.run.dataset import read_data, split_rows
+from mcvqa.run.execution import allot_training, prepare_model
 from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.single import train_only
-from mcvqa.run.steps import Bench, _share_of_time
-from mcvqa.run.workers import processes as places
-from mcvqa.run.workers.processes import FREE, PlaceProcess, Places, fold_places
+from mcvqa.run.tasks import Task, TaskGraph
+from mcvqa.run.workers import processes
+from mcvqa.run.workers.inline import InlineWorker
+from mcvqa.run.workers.processes import MainProcess, ProcessWorkers, ReportedBars, ReportedLines, worker_gpus
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import adapter_hash
 from mcvqa.training.loop import RESUME
@@ -34,163 +38,253 @@ from tests.run.test_steps import said_by, short_run
 @pytest.mark.parametrize(("visible", "wanted", "found"), [
     (None, 0, ["0", "1"]), ("3,GPU-7f", 0, ["3", "GPU-7f"]), (None, 1, ["0"]), (None, 5, ["0", "1"]),
 ])
-def test_one_place_for_each_gpu(monkeypatch, visible, wanted, found):
+def test_one_worker_for_each_gpu(monkeypatch, visible, wanted, found):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert fold_places(Config(parallel_folds=wanted), "cuda") == found
+    assert worker_gpus(Config(parallel_folds=wanted), "cuda") == found
 
 
-def test_without_gpus_one_place_unless_more_are_asked_for(monkeypatch):
-    assert fold_places(Config(), "cpu") == [""] and fold_places(Config(parallel_folds=2), "cpu") == ["", ""]
-    assert fold_places(Config(parallel_folds=5, n_folds=3), "cpu") == ["", "", ""], "no more than there are folds"
-    assert fold_places(Config(parallel_folds=2), "mps") == [""]
+def test_without_gpus_one_worker_unless_more_are_asked_for(monkeypatch):
+    assert worker_gpus(Config(), "cpu") == [""] and worker_gpus(Config(parallel_folds=2), "cpu") == ["", ""]
+    assert worker_gpus(Config(parallel_folds=5, n_folds=3), "cpu") == ["", "", ""], "no more than there are folds"
+    assert worker_gpus(Config(parallel_folds=2), "mps") == [""]
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert fold_places(Config(parallel_folds=2), "cpu") == [""]
+    assert worker_gpus(Config(parallel_folds=2), "cpu") == [""]
+
+
+# %% tasks
+def folds_of_a_run(folds: int) -> list[Task]:
+    """Train and score so many folds, as a run would."""
+    return [
+        *(Task("train", f"train fold {k}", "key", arguments={"fold": k}) for k in range(folds)),
+        *(Task("score", f"score fold {k}", "key", needs=(f"train fold {k}",), arguments={"fold": k}) for k in range(folds)),
+    ]
+
+
+def graph_of(folds: int) -> TaskGraph:
+    return TaskGraph.of(folds_of_a_run(folds), lambda task: False)
+
+
+def test_one_after_the_other_in_this_process():
+    done: list[str] = []
+    worker, graph = InlineWorker(lambda task: done.append(task.name)), graph_of(2)
+    worker.run(graph, ["score fold 1"])
+    assert done == ["train fold 1", "score fold 1"], "what the goal needs, and nothing else"
+    worker.run(graph, ["score fold 0", "score fold 1"])
+    assert done[2:] == ["train fold 0", "score fold 0"]
+
+
+def test_what_needs_a_task_that_is_left_out_is_left_out_too(capsys):
+    done: list[str] = []
+    graph = graph_of(2)
+    InlineWorker(lambda task: done.append(task.name)).run(
+        graph, ["score fold 0", "score fold 1"], lambda task: None if task.name == "train fold 1" else task
+    )
+    assert done == ["train fold 0", "score fold 0"] and graph.left_out == {"train fold 1", "score fold 1"}
+    assert "train fold 1: left out, there is no time for it" in capsys.readouterr().out
 
 
 # %% within a time budget
 @pytest.mark.parametrize(("trained", "folds", "left", "found"), [
     (0, 3, 3, (2, 0)), (0, 3, 2, (1, 1)), (0, 4, 1, (1, 1)), (2, 1, 1, (1, 1)), (0, 2, 2, (1, 0)),
 ])
-def test_each_place_is_told_what_it_has_still_to_do(tmp_path, trained, folds, left, found):
-    """Of two places; the numbers are folds to train with the next one, and rounds of scoring besides these."""
-    log = RunLog(tmp_path / "log.jsonl")
+def test_each_worker_is_told_what_it_has_still_to_do(trained, folds, left, found):
+    """Of two workers; the numbers are folds to train with the next one, and rounds of scoring besides these."""
     schedule = Schedule(lambda: 1e6, Work(folds, 1, 1, (1.0,)), Rows(8, 4, 4, 16), variants=1)
-    bench = SimpleNamespace(schedule=schedule, places=["0", "1"])
-    share = _share_of_time(SimpleNamespace(log=log), bench, trained, folds, left)
-    assert share == dict(zip(("folds", "waiting"), found, strict=True))
-    log.write("pace", learn=1e9, read=1.0, look=0.0)
-    share = _share_of_time(SimpleNamespace(log=log), bench, trained, folds, left)
-    assert (share is None) == (trained > 0 or folds - left >= 2), "those that begin at once measure for the others"
+    workers = ProcessWorkers(None, None, ["0", "1"], {}, 0)
+    allot = allot_training(SimpleNamespace(schedule=schedule, workers=workers), trained, range(folds))
+    tasks = folds_of_a_run(folds)
+    for task in tasks[: folds - left]:
+        allot(task)
+    assert allot(tasks[folds - left]).arguments["share"] == dict(zip(("folds", "waiting"), found, strict=True))
+
+    workers.facts["pace"] = {"learn": 1e9, "read": 1.0, "look": 0.0}
+    allot = allot_training(SimpleNamespace(schedule=schedule, workers=workers), trained, range(folds))
+    told = [allot(task) for task in tasks[: folds - left + 1]][-1]
+    assert (told is None) == (trained > 0 or folds - left >= 2), "those that begin at once measure for the others"
     assert schedule.pace.read == 1.0
 
 
-def test_without_a_time_budget_there_is_nothing_to_tell():
-    assert _share_of_time(None, SimpleNamespace(schedule=None), 0, 3, 3) == {}
+def test_without_a_time_budget_a_task_is_done_as_it_is():
+    task = folds_of_a_run(1)[0]
+    assert allot_training(SimpleNamespace(schedule=None, workers=[1]), 0, [0])(task) is task
 
 
-# %% what is shown
-def test_lines_are_passed_on_and_bars_in_a_few_words(tmp_path):
-    file = tmp_path / "said.txt"
-    file.write_bytes(b"of an earlier session\n")
-    child = PlaceProcess(None, file, file.stat().st_size, fold=1, free=False)
-    assert child.progress == "fold 1 ..."
-    with open(file, "ab") as said:
-        said.write(b"\rfold 1 epoch 1:  10%|#         | 3/27 [00:10<01:12,  1.2step/s, loss=0.5, skipped=0]")
-        said.flush()
-        assert list(child.new_lines()) == [] and child.progress == "fold 1 epoch 1 10% <01:12, loss=0.5, skipped=0"
-        said.write("\r          \rfold 1 epoch 1: accuracy 0.6\n  4 rows 행".encode()[:-1])
-        said.flush()
-        assert list(child.new_lines()) == ["fold 1 epoch 1: accuracy 0.6"]
-        said.write(b"\n\rvalidation: 100%|###| 2/2 [00:01<00:00, 3batch/s]\n")
-        said.flush()
-        assert len(list(child.new_lines())) == 1 and not child.free
-        said.write(f"\n{FREE[:9]}".encode())
-        said.flush()
-        assert list(child.new_lines()) == [] and not child.free
-        said.write(f"{FREE[9:]}\n".encode())
-    assert list(child.new_lines()) == [] and child.free, "what is for the main process is not passed on"
+# %% what a worker reports
+class Pipe:
+    """What a worker's reports are written to."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def flush(self) -> None:
+        pass
 
 
-# %% one process a place
+def test_whole_lines_and_bars_are_reported_and_everything_is_kept(tmp_path):
+    """Also Korean text that is written in pieces."""
+    pipe, main = Pipe(), None
+    main = MainProcess(pipe)
+    with open(tmp_path / "log.txt", "w", encoding="utf-8") as log:
+        lines, bars = ReportedLines(main, log), ReportedBars(main, log)
+        lines.write("fold 1: 정확")
+        lines.write("도 0.6\n\n  4 rows")
+        bars.write("\rfold 1 epoch 1 10% <01:12, 1.2step/s, loss=0.5")
+        bars.write("\r        \r")
+        bars.write("a warning of a library\n")
+        lines.write(" left\n")
+    assert pipe.written.decode().splitlines() == [
+        '{"line": "fold 1: 정확도 0.6"}', '{"bar": "fold 1 epoch 1 10% <01:12, 1.2step/s, loss=0.5"}', '{"line": "4 rows left"}',
+    ]
+    kept = (tmp_path / "log.txt").read_text(encoding="utf-8")
+    assert "정확도" in kept and "a warning" in kept and "10%" not in kept
+
+
+# %% one process a worker
 ECHO = """
-from mcvqa.run.workers.processes import at_place
-at_place(lambda project, job: print(f"{job.step} fold {job.fold} in {job.settings['run_name']}"))
-print("ended well")
+from mcvqa.run.workers.processes import serve
+def begin(project, settings):
+    def do(task):
+        print(f"{task.name} in {project.config.run} {settings['word']}")
+        return {"last": task.name}
+    return do
+serve(begin)
+import sys; print("ended well", file=sys.__stderr__)
 """
 
 
 @pytest.fixture
-def echoing(tmp_path, monkeypatch) -> Places:
-    """Two places whose processes only say what they are asked for."""
-    monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", ECHO])
-    return Places(Project(Config(run_name="r", output_dir=str(tmp_path))), ["", ""], 2)
+def workers_of(tmp_path, monkeypatch):
+    """workers_of(program) -> two workers whose processes run it."""
+    started: list[ProcessWorkers] = []
+
+    def start(program: str = ECHO) -> ProcessWorkers:
+        monkeypatch.setattr(processes, "worker_command", lambda *_: [sys.executable, "-c", program])
+        started.append(ProcessWorkers(
+            open_project(Config(run_name="r", output_dir=str(tmp_path))), print, ["", ""], {"word": "well"}, 2
+        ))
+        return started[-1]
+
+    yield start
+    for workers in started:
+        workers.close()
 
 
-def worked_at(place: Places, step: str, folds: tuple[int, ...], share=lambda left: {}) -> str:
-    return said_by(place.work, None, step, place.project.config.replace(run_name=step), folds, share)[1]
+def doing(what: str) -> str:
+    """A program of a worker that does `what` with each task."""
+    return f"""
+import os, signal, sys, time
+from mcvqa.run.workers.processes import serve
+def do(task):
+    {what}
+    return {{}}
+serve(lambda project, settings: do)
+"""
 
 
-def test_a_process_is_started_once_for_all_folds_and_steps(echoing):
-    with echoing:
-        echoing.begin(None, 1)
-        (first,) = echoing.processes
-        said = worked_at(echoing, "train", (0, 1, 2))
-        assert first in echoing.processes
-        started = [child.process for child in echoing.processes]
-        said += worked_at(echoing, "score", (0, 1, 2), share=lambda left: None if left == 1 else {})
-        assert [child.process for child in echoing.processes] == started and len(started) == 2
-    assert {f"  {step} fold {fold} in {step}" for step in ("train", "score") for fold in (0, 1)} <= set(said.splitlines())
-    assert "train fold 2" in said and "fold 2: left out" in said and FREE not in said
-    assert [process.returncode for process in started] == [0, 0] and not echoing.processes
-    assert both(echoing.project.paths.log).count("ended well") == 2
+def test_a_process_is_started_once_for_all_tasks_and_a_free_one_takes_what_is_ready(workers_of):
+    workers, graph = workers_of(), graph_of(3)
+    said = said_by(workers.run, graph, [f"train fold {k}" for k in range(3)])[1]
+    started = [worker.process for worker in workers.workers]
+    said += said_by(workers.run, graph, [f"score fold {k}" for k in range(3)])[1]
+    assert [worker.process for worker in workers.workers] == started and len(started) == 2
+    assert graph.done == set(graph.tasks)
+    assert {f"  {task} in r well" for task in graph.tasks} <= set(said.splitlines())
+    assert workers.facts["last"].startswith("score fold")
+    workers.close()
+    assert [process.returncode for process in started] == [0, 0] and not workers.workers
+    assert both(workers.project.paths.log).count("ended well") == 2
+
+
+def test_a_free_worker_scores_while_another_trains(workers_of, tmp_path):
+    """The second fold trains until the first one's scores are there."""
+    waits = f"""
+    flag = {str(tmp_path / 'scored')!r}
+    if task.name == "train fold 1":
+        while not os.path.exists(flag):
+            time.sleep(0.05)
+    if task.name == "score fold 0":
+        open(flag, "w").close()"""
+    workers, graph = workers_of(doing(waits)), graph_of(2)
+    workers.run(graph, ["train fold 0", "train fold 1"])
+    assert "score fold 0" in graph.done
+
+
+def test_a_task_that_is_left_out(workers_of):
+    workers, graph = workers_of(), graph_of(2)
+    goals = list(graph.tasks)
+    _, said = said_by(workers.run, graph, goals, lambda task: None if task.name == "train fold 1" else task)
+    assert "train fold 1: left out" in said and graph.done == {"train fold 0", "score fold 0"}
 
 
 @pytest.mark.parametrize(("number", "error", "told"), [
     (signal.SIGKILL, RunStopped, "was ended by SIGKILL"), (signal.SIGTERM, Interrupted, "was asked to stop"),
 ])
-def test_a_process_that_is_ended_while_it_waits_is_told(echoing, number, error, told):
-    with pytest.raises(error, match=f"The process of fold 1 {told}"), echoing:
-        worked_at(echoing, "train", (0, 1))
-        first, second = (child.process for child in echoing.processes)
-        second.send_signal(number)
-        second.wait()
-        worked_at(echoing, "score", (0, 1))
+def test_a_process_that_is_ended_while_it_waits_is_reported(workers_of, number, error, told):
+    workers, graph = workers_of(), graph_of(2)
+    workers.run(graph, ["train fold 0", "train fold 1"])
+    first, second = (worker.process for worker in workers.workers)
+    second.send_signal(number)
+    second.wait()
+    with pytest.raises(error, match=f"Worker 1.* {told}"):
+        workers.run(graph_of(2), ["score fold 0", "score fold 1"])
     assert first.returncode == 0
 
 
-def test_processes_end_though_a_forked_one_holds_their_pipes_open(echoing):
+def test_processes_end_though_a_forked_one_holds_their_pipes_open(workers_of):
     """As loader processes do, which an error keeps alive."""
-    with echoing:
-        worked_at(echoing, "train", (0, 1))
-        started = [child.process for child in echoing.processes]
-        holder = multiprocessing.get_context("fork").Process(target=time.sleep, args=(100,))
-        holder.start()
+    workers = workers_of()
+    workers.run(graph_of(2), ["train fold 0", "train fold 1"])
+    started = [worker.process for worker in workers.workers]
+    holder = multiprocessing.get_context("fork").Process(target=time.sleep, args=(100,))
+    holder.start()
+    workers.close()
     holder.kill()
     assert [process.returncode for process in started] == [0, 0]
 
 
-def test_processes_that_still_import_are_not_waited_for(echoing, monkeypatch):
-    monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", "import time; time.sleep(100)"])
-    with echoing:
-        echoing.begin(None, 2)
-        started = [child.process for child in echoing.processes]
-    assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
+def test_a_process_that_cannot_begin_is_reported(workers_of):
+    with pytest.raises(RunStopped, match="Worker [01] was ended by an error, status 1. Its full output: .*worker"):
+        workers_of("import nothing_of_that_name").run(graph_of(2), ["train fold 0", "train fold 1"])
 
 
-def test_a_process_that_cannot_begin_is_told(echoing, monkeypatch):
-    monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", "import nothing_of_that_name"])
-    with pytest.raises(RunStopped, match="A process that was to work on a fold was ended by an error, status 1"), echoing:
-        worked_at(echoing, "train", (0, 1))
+def test_an_error_that_is_not_written_for_people_is_reported_with_its_task(workers_of):
+    workers = workers_of(doing("1 // task.arguments['fold']"))
+    with pytest.raises(RunStopped, match="Train fold 0: ZeroDivisionError"):
+        workers.run(graph_of(2), ["train fold 1", "train fold 0"])
+    assert "Traceback" in both(workers.project.paths.log)
 
 
-def test_an_error_that_is_not_written_for_people_is_told_with_its_fold(echoing, monkeypatch):
-    fails = "from mcvqa.run.workers.processes import at_place; at_place(lambda project, job: 1 // job.fold)"
-    monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", fails])
-    with pytest.raises(RunStopped, match="Fold 0: ZeroDivisionError"), echoing:
-        worked_at(echoing, "train", (1, 0))
-    assert "Traceback" in both(echoing.project.paths.log)
-
-
-def test_a_process_that_waits_ends_with_its_owner(echoing):
+def test_a_process_that_waits_ends_with_its_owner(workers_of):
     """However that one ends: here by SIGKILL."""
+    workers = workers_of()
     owner = f"""
 import os
-from mcvqa.run.workers import processes as places
 from mcvqa.config import Config
 from mcvqa.run.project import open_project
-places._program = lambda *_: [{sys.executable!r}, "-c", {ECHO!r}]
-at = places.Places(Project(Config(run_name="r", output_dir={str(echoing.project.paths.root)!r})), ["", ""], 2)
-at.work(None, "train", at.project.config, (0, 1), lambda left: {{}})
+from mcvqa.run.tasks import Task, TaskGraph
+from mcvqa.run.workers import processes
+processes.worker_command = lambda *_: [{sys.executable!r}, "-c", {ECHO!r}]
+project = open_project(Config(run_name="r", output_dir={str(workers.project.paths.root)!r}))
+tasks = [Task("train", f"train fold {{k}}", "key", arguments={{"fold": k}}) for k in (0, 1)]
+processes.ProcessWorkers(project, print, ["", ""], {{"word": "well"}}, 2).run(
+    TaskGraph.of(tasks, lambda task: False), [task.name for task in tasks])
 os.kill(os.getpid(), 9)
 """
-    assert subprocess.run([sys.executable, "-c", owner], timeout=100).returncode == -signal.SIGKILL
-    until = time.monotonic() + 20
-    while both(echoing.project.paths.log).count("ended well") < 2 and time.monotonic() < until:
+    assert subprocess.run([sys.executable, "-c", owner], timeout=200).returncode == -signal.SIGKILL
+    assert wait_for(lambda: both(workers.project.paths.log).count("ended well") == 2, 60)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
         time.sleep(0.05)
-    assert both(echoing.project.paths.log).count("ended well") == 2
+    return condition()
 
 
 # %% the same as one after the other
@@ -218,22 +312,22 @@ def test_three_folds_at_two_places_are_those_one_after_the_other(dataset, tmp_pa
     assert alone.weights == beside.weights and alone.names == beside.names
     for left, right in zip(alone.scores, beside.scores, strict=True):
         np.testing.assert_array_equal(left, right)
-    assert said.count("2 folds at a time, each in a process of its own, on the CPU") == 2 and FREE not in said
-    assert said.count("image features:") == (one.lora_r > 0) and all(f"fold {fold}: accuracy" in said for fold in range(3))
+    assert said.count("2 workers, each in a process of its own, on the CPU") == 1
+    assert said.count("image features:") == 1 and all(f"fold {fold}: accuracy" in said for fold in range(3))
     assert [said.count(f"[{n}/10]") for n in range(1, 11)] == [1] * 10
     for event in ("step", "epoch", "scored", "features", "session"):
         assert len(alone.log.events(event)) == len(beside.log.events(event)), event
-    assert both(beside.log.path).count(FREE) == 2 + 6, "two processes, and three folds in two steps"
     assert (open_project(two).paths.outputs / "submission_single.csv").exists()
 
 
-def test_the_main_process_computes_the_features_and_gives_the_models_memory_back(dataset, tmp_path):
-    config = short_run(dataset, tmp_path, use_tta=True, tta_scales=(1.0, 1.5))
-    bench = Bench(open_project(config), plan_device(config))
-    model = weakref.ref(said_by(lambda: bench.base)[0].model)
-    said_by(bench.share)
+def test_the_main_process_gives_back_the_memory_of_its_model_before_workers_load_theirs(dataset, tmp_path):
+    config = short_run(dataset, tmp_path, parallel_folds=2)
+    project = open_project(config)
+    data = split_rows(read_data(project), config)
+    execution = said_by(prepare_model, project, data, plan_device(config))[0]
+    model = weakref.ref(execution.side.load().base.model)
+    execution.give_room()
     assert model() is None
-    assert {event["scale"] for event in RunLog(open_project(config).paths.log).events("features")} == {1.0, 1.5}
 
 
 # %% errors and signals
@@ -241,7 +335,8 @@ def test_a_fold_that_fails_is_told_and_the_others_save(dataset, tmp_path):
     """Fold 1 finds a resume point of other rows; fold 0, which would take long, stops and can go on."""
     config = short_run(dataset, tmp_path, parallel_folds=2, num_epochs=1)
     said_by(train_only, config, 1)
-    folder = open_project(config).paths.fold(1)
+    folder, record = open_project(config).paths.fold(1), open_project(config).records.file("train fold 1")
+    record.unlink()
     (folder / "result.json").unlink()
     (folder / "best" / "adapter_model.safetensors").unlink()
     point = folder / RESUME / "0000-00000001"
@@ -253,14 +348,6 @@ def test_a_fold_that_fails_is_told_and_the_others_save(dataset, tmp_path):
         said_by(train_only, config.replace(save_minutes=0))
     assert "Traceback" not in both(open_project(config).paths.log)
     said_by(train_only, config.replace(train_folds=(0,)))
-
-
-def test_a_fold_whose_process_is_killed_is_told(dataset, tmp_path, monkeypatch):
-    config = short_run(dataset, tmp_path, parallel_folds=2)
-    killed = "import os; from mcvqa.run.workers.processes import at_place; at_place(lambda project, job: os.kill(os.getpid(), 9))"
-    monkeypatch.setattr(places, "_program", lambda *_: [sys.executable, "-c", killed])
-    with pytest.raises(RunStopped, match=r"The process of fold [01] was ended by SIGKILL"):
-        said_by(train_only, config)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -278,12 +365,10 @@ def test_the_processes_of_folds_save_and_end_with_the_main_one(dataset, tmp_path
         os.killpg(process.pid, number)
         status = process.wait(timeout=60)
     assert status == (-number if number == signal.SIGKILL else RUN_ME_AGAIN), (tmp_path / "said.txt").read_text()
-    while both(paths.log).count("Stopped") < 2 and time.monotonic() < until:
-        time.sleep(0.05)
-    assert both(paths.log).count("Stopped") == 2 and "Traceback" not in both(paths.log)
+    assert wait_for(lambda: both(paths.log).count("Stopped") == 2, 60) and "Traceback" not in both(paths.log)
     assert all(any((paths.fold(fold) / RESUME).iterdir()) for fold in (0, 1))
 
 
 def both(log: Path) -> str:
-    """What the processes of two places said."""
-    return "".join(log.with_name(f"r-place{place}.txt").read_text() for place in (0, 1))
+    """The full output of two workers."""
+    return "".join(log.with_name(f"r-worker{number}.txt").read_text() for number in (0, 1))
