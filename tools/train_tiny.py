@@ -39,22 +39,21 @@ from mcvqa.model.families.family import token_positions
 from mcvqa.model.text.prompt import chat_messages
 from mcvqa.model.tiny import IMAGE_MEAN, IMAGE_STD, save_tiny, tiny_config, tiny_tokenizer
 from mcvqa.model.vision.tower import tower_features
-from mcvqa.scenes.dataset import (
+from mcvqa.scenes.ask import Asked, ask
+from mcvqa.scenes.dataset import Guesser
+from mcvqa.scenes.draw import draw
+from mcvqa.scenes.scene import (
     COLORS,
-    LANGUAGES,
     SHAPES,
     SIGN_LETTERS,
     SIGN_WORDS,
     TEXTURES,
-    Asked,
-    Guesser,
     Scene,
-    ask,
     describe,
     describe_distances,
-    draw,
     sample_scene,
 )
+from mcvqa.scenes.words import LANGUAGES
 
 UNIT = 28  # pixels on a side of an image token: 2 x 2 patches of 14
 SIDES = {4: 0.3, 5: 0.12, 6: 0.3, 8: 0.15, 10: 0.08, 12: 0.05}  # tokens on a side of a picture, and how often

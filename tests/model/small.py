@@ -3,7 +3,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3VLConfig
 
-from mcvqa.model.families.family import FAMILIES, image_tokens, token_positions
+from mcvqa.model.families.family import image_tokens, token_positions
+from mcvqa.model.families.registry import FAMILIES
 from mcvqa.model.fast.forward import AnswerModel, collate
 from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE
 from mcvqa.model.text.encode import Row

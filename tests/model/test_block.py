@@ -8,8 +8,8 @@ from torch import nn
 
 from mcvqa.base.files import file_hash
 from mcvqa.model.device import plan_device
-from mcvqa.model.families.family import FAMILIES
-from mcvqa.model.fast.block import Block, FrozenWeight, Projections, draw_masks, masked, pack
+from mcvqa.model.fast.block import Block, FrozenWeight, Projections, pack
+from mcvqa.model.fast.dropout import draw_dropout
 from mcvqa.model.fast.forward import answer_loss
 from mcvqa.model.load import load_base, make_trainable, trained_parameters
 from tests.model.small import ROWS, answering, batch_of, small_model, small_pictures
@@ -41,23 +41,6 @@ def assert_same(ours, theirs, tolerance=1e-5):
     assert ours[1].keys() == theirs[1].keys()
     for name, gradient in ours[1].items():
         torch.testing.assert_close(gradient, theirs[1][name], atol=tolerance, rtol=10 * tolerance, msg=name)
-
-
-@pytest.mark.parametrize("targets", ["q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj", "q_proj|v_proj", "down_proj"])
-@pytest.mark.parametrize("family", list(FAMILIES))
-def test_loss_and_gradients_are_those_of_the_layers(family, targets):
-    model = small_model(family).requires_grad_(False)
-    answers = answering(adapted(model, targets)).train()
-    batch = batch_of(ROWS, small_pictures(model))
-    blocks, found = answers.blocks, []
-    for keep in (True, False):
-        answers.set_checkpointing(not keep)
-        found.append(outcome(answers, batch))
-    answers.blocks = nn.ModuleList()
-    theirs = outcome(answers, batch)
-    assert blocks and len(theirs[1]) == 2 * 3 * len(targets.split("|"))
-    for ours in found:
-        assert_same(ours, theirs)
 
 
 def test_gradients_go_on_to_a_vision_tower_that_is_trained():
@@ -99,19 +82,32 @@ def test_dropout_is_the_same_forwards_and_backwards(keep):
     assert outcome(answers, batch)[0] != pytest.approx(float(loss), rel=1e-3), "or nothing was dropped"
 
 
-def test_dropout_drops_its_share_and_makes_up_for_it():
+def test_what_dropout_keeps_is_made_larger_in_training():
     base = nn.Linear(400, 5)
     model = get_peft_model(nn.Sequential(base), LoraConfig(r=2, lora_alpha=2, lora_dropout=0.25, target_modules=["0"]))
-    group = Projections([model.base_model.model[0]])
-    x = torch.ones(500, 400)
-    masks = draw_masks([group, Projections([base]), group], 500, x)
-    for mask in (masks[0], masks[2]):
-        assert set(mask.unique().tolist()) == {0, 1} and mask.mean() == pytest.approx(0.75, abs=0.01)
-    assert (masks[0] * masks[2]).mean() == pytest.approx(0.75**2, abs=0.01), "each has draws of its own"
-    assert masks[1] is None and draw_masks([Projections([base])], 500, x) == (None,)
-    assert torch.equal(masked(x, masks[0]), masks[0]) and masked(x, None) is x
-    (trained,), (asked,) = (pack([group], torch.float32, training=training) for training in (True, False))
+    projections = Projections({"only": model.base_model.model[0]})
+    (trained,), (asked,) = (pack([projections], torch.float32, training=training) for training in (True, False))
     torch.testing.assert_close(trained[0] * 0.75, asked[0])
+
+
+def test_projections_of_one_spec_are_packed_together_and_others_apart():
+    """What is packed is what each adapter has, in its rows and ranks, and zero between."""
+    model = small_model("qwen2_5_vl").requires_grad_(False)
+    peft = adapted(model, "q_proj|v_proj|down_proj")
+    layers = [layer.self_attn for layer in peft.get_base_model().model.language_model.layers]
+    projections = [Projections(dict(q=one.q_proj, k=one.k_proj, v=one.v_proj)) for one in layers]
+    other = Projections(dict(v=layers[0].v_proj), apart=True)
+    assert len({one.spec for one in projections}) == 1 and other.spec != projections[0].spec
+    assert [adapter.layer for adapter in projections[0].spec.adapters] == ["q", "v"]
+    packed = pack([*projections, other, Projections(dict(o=layers[0].o_proj))], torch.float32, training=False)
+    for attention, (packed_down, packed_up) in zip(layers, packed[:3], strict=True):
+        adapters = [(layer.lora_A["default"], layer.lora_B["default"]) for layer in (attention.q_proj, attention.v_proj)]
+        each = [(down.weight, up.weight) for down, up in adapters]
+        assert torch.equal(packed_down, torch.cat([2.0 * a for a, _ in each]))
+        wanted = torch.zeros(64 + 32 + 32, 6)
+        wanted[:64, :3], wanted[96:, 3:] = each[0][1], each[1][1]
+        assert torch.equal(packed_up, wanted)
+    assert torch.equal(packed[3][1], layers[0].v_proj.lora_B["default"].weight) and packed[4] == ()
 
 
 @pytest.mark.parametrize("quantization", ["none", "4bit"])
@@ -169,13 +165,19 @@ def test_the_last_mlp_sees_the_answers_with_the_masks_of_their_tokens(monkeypatc
     model = small_model("qwen2_5_vl").requires_grad_(False)
     answers = answering(adapted(model, "q_proj|up_proj|down_proj", 0.3)).train()
     drawn, seen = [], []
-    monkeypatch.setattr("mcvqa.model.fast.forward.draw_masks", lambda *args: drawn.extend(draw_masks(*args)) or tuple(drawn))
+
+    def noting(*args):
+        drawn.extend(draw_dropout(*args))
+        return tuple(drawn)
+
+    monkeypatch.setattr("mcvqa.model.fast.forward.draw_dropout", noting)
     answers.blocks[-1].register_forward_pre_hook(lambda block, args: seen.extend((args[0], *args[3])))
     batch = batch_of(ROWS, small_pictures(model))
     answers(batch)
     at = batch.answer_at.flatten()
     assert len(seen[0]) == len(at) and len(drawn) == 2 * len(answers.blocks)
-    assert torch.equal(seen[1], drawn[-2][at]) and torch.equal(seen[2], drawn[-1][at])
+    for given, whole in zip(seen[1:], drawn[-2:], strict=True):
+        assert torch.equal(given.token_keys, whole.token_keys[at]) and given.input_keys is whole.input_keys
 
 
 def test_rows_that_share_all_they_have_may_be_more_than_their_tokens():

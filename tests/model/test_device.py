@@ -6,7 +6,8 @@ import torch
 
 from mcvqa.config import Config
 from mcvqa.model import device
-from mcvqa.model.device import GIB, DeviceError, choose_precision, plan_device, prove_device, set_seeds
+from mcvqa.model.device import GIB, DeviceError, apply_device, choose_precision, plan_device, prove_device, set_seeds
+from mcvqa.model.load import load_base
 
 
 @pytest.mark.parametrize(("capability", "dtype"), [
@@ -27,7 +28,7 @@ def test_4_bit_weights_are_as_set_or_wait_for_the_model(hopper):
 
 @pytest.fixture
 def hopper(monkeypatch):
-    """A GPU with 80 GiB and bfloat16 that only says what it is; gives the limits it was set."""
+    """A GPU with 80 GiB and bfloat16 that only says what it is; gives what was set globally."""
     limits = {}
     facts = types.SimpleNamespace(name="H100", major=9, minor=0, total_memory=80 * GIB)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -35,6 +36,8 @@ def hopper(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: facts)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share: limits.update(share=share))
     monkeypatch.setattr(torch.backends.cuda, "enable_flash_sdp", lambda on: limits.update(flash=on))
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", lambda on: limits.update(cudnn=on))
+    monkeypatch.setattr(device, "_let_memory_grow", lambda: limits.update(grows=True))
     monkeypatch.setattr(device, "prove_device", lambda *facts: None)
     return limits
 
@@ -42,9 +45,34 @@ def hopper(monkeypatch):
 def test_a_large_gpu_is_taken_for_a_t4_and_then_for_itself_again(hopper):
     rehearsed = plan_device(Config(gpu_profile="t4"))
     assert (rehearsed.dtype, rehearsed.memory) == (torch.float16, 15 * GIB) and rehearsed.scale_gradients
-    assert hopper == {"share": 15 / 80, "flash": False} and "taken for a T4: 15 of its 80 GiB" in rehearsed.reasons[0]
+    assert "taken for a T4: 15 of its 80 GiB" in rehearsed.reasons[0]
     own = plan_device(Config())
-    assert (own.dtype, own.memory) == (torch.bfloat16, 80 * GIB) and hopper == {"share": 1.0, "flash": True}
+    assert (own.dtype, own.memory) == (torch.bfloat16, 80 * GIB)
+    for plan, share, flash in ((rehearsed, 15 / 80, False), (own, 1.0, True)):
+        apply_device(plan)
+        assert hopper == {"share": share, "flash": flash, "cudnn": False, "grows": True}
+
+
+def test_planning_sets_nothing_and_applying_does(hopper):
+    flags = torch.backends.cudnn
+    before = flags.deterministic, flags.benchmark
+    try:
+        flags.deterministic, flags.benchmark = False, True
+        state = torch.get_rng_state()
+        for config in (Config(), Config(gpu_profile="t4"), Config(device="cpu")):
+            plan = plan_device(config)
+        assert not hopper and (flags.deterministic, flags.benchmark) == (False, True)
+        apply_device(plan)
+        assert not hopper, "a plan for the CPU leaves the GPU alone"
+        assert (flags.deterministic, flags.benchmark) == (True, False) and torch.equal(torch.get_rng_state(), state)
+    finally:
+        flags.deterministic, flags.benchmark = before
+
+
+def test_whoever_loads_a_model_applies_its_plan(tiny_config, monkeypatch):
+    applied = []
+    monkeypatch.setattr("mcvqa.model.load.apply_device", applied.append)
+    assert [load_base(tiny_config, plan_device(tiny_config)).plan] == applied
 
 
 def test_a_t4_is_not_rehearsed_without_a_gpu():
@@ -80,4 +108,4 @@ def test_seeds_are_set():
     set_seeds(42)
     first = torch.rand(3)
     set_seeds(42)
-    assert torch.equal(first, torch.rand(3)) and torch.backends.cudnn.deterministic
+    assert torch.equal(first, torch.rand(3))

@@ -1,13 +1,160 @@
-"""Image grids and positions, compared with the model's own code."""
+"""What every family must pass: names, positions, logits, gradients and packed orders are those of the library's own model.
+
+A new family needs an entry in tests/model/small.py, and nothing here.
+"""
+import re
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch import nn
 
+from mcvqa.config import LANGUAGE_PROJECTIONS
 from mcvqa.model.families.family import image_grid, token_positions
+from mcvqa.model.families.registry import FAMILIES
+from mcvqa.model.fast.forward import answer_loss
+from tests.model.small import IMAGE, ROWS, answering, batch_of, prompts_of, small_model, small_pictures
+from tests.model.test_block import adapted, assert_same, outcome
 
 
+# %% logits and gradients
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def model_type(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(model_type):
+    return small_model(model_type)
+
+
+@pytest.fixture(scope="module")
+def pictures(model):
+    return small_pictures(model)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["the library's layers", "blocks"])
+def test_logits_are_those_of_the_library_for_each_prompt_alone(model, pictures, frozen):
+    """Invariant 2, with orders, pictures and rows of every kind side by side."""
+    model.requires_grad_(not frozen)
+    answers = answering(model)
+    model.requires_grad_(True)
+    assert bool(answers.blocks) is frozen
+    with torch.no_grad():
+        ours = answers(batch_of(ROWS, pictures))
+        for i, row in enumerate(ROWS):
+            for k, (prompt, _) in enumerate(prompts_of(row)):
+                ids = torch.from_numpy(prompt)[None]
+                shown = {} if row.image is None else dict(
+                    pixel_values=pictures[row.image], image_grid_thw=torch.tensor([row.grid]),
+                    mm_token_type_ids=(ids == IMAGE).int(),
+                )
+                theirs = model(input_ids=ids, attention_mask=torch.ones_like(ids), **shown).logits[0, -1]
+                torch.testing.assert_close(ours[i, k], theirs, atol=1e-5, rtol=1e-5)
+    said = torch.stack([ours[0, 0], ours[0, 1], ours[2, 0], ours[3, 0], ours[5, 0]])
+    assert torch.pdist(said).min() > 0.1, "or nothing is compared"
+
+
+def test_the_library_is_handed_no_mask(model, pictures):
+    masks = []
+
+    def note(module, args, kwargs):
+        masks.append(kwargs["attention_mask"])
+
+    layers = model.get_submodule("model.language_model").layers
+    hooks = [layer.self_attn.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
+    with torch.no_grad():
+        answering(model)(batch_of(ROWS, pictures))
+    for hook in hooks:
+        hook.remove()
+    assert masks == [None] * 3
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_are_those_of_rows_one_by_one(model, pictures, checkpointing):
+    """Of all weights, the vision tower's too: two rows share a picture, orders share a question, all share the first tokens."""
+    answers = answering(model)
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+
+    def gradients(batches):
+        model.zero_grad()
+        losses = [answer_loss(answers(batch), batch).sum() for batch in batches]
+        torch.stack(losses).sum().backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    try:
+        together = gradients([batch_of(ROWS, pictures)])
+        alone = gradients([batch_of([row], pictures) for row in ROWS])
+    finally:
+        model.eval().gradient_checkpointing_disable()
+    assert together.keys() == alone.keys() and {"visual", "language_model"} <= {name.split(".")[1] for name in together}
+    assert "model.visual.patch_embed.proj.weight" in together
+    for name, gradient in together.items():
+        torch.testing.assert_close(gradient, alone[name], atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+    assert sum(g.abs().max() > 1e-3 for name, g in together.items() if ".visual." in name) > 10
+
+
+@pytest.mark.parametrize("targets", ["q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj", "q_proj|v_proj", "down_proj"])
+def test_loss_and_gradients_are_those_of_the_layers(model_type, targets):
+    model = small_model(model_type).requires_grad_(False)
+    answers = answering(adapted(model, targets)).train()
+    batch = batch_of(ROWS, small_pictures(model))
+    blocks, found = answers.blocks, []
+    for keep in (True, False):
+        answers.set_checkpointing(not keep)
+        found.append(outcome(answers, batch))
+    answers.blocks = nn.ModuleList()
+    theirs = outcome(answers, batch)
+    assert blocks and len(theirs[1]) == 2 * 3 * len(targets.split("|"))
+    for ours in found:
+        assert_same(ours, theirs)
+
+
+# %% names
+def test_the_registry_names_each_family_by_its_model_type(model_type, model):
+    assert FAMILIES[model_type].model_type == model_type == model.config.model_type
+
+
+@pytest.mark.parametrize("vision", [False, True])
+def test_adapters_reach_the_layers_that_the_family_names_and_no_others(model_type, model, vision):
+    family = FAMILIES[model_type]
+    pattern = re.compile(family.adapter_pattern(LANGUAGE_PROJECTIONS, vision=vision))
+    linears = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    wanted = {name for name in linears if name.startswith(f"{family.language}.layers.")}
+    wanted |= {name for name in linears if vision and name.startswith(f"{family.vision}.blocks.")}
+    assert {name for name in linears if pattern.fullmatch(name)} == wanted and wanted
+
+
+def test_what_is_left_unquantised_is_all_but_the_language_models_layers(model_type, model):
+    family = FAMILIES[model_type]
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            left = any(name == path or name.startswith(path + ".") for path in family.unquantised)
+            assert left != name.startswith(f"{family.language}.layers."), name
+
+
+def test_each_rotary_frequency_turns_by_the_axis_that_the_library_gives_it(model_type, model):
+    """The angles that the library computes where the three positions are 1, 100 and 10,000."""
+    language = model.get_submodule(FAMILIES[model_type].language)
+    positions = torch.tensor([1, 100, 10_000])
+    rotary = language.rotary_emb
+    cos, _ = rotary(torch.zeros(1), positions.view(3, 1, 1))
+    sections = language.config.rope_parameters["mrope_section"]
+    if cos.ndim == 4:  # (3, 1, 1, D): sections are taken from it inside the attention
+        chosen = [part[axis % 3] for axis, part in enumerate(cos.split(sections * 2, -1))]
+        cos = torch.cat(chosen, -1)
+    axes = FAMILIES[model_type].rotary_axes(sections)
+    wanted = (positions[torch.from_numpy(axes)] * rotary.inv_freq).cos()
+    torch.testing.assert_close(cos.flatten()[: len(axes)], wanted, atol=1e-4, rtol=1e-4)
+    assert set(axes.tolist()) == {0, 1, 2}
+
+
+# %% images as tokens
 @given(st.integers(1, 900), st.integers(1, 900), st.sampled_from([28, 56, 84, 140, 384]))
 @settings(max_examples=60, deadline=None)
 def test_the_grid_is_the_processors(base, width, height, side):
@@ -22,13 +169,11 @@ def test_the_grid_is_the_processors(base, width, height, side):
 
 @given(st.integers(0, 9), st.integers(1, 6), st.integers(1, 6), st.integers(1, 9))
 @settings(max_examples=40, deadline=None)
-def test_positions_are_the_models(base, before, rows, columns, after):
+def test_positions_are_the_models(model, before, rows, columns, after):
     grid = (1, 2 * rows, 2 * columns)
-    ids = torch.tensor([[9] * before + [base.image_token_id] * (rows * columns) + [9] * after])
-    kinds = (ids == base.image_token_id).int()
-    theirs, _ = base.model.model.get_rope_index(ids, kinds, torch.tensor([grid]))
-    ours = token_positions((ids[0] == base.image_token_id).numpy(), grid, 2)
-    np.testing.assert_array_equal(ours, theirs[:, 0].numpy())
+    ids = torch.tensor([[14] * before + [IMAGE] * (rows * columns) + [14] * after])
+    theirs, _ = model.model.get_rope_index(ids, (ids == IMAGE).int(), torch.tensor([grid]))
+    np.testing.assert_array_equal(token_positions((ids[0] == IMAGE).numpy(), grid, 2), theirs[:, 0].numpy())
 
 
 def test_text_alone_counts_up():

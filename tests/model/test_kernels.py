@@ -82,6 +82,14 @@ def compare_with_torch(device):
         both = (kernels.norm_back_by_triton, kernels.norm_back_by_torch)
         ours, theirs = (by(x, x[0].abs(), 1e-6, of_normed, gradient) for by in both)
         torch.testing.assert_close(ours, theirs, atol=2 * close, rtol=close)
+    for tokens, size in ((11, 501), (3, 2050), (1, 1)):
+        x = torch.randn(tokens, size, generator=generator).to(device)
+        keys = torch.randint(-(2**31), 2**31, (tokens + (size + 1) // 2,), dtype=torch.int32, generator=generator).to(device)
+        for rate in (0.05, 0.9):
+            given = keys[:tokens], keys[tokens:], rate
+            wanted = kernels.drop_by_torch(x, *given, False)
+            assert torch.equal(kernels.drop_by_triton(x, *given, False), wanted), "bit for bit"
+            assert torch.equal(kernels.drop_by_triton(x.clone(), *given, True), wanted)
 
 
 @needs_gpu

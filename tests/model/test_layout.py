@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from mcvqa.model.families.family import FAMILIES, image_tokens
-from mcvqa.model.fast.forward import answer_loss, collate
+from mcvqa.model.families.family import image_tokens
+from mcvqa.model.fast.forward import collate
 from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE, Sight, _Apart, attend, attend_apart, group_prompts, lay_out
 from mcvqa.model.rows import RowMaker, encode_rows, read_rows
 from tests.conftest import needs_gpu
-from tests.model.small import IMAGE, ROWS, answering, batch_of, made_row, prompts_of, small_model, small_pictures
+from tests.model.small import IMAGE, ROWS, made_row, prompts_of
 
 tokens = st.lists(st.integers(0, 2), min_size=1, max_size=4)  # few different ones, so that much is shared
 rows_of_any_kind = st.lists(
@@ -200,77 +200,3 @@ def test_another_attention_is_refused(base):
             base.answers(base.model)
     finally:
         base.language.config._attn_implementation = EVERY_TOKEN_ONCE
-
-
-# %% all families
-@pytest.fixture(scope="module", params=list(FAMILIES))
-def model(request):
-    return small_model(request.param)
-
-
-@pytest.fixture(scope="module")
-def pictures(model):
-    return small_pictures(model)
-
-
-@pytest.mark.parametrize("frozen", [False, True], ids=["the library's layers", "blocks"])
-def test_logits_are_those_of_the_library_for_each_prompt_alone(model, pictures, frozen):
-    """Invariant 2, with orders, pictures and rows of every kind side by side."""
-    model.requires_grad_(not frozen)
-    answers = answering(model)
-    model.requires_grad_(True)
-    assert bool(answers.blocks) is frozen
-    with torch.no_grad():
-        ours = answers(batch_of(ROWS, pictures))
-        for i, row in enumerate(ROWS):
-            for k, (prompt, _) in enumerate(prompts_of(row)):
-                ids = torch.from_numpy(prompt)[None]
-                shown = {} if row.image is None else dict(
-                    pixel_values=pictures[row.image], image_grid_thw=torch.tensor([row.grid]),
-                    mm_token_type_ids=(ids == IMAGE).int(),
-                )
-                theirs = model(input_ids=ids, attention_mask=torch.ones_like(ids), **shown).logits[0, -1]
-                torch.testing.assert_close(ours[i, k], theirs, atol=1e-5, rtol=1e-5)
-    said = torch.stack([ours[0, 0], ours[0, 1], ours[2, 0], ours[3, 0], ours[5, 0]])
-    assert torch.pdist(said).min() > 0.1, "or nothing is compared"
-
-
-def test_the_library_is_handed_no_mask(model, pictures):
-    masks = []
-
-    def note(module, args, kwargs):
-        masks.append(kwargs["attention_mask"])
-
-    layers = model.get_submodule("model.language_model").layers
-    hooks = [layer.self_attn.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
-    with torch.no_grad():
-        answering(model)(batch_of(ROWS, pictures))
-    for hook in hooks:
-        hook.remove()
-    assert masks == [None] * 3
-
-
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_gradients_are_those_of_rows_one_by_one(model, pictures, checkpointing):
-    """Of all weights, the vision tower's too: two rows share a picture, orders share a question, all share the first tokens."""
-    answers = answering(model)
-    if checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model.train()
-
-    def gradients(batches):
-        model.zero_grad()
-        losses = [answer_loss(answers(batch), batch).sum() for batch in batches]
-        torch.stack(losses).sum().backward()
-        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
-    try:
-        together = gradients([batch_of(ROWS, pictures)])
-        alone = gradients([batch_of([row], pictures) for row in ROWS])
-    finally:
-        model.eval().gradient_checkpointing_disable()
-    assert together.keys() == alone.keys() and {"visual", "language_model"} <= {name.split(".")[1] for name in together}
-    assert "model.visual.patch_embed.proj.weight" in together
-    for name, gradient in together.items():
-        torch.testing.assert_close(gradient, alone[name], atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
-    assert sum(g.abs().max() > 1e-3 for name, g in together.items() if ".visual." in name) > 10

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig
 from mcvqa.config import LANGUAGE_PROJECTIONS, Config
 from mcvqa.model import device, load
 from mcvqa.model.device import GIB, DeviceError, DevicePlan, plan_device
-from mcvqa.model.families.family import FAMILIES
+from mcvqa.model.families.registry import FAMILIES
 from mcvqa.model.load import (
     BaseModel,
     ModelError,

@@ -13,7 +13,8 @@ from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.data.questions import LETTERS, Question
 from mcvqa.model import load
 from mcvqa.model.device import plan_device
-from mcvqa.model.families.family import FamilyError, plain_family
+from mcvqa.model.families.family import FamilyError
+from mcvqa.model.families.registry import plain_family
 from mcvqa.model.fast.forward import read_letters
 from mcvqa.model.load import (
     ModelError,

@@ -1,4 +1,7 @@
-"""Which device, number format and attention to use, and why: every automatic choice comes with its reason."""
+"""Which device, number format and attention to use, and why: every automatic choice comes with its reason.
+
+`plan_device` only looks and decides; `apply_device` sets what is global in this process.
+"""
 import contextlib
 import os
 from collections.abc import Iterator
@@ -11,6 +14,7 @@ from mcvqa.config import Config
 
 GIB = 2**30
 T4_CAPABILITY, T4_MEMORY = (7, 5), 15 * GIB
+FLASH_CAPABILITY = (8, 0)
 
 
 class DeviceError(RuntimeError):
@@ -29,6 +33,7 @@ class DevicePlan:
         amp: mixed precision in the forward pass; with float16 gradients are scaled.
         workers: processes that read images and encode rows.
         reasons: one line per choice, for people.
+        flash_attention: whether attention may run on FlashAttention's kernels, which need compute capability 8.0.
     """
 
     device: str
@@ -38,13 +43,21 @@ class DevicePlan:
     amp: bool
     workers: int
     reasons: tuple[str, ...]
+    flash_attention: bool = True
 
     @property
     def scale_gradients(self) -> bool:
         return self.amp and self.dtype == torch.float16
 
     def with_weights(self, four_bit: bool, why: str) -> "DevicePlan":
-        """This plan with the choice of weights. Raises DeviceError where bitsandbytes is missing."""
+        """This plan with the choice of weights.
+
+        Args:
+            why: the reason, which joins the others.
+
+        Raises:
+            DeviceError: bitsandbytes is missing.
+        """
         if four_bit and find_spec("bitsandbytes") is None:
             raise DeviceError(
                 f"4-bit weights ({why}) need bitsandbytes: pip install bitsandbytes. Or do without: --set quantization=none."
@@ -53,10 +66,12 @@ class DevicePlan:
 
 
 def plan_device(config: Config) -> DevicePlan:
-    """Raises DeviceError when the device is missing, fails a first real operation, or cannot be taken for a T4."""
+    """The plan for these settings on this machine; nothing global is set.
+
+    Raises:
+        DeviceError: the device is missing, fails a first real operation, or cannot be taken for a T4.
+    """
     device, why_device = _choose_device(config)
-    if device == "cuda":
-        _let_memory_grow()
     name, capability, memory = _gpu_facts(device)
     prove_device(device, name)
     if config.gpu_profile == "t4":
@@ -66,8 +81,6 @@ def plan_device(config: Config) -> DevicePlan:
             )
         capability, whole, memory = T4_CAPABILITY, memory, min(memory, T4_MEMORY)
         why_device += f"; taken for a T4: {memory / GIB:.0f} of its {whole / GIB:.0f} GiB"
-    if device == "cuda":
-        _limit_gpu(memory, capability)
     dtype, why_dtype = choose_precision(config.precision, device, capability)
     on_gpu = device != "cpu"
     amp = config.use_amp and on_gpu and dtype != torch.float32
@@ -79,7 +92,7 @@ def plan_device(config: Config) -> DevicePlan:
         f"mixed precision {'on' if amp else 'off'}: " + _why_amp(config, on_gpu, dtype),
         f"loader processes: {workers}",
     )
-    plan = DevicePlan(device, dtype, memory, None, amp, workers, reasons)
+    plan = DevicePlan(device, dtype, memory, None, amp, workers, reasons, capability >= FLASH_CAPABILITY)
     if config.quantization != "auto":
         return plan.with_weights(config.quantization == "4bit", "as set")
     return plan if device == "cuda" else plan.with_weights(False, "not needed without a GPU's memory limit")
@@ -111,24 +124,6 @@ def _gpu_facts(device: str) -> tuple[str, tuple[int, int], int]:
         return device.upper(), (0, 0), 0
     facts = torch.cuda.get_device_properties(torch.cuda.current_device())
     return facts.name, (facts.major, facts.minor), facts.total_memory
-
-
-def _let_memory_grow() -> None:
-    """Blocks of memory that can grow leave fewer gaps, and a T4 has none to spare. Who has set the variable is obeyed; to set
-    it here would be too late, for torch reads it when it is imported."""
-    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & set(os.environ):
-        newer = getattr(torch._C, "_accelerator_setAllocatorSettings", None)  # its older name is deprecated
-        (newer or torch.cuda.memory._set_allocator_settings)("expandable_segments:True")
-
-
-def _limit_gpu(memory: int, capability: tuple[int, int]) -> None:
-    """Take no more than `memory` bytes, and no attention kernels that such a GPU has not; another run's limits end here.
-
-    cuDNN's attention prepares itself anew for every shape, and the batches have a new one each.
-    """
-    torch.cuda.set_per_process_memory_fraction(memory / _gpu_facts("cuda")[2])
-    torch.backends.cuda.enable_flash_sdp(capability >= (8, 0))
-    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def prove_device(device: str, name: str) -> None:
@@ -164,6 +159,30 @@ def _why_amp(config: Config, on_gpu: bool, dtype: torch.dtype) -> str:
     return "gradients are scaled against underflow" if dtype == torch.float16 else "bfloat16 needs no gradient scaling"
 
 
+# %% what is global in a process
+def apply_device(plan: DevicePlan) -> None:
+    """Set what `plan` asks of the whole process; what an earlier plan set ends here. `load_base` calls it before it takes memory.
+
+    Deterministic cuDNN, as the original asks. On a GPU also: no more than the plan's memory is taken, and no attention kernels
+    run that such a GPU has not. cuDNN's attention is off: it prepares itself anew for every shape, and each batch has its own.
+    """
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    if plan.device == "cuda":
+        _let_memory_grow()
+        torch.cuda.set_per_process_memory_fraction(min(1.0, plan.memory / _gpu_facts("cuda")[2]))
+        torch.backends.cuda.enable_flash_sdp(plan.flash_attention)
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def _let_memory_grow() -> None:
+    """Blocks of memory that can grow leave fewer gaps, and a T4 has none to spare. Who has set the variable is obeyed; to set
+    it here would be too late, for torch reads it when it is imported."""
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & set(os.environ):
+        newer = getattr(torch._C, "_accelerator_setAllocatorSettings", None)  # its older name is deprecated
+        (newer or torch.cuda.memory._set_allocator_settings)("expandable_segments:True")
+
+
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Within the block torch draws from `seed`; behind it the CPU and the CUDA GPU in use draw on from where they were."""
@@ -173,10 +192,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def set_seeds(seed: int) -> None:
-    """Same seed, same run: torch on every device, and deterministic cuDNN as the original asks.
+    """Same seed, same run: torch on every device.
 
     numpy and random are not seeded: this package uses its own numpy generators.
     """
     torch.manual_seed(seed)
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False

@@ -21,8 +21,9 @@ from transformers import (
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # in 5.5.4 the other name wants torchvision
 
 from mcvqa.config import Config
-from mcvqa.model.device import GIB, DevicePlan, seeded
-from mcvqa.model.families.family import FAMILIES, Family, plain_family
+from mcvqa.model.device import GIB, DevicePlan, apply_device, seeded
+from mcvqa.model.families.family import Family
+from mcvqa.model.families.registry import FAMILIES, plain_family
 from mcvqa.model.fast.forward import Answering, AnswerModel
 from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE
 from mcvqa.model.plain import PlainAnswerModel, PlainEncoder
@@ -187,6 +188,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     family = family_of(model_config)
     folder = model_folder(config)
     plan = choose_weights(config, plan, model_config)
+    apply_device(plan)  # here, where every process that computes takes its first memory
     with _loading(config.model_id):
         model = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=plan.dtype, trust_remote_code=False,

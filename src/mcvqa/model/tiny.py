@@ -1,6 +1,6 @@
 """`tiny`: the real Qwen2.5-VL architecture at 7.8 million parameters, in the package, nothing downloaded.
 
-tools/train_tiny.py trained its weights on the scenes of mcvqa.scenes.dataset; tiny/README.md says what it can and cannot do.
+tools/train_tiny.py trained its weights on the scenes of mcvqa.scenes; tiny/README.md says what it can and cannot do.
 """
 import os
 import shutil
@@ -18,7 +18,8 @@ from mcvqa.config import SYSTEM_PROMPT, USER_PROMPT
 from mcvqa.data.kinds import KINDS
 from mcvqa.model.device import seeded
 from mcvqa.model.text.prompt import HINTS
-from mcvqa.scenes.dataset import ask, describe, sample_scene
+from mcvqa.scenes.ask import ask
+from mcvqa.scenes.scene import describe, sample_scene
 
 TINY_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",

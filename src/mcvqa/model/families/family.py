@@ -1,6 +1,9 @@
-"""What differs between the model families: names of parts, and how an image is numbered among the tokens."""
+"""What a model family must say about itself, and what all families share: how an image becomes tokens with positions.
+
+Each family says it in a file of its own beside this one; registry.py lists them.
+"""
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,46 +16,48 @@ class FamilyError(RuntimeError):
     """A model this package does not know how to train."""
 
 
+def axes_in_sections(sections: Sequence[int]) -> np.ndarray:
+    """(D / 2,) which of the three positions (time, row, column) each rotary frequency turns by: first all of time's, then all of
+    the row's, then the column's (M-RoPE, arXiv:2409.12191, section 2.1).
+
+    Args:
+        sections: number of frequencies of each, as in the model's mrope_section.
+    """
+    return np.repeat(np.arange(3), sections)
+
+
 @dataclass(frozen=True)
 class Family:
-    """Names of the parts of a `*ForConditionalGeneration` model.
+    """What is different in each family of `*ForConditionalGeneration` models.
 
     Attributes:
         model_type: as in the model's config.json.
-        vision: path of the vision tower from the top of the model; None: the model has no fast path, and is called whole.
+        vision: path of the vision tower from the top of the model; None: the model runs through its own forward pass, once per
+            prompt.
         language: path of the language model.
         language_linears: last names of its linear layers that may get adapters.
         vision_linears: those of the tower.
         unquantised: paths that 4-bit loading must leave alone.
-        turns_interleaved: whether the rotary frequencies of time, row and column take turns, or stand in sections.
+        rotary_axes: from the model's mrope_section to the position that each rotary frequency turns by, as axes_in_sections.
     """
 
     model_type: str
     vision: str | None = "model.visual"
     language: str = "model.language_model"
     language_linears: tuple[str, ...] = LANGUAGE_PROJECTIONS
-    vision_linears: tuple[str, ...] = ("qkv", "proj", "gate_proj", "up_proj", "down_proj")
+    vision_linears: tuple[str, ...] = ()
     unquantised: tuple[str, ...] = ("model.visual", "lm_head")
-    turns_interleaved: bool = False
-
-    def rotary_axes(self, sections: Sequence[int]) -> np.ndarray:
-        """(D / 2,) which of the three positions (time, row, column) each rotary frequency turns by.
-
-        Args:
-            sections: frequencies of each, as in the model's mrope_section.
-        """
-        if not self.turns_interleaved:
-            return np.repeat(np.arange(3), sections)
-        axes = np.zeros(sum(sections), np.int64)
-        for axis in (1, 2):  # each third frequency, from the highest, as far as the section reaches; what is left is time's
-            axes[axis : 3 * sections[axis] : 3] = axis
-        return axes
+    rotary_axes: Callable[[Sequence[int]], np.ndarray] = axes_in_sections
 
     def adapter_pattern(self, projections: tuple[str, ...], *, vision: bool = False) -> str:
         """A regular expression for PEFT's target_modules that names full paths.
 
         Bare suffixes such as 'up_proj' would also match the MLP of the vision tower (18.6 million trainable
         parameters instead of 15.0 on Qwen2.5-VL-3B with r=8).
+
+        Args:
+            projections: last names of linear layers of the language model.
+            vision: whether the tower's linear layers get adapters too.
 
         Raises:
             FamilyError: the model has no such layers, or its vision tower cannot get adapters.
@@ -67,39 +72,11 @@ class Family:
             return language
         if self.vision is None:
             raise FamilyError(
-                f"lora_vision=true works with models of type {', '.join(FAMILIES)} only, not {self.model_type}: "
-                "set lora_vision=false."
+                f"lora_vision=true does not work with models of type {self.model_type}, only with Qwen2-VL, Qwen2.5-VL and "
+                "Qwen3-VL: set lora_vision=false."
             )
         tower = rf"{re.escape(self.vision)}\.blocks\.\d+\.\w+\.({'|'.join(self.vision_linears)})"
         return rf"({language}|{tower})"
-
-
-FAMILIES = {
-    "qwen2_5_vl": Family("qwen2_5_vl"),
-    "qwen2_vl": Family("qwen2_vl", vision_linears=("qkv", "proj", "fc1", "fc2")),
-    "qwen3_vl": Family("qwen3_vl", vision_linears=("qkv", "proj", "linear_fc1", "linear_fc2"), turns_interleaved=True),
-}
-
-
-def plain_family(model_type: str, language: str, linears: Iterable[str]) -> Family:
-    """A family without a fast path, from what is found in a model.
-
-    Args:
-        language: path of its language model.
-        linears: paths of all linear layers of the model.
-
-    Raises:
-        FamilyError: the language model is not a stack of layers with projections, so nothing is known about what to train.
-    """
-    layer = re.compile(rf"{re.escape(language)}\.layers\.\d+\.\w+\.(\w+)")
-    found = {path: match[1] for path in linears if (match := layer.fullmatch(path))}
-    if not found:
-        raise FamilyError(
-            f"Models of type {model_type!r} cannot be trained here: their language model ({language or 'the model itself'}) "
-            f"is not a stack of layers with linear projections. Models of type {', '.join(FAMILIES)} can, and most others."
-        )
-    outside = tuple(path for path in linears if not path.startswith(language + ".layers."))
-    return Family(model_type, None, language, tuple(dict.fromkeys(found.values())), (), outside)
 
 
 # %% images as tokens

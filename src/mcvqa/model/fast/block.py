@@ -3,14 +3,14 @@
 A decoder layer is twice the same thing, x + after(mix(before(norm(x)))): attention mixes queries, keys and values, the MLP
 gate and up. A block runs as one step of autograd that keeps nothing but x (and, where memory allows, what `before` gave);
 its backward pass computes the rest again, but for the products of `after`, which no gradient needs. The gradients of
-frozen weights are never made, all masks of dropout are views of one, and 4-bit weights are unpacked when used.
+frozen weights are never made, masks of dropout are computed when used, and 4-bit weights are unpacked when used.
 
 Shapes: T distinct tokens of a batch (see model/layout.py), H hidden size, I inputs, O outputs and R rank of a projection.
 """
 import copy
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mcvqa.model.fast.dropout import Dropout, dropped
 from mcvqa.model.fast.kernels import gate_up, gate_up_backward, norm_backward, turn
 from mcvqa.model.fast.layout import Sight, attend
 from mcvqa.model.memory import free_memory
@@ -119,208 +120,183 @@ Packed = tuple[torch.Tensor, ...]  # the A of one Projections, (R, I) with all r
 
 
 @dataclass(frozen=True)
-class Adapter:
-    """A LoRA adapter (arXiv:2106.09685) of one linear layer.
+class AdapterSpec:
+    """All of a LoRA adapter (arXiv:2106.09685) but its weights.
 
     Attributes:
-        down: A; up: B.
-        part: number of the part of its Projections that it adds to.
-        down_at, up_at: where its A and B stand among those of its Projections (n, R, I), and of its part (n, O, R), when n of
-            a kind are stacked.
+        layer: name of the layer it belongs to: q, up, ...
+        part: number of the part of the projections' output that it adds to.
+        outputs: (first, end) rows of that part that it adds to.
+        ranks: (first, end) of its ranks among those of all adapters of the projections.
         rate: of dropout in front of it.
     """
 
-    down: nn.Linear
-    up: nn.Linear
+    layer: str
     part: int
-    down_at: tuple[slice, ...]
-    up_at: tuple[slice, ...]
+    outputs: tuple[int, int]
+    ranks: tuple[int, int]
     scale: float
     rate: float
 
     def factor(self, training: bool) -> float:
-        """Of what A gives: the adapter's scale, and what makes up for dropout."""
+        """Multiplier for A's output: LoRA scale x 1/(1-p)."""
         return self.scale / (1 - self.rate * training)
 
 
-EVERY = slice(None)
+@dataclass(frozen=True)
+class ProjectionSpec:
+    """All of Projections but the weights: those of equal specs are packed together.
+
+    Attributes:
+        sizes: outputs O of each part.
+        adapters: in the order of the layers, so that those of a part stand side by side.
+    """
+
+    inputs: int
+    sizes: tuple[int, ...]
+    adapters: tuple[AdapterSpec, ...]
+
+    def part_adapters(self) -> dict[int, list[AdapterSpec]]:
+        """The adapters of each part that has some."""
+        return {part: [*group] for part, group in itertools.groupby(self.adapters, lambda adapter: adapter.part)}
+
+    def part_ranks(self) -> dict[int, slice]:
+        """Ranks of each part that has adapters, among all R."""
+        return {part: slice(own[0].ranks[0], own[-1].ranks[1]) for part, own in self.part_adapters().items()}
+
+
+def projection_spec(layers: Mapping[str, Any], *, apart: bool) -> ProjectionSpec:
+    """Args: as for Projections."""
+    outputs = {name: getattr(layer, "base_layer", layer).out_features for name, layer in layers.items()}
+    adapters: list[AdapterSpec] = []
+    rank = row = 0
+    for number, (name, layer) in enumerate(layers.items()):
+        part, first = (number, 0) if apart else (0, row)
+        if hasattr(layer, "lora_A"):
+            adapter = next(iter(layer.lora_A))
+            ranks = rank, rank + layer.lora_A[adapter].out_features
+            rate = getattr(layer.lora_dropout[adapter], "p", 0.0)
+            adapters.append(AdapterSpec(name, part, (first, first + outputs[name]), ranks, layer.scaling[adapter], rate))
+            rank = ranks[1]
+        row += outputs[name]
+    inputs = getattr(layer, "base_layer", layer).in_features
+    return ProjectionSpec(inputs, tuple(outputs.values()) if apart else (row,), tuple(adapters))
 
 
 class Projections:
     """Frozen linear layers with the same input: each gives x W' + b + scale * drop(x) A' B'; one dropout mask serves all.
 
     Args:
-        layers: linear layers, or PEFT's layers around them.
+        layers: linear layers, or PEFT's layers around them, by name.
         apart: whether each layer's output is a part of its own, contiguous, or all are one part, side by side.
     """
 
-    def __init__(self, layers: Sequence[Any], *, apart: bool = False) -> None:
-        bases = [getattr(layer, "base_layer", layer) for layer in layers]
-        self.weight, self.inputs = FrozenWeight(bases), bases[0].in_features
-        outputs = [base.out_features for base in bases]
-        self.sizes = outputs if apart else [sum(outputs)]
-        self.ranks: dict[int, slice] = {}  # of the parts that have adapters, among all R
-        self.adapters: list[Adapter] = []
-        self.rank = row = 0
-        for number, layer in enumerate(layers):
-            part, row = (number, 0) if apart else (0, row)
-            rows = slice(row, row := row + outputs[number])
-            if hasattr(layer, "lora_A"):
-                name = next(iter(layer.lora_A))
-                down, up = layer.lora_A[name], layer.lora_B[name]
-                start = self.ranks[part].start if part in self.ranks else self.rank
-                ranks = slice(self.rank, self.rank + down.out_features)
-                own = slice(ranks.start - start, ranks.stop - start)
-                self.ranks[part], self.rank = slice(start, ranks.stop), ranks.stop
-                rate = getattr(layer.lora_dropout[name], "p", 0.0)
-                places = (EVERY, ranks), (EVERY, rows, own)
-                self.adapters.append(Adapter(down, up, part, *places, layer.scaling[name], rate))
-        adapters = [(one.part, one.down_at, one.up_at, one.scale, one.rate) for one in self.adapters]
-        self.kind = repr((self.inputs, self.sizes, adapters))  # the same for like layers
-        self.rate = self.adapters[0].rate if self.adapters else 0.0
+    def __init__(self, layers: Mapping[str, Any], *, apart: bool = False) -> None:
+        self.weight = FrozenWeight([getattr(layer, "base_layer", layer) for layer in layers.values()])
+        self.spec = projection_spec(layers, apart=apart)
+        self.part_ranks = self.spec.part_ranks()
+        self.inputs = self.spec.inputs
+        self.rate = self.spec.adapters[0].rate if self.spec.adapters else 0.0
+        adapted = {name: layer for name, layer in layers.items() if hasattr(layer, "lora_A")}
+        self.downs = {name: layer.lora_A[next(iter(layer.lora_A))] for name, layer in adapted.items()}  # A of each layer
+        self.ups = {name: layer.lora_B[next(iter(layer.lora_B))] for name, layer in adapted.items()}  # B of each layer
 
     def forward(self, x: torch.Tensor, low: torch.Tensor | None, packed: Packed) -> list[torch.Tensor]:
-        """(T, O) of each part from (T, I). Args: low: as in lowered."""
-        bias = self.weight.bias
-        weights = self.weight.unpacked(x.dtype).split_with_sizes(self.sizes)
-        biases = [None] * len(weights) if bias is None else bias.to(x.dtype).split_with_sizes(self.sizes)
-        ups, made = dict(zip(self.ranks, packed[1:], strict=True)), []
-        for part, (weight, own) in enumerate(zip(weights, biases, strict=True)):
+        """(T, O) of each part from (T, I).
+
+        Args:
+            low: (T, R), as `lowered` gives it.
+        """
+        bias, sizes = self.weight.bias, [*self.spec.sizes]
+        weights = self.weight.unpacked(x.dtype).split_with_sizes(sizes)
+        biases = [None] * len(weights) if bias is None else bias.to(x.dtype).split_with_sizes(sizes)
+        ups, outputs = dict(zip(self.part_ranks, packed[1:], strict=True)), []
+        for part, (weight, part_bias) in enumerate(zip(weights, biases, strict=True)):
             if low is None or part not in ups:
-                made.append(F.linear(x, weight, own))
+                outputs.append(F.linear(x, weight, part_bias))
             else:  # the small product first: the large one adds to it on its way, which costs less than the other way round
-                made.append(F.linear(low[:, self.ranks[part]], ups[part], own).addmm_(x, weight.T))
-        return made
+                outputs.append(F.linear(low[:, self.part_ranks[part]], ups[part], part_bias).addmm_(x, weight.T))
+        return outputs
 
     def adapters_backward(
-        self, gradients: Sequence[torch.Tensor], dropped: torch.Tensor, low: torch.Tensor | None, packed: Packed
+        self, gradients: Sequence[torch.Tensor], x_dropped: torch.Tensor, low: torch.Tensor | None, packed: Packed
     ) -> tuple[torch.Tensor | None, Packed]:
         """Gradients of `low` and of the packed adapters.
 
         Args:
             gradients: (T, O) of each part.
-            dropped: (T, I) input behind dropout.
+            x_dropped: (T, I) input behind dropout.
         """
         if low is None:
             return None, ()
         of_low, of_ups = torch.empty_like(low), []
-        for (part, ranks), up in zip(self.ranks.items(), packed[1:], strict=True):
+        for (part, ranks), up in zip(self.part_ranks.items(), packed[1:], strict=True):
             torch.mm(gradients[part], up, out=of_low[:, ranks])
             of_ups.append(gradients[part].T @ low[:, ranks])
-        return of_low, (of_low.T @ dropped, *of_ups)
+        return of_low, (of_low.T @ x_dropped, *of_ups)
 
     def backward(
-        self, gradients: Sequence[torch.Tensor], of_low: torch.Tensor | None, mask: torch.Tensor | None, packed: Packed
+        self, gradients: Sequence[torch.Tensor], of_low: torch.Tensor | None, dropout: Dropout | None, packed: Packed
     ) -> torch.Tensor:
-        """(T, I) gradient of the input. Args: gradients, of_low: as in adapters_backward."""
+        """(T, I) gradient of the input.
+
+        Args:
+            gradients, of_low: as in adapters_backward.
+        """
         of_x = None
         if of_low is not None:  # the small product first, as in forward
-            of_x = of_low @ packed[0] if mask is None else (of_low @ packed[0]).mul_(mask)
-        weights = self.weight.unpacked(gradients[0].dtype).split_with_sizes(self.sizes)
+            of_x = dropped(of_low @ packed[0], dropout, overwrite=True)
+        weights = self.weight.unpacked(gradients[0].dtype).split_with_sizes([*self.spec.sizes])
         for gradient, weight in zip(gradients, weights, strict=True):
             of_x = gradient @ weight if of_x is None else of_x.addmm_(gradient, weight)
         assert of_x is not None
         return of_x
 
 
-def masked(x: torch.Tensor, mask: torch.Tensor | None, *, overwrite: bool = False) -> torch.Tensor:
-    """Args: overwrite: whether x is not needed any more."""
-    if mask is None:
-        return x
-    return x.mul_(mask) if overwrite else x * mask
-
-
-def lowered(x: torch.Tensor, mask: torch.Tensor | None, packed: Packed) -> torch.Tensor | None:
+def lowered(x: torch.Tensor, dropout: Dropout | None, packed: Packed) -> torch.Tensor | None:
     """(T, R) what A makes of the input (T, I), if there is an A. It is kept for the backward pass, as it is small."""
-    return F.linear(masked(x, mask), packed[0]) if packed else None
+    return F.linear(dropped(x, dropout), packed[0]) if packed else None
 
 
-# %% what is made for all of them at once, in each forward pass
-SHIFT = 16 * 257  # places between the beginnings of two masks: a multiple of 16, as kernels like their addresses
+# %% the adapters of all layers, packed at once in each forward pass
+def pack(projections: Sequence[Projections], dtype: torch.dtype, *, training: bool) -> tuple[Packed, ...]:
+    """The adapters of all `projections`, cast at once and not each where it is used.
 
-
-def draw_masks(groups: Sequence[Projections], tokens: int, like: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    """(T, I) ones and zeros for the dropout in front of the adapters of each of `groups`, None where there is none.
-
-    All are cut from one row of draws, each from a place of its own, so that no two have the same draw at the same place. One
-    drawing serves all layers, and their masks need not be drawn again in the backward pass.
+    The A of one Projections stand together, and so do the B of a part: one product serves them, with zeros between what does
+    not belong together. A comes multiplied by the adapter's scale and, in training, by what makes up for dropout.
     """
-    rate = max(group.rate for group in groups)
-    if not rate:
-        return (None,) * len(groups)
-    length = tokens * max(group.inputs for group in groups) + SHIFT * len(groups)
-    drawn = like.new_empty(length).bernoulli_(1 - rate)
-    return tuple(
-        drawn[n * SHIFT :][: tokens * group.inputs].view(tokens, group.inputs) if group.rate else None
-        for n, group in enumerate(groups)
-    )
-
-
-def pack(groups: Sequence[Projections], dtype: torch.dtype, *, training: bool) -> tuple[Packed, ...]:
-    """The adapters of all `groups`, cast at once and not each where it is used.
-
-    The A of a group stand together, and so do the B of a part: one product serves them, with zeros between what does not
-    belong together. A comes multiplied by the adapter's scale and, in training, by what makes up for dropout.
-    """
-    kinds: dict[str, list[int]] = {}  # places of groups that differ in nothing but their weights, as those of all layers do
-    for n, group in enumerate(groups):
-        if group.adapters:
-            kinds.setdefault(group.kind, []).append(n)
-    weights = []
-    for places in kinds.values():
-        for alike in zip(*(groups[n].adapters for n in places), strict=True):
-            weights += [one.down.weight for one in alike] + [one.up.weight for one in alike]
-    packed: list[Packed] = [()] * len(groups)
-    stacks = [[groups[n] for n in places] for places in kinds.values()]
-    made = iter(_Pack.apply(stacks, dtype, training, *weights) if weights else ())
-    for places in kinds.values():
-        parts = [[*itertools.islice(made, len(places))] for _ in range(1 + len(groups[places[0]].ranks))]
-        for n, *own in zip(places, *parts, strict=True):
-            packed[n] = tuple(own)
+    stacks: dict[ProjectionSpec, list[int]] = {}  # numbers of the projections that differ in nothing but their weights
+    for number, one in enumerate(projections):
+        if one.spec.adapters:
+            stacks.setdefault(one.spec, []).append(number)
+    packed: list[Packed] = [()] * len(projections)
+    for spec, numbers in stacks.items():
+        alike = [projections[number] for number in numbers]
+        down, *ups = packed_downs(spec, alike, dtype, training), *packed_ups(spec, alike, dtype)
+        for number, *own in zip(numbers, down, *ups, strict=True):
+            packed[number] = tuple(own)
     return tuple(packed)
 
 
-class _Pack(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, stacks: Sequence[Sequence[Projections]], dtype: torch.dtype, training: bool, *weights: torch.Tensor
-    ) -> tuple[torch.Tensor, ...]:
-        """For each of `stacks`: A (R, I) of all its groups, then for each part B (O, R) of all.
-
-        Args:
-            stacks: groups of one kind each.
-            weights: for each of `stacks` and each adapter: A of all its groups, then B of all.
-        """
-        ctx.stacks, ctx.training, ctx.dtype = stacks, training, weights[0].dtype
-        given = iter(weights)
-        made: list[torch.Tensor] = []
-        for stack in stacks:
-            first, n = stack[0], len(stack)
-            down = weights[0].new_empty((n, first.rank, first.inputs), dtype=dtype)
-            ups = {part: down.new_zeros((n, first.sizes[part], at.stop - at.start)) for part, at in first.ranks.items()}
-            for adapter in first.adapters:
-                down[adapter.down_at] = _next(given, n).mul_(adapter.factor(training))
-                ups[adapter.part][adapter.up_at] = _next(given, n)
-            for together in (down, *ups.values()):
-                made += together
-        return tuple(made)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
-        given = iter(gradients)
-        own: list[torch.Tensor] = []
-        for stack in ctx.stacks:
-            first, n = stack[0], len(stack)
-            down, ups = _next(given, n), {part: _next(given, n) for part in first.ranks}
-            for adapter in first.adapters:
-                own += down[adapter.down_at].to(ctx.dtype).mul_(adapter.factor(ctx.training))
-                own += ups[adapter.part][adapter.up_at].to(ctx.dtype)
-        return None, None, None, *own
+def packed_downs(spec: ProjectionSpec, alike: Sequence[Projections], dtype: torch.dtype, training: bool) -> torch.Tensor:
+    """(n, R, I) the scaled A of n Projections with that spec, the adapters of each one below the other."""
+    downs = [
+        torch.stack([one.downs[adapter.layer].weight for one in alike]) * adapter.factor(training) for adapter in spec.adapters
+    ]
+    return (downs[0] if len(downs) == 1 else torch.cat(downs, 1)).to(dtype)
 
 
-def _next(given: Iterator[torch.Tensor], n: int) -> torch.Tensor:
-    """The next `n` tensors as one, (n, ...)."""
-    return torch.stack([*itertools.islice(given, n)])
+def packed_ups(spec: ProjectionSpec, alike: Sequence[Projections], dtype: torch.dtype) -> list[torch.Tensor]:
+    """For each part with adapters (n, O, R of the part) the B of n Projections, zero where an adapter adds nothing."""
+    parts = []
+    for part, adapters in spec.part_adapters().items():
+        ups = []
+        for adapter in adapters:
+            up = torch.stack([one.ups[adapter.layer].weight for one in alike])  # (n, outputs of the layer, its ranks)
+            above, below = adapter.outputs[0], spec.sizes[part] - adapter.outputs[1]
+            ups.append(F.pad(up, (0, 0, above, below)) if above or below else up)
+        parts.append((ups[0] if len(ups) == 1 else torch.cat(ups, 2)).to(dtype))
+    return parts
 
 
 # %% blocks
@@ -345,55 +321,57 @@ class Block(nn.Module):
         self.keep = False  # what `before` gave, instead of computing it again
 
     def forward(
-        self, x: torch.Tensor, tables: Tables, packed: tuple[Packed, ...], masks: tuple[torch.Tensor | None, ...]
+        self, x: torch.Tensor, tables: Tables, packed: tuple[Packed, ...], dropouts: tuple[Dropout | None, ...]
     ) -> torch.Tensor:
         """(T, H) -> (T, H), all in the precision of x.
 
         Args:
-            packed: adapters of `before` and of `after`; masks: of both, as in draw_masks.
+            packed: adapters of `before` and of `after`.
+            dropouts: of both, as draw_dropout gives them.
         """
         self.before.weight.settle()
         self.after.weight.settle()
         before, after = packed
-        return _BlockStep.apply(x, self, tables, masks, len(before), *before, *after)
+        return _BlockStep.apply(x, self, tables, dropouts, len(before), *before, *after)
 
 
 class _BlockStep(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, block: Block, tables: Tables, masks: tuple[torch.Tensor | None, ...], n: int,
+        ctx: Any, x: torch.Tensor, block: Block, tables: Tables, dropouts: tuple[Dropout | None, ...], n: int,
         *packed: torch.Tensor,
     ) -> torch.Tensor:
         before, after = packed[:n], packed[n:]
         made = torch.empty_like(x)  # first, right behind what is kept: it would leave gaps between what is given back
         h = block.norm(x)
-        low = lowered(h, masks[0], before)
+        low = lowered(h, dropouts[0], before)
         parts = block.before.forward(h, low, before)
         mixed = block.mix(tables, *parts)[0]
         parts = parts if block.keep else []  # the largest tensors there are
-        low_after = lowered(mixed, masks[1], after)
+        low_after = lowered(mixed, dropouts[1], after)
         torch.add(block.after.forward(mixed, low_after, after)[0], x, out=made)
         ctx.save_for_backward(x, low, low_after, *packed, *parts)
-        ctx.block, ctx.tables, ctx.masks, ctx.ends = block, tables, masks, (n, len(packed))
+        ctx.block, ctx.tables, ctx.dropouts, ctx.ends = block, tables, dropouts, (n, len(packed))
         return made
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
-        (x, low, low_after, *saved), block, masks, (n, m) = ctx.saved_tensors, ctx.block, ctx.masks, ctx.ends
+        (x, low, low_after, *saved), block, (n, m) = ctx.saved_tensors, ctx.block, ctx.ends
+        of_before_input, of_after_input = ctx.dropouts
         before, after, parts = saved[:n], saved[n:m], saved[m:]
         h = block.norm(x)
         parts = parts or block.before.forward(h, low, before)
         with torch.enable_grad():
             mixed, of_mix = block.mix(ctx.tables, *parts)
-        dropped = masked(mixed.detach(), masks[1], overwrite=not mixed.requires_grad)
-        of_low, of_after = block.after.adapters_backward([gradient], dropped, low_after, after)
-        del parts, mixed, dropped
-        of_parts = of_mix(block.after.backward([gradient], of_low, masks[1], after))
+        mixed_dropped = dropped(mixed.detach(), of_after_input, overwrite=not mixed.requires_grad)
+        of_low, of_after = block.after.adapters_backward([gradient], mixed_dropped, low_after, after)
+        del parts, mixed, mixed_dropped
+        of_parts = of_mix(block.after.backward([gradient], of_low, of_after_input, after))
         del of_mix
-        of_low, of_before = block.before.adapters_backward(of_parts, masked(h, masks[0]), low, before)
+        of_low, of_before = block.before.adapters_backward(of_parts, dropped(h, of_before_input), low, before)
         if not ctx.needs_input_grad[0]:
             return None, None, None, None, None, *of_before, *of_after
-        of_x = block.norm_backward(x, block.before.backward(of_parts, of_low, masks[0], before), gradient)
+        of_x = block.norm_backward(x, block.before.backward(of_parts, of_low, of_before_input, before), gradient)
         return of_x, None, None, None, None, *of_before, *of_after
 
 
@@ -424,12 +402,12 @@ def layer_blocks(layer: Any) -> tuple[Block, Block]:
 
     return (
         Block(
-            layer.input_layernorm, Projections((attention.q_proj, attention.k_proj, attention.v_proj)), attended,
-            Projections([attention.o_proj]),
+            layer.input_layernorm, Projections(dict(q=attention.q_proj, k=attention.k_proj, v=attention.v_proj)), attended,
+            Projections(dict(o=attention.o_proj)),
         ),
         Block(  # gate and up apart: side by side they save 3 kernels of 149, but the largest tensors are read with gaps
-            layer.post_attention_layernorm, Projections((mlp.gate_proj, mlp.up_proj), apart=True), gated,
-            Projections([mlp.down_proj]),
+            layer.post_attention_layernorm, Projections(dict(gate=mlp.gate_proj, up=mlp.up_proj), apart=True), gated,
+            Projections(dict(down=mlp.down_proj)),
         ),
     )
 

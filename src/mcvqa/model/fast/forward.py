@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from mcvqa.model.families.family import Family, Grid
-from mcvqa.model.fast.block import Tables, blocks_suit, draw_masks, layer_blocks, pack, rotary_tables
+from mcvqa.model.fast.block import Tables, blocks_suit, layer_blocks, pack, rotary_tables
+from mcvqa.model.fast.dropout import draw_dropout
 from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE, Sight, lay_out
 from mcvqa.model.fast.overflow import OWN_FLOAT32, OverflowInModel, layer_parts, mend_overflow, run_in_float32
 from mcvqa.model.text.encode import Row
@@ -260,19 +261,19 @@ class AnswerModel(Answering):
         """
         language = self.parts["language"]
         tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), sight)
-        groups = [group for block in self.blocks for group in (block.before, block.after)]
-        packed = pack(groups, hidden.dtype, training=self.training)
-        masks = draw_masks(groups, len(hidden), hidden) if self.training else (None,) * len(groups)
+        projections = [one for block in self.blocks for one in (block.before, block.after)]
+        packed = pack(projections, hidden.dtype, training=self.training)
+        dropouts = draw_dropout(projections, len(hidden), hidden.device) if self.training else (None,) * len(projections)
         *others, last = self.blocks
         with torch.autocast(hidden.device.type, enabled=False):  # blocks compute in the precision of what they are given
             for n, block in enumerate(others):
                 own = slice(2 * n, 2 * n + 2)
-                hidden = block(hidden, tables, packed[own], masks[own])
+                hidden = block(hidden, tables, packed[own], dropouts[own])
                 if n % 2 and n // 2 < len(deeper):
                     hidden = hidden + torch.zeros_like(hidden).masked_scatter(is_image[:, None], deeper[n // 2])
             at = batch.answer_at.flatten()  # an MLP takes each token by itself, and no others are read
-            own_masks = tuple(mask if mask is None else mask[at] for mask in masks[-2:])
-            answers = last(hidden[at], tables, packed[-2:], own_masks)  # (B * K, H)
+            last_dropouts = tuple(one and one.of_tokens(at) for one in dropouts[-2:])
+            answers = last(hidden[at], tables, packed[-2:], last_dropouts)  # (B * K, H)
         return language.norm(answers).unflatten(0, batch.answer_at.shape)
 
     def _through_layers(

@@ -1,5 +1,5 @@
-"""Three steps of a layer as one kernel each, where torch runs two to four through the memory: rotary positions, SwiGLU and its
-gradients, the gradient of RMSNorm.
+"""Four steps of a layer as one kernel each, where torch runs two to nine through the memory: rotary positions, SwiGLU and its
+gradients, the gradient of RMSNorm, dropout.
 
 They are written in Triton, which comes with torch for NVIDIA GPUs on Linux; there values are computed in float32 and rounded
 once. Elsewhere, and on a GPU where they give something else than torch's functions in a first try, those do the same.
@@ -43,6 +43,31 @@ def norm_back_by_torch(
     scale = (wide.square().mean(-1, keepdim=True) + eps).rsqrt()
     along = (given * wide).mean(-1, keepdim=True) * scale.square()
     return ((given - wide * along) * scale + gradient).to(x.dtype)
+
+
+# The mask of dropout is a hash of a token's key plus that of two neighbouring inputs; each gets 16 of its 32 bits. Its constants
+# are those of least bias that Wellons' search has found for two rounds ("hash-prospector", github.com/skeeto).
+SHIFT_1, FACTOR_1, SHIFT_2, FACTOR_2 = 16, 0x21F0AAAD, 15, 0x735A2D97
+
+
+def drop_threshold(rate: float) -> int:
+    """The least of the 2**16 signed 16-bit values that is kept."""
+    return round(rate * 2**16) - 2**15
+
+
+def drop_by_torch(
+    x: torch.Tensor, token_keys: torch.Tensor, input_keys: torch.Tensor, rate: float, overwrite: bool
+) -> torch.Tensor:
+    """As `drop`. In integers of 32 bits, in place, as memory is what takes the time."""
+    hashed = token_keys[:, None] + input_keys  # (T, I / 2)
+    shifted = hashed >> SHIFT_1
+    hashed.bitwise_xor_(shifted).mul_(FACTOR_1)
+    torch.bitwise_right_shift(hashed, SHIFT_2, out=shifted)
+    hashed.bitwise_xor_(shifted).mul_(FACTOR_2)
+    halves = hashed.view(torch.int16)[:, : x.shape[1]]  # (T, I)
+    kept = torch.empty_like(x)
+    torch.ge(halves, drop_threshold(rate), out=kept)  # into x's own type: a product with booleans takes three times as long
+    return x.mul_(kept) if overwrite else kept.mul_(x)
 
 
 # %% by Triton
@@ -105,6 +130,21 @@ if triton:
         own = (given - wide * along) * scale + tl.load(gradient + at, value < size, 0).to(tl.float32)
         tl.store(made + at, own.to(token.dtype), value < size)
 
+    @triton.jit
+    def _drop(  # type: ignore[no-untyped-def]
+        x, token_keys, input_keys, made, size, threshold, SHIFT_A: tl.constexpr, FACTOR_A: tl.constexpr, SHIFT_B: tl.constexpr,
+        FACTOR_B: tl.constexpr, SIZE: tl.constexpr,
+    ):
+        """SIZE of the `size` values of one token."""
+        token = tl.program_id(0).to(tl.int64)
+        value = tl.program_id(1) * SIZE + tl.arange(0, SIZE)
+        hashed = tl.load(token_keys + token) + tl.load(input_keys + value // 2, value < size, 0)
+        hashed = (hashed ^ (hashed >> SHIFT_A)) * FACTOR_A
+        hashed = (hashed ^ (hashed >> SHIFT_B)) * FACTOR_B
+        half = (hashed << (16 - 16 * (value % 2))) >> 16  # of the first of two values the lower half, with its sign
+        given = tl.load(x + token * size + value, value < size, 0)
+        tl.store(made + token * size + value, tl.where(half >= threshold, given, 0).to(given.dtype), value < size)
+
 
 def turn_by_triton(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int, way: int) -> torch.Tensor:
     """As `turn`. Args: way: 1, or -1 to turn back."""
@@ -145,6 +185,18 @@ def norm_back_by_triton(
     return made
 
 
+def drop_by_triton(
+    x: torch.Tensor, token_keys: torch.Tensor, input_keys: torch.Tensor, rate: float, overwrite: bool
+) -> torch.Tensor:
+    """As `drop`."""
+    x, (tokens, size) = x.contiguous(), x.shape
+    made = x if overwrite else torch.empty_like(x)
+    _drop[(tokens, triton.cdiv(size, VALUES))](
+        x, token_keys, input_keys, made, size, drop_threshold(rate), SHIFT_1, FACTOR_1, SHIFT_2, FACTOR_2, VALUES
+    )
+    return made
+
+
 # %% whichever works
 def turn(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int) -> torch.Tensor:
     """(T, heads, D) the first `n` heads rotated by position: value i of a head together with value i + D / 2
@@ -180,6 +232,21 @@ def gate_up_backward(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tenso
     return by(gradient, gate, up)
 
 
+def drop(
+    x: torch.Tensor, token_keys: torch.Tensor, input_keys: torch.Tensor, rate: float, *, overwrite: bool = False
+) -> torch.Tensor:
+    """(T, I) `x` with about the share `rate` of its values set to zero: those whose 16 bits of a hash of their two keys are low.
+
+    The same keys drop the same values, on every device. Gradients do not pass through it.
+
+    Args:
+        token_keys: (T,) int32; input_keys: (I / 2, rounded up) int32, one for two neighbouring inputs; both contiguous.
+        overwrite: whether the result may take the memory of x.
+    """
+    by = drop_by_triton if fused_on(x.device, x.dtype) else drop_by_torch
+    return by(x, token_keys, input_keys, rate, overwrite)
+
+
 def norm_backward(norm: Any, x: torch.Tensor, of_normed: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """(T, H) gradient of x where both x and RMSNorm(x) (arXiv:1910.07467) are used.
 
@@ -200,10 +267,12 @@ def fused_on(device: torch.device, dtype: torch.dtype) -> bool:
     generator = torch.Generator(device).manual_seed(0)
     x, y, z = torch.randn(3, 4, 6, 80, device=device, generator=generator).to(dtype)
     angles = torch.randn(4, 1, 80, device=device, generator=generator)
+    keys = torch.randint(-(2**31), 2**31, (6 + 40,), dtype=torch.int32, device=device, generator=generator)
     tries: list[tuple[Any, Any, tuple[Any, ...]]] = [
         (turn_by_triton, turn_by_torch, (x, angles, angles, 5, -1)), (gate_by_triton, gate_by_torch, (x, y)),
         (gate_back_by_triton, gate_back_by_torch, (x, y, z)),
         (norm_back_by_triton, norm_back_by_torch, (x[0], angles[0, 0], 1e-6, y[0], z[0])),
+        (drop_by_triton, drop_by_torch, (x[0], keys[:6], keys[6:], 0.5, False)),
     ]
     try:
         return all(

@@ -1,31 +1,14 @@
 """Answers are derived again from the text of the question and the numbers of the scene, by other code than asked it."""
-import csv
 import re
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mcvqa.data.kinds import KINDS
-from mcvqa.scenes.dataset import (
-    COLORS,
-    LANGUAGES,
-    LAYOUTS,
-    SHAPES,
-    STATEMENT,
-    TOPICS,
-    WORDS,
-    Scene,
-    Thing,
-    ask,
-    describe,
-    describe_distances,
-    draw,
-    generate_demo,
-    sample_scene,
-    wordings_of,
-)
+from mcvqa.scenes.ask import TOPICS, ask
+from mcvqa.scenes.scene import COLORS, SHAPES, Thing, sample_scene
+from mcvqa.scenes.words import LANGUAGES, STATEMENT, WORDINGS, WORDS, wordings_of
 
 STYLES = ("plain", "varied", "shifted")
 
@@ -209,66 +192,8 @@ def test_the_question_mentions_no_choice():
                 assert not shown & set(asked.choices), asked
 
 
-# %% scenes and pictures
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_things_lie_inside_and_apart(layout):
-    rng = np.random.default_rng(3)
-    for _ in range(40):
-        scene = sample_scene(rng, layout=layout)
-        low, high = LAYOUTS[layout].things
-        assert low <= len(scene.things) <= high
-        for i, a in enumerate(scene.things):
-            assert a.radius < a.x < 1 - a.radius and a.radius < a.y < 1 - a.radius
-            assert all(np.hypot(a.x - b.x, a.y - b.y) > a.radius + b.radius for b in scene.things[:i])
-
-
-def test_colors_stay_apart():
-    ends = [(name, np.array(end, float)) for name, line in COLORS.items() for end in line]
-    closest = min(np.linalg.norm(a - b) for i, (m, a) in enumerate(ends) for n, b in ends[:i] if n != m)
-    assert closest > 60
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_shape_is_drawn_where_it_is_said_to_be(shape):
-    thing = Thing(shape, "red", (255, 0, 0), 0.6, 0.35, 0.2, turn=5)
-    pixels = np.array(draw(Scene((thing,), "white", (250, 250, 250), "flat", "plain", 0), 96), float)
-    rows, columns = np.nonzero(pixels[:, :, 1] < 128)
-    assert pixels.shape == (96, 96, 3)
-    assert 0.1 < len(rows) / (np.pi * (0.2 * 96) ** 2) <= 1.02
-    assert np.hypot(columns + 0.5 - 0.6 * 96, rows + 0.5 - 0.35 * 96).max() < 0.2 * 96 + 1.5
-
-
-def test_labels_textures_and_backdrops_change_the_picture():
-    thing = Thing("circle", "blue", (0, 0, 255), 0.5, 0.5, 0.3)
-    plain = Scene((thing,), "white", (250, 250, 250), "flat", "plain", 0)
-    changes = [{}, {"label": "7"}, {"label": "8"}, *({"texture": name} for name in ("striped", "dotted", "checked"))]
-    variants = [replace(plain, things=(replace(thing, **change),)) for change in changes]
-    variants += [replace(plain, backdrop=backdrop) for backdrop in ("gradient", "grid", "grain")]
-    assert len({draw(scene, 84).tobytes() for scene in variants}) == len(variants)
-
-
-def test_a_description_names_everything():
-    rng = np.random.default_rng(5)
-    for _ in range(50):
-        scene = sample_scene(rng)
-        for i, language in enumerate(LANGUAGES):
-            text = describe(scene, language)
-            assert WORDS[scene.background][i] in text
-            for thing in scene.things:
-                assert text.count(WORDS[thing.color][i]) >= sum(t.color == thing.color for t in scene.things)
-                assert WORDS[thing.shape][i] in text and thing.label in text
-
-
-def test_distances_are_told_as_measured():
-    rng = np.random.default_rng(6)
-    for _ in range(20):
-        scene = sample_scene(rng, layout="six")
-        told = re.findall(r"(\w+) (?:[\w ]+): closest (\w+) (?:[\w ]+), furthest (\w+) ", describe_distances(scene, "en"))
-        assert len(told) == 6
-        things = {thing.color: np.array([thing.x, thing.y]) for thing in scene.things}
-        for color, near, far_off in told:
-            apart = {other: np.hypot(*(things[other] - things[color])) for other in things if other != color}
-            assert (near, far_off) == (min(apart, key=apart.get), max(apart, key=apart.get))
+def test_every_topic_has_wordings():
+    assert TOPICS.keys() == WORDINGS.keys() and all(all(forms) for forms in WORDINGS.values())
 
 
 def test_wrong_answers_about_distances_can_be_seen():
@@ -279,51 +204,3 @@ def test_wrong_answers_about_distances_can_be_seen():
             questions += 1
             assert asked.topic == "color by distance" and {*asked.choices} <= {thing.color for thing in scene.things}
     assert questions > 20
-
-
-def test_unknown_style_and_layout_are_named():
-    with pytest.raises(ValueError, match=r"odd.*plain.*shifted"):
-        sample_scene(np.random.default_rng(0), "odd")
-    with pytest.raises(ValueError, match=r"heap.*crowd"):
-        sample_scene(np.random.default_rng(0), layout="heap")
-
-
-# %% the demo data set
-def table(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_demo_has_the_format_of_the_competition(tmp_path):
-    generate_demo(tmp_path, 70, 30, 42, size=64)
-    train, test = table(tmp_path / "train.csv"), table(tmp_path / "test.csv")
-    assert [*train[0]] == ["id", "path", "question", "a", "b", "c", "d", "answer"] and [*test[0]] == [*train[0]][:-1]
-    assert (len(train), len(test)) == (70, 30)
-    assert all(row[row["answer"]] and (tmp_path / row["path"]).is_file() for row in train)
-    assert not {row["path"] for row in train} & {row["path"] for row in test}
-    assert {sum(bool(row[c]) for c in "abcd") for row in train} == {2, 3, 4}
-    full = Counter(row["answer"] for row in train if row["d"])
-    assert max(full.values()) - min(full.values()) <= 1 and len(full) == 4
-    ids = [row["id"] for row in test]
-    for name in ("sample_submission.csv", "test_answers.csv"):
-        assert [row["id"] for row in table(tmp_path / name)] == ids
-
-
-def test_demo_is_the_same_again_and_made_once(tmp_path):
-    generate_demo(tmp_path / "a", 20, 8, 1, size=64)
-    generate_demo(tmp_path / "b", 20, 8, 1, size=64)
-    for file in ("train.csv", "test.csv", "test_answers.csv"):
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    before = (tmp_path / "a/train.csv").stat().st_mtime_ns
-    generate_demo(tmp_path / "a", 20, 8, 1, size=64)
-    assert (tmp_path / "a/train.csv").stat().st_mtime_ns == before
-    generate_demo(tmp_path / "a", 8, 4, 2, size=64, style="shifted")
-    pictures = {row["path"] for split in ("train", "test") for row in table(tmp_path / "a" / f"{split}.csv")}
-    assert {f"{p.parent.name}/{p.name}" for p in (tmp_path / "a").glob("t*/*.png")} == pictures
-
-
-def test_demo_never_overwrites_real_data(tmp_path):
-    (tmp_path / "train.csv").write_text("mine")
-    with pytest.raises(FileExistsError, match="empty folder"):
-        generate_demo(tmp_path, 8, 4, 1)
-    assert (tmp_path / "train.csv").read_text() == "mine"

@@ -1,0 +1,5 @@
+"""Qwen2.5-VL (arXiv:2502.13923): most layers of the tower see windows of the image; its MLPs are gated and its norms RMSNorm, as
+in the language model."""
+from mcvqa.model.families.family import Family
+
+QWEN2_5_VL = Family("qwen2_5_vl", vision_linears=("qkv", "proj", "gate_proj", "up_proj", "down_proj"))

@@ -1,0 +1,4 @@
+"""Qwen2-VL (arXiv:2409.12191): every layer of the tower sees the whole image; its MLPs have two products and no gate."""
+from mcvqa.model.families.family import Family
+
+QWEN2_VL = Family("qwen2_vl", vision_linears=("qkv", "proj", "fc1", "fc2"))

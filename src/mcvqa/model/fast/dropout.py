@@ -1,0 +1,65 @@
+"""Dropout in front of LoRA adapters: masks are computed where they are used, from keys that each of them draws for itself.
+
+A mask of its own for each layer would have to be kept from the forward to the backward pass: 3.7 GB for 3,000 tokens of a 3B
+model. So a mask is a function of two short vectors of random keys, one of its tokens and one of its inputs, and is computed
+again in the backward pass. Keys come from torch's generator once per pass, also when a CUDA graph is replayed, so that each
+pass, each layer and each projection drops something else, and a training run that is resumed drops what it would have dropped.
+
+Shapes: T tokens, I inputs of a projection.
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+
+from mcvqa.model.fast.kernels import drop
+
+
+class HasDropout(Protocol):
+    """What masks are drawn for: an input of `inputs` values per token, of which the share `rate` is dropped."""
+
+    @property
+    def inputs(self) -> int: ...
+
+    @property
+    def rate(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """The mask of one input (T, I).
+
+    Attributes:
+        token_keys: (T,) int32; input_keys: (I / 2, rounded up) int32, one for two neighbouring inputs.
+        rate: share of the values that is dropped.
+    """
+
+    token_keys: torch.Tensor
+    input_keys: torch.Tensor
+    rate: float
+
+    def of_tokens(self, tokens: torch.Tensor) -> "Dropout":
+        """The mask of some of the tokens. Args: tokens: (n,) indices."""
+        return replace(self, token_keys=self.token_keys[tokens])
+
+
+def dropped(x: torch.Tensor, dropout: Dropout | None, *, overwrite: bool = False) -> torch.Tensor:
+    """`x` (T, I) with zeros where the mask drops; what is kept is not scaled here but in the adapter (see AdapterSpec.factor).
+
+    Args:
+        overwrite: whether x is not needed any more.
+    """
+    return x if dropout is None else drop(x, dropout.token_keys, dropout.input_keys, dropout.rate, overwrite=overwrite)
+
+
+def draw_dropout(projections: Sequence[HasDropout], tokens: int, device: torch.device) -> tuple[Dropout | None, ...]:
+    """The masks of one pass: one for each of `projections`, None where nothing is dropped."""
+    active = [number for number, one in enumerate(projections) if one.rate]
+    drawn: list[Dropout | None] = [None] * len(projections)
+    if active:
+        counts = [count for number in active for count in (tokens, -(-projections[number].inputs // 2))]
+        keys = torch.randint(-(2**31), 2**31, (sum(counts),), dtype=torch.int32, device=device).split(counts)
+        for number, token_keys, input_keys in zip(active, keys[::2], keys[1::2], strict=True):
+            drawn[number] = Dropout(token_keys, input_keys, projections[number].rate)
+    return tuple(drawn)
