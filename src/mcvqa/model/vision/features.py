@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 
 from mcvqa.base.files import LONG_WAITS, atomic_path, patiently
 from mcvqa.data.images import ImageRecord, open_image
-from mcvqa.model.distributed import Batches, Made, progress
+from mcvqa.model.batches import Batches
+from mcvqa.model.distributed import Made, progress
 from mcvqa.model.families.family import Grid, feature_width, image_grid, image_tokens
 from mcvqa.model.fast.overflow import OverflowInModel, cast_weights
 from mcvqa.model.load import BaseModel
