@@ -21,9 +21,11 @@ from mcvqa.model.load import ModelSize, choose_weights, load_encoder, measure_mo
 from mcvqa.model.memory import settings_plan
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker, training_orders
+from mcvqa.model.source import require_whole_model
 from mcvqa.model.vision.features import ImageInputs
 from mcvqa.run.project import Project, RunData, RunStopped
 from mcvqa.run.space import disk_need, existing_folder, free_space
+from mcvqa.run.workers.processes import fold_places
 from mcvqa.scoring.orders import tta_plan
 
 SHOWN_PROBLEMS = 10
@@ -38,6 +40,7 @@ def check_run(config: Config) -> bool:
         ready = _check_data(project, data)
         undecided = plan_device(config)
         encoder, processor, model_config = load_encoder(project.config)
+        require_whole_model(project.config, model_config)
         plan = choose_weights(project.config, undecided, model_config)
         _section("device")
         print("\n".join(f"  {reason}" for reason in plan.reasons))
@@ -164,7 +167,9 @@ def _check_resources(
         scales = {1.0, *tta_plan(config)[1]}
         tokens_seen = int(sum(image_tokens(grid, images.merge) for grid in grids if grid) * sum(s * s for s in scales))
         features, patches = tokens_seen * feature_width(model_config) * plan.dtype.itemsize, tokens_seen * images.merge**2
-    need, free = disk_need(config, size.trained, data, len(config.folds_to_train)), free_space(Path(config.output_dir))
+    at_once = len(fold_places(config, plan.device))
+    need = disk_need(config, size.trained, data, len(config.folds_to_train), at_once)
+    free = free_space(Path(config.output_dir))
     enough, writable = need.total <= free, os.access(existing_folder(Path(config.output_dir)), os.W_OK)
     _line(enough, f"disk: {need.total / GIB:.2f} of {free / GIB:.1f} GiB free ({need})")
     if features and enough:

@@ -255,7 +255,8 @@ class Bench:
         """Of the folds that are not trained yet."""
         lacking = [fold for fold in self.config.folds_to_train if not self.project.is_trained(fold)]
         trained = measure_model(read_model_config(self.config), self.config).trained
-        return disk_need(self.config, trained, self.project.data, len(lacking))
+        at_once = len(fold_places(self.config, self.device_plan.device))
+        return disk_need(self.config, trained, self.project.data, len(lacking), at_once)
 
     @cached_property
     def base(self) -> BaseModel:
