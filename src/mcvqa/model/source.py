@@ -2,12 +2,14 @@
 import contextlib
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import constants, get_session
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -20,6 +22,7 @@ from mcvqa.model.tiny import tiny_folder
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model", "tekken.json", "vocab.txt")
+HUB_SECONDS = 5.0  # for an answer of the hub
 NAMED_TENSORS = 3  # in a message
 
 
@@ -73,6 +76,28 @@ def empty_model(model_config: Any) -> Any:
     """The model without memory (torch's meta device): its parts and sizes are there, its weights are not."""
     with loading_model(model_config.name_or_path), torch.device("meta"):
         return AutoModelForImageTextToText.from_config(model_config)
+
+
+def without_hub(config: Config) -> Config:
+    """`config` itself, or, where the hub cannot be reached, one that names the folder in its cache: the library would try
+    many times, for each file, before it looks there.
+
+    Raises:
+        ModelError: the hub cannot be reached and the model is not in its cache.
+    """
+    if config.model_id == "tiny" or Path(config.model_id).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", config.model_id):
+        return config
+    try:
+        get_session().head(f"{constants.ENDPOINT}/{config.model_id}/resolve/main/config.json", timeout=HUB_SECONDS)
+    except Exception as error:  # of one HTTP library or the other, or the hub's own: offline mode
+        folder = local_folder(config)
+        if folder is None:
+            raise ModelError(
+                f"{config.model_id} is not downloaded yet and {constants.ENDPOINT} cannot be reached ({type(error).__name__}): "
+                "switch the internet on, or set model_id to a folder that holds the model"
+            ) from None
+        return config.replace(model_id=str(folder))
+    return config
 
 
 # %% whether it is whole
