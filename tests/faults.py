@@ -1,6 +1,8 @@
 """Real faults of disks and drives, made with mounts; a test that needs one is left out where it may not mount."""
 import ctypes
 import os
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,3 +58,14 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         yield
     finally:
         unmount(folder)
+
+
+def needs_mounts(*commands: str) -> list[str]:
+    """The beginning of a command line that runs the rest of it where `commands` have mounted something, seen by nobody else."""
+    words = ["unshare", "--mount", "sh", "-c", " && ".join([*commands, 'exec "$@"']), "sh"]
+    if not shutil.which("unshare") or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    tried = subprocess.run([*words, "true"], capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f"cannot mount here: {tried.stderr.strip()}")
+    return words

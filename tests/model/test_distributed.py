@@ -107,24 +107,3 @@ def test_a_command_that_divides_nothing_is_refused():
     ended = side_by_side("-m", "mcvqa", "search")
     assert [status for status, *_ in ended] == [1, 0]
     assert ended[0][2].strip() == "error: search works in one process: start it without a launcher." and not ended[1][2]
-
-
-# %% processes that make batches
-FAILING = """
-import multiprocessing
-from mcvqa.model.distributed import Batches
-def work():
-    batches = iter(Batches(range(100), range(100), 2, pin=False))  # an error keeps it, as it keeps all local names
-    print(next(batches), len(multiprocessing.active_children()), flush=True)
-    raise ValueError("in the middle")
-if __name__ == "__main__":
-    work()
-"""
-
-
-def test_an_error_amid_batches_ends_the_program(tmp_path):
-    """It used to wait for ever: Python sent SIGTERM, which processes that make batches ignore."""
-    script = tmp_path / "failing.py"
-    script.write_text(FAILING, encoding="utf-8")
-    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, ended.stdout) == (1, "0 2\n") and ended.stderr.endswith("ValueError: in the middle\n")

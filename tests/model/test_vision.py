@@ -2,6 +2,7 @@
 import copy
 import dataclasses
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from mcvqa.data.images import ImageFolder, survey_images
+from mcvqa.data.questions import DataError
 from mcvqa.model.families.family import image_tokens
 from mcvqa.model.fast.forward import AnswerModel
 from mcvqa.model.fast.overflow import cast_weights
@@ -130,7 +132,7 @@ def test_a_batch_s_images_are_written_when_the_next_ones_are_begun():
     assert seen == ["begin 0", "begin 1", "finish 0", "begin 2", "finish 1", "finish 2"]
 
 
-def test_the_key_changes_with_everything_the_features_depend_on(base, images, photographs, tmp_path):
+def test_the_key_changes_with_everything_the_features_depend_on(base, images, photographs, tmp_path, monkeypatch):
     store = FeatureStore(tmp_path, base, images)
     key = store.path("a.png")
     assert store.path("b.png") != key, "content"
@@ -146,6 +148,10 @@ def test_the_key_changes_with_everything_the_features_depend_on(base, images, ph
         weight.view(-1)[-1] -= 1e-3
     assert changed != key, "weights"
     processor = type(images.processor)(**{**images.processor.to_dict(), "image_mean": [0.5, 0.5, 0.5]})
+    for owner, name in ((vision.transformers, "__version__"), (vision.PIL, "__version__"), (vision, "FEATURES_VERSION")):
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, "0")
+            assert FeatureStore(tmp_path, base, images).path("a.png") != key, f"{owner.__name__} {name}"
     renormed = ImageInputs(images.records, processor, image_size=56, patch=14, merge=2)
     assert FeatureStore(tmp_path, base, renormed).path("a.png") != key, "processor"
 
@@ -160,6 +166,32 @@ def test_the_key_follows_a_changed_file(base, images, photographs, tmp_path):
         for r in (before, after)
     }
     assert len(keys) == 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_features_are_never_of_other_bytes_than_their_name_says(base, images, tmp_path, workers):
+    """Photographs exchanged after the survey: same size in bytes, same date, other pixels; one other side, one damaged."""
+    for name, tint in (("x.bmp", "red"), ("y.bmp", "blue"), ("z.bmp", "green"), ("w.bmp", "white")):
+        Image.new("RGB", (50, 60), tint).save(tmp_path / name)
+    names = ["x.bmp", "y.bmp", "z.bmp", "w.bmp"]
+    surveyed = ImageInputs(
+        survey_images(ImageFolder(tmp_path), names), images.processor, image_size=56, patch=14, merge=2)
+    for name, exchange in (("x.bmp", "yellow"), ("y.bmp", (60, 50)), ("z.bmp", None)):
+        before = (tmp_path / name).stat()
+        if exchange is None:
+            (tmp_path / name).write_bytes(bytes(before.st_size))
+        else:
+            side, tint = ((50, 60), exchange) if isinstance(exchange, str) else (exchange, "blue")
+            Image.new("RGB", side, tint).save(tmp_path / name)
+        os.utime(tmp_path / name, ns=(before.st_atime_ns, before.st_mtime_ns))
+    plan = dataclasses.replace(base.plan, workers=workers)
+    store = FeatureStore(tmp_path / "features", dataclasses.replace(base, plan=plan), surveyed)
+    with pytest.raises(DataError, match=r"3 photographs have changed since they were looked at, first .*\.bmp") as told:
+        store.fill(dataclasses.replace(base, plan=plan), names)
+    assert all(name in str(told.value) for name in names[:3]) and "w.bmp" not in str(told.value)
+    assert store.missing(names) == names[:3] and [p for p in tmp_path.rglob("*.npy")] == [store.path("w.bmp")]
+    now = ImageInputs(survey_images(ImageFolder(tmp_path), names), images.processor, image_size=56, patch=14, merge=2)
+    assert FeatureStore(tmp_path / "features", base, now).fill(base, names) == 2, "the new ones, under their own names"
 
 
 def test_an_image_that_overflows_half_precision_is_done_again_in_float32(base, images, tmp_path):

@@ -1,10 +1,15 @@
 """`check`: what it prints is true, and it leaves nothing behind."""
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mcvqa.data.questions import LETTERS, read_questions
+from mcvqa.model.content import packaged_tiny
 from mcvqa.run.check import check_run
 from tests.conftest import make_dataset, tiny_settings
 from tests.model.other_families import save_family
@@ -72,3 +77,40 @@ def test_other_families_are_checked_too(checked, tmp_path_factory, family, image
     assert ready and not [line for line in said.splitlines() if line.startswith("  !")]
     assert image in said and "사진 0의 색은 무엇입니까?" in said, "letters of several tokens are shown whole"
     assert ("which this time leaves out" in said) == (family == "idefics3")
+
+
+def test_a_damaged_model_is_named_and_the_rest_is_checked(checked, tmp_path_factory):
+    folder = shutil.copytree(packaged_tiny(), tmp_path_factory.mktemp("model") / "model")
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1_000_000])
+    ready, said = checked(model_id=str(folder))
+    assert not ready and "model.safetensors is cut off or damaged" in said and "not ready" in said
+    assert "memory: " in said and "time: " in said
+    (folder / "config.json").write_text("{")
+    ready, said = checked(model_id=str(folder))
+    assert not ready and "not a valid JSON file" in said and "disk: " in said and "memory: " not in said
+
+
+@pytest.mark.parametrize("cached", [None, "config.json", "*"])
+def test_without_a_hub_one_line_says_so_and_the_rest_is_checked(dataset, tmp_path, cached):
+    """A hub model, and nobody who answers: really a closed port."""
+    snapshot = tmp_path / "hub" / "models--some--model" / "snapshots" / "1234"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("1234")
+    for file in packaged_tiny().glob(cached) if cached else ():
+        shutil.copy(file, snapshot)
+    words = [f"data_dir={dataset}", "model_id=some/model", "image_size=56", "device=cpu", f"output_dir={tmp_path / 'out'}"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "mcvqa", "check", *(word for setting in words for word in ("--set", setting))],
+        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"},
+        capture_output=True, text=True, encoding="utf-8",
+    )
+    assert "etry" not in ended.stdout + ended.stderr and "Traceback" not in ended.stderr
+    assert ("disk: " in ended.stdout and "training rows" in ended.stdout) or cached != "*"
+    about = [line for line in ended.stdout.splitlines() if "cannot be reached" in line]
+    if cached == "*":
+        assert ended.returncode == 0 and len(about) == 1 and "looked at in its cache" in about[0], ended.stderr
+    else:
+        assert ended.returncode == 1 and ended.stdout.rstrip().endswith("see the lines marked with !")
+        assert ("! some/model is not downloaded yet and http://127.0.0.1:9 cannot be reached" in ended.stdout) == (cached is None)
+        assert ("has no tokenizer" in ended.stdout and "trained weights" in ended.stdout) == (cached == "config.json")

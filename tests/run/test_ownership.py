@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mcvqa.base.files import read_json
+from mcvqa.run import ownership
 from mcvqa.run.ownership import OWNER, Owned, Ownership
 from mcvqa.run.project import open_project
 from mcvqa.run.single import combine_only, train_only
@@ -118,6 +119,54 @@ def test_where_files_cannot_be_locked_it_is_told(tmp_path, monkeypatch, capsys):
     (tmp_path / "r.lock").mkdir()
     Ownership(tmp_path / "r.lock", "the run 'r'").take()
     assert "cannot be locked here" in capsys.readouterr().out and (tmp_path / "r.json").exists()
+
+
+@pytest.mark.parametrize("facts", ["", "[]", "{", "{\"pid\": 1}", "null"])
+def test_damaged_facts_are_no_reason_to_stop(tmp_path, facts):
+    (tmp_path / "r.json").write_text(facts)
+    mine = Ownership(tmp_path / "r.lock", "r")
+    mine.take()
+    mine.give_back()
+    with held(tmp_path / "r.lock"):
+        (tmp_path / "r.json").write_text(facts)
+        with pytest.raises(Owned, match="which has just begun or ended"):
+            mine.take()
+
+
+class Kernel:
+    """Windows' answers for a process that runs, one that has ended, one of the system, and one that there is not."""
+
+    def __init__(self) -> None:
+        self.opened, self.closed, self.error = [], [], 0
+
+    def OpenProcess(self, access, inherit, pid):  # noqa: N802
+        self.opened.append((access, pid))
+        self.error = {4: 5}.get(pid, 87)
+        return {10: 1, 11: 2}.get(pid, 0)
+
+    def GetExitCodeProcess(self, handle, status):  # noqa: N802
+        status._obj.value = {1: 259, 2: 1}[handle]
+        return 1
+
+    def CloseHandle(self, handle):  # noqa: N802
+        self.closed.append(handle)
+
+
+def test_on_windows_a_process_is_asked_for_without_a_signal(monkeypatch):
+    """There os.kill(pid, 0) is Ctrl-C for the process and all that share its console."""
+    kernel = Kernel()
+    monkeypatch.setattr(ownership.ctypes, "WinDLL", lambda name, use_last_error: kernel, raising=False)
+    monkeypatch.setattr(ownership.ctypes, "get_last_error", lambda: kernel.error, raising=False)
+    monkeypatch.setattr(os, "kill", lambda *given: pytest.fail("a signal"))
+    assert [ownership._process_runs(pid, "win32") for pid in (10, 11, 4, 12)] == [True, False, True, False]
+    assert kernel.closed == [1, 2] and {access for access, _ in kernel.opened} == {0x1000}
+
+
+def test_a_process_is_asked_for_by_its_number():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert ownership._process_runs(process.pid)
+        process.communicate(b"\n")
+    assert not ownership._process_runs(process.pid)
 
 
 # %% whole runs

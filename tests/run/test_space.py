@@ -33,7 +33,21 @@ def test_what_is_needed_is_the_sum_of_its_parts(dataset, tmp_path):
     assert need.weights == 4 * 3 * 4000, "best, last, and the two other kinds, of three folds"
     assert need.points == 4 * 5 * 4000, "weights, two moments, two averages"
     tta = disk_need(dataclasses.replace(config, use_tta=True, tta_orders=4), 1000, data, 3)
+    several = [disk_need(config, 1000, data, 3, at_once).points for at_once in (1, 2, 3, 4)]
+    assert [points // need.points for points in several] == [1, 2, 3, 3], "each fold that is being trained keeps its own"
+    assert disk_need(config, 1000, data, 0, 2).points == 0, "nothing is left to train"
     assert tta.scores > need.scores > 0 and disk_need(config, 1000, data, 0).weights == 0
+
+
+def test_folds_trained_side_by_side_need_more(dataset, tmp_path, capsys):
+    """In `check`, and before training: one fold's points fit, those of two do not."""
+    config = tiny_settings(tmp_path / "small", data_dir=str(dataset), run_name="r", n_folds=2, parallel_folds=2)
+    with small_disk(tmp_path / "small", "28m"):
+        assert check_run(config.replace(parallel_folds=1))
+        assert not check_run(config)
+        assert "! disk: 0.04 of 0.0 GiB free (trained weights 0.01, resume points 0.03" in capsys.readouterr().out
+        with pytest.raises(RunStopped, match=r"has 0\.03 GiB free; training needs 0\.04"):
+            train_only(config)
 
 
 def test_a_read_only_folder_is_told_before_anything(dataset, tmp_path, capsys):

@@ -1,13 +1,21 @@
 """Going on elsewhere: the output of an earlier session, moved, read-only, partly damaged."""
+import dataclasses
+import json
+import os
 import shutil
+import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mcvqa.base.files import file_hash
 from mcvqa.config import Config
 from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.single import train_only
-from mcvqa.training.checkpoint import TENSORS, adapter_hash
+from mcvqa.run.takeover import take_over
+from mcvqa.scoring.scores import load_scores
+from mcvqa.training.checkpoint import TENSORS, adapter_hash, verified
 from mcvqa.training.loop import RESUME, FoldTrainer
 from tests.conftest import tiny_settings
 from tests.faults import read_only
@@ -68,3 +76,53 @@ def test_what_is_not_there_is_told(earlier, dataset, tmp_path, run, told):
     given = earlier if run == "other" else tmp_path
     with pytest.raises(RunStopped, match=rf"holds no checkpoints/{run}\. {told}"):
         train_only(settings_for(tmp_path / "out", dataset, run_name=run, resume_from=str(given)))
+
+
+def test_only_what_a_run_writes_is_taken_over(earlier, dataset, tmp_path, capsys):
+    """Links to files elsewhere, a pipe that would be waited for, foreign files and a manifest that points outside."""
+    given, secret = shutil.copytree(earlier, tmp_path / "given"), tmp_path / "secret.txt"
+    secret.write_text("secret")
+    folds, experiment = given / "checkpoints" / "r", given / "experiments" / "r"
+    (folds / "fold0" / "notes.txt").write_text("foreign")
+    (folds / "fold0" / "best" / "notes.txt").write_text("foreign")
+    (folds / "link.txt").symlink_to(secret)
+    (folds / "fold0" / "raw").rename(folds / "fold0" / "elsewhere")
+    (folds / "fold0" / "raw").symlink_to(folds / "fold0" / "elsewhere")
+    (experiment / "scores" / "fold9-test.npz").symlink_to(secret)
+    os.mkfifo(experiment / "steps" / "pipe.json")
+    os.mkfifo(folds / "fold0" / "pipe")
+    (experiment / "index.html").write_text("foreign")
+    (folds / "fold1" / "ema").mkdir()
+    (folds / "fold1" / "ema" / "manifest.json").write_text(
+        json.dumps({"files": {"../../../../secret.txt": {"bytes": 6, "sha256": file_hash(secret)}}}))
+    take_over(open_project(settings_for(tmp_path / "out", dataset, resume_from=str(given))))
+    said = capsys.readouterr().out
+    assert "left behind, for no run writes them: " in said and "secret.txt is damaged or missing" in said
+    copied = [path for path in (tmp_path / "out").rglob("*") if not path.is_dir()]
+    assert all(stat.S_ISREG(path.lstat().st_mode) for path in copied)
+    assert not [path for path in copied if b"secret" in path.read_bytes() or b"foreign" in path.read_bytes()]
+    paths = Project(settings_for(tmp_path / "out", dataset)).paths
+    assert verified(paths.fold(0) / "best") and (paths.fold(0) / "result.json").exists() and paths.log.exists()
+    assert not (paths.fold(0) / "raw").exists() and not (paths.fold(1) / "ema").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut off", "too sure", "of other weights"])
+def test_scores_that_cannot_be_are_not_taken_over(earlier, dataset, tmp_path, capsys, damage):
+    given = shutil.copytree(earlier, tmp_path / "given")
+    file = given / "experiments" / "r" / "scores" / "fold0-test.npz"
+    prior = load_scores(file.with_name("prior-test.npz"))
+    facts = {"fold": 0, "adapter": adapter_hash(given / "checkpoints" / "r" / "fold0" / "best")}
+    dataclasses.replace(prior, provenance=facts).save(file)
+    take_over(open_project(settings_for(tmp_path / "whole", dataset, resume_from=str(given))))
+    assert (tmp_path / "whole" / "experiments" / "r" / "scores" / "fold0-test.npz").exists()
+    if damage == "cut off":
+        file.write_bytes(file.read_bytes()[:200])
+    elif damage == "too sure":
+        dataclasses.replace(prior, provenance=facts, logprobs=np.zeros_like(prior.logprobs)).save(file)
+    else:
+        dataclasses.replace(prior, provenance=facts | {"adapter": "0123456789abcdef"}).save(file)
+    capsys.readouterr()
+    take_over(open_project(settings_for(tmp_path / "out", dataset, resume_from=str(given))))
+    assert "fold0-test.npz is damaged or not of the weights there" in capsys.readouterr().out
+    scores = tmp_path / "out" / "experiments" / "r" / "scores"
+    assert not (scores / "fold0-test.npz").exists() and (scores / "prior-test.npz").exists()

@@ -50,7 +50,13 @@ def open_image(path: str | Path) -> Image.Image:
     Raises:
         ImageError: whatever is wrong with the file; Pillow's own errors of all kinds become this one.
     """
-    return _decoded_image(path, _image_bytes(Path(path)))
+    return open_with_hash(path)[0]
+
+
+def open_with_hash(path: str | Path) -> tuple[Image.Image, str]:
+    """As `open_image`, and the SHA-256 of the very bytes that were decoded: the file is read once."""
+    data = _image_bytes(Path(path))
+    return _decoded_image(path, data), hashlib.sha256(data).hexdigest()
 
 
 def _image_bytes(path: Path) -> bytes:

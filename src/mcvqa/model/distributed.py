@@ -4,24 +4,17 @@ There are three kinds of work: what one process does for all (`by_main`), what i
 all do together. With one process every function here is a plain call.
 """
 import atexit
-import multiprocessing
 import os
-import re
-import signal
-import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
-from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from mcvqa.base.interrupt import ignore_signals
 from mcvqa.config import Config
 from mcvqa.model.device import DeviceError
 
@@ -118,68 +111,3 @@ def stop_all(error: Exception) -> NoReturn:
 def progress(items: Iterable[Item], **shown: Any) -> "tqdm[Item]":
     """A progress bar, in the main process only."""
     return tqdm(items, disable=not is_main_process(), **shown)
-
-
-# %% processes that make batches
-class Batches:
-    """Batches of `rows` in the order of `keys`, made ahead by `workers` processes; where one of them dies, here.
-
-    Args:
-        pin: for a GPU.
-    """
-
-    def __init__(self, rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> None:
-        self.rows, self.keys, self.workers, self.pin = rows, keys, workers, pin
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __iter__(self) -> Iterator[Any]:
-        made = 0
-        try:
-            for batch in _started(loader(self.rows, self.keys, self.workers, pin=self.pin)):
-                yield batch
-                made += 1
-        except RuntimeError as error:  # torch has no class for it
-            if not re.search(r"DataLoader worker \(pid|Pin memory thread exited", str(error)):
-                raise
-            tqdm.write(
-                f"  {str(error).splitlines()[0]}: a process that made batches was ended, perhaps because the computer's memory "
-                f"was full (--set num_workers=0 saves some). The {len(self.keys) - made} batches that are left are made without."
-            )
-            yield from loader(self.rows, self.keys[made:], 0, pin=self.pin)
-
-
-def _started(batches: DataLoader) -> Iterator[Any]:
-    """Torch notices at the next batch that a process has died; its own handler would break into whatever is computed then."""
-    own_handler = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
-    before = signal.getsignal(signal.SIGCHLD) if own_handler else None
-    started = iter(batches)
-    if own_handler:
-        signal.signal(signal.SIGCHLD, before)
-    atexit.unregister(_end_workers)
-    atexit.register(_end_workers)  # what is registered last is called first: torch would wait 5 s for each process
-    return started
-
-
-def _end_workers() -> None:
-    """Where an error ends the program amid batches: Python ends such processes by SIGTERM, which they ignore, and then waits."""
-    for process in multiprocessing.active_children():
-        if process.daemon:
-            process.kill()
-
-
-def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoader:
-    """What `Batches` takes them from.
-
-    What a notebook defines lives in `__main__`, where a process that starts anew does not find it: there the processes are
-    forked, and where that is unsafe (macOS, Windows) the batches are made here.
-    """
-    in_notebook, can_fork = type(rows).__module__ == "__main__", sys.platform == "linux"
-    workers = workers if can_fork or not in_notebook else 0
-    return DataLoader(
-        rows, sampler=keys, batch_size=None, num_workers=workers, pin_memory=pin,
-        prefetch_factor=4 if workers else None, worker_init_fn=ignore_signals,
-        multiprocessing_context="fork" if workers and in_notebook else None,
-        generator=torch.Generator(),  # a loader draws a number when it starts, which would shift what dropout draws
-    )

@@ -1,7 +1,5 @@
 """Base model, 4-bit weights, LoRA adapters: what is trained and what stays frozen."""
-import contextlib
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import load_file
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
@@ -27,12 +24,17 @@ from mcvqa.model.families.registry import FAMILIES, plain_family
 from mcvqa.model.fast.forward import Answering, AnswerModel
 from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE
 from mcvqa.model.plain import PlainAnswerModel, PlainEncoder
+from mcvqa.model.source import (
+    ModelError,
+    empty_model,
+    loading_model,
+    model_folder,
+    read_model_config,
+    require_all_tensors,
+    require_tokenizer,
+    require_whole_model,
+)
 from mcvqa.model.text.encode import Encoder
-from mcvqa.model.tiny import tiny_folder
-
-
-class ModelError(RuntimeError):
-    """A model that cannot be loaded or is not what it should be."""
 
 
 @dataclass(frozen=True)
@@ -86,27 +88,6 @@ def check_transformers() -> None:
         )
 
 
-def model_folder(config: Config) -> str:
-    """model_id, with 'tiny' where the package has it."""
-    if config.model_id == "tiny":
-        return str(tiny_folder(Path(config.output_dir) / "cache" / "tiny"))
-    return config.model_id
-
-
-@contextlib.contextmanager
-def _loading(model_id: str) -> Iterator[None]:
-    """Errors of the hub and of missing files, told for people."""
-    try:
-        yield
-    except (OSError, ValueError, ImportError) as error:
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"The model {model_id!r} could not be loaded: {why}\n"
-            "Expected a hub name such as Qwen/Qwen2.5-VL-3B-Instruct (with internet switched on), a folder that holds "
-            "config.json, tokenizer and weights, or 'tiny'."
-        ) from error
-
-
 def family_of(model_config: Any) -> Family:
     """Raises FamilyError for a model that cannot be trained here."""
     if model_config.model_type in FAMILIES:
@@ -116,18 +97,6 @@ def family_of(model_config: Any) -> Family:
     language = next(name for name, module in model.named_modules() if module is decoder)
     linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     return plain_family(model_config.model_type, language, linears)
-
-
-def empty_model(model_config: Any) -> Any:
-    """The model without memory (torch's meta device): its parts and sizes are there, its weights are not."""
-    with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(model_config)
-
-
-def read_model_config(config: Config) -> Any:
-    """Raises ModelError when there is none."""
-    with _loading(config.model_id):
-        return AutoConfig.from_pretrained(model_folder(config), trust_remote_code=False)
 
 
 def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
@@ -140,13 +109,16 @@ def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
     transformers.utils.logging.disable_progress_bar()  # one bar per file read or written hides our own
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")  # renamed in version 6, nothing a user could mend
     folder, model_config = model_folder(config), read_model_config(config)
+    require_tokenizer(config)
     if model_config.model_type not in FAMILIES:
-        with _loading(config.model_id):
+        with loading_model(config.model_id):
             processor = load_processor(folder)
         return PlainEncoder(processor, config), processor, model_config
-    with _loading(config.model_id):
+    with loading_model(config.model_id):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
+    if tokenizer.chat_template is None:
+        raise ModelError(f"{folder!r} has no chat template (chat_template.jinja): copy or download the whole folder.")
     encoder = Encoder(
         tokenizer, config, image_token_id=model_config.image_token_id,
         merge=model_config.vision_config.spatial_merge_size,
@@ -182,20 +154,23 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     """The base model with all weights frozen, on its device.
 
     Raises:
-        ModelError: it cannot be loaded, or bitsandbytes quantised something it should not.
+        ModelError: it cannot be loaded, is not whole, or bitsandbytes quantised something it should not.
     """
     encoder, processor, model_config = load_encoder(config)
+    require_whole_model(config, model_config)
     family = family_of(model_config)
     folder = model_folder(config)
     plan = choose_weights(config, plan, model_config)
     apply_device(plan)  # here, where every process that computes takes its first memory
-    with _loading(config.model_id):
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=plan.dtype, trust_remote_code=False,
+    with loading_model(config.model_id):
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            folder, output_loading_info=True, ignore_mismatched_sizes=True, dtype=plan.dtype, trust_remote_code=False,
             attn_implementation=EVERY_TOKEN_ONCE if family.vision else None,  # None: the best that the model knows
             quantization_config=four_bit_settings(family, plan.dtype) if plan.four_bit else None,
             device_map={"": torch.cuda.current_device() if plan.device == "cuda" else plan.device},
         )
+    model, report = loaded
+    require_all_tensors(report, folder)
     if plan.four_bit:
         verify_quantization(model, family)
         keep_packing(model)
@@ -289,8 +264,12 @@ def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
                 f"first {other[0]}. Delete the folder and train this fold again, or set model_id to the model they were made for."
             )
         return model
-    with _loading(str(folder)):
-        saved = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+    with loading_model(str(folder)):
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True,
+        )
+    saved, report = loaded
+    require_all_tensors(report, str(folder))
     base.model.float().load_state_dict(saved.state_dict())
     return base.model.to(base.plan.device).eval()
 

@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 from mcvqa.config import Config
 from mcvqa.data.paraphrase import paraphrase
 from mcvqa.data.questions import Question
+from mcvqa.model.batches import Batches
 from mcvqa.model.device import DevicePlan
-from mcvqa.model.distributed import Batches, divided, progress
+from mcvqa.model.distributed import divided, progress
 from mcvqa.model.fast.forward import Answering, AskedRows, Batch, collate, read_letters
 from mcvqa.model.memory import free_memory
 from mcvqa.model.text.encode import Encoder, Row

@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLFo
 from mcvqa.base.files import write_json
 from mcvqa.config import SYSTEM_PROMPT, USER_PROMPT
 from mcvqa.data.kinds import KINDS
+from mcvqa.model.content import packaged_tiny
 from mcvqa.model.device import seeded
 from mcvqa.model.text.prompt import HINTS
 from mcvqa.scenes.ask import ask
@@ -103,11 +103,7 @@ def tiny_folder(cache: Path) -> Path:
     """The folder of the trained model in the package; where there is no package (the notebook alone), of one with random
     weights, built in `cache` the first time.
     """
-    package = find_spec("mcvqa")
-    for place in package.submodule_search_locations or () if package else ():
-        if (Path(place) / "tiny" / "model.safetensors").exists():
-            return Path(place) / "tiny"
-    return build_tiny(cache / "random")
+    return packaged_tiny() or build_tiny(cache / "random")
 
 
 def build_tiny(folder: Path) -> Path:

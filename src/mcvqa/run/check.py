@@ -1,4 +1,5 @@
 """`mcvqa check`: everything that can be known before hours of training are spent. It changes nothing."""
+import contextlib
 import itertools
 import os
 import tempfile
@@ -14,16 +15,20 @@ from mcvqa.base.budget import Work, spell_duration
 from mcvqa.config import Config
 from mcvqa.data.folds import FoldError
 from mcvqa.data.questions import LETTERS, Question
+from mcvqa.model.content import local_folder
 from mcvqa.model.device import GIB, DevicePlan, plan_device
 from mcvqa.model.families.family import feature_width, image_tokens
 from mcvqa.model.load import ModelSize, choose_weights, load_encoder, measure_model, vision_is_frozen
 from mcvqa.model.memory import settings_plan
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker, training_orders
+from mcvqa.model.source import ModelError, read_model_config, require_whole_model, without_hub
+from mcvqa.model.text.encode import AlignmentError, Encoder
 from mcvqa.model.vision.features import ImageInputs
 from mcvqa.run.dataset import RunData, fold_summary, read_data, require_photographs, split_rows
 from mcvqa.run.project import Project, RunStopped, open_project
 from mcvqa.run.space import disk_need, existing_folder, free_space
+from mcvqa.run.workers.processes import worker_gpus
 from mcvqa.scoring.orders import tta_plan
 
 SHOWN_PROBLEMS = 10
@@ -37,7 +42,13 @@ def check_run(config: Config) -> bool:
         data = read_data(project)
         ready = _check_data(project, data)
         undecided = plan_device(config)
-        encoder, processor, model_config = load_encoder(project.config)
+        whole, loaded = _check_model(project.config)
+        if loaded is None:
+            _check_without_model(config, undecided, data)
+            print("\nnot ready: see the lines marked with !")
+            return False
+        ready &= whole
+        encoder, processor, model_config = loaded
         plan = choose_weights(project.config, undecided, model_config)
         _section("device")
         print("\n".join(f"  {reason}" for reason in plan.reasons))
@@ -89,6 +100,47 @@ def _check_data(project: Project, data: RunData) -> bool:
         _line(False, str(error).splitlines()[0])
         return False
     return True
+
+
+# %% model
+def _check_model(config: Config) -> tuple[bool, tuple[Encoder | PlainEncoder, Any, Any] | None]:
+    """Whether the model is whole; and, where they can be loaded, its encoder, processor and configuration."""
+    _section(f"model {config.model_id}")
+    try:
+        offline = without_hub(config)
+        loaded = load_encoder(offline)
+        measure_model(loaded[-1], offline)
+    except (ModelError, AlignmentError) as error:
+        _line(False, str(error).replace("\n", "\n    "))
+        return False, None
+    if offline is not config:
+        _line(True, f"the hub cannot be reached: looked at in its cache, {offline.model_id}")
+    try:
+        require_whole_model(offline, loaded[-1])
+    except ModelError as error:
+        _line(False, str(error).replace("\n", "\n    "))
+        return False, loaded
+    if local_folder(offline):
+        _line(True, "its weights are whole and those of its configuration (names and shapes; their values are not read)")
+    else:
+        _line(True, "its weights are not downloaded yet: that is done when the run begins")
+    return True, loaded
+
+
+def _check_without_model(config: Config, plan: DevicePlan, data: RunData) -> None:
+    """What can be said of device and disk; of a model whose configuration is in the cache also the sizes."""
+    _section("device")
+    print("\n".join(f"  {reason}" for reason in plan.reasons))
+    _section("memory, disk, time")
+    folder = local_folder(config)
+    if folder:
+        with contextlib.suppress(ModelError):
+            known = config.replace(model_id=str(folder))
+            _check_disk(known, measure_model(read_model_config(known), known), plan, data)
+            return
+    _line(True, f"disk: {free_space(Path(config.output_dir)) / GIB:.1f} GiB free")
+    _check_writable(config)
+    _line(True, "how much memory, disk and time it takes depends on the model, and is not known without its config.json")
 
 
 # %% label alignment
@@ -166,19 +218,32 @@ def _check_resources(
         scales = {1.0, *tta_plan(config)[1]}
         tokens_seen = int(sum(image_tokens(grid, images.merge) for grid in grids if grid) * sum(s * s for s in scales))
         features, patches = tokens_seen * feature_width(model_config) * plan.dtype.itemsize, tokens_seen * images.merge**2
-    need, free = disk_need(config, size.trained, data, len(config.folds_to_train)), free_space(Path(config.output_dir))
-    enough, writable = need.total <= free, os.access(existing_folder(Path(config.output_dir)), os.W_OK)
-    _line(enough, f"disk: {need.total / GIB:.2f} of {free / GIB:.1f} GiB free ({need})")
-    if features and enough:
-        kept = need.total + features <= free
-        _line(kept, f"disk: image features {features / GIB:.2f} GiB{'' if kept else ' do not fit too: made anew in every step'}")
-    if not writable:
-        _line(False, f"output_dir={config.output_dir!r} cannot be written to: choose another (--set output_dir=FOLDER)")
+    on_disk = _check_disk(config, size, plan, data, features)
     again = (AGAIN_IN_BLOCKS if in_blocks else 1.0) * step.checkpointing
     _estimate_time(config, plan, size, tokens, data, patches, again)
     if isinstance(maker, PlainMaker):
         _line(True, f"the vision tower of {model_config.model_type} runs for every prompt, which this time leaves out")
-    return fits and enough and writable
+    return fits and on_disk
+
+
+def _check_disk(config: Config, size: ModelSize, plan: DevicePlan, data: RunData, features: int = 0) -> bool:
+    """Args: features: bytes of the image features, which may be left out."""
+    at_once = len(worker_gpus(config, plan.device))
+    need = disk_need(config, size.trained, data, len(config.folds_to_train), at_once)
+    free = free_space(Path(config.output_dir))
+    enough = need.total <= free
+    _line(enough, f"disk: {need.total / GIB:.2f} of {free / GIB:.1f} GiB free ({need})")
+    if features and enough:
+        kept = need.total + features <= free
+        _line(kept, f"disk: image features {features / GIB:.2f} GiB{'' if kept else ' do not fit too: made anew in every step'}")
+    return _check_writable(config) and enough
+
+
+def _check_writable(config: Config) -> bool:
+    writable = os.access(existing_folder(Path(config.output_dir)), os.W_OK)
+    if not writable:
+        _line(False, f"output_dir={config.output_dir!r} cannot be written to: choose another (--set output_dir=FOLDER)")
+    return writable
 
 
 def _kept_values(text: Any, checkpointing: bool, *, in_blocks: bool) -> int:

@@ -221,7 +221,7 @@ def _image_stamp(folder: ImageFolder, written: str) -> list[Any]:
     try:
         path = folder.find(written)
         facts = path.stat()
-        return [written, str(path), facts.st_size, facts.st_mtime_ns]
+        return [written, str(path), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]  # the last cannot be set by hand
     except (ImageError, OSError) as error:
         return [written, str(error)]
 

@@ -3,6 +3,7 @@
 The lock is the operating system's, so a crash, a SIGKILL or a restart of the machine frees it by itself. Beside it stands who
 took it. A child process that an owner starts passes the owner's lock where it has the owner's pid in MCVQA_OWNER.
 """
+import ctypes
 import json
 import os
 import shlex
@@ -18,6 +19,8 @@ from mcvqa.base.files import read_json, write_json
 
 OWNER = "MCVQA_OWNER"  # environment variable: pid of the owner that started this process
 ORPHANS_END = 10.0  # seconds after which the loader processes of an owner that was killed have ended too
+OWNER_FACTS = {"host", "pid", "birth", "since", "command"}
+QUERY_LIMITED_INFORMATION, STILL_ACTIVE, ACCESS_DENIED = 0x1000, 259, 5  # winnt.h, minwinbase.h, winerror.h
 
 
 class Owned(RuntimeError):
@@ -81,9 +84,10 @@ class Ownership:
 
     def _owner(self) -> dict[str, Any]:
         try:
-            return read_json(self.facts)
-        except (OSError, json.JSONDecodeError):  # just about to be written or removed
+            facts = read_json(self.facts)
+        except (OSError, json.JSONDecodeError, UnicodeDecodeError):  # just about to be written or removed, or damaged
             return {}
+        return facts if isinstance(facts, dict) and OWNER_FACTS <= facts.keys() else {}
 
     def _refusal(self, owner: dict[str, Any]) -> str:
         who = "which has just begun or ended."
@@ -96,13 +100,32 @@ def _is_alive(owner: dict[str, Any]) -> bool:
     """Of another machine, or where nothing is known, the lock itself is believed."""
     if owner.get("host") != socket.gethostname():
         return True
+    return _process_runs(owner["pid"]) and _birth(owner["pid"]) == owner["birth"]
+
+
+def _process_runs(pid: int, platform: str = sys.platform) -> bool:
+    """Whether there is a process with this number, of whatever user."""
+    if platform == "win32":  # there os.kill(pid, 0) sends Ctrl-C
+        return _windows_process_runs(pid)
     try:
-        os.kill(owner["pid"], 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except OSError:  # of another user
         return True
-    return _birth(owner["pid"]) == owner["birth"]
+    return True
+
+
+def _windows_process_runs(pid: int) -> bool:
+    """A process that has ended stays known while somebody holds a handle of it; then its exit status tells."""
+    kernel = getattr(ctypes, "WinDLL")("kernel32", use_last_error=True)  # noqa: B009 - other systems have none
+    handle = kernel.OpenProcess(QUERY_LIMITED_INFORMATION, False, pid)
+    if not handle:
+        return bool(getattr(ctypes, "get_last_error")() == ACCESS_DENIED)  # noqa: B009
+    status = ctypes.c_ulong()
+    known = kernel.GetExitCodeProcess(handle, ctypes.byref(status))
+    kernel.CloseHandle(handle)
+    return not known or status.value == STILL_ACTIVE
 
 
 def _birth(pid: int) -> str:

@@ -29,17 +29,22 @@ class DiskNeed:
         return f"trained weights {weights}, resume points {points}, scores {scores}"
 
 
-def disk_need(config: Config, trained: int, data: RunData, folds: int) -> DiskNeed:
-    """Args: trained: parameters. folds: that are still to be trained."""
+def disk_need(config: Config, trained: int, data: RunData, folds: int, at_once: int = 1) -> DiskNeed:
+    """What is still to be written.
+
+    Args:
+        trained: parameters.
+        folds: that are still to be trained.
+        at_once: folds trained at the same time, each with resume points of its own; they go when the fold is finished.
+    """
     averages = config.use_ema + config.use_swa
     kinds = 2 + averages  # the best, the last, and the other weights at the end
     orders, scales = tta_plan(config)
     widest = max(len(q.choices) for q in (*data.train, *data.test))
     asked = len(data.train) + len(data.test)  # at most: rows of a fold and the test rows
     one_way = 5 * widest * asked * folds  # a float32 and the place of each choice
-    return DiskNeed(
-        kinds * folds * 4 * trained, POINTS_AT_ONCE * (3 + averages) * 4 * trained, one_way * (orders * len(scales) + kinds)
-    )
+    points = min(at_once, folds) * POINTS_AT_ONCE * (3 + averages) * 4 * trained
+    return DiskNeed(kinds * folds * 4 * trained, points, one_way * (orders * len(scales) + kinds))
 
 
 def free_space(folder: Path) -> int:

@@ -3,14 +3,32 @@
 What belongs to the run is copied into output_dir, verified, where it is not there already. No path is kept in a checkpoint, so a
 folder may also simply be moved or copied by hand.
 """
+import errno
+import json
 import os
+import re
 import shutil
+import stat
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from mcvqa.base.files import LONG_WAITS, MANIFEST, atomic_path, damaged_file, patiently
+import numpy as np
+
+from mcvqa.base.files import LONG_WAITS, MANIFEST, atomic_path, damaged_file, patiently, read_json
 from mcvqa.config import settings_hash
 from mcvqa.run.project import Project, RunPaths, RunStopped
 from mcvqa.run.tasks import Task
+from mcvqa.scoring.scores import load_scores
+
+# all that is taken over, so that nothing else gets into folders that people publish
+WEIGHTS_FOLDERS = r"fold\d+/(?:best|last|raw|ema|swa|resume/[\d-]+)"
+KNOWN_FILES = (
+    r"checkpoints/{run}/fold\d+/result\.json|logs/{run}\.jsonl|"
+    r"experiments/{run}/(?:config\.yaml|data\.json|folds\.csv|(?:steps|tasks)/[\w-]+\.json|scores/(?:fold\d+|prior)-\w+\.npz)"
+)
 
 
 def take_over(project: Project) -> None:
@@ -25,8 +43,11 @@ def take_over(project: Project) -> None:
     if not given or project.records.is_done(task):
         return
     earlier = _output_with(project.config.run, Path(given))
-    whole, others = _parts(earlier)
-    copied = [_copied(part, project.paths.root / part.relative_to(earlier.root)) for part in (*whole, *others)]
+    found, root = _parts(earlier), project.paths.root
+    copied = [_copied_folder(earlier.root, names, root / folder) for folder, names in found.folders.items()]
+    copied += [_copied(earlier.root, path, root / path) for path in found.files]
+    if found.strange:
+        print(f"  left behind, for no run writes them: {len(found.strange)} files or links, first {found.strange[0]}")
     print(f"  going on from {earlier.root}: {sum(copied)} files and folders of the run {earlier.run!r} taken over")
     project.records.finish(task)
 
@@ -35,7 +56,7 @@ def _output_with(run: str, given: Path) -> RunPaths:
     """The output folder at `given` or up to two folders below it, as Kaggle attaches the output of a notebook."""
     places = (given, *sorted(given.glob("*/")), *sorted(given.glob("*/*/")))
     for place in places:
-        if (place / "checkpoints" / run).is_dir():
+        if (place / "checkpoints" / run).is_dir() and not (place / "checkpoints" / run).is_symlink():
             return RunPaths(place, run)
     others = sorted({found.name for place in places for found in place.glob("checkpoints/*")})
     raise RunStopped(f"resume_from={str(given)!r} holds no checkpoints/{run}. " + (
@@ -44,31 +65,130 @@ def _output_with(run: str, given: Path) -> RunPaths:
     ))
 
 
-def _parts(earlier: RunPaths) -> tuple[list[Path], list[Path]]:
-    """Folders with weights that are as they were written, and the other files: results, scores, steps that are done, the log."""
-    folders = sorted(manifest.parent for manifest in earlier.checkpoints.rglob(MANIFEST))
-    damaged = {folder: file for folder in folders if (file := damaged_file(folder))}
-    for folder, file in damaged.items():
-        print(f"  {file} is damaged or missing: {folder} is not taken over")
-    files = [f for f in (*earlier.checkpoints.rglob("*"), *earlier.experiment.rglob("*"), earlier.log) if f.is_file()]
-    return [f for f in folders if f not in damaged], sorted(f for f in files if f.parent not in folders)
+@dataclass(frozen=True)
+class Earlier:
+    """What an earlier output has of a run, by path relative to its root.
+
+    Attributes:
+        folders: with weights that are as they were written -> the files that their manifests name.
+        files: results, scores, steps that are done, the log.
+        strange: links, devices, pipes, and files among the checkpoints that no run writes; they are left where they are.
+    """
+
+    folders: dict[str, list[str]]
+    files: list[str]
+    strange: list[str]
 
 
-def _copied(old: Path, new: Path) -> bool:
+def _parts(earlier: RunPaths) -> Earlier:
+    """Whole checkpoints and known files; what is damaged, and how much is strange, is reported."""
+    run, root = re.escape(earlier.run), earlier.root
+    regular, strange = _listed(root, [f"checkpoints/{earlier.run}", f"experiments/{earlier.run}"])
+    log = f"logs/{earlier.run}.jsonl"
+    if not (root / "logs").is_symlink() and _is_regular(root / log):
+        regular.add(log)
+    folders = {}
+    for manifest in sorted(path for path in regular if path.endswith(f"/{MANIFEST}")):
+        folder = manifest.rpartition("/")[0]
+        if re.fullmatch(rf"checkpoints/{run}/{WEIGHTS_FOLDERS}", folder):
+            names, damaged = _whole_files(root, folder, regular)
+            if damaged:
+                print(f"  {damaged} is damaged or missing: {root / folder} is not taken over")
+            else:
+                folders[folder] = [f"{folder}/{name}" for name in names]
+    files = sorted(path for path in regular if re.fullmatch(KNOWN_FILES.format(run=run), path))
+    scores = [path for path in files if path.endswith(".npz")]
+    unfit = [path for path in scores if not _is_usable(root / path, root / f"checkpoints/{earlier.run}", {*folders}, root)]
+    for path in unfit:
+        print(f"  {root / path} is damaged or not of the weights there: it is not taken over")
+    inside = [path for path in regular if path.startswith("checkpoints/") and path not in files]
+    strange += [path for path in inside if not re.match(rf"checkpoints/{run}/{WEIGHTS_FOLDERS}/", path)]
+    strange += [path for path in inside if (folder := path.rpartition("/")[0]) in folders and path not in folders[folder]]
+    return Earlier(folders, [path for path in files if path not in unfit], sorted(strange))
+
+
+def _listed(root: Path, folders: Sequence[str]) -> tuple[set[str], list[str]]:
+    """(regular files, links and everything else) below `folders`, relative to `root`. No link is followed, nothing is opened."""
+    regular, strange = set(), []
+    for folder in folders:
+        links = [p for p in (Path(folder), *Path(folder).parents) if (root / p).is_symlink() and p != Path()]
+        strange += [path.as_posix() for path in links]
+        for parent, inner, names in os.walk(root / folder) if not links else ():
+            strange += [Path(parent, name).relative_to(root).as_posix() for name in inner if Path(parent, name).is_symlink()]
+            for name in names:
+                path = Path(parent, name).relative_to(root).as_posix()
+                if _is_regular(root / path):
+                    regular.add(path)
+                else:
+                    strange.append(path)
+    return regular, strange
+
+
+def _is_regular(path: Path) -> bool:
+    """Whether it is a file, and no link to one: opening a pipe would wait for ever."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _whole_files(root: Path, folder: str, regular: set[str]) -> tuple[list[str], Path | None]:
+    """The files of a checkpoint and its manifest, and the first that is not as it was written. Only regular files are opened."""
+    try:
+        names = [*read_json(root / folder / MANIFEST)["files"], MANIFEST]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return [], root / folder / MANIFEST
+    if others := [name for name in names if "/" in name or f"{folder}/{name}" not in regular]:
+        return [], root / folder / others[0]
+    return names, damaged_file(root / folder)
+
+
+def _is_usable(file: Path, checkpoints: Path, folders: set[str], root: Path) -> bool:
+    """Whether scores can be read, are probabilities, and are of weights that are whole; what is not can be scored again."""
+    try:
+        scores = load_scores(file)
+        asked = scores.logprobs[~np.isnan(scores.logprobs).any(-1)]
+        sums = np.exp(asked.astype(np.float64)).sum(-1)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return False
+    adapter, fold = scores.provenance.get("adapter"), scores.provenance.get("fold")
+    if adapter is None:  # of the prior, or noted while training
+        return bool((sums <= 1 + 1e-3).all())
+    whole = [root / folder for folder in folders if (root / folder).parent == checkpoints / f"fold{fold}"]
+    return bool((sums <= 1 + 1e-3).all()) and adapter in {_weights_print(folder) for folder in whole}
+
+
+def _weights_print(folder: Path) -> str:
+    """As `adapter_hash` of training/checkpoint.py, which needs torch."""
+    files = read_json(folder / MANIFEST)["files"]
+    return "-".join(facts["sha256"][:16] for name, facts in sorted(files.items()) if name.endswith(".safetensors"))
+
+
+def _copied(root: Path, path: str, new: Path) -> bool:
     """Whether it was not there yet."""
     if new.exists():
         return False
-
-    def attempt() -> None:
-        with atomic_path(new) as part:
-            shutil.copyfile(old, part)
-
-    patiently(attempt if old.is_file() else lambda: _copy_folder(old, new), f"copying {old}", LONG_WAITS)
+    patiently(lambda: _copy_file(root / path, new), f"copying {root / path}", LONG_WAITS)
     return True
 
 
-def _copy_folder(old: Path, new: Path) -> None:
+def _copied_folder(root: Path, names: Sequence[str], new: Path) -> bool:
+    """Whether it was not there yet. Args: names: of its files, relative to `root`."""
+    if new.exists():
+        return False
     part = new.with_name(f".{new.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(old, part, copy_function=shutil.copyfile)
+    for name in names:
+        copy_one = partial(_copy_file, root / name, part / Path(name).name)
+        patiently(copy_one, f"copying {root / name}", LONG_WAITS)
     os.rename(part, new)
+    return True
+
+
+def _copy_file(old: Path, new: Path) -> None:
+    """Raises OSError where it has become a link or a pipe since it was listed."""
+    handle = os.open(old, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(handle, "rb") as source, atomic_path(new) as part, open(part, "wb") as target:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "no regular file", str(old))
+        shutil.copyfileobj(source, target)

@@ -26,8 +26,9 @@ from mcvqa.base.interrupt import Interrupted, StopRequest
 from mcvqa.base.uncertainty import Accuracy, accuracy_of
 from mcvqa.config import Config, weight_changes
 from mcvqa.data.questions import Question
+from mcvqa.model.batches import Batches
 from mcvqa.model.device import GIB, set_seeds
-from mcvqa.model.distributed import Batches, by_each, by_main, own_share, progress, stop_all
+from mcvqa.model.distributed import by_each, by_main, own_share, progress, stop_all
 from mcvqa.model.fast.forward import Answering, AskedRows, answer_loss
 from mcvqa.model.fast.overflow import OverflowInModel
 from mcvqa.model.load import BaseModel, make_trainable, trained_parameters

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
+import transformers
 from torch.utils.data import Dataset
 
 from mcvqa.base.files import LONG_WAITS, atomic_path, patiently
-from mcvqa.data.images import ImageRecord, open_image
-from mcvqa.model.distributed import Batches, Made, progress
+from mcvqa.data.images import ImageError, ImageRecord, open_with_hash
+from mcvqa.data.questions import DataError
+from mcvqa.model.batches import Batches
+from mcvqa.model.distributed import Made, progress
 from mcvqa.model.families.family import Grid, feature_width, image_grid, image_tokens
 from mcvqa.model.fast.overflow import OverflowInModel, cast_weights
 from mcvqa.model.load import BaseModel
@@ -47,12 +51,16 @@ class ImageInputs:
 
     def patches(self, image: str, scale: float = 1.0) -> torch.Tensor:
         """(P, 3 * 2 * patch**2) float32, normalised. Raises ImageError when the file changed for the worse meanwhile."""
+        return self.patches_and_hash(image, scale)[0]
+
+    def patches_and_hash(self, image: str, scale: float = 1.0) -> tuple[torch.Tensor, str]:
+        """As `patches`, and the SHA-256 of the bytes that they were made from."""
         path = self.records[image].path
         assert path is not None, f"{image} has a problem: ask grid() first"
+        picture, content = open_with_hash(path)
         pixels = self.pixels(scale)
         size = {"shortest_edge": pixels, "longest_edge": pixels}
-        made = self.processor(images=[open_image(path)], size=size, return_tensors="pt")
-        return made["pixel_values"]
+        return self.processor(images=[picture], size=size, return_tensors="pt")["pixel_values"], content
 
     def pixels(self, scale: float = 1.0) -> int:
         """Area an image is scaled to."""
@@ -60,21 +68,37 @@ class ImageInputs:
 
 
 class PatchBatches(Dataset):
-    """Patches (P, values) of some images, one image after the other, by their names."""
+    """Patches (P, values) of some images, one image after the other, by their names; and the names of those that are left out,
+    because their files are not those that the survey saw.
+    """
 
     def __init__(self, images: ImageInputs, scale: float) -> None:
         self.images, self.scale = images, scale
 
-    def __getitem__(self, part: tuple[str, ...]) -> torch.Tensor:
-        return torch.cat([self.images.patches(image, self.scale) for image in part])
+    def __getitem__(self, part: tuple[str, ...]) -> tuple[torch.Tensor, tuple[str, ...]]:
+        patches, changed = [torch.empty(0)], []
+        for image in part:
+            try:
+                made, content = self.images.patches_and_hash(image, self.scale)
+            except ImageError:  # the survey could read it
+                content = ""
+            if content == self.images.records[image].content_hash:
+                patches.append(made)
+            else:
+                changed.append(image)
+        return torch.cat(patches[1:] or patches), tuple(changed)
 
 
 # %% features kept on disk
+FEATURES_VERSION = 1  # raised whenever a change in this package changes features
+NAMED_PHOTOGRAPHS = 5  # in a message
+
+
 class FeatureStore:
     """One file per image under `folder`, named by everything the features depend on.
 
     A file is written beside its name and renamed, so several processes may fill the store at once and a run that was cut
-    off goes on where it stopped.
+    off goes on where it stopped. What is stored under a photograph's hash was made from the very bytes that have this hash.
     """
 
     def __init__(self, folder: str | Path, base: BaseModel, images: ImageInputs) -> None:
@@ -83,8 +107,9 @@ class FeatureStore:
         self.width = feature_width(base.model.config)
         self.overflowed = 0  # of the images that fill() computed last, those that half precision did not hold
         # the model itself is not kept: loader processes get a copy of this object
+        versions = [FEATURES_VERSION, transformers.__version__, PIL.__version__]
         self._depends_on = json.dumps(
-            [weights_hash(base.vision), str(self.dtype), images.processor.to_dict()], sort_keys=True, default=str
+            [versions, weights_hash(base.vision), str(self.dtype), images.processor.to_dict()], sort_keys=True, default=str
         )
 
     def path(self, image: str, scale: float = 1.0) -> Path:
@@ -104,7 +129,11 @@ class FeatureStore:
         return tokens * self.width * self.dtype.itemsize
 
     def fill(self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 16) -> int:
-        """Compute what is missing with the tower of `base`; returns how many images that were."""
+        """Compute what is missing with the tower of `base`; returns how many images that were.
+
+        Raises:
+            DataError: photographs have changed since they were surveyed; the features of all others are stored.
+        """
         self.overflowed = 0
         todo = sorted(self.missing(images, scale), key=lambda image: self.images.grid(image, scale) or ())  # equal ones together
         if not todo:
@@ -114,11 +143,13 @@ class FeatureStore:
             PatchBatches(self.images, scale), parts, min(base.plan.workers, len(parts)), pin=base.plan.device == "cuda"
         )
         base.vision.to(base.plan.device)
+        changed: list[str] = []
         writing: list[Future] = []  # at most one batch waits for the disk, which may take as long as the GPU
         with aligned(base.vision), ThreadPoolExecutor(8) as writers:
+            batches = zip(parts, progress(made, desc=f"image features x{scale:g}", unit="batch"), strict=True)
             begun = (
-                start_encoding(base, patches, [grid for image in part if (grid := self.images.grid(image, scale))], part)
-                for part, patches in zip(parts, progress(made, desc=f"image features x{scale:g}", unit="batch"), strict=True)
+                start_encoding(base, patches, [grid for image in names if (grid := self.images.grid(image, scale))], names)
+                for names, patches in self._unchanged(batches, changed)
             )
             for encoding in one_behind(begun):  # while the GPU computes the next ones
                 features, again = finished(base, encoding)
@@ -127,7 +158,23 @@ class FeatureStore:
                 writing = [writers.submit(self._write, *each, scale) for each in zip(encoding.names, features, strict=True)]
             _wait_for(writing)
         base.vision.to("cpu")  # on a GPU its memory is better used: nobody looks at it again before other images are asked for
+        if changed:
+            raise DataError(
+                f"{len(changed)} photographs have changed since they were looked at, first "
+                f"{', '.join(changed[:NAMED_PHOTOGRAPHS])}. Put the originals back, or run the same command again to use the new "
+                "ones; if this message comes again, delete pictures-*.json in cache/ of the output folder."
+            )
         return len(todo)
+
+    @staticmethod
+    def _unchanged(
+        batches: Iterable[tuple[tuple[str, ...], tuple[torch.Tensor, tuple[str, ...]]]], changed: list[str]
+    ) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+        """Names and patches of the images that are as they were surveyed; the names of the others join `changed`."""
+        for part, (patches, others) in batches:
+            changed += others
+            if names := tuple(image for image in part if image not in others):
+                yield names, patches
 
     def _write(self, image: str, features: torch.Tensor, scale: float) -> None:
         def attempt() -> None:

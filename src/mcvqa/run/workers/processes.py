@@ -102,7 +102,7 @@ class WorkerProcess:
             cast(IO[bytes], self.process.stdin).write(json.dumps(request).encode() + b"\n")
 
     def end(self) -> None:
-        """Let it save and end: by a request where it waits for one, as loader processes may hold the pipe open; or by a signal."""
+        """Let it save and end: by a request where it waits for one, as loaders may hold the pipe open; else by a signal."""
         if self.task is None:
             self.send(end=True)
         else:

@@ -1,0 +1,170 @@
+"""Batches made ahead of time by loader processes; whatever happens to these, the batches come, in order and whole."""
+import atexit
+import dataclasses
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from mcvqa.base.interrupt import ignore_signals
+
+NO_LOADERS = "MCVQA_NO_LOADERS"  # environment variable, for child processes too: loader processes do not work on this machine
+POLL = 5.0  # seconds between two looks at whether the loader processes are alive
+SILENCE = 600.0  # seconds without a batch after which they are given up; a drive that drops is waited for five minutes
+
+
+class Batches:
+    """Batches of `rows` in the order of `keys`, made ahead by `workers` processes; where these fail, in this one.
+
+    Args:
+        pin: for a GPU.
+    """
+
+    def __init__(self, rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> None:
+        self.rows, self.keys, self.workers, self.pin = rows, keys, workers, pin
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[Any]:
+        workers, made = 0 if os.environ.get(NO_LOADERS) else self.workers, 0
+        try:
+            for batch in _received(loader(self.rows, self.keys, workers, pin=self.pin)):
+                yield batch
+                made += 1
+        except RuntimeError as error:  # torch has no class of its own for it
+            if (why := _why_loaders_failed(error)) is None:
+                raise
+            tqdm.write(f"  {why} The {len(self.keys) - made} batches that are left are made without.")
+            yield from loader(self.rows, self.keys[made:], 0, pin=self.pin)
+
+
+def _why_loaders_failed(error: RuntimeError) -> str | None:
+    """What to say where loader processes failed; None: the error is about something else.
+
+    Where the reason lasts, no more of them are started in this program: each start would wait and fail again.
+    """
+    text = str(error)
+    if isinstance(error, NotShared) or "out of shared memory" in text:
+        os.environ[NO_LOADERS] = "shared memory"
+        return (
+            f"Loader processes cannot pass batches on ({text.splitlines()[-1].rpartition('NotShared: ')[2]}): is /dev/shm "
+            "too small? --set num_workers=0 does without them; in Docker, --shm-size=1g gives it more."
+        )
+    if "DataLoader timed out" in text:
+        os.environ[NO_LOADERS] = "silent"
+        return f"Loader processes have made no batch for {SILENCE:.0f} s (--set num_workers=0 does without them)."
+    if re.search(r"DataLoader worker \(pid|Pin memory thread exited", text):
+        return (
+            f"{text.splitlines()[0]}: a process that made batches was ended, perhaps because the computer's memory was full "
+            "(--set num_workers=0 saves some)."
+        )
+    return None
+
+
+def _received(batches: DataLoader) -> Iterator[Any]:
+    """What the loader processes make. They are killed where they fail: one that hangs would keep its memory.
+
+    Raises:
+        RuntimeError: one of them died, or none has sent anything for SILENCE seconds.
+    """
+    before = set(multiprocessing.active_children())
+    started, silent = _started(batches), 0
+    workers = [process for process in multiprocessing.active_children() if process not in before]
+    while True:
+        try:
+            batch = next(started)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            # counted in polls, not by the clock: this process may have been stopped itself meanwhile
+            if "DataLoader timed out" in str(error) and (silent := silent + 1) * POLL < SILENCE and _pinning(started):
+                continue
+            for process in workers:
+                process.kill()
+            raise
+        silent = 0
+        yield batch
+
+
+def _pinning(started: Iterator[Any]) -> bool:
+    """Whether torch's thread that pins batches is alive, where there is one: without it nothing ever arrives."""
+    thread = getattr(started, "_pin_memory_thread", None)
+    return thread is None or thread.is_alive()
+
+
+def _started(batches: DataLoader) -> Iterator[Any]:
+    """Torch notices at the next poll that a process has died; its own handler would break into whatever is computed then."""
+    own_handler = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
+    before = signal.getsignal(signal.SIGCHLD) if own_handler else None
+    started = iter(batches)
+    if own_handler:
+        signal.signal(signal.SIGCHLD, before)
+    atexit.unregister(_end_workers)
+    atexit.register(_end_workers)  # what is registered last is called first: torch would wait 5 s for each process
+    return started
+
+
+def _end_workers() -> None:
+    """Where an error ends the program amid batches: Python ends such processes by SIGTERM, which they ignore, and then waits."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
+
+
+def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoader:
+    """What `Batches` takes them from.
+
+    What a notebook defines lives in `__main__`, where a process that starts anew does not find it: there the processes are
+    forked, and where that is unsafe (macOS, Windows) the batches are made here.
+    """
+    in_notebook, can_fork = type(rows).__module__ == "__main__", sys.platform == "linux"
+    workers = workers if can_fork or not in_notebook else 0
+    return DataLoader(
+        SharedBatches(rows) if workers else rows, sampler=keys, batch_size=None, num_workers=workers, pin_memory=pin,
+        prefetch_factor=4 if workers else None, worker_init_fn=ignore_signals, timeout=POLL if workers else 0,
+        multiprocessing_context="fork" if workers and in_notebook else None,
+        generator=torch.Generator(),  # a loader draws a number when it starts, which would shift what dropout draws
+    )
+
+
+# %% what a loader process does
+class NotShared(RuntimeError):
+    """A batch that does not fit into the shared memory through which processes pass tensors."""
+
+
+class SharedBatches(Dataset):
+    """`rows`, their tensors in shared memory already. Torch would move them there in a thread of the loader process whose errors
+    nobody receives, and the batch would be waited for without end.
+    """
+
+    def __init__(self, rows: Dataset) -> None:
+        self.rows = rows
+
+    def __getitem__(self, key: Any) -> Any:
+        batch = self.rows[key]
+        try:
+            for tensor in _tensors_in(batch):
+                if tensor.untyped_storage().nbytes():
+                    tensor.share_memory_()
+        except (RuntimeError, OSError) as error:
+            raise NotShared(str(error).splitlines()[0]) from None
+        return batch
+
+
+def _tensors_in(value: Any) -> Iterable[torch.Tensor]:
+    """All tensors of a batch: in sequences, dicts and dataclasses."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, dict)) or dataclasses.is_dataclass(value):
+        parts = value if isinstance(value, (list, tuple)) else (value if isinstance(value, dict) else vars(value)).values()
+        for part in parts:
+            yield from _tensors_in(part)

@@ -1,0 +1,204 @@
+"""Where the base model comes from, and whether what is there is whole: the library fills gaps with random weights."""
+import contextlib
+import copy
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import constants, get_session
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from mcvqa.base.files import read_json
+from mcvqa.config import Config
+from mcvqa.model.content import local_folder
+from mcvqa.model.device import DeviceError
+from mcvqa.model.tiny import tiny_folder
+
+WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model", "tekken.json", "vocab.txt")
+HUB_SECONDS = 5.0  # for an answer of the hub
+NAMED_TENSORS = 3  # in a message
+
+
+class ModelError(RuntimeError):
+    """A model that cannot be loaded or is not what it should be."""
+
+
+def model_folder(config: Config) -> str:
+    """model_id, with 'tiny' where the package has it."""
+    if config.model_id == "tiny":
+        return str(tiny_folder(Path(config.output_dir) / "cache" / "tiny"))
+    return config.model_id
+
+
+@contextlib.contextmanager
+def loading_model(model_id: str) -> Iterator[None]:
+    """Errors of the library, whatever their class, are reported in one line that names the model.
+
+    Raises:
+        ModelError: for them.
+    """
+    try:
+        yield
+    except (ModelError, DeviceError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:  # damaged folders make the library raise errors of ten classes
+        first, *more = (str(error) or type(error).__name__).splitlines()
+        why = " ".join([first, *(line.strip() for line in more[:1] if first.endswith(":"))])
+        raise ModelError(
+            f"The model {model_id!r} could not be loaded: {why}\n"
+            "Expected a hub name such as Qwen/Qwen2.5-VL-3B-Instruct (with internet switched on), a folder that holds "
+            "config.json, tokenizer and weights, or 'tiny'."
+        ) from error
+
+
+def read_model_config(config: Config) -> Any:
+    """Raises ModelError when there is none, or only adapters of a model."""
+    folder = local_folder(config)
+    if folder and (folder / ADAPTER_CONFIG).exists():  # the library would load the model that it names, adapted
+        with loading_model(config.model_id):
+            named = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+        raise ModelError(
+            f"{folder} holds adapters ({ADAPTER_CONFIG}), not a model to train. Set model_id to the model they were made for"
+            f"{f': {named}' if named else ''}."
+        )
+    with loading_model(config.model_id):
+        return AutoConfig.from_pretrained(model_folder(config), trust_remote_code=False)
+
+
+def empty_model(model_config: Any) -> Any:
+    """The model without memory (torch's meta device): its parts and sizes are there, its weights are not."""
+    with loading_model(model_config.name_or_path), torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(model_config)
+
+
+def without_hub(config: Config) -> Config:
+    """`config` itself, or, where the hub cannot be reached, one that names the folder in its cache: the library would try
+    many times, for each file, before it looks there.
+
+    Raises:
+        ModelError: the hub cannot be reached and the model is not in its cache.
+    """
+    if config.model_id == "tiny" or Path(config.model_id).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", config.model_id):
+        return config
+    try:
+        get_session().head(f"{constants.ENDPOINT}/{config.model_id}/resolve/main/config.json", timeout=HUB_SECONDS)
+    except Exception as error:  # of one HTTP library or the other, or the hub's own: offline mode
+        folder = local_folder(config)
+        if folder is None:
+            raise ModelError(
+                f"{config.model_id} is not downloaded yet and {constants.ENDPOINT} cannot be reached ({type(error).__name__}): "
+                "switch the internet on, or set model_id to a folder that holds the model"
+            ) from None
+        return config.replace(model_id=str(folder))
+    return config
+
+
+# %% whether it is whole
+def require_whole_model(config: Config, model_config: Any) -> None:
+    """Compare names and shapes of all tensors in the weight files with the configuration, reading only the files' headers.
+
+    A hub model that is not downloaded yet is passed over: its weights are compared when they are loaded.
+
+    Raises:
+        ModelError: naming the file and the tensors.
+    """
+    folder = local_folder(config)
+    if folder is None:
+        return
+    files = _weight_files(folder)
+    stored = {name: tensor for file in files for name, tensor in _stored_tensors(file).items()}
+    if not stored or getattr(model_config, "quantization_config", None):  # quantised weights have shapes of their own
+        return
+    made = type(empty_model(model_config))
+    with loading_model(config.model_id), _without_report():
+        _, report = made.from_pretrained(
+            None, config=copy.deepcopy(model_config), state_dict=stored, device_map={"": "meta"},
+            ignore_mismatched_sizes=True, output_loading_info=True,
+        )
+    require_all_tensors(report, str(folder))
+
+
+def require_all_tensors(report: dict[str, Any], folder: str) -> None:
+    """Args: report: what `from_pretrained(output_loading_info=True)` gives; names of tied weights and the like are not in it.
+
+    Raises:
+        ModelError: any tensor is missing, unexpected or of another shape.
+    """
+    other_shapes = [
+        f"{name} {tuple(stored)} instead of {tuple(wanted)}" for name, stored, wanted in sorted(report["mismatched_keys"])
+    ]
+    differences = [
+        f"{len(names)} tensor{'s' * (len(names) > 1)} {what}, first {', '.join(sorted(names)[:NAMED_TENSORS])}"
+        for what, names in (
+            ("missing", report["missing_keys"]), ("of another shape", other_shapes),
+            ("not part of the model", report["unexpected_keys"]),
+            ("not readable", report.get("error_msgs", ())),
+        ) if names
+    ]
+    if differences:
+        raise ModelError(
+            f"The weights in {folder} are not those that its config.json describes: {'; '.join(differences)}.\n"
+            "Parts of the model would be random. Copy or download the whole folder again, or set model_id to another model."
+        )
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that the library would read; none where the weights are in another format.
+
+    Raises:
+        ModelError: there are no weights, or one of the files that the index names is missing.
+    """
+    index = folder / WEIGHTS_INDEX
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    if not index.exists():
+        if list(folder.glob("*.bin")):
+            return []
+        raise ModelError(f"{folder} has no weights: expected {WEIGHTS}, or {WEIGHTS_INDEX} and the files it names.")
+    try:
+        files = [folder / name for name in sorted(set(read_json(index)["weight_map"].values()))]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError(f"{index} is damaged ({error}): copy or download it again.") from None
+    if missing := [file.name for file in files if not file.exists()]:
+        raise ModelError(
+            f"{folder} lacks {len(missing)} of {len(files)} weight files, first {missing[0]}: copy or download the whole folder."
+        )
+    return files
+
+
+def _stored_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """Tensors of the shapes in a file, without memory. Opening it compares its length with what its header says.
+
+    Raises:
+        ModelError: the file is cut off or damaged.
+    """
+    try:
+        with safe_open(file, "pt") as opened:
+            return {name: torch.empty(opened.get_slice(name).get_shape(), device="meta") for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file} is cut off or damaged ({error}): copy or download it again.") from None
+
+
+@contextlib.contextmanager
+def _without_report() -> Iterator[None]:
+    """The library prints a table of what is missing, which the error says in one line."""
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(before)
+
+
+def require_tokenizer(config: Config) -> None:
+    """Raises ModelError where the folder has none: the library would make an empty one."""
+    folder = local_folder(config)
+    if folder and not any((folder / name).exists() for name in TOKENIZER_FILES):
+        raise ModelError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES[:3])}): copy or download the whole folder.")

@@ -1,0 +1,102 @@
+"""Processes that make batches: real ones that die, hang, or run out of shared memory."""
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults import needs_mounts
+
+FAILING = """
+import multiprocessing
+from mcvqa.model.batches import Batches
+def work():
+    batches = iter(Batches(range(100), range(100), 2, pin=False))  # an error keeps it, as it keeps all local names
+    print(next(batches), len(multiprocessing.active_children()), flush=True)
+    raise ValueError("in the middle")
+if __name__ == "__main__":
+    work()
+"""
+
+
+def ran(folder: Path, program: str, *words: str) -> subprocess.CompletedProcess:
+    script = folder / "script.py"
+    script.write_text(program, encoding="utf-8")
+    return subprocess.run([*words, sys.executable, script], capture_output=True, text=True, timeout=100)
+
+
+def test_an_error_amid_batches_ends_the_program(tmp_path):
+    """It used to wait for ever: Python sent SIGTERM, which processes that make batches ignore."""
+    ended = ran(tmp_path, FAILING)
+    assert (ended.returncode, ended.stdout) == (1, "0 2\n") and ended.stderr.endswith("ValueError: in the middle\n")
+
+
+LARGE = """
+import multiprocessing
+from dataclasses import dataclass
+import torch
+from mcvqa.model.batches import Batches
+
+@dataclass(frozen=True)
+class Part:
+    values: dict
+    none: None = None
+
+class Rows(torch.utils.data.Dataset):
+    def __getitem__(self, key):
+        return [Part({"values": torch.full((500_000,), float(key)), "empty": torch.empty(0)})]
+
+if __name__ == "__main__":
+    for run in range(2):
+        assert [int(batch[0].values["values"].sum()) for batch in Batches(Rows(), range(20), 2, pin=False)] == [
+            500_000 * key for key in range(20)]
+    print(len(multiprocessing.active_children()))
+"""
+
+
+def test_shared_memory_that_is_too_small_is_done_without(tmp_path):
+    """A real one of 8 MB, as Docker gives 64: the loader processes cannot pass on what they make."""
+    in_small = needs_mounts("mount -t tmpfs -o size=8m tmpfs /dev/shm")
+    ended = ran(tmp_path, LARGE, *in_small)
+    assert ended.returncode == 0, ended.stderr
+    *said, workers = ended.stdout.splitlines()
+    assert len(said) == 1 and workers == "0", "it is said once, and no loader process stays"
+    assert "unable to allocate shared memory" in said[0] and "No space left on device" in said[0]
+    assert "--set num_workers=0" in said[0] and "--shm-size" in said[0] and "batches that are left are made without" in said[0]
+
+
+STOPPED = """
+import multiprocessing, os, signal
+import torch
+from mcvqa.model import batches
+batches.POLL, batches.SILENCE = 0.5, 6.0
+
+class Rows(torch.utils.data.Dataset):
+    def __getitem__(self, key):
+        if key == 7 and torch.utils.data.get_worker_info():
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return key
+
+if __name__ == "__main__":
+    for run in range(2):
+        assert list(batches.Batches(Rows(), range(20), 2, pin=False)) == list(range(20))
+    print(len(multiprocessing.active_children()))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system stops no processes")
+def test_a_loader_process_that_hangs_is_not_waited_for_without_end(tmp_path):
+    ended = ran(tmp_path, STOPPED)
+    assert ended.returncode == 0, ended.stderr
+    said, workers = ended.stdout.splitlines()
+    assert "Loader processes have made no batch for 6 s (--set num_workers=0" in said and "left are made without" in said
+    assert workers == "0", "what hung is ended"
+
+
+def test_a_slow_loader_process_is_waited_for(tmp_path):
+    """Silence of a few polls is no failure, nor does it lose or double a batch."""
+    slow = STOPPED.replace("os.kill(os.getpid(), signal.SIGSTOP)", "import time; time.sleep(2)")
+    assert slow != STOPPED
+    ended = ran(tmp_path, slow)
+    assert (ended.returncode, ended.stdout) == (0, "0\n"), ended.stderr

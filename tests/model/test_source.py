@@ -1,0 +1,116 @@
+"""A base model whose folder is damaged: named and refused, never filled up with random weights."""
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mcvqa.model.device import plan_device
+from mcvqa.model.load import load_base, load_encoder, measure_model
+from mcvqa.model.source import ModelError, model_folder, require_whole_model
+
+FILE, LAYER = "model.safetensors", "model.layers.3.mlp.up_proj.weight"
+
+
+def edited(**changes) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        facts = json.loads((folder / "config.json").read_text())
+        for name, value in changes.items():
+            facts[name] = facts[name] | value if isinstance(value, dict) else value
+        (folder / "config.json").write_text(json.dumps(facts))
+
+    return damage
+
+
+def with_tensors(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        tensors = load_file(folder / FILE)
+        change(tensors)
+        save_file(tensors, folder / FILE, {"format": "pt"})
+
+    return damage
+
+
+def cut(size: int) -> Callable[[Path], None]:
+    return lambda folder: (folder / FILE).write_bytes((folder / FILE).read_bytes()[:size]) and None
+
+
+def without(pattern: str) -> Callable[[Path], None]:
+    return lambda folder: [path.unlink() for path in folder.glob(pattern)] and None
+
+
+def in_shards(folder: Path) -> None:
+    tensors = load_file(folder / FILE)
+    names = sorted(tensors)
+    shards = {"model-00001-of-00002.safetensors": names[:90], "model-00002-of-00002.safetensors": names[90:]}
+    for shard, part in shards.items():
+        save_file({name: tensors[name] for name in part}, folder / shard, {"format": "pt"})
+    index = {"metadata": {}, "weight_map": {name: shard for shard, part in shards.items() for name in part}}
+    (folder / f"{FILE}.index.json").write_text(json.dumps(index))
+    (folder / FILE).unlink()
+
+
+def without_a_shard(folder: Path) -> None:
+    in_shards(folder)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+
+
+def with_a_broken_index(folder: Path) -> None:
+    in_shards(folder)
+    (folder / f"{FILE}.index.json").write_text('{"weight_map": ')
+
+
+def adapters_only(folder: Path) -> None:
+    for name in (FILE, "config.json"):
+        (folder / name).unlink()
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "some/base"}')
+    save_file({"a": torch.zeros(1)}, folder / "adapter_model.safetensors")
+
+
+DAMAGES = {
+    "a tensor is missing": (with_tensors(lambda t: t.pop(LAYER)), "1 tensor missing, first model.language_model.layers.3.mlp"),
+    "a tensor is renamed": (with_tensors(lambda t: t.update(x=t.pop(LAYER))), "; 1 tensor not part of the model, first x"),
+    "shapes": (edited(text_config={"intermediate_size": 512}), r"24 tensors of another shape, first .* instead of \(256, 512\)"),
+    "a patch without size": (edited(vision_config={"patch_size": 0}), r"patch_embed.* instead of \(160, 3, 2, 0, 0\)"),
+    "layers": (edited(text_config={"num_hidden_layers": 12}), r"`num_hidden_layers` \(12\) must be equal"),
+    "heads": (edited(text_config={"num_attention_heads": 7}), "divisible by num_heads"),
+    "another class": (edited(model_type="qwen3_vl"), "tensors missing"),
+    "no class": (edited(model_type="bert"), "is no model that answers questions about pictures"),
+    "cut off": (cut(3_000_000), r"model\.safetensors is cut off or damaged \(.*file not fully covered"),
+    "cut off in its header": (cut(1000), r"model\.safetensors is cut off or damaged"),
+    "empty": (cut(0), r"model\.safetensors is cut off or damaged"),
+    "no weights": (without(FILE), "has no weights: expected model.safetensors"),
+    "no shard": (without_a_shard, "lacks 1 of 2 weight files, first model-00002-of-00002.safetensors"),
+    "a broken index": (with_a_broken_index, r"model.safetensors.index.json is damaged"),
+    "a broken configuration": (lambda f: (f / "config.json").write_text("{") and None, "not a valid JSON file"),
+    "no tokenizer": (without("tokenizer*"), "has no tokenizer"),
+    "no template": (without("chat_template*"), "has no chat template"),
+    "no processor": (without("preprocessor*"), "could not be loaded: Can't load image processor"),
+    "adapters only": (adapters_only, "holds adapters .*Set model_id to the model they were made for: some/base"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_model_is_named_and_refused(tiny_config, tmp_path, name):
+    damage, told = DAMAGES[name]
+    folder = shutil.copytree(model_folder(tiny_config), tmp_path / "model")
+    damage(folder)
+    config = dataclasses.replace(tiny_config, model_id=str(folder))
+    with pytest.raises(ModelError, match=told) as before:  # as `mcvqa check` looks at it: without its weights
+        _, _, model_config = load_encoder(config)
+        measure_model(model_config, config)
+        require_whole_model(config, model_config)
+    assert "/model" in str(before.value)
+    with pytest.raises(ModelError, match=told):
+        load_base(config, plan_device(config))
+
+
+def test_a_model_in_shards_is_whole(tiny_config, tmp_path):
+    folder = shutil.copytree(model_folder(tiny_config), tmp_path / "model")
+    in_shards(folder)
+    config = dataclasses.replace(tiny_config, model_id=str(folder))
+    assert load_base(config, plan_device(config)).model.get_input_embeddings().weight.shape == (2048, 256)
