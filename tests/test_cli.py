@@ -130,9 +130,9 @@ def test_presets_are_listed_and_shown_whole():
     typed_again = [part for line in said.splitlines() if line.startswith("best ") for part in line.split()[1:]]
     assert load_config(changes=parse_changes(typed_again)) == load_config(preset="best") and "use_swa=true" in typed_again
     best = yaml.safe_load(typed("presets", "--preset", "best"))
-    assert best["num_epochs"] == 5 and best["tta_scales"] == [0.9, 1.0, 1.1] and set(best) == set(Config.__dataclass_fields__)
+    assert best["num_epochs"] == 5 and best["tta_scales"] == [0.9, 1.0, 1.1] and set(best) == set(Config.settings())
     fields = typed("presets", "--fields")
-    assert all(f"{name} " in fields for name in Config.__dataclass_fields__) and "peak learning rate" in fields
+    assert all(f"{name} " in fields for name in Config.settings()) and "peak learning rate" in fields
     assert "\nnum_epochs               1  [0 to 1000]\n" in fields and "[one of cosine, linear]" in fields
     assert "\nrun_name                 (empty)\n" in fields
 

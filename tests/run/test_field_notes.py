@@ -79,7 +79,6 @@ Invariants (DESIGN):
     tests/test_config.py::test_every_field_is_read
 """
 import ast
-import dataclasses
 import re
 from pathlib import Path
 
@@ -118,7 +117,7 @@ def make_trainer(bench, tmp_path):
     made = []
 
     def make(rows, **changes) -> FoldTrainer:
-        config = dataclasses.replace(bench.config, **changes)
+        config = bench.config.replace(**changes)
         log = RunLog(tmp_path / f"{len(made)}.jsonl")
         made.append(FoldTrainer(config, bench.base, bench.maker, rows, rows, 0, tmp_path / str(len(made)), log))
         made[-1]._prepare()

@@ -1,6 +1,5 @@
 """A run before any model: folds, broken photographs, the prior's submission, and what counts as another run."""
 import csv
-import dataclasses
 import io
 from pathlib import Path
 
@@ -198,14 +197,14 @@ def test_weights_depend_on_the_settings_and_data_they_are_made_from_and_on_nothi
 
 def test_a_trained_run_is_not_overwritten_by_other_settings(plain):
     plain.settle()
-    Project(dataclasses.replace(plain.config, learning_rate=0.5)).settle()  # nothing is trained yet
+    Project(plain.config.replace(learning_rate=0.5)).settle()  # nothing is trained yet
     plain.settle()
     plain.paths.fold(0).mkdir(parents=True)
     kept = (plain.paths.experiment / "config.yaml").read_text()
     with pytest.raises(ConfigError) as refusal:
-        Project(dataclasses.replace(plain.config, learning_rate=0.5, lora_r=4)).settle()
+        Project(plain.config.replace(learning_rate=0.5, lora_r=4)).settle()
     told = str(refusal.value)
     assert "learning_rate: was 0.001, now 0.5" in told and "lora_r: was 8, now 4" in told and "run_name" in told
     assert "num_epochs" not in told
     assert (plain.paths.experiment / "config.yaml").read_text() == kept
-    Project(dataclasses.replace(plain.config, use_tta=True, batch_size=4, grad_accum_steps=2)).settle()
+    Project(plain.config.replace(use_tta=True, batch_size=4, grad_accum_steps=2)).settle()

@@ -1,5 +1,4 @@
 """Room on the disk: really small and really read-only ones, before any training."""
-import dataclasses
 
 import pytest
 
@@ -31,7 +30,7 @@ def test_what_is_needed_is_the_sum_of_its_parts(dataset, tmp_path):
     need = disk_need(config, 1000, data, 3)
     assert need.weights == 4 * 3 * 4000, "best, last, and the two other kinds, of three folds"
     assert need.points == 4 * 5 * 4000, "weights, two moments, two averages"
-    tta = disk_need(dataclasses.replace(config, use_tta=True, tta_orders=4), 1000, data, 3)
+    tta = disk_need(config.replace(use_tta=True, tta_orders=4), 1000, data, 3)
     assert tta.scores > need.scores > 0 and disk_need(config, 1000, data, 0).weights == 0
 
 

@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # in 5.5.4 the other name wants torchvision
 
-from mcvqa.config import Config
+from mcvqa.config import Config, McvqaError
 from mcvqa.model.device import GIB, DevicePlan, seeded
 from mcvqa.model.families.family import FAMILIES, Family, plain_family
 from mcvqa.model.fast.forward import Answering, AnswerModel
@@ -30,7 +30,7 @@ from mcvqa.model.text.encode import Encoder
 from mcvqa.model.tiny import tiny_folder
 
 
-class ModelError(RuntimeError):
+class ModelError(McvqaError, RuntimeError):
     """A model that cannot be loaded or is not what it should be."""
 
 

@@ -1,5 +1,4 @@
 """`mcvqa check`: everything that can be known before hours of training are spent. It changes nothing."""
-import dataclasses
 import itertools
 import os
 import tempfile
@@ -33,7 +32,7 @@ SAMPLED_ROWS = 200
 def check_run(config: Config) -> bool:
     """Print the pre-flight of a run; returns whether nothing stands in its way."""
     with tempfile.TemporaryDirectory() as scratch:
-        project = Project(dataclasses.replace(config, output_dir=scratch))
+        project = Project(config.replace(output_dir=scratch))
         data = project.data
         ready = _check_data(project, data)
         undecided = plan_device(config)

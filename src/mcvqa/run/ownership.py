@@ -3,7 +3,6 @@
 The lock is the operating system's, so a crash, a SIGKILL or a restart of the machine frees it by itself. Beside it stands who
 took it. A child process that an owner starts passes the owner's lock where it has the owner's pid in MCVQA_OWNER.
 """
-import json
 import os
 import shlex
 import socket
@@ -14,13 +13,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mcvqa.base.files import read_json, write_json
+from mcvqa.base.files import DamagedFile, read_json, write_json
+from mcvqa.config import McvqaError
 
 OWNER = "MCVQA_OWNER"  # environment variable: pid of the owner that started this process
 ORPHANS_END = 10.0  # seconds after which the loader processes of an owner that was killed have ended too
 
 
-class Owned(RuntimeError):
+class Owned(McvqaError, RuntimeError):
     """Another process works on the same run or fold."""
 
 
@@ -81,8 +81,8 @@ class Ownership:
 
     def _owner(self) -> dict[str, Any]:
         try:
-            return read_json(self.facts)
-        except (OSError, json.JSONDecodeError):  # just about to be written or removed
+            return read_json(self.facts, dict)
+        except (OSError, DamagedFile):  # just about to be written or removed
             return {}
 
     def _refusal(self, owner: dict[str, Any]) -> str:

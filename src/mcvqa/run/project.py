@@ -17,7 +17,7 @@ import yaml
 
 from mcvqa.base.files import MANIFEST, RunLog, atomic_path, read_json, write_json, write_text
 from mcvqa.base.uncertainty import Accuracy
-from mcvqa.config import Config, ConfigError, settings_hash, weight_changes
+from mcvqa.config import Config, ConfigError, McvqaError, settings_hash, weight_changes
 from mcvqa.data.explore import Exploration, explore
 from mcvqa.data.folds import assign_folds, large_group_warning, question_groups, sample_rows
 from mcvqa.data.images import ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
@@ -33,7 +33,7 @@ STEP_TITLES = (
 )
 
 
-class RunStopped(RuntimeError):
+class RunStopped(McvqaError, RuntimeError):
     """A run that cannot go on; what was reached so far is kept and the message says what to do."""
 
 

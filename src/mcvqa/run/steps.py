@@ -26,7 +26,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from mcvqa.base.budget import Alarm, Pace, Rows, Schedule, TimeUp, Work, seconds_for_end, seconds_to_spare
-from mcvqa.base.files import AWAY, NO_ROOM, read_json, write_json
+from mcvqa.base.files import AWAY, DISK_ADVICE, NO_ROOM, read_json, write_json
 from mcvqa.base.interrupt import StopRequest
 from mcvqa.base.uncertainty import Accuracy, accuracy_of
 from mcvqa.config import Config, settings_hash
@@ -135,10 +135,7 @@ def _session(project: Project) -> Iterator[None]:
             yield
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (NO_ROOM | AWAY):
-            raise RunStopped(
-                f"The disk is full or away: {error}. What is finished is kept: make space (cache/ may be deleted), or see that "
-                "the disk is there, and give the same command again."
-            ) from error
+            raise RunStopped(f"The disk is full or away: {error}. {DISK_ADVICE}") from error
         untrained = isinstance(error, CheckpointError)  # `predict` or `ensemble` came too early: no run has failed
         if is_main_process() and folder.exists() and not untrained and read_experiment(folder).accuracy is None:
             told = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -798,10 +795,10 @@ def write_results(project: Project, blend: Blend, plan: DevicePlan, started: flo
     figures = draw_figures(
         metrics, project.log, paths.experiment, lambda written: open_image(data.records[written].path or written)
     )
-    advice = choose_advice(metrics, dataclasses.asdict(project.config), read_course(project.log), seconds)
+    advice = choose_advice(metrics, project.config.as_dict(), read_course(project.log), seconds)
     summary = paths.experiment / "eda" / "summary.txt"
     _, page = write_report(paths.experiment, ReportInput(
-        run=project.config.run, config=dataclasses.asdict(project.config), metrics=metrics,
+        run=project.config.run, config=project.config.as_dict(), metrics=metrics,
         methods=blend.table if len(blend.alone) > 1 else {},
         data_summary=summary.read_text(encoding="utf-8") if summary.exists() else "", method=blend.method,
         method_reason=blend.reason, figures=figures, submissions=_submissions(project), advice=advice,

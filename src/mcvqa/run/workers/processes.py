@@ -224,7 +224,7 @@ class Places:
                     if told is None:
                         tqdm.write(f"  fold {fold}: left out, there is not the time for it")
                     else:
-                        free[0].ask(Job(step, dataclasses.asdict(config), fold, told))
+                        free[0].ask(Job(step, config.as_dict(), fold, told))
                 time.sleep(0.2)
                 self._listen()
                 self._show(display)
@@ -244,7 +244,7 @@ class Places:
         with open(file, "ab") as said:
             position = said.tell()
             process = subprocess.Popen(
-                [*_program(self.project, program), json.dumps(dataclasses.asdict(config)), str(began)], bufsize=0,
+                [*_program(self.project, program), json.dumps(config.as_dict()), str(began)], bufsize=0,
                 stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT,
                 env=_surroundings(self.names[place], len(self)), start_new_session=True,  # Ctrl-C reaches it through this process
             )
