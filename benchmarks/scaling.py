@@ -8,7 +8,6 @@ of forward passes (and backward passes) of batches that are there already, each 
 makes single passes up to a third slower.
 """
 import argparse
-import dataclasses
 import json
 import tempfile
 import textwrap
@@ -131,7 +130,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
                 found["rows"] = [dict(rows=n, scoring=meter.scoring(n), training=meter.training(n)) for n in ROWS]
                 found["orders"] = [dict(orders=k, scoring=meter.scoring(TYPICAL, k)) for k in ORDERS]
                 for size in SIZES:
-                    sized = Meter(base, options.csv, questions, dataclasses.replace(config, image_size=size), Path(folder))
+                    sized = Meter(base, options.csv, questions, config.replace(image_size=size), Path(folder))
                     found["sizes"].append(dict(
                         image_size=size, tokens=sized.tokens(), scoring=sized.scoring(TYPICAL), training=sized.training(TYPICAL),
                         photographs=sized.photographs(),

@@ -1,6 +1,8 @@
 """The command line, as it is typed."""
+import contextlib
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from mcvqa.base.files import RunLog, read_json
 from mcvqa.cli import app
 from mcvqa.config import PRESETS, Config, load_config, parse_changes
 from tests.conftest import make_dataset, tiny_settings
+from tests.faults import small_disk
 
 COMMANDS = ("run", "demo", "check", "eda", "folds", "train", "predict", "ensemble", "report", "validate", "presets",
             "experiments", "search")
@@ -123,16 +126,51 @@ def test_a_mistake_in_a_real_shell(desk):
     )
 
 
+@pytest.mark.parametrize("words", [("presets", "--fields"), ("experiments",)])
+def test_a_full_disk_under_the_output_is_one_message(words, desk):
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    for both in (False, True):  # mcvqa ... > file, and > file 2>&1
+        with open("/dev/full", "w") as full:
+            stderr = full if both else subprocess.PIPE
+            made = subprocess.run([sys.executable, "-m", "mcvqa.cli", *words], stdout=full, stderr=stderr, text=True, cwd=desk)
+        assert made.returncode == 1
+        if not both:
+            assert made.stderr.count("error: ") == 1 and "The disk is full or away" in made.stderr
+            assert "Traceback" not in made.stderr and "ignored" not in made.stderr, made.stderr
+
+
+@pytest.mark.parametrize("command", ["eda", "folds", "ensemble", "report", "search"])
+def test_a_full_disk_is_one_message_in_every_step(command, trained, desk, tmp_path):
+    if command == "search":
+        pytest.importorskip("optuna")
+    with small_disk(tmp_path / "small", "64m"):
+        for folder in ("checkpoints", "experiments", "logs", "outputs"):
+            shutil.copytree(desk / folder, tmp_path / "small" / folder)
+        if command in ("eda", "folds"):
+            shutil.rmtree(tmp_path / "small" / "experiments")
+        with contextlib.suppress(OSError), open(tmp_path / "small" / "ballast", "wb", buffering=0) as ballast:
+            while ballast.write(bytes(4096)):
+                pass
+        said = typed(command, "--config", "tiny.yaml", "--set", "use_kfold=no", "--set", f"output_dir={tmp_path}/small", status=1)
+    assert "Traceback" not in said and "The disk is full or away: [Errno 28]" in said and "give the same command again" in said
+
+
 # %% settings
+def test_a_home_folder_may_be_written_with_a_tilde(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert f"There are no runs in {tmp_path}/runs/experiments" in typed("experiments", "--set", "output_dir=~/runs")
+
+
 def test_presets_are_listed_and_shown_whole():
     said = typed("presets")
     assert all(f"\n{name} " in f"\n{said}" for name in PRESETS)
     typed_again = [part for line in said.splitlines() if line.startswith("best ") for part in line.split()[1:]]
     assert load_config(changes=parse_changes(typed_again)) == load_config(preset="best") and "use_swa=true" in typed_again
     best = yaml.safe_load(typed("presets", "--preset", "best"))
-    assert best["num_epochs"] == 5 and best["tta_scales"] == [0.9, 1.0, 1.1] and set(best) == set(Config.__dataclass_fields__)
+    assert best["num_epochs"] == 5 and best["tta_scales"] == [0.9, 1.0, 1.1] and set(best) == set(Config.settings())
     fields = typed("presets", "--fields")
-    assert all(f"{name} " in fields for name in Config.__dataclass_fields__) and "peak learning rate" in fields
+    assert all(f"{name} " in fields for name in Config.settings()) and "peak learning rate" in fields
     assert "\nnum_epochs               1  [0 to 1000]\n" in fields and "[one of cosine, linear]" in fields
     assert "\nrun_name                 (empty)\n" in fields
 

@@ -1,14 +1,18 @@
 """Config: names, checks, presets, files; and that every field is read by something."""
-import dataclasses
+import inspect
+import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
-from mcvqa.config import PRESETS, Config, ConfigError, load_config, parse_changes
+from mcvqa.config import PRESETS, WEIGHTS, Config, ConfigError, load_config, parse_changes, weight_changes
 
 SOURCE = Path(__file__).parents[1] / "src" / "mcvqa"
 SEED_FIELDS = [
@@ -25,7 +29,7 @@ def test_every_name_of_the_original_is_accepted(name):
     assert getattr(Config().replace(**{name: value}), name.lower()) == value
 
 
-@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Config)])
+@pytest.mark.parametrize("field", list(Config.settings()))
 def test_every_field_is_read(field):
     """A switch that nothing reads is an error: each is read outside of config.py, or by a property that is."""
     readers = [p for p in SOURCE.rglob("*.py") if p.name != "config.py"]
@@ -89,6 +93,105 @@ def test_text_values_are_converted():
         parse_changes(["NUM_EPOCHS"])
 
 
+@pytest.mark.parametrize("written", [3, 3.0, "3", "3.0", "3e0", " 3 "])
+def test_whole_numbers_may_be_written_in_many_ways(written):
+    value = Config(num_epochs=written).num_epochs
+    assert value == 3 and type(value) is int
+
+
+def test_whole_numbers_are_exact_and_nothing_is_rounded():
+    assert Config(sample_size="1e3").sample_size == 1000
+    for wrong in (3.5, "3.5", True, "three", float("inf"), "nan", None, [3]):
+        with pytest.raises(ConfigError, match="is no whole number"):
+            Config(num_epochs=wrong)
+    with pytest.raises(ConfigError, match="seed=9007199254740993 is out of range"):
+        Config(seed="9007199254740993")
+
+
+def test_every_mistake_is_named_in_a_line_of_its_own():
+    with pytest.raises(ConfigError) as error:
+        Config(num_epochs=-1, devise="cpu", tta_scales=())
+    lines = str(error.value).splitlines()
+    assert len(lines) == 3 and "num_epochs=-1 is out of range" in lines[0] and "'devise'" in lines[2]
+    assert lines[1].startswith("tta_scales must not be empty. It is: image scales with TTA")
+
+
+def test_a_config_does_not_change_and_says_what_to_do():
+    config = Config()
+    with pytest.raises(ConfigError, match=re.escape("config = config.replace(num_epochs=3)")):
+        config.num_epochs = 3
+    assert config.num_epochs == 1
+
+
+def test_pydantics_own_copy_is_checked_too():
+    assert Config().model_copy(update={"num_epochs": 2}) == Config(num_epochs=2)
+    with pytest.raises(ConfigError, match="num_epochs=-2 is out of range"):
+        Config().model_copy(update={"num_epochs": -2})
+
+
+def test_a_person_and_a_program_see_every_setting():
+    shown = inspect.signature(Config).parameters
+    assert {name: p.default for name, p in shown.items()} == Config().as_dict()
+    known = Config.settings()
+    assert (known["num_epochs"].meaning, known["num_epochs"].low, known["num_epochs"].high) == (
+        "passes over the training rows", 0, 1000)
+    assert (known["train_folds"].low, known["train_folds"].high, known["device"].choices) == (
+        0, 49, ("auto", "cuda", "mps", "cpu"))
+    assert known["target_modules"].choices == known["target_modules"].default
+    assert known["learning_rate"].weights and not known["eval_batch_size"].weights
+    assert all(setting.meaning for setting in known.values())
+
+
+def test_configs_with_the_same_values_are_one():
+    one, other = Config(num_epochs=2), Config(num_epochs="2")
+    assert one == other and hash(one) == hash(other) and len({one, other, Config()}) == 2
+    assert pickle.loads(pickle.dumps(one)) == one
+
+
+def test_a_home_folder_may_be_written_with_a_tilde(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "c.yaml").write_text("output_dir: ~/runs\nmembers: [other, ~/friend.csv]\n", encoding="utf-8")
+    config = load_config("~/c.yaml", changes=parse_changes(["data_dir=~", "resume_from=~/old", "model_id=~/qwen"]))
+    assert (config.output_dir, config.data_dir, config.resume_from) == (f"{tmp_path}/runs", str(tmp_path), f"{tmp_path}/old")
+    assert config.members == ("other", f"{tmp_path}/friend.csv") and config.model_id == f"{tmp_path}/qwen"
+    assert Config(output_dir="./a~/").output_dir == "./a~/", "everything else stays as it is written"
+    with pytest.raises(ConfigError, match="output_dir='~nobody-here/x': the home folder ~nobody-here is not known"):
+        Config(output_dir="~nobody-here/x")
+
+
+# %% in a notebook, where classes live in __main__ and cells are run again
+NOTEBOOK = """
+import pickle
+import cloudpickle
+cell = compile(open({file!r}, encoding="utf-8").read(), "cell", "exec")
+exec(cell, globals())
+first = Config(num_epochs="2", tta_scales="0.9,1.0")
+assert Config.__module__ == "__main__" and pickle.loads(pickle.dumps(first)) == first
+exec(cell, globals())
+again = first.replace(lora_r=4)
+assert load_config(changes=again.as_dict()).run == again.run
+try:
+    Config(num_epoch=3)
+except ConfigError as error:
+    assert "Did you mean 'num_epochs'" in str(error)
+with open({out!r}, "wb") as out:
+    out.write(cloudpickle.dumps(Config(num_epochs=3)))
+"""
+
+
+def test_config_lives_in_a_notebook_and_travels_to_workers(tmp_path):
+    """A worker gets it as the notebook's cells define it, with an edited default."""
+    cloudpickle = pytest.importorskip("cloudpickle")  # comes with joblib since 1.6
+    edited = (SOURCE / "config.py").read_text(encoding="utf-8").replace("lora_r: int = Field(\n        default=8", (
+        "lora_r: int = Field(\n        default=12"))
+    (tmp_path / "cells.py").write_text(edited, encoding="utf-8")
+    program = NOTEBOOK.format(file=str(tmp_path / "cells.py"), out=str(tmp_path / "config.pkl"))
+    subprocess.run([sys.executable, "-c", program], check=True)
+    config = cloudpickle.loads((tmp_path / "config.pkl").read_bytes())
+    assert (config.num_epochs, config.lora_r, config.replace(num_epochs="4").num_epochs) == (3, 12, 4)
+    assert type(config) is not Config, "the class came along"
+
+
 def test_presets_are_the_seeds_table():
     quick, single, ensemble, best = (load_config(preset=name) for name in ("quick", "single", "ensemble", "best"))
     assert (quick.use_sample, quick.sample_size, quick.num_epochs, quick.use_kfold) == (True, 200, 1, False)
@@ -123,7 +226,40 @@ def test_the_run_is_named_by_what_its_weights_depend_on():
     assert Config(run_name="mine").run == "mine"
 
 
-@given(st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Config)]),
+# computed with version 0.1
+NAMES_IN_0_1 = {
+    "qwen2.5-vl-3b-instruct-384px-09ec87aa": {},
+    "tiny-112px-b045bf6a": dict(model_id="tiny", image_size=112),
+    "qwen2.5-vl-7b-instruct-512px-5154ea38": PRESETS["best"],
+    "qwen2.5-vl-3b-instruct-384px-90d2a910": PRESETS["quick"],
+    "qwen2.5-vl-3b-instruct-384px-0d959536": PRESETS["single"],
+    "qwen2.5-vl-3b-instruct-384px-eae5fdb6": PRESETS["ensemble"],
+    "qwen2.5-vl-3b-instruct-384px-0ef04aa6": dict(batch_size=2, grad_accum_steps=8, learning_rate=3e-4),
+    "내 모델-384px-82e20f8f": dict(
+        model_id="models/내 모델/", lora_r=0, train_orders=4, order_consistency=0.5, target_modules=("q_proj", "v_proj")),
+    "qwen2.5-vl-3b-instruct-384px-67b446f2": dict(use_tta=True, seed=7, swa_start_epoch=2, use_swa=True),
+}
+
+
+class NextConfig(Config):
+    """A later version, with a setting that trained weights depend on."""
+
+    layer_decay: float = Field(default=1.0, ge=0.0, le=1.0, json_schema_extra=WEIGHTS, description="decay by layer")
+
+
+@pytest.mark.parametrize("version", [Config, NextConfig])
+@pytest.mark.parametrize("name", NAMES_IN_0_1)
+def test_runs_keep_the_names_that_version_0_1_gave_them(name, version):
+    assert version(**NAMES_IN_0_1[name]).run == name
+
+
+def test_a_new_setting_renames_only_the_runs_that_use_it():
+    assert NextConfig(layer_decay=0.9).run not in (Config().run, NextConfig(layer_decay=0.8).run)
+    assert weight_changes(Config().as_dict(), NextConfig(layer_decay=0.9)) == ["  layer_decay: was 1.0, now 0.9"]
+    assert weight_changes(Config(lora_r=4).as_dict(), NextConfig()) == ["  lora_r: was 4, now 8"]
+
+
+@given(st.dictionaries(st.sampled_from(list(Config.settings())),
                        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
                                  st.lists(st.integers(-2, 9), max_size=3)), max_size=3))
 def test_any_value_is_taken_or_refused_with_a_config_error(values):

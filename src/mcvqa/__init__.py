@@ -2,19 +2,68 @@
 
     from mcvqa import Config, run
     run(Config(data_dir="data"))
-"""
-from typing import Any
 
-from mcvqa.config import Config, load_config
+Every error that is meant for people derives from `McvqaError`; an interrupt is `Interrupted`, a KeyboardInterrupt.
+"""
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mcvqa.config import Config, ConfigError, McvqaError, load_config
+
+if TYPE_CHECKING:
+    from mcvqa.base.files import DamagedFile, DiskError
+    from mcvqa.base.interrupt import Interrupted
+    from mcvqa.data.folds import FoldError
+    from mcvqa.data.images import ImageError
+    from mcvqa.data.questions import DataError
+    from mcvqa.ensemble.blend import BlendError
+    from mcvqa.model.device import DeviceError
+    from mcvqa.model.families.family import FamilyError
+    from mcvqa.model.fast.overflow import OverflowInModel
+    from mcvqa.model.load import ModelError
+    from mcvqa.model.text.encode import AlignmentError
+    from mcvqa.report.submission import SubmissionError
+    from mcvqa.run.ownership import Owned
+    from mcvqa.run.project import RunStopped
+    from mcvqa.run.steps import run
+    from mcvqa.training.checkpoint import CheckpointError, NotSaved
+    from mcvqa.training.loop import TrainingError
 
 __version__ = "0.1.0"
-__all__ = ["Config", "__version__", "load_config", "run"]
+__all__ = [
+    "AlignmentError", "BlendError", "CheckpointError", "Config", "ConfigError", "DamagedFile", "DataError", "DeviceError",
+    "DiskError", "FamilyError", "FoldError", "ImageError", "Interrupted", "McvqaError", "ModelError", "NotSaved",
+    "OverflowInModel", "Owned", "RunStopped", "SubmissionError", "TrainingError", "__version__", "load_config", "run",
+]
+# Most of these modules bring torch along, so each is imported when a name of it is asked for.
+_MODULES = {
+    "base.files": ("DamagedFile", "DiskError"),
+    "base.interrupt": ("Interrupted",),
+    "data.folds": ("FoldError",),
+    "data.images": ("ImageError",),
+    "data.questions": ("DataError",),
+    "ensemble.blend": ("BlendError",),
+    "model.device": ("DeviceError",),
+    "model.families.family": ("FamilyError",),
+    "model.fast.overflow": ("OverflowInModel",),
+    "model.load": ("ModelError",),
+    "model.text.encode": ("AlignmentError",),
+    "report.submission": ("SubmissionError",),
+    "run.ownership": ("Owned",),
+    "run.project": ("RunStopped",),
+    "training.checkpoint": ("CheckpointError", "NotSaved"),
+    "training.loop": ("TrainingError",),
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`run` brings torch along, so it is imported when it is asked for."""
-    if name == "run":
-        import mcvqa.run
-
-        return mcvqa.run
+    if name == "run":  # a package that can be called
+        return import_module("mcvqa.run")
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"mcvqa.{module}"), name)
     raise AttributeError(f"module 'mcvqa' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,7 +3,6 @@
 Heavy imports stand inside the commands, so that asking for help takes well under a second.
 """
 import contextlib
-import dataclasses
 import os
 import sys
 from collections.abc import Iterator
@@ -13,8 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from mcvqa import __version__
+from mcvqa.base.files import disk_errors_explained
 from mcvqa.base.interrupt import RUN_ME_AGAIN
-from mcvqa.config import PRESETS, Config, load_config, parse_changes
+from mcvqa.config import PRESETS, Config, McvqaError, Setting, load_config, parse_changes
 
 app = typer.Typer(
     name="mcvqa", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -33,18 +33,31 @@ DataDir = Annotated[str | None, typer.Option("--data", help="Folder or .zip with
 
 @contextlib.contextmanager
 def _told_for_people() -> Iterator[None]:
-    """Errors this package raises are written for people: shown without a stack trace, exit status 1. After an interrupt: 75."""
+    """Errors of this package are written for people: shown without a stack trace, exit status 1. After an interrupt: 75.
+
+    So is a full disk, also under what the command prints.
+    """
     try:
-        yield
+        with disk_errors_explained():
+            yield
+            sys.stdout.flush()
     except KeyboardInterrupt as stopped:
         if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-            typer.echo(f"\n{str(stopped) or 'Stopped.'} The same command goes on from there.", err=True)
+            _say(f"{str(stopped) or 'Stopped.'} The same command goes on from there.")
         raise typer.Exit(RUN_ME_AGAIN) from None
-    except Exception as error:
-        if not type(error).__module__.startswith("mcvqa."):
-            raise
-        typer.echo(f"\nerror: {error}", err=True)
+    except McvqaError as error:
+        _say(f"error: {error}")
         raise typer.Exit(1) from None
+
+
+def _say(message: str) -> None:
+    """Print `message` to stderr, even where nothing more can be written to stdout."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # its disk is full: Python would try again at exit, and fail there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(OSError):  # `2>&1` to the full disk: the exit status says it
+        typer.echo(f"\n{message}", err=True)
 
 
 def _config(file: Path | None, preset: str | None, changes: list[str] | None, data: str | None) -> Config:
@@ -197,9 +210,9 @@ def presets(
         if config or preset or set_:
             typer.echo(_config(config, preset, set_, None).to_yaml())
         elif fields:
-            for field in dataclasses.fields(Config):
-                default = _as_typed(field.default).replace("\n", "\\n") or "(empty)"
-                typer.echo(f"{field.name:24} {default}{_allowed(field)}\n{'':26}{field.metadata['meaning']}")
+            for name, setting in Config.settings().items():
+                default = _as_typed(setting.default).replace("\n", "\\n") or "(empty)"
+                typer.echo(f"{name:24} {default}{_allowed(setting)}\n{'':26}{setting.meaning}")
         else:
             for name, values in PRESETS.items():
                 typer.echo(f"{name:10} " + " ".join(f"{k}={_as_typed(v)}" for k, v in values.items()))
@@ -213,14 +226,13 @@ def _as_typed(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _allowed(field: dataclasses.Field) -> str:
+def _allowed(setting: Setting) -> str:
     """Range or choices of a setting, in brackets; empty where any text will do."""
-    facts = field.metadata
-    if facts["choices"]:
-        return f"  [{'some' if isinstance(field.default, tuple) else 'one'} of {', '.join(facts['choices'])}]"
-    if facts["low"] is not None:
-        return f"  [{facts['low']} to {facts['high']}]"
-    return "  [true or false]" if isinstance(field.default, bool) else ""
+    if setting.choices:
+        return f"  [{'some' if isinstance(setting.default, tuple) else 'one'} of {', '.join(setting.choices)}]"
+    if setting.low is not None:
+        return f"  [{setting.low} to {setting.high}]"
+    return "  [true or false]" if isinstance(setting.default, bool) else ""
 
 
 @app.command(help="All runs in this folder, the most accurate first.\n\nExample: mcvqa experiments")

@@ -1,24 +1,24 @@
-"""Configuration: one flat, frozen dataclass that holds every setting of a run.
+"""Configuration: one flat, frozen pydantic model that holds every setting of a run.
 
 Each field carries its meaning, its unit and its allowed values; they are checked when a Config is made, so a run never
 starts with an impossible value. Names are those of the original notebook in lower case.
 """
-import dataclasses
 import difflib
 import hashlib
 import json
 import math
 import re
-import types
-import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import yaml
+from annotated_types import Ge, Le
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-LANGUAGE_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+LANGUAGE_PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
 
 SYSTEM_PROMPT = (
     "You are a helpful assistant for visual question answering. "
@@ -28,192 +28,277 @@ SYSTEM_PROMPT = (
 USER_PROMPT = "{question}\n정답을 반드시 {letters} 중 하나의 소문자 한 글자로만 출력하세요.\n{options}"
 
 
-class ConfigError(ValueError):
+class McvqaError(Exception):
+    """Base class of all errors of this package; the message says what happened, what was expected and how to fix it."""
+
+
+class ConfigError(McvqaError, ValueError):
     """A setting that cannot be used; the message names the field, the value and what is allowed."""
 
 
-def setting(
-    default: Any,
-    meaning: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    weights: bool = False,
-) -> Any:
-    """A Config field: its default, its meaning with the unit, and what is allowed.
+@dataclass(frozen=True)
+class Setting:
+    """What is known about one setting.
 
-    Args:
-        low, high: inclusive range of a number, or of each number of a list.
-        choices: the allowed words.
+    Attributes:
+        meaning: what it does, with its unit.
+        low, high: inclusive range of a number, or of each number of a list; None where there is none.
+        choices: the allowed words; empty where any text will do.
         weights: whether trained weights depend on it (such settings name the run folder).
     """
-    return dataclasses.field(
-        default=default, metadata=dict(meaning=meaning, low=low, high=high, choices=choices, weights=weights)
-    )
+
+    meaning: str
+    default: Any
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...]
+    weights: bool
 
 
-@dataclass(frozen=True)
-class Config:
+WEIGHTS: dict[str, Any] = {"weights": True}  # marks the settings that trained weights depend on
+
+
+class Config(BaseModel, frozen=True, extra="forbid", strict=True, validate_default=True, protected_namespaces=()):
     """All settings of one run. Every field is read somewhere; a test proves it."""
 
     # %% where things are
-    data_dir: str = setting("data", "folder (or .zip) with train.csv, test.csv and the photographs")
-    output_dir: str = setting(".", "folder that receives checkpoints/, outputs/, logs/, experiments/ and cache/")
-    resume_from: str = setting(
-        "", "output folder of an earlier session, also read-only: what it has of this run is verified and copied to output_dir"
+    data_dir: str = Field(default="data", description="folder (or .zip) with train.csv, test.csv and the photographs")
+    output_dir: str = Field(
+        default=".", description="folder that receives checkpoints/, outputs/, logs/, experiments/ and cache/"
     )
-    run_name: str = setting("", "name of the run's folders; empty: made from the model and the settings")
-    image_column: str = setting("", "CSV column with the image path; empty: found by itself", weights=True)
-    question_column: str = setting("", "CSV column with the question; empty: found by itself", weights=True)
-    answer_column: str = setting("", "CSV column with the answer; empty: found by itself", weights=True)
-    use_dev: bool = setting(False, "train on the rows of dev.csv too, when there is one", weights=True)
+    resume_from: str = Field(
+        default="",
+        description="output folder of an earlier session, also read-only: its results of this run are checked and copied",
+    )
+    run_name: str = Field(default="", description="name of the run's folders; empty: made from the model and the settings")
+    image_column: str = Field(
+        default="", json_schema_extra=WEIGHTS, description="CSV column with the image path; empty: found by itself"
+    )
+    question_column: str = Field(
+        default="", json_schema_extra=WEIGHTS, description="CSV column with the question; empty: found by itself"
+    )
+    answer_column: str = Field(
+        default="", json_schema_extra=WEIGHTS, description="CSV column with the answer; empty: found by itself"
+    )
+    use_dev: bool = Field(
+        default=False, json_schema_extra=WEIGHTS, description="train on the rows of dev.csv too, when there is one"
+    )
 
     # %% which rows
-    use_sample: bool = setting(False, "work on a stratified sample of the training rows only", weights=True)
-    sample_size: int = setting(200, "training rows of that sample", low=8, high=10_000_000, weights=True)
-    use_kfold: bool = setting(True, "stratified K-fold; off: one stratified split of the same size", weights=True)
-    n_folds: int = setting(3, "number of folds", low=2, high=50, weights=True)
-    train_folds: tuple[int, ...] = setting((), "folds to train, counted from 0; empty: all of them", low=0, high=49)
-    seed: int = setting(42, "seed of every random choice", low=0, high=2**32 - 1, weights=True)
+    use_sample: bool = Field(
+        default=False, json_schema_extra=WEIGHTS, description="work on a stratified sample of the training rows only"
+    )
+    sample_size: int = Field(
+        default=200, ge=8, le=10_000_000, json_schema_extra=WEIGHTS, description="training rows of that sample"
+    )
+    use_kfold: bool = Field(
+        default=True, json_schema_extra=WEIGHTS, description="stratified K-fold; off: one stratified split of the same size"
+    )
+    n_folds: int = Field(default=3, ge=2, le=50, json_schema_extra=WEIGHTS, description="number of folds")
+    train_folds: tuple[Annotated[int, Ge(0), Le(49)], ...] = Field(
+        default=(), description="folds to train, counted from 0; empty: all of them"
+    )
+    seed: int = Field(default=42, ge=0, le=2**32 - 1, json_schema_extra=WEIGHTS, description="seed of every random choice")
 
     # %% model
-    model_id: str = setting(
-        "Qwen/Qwen2.5-VL-3B-Instruct", "hub name, folder, or 'tiny' (built in, no download)", weights=True
+    model_id: str = Field(
+        default="Qwen/Qwen2.5-VL-3B-Instruct", json_schema_extra=WEIGHTS,
+        description="hub name, folder, or 'tiny' (built in, no download)",
     )
-    image_size: int = setting(
-        384, "side in pixels of a square with as many pixels as an image is given", low=28, high=4096, weights=True
+    image_size: int = Field(
+        default=384, ge=28, le=4096, json_schema_extra=WEIGHTS,
+        description="images are resized to about image_size² pixels",
     )
-    device: str = setting("auto", "where to compute", choices=("auto", "cuda", "mps", "cpu"))
-    gpu_profile: str = setting(
-        "own", "what the GPU is taken for; t4: float16, no FlashAttention, 15 GiB, to rehearse a T4 on a larger GPU",
-        choices=("own", "t4"),
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field(default="auto", description="where to compute")
+    gpu_profile: Literal["own", "t4"] = Field(
+        default="own",
+        description="what the GPU is taken for; t4: float16, no FlashAttention, 15 GiB, to rehearse a T4 on a larger GPU",
     )
-    precision: str = setting(
-        "auto",
-        "number format of the weights; auto: by the GPU's capability",
-        choices=("auto", "float16", "bfloat16", "float32"),
-        weights=True,
+    precision: Literal["auto", "float16", "bfloat16", "float32"] = Field(
+        default="auto", json_schema_extra=WEIGHTS, description="number format of the weights; auto: by the GPU's capability"
     )
-    quantization: str = setting(
-        "auto",
-        "4-bit NF4 for the language model; auto: where the weights in full do not fit into the GPU's memory",
-        choices=("auto", "4bit", "none"),
-        weights=True,
+    quantization: Literal["auto", "4bit", "none"] = Field(
+        default="auto", json_schema_extra=WEIGHTS,
+        description="4-bit NF4 for the language model; auto: where the weights in full do not fit into the GPU's memory",
     )
-    gradient_checkpointing: str = setting(
-        "auto", "compute activations again in the backward pass instead of keeping them; auto: where that is faster",
-        choices=("auto", "always", "never"),
+    gradient_checkpointing: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="compute activations again in the backward pass instead of keeping them; auto: where that is faster",
     )
-    lora_r: int = setting(8, "rank of the LoRA adapters; 0: train all weights", low=0, high=1024, weights=True)
-    lora_alpha: int = setting(16, "LoRA scale is lora_alpha / lora_r", low=1, high=4096, weights=True)
-    lora_dropout: float = setting(0.05, "dropout in front of the adapters, a share", low=0.0, high=0.9, weights=True)
-    target_modules: tuple[str, ...] = setting(
-        LANGUAGE_PROJECTIONS, "language-model projections that get adapters", choices=LANGUAGE_PROJECTIONS, weights=True
+    lora_r: int = Field(
+        default=8, ge=0, le=1024, json_schema_extra=WEIGHTS, description="rank of the LoRA adapters; 0: train all weights"
     )
-    lora_vision: bool = setting(False, "adapters on the vision tower's attention and MLP too", weights=True)
+    lora_alpha: int = Field(default=16, ge=1, le=4096, json_schema_extra=WEIGHTS, description="LoRA scale is lora_alpha / lora_r")
+    lora_dropout: float = Field(
+        default=0.05, ge=0.0, le=0.9, json_schema_extra=WEIGHTS, description="dropout in front of the adapters, a share"
+    )
+    target_modules: tuple[Projection, ...] = Field(
+        default=LANGUAGE_PROJECTIONS, min_length=1, json_schema_extra=WEIGHTS,
+        description="language-model projections that get adapters",
+    )
+    lora_vision: bool = Field(
+        default=False, json_schema_extra=WEIGHTS, description="adapters on the vision tower's attention and MLP too"
+    )
 
     # %% prompt
-    system_prompt: str = setting(SYSTEM_PROMPT, "system message; may use {letters}", weights=True)
-    user_prompt: str = setting(
-        USER_PROMPT, "user message; uses {question} and {options}, may use {letters} and {hint}", weights=True
+    system_prompt: str = Field(default=SYSTEM_PROMPT, json_schema_extra=WEIGHTS, description="system message; may use {letters}")
+    user_prompt: str = Field(
+        default=USER_PROMPT, json_schema_extra=WEIGHTS,
+        description="user message; uses {question} and {options}, may use {letters} and {hint}",
     )
-    prompt_by_type: bool = setting(False, "add a hint for the type of question (counting, color, ...)", weights=True)
+    prompt_by_type: bool = Field(
+        default=False, json_schema_extra=WEIGHTS, description="add a hint for the type of question (counting, color, ...)"
+    )
 
     # %% training
-    num_epochs: int = setting(1, "passes over the training rows", low=0, high=1000, weights=True)
-    batch_size: int = setting(1, "rows per optimizer step, times grad_accum_steps", low=1, high=4096)
-    grad_accum_steps: int = setting(4, "rows per optimizer step, times batch_size", low=1, high=4096)
-    micro_batch: int = setting(
-        0, "rows in one forward pass; 0: as many as fit, found by trying (without an NVIDIA GPU: batch_size)", low=0, high=4096
+    num_epochs: int = Field(default=1, ge=0, le=1000, json_schema_extra=WEIGHTS, description="passes over the training rows")
+    batch_size: int = Field(default=1, ge=1, le=4096, description="rows per optimizer step, times grad_accum_steps")
+    grad_accum_steps: int = Field(default=4, ge=1, le=4096, description="rows per optimizer step, times batch_size")
+    micro_batch: int = Field(
+        default=0, ge=0, le=4096,
+        description="rows in one forward pass; 0: as many as fit, found by trying (without an NVIDIA GPU: batch_size)",
     )
-    learning_rate: float = setting(1e-4, "peak learning rate of AdamW", low=1e-8, high=1.0, weights=True)
-    lr_schedule: str = setting(
-        "cosine", "course of the learning rate after warm-up", choices=("cosine", "linear"), weights=True
+    learning_rate: float = Field(
+        default=1e-4, ge=1e-8, le=1.0, json_schema_extra=WEIGHTS, description="peak learning rate of AdamW"
     )
-    weight_decay: float = setting(0.01, "AdamW's decoupled weight decay", low=0.0, high=1.0, weights=True)
-    warmup_ratio: float = setting(0.03, "share of the steps with rising learning rate", low=0.0, high=1.0, weights=True)
-    max_grad_norm: float = setting(1.0, "gradients are clipped to this norm", low=1e-6, high=1e6, weights=True)
-    loss: str = setting(
-        "vocabulary",
-        "cross-entropy of the answer letter among all tokens, or among the letters of the choices only",
-        choices=("vocabulary", "choices"),
-        weights=True,
+    lr_schedule: Literal["cosine", "linear"] = Field(
+        default="cosine", json_schema_extra=WEIGHTS, description="course of the learning rate after warm-up"
     )
-    label_smoothing: float = setting(
-        0.0, "share of the target spread over the row's choices", low=0.0, high=0.9, weights=True
+    weight_decay: float = Field(
+        default=0.01, ge=0.0, le=1.0, json_schema_extra=WEIGHTS, description="AdamW's decoupled weight decay"
     )
-    soft_votes: bool = setting(False, "where annotators voted, learn their shares instead of the majority", weights=True)
-    shuffle_choices: bool = setting(True, "a new random order of the choices for each row and epoch", weights=True)
-    train_orders: int = setting(
-        1, "orders of the choices learned in one pass over a row, at most as many as it has choices; needs shuffle_choices",
-        low=1, high=26, weights=True,
+    warmup_ratio: float = Field(
+        default=0.03, ge=0.0, le=1.0, json_schema_extra=WEIGHTS, description="share of the steps with rising learning rate"
     )
-    order_consistency: float = setting(
-        0.0, "weight in the loss of how far the answers in these orders differ (Jensen-Shannon divergence)", low=0.0,
-        high=100.0, weights=True,
+    max_grad_norm: float = Field(
+        default=1.0, ge=1e-6, le=1e6, json_schema_extra=WEIGHTS, description="gradients are clipped to this norm"
     )
-    use_augmentation: bool = setting(False, "paraphrase question endings (Korean and English)", weights=True)
-    aug_prob: float = setting(0.3, "probability that a question is paraphrased", low=0.0, high=1.0, weights=True)
-    use_amp: bool = setting(True, "automatic mixed precision on a GPU", weights=True)
-    use_ema: bool = setting(True, "score with the exponential moving average of the trained weights", weights=True)
-    ema_decay: float = setting(0.999, "decay per step of that average, after its warm-up", low=0.0, high=0.99999, weights=True)
-    use_swa: bool = setting(
-        False, "score with the plain average of the weights over the last part of training", weights=True
+    loss: Literal["vocabulary", "choices"] = Field(
+        default="vocabulary", json_schema_extra=WEIGHTS,
+        description="cross-entropy of the answer letter among all tokens, or among the letters of the choices only",
     )
-    swa_start_epoch: float = setting(
-        -1.0, "epoch from which weights are averaged, counted from 0; -1: the last quarter of training",
-        low=-1.0, high=1000, weights=True,
+    label_smoothing: float = Field(
+        default=0.0, ge=0.0, le=0.9, json_schema_extra=WEIGHTS, description="share of the target spread over the row's choices"
     )
-    keep: str = setting("best", "weights to score with: best epoch on validation, or last", choices=("best", "last"))
-    save_minutes: float = setting(
-        5.0, "minutes between saves of what a fold needs to go on after a cut; 0: every step", low=0.0, high=100_000
+    soft_votes: bool = Field(
+        default=False, json_schema_extra=WEIGHTS, description="where annotators voted, learn their shares instead of the majority"
     )
-    time_budget: str = setting(
-        "", "time a session may take, such as 8h30m or 45m; what does not fit is left out, what is worth least first; empty: any"
+    shuffle_choices: bool = Field(
+        default=True, json_schema_extra=WEIGHTS, description="a new random order of the choices for each row and epoch"
     )
-    num_workers: int = setting(
-        -1, "processes that read images and encode rows; -1: one per core, at most 8, with a GPU, none without",
-        low=-1, high=256,
+    train_orders: int = Field(
+        default=1, ge=1, le=26, json_schema_extra=WEIGHTS,
+        description="orders of the choices learned in one pass over a row (at most its number of choices); needs shuffle_choices",
     )
-    parallel_folds: int = setting(
-        0, "folds worked on at the same time, each in a process of its own; 0: one for each GPU, and without GPUs one",
-        low=0, high=64,
+    order_consistency: float = Field(
+        default=0.0, ge=0.0, le=100.0, json_schema_extra=WEIGHTS,
+        description="weight in the loss of how far the answers in these orders differ (Jensen-Shannon divergence)",
+    )
+    use_augmentation: bool = Field(
+        default=False, json_schema_extra=WEIGHTS, description="paraphrase question endings (Korean and English)"
+    )
+    aug_prob: float = Field(
+        default=0.3, ge=0.0, le=1.0, json_schema_extra=WEIGHTS, description="probability that a question is paraphrased"
+    )
+    use_amp: bool = Field(default=True, json_schema_extra=WEIGHTS, description="automatic mixed precision on a GPU")
+    use_ema: bool = Field(
+        default=True, json_schema_extra=WEIGHTS, description="score with the exponential moving average of the trained weights"
+    )
+    ema_decay: float = Field(
+        default=0.999, ge=0.0, le=0.99999, json_schema_extra=WEIGHTS,
+        description="decay per step of that average, after its warm-up",
+    )
+    use_swa: bool = Field(
+        default=False, json_schema_extra=WEIGHTS,
+        description="score with the plain average of the weights over the last part of training",
+    )
+    swa_start_epoch: float = Field(
+        default=-1.0, ge=-1.0, le=1000, json_schema_extra=WEIGHTS,
+        description="epoch from which weights are averaged, counted from 0; -1: the last quarter of training",
+    )
+    keep: Literal["best", "last"] = Field(default="best", description="weights to score with: best epoch on validation, or last")
+    save_minutes: float = Field(
+        default=5.0, ge=0.0, le=100_000,
+        description="minutes between saves of what a fold needs to go on after a cut; 0: every step",
+    )
+    time_budget: str = Field(
+        default="",
+        description="time for a session, such as 8h30m or 45m; what does not fit is left out, least useful first; empty: any",
+    )
+    num_workers: int = Field(
+        default=-1, ge=-1, le=256,
+        description="processes that read images and encode rows; -1: one per core, at most 8, with a GPU, none without",
+    )
+    parallel_folds: int = Field(
+        default=0, ge=0, le=64,
+        description="folds worked on at the same time, each in a process of its own; 0: one for each GPU, and without GPUs one",
     )
 
     # %% scoring
-    eval_batch_size: int = setting(8, "rows in one forward pass when scoring", low=1, high=4096)
-    answer_by: str = setting(
-        "letters",
-        "read the letters' log-probabilities, or generate text and parse it (the plain baseline)",
-        choices=("letters", "generate"),
+    eval_batch_size: int = Field(default=8, ge=1, le=4096, description="rows in one forward pass when scoring")
+    answer_by: Literal["letters", "generate"] = Field(
+        default="letters", description="read the letters' log-probabilities, or generate text and parse it (the plain baseline)"
     )
-    max_new_tokens: int = setting(8, "longest generated answer in tokens, for answer_by=generate", low=1, high=1024)
-    use_tta: bool = setting(False, "test-time augmentation: several option orders and image scales, averaged")
-    tta_orders: int = setting(4, "option orders per question with TTA", low=1, high=120)
-    tta_scales: tuple[float, ...] = setting(
-        (0.9, 1.0, 1.1), "image scales with TTA, as factors of image_size", low=0.25, high=4.0
+    max_new_tokens: int = Field(
+        default=8, ge=1, le=1024, description="longest generated answer in tokens, for answer_by=generate"
+    )
+    use_tta: bool = Field(default=False, description="test-time augmentation: several option orders and image scales, averaged")
+    tta_orders: int = Field(default=4, ge=1, le=120, description="option orders per question with TTA")
+    tta_scales: tuple[Annotated[float, Ge(0.25), Le(4.0)], ...] = Field(
+        default=(0.9, 1.0, 1.1), min_length=1, description="image scales with TTA, as factors of image_size"
     )
 
     # %% ensemble
-    ensemble: str = setting(
-        "auto",
-        "how members are combined; auto: calibrated geometric mean unless learned weights are proven better",
-        choices=("auto", "vote", "weighted_vote", "mean", "geometric", "stacking"),
+    ensemble: Literal["auto", "vote", "weighted_vote", "mean", "geometric", "stacking"] = Field(
+        default="auto",
+        description="how members are combined; auto: calibrated geometric mean unless learned weights are proven better",
     )
-    members: tuple[str, ...] = setting((), "other runs' names or prediction CSV files to combine with this run")
+    members: tuple[str, ...] = Field(default=(), description="other runs' names or prediction CSV files to combine with this run")
 
-    # %% derived
-    def __new__(cls, *positional: Any, **settings: Any) -> "Config":
-        _require_known(settings)
-        return super().__new__(cls)
+    # %% checks
+    if not TYPE_CHECKING:  # a type checker or an IDE shows the settings themselves
 
-    def __post_init__(self) -> None:
-        switch = {"true": "always", "false": "never"}.get(str(self.gradient_checkpointing).lower())  # as older files have it
-        object.__setattr__(self, "gradient_checkpointing", switch or self.gradient_checkpointing)
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
-        object.__setattr__(self, "train_folds", tuple(sorted(set(self.train_folds))))
+        def __init__(self, **settings):
+            try:
+                super().__init__(**settings)
+            except ValidationError as error:
+                raise ConfigError("\n".join(_config_mistake(mistake) for mistake in error.errors())) from None
+
+        def __setattr__(self, name, value):
+            raise ConfigError(f"A Config does not change. Make another one: config = config.replace({name}={value!r})")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _convert(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        try:
+            return _converted(field.annotation, value)
+        except (TypeError, ValueError, OverflowError):
+            kind = _kind_name(field.annotation)
+            raise ValueError(f"{info.field_name}={value!r} is no {kind}. It is: {field.description}.") from None
+
+    @field_validator("gradient_checkpointing", mode="before")
+    @classmethod
+    def _read_older_switch(cls, value: Any) -> Any:
+        return {"true": "always", "false": "never"}.get(str(value).lower(), value)
+
+    @field_validator("data_dir", "output_dir", "resume_from", "model_id")
+    @classmethod
+    def _expand_home(cls, value: str, info: ValidationInfo) -> str:
+        return _without_tilde(value, str(info.field_name))
+
+    @field_validator("members")
+    @classmethod
+    def _expand_homes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_without_tilde(member, "members") for member in value)
+
+    @field_validator("train_folds")
+    @classmethod
+    def _sort_folds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(value)))
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "Config":
         if self.train_folds and max(self.train_folds) >= (self.n_folds if self.use_kfold else 1):
             raise ConfigError(
                 f"train_folds={list(self.train_folds)}: there are folds 0 to "
@@ -234,7 +319,9 @@ class Config:
         _ = self.budget_seconds
         if self.run_name in (".", "..") or re.search(r"[\\/:*?\"<>|\x00-\x1f]", self.run_name):
             raise ConfigError(f"run_name={self.run_name!r} is no folder name: use letters, digits, '-', '_' and '.'.")
+        return self
 
+    # %% derived
     @property
     def effective_batch(self) -> int:
         """Rows per optimizer step."""
@@ -267,79 +354,139 @@ class Config:
         return f"{model}-{self.image_size}px-{settings_hash(self.weight_settings())}"
 
     def weight_settings(self) -> dict[str, Any]:
-        """The settings that trained weights depend on."""
-        chosen = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["weights"]}
-        # how a step is divided into forward passes does not matter to the weights, only how many rows it has
-        return chosen | {"effective_batch": self.effective_batch}
+        """The settings that trained weights depend on.
 
-    def replace(self, **changes: Any) -> "Config":
-        """A copy with other values; names in upper case and values as text are accepted too."""
-        lowered = {name.lower(): value for name, value in changes.items()}
-        _require_known(lowered)
-        return dataclasses.replace(self, **lowered)
+        Settings that version 0.1 did not have are left out at their default, so that they rename no run of 0.1.
+        """
+        marked = {name: setting for name, setting in self.settings().items() if setting.weights}
+        values = {name: getattr(self, name) for name in marked}
+        known = {name: v for name, v in values.items() if name in WEIGHTS_IN_0_1 or v != marked[name].default}
+        # how a step is divided into forward passes does not matter to the weights, only how many rows it has
+        return known | {"effective_batch": self.effective_batch}
+
+    # %% as a whole
+    @classmethod
+    def settings(cls) -> dict[str, Setting]:
+        """What is known about each setting, by its name."""
+        found = {}
+        for name, field in cls.model_fields.items():
+            low, high = _limits(field.annotation, field.metadata)
+            marks = field.json_schema_extra
+            weights = isinstance(marks, dict) and bool(marks.get("weights"))
+            found[name] = Setting(field.description or "", field.default, low, high, _choices(field.annotation), weights)
+        return found
 
     def as_dict(self) -> dict[str, Any]:
-        """Every setting and its value."""
-        return dataclasses.asdict(self)
+        """Name -> value; lists are tuples."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    def replace(self, **changes: Any) -> "Config":
+        """A copy with other values; names in upper case and values as text are accepted too.
+
+        Raises:
+            ConfigError: an unknown setting, or an impossible value.
+        """
+        return type(self)(**self.as_dict() | {name.lower(): value for name, value in changes.items()})
+
+    def model_copy(self, *, update: Any = None, deep: bool = False) -> "Config":
+        """As `replace`: pydantic's own copy would not check the values."""
+        return self.replace(**update or {})
 
     def to_yaml(self) -> str:
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in self.as_dict().items()}
         return yaml.safe_dump(plain, allow_unicode=True, sort_keys=False, width=100)
+
+
+# Runs of version 0.1 are named by a hash of exactly these (and effective_batch). Never add a name: weight_settings() says why.
+WEIGHTS_IN_0_1 = frozenset((
+    "image_column", "question_column", "answer_column", "use_dev", "use_sample", "sample_size", "use_kfold", "n_folds", "seed",
+    "model_id", "image_size", "precision", "quantization", "lora_r", "lora_alpha", "lora_dropout", "target_modules",
+    "lora_vision", "system_prompt", "user_prompt", "prompt_by_type", "num_epochs", "learning_rate", "lr_schedule",
+    "weight_decay", "warmup_ratio", "max_grad_norm", "loss", "label_smoothing", "soft_votes", "shuffle_choices",
+    "train_orders", "order_consistency", "use_augmentation", "aug_prob", "use_amp", "use_ema", "ema_decay", "use_swa",
+    "swa_start_epoch",
+))
 
 
 OTHER_NAMES = {"lr": "learning_rate", "epochs": "num_epochs", "folds": "n_folds", "model": "model_id", "output": "output_dir"}
 
 
-def _require_known(names: Iterable[str]) -> None:
-    """Raises ConfigError for a name that is no setting, with the nearest that is."""
-    known = [f.name for f in dataclasses.fields(Config)]
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-            meant = OTHER_NAMES.get(name.lower()) or next(iter(close), "")
-            hint = f" Did you mean {meant!r}?" if meant else ""
-            raise ConfigError(f"There is no setting {name!r}.{hint} All settings: mcvqa presets --fields")
+def _config_mistake(error: Any) -> str:
+    """One of pydantic's errors as a sentence that names the setting, its value and what is allowed."""
+    kind, value = error["type"], error["input"]
+    if kind == "value_error":  # raised in this file
+        return str(error["ctx"]["error"])
+    name = str(error["loc"][0])
+    if kind == "extra_forbidden":
+        return _unknown_setting(name)
+    setting = Config.settings()[name]
+    if kind in ("greater_than_equal", "less_than_equal"):
+        return f"{name}={value} is out of range: {setting.low} to {setting.high}. It is: {setting.meaning}."
+    if kind == "literal_error":
+        close = difflib.get_close_matches(str(value), setting.choices, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        return f"{name}={value!r} is none of {', '.join(setting.choices)}.{hint}"
+    if kind == "too_short":
+        return f"{name} must not be empty. It is: {setting.meaning}."
+    return f"{name}={value!r}: {error['msg']}. It is: {setting.meaning}."
 
 
-def _checked(field: dataclasses.Field, value: Any) -> Any:
-    """`value` in the field's type and range, or ConfigError."""
-    kind, meta = field.type, field.metadata
-    try:
-        value = _converted(kind, value)
-    except (TypeError, ValueError, OverflowError, yaml.YAMLError):
-        raise ConfigError(f"{field.name}={value!r} is no {_kind_name(kind)}. It is: {meta['meaning']}.") from None
-    numbers = value if isinstance(value, tuple) else (value,)
-    for number in numbers:
-        if meta["low"] is not None and not meta["low"] <= number <= meta["high"]:
-            raise ConfigError(
-                f"{field.name}={number} is out of range: {meta['low']} to {meta['high']}. It is: {meta['meaning']}."
-            )
-    if isinstance(value, tuple) and not value and field.default:
-        raise ConfigError(f"{field.name} must not be empty. It is: {meta['meaning']}.")
-    for word in numbers if meta["choices"] else ():
-        if word not in meta["choices"]:
-            close = difflib.get_close_matches(str(word), meta["choices"], n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"{field.name}={word!r} is none of {', '.join(meta['choices'])}.{hint}")
-    return value
+def _unknown_setting(name: str) -> str:
+    """There is no such setting; the nearest that exists is suggested."""
+    close = difflib.get_close_matches(name.lower(), Config.model_fields, n=1, cutoff=0.5)
+    meant = OTHER_NAMES.get(name.lower()) or next(iter(close), "")
+    hint = f" Did you mean {meant!r}?" if meant else ""
+    return f"There is no setting {name!r}.{hint} All settings: mcvqa presets --fields"
+
+
+def _limits(kind: Any, constraints: Iterable[Any]) -> tuple[float | None, float | None]:
+    """Lowest and highest value of a number, or of each number of a list."""
+    if get_origin(kind) is tuple:
+        constraints = getattr(get_args(kind)[0], "__metadata__", ())
+    bounds = {name: getattr(c, name) for c in constraints for name in ("ge", "le") if hasattr(c, name)}
+    return bounds.get("ge"), bounds.get("le")
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    if get_origin(kind) is tuple:
+        kind = get_args(kind)[0]
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def _converted(kind: Any, value: Any) -> Any:
-    if typing.get_origin(kind) is tuple:
+    """`value` in the type of its setting.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is not of that type.
+    """
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) is tuple:
         if isinstance(value, str):
             value = [v for v in value.strip().strip("[]()").split(",") if v.strip()]
-        item = typing.get_args(kind)[0]
-        return tuple(_converted(item, v.strip() if isinstance(v, str) else v) for v in value)
+        return tuple(_converted(get_args(kind)[0], v.strip() if isinstance(v, str) else v) for v in value)
     if kind is bool:
         words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
         return words[str(value).strip().lower()] if str(value).strip().lower() in words else _fail()
+    if kind in (int, float) and isinstance(value, bool):
+        _fail()
     if kind is int:
-        number = float(value) if not isinstance(value, bool) else _fail()
-        return int(value) if number == int(number) else _fail()
+        return _whole(value)
     if kind is float:
-        number = float(value) if not isinstance(value, bool) else _fail()
+        number = float(value)
         return number if number == number else _fail()
     return str(value) if isinstance(value, (str, Path, int, float)) else _fail()
+
+
+def _whole(value: Any) -> int:
+    """3, "3", 3.0, "3.0" and "3e0" -> 3"""
+    if isinstance(value, str):
+        try:
+            return int(value)  # exact, where a float has too few digits
+        except ValueError:
+            value = float(value)
+    number = int(value)
+    return number if number == value else _fail()
 
 
 def _fail() -> Any:
@@ -347,9 +494,22 @@ def _fail() -> Any:
 
 
 def _kind_name(kind: Any) -> str:
-    if isinstance(kind, types.GenericAlias):
-        return f"list of {_kind_name(typing.get_args(kind)[0])}s"
-    return {bool: "true or false", int: "whole number", float: "number", str: "text"}[kind]
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) is tuple:
+        return f"list of {_kind_name(get_args(kind)[0])}s"
+    return {bool: "true or false", int: "whole number", float: "number"}.get(kind, "text")
+
+
+def _without_tilde(path: str, name: str) -> str:
+    """`path` with the home folder in place of a leading "~", else as it is."""
+    if not path.startswith("~"):
+        return path
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError:
+        user = path.split("/")[0]
+        raise ValueError(f"{name}={path!r}: the home folder {user} is not known. Write the whole path.") from None
 
 
 def settings_hash(settings: dict[str, Any]) -> str:
@@ -363,11 +523,10 @@ def weight_changes(before: dict[str, Any], now: Config) -> list[str]:
     Args:
         before: all settings of a run, of this version or an older one.
     """
-    known = {f.name for f in dataclasses.fields(Config)}
-    then = Config(**{name: value for name, value in before.items() if name in known}).weight_settings()
-    return [
-        f"  {name}: was {then[name]!r}, now {value!r}" for name, value in now.weight_settings().items() if then[name] != value
-    ]
+    then = type(now)(**{name: value for name, value in before.items() if name in type(now).model_fields})
+    names = {**then.weight_settings(), **now.weight_settings()}
+    pairs = ((name, getattr(then, name), getattr(now, name)) for name in names)
+    return [f"  {name}: was {old!r}, now {new!r}" for name, old, new in pairs if old != new]
 
 
 # %% presets: the rows of the original's table, and a demo that needs no download
@@ -399,11 +558,11 @@ def load_config(
         raise ConfigError(f"There is no preset {preset!r}; there are {', '.join(PRESETS)}.")
     values = dict(PRESETS[preset]) if preset else {}
     if file is not None:
-        values |= _read_yaml(Path(file))
+        values |= _read_settings_file(Path(_without_tilde(str(file), "config")))
     return Config().replace(**values | {k.lower(): v for k, v in (changes or {}).items()})
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def _read_settings_file(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:

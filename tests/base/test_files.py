@@ -1,10 +1,26 @@
 """Files that are never half written, and the log of a run."""
+import errno
 import hashlib
+import json
+import math
+import pickle
 import time
 
 import pytest
 
-from mcvqa.base.files import RunLog, atomic_path, file_hash, patiently, read_json, write_json
+from mcvqa.base.files import (
+    DamagedFile,
+    DiskError,
+    RunLog,
+    atomic_path,
+    disk_errors_explained,
+    file_hash,
+    or_nan,
+    patiently,
+    read_json,
+    read_yaml,
+    write_json,
+)
 from tests.faults import drop_drive, small_disk, unmount
 
 
@@ -32,6 +48,79 @@ def test_the_log_survives_a_line_cut_off_by_a_crash(tmp_path):
     log.write("step", loss=0.5)
     log.write("epoch", accuracy=0.9)
     assert [e["loss"] for e in log.events("step")] == [1.5, 0.5]
+
+
+def strictly(text: str):
+    """Parsed as JSON, without Python's own additions to it."""
+    def refuse(word: str):
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_json_holds_no_nan_and_no_infinity(tmp_path):
+    file = tmp_path / "x.json"
+    write_json(file, {"a": math.nan, "b": [1.5, (math.inf, "NaN")], "c": {"d": -math.inf}})
+    assert strictly(file.read_text()) == {"a": None, "b": [1.5, [None, "NaN"]], "c": {"d": None}}
+    log = RunLog(tmp_path / "run.jsonl")
+    log.write("epoch", nll=math.nan, epochs=[math.inf])
+    assert strictly(log.path.read_text())["nll"] is None and log.events("epoch")[0]["epochs"] == [None]
+    assert or_nan(0.0) == 0.0 and math.isnan(or_nan(None))
+
+
+def test_what_version_0_1_wrote_is_still_read(tmp_path):
+    (tmp_path / "x.json").write_text('{"loss": NaN}')
+    assert math.isnan(read_json(tmp_path / "x.json")["loss"])
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": [1, ', b'"\xea\xb0', b"[" * 100_000, b"[1, 2]", b"null"])
+@pytest.mark.parametrize("read", [read_json, read_yaml])
+def test_a_damaged_file_is_named_with_what_to_do(read, content, tmp_path):
+    file = tmp_path / "data.json"
+    file.write_bytes(content)
+    with pytest.raises(DamagedFile) as error:
+        read(file, dict)
+    told = str(error.value)
+    assert told.startswith(f"{file} is damaged: ") and "Put a copy back, or move it away" in told and "\n" not in told
+    again = pickle.loads(pickle.dumps(error.value))
+    assert str(again) == told and again.path == file
+
+
+def test_a_file_that_is_not_there_is_not_damaged(tmp_path):
+    for read in (read_json, read_yaml):
+        with pytest.raises(FileNotFoundError):
+            read(tmp_path / "none")
+
+
+@pytest.mark.parametrize("line", [
+    b'["step"]', b'{"loss": 1}', b"7", b"null", b'{"event": "step", "t": "\xea\xb0', b'{"event": "step", "lo', b"[" * 100_000,
+])
+def test_the_log_passes_over_what_is_no_event(line, tmp_path):
+    log = RunLog(tmp_path / "run.jsonl")
+    log.write("step", number=0)
+    with open(log.path, "ab") as handle:
+        handle.write(line + b"\n")
+    log.write("step", number=1)
+    assert [e["number"] for e in log.events("step")] == [0, 1]
+
+
+def test_a_text_in_the_log_may_hold_any_character(tmp_path):
+    log = RunLog(tmp_path / "run.jsonl")
+    text = "".join(map(chr, (10, 11, 12, 13, 28, 29, 30, 0x85, 0x2028, 0x2029))) + "한글"
+    log.write("failed", told=text)
+    assert [e["told"] for e in log.events("failed")] == [text]
+
+
+def test_a_full_disk_is_explained_and_other_errors_are_not(tmp_path):
+    with small_disk(tmp_path / "small", "16k"), pytest.raises(DiskError, match=r"disk is full or away.*cache/ may be deleted"), \
+            disk_errors_explained():
+        write_json(tmp_path / "small" / "x.json", "x" * 100_000)
+    with pytest.raises(FileNotFoundError), disk_errors_explained():
+        (tmp_path / "none").read_text()
+    with pytest.raises(DiskError), disk_errors_explained(), open("/dev/full", "w") as full:
+        full.write("x")
+    with pytest.raises(PermissionError), disk_errors_explained():
+        raise PermissionError(errno.EACCES, "no")
 
 
 # %% drives that drop

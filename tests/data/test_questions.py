@@ -4,11 +4,13 @@ import io
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mcvqa.data.questions import LETTERS, AnswerHabit, DataError, Table, read_answer, read_questions
+from mcvqa.report.submission import validate_submission, write_submission
 from tests.conftest import examples
 
 HEADER = "id,path,question,a,b,c,d,answer\n"
@@ -275,6 +277,25 @@ def test_an_answer_is_none_or_a_choice_that_is_not_empty(choices: list[str], wri
 def test_every_letter_in_every_dress(index: int, dress: str, upper: bool) -> None:
     letter = LETTERS[index].upper() if upper else LETTERS[index]
     assert read_answer(dress.format(letter), [f"text {i}" for i in range(26)]) == index
+
+
+# %% ids that would not come back as they are
+@pytest.mark.parametrize("id", ["b\0", "\0b", "b\0b", "b\rb", "b\r\nb", "\rb"])
+def test_an_id_that_a_submission_cannot_keep_is_refused_at_the_start(tmp_path: Path, id: str) -> None:
+    with pytest.raises(DataError) as error:
+        table(tmp_path, rows_as_csv([HEADER.strip().split(","), ["a", *"pqabcda"], [id, *"pqabcda"]]))
+    told = str(error.value)
+    assert "train.csv" in told and (("row 2, id: the id " in told and repr(id) in told) or "contains NUL" in told)  # Python 3.10
+
+
+@pytest.mark.parametrize("number", [n for n in range(1, 256) if unicodedata.category(chr(n)) == "Cc" and chr(n) != "\r"])
+def test_every_other_id_is_kept_up_to_the_submission(tmp_path: Path, number: int) -> None:
+    ids = [f"b{chr(number)}", f"{chr(number)}b", f"b{chr(number)}b"]
+    rows = [HEADER.strip().split(","), *([f"a{id}", *"pqabcda"] for id in ids)]
+    questions = table(tmp_path, rows_as_csv(rows)).questions
+    assert np.array([q.id for q in questions]).tolist() == [q.id for q in questions] == [f"a{id}" for id in ids]
+    write_submission(tmp_path / "submission.csv", questions, [0, 1, 2])
+    assert not validate_submission(tmp_path / "submission.csv", questions).problems
 
 
 # %% real files

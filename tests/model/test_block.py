@@ -112,7 +112,7 @@ def test_projections_of_one_spec_are_packed_together_and_others_apart():
 
 @pytest.mark.parametrize("quantization", ["none", "4bit"])
 def test_weights_are_joined_and_the_model_s_modules_go_on_working(tiny_config, quantization, tmp_path):
-    config = dataclasses.replace(tiny_config, quantization=quantization)
+    config = tiny_config.replace(quantization=quantization)
     plain, base = (load_base(config, plan_device(config)) for _ in range(2))
 
     def joint_places():
@@ -152,7 +152,7 @@ def test_weights_that_were_moved_are_joined_again():
 
 
 def test_4_bit_weights(tiny_config, questions, maker):
-    config = dataclasses.replace(tiny_config, quantization="4bit", lora_dropout=0.0)
+    config = tiny_config.replace(quantization="4bit", lora_dropout=0.0)
     base = load_base(config, plan_device(config))
     answers = base.answers(make_trainable(base, config, 0)).train()
     batch = maker.batch([maker.row(question) for question in questions[:2]])
@@ -218,7 +218,7 @@ def test_without_checkpointing_nothing_is_computed_twice_and_with_it_less_is_kep
 
 
 def test_a_model_that_is_trained_as_a_whole_keeps_the_library_s_layers(tiny_config):
-    config = dataclasses.replace(tiny_config, lora_r=0)
+    config = tiny_config.replace(lora_r=0)
     base = load_base(config, plan_device(config))
     assert isinstance(base.answers(base.model).blocks[0], Block)
     base.language.config.hidden_act = "gelu"

@@ -1,5 +1,4 @@
 """Rows: label alignment, option orders, what text from a CSV cannot do."""
-import dataclasses
 
 import numpy as np
 import pytest
@@ -44,7 +43,7 @@ def test_a_packed_row_holds_the_prompts_of_all_orders(base, questions):
 
 def test_a_system_prompt_may_show_the_options_before_the_photograph(base, questions, tiny_config):
     """Then each order has an image of its own, whose tokens count rows and columns too."""
-    config = dataclasses.replace(tiny_config, system_prompt="Choose one of these:\n{options}")
+    config = tiny_config.replace(system_prompt="Choose one of these:\n{options}")
     encoder = Encoder(base.tokenizer, config, image_token_id=base.image_token_id, merge=base.merge)
     row = encoder.encode(questions[0], ORDERS, GRID)
     require_the_prompts(encoder, questions[0], ORDERS, row)

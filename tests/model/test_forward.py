@@ -43,7 +43,7 @@ OPTIONS_FIRST = "Choose one of these:\n{options}"
 @pytest.mark.parametrize("system_prompt", [Config.system_prompt, OPTIONS_FIRST])
 def test_logits_do_not_depend_on_batch_padding_or_packing(base, answers, maker, questions, tiny_config, system_prompt):
     """Invariant 2; also where each order has an image of its own, behind the options."""
-    config = dataclasses.replace(tiny_config, system_prompt=system_prompt)
+    config = tiny_config.replace(system_prompt=system_prompt)
     encoder = Encoder(base.tokenizer, config, image_token_id=base.image_token_id, merge=base.merge)
     maker = RowMaker(encoder, maker.images, maker.store)
     orders = np.array([[0, 1, 2, 3], [1, 3, 0, 2], [2, 0, 3, 1], [3, 2, 1, 0]])
@@ -112,8 +112,8 @@ def test_training_learns_by_the_loss_of_the_settings(answers, maker, questions, 
         (dict(loss="choices"), dict(among_choices=True)), (dict(label_smoothing=0.3), dict(label_smoothing=0.3)),
         (dict(order_consistency=2.0), dict(consistency=2.0)),
     ]
-    plain = dataclasses.replace(
-        tiny_config, loss="vocabulary", label_smoothing=0.0, order_consistency=0.0, train_orders=2)
+    plain = tiny_config.replace(
+        loss="vocabulary", label_smoothing=0.0, order_consistency=0.0, train_orders=2)
     batch = maker.batch([training_row(maker, question, 0, plain)])
     with torch.no_grad():
         logits, found = answers(batch), []
@@ -139,7 +139,7 @@ def test_the_head_is_asked_at_answer_positions_only(base, answers, maker, questi
 
 def test_several_orders_learned_at_once_are_the_mean_of_each_alone(base, answers, maker, questions, tiny_config):
     question = next(q for q in questions if len(q.choices) >= 4)
-    config = dataclasses.replace(tiny_config, train_orders=4)
+    config = tiny_config.replace(train_orders=4)
     together = training_row(maker, question, 0, config)
     slots = np.argsort(together.orders, 1)
     assert len(together.orders) == 4 and all(len(set(column)) == 4 for column in slots.T), "each choice in four slots"

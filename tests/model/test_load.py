@@ -66,11 +66,11 @@ def test_bare_suffixes_would_reach_the_vision_tower():
 
 def test_adapters_reach_the_vision_tower_when_asked(base, tiny_config):
     fresh = dataclasses.replace(base, model=copy.deepcopy(base.model))
-    model = make_trainable(fresh, dataclasses.replace(tiny_config, lora_vision=True), 0)
+    model = make_trainable(fresh, tiny_config.replace(lora_vision=True), 0)
     names = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in trained_parameters(model) if ".visual." in name}
     assert names == {"qkv", "proj", "gate_proj", "up_proj", "down_proj"}
     remove_adapters(fresh, model)
-    model = make_trainable(fresh, dataclasses.replace(tiny_config, target_modules=("q_proj",)), 0)
+    model = make_trainable(fresh, tiny_config.replace(target_modules=("q_proj",)), 0)
     assert all(".language_model." in name and ".q_proj." in name for name in trained_parameters(model))
 
 
@@ -160,7 +160,7 @@ def test_code_beside_a_hostile_configuration_is_never_executed(tiny_config, tmp_
     named = {auto: "evil.Evil" for auto in ("AutoConfig", "AutoModel", "AutoModelForImageTextToText", "AutoTokenizer")}
     for hostile in (facts | {"auto_map": named}, {"model_type": "evil", "auto_map": named}):
         (folder / "config.json").write_text(json.dumps(hostile))
-        config = dataclasses.replace(tiny_config, model_id=str(folder))
+        config = tiny_config.replace(model_id=str(folder))
         with contextlib.suppress(ModelError):  # what is known is loaded without the code, what is not is refused
             load_base(config, plan_device(config))
     assert not (tmp_path / "executed").exists()
@@ -168,7 +168,7 @@ def test_code_beside_a_hostile_configuration_is_never_executed(tiny_config, tmp_
 
 def test_without_adapters_all_weights_are_trained_and_saved(base, tiny_config, tmp_path):
     fresh = dataclasses.replace(base, model=copy.deepcopy(base.model))
-    model = make_trainable(fresh, dataclasses.replace(tiny_config, lora_r=0), 0)
+    model = make_trainable(fresh, tiny_config.replace(lora_r=0), 0)
     assert len(trained_parameters(model)) == len(dict(base.model.named_parameters()))
     with torch.no_grad():
         next(model.parameters()).add_(1.0)
@@ -179,7 +179,7 @@ def test_without_adapters_all_weights_are_trained_and_saved(base, tiny_config, t
 
 # %% 4-bit
 def four_bit_base(tiny_config) -> tuple[Config, BaseModel]:
-    config = dataclasses.replace(tiny_config, quantization="4bit")
+    config = tiny_config.replace(quantization="4bit")
     return config, load_base(config, plan_device(config))
 
 
@@ -202,7 +202,7 @@ def test_qlora_learns_on_the_cpu_with_4_bit_weights_in_the_language_model_only(t
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.3
     with pytest.raises(ModelError, match="4-bit weights cannot do"):
-        make_trainable(base, dataclasses.replace(config, lora_r=0, quantization="auto"), 0)
+        make_trainable(base, config.replace(lora_r=0, quantization="auto"), 0)
 
 
 def test_a_quantised_vision_tower_is_refused(tiny_config, monkeypatch):
@@ -243,7 +243,7 @@ def test_4_bit_weights_are_no_way_to_train_all_weights_and_need_their_library(mo
 
 @pytest.mark.parametrize("lora_r", [4, 0], ids=["blocks", "the library's layers"])
 def test_checkpointing_is_switched_on_and_off(tiny_config, lora_r):
-    config = dataclasses.replace(tiny_config, lora_r=lora_r)
+    config = tiny_config.replace(lora_r=lora_r)
     base = load_base(config, plan_device(config))
     answers = base.answers(make_trainable(base, config, 0))
     for on in (True, False):
@@ -264,14 +264,14 @@ def test_transformers_with_wrong_positions_are_refused(version, refused, monkeyp
 
 
 def test_a_model_that_is_not_there_is_told_for_people(tmp_path, tiny_config):
-    config = dataclasses.replace(tiny_config, model_id=str(tmp_path))
+    config = tiny_config.replace(model_id=str(tmp_path))
     with pytest.raises(ModelError, match="Expected a hub name such as"):
         load.load_encoder(config)
 
 
 def test_4_bit_weights_stay_as_they_are_packed_when_they_are_read(tiny_config):
     """bitsandbytes would pack them anew on a CPU with AVX512-BF16, and stop at rows of 480 values."""
-    config = dataclasses.replace(tiny_config, quantization="4bit")
+    config = tiny_config.replace(quantization="4bit")
     model = load_base(config, plan_device(config)).model
     packed = [module for module in model.modules() if hasattr(module, "support_avx512bf16_for_cpu")]
     before = [module.weight.data.clone() for module in packed]

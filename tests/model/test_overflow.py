@@ -19,7 +19,7 @@ from tests.model.small import ROWS, answering, batch_of, small_model, small_pict
 
 def planted(config, precision):
     """A model of its own whose fourth MLP multiplies numbers that are beyond float16."""
-    config = dataclasses.replace(config, precision=precision)
+    config = config.replace(precision=precision)
     base = load_base(config, plan_device(config))
     mlp = base.language.layers[3].mlp
     for layer, factor in ((mlp.up_proj, 2**11), (mlp.down_proj, 2**-9), (mlp.gate_proj, 2**5)):
@@ -44,7 +44,7 @@ def batches(base, images, questions, tmp_path):
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
 @pytest.mark.parametrize("quantization", ["none", "4bit"])
 def test_the_module_that_overflows_goes_on_in_float32(tiny_config, batches, capsys, quantization, device):
-    config = dataclasses.replace(tiny_config, quantization=quantization, device=device)
+    config = tiny_config.replace(quantization=quantization, device=device)
     (_, half), (_, full) = planted(config, "float16"), planted(config, "float32")
     with torch.no_grad():
         finite = [bool(torch.isfinite(answers_of(half)(batch.to(device))).all()) for batch in batches]
@@ -80,7 +80,7 @@ def test_damaged_weights_are_told_with_the_questions(tiny_config, batches):
 
 
 def test_training_goes_on_after_an_overflow(tiny_config, questions, images, tmp_path):
-    config, base = planted(dataclasses.replace(tiny_config, num_epochs=1, batch_size=1, grad_accum_steps=1), "float16")
+    config, base = planted(tiny_config.replace(num_epochs=1, batch_size=1, grad_accum_steps=1), "float16")
     store = FeatureStore(tmp_path, base, images)
     store.fill(base, [q.image for q in questions])
     rows = [dataclasses.replace(q, answer=0) for q in questions[:3]]
@@ -95,7 +95,7 @@ def test_training_goes_on_after_an_overflow(tiny_config, questions, images, tmp_
 
 def test_a_resumed_fold_knows_what_runs_in_float32(tiny_config, questions, images, tmp_path, monkeypatch):
     """Otherwise the next step would be lost again."""
-    config = dataclasses.replace(tiny_config, num_epochs=1, batch_size=1, save_minutes=0.0, precision="float16")
+    config = tiny_config.replace(num_epochs=1, batch_size=1, save_minutes=0.0, precision="float16")
     rows, plain = [dataclasses.replace(q, answer=0) for q in questions[:3]], FoldTrainer._backward
 
     def trainer() -> FoldTrainer:

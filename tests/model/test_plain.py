@@ -40,7 +40,7 @@ ORDERS = np.array([[0, 1, 2, 3], [1, 3, 0, 2], [2, 0, 3, 1], [3, 2, 1, 0]])
 @pytest.fixture(scope="module", params=PLAIN_FAMILIES)
 def config(request, tiny_config, tmp_path_factory):
     folder = save_family(request.param, tmp_path_factory.mktemp(request.param))
-    return dataclasses.replace(tiny_config, model_id=folder)
+    return tiny_config.replace(model_id=folder)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_the_training_conversation_begins_with_the_prompt_and_goes_on_with_the_l
         row = maker.row(question, order[None])
         photograph = maker.photograph(row.image)
         prompt = encoder.prompt_tokens(question, order, photograph)
-        part = maker.batch([training_row(maker, question, 0, dataclasses.replace(config, shuffle_choices=False))]).parts[0]
+        part = maker.batch([training_row(maker, question, 0, config.replace(shuffle_choices=False))]).parts[0]
         assert maker.conversation(question) == part.inputs["input_ids"][0].tolist(), "what is trained is what is shown"
         ends = set()
         for slot, original in enumerate(order):
@@ -140,7 +140,7 @@ def test_a_template_without_system_messages_can_be_used(base, config):
     processor.chat_template = refusal + processor.chat_template
     with pytest.raises(AlignmentError, match=r"System role not supported(.|\n)*set system_prompt="):
         PlainEncoder(processor, config)
-    assert PlainEncoder(processor, dataclasses.replace(config, system_prompt="")).letter_tokens.tolist() == (
+    assert PlainEncoder(processor, config.replace(system_prompt="")).letter_tokens.tolist() == (
         base.encoder.letter_tokens.tolist())
 
 
@@ -203,7 +203,7 @@ def test_a_model_that_cannot_keep_fewer_logits_gives_the_same(base, maker, quest
 
 
 def test_all_orders_and_scales_are_scored(base, maker, questions, config):
-    config = dataclasses.replace(config, use_tta=True, tta_orders=3, tta_scales=(1.0, 0.5), eval_batch_size=3)
+    config = config.replace(use_tta=True, tta_orders=3, tta_scales=(1.0, 0.5), eval_batch_size=3)
     scores = score_questions(base.model, base, maker, questions[:3], config, {})
     assert scores.logprobs.shape == (3, 6, 4) and np.isfinite(scores.logprobs[0]).all()
     assert np.abs(scores.logprobs[0, :3] - scores.logprobs[0, 3:]).max() > 1e-6, "a shrunk photograph is another one"
@@ -226,7 +226,7 @@ def test_a_maker_travels_to_loader_processes_without_the_model(maker):
 
 def test_what_overflows_float16_goes_on_in_float32(config, maker, questions, capsys):
     """As planted in tests/model/test_overflow.py: a product that is too large between two layers of the MLP."""
-    wide, half = (load_base(c, plan_device(c)) for c in (config, dataclasses.replace(config, precision="float16")))
+    wide, half = (load_base(c, plan_device(c)) for c in (config, config.replace(precision="float16")))
     for base in (wide, half):
         mlp = base.language.layers[0].mlp
         with torch.no_grad():
@@ -256,11 +256,11 @@ def test_adapters_reach_the_language_models_projections_only(base, config):
                 and not n.startswith("lm_head"))
     assert size.trained == trained and size.vision == tower
     with pytest.raises(FamilyError, match="set lora_vision=false"):
-        make_trainable(base, dataclasses.replace(config, lora_vision=True), 0)
+        make_trainable(base, config.replace(lora_vision=True), 0)
 
 
 def test_only_the_language_model_gets_4_bits(config, questions, maker):
-    config = dataclasses.replace(config, quantization="4bit")
+    config = config.replace(quantization="4bit")
     base = load_base(config, plan_device(config))  # verify_quantization looks at every module
     names = {name for name, module in base.model.named_modules() if type(module).__name__ == "Linear4bit"}
     assert len(names) == 2 * len(LANGUAGE_PROJECTIONS) and all(name.startswith(base.family.language) for name in names)
@@ -269,14 +269,14 @@ def test_only_the_language_model_gets_4_bits(config, questions, maker):
 
 def test_a_fold_lowers_the_loss_and_its_adapters_can_be_read_again(base, config, maker, questions, tmp_path):
     few = [questions[0], questions[1], questions[2]]
-    settings = dataclasses.replace(
-        config, num_epochs=8, learning_rate=1e-2, use_ema=False, shuffle_choices=False, keep="last", batch_size=2,
+    settings = config.replace(
+        num_epochs=8, learning_rate=1e-2, use_ema=False, shuffle_choices=False, keep="last", batch_size=2,
         grad_accum_steps=2,
     )
     losses, log = {}, RunLog(tmp_path / "log.jsonl")
     for epochs in (0, 8):
         trainer = FoldTrainer(
-            dataclasses.replace(settings, num_epochs=epochs), base, maker, few, few, 0, tmp_path / str(epochs), log
+            settings.replace(num_epochs=epochs), base, maker, few, few, 0, tmp_path / str(epochs), log
         )
         result = trainer.run()
         losses[epochs] = result.variants["raw"].loss
@@ -291,7 +291,7 @@ def test_a_fold_lowers_the_loss_and_its_adapters_can_be_read_again(base, config,
 
 def test_all_weights_can_be_trained_and_saved(config, maker, questions, tmp_path):
     own = load_base(config, plan_device(config))
-    model = make_trainable(own, dataclasses.replace(config, lora_r=0), 0)
+    model = make_trainable(own, config.replace(lora_r=0), 0)
     assert len(trained_parameters(model)) == len(dict(own.model.named_parameters()))
     with torch.no_grad():
         own.model.get_input_embeddings().weight.mul_(1.5)

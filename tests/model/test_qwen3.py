@@ -26,7 +26,7 @@ ORDERS = np.array([[0, 1, 2, 3], [1, 3, 0, 2], [2, 0, 3, 1], [3, 2, 1, 0]])
 
 @pytest.fixture(scope="module")
 def config(tiny_config, tmp_path_factory):
-    return dataclasses.replace(tiny_config, model_id=save_family("qwen3_vl", tmp_path_factory.mktemp("qwen3")), image_size=96)
+    return tiny_config.replace(model_id=save_family("qwen3_vl", tmp_path_factory.mktemp("qwen3")), image_size=96)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_packed_orders_are_those_asked_apart(answers, maker, questions):
 
 
 def test_all_orders_and_scales_are_scored(base, maker, questions, config):
-    config = dataclasses.replace(config, use_tta=True, tta_orders=3, tta_scales=(1.0, 1.5))
+    config = config.replace(use_tta=True, tta_orders=3, tta_scales=(1.0, 1.5))
     scores = score_questions(base.model, base, maker, questions[:2], config, {})
     assert scores.logprobs.shape == (2, 6, 4) and np.isfinite(scores.logprobs[0]).all()
 
@@ -140,7 +140,7 @@ def test_answers_are_generated(base, maker, questions, config):
 # %% adapters, 4 bits, training
 @pytest.mark.parametrize("vision", [False, True])
 def test_adapters_reach_the_intended_modules_only(base, config, vision):
-    config = dataclasses.replace(config, lora_vision=vision)
+    config = config.replace(lora_vision=vision)
     own = dataclasses.replace(base, model=copy.deepcopy(base.model))
     model = make_trainable(own, config, 0)
     reached = {name.removeprefix("base_model.model.").split(".lora_")[0] for name in trained_parameters(model)}
@@ -155,7 +155,7 @@ def test_adapters_reach_the_intended_modules_only(base, config, vision):
 
 def test_gradients_pass_through_every_deepstack_level(base, config, maker, questions):
     """With the vision tower trained, features are live, and each level's layers learn."""
-    config = dataclasses.replace(config, lora_vision=True)
+    config = config.replace(lora_vision=True)
     own = dataclasses.replace(base, model=copy.deepcopy(base.model))
     model = make_trainable(own, config, 0)
     live = dataclasses.replace(maker, store=None)
@@ -166,7 +166,7 @@ def test_gradients_pass_through_every_deepstack_level(base, config, maker, quest
 
 
 def test_only_the_language_model_gets_4_bits(config):
-    config = dataclasses.replace(config, quantization="4bit")
+    config = config.replace(quantization="4bit")
     base = load_base(config, plan_device(config))  # verify_quantization looks at every module
     names = {name for name, module in base.model.named_modules() if type(module).__name__ == "Linear4bit"}
     assert len(names) == 3 * len(LANGUAGE_PROJECTIONS)
@@ -175,8 +175,8 @@ def test_only_the_language_model_gets_4_bits(config):
 @pytest.mark.parametrize("vision", [False, True])
 def test_a_fold_lowers_the_loss(base, config, maker, questions, tmp_path, vision):
     few = [questions[0], questions[1], questions[3]]
-    settings = dataclasses.replace(
-        config, num_epochs=8, learning_rate=1e-2, lora_vision=vision, use_ema=False, shuffle_choices=False, keep="last",
+    settings = config.replace(
+        num_epochs=8, learning_rate=1e-2, lora_vision=vision, use_ema=False, shuffle_choices=False, keep="last",
         n_folds=2,
     )
     made = dataclasses.replace(maker, store=None) if vision else maker
@@ -184,7 +184,7 @@ def test_a_fold_lowers_the_loss(base, config, maker, questions, tmp_path, vision
     trainer = FoldTrainer(settings, base, made, few, few, 0, tmp_path / "fold", log)
     result = trainer.run()
     remove_adapters(base, trainer.model)
-    before = FoldTrainer(dataclasses.replace(settings, num_epochs=0), base, made, few, few, 0, tmp_path / "none", log)
+    before = FoldTrainer(settings.replace(num_epochs=0), base, made, few, few, 0, tmp_path / "none", log)
     untrained = before.run().variants["raw"].loss
     remove_adapters(base, before.model)
     assert result.variants["raw"].loss < untrained - 0.3

@@ -24,7 +24,7 @@ def calm(metrics):
 
 
 def advised(metrics, course=FLAT, seconds=60.0, **settings) -> str:
-    found = choose_advice(metrics, dataclasses.asdict(Config(**DONE | settings)), course, seconds)
+    found = choose_advice(metrics, Config(**DONE | settings).as_dict(), course, seconds)
     for advice in found:
         english, korean = (re.findall(r"`([^`]+)`", text) for text in (advice.english, advice.korean))
         assert sorted(english) == sorted(korean) and re.search("[가-힣]", advice.korean)
@@ -85,7 +85,7 @@ def test_the_log_is_read_as_it_is_written(tmp_path):
 
 
 def test_the_report_ends_with_it(metrics, tmp_path):
-    found = choose_advice(metrics, dataclasses.asdict(Config()), FLAT, 0)
+    found = choose_advice(metrics, Config().as_dict(), FLAT, 0)
     sections = report_sections(dataclasses.replace(report_input(metrics, tmp_path), advice=found))
     (section,) = [s for s in sections if s.title == "What to try next"]
     assert section.blocks[0].rows == tuple((advice.english,) for advice in found)

@@ -59,7 +59,7 @@ def report_input(metrics, folder, mark: str = "") -> ReportInput:
     figure.parent.mkdir(parents=True)
     Image.new("RGB", (4, 3), (0, 90, 200)).save(figure)
     return ReportInput(
-        run=f"run {mark}", config=dataclasses.asdict(Config()) | {"model_id": f"tiny {mark}", "image_column": mark},
+        run=f"run {mark}", config=Config().as_dict() | {"model_id": f"tiny {mark}", "image_column": mark},
         data_summary=f"120 rows {mark}\n\n  indented", metrics=metrics, methods={f"vote {mark}": Accuracy(80, 120)},
         method="vote", method_reason=f"because {mark}", figures={"groups": figure},
         submissions={f"outputs/{mark}.csv": SubmissionReport(7, {"a": 7}, (f"row 3 {mark}",))},
@@ -154,7 +154,7 @@ def test_sections_without_content_are_left_out(metrics) -> None:
 )
 def test_remarks_depend_on_the_settings(metrics, settings, words) -> None:
     def remarks(changes):
-        content = ReportInput("run", dataclasses.asdict(Config().replace(**changes)), "", metrics)
+        content = ReportInput("run", Config().replace(**changes).as_dict(), "", metrics)
         return str(next(s for s in report_sections(content) if s.title.startswith("How to read")))
 
     assert words in remarks(settings)
@@ -162,9 +162,9 @@ def test_remarks_depend_on_the_settings(metrics, settings, words) -> None:
 
 
 def test_changed_settings_are_those_that_differ() -> None:
-    assert changed_settings(dataclasses.asdict(Config())) == {}
+    assert changed_settings(Config().as_dict()) == {}
     config = Config(num_epochs=3, tta_scales=(0.9, 1.0), run_name="x", output_dir="y")
-    assert changed_settings(dataclasses.asdict(config)) == {"num_epochs": (3, 1), "tta_scales": ([0.9, 1.0], [0.9, 1.0, 1.1])}
+    assert changed_settings(config.as_dict()) == {"num_epochs": (3, 1), "tta_scales": ([0.9, 1.0], [0.9, 1.0, 1.1])}
     assert changed_settings({"dropped_setting": 1}) == {"dropped_setting": (1, None)}
 
 

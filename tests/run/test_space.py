@@ -1,5 +1,4 @@
 """Room on the disk: really small and really read-only ones, before any training."""
-import dataclasses
 
 import pytest
 
@@ -32,7 +31,7 @@ def test_what_is_needed_is_the_sum_of_its_parts(dataset, tmp_path):
     need = disk_need(config, 1000, data, 3)
     assert need.weights == 4 * 3 * 4000, "best, last, and the two other kinds, of three folds"
     assert need.points == 4 * 5 * 4000, "weights, two moments, two averages"
-    tta = disk_need(dataclasses.replace(config, use_tta=True, tta_orders=4), 1000, data, 3)
+    tta = disk_need(config.replace(use_tta=True, tta_orders=4), 1000, data, 3)
     several = [disk_need(config, 1000, data, 3, at_once).points for at_once in (1, 2, 3, 4)]
     assert [points // need.points for points in several] == [1, 2, 3, 3], "each fold that is being trained keeps its own"
     assert disk_need(config, 1000, data, 0, 2).points == 0, "nothing is left to train"

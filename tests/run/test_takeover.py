@@ -101,7 +101,7 @@ def test_only_what_a_run_writes_is_taken_over(earlier, dataset, tmp_path, capsys
     copied = [path for path in (tmp_path / "out").rglob("*") if not path.is_dir()]
     assert all(stat.S_ISREG(path.lstat().st_mode) for path in copied)
     assert not [path for path in copied if b"secret" in path.read_bytes() or b"foreign" in path.read_bytes()]
-    paths = Project(settings_for(tmp_path / "out", dataset)).paths
+    paths = open_project(settings_for(tmp_path / "out", dataset)).paths
     assert verified(paths.fold(0) / "best") and (paths.fold(0) / "result.json").exists() and paths.log.exists()
     assert not (paths.fold(0) / "raw").exists() and not (paths.fold(1) / "ema").exists()
 

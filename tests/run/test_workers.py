@@ -249,7 +249,7 @@ def test_processes_end_though_a_forked_one_holds_their_pipes_open(workers_of):
 
 
 def test_a_process_that_cannot_begin_is_reported(workers_of):
-    with pytest.raises(RunStopped, match="Worker [01] was ended by an error, status 1. Its full output: .*worker"):
+    with pytest.raises(RunStopped, match=r"Worker [01] was ended by an error, status 1\. Its full output: .*worker"):
         workers_of("import nothing_of_that_name").run(graph_of(2), ["train fold 0", "train fold 1"])
 
 

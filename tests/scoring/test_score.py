@@ -14,7 +14,7 @@ from mcvqa.scoring.scores import log_softmax
 
 
 def score(base, maker, questions, config, **changes):
-    return score_questions(base.model, base, maker, questions, dataclasses.replace(config, **changes), {"run": "t"})
+    return score_questions(base.model, base, maker, questions, config.replace(**changes), {"run": "t"})
 
 
 def test_the_plan():

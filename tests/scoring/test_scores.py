@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from mcvqa.base.files import DamagedFile
 from mcvqa.scoring.scores import Scores, joined, load_scores, log_softmax, plain_scores
 
 INF = np.inf
@@ -38,6 +39,26 @@ def test_pickled_content_is_never_loaded(tmp_path):
     with pytest.raises(ValueError, match="allow_pickle"):
         load_scores(tmp_path / "bad.npz")
     assert not (tmp_path / "sprung").exists()
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    file = tmp_path / "fold0-oof.npz"
+    two_ways().save(file)
+    whole, random = file.read_bytes(), np.random.default_rng(0)
+    damaged = [whole[:size] for size in (0, 1, 30, len(whole) // 2, len(whole) - 1)] + [b"x" * 100, whole[:60] + b"\0" * 60]
+    positions = random.integers(len(whole), size=40)
+    damaged += [whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :] for at in positions]
+    refused = 0
+    for content in damaged:
+        file.write_bytes(content)
+        try:
+            load_scores(file)  # a changed date of an entry does no harm
+        except DamagedFile as error:
+            assert str(error).startswith(f"{file} is damaged: ")
+            refused += 1
+    assert refused > 30
+    with pytest.raises(FileNotFoundError):
+        load_scores(tmp_path / "none.npz")
 
 
 def test_shapes_must_fit():

@@ -1,5 +1,4 @@
 """A trainer on the small data set of coloured photographs."""
-import dataclasses
 
 import pytest
 
@@ -21,7 +20,7 @@ def make_trainer(dataset, tiny_config, tmp_path_factory):
     features = tmp_path_factory.mktemp("features")
 
     def make(rows=questions, validation=questions[:8], fold=0, **changes) -> FoldTrainer:
-        config = dataclasses.replace(tiny_config, **changes)
+        config = tiny_config.replace(**changes)
         base = load_base(config, plan_device(config))
         images = ImageInputs(records, base.processor, image_size=56, patch=base.patch, merge=base.merge)
         store = FeatureStore(features, base, images) if config.lora_r else None

@@ -1,5 +1,4 @@
 """That it learns: adapters and all weights, generated and real questions."""
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -28,8 +27,8 @@ def test_adapters_alone_fit_a_few_rows(make_trainer):
 def test_real_rows_are_fitted(tiny_config, tmp_path):
     """64 questions in a prompt that `tiny` has never seen: not all are right before training, all are after it."""
     rows = read_questions(EASYVQA / "train.csv").questions[:64]
-    config = dataclasses.replace(
-        tiny_config, image_size=112, lora_r=16, lora_alpha=32, num_epochs=5, learning_rate=2e-3, eval_batch_size=32,
+    config = tiny_config.replace(
+        image_size=112, lora_r=16, lora_alpha=32, num_epochs=5, learning_rate=2e-3, eval_batch_size=32,
         use_ema=False, keep="last", warmup_ratio=0.1,
     )
     base = load_base(config, plan_device(config))
@@ -40,7 +39,7 @@ def test_real_rows_are_fitted(tiny_config, tmp_path):
     maker = RowMaker(base.encoder, images, store)
 
     def accuracy_after(epochs: int) -> float:
-        settings = dataclasses.replace(config, num_epochs=epochs)
+        settings = config.replace(num_epochs=epochs)
         trainer = FoldTrainer(settings, base, maker, rows, rows, 0, tmp_path / f"fold{epochs}", RunLog(tmp_path / "log.jsonl"))
         result = trainer.run()
         remove_adapters(base, trainer.model)

@@ -54,7 +54,7 @@ def test_every_row_counts_in_every_epoch_the_last_window_too():
         assert sorted(np.concatenate(windows)) == list(range(21))
     first, second = (np.concatenate(list(epoch_windows(21, e, config))) for e in (0, 1))
     assert not np.array_equal(first, second)
-    other = np.concatenate(list(epoch_windows(21, 0, dataclasses.replace(config, batch_size=2, grad_accum_steps=4))))
+    other = np.concatenate(list(epoch_windows(21, 0, config.replace(batch_size=2, grad_accum_steps=4))))
     np.testing.assert_array_equal(first, other)
 
 
@@ -63,7 +63,7 @@ def test_learning_rate_course():
     rates = [learning_rate_at(s, 100, config) for s in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == 1.0 and np.argmax(rates) in (9, 10)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:])) and 0 < rates[-1] < 0.01
-    linear = [learning_rate_at(s, 100, dataclasses.replace(config, lr_schedule="linear")) for s in range(100)]
+    linear = [learning_rate_at(s, 100, config.replace(lr_schedule="linear")) for s in range(100)]
     assert linear[55] == pytest.approx(0.5)
     assert learning_rate_at(0, 1, Config(learning_rate=1.0, warmup_ratio=0.0)) == 1.0
 
@@ -87,7 +87,7 @@ def test_choices_are_shuffled_anew_each_epoch_and_the_label_follows(make_trainer
         assert row.letters[0, question.answer] == trainer.base.encoder.letter_tokens[slot]
         assert row.target.argmax() == question.answer
     assert len(seen) > 5
-    still = dataclasses.replace(trainer.config, shuffle_choices=False)
+    still = trainer.config.replace(shuffle_choices=False)
     assert training_row(trainer.maker, question, 3, still).orders.tolist() == [[0, 1, 2, 3]]
 
 

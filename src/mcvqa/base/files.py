@@ -3,12 +3,17 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+
+import yaml
+
+from mcvqa.config import McvqaError
 
 Result = TypeVar("Result")
 
@@ -57,12 +62,66 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, as_json(value))
 
 
-def as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+def as_json(value: Any, indent: int | None = 1) -> str:
+    """`value` as JSON text that ends its last line; NaN and infinity, which JSON does not know, become null."""
+    return json.dumps(_without_nan(value), ensure_ascii=False, indent=indent, allow_nan=False) + "\n"
 
 
-def read_json(path: str | Path) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(v) for key, v in value.items()}
+    return [_without_nan(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def or_nan(number: float | None) -> float:
+    """A number read from JSON, where null stands for NaN."""
+    return math.nan if number is None else number
+
+
+class DamagedFile(McvqaError, ValueError):
+    """A file of a run that cannot be read: cut off, or changed by something else.
+
+    Attributes:
+        path: of the file.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = Path(path), reason
+
+    def __str__(self) -> str:
+        return (f"{self.path} is damaged: {self.reason}. Put a copy back, or move it away and run the same command again: "
+                "what can be made from other files is made again.")
+
+
+def read_json(path: str | Path, kind: type = object) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        kind: dict or list, where nothing else will do.
+
+    Raises:
+        DamagedFile: it is no JSON, or holds something else.
+    """
+    return _parsed(path, json.loads, kind)
+
+
+def read_yaml(path: str | Path, kind: type = object) -> Any:
+    """What a YAML file holds; arguments and errors as for `read_json`."""
+    return _parsed(path, yaml.safe_load, kind)
+
+
+def _parsed(path: str | Path, parse: Callable[[str], Any], kind: type) -> Any:
+    try:
+        value = parse(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise DamagedFile(path, " ".join(str(error).split())) from None
+    if not isinstance(value, kind):
+        raise DamagedFile(path, f"it holds {'nothing' if value is None else type(value).__name__}, not a {kind.__name__}")
+    return value
 
 
 # %% drives that drop for a while
@@ -70,6 +129,27 @@ AWAY = {getattr(errno, known, None) for known in (  # what a drive answers while
     "ENOTCONN", "EIO", "ESTALE", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENODEV", "ENXIO", "EREMOTEIO",
 )} - {None}
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DISK_ADVICE = (
+    "What is finished is kept: make space (cache/ may be deleted), or see that the disk is there, and give the same command "
+    "again."
+)
+
+
+class DiskError(McvqaError, RuntimeError):
+    """The disk is full, or a mounted drive is away."""
+
+
+@contextlib.contextmanager
+def disk_errors_explained() -> Iterator[None]:
+    """Run the block; where the disk is full or away, a DiskError says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM | AWAY:
+            raise
+        raise DiskError(f"The disk is full or away: {error}. {DISK_ADVICE}") from error
+
+
 SHORT_WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between tries, for what may be skipped
 LONG_WAITS = (*SHORT_WAITS, 10.0, 20.0, 40.0, 80.0, 160.0)  # for what must not be lost: five minutes
 
@@ -119,7 +199,7 @@ def damaged_file(folder: Path) -> Path | None:
             file = folder / name
             if not file.exists() or file.stat().st_size != facts["bytes"] or file_hash(file) != facts["sha256"]:
                 return file
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, DamagedFile, KeyError, TypeError, AttributeError):
         return folder / MANIFEST
     return None
 
@@ -142,8 +222,7 @@ class RunLog:
         return RunLog(self.path, self.facts | facts)
 
     def write(self, event: str, **figures: Any) -> None:
-        entry = {"time": round(time.time(), 3), "event": event, **self.facts, **figures}
-        self.waiting += json.dumps(entry, ensure_ascii=False) + "\n"
+        self.waiting += as_json({"time": round(time.time(), 3), "event": event, **self.facts, **figures}, indent=None)
         try:
             with open(self.path, "a", encoding="utf-8") as handle:
                 handle.write(self.waiting)
@@ -155,13 +234,13 @@ class RunLog:
             self.away = True
 
     def events(self, event: str) -> list[dict[str, Any]]:
-        """All lines of one kind, oldest first; a line cut off by a crash is passed over."""
+        """All lines of one kind, oldest first; damaged lines are passed over, such as one that a crash cut off."""
         if not self.path.exists():
             return []
         found = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                entry = json.loads(line)
-                if entry["event"] == event:
+        for line in self.path.read_bytes().split(b"\n"):  # not splitlines: a text may hold other ends of lines (U+2028)
+            with contextlib.suppress(ValueError, RecursionError):  # no JSON, or no UTF-8
+                entry = json.loads(line.decode("utf-8"))
+                if isinstance(entry, dict) and entry.get("event") == event:
                     found.append(entry)
         return found

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mcvqa.config import McvqaError
 from mcvqa.data.kinds import question_kind
 from mcvqa.data.questions import Question
 
 
 # %% what must stay together, what must be spread
-class FoldError(ValueError):
+class FoldError(McvqaError, ValueError):
     """Rows that cannot be split as asked."""
 
 

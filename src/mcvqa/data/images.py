@@ -14,6 +14,7 @@ from PIL import Image, ImageFile
 from tqdm.auto import tqdm
 
 from mcvqa.base.files import SHORT_WAITS, patiently
+from mcvqa.config import McvqaError
 
 MAX_PIXELS = 64_000_000  # larger pictures are refused before decoding: a 24 KB PNG can ask for gigabytes
 MAX_FILE_BYTES = 256 * 2**20
@@ -32,7 +33,7 @@ UPRIGHT = {
 }
 
 
-class ImageError(ValueError):
+class ImageError(McvqaError, ValueError):
     """A picture that cannot be used. `reason` says why in a few words."""
 
     def __init__(self, path: str | Path, reason: str) -> None:

@@ -46,7 +46,7 @@ def find_data(data_dir: str | Path, unpack_to: Path, kaggle_input: Path = KAGGLE
     Raises:
         DataError: nothing found, several candidates, or an archive that cannot be trusted.
     """
-    place = Path(data_dir).expanduser()
+    place = Path(data_dir)
     if str(data_dir) == "auto" or (str(data_dir) == "data" and kaggle_input.is_dir() and not _holds_data(place)):
         place = kaggle_input
     if not place.exists():

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcvqa.config import McvqaError
+
 LETTERS = string.ascii_lowercase
 
 
@@ -37,7 +39,7 @@ class Question:
     votes: tuple[int, ...] | None = None
 
 
-class DataError(ValueError):
+class DataError(McvqaError, ValueError):
     """Data that cannot be used at all; the message says what was found, what was expected and how to fix it."""
 
 
@@ -97,7 +99,7 @@ def read_questions(
         labelled: True: answers are required; False: they are not read; None: read where there are any.
 
     Raises:
-        DataError: no such file, not a table, or columns that are missing or ambiguous.
+        DataError: no such file, not a table, columns that are missing or ambiguous, or an id with a NUL or a carriage return.
     """
     path = Path(path)
     text, encoding = csv_text(path)
@@ -376,6 +378,9 @@ def _read_rows(
     first_row: dict[str, int] = {}
     for row, (cells, choices) in enumerate(rows, start=1):
         id = cells[layout.id]
+        if "\0" in id or "\r" in id:  # NumPy drops a NUL at the end of a text, and csv writes a CR without quotes
+            raise DataError(f"{file}, row {row}, {header[layout.id]}: the id {id!r} holds a NUL or a carriage return, which a "
+                            "submission cannot keep. Write the id without it.")
         notes = _row_notes(cells, choices, layout)
         if first_row.setdefault(id, row) != row:
             notes.append((layout.id, f"the same id as in row {first_row[id]}"))

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from mcvqa.base.uncertainty import Accuracy, accuracy_of, paired_gain
+from mcvqa.config import McvqaError
 from mcvqa.data.questions import LETTERS, Question, csv_delimiter, csv_records, csv_text, find_habit, read_answer
 from mcvqa.ensemble.calibrate import RULED_OUT, fit_temperature
 from mcvqa.scoring.parse import parse_answer
@@ -25,7 +26,7 @@ WEIGHT_SPREAD = 0.5  # standard deviation of the prior on stacking weights, arou
 
 
 # %% records
-class BlendError(ValueError):
+class BlendError(McvqaError, ValueError):
     """Members that cannot be combined; the message names the member and the rows."""
 
 

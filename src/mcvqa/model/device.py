@@ -10,14 +10,14 @@ from importlib.util import find_spec
 
 import torch
 
-from mcvqa.config import Config
+from mcvqa.config import Config, McvqaError
 
 GIB = 2**30
 T4_CAPABILITY, T4_MEMORY = (7, 5), 15 * GIB
 FLASH_CAPABILITY = (8, 0)
 
 
-class DeviceError(RuntimeError):
+class DeviceError(McvqaError, RuntimeError):
     """The device asked for is missing or does not work."""
 
 

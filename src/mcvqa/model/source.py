@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from mcvqa.base.files import read_json
-from mcvqa.config import Config
+from mcvqa.config import Config, McvqaError
 from mcvqa.model.content import local_folder
 from mcvqa.model.device import DeviceError
 from mcvqa.model.tiny import tiny_folder
@@ -26,7 +26,7 @@ HUB_SECONDS = 5.0  # for an answer of the hub
 NAMED_TENSORS = 3  # in a message
 
 
-class ModelError(RuntimeError):
+class ModelError(McvqaError, RuntimeError):
     """A model that cannot be loaded or is not what it should be."""
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mcvqa.base.files import RunLog
+from mcvqa.base.files import RunLog, or_nan
 from mcvqa.base.uncertainty import Gain
 from mcvqa.report.metrics import Metrics, spell_p_value
 
@@ -58,7 +58,7 @@ def read_course(log: RunLog) -> Course:
     losses: dict[int, dict[int, float]] = {}
     for e in log.events("epoch"):
         if e["chosen"] and e["epoch"] >= 0:
-            losses.setdefault(e["fold"], {})[e["epoch"]] = e["nll"]
+            losses.setdefault(e["fold"], {})[e["epoch"]] = or_nan(e["nll"])
     steps = log.events("step")
     last = max((e["epoch"] for e in steps), default=0)
     learned = [e["loss"] for e in steps if e["epoch"] == last and e["loss"] is not None and np.isfinite(e["loss"])]

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import yaml
-
 from mcvqa.base.budget import spell_duration
-from mcvqa.base.files import read_json, write_json, write_text
+from mcvqa.base.files import read_json, read_yaml, write_json, write_text
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.report.metrics import Metrics
 from mcvqa.report.page import changed_settings, markdown_table, markdown_text
@@ -64,19 +62,19 @@ def read_experiment(folder: Path) -> Experiment:
         common: dict[str, Any] = dict(model=str(config.get("model_id", "")), settings=settings, has_report=report)
         if not (folder / "metrics.json").exists():
             return Experiment(folder.name, "unfinished", "no metrics.json yet", _modified_on(folder), **common)
-        record = read_json(folder / "metrics.json")
+        record = read_json(folder / "metrics.json", dict)
         overall = (record["metrics"] or {}).get("overall", {})
         return Experiment(
             folder.name, str(record["status"]), str(record["note"]), str(record["date"]), **common,
             accuracy=_accuracy_from(overall.get("accuracy")), blind=_accuracy_from(overall.get("blind")),
             seconds=float(record["seconds"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return Experiment(folder.name, "unreadable", f"{type(error).__name__}: {error}")
 
 
 def _read_settings(file: Path) -> Mapping[str, Any]:
-    return yaml.safe_load(file.read_text(encoding="utf-8")) or {} if file.exists() else {}
+    return read_yaml(file, dict) if file.exists() else {}
 
 
 def _accuracy_from(figures: dict[str, Any] | None) -> Accuracy | None:

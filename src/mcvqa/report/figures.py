@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mcvqa.base.files import RunLog
+from mcvqa.base.files import RunLog, or_nan
 from mcvqa.base.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
 from mcvqa.base.uncertainty import Accuracy, Gain
 from mcvqa.data.questions import LETTERS
@@ -85,7 +85,7 @@ def draw_curves(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str
 def _draw_epochs(axes: Any, epochs: Sequence[Mapping[str, Any]], shift: float, color: str) -> None:
     """Accuracies of one fold and variant after one epoch, two epochs, ..."""
     if epochs:
-        points = {e["epoch"]: (e["epoch"] + 1 + shift, e["accuracy"], e["standard_error"]) for e in epochs}
+        points = {e["epoch"]: (e["epoch"] + 1 + shift, or_nan(e["accuracy"]), or_nan(e["standard_error"])) for e in epochs}
         x, y, error = zip(*points.values(), strict=True)
         axes.errorbar(x, y, error, color=color, elinewidth=0.8, **VARIANT_STYLES[epochs[0]["variant"]])
 

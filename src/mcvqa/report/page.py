@@ -4,7 +4,6 @@ The content is put together once, as plain text in sections and blocks; the two 
 write markup, and both escape everything they are given. Questions, file names and run names come from other people.
 """
 import base64
-import dataclasses
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -115,7 +114,7 @@ def report_sections(content: ReportInput) -> list[ReportSection]:
 
 def changed_settings(config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Settings that differ from the default: name -> (value, default). Names of folders are left out."""
-    defaults = _without_tuples({f.name: f.default for f in dataclasses.fields(Config)})
+    defaults = _without_tuples({name: setting.default for name, setting in Config.settings().items()})
     changed = {k: (v, defaults.get(k)) for k, v in _without_tuples(config).items() if v != defaults.get(k)}
     return {k: pair for k, pair in changed.items() if k not in ("run_name", "output_dir")}
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from mcvqa.base.files import atomic_path
+from mcvqa.config import McvqaError
 from mcvqa.data.questions import LETTERS, Question
 
 SUBMISSION_HEADER = ("id", "answer")
 
 
 # %% what is found in a file
-class SubmissionError(ValueError):
+class SubmissionError(McvqaError, ValueError):
     """A submission that would be refused; the message names the file and the rows."""
 
 

@@ -1,18 +1,26 @@
 """What a run has to do, in which order, and who does it.
 
-The package has the name of its main function: `from mcvqa import run` gives this module, and calling it runs all ten steps.
+The package has the name of its main function: `from mcvqa import run` gives this package, and calling it runs all ten steps:
+
+    from mcvqa import Config, run
+    outcome = run(Config(data_dir="data"))
+    print(outcome.accuracy, outcome.submission)
+
+`run(config)` takes a `Config` and returns an `Outcome` (run, accuracy, submission, report, metrics, advice). It raises
+`McvqaError` for what a person has to change and `Interrupted` after Ctrl-C or SIGTERM; the same call goes on from there.
 """
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mcvqa.config import Config
+    from mcvqa.run.steps import Outcome
 
 
 class _CallableModule(ModuleType):
-    def __call__(self, config: "Config") -> Any:
-        """All ten steps; see `mcvqa.run.steps.run`."""
+    def __call__(self, config: "Config") -> "Outcome":
+        """All ten steps, from the data to the submission; see `mcvqa.run.steps.run`."""
         from mcvqa.run.steps import run  # brings torch along, so it is imported when it is needed
 
         return run(config)

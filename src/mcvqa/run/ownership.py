@@ -4,7 +4,6 @@ The lock is the operating system's, so a crash, a SIGKILL or a restart of the ma
 took it. A child process that an owner starts passes the owner's lock where it has the owner's pid in MCVQA_OWNER.
 """
 import ctypes
-import json
 import os
 import shlex
 import socket
@@ -15,7 +14,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mcvqa.base.files import read_json, write_json
+from mcvqa.base.files import DamagedFile, read_json, write_json
+from mcvqa.config import McvqaError
 
 OWNER = "MCVQA_OWNER"  # environment variable: pid of the owner that started this process
 ORPHANS_END = 10.0  # seconds after which the loader processes of an owner that was killed have ended too
@@ -23,7 +23,7 @@ OWNER_FACTS = {"host", "pid", "birth", "since", "command"}
 QUERY_LIMITED_INFORMATION, STILL_ACTIVE, ACCESS_DENIED = 0x1000, 259, 5  # winnt.h, minwinbase.h, winerror.h
 
 
-class Owned(RuntimeError):
+class Owned(McvqaError, RuntimeError):
     """Another process works on the same run or fold."""
 
 
@@ -84,8 +84,8 @@ class Ownership:
 
     def _owner(self) -> dict[str, Any]:
         try:
-            facts = read_json(self.facts)
-        except (OSError, json.JSONDecodeError, UnicodeDecodeError):  # just about to be written or removed, or damaged
+            facts = read_json(self.facts, dict)
+        except (OSError, DamagedFile):  # just about to be written or removed, or damaged
             return {}
         return facts if isinstance(facts, dict) and OWNER_FACTS <= facts.keys() else {}
 

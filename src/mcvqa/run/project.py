@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from mcvqa.base.files import RunLog, write_text
-from mcvqa.config import Config, ConfigError, weight_changes
+from mcvqa.config import Config, ConfigError, McvqaError, weight_changes
 from mcvqa.run.tasks import TaskRecords
 
 STEP_TITLES = (
@@ -15,7 +15,7 @@ STEP_TITLES = (
 )
 
 
-class RunStopped(RuntimeError):
+class RunStopped(McvqaError, RuntimeError):
     """A run that cannot go on; what was reached so far is kept and the message says what to do."""
 
 

@@ -2,7 +2,6 @@
 
 Every trial is a run of its own under experiments/, negative results included; so a search that was cut off has lost nothing.
 """
-import dataclasses
 from typing import Any
 
 from mcvqa.base.files import write_json, write_text
@@ -49,7 +48,7 @@ def search_settings(config: Config, trials: int) -> dict[str, Any]:
     for number in range(trials):
         trial = study.ask()
         settings = suggest_settings(trial, config)
-        tried = dataclasses.replace(config, **settings, run_name=f"{config.run}-trial{number:02d}")
+        tried = config.replace(**settings, run_name=f"{config.run}-trial{number:02d}")
         try:
             train_only(tried, fold=0)
         except TrainingError as error:
@@ -65,7 +64,7 @@ def search_settings(config: Config, trials: int) -> dict[str, Any]:
         raise RunStopped("No trial could be trained: start from a lower learning_rate or precision=float32.")
     best = max(table, key=lambda row: row["accuracy"])
     chosen = {k: v for k, v in best.items() if k not in ("run", "accuracy", "standard_error")}
-    write_text(folder / "best.yaml", dataclasses.replace(config, **chosen, run_name="").to_yaml())
+    write_text(folder / "best.yaml", config.replace(**chosen, run_name="").to_yaml())
     print(f"\nbest: {best['run']}, accuracy {best['accuracy']:.3f} ± {best['standard_error']:.3f}")
     print(f"use it with: mcvqa run --config {folder / 'best.yaml'}")
     return best

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
-from mcvqa.base.files import AWAY, NO_ROOM, write_json
+from mcvqa.base.files import AWAY, DISK_ADVICE, NO_ROOM, write_json
 from mcvqa.base.interrupt import StopRequest
 from mcvqa.config import Config
 from mcvqa.model.distributed import by_main, is_main_process, join_processes
@@ -66,10 +66,7 @@ def _session(project: Project) -> Iterator[Project]:
             yield project
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (NO_ROOM | AWAY):
-            raise RunStopped(
-                f"The disk is full or away: {error}. What is finished is kept: make space (cache/ may be deleted), or see that "
-                "the disk is there, and give the same command again."
-            ) from error
+            raise RunStopped(f"The disk is full or away: {error}. {DISK_ADVICE}") from error
         untrained = isinstance(error, CheckpointError)  # `predict` or `ensemble` came too early: no run has failed
         if is_main_process() and folder.exists() and not untrained and read_experiment(folder).accuracy is None:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

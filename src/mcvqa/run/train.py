@@ -19,7 +19,7 @@ from mcvqa.scoring.scores import Scores
 from mcvqa.training.checkpoint import CheckpointError, adapter_hash
 from mcvqa.training.loop import RESUME, FoldResult, FoldTrainer
 
-WEIGHTS = ("best", "last", "raw", "ema", "swa")  # folders of a fold
+KINDS_OF_WEIGHTS = ("best", "last", "raw", "ema", "swa")  # folders of a fold
 
 
 # %% the task
@@ -72,7 +72,7 @@ def _begin(project: Project, task: Task, fold: int) -> str:
 def remove_results(project: Project, fold: int) -> None:
     """Weights, scores and records of a fold; nothing later may take them for those of the next attempt."""
     folder = project.paths.fold(fold)
-    for name in (*WEIGHTS, RESUME):
+    for name in (*KINDS_OF_WEIGHTS, RESUME):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "result.json").unlink(missing_ok=True)
     for file in project.paths.scores.glob(f"fold{fold}-*.npz"):

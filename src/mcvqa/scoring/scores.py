@@ -1,12 +1,14 @@
 """Scores: what a model says about every question, in one small file. Everything after scoring reads only these."""
 import json
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mcvqa.base.files import LONG_WAITS, atomic_path, patiently
+from mcvqa.base.files import LONG_WAITS, DamagedFile, atomic_path, patiently
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,24 @@ class Scores:
             )
 
 
+DAMAGE = (  # as a cut-off or changed .npz file shows it
+    ValueError, KeyError, TypeError, AttributeError, NotImplementedError, EOFError, zipfile.BadZipFile, zlib.error,
+)
+
+
 def load_scores(path: str | Path) -> Scores:
-    """Read a Scores file; nothing in it is ever executed (allow_pickle is off)."""
-    with np.load(path, allow_pickle=False) as file:
-        return Scores(
-            file["ids"], file["logprobs"], file["orders"], file["scales"], json.loads(str(file["provenance"]))
-        )
+    """Read a Scores file; nothing in it is ever executed (allow_pickle is off).
+
+    Raises:
+        DamagedFile: it was cut off or changed.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Scores(
+                file["ids"], file["logprobs"], file["orders"], file["scales"], json.loads(str(file["provenance"]))
+            )
+    except DAMAGE as error:
+        raise DamagedFile(path, str(error)) from None
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -17,17 +17,18 @@ from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
 from mcvqa.base.files import LONG_WAITS, MANIFEST, SHORT_WAITS, as_json, damaged_file, file_hash, patiently, read_json, sync
+from mcvqa.config import McvqaError
 from mcvqa.model.load import BaseModel, load_adapter
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
 POINTS_KEPT = 2  # the newest, and the one before it in case the newest is damaged
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(McvqaError, RuntimeError):
     """A checkpoint that is missing or damaged."""
 
 
-class NotSaved(RuntimeError):
+class NotSaved(McvqaError, RuntimeError):
     """A checkpoint that could not be written; the one before it is as it was."""
 
 

@@ -21,10 +21,10 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from mcvqa.base.budget import Schedule
-from mcvqa.base.files import RunLog, damaged_file
+from mcvqa.base.files import RunLog, damaged_file, or_nan
 from mcvqa.base.interrupt import Interrupted, StopRequest
 from mcvqa.base.uncertainty import Accuracy, accuracy_of
-from mcvqa.config import Config, weight_changes
+from mcvqa.config import Config, McvqaError, weight_changes
 from mcvqa.data.questions import Question
 from mcvqa.model.batches import Batches
 from mcvqa.model.device import GIB, set_seeds
@@ -70,7 +70,7 @@ SKIPS_ON_END = 20  # steps without a finite gradient, after which a fold is roll
 MOST_ROLLBACKS = 3
 
 
-class TrainingError(RuntimeError):
+class TrainingError(McvqaError, RuntimeError):
     """Training cannot go on; the message says why and what to change."""
 
 
@@ -295,7 +295,7 @@ class FoldTrainer:
         if point == self.point or not self.accelerator.is_main_process:
             return
         state = {
-            "format": STATE_FORMAT, "settings": dataclasses.asdict(self.config), "rows_key": self.rows_key,
+            "format": STATE_FORMAT, "settings": self.config.as_dict(), "rows_key": self.rows_key,
             "counters": {name: getattr(self, name) for name in COUNTED}, "seconds": round(self._seconds(), 1),
             "memory": dataclasses.asdict(self.memory), "memory_terms": self._memory_terms(), "generators": generators,
             "float32": self.answers.in_float32(), **self.learned.facts(),
@@ -391,7 +391,7 @@ class FoldTrainer:
             return -1, None
         if facts["epoch"] >= self.epochs_done and facts["rollbacks"] < self.rollbacks:
             return -1, None
-        return facts["epoch"], Validation([], Accuracy(facts["right"], facts["rows"]), facts["loss"])
+        return facts["epoch"], Validation([], Accuracy(facts["right"], facts["rows"]), or_nan(facts["loss"]))
 
     # %% how a step is divided
     @property

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mcvqa.config import LANGUAGE_PROJECTIONS
+from mcvqa.config import LANGUAGE_PROJECTIONS, McvqaError
 
 
-class FamilyError(RuntimeError):
+class FamilyError(McvqaError, RuntimeError):
     """A model this package does not know how to train."""
 
 

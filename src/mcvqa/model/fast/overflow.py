@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from mcvqa.config import McvqaError
+
 OWN_FLOAT32 = "_runs_in_float32"  # mark of a module that has been moved
 
 
-class OverflowInModel(FloatingPointError):
+class OverflowInModel(McvqaError, FloatingPointError):
     """Values that are no numbers, where an answer or a feature should be."""
 
 

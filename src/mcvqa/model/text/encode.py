@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mcvqa.config import Config
+from mcvqa.config import Config, McvqaError
 from mcvqa.data.questions import LETTERS, Question
 from mcvqa.model.families.family import Grid, image_tokens, token_positions
 from mcvqa.model.text.prompt import chat_messages
 
 
-class AlignmentError(ValueError):
+class AlignmentError(McvqaError, ValueError):
     """The tokenizer or chat template does not put the answer letter where it would be read."""
 
 

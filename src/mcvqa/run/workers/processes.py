@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 
 from mcvqa.base.files import write_text
 from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted, StopRequest
-from mcvqa.config import Config
+from mcvqa.config import Config, McvqaError
 from mcvqa.run.ownership import OWNER
 from mcvqa.run.project import Project, RunStopped, open_project
 from mcvqa.run.tasks import Task, TaskGraph, notebook_cells
@@ -375,7 +375,7 @@ def _own_output() -> IO[bytes]:
 
 
 def _explained(error: Exception, task: Task | None) -> str:
-    if type(error).__module__.split(".")[0] in ("mcvqa", "__main__"):  # written for people
+    if isinstance(error, McvqaError):  # written for people
         return str(error)
     traceback.print_exc()
     return f"{f'{task.name.capitalize()}: ' if task else ''}{type(error).__name__}: {error}"

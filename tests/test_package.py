@@ -1,0 +1,96 @@
+"""What `from mcvqa import ...` gives: settings, the run, and every error that a person can meet."""
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mcvqa
+from mcvqa.config import McvqaError
+
+PACKAGE = Path(mcvqa.__file__).parent
+
+
+def all_errors() -> dict[str, type[BaseException]]:
+    """Name -> class, of all errors that a module of the package defines and that may leave it."""
+    found: dict[str, type[BaseException]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        if path.name == "__main__.py":  # runs the command line
+            continue
+        module = importlib.import_module(".".join(("mcvqa", *path.relative_to(PACKAGE).with_suffix("").parts)))
+        classes = {name: kind for name, kind in vars(module).items() if inspect.isclass(kind)}
+        found |= {name: kind for name, kind in classes.items()
+                  if issubclass(kind, (Exception, KeyboardInterrupt)) and kind.__module__ == module.__name__}
+    return found
+
+
+def test_every_error_has_one_base_and_is_exported():
+    errors = all_errors()
+    assert len(errors) > 15
+    for name, kind in errors.items():
+        assert issubclass(kind, (McvqaError, KeyboardInterrupt)), name
+        assert name in mcvqa.__all__ and getattr(mcvqa, name) is kind, name
+
+
+@pytest.mark.parametrize(("base", "names"), [
+    (ValueError, "AlignmentError BlendError ConfigError DamagedFile DataError FoldError ImageError SubmissionError"),
+    (RuntimeError, "CheckpointError DeviceError DiskError FamilyError ModelError NotSaved Owned RunStopped TrainingError"),
+    (FloatingPointError, "OverflowInModel"),
+    (KeyboardInterrupt, "Interrupted"),
+])
+def test_errors_are_also_of_pythons_kind(base, names):
+    assert all(issubclass(getattr(mcvqa, name), base) for name in names.split())
+
+
+def test_a_type_checker_sees_the_same_names():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    guarded = next(n for n in tree.body if isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING")
+    seen = {alias.name: node.module for node in guarded.body for alias in node.names}
+    assert seen.pop("run") == "mcvqa.run.steps"
+    assert seen == {name: f"mcvqa.{module}" for module, names in mcvqa._MODULES.items() for name in names}
+    assert set(mcvqa.__all__) == {*seen, "run", "Config", "ConfigError", "McvqaError", "__version__", "load_config"}
+    assert (PACKAGE / "py.typed").exists()
+    assert '"py.typed"' in (PACKAGE.parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(AttributeError, match="no attribute 'Trainer'"):
+        _ = mcvqa.Trainer
+
+
+def in_a_new_process(code: str) -> None:
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_importing_it_and_its_light_errors_brings_no_torch():
+    in_a_new_process(
+        "import sys, mcvqa\n"
+        "assert set(mcvqa.__all__) <= set(dir(mcvqa))\n"
+        "from mcvqa import Config, DataError, DamagedFile, Interrupted, McvqaError, Owned, RunStopped, load_config\n"
+        "assert issubclass(DataError, McvqaError)\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+
+
+@pytest.mark.parametrize("before", ["", "import mcvqa.run.project\n", "import mcvqa.run\n", "from mcvqa.run import steps\n"])
+def test_run_can_be_called_whatever_was_imported_before(before, tmp_path):
+    in_a_new_process(
+        f"{before}from mcvqa import Config, DataError, run\n"
+        "import inspect, pydoc\n"
+        "assert 'config' in inspect.signature(run).parameters and 'Outcome' in str(inspect.signature(run))\n"
+        "assert 'returns an `Outcome`' in pydoc.render_doc(run)\n"
+        f"config = Config(data_dir={str(tmp_path / 'nowhere')!r}, output_dir={str(tmp_path)!r}, model_id='tiny', device='cpu')\n"
+        "try:\n"
+        "    run(config)\n"
+        "except DataError as error:\n"
+        "    assert 'nowhere' in str(error)\n"
+        "else:\n"
+        "    raise SystemExit('it ran')\n"
+        "import mcvqa.run.project\n"
+        "from mcvqa import run as again\n"
+        "assert again is run and callable(mcvqa.run)"
+    )
