@@ -148,6 +148,20 @@ def test_blind_accuracy_by_kind(tmp_path):
     assert (tmp_path / "blind.png").exists()
 
 
+def test_errors_in_the_summary_are_by_photograph_and_never_zero(tmp_path):
+    """Forty photographs of three questions, all guessed right or all wrong."""
+    train = [Question(f"t{i}", f"{i // 3}.png", "몇 개인가요?", ("2개", "3개"), i // 3 % 2) for i in range(120)]
+    guess = np.log(np.tile([0.8, 0.2], (120, 1)))
+    prior = dataclasses.replace(fit_prior(train, []), oof_logprobs=guess, accuracy=Accuracy(60, 120, 3.0, 40))
+    alone = explore(train[::3], [], [], None, None, dataclasses.replace(prior, oof_logprobs=guess[::3]), tmp_path / "alone")
+    found = explore(train, [], [], None, None, prior, tmp_path / "found")
+    (one,), (three,) = (e.tables["kinds"].query("kind == 'counting'").standard_error for e in (alone, found))
+    assert three == pytest.approx(one, rel=0.05)
+    right = [dataclasses.replace(q, answer=0) for q in train]
+    certain = explore(right, [], [], None, None, dataclasses.replace(prior, accuracy=Accuracy(120, 120)), tmp_path / "certain")
+    assert "1.000 ± 0.0" in certain.summary() and "± 0.000" not in certain.summary()
+
+
 @pytest.mark.parametrize("n", [4, 10, 14, 19])
 def test_a_kind_of_question_guessed_all_right_is_drawn(tmp_path, n):
     """Ordinary data: all answers are "a", or the counting rows always say "2"."""

@@ -83,6 +83,22 @@ def test_too_few_rows_are_said_and_taken_as_even(n):
     assert "too few" in prior.note and prior.accuracy.n == 0
 
 
+def test_too_few_rows_do_not_answer_a_everywhere():
+    train, test = made_up(8), [Question(f"test_{i}", "", "?", ("x", "y", "z", "w")) for i in range(400)]
+    counts = np.bincount(fit_prior(train, test).test_logprobs.argmax(1), minlength=4)
+    assert (counts > 60).all()
+    stored = fit_prior(train, test).test_logprobs.astype(np.float32)  # as score files hold it
+    assert (np.bincount(stored.argmax(1), minlength=4) == counts).all()
+    assert (fit_prior(train, test[::-1]).test_logprobs.argmax(1)[::-1] == stored.argmax(1)).all()  # the id decides, not the row
+
+
+def test_the_error_is_clustered_by_photograph():
+    train = [Question(f"{k}-{q.id}", q.image, q.text, q.choices, q.answer) for q in made_up(80) for k in range(3)]
+    alone, grouped = fit_prior(made_up(80), []), fit_prior(train, [], groups=np.repeat(np.arange(80), 3))
+    assert grouped.accuracy.groups == 80
+    assert grouped.accuracy.standard_error == pytest.approx(alone.accuracy.standard_error, rel=0.2)
+
+
 def test_one_image_only_is_too_few_groups():
     train = made_up(40)
     assert fit_prior(train, [], groups=np.zeros(40)).note

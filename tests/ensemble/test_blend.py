@@ -74,17 +74,28 @@ def test_learned_weights_are_used_where_they_are_proven():
     # the weak ones are copies of one opinion: calibrated each, yet counted five times by equal weights
     members[2:] = [Member(f"weak{i}", members[1].oof, members[1].test) for i in range(1, 5)]
     blend = blend_members(members, world.answers)
-    assert blend.method == "stacking" and "more than two standard errors" in blend.reason
+    assert blend.method == "stacking" and "p < 0.001" in blend.reason
     assert blend.weights["good"] > 2 * blend.weights["weak0"]
     equal = blend_members(members, world.answers, "geometric")
     assert world.accuracy(blend.predictions) > world.accuracy(equal.predictions)
+
+
+def test_weights_proven_on_five_photographs_are_not_proven():
+    world = World(n=4000, seed=2)
+    weak = world.member("weak", 0.7)
+    members = [world.member("good", 2.5), *(Member(f"weak{i}", weak.oof, weak.test) for i in range(5))]
+    groups = {name: i % 5 for i, name in enumerate(world.answers)}
+    alone, together = blend_members(members, world.answers), blend_members(members, world.answers, groups=groups)
+    assert alone.method == "stacking" and together.method == "geometric" and "p = 0.06" in together.reason
+    assert together.table["stacking"].groups == together.alone["good"].groups == 5
+    assert together.table["stacking"].value == alone.table["stacking"].value
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_learned_weights_are_not_used_where_they_fit_noise(seed):
     world = World(n=200, seed=seed)  # 100 validation rows, as in the public solutions
     blend = blend_members([world.member(f"m{i}", 1.5) for i in range(6)], world.answers)
-    assert blend.method == "geometric" and "not more than two standard errors" in blend.reason
+    assert blend.method == "geometric" and "no significant improvement" in blend.reason
     assert set(blend.weights.values()) == {1.0}
 
 

@@ -8,12 +8,13 @@ from mcvqa.base.files import RunLog
 from mcvqa.base.uncertainty import Gain
 from mcvqa.config import PRESETS, Config, parse_changes
 from mcvqa.report.advice import Course, choose_advice, read_course
+from mcvqa.report.metrics import Selection
 from mcvqa.report.page import report_sections
 from tests.report.test_page import report_input
 
 DONE = dict(use_sample=False, use_kfold=True, num_epochs=3)
 FLAT = Course(((0.50, 0.40, 0.40),), 0.35, crowded=False)
-BETTER, WORSE, NOTHING = (Gain(v, 0.01, v - 0.02, v + 0.02, 100) for v in (0.05, -0.05, 0.0))
+BETTER, WORSE, NOTHING = (Gain(v, 0.01, v - 0.02, v + 0.02, 100, p) for v, p in ((0.05, 0.001), (-0.05, 0.001), (0.0, 1.0)))
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_a_run_that_shows_nothing_gets_the_last_advice(calm):
 
 
 @pytest.mark.parametrize(("settings", "told"), [
-    (dict(use_sample=True, use_kfold=False), "sample of 200 rows was learned. All of them: preset `single`"),
+    (dict(use_sample=True, use_kfold=False), "sample of 200 rows was used. For all rows: preset `single`"),
     (dict(use_kfold=False), "preset `ensemble`"),
     (dict(model_id="weights/tiny"), "model tiny, which knows drawn shapes only"),
     (dict(num_epochs=1), "`num_epochs=3` to 5"),
@@ -49,16 +50,16 @@ def test_settings_that_ask_for_more(calm, settings, told):
 
 @pytest.mark.parametrize(("course", "told"), [
     (Course(((0.9, 0.6, 0.5), (0.9, 0.6, 0.5)), 0.5, False), "still fell in the last epoch: `num_epochs=5`"),
-    (Course(((0.9, 0.6, 0.7),), 0.1, False), "(0.10) is far below that on others: `num_epochs=2` or `lora_dropout=0.1`"),
+    (Course(((0.9, 0.6, 0.7),), 0.1, False), "(0.10) is far below the validation loss. Try `num_epochs=2` or `lora_dropout=0.1`"),
     (Course(((0.9, 0.6, 0.5), (0.9, 0.6, 0.6)), 0.5, False), "What is left"),
-    (Course((), float("nan"), True), "held one row at a time"),
+    (Course((), float("nan"), True), "Only one row at a time fits into GPU memory"),
 ])
 def test_what_training_showed(calm, course, told):
     assert told in advised(calm, course)
 
 
 def test_what_was_measured(calm):
-    assert "photographs add nothing" in advised(dataclasses.replace(calm, over_blind=NOTHING))
+    assert "photographs add nothing significant" in advised(dataclasses.replace(calm, over_blind=NOTHING))
     assert "What is left" in advised(dataclasses.replace(calm, over_blind=None))
     gains = advised(dataclasses.replace(calm, gains={"EMA": BETTER, "TTA scales": WORSE, "ensemble": WORSE}))
     assert "EMA helped (+5.0 [+3.0, +7.0] points): keep it." in gains and "(`tta_scales=1.0`)" in gains
@@ -66,6 +67,33 @@ def test_what_was_measured(calm):
     use = dataclasses.replace(calm.letters.overall, distance=0.2)
     biased = dataclasses.replace(calm, letters=dataclasses.replace(calm.letters, overall=use, p_value=0.01))
     assert "`use_tta=true`" in advised(biased) and "`train_orders=2`" in advised(biased, use_tta=True)
+
+
+def test_worse_than_the_texts_is_said_as_that(calm):
+    said = advised(dataclasses.replace(calm, over_blind=WORSE))
+    assert "significantly worse than the texts alone (-5.0 [-7.0, -3.0] points)" in said and "add nothing" not in said
+    for cause in (f"`learning_rate={Config().learning_rate / 5:.1g}`", "collapse to one letter", "too few rows"):
+        assert cause in said
+
+
+def letters_said(metrics, predicted, truth, p_value=0.001):
+    use = dataclasses.replace(metrics.letters.overall, predicted=predicted, truth=truth, distance=0.7)
+    return dataclasses.replace(metrics, letters=dataclasses.replace(metrics.letters, overall=use, p_value=p_value))
+
+
+def test_after_a_collapse_the_first_advice_is_about_it(calm):
+    collapsed = letters_said(calm, (0.02, 0.97, 0.01, 0.0), (0.26, 0.24, 0.25, 0.25))
+    said = advised(dataclasses.replace(collapsed, over_blind=WORSE), model_id="weights/tiny", use_sample=True)
+    assert said.startswith("The model collapsed: 97% of its answers are (b), which is right in 24% of the rows.")
+    assert "too often" not in said  # the collapse says it
+    one_sided = letters_said(calm, (0.95, 0.05), (0.9, 0.1))  # as the answers are
+    assert "collapsed" not in advised(one_sided) and "collapsed" not in advised(calm)
+
+
+def test_the_luck_of_the_best_epoch_is_stated(calm):
+    said = advised(dataclasses.replace(calm, selection=Selection(5, 0.022)))
+    assert "The best of 5 epochs" in said and "about 2.2 points too high" in said and "`keep=last`" in said
+    assert "best of" not in advised(dataclasses.replace(calm, selection=Selection(5, 0.001)))
 
 
 def test_a_slow_run(calm):

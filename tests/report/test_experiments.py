@@ -6,6 +6,7 @@ import pytest
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config
 from mcvqa.report.experiments import list_experiments, read_experiments, record_experiment, update_index
+from mcvqa.report.metrics import Selection
 
 
 @pytest.fixture
@@ -44,6 +45,28 @@ def test_a_run_is_read_as_it_was_recorded(experiments, metrics) -> None:
     assert worse.accuracy == Accuracy(70, 120)
     assert worse.blind == metrics.overall.blind
     assert (worse.model, worse.settings, worse.seconds) == ("tiny", {"num_epochs": 3}, 90)
+
+
+def test_clustered_errors_are_read_back_and_older_records_too(metrics, tmp_path) -> None:
+    clustered = Accuracy(90, 120, 1.8, 40)
+    overall = dataclasses.replace(metrics.overall, accuracy=clustered, blind=Accuracy(50, 120))
+    found = dataclasses.replace(metrics, overall=overall)
+    record_experiment(tmp_path / "new", status="finished", seconds=1, metrics=found)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "metrics.json").write_text(
+        '{"status": "finished", "note": "", "date": "", "seconds": 1, '
+        '"metrics": {"overall": {"accuracy": {"right": 2, "n": 4}}}}'
+    )
+    new, old = read_experiments(tmp_path)
+    assert (new.accuracy, new.blind, old.accuracy) == (clustered, Accuracy(50, 120), Accuracy(2, 4))
+
+
+def test_the_luck_of_the_best_epoch_is_in_the_index(metrics, tmp_path) -> None:
+    chosen = dataclasses.replace(metrics, selection=Selection(5, 0.022))
+    record_experiment(tmp_path / "best", status="finished", seconds=1, metrics=chosen)
+    record_experiment(tmp_path / "last", status="finished", seconds=1, metrics=metrics)
+    assert "(n=120), about 2.2 points too high |" in update_index(tmp_path).read_text("utf-8")
+    assert list_experiments(tmp_path).count("too high") == 1
 
 
 def test_the_index_links_reports_and_names_failures(experiments) -> None:

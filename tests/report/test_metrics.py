@@ -5,17 +5,22 @@ import json
 import numpy as np
 import pytest
 
-from mcvqa.base.uncertainty import Accuracy
+from mcvqa.base.files import RunLog
+from mcvqa.base.uncertainty import Accuracy, pack_right
 from mcvqa.data.questions import Question
 from mcvqa.report.metrics import (
+    FoldEpochs,
+    Selection,
     circular_accuracy,
-    confusion_matrix,
+    confusion_counts,
     json_value,
     leaderboard_estimate,
     letter_bias,
     measure,
+    read_epochs,
     reliability,
-    spell_p_value,
+    selection_of,
+    spell_selection,
 )
 from mcvqa.scoring.scores import Scores, plain_scores
 
@@ -103,7 +108,9 @@ def test_worst_errors_are_wrong_and_most_confident_first(make_run) -> None:
 
 
 def test_confusion_counts_true_by_predicted() -> None:
-    assert confusion_matrix(np.array([0, 1, 1, 2]), np.array([0, 1, 0, 2]), 3) == ((1, 1, 0), (0, 1, 0), (0, 0, 1))
+    predicted, answers = np.array([0, 1, 1, 2]), np.array([0, 1, 0, 2])
+    assert confusion_counts(predicted, answers, 3) == ((1, 1, 0), (0, 1, 0), (0, 0, 1))
+    assert confusion_counts(predicted, answers, 4)[3] == (0, 0, 0, 0)  # a letter that is never true
 
 
 def test_leaderboard_interval_holds_the_test_accuracy_in_95_of_100_cases() -> None:
@@ -117,6 +124,76 @@ def test_leaderboard_interval_holds_the_test_accuracy_in_95_of_100_cases() -> No
 
 def test_all_right_is_not_certain() -> None:
     assert leaderboard_estimate(Accuracy(20, 20), 1000).low < 0.95
+
+
+def test_every_error_is_clustered_by_image_group(make_run) -> None:
+    """Each row four times in a group: nothing is known that was not known before."""
+    questions, scores, folds = make_run(n=60)
+    four = np.repeat(np.arange(60), 4)
+    copies = [dataclasses.replace(questions[i], id=f"{questions[i].id} {k}") for k, i in enumerate(four)]
+    repeated = dataclasses.replace(scores.rows(four), ids=np.array([q.id for q in copies]))
+    right = scores.predictions() == [q.answer for q in questions]
+    prior, variants = np.tile([0.0, -1, -2, -3], (60, 1)), {"EMA": (right, np.roll(right, 7))}
+    once = measure(questions, scores, folds, prior=prior, variants=variants, test_size=500)
+    often = measure(
+        copies, repeated, folds[four], groups=four, prior=prior[four], test_size=500,
+        variants={"EMA": (right[four], np.roll(right, 7)[four])},
+    )
+    pairs = list(zip(
+        (once.overall, *once.by_fold, *once.by_kind, *once.by_choices),
+        (often.overall, *often.by_fold, *often.by_kind, *often.by_choices), strict=True,
+    ))
+    for alone, copied in ((x, y) for a, b in pairs for x, y in ((a.accuracy, b.accuracy), (a.blind, b.blind))):
+        assert copied.standard_error == pytest.approx(alone.standard_error, rel=0.15)
+    assert often.circular.standard_error == pytest.approx(once.circular.standard_error, rel=0.1)
+    assert often.letters.p_value == pytest.approx(once.letters.p_value, abs=0.03)
+    for alone, copied in ((once.over_blind, often.over_blind), (once.gains["EMA"], often.gains["EMA"])):
+        assert copied.p_value == alone.p_value and copied.standard_error == pytest.approx(alone.standard_error, rel=0.1)
+    assert all(b.accuracy.groups is not None for b in often.after.bins)
+    row_by_row = measure(copies, repeated, folds[four], test_size=500)
+    assert often.leaderboard.standard_error > 1.3 * row_by_row.leaderboard.standard_error
+
+
+# %% the best of several epochs
+def test_the_best_of_equal_epochs_is_stated_and_corrected(make_run) -> None:
+    questions, scores, folds = make_run(n=300)
+    rng = np.random.default_rng(0)
+    epochs = {fold: FoldEpochs(rng.random((5, 100)) < 0.7, np.ones(5)) for fold in range(3)}
+    found = measure(questions, scores, folds, epochs=epochs, test_size=500)
+    assert found.selection.epochs == 5 and 0.02 < found.selection.optimism < 0.09  # 4.5 points without pairing
+    assert found.leaderboard.value == pytest.approx(found.overall.accuracy.value - found.selection.optimism)
+    assert "choosing the best of 5 epochs adds about" in spell_selection(found.selection)
+    assert measure(questions, scores, folds, test_size=500).selection is None
+    assert json.loads(json.dumps(found.to_json()))["selection"]["epochs"] == 5
+
+
+def test_epochs_of_other_rows_or_a_single_one_choose_nothing() -> None:
+    folds, right = np.zeros(40), np.random.default_rng(0).random((3, 40)) < 0.5
+    assert selection_of({0: FoldEpochs(right[:1], np.ones(1))}, folds, np.arange(40)) is None
+    assert selection_of({0: FoldEpochs(right[:, :30], np.ones(3))}, folds, np.arange(40)) is None
+    assert selection_of({1: FoldEpochs(right, np.ones(3))}, folds, np.arange(40)) is None
+    half = selection_of({0: FoldEpochs(right, np.ones(3))}, np.repeat([0, 1], 40), np.arange(80))
+    assert half.optimism == pytest.approx(selection_of({0: FoldEpochs(right, np.ones(3))}, folds, np.arange(40)).optimism / 2)
+
+
+def test_epochs_are_read_from_the_log(tmp_path) -> None:
+    log = RunLog(tmp_path / "log.jsonl")
+    right = np.random.default_rng(0).random((2, 3, 11)) < 0.5
+    # the second epoch was repeated after a cut; fold 1 was trained anew, with fewer epochs
+    for fold, epoch in ((0, 0), (0, 1), (0, 1), (1, 0), (1, 1), (1, 0)):
+        for chosen in (True, False):
+            answered_right = pack_right(right[fold, epoch] == chosen)
+            log.write("epoch", fold=fold, epoch=epoch, chosen=chosen, n=11, nll=0.5, right=answered_right)
+    log.write("epoch", fold=2, epoch=0, chosen=True, n=11, nll=0.5)  # of an earlier version
+    log.write("epoch", fold=3, epoch=0, chosen=True, n=11, nll=0.5, right="no hex")
+    found = read_epochs(log.events("epoch"))
+    assert set(found) == {0, 1} and (found[0].right == right[0, :2]).all() and found[1].losses.tolist() == [0.5]
+
+
+def test_what_choosing_adds_is_never_spelled_as_zero() -> None:
+    assert spell_selection(Selection(3, 0.0001)).endswith("adds less than 0.1 points")
+    assert spell_selection(Selection(3, 0.0224)) == "of which choosing the best of 3 epochs adds about 2.2 points"
+    assert spell_selection(None) == ""
 
 
 # %% orders and letters
@@ -168,8 +245,12 @@ def test_rows_with_fewer_choices_have_no_letter_beyond_them() -> None:
     assert bias.overall.n == 2
 
 
-def test_p_values_are_never_spelled_as_zero() -> None:
-    assert (spell_p_value(0.0005), spell_p_value(0.0312)) == ("p < 0.001", "p = 0.031")
+def test_letters_are_judged_by_photograph() -> None:
+    """The same 8 wrong rows, once of 8 photographs and once of 2: two coin tosses prove no preference."""
+    truth = np.array([1] * 8 + [2] * 30)
+    scores = answered([[0]] * 8 + [[2]] * 30, [[0, 1, 2]])
+    assert letter_bias(scores, truth, np.arange(38)).p_value < 0.05
+    assert letter_bias(scores, truth, np.repeat(np.arange(19), [4] * 2 + [2] * 13 + [1] * 4)).p_value > 0.3
 
 
 # %% calibration

@@ -5,6 +5,7 @@ import html
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from PIL import Image
 from mcvqa.base.budget import spell_duration
 from mcvqa.base.uncertainty import Accuracy, Gain
 from mcvqa.config import Config
+from mcvqa.data.questions import Question
+from mcvqa.report.metrics import Selection, measure
 from mcvqa.report.page import (
     ReportInput,
     changed_settings,
@@ -22,6 +25,7 @@ from mcvqa.report.page import (
     write_report,
 )
 from mcvqa.report.submission import SubmissionReport
+from mcvqa.scoring.scores import plain_scores
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> | `` [x](javascript:alert(3)) </pre> $x$ &amp; ```"
 
@@ -169,8 +173,41 @@ def test_changed_settings_are_those_that_differ() -> None:
 
 
 def test_verdicts_follow_the_interval() -> None:
-    verdicts = [gain_verdict(Gain(0.0, 0.1, low, high, 9)) for low, high in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1))]
-    assert verdicts == ["helps", "hurts", "not told apart from nothing"]
+    gains = (Gain(0.1, 0.03, 0.05, 0.2, 9, 0.01), Gain(-0.1, 0.03, -0.2, -0.05, 9, 0.01), Gain(0.1, 0.1, 0.0, 0.2, 9, 0.06))
+    assert [gain_verdict(gain) for gain in gains] == ["helps", "hurts", "not significant"]
+
+
+def test_no_error_in_the_report_reads_as_zero(tmp_path) -> None:
+    """A model that is right everywhere, with techniques that change nothing, on many rows."""
+    n = 12_000
+    questions = [Question(str(i), f"{i}.jpg", "?", ("x", "y"), i % 2) for i in range(n)]
+    scores = plain_scores(np.array([q.id for q in questions]), np.log(np.where(np.arange(n)[:, None] % 2 == [0, 1], 0.9, 0.1)),
+                          np.full(n, 2), {})
+    same = np.ones(n, bool)
+    found = measure(questions, scores, np.arange(n) % 3, prior=scores.mean(), variants={"EMA": (same, same)}, test_size=n)
+    content = dataclasses.replace(report_input(found, tmp_path), methods={"vote": found.overall.accuracy})
+    for file in write_report(tmp_path, content):
+        text = html.unescape(file.read_text("utf-8"))
+        assert "12,000" in text
+        assert not re.search(r"± 0\.0+(%|\b)(?!\d)", text) and "100.0–100.0" not in text and "1.000 to 1.000" not in text
+        assert "[+0.0, +0.0]" not in text and "+0.000 to +0.000" not in text and "0.0 points" not in text
+
+
+def test_the_headline_states_the_luck_of_the_best_epoch(metrics) -> None:
+    content = ReportInput("run", dataclasses.asdict(Config(keep="best", num_epochs=5)), "",
+                          dataclasses.replace(metrics, selection=Selection(5, 0.022)))
+    sections = {section.title: str(section) for section in report_sections(content)}
+    assert "of which choosing the best of 5 epochs adds about 2.2 points" in sections["Result"]
+    assert "about 2.2 points too high" in sections["How to read these figures"]
+
+
+def test_rows_that_share_photographs_are_stated(make_run) -> None:
+    questions, scores, folds = make_run()
+    groups = np.arange(120) // 10 * 10 + (scores.predictions() == [q.answer for q in questions])  # right by photograph
+    for of_rows, said in ((groups, True), (None, False)):
+        content = ReportInput("run", {}, "", measure(questions, scores, folds, groups=of_rows))
+        remarks = next(str(s) for s in report_sections(content) if s.title.startswith("How to read"))
+        assert ("share a photograph" in remarks) is said
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mcvqa.base.files import read_json
+from mcvqa.base.uncertainty import unpack_right
 from mcvqa.config import Config
 from mcvqa.data.questions import LETTERS
 from mcvqa.model.device import GIB
@@ -116,6 +117,18 @@ def test_a_fold_runs_and_leaves_best_and_last(make_trainer):
     steps, epochs = trainer.log.events("step"), trainer.log.events("epoch")
     assert [s["step"] for s in steps] == [1, 2, 3, 4, 5, 6] and {e["variant"] for e in epochs} == {"ema", "raw", "swa"}
     assert all(s["loss"] > 0 and s["grad_norm"] > 0 and s["rows_per_s"] > 0 for s in steps)
+    known = sum(q.answer is not None for q in trainer.validation)
+    for event in epochs:  # which rows were right after each epoch: what choosing the best one adds is measured from this
+        assert event["n"] == known and unpack_right(event["right"], known).mean() == event["accuracy"]
+    assert result.variants["swa"].right.sum() == result.variants["swa"].accuracy.right
+
+
+def test_validation_errors_are_by_image_group(make_trainer):
+    trainer = make_trainer(num_epochs=0)
+    trainer.groups = np.zeros(len(trainer.validation), dtype=int)
+    accuracy = trainer.run().accuracy
+    assert accuracy.groups == 1 and accuracy.interval == (0, 1)
+    assert verified(trainer.folder / "best")["clusters"] == accuracy.record[2:]
 
 
 def test_the_same_seed_gives_the_same_weights(make_trainer):

@@ -10,7 +10,8 @@ import numpy as np
 
 from mcvqa.base.files import atomic_path
 from mcvqa.base.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
-from mcvqa.base.uncertainty import Accuracy
+from mcvqa.base.uncertainty import Accuracy, accuracy_of_right, spell_error
+from mcvqa.data.folds import question_groups
 from mcvqa.data.images import OUTSIDE, ImageRecord
 from mcvqa.data.kinds import KINDS, question_kind
 from mcvqa.data.prior import Prior
@@ -62,7 +63,7 @@ def explore(
         prior: the text-only predictions of the same rows.
     """
     out_dir = Path(out_dir)
-    rows = _row_table(train, test, prior)
+    rows = _row_table(train, test, prior, groups)
     questions = [("train", q) for q in train] + [("test", q) for q in test]
     shared = _shared_values(questions, images or {}, groups or {})
     tables = {
@@ -93,7 +94,9 @@ def explore(
 
 
 # %% tables
-def _row_table(train: Sequence[Question], test: Sequence[Question], prior: Prior) -> "pd.DataFrame":
+def _row_table(
+    train: Sequence[Question], test: Sequence[Question], prior: Prior, groups: dict[str, int] | None = None
+) -> "pd.DataFrame":
     """One line per question of both splits; what the prior says about it."""
     import pandas as pd
 
@@ -103,6 +106,7 @@ def _row_table(train: Sequence[Question], test: Sequence[Question], prior: Prior
         "split": ["train"] * len(train) + ["test"] * len(test),
         "id": [q.id for q in questions],
         "kind": [question_kind(q) for q in questions],
+        "image_group": question_groups(questions, groups),
         "answer": ["" if q.answer is None else LETTERS[q.answer] for q in questions],
         "blind_guess": [LETTERS[guess] for guess in guesses],
         "choices": [len(q.choices) for q in questions],
@@ -120,7 +124,7 @@ def _kind_table(rows: "pd.DataFrame") -> "pd.DataFrame":
     for kind in KINDS:
         of_kind = rows[rows.kind == kind]
         answered = of_kind[of_kind.answer != ""]
-        blind = Accuracy(int((answered.blind_guess == answered.answer).sum()), len(answered))
+        blind = accuracy_of_right((answered.blind_guess == answered.answer).to_numpy(), answered.image_group.to_numpy())
         lines.append({
             "kind": kind,
             "train": int((of_kind.split == "train").sum()),
@@ -282,7 +286,9 @@ def _draw_letters(letters: "pd.DataFrame", rows: "pd.DataFrame") -> "Figure | No
         return None
     figure, (bars, table) = new_figure(1, 2, width=9.5, height=3.8, width_ratios=(1, 1.5))
     shares = letters[used].to_numpy() / letters.rows.to_numpy()[:, None] * 100  # (1 + kinds, letters)
-    ends = np.array([Accuracy(int(count), int(letters.rows.iloc[0])).interval for count in letters[used].iloc[0]]).T * 100
+    answered = rows[rows.answer != ""]
+    counted = [accuracy_of_right((answered.answer == letter).to_numpy(), answered.image_group.to_numpy()) for letter in used]
+    ends = np.array([share.interval for share in counted]).T * 100
     errors = np.abs(ends - shares[0])  # (2, letters)
     bars.bar(used, shares[0], 0.62, yerr=errors, color=PALETTE[0], error_kw={"ecolor": INK, "elinewidth": 1})
     bars.plot(used, _chance_shares(used, rows), "_", color=PALETTE[4], markersize=26, markeredgewidth=2, label="chance")
@@ -465,8 +471,8 @@ def _blind_lines(kinds: "pd.DataFrame", prior: Prior) -> list[str]:
     head = f"{'kind':<12}{'train':>7}{'test':>7}   blind accuracy (chance)"
     lines = ["", head]
     for _, kind in kinds.iterrows():
-        blind = Accuracy(int(kind.blind_right), int(kind.answered) if prior.accuracy.n else 0)
-        figure = f"{blind.value:.3f} ± {blind.standard_error:.3f} ({kind.chance:.3f})" if blind.n else "-"
+        measured = kind.answered and prior.accuracy.n
+        figure = f"{spell_error(kind.blind_accuracy, kind.standard_error)} ({kind.chance:.3f})" if measured else "-"
         lines.append(f"{kind.kind:<12}{kind.train:>7,}{kind.test:>7,}   {figure}")
     lines.append(f"{'all':<12}{kinds.train.sum():>7,}{kinds.test.sum():>7,}   {prior.note or prior.accuracy}")
     return [*lines, ""]

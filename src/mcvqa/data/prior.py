@@ -5,6 +5,7 @@ A vision model's accuracy means little until it is read against this one. The pr
 Every (question, choice) pair gets a score, linear in sparse features of the texts; a softmax over the row's own choices
 turns scores into probabilities (conditional logit, McFadden 1974), so rows may have any number of choices.
 """
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -56,8 +57,11 @@ def fit_prior(
     pairs = PairTable([*train, *test])
     n_known, n_folds = int((answers >= 0).sum()), min(PRIOR_FOLDS, len(np.unique(groups)))
     if n_known < MIN_PRIOR_ROWS or n_folds < 2:
-        even = pairs.as_table(pairs.log_softmax(np.zeros(pairs.size)))
-        note = f"{n_known} answered rows are too few for a text-only prior: all choices are taken as equally likely."
+        even = pairs.as_table(pairs.even())
+        note = (
+            f"{n_known} answered rows are too few for a text-only prior: all choices count as equally likely, and each row's "
+            "answer is drawn by a hash of its id."
+        )
         return Prior(even[: len(train)], even[len(train) :], Accuracy(0, 0), note)
 
     right = np.concatenate([answers, np.full(len(test), -1)])  # (N + M,)
@@ -70,7 +74,7 @@ def fit_prior(
         learned = (right >= 0) & (folds != fold)  # (N + M,)
         logprobs[predicted] = _predict_pairs(pairs, texts, right, learned)[predicted]
     table = pairs.as_table(logprobs)
-    return Prior(table[: len(train)], table[len(train) :], accuracy_of(table[: len(train)].argmax(-1), answers))
+    return Prior(table[: len(train)], table[len(train) :], accuracy_of(table[: len(train)].argmax(-1), answers, groups))
 
 
 def _predict_pairs(pairs: "PairTable", texts: Any, right: np.ndarray, learned: np.ndarray) -> np.ndarray:
@@ -78,7 +82,7 @@ def _predict_pairs(pairs: "PairTable", texts: Any, right: np.ndarray, learned: n
     from scipy.sparse import csr_matrix, hstack
 
     if not learned.any():  # all answered rows are in the one fold
-        return pairs.log_softmax(np.zeros(pairs.size))
+        return pairs.even()
     features = hstack([texts, csr_matrix(_dense_features(pairs, learned))], format="csr")
     mine = learned[pairs.row]  # (P,)
     examples = features[mine]
@@ -157,6 +161,12 @@ class PairTable:
     def log_softmax(self, scores: np.ndarray) -> np.ndarray:
         """(P,) scores -> (P,) log-probabilities among the choices of each row."""
         return _log_softmax_by_row(scores, self.counts) if self.size else scores
+
+    def even(self) -> np.ndarray:
+        """(P,) log-probabilities of choices that are equally likely, but for a hair by which one of each row, drawn by a hash of
+        its id, is ahead: the most probable choice is then not the first letter in every row."""
+        drawn = [int(hashlib.sha256(q.id.encode()).hexdigest(), 16) % len(q.choices) for q in self.questions]
+        return self.log_softmax(1e-6 * (self.slot == np.array(drawn, dtype=np.int64)[self.row]))
 
     def as_table(self, values: np.ndarray, fill: float = -np.inf) -> np.ndarray:
         """(P,) -> (N, C), `fill` where a row has no such choice."""

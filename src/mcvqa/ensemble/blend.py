@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
-from mcvqa.base.uncertainty import Accuracy, accuracy_of, paired_gain
+from mcvqa.base.uncertainty import Accuracy, accuracy_of, paired_gain, spell_p_value
 from mcvqa.config import McvqaError
 from mcvqa.data.questions import LETTERS, Question, csv_delimiter, csv_records, csv_text, find_habit, read_answer
 from mcvqa.ensemble.calibrate import RULED_OUT, fit_temperature
@@ -107,15 +107,17 @@ class _Fit:
 
 # %% the ensemble
 def blend_members(
-    members: Sequence[Member], answers: Mapping[str, int], method: str = "auto", *, seed: int = 42
+    members: Sequence[Member], answers: Mapping[str, int], method: str = "auto", *, seed: int = 42,
+    groups: Mapping[str, int] | None = None,
 ) -> Blend:
     """Combine members into one answer per test row.
 
     Args:
         members: their test scores must hold the same rows; the first one's order is kept.
         answers: id of a training row -> index of its answer.
-        method: one of BLEND_METHODS, or auto: the geometric mean of calibrated probabilities, but stacking where its
-            gain on rows its weights were not fitted on exceeds two standard errors.
+        method: one of BLEND_METHODS, or auto: the geometric mean of calibrated probabilities, but stacking where it is
+            significantly better on rows its weights were not fitted on.
+        groups: id of a training row -> image group, for the errors; None: each row is its own group.
     Raises:
         BlendError: rows are missing or twice, differ in their number of choices, or hold no numbers.
     """
@@ -126,9 +128,10 @@ def blend_members(
     truth = np.array([answers[i] for i in oof_ids], dtype=int)
     oof = _opinions([(m.name, (m.oof,)) for m in scored if m.oof is not None], oof_ids) if len(oof_ids) else None
     nested = _nested_predictions(oof, truth, oof_ids, seed) if oof else {}
+    clusters = None if groups is None else np.array([groups[i] for i in oof_ids], dtype=int)
     alone = dict(zip([m.name for m in scored], oof.among_choices(oof.logprobs).argmax(-1), strict=True)) if oof else {}
     if method == "auto":
-        method, reason = _defended_method(nested, truth, len(scored))
+        method, reason = _defended_method(nested, truth, len(scored), clusters)
     else:
         reason = f"The configuration asks for {method}."
     if method in ("weighted_vote", "stacking") and len(scored) < 2:
@@ -148,22 +151,23 @@ def blend_members(
         temperatures={m.name: float(t) for m, t in zip(members, fit.temperatures, strict=True)},
         oof_ids=oof_ids,
         oof_predictions=nested.get(method, np.empty(0, dtype=int)),
-        table={name: accuracy_of(predicted, truth) for name, predicted in nested.items()},
-        alone={name: accuracy_of(predicted, truth) for name, predicted in alone.items()},
+        table={name: accuracy_of(predicted, truth, clusters) for name, predicted in nested.items()},
+        alone={name: accuracy_of(predicted, truth, clusters) for name, predicted in alone.items()},
     )
 
 
-def _defended_method(nested: Mapping[str, np.ndarray], truth: np.ndarray, n_scored: int) -> tuple[str, str]:
+def _defended_method(
+    nested: Mapping[str, np.ndarray], truth: np.ndarray, n_scored: int, groups: np.ndarray | None
+) -> tuple[str, str]:
     if not nested:
         return "geometric", "Equal weights: no rows have both an answer and out-of-fold scores."
     if n_scored < 2:
         return "geometric", "Equal weights: one member has out-of-fold scores, so there is nothing to weigh."
-    gain = paired_gain(nested["stacking"] == truth, nested["geometric"] == truth)
-    measured = f"learned weights change the accuracy on rows they were not fitted on by {gain} (n={gain.n})"
-    limit = f"more than two standard errors ({gain.standard_error:.4f} each)"
-    if gain.value > 2 * gain.standard_error:
-        return "stacking", f"Learned weights: {measured}, {limit}."
-    return "geometric", f"Equal weights: {measured}, not {limit}."
+    gain = paired_gain(nested["stacking"] == truth, nested["geometric"] == truth, groups)
+    measured = f"learned weights change the accuracy on rows they were not fitted on by {gain} (n={gain.n:,}"
+    if gain.is_better:
+        return "stacking", f"Learned weights: {measured}, {spell_p_value(gain.p_value)})."
+    return "geometric", f"Equal weights: {measured}, {spell_p_value(gain.p_value)}), no significant improvement."
 
 
 # %% rows side by side

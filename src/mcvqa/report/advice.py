@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 
 from mcvqa.base.files import RunLog, or_nan
-from mcvqa.base.uncertainty import Gain
-from mcvqa.report.metrics import Metrics, spell_p_value
+from mcvqa.base.uncertainty import SIGNIFICANT, Gain, spell_p_value
+from mcvqa.data.questions import LETTERS
+from mcvqa.report.metrics import LetterBias, Metrics, Selection, spell_optimism
 
 SLOW = 6 * 3600  # seconds; a Kaggle session with a GPU ends after twelve hours
 LETTERS_MATTER = 0.05  # total variation between letters said and letters true
+COLLAPSED = 0.9  # share of the answers that are one letter, though that letter is right far less often
+FAR_LESS = 0.25
+OPTIMISM_MATTERS = 0.005
 WITHOUT = {
     "EMA": "use_ema=false", "SWA": "use_swa=false", "TTA": "use_tta=false", "TTA orders": "tta_orders=1",
     "TTA scales": "tta_scales=1.0",
@@ -75,14 +79,39 @@ def choose_advice(metrics: Metrics, config: Mapping[str, Any], course: Course, s
         config: every setting and its value. seconds: time the run took.
     """
     found = [
-        *_about_model(config), *_about_pictures(metrics), *_about_rows(config), *_about_epochs(config, course),
-        *_about_letters(metrics, config), *_about_techniques(metrics.gains), *_about_resources(config, course, seconds),
+        *_about_collapse(metrics, config), *_about_model(config), *_about_pictures(metrics, config), *_about_rows(config),
+        *_about_epochs(config, course), *_about_selection(metrics.selection), *_about_letters(metrics, config),
+        *_about_techniques(metrics.gains), *_about_resources(config, course, seconds),
     ]
     larger = Advice(
         "What is left: larger images (`image_size=512`), the 7B model, another model for the ensemble (`members=other-run`).",
-        "남은 것: 더 큰 그림(`image_size=512`), 7B 모델, 앙상블에 다른 모델(`members=other-run`).",
+        "더 시도할 것: 더 큰 이미지(`image_size=512`), 7B 모델, 앙상블에 다른 모델 추가(`members=other-run`).",
     )
     return tuple(found) or (larger,)
+
+
+def collapsed_letter(letters: LetterBias) -> int | None:
+    """The letter that the model answers nearly always although it is right far less often; None without one."""
+    said, true = letters.overall.predicted, letters.overall.truth
+    letter = int(np.argmax(said))
+    return letter if said[letter] >= COLLAPSED and true[letter] <= said[letter] - FAR_LESS else None
+
+
+def _lower_rate(config: Mapping[str, Any]) -> str:
+    return f"`learning_rate={config['learning_rate'] / 5:.1g}`"
+
+
+def _about_collapse(metrics: Metrics, config: Mapping[str, Any]) -> Iterator[Advice]:
+    letter = collapsed_letter(metrics.letters)
+    if letter is None:
+        return
+    said, true = metrics.letters.overall.predicted[letter], metrics.letters.overall.truth[letter]
+    yield Advice(
+        f"The model collapsed: {said:.0%} of its answers are ({LETTERS[letter]}), which is right in {true:.0%} of the rows. "
+        f"Usual causes: a learning rate that is too high (try {_lower_rate(config)}), too few rows or too few steps.",
+        f"모델이 한 글자로 쏠렸습니다. 답의 {said:.0%}가 ({LETTERS[letter]})인데, 실제 정답 중에서는 {true:.0%}뿐입니다. "
+        f"흔한 원인은 너무 높은 학습률({_lower_rate(config)}로 낮춰 보세요)과 너무 적은 행 또는 스텝입니다.",
+    )
 
 
 def _about_model(config: Mapping[str, Any]) -> Iterator[Advice]:
@@ -90,31 +119,41 @@ def _about_model(config: Mapping[str, Any]) -> Iterator[Advice]:
         yield Advice(
             "This was the built-in model tiny, which knows drawn shapes only. For photographs: your own data and "
             "`model_id=Qwen/Qwen2.5-VL-3B-Instruct`.",
-            "그려 낸 도형만 아는 작은 모델 tiny였습니다. 진짜 사진에는: 내 데이터와 `model_id=Qwen/Qwen2.5-VL-3B-Instruct`.",
+            "자동 생성한 도형 그림만 아는 내장 소형 모델 tiny를 썼습니다. 실제 사진에는 자신의 데이터와 "
+            "`model_id=Qwen/Qwen2.5-VL-3B-Instruct`를 쓰세요.",
         )
 
 
-def _about_pictures(metrics: Metrics) -> Iterator[Advice]:
-    gain = metrics.over_blind
-    if gain is not None and gain.low <= 0:
+def _about_pictures(metrics: Metrics, config: Mapping[str, Any]) -> Iterator[Advice]:
+    gain, rate = metrics.over_blind, _lower_rate(config)
+    if gain is None or gain.is_better:
+        return
+    if gain.is_worse:
         yield Advice(
-            f"The photographs add nothing that can be told from chance ({_in_points(gain)} points over the texts alone). "
-            "See whether they are the right ones (eda/), then take more rows and epochs, and a trained model.",
-            f"사진이 보탠 것이 우연과 구별되지 않습니다(글만 볼 때보다 {_in_points(gain)}점). "
-            "사진이 맞는지 eda/에서 보고, 행과 에폭을 늘리고, 학습된 모델을 쓰세요.",
+            f"The model is significantly worse than the texts alone ({gain.in_points} points), so it has not learned the task. "
+            f"Likely causes: the learning rate (try {rate}), a collapse to one letter (see the section Letters), too few rows.",
+            f"텍스트만 볼 때보다 유의하게 나쁩니다({gain.in_points}점). 모델이 과제를 배우지 못했습니다. "
+            f"유력한 원인: 학습률({rate}로 낮춰 보세요), 한 글자로의 쏠림(Letters 절 참고), 너무 적은 행.",
+        )
+    else:
+        yield Advice(
+            f"The photographs add nothing significant ({gain.in_points} points over the texts alone). "
+            "Check in eda/ that they are the right ones, then use more rows, more epochs and a pretrained model.",
+            f"사진을 보아도 정확도가 유의하게 오르지 않았습니다(텍스트만 볼 때보다 {gain.in_points}점). "
+            "eda/에서 사진이 맞는지 확인하고, 행과 에폭을 늘리고, 사전 학습된 모델을 쓰세요.",
         )
 
 
 def _about_rows(config: Mapping[str, Any]) -> Iterator[Advice]:
     if config["use_sample"]:
         yield Advice(
-            f"Only a sample of {config['sample_size']:,} rows was learned. All of them: preset `single` (`use_sample=false`).",
-            f"{config['sample_size']:,}행만 배웠습니다. 모든 행으로: PRESET `single` (`use_sample=false`).",
+            f"Only a sample of {config['sample_size']:,} rows was used. For all rows: preset `single` (`use_sample=false`).",
+            f"{config['sample_size']:,}행만 뽑아 학습했습니다. 모든 행으로 학습하려면: PRESET `single` (`use_sample=false`).",
         )
     elif not config["use_kfold"]:
         yield Advice(
-            "One split was trained. Three folds learn from every row and vote: preset `ensemble` (`use_kfold=true`).",
-            "하나로만 나누어 학습했습니다. 3폴드는 모든 행에서 배우고 함께 답합니다: PRESET `ensemble` (`use_kfold=true`).",
+            "Only one split was trained. Three folds use every row and are averaged: preset `ensemble` (`use_kfold=true`).",
+            "한 번만 나누어 학습했습니다. 3폴드는 모든 행을 학습에 쓰고 결과를 합칩니다: PRESET `ensemble` (`use_kfold=true`).",
         )
 
 
@@ -124,10 +163,10 @@ def _about_epochs(config: Mapping[str, Any], course: Course) -> Iterator[Advice]
         fewer = f"`num_epochs={epochs - 1}` or " if epochs > 1 else ""
         fewer_ko = f"`num_epochs={epochs - 1}`이나 " if epochs > 1 else ""
         yield Advice(
-            f"The loss on learned rows ({course.training:.2f}) is far below that on others: {fewer}`lora_dropout=0.1`, "
-            "`use_augmentation=true`.",
-            f"배운 행의 손실({course.training:.2f})이 다른 행보다 훨씬 낮습니다(과적합): {fewer_ko}`lora_dropout=0.1`, "
-            "`use_augmentation=true`.",
+            f"The model overfits: its training loss ({course.training:.2f}) is far below the validation loss. Try "
+            f"{fewer}`lora_dropout=0.1`, `use_augmentation=true`.",
+            f"과적합입니다. 학습 손실({course.training:.2f})이 검증 손실보다 훨씬 낮습니다. 시도해 볼 것: "
+            f"{fewer_ko}`lora_dropout=0.1`, `use_augmentation=true`.",
         )
     elif course.still_falling:
         yield Advice(
@@ -136,48 +175,57 @@ def _about_epochs(config: Mapping[str, Any], course: Course) -> Iterator[Advice]
         )
     elif epochs == 1:
         yield Advice(
-            "One epoch was trained: `num_epochs=3` to 5 for a real run.", "에폭이 하나였습니다: 제대로 하려면 `num_epochs=3`~5.",
+            "Only one epoch was trained: use `num_epochs=3` to 5 for a real run.",
+            "에폭 하나만 학습했습니다. 제대로 학습하려면 `num_epochs=3`~5로 하세요.",
+        )
+
+
+def _about_selection(selection: Selection | None) -> Iterator[Advice]:
+    if selection is not None and selection.optimism >= OPTIMISM_MATTERS:
+        yield Advice(
+            f"The best of {selection.epochs} epochs was chosen on the rows it is judged by, so the accuracy is "
+            f"{spell_optimism(selection)} too high. For an unbiased figure: `keep=last`.",
+            f"에폭 {selection.epochs}개 중 가장 좋은 것을 평가에 쓰는 행에서 골랐으므로 정확도가 "
+            f"약 {100 * selection.optimism:.1f}점 높게 나왔습니다. 치우침 없는 값을 원하면: `keep=last`.",
         )
 
 
 def _about_letters(metrics: Metrics, config: Mapping[str, Any]) -> Iterator[Advice]:
     bias = metrics.letters
-    if bias.p_value >= 0.05 or bias.overall.distance < LETTERS_MATTER:
+    if bias.p_value >= SIGNIFICANT or bias.overall.distance < LETTERS_MATTER or collapsed_letter(bias) is not None:
         return
     change = "`train_orders=2`" if config["use_tta"] else "`use_tta=true`"
     shown = f"{bias.overall.distance:.2f}, {spell_p_value(bias.p_value)}"
     yield Advice(
-        f"Some letters are said too often (distance {shown}). Several option orders even that out: {change}.",
-        f"어떤 글자를 너무 자주 답합니다(거리 {shown}). 보기 순서를 여러 가지로 물으면 고르게 됩니다: {change}.",
+        f"Some letters are answered too often (distance {shown}). Several option orders even that out: {change}.",
+        f"특정 글자를 너무 자주 답합니다(거리 {shown}). 보기 순서를 바꿔 가며 물으면 고르게 됩니다: {change}.",
     )
 
 
 def _about_techniques(gains: Mapping[str, Gain]) -> Iterator[Advice]:
-    """Of those that can be told apart from nothing."""
+    """Techniques with a significant gain or loss."""
     for name, gain in gains.items():
-        points = _in_points(gain)
-        if gain.low > 0:
+        points = gain.in_points
+        if gain.is_better:
             yield Advice(f"{name} helped ({points} points): keep it.", f"{name}: 도움이 되었습니다({points}점). 계속 쓰세요.")
-        elif gain.high < 0:
+        elif gain.is_worse:
             off = f" (`{WITHOUT[name]}`)" if name in WITHOUT else ""
             yield Advice(
-                f"{name} did harm ({points} points): leave it out{off}.", f"{name}: 해가 되었습니다({points}점). 빼세요{off}.",
+                f"{name} did harm ({points} points): leave it out{off}.",
+                f"{name}: 오히려 나빠졌습니다({points}점). 빼세요{off}.",
             )
 
 
 def _about_resources(config: Mapping[str, Any], course: Course, seconds: float) -> Iterator[Advice]:
     if course.crowded and config["batch_size"] * config["grad_accum_steps"] > 1:
         yield Advice(
-            "The GPU's memory held one row at a time. More room: `quantization=4bit`, a smaller `image_size=256`, the 3B model.",
-            "GPU 메모리에 한 번에 한 행만 들어갔습니다. 넓히려면: `quantization=4bit`, 더 작은 `image_size=256`, 3B 모델.",
+            "Only one row at a time fits into GPU memory. To fit more: `quantization=4bit`, a smaller `image_size=256`, "
+            "the 3B model.",
+            "GPU 메모리에 한 번에 한 행만 들어갑니다. 더 넣으려면: `quantization=4bit`, 더 작은 `image_size=256`, 3B 모델.",
         )
     if seconds > SLOW:
         slower = " `use_tta=false`," if config["use_tta"] else ""
         yield Advice(
             f"It took {seconds / 3600:.0f} hours. Faster:{slower} `image_size=256`, fewer epochs or folds.",
-            f"{seconds / 3600:.0f}시간 걸렸습니다. 더 빨리:{slower} `image_size=256`, 에폭이나 폴드 줄이기.",
+            f"{seconds / 3600:.0f}시간 걸렸습니다. 더 빠르게 하려면:{slower} `image_size=256`, 에폭이나 폴드 줄이기.",
         )
-
-
-def _in_points(gain: Gain) -> str:
-    return f"{100 * gain.value:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"

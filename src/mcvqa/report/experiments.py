@@ -9,7 +9,7 @@ from urllib.parse import quote
 from mcvqa.base.budget import spell_duration
 from mcvqa.base.files import read_json, read_yaml, write_json, write_text
 from mcvqa.base.uncertainty import Accuracy
-from mcvqa.report.metrics import Metrics
+from mcvqa.report.metrics import Metrics, Selection, spell_optimism
 from mcvqa.report.page import changed_settings, markdown_table, markdown_text
 
 
@@ -23,6 +23,7 @@ class Experiment:
         date: when it ended, or was started where it did not end; local time, to the minute.
         settings: those that differ from the default.
         seconds: time it took; 0 where not known.
+        selection: how much too high the accuracy is because the best epoch was chosen; None where nothing was.
     """
 
     run: str
@@ -35,6 +36,14 @@ class Experiment:
     blind: Accuracy | None = None
     seconds: float = 0.0
     has_report: bool = False
+    selection: Selection | None = None
+
+    @property
+    def result(self) -> str:
+        """The accuracy with its error, and by how much choosing the best epoch makes it too high; else what happened."""
+        if self.accuracy is None:
+            return f"{self.status}: {self.note}"
+        return str(self.accuracy) + (f", {spell_optimism(self.selection)} too high" if self.selection else "")
 
 
 def record_experiment(
@@ -63,11 +72,12 @@ def read_experiment(folder: Path) -> Experiment:
         if not (folder / "metrics.json").exists():
             return Experiment(folder.name, "unfinished", "no metrics.json yet", _modified_on(folder), **common)
         record = read_json(folder / "metrics.json", dict)
-        overall = (record["metrics"] or {}).get("overall", {})
+        overall, selection = ((record["metrics"] or {}).get(name) or {} for name in ("overall", "selection"))
         return Experiment(
             folder.name, str(record["status"]), str(record["note"]), str(record["date"]), **common,
             accuracy=_accuracy_from(overall.get("accuracy")), blind=_accuracy_from(overall.get("blind")),
             seconds=float(record["seconds"]),
+            selection=Selection(int(selection["epochs"]), float(selection["optimism"])) if selection else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return Experiment(folder.name, "unreadable", f"{type(error).__name__}: {error}")
@@ -78,7 +88,10 @@ def _read_settings(file: Path) -> Mapping[str, Any]:
 
 
 def _accuracy_from(figures: dict[str, Any] | None) -> Accuracy | None:
-    return Accuracy(int(figures["right"]), int(figures["n"])) if figures else None
+    if not figures:
+        return None
+    right, n, groups = int(figures["right"]), int(figures["n"]), figures.get("groups")  # none before errors were clustered
+    return Accuracy(right, n) if groups is None else Accuracy(right, n, float(figures["design_effect"]), int(groups))
 
 
 def _modified_on(folder: Path) -> str:
@@ -101,11 +114,11 @@ def update_index(experiments_dir: str | Path) -> Path:
         "# Experiments",
         "Written by mcvqa after every run; changes made by hand are lost. Accuracy is measured out of fold and stands "
         "with its standard error; *blind* is the accuracy of a model of the texts alone, on the same rows. "
-        "Runs within two or three errors of each other are not told apart.",
+        "Differences of less than two or three errors are not significant.",
         _index_table(measured) if measured else "No run has a result yet.",
     ]
     if others:
-        rows = [(e.run, e.date, e.model, settings_text(e.settings), f"{e.status}: {e.note}") for e in others]
+        rows = [(e.run, e.date, e.model, settings_text(e.settings), e.result) for e in others]
         parts += ["## Without a result", markdown_table(("run", "date", "model", "settings", "what happened"), rows)]
     path = Path(experiments_dir) / "README.md"
     write_text(path, "\n\n".join(parts) + "\n")
@@ -119,7 +132,7 @@ def _index_table(found: list[Experiment]) -> str:
         name = markdown_text(e.run)
         link = f"[{name}]({quote(e.run)}/REPORT.md)" if e.has_report else name
         failed = "" if e.status == "finished" else f" {e.status}: {e.note}"
-        cells = (str(e.accuracy) + failed, *_table_cells(e))
+        cells = (e.result + failed, *_table_cells(e))
         lines.append(f"| {link} | {' | '.join(map(markdown_text, cells))} |")
     return "\n".join(lines)
 
@@ -130,7 +143,7 @@ def list_experiments(experiments_dir: str | Path) -> str:
     if not found:
         return f"There are no runs in {experiments_dir}."
     rows: list[tuple[str, ...]] = [("run", "accuracy", "blind", "model", "settings", "time", "date")]
-    rows += [(e.run, str(e.accuracy) if e.accuracy else f"{e.status}: {e.note}", *_table_cells(e)) for e in found]
+    rows += [(e.run, e.result, *_table_cells(e)) for e in found]
     widths = [min(48, max(map(len, column))) for column in zip(*rows, strict=True)]
     clipped = ([c if len(c) <= 48 else c[:47] + "…" for c in row] for row in rows)
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in clipped)

@@ -8,9 +8,9 @@ import numpy as np
 
 from mcvqa.base.files import RunLog, or_nan
 from mcvqa.base.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
-from mcvqa.base.uncertainty import Accuracy, Gain
+from mcvqa.base.uncertainty import Accuracy, Gain, spell_p_value
 from mcvqa.data.questions import LETTERS
-from mcvqa.report.metrics import LetterBias, Metrics, Reliability, WrongAnswer, spell_p_value
+from mcvqa.report.metrics import LetterBias, Metrics, Reliability, WrongAnswer
 
 OpenPicture = Callable[[str], Any]  # image as written in the CSV -> PIL image; ValueError or OSError where it cannot
 
@@ -139,10 +139,10 @@ def _name_rows(axes: Any, places: Sequence[float], names: Sequence[str]) -> None
 
 
 def draw_gains(gains: Mapping[str, Gain]) -> Any:
-    """Gain of each technique with its 95% interval; grey where nothing can be told apart from zero."""
+    """Gain of each technique with its 95% interval; grey where it is not significant."""
     figure, axes = new_figure(width=8.5, height=1.3 + 0.42 * len(gains))
     for place, gain in enumerate(gains.values()):
-        color = RIGHT_COLOR if gain.low > 0 else WRONG_COLOR if gain.high < 0 else QUIET_COLOR
+        color = RIGHT_COLOR if gain.is_better else WRONG_COLOR if gain.is_worse else QUIET_COLOR
         axes.plot([100 * gain.low, 100 * gain.high], [place, place], color=color, linewidth=2.5, solid_capstyle="round")
         axes.plot(100 * gain.value, place, "o", color=color, markersize=8)
         text, point = f"{100 * gain.value:+.1f}", (100 * gain.value, place)

@@ -1,13 +1,14 @@
 """Metrics: what the out-of-fold rows say about a model, each figure with its error bar."""
+import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mcvqa.base.uncertainty import Accuracy, Gain, paired_gain
+from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of_right, paired_gain, selection_optimism, unpack_right
 from mcvqa.data.kinds import KINDS, question_kind
 from mcvqa.data.questions import Question
 from mcvqa.scoring.scores import Scores, log_softmax
@@ -72,7 +73,7 @@ class LetterBias:
     Attributes:
         overall: all ways of asking together; per_order: each on its own.
         p_value: probability of a distance as large from a model without preference. Such a model confuses x with y
-            as often as y with x, so swapping prediction and answer of random rows shows what chance does.
+            as often as y with x, so swapping prediction and answer of random image groups shows what chance does.
     """
 
     overall: LetterUse
@@ -96,13 +97,27 @@ class WrongAnswer:
 
 @dataclass(frozen=True)
 class LeaderboardEstimate:
-    """Accuracy to expect on `n` test rows; its error holds the luck of the test rows and of the rows measured here."""
+    """Accuracy to expect on `n` test rows, without the optimism of a chosen epoch; its error holds the luck of the test rows and
+    of the rows measured here."""
 
     value: float
     standard_error: float
     low: float
     high: float
     n: int
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The best epoch of each fold was chosen on the rows that it is judged by.
+
+    Attributes:
+        epochs: most epochs that a fold chose from.
+        optimism: by how much the accuracy is too high for that, as a share of all rows.
+    """
+
+    epochs: int
+    optimism: float
 
 
 @dataclass(frozen=True)
@@ -117,6 +132,7 @@ class Metrics:
         confusion: confusion[true][predicted] rows, by the letters of the original order.
         gains: name of a technique -> gain measured on the same rows.
         errors: wrong answers, most confident first.
+        selection: what choosing the best epoch adds to the accuracy; None where nothing was chosen or its log does not say.
     """
 
     overall: GroupAccuracy
@@ -133,6 +149,7 @@ class Metrics:
     gains: dict[str, Gain]
     errors: tuple[WrongAnswer, ...]
     leaderboard: LeaderboardEstimate | None
+    selection: Selection | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dicts, texts and numbers; what is not a number becomes None."""
@@ -144,7 +161,8 @@ def json_value(value: Any) -> Any:
     if isinstance(value, Accuracy):
         low, high = value.interval
         figures = {"value": value.value, "standard_error": value.standard_error, "low": low, "high": high}
-        return json_value(figures | {"right": value.right, "n": value.n})
+        clusters = {"design_effect": value.design_effect, "groups": value.groups}
+        return json_value(figures | {"right": value.right, "n": value.n} | clusters)
     if dataclasses.is_dataclass(value):
         return {f.name: json_value(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -161,9 +179,11 @@ def measure(
     scores: Scores,
     folds: np.ndarray,
     *,
+    groups: np.ndarray | None = None,
     prior: np.ndarray | None = None,
     temperature: float = 1.0,
     variants: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    epochs: Mapping[int, "FoldEpochs"] | None = None,
     test_size: int = 0,
     max_errors: int = 24,
 ) -> Metrics:
@@ -173,9 +193,11 @@ def measure(
         questions: N questions in the order of `scores`; those without a known answer are left out.
         scores: out-of-fold scores, every row by the model of its own fold.
         folds: (N,) fold of each row.
+        groups: (N,) image group of each row, by which all errors are clustered; None: each row is its own group.
         prior: (N, C) out-of-fold log-probabilities of the text-only prior.
         temperature: fitted on these rows; probabilities are softmax(log-probabilities / temperature).
         variants: technique -> (after, before), each (N,) booleans: right with and right without it.
+        epochs: fold -> its epochs, where the best one is scored; the rows of a fold are in the order of `questions`.
         test_size: rows of the test set; 0: no leaderboard estimate.
 
     Raises:
@@ -183,6 +205,7 @@ def measure(
     """
     known = _measurable_rows(questions, scores, folds)
     questions, scores, folds = [questions[i] for i in known], scores.rows(known), np.asarray(folds)[known]
+    groups = np.arange(len(known)) if groups is None else np.asarray(groups)[known]
     answers = np.array([q.answer for q in questions], dtype=int)
     logprobs = scores.mean()  # (N, C)
     right = logprobs.argmax(-1) == answers
@@ -191,25 +214,31 @@ def measure(
     kinds = np.array([question_kind(q) for q in questions])
     calibrated = np.exp(log_softmax(logprobs / temperature))
 
-    def groups(labels: np.ndarray, names: Sequence[Any], title: str = "{}") -> tuple[GroupAccuracy, ...]:
+    def accuracies(labels: np.ndarray, names: Sequence[Any], title: str = "{}") -> tuple[GroupAccuracy, ...]:
         members = ((title.format(name), labels == name) for name in names)
-        return tuple(group_accuracy(name, rows, right, guessed, n_choices) for name, rows in members if rows.any())
+        return tuple(group_accuracy(name, rows, right, guessed, n_choices, groups) for name, rows in members if rows.any())
 
+    def gain(after: np.ndarray, before: np.ndarray) -> Gain:
+        return paired_gain(after, before, groups)
+
+    overall = group_accuracy("all", np.ones(len(known), bool), right, guessed, n_choices, groups)
+    selection = selection_of(epochs or {}, folds, groups)
     return Metrics(
-        overall=group_accuracy("all", np.ones(len(known), bool), right, guessed, n_choices),
-        by_fold=groups(folds, sorted(set(folds.tolist())), "fold {}"),
-        by_kind=groups(kinds, KINDS),
-        by_choices=groups(n_choices, sorted(set(n_choices.tolist())), "{} choices"),
-        over_blind=None if guessed is None else paired_gain(right, guessed),
-        circular=circular_accuracy(scores, answers),
-        letters=letter_bias(scores, answers),
+        overall=overall,
+        by_fold=accuracies(folds, sorted(set(folds.tolist())), "fold {}"),
+        by_kind=accuracies(kinds, KINDS),
+        by_choices=accuracies(n_choices, sorted(set(n_choices.tolist())), "{} choices"),
+        over_blind=None if guessed is None else gain(right, guessed),
+        circular=circular_accuracy(scores, answers, groups),
+        letters=letter_bias(scores, answers, groups),
         temperature=float(temperature),
-        before=reliability(np.exp(logprobs), answers),
-        after=reliability(calibrated, answers),
-        confusion=confusion_matrix(logprobs.argmax(-1), answers, int(n_choices.max())),
-        gains={name: paired_gain(after[known], before[known]) for name, (after, before) in (variants or {}).items()},
+        before=reliability(np.exp(logprobs), answers, groups),
+        after=reliability(calibrated, answers, groups),
+        confusion=confusion_counts(logprobs.argmax(-1), answers, int(n_choices.max())),
+        gains={name: gain(after[known], before[known]) for name, (after, before) in (variants or {}).items()},
         errors=worst_errors(questions, kinds, calibrated, max_errors),
-        leaderboard=leaderboard_estimate(Accuracy(int(right.sum()), len(right)), test_size) if test_size else None,
+        leaderboard=leaderboard_estimate(overall.accuracy, test_size, selection) if test_size else None,
+        selection=selection,
     )
 
 
@@ -232,31 +261,99 @@ def _measurable_rows(questions: Sequence[Question], scores: Scores, folds: np.nd
 
 # %% accuracy
 def group_accuracy(
-    name: str, rows: np.ndarray, right: np.ndarray, guessed: np.ndarray | None, n_choices: np.ndarray
+    name: str, rows: np.ndarray, right: np.ndarray, guessed: np.ndarray | None, n_choices: np.ndarray, groups: np.ndarray
 ) -> GroupAccuracy:
-    """Args: rows, right, guessed: (N,) booleans: in the group, right, right without looking; n_choices: (N,)."""
-    n = int(rows.sum())
-    blind = None if guessed is None else Accuracy(int(guessed[rows].sum()), n)
-    return GroupAccuracy(name, Accuracy(int(right[rows].sum()), n), blind, float((1 / n_choices[rows]).mean()))
+    """Accuracy on the rows of a group.
+
+    Args:
+        rows, right, guessed: (N,) booleans: in the group, right, right without the photograph.
+        n_choices, groups: (N,) number of choices, image group.
+    """
+    blind = None if guessed is None else accuracy_of_right(guessed[rows], groups[rows])
+    return GroupAccuracy(name, accuracy_of_right(right[rows], groups[rows]), blind, float((1 / n_choices[rows]).mean()))
 
 
-def confusion_matrix(predicted: np.ndarray, answers: np.ndarray, size: int) -> tuple[tuple[int, ...], ...]:
+def confusion_counts(predicted: np.ndarray, answers: np.ndarray, size: int) -> tuple[tuple[int, ...], ...]:
     """Rows by true and predicted choice, (size, size)."""
-    counts = np.bincount(answers * size + predicted, minlength=size * size).reshape(size, size)
-    return tuple(tuple(row) for row in counts.tolist())
+    from sklearn.metrics import confusion_matrix
+
+    return tuple(map(tuple, confusion_matrix(answers, predicted, labels=range(size)).tolist()))
 
 
-def leaderboard_estimate(measured: Accuracy, test_size: int) -> LeaderboardEstimate:
-    """What to expect on `test_size` new rows of the same kind.
+def leaderboard_estimate(measured: Accuracy, test_size: int, selection: Selection | None = None) -> LeaderboardEstimate:
+    """What to expect on `test_size` new rows of the same kind, which share photographs as those measured do.
 
     Two right and two wrong answers are added for the error (Agresti and Coull 1998), so that 20 of 20 is not certainty.
     """
+    value = measured.value - (selection.optimism if selection else 0.0)
     p = (measured.right + 2) / (measured.n + 4)
-    error = math.sqrt(p * (1 - p) * (1 / measured.n + 1 / test_size))
-    low, high = max(0.0, measured.value - 1.96 * error), min(1.0, measured.value + 1.96 * error)
-    return LeaderboardEstimate(measured.value, error, low, high, test_size)
+    independent = max(1.0, measured.effective_n)
+    error = math.sqrt(p * (1 - p) * (1 / independent + measured.design_effect / test_size))
+    return LeaderboardEstimate(value, error, max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error), test_size)
 
 
+# %% the best of several epochs
+@dataclass(frozen=True)
+class FoldEpochs:
+    """What a fold's epochs answered to its validation rows.
+
+    Attributes:
+        right: (E, N) booleans of the rows with a known answer.
+        losses: (E,) validation losses.
+    """
+
+    right: np.ndarray
+    losses: np.ndarray
+
+
+def read_epochs(events: Iterable[Mapping[str, Any]]) -> dict[int, FoldEpochs]:
+    """Fold -> its epochs, of the weights to score with.
+
+    Args:
+        events: "epoch" of the run's log; where training went back to an epoch, it counts from there on. Folds whose events do
+            not say which rows were right are left out.
+    """
+    of_folds: dict[int, dict[int, Mapping[str, Any]]] = {}
+    for event in events:
+        fold, epoch = event["fold"], event["epoch"]
+        if event["chosen"] and epoch >= 0 and "right" in event:
+            of_folds[fold] = {e: before for e, before in of_folds.get(fold, {}).items() if e < epoch} | {epoch: event}
+    found: dict[int, FoldEpochs] = {}
+    for fold, by_epoch in of_folds.items():
+        last = by_epoch[max(by_epoch)]["n"]
+        ordered = [by_epoch[epoch] for epoch in sorted(by_epoch) if by_epoch[epoch]["n"] == last]
+        with contextlib.suppress(ValueError):  # a line that someone changed
+            right = np.stack([unpack_right(event["right"], last) for event in ordered])
+            found[fold] = FoldEpochs(right, np.array([event["nll"] for event in ordered], dtype=float))
+    return found
+
+
+def selection_of(epochs: Mapping[int, FoldEpochs], folds: np.ndarray, groups: np.ndarray) -> Selection | None:
+    """The optimism of all folds together; None where no fold chose among several epochs.
+
+    Args:
+        folds, groups: (N,) fold and image group of each row with a known answer.
+    """
+    most, too_high = 0, 0.0
+    for fold, of_fold in epochs.items():
+        rows = np.flatnonzero(folds == fold)
+        if len(of_fold.right) > 1 and of_fold.right.shape[1] == len(rows):
+            most = max(most, len(of_fold.right))
+            too_high += len(rows) * selection_optimism(of_fold.right, groups[rows], of_fold.losses)
+    return Selection(most, too_high / len(folds)) if most else None
+
+
+def spell_selection(selection: Selection | None) -> str:
+    """'of which choosing the best of 5 epochs adds about 2.2 points'; empty without."""
+    return f"of which choosing the best of {selection.epochs} epochs adds {spell_optimism(selection)}" if selection else ""
+
+
+def spell_optimism(selection: Selection) -> str:
+    points = 100 * selection.optimism
+    return f"about {points:.1f} points" if points >= 0.05 else "less than 0.1 points"
+
+
+# %% the most confident errors
 def worst_errors(
     questions: Sequence[Question], kinds: np.ndarray, probabilities: np.ndarray, count: int
 ) -> tuple[WrongAnswer, ...]:
@@ -284,23 +381,37 @@ def _choices_per_way(scores: Scores) -> np.ndarray:
     return np.nan_to_num(scores.per_way(), nan=-np.inf).argmax(-1)
 
 
-def circular_accuracy(scores: Scores, answers: np.ndarray) -> Accuracy | None:
-    """Rows that are right in every order, among those asked in two or more. Args: answers (N,)."""
+def circular_accuracy(scores: Scores, answers: np.ndarray, groups: np.ndarray | None = None) -> Accuracy | None:
+    """Rows that are right in every order, among those asked in two or more.
+
+    Args:
+        answers, groups: (N,) choice indices, image groups.
+    """
     asked = _orders_at_original_scale(scores)
     often = asked.sum(-1) >= 2
     always = ((_choices_per_way(scores) == answers[:, None]) | ~asked).all(-1)
-    return Accuracy(int(always[often].sum()), int(often.sum())) if often.any() else None
+    return accuracy_of_right(always[often], None if groups is None else groups[often]) if often.any() else None
 
 
-def letter_bias(scores: Scores, answers: np.ndarray, *, draws: int = 2000, seed: int = 42) -> LetterBias:
-    """Letters predicted and letters true, in the slots as they were shown. Args: answers (N,)."""
+def letter_bias(
+    scores: Scores, answers: np.ndarray, groups: np.ndarray | None = None, *, draws: int = 2000, seed: int = 42
+) -> LetterBias:
+    """Letters predicted and letters true, in the slots as they were shown.
+
+    Args:
+        answers, groups: (N,) choice indices, image groups.
+    """
     asked = _orders_at_original_scale(scores)
     slots = scores.n_choices.max()
     here = scores.orders[:, :, :slots]
     predicted = (here == _choices_per_way(scores)[:, :, None]) & asked[:, :, None]  # (N, K, slots), one-hot
     truth = (here == answers[:, None, None]) & asked[:, :, None]
-    # one sign per row, not per way: the ways of a row agree far too often to count as so many observations
-    change = (predicted.sum(1) - truth.sum(1)).astype(np.float32)  # (N, slots)
+    # one sign per image group, not per row or way: these agree far too often to count as so many observations
+    change = predicted.sum(1, dtype=np.float32) - truth.sum(1, dtype=np.float32)  # (N, slots)
+    if groups is not None:
+        _, group = np.unique(groups, return_inverse=True)
+        group = group.reshape(-1)
+        change = np.stack([np.bincount(group, column) for column in change.T], axis=1).astype(np.float32)  # (G, slots)
     change = change[change.any(-1)]
     signs = np.random.default_rng(seed).integers(0, 2, (draws, len(change)), dtype=np.int8) * 2 - 1
     by_chance = np.abs(signs.astype(np.float32) @ change).sum(-1)  # (draws,)
@@ -312,10 +423,6 @@ def letter_bias(scores: Scores, answers: np.ndarray, *, draws: int = 2000, seed:
     )
 
 
-def spell_p_value(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
 def _letter_use(predicted: np.ndarray, truth: np.ndarray) -> LetterUse:
     """Args: predicted, truth: (..., slots) one-hot, all zero where not asked."""
     n = int(truth.sum())
@@ -324,18 +431,21 @@ def _letter_use(predicted: np.ndarray, truth: np.ndarray) -> LetterUse:
 
 
 # %% calibration
-def reliability(probabilities: np.ndarray, answers: np.ndarray, bins: int = 15) -> Reliability:
+def reliability(
+    probabilities: np.ndarray, answers: np.ndarray, groups: np.ndarray | None = None, bins: int = 15
+) -> Reliability:
     """Compare confidence with accuracy in bins of equal width.
 
     Args:
-        probabilities: (N, C), 0 beyond a row's choices. answers: (N,).
+        probabilities: (N, C), 0 beyond a row's choices.
+        answers, groups: (N,) choice indices, image groups.
     """
     confidence, right = probabilities.max(-1), probabilities.argmax(-1) == answers
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     table = []
     for index in np.unique(place):
         rows = place == index
-        accuracy = Accuracy(int(right[rows].sum()), int(rows.sum()))
+        accuracy = accuracy_of_right(right[rows], None if groups is None else groups[rows])
         table.append(ReliabilityBin(index / bins, (index + 1) / bins, float(confidence[rows].mean()), accuracy))
     ece = sum(b.accuracy.n * abs(b.accuracy.value - b.confidence) for b in table) / len(answers)
     of_answer = probabilities[np.arange(len(answers)), answers]

@@ -251,7 +251,7 @@ def fit_text_prior(project: Project, data: RunData) -> Prior:
             known.logprobs[:, 0], load_scores(files["test"]).logprobs[:, 0], Accuracy(*facts["accuracy"]), facts["note"]
         )
     prior = fit_prior(data.all_train, data.test, question_groups(data.all_train), seed)
-    facts = {"model": "prior", "accuracy": [prior.accuracy.right, prior.accuracy.n], "note": prior.note, "test": data.test_print}
+    facts = {"model": "prior", "accuracy": prior.accuracy.record, "note": prior.note, "test": data.test_print}
     question_scores(data.all_train, prior.oof_logprobs, facts | {"split": "oof"}).save(files["oof"])
     question_scores(data.test, prior.test_logprobs, facts | {"split": "test"}).save(files["test"])
     project.records.finish(task)

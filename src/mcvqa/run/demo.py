@@ -12,8 +12,9 @@ import numpy as np
 
 from mcvqa.base.files import write_text
 from mcvqa.base.plots import save_figure
-from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of, paired_gain
+from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of, paired_gain, spell_interval
 from mcvqa.config import Config
+from mcvqa.data.folds import question_groups
 from mcvqa.data.questions import LETTERS
 from mcvqa.ensemble.blend import Member, blend_members
 from mcvqa.model.device import plan_device
@@ -58,8 +59,9 @@ def run_demo(config: Config) -> Outcome:
     data = split_rows(read_data(project), config)
     answers = answers_of_test(data)
     predicted = climb(project, data) | {"+ ensemble": read_submission(project)}
-    rungs = measure_rungs(predicted, answers)
-    blind = accuracy_of(load_scores(project.paths.scores / "prior-test.npz").predictions(), answers)
+    groups = question_groups(data.test, data.image_groups)
+    rungs = measure_rungs(predicted, answers, groups)
+    blind = accuracy_of(load_scores(project.paths.scores / "prior-test.npz").predictions(), answers, groups)
     print(f"\n{ladder_table(rungs, blind)}\n")
     page, figure = project.paths.experiment / "LADDER.md", project.paths.experiment / "ladder.png"
     save_figure(draw_ladder({rung.name: rung.accuracy for rung in rungs}, blind), figure)
@@ -133,11 +135,14 @@ def together(folds: tuple[Scores, ...]) -> np.ndarray:
     return blend_members([Member("folds", None, folds)], {}, "geometric").predictions
 
 
-def measure_rungs(predicted: dict[str, np.ndarray], answers: np.ndarray) -> list[Rung]:
-    rungs, below = [], None
+def measure_rungs(predicted: dict[str, np.ndarray], answers: np.ndarray, groups: np.ndarray | None = None) -> list[Rung]:
+    """Accuracy of each rung and its gain over the one below. Args: groups: (N,) image groups of the rows."""
+    rungs: list[Rung] = []
+    below = None
     for name, choices in predicted.items():
         right = choices == answers
-        rungs.append(Rung(name, accuracy_of(choices, answers), None if below is None else paired_gain(right, below)))
+        gain = None if below is None else paired_gain(right, below, groups)
+        rungs.append(Rung(name, accuracy_of(choices, answers, groups), gain))
         below = right
     return rungs
 
@@ -146,6 +151,5 @@ def ladder_table(rungs: list[Rung], blind: Accuracy) -> str:
     """Markdown: accuracy, its 95 % interval, and the gain over the rung below, with its own interval."""
     lines = ["| | accuracy | 95 % interval | gain over the line above |", "|---|---|---|---|"]
     for name, accuracy, gain in [("text-only prior", blind, None), *((r.name, r.accuracy, r.gain) for r in rungs)]:
-        low, high = accuracy.interval
-        lines.append(f"| {name:15} | {accuracy.value:.3f} | {low:.3f} to {high:.3f} | {gain or ''!s:22} |")
+        lines.append(f"| {name:15} | {accuracy.value:.3f} | {spell_interval(*accuracy.interval)} | {gain or ''!s:22} |")
     return "\n".join(lines)

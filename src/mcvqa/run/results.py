@@ -21,12 +21,12 @@ from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
 from mcvqa.report.advice import Advice, choose_advice, read_course
 from mcvqa.report.experiments import record_experiment, update_index
 from mcvqa.report.figures import draw_figures
-from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure
+from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure, read_epochs, spell_selection
 from mcvqa.report.page import ReportInput, write_report
 from mcvqa.run.dataset import RunData, prior_of_train
 from mcvqa.run.project import Project, RunPaths, RunStopped, heading
 from mcvqa.run.score import scored_folds, valid_scores
-from mcvqa.run.submissions import ENSEMBLE, Answers, Submitted, hand_in, validate_file
+from mcvqa.run.submissions import ENSEMBLE, Answers, Submitted, hand_in, image_groups_of, validate_file
 from mcvqa.run.tasks import MADE_BY_0_1, TaskRecords
 from mcvqa.scoring.scores import Scores, joined, load_scores
 
@@ -145,12 +145,13 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
     own = run_member(project, data)
     members = [own, *(other_member(project, data, name) for name in project.config.members)]
     answers = {q.id: q.answer for q in data.train if q.answer is not None}
-    blend = blend_members(members, answers, project.config.ensemble, seed=project.config.seed)
+    groups = image_groups_of(data)
+    blend = blend_members(members, answers, project.config.ensemble, seed=project.config.seed, groups=groups)
     names = ", ".join(f"{m.name} ({len(m.test)} folds)" if len(m.test) > 1 else m.name for m in members)
     print(f"  members: {names}\n  method: {blend.method}. {blend.reason}")
     print("\n".join(_accuracy_lines(blend)))
     project.log.write(
-        "ensemble", method=blend.method, members=names, accuracies={k: [a.right, a.n] for k, a in blend.table.items()},
+        "ensemble", method=blend.method, members=names, accuracies={k: a.record for k, a in blend.table.items()},
     )
     truth = np.array([answers[name] for name in blend.oof_ids.tolist()], dtype=int)
     made = Answers(
@@ -268,9 +269,11 @@ def measure_run(project: Project, data: RunData, prior: Prior, combined: Combine
         blended = dict(zip(blend.oof_ids.tolist(), blend.oof_predictions.tolist(), strict=True))
         if all(q.id in blended for q in questions):
             variants["ensemble"] = (np.array([blended[q.id] for q in questions]) == answers, scores.predictions() == answers)
+    log = CurrentLog(project.log, attempts_of(project))
     return measure(
-        questions, scores, data.folds[rows], prior=prior_of_train(data, prior)[rows],
+        questions, scores, data.folds[rows], groups=data.groups[rows], prior=prior_of_train(data, prior)[rows],
         temperature=combined.blend.temperatures[project.config.run], variants=variants, test_size=len(data.test),
+        epochs=read_epochs(log.events("epoch")) if project.config.keep == "best" else None,
     )
 
 
@@ -314,7 +317,8 @@ def submission_files(project: Project) -> list[Path]:
 def print_result(project: Project, combined: Combined, metrics: Metrics, page: Path, index: Path) -> None:
     """The last lines of a run: what was reached, and which file is what."""
     held, path = combined.submitted, project.paths.outputs / ENSEMBLE
-    print(f"  this run, out of fold: {metrics.overall.accuracy}; without the photographs: {metrics.overall.blind}")
+    accuracy = ", ".join(filter(None, (str(metrics.overall.accuracy), spell_selection(metrics.selection))))
+    print(f"  this run, out of fold: {accuracy}; without the photographs: {metrics.overall.blind}")
     for name, gain in metrics.gains.items():
         print(f"  {name:12} {gain}")
     accuracy = f", accuracy {held.accuracy}" if held.accuracy else ""
@@ -331,21 +335,21 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
     """
     heading("report")
     metrics = measure_run(project, data, prior, combined)
-    if combined.submitted.accuracy is not None:
-        metrics = dataclasses.replace(
-            metrics, leaderboard=leaderboard_estimate(combined.submitted.accuracy, len(data.test))
-        )
+    handed_in = combined.submitted
+    if handed_in.accuracy is not None:
+        own = handed_in.run == project.config.run and handed_in.source != "prior"  # what this run's epochs were chosen for
+        estimate = leaderboard_estimate(handed_in.accuracy, len(data.test), metrics.selection if own else None)
+        metrics = dataclasses.replace(metrics, leaderboard=estimate)
     seconds = seconds_of(project) + time.time() - started
     page, index, advice = render_report(project, data, combined, metrics, environment(device), seconds)
-    own = metrics.overall.accuracy
+    accuracy = metrics.overall.accuracy
     project.log.write(
-        "result", accuracy=own.value, standard_error=own.standard_error, n=own.n, seconds=round(seconds, 1),
+        "result", accuracy=accuracy.value, standard_error=accuracy.standard_error, n=accuracy.n, seconds=round(seconds, 1),
         gains={name: gain.value for name, gain in metrics.gains.items()},
     )
     print_result(project, combined, metrics, page, index)
-    held = combined.submitted
     return Outcome(
-        project.config.run, held.accuracy or own, project.paths.outputs / ENSEMBLE, held, page, metrics, advice,
+        project.config.run, handed_in.accuracy or accuracy, project.paths.outputs / ENSEMBLE, handed_in, page, metrics, advice,
     )
 
 

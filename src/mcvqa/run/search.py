@@ -5,6 +5,7 @@ Every trial is a run of its own under experiments/, negative results included; s
 from typing import Any
 
 from mcvqa.base.files import write_json, write_text
+from mcvqa.base.uncertainty import spell_error
 from mcvqa.config import Config
 from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.single import train_only
@@ -65,6 +66,6 @@ def search_settings(config: Config, trials: int) -> dict[str, Any]:
     best = max(table, key=lambda row: row["accuracy"])
     chosen = {k: v for k, v in best.items() if k not in ("run", "accuracy", "standard_error")}
     write_text(folder / "best.yaml", config.replace(**chosen, run_name="").to_yaml())
-    print(f"\nbest: {best['run']}, accuracy {best['accuracy']:.3f} ± {best['standard_error']:.3f}")
+    print(f"\nbest: {best['run']}, accuracy {spell_error(best['accuracy'], best['standard_error'])}")
     print(f"use it with: mcvqa run --config {folder / 'best.yaml'}")
     return best

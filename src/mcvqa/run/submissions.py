@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mcvqa.base.files import atomic_path, read_json, write_json
-from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of, paired_gain
+from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of_right, paired_gain
 from mcvqa.data.prior import Prior
 from mcvqa.report.submission import SubmissionError, SubmissionReport, validate_submission, write_submission
 from mcvqa.run.dataset import RunData, prior_of_train
@@ -58,7 +58,7 @@ class Answers:
         """Args: groups: of photographs, by the row's id."""
         if not len(self.ids):
             return None
-        return accuracy_of(np.where(self.right, 0, 1), np.zeros(len(self.right), int))
+        return accuracy_of_right(self.right, np.array([groups[name] for name in self.ids.tolist()]))
 
 
 def prior_answers(data: RunData, prior: Prior) -> Answers:
@@ -94,7 +94,7 @@ def write_answers(project: Project, data: RunData, answers: Answers, path: Path)
 
 def record_submitted(path: Path, held: Submitted) -> None:
     """Note in submissions.json, beside the file, what it holds."""
-    accuracy = [held.accuracy.right, held.accuracy.n] if held.accuracy else None
+    accuracy = held.accuracy.record if held.accuracy else None
     write_json(path.with_name("submissions.json"), _records_beside(path) | {
         path.name: dataclasses.asdict(held) | {"accuracy": accuracy}
     })
@@ -154,8 +154,7 @@ def gain_over(project: Project, data: RunData, answers: Answers, held: Submitted
             if name in before and name in groups]
     if not both:
         return None
-    after, earlier, _ = (np.array(column) for column in zip(*both, strict=True))
-    return paired_gain(after, earlier)
+    return paired_gain(*(np.array(column) for column in zip(*both, strict=True)))
 
 
 # %% the prior's
@@ -213,11 +212,13 @@ def _own_answers(project: Project, data: RunData, answers: Answers, prior: Prior
     """The run's own answers, or the prior's where these are significantly better on the same rows."""
     blind = prior_answers(data, prior)
     index = {name: bool(right) for name, right in zip(blind.ids.tolist(), blind.right, strict=True)}
-    both = [(bool(right), index[name]) for name, right in zip(answers.ids.tolist(), answers.right, strict=True) if name in index]
+    groups = image_groups_of(data)
+    both = [(bool(right), index[name], groups[name]) for name, right in zip(answers.ids.tolist(), answers.right, strict=True)
+            if name in index]
     if not both:
         return answers
     gain = paired_gain(*(np.array(column) for column in zip(*both, strict=True)))
-    if gain.high < 0:
+    if gain.is_worse:
         print(f"  the text-only prior is significantly better than this run ({gain} on the same rows): its answers are handed in")
         return blind
     return answers
@@ -236,4 +237,4 @@ def _why_it_stays(project: Project, data: RunData, answers: Answers, path: Path,
     if gain is None:
         return f"{whose}, and there are no rows on which both were measured."
     worse = f"{whose}, and these answers are significantly worse: {gain} on the {gain.n:,} rows that both were measured on."
-    return worse if gain.high < 0 else None
+    return worse if gain.is_worse else None

@@ -10,6 +10,7 @@ from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import settings_hash
 from mcvqa.data.questions import Question
 from mcvqa.model.distributed import by_main
+from mcvqa.report.metrics import Selection, read_epochs, selection_of, spell_selection
 from mcvqa.run.dataset import RunData, question_scores, rows_key, weights_key
 from mcvqa.run.model_side import ModelSide
 from mcvqa.run.project import Project, RunStopped
@@ -50,10 +51,11 @@ def do_train(side: ModelSide, task: Task) -> None:
         trainer = FoldTrainer(
             project.config, loaded.base, loaded.maker, train, validation, fold, project.paths.fold(fold),
             project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold), side.schedule,
+            side.data.groups[side.data.folds == fold],
         )
         result = trainer.run()
         side.free_base(trainer.model)
-        by_main(_keep_result, project, task, validation, result, attempt)
+        by_main(_keep_result, project, side.data, task, validation, result, attempt)
 
 
 def _begin(project: Project, task: Task, fold: int) -> str:
@@ -81,7 +83,9 @@ def remove_results(project: Project, fold: int) -> None:
         project.records.forget(f"score fold {fold} {split}")
 
 
-def _keep_result(project: Project, task: Task, validation: list[Question], result: FoldResult, attempt: str) -> None:
+def _keep_result(
+    project: Project, data: RunData, task: Task, validation: list[Question], result: FoldResult, attempt: str
+) -> None:
     fold = result.fold
     for name, found in result.variants.items():
         facts = {"run": project.config.run, "fold": fold, "variant": name, "attempt": attempt}
@@ -90,10 +94,22 @@ def _keep_result(project: Project, task: Task, validation: list[Question], resul
     project.records.finish(task, adapter=adapter_hash(project.paths.fold(fold) / project.config.keep))
     forget_progress(project, fold)
     lost = f" ({result.skipped} skipped, {result.rollbacks} rollbacks)" if result.skipped or result.rollbacks else ""
+    chosen = spell_selection(_selection(project, data, fold, attempt))
+    accuracy = ", ".join(filter(None, (str(result.accuracy), chosen)))
     print(
-        f"  fold {fold}: accuracy {result.accuracy}, best epoch {result.best_epoch + 1}, {result.steps} steps{lost}, "
+        f"  fold {fold}: accuracy {accuracy}, best epoch {result.best_epoch + 1}, {result.steps} steps{lost}, "
         f"{result.rows_per_second:.1f} rows/s"
     )
+
+
+def _selection(project: Project, data: RunData, fold: int, attempt: str) -> Selection | None:
+    """What choosing the best epoch adds to the accuracy of a fold."""
+    if project.config.keep != "best":
+        return None
+    events = (e for e in project.log.events("epoch") if e["fold"] == fold and e.get("attempt", "") == attempt)
+    answered = np.array([q.answer is not None for q in data.train], dtype=bool)
+    groups = data.groups[(data.folds == fold) & answered]
+    return selection_of(read_epochs(events), np.full(len(groups), fold), groups)
 
 
 def forget_progress(project: Project, fold: int) -> None:
@@ -110,8 +126,8 @@ def _variant_scores(questions: list[Question], logprobs: list[np.ndarray], prove
 
 def _result_facts(result: FoldResult) -> dict[str, Any]:
     return {
-        "fold": result.fold, "best_epoch": result.best_epoch, "accuracy": [result.accuracy.right, result.accuracy.n],
-        "variants": {k: [v.accuracy.right, v.accuracy.n] for k, v in result.variants.items()}, "steps": result.steps,
+        "fold": result.fold, "best_epoch": result.best_epoch, "accuracy": result.accuracy.record,
+        "variants": {k: v.accuracy.record for k, v in result.variants.items()}, "steps": result.steps,
         "skipped": result.skipped, "rollbacks": result.rollbacks, "seconds": round(result.seconds, 1),
         "trained_parameters": result.trained_parameters,
     }
@@ -138,8 +154,8 @@ def result_of(project: Project, fold: int) -> Accuracy:
     """
     file = project.paths.fold(fold) / "result.json"
     try:
-        right, n = read_json(file)["accuracy"]
-        return Accuracy(int(right), int(n))
+        right, n, *clusters = read_json(file)["accuracy"]
+        return Accuracy(int(right), int(n), *clusters)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{file} is damaged or missing ({error}): delete {file.parent} and train this fold again."

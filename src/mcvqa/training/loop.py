@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from mcvqa.base.budget import Schedule
 from mcvqa.base.files import RunLog, damaged_file, or_nan
 from mcvqa.base.interrupt import Interrupted, StopRequest
-from mcvqa.base.uncertainty import Accuracy, accuracy_of
+from mcvqa.base.uncertainty import Accuracy, accuracy_of_right, pack_right
 from mcvqa.config import Config, McvqaError, weight_changes
 from mcvqa.data.questions import Question
 from mcvqa.model.batches import Batches
@@ -81,11 +81,13 @@ class Validation:
     Attributes:
         logprobs: letter log-probabilities (C,) of each row, in the order of its original choices.
         loss: mean negative log-probability of the answer among the choices, in nats.
+        right: (N,) booleans of the rows with a known answer.
     """
 
     logprobs: list[np.ndarray]
     accuracy: Accuracy
     loss: float
+    right: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
 
 @dataclass
@@ -162,6 +164,7 @@ class FoldTrainer:
         memory: how a step is divided; the trainers of a run's folds share one, and the first finds it.
         rows_key: changes with the rows and their photographs.
         schedule: of a session with a time budget.
+        groups: (N,) image group of each validation row, for the errors; None: each row is its own group.
 
     Attributes:
         total: optimizer steps of the whole fold; within a time budget maybe fewer than its epochs have.
@@ -185,6 +188,7 @@ class FoldTrainer:
     memory: MemoryPlan = field(default_factory=MemoryPlan)
     rows_key: str = ""
     schedule: Schedule | None = None
+    groups: np.ndarray | None = None
     step: int = 0
     skipped: int = 0
     skipped_on_end: int = 0
@@ -391,7 +395,8 @@ class FoldTrainer:
             return -1, None
         if facts["epoch"] >= self.epochs_done and facts["rollbacks"] < self.rollbacks:
             return -1, None
-        return facts["epoch"], Validation([], Accuracy(facts["right"], facts["rows"]), or_nan(facts["loss"]))
+        accuracy = Accuracy(facts["right"], facts["rows"], *facts.get("clusters", []))
+        return facts["epoch"], Validation([], accuracy, or_nan(facts["loss"]))
 
     # %% how a step is divided
     @property
@@ -671,6 +676,7 @@ class FoldTrainer:
                 self.log.write(
                     "epoch", fold=self.fold, epoch=epoch, variant=name, accuracy=result.accuracy.value, nll=result.loss,
                     standard_error=result.accuracy.standard_error, n=result.accuracy.n, chosen=name == chosen,
+                    right=pack_right(result.right),  # what choosing the best epoch adds to its accuracy is measured from these
                 )
         shown = found[chosen]
         if self.accelerator.is_main_process:
@@ -688,9 +694,11 @@ class FoldTrainer:
         logprobs = [without_empty(question, way)[0] for question, way in zip(questions, ways, strict=True)]
         own = [values - np.logaddexp.reduce(values) for values in logprobs]  # among the row's choices
         answers = np.array([-1 if q.answer is None else q.answer for q in questions])
-        accuracy = accuracy_of(np.array([values.argmax() for values in own]), answers)
-        known = [-values[a] for values, a in zip(own, answers, strict=True) if a >= 0]
-        return Validation(logprobs, accuracy, float(np.mean(known)) if known else float("nan"))
+        known = answers >= 0
+        right = (np.array([values.argmax() for values in own]) == answers)[known]
+        accuracy = accuracy_of_right(right, None if self.groups is None else self.groups[known])
+        losses = [-values[a] for values, a in zip(own, answers, strict=True) if a >= 0]
+        return Validation(logprobs, accuracy, float(np.mean(losses)) if losses else float("nan"), right)
 
     def _save(self, name: str, variant: str, epoch: int, found: Validation) -> None:
         if not self.accelerator.is_main_process:
@@ -698,7 +706,7 @@ class FoldTrainer:
         with self._weights(variant):
             save_trained(self.model, self.folder / name, dict(
                 fold=self.fold, epoch=epoch, variant=variant, accuracy=found.accuracy.value, right=found.accuracy.right,
-                rows=found.accuracy.n, loss=found.loss, rollbacks=self.rollbacks,
+                rows=found.accuracy.n, clusters=found.accuracy.record[2:], loss=found.loss, rollbacks=self.rollbacks,
             ))
 
 
