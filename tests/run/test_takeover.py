@@ -89,7 +89,7 @@ def test_only_what_a_run_writes_is_taken_over(earlier, dataset, tmp_path, capsys
     (folds / "fold0" / "raw").rename(folds / "fold0" / "elsewhere")
     (folds / "fold0" / "raw").symlink_to(folds / "fold0" / "elsewhere")
     (experiment / "scores" / "fold9-test.npz").symlink_to(secret)
-    os.mkfifo(experiment / "steps" / "pipe.json")
+    os.mkfifo(experiment / "tasks" / "pipe.json")
     os.mkfifo(folds / "fold0" / "pipe")
     (experiment / "index.html").write_text("foreign")
     (folds / "fold1" / "ema").mkdir()

@@ -95,10 +95,8 @@ def prepare_model(project: Project, data: RunData, plan: DevicePlan) -> Executio
         return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule)
     heading("model", project.config.model_id)
     plan = by_each(plan_weights, project, plan)
-    need = disk_need(
-        project.config, _trained_parameters(project.config), data, len(project.config.folds_to_train) - len(trained),
-        len(worker_gpus(project.config, plan.device)),
-    )
+    left, at_once = len(project.config.folds_to_train) - len(trained), len(worker_gpus(project.config, plan.device))
+    need = disk_need(project.config, _trained_parameters(project.config), data, left, at_once)
     by_main(require_space, need, project.config)
     keep_features = by_main(features_fit, project, data, plan, need)
     side = ModelSide(project, data, plan, keep_features, schedule)
