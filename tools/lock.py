@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import tomllib
 
@@ -31,20 +32,30 @@ HEADER = f"""\
 
 
 # %% what pip would install
-def interpreter(python: str) -> str:
-    """Path of a Python of this version, '3.12'. Raises SystemExit where there is none."""
+def find_interpreter(python: str) -> str | None:
+    """Path of a Python of this version, '3.12'; None where there is none."""
     wanted = f"import sys; sys.exit('%d.%d' % sys.version_info[:2] != '{python}')"
     installed = sorted(Path.home().glob(f".pyenv/versions/{python}.*/bin/python"))
     for found in (sys.executable, shutil.which(f"python{python}"), *map(str, installed)):
         if found and subprocess.run([found, "-c", wanted], capture_output=True).returncode == 0:
             return found
-    sys.exit(f"Python {python} is needed to make the lock, and there is no python{python} here.")
+    return None
 
 
-def ranges() -> list[str]:
-    """What pyproject.toml asks for, tools of development included."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["dev"], *project["optional-dependencies"]["heic"], *BUILD]
+def project() -> dict[str, Any]:
+    """What pyproject.toml says of the project."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def runtime_ranges() -> list[str]:
+    """What the program asks for, with all that is optional."""
+    extras = project()["optional-dependencies"]
+    return [*project()["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
+
+
+def tools_ranges() -> list[str]:
+    """What tests, checks and installing ask for."""
+    return [*project()["optional-dependencies"]["dev"], *BUILD]
 
 
 def canonical(name: str) -> str:
@@ -59,8 +70,11 @@ def resolve(python: str, wanted: Iterable[str], kept: Iterable[str]) -> dict[str
         wanted: requirements.
         kept: lines of a constraints file.
     """
+    interpreter = find_interpreter(python)
+    if not interpreter:
+        sys.exit(f"Python {python} is needed to make the lock, and there is no python{python} here.")
     with tempfile.TemporaryDirectory() as scratch:
-        subprocess.run([interpreter(python), "-m", "venv", f"{scratch}/env"], check=True)
+        subprocess.run([interpreter, "-m", "venv", f"{scratch}/env"], check=True)
         report, constraints = Path(scratch) / "report.json", Path(scratch) / "kept.txt"
         constraints.write_text("\n".join(kept), encoding="utf-8")
         subprocess.run(
@@ -118,7 +132,7 @@ def lock(resolved: dict[str, dict[str, str]], wanted: Iterable[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--newest", action="store_true", help="do not keep the versions that the file has")
-    newest, wanted = parser.parse_args().newest, ranges()
+    newest, wanted = parser.parse_args().newest, [*runtime_ranges(), *tools_ranges()]
     kept = [] if newest or not LOCK.exists() else LOCK.read_text(encoding="utf-8").splitlines()
     resolved: dict[str, dict[str, str]] = {}
     for python in PYTHONS:
