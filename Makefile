@@ -1,21 +1,27 @@
 # The commands of this project; each sets itself up first.
-.PHONY: install demo test coverage torture check format notebook
+.PHONY: install demo test nightly coverage torture platforms check format notebook lock
 install:
 	@bash install.sh
 
 demo: install           ## generate data, fine-tune 3 folds, score, ensemble, write and validate a submission
 	@.venv/bin/mcvqa demo
 
-test: install           ## every test
+test: install           ## every test but the long proofs; ORDER_SEED=7 for a random order
 	@.venv/bin/python -m pytest -n 2 --dist loadfile
 
+nightly: install        ## the long proofs
+	@.venv/bin/python -m pytest -n 2 --dist load -m nightly
+
 coverage: install       ## the rooms that must lose nothing, with every branch tried
-	@.venv/bin/python -m pytest -n 2 --dist loadfile tests/data/test_questions.py tests/data/test_images.py tests/report/test_submission.py \
+	@.venv/bin/python -m pytest -n 2 --dist loadfile -m '' tests/data/test_questions.py tests/data/test_images.py tests/report/test_submission.py \
 		tests/training/test_checkpoint.py tests/training/test_resume.py --cov=mcvqa.training.checkpoint --cov=mcvqa.data.questions \
 		--cov=mcvqa.data.images --cov=mcvqa.report.submission --cov-branch --cov-report=term-missing --cov-fail-under=100
 
 torture: install        ## real kills, deadlines and damaged inputs; KILLS=20 for fewer
 	@.venv/bin/python -m tests.torture
+
+platforms: install      ## the suite with Colab's versions, the lowest of our ranges, and the lock on each Python
+	@.venv/bin/python tools/platforms.py
 
 check: install          ## lint, types, structure of the code, notebooks as the code makes them
 	@.venv/bin/ruff check src tests benchmarks tools
@@ -25,6 +31,9 @@ check: install          ## lint, types, structure of the code, notebooks as the 
 
 notebook: install       ## make the notebooks from the package and their stories
 	@.venv/bin/python tools/build_notebook.py
+
+lock: install           ## requirements.txt from the ranges of pyproject.toml; keeps the versions that are there
+	@.venv/bin/python tools/lock.py
 
 format: install         ## sort imports and mend what ruff can mend
 	@.venv/bin/ruff check --fix src tests benchmarks tools

@@ -1,7 +1,10 @@
 """What many tests need: a small data set of photographs, and the tiny model with everything around it."""
 import csv
+import itertools
 import os
+from collections import defaultdict
 from pathlib import Path
+from random import Random
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: threads of a pool do not follow torch.set_num_threads
 
@@ -18,6 +21,19 @@ torch.set_num_threads(1)  # exact sums, and two test processes share two cores
 settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow])  # two processes share two cores, as said
 settings.load_profile("busy")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """By the environment variable ORDER_SEED in random order: files, and tests within a file."""
+    if seed := os.environ.get("ORDER_SEED"):
+        files: dict[str, list[pytest.Item]] = defaultdict(list)
+        for item in sorted(items, key=lambda item: item.nodeid):
+            files[item.location[0]].append(item)
+        shuffled, random = list(files.values()), Random(seed)
+        random.shuffle(shuffled)
+        for tests in shuffled:
+            random.shuffle(tests)
+        items[:] = itertools.chain.from_iterable(shuffled)
 
 
 def examples(usual: int) -> settings:

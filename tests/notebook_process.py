@@ -1,15 +1,14 @@
 """Runs the cells of a notebook as Jupyter does, one after the other in the namespace of `__main__`.
 
-    python -S tests/notebook_process.py < cells.json     # ["source of a cell", ...]
+    python tests/notebook_process.py < cells.json     # ["source of a cell", ...]
 
-A process of its own, started without the site module, so that an editable install of the package is not found. Figures are
-told by their file's name.
+By the Python of an environment of its own, so that the package is not found and nothing that the cells install changes another
+one. A figure is printed as its file's name. Works with and without IPython.
 """
 import importlib.util
 import json
 import linecache
 import sys
-import tempfile
 import types
 from pathlib import Path
 
@@ -30,16 +29,21 @@ def _image(filename: str | None = None, data: bytes = b"", width: int = 0) -> st
     return str(Path(filename).resolve(strict=True)) if filename else data[1:4].decode()
 
 
+def _show_by_name() -> None:
+    """What the cells display is printed: by IPython's own module where there is one, else by a module with as much of it."""
+    if importlib.util.find_spec("IPython"):
+        import IPython.display as shown
+    else:
+        shown = types.ModuleType("IPython.display")
+        sys.modules |= {"IPython": types.ModuleType("IPython"), "IPython.display": shown}
+        # what libraries ask of an IPython that is there: its version (matplotlib), its shell (huggingface_hub)
+        sys.modules["IPython"].__dict__.update(display=shown, version_info=(9, 0), get_ipython=lambda: None)
+    shown.display, shown.Image, shown.Markdown = _display, _image, str
+
+
 def _run_cells() -> None:
     assert importlib.util.find_spec("mcvqa") is None, "the package is here: this would prove nothing"
-    starter = Path(tempfile.mkdtemp()) / "python"
-    starter.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
-    starter.chmod(0o755)
-    sys.executable = str(starter)  # processes that the cells start do not find it either
-    shown = types.ModuleType("IPython.display")
-    shown.display, shown.Image, shown.Markdown = _display, _image, str
-    sys.modules |= {"IPython": types.ModuleType("IPython"), "IPython.display": shown}
-    sys.modules["IPython"].__dict__.update(display=shown, version_info=(9, 0))  # matplotlib asks for the version
+    _show_by_name()
     namespace = vars(sys.modules["__main__"])
     namespace["In"] = []
     for source in json.load(sys.stdin):

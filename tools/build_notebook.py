@@ -7,18 +7,19 @@ A story is Markdown. What stands in it becomes text, and:
 
     ```python                 an open cell, the user's
     ```python hidden          a cell of the notebook's own code, which starts collapsed; its first line is its title
-    <!-- module: project -->  the module's cells, after those of all modules it imports that have not come yet
-    <!-- part: pipeline / step 4: folds -->   only the cell that starts at this `# %%` marker
+    <!-- module: project -->  the module's cell, after those of all modules it imports that have not come yet
+    <!-- part: pipeline / step 4: folds -->   a cell of what follows this `# %%` marker, which the module's cell then lacks
     @needed@, @needed-gpu@    the requirements that pyproject.toml names
 
-A module's docstring is its heading, `# %%` marks a cell boundary, imports inside the package are dropped: in the notebook
-all names live in one namespace.
+Each module becomes one collapsed cell, its docstring first; imports inside the package are dropped: in the notebook all
+names live in one namespace. What the story orders and the package does not have is an error that names it.
 """
 import argparse
 import ast
+import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,15 +31,26 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "mcvqa"
 STORIES = {"Kaggle_AllInOne_Pro.ipynb": "story.md", "251023_Baseline.ipynb": "baseline.md"}
-NOT_IN_NOTEBOOK = {"typer"}  # the command line's
+NOT_NEEDED = {"typer"}  # the command line's
+# modules that stay in the package, with the reason; a name stands for all modules below it too
+NOT_IN_NOTEBOOK = {
+    "cli": "the command line", "__main__": "the command line",
+    "run.search": "needs optuna, and the hours of many runs",
+    "run.demo": "the ladder that shows what each technique brings: five runs one after the other",
+    "run.workers.ray": "a cluster", "insight": "the explorer page", "answer": "the model after training",
+}
 
+LIBRARY_TITLE = "# @title mcvqa/"  # how a cell of the package begins
 # what makes a cell start collapsed on Kaggle, on Colab (with the title in its first line) and in JupyterLab
 COLLAPSED = {"_kg_hide-input": True, "cellView": "form", "jupyter": {"source_hidden": True}}
-FOLDED = {"jp-MarkdownHeadingCollapsed": True}  # JupyterLab: the cells below a module's heading too
 LANGUAGE = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"}
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 KAGGLE = {"accelerator": "nvidiaTeslaT4", "isGpuEnabled": True, "isInternetEnabled": True, "language": "python",
           "sourceType": "notebook", "dataSources": []}
+
+
+class StoryError(Exception):
+    """The story orders something that cannot be had."""
 
 
 # %% modules
@@ -69,15 +81,11 @@ class Module:
         """Names of the modules it imports, in order."""
         return [node.module.removeprefix("mcvqa.") for node in self._inner_imports if node.module]
 
-    @property
-    def heading(self) -> str:
-        return f"##### `mcvqa/{self.name.replace('.', '/')}.py`\n{ast.get_docstring(self.tree)}"
-
     @cached_property
     def parts(self) -> dict[str, str]:
-        """Title of each cell -> its code; the first one, before any marker, is called 'start'."""
+        """Title of each part -> its code; the first one, docstring included, is called 'start'."""
         lines = self.source.splitlines()
-        for node in (self.tree.body[0], *self._inner_imports):  # the docstring is the heading
+        for node in self._inner_imports:
             lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
         title, found = "start", {"start": ""}
         for line in lines:
@@ -87,89 +95,134 @@ class Module:
         tidy = {title: re.sub(r"\n{4,}", "\n\n\n", code.strip("\n")) for title, code in found.items()}
         return {title: code for title, code in tidy.items() if code}
 
+    def code(self, titles: Iterable[str]) -> str:
+        """Of these parts, each under its marker."""
+        return "\n\n\n".join(f"# %% {title}\n{self.parts[title]}" if title != "start" else self.parts[title] for title in titles)
 
-def with_imported(name: str, known: set[str]) -> Iterator[str]:
+
+def left_out(name: str) -> bool:
+    """Whether this module is one of NOT_IN_NOTEBOOK."""
+    return any(name == one or name.startswith(f"{one}.") for one in NOT_IN_NOTEBOOK)
+
+
+def known_module(name: str, wanted_by: str) -> Module:
+    """Raises StoryError: there is no such module, or it is not for the notebook. Args: wanted_by: for the message."""
+    module = Module(name)
+    if not module.path.is_file():
+        raise StoryError(f"{wanted_by}: the package has no module {name!r}")
+    if left_out(name):
+        raise StoryError(f"{wanted_by}: {name!r} is not for the notebook (NOT_IN_NOTEBOOK in tools/build_notebook.py)")
+    return module
+
+
+def with_imported(name: str, known: set[str], wanted_by: str) -> Iterator[Module]:
     """The modules that `name` imports and that are not in `known`, in import order, then itself; all join `known`."""
     if name not in known:
         known.add(name)
-        for imported in Module(name).imported:
-            yield from with_imported(imported, known)
-        yield name
+        module = known_module(name, wanted_by)
+        for imported in module.imported:
+            if (PACKAGE / imported.replace(".", "/")).is_dir():
+                raise StoryError(f"{name} imports from {imported!r}, which is a folder: the notebook has modules only")
+            yield from with_imported(imported, known, f"import in {name}")
+        yield module
 
 
 def requirements(block: str) -> str:
     """The strings of a list in pyproject.toml, as one Python tuple."""
     listed = re.search(rf"^{block} = \[(.*?)\]$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert listed, f"pyproject.toml has no {block}"
-    names = [name for name in re.findall(r'"([^"]+)"', listed[1]) if re.split(r"\W", name)[0] not in NOT_IN_NOTEBOOK]
+    names = [name for name in re.findall(r'"([^"]+)"', listed[1]) if re.split(r"\W", name)[0] not in NOT_NEEDED]
     return "(\n" + "".join(f'    "{name}",\n' for name in names) + ")"
 
 
 # %% cells
+MODULE = re.compile(r"<!-- module: (\S+) -->")
+PART = re.compile(r"<!-- part: (\S+) / (.+) -->")
 ORDER = re.compile(r"^(```python(?: hidden)?\n.*?^```$|<!-- (?:module|part): .*? -->$)", re.MULTILINE | re.DOTALL)
 
 
 class Builder:
-    """Turns one story into cells; remembers which modules have come."""
+    """Turns one story into cells; remembers which modules and parts have come."""
 
     def __init__(self) -> None:
         self.cells: list[NotebookNode] = []
         self.known: set[str] = set()
-        self.begun: set[str] = set()
+        self.ordered: dict[str, list[str]] = {}  # module -> parts that lines of the story order by name
 
-    def text(self, text: str, name: str, **metadata: object) -> None:
-        self.cells.append(new_markdown_cell(text, id=name, metadata=metadata))
+    def text(self, text: str, name: str) -> None:
+        self.cells.append(new_markdown_cell(text, id=name))
 
-    def code(self, code: str, name: str, **metadata: object) -> None:
-        self.cells.append(new_code_cell(code, id=name, metadata=metadata))
+    def code(self, code: str, name: str, *, collapsed: bool) -> None:
+        self.cells.append(new_code_cell(code, id=name, metadata=COLLAPSED if collapsed else {}))
 
-    def part(self, module: Module, title: str) -> None:
-        """One cell of a module, after its heading and its first cell where these have not come yet."""
-        slug = module.name.replace(".", "-")
-        if module.name not in self.begun:
-            self.begun.add(module.name)
-            self.text(module.heading, f"{slug}-text", **FOLDED)
-            if title != "start" and "start" in module.parts:
-                self.part(module, "start")
-        place = list(module.parts).index(title) + 1
-        code = f"# @title mcvqa/{module.name.replace('.', '/')}.py · {title}\n{module.parts[title]}"
-        self.code(code, f"{slug}-{place}", **COLLAPSED)
+    def library(self, module: Module, titles: list[str], part: str = "") -> None:
+        """A cell with these parts of a module. Args: part: title of the only part, '' for a module's own cell."""
+        slug, number = module.name.replace(".", "-"), list(module.parts).index(titles[0]) + 1
+        title = f"{LIBRARY_TITLE}{module.name.replace('.', '/')}.py{f' · {part}' if part else ''}"
+        self.code(f"{title}\n{module.code(titles)}", f"{slug}-{number}" if part else slug, collapsed=True)
 
-    def module(self, name: str) -> None:
-        for found in with_imported(name, self.known):
-            module = Module(found)
-            for title in module.parts:
-                self.part(module, title)
+    def own_cell(self, module: Module) -> None:
+        """The cell of all that no line of the story orders by name."""
+        titles = [title for title in module.parts if title not in self.ordered.get(module.name, ())]
+        if titles:
+            self.library(module, titles)
+
+    def module(self, name: str, line: str) -> None:
+        for module in with_imported(name, self.known, line):
+            self.own_cell(module)
+
+    def part(self, name: str, title: str, line: str) -> None:
+        """After the module's own cell, where that has not come."""
+        module = known_module(name, line)
+        if title not in module.parts:
+            raise StoryError(f"{line}: {name} has no part {title!r}; it has {', '.join(map(repr, module.parts))}")
+        if name not in self.known:
+            self.known.add(name)
+            self.own_cell(module)
+        self.library(module, [title], title)
 
     def story(self, story: str) -> list[NotebookNode]:
-        for number, piece in enumerate(ORDER.split(story)):
+        """Raises StoryError."""
+        pieces = ORDER.split(story)
+        for piece in pieces:
+            if order := PART.fullmatch(piece):
+                titles = self.ordered.setdefault(order[1], [])
+                if order[2] in titles:
+                    raise StoryError(f"a second time: {piece}")
+                titles.append(order[2])
+        for number, piece in enumerate(pieces):
             if fence := re.fullmatch(r"```python( hidden)?\n(.*)\n```", piece, re.DOTALL):
-                self.code(fence[2], f"{'own' if fence[1] else 'user'}-{number}", **(COLLAPSED if fence[1] else {}))
-            elif order := re.fullmatch(r"<!-- module: (\S+) -->", piece):
-                self.module(order[1])
-            elif order := re.fullmatch(r"<!-- part: (\S+) / (.+) -->", piece):
-                self.known.add(order[1])
-                self.part(Module(order[1]), order[2])
+                self.code(fence[2], f"{'own' if fence[1] else 'user'}-{number}", collapsed=bool(fence[1]))
+            elif order := MODULE.fullmatch(piece):
+                self.module(order[1], piece)
+            elif order := PART.fullmatch(piece):
+                self.part(order[1], order[2], piece)
+            elif unknown := re.search(r"<!--.*?-->", piece):
+                raise StoryError(f"not understood: {unknown[0]!r}")
             elif piece.strip():
                 self.text(piece.strip(), f"story-{number}")
         return self.cells
 
 
 def build(story: str) -> str:
-    """The notebook's file. Args: story: the story's text."""
+    """The notebook's file. Raises StoryError. Args: story: the story's text."""
     for place, block in (("@needed-gpu@", "gpu"), ("@needed@", "dependencies")):
         story = story.replace(place, requirements(block))
-    cells = Builder().story(story)
-    folded = [cell.id for cell in cells if cell.metadata == FOLDED]
-    for cell in cells:
-        if cell.id in folded:
-            cell.metadata["id"] = cell.id  # by which Colab knows its collapsed sections
-    notebook = new_notebook(cells=cells, metadata={
+    notebook = new_notebook(cells=Builder().story(story), metadata={
         "kernelspec": KERNEL, "language_info": LANGUAGE, "accelerator": "GPU", "kaggle": KAGGLE,
-        "colab": {"provenance": [], "gpuType": "T4", "toc_visible": True, "collapsed_sections": folded},
+        "colab": {"provenance": [], "gpuType": "T4", "toc_visible": True},
     })
     nbformat.validate(notebook)
-    return nbformat.writes(notebook) + "\n"
+    return written(notebook)
+
+
+def written(notebook: NotebookNode) -> str:
+    """The notebook as JSON, a library cell's code as one string: a list of its lines, as Jupyter writes it, costs 120 KB."""
+    strings, lists = (json.loads(nbformat.writes(notebook, split_lines=split)) for split in (False, True))
+    for number, cell in enumerate(strings["cells"]):
+        if cell["cell_type"] == "code" and cell["source"].startswith(LIBRARY_TITLE):
+            lists["cells"][number]["source"] = cell["source"]
+    return json.dumps(lists, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
 
 
 def main() -> None:
@@ -177,7 +230,10 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing, fail when a notebook would change")
     check, stale = parser.parse_args().check, []
     for name, story in STORIES.items():
-        file, made = ROOT / name, build((Path(__file__).parent / story).read_text(encoding="utf-8"))
+        try:
+            file, made = ROOT / name, build((Path(__file__).parent / story).read_text(encoding="utf-8"))
+        except StoryError as error:
+            sys.exit(f"tools/{story}: {error}")
         if not check:
             file.write_text(made, encoding="utf-8", newline="\n")
             print(f"{name}: {len(made.encode()) / 1024:.0f} KiB")

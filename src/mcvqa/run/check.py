@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from mcvqa.base.budget import Work, spell_duration
+from mcvqa.base.versions import version_notes
 from mcvqa.config import Config
 from mcvqa.data.folds import FoldError
 from mcvqa.data.questions import LETTERS, Question
@@ -51,7 +52,7 @@ def check_run(config: Config) -> bool:
         encoder, processor, model_config = loaded
         plan = choose_weights(project.config, undecided, model_config)
         _section("device")
-        print("\n".join(f"  {reason}" for reason in plan.reasons))
+        print("\n".join(f"  {note}" for note in [*plan.reasons, *version_notes()]))
         maker: PlainMaker | RowMaker
         if isinstance(encoder, PlainEncoder):
             maker = PlainMaker(encoder, data.records)
