@@ -49,19 +49,11 @@ def check_run(config: Config) -> bool:
             print("\nnot ready: see the lines marked with !")
             return False
         ready &= whole
-        encoder, processor, model_config = loaded
+        encoder, _, model_config = loaded
         plan = choose_weights(project.config, undecided, model_config)
         _section("device")
         print("\n".join(f"  {note}" for note in [*plan.reasons, *version_notes()]))
-        maker: PlainMaker | RowMaker
-        if isinstance(encoder, PlainEncoder):
-            maker = PlainMaker(encoder, data.records)
-        else:
-            images = ImageInputs(
-                data.records, processor, image_size=config.image_size, patch=model_config.vision_config.patch_size,
-                merge=encoder.merge,
-            )
-            maker = RowMaker(encoder, images, None)
+        maker = maker_without_weights(config, data, *loaded)
         check_alignment(maker, encoder.tokenizer, encoder.letter_tokens, data.train[int(data.with_image.argmax())])
         tokens = _check_rows(maker, data, config)
         ready &= _check_resources(config, plan, model_config, maker, data, tokens)
@@ -145,6 +137,29 @@ def _check_without_model(config: Config, plan: DevicePlan, data: RunData) -> Non
 
 
 # %% label alignment
+def maker_without_weights(
+    config: Config, data: RunData, encoder: Encoder | PlainEncoder, processor: Any, model_config: Any
+) -> PlainMaker | RowMaker:
+    """Makes rows for looking at their tokens; no weights are loaded. Args: the last three as `load_encoder` gives them."""
+    if isinstance(encoder, PlainEncoder):
+        return PlainMaker(encoder, data.records)
+    images = ImageInputs(
+        data.records, processor, image_size=config.image_size, patch=model_config.vision_config.patch_size, merge=encoder.merge,
+    )
+    return RowMaker(encoder, images, None)
+
+
+def show_alignment(config: Config, data: RunData) -> None:
+    """Print the tokens of the first row with a photograph, and which of them is supervised and read.
+
+    Raises:
+        ModelError, AlignmentError: the model cannot be loaded, or its template does not align labels.
+    """
+    encoder, processor, model_config = load_encoder(config)
+    maker = maker_without_weights(config, data, encoder, processor, model_config)
+    check_alignment(maker, encoder.tokenizer, encoder.letter_tokens, data.train[int(data.with_image.argmax())])
+
+
 def check_alignment(maker: Maker, tokenizer: Any, letters: np.ndarray, question: Question) -> None:
     """One row's tokens: what is read, and the one token that is supervised."""
     _section(f"label alignment, question {question.id}")

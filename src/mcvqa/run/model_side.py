@@ -28,9 +28,11 @@ from mcvqa.model.vision.features import FeatureStore, ImageInputs
 from mcvqa.run.dataset import RunData
 from mcvqa.run.project import Project
 from mcvqa.run.space import DiskNeed, free_space
-from mcvqa.run.tasks import Task
+from mcvqa.run.tasks import Task, code_print, notebook_cells
 from mcvqa.scoring.orders import tta_plan
 from mcvqa.training.checkpoint import adapter_hash, load_trained
+
+CODE_OF_FEATURES = ("data/images", "model/vision", "model/families")  # modules that image features depend on
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,10 @@ class ModelSide:
         images = ImageInputs(
             self.data.records, base.processor, image_size=config.image_size, patch=base.patch, merge=base.merge
         )
-        store = FeatureStore(self.project.paths.cache / "features", base, images) if self.keep_features else None
+        store = None
+        if self.keep_features:
+            edited = code_print(CODE_OF_FEATURES) if notebook_cells() else ""
+            store = FeatureStore(self.project.paths.cache / "features", base, images, edited)
         return LoadedModel(base, RowMaker(base.encoder, images, store), store)
 
     def unload(self) -> None:

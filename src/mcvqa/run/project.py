@@ -1,8 +1,10 @@
 """A run's settings and folders: whose run it is, and whether it may go on with these settings. No torch here."""
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -132,3 +134,23 @@ def settle_settings(project: Project) -> None:
 
 def way_out(project: Project) -> str:
     return f"Choose another name (--set run_name=...), or delete {project.paths.checkpoints} to start over."
+
+
+# %% the log of the weights that are there
+def attempts_of(project: Project) -> dict[int, str]:
+    """The attempt in which each fold of the run was trained."""
+    return {
+        fold: str(project.records.read(f"train fold {fold}").get("attempt", "")) for fold in project.config.folds_to_train
+    }
+
+
+class CurrentLog(RunLog):
+    """A run's log as reports read it: of each fold only the attempt whose weights are there, no abandoned one."""
+
+    def __init__(self, log: RunLog, attempts: Mapping[int, str]) -> None:
+        super().__init__(log.path, log.facts)
+        self.attempts = attempts
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        found = super().events(event)
+        return [e for e in found if "fold" not in e or e.get("attempt", "") == self.attempts.get(e["fold"], "")]

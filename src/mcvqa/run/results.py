@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mcvqa.base.files import RunLog, read_json
+from mcvqa.base.files import read_json
 from mcvqa.base.informing import informing
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.data.images import open_image
 from mcvqa.data.prior import Prior
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
+from mcvqa.model.device import DevicePlan
 from mcvqa.report.advice import Advice, choose_advice, read_course
 from mcvqa.report.experiments import record_experiment, update_index
 from mcvqa.report.figures import draw_figures
 from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure, read_epochs, spell_selection
 from mcvqa.report.page import ReportInput, write_report
 from mcvqa.run.dataset import RunData, prior_of_train
-from mcvqa.run.project import Project, RunPaths, RunStopped, heading
+from mcvqa.run.project import CurrentLog, Project, RunPaths, RunStopped, attempts_of, heading
 from mcvqa.run.score import scored_folds, valid_scores
 from mcvqa.run.submissions import ENSEMBLE, Answers, Submitted, hand_in, image_groups_of, validate_file
 from mcvqa.run.tasks import MADE_BY_0_1, TaskRecords
@@ -193,25 +193,6 @@ class Outcome:
     advice: tuple[Advice, ...]
 
 
-def attempts_of(project: Project) -> dict[int, str]:
-    """The attempt in which each fold of the run was trained."""
-    return {
-        fold: str(project.records.read(f"train fold {fold}").get("attempt", "")) for fold in project.config.folds_to_train
-    }
-
-
-class CurrentLog(RunLog):
-    """A run's log as reports read it: of each fold only the attempt whose weights are there, no abandoned one."""
-
-    def __init__(self, log: RunLog, attempts: Mapping[int, str]) -> None:
-        super().__init__(log.path, log.facts)
-        self.attempts = attempts
-
-    def events(self, event: str) -> list[dict[str, Any]]:
-        found = super().events(event)
-        return [e for e in found if "fold" not in e or e.get("attempt", "") == self.attempts.get(e["fold"], "")]
-
-
 def technique_variants(
     project: Project, data: RunData, scores: Scores, answers: np.ndarray
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -366,6 +347,11 @@ def environment(device: str) -> dict[str, str]:
     found = {"python": platform.python_version(), "system": platform.platform(), "mcvqa": _version_of("mcvqa")}
     found |= {name: _version_of(name) for name in packages}
     return found | {"commit": code_commit(), "device": device}
+
+
+def device_named(plan: DevicePlan) -> str:
+    """What was computed on, for people."""
+    return plan.reasons[0].split(":")[0].removeprefix("device ")
 
 
 def _version_of(package: str) -> str:

@@ -37,12 +37,12 @@ def on_record(config: Config) -> Iterator[Project]:
     """One owner, what an earlier session left elsewhere, and the record of this session."""
     join_processes(config)
     project = by_main(open_project, config)
-    with owning(project), _session(by_main(_with_attempt, project)) as recorded:
+    with owning(project), _session(by_main(with_attempt, project)) as recorded:
         by_main(take_over, recorded)
         yield recorded
 
 
-def _with_attempt(project: Project) -> Project:
+def with_attempt(project: Project) -> Project:
     """`project` with a log whose events carry the attempt: a new one where the run was started over, weights and all."""
     record = project.records.read("run")
     attempt = str(record.get("attempt", ""))

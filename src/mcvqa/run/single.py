@@ -19,10 +19,10 @@ from mcvqa.run.dataset import (
 )
 from mcvqa.run.execution import prepare_model
 from mcvqa.run.project import Project, RunStopped, open_project, settle_settings
-from mcvqa.run.results import Combined, Outcome, combine, require_members, write_results
+from mcvqa.run.results import Combined, Outcome, combine, device_named, require_members, write_results
 from mcvqa.run.score import require_weights
 from mcvqa.run.session import on_record, owning
-from mcvqa.run.steps import device_named, meanwhile, score_folds, train_folds
+from mcvqa.run.steps import meanwhile, score_folds, train_folds
 from mcvqa.run.submissions import submit_prior
 
 

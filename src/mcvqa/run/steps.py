@@ -28,7 +28,7 @@ from mcvqa.run.dataset import (
 )
 from mcvqa.run.execution import Execution, allot_training, prepare_model, take_over_pace, task_graph, trained_folds
 from mcvqa.run.project import Project, RunStopped, heading, settle_settings
-from mcvqa.run.results import Outcome, combine, require_members, write_results
+from mcvqa.run.results import Outcome, combine, device_named, require_members, write_results
 from mcvqa.run.score import SPLITS, is_scored, require_weights, scored_folds, valid_scores
 from mcvqa.run.session import on_record
 from mcvqa.run.submissions import ENSEMBLE, SINGLE, Answers, submit_prior, submitted_in, write_answers
@@ -89,6 +89,27 @@ def settle_config(project: Project) -> None:
     require_members(project)
 
 
+def _finished(project: Project, data: RunData | None, prior: Prior | None, plan: DevicePlan, started: float) -> Outcome:
+    """Steps 9 and 10, in what is left of the time."""
+    nothing = (
+        f"Within the time budget of {project.config.time_budget} no fold was trained and scored. "
+        f"{project.paths.outputs / ENSEMBLE} holds what it held, at first the text-only prior's answers; "
+        "the same command goes on from here. For more speed: a smaller image_size, use_sample=true, a GPU."
+    )
+    if data is None or prior is None or not len(data.folds) or not scored_folds(project, data):
+        raise RunStopped(nothing)
+    try:
+        with Alarm(project.seconds_until(seconds_to_spare(project.config.budget_seconds))):
+            combined = combine(project, data, prior)
+            return write_results(project, data, prior, combined, device_named(plan), started)
+    except TimeUp:
+        raise RunStopped(
+            f"The time budget of {project.config.time_budget} is over in the middle of the ensemble or the report. "
+            f"{project.paths.outputs / ENSEMBLE} is valid; mcvqa report {project.config.run} makes the rest."
+        ) from None
+
+
+# %% step 3: data and EDA
 def explore_data(project: Project) -> tuple[RunData, Prior]:
     """Step 3: the data, tables and figures of them, the text-only prior, and its answers as the first valid submission."""
     heading("data and EDA", str(project.config.data_dir))
@@ -110,6 +131,7 @@ def explore_data(project: Project) -> tuple[RunData, Prior]:
     return data, prior
 
 
+# %% step 4: folds
 def make_folds(project: Project, data: RunData, prior: Prior) -> RunData:
     """Step 4: which rows are validation in which fold."""
     require_photographs(project, data, meanwhile(project, prior))
@@ -130,6 +152,7 @@ def meanwhile(project: Project, prior: Prior) -> str:
     return f"Until then {path} holds the answers of the text-only prior (accuracy {prior.accuracy} out of fold)."
 
 
+# %% step 5: rows
 def prepare_rows(project: Project, data: RunData) -> None:
     """Step 5: how many rows there are to learn from and to answer."""
     orders, scales = tta_plan(project.config)
@@ -139,30 +162,6 @@ def prepare_rows(project: Project, data: RunData) -> None:
         print(f"  {left_out:,} training rows are left out: their photographs cannot be read")
     if unseen := sum(bool(data.records[q.image].problem) for q in data.test):
         print(f"  {unseen:,} test rows have no readable photograph: they are answered from their text alone (eda/problems.csv)")
-
-
-def _finished(project: Project, data: RunData | None, prior: Prior | None, plan: DevicePlan, started: float) -> Outcome:
-    """Steps 9 and 10, in what is left of the time."""
-    nothing = (
-        f"Within the time budget of {project.config.time_budget} no fold was trained and scored. "
-        f"{project.paths.outputs / ENSEMBLE} holds what it held, at first the text-only prior's answers; "
-        "the same command goes on from here. For more speed: a smaller image_size, use_sample=true, a GPU."
-    )
-    if data is None or prior is None or not len(data.folds) or not scored_folds(project, data):
-        raise RunStopped(nothing)
-    try:
-        with Alarm(project.seconds_until(seconds_to_spare(project.config.budget_seconds))):
-            combined = combine(project, data, prior)
-            return write_results(project, data, prior, combined, device_named(plan), started)
-    except TimeUp:
-        raise RunStopped(
-            f"The time budget of {project.config.time_budget} is over in the middle of the ensemble or the report. "
-            f"{project.paths.outputs / ENSEMBLE} is valid; mcvqa report {project.config.run} makes the rest."
-        ) from None
-
-
-def device_named(plan: DevicePlan) -> str:
-    return plan.reasons[0].split(":")[0].removeprefix("device ")
 
 
 # %% step 7: training

@@ -99,15 +99,18 @@ class FeatureStore:
 
     A file is written beside its name and renamed, so several processes may fill the store at once and a run that was cut
     off goes on where it stopped. What is stored under a photograph's hash was made from the very bytes that have this hash.
+
+    Args:
+        code: changes with the code that computes features, where that can be edited, as in a notebook.
     """
 
-    def __init__(self, folder: str | Path, base: BaseModel, images: ImageInputs) -> None:
+    def __init__(self, folder: str | Path, base: BaseModel, images: ImageInputs, code: str = "") -> None:
         self.folder, self.images = Path(folder), images
         self.dtype = base.plan.dtype
         self.width = feature_width(base.model.config)
         self.overflowed = 0  # of the images that fill() computed last, those that half precision did not hold
         # the model itself is not kept: loader processes get a copy of this object
-        versions = [FEATURES_VERSION, transformers.__version__, PIL.__version__]
+        versions = [*([code] if code else []), FEATURES_VERSION, transformers.__version__, PIL.__version__]
         self._depends_on = json.dumps(
             [versions, weights_hash(base.vision), str(self.dtype), images.processor.to_dict()], sort_keys=True, default=str
         )
