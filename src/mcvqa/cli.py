@@ -14,7 +14,7 @@ import typer
 from mcvqa import __version__
 from mcvqa.base.files import disk_errors_explained
 from mcvqa.base.interrupt import RUN_ME_AGAIN
-from mcvqa.config import PRESETS, Config, McvqaError, Setting, load_config, parse_changes
+from mcvqa.config import PRESETS, Config, ConfigError, McvqaError, Setting, load_config, parse_changes
 
 app = typer.Typer(
     name="mcvqa", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -28,6 +28,10 @@ PresetName = Annotated[str | None, typer.Option("--preset", help=f"Settings to s
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, for example NUM_EPOCHS=3. Repeatable.", metavar="NAME=VALUE")
 ]
+RunName = Annotated[str | None, typer.Argument(
+    metavar="[RUN]", help="A run that is there: its name, as `mcvqa experiments` shows it, or the path of experiments/<run>. "
+    "Its settings come from its config.yaml."
+)]
 DataDir = Annotated[str | None, typer.Option("--data", help="Folder or .zip with train.csv, test.csv and photographs.")]
 
 
@@ -63,6 +67,19 @@ def _say(message: str) -> None:
 def _config(file: Path | None, preset: str | None, changes: list[str] | None, data: str | None) -> Config:
     values: dict[str, Any] = {"data_dir": data} if data else {}
     return load_config(file, preset, values | parse_changes(changes or []))
+
+
+def _of_run(run: str | None, file: Path | None, preset: str | None, changes: list[str] | None, data: str | None) -> Config:
+    """The settings of a run that is there already, with changes; without one as for every command."""
+    if run is None:
+        return _config(file, preset, changes, data)
+    if file or preset:
+        raise ConfigError(f"The settings of the run {run!r} come from its config.yaml: leave --config and --preset out.")
+    from mcvqa.run.project import settings_of_run
+
+    given = {"data_dir": data} if data else {}
+    changed = given | parse_changes(changes or [])
+    return Config().replace(**settings_of_run(run, str(changed.get("output_dir", "."))) | changed)
 
 
 def _version(wanted: bool) -> None:
@@ -153,29 +170,36 @@ def train(
 
 
 @app.command(help="Score the validation and test rows with the trained folds.\n\n"
-             "Example: mcvqa predict --data data --set use_tta=true")
-def predict(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
+             "Example: mcvqa predict RUN --set use_tta=true")
+def predict(
+    run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
+) -> None:
     with _told_for_people():
-        settings = _config(config, preset, set_, data)
+        settings = _of_run(run, config, preset, set_, data)
         from mcvqa.run.single import predict_only
 
         predict_only(settings)
 
 
 @app.command(help="Combine the folds, other runs and imported prediction files into one submission.\n\n"
-             "Example: mcvqa ensemble --data data --set members=other-run,friend.csv")
-def ensemble(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
+             "Example: mcvqa ensemble RUN --set members=other-run,friend.csv")
+def ensemble(
+    run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
+    force: Annotated[bool, typer.Option("--force", help="Hand these answers in, whatever the submission holds now.")] = False,
+) -> None:
     with _told_for_people():
-        settings = _config(config, preset, set_, data)
+        settings = _of_run(run, config, preset, set_, data)
         from mcvqa.run.single import combine_only
 
-        combine_only(settings)
+        combine_only(settings, force=force)
 
 
-@app.command(help="Write REPORT.md and report.html of a scored run again.\n\nExample: mcvqa report --data data")
-def report(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
+@app.command(help="Write REPORT.md and report.html of a scored run again.\n\nExample: mcvqa report RUN")
+def report(
+    run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
+) -> None:
     with _told_for_people():
-        settings = _config(config, preset, set_, data)
+        settings = _of_run(run, config, preset, set_, data)
         from mcvqa.run.single import report_only
 
         report_only(settings)

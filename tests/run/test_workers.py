@@ -147,14 +147,16 @@ def test_whole_lines_and_bars_are_reported_and_everything_is_kept(tmp_path):
 
 # %% one process a worker
 ECHO = """
+import sys
 from mcvqa.run.workers.processes import serve
 def begin(project, settings):
     def do(task):
         print(f"{task.name} in {project.config.run} {settings['word']}")
         return {"last": task.name}
+    print("begun", file=sys.__stderr__, flush=True)
     return do
 serve(begin)
-import sys; print("ended well", file=sys.__stderr__)
+print("ended well", file=sys.__stderr__)
 """
 
 
@@ -229,6 +231,7 @@ def test_a_process_that_is_ended_while_it_waits_is_reported(workers_of, number, 
     workers, graph = workers_of(), graph_of(2)
     workers.run(graph, ["train fold 0", "train fold 1"])
     first, second = (worker.process for worker in workers.workers)
+    assert wait_for(lambda: both(workers.project.paths.log).count("begun") == 2, 60)
     second.send_signal(number)
     second.wait()
     with pytest.raises(error, match=f"Worker 1.* {told}"):

@@ -20,7 +20,7 @@ from mcvqa.run.score import SPLITS, do_score, is_scored, score_task
 from mcvqa.run.session import memory_explained
 from mcvqa.run.space import disk_need, require_space
 from mcvqa.run.tasks import Task, TaskGraph
-from mcvqa.run.train import do_train, train_task
+from mcvqa.run.train import do_train, require_same_base, train_task
 from mcvqa.run.workers.inline import Allot, InlineWorker, as_it_is
 from mcvqa.run.workers.processes import ProcessWorkers, serve, silent, worker_gpus
 from mcvqa.scoring.orders import tta_plan
@@ -86,6 +86,7 @@ class Execution:
 
 def prepare_model(project: Project, data: RunData, plan: DevicePlan) -> Execution:
     """Step 6: who does the tasks, with which weights, and whether image features are kept. If all is done, nothing is loaded."""
+    by_main(require_same_base, project)
     trained = by_main(trained_folds, project, data)
     everything = trained == project.config.folds_to_train and by_main(_all_scored, project, data)
     schedule = make_schedule(project, data) if project.config.time_budget else None

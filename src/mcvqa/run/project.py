@@ -1,4 +1,5 @@
 """A run's settings and folders: whose run it is, and whether it may go on with these settings. No torch here."""
+import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from mcvqa.base.files import RunLog, write_text
+from mcvqa.base.files import RunLog, read_yaml, write_text
 from mcvqa.config import Config, ConfigError, McvqaError, weight_changes
 from mcvqa.run.tasks import TaskRecords
 
@@ -24,6 +25,30 @@ class RunStopped(McvqaError, RuntimeError):
 def heading(title: str, detail: str = "") -> None:
     """Announce one of the ten steps."""
     print(f"\n[{STEP_TITLES.index(title) + 1}/10] {title}" + (f": {detail}" if detail else ""), flush=True)
+
+
+# %% which run
+def settings_of_run(run: str, output_dir: str = ".") -> dict[str, Any]:
+    """The settings of a run that is there already.
+
+    Args:
+        run: its name, as `mcvqa experiments` shows it, or the path of its folder experiments/<run>.
+        output_dir: where experiments/ is, for a name.
+
+    Raises:
+        ConfigError: there is no such run, or its config.yaml is damaged.
+    """
+    folder = Path(run) if (Path(run) / "config.yaml").exists() else Path(output_dir) / "experiments" / run
+    file = folder / "config.yaml"
+    if not file.exists():
+        known = sorted(path.parent.name for path in (Path(output_dir) / "experiments").glob("*/config.yaml"))
+        there = f"There are {', '.join(known)}." if known else "There are no runs yet."
+        raise ConfigError(f"There is no run {run!r}: {file} is missing. {there} Name one, or give the path of experiments/<run>.")
+    values = read_yaml(file, dict)
+    folder = folder.absolute()
+    return {name: value for name, value in values.items() if name in Config.settings()} | {
+        "output_dir": os.path.relpath(folder.parent.parent), "run_name": folder.name,
+    }
 
 
 # %% folders

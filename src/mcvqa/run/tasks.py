@@ -94,13 +94,17 @@ class TaskRecords:
         record = self.read(name)
         return settings_hash({"made": record["made"]}) if record.get("finished") else ""
 
-    def begin(self, task: Task) -> str:
-        """The attempt in which a task is done: a new one, or that of an earlier session that was cut off with the same key."""
+    def begin(self, task: Task, **facts: Any) -> str:
+        """The attempt in which a task is done: a new one, or that of an earlier session that was cut off with the same key.
+
+        Args:
+            facts: to be kept beside its key.
+        """
         record = self.read(task.name)
         if record.get("key") == task.key and record.get("attempt") and not record.get("finished"):
             return str(record["attempt"])
         attempt = secrets.token_hex(4)
-        write_json(self.file(task.name), {"key": task.key, "attempt": attempt})
+        write_json(self.file(task.name), {"key": task.key, "attempt": attempt, **facts})
         return attempt
 
     def finish(self, task: Task, **facts: Any) -> None:

@@ -9,11 +9,12 @@ from mcvqa.base.files import read_json, write_json
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import settings_hash
 from mcvqa.data.questions import Question
+from mcvqa.model.content import base_differences, base_print
 from mcvqa.model.distributed import by_main
 from mcvqa.report.metrics import Selection, read_epochs, selection_of, spell_selection
 from mcvqa.run.dataset import RunData, question_scores, rows_key, weights_key
 from mcvqa.run.model_side import ModelSide
-from mcvqa.run.project import Project, RunStopped
+from mcvqa.run.project import Project, RunStopped, way_out
 from mcvqa.run.session import owning
 from mcvqa.run.tasks import Task, code_print
 from mcvqa.scoring.scores import Scores
@@ -45,9 +46,9 @@ def do_train(side: ModelSide, task: Task) -> None:
     project, fold = side.project, int(task.arguments["fold"])
     train, validation = side.data.fold_rows(fold)
     with owning(project, fold):
-        attempt = by_main(_begin, project, task, fold)
         side.release()
         loaded = side.load()
+        attempt = by_main(_begin, project, task, fold)
         trainer = FoldTrainer(
             project.config, loaded.base, loaded.maker, train, validation, fold, project.paths.fold(fold),
             project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold), side.schedule,
@@ -61,7 +62,7 @@ def do_train(side: ModelSide, task: Task) -> None:
 def _begin(project: Project, task: Task, fold: int) -> str:
     """The attempt this is; a new one starts without anything that an earlier attempt left."""
     before, resume = project.records.read(task.name), project.paths.fold(fold) / RESUME
-    attempt = project.records.begin(task)
+    attempt = project.records.begin(task, base=base_print(project.config))
     goes_on = resume.exists() and any(resume.iterdir())
     if goes_on and before and before["key"] != task.key:
         print(f"  fold {fold}: the code was changed since it was cut off, so it starts from the beginning")
@@ -91,7 +92,8 @@ def _keep_result(
         facts = {"run": project.config.run, "fold": fold, "variant": name, "attempt": attempt}
         _variant_scores(validation, found.logprobs, facts).save(project.paths.scores / f"fold{fold}-{name}.npz")
     write_json(project.paths.fold(fold) / "result.json", _result_facts(result))
-    project.records.finish(task, adapter=adapter_hash(project.paths.fold(fold) / project.config.keep))
+    weights = adapter_hash(project.paths.fold(fold) / project.config.keep)
+    project.records.finish(task, adapter=weights, base=base_print(project.config))
     forget_progress(project, fold)
     lost = f" ({result.skipped} skipped, {result.rollbacks} rollbacks)" if result.skipped or result.rollbacks else ""
     chosen = spell_selection(_selection(project, data, fold, attempt))
@@ -134,6 +136,21 @@ def _result_facts(result: FoldResult) -> dict[str, Any]:
 
 
 # %% what there is
+def require_same_base(project: Project) -> None:
+    """Raises RunStopped where the files of the base model are others than those that a fold was trained on."""
+    now = base_print(project.config)
+    for fold in project.config.folds_to_train:
+        before = str(project.records.read(f"train fold {fold}").get("base", ""))
+        known = '"config.json"' in before and '"config.json"' in now  # of a hub model that is not downloaded only the name is
+        if not known or not project.paths.fold(fold).exists():
+            continue
+        if differing := base_differences(before, now):
+            raise RunStopped("\n".join((
+                f"Fold {fold} of the run {project.config.run!r} was trained on other files of the base model "
+                f"{project.config.model_id!r}:", *(f"  {line}" for line in differing), f"Put them back. {way_out(project)}",
+            )))
+
+
 def require_untouched_0_1(project: Project, task: Task) -> None:
     """Raises RunStopped where version 0.1 trained the fold and what it left is damaged: it is not removed without being asked."""
     fold, name = int(task.arguments["fold"]), task.of_0_1[0]
