@@ -194,7 +194,7 @@ def test_no_error_in_the_report_reads_as_zero(tmp_path) -> None:
 
 
 def test_the_headline_states_the_luck_of_the_best_epoch(metrics) -> None:
-    content = ReportInput("run", dataclasses.asdict(Config(keep="best", num_epochs=5)), "",
+    content = ReportInput("run", Config(keep="best", num_epochs=5).as_dict(), "",
                           dataclasses.replace(metrics, selection=Selection(5, 0.022)))
     sections = {section.title: str(section) for section in report_sections(content)}
     assert "of which choosing the best of 5 epochs adds about 2.2 points" in sections["Result"]
