@@ -10,7 +10,16 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from mcvqa.model.families.family import image_tokens
 from mcvqa.model.fast.forward import collate
-from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE, Sight, _Apart, attend, attend_apart, group_prompts, lay_out
+from mcvqa.model.fast.layout import (
+    EVERY_TOKEN_ONCE,
+    Sight,
+    TokenLayout,
+    _Apart,
+    attend,
+    attend_apart,
+    group_prompts,
+    lay_out,
+)
 from mcvqa.model.rows import RowMaker, encode_rows, read_rows
 from tests.conftest import needs_gpu
 from tests.model.small import IMAGE, ROWS, made_row, prompts_of
@@ -22,6 +31,115 @@ rows_of_any_kind = st.lists(
 )
 
 
+# %% a slow reference
+def slow_layout(rows, sharing: bool) -> TokenLayout:
+    """As `lay_out`, token by token: a token is new where no prompt before begins with all that leads up to it."""
+    numbers, prompts = {}, []
+    for i, row in enumerate(rows):
+        number = numbers.setdefault((row.image, row.grid), len(numbers))
+        for k, (ids, positions) in enumerate(prompts_of(row)):
+            names = [(1, number) if token == IMAGE else (0, token) for token in ids.tolist()]
+            prompts.append((i if not sharing else 0, names, i, k, ids.tolist(), positions.T.tolist()))
+    prompts.sort(key=lambda prompt: prompt[:2])
+    length = max(len(prompt[1]) for prompt in prompts)
+    known, input_ids, position_ids, table, first_use, image_rows = {}, [], [], [], [], []
+    answer_at = np.full((len(rows), max(len(row.answer_at) for row in rows)), -1)
+    for e, (owner, names, i, k, ids, positions) in enumerate(prompts):
+        indices = []
+        for n, name in enumerate(names):
+            beginning = owner, *names[: n + 1]
+            if beginning not in known:
+                known[beginning] = len(input_ids)
+                input_ids.append(ids[n])
+                position_ids.append(positions[n])
+                first_use.append(e * length + n)
+                if name[0] and image_rows[-1:] != [(e, i)]:
+                    image_rows.append((e, i))
+            indices.append(known[beginning])
+        answer_at[i, k] = indices[-1]
+        table.append(indices + [0] * (length - len(indices)))
+    return TokenLayout(
+        np.array(input_ids), np.array(position_ids).T, np.array(table), np.array(first_use), answer_at,
+        tuple(i for _, i in image_rows),
+    )
+
+
+def slow_groups(layout: TokenLayout) -> tuple[list[dict], list[int]]:
+    """As `group_prompts`, prompt by prompt: what each group holds, and where the results of the list's tokens are."""
+    length, new_of = layout.prompt_tokens.shape[1], {}
+    for token, use in enumerate(layout.first_use.tolist()):
+        new_of.setdefault(use // length, []).append((token, use % length))
+    most_first = sorted(new_of, key=lambda e: -len(new_of[e]))
+    groups, results_at, start = [], [0] * len(layout.first_use), 0
+    for size in sorted({len(new).bit_length() for new in new_of.values()}, reverse=True):
+        members = [e for e in most_first if len(new_of[e]).bit_length() == size]
+        ends = max(new_of[e][-1][1] + 1 for e in members)
+        seen = [layout.prompt_tokens[e, :ends].tolist() for e in members]
+        whole = 3 * sum(len(new_of[e]) for e in members) > 2 * len(members) * ends
+        rows = ends if whole else max(len(new_of[e]) for e in members)
+        sees = []
+        for g, e in enumerate(members):
+            for n, (token, column) in enumerate(new_of[e]):
+                results_at[token] = start + g * rows + (column if whole else n)
+                sees.append((g, n, [] if whole else [s <= column for s in range(ends)]))
+        groups.append(dict(whole=whole, seen=seen, new=[[token for token, _ in new_of[e]] for e in members], sees=sees))
+        start += rows * len(members)
+    return groups, results_at
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows_of_any_kind, st.booleans())
+def test_the_layout_is_that_of_the_slow_reference(rows, sharing):
+    ours, wanted = lay_out(rows, IMAGE, sharing=sharing), slow_layout(rows, sharing)
+    for field in dataclasses.fields(TokenLayout):
+        np.testing.assert_array_equal(getattr(ours, field.name), getattr(wanted, field.name), err_msg=field.name)
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows_of_any_kind, st.booleans())
+def test_groups_are_those_of_the_slow_reference(rows, sharing):
+    layout = lay_out(rows, IMAGE, sharing=sharing)
+    ours = group_prompts(torch.from_numpy(layout.prompt_tokens), torch.from_numpy(layout.first_use))
+    wanted, results_at = slow_groups(layout)
+    assert ours.results_at.tolist() == results_at and len(ours.groups) == len(wanted)
+    for group, other in zip(ours.groups, wanted, strict=True):
+        if other["whole"]:
+            assert isinstance(group, torch.Tensor) and group.tolist() == other["seen"]
+            continue
+        assert group.seen.tolist() == other["seen"]
+        for own, new in zip(group.new.tolist(), other["new"], strict=True):
+            assert own[: len(new)] == new
+        for g, n, visible in other["sees"]:
+            assert group.visible[g, 0, 0, n].tolist() == visible
+
+
+def test_the_example_in_the_module_s_docstring():
+    """As it is written there, number for number."""
+    rows = [made_row([1], "b", [14], [[30, 31], [31, 30]]), made_row([1], "b", [15], [])]
+    rows = [dataclasses.replace(row, grid=(1, 2, 4)) for row in rows]
+    short = [np.array([token for n, token in enumerate(row.input_ids) if token != IMAGE or n < 3]) for row in rows]  # two of four
+    time = [0, 1, 1, 3, 4, 5, 4, 5]
+    rows = [
+        dataclasses.replace(
+            row, input_ids=ids, position_ids=np.array([time, time, [0, 1, 2, *time[3:]]])[:, : len(ids)],
+            segment=row.segment[2:], answer_at=row.answer_at - 2,
+        ) for row, ids in zip(rows, short, strict=True)
+    ]
+    layout = lay_out(rows, IMAGE)
+    assert layout.input_ids.tolist() == [1, IMAGE, IMAGE, 14, 30, 31, 31, 30, 15]
+    assert layout.position_ids[0].tolist() == [0, 1, 1, 3, 4, 5, 4, 5, 3]
+    assert layout.prompt_tokens.tolist() == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 6, 7], [0, 1, 2, 8, 0, 0]]
+    assert layout.first_use.tolist() == [0, 1, 2, 3, 4, 5, 10, 11, 15]
+    assert layout.answer_at.tolist() == [[5, 7], [8, -1]] and layout.image_rows == (0,)
+    new = group_prompts(torch.from_numpy(layout.prompt_tokens), torch.from_numpy(layout.first_use))
+    first, second, third = new.groups
+    assert first.tolist() == [[0, 1, 2, 3, 4, 5]] and new.results_at.tolist() == [*range(9)]
+    assert (second.new.tolist(), second.seen.tolist()) == ([[6, 7]], [[0, 1, 2, 3, 6, 7]])
+    assert second.visible[0, 0, 0].tolist() == [[True] * 5 + [False], [True] * 6]
+    assert (third.new.tolist(), third.seen.tolist()) == ([[8]], [[0, 1, 2, 8]])
+
+
+# %% the list
 @settings(max_examples=300, deadline=None)
 @given(rows_of_any_kind, st.booleans())
 def test_the_list_holds_every_prompt_and_nothing_twice(rows, sharing):
@@ -30,15 +148,15 @@ def test_the_list_holds_every_prompt_and_nothing_twice(rows, sharing):
     for i, (row, ends) in enumerate(zip(rows, layout.answer_at, strict=True)):
         assert (ends[len(row.answer_at) :] == -1).all()
         for (ids, positions), end in zip(prompts_of(row), ends, strict=False):
-            (places,) = {tuple(seen[: len(ids)].tolist()) for seen in layout.seen if seen[len(ids) - 1] == end}
+            (places,) = {tuple(seen[: len(ids)].tolist()) for seen in layout.prompt_tokens if seen[len(ids) - 1] == end}
             np.testing.assert_array_equal(layout.input_ids[list(places)], ids)
             np.testing.assert_array_equal(layout.position_ids[:, list(places)], positions)
             named = [row.image if token == IMAGE else token for token in ids.tolist()]
             beginnings |= {(None if sharing else i, *named[: n + 1]) for n in range(len(named))}
             owner |= {place: row.image for place in places if layout.input_ids[place] == IMAGE}
     assert len(layout.input_ids) == len(beginnings)
-    np.testing.assert_array_equal(layout.seen.ravel()[layout.home], np.arange(len(layout.input_ids)))
-    shown = [rows[i].image for i in layout.pictures for _ in range(image_tokens(rows[i].grid, 2))]
+    np.testing.assert_array_equal(layout.prompt_tokens.ravel()[layout.first_use], np.arange(len(layout.input_ids)))
+    shown = [rows[i].image for i in layout.image_rows for _ in range(image_tokens(rows[i].grid, 2))]
     assert shown == [owner[place] for place in np.flatnonzero(layout.input_ids == IMAGE).tolist()]
 
 
@@ -47,9 +165,9 @@ def test_the_list_holds_every_prompt_and_nothing_twice(rows, sharing):
 def test_a_token_s_gradient_is_that_of_all_places_where_it_is_seen(rows, sharing):
     """And of none of the padding."""
     layout = lay_out(rows, IMAGE, sharing=sharing)
-    seen, count = torch.from_numpy(layout.seen), len(layout.input_ids)
+    seen, count = torch.from_numpy(layout.prompt_tokens), len(layout.input_ids)
     listed = torch.randn(count, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    apart = _Apart.apply(listed, Sight(seen, torch.from_numpy(layout.home), learning=True))
+    apart = _Apart.apply(listed, Sight(seen, torch.from_numpy(layout.first_use), learning=True))
     assert torch.equal(apart, listed[seen])
     weights = torch.randn(apart.shape, generator=torch.Generator().manual_seed(1))
     (apart * weights).sum().backward()
@@ -63,7 +181,7 @@ def _prompts_in_order(rows, layout):
     """Of each row of `seen` the prompt that stands there."""
     ends = {int(end): prompt for row, own in zip(rows, layout.answer_at, strict=True)
             for prompt, end in zip(prompts_of(row), own, strict=False)}
-    for places in layout.seen:
+    for places in layout.prompt_tokens:
         (found,) = {(end, len(ids)) for end, (ids, _) in ends.items() if len(ids) <= len(places) and places[len(ids) - 1] == end
                     and not places[len(ids) :].any()}
         yield ends[found[0]]
@@ -86,7 +204,7 @@ def test_copies_share_nothing_and_answer_alike(base, maker, questions):
     one, shared, copies = maker.batch([row]), maker.batch([row] * 8), maker.copies(row, 8)
     assert len(shared.input_ids) == len(one.input_ids) and len(shared.images) == len(one.images)
     assert len(copies.input_ids) == 8 * len(one.input_ids) and len(copies.images) == 8 * len(one.images)
-    assert copies.seen.shape == (8 * 3, one.seen.shape[1]) and len(copies.answer_at.unique()) == 8 * 3
+    assert copies.prompt_tokens.shape == (8 * 3, one.prompt_tokens.shape[1]) and len(copies.answer_at.unique()) == 8 * 3
     with torch.no_grad():
         torch.testing.assert_close(model(copies), model(one).expand(8, -1, -1), atol=1e-5, rtol=1e-5)
 
@@ -128,14 +246,14 @@ def test_rows_are_encoded_by_several_processes_as_by_one(maker, questions):
 
 # %% attention
 def sight_of(layout, learning, device="cpu"):
-    return Sight(torch.from_numpy(layout.seen).to(device), torch.from_numpy(layout.home).to(device), learning)
+    return Sight(torch.from_numpy(layout.prompt_tokens).to(device), torch.from_numpy(layout.first_use).to(device), learning)
 
 
 @settings(max_examples=200, deadline=None)
 @given(rows_of_any_kind, st.booleans())
 def test_every_token_is_new_once_and_sees_its_prompt_up_to_itself(rows, sharing):
     layout = lay_out(rows, IMAGE, sharing=sharing)
-    found = group_prompts(torch.from_numpy(layout.seen), torch.from_numpy(layout.home))
+    found = group_prompts(torch.from_numpy(layout.prompt_tokens), torch.from_numpy(layout.first_use))
     sees = []
     for group in found.groups:
         if whole := isinstance(group, torch.Tensor):
@@ -143,11 +261,11 @@ def test_every_token_is_new_once_and_sees_its_prompt_up_to_itself(rows, sharing)
         else:
             masks = group.visible[:, 0, 0]
         sees += [own[mask].tolist() for own, each in zip(group if whole else group.seen, masks, strict=True) for mask in each]
-    length = layout.seen.shape[1]
-    for token, (home, place) in enumerate(zip(layout.home.tolist(), found.among.tolist(), strict=True)):
+    length = layout.prompt_tokens.shape[1]
+    for token, (home, place) in enumerate(zip(layout.first_use.tolist(), found.results_at.tolist(), strict=True)):
         prompt, column = divmod(home, length)
-        assert sees[place] == layout.seen[prompt, : column + 1].tolist() and sees[place][-1] == token
-    assert len(sees) < 2 * len(layout.home), "groups are alike: less than half of what is computed fills them up"
+        assert sees[place] == layout.prompt_tokens[prompt, : column + 1].tolist() and sees[place][-1] == token
+    assert len(sees) < 2 * len(layout.first_use), "groups are alike: less than half of what is computed fills them up"
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
@@ -157,7 +275,7 @@ def test_new_tokens_alone_are_given_what_whole_prompts_are(device, rows, sharing
     """In half precision too, where kernels like lengths that are multiples of 8, and round at 0.002 of what lies above 2."""
     layout = lay_out(rows, IMAGE, sharing=sharing)
     queries, keys = heads
-    values = torch.randn(len(layout.home), queries + 2 * keys, 16, generator=torch.Generator().manual_seed(0))
+    values = torch.randn(len(layout.first_use), queries + 2 * keys, 16, generator=torch.Generator().manual_seed(0))
     for dtype, apart in ((torch.float32, 1e-5), (torch.float16, 4e-3)):
         given_heads = values.to(device, dtype)
         whole, new = (attend(given_heads, queries, sight_of(layout, learning, device), 0.3) for learning in (True, False))

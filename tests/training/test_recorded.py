@@ -41,7 +41,7 @@ def test_a_rounded_batch_has_the_same_loss_and_gradients(model_and_features, num
     assert_same(outcome(answers, more), outcome(answers, batch))
     before, after = len(batch.input_ids), len(more.input_ids)
     assert before <= after <= before * 17 / 16 and after & -after >= 2 ** (before.bit_length() - 5)
-    assert more.seen.shape[1] % 64 == 0 and (more.images is None) == (batch.images is None)
+    assert more.prompt_tokens.shape[1] % 64 == 0 and (more.images is None) == (batch.images is None)
     assert more.images is None or len(more.images) == after
 
 
@@ -63,7 +63,7 @@ def recordings(monkeypatch) -> list[tuple]:
     made = []
 
     def recording(self, batch, weight):
-        made.append((len(batch.input_ids), *batch.seen.shape))
+        made.append((len(batch.input_ids), *batch.prompt_tokens.shape))
         return imitate(self, batch, weight)
 
     monkeypatch.setattr(Recorder, "_recorded", recording)
@@ -299,6 +299,27 @@ def test_on_a_gpu_recordings_compute_what_passes_do(make_trainer):
         assert found[0] == pytest.approx(wanted[0], rel=1e-5)
         torch.testing.assert_close(found[1], wanted[1], atol=1e-5, rtol=1e-3)
     assert recorder.recordings
+
+
+@needs_gpu
+def test_on_a_gpu_each_replay_drops_something_else_and_the_same_seed_the_same(make_trainer):
+    trainer = make_trainer(**SETTINGS | dict(device="cuda", precision="float32", lora_dropout=0.5))
+    trainer._prepare()
+    trainer.answers.train()
+    for name, weight in trainer.parameters.items():  # B is zero when fresh: dropout would change nothing
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    batch = trainer.maker.batch([trainer.maker.row(q) for q in trainer.train[:2]]).to(trainer.accelerator.device)
+    for _ in range(2):
+        trainer.recorder(batch, 0.5)
+    assert trainer.recorder.recordings
+
+    def losses():
+        torch.cuda.manual_seed(7)
+        return [trainer.recorder(batch, 0.5).item() for _ in range(4)]
+
+    first = losses()
+    assert len(set(first)) == 4 and losses() == pytest.approx(first, rel=1e-5)
 
 
 @needs_gpu

@@ -66,8 +66,8 @@ class Batch:
     Attributes:
         ids: of the questions.
         input_ids: (T,); position_ids: (3, T).
-        seen: (E, L) and home: (T,), as in TokenLayout.
-        answer_at: (B, K) place among the T, -1 where a row has fewer orders.
+        prompt_tokens: (E, L) and first_use: (T,), as in TokenLayout.
+        answer_at: (B, K) index among the T, -1 where a row has fewer orders.
         letters: (B, K, C), -1 where a row has fewer orders or choices.
         target: (B, C).
         images: (tokens, width) features of all image tokens, width as in feature_width, or (P, values) patches when the vision
@@ -78,8 +78,8 @@ class Batch:
     ids: tuple[str, ...]
     input_ids: torch.Tensor
     position_ids: torch.Tensor
-    seen: torch.Tensor
-    home: torch.Tensor
+    prompt_tokens: torch.Tensor
+    first_use: torch.Tensor
     answer_at: torch.Tensor
     letters: torch.Tensor
     target: torch.Tensor
@@ -96,7 +96,8 @@ class Batch:
     def rounded(self) -> "Batch":
         """With the list and the prompts filled up to lengths that come again: the list by its first token, which no prompt sees
         there, the prompts by padding, the image features by zeros up to the list's length."""
-        (count, length), wider = (len(self.input_ids), self.seen.shape[1]), -self.seen.shape[1] % 64
+        count, length = len(self.input_ids), self.prompt_tokens.shape[1]
+        wider = -length % 64
         more = -count % max(1, 2 ** (count.bit_length() - 5))  # at most a sixteenth
 
         def filled(listed: torch.Tensor) -> torch.Tensor:
@@ -104,8 +105,9 @@ class Batch:
 
         images = self.images if self.images is None else F.pad(self.images, (0, 0, 0, count + more - len(self.images)))
         return replace(
-            self, input_ids=filled(self.input_ids), position_ids=filled(self.position_ids), seen=F.pad(self.seen, (0, wider)),
-            home=filled(self.home + self.home // length * wider), images=images,
+            self, input_ids=filled(self.input_ids), position_ids=filled(self.position_ids),
+            prompt_tokens=F.pad(self.prompt_tokens, (0, wider)),
+            first_use=filled(self.first_use + self.first_use // length * wider), images=images,
         )
 
     def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
@@ -124,14 +126,13 @@ def collate(
         sharing: whether rows share tokens and images.
     """
     layout = lay_out(rows, image_token_id, sharing=sharing)
-    input_ids, position_ids, seen, home, answer_at = map(
-        torch.from_numpy, (layout.input_ids, layout.position_ids, layout.seen, layout.home, layout.answer_at)
-    )
     letters, target = stack_letters(rows)
-    shown = [rows[i] for i in layout.pictures]
+    shown = [rows[i] for i in layout.image_rows]
     return Batch(
-        ids=tuple(row.id for row in rows), input_ids=input_ids, position_ids=position_ids, seen=seen, home=home,
-        answer_at=answer_at, letters=letters, target=target, images=torch.cat([*map(image_of, shown)]) if shown else None,
+        ids=tuple(row.id for row in rows), input_ids=torch.from_numpy(layout.input_ids),
+        position_ids=torch.from_numpy(layout.position_ids), prompt_tokens=torch.from_numpy(layout.prompt_tokens),
+        first_use=torch.from_numpy(layout.first_use), answer_at=torch.from_numpy(layout.answer_at), letters=letters,
+        target=target, images=torch.cat([*map(image_of, shown)]) if shown else None,
         grids=tuple(row.grid for row in shown if row.grid is not None) if patches and shown else None,
     )
 
@@ -247,7 +248,7 @@ class AnswerModel(Answering):
                 features = tower_features(tower, features.to(next(tower.parameters()).dtype), batch.grids)
             shallow, *deeper = features.to(embeds.dtype).split(embeds.shape[-1], -1)  # (tokens, H) each
             embeds = embeds.masked_scatter(is_image[:, None], shallow)
-        sight = Sight(batch.seen, batch.home, learning=torch.is_grad_enabled())
+        sight = Sight(batch.prompt_tokens, batch.first_use, learning=torch.is_grad_enabled())
         read = self._through_blocks if self.blocks else self._through_layers
         return self.parts["head"](read(batch, sight, embeds, is_image, deeper)).float()
 

@@ -6,6 +6,19 @@ it, so they are computed once, and nothing is padded but inside the attention.
 
 Shapes: B rows, K option orders, E prompts (one for each order of each row), L tokens of the longest prompt, T distinct tokens,
 D values per head.
+
+An example: two questions (14 and 15) about one picture of two image tokens (##); the first is asked in two orders.
+
+    prompt 0, row 0, order 0:  1 # # 14 30 31       tokens       0 1 2 3 4 5
+    prompt 1, row 0, order 1:  1 # # 14 31 30       tokens       0 1 2 3 6 7     6 and 7 are new, the others are prompt 0's
+    prompt 2, row 1:           1 # # 15             tokens       0 1 2 8         8 is new
+
+    input_ids       1 # # 14 30 31 31 30 15         the list, T = 9
+    position (time) 0 1 1  3  4  5  4  5  3         the picture's two tokens share a step, the text goes on behind its two columns
+    prompt_tokens   0 1 2 3 4 5 | 0 1 2 3 6 7 | 0 1 2 8 0 0     (E, L), the last two are padding
+    first_use       0 1 2 3 4 5 10 11 15            in the flattened (E * L): 10 is the fifth token of prompt 1
+    answer_at       5 7 | 8 -1                      (B, K): the last token of each prompt; row 1 has one order
+    image_rows      0                               the picture is taken from row 0, once
 """
 import functools
 import itertools
@@ -28,64 +41,91 @@ FIRST_PICTURE = 2**32  # above all tokens: image tokens are compared by the numb
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Where the tokens of each prompt stand in the list.
+    """Which tokens of the list each prompt consists of; see the example above.
 
     Attributes:
         input_ids: (T,) the list; position_ids: (3, T).
-        seen: (E, L) place in the list of each token of each prompt, 0 at padding on the right.
-        home: (T,) where each token of the list is first seen, in the flattened (E * L).
-        answer_at: (B, K) place of the last token of each prompt, -1 where a row has fewer orders.
-        pictures: rows whose images stand in the list, in its order.
+        prompt_tokens: (E, L) index in the list of each token of each prompt, 0 at padding on the right.
+        first_use: (T,) index in the flattened (E * L) of the first use of each token of the list.
+        answer_at: (B, K) index in the list of the last token of each prompt, -1 where a row has fewer orders.
+        image_rows: rows whose images the list holds, in its order.
     """
 
     input_ids: np.ndarray
     position_ids: np.ndarray
-    seen: np.ndarray
-    home: np.ndarray
+    prompt_tokens: np.ndarray
+    first_use: np.ndarray
     answer_at: np.ndarray
-    pictures: tuple[int, ...]
+    image_rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One order of one row.
+
+    Attributes:
+        names: (tokens,) what is compared with other prompts: the token, or FIRST_PICTURE + number of the picture.
+        source: (tokens,) indices of its tokens among those of all rows, one row after the other.
+    """
+
+    row: int
+    order: int
+    names: np.ndarray
+    source: np.ndarray
+
+
+def read_prompts(rows: Sequence[Row], image_token_id: int) -> list[Prompt]:
+    """The prompts of all rows, order after order."""
+    picture_numbers: dict[Any, int] = {}  # the same path at the same size has the same tokens
+    prompts, row_start = [], 0
+    for i, row in enumerate(rows):
+        picture = FIRST_PICTURE + picture_numbers.setdefault((row.image, row.grid), len(picture_numbers))
+        names = np.where(row.input_ids == image_token_id, picture, row.input_ids)
+        for k in range(len(row.answer_at)):
+            in_prompt = np.flatnonzero((row.segment == 0) | (row.segment == k + 1))
+            prompts.append(Prompt(i, k, names[in_prompt], row_start + in_prompt))
+        row_start += len(row)
+    return prompts
 
 
 def lay_out(rows: Sequence[Row], image_token_id: int, *, sharing: bool = True) -> TokenLayout:
-    """The prompts in the order of their tokens, so that what any two share is shared by all between them.
+    """The list of distinct tokens of all prompts. Prompts are sorted by their tokens, so that what any two share is shared by all
+    between them, and each has to be compared with the one before it only.
 
     Args:
         sharing: between rows; without it only the orders of a row share.
     """
-    numbers: dict[Any, int] = {}  # of the pictures; the same path at the same size has the same tokens
-    names, prompts, start = [], [], 0
-    for i, row in enumerate(rows):
-        picture = FIRST_PICTURE + numbers.setdefault((row.image, row.grid), len(numbers))
-        names.append(np.where(row.input_ids == image_token_id, picture, row.input_ids))
-        for k in range(len(row.answer_at)):
-            own = np.flatnonzero((row.segment == 0) | (row.segment == k + 1))
-            prompts.append((names[-1][own].astype(">i8").tobytes(), i, k, start + own))  # these bytes sort as the numbers do
-        start += len(row)
-    prompts.sort(key=lambda prompt: (0 if sharing else prompt[1], prompt[0]))
-
-    source = np.full((len(prompts), max(len(own) for *_, own in prompts)), -1)  # (E, L) among the tokens of all rows
-    for e, (*_, own) in enumerate(prompts):
-        source[e, : len(own)] = own
+    prompts = read_prompts(rows, image_token_id)
+    prompts.sort(key=lambda one: (0 if sharing else one.row, one.names.astype(">i8").tobytes()))  # bytes sort as the numbers do
+    names, source = (_padded([getattr(one, name) for one in prompts]) for name in ("names", "source"))  # (E, L)
     real = source >= 0
-    name = np.where(real, np.concatenate(names)[source], -1)
-    new = real.copy()  # (E, L) whether a token differs from the prompt before, or follows one that does
-    parted = name[1:] != name[:-1]
+    differs = names[1:] != names[:-1]
     if not sharing:
-        parted[:, 0] |= np.diff([i for _, i, *_ in prompts]) > 0  # from the first token of each row
-    new[1:] &= np.logical_or.accumulate(parted, axis=1)
+        differs[:, 0] |= np.diff([one.row for one in prompts]) > 0  # from the first token of each row
+    new = real.copy()  # (E, L) whether a token differs from the prompt before, or follows one that does
+    new[1:] &= np.logical_or.accumulate(differs, axis=1)
 
     listed = source[new]  # (T,)
-    seen = np.zeros(new.shape, np.int64)
-    seen[new] = np.arange(len(listed))
-    seen = np.maximum.accumulate(seen, axis=0) * real  # what is not new stands where the prompt before has it
+    prompt_tokens = np.zeros(new.shape, np.int64)
+    prompt_tokens[new] = np.arange(len(listed))
+    prompt_tokens = np.maximum.accumulate(prompt_tokens, axis=0) * real  # what is not new: as in the prompt before
     answer_at = np.full((len(rows), max(len(row.answer_at) for row in rows)), -1, np.int64)
-    for e, (_, i, k, own) in enumerate(prompts):
-        answer_at[i, k] = seen[e, len(own) - 1]
+    for e, one in enumerate(prompts):
+        answer_at[one.row, one.order] = prompt_tokens[e, len(one.source) - 1]
+    with_new_picture = np.flatnonzero((new & (names >= FIRST_PICTURE)).any(1))
     return TokenLayout(
         np.concatenate([row.input_ids for row in rows])[listed],
-        np.concatenate([row.position_ids for row in rows], axis=1)[:, listed], seen, np.flatnonzero(new), answer_at,
-        tuple(prompts[e][1] for e in np.flatnonzero((new & (name >= FIRST_PICTURE)).any(1))),
+        np.concatenate([row.position_ids for row in rows], axis=1)[:, listed], prompt_tokens, np.flatnonzero(new), answer_at,
+        tuple(prompts[e].row for e in with_new_picture),
     )
+
+
+def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """(E, L) the rows, -1 behind their ends."""
+    table = np.full((len(rows), max(map(len, rows))), -1)
+    for e, row in enumerate(rows):
+        table[e, : len(row)] = row
+    return table
 
 
 # %% attention
@@ -97,29 +137,30 @@ class Sight:
     """Which tokens of the list each prompt sees, for all layers.
 
     Attributes:
-        seen: (E, L) and home: (T,), as in TokenLayout.
+        prompt_tokens: (E, L) and first_use: (T,), as in TokenLayout.
         learning: whether gradients are wanted. Rows drawn at random share little, so that whole prompts cost less then.
     """
 
-    seen: torch.Tensor
-    home: torch.Tensor
+    prompt_tokens: torch.Tensor
+    first_use: torch.Tensor
     learning: bool
 
     @functools.cached_property
     def new_tokens(self) -> "NewTokens | None":
         """None where attention takes whole prompts."""
-        if self.learning or mostly_new(len(self.home), self.seen.numel()):
+        if self.learning or mostly_new(len(self.first_use), self.prompt_tokens.numel()):
             return None
-        return group_prompts(self.seen, self.home)
+        return group_prompts(self.prompt_tokens, self.first_use)
 
     @functools.cached_property
-    def places(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(E * L,) places in the flattened `seen`, those of the list's first token before those of the second and so on, padding
-        behind them all; and (T + 1,) where among these each token's begin, and where the last one's end."""
-        columns = torch.arange(self.seen.shape[1], device=self.seen.device)
-        padding = (self.seen == 0) & (columns > 0)  # the list's first token stands in the first column only
-        ordered, order = self.seen.masked_fill(padding, len(self.home)).flatten().sort(stable=True)
-        return order, torch.searchsorted(ordered, torch.arange(len(self.home) + 1, device=ordered.device))
+    def uses(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(E * L,) indices in the flattened `prompt_tokens`, all uses of the list's first token before those of the second and so
+        on, padding behind them all; and (T + 1,) where among these each token's begin, and where the last one's end."""
+        tokens, table = len(self.first_use), self.prompt_tokens
+        columns = torch.arange(table.shape[1], device=table.device)
+        padding = (table == 0) & (columns > 0)  # the list's first token stands in the first column only
+        ordered, order = table.masked_fill(padding, tokens).flatten().sort(stable=True)
+        return order, torch.searchsorted(ordered, torch.arange(tokens + 1, device=ordered.device))
 
 
 class _Apart(torch.autograd.Function):
@@ -128,13 +169,13 @@ class _Apart(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, listed: torch.Tensor, sight: Sight) -> torch.Tensor:
         ctx.sight = sight
-        return F.embedding(sight.seen, listed)
+        return F.embedding(sight.prompt_tokens, listed)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         """The gradients of a token from all prompts, added up in float32 and in one order, by what is sorted once for all layers:
         torch's embedding() would sort in each of them."""
-        order, starts = ctx.sight.places
+        order, starts = ctx.sight.uses
         every = gradient.flatten(0, 1)[order].float()
         added = torch.segment_reduce(every, "sum", offsets=starts, unsafe=True)  # unsafe: no look at the offsets
         return added.to(gradient.dtype), None
@@ -142,7 +183,7 @@ class _Apart(torch.autograd.Function):
 
 def prompts_apart(listed: torch.Tensor, sight: Sight) -> torch.Tensor:
     """(E, L, W) of each prompt from (T, W) of the list."""
-    return _Apart.apply(listed, sight) if listed.is_cuda else F.embedding(sight.seen, listed)
+    return _Apart.apply(listed, sight) if listed.is_cuda else F.embedding(sight.prompt_tokens, listed)
 
 
 def attend(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None, dropout: float = 0.0) -> torch.Tensor:
@@ -154,10 +195,10 @@ def attend(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None,
     new = sight.new_tokens
     if new is not None:
         return _attend_by_groups(heads, queries, new, scale)
-    if len(sight.seen) == 1:  # a prompt alone is the list itself
+    if len(sight.prompt_tokens) == 1:  # a prompt alone is the list itself
         return _attend_whole(heads[None], queries, scale, dropout)[0]
     apart = prompts_apart(heads.flatten(1), sight).unflatten(-1, heads.shape[1:])
-    return _attend_whole(apart, queries, scale, dropout).flatten(0, 1).index_select(0, sight.home)
+    return _attend_whole(apart, queries, scale, dropout).flatten(0, 1).index_select(0, sight.first_use)
 
 
 def _attend_whole(apart: torch.Tensor, queries: int, scale: float | None, dropout: float = 0.0) -> torch.Tensor:
@@ -172,9 +213,13 @@ def _attend_whole(apart: torch.Tensor, queries: int, scale: float | None, dropou
 
 
 # %% where much is shared: attention for a prompt's new tokens only
-def mostly_new(tokens: int, places: int) -> bool:
-    """Whether attention to whole prompts costs no more. Args: tokens: that are new; places: of all tokens in these prompts."""
-    return 3 * tokens > 2 * places
+def mostly_new(new: int, total: int) -> bool:
+    """Whether attention to whole prompts costs no more.
+
+    Args:
+        new, total: tokens of some prompts: those that no prompt before has, and all, padding included.
+    """
+    return 3 * new > 2 * total
 
 
 @dataclass(frozen=True)
@@ -182,8 +227,8 @@ class Group:
     """G prompts with N new tokens at most, which see S tokens at most.
 
     Attributes:
-        new: (G, N) places in the list of each prompt's new tokens, and of any others where it has fewer.
-        seen: (G, S) place in the list of each token of each prompt.
+        new: (G, N) indices in the list of each prompt's new tokens, and of any others where it has fewer.
+        seen: (G, S) index in the list of each token of each prompt.
         visible: (G, 1, 1, N, S) which of these a new token sees.
     """
 
@@ -194,44 +239,57 @@ class Group:
 
 @dataclass(frozen=True)
 class NewTokens:
-    """Of every prompt the tokens that none before it has.
+    """The tokens of every prompt that no prompt before it has, in groups.
+
+    In the example at the head of this file prompt 0 has six new tokens of six, prompt 1 two of six, prompt 2 one of four. Nobody
+    has about as many as another, so each is a group by itself: for prompt 0 a bare [[0 1 2 3 4 5]]; for prompt 1
+    new = [[6 7]], seen = [[0 1 2 3 6 7]], and token 6 sees the first five of these; for prompt 2 new = [[8]],
+    seen = [[0 1 2 8]]. The groups' results are 6 + 2 + 1 rows, and results_at is 0 1 2 3 4 5 6 7 8.
 
     Attributes:
-        groups: of the prompts that have some; only `seen` (G, S) of those that are mostly new, which attention takes as a whole.
-        among: (T,) where each token of the list stands in the groups' flattened `new`, or `seen`, one behind the other.
+        groups: one entry per group; a bare `seen` tensor (G, S) means full causal attention, for prompts that are mostly new.
+        results_at: (T,) index of each token of the list among the results of all groups, one group after the other: a Group
+            gives G * N rows, a bare tensor G * S.
     """
 
     groups: tuple[Group | torch.Tensor, ...]
-    among: torch.Tensor
+    results_at: torch.Tensor
 
 
-def group_prompts(seen: torch.Tensor, home: torch.Tensor) -> NewTokens:
-    """Groups of prompts with about as many new tokens. Args: as in TokenLayout."""
-    (prompts, length), device = seen.shape, seen.device
-    edges = torch.searchsorted(home, length * torch.arange(prompts + 1, device=device))  # new tokens stand side by side
-    first, count = edges[:-1], edges.diff()  # (E,) in the list
-    column = home[first.clamp(max=len(home) - 1)] % length  # (E,) in the prompt
-    counts, ends = torch.stack((count, column + count)).tolist()
-    start, total = torch.zeros_like(first), 0  # start: (E,) of its new tokens among those of all groups
+def group_prompts(prompt_tokens: torch.Tensor, first_use: torch.Tensor) -> NewTokens:
+    """Groups of prompts with about as many new tokens: none has twice as many as another of its group.
+
+    Args:
+        prompt_tokens, first_use: as in TokenLayout.
+    """
+    (prompts, length), device, tokens = prompt_tokens.shape, prompt_tokens.device, len(first_use)
+    # the list holds each prompt's new tokens side by side, and they are the last ones of the prompt
+    edges = torch.searchsorted(first_use, length * torch.arange(prompts + 1, device=device))
+    first_new, new_count = edges[:-1], edges.diff()  # (E,) in the list
+    first_column = first_use[first_new.clamp(max=tokens - 1)] % length  # (E,) of the first new token in its prompt
+    counts, lengths = torch.stack((new_count, first_column + new_count)).tolist()
+    result_start = torch.zeros_like(first_new)  # (E,) of a prompt's first new token among the results
+    results = 0  # of the groups so far
     groups: list[Group | torch.Tensor] = []
     most_first = sorted(filter(counts.__getitem__, range(prompts)), key=counts.__getitem__, reverse=True)
     for _, alike in itertools.groupby(most_first, key=lambda e: counts[e].bit_length()):  # less than twice as many
         numbers = [*alike]
-        own = first.new_tensor(numbers)
-        own_seen = seen[own, : max(ends[e] for e in numbers)]
-        tokens = torch.arange(own_seen.shape[1], device=device)
-        if mostly_new(sum(counts[e] for e in numbers), own_seen.numel()):
-            asked, start[own] = len(tokens), column[own]
-            groups.append(own_seen)
+        members = first_new.new_tensor(numbers)
+        seen = prompt_tokens[members, : max(lengths[e] for e in numbers)]  # (G, S)
+        columns = torch.arange(seen.shape[1], device=device)
+        if mostly_new(sum(counts[e] for e in numbers), seen.numel()):
+            rows, offset = len(columns), first_column[members]
+            groups.append(seen)
         else:
-            asked = counts[numbers[0]]
-            step = tokens[:asked]
-            visible = tokens <= (column[own, None] + step)[..., None]  # (G, N, S)
-            groups.append(Group((first[own, None] + step).clamp(max=len(home) - 1), own_seen, visible[:, None, None]))
-        start[own] += total + asked * torch.arange(len(own), device=device)
-        total += asked * len(own)
-    within = torch.arange(len(home), device=device) - first.repeat_interleave(count, output_size=len(home))
-    return NewTokens(tuple(groups), start.repeat_interleave(count, output_size=len(home)) + within)
+            rows, offset = counts[numbers[0]], torch.zeros_like(members)
+            steps = columns[:rows]  # (N,)
+            visible = columns <= (first_column[members, None] + steps)[..., None]  # (G, N, S)
+            new = (first_new[members, None] + steps).clamp(max=tokens - 1)
+            groups.append(Group(new, seen, visible[:, None, None]))
+        result_start[members] = results + rows * torch.arange(len(members), device=device) + offset
+        results += rows * len(members)
+    of_prompt = functools.partial(torch.repeat_interleave, repeats=new_count, output_size=tokens)  # (E,) -> (T,)
+    return NewTokens(tuple(groups), of_prompt(result_start) + torch.arange(tokens, device=device) - of_prompt(first_new))
 
 
 def _attend_by_groups(heads: torch.Tensor, queries: int, new: NewTokens, scale: float | None) -> torch.Tensor:
@@ -243,7 +301,7 @@ def _attend_by_groups(heads: torch.Tensor, queries: int, new: NewTokens, scale: 
         else:
             mixed = _attend_new(heads, queries, group, scale)
         made.append(mixed.flatten(0, 1))
-    return torch.cat(made).index_select(0, new.among)
+    return torch.cat(made).index_select(0, new.results_at)
 
 
 def _attend_new(heads: torch.Tensor, queries: int, group: Group, scale: float | None) -> torch.Tensor:
