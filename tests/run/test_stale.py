@@ -34,12 +34,10 @@ def trained(tmp_path_factory) -> SimpleNamespace:
 
 @pytest.fixture
 def own(trained, tmp_path) -> Config:
-    """Settings that go on in a copy of everything."""
-    for name in ("out", "data", "model"):
+    """Settings that go on in a copy of the run and its data."""
+    for name in ("out", "data"):
         shutil.copytree(trained.root / name, tmp_path / name)
-    return trained.config.replace(
-        output_dir=str(tmp_path / "out"), data_dir=str(tmp_path / "data"), model_id=str(tmp_path / "model")
-    )
+    return trained.config.replace(output_dir=str(tmp_path / "out"), data_dir=str(tmp_path / "data"))
 
 
 def change_test_rows(config: Config) -> None:
@@ -143,11 +141,15 @@ def test_the_log_of_an_abandoned_attempt_feeds_no_report(own):
 # %% the base model
 def test_other_files_of_the_base_model_are_refused_by_name(own):
     """'already trained', and the old adapters on the new base."""
-    model = Path(own.model_id) / "tokenizer_config.json"
-    model.write_text(model.read_text() + "\n")
-    for step in (run, train_only, predict_only):
-        with pytest.raises(RunStopped, match=r"(?s)Fold 0 .* other files of the base model .*tokenizer_config.json has changed"):
-            said_by(step, own)
+    file = Path(own.model_id) / "tokenizer_config.json"
+    before = file.read_bytes()
+    file.write_bytes(before + b"\n")
+    try:
+        for step in (run, train_only, predict_only):
+            with pytest.raises(RunStopped, match=r"(?s)Fold 0 .* other files of the base model .*config\.json has changed"):
+                said_by(step, own)
+    finally:
+        file.write_bytes(before)
 
 
 # %% members
@@ -286,7 +288,7 @@ def test_a_run_of_version_0_1_is_taken_for_what_it_is(own):
 def test_a_run_is_named_as_experiments_shows_it_or_by_its_folder(own):
     by_name = Config().replace(**settings_of_run("r", own.output_dir))
     by_path = Config().replace(**settings_of_run(str(open_project(own).paths.experiment)))
-    assert by_name == by_path and by_name.replace(output_dir=own.output_dir, data_dir=own.data_dir, model_id=own.model_id) == own
+    assert by_name == by_path and by_name.replace(output_dir=own.output_dir, data_dir=own.data_dir) == own
     with pytest.raises(ConfigError, match=r"There is no run 'x'.* There are r"):
         settings_of_run("x", own.output_dir)
 
