@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
+import pydantic
 import yaml
 from annotated_types import Ge, Le
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 LANGUAGE_PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
@@ -58,7 +59,7 @@ class Setting:
 WEIGHTS: dict[str, Any] = {"weights": True}  # marks the settings that trained weights depend on
 
 
-class Config(BaseModel, frozen=True, extra="forbid", strict=True, validate_default=True, protected_namespaces=()):
+class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, validate_default=True, protected_namespaces=()):
     """All settings of one run. Every field is read somewhere; a test proves it."""
 
     # %% where things are
