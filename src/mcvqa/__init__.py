@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from mcvqa.data.images import ImageError
     from mcvqa.data.questions import DataError
     from mcvqa.ensemble.blend import BlendError
+    from mcvqa.model.batches import NotShared
     from mcvqa.model.device import DeviceError
     from mcvqa.model.families.family import FamilyError
     from mcvqa.model.fast.overflow import OverflowInModel
-    from mcvqa.model.load import ModelError
+    from mcvqa.model.source import ModelError
     from mcvqa.model.text.encode import AlignmentError
     from mcvqa.report.submission import SubmissionError
     from mcvqa.run.ownership import Owned
@@ -33,7 +34,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AlignmentError", "BlendError", "CheckpointError", "Config", "ConfigError", "DamagedFile", "DataError", "DeviceError",
     "DiskError", "FamilyError", "FoldError", "ImageError", "Interrupted", "McvqaError", "ModelError", "NotSaved",
-    "OverflowInModel", "Owned", "RunStopped", "SubmissionError", "TrainingError", "__version__", "load_config", "run",
+    "NotShared", "OverflowInModel", "Owned", "RunStopped", "SubmissionError", "TrainingError", "__version__", "load_config",
+    "run",
 ]
 # Most of these modules bring torch along, so each is imported when a name of it is asked for.
 _MODULES = {
@@ -43,10 +45,11 @@ _MODULES = {
     "data.images": ("ImageError",),
     "data.questions": ("DataError",),
     "ensemble.blend": ("BlendError",),
+    "model.batches": ("NotShared",),
     "model.device": ("DeviceError",),
     "model.families.family": ("FamilyError",),
     "model.fast.overflow": ("OverflowInModel",),
-    "model.load": ("ModelError",),
+    "model.source": ("ModelError",),
     "model.text.encode": ("AlignmentError",),
     "report.submission": ("SubmissionError",),
     "run.ownership": ("Owned",),
