@@ -1,13 +1,18 @@
 """A run that must be over in time: what fits is planned from what was measured, what is worth least is left out first."""
+import contextlib
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
 from tqdm.auto import tqdm
+
+from mcvqa.base.interrupt import WORKS_ALONE, may_leave_alone
 
 ORDER_SHARE = 0.15  # what each further order of a row costs: the orders share their prefix (benchmarks/RESULTS.md)
 SPARE = 0.05  # share of what is planned that may take longer than it was measured to take
@@ -124,30 +129,78 @@ def seconds_needed(work: Work, pace: Pace, rows: Rows, *, behind: float, variant
     return learning + scoring + looking
 
 
-# %% one session
-class Alarm:
-    """While this is entered, `seconds` from then on TimeUp is raised in the middle of whatever is going on. Only the main
-    thread can be woken, and not on Windows: elsewhere the plan alone must hold."""
+# %% the end of the time
+DEADLINE: ContextVar[float] = ContextVar("DEADLINE", default=math.inf)  # a time of time.monotonic()
+RING_AGAIN = 10.0  # seconds; longer than it takes to clean up after the first ring
 
-    def __init__(self, seconds: float) -> None:
-        possible = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-        self.seconds, self.set = seconds, possible and math.isfinite(seconds)
-        self.before: Any = None
+
+def time_is_up() -> bool:
+    """Whether the innermost Alarm's time is over. Several processes ask this at moments that all of them share."""
+    return time.monotonic() >= DEADLINE.get()
+
+
+class Alarm:
+    """While this is entered, TimeUp is raised `seconds` from then on.
+
+    A signal raises it in the middle of whatever is going on, and again for whoever swallowed it. There is none where it would
+    take this process away from others that wait for it, in threads other than the main one and on Windows: there `time_is_up`
+    is looked at between batches and steps.
+
+    Args:
+        again: seconds until the next ring.
+    """
+
+    def __init__(self, seconds: float, again: float = RING_AGAIN) -> None:
+        self.seconds, self.again, self.rings = seconds, again, False
 
     def __enter__(self) -> None:
-        if self.set:
-            self.before = signal.signal(signal.SIGALRM, self._ring)
-            signal.setitimer(signal.ITIMER_REAL, max(self.seconds, 1e-3))
+        self.token: Token[float] | None = DEADLINE.set(min(DEADLINE.get(), time.monotonic() + self.seconds))
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        self.rings = (
+            math.isfinite(DEADLINE.get()) and hasattr(signal, "setitimer") and in_main_thread and may_leave_alone()
+        )
+        if self.rings:
+            self.before: Any = signal.signal(signal.SIGALRM, self._ring)
+            self.outer = self._set_timer()[0] > 0  # an alarm around this one was set
 
     def __exit__(self, *_: object) -> None:
-        if self.set:
+        try:
+            self._leave()
+        except TimeUp:  # it rang in this very moment
+            self._leave()
+            raise
+
+    def _leave(self) -> None:
+        if self.rings:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self.before)
+        if self.token is not None:
+            token, self.token = self.token, None
+            DEADLINE.reset(token)
+        if self.rings and self.outer:
+            self._set_timer()
+
+    def _set_timer(self) -> tuple[float, float]:
+        """Ring at the deadline; returns what was set before."""
+        return signal.setitimer(signal.ITIMER_REAL, max(DEADLINE.get() - time.monotonic(), 1e-3), self.again)
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
         raise TimeUp
 
 
+@contextlib.contextmanager
+def working_alone() -> Iterator[None]:
+    """Work that one process does while the others wait for its end, which tells them how it ended: alarm and signals may
+    interrupt it anywhere."""
+    token = WORKS_ALONE.set(True)
+    try:
+        with Alarm(math.inf):
+            yield
+    finally:
+        WORKS_ALONE.reset(token)
+
+
+# %% one session
 @dataclass
 class Schedule:
     """What a session does within its time budget; planned anew whenever something was measured.
@@ -189,6 +242,14 @@ class Schedule:
         self._tell(work)
         self.work = work
         return work
+
+    def steps_total(self, done: int, per_epoch: int) -> int:
+        """Optimizer steps of the fold in training. Args: done: those behind it. per_epoch: of one epoch."""
+        return max(done, math.ceil(self.plan(done / per_epoch).epochs * per_epoch))
+
+    def validation_rows(self, available: int) -> int:
+        """How many of a fold's validation rows training reads: all of them."""
+        return available
 
     def _tell(self, work: Work) -> None:
         before = self.work

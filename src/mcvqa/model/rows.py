@@ -15,7 +15,7 @@ from mcvqa.data.paraphrase import paraphrase
 from mcvqa.data.questions import Question
 from mcvqa.model.batches import Batches
 from mcvqa.model.device import DevicePlan
-from mcvqa.model.distributed import divided, progress
+from mcvqa.model.distributed import by_each, divided, interruptible, progress
 from mcvqa.model.fast.forward import Answering, AskedRows, Batch, collate, read_letters
 from mcvqa.model.memory import free_memory
 from mcvqa.model.text.encode import Encoder, Row
@@ -150,7 +150,7 @@ def encode_rows(
     """
     parts = [range(start, min(start + 64, len(questions))) for start in range(0, len(questions), 64)]
     made = Batches(Encoding(maker, questions, orders, scale), parts, workers if len(parts) > 8 else 0, pin=False)
-    return [row for part in made for row in part]
+    return by_each(lambda: [row for part in interruptible(made) for row in part])
 
 
 class ScoringRows(Dataset):
