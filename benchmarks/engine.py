@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -33,7 +34,9 @@ from mcvqa.model.rows import RowMaker, read_rows
 from mcvqa.model.vision.features import FeatureStore, ImageInputs
 from mcvqa.run.steps import code_commit
 from mcvqa.scoring.orders import option_orders
-from mcvqa.training.loop import FoldTrainer
+from mcvqa.training.evaluate import Evaluator
+from mcvqa.training.job import FoldJob
+from mcvqa.training.loop import train_fold
 
 
 def report(part: str, rate: float, **more: Any) -> None:
@@ -111,16 +114,26 @@ def measure_scoring(base: BaseModel, maker: RowMaker, questions: list[Question],
     report(f"scoring, {orders} order{'s' * (orders > 1)}", warm_rate(counts, moments), rows=len(rows), tokens=tokens)
 
 
-class MeasuredTrainer(FoldTrainer):
-    """Tells the peaks of steps from those of the validations between them."""
+class Peaks:
+    """Most bytes of the steps, and of the validations between them, while this is entered."""
 
-    of_steps = of_validation = 0  # bytes
+    of_steps = of_validation = 0
 
-    def _end_of_epoch(self, epoch: int) -> Any:
-        self.of_steps = max(self.of_steps, fresh_peak())
-        found = super()._end_of_epoch(epoch)
-        self.of_validation = max(self.of_validation, fresh_peak())
-        return found
+    def __enter__(self) -> "Peaks":
+        plain = Evaluator.validate
+
+        def validate(evaluator: Evaluator, epoch: int, **given: Any) -> Any:
+            self.of_steps = max(self.of_steps, fresh_peak())
+            found = plain(evaluator, epoch, **given)
+            self.of_validation = max(self.of_validation, fresh_peak())
+            return found
+
+        self.patch = mock.patch.object(Evaluator, "validate", validate)
+        self.patch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.patch.stop()
 
 
 def measure_training(
@@ -128,18 +141,18 @@ def measure_training(
 ) -> None:
     """Args: memory: how a step is divided; where it is empty it is found, and filled."""
     log = RunLog(folder / "log.jsonl")
-    trainer = MeasuredTrainer(config, base, maker, questions, questions[:8], 0, folder / "fold", log, memory)
-    trainer.run()
-    remove_adapters(base, trainer.model)
+    with Peaks() as peak:
+        result = train_fold(FoldJob(config, base, maker, questions, questions[:8], 0, folder / "fold", log, memory))
+    remove_adapters(base, result.model)
     steps = log.events("step")
     seconds = [config.effective_batch / event["rows_per_s"] for event in steps]
     warm = seconds[len(seconds) // 4 :]
-    peaks = dict(peak_gib=gib(trainer.of_steps), validation_gib=gib(trainer.of_validation)) if trainer.of_steps else {}
+    peaks = dict(peak_gib=gib(peak.of_steps), validation_gib=gib(peak.of_validation)) if peak.of_steps else {}
     for event in log.events("memory"):
         peaks["longest_gib"] = gib(event["tried"][0]["peak"])
     report(
         "training", config.effective_batch * len(warm) / sum(warm), rows=config.effective_batch * len(warm),
-        plan=str(trainer.memory), skipped=steps[-1]["skipped"],
+        plan=str(memory), skipped=steps[-1]["skipped"],
         with_warm_up=round(config.effective_batch * len(seconds) / sum(seconds), 2), **peaks,
     )
 

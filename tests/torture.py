@@ -35,7 +35,7 @@ from mcvqa.run.project import RunStopped
 from mcvqa.scenes.dataset import generate_demo
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import newest_point
-from mcvqa.training.loop import RESUME
+from mcvqa.training.resume import RESUME
 from tests.conftest import tiny_settings
 
 AT_ONCE = max(2, os.cpu_count() or 2)

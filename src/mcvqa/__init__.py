@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mcvqa.run.project import RunStopped
     from mcvqa.run.steps import run
     from mcvqa.training.checkpoint import CheckpointError, NotSaved
-    from mcvqa.training.loop import TrainingError
+    from mcvqa.training.job import TrainingError
 
 __version__ = "0.1.0"
 __all__ = [

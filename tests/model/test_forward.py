@@ -11,7 +11,7 @@ from mcvqa.model.fast.forward import AnswerModel, Batch, answer_loss, letter_log
 from mcvqa.model.rows import RowMaker, training_row
 from mcvqa.model.text.encode import Encoder
 from mcvqa.scoring.orders import option_orders
-from mcvqa.training.loop import weighted_loss
+from mcvqa.training.step import weighted_loss
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,11 @@ from mcvqa.model.fast.overflow import OverflowInModel
 from mcvqa.model.load import load_base
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision.features import FeatureStore
-from mcvqa.training.loop import FoldTrainer
+from mcvqa.training.job import FoldJob
+from mcvqa.training.step import Stepper
 from tests.conftest import needs_gpu
 from tests.model.small import ROWS, answering, batch_of, small_model, small_pictures
+from tests.training.fold import Fold
 
 
 def planted(config, precision):
@@ -85,9 +87,9 @@ def test_training_goes_on_after_an_overflow(tiny_config, questions, images, tmp_
     store.fill(base, [q.image for q in questions])
     rows = [dataclasses.replace(q, answer=0) for q in questions[:3]]
     maker = RowMaker(base.encoder, images, store)
-    trainer = FoldTrainer(config, base, maker, rows, rows, 0, tmp_path / "fold0", RunLog(tmp_path / "log.jsonl"))
+    trainer = Fold(FoldJob(config, base, maker, rows, rows, 0, tmp_path / "fold0", RunLog(tmp_path / "log.jsonl")))
     result = trainer.run()
-    assert trainer.answers.in_float32() == ["layers.3.mlp"]
+    assert trainer.stepper.answers.in_float32() == ["layers.3.mlp"]
     finite = np.isfinite([event["loss"] for event in trainer.log.events("step")])
     assert [(event["step"], event["modules"]) for event in trainer.log.events("float32")] == [(1, ["layers.3.mlp"])]
     assert result.skipped == 1 and finite.tolist() == [False, *[True] * (result.steps - 1)]
@@ -96,26 +98,26 @@ def test_training_goes_on_after_an_overflow(tiny_config, questions, images, tmp_
 def test_a_resumed_fold_knows_what_runs_in_float32(tiny_config, questions, images, tmp_path, monkeypatch):
     """Otherwise the next step would be lost again."""
     config = tiny_config.replace(num_epochs=1, batch_size=1, save_minutes=0.0, precision="float16")
-    rows, plain = [dataclasses.replace(q, answer=0) for q in questions[:3]], FoldTrainer._backward
+    rows, plain = [dataclasses.replace(q, answer=0) for q in questions[:3]], Stepper.backward
 
-    def trainer() -> FoldTrainer:
+    def trainer() -> Fold:
         _, base = planted(config, "float16")
         store = FeatureStore(tmp_path, base, images)
         store.fill(base, [q.image for q in questions])
         maker = RowMaker(base.encoder, images, store)
-        return FoldTrainer(config, base, maker, rows, rows, 0, tmp_path / "fold0", RunLog(tmp_path / "log.jsonl"))
+        return Fold(FoldJob(config, base, maker, rows, rows, 0, tmp_path / "fold0", RunLog(tmp_path / "log.jsonl")))
 
     def backward(self, *given):
-        if self.step == 2:
+        if self.state.step == 2:
             raise KeyboardInterrupt
         return plain(self, *given)
 
-    monkeypatch.setattr(FoldTrainer, "_backward", backward)
+    monkeypatch.setattr(Stepper, "backward", backward)
     with pytest.raises(KeyboardInterrupt):
         trainer().run()
-    monkeypatch.setattr(FoldTrainer, "_backward", plain)
+    monkeypatch.setattr(Stepper, "backward", plain)
     again = trainer()
-    assert again.run().skipped == 1 and again.answers.in_float32() == ["layers.3.mlp"]
+    assert again.run().skipped == 1 and again.stepper.answers.in_float32() == ["layers.3.mlp"]
     assert [event["skipped"] for event in again.log.events("step")] == [1, 1, 1]
 
 

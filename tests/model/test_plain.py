@@ -31,7 +31,8 @@ from mcvqa.model.rows import read_rows, training_row
 from mcvqa.model.text.encode import AlignmentError
 from mcvqa.scoring.score import generate_answer, score_questions
 from mcvqa.training.checkpoint import save_trained
-from mcvqa.training.loop import FoldTrainer
+from mcvqa.training.job import FoldJob
+from mcvqa.training.loop import train_fold
 from tests.model.other_families import PLAIN_FAMILIES, save_family
 
 ORDERS = np.array([[0, 1, 2, 3], [1, 3, 0, 2], [2, 0, 3, 1], [3, 2, 1, 0]])
@@ -275,12 +276,10 @@ def test_a_fold_lowers_the_loss_and_its_adapters_can_be_read_again(base, config,
     )
     losses, log = {}, RunLog(tmp_path / "log.jsonl")
     for epochs in (0, 8):
-        trainer = FoldTrainer(
-            settings.replace(num_epochs=epochs), base, maker, few, few, 0, tmp_path / str(epochs), log
-        )
-        result = trainer.run()
+        changed = settings.replace(num_epochs=epochs)
+        result = train_fold(FoldJob(changed, base, maker, few, few, 0, tmp_path / str(epochs), log))
         losses[epochs] = result.variants["raw"].loss
-        remove_adapters(base, trainer.model)
+        remove_adapters(base, result.model)
     assert losses[8] < losses[0] - 0.3
     again = load_adapter(base, tmp_path / "8" / "last")
     scores = score_questions(again, base, maker, few, settings, {}).logprobs[:, 0]

@@ -19,7 +19,7 @@ from mcvqa.model import rows as model_rows
 from mcvqa.report.submission import validate_submission
 from mcvqa.run.project import RunStopped
 from mcvqa.scenes.dataset import generate_demo
-from mcvqa.training.loop import FoldTrainer
+from mcvqa.training.step import Stepper
 from tests.conftest import tiny_settings
 
 FULL = Work(3, 4, 4, (0.9, 1.0, 1.1))
@@ -113,20 +113,20 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        for module in ("project", "training.loop"):
+        for module in ("run.project", "training.job", "training.evaluate"):
             monkeypatch.setattr(f"mcvqa.{module}.time", SimpleNamespace(monotonic=lambda: self.now, time=time.time))
         monkeypatch.setattr("mcvqa.run.steps.Alarm", lambda _: Alarm(math.inf))  # of a real clock; here the plan alone must hold
-        step, read = FoldTrainer._step, model_rows.read_letters
+        step, read = Stepper.step, model_rows.read_letters
 
-        def slow_step(trainer: FoldTrainer, *given):
+        def slow_step(stepper: Stepper, *given):
             self.now += 60
-            return step(trainer, *given)
+            return step(stepper, *given)
 
         def slow_read(model, batches, device):
             self.now += sum(2 * len(batch.ids) for batch in batches)
             return read(model, batches, device)
 
-        monkeypatch.setattr(FoldTrainer, "_step", slow_step)
+        monkeypatch.setattr(Stepper, "step", slow_step)
         monkeypatch.setattr(model_rows, "read_letters", slow_read)
 
 

@@ -95,8 +95,9 @@ from mcvqa.model.text.encode import AlignmentError, Encoder
 from mcvqa.run.dataset import read_data, split_rows
 from mcvqa.run.model_side import ModelSide
 from mcvqa.run.project import open_project
-from mcvqa.training.loop import FoldTrainer
+from mcvqa.training.job import FoldJob
 from tests.conftest import tiny_settings
+from tests.training.fold import Fold
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,18 +126,17 @@ def test_each_test_named_above_exists(file, name):
 
 @pytest.fixture
 def make_trainer(bench, tmp_path):
-    """make_trainer(rows, **settings) -> a FoldTrainer at its first step."""
+    """make_trainer(rows, **settings) -> a Fold."""
     made = []
 
-    def make(rows, **changes) -> FoldTrainer:
+    def make(rows, **changes) -> Fold:
         config = bench.config.replace(**changes)
         log = RunLog(tmp_path / f"{len(made)}.jsonl")
-        made.append(FoldTrainer(config, bench.base, bench.maker, rows, rows, 0, tmp_path / str(len(made)), log))
-        made[-1]._prepare()
+        made.append(Fold(FoldJob(config, bench.base, bench.maker, rows, rows, 0, tmp_path / str(len(made)), log)))
         return made[-1]
 
     yield make
-    remove_adapters(bench.base, made[-1].model)
+    remove_adapters(bench.base, made[-1].stepper.model)
 
 
 def test_a_step_learns_the_answer_token_and_nothing_else(bench, make_trainer):
@@ -144,22 +144,22 @@ def test_a_step_learns_the_answer_token_and_nothing_else(bench, make_trainer):
     question, maker = bench.train[0], bench.maker
     trainer = make_trainer([question])
     row = training_row(maker, question, 0, trainer.config)
-    ours = trainer._backward(maker.batch([row]), 1.0)
-    gradients = {name: p.grad.clone() for name, p in trainer.parameters.items()}
-    trainer.model.zero_grad()
+    ours = trainer.ready.backward(maker.batch([row]), 1.0)
+    gradients = {name: p.grad.clone() for name, p in trainer.state.parameters.items()}
+    trainer.stepper.model.zero_grad()
 
     answer = int(row.letters[0, question.answer])
     ids = torch.tensor([[*row.input_ids.tolist(), answer]])
     labels = torch.full_like(ids, -100)
     labels[0, -1] = answer
-    theirs = trainer.model(
+    theirs = trainer.stepper.model(
         input_ids=ids, attention_mask=torch.ones_like(ids), mm_token_type_ids=(ids == bench.base.image_token_id).int(),
         pixel_values=maker.images.patches(row.image), image_grid_thw=torch.tensor([row.grid]), labels=labels,
     ).loss
     theirs.backward()
     torch.testing.assert_close(ours, theirs.detach(), atol=1e-5, rtol=1e-5)
     assert max(g.abs().max() for g in gradients.values()) > 0
-    for name, p in trainer.parameters.items():
+    for name, p in trainer.state.parameters.items():
         # float32 in another order of additions: 1.2e-5 of a tensor's largest value here, 2.0e-5 by the library's own layers
         torch.testing.assert_close(gradients[name], p.grad, atol=1e-4 * float(p.grad.abs().max()), rtol=0, msg=name)
 
@@ -168,10 +168,8 @@ def test_a_last_small_window_is_a_step_of_its_own_size(bench, make_trainer, tmp_
     """Three rows left over from a batch of eight are averaged over three, in whatever micro-batches."""
     steps = []
     for size, times in ((3, 1), (2, 4)):
-        trainer = make_trainer(bench.train[:3], batch_size=size, grad_accum_steps=times)
-        trainer.folder = tmp_path / str(size)
-        trainer._epoch(0)
-        remove_adapters(bench.base, trainer.model)
+        trainer = make_trainer(bench.train[:3], batch_size=size, grad_accum_steps=times, num_epochs=1)
+        remove_adapters(bench.base, trainer.change(folder=tmp_path / str(size)).run().model)
         steps += trainer.log.events("step")
     assert len(steps) == 2
     for figure in ("loss", "grad_norm"):

@@ -22,7 +22,8 @@ from mcvqa.run.single import train_only
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training import checkpoint
 from mcvqa.training.checkpoint import adapter_hash, newest_point
-from mcvqa.training.loop import RESUME, FoldTrainer
+from mcvqa.training.evaluate import Evaluator
+from mcvqa.training.resume import RESUME
 from tests.conftest import tiny_settings
 
 BOTH = (signal.SIGTERM, signal.SIGINT)
@@ -161,7 +162,7 @@ def test_a_command_that_was_stopped_and_killed_ends_as_if_it_had_not(dataset, wh
 MOMENTS = {  # what is called, on what, when the signal comes; what is said; one session each, in this order
     "loading": (pipeline, "load_base", "", "Stopped at once"),
     "saving a resume point": (checkpoint, "save_file", ".0-0000-00000001.part", "Stopped after step"),
-    "evaluating": (FoldTrainer, "_validate", "", "Stopped at once"),
+    "evaluating": (Evaluator, "validate", "", "Stopped at once"),
     "saving weights": (checkpoint, "file_hash", ".best.part", "Stopped at once"),
 }
 

@@ -106,12 +106,12 @@ def test_where_one_process_is_short_of_memory_both_halve(tmp_path):
 LOST_STEPS = """
 import os
 from mcvqa.cli import app
-from mcvqa.training import loop
-plain = loop.FoldTrainer._backward
+from mcvqa.training import resume, step
+plain = step.Stepper.backward
 def backward(self, batch, weight):
-    lost = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1 and self.step > 3 and not self.rollbacks
+    lost = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1 and self.state.step > 3 and not self.state.rollbacks
     return plain(self, batch, float("nan") if lost else weight)
-loop.FoldTrainer._backward, loop.SKIPS_ON_END = backward, 2
+step.Stepper.backward, resume.SKIPS_ON_END = backward, 2
 app()
 """
 

@@ -16,7 +16,8 @@ from mcvqa.run.single import train_only
 from mcvqa.run.takeover import take_over
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import TENSORS, adapter_hash, verified
-from mcvqa.training.loop import RESUME, FoldTrainer
+from mcvqa.training.resume import RESUME
+from mcvqa.training.step import Stepper
 from tests.conftest import tiny_settings
 from tests.faults import read_only
 
@@ -32,15 +33,15 @@ def hashes(config: Config) -> list[str]:
 @pytest.fixture(scope="module")
 def earlier(dataset, tmp_path_factory) -> Path:
     """The output of a session that was cut off in the third step of the second fold, moved to another place."""
-    out, plain = tmp_path_factory.mktemp("session") / "out", FoldTrainer._backward
+    out, plain = tmp_path_factory.mktemp("session") / "out", Stepper.backward
 
     def backward(self, *given):
-        if self.fold == 1 and self.step == 2:
+        if self.job.fold == 1 and self.state.step == 2:
             raise KeyboardInterrupt
         return plain(self, *given)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(FoldTrainer, "_backward", backward)
+        patch.setattr(Stepper, "backward", backward)
         train_only(settings_for(out, dataset))
     return Path(shutil.move(out, tmp_path_factory.mktemp("input") / "my-notebook"))
 

@@ -30,7 +30,7 @@ from mcvqa.run.workers.inline import InlineWorker
 from mcvqa.run.workers.processes import MainProcess, ProcessWorkers, ReportedBars, ReportedLines, worker_gpus
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import adapter_hash
-from mcvqa.training.loop import RESUME
+from mcvqa.training.resume import RESUME
 from tests.run.test_steps import said_by, short_run
 
 

@@ -1,4 +1,4 @@
-"""A trainer on the small data set of coloured photographs."""
+"""A fold of the small data set of coloured photographs."""
 
 import pytest
 
@@ -9,17 +9,18 @@ from mcvqa.model.device import plan_device
 from mcvqa.model.load import load_base
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision.features import FeatureStore, ImageInputs
-from mcvqa.training.loop import FoldTrainer
+from mcvqa.training.job import FoldJob
+from tests.training.fold import Fold
 
 
 @pytest.fixture(scope="session")
 def make_trainer(dataset, tiny_config, tmp_path_factory):
-    """make_trainer(rows=..., **settings) -> a FoldTrainer with a base model of its own."""
+    """make_trainer(rows=..., **settings) -> a Fold with a base model of its own."""
     questions = read_questions(dataset / "train.csv", labelled=True).questions
     records = survey_images(ImageFolder(dataset), [q.image for q in questions])
     features = tmp_path_factory.mktemp("features")
 
-    def make(rows=questions, validation=questions[:8], fold=0, **changes) -> FoldTrainer:
+    def make(rows=questions, validation=questions[:8], fold=0, **changes) -> Fold:
         config = tiny_config.replace(**changes)
         base = load_base(config, plan_device(config))
         images = ImageInputs(records, base.processor, image_size=56, patch=base.patch, merge=base.merge)
@@ -28,6 +29,6 @@ def make_trainer(dataset, tiny_config, tmp_path_factory):
             store.fill(base, [q.image for q in questions])
         folder = tmp_path_factory.mktemp("fold")
         maker = RowMaker(base.encoder, images, store)
-        return FoldTrainer(config, base, maker, rows, validation, fold, folder, RunLog(folder / "log.jsonl"))
+        return Fold(FoldJob(config, base, maker, rows, validation, fold, folder, RunLog(folder / "log.jsonl")))
 
     return make

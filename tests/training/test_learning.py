@@ -10,7 +10,8 @@ from mcvqa.model.device import plan_device
 from mcvqa.model.load import load_base, remove_adapters
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision.features import FeatureStore, ImageInputs
-from mcvqa.training.loop import FoldTrainer
+from mcvqa.training.job import FoldJob
+from mcvqa.training.loop import train_fold
 
 EASYVQA = Path(__file__).parents[3] / "shared" / "data" / "easyvqa"
 
@@ -19,8 +20,7 @@ def test_adapters_alone_fit_a_few_rows(make_trainer):
     trainer = make_trainer(num_epochs=60, learning_rate=4e-3, lora_r=16, lora_alpha=64, use_ema=False, keep="last",
                            shuffle_choices=False, warmup_ratio=0.1)
     few = trainer.train[:8]
-    trainer.train, trainer.validation = few, few
-    assert trainer.run().accuracy.value == 1.0
+    assert trainer.change(train=few, validation=few).run().accuracy.value == 1.0
 
 
 @pytest.mark.skipif(not EASYVQA.exists(), reason="the real data is not beside the checkout")
@@ -40,9 +40,9 @@ def test_real_rows_are_fitted(tiny_config, tmp_path):
 
     def accuracy_after(epochs: int) -> float:
         settings = config.replace(num_epochs=epochs)
-        trainer = FoldTrainer(settings, base, maker, rows, rows, 0, tmp_path / f"fold{epochs}", RunLog(tmp_path / "log.jsonl"))
-        result = trainer.run()
-        remove_adapters(base, trainer.model)
+        job = FoldJob(settings, base, maker, rows, rows, 0, tmp_path / f"fold{epochs}", RunLog(tmp_path / "log.jsonl"))
+        result = train_fold(job)
+        remove_adapters(base, result.model)
         return result.accuracy.value
 
     assert accuracy_after(0) < 0.96

@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 
 from mcvqa.base.files import read_json
 from mcvqa.base.uncertainty import unpack_right
@@ -18,21 +19,21 @@ from mcvqa.model.fast.forward import AnswerModel
 from mcvqa.model.load import trained_parameters
 from mcvqa.model.memory import MemoryPlan, Trial
 from mcvqa.model.rows import TrainingRows, epoch_windows, longest_row, training_row
-from mcvqa.training import loop
+from mcvqa.training import micro_batch, resume
 from mcvqa.training.checkpoint import adapter_hash, verified
-from mcvqa.training.loop import RESUME, FoldTrainer, TrainingError, learning_rate_at, swa_start_step
+from mcvqa.training.job import TrainingError, learning_rate_at, swa_start_step
+from mcvqa.training.resume import RESUME
+from mcvqa.training.step import Stepper
 
 
 # %% one step
 def gradient(trainer, window) -> torch.Tensor:
     """The gradient of one step, before clipping and the optimizer."""
-    trainer._prepare()
-    trainer.answers.train()
-    share = trainer._own_share(np.array(window))
-    for part in share:
+    stepper = trainer.ready
+    for part in stepper.share(np.array(window)):
         rows = [training_row(trainer.maker, trainer.train[i], 0, trainer.config) for i in part]
-        trainer._backward(trainer.maker.batch(rows), 1 / len(window))
-    return torch.cat([p.grad.flatten() for p in trained_parameters(trainer.model).values()])
+        stepper.backward(trainer.maker.batch(rows), 1 / len(window))
+    return torch.cat([p.grad.flatten() for p in trained_parameters(stepper.model).values()])
 
 
 def test_the_gradient_is_the_mean_over_the_effective_batch(make_trainer):
@@ -137,28 +138,27 @@ def test_the_same_seed_gives_the_same_weights(make_trainer):
     for fold in (0, 0, 1):
         trainer = make_trainer(num_epochs=1, lora_dropout=0.1, fold=fold)
         trainer.run()
-        runs.append(torch.cat([p.detach().flatten() for p in trainer.parameters.values()]))
+        runs.append(trainer.weights())
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
 
 
 def test_a_step_that_is_no_number_is_left_out_and_counted(make_trainer):
     trainer = make_trainer(num_epochs=1)
-    trainer._prepare()
-    before = torch.cat([p.detach().flatten() for p in trainer.parameters.values()])
+    stepper, before = trainer.ready, trainer.weights()
     batch = trainer.maker.batch([training_row(trainer.maker, q, 0, trainer.config) for q in trainer.train[:2]])
     poisoned = dataclasses.replace(batch, images=torch.full_like(batch.images, float("nan")))
-    _, norm, done = trainer._step([(poisoned, True)], 2)
-    assert not done and trainer.skipped == 1 and not np.isfinite(norm)
-    assert torch.equal(before, torch.cat([p.detach().flatten() for p in trainer.parameters.values()]))
-    assert trainer._step([(batch, True)], 2)[2]
+    result = stepper.step([(poisoned, True)], 2)
+    assert not result.done and trainer.state.skipped == 1 and not np.isfinite(result.norm)
+    assert torch.equal(before, trainer.weights())
+    assert stepper.step([(batch, True)], 2).done
 
 
 def lose_steps(monkeypatch, lost) -> None:
-    """The steps for which `lost(trainer)` see a model whose last norm gives no numbers."""
-    plain = FoldTrainer._backward
+    """The steps for which `lost(stepper)` see a model whose last norm gives no numbers."""
+    plain = Stepper.backward
 
     def backward(self, batch, weight):
-        norm = self.base.language.norm.weight
+        norm = self.job.base.language.norm.weight
         held = norm.detach().clone()
         with torch.no_grad():
             norm.fill_(float("nan")) if lost(self) else None
@@ -168,12 +168,12 @@ def lose_steps(monkeypatch, lost) -> None:
             with torch.no_grad():
                 norm.copy_(held)
 
-    monkeypatch.setattr(FoldTrainer, "_backward", backward)
+    monkeypatch.setattr(Stepper, "backward", backward)
 
 
 def test_lost_steps_on_end_roll_back_three_times_and_stop_the_run(make_trainer, monkeypatch, capsys):
-    assert (loop.SKIPS_ON_END, loop.MOST_ROLLBACKS) == (20, 3)
-    monkeypatch.setattr(loop, "SKIPS_ON_END", 5)
+    assert (resume.SKIPS_ON_END, resume.MOST_ROLLBACKS) == (20, 3)
+    monkeypatch.setattr(resume, "SKIPS_ON_END", 5)
     trainer = make_trainer(num_epochs=1, batch_size=2)
     with torch.no_grad():
         trainer.base.language.norm.weight.fill_(float("nan"))
@@ -187,8 +187,8 @@ def test_lost_steps_on_end_roll_back_three_times_and_stop_the_run(make_trainer, 
 
 def test_after_a_rollback_the_epoch_is_trained_with_half_the_learning_rate(make_trainer, monkeypatch):
     """From the second epoch's beginning, though the newest resume points are later ones."""
-    monkeypatch.setattr(loop, "SKIPS_ON_END", 3)
-    lose_steps(monkeypatch, lambda trainer: trainer.step > 7 and not trainer.rollbacks)
+    monkeypatch.setattr(resume, "SKIPS_ON_END", 3)
+    lose_steps(monkeypatch, lambda stepper: stepper.state.step > 7 and not stepper.state.rollbacks)
     trainer = make_trainer(num_epochs=2, batch_size=4, save_minutes=0.0, lora_dropout=0.1)
     result = trainer.run()
     assert (result.rollbacks, result.skipped, result.steps) == (1, 3, 12)
@@ -201,8 +201,8 @@ def test_after_a_rollback_the_epoch_is_trained_with_half_the_learning_rate(make_
 
 
 def test_without_a_resume_point_to_go_back_to_the_run_stops(make_trainer, monkeypatch):
-    monkeypatch.setattr(loop, "SKIPS_ON_END", 3)
-    lose_steps(monkeypatch, lambda trainer: shutil.rmtree(trainer.folder / RESUME, ignore_errors=True) is None)
+    monkeypatch.setattr(resume, "SKIPS_ON_END", 3)
+    lose_steps(monkeypatch, lambda stepper: shutil.rmtree(stepper.job.folder / RESUME, ignore_errors=True) is None)
     with pytest.raises(TrainingError, match=r"3 steps on end, up to step 3, and there is no resume point to go back to"):
         make_trainer(num_epochs=1).run()
 
@@ -238,7 +238,7 @@ def test_the_loss_curve_is_that_of_the_library(make_trainer, monkeypatch, refere
 def test_two_gpus_are_not_divided_silently(make_trainer, monkeypatch):
     """The model is used as it is, in one process on one of them."""
     trainer = make_trainer(num_epochs=1)
-    seen, plain = [], loop.Accelerator.prepare_model
+    seen, plain = [], Accelerator.prepare_model
 
     def prepare_model(self, model, **given):
         with monkeypatch.context() as patch:
@@ -246,9 +246,9 @@ def test_two_gpus_are_not_divided_silently(make_trainer, monkeypatch):
             seen.append(plain(self, model, **given))
         return seen[-1]
 
-    monkeypatch.setattr(loop.Accelerator, "prepare_model", prepare_model)
-    trainer._prepare()
-    assert type(seen[0]) is type(trainer.answers) is AnswerModel and trainer.accelerator.num_processes == 1
+    monkeypatch.setattr(Accelerator, "prepare_model", prepare_model)
+    stepper = trainer.stepper
+    assert type(seen[0]) is type(stepper.answers) is AnswerModel and stepper.accelerator.num_processes == 1
 
 
 # %% memory
@@ -282,7 +282,7 @@ def make_memory_small(monkeypatch, too_much) -> list[int]:
 
 def trained_weights(trainer) -> torch.Tensor:
     trainer.run()
-    return torch.cat([p.detach().flatten() for p in trainer.parameters.values()])
+    return trainer.weights()
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +296,7 @@ def test_a_step_that_does_not_fit_is_done_again_in_halves(make_trainer, small_se
     trainer = make_trainer(**small_settings)
     assert torch.equal(trained_weights(trainer), undisturbed), "bit for bit, dropout too: nothing is left of the failed passes"
     assert passes == [8, 4] + [2] * 12 and trainer.memory == MemoryPlan(2)
-    assert (trainer.step, trainer.skipped) == (3, 0)
+    assert (trainer.state.step, trainer.state.skipped) == (3, 0)
     assert [(s["step"], s["lr"]) for s in trainer.log.events("step")] == [(n, pytest.approx(lr)) for n, lr in (
         (1, 1e-3), (2, 1e-3), (3, 5e-4))]
     said = capsys.readouterr().out
@@ -369,14 +369,14 @@ def test_on_a_gpu_the_first_fold_tries_and_the_others_follow(make_trainer, small
 
     def measure(rows, checkpointing, run, kept, limit) -> Trial | None:
         run()
-        assert kept == 8 * sum(p.numel() for p in trainer.parameters.values()) and limit == 0.92 * 15 * GIB
+        assert kept == 8 * sum(p.numel() for p in trainer.state.parameters.values()) and limit == 0.92 * 15 * GIB
         return Trial(rows, checkpointing, 2.0 if checkpointing else 1.0, 3 * GIB) if checkpointing or rows <= 4 else None
 
-    monkeypatch.setattr(loop, "measure_pass", measure)
+    monkeypatch.setattr(micro_batch, "measure_pass", measure)
     tokens = []
     passes = make_memory_small(monkeypatch, lambda model, batch: tokens.append(len(batch.input_ids)))
     trainer = make_trainer(**small_settings)
-    trainer.base = dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB))
+    trainer.change(base=dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB)))
     assert torch.equal(trained_weights(trainer), undisturbed), "what was tried leaves no gradient and draws no dropout"
     assert passes == [8, 4, 8] + [4] * 6 and trainer.memory == MemoryPlan(4)
     longest = len(longest_row(trainer.maker, trainer.train, trainer.config))
@@ -384,15 +384,15 @@ def test_on_a_gpu_the_first_fold_tries_and_the_others_follow(make_trainer, small
     assert max(tokens[3:]) < 4 * longest, "as the rows of a step do: here the system message"
     assert "micro-batch 4 of 8 rows without checkpointing: 3.0 GiB at the longest row (" in capsys.readouterr().out
     other = make_trainer(**small_settings, fold=1)
-    other.memory, other.base = trainer.memory, dataclasses.replace(other.base, plan=trainer.base.plan)
+    other.change(memory=trainer.memory, base=dataclasses.replace(other.base, plan=trainer.base.plan))
     passes.clear()
     other.run()
     assert passes == [4] * 6
 
 
 def test_a_row_that_does_not_fit_by_itself_stops_before_the_first_step(make_trainer, small_settings, monkeypatch):
-    monkeypatch.setattr(loop, "measure_pass", lambda *given: None)
+    monkeypatch.setattr(micro_batch, "measure_pass", lambda *given: None)
     trainer = make_trainer(**small_settings)
-    trainer.base = dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB))
+    trainer.change(base=dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB)))
     with pytest.raises(TrainingError, match=r"longest row \(train_\d+, \d+ tokens\) does not fit by itself into 92% of 15.0 GiB"):
         trainer.run()

@@ -10,12 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mcvqa.config import Config
 from mcvqa.model.device import GIB
 from mcvqa.model.fast.forward import collate
 from mcvqa.model.load import remove_adapters
 from mcvqa.model.memory import MemoryPlan, Trial
 from mcvqa.model.vision.tower import tower_features
-from mcvqa.training import loop, recorded
+from mcvqa.training import loop, micro_batch, recorded
+from mcvqa.training.evaluate import Evaluator
+from mcvqa.training.micro_batch import find_micro_batch
 from mcvqa.training.recorded import Recorder, Recording
 from tests.conftest import needs_gpu
 from tests.model.small import GRIDS, IMAGE, ROWS, answering, small_model, small_pictures
@@ -53,8 +56,7 @@ def imitate(self: Recorder, batch, weight) -> Recording:
 
 
 def with_recordings(trainer, rows=2):
-    trainer.memory = MemoryPlan(rows, recorded=True)
-    return trainer
+    return trainer.change(memory=MemoryPlan(rows, recorded=True))
 
 
 @pytest.fixture
@@ -79,13 +81,13 @@ def test_a_fold_with_recorded_passes_is_the_fold_without(make_trainer, recording
     torch.testing.assert_close(trained_weights(trainer), trained_weights(plain), atol=CLOSE, rtol=0)
     losses = ([event["loss"] for event in one.log.events("step")] for one in (trainer, plain))
     assert next(losses) == pytest.approx(next(losses), rel=1e-3)
-    assert recordings and len(recordings) == len(set(recordings)) < plain.step, "each shape once"
-    assert not trainer.recorder.recordings, "nothing is held when the fold is done"
+    assert recordings and len(recordings) == len(set(recordings)) < plain.state.step, "each shape once"
+    assert not trainer.stepper.recorder.recordings, "nothing is held when the fold is done"
 
 
 def test_what_is_left_over_at_the_end_of_an_epoch_is_not_recorded(make_trainer, monkeypatch):
     trainer, weights = with_recordings(make_trainer(**SETTINGS)), []
-    trainer.train = trainer.train[:7]  # steps of 4 and 3 rows
+    trainer.change(train=trainer.train[:7])  # steps of 4 and 3 rows
 
     def recording(self, batch, weight):
         weights.append(weight)
@@ -98,14 +100,14 @@ def test_what_is_left_over_at_the_end_of_an_epoch_is_not_recorded(make_trainer, 
 
 def test_a_step_in_unequal_passes_is_recorded_too(make_trainer, recordings):
     trainer = with_recordings(make_trainer(**SETTINGS | dict(batch_size=5, grad_accum_steps=1)), rows=2)
-    trainer.train = trainer.train[:5]  # passes of 2, 2 and 1 rows; fewer rows than in a step would be the same
+    trainer.change(train=trainer.train[:5])  # passes of 2, 2 and 1 rows; fewer rows than in a step would be the same
     trainer.run()
     assert {prompts for _, prompts, _ in recordings} == {1, 2}
 
 
 def test_a_fold_of_fewer_rows_than_a_step_is_recorded(make_trainer, recordings):
     trainer = with_recordings(make_trainer(**SETTINGS | dict(batch_size=64)))
-    trainer.train = trainer.train[:6]
+    trainer.change(train=trainer.train[:6])
     trainer.run()
     assert recordings
 
@@ -113,13 +115,12 @@ def test_a_fold_of_fewer_rows_than_a_step_is_recorded(make_trainer, recordings):
 def test_when_a_module_moves_to_float32_all_is_recorded_anew(make_trainer, recordings):
     """Whoever moves it: validation may. The next pass is not recorded: kernels may have to be compiled."""
     trainer = make_trainer(**SETTINGS)
-    trainer._prepare()
-    trainer.answers.train()
-    batch, recorder = trainer.maker.batch([trainer.maker.row(q) for q in trainer.train[:2]]), trainer.recorder
+    assert trainer.ready
+    batch, recorder = trainer.maker.batch([trainer.maker.row(q) for q in trainer.train[:2]]), trainer.stepper.recorder
     for _ in range(3):
         recorder(batch, 0.5)
     assert len(recordings) == 1
-    trainer.answers.move_to_float32(["layers.1.mlp"])
+    trainer.stepper.answers.move_to_float32(["layers.1.mlp"])
     recorder(batch, 0.5)
     assert len(recordings) == 1 and not recorder.recordings
     for weight in (0.5, 0.25):
@@ -129,16 +130,15 @@ def test_when_a_module_moves_to_float32_all_is_recorded_anew(make_trainer, recor
 
 def test_the_scaled_loss_is_differentiated_and_the_loss_itself_told(make_trainer, recordings):
     trainer = make_trainer(**SETTINGS)
-    trainer._prepare()
-    trainer.answers.train()
-    parameters = [*trainer.parameters.values()]
+    assert trainer.ready
+    parameters = [*trainer.state.parameters.values()]
     batch = trainer.maker.batch([trainer.maker.row(q) for q in trainer.train[:2]])
     other = trainer.maker.batch([trainer.maker.row(q) for q in trainer.train[2:4]])
     found = []
     for scale in (1, 4):
-        recorder = Recorder(trainer.answers, trainer.loss_of, lambda loss, by=scale: by * loss, parameters)
+        recorder = Recorder(trainer.stepper.answers, trainer.stepper.loss_of, lambda loss, by=scale: by * loss, parameters)
         recorder(batch, 0.5)
-        trainer.optimizer.zero_grad(set_to_none=True)
+        trainer.state.optimizer.zero_grad(set_to_none=True)
         loss = recorder(batch, 0.5)
         found.append((float(loss), torch.cat([p.grad.flatten() for p in parameters])))
         recorder(other, 0.5)
@@ -151,9 +151,9 @@ def test_nothing_of_a_fold_is_held_when_it_is_done(make_trainer, recordings):
     """Its optimizer and averages would stand beside the next fold on the GPU."""
     trainer = with_recordings(make_trainer(**SETTINGS))
     trainer.run()
-    remove_adapters(trainer.base, trainer.model)
-    assert not trainer.recorder.recordings and not trainer.recorder.gradients
-    held = [weakref.ref(trainer), weakref.ref(trainer.answers)]
+    remove_adapters(trainer.base, trainer.stepper.model)
+    assert not trainer.stepper.recorder.recordings and not trainer.stepper.recorder.gradients
+    held = [weakref.ref(trainer.stepper), weakref.ref(trainer.stepper.answers)]
     gc.disable()
     try:
         del trainer
@@ -165,14 +165,14 @@ def test_nothing_of_a_fold_is_held_when_it_is_done(make_trainer, recordings):
 def test_nothing_is_held_after_an_error(make_trainer, recordings, monkeypatch):
     trainer = with_recordings(make_trainer(**SETTINGS))
 
-    def end(*given):
-        assert trainer.recorder.recordings
+    def end(*given, **named):
+        assert trainer.stepper.recorder.recordings
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer, "_end_of_epoch", end)
+    monkeypatch.setattr(Evaluator, "validate", end)
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
-    assert not trainer.recorder.recordings
+    assert not trainer.stepper.recorder.recordings
 
 
 def test_a_step_that_does_not_fit_is_done_again_without_recordings(make_trainer, recordings, monkeypatch, capsys):
@@ -185,12 +185,12 @@ def test_a_step_that_does_not_fit_is_done_again_without_recordings(make_trainer,
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         return compute(self, batch, weight)
 
-    def use_less_memory(self):
-        plainly(self)
-        left.append((len(self.recorder.recordings), len(self.recorder.gradients)))
+    def use_less_memory(stepper):
+        plainly(stepper)
+        left.append((len(stepper.recorder.recordings), len(stepper.recorder.gradients)))
 
-    left, plainly = [], loop.FoldTrainer._use_less_memory
-    monkeypatch.setattr(loop.FoldTrainer, "_use_less_memory", use_less_memory)
+    left, plainly = [], loop.use_less_memory
+    monkeypatch.setattr(loop, "use_less_memory", use_less_memory)
     monkeypatch.setattr(Recorder, "_compute", run_out)
     torch.testing.assert_close(trained_weights(trainer), trained_weights(plain), atol=CLOSE, rtol=0)
     assert trainer.memory == MemoryPlan(2) and left == [(0, 0)]
@@ -200,19 +200,18 @@ def test_a_step_that_does_not_fit_is_done_again_without_recordings(make_trainer,
 
 def test_gradients_are_added_to_those_that_are_there(make_trainer, recordings):
     trainer = make_trainer(**SETTINGS)
-    trainer._prepare()
-    trainer.answers.train()
-    recorder, batches = trainer.recorder, [
+    assert trainer.ready
+    recorder, batches = trainer.stepper.recorder, [
         trainer.maker.batch([trainer.maker.row(q) for q in trainer.train[n : n + 2]]) for n in (0, 2, 4, 0)]
 
     def gradients(ways):
-        trainer.optimizer.zero_grad(set_to_none=True)
+        trainer.state.optimizer.zero_grad(set_to_none=True)
         losses = [float(way(batch, 0.25)) for way, batch in zip(ways, batches, strict=True)]
-        return losses, torch.cat([p.grad.flatten() for p in trainer.parameters.values()])
+        return losses, torch.cat([p.grad.flatten() for p in trainer.state.parameters.values()])
 
-    wanted = gradients([trainer._backward] * 4)
+    wanted = gradients([trainer.stepper.backward] * 4)
     gradients([recorder] * 4)
-    for ways in ([recorder] * 4, [trainer._backward, recorder, trainer._backward, recorder]):
+    for ways in ([recorder] * 4, [trainer.stepper.backward, recorder, trainer.stepper.backward, recorder]):
         losses, found = gradients(ways)
         assert losses == pytest.approx(wanted[0], rel=1e-5)
         torch.testing.assert_close(found, wanted[1], atol=1e-6, rtol=1e-4)
@@ -239,8 +238,8 @@ def test_where_it_cannot_be_recorded_training_goes_on(make_trainer, monkeypatch,
 def test_where_memory_runs_out_recordings_go_first():
     plan = MemoryPlan(8, recorded=True)
     assert str(plan) == "micro-batch 8 without checkpointing, recorded"
-    assert plan.shrink(loop.Config()) and plan == MemoryPlan(8)
-    assert plan.shrink(loop.Config()) and plan == MemoryPlan(4)
+    assert plan.shrink(Config()) and plan == MemoryPlan(8)
+    assert plan.shrink(Config()) and plan == MemoryPlan(4)
 
 
 # %% whether it pays
@@ -257,45 +256,43 @@ def test_passes_are_recorded_where_launches_bind_and_the_fold_is_long(
         tried.append(rows)
         return Trial(rows, checkpointing, {1: single, 2: 1.0}[rows], peak * GIB)
 
-    monkeypatch.setattr(loop, "measure_pass", measure)
-    trainer._prepare()
-    trainer.base = dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB))
-    trainer.total, before = steps, torch.get_rng_state()
-    trainer._plan_memory()
+    monkeypatch.setattr(micro_batch, "measure_pass", measure)
+    trainer.change(base=dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB)))
+    trainer.stepper.plan.total, before = steps, torch.get_rng_state()
+    find_micro_batch(trainer.stepper)
     assert torch.equal(torch.get_rng_state(), before), "what is tried draws nothing that a step would draw"
     assert trainer.memory == MemoryPlan(2, recorded=recorded)
     assert tried == ([2, 1] if peak == 3 and steps == 50 else [2])
     assert ("so passes are recorded" in capsys.readouterr().out) == recorded
-    assert all(p.grad is None for p in trainer.parameters.values())
+    assert all(p.grad is None for p in trainer.state.parameters.values())
 
 
 def test_a_vision_tower_in_training_is_not_recorded(make_trainer):
     trainer = make_trainer(**SETTINGS)
-    trainer._prepare()
+    assert trainer.ready
     batch = trainer.maker.batch([trainer.maker.row(trainer.train[0])])
-    assert trainer.answers.can_be_recorded(batch)
-    assert not trainer.answers.can_be_recorded(dataclasses.replace(batch, grids=((1, 4, 4),)))
+    assert trainer.stepper.answers.can_be_recorded(batch)
+    assert not trainer.stepper.answers.can_be_recorded(dataclasses.replace(batch, grids=((1, 4, 4),)))
 
 
 # %% for real
 @needs_gpu
 def test_on_a_gpu_recordings_compute_what_passes_do(make_trainer):
     trainer = make_trainer(**SETTINGS | dict(device="cuda", precision="float32", lora_dropout=0.1))
-    trainer._prepare()
-    trainer.answers.train()
-    device, recorder = trainer.accelerator.device, trainer.recorder
+    assert trainer.ready
+    device, recorder = trainer.stepper.accelerator.device, trainer.stepper.recorder
 
     def gradients(way, batch):
-        trainer.optimizer.zero_grad(set_to_none=True)
+        trainer.state.optimizer.zero_grad(set_to_none=True)
         torch.cuda.manual_seed(0)
         loss = way(batch, 0.5)
-        return loss.item(), torch.cat([p.grad.flatten() for p in trainer.parameters.values()])
+        return loss.item(), torch.cat([p.grad.flatten() for p in trainer.state.parameters.values()])
 
     batches = [trainer.maker.batch([trainer.maker.row(q) for q in trainer.train[n : n + 2]]).to(device) for n in (0, 2, 4, 6)]
     for batch in batches:
         recorder(batch, 0.5)
     for batch in batches:
-        wanted, found = gradients(trainer._backward, batch.rounded()), gradients(recorder, batch)
+        wanted, found = gradients(trainer.stepper.backward, batch.rounded()), gradients(recorder, batch)
         assert found[0] == pytest.approx(wanted[0], rel=1e-5)
         torch.testing.assert_close(found[1], wanted[1], atol=1e-5, rtol=1e-3)
     assert recorder.recordings
@@ -328,7 +325,7 @@ def test_on_a_gpu_a_fold_with_recorded_passes_is_the_fold_without(make_trainer, 
     settings = SETTINGS | dict(device="cuda", precision=precision)
     plain, trainer = make_trainer(**settings), make_trainer(**settings)
     for one, recorded_passes in ((plain, False), (trainer, True)):
-        one.memory = MemoryPlan(2, recorded=recorded_passes)
+        one.change(memory=MemoryPlan(2, recorded=recorded_passes))
         one.run()
     losses = ([event["loss"] for event in one.log.events("step")] for one in (trainer, plain))
     norms = ([event["grad_norm"] for event in one.log.events("step")] for one in (trainer, plain))
@@ -340,21 +337,20 @@ def test_on_a_gpu_a_fold_with_recorded_passes_is_the_fold_without(make_trainer, 
 def test_on_a_gpu_a_recording_that_fails_ends_nothing(make_trainer, capsys):
     """A value that is asked for in the middle of a recording is such a failure; dropout goes on drawing."""
     trainer = make_trainer(**SETTINGS | dict(device="cuda", precision="float32", lora_dropout=0.1))
-    trainer._prepare()
-    trainer.answers.train()
-    loss_of, asked = trainer.loss_of, iter([False, False, True])
+    assert trainer.ready
+    loss_of, asked = trainer.stepper.loss_of, iter([False, False, True])
 
     def asking(batch, weight):
         loss = loss_of(batch, weight)
         return loss * loss.item() if next(asked, False) else loss
 
-    trainer.recorder.loss_of = asking
+    trainer.stepper.recorder.loss_of = asking
     rows = [trainer.maker.row(q) for q in trainer.train[:6]]
     own = (rows[:2], rows[:2], rows[2:], rows[2:], rows[:2])
-    batches = [trainer.maker.batch(part).to(trainer.accelerator.device) for part in own]
+    batches = [trainer.maker.batch(part).to(trainer.stepper.accelerator.device) for part in own]
     stream = torch.cuda.current_stream()
-    losses = [trainer.recorder(batch, 0.5).item() for batch in batches]
-    assert all(map(math.isfinite, losses)) and torch.cuda.current_stream() == stream and not trainer.recorder.recordings
+    losses = [trainer.stepper.recorder(batch, 0.5).item() for batch in batches]
+    assert all(map(math.isfinite, losses)) and torch.cuda.current_stream() == stream and not trainer.stepper.recorder.recordings
     assert capsys.readouterr().out.count("no more passes are recorded") == 1
     assert torch.rand(2, device="cuda").unique().numel() == 2
 
@@ -364,21 +360,20 @@ def test_on_a_gpu_a_recording_that_fails_ends_nothing(make_trainer, capsys):
 def test_on_a_gpu_a_step_waits_once(make_trainer, recorded_passes):
     """For the loss and the gradient's length, together; whatever else would wait for the GPU, torch tells."""
     trainer = make_trainer(**SETTINGS | dict(device="cuda", precision="float16", lora_dropout=0.1))
-    trainer.memory = MemoryPlan(2, recorded=recorded_passes)
-    trainer._prepare()
-    trainer.answers.train()
+    trainer.change(memory=MemoryPlan(2, recorded=recorded_passes))
+    assert trainer.ready
     rows = [trainer.maker.row(q) for q in trainer.train[:4]]
     batches = [(trainer.maker.batch(part).pin_memory(), True) for part in (rows[:2], rows[2:])]
     for _ in range(3):  # kernels are tried, shapes recorded
-        trainer._step(batches, 4)
+        trainer.stepper.step(batches, 4)
     torch.set_warn_always(True)
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            trainer._step(batches, 4)
+            trainer.stepper.step(batches, 4)
     finally:
         torch.cuda.set_sync_debug_mode("default")
         torch.set_warn_always(False)
     waits = [f"{warning.filename}:{warning.lineno}" for warning in told if "synchronizing" in str(warning.message)]
-    assert len(waits) == 1 and bool(trainer.recorder.recordings) == recorded_passes, waits
+    assert len(waits) == 1 and bool(trainer.stepper.recorder.recordings) == recorded_passes, waits

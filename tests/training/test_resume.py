@@ -11,10 +11,14 @@ import pytest
 import torch
 
 from mcvqa.base.files import RunLog
-from mcvqa.training import loop
+from mcvqa.training import resume
 from mcvqa.training.checkpoint import STATE, TENSORS, adapter_hash, read_point, verified
-from mcvqa.training.loop import RESUME, FoldTrainer, TrainingError
+from mcvqa.training.evaluate import Evaluator
+from mcvqa.training.job import TrainingError
+from mcvqa.training.resume import RESUME, KeptWeights
+from mcvqa.training.step import Stepper
 from tests.faults import drop_drive, unmount
+from tests.training.fold import Fold
 from tests.training.test_loop import lose_steps
 
 STEPS = 6  # three an epoch, each in two passes
@@ -30,19 +34,18 @@ def trainer_in(make_trainer):
     """trainer_in(folder, **settings) -> a new trainer of the same twelve rows, as a new session makes it."""
     questions = make_trainer().train[:12]
 
-    def make(folder: Path, **changes) -> FoldTrainer:
+    def make(folder: Path, **changes) -> Fold:
         trainer = make_trainer(rows=questions, validation=questions[:4], **SETTINGS | changes)
-        trainer.folder, trainer.rows_key = folder, "twelve"
-        return trainer
+        return trainer.change(folder=folder, rows_key="twelve")
 
     return make
 
 
-def outcome_of(trainer: FoldTrainer) -> SimpleNamespace:
+def outcome_of(trainer: Fold) -> SimpleNamespace:
     """Train to the end; everything that must not depend on cuts."""
     result = trainer.run()
     return SimpleNamespace(
-        tensors={name: value.clone() for name, value in trainer.learned.tensors().items()},
+        tensors={name: value.clone() for name, value in trainer.state.tensors().items()},
         generator=torch.get_rng_state(), logprobs={name: np.stack(v.logprobs) for name, v in result.variants.items()},
         counts=(result.best_epoch, result.accuracy, result.steps, result.skipped),
         hashes={name: adapter_hash(trainer.folder / name) for name in ("best", "last", "raw", "ema")},
@@ -70,19 +73,22 @@ def require_same(found: SimpleNamespace, wanted: SimpleNamespace) -> None:
     assert (found.counts, found.hashes, found.epochs) == (wanted.counts, wanted.hashes, wanted.epochs)
 
 
+CUTS = {"backward": Stepper, "save": KeptWeights, "validate": Evaluator}
+
+
 def cut_in(monkeypatch, method: str, call: int) -> None:
-    """From now on the so-many-th call (from 0) of a FoldTrainer's method cuts the run off, once."""
-    plain, calls = getattr(FoldTrainer, method), iter([False] * call + [True])
+    """From now on the so-many-th call (from 0) of a method cuts the run off, once."""
+    plain, calls = getattr(CUTS[method], method), iter([False] * call + [True])
 
     def cutting(self, *given, **named):
         if next(calls, False):
             raise Cut
         return plain(self, *given, **named)
 
-    monkeypatch.setattr(loop.FoldTrainer, method, cutting)
+    monkeypatch.setattr(CUTS[method], method, cutting)
 
 
-def cut_off(trainer: FoldTrainer) -> FoldTrainer:
+def cut_off(trainer: Fold) -> Fold:
     with pytest.raises(Cut):
         trainer.run()
     return trainer
@@ -90,8 +96,8 @@ def cut_off(trainer: FoldTrainer) -> FoldTrainer:
 
 # %% cuts
 @pytest.mark.parametrize(("method", "call", "saved"), [
-    *(("_backward", 2 * step + 1, f"0-{step // 3:04d}-{step:08d}") for step in range(STEPS)),
-    ("_save", 0, "0-0000-00000003"), ("_validate", 1, "0-0001-00000006"),
+    *(("backward", 2 * step + 1, f"0-{step // 3:04d}-{step:08d}") for step in range(STEPS)),
+    ("save", 0, "0-0000-00000003"), ("validate", 1, "0-0001-00000006"),
 ])
 def test_from_any_cut_the_fold_becomes_the_same(trainer_in, undisturbed, tmp_path, monkeypatch, method, call, saved):
     """In the middle of each step, between its two passes; in validation, and while the trained weights are saved."""
@@ -106,9 +112,9 @@ def test_a_chain_of_cuts(trainer_in, undisturbed, tmp_path, monkeypatch, capsys)
     """Each session makes one step; then the newest point is damaged, which costs the last of them."""
     losses = []
     for session in range(STEPS - 1):
-        cut_in(monkeypatch, "_backward", 3)
+        cut_in(monkeypatch, "backward", 3)
         trainer = cut_off(trainer_in(tmp_path))
-        assert trainer.step == session + 1
+        assert trainer.state.step == session + 1
         losses += [event["loss"] for event in trainer.log.events("step")]
     assert losses == undisturbed.losses[:-1]
     tensors = max((tmp_path / RESUME).iterdir()) / TENSORS
@@ -122,7 +128,7 @@ def test_a_chain_of_cuts(trainer_in, undisturbed, tmp_path, monkeypatch, capsys)
 
 
 def test_without_saves_between_steps_a_cut_costs_an_epoch_at_most(trainer_in, undisturbed, tmp_path, monkeypatch):
-    cut_in(monkeypatch, "_backward", 2 * 5)
+    cut_in(monkeypatch, "backward", 2 * 5)
     cut_off(trainer_in(tmp_path, save_minutes=1000))
     assert sorted(p.name for p in (tmp_path / RESUME).iterdir()) == ["0-0000-00000003", "0-0001-00000003"]
     require_same(outcome_of(trainer_in(tmp_path, save_minutes=1000)), undisturbed)
@@ -130,15 +136,15 @@ def test_without_saves_between_steps_a_cut_costs_an_epoch_at_most(trainer_in, un
 
 def test_a_cut_changes_nothing_about_a_rollback(trainer_in, tmp_path, monkeypatch):
     """The last step of an epoch and the first of the next are lost, which rolls back: a cut between them, or after it."""
-    monkeypatch.setattr(loop, "SKIPS_ON_END", 2)
-    lose_steps(monkeypatch, lambda trainer: trainer.step > 1 and not trainer.rollbacks)
+    monkeypatch.setattr(resume, "SKIPS_ON_END", 2)
+    lose_steps(monkeypatch, lambda stepper: stepper.state.step > 1 and not stepper.state.rollbacks)
     found = outcome_of(trainer_in(tmp_path / "whole", save_minutes=1000))
     for session, call in enumerate((7, 5)):
-        cut_in(monkeypatch, "_backward", call)
-        assert cut_off(trainer_in(tmp_path / "cut")).rollbacks == session
+        cut_in(monkeypatch, "backward", call)
+        assert cut_off(trainer_in(tmp_path / "cut")).state.rollbacks == session
     trainer = trainer_in(tmp_path / "cut")
     require_same(outcome_of(trainer), found)
-    assert trainer.rollbacks == 1 and trainer.skipped == 2
+    assert trainer.state.rollbacks == 1 and trainer.state.skipped == 2
 
 
 # %% what a resume point holds
@@ -146,7 +152,7 @@ def test_a_cut_changes_nothing_about_a_rollback(trainer_in, tmp_path, monkeypatc
 def at_step_four(trainer_in, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("four")
     with pytest.MonkeyPatch.context() as patch:
-        cut_in(patch, "_backward", 8)
+        cut_in(patch, "backward", 8)
         cut_off(trainer_in(folder))
     return folder
 
@@ -172,7 +178,7 @@ def test_a_changed_setting_is_refused_and_named(trainer_in, cut_at_four):
     with pytest.raises(TrainingError, match=r"cut off at another.*\n  learning_rate: was 0.001, now 0.002\nGo on as it was"):
         trainer_in(cut_at_four, learning_rate=2e-3).run()
     other = trainer_in(cut_at_four)
-    other.rows_key = "thirteen"
+    other.change(rows_key="thirteen")
     with pytest.raises(TrainingError, match="other rows or photographs"):
         other.run()
 
@@ -186,7 +192,7 @@ def test_what_does_not_matter_may_change(trainer_in, undisturbed, cut_at_four):
 
 
 def test_a_point_of_another_version_is_refused(trainer_in, cut_at_four, monkeypatch):
-    monkeypatch.setattr(loop, "STATE_FORMAT", 3)
+    monkeypatch.setattr(resume, "STATE_FORMAT", 3)
     with pytest.raises(TrainingError, match="it has format 2, this version of mcvqa reads 3"):
         trainer_in(cut_at_four).run()
 
@@ -201,7 +207,7 @@ def test_damaged_best_weights_are_told_and_found_anew(trainer_in, cut_at_four, c
 # %% a full disk, an interrupt
 def test_a_full_disk_ends_no_training(trainer_in, undisturbed, tmp_path, monkeypatch, capsys):
     """A real error of the system: no file may be longer than the limit, which a resume point passes and an adapter does not."""
-    cut_in(monkeypatch, "_backward", 2)
+    cut_in(monkeypatch, "backward", 2)
     cut_off(trainer_in(tmp_path))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / RESUME / "0-0000-00000001" / TENSORS).stat().st_size // 2, limits[1]))
@@ -220,19 +226,19 @@ def test_a_full_disk_ends_no_training(trainer_in, undisturbed, tmp_path, monkeyp
 def test_a_drive_that_drops_ends_no_training(trainer_in, undisturbed, tmp_path, monkeypatch, capsys, back):
     """It comes back while a resume point waits, or after that point has been left out."""
     monkeypatch.setattr("mcvqa.base.files.time.sleep", lambda wait: unmount(tmp_path) if back != "later" else None)
-    plain = FoldTrainer._backward
+    plain = Stepper.backward
 
     def backward(self, *given):
-        if self.step == 1 and not dropped:
+        if self.state.step == 1 and not dropped:
             dropped.append(drop_drive(tmp_path))
-        if self.step == 2:
+        if self.state.step == 2:
             unmount(tmp_path)
         return plain(self, *given)
 
     dropped = []
-    monkeypatch.setattr(FoldTrainer, "_backward", backward)
+    monkeypatch.setattr(Stepper, "backward", backward)
     trainer = trainer_in(tmp_path)
-    trainer.log = RunLog(tmp_path / "log.jsonl")
+    trainer.change(log=RunLog(tmp_path / "log.jsonl"))
     require_same(outcome_of(trainer), undisturbed)
     assert [event["step"] for event in trainer.log.events("step")] == [1, 2, 3, 4, 5, 6], "lines wait too"
     said = capsys.readouterr().out
@@ -241,15 +247,16 @@ def test_a_drive_that_drops_ends_no_training(trainer_in, undisturbed, tmp_path, 
 
 
 def interrupt_in_step_five(monkeypatch, times: int) -> None:
-    plain = FoldTrainer._backward
+    plain, sent = Stepper.backward, []
 
     def interrupted(self, *given):
-        if self.step == 4 and not self.stop.asked:
+        if self.state.step == 4 and not sent:
+            sent.append(1)
             for _ in range(times):
                 os.kill(os.getpid(), signal.SIGINT)
         return plain(self, *given)
 
-    monkeypatch.setattr(FoldTrainer, "_backward", interrupted)
+    monkeypatch.setattr(Stepper, "backward", interrupted)
 
 
 def test_an_interrupt_saves_and_stays_a_keyboard_interrupt(trainer_in, undisturbed, tmp_path, monkeypatch):

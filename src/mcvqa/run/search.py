@@ -10,7 +10,7 @@ from mcvqa.config import Config
 from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.single import train_only
 from mcvqa.run.train import result_of
-from mcvqa.training.loop import TrainingError
+from mcvqa.training.job import TrainingError
 
 
 def suggest_settings(trial: Any, config: Config) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def _all_steps(project: Project) -> Outcome:
     plan = set_up(project)
     data, prior = None, None
     try:
-        with Alarm(project.seconds_until(seconds_for_end(project.config.budget_seconds))):
+        with Alarm(by_main(project.seconds_until, seconds_for_end(project.config.budget_seconds))):
             by_main(settle_config, project)
             data, prior = by_main(explore_data, project)
             data = by_main(make_folds, project, data, prior)

@@ -19,7 +19,9 @@ from mcvqa.run.session import owning
 from mcvqa.run.tasks import Task, code_print
 from mcvqa.scoring.scores import Scores
 from mcvqa.training.checkpoint import CheckpointError, adapter_hash
-from mcvqa.training.loop import RESUME, FoldResult, FoldTrainer
+from mcvqa.training.job import FoldJob
+from mcvqa.training.loop import FoldResult, train_fold
+from mcvqa.training.resume import RESUME
 
 KINDS_OF_WEIGHTS = ("best", "last", "raw", "ema", "swa")  # folders of a fold
 
@@ -49,14 +51,14 @@ def do_train(side: ModelSide, task: Task) -> None:
         side.release()
         loaded = side.load()
         attempt = by_main(_begin, project, task, fold)
-        trainer = FoldTrainer(
+        job = FoldJob(
             project.config, loaded.base, loaded.maker, train, validation, fold, project.paths.fold(fold),
             project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold), side.schedule,
             side.data.groups[side.data.folds == fold],
         )
-        result = trainer.run()
-        side.free_base(trainer.model)
-        by_main(_keep_result, project, side.data, task, validation, result, attempt)
+        result = train_fold(job)
+        side.free_base(result.model)
+        by_main(_keep_result, project, side.data, task, result, attempt)
 
 
 def _begin(project: Project, task: Task, fold: int) -> str:
@@ -84,13 +86,11 @@ def remove_results(project: Project, fold: int) -> None:
         project.records.forget(f"score fold {fold} {split}")
 
 
-def _keep_result(
-    project: Project, data: RunData, task: Task, validation: list[Question], result: FoldResult, attempt: str
-) -> None:
+def _keep_result(project: Project, data: RunData, task: Task, result: FoldResult, attempt: str) -> None:
     fold = result.fold
     for name, found in result.variants.items():
         facts = {"run": project.config.run, "fold": fold, "variant": name, "attempt": attempt}
-        _variant_scores(validation, found.logprobs, facts).save(project.paths.scores / f"fold{fold}-{name}.npz")
+        _variant_scores(result.validated, found.logprobs, facts).save(project.paths.scores / f"fold{fold}-{name}.npz")
     write_json(project.paths.fold(fold) / "result.json", _result_facts(result))
     weights = adapter_hash(project.paths.fold(fold) / project.config.keep)
     project.records.finish(task, adapter=weights, base=base_print(project.config))
@@ -119,7 +119,7 @@ def forget_progress(project: Project, fold: int) -> None:
     shutil.rmtree(project.paths.fold(fold) / RESUME, ignore_errors=True)
 
 
-def _variant_scores(questions: list[Question], logprobs: list[np.ndarray], provenance: dict[str, Any]) -> Scores:
+def _variant_scores(questions: Sequence[Question], logprobs: list[np.ndarray], provenance: dict[str, Any]) -> Scores:
     table = np.full((len(questions), max(map(len, logprobs))), -np.inf)
     for i, values in enumerate(logprobs):
         table[i, : len(values)] = values

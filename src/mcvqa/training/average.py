@@ -28,6 +28,10 @@ class WeightAverage:
         share = 1 / self.updates if self.decay is None else 1 - warm_decay(self.decay, self.updates)
         torch._foreach_lerp_([*self.values.values()], [parameters[name].float() for name in self.values], share)
 
+    def restart(self) -> None:
+        """Forget all updates: with the next one a plain mean begins anew."""
+        self.updates = 0
+
     @contextlib.contextmanager
     def applied(self, parameters: dict[str, nn.Parameter]) -> Iterator[None]:
         """Within the block the parameters hold the average."""

@@ -1,0 +1,119 @@
+"""Validation: what one set of weights, or each kind of them, says about a fold's validation rows.
+
+Shapes: N rows, C choices.
+"""
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from mcvqa.base.uncertainty import Accuracy, accuracy_of_right, pack_right
+from mcvqa.data.questions import Question
+from mcvqa.model.distributed import by_main, is_main_process
+from mcvqa.model.fast.forward import Answering
+from mcvqa.model.rows import encode_rows, read_rows, without_empty
+from mcvqa.training.job import FoldJob
+from mcvqa.training.state import TrainingState
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What one set of weights says about the validation rows.
+
+    Attributes:
+        logprobs: letter log-probabilities (C,) of each row, in the order of its original choices.
+        loss: mean negative log-probability of the answer among the choices, in nats.
+        right: (N,) booleans of the rows with a known answer.
+    """
+
+    logprobs: list[np.ndarray]
+    accuracy: Accuracy
+    loss: float
+    right: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    def is_better(self, old: "Validation") -> bool:
+        """Higher accuracy; at the same accuracy the lower loss."""
+        return (self.accuracy.value, -self.loss) > (old.accuracy.value, -old.loss)
+
+
+class Evaluator:
+    """Validates the weights of a fold: raw, or one of their averages."""
+
+    def __init__(self, job: FoldJob, answers: Answering, state: TrainingState) -> None:
+        self.job, self.answers, self.state = job, answers, state
+
+    def scoring_variant(self) -> str:
+        """Which weights are scored with: SWA's average, else EMA's, else the weights themselves."""
+        config, averages = self.job.config, self.state.averages
+        if config.use_swa and averages["swa"].updates:
+            return "swa"
+        return "ema" if config.use_ema and averages["ema"].updates else "raw"
+
+    @contextlib.contextmanager
+    def weights(self, variant: str) -> Iterator[None]:
+        """Within the block the model has the weights of one variant."""
+        average = contextlib.nullcontext() if variant == "raw" else self.state.averages[variant].applied(self.state.parameters)
+        with average:
+            yield
+
+    def validate(self, epoch: int, *, every_variant: bool) -> dict[str, Validation]:
+        """Validate the weights to score with; after the last epoch all variants, to measure what each brings."""
+        chosen = self.scoring_variant()
+        names = ["raw", *(n for n, a in self.state.averages.items() if a.updates)] if every_variant else [chosen]
+        found = {}
+        for name in names:
+            started = time.monotonic()
+            with self.weights(name):
+                found[name] = self._read(f"validation ({name})" if len(names) > 1 else "validation")
+            if self.job.schedule and self.questions:
+                self.job.schedule.pace.read = (time.monotonic() - started) / len(self.questions)
+            self._log(epoch, name, found[name], chosen=name == chosen)
+        shown = found[chosen]
+        self.state.right.append(shown.right)
+        if is_main_process():
+            when = "untrained" if epoch < 0 else f"epoch {epoch + 1}"
+            tqdm.write(f"fold {self.job.fold} {when}: accuracy {shown.accuracy} ({chosen}), loss {shown.loss:.3f}")
+        return found
+
+    @property
+    def questions(self) -> Sequence[Question]:
+        """The validation rows that are read: all, or within a time budget a random sample."""
+        return [self.job.validation[i] for i in self._numbers]
+
+    @cached_property
+    def _numbers(self) -> list[int]:
+        every, state = self.job.validation, self.state
+        if not state.validation_rows:
+            wanted = by_main(self.job.schedule.validation_rows, len(every)) if self.job.schedule else len(every)
+            state.validation_rows = min(max(wanted, 1), len(every))
+        order = np.random.default_rng([self.job.config.seed, self.job.fold]).permutation(len(every))
+        return sorted(order[: state.validation_rows].tolist())
+
+    @cached_property
+    def _rows(self) -> list[Any]:
+        return encode_rows(self.job.maker, self.questions, [None] * len(self.questions), self.job.base.plan.workers)
+
+    def _read(self, title: str) -> Validation:
+        job, questions = self.job, self.questions
+        read = read_rows(self.answers, job.maker, self._rows, job.config.eval_batch_size, job.base.plan, title=title)
+        logprobs = [without_empty(question, orders)[0] for question, orders in zip(questions, read, strict=True)]
+        normed = [values - np.logaddexp.reduce(values) for values in logprobs]  # among the row's choices
+        answers = np.array([-1 if q.answer is None else q.answer for q in questions], dtype=int)  # (N,)
+        known = answers >= 0
+        right = (np.array([values.argmax() for values in normed], dtype=int) == answers)[known]
+        groups = None if job.groups is None else job.groups[self._numbers][known]
+        losses = [-values[a] for values, a in zip(normed, answers, strict=True) if a >= 0]
+        return Validation(logprobs, accuracy_of_right(right, groups), float(np.mean(losses)) if losses else float("nan"), right)
+
+    def _log(self, epoch: int, name: str, result: Validation, *, chosen: bool) -> None:
+        if is_main_process():
+            self.job.log.write(
+                "epoch", fold=self.job.fold, epoch=epoch, variant=name, accuracy=result.accuracy.value, nll=result.loss,
+                standard_error=result.accuracy.standard_error, n=result.accuracy.n, chosen=chosen,
+                right=pack_right(result.right),  # what choosing the best epoch adds to its accuracy is measured from these
+            )

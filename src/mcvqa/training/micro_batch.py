@@ -1,0 +1,134 @@
+"""How the rows of a step are divided into passes: the largest micro-batch that fits, found by trying the longest row."""
+import dataclasses
+import math
+from typing import Any
+
+from accelerate.utils import gather_object
+from tqdm.auto import tqdm
+
+from mcvqa.model.device import GIB
+from mcvqa.model.distributed import by_each, by_main, stop_all
+from mcvqa.model.memory import (
+    LEAST_PASSES,
+    MARGIN,
+    Trial,
+    fastest_fitting,
+    free_memory,
+    launches_bind,
+    less_memory,
+    measure_pass,
+    random_state,
+    reason_for,
+    row_counts,
+    set_random_state,
+    settings_plan,
+)
+from mcvqa.model.rows import longest_row
+from mcvqa.training.job import TrainingError
+from mcvqa.training.step import Stepper
+
+
+def settle_micro_batch(stepper: Stepper) -> None:
+    """Fill the job's memory plan where an earlier fold or session has not: on a GPU by trying, elsewhere from the settings.
+
+    Raises:
+        TrainingError: the longest row does not fit by itself.
+    """
+    job, memory = stepper.job, stepper.job.memory
+    if not memory.rows:
+        first, share = settings_plan(job.config, job.base.plan), rows_of_process(stepper)
+        memory.rows, memory.checkpointing = min(first.rows, share), first.checkpointing
+        if job.base.plan.memory:
+            find_micro_batch(stepper)
+    stepper.answers.set_checkpointing(memory.checkpointing)
+
+
+def rows_of_process(stepper: Stepper) -> int:
+    """Rows of a step that one process computes, at most."""
+    return math.ceil(stepper.job.rows_in_step / stepper.accelerator.num_processes)
+
+
+def find_micro_batch(stepper: Stepper) -> None:
+    """Try passes of the longest row, copied, until one fits.
+
+    Raises:
+        TrainingError: not even one row does.
+    """
+    job, share = stepper.job, rows_of_process(stepper)
+    config, limit = job.config, job.base.plan.memory
+    row, before = longest_row(job.maker, job.train, config), random_state()
+    stepper.answers.train()
+    found = fastest_fitting(
+        row_counts(min(config.micro_batch or share, share)), config.gradient_checkpointing,
+        lambda rows, checkpointing: try_pass(stepper, row, rows, checkpointing),
+    )
+    recorded = bool(found) and recording_pays(stepper, row, found[0], stepper.plan.total * math.ceil(share / found[0].rows))
+    set_random_state(before)  # what dropout draws does not depend on what was tried
+    free_memory()
+    tokens = job.maker.tokens(row)
+    if not found:
+        stop_all(TrainingError(
+            f"Fold {job.fold}: the longest row ({row.id}, {tokens} tokens) does not fit by itself into "
+            f"{MARGIN:.0%} of {limit / GIB:.1f} GiB (gradient_checkpointing={config.gradient_checkpointing}). "
+            f"{less_memory(config, four_bit=job.base.plan.four_bit)}"
+        ))
+    job.memory.rows, job.memory.checkpointing, job.memory.recorded = found[0].rows, found[0].checkpointing, recorded
+    why = "; launching its kernels takes much of that, so passes are recorded" if recorded else ""
+    tqdm.write(f"  {reason_for(found, share, tokens)}{why}")
+    if stepper.accelerator.is_main_process:
+        tried = [dataclasses.asdict(trial) for trial in found]
+        job.log.write("memory", fold=job.fold, tokens=tokens, tried=tried, recorded=recorded)
+
+
+def recording_pays(stepper: Stepper, row: Any, plain: Trial, passes: int) -> bool:
+    """Whether so many passes are worth recording as CUDA graphs.
+
+    Args:
+        row: the longest.
+        plain: its best pass.
+    """
+    job = stepper.job
+    # beside recordings passes of other shapes must have room; one answer for all processes
+    fits = by_main(lambda: 2 * plain.peak < MARGIN * job.base.plan.memory)
+    if plain.rows == 1 or passes < LEAST_PASSES or not fits or not stepper.answers.can_be_recorded(job.maker.copies(row, 1)):
+        return False
+    single = try_pass(stepper, row, 1, plain.checkpointing)
+    return single is not None and launches_bind(single, plain)
+
+
+def try_pass(stepper: Stepper, row: Any, rows: int, checkpointing: bool) -> Trial | None:
+    """So many copies of `row`, forward and backward, in every process: what does not fit in one is too much for all."""
+    stepper.answers.set_checkpointing(checkpointing)
+    batch = stepper.job.maker.copies(row, rows)
+    measured = by_each(
+        measure_pass, rows, checkpointing, lambda: stepper.backward(batch.to(stepper.accelerator.device), 1 / rows),
+        8 * sum(p.numel() for p in stepper.state.parameters.values()),  # AdamW's two moments come with the first step
+        MARGIN * stepper.job.base.plan.memory,
+    )
+    stepper.state.optimizer.zero_grad(set_to_none=True)
+    trials: list[Trial | None] = gather_object([measured])
+    fitting = [trial for trial in trials if trial]
+    if len(fitting) < len(trials):
+        return None
+    return Trial(rows, checkpointing, max(t.seconds for t in fitting), max(t.peak for t in fitting))
+
+
+def use_less_memory(stepper: Stepper) -> None:
+    """After a step that did not fit: divide the next ones more finely.
+
+    Raises:
+        TrainingError: there is nothing left to save.
+    """
+    job, step = stepper.job, stepper.state.step + 1
+    before = str(job.memory)
+    if not job.memory.shrink(job.config):
+        stop_all(TrainingError(
+            f"Fold {job.fold}, step {step}: the GPU's memory is full with {before}, so not even one row fits. "
+            f"{less_memory(job.config, four_bit=job.base.plan.four_bit)}"
+        ))
+    stepper.answers.set_checkpointing(job.memory.checkpointing)
+    stepper.recorder.forget()
+    tqdm.write(
+        f"fold {job.fold} step {step}: the GPU's memory was full with {before}. The step is done again with "
+        f"{job.memory}; it still counts {job.config.effective_batch} rows."
+    )
