@@ -1,8 +1,8 @@
 """Real kills, real deadlines and thousands of damaged inputs: what a user may meet in years, in an hour.
 
-    make torture                  # 1,000 kills, one at each write, 100 deadlines, 10,000 tables, 5,000 pictures
+    make torture                  # 1,000 kills, one at each write, 100 deadlines, 20 launches, 10,000 tables, 5,000 pictures
     KILLS=20 make torture         # a share of everything
-    python -m tests.torture kills writes deadlines inputs    # or only some of it
+    python -m tests.torture kills writes deadlines launches inputs    # or only some of it
 
 Every run is a forked process of its own that does all ten steps with `tiny`. After its last kill a run must end as the one that
 was never killed: the same weights, scores and submission. The last line sums up; the exit status is 1 when anything was lost.
@@ -44,6 +44,7 @@ PROPERTIES = {  # tests of free-form input, and how many inputs each gets at 1,0
     "tests/data/test_questions.py::test_any_bytes_give_a_table_or_a_data_error": 5000,
     "tests/data/test_images.py::test_any_damage_gives_a_picture_or_an_image_error": 5000,
 }
+HANGS = 300  # seconds after its budget that a launch may take, to start and to end
 MEMORY = 2.0  # GiB that reading them may take, Python and torch included
 
 
@@ -234,6 +235,26 @@ class Torturer:
             return Ended(budget, margin, folds, wrong or "; ".join(map(str, report.problems)))
 
 
+    def launch_to_deadline(self, seed: int) -> str:
+        """A real launch of two processes with a time budget of random length; returns what is wrong with its end."""
+        budget = random.Random(seed).uniform(1, 8) * self.seconds
+        with tempfile.TemporaryDirectory() as name:
+            config = settings_of(Path(name), self.data).replace(time_budget=f"{budget:.1f}s", num_epochs=100)
+            (Path(name) / "r.yaml").write_text(config.to_yaml(), encoding="utf-8")
+            launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mcvqa")
+            with subprocess.Popen(
+                [*launcher, "run", "--config", f"{name}/r.yaml"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            ) as process:
+                try:
+                    said = process.communicate(timeout=budget + HANGS)[0]
+                except subprocess.TimeoutExpired:
+                    process.terminate()
+                    return f"{budget:.1f} s: hung"
+            expected = process.returncode == 0 or "no fold was trained and scored" in said
+            return "" if expected else f"{budget:.1f} s: {said[-2000:]}"
+
+
 def torturer_for(data: Path) -> Torturer:
     with tempfile.TemporaryDirectory() as name:
         started = time.monotonic()
@@ -285,6 +306,14 @@ def deadlines(torturer: Torturer, share: float) -> str:
     return f"{len(wrong)} deadlines" if wrong else ""
 
 
+def launches(torturer: Torturer, share: float) -> str:
+    ended = [torturer.launch_to_deadline(seed) for seed in range(max(2, round(20 * share)))]
+    wrong = [end for end in ended if end]
+    told = f"{len(ended)} launches of two processes with a deadline: {len(wrong)} hung or failed"
+    print(*wrong[:5], told, sep="\n", flush=True)
+    return f"{len(wrong)} launches" if wrong else ""
+
+
 def inputs(torturer: Torturer, share: float) -> str:
     made, wrong = 0, ""
     for test, count in PROPERTIES.items():
@@ -301,7 +330,7 @@ def inputs(torturer: Torturer, share: float) -> str:
 
 
 def main(chosen: list[str]) -> int:
-    share, parts = int(os.environ.get("KILLS", "1000")) / 1000, (inputs, kills, writes, deadlines)
+    share, parts = int(os.environ.get("KILLS", "1000")) / 1000, (inputs, kills, writes, deadlines, launches)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         generate_demo(Path(name), 24, 6, seed=0, size=56)

@@ -91,6 +91,48 @@ def test_what_is_divided_comes_back_whole_and_an_error_ends_all(tmp_path):
     assert all("KeyError" not in told and "Traceback" not in told for _, _, told in ended[1:]), "told once, by the main process"
 
 
+TOGETHER = """
+import os, signal, time
+from mcvqa.base.budget import Alarm, TimeUp
+from mcvqa.base.interrupt import Interrupted, StopRequest
+from mcvqa.config import Config
+from mcvqa.model.distributed import by_each, by_main, divided, join_processes, progress
+rank = int(os.environ["RANK"])
+join_processes(Config(device="cpu"))
+def read(own):
+    return [i for i in progress(own)]
+def signalled(own):
+    if rank == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return read(own)
+def leaves(limit, work, *given, **request):
+    try:
+        with Alarm(limit), StopRequest(at_once=True):
+            work(*given)
+            print("never", flush=True)
+    except (TimeUp, Interrupted) as left:
+        print(type(left).__name__, left, flush=True)
+    assert divided(range(5), read) == [0, 1, 2, 3, 4]  # the processes still understand one another
+mine = 0.0 if rank == 1 else 1000.0  # one clock is over, the others are not
+leaves(mine, divided, range(9), read)
+leaves(mine, by_each, str)
+leaves(mine, by_main, str)
+leaves(1.0, by_main, time.sleep, 100)
+leaves(1000, divided, range(9), signalled)
+leaves(1000, lambda: [signalled([]), by_each(str)])
+"""
+
+
+def test_of_the_end_of_the_time_and_of_a_signal_all_hear_together(tmp_path):
+    """Met by one process only; the main one is called away in the middle of what it does by itself."""
+    script = tmp_path / "together.py"
+    script.write_text(TOGETHER, encoding="utf-8")
+    ended = side_by_side(str(script), count=3)
+    said = 4 * "TimeUp \n" + 2 * "Interrupted Stopped: what is done is saved.\n"
+    assert [(status, out) for status, out, _ in ended] == 3 * [(0, said)], ended
+    assert [err.count("SIGTERM: stopping as soon as all processes can") for *_, err in ended] == [0, 0, 2]
+
+
 def test_an_error_of_the_main_process_does_not_leave_the_others_waiting(tmp_path):
     """The whole program on data that is not there."""
     settings = Config(output_dir=str(tmp_path), data_dir=str(tmp_path / "nowhere"), model_id="tiny", device="cpu", run_name="r")

@@ -1,8 +1,12 @@
 """Signals: real ones, to this process and to whole commands."""
+import contextlib
+import fcntl
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -12,8 +16,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from mcvqa.base.budget import working_alone
 from mcvqa.base.files import RunLog
-from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted, StopRequest, ignore_signals
+from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted, StopRequest, ignore_signals, stop_is_asked
 from mcvqa.cli import app
 from mcvqa.config import Config, ConfigError
 from mcvqa.run import steps as pipeline
@@ -26,7 +31,7 @@ from mcvqa.training.evaluate import Evaluator
 from mcvqa.training.resume import RESUME
 from tests.conftest import tiny_settings
 
-BOTH = (signal.SIGTERM, signal.SIGINT)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def send(number: int) -> None:
@@ -34,13 +39,13 @@ def send(number: int) -> None:
 
 
 # %% this process
-@pytest.mark.parametrize("number", BOTH)
+@pytest.mark.parametrize("number", STOPPING)
 def test_the_first_signal_waits_for_the_end_of_the_block(number, capfd):
-    before, reached = [signal.getsignal(n) for n in BOTH], False
+    before, reached = [signal.getsignal(n) for n in STOPPING], False
     with pytest.raises(KeyboardInterrupt, match="what is done is saved"), StopRequest() as stop:
         send(number)
         reached = stop.asked
-    assert reached and [signal.getsignal(n) for n in BOTH] == before
+    assert reached and [signal.getsignal(n) for n in STOPPING] == before
     assert f"{signal.Signals(number).name}: stopping after this step" in capfd.readouterr().err
 
 
@@ -49,6 +54,37 @@ def test_the_second_signal_or_with_nothing_to_lose_the_first_leaves_at_once(at_o
     with pytest.raises(Interrupted, match="Stopped at once by SIGTERM"), StopRequest(at_once=at_once):
         for _ in range(1 if at_once else 2):
             send(signal.SIGTERM)
+        pytest.fail("still here")
+
+
+def test_after_nohup_a_closed_terminal_stops_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            send(signal.SIGHUP)
+            assert not stop.asked
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_without_hangups_nothing_breaks(monkeypatch):
+    """As on Windows."""
+    monkeypatch.delattr(signal, "SIGHUP")
+    with pytest.raises(Interrupted), StopRequest() as stop:
+        send(signal.SIGTERM)
+        assert stop.asked
+
+
+def test_where_others_wait_the_first_signal_waits_for_them(monkeypatch, capfd):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(Interrupted, match="what is done is saved"), StopRequest(at_once=True):
+        assert not stop_is_asked()
+        send(signal.SIGTERM)
+        assert stop_is_asked()
+    assert not stop_is_asked() and "stopping as soon as all processes can" in capfd.readouterr().err
+    with pytest.raises(Interrupted, match="Stopped at once"), StopRequest(at_once=True), working_alone():
+        send(signal.SIGTERM)
         pytest.fail("still here")
 
 
@@ -157,6 +193,30 @@ def test_a_command_that_was_stopped_and_killed_ends_as_if_it_had_not(dataset, wh
     with pytest.raises(ConfigError, match=r"trained with other settings:\n  learning_rate: was 0.001, now 0.002"):
         train_only(config.replace(learning_rate=2e-3))
     require_whole(trained_in(config.replace(num_workers=0)), whole)
+
+
+def test_a_closed_terminal_saves_and_ends_with_75(dataset, tmp_path):
+    """A real terminal: what is written to it afterwards is an error of the system."""
+    config = settings_in(tmp_path, dataset).replace(save_minutes=1000.0, num_epochs=500)
+    (tmp_path / "settings.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    screen, terminal = pty.openpty()
+    log = RunLog(Project(config).paths.log)
+    with subprocess.Popen(
+        [sys.executable, "-m", "mcvqa", "train", "--config", str(tmp_path / "settings.yaml")], stdin=terminal, stdout=terminal,
+        stderr=terminal, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process:
+        os.close(terminal)
+        os.set_blocking(screen, False)
+        until = time.monotonic() + 120
+        while len(log.events("step")) < 3 and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+            with contextlib.suppress(BlockingIOError):  # a terminal that nobody reads fills up
+                os.read(screen, 1 << 16)
+        os.close(screen)
+        assert process.wait(timeout=60) == RUN_ME_AGAIN
+    point = newest_point(Project(config).paths.fold(0) / RESUME)
+    assert point is not None and int(point.name.split("-")[-1]) == log.events("step")[-1]["step"] >= 3
 
 
 MOMENTS = {  # what is called, on what, when the signal comes; what is said; one session each, in this order

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from mcvqa import run
 from mcvqa.base.files import RunLog
@@ -15,14 +16,17 @@ from mcvqa.run.single import train_only
 from mcvqa.scenes.dataset import generate_demo
 from mcvqa.scoring.scores import load_scores
 from tests.conftest import tiny_settings
+from tests.model.test_distributed import side_by_side
 
 
 def files_of(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
-def launched(*words: str, program: tuple[str, ...] = ("-m", "mcvqa"), processes: int = 2) -> tuple[str, str]:
-    """What `mcvqa ...` prints in several processes, to stdout and stderr."""
+def launched(
+    *words: str, program: tuple[str, ...] = ("-m", "mcvqa"), processes: int = 2, status: int = 0
+) -> tuple[str, str]:
+    """What `mcvqa ...` prints in several processes, to stdout and stderr. Args: status: that the launcher must end with."""
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes))
     with subprocess.Popen(
         [*launcher, *program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
@@ -32,7 +36,7 @@ def launched(*words: str, program: tuple[str, ...] = ("-m", "mcvqa"), processes:
             said = process.communicate(timeout=200)
         finally:
             process.terminate()  # where it hangs: the launcher takes its processes along
-    assert process.returncode == 0, said
+    assert process.returncode == status, said
     return said
 
 
@@ -127,3 +131,71 @@ def test_where_one_process_loses_its_steps_all_go_back(tmp_path):
         out, _ = launched("train", "--config", str(tmp_path / "r.yaml"), program=(str(script),), processes=1 + (config is two))
         assert out.count("no finite gradient in 2 steps on end, up to step 6. Back to step 0") == 1
     assert len(assert_same_steps(one, two)) == 16, "six steps, four of them good, and then all ten"
+
+
+UNEQUAL_CLOCKS = """
+import os
+from mcvqa.base.budget import Alarm
+from mcvqa.cli import app
+from mcvqa.training.job import StepPlan
+begin, early = Alarm.__init__, 0.7 * int(os.environ["RANK"])
+Alarm.__init__ = lambda self, seconds, *given: begin(self, seconds - early, *given)
+StepPlan.ask = lambda self, step: None  # nothing is planned to end sooner
+app()
+"""
+
+
+@pytest.mark.parametrize("budget", ["7s", "12s", "17s"])
+def test_a_time_budget_ends_all_processes(tmp_path, budget):
+    """Wherever they are by then. Once the process whose time was up first left alone, and the others waited for it."""
+    generate_demo(tmp_path / "data", 26, 9, seed=0, size=64)
+    config = tiny_settings(
+        tmp_path / "out", data_dir=str(tmp_path / "data"), run_name="r", use_kfold=False, num_epochs=1000, time_budget=budget
+    )
+    (tmp_path / "r.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    (tmp_path / "clocks.py").write_text(UNEQUAL_CLOCKS, encoding="utf-8")
+    out, err = launched("run", "--config", str(tmp_path / "r.yaml"), program=(str(tmp_path / "clocks.py"),), status=1)
+    assert out.count(f"the time budget of {budget} is over") == 1
+    assert err.count(f"error: Within the time budget of {budget} no fold was trained and scored") == 1
+
+
+STOPPED_ALONE = """
+import os, signal
+from mcvqa.cli import app
+from mcvqa.training.step import Stepper
+plain = Stepper.step
+def step(self, *given):
+    if os.environ["RANK"] == "1" and self.state.step == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return plain(self, *given)
+Stepper.step = step
+app()
+"""
+
+FAILING_ALONE = """
+import os
+from mcvqa.cli import app
+from mcvqa.training.step import Stepper
+plain = Stepper.backward
+def backward(self, *given):
+    if os.environ["RANK"] == "1" and self.state.step == 3:
+        raise ValueError("a broken adapter")
+    return plain(self, *given)
+Stepper.backward = backward
+app()
+"""
+
+
+@pytest.mark.parametrize(("script", "statuses", "told"), [
+    (STOPPED_ALONE, [75, 75], "Stopped after step 4 of fold 0; saved in"),
+    (FAILING_ALONE, [1, 0], "ValueError: a broken adapter"),
+])
+def test_what_one_process_meets_in_a_step_ends_all(tmp_path, script, statuses, told):
+    """A signal or an error. Without a launcher nobody else would end those that wait."""
+    generate_demo(tmp_path / "data", 26, 9, seed=0, size=64)
+    config = tiny_settings(tmp_path / "out", data_dir=str(tmp_path / "data"), run_name="r", use_kfold=False, num_epochs=3)
+    (tmp_path / "r.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    (tmp_path / "alone.py").write_text(script, encoding="utf-8")
+    ended = side_by_side(str(tmp_path / "alone.py"), "train", "--config", str(tmp_path / "r.yaml"))
+    assert [status for status, *_ in ended] == statuses, ended
+    assert told in ended[0][1] + ended[0][2]
