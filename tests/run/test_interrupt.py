@@ -200,7 +200,7 @@ def test_a_closed_terminal_saves_and_ends_with_75(dataset, tmp_path):
     config = settings_in(tmp_path, dataset).replace(save_minutes=1000.0, num_epochs=500)
     (tmp_path / "settings.yaml").write_text(config.to_yaml(), encoding="utf-8")
     screen, terminal = pty.openpty()
-    log = RunLog(Project(config).paths.log)
+    log = RunLog(open_project(config).paths.log)
     with subprocess.Popen(
         [sys.executable, "-m", "mcvqa", "train", "--config", str(tmp_path / "settings.yaml")], stdin=terminal, stdout=terminal,
         stderr=terminal, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -215,7 +215,7 @@ def test_a_closed_terminal_saves_and_ends_with_75(dataset, tmp_path):
                 os.read(screen, 1 << 16)
         os.close(screen)
         assert process.wait(timeout=60) == RUN_ME_AGAIN
-    point = newest_point(Project(config).paths.fold(0) / RESUME)
+    point = newest_point(open_project(config).paths.fold(0) / RESUME)
     assert point is not None and int(point.name.split("-")[-1]) == log.events("step")[-1]["step"] >= 3
 
 
