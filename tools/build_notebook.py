@@ -11,8 +11,9 @@ A story is Markdown. What stands in it becomes text, and:
     <!-- part: pipeline / step 4: folds -->   a cell of what follows this `# %%` marker, which the module's cell then lacks
     @needed@, @needed-gpu@    the requirements that pyproject.toml names
 
-Each module becomes one collapsed cell, its docstring first; imports inside the package are dropped: in the notebook all
-names live in one namespace. What the story orders and the package does not have is an error that names it.
+Each module becomes one collapsed cell, its docstring first; imports inside the package are dropped, and those that an earlier
+cell has made: in the notebook all names live in one namespace. What the story orders and the package does not have is an
+error that names it.
 """
 import argparse
 import ast
@@ -54,6 +55,9 @@ class StoryError(Exception):
 
 
 # %% modules
+REMOVED = "\0"  # marks a line that goes
+
+
 @dataclass(frozen=True)
 class Module:
     """One module of the package, by its name below it: 'data.folds'."""
@@ -98,6 +102,23 @@ class Module:
     def code(self, titles: Iterable[str]) -> str:
         """Of these parts, each under its marker."""
         return "\n\n\n".join(f"# %% {title}\n{self.parts[title]}" if title != "start" else self.parts[title] for title in titles)
+
+
+def without_imports(code: str, known: set[str]) -> str:
+    """The code without top-level imports that an earlier cell has made; those that remain join `known`."""
+    lines = code.splitlines()
+    for node in ast.parse(code).body:
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        source = f"from {node.module} import " if isinstance(node, ast.ImportFrom) else "import "
+        new = [alias for alias in node.names if f"{source}{ast.unparse(alias)}" not in known]
+        known |= {f"{source}{ast.unparse(alias)}" for alias in new}
+        if len(new) < len(node.names):
+            lines[node.lineno - 1 : node.end_lineno] = [REMOVED] * ((node.end_lineno or node.lineno) - node.lineno + 1)
+            if new:
+                lines[node.lineno - 1] = source + ", ".join(map(ast.unparse, new))
+    kept = "\n".join(line for line in lines if line != REMOVED)
+    return re.sub(r"\n{4,}", "\n\n\n", kept).strip("\n")
 
 
 def left_out(name: str) -> bool:
@@ -147,6 +168,7 @@ class Builder:
     def __init__(self) -> None:
         self.cells: list[NotebookNode] = []
         self.known: set[str] = set()
+        self.imports: set[str] = set()  # those that library cells have made, one by one: 'from pathlib import Path'
         self.ordered: dict[str, list[str]] = {}  # module -> parts that lines of the story order by name
 
     def text(self, text: str, name: str) -> None:
@@ -159,7 +181,8 @@ class Builder:
         """A cell with these parts of a module. Args: part: title of the only part, '' for a module's own cell."""
         slug, number = module.name.replace(".", "-"), list(module.parts).index(titles[0]) + 1
         title = f"{LIBRARY_TITLE}{module.name.replace('.', '/')}.py{f' · {part}' if part else ''}"
-        self.code(f"{title}\n{module.code(titles)}", f"{slug}-{number}" if part else slug, collapsed=True)
+        code = without_imports(module.code(titles), self.imports)
+        self.code(f"{title}\n{code}", f"{slug}-{number}" if part else slug, collapsed=True)
 
     def own_cell(self, module: Module) -> None:
         """The cell of all that no line of the story orders by name."""
@@ -217,12 +240,15 @@ def build(story: str) -> str:
 
 
 def written(notebook: NotebookNode) -> str:
-    """The notebook as JSON, a library cell's code as one string: a list of its lines, as Jupyter writes it, costs 120 KB."""
+    """The notebook as JSON. A library cell is one line, its code one string: lists of lines, as Jupyter writes, cost 130 KB."""
     strings, lists = (json.loads(nbformat.writes(notebook, split_lines=split)) for split in (False, True))
-    for number, cell in enumerate(strings["cells"]):
-        if cell["cell_type"] == "code" and cell["source"].startswith(LIBRARY_TITLE):
-            lists["cells"][number]["source"] = cell["source"]
-    return json.dumps(lists, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    library = {f"library cell {number}": cell for number, cell in enumerate(strings["cells"])
+               if cell["cell_type"] == "code" and cell["source"].startswith(LIBRARY_TITLE)}
+    cells = [name if (name := f"library cell {number}") in library else cell for number, cell in enumerate(lists["cells"])]
+    text = json.dumps(lists | {"cells": cells}, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    for name, cell in library.items():
+        text = text.replace(f'"{name}"', json.dumps(cell, ensure_ascii=False, separators=(",", ":"), sort_keys=True), 1)
+    return text
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -12,7 +12,7 @@ from mcvqa.model.families.family import image_tokens
 from mcvqa.model.fast.forward import collate
 from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE, Sight, _Apart, attend, attend_apart, group_prompts, lay_out
 from mcvqa.model.rows import RowMaker, encode_rows, read_rows
-from tests.conftest import needs_gpu
+from tests.conftest import examples, needs_gpu
 from tests.model.small import IMAGE, ROWS, made_row, prompts_of
 
 tokens = st.lists(st.integers(0, 2), min_size=1, max_size=4)  # few different ones, so that much is shared
@@ -22,7 +22,7 @@ rows_of_any_kind = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(100)
 @given(rows_of_any_kind, st.booleans())
 def test_the_list_holds_every_prompt_and_nothing_twice(rows, sharing):
     layout = lay_out(rows, IMAGE, sharing=sharing)
@@ -42,7 +42,7 @@ def test_the_list_holds_every_prompt_and_nothing_twice(rows, sharing):
     assert shown == [owner[place] for place in np.flatnonzero(layout.input_ids == IMAGE).tolist()]
 
 
-@settings(max_examples=200, deadline=None)
+@examples(60)
 @given(rows_of_any_kind, st.booleans())
 def test_a_token_s_gradient_is_that_of_all_places_where_it_is_seen(rows, sharing):
     """And of none of the padding."""
@@ -131,7 +131,7 @@ def sight_of(layout, learning, device="cpu"):
     return Sight(torch.from_numpy(layout.seen).to(device), torch.from_numpy(layout.home).to(device), learning)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(60)
 @given(rows_of_any_kind, st.booleans())
 def test_every_token_is_new_once_and_sees_its_prompt_up_to_itself(rows, sharing):
     layout = lay_out(rows, IMAGE, sharing=sharing)
@@ -151,7 +151,7 @@ def test_every_token_is_new_once_and_sees_its_prompt_up_to_itself(rows, sharing)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
-@settings(max_examples=100, deadline=None)
+@examples(50)
 @given(rows=rows_of_any_kind, sharing=st.booleans(), heads=st.sampled_from([(4, 4), (4, 2), (3, 1)]))
 def test_new_tokens_alone_are_given_what_whole_prompts_are(device, rows, sharing, heads):
     """In half precision too, where kernels like lengths that are multiples of 8, and round at 0.002 of what lies above 2."""
