@@ -9,8 +9,9 @@ demo: install           ## generate data, fine-tune 3 folds, score, ensemble, wr
 test: install           ## every test but the long proofs; ORDER_SEED=7 for a random order
 	@.venv/bin/python -m pytest -n 2 --dist loadfile
 
-nightly: install        ## the long proofs
+nightly: install        ## the long proofs, and each property with more inputs
 	@.venv/bin/python -m pytest -n 2 --dist load -m nightly
+	@EXAMPLES=500 .venv/bin/python -m pytest -n 2 --dist load -m hypothesis
 
 coverage: install       ## the rooms that must lose nothing, with every branch tried
 	@.venv/bin/python -m pytest -n 2 --dist loadfile -m '' tests/data/test_questions.py tests/data/test_images.py tests/report/test_submission.py \

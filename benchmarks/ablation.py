@@ -19,10 +19,12 @@ from mcvqa.ensemble.blend import BLEND_METHODS, blend_members
 from mcvqa.ensemble.calibrate import fit_temperature
 from mcvqa.model.device import plan_device
 from mcvqa.report.metrics import reliability
+from mcvqa.run.dataset import RunData, read_data, split_rows
 from mcvqa.run.demo import answers_of_test, asked_of_folds, asked_once, second_model, together
-from mcvqa.run.project import open_project
+from mcvqa.run.model_side import ModelSide, plan_weights
+from mcvqa.run.project import Project, open_project
+from mcvqa.run.results import run_member
 from mcvqa.run.single import predict_only, train_only
-from mcvqa.run.steps import Bench, run_member
 from mcvqa.scenes.dataset import generate_demo
 from mcvqa.scoring.scores import Scores, log_softmax
 
@@ -58,23 +60,27 @@ def measured(out: Path, seed: int, rows: int) -> dict[str, list[int]]:
     for each in (config, second_model(config), unshuffled):
         train_only(each)
         predict_only(each)
-    project = open_project(config)
-    answers = answers_of_test(project)
-    predicted = answered(project) | {
-        "one fold, not shuffled": first_order(run_member(open_project(unshuffled)).test[0]).predictions(),
-        "one fold, not shuffled, 4 orders": run_member(open_project(unshuffled)).test[0].predictions(),
+    project, data = opened(config)
+    answers, other = answers_of_test(data), run_member(*opened(unshuffled)).test[0]
+    predicted = answered(project, data) | {
+        "one fold, not shuffled": first_order(other).predictions(), "one fold, not shuffled, 4 orders": other.predictions(),
     }
     return {name: (choices == answers).astype(int).tolist() for name, choices in predicted.items()}
 
 
-def answered(project: Project) -> dict[str, np.ndarray]:
+def opened(config: Config) -> tuple[Project, RunData]:
+    project = open_project(config)
+    return project, split_rows(read_data(project), config)
+
+
+def answered(project: Project, data: RunData) -> dict[str, np.ndarray]:
     """(N,) answers to the test rows, of each way to answer."""
-    bench = Bench(project, plan_device(project.config))
-    variants = {name: asked_of_folds(bench, name) for name in ("raw", "ema", "swa")}
-    own, other = run_member(project), run_member(open_project(second_model(project.config)))
-    truth = {q.id: q.answer for q in project.data.train if q.answer is not None}
+    side = ModelSide(project, data, plan_weights(project, plan_device(project.config)), keep_features=True)
+    variants = {name: asked_of_folds(side, name) for name in ("raw", "ema", "swa")}
+    own, other = run_member(project, data), run_member(*opened(second_model(project.config)))
+    truth = {q.id: q.answer for q in data.train if q.answer is not None}
     found = {
-        "zero-shot": asked_once(bench, None, "zero-shot").predictions(),
+        "zero-shot": asked_once(side, None, "zero-shot").predictions(),
         "one fold, 4 orders": own.test[0].predictions(), "3 folds, 4 orders": together(own.test),
     }
     for name, title in (("raw", ""), ("ema", ", EMA"), ("swa", ", averaged weights")):
@@ -92,9 +98,9 @@ def first_order(scores: Scores) -> Scores:
 def calibration(out: Path, seed: int) -> np.ndarray:
     """(2, 2) loss in nats and expected calibration error on the test rows, before and after one temperature for all three
     folds, fitted out of fold."""
-    project = open_project(config_of(out, seed))
-    own, answers = run_member(project), answers_of_test(project)
-    truth = {q.id: q.answer for q in project.data.train}
+    project, data = opened(config_of(out, seed))
+    own, answers = run_member(project, data), answers_of_test(data)
+    truth = {q.id: q.answer for q in data.train}
     temperature = fit_temperature(own.oof.mean(), np.array([truth[i] for i in own.oof.ids.tolist()]))
     folds = np.mean([scores.mean() for scores in own.test], 0)  # (N, C)
     found = [reliability(np.exp(log_softmax(folds / t)), answers) for t in (1, temperature)]

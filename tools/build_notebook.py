@@ -11,8 +11,9 @@ A story is Markdown. What stands in it becomes text, and:
     <!-- part: pipeline / step 4: folds -->   a cell of what follows this `# %%` marker, which the module's cell then lacks
     @needed@, @needed-gpu@    the requirements that pyproject.toml names
 
-Each module becomes one collapsed cell, its docstring first; imports inside the package are dropped: in the notebook all
-names live in one namespace. What the story orders and the package does not have is an error that names it.
+Each module becomes one collapsed cell, its docstring first, other docstrings cut after their first paragraph; imports inside
+the package are dropped, and those that an earlier cell has made: in the notebook all names live in one namespace. What the
+story orders and the package does not have is an error that names it.
 """
 import argparse
 import ast
@@ -35,6 +36,7 @@ NOT_NEEDED = {"typer"}  # the command line's
 # modules that stay in the package, with the reason; a name stands for all modules below it too
 NOT_IN_NOTEBOOK = {
     "cli": "the command line", "__main__": "the command line",
+    "run.single": "single steps, for the command line",
     "run.search": "needs optuna, and the hours of many runs",
     "run.demo": "the ladder that shows what each technique brings: five runs one after the other",
     "run.workers.ray": "a cluster", "insight": "the explorer page", "answer": "the model after training",
@@ -54,6 +56,9 @@ class StoryError(Exception):
 
 
 # %% modules
+REMOVED = "\0"  # marks a line that goes
+
+
 @dataclass(frozen=True)
 class Module:
     """One module of the package, by its name below it: 'data.folds'."""
@@ -98,6 +103,36 @@ class Module:
     def code(self, titles: Iterable[str]) -> str:
         """Of these parts, each under its marker."""
         return "\n\n\n".join(f"# %% {title}\n{self.parts[title]}" if title != "start" else self.parts[title] for title in titles)
+
+
+def without_imports(code: str, known: set[str]) -> str:
+    """The code without top-level imports that an earlier cell has made; those that remain join `known`."""
+    lines = code.splitlines()
+    for node in ast.parse(code).body:
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        source = f"from {node.module} import " if isinstance(node, ast.ImportFrom) else "import "
+        new = [alias for alias in node.names if f"{source}{ast.unparse(alias)}" not in known]
+        known |= {f"{source}{ast.unparse(alias)}" for alias in new}
+        if len(new) < len(node.names):
+            lines[node.lineno - 1 : node.end_lineno] = [REMOVED] * ((node.end_lineno or node.lineno) - node.lineno + 1)
+            if new:
+                lines[node.lineno - 1] = source + ", ".join(map(ast.unparse, new))
+    kept = "\n".join(line for line in lines if line != REMOVED)
+    return re.sub(r"\n{3,}", "\n\n", kept).strip("\n")
+
+
+def with_short_docstrings(code: str) -> str:
+    """The code with the first paragraph of each function's and class's docstring: all of them cost 65 KB."""
+    lines = code.splitlines()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
+            first, last = node.body[0].lineno - 1, node.body[0].end_lineno or node.body[0].lineno
+            blank = next((number for number in range(first, last) if not lines[number].strip()), None)
+            if blank is not None and lines[first].lstrip("r ").startswith('"""'):
+                lines[blank - 1] += '"""'
+                lines[blank:last] = [REMOVED] * (last - blank)
+    return "\n".join(line for line in lines if line != REMOVED)
 
 
 def left_out(name: str) -> bool:
@@ -147,6 +182,7 @@ class Builder:
     def __init__(self) -> None:
         self.cells: list[NotebookNode] = []
         self.known: set[str] = set()
+        self.imports: set[str] = set()  # those that library cells have made, one by one: 'from pathlib import Path'
         self.ordered: dict[str, list[str]] = {}  # module -> parts that lines of the story order by name
 
     def text(self, text: str, name: str) -> None:
@@ -159,7 +195,8 @@ class Builder:
         """A cell with these parts of a module. Args: part: title of the only part, '' for a module's own cell."""
         slug, number = module.name.replace(".", "-"), list(module.parts).index(titles[0]) + 1
         title = f"{LIBRARY_TITLE}{module.name.replace('.', '/')}.py{f' · {part}' if part else ''}"
-        self.code(f"{title}\n{module.code(titles)}", f"{slug}-{number}" if part else slug, collapsed=True)
+        code = with_short_docstrings(without_imports(module.code(titles), self.imports))
+        self.code(f"{title}\n{code}", f"{slug}-{number}" if part else slug, collapsed=True)
 
     def own_cell(self, module: Module) -> None:
         """The cell of all that no line of the story orders by name."""
@@ -217,12 +254,15 @@ def build(story: str) -> str:
 
 
 def written(notebook: NotebookNode) -> str:
-    """The notebook as JSON, a library cell's code as one string: a list of its lines, as Jupyter writes it, costs 120 KB."""
+    """The notebook as JSON. A collapsed cell is one line, its code one string: lists of lines, as Jupyter writes, cost 130 KB."""
     strings, lists = (json.loads(nbformat.writes(notebook, split_lines=split)) for split in (False, True))
-    for number, cell in enumerate(strings["cells"]):
-        if cell["cell_type"] == "code" and cell["source"].startswith(LIBRARY_TITLE):
-            lists["cells"][number]["source"] = cell["source"]
-    return json.dumps(lists, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    collapsed = {f"collapsed cell {number}": cell for number, cell in enumerate(strings["cells"])
+               if cell["metadata"] == COLLAPSED}
+    cells = [name if (name := f"collapsed cell {number}") in collapsed else cell for number, cell in enumerate(lists["cells"])]
+    text = json.dumps(lists | {"cells": cells}, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    for name, cell in collapsed.items():
+        text = text.replace(f'"{name}"', json.dumps(cell, ensure_ascii=False, separators=(",", ":"), sort_keys=True), 1)
+    return text
 
 
 def main() -> None:

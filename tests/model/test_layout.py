@@ -4,7 +4,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -21,7 +21,7 @@ from mcvqa.model.fast.layout import (
     lay_out,
 )
 from mcvqa.model.rows import RowMaker, encode_rows, read_rows
-from tests.conftest import needs_gpu
+from tests.conftest import examples, needs_gpu
 from tests.model.small import IMAGE, ROWS, made_row, prompts_of
 
 tokens = st.lists(st.integers(0, 2), min_size=1, max_size=4)  # few different ones, so that much is shared
@@ -87,7 +87,7 @@ def slow_groups(layout: TokenLayout) -> tuple[list[dict], list[int]]:
     return groups, results_at
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(rows_of_any_kind, st.booleans())
 def test_the_layout_is_that_of_the_slow_reference(rows, sharing):
     ours, wanted = lay_out(rows, IMAGE, sharing=sharing), slow_layout(rows, sharing)
@@ -95,7 +95,7 @@ def test_the_layout_is_that_of_the_slow_reference(rows, sharing):
         np.testing.assert_array_equal(getattr(ours, field.name), getattr(wanted, field.name), err_msg=field.name)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(rows_of_any_kind, st.booleans())
 def test_groups_are_those_of_the_slow_reference(rows, sharing):
     layout = lay_out(rows, IMAGE, sharing=sharing)
@@ -140,7 +140,7 @@ def test_the_example_in_the_module_s_docstring():
 
 
 # %% the list
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(rows_of_any_kind, st.booleans())
 def test_the_list_holds_every_prompt_and_nothing_twice(rows, sharing):
     layout = lay_out(rows, IMAGE, sharing=sharing)
@@ -160,7 +160,7 @@ def test_the_list_holds_every_prompt_and_nothing_twice(rows, sharing):
     assert shown == [owner[place] for place in np.flatnonzero(layout.input_ids == IMAGE).tolist()]
 
 
-@settings(max_examples=200, deadline=None)
+@examples(60)
 @given(rows_of_any_kind, st.booleans())
 def test_a_token_s_gradient_is_that_of_all_places_where_it_is_seen(rows, sharing):
     """And of none of the padding."""
@@ -249,7 +249,7 @@ def sight_of(layout, learning, device="cpu"):
     return Sight(torch.from_numpy(layout.prompt_tokens).to(device), torch.from_numpy(layout.first_use).to(device), learning)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(60)
 @given(rows_of_any_kind, st.booleans())
 def test_every_token_is_new_once_and_sees_its_prompt_up_to_itself(rows, sharing):
     layout = lay_out(rows, IMAGE, sharing=sharing)
@@ -269,7 +269,7 @@ def test_every_token_is_new_once_and_sees_its_prompt_up_to_itself(rows, sharing)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
-@settings(max_examples=100, deadline=None)
+@examples(50)
 @given(rows=rows_of_any_kind, sharing=st.booleans(), heads=st.sampled_from([(4, 4), (4, 2), (3, 1)]))
 def test_new_tokens_alone_are_given_what_whole_prompts_are(device, rows, sharing, heads):
     """In half precision too, where kernels like lengths that are multiples of 8, and round at 0.002 of what lies above 2."""

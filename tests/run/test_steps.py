@@ -84,7 +84,7 @@ def ensemble_file(config: Config) -> Path:
 
 
 # %% everything, once
-@pytest.mark.parametrize("family", ["qwen3_vl", "idefics3"])
+@pytest.mark.parametrize("family", ["qwen3_vl", pytest.param("idefics3", marks=pytest.mark.nightly)])
 def test_other_families_go_all_the_way(dataset, tmp_path, family):
     """By the fast path and by the plain one: two folds, several orders and scales, features only where there is a fast path."""
     config = short_run(

@@ -167,9 +167,10 @@ def right_choices(scene, asked, language):
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_answer_is_right_and_the_only_one(style, language):
+@pytest.mark.parametrize("scenes", [50, pytest.param(500, marks=pytest.mark.nightly)])
+def test_every_answer_is_right_and_the_only_one(style, language, scenes):
     rng, seen = np.random.default_rng(7), set()
-    for _ in range(500):
+    for _ in range(scenes):
         scene = sample_scene(rng, style)
         for kind in KINDS:
             n = int(rng.integers(2, 14))
@@ -178,7 +179,7 @@ def test_every_answer_is_right_and_the_only_one(style, language):
                 assert right_choices(scene, asked, language) == [asked.answer], (asked, scene)
                 assert not re.search(r"[\[\]{}]", asked.text)
                 seen.add(asked.topic)
-    assert seen == set(TOPICS)
+    assert seen == set(TOPICS) or scenes == 50
     assert {topic.kind for topic in TOPICS.values()} == set(KINDS)
 
 

@@ -19,7 +19,7 @@ from mcvqa.model.content import local_folder
 from mcvqa.model.device import DeviceError
 from mcvqa.model.tiny import tiny_folder
 
-WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS_FILE, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model", "tekken.json", "vocab.txt")
 HUB_SECONDS = 5.0  # for an answer of the hub
@@ -156,12 +156,12 @@ def _weight_files(folder: Path) -> list[Path]:
         ModelError: there are no weights, or one of the files that the index names is missing.
     """
     index = folder / WEIGHTS_INDEX
-    if (folder / WEIGHTS).exists():
-        return [folder / WEIGHTS]
+    if (folder / WEIGHTS_FILE).exists():
+        return [folder / WEIGHTS_FILE]
     if not index.exists():
         if list(folder.glob("*.bin")):
             return []
-        raise ModelError(f"{folder} has no weights: expected {WEIGHTS}, or {WEIGHTS_INDEX} and the files it names.")
+        raise ModelError(f"{folder} has no weights: expected {WEIGHTS_FILE}, or {WEIGHTS_INDEX} and the files it names.")
     try:
         files = [folder / name for name in sorted(set(read_json(index)["weight_map"].values()))]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
