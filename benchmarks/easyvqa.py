@@ -16,6 +16,7 @@ from pathlib import Path
 from mcvqa.base.uncertainty import accuracy_of
 from mcvqa.config import load_config
 from mcvqa.data.questions import LETTERS
+from mcvqa.run.dataset import read_data
 from mcvqa.run.demo import answers_of_test, read_submission
 from mcvqa.run.project import open_project
 from mcvqa.run.steps import run
@@ -72,7 +73,7 @@ if __name__ == "__main__":
     run(config)
     project = open_project(config)
     seconds = sum(event["seconds"] for event in project.log.events("session"))
-    predicted, answers = read_submission(project), answers_of_test(project)
+    predicted, answers = read_submission(project), answers_of_test(read_data(project))
     wrong = (predicted != answers).sum()
     print(f"\n{options.choices} choices: {accuracy_of(predicted, answers)} on the test rows, {wrong} wrong")
     print(f"all ten steps took {seconds / 60:.1f} min, this call {(time.time() - started) / 60:.1f}")

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from mcvqa.base.uncertainty import accuracy_of
 from mcvqa.config import load_config, parse_changes
 from mcvqa.data.questions import LETTERS
+from mcvqa.run.dataset import read_data
 from mcvqa.run.demo import answers_of_test, read_submission
 from mcvqa.run.project import open_project
 from mcvqa.run.steps import run
@@ -119,7 +120,7 @@ if __name__ == "__main__":
     started = time.time()
     run(config)
     project = open_project(config)
-    predicted, answers = read_submission(project), answers_of_test(project)
+    predicted, answers = read_submission(project), answers_of_test(read_data(project))
     for sort in ("one thing", "relations"):
         print(f"{sort}: {accuracy_of(predicted[sorts == sort], answers[sorts == sort])}")
     print(f"this call took {(time.time() - started) / 60:.1f} min")

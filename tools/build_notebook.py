@@ -37,6 +37,7 @@ NOT_NEEDED = {"typer"}  # the command line's
 NOT_IN_NOTEBOOK = {
     "cli": "the command line", "__main__": "the command line",
     "run.single": "single steps, for the command line",
+    "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
     "run.search": "needs optuna, and the hours of many runs",
     "run.demo": "the ladder that shows what each technique brings: five runs one after the other",
     "run.workers.ray": "a cluster", "insight": "the explorer page", "answer": "the model after training",

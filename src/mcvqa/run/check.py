@@ -1,6 +1,5 @@
 """`mcvqa check`: everything that can be known before hours of training are spent. It changes nothing."""
 import contextlib
-import itertools
 import os
 import tempfile
 import time
@@ -15,7 +14,6 @@ from mcvqa.base.budget import Work, spell_duration
 from mcvqa.base.versions import version_notes
 from mcvqa.config import Config
 from mcvqa.data.folds import FoldError
-from mcvqa.data.questions import LETTERS, Question
 from mcvqa.model.content import local_folder
 from mcvqa.model.device import GIB, DevicePlan, plan_device
 from mcvqa.model.families.family import feature_width, image_tokens
@@ -25,7 +23,7 @@ from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker, training_orders
 from mcvqa.model.source import ModelError, read_model_config, require_whole_model, without_hub
 from mcvqa.model.text.encode import AlignmentError, Encoder
-from mcvqa.model.vision.features import ImageInputs
+from mcvqa.run.alignment import check_alignment, maker_without_weights, print_line, print_section
 from mcvqa.run.dataset import RunData, fold_summary, read_data, require_photographs, split_rows
 from mcvqa.run.project import Project, RunStopped, open_project
 from mcvqa.run.space import disk_need, existing_folder, free_space
@@ -51,7 +49,7 @@ def check_run(config: Config) -> bool:
         ready &= whole
         encoder, _, model_config = loaded
         plan = choose_weights(project.config, undecided, model_config)
-        _section("device")
+        print_section("device")
         print("\n".join(f"  {note}" for note in [*plan.reasons, *version_notes()]))
         maker = maker_without_weights(config, data, *loaded)
         check_alignment(maker, encoder.tokenizer, encoder.letter_tokens, data.train[int(data.with_image.argmax())])
@@ -61,36 +59,28 @@ def check_run(config: Config) -> bool:
     return ready
 
 
-def _section(title: str) -> None:
-    print(f"\n{title}")
-
-
-def _line(good: bool, text: str) -> None:
-    print(f"  {' ' if good else '!'} {text}")
-
-
 # %% data
 def _check_data(project: Project, data: RunData) -> bool:
-    _section("data")
+    print_section("data")
     files, tables = data.files, data.tables
     for path, table in zip([*[files.train, files.dev][: len(tables) - 1], files.test], tables, strict=True):
         columns = ", ".join(f"{part}={name}" for part, name in table.columns.items())
-        _line(True, f"{path}: {len(table.questions)} rows, {table.encoding}, delimiter {table.delimiter!r}; {columns}")
+        print_line(True, f"{path}: {len(table.questions)} rows, {table.encoding}, delimiter {table.delimiter!r}; {columns}")
     if files.dev and not project.config.use_dev:
-        _line(True, f"{files.dev} is not used; --set use_dev=true trains on its rows too")
+        print_line(True, f"{files.dev} is not used; --set use_dev=true trains on its rows too")
     for problem in data.problems[:SHOWN_PROBLEMS]:
-        _line(False, str(problem))
+        print_line(False, str(problem))
     if len(data.problems) > SHOWN_PROBLEMS:
-        _line(False, f"... and {len(data.problems) - SHOWN_PROBLEMS} more: mcvqa eda lists them all")
+        print_line(False, f"... and {len(data.problems) - SHOWN_PROBLEMS} more: mcvqa eda lists them all")
     broken = data.broken([*data.train, *data.test])
-    _line(not broken, f"photographs: {len(data.records):,}, of which {len(broken):,} cannot be read")
+    print_line(not broken, f"photographs: {len(data.records):,}, of which {len(broken):,} cannot be read")
     for record in broken[:SHOWN_PROBLEMS]:
-        _line(False, f"{record.written}: {record.problem}")
+        print_line(False, f"{record.written}: {record.problem}")
     try:
         require_photographs(project, data)
         print(fold_summary(split_rows(data, project.config), project.config.n_folds))
     except (RunStopped, FoldError) as error:
-        _line(False, str(error).splitlines()[0])
+        print_line(False, str(error).splitlines()[0])
         return False
     return True
 
@@ -98,103 +88,48 @@ def _check_data(project: Project, data: RunData) -> bool:
 # %% model
 def _check_model(config: Config) -> tuple[bool, tuple[Encoder | PlainEncoder, Any, Any] | None]:
     """Whether the model is whole; and, where they can be loaded, its encoder, processor and configuration."""
-    _section(f"model {config.model_id}")
+    print_section(f"model {config.model_id}")
     try:
         offline = without_hub(config)
         loaded = load_encoder(offline)
         measure_model(loaded[-1], offline)
     except (ModelError, AlignmentError) as error:
-        _line(False, str(error).replace("\n", "\n    "))
+        print_line(False, str(error).replace("\n", "\n    "))
         return False, None
     if offline is not config:
-        _line(True, f"the hub cannot be reached: looked at in its cache, {offline.model_id}")
+        print_line(True, f"the hub cannot be reached: looked at in its cache, {offline.model_id}")
     try:
         require_whole_model(offline, loaded[-1])
     except ModelError as error:
-        _line(False, str(error).replace("\n", "\n    "))
+        print_line(False, str(error).replace("\n", "\n    "))
         return False, loaded
     if local_folder(offline):
-        _line(True, "its weights are whole and those of its configuration (names and shapes; their values are not read)")
+        print_line(True, "its weights are whole and those of its configuration (names and shapes; their values are not read)")
     else:
-        _line(True, "its weights are not downloaded yet: that is done when the run begins")
+        print_line(True, "its weights are not downloaded yet: that is done when the run begins")
     return True, loaded
 
 
 def _check_without_model(config: Config, plan: DevicePlan, data: RunData) -> None:
     """What can be said of device and disk; of a model whose configuration is in the cache also the sizes."""
-    _section("device")
+    print_section("device")
     print("\n".join(f"  {reason}" for reason in plan.reasons))
-    _section("memory, disk, time")
+    print_section("memory, disk, time")
     folder = local_folder(config)
     if folder:
         with contextlib.suppress(ModelError):
             known = config.replace(model_id=str(folder))
             _check_disk(known, measure_model(read_model_config(known), known), plan, data)
             return
-    _line(True, f"disk: {free_space(Path(config.output_dir)) / GIB:.1f} GiB free")
+    print_line(True, f"disk: {free_space(Path(config.output_dir)) / GIB:.1f} GiB free")
     _check_writable(config)
-    _line(True, "how much memory, disk and time it takes depends on the model, and is not known without its config.json")
-
-
-# %% label alignment
-def maker_without_weights(
-    config: Config, data: RunData, encoder: Encoder | PlainEncoder, processor: Any, model_config: Any
-) -> PlainMaker | RowMaker:
-    """Makes rows for looking at their tokens; no weights are loaded. Args: the last three as `load_encoder` gives them."""
-    if isinstance(encoder, PlainEncoder):
-        return PlainMaker(encoder, data.records)
-    images = ImageInputs(
-        data.records, processor, image_size=config.image_size, patch=model_config.vision_config.patch_size, merge=encoder.merge,
-    )
-    return RowMaker(encoder, images, None)
-
-
-def show_alignment(config: Config, data: RunData) -> None:
-    """Print the tokens of the first row with a photograph, and which of them is supervised and read.
-
-    Raises:
-        ModelError, AlignmentError: the model cannot be loaded, or its template does not align labels.
-    """
-    encoder, processor, model_config = load_encoder(config)
-    maker = maker_without_weights(config, data, encoder, processor, model_config)
-    check_alignment(maker, encoder.tokenizer, encoder.letter_tokens, data.train[int(data.with_image.argmax())])
-
-
-def check_alignment(maker: Maker, tokenizer: Any, letters: np.ndarray, question: Question) -> None:
-    """One row's tokens: what is read, and the one token that is supervised."""
-    _section(f"label alignment, question {question.id}")
-    letter = LETTERS[question.answer or 0]
-    prompt, trained = maker.conversation(question), maker.conversation(question, letter)
-    shown = _with_short_images(tokenizer, prompt)
-    print("  " + shown.replace("\n", "\n  "), end="")
-    supervised, rest = trained[len(prompt)], trained[len(prompt) + 1 :]
-    print(f">>>{tokenizer.decode([supervised])}<<<{tokenizer.decode(rest)}".rstrip())
-    _line(trained[: len(prompt)] == prompt, f"the {len(prompt)} tokens of the prompt are the same in training and scoring")
-    _line(
-        supervised == letters[question.answer or 0],
-        f"supervised: token {supervised} {letter!r} at position {len(prompt)}, predicted from position {len(prompt) - 1}, "
-        "which is the position that is read",
-    )
-
-
-def _with_short_images(tokenizer: Any, tokens: list[int]) -> str:
-    """The prompt's text with a run of one special token, which is an image's, written as one."""
-    special = set(tokenizer.get_added_vocab().values())
-    shown, between = [], []  # what stands between two runs is decoded at once: a letter may have several tokens
-    for token, same in itertools.groupby(tokens):
-        count = len(list(same))
-        if count == 1 or token not in special:
-            between += [token] * count
-        else:
-            shown += [tokenizer.decode(between), f"{tokenizer.decode([token])} x {count}"]
-            between = []
-    return "".join([*shown, tokenizer.decode(between)])
+    print_line(True, "how much memory, disk and time it takes depends on the model, and is not known without its config.json")
 
 
 # %% rows
 def _check_rows(maker: Maker, data: RunData, config: Config) -> np.ndarray:
     """(rows,) token counts of a sample of the training rows."""
-    _section("rows")
+    print_section("rows")
     chosen = np.random.default_rng(config.seed).permutation(len(data.train))[:SAMPLED_ROWS]
     start = time.time()
     rows = [data.train[i] for i in chosen]
@@ -203,9 +138,9 @@ def _check_rows(maker: Maker, data: RunData, config: Config) -> np.ndarray:
     rate = len(chosen) / (time.time() - start)
     usable = int(data.with_image.sum())
     left_out = f" ({len(data.train) - usable} left out, their photographs cannot be read)" if usable < len(data.train) else ""
-    _line(True, f"{usable} training rows{left_out}, {len(data.test)} test rows")
-    _line(True, f"tokens per row: mean {tokens.mean():.0f}, longest {tokens.max()} (of {len(tokens)} rows looked at)")
-    _line(True, f"encoding: {rate:.0f} rows/s in one process")
+    print_line(True, f"{usable} training rows{left_out}, {len(data.test)} test rows")
+    print_line(True, f"tokens per row: mean {tokens.mean():.0f}, longest {tokens.max()} (of {len(tokens)} rows looked at)")
+    print_line(True, f"encoding: {rate:.0f} rows/s in one process")
     return tokens
 
 
@@ -213,10 +148,10 @@ def _check_rows(maker: Maker, data: RunData, config: Config) -> np.ndarray:
 def _check_resources(
     config: Config, plan: DevicePlan, model_config: Any, maker: PlainMaker | RowMaker, data: RunData, tokens: np.ndarray
 ) -> bool:
-    _section("memory, disk, time (estimates)")
+    print_section("memory, disk, time (estimates)")
     size = measure_model(model_config, config)
     text = model_config.get_text_config()
-    _line(True, f"parameters: {size.language_linears + size.rest:,}, trained {size.trained:,}")
+    print_line(True, f"parameters: {size.language_linears + size.rest:,}, trained {size.trained:,}")
     step = settings_plan(config, plan)
     in_blocks = isinstance(maker, RowMaker) and config.lora_r > 0
     kept = _kept_values(text, step.checkpointing, in_blocks=in_blocks)
@@ -224,7 +159,7 @@ def _check_resources(
     needed = size.weight_bytes(plan) + size.training_bytes + activations
     there = _memory_of(plan)
     fits = needed < there
-    _line(fits, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {size.weight_bytes(plan) / GIB:.1f}, "
+    print_line(fits, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {size.weight_bytes(plan) / GIB:.1f}, "
                 f"training state {size.training_bytes / GIB:.1f}, activations {activations / GIB:.1f}: {step}"
                 f"{'; training tries what more fits' if plan.memory else ''})")
     features, patches = 0, 0
@@ -238,7 +173,7 @@ def _check_resources(
     again = (AGAIN_IN_BLOCKS if in_blocks else 1.0) * step.checkpointing
     _estimate_time(config, plan, size, tokens, data, patches, again)
     if isinstance(maker, PlainMaker):
-        _line(True, f"the vision tower of {model_config.model_type} runs for every prompt, which this time leaves out")
+        print_line(True, f"the vision tower of {model_config.model_type} runs for every prompt, which this time leaves out")
     return fits and on_disk
 
 
@@ -248,17 +183,18 @@ def _check_disk(config: Config, size: ModelSize, plan: DevicePlan, data: RunData
     need = disk_need(config, size.trained, data, len(config.folds_to_train), at_once)
     free = free_space(Path(config.output_dir))
     enough = need.total <= free
-    _line(enough, f"disk: {need.total / GIB:.2f} of {free / GIB:.1f} GiB free ({need})")
+    print_line(enough, f"disk: {need.total / GIB:.2f} of {free / GIB:.1f} GiB free ({need})")
     if features and enough:
         kept = need.total + features <= free
-        _line(kept, f"disk: image features {features / GIB:.2f} GiB{'' if kept else ' do not fit too: made anew in every step'}")
+        unfit = "" if kept else " do not fit too: made anew in every step"
+        print_line(kept, f"disk: image features {features / GIB:.2f} GiB{unfit}")
     return _check_writable(config) and enough
 
 
 def _check_writable(config: Config) -> bool:
     writable = os.access(existing_folder(Path(config.output_dir)), os.W_OK)
     if not writable:
-        _line(False, f"output_dir={config.output_dir!r} cannot be written to: choose another (--set output_dir=FOLDER)")
+        print_line(False, f"output_dir={config.output_dir!r} cannot be written to: choose another (--set output_dir=FOLDER)")
     return writable
 
 
@@ -324,11 +260,11 @@ def _estimate_time(
     found = estimate_time(
         config, size, float(tokens.mean()), patches, len(data.train), len(data.test), 0.5 * rate, again
     )
-    _line(True, f"time: {found.step:.2f} s a step of {config.effective_batch} rows, {found.steps} steps; "
+    print_line(True, f"time: {found.step:.2f} s a step of {config.effective_batch} rows, {found.steps} steps; "
                 f"image features {spell_duration(found.features)}, training {spell_duration(found.training)}, "
                 f"scoring {spell_duration(found.scoring)}, at half of {rate / 1e12:.2f} TFLOP/s")
     if found.features + found.training + found.scoring > config.budget_seconds:
-        _line(True, f"time_budget={config.time_budget} is shorter: the run will leave out what is worth least, and say what")
+        print_line(True, f"time_budget={config.time_budget} is shorter: the run will leave out what is worth least, and say what")
 
 
 def _matrix_rate(plan: DevicePlan) -> float:

@@ -1,0 +1,76 @@
+"""Label alignment shown on one row: the answer is learned at the very token where it is read."""
+import itertools
+from typing import Any
+
+import numpy as np
+
+from mcvqa.config import Config
+from mcvqa.data.questions import LETTERS, Question
+from mcvqa.model.load import load_encoder
+from mcvqa.model.plain import PlainEncoder, PlainMaker
+from mcvqa.model.rows import Maker, RowMaker
+from mcvqa.model.text.encode import Encoder
+from mcvqa.model.vision.features import ImageInputs
+from mcvqa.run.dataset import RunData
+
+
+def print_section(title: str) -> None:
+    print(f"\n{title}")
+
+
+def print_line(good: bool, text: str) -> None:
+    print(f"  {' ' if good else '!'} {text}")
+
+
+def maker_without_weights(
+    config: Config, data: RunData, encoder: Encoder | PlainEncoder, processor: Any, model_config: Any
+) -> PlainMaker | RowMaker:
+    """Makes rows for looking at their tokens; no weights are loaded. Args: the last three as `load_encoder` gives them."""
+    if isinstance(encoder, PlainEncoder):
+        return PlainMaker(encoder, data.records)
+    images = ImageInputs(
+        data.records, processor, image_size=config.image_size, patch=model_config.vision_config.patch_size, merge=encoder.merge,
+    )
+    return RowMaker(encoder, images, None)
+
+
+def show_alignment(config: Config, data: RunData) -> None:
+    """Print the tokens of the first row with a photograph, and which of them is supervised and read.
+
+    Raises:
+        ModelError, AlignmentError: the model cannot be loaded, or its template does not align labels.
+    """
+    encoder, processor, model_config = load_encoder(config)
+    maker = maker_without_weights(config, data, encoder, processor, model_config)
+    check_alignment(maker, encoder.tokenizer, encoder.letter_tokens, data.train[int(data.with_image.argmax())])
+
+
+def check_alignment(maker: Maker, tokenizer: Any, letters: np.ndarray, question: Question) -> None:
+    """One row's tokens: what is read, and the one token that is supervised."""
+    print_section(f"label alignment, question {question.id}")
+    letter = LETTERS[question.answer or 0]
+    prompt, trained = maker.conversation(question), maker.conversation(question, letter)
+    shown = _with_short_images(tokenizer, prompt)
+    print("  " + shown.replace("\n", "\n  "), end="")
+    supervised, rest = trained[len(prompt)], trained[len(prompt) + 1 :]
+    print(f">>>{tokenizer.decode([supervised])}<<<{tokenizer.decode(rest)}".rstrip())
+    print_line(trained[: len(prompt)] == prompt, f"the {len(prompt)} tokens of the prompt are the same in training and scoring")
+    print_line(
+        supervised == letters[question.answer or 0],
+        f"supervised: token {supervised} {letter!r} at position {len(prompt)}, predicted from position {len(prompt) - 1}, "
+        "which is the position that is read",
+    )
+
+
+def _with_short_images(tokenizer: Any, tokens: list[int]) -> str:
+    """The prompt's text with a run of one special token, which is an image's, written as one."""
+    special = set(tokenizer.get_added_vocab().values())
+    shown, between = [], []  # what stands between two runs is decoded at once: a letter may have several tokens
+    for token, same in itertools.groupby(tokens):
+        count = len(list(same))
+        if count == 1 or token not in special:
+            between += [token] * count
+        else:
+            shown += [tokenizer.decode(between), f"{tokenizer.decode([token])} x {count}"]
+            between = []
+    return "".join([*shown, tokenizer.decode(between)])
