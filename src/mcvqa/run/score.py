@@ -138,9 +138,9 @@ def _why_not_valid(project: Project, data: RunData, fold: int) -> str | None:
         return "has no weights"
     for split in ("oof", "test"):
         task = score_task(project, data, ways_asked(project, fold, split), fold, split)
-        if project.records.is_done(task):
+        done, record = project.records.is_done(task), project.records.read(task.name)
+        if done and record.get("adapter") in (None, adapter):
             continue
-        record = project.records.read(task.name)
         if not record.get("finished"):
             return "is not scored"
         train = f"train fold {fold}"

@@ -4,6 +4,7 @@ A run's own answers are always in experiments/<run>/submission.csv. outputs/subm
 replaced only by answers that are not significantly worse on the rows that both were measured on.
 """
 import dataclasses
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +148,7 @@ def gain_over(project: Project, data: RunData, answers: Answers, held: Submitted
     try:
         with np.load(file, allow_pickle=False) as stored:
             before = dict(zip(stored["ids"].tolist(), stored["right"].tolist(), strict=True))
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     groups = image_groups_of(data)
     both = [(bool(right), before[name], groups[name]) for name, right in zip(answers.ids.tolist(), answers.right, strict=True)

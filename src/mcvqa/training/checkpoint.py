@@ -128,7 +128,7 @@ def verified(folder: str | Path) -> dict[str, Any]:
 
 def adapter_hash(folder: str | Path) -> str:
     """One hash for the weights of a checkpoint: the provenance of its scores."""
-    files = read_json(Path(folder) / MANIFEST)["files"]
+    files = read_json(Path(folder) / MANIFEST, dict)["files"]
     weights = [facts["sha256"] for name, facts in sorted(files.items()) if name.endswith(".safetensors")]
     return "-".join(value[:16] for value in weights)
 
