@@ -235,6 +235,12 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         description="folds worked on at the same time, each in a process of its own; 0: one for each GPU, and without GPUs one",
     )
 
+    executor: Literal["auto", "inline", "processes"] = Field(
+        default="auto",
+        description="who does the tasks of a run; inline: this process; processes: workers of their own, one for each GPU; "
+        "auto: workers where there are several",
+    )
+
     # %% scoring
     eval_batch_size: int = Field(default=8, ge=1, le=4096, description="rows in one forward pass when scoring")
     answer_by: Literal["letters", "generate"] = Field(

@@ -1,6 +1,7 @@
 """A run before any model: folds, broken photographs, the text-only prior, and what counts as another run."""
 import csv
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -234,3 +235,18 @@ def test_settings_of_a_trained_run_that_cannot_be_read_are_named(plain, damage):
     with pytest.raises(ConfigError, match=r"config\.yaml is damaged, .* Choose another name"):
         settle_settings(plain)
     assert file.read_text() == damage
+
+
+def test_own_outputs_are_never_searched_for_input(data, tmp_path, monkeypatch):
+    """`--data .` with an archive beside the outputs: the unpacked old data were found first, the new archive never opened."""
+    monkeypatch.chdir(tmp_path)
+    shutil.make_archive("data", "zip", data)
+    shutil.rmtree(data)
+    first = read_data(project_on(Path(), tmp_path))
+    assert (tmp_path / "cache" / "data") in first.files.root.parents
+    write_folds(project_on(Path(), tmp_path), split_rows(first, project_on(Path(), tmp_path).config))
+    make_dataset(tmp_path / "other", n_train=30)
+    shutil.make_archive("data", "zip", tmp_path / "other")
+    shutil.rmtree(tmp_path / "other")
+    second = read_data(project_on(Path(), tmp_path))
+    assert (len(first.train), len(second.train)) == (24, 30)

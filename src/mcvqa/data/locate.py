@@ -6,7 +6,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +35,16 @@ class DataFiles:
     sample_submission: Path | None = None
 
 
-def find_data(data_dir: str | Path, unpack_to: Path, kaggle_input: Path = KAGGLE_INPUT) -> DataFiles:
+def find_data(
+    data_dir: str | Path, unpack_to: Path, kaggle_input: Path = KAGGLE_INPUT, own: Collection[Path] = ()
+) -> DataFiles:
     """The one folder with train.csv or test.csv, in or below `data_dir`; an archive is unpacked first.
 
     Args:
         data_dir: a folder, a .zip archive, or "auto": Kaggle's input folder. That is also searched where the default
             folder "data" holds nothing.
         unpack_to: folder that receives the content of an archive, in a folder of its own.
+        own: folders that runs write to; what lies below them is nobody's input.
 
     Raises:
         DataError: nothing found, several candidates, or an archive that cannot be trusted.
@@ -56,8 +59,9 @@ def find_data(data_dir: str | Path, unpack_to: Path, kaggle_input: Path = KAGGLE
         )
     if place.is_file():
         place = unpack_archive(place, unpack_to)
-    folders = _folders_with(place, _is_table)
-    if not folders and (archive := _only_archive(place)):
+    skipped = {folder.resolve() for folder in own}
+    folders = _folders_with(place, _is_table, skipped)
+    if not folders and (archive := _only_archive(place, skipped)):
         place = unpack_archive(archive, unpack_to)
         folders = _folders_with(place, _is_table)
     if len(folders) != 1:
@@ -88,8 +92,8 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
         return []
 
 
-def _folders_with(place: Path, wanted: Callable[[str], bool]) -> list[Path]:
-    """The topmost folders, down to SEARCH_DEPTH, that hold a file with a wanted name (in lower case)."""
+def _folders_with(place: Path, wanted: Callable[[str], bool], skipped: Collection[Path] = ()) -> list[Path]:
+    """The topmost folders, down to SEARCH_DEPTH and outside of `skipped`, that hold a file with a wanted name (in lower case)."""
     found, level = [], [place]
     for _ in range(SEARCH_DEPTH + 1):
         below: list[Path] = []
@@ -99,13 +103,14 @@ def _folders_with(place: Path, wanted: Callable[[str], bool]) -> list[Path]:
                 found.append(folder)
             else:
                 # The generated demo lies in data/demo; it is used when asked for, never taken for the user's data.
-                below += [Path(entry) for entry in entries if entry.is_dir() and entry.name != "demo"]
+                inside = (Path(entry) for entry in entries if entry.is_dir() and entry.name != "demo")
+                below += [path for path in inside if not skipped or path.resolve() not in skipped]
         level = below
     return found
 
 
-def _only_archive(place: Path) -> Path | None:
-    folders = _folders_with(place, _is_archive)
+def _only_archive(place: Path, skipped: Collection[Path]) -> Path | None:
+    folders = _folders_with(place, _is_archive, skipped)
     archives = [Path(entry) for folder in folders for entry in _listing(folder) if _is_archive(entry.name.lower())]
     if len(archives) > 1:
         names = "".join(f"\n  {archive}" for archive in archives)

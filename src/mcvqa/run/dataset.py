@@ -118,7 +118,7 @@ def read_test_rows(project: Project) -> tuple[DataFiles, Table]:
         DataError: train.csv or test.csv is missing.
     """
     config = project.config
-    files = find_data(config.data_dir, project.paths.cache / "data")
+    files = find_data(config.data_dir, project.paths.cache / "data", own=project.paths.written)
     if files.train is None or files.test is None:
         lacking = "train.csv" if files.train is None else "test.csv"
         raise DataError(f"{files.root} has no {lacking}. Expected: train.csv with answers and test.csv without.")

@@ -2,6 +2,7 @@
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,12 +106,12 @@ def prepare_model(project: Project, data: RunData, plan: DevicePlan) -> Executio
 
 
 def choose_workers(project: Project, side: ModelSide) -> InlineWorker | ProcessWorkers:
-    """Processes where there are several GPUs and several folds, else this process."""
-    gpus = worker_gpus(project.config, side.plan.device)
-    if len(gpus) < 2:
+    """Processes where there are several GPUs and several folds, else this process; or as the settings say."""
+    gpus, executor = worker_gpus(project.config, side.plan.device), project.config.executor
+    if executor == "inline" or (executor == "auto" and len(gpus) < 2) or "LOCAL_RANK" in os.environ:
         return InlineWorker(functools.partial(do_task, side))
     where = ", ".join(f"GPU {gpu}" for gpu in gpus) if gpus[0] else "the CPU"
-    print(f"  {len(gpus)} workers, each in a process of its own, on {where}")
+    print(f"  {len(gpus)} worker{'s' * (len(gpus) > 1)}, each in a process of its own, on {where}")
     return ProcessWorkers(project, begin_worker, gpus, {"keep_features": side.keep_features}, side.plan.workers)
 
 

@@ -83,6 +83,11 @@ class RunPaths:
     def cache(self) -> Path:
         return self.root / "cache"
 
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The folders that runs write to."""
+        return tuple(self.root / name for name in ("cache", "checkpoints", "experiments", "logs", "outputs"))
+
     def fold(self, fold: int) -> Path:
         return self.checkpoints / f"fold{fold}"
 
