@@ -1,5 +1,5 @@
 # The commands of this project; each sets itself up first.
-.PHONY: install demo test nightly coverage torture platforms check format notebook lock
+.PHONY: install demo test nightly coverage torture platforms check format notebook imports lock
 install:
 	@bash install.sh
 
@@ -24,14 +24,18 @@ torture: install        ## real kills, deadlines and damaged inputs; KILLS=20 fo
 platforms: install      ## the suite with Colab's versions, the lowest of our ranges, and the lock on each Python
 	@.venv/bin/python tools/platforms.py
 
-check: install          ## lint, types, structure of the code, notebooks as the code makes them
+check: install          ## lint, types, structure of the code, notebooks and pictures of the imports as the code makes them
 	@.venv/bin/ruff check src tests benchmarks tools
 	@.venv/bin/mypy --config-file pyproject.toml
 	@.venv/bin/python tools/build_notebook.py --check
+	@.venv/bin/python tools/imports.py --check
 	@.venv/bin/python -m pytest tests/test_structure.py
 
 notebook: install       ## make the notebooks from the package and their stories
 	@.venv/bin/python tools/build_notebook.py
+
+imports: install        ## draw the imports of the package into CONTRIBUTING.md
+	@.venv/bin/python tools/imports.py
 
 lock: install           ## requirements.txt from the ranges of pyproject.toml; keeps the versions that are there
 	@.venv/bin/python tools/lock.py

@@ -1,6 +1,8 @@
 """The documents name commands, settings and files that exist, and both languages say the same."""
+import importlib
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,40 @@ def test_both_readmes_give_the_same_commands_settings_and_figures():
     assert list(tree_of("README.md")) == list(tree_of("README.ko.md"))
     for pattern in (r"`\w+=[^`]+`", r"0\.\d+", r"\b[0-9a-f]{7}\b", r"\d[\d,]+\d"):
         assert sorted(re.findall(pattern, english)) == sorted(re.findall(pattern, korean)), pattern
+
+
+# %% the pictures of the imports
+@pytest.fixture
+def imports_tool(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    yield importlib.import_module("imports")
+    sys.modules.pop("imports")
+
+
+def test_the_pictures_show_the_imports_that_there_are(imports_tool):
+    page = document("CONTRIBUTING.md")
+    assert page.count("```mermaid") == 2
+    assert imports_tool.with_pictures(page, imports_tool.pictures()) == page, "make imports"
+
+
+def test_a_new_import_changes_the_pictures(imports_tool, tmp_path):
+    for name, text in {
+        "base/files.py": "", "data/folds.py": "from mcvqa.base.files import read", "run/__init__.py": "",
+        "run/score.py": "import os\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from mcvqa.run.steps import run",
+        "run/steps.py": "def run():\n    from mcvqa.data.folds import split\n    from mcvqa.run import score",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = imports_tool.pictures(tmp_path)
+    assert before.count("-->") == 3
+    assert all(arrow in before for arrow in ("    data --> base\n", "    run --> data\n", "    steps --> score\n"))
+    (tmp_path / "data" / "folds.py").write_text("")
+    assert "    data\n" in imports_tool.pictures(tmp_path)
+    (tmp_path / "run" / "steps.py").write_text("from mcvqa.data.folds import split\nfrom mcvqa.base.files import read")
+    assert "    run --> base & data\n" in imports_tool.pictures(tmp_path)
+
+
+def test_implied_arrows_are_left_out_and_circles_refused(imports_tool):
+    assert imports_tool.reduced({"c": {"b", "a"}, "b": {"a"}, "a": set()}) == {"c": {"b"}, "b": {"a"}, "a": set()}
+    with pytest.raises(ValueError, match="cycle"):
+        imports_tool.reduced({"a": {"b"}, "b": {"a"}})
