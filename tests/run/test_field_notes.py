@@ -17,7 +17,7 @@ Bugs (FIELD_NOTES, "What public solutions got wrong"):
  5. A broken image replaced by a white one.
     tests/data/test_images.py::test_truncated_files
     tests/data/test_images.py::test_missing_files_and_folders
-    tests/run/test_project.py::test_training_rows_without_photograph_are_left_out_and_test_rows_stay
+    tests/run/test_dataset.py::test_training_rows_without_photograph_are_left_out_and_test_rows_stay
     tests/run/test_steps.py::test_a_missing_photograph_is_left_out_of_training_and_answered_in_the_test
  6. TTA and SWA switches that nothing reads; batch norm renewed where there is none.
     tests/test_config.py::test_every_field_is_read
@@ -32,8 +32,8 @@ Bugs (FIELD_NOTES, "What public solutions got wrong"):
     tests/run/test_field_notes.py::test_a_last_small_window_is_a_step_of_its_own_size
  9. The file's tail, or training rows, as validation.
     tests/data/test_folds.py::test_single_split_is_a_share_of_all_parts_of_the_file
-    tests/run/test_project.py::test_a_single_split_trains_on_everything_else
-    tests/run/test_project.py::test_what_is_trained_on_never_meets_what_is_validated
+    tests/run/test_dataset.py::test_a_single_split_trains_on_everything_else
+    tests/run/test_dataset.py::test_what_is_trained_on_never_meets_what_is_validated
 10. Ties to the first letter; weights tuned on few rows.
     tests/ensemble/test_blend.py::test_last_ties_are_spread_by_the_id_and_not_given_to_the_first_letter
     tests/ensemble/test_blend.py::test_learned_weights_are_not_used_where_they_fit_noise
@@ -44,7 +44,7 @@ Bugs (FIELD_NOTES, "What public solutions got wrong"):
     tests/model/test_load.py::test_qlora_learns_on_the_cpu_with_4_bit_weights_in_the_language_model_only
     tests/model/test_load.py::test_a_quantised_vision_tower_is_refused
 13. Images shared between train and test, and between folds.
-    tests/run/test_project.py::test_what_is_trained_on_never_meets_what_is_validated
+    tests/run/test_dataset.py::test_what_is_trained_on_never_meets_what_is_validated
     tests/data/test_images.py::test_copies_of_photographs_are_found
     tests/data/test_explore.py::test_duplicates_within_and_across_splits
 14. Question texts normalised; a space after "Answer:".
@@ -63,7 +63,7 @@ Invariants (DESIGN):
     tests/training/test_loop.py::test_the_gradient_is_the_mean_over_the_effective_batch
     tests/run/test_field_notes.py::test_a_last_small_window_is_a_step_of_its_own_size
  4. No image on both sides; fresh adapters; unseen validation rows.
-    tests/run/test_project.py::test_what_is_trained_on_never_meets_what_is_validated
+    tests/run/test_dataset.py::test_what_is_trained_on_never_meets_what_is_validated
     tests/data/test_folds.py::test_groups_stay_together_and_every_fold_has_rows
     tests/model/test_load.py::test_adapters_are_fresh_each_time_and_leave_the_base_as_it_was
  5. The same seed gives the same.
