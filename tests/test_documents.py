@@ -68,10 +68,15 @@ def test_the_python_example_makes_a_config(name):
     assert calls and all(isinstance(eval(call, {"Config": Config}), Config) for call in calls)
 
 
-@pytest.mark.parametrize("name", README_NAMES)
+@pytest.mark.parametrize("name", (*DOCUMENT_NAMES, "CONTRIBUTING.md", "CHANGELOG.md"))
 def test_make_targets_exist(name):
-    for target in re.findall(r"^make (\w+)", document(name), re.MULTILINE):
+    for target in re.findall(r"(?:^|`)(?:\w+=\w+ )?make (\w+)", document(name), re.MULTILINE):
         assert re.search(rf"^{target}:", document("Makefile"), re.MULTILINE), target
+
+
+def test_every_make_target_is_described():
+    targets = set(re.findall(r"^(\w+):", document("Makefile"), re.MULTILINE))
+    assert targets == set(re.findall(r"^\| `make (\w+)`", document("CONTRIBUTING.md"), re.MULTILINE)) | {"install", "demo"}
 
 
 @pytest.mark.parametrize("name", README_NAMES)
@@ -106,7 +111,7 @@ def test_the_tree_is_whole(name):
     assert all(said for path, said in shown.items() if path != "src/mcvqa/")
 
 
-@pytest.mark.parametrize("name", DOCUMENT_NAMES)
+@pytest.mark.parametrize("name", (*DOCUMENT_NAMES, "CONTRIBUTING.md"))
 def test_files_named_in_the_text_exist(name):
     text = without_blocks(document(name))
     links = {target for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target}
