@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mcvqa.training.checkpoint import CheckpointError, NotSaved
     from mcvqa.training.job import TrainingError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "AlignmentError", "BlendError", "CheckpointError", "Config", "ConfigError", "DamagedFile", "DataError", "DeviceError",
     "DiskError", "FamilyError", "FoldError", "ImageError", "Interrupted", "McvqaError", "ModelError", "NotSaved",

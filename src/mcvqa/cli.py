@@ -88,7 +88,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-DIVIDED = ("run", "train", "predict")  # commands that several processes share; see model/processes.py
+DIVIDED = ("run", "train", "predict")  # commands that several processes share; see model/distributed.py
 
 
 @app.callback()

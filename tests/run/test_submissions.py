@@ -119,9 +119,10 @@ def test_a_model_is_kept_unless_the_prior_is_significantly_better(start, capsys)
     better = dataclasses.replace(run.prior, oof_logprobs=good)
     held = hand_in(run.project, run.data, answers_right(run, 0.97), better)
     assert held.source == "geometric of r", "a few rows of a hundred are no proof"
-    held = hand_in(run.project, run.data, answers_right(run, 0.5), better, force=True)
+    held = hand_in(run.project, run.data, answers_right(run, 0.5), better)
     assert held.source == "prior" and held.accuracy.value == 1.0
     assert "the text-only prior is significantly better than this run" in capsys.readouterr().out
+    assert hand_in(run.project, run.data, answers_right(run, 0.5), better, force=True).source == "geometric of r"
 
 
 # %% other data, other versions

@@ -186,12 +186,12 @@ def hand_in(project: Project, data: RunData, answers: Answers, prior: Prior, *, 
     """Write a run's answers to experiments/<run>/submission.csv and, unless that holds better ones, to the file to hand in.
 
     Args:
-        force: hand these answers in, whatever the file holds.
+        force: hand these answers in, whatever the file holds and the prior reaches.
 
     Returns:
         What outputs/submission_ensemble.csv holds now.
     """
-    own = _own_answers(project, data, answers, prior)
+    own = answers if force else _own_answers(project, data, answers, prior)
     write_answers(project, data, own, project.paths.experiment / "submission.csv")
     path = project.paths.outputs / ENSEMBLE
     held = submitted_in(path)
