@@ -17,8 +17,10 @@ from mcvqa.config import Config, ConfigError
 from mcvqa.data.questions import read_questions
 from mcvqa.model import rows as model_rows
 from mcvqa.report.submission import validate_submission
+from mcvqa.run import train as training
 from mcvqa.run.project import RunStopped
 from mcvqa.scenes.dataset import generate_demo
+from mcvqa.scoring.scores import load_scores
 from mcvqa.training.step import Stepper
 from tests.conftest import tiny_settings
 
@@ -159,6 +161,45 @@ def test_a_run_is_over_in_time(tmp_path, data, monkeypatch, capsys, budget, step
     assert validate_submission(outcome.submission, read_questions(data / "test.csv", labelled=False).questions).rows == 8
     assert ("less than the settings ask for" in said) == (budget != "2h")
     assert read_json(tmp_path / "outputs" / "submissions.json")["submission_ensemble.csv"]["run"] == "r"
+
+
+def test_the_first_folds_answers_are_there_whatever_happens_then(tmp_path, data, monkeypatch):
+    """Twenty minutes ended with the prior alone: nothing was scored before everything was trained."""
+    Clock(monkeypatch)
+    plain = training.train_fold
+
+    def ring(job):
+        if job.fold == 1:
+            raise TimeUp
+        return plain(job)
+
+    monkeypatch.setattr(training, "train_fold", ring)
+    outcome = run(settings_in(tmp_path, data, "2h"))
+    assert outcome.submitted.source.startswith(("geometric of r", "prior")) and outcome.metrics.overall.accuracy.n == 20
+    own = tmp_path / "experiments" / "r" / "submission.csv"
+    assert validate_submission(own, read_questions(data / "test.csv", labelled=False).questions).rows == 8
+
+
+@pytest.mark.parametrize(("budget", "rows"), [("2h", 20), ("5m", 4)])
+def test_validation_reads_a_sample_where_time_is_short_and_all_rows_where_it_is_not(tmp_path, data, monkeypatch, budget, rows):
+    """12,862 rows were validated before any test row, and the clock ended it."""
+    clock = Clock(monkeypatch)
+    for module in ("base.budget", "run.execution", "run.steps"):
+        monkeypatch.setattr(f"mcvqa.{module}.SAMPLED", 4)
+    config = settings_in(tmp_path, data, budget).replace(use_kfold=False, use_tta=False)
+    run(config)
+    assert clock.now <= config.budget_seconds
+    scores = tmp_path / "experiments" / "r" / "scores"
+    assert len(load_scores(scores / "fold0-oof.npz").ids) == rows and len(load_scores(scores / "fold0-test.npz").ids) == 8
+
+
+def test_less_than_an_epoch_is_planned_rather_than_nothing():
+    """'1 fold of 0 epochs': an epoch of 25,700 rows did not fit, and 12,862 validation rows took what was left."""
+    many = Rows(train=25_700, validation=12_862, test=12_862, images=40_000)
+    schedule = Schedule(lambda: 300.0, Work(1, 3, 1, (1.0,)), many, variants=2, folds=1, pace=Pace(learn=0.02, read=0.008))
+    total = schedule.steps_total(0, 25_700 // 4)
+    assert 0 < total < 25_700 // 4 and schedule.validation_rows(12_862) == 512
+    assert Schedule(lambda: 1e6, Work(1, 3, 1, (1.0,)), many, 2, folds=1, pace=schedule.pace).validation_rows(12_862) == 12_862
 
 
 def test_time_for_nothing_but_the_prior(tmp_path, data, monkeypatch):

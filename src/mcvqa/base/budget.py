@@ -17,6 +17,7 @@ from mcvqa.base.interrupt import WORKS_ALONE, may_leave_alone
 ORDER_SHARE = 0.15  # what each further order of a row costs: the orders share their prefix (benchmarks/RESULTS.md)
 SPARE = 0.05  # share of what is planned that may take longer than it was measured to take
 SCORING_SLACK = 1.25  # it comes last, when nothing can be made up for, and its rows are encoded and adapters loaded besides
+SAMPLED = 512  # validation rows that are read first, or alone where there is no time for all: an error of 2 points
 READ_SHARE = 0.4  # of the time that learning a row takes; for as long as no reading was measured
 
 
@@ -214,6 +215,7 @@ class Schedule:
         folds: that are to be trained, the one in training included.
         waiting: folds that are trained and to be scored.
         work: the plan; None: nothing was measured yet.
+        sampled: whether there is no time to validate with more than SAMPLED rows of a fold.
     """
 
     left: Callable[[], float]
@@ -224,6 +226,7 @@ class Schedule:
     waiting: int = 0
     pace: Pace = field(default_factory=Pace)
     work: Work | None = None
+    sampled: bool = False
 
     def plan(self, behind: float = 0.0) -> Work:
         """The most that fits; told where it is not what was planned before.
@@ -233,11 +236,13 @@ class Schedule:
         """
         def fits(work: Work) -> bool:
             needed = seconds_needed(
-                work, self.pace, self.rows, behind=behind, variants=self.variants, waiting=self.waiting
+                work, self.pace, self.rows_read, behind=behind, variants=self.variants, waiting=self.waiting
             )
             return (1 + SPARE) * needed <= self.left()
 
         *smaller, least = lesser(replace(self.full, folds=self.folds))
+        self.sampled = False  # all validation rows where everything fits with them, else a sample of them
+        self.sampled = not fits(replace(self.full, folds=self.folds))
         work = next(filter(fits, smaller), least)
         self._tell(work)
         self.work = work
@@ -247,9 +252,18 @@ class Schedule:
         """Optimizer steps of the fold in training. Args: done: those behind it. per_epoch: of one epoch."""
         return max(done, math.ceil(self.plan(done / per_epoch).epochs * per_epoch))
 
+    @property
+    def rows_read(self) -> Rows:
+        """Rows with as many validation rows as are read for certain."""
+        return replace(self.rows, validation=self.validation_rows(self.rows.validation))
+
     def validation_rows(self, available: int) -> int:
-        """How many of a fold's validation rows training reads: all of them."""
-        return available
+        """How many of a fold's validation rows training reads."""
+        return min(available, SAMPLED) if self.sampled else available
+
+    def has_time_for(self, rows: int) -> bool:
+        """Whether so many rows can be read in one way, as far as the pace is known."""
+        return (1 + SPARE) * SCORING_SLACK * rows * (self.pace.read or READ_SHARE * self.pace.learn) <= self.left()
 
     def _tell(self, work: Work) -> None:
         before = self.work

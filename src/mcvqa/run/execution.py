@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mcvqa.base.budget import Pace, Rows, Schedule, Work, seconds_for_end
+from mcvqa.base.budget import SAMPLED, Pace, Rows, Schedule, Work, seconds_for_end
 from mcvqa.config import Config
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.distributed import by_each, by_main
@@ -66,18 +66,27 @@ class Execution:
         folds = self.project.config.folds_to_train
         return [*features, *(train_task(self.project, self.data, fold, needs) for fold in folds)]
 
-    def scoring(self, config: Config) -> list[Task]:
+    def scoring(self, config: Config, sample: int = 0) -> list[Task]:
         """Image features at the other scales, and for each fold the test rows and then the validation rows.
 
         Args:
             config: with the ways to read a row in.
+            sample: how many validation rows of a fold are read; 0: all.
         """
         features = self._features({1.0, *tta_plan(config)[1]})
         needs = [task.name for task in features]
         return [*features, *(
-            score_task(self.project, self.data, config, fold, split, needs)
+            score_task(self.project, self.data, config, fold, split, needs, sample)
             for fold in self.project.config.folds_to_train for split in SPLITS
         )]
+
+    def first_answers(self) -> list[Task]:
+        """Within a time budget: as `training`, but the first fold is scored before the next one is trained, so that there is
+        something to hand in whatever happens then."""
+        features = [task for task in self.training() if task.kind == "features"]
+        first, *rest = (task for task in self.training() if task.kind == "train")
+        scored = self.scoring(self.project.config.replace(use_tta=False), SAMPLED)
+        return [*features, first, *(task for task in scored if first.name in task.needs), *rest, *scored]
 
     def _features(self, scales: set[float]) -> list[Task]:
         if not self.side.keep_features:

@@ -201,7 +201,8 @@ def technique_variants(
     folds, attempts = scored_folds(project, data), attempts_of(project)
     by_variant = {name: _variant_scores_of(project, folds, name, attempts) for name in ("raw", "ema", "swa")}
     rows = {name: joined(parts) for name, parts in by_variant.items() if parts}
-    right = {name: _predictions_by_id(part, scores.ids) == answers for name, part in rows.items()}
+    predicted = {name: _predictions_by_id(part, scores.ids) for name, part in rows.items()}
+    right = {name: choices == answers for name, choices in predicted.items() if (choices >= 0).all()}
     found |= {name.upper(): (right[name], right["raw"]) for name in right if name != "raw" and "raw" in right}
     if len({valid_scores(project, data, fold)[0].scales.tobytes() for fold in folds}) > 1:
         return found  # some folds were read in more ways than there was time for with the others

@@ -1,6 +1,8 @@
 """Score a fold: its validation rows and the test rows, in every order and scale; whether scores are those of today's weights."""
 from collections.abc import Sequence
 
+import numpy as np
+
 from mcvqa.config import Config, settings_hash
 from mcvqa.data.questions import Question
 from mcvqa.model.distributed import by_main
@@ -17,23 +19,27 @@ SPLITS = {"test": "test", "oof": "out of fold"}
 
 
 # %% the task
-def score_task(project: Project, data: RunData, config: Config, fold: int, split: str, needs: Sequence[str] = ()) -> Task:
+def score_task(
+    project: Project, data: RunData, config: Config, fold: int, split: str, needs: Sequence[str] = (), sample: int = 0
+) -> Task:
     """Score the validation rows ('oof') or the test rows ('test') of a fold.
 
     Args:
         config: with the orders and scales to read every row in.
         needs: tasks that make image features.
+        sample: how many of the validation rows are read, for want of time; 0: all.
     """
+    sample = sample if split == "oof" and sample < (data.folds == fold).sum() else 0
     orders, scales = tta_plan(config)
     key = settings_hash({
         "weights": weights_key(project, data, fold), "keep": config.keep, "code": code_print(), "orders": orders,
         "scales": scales, "rows": data.test_print if split == "test" else "",
-        "answer_by": [config.answer_by, config.max_new_tokens],
+        "answer_by": [config.answer_by, config.max_new_tokens], **({"sample": sample} if sample else {}),
     })
     return Task(
         "score", f"score fold {fold} {split}", key, makes=(f"experiments/{config.run}/scores/fold{fold}-{split}.npz",),
         needs=(f"train fold {fold}", *needs),
-        arguments={"fold": fold, "split": split, "settings": {name: getattr(config, name) for name in WAYS}},
+        arguments={"fold": fold, "split": split, "sample": sample, "settings": {name: getattr(config, name) for name in WAYS}},
         of_0_1=(f"score fold {fold}", _keys_of_0_1(project, data, config, fold)),
     )
 
@@ -70,25 +76,41 @@ def do_score(side: ModelSide, task: Task) -> None:
         "config": settings_hash(config.weight_settings()), "precision": str(side.plan.dtype).removeprefix("torch."),
         "four_bit": bool(side.plan.four_bit),
     }
+    rows = rows_of(side.data, task, config.seed)
     scores = score_questions(
-        model, loaded.base, loaded.maker, rows_of(side.data, fold, split), config, facts, title=f"fold {fold} {SPLITS[split]}"
+        model, loaded.base, loaded.maker, rows, config, facts, title=f"fold {fold} {SPLITS[split]}"
     )
     by_main(_keep_scores, project, task, scores, tta_plan(config))
 
 
-def rows_of(data: RunData, fold: int, split: str) -> Sequence[Question]:
-    return data.validation_rows(fold) if split == "oof" else data.test
+def rows_of(data: RunData, task: Task, seed: int) -> Sequence[Question]:
+    """The rows that a task scores; a sample is the same in every session."""
+    fold, sample = int(task.arguments["fold"]), int(task.arguments["sample"])
+    if task.arguments["split"] == "test":
+        return data.test
+    rows = data.validation_rows(fold)
+    chosen = np.sort(np.random.default_rng([seed, fold]).permutation(len(rows))[:sample]) if sample else range(len(rows))
+    return [rows[i] for i in chosen]
 
 
 def _keep_scores(project: Project, task: Task, scores: Scores, ways: tuple[int, tuple[float, ...]]) -> None:
     scores.save(project.paths.root / task.makes[0])
-    project.records.finish(task, orders=ways[0], scales=list(ways[1]), adapter=scores.provenance["adapter"])
+    project.records.finish(
+        task, orders=ways[0], scales=list(ways[1]), sample=task.arguments["sample"], adapter=scores.provenance["adapter"]
+    )
     project.log.write("scored", fold=scores.provenance["fold"], split=scores.provenance["split"], rows=len(scores.ids))
 
 
 # %% what there is
-def ways_asked(project: Project, fold: int, split: str) -> Config:
-    """The settings; within a time budget with the fewer orders and scales that there was time for, as the record says."""
+def task_asked(project: Project, data: RunData, fold: int, split: str) -> Task:
+    """The task that the settings ask for; within a time budget what there was time for, as the record says."""
+    record = project.records.read(f"score fold {fold} {split}")
+    sample = int(record.get("sample", 0)) if project.config.time_budget else 0
+    return score_task(project, data, _ways_asked(project, fold, split), fold, split, sample=sample)
+
+
+def _ways_asked(project: Project, fold: int, split: str) -> Config:
+    """The settings; within a time budget with the fewer orders and scales that there was time for."""
     config, record = project.config, project.records.read(f"score fold {fold} {split}")
     orders, scales = tta_plan(config)
     if not config.time_budget or not record.get("finished"):
@@ -98,9 +120,10 @@ def ways_asked(project: Project, fold: int, split: str) -> Config:
     return config.replace(use_tta=True, tta_orders=record["orders"], tta_scales=tuple(record["scales"]))
 
 
-def is_scored(project: Project, data: RunData, config: Config, fold: int) -> bool:
+def is_scored(project: Project, data: RunData, config: Config, fold: int, sample: int = 0) -> bool:
     """Whether both splits have scores by today's weights, of today's rows, in the ways of `config`."""
-    return all(project.records.is_done(score_task(project, data, config, fold, split)) for split in SPLITS)
+    tasks = (score_task(project, data, config, fold, split, sample=sample) for split in SPLITS)
+    return all(map(project.records.is_done, tasks))
 
 
 def scored_folds(project: Project, data: RunData) -> tuple[int, ...]:
@@ -137,7 +160,7 @@ def _why_not_valid(project: Project, data: RunData, fold: int) -> str | None:
     except (OSError, ValueError, KeyError):
         return "has no weights"
     for split in ("oof", "test"):
-        task = score_task(project, data, ways_asked(project, fold, split), fold, split)
+        task = task_asked(project, data, fold, split)
         done, record = project.records.is_done(task), project.records.read(task.name)
         if done and record.get("adapter") in (None, adapter):
             continue

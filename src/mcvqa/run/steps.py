@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from mcvqa.base.budget import Alarm, TimeUp, seconds_for_end, seconds_to_spare
+from mcvqa.base.budget import SAMPLED, Alarm, TimeUp, seconds_for_end, seconds_to_spare
 from mcvqa.config import Config, settings_hash
 from mcvqa.data.prior import Prior
 from mcvqa.model.device import DevicePlan, plan_device
@@ -187,10 +187,23 @@ def train_folds(execution: Execution, only: int | None = None) -> None:
         by_main(require_untouched_0_1, project, train_task(project, data, fold))
     if not todo:
         return
-    later = execution.scoring(project.config) if only is None and not execution.schedule else []
-    graph = task_graph(project, [*execution.training(), *later])
+    tasks, goals = execution.training(), [f"train fold {fold}" for fold in todo]
+    if only is None and execution.schedule is None:
+        tasks = [*tasks, *execution.scoring(project.config)]
+    elif only is None:
+        tasks = execution.first_answers()
+        if not by_main(_is_scored_somehow, project, data, folds[0]):
+            goals = [task.name for task in tasks if task.name in goals or f"train fold {folds[0]}" in task.needs]
+    graph = task_graph(project, tasks)
     execution.give_room()
-    execution.workers.run(graph, [f"train fold {fold}" for fold in todo], allot_training(execution, len(done), todo))
+    execution.workers.run(graph, goals, allot_training(execution, len(done), todo))
+
+
+def _is_scored_somehow(project: Project, data: RunData, fold: int) -> bool:
+    """Whether a fold has scores, in as many ways as the settings ask for or, for want of time, in one."""
+    plain = project.config.replace(use_tta=False)
+    asked = ((project.config, 0), (project.config, SAMPLED), (plain, 0), (plain, SAMPLED))
+    return any(is_scored(project, data, config, fold, sample) for config, sample in asked)
 
 
 def _by_0_1(project: Project, fold: int) -> str:
@@ -210,8 +223,8 @@ def score_folds(execution: Execution) -> None:
     folds = by_main(trained_folds, project, data) if project.config.time_budget else project.config.folds_to_train
     by_main(require_weights, project, folds)
     by_main(_require_trained, project, data, folds)
-    for config in _ways_in_time(execution, folds):
-        _score_in(execution, config, folds)
+    for config, sample in _ways_in_time(execution, folds):
+        _score_in(execution, config, sample, folds)
 
 
 def _require_trained(project: Project, data: RunData, folds: Sequence[int]) -> None:
@@ -230,17 +243,22 @@ def ways_named(config: Config) -> str:
     return f"{orders} option order{'s' * (orders > 1)}, scale{'s' * (len(scales) > 1)} {sizes}"
 
 
-def _score_in(execution: Execution, config: Config, folds: Sequence[int]) -> None:
-    """Args: config: with the ways to read in."""
+def _score_in(execution: Execution, config: Config, sample: int, folds: Sequence[int]) -> None:
+    """Score what is not scored so, or better.
+
+    Args:
+        config: with the ways to read in.
+        sample: how many validation rows of a fold are read; 0: all.
+    """
     project, data = execution.project, execution.data
-    asked = tuple(dict.fromkeys((project.config, config)))
-    done = by_main(lambda: [fold for fold in folds if any(is_scored(project, data, each, fold) for each in asked)])
+    asked = dict.fromkeys([(project.config, 0), (config, 0), (config, sample)])
+    done = by_main(lambda: [fold for fold in folds if any(is_scored(project, data, c, fold, n) for c, n in asked)])
     for fold in done:
         print(f"  fold {fold}: already scored")
     goals = [f"score fold {fold} {split}" for fold in folds if fold not in done for split in SPLITS]
     if goals:
         execution.give_room()
-        execution.workers.run(task_graph(project, [*execution.training(), *execution.scoring(config)]), goals)
+        execution.workers.run(task_graph(project, [*execution.training(), *execution.scoring(config, sample)]), goals)
     if folds:
         by_main(_submit_single, project, data, folds[0])
 
@@ -255,19 +273,26 @@ def _submit_single(project: Project, data: RunData, fold: int) -> None:
     write_answers(project, data, answers, project.paths.outputs / SINGLE)
 
 
-def _ways_in_time(execution: Execution, folds: Sequence[int]) -> Iterator[Config]:
-    """The settings; within a time budget first with one way to read a row, so that every fold has scores, and then with as many
-    option orders and image scales as there is time for."""
+def _ways_in_time(execution: Execution, folds: Sequence[int]) -> Iterator[tuple[Config, int]]:
+    """The settings, and how many validation rows of a fold are read (0: all).
+
+    Within a time budget first one way to read a row and a sample of the validation rows, so that every fold has scores; then all
+    of these rows, and then as many option orders and image scales as there is time for.
+    """
     config, schedule = execution.project.config, execution.schedule
     if schedule is None:
-        yield config
+        yield config, 0
         return
-    plain = config.replace(use_tta=False)
-    yield plain
+    plain, validation = config.replace(use_tta=False), schedule.rows.validation
+    yield plain, SAMPLED
     take_over_pace(execution)
-    schedule.folds, schedule.waiting = 0, math.ceil(len(folds) / len(execution.workers))
+    rounds = math.ceil(len(folds) / len(execution.workers))
+    if validation > SAMPLED and folds and by_main(schedule.has_time_for, rounds * validation):
+        print(f"  there is time for all {validation:,} validation rows of a fold")
+        yield plain, 0
+    schedule.folds, schedule.waiting = 0, rounds
     work = by_main(schedule.plan)
     richer = config.replace(tta_orders=work.orders, tta_scales=work.scales)
     if folds and work.ways > 1 and tta_plan(richer) != tta_plan(plain):
         print(f"  there is time for more: {ways_named(richer)}")
-        yield richer
+        yield richer, SAMPLED if schedule.sampled else 0
