@@ -94,7 +94,7 @@ MISTAKES = {
     "more folds than photographs": (["folds", "--config", "tiny.yaml", "--set", "n_folds=50"], "smaller n_folds"),
     "a fold that is not there": (["train", "--config", "tiny.yaml", "--fold", "7"], "no fold 7"),
     "scoring before training": (["predict", "--config", "tiny.yaml", "--set", "run_name=new"], "train first"),
-    "combining before scoring": (["ensemble", "--config", "tiny.yaml", "--set", "run_name=new"], "finish it first"),
+    "combining before scoring": (["ensemble", "--config", "tiny.yaml", "--set", "run_name=new"], "train first"),
     "a model that is not there": (["train", "--config", "tiny.yaml", "--set", "run_name=new", "--set", "model_id=data"],
                                   "could not be loaded"),
     "a GPU that is not there": (["train", "--config", "tiny.yaml", "--set", "run_name=new", "--set", "device=cuda"],

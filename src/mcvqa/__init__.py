@@ -55,7 +55,7 @@ _MODULES = {
     "run.ownership": ("Owned",),
     "run.project": ("RunStopped",),
     "training.checkpoint": ("CheckpointError", "NotSaved"),
-    "training.loop": ("TrainingError",),
+    "training.job": ("TrainingError",),
 }
 
 

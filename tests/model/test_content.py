@@ -1,5 +1,4 @@
 """The print of a base model: its content, whatever its name, and each file read once."""
-import dataclasses
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from mcvqa.model.content import base_differences, base_print, local_folder, pack
 def own_model(tiny_config, tmp_path):
     """The tiny model in a folder of its own."""
     folder = shutil.copytree(packaged_tiny(), tmp_path / "model")
-    return folder, dataclasses.replace(tiny_config, model_id=str(folder), output_dir=str(tmp_path / "out"))
+    return folder, tiny_config.replace(model_id=str(folder), output_dir=str(tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
@@ -38,12 +37,12 @@ def test_a_file_changed_in_place_is_another_model(own_model, name):
 def test_the_print_is_of_the_content_alone(own_model, tmp_path):
     folder, config = own_model
     before = base_print(config)
-    assert base_print(dataclasses.replace(config, model_id="tiny")) == before
+    assert base_print(config.replace(model_id="tiny")) == before
     (folder / "README.md").write_text("other words")
     moved = folder.rename(tmp_path / "moved")
-    assert base_print(dataclasses.replace(config, model_id=str(moved))) == before
+    assert base_print(config.replace(model_id=str(moved))) == before
     (moved / "model.safetensors").rename(moved / "model-00001-of-00001.safetensors")
-    now = base_print(dataclasses.replace(config, model_id=str(moved)))
+    now = base_print(config.replace(model_id=str(moved)))
     assert base_differences(before, now) == ["model-00001-of-00001.safetensors is new", "model.safetensors is gone"]
 
 
@@ -68,7 +67,7 @@ def test_a_hub_model_is_looked_for_in_the_cache_only(own_model, tmp_path, monkey
     """As a download leaves it; without one nothing is known, and nobody is asked."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     folder, config = own_model
-    config = dataclasses.replace(config, model_id="some/model")
+    config = config.replace(model_id="some/model")
     assert local_folder(config) is None and base_print(config) == '{"model": "some/model"}'
     model = tmp_path / "hub" / "models--some--model"
     for part in ("blobs", "refs", "snapshots/1234"):

@@ -1,12 +1,11 @@
 """The forward pass: independent of batch, padding and packing, and the same as the library's own."""
-import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from mcvqa.config import Config
+from mcvqa.config import SYSTEM_PROMPT
 from mcvqa.model.fast.forward import AnswerModel, Batch, answer_loss, letter_logprobs, read_letters
 from mcvqa.model.rows import RowMaker, training_row
 from mcvqa.model.text.encode import Encoder
@@ -40,7 +39,7 @@ def test_logits_are_those_of_the_library(base, answers, maker, questions):
 OPTIONS_FIRST = "Choose one of these:\n{options}"
 
 
-@pytest.mark.parametrize("system_prompt", [Config.system_prompt, OPTIONS_FIRST])
+@pytest.mark.parametrize("system_prompt", [SYSTEM_PROMPT, OPTIONS_FIRST])
 def test_logits_do_not_depend_on_batch_padding_or_packing(base, answers, maker, questions, tiny_config, system_prompt):
     """Invariant 2; also where each order has an image of its own, behind the options."""
     config = tiny_config.replace(system_prompt=system_prompt)
@@ -118,7 +117,7 @@ def test_training_learns_by_the_loss_of_the_settings(answers, maker, questions, 
     with torch.no_grad():
         logits, found = answers(batch), []
         for setting, argument in switches:
-            found.append(weighted_loss(answers, dataclasses.replace(plain, **setting), batch, 0.25).item())
+            found.append(weighted_loss(answers, plain.replace(**setting), batch, 0.25).item())
             wanted = 0.25 * answer_loss(logits, batch, **argument).sum().item()
             assert found[-1] == pytest.approx(wanted, rel=1e-6), setting
         found.append(weighted_loss(answers, plain, batch, 0.25).item())

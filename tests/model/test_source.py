@@ -1,5 +1,4 @@
 """A base model whose folder is damaged: named and refused, never filled up with random weights."""
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -99,7 +98,7 @@ def test_a_damaged_model_is_named_and_refused(tiny_config, tmp_path, name):
     damage, told = DAMAGES[name]
     folder = shutil.copytree(model_folder(tiny_config), tmp_path / "model")
     damage(folder)
-    config = dataclasses.replace(tiny_config, model_id=str(folder))
+    config = tiny_config.replace(model_id=str(folder))
     with pytest.raises(ModelError, match=told) as before:  # as `mcvqa check` looks at it: without its weights
         _, _, model_config = load_encoder(config)
         measure_model(model_config, config)
@@ -112,5 +111,5 @@ def test_a_damaged_model_is_named_and_refused(tiny_config, tmp_path, name):
 def test_a_model_in_shards_is_whole(tiny_config, tmp_path):
     folder = shutil.copytree(model_folder(tiny_config), tmp_path / "model")
     in_shards(folder)
-    config = dataclasses.replace(tiny_config, model_id=str(folder))
+    config = tiny_config.replace(model_id=str(folder))
     assert load_base(config, plan_device(config)).model.get_input_embeddings().weight.shape == (2048, 256)

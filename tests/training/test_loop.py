@@ -125,8 +125,7 @@ def test_a_fold_runs_and_leaves_best_and_last(make_trainer):
 
 
 def test_validation_errors_are_by_image_group(make_trainer):
-    trainer = make_trainer(num_epochs=0)
-    trainer.groups = np.zeros(len(trainer.validation), dtype=int)
+    trainer = make_trainer(num_epochs=0).change(groups=np.zeros(8, dtype=int))
     accuracy = trainer.run().accuracy
     assert accuracy.groups == 1 and accuracy.interval == (0, 1)
     assert verified(trainer.folder / "best")["clusters"] == accuracy.record[2:]

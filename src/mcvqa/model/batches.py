@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from mcvqa.base.interrupt import ignore_signals
+from mcvqa.config import McvqaError
 
 NO_LOADERS = "MCVQA_NO_LOADERS"  # environment variable, for child processes too: loader processes do not work on this machine
 POLL = 5.0  # seconds between two looks at whether the loader processes are alive
@@ -137,7 +138,7 @@ def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoa
 
 
 # %% what a loader process does
-class NotShared(RuntimeError):
+class NotShared(McvqaError, RuntimeError):
     """A batch that does not fit into the shared memory through which processes pass tensors."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
-from mcvqa.base.files import file_hash, read_json, write_json
+from mcvqa.base.files import DamagedFile, file_hash, read_json, write_json
 from mcvqa.config import Config
 
 # what the model's answers depend on; pictures, READMEs and the settings of generate() are left out
@@ -64,7 +64,7 @@ def _known_hashes(memory: Path) -> dict[str, Any]:
     """What earlier runs noted; nothing where the note is damaged, for all of it can be made again."""
     try:
         known = read_json(memory)
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+    except (OSError, DamagedFile):
         return {}
     return known if isinstance(known, dict) else {}
 

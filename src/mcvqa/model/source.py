@@ -1,7 +1,6 @@
 """Where the base model comes from, and whether what is there is whole: the library fills gaps with random weights."""
 import contextlib
 import copy
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from huggingface_hub import constants, get_session
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from mcvqa.base.files import read_json
+from mcvqa.base.files import DamagedFile, read_json
 from mcvqa.config import Config, McvqaError
 from mcvqa.model.content import local_folder
 from mcvqa.model.device import DeviceError
@@ -164,7 +163,7 @@ def _weight_files(folder: Path) -> list[Path]:
         raise ModelError(f"{folder} has no weights: expected {WEIGHTS_FILE}, or {WEIGHTS_INDEX} and the files it names.")
     try:
         files = [folder / name for name in sorted(set(read_json(index)["weight_map"].values()))]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
+    except (DamagedFile, KeyError, AttributeError, TypeError) as error:
         raise ModelError(f"{index} is damaged ({error}): copy or download it again.") from None
     if missing := [file.name for file in files if not file.exists()]:
         raise ModelError(

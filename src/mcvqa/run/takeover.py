@@ -4,7 +4,6 @@ What belongs to the run is copied into output_dir, verified, where it is not the
 folder may also simply be moved or copied by hand.
 """
 import errno
-import json
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mcvqa.base.files import LONG_WAITS, MANIFEST, atomic_path, damaged_file, patiently, read_json
+from mcvqa.base.files import LONG_WAITS, MANIFEST, DamagedFile, atomic_path, damaged_file, patiently, read_json
 from mcvqa.config import settings_hash
 from mcvqa.run.project import Project, RunPaths, RunStopped
 from mcvqa.run.tasks import Task
@@ -136,7 +135,7 @@ def _whole_files(root: Path, folder: str, regular: set[str]) -> tuple[list[str],
     """The files of a checkpoint and its manifest, and the first that is not as it was written. Only regular files are opened."""
     try:
         names = [*read_json(root / folder / MANIFEST)["files"], MANIFEST]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (DamagedFile, KeyError, TypeError):
         return [], root / folder / MANIFEST
     if others := [name for name in names if "/" in name or f"{folder}/{name}" not in regular]:
         return [], root / folder / others[0]
