@@ -238,3 +238,16 @@ def test_a_maker_travels_to_loader_processes_without_the_model(maker):
 
     assert len(pickle.dumps(maker)) < 2_000_000
     assert isinstance(pickle.loads(pickle.dumps(maker)), RowMaker)
+
+
+def test_features_do_not_depend_on_who_computes_them_or_on_what_is_there(base, images, tmp_path):
+    """An image's last bit depends on the images beside it in its batch."""
+    names = ["a.png", "b.png"]
+    alone, shared = (FeatureStore(tmp_path / name, base, images) for name in ("alone", "shared"))
+    assert alone.fill(base, names, batch=1) == 2
+    assert [shared.fill(base, names, batch=1, share=(part, 2)) for part in (0, 1)] == [1, 1]
+    before = [alone.load(name).clone() for name in names]
+    alone.path("b.png").unlink()
+    assert alone.fill(base, names, batch=1) == 1
+    for name, kept in zip(names, before, strict=True):
+        assert torch.equal(alone.load(name), kept) and torch.equal(shared.load(name), kept)

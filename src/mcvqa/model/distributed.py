@@ -67,6 +67,12 @@ def is_main_process() -> bool:
     return PartialState().is_main_process
 
 
+def process_share() -> tuple[int, int]:
+    """(i, n): this is the i-th of n processes."""
+    state = PartialState()
+    return state.process_index, state.num_processes
+
+
 def own_share(items: Sequence[Item]) -> Sequence[Item]:
     """Every n-th item, for n processes: what lies side by side is much alike, so the shares weigh the same."""
     state = PartialState()

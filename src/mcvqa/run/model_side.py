@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from mcvqa.model.device import DevicePlan
-from mcvqa.model.distributed import by_each, by_main, is_main_process, own_share
+from mcvqa.model.distributed import by_each, is_main_process, process_share
 from mcvqa.model.families.family import feature_width, image_tokens
 from mcvqa.model.load import (
     BaseModel,
@@ -115,23 +115,28 @@ class ModelSide:
             self.loaded = None
 
     # %% image features
-    def make_features(self, images: Sequence[str], scale: float) -> None:
-        """Compute the features of photographs that have none yet."""
+    def make_features(self, images: Sequence[str], scale: float, share: tuple[int, int] | None = None) -> None:
+        """Compute the features of photographs that have none yet.
+
+        Args:
+            share: (i, n): of n workers the i-th; None: the share of this process, of several that a launcher started.
+        """
         loaded = self.load()
-        if loaded.store is None:
+        store = loaded.store
+        if store is None:
             return
         self.release()
-        missing, started = by_main(loaded.store.missing, images, scale), time.time()
-        if not missing:
+        started = time.time()
+        own = by_each(lambda: store.fill(loaded.base, images, scale, share=share or process_share()))
+        made, overflowed = (sum(gather_object([count])) for count in (own, store.overflowed))
+        if not made:
             return
-        by_each(loaded.store.fill, loaded.base, own_share(missing), scale)
-        overflowed = sum(gather_object([loaded.store.overflowed]))
         if overflowed:
-            print(f"  {overflowed} of {len(missing)} images overflow float16: their features were computed in float32")
+            print(f"  {overflowed} of {made} images overflow float16: their features were computed in float32")
         if is_main_process():
-            rate = len(missing) / (time.time() - started)
+            rate = made / (time.time() - started)
             self.project.log.write(
-                "features", scale=scale, images=len(missing), images_per_s=round(rate, 1), in_float32=overflowed)
+                "features", scale=scale, images=made, images_per_s=round(rate, 1), in_float32=overflowed)
             if self.schedule:
                 self.schedule.pace.look = 1 / (rate * scale * scale)
 
@@ -192,4 +197,4 @@ def feature_tasks(scale: float, parts: int) -> list[Task]:
 
 def do_features(side: ModelSide, task: Task) -> None:
     part, parts = task.arguments["part"], task.arguments["parts"]
-    side.make_features(images_seen(side.data)[part::parts], task.arguments["scale"])
+    side.make_features(images_seen(side.data), task.arguments["scale"], (part, parts) if parts > 1 else None)

@@ -131,17 +131,31 @@ class FeatureStore:
         tokens = sum(image_tokens(grid, self.images.merge) for grid in grids if grid)
         return tokens * self.width * self.dtype.itemsize
 
-    def fill(self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 16) -> int:
-        """Compute what is missing with the tower of `base`; returns how many images that were.
+    def fill(
+        self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 16, share: tuple[int, int] = (0, 1)
+    ) -> int:
+        """Compute what is missing with the tower of `base`.
+
+        An image's features differ in the last bit with the images beside it in a batch. So batches are always made of the same
+        images, whoever computes them and whatever is there already.
+
+        Args:
+            share: (i, n): every n-th batch, from the i-th on, for n workers that share the work.
+
+        Returns:
+            How many images were missing in these batches.
 
         Raises:
             DataError: photographs have changed since they were surveyed; the features of all others are stored.
         """
         self.overflowed = 0
-        todo = sorted(self.missing(images, scale), key=lambda image: self.images.grid(image, scale) or ())  # equal ones together
-        if not todo:
+        wanted = {self.path(image, scale): image for image in images if not self.images.records[image].problem}
+        every = sorted(wanted.values(), key=lambda image: self.images.grid(image, scale) or ())  # equal ones together
+        own = [tuple(every[start : start + batch]) for start in range(0, len(every), batch)][share[0] :: share[1]]
+        missing = {*self.missing((image for names in own for image in names), scale)}
+        parts = [names for names in own if missing.intersection(names)]
+        if not parts:
             return 0
-        parts = [tuple(todo[start : start + batch]) for start in range(0, len(todo), batch)]
         made = Batches(
             PatchBatches(self.images, scale), parts, min(base.plan.workers, len(parts)), pin=base.plan.device == "cuda"
         )
@@ -156,9 +170,10 @@ class FeatureStore:
             )
             for encoding in one_behind(begun):  # while the GPU computes the next ones
                 features, again = finished(base, encoding)
-                self.overflowed += len(again)
+                self.overflowed += len(missing.intersection(again))
                 _wait_for(writing)
-                writing = [writers.submit(self._write, *each, scale) for each in zip(encoding.names, features, strict=True)]
+                made_now = zip(encoding.names, features, strict=True)
+                writing = [writers.submit(self._write, *each, scale) for each in made_now if each[0] in missing]
             _wait_for(writing)
         base.vision.to("cpu")  # on a GPU its memory is better used: nobody looks at it again before other images are asked for
         if changed:
@@ -167,7 +182,7 @@ class FeatureStore:
                 f"{', '.join(changed[:NAMED_PHOTOGRAPHS])}. Put the originals back, or run the same command again to use the new "
                 "ones; if this message comes again, delete pictures-*.json in cache/ of the output folder."
             )
-        return len(todo)
+        return len(missing)
 
     @staticmethod
     def _unchanged(
