@@ -21,7 +21,7 @@ from mcvqa.base.files import RunLog
 from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted, StopRequest, ignore_signals, stop_is_asked
 from mcvqa.cli import app
 from mcvqa.config import Config, ConfigError
-from mcvqa.run import steps as pipeline
+from mcvqa.run import model_side, score, single
 from mcvqa.run.project import open_project
 from mcvqa.run.single import train_only
 from mcvqa.scoring.scores import load_scores
@@ -220,7 +220,7 @@ def test_a_closed_terminal_saves_and_ends_with_75(dataset, tmp_path):
 
 
 MOMENTS = {  # what is called, on what, when the signal comes; what is said; one session each, in this order
-    "loading": (pipeline, "load_base", "", "Stopped at once"),
+    "loading": (model_side, "load_base", "", "Stopped at once"),
     "saving a resume point": (checkpoint, "save_file", ".0-0000-00000001.part", "Stopped after step"),
     "evaluating": (Evaluator, "validate", "", "Stopped at once"),
     "saving weights": (checkpoint, "file_hash", ".best.part", "Stopped at once"),
@@ -251,7 +251,7 @@ def test_a_signal_at_any_moment_leaves_a_durable_checkpoint_and_75(dataset, whol
         assert not list(points.parent.glob("**/.*.part")), "nothing half written"
     require_whole(trained_in(config), whole)
 
-    monkeypatch.setattr(pipeline, "score_questions", lambda *given, **named: send(signal.SIGTERM))
+    monkeypatch.setattr(score, "score_questions", lambda *given, **named: send(signal.SIGTERM))
     ended = CliRunner().invoke(app, ["predict", "--config", str(tmp_path / "settings.yaml")])
     assert ended.exit_code == RUN_ME_AGAIN and "Stopped at once by SIGTERM: what was saved before is whole" in ended.output
 
@@ -269,6 +269,6 @@ def test_a_command_says_that_it_goes_on_and_exits_with_75(monkeypatch, raised, t
     def stopped(*given):
         raise raised
 
-    monkeypatch.setattr(pipeline, "train_only", stopped)
+    monkeypatch.setattr(single, "train_only", stopped)
     ended = CliRunner().invoke(app, ["train"])
     assert ended.exit_code == 75 and ended.output.strip() == f"{told} The same command goes on from there."

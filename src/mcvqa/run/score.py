@@ -9,7 +9,7 @@ from mcvqa.model.distributed import by_main
 from mcvqa.run.dataset import RunData, weights_key
 from mcvqa.run.model_side import ModelSide
 from mcvqa.run.project import Project, RunStopped
-from mcvqa.run.tasks import Task, code_print
+from mcvqa.run.tasks import CODE_OF_SCORING, Task, code_print
 from mcvqa.scoring.orders import tta_plan
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores, load_scores
@@ -32,7 +32,7 @@ def score_task(
     sample = sample if split == "oof" and sample < (data.folds == fold).sum() else 0
     orders, scales = tta_plan(config)
     key = settings_hash({
-        "weights": weights_key(project, data, fold), "keep": config.keep, "code": code_print(), "orders": orders,
+        "weights": weights_key(project, data, fold), "keep": config.keep, "code": code_print(CODE_OF_SCORING), "orders": orders,
         "scales": scales, "rows": data.test_print if split == "test" else "",
         "answer_by": [config.answer_by, config.max_new_tokens], **({"sample": sample} if sample else {}),
     })
@@ -96,7 +96,8 @@ def rows_of(data: RunData, task: Task, seed: int) -> Sequence[Question]:
 def _keep_scores(project: Project, task: Task, scores: Scores, ways: tuple[int, tuple[float, ...]]) -> None:
     scores.save(project.paths.root / task.makes[0])
     project.records.finish(
-        task, orders=ways[0], scales=list(ways[1]), sample=task.arguments["sample"], adapter=scores.provenance["adapter"]
+        task, orders=ways[0], scales=list(ways[1]), sample=task.arguments["sample"], adapter=scores.provenance["adapter"],
+        code=code_print(CODE_OF_SCORING),
     )
     project.log.write("scored", fold=scores.provenance["fold"], split=scores.provenance["split"], rows=len(scores.ids))
 

@@ -32,7 +32,7 @@ from mcvqa.run.results import Outcome, combine, device_named, require_members, w
 from mcvqa.run.score import SPLITS, is_scored, require_weights, scored_folds, valid_scores
 from mcvqa.run.session import on_record
 from mcvqa.run.submissions import ENSEMBLE, SINGLE, Answers, submit_prior, submitted_in, write_answers
-from mcvqa.run.tasks import Task
+from mcvqa.run.tasks import CODE_OF_SCORING, Task, code_print
 from mcvqa.run.train import forget_progress, require_untouched_0_1, result_of, train_task
 from mcvqa.scoring.orders import tta_plan
 
@@ -255,12 +255,19 @@ def _score_in(execution: Execution, config: Config, sample: int, folds: Sequence
     done = by_main(lambda: [fold for fold in folds if any(is_scored(project, data, c, fold, n) for c, n in asked)])
     for fold in done:
         print(f"  fold {fold}: already scored")
-    goals = [f"score fold {fold} {split}" for fold in folds if fold not in done for split in SPLITS]
+    todo = [fold for fold in folds if fold not in done]
+    if any(_was_scored_by_other_code(project, fold) for fold in todo):
+        print("  the code was changed since: the folds are scored again")
+    goals = [f"score fold {fold} {split}" for fold in todo for split in SPLITS]
     if goals:
         execution.give_room()
         execution.workers.run(task_graph(project, [*execution.training(), *execution.scoring(config, sample)]), goals)
     if folds:
         by_main(_submit_single, project, data, folds[0])
+
+
+def _was_scored_by_other_code(project: Project, fold: int) -> bool:
+    return project.records.read(f"score fold {fold} test").get("code", code_print(CODE_OF_SCORING)) != code_print(CODE_OF_SCORING)
 
 
 def _submit_single(project: Project, data: RunData, fold: int) -> None:

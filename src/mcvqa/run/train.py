@@ -16,7 +16,7 @@ from mcvqa.run.dataset import RunData, question_scores, rows_key, weights_key
 from mcvqa.run.model_side import ModelSide
 from mcvqa.run.project import Project, RunStopped, way_out
 from mcvqa.run.session import owning
-from mcvqa.run.tasks import Task, code_print
+from mcvqa.run.tasks import CODE_OF_TRAINING, Task, code_print
 from mcvqa.scoring.scores import Scores
 from mcvqa.training.checkpoint import CheckpointError, adapter_hash
 from mcvqa.training.job import FoldJob
@@ -32,7 +32,7 @@ def train_task(project: Project, data: RunData, fold: int, needs: Sequence[str] 
     old_key = weights_key(project, data, fold)
     folder = f"checkpoints/{project.config.run}/fold{fold}"
     return Task(
-        "train", f"train fold {fold}", settings_hash({"weights": old_key, "code": code_print()}),
+        "train", f"train fold {fold}", settings_hash({"weights": old_key, "code": code_print(CODE_OF_TRAINING)}),
         makes=(f"{folder}/result.json", f"{folder}/best", f"{folder}/last"), needs=tuple(needs), arguments={"fold": fold},
         of_0_1=(f"train fold {fold}", (old_key,)),
     )
