@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -107,3 +109,19 @@ def test_joined_folds_keep_every_row_s_figures():
     np.testing.assert_allclose(np.exp(whole.mean()[0]), [0.9, 0.1, 0], rtol=1e-6)
     np.testing.assert_allclose(whole.mean()[1:], two_ways().mean())
     assert np.isnan(whole.logprobs[0, 1]).all()
+
+
+def test_a_fold_asked_in_one_way_is_not_labelled_with_another_fold_s_scale():
+    """Within a time budget: the plain fold was shown as read at the first scale of the others, 0.9."""
+    plain = plain_scores(["p"], np.log([[0.9, 0.1]]), [2], {"fold": 0})
+    several = plain_scores(["q"], np.log([[0.6, 0.4]]), [2], {"fold": 1})
+    richer = Scores(
+        several.ids, np.repeat(several.logprobs, 3, 1), np.repeat(several.orders, 3, 1), np.array([0.9, 1.0, 1.1], np.float32)
+    )
+    whole = joined([plain, richer])
+    np.testing.assert_allclose(whole.scales, [1.0, 0.9, 1.1])
+    assert (~np.isnan(whole.logprobs[:, :, 0])).tolist() == [[True, False, False], [True, True, True]]
+    assert whole.n_choices.tolist() == [2, 2]
+    np.testing.assert_allclose(np.exp(whole.mean()), [[0.9, 0.1], [0.6, 0.4]], rtol=1e-6)
+    apart = joined([plain, dataclasses.replace(richer, scales=np.array([0.9, 1.1, 1.2], np.float32))])
+    assert apart.n_choices.tolist() == [2, 2] and apart.logprobs.shape == (2, 4, 2)

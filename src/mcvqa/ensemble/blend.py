@@ -190,7 +190,7 @@ def _opinions(named: Sequence[tuple[str, tuple[Scores, ...]]], ids: np.ndarray) 
         name = named[m][0]
         if (differ := scores.n_choices != exists.sum(-1)).any():
             raise BlendError(f"{name} has other numbers of choices than {named[0][0]}: {_some_ids(ids[differ])}.")
-        if (broken := ~np.isfinite(scores.logprobs[:, 0].max(-1))).any():
+        if (broken := ~np.isfinite(_first_asked(scores).max(-1))).any():
             raise BlendError(f"{name} has no usable log-probabilities (NaN or infinite): {_some_ids(ids[broken])}.")
         pad = ((0, 0), (0, width - scores.logprobs.shape[2]))
         logprobs.append(np.where(exists, np.maximum(np.pad(scores.mean(), pad), RULED_OUT), 0.0))
@@ -211,6 +211,12 @@ def _aligned(name: str, scores: Scores, ids: np.ndarray) -> Scores:
     if missing:
         raise BlendError(f"{name} has no scores for {_some_ids(missing)}.")
     return scores.rows(np.array([place[i] for i in ids.tolist()], dtype=int))
+
+
+def _first_asked(scores: Scores) -> np.ndarray:
+    """(N, C) log-probabilities of each row in the first way in which it was asked."""
+    asked = ~np.isnan(scores.logprobs).all(-1)  # (N, K)
+    return scores.logprobs[np.arange(len(asked)), asked.argmax(1)]
 
 
 def _order_agreement(scores: Scores) -> np.ndarray:

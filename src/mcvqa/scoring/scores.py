@@ -42,7 +42,7 @@ class Scores:
     @property
     def n_choices(self) -> np.ndarray:
         """(N,) number of choices of each row."""
-        return (self.orders[:, 0] >= 0).sum(-1)
+        return (self.orders >= 0).any(1).sum(-1)
 
     def per_way(self) -> np.ndarray:
         """(N, K, C) log-probabilities renormalised among the row's own choices; -inf and NaN stay where they are."""
@@ -115,22 +115,39 @@ def plain_scores(ids: np.ndarray, logprobs: np.ndarray, n_choices: np.ndarray, p
 
 
 def joined(parts: list[Scores]) -> Scores:
-    """Rows of several Scores one after the other (the folds of an out-of-fold set), padded to the widest."""
-    k, c = max(p.logprobs.shape[1] for p in parts), max(p.logprobs.shape[2] for p in parts)
+    """Rows of several Scores one after the other (the folds of an out-of-fold set).
 
-    def widened(part: Scores) -> tuple[np.ndarray, np.ndarray]:
-        n, k0, c0 = part.logprobs.shape
-        logprobs = np.full((n, k, c), np.nan, np.float32)
-        logprobs[:, :k0] = -np.inf
-        logprobs[:, :k0, :c0] = part.logprobs
+    Folds may have been asked in different ways, where there was no time for all. The joined scores have every way that some part
+    has, by image scale and number of the order; a row that was not asked so has NaN there. Ways that all parts share come first.
+    """
+    ways_of = [_named_ways(part.scales) for part in parts]
+    every = dict.fromkeys(way for ways in ways_of for way in ways)
+    ways = sorted(every, key=lambda way: not all(way in each for each in ways_of))  # a stable sort
+    c = max(part.logprobs.shape[2] for part in parts)
+
+    def widened(part: Scores, own: list[tuple[float, int]]) -> tuple[np.ndarray, np.ndarray]:
+        n, _, c0 = part.logprobs.shape
+        at = [ways.index(way) for way in own]
+        logprobs = np.full((n, len(ways), c), np.nan, np.float32)
+        logprobs[:, at] = -np.inf
+        logprobs[:, at, :c0] = part.logprobs
         logprobs[np.isnan(logprobs).any(-1)] = np.nan
-        orders = np.full((n, k, c), -1, np.int8)
-        orders[:, :k0, :c0] = part.orders
+        orders = np.full((n, len(ways), c), -1, np.int8)
+        orders[:, at, :c0] = part.orders
         return logprobs, orders
 
-    logprobs, orders = zip(*map(widened, parts), strict=True)
-    widest = max(parts, key=lambda p: p.logprobs.shape[1])
+    logprobs, orders = zip(*map(widened, parts, ways_of), strict=True)
     return Scores(
-        np.concatenate([p.ids for p in parts]), np.concatenate(logprobs), np.concatenate(orders), widest.scales,
-        {"joined": [p.provenance for p in parts]},
+        np.concatenate([p.ids for p in parts]), np.concatenate(logprobs), np.concatenate(orders),
+        np.array([scale for scale, _ in ways], np.float32), {"joined": [p.provenance for p in parts]},
     )
+
+
+def _named_ways(scales: np.ndarray) -> list[tuple[float, int]]:
+    """Each way as its image scale and its number among the ways of that scale."""
+    seen: dict[float, int] = {}
+    named = []
+    for scale in map(float, scales):
+        named.append((scale, seen.get(scale, 0)))
+        seen[scale] = named[-1][1] + 1
+    return named
