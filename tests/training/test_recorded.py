@@ -301,19 +301,18 @@ def test_on_a_gpu_recordings_compute_what_passes_do(make_trainer):
 @needs_gpu
 def test_on_a_gpu_each_replay_drops_something_else_and_the_same_seed_the_same(make_trainer):
     trainer = make_trainer(**SETTINGS | dict(device="cuda", precision="float32", lora_dropout=0.5))
-    trainer._prepare()
-    trainer.answers.train()
-    for name, weight in trainer.parameters.items():  # B is zero when fresh: dropout would change nothing
+    stepper = trainer.ready
+    for name, weight in trainer.state.parameters.items():  # B is zero when fresh: dropout would change nothing
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1)
-    batch = trainer.maker.batch([trainer.maker.row(q) for q in trainer.train[:2]]).to(trainer.accelerator.device)
+    batch = trainer.maker.batch([trainer.maker.row(q) for q in trainer.train[:2]]).to(stepper.accelerator.device)
     for _ in range(2):
-        trainer.recorder(batch, 0.5)
-    assert trainer.recorder.recordings
+        stepper.recorder(batch, 0.5)
+    assert stepper.recorder.recordings
 
     def losses():
         torch.cuda.manual_seed(7)
-        return [trainer.recorder(batch, 0.5).item() for _ in range(4)]
+        return [stepper.recorder(batch, 0.5).item() for _ in range(4)]
 
     first = losses()
     assert len(set(first)) == 4 and losses() == pytest.approx(first, rel=1e-5)
