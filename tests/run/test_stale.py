@@ -216,7 +216,9 @@ def refusal_of(step, config: Config) -> str:
     return ""
 
 
-@pytest.mark.parametrize("how", ["cut off", "empty", "other"])
+@pytest.mark.parametrize("how", [
+    "cut off", pytest.param("empty", marks=pytest.mark.nightly), pytest.param("other", marks=pytest.mark.nightly),
+])
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_small_file_is_named_or_made_again(own, name, how):
     """17 of 24 were tracebacks."""
