@@ -217,6 +217,36 @@ def test_a_free_worker_scores_while_another_trains(workers_of, tmp_path):
     assert "score fold 0" in graph.done
 
 
+def test_a_task_that_still_runs_when_goals_are_done_is_not_done_again(workers_of, tmp_path):
+    """A free worker scores fold 0, which takes until fold 2 is scored; fold 1 is trained once that has begun."""
+    what = f"""
+    done, scored = {str(tmp_path / 'done.txt')!r}, {str(tmp_path / 'scored')!r}
+    while task.name == "train fold 1" and not (os.path.exists(done) and "score fold 0" in open(done).read()):
+        time.sleep(0.05)
+    if os.path.exists(done) and task.name in open(done).read().splitlines():
+        raise ValueError("again")
+    print(task.name, file=open(done, "a"), flush=True)
+    while task.name == "score fold 0" and not os.path.exists(scored):
+        time.sleep(0.05)
+    if task.name == "score fold 2":
+        open(scored, "w").close()"""
+    workers = workers_of(doing(what))
+    workers.run(graph_of(2), ["train fold 0", "train fold 1"])
+    assert [worker.task for worker in workers.workers].count("score fold 0") == 1
+    graph = TaskGraph.of(folds_of_a_run(3), lambda task: task.kind == "train")
+    workers.run(graph, ["score fold 0", "score fold 1", "score fold 2"])
+    names = (tmp_path / "done.txt").read_text(encoding="utf-8").splitlines()
+    assert sorted(names) == ["score fold 0", "score fold 1", "score fold 2", "train fold 0", "train fold 1"]
+
+
+def test_which_worker_did_which_task_is_logged(workers_of):
+    workers, graph = workers_of(), graph_of(3)
+    workers.run(graph, list(graph.tasks))
+    events = workers.project.log.events("task")
+    assert sorted(event["task"] for event in events) == sorted(graph.tasks)
+    assert all(event["worker"] in ("worker 0", "worker 1") and {"began", "seconds"} <= set(event) for event in events)
+
+
 def test_a_task_that_is_left_out(workers_of):
     workers, graph = workers_of(), graph_of(2)
     goals = list(graph.tasks)

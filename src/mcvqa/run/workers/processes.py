@@ -80,6 +80,7 @@ class WorkerProcess:
         name: for messages: 'worker 1'.
         log: the file with its full output.
         task: that it works on; None: none.
+        began: when it was given that task.
         ready: whether it has started up and may be given a task.
         bar: its progress bar.
         failure: what it reported before it ended.
@@ -89,6 +90,7 @@ class WorkerProcess:
     process: subprocess.Popen
     log: str
     task: str | None = None
+    began: float = 0.0
     ready: bool = False
     bar: str = ""
     failure: str = ""
@@ -173,6 +175,9 @@ class ProcessWorkers:
             RunStopped: a worker failed. Interrupted: one was asked to stop. The others save and end first.
         """
         goals = list(goals)
+        for worker in self.workers:  # what one still does for earlier goals is not to be done twice
+            if worker.task in graph.tasks:
+                graph.start(worker.task)
         try:
             with tqdm(bar_format="{desc}", leave=False) as display:
                 while outstanding := graph.outstanding(goals):
@@ -192,7 +197,7 @@ class ProcessWorkers:
                 task = allot(ready[0])
                 if task is not None:
                     graph.start(task.name)
-                    worker.task, worker.bar = task.name, ""
+                    worker.task, worker.bar, worker.began = task.name, "", time.time()
                     worker.send(task=dataclasses.asdict(task))
                     break
                 tqdm.write(f"  {ready[0].name}: left out, there is no time for it")
@@ -225,6 +230,8 @@ class ProcessWorkers:
         if "done" in message and graph is not None:
             self.facts |= message["facts"]
             graph.finish(message["done"])
+            took = time.time() - worker.began
+            self.project.log.write("task", worker=worker.name, task=message["done"], began=worker.began, seconds=round(took, 3))
             worker.task, worker.bar = None, ""
 
     def _ended(self, worker: WorkerProcess) -> BaseException:
