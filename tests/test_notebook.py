@@ -390,7 +390,7 @@ def test_real_data_laid_out_as_kaggle_does_it(tmp_path):
     more = "dict(IMAGE_SIZE=112, BATCH_SIZE=16, GRAD_ACCUM_STEPS=1, LEARNING_RATE=1e-3, NUM_WORKERS=2)"
     model = f'"{tmp_path / "input" / "tiny-weights" / "tiny"}"'
     told = run_cells(edited(CODE, ATTACHED=f'Path("{tmp_path / "input"}")', MODEL=model, MORE=more), here)
-    assert told.startswith("Kaggle, ") and "All of them: preset `single`" in told and "in a process of its own" not in told
+    assert told.startswith("Kaggle, ") and "For all rows: preset `single`" in told and "in a process of its own" not in told
     test = read_questions(EASYVQA / "test.csv", labelled=False).questions[:200]
     for name in ("single", "ensemble"):
         assert not validate_submission(here / "outputs" / f"submission_{name}.csv", test).problems
