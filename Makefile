@@ -1,5 +1,5 @@
 # The commands of this project; each sets itself up first.
-.PHONY: install demo test nightly coverage torture platforms check format notebook imports lock
+.PHONY: install demo test nightly properties coverage torture platforms check format notebook imports lock
 install:
 	@bash install.sh
 
@@ -9,8 +9,10 @@ demo: install           ## generate data, fine-tune 3 folds, score, ensemble, wr
 test: install           ## every test but the long proofs; ORDER_SEED=7 for a random order
 	@.venv/bin/python -m pytest -n 2 --dist loadfile
 
-nightly: install        ## the long proofs, and each property with more inputs
+nightly: install        ## the long proofs
 	@.venv/bin/python -m pytest -n 2 --dist load -m nightly
+
+properties: install     ## each property with more inputs
 	@EXAMPLES=500 .venv/bin/python -m pytest -n 2 --dist load -m hypothesis
 
 coverage: install       ## the rooms that must lose nothing, with every branch tried
