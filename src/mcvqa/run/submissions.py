@@ -150,12 +150,15 @@ def gain_over(project: Project, data: RunData, answers: Answers, held: Submitted
             before = dict(zip(stored["ids"].tolist(), stored["right"].tolist(), strict=True))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
+    return _gain_on_common_rows(data, answers, before)
+
+
+def _gain_on_common_rows(data: RunData, answers: Answers, before: Mapping[str, bool]) -> Gain | None:
+    """Args: before: right or wrong by the training row's id."""
     groups = image_groups_of(data)
     both = [(bool(right), before[name], groups[name]) for name, right in zip(answers.ids.tolist(), answers.right, strict=True)
             if name in before and name in groups]
-    if not both:
-        return None
-    return paired_gain(*(np.array(column) for column in zip(*both, strict=True)))
+    return paired_gain(*(np.array(column) for column in zip(*both, strict=True))) if both else None
 
 
 # %% the prior's
@@ -212,14 +215,8 @@ def hand_in(project: Project, data: RunData, answers: Answers, prior: Prior, *, 
 def _own_answers(project: Project, data: RunData, answers: Answers, prior: Prior) -> Answers:
     """The run's own answers, or the prior's where these are significantly better on the same rows."""
     blind = prior_answers(data, prior)
-    index = {name: bool(right) for name, right in zip(blind.ids.tolist(), blind.right, strict=True)}
-    groups = image_groups_of(data)
-    both = [(bool(right), index[name], groups[name]) for name, right in zip(answers.ids.tolist(), answers.right, strict=True)
-            if name in index]
-    if not both:
-        return answers
-    gain = paired_gain(*(np.array(column) for column in zip(*both, strict=True)))
-    if gain.is_worse:
+    gain = _gain_on_common_rows(data, answers, dict(zip(blind.ids.tolist(), blind.right.tolist(), strict=True)))
+    if gain is not None and gain.is_worse:
         print(f"  the text-only prior is significantly better than this run ({gain} on the same rows): its answers are handed in")
         return blind
     return answers
