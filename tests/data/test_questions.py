@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from mcvqa.data.questions import LETTERS, AnswerHabit, DataError, Table, read_answer, read_questions
@@ -256,6 +256,7 @@ def test_any_table_comes_back_as_written(tmp_path_factory, rows, delimiter, enco
 
 
 @examples(60)
+@example(HEADER.encode() + b"\0")
 @given(st.binary(max_size=300) | st.text(max_size=200).map(lambda text: (HEADER + text).encode("utf-8", "replace")))
 def test_any_bytes_give_a_table_or_a_data_error(tmp_path_factory, raw: bytes) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path_factory.getbasetemp() / "any.csv"

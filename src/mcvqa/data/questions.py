@@ -115,7 +115,7 @@ def read_questions(
         raise DataError(f"{path} has no answers ({found}). Name their column with --set answer_column=NAME.")
     if not answered:
         layout = dataclasses.replace(layout, answer=None, votes=())
-    return _read_rows(path.name, header, records, layout, encoding, delimiter)
+    return _read_rows(path, header, records, layout, encoding, delimiter)
 
 
 # %% the file: bytes -> rows of cells
@@ -367,8 +367,9 @@ SAME_TEXT = "the same text as choice"  # how the message about a repeated choice
 
 
 def _read_rows(
-    file: str, header: list[str], records: list[list[str]], layout: ColumnLayout, encoding: str, delimiter: str
+    path: Path, header: list[str], records: list[list[str]], layout: ColumnLayout, encoding: str, delimiter: str
 ) -> Table:
+    file = path.name
     padded = [cells + [""] * (len(header) - len(cells)) for cells in records]
     all_choices = [_row_choices(cells, layout) for cells in padded]
     rows = list(zip(padded, all_choices, strict=True))
@@ -379,7 +380,7 @@ def _read_rows(
     for row, (cells, choices) in enumerate(rows, start=1):
         id = cells[layout.id]
         if "\0" in id or "\r" in id:  # NumPy drops a NUL at the end of a text, and csv writes a CR without quotes
-            raise DataError(f"{file}, row {row}, {header[layout.id]}: the id {id!r} holds a NUL or a carriage return, which a "
+            raise DataError(f"{path}, row {row}, {header[layout.id]}: the id {id!r} holds a NUL or a carriage return, which a "
                             "submission cannot keep. Write the id without it.")
         notes = _row_notes(cells, choices, layout)
         if first_row.setdefault(id, row) != row:
