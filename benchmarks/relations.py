@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from mcvqa.base.uncertainty import accuracy_of
 from mcvqa.config import load_config, parse_changes
-from mcvqa.data.questions import LETTERS
+from mcvqa.data.answers import LETTERS
 from mcvqa.run.dataset import read_data
 from mcvqa.run.demo import answers_of_test, read_submission
 from mcvqa.run.project import open_project

@@ -16,8 +16,9 @@ import numpy as np
 from engine import inputs_of
 from mcvqa.base.uncertainty import Accuracy, accuracy_of
 from mcvqa.config import Config
+from mcvqa.data.answers import LETTERS
 from mcvqa.data.kinds import KINDS, question_kind
-from mcvqa.data.questions import LETTERS, Question, read_questions
+from mcvqa.data.questions import Question, read_questions
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import BaseModel, load_base
 from mcvqa.model.rows import RowMaker

@@ -28,8 +28,8 @@ from PIL import Image
 from engine import origin
 from mcvqa.base.files import RunLog
 from mcvqa.base.versions import installed_version
+from mcvqa.data.answers import LETTERS
 from mcvqa.data.kinds import KINDS
-from mcvqa.data.questions import LETTERS
 from mcvqa.scenes.ask import ask
 from mcvqa.scenes.draw import draw
 from mcvqa.scenes.scene import sample_scene

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from mcvqa.config import Config
-from mcvqa.data.questions import LETTERS, Question
+from mcvqa.data.answers import LETTERS
+from mcvqa.data.questions import Question
 
 torch.set_num_threads(1)  # exact sums, and two test processes share two cores
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others share the two cores

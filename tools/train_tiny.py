@@ -32,9 +32,10 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from mcvqa.config import Config
+from mcvqa.data.answers import LETTERS
 from mcvqa.data.kinds import KINDS
 from mcvqa.data.paraphrase import paraphrase
-from mcvqa.data.questions import LETTERS, Question
+from mcvqa.data.questions import Question
 from mcvqa.model.families.family import token_positions
 from mcvqa.model.text.prompt import chat_messages
 from mcvqa.model.tiny import IMAGE_MEAN, IMAGE_STD, save_tiny, tiny_config, tiny_tokenizer

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mcvqa.base.interrupt import Interrupted
     from mcvqa.data.folds import FoldError
     from mcvqa.data.images import ImageError
-    from mcvqa.data.questions import DataError
+    from mcvqa.data.table import DataError
     from mcvqa.ensemble.blend import BlendError
     from mcvqa.model.batches import NotShared
     from mcvqa.model.device import DeviceError

@@ -72,6 +72,9 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         description="output folder of an earlier session, also read-only: its results of this run are checked and copied",
     )
     run_name: str = Field(default="", description="name of the run's folders; empty: made from the model and the settings")
+    id_column: str = Field(
+        default="", json_schema_extra=WEIGHTS, description="CSV column with the row's id; empty: found by itself"
+    )
     image_column: str = Field(
         default="", json_schema_extra=WEIGHTS, description="CSV column with the image path; empty: found by itself"
     )
@@ -80,6 +83,14 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     )
     answer_column: str = Field(
         default="", json_schema_extra=WEIGHTS, description="CSV column with the answer; empty: found by itself"
+    )
+    answer_style: Literal["auto", "letter", "one", "zero", "text"] = Field(
+        default="auto", json_schema_extra=WEIGHTS,
+        description="what answers mean: letters, positions counted from one or zero, choices' texts; auto: the file shows it",
+    )
+    submission_style: Literal["auto", "lower", "upper", "one", "zero", "text", "korean"] = Field(
+        default="auto",
+        description="how the submission writes answers: a, A, 1, 0, a text, 가; auto: as sample_submission.csv, else train.csv",
     )
     use_dev: bool = Field(
         default=False, json_schema_extra=WEIGHTS, description="train on the rows of dev.csv too, when there is one"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mcvqa.data.locate import find_data, unpack_archive
-from mcvqa.data.questions import DataError
+from mcvqa.data.table import DataError
 
 NO_KAGGLE = Path("/there/is/no/kaggle/here")
 

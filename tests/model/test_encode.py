@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mcvqa.data.questions import LETTERS, Question
+from mcvqa.data.answers import LETTERS
+from mcvqa.data.questions import Question
 from mcvqa.model.text.encode import AlignmentError, Encoder, answer_target
 
 GRID = (1, 4, 6)

@@ -9,8 +9,9 @@ from PIL import Image
 
 from mcvqa.base.files import RunLog
 from mcvqa.config import LANGUAGE_PROJECTIONS
+from mcvqa.data.answers import LETTERS
 from mcvqa.data.images import ImageFolder, survey_images
-from mcvqa.data.questions import LETTERS, Question
+from mcvqa.data.questions import Question
 from mcvqa.model import load
 from mcvqa.model.device import plan_device
 from mcvqa.model.families.family import FamilyError

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mcvqa.config import Config
-from mcvqa.data.questions import LETTERS, read_questions
+from mcvqa.data.answers import LETTERS
+from mcvqa.data.questions import read_questions
 from mcvqa.model.load import load_encoder, measure_model
 
 SHARED = Path(__file__).parents[3] / "shared"

@@ -7,9 +7,10 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from mcvqa.config import Config
+from mcvqa.data.answers import LETTERS
 from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.data.kinds import question_kind
-from mcvqa.data.questions import LETTERS, read_questions
+from mcvqa.data.questions import read_questions
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import load_base
 from mcvqa.model.rows import RowMaker

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from mcvqa.data.images import ImageFolder, survey_images
-from mcvqa.data.questions import DataError
+from mcvqa.data.table import DataError
 from mcvqa.model.families.family import image_tokens
 from mcvqa.model.fast.forward import AnswerModel
 from mcvqa.model.fast.overflow import cast_weights

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcvqa.data.questions import LETTERS, Question
-from mcvqa.report.submission import SubmissionError, validate_submission, write_submission
+from mcvqa.data.answers import LETTERS, SUBMISSION_STYLES, find_convention
+from mcvqa.data.questions import Question
+from mcvqa.report.submission import PLAIN_FORM, SubmissionError, SubmissionForm, find_form, validate_submission, write_submission
 
 
 def questions(n=12, n_choices=4):
@@ -24,8 +25,8 @@ def good_lines(rows):
     return ["id,answer", *(f"{q.id},{LETTERS[i % 4]}" for i, q in enumerate(rows))]
 
 
-def problems(tmp_path, lines, rows, sample=None):
-    return " ".join(validate_submission(written(tmp_path, "\n".join(lines) + "\n"), rows, sample).problems)
+def problems(tmp_path, lines, rows, form=PLAIN_FORM):
+    return " ".join(validate_submission(written(tmp_path, "\n".join(lines) + "\n"), rows, form).problems)
 
 
 def test_what_is_written_is_valid(tmp_path):
@@ -115,32 +116,93 @@ def test_only_ten_rows_are_named(tmp_path):
     assert "40: row 2" in found and "row 11 (test_0009) 'x', ..." in found and "test_0010" not in found
 
 
-# %% the sample
+# %% the competition's form
+LOWER, UPPER, ONE = (find_convention([(answer, ("w", "x", "y", "z"))] * 2) for answer in ("a", "A", "4"))
+
+
+def sample_file(tmp_path, lines, encoding="utf-8"):
+    path = tmp_path / "sample_submission.csv"
+    path.write_text("\n".join(lines) + "\n", encoding=encoding)
+    return path
+
+
+def lines_written(tmp_path, rows, form):
+    write_submission(tmp_path / "s.csv", rows, np.arange(len(rows)) % 4, form)
+    return (tmp_path / "s.csv").read_text(encoding="utf-8").splitlines()
+
+
 @pytest.mark.parametrize("header", ["ID,label", "label,ID"])
 def test_the_sample_s_header_is_used(tmp_path, header):
-    rows, sample = questions(), tmp_path / "sample_submission.csv"
-    lines = [f"{q.id},a" if header.startswith("ID") else f"a,{q.id}" for q in rows]
-    sample.write_text("\n".join([header, *lines]))
-    write_submission(tmp_path / "s.csv", rows, [0] * 12, sample)
-    assert (tmp_path / "s.csv").read_text().splitlines() == [header, *lines]
-    assert "first line must be" in problems(tmp_path, good_lines(rows), rows, sample)
+    rows = questions()
+    sample = [header, *(f"{q.id},a" if header[0] == "I" else f"a,{q.id}" for q in rows)]
+    form = find_form(rows, sample_file(tmp_path, sample), LOWER)
+    lines = [f"{q.id},{'abcd'[i % 4]}" if header[0] == "I" else f"{'abcd'[i % 4]},{q.id}" for i, q in enumerate(rows)]
+    assert lines_written(tmp_path, rows, form) == [header, *lines] and not form.notes
+    assert "first line must be" in problems(tmp_path, good_lines(rows), rows, form)
 
 
 @pytest.mark.parametrize(
-    ("sample_text", "message"),
+    ("sample", "train", "style", "said"),
     [
-        ("id,answer\nother,a\n", "differ: only in the sample 1: other"),
-        ("id,a,b\n", "two are expected"),
-        ("", "two are expected"),
-        (None, "cannot be read: .*Is a directory"),
+        ("aaaa", LOWER, "lower", ""), ("AAAA", UPPER, "upper", ""), ("    ", UPPER, "upper", ""), ("0000", ONE, "one", ""),
+        ("ABDC", LOWER, "upper", "submission_style=lower"), ("aaaa", UPPER, "upper", "the same in every row"),
+        ("0123", LOWER, "zero", "submission_style=lower"), ("4123", None, "one", ""), ("wxyz", LOWER, "text", "texts"),
     ],
 )
-def test_a_sample_of_another_test_set_is_refused(tmp_path, sample_text, message):
-    sample = tmp_path / "sample_submission.csv"
-    sample.mkdir() if sample_text is None else sample.write_text(sample_text)
-    with pytest.raises(SubmissionError, match=message):
-        write_submission(tmp_path / "s.csv", questions(), [0] * 12, sample)
-    assert not (tmp_path / "s.csv").exists()
+def test_how_answers_are_written_is_learned_from_the_files(tmp_path, sample, train, style, said):
+    rows = questions(4)
+    lines = ["id,answer", *(f"{q.id},{answer}" for q, answer in zip(rows, sample, strict=True))]
+    form = find_form(rows, sample_file(tmp_path, lines), train)
+    assert form.style == style and said in " ".join(form.notes) and bool(said) == bool(form.notes)
+    assert find_form(rows, None, train, "zero").style == "zero"
+
+
+def test_where_no_file_tells_it_is_asked(tmp_path):
+    mixed = find_convention([("a", ("w", "x")), ("B", ("w", "x"))])
+    with pytest.raises(SubmissionError, match=r"submission_style=lower\|upper"):
+        find_form(questions(), None, mixed)
+    assert find_form(questions(), None, mixed, "upper").style == "upper"
+
+
+@pytest.mark.parametrize("style", SUBMISSION_STYLES)
+def test_what_is_written_in_a_style_is_valid_in_no_other(tmp_path, style):
+    rows = [Question(f"t{i}", "p.jpg", "?", ("red", "teal", "blue", "grey")) for i in range(4)]
+    lines = lines_written(tmp_path, rows, SubmissionForm(style=style))
+    for other in SUBMISSION_STYLES:
+        found = problems(tmp_path, lines, rows, SubmissionForm(style=other))
+        assert not found if other == style else "Answers must be" in found
+
+
+def test_a_sample_is_read_like_other_tables(tmp_path):
+    rows = [Question(f"{i:04d}", "p.jpg", "?", ("w", "x", "y", "z")) for i in range(4)]
+    korean = find_form(rows, sample_file(tmp_path, ["번호;정답", *(f"{q.id};a" for q in rows)], "cp949"), LOWER)
+    assert lines_written(tmp_path, rows, korean)[:2] == ["번호;정답", "0000;a"] and not korean.notes
+    for spelling in ("{}", "{}.0", "{:04d} "):
+        form = find_form(rows, sample_file(tmp_path, ["id,answer", *(f"{spelling.format(i)},a" for i in range(4)), ""]), LOWER)
+        assert lines_written(tmp_path, rows, form)[1] == "0000,a" and not form.notes
+    numbered = find_form(rows, sample_file(tmp_path, [",id,answer", *(f"{i},{q.id},a" for i, q in enumerate(rows))]), LOWER)
+    assert lines_written(tmp_path, rows, numbered)[:3] == [",id,answer", "0,0000,a", "1,0001,b"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["id,answer", "other,a"], "only in the sample 1: other; only in the test rows 12"),
+        (["id,answer", "test_0000,a"], "only in the sample none; only in the test rows 11"),
+        (["id,answer"], "only in the test rows 12"),
+        (["id,a,b,c"], "an id and an answer are expected"), ([], "is empty"),
+    ],
+)
+def test_a_sample_that_does_not_fit_is_a_warning(tmp_path, lines, said):
+    rows = questions()
+    form = find_form(rows, sample_file(tmp_path, lines), LOWER)
+    assert said in " ".join(form.notes)
+    assert lines_written(tmp_path, rows, form) == good_lines(rows)
+
+
+def test_blank_lines_at_the_end_are_no_error(tmp_path):
+    rows = questions()
+    assert not problems(tmp_path, [*good_lines(rows), "", ""], rows)
 
 
 # %% any ids at all

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mcvqa.data.questions import LETTERS, read_questions
+from mcvqa.data.answers import LETTERS
+from mcvqa.data.questions import read_questions
 from mcvqa.model.content import packaged_tiny
 from mcvqa.run.check import check_run
 from tests.conftest import make_dataset, tiny_settings
@@ -67,8 +68,8 @@ def test_what_is_odd_is_marked_but_does_not_stop(checked):
         (data / "train.csv").write_text(text + "train_0000,train/train_0000.jpg,또?,x,y,z,w,q\n", encoding="utf-8")
 
     ready, said = checked(damage, use_dev=True)
-    assert ready and "! train.csv, row 25 (id 'train_0000'), id: the same id as in row 1" in said
-    assert "! train.csv, row 25 (id 'train_0000'), answer: 'q' is not understood" in said
+    assert ready and "! train.csv: 1 answer is not used, no letter and no text of the row's choices: 'q'" in said
+    assert "train.csv: answers are letters: " in said
 
 
 @pytest.mark.parametrize(("family", "image"), [("qwen3_vl", "<|image_pad|> x "), ("idefics3", "<image> x 4")])

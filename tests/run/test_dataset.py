@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mcvqa.config import ConfigError
-from mcvqa.data.questions import DataError
+from mcvqa.data.table import DataError
 from mcvqa.run.dataset import (
     RunData,
     fit_text_prior,
@@ -108,13 +108,17 @@ def test_dev_rows_are_trained_on_when_asked_and_no_two_rows_share_an_id(data, tm
         [*rows[0][:-1], "answer1", "answer2", "answer3"],
         *([f"dev_{row[0]}", *row[1:-1], row[-1], row[-1], ""] for row in rows[1:4]),
         [*rows[5][:-1], "a", "a", "a"],  # an id that train.csv has already, of another row
-        [f"dev_{rows[1][0]}", *rows[2][1:-1], "a", "a", "a"],  # an id that dev.csv has already
+        [f"dev_{rows[1][0]}", *rows[2][1:-1], "a", "a", "a"],  # an id that dev.csv has already, of another question
+        [f"dev_{rows[1][0]}", *rows[2][1:-1], "a", "a", "a"],  # the same row once more
     ]
     with open(data / "dev.csv", "w", newline="", encoding="utf-8") as handle:
         csv.writer(handle).writerows(dev)
     assert len(read_data(project_on(data, tmp_path)).train) == 24
     with_dev = read_data(project_on(data, tmp_path, use_dev=True))
-    assert [q.id for q in with_dev.train[24:]] == ["dev_train_0000", "dev_train_0001", "dev_train_0002", "dev:train_0004"]
+    assert [q.id for q in with_dev.train[24:]] == [
+        "dev_train_0000", "dev_train_0001", "dev_train_0002", "dev:train_0004", "dev_train_0000#2"
+    ]
+    assert "1 row is left out: the same as an earlier one" in with_dev.notes
     assert with_dev.train[27].answer == 0 and with_dev.train[24].text == with_dev.train[0].text
 
 

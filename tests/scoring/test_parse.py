@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mcvqa.data.questions import LETTERS
+from mcvqa.data.answers import LETTERS
 from mcvqa.scoring.parse import parse_answer
 
 THINGS = ("플라스틱 컵", "유리병 2개", "종이 상자", "캔 A형")

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from mcvqa.data.questions import LETTERS, Question
+from mcvqa.data.answers import LETTERS
+from mcvqa.data.questions import Question
 from mcvqa.model.fast.forward import AnswerModel
 from mcvqa.model.rows import NEVER
 from mcvqa.scoring.orders import tta_plan

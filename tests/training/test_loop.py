@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from mcvqa.base.files import read_json
 from mcvqa.base.uncertainty import unpack_right
 from mcvqa.config import Config
-from mcvqa.data.questions import LETTERS
+from mcvqa.data.answers import LETTERS
 from mcvqa.model.device import GIB
 from mcvqa.model.fast.forward import AnswerModel
 from mcvqa.model.load import trained_parameters

@@ -11,11 +11,12 @@ import numpy as np
 from mcvqa.base.files import atomic_path
 from mcvqa.base.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
 from mcvqa.base.uncertainty import Accuracy, accuracy_of_right, spell_error
+from mcvqa.data.answers import LETTERS
 from mcvqa.data.folds import question_groups
 from mcvqa.data.images import OUTSIDE, ImageRecord
 from mcvqa.data.kinds import KINDS, question_kind
 from mcvqa.data.prior import Prior
-from mcvqa.data.questions import LETTERS, SAME_TEXT, Problem, Question
+from mcvqa.data.questions import SAME_TEXT, Problem, Question
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +54,7 @@ def explore(
     groups: dict[str, int] | None,
     prior: Prior,
     out_dir: str | Path,
+    notes: Sequence[str] = (),
 ) -> Exploration:
     """Write tables (CSV) and figures (PNG) of both splits into `out_dir`.
 
@@ -61,6 +63,7 @@ def explore(
         images: written path -> record of every photograph, or None where they were not looked at.
         groups: written path -> group of look-alike photographs, or None.
         prior: the text-only predictions of the same rows.
+        notes: what the summary says of the files besides.
     """
     out_dir = Path(out_dir)
     rows = _row_table(train, test, prior, groups)
@@ -88,7 +91,8 @@ def explore(
         "images": lambda: _draw_images(images or {}),
     }
     figures = draw_each(to_draw, out_dir)
-    lines = _text_lines(train, test, problems, tables) + _image_lines(images, tables["duplicates"])
+    lines = [*_text_lines(train, test, problems, tables), *(f"Files       {note}" for note in notes)]
+    lines += _image_lines(images, tables["duplicates"])
     lines += [*_blind_lines(tables["kinds"], prior), f"Figures and tables: {out_dir}"]
     return Exploration(out_dir, tuple(figures.values()), tables, tuple(lines))
 
@@ -426,7 +430,7 @@ def _text_lines(
     if repeated:
         names = list({(p.file, p.row): p.id for p in repeated}.values())
         lines.append(f"Choices     the same one twice in {len(names):,} rows: {_first_few(names)} (problems.csv)")
-    if others := len(problems) - len(repeated):
+    if others := sum(not p.of_answer for p in problems) - len(repeated):
         lines.append(f"Cells       {others:,} {'more ' if repeated else ''}not as they should be (problems.csv)")
     return lines
 

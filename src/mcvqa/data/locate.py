@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from mcvqa.data.questions import DataError
+from mcvqa.data.table import DataError
 
 KAGGLE_INPUT = Path("/kaggle/input")
 DATA_FILES = {

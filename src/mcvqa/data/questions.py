@@ -1,21 +1,25 @@
-"""CSV files -> Question records, exactly as they were written.
+"""Tables -> Question records, exactly as they were written.
 
 Nothing is guessed silently: what cannot be understood is listed with file, row and field.
 """
-import csv
-import dataclasses
-import io
 import re
-import string
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mcvqa.config import McvqaError
-
-LETTERS = string.ascii_lowercase
+from mcvqa.data.answers import (
+    ANSWER_STYLES,
+    LETTERS,
+    AnswerConvention,
+    AnswersRead,
+    Cell,
+    find_convention,
+    read_answer,
+    why_unread,
+)
+from mcvqa.data.table import Cells, DataError, read_cells
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,6 @@ class Question:
     votes: tuple[int, ...] | None = None
 
 
-class DataError(McvqaError, ValueError):
-    """Data that cannot be used at all; the message says what was found, what was expected and how to fix it."""
-
-
 @dataclass(frozen=True)
 class Problem:
     """One cell that is not as it should be. Its row stays in the table, without an answer where that is in doubt.
@@ -52,6 +52,7 @@ class Problem:
         row: data row counted from 1; the header and blank lines do not count.
         field: the column's name.
         id: the row's identifier.
+        of_answer: it is about the row's answer; these are counted by kind in `AnswersRead`.
     """
 
     file: str
@@ -59,6 +60,7 @@ class Problem:
     field: str
     message: str
     id: str = ""
+    of_answer: bool = False
 
     def __str__(self) -> str:
         return f"{self.file}, row {self.row} (id {self.id!r}), {self.field}: {self.message}"
@@ -66,12 +68,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Table:
-    """What a CSV file holds, and how it was read.
+    """What a file holds, and how it was read.
 
     Attributes:
         questions: every data row, in the file's order.
         columns: part (id, image, question, choices, answer, votes) -> name of its column or columns.
         encoding, delimiter: as found.
+        name: the file's name.
+        answers: how its answers were read; None for a file without.
     """
 
     questions: tuple[Question, ...]
@@ -79,102 +83,85 @@ class Table:
     columns: dict[str, str]
     encoding: str
     delimiter: str
+    name: str = ""
+    answers: AnswersRead | None = None
+
+    @property
+    def convention(self) -> AnswerConvention | None:
+        """How the file writes its answers; None for a file without."""
+        return self.answers.convention if self.answers else None
 
 
 def read_questions(
     path: str | Path,
     *,
+    id_column: str = "",
     image_column: str = "",
     question_column: str = "",
     answer_column: str = "",
+    answer_style: str = "auto",
     labelled: bool | None = None,
 ) -> Table:
-    """Read one CSV file. Every row is kept, because a submission needs every id.
+    """Read one file; see `read_tables`."""
+    (table,) = read_tables(
+        [path], id_column=id_column, image_column=image_column, question_column=question_column,
+        answer_column=answer_column, answer_style=answer_style, labelled=labelled,
+    )
+    return table
+
+
+def read_tables(
+    paths: Sequence[str | Path],
+    *,
+    id_column: str = "",
+    image_column: str = "",
+    question_column: str = "",
+    answer_column: str = "",
+    answer_style: str = "auto",
+    labelled: bool | None = None,
+) -> list[Table]:
+    """Read files of one competition. Every row is kept, because a submission needs every id.
 
     Empty cells at the end of a row's choices mean fewer choices. An empty cell between choices stays as an empty
-    choice, so that the choices behind it keep their letters; it is listed, and it is never the answer.
+    choice, so that the choices behind it keep their letters; it is listed, and it is never the answer. What an answer means
+    is decided by its whole file; what one file leaves open, by the first of the others that does not.
 
     Args:
-        image_column, question_column, answer_column: names of columns; empty: found by their usual names.
+        id_column, image_column, question_column, answer_column: names of columns; empty: found by their usual names.
+        answer_style: one of ANSWER_STYLES.
         labelled: True: answers are required; False: they are not read; None: read where there are any.
 
     Raises:
-        DataError: no such file, not a table, columns that are missing or ambiguous, or an id with a NUL or a carriage return.
+        DataError: no such file, not a table, columns that are missing or ambiguous, answers of which most are not understood,
+            or an id with a NUL or a carriage return.
     """
-    path = Path(path)
-    text, encoding = csv_text(path)
-    delimiter = csv_delimiter(text)
-    header, *records = csv_records(path, text, delimiter) or [[]]
-    if not records:
-        raise DataError(f"{path} has no rows below its header ({', '.join(header)}).")
-    layout = _find_layout(path, header, image_column, question_column, answer_column, labelled)
-    answered = any(i < len(cells) and cells[i].strip() for cells in records for i in layout.labels)
+    named = {"id": id_column, "image": image_column, "question": question_column, "answer": answer_column}
+    tables = [read_cells(Path(path)) for path in paths]
+    layouts = [_layout_of(table, named, labelled) for table in tables]
+    rows = [_padded_rows(table, layout) for table, layout in zip(tables, layouts, strict=True)]
+    written = [_answer_cells(table_rows, layout) for table_rows, layout in zip(rows, layouts, strict=True)]
+    alone = [find_convention(cells, answer_style) for cells in written]
+    clear = next((c for c, cells in zip(alone, written, strict=True) if cells and c.is_clear), None)
+    clear = clear or find_convention([cell for cells in written for cell in cells], answer_style)
+    conventions = [
+        own if own.is_clear else find_convention(cells, answer_style, clear) for own, cells in zip(alone, written, strict=True)
+    ]
+    found = [_read_rows(*parts) for parts in zip(tables, layouts, rows, conventions, strict=True)]
+    for path, table in zip(paths, found, strict=True):
+        if labelled and table.answers is not None:
+            _require_understood(Path(path), table.answers)
+    return found
+
+
+def _layout_of(table: Cells, named: dict[str, str], labelled: bool | None) -> "ColumnLayout":
+    path, header = table.path, table.header
+    layout = _find_layout(path, header, named, labelled)
+    answered = any(i < len(cells) and cells[i].strip() for cells in table.records for i in layout.labels)
     if labelled and not answered:
         names = [header[i] for i in layout.labels]
         found = f"empty: {', '.join(names)}" if names else f"its columns are {', '.join(header)}"
         raise DataError(f"{path} has no answers ({found}). Name their column with --set answer_column=NAME.")
-    if not answered:
-        layout = dataclasses.replace(layout, answer=None, votes=())
-    return _read_rows(path, header, records, layout, encoding, delimiter)
-
-
-# %% the file: bytes -> rows of cells
-def csv_text(path: Path) -> tuple[str, str]:
-    """The file's text without a byte order mark, and its encoding."""
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"There is no file {path}.") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
-    encoding = _csv_encoding(path, raw)
-    try:
-        text = raw.decode(encoding).lstrip("\ufeff")
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is neither UTF-8, UTF-16 nor cp949 text. Save it again as 'CSV UTF-8'.") from None
-    if not text.strip():
-        raise DataError(f"{path} is empty.")
-    return text, encoding
-
-
-def _csv_encoding(path: Path, raw: bytes) -> str:
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    if raw.count(0) > len(raw) / 20:  # UTF-16 without a mark: ASCII's zero bytes show the byte order
-        return "utf-16-le" if raw[1::2].count(0) > raw[::2].count(0) else "utf-16-be"
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        # Damaged UTF-8 may pass as cp949 and become other words; its intact Hangul (3 bytes each) gives it away.
-        mended = raw.decode("utf-8", errors="replace")
-        if sum(c >= "\u0800" and c != "\ufffd" for c in mended) > mended.count("\ufffd"):
-            line = raw[: error.start].count(b"\n") + 1
-            raise DataError(f"{path} is UTF-8 with a damaged character in line {line}. Copy it again.") from None
-        return "cp949"
-    return "utf-8-sig" if raw.startswith(b"\xef\xbb\xbf") else "utf-8"
-
-
-def csv_delimiter(text: str) -> str:
-    """The one of comma, semicolon and tab that splits the first line into most cells."""
-    line = text.lstrip().splitlines()[0][:100_000]
-    return max(",;\t", key=lambda sign: len(next(csv.reader([line.replace("\0", "")], delimiter=sign))))
-
-
-def csv_records(path: Path, text: str, delimiter: str) -> list[list[str]]:
-    """All rows that hold anything. Strict, since a quote left open would silently swallow the rows behind it."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    start, records = 1, []
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                records.append(cells)
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(
-            f"{path}: the row that begins in line {start} is broken ({error}). "
-            'A text with quotes in it must be written as "he said ""yes"" to me", and every quote must be closed.'
-        ) from None
-    return records
+    return layout if answered else replace(layout, answer=None, votes=())
 
 
 # %% the header: which column plays which part
@@ -218,23 +205,20 @@ def _header_key(name: str) -> str:
     return re.sub(r"[\s_\-.]+", "", unicodedata.normalize("NFKC", name).casefold())
 
 
-def _find_layout(
-    path: Path, header: list[str], image: str, question: str, answer: str, labelled: bool | None
-) -> ColumnLayout:
+def _find_layout(path: Path, header: list[str], named: dict[str, str], labelled: bool | None) -> ColumnLayout:
     choices = _choice_columns(path, header)
-    found = {
-        part: _part_column(path, header, part, wanted, choices)
-        for part, wanted in (("id", ""), ("image", image), ("question", question))
-    }
+    found = {part: _part_column(path, header, part, named[part], choices) for part in ("id", "image", "question")}
     for part in ("id", "image", "question"):
         if found[part] is None:
-            fix = "Name one of them id." if part == "id" else f"Name it with --set {part}_column=NAME."
-            raise DataError(f"{path} has no {part} column; its columns are {', '.join(header)}. {fix}")
+            raise DataError(
+                f"{path} has no {part} column; its columns are {', '.join(header)}. Name it with --set {part}_column=NAME."
+            )
     layout = ColumnLayout(choices=choices, **found)  # type: ignore[arg-type]
     if labelled is False:
         return layout
-    votes = () if answer else tuple(i for i, name in enumerate(header) if VOTE_NAME.fullmatch(_header_key(name)))
-    return dataclasses.replace(layout, answer=_part_column(path, header, "answer", answer, choices), votes=votes)
+    answer = _part_column(path, header, "answer", named["answer"], choices)
+    votes = () if named["answer"] else tuple(i for i, name in enumerate(header) if VOTE_NAME.fullmatch(_header_key(name)))
+    return replace(layout, answer=answer, votes=votes)
 
 
 def _part_column(path: Path, header: list[str], part: str, wanted: str, choices: Sequence[int]) -> int | None:
@@ -246,8 +230,8 @@ def _part_column(path: Path, header: list[str], part: str, wanted: str, choices:
         hits = [i for i, name in enumerate(header) if _header_key(name) in names and i not in choices]
         hits = [i for i in hits if header[i] == wanted] or hits
         if len(hits) > 1:
-            fix = "Name only one of them id." if part == "id" else f"Choose with --set {part}_column=NAME."
-            raise DataError(f"{path}: several columns could be the {part}: {', '.join(header[i] for i in hits)}. {fix}")
+            candidates = ", ".join(header[i] for i in hits)
+            raise DataError(f"{path}: several columns could be the {part}: {candidates}. Choose with --set {part}_column=NAME.")
         if hits:
             return hits[0]
     if wanted:
@@ -287,115 +271,78 @@ def _choice_columns(path: Path, header: list[str]) -> tuple[int, ...]:
     return tuple(places[0] for places in runs[0])
 
 
-# %% answers: what was written -> index of a choice
-LETTER_ANSWER = re.compile(r"[(\[{<'\"]*([a-z])[)\]}>'\".:,]*")
-NUMBER_ANSWER = re.compile(r"[(\[{<'\"]*([0-9]{1,2})(?:\.0+)?번?[)\]}>'\".:,]*")
-ANSWER_READINGS = ("letter", "text", "number")  # where several are possible, the earlier one is meant
-
-
-@dataclass(frozen=True)
-class AnswerHabit:
-    """How a file writes its answers.
-
-    Attributes:
-        counted_from: 0 or 1, the number of the first choice.
-        usual: those of ANSWER_READINGS that are the only possible one in at least ten rows; in doubt, they are meant.
-    """
-
-    counted_from: int = 1
-    usual: frozenset[str] = frozenset()
-
-
-PLAIN_HABIT = AnswerHabit()
-
-
-def read_answer(written: str, choices: Sequence[str], habit: AnswerHabit = PLAIN_HABIT) -> int | None:
-    """The choice meant by a letter ("b", " B.", "(C)"), the text of one choice, or a number; None if that is not clear.
-
-    A text is preferred to a number: among the choices 2, 3, 4 the answer "3" is the second.
-    """
-    readings = _answer_readings(written, choices, habit.counted_from)
-    if not readings:
-        return None
-    return readings[max(readings, key=lambda way: (way in habit.usual, -ANSWER_READINGS.index(way)))]
-
-
-def _answer_readings(written: str, choices: Sequence[str], counted_from: int) -> dict[str, int]:
-    """Every way to understand `written`: one of ANSWER_READINGS -> index of a choice that is not empty."""
-    shown = _compared(written)
-    found = {}
-    if match := LETTER_ANSWER.fullmatch(shown):
-        found["letter"] = LETTERS.index(match[1])
-    same = [i for i, text in enumerate(choices) if text.strip() == written.strip()]
-    same = same or [i for i, text in enumerate(choices) if _compared(text) == shown]
-    if len(same) == 1:
-        found["text"] = same[0]
-    if match := NUMBER_ANSWER.fullmatch(shown):
-        found["number"] = int(match[1]) - counted_from
-    return {way: index for way, index in found.items() if 0 <= index < len(choices) and choices[index]}
-
-
-def _compared(text: str) -> str:
-    """`text` as it is compared, never as it is kept: full-width forms, case and spaces do not matter."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def find_habit(answers: list[tuple[str, tuple[str, ...]]]) -> AnswerHabit:
-    """Args: answers: what was written and the row's choices, for all cells that are not empty."""
-    counted_from = _find_first_number(answers)
-    readings = [_answer_readings(*pair, counted_from) for pair in answers]
-    only = Counter(way for found in readings if len(found) == 1 for way in found)
-    return AnswerHabit(counted_from, frozenset(way for way in ANSWER_READINGS if only[way] >= 10))
-
-
-def _find_first_number(answers: list[tuple[str, tuple[str, ...]]]) -> int:
-    """0 where every answer is a number, all fit counting from 0, and a 0 occurs that is no choice's text; else 1."""
-    ordinals = []
-    for written, choices in answers:
-        match = NUMBER_ANSWER.fullmatch(_compared(written))
-        if not match:
-            return 1
-        if "text" not in _answer_readings(written, choices, 1):
-            if int(match[1]) >= len(choices):
-                return 1
-            ordinals.append(int(match[1]))
-    return 0 if 0 in ordinals else 1
-
-
 # %% rows: cells -> Question, and what is wrong with them
 SAME_TEXT = "the same text as choice"  # how the message about a repeated choice starts
+WITHOUT_ANSWER = (NO_ANSWER, NO_VOTE, TIED) = ("no answer", "no answer by any annotator", "the annotators' votes are tied")
 
 
-def _read_rows(
-    path: Path, header: list[str], records: list[list[str]], layout: ColumnLayout, encoding: str, delimiter: str
-) -> Table:
-    file = path.name
-    padded = [cells + [""] * (len(header) - len(cells)) for cells in records]
-    all_choices = [_row_choices(cells, layout) for cells in padded]
-    rows = list(zip(padded, all_choices, strict=True))
-    habit = find_habit([(cells[i], choices) for cells, choices in rows for i in layout.labels if cells[i].strip()])
+PaddedRows = list[tuple[list[str], tuple[str, ...]]]  # cells, as many as the header has or more, and the choices among them
+
+
+def _padded_rows(table: Cells, layout: ColumnLayout) -> PaddedRows:
+    padded = [cells + [""] * (len(table.header) - len(cells)) for cells in table.records]
+    return [(cells, _row_choices(cells, layout)) for cells in padded]
+
+
+def _answer_cells(rows: PaddedRows, layout: ColumnLayout) -> list[Cell]:
+    return [(cells[i], choices) for cells, choices in rows for i in layout.labels if cells[i].strip()]
+
+
+def _read_rows(table: Cells, layout: ColumnLayout, rows: PaddedRows, convention: AnswerConvention) -> Table:
+    file, header = table.path.name, table.header
+    read = [{i: read_answer(cells[i], choices, convention) for i in layout.labels if cells[i].strip()} for cells, choices in rows]
     questions: list[Question] = []
     problems: list[Problem] = []
     first_row: dict[str, int] = {}
     for row, (cells, choices) in enumerate(rows, start=1):
         id = cells[layout.id]
         if "\0" in id or "\r" in id:  # NumPy drops a NUL at the end of a text, and csv writes a CR without quotes
-            raise DataError(f"{path}, row {row}, {header[layout.id]}: the id {id!r} holds a NUL or a carriage return, which a "
-                            "submission cannot keep. Write the id without it.")
+            raise DataError(f"{table.path}, row {row}, {header[layout.id]}: the id {id!r} holds a NUL or a carriage return, "
+                            "which a submission cannot keep. Write the id without it.")
         notes = _row_notes(cells, choices, layout)
-        if first_row.setdefault(id, row) != row:
+        if first_row.setdefault(id, row) != row and not layout.labels:
             notes.append((layout.id, f"the same id as in row {first_row[id]}"))
-        answer = votes = None
-        ragged = len(records[row - 1]) < len(header) or any(cell.strip() for cell in cells[len(header) :])
-        if ragged:
-            notes.append((layout.id, f"{len(records[row - 1])} cells in the row, {len(header)} in the header; "
+        answer, votes = None, None
+        doubts: list[tuple[int, str]] = []
+        found = len(table.records[row - 1])
+        if found < len(header) or any(cell.strip() for cell in cells[len(header) :]):
+            notes.append((layout.id, f"{found} cells in the row, {len(header)} in the header; "
                           "is a quote or a delimiter missing? Its answer is not used"))
         elif layout.labels:
-            answer, votes, doubts = _row_answer(cells, choices, layout, habit)
-            notes += doubts
+            answer, votes, doubts = _row_answer(cells, choices, layout, read[row - 1], convention)
         questions.append(Question(id, cells[layout.image], cells[layout.question], choices, answer, votes))
         problems += [Problem(file, row, header[column], message, id) for column, message in notes]
-    return Table(tuple(questions), tuple(problems), _named_columns(header, layout, habit), encoding, delimiter)
+        problems += [Problem(file, row, header[column], message, id, of_answer=True) for column, message in doubts]
+    answers = None
+    if layout.labels:
+        left_out = Counter(p.message.partition(":")[0] for p in problems if p.of_answer and p.message.startswith(WITHOUT_ANSWER))
+        answers = replace(_answers_read(rows, read, convention), left_out=dict(left_out))
+    return Table(
+        tuple(questions), tuple(problems), _named_columns(header, layout), table.encoding, table.delimiter, file, answers
+    )
+
+
+def _answers_read(rows: PaddedRows, read: list[dict[int, int | None]], convention: AnswerConvention) -> AnswersRead:
+    cells = [(row[i], choices, index) for (row, choices), found in zip(rows, read, strict=True) for i, index in found.items()]
+    unread: dict[str, list[str]] = {}
+    for written, choices, index in cells:
+        if index is None:
+            unread.setdefault(why_unread(written, choices, convention), []).append(written)
+    known = [(written, choices[i], LETTERS[i]) for written, choices, i in cells if i is not None]
+    examples = {written: f"{letter} ({text})" for written, text, letter in known[:200]}
+    return AnswersRead(convention, tuple(examples.items())[:3], len(known), unread)
+
+
+def _require_understood(path: Path, answers: AnswersRead) -> None:
+    """Raises DataError where most answers are not understood: the file means something else than was read."""
+    unread = sum(map(len, answers.unread.values()))
+    if unread > answers.understood:
+        raise DataError(
+            f"{path}: {unread:,} of {unread + answers.understood:,} answers are not understood.\n  "
+            + "\n  ".join(answers.doubts())
+            + f"\nSay what they mean with --set answer_style={'|'.join(ANSWER_STYLES[1:])}, or which column holds them with "
+            "--set answer_column=NAME."
+        )
 
 
 def _row_choices(cells: list[str], layout: ColumnLayout) -> tuple[str, ...]:
@@ -421,28 +368,29 @@ def _row_notes(cells: list[str], choices: tuple[str, ...], layout: ColumnLayout)
 
 
 def _row_answer(
-    cells: list[str], choices: tuple[str, ...], layout: ColumnLayout, habit: AnswerHabit
+    cells: list[str], choices: tuple[str, ...], layout: ColumnLayout, read: dict[int, int | None], convention: AnswerConvention
 ) -> tuple[int | None, tuple[int, ...] | None, list[tuple[int, str]]]:
     """Answer, votes, and what could not be understood. A column of its own decides the answer, else the majority."""
-    read = {i: read_answer(cells[i], choices, habit) for i in layout.labels if cells[i].strip()}
-    expected = f"a letter a to {LETTERS[len(choices) - 1]}, a number or one choice's text"
-    notes = [(i, f"{cells[i]!r} is not understood as {expected}") for i, index in read.items() if index is None]
+    notes = [
+        (i, f"the answer {cells[i]!r} is not used: {why_unread(cells[i], choices, convention)}")
+        for i, index in read.items() if index is None
+    ]
     count = Counter(read[i] for i in layout.votes if read.get(i) is not None)
     votes = tuple(count[slot] for slot in range(len(choices))) if count else None
     if layout.answer is not None:
         if layout.answer not in read:
-            notes.append((layout.answer, "no answer"))
+            notes.append((layout.answer, NO_ANSWER))
         return read.get(layout.answer), votes, notes
     if votes is None:
-        return None, None, notes or [(layout.votes[0], "no answer by any annotator")]
+        return None, None, notes or [(layout.votes[0], NO_VOTE)]
     winners = [slot for slot, number in enumerate(votes) if number == max(votes)]
     if len(winners) == 1:
         return winners[0], votes, notes
     tie = ", ".join(f"{LETTERS[slot]} {votes[slot]}" for slot in winners)
-    return None, votes, [*notes, (layout.votes[0], f"the annotators' votes are tied: {tie}")]
+    return None, votes, [*notes, (layout.votes[0], f"{TIED}: {tie}")]
 
 
-def _named_columns(header: list[str], layout: ColumnLayout, habit: AnswerHabit) -> dict[str, str]:
+def _named_columns(header: list[str], layout: ColumnLayout) -> dict[str, str]:
     columns = {
         "id": header[layout.id],
         "image": header[layout.image],
@@ -453,6 +401,4 @@ def _named_columns(header: list[str], layout: ColumnLayout, habit: AnswerHabit) 
         columns["answer"] = header[layout.answer]
     if layout.votes:
         columns["votes"] = ", ".join(header[i] for i in layout.votes)
-    if habit.counted_from == 0:
-        columns["answers count from"] = "0"
     return columns

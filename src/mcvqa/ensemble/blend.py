@@ -14,7 +14,9 @@ from scipy.optimize import minimize
 
 from mcvqa.base.uncertainty import Accuracy, accuracy_of, paired_gain, spell_p_value
 from mcvqa.config import McvqaError
-from mcvqa.data.questions import LETTERS, Question, csv_delimiter, csv_records, csv_text, find_habit, read_answer
+from mcvqa.data.answers import LETTERS, AnswerConvention, find_convention, read_answer
+from mcvqa.data.questions import Question
+from mcvqa.data.table import csv_delimiter, csv_records, csv_text
 from mcvqa.ensemble.calibrate import RULED_OUT, fit_temperature
 from mcvqa.scoring.parse import parse_answer
 from mcvqa.scoring.scores import Scores, log_softmax, plain_scores
@@ -360,13 +362,14 @@ LETTER_CONFIDENCE = 0.8  # probability given to a bare answer: about the accurac
 ANSWER_NAMES = ("answer", "prediction", "predicted", "pred", "label", "response", "output", "text", "정답", "답")
 
 
-def read_predictions(path: str | Path, questions: Sequence[Question]) -> Member:
+def read_predictions(path: str | Path, questions: Sequence[Question], known: AnswerConvention | None = None) -> Member:
     """Import a prediction CSV: `id,answer` with letters or free text, or `id,a,b,c,d` with probabilities.
 
     Answers that are not understood count as undecided (all choices equal); the member's note says which.
 
     Args:
         questions: the test rows; the file must hold each of them once, in any order.
+        known: how the competition writes answers; it decides what the file leaves open.
     Raises:
         BlendError, or DataError where the file is no table.
     """
@@ -387,7 +390,7 @@ def read_predictions(path: str | Path, questions: Sequence[Question]) -> Member:
         probabilities = _given_probabilities(path, questions, [[row[place] for place in places] for row in rows])
     else:
         answer_at = _answer_column(path, header, ids)
-        probabilities, undecided = _answered_probabilities(path, questions, [row[answer_at] for row in rows])
+        probabilities, undecided = _answered_probabilities(path, questions, [row[answer_at] for row in rows], known)
         if undecided:
             notes.append(f"{path.name}: no clear answer in {_some_ids(undecided)}, counted as undecided.")
     if unused := [i for i in found if i not in by_id]:
@@ -444,15 +447,16 @@ def _given_probabilities(path: Path, questions: Sequence[Question], cells: list[
 
 
 def _answered_probabilities(
-    path: Path, questions: Sequence[Question], written: list[str]
+    path: Path, questions: Sequence[Question], written: list[str], known: AnswerConvention | None
 ) -> tuple[np.ndarray, list[str]]:
     """(N, C) LETTER_CONFIDENCE for the choice that was answered, and the ids whose answer was not understood."""
-    habit = find_habit([(cell, q.choices) for cell, q in zip(written, questions, strict=True) if cell.strip()])
+    cells = [(cell, q.choices) for cell, q in zip(written, questions, strict=True) if cell.strip()]
+    convention = find_convention(cells, known=known)
     n_choices = np.array([[len(q.choices)] for q in questions])
     probabilities = np.broadcast_to(1 / n_choices, (len(questions), n_choices.max())).copy()
     undecided = []
     for row, (cell, question) in enumerate(zip(written, questions, strict=True)):
-        choice = read_answer(cell, question.choices, habit)
+        choice = read_answer(cell, question.choices, convention)
         choice = parse_answer(cell, question.choices) if choice is None else choice
         if choice is None:
             undecided.append(question.id)

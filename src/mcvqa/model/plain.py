@@ -20,8 +20,9 @@ from PIL import Image
 from torch import nn
 
 from mcvqa.config import Config
+from mcvqa.data.answers import LETTERS
 from mcvqa.data.images import ImageRecord, open_image
-from mcvqa.data.questions import LETTERS, Question
+from mcvqa.data.questions import Question
 from mcvqa.model.fast.forward import Answering, stack_letters
 from mcvqa.model.fast.overflow import layer_parts
 from mcvqa.model.text.encode import AlignmentError, answer_target, special_tokens, verified_letters, without_special

@@ -8,7 +8,7 @@ import numpy as np
 
 from mcvqa.base.files import RunLog, or_nan
 from mcvqa.base.uncertainty import SIGNIFICANT, Gain, spell_p_value
-from mcvqa.data.questions import LETTERS
+from mcvqa.data.answers import LETTERS
 from mcvqa.report.metrics import LetterBias, Metrics, Selection, spell_optimism
 
 SLOW = 6 * 3600  # seconds; a Kaggle session with a GPU ends after twelve hours

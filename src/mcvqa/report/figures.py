@@ -9,7 +9,7 @@ import numpy as np
 from mcvqa.base.files import RunLog, or_nan
 from mcvqa.base.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
 from mcvqa.base.uncertainty import Accuracy, Gain, spell_p_value
-from mcvqa.data.questions import LETTERS
+from mcvqa.data.answers import LETTERS
 from mcvqa.report.metrics import LetterBias, Metrics, Reliability, WrongAnswer
 
 OpenPicture = Callable[[str], Any]  # image as written in the CSV -> PIL image; ValueError or OSError where it cannot

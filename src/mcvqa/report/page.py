@@ -18,7 +18,7 @@ from mcvqa.base.budget import spell_duration
 from mcvqa.base.files import write_text
 from mcvqa.base.uncertainty import SIGNIFICANT, Accuracy, Gain, spell_error, spell_interval, spell_p_value, spell_points
 from mcvqa.config import Config
-from mcvqa.data.questions import LETTERS
+from mcvqa.data.answers import LETTERS
 from mcvqa.report.advice import Advice
 from mcvqa.report.metrics import GroupAccuracy, Metrics, WrongAnswer, spell_optimism, spell_selection
 from mcvqa.report.submission import SubmissionReport

@@ -1,18 +1,18 @@
-"""Submission: exactly the test ids, in their order, with letters their rows have. Or no file at all."""
+"""Submission: exactly the test ids, in their order, with answers written as the competition writes them. Or no file at all."""
 import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from mcvqa.base.files import atomic_path
 from mcvqa.config import McvqaError
-from mcvqa.data.questions import LETTERS, Question
-
-SUBMISSION_HEADER = ("id", "answer")
+from mcvqa.data.answers import STYLE_WORDS, SUBMISSION_STYLES, AnswerConvention, compared_text, find_convention, written_answer
+from mcvqa.data.questions import Question
+from mcvqa.data.table import Cells, DataError, read_cells
 
 
 # %% what is found in a file
@@ -22,7 +22,7 @@ class SubmissionError(McvqaError, ValueError):
 
 @dataclass(frozen=True)
 class SubmissionReport:
-    """Attributes: rows below the header; distribution: letter -> rows; problems: what is wrong, none if it is valid."""
+    """Attributes: rows below the header; distribution: answer -> rows; problems: what is wrong, none if it is valid."""
 
     rows: int
     distribution: dict[str, int]
@@ -31,8 +31,122 @@ class SubmissionReport:
     def __str__(self) -> str:
         if self.problems:
             return "NOT valid:\n" + "\n".join(f"  - {problem}" for problem in self.problems)
-        shares = (f"{letter} {count:,} ({count / self.rows:.1%})" for letter, count in self.distribution.items())
-        return f"valid: {self.rows:,} rows; {', '.join(shares)}"
+        shares = [f"{answer} {count:,} ({count / self.rows:.1%})" for answer, count in self.distribution.items()]
+        more = f", and {len(shares) - SHOWN_ANSWERS} more" if len(shares) > SHOWN_ANSWERS else ""
+        return f"valid: {self.rows:,} rows; {', '.join(shares[:SHOWN_ANSWERS])}{more}"
+
+
+SHOWN_ANSWERS = 10
+
+
+# %% the competition's own form
+@dataclass(frozen=True)
+class SubmissionForm:
+    """How the competition wants its submissions.
+
+    Attributes:
+        header: names of the columns, in the sample's order.
+        id_at, answer_at: which of them hold the ids and the answers; a third one numbers the rows from `first_number`.
+        style: one of SUBMISSION_STYLES.
+        delimiter: between cells.
+        notes: what a person should know, for example where sample_submission.csv does not fit.
+    """
+
+    header: tuple[str, ...] = ("id", "answer")
+    id_at: int = 0
+    answer_at: int = 1
+    style: str = "lower"
+    delimiter: str = ","
+    first_number: int = 0
+    notes: tuple[str, ...] = ()
+
+
+PLAIN_FORM = SubmissionForm()
+
+
+def find_form(
+    test: Sequence[Question], sample: Path | None, train: AnswerConvention | None, style: str = "auto"
+) -> SubmissionForm:
+    """The form of the submission: header and columns of the sample; answers as the sample has them, else as the training file.
+
+    A sample's answers count where they differ: one letter for all, blanks and zeros are placeholders.
+
+    Args:
+        test: the test rows.
+        sample: sample_submission.csv; None if there is none.
+        train: how train.csv writes its answers; None if it is not known.
+        style: one of SUBMISSION_STYLES, or "auto".
+
+    Raises:
+        SubmissionError: neither file tells how answers are written.
+    """
+    form, shown, counts = _form_of_sample(test, sample) if sample else (PLAIN_FORM, "", False)
+    known = train.usual if train else ""
+    chosen = style if style != "auto" else shown if shown and counts else known
+    if not chosen:
+        raise SubmissionError(
+            "Neither sample_submission.csv nor train.csv tells how the submission's answers are written. "
+            f"Say it with --set submission_style={'|'.join(SUBMISSION_STYLES)}."
+        )
+    other = known if chosen == shown else shown
+    if style != "auto" or not shown or not other or other == chosen:
+        return replace(form, style=chosen)
+    constant = "" if counts else " (the same in every row)"
+    assert sample is not None
+    note = (
+        f"{sample.name} shows {STYLE_WORDS[shown]}{constant}, the training file {STYLE_WORDS[known]}: "
+        f"the submission is written in {STYLE_WORDS[chosen]} (submission_style={other} changes that)."
+    )
+    return replace(form, style=chosen, notes=(*form.notes, note))
+
+
+def _form_of_sample(test: Sequence[Question], sample: Path) -> tuple[SubmissionForm, str, bool]:
+    """The sample's columns, the style of its answers ('' where they show none), and whether these are more than placeholders."""
+    try:
+        table = read_cells(sample, allow_empty=True)
+    except DataError as error:
+        return replace(PLAIN_FORM, notes=(f"{error} It is not used: the submission's header is id,answer.",)), "", False
+    form = _columns_of_sample(test, table)
+    if form is None:
+        shown = ", ".join(table.header) or "none"
+        note = f"{sample.name} has the columns {shown}; an id and an answer are expected. The header is id,answer."
+        return replace(PLAIN_FORM, notes=(note,)), "", False
+    questions = {_plain_id(q.id): q for q in test}
+    rows = [cells for cells in table.records if len(cells) > max(form.id_at, form.answer_at)]
+    ids = {_plain_id(cells[form.id_at]) for cells in rows}
+    missing, unknown = [i for i in questions if i not in ids], [i for i in ids if i not in questions]
+    if missing or unknown:
+        note = (
+            f"{sample.name} is of other test rows: only in the sample {_some_rows(sorted(unknown))}; only in the test rows "
+            f"{_some_rows(sorted(missing))}. The submission has the ids of the test file, in its order."
+        )
+        form = replace(form, notes=(note,))
+    cells = [(row[form.answer_at], questions[i].choices) for row in rows if (i := _plain_id(row[form.id_at])) in questions]
+    written = {compared_text(cell) for cell, _ in cells}
+    return form, find_convention(cells).usual if written != {"0"} else "", len(written) > 1 and "" not in written
+
+
+def _columns_of_sample(test: Sequence[Question], table: Cells) -> SubmissionForm | None:
+    """Which columns hold ids and answers: the ids are those of the test rows, a nameless column numbers the rows."""
+    header = tuple(name.strip() for name in table.header)
+    numbering = [i for i, name in enumerate(header) if not name or name.startswith("Unnamed: ")][:1]
+    others = [i for i in range(len(header)) if i not in numbering]
+    if len(others) != 2 or len(header) > 3:
+        return None
+    known = {_plain_id(q.id) for q in test}
+    hits = [sum(len(cells) > i and _plain_id(cells[i]) in known for cells in table.records) for i in others]
+    id_at, answer_at = others[::-1] if hits[1] > hits[0] else others
+    first = table.records[0][numbering[0]].strip() if numbering and table.records else "0"
+    return SubmissionForm(
+        header, id_at, answer_at, delimiter=table.delimiter or ",", first_number=int(first) if first in ("0", "1") else 0
+    )
+
+
+def _plain_id(text: str) -> str:
+    """An id as it is compared with the sample's: tools write 1 as 0001, 1.0 or with a blank behind it."""
+    text = text.strip()
+    whole = text[:-2] if text.endswith(".0") else text
+    return (whole.lstrip("0") or "0") if whole.isascii() and whole.isdigit() else text
 
 
 # %% writing
@@ -40,62 +154,61 @@ def write_submission(
     path: str | Path,
     test_questions: Sequence[Question],
     predictions: Sequence[int] | np.ndarray,
-    sample: Path | None = None,
+    form: SubmissionForm = PLAIN_FORM,
 ) -> None:
     """Write a submission; it takes its name only after it has been read back and found valid.
 
     Args:
         predictions: one choice index per question, in the same order.
-        sample: sample_submission.csv, whose column names and their order are used; None: id,answer.
+        form: as `find_form` finds it.
     Raises:
         SubmissionError: something in it is not valid; a file already at `path` stays as it is.
     """
     if len(predictions) != len(test_questions):
         raise SubmissionError(f"{path}: {len(predictions)} predictions for {len(test_questions)} test rows.")
-    header, id_at = _wanted_header(test_questions, sample)
     with atomic_path(path) as part:
         with open(part, "w", encoding="utf-8", newline="") as handle:
-            writer = csv.writer(handle, lineterminator="\n")
-            writer.writerow(header)
-            for question, choice in zip(test_questions, predictions, strict=True):
-                cells = [question.id, _letter(choice)]
-                writer.writerow(cells if id_at == 0 else cells[::-1])
-        if problems := validate_submission(part, test_questions, sample).problems:
+            writer = csv.writer(handle, lineterminator="\n", delimiter=form.delimiter)
+            writer.writerow(form.header)
+            for number, (question, choice) in enumerate(zip(test_questions, predictions, strict=True), start=form.first_number):
+                cells = [str(number)] * len(form.header)
+                cells[form.id_at], cells[form.answer_at] = question.id, _answer(choice, question, form.style)
+                writer.writerow(cells)
+        if problems := validate_submission(part, test_questions, form).problems:
             raise SubmissionError(f"{path} was not written: " + " ".join(problems))
 
 
-def _letter(choice: int) -> str:
-    """The letter of a choice; anything else as it is, for the validation to refuse by row."""
-    return LETTERS[int(choice)] if choice in range(len(LETTERS)) else str(choice)
+def _answer(choice: int, question: Question, style: str) -> str:
+    """The answer as it is written; a choice that the row does not have as it is, for the validation to refuse by row."""
+    if choice in range(len(question.choices)):
+        return written_answer(int(choice), question.choices, style)
+    return f"choice {choice}"
 
 
 # %% checking
 def validate_submission(
-    path: str | Path, test_questions: Sequence[Question], sample: Path | None = None
+    path: str | Path, test_questions: Sequence[Question], form: SubmissionForm = PLAIN_FORM
 ) -> SubmissionReport:
-    """Everything that is wrong with a submission file; rows are counted from 2, the first below the header.
-
-    Raises:
-        SubmissionError: the sample file itself cannot be used.
-    """
-    header, id_at = _wanted_header(test_questions, sample)
+    """Everything that is wrong with a submission file; rows are counted from 2, the first below the header."""
     try:
-        found, *records = _submission_cells(path) or [[]]
+        found, *records = _submission_cells(path, form.delimiter) or [[]]
     except SubmissionError as error:
         return SubmissionReport(0, {}, (str(error),))
-    problems = [] if found == list(header) else [_header_problem(found, header)]
-    odd = [f"row {n}" for n, cells in enumerate(records, start=2) if len(cells) != 2]
+    while records and not any(cell.strip() for cell in records[-1]):  # blank lines at the end
+        records.pop()
+    problems = [] if found == list(form.header) else [_header_problem(found, form)]
+    odd = [f"row {n}" for n, cells in enumerate(records, start=2) if len(cells) != len(form.header)]
     if odd:
-        problems.append(f"Not two cells in {_some_rows(odd)}.")
-    if len(found) != 2 or odd:
+        problems.append(f"Not {'two' if len(form.header) == 2 else 'three'} cells in {_some_rows(odd)}.")
+    if len(found) != len(form.header) or odd:
         return SubmissionReport(len(records), {}, tuple(problems))
-    ids, letters = [cells[id_at] for cells in records], [cells[1 - id_at] for cells in records]
+    ids, answers = [cells[form.id_at] for cells in records], [cells[form.answer_at] for cells in records]
     problems += _id_problems(ids, [q.id for q in test_questions])
-    problems += _letter_problems(ids, letters, {q.id: len(q.choices) for q in test_questions})
-    return SubmissionReport(len(records), dict(sorted(Counter(letters).items())), tuple(problems))
+    problems += _answer_problems(ids, answers, {q.id: q for q in test_questions}, form.style)
+    return SubmissionReport(len(records), dict(sorted(Counter(answers).items())), tuple(problems))
 
 
-def _submission_cells(path: str | Path) -> list[list[str]]:
+def _submission_cells(path: str | Path, delimiter: str) -> list[list[str]]:
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
@@ -103,37 +216,15 @@ def _submission_cells(path: str | Path) -> list[list[str]]:
     if raw.startswith(b"\xef\xbb\xbf"):
         raise SubmissionError("The file begins with a byte order mark; save it as UTF-8 without BOM.")
     try:
-        return list(csv.reader(io.StringIO(raw.decode("utf-8"), newline=""), strict=True))
+        return list(csv.reader(io.StringIO(raw.decode("utf-8"), newline=""), strict=True, delimiter=delimiter))
     except (UnicodeDecodeError, csv.Error) as error:
         raise SubmissionError(f"The file is not a CSV table in UTF-8: {error}.") from None
 
 
-def _wanted_header(test_questions: Sequence[Question], sample: Path | None) -> tuple[tuple[str, ...], int]:
-    """The column names, and which of the two holds the ids. The sample must be about the same rows."""
-    if sample is None:
-        return SUBMISSION_HEADER, 0
-    try:  # a mark at its beginning is the organisers' matter, not a part of the first name
-        text = Path(sample).read_bytes().decode("utf-8-sig")
-        found, *records = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SubmissionError(f"{sample} cannot be read: {error}.") from None
-    if len(found) != 2:
-        raise SubmissionError(f"{sample} has the columns {', '.join(found)}; two are expected, the id and the answer.")
-    ids = {q.id for q in test_questions}
-    hits = [sum(len(cells) > at and cells[at] in ids for cells in records) for at in (0, 1)]
-    id_at = int(hits[1] > hits[0])
-    listed = {cells[id_at] for cells in records if len(cells) > id_at}
-    if listed != ids:
-        raise SubmissionError(
-            f"{sample} and the test rows differ: only in the sample {_some_rows(sorted(listed - ids))}; "
-            f"only in the test rows {_some_rows(sorted(ids - listed))}."
-        )
-    return tuple(found), id_at
-
-
-def _header_problem(found: list[str], header: tuple[str, ...]) -> str:
-    index = " It looks as if a table's index was written too (index=False)." if len(found) > 2 and not found[0] else ""
-    return f"The first line must be {','.join(header)!r}; it is {','.join(found)!r}.{index}"
+def _header_problem(found: list[str], form: SubmissionForm) -> str:
+    index = len(found) > len(form.header) and not found[0]
+    advice = " It looks as if a table's index was written too (index=False)." if index else ""
+    return f"The first line must be {form.delimiter.join(form.header)!r}; it is {form.delimiter.join(found)!r}.{advice}"
 
 
 def _id_problems(ids: list[str], wanted: list[str]) -> list[str]:
@@ -152,15 +243,25 @@ def _id_problems(ids: list[str], wanted: list[str]) -> list[str]:
     return problems
 
 
-def _letter_problems(ids: list[str], letters: list[str], n_choices: dict[str, int]) -> list[str]:
+def _answer_problems(ids: list[str], answers: list[str], questions: dict[str, Question], style: str) -> list[str]:
+    allowed = {
+        row_id: {written_answer(i, q.choices, style) for i in range(len(q.choices)) if q.choices[i] or style != "text"}
+        for row_id, q in questions.items()
+    }
     wrong = [
-        f"row {n} ({row_id}) {letter!r}"
-        for n, (row_id, letter) in enumerate(zip(ids, letters, strict=True), start=2)
-        if letter not in tuple(LETTERS[: n_choices.get(row_id, len(LETTERS))])
+        f"row {n} ({row_id}) {answer!r}"
+        for n, (row_id, answer) in enumerate(zip(ids, answers, strict=True), start=2)
+        if row_id in allowed and answer not in allowed[row_id]
     ]
     if not wrong:
         return []
-    return [f"Answers must be lower-case letters of the row's choices; they are not in {_some_rows(wrong)}."]
+    return [f"Answers must be {FORM_WORDS[style]} of the row's choices; they are not in {_some_rows(wrong)}."]
+
+
+FORM_WORDS = {
+    "lower": "lower-case letters", "upper": "capital letters", "korean": "Korean letters (가, 나, ...)",
+    "one": "positions from 1", "zero": "positions from 0", "text": "the texts",
+}
 
 
 def _some_rows(rows: Sequence[str]) -> str:

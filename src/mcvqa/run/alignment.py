@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from mcvqa.config import Config
-from mcvqa.data.questions import LETTERS, Question
+from mcvqa.data.answers import LETTERS
+from mcvqa.data.questions import Question
 from mcvqa.model.load import load_encoder
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker

@@ -13,6 +13,7 @@ import torch
 from mcvqa.base.budget import Work, spell_duration
 from mcvqa.base.versions import version_notes
 from mcvqa.config import Config
+from mcvqa.data.answers import ANSWER_STYLES
 from mcvqa.data.folds import FoldError
 from mcvqa.model.content import local_folder
 from mcvqa.model.device import GIB, DevicePlan, plan_device
@@ -68,10 +69,15 @@ def _check_data(project: Project, data: RunData) -> bool:
         print_line(True, f"{path}: {len(table.questions)} rows, {table.encoding}, delimiter {table.delimiter!r}; {columns}")
     if files.dev and not project.config.use_dev:
         print_line(True, f"{files.dev} is not used; --set use_dev=true trains on its rows too")
-    for problem in data.problems[:SHOWN_PROBLEMS]:
+    for note in data.notes:
+        print_line(True, note)
+    for doubt in data.doubts:
+        print_line(False, f"{doubt}. If they mean something, say it with answer_style={'|'.join(ANSWER_STYLES[1:])}")
+    problems = [problem for problem in data.problems if not problem.of_answer]
+    for problem in problems[:SHOWN_PROBLEMS]:
         print_line(False, str(problem))
-    if len(data.problems) > SHOWN_PROBLEMS:
-        print_line(False, f"... and {len(data.problems) - SHOWN_PROBLEMS} more: mcvqa eda lists them all")
+    if len(problems) > SHOWN_PROBLEMS:
+        print_line(False, f"... and {len(problems) - SHOWN_PROBLEMS} more: mcvqa eda lists them all")
     broken = data.broken([*data.train, *data.test])
     print_line(not broken, f"photographs: {len(data.records):,}, of which {len(broken):,} cannot be read")
     for record in broken[:SHOWN_PROBLEMS]:

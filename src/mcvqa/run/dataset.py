@@ -14,13 +14,16 @@ import numpy as np
 from mcvqa.base.files import atomic_path, read_json, write_json, write_text
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config, ConfigError, settings_hash
+from mcvqa.data.answers import LETTERS, STYLE_WORDS, AnswersRead, counted_words
 from mcvqa.data.explore import Exploration, explore
 from mcvqa.data.folds import assign_folds, large_group_warning, question_groups, sample_rows
 from mcvqa.data.images import ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
 from mcvqa.data.kinds import question_kind
 from mcvqa.data.locate import DataFiles, find_data
 from mcvqa.data.prior import Prior, fit_prior
-from mcvqa.data.questions import LETTERS, DataError, Problem, Question, Table, read_questions
+from mcvqa.data.questions import Problem, Question, Table, read_questions, read_tables
+from mcvqa.data.table import DataError
+from mcvqa.report.submission import SubmissionForm, find_form
 from mcvqa.run.project import Project, RunStopped, way_out
 from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import Scores, load_scores, plain_scores
@@ -33,10 +36,12 @@ class RunData:
     """The questions of a run, with their photographs surveyed.
 
     Attributes:
+        form: how the competition wants its submissions.
         tables: of the training files, then of the test file, as they were read.
         train: rows with an answer, of the sample if there is one.
         all_train: every row of the training files with an answer.
         problems: what was odd in the files.
+        notes: how the files were read; doubts: what of them is not used although it may mean something.
         records: survey of the photographs by the path written in the CSV.
         groups: (N,) rows of `train` in one group share an image or a near-duplicate.
         train_print, test_print: change with any question, answer or photograph of that split, and with nothing else.
@@ -45,11 +50,14 @@ class RunData:
     """
 
     files: DataFiles
+    form: SubmissionForm
     tables: tuple[Table, ...]
     train: tuple[Question, ...]
     all_train: tuple[Question, ...]
     test: tuple[Question, ...]
     problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    doubts: tuple[str, ...]
     records: dict[str, ImageRecord]
     image_groups: dict[str, int]
     groups: np.ndarray
@@ -92,11 +100,9 @@ def read_data(project: Project) -> RunData:
     config = project.config
     files, test = read_test_rows(project)
     assert files.train is not None
-    columns = dict(image_column=config.image_column, question_column=config.question_column)
-    sources = [files.train, *([files.dev] if config.use_dev and files.dev else [])]
-    labelled = [read_questions(f, **columns, answer_column=config.answer_column, labelled=True) for f in sources]
+    labelled = _read_labelled(files, config)
     _require_distinct_ids(test, files.test)
-    rows = _answered_rows(labelled, config)
+    rows, repeated = _answered_rows(labelled, config)
     if not rows:
         raise DataError(f"No row of {files.train} has an answer that could be understood: nothing to train on.")
     train = rows
@@ -105,8 +111,13 @@ def read_data(project: Project) -> RunData:
     records = _survey(project, files.root, [q.image for q in (*train, *test.questions)])
     image_groups = near_duplicate_groups(records)
     problems = tuple(p for table in (*labelled, test) for p in table.problems)
+    form = find_form(test.questions, files.sample_submission, labelled[0].convention, config.submission_style)
+    notes = [*_notes_on_encodings((*labelled, test)), *_notes_on_answers(labelled), *form.notes]
+    notes += [f"{counted_words(repeated, 'row')} left out: the same as an earlier one"] if repeated else []
+    doubts = [f"{name}: {doubt}" for name, read in _answers_of(labelled) for doubt in read.doubts()]
     return RunData(
-        files, (*labelled, test), tuple(train), tuple(rows), test.questions, problems, records, image_groups,
+        files, form, (*labelled, test), tuple(train), tuple(rows), test.questions, problems,
+        tuple(notes), tuple(doubts), records, image_groups,
         question_groups(train, image_groups), questions_print(train, records), questions_print(test.questions, records),
     )
 
@@ -122,21 +133,79 @@ def read_test_rows(project: Project) -> tuple[DataFiles, Table]:
     if files.train is None or files.test is None:
         lacking = "train.csv" if files.train is None else "test.csv"
         raise DataError(f"{files.root} has no {lacking}. Expected: train.csv with answers and test.csv without.")
-    return files, read_questions(
-        files.test, image_column=config.image_column, question_column=config.question_column, labelled=False
-    )
+    return files, read_questions(files.test, **_named_columns_of(config), labelled=False)
 
 
-def _answered_rows(tables: Sequence[Table], config: Config) -> list[Question]:
-    """Rows with an answer. An id of dev.csv may be in train.csv too; within one file the first row counts."""
+def read_form(config: Config, files: DataFiles, test: Table) -> SubmissionForm:
+    """How the competition wants its submissions, by its own files."""
+    (train, *_) = _read_labelled(files, config)
+    return find_form(test.questions, files.sample_submission, train.convention, config.submission_style)
+
+
+def _read_labelled(files: DataFiles, config: Config) -> list[Table]:
+    assert files.train is not None
+    sources = [files.train, *([files.dev] if config.use_dev and files.dev else [])]
+    columns = _named_columns_of(config) | {"answer_column": config.answer_column, "answer_style": config.answer_style}
+    return read_tables(sources, **columns, labelled=True)
+
+
+def _named_columns_of(config: Config) -> dict[str, str]:
+    return {"id_column": config.id_column, "image_column": config.image_column, "question_column": config.question_column}
+
+
+def _answered_rows(tables: Sequence[Table], config: Config) -> tuple[list[Question], int]:
+    """Rows with an answer, each with an id of its own. Rows that are the same throughout are learned from once.
+
+    An id may name a photograph with several questions: the second row of the id "x" is called "x#2". An id of dev.csv may
+    be in train.csv too.
+
+    Returns:
+        The rows, and how many of the files' were left out as repetitions.
+    """
     answered: dict[str, Question] = {}
     train_ids = {q.id for q in tables[0].questions}
+    repeated = 0
     for number, table in enumerate(tables):
+        seen: Counter[str] = Counter()
+        rows: set[Question] = set()
         for question in table.questions:
+            if question.answer is None and not (config.soft_votes and any(question.votes or ())):
+                continue
+            if question in rows:
+                repeated += 1
+                continue
+            rows.add(question)
             name = f"dev:{question.id}" if number and question.id in train_ids else question.id
-            if question.answer is not None or (config.soft_votes and any(question.votes or ())):
-                answered.setdefault(name, dataclasses.replace(question, id=name))
-    return list(answered.values())
+            seen[name] += 1
+            name = name if seen[name] == 1 else f"{name}#{seen[name]}"
+            answered[name] = dataclasses.replace(question, id=name)
+    return list(answered.values()), repeated
+
+
+def _answers_of(tables: Sequence[Table]) -> list[tuple[str, AnswersRead]]:
+    return [(table.name, table.answers) for table in tables if table.answers is not None]
+
+
+def _notes_on_encodings(tables: Sequence[Table]) -> list[str]:
+    """Files whose encoding was not said by themselves, with a text to look at."""
+    notes = []
+    for table in tables:
+        shown = next((q.text for q in table.questions if not q.text.isascii()), "")
+        if table.encoding in ("cp949", "cp1252"):
+            notes.append(f"{table.name}: read as {table.encoding}" + (f", for example {shown[:40]!r}" if shown else ""))
+    return notes
+
+
+def _notes_on_answers(tables: Sequence[Table]) -> list[str]:
+    """How the answers of each file were read, and which rows have none."""
+    read = _answers_of(tables)
+    notes = [f"{name}: {line}" for name, answers in read for line in (answers.summary(), *answers.losses())]
+    styles = {name: answers.convention.usual for name, answers in read}
+    if len(set(styles.values())) > 1:
+        notes.append("the files write their answers differently: " + ", ".join(
+            f"{name} in {STYLE_WORDS.get(style, 'several kinds')}" for name, style in styles.items()
+        ))
+    return notes
 
 
 def _require_distinct_ids(test: Table, file: Path | None) -> None:
@@ -268,7 +337,8 @@ def explore_files(project: Project, data: RunData, prior: Prior) -> Exploration:
     """Tables, figures and summary.txt of the data in experiments/<run>/eda/."""
     folder = project.paths.experiment / "eda"
     prior = dataclasses.replace(prior, oof_logprobs=prior_of_train(data, prior))
-    found = explore(data.train, data.test, data.problems, data.records, data.image_groups, prior, folder)
+    notes = (*data.notes, *data.doubts)
+    found = explore(data.train, data.test, data.problems, data.records, data.image_groups, prior, folder, notes)
     write_text(folder / "summary.txt", found.summary() + "\n")
     return found
 

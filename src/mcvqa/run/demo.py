@@ -14,8 +14,8 @@ from mcvqa.base.files import write_text
 from mcvqa.base.plots import save_figure
 from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of, paired_gain, spell_interval
 from mcvqa.config import Config
+from mcvqa.data.answers import LETTERS
 from mcvqa.data.folds import question_groups
-from mcvqa.data.questions import LETTERS
 from mcvqa.ensemble.blend import Member, blend_members
 from mcvqa.model.device import plan_device
 from mcvqa.report.figures import draw_ladder

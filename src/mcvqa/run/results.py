@@ -59,7 +59,7 @@ def other_member(project: Project, data: RunData, name: str) -> Member:
         scores = [load_scores(project.paths.scores / f"prior-{split}.npz") for split in ("oof", "test")]
         return Member("prior", scores[0], (scores[1],))
     if name.lower().endswith(".csv"):
-        return read_predictions(name, data.test)
+        return read_predictions(name, data.test, data.tables[0].convention)
     paths = RunPaths(project.paths.root, name)
     records = TaskRecords(paths.experiment / "tasks", paths.experiment / "steps", paths.root)
     _require_same_data(project, data, paths)

@@ -83,7 +83,7 @@ def write_answers(project: Project, data: RunData, answers: Answers, path: Path)
     Raises:
         SubmissionError: the file would not be valid; one that is already there stays as it is.
     """
-    write_submission(path, data.test, answers.predictions, data.files.sample_submission)
+    write_submission(path, data.test, answers.predictions, data.form)
     rows = project.paths.experiment / f"{path.stem}-rows.npz"
     with atomic_path(rows) as part, open(part, "wb") as handle:
         np.savez_compressed(handle, ids=answers.ids.astype(np.str_), right=answers.right.astype(bool))
@@ -128,7 +128,7 @@ def _records_beside(path: Path) -> dict[str, Any]:
 
 
 def validate_file(path: Path, data: RunData) -> SubmissionReport:
-    return validate_submission(path, data.test, data.files.sample_submission)
+    return validate_submission(path, data.test, data.form)
 
 
 def _answers_these_rows(path: Path, data: RunData, held: Submitted | None) -> bool:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from mcvqa.base.files import atomic_path, read_json, write_json, write_text
+from mcvqa.data.answers import LETTERS
 from mcvqa.data.kinds import KINDS
-from mcvqa.data.questions import LETTERS
 from mcvqa.scenes.ask import Asked, ask
 from mcvqa.scenes.draw import draw
 from mcvqa.scenes.scene import Scene, pick_some, sample_scene

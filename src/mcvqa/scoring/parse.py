@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from mcvqa.data.questions import LETTERS
+from mcvqa.data.answers import ALPHABETS, uncircled_character
 
 # %% marks: one private-use character per mention, 64 code points per kind, the last of them for "no single choice"
 CONTENT, LABEL, BARE = 0xE000, 0xE040, 0xE080  # a choice's text; a label marked as one; a letter or number on its own
@@ -53,18 +53,8 @@ def _own_words(text: str) -> str:
 def _plain_letters(text: str) -> str:
     """One way to write each character: ⓒ and 🅒 as (c), ③ and ❸ as 3번, full width as half width, composed Hangul."""
     text = re.sub("([0-9])\ufe0f?\u20e3", r"\1번", text)  # keycaps
-    text = unicodedata.normalize("NFKC", "".join(map(_uncircled, text.translate(QUOTES))))
+    text = unicodedata.normalize("NFKC", "".join(map(uncircled_character, text.translate(QUOTES))))
     return text.translate(QUOTES)
-
-
-def _uncircled(char: str) -> str:
-    name = unicodedata.name(char, "")
-    if match := re.search(r"(?:CIRCLED|SQUARED) LATIN (?:CAPITAL|SMALL) LETTER (\w)$", name):
-        return f"({match[1]})"
-    if "CIRCLED" in name:
-        body, number = unicodedata.normalize("NFKC", char), unicodedata.numeric(char, None)
-        return f"{number:g}번" if number is not None else f"({body})" if body != char else char
-    return "" if unicodedata.category(char) in ("Cf", "Co", "Cs") else char
 
 
 def _without_markup(text: str) -> str:
@@ -111,7 +101,6 @@ ORDINALS = {
     for words in (KOREAN_ORDINALS, ("first", "second", "third", "fourth", "fifth"), ("1st", "2nd", "3rd", "4th", "5th"))
     for choice, word in enumerate(words)
 }
-ALPHABETS = (LETTERS, "가나다라마바사아자차카타파하", unicodedata.normalize("NFKC", "ㄱㄴㄷㄹㅁㅂㅅㅇㅈㅊㅋㅌㅍㅎ"))
 HANGUL_LABEL = f"[{ALPHABETS[1]}{ALPHABETS[2]}]"
 BARE_KINDS = ("letter", "digits", "numbered", "nth", "hangul")
 LABEL_FORMS = re.compile("|".join((

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mcvqa.config import Config, McvqaError
-from mcvqa.data.questions import LETTERS, Question
+from mcvqa.data.answers import LETTERS
+from mcvqa.data.questions import Question
 from mcvqa.model.families.family import Grid, image_tokens, token_positions
 from mcvqa.model.text.prompt import chat_messages
 

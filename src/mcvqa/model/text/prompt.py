@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mcvqa.config import Config
+from mcvqa.data.answers import LETTERS
 from mcvqa.data.kinds import question_kind
-from mcvqa.data.questions import LETTERS, Question
+from mcvqa.data.questions import Question
 
 # One hint per type of question, used with prompt_by_type: what to look at before choosing.
 HINTS = {

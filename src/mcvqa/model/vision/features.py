@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from mcvqa.base.files import LONG_WAITS, atomic_path, patiently
 from mcvqa.data.images import ImageError, ImageRecord, open_with_hash
-from mcvqa.data.questions import DataError
+from mcvqa.data.table import DataError
 from mcvqa.model.batches import Batches
 from mcvqa.model.distributed import Made, progress
 from mcvqa.model.families.family import Grid, feature_width, image_grid, image_tokens

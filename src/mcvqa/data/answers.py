@@ -1,0 +1,320 @@
+"""Answers: what was written -> which choice, and back. What a cell means is decided by its whole file, never row by row.
+
+A cell may be read as a letter, as a number that is a position (counted from 1 or from 0), and as the text of a choice, where
+numbers compare by value. Each file has its convention: the meanings that none of its cells contradicts. A cell is an answer
+where all meanings that are left agree on it; any other cell is no answer, and is counted and shown.
+"""
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+LETTERS = string.ascii_lowercase
+KOREAN_LETTERS = "가나다라마바사아자차카타파하"
+ALPHABETS = (LETTERS, KOREAN_LETTERS, unicodedata.normalize("NFKC", "ㄱㄴㄷㄹㅁㅂㅅㅇㅈㅊㅋㅌㅍㅎ"))
+Meaning = Literal["letter", "one", "zero", "text"]  # a number is a position from one or from zero, or a choice's text
+ANSWER_STYLES = ("auto", "letter", "one", "zero", "text")
+SUBMISSION_STYLES = ("lower", "upper", "one", "zero", "text", "korean")
+Cell = tuple[str, Sequence[str]]  # what was written, and the choices of its row
+
+
+# %% one cell: every reading of it
+@dataclass(frozen=True)
+class Readings:
+    """Every way to understand one cell; None where there is none.
+
+    Attributes:
+        filled: for each choice of the row, whether it has a text; one without is never an answer.
+        letter, text: index of the choice that it means as a letter and as a text.
+        number: its value, where it is a number.
+        ordinal: it says that it counts positions: "2번", "보기 2", "②".
+        written: letters as "lower", "upper" or "korean".
+    """
+
+    filled: tuple[bool, ...]
+    letter: int | None = None
+    text: int | None = None
+    number: float | None = None
+    ordinal: bool = False
+    written: str = ""
+
+    def position(self, meaning: Meaning) -> int | None:
+        """The position that a number is, counted from "one" or "zero"; None if the row has no such position."""
+        if self.number is None or not self.number.is_integer():
+            return None
+        position = int(self.number) - (meaning == "one")
+        return position if 0 <= position < len(self.filled) else None
+
+    def agreed(self, convention: "AnswerConvention") -> int | None:
+        """The choice on which all meanings agree that the file leaves open; None if there is no such choice."""
+        found = self.meant(convention)
+        return next(iter(found.values())) if len(set(found.values())) == 1 else None
+
+    def meant(self, convention: "AnswerConvention") -> dict[Meaning, int]:
+        """The choice by each meaning that the file leaves open."""
+        by_meaning = {"letter": self.letter, "text": self.text, "one": self.position("one"), "zero": self.position("zero")}
+        meanings = convention.words if self.number is None else convention.numbers
+        return {m: i for m in meanings if (i := by_meaning[m]) is not None and self.filled[i]}
+
+
+LEAD = r"(?P<lead>(?:(?:정답|답|answer|ans|보기|선택지|선지|옵션|option|choice)(?![a-z])\s*[:=#]?\s*(?:은|는)?\s*)*)"
+OPEN, CLOSE = r"[(\[{<'\"]*\s*", r"\s*[)\]}>'\".:,]*"
+LETTER_FORM = re.compile(rf"{LEAD}{OPEN}(?P<letter>[a-z{ALPHABETS[1]}{ALPHABETS[2]}])(?:번|\s*입니다)?{CLOSE}")
+NUMBER_FORM = re.compile(rf"{LEAD}{OPEN}(?P<number>[+-]?\d[\d,]*(?:\.\d*)?)\s*(?P<nth>번째?)?{CLOSE}")
+LABELLED_FORM = re.compile(rf"{LEAD}[(\[]?(?P<label>[a-z{ALPHABETS[1]}]|\d\d?)(?:번|\s*[)\].:\-])+\s*(?P<rest>\S.*)", re.DOTALL)
+AMOUNT = re.compile(r"[₩$€£¥]?\s*(?P<value>[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?)\s*(?P<unit>[^\W\d]{0,8}|%|°c?)\.?")
+
+
+def uncircled_character(char: str) -> str:
+    """ⓒ and 🅒 as (c), ③ and ❸ as 3번, ㉮ as (가); characters without a shape of their own are dropped."""
+    name = unicodedata.name(char, "")
+    if match := re.search(r"(?:CIRCLED|SQUARED) LATIN (?:CAPITAL|SMALL) LETTER (\w)$", name):
+        return f"({match[1]})"
+    if "CIRCLED" in name:
+        body, number = unicodedata.normalize("NFKC", char), unicodedata.numeric(char, None)
+        return f"{number:g}번" if number is not None else f"({body})" if body != char else char
+    return "" if unicodedata.category(char) in ("Cf", "Co", "Cs") else char
+
+
+UNUSUAL = re.compile(r"[^\x00-\x7f가-힣]")  # what may have another form; most texts hold nothing of it
+
+
+def compared_text(text: str) -> str:
+    """`text` as it is compared, never as it is kept: full-width forms, case and spaces do not matter."""
+    if UNUSUAL.search(text):
+        text = unicodedata.normalize("NFKC", "".join(map(uncircled_character, text)))
+    return " ".join(text.casefold().split())
+
+
+def read_cell(written: str, choices: Sequence[str]) -> Readings:
+    """Every reading of one cell."""
+    shown, text, filled = compared_text(written), _same_text(written, choices), tuple(bool(c.strip()) for c in choices)
+    if match := NUMBER_FORM.fullmatch(shown):
+        value = float(match["number"].replace(",", ""))
+        ordinal = bool(match["nth"] or re.search("보기|선택지|선지|옵션|option|choice", match["lead"]))
+        return Readings(filled, text=text, number=value, ordinal=ordinal)
+    letter, label = None, ""
+    if match := LETTER_FORM.fullmatch(shown):
+        label = match["letter"]
+        letter = _letter_index(label)
+        letter = letter if letter < len(choices) and filled[letter] else None
+    elif text is None and (match := LABELLED_FORM.fullmatch(shown)):  # `C. green`: label and text must name the same choice
+        label, index = match["label"], _same_text(match["rest"], choices)
+        if label.isdigit():
+            return Readings(filled, text=index, number=float(label), ordinal=True) if index is not None else Readings(filled)
+        letter = text = index if index == _letter_index(label) else None
+    return Readings(filled, letter, text, written=_case(written, label))
+
+
+def _letter_index(label: str) -> int:
+    return next(alphabet.index(label) for alphabet in ALPHABETS if label in alphabet)
+
+
+def _case(written: str, label: str) -> str:
+    if not label.isascii():
+        return "korean"
+    return "upper" if label and label.upper() in unicodedata.normalize("NFKC", written) else "lower"
+
+
+def _same_text(written: str, choices: Sequence[str]) -> int | None:
+    """The one choice with this text, or with this value where it is a number; None if there is none or several."""
+    shown = compared_text(written).rstrip(".")
+    if not shown:
+        return None
+    for same in (
+        [i for i, text in enumerate(choices) if text.strip() == written.strip()],
+        [i for i, text in enumerate(choices) if compared_text(text).rstrip(".") == shown],
+        _same_amount(shown, choices),
+    ):
+        if same:
+            return same[0] if len(same) == 1 else None
+    return None
+
+
+def _same_amount(shown: str, choices: Sequence[str]) -> list[int]:
+    """`3` is the choice `3.0`, `3개`, `03` or `$3`; two units differ."""
+    wanted = AMOUNT.fullmatch(shown)
+    if not wanted:
+        return []
+    amounts = [(i, AMOUNT.fullmatch(compared_text(text))) for i, text in enumerate(choices)]
+    unit = wanted["unit"]
+    return [i for i, a in amounts if a and _amount(a) == _amount(wanted) and (not unit or a["unit"] in ("", unit))]
+
+
+def _amount(match: re.Match[str]) -> float:
+    return float(match["value"].replace(",", ""))
+
+
+# %% a file: what its cells mean
+@dataclass(frozen=True)
+class AnswerConvention:
+    """How a file writes its answers.
+
+    Attributes:
+        words: what a cell that is no number may mean; several where the file uses several.
+        numbers: what a number may mean; several where the file does not tell which.
+        usual: how nine of ten of its answers are written, one of SUBMISSION_STYLES; "" if there is no such style.
+        why: for numbers that were not taken as positions or are not clear, the cell that shows it.
+    """
+
+    words: tuple[Meaning, ...] = ("letter", "text")
+    numbers: tuple[Meaning, ...] = ("text", "one")
+    usual: str = ""
+    why: str = ""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether every cell has one meaning at most."""
+        return len(self.words) == 1 and len(self.numbers) <= 1
+
+
+PLAIN_CONVENTION = AnswerConvention()
+
+
+def read_answer(written: str, choices: Sequence[str], convention: AnswerConvention = PLAIN_CONVENTION) -> int | None:
+    """The choice that a cell means, if all meanings that its file leaves open agree on it; else None."""
+    return read_cell(written, choices).agreed(convention)
+
+
+def find_convention(
+    cells: Iterable[Cell], style: str = "auto", known: AnswerConvention | None = None
+) -> AnswerConvention:
+    """The convention of a file.
+
+    Args:
+        cells: all cells of the file that hold anything, with the choices of their rows.
+        style: one of ANSWER_STYLES; all but "auto" say it.
+        known: the convention of a file of the same competition; it decides what this one leaves open.
+    """
+    read = [(written, read_cell(written, choices)) for written, choices in cells]
+    if style == "auto":
+        words, (numbers, why) = _meanings_of_words([cell for _, cell in read]), _meanings_of_numbers(read)
+        if known is not None:
+            words = tuple(m for m in words if m in known.words) or words
+            numbers = tuple(m for m in numbers if m in known.numbers) or numbers
+        found = AnswerConvention(words, numbers, "", why)
+    else:
+        said: tuple[Meaning, ...] = (style,)  # type: ignore[assignment]
+        found = AnswerConvention(said if style in ("letter", "text") else (), said if style != "letter" else ())
+    return replace(found, usual=_usual_style([cell for _, cell in read], found))
+
+
+def _meanings_of_words(cells: list[Readings]) -> tuple[Meaning, ...]:
+    """Letters or texts: what is written where only one of them is possible shows it."""
+    words = [c for c in cells if c.number is None]
+    letters = any(c.letter is not None and c.text in (None, c.letter) for c in words)
+    texts = any(c.text is not None and c.letter is None for c in words)
+    return ("letter", "text") if letters == texts else ("letter",) if letters else ("text",)
+
+
+def _meanings_of_numbers(read: list[tuple[str, Readings]]) -> tuple[tuple[Meaning, ...], str]:
+    """What the numbers of a file may mean, and the reason where they are no positions or not clear.
+
+    Where one number cannot be a position, or the file answers by text, no number is a position. Where most numbers are some
+    choice's text as well, which positions are only by chance, both stay possible.
+    """
+    numbers = [(written, cell) for written, cell in read if cell.number is not None]
+    if not numbers:
+        return (), ""
+    by_text = [written for written, c in read if c.number is None and c.letter is None and c.text is not None]
+    if by_text:
+        return ("text",), f"the file answers by text, for example {by_text[0]!r}"
+    bases: tuple[Meaning, ...] = ("one", "zero")
+    fitting = tuple(base for base in bases if all(cell.position(base) is not None for _, cell in numbers))
+    if not fitting:
+        odd = [written for written, cell in numbers if cell.position("one") is None and cell.position("zero") is None]
+        return ("text",), f"{odd[0]!r} is no position" if odd else "they go from 0 up to the number of choices"
+    if "one" in fitting and any(cell.ordinal for _, cell in numbers):
+        fitting = ("one",)
+    if 2 * sum(cell.text is not None for _, cell in numbers) > len(numbers):
+        return ("text", *fitting), "they may be positions or the choices' own texts"
+    return fitting, "" if len(fitting) == 1 else "they may count from 0 or from 1: neither 0 nor the last position occurs"
+
+
+def _usual_style(cells: list[Readings], convention: AnswerConvention) -> str:
+    styles = Counter(_style_of(cell, convention) for cell in cells if cell.agreed(convention) is not None)
+    style, count = styles.most_common(1)[0] if styles else ("", 0)
+    return style if count >= 0.9 * styles.total() else ""
+
+
+def _style_of(cell: Readings, convention: AnswerConvention) -> str:
+    meaning = next(iter(cell.meant(convention)))
+    return cell.written if meaning == "letter" else meaning
+
+
+# %% what is said about it
+@dataclass(frozen=True)
+class AnswersRead:
+    """How the answers of one file were read.
+
+    Attributes:
+        examples: (written, letter and text of the choice), three of them.
+        understood: number of cells.
+        unread: why a cell is no answer -> the cells.
+        left_out: why a row has no answer although none of its cells is in doubt -> number of rows.
+    """
+
+    convention: AnswerConvention
+    examples: tuple[tuple[str, str], ...] = ()
+    understood: int = 0
+    unread: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        """One line: the convention, with examples."""
+        words = STYLE_WORDS.get(self.convention.usual, "of several kinds")
+        shown = "; ".join(f"{written!r} is {choice}" for written, choice in self.examples)
+        return f"answers are {words}: {shown}" if shown else "answers are not understood"
+
+    def doubts(self) -> list[str]:
+        """One line for each kind of cell that is no answer."""
+        return [f"{counted_words(len(cells), 'answer')} not used, {why}: {_few(cells)}" for why, cells in self.unread.items()]
+
+    def losses(self) -> list[str]:
+        """One line for each kind of row that has no answer."""
+        return [f"{counted_words(count, 'row')} left out: {why}" for why, count in self.left_out.items()]
+
+
+def counted_words(count: int, noun: str) -> str:
+    """"1 row is", "2 rows are"."""
+    return f"{count:,} {noun}{' is' if count == 1 else 's are'}"
+
+
+def _few(cells: Sequence[str]) -> str:
+    different = list(dict.fromkeys(cells))
+    return ", ".join(map(repr, different[:3])) + (", ..." if len(different) > 3 else "")
+
+
+STYLE_WORDS = {
+    "lower": "letters", "upper": "capital letters", "korean": "Korean letters", "one": "positions counted from 1",
+    "zero": "positions counted from 0", "text": "the choices' texts",
+}
+
+
+def why_unread(written: str, choices: Sequence[str], convention: AnswerConvention) -> str:
+    """Why a cell is no answer, in words for a person."""
+    cell = read_cell(written, choices)
+    several = len(set(cell.meant(convention).values())) > 1
+    if cell.number is None:
+        if several:
+            return "not clear: a letter, and the text of another choice"
+        listed = re.fullmatch(rf"{OPEN}[a-z](?:\s*[,;/&+]\s*[a-z])+{CLOSE}", compared_text(written))
+        return "several letters" if listed else "no letter and no text of the row's choices"
+    if several:
+        return f"numbers that are not clear ({convention.why})"
+    if convention.numbers == ("text",) and convention.why:
+        return f"numbers that are no choice's text, and not taken as positions because {convention.why}"
+    return "numbers that are no position" if "text" not in convention.numbers else "numbers that are no choice's text"
+
+
+# %% back: a choice -> what the competition writes
+def written_answer(index: int, choices: Sequence[str], style: str) -> str:
+    """A choice in one of SUBMISSION_STYLES."""
+    if style == "text":
+        return choices[index]
+    if style in ("one", "zero"):
+        return str(index + (style == "one"))
+    return KOREAN_LETTERS[index] if style == "korean" else LETTERS[index].upper() if style == "upper" else LETTERS[index]

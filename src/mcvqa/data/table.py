@@ -1,0 +1,312 @@
+"""Tables: any file that people keep rows in -> cells of text, exactly as they were written.
+
+CSV in its spellings (encodings, separators, quotes) is read here; JSON, Parquet and Excel files by pandas.
+"""
+import ast
+import base64
+import csv
+import gzip
+import io
+import json
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcvqa.config import McvqaError
+
+
+class DataError(McvqaError, ValueError):
+    """Data that cannot be used at all; the message says what was found, what was expected and how to fix it."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A table as text.
+
+    Attributes:
+        path: the file.
+        header: names of the columns.
+        records: one list of cells for each row that holds anything.
+        encoding: of a text file, as found; else the kind of file.
+        delimiter: of a CSV file; else ''.
+    """
+
+    path: Path
+    header: list[str]
+    records: list[list[str]]
+    encoding: str
+    delimiter: str = ""
+
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
+TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".json", ".parquet", ".xlsx")
+
+
+def read_cells(path: Path, *, allow_empty: bool = False) -> Cells:
+    """Read a table.
+
+    Args:
+        allow_empty: a header without rows is a table too.
+
+    Raises:
+        DataError: no such file, not a table, or no rows below its header.
+    """
+    name, raw = path.name.lower(), _file_bytes(path)
+    kind = _kind_of(raw)
+    if kind == "gzip":
+        raw = _unzipped(path, raw)
+    if kind == "zip":
+        if not name.endswith(".xlsx"):
+            raise DataError(f"{path} is an Excel file or an archive, not text. Save it as 'CSV UTF-8', or name it .xlsx.")
+        table = _of_pandas(path, raw, "xlsx")
+    elif kind == "parquet":
+        table = _of_pandas(path, raw, "parquet")
+    elif name.endswith((".jsonl", ".json")):
+        table = _of_json(path, raw)
+    else:
+        table = _of_csv(path, raw)
+    if not table.records and not allow_empty:
+        raise DataError(f"{path} has no rows below its header ({', '.join(table.header)}).")
+    return _expand_choice_lists(table)
+
+
+def _file_bytes(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} cannot be read: it is no file.")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"There is no file {path}.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+def _kind_of(raw: bytes) -> str:
+    """By its first bytes: what a file is called says less."""
+    starts = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"PAR1": "parquet"}
+    return next((kind for start, kind in starts.items() if raw.startswith(start)), "text")
+
+
+MAX_UNZIPPED = 4 * 2**30
+
+
+def _unzipped(path: Path, raw: bytes) -> bytes:
+    try:
+        with gzip.open(io.BytesIO(raw)) as opened:
+            text = opened.read(MAX_UNZIPPED + 1)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be unpacked: {error}. Copy it again.") from None
+    if len(text) > MAX_UNZIPPED:
+        raise DataError(f"{path} is more than {MAX_UNZIPPED >> 30} GiB when unpacked. Unpack it by hand if you trust it.")
+    return text
+
+
+# %% CSV: bytes -> text
+def _of_csv(path: Path, raw: bytes) -> Cells:
+    text, encoding = csv_text(path, raw)
+    delimiter = csv_delimiter(text)
+    header, *records = csv_records(path, text, delimiter) or [[]]
+    return Cells(path, header, records, encoding, delimiter)
+
+
+def csv_text(path: Path, raw: bytes | None = None) -> tuple[str, str]:
+    """The file's text without a byte order mark, and its encoding."""
+    raw = _file_bytes(path) if raw is None else raw
+    encoding = _csv_encoding(path, raw)
+    try:
+        text = raw.decode(encoding).lstrip("\ufeff")
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is neither UTF-8, UTF-16 nor cp949 text. Save it again as 'CSV UTF-8'.") from None
+    if not text.strip():
+        raise DataError(f"{path} is empty.")
+    return text, encoding
+
+
+def _csv_encoding(path: Path, raw: bytes) -> str:
+    """UTF-8 or UTF-16; else what gives plausible Korean (cp949) or plausible Western text (cp1252).
+
+    Raises:
+        DataError: UTF-8 with damage, or text that neither reading makes plausible.
+    """
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    if raw.count(0) > len(raw) / 20:  # UTF-16 without a mark: ASCII's zero bytes show the byte order
+        return "utf-16-le" if raw[1::2].count(0) > raw[::2].count(0) else "utf-16-be"
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # Damaged UTF-8 may pass as cp949 and become other words; its intact Hangul (3 bytes each) gives it away.
+        mended = raw.decode("utf-8", errors="replace")
+        if sum(c >= "\u0800" and c != "\ufffd" for c in mended) > mended.count("\ufffd"):
+            line = raw[: error.start].count(b"\n") + 1
+            raise DataError(f"{path} is UTF-8 with a damaged character in line {line}. Copy it again.") from None
+        return _national_encoding(path, raw)
+    return "utf-8-sig" if raw.startswith(b"\xef\xbb\xbf") else "utf-8"
+
+
+def _national_encoding(path: Path, raw: bytes) -> str:
+    plausible = {"cp949": _is_plausible_korean, "cp1252": _is_plausible_western}
+    examples = []
+    for encoding, is_plausible in plausible.items():
+        try:
+            text = raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if is_plausible(text):
+            return encoding
+        examples.append(f"as {encoding} it reads {_foreign_example(text)!r}")
+    shown = f": {'; '.join(examples)}" if examples else ""
+    raise DataError(f"{path} is neither UTF-8, UTF-16 nor plausible cp949 or cp1252 text{shown}. Save it again as 'CSV UTF-8'.")
+
+
+ENCLOSED_HANGUL = re.compile(r"(?<=[a-z])[가-힣]{1,2}(?=[a-z])")  # "What뭩": an apostrophe and its letter, taken for Korean
+
+
+def _is_plausible_korean(text: str) -> bool:
+    """Korean text is nearly all syllables of KS X 1001; what other encodings make of theirs is not."""
+    foreign = [c for c in text if c > "\x7f"]
+    hangul = [c for c in foreign if "가" <= c <= "힣"]
+    rare = sum(not _in_ks_x_1001(c) for c in hangul) + len(ENCLOSED_HANGUL.findall(text))
+    hanja = sum("\u4e00" <= c <= "\u9fff" or "\u3040" <= c <= "\u30ff" for c in foreign)
+    symbols = sum(unicodedata.category(c)[0] in "PSZ" for c in foreign)
+    return rare <= 0.1 * len(hangul) and hanja <= 0.1 * len(hangul) and (bool(hangul) or symbols == len(foreign))
+
+
+def _in_ks_x_1001(syllable: str) -> bool:
+    try:
+        return len(syllable.encode("euc-kr")) == 2
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_plausible_western(text: str) -> bool:
+    """Letters and marks of Western languages among much more ASCII."""
+    foreign = [c for c in text if c > "\x7f"]
+    usual = sum(c.isalpha() or c in "’‘“”„–—…•°€£¥©®™½¼¾²³·«»¿¡×÷±µ\xa0´" for c in foreign)
+    return usual == len(foreign) < 0.3 * len(text) and not re.search(r"[À-ÿ]{5}", text)
+
+
+def _foreign_example(text: str) -> str:
+    """The first word that is not ASCII, with what stands beside it."""
+    at = next(i for i, c in enumerate(text) if c > "\x7f")
+    return text[max(0, at - 10) : at + 10].strip()
+
+
+# %% CSV: text -> cells
+def csv_delimiter(text: str) -> str:
+    """The one of comma, semicolon, tab and bar that splits the first line into most cells."""
+    line = text.lstrip().splitlines()[0][:100_000]
+    return max(",;\t|", key=lambda sign: len(next(csv.reader([line.replace("\0", "")], delimiter=sign))))
+
+
+MAX_CELL = 64 * 2**20  # a photograph in base64; csv allows 128 KiB by itself
+
+
+def csv_records(path: Path, text: str, delimiter: str) -> list[list[str]]:
+    """All rows that hold anything. Strict, since a quote left open would silently swallow the rows behind it."""
+    csv.field_size_limit(MAX_CELL)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    start, records = 1, []
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                records.append(cells)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path}: the row that begins in line {start} is broken ({error}). "
+            'A text with quotes in it must be written as "he said ""yes"" to me", and every quote must be closed.'
+        ) from None
+    return records
+
+
+# %% other formats
+def _of_json(path: Path, raw: bytes) -> Cells:
+    """Records: a list of objects, or one object a line."""
+    text, encoding = csv_text(path, raw)
+    try:
+        in_lines = not text.lstrip().startswith("[")
+        rows = [json.loads(line) for line in text.split("\n") if line.strip()] if in_lines else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {error}. Expected: a list of objects, or one object a line.") from None
+    if not all(isinstance(row, dict) for row in rows):
+        raise DataError(f'{path} holds something else than objects. Expected: one object a row, {{"id": ..., "question": ...}}.')
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    return Cells(path, header, [[_as_cell(row.get(name)) for name in header] for row in rows], f"{encoding}, JSON")
+
+
+def _of_pandas(path: Path, raw: bytes, kind: str) -> Cells:
+    import pandas as pd
+
+    needed = {"xlsx": "openpyxl", "parquet": "pyarrow"}[kind]
+    try:
+        frame = pd.read_excel(io.BytesIO(raw), dtype=object) if kind == "xlsx" else pd.read_parquet(io.BytesIO(raw))
+    except ImportError:
+        raise DataError(f"{path} needs {needed} to be read: pip install {needed}. Or save it as 'CSV UTF-8'.") from None
+    except Exception as error:  # each library has errors of its own for damage
+        raise DataError(f"{path} cannot be read as {kind}: {error}") from None
+    return cells_of_frame(path, frame, kind)
+
+
+def cells_of_frame(path: Path, frame: Any, kind: str = "DataFrame") -> Cells:
+    """A pandas table as text; what is missing is an empty cell."""
+    columns = [[_as_cell(value) for value in frame[name].tolist()] for name in frame.columns]
+    records = [list(cells) for cells in zip(*columns, strict=True)]
+    return Cells(path, [str(name) for name in frame.columns], [r for r in records if any(c.strip() for c in r)], kind)
+
+
+def _as_cell(value: Any) -> str:
+    """One value as text: whole numbers without a fraction, bytes in base64, lists as JSON, what is missing as nothing."""
+    if isinstance(value, str):
+        return value
+    if hasattr(value, "tolist"):  # NumPy's, as Parquet gives numbers and lists
+        value = value.tolist()
+    if isinstance(value, dict) and {"bytes", "path"} >= set(value):  # a picture in a Hugging Face dataset
+        return _as_cell(value.get("bytes") or value.get("path"))
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return "" if value is None or value != value else str(value)  # NaN and NaT differ from themselves
+
+
+# %% all choices in one column
+CHOICE_LISTS = ("choices", "options", "candidates", "선택지", "보기")
+
+
+def _expand_choice_lists(table: Cells) -> Cells:
+    """One column of lists ('["red", "blue"]', as JSON or as Python writes it) becomes columns choice1, choice2, ..."""
+    position = next((i for i, name in enumerate(table.header) if name.strip().lower() in CHOICE_LISTS), None)
+    if position is None:
+        return table
+    lists = [_choices_in(record[position]) if position < len(record) else [] for record in table.records]
+    if any(choices is None for choices in lists):
+        return table
+    width = max(len(choices or ()) for choices in lists)
+    names = [f"choice{i}" for i in range(1, width + 1)]
+    records = [
+        [*record[:position], *choices, *[""] * (width - len(choices)), *record[position + 1 :]]
+        for record, choices in zip(table.records, lists, strict=True) if choices is not None
+    ]
+    header = [*table.header[:position], *names, *table.header[position + 1 :]]
+    return Cells(table.path, header, records, table.encoding, table.delimiter)
+
+
+def _choices_in(cell: str) -> list[str] | None:
+    """The texts of a cell that is a list, or of an object of letters; None if it is neither."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(cell)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            continue
+        if isinstance(value, dict):
+            value = value.get("text") or list(value.values())
+        if isinstance(value, list | tuple):
+            return [_as_cell(item) for item in value]
+    return None
+
+
