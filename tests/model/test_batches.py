@@ -94,6 +94,37 @@ def test_a_loader_process_that_hangs_is_not_waited_for_without_end(tmp_path):
     assert workers == "0", "what hung is ended"
 
 
+TORN = """
+import multiprocessing, os, signal, threading, time
+import torch
+from mcvqa.model import batches
+batches.POLL = 0.5
+
+class Rows(torch.utils.data.Dataset):
+    def __getitem__(self, key):
+        if key == 3 and torch.utils.data.get_worker_info():
+            threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGKILL]).start()
+            return bytes(10_000_000)  # a pipe holds 64 KB, so this waits in the middle of the message
+        return bytes(1)
+
+if __name__ == "__main__":
+    sizes = []
+    for batch in batches.Batches(Rows(), range(8), 2, pin=False):
+        sizes.append(len(batch))
+        if len(sizes) == 1:
+            time.sleep(1.5)  # nobody reads meanwhile
+    print(sizes == [1] * 8, len(multiprocessing.active_children()))
+"""
+
+
+def test_a_loader_process_that_is_killed_in_the_middle_of_a_message_is_not_waited_for(tmp_path):
+    """The rest of the message never comes, and other processes keep the pipe open."""
+    ended = ran(tmp_path, TORN)
+    assert ended.returncode == 0, ended.stderr
+    said, last = ended.stdout.splitlines()
+    assert "a process that made batches was ended" in said and "left are made without" in said and last == "True 0"
+
+
 def test_a_slow_loader_process_is_waited_for(tmp_path):
     """Silence of a few polls is no failure, nor does it lose or double a batch."""
     slow = STOPPED.replace("os.kill(os.getpid(), signal.SIGSTOP)", "import time; time.sleep(2)")

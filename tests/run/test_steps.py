@@ -152,7 +152,7 @@ def test_scores_are_what_later_rooms_expect(finished):
             assert scores.provenance == {
                 "run": "r", "fold": fold, "split": split, "adapter": adapter_hash(finished.paths.fold(fold) / "best"),
                 "config": settings_hash(finished.config.weight_settings()), "precision": "float32", "four_bit": False,
-                "task": record["key"],
+                "task": record["key"], "content": scores.content,
             }
     assert finished.outcome.accuracy.n == 24
 

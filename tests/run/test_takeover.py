@@ -107,7 +107,7 @@ def test_only_what_a_run_writes_is_taken_over(earlier, dataset, tmp_path, capsys
     assert not (paths.fold(0) / "raw").exists() and not (paths.fold(1) / "ema").exists()
 
 
-@pytest.mark.parametrize("damage", ["cut off", "too sure", "of other weights"])
+@pytest.mark.parametrize("damage", ["cut off", "too sure", "of other weights", "edited"])
 def test_scores_that_cannot_be_are_not_taken_over(earlier, dataset, tmp_path, capsys, damage):
     given = shutil.copytree(earlier, tmp_path / "given")
     file = given / "experiments" / "r" / "scores" / "fold0-test.npz"
@@ -120,6 +120,9 @@ def test_scores_that_cannot_be_are_not_taken_over(earlier, dataset, tmp_path, ca
         file.write_bytes(file.read_bytes()[:200])
     elif damage == "too sure":
         dataclasses.replace(prior, provenance=facts, logprobs=np.zeros_like(prior.logprobs)).save(file)
+    elif damage == "edited":
+        whole = load_scores(file)
+        dataclasses.replace(whole, logprobs=whole.logprobs[::-1]).save(file)
     else:
         dataclasses.replace(prior, provenance=facts | {"adapter": "0123456789abcdef"}).save(file)
     capsys.readouterr()

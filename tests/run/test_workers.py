@@ -94,14 +94,15 @@ def test_each_worker_is_told_what_it_has_still_to_do(trained, folds, left, found
     """Of two workers; the numbers are folds to train with the next one, and rounds of scoring besides these."""
     schedule = Schedule(lambda: 1e6, Work(folds, 1, 1, (1.0,)), Rows(8, 4, 4, 16), variants=1)
     workers = ProcessWorkers(None, None, ["0", "1"], {}, 0)
-    allot = allot_training(SimpleNamespace(schedule=schedule, workers=workers), trained, range(folds))
+    execution = SimpleNamespace(schedule=schedule, workers=workers, side=SimpleNamespace(unseen=0), ahead=False)
+    allot = allot_training(execution, trained, range(folds))
     tasks = folds_of_a_run(folds)
     for task in tasks[: folds - left]:
         allot(task)
     assert allot(tasks[folds - left]).arguments["share"] == dict(zip(("folds", "waiting"), found, strict=True))
 
-    workers.facts["pace"] = {"learn": 1e9, "read": 1.0, "look": 0.0}
-    allot = allot_training(SimpleNamespace(schedule=schedule, workers=workers), trained, range(folds))
+    workers.facts |= {"pace": {"learn": 1e9, "read": 1.0, "look": 0.0}, "unseen": 0}
+    allot = allot_training(execution, trained, range(folds))
     told = [allot(task) for task in tasks[: folds - left + 1]][-1]
     assert (told is None) == (trained > 0 or folds - left >= 2), "those that begin at once measure for the others"
     assert schedule.pace.read == 1.0

@@ -27,8 +27,27 @@ def test_round_trip(tmp_path):
     again = load_scores(tmp_path / "new" / "oof.npz")
     for name in ("ids", "logprobs", "orders", "scales"):
         np.testing.assert_array_equal(getattr(again, name), getattr(scores, name))
-    assert again.provenance == scores.provenance
+    assert again.provenance == scores.provenance | {"content": scores.content}
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["oof.npz"]
+
+
+@pytest.mark.parametrize("name", ["ids", "logprobs", "orders", "scales"])
+def test_figures_that_were_edited_are_refused_by_name(tmp_path, name):
+    """By numpy or by this class: the digest in the provenance is that of what was scored."""
+    file = tmp_path / "fold0-test.npz"
+    two_ways().save(file)
+    scores = load_scores(file)
+    edited = dict(zip(("ids", "logprobs", "orders", "scales"), (
+        np.array(["7", "b", "c"]), scores.logprobs[:, ::-1], scores.orders[:, ::-1], scores.scales * 2), strict=True))[name]
+    dataclasses.replace(scores, **{name: edited}).save(file)
+    with pytest.raises(DamagedFile, match=r"fold0-test\.npz is damaged: its figures were changed"):
+        load_scores(file)
+    two_ways().save(file)
+    with np.load(file) as arrays:
+        held = dict(arrays)
+    np.savez(file, **held | {name: edited})
+    with pytest.raises(DamagedFile, match=r"fold0-test\.npz is damaged: its figures were changed"):
+        load_scores(file)
 
 
 def test_pickled_content_is_never_loaded(tmp_path):

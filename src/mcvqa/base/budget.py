@@ -19,6 +19,8 @@ SPARE = 0.05  # share of what is planned that may take longer than it was measur
 SCORING_SLACK = 1.25  # it comes last, when nothing can be made up for, and its rows are encoded and adapters loaded besides
 SAMPLED = 512  # validation rows that are read first, or alone where there is no time for all: an error of 2 points
 READ_SHARE = 0.4  # of the time that learning a row takes; for as long as no reading was measured
+EDA_SHARE = 0.1  # of the time budget, that tables and figures of the data may take
+FEATURES_SHARE = 0.1  # of the time that is left; image features that take more are made only for what is read
 
 
 def spell_duration(seconds: float) -> str:
@@ -90,7 +92,7 @@ def lesser(work: Work) -> Iterator[Work]:
 
 @dataclass(frozen=True)
 class Rows:
-    """How many there are for a fold to learn from, to validate with and to answer, and how many photographs they show."""
+    """How many there are for a fold to learn from, to validate with and to answer, and how many photographs scoring reads."""
 
     train: int
     validation: int
@@ -113,21 +115,35 @@ class Pace:
     look: float = 0.0
 
 
-def seconds_needed(work: Work, pace: Pace, rows: Rows, *, behind: float, variants: int, waiting: int) -> float:
+def seconds_needed(
+    work: Work, pace: Pace, rows: Rows, *, behind: float, variants: int, waiting: int, unseen: int = 0
+) -> float:
     """Of everything that is left, up to the last score.
 
     Args:
         behind: epochs that the first fold has behind it.
         variants: kinds of weights that are validated at the end of a fold.
         waiting: folds that are trained and to be scored.
+        unseen: photographs whose features at scale 1 are still to be computed for it.
     """
-    read = pace.read or READ_SHARE * pace.learn
+    read, learn = pace.read or READ_SHARE * pace.learn, pace.learn or pace.read / READ_SHARE
     epochs = work.folds * work.epochs - min(behind, work.epochs) if work.folds else 0.0
-    learning = epochs * (rows.train * pace.learn + rows.validation * read) + work.folds * variants * rows.validation * read
+    learning = epochs * (rows.train * learn + rows.validation * read) + work.folds * variants * rows.validation * read
     ways = work.ways + (work.ways > 1)  # in one way first, so that there is something to hand in
     scoring = SCORING_SLACK * (work.folds + waiting) * (rows.validation + rows.test) * ways * read
-    looking = rows.images * pace.look * sum(scale * scale for scale in work.scales if scale != 1)
+    looking = pace.look * (unseen + rows.images * sum(scale * scale for scale in work.scales if scale != 1))
     return learning + scoring + looking
+
+
+def validation_samples() -> tuple[int, ...]:
+    """How many validation rows of a fold are read where there is no time for all, the most first. A smaller sample is a part of a
+    larger one."""
+    return tuple(max(1, SAMPLED // part) for part in (1, 4, 16))
+
+
+def all_seen(epochs: float) -> int:
+    """How many photographs are without features, where all have them."""
+    return 0
 
 
 # %% the end of the time
@@ -212,10 +228,11 @@ class Schedule:
         variants: kinds of weights that are validated at the end of a fold.
 
     Attributes:
+        unseen: gives how many photographs' features are still to be computed for so many epochs of the fold in training.
         folds: that are to be trained, the one in training included.
         waiting: folds that are trained and to be scored.
         work: the plan; None: nothing was measured yet.
-        sampled: whether there is no time to validate with more than SAMPLED rows of a fold.
+        sample: with how many rows of a fold is validated, for want of time; 0: with all.
     """
 
     left: Callable[[], float]
@@ -226,7 +243,16 @@ class Schedule:
     waiting: int = 0
     pace: Pace = field(default_factory=Pace)
     work: Work | None = None
-    sampled: bool = False
+    sample: int = 0
+    unseen: Callable[[float], int] = all_seen
+
+    def announce(self) -> Work:
+        """Plan anew before a piece of work, and say what is planned."""
+        self.work = None
+        work = self.plan()
+        if not self._measured:
+            tqdm.write(f"  time budget: {spell_duration(self.left())} left; what fits is planned once some rows were measured")
+        return work
 
     def plan(self, behind: float = 0.0) -> Work:
         """The most that fits; told where it is not what was planned before.
@@ -236,14 +262,18 @@ class Schedule:
         """
         def fits(work: Work) -> bool:
             needed = seconds_needed(
-                work, self.pace, self.rows_read, behind=behind, variants=self.variants, waiting=self.waiting
+                work, self.pace, self.rows_read, behind=behind, variants=self.variants, waiting=self.waiting,
+                unseen=self._unseen_by(work),
             )
             return (1 + SPARE) * needed <= self.left()
 
-        *smaller, least = lesser(replace(self.full, folds=self.folds))
-        self.sampled = False  # all validation rows where everything fits with them, else a sample of them
-        self.sampled = not fits(replace(self.full, folds=self.folds))
-        work = next(filter(fits, smaller), least)
+        works = [*lesser(replace(self.full, folds=self.folds))]
+        self.sample = 0  # all validation rows where everything fits with them, else a sample of them
+        if not fits(works[0]):
+            for self.sample in validation_samples():
+                if fits(works[-1]):
+                    break
+        work = next(filter(fits, works), works[-1])
         self._tell(work)
         self.work = work
         return work
@@ -259,18 +289,37 @@ class Schedule:
 
     def validation_rows(self, available: int) -> int:
         """How many of a fold's validation rows training reads."""
-        return min(available, SAMPLED) if self.sampled else available
+        return min(available, self.sample) if self.sample else available
 
-    def has_time_for(self, rows: int) -> bool:
-        """Whether so many rows can be read in one way, as far as the pace is known."""
-        return (1 + SPARE) * SCORING_SLACK * rows * (self.pace.read or READ_SHARE * self.pace.learn) <= self.left()
+    def sample_in_time(self) -> int:
+        """How many validation rows of a fold to read first: the most that there is time for."""
+        *larger, least = validation_samples()
+        return next(filter(self.has_time_for, larger), least)
+
+    def has_time_for(self, rows: int, images: int = 0) -> bool:
+        """Whether so many rows can be read in one way, and features of so many photographs be computed, as far as the pace is
+        known."""
+        return (1 + SPARE) * (self.seconds_to_read(rows) + images * self.pace.look) <= self.left()
+
+    def seconds_to_read(self, rows: int) -> float:
+        """So many rows in one way; 0 where nothing was measured."""
+        return SCORING_SLACK * rows * (self.pace.read or READ_SHARE * self.pace.learn)
+
+    @property
+    def _measured(self) -> bool:
+        return bool(self.pace.learn or self.pace.read)
+
+    def _unseen_by(self, work: Work) -> int:
+        return self.unseen(work.epochs if work.folds else 0.0)
 
     def _tell(self, work: Work) -> None:
         before = self.work
         same = before is not None and (work.orders, work.scales) == (before.orders, before.scales) and (
             work.folds in (before.folds, before.folds - 1) and abs(work.epochs - before.epochs) < 0.25
         )
-        if not same and (self.pace.learn or self.pace.read):
+        if not same and self._measured:
             whole = replace(self.full, folds=self.folds, epochs=self.full.epochs if self.folds else work.epochs)
             less = "" if work == whole else ": less than the settings ask for"
-            tqdm.write(f"  time budget: {spell_duration(self.left())} for {work}{less}")
+            images = self._unseen_by(work)
+            features = f"image features of {images:,} photograph{'s' * (images > 1)}, " if images else ""
+            tqdm.write(f"  time budget: {spell_duration(self.left())} for {features}{work}{less}")

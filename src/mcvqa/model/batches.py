@@ -1,5 +1,6 @@
 """Batches made ahead of time by loader processes; whatever happens to these, the batches come, in order and whole."""
 import atexit
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -7,6 +8,7 @@ import re
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -80,20 +82,81 @@ def _received(batches: DataLoader) -> Iterator[Any]:
     before = set(multiprocessing.active_children())
     started, silent = _started(batches), 0
     workers = [process for process in multiprocessing.active_children() if process not in before]
-    while True:
+    with WatchedReads(started, workers) as reads:
+        while True:
+            try:
+                with reads.one():
+                    batch = next(started)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                # counted in polls, not by the clock: this process may have been stopped itself meanwhile
+                if "DataLoader timed out" in str(error) and (silent := silent + 1) * POLL < SILENCE and _pinning(started):
+                    continue
+                _end_loaders(started, workers)
+                raise
+            silent = 0
+            yield batch
+
+
+class WatchedReads:
+    """Reads of batches from loader processes, each of which has an end.
+
+    Torch looks whether its processes are alive only between two messages. One that is killed in the middle of a message leaves a
+    part of it in the pipe, and the rest would be waited for as long as anybody, this process included, can write to the pipe.
+
+    Args:
+        started: torch's iterator. workers: its processes.
+    """
+
+    def __init__(self, started: Iterator[Any], workers: Sequence[Any]) -> None:
+        self.started = weakref.ref(started)  # its last reference must not be dropped in a thread that watches
+        self.workers, self.number, self.reading = workers, 0, False
+        self.over = threading.Event()
+
+    def __enter__(self) -> "WatchedReads":
+        if self.workers:
+            threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        self.number, self.reading = self.number + 1, True
         try:
-            batch = next(started)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            # counted in polls, not by the clock: this process may have been stopped itself meanwhile
-            if "DataLoader timed out" in str(error) and (silent := silent + 1) * POLL < SILENCE and _pinning(started):
-                continue
-            for process in workers:
-                process.kill()
-            raise
-        silent = 0
-        yield batch
+            yield
+        finally:
+            self.reading = False
+
+    def _watch(self) -> None:
+        """End a read that takes longer than torch's own limit, POLL, while a process is dead; in any case after SILENCE."""
+        seen, polls = 0, 0
+        while not self.over.wait(POLL):
+            polls = polls + 1 if self.reading and self.number == seen else 0
+            seen = self.number
+            endless = polls * POLL >= SILENCE or (polls >= 2 and any(process.exitcode for process in self.workers))
+            if endless and (started := self.started()) is not None:
+                _end_loaders(started, self.workers, torn=True)
+                return
+
+
+def _end_loaders(started: Iterator[Any], workers: Sequence[Any], *, torn: bool = False) -> None:
+    """Kill the processes of a loader.
+
+    Args:
+        torn: a message is known to be cut off. Once nobody can write to the pipe any more, whoever reads it meets its end.
+    """
+    for process in workers:
+        process.kill()
+    pinning = getattr(started, "_pin_memory_thread", None)
+    if pinning is not None and not torn:  # torch will wait for this thread, which may be in the middle of a message
+        vars(started)["_pin_memory_thread_done_event"].set()
+        pinning.join(2 * POLL)
+        torn = pinning.is_alive()
+    if torn:
+        vars(started)["_worker_result_queue"]._writer.close()
 
 
 def _pinning(started: Iterator[Any]) -> bool:

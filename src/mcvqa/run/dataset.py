@@ -86,8 +86,11 @@ class RunData:
         train = [q for q, f in pairs if f not in (fold, LEFT_OUT)]
         return train, [q for q, f in pairs if f == fold]
 
-    def validation_rows(self, fold: int) -> list[Question]:
-        return self.fold_rows(fold)[1]
+    def validation_rows(self, fold: int, sample: int = 0, seed: int = 0) -> list[Question]:
+        """Args: sample: so many of them, by random numbers from `seed`, the same in every session; 0: all."""
+        rows = self.fold_rows(fold)[1]
+        chosen = np.sort(np.random.default_rng([seed, fold]).permutation(len(rows))[:sample]) if sample else range(len(rows))
+        return [rows[i] for i in chosen]
 
 
 # %% files and photographs

@@ -3,13 +3,22 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from mcvqa.base.budget import SAMPLED, Pace, Rows, Schedule, Work, seconds_for_end
+from mcvqa.base.budget import (
+    FEATURES_SHARE,
+    Pace,
+    Rows,
+    Schedule,
+    Work,
+    seconds_for_end,
+    spell_duration,
+    validation_samples,
+)
 from mcvqa.config import Config
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.distributed import by_each, by_main
@@ -35,6 +44,10 @@ class Execution:
         side: the model in this process; loaded by the first task that is done here.
         workers: this process, or processes on one GPU each.
         schedule: of a session with a time budget.
+        at_hand: whether no task for image features at scale 1 is needed any more.
+        ahead: whether these are computed as training reaches their rows, because there is no time for all of them.
+        unseen: photographs that had no features after the last task that computed some.
+        made: names of the feature tasks that this session has done.
     """
 
     project: Project
@@ -42,6 +55,10 @@ class Execution:
     side: ModelSide
     workers: InlineWorker | ProcessWorkers
     schedule: Schedule | None
+    at_hand: bool = False
+    ahead: bool = False
+    unseen: int = 0
+    made: set[str] = field(default_factory=set)
 
     def __enter__(self) -> "Execution":
         return self
@@ -59,9 +76,16 @@ class Execution:
         if isinstance(self.workers, ProcessWorkers):
             self.side.unload()
 
+    def run(self, tasks: Sequence[Task], goals: Sequence[str], allot: Allot = as_it_is) -> None:
+        """Have the workers do what the goals need and is not done; arguments and errors as for `workers.run`."""
+        self.give_room()
+        graph = task_graph(self.project, tasks)
+        self.workers.run(graph, goals, allot)
+        self.made |= {name for name in graph.done if graph.tasks[name].kind == "features"}
+
     def training(self) -> list[Task]:
         """Image features, and a task for each fold."""
-        features = self._features({1.0})
+        features = [] if self.at_hand else self._features(feature_tasks(1.0, len(self.workers)))
         needs = [task.name for task in features]
         folds = self.project.config.folds_to_train
         return [*features, *(train_task(self.project, self.data, fold, needs) for fold in folds)]
@@ -73,7 +97,10 @@ class Execution:
             config: with the ways to read a row in.
             sample: how many validation rows of a fold are read; 0: all.
         """
-        features = self._features({1.0, *tta_plan(config)[1]})
+        scales, rows = {1.0, *tta_plan(config)[1]} - ({1.0} if self.at_hand else set()), "scored" if self.schedule else "all"
+        features = self._features(
+            task for scale in sorted(scales) for task in feature_tasks(scale, len(self.workers), rows, sample)
+        )
         needs = [task.name for task in features]
         return [*features, *(
             score_task(self.project, self.data, config, fold, split, needs, sample)
@@ -83,15 +110,13 @@ class Execution:
     def first_answers(self) -> list[Task]:
         """Within a time budget: as `training`, but the first fold is scored before the next one is trained, so that there is
         something to hand in whatever happens then."""
-        features = [task for task in self.training() if task.kind == "features"]
         first, *rest = (task for task in self.training() if task.kind == "train")
-        scored = self.scoring(self.project.config.replace(use_tta=False), SAMPLED)
-        return [*features, first, *(task for task in scored if first.name in task.needs), *rest, *scored]
+        scored = self.scoring(self.project.config.replace(use_tta=False), validation_samples()[0])
+        return [first, *(task for task in scored if first.name in task.needs), *rest, *scored]
 
-    def _features(self, scales: set[float]) -> list[Task]:
-        if not self.side.keep_features:
-            return []
-        return [task for scale in sorted(scales) for task in feature_tasks(scale, len(self.workers))]
+    def _features(self, tasks: Iterable[Task]) -> list[Task]:
+        """Those that are still to be done."""
+        return [task for task in tasks if self.side.keep_features and task.name not in self.made]
 
 
 def prepare_model(project: Project, data: RunData, plan: DevicePlan) -> Execution:
@@ -150,7 +175,7 @@ def do_task(side: ModelSide, task: Task) -> dict[str, Any]:
     if side.schedule and "share" in task.arguments:
         side.schedule.folds, side.schedule.waiting = (task.arguments["share"][name] for name in ("folds", "waiting"))
     DOING[task.kind](side, task)
-    return {"pace": dataclasses.asdict(side.schedule.pace)} if side.schedule else {}
+    return {"pace": dataclasses.asdict(side.schedule.pace), "unseen": side.unseen} if side.schedule else {}
 
 
 def begin_worker() -> None:
@@ -183,12 +208,43 @@ def make_schedule(project: Project, data: RunData) -> Schedule:
     """Of a session with a time budget, which began when `project` was opened."""
     config, folds = project.config, project.config.folds_to_train
     validation = math.ceil(np.mean([(data.folds == fold).sum() for fold in folds]))
-    images = len({q.image for q in (*data.train, *data.test)})
+    images = len({q.image for rows in (data.test, *map(data.validation_rows, folds)) for q in rows})
     return Schedule(
         functools.partial(project.seconds_until, seconds_for_end(config.budget_seconds)),
         Work(len(folds), config.num_epochs, *tta_plan(config)),
         Rows(data.used - validation, validation, len(data.test), images), 1 + config.use_ema + config.use_swa,
     )
+
+
+def make_first_features(execution: Execution) -> None:
+    """Image features of the test rows, and then of all others, where these take a small part of the time that is left; else they
+    are computed as training reaches their rows. Either way they are part of the plan."""
+    schedule, parts = execution.schedule, len(execution.workers)
+    if schedule is None or not execution.side.keep_features:
+        return
+    by_main(schedule.announce)
+    for rows in ("test", "all"):
+        tasks = feature_tasks(1.0, parts, rows)
+        execution.run(tasks, [task.name for task in tasks])
+        take_over_pace(execution)
+        if rows == "test":
+            execution.ahead = by_main(_are_features_many, execution)
+            execution.at_hand = True
+            if execution.ahead:
+                return
+
+
+def _are_features_many(execution: Execution) -> bool:
+    """Whether the features that are left take more than a small part of the time, or how long they take is not known."""
+    schedule, unseen = execution.schedule, execution.unseen
+    assert schedule is not None
+    seconds, left = unseen * schedule.pace.look / len(execution.workers), schedule.left()
+    many = unseen > 0 and (not seconds or seconds > FEATURES_SHARE * left)
+    if unseen:
+        about = f" take about {spell_duration(seconds)} of the {spell_duration(left)} that are left" if seconds else ""
+        then = ": they are computed as training reaches their rows" if many else ""
+        print(f"  time budget: image features of the other {unseen:,} photographs{about}{then}")
+    return many
 
 
 def allot_training(execution: Execution, trained: int, todo: Sequence[int]) -> Allot:
@@ -204,6 +260,9 @@ def allot_training(execution: Execution, trained: int, todo: Sequence[int]) -> A
     begun: list[str] = []
 
     def allot(task: Task) -> Task | None:
+        if task.kind == "score":
+            take_over_pace(execution)
+            return with_sample(execution, task, by_main(schedule.sample_in_time))
         if task.kind != "train":
             return task
         left = len(todo) - len(begun)
@@ -214,14 +273,25 @@ def allot_training(execution: Execution, trained: int, todo: Sequence[int]) -> A
         first = not trained and len(todo) - left < workers
         if not _is_in_time(schedule, rounds, waiting, first=first):
             return None
-        return dataclasses.replace(task, arguments={**task.arguments, "share": {"folds": rounds, "waiting": waiting}})
+        share = {"folds": rounds, "waiting": waiting}
+        return dataclasses.replace(task, arguments={**task.arguments, "share": share, "ahead": execution.ahead})
 
     return allot
 
 
+def with_sample(execution: Execution, task: Task, sample: int) -> Task:
+    """The same scoring task with fewer validation rows, where it reads more than so many of them."""
+    if not task.arguments["sample"] or task.arguments["sample"] <= sample:
+        return task
+    config, fold = execution.project.config.replace(**task.arguments["settings"]), task.arguments["fold"]
+    return score_task(execution.project, execution.data, config, fold, task.arguments["split"], task.needs, sample)
+
+
 def take_over_pace(execution: Execution) -> None:
     """What workers' processes measured last."""
+    execution.unseen = execution.side.unseen
     if execution.schedule and isinstance(execution.workers, ProcessWorkers) and "pace" in execution.workers.facts:
+        execution.unseen = execution.workers.facts["unseen"]
         measured = Pace(**execution.workers.facts["pace"])
         execution.schedule.pace = Pace(measured.learn, measured.read, measured.look or execution.schedule.pace.look)
 

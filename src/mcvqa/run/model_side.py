@@ -1,7 +1,8 @@
 """The model side of a run in the process that computes: base model, rows and image features, loaded once for all its tasks."""
+import bisect
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from mcvqa.model.device import DevicePlan
-from mcvqa.model.distributed import by_each, is_main_process, process_share
+from mcvqa.model.distributed import by_each, by_main, is_main_process, process_share
 from mcvqa.model.families.family import feature_width, image_tokens
 from mcvqa.model.load import (
     BaseModel,
@@ -53,6 +54,7 @@ class ModelSide:
         keep_features: whether image features are computed once and kept on disk.
         memory: how a step is divided; found by the first fold, used by the next.
         schedule: of a session with a time budget.
+        unseen: photographs without features, as the last task that computed some has left it.
         loaded: None until `load` was called.
     """
 
@@ -62,8 +64,10 @@ class ModelSide:
     keep_features: bool
     schedule: Any = None
     memory: MemoryPlan = field(default_factory=MemoryPlan)
+    unseen: int = 0
     loaded: LoadedModel | None = None
     _adapters: tuple[str, nn.Module] | None = None
+    _known: set[tuple[str, float]] = field(default_factory=set)  # photographs and scales whose features are there
 
     def load(self) -> LoadedModel:
         """Load the base model, where that was not done yet."""
@@ -115,19 +119,34 @@ class ModelSide:
             self.loaded = None
 
     # %% image features
-    def make_features(self, images: Sequence[str], scale: float, share: tuple[int, int] | None = None) -> None:
+    def without_features(self, images: Sequence[str], scale: float) -> list[str]:
+        """Those of `images` that can be read and have no features yet; empty where no features are kept."""
+        store = self.load().store
+        asked = [image for image in dict.fromkeys(images) if (image, scale) not in self._known]
+        if store is None or not asked:
+            return []
+        missing = by_main(store.missing, asked, scale)
+        if not missing:
+            self._known.update((image, scale) for image in asked)
+        return missing
+
+    def make_features(
+        self, images: Sequence[str], scale: float, share: tuple[int, int] | None = None, among: Sequence[str] | None = None
+    ) -> None:
         """Compute the features of photographs that have none yet.
 
         Args:
             share: (i, n): of n workers the i-th; None: the share of this process, of several that a launcher started.
+            among: with which batches are made up, so that these do not depend on what is asked for; None: `images` alone.
         """
+        if not self.without_features(images, scale):
+            return
         loaded = self.load()
         store = loaded.store
-        if store is None:
-            return
+        assert store is not None
         self.release()
         started = time.time()
-        own = by_each(lambda: store.fill(loaded.base, images, scale, share=share or process_share()))
+        own = by_each(lambda: store.fill(loaded.base, among or images, scale, share=share or process_share(), only=images))
         made, overflowed = (sum(gather_object([count])) for count in (own, store.overflowed))
         if not made:
             return
@@ -153,6 +172,33 @@ def plan_weights(project: Project, plan: DevicePlan) -> DevicePlan:
 def images_seen(data: RunData) -> list[str]:
     """Photographs of both splits that can be read, as written in the CSV files."""
     return list(dict.fromkeys(q.image for q in (*data.train, *data.test) if not data.records[q.image].problem))
+
+
+@dataclass
+class FeaturesAhead:
+    """Image features that are computed as training reaches their rows, where there is no time for all of them.
+
+    Args:
+        first_read: photograph -> epochs of the fold after which it is read first.
+    """
+
+    side: ModelSide
+    first_read: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        self._look()
+
+    def __call__(self, images: Sequence[str]) -> None:
+        """Compute what `images` lack; these are about to be read."""
+        self.side.make_features(images, 1.0)
+        self._look()
+
+    def _look(self) -> None:
+        self.left = sorted(self.first_read[image] for image in self.side.without_features([*self.first_read], 1.0))
+
+    def unseen(self, epochs: float) -> int:
+        """How many photographs are still to be computed for so many epochs."""
+        return bisect.bisect_right(self.left, epochs)
 
 
 def features_fit(project: Project, data: RunData, plan: DevicePlan, need: DiskNeed) -> bool:
@@ -187,14 +233,35 @@ def features_fit(project: Project, data: RunData, plan: DevicePlan, need: DiskNe
 
 
 # %% the task
-def feature_tasks(scale: float, parts: int) -> list[Task]:
-    """Image features at one scale, divided among workers. Nothing is recorded: the features' own keys say what is missing."""
+def feature_tasks(scale: float, parts: int, rows: str = "all", sample: int = 0) -> list[Task]:
+    """Image features at one scale, divided among workers. Nothing is recorded: the features' own keys say what is missing.
+
+    Args:
+        rows: 'all', 'test', or 'scored': test rows and the validation rows of the folds.
+        sample: how many of a fold's validation rows; 0: all.
+    """
+    which = f"of {rows} rows {f'({sample}) ' if sample else ''}" if rows != "all" else ""
     return [
-        Task("features", f"features x{scale:g} {part + 1} of {parts}", "", arguments=dict(scale=scale, part=part, parts=parts))
+        Task("features", f"features {which}x{scale:g} {part + 1} of {parts}", "", arguments=dict(
+            scale=scale, part=part, parts=parts, rows=rows, sample=sample,
+        ))
         for part in range(parts)
     ]
 
 
 def do_features(side: ModelSide, task: Task) -> None:
-    part, parts = task.arguments["part"], task.arguments["parts"]
-    side.make_features(images_seen(side.data), task.arguments["scale"], (part, parts) if parts > 1 else None)
+    part, parts, every = task.arguments["part"], task.arguments["parts"], images_seen(side.data)
+    share = (part, parts) if parts > 1 else None
+    side.make_features(_images_of(side, task), task.arguments["scale"], share, among=every)
+    if side.schedule:
+        side.unseen = len(side.without_features(every, 1.0))
+
+
+def _images_of(side: ModelSide, task: Task) -> list[str]:
+    """Photographs of the rows that a task names."""
+    data, config = side.data, side.project.config
+    if task.arguments["rows"] == "all":
+        return images_seen(data)
+    folds = config.folds_to_train if task.arguments["rows"] == "scored" else ()
+    read = [data.validation_rows(fold, task.arguments["sample"], config.seed) for fold in folds]
+    return list(dict.fromkeys(q.image for rows in (data.test, *read) for q in rows))

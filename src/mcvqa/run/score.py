@@ -1,8 +1,6 @@
 """Score a fold: its validation rows and the test rows, in every order and scale; whether scores are those of today's weights."""
 from collections.abc import Sequence
 
-import numpy as np
-
 from mcvqa.config import Config, settings_hash
 from mcvqa.data.questions import Question
 from mcvqa.model.distributed import by_main
@@ -70,13 +68,15 @@ def do_score(side: ModelSide, task: Task) -> None:
     project, fold, split = side.project, int(task.arguments["fold"]), str(task.arguments["split"])
     config = project.config.replace(**task.arguments["settings"])
     loaded, folder = side.load(), project.paths.fold(fold) / config.keep
+    rows = rows_of(side.data, task, config.seed)
+    for scale in tta_plan(config)[1]:
+        side.make_features([question.image for question in rows], scale)
     model = side.with_weights(folder)
     facts = {
         "run": config.run, "fold": fold, "split": split, "adapter": adapter_hash(folder), "task": task.key,
         "config": settings_hash(config.weight_settings()), "precision": str(side.plan.dtype).removeprefix("torch."),
         "four_bit": bool(side.plan.four_bit),
     }
-    rows = rows_of(side.data, task, config.seed)
     scores = score_questions(
         model, loaded.base, loaded.maker, rows, config, facts, title=f"fold {fold} {SPLITS[split]}"
     )
@@ -88,9 +88,7 @@ def rows_of(data: RunData, task: Task, seed: int) -> Sequence[Question]:
     fold, sample = int(task.arguments["fold"]), int(task.arguments["sample"])
     if task.arguments["split"] == "test":
         return data.test
-    rows = data.validation_rows(fold)
-    chosen = np.sort(np.random.default_rng([seed, fold]).permutation(len(rows))[:sample]) if sample else range(len(rows))
-    return [rows[i] for i in chosen]
+    return data.validation_rows(fold, sample, seed)
 
 
 def _keep_scores(project: Project, task: Task, scores: Scores, ways: tuple[int, tuple[float, ...]]) -> None:

@@ -10,7 +10,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from mcvqa.base.budget import SAMPLED, Alarm, TimeUp, seconds_for_end, seconds_to_spare
+from mcvqa.base.budget import (
+    EDA_SHARE,
+    Alarm,
+    Schedule,
+    TimeUp,
+    seconds_for_end,
+    seconds_to_spare,
+    spell_duration,
+    time_is_up,
+    validation_samples,
+)
 from mcvqa.config import Config, settings_hash
 from mcvqa.data.prior import Prior
 from mcvqa.model.device import DevicePlan, plan_device
@@ -26,7 +36,14 @@ from mcvqa.run.dataset import (
     split_rows,
     write_folds,
 )
-from mcvqa.run.execution import Execution, allot_training, prepare_model, take_over_pace, task_graph, trained_folds
+from mcvqa.run.execution import (
+    Execution,
+    allot_training,
+    make_first_features,
+    prepare_model,
+    take_over_pace,
+    trained_folds,
+)
 from mcvqa.run.project import Project, RunStopped, heading, settle_settings
 from mcvqa.run.results import Outcome, combine, device_named, require_members, write_results
 from mcvqa.run.score import SPLITS, is_scored, require_weights, scored_folds, valid_scores
@@ -59,7 +76,7 @@ def run(config: Config) -> Outcome:
 def _all_steps(project: Project) -> Outcome:
     started = time.time()
     plan = set_up(project)
-    data, prior = None, None
+    data, prior, schedule = None, None, None
     try:
         with Alarm(by_main(project.seconds_until, seconds_for_end(project.config.budget_seconds))):
             by_main(settle_config, project)
@@ -67,11 +84,12 @@ def _all_steps(project: Project) -> Outcome:
             data = by_main(make_folds, project, data, prior)
             by_main(prepare_rows, project, data)
             with prepare_model(project, data, plan) as execution:
+                schedule = execution.schedule
                 train_folds(execution)
                 score_folds(execution)
     except TimeUp:
         print(f"\n  the time budget of {project.config.time_budget} is over: what is there is handed in")
-    return by_main(_finished, project, data, prior, plan, started)
+    return by_main(_finished, project, data, prior, plan, schedule, started)
 
 
 def set_up(project: Project) -> DevicePlan:
@@ -89,10 +107,12 @@ def settle_config(project: Project) -> None:
     require_members(project)
 
 
-def _finished(project: Project, data: RunData | None, prior: Prior | None, plan: DevicePlan, started: float) -> Outcome:
+def _finished(
+    project: Project, data: RunData | None, prior: Prior | None, plan: DevicePlan, schedule: Schedule | None, started: float
+) -> Outcome:
     """Steps 9 and 10, in what is left of the time."""
     nothing = (
-        f"Within the time budget of {project.config.time_budget} no fold was trained and scored. "
+        f"Within the time budget of {project.config.time_budget} no fold was trained and scored{_why_nothing(schedule)}. "
         f"{project.paths.outputs / ENSEMBLE} holds what it held, at first the text-only prior's answers; "
         "the same command goes on from here. For more speed: a smaller image_size, use_sample=true, a GPU."
     )
@@ -109,6 +129,17 @@ def _finished(project: Project, data: RunData | None, prior: Prior | None, plan:
         ) from None
 
 
+def _why_nothing(schedule: Schedule | None) -> str:
+    """How long the least that is worth handing in takes, as far as that was measured."""
+    if schedule is None:
+        return ": it was over before the model was loaded"
+    if seconds := schedule.seconds_to_read(schedule.rows.test):
+        return f": reading the {schedule.rows.test:,} test rows alone takes about {spell_duration(seconds)}"
+    if look := schedule.pace.look:
+        return f": a photograph takes {look:.2g} s, and no row was read before it was over"
+    return ": it was over before image features of the test rows were there"
+
+
 # %% step 3: data and EDA
 def explore_data(project: Project) -> tuple[RunData, Prior]:
     """Step 3: the data, tables and figures of them, the text-only prior, and its answers as the first valid submission."""
@@ -116,19 +147,32 @@ def explore_data(project: Project) -> tuple[RunData, Prior]:
     data = read_data(project)
     settle_data(project, data)
     prior = fit_text_prior(project, data)
+    report, blind = submit_prior(project, data, prior), prior.accuracy
+    project.log.write("prior", accuracy=blind.value, standard_error=blind.standard_error, n=blind.n)
+    _explore_in_time(project, data, prior)
+    if report is not None:
+        print(f"  first submission: the text-only prior's, {report.rows} rows, accuracy {blind} out of fold")
+    return data, prior
+
+
+def _explore_in_time(project: Project, data: RunData, prior: Prior) -> None:
+    """Tables and figures of the data, where that was not done before; of a time budget they take a small share at most."""
     task = Task("eda", "eda", settings_hash({"train": data.train_print, "test": data.test_print}), (
         f"experiments/{project.config.run}/eda/summary.txt",
     ))
     if project.records.is_done(task):
         print(f"  already done: {project.paths.experiment / 'eda'}")
-    else:
-        print(explore_files(project, data, prior).summary())
-        project.records.finish(task)
-    report, blind = submit_prior(project, data, prior), prior.accuracy
-    project.log.write("prior", accuracy=blind.value, standard_error=blind.standard_error, n=blind.n)
-    if report is not None:
-        print(f"  first submission: the text-only prior's, {report.rows} rows, accuracy {blind} out of fold")
-    return data, prior
+        return
+    try:
+        with Alarm(EDA_SHARE * project.config.budget_seconds):
+            summary = explore_files(project, data, prior).summary()
+    except TimeUp:
+        if time_is_up():
+            raise
+        print(f"  no tables and figures: they take more than {EDA_SHARE:.0%} of the time budget (mcvqa eda makes them)")
+        return
+    print(summary)
+    project.records.finish(task)
 
 
 # %% step 4: folds
@@ -187,6 +231,7 @@ def train_folds(execution: Execution, only: int | None = None) -> None:
         by_main(require_untouched_0_1, project, train_task(project, data, fold))
     if not todo:
         return
+    make_first_features(execution)
     tasks, goals = execution.training(), [f"train fold {fold}" for fold in todo]
     if only is None and execution.schedule is None:
         tasks = [*tasks, *execution.scoring(project.config)]
@@ -194,16 +239,13 @@ def train_folds(execution: Execution, only: int | None = None) -> None:
         tasks = execution.first_answers()
         if not by_main(_is_scored_somehow, project, data, folds[0]):
             goals = [task.name for task in tasks if task.name in goals or f"train fold {folds[0]}" in task.needs]
-    graph = task_graph(project, tasks)
-    execution.give_room()
-    execution.workers.run(graph, goals, allot_training(execution, len(done), todo))
+    execution.run(tasks, goals, allot_training(execution, len(done), todo))
 
 
 def _is_scored_somehow(project: Project, data: RunData, fold: int) -> bool:
     """Whether a fold has scores, in as many ways as the settings ask for or, for want of time, in one."""
-    plain = project.config.replace(use_tta=False)
-    asked = ((project.config, 0), (project.config, SAMPLED), (plain, 0), (plain, SAMPLED))
-    return any(is_scored(project, data, config, fold, sample) for config, sample in asked)
+    ways, samples = (project.config, project.config.replace(use_tta=False)), (0, *validation_samples())
+    return any(is_scored(project, data, config, fold, sample) for config in ways for sample in samples)
 
 
 def _by_0_1(project: Project, fold: int) -> str:
@@ -251,7 +293,8 @@ def _score_in(execution: Execution, config: Config, sample: int, folds: Sequence
         sample: how many validation rows of a fold are read; 0: all.
     """
     project, data = execution.project, execution.data
-    asked = dict.fromkeys([(project.config, 0), (config, 0), (config, sample)])
+    more = [size for size in validation_samples() if size > sample > 0]
+    asked = dict.fromkeys([(project.config, 0), (config, 0), *((config, size) for size in (*more, sample))])
     done = by_main(lambda: [fold for fold in folds if any(is_scored(project, data, c, fold, n) for c, n in asked)])
     for fold in done:
         print(f"  fold {fold}: already scored")
@@ -260,8 +303,7 @@ def _score_in(execution: Execution, config: Config, sample: int, folds: Sequence
         print("  the code was changed since: the folds are scored again")
     goals = [f"score fold {fold} {split}" for fold in todo for split in SPLITS]
     if goals:
-        execution.give_room()
-        execution.workers.run(task_graph(project, [*execution.training(), *execution.scoring(config, sample)]), goals)
+        execution.run([*execution.training(), *execution.scoring(config, sample)], goals)
     if folds:
         by_main(_submit_single, project, data, folds[0])
 
@@ -291,15 +333,17 @@ def _ways_in_time(execution: Execution, folds: Sequence[int]) -> Iterator[tuple[
         yield config, 0
         return
     plain, validation = config.replace(use_tta=False), schedule.rows.validation
-    yield plain, SAMPLED
-    take_over_pace(execution)
     rounds = math.ceil(len(folds) / len(execution.workers))
-    if validation > SAMPLED and folds and by_main(schedule.has_time_for, rounds * validation):
+    schedule.folds, schedule.waiting = 0, rounds
+    by_main(schedule.announce)
+    sample = by_main(schedule.sample_in_time)
+    yield plain, sample
+    take_over_pace(execution)
+    if validation > sample and folds and by_main(schedule.has_time_for, rounds * validation, execution.unseen):
         print(f"  there is time for all {validation:,} validation rows of a fold")
         yield plain, 0
-    schedule.folds, schedule.waiting = 0, rounds
     work = by_main(schedule.plan)
     richer = config.replace(tta_orders=work.orders, tta_scales=work.scales)
     if folds and work.ways > 1 and tta_plan(richer) != tta_plan(plain):
         print(f"  there is time for more: {ways_named(richer)}")
-        yield richer, SAMPLED if schedule.sampled else 0
+        yield richer, schedule.sample

@@ -1,5 +1,6 @@
 """Train a fold: the task, what it depends on, and what it leaves behind."""
 import shutil
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,18 +12,21 @@ from mcvqa.config import settings_hash
 from mcvqa.data.questions import Question
 from mcvqa.model.content import base_differences, base_print
 from mcvqa.model.distributed import by_main
+from mcvqa.model.rows import epoch_windows
 from mcvqa.report.metrics import Selection, read_epochs, selection_of, spell_selection
 from mcvqa.run.dataset import RunData, question_scores, rows_key, weights_key
-from mcvqa.run.model_side import ModelSide
+from mcvqa.run.model_side import FeaturesAhead, ModelSide
 from mcvqa.run.project import Project, RunStopped, way_out
 from mcvqa.run.session import owning
 from mcvqa.run.tasks import CODE_OF_TRAINING, Task, code_print
+from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores
 from mcvqa.training.checkpoint import CheckpointError, adapter_hash
 from mcvqa.training.job import FoldJob
 from mcvqa.training.loop import FoldResult, train_fold
 from mcvqa.training.resume import RESUME
 
+PACE_ROWS = 32  # read by the untrained model where time is short
 KINDS_OF_WEIGHTS = ("best", "last", "raw", "ema", "swa")  # folders of a fold
 
 
@@ -54,11 +58,39 @@ def do_train(side: ModelSide, task: Task) -> None:
         job = FoldJob(
             project.config, loaded.base, loaded.maker, train, validation, fold, project.paths.fold(fold),
             project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold), side.schedule,
-            side.data.groups[side.data.folds == fold],
+            side.data.groups[side.data.folds == fold], _features_ahead(side, fold) if task.arguments.get("ahead") else None,
         )
         result = train_fold(job)
         side.free_base(result.model)
         by_main(_keep_result, project, side.data, task, result, attempt)
+
+
+def _features_ahead(side: ModelSide, fold: int) -> FeaturesAhead:
+    """Image features as training reaches their rows, counted in the session's plan."""
+    config, schedule, (train, validation) = side.project.config, side.schedule, side.data.fold_rows(fold)
+    if not by_main(lambda: schedule.pace.read):
+        schedule.pace.read = _pace_of_reading(side)
+    by_main(schedule.announce)
+    sample = by_main(schedule.validation_rows, len(validation))
+    first_read = {q.image: 0.0 for q in side.data.validation_rows(fold, sample, config.seed)}
+    order = np.concatenate(list(epoch_windows(len(train), 0, config)))
+    for position, row in enumerate(order.tolist()):
+        first_read.setdefault(train[row].image, position / len(order))
+    ahead = FeaturesAhead(side, first_read)
+    schedule.unseen = ahead.unseen
+    return ahead
+
+
+def _pace_of_reading(side: ModelSide) -> float:
+    """Seconds that the model, as it is, takes for a test row: what fits is planned from it until training has measured more."""
+    config, loaded = side.project.config.replace(use_tta=False, answer_by="letters"), side.load()
+    rows = side.data.test[: 1 + PACE_ROWS]
+    started = 0.0
+    for part in (rows[:1], rows[1:]):  # the first call compiles, allocates and so on
+        started = time.monotonic()
+        if part:
+            score_questions(loaded.base.model, loaded.base, loaded.maker, part, config, {}, title="pace")
+    return (time.monotonic() - started) / max(1, len(rows) - 1)
 
 
 def _begin(project: Project, task: Task, fold: int) -> str:

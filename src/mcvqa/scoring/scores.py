@@ -1,4 +1,5 @@
 """Scores: what a model says about every question, in one small file. Everything after scoring reads only these."""
+import hashlib
 import json
 import zipfile
 import zlib
@@ -22,7 +23,8 @@ class Scores:
         orders: (N, K, C) int8, `orders[n, k, slot]` is the original choice shown in that slot; -1 where there is none.
             Kept per row because rows with 2, 3 and 4 choices need different orders.
         scales: (K,) float32, factor of the image size in the k-th way.
-        provenance: where the figures come from: run, fold, split, hashes of configuration and adapter.
+        provenance: where the figures come from: run, fold, split, hashes of configuration and adapter; once they are saved also
+            `content`, a digest of the arrays, so that figures that were edited afterwards are not believed.
     """
 
     ids: np.ndarray
@@ -66,6 +68,14 @@ class Scores:
         """Only the ways (K,) that are chosen. Rows must have been asked in at least one of them."""
         return Scores(self.ids, self.logprobs[:, chosen], self.orders[:, chosen], self.scales[chosen], self.provenance)
 
+    @property
+    def content(self) -> str:
+        """SHA-256 of the arrays, as they are saved."""
+        digest = hashlib.sha256(json.dumps([self.ids.tolist(), self.logprobs.shape]).encode())
+        for array, kind in ((self.logprobs, "<f4"), (self.orders, "i1"), (self.scales, "<f4")):
+            digest.update(array.astype(kind).tobytes())
+        return digest.hexdigest()
+
     def save(self, path: str | Path) -> None:
         """A drive that is away is waited for."""
         patiently(lambda: self._write(path), f"writing {path}", LONG_WAITS)
@@ -75,7 +85,7 @@ class Scores:
             np.savez_compressed(
                 handle, ids=self.ids.astype(np.str_), logprobs=self.logprobs.astype(np.float32),
                 orders=self.orders.astype(np.int8), scales=self.scales.astype(np.float32),
-                provenance=np.array(json.dumps(self.provenance, ensure_ascii=False, default=str)),
+                provenance=np.array(json.dumps({"content": self.content} | self.provenance, ensure_ascii=False, default=str)),
             )
 
 
@@ -92,11 +102,15 @@ def load_scores(path: str | Path) -> Scores:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            return Scores(
+            scores = Scores(
                 file["ids"], file["logprobs"], file["orders"], file["scales"], json.loads(str(file["provenance"]))
             )
+        written = scores.provenance.get("content", scores.content)  # version 0.1 noted none
     except DAMAGE as error:
         raise DamagedFile(path, str(error)) from None
+    if written != scores.content:
+        raise DamagedFile(path, "its figures were changed after it was written")
+    return scores
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

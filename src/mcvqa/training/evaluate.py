@@ -96,6 +96,8 @@ class Evaluator:
 
     @cached_property
     def _rows(self) -> list[Any]:
+        if self.job.features:
+            self.job.features([question.image for question in self.questions])
         return encode_rows(self.job.maker, self.questions, [None] * len(self.questions), self.job.base.plan.workers)
 
     def _read(self, title: str) -> Validation:

@@ -1,7 +1,7 @@
 """What the training of a fold is asked for: its rows and settings, how many optimizer steps, and the learning rate of each."""
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -71,6 +71,7 @@ class FoldJob:
         rows_key: changes with the rows and their photographs.
         schedule: of a session with a time budget.
         groups: (N,) image group of each validation row, for the errors; None: each row is its own group.
+        features: computes the image features of photographs that are about to be read; None: they are all there.
     """
 
     config: Config
@@ -85,6 +86,7 @@ class FoldJob:
     rows_key: str = ""
     schedule: TrainingSchedule | None = None
     groups: np.ndarray | None = None
+    features: Callable[[Sequence[str]], None] | None = None
 
     @property
     def steps_per_epoch(self) -> int:

@@ -15,9 +15,10 @@ from mcvqa.data.questions import Question
 from mcvqa.model.batches import Batches
 from mcvqa.model.device import set_seeds
 from mcvqa.model.distributed import is_main_process, progress
+from mcvqa.model.memory import free_memory
 from mcvqa.model.rows import TrainingRows, epoch_windows
 from mcvqa.training.evaluate import Evaluator, Validation
-from mcvqa.training.job import FoldJob
+from mcvqa.training.job import PACE_STEPS, FoldJob
 from mcvqa.training.micro_batch import settle_micro_batch, use_less_memory
 from mcvqa.training.resume import KeptWeights, ResumePoints
 from mcvqa.training.step import Stepper, Wishes, prepare
@@ -135,12 +136,26 @@ def train_epoch(stepper: Stepper, points: ResumePoints, pace: TrainingPace) -> b
         plan.start_clock(state.step)
         # again where memory ran out, the steps that are left being divided anew, and where the schedule has become shorter
         while left := windows[state.step - first : max(0, plan.total - first)]:
-            train_windows(stepper, points, pace, left, stop, bar)
+            train_windows(stepper, points, pace, with_features(stepper, left), stop, bar)
             if points.must_roll_back():
                 points.roll_back()
                 return False
         points.save()  # validation takes a while
     return True
+
+
+def with_features(stepper: Stepper, windows: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """The next of `windows` whose rows have image features: all of them, or, where these are computed as training reaches them,
+    so many that the pace can be measured first, and then three times as many as are trained."""
+    job, state = stepper.job, stepper.state
+    if job.features is None:
+        return windows
+    windows = windows[: max(2 * PACE_STEPS, 3 * state.step)]
+    stepper.recorder.forget()  # the memory that its passes keep
+    free_memory()
+    job.features([job.train[i].image for window in windows for i in window])
+    stepper.plan.start_clock(state.step)
+    return windows
 
 
 def train_windows(

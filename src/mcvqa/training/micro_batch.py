@@ -57,6 +57,8 @@ def find_micro_batch(stepper: Stepper) -> None:
     job, share = stepper.job, rows_of_process(stepper)
     config, limit = job.config, job.base.plan.memory
     row, before = longest_row(job.maker, job.train, config), random_state()
+    if job.features and row.image is not None:
+        job.features([row.image])
     stepper.answers.train()
     found = fastest_fitting(
         row_counts(min(config.micro_batch or share, share)), config.gradient_checkpointing,

@@ -132,7 +132,8 @@ class FeatureStore:
         return tokens * self.width * self.dtype.itemsize
 
     def fill(
-        self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 16, share: tuple[int, int] = (0, 1)
+        self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 16, share: tuple[int, int] = (0, 1),
+        only: Iterable[str] | None = None,
     ) -> int:
         """Compute what is missing with the tower of `base`.
 
@@ -141,6 +142,7 @@ class FeatureStore:
 
         Args:
             share: (i, n): every n-th batch, from the i-th on, for n workers that share the work.
+            only: no other batches than those in which these images are; None: all.
 
         Returns:
             How many images were missing in these batches.
@@ -151,7 +153,11 @@ class FeatureStore:
         self.overflowed = 0
         wanted = {self.path(image, scale): image for image in images if not self.images.records[image].problem}
         every = sorted(wanted.values(), key=lambda image: self.images.grid(image, scale) or ())  # equal ones together
-        own = [tuple(every[start : start + batch]) for start in range(0, len(every), batch)][share[0] :: share[1]]
+        own = [tuple(every[start : start + batch]) for start in range(0, len(every), batch)]
+        if only is not None:
+            asked = {wanted[self.path(image, scale)] for image in only if not self.images.records[image].problem}
+            own = [names for names in own if asked.intersection(names)]
+        own = own[share[0] :: share[1]]
         missing = {*self.missing((image for names in own for image in names), scale)}
         parts = [names for names in own if missing.intersection(names)]
         if not parts:
