@@ -1,5 +1,6 @@
 """Config: names, checks, presets, files; and that every field is read by something."""
 import inspect
+import os
 import pickle
 import re
 import subprocess
@@ -215,6 +216,34 @@ def test_yaml_round_trip(tmp_path):
         load_config(file)
     with pytest.raises(ConfigError, match="no configuration file"):
         load_config(tmp_path / "none.yaml")
+
+
+BOMB = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9))]
+HOSTILE = {
+    "an alias bomb": ("\n".join([*BOMB, "system_prompt: *a8"]), "aliases"),
+    "deep nesting": ("seed: " + "[" * 3000 + "]" * 3000, "nested more than 20 deep"),
+    "nesting by lines": ("".join(" " * n + "a:\n" for n in range(40)), "nested more than 20 deep"),
+    "a long number": ("seed: " + "9" * 5000, "not valid YAML"), "no such date": ("run_name: 2001-99-99", "not valid YAML"),
+    "a long file": ("# " + "x" * 300_000, "file of 293 KiB; at most 256 are read"), "a list": ("- a", "holds a list"),
+    "many values": (f"seed: [{'x, ' * 50_000}]", "more than 1000 values"),
+    "a long text": ("seed: " + "x" * 9000, "no whole number"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_yaml_is_refused_in_few_words(name, tmp_path):
+    text, told = HOSTILE[name]
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_config(tmp_path / "c.yaml")
+    assert told in str(error.value) and len(str(error.value)) < 700
+
+
+def test_a_configuration_that_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path, "a folder"), (tmp_path / "pipe", "a named pipe"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(ConfigError, match=f"cannot be read: {kind}, not a file"):
+            load_config(path)
 
 
 def test_the_run_is_named_by_what_its_weights_depend_on():

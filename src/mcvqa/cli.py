@@ -10,14 +10,30 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mcvqa import __version__
 from mcvqa.base.files import disk_errors_explained
+from mcvqa.base.informing import printable_output
 from mcvqa.base.interrupt import RUN_ME_AGAIN
 from mcvqa.config import PRESETS, Config, ConfigError, McvqaError, Setting, load_config, parse_changes
 
+
+class Commands(TyperGroup):
+    """The commands, where `--set a=1 b=2` is read as `--set a=1 --set b=2`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        each: list[str] = []
+        setting = False
+        for word in args:
+            setting = setting and not word.startswith("-") and "=" in word
+            each += ["--set", word] if setting and each[-1] != "--set" else [word]
+            setting = setting or word == "--set" or word.startswith("--set=")
+        return super().parse_args(ctx, each)
+
+
 app = typer.Typer(
-    name="mcvqa", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    name="mcvqa", cls=Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Fine-tune vision-language models on multiple-choice visual question answering and hand in a submission.\n\n"
     "Start with: mcvqa demo, or mcvqa run --data FOLDER --preset quick",
 )
@@ -26,7 +42,7 @@ app = typer.Typer(
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.", metavar="FILE.yaml")]
 PresetName = Annotated[str | None, typer.Option("--preset", help=f"Settings to start from: {', '.join(PRESETS)}.")]
 Changes = Annotated[
-    list[str] | None, typer.Option("--set", help="One setting, for example NUM_EPOCHS=3. Repeatable.", metavar="NAME=VALUE")
+    list[str] | None, typer.Option("--set", help="Settings, for example NUM_EPOCHS=3 SEED=1.", metavar="NAME=VALUE ...")
 ]
 RunName = Annotated[str | None, typer.Argument(
     metavar="[RUN]", help="A run that is there: its name, as `mcvqa experiments` shows it, or the path of experiments/<run>. "
@@ -41,17 +57,18 @@ def _told_for_people() -> Iterator[None]:
 
     So is a full disk, also under what the command prints.
     """
-    try:
-        with disk_errors_explained():
-            yield
-            sys.stdout.flush()
-    except KeyboardInterrupt as stopped:
-        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-            _say(f"{str(stopped) or 'Stopped.'} The same command goes on from there.")
-        raise typer.Exit(RUN_ME_AGAIN) from None
-    except McvqaError as error:
-        _say(f"error: {error}")
-        raise typer.Exit(1) from None
+    with printable_output():
+        try:
+            with disk_errors_explained():
+                yield
+                sys.stdout.flush()
+        except KeyboardInterrupt as stopped:
+            if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+                _say(f"{str(stopped) or 'Stopped.'} The same command goes on from there.")
+            raise typer.Exit(RUN_ME_AGAIN) from None
+        except McvqaError as error:
+            _say(f"error: {error}")
+            raise typer.Exit(1) from None
 
 
 def _say(message: str) -> None:
@@ -61,7 +78,7 @@ def _say(message: str) -> None:
     except OSError:  # its disk is full: Python would try again at exit, and fail there
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     with contextlib.suppress(OSError):  # `2>&1` to the full disk: the exit status says it
-        typer.echo(f"\n{message}", err=True)
+        print(f"\n{message}", file=sys.stderr, flush=True)
 
 
 def _config(file: Path | None, preset: str | None, changes: list[str] | None, data: str | None) -> Config:
@@ -84,7 +101,7 @@ def _of_run(run: str | None, file: Path | None, preset: str | None, changes: lis
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"mcvqa {__version__}")
+        print(f"mcvqa {__version__}")
         raise typer.Exit
 
 
@@ -99,7 +116,7 @@ def main(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in DIVIDED:
         if os.environ.get("RANK", "0") != "0":
             raise typer.Exit
-        typer.echo(f"error: {context.invoked_subcommand} works in one process: start it without a launcher.", err=True)
+        print(f"error: {context.invoked_subcommand} works in one process: start it without a launcher.", file=sys.stderr)
         raise typer.Exit(1)
 
 
@@ -143,7 +160,7 @@ def eda(config: ConfigFile = None, preset: PresetName = None, set_: Changes = No
         settings = _config(config, preset, set_, data)
         from mcvqa.run.single import explore_only
 
-        typer.echo(explore_only(settings))
+        print(explore_only(settings))
 
 
 @app.command(help="Split the training rows: stratified by answer and type of question, grouped by image.\n\n"
@@ -154,7 +171,7 @@ def folds(config: ConfigFile = None, preset: PresetName = None, set_: Changes = 
         from mcvqa.run.single import split_only
 
         summary, file = split_only(settings)
-        typer.echo(f"{summary}\n\nWritten: {file}")
+        print(f"{summary}\n\nWritten: {file}")
 
 
 @app.command(help="Train the folds that have no result yet, or one of them.\n\nExample: mcvqa train --data data --fold 0")
@@ -219,7 +236,7 @@ def validate(
 
         files, test = read_test_rows(open_project(settings))
         found = validate_submission(file, test.questions, read_form(settings, files, test))
-        typer.echo(str(found))
+        print(str(found))
         if found.problems:
             raise typer.Exit(1)
 
@@ -232,15 +249,15 @@ def presets(
 ) -> None:
     with _told_for_people():
         if config or preset or set_:
-            typer.echo(_config(config, preset, set_, None).to_yaml())
+            print(_config(config, preset, set_, None).to_yaml())
         elif fields:
             for name, setting in Config.settings().items():
                 default = _as_typed(setting.default).replace("\n", "\\n") or "(empty)"
-                typer.echo(f"{name:24} {default}{_allowed(setting)}\n{'':26}{setting.meaning}")
+                print(f"{name:24} {default}{_allowed(setting)}\n{'':26}{setting.meaning}")
         else:
             for name, values in PRESETS.items():
-                typer.echo(f"{name:10} " + " ".join(f"{k}={_as_typed(v)}" for k, v in values.items()))
-            typer.echo("\nUse one with --preset NAME; see all of its settings with: mcvqa presets --preset NAME")
+                print(f"{name:10} " + " ".join(f"{k}={_as_typed(v)}" for k, v in values.items()))
+            print("\nUse one with --preset NAME; see all of its settings with: mcvqa presets --preset NAME")
 
 
 def _as_typed(value: Any) -> str:
@@ -267,7 +284,7 @@ def experiments(
         settings = _config(config, preset, set_, None)
         from mcvqa.report.experiments import list_experiments
 
-        typer.echo(list_experiments(Path(settings.output_dir) / "experiments"))
+        print(list_experiments(Path(settings.output_dir) / "experiments"))
 
 
 @app.command(help="Search learning rate, rank and other settings with Optuna on one fold.\n\n"

@@ -4,10 +4,12 @@ Each field carries its meaning, its unit and its allowed values; they are checke
 starts with an impossible value. Names are those of the original notebook in lower case.
 """
 import difflib
+import errno
 import hashlib
 import json
 import math
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,77 @@ class McvqaError(Exception):
     """Base class of all errors of this package; the message says what happened, what was expected and how to fix it."""
 
 
+# %% files that a user names
+class UnusualFile(OSError):
+    """What is no regular file of a usual size, and so is not read; `strerror` says what it is."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(errno.EINVAL, reason, str(path))
+
+
+def special_file(path: str | Path) -> str:
+    """What stands under a name instead of a regular file; empty for one. Raises OSError: nothing, or it cannot be asked."""
+    kinds = {stat.S_IFREG: "", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    kind = kinds.get(stat.S_IFMT(Path(path).stat().st_mode), "a device")
+    return kind and f"{kind}, not a file"
+
+
+def read_user_file(path: str | Path, limit: int = 2**30) -> bytes:
+    """The content of a file that a user names. A pipe or a device, which may never end, is not even opened.
+
+    Args:
+        limit: most bytes that are read.
+
+    Raises:
+        UnusualFile: it is no regular file, or larger. OSError: it cannot be read.
+    """
+    if kind := special_file(path):
+        raise UnusualFile(path, kind)
+    size, content = Path(path).stat().st_size, b""
+    if size <= limit:
+        with open(path, "rb") as handle:
+            content = handle.read(limit + 1)  # it may grow, and files of /proc have no size
+    if max(size, len(content)) > limit:
+        unit, name = (2**20, "MiB") if limit >= 2**20 else (2**10, "KiB")
+        raise UnusualFile(path, f"file of {max(size, len(content)) / unit:,.0f} {name}; at most {limit // unit} are read")
+    return content
+
+
+YAML_BYTES, YAML_DEPTH, YAML_VALUES = 2**18, 20, 1000  # a config.yaml has 5 KB, a depth of 2 and 200 values
+
+
+class SettingsLoader(yaml.SafeLoader):
+    """YAML as settings need it. An alias, which can make gigabytes of 400 bytes, is an error, and so is deep nesting."""
+
+    depth = values = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not read; write the value out")
+        if self.depth > YAML_DEPTH:
+            raise yaml.YAMLError(f"it is nested more than {YAML_DEPTH} deep")
+        if self.values > YAML_VALUES:
+            raise yaml.YAMLError(f"it holds more than {YAML_VALUES} values")
+        self.values += 1
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def load_yaml(path: str | Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        ValueError: it is no YAML of settings, or no UTF-8. OSError: it cannot be read, or is larger than YAML_BYTES.
+    """
+    try:
+        return yaml.load(read_user_file(path, YAML_BYTES).decode("utf-8"), SettingsLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+# %% settings
 class ConfigError(McvqaError, ValueError):
     """A setting that cannot be used; the message names the field, the value and what is allowed."""
 
@@ -293,7 +366,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
             return _converted(field.annotation, value)
         except (TypeError, ValueError, OverflowError):
             kind = _kind_name(field.annotation)
-            raise ValueError(f"{info.field_name}={value!r} is no {kind}. It is: {field.description}.") from None
+            raise ValueError(f"{info.field_name}={_clipped(value)} is no {kind}. It is: {field.description}.") from None
 
     @field_validator("gradient_checkpointing", mode="before")
     @classmethod
@@ -443,10 +516,15 @@ def _config_mistake(error: Any) -> str:
     if kind == "literal_error":
         close = difflib.get_close_matches(str(value), setting.choices, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        return f"{name}={value!r} is none of {', '.join(setting.choices)}.{hint}"
+        return f"{name}={_clipped(value)} is none of {', '.join(setting.choices)}.{hint}"
     if kind == "too_short":
         return f"{name} must not be empty. It is: {setting.meaning}."
     return f"{name}={value!r}: {error['msg']}. It is: {setting.meaning}."
+
+
+def _clipped(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _unknown_setting(name: str) -> str:
@@ -582,10 +660,12 @@ def load_config(
 
 def _read_settings_file(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        content = load_yaml(file) or {}
     except FileNotFoundError:
         raise ConfigError(f"There is no configuration file {file}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"The configuration file {file} cannot be read: {error.strerror or error}.") from None
+    except ValueError as error:
         raise ConfigError(f"{file} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{file} must hold 'name: value' lines; it holds a {type(content).__name__}.")

@@ -3,24 +3,31 @@ import errno
 import hashlib
 import json
 import math
+import os
 import pickle
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mcvqa.base.files import (
     DamagedFile,
     DiskError,
     RunLog,
+    as_spreadsheet_cell,
     atomic_path,
     disk_errors_explained,
     file_hash,
+    from_spreadsheet_cell,
     or_nan,
     patiently,
     read_json,
     read_yaml,
     write_json,
+    write_text,
 )
+from mcvqa.config import UnusualFile, read_user_file
 from tests.faults import drop_drive, small_disk, unmount
 
 
@@ -73,7 +80,7 @@ def test_what_version_0_1_wrote_is_still_read(tmp_path):
     assert math.isnan(read_json(tmp_path / "x.json")["loss"])
 
 
-@pytest.mark.parametrize("content", [b"", b'{"a": [1, ', b'"\xea\xb0', b"[" * 100_000, b"[1, 2]", b"null"])
+@pytest.mark.parametrize("content", [b"", b'{"a": [1, ', b'"\xea\xb0', b"[" * 100_000, b"[1, 2]", b"null", b"a: 2001-99-99"])
 @pytest.mark.parametrize("read", [read_json, read_yaml])
 def test_a_damaged_file_is_named_with_what_to_do(read, content, tmp_path):
     file = tmp_path / "data.json"
@@ -84,6 +91,47 @@ def test_a_damaged_file_is_named_with_what_to_do(read, content, tmp_path):
     assert told.startswith(f"{file} is damaged: ") and "Put a copy back, or move it away" in told and "\n" not in told
     again = pickle.loads(pickle.dumps(error.value))
     assert str(again) == told and again.path == file
+
+
+def test_a_name_with_bytes_that_are_no_text_is_read_back_from_json(tmp_path):
+    name = os.fsdecode("사진".encode("cp949"))
+    write_json(tmp_path / "x.json", {name: [name, "\ud800", "한글"]})
+    assert strictly((tmp_path / "x.json").read_text("utf-8")) == {name: [name, "\ud800", "한글"]}
+    write_text(tmp_path / "x.md", f"{name} 한글")
+    assert (tmp_path / "x.md").read_text("utf-8").endswith(" 한글")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r", "\n=1", "＝1", "'=1", "''@x"])
+def test_formulas_become_text_for_a_spreadsheet(text):
+    assert as_spreadsheet_cell(text) == f"'{text}" and from_spreadsheet_cell(f"'{text}") == text
+
+
+@given(st.text(alphabet="'=+-@\t\ra1한"))
+def test_any_text_comes_back_from_a_spreadsheet(text):
+    cell = as_spreadsheet_cell(text)
+    assert from_spreadsheet_cell(cell) == text and not cell.startswith(tuple("=+-@\t\r"))
+
+
+def test_numbers_and_other_texts_stay_as_they_are_for_a_spreadsheet():
+    for value in (-1, -0.5, "", "a", "a=b", "'tis", "'", 1.0, None):
+        assert as_spreadsheet_cell(value) is value
+    assert [from_spreadsheet_cell(cell) for cell in ("'tis", "=1", "'", "")] == ["'tis", "=1", "'", ""]
+
+
+def test_only_regular_files_of_a_usual_size_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(bytes(3000))
+    kinds = {tmp_path / "pipe": "a named pipe, not a file", tmp_path: "a folder, not a file", "/dev/zero": "a device, not a file",
+             tmp_path / "file": "file of 3 KiB; at most 2 are read"}
+    for path, reason in kinds.items():
+        with pytest.raises(UnusualFile) as error:
+            read_user_file(path, 2048)
+        assert error.value.strerror == reason
+    assert read_user_file(tmp_path / "file") == bytes(3000)
+    with pytest.raises(FileNotFoundError):
+        read_user_file(tmp_path / "none")
+    with pytest.raises(UnusualFile, match="at most 1 are read"):
+        read_user_file("/proc/self/status", 1024)  # its size is said to be 0
 
 
 def test_a_file_that_is_not_there_is_not_damaged(tmp_path):

@@ -1,8 +1,12 @@
 """Pictures as they really come: turned, transparent, truncated, huge, or no pictures at all."""
+import contextlib
 import io
+import os
 import pickle
+import socket
 import struct
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -20,6 +24,7 @@ from mcvqa.data.images import (
     ImageRecord,
     near_duplicate_groups,
     open_image,
+    open_image_bytes,
     survey_images,
 )
 from tests.conftest import examples
@@ -80,6 +85,138 @@ def test_sixteen_bits_are_rescaled(tmp_path: Path) -> None:
     for values in (ramp.astype(np.float32) / 65535, ramp.astype(np.int32) * 30000):
         grey = np.asarray(open_image(saved(tmp_path / "wide.tif", Image.fromarray(values))))[..., 0]
         assert np.abs(grey - ramp / 257.0).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif"])
+@pytest.mark.parametrize(("low", "high"), [(0, 4095), (291, 694), (100, 16383), (0, 20)])
+def test_grey_of_fewer_bits_than_its_file_is_not_black(tmp_path: Path, name: str, low: int, high: int) -> None:
+    ramp = np.linspace(low, high, 64).round().astype(np.uint16).reshape(8, 8)
+    grey = np.asarray(open_image(saved(tmp_path / name, Image.fromarray(ramp))))[..., 0]
+    assert np.abs(grey - (ramp - float(low)) / (high - low) * 255).max() <= 1
+
+
+def test_sixteen_bits_that_are_used_keep_their_brightness(tmp_path: Path) -> None:
+    for level in (0, 3000, 20_000, 65_535):  # of a plain picture, and of the darkest point of another
+        plain = np.full((8, 8), level, np.uint16)
+        assert open_image(saved(tmp_path / "plain.png", Image.fromarray(plain))).getpixel((4, 4))[0] == round(level / 257)
+        plain[0, 0] = 30_000
+        assert open_image(saved(tmp_path / "dim.png", Image.fromarray(plain))).getpixel((4, 4))[0] == round(level / 257)
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_colours_of_twelve_bits_in_sixteen_are_not_black(tmp_path: Path, alpha: bool) -> None:
+    """Pillow writes no such PNG: made by hand. Red to the right, blue downwards, 0 to 4095."""
+    red, blue = np.meshgrid(np.linspace(0, 4095, 8), np.linspace(0, 4095, 8))
+    bands = [red, np.zeros((8, 8)), blue, *([np.full((8, 8), 65535)] if alpha else [])]
+    lines = b"".join(b"\0" + row.tobytes() for row in np.stack(bands, -1).astype(">u2"))
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 6 if alpha else 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    png = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    (tmp_path / "colours.png").write_bytes(b"\x89PNG\r\n\x1a\n" + png)
+    picture = open_image(tmp_path / "colours.png")
+    assert picture.getpixel((7, 0)) == (255, 0, 0) and picture.getpixel((0, 7)) == (0, 0, 255)
+    assert abs(picture.getpixel((4, 0))[0] - 146) <= 17  # of 16 levels
+
+
+@pytest.mark.parametrize("kind", ["ICO", "ICNS", "PCX", "QOI", "DDS", "SGI", "TGA", "XBM", "MSP"])
+def test_other_formats_are_read(tmp_path: Path, kind: str) -> None:
+    picture = Image.new("RGB", (64, 64), "white")
+    picture.paste((255, 0, 0), (0, 0, 32, 32))
+    if kind in ("XBM", "MSP"):
+        picture = picture.convert("L").point(lambda v: 255 if v > 200 else 0).convert("1")
+    sizes = {"sizes": [(64, 64)]} if kind == "ICO" else {}
+    try:
+        saved(tmp_path / "photo.jpg", picture, format=kind, **sizes)
+    except (KeyError, OSError):
+        pytest.skip(f"this Pillow writes no {kind}")
+    opened = open_image(tmp_path / "photo.jpg")
+    side = opened.width  # an ICNS has several, up to 1024
+    assert opened.mode == "RGB" and opened.size == (side, side)
+    corner, rest = opened.getpixel((side // 8, side // 8)), opened.getpixel((side * 7 // 8, side * 7 // 8))
+    assert corner != rest and (kind in ("XBM", "MSP") or (corner[0] > 200 > 60 > corner[1] and min(rest) > 200))
+
+
+def test_photoshop_and_sun_files_are_read(tmp_path: Path) -> None:
+    """The merged picture of a PSD (three planes), and a Sun raster (rows of BGR): Pillow writes neither."""
+    size, planes = 8, np.zeros((3, 8, 8), np.uint8)
+    planes[0, :, :4] = 255
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, size, size, 8, 3)
+    (tmp_path / "a.psd").write_bytes(head + struct.pack(">IIIH", 0, 0, 0, 0) + planes.tobytes())
+    sun = struct.pack(">IIIIIIII", 0x59A66A95, size, size, 24, size * size * 3, 1, 0, 0)
+    (tmp_path / "a.ras").write_bytes(sun + np.ascontiguousarray(planes[::-1].transpose(1, 2, 0)).tobytes())
+    for name in ("a.psd", "a.ras"):
+        assert open_image(tmp_path / name).getpixel((1, 1)) == (255, 0, 0), name
+        assert open_image(tmp_path / name).getpixel((6, 6)) == (0, 0, 0), name
+
+
+def test_a_huge_picture_inside_an_icon_is_refused(tmp_path: Path) -> None:
+    """The icon says 64 x 64, the PNG in it has 81 megapixels of one colour in 10 KB."""
+    inner = io.BytesIO()
+    Image.new("1", (9000, 9000)).save(inner, "PNG")
+    entry = struct.pack("<BBBBHHII", 64, 64, 0, 0, 1, 32, len(inner.getvalue()), 22)
+    (tmp_path / "icon.ico").write_bytes(struct.pack("<HHH", 0, 1, 1) + entry + inner.getvalue())
+    assert "81 megapixels" in reason(tmp_path / "icon.ico")
+
+
+def test_large_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcvqa.data.images.LARGE_PIXELS", 100)
+    names = [f"{n}.png" for n in range(6)]
+    for number, name in enumerate(names):
+        saved(tmp_path / name, Image.new("RGB", (64, 64), (number, 0, 0)))
+    working, most = [], []
+    decode = ImageFile.ImageFile.load
+
+    def load(self: ImageFile.ImageFile) -> object:
+        working.append(self)
+        most.append(len(working))
+        threading.Event().wait(0.01)
+        try:
+            return decode(self)
+        finally:
+            working.remove(self)
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
+    records = survey_images(ImageFolder(tmp_path), names, workers=6)
+    assert not any(r.problem for r in records.values()) and set(most) == {1}
+
+
+def test_pictures_from_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = saved(tmp_path / "a.png", corner_picture()).read_bytes()
+    assert open_image_bytes(data, "train.csv, row 3").tobytes() == open_image(tmp_path / "a.png").tobytes()
+    with pytest.raises(ImageError, match=r"train\.csv, row 3: a PDF document"):
+        open_image_bytes(b"%PDF-1.7", "train.csv, row 3")
+    with pytest.raises(ImageError, match="row 3: empty file"):
+        open_image_bytes(b"", "row 3")
+    monkeypatch.setattr("mcvqa.data.images.MAX_FILE_BYTES", 2**20)
+    with pytest.raises(ImageError, match="row 3: 2 MiB; at most 1 are read"):
+        open_image_bytes(bytes(2**21), "row 3")
+
+
+def tiff(path: Path, damage: slice | None = None, value: int = 0, **options: object) -> None:
+    saved(path, landscape(1, 64), **options)
+    content = bytearray(path.read_bytes())
+    if damage:
+        content[damage] = bytes([value]) * len(content[damage])
+    path.write_bytes(content)
+
+
+def test_warnings_of_pillow_and_libtiff_name_their_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("odd1.tif", "odd2.tif"):
+        tiff(tmp_path / name, compression="tiff_lzw", tiffinfo={34665: 10**6})  # EXIF behind the end
+    tiff(tmp_path / "cut.tif", slice(200, -200, 97), compression="tiff_lzw")
+    tiff(tmp_path / "noisy.tif", slice(700, 701), 0xFF, compression="jpeg")
+    names = ["odd1.tif", "odd2.tif", "cut.tif", "noisy.tif"]
+    records = survey_images(ImageFolder(tmp_path), names, workers=2)
+    said = capfd.readouterr()
+    assert [bool(record.problem) for record in records.values()] == [False, False, True, False]
+    assert f"{tmp_path / 'odd1.tif'} and 1 more: Corrupt EXIF data" in said.out and "cut.tif" not in said.out
+    assert f"{tmp_path / 'noisy.tif'}: Unsupported marker type" in said.out
+    lines = said.err.replace("\r", "\n").splitlines()
+    assert all(line.startswith("pictures:") for line in lines if line), said.err
+    for name in names:  # as the survey has named them, nobody else does
+        with contextlib.suppress(ImageError):
+            open_image(tmp_path / name)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_transparency_is_white(tmp_path: Path) -> None:
@@ -146,9 +283,14 @@ def test_progressive_jpeg_cut_between_scans(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [(b"", "empty"), (b"<!DOCTYPE html><html>", "HTML"), (b"\xef\xbb\xbf\n <html lang=ko>", "HTML"),
-     (b"hello", "not a picture"),
-     (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not a picture"),
-     (b"\x89PNG\r\n\x1a\n" + bytes(40), "picture")],
+     (b"<?xml version='1.0'?>\n<!-- x -->\n<svg xmlns='http://www.w3.org/2000/svg'>", "SVG"), (b" <svg>", "SVG"),
+     (b"<!DOCTYPE svg PUBLIC><svg>", "SVG"), (b"<?xml version='1.0'?><dataset/>", "XML"),
+     (b"hello", "a text"), ("안녕하세요, 그림".encode(), "a text"), (b'{"images": []}', "JSON"), (b"[1, 2]", "JSON"),
+     (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"%!PS-Adobe-3.0 EPSF-3.0\n", "PostScript"),
+     (b"\xd7\xcd\xc6\x9a" + bytes(40), "WMF"), (b"%PDF-1.7\n", "PDF"), (b"PK\x03\x04" + bytes(40), "ZIP"),
+     (b"\x1f\x8b\x08" + bytes(40), "archive"), (b"\0\0\0\x20ftypisom" + bytes(40), "video"),
+     (b"\x1aE\xdf\xa3" + bytes(40), "video"), (b"\xff\x0a" + bytes(40), "JPEG XL"), (b"\x93NUMPY\1\0" + bytes(40), "array"),
+     (bytes(40), "not a picture that Pillow can read"), (b"\x89PNG\r\n\x1a\n" + bytes(40), "a damaged picture")],
 )
 def test_files_that_are_no_pictures(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "photo.jpg").write_bytes(content)
@@ -172,7 +314,19 @@ def test_an_orientation_that_is_no_number_is_none(tmp_path: Path) -> None:
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
-    assert reason(tmp_path / "none.jpg") == "no such file" and reason(tmp_path) == "no such file"
+    assert reason(tmp_path / "none.jpg") == "no such file" and reason(tmp_path) == "a folder, not a file"
+
+
+def test_pipes_devices_and_folders_are_named_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as listening:
+        listening.bind(str(tmp_path / "socket.jpg"))
+    (tmp_path / "folder.jpg").mkdir()
+    assert reason(tmp_path / "pipe.jpg") == "a named pipe, not a file"
+    with pytest.raises(ImageError, match="/dev/zero: a device, not a file"):
+        open_image("/dev/zero")
+    records = survey_images(ImageFolder(tmp_path), ["pipe.jpg", "socket.jpg", "folder.jpg"])
+    assert [r.problem for r in records.values()] == [f"a {kind}, not a file" for kind in ("named pipe", "socket", "folder")]
 
 
 @pytest.mark.parametrize(("width", "height"), [(14_000, 14_000), (8001, 8000), (2**31 - 1, 2**31 - 1)])
@@ -252,7 +406,7 @@ def test_find(root: Path, written: str, file: str) -> None:
 @pytest.mark.parametrize(
     ("written", "words"),
     [("1.jpg", "several files fit: test/1.jpg, train/1.jpg"), ("train/7", "several files fit"),
-     ("train/8.jpg", "no such file"), ("4.jpg", "no such file"), ("train", "no such file"), ("x" * 5000, "no such"),
+     ("train/8.jpg", "no such file"), ("4.jpg", "no such file"), ("train", "a folder"), ("x" * 5000, "no such"),
      ("../secret.jpg", "must be relative"), ("train/../../secret.jpg", "must be relative"), ("", "no path"),
      ("/etc/passwd", "must be relative"), ("C:\\secret.jpg", "must be relative"), ("..\\x.jpg", "must be relative"),
      ("a\0b", "must be relative"), (".", "must be relative")],

@@ -12,14 +12,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mcvqa.base.budget import spell_duration
+from mcvqa.base.informing import printable
 from mcvqa.base.uncertainty import Accuracy, Gain
 from mcvqa.config import Config
 from mcvqa.data.questions import Question
 from mcvqa.report.metrics import Selection, measure
 from mcvqa.report.page import (
+    ReportBlock,
     ReportInput,
+    ReportSection,
     changed_settings,
     gain_verdict,
+    markdown_report,
     markdown_text,
     report_sections,
     write_report,
@@ -114,8 +118,16 @@ def test_markdown_shows_hostile_text_and_runs_none_of_it(evil_report) -> None:
 def test_any_text_stays_one_cell_with_its_characters(text: str) -> None:
     table = rendered_markdown(f"| x | y |\n|---|---|\n| {markdown_text(text)} | end |")
     cells = re.findall(r"<td>(.*?)</td>", table, re.S)
-    shown = re.sub(r"[\x00-\x20\x7f\x85\u2028\u2029]+", " ", text).strip()
+    shown = printable(re.sub(r"[\x09-\x0d\x20\x85\u2028\u2029]+", " ", text)).strip()
     assert [" ".join(html.unescape(cell).split()) for cell in cells] == [" ".join(shown.split()), "end"]
+
+
+@pytest.mark.parametrize("kind", ["list", "verbatim", "paragraph"])
+def test_markdown_shows_escape_sequences(kind, tmp_path) -> None:
+    evil = "\x1b[2J\x9b31m ready"
+    blocks = (ReportBlock(kind, evil, rows=((evil,),)),)
+    text = markdown_report("run", [ReportSection("Data", blocks)], tmp_path)
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", text) and "x1b" in text and "x9b" in text
 
 
 # %% nothing is lost

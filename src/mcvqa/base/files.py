@@ -5,15 +5,14 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
-from mcvqa.config import McvqaError
+from mcvqa.config import McvqaError, UnusualFile, load_yaml
 
 Result = TypeVar("Result")
 
@@ -53,7 +52,7 @@ def _sync(path: str | Path, how: int) -> None:
 def write_text(path: str | Path, text: str) -> None:
     def attempt() -> None:
         with atomic_path(path) as part:
-            part.write_text(text, encoding="utf-8", newline="\n")
+            part.write_bytes(text.encode("utf-8", "backslashreplace"))  # a name of a file may hold bytes that are no text
 
     patiently(attempt, f"writing {path}", LONG_WAITS)
 
@@ -63,8 +62,12 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def as_json(value: Any, indent: int | None = 1) -> str:
-    """`value` as JSON text that ends its last line; NaN and infinity, which JSON does not know, become null."""
-    return json.dumps(_without_nan(value), ensure_ascii=False, indent=indent, allow_nan=False) + "\n"
+    """`value` as JSON text that ends its last line; NaN and infinity, which JSON does not know, become null.
+
+    Bytes in a file's name that are no text are escaped, so that the name is read back as it was.
+    """
+    text = json.dumps(_without_nan(value), ensure_ascii=False, indent=indent, allow_nan=False)
+    return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):x}", text) + "\n"
 
 
 def _without_nan(value: Any) -> Any:
@@ -106,22 +109,38 @@ def read_json(path: str | Path, kind: type = object) -> Any:
     Raises:
         DamagedFile: it is no JSON, or holds something else.
     """
-    return _parsed(path, json.loads, kind)
+    return _parsed(path, lambda file: json.loads(Path(file).read_text(encoding="utf-8")), kind)
 
 
 def read_yaml(path: str | Path, kind: type = object) -> Any:
     """What a YAML file holds; arguments and errors as for `read_json`."""
-    return _parsed(path, yaml.safe_load, kind)
+    return _parsed(path, load_yaml, kind)
 
 
-def _parsed(path: str | Path, parse: Callable[[str], Any], kind: type) -> Any:
+def _parsed(path: str | Path, read: Callable[[str | Path], Any], kind: type) -> Any:
     try:
-        value = parse(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, yaml.YAMLError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        value = read(path)
+    except UnusualFile as error:
+        raise DamagedFile(path, str(error.strerror)) from None
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise DamagedFile(path, " ".join(str(error).split())) from None
     if not isinstance(value, kind):
         raise DamagedFile(path, f"it holds {'nothing' if value is None else type(value).__name__}, not a {kind.__name__}")
     return value
+
+
+# %% tables that a spreadsheet opens
+FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")  # what makes a cell one (OWASP, CSV injection), also behind quotes of ours
+
+
+def as_spreadsheet_cell(value: Any) -> Any:
+    """A value for a CSV file that people open in a spreadsheet: text that it would run as a formula gets a quote in front."""
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+def from_spreadsheet_cell(cell: str) -> str:
+    """What `as_spreadsheet_cell` was given."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 # %% drives that drop for a while

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mcvqa.base.files import atomic_path
+from mcvqa.base.files import as_spreadsheet_cell, atomic_path
 from mcvqa.base.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
 from mcvqa.base.uncertainty import Accuracy, accuracy_of_right, spell_error
 from mcvqa.data.answers import LETTERS
@@ -81,7 +81,9 @@ def explore(
     }
     for name, table in tables.items():
         with atomic_path(out_dir / f"{name}.csv") as part:
-            table.to_csv(part, index=False, encoding="utf-8-sig", lineterminator="\n")  # with BOM: Excel reads Korean
+            safe = table.apply(lambda column: column.map(as_spreadsheet_cell))
+            # with BOM: Excel reads Korean
+            safe.to_csv(part, index=False, encoding="utf-8-sig", errors="backslashreplace", lineterminator="\n")
     to_draw: dict[str, Callable[[], Figure | None]] = {
         "kinds": lambda: _draw_kinds(tables["kinds"]),
         "letters": lambda: _draw_letters(tables["letters"], rows),

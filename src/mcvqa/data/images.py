@@ -1,26 +1,59 @@
 """Any image file -> an upright RGB picture, or a named reason why not. Nothing is ever replaced silently."""
+import contextlib
+import ctypes
+import functools
 import hashlib
 import io
 import os
 import re
+import tempfile
+import threading
 import unicodedata
+import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from PIL import Image, ImageFile
 from tqdm.auto import tqdm
 
 from mcvqa.base.files import SHORT_WAITS, patiently
-from mcvqa.config import McvqaError
+from mcvqa.config import McvqaError, UnusualFile, read_user_file, special_file
 
+DECODER_VERSION = 2  # raised when pictures are decoded otherwise, or others can be: surveys and features are made again
 MAX_PIXELS = 64_000_000  # larger pictures are refused before decoding: a 24 KB PNG can ask for gigabytes
+LARGE_PIXELS = 12_000_000  # such pictures take up to a gigabyte: they are decoded one after the other
 MAX_FILE_BYTES = 256 * 2**20
 MAX_ASPECT = 190  # long side over short side; Qwen's processor refuses more than 200
-# EPS would start Ghostscript, and the exotic formats are where decoders break: only these are tried.
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "PPM", "JPEG2000", "AVIF", "HEIF")
+# Pictures of pixels that Pillow decodes by itself: no EPS or WMF, which start other programs. TGA has no mark of its own: last.
+IMAGE_FORMATS = (
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "PPM", "JPEG2000", "AVIF", "HEIF"),
+    *("ICO", "CUR", "ICNS", "PSD", "PCX", "DCX", "QOI", "DDS", "SGI", "SUN", "XBM", "XPM", "MSP", "FLI", "TGA"),
+)
+NESTED_FORMATS = ("ICO", "ICNS")  # hold pictures whose sizes their headers may not tell
+# What else people name .jpg: how it begins -> what it is
+OTHER_CONTENT = {
+    rb"version https://git-lfs": "a Git LFS pointer, not the picture; run: git lfs pull",
+    rb"\s*<(!doctype html|html|head|body)": "a web page (HTML), not a picture; download it again",
+    rb"\s*<(svg|[?!].{,3000}<svg)": "an SVG drawing; save it as PNG",
+    rb"\s*<[?!]": "an XML file, not a picture",
+    rb"%!PS|\xc5\xd0\xd3\xc6": "a PostScript (EPS) drawing; save it as PNG",
+    rb"\xd7\xcd\xc6\x9a|\x01\0\0\0.{36} EMF": "a Windows metafile (WMF, EMF); save it as PNG",
+    rb"%PDF": "a PDF document; save its page as PNG",
+    rb"PK\x03\x04": "a ZIP archive; unpack it",
+    rb"\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|.{257}ustar": "a packed archive; unpack it",
+    rb".{4}ftyp(?!hei|hev|mif|msf|avi)|\x1aE\xdf\xa3|RIFF.{4}AVI ": "a video, not a picture",
+    rb"\xff\x0a|\0\0\0\x0cJXL ": "a JPEG XL picture, which Pillow does not read; save it as PNG",
+    rb"\s*[{[]\s*[\"\d{}[\]]": "a JSON file, not a picture",
+    rb"\x93NUMPY|\x89HDF": "an array of numbers, not a picture",
+    rb"[^\0-\x08\x0e-\x1a\x7f]{4,}$": "a text, not a picture",
+    rb"\x89PNG|\xff\xd8\xff|GIF8|BM|II\*|MM\0\*|RIFF|8BPS": "a damaged picture",
+}
 # EXIF orientation -> what makes the picture upright (EXIF 2.32, tag 274)
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -57,26 +90,37 @@ def open_image(path: str | Path) -> Image.Image:
 def open_with_hash(path: str | Path) -> tuple[Image.Image, str]:
     """As `open_image`, and the SHA-256 of the very bytes that were decoded: the file is read once."""
     data = _image_bytes(Path(path))
-    return _decoded_image(path, data), hashlib.sha256(data).hexdigest()
+    return open_image_bytes(data, str(path)), hashlib.sha256(data).hexdigest()
+
+
+def open_image_bytes(data: bytes, name: str) -> Image.Image:
+    """As `open_image`, for the content of a file, such as a cell holds it.
+
+    Args:
+        name: for messages.
+    """
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(name, f"{len(data) / 2**20:.0f} MiB; at most {MAX_FILE_BYTES >> 20} are read")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the survey has named them with their file
+        return _decoded_image(name, data)
 
 
 def _image_bytes(path: Path) -> bytes:
     try:
-        return patiently(lambda: _limited_bytes(path), f"reading {path}", SHORT_WAITS)
+        return patiently(lambda: read_user_file(path, MAX_FILE_BYTES), f"reading {path}", SHORT_WAITS)
+    except FileNotFoundError:
+        raise ImageError(path, "no such file") from None
+    except UnusualFile as error:
+        raise ImageError(path, str(error.strerror)) from None
     except OSError as error:
         raise ImageError(path, f"cannot be read ({error.strerror or error})") from None
 
 
-def _limited_bytes(path: Path) -> bytes:
-    if not path.is_file():
-        raise ImageError(path, "no such file")
-    if (size := path.stat().st_size) > MAX_FILE_BYTES:
-        raise ImageError(path, f"file of {size / 2**20:.0f} MiB; at most {MAX_FILE_BYTES >> 20} are read")
-    return path.read_bytes()
-
-
 def _decoded_image(path: str | Path, data: bytes) -> Image.Image:
-    _refuse_other_content(path, data[:512])
+    if not data:
+        raise ImageError(path, "empty file")
+    _let_heic_in(path, data[:12])
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # another library may have turned it on: half of a picture is no picture
     try:
         Image.init()
@@ -84,35 +128,75 @@ def _decoded_image(path: str | Path, data: bytes) -> Image.Image:
     except Image.DecompressionBombError:
         raise ImageError(path, f"far more than {MAX_PIXELS / 1e6:.0f} megapixels") from None
     except Exception as error:  # damaged headers make Pillow raise OSError, ValueError, SyntaxError, struct.error, ...
-        raise ImageError(path, f"not a picture that Pillow can read ({type(error).__name__})") from None
-    width, height = opened.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(path, f"{width * height / 1e6:.0f} megapixels; at most {MAX_PIXELS / 1e6:.0f} are decoded")
-    try:
-        opened.load()
-        picture = _on_white(_eight_bits(opened))
-        picture = picture.transpose(UPRIGHT[turn]) if (turn := _orientation(opened)) in UPRIGHT else picture
-    except Exception as error:
-        raise ImageError(path, f"truncated or damaged ({error or type(error).__name__})") from None
+        unknown = f"not a picture that Pillow can read ({type(error).__name__})"
+        raise ImageError(path, _other_content(data[:4096]) or unknown) from None
+    _require_size(path, opened)
+    if opened.format == "TIFF":
+        _libtiff_warns()
+    large = opened.width * opened.height > LARGE_PIXELS or opened.format in NESTED_FORMATS
+    with _one_after_the_other() if large else contextlib.nullcontext():
+        try:
+            deep = any(";16" in str(tile) for tile in getattr(opened, "tile", ()))
+            opened.load()
+            _require_size(path, opened)
+            picture = _on_white(_stretched_colors(opened) if deep else _eight_bits(opened))
+            picture = picture.transpose(UPRIGHT[turn]) if (turn := _orientation(opened)) in UPRIGHT else picture
+        except ImageError:
+            raise
+        except Exception as error:
+            raise ImageError(path, f"truncated or damaged ({error or type(error).__name__})") from None
     picture.info.clear()  # an orientation kept there would make the next library turn the picture again
     return _padded_to_aspect(path, picture)
 
 
-def _refuse_other_content(path: str | Path, head: bytes) -> None:
-    """Name the usual files that are no pictures at all."""
-    if not head:
-        raise ImageError(path, "empty file")
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
-        raise ImageError(path, "a web page (HTML), not a picture; download it again")
-    if start.startswith(b"version https://git-lfs"):
-        raise ImageError(path, "a Git LFS pointer, not the picture; run: git lfs pull")
+def _require_size(path: str | Path, opened: Image.Image) -> None:
+    if (pixels := opened.width * opened.height) > MAX_PIXELS:
+        raise ImageError(path, f"{pixels / 1e6:.0f} megapixels; at most {MAX_PIXELS / 1e6:.0f} are decoded")
+
+
+@contextlib.contextmanager
+def _one_after_the_other() -> Iterator[None]:
+    """Of all threads and processes of this user one at a time is in the block; where files cannot be locked, or one takes a
+    minute, several are.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, NotImplementedError):  # filelock's Timeout is an OSError
+            user = os.getuid() if hasattr(os, "getuid") else "user"
+            stack.enter_context(FileLock(Path(tempfile.gettempdir()) / f"mcvqa-large-picture-{user}.lock", timeout=60))
+        yield
+
+
+def _other_content(head: bytes) -> str:
+    """What the first bytes of a file say it is; empty where they do not."""
+    head = head.removeprefix(b"\xef\xbb\xbf")
+    return next((name for begin, name in OTHER_CONTENT.items() if re.match(begin, head, re.DOTALL | re.IGNORECASE)), "")
+
+
+def _let_heic_in(path: str | Path, head: bytes) -> None:
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1"):
         try:
             from pillow_heif import register_heif_opener
         except ImportError:
             raise ImageError(path, "HEIC picture; to read it: pip install pillow-heif") from None
         register_heif_opener()
+
+
+@functools.cache
+def _libtiff_warns() -> Any:
+    """Errors that libtiff would print to the terminal, without the file's name, become Python warnings.
+
+    Returns:
+        What must stay in memory for that.
+    """
+    @ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
+    def warn(module: bytes | None, form: bytes, values: Any) -> None:
+        line = ctypes.create_string_buffer(200)
+        ctypes.CDLL(None).vsnprintf(line, len(line), form, ctypes.c_void_p(values))
+        warnings.warn(line.value.decode("utf-8", "replace"), stacklevel=2)
+
+    with contextlib.suppress(AttributeError, OSError):  # in Pillow for Windows libtiff is hidden
+        ctypes.CDLL(getattr(Image.core, "__file__", "")).TIFFSetErrorHandler(warn)
+    return warn
 
 
 def _orientation(image: Image.Image) -> int:
@@ -124,14 +208,36 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey pictures of 16 bits, 32 bits or floats as 8 bits; Pillow's own conversion makes all above 255 white."""
+    """Grey pictures of 16 bits, 32 bits or floats as 8 bits; Pillow's own conversion makes all above 255 white.
+
+    A sensor's 10, 12 or 14 bits in a file of 16 would be black: where the file is deeper than what it holds, and where it
+    declares no range, the range in use becomes the whole one.
+    """
     if image.mode[0] not in "IF":
         return image
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
+    values = np.array(image, dtype=np.float32)
+    np.nan_to_num(values, copy=False, posinf=0, neginf=0)
     low, high = 0.0, 65535.0
-    if image.mode == "F" or values.max() > high or values.min() < low:  # no range is declared: take the one in use
-        low, high = float(values.min()), float(values.max())
-    return Image.fromarray(np.round((values - low) / max(high - low, 1e-9) * 255).astype(np.uint8))
+    least, most = float(values.min()), float(values.max())
+    if image.mode == "F" or least < low or most > high or least < most < 2**14:
+        low, high = least, most
+    values -= low  # in place: a large picture fills a quarter of a gigabyte
+    values /= max(high - low, 1e-9)
+    values *= 255
+    return Image.fromarray(np.round(values, out=values).astype(np.uint8))
+
+
+def _stretched_colors(image: Image.Image) -> Image.Image:
+    """Colours of 16 bits, of which Pillow keeps the upper 8, by the same rule."""
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        return _eight_bits(image)
+    bands = image.getbands()
+    limits = np.array(image.getextrema()).reshape(-1, 2)[: len(bands) - ("A" in bands)]
+    low, high = int(limits[:, 0].min()), int(limits[:, 1].max())
+    if not low < high < 64:
+        return image
+    table = [round(255 * min(max((value - low) / (high - low), 0), 1)) for value in range(256)]
+    return image.point([value for band in bands for value in (range(256) if band == "A" else table)])
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -191,13 +297,11 @@ class ImageFolder:
         path = self.root / (exact or fits or [PurePosixPath(*parts)])[0]
         try:
             real = path.resolve()
-            is_file = real.is_file()
+            kind = special_file(real) if real.is_relative_to(self.root) else f"{OUTSIDE} through a link"
         except (OSError, RuntimeError):  # a name that is too long, links in a circle
-            raise ImageError(written, "no such file") from None
-        if not real.is_relative_to(self.root):
-            raise ImageError(written, f"{OUTSIDE} through a link")
-        if not is_file:
-            raise ImageError(written, "no such file")
+            kind = "no such file"
+        if kind:
+            raise ImageError(written, kind)
         return path
 
     def _parts(self, written: str) -> tuple[str, ...]:
@@ -276,10 +380,50 @@ def survey_images(folder: ImageFolder, written_paths: Iterable[str], workers: in
     """
     found = {written: _found_image(folder, written) for written in dict.fromkeys(written_paths)}
     paths = list(dict.fromkeys(record.path for record in found.values() if record.path is not None))
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        surveyed = tqdm(pool.map(_surveyed_image, paths), total=len(paths), desc="pictures", disable=not paths)
-        by_path = dict(zip(paths, surveyed, strict=True))
+    with _warnings_by_file() as (of_file, warned), ThreadPoolExecutor(max(1, workers)) as pool:
+
+        def surveyed(path: Path) -> ImageRecord:
+            of_file.path = path
+            return _surveyed_image(path)
+
+        bar = tqdm(pool.map(surveyed, paths), total=len(paths), desc="pictures", disable=not paths)
+        by_path = dict(zip(paths, bar, strict=True))
+    _name_warnings({text: [p for p in dict.fromkeys(of) if not by_path[p].problem] for text, of in warned.items()})
     return {w: replace(by_path[r.path], written=w) if r.path is not None else r for w, r in found.items()}
+
+
+NAMED_WARNINGS = 5  # of each survey
+
+
+@contextlib.contextmanager
+def _warnings_by_file() -> Iterator[tuple[threading.local, dict[str, list[Path]]]]:
+    """Collect what Pillow warns of within the block: its own lines name no file.
+
+    Yields:
+        What a thread sets `path` of to the file that it decodes, and the files by warning.
+    """
+    of_file, found = threading.local(), defaultdict[str, list[Path]](list)
+
+    def note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if hasattr(of_file, "path"):
+            found[" ".join(str(message).split())].append(of_file.path)
+        else:
+            before(message, category, *where, **more)
+
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+        warnings.simplefilter("always")
+        warnings.showwarning = note
+        yield of_file, found
+
+
+def _name_warnings(warned: dict[str, list[Path]]) -> None:
+    """Args: warned: pictures that are used, by warning; refused ones have their reason anyway."""
+    named = {text: paths for text, paths in warned.items() if paths}
+    for text, paths in list(named.items())[:NAMED_WARNINGS]:
+        tqdm.write(f"  {min(paths)}{f' and {len(paths) - 1:,} more' if len(paths) > 1 else ''}: {text}")
+    if len(named) > NAMED_WARNINGS:
+        tqdm.write(f"  ... and {len(named) - NAMED_WARNINGS} other warnings about pictures")
 
 
 def _found_image(folder: ImageFolder, written: str) -> ImageRecord:

@@ -16,6 +16,7 @@ import jinja2
 
 from mcvqa.base.budget import spell_duration
 from mcvqa.base.files import write_text
+from mcvqa.base.informing import printable
 from mcvqa.base.uncertainty import SIGNIFICANT, Accuracy, Gain, spell_error, spell_interval, spell_p_value, spell_points
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
@@ -348,7 +349,7 @@ def _interval_text(accuracy: Accuracy) -> str:
 # %% Markdown
 def markdown_text(text: Any) -> str:
     """`text` as one line of Markdown without any markup, for a paragraph or a table cell."""
-    line = re.sub(r"[\x00-\x20\x7f\x85\u2028\u2029]+", " ", str(text)).strip()
+    line = printable(re.sub(r"[\x09-\x0d\x20\x85\u2028\u2029]+", " ", str(text))).strip()
     return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", html.escape(line, quote=False))
 
 
@@ -376,7 +377,7 @@ def _markdown_block(block: ReportBlock, folder: Path) -> str:
         path = Path(block.path).resolve().relative_to(folder.resolve()).as_posix()
         return f"![{markdown_text(block.text)}]({quote(path)})"
     if block.kind == "verbatim":  # indented, because a fence could be closed by what stands in it
-        return "\n".join(f"    {line}" for line in re.split(r"[\r\n\x0b\x0c]+", block.text.strip("\r\n")))
+        return "\n".join(f"    {printable(line)}" for line in re.split(r"[\r\n\x0b\x0c]+", block.text.strip("\r\n")))
     return markdown_text(block.text)
 
 

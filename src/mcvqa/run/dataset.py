@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from mcvqa.base.files import atomic_path, read_json, write_json, write_text
+from mcvqa.base.files import as_spreadsheet_cell, atomic_path, read_json, write_json, write_text
+from mcvqa.base.informing import printable
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.answers import LETTERS, STYLE_WORDS, AnswersRead, counted_words
 from mcvqa.data.explore import Exploration, explore
 from mcvqa.data.folds import assign_folds, large_group_warning, question_groups, sample_rows
-from mcvqa.data.images import ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
+from mcvqa.data.images import DECODER_VERSION, ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
 from mcvqa.data.kinds import question_kind
 from mcvqa.data.locate import DataFiles, find_data
 from mcvqa.data.prior import Prior, fit_prior
@@ -276,7 +277,8 @@ def require_photographs(project: Project, data: RunData, meanwhile: str = "") ->
 def _survey(project: Project, root: Path, written: Sequence[str]) -> dict[str, ImageRecord]:
     """`survey_images`, remembered as long as no photograph's size or date changes."""
     folder = ImageFolder(root)
-    stamp = settings_hash({"root": str(root), "files": [_image_stamp(folder, w) for w in sorted(set(written))]})
+    files = [_image_stamp(folder, w) for w in sorted(set(written))]
+    stamp = settings_hash({"root": str(root), "decoder": DECODER_VERSION, "files": files})
     memory = project.paths.cache / f"pictures-{stamp}.json"
     if memory.exists():
         try:
@@ -342,7 +344,7 @@ def explore_files(project: Project, data: RunData, prior: Prior) -> Exploration:
     prior = dataclasses.replace(prior, oof_logprobs=prior_of_train(data, prior))
     notes = (*data.notes, *data.doubts)
     found = explore(data.train, data.test, data.problems, data.records, data.image_groups, prior, folder, notes)
-    write_text(folder / "summary.txt", found.summary() + "\n")
+    write_text(folder / "summary.txt", printable(found.summary()) + "\n")
     return found
 
 
@@ -373,7 +375,7 @@ def write_folds(project: Project, data: RunData) -> Path:
         writer.writerow(["id", "fold", "group", "kind", "answer"])
         for question, fold, group in zip(data.train, data.folds, data.groups, strict=True):
             answer = "" if question.answer is None else LETTERS[question.answer]
-            writer.writerow([question.id, fold, group, question_kind(question), answer])
+            writer.writerow([as_spreadsheet_cell(question.id), fold, group, question_kind(question), answer])
     return file
 
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from mcvqa.base.files import RunLog, read_yaml, write_text
+from mcvqa.base.files import DamagedFile, RunLog, read_yaml, write_text
 from mcvqa.config import Config, ConfigError, McvqaError, weight_changes
 from mcvqa.run.tasks import TaskRecords
 
@@ -150,11 +148,10 @@ def settle_settings(project: Project) -> None:
     file = project.paths.experiment / "config.yaml"
     if file.exists() and project.paths.checkpoints.exists():
         try:
-            before = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError):
-            before = None
-        if not isinstance(before, dict):
-            raise ConfigError(f"{file} is damaged, so what the run was trained with is not known. {way_out(project)}")
+            before = read_yaml(file, dict)
+        except DamagedFile:
+            told = f"{file} is damaged, so what the run was trained with is not known. {way_out(project)}"
+            raise ConfigError(told) from None
         if changed := weight_changes(before, project.config):
             raise ConfigError("\n".join((
                 f"The run {project.config.run!r} was trained with other settings:", *changed, way_out(project)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from mcvqa.base.files import AWAY, DISK_ADVICE, NO_ROOM, write_json
+from mcvqa.base.informing import printable_output
 from mcvqa.base.interrupt import StopRequest
 from mcvqa.config import Config
 from mcvqa.model.distributed import by_main, is_main_process, join_processes
@@ -59,7 +60,7 @@ def _session(project: Project) -> Iterator[Project]:
     Of several processes the main one prints and keeps this record.
     """
     started, folder = time.time(), project.paths.experiment
-    printing = contextlib.nullcontext() if is_main_process() else contextlib.redirect_stdout(open(os.devnull, "w"))  # noqa: SIM115
+    printing = printable_output() if is_main_process() else contextlib.redirect_stdout(open(os.devnull, "w"))  # noqa: SIM115
     try:
         # outside of training every file is written whole, so a signal may end a run anywhere
         with printing, StopRequest(at_once=True), memory_explained(project.config):
@@ -80,8 +81,15 @@ def _session(project: Project) -> Iterator[Project]:
 
 @contextlib.contextmanager
 def memory_explained(config: Config) -> Iterator[None]:
-    """Raises RunStopped where the GPU's memory is full."""
+    """Raises RunStopped where the memory of the GPU or of the machine is full."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
-        raise RunStopped(f"The GPU's memory is full. What is finished is kept. {less_memory(config)}") from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise RunStopped(f"The GPU's memory is full. What is finished is kept. {less_memory(config)}") from error
+        if not isinstance(error, MemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        raise RunStopped(
+            f"The machine's memory is full. What is finished is kept. Use less: a smaller image_size (now {config.image_size}), "
+            f"batch_size (now {config.batch_size}) or num_workers."
+        ) from error

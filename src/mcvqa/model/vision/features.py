@@ -15,7 +15,7 @@ import transformers
 from torch.utils.data import Dataset
 
 from mcvqa.base.files import LONG_WAITS, atomic_path, patiently
-from mcvqa.data.images import ImageError, ImageRecord, open_with_hash
+from mcvqa.data.images import DECODER_VERSION, ImageError, ImageRecord, open_with_hash
 from mcvqa.data.table import DataError
 from mcvqa.model.batches import Batches
 from mcvqa.model.distributed import Made, progress
@@ -92,6 +92,7 @@ class PatchBatches(Dataset):
 # %% features kept on disk
 FEATURES_VERSION = 1  # raised whenever a change in this package changes features
 NAMED_PHOTOGRAPHS = 5  # in a message
+MOST_PIXELS = 16 * 1024**2  # of a batch, whose patches take 24 bytes each
 
 
 class FeatureStore:
@@ -110,7 +111,7 @@ class FeatureStore:
         self.width = feature_width(base.model.config)
         self.overflowed = 0  # of the images that fill() computed last, those that half precision did not hold
         # the model itself is not kept: loader processes get a copy of this object
-        versions = [*([code] if code else []), FEATURES_VERSION, transformers.__version__, PIL.__version__]
+        versions = [*([code] if code else []), FEATURES_VERSION, DECODER_VERSION, transformers.__version__, PIL.__version__]
         self._depends_on = json.dumps(
             [versions, weights_hash(base.vision), str(self.dtype), images.processor.to_dict()], sort_keys=True, default=str
         )
@@ -152,6 +153,7 @@ class FeatureStore:
         """
         self.overflowed = 0
         wanted = {self.path(image, scale): image for image in images if not self.images.records[image].problem}
+        batch = max(1, min(batch, MOST_PIXELS // self.images.pixels(scale)))
         every = sorted(wanted.values(), key=lambda image: self.images.grid(image, scale) or ())  # equal ones together
         own = [tuple(every[start : start + batch]) for start in range(0, len(every), batch)]
         if only is not None:

@@ -285,7 +285,7 @@ class MainProcess:
 
     def report(self, **message: Any) -> None:
         with self.lock, contextlib.suppress(OSError):  # it is gone, as the closed input tells
-            self.pipe.write(json.dumps(message, ensure_ascii=False).encode() + b"\n")
+            self.pipe.write(json.dumps(message).encode() + b"\n")
             self.pipe.flush()
 
 

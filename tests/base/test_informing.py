@@ -1,0 +1,42 @@
+"""What is printed controls no terminal and needs no encoding."""
+import contextlib
+import io
+import sys
+
+import pytest
+from tqdm import tqdm
+
+from mcvqa.base.informing import PrintableStream, printable, printable_output
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("\x1b[2J", "\\x1b[2J"), ("a\rready", "a\\rready"), ("\x9b31m", "\\x9b31m"), ("\x07\x00\x7f", "\\x07\\x00\\x7f"),
+    ("\u202egnp.exe", "\\u202egnp.exe"), ("\udcb0", "\\udcb0"),
+])
+def test_what_a_terminal_would_obey_is_shown(text, shown):
+    assert printable(text) == shown
+
+
+def test_text_stays_as_it_is():
+    text = "한글, 日本語, é, 👩‍🎓\n\tsecond line ± 0.02 \\x1b"
+    assert printable(text) == text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp949", "utf-8"])
+def test_every_character_can_be_printed_in_any_encoding(encoding):
+    file = io.TextIOWrapper(raw := io.BytesIO(), encoding=encoding)
+    with contextlib.redirect_stdout(file), printable_output():
+        print("한글 ± 👩 \udcb0 \x1b[1m")
+    assert not isinstance(sys.stdout, PrintableStream)
+    file.flush()
+    said = raw.getvalue().decode(encoding)
+    assert ("한글 ±" if encoding != "ascii" else "?? ?") in said and "\\udcb0 \\x1b[1m" in said
+
+
+def test_progress_bars_move_the_cursor_and_their_texts_do_not():
+    bars, lines = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stderr(bars), contextlib.redirect_stdout(lines), printable_output():
+        for _ in tqdm(range(2), desc="a\x1b[2Jb"):
+            tqdm.write("line \x1b[2J\rready")
+    assert "\r" in bars.getvalue() and "a\\x1b[2Jb" in bars.getvalue() and "\x1b[2J" not in bars.getvalue()
+    assert lines.getvalue() == 2 * "line \\x1b[2J\\rready\n"
