@@ -133,7 +133,7 @@ def _check_rows(maker: Maker, data: RunData, config: Config) -> np.ndarray:
     chosen = np.random.default_rng(config.seed).permutation(len(data.train))[:SAMPLED_ROWS]
     start = time.time()
     rows = [data.train[i] for i in chosen]
-    orders = [training_orders(len(q.choices), config, np.random.default_rng(0)) for q in rows]
+    orders = [training_orders(q.choices, config, np.random.default_rng(0)) for q in rows]
     tokens = np.array([maker.tokens(maker.row(q, o)) for q, o in zip(rows, orders, strict=True)])
     rate = len(chosen) / (time.time() - start)
     usable = int(data.with_image.sum())
