@@ -3,7 +3,7 @@ import contextlib
 import os
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mcvqa.base.budget import Work, spell_duration
 from mcvqa.base.versions import version_notes
 from mcvqa.config import Config
 from mcvqa.data.folds import FoldError
+from mcvqa.data.language import with_prompt
 from mcvqa.model.content import local_folder
 from mcvqa.model.device import GIB, DevicePlan, plan_device
 from mcvqa.model.families.family import feature_width, image_tokens
@@ -25,7 +26,7 @@ from mcvqa.model.source import ModelError, read_model_config, require_whole_mode
 from mcvqa.model.text.encode import AlignmentError, Encoder
 from mcvqa.run.alignment import check_alignment, maker_without_weights, print_line, print_section
 from mcvqa.run.dataset import RunData, fold_summary, read_data, require_photographs, split_rows
-from mcvqa.run.project import Project, RunStopped, open_project
+from mcvqa.run.project import Project, RunStopped, open_project, with_kept_prompt
 from mcvqa.run.space import disk_need, existing_folder, free_space
 from mcvqa.run.workers.processes import worker_gpus
 from mcvqa.scoring.orders import tta_plan
@@ -36,10 +37,14 @@ SAMPLED_ROWS = 200
 
 def check_run(config: Config) -> bool:
     """Print the pre-flight of a run; returns whether nothing stands in its way."""
+    config = with_kept_prompt(config)
     with tempfile.TemporaryDirectory() as scratch:
         project = open_project(config.replace(output_dir=scratch))
         data = read_data(project)
         ready = _check_data(project, data)
+        config, why = with_prompt(config, data.train)
+        print_line(True, f"instruction of the prompt: {why}")
+        project = replace(project, config=config.replace(output_dir=scratch))
         undecided = plan_device(config)
         whole, loaded = _check_model(project.config)
         if loaded is None:
