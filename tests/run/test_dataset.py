@@ -52,6 +52,41 @@ def plain(dataset, tmp_path) -> Project:
     return project_on(dataset, tmp_path)
 
 
+# %% where the photographs are
+@pytest.mark.parametrize("split_folders", [False, True])
+def test_both_splits_may_use_the_same_names(data, tmp_path, split_folders):
+    for split in ("train", "test"):
+        rewrite(data / f"{split}.csv", lambda rows: [rows[0], *([row[0], row[1][-8:], *row[2:]] for row in rows[1:])])
+        for file in (data / split).iterdir():
+            file.rename(file.with_name(file.name[-8:]))
+        if split_folders:
+            (data / f"{split}.csv").rename(data / split / f"{split}.csv")
+    found = data_of(project_on(data, tmp_path))
+    assert found.files.root == data and not found.broken([*found.train, *found.test]) and len(found.test) == 9
+    for split, questions in (("train", found.train), ("test", found.test)):
+        assert {found.records[q.image].path.parent for q in questions} == {(data / split).resolve()}
+    assert found.notes == ("train.csv: image paths of 9 rows, absolute or the same in several folders, mean train/",
+                           "test.csv: image paths of 9 rows, absolute or the same in several folders, mean test/")
+
+
+def test_paths_as_the_competition_has_them_stay_as_they_are(data, tmp_path):
+    """The rows of a trained run must not change: its keys depend on them."""
+    found = data_of(project_on(data, tmp_path))
+    assert found.train[0].image == "train/train_0000.jpg" and found.notes == ()
+
+
+def test_photographs_still_packed_beside_the_tables(data, tmp_path, capsys):
+    whole = data_of(project_on(data, tmp_path / "whole"))
+    for split in ("train", "test"):
+        shutil.make_archive(str(data / split), "zip", data / split)
+        shutil.rmtree(data / split)
+    project = project_on(data, tmp_path / "out")
+    found = data_of(project)
+    assert found.train_print == whole.train_print and found.test_print == whole.test_print
+    archives = [f"photographs: {data / name}" for name in ("test.zip", "train.zip")]
+    assert [note.split(" is unpacked")[0] for note in found.notes] == archives
+
+
 # %% folds
 def test_what_is_trained_on_never_meets_what_is_validated(data, tmp_path):
     """Invariant 4, with one photograph planted six times: saved again, smaller, brighter."""

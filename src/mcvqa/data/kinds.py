@@ -42,13 +42,13 @@ NAMED_BY_A_SIGN = r"(가게|매장|상점|카페|식당|음식점|빵집|호텔|
 # which choice is NOT in the picture: 볼 수 없는 것은, 포함되지 않은 음식은, 주재료가 아닌 것은
 NEGATED = r"(아닌|없는|않[은는]|못하는|틀린|잘못된|거리가 먼) (?!다른 )(\S+( \S+)? ?(무엇|무슨|어느|어떤|누구|뭐|뭘|몇)|\S+$)"
 NEGATED_ENGLISH = r"\bexcept\b|\b(which|what|who)\b.*(\bnot\b(?! to\b)|n['’]t\b|\bcannot\b|\bincorrect\b)"
-FOOD = (
+FOOD_WORDS = (
     r"음식|요리|식사|메뉴|반찬|간식|안주|도시락|디저트|후식|음료|과일|채소|야채|(?<!물)고기|해산물|식재료|주 ?재료|토핑|소스|"
     r"국물|(?<![가-힣])(빵|밥|국|면|술|떡|차)[은이]|피자|케이크|치킨|햄버거|커피|라떼|김밥|라면|파스타|샐러드|국수|찌개|아이스크림|쿠키|도넛|"
     r"\b(foods?|dish(es)?|meals?|drinks?|beverages?|desserts?|fruits?|vegetables?|meat|snacks?|ingredients?|toppings?|"
     r"cuisine|cakes?|pizza|bread|eat(ing|en)?)\b"
 )
-ANIMAL = (
+ANIMAL_WORDS = (
     r"동물|강아지|고양이|(?<![가-힣])(새|개)(?=[는가의를들 ])|물고기|곤충|나비|품종|견종|토끼|오리|"
     r"\b(animals?|dogs?|cats?|birds?|pupp(y|ies)|kittens?|horses?|cows?|fish|insects?|breeds?)\b"
 )
@@ -74,8 +74,8 @@ RULES = (
     Rule("attribute", r"무엇을 (하고|하는|먹|보고|바라)|(행동|활동|동작|모습)[은을]|무엇으로 (만들|이루|되어|장식)"),
     Rule("attribute", r"\b(shape|size|material|pattern|texture|weather|season|mood|expression|style|condition)s?\b"),
     Rule("attribute", r"\b(wearing|doing|made of|feature)\b"),
-    Rule("food", FOOD),
-    Rule("animals", rf"^(?!.*(인형|조각상|동상|캐릭터)).*({ANIMAL})"),
+    Rule("food", FOOD_WORDS),
+    Rule("animals", rf"^(?!.*(인형|조각상|동상|캐릭터)).*({ANIMAL_WORDS})"),
 )
 
 

@@ -19,12 +19,12 @@ OF_THE_OTHERS = re.compile(
     r"(모두|전부|모두다)(정답|맞|옳|해당|포함|아니|아님|오답|틀).{0,4}|"
     r"(해당|해당사항|정답|답)(이|은)?없(음|다|습니다|어요)|(어느|아무)것도(아님|아니다|아닙니다|해당.{0,6})"
 )
-_NAME = r"(?:보기|options?|choices?|answers?)? ?([a-z]|[가나다라마]|[1-9]번)"
-_MARK = r"(모두|둘 ?다|전부|만|제외|only|both|(?:are|is) (?:correct|right|true))"
+_CHOICE_LETTER = r"(?:보기|options?|choices?|answers?)? ?([a-z]|[가나다라마]|[1-9]번)"
+_LETTERS_MARK = r"(모두|둘 ?다|전부|만|제외|only|both|(?:are|is) (?:correct|right|true))"
 # a whole choice in lower case, its signs replaced by spaces: 'both a and c', 'a와 b 모두', 'a b 둘 다'
-NAMED = re.compile(
+LETTERS_NAMED = re.compile(
     rf"(both |neither |either |only |all (?:but|except) )?"
-    rf"{_NAME}((?: ?(와|과|하고|및) ?| (and|or|nor) | ){_NAME})*(?: ?{_MARK}.{{0,8}})?"
+    rf"{_CHOICE_LETTER}((?: ?(와|과|하고|및) ?| (and|or|nor) | ){_CHOICE_LETTER})*(?: ?{_LETTERS_MARK}.{{0,8}})?"
 )
 
 
@@ -46,7 +46,7 @@ def _compatible(choice: str) -> str:
 
 
 def _names_others(text: str, n_choices: int) -> bool:
-    match = NAMED.fullmatch(text)
+    match = LETTERS_NAMED.fullmatch(text)
     if not match or not (match[1] or match[4] or match[5] or match[7]):
         return False
     names = re.findall(r"\b([a-z]|[가나다라마]|[1-9]번)(?=와|과|하고|및|만| |$)", text)

@@ -2,7 +2,7 @@
 import re
 import unicodedata
 
-SERIES = ("abcdefghijklmnopqrstuvwxyz", "가나다라마바사아자차카타파하")
+OWN_SERIES = ("abcdefghijklmnopqrstuvwxyz", "가나다라마바사아자차카타파하")
 # what a choice begins with: in brackets, before a sign (but neither 1.5 nor 1:30), or circled
 OWN_LETTER = re.compile(
     r"\s*(?:[(\[<（［〔]\s*(\w{1,2})\s*[)\]>）］〕]|(\w{1,2})\s*(?:[)）]|[.．:：、](?!\d))|"
@@ -21,7 +21,7 @@ def strip_own_letters(choices: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
     at = [position for position, choice in enumerate(choices) if choice.strip()]
     found = [(_bare_letter(next(filter(None, match.groups()))), match[4]) for match in matches if match]
     numbered = all(letter == str(i + 1) for i, (letter, _) in zip(at, found, strict=False))
-    lettered = any(all(letter == series[i : i + 1] for i, (letter, _) in zip(at, found, strict=False)) for series in SERIES)
+    lettered = any(all(letter == series[i : i + 1] for i, (letter, _) in zip(at, found, strict=False)) for series in OWN_SERIES)
     if len(at) < 2 or len(found) < len(at) or not (numbered or lettered) or len({text.casefold() for _, text in found}) < 2:
         return choices, False
     kept = dict(zip(at, (text for _, text in found), strict=True))

@@ -15,6 +15,7 @@ from mcvqa.base.versions import version_notes
 from mcvqa.config import Config
 from mcvqa.data.folds import FoldError
 from mcvqa.data.language import with_prompt
+from mcvqa.data.meta_choices import fixed_positions
 from mcvqa.model.content import local_folder
 from mcvqa.model.device import GIB, DevicePlan, plan_device
 from mcvqa.model.families.family import feature_width, image_tokens
@@ -73,6 +74,12 @@ def _check_data(project: Project, data: RunData) -> bool:
         print_line(True, f"{path}: {len(table.questions)} rows, {table.encoding}, delimiter {table.delimiter!r}; {columns}")
     if files.dev and not project.config.use_dev:
         print_line(True, f"{files.dev} is not used; --set use_dev=true trains on its rows too")
+    if fixed := [(q, at[0]) for q in (*data.train, *data.test) if (at := fixed_positions(q.choices))]:
+        question, position = fixed[0]
+        print_line(True, f"{len(fixed):,} rows have choices that speak of the others and keep their position in every order, "
+                   f"first in {question.id!r}: {question.choices[position]!r}")
+    for note in data.notes:
+        print_line(True, note)
     for problem in data.problems[:SHOWN_PROBLEMS]:
         print_line(False, str(problem))
     if len(data.problems) > SHOWN_PROBLEMS:

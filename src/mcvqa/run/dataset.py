@@ -16,9 +16,10 @@ from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.explore import Exploration, explore
 from mcvqa.data.folds import assign_folds, large_group_warning, question_groups, sample_rows
+from mcvqa.data.image_paths import SplitRows, find_photographs
 from mcvqa.data.images import ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
 from mcvqa.data.kinds import question_kind
-from mcvqa.data.locate import DataFiles, find_data
+from mcvqa.data.locate import DataFiles, find_data, missing_table
 from mcvqa.data.prior import Prior, fit_prior
 from mcvqa.data.questions import LETTERS, DataError, Problem, Question, Table, read_questions
 from mcvqa.run.project import Project, RunStopped, way_out
@@ -42,6 +43,7 @@ class RunData:
         train_print, test_print: change with any question, answer or photograph of that split, and with nothing else.
         folds: (N,) the fold in which each row of `train` is validation; TRAINING_ONLY, or LEFT_OUT without a readable photograph;
             empty before `split_rows`.
+        notes: what was decided about the files that people should know.
     """
 
     files: DataFiles
@@ -56,6 +58,7 @@ class RunData:
     train_print: str
     test_print: str
     folds: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    notes: tuple[str, ...] = ()
 
     def broken(self, questions: Sequence[Question]) -> list[ImageRecord]:
         """Photographs of `questions` that cannot be read."""
@@ -95,6 +98,7 @@ def read_data(project: Project) -> RunData:
     columns = dict(image_column=config.image_column, question_column=config.question_column)
     sources = [files.train, *([files.dev] if config.use_dev and files.dev else [])]
     labelled = [read_questions(f, **columns, answer_column=config.answer_column, labelled=True) for f in sources]
+    (*labelled, test), folder, notes = _with_photographs(project, files, [*labelled, test])
     _require_distinct_ids(test, files.test)
     rows = _answered_rows(labelled, config)
     if not rows:
@@ -102,12 +106,13 @@ def read_data(project: Project) -> RunData:
     train = rows
     if config.use_sample:
         train = [rows[i] for i in sample_rows(rows, question_groups(rows), config.sample_size, config.seed)]
-    records = _survey(project, files.root, [q.image for q in (*train, *test.questions)])
+    records = _survey(project, folder, [q.image for q in (*train, *test.questions)])
     image_groups = near_duplicate_groups(records)
     problems = tuple(p for table in (*labelled, test) for p in table.problems)
     return RunData(
         files, (*labelled, test), tuple(train), tuple(rows), test.questions, problems, records, image_groups,
         question_groups(train, image_groups), questions_print(train, records), questions_print(test.questions, records),
+        notes=tuple(notes),
     )
 
 
@@ -120,8 +125,7 @@ def read_test_rows(project: Project) -> tuple[DataFiles, Table]:
     config = project.config
     files = find_data(config.data_dir, project.paths.cache / "data", own=project.paths.written)
     if files.train is None or files.test is None:
-        lacking = "train.csv" if files.train is None else "test.csv"
-        raise DataError(f"{files.root} has no {lacking}. Expected: train.csv with answers and test.csv without.")
+        raise missing_table(files.root, "train" if files.train is None else "test")
     return files, read_questions(
         files.test, image_column=config.image_column, question_column=config.question_column, labelled=False
     )
@@ -201,10 +205,19 @@ def require_photographs(project: Project, data: RunData, meanwhile: str = "") ->
 
 
 # %% the survey of photographs, remembered
-def _survey(project: Project, root: Path, written: Sequence[str]) -> dict[str, ImageRecord]:
+def _with_photographs(
+    project: Project, files: DataFiles, tables: Sequence[Table]
+) -> tuple[list[Table], ImageFolder, list[str]]:
+    """The tables (train, dev where it is used, test) with the paths of the photographs that are meant, and where they are."""
+    splits = [split for split in ("train", "dev", "test") if split != "dev" or len(tables) > 2]
+    rows = [SplitRows(split, getattr(files, split), table.questions) for split, table in zip(splits, tables, strict=True)]
+    folder, placed, notes = find_photographs(files.root, rows, project.paths.cache / "data")
+    return [dataclasses.replace(table, questions=one.questions) for table, one in zip(tables, placed, strict=True)], folder, notes
+
+
+def _survey(project: Project, folder: ImageFolder, written: Sequence[str]) -> dict[str, ImageRecord]:
     """`survey_images`, remembered as long as no photograph's size or date changes."""
-    folder = ImageFolder(root)
-    stamp = settings_hash({"root": str(root), "files": [_image_stamp(folder, w) for w in sorted(set(written))]})
+    stamp = settings_hash({"root": str(folder.root), "files": [_image_stamp(folder, w) for w in sorted(set(written))]})
     memory = project.paths.cache / f"pictures-{stamp}.json"
     if memory.exists():
         try:
