@@ -1,5 +1,6 @@
 """A run before any model: folds, broken photographs, the text-only prior, and what counts as another run."""
 import csv
+import dataclasses
 import io
 import shutil
 from pathlib import Path
@@ -22,6 +23,8 @@ from mcvqa.run.dataset import (
     write_folds,
 )
 from mcvqa.run.project import Project, RunStopped, open_project, settle_settings
+from mcvqa.run.score import score_task
+from mcvqa.run.train import train_task
 from tests.conftest import make_dataset, tiny_settings
 
 ALIKE = ["train_0000", "train_0003", "train_0008", "train_0013", "train_0018", "train_0023"]
@@ -244,6 +247,18 @@ def test_weights_depend_on_the_settings_and_data_they_are_made_from_and_on_nothi
     assert elsewhere() == key, "the same files in another folder"
     rewrite(data / "train.csv", lambda rows: [*rows[:-1], [*rows[-1][:2], "또 다른 질문입니까?", *rows[-1][3:]]])
     assert elsewhere() != key
+
+
+def test_keys_change_where_choices_keep_their_position_and_nowhere_else(plain):
+    data, still = data_of(plain), project_on(Path(plain.config.data_dir), plain.paths.root, shuffle_choices=False)
+    first = dataclasses.replace(data.train[0], choices=(*data.train[0].choices[:-1], "해당 없음"))
+    meta = dataclasses.replace(data, train=(first, *data.train[1:]))  # with the same prints, so that only the rule differs
+    before, now = (train_task(plain, rows, 0) for rows in (data, meta))
+    assert before.key != now.key and before.of_0_1 == now.of_0_1, "a fold that version 0.1 trained stays done"
+    assert train_task(still, data, 0).key == train_task(still, meta, 0).key, "no order changes"
+    in_orders = plain.config.replace(use_tta=True)
+    for config, split, same in ((in_orders, "oof", False), (in_orders, "test", True), (plain.config, "oof", True)):
+        assert (score_task(plain, data, config, 0, split).key == score_task(plain, meta, config, 0, split).key) is same
 
 
 def test_a_trained_run_is_not_overwritten_by_other_settings(plain):
