@@ -17,7 +17,7 @@ from engine import inputs_of
 from mcvqa.base.uncertainty import Accuracy, accuracy_of
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
-from mcvqa.data.kinds import KINDS, question_kind
+from mcvqa.data.kinds import BASIC_KINDS, basic_kind
 from mcvqa.data.questions import Question, read_questions
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import BaseModel, load_base
@@ -51,8 +51,8 @@ def zero_shot(base: BaseModel, folder: Path, questions: list[Question], config: 
 
 def tell(title: str, questions: list[Question], right: np.ndarray) -> None:
     print(f"\n{title}: {accuracy_of(right, np.ones(len(right)))}")
-    kinds = np.array([question_kind(q) for q in questions])
-    for kind in KINDS:
+    kinds = np.array([basic_kind(q) for q in questions])
+    for kind in BASIC_KINDS:
         if (kinds == kind).any():
             of_kind = Accuracy(int(right[kinds == kind].sum()), int((kinds == kind).sum()))
             low, high = of_kind.interval

@@ -29,7 +29,7 @@ from engine import origin
 from mcvqa.base.files import RunLog
 from mcvqa.base.versions import installed_version
 from mcvqa.data.answers import LETTERS
-from mcvqa.data.kinds import KINDS
+from mcvqa.data.kinds import BASIC_KINDS
 from mcvqa.scenes.ask import ask
 from mcvqa.scenes.draw import draw
 from mcvqa.scenes.scene import sample_scene
@@ -52,7 +52,7 @@ class Photograph:
 def make_photograph(photograph: Photograph) -> dict[str, str]:
     """Draw it with some noise, as cameras have, so that it takes as long to decode. Returns: its row."""
     rng = np.random.default_rng(photograph.seed)
-    kind, asked = KINDS[photograph.seed[1] % len(KINDS)], None
+    kind, asked = BASIC_KINDS[photograph.seed[1] % len(BASIC_KINDS)], None
     while asked is None:
         scene = sample_scene(rng, "varied")
         asked = ask(scene, rng, "ko", kind, 2 if kind == "yesno" else 4)

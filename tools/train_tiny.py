@@ -33,7 +33,7 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
-from mcvqa.data.kinds import KINDS
+from mcvqa.data.kinds import BASIC_KINDS
 from mcvqa.data.paraphrase import paraphrase
 from mcvqa.data.questions import Question
 from mcvqa.model.families.family import token_positions
@@ -82,7 +82,7 @@ SIGHTS = {  # what a token can show; the first of each is "nothing"
 # %% lessons
 @dataclass(frozen=True)
 class Tail:
-    """What is asked after the picture, and what the assistant says; `kind` is -1 for words, else an index of KINDS."""
+    """What is asked after the picture, and what the assistant says; `kind` is -1 for words, else an index of BASIC_KINDS."""
 
     prompt: list[int]
     said: list[int]
@@ -187,7 +187,7 @@ class Lessons(Dataset):
         text = paraphrase(asked.text, rng) if rng.random() < 0.3 else asked.text
         n = len(asked.choices)
         messages = chat_messages(Question("", "", text, asked.choices), range(n), self.config)
-        return self._tail(messages[1]["content"][1]["text"], LETTERS[asked.answer], KINDS.index(asked.kind), n)
+        return self._tail(messages[1]["content"][1]["text"], LETTERS[asked.answer], BASIC_KINDS.index(asked.kind), n)
 
     # %% rows to tensors
     def _collate(self, rows: list[tuple[np.ndarray, np.ndarray, int, list[Tail]]], side: int) -> dict[str, torch.Tensor]:
@@ -315,7 +315,7 @@ class Grades:
 
     def __init__(self, letters: torch.Tensor) -> None:
         self.letters = letters  # (26,) tokens
-        self.counts = torch.zeros(2, len(KINDS), device=letters.device)
+        self.counts = torch.zeros(2, len(BASIC_KINDS), device=letters.device)
 
     @torch.no_grad()
     def add(self, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> None:
@@ -329,7 +329,7 @@ class Grades:
     def report(self) -> dict[str, float]:
         right, asked = self.counts.tolist()
         self.counts.zero_()
-        each = {kind: round(r / max(1, n), 3) for kind, r, n in zip(KINDS, right, asked, strict=True)}
+        each = {kind: round(r / max(1, n), 3) for kind, r, n in zip(BASIC_KINDS, right, asked, strict=True)}
         return {"all": round(sum(right) / max(1, sum(asked)), 4), **each}
 
 

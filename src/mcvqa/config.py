@@ -28,7 +28,9 @@ SYSTEM_PROMPT = (
     "Answer with exactly one letter among {letters}. No explanation."
 )
 # The instruction stands before the options: all option orders of a question then share one long prefix.
+# Korean, which `tiny` has learned, or English: where user_prompt is empty, the training questions decide.
 USER_PROMPT = "{question}\n정답을 반드시 {letters} 중 하나의 소문자 한 글자로만 출력하세요.\n{options}"
+ENGLISH_PROMPT = "{question}\nAnswer with exactly one lowercase letter, one of {letters}.\n{options}"
 
 
 class McvqaError(Exception):
@@ -228,8 +230,9 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     # %% prompt
     system_prompt: str = Field(default=SYSTEM_PROMPT, json_schema_extra=WEIGHTS, description="system message; may use {letters}")
     user_prompt: str = Field(
-        default=USER_PROMPT, json_schema_extra=WEIGHTS,
-        description="user message; uses {question} and {options}, may use {letters} and {hint}",
+        default="", json_schema_extra=WEIGHTS,
+        description="user message; uses {question} and {options}, may use {letters} and {hint}; empty: Korean or English, "
+        "as the training questions are",
     )
     prompt_by_type: bool = Field(
         default=False, json_schema_extra=WEIGHTS, description="add a hint for the type of question (counting, color, ...)"
@@ -401,7 +404,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
             raise ConfigError(f"train_orders={self.train_orders} needs shuffle_choices=true: there is one order without it.")
         if self.order_consistency and self.train_orders == 1:
             raise ConfigError("order_consistency compares the orders of a row: set train_orders to 2 or more, or leave it at 0.")
-        if "{question}" not in self.user_prompt or "{options}" not in self.user_prompt:
+        if self.user_prompt and not all(place in self.user_prompt for place in ("{question}", "{options}")):
             raise ConfigError("user_prompt must contain {question} and {options}.")
         for name in ("system_prompt", "user_prompt"):
             unknown = set(re.findall(r"\{(\w*)\}", getattr(self, name))) - {"question", "options", "letters", "hint"}
@@ -450,7 +453,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         Settings that version 0.1 did not have are left out at their default, so that they rename no run of 0.1.
         """
         marked = {name: setting for name, setting in self.settings().items() if setting.weights}
-        values = {name: getattr(self, name) for name in marked}
+        values = {name: getattr(self, name) for name in marked} | {"user_prompt": self.user_prompt or USER_PROMPT}
         known = {name: v for name, v in values.items() if name in WEIGHTS_IN_0_1 or v != marked[name].default}
         # how a step is divided into forward passes does not matter to the weights, only how many rows it has
         return known | {"effective_batch": self.effective_batch}
@@ -621,8 +624,8 @@ def weight_changes(before: dict[str, Any], now: Config) -> list[str]:
     """
     then = type(now)(**{name: value for name, value in before.items() if name in type(now).model_fields})
     names = {**then.weight_settings(), **now.weight_settings()}
-    pairs = ((name, getattr(then, name), getattr(now, name)) for name in names)
-    return [f"  {name}: was {old!r}, now {new!r}" for name, old, new in pairs if old != new]
+    old, new = ({**config.as_dict(), **config.weight_settings()} for config in (then, now))
+    return [f"  {name}: was {old[name]!r}, now {new[name]!r}" for name in names if old[name] != new[name]]
 
 
 # %% presets: the rows of the original's table, and a demo that needs no download

@@ -1,11 +1,12 @@
 """Data folders as Kaggle, Colab and people lay them out, and archives that cannot be trusted."""
+import re
 import stat
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from mcvqa.data.locate import find_data, unpack_archive
+from mcvqa.data.locate import DataFiles, find_data, missing_table, unpack_archive
 from mcvqa.data.table import DataError
 
 NO_KAGGLE = Path("/there/is/no/kaggle/here")
@@ -40,6 +41,68 @@ def test_the_demo_is_never_taken_for_the_users_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no train\.csv or test\.csv .*it holds: demo"):
         find_data(tmp_path / "data", tmp_path / "cache", NO_KAGGLE)
     assert find_data(tmp_path / "data" / "demo", tmp_path / "cache").train
+
+
+def test_each_split_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    lay(tmp_path / "data", "train/train.csv", "train/0.jpg", "test/test.csv", "test/sample_submission.csv", "val/dev.csv")
+    for given in ("data", "data/train", "data/train/train.csv", "data/test/test.csv"):
+        found = find_data(tmp_path / given, tmp_path / "cache", NO_KAGGLE)
+        assert found == DataFiles(
+            tmp_path / "data", tmp_path / "data/train/train.csv", tmp_path / "data/test/test.csv", tmp_path / "data/val/dev.csv",
+            tmp_path / "data/test/sample_submission.csv",
+        )
+
+
+@pytest.mark.parametrize(("names", "train", "test"), [
+    (["train.csv", "test/test.csv"], "train.csv", "test/test.csv"),
+    (["Train_data/train.csv", "test.csv"], "Train_data/train.csv", "test.csv"),
+    (["train.csv.gz", "test.parquet"], "train.csv.gz", "test.parquet"),
+    (["train.jsonl", "test.xlsx", "train.txt"], "train.txt", "test.xlsx"),
+    (["TRAIN.TSV", "test.json"], "TRAIN.TSV", "test.json"),
+    (["train/metadata.jsonl", "test/metadata.csv"], "train/metadata.jsonl", "test/metadata.csv"),
+    (["train.csv", "train.parquet", "test.tsv", "test.csv"], "train.csv", "test.csv"),
+    (["train.csv", "lists/train.txt", "lists/test.txt"], "train.csv", None),
+    (["a/train.csv", "lists/train.txt"], "a/train.csv", None),
+])
+def test_names_and_kinds_of_tables(tmp_path: Path, names: list[str], train: str, test: str | None) -> None:
+    found = find_data(lay(tmp_path / "data", *names), tmp_path / "cache", NO_KAGGLE)
+    assert found.train == tmp_path / "data" / train and found.test == (test and tmp_path / "data" / test)
+
+
+def test_a_table_means_its_folder(tmp_path: Path) -> None:
+    root = lay(tmp_path / "data", "train.csv", "test.csv", "other/train.csv")
+    assert find_data(root / "train.csv", tmp_path / "cache") == find_data(root, tmp_path / "cache")
+    lay(tmp_path, "questions.csv")
+    with pytest.raises(DataError, match=r"neither a folder nor a \.zip archive\. There is 'questions\.csv': the name"):
+        find_data(tmp_path / "questions.csv", tmp_path / "cache")
+
+
+@pytest.mark.parametrize(("names", "told"), [
+    (["train (1).csv", "readme.txt"], r"There is 'train \(1\)\.csv': the name of the file is the matter.*\.parquet.*rename it"),
+    (["train.xls", "data.csv"], r"There is 'train\.xls': the name"),
+    (["my_training.csv.txt"], r"There is 'my_training\.csv\.txt': the name"),
+    (["vqa/quiz.jsonl", "vqa/1.jpg"], r"There is 'quiz\.jsonl': the name"),
+])
+def test_a_near_miss_is_named_and_no_other_folder_is_asked_for(tmp_path: Path, names: list[str], told: str) -> None:
+    with pytest.raises(DataError, match=told) as error:
+        find_data(lay(tmp_path / "data", *names), tmp_path / "cache", NO_KAGGLE)
+    assert "right folder" not in str(error.value)
+
+
+def test_a_near_miss_counts_where_the_photographs_are_in_archives(tmp_path: Path) -> None:
+    root = lay(tmp_path / "data", "train (1).csv", "Test data.csv")
+    for name in ("train.zip", "test.zip"):
+        archive(root / name, {"0.jpg": "x"})
+    with pytest.raises(DataError, match=r"There is 'Test data\.csv', 'train \(1\)\.csv': the name"):
+        find_data(root, tmp_path / "cache", NO_KAGGLE)
+
+
+def test_what_is_missing_beside_the_other_table(tmp_path: Path) -> None:
+    root = lay(tmp_path, "train (1).csv", "test.tsv", "notes.csv")
+    assert find_data(root, tmp_path / "cache").train is None
+    told = str(missing_table(root, "train"))
+    assert re.search(r"has no train\.csv\. There is 'train \(1\)\.csv': the name.* to train\.csv", told)
+    assert str(missing_table(root, "test")).endswith("Expected: train.csv with answers and test.csv without.")
 
 
 def test_several_folders_are_listed(tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ def checked(tmp_path, monkeypatch, capsys):
 
 
 def test_a_run_that_can_go_on(checked, tmp_path):
-    ready, said = checked()
+    ready, said = checked(user_prompt="")
+    assert "instruction of the prompt: in Korean (which is what tiny has learned)" in said
     assert ready and said.rstrip().endswith("ready: nothing stands in the way")
     assert not [line for line in said.splitlines() if line.startswith("  !")]
     for section in ("data", "device", "label alignment", "rows", "memory, disk, time"):

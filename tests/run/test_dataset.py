@@ -1,5 +1,6 @@
 """A run before any model: folds, broken photographs, the text-only prior, and what counts as another run."""
 import csv
+import dataclasses
 import io
 import shutil
 from pathlib import Path
@@ -22,6 +23,8 @@ from mcvqa.run.dataset import (
     write_folds,
 )
 from mcvqa.run.project import Project, RunStopped, open_project, settle_settings
+from mcvqa.run.score import score_task
+from mcvqa.run.train import train_task
 from tests.conftest import make_dataset, tiny_settings
 
 ALIKE = ["train_0000", "train_0003", "train_0008", "train_0013", "train_0018", "train_0023"]
@@ -50,6 +53,41 @@ def data(tmp_path) -> Path:
 @pytest.fixture
 def plain(dataset, tmp_path) -> Project:
     return project_on(dataset, tmp_path)
+
+
+# %% where the photographs are
+@pytest.mark.parametrize("split_folders", [False, True])
+def test_both_splits_may_use_the_same_names(data, tmp_path, split_folders):
+    for split in ("train", "test"):
+        rewrite(data / f"{split}.csv", lambda rows: [rows[0], *([row[0], row[1][-8:], *row[2:]] for row in rows[1:])])
+        for file in (data / split).iterdir():
+            file.rename(file.with_name(file.name[-8:]))
+        if split_folders:
+            (data / f"{split}.csv").rename(data / split / f"{split}.csv")
+    found = data_of(project_on(data, tmp_path))
+    assert found.files.root == data and not found.broken([*found.train, *found.test]) and len(found.test) == 9
+    for split, questions in (("train", found.train), ("test", found.test)):
+        assert {found.records[q.image].path.parent for q in questions} == {(data / split).resolve()}
+    assert found.notes == ("train.csv: image paths of 9 rows, absolute or the same in several folders, mean train/",
+                           "test.csv: image paths of 9 rows, absolute or the same in several folders, mean test/")
+
+
+def test_paths_as_the_competition_has_them_stay_as_they_are(data, tmp_path):
+    """The rows of a trained run must not change: its keys depend on them."""
+    found = data_of(project_on(data, tmp_path))
+    assert found.train[0].image == "train/train_0000.jpg" and found.notes == ()
+
+
+def test_photographs_still_packed_beside_the_tables(data, tmp_path, capsys):
+    whole = data_of(project_on(data, tmp_path / "whole"))
+    for split in ("train", "test"):
+        shutil.make_archive(str(data / split), "zip", data / split)
+        shutil.rmtree(data / split)
+    project = project_on(data, tmp_path / "out")
+    found = data_of(project)
+    assert found.train_print == whole.train_print and found.test_print == whole.test_print
+    archives = [f"photographs: {data / name}" for name in ("test.zip", "train.zip")]
+    assert [note.split(" is unpacked")[0] for note in found.notes] == archives
 
 
 # %% folds
@@ -213,6 +251,18 @@ def test_weights_depend_on_the_settings_and_data_they_are_made_from_and_on_nothi
     assert elsewhere() == key, "the same files in another folder"
     rewrite(data / "train.csv", lambda rows: [*rows[:-1], [*rows[-1][:2], "또 다른 질문입니까?", *rows[-1][3:]]])
     assert elsewhere() != key
+
+
+def test_keys_change_where_choices_keep_their_position_and_nowhere_else(plain):
+    data, still = data_of(plain), project_on(Path(plain.config.data_dir), plain.paths.root, shuffle_choices=False)
+    first = dataclasses.replace(data.train[0], choices=(*data.train[0].choices[:-1], "해당 없음"))
+    meta = dataclasses.replace(data, train=(first, *data.train[1:]))  # with the same prints, so that only the rule differs
+    before, now = (train_task(plain, rows, 0) for rows in (data, meta))
+    assert before.key != now.key and before.of_0_1 == now.of_0_1, "a fold that version 0.1 trained stays done"
+    assert train_task(still, data, 0).key == train_task(still, meta, 0).key, "no order changes"
+    in_orders = plain.config.replace(use_tta=True)
+    for config, split, same in ((in_orders, "oof", False), (in_orders, "test", True), (plain.config, "oof", True)):
+        assert (score_task(plain, data, config, 0, split).key == score_task(plain, meta, config, 0, split).key) is same
 
 
 def test_a_trained_run_is_not_overwritten_by_other_settings(plain):

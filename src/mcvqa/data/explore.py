@@ -77,6 +77,7 @@ def explore(
         "options": _option_table(train),
         "duplicates": _duplicate_counts(shared),
         "duplicate_rows": _duplicate_rows(shared, questions),
+        "same_text": _same_text_rows(shared),
         "problems": _problem_table(problems, images or {}),
     }
     for name, table in tables.items():
@@ -254,6 +255,19 @@ def _duplicate_rows(
     return pd.DataFrame(lines, columns=["shared", "group", "split", "id", "value"])
 
 
+def _same_text_rows(shared: dict[str, list[list[tuple[str, Question]]]]) -> "pd.DataFrame":
+    """Every row whose question another row has too, first the groups that share the choices as well."""
+    import pandas as pd
+
+    lines = [
+        (what, number, split, q.id, q.image, "" if q.answer is None else LETTERS[q.answer], q.text, " | ".join(q.choices))
+        for what in ("question and choices", "question")
+        for number, group in enumerate(sorted(shared[what], key=len, reverse=True), 1)
+        for split, q in group
+    ]
+    return pd.DataFrame(lines, columns=["shared", "group", "split", "id", "image", "answer", "question", "choices"])
+
+
 # %% figures
 def _draw_kinds(kinds: "pd.DataFrame") -> "Figure | None":
     if not kinds[["train", "test"]].to_numpy().any():
@@ -427,7 +441,7 @@ def _text_lines(
         letters = {c: int(everyone[c]) for c in tables["letters"].columns[2:] if everyone[c]}
         lines.append("Answers     " + "   ".join(f"{letter} {count / n:.1%}" for letter, count in letters.items()))
     for title, what in (("Same text", "question"), ("  + choices", "question and choices"), ("Same id", "id")):
-        lines += _shared_line(tables["duplicates"], what, title)
+        lines += _shared_line(tables["duplicates"], what, title, "" if what == "id" else " (same_text.csv)")
     repeated = [p for p in problems if p.message.startswith(SAME_TEXT)]
     if repeated:
         names = list({(p.file, p.row): p.id for p in repeated}.values())
@@ -437,11 +451,11 @@ def _text_lines(
     return lines
 
 
-def _shared_line(duplicates: "pd.DataFrame", what: str, title: str) -> list[str]:
-    """One line, or none where nothing is shared."""
+def _shared_line(duplicates: "pd.DataFrame", what: str, title: str, table: str = "") -> list[str]:
+    """One line, or none where nothing is shared. Args: table: where its rows are listed."""
     entry = duplicates[duplicates.shared == what].iloc[0]
     line = f"{title:<12}{entry.members:,} in {entry.groups:,} groups, {entry.groups_in_both:,} of the groups in both splits"
-    return [line] if entry.groups else []
+    return [line + table] if entry.groups else []
 
 
 def _span(numbers: Sequence[int]) -> str:
@@ -476,7 +490,7 @@ def _image_lines(images: dict[str, ImageRecord] | None, duplicates: "pd.DataFram
 def _blind_lines(kinds: "pd.DataFrame", prior: Prior) -> list[str]:
     head = f"{'kind':<12}{'train':>7}{'test':>7}   blind accuracy (chance)"
     lines = ["", head]
-    for _, kind in kinds.iterrows():
+    for _, kind in kinds[(kinds.train > 0) | (kinds.test > 0)].iterrows():
         measured = kind.answered and prior.accuracy.n
         figure = f"{spell_error(kind.blind_accuracy, kind.standard_error)} ({kind.chance:.3f})" if measured else "-"
         lines.append(f"{kind.kind:<12}{kind.train:>7,}{kind.test:>7,}   {figure}")

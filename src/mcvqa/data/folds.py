@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mcvqa.config import McvqaError
-from mcvqa.data.kinds import question_kind
+from mcvqa.data.kinds import basic_kind
 from mcvqa.data.questions import Question
 
 
@@ -26,7 +26,7 @@ def question_groups(questions: Sequence[Question], image_groups: dict[str, int] 
 
 def _strata(questions: Sequence[Question]) -> np.ndarray:
     """(N,) stratum number of each row: its answer and its kind of question."""
-    return _numbered([f"{-1 if q.answer is None else q.answer:02d} {question_kind(q)}" for q in questions])
+    return _numbered([f"{-1 if q.answer is None else q.answer:02d} {basic_kind(q)}" for q in questions])
 
 
 def _numbered(values: np.ndarray | Sequence) -> np.ndarray:

@@ -275,9 +275,29 @@ class ImageFolder:
         # (name or stem, folded) -> paths relative to the root
         self.by_name: dict[str, list[PurePosixPath]] = {}
         self.by_stem: dict[str, list[PurePosixPath]] = {}
+        self.unpacked: dict[PurePosixPath, tuple[Path, PurePosixPath]] = {}  # path relative to the root -> folder, path in it
         for file in _files_below(self.root):
-            self.by_name.setdefault(_folded(file.name), []).append(file)
-            self.by_stem.setdefault(_folded(file.stem), []).append(file)
+            self._enter(file)
+
+    def _enter(self, file: PurePosixPath) -> None:
+        self.by_name.setdefault(_folded(file.name), []).append(file)
+        self.by_stem.setdefault(_folded(file.stem), []).append(file)
+
+    def add(self, unpacked: Path, at: PurePosixPath) -> None:
+        """List the files of an unpacked archive too, as if they were in the folder `at` of the root; what is there stays."""
+        for inside in _files_below(unpacked.resolve()):
+            if not self.holds(str(at / inside)):
+                self._enter(at / inside)
+                self.unpacked[at / inside] = (unpacked.resolve(), inside)
+
+    def folders(self) -> set[PurePosixPath]:
+        """All folders with files, from the root."""
+        return {file.parent for files in self.by_name.values() for file in files} - {PurePosixPath(".")}
+
+    def holds(self, path: str) -> bool:
+        """Whether there is a file of exactly this path from the root."""
+        file = PurePosixPath(path)
+        return file in self.by_name.get(_folded(file.name), ())
 
     def find(self, written: str) -> Path:
         """The file meant by a CSV's path or id.
@@ -289,20 +309,26 @@ class ImageFolder:
         Raises:
             ImageError: no such file, several that fit, or a path that leaves the data folder.
         """
-        parts = self._parts(written)
-        fits = self._fitting(parts)
-        exact = [file for file in fits if file.parts == parts]
-        if len(exact or fits) > 1:
-            raise ImageError(written, f"several files fit: {', '.join(str(file) for file in sorted(fits)[:4])}")
-        path = self.root / (exact or fits or [PurePosixPath(*parts)])[0]
+        file = self.match(written) or PurePosixPath(*self._parts(written))
+        base, inside = self.unpacked.get(file, (self.root, file))
+        path = base / inside
         try:
             real = path.resolve()
-            kind = special_file(real) if real.is_relative_to(self.root) else f"{OUTSIDE} through a link"
+            kind = special_file(real) if real.is_relative_to(base) else f"{OUTSIDE} through a link"
         except (OSError, RuntimeError):  # a name that is too long, links in a circle
             kind = "no such file"
         if kind:
             raise ImageError(written, kind)
         return path
+
+    def match(self, written: str) -> PurePosixPath | None:
+        """The path from the root of the listed file that is meant, None without one. Errors as of `find`."""
+        parts = self._parts(written)
+        fits = self._fitting(parts)
+        exact = [file for file in fits if file.parts == parts]
+        if len(exact or fits) > 1:
+            raise ImageError(written, f"several files fit: {', '.join(str(file) for file in sorted(fits)[:4])}")
+        return next(iter(exact or fits), None)
 
     def _parts(self, written: str) -> tuple[str, ...]:
         text = written.strip().replace("\\", "/")

@@ -1,4 +1,4 @@
-"""Kinds of questions: counting, color, ocr, yesno, location, attribute, general, found by a table of rules.
+"""Kinds of questions: counting, color, ocr, negation, food and more, found by a table of rules.
 
 To teach it your own data, add a line to RULES: the first rule that fits wins, what fits none is `general`.
 """
@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from mcvqa.data.questions import Question
 
-KINDS = ("counting", "color", "ocr", "yesno", "location", "attribute", "general")
+# Folds are stratified by these, hints are given for them and pictures are generated with them; more of them would change folds.
+BASIC_KINDS = ("counting", "color", "ocr", "yesno", "location", "attribute", "general")
+KINDS = ("negation", *BASIC_KINDS[:-1], "food", "animals", "general")
 
 
 # %% the rules
@@ -37,9 +39,23 @@ COLOR = (
 )
 YES_OR_NO = r"(yes|no|true|false|예|네|아니요|아니오|아뇨|참|거짓|맞다|아니다|틀리다|그렇다|그렇지 않다|있다|없다)[.!]?"
 NAMED_BY_A_SIGN = r"(가게|매장|상점|카페|식당|음식점|빵집|호텔|병원|도로|역|정류장|프로그램|책|영화|앱|제품|상품)"
+# which choice is NOT in the picture: 볼 수 없는 것은, 포함되지 않은 음식은, 주재료가 아닌 것은
+NEGATED = r"(아닌|없는|않[은는]|못하는|틀린|잘못된|거리가 먼) (?!다른 )(\S+( \S+)? ?(무엇|무슨|어느|어떤|누구|뭐|뭘|몇)|\S+$)"
+NEGATED_ENGLISH = r"\bexcept\b|\b(which|what|who)\b.*(\bnot\b(?! to\b)|n['’]t\b|\bcannot\b|\bincorrect\b)"
+FOOD_WORDS = (
+    r"음식|요리|식사|메뉴|반찬|간식|안주|도시락|디저트|후식|음료|과일|채소|야채|(?<!물)고기|해산물|식재료|주 ?재료|토핑|소스|"
+    r"국물|(?<![가-힣])(빵|밥|국|면|술|떡|차)[은이]|피자|케이크|치킨|햄버거|커피|라떼|김밥|라면|파스타|샐러드|국수|찌개|아이스크림|쿠키|도넛|"
+    r"\b(foods?|dish(es)?|meals?|drinks?|beverages?|desserts?|fruits?|vegetables?|meat|snacks?|ingredients?|toppings?|"
+    r"cuisine|cakes?|pizza|bread|eat(ing|en)?)\b"
+)
+ANIMAL_WORDS = (
+    r"동물|강아지|고양이|(?<![가-힣])(새|개)(?=[는가의를들 ])|물고기|곤충|나비|품종|견종|토끼|오리|"
+    r"\b(animals?|dogs?|cats?|birds?|pupp(y|ies)|kittens?|horses?|cows?|fish|insects?|breeds?)\b"
+)
 
 RULES = (
     Rule("yesno", choices=YES_OR_NO),
+    Rule("negation", rf"{NEGATED}|{NEGATED_ENGLISH}"),
     # ocr before counting: "몇 시", "얼마" and "번호" ask for a number that is read, not counted
     Rule("ocr", r"적[힌혀]|[쓰씌]여|쓰인|써[ 져]?있|새겨진|문구|글자|글씨|글귀|단어|숫자|텍스트|제목|영수증"),
     Rule("ocr", r"몇 ?(시|분(?!의)|월|년|일|도|호|세|점|번지)|얼마|가격|요금|금액"),
@@ -58,16 +74,27 @@ RULES = (
     Rule("attribute", r"무엇을 (하고|하는|먹|보고|바라)|(행동|활동|동작|모습)[은을]|무엇으로 (만들|이루|되어|장식)"),
     Rule("attribute", r"\b(shape|size|material|pattern|texture|weather|season|mood|expression|style|condition)s?\b"),
     Rule("attribute", r"\b(wearing|doing|made of|feature)\b"),
+    Rule("food", FOOD_WORDS),
+    Rule("animals", rf"^(?!.*(인형|조각상|동상|캐릭터)).*({ANIMAL_WORDS})"),
 )
 
 
 # %% which rule fits
 def question_kind(question: Question) -> str:
     """One of KINDS, by the first of RULES that fits the question and its choices."""
+    return _kind_among(KINDS, question)
+
+
+def basic_kind(question: Question) -> str:
+    """One of BASIC_KINDS: as `question_kind`, without the rules of the other kinds."""
+    return _kind_among(BASIC_KINDS, question)
+
+
+def _kind_among(kinds: tuple[str, ...], question: Question) -> str:
     text = question.text.lower()
     choices = [choice.strip().lower() for choice in question.choices]
     for rule in RULES:
-        if re.search(rule.question, text) and (
+        if rule.kind in kinds and re.search(rule.question, text) and (
             not rule.choices or all(re.fullmatch(rule.choices, choice) for choice in choices)
         ):
             return rule.kind

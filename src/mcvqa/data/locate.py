@@ -5,23 +5,25 @@ import re
 import shutil
 import stat
 import tempfile
+import unicodedata
 import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
 from tqdm.auto import tqdm
 
 from mcvqa.data.table import DataError
 
 KAGGLE_INPUT = Path("/kaggle/input")
-DATA_FILES = {
-    "train": ("train.csv",),
-    "test": ("test.csv",),
-    "dev": ("dev.csv",),
-    "sample_submission": ("sample_submission.csv", "samplesubmission.csv"),
-}
 SEARCH_DEPTH = 4  # /kaggle/input/datasets/<owner>/<name>/<folder>
+TABLE_ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".jsonl", ".json", ".parquet", ".xlsx")  # of two tables the first counts
+TABLE_NAMES = {
+    "train": ("train",), "test": ("test",), "dev": ("dev",), "sample_submission": ("sample_submission", "samplesubmission"),
+}
+SPLIT_WORDS = {"train": {"train", "training"}, "test": {"test", "testing"}, "dev": {"dev", "val", "valid", "validation"}}
+OTHER_TABLE = r"\.(csv|tsv|txt|jsonl?|parquet|xlsx?|ods|feather|arrow)\b"
+TABLE_NAMING = f"A table is named train or test and ends in {', '.join(TABLE_ENDINGS)}"
 
 
 @dataclass(frozen=True)
@@ -40,49 +42,121 @@ def find_data(
 ) -> DataFiles:
     """The one folder with train.csv or test.csv, in or below `data_dir`; an archive is unpacked first.
 
+    The tables of a split may also be in a folder of its name: train/train.csv beside test/test.csv.
+
     Args:
-        data_dir: a folder, a .zip archive, or "auto": Kaggle's input folder. That is also searched where the default
-            folder "data" holds nothing.
+        data_dir: a folder, a table in it, a .zip archive, or "auto": Kaggle's input folder. That is also searched where the
+            default folder "data" holds nothing.
         unpack_to: folder that receives the content of an archive, in a folder of its own.
         own: folders that runs write to; what lies below them is nobody's input.
 
     Raises:
         DataError: nothing found, several candidates, or an archive that cannot be trusted.
     """
-    place = Path(data_dir)
-    if str(data_dir) == "auto" or (str(data_dir) == "data" and kaggle_input.is_dir() and not _holds_data(place)):
-        place = kaggle_input
-    if not place.exists():
+    folder = Path(data_dir)
+    if str(data_dir) == "auto" or (str(data_dir) == "data" and kaggle_input.is_dir() and not _holds_data(folder)):
+        folder = kaggle_input
+    if not folder.exists():
         raise DataError(
-            f"There is no {place.absolute()}. Expected: a folder (or .zip) with train.csv, test.csv and photographs. "
+            f"There is no {folder.absolute()}. Expected: a folder (or .zip) with train.csv, test.csv and photographs. "
             "Name it with --set data_dir=FOLDER."
         )
-    if place.is_file():
-        place = unpack_archive(place, unpack_to)
-    skipped = {folder.resolve() for folder in own}
-    folders = _folders_with(place, _is_table, skipped)
-    if not folders and (archive := _only_archive(place, skipped)):
-        place = unpack_archive(archive, unpack_to)
-        folders = _folders_with(place, _is_table)
-    if len(folders) != 1:
-        raise _not_one_folder(place, folders)
-    names = {entry.name.lower(): Path(entry) for entry in _listing(folders[0]) if entry.is_file()}
-    found = {part: next((names[n] for n in usual if n in names), None) for part, usual in DATA_FILES.items()}
-    return DataFiles(folders[0], **found)
+    if folder.is_file():
+        if _is_table(folder.name.lower()):
+            return _files_in(_above_splits(folder.parent))
+        if not zipfile.is_zipfile(folder) and not _is_archive(folder.name.lower()):
+            raise DataError(f"{folder} is neither a folder nor a .zip archive. {_rename([folder.name])}")
+        folder = unpack_archive(folder, unpack_to)
+    skipped = {path.resolve() for path in own}
+    folders = _folders_with_tables(folder, skipped)
+    if not folders and (archive := _only_archive(folder, skipped)):
+        folders = _folders_with_tables(unpack_archive(archive, unpack_to))
+    roots = list(dict.fromkeys(map(_above_splits, folders)))
+    if len(roots) != 1:
+        raise _not_one_folder(folder, folders)
+    return _files_in(roots[0])
 
 
-def _holds_data(place: Path) -> bool:
-    return bool(_folders_with(place, _is_table) or _folders_with(place, _is_archive))
+def _holds_data(folder: Path) -> bool:
+    return bool(_folders_with_tables(folder) or _folders_with(folder, _is_archive))
+
+
+def _folders_with_tables(top: Path, skipped: Collection[Path] = ()) -> list[Path]:
+    """Those with CSV files, else with tables of other kinds, else train/ and test/ with metadata.jsonl, as `datasets` has it."""
+    metadata = {"metadata" + ending for ending in TABLE_ENDINGS}
+    return (
+        _folders_with(top, lambda name: name in ("train.csv", "test.csv"), skipped) or _folders_with(top, _is_table, skipped)
+        or [path for path in _folders_with(top, metadata.__contains__, skipped) if _table(path, "train") or _table(path, "test")]
+    )
 
 
 def _is_table(name: str) -> bool:
-    return name in DATA_FILES["train"] or name in DATA_FILES["test"]
+    return name in {stem + ending for stem in ("train", "test") for ending in TABLE_ENDINGS}
 
 
 def _is_archive(name: str) -> bool:
     return name.endswith(".zip")
 
 
+# %% the tables of a folder
+def _files_in(root: Path) -> DataFiles:
+    """The tables in the folder, or each in a folder in it that is named like its split."""
+    below = {split: [path for path in _folders_in(root) if is_named_like(path, split)] for split in SPLIT_WORDS}
+    where = {split: [root, *below.get(split, below["test"])] for split in TABLE_NAMES}  # the sample may lie beside test.csv
+    return DataFiles(root, **{split: next(filter(None, (_table(one, split) for one in where[split])), None) for split in where})
+
+
+def _table(folder: Path, split: str) -> Path | None:
+    names = {entry.name.lower(): Path(entry) for entry in _listing(folder) if entry.is_file()}
+    stems = (*TABLE_NAMES[split], *(("metadata",) if is_named_like(folder.absolute(), split) else ()))
+    usual = (stem + ending for stem in stems for ending in TABLE_ENDINGS)
+    return next((names[name] for name in usual if name in names), None)
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return [Path(entry) for entry in _listing(folder) if entry.is_dir()]
+
+
+def is_named_like(path: Path | PurePath, split: str) -> bool:
+    """Whether a folder or an archive has the name of this split and of no other: train/, Train_images/, vqa-train.zip."""
+    words = {*re.split(r"[\W_\d]+", path.name.lower())}
+    return [name for name, usual in SPLIT_WORDS.items() if usual & words] == [split]
+
+
+def _above_splits(folder: Path) -> Path:
+    """The folder above one that is named like the split of its only table, where another split has its own there too."""
+    files = {split: _table(folder, split) for split in ("train", "test")}
+    here = [split for split, file in files.items() if file]
+    if len(here) != 1 or not is_named_like(folder.absolute(), here[0]):
+        return folder
+    above, other = folder.absolute().parent if folder == Path() else folder.parent, "test" if here[0] == "train" else "train"
+    beside = [path for path in _folders_in(above) if is_named_like(path, other) and _table(path, other)]
+    return above if beside or _table(above, other) else folder
+
+
+def missing_table(root: Path, split: str) -> DataError:
+    """What to say where the data folder lacks the table of a split, whose name may be nearly right."""
+    near = [name for name in _near_misses(root) if split in name.lower()]
+    return DataError(f"{root} has no {split}.csv. " + (
+        _rename(near, split) if near else "Expected: train.csv with answers and test.csv without."
+    ))
+
+
+def _near_misses(folder: Path) -> list[str]:
+    """Files that look like tables but have other names: 'train (1).csv', 'train.xls', or where no name is near, 'data.csv'."""
+    known = {stem + ending for stems in TABLE_NAMES.values() for stem in stems for ending in TABLE_ENDINGS} | {"test_answers.csv"}
+    names = [e.name for e in _listing(folder) if e.is_file() and e.name.lower() not in known and not _is_archive(e.name.lower())]
+    of_splits = [name for name in names if re.search("train|test", name.lower()) and re.search(OTHER_TABLE, name.lower())]
+    return of_splits or [name for name in names if name.lower().endswith((".csv", ".tsv", ".jsonl", ".parquet", ".xlsx"))]
+
+
+def _rename(names: Sequence[str], split: str = "train") -> str:
+    """The advice to rename a file."""
+    shown = ", ".join(map(repr, names[:5]))
+    return f"There is {shown}: the name of the file is the matter. {TABLE_NAMING}; rename it, for example to {split}.csv."
+
+
+# %% the search
 def _listing(folder: Path) -> list[os.DirEntry[str]]:
     """Visible entries by name. Not Path.iterdir: asking each of 10,000 photographs for its kind is slow on a Drive."""
     try:
@@ -92,9 +166,9 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
         return []
 
 
-def _folders_with(place: Path, wanted: Callable[[str], bool], skipped: Collection[Path] = ()) -> list[Path]:
+def _folders_with(top: Path, wanted: Callable[[str], bool], skipped: Collection[Path] = ()) -> list[Path]:
     """The topmost folders, down to SEARCH_DEPTH and outside of `skipped`, that hold a file with a wanted name (in lower case)."""
-    found, level = [], [place]
+    found, level = [], [top]
     for _ in range(SEARCH_DEPTH + 1):
         below: list[Path] = []
         for folder in level:
@@ -109,24 +183,27 @@ def _folders_with(place: Path, wanted: Callable[[str], bool], skipped: Collectio
     return found
 
 
-def _only_archive(place: Path, skipped: Collection[Path]) -> Path | None:
-    folders = _folders_with(place, _is_archive, skipped)
+def _only_archive(top: Path, skipped: Collection[Path]) -> Path | None:
+    folders = _folders_with(top, _is_archive, skipped)
     archives = [Path(entry) for folder in folders for entry in _listing(folder) if _is_archive(entry.name.lower())]
+    if len(archives) > 1 and _near_misses(top):  # tables that only lack their name, with photographs in archives
+        return None
     if len(archives) > 1:
         names = "".join(f"\n  {archive}" for archive in archives)
-        raise DataError(f"{place} holds several archives and no train.csv:{names}\nName one with --set data_dir=FILE.")
+        raise DataError(f"{top} holds several archives and no train.csv:{names}\nName one with --set data_dir=FILE.")
     return archives[0] if archives else None
 
 
-def _not_one_folder(place: Path, folders: list[Path]) -> DataError:
+def _not_one_folder(top: Path, folders: list[Path]) -> DataError:
     if folders:
         names = "".join(f"\n  {folder}" for folder in folders)
-        return DataError(f"Several folders in {place} hold data:{names}\nName one with --set data_dir=FOLDER.")
-    seen = ", ".join(entry.name for entry in _listing(place)[:10]) or "nothing"
-    return DataError(
-        f"There is no train.csv or test.csv in {place}, nor in the folders or a .zip in it (it holds: {seen}). "
-        "Name the right folder with --set data_dir=FOLDER."
-    )
+        return DataError(f"Several folders in {top} hold data:{names}\nName one with --set data_dir=FOLDER.")
+    missing = f"There is no train.csv or test.csv in {top}, nor in the folders or a .zip in it"
+    near = [name for folder in (top, *_folders_in(top)) for name in _near_misses(folder)]
+    if near:
+        return DataError(f"{missing}. {_rename(near)}")
+    seen = ", ".join(entry.name for entry in _listing(top)[:10]) or "nothing"
+    return DataError(f"{missing} (it holds: {seen}). Name the right folder with --set data_dir=FOLDER.")
 
 
 # %% archives: everything is checked before the first byte is written
@@ -164,6 +241,17 @@ def unpack_archive(archive: Path, unpack_to: Path) -> Path:
         raise
     except Exception as error:  # damage shows as BadZipFile, zlib.error, NotImplementedError, OSError, ...
         raise DataError(f"{archive} cannot be unpacked: {error}. Is it a complete .zip? Download it again.") from None
+
+
+def archived_names(archive: Path, wanted: Collection[str]) -> set[str]:
+    """Those of the wanted file names, with or without their endings, that an archive holds; none of one that cannot be read."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            paths = [PurePosixPath(_entry_name(entry)) for entry in opened.infolist() if not _is_litter(entry)]
+    except (OSError, zipfile.BadZipFile):
+        return set()
+    names = {unicodedata.normalize("NFC", name).casefold() for path in paths for name in (path.name, path.stem)}
+    return {name for name in wanted if unicodedata.normalize("NFC", name).casefold() in names}
 
 
 def _is_litter(entry: zipfile.ZipInfo) -> bool:

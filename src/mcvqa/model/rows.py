@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from mcvqa.config import Config
+from mcvqa.data.meta_choices import orders_around_fixed
 from mcvqa.data.paraphrase import paraphrase
 from mcvqa.data.questions import Question
 from mcvqa.model.batches import Batches
@@ -97,17 +98,23 @@ def row_generator(seed: int, epoch: int, name: str) -> np.random.Generator:
 def training_row(maker: Maker, question: Question, epoch: int, config: Config) -> Any:
     """The row as it is learned in `epoch`: choices shuffled, ending paraphrased, the answer following."""
     random = row_generator(config.seed, epoch, question.id)
-    orders = training_orders(len(question.choices), config, random)
+    orders = training_orders(question.choices, config, random)
     if config.use_augmentation and random.random() < config.aug_prob:
         question = replace(question, text=paraphrase(question.text, random))
     return maker.row(question, orders)
 
 
-def training_orders(n_choices: int, config: Config, random: np.random.Generator) -> np.ndarray:
-    """(K, C) orders learned in one pass: a random one, and the same turned round, so that each choice stands in K slots."""
-    order = random.permutation(n_choices) if config.shuffle_choices else np.arange(n_choices)
-    turns = np.arange(k := min(config.train_orders, n_choices)) * n_choices // k
-    return order[(np.arange(n_choices) + turns[:, None]) % n_choices]
+def training_orders(choices: Sequence[str], config: Config, random: np.random.Generator) -> np.ndarray:
+    """(K, C) orders learned in one pass: a random one, and the same turned round, so that each choice stands in K slots.
+
+    Choices that speak of the others stay where they are.
+    """
+    def turned(n_choices: int) -> np.ndarray:
+        order = random.permutation(n_choices) if config.shuffle_choices else np.arange(n_choices)
+        turns = np.arange(k := min(config.train_orders, n_choices)) * n_choices // k
+        return order[(np.arange(n_choices) + turns[:, None]) % n_choices]
+
+    return orders_around_fixed(choices, turned)
 
 
 LOOKED_AT = 256  # rows with most text, of which the one with most tokens is looked for

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLFo
 
 from mcvqa.base.files import write_json
 from mcvqa.config import SYSTEM_PROMPT, USER_PROMPT
-from mcvqa.data.kinds import KINDS
+from mcvqa.data.kinds import BASIC_KINDS
 from mcvqa.model.content import packaged_tiny
 from mcvqa.model.device import seeded
 from mcvqa.model.text.prompt import HINTS
@@ -45,7 +45,7 @@ def _tokenizer_corpus() -> Iterator[str]:
             scene = sample_scene(random, style)
             for language in ("ko", "en"):
                 yield describe(scene, language)
-                for kind in KINDS:
+                for kind in BASIC_KINDS:
                     if asked := ask(scene, random, language, kind, 4):
                         yield " ".join([asked.text, *asked.choices])
 

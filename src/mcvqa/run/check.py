@@ -3,7 +3,7 @@ import contextlib
 import os
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from mcvqa.base.versions import version_notes
 from mcvqa.config import Config
 from mcvqa.data.answers import ANSWER_STYLES
 from mcvqa.data.folds import FoldError
+from mcvqa.data.language import with_prompt
+from mcvqa.data.meta_choices import fixed_positions
 from mcvqa.model.content import local_folder
 from mcvqa.model.device import GIB, DevicePlan, plan_device
 from mcvqa.model.families.family import feature_width, image_tokens
@@ -26,7 +28,7 @@ from mcvqa.model.source import ModelError, read_model_config, require_whole_mode
 from mcvqa.model.text.encode import AlignmentError, Encoder
 from mcvqa.run.alignment import check_alignment, maker_without_weights, print_line, print_section
 from mcvqa.run.dataset import RunData, fold_summary, read_data, require_photographs, split_rows
-from mcvqa.run.project import Project, RunStopped, open_project
+from mcvqa.run.project import Project, RunStopped, open_project, with_kept_prompt
 from mcvqa.run.space import disk_need, existing_folder, free_space
 from mcvqa.run.workers.processes import worker_gpus
 from mcvqa.scoring.orders import tta_plan
@@ -37,10 +39,14 @@ SAMPLED_ROWS = 200
 
 def check_run(config: Config) -> bool:
     """Print the pre-flight of a run; returns whether nothing stands in its way."""
+    config = with_kept_prompt(config)
     with tempfile.TemporaryDirectory() as scratch:
         project = open_project(config.replace(output_dir=scratch))
         data = read_data(project)
         ready = _check_data(project, data)
+        config, why = with_prompt(config, data.train)
+        print_line(True, f"instruction of the prompt: {why}")
+        project = replace(project, config=config.replace(output_dir=scratch))
         undecided = plan_device(config)
         whole, loaded = _check_model(project.config)
         if loaded is None:
@@ -69,6 +75,10 @@ def _check_data(project: Project, data: RunData) -> bool:
         print_line(True, f"{path}: {len(table.questions)} rows, {table.encoding}, delimiter {table.delimiter!r}; {columns}")
     if files.dev and not project.config.use_dev:
         print_line(True, f"{files.dev} is not used; --set use_dev=true trains on its rows too")
+    if fixed := [(q, at[0]) for q in (*data.train, *data.test) if (at := fixed_positions(q.choices))]:
+        question, position = fixed[0]
+        print_line(True, f"{len(fixed):,} rows have choices that speak of the others and keep their position in every order, "
+                   f"first in {question.id!r}: {question.choices[position]!r}")
     for note in data.notes:
         print_line(True, note)
     for doubt in data.doubts:
@@ -139,7 +149,7 @@ def _check_rows(maker: Maker, data: RunData, config: Config) -> np.ndarray:
     chosen = np.random.default_rng(config.seed).permutation(len(data.train))[:SAMPLED_ROWS]
     start = time.time()
     rows = [data.train[i] for i in chosen]
-    orders = [training_orders(len(q.choices), config, np.random.default_rng(0)) for q in rows]
+    orders = [training_orders(q.choices, config, np.random.default_rng(0)) for q in rows]
     tokens = np.array([maker.tokens(maker.row(q, o)) for q, o in zip(rows, orders, strict=True)])
     rate = len(chosen) / (time.time() - start)
     usable = int(data.with_image.sum())

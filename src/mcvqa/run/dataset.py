@@ -18,9 +18,10 @@ from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.answers import LETTERS, STYLE_WORDS, AnswersRead, counted_words
 from mcvqa.data.explore import Exploration, explore
 from mcvqa.data.folds import assign_folds, large_group_warning, question_groups, sample_rows
+from mcvqa.data.image_paths import SplitRows, find_photographs
 from mcvqa.data.images import DECODER_VERSION, ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
 from mcvqa.data.kinds import question_kind
-from mcvqa.data.locate import DataFiles, find_data
+from mcvqa.data.locate import DataFiles, find_data, missing_table
 from mcvqa.data.prior import Prior, fit_prior
 from mcvqa.data.questions import Problem, Question, Table, read_questions, read_tables
 from mcvqa.data.table import DataError
@@ -105,6 +106,7 @@ def read_data(project: Project) -> RunData:
     files, test = read_test_rows(project)
     assert files.train is not None
     labelled = _read_labelled(files, config)
+    (*labelled, test), folder, notes = _with_photographs(project, files, [*labelled, test])
     _require_distinct_ids(test, files.test)
     rows, repeated = _answered_rows(labelled, config)
     if not rows:
@@ -112,11 +114,11 @@ def read_data(project: Project) -> RunData:
     train = rows
     if config.use_sample:
         train = [rows[i] for i in sample_rows(rows, question_groups(rows), config.sample_size, config.seed)]
-    records = _survey(project, files.root, [q.image for q in (*train, *test.questions)])
+    records = _survey(project, folder, [q.image for q in (*train, *test.questions)])
     image_groups = near_duplicate_groups(records)
     problems = tuple(p for table in (*labelled, test) for p in table.problems)
     form = find_form(test.questions, files.sample_submission, labelled[0].convention, config.submission_style)
-    notes = [*_notes_on_encodings((*labelled, test)), *_notes_on_answers(labelled), *form.notes]
+    notes = [*notes, *_notes_on_encodings((*labelled, test)), *_notes_on_answers(labelled), *form.notes]
     notes += [f"{counted_words(repeated, 'row')} left out: the same as an earlier one"] if repeated else []
     doubts = [f"{name}: {doubt}" for name, read in _answers_of(labelled) for doubt in read.doubts()]
     return RunData(
@@ -135,8 +137,7 @@ def read_test_rows(project: Project) -> tuple[DataFiles, Table]:
     config = project.config
     files = find_data(config.data_dir, project.paths.cache / "data", own=project.paths.written)
     if files.train is None or files.test is None:
-        lacking = "train.csv" if files.train is None else "test.csv"
-        raise DataError(f"{files.root} has no {lacking}. Expected: train.csv with answers and test.csv without.")
+        raise missing_table(files.root, "train" if files.train is None else "test")
     return files, read_questions(files.test, **_named_columns_of(config), labelled=False)
 
 
@@ -274,11 +275,20 @@ def require_photographs(project: Project, data: RunData, meanwhile: str = "") ->
 
 
 # %% the survey of photographs, remembered
-def _survey(project: Project, root: Path, written: Sequence[str]) -> dict[str, ImageRecord]:
+def _with_photographs(
+    project: Project, files: DataFiles, tables: Sequence[Table]
+) -> tuple[list[Table], ImageFolder, list[str]]:
+    """The tables (train, dev where it is used, test) with the paths of the photographs that are meant, and where they are."""
+    splits = [split for split in ("train", "dev", "test") if split != "dev" or len(tables) > 2]
+    rows = [SplitRows(split, getattr(files, split), table.questions) for split, table in zip(splits, tables, strict=True)]
+    folder, placed, notes = find_photographs(files.root, rows, project.paths.cache / "data")
+    return [dataclasses.replace(table, questions=one.questions) for table, one in zip(tables, placed, strict=True)], folder, notes
+
+
+def _survey(project: Project, folder: ImageFolder, written: Sequence[str]) -> dict[str, ImageRecord]:
     """`survey_images`, remembered as long as no photograph's size or date changes."""
-    folder = ImageFolder(root)
     files = [_image_stamp(folder, w) for w in sorted(set(written))]
-    stamp = settings_hash({"root": str(root), "decoder": DECODER_VERSION, "files": files})
+    stamp = settings_hash({"root": str(folder.root), "decoder": DECODER_VERSION, "files": files})
     memory = project.paths.cache / f"pictures-{stamp}.json"
     if memory.exists():
         try:

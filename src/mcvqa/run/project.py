@@ -1,14 +1,17 @@
 """A run's settings and folders: whose run it is, and whether it may go on with these settings. No torch here."""
+import dataclasses
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mcvqa.base.files import DamagedFile, RunLog, read_yaml, write_text
-from mcvqa.config import Config, ConfigError, McvqaError, weight_changes
+from mcvqa.config import USER_PROMPT, Config, ConfigError, McvqaError, weight_changes
+from mcvqa.data.language import with_prompt
+from mcvqa.data.questions import Question
 from mcvqa.run.tasks import TaskRecords
 
 STEP_TITLES = (
@@ -44,7 +47,7 @@ def settings_of_run(run: str, output_dir: str = ".") -> dict[str, Any]:
         raise ConfigError(f"There is no run {run!r}: {file} is missing. {there} Name one, or give the path of experiments/<run>.")
     values = read_yaml(file, dict)
     folder = folder.absolute()
-    return {name: value for name, value in values.items() if name in Config.settings()} | {
+    return {"user_prompt": USER_PROMPT} | {name: value for name, value in values.items() if name in Config.settings()} | {
         "output_dir": os.path.relpath(folder.parent.parent), "run_name": folder.name,
     }
 
@@ -122,6 +125,7 @@ def open_project(config: Config, seconds_ago: float = 0.0) -> Project:
     Raises:
         ConfigError: nothing can be written to the output folder.
     """
+    config = with_kept_prompt(config)
     paths = RunPaths(Path(config.output_dir), config.run)
     _require_writable(paths.root)
     records = TaskRecords(paths.experiment / "tasks", paths.experiment / "steps", paths.root)
@@ -139,6 +143,18 @@ def _require_writable(root: Path) -> None:
 
 
 # %% step 2: config
+def with_kept_prompt(config: Config) -> Config:
+    """The settings with the instruction line of the run that they name, where that is trained and they set none."""
+    paths = RunPaths(Path(config.output_dir), config.run)
+    if config.user_prompt or not paths.checkpoints.exists():
+        return config
+    try:
+        before = read_yaml(paths.experiment / "config.yaml", dict)
+    except (OSError, McvqaError):  # missing, or damaged, which `settle_settings` reports
+        return config
+    return config.replace(user_prompt=before.get("user_prompt") or USER_PROMPT, run_name=config.run)
+
+
 def settle_settings(project: Project) -> None:
     """Write config.yaml; a run that was trained with other settings is not overwritten.
 
@@ -157,6 +173,17 @@ def settle_settings(project: Project) -> None:
                 f"The run {project.config.run!r} was trained with other settings:", *changed, way_out(project)
             )))
     write_text(file, project.config.to_yaml())
+
+
+def settle_prompt(project: Project, questions: Sequence[Question]) -> Project:
+    """The run with an instruction line in the language of its training questions, which config.yaml keeps."""
+    if project.config.user_prompt:
+        return project
+    config, why = with_prompt(project.config, questions)
+    print(f"  instruction of the prompt: {why}")
+    project = dataclasses.replace(project, config=config)
+    settle_settings(project)
+    return project
 
 
 def way_out(project: Project) -> str:

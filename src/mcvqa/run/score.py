@@ -2,6 +2,7 @@
 from collections.abc import Sequence
 
 from mcvqa.config import Config, settings_hash
+from mcvqa.data.meta_choices import order_rule
 from mcvqa.data.questions import Question
 from mcvqa.model.distributed import by_main
 from mcvqa.run.dataset import RunData, weights_key
@@ -33,6 +34,7 @@ def score_task(
         "weights": weights_key(project, data, fold), "keep": config.keep, "code": code_print(CODE_OF_SCORING), "orders": orders,
         "scales": scales, "rows": data.test_print if split == "test" else "",
         "answer_by": [config.answer_by, config.max_new_tokens], **({"sample": sample} if sample else {}),
+        **(order_rule(data.test if split == "test" else data.train) if orders > 1 else {}),
     })
     return Task(
         "score", f"score fold {fold} {split}", key, makes=(f"experiments/{config.run}/scores/fold{fold}-{split}.npz",),

@@ -18,7 +18,7 @@ from mcvqa.run.dataset import (
     write_folds,
 )
 from mcvqa.run.execution import prepare_model
-from mcvqa.run.project import Project, RunStopped, open_project, settle_settings
+from mcvqa.run.project import Project, RunStopped, open_project, settle_prompt, settle_settings
 from mcvqa.run.results import Combined, Outcome, combine, device_named, require_members, write_results
 from mcvqa.run.score import require_weights
 from mcvqa.run.session import on_record, owning
@@ -37,6 +37,7 @@ def train_only(config: Config, fold: int | None = None) -> None:
     by_main(_require_fold, config, fold)
     with on_record(config) as project:
         data, prior = by_main(_ready, project)
+        project = by_main(settle_prompt, project, data.train)
         by_main(_first_submission, project, data, prior)
         with prepare_model(project, data, by_each(plan_device, config)) as execution:
             train_folds(execution, fold)

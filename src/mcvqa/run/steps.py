@@ -44,7 +44,7 @@ from mcvqa.run.execution import (
     take_over_pace,
     trained_folds,
 )
-from mcvqa.run.project import Project, RunStopped, heading, settle_settings
+from mcvqa.run.project import Project, RunStopped, heading, settle_prompt, settle_settings
 from mcvqa.run.results import Outcome, combine, device_named, require_members, write_results
 from mcvqa.run.score import SPLITS, is_scored, require_weights, scored_folds, valid_scores
 from mcvqa.run.session import on_record
@@ -81,6 +81,7 @@ def _all_steps(project: Project) -> Outcome:
         with Alarm(by_main(project.seconds_until, seconds_for_end(project.config.budget_seconds))):
             by_main(settle_config, project)
             data, prior = by_main(explore_data, project)
+            project = by_main(settle_prompt, project, data.train)
             data = by_main(make_folds, project, data, prior)
             by_main(prepare_rows, project, data)
             with prepare_model(project, data, plan) as execution:

@@ -210,7 +210,8 @@ class TaskGraph:
 
 # %% the code that does it
 CODE_OF_TRAINING = (
-    "config", "data/folds", "data/images", "data/paraphrase", "data/questions", "model", "training", "run/train",
+    "config", "data/folds", "data/images", "data/meta_choices", "data/own_letters", "data/paraphrase", "data/questions", "model",
+    "training", "run/train",
 )
 CODE_OF_SCORING = (*CODE_OF_TRAINING, "scoring", "run/score")
 

@@ -345,7 +345,7 @@ def _true_statement(scene: Scene, rng: np.random.Generator) -> Puzzle | None:
 
 # %% the topics
 class Topic(NamedTuple):
-    """What a question is about: its kind, one of KINDS, and what finds it in a scene. Its words are in WORDINGS."""
+    """What a question is about: its kind, one of BASIC_KINDS, and what finds it in a scene. Its words are in WORDINGS."""
 
     kind: str
     puzzle: Callable[..., Puzzle | None]
@@ -408,7 +408,7 @@ def ask(scene: Scene, rng: np.random.Generator, language: str, kind: str, n_choi
 
     Args:
         language: "ko" or "en".
-        kind: one of KINDS, or of TOPICS for a narrower choice.
+        kind: one of BASIC_KINDS, or of TOPICS for a narrower choice.
         n_choices: 2 to 13.
     """
     for name in pick_some(rng, (name for name, topic in TOPICS.items() if kind in (topic.kind, name)), len(TOPICS)):

@@ -14,7 +14,7 @@ import numpy as np
 
 from mcvqa.base.files import atomic_path, read_json, write_json, write_text
 from mcvqa.data.answers import LETTERS
-from mcvqa.data.kinds import KINDS
+from mcvqa.data.kinds import BASIC_KINDS
 from mcvqa.scenes.ask import Asked, ask
 from mcvqa.scenes.draw import draw
 from mcvqa.scenes.scene import Scene, pick_some, sample_scene
@@ -89,7 +89,7 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]
 
 def _demo_rows(n_rows: int, rng: np.random.Generator, style: str) -> Iterable[tuple[int, Scene, Asked]]:
     """(picture, its scene, a question): kinds in turn, letters evenly used, answers hard to guess from the text."""
-    kinds = itertools.chain.from_iterable(pick_some(rng, KINDS, len(KINDS)) for _ in itertools.count())
+    kinds = itertools.chain.from_iterable(pick_some(rng, BASIC_KINDS, len(BASIC_KINDS)) for _ in itertools.count())
     letters = {n: itertools.cycle(range(n)) for n in (2, 3, 4)}
     guesser, done = Guesser(), 0
     for number in itertools.count():

@@ -6,16 +6,23 @@ square: n orders for an even number n of choices, 2n for an odd one (Williams 19
 the estimation of residual effects of treatments", Australian Journal of Scientific Research A 2, 149-168).
 """
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from mcvqa.config import Config
+from mcvqa.data.meta_choices import orders_around_fixed
 
 
 # %% the plan
 def tta_plan(config: Config) -> tuple[int, tuple[float, ...]]:
     """Option orders per question and image scales; one way without TTA, and where answers are generated as text."""
     return (config.tta_orders, config.tta_scales) if config.use_tta and config.answer_by == "letters" else (1, (1.0,))
+
+
+def question_orders(choices: Sequence[str], k: int) -> np.ndarray:
+    """(K', C) orders in which to ask a question, K' <= k: `option_orders` of the choices that may move; the others stay."""
+    return orders_around_fixed(choices, lambda n_choices: option_orders(n_choices, k))
 
 
 def option_orders(n_choices: int, k: int, seed: int = 0) -> np.ndarray:

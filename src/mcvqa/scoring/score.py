@@ -12,7 +12,7 @@ from mcvqa.data.questions import Question
 from mcvqa.model.distributed import divided, progress
 from mcvqa.model.load import BaseModel
 from mcvqa.model.rows import Maker, encode_rows, read_rows, without_empty
-from mcvqa.scoring.orders import option_orders, tta_plan
+from mcvqa.scoring.orders import question_orders, tta_plan
 from mcvqa.scoring.parse import parse_answer
 from mcvqa.scoring.scores import Scores
 
@@ -37,7 +37,7 @@ def score_questions(
     widest = max(len(question.choices) for question in questions)
     logprobs = np.full((len(questions), len(scales) * n_orders, widest), np.nan, np.float32)
     orders = np.full(logprobs.shape, -1, np.int8)
-    asked = [option_orders(len(question.choices), n_orders) for question in questions]
+    asked = [question_orders(question.choices, n_orders) for question in questions]
     for s, scale in enumerate(scales):
         rows = encode_rows(maker, questions, asked, base.plan.workers, scale)
         found = read_rows(

@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from mcvqa.config import Config
+from mcvqa.config import USER_PROMPT, Config
 from mcvqa.data.answers import LETTERS
-from mcvqa.data.kinds import question_kind
+from mcvqa.data.kinds import basic_kind
 from mcvqa.data.questions import Question
 
 # One hint per type of question, used with prompt_by_type: what to look at before choosing.
@@ -50,9 +50,9 @@ def chat_messages(
         "question": question.text,
         "options": option_lines([question.choices[i] for i in order]),
         "letters": letter_list(len(question.choices)),
-        "hint": HINTS[question_kind(question)] if config.prompt_by_type else "",
+        "hint": HINTS[basic_kind(question)] if config.prompt_by_type else "",
     }
-    user = config.user_prompt
+    user = config.user_prompt or USER_PROMPT
     if config.prompt_by_type and "{hint}" not in user:
         user = "{hint}\n" + user if places["hint"] else user
     content: list[dict[str, Any]] = [{"type": "image"}] if with_image else []

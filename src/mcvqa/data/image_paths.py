@@ -1,0 +1,95 @@
+"""Which file a row's image path means: as written from the data folder, else beside its table, else in the folder of its split.
+
+Both splits may use the same names: `0001.jpg` of train.csv and that of test.csv are two photographs.
+"""
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from mcvqa.data.images import ImageError, ImageFolder
+from mcvqa.data.locate import SPLIT_WORDS, archived_names, is_named_like, unpack_archive
+from mcvqa.data.questions import Question
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """The rows of one table and the file they are from. Args: split: 'train', 'dev' or 'test'."""
+
+    split: str
+    file: Path
+    questions: tuple[Question, ...]
+
+
+def find_photographs(root: Path, tables: Sequence[SplitRows], unpack_to: Path) -> tuple[ImageFolder, list[SplitRows], list[str]]:
+    """Look for the photographs of all rows; archives beside the tables are unpacked where they hold some that are missing.
+
+    Returns: the files of the data folder; the tables, with other paths where others are meant than are written; what was done.
+    """
+    folder, notes = ImageFolder(root), []
+    meant = [_meant_paths(root, folder, table, tables) for table in tables]
+    missing = {PurePosixPath(path).name for paths in meant for path in paths.values() if _file_of(folder, path) is None}
+    for archive in sorted({path for place in (root, *(t.file.parent for t in tables)) for path in place.glob("*.zip")}):
+        if archived_names(archive, missing):
+            unpacked = unpack_archive(archive, unpack_to)
+            split = next((split for split in SPLIT_WORDS if is_named_like(Path(archive.stem), split)), "")
+            folder.add(unpacked, _from_top(folder, archive.parent) / split)
+            meant = [_meant_paths(root, folder, table, tables) for table in tables]
+            notes.append(f"photographs: {archive} is unpacked in {unpacked}")
+    placed = []
+    for table, paths in zip(tables, meant, strict=True):
+        changed = Counter(str(PurePosixPath(paths[q.image]).parent) for q in table.questions if paths[q.image] != q.image)
+        rows = f"{table.file.name}: image paths of {{:,}} rows, absolute or the same in several folders, mean {{}}/"
+        notes += [rows.format(count, at) for at, count in changed.items()]
+        placed.append(replace(table, questions=tuple(replace(q, image=paths[q.image]) for q in table.questions)))
+    return folder, placed, notes
+
+
+def _meant_paths(root: Path, folder: ImageFolder, table: SplitRows, tables: Sequence[SplitRows]) -> dict[str, str]:
+    """Path as written -> path from the data folder; unchanged where it leads to the same file, or to none."""
+    own = [path for path in (_from_top(folder, table.file.parent),) if path.parts]
+    named = [path for path in sorted(folder.folders()) if is_named_like(path, table.split)]
+    named = named if len(named) < 20 else []  # train_0001/, train_0002/, ...: each photograph has a folder of its own
+    shared = {q.image for other in tables if other.split != table.split for q in other.questions}
+    meant = {}
+    for written in dict.fromkeys(q.image for q in table.questions):
+        path = _from_root(root, folder, written)
+        if not folder.holds(path):
+            path = _in_own_folder(folder, path, (own, named), table.split, shared=written in shared)
+        meant[written] = path
+    return meant
+
+
+def _from_top(folder: ImageFolder, path: Path) -> PurePosixPath:
+    """A folder as seen from the root; the root itself for one that a link leads away to."""
+    real = path.resolve()
+    return PurePosixPath(real.relative_to(folder.root).as_posix() if real.is_relative_to(folder.root) else ".")
+
+
+def _from_root(root: Path, folder: ImageFolder, written: str) -> str:
+    """An absolute path inside the data folder as one from there."""
+    text = written.strip().replace("\\", "/")
+    tops = (f"{top.as_posix().rstrip('/')}/" for top in (root.absolute(), folder.root))
+    return next((text.removeprefix(top) for top in tops if text.startswith(top)), written)
+
+
+def _in_own_folder(
+    folder: ImageFolder, path: str, tried: Sequence[Sequence[PurePosixPath]], split: str, *, shared: bool
+) -> str:
+    """`path`, or the one file that it means in the first folders that have one. Args: shared: another split has this path too."""
+    file = _file_of(folder, path)
+    for tops in tried:
+        inside = {own for top in tops if (own := _file_of(folder, f"{top}/{path}")) and top in own.parents}
+        if len(inside) == 1:
+            return path if inside == {file} else str(inside.pop())
+    others = [other for other in SPLIT_WORDS if other != split]
+    if shared and file and any(is_named_like(above, other) for above in file.parents for other in others):
+        return f"{split}/{path}"  # the file is the other split's: this one's is missing
+    return path
+
+
+def _file_of(folder: ImageFolder, path: str) -> PurePosixPath | None:
+    try:
+        return folder.match(path)
+    except ImageError:
+        return None

@@ -1,0 +1,23 @@
+"""The language of the questions, and the prompt's instruction line that suits it."""
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mcvqa.config import ENGLISH_PROMPT, USER_PROMPT, Config
+from mcvqa.data.questions import Question
+
+
+def with_prompt(config: Config, questions: Sequence[Question]) -> tuple[Config, str]:
+    """The settings with an instruction line in the language of the questions, where none is set, and why it is that one.
+
+    The name of the run stays: it is given before the questions are read.
+    """
+    if config.user_prompt:
+        return config, "as user_prompt says"
+    share = sum(bool(re.search("[가-힣]", q.text)) for q in questions) / max(1, len(questions))
+    tiny = Path(config.model_id).name == "tiny"
+    why = "which is what tiny has learned" if tiny else f"Hangul in {share:.0%} of the training questions"
+    korean = tiny or share >= 0.5
+    settled = config.replace(user_prompt=USER_PROMPT if korean else ENGLISH_PROMPT)
+    named = settled if settled.run == config.run else settled.replace(run_name=config.run)
+    return named, f"in {'Korean' if korean else 'English'} ({why})"

@@ -1,0 +1,79 @@
+"""Choices that speak of the others, and the option orders they allow.
+
+"All of the above" must not be shown first, and "Both A and C" means other choices as soon as the order changes.
+"""
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from mcvqa.data.answers import LETTERS
+from mcvqa.data.questions import Question
+
+# a whole choice in lower case, without spaces and signs
+OF_THE_OTHERS = re.compile(
+    r"(all|none|both|neither|any)(of)?(the)?above(options|choices|answers)?((are|is)(correct|right|true))?|"
+    r"(all|none|both|neither|any)of(these|those|(the|these|those)(other)?(options|choices|answers|others?))|"
+    r"(위|상기|보기|이중)(의|에|에는|에서|중|중에|중에는|중에서|보기|항목)*(모든|모두|전부|어느|아무|답|정답|해당|없).{0,8}|"
+    r"(모두|전부|모두다)(정답|맞|옳|해당|포함|아니|아님|오답|틀).{0,4}|"
+    r"(해당|해당사항|정답|답)(이|은)?없(음|다|습니다|어요)|(어느|아무)것도(아님|아니다|아닙니다|해당.{0,6})"
+)
+_CHOICE_LETTER = r"(?:보기|options?|choices?|answers?)? ?([a-z]|[가나다라마]|[1-9]번)"
+_LETTERS_MARK = r"(모두|둘 ?다|전부|만|제외|only|both|(?:are|is) (?:correct|right|true))"
+# a whole choice in lower case, its signs replaced by spaces: 'both a and c', 'a와 b 모두', 'a b 둘 다'
+LETTERS_NAMED = re.compile(
+    rf"(both |neither |either |only |all (?:but|except) )?"
+    rf"{_CHOICE_LETTER}((?: ?(와|과|하고|및) ?| (and|or|nor) | ){_CHOICE_LETTER})*(?: ?{_LETTERS_MARK}.{{0,8}})?"
+)
+
+
+# %% what stays
+@lru_cache(maxsize=1 << 17)
+def fixed_positions(choices: tuple[str, ...]) -> tuple[int, ...]:
+    """Positions of the choices that stay where they are in every option order; all of them where one names others by letter."""
+    texts = [" ".join(re.sub(r"\W", " ", _compatible(choice)).split()) for choice in choices]
+    named = [_names_others(text, len(choices)) for text in texts]
+    if any(named) and not all(named):  # where all do, they name what is in the picture or in the question
+        return tuple(range(len(choices)))
+    return tuple(i for i, text in enumerate(texts) if OF_THE_OTHERS.fullmatch(text.replace(" ", "")))
+
+
+def _compatible(choice: str) -> str:
+    """Lower case, full-width and circled letters as usual ones; ② becomes 2번."""
+    numbered = re.sub("[\u2460-\u2468]", lambda sign: f"{unicodedata.digit(sign[0])}번", choice)
+    return unicodedata.normalize("NFKC", numbered).casefold()
+
+
+def _names_others(text: str, n_choices: int) -> bool:
+    match = LETTERS_NAMED.fullmatch(text)
+    if not match or not (match[1] or match[4] or match[5] or match[7]):
+        return False
+    names = re.findall(r"\b([a-z]|[가나다라마]|[1-9]번)(?=와|과|하고|및|만| |$)", text)
+    numbers = [int(name[0]) - 1 if name[0].isdigit() else (LETTERS + "가나다라마").index(name) % 26 for name in names]
+    return all(number < n_choices for number in numbers)
+
+
+def order_rule(questions: Iterable[Question]) -> dict[str, int]:
+    """For a key: which version of this rule `questions` are concerned by; empty where all their choices move."""
+    return {"fixed choices": 1} if any(fixed_positions(question.choices) for question in questions) else {}
+
+
+# %% the orders that are left
+def orders_around_fixed(choices: Sequence[str], orders_of: Callable[[int], np.ndarray]) -> np.ndarray:
+    """(K, C) option orders in which only the other choices move.
+
+    Args:
+        orders_of: (K, F) orders of so many choices.
+    """
+    fixed = fixed_positions(tuple(choices))
+    if not fixed:
+        return orders_of(len(choices))
+    free = np.setdiff1d(np.arange(len(choices)), fixed)
+    if len(free) < 2:
+        return np.arange(len(choices))[None]
+    inner = orders_of(len(free))
+    orders = np.tile(np.arange(len(choices)), (len(inner), 1))
+    orders[:, free] = free[inner]
+    return orders

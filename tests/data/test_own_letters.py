@@ -1,0 +1,48 @@
+"""Letters that choices carry themselves: taken off where they are surely that, and only there."""
+import pytest
+
+from mcvqa.data.own_letters import strip_own_letters
+
+BARE = ("red", "green", "blue", "dark red")
+
+
+@pytest.mark.parametrize("label", [
+    "{A}. ", "{a}. ", "({a}) ", "[{A}] ", "{A}) ", "{A}: ", "{A}.", " {a} . ", "{n}. ", "{n}) ", "({n}) ", "{k}. ", "({k}) ",
+    "{circled} ", "{circled}", "{round}. ", "{hangul} ", "{wide}． ",
+])
+def test_letters_in_order_are_taken_off(label):
+    series = dict(A="ABCD", a="abcd", n="1234", k="가나다라", circled="①②③④", round="ⓐⓑⓒⓓ", hangul="㉮㉯㉰㉱", wide="ＡＢＣＤ")
+    marks = [{name: letters[i] for name, letters in series.items()} for i in range(4)]
+    written = tuple(label.format(**mark) + text for mark, text in zip(marks, BARE, strict=True))
+    assert strip_own_letters(written) == (BARE, True)
+
+
+@pytest.mark.parametrize("choices", [
+    BARE,
+    ("A. red", "C. green", "B. blue", "D. black"),  # not in order: they may be names
+    ("A. red", "green", "C. blue", "D. black"),
+    ("A. red", "2. green"),
+    ("A.", "B.", "C.", "D."),  # nothing would remain
+    ("(a)", "(b)"), ("①", "②"), ("A", "B"),
+    ("1.5", "2.5", "3.5"), ("1:30", "2:30"), ("1", "2", "3"), ("1개", "2개"), ("1 red ball", "2 red balls"),
+    ("(가) 지역", "(나) 지역", "(다) 지역"),  # names of what is in the picture
+    ("A type", "B type"), ("A형", "B형"), ("a dog", "b dog"),
+    ("A. red", ""),
+])
+def test_what_is_left_alone(choices):
+    assert strip_own_letters(choices) == (choices, False)
+
+
+def test_an_empty_choice_keeps_its_position():
+    assert strip_own_letters(("A. red", "", "C. blue")) == (("red", "", "blue"), True)
+    assert strip_own_letters(("A. red", "", "B. blue")) == (("A. red", "", "B. blue"), False)
+
+
+def test_choices_that_become_equal_are_seen_as_such():
+    assert strip_own_letters(("A. red", "B. red", "C. blue")) == (("red", "red", "blue"), True)
+
+
+def test_what_remains_is_as_written():
+    assert strip_own_letters(("① Ａ　B \n c", "② d")) == (("Ａ　B \n c", "d"), True)
+    many = tuple(f"({number}) x{number}" for number in range(1, 13))
+    assert strip_own_letters(many)[0][11] == "x12"
