@@ -1,7 +1,10 @@
 """Letters that choices carry themselves: taken off where they are surely that, and only there."""
 import pytest
 
+from mcvqa.config import Config
 from mcvqa.data.own_letters import strip_own_letters
+from mcvqa.data.questions import Question
+from mcvqa.model.text.prompt import chat_messages
 
 BARE = ("red", "green", "blue", "dark red")
 
@@ -46,3 +49,11 @@ def test_what_remains_is_as_written():
     assert strip_own_letters(("① Ａ　B \n c", "② d")) == (("Ａ　B \n c", "d"), True)
     many = tuple(f"({number}) x{number}" for number in range(1, 13))
     assert strip_own_letters(many)[0][11] == "x12"
+
+
+def test_the_prompt_shows_each_choice_with_one_letter() -> None:
+    question = Question("1", "p.jpg", "?", ("A. red", "B. green", "C. blue"))
+    for order, lines in (((0, 1, 2), "(a) red\n(b) green\n(c) blue"), ((2, 0, 1), "(a) blue\n(b) red\n(c) green")):
+        assert lines in str(chat_messages(question, order, Config())[1]["content"][-1]["text"])
+    plain = Question("1", "p.jpg", "?", ("A. red", "C. green", "blue"))
+    assert "(a) A. red\n(b) C. green" in str(chat_messages(plain, (0, 1, 2), Config())[1]["content"][-1]["text"])

@@ -1,6 +1,7 @@
 """Letters that choices carry themselves ('A. red', '(a) red', '① 빨강') are taken off: they contradict those of the prompt."""
 import re
 import unicodedata
+from collections.abc import Iterable
 
 OWN_SERIES = ("abcdefghijklmnopqrstuvwxyz", "가나다라마바사아자차카타파하")
 # what a choice begins with: in brackets, before a sign (but neither 1.5 nor 1:30), or circled
@@ -26,6 +27,11 @@ def strip_own_letters(choices: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
         return choices, False
     kept = dict(zip(at, (text for _, text in found), strict=True))
     return tuple(kept.get(position, choice) for position, choice in enumerate(choices)), True
+
+
+def letter_rule(rows: Iterable[tuple[str, ...]]) -> dict[str, int]:
+    """For a key: which version of this rule concerns rows with these choices; empty where no letters are taken off."""
+    return {"own letters": 1} if any(strip_own_letters(choices)[1] for choices in rows) else {}
 
 
 def _bare_letter(written: str) -> str:

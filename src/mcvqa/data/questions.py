@@ -19,6 +19,7 @@ from mcvqa.data.answers import (
     read_answer,
     why_unread,
 )
+from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.table import Cells, DataError, read_cells
 
 
@@ -357,6 +358,7 @@ def _row_notes(cells: list[str], choices: tuple[str, ...], layout: ColumnLayout)
     """(column, message) for everything odd in a row but its answer."""
     parts = {layout.id: "no id", layout.image: "no image", layout.question: "no question"}
     notes = [(column, message) for column, message in parts.items() if not cells[column].strip()]
+    choices, _ = strip_own_letters(choices)
     for slot, text in enumerate(choices):
         column = layout.choices[slot]
         if not text:

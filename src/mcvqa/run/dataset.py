@@ -22,6 +22,7 @@ from mcvqa.data.image_paths import SplitRows, find_photographs
 from mcvqa.data.images import DECODER_VERSION, ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
 from mcvqa.data.kinds import question_kind
 from mcvqa.data.locate import DataFiles, find_data, missing_table
+from mcvqa.data.own_letters import letter_rule, strip_own_letters
 from mcvqa.data.prior import Prior, fit_prior
 from mcvqa.data.questions import Problem, Question, Table, read_questions, read_tables
 from mcvqa.data.table import DataError
@@ -120,6 +121,7 @@ def read_data(project: Project) -> RunData:
     form = find_form(test.questions, files.sample_submission, labelled[0].convention, config.submission_style)
     notes = [*notes, *_notes_on_encodings((*labelled, test)), *_notes_on_answers(labelled), *form.notes]
     notes += [f"{counted_words(repeated, 'row')} left out: the same as an earlier one"] if repeated else []
+    notes += _notes_on_own_letters([*rows, *test.questions])
     doubts = [f"{name}: {doubt}" for name, read in _answers_of(labelled) for doubt in read.doubts()]
     return RunData(
         files, form, (*labelled, test), tuple(train), tuple(rows), test.questions, problems,
@@ -211,6 +213,14 @@ def _notes_on_answers(tables: Sequence[Table]) -> list[str]:
             f"{name} in {STYLE_WORDS.get(style, 'several kinds')}" for name, style in styles.items()
         ))
     return notes
+
+
+def _notes_on_own_letters(questions: Sequence[Question]) -> list[str]:
+    stripped = [(q.choices[0], new[0]) for q in questions for new, changed in [strip_own_letters(q.choices)] if changed]
+    if not stripped:
+        return []
+    before, after = stripped[0]
+    return [f"the choices of {len(stripped):,} rows carry letters of their own: {before!r} is shown to the model as {after!r}"]
 
 
 def _require_distinct_ids(test: Table, file: Path | None) -> None:
@@ -410,6 +420,7 @@ def weights_key(project: Project, data: RunData, fold: int) -> str:
     """Changes with the settings, rows and folds that the trained weights of a fold depend on."""
     return settings_hash({
         "settings": project.config.weight_settings(), "data": data.train_print, "folds": data.folds.tolist(), "fold": fold,
+        **letter_rule(q.choices for q in data.train),
     })
 
 

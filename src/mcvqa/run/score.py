@@ -3,6 +3,7 @@ from collections.abc import Sequence
 
 from mcvqa.config import Config, settings_hash
 from mcvqa.data.meta_choices import order_rule
+from mcvqa.data.own_letters import letter_rule
 from mcvqa.data.questions import Question
 from mcvqa.model.distributed import by_main
 from mcvqa.run.dataset import RunData, weights_key
@@ -34,6 +35,7 @@ def score_task(
         "weights": weights_key(project, data, fold), "keep": config.keep, "code": code_print(CODE_OF_SCORING), "orders": orders,
         "scales": scales, "rows": data.test_print if split == "test" else "",
         "answer_by": [config.answer_by, config.max_new_tokens], **({"sample": sample} if sample else {}),
+        **letter_rule(q.choices for q in (data.test if split == "test" else data.train)),
         **(order_rule(data.test if split == "test" else data.train) if orders > 1 else {}),
     })
     return Task(

@@ -10,6 +10,7 @@ from typing import Any
 from mcvqa.config import USER_PROMPT, Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.kinds import basic_kind
+from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.questions import Question
 
 # One hint per type of question, used with prompt_by_type: what to look at before choosing.
@@ -46,9 +47,10 @@ def chat_messages(
         with_image: without one (a missing test photograph) the question is asked from its text alone.
         answer: letter for the assistant's message; None leaves that message out (scoring).
     """
+    choices, _ = strip_own_letters(question.choices)
     places = {
         "question": question.text,
-        "options": option_lines([question.choices[i] for i in order]),
+        "options": option_lines([choices[i] for i in order]),
         "letters": letter_list(len(question.choices)),
         "hint": HINTS[basic_kind(question)] if config.prompt_by_type else "",
     }
