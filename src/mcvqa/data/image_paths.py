@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from mcvqa.data.images import ImageError, ImageFolder
 from mcvqa.data.locate import SPLIT_WORDS, archived_names, is_named_like, unpack_archive
+from mcvqa.data.picture_cells import CELLS_FOLDER, write_picture_cells
 from mcvqa.data.questions import Question
 
 
@@ -27,6 +28,10 @@ def find_photographs(root: Path, tables: Sequence[SplitRows], unpack_to: Path) -
     Returns: the files of the data folder; the tables, with other paths where others are meant than are written; what was done.
     """
     folder, notes = ImageFolder(root), []
+    tables, cells = _pictures_out_of_cells(tables, unpack_to / CELLS_FOLDER)
+    if cells:
+        folder.add(unpack_to / CELLS_FOLDER, PurePosixPath(CELLS_FOLDER))
+        notes.append(f"{cells:,} photographs are in the tables themselves: written to {unpack_to / CELLS_FOLDER}")
     meant = [_meant_paths(root, folder, table, tables) for table in tables]
     missing = {PurePosixPath(path).name for paths in meant for path in paths.values() if _file_of(folder, path) is None}
     for archive in sorted({path for place in (root, *(t.file.parent for t in tables)) for path in place.glob("*.zip")}):
@@ -43,6 +48,11 @@ def find_photographs(root: Path, tables: Sequence[SplitRows], unpack_to: Path) -
         notes += [rows.format(count, at) for at, count in changed.items()]
         placed.append(replace(table, questions=tuple(replace(q, image=paths[q.image]) for q in table.questions)))
     return folder, placed, notes
+
+
+def _pictures_out_of_cells(tables: Sequence[SplitRows], into: Path) -> tuple[list[SplitRows], int]:
+    written = [write_picture_cells(table.questions, into) for table in tables]
+    return [replace(table, questions=rows) for table, (rows, _) in zip(tables, written, strict=True)], sum(n for _, n in written)
 
 
 def _meant_paths(root: Path, folder: ImageFolder, table: SplitRows, tables: Sequence[SplitRows]) -> dict[str, str]:
