@@ -40,6 +40,7 @@ NOT_IN_NOTEBOOK = {
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
     "run.search": "needs optuna, and the hours of many runs",
     "run.demo": "the ladder that shows what each technique brings: five runs one after the other",
+    "run.in_memory": "tables in memory, for scripts",
     "run.workers.ray": "a cluster", "insight": "the explorer page", "answer": "the model after training",
 }
 

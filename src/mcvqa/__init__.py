@@ -43,7 +43,7 @@ _MODULES = {
     "base.interrupt": ("Interrupted",),
     "data.folds": ("FoldError",),
     "data.images": ("ImageError",),
-    "data.questions": ("DataError",),
+    "data.table": ("DataError",),
     "ensemble.blend": ("BlendError",),
     "model.batches": ("NotShared",),
     "model.device": ("DeviceError",),

@@ -222,6 +222,11 @@ def _find_layout(path: Path, header: list[str], named: dict[str, str], labelled:
     return replace(layout, answer=answer, votes=votes)
 
 
+def find_column(path: Path, header: list[str], part: str, wanted: str) -> int | None:
+    """Position of the column that plays a part ("id", "image", "question", "answer"); see `read_tables`."""
+    return _part_column(path, header, part, wanted, ())
+
+
 def _part_column(path: Path, header: list[str], part: str, wanted: str, choices: Sequence[int]) -> int | None:
     if wanted:
         groups: tuple[set[str], ...] = ({_header_key(wanted)},)

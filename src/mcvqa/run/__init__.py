@@ -6,12 +6,13 @@ The package has the name of its main function: `from mcvqa import run` gives thi
     outcome = run(Config(data_dir="data"))
     print(outcome.accuracy, outcome.submission)
 
-`run(config)` takes a `Config` and returns an `Outcome` (run, accuracy, submission, report, metrics, advice). It raises
-`McvqaError` for what a person has to change and `Interrupted` after Ctrl-C or SIGTERM; the same call goes on from there.
+`run(config)`, or `run(config, train=frame, test=frame)` with tables in memory, takes a `Config` and returns an `Outcome`
+(run, accuracy, submission, report, metrics, advice). It raises `McvqaError` for what a person has to change and
+`Interrupted` after Ctrl-C or SIGTERM; the same call goes on from there.
 """
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mcvqa.config import Config
@@ -19,10 +20,18 @@ if TYPE_CHECKING:
 
 
 class _CallableModule(ModuleType):
-    def __call__(self, config: "Config") -> "Outcome":
-        """All ten steps, from the data to the submission; see `mcvqa.run.steps.run`."""
+    def __call__(self, config: "Config", **tables: Any) -> "Outcome":
+        """All ten steps, from the data to the submission; see `mcvqa.run.steps.run`.
+
+        Args:
+            tables: train=, test=, dev=, sample_submission= in memory instead of files; see `mcvqa.run.in_memory.with_tables`.
+        """
         from mcvqa.run.steps import run  # brings torch along, so it is imported when it is needed
 
+        if tables:
+            from mcvqa.run.in_memory import with_tables
+
+            config = with_tables(config, **tables)
         return run(config)
 
 

@@ -1,0 +1,89 @@
+"""Tables in memory -> a data folder: `run(config, train=frame, test=frame)`."""
+import csv
+import hashlib
+import io
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mcvqa.base.files import atomic_path, write_text
+from mcvqa.config import Config
+from mcvqa.data.questions import find_column
+from mcvqa.data.table import Cells, DataError, cells_of_frame
+
+
+def with_tables(config: Config, **tables: Any) -> Config:
+    """Write tables as CSV files, their photographs beside them, in a folder named by the content.
+
+    Args:
+        tables: "train", "test", "dev", "sample_submission" -> a pandas DataFrame or a `datasets.Dataset`. Photographs are
+            paths (from `data_dir`, else from the current folder), bytes, or PIL images.
+
+    Returns:
+        The settings, with that folder as their data_dir.
+
+    Raises:
+        DataError: something that is no table, a table without an image column, or a photograph that is not there.
+    """
+    given = {split: _cells(split, table) for split, table in tables.items() if table is not None}
+    texts = {split: _with_linked_photographs(config, split, cells) for split, cells in given.items()}
+    content = hashlib.sha256(repr(sorted((split, text) for split, (text, _) in texts.items())).encode()).hexdigest()[:12]
+    folder = Path(config.output_dir) / "cache" / "data" / f"tables-{content}"
+    for split, (text, photographs) in texts.items():
+        for name, source in photographs.items():
+            _link(source, folder / name)
+        write_text(folder / f"{split}.csv", text)
+    return config.replace(data_dir=str(folder))
+
+
+def _cells(split: str, table: Any) -> Cells:
+    frame = table.to_pandas() if hasattr(table, "to_pandas") else table
+    if not hasattr(frame, "columns"):
+        raise DataError(f"{split} is a {type(table).__name__}; a pandas DataFrame or a datasets.Dataset is expected.")
+    return cells_of_frame(Path(f"{split} (in memory)"), frame.apply(lambda column: column.map(_picture_as_bytes)))
+
+
+def _picture_as_bytes(value: Any) -> Any:
+    """A PIL image as the bytes of a PNG file; anything else as it is."""
+    if not hasattr(value, "save") or not hasattr(value, "getbbox"):
+        return value
+    content = io.BytesIO()
+    value.save(content, "PNG")
+    return content.getvalue()
+
+
+def _with_linked_photographs(config: Config, split: str, cells: Cells) -> tuple[str, dict[str, Path]]:
+    """The table as CSV, and the photographs that it names: name in the new folder -> file."""
+    photographs: dict[str, Path] = {}
+    column = None if split == "sample_submission" else find_column(cells.path, cells.header, "image", config.image_column)
+    for record in cells.records:
+        if column is not None and (source := _file_of(config, record[column])):
+            stamp = hashlib.sha256(f"{source.resolve()} {source.stat().st_mtime_ns}".encode()).hexdigest()[:16]
+            record[column] = f"photographs/{stamp}{source.suffix}"
+            photographs[record[column]] = source
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([cells.header, *cells.records])
+    return text.getvalue(), photographs
+
+
+def _file_of(config: Config, written: str) -> Path | None:
+    """The file of a path from the data folder or from here; None for a photograph in the cell, or one that is not there."""
+    if not written.strip() or len(written) > 1000:
+        return None
+    try:
+        return next((path for path in (Path(config.data_dir) / written, Path(written)) if path.is_file()), None)
+    except (OSError, ValueError):
+        return None
+
+
+def _link(source: Path, target: Path) -> None:
+    """A hard link where the disk allows it, else a copy."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with atomic_path(target) as part:
+            shutil.copyfile(source, part)
