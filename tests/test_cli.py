@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 import mcvqa.scenes.dataset
-from mcvqa.base.files import RunLog, read_json
+from mcvqa.base.files import RunLog, from_spreadsheet_cell, read_json
 from mcvqa.cli import app
 from mcvqa.config import PRESETS, Config, load_config, parse_changes
 from tests.conftest import make_dataset, tiny_settings
@@ -124,6 +124,78 @@ def test_a_mistake_in_a_real_shell(desk):
     assert made.stderr.strip() == (
         "error: num_epochs=-3 is out of range: 0 to 1000. It is: passes over the training rows."
     )
+
+
+def test_several_settings_behind_one_set():
+    said = typed("presets", "--set", "seed=7", "num_epochs=2", "user_prompt={question}={options}", "--preset", "quick")
+    assert {"seed: 7", "num_epochs: 2", "user_prompt: '{question}={options}'", "sample_size: 200"} <= set(said.splitlines())
+    assert "seed: 8" in typed("presets", "--set=seed=7", "seed=8")
+    assert "no run 'other'" in typed("ensemble", "--set", "seed=7", "n_folds=2", "other", status=1)
+    assert "x=1" in typed("presets", "--fields", "x=1", status=2)  # behind another option it is no setting
+
+
+@pytest.mark.parametrize("words", [
+    ("run", "--data", "nowhere"), ("run", "--data", "data", "--set", "image_column=pat"), ("train", "--data", "nowhere"),
+    ("eda", "--data", "data", "--set", "answer_column=x"), ("run", "--data", "data", "--set", "members=x"),
+    ("folds", "--data", "nowhere"), ("validate", "x.csv", "--data", "nowhere"),
+], ids=" ".join)
+def test_a_mistyped_setting_leaves_no_folder(words, desk):
+    typed(*words, "--set", "output_dir=new/deep", "run_name=n", status=1)
+    assert not (desk / "new").exists()
+
+
+def test_a_mistyped_setting_leaves_other_runs_alone(tmp_path):
+    for name in ("logs", "experiments/other"):
+        (tmp_path / name).mkdir(parents=True)
+    typed("run", "--data", "nowhere", "--set", f"output_dir={tmp_path}", status=1)
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")) == ["experiments", "experiments/other", "logs"]
+
+
+def test_escape_sequences_of_a_file_are_shown_and_not_sent(desk, tmp_path):
+    (tmp_path / "evil.csv").write_text("id,answer\n\x1b[2J\x9b31m,a\n", encoding="utf-8")
+    said = typed("validate", str(tmp_path / "evil.csv"), "--data", "data", "--set", f"output_dir={tmp_path}", status=1)
+    assert "\\x1b[2J\\x9b31m" in said and "\x1b" not in said and "\x9b" not in said
+
+
+@pytest.fixture(scope="module")
+def explored(tmp_path_factory) -> tuple[Path, Path, list[str]]:
+    """Data in a folder whose name is no UTF-8, with a formula as an id, and what `eda` and `folds` make of them."""
+    folder = tmp_path_factory.mktemp("explored")
+    data = make_dataset(folder / os.fsdecode("데이터".encode("cp949")), 8, 3)
+    train = data / "train.csv"
+    train.write_text(train.read_text("utf-8").replace("train_0000,", '"=cmd|\' /C calc\'!A0",', 1), "utf-8")
+    settings = ("--data", str(data), "--set", f"output_dir={folder / 'out'}")
+    return data, folder / "out" / "experiments", [typed("eda", *settings), typed("folds", *settings, "n_folds=2", "run_name=r")]
+
+
+def test_eda_asks_for_no_model(explored):
+    _, experiments, (said, _) = explored
+    assert said.rstrip().endswith(f"Figures and tables: {experiments / 'data' / 'eda'}")
+    assert sorted(p.name for p in experiments.iterdir()) == ["data", "r"]
+
+
+def test_a_folder_whose_name_is_no_text_is_read(explored):
+    data, experiments, (eda, folds) = explored
+    assert "blind accuracy" in eda and "fold 1: 4 validation rows" in folds
+    assert read_json(experiments / "r" / "data.json")["folder"] == str(data)
+    assert load_config(experiments / "r" / "config.yaml").data_dir == str(data)
+    assert "\\udcb5" in typed("eda", "--data", f"{data}x", "--set", f"output_dir={data}", status=1)  # shown, where there is none
+
+
+def test_formulas_in_ids_are_text_in_tables_for_a_spreadsheet(explored):
+    for table in (explored[1] / "data" / "eda" / "rows.csv", explored[1] / "r" / "folds.csv"):
+        with open(table, encoding="utf-8-sig", newline="") as handle:
+            ids = [row["id"] for row in csv.DictReader(handle)]
+        assert ids[0] == "'=cmd|' /C calc'!A0" and from_spreadsheet_cell(ids[0]) == ids[0][1:], table
+        assert from_spreadsheet_cell(ids[1]) == ids[1] == "train_0001"
+
+
+def test_output_in_ascii_replaces_characters(desk):
+    made = subprocess.run(
+        [sys.executable, "-m", "mcvqa.cli", "presets", "--fields"], capture_output=True, cwd=desk, check=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert b"image_size? pixels" in made.stdout and not made.stderr
 
 
 @pytest.mark.parametrize("words", [("presets", "--fields"), ("experiments",)])

@@ -66,8 +66,9 @@ def _told_for_people() -> Iterator[None]:
             if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
                 _say(f"{str(stopped) or 'Stopped.'} The same command goes on from there.")
             raise typer.Exit(RUN_ME_AGAIN) from None
-        except McvqaError as error:
-            _say(f"error: {error}")
+        except (McvqaError, MemoryError) as error:
+            full = "The machine's memory is full. Use less: a smaller image_size, batch_size or num_workers."
+            _say(f"error: {full if isinstance(error, MemoryError) else error}")
             raise typer.Exit(1) from None
 
 

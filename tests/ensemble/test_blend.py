@@ -272,6 +272,14 @@ def test_letters_are_read(tmp_path):
     assert shares[1].tolist() == pytest.approx([0.8, 0.2, 0, 0]) and member.test[0].ids.tolist() == ["007", "b,2", "x"]
 
 
+def test_ids_that_we_wrote_as_text_for_a_spreadsheet_are_understood(tmp_path):
+    questions = [Question(name, "", "", ("red", "blue")) for name in ("=1+1", "'=2", "-3", "'@4")]
+    (tmp_path / "friend.csv").write_text("id,answer\n'-3,a\n'=2,b\n'=1+1,a\n''@4,b\n", encoding="utf-8")
+    member = read_predictions(tmp_path / "friend.csv", questions)
+    assert member.test[0].ids.tolist() == [q.id for q in questions]
+    assert member.test[0].mean().argmax(-1).tolist() == [0, 1, 0, 1]
+
+
 def test_free_text_is_read_and_what_is_unclear_counts_as_undecided(tmp_path):
     member, shares = imported(
         tmp_path, '번호;Prediction\n007;"정답은 상자입니다.\n분명합니다."\nb,2;It is red or blue\nx;정답: 1\n', "cp949"

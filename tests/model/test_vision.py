@@ -62,6 +62,16 @@ def test_features_are_computed_once_and_by_content(base, images, tmp_path):
     )
 
 
+def test_images_of_a_large_size_are_computed_one_by_one(base, images, tmp_path, monkeypatch):
+    """Patches of 16 images of 4096 x 4096 pixels would fill 6 GiB."""
+    batches, compute = [], vision.start_encoding
+    monkeypatch.setattr(vision, "start_encoding", lambda base, patches, grids, names: (
+        batches.append(names) or compute(base, patches, grids, names)))
+    monkeypatch.setattr(vision, "MOST_PIXELS", images.pixels() * 3 // 2)
+    assert FeatureStore(tmp_path, base, images).fill(base, ["a.png", "b.png"]) == 2
+    assert sorted(batches) == [("a.png",), ("b.png",)]
+
+
 def test_a_store_that_was_cut_off_goes_on_where_it_stopped(base, images, tmp_path, monkeypatch):
     store, write = FeatureStore(tmp_path, base, images), FeatureStore._write
 

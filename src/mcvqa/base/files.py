@@ -234,7 +234,6 @@ class RunLog:
 
     def __init__(self, path: str | Path, facts: dict[str, Any] | None = None) -> None:
         self.path, self.facts, self.waiting, self.away = Path(path), facts or {}, "", False
-        self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def with_facts(self, **facts: Any) -> "RunLog":
         """The same log, with more facts in every event."""
@@ -243,6 +242,7 @@ class RunLog:
     def write(self, event: str, **figures: Any) -> None:
         self.waiting += as_json({"time": round(time.time(), 3), "event": event, **self.facts, **figures}, indent=None)
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a", encoding="utf-8") as handle:
                 handle.write(self.waiting)
             self.waiting, self.away = "", False

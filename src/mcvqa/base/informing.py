@@ -1,11 +1,16 @@
 """What is printed: no text from a file controls the terminal, and what only informs (a figure, a page) never stops a run."""
 import contextlib
+import logging
 import re
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from mcvqa.base.files import AWAY, NO_ROOM
+
+# What these warn of is said in our own errors, or is nothing that a user could mend: a kernel that no run needs, each retry.
+for quiet in ("bitsandbytes.backends.cpu.ops", "huggingface_hub.utils._http", "urllib3.connectionpool"):
+    logging.getLogger(quiet).setLevel(logging.ERROR)
 
 # C0 and C1 controls but tab and newline, what turns the direction of writing, and bytes of a file's name that are no text
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

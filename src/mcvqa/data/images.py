@@ -27,7 +27,7 @@ from mcvqa.config import McvqaError, UnusualFile, read_user_file, special_file
 
 DECODER_VERSION = 2  # raised when pictures are decoded otherwise, or others can be: surveys and features are made again
 MAX_PIXELS = 64_000_000  # larger pictures are refused before decoding: a 24 KB PNG can ask for gigabytes
-LARGE_PIXELS = 12_000_000  # such pictures take up to a gigabyte: they are decoded one after the other
+LARGE_PIXELS = 25_000_000  # larger ones take up to a gigabyte: they are decoded one after the other
 MAX_FILE_BYTES = 256 * 2**20
 MAX_ASPECT = 190  # long side over short side; Qwen's processor refuses more than 200
 # Pictures of pixels that Pillow decodes by itself: no EPS or WMF, which start other programs. TGA has no mark of its own: last.
@@ -136,7 +136,7 @@ def _decoded_image(path: str | Path, data: bytes) -> Image.Image:
     large = opened.width * opened.height > LARGE_PIXELS or opened.format in NESTED_FORMATS
     with _one_after_the_other() if large else contextlib.nullcontext():
         try:
-            deep = any(";16" in str(tile) for tile in getattr(opened, "tile", ()))
+            deep = opened.format in ("PNG", "TIFF", "SGI") and ";16" in str(opened.tile)
             opened.load()
             _require_size(path, opened)
             picture = _on_white(_stretched_colors(opened) if deep else _eight_bits(opened))
@@ -156,9 +156,7 @@ def _require_size(path: str | Path, opened: Image.Image) -> None:
 
 @contextlib.contextmanager
 def _one_after_the_other() -> Iterator[None]:
-    """Of all threads and processes of this user one at a time is in the block; where files cannot be locked, or one takes a
-    minute, several are.
-    """
+    """One thread of all the user's processes is in the block at a time, unless one takes a minute or locks do not work."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, NotImplementedError):  # filelock's Timeout is an OSError
             user = os.getuid() if hasattr(os, "getuid") else "user"
@@ -243,7 +241,7 @@ def _stretched_colors(image: Image.Image) -> Image.Image:
 def _on_white(image: Image.Image) -> Image.Image:
     """RGB; what is transparent becomes white instead of the colour hidden below it."""
     if {"A", "a"} & set(image.getbands()) or "transparency" in image.info:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
+from mcvqa.base.files import from_spreadsheet_cell
 from mcvqa.base.uncertainty import Accuracy, accuracy_of, paired_gain, spell_p_value
 from mcvqa.config import McvqaError
 from mcvqa.data.answers import LETTERS, AnswerConvention, find_convention, read_answer
@@ -377,6 +378,8 @@ def read_predictions(path: str | Path, questions: Sequence[Question], known: Ans
     text, _ = csv_text(path)
     header, *records = csv_records(path, text, csv_delimiter(text)) or [[]]
     by_id = {q.id: q for q in questions}
+    # a friend may have made it of a table of ours, where what looks like a formula has a quote in front
+    records = [[cell if cell in by_id else from_spreadsheet_cell(cell) for cell in row] for row in records]
     ids = _column_of_ids(path, header, records, by_id)
     found = Counter(row[ids] for row in records if len(row) > ids)
     if twice := [i for i, times in found.items() if times > 1 and i in by_id]:

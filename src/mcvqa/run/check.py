@@ -91,7 +91,7 @@ def _check_data(project: Project, data: RunData) -> bool:
     broken = data.broken([*data.train, *data.test])
     print_line(not broken, f"photographs: {len(data.records):,}, of which {len(broken):,} cannot be read")
     for record in broken[:SHOWN_PROBLEMS]:
-        print_line(False, f"{record.written}: {record.problem}")
+        print_line(False, f"{record.written!r}: {record.problem}")
     try:
         require_photographs(project, data)
         print(fold_summary(split_rows(data, project.config), project.config.n_folds))

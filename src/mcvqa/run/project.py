@@ -117,7 +117,7 @@ class Project:
 
 
 def open_project(config: Config, seconds_ago: float = 0.0) -> Project:
-    """The run that `config` names; its output folder is made.
+    """The run that `config` names. Nothing is written yet.
 
     Args:
         seconds_ago: how long the session has been going on already.
@@ -134,8 +134,7 @@ def open_project(config: Config, seconds_ago: float = 0.0) -> Project:
 
 def _require_writable(root: Path) -> None:
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
+        with tempfile.TemporaryFile(dir=next(folder for folder in (root, *root.parents) if folder.exists())):
             pass
     except OSError as error:
         told = f"output_dir={str(root)!r} cannot be written to ({error.strerror}). Choose another: --set output_dir=FOLDER."

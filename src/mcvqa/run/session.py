@@ -3,6 +3,7 @@ import contextlib
 import dataclasses
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ import torch
 from mcvqa.base.files import AWAY, DISK_ADVICE, NO_ROOM, write_json
 from mcvqa.base.informing import printable_output
 from mcvqa.base.interrupt import StopRequest
-from mcvqa.config import Config
+from mcvqa.config import Config, McvqaError
 from mcvqa.model.distributed import by_main, is_main_process, join_processes
 from mcvqa.model.memory import less_memory
 from mcvqa.report.experiments import read_experiment, record_experiment, update_index
@@ -25,12 +26,30 @@ from mcvqa.training.checkpoint import CheckpointError
 def owning(project: Project, fold: int | None = None) -> Iterator[None]:
     """Nobody else works on the run, or trains this fold of it. Of several processes the main one is the owner."""
     what = f"the run {project.config.run!r}" if fold is None else f"fold {fold} of the run {project.config.run!r}"
-    ownership = Ownership(project.paths.lock(fold), what)
+    paths = project.paths
+    fresh = not paths.experiment.exists() and not paths.log.exists()
+    new = [path for path in (paths.experiment.parent, paths.log.parent, paths.root, *paths.root.parents) if not path.exists()]
+    ownership = Ownership(paths.lock(fold), what)
     by_main(ownership.take)
     try:
         yield
+    except McvqaError:
+        if fresh and is_main_process() and not _has_begun(project):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(paths.experiment, ignore_errors=True)
+                paths.log.unlink(missing_ok=True)
+                paths.lock(fold).unlink(missing_ok=True)
+        raise
     finally:
         ownership.give_back()
+        for folder in new:
+            with contextlib.suppress(OSError):  # what holds something stays
+                folder.rmdir()
+
+
+def _has_begun(project: Project) -> bool:
+    """Whether a run has got as far as its data: what stops it before is a mistyped setting, of which nothing remains."""
+    return (project.paths.experiment / "data.json").exists() or project.paths.checkpoints.exists()
 
 
 @contextlib.contextmanager
@@ -69,7 +88,7 @@ def _session(project: Project) -> Iterator[Project]:
         if isinstance(error, OSError) and error.errno in (NO_ROOM | AWAY):
             raise RunStopped(f"The disk is full or away: {error}. {DISK_ADVICE}") from error
         untrained = isinstance(error, CheckpointError)  # `predict` or `ensemble` came too early: no run has failed
-        if is_main_process() and folder.exists() and not untrained and read_experiment(folder).accuracy is None:
+        if is_main_process() and _has_begun(project) and not untrained and read_experiment(folder).accuracy is None:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             record_experiment(folder, status="failed", seconds=time.time() - started, note=reason)
             update_index(folder.parent)

@@ -100,10 +100,14 @@ def _combined_again(project: Project, force: bool) -> tuple[RunData, Prior, Comb
 def explore_only(config: Config) -> str:
     """`mcvqa eda`: tables and figures of the data; a run that was trained on other data is refused.
 
+    Without a run they are in experiments/data/eda: no model is asked for, so none names the folder.
+
     Returns:
         The summary.
     """
     project = open_project(config)
+    if not config.run_name and not project.paths.experiment.exists():
+        project = open_project(config.replace(run_name="data"))
     with owning(project):
         data = read_data(project)
         settle_data(project, data)
