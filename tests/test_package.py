@@ -51,7 +51,8 @@ def test_a_type_checker_sees_the_same_names():
     seen = {alias.name: node.module for node in guarded.body for alias in node.names}
     assert seen.pop("run") == "mcvqa.run.steps"
     assert seen == {name: f"mcvqa.{module}" for module, names in mcvqa._MODULES.items() for name in names}
-    assert set(mcvqa.__all__) == {*seen, "run", "Config", "ConfigError", "McvqaError", "__version__", "load_config"}
+    at_once = {"Config", "ConfigError", "McvqaError", "UnusualFile", "__version__", "load_config", "run"}
+    assert set(mcvqa.__all__) == {*seen, *at_once}
     assert (PACKAGE / "py.typed").exists()
     assert '"py.typed"' in (PACKAGE.parents[1] / "pyproject.toml").read_text(encoding="utf-8")
 

@@ -8,7 +8,7 @@ Every error that is meant for people derives from `McvqaError`; an interrupt is 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mcvqa.config import Config, ConfigError, McvqaError, load_config
+from mcvqa.config import Config, ConfigError, McvqaError, UnusualFile, load_config
 
 if TYPE_CHECKING:
     from mcvqa.base.files import DamagedFile, DiskError
@@ -34,8 +34,8 @@ __version__ = "0.2.0"
 __all__ = [
     "AlignmentError", "BlendError", "CheckpointError", "Config", "ConfigError", "DamagedFile", "DataError", "DeviceError",
     "DiskError", "FamilyError", "FoldError", "ImageError", "Interrupted", "McvqaError", "ModelError", "NotSaved",
-    "NotShared", "OverflowInModel", "Owned", "RunStopped", "SubmissionError", "TrainingError", "__version__", "load_config",
-    "run",
+    "NotShared", "OverflowInModel", "Owned", "RunStopped", "SubmissionError", "TrainingError", "UnusualFile",
+    "__version__", "load_config", "run",
 ]
 # Most of these modules bring torch along, so each is imported when a name of it is asked for.
 _MODULES = {

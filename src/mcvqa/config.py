@@ -38,7 +38,7 @@ class McvqaError(Exception):
 
 
 # %% files that a user names
-class UnusualFile(OSError):
+class UnusualFile(McvqaError, OSError):
     """What is no regular file of a usual size, and so is not read; `strerror` says what it is."""
 
     def __init__(self, path: str | Path, reason: str) -> None:

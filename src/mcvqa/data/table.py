@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcvqa.config import McvqaError
+from mcvqa.config import McvqaError, read_user_file
 
 
 class DataError(McvqaError, ValueError):
@@ -73,10 +73,8 @@ def read_cells(path: Path, *, allow_empty: bool = False) -> Cells:
 
 
 def _file_bytes(path: Path) -> bytes:
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path} cannot be read: it is no file.")
     try:
-        return path.read_bytes()
+        return read_user_file(path, MAX_BYTES)
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.") from None
     except OSError as error:
@@ -89,17 +87,17 @@ def _kind_of(raw: bytes) -> str:
     return next((kind for start, kind in starts.items() if raw.startswith(start)), "text")
 
 
-MAX_UNZIPPED = 4 * 2**30
+MAX_BYTES = 4 * 2**30  # of a table, also when it is unpacked
 
 
 def _unzipped(path: Path, raw: bytes) -> bytes:
     try:
         with gzip.open(io.BytesIO(raw)) as opened:
-            text = opened.read(MAX_UNZIPPED + 1)
+            text = opened.read(MAX_BYTES + 1)
     except (OSError, EOFError) as error:
         raise DataError(f"{path} cannot be unpacked: {error}. Copy it again.") from None
-    if len(text) > MAX_UNZIPPED:
-        raise DataError(f"{path} is more than {MAX_UNZIPPED >> 30} GiB when unpacked. Unpack it by hand if you trust it.")
+    if len(text) > MAX_BYTES:
+        raise DataError(f"{path} is more than {MAX_BYTES >> 30} GiB when unpacked. Unpack it by hand if you trust it.")
     return text
 
 
@@ -171,7 +169,7 @@ def _is_plausible_korean(text: str) -> bool:
     rare = sum(not _in_ks_x_1001(c) for c in hangul) + len(ENCLOSED_HANGUL.findall(text))
     hanja = sum("\u4e00" <= c <= "\u9fff" or "\u3040" <= c <= "\u30ff" for c in foreign)
     symbols = sum(unicodedata.category(c)[0] in "PSZ" for c in foreign)
-    return rare <= 0.1 * len(hangul) and hanja <= 0.1 * len(hangul) and (bool(hangul) or symbols == len(foreign))
+    return rare <= 0.1 * len(hangul) and hanja <= 0.4 * len(hangul) and (bool(hangul) or symbols == len(foreign))
 
 
 def _in_ks_x_1001(syllable: str) -> bool:

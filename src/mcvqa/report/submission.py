@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mcvqa.base.files import atomic_path
-from mcvqa.config import McvqaError
+from mcvqa.config import McvqaError, read_user_file
 from mcvqa.data.answers import STYLE_WORDS, SUBMISSION_STYLES, AnswerConvention, compared_text, find_convention, written_answer
 from mcvqa.data.questions import Question
 from mcvqa.data.table import Cells, DataError, read_cells
@@ -210,7 +210,7 @@ def validate_submission(
 
 def _submission_cells(path: str | Path, delimiter: str) -> list[list[str]]:
     try:
-        raw = Path(path).read_bytes()
+        raw = read_user_file(path)
     except OSError as error:
         raise SubmissionError(f"The file cannot be read: {error.strerror or error}.") from None
     if raw.startswith(b"\xef\xbb\xbf"):

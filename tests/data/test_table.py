@@ -1,0 +1,122 @@
+"""Any file that people keep rows in gives the cells that they see."""
+import gzip
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mcvqa.data.questions import read_questions
+from mcvqa.data.table import DataError, read_cells
+
+HEADER = ["id", "path", "question", "a", "b", "answer"]
+ROWS = [["1", "p.jpg", "색은?", "빨강", "파랑", "a"], ["0002", "q.jpg", "색은?", "초록", "노랑", "b"]]
+TEXT = "\n".join(",".join(row) for row in [HEADER, *ROWS]) + "\n"
+RECORDS = [dict(zip(HEADER, row, strict=True)) for row in ROWS]
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.csv", TEXT.encode("utf-8")), ("train.csv", TEXT.encode("cp949")), ("train.csv", TEXT.encode("utf-16")),
+        ("train.tsv", TEXT.replace(",", "\t").encode()), ("train.txt", TEXT.replace(",", "|").encode()),
+        ("train.csv.gz", gzip.compress(TEXT.encode())), ("train.csv", gzip.compress(TEXT.encode("cp949"))),
+        ("train.json", json.dumps(RECORDS).encode()), ("train.json", json.dumps(RECORDS, ensure_ascii=False, indent=1).encode()),
+        ("train.jsonl", "\n".join(map(json.dumps, RECORDS)).encode()),
+    ],
+)
+def test_formats_of_text(tmp_path: Path, name: str, content: bytes) -> None:
+    cells = read_cells(written(tmp_path / name, content))
+    assert cells.header == HEADER and cells.records == ROWS
+
+
+@pytest.mark.parametrize(("name", "library"), [("train.parquet", "pyarrow"), ("train.xlsx", "openpyxl")])
+def test_formats_of_libraries(tmp_path: Path, name: str, library: str) -> None:
+    """With the library they are read; without it the message says which one is needed."""
+    try:
+        __import__(library)
+    except ImportError:
+        with zipfile.ZipFile(tmp_path / "book", "w") as book:
+            book.writestr("xl/workbook.xml", "")
+        content = b"PAR1" * 9 if name.endswith("parquet") else (tmp_path / "book").read_bytes()
+        with pytest.raises(DataError, match=f"needs {library} to be read: pip install {library}"):
+            read_cells(written(tmp_path / name, content))
+        return
+    frame = pd.DataFrame(ROWS, columns=HEADER)
+    frame.to_parquet(tmp_path / name) if name.endswith("parquet") else frame.to_excel(tmp_path / name, index=False)
+    assert read_cells(tmp_path / name).records == ROWS
+
+
+def test_an_excel_file_with_another_name_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is an Excel file or an archive, not text"):
+        read_cells(written(tmp_path / "train.csv", b"PK\3\4" + bytes(range(256))))
+
+
+# %% encodings
+@pytest.mark.parametrize(
+    ("text", "encoding", "read_as"),
+    [
+        ("What’s the color of the man’s hat?", "cp1252", "cp1252"), ("café, naïve", "cp1252", "cp1252"),
+        ("• 25 °C – “quoted”", "cp1252", "cp1252"), ("Größe über Äpfel", "cp1252", "cp1252"),
+        ("señal ¿dónde?", "cp1252", "cp1252"),
+        ("사진에서 볼 수 없는 것은?", "cp949", "cp949"), ("LG와 A가 있는 방", "cp949", "cp949"),
+        ("똠얌꿍과 펩시콜라가 있는 식탁입니다", "cp949", "cp949"),
+        ("한자 漢字와 ㉠ 기호", "cp949", "cp949"), ("온도 25℃", "cp949", "cp949"), ("가", "cp949", "cp949"),
+    ],
+)
+def test_the_encoding_is_the_one_that_makes_sense(tmp_path: Path, text: str, encoding: str, read_as: str) -> None:
+    path = written(tmp_path / "train.csv", f'id,path,question,a,b\n1,p,"{text}",x,y\n'.encode(encoding))
+    table = read_questions(path)
+    assert table.questions[0].text == text and table.encoding == read_as
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("写真の中の動物は何ですか", "shift-jis"), ("照片中的动物是什么颜色的", "gb18030"), ("Какого цвета шляпа", "cp1251")],
+)
+def test_what_makes_no_sense_is_refused_with_its_readings(tmp_path: Path, text: str, encoding: str) -> None:
+    path = written(tmp_path / "train.csv", f"id,path,question,a,b\n1,p,{text},x,y\n".encode(encoding))
+    with pytest.raises(DataError, match="Save it again as 'CSV UTF-8'"):
+        read_questions(path)
+
+
+# %% choices in one column
+@pytest.mark.parametrize(
+    "cells", [['["red", "blue"]', '["x", "y", "z"]'], ["['red', 'blue']", "('x', 'y', 'z')"],
+              ['{"A": "red", "B": "blue"}', '{"A": "x", "B": "y", "C": "z"}'],
+              ['{"text": ["red", "blue"], "label": ["A", "B"]}', '{"text": ["x", "y", "z"]}']],
+)
+def test_choices_in_one_column_of_lists(tmp_path: Path, cells: list[str]) -> None:
+    rows = [{"id": i, "image": "p.jpg", "question": "?", "choices": cell, "answer": "b"} for i, cell in enumerate(cells)]
+    pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
+    table = read_questions(tmp_path / "train.csv")
+    assert [q.choices for q in table.questions] == [("red", "blue"), ("x", "y", "z")]
+    assert [q.answer for q in table.questions] == [1, 1]
+
+
+def test_lists_and_numbers_of_json_are_cells(tmp_path: Path) -> None:
+    rows = [{"id": 7, "image": "p.jpg", "question": "?", "options": ["red", 3, 2.5, None], "answer": 0}]
+    rows += [{"id": 8.0, "image": "p.jpg", "question": "?", "options": ["x", "y", "z", "w"], "answer": 3}]
+    table = read_questions(written(tmp_path / "train.json", json.dumps(rows).encode()))
+    assert table.questions[0].choices == ("red", "3", "2.5") and [q.id for q in table.questions] == ["7", "8"]
+    assert [q.answer for q in table.questions] == [0, 3]
+
+
+@pytest.mark.parametrize("content", [b"{", b'["a"]', b"[" * 100_000, b"1\n2\n"])
+def test_json_that_is_no_table(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(DataError, match="Expected: "):
+        read_cells(written(tmp_path / "train.json", content))
+
+
+def test_pipes_and_folders_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "train.csv")
+    for path in (tmp_path / "train.csv", tmp_path):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_cells(path)
