@@ -1,9 +1,10 @@
 """Who does the tasks of a session, and with which model: in this process, or in processes on one GPU each."""
+import contextlib
 import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,8 +120,14 @@ class Execution:
         return [task for task in tasks if self.side.keep_features and task.name not in self.made]
 
 
-def prepare_model(project: Project, data: RunData, plan: DevicePlan) -> Execution:
-    """Step 6: who does the tasks, with which weights, and whether image features are kept. If all is done, nothing is loaded."""
+def prepare_model(
+    project: Project, data: RunData, plan: DevicePlan, launched: ProcessWorkers | None = None
+) -> Execution:
+    """Step 6: who does the tasks, with which weights, and whether image features are kept. If all is done, nothing is loaded.
+
+    Args:
+        launched: workers as `launched_workers` gives them.
+    """
     by_main(require_same_base, project)
     trained = by_main(trained_folds, project, data)
     everything = trained == project.config.folds_to_train and by_main(_all_scored, project, data)
@@ -136,17 +143,38 @@ def prepare_model(project: Project, data: RunData, plan: DevicePlan) -> Executio
     by_main(require_space, need, project.config)
     keep_features = by_main(features_fit, project, data, plan, need)
     side = ModelSide(project, data, plan, keep_features, schedule)
-    return Execution(project, data, side, choose_workers(project, side), schedule)
+    workers = launched or process_workers(project, plan)
+    if workers is None:
+        return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule)
+    workers.settings = {"keep_features": keep_features}
+    where = ", ".join(f"GPU {gpu}" for gpu in workers.gpus) if workers.gpus[0] else "the CPU"
+    print(f"  {len(workers)} worker{'s' * (len(workers) > 1)}, each in a process of its own, on {where}")
+    return Execution(project, data, side, workers, schedule)
 
 
-def choose_workers(project: Project, side: ModelSide) -> InlineWorker | ProcessWorkers:
-    """Processes where there are several GPUs and several folds, else this process; or as the settings say."""
-    gpus, executor = worker_gpus(project.config, side.plan.device), project.config.executor
+def process_workers(project: Project, plan: DevicePlan) -> ProcessWorkers | None:
+    """Where there are several GPUs and several folds, or the settings say so; None: this process does the tasks."""
+    gpus, executor = worker_gpus(project.config, plan.device), project.config.executor
     if executor == "inline" or (executor == "auto" and len(gpus) < 2) or "LOCAL_RANK" in os.environ:
-        return InlineWorker(functools.partial(do_task, side))
-    where = ", ".join(f"GPU {gpu}" for gpu in gpus) if gpus[0] else "the CPU"
-    print(f"  {len(gpus)} worker{'s' * (len(gpus) > 1)}, each in a process of its own, on {where}")
-    return ProcessWorkers(project, begin_worker, gpus, {"keep_features": side.keep_features}, side.plan.workers)
+        return None
+    return ProcessWorkers(project, begin_worker, gpus, {}, plan.workers)
+
+
+@contextlib.contextmanager
+def launched_workers(project: Project, plan: DevicePlan) -> Iterator[ProcessWorkers | None]:
+    """Workers whose processes import what they need while this one reads the data; they end with the block. None: there are no
+    such workers, or the records say that everything is done."""
+    tasks = [f"{what} fold {fold}{split}" for fold in project.config.folds_to_train
+             for what, split in (("train", ""), ("score", " test"), ("score", " oof"))]
+    finished = all(project.records.read(name).get("finished") for name in tasks)
+    workers = None if finished else process_workers(project, plan)
+    try:
+        if workers:
+            workers.launch(len(workers))
+        yield workers
+    finally:
+        if workers:
+            workers.close()
 
 
 def _trained_parameters(config: Config) -> int:

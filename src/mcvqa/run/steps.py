@@ -39,6 +39,7 @@ from mcvqa.run.dataset import (
 from mcvqa.run.execution import (
     Execution,
     allot_training,
+    launched_workers,
     make_first_features,
     prepare_model,
     take_over_pace,
@@ -80,14 +81,15 @@ def _all_steps(project: Project) -> Outcome:
     try:
         with Alarm(by_main(project.seconds_until, seconds_for_end(project.config.budget_seconds))):
             by_main(settle_config, project)
-            data, prior = by_main(explore_data, project)
-            project = by_main(settle_prompt, project, data.train)
-            data = by_main(make_folds, project, data, prior)
-            by_main(prepare_rows, project, data)
-            with prepare_model(project, data, plan) as execution:
-                schedule = execution.schedule
-                train_folds(execution)
-                score_folds(execution)
+            with launched_workers(project, plan) as launched:
+                data, prior = by_main(explore_data, project)
+                project = by_main(settle_prompt, project, data.train)
+                data = by_main(make_folds, project, data, prior)
+                by_main(prepare_rows, project, data)
+                with prepare_model(project, data, plan, launched) as execution:
+                    schedule = execution.schedule
+                    train_folds(execution)
+                    score_folds(execution)
     except TimeUp:
         print(f"\n  the time budget of {project.config.time_budget} is over: what is there is handed in")
     return by_main(_finished, project, data, prior, plan, schedule, started)
