@@ -115,7 +115,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        for module in ("run.project", "training.job", "training.evaluate"):
+        for module in ("run.project", "run.score", "run.train", "training.job", "training.evaluate"):
             monkeypatch.setattr(f"mcvqa.{module}.time", SimpleNamespace(monotonic=lambda: self.now, time=time.time))
         monkeypatch.setattr("mcvqa.run.steps.Alarm", lambda _: Alarm(math.inf))  # of a real clock; here the plan alone must hold
         step, read = Stepper.step, model_rows.read_letters

@@ -126,9 +126,9 @@ def seconds_needed(
         waiting: folds that are trained and to be scored.
         unseen: photographs whose features at scale 1 are still to be computed for it.
     """
-    read, learn = pace.read or READ_SHARE * pace.learn, pace.learn or pace.read / READ_SHARE
+    read = pace.read or READ_SHARE * pace.learn
     epochs = work.folds * work.epochs - min(behind, work.epochs) if work.folds else 0.0
-    learning = epochs * (rows.train * learn + rows.validation * read) + work.folds * variants * rows.validation * read
+    learning = epochs * (rows.train * pace.learn + rows.validation * read) + work.folds * variants * rows.validation * read
     ways = work.ways + (work.ways > 1)  # in one way first, so that there is something to hand in
     scoring = SCORING_SLACK * (work.folds + waiting) * (rows.validation + rows.test) * ways * read
     looking = pace.look * (unseen + rows.images * sum(scale * scale for scale in work.scales if scale != 1))

@@ -309,9 +309,9 @@ def allot_training(execution: Execution, trained: int, todo: Sequence[int]) -> A
 
 def with_sample(execution: Execution, task: Task, sample: int) -> Task:
     """The same scoring task with fewer validation rows, where it reads more than so many of them."""
-    if not task.arguments["sample"] or task.arguments["sample"] <= sample:
-        return task
     config, fold = execution.project.config.replace(**task.arguments["settings"]), task.arguments["fold"]
+    if task.arguments["split"] == "test" or 0 < task.arguments["sample"] <= sample:
+        return task
     return score_task(execution.project, execution.data, config, fold, task.arguments["split"], task.needs, sample)
 
 
