@@ -145,7 +145,7 @@ class ModelSide:
         store = loaded.store
         assert store is not None
         self.release()
-        started = time.time()
+        started = time.monotonic()
         own = by_each(lambda: store.fill(loaded.base, among or images, scale, share=share or process_share(), only=images))
         made, overflowed = (sum(gather_object([count])) for count in (own, store.overflowed))
         if not made:
@@ -153,7 +153,7 @@ class ModelSide:
         if overflowed:
             print(f"  {overflowed} of {made} images overflow float16: their features were computed in float32")
         if is_main_process():
-            rate = made / (time.time() - started)
+            rate = made / max(time.monotonic() - started, 1e-9)
             self.project.log.write(
                 "features", scale=scale, images=made, images_per_s=round(rate, 1), in_float32=overflowed)
             if self.schedule:

@@ -73,7 +73,7 @@ def _features_ahead(side: ModelSide, fold: int) -> FeaturesAhead:
     config, schedule, (train, validation) = side.project.config, side.schedule, side.data.fold_rows(fold)
     if not by_main(lambda: schedule.pace.learn):  # how long reading takes is then estimated from what learning really takes
         schedule.pace.learn = _pace_of_reading(side) / READ_SHARE
-    by_main(schedule.plan)
+    by_main(schedule.most)
     sample = by_main(schedule.validation_rows, len(validation))
     first_read = {q.image: 0.0 for q in side.data.validation_rows(fold, sample, config.seed)}
     order = np.concatenate(list(epoch_windows(len(train), 0, config)))
