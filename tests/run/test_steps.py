@@ -452,3 +452,17 @@ def test_without_photographs_the_prior_is_handed_in_and_the_run_stands_in_the_in
     assert record["status"] == "failed" and "24 of 24 training photographs" in record["note"]
     index = (project.paths.experiment.parent / "README.md").read_text(encoding="utf-8")
     assert "| r |" in index and "24 of 24 training photographs" in index
+
+
+# %% nothing is asked twice
+def test_features_that_are_there_are_not_asked_for_again_and_release_no_weights(finished, copied):
+    """Feature tasks were asked again before scoring, and freed the weights that the next task needed."""
+    project = open_project(copied(use_tta=True, tta_orders=2))
+    data = split_rows(read_data(project), project.config)
+    with said_by(prepare_model, project, data, plan_device(project.config))[0] as execution:
+        features = [task for task in execution.training() if task.kind == "features"]
+        said_by(execution.run, features, [task.name for task in features])
+        assert features and not [task for task in execution.scoring(project.config) if task.kind == "features"]
+        model = execution.side.with_weights(project.paths.fold(0) / "best")
+        execution.side.make_features(images_seen(data), 1.0)
+        assert execution.side.with_weights(project.paths.fold(0) / "best") is model
