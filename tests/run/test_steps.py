@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from mcvqa import run
-from mcvqa.base.files import RunLog, read_json
+from mcvqa.base.files import DiskError, RunLog, read_json
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.questions import read_questions
@@ -24,6 +24,7 @@ from mcvqa.report.submission import validate_submission
 from mcvqa.run import model_side
 from mcvqa.run import steps as pipeline
 from mcvqa.run.dataset import read_data, split_rows
+from mcvqa.run.execution import prepare_model
 from mcvqa.run.model_side import ModelSide, features_fit, images_seen, plan_weights
 from mcvqa.run.project import Project, RunStopped, open_project
 from mcvqa.run.single import combine_only, predict_only, report_only, train_only
@@ -372,7 +373,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(copied):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(RunStopped, match=r"The disk is full or away: .*File too large.*give the same command again"):
+        with pytest.raises(DiskError, match=r"The disk is full or away: .*File too large.*give the same command again"):
             said_by(predict_only, config)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

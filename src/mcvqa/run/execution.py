@@ -28,7 +28,7 @@ from mcvqa.run.dataset import RunData, read_data, split_rows
 from mcvqa.run.model_side import ModelSide, do_features, feature_tasks, features_fit, plan_weights
 from mcvqa.run.project import Project, heading
 from mcvqa.run.score import SPLITS, do_score, is_scored, score_task
-from mcvqa.run.session import memory_explained
+from mcvqa.run.session import in_attempt, memory_explained
 from mcvqa.run.space import disk_need, require_space
 from mcvqa.run.tasks import Task, TaskGraph
 from mcvqa.run.train import do_train, require_same_base, train_task
@@ -45,6 +45,7 @@ class Execution:
         side: the model in this process; loaded by the first task that is done here.
         workers: this process, or processes on one GPU each.
         schedule: of a session with a time budget.
+        trained: folds whose weights are there, made with these settings, rows and code.
         at_hand: whether no task for image features at scale 1 is needed any more.
         ahead: whether these are computed as training reaches their rows, because there is no time for all of them.
         unseen: photographs that had no features after the last task that computed some.
@@ -56,6 +57,7 @@ class Execution:
     side: ModelSide
     workers: InlineWorker | ProcessWorkers
     schedule: Schedule | None
+    trained: tuple[int, ...] = ()
     at_hand: bool = False
     ahead: bool = False
     unseen: int = 0
@@ -80,9 +82,16 @@ class Execution:
     def run(self, tasks: Sequence[Task], goals: Sequence[str], allot: Allot = as_it_is) -> None:
         """Have the workers do what the goals need and is not done; arguments and errors as for `workers.run`."""
         self.give_room()
-        graph = task_graph(self.project, tasks)
+        graph = by_main(TaskGraph.of, tuple({task.name: task for task in tasks}.values()), self._is_done)
         self.workers.run(graph, goals, allot)
+        self.trained = tuple(
+            fold for fold in self.project.config.folds_to_train if fold in self.trained or f"train fold {fold}" in graph.done
+        )
         self.made |= {name for name in graph.done if graph.tasks[name].kind == "features"}
+
+    def _is_done(self, task: Task) -> bool:
+        """Of the folds that are known to be trained the weights are not hashed again."""
+        return (task.kind == "train" and task.arguments["fold"] in self.trained) or self.project.records.is_done(task)
 
     def training(self) -> list[Task]:
         """Image features, and a task for each fold."""
@@ -135,7 +144,7 @@ def prepare_model(
     if everything:
         heading("model", "every fold is trained and scored")
         side = ModelSide(project, data, plan, False, schedule)
-        return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule)
+        return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule, trained)
     heading("model", project.config.model_id)
     plan = by_each(plan_weights, project, plan)
     left, at_once = len(project.config.folds_to_train) - len(trained), len(worker_gpus(project.config, plan.device))
@@ -145,11 +154,11 @@ def prepare_model(
     side = ModelSide(project, data, plan, keep_features, schedule)
     workers = launched or process_workers(project, plan)
     if workers is None:
-        return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule)
+        return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule, trained)
     workers.settings = {"keep_features": keep_features}
     where = ", ".join(f"GPU {gpu}" for gpu in workers.gpus) if workers.gpus[0] else "the CPU"
     print(f"  {len(workers)} worker{'s' * (len(workers) > 1)}, each in a process of its own, on {where}")
-    return Execution(project, data, side, workers, schedule)
+    return Execution(project, data, side, workers, schedule, trained)
 
 
 def process_workers(project: Project, plan: DevicePlan) -> ProcessWorkers | None:
@@ -212,8 +221,7 @@ def begin_worker() -> None:
         with silent():
             data = split_rows(read_data(project), project.config)
             plan = plan_weights(project, plan_device(project.config))
-        attempt = project.records.read("run").get("attempt", "")
-        project = dataclasses.replace(project, log=project.log.with_facts(attempt=attempt) if attempt else project.log)
+        project = in_attempt(project)
         schedule = make_schedule(project, data) if project.config.time_budget else None
         side = ModelSide(project, data, plan, settings["keep_features"], schedule)
 
@@ -224,11 +232,6 @@ def begin_worker() -> None:
         return do
 
     serve(begin)
-
-
-def task_graph(project: Project, tasks: Sequence[Task]) -> TaskGraph:
-    """The tasks, each once, with those that are done marked so."""
-    return by_main(TaskGraph.of, tuple({task.name: task for task in tasks}.values()), project.records.is_done)
 
 
 # %% within a time budget
