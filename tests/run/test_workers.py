@@ -21,7 +21,7 @@ from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted
 from mcvqa.config import Config
 from mcvqa.model.device import plan_device
 from mcvqa.run.dataset import read_data, split_rows
-from mcvqa.run.execution import allot_training, prepare_model
+from mcvqa.run.execution import allot_training, prepare_model, process_workers
 from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.single import train_only
 from mcvqa.run.tasks import Task, TaskGraph
@@ -385,6 +385,16 @@ def test_the_main_process_gives_back_the_memory_of_its_model_before_workers_load
     model = weakref.ref(execution.side.load().base.model)
     execution.give_room()
     assert model() is None
+
+
+def test_workers_that_were_launched_early_get_the_settings_as_they_were_settled_then(dataset, tmp_path):
+    config = short_run(dataset, tmp_path, parallel_folds=2)
+    project, plan = open_project(config), plan_device(config)
+    launched = process_workers(project, plan)
+    settled = open_project(config.replace(user_prompt="{question} {options}"))
+    data = split_rows(read_data(settled), config)
+    execution = said_by(prepare_model, settled, data, plan, launched)[0]
+    assert execution.workers is launched and launched.project is settled and "keep_features" in launched.settings
 
 
 # %% errors and signals

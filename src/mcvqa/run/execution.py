@@ -155,7 +155,7 @@ def prepare_model(
     workers = launched or process_workers(project, plan)
     if workers is None:
         return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule, trained)
-    workers.settings = {"keep_features": keep_features}
+    workers.project, workers.settings = project, {"keep_features": keep_features}  # as settled after they were launched
     where = ", ".join(f"GPU {gpu}" for gpu in workers.gpus) if workers.gpus[0] else "the CPU"
     print(f"  {len(workers)} worker{'s' * (len(workers) > 1)}, each in a process of its own, on {where}")
     return Execution(project, data, side, workers, schedule, trained)
