@@ -1,6 +1,7 @@
 """What is left out where time is short, and that a run ends in time with a valid submission."""
 import itertools
 import math
+import re
 import signal
 import time
 from dataclasses import replace
@@ -16,9 +17,11 @@ from mcvqa.base.files import read_json
 from mcvqa.config import Config, ConfigError
 from mcvqa.data.questions import read_questions
 from mcvqa.model import rows as model_rows
+from mcvqa.model.vision.features import FeatureStore
 from mcvqa.report.submission import validate_submission
+from mcvqa.run import steps
 from mcvqa.run import train as training
-from mcvqa.run.project import RunStopped
+from mcvqa.run.project import RunStopped, open_project
 from mcvqa.scenes.dataset import generate_demo
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.step import Stepper
@@ -111,14 +114,20 @@ def test_the_alarm_rings_in_the_middle_of_work_and_not_after_it():
 
 # %% whole runs, on a clock of their own
 class Clock:
-    """Stands still but for what training and reading take: 60 s a step, 2 s a row that is read in one way."""
+    """Stands still but for what training and reading take: 60 s a step, 2 s a row that is read in one way, `look` seconds for the
+    features of a photograph."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, look: float = 0.0) -> None:
         self.now = 0.0
-        for module in ("run.project", "training.job", "training.evaluate"):
+        for module in ("run.model_side", "run.project", "run.score", "run.train", "training.job", "training.evaluate"):
             monkeypatch.setattr(f"mcvqa.{module}.time", SimpleNamespace(monotonic=lambda: self.now, time=time.time))
         monkeypatch.setattr("mcvqa.run.steps.Alarm", lambda _: Alarm(math.inf))  # of a real clock; here the plan alone must hold
-        step, read = Stepper.step, model_rows.read_letters
+        step, read, fill = Stepper.step, model_rows.read_letters, FeatureStore.fill
+
+        def slow_fill(store: FeatureStore, *given, **named):
+            made = fill(store, *given, **named)
+            self.now += look * made
+            return made
 
         def slow_step(stepper: Stepper, *given):
             self.now += 60
@@ -128,6 +137,7 @@ class Clock:
             self.now += sum(2 * len(batch.ids) for batch in batches)
             return read(model, batches, device)
 
+        monkeypatch.setattr(FeatureStore, "fill", slow_fill)
         monkeypatch.setattr(Stepper, "step", slow_step)
         monkeypatch.setattr(model_rows, "read_letters", slow_read)
 
@@ -136,6 +146,14 @@ class Clock:
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     generate_demo(folder, 36, 8, seed=0, size=64)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Enough photographs for several batches of features."""
+    folder = tmp_path_factory.mktemp("many")
+    generate_demo(folder, 144, 8, seed=0, size=64)
     return folder
 
 
@@ -190,6 +208,62 @@ def test_validation_reads_a_sample_where_time_is_short_and_all_rows_where_it_is_
     assert clock.now <= config.budget_seconds
     scores = tmp_path / "experiments" / "r" / "scores"
     assert len(load_scores(scores / "fold0-oof.npz").ids) == rows and len(load_scores(scores / "fold0-test.npz").ids) == 8
+
+
+def test_image_features_are_counted_from_the_start_and_made_only_for_what_is_read(tmp_path, many, monkeypatch, capsys):
+    """Image features of all rows took most of the time, unplanned, and only the prior was handed in."""
+    clock = Clock(monkeypatch, look=15)
+    config = settings_in(tmp_path, many, "15m").replace(use_kfold=False, use_tta=False, batch_size=2)
+    outcome = run(config)
+    said = capsys.readouterr().out
+    assert clock.now <= config.budget_seconds - seconds_for_end(config.budget_seconds), said
+    assert outcome.submitted.run == "r" and len(load_scores(tmp_path / "experiments/r/scores/fold0-test.npz").ids) == 8
+    made, photographs = len(list((tmp_path / "cache" / "features").glob("*/*.npy"))), len(list(many.glob("*/*.*g")))
+    assert 4 < made < photographs, "neither the test rows alone nor all"
+    assert "they are computed as training reaches their rows" in said
+    training_said, scoring_said = said.split("[7/10]")[1].split("[8/10]")
+    assert re.search(r"time budget: .* for image features of \d+ photographs?, ", training_said)
+    assert "time budget: " in scoring_said, "the plan is printed before each piece of work"
+
+
+def test_image_features_that_take_little_of_the_time_are_made_at_once(tmp_path, many, monkeypatch):
+    """In the same batches as without a budget: they are the same to the last bit."""
+    made = {}
+    for budget in ("2h", ""):
+        Clock(monkeypatch, look=1)
+        config = settings_in(tmp_path / budget, many, budget).replace(use_kfold=False, use_tta=False, num_epochs=0)
+        run(config)
+        made[budget] = {file.name: file.read_bytes() for file in (tmp_path / budget / "cache" / "features").glob("*/*.npy")}
+        monkeypatch.undo()
+    assert len(made[""]) == len(list(many.glob("*/*.*g"))) and made["2h"] == made[""]
+
+
+def test_tables_and_figures_take_a_small_part_of_the_time_at_most(tmp_path, data, monkeypatch, capsys):
+    def explore_for_ever(*_):
+        while True:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(steps, "explore_files", explore_for_ever)
+    steps.explore_data(open_project(settings_in(tmp_path, data, "5s")))
+    said = capsys.readouterr().out
+    assert "no tables and figures: they take more than 10% of the time budget" in said and "first submission" in said
+
+
+def test_fewer_validation_rows_where_not_even_these_can_be_read():
+    rows = replace(ROWS, validation=9000, test=2000)
+    schedule = Schedule(lambda: 310.0, FULL, rows, variants=2, folds=1, pace=Pace(learn=0.25))
+    assert schedule.sample_in_time() == 512
+    schedule.plan()
+    assert schedule.validation_rows(9000) == 128 and schedule.validation_rows(50) == 50
+    schedule.pace.read = 3.0
+    assert schedule.sample_in_time() == 32
+
+
+def test_photographs_without_features_take_time():
+    schedule = schedule_of(700.0, learn=1.0, read=0.1, look=1.0)
+    before = schedule.plan().epochs
+    schedule.unseen = lambda epochs: int(60 * min(epochs, 1))
+    assert schedule.plan().epochs < before
 
 
 def test_less_than_an_epoch_is_planned_rather_than_nothing():

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from mcvqa import run
-from mcvqa.base.files import RunLog, read_json
+from mcvqa.base.files import DiskError, RunLog, read_json
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.questions import read_questions
@@ -24,6 +24,7 @@ from mcvqa.report.submission import validate_submission
 from mcvqa.run import model_side
 from mcvqa.run import steps as pipeline
 from mcvqa.run.dataset import read_data, split_rows
+from mcvqa.run.execution import prepare_model
 from mcvqa.run.model_side import ModelSide, features_fit, images_seen, plan_weights
 from mcvqa.run.project import Project, RunStopped, open_project
 from mcvqa.run.single import combine_only, predict_only, report_only, train_only
@@ -372,7 +373,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(copied):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(RunStopped, match=r"The disk is full or away: .*File too large.*give the same command again"):
+        with pytest.raises(DiskError, match=r"The disk is full or away: .*File too large.*give the same command again"):
             said_by(predict_only, config)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -452,3 +453,17 @@ def test_without_photographs_the_prior_is_handed_in_and_the_run_stands_in_the_in
     assert record["status"] == "failed" and "24 of 24 training photographs" in record["note"]
     index = (project.paths.experiment.parent / "README.md").read_text(encoding="utf-8")
     assert "| r |" in index and "24 of 24 training photographs" in index
+
+
+# %% nothing is asked twice
+def test_features_that_are_there_are_not_asked_for_again_and_release_no_weights(finished, copied):
+    """Feature tasks were asked again before scoring, and freed the weights that the next task needed."""
+    project = open_project(copied(use_tta=True, tta_orders=2))
+    data = split_rows(read_data(project), project.config)
+    with said_by(prepare_model, project, data, plan_device(project.config))[0] as execution:
+        features = [task for task in execution.training() if task.kind == "features"]
+        said_by(execution.run, features, [task.name for task in features])
+        assert features and not [task for task in execution.scoring(project.config) if task.kind == "features"]
+        model = execution.side.with_weights(project.paths.fold(0) / "best")
+        execution.side.make_features(images_seen(data), 1.0)
+        assert execution.side.with_weights(project.paths.fold(0) / "best") is model

@@ -21,7 +21,7 @@ from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted
 from mcvqa.config import Config
 from mcvqa.model.device import plan_device
 from mcvqa.run.dataset import read_data, split_rows
-from mcvqa.run.execution import allot_training, prepare_model
+from mcvqa.run.execution import allot_training, prepare_model, process_workers
 from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.single import train_only
 from mcvqa.run.tasks import Task, TaskGraph
@@ -204,6 +204,27 @@ def test_a_process_is_started_once_for_all_tasks_and_a_free_one_takes_what_is_re
     assert both(workers.project.paths.log).count("ended well") == 2
 
 
+def test_processes_are_launched_before_the_data_are_read_and_end_with_a_run_that_fails_then(dataset, tmp_path, monkeypatch):
+    launched: list[processes.WorkerProcess] = []
+
+    def explore(project):
+        assert [worker.process.poll() for worker in launched] == [None, None], "they import meanwhile"
+        raise RunStopped("nothing to read")
+
+    plain = ProcessWorkers._launched
+    monkeypatch.setattr(processes, "worker_command", lambda *_: [sys.executable, "-c", ECHO])
+    monkeypatch.setattr(ProcessWorkers, "_launched", lambda self, n: launched.append(plain(self, n)) or launched[-1])
+    monkeypatch.setattr("mcvqa.run.steps.explore_data", explore)
+    with pytest.raises(RunStopped, match="nothing to read"):
+        said_by(run, short_run(dataset, tmp_path, parallel_folds=2))
+    assert [worker.process.returncode for worker in launched] == [-signal.SIGKILL] * 2, "they have nothing to save"
+
+
+def test_a_process_whose_owner_is_gone_before_it_begins_ends(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", ECHO], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 0 and "ended well" in ended.stderr and "begun" not in ended.stderr and not ended.stdout
+
+
 def test_a_free_worker_scores_while_another_trains(workers_of, tmp_path):
     """The second fold trains until the first one's scores are there."""
     waits = f"""
@@ -364,6 +385,16 @@ def test_the_main_process_gives_back_the_memory_of_its_model_before_workers_load
     model = weakref.ref(execution.side.load().base.model)
     execution.give_room()
     assert model() is None
+
+
+def test_workers_that_were_launched_early_get_the_settings_as_they_were_settled_then(dataset, tmp_path):
+    config = short_run(dataset, tmp_path, parallel_folds=2)
+    project, plan = open_project(config), plan_device(config)
+    launched = process_workers(project, plan)
+    settled = open_project(config.replace(user_prompt="{question} {options}"))
+    data = split_rows(read_data(settled), config)
+    execution = said_by(prepare_model, settled, data, plan, launched)[0]
+    assert execution.workers is launched and launched.project is settled and "keep_features" in launched.settings
 
 
 # %% errors and signals

@@ -61,6 +61,8 @@ class Work:
             return f"{count:.3g} {word}{'s' * (count != 1)}"
 
         training = f"{several(self.folds, 'fold')} of {several(self.epochs, 'epoch')}, " if self.folds else ""
+        if self.folds and not self.epochs:
+            training = "the untrained model, "
         return f"{training}scoring in {several(self.orders, 'option order')} at {several(len(self.scales), 'image scale')}"
 
 
@@ -126,9 +128,9 @@ def seconds_needed(
         waiting: folds that are trained and to be scored.
         unseen: photographs whose features at scale 1 are still to be computed for it.
     """
-    read, learn = pace.read or READ_SHARE * pace.learn, pace.learn or pace.read / READ_SHARE
+    read = pace.read or READ_SHARE * pace.learn
     epochs = work.folds * work.epochs - min(behind, work.epochs) if work.folds else 0.0
-    learning = epochs * (rows.train * learn + rows.validation * read) + work.folds * variants * rows.validation * read
+    learning = epochs * (rows.train * pace.learn + rows.validation * read) + work.folds * variants * rows.validation * read
     ways = work.ways + (work.ways > 1)  # in one way first, so that there is something to hand in
     scoring = SCORING_SLACK * (work.folds + waiting) * (rows.validation + rows.test) * ways * read
     looking = pace.look * (unseen + rows.images * sum(scale * scale for scale in work.scales if scale != 1))
@@ -260,6 +262,17 @@ class Schedule:
         Args:
             behind: epochs that the fold in training has behind it.
         """
+        work = self.most(behind)
+        self._tell(work)
+        self.work = work
+        return work
+
+    def most(self, behind: float = 0.0) -> Work:
+        """The most that fits, with as many validation rows as fit.
+
+        Args:
+            behind: epochs that the fold in training has behind it.
+        """
         def fits(work: Work) -> bool:
             needed = seconds_needed(
                 work, self.pace, self.rows_read, behind=behind, variants=self.variants, waiting=self.waiting,
@@ -273,10 +286,7 @@ class Schedule:
             for self.sample in validation_samples():
                 if fits(works[-1]):
                     break
-        work = next(filter(fits, works), works[-1])
-        self._tell(work)
-        self.work = work
-        return work
+        return next(filter(fits, works), works[-1])
 
     def steps_total(self, done: int, per_epoch: int) -> int:
         """Optimizer steps of the fold in training. Args: done: those behind it. per_epoch: of one epoch."""

@@ -29,10 +29,7 @@ def maker_without_weights(
     """Makes rows for looking at their tokens; no weights are loaded. Args: the last three as `load_encoder` gives them."""
     if isinstance(encoder, PlainEncoder):
         return PlainMaker(encoder, data.records)
-    images = ImageInputs(
-        data.records, processor, image_size=config.image_size, patch=model_config.vision_config.patch_size, merge=encoder.merge,
-    )
-    return RowMaker(encoder, images, None)
+    return RowMaker(encoder, ImageInputs.of_model(data.records, encoder, processor, model_config, config.image_size), None)
 
 
 def show_alignment(config: Config, data: RunData) -> None:

@@ -268,6 +268,17 @@ def settle_data(project: Project, data: RunData) -> None:
     write_json(file, now)
 
 
+def read_run_data(project: Project) -> RunData:
+    """The data of a run, which must be those that it was trained on, if it was.
+
+    Raises:
+        DataError, ConfigError: as `read_data` and `settle_data` do.
+    """
+    data = read_data(project)
+    settle_data(project, data)
+    return data
+
+
 def require_photographs(project: Project, data: RunData, meanwhile: str = "") -> None:
     """Raises RunStopped when most photographs of either split are missing: a model would see nothing.
 

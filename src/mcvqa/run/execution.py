@@ -1,9 +1,10 @@
 """Who does the tasks of a session, and with which model: in this process, or in processes on one GPU each."""
+import contextlib
 import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,7 @@ from mcvqa.run.dataset import RunData, read_data, split_rows
 from mcvqa.run.model_side import ModelSide, do_features, feature_tasks, features_fit, plan_weights
 from mcvqa.run.project import Project, heading
 from mcvqa.run.score import SPLITS, do_score, is_scored, score_task
-from mcvqa.run.session import memory_explained
+from mcvqa.run.session import in_attempt, memory_explained
 from mcvqa.run.space import disk_need, require_space
 from mcvqa.run.tasks import Task, TaskGraph
 from mcvqa.run.train import do_train, require_same_base, train_task
@@ -44,6 +45,7 @@ class Execution:
         side: the model in this process; loaded by the first task that is done here.
         workers: this process, or processes on one GPU each.
         schedule: of a session with a time budget.
+        trained: folds whose weights are there, made with these settings, rows and code.
         at_hand: whether no task for image features at scale 1 is needed any more.
         ahead: whether these are computed as training reaches their rows, because there is no time for all of them.
         unseen: photographs that had no features after the last task that computed some.
@@ -55,6 +57,7 @@ class Execution:
     side: ModelSide
     workers: InlineWorker | ProcessWorkers
     schedule: Schedule | None
+    trained: tuple[int, ...] = ()
     at_hand: bool = False
     ahead: bool = False
     unseen: int = 0
@@ -79,9 +82,16 @@ class Execution:
     def run(self, tasks: Sequence[Task], goals: Sequence[str], allot: Allot = as_it_is) -> None:
         """Have the workers do what the goals need and is not done; arguments and errors as for `workers.run`."""
         self.give_room()
-        graph = task_graph(self.project, tasks)
+        graph = by_main(TaskGraph.of, tuple({task.name: task for task in tasks}.values()), self._is_done)
         self.workers.run(graph, goals, allot)
+        self.trained = tuple(
+            fold for fold in self.project.config.folds_to_train if fold in self.trained or f"train fold {fold}" in graph.done
+        )
         self.made |= {name for name in graph.done if graph.tasks[name].kind == "features"}
+
+    def _is_done(self, task: Task) -> bool:
+        """Of the folds that are known to be trained the weights are not hashed again."""
+        return (task.kind == "train" and task.arguments["fold"] in self.trained) or self.project.records.is_done(task)
 
     def training(self) -> list[Task]:
         """Image features, and a task for each fold."""
@@ -119,8 +129,14 @@ class Execution:
         return [task for task in tasks if self.side.keep_features and task.name not in self.made]
 
 
-def prepare_model(project: Project, data: RunData, plan: DevicePlan) -> Execution:
-    """Step 6: who does the tasks, with which weights, and whether image features are kept. If all is done, nothing is loaded."""
+def prepare_model(
+    project: Project, data: RunData, plan: DevicePlan, launched: ProcessWorkers | None = None
+) -> Execution:
+    """Step 6: who does the tasks, with which weights, and whether image features are kept. If all is done, nothing is loaded.
+
+    Args:
+        launched: workers as `launched_workers` gives them.
+    """
     by_main(require_same_base, project)
     trained = by_main(trained_folds, project, data)
     everything = trained == project.config.folds_to_train and by_main(_all_scored, project, data)
@@ -128,7 +144,7 @@ def prepare_model(project: Project, data: RunData, plan: DevicePlan) -> Executio
     if everything:
         heading("model", "every fold is trained and scored")
         side = ModelSide(project, data, plan, False, schedule)
-        return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule)
+        return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule, trained)
     heading("model", project.config.model_id)
     plan = by_each(plan_weights, project, plan)
     left, at_once = len(project.config.folds_to_train) - len(trained), len(worker_gpus(project.config, plan.device))
@@ -136,17 +152,38 @@ def prepare_model(project: Project, data: RunData, plan: DevicePlan) -> Executio
     by_main(require_space, need, project.config)
     keep_features = by_main(features_fit, project, data, plan, need)
     side = ModelSide(project, data, plan, keep_features, schedule)
-    return Execution(project, data, side, choose_workers(project, side), schedule)
+    workers = launched or process_workers(project, plan)
+    if workers is None:
+        return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule, trained)
+    workers.project, workers.settings = project, {"keep_features": keep_features}  # as settled after they were launched
+    where = ", ".join(f"GPU {gpu}" for gpu in workers.gpus) if workers.gpus[0] else "the CPU"
+    print(f"  {len(workers)} worker{'s' * (len(workers) > 1)}, each in a process of its own, on {where}")
+    return Execution(project, data, side, workers, schedule, trained)
 
 
-def choose_workers(project: Project, side: ModelSide) -> InlineWorker | ProcessWorkers:
-    """Processes where there are several GPUs and several folds, else this process; or as the settings say."""
-    gpus, executor = worker_gpus(project.config, side.plan.device), project.config.executor
+def process_workers(project: Project, plan: DevicePlan) -> ProcessWorkers | None:
+    """Where there are several GPUs and several folds, or the settings say so; None: this process does the tasks."""
+    gpus, executor = worker_gpus(project.config, plan.device), project.config.executor
     if executor == "inline" or (executor == "auto" and len(gpus) < 2) or "LOCAL_RANK" in os.environ:
-        return InlineWorker(functools.partial(do_task, side))
-    where = ", ".join(f"GPU {gpu}" for gpu in gpus) if gpus[0] else "the CPU"
-    print(f"  {len(gpus)} worker{'s' * (len(gpus) > 1)}, each in a process of its own, on {where}")
-    return ProcessWorkers(project, begin_worker, gpus, {"keep_features": side.keep_features}, side.plan.workers)
+        return None
+    return ProcessWorkers(project, begin_worker, gpus, {}, plan.workers)
+
+
+@contextlib.contextmanager
+def launched_workers(project: Project, plan: DevicePlan) -> Iterator[ProcessWorkers | None]:
+    """Workers whose processes import what they need while this one reads the data; they end with the block. None: there are no
+    such workers, or the records say that everything is done."""
+    tasks = [f"{what} fold {fold}{split}" for fold in project.config.folds_to_train
+             for what, split in (("train", ""), ("score", " test"), ("score", " oof"))]
+    finished = all(project.records.read(name).get("finished") for name in tasks)
+    workers = None if finished else process_workers(project, plan)
+    try:
+        if workers:
+            workers.launch(len(workers))
+        yield workers
+    finally:
+        if workers:
+            workers.close()
 
 
 def _trained_parameters(config: Config) -> int:
@@ -184,8 +221,7 @@ def begin_worker() -> None:
         with silent():
             data = split_rows(read_data(project), project.config)
             plan = plan_weights(project, plan_device(project.config))
-        attempt = project.records.read("run").get("attempt", "")
-        project = dataclasses.replace(project, log=project.log.with_facts(attempt=attempt) if attempt else project.log)
+        project = in_attempt(project)
         schedule = make_schedule(project, data) if project.config.time_budget else None
         side = ModelSide(project, data, plan, settings["keep_features"], schedule)
 
@@ -196,11 +232,6 @@ def begin_worker() -> None:
         return do
 
     serve(begin)
-
-
-def task_graph(project: Project, tasks: Sequence[Task]) -> TaskGraph:
-    """The tasks, each once, with those that are done marked so."""
-    return by_main(TaskGraph.of, tuple({task.name: task for task in tasks}.values()), project.records.is_done)
 
 
 # %% within a time budget
@@ -281,9 +312,9 @@ def allot_training(execution: Execution, trained: int, todo: Sequence[int]) -> A
 
 def with_sample(execution: Execution, task: Task, sample: int) -> Task:
     """The same scoring task with fewer validation rows, where it reads more than so many of them."""
-    if not task.arguments["sample"] or task.arguments["sample"] <= sample:
-        return task
     config, fold = execution.project.config.replace(**task.arguments["settings"]), task.arguments["fold"]
+    if task.arguments["split"] == "test" or 0 < task.arguments["sample"] <= sample:
+        return task
     return score_task(execution.project, execution.data, config, fold, task.arguments["split"], task.needs, sample)
 
 

@@ -80,8 +80,8 @@ class ModelSide:
         if isinstance(base.encoder, PlainEncoder):
             return LoadedModel(base, PlainMaker(base.encoder, self.data.records), None)
         config = self.project.config
-        images = ImageInputs(
-            self.data.records, base.processor, image_size=config.image_size, patch=base.patch, merge=base.merge
+        images = ImageInputs.of_model(
+            self.data.records, base.encoder, base.processor, base.model.config, config.image_size
         )
         store = None
         if self.keep_features:
@@ -145,7 +145,7 @@ class ModelSide:
         store = loaded.store
         assert store is not None
         self.release()
-        started = time.time()
+        started = time.monotonic()
         own = by_each(lambda: store.fill(loaded.base, among or images, scale, share=share or process_share(), only=images))
         made, overflowed = (sum(gather_object([count])) for count in (own, store.overflowed))
         if not made:
@@ -153,7 +153,7 @@ class ModelSide:
         if overflowed:
             print(f"  {overflowed} of {made} images overflow float16: their features were computed in float32")
         if is_main_process():
-            rate = made / (time.time() - started)
+            rate = made / max(time.monotonic() - started, 1e-9)
             self.project.log.write(
                 "features", scale=scale, images=made, images_per_s=round(rate, 1), in_float32=overflowed)
             if self.schedule:
@@ -216,9 +216,7 @@ def features_fit(project: Project, data: RunData, plan: DevicePlan, need: DiskNe
     if not vision_is_frozen(config):
         print("  image features are made anew in every step: the vision tower is trained")
         return False
-    images = ImageInputs(
-        data.records, processor, image_size=config.image_size, patch=model_config.vision_config.patch_size, merge=encoder.merge,
-    )
+    images = ImageInputs.of_model(data.records, encoder, processor, model_config, config.image_size)
     width, folder, seen = feature_width(model_config) * plan.dtype.itemsize, project.paths.cache / "features", images_seen(data)
     scales = {1.0, *tta_plan(config)[1]}
     grids = [grid for scale in scales for image in seen if (grid := images.grid(image, scale))]

@@ -1,4 +1,5 @@
 """Score a fold: its validation rows and the test rows, in every order and scale; whether scores are those of today's weights."""
+import time
 from collections.abc import Sequence
 
 from mcvqa.config import Config, settings_hash
@@ -81,9 +82,12 @@ def do_score(side: ModelSide, task: Task) -> None:
         "config": settings_hash(config.weight_settings()), "precision": str(side.plan.dtype).removeprefix("torch."),
         "four_bit": bool(side.plan.four_bit),
     }
+    started = time.monotonic()
     scores = score_questions(
         model, loaded.base, loaded.maker, rows, config, facts, title=f"fold {fold} {SPLITS[split]}"
     )
+    if side.schedule and tta_plan(config) == (1, (1.0,)):
+        side.schedule.pace.read = (time.monotonic() - started) / len(rows)
     by_main(_keep_scores, project, task, scores, tta_plan(config))
 
 

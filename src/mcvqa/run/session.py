@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
-from mcvqa.base.files import AWAY, DISK_ADVICE, NO_ROOM, write_json
+from mcvqa.base.files import DiskError, disk_errors_explained, write_json
 from mcvqa.base.informing import printable_output
 from mcvqa.base.interrupt import StopRequest
 from mcvqa.config import Config, McvqaError
@@ -64,12 +64,15 @@ def on_record(config: Config) -> Iterator[Project]:
 
 def with_attempt(project: Project) -> Project:
     """`project` with a log whose events carry the attempt: a new one where the run was started over, weights and all."""
-    record = project.records.read("run")
-    attempt = str(record.get("attempt", ""))
     if not project.paths.checkpoints.exists():
-        attempt = secrets.token_hex(4)
-        write_json(project.records.file("run"), {"key": "", "attempt": attempt})
-    return dataclasses.replace(project, log=project.log.with_facts(attempt=attempt) if attempt else project.log)
+        write_json(project.records.file("run"), {"key": "", "attempt": secrets.token_hex(4)})
+    return in_attempt(project)
+
+
+def in_attempt(project: Project) -> Project:
+    """`project` with a log whose events carry the attempt that its record names."""
+    attempt = str(project.records.read("run").get("attempt", ""))
+    return dataclasses.replace(project, log=project.log.with_facts(attempt=attempt)) if attempt else project
 
 
 @contextlib.contextmanager
@@ -82,13 +85,12 @@ def _session(project: Project) -> Iterator[Project]:
     printing = printable_output() if is_main_process() else contextlib.redirect_stdout(open(os.devnull, "w"))  # noqa: SIM115
     try:
         # outside of training every file is written whole, so a signal may end a run anywhere
-        with printing, StopRequest(at_once=True), memory_explained(project.config):
+        with printing, StopRequest(at_once=True), disk_errors_explained(), memory_explained(project.config):
             yield project
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (NO_ROOM | AWAY):
-            raise RunStopped(f"The disk is full or away: {error}. {DISK_ADVICE}") from error
-        untrained = isinstance(error, CheckpointError)  # `predict` or `ensemble` came too early: no run has failed
-        if is_main_process() and _has_begun(project) and not untrained and read_experiment(folder).accuracy is None:
+        # `predict` or `ensemble` came too early, so no run has failed, or nothing can be written
+        unnoted = isinstance(error, (CheckpointError, DiskError))
+        if is_main_process() and _has_begun(project) and not unnoted and read_experiment(folder).accuracy is None:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             record_experiment(folder, status="failed", seconds=time.time() - started, note=reason)
             update_index(folder.parent)

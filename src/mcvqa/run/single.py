@@ -11,9 +11,8 @@ from mcvqa.run.dataset import (
     explore_files,
     fit_text_prior,
     fold_summary,
-    read_data,
+    read_run_data,
     require_photographs,
-    settle_data,
     split_rows,
     write_folds,
 )
@@ -56,9 +55,7 @@ def _first_submission(project: Project, data: RunData, prior: Prior) -> None:
 def _ready(project: Project) -> tuple[RunData, Prior]:
     """Settings and data that are those of the run, with folds, and the prior."""
     settle_settings(project)
-    data = read_data(project)
-    settle_data(project, data)
-    data = split_rows(data, project.config)
+    data = split_rows(read_run_data(project), project.config)
     write_folds(project, data)
     return data, fit_text_prior(project, data)
 
@@ -109,8 +106,7 @@ def explore_only(config: Config) -> str:
     if not config.run_name and not project.paths.experiment.exists():
         project = open_project(config.replace(run_name="data"))
     with owning(project):
-        data = read_data(project)
-        settle_data(project, data)
+        data = read_run_data(project)
         return explore_files(project, data, fit_text_prior(project, data)).summary()
 
 
@@ -123,7 +119,5 @@ def split_only(config: Config) -> tuple[str, Path]:
     project = open_project(config)
     with owning(project):
         settle_settings(project)
-        data = read_data(project)
-        settle_data(project, data)
-        data = split_rows(data, config)
+        data = split_rows(read_run_data(project), config)
         return fold_summary(data, config.n_folds), write_folds(project, data)

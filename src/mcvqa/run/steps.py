@@ -30,19 +30,18 @@ from mcvqa.run.dataset import (
     explore_files,
     fit_text_prior,
     fold_summary,
-    read_data,
+    read_run_data,
     require_photographs,
-    settle_data,
     split_rows,
     write_folds,
 )
 from mcvqa.run.execution import (
     Execution,
     allot_training,
+    launched_workers,
     make_first_features,
     prepare_model,
     take_over_pace,
-    trained_folds,
 )
 from mcvqa.run.project import Project, RunStopped, heading, settle_prompt, settle_settings
 from mcvqa.run.results import Outcome, combine, device_named, require_members, write_results
@@ -80,14 +79,15 @@ def _all_steps(project: Project) -> Outcome:
     try:
         with Alarm(by_main(project.seconds_until, seconds_for_end(project.config.budget_seconds))):
             by_main(settle_config, project)
-            data, prior = by_main(explore_data, project)
-            project = by_main(settle_prompt, project, data.train)
-            data = by_main(make_folds, project, data, prior)
-            by_main(prepare_rows, project, data)
-            with prepare_model(project, data, plan) as execution:
-                schedule = execution.schedule
-                train_folds(execution)
-                score_folds(execution)
+            with launched_workers(project, plan) as launched:
+                data, prior = by_main(explore_data, project)
+                project = by_main(settle_prompt, project, data.train)
+                data = by_main(make_folds, project, data, prior)
+                by_main(prepare_rows, project, data)
+                with prepare_model(project, data, plan, launched) as execution:
+                    schedule = execution.schedule
+                    train_folds(execution)
+                    score_folds(execution)
     except TimeUp:
         print(f"\n  the time budget of {project.config.time_budget} is over: what is there is handed in")
     return by_main(_finished, project, data, prior, plan, schedule, started)
@@ -145,8 +145,7 @@ def _why_nothing(schedule: Schedule | None) -> str:
 def explore_data(project: Project) -> tuple[RunData, Prior]:
     """Step 3: the data, tables and figures of them, the text-only prior, and its answers as the first valid submission."""
     heading("data and EDA", str(project.config.data_dir))
-    data = read_data(project)
-    settle_data(project, data)
+    data = read_run_data(project)
     prior = fit_text_prior(project, data)
     report, blind = submit_prior(project, data, prior), prior.accuracy
     project.log.write("prior", accuracy=blind.value, standard_error=blind.standard_error, n=blind.n)
@@ -222,7 +221,7 @@ def train_folds(execution: Execution, only: int | None = None) -> None:
     project, data = execution.project, execution.data
     folds = project.config.folds_to_train if only is None else (only,)
     heading("training", f"folds {', '.join(map(str, folds))}")
-    done = by_main(trained_folds, project, data)
+    done = execution.trained
     for fold in folds:
         if fold in done:
             by_main(forget_progress, project, fold)
@@ -261,22 +260,21 @@ def score_folds(execution: Execution) -> None:
         CheckpointError: a fold has no weights, or they are not whole.
         RunStopped, Interrupted: from a worker's process.
     """
-    project, data = execution.project, execution.data
+    project = execution.project
     heading("scoring", ways_named(project.config))
-    folds = by_main(trained_folds, project, data) if project.config.time_budget else project.config.folds_to_train
+    folds = execution.trained if project.config.time_budget else project.config.folds_to_train
     by_main(require_weights, project, folds)
-    by_main(_require_trained, project, data, folds)
+    by_main(_require_trained, execution, folds)
     for config, sample in _ways_in_time(execution, folds):
         _score_in(execution, config, sample, folds)
 
 
-def _require_trained(project: Project, data: RunData, folds: Sequence[int]) -> None:
+def _require_trained(execution: Execution, folds: Sequence[int]) -> None:
     """Raises RunStopped where weights are there that were not made with these settings, rows and code."""
-    known = trained_folds(project, data)
-    if other := [fold for fold in folds if fold not in known]:
+    if other := [fold for fold in folds if fold not in execution.trained]:
         raise RunStopped(
-            f"The weights of fold {', '.join(map(str, other))} in {project.paths.checkpoints} were not made with these settings, "
-            "rows and code, or were not finished: train first (mcvqa train)."
+            f"The weights of fold {', '.join(map(str, other))} in {execution.project.paths.checkpoints} were not made with these "
+            "settings, rows and code, or were not finished: train first (mcvqa train)."
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mcvqa.base.budget import READ_SHARE
 from mcvqa.base.files import read_json, write_json
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import settings_hash
@@ -70,9 +71,9 @@ def do_train(side: ModelSide, task: Task) -> None:
 def _features_ahead(side: ModelSide, fold: int) -> FeaturesAhead:
     """Image features as training reaches their rows, counted in the session's plan."""
     config, schedule, (train, validation) = side.project.config, side.schedule, side.data.fold_rows(fold)
-    if not by_main(lambda: schedule.pace.read):
-        schedule.pace.read = _pace_of_reading(side)
-    by_main(schedule.announce)
+    if not by_main(lambda: schedule.pace.learn):  # how long reading takes is then estimated from what learning really takes
+        schedule.pace.learn = _pace_of_reading(side) / READ_SHARE
+    by_main(schedule.most)
     sample = by_main(schedule.validation_rows, len(validation))
     first_read = {q.image: 0.0 for q in side.data.validation_rows(fold, sample, config.seed)}
     order = np.concatenate(list(epoch_windows(len(train), 0, config)))
@@ -80,6 +81,7 @@ def _features_ahead(side: ModelSide, fold: int) -> FeaturesAhead:
         first_read.setdefault(train[row].image, position / len(order))
     ahead = FeaturesAhead(side, first_read)
     schedule.unseen = ahead.unseen
+    by_main(schedule.announce)
     return ahead
 
 

@@ -23,6 +23,7 @@ from mcvqa.model.families.family import Grid, feature_width, image_grid, image_t
 from mcvqa.model.fast.overflow import OverflowInModel, cast_weights
 from mcvqa.model.load import BaseModel
 from mcvqa.model.memory import free_memory
+from mcvqa.model.text.encode import Encoder
 from mcvqa.model.vision.tower import aligned, tower_features
 
 
@@ -41,6 +42,15 @@ class ImageInputs:
     ) -> None:
         self.records, self.processor = records, processor
         self.image_size, self.patch, self.merge = image_size, patch, merge
+
+    @classmethod
+    def of_model(
+        cls, records: dict[str, ImageRecord], encoder: Encoder, processor: Any, model_config: Any, image_size: int
+    ) -> "ImageInputs":
+        """As a model takes them. Args: encoder, processor, model_config: as `load_encoder` gives them."""
+        return cls(
+            records, processor, image_size=image_size, patch=model_config.vision_config.patch_size, merge=encoder.merge
+        )
 
     def grid(self, image: str, scale: float = 1.0) -> Grid | None:
         """Patches (time, rows, columns), or None for an image that cannot be read."""

@@ -81,6 +81,7 @@ class WorkerProcess:
         log: the file with its full output.
         task: that it works on; None: none.
         began: when it was given that task.
+        introduced: whether it was told the run's settings; before that it only imports what it needs.
         ready: whether it has started up and may be given a task.
         bar: its progress bar.
         failure: what it reported before it ended.
@@ -91,6 +92,7 @@ class WorkerProcess:
     log: str
     task: str | None = None
     began: float = 0.0
+    introduced: bool = False
     ready: bool = False
     bar: str = ""
     failure: str = ""
@@ -104,8 +106,11 @@ class WorkerProcess:
             cast(IO[bytes], self.process.stdin).write(json.dumps(request).encode() + b"\n")
 
     def end(self) -> None:
-        """Let it save and end: by a request where it waits for one, as loaders may hold the pipe open; else by a signal."""
-        if self.task is None:
+        """Let it save and end: by a request where it waits for one, as loaders may hold the pipe open; else by a signal. One that
+        has nothing to save is killed."""
+        if not self.introduced:
+            self.process.kill()
+        elif self.task is None:
             self.send(end=True)
         else:
             self.process.terminate()
@@ -137,15 +142,26 @@ class ProcessWorkers:
     def __len__(self) -> int:
         return len(self.gpus)
 
-    def start(self, count: int) -> None:
-        """Start up to `count` workers that are not running; they import what they need while the main process goes on."""
+    def launch(self, count: int) -> None:
+        """Start the processes of up to `count` workers that are not running; they import while the main process goes on."""
         for number in range(len(self.workers), min(count, len(self.gpus))):
-            self.workers.append(self._start(number))
+            self.workers.append(self._launched(number))
 
-    def _start(self, number: int) -> WorkerProcess:
-        config, log = self.project.config, self.project.paths.log.with_name(f"{self.project.config.run}-worker{number}.txt")
+    def start(self, count: int) -> None:
+        """Have up to `count` workers begin with the run."""
+        self.launch(count)
+        config = self.project.config
         if config.num_workers < 0:
             config = config.replace(num_workers=self.loaders // len(self.gpus))
+        for worker in self.workers[:count]:
+            if not worker.introduced:
+                worker.introduced = True
+                worker.send(
+                    config=config.as_dict(), seconds_ago=time.monotonic() - self.project.began, settings=self.settings
+                )
+
+    def _launched(self, number: int) -> WorkerProcess:
+        log = self.project.paths.log.with_name(f"{self.project.config.run}-worker{number}.txt")
         with open(log, "ab") as output:
             process = subprocess.Popen(
                 worker_command(self.project, self.program), bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -154,7 +170,6 @@ class ProcessWorkers:
             )
         worker = WorkerProcess(f"worker {number}", process, str(log))
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
-        worker.send(config=config.as_dict(), seconds_ago=time.monotonic() - self.project.began, settings=self.settings)
         return worker
 
     def _listen(self, worker: WorkerProcess) -> None:
@@ -185,7 +200,8 @@ class ProcessWorkers:
                     self._hand_out(graph, goals, allot)
                     if not graph.outstanding(goals):
                         break
-                    assert graph.running or not all(w.ready for w in self.workers), f"nobody can do {outstanding}"
+                    begun = [worker for worker in self.workers if worker.introduced]
+                    assert graph.running or not all(worker.ready for worker in begun), f"nobody can do {outstanding}"
                     self._receive(graph, display)
         except BaseException:
             self.close()
@@ -344,7 +360,7 @@ class ReportedBars(io.TextIOBase):
 def serve(begin: Callable[[Project, dict[str, Any]], Callable[[Task], dict[str, Any]]]) -> None:
     """The life of a worker's process: one task after the other, as the main process asks for them.
 
-    It ends with status 0 when there are no more, 75 when it was stopped and has saved, else 1.
+    It ends with status 0 when there are no more, or none came at all, 75 when it was stopped and has saved, else 1.
 
     Args:
         begin: called once with the run and the workers' common settings; returns what does a task, and gives back figures to plan
@@ -356,7 +372,9 @@ def serve(begin: Callable[[Project, dict[str, Any]], Callable[[Task], dict[str, 
     sys.stdout, sys.stderr = ReportedLines(main, sys.stderr), ReportedBars(main, sys.stderr)
     try:
         with StopRequest(at_once=True):
-            first = json.loads(requests.get())
+            first = _next_request(requests)
+            if first is None:
+                return
             project = open_project(Config(**first["config"]), first["seconds_ago"])
             do = begin(project, first["settings"])
             main.report(ready=True)
