@@ -52,7 +52,7 @@ def _names_others(text: str, n_choices: int) -> bool:
 
 def order_rule(questions: Iterable[Question]) -> dict[str, int]:
     """For a key: which version of this rule `questions` are concerned by; empty where all their choices move."""
-    return {"fixed choices": 1} if any(fixed_positions(question.choices) for question in questions) else {}
+    return {"fixed choices": 1} if any(map(fixed_positions, {question.choices for question in questions})) else {}
 
 
 # %% the orders that are left

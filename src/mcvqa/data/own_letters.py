@@ -33,7 +33,7 @@ def strip_own_letters(choices: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
 
 def letter_rule(rows: Iterable[tuple[str, ...]]) -> dict[str, int]:
     """For a key: which version of this rule concerns rows with these choices; empty where no letters are taken off."""
-    return {"own letters": 1} if any(strip_own_letters(choices)[1] for choices in rows) else {}
+    return {"own letters": 1} if any(strip_own_letters(choices)[1] for choices in {*rows}) else {}
 
 
 def _bare_letter(written: str) -> str:
