@@ -69,6 +69,11 @@ def test_ordinary_choices_get_the_orders_they_always_had(choices):
         np.testing.assert_array_equal(training_orders(choices, config, now), [order, np.roll(order, -(n // 2))])
 
 
+@pytest.mark.parametrize(("last", "fixed"), [("All of the above", (3,)), ("Both A and C", (0, 1, 2, 3)), ("black", ())])
+def test_choices_with_letters_of_their_own_are_read_without_them(last, fixed):
+    assert fixed_positions(("A. red", "B. green", "C. blue", f"D. {last}")) == fixed
+
+
 def test_one_choice_that_may_move_has_one_order():
     choices = ("red", "None of the above", "All of the above")
     assert question_orders(choices, 4).tolist() == [[0, 1, 2]]

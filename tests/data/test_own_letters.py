@@ -2,6 +2,7 @@
 import pytest
 
 from mcvqa.config import Config
+from mcvqa.data.answers import read_answer
 from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.questions import Question
 from mcvqa.model.text.prompt import chat_messages
@@ -49,6 +50,11 @@ def test_what_remains_is_as_written():
     assert strip_own_letters(("① Ａ　B \n c", "② d")) == (("Ａ　B \n c", "d"), True)
     many = tuple(f"({number}) x{number}" for number in range(1, 13))
     assert strip_own_letters(many)[0][11] == "x12"
+
+
+@pytest.mark.parametrize(("written", "index"), [("green", 1), ("Green.", 1), ("B. green", 1), ("A. green", None), ("b", 1)])
+def test_an_answer_is_a_choice_with_or_without_its_letter(written: str, index: int | None) -> None:
+    assert read_answer(written, ("A. red", "B. green", "C. b")) == index
 
 
 def test_the_prompt_shows_each_choice_with_one_letter() -> None:

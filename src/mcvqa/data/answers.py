@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from mcvqa.data.own_letters import strip_own_letters
+
 LETTERS = string.ascii_lowercase
 KOREAN_LETTERS = "가나다라마바사아자차카타파하"
 ALPHABETS = (LETTERS, KOREAN_LETTERS, unicodedata.normalize("NFKC", "ㄱㄴㄷㄹㅁㅂㅅㅇㅈㅊㅋㅌㅍㅎ"))
@@ -131,7 +133,10 @@ def _same_text(written: str, choices: Sequence[str]) -> int | None:
     ):
         if same:
             return same[0] if len(same) == 1 else None
-    return None
+    if NUMBER_FORM.fullmatch(shown) or LETTER_FORM.fullmatch(shown):
+        return None
+    bare = [i for i, text in enumerate(strip_own_letters(tuple(choices))[0]) if compared_text(text).rstrip(".") == shown]
+    return bare[0] if len(bare) == 1 else None  # `green` is the choice `B. green`
 
 
 def _same_amount(shown: str, choices: Sequence[str]) -> list[int]:

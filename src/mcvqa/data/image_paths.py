@@ -33,7 +33,7 @@ def find_photographs(root: Path, tables: Sequence[SplitRows], unpack_to: Path) -
         folder.add(unpack_to / CELLS_FOLDER, PurePosixPath(CELLS_FOLDER))
         notes.append(f"{cells:,} photographs are in the tables themselves: written to {unpack_to / CELLS_FOLDER}")
     meant = [_meant_paths(root, folder, table, tables) for table in tables]
-    missing = {PurePosixPath(path).name for paths in meant for path in paths.values() if _file_of(folder, path) is None}
+    missing = {PurePosixPath(path).name for paths in meant for path in paths.values() if _matching_file(folder, path) is None}
     for archive in sorted({path for place in (root, *(t.file.parent for t in tables)) for path in place.glob("*.zip")}):
         if archived_names(archive, missing):
             unpacked = unpack_archive(archive, unpack_to)
@@ -87,9 +87,9 @@ def _in_own_folder(
     folder: ImageFolder, path: str, tried: Sequence[Sequence[PurePosixPath]], split: str, *, shared: bool
 ) -> str:
     """`path`, or the one file that it means in the first folders that have one. Args: shared: another split has this path too."""
-    file = _file_of(folder, path)
+    file = _matching_file(folder, path)
     for tops in tried:
-        inside = {own for top in tops if (own := _file_of(folder, f"{top}/{path}")) and top in own.parents}
+        inside = {own for top in tops if (own := _matching_file(folder, f"{top}/{path}")) and top in own.parents}
         if len(inside) == 1:
             return path if inside == {file} else str(inside.pop())
     others = [other for other in SPLIT_WORDS if other != split]
@@ -98,7 +98,7 @@ def _in_own_folder(
     return path
 
 
-def _file_of(folder: ImageFolder, path: str) -> PurePosixPath | None:
+def _matching_file(folder: ImageFolder, path: str) -> PurePosixPath | None:
     try:
         return folder.match(path)
     except ImageError:

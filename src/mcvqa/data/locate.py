@@ -13,17 +13,16 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from tqdm.auto import tqdm
 
-from mcvqa.data.table import DataError
+from mcvqa.data.table import TABLE_SUFFIXES, DataError
 
 KAGGLE_INPUT = Path("/kaggle/input")
 SEARCH_DEPTH = 4  # /kaggle/input/datasets/<owner>/<name>/<folder>
-TABLE_ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".jsonl", ".json", ".parquet", ".xlsx")  # of two tables the first counts
 TABLE_NAMES = {
     "train": ("train",), "test": ("test",), "dev": ("dev",), "sample_submission": ("sample_submission", "samplesubmission"),
 }
 SPLIT_WORDS = {"train": {"train", "training"}, "test": {"test", "testing"}, "dev": {"dev", "val", "valid", "validation"}}
 OTHER_TABLE = r"\.(csv|tsv|txt|jsonl?|parquet|xlsx?|ods|feather|arrow)\b"
-TABLE_NAMING = f"A table is named train or test and ends in {', '.join(TABLE_ENDINGS)}"
+TABLE_NAMING = f"A table is named train or test and ends in {', '.join(TABLE_SUFFIXES)}"
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def _holds_data(folder: Path) -> bool:
 
 def _folders_with_tables(top: Path, skipped: Collection[Path] = ()) -> list[Path]:
     """Those with CSV files, else with tables of other kinds, else train/ and test/ with metadata.jsonl, as `datasets` has it."""
-    metadata = {"metadata" + ending for ending in TABLE_ENDINGS}
+    metadata = {"metadata" + ending for ending in TABLE_SUFFIXES}
     return (
         _folders_with(top, lambda name: name in ("train.csv", "test.csv"), skipped) or _folders_with(top, _is_table, skipped)
         or [path for path in _folders_with(top, metadata.__contains__, skipped) if _table(path, "train") or _table(path, "test")]
@@ -91,7 +90,7 @@ def _folders_with_tables(top: Path, skipped: Collection[Path] = ()) -> list[Path
 
 
 def _is_table(name: str) -> bool:
-    return name in {stem + ending for stem in ("train", "test") for ending in TABLE_ENDINGS}
+    return name in {stem + ending for stem in ("train", "test") for ending in TABLE_SUFFIXES}
 
 
 def _is_archive(name: str) -> bool:
@@ -109,7 +108,7 @@ def _files_in(root: Path) -> DataFiles:
 def _table(folder: Path, split: str) -> Path | None:
     names = {entry.name.lower(): Path(entry) for entry in _listing(folder) if entry.is_file()}
     stems = (*TABLE_NAMES[split], *(("metadata",) if is_named_like(folder.absolute(), split) else ()))
-    usual = (stem + ending for stem in stems for ending in TABLE_ENDINGS)
+    usual = (stem + ending for stem in stems for ending in TABLE_SUFFIXES)
     return next((names[name] for name in usual if name in names), None)
 
 
@@ -144,7 +143,8 @@ def missing_table(root: Path, split: str) -> DataError:
 
 def _near_misses(folder: Path) -> list[str]:
     """Files that look like tables but have other names: 'train (1).csv', 'train.xls', or where no name is near, 'data.csv'."""
-    known = {stem + ending for stems in TABLE_NAMES.values() for stem in stems for ending in TABLE_ENDINGS} | {"test_answers.csv"}
+    stems = [*(stem for usual in TABLE_NAMES.values() for stem in usual), "test_answers"]
+    known = {stem + ending for stem in stems for ending in TABLE_SUFFIXES}
     names = [e.name for e in _listing(folder) if e.is_file() and e.name.lower() not in known and not _is_archive(e.name.lower())]
     of_splits = [name for name in names if re.search("train|test", name.lower()) and re.search(OTHER_TABLE, name.lower())]
     return of_splits or [name for name in names if name.lower().endswith((".csv", ".tsv", ".jsonl", ".parquet", ".xlsx"))]

@@ -3,13 +3,13 @@
 "All of the above" must not be shown first, and "Both A and C" means other choices as soon as the order changes.
 """
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from mcvqa.data.answers import LETTERS
+from mcvqa.data.answers import KOREAN_LETTERS, LETTERS, compared_text
+from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.questions import Question
 
 # a whole choice in lower case, without spaces and signs
@@ -33,17 +33,12 @@ LETTERS_NAMED = re.compile(
 @lru_cache(maxsize=1 << 17)
 def fixed_positions(choices: tuple[str, ...]) -> tuple[int, ...]:
     """Positions of the choices that stay where they are in every option order; all of them where one names others by letter."""
-    texts = [" ".join(re.sub(r"\W", " ", _compatible(choice)).split()) for choice in choices]
+    choices, _ = strip_own_letters(choices)  # 'D. All of the above'
+    texts = [" ".join(re.sub(r"\W", " ", compared_text(choice)).split()) for choice in choices]
     named = [_names_others(text, len(choices)) for text in texts]
     if any(named) and not all(named):  # where all do, they name what is in the picture or in the question
         return tuple(range(len(choices)))
     return tuple(i for i, text in enumerate(texts) if OF_THE_OTHERS.fullmatch(text.replace(" ", "")))
-
-
-def _compatible(choice: str) -> str:
-    """Lower case, full-width and circled letters as usual ones; ② becomes 2번."""
-    numbered = re.sub("[\u2460-\u2468]", lambda sign: f"{unicodedata.digit(sign[0])}번", choice)
-    return unicodedata.normalize("NFKC", numbered).casefold()
 
 
 def _names_others(text: str, n_choices: int) -> bool:
@@ -51,13 +46,13 @@ def _names_others(text: str, n_choices: int) -> bool:
     if not match or not (match[1] or match[4] or match[5] or match[7]):
         return False
     names = re.findall(r"\b([a-z]|[가나다라마]|[1-9]번)(?=와|과|하고|및|만| |$)", text)
-    numbers = [int(name[0]) - 1 if name[0].isdigit() else (LETTERS + "가나다라마").index(name) % 26 for name in names]
+    numbers = [int(name[0]) - 1 if name[0].isdigit() else (LETTERS + KOREAN_LETTERS).index(name) % 26 for name in names]
     return all(number < n_choices for number in numbers)
 
 
 def order_rule(questions: Iterable[Question]) -> dict[str, int]:
     """For a key: which version of this rule `questions` are concerned by; empty where all their choices move."""
-    return {"fixed choices": 1} if any(fixed_positions(question.choices) for question in questions) else {}
+    return {"fixed choices": 1} if any(map(fixed_positions, {question.choices for question in questions})) else {}
 
 
 # %% the orders that are left

@@ -2,6 +2,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 OWN_SERIES = ("abcdefghijklmnopqrstuvwxyz", "가나다라마바사아자차카타파하")
 # what a choice begins with: in brackets, before a sign (but neither 1.5 nor 1:30), or circled
@@ -12,6 +13,7 @@ OWN_LETTER = re.compile(
 )
 
 
+@lru_cache(maxsize=1 << 17)  # keys ask for every row, again and again
 def strip_own_letters(choices: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
     """The choices without letters or numbers of their own, and whether they had any.
 
@@ -31,7 +33,7 @@ def strip_own_letters(choices: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
 
 def letter_rule(rows: Iterable[tuple[str, ...]]) -> dict[str, int]:
     """For a key: which version of this rule concerns rows with these choices; empty where no letters are taken off."""
-    return {"own letters": 1} if any(strip_own_letters(choices)[1] for choices in rows) else {}
+    return {"own letters": 1} if any(strip_own_letters(choices)[1] for choices in {*rows}) else {}
 
 
 def _bare_letter(written: str) -> str:
