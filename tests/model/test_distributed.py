@@ -23,7 +23,7 @@ def side_by_side(*words: str, count: int = 2) -> list[tuple[int, str, str]]:
         for i in range(count)
     ]
     try:
-        said = [process.communicate(timeout=120) for process in started]
+        said = [process.communicate(timeout=300) for process in started]
     finally:
         for process in started:
             process.kill()

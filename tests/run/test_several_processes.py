@@ -35,7 +35,7 @@ def launched(
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     ) as process:
         try:
-            said = process.communicate(timeout=200)
+            said = process.communicate(timeout=400)
         finally:
             process.terminate()  # where it hangs: the launcher takes its processes along
     assert process.returncode == status, said
@@ -65,7 +65,7 @@ def test_two_processes_do_what_one_does(tmp_path):
     out, err = launched("run", "--config", str(tmp_path / "two.yaml"))
     assert re.findall(r"^\[(\d+)/10\]", out, re.MULTILINE) == [str(n) for n in range(1, 11)]
     assert out.count("valid: 9 rows") == 1
-    assert len(re.findall(r"image features x1: 100%", err)) == 1, "one display"
+    assert len(re.findall(r"image features x1:   0%", err)) == 1, "one display"
 
     paths = [open_project(config).paths for config in (one, two)]
     for file in sorted(paths[0].scores.glob("*.npz")):
