@@ -7,10 +7,10 @@ demo: install           ## generate data, fine-tune 3 folds, score, ensemble, wr
 	@.venv/bin/mcvqa demo
 
 test: install           ## every test but the long proofs; ORDER_SEED=7 for a random order
-	@.venv/bin/python -m pytest -n 2 --dist loadfile
+	@.venv/bin/python -m pytest -n 2 --dist worksteal
 
 nightly: install        ## the long proofs
-	@.venv/bin/python -m pytest -n 2 --dist load -m nightly
+	@.venv/bin/python -m pytest -n 2 --dist worksteal -m nightly
 
 properties: install     ## each property with more inputs
 	@EXAMPLES=500 .venv/bin/python -m pytest -n 2 --dist load -m hypothesis

@@ -7,6 +7,8 @@ from pathlib import Path
 from random import Random
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: threads of a pool do not follow torch.set_num_threads
+# nothing here is compiled, but bitsandbytes loads the compiler when it is imported: a quarter of the start of each process
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 import numpy as np
 import pytest

@@ -17,6 +17,7 @@ from mcvqa.cli import app
 from mcvqa.config import PRESETS, Config, load_config, parse_changes
 from tests.conftest import make_dataset, tiny_settings
 from tests.faults import small_disk
+from tests.run.conftest import blank_each, figures_made_by
 
 COMMANDS = ("run", "demo", "check", "eda", "folds", "train", "predict", "ensemble", "report", "validate", "presets",
             "experiments", "search")
@@ -305,7 +306,8 @@ def test_search_tries_as_often_as_asked(desk):
 def test_the_demo_compares_with_the_answers_it_knows(tmp_path, monkeypatch):
     monkeypatch.setattr(mcvqa.scenes.dataset, "DEMO_ROWS", (48, 12))
     monkeypatch.chdir(tmp_path)
-    said = typed("demo", "--set", "num_epochs=1", "--set", "n_folds=2", "--set", "image_size=56", "--set", "tta_orders=2")
+    with figures_made_by(blank_each):  # those of its runs; the ladder is drawn
+        said = typed("demo", "--set", "num_epochs=1", "--set", "n_folds=2", "--set", "image_size=56", "--set", "tta_orders=2")
     rungs = ("text-only prior", "zero-shot", "single fold", "2 folds", "+ EMA", "+ SWA", "+ TTA", "+ ensemble")
     lines = [line for line in said.splitlines() if line.startswith("| ") and "accuracy" not in line]
     assert [line.split("|")[1].strip() for line in lines] == list(rungs), said

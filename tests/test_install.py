@@ -77,6 +77,7 @@ def sees_system_packages(clone: Path) -> bool:
     return "include-system-site-packages = true" in (clone / ".venv" / "pyvenv.cfg").read_text()
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(not (3, 11) <= sys.version_info[:2] <= (3, 13), reason="requirements.txt is for Python 3.11 to 3.13")
 def test_an_activated_environment_is_not_rebuilt_on_itself(clone):
     if subprocess.run([BASE, "-c", "import torch"], capture_output=True).returncode == 0:

@@ -345,6 +345,7 @@ def test_attached_weights_are_found(tmp_path):
         assert told.endswith(f"{tmp_path / 'weights' / 'tiny'}\n")
 
 
+@pytest.mark.nightly
 def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path):
     """The demo, smaller, two folds side by side; then a library cell is changed and run again with all that follows."""
     small = dict(DEMO_ROWS="(48, 12)", MORE='dict(num_epochs=1, n_folds=2, parallel_folds=2, tta_orders=2, use_swa=False)')

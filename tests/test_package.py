@@ -77,21 +77,32 @@ def test_importing_it_and_its_light_errors_brings_no_torch():
     )
 
 
-@pytest.mark.parametrize("before", ["", "import mcvqa.run.project\n", "import mcvqa.run\n", "from mcvqa.run import steps\n"])
-def test_run_can_be_called_whatever_was_imported_before(before, tmp_path):
+CALLED = """
+from mcvqa import Config, DataError, run
+import inspect, pydoc
+assert 'config' in inspect.signature(run).parameters and 'Outcome' in str(inspect.signature(run))
+assert 'returns an `Outcome`' in pydoc.render_doc(run)
+try:
+    run(Config(data_dir=f'{folder}/nowhere', output_dir=folder, model_id='tiny', device='cpu'))
+except DataError as error:
+    assert 'nowhere' in str(error)
+else:
+    raise SystemExit('it ran')
+import mcvqa.run.project
+from mcvqa import run as again
+assert again is run and callable(mcvqa.run)
+"""
+
+
+def test_run_can_be_called_whatever_was_imported_before(tmp_path):
+    """In processes forked from one that has loaded the libraries, which takes seconds, and nothing of the package."""
     in_a_new_process(
-        f"{before}from mcvqa import Config, DataError, run\n"
-        "import inspect, pydoc\n"
-        "assert 'config' in inspect.signature(run).parameters and 'Outcome' in str(inspect.signature(run))\n"
-        "assert 'returns an `Outcome`' in pydoc.render_doc(run)\n"
-        f"config = Config(data_dir={str(tmp_path / 'nowhere')!r}, output_dir={str(tmp_path)!r}, model_id='tiny', device='cpu')\n"
-        "try:\n"
-        "    run(config)\n"
-        "except DataError as error:\n"
-        "    assert 'nowhere' in str(error)\n"
-        "else:\n"
-        "    raise SystemExit('it ran')\n"
-        "import mcvqa.run.project\n"
-        "from mcvqa import run as again\n"
-        "assert again is run and callable(mcvqa.run)"
+        "import os, sys, accelerate, pandas, peft, sklearn.linear_model\n"
+        "assert 'mcvqa' not in sys.modules\n"
+        "for before in ('', 'import mcvqa.run.project', 'import mcvqa.run', 'from mcvqa.run import steps'):\n"
+        "    if child := os.fork():\n"
+        "        assert os.waitpid(child, 0)[1] == 0, before\n"
+        "    else:\n"
+        f"        exec(before + {CALLED!r}, {{'folder': {str(tmp_path)!r}}})\n"
+        "        os._exit(0)"
     )

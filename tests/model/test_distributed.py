@@ -23,7 +23,7 @@ def side_by_side(*words: str, count: int = 2) -> list[tuple[int, str, str]]:
         for i in range(count)
     ]
     try:
-        said = [process.communicate(timeout=120) for process in started]
+        said = [process.communicate(timeout=300) for process in started]
     finally:
         for process in started:
             process.kill()
@@ -133,6 +133,7 @@ def test_of_the_end_of_the_time_and_of_a_signal_all_hear_together(tmp_path):
     assert [err.count("SIGTERM: stopping as soon as all processes can") for *_, err in ended] == [0, 0, 2]
 
 
+@pytest.mark.nightly
 def test_an_error_of_the_main_process_does_not_leave_the_others_waiting(tmp_path):
     """The whole program on data that is not there."""
     settings = Config(output_dir=str(tmp_path), data_dir=str(tmp_path / "nowhere"), model_id="tiny", device="cpu", run_name="r")

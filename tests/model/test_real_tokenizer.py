@@ -12,7 +12,10 @@ from mcvqa.data.questions import read_questions
 from mcvqa.model.load import load_encoder, measure_model
 
 SHARED = Path(__file__).parents[3] / "shared"
-pytestmark = pytest.mark.skipif(not (SHARED / "qwen").exists(), reason="the tokenizer's ranks are not beside the checkout")
+pytestmark = [
+    pytest.mark.nightly,  # a tokenizer of 151,643 merges is made first
+    pytest.mark.skipif(not (SHARED / "qwen").exists(), reason="the tokenizer's ranks are not beside the checkout"),
+]
 GRID = (1, 22, 30)  # a 4:3 photograph at 384 x 384 pixels
 
 

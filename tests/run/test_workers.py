@@ -354,8 +354,9 @@ def weights_and_scores(config: Config) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize("settings", [
-    dict(lora_dropout=0.1, use_tta=True, tta_orders=2), dict(lora_r=0, num_epochs=1),
-], ids=["adapters", "all weights"])
+    pytest.param(dict(lora_dropout=0.1, use_tta=True, tta_orders=2), id="adapters"),
+    pytest.param(dict(lora_r=0, num_epochs=1), id="all weights", marks=pytest.mark.nightly),
+])
 def test_three_folds_at_two_places_are_those_one_after_the_other(dataset, tmp_path, settings):
     """Bit for bit: weights, scores, submissions; the features are computed once."""
     settings = dict(n_folds=3, num_workers=0) | settings
@@ -401,7 +402,8 @@ def test_workers_that_were_launched_early_get_the_settings_as_they_were_settled_
 def test_a_fold_that_fails_is_told_and_the_others_save(dataset, tmp_path):
     """Fold 1 finds a resume point of other rows; fold 0, which would take long, stops and can go on."""
     config = short_run(dataset, tmp_path, parallel_folds=2, num_epochs=1)
-    said_by(train_only, config, 1)
+    alone = config.replace(parallel_folds=1)
+    said_by(train_only, alone, 1)
     folder, record = open_project(config).paths.fold(1), open_project(config).records.file("train fold 1")
     record.unlink()
     (folder / "result.json").unlink()
@@ -414,9 +416,10 @@ def test_a_fold_that_fails_is_told_and_the_others_save(dataset, tmp_path):
     with pytest.raises(RunStopped, match=r"(?s)Fold 1 was cut off at another state of things.*it has format 0"):
         said_by(train_only, config.replace(save_minutes=0))
     assert "Traceback" not in both(open_project(config).paths.log)
-    said_by(train_only, config.replace(train_folds=(0,)))
+    said_by(train_only, alone.replace(train_folds=(0,)))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_processes_of_folds_save_and_end_with_the_main_one(dataset, tmp_path, number):
     config = short_run(dataset, tmp_path, parallel_folds=2, num_epochs=200, batch_size=1)

@@ -13,6 +13,7 @@ from mcvqa.model.vision.features import FeatureStore, ImageInputs
 from mcvqa.training.job import FoldJob
 from mcvqa.training.loop import train_fold
 
+pytestmark = pytest.mark.nightly  # many steps; that the loss falls is in test_loop.py
 EASYVQA = Path(__file__).parents[3] / "shared" / "data" / "easyvqa"
 
 

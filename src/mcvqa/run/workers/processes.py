@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, cast
 
-import torch
 from tqdm.auto import tqdm
 
 from mcvqa.base.files import write_text
@@ -47,6 +46,8 @@ def worker_gpus(config: Config, device: str) -> list[str]:
     if "LOCAL_RANK" in os.environ:  # a launcher's processes share each task
         return [""]
     if device == "cuda":
+        import torch  # here, as the processes of the workers use this module without it
+
         named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
         gpus = named or [str(number) for number in range(torch.cuda.device_count())]
         return gpus[: min(config.parallel_folds or len(gpus), len(config.folds_to_train))]
@@ -54,6 +55,8 @@ def worker_gpus(config: Config, device: str) -> list[str]:
 
 
 def worker_environment(gpu: str, workers: int) -> dict[str, str]:
+    import torch
+
     return os.environ | {
         OWNER: str(os.getpid()), **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}),
         "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // workers)), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1",
