@@ -33,7 +33,10 @@ def find_photographs(root: Path, tables: Sequence[SplitRows], unpack_to: Path) -
         folder.add(unpack_to / CELLS_FOLDER, PurePosixPath(CELLS_FOLDER))
         notes.append(f"{cells:,} photographs are in the tables themselves: written to {unpack_to / CELLS_FOLDER}")
     meant = [_meant_paths(root, folder, table, tables) for table in tables]
-    missing = {PurePosixPath(path).name for paths in meant for path in paths.values() if _matching_file(folder, path) is None}
+    missing = {
+        PurePosixPath(path).name for paths in meant for path in paths.values()
+        if not folder.holds(path) and _matching_file(folder, path) is None
+    }
     for archive in sorted({path for place in (root, *(t.file.parent for t in tables)) for path in place.glob("*.zip")}):
         if archived_names(archive, missing):
             unpacked = unpack_archive(archive, unpack_to)
@@ -46,7 +49,9 @@ def find_photographs(root: Path, tables: Sequence[SplitRows], unpack_to: Path) -
         changed = Counter(str(PurePosixPath(paths[q.image]).parent) for q in table.questions if paths[q.image] != q.image)
         rows = f"{table.file.name}: image paths of {{:,}} rows, absolute or the same in several folders, mean {{}}/"
         notes += [rows.format(count, at) for at, count in changed.items()]
-        placed.append(replace(table, questions=tuple(replace(q, image=paths[q.image]) for q in table.questions)))
+        placed.append(replace(table, questions=tuple(
+            q if paths[q.image] == q.image else replace(q, image=paths[q.image]) for q in table.questions
+        )))
     return folder, placed, notes
 
 
