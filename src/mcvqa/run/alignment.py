@@ -20,7 +20,7 @@ def print_section(title: str) -> None:
 
 
 def print_line(good: bool, text: str) -> None:
-    print(f"  {' ' if good else '!'} {text}")
+    print(f"  {'·' if good else '!'} {text}")
 
 
 def maker_without_weights(

@@ -17,6 +17,7 @@ from mcvqa.data.answers import ANSWER_STYLES
 from mcvqa.data.folds import FoldError
 from mcvqa.data.language import with_prompt
 from mcvqa.data.meta_choices import fixed_positions
+from mcvqa.data.questions import Problem
 from mcvqa.model.content import local_folder
 from mcvqa.model.device import GIB, DevicePlan, plan_device
 from mcvqa.model.families.family import feature_width, image_tokens
@@ -33,7 +34,7 @@ from mcvqa.run.space import disk_need, existing_folder, free_space
 from mcvqa.run.workers.processes import worker_gpus
 from mcvqa.scoring.orders import tta_plan
 
-SHOWN_PROBLEMS = 10
+SHOWN_PROBLEMS = 10  # photographs
 SAMPLED_ROWS = 200
 
 
@@ -62,7 +63,9 @@ def check_run(config: Config) -> bool:
         check_alignment(maker, encoder.tokenizer, encoder.letter_tokens, data.train[int(data.with_image.argmax())])
         tokens = _check_rows(maker, data, config)
         ready &= _check_resources(config, plan, model_config, maker, data, tokens)
-    print("\n" + ("ready: nothing stands in the way" if ready else "not ready: see the lines marked with !"))
+    marked = bool(data.doubts or data.broken([*data.train, *data.test]))
+    found = "ready; look at the lines marked with ! first" if marked else "ready: nothing stands in the way"
+    print("\n" + (found if ready else "not ready: see the lines marked with !"))
     return ready
 
 
@@ -83,11 +86,8 @@ def _check_data(project: Project, data: RunData) -> bool:
         print_line(True, note)
     for doubt in data.doubts:
         print_line(False, f"{doubt}. If they mean something, say it with answer_style={'|'.join(ANSWER_STYLES[1:])}")
-    problems = [problem for problem in data.problems if not problem.of_answer]
-    for problem in problems[:SHOWN_PROBLEMS]:
-        print_line(False, str(problem))
-    if len(problems) > SHOWN_PROBLEMS:
-        print_line(False, f"... and {len(problems) - SHOWN_PROBLEMS} more: mcvqa eda lists them all")
+    for line in _lines_of_problems(data):
+        print_line(True, line)
     broken = data.broken([*data.train, *data.test])
     print_line(not broken, f"photographs: {len(data.records):,}, of which {len(broken):,} cannot be read")
     for record in broken[:SHOWN_PROBLEMS]:
@@ -99,6 +99,18 @@ def _check_data(project: Project, data: RunData) -> bool:
         print_line(False, str(error).splitlines()[0])
         return False
     return True
+
+
+def _lines_of_problems(data: RunData) -> list[str]:
+    """One line for each kind of odd cell: the first, and how many are like it."""
+    kinds: dict[tuple[str, str, str], list[Problem]] = {}
+    for problem in data.problems:
+        if not problem.of_answer:
+            kinds.setdefault((problem.file, problem.field, problem.message.partition(":")[0]), []).append(problem)
+    return [
+        str(first) + (f"; {len(more):,} more of this kind (mcvqa eda lists them all)" if more else "")
+        for first, *more in kinds.values()
+    ]
 
 
 # %% model
