@@ -11,9 +11,9 @@ A story is Markdown. What stands in it becomes text, and:
     <!-- part: pipeline / step 4: folds -->   a cell of what follows this `# %%` marker, which the module's cell then lacks
     @needed@, @needed-gpu@    the requirements that pyproject.toml names
 
-Each module becomes one collapsed cell, its docstring first, other docstrings cut after their first paragraph; imports inside
-the package are dropped, and those that an earlier cell has made: in the notebook all names live in one namespace. What the
-story orders and the package does not have is an error that names it.
+Each module becomes one collapsed cell, its docstring first, other docstrings cut after their first paragraph, "text" written as
+'text'; imports inside the package are dropped, and those that an earlier cell has made: in the notebook all names live in one
+namespace. What the story orders and the package does not have is an error that names it.
 """
 import argparse
 import ast
@@ -41,7 +41,17 @@ NOT_IN_NOTEBOOK = {
     "run.search": "needs optuna, and the hours of many runs",
     "run.demo": "the ladder that shows what each technique brings: five runs one after the other",
     "run.in_memory": "tables in memory, for scripts",
+    **dict.fromkeys(
+        ("scenes.ask", "scenes.dataset", "scenes.draw", "scenes.scene", "scenes.words"),
+        "many kinds of scenes and questions, for training `tiny` and for the ladder; the notebook's demo is scenes.small"),
     "run.workers.ray": "a cluster", "insight": "the explorer page", "answer": "the model after training",
+}
+# the same for single top-level names of other modules: nothing in the notebook uses them
+NAMES_NOT_IN_NOTEBOOK = {
+    "config": ("parse_changes",),
+    "run.project": ("settings_of_run",), "report.experiments": ("list_experiments",),  # the command line
+    "model.source": ("HUB_SECONDS", "without_hub"),  # the pre-flight
+    "report.figures": ("draw_ladder",),  # the ladder
 }
 
 LIBRARY_TITLE = "# @title mcvqa/"  # how a cell of the package begins
@@ -94,6 +104,9 @@ class Module:
         lines = self.source.splitlines()
         for node in self._inner_imports:
             lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+        for name in NAMES_NOT_IN_NOTEBOOK.get(self.name, ()):
+            first, last = self._lines_of(name)
+            lines[first:last] = [""] * (last - first)
         title, found = "start", {"start": ""}
         for line in lines:
             marker = re.fullmatch(r"# %% (.+)", line)
@@ -101,6 +114,15 @@ class Module:
             found[title] = found.get(title, "") + ("" if marker else line + "\n")
         tidy = {title: re.sub(r"\n{4,}", "\n\n\n", code.strip("\n")) for title, code in found.items()}
         return {title: code for title, code in tidy.items() if code}
+
+    def _lines_of(self, name: str) -> tuple[int, int]:
+        """From which line to which a top-level name is defined, decorators and the comment behind it included."""
+        for node in self.tree.body:
+            names = [node.name] if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else [
+                target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
+            if name in names:
+                return min(one.lineno for one in (node, *getattr(node, "decorator_list", ()))) - 1, node.end_lineno or node.lineno
+        raise StoryError(f"{self.name} has no {name!r} (NAMES_NOT_IN_NOTEBOOK in tools/build_notebook.py)")
 
     def code(self, titles: Iterable[str]) -> str:
         """Of these parts, each under its marker."""
@@ -135,6 +157,27 @@ def with_short_docstrings(code: str) -> str:
                 lines[blank - 1] += '"""'
                 lines[blank:last] = [REMOVED] * (last - blank)
     return "\n".join(line for line in lines if line != REMOVED)
+
+
+LITERAL = re.compile(
+    r''' *(?P<comment>#[^\n]*)|(?P<quote>"""|\'\'\'|"|\')(?P<body>(?:\\.|(?!(?P=quote)).)*)(?P=quote)''', re.DOTALL)
+TOOLS_COMMENT = re.compile(r"# (fmt: skip|noqa: \w+|type: ignore\[[\w-]+\])")
+
+
+def with_single_quotes(code: str) -> str:
+    """The code with 'text' for "text", and without comments that only our tools read.
+
+    A double quote costs two bytes in JSON: all of them cost 14 KB. Text with quotes in it keeps its own.
+    """
+    def shortened(match: re.Match[str]) -> str:
+        comment, quote, body = match["comment"], match["quote"], match["body"]
+        if comment:
+            return "" if TOOLS_COMMENT.fullmatch(comment) else match[0]
+        if "'" in quote + body or (quote == '"' and '"' in body):
+            return match[0]
+        return body.join([quote.replace('"', "'")] * 2)
+
+    return LITERAL.sub(shortened, code)
 
 
 def left_out(name: str) -> bool:
@@ -197,7 +240,7 @@ class Builder:
         """A cell with these parts of a module. Args: part: title of the only part, '' for a module's own cell."""
         slug, number = module.name.replace(".", "-"), list(module.parts).index(titles[0]) + 1
         title = f"{LIBRARY_TITLE}{module.name.replace('.', '/')}.py{f' · {part}' if part else ''}"
-        code = with_short_docstrings(without_imports(module.code(titles), self.imports))
+        code = with_single_quotes(with_short_docstrings(without_imports(module.code(titles), self.imports)))
         self.code(f"{title}\n{code}", f"{slug}-{number}" if part else slug, collapsed=True)
 
     def own_cell(self, module: Module) -> None:
@@ -256,15 +299,11 @@ def build(story: str) -> str:
 
 
 def written(notebook: NotebookNode) -> str:
-    """The notebook as JSON. A collapsed cell is one line, its code one string: lists of lines, as Jupyter writes, cost 130 KB."""
-    strings, lists = (json.loads(nbformat.writes(notebook, split_lines=split)) for split in (False, True))
-    collapsed = {f"collapsed cell {number}": cell for number, cell in enumerate(strings["cells"])
-               if cell["metadata"] == COLLAPSED}
-    cells = [name if (name := f"collapsed cell {number}") in collapsed else cell for number, cell in enumerate(lists["cells"])]
-    text = json.dumps(lists | {"cells": cells}, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-    for name, cell in collapsed.items():
-        text = text.replace(f'"{name}"', json.dumps(cell, ensure_ascii=False, separators=(",", ":"), sort_keys=True), 1)
-    return text
+    """The notebook as JSON. A cell is one line, its text one string: lists of lines, as Jupyter writes, cost 130 KB."""
+    whole = json.loads(nbformat.writes(notebook, split_lines=False))
+    compact = dict(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    cells = ",\n".join(json.dumps(cell, **compact) for cell in whole.pop("cells"))
+    return f'{{"cells":[\n{cells}\n],\n{json.dumps(whole, **compact)[1:]}\n'
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ from mcvqa.model.text.prompt import chat_messages
 from mcvqa.model.tiny import IMAGE_MEAN, IMAGE_STD, save_tiny, tiny_config, tiny_tokenizer
 from mcvqa.model.vision.tower import tower_features
 from mcvqa.scenes.ask import Asked, ask
-from mcvqa.scenes.dataset import Guesser
+from mcvqa.scenes.dataset import Guesser, scene_sentences
 from mcvqa.scenes.draw import draw
 from mcvqa.scenes.scene import (
     COLORS,
@@ -384,7 +384,7 @@ def train(options: argparse.Namespace) -> None:
         tokenizer = AutoTokenizer.from_pretrained(options.start)
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(options.start, dtype=torch.float32).to(device).train()
     else:
-        tokenizer = tiny_tokenizer()
+        tokenizer = tiny_tokenizer(scene_sentences())
         model = Qwen2_5_VLForConditionalGeneration(tiny_config(tokenizer)).to(device).train()
     lessons = Lessons(options.seed, options.steps // options.passes, options.rows, tokenizer, options.begin)
     if options.compile:

@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from mcvqa.model.tiny import tiny_tokenizer
+from mcvqa.scenes.dataset import scene_sentences
 
 VOCABULARY = 600
 TEXT = dict(
@@ -126,7 +127,7 @@ def idefics3():
 # %% the fast path
 def qwen3_vl():
     """(tokenizer, image processor), as this package loads them, and a model with two deepstack levels."""
-    tokenizer = tiny_tokenizer()
+    tokenizer = tiny_tokenizer(scene_sentences())
     token = tokenizer.get_vocab()
     config = Qwen3VLConfig(
         text_config=dict(

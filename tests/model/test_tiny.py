@@ -17,6 +17,7 @@ from mcvqa.model.rows import RowMaker
 from mcvqa.model.tiny import build_tiny, tiny_folder, tiny_tokenizer
 from mcvqa.model.vision.features import FeatureStore, ImageInputs
 from mcvqa.scenes.dataset import generate_demo
+from mcvqa.scenes.small import small_demo_sentences
 from mcvqa.scoring.score import score_questions
 
 
@@ -36,7 +37,7 @@ SPOKEN = ("a. 3\nb. 12\nc. 도형 5개", "<|im_start|>user\nHow many 'A7' shapes
 
 def test_a_loaded_tokenizer_splits_words_as_in_training(tmp_path):
     """Qwen2Tokenizer did not: it split digits off, and the model counted, but nobody could tell."""
-    loaded, trained = AutoTokenizer.from_pretrained(build_tiny(tmp_path / "random")), tiny_tokenizer()
+    loaded, trained = AutoTokenizer.from_pretrained(build_tiny(tmp_path / "random")), tiny_tokenizer(small_demo_sentences())
     for text in SPOKEN:
         assert loaded.encode(text) == trained.encode(text) == trained.backend_tokenizer.encode(text).ids
         assert loaded.decode(loaded.encode(text)) == text

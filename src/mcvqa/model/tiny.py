@@ -5,21 +5,18 @@ tools/train_tiny.py trained its weights on the scenes of mcvqa.scenes; tiny/READ
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from mcvqa.base.files import write_json
 from mcvqa.config import SYSTEM_PROMPT, USER_PROMPT
-from mcvqa.data.kinds import BASIC_KINDS
 from mcvqa.model.content import packaged_tiny
 from mcvqa.model.device import seeded
 from mcvqa.model.text.prompt import HINTS
-from mcvqa.scenes.ask import ask
-from mcvqa.scenes.scene import describe, sample_scene
+from mcvqa.scenes.small import small_demo_sentences
 
 TINY_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
@@ -36,22 +33,13 @@ TINY_TEMPLATE = (
 
 
 # %% tokenizer
-def _tokenizer_corpus() -> Iterator[str]:
-    """What the tokenizer's merges are learned from: the prompts, and what is said about generated scenes."""
-    yield from [SYSTEM_PROMPT, USER_PROMPT, "\nsystem\nuser\nassistant\n", *HINTS.values()] * 50
-    random = np.random.default_rng(0)
-    for style in ("plain", "shifted"):
-        for _ in range(150):
-            scene = sample_scene(random, style)
-            for language in ("ko", "en"):
-                yield describe(scene, language)
-                for kind in BASIC_KINDS:
-                    if asked := ask(scene, random, language, kind, 4):
-                        yield " ".join([asked.text, *asked.choices])
+def tiny_tokenizer(sentences: Iterable[str]) -> PreTrainedTokenizerFast:
+    """Byte-level BPE like Qwen's, small: any text in any language can be written with it.
 
-
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE like Qwen's, small: any text in any language can be written with it."""
+    Args:
+        sentences: what its merges are learned from, besides the prompts.
+    """
+    prompts = [SYSTEM_PROMPT, USER_PROMPT, "\nsystem\nuser\nassistant\n", *HINTS.values()] * 50
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -59,7 +47,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         vocab_size=2048, min_frequency=1, show_progress=False, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         special_tokens=[AddedToken(token, special=True, normalized=False) for token in TINY_TOKENS],
     )
-    tokenizer.train_from_iterator(_tokenizer_corpus(), trainer)
+    tokenizer.train_from_iterator([*prompts, *sentences], trainer)
     # not Qwen2Tokenizer, which forgets how words were split in training, and splits digits off, when it is loaded again
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=None, eos_token="<|im_end|>", pad_token="<|endoftext|>"
@@ -113,7 +101,7 @@ def build_tiny(folder: Path) -> Path:
     print("  tiny: its trained weights come with the mcvqa package, which is not here: the weights are random")
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".tiny-", dir=folder.parent))
-    tokenizer = tiny_tokenizer()
+    tokenizer = tiny_tokenizer(small_demo_sentences())
     with seeded(0):
         save_tiny(Qwen2_5_VLForConditionalGeneration(tiny_config(tokenizer)), tokenizer, part)
     try:

@@ -7,7 +7,7 @@ import csv
 import io
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from mcvqa.data.answers import LETTERS
 from mcvqa.data.kinds import BASIC_KINDS
 from mcvqa.scenes.ask import Asked, ask
 from mcvqa.scenes.draw import draw
-from mcvqa.scenes.scene import Scene, pick_some, sample_scene
+from mcvqa.scenes.scene import Scene, describe, pick_some, sample_scene
 from mcvqa.scenes.words import LANGUAGES
 
 SCENES_VERSION = 3  # raise it when the same seed gives other scenes or questions
@@ -63,6 +63,19 @@ DEMO_ROWS = (600, 200)  # training, test
 def write_demo_data(folder: str | Path, seed: int) -> None:
     """The data of the demo, in `folder`: pictures in colours and wordings that `tiny` has never met."""
     generate_demo(folder, *DEMO_ROWS, seed=seed, size=96, style="shifted")
+
+
+def scene_sentences() -> Iterator[str]:
+    """What the tokenizer of `tiny` was trained on: descriptions of scenes, and questions about them."""
+    random = np.random.default_rng(0)
+    for style in ("plain", "shifted"):
+        for _ in range(150):
+            scene = sample_scene(random, style)
+            for language in ("ko", "en"):
+                yield describe(scene, language)
+                for kind in BASIC_KINDS:
+                    if asked := ask(scene, random, language, kind, 4):
+                        yield " ".join([asked.text, *asked.choices])
 
 
 def _write_split(out: Path, split: str, rows: list[tuple[int, Asked]]) -> None:
