@@ -78,7 +78,7 @@ def code_of(source: str, without: tuple[str, ...] = ()) -> list[str]:
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
-            node.body[0] = ast.Pass()
+            node.body = node.body[1:] or [ast.Pass()]
     body = [node for node in tree.body if not isinstance(node, (ast.Import, ast.ImportFrom))
             and not set(without) & bound_names(ast.unparse(node)).keys()]
     return [ast.dump(node) for node in body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]

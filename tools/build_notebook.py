@@ -11,9 +11,9 @@ A story is Markdown. What stands in it becomes text, and:
     <!-- part: pipeline / step 4: folds -->   a cell of what follows this `# %%` marker, which the module's cell then lacks
     @needed@, @needed-gpu@    the requirements that pyproject.toml names
 
-Each module becomes one collapsed cell, its docstring first, other docstrings cut after their first paragraph, "text" written as
-'text'; imports inside the package are dropped, and those that an earlier cell has made: in the notebook all names live in one
-namespace. What the story orders and the package does not have is an error that names it.
+Each module becomes one collapsed cell, its docstring first, other docstrings cut after their first sentence (those of private
+functions go), "text" written as 'text'; imports inside the package are dropped, and those that an earlier cell has made: in the
+notebook all names live in one namespace. What the story orders and the package does not have is an error that names it.
 """
 import argparse
 import ast
@@ -147,15 +147,18 @@ def without_imports(code: str, known: set[str]) -> str:
 
 
 def with_short_docstrings(code: str) -> str:
-    """The code with the first paragraph of each function's and class's docstring: all of them cost 65 KB."""
+    """The code with the first sentence of each docstring, and none of private functions: all of them cost 100 KB."""
     lines = code.splitlines()
     for node in ast.walk(ast.parse(code)):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
-            first, last = node.body[0].lineno - 1, node.body[0].end_lineno or node.body[0].lineno
-            blank = next((number for number in range(first, last) if not lines[number].strip()), None)
-            if blank is not None and lines[first].lstrip("r ").startswith('"""'):
-                lines[blank - 1] += '"""'
-                lines[blank:last] = [REMOVED] * (last - blank)
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or not ast.get_docstring(node):
+            continue
+        first, last = node.body[0].lineno - 1, node.body[0].end_lineno or node.body[0].lineno
+        text = "\n".join(lines[first:last])
+        if node.name.startswith("_") and not node.name.startswith("__") and len(node.body) > 1:
+            lines[first:last] = [REMOVED] * (last - first)
+        elif text.lstrip("r ").startswith('"""') and (end := re.search(r"\.(?=\s+[A-Z])|\n\s*\n", text)):
+            short = text[: end.start()] + "." * (end[0] == ".") + '"""'
+            lines[first:last] = [*short.split("\n"), *[REMOVED] * (last - first)][: last - first]
     return "\n".join(line for line in lines if line != REMOVED)
 
 
