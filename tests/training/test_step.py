@@ -1,6 +1,7 @@
 """One optimizer step: what processes exchange, and what is averaged."""
 import time
 
+import pytest
 import torch
 
 from mcvqa.training import evaluate
@@ -126,6 +127,7 @@ assert exchange(True, rank == 1, Wishes(), torch.zeros(())).failed
 """
 
 
+@pytest.mark.nightly
 def test_all_processes_know_what_each_of_them_met_and_asks_for(tmp_path):
     script = tmp_path / "exchanging.py"
     script.write_text(EXCHANGING, encoding="utf-8")
