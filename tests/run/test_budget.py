@@ -24,6 +24,7 @@ from mcvqa.run import train as training
 from mcvqa.run.project import RunStopped, open_project
 from mcvqa.scenes.dataset import generate_demo
 from mcvqa.scoring.scores import load_scores
+from mcvqa.training.evaluate import Evaluator
 from mcvqa.training.step import Stepper
 from tests.conftest import tiny_settings
 
@@ -212,7 +213,9 @@ def test_validation_reads_a_sample_where_time_is_short_and_all_rows_where_it_is_
 
 def test_image_features_are_counted_from_the_start_and_made_only_for_what_is_read(tmp_path, many, monkeypatch, capsys):
     """Image features of all rows took most of the time, unplanned, and only the prior was handed in."""
-    clock = Clock(monkeypatch, look=15)
+    clock, plans, plain = Clock(monkeypatch, look=15), [], Evaluator.validate
+    monkeypatch.setattr(Evaluator, "validate", lambda self, *given, **named: (
+        plain(self, *given, **named), plans.append(replace(self.job.schedule.pace)))[0])
     config = settings_in(tmp_path, many, "15m").replace(use_kfold=False, use_tta=False, batch_size=2)
     outcome = run(config)
     said = capsys.readouterr().out
@@ -224,6 +227,7 @@ def test_image_features_are_counted_from_the_start_and_made_only_for_what_is_rea
     training_said, scoring_said = said.split("[7/10]")[1].split("[8/10]")
     assert re.search(r"time budget: .* for image features of \d+ photographs?, ", training_said)
     assert "time budget: " in scoring_said, "the plan is printed before each piece of work"
+    assert plans and all(pace.read == 2 for pace in plans), "the pace of reading is without that of image features"
 
 
 def test_image_features_that_take_little_of_the_time_are_made_at_once(tmp_path, many, monkeypatch):

