@@ -6,7 +6,7 @@ import sys
 import pytest
 from tqdm import tqdm
 
-from mcvqa.base.informing import PrintableStream, printable, printable_output
+from mcvqa.base.informing import PrintableStream, one_line, printable, printable_output
 
 
 @pytest.mark.parametrize(("text", "shown"), [
@@ -15,6 +15,10 @@ from mcvqa.base.informing import PrintableStream, printable, printable_output
 ])
 def test_what_a_terminal_would_obey_is_shown(text, shown):
     assert printable(text) == shown
+
+
+def test_a_name_with_a_newline_stays_one_line():
+    assert one_line("a.jpg\n\nready\x1b[1m") == "a.jpg\\n\\nready\\x1b[1m" and one_line("사진 1.jpg") == "사진 1.jpg"
 
 
 def test_text_stays_as_it_is():

@@ -22,6 +22,11 @@ def printable(text: str) -> str:
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def one_line(text: str) -> str:
+    """As `printable`, newlines too: a name that holds one could fake a line of ours."""
+    return printable(text).replace("\n", "\\n")
+
+
 class PrintableStream:
     """A text stream that shows control characters, and replaces those that its encoding does not have.
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from mcvqa.base.budget import Work, spell_duration
+from mcvqa.base.informing import one_line
 from mcvqa.base.versions import version_notes
 from mcvqa.config import Config
 from mcvqa.data.answers import ANSWER_STYLES
@@ -91,7 +92,7 @@ def _check_data(project: Project, data: RunData) -> bool:
     broken = data.broken([*data.train, *data.test])
     print_line(not broken, f"photographs: {len(data.records):,}, of which {len(broken):,} cannot be read")
     for record in broken[:SHOWN_PROBLEMS]:
-        print_line(False, f"{record.written!r}: {record.problem}")
+        print_line(False, f"{one_line(record.written)}: {record.problem}")
     try:
         require_photographs(project, data)
         print(fold_summary(split_rows(data, project.config), project.config.n_folds))
