@@ -48,7 +48,8 @@ NOT_IN_NOTEBOOK = {
 }
 # the same for single top-level names of other modules: nothing in the notebook uses them
 NAMES_NOT_IN_NOTEBOOK = {
-    "config": ("parse_changes",),
+    "config": ("parse_changes",), "run.dataset": ("read_form",), "data.questions": ("find_column",),
+    "base.uncertainty": ("significantly_worse",),  # the benchmarks
     "run.project": ("settings_of_run",), "report.experiments": ("list_experiments",),  # the command line
     "model.source": ("HUB_SECONDS", "without_hub"),  # the pre-flight
     "report.figures": ("draw_ladder",),  # the ladder
