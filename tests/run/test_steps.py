@@ -21,7 +21,7 @@ from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.questions import read_questions
 from mcvqa.model.device import plan_device
-from mcvqa.report.submission import validate_submission
+from mcvqa.report.submission import find_form, validate_submission
 from mcvqa.run import model_side
 from mcvqa.run import steps as pipeline
 from mcvqa.run.dataset import read_data, split_rows
@@ -108,9 +108,10 @@ def test_each_of_the_ten_steps_is_announced_once_and_in_order(finished):
 
 
 def test_submissions_are_valid(finished, dataset):
-    questions, sample = read_questions(dataset / "test.csv", labelled=False).questions, dataset / "sample_submission.csv"
+    questions = read_questions(dataset / "test.csv", labelled=False).questions
+    form = find_form(questions, dataset / "sample_submission.csv", read_questions(dataset / "train.csv").convention)
     for name in ("single", "ensemble"):
-        report = validate_submission(finished.paths.outputs / f"submission_{name}.csv", questions, sample)
+        report = validate_submission(finished.paths.outputs / f"submission_{name}.csv", questions, form)
         assert not report.problems and report.rows == 9
     assert finished.outcome.submission == finished.paths.outputs / "submission_ensemble.csv"
     assert submitted_in(finished.paths.outputs / "submission_single.csv").source == "fold 0 of r"
