@@ -1,5 +1,6 @@
 import csv
 import io
+import os
 
 import numpy as np
 import pytest
@@ -232,3 +233,11 @@ def test_whatever_is_written_validates_and_any_change_is_seen(tmp_path_factory, 
     with open(path, "w", encoding="utf-8", newline="") as handle:
         csv.writer(handle, lineterminator="\n").writerows(table)
     assert validate_submission(path, rows).problems
+
+
+def test_a_pipe_is_not_waited_for_and_ids_stay_on_their_line(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "a named pipe, not a file" in validate_submission(tmp_path / "pipe", questions()).problems[0]
+    rows = [Question("a\nvalid: 9 rows\x1b[2J", "p.jpg", "?", ("x", "y"))]
+    told = str(validate_submission(written(tmp_path, "id,answer\n"), rows))
+    assert "\x1b" not in told and "valid: 9 rows" not in told.splitlines()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mcvqa.base.files import atomic_path
+from mcvqa.base.informing import one_line
 from mcvqa.config import McvqaError, read_user_file
 from mcvqa.data.answers import STYLE_WORDS, SUBMISSION_STYLES, AnswerConvention, compared_text, find_convention, written_answer
 from mcvqa.data.questions import Question
@@ -266,4 +267,4 @@ FORM_WORDS = {
 
 def _some_rows(rows: Sequence[str]) -> str:
     """The first ten and the count."""
-    return f"{len(rows)}: {', '.join(rows[:10])}{', ...' if len(rows) > 10 else ''}" if rows else "none"
+    return f"{len(rows)}: {', '.join(map(one_line, rows[:10]))}{', ...' if len(rows) > 10 else ''}" if rows else "none"
