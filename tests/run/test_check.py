@@ -60,7 +60,7 @@ def test_missing_photographs_stand_in_the_way(checked):
 
     ready, said = checked(damage)
     assert not ready and "! photographs: 33, of which 24 cannot be read" in said
-    assert "! 'train/train_0000.jpg': no such file" in said and "not ready" in said
+    assert "! train/train_0000.jpg: no such file" in said and "not ready" in said
 
 
 def test_what_is_odd_is_marked_but_does_not_stop(checked):

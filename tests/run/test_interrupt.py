@@ -260,7 +260,7 @@ def test_a_signal_at_any_moment_leaves_a_durable_checkpoint_and_75(dataset, whol
 
 def test_outside_of_training_a_run_leaves_at_once_and_has_not_failed(dataset, tmp_path, monkeypatch):
     config = settings_in(tmp_path, dataset)
-    monkeypatch.setattr("mcvqa.run.single.settle_data", lambda project, data: send(signal.SIGTERM))
+    monkeypatch.setattr("mcvqa.run.dataset.settle_data", lambda project, data: send(signal.SIGTERM))
     with pytest.raises(Interrupted, match="Stopped at once by SIGTERM"):
         train_only(config)
     assert not (tmp_path / "experiments" / "README.md").exists(), "it stands nowhere as failed"

@@ -1,4 +1,5 @@
 """Workers in processes of their own: the same results as one after the other, errors reported, stopped and ended together."""
+import json
 import multiprocessing
 import os
 import signal
@@ -139,8 +140,8 @@ def test_whole_lines_and_bars_are_reported_and_everything_is_kept(tmp_path):
         bars.write("\r        \r")
         bars.write("a warning of a library\n")
         lines.write(" left\n")
-    assert pipe.written.decode().splitlines() == [
-        '{"line": "fold 1: 정확도 0.6"}', '{"bar": "fold 1 epoch 1 10% <01:12, 1.2step/s, loss=0.5"}', '{"line": "4 rows left"}',
+    assert [json.loads(line) for line in pipe.written.splitlines()] == [
+        {"line": "fold 1: 정확도 0.6"}, {"bar": "fold 1 epoch 1 10% <01:12, 1.2step/s, loss=0.5"}, {"line": "4 rows left"},
     ]
     kept = (tmp_path / "log.txt").read_text(encoding="utf-8")
     assert "정확도" in kept and "a warning" in kept and "10%" not in kept

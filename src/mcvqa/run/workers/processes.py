@@ -165,6 +165,7 @@ class ProcessWorkers:
 
     def _launched(self, number: int) -> WorkerProcess:
         log = self.project.paths.log.with_name(f"{self.project.config.run}-worker{number}.txt")
+        log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "ab") as output:
             process = subprocess.Popen(
                 worker_command(self.project, self.program), bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
