@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mcvqa.model.families.family import FamilyError
     from mcvqa.model.fast.overflow import OverflowInModel
     from mcvqa.model.source import ModelError
-    from mcvqa.model.text.encode import AlignmentError
+    from mcvqa.model.text.template import AlignmentError
     from mcvqa.report.submission import SubmissionError
     from mcvqa.run.ownership import Owned
     from mcvqa.run.project import RunStopped

@@ -234,6 +234,13 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         description="user message; uses {question} and {options}, may use {letters} and {hint}; empty: Korean or English, "
         "as the training questions are",
     )
+    chat_template: str = Field(
+        default="", json_schema_extra=WEIGHTS, description="file with a chat template (Jinja); empty: the model's own"
+    )
+    template_arguments: tuple[str, ...] = Field(
+        default=(), json_schema_extra=WEIGHTS,
+        description="name=value pairs that the chat template reads; enable_thinking and thinking are false unless given",
+    )
     prompt_by_type: bool = Field(
         default=False, json_schema_extra=WEIGHTS, description="add a hint for the type of question (counting, color, ...)"
     )
@@ -376,7 +383,13 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     def _read_older_switch(cls, value: Any) -> Any:
         return {"true": "always", "false": "never"}.get(str(value).lower(), value)
 
-    @field_validator("data_dir", "output_dir", "resume_from", "model_id")
+    @field_validator("template_arguments", mode="before")
+    @classmethod
+    def _read_pairs(cls, value: Any) -> Any:
+        return tuple(f"{name}={json.dumps(v) if not isinstance(v, str) else v}" for name, v in value.items()) if (
+            isinstance(value, dict)) else value
+
+    @field_validator("data_dir", "output_dir", "resume_from", "model_id", "chat_template")
     @classmethod
     def _expand_home(cls, value: str, info: ValidationInfo) -> str:
         return _without_tilde(value, str(info.field_name))
@@ -410,6 +423,8 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
             unknown = set(re.findall(r"\{(\w*)\}", getattr(self, name))) - {"question", "options", "letters", "hint"}
             if unknown:
                 raise ConfigError(f"{name} uses unknown places {sorted(unknown)}; there are question, options, letters, hint.")
+        if unpaired := [pair for pair in self.template_arguments if not re.match(r"\w+=", pair)]:
+            raise ConfigError(f"template_arguments={unpaired[0]!r}: write name=value, for example enable_thinking=true.")
         _ = self.budget_seconds
         if self.run_name in (".", "..") or re.search(r"[\\/:*?\"<>|\x00-\x1f]", self.run_name):
             raise ConfigError(f"run_name={self.run_name!r} is no folder name: use letters, digits, '-', '_' and '.'.")

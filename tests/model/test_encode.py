@@ -76,25 +76,6 @@ def test_what_is_asked_is_not_normalised(base):
     assert "①번 ½ ﬁ Ａ가 맞습니까?" in text and "㎏" in text
 
 
-def test_a_template_that_moves_the_answer_is_refused(base, tiny_config):
-    class Wrong:
-        """The mistake to be made impossible: the answer is rendered as part of the user's message."""
-
-        def __init__(self, tokenizer):
-            self._tokenizer = tokenizer
-
-        def __getattr__(self, name):
-            return getattr(self._tokenizer, name)
-
-        def apply_chat_template(self, messages, **options):
-            answer = [m for m in messages if m["role"] == "assistant"]
-            text = "".join(p.get("text", "") for m in messages[:2] for p in m["content"])
-            return text + ("\nThe answer: " + answer[0]["content"][0]["text"] if answer else "<|im_start|>assistant\n")
-
-    with pytest.raises(AlignmentError, match="somewhere else than where it would be generated"):
-        Encoder(Wrong(base.tokenizer), tiny_config, image_token_id=base.image_token_id, merge=2)
-
-
 def test_a_tokenizer_that_joins_letters_is_refused(base, tiny_config):
     class Joined:
         def __init__(self, tokenizer):

@@ -114,11 +114,13 @@ def test_a_template_that_drops_the_question_is_refused(base, config):
         PlainEncoder(processor, config)
 
 
-def test_a_template_that_moves_the_answer_is_refused(base, config):
+def test_where_the_template_moves_the_answer_the_prompt_and_the_letter_are_trained(maker, config, questions):
     processor = load_processor(config.model_id)
     processor.chat_template = processor.chat_template.replace("OPEN + 'assistant\\n'", "OPEN + 'assistant:\\n'")
-    with pytest.raises(AlignmentError, match="somewhere else than where it would be generated"):
-        PlainEncoder(processor, config)
+    own = dataclasses.replace(maker, encoder=PlainEncoder(processor, config))
+    assert not own.encoder.rendered
+    prompt, trained = own.conversation(questions[0]), own.conversation(questions[0], "c")
+    assert trained == [*prompt, own.encoder.letter_tokens[2]]
 
 
 def test_a_processor_that_always_wants_a_photograph_is_refused(base, config, monkeypatch):

@@ -13,6 +13,7 @@ from mcvqa.data.questions import read_questions
 from mcvqa.model.content import packaged_tiny
 from mcvqa.run.check import check_run
 from tests.conftest import make_dataset, tiny_settings
+from tests.model.chat_templates import KINDS
 from tests.model.other_families import save_family
 
 
@@ -51,6 +52,16 @@ def test_a_run_that_can_go_on(checked, tmp_path):
     assert "24 training rows, 9 test rows" in said and "photographs: 33, of which 0 cannot be read" in said
     for figure in (r"memory: [\d.]+ of [\d.]+ GiB", r"disk: [\d.]+ of [\d.]+ GiB", r"time: [\d.]+ s a step", r"\d+ rows/s"):
         assert re.search(figure, said)
+
+
+def test_a_conversation_that_differs_from_the_prompt_is_said_with_both_texts(checked, tmp_path):
+    (tmp_path / "data").mkdir()
+    source = KINDS["gemma 4: the prompt holds an empty thought, the conversation none"][0]
+    (tmp_path / "data" / "template.jinja").write_text(source)
+    ready, said = checked(chat_template=str(tmp_path / "data" / "template.jinja"))
+    assert ready and "the letter does not follow this prompt, so this prompt and the letter right behind it are trained" in said
+    letter = re.search(r"<\|channel>thought\n  <channel\|>>>>(\w)<<<\n", said)[1]
+    assert f"    <|im_start|>assistant\n    {letter}<|im_end|>\n" in said
 
 
 def test_missing_photographs_stand_in_the_way(checked):

@@ -53,6 +53,8 @@ def base_print(config: Config) -> str:
     memory = Path(config.output_dir) / "cache" / "model-files.json"
     known = _known_hashes(memory)
     files = {path.name: path for pattern in CONTENT_FILES for path in folder.glob(pattern) if path.is_file()}
+    if config.chat_template:
+        files["chat_template of the settings"] = Path(config.chat_template)
     facts = {name: _file_facts(path, known) for name, path in sorted(files.items())}
     hashed = {str(files[name].absolute()): fact for name, fact in facts.items() if fact["stamp"]}
     if any(known.get(path) != fact for path, fact in hashed.items()):

@@ -112,12 +112,12 @@ def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
     require_tokenizer(config)
     if model_config.model_type not in FAMILIES:
         with loading_model(config.model_id):
-            processor = load_processor(folder)
+            processor = load_processor(folder, config.chat_template)
         return PlainEncoder(processor, config), processor, model_config
     with loading_model(config.model_id):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
-    if tokenizer.chat_template is None:
+    if not (tokenizer.chat_template or config.chat_template):
         raise ModelError(f"{folder!r} has no chat template (chat_template.jinja): copy or download the whole folder.")
     encoder = Encoder(
         tokenizer, config, image_token_id=model_config.image_token_id,
@@ -126,8 +126,11 @@ def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
     return encoder, processor, model_config
 
 
-def load_processor(folder: str) -> Any:
+def load_processor(folder: str, template: str = "") -> Any:
     """The whole processor of a model without a fast path.
+
+    Args:
+        template: file with a chat template that is used instead of its own.
 
     Raises:
         ModelError: it needs a library that is not installed, or is none that renders conversations with images.
@@ -140,7 +143,7 @@ def load_processor(folder: str) -> Any:
             "Processors that also take videos want torchvision. If a library is named above, install it (torchvision in the "
             "version that suits your torch), or choose a Qwen model, which needs none."
         ) from error
-    if not hasattr(processor, "image_processor") or not getattr(processor, "chat_template", None):
+    if not hasattr(processor, "image_processor") or not (template or getattr(processor, "chat_template", None)):
         raise ModelError(
             f"{folder!r} has no processor with a chat template for images: it is no model that answers questions about "
             "pictures in a conversation. Look for a variant whose name ends in Instruct, chat or it."

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jinja2
 import numpy as np
 import torch
 from peft import PeftModel
@@ -25,8 +24,8 @@ from mcvqa.data.images import ImageRecord, open_image
 from mcvqa.data.questions import Question
 from mcvqa.model.fast.forward import Answering, stack_letters
 from mcvqa.model.fast.overflow import layer_parts
-from mcvqa.model.text.encode import AlignmentError, answer_target, special_tokens, verified_letters, without_special
-from mcvqa.model.text.prompt import chat_messages
+from mcvqa.model.text.encode import answer_target
+from mcvqa.model.text.template import AlignmentError, ChatTemplate, Letters, special_tokens, verified_letters
 
 
 # %% one row
@@ -69,8 +68,10 @@ class PlainEncoder:
     def __init__(self, processor: Any, config: Config) -> None:
         self.processor, self.config, self.tokenizer = processor, config, processor.tokenizer
         placeholder = getattr(processor, "image_token", None)
-        self._special = special_tokens(self.tokenizer, *([placeholder] if placeholder else []))
-        self.letter_tokens = self._verified_letters()
+        special = special_tokens(self.tokenizer, *([placeholder] if placeholder else []))
+        self.template = ChatTemplate(processor, config, special, keep_empty=False)
+        letters = self._verified_letters()
+        self.letter_tokens, self.rendered = letters.tokens, letters.rendered
 
     def encode(self, question: Question, orders: np.ndarray | None = None, *, with_image: bool) -> PlainRow:
         """Args:
@@ -79,25 +80,10 @@ class PlainEncoder:
         orders = np.arange(len(question.choices))[None] if orders is None else np.asarray(orders, dtype=np.int64)
         return PlainRow(
             id=question.id, image=question.image if with_image else None,
-            texts=tuple(self.text(question, order, with_image=with_image) for order in orders),
+            texts=tuple(self.template.text(question, order, with_image=with_image) for order in orders),
             letters=self.letter_tokens[np.argsort(orders, axis=1)], orders=orders,
             target=answer_target(question, soft_votes=self.config.soft_votes),
         )
-
-    def text(self, question: Question, order: Sequence[int], *, with_image: bool, answer: str | None = None) -> str:
-        """The prompt that asks for the answer; with `answer`, the whole training conversation."""
-        messages = chat_messages(
-            without_special(question, self._special), order, self.config, with_image=with_image, answer=answer
-        )
-        if not self.config.system_prompt:
-            messages = messages[1:]  # some templates refuse a system message, even an empty one
-        try:
-            return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
-        except (jinja2.TemplateError, TypeError) as error:
-            raise AlignmentError(
-                f"The model's chat template refuses the conversation: {error}\nIf it knows no system message, put what is "
-                "wanted into user_prompt and set system_prompt= (nothing): the message is then left out."
-            ) from error
 
     def inputs(self, texts: Sequence[str], photographs: Sequence[Image.Image | None]) -> dict[str, torch.Tensor]:
         """What the model takes for these prompts, padded on the right: no token then sees padding.
@@ -125,26 +111,23 @@ class PlainEncoder:
     def prompt_tokens(
         self, question: Question, order: Sequence[int], photograph: Image.Image | None, answer: str | None = None
     ) -> list[int]:
-        """Tokens of the prompt as the model gets them; with `answer`, of the whole training conversation."""
-        text = self.text(question, order, with_image=photograph is not None, answer=answer)
+        """Tokens of the prompt as the model gets them; with `answer`, of what is trained."""
+        if answer is not None and not self.rendered:
+            return [*self.prompt_tokens(question, order, photograph), int(self.letter_tokens[LETTERS.index(answer)])]
+        text = self.template.text(question, order, answer, with_image=photograph is not None)
+        return self._tokens(text, photograph)
+
+    def _tokens(self, text: str, photograph: Image.Image | None) -> list[int]:
         return self.inputs([text], [photograph])["input_ids"][0].tolist()
 
-    def _verified_letters(self) -> np.ndarray:
-        """(26,) token of each letter, the same with a picture and without one (see `verified_letters`)."""
-        probe = Question("probe", "", "Which one?", tuple(f"choice {c}" for c in LETTERS))
-        order = range(len(LETTERS))
-        text = self.text(probe, order, with_image=False)
-        if probe.text not in text or probe.choices[-1] not in text:
-            raise AlignmentError(
-                "The model's chat template leaves out what is asked: it does not take messages made of parts "
-                '({"type": "text", "text": ...}). Use a model whose template does.'
-            )
+    def _verified_letters(self) -> Letters:
+        """The same with a picture and without one, or refused."""
         blank = Image.new("RGB", (64, 64), "gray")
-        alone = verified_letters(lambda answer: self.prompt_tokens(probe, order, None, answer))
-        seen = verified_letters(lambda answer: self.prompt_tokens(probe, order, blank, answer))
-        if not np.array_equal(alone, seen):
+        alone = verified_letters(self.template, self.tokenizer, lambda text: self._tokens(text, None), with_image=False)
+        seen = verified_letters(self.template, self.tokenizer, lambda text: self._tokens(text, blank), with_image=True)
+        if not np.array_equal(alone.tokens, seen.tokens):
             raise AlignmentError("The letters are other tokens after a prompt with a picture than after one without.")
-        return alone
+        return Letters(alone.tokens, alone.rendered and seen.rendered)
 
 
 # %% rows side by side

@@ -2,8 +2,6 @@
 import itertools
 from typing import Any
 
-import numpy as np
-
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.questions import Question
@@ -11,6 +9,7 @@ from mcvqa.model.load import load_encoder
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker
 from mcvqa.model.text.encode import Encoder
+from mcvqa.model.text.template import rendered_or_why
 from mcvqa.model.vision.features import ImageInputs
 from mcvqa.run.dataset import RunData
 
@@ -40,13 +39,13 @@ def show_alignment(config: Config, data: RunData) -> None:
     """
     encoder, processor, model_config = load_encoder(config)
     maker = maker_without_weights(config, data, encoder, processor, model_config)
-    check_alignment(maker, encoder.tokenizer, encoder.letter_tokens, data.train[int(data.with_image.argmax())])
+    check_alignment(maker, encoder, data.train[int(data.with_image.argmax())])
 
 
-def check_alignment(maker: Maker, tokenizer: Any, letters: np.ndarray, question: Question) -> None:
+def check_alignment(maker: Maker, encoder: Encoder | PlainEncoder, question: Question) -> None:
     """One row's tokens: what is read, and the one token that is supervised."""
     print_section(f"label alignment, question {question.id}")
-    letter = LETTERS[question.answer or 0]
+    letter, tokenizer = LETTERS[question.answer or 0], encoder.tokenizer
     prompt, trained = maker.conversation(question), maker.conversation(question, letter)
     shown = _with_short_images(tokenizer, prompt)
     print("  " + shown.replace("\n", "\n  "), end="")
@@ -54,10 +53,16 @@ def check_alignment(maker: Maker, tokenizer: Any, letters: np.ndarray, question:
     print(f">>>{tokenizer.decode([supervised])}<<<{tokenizer.decode(rest)}".rstrip())
     print_line(trained[: len(prompt)] == prompt, f"the {len(prompt)} tokens of the prompt are the same in training and scoring")
     print_line(
-        supervised == letters[question.answer or 0],
+        supervised == encoder.letter_tokens[question.answer or 0],
         f"supervised: token {supervised} {letter!r} at position {len(prompt)}, predicted from position {len(prompt) - 1}, "
         "which is the position that is read",
     )
+    if not encoder.rendered:
+        order = range(len(question.choices))
+        text = rendered_or_why(lambda: encoder.template.text(question, order, letter, with_image=True))
+        print_line(True, "the chat template renders a conversation in which the letter does not follow this prompt, so this "
+                   "prompt and the letter right behind it are trained. The conversation would be:")
+        print("    " + text.replace("\n", "\n    "))
 
 
 def _with_short_images(tokenizer: Any, tokens: list[int]) -> str:

@@ -27,7 +27,8 @@ from mcvqa.model.memory import settings_plan
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker, training_orders
 from mcvqa.model.source import ModelError, read_model_config, require_whole_model, without_hub
-from mcvqa.model.text.encode import AlignmentError, Encoder
+from mcvqa.model.text.encode import Encoder
+from mcvqa.model.text.template import AlignmentError
 from mcvqa.run.alignment import check_alignment, maker_without_weights, print_line, print_section
 from mcvqa.run.dataset import RunData, fold_summary, read_data, require_photographs, split_rows
 from mcvqa.run.project import Project, RunStopped, open_project, with_kept_prompt
@@ -61,7 +62,7 @@ def check_run(config: Config) -> bool:
         print_section("device")
         print("\n".join(f"  {note}" for note in [*plan.reasons, *version_notes()]))
         maker = maker_without_weights(config, data, *loaded)
-        check_alignment(maker, encoder.tokenizer, encoder.letter_tokens, data.train[int(data.with_image.argmax())])
+        check_alignment(maker, encoder, data.train[int(data.with_image.argmax())])
         tokens = _check_rows(maker, data, config)
         ready &= _check_resources(config, plan, model_config, maker, data, tokens)
     marked = bool(data.doubts or data.broken([*data.train, *data.test]))

@@ -2,21 +2,17 @@
 
 Training and scoring use the same object, so the text learned from is the text read from, token for token.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mcvqa.config import Config, McvqaError
+from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.questions import Question
 from mcvqa.model.families.family import Grid, image_tokens, token_positions
-from mcvqa.model.text.prompt import chat_messages
-
-
-class AlignmentError(McvqaError, ValueError):
-    """The tokenizer or chat template does not put the answer letter where it would be read."""
+from mcvqa.model.text.template import AlignmentError, ChatTemplate, special_tokens, verified_letters
 
 
 @dataclass(frozen=True)
@@ -71,15 +67,15 @@ class Encoder:
         merge: side of the square of patches that becomes one image token.
 
     Raises:
-        AlignmentError: when a letter is not one token of its own right after the prompt.
+        AlignmentError: the template leaves out what is asked, or a letter is not one token of its own right after the prompt.
     """
 
     def __init__(self, tokenizer: Any, config: Config, *, image_token_id: int, merge: int) -> None:
         self.tokenizer, self.config = tokenizer, config
         self.image_token_id, self.merge = image_token_id, merge
-        self._special = special_tokens(tokenizer)
-        probe = Question("probe", "", "Which one?", tuple(f"choice {c}" for c in LETTERS))
-        self.letter_tokens = verified_letters(lambda answer: self.prompt_tokens(probe, range(len(LETTERS)), None, answer))
+        self.template = ChatTemplate(tokenizer, config, special_tokens(tokenizer), keep_empty=True)
+        letters = verified_letters(self.template, tokenizer, self._tokens, with_image=False)
+        self.letter_tokens, self.rendered = letters.tokens, letters.rendered
 
     # %% one row
     def encode(
@@ -120,14 +116,14 @@ class Encoder:
     def prompt_tokens(
         self, question: Question, order: Sequence[int], grid: Grid | None, answer: str | None = None
     ) -> list[int]:
-        """Tokens of the prompt that asks for the answer; with `answer`, of the whole training conversation."""
-        text = self.tokenizer.apply_chat_template(
-            chat_messages(
-                without_special(question, self._special), order, self.config, with_image=grid is not None, answer=answer
-            ),
-            tokenize=False, add_generation_prompt=answer is None,
-        )
-        return self._with_image_tokens(self.tokenizer.encode(text, add_special_tokens=False), grid, question.id)
+        """Tokens of the prompt that asks for the answer; with `answer`, of what is trained."""
+        if answer is not None and not self.rendered:
+            return [*self.prompt_tokens(question, order, grid), int(self.letter_tokens[LETTERS.index(answer)])]
+        text = self.template.text(question, order, answer, with_image=grid is not None)
+        return self._with_image_tokens(self._tokens(text), grid, question.id)
+
+    def _tokens(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False)
 
     def _with_image_tokens(self, ids: list[int], grid: Grid | None, name: str) -> list[int]:
         """The template's one placeholder repeated once per image token."""
@@ -151,51 +147,3 @@ def _common_prefix(sequences: list[list[int]]) -> int:
         if any(sequence[at] != first[at] for sequence in sequences):
             return at
     return limit
-
-
-# %% text from a CSV
-def special_tokens(tokenizer: Any, *others: str) -> list[str]:
-    """What must not stand in a question, longest first: the tokenizer's special and added tokens, and `others`."""
-    return sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab(), *others}, key=len, reverse=True)
-
-
-def without_special(question: Question, special: Sequence[str]) -> Question:
-    """The question with special tokens broken up: text from a CSV must not end a message."""
-
-    def plain(text: str) -> str:
-        for token in special:
-            if token in text:
-                text = text.replace(token, f"{token[0]} {token[1:]}")
-        return text
-
-    return Question(question.id, question.image, plain(question.text), tuple(map(plain, question.choices)),
-                    question.answer, question.votes)
-
-
-# %% label alignment
-def verified_letters(tokens_of: Callable[[str | None], list[int]]) -> np.ndarray:
-    """(26,) token of each letter, after proof that it is learned exactly where it is read.
-
-    The training conversation (assistant message included, rendered without a generation prompt) must begin with
-    the scoring prompt, go on with one token that differs between letters, and end alike for all of them.
-
-    Args:
-        tokens_of: tokens of one question's prompt, for None, or of its training conversation, for a letter.
-
-    Raises:
-        AlignmentError: saying which of these does not hold.
-    """
-    prompt, trained = tokens_of(None), [tokens_of(letter) for letter in LETTERS]
-    n = len(prompt)
-    for letter, tokens in zip(LETTERS, trained, strict=True):
-        if tokens[:n] != prompt:
-            raise AlignmentError(
-                "The chat template renders the answer somewhere else than where it would be generated: the training "
-                f"text for letter {letter!r} does not begin with the prompt. Use the model's own chat template."
-            )
-        if len(tokens) <= n or tokens[n + 1 :] != trained[0][n + 1 :]:
-            raise AlignmentError(f"The letter {letter!r} is not one token of its own after the prompt.")
-    letters = np.array([tokens[n] for tokens in trained], np.int64)
-    if len(set(letters.tolist())) != len(LETTERS):
-        raise AlignmentError("Two letters share a token: this tokenizer cannot tell the answers apart.")
-    return letters

@@ -13,6 +13,8 @@ from mcvqa.data.kinds import basic_kind
 from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.questions import Question
 
+Message = dict[str, Any]  # of a conversation: its role, and its content as parts or as text
+
 # One hint per type of question, used with prompt_by_type: what to look at before choosing.
 HINTS = {
     "counting": "Count the objects one by one.",
@@ -39,7 +41,7 @@ def option_lines(choices: Sequence[str]) -> str:
 # %% messages
 def chat_messages(
     question: Question, order: Sequence[int], config: Config, *, with_image: bool = True, answer: str | None = None
-) -> list[dict[str, Any]]:
+) -> list[Message]:
     """The conversation of one row in the format of chat templates.
 
     Args:
@@ -59,7 +61,7 @@ def chat_messages(
         user = "{hint}\n" + user if places["hint"] else user
     content: list[dict[str, Any]] = [{"type": "image"}] if with_image else []
     content.append({"type": "text", "text": _filled(user, places)})
-    messages: list[dict[str, Any]] = [
+    messages: list[Message] = [
         {"role": "system", "content": [{"type": "text", "text": _filled(config.system_prompt, places)}]},
         {"role": "user", "content": content},
     ]
