@@ -192,6 +192,9 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         default="Qwen/Qwen2.5-VL-3B-Instruct", json_schema_extra=WEIGHTS,
         description="hub name, folder, or 'tiny' (built in, no download)",
     )
+    revision: str = Field(
+        default="", json_schema_extra=WEIGHTS, description="version of a hub model: branch, tag or commit; empty: its newest"
+    )
     image_size: int = Field(
         default=384, ge=28, le=4096, json_schema_extra=WEIGHTS,
         description="images are resized to about image_size² pixels",

@@ -9,13 +9,17 @@ from typing import Any
 from huggingface_hub import try_to_load_from_cache
 
 from mcvqa.base.files import DamagedFile, file_hash, read_json, write_json
-from mcvqa.config import Config
+from mcvqa.config import Config, McvqaError
 
 # what the model's answers depend on; pictures, READMEs and the settings of generate() are left out
 CONTENT_FILES = (
     "config.json", "*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*processor*.json", "tokenizer*",
     "vocab.*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.model", "tekken.json", "chat_template*",
 )
+
+
+class ModelError(McvqaError, RuntimeError):
+    """A model that cannot be loaded or is not what it should be."""
 
 
 def packaged_tiny() -> Path | None:
@@ -35,7 +39,7 @@ def local_folder(config: Config) -> Path | None:
     if folder.is_dir():
         return folder
     with contextlib.suppress(ValueError):  # no name that the hub could have
-        cached = try_to_load_from_cache(config.model_id, "config.json")
+        cached = try_to_load_from_cache(config.model_id, "config.json", revision=config.revision or None)
         return Path(cached).parent if isinstance(cached, str) else None
     return None
 

@@ -62,7 +62,8 @@ class DevicePlan:
             raise DeviceError(
                 f"4-bit weights ({why}) need bitsandbytes: pip install bitsandbytes. Or do without: --set quantization=none."
             )
-        return replace(self, four_bit=four_bit, reasons=(*self.reasons, f"4-bit weights {'on' if four_bit else 'off'}: {why}"))
+        others = [reason for reason in self.reasons if not reason.startswith("4-bit weights")]  # of an earlier choice
+        return replace(self, four_bit=four_bit, reasons=(*others, f"4-bit weights {'on' if four_bit else 'off'}: {why}"))
 
 
 def plan_device(config: Config) -> DevicePlan:

@@ -23,10 +23,13 @@ from mcvqa.model.families.family import Family
 from mcvqa.model.families.registry import FAMILIES, plain_family
 from mcvqa.model.fast.forward import Answering, AnswerModel
 from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE
+from mcvqa.model.fast.overflow import cast_weights
 from mcvqa.model.plain import PlainAnswerModel, PlainEncoder
+from mcvqa.model.published import EIGHT_BIT, FOUR_BIT, FP8, as_loaded, published_bits, unpack_linears
 from mcvqa.model.source import (
     ModelError,
     empty_model,
+    hub_revision,
     loading_model,
     model_folder,
     read_model_config,
@@ -108,15 +111,16 @@ def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
     check_transformers()
     transformers.utils.logging.disable_progress_bar()  # one bar per file read or written hides our own
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")  # renamed in version 6, nothing a user could mend
-    folder, model_config = model_folder(config), read_model_config(config)
+    folder, revision, model_config = model_folder(config), hub_revision(config), read_model_config(config)
+    published_bits(model_config)
     require_tokenizer(config)
     if model_config.model_type not in FAMILIES:
         with loading_model(config.model_id):
-            processor = load_processor(folder, config.chat_template)
+            processor = load_processor(folder, config.chat_template, **revision)
         return PlainEncoder(processor, config), processor, model_config
     with loading_model(config.model_id):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **revision, trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(folder, **revision, trust_remote_code=False)
     if not (tokenizer.chat_template or config.chat_template):
         raise ModelError(f"{folder!r} has no chat template (chat_template.jinja): copy or download the whole folder.")
     encoder = Encoder(
@@ -126,17 +130,19 @@ def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
     return encoder, processor, model_config
 
 
-def load_processor(folder: str, template: str = "") -> Any:
+def load_processor(folder: str, template: str = "", **revision: str) -> Any:
     """The whole processor of a model without a fast path.
 
     Args:
+        folder: or hub name.
         template: file with a chat template that is used instead of its own.
+        revision: as hub_revision gives it.
 
     Raises:
         ModelError: it needs a library that is not installed, or is none that renders conversations with images.
     """
     try:
-        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+        processor = AutoProcessor.from_pretrained(folder, **revision, trust_remote_code=False)
     except (ImportError, ValueError) as error:
         raise ModelError(
             f"The processor of {folder!r} could not be loaded: {' '.join(str(error).split())}\n"
@@ -162,20 +168,27 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     encoder, processor, model_config = load_encoder(config)
     require_whole_model(config, model_config)
     family = family_of(model_config)
-    folder = model_folder(config)
     plan = choose_weights(config, plan, model_config)
     apply_device(plan)  # here, where every process that computes takes its first memory
+    bits, layers = published_bits(model_config), family.language + ".layers."
+    # never passed as None: the library would then forget how the weights are packed, and read packed ones as they are
+    packing: dict[str, Any] = {"quantization_config": four_bit_settings(family, plan.dtype)} if plan.four_bit else {}
+    if bits:
+        packing = {"config": as_loaded(model_config, plan.dtype)}
     with loading_model(config.model_id):
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            folder, output_loading_info=True, ignore_mismatched_sizes=True, dtype=plan.dtype, trust_remote_code=False,
+            model_folder(config), **hub_revision(config), output_loading_info=True, ignore_mismatched_sizes=True,
+            dtype=plan.dtype, trust_remote_code=False,
             attn_implementation=EVERY_TOKEN_ONCE if family.vision else None,  # None: the best that the model knows
-            quantization_config=four_bit_settings(family, plan.dtype) if plan.four_bit else None,
-            device_map={"": torch.cuda.current_device() if plan.device == "cuda" else plan.device},
+            device_map={"": torch.cuda.current_device() if plan.device == "cuda" else plan.device}, **packing,
         )
     model, report = loaded
-    require_all_tensors(report, folder)
+    require_all_tensors(report, model_folder(config))
+    if bits:
+        unpack_linears(model, plan.dtype, keep=layers if plan.four_bit else None)
+        cast_weights(model, plan.dtype)  # the library leaves some in the format of the file
     if plan.four_bit:
-        verify_quantization(model, family)
+        verify_quantization(model, family, all_of_them=not bits)
         keep_packing(model)
     model.requires_grad_(False).eval()
     return BaseModel(model, encoder.tokenizer, processor, encoder, family, plan)
@@ -202,14 +215,18 @@ def keep_packing(model: nn.Module) -> None:
             setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010 - to mypy every attribute of a module is a tensor
 
 
-def verify_quantization(model: nn.Module, family: Family) -> None:
-    """Look at the module types after loading: exactly the language model's linear layers must be 4-bit."""
+def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool = True) -> None:
+    """Look at the module types after loading: exactly the language model's linear layers must be 4-bit.
+
+    Args:
+        all_of_them: else some of them are enough, as some publishers leave layers in full.
+    """
     found = {name for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
     wanted = {
         name for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and name.startswith(family.language + ".layers.")
     }
-    if found != wanted:
+    if found - wanted or not found or (all_of_them and found != wanted):
         odd = sorted(found ^ wanted)[:3]
         raise ModelError(f"4-bit weights are not where they should be, for example {odd}. Set quantization=none.")
 
@@ -334,7 +351,18 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any) -> Devic
 
     Raises:
         DeviceError: 4-bit weights are needed, and bitsandbytes is missing.
+        ModelError: the model is published in fewer bits, and not as the settings want them.
     """
+    bits = published_bits(model_config)
+    if bits == FOUR_BIT and config.quantization != "none" and config.lora_r > 0:
+        return plan if plan.four_bit else plan.with_weights(True, "the model is published so")
+    if bits and plan.four_bit:
+        raise ModelError(
+            f"quantization=4bit packs weights that are in full, and {config.model_id!r} has {bits} weights, which are unpacked "
+            f"to {str(plan.dtype).removeprefix('torch.')}: set quantization=none, or model_id to the original model."
+        )
+    if bits in (EIGHT_BIT, FP8) and plan.four_bit is None:
+        return plan.with_weights(False, f"the model's {bits} weights are unpacked when they are loaded")
     if plan.four_bit is not None:
         return plan
     if config.lora_r == 0:

@@ -13,9 +13,10 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from mcvqa.base.files import DamagedFile, read_json
-from mcvqa.config import Config, McvqaError
-from mcvqa.model.content import local_folder
+from mcvqa.config import Config
+from mcvqa.model.content import ModelError, local_folder
 from mcvqa.model.device import DeviceError
+from mcvqa.model.published import drop_packing, packing_settings, truly_mismatched, without_companions
 from mcvqa.model.tiny import tiny_folder
 
 WEIGHTS_FILE, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -25,15 +26,16 @@ HUB_SECONDS = 5.0  # for an answer of the hub
 NAMED_TENSORS = 3  # in a message
 
 
-class ModelError(McvqaError, RuntimeError):
-    """A model that cannot be loaded or is not what it should be."""
-
-
 def model_folder(config: Config) -> str:
     """model_id, with 'tiny' where the package has it."""
     if config.model_id == "tiny":
         return str(tiny_folder(Path(config.output_dir) / "cache" / "tiny"))
     return config.model_id
+
+
+def hub_revision(config: Config) -> dict[str, str]:
+    """What is passed to the library to get this version of a hub model, and not its newest."""
+    return {"revision": config.revision} if config.revision else {}
 
 
 @contextlib.contextmanager
@@ -59,6 +61,11 @@ def loading_model(model_id: str) -> Iterator[None]:
 
 def read_model_config(config: Config) -> Any:
     """Raises ModelError when there is none, or only adapters of a model."""
+    if config.revision and (config.model_id == "tiny" or Path(config.model_id).is_dir()):
+        raise ModelError(
+            f"revision={config.revision!r} is a version of a model on the hub, and model_id={config.model_id!r} is a folder: "
+            "leave revision empty."
+        )
     folder = local_folder(config)
     if folder and (folder / ADAPTER_CONFIG).exists():  # the library would load the model that it names, adapted
         with loading_model(config.model_id):
@@ -68,7 +75,7 @@ def read_model_config(config: Config) -> Any:
             f"{f': {named}' if named else ''}."
         )
     with loading_model(config.model_id):
-        return AutoConfig.from_pretrained(model_folder(config), trust_remote_code=False)
+        return AutoConfig.from_pretrained(model_folder(config), **hub_revision(config), trust_remote_code=False)
 
 
 def empty_model(model_config: Any) -> Any:
@@ -87,7 +94,8 @@ def without_hub(config: Config) -> Config:
     if config.model_id == "tiny" or Path(config.model_id).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", config.model_id):
         return config
     try:
-        get_session().head(f"{constants.ENDPOINT}/{config.model_id}/resolve/main/config.json", timeout=HUB_SECONDS)
+        file = f"{config.model_id}/resolve/{config.revision or 'main'}/config.json"
+        get_session().head(f"{constants.ENDPOINT}/{file}", timeout=HUB_SECONDS)
     except Exception as error:  # of one HTTP library or the other, or the hub's own: offline mode
         folder = local_folder(config)
         if folder is None:
@@ -95,7 +103,7 @@ def without_hub(config: Config) -> Config:
                 f"{config.model_id} is not downloaded yet and {constants.ENDPOINT} cannot be reached ({type(error).__name__}): "
                 "switch the internet on, or set model_id to a folder that holds the model"
             ) from None
-        return config.replace(model_id=str(folder))
+        return config.replace(model_id=str(folder), revision="")
     return config
 
 
@@ -113,15 +121,18 @@ def require_whole_model(config: Config, model_config: Any) -> None:
         return
     files = _weight_files(folder)
     stored = {name: tensor for file in files for name, tensor in _stored_tensors(file).items()}
-    if not stored or getattr(model_config, "quantization_config", None):  # quantised weights have shapes of their own
+    if not stored:
         return
-    made = type(empty_model(model_config))
+    made, plain = type(empty_model(model_config)), copy.deepcopy(model_config)
+    if packed := packing_settings(model_config):
+        stored = without_companions(stored)
+        drop_packing(plain)
     with loading_model(config.model_id), _without_report():
         _, report = made.from_pretrained(
-            None, config=copy.deepcopy(model_config), state_dict=stored, device_map={"": "meta"},
+            None, config=plain, state_dict=stored, device_map={"": "meta"},
             ignore_mismatched_sizes=True, output_loading_info=True,
         )
-    require_all_tensors(report, str(folder))
+    require_all_tensors(truly_mismatched(report) if packed else report, str(folder))
 
 
 def require_all_tensors(report: dict[str, Any], folder: str) -> None:

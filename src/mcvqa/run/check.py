@@ -20,8 +20,8 @@ from mcvqa.data.language import with_prompt
 from mcvqa.data.meta_choices import fixed_positions
 from mcvqa.data.questions import Problem
 from mcvqa.model.content import local_folder
-from mcvqa.model.device import GIB, DevicePlan, plan_device
-from mcvqa.model.families.family import feature_width, image_tokens
+from mcvqa.model.device import GIB, DeviceError, DevicePlan, plan_device
+from mcvqa.model.families.family import FamilyError, feature_width, image_tokens
 from mcvqa.model.load import ModelSize, choose_weights, load_encoder, measure_model, vision_is_frozen
 from mcvqa.model.memory import settings_plan
 from mcvqa.model.plain import PlainEncoder, PlainMaker
@@ -51,7 +51,7 @@ def check_run(config: Config) -> bool:
         print_line(True, f"instruction of the prompt: {why}")
         project = replace(project, config=config.replace(output_dir=scratch))
         undecided = plan_device(config)
-        whole, loaded = _check_model(project.config)
+        whole, loaded = _check_model(project.config, undecided)
         if loaded is None:
             _check_without_model(config, undecided, data)
             print("\nnot ready: see the lines marked with !")
@@ -116,14 +116,15 @@ def _lines_of_problems(data: RunData) -> list[str]:
 
 
 # %% model
-def _check_model(config: Config) -> tuple[bool, tuple[Encoder | PlainEncoder, Any, Any] | None]:
+def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, tuple[Encoder | PlainEncoder, Any, Any] | None]:
     """Whether the model is whole; and, where they can be loaded, its encoder, processor and configuration."""
     print_section(f"model {config.model_id}")
     try:
         offline = without_hub(config)
         loaded = load_encoder(offline)
+        choose_weights(offline, plan, loaded[-1])
         measure_model(loaded[-1], offline)
-    except (ModelError, AlignmentError) as error:
+    except (ModelError, AlignmentError, FamilyError, DeviceError) as error:
         print_line(False, str(error).replace("\n", "\n    "))
         return False, None
     if offline is not config:
