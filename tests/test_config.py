@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from mcvqa.config import PRESETS, WEIGHTS, Config, ConfigError, load_config, parse_changes, weight_changes
+from mcvqa.config import LANGUAGE_PROJECTIONS, PRESETS, WEIGHTS, Config, ConfigError, load_config, parse_changes, weight_changes
 
 SOURCE = Path(__file__).parents[1] / "src" / "mcvqa"
 SEED_FIELDS = [
@@ -138,7 +138,7 @@ def test_a_person_and_a_program_see_every_setting():
         "passes over the training rows", 0, 1000)
     assert (known["train_folds"].low, known["train_folds"].high, known["device"].choices) == (
         0, 49, ("auto", "cuda", "mps", "cpu"))
-    assert known["target_modules"].choices == known["target_modules"].default
+    assert known["loss"].choices == ("vocabulary", "choices") and not known["target_modules"].choices
     assert known["learning_rate"].weights and not known["eval_batch_size"].weights
     assert all(setting.meaning for setting in known.values())
 
@@ -280,6 +280,14 @@ class NextConfig(Config):
 @pytest.mark.parametrize("name", NAMES_IN_0_1)
 def test_runs_keep_the_names_that_version_0_1_gave_them(name, version):
     assert version(**NAMES_IN_0_1[name]).run == name
+
+
+def test_adapters_everywhere_are_the_default_of_0_1():
+    """Which lists the seven linear layers of Qwen's language models: names of runs and settings of old ones stay."""
+    assert Config().weight_settings()["target_modules"] == LANGUAGE_PROJECTIONS
+    assert Config(target_modules=LANGUAGE_PROJECTIONS) == Config() and Config().target_modules == ("all-linear",)
+    some = Config(target_modules="linear_attn.out_proj, experts")
+    assert some.weight_settings()["target_modules"] == ("linear_attn.out_proj", "experts") and some.run != Config().run
 
 
 def test_a_new_setting_renames_only_the_runs_that_use_it():

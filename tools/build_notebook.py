@@ -38,6 +38,7 @@ NOT_IN_NOTEBOOK = {
     "cli": "the command line", "__main__": "the command line",
     "run.single": "single steps, for the command line",
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
+    "model.coverage": "which layers get adapters, for the pre-flight",
     "run.search": "needs optuna, and the hours of many runs",
     "run.demo": "the ladder that shows what each technique brings: five runs one after the other",
     "run.in_memory": "tables in memory, for scripts",

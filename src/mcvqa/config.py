@@ -20,8 +20,9 @@ import yaml
 from annotated_types import Ge, Le
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-LANGUAGE_PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
+# the linear layers of Qwen's language models, which runs of 0.1 name: all that there are
+LANGUAGE_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ALL_LINEAR = "all-linear"
 
 SYSTEM_PROMPT = (
     "You are a helpful assistant for visual question answering. "
@@ -222,9 +223,9 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     lora_dropout: float = Field(
         default=0.05, ge=0.0, le=0.9, json_schema_extra=WEIGHTS, description="dropout in front of the adapters, a share"
     )
-    target_modules: tuple[Projection, ...] = Field(
-        default=LANGUAGE_PROJECTIONS, min_length=1, json_schema_extra=WEIGHTS,
-        description="language-model projections that get adapters",
+    target_modules: tuple[str, ...] = Field(
+        default=(ALL_LINEAR,), min_length=1, json_schema_extra=WEIGHTS,
+        description="language-model layers that get adapters, by the ends of their names, such as q_proj; all-linear: every one",
     )
     lora_vision: bool = Field(
         default=False, json_schema_extra=WEIGHTS, description="adapters on the vision tower's attention and MLP too"
@@ -402,6 +403,12 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     def _expand_homes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_without_tilde(member, "members") for member in value)
 
+    @field_validator("target_modules")
+    @classmethod
+    def _read_all_projections(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """The default of 0.1, which every config.yaml of it holds, is the default."""
+        return (ALL_LINEAR,) if value == LANGUAGE_PROJECTIONS else value
+
     @field_validator("train_folds")
     @classmethod
     def _sort_folds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
@@ -468,10 +475,13 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     def weight_settings(self) -> dict[str, Any]:
         """The settings that trained weights depend on.
 
-        Settings that version 0.1 did not have are left out at their default, so that they rename no run of 0.1.
+        Settings that version 0.1 did not have are left out at their default, and what it called otherwise has its old name, so
+        that no run of 0.1 is renamed.
         """
         marked = {name: setting for name, setting in self.settings().items() if setting.weights}
         values = {name: getattr(self, name) for name in marked} | {"user_prompt": self.user_prompt or USER_PROMPT}
+        if self.target_modules == (ALL_LINEAR,):
+            values["target_modules"] = LANGUAGE_PROJECTIONS
         known = {name: v for name, v in values.items() if name in WEIGHTS_IN_0_1 or v != marked[name].default}
         # how a step is divided into forward passes does not matter to the weights, only how many rows it has
         return known | {"effective_batch": self.effective_batch}

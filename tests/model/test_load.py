@@ -56,7 +56,7 @@ def test_bare_suffixes_would_reach_the_vision_tower():
         language = FAMILIES["qwen2_5_vl"].language
 
         def adapter_pattern(self, projections, *, vision=False):
-            return list(projections)
+            return list(LANGUAGE_PROJECTIONS)
 
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(QWEN_3B)

@@ -1,6 +1,7 @@
 """The plain path, on three families with nothing of their own in this package: LLaVA, Gemma 3, Idefics 3."""
 import dataclasses
 import pickle  # what multiprocessing does with a maker
+import re
 
 import numpy as np
 import pytest
@@ -328,10 +329,35 @@ def test_a_model_of_unknown_build_is_refused():
     attention = "model.text.layers.0.self_attn"
     fused = plain_family("fused", "model.text", [f"{attention}.qkv_proj", f"{attention}.o_proj", "model.tower.qkv"])
     assert fused.unquantised == ("model.tower.qkv",)
-    with pytest.raises(FamilyError, match="has no layers q_proj; it has qkv_proj, o_proj"):
+    with pytest.raises(FamilyError, match=r"has no linear layers q_proj; it has qkv_proj, o_proj\. Set .*all-linear"):
         fused.adapter_pattern(("q_proj", "o_proj"))
+
+
+def test_layers_of_any_build_get_adapters_by_the_ends_of_their_names():
+    """Attention that is recurrent in most layers, and experts that share one MLP."""
+    paths = [f"model.text.layers.{n}.{path}" for n in range(4) for path in (
+        *(("linear_attn.in_proj_qkv", "linear_attn.out_proj") if n % 4 < 3 else ("self_attn.q_proj", "self_attn.o_proj")),
+        "mlp.shared_expert.up_proj", "mlp.shared_expert_gate")]
+    family = plain_family("mixed", "model.text", [*paths, "model.text.embed_norm", "model.tower.layers.0.attn.q_proj", "lm_head"])
+    assert family.unquantised == ("model.text.embed_norm", "model.tower.layers.0.attn.q_proj", "lm_head")
+    def reached(*names):
+        pattern = re.compile(family.adapter_pattern(names))
+        return {path for path in [*paths, *family.unquantised] if pattern.fullmatch(path)}
+
+    assert reached("all-linear") == {*paths}
+    assert reached("out_proj", "self_attn.o_proj") == {path for path in paths if path.endswith(("out_proj", "o_proj"))}
+    assert reached("up_proj") == {path for path in paths if path.endswith("shared_expert.up_proj")}
+    deep = plain_family("deep", "", [f"transformer.blocks.{n}.att.qkv" for n in range(3)] + ["visual.blocks.0.qkv"])
+    assert re.fullmatch(deep.adapter_pattern(("all-linear",)), "transformer.blocks.2.att.qkv")
+    assert deep.unquantised == ("visual.blocks.0.qkv",)
 
 
 def test_a_photograph_is_upright_and_scaled(maker):
     whole, half = maker.photograph("a.png"), maker.photograph("a.png", 0.5)
     assert isinstance(whole, Image.Image) and (whole.size, half.size) == ((90, 60), (45, 30))
+
+
+def test_pixels_do_not_depend_on_torchvision(config):
+    """Where it is installed (`make families`), the library would take another implementation."""
+    pytest.importorskip("torchvision")
+    assert type(load_processor(config.model_id).image_processor).__name__.endswith("Pil")

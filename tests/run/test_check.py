@@ -50,6 +50,8 @@ def test_a_run_that_can_go_on(checked, tmp_path):
     assert f"{letter!r} at position {tokens}, predicted from position {tokens - 1}" in said
     assert f"({letter}) {question.choices[question.answer]}" in said and "<|image_pad|> x " in said
     assert "24 training rows, 9 test rows" in said and "photographs: 33, of which 0 cannot be read" in said
+    assert re.search(r"adapters on q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj: 56 layers, of 56 linear ones "
+                     r"in the language model; they hold \d\d% of all weights", said)
     for figure in (r"memory: [\d.]+ of [\d.]+ GiB", r"disk: [\d.]+ of [\d.]+ GiB", r"time: [\d.]+ s a step", r"\d+ rows/s"):
         assert re.search(figure, said)
 

@@ -39,6 +39,10 @@ from mcvqa.model.source import (
 )
 from mcvqa.model.text.encode import Encoder
 
+# of the two implementations that the library has of an image processor, the one that needs no torchvision: the other's pixels
+# differ a little, so what happens to be installed would change what a model sees
+SAME_PIXELS = {"backend": "pil"}
+
 
 @dataclass(frozen=True)
 class BaseModel:
@@ -120,7 +124,7 @@ def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
         return PlainEncoder(processor, config), processor, model_config
     with loading_model(config.model_id):
         tokenizer = AutoTokenizer.from_pretrained(folder, **revision, trust_remote_code=False)
-        processor = AutoImageProcessor.from_pretrained(folder, **revision, trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(folder, **revision, **SAME_PIXELS, trust_remote_code=False)
     if not (tokenizer.chat_template or config.chat_template):
         raise ModelError(f"{folder!r} has no chat template (chat_template.jinja): copy or download the whole folder.")
     encoder = Encoder(
@@ -143,6 +147,9 @@ def load_processor(folder: str, template: str = "", **revision: str) -> Any:
     """
     try:
         processor = AutoProcessor.from_pretrained(folder, **revision, trust_remote_code=False)
+        if hasattr(processor, "image_processor"):
+            processor.image_processor = AutoImageProcessor.from_pretrained(
+                folder, **revision, **SAME_PIXELS, trust_remote_code=False)
     except (ImportError, ValueError) as error:
         raise ModelError(
             f"The processor of {folder!r} could not be loaded: {' '.join(str(error).split())}\n"
@@ -170,7 +177,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     family = family_of(model_config)
     plan = choose_weights(config, plan, model_config)
     apply_device(plan)  # here, where every process that computes takes its first memory
-    bits, layers = published_bits(model_config), family.language + ".layers."
+    bits = published_bits(model_config)
     # never passed as None: the library would then forget how the weights are packed, and read packed ones as they are
     packing: dict[str, Any] = {"quantization_config": four_bit_settings(family, plan.dtype)} if plan.four_bit else {}
     if bits:
@@ -185,7 +192,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     model, report = loaded
     require_all_tensors(report, model_folder(config))
     if bits:
-        unpack_linears(model, plan.dtype, keep=layers if plan.four_bit else None)
+        unpack_linears(model, plan.dtype, keep=family.decoder_layers if plan.four_bit else None)
         cast_weights(model, plan.dtype)  # the library leaves some in the format of the file
     if plan.four_bit:
         verify_quantization(model, family, all_of_them=not bits)
@@ -224,7 +231,7 @@ def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool =
     found = {name for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
     wanted = {
         name for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.startswith(family.language + ".layers.")
+        if isinstance(module, nn.Linear) and name.startswith(family.decoder_layers)
     }
     if found - wanted or not found or (all_of_them and found != wanted):
         odd = sorted(found ^ wanted)[:3]
@@ -382,7 +389,7 @@ def measure_model(model_config: Any, config: Config) -> ModelSize:
     family, model = family_of(model_config), empty_model(model_config)
     linears = sum(
         module.weight.numel() for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.startswith(family.language + ".layers.")
+        if isinstance(module, nn.Linear) and name.startswith(family.decoder_layers)
     )
     total = sum(p.numel() for p in model.parameters())
     spoken = {*model.get_submodule(family.language).parameters(), *model.get_output_embeddings().parameters()}

@@ -20,6 +20,7 @@ from mcvqa.data.language import with_prompt
 from mcvqa.data.meta_choices import fixed_positions
 from mcvqa.data.questions import Problem
 from mcvqa.model.content import local_folder
+from mcvqa.model.coverage import adapter_coverage
 from mcvqa.model.device import GIB, DeviceError, DevicePlan, plan_device
 from mcvqa.model.families.family import FamilyError, feature_width, image_tokens
 from mcvqa.model.load import ModelSize, choose_weights, load_encoder, measure_model, vision_is_frozen
@@ -182,6 +183,8 @@ def _check_resources(
     print_section("memory, disk, time (estimates)")
     size = measure_model(model_config, config)
     text = model_config.get_text_config()
+    if config.lora_r > 0:
+        print_line(True, str(adapter_coverage(model_config, config)))
     print_line(True, f"parameters: {size.language_linears + size.rest:,}, trained {size.trained:,}")
     step = settings_plan(config, plan)
     in_blocks = isinstance(maker, RowMaker) and config.lora_r > 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mcvqa.config import LANGUAGE_PROJECTIONS, McvqaError
+from mcvqa.config import ALL_LINEAR, McvqaError
 
 
 class FamilyError(McvqaError, RuntimeError):
@@ -26,6 +26,10 @@ def axes_in_sections(sections: Sequence[int]) -> np.ndarray:
     return np.repeat(np.arange(3), sections)
 
 
+# in each decoder layer of Qwen's language models
+QWEN_LINEARS = (*(f"self_attn.{name}_proj" for name in "qkvo"), *(f"mlp.{name}_proj" for name in ("gate", "up", "down")))
+
+
 @dataclass(frozen=True)
 class Family:
     """What is different in each family of `*ForConditionalGeneration` models.
@@ -35,7 +39,8 @@ class Family:
         vision: path of the vision tower from the top of the model; None: the model runs through its own forward pass, once per
             prompt.
         language: path of the language model.
-        language_linears: last names of its linear layers that may get adapters.
+        layers: path of its decoder layers, from there.
+        language_linears: paths of the linear layers in a decoder layer; not each one has all of them.
         vision_linears: those of the tower.
         unquantised: paths that 4-bit loading must leave alone.
         rotary_axes: from the model's mrope_section to the position that each rotary frequency turns by, as axes_in_sections.
@@ -44,30 +49,56 @@ class Family:
     model_type: str
     vision: str | None = "model.visual"
     language: str = "model.language_model"
-    language_linears: tuple[str, ...] = LANGUAGE_PROJECTIONS
+    layers: str = "layers"
+    language_linears: tuple[str, ...] = QWEN_LINEARS
     vision_linears: tuple[str, ...] = ()
     unquantised: tuple[str, ...] = ("model.visual", "lm_head")
     rotary_axes: Callable[[Sequence[int]], np.ndarray] = axes_in_sections
 
-    def adapter_pattern(self, projections: tuple[str, ...], *, vision: bool = False) -> str:
+    @property
+    def decoder_layers(self) -> str:
+        """How the paths of everything in a decoder layer begin."""
+        return f"{self.language}.{self.layers}." if self.language else f"{self.layers}."
+
+    def adapted_linears(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The paths of the linear layers in a decoder layer that get adapters.
+
+        Args:
+            names: ends of their paths, or all-linear.
+
+        Raises:
+            FamilyError: one of the names fits no layer.
+        """
+        if names == (ALL_LINEAR,):
+            return self.language_linears
+        chosen = {name: [path for path in self.language_linears if f".{path}".endswith(f".{name}")] for name in names}
+        if absent := [name for name, found in chosen.items() if not found]:
+            raise FamilyError(
+                f"The language model of {self.model_type} has no linear layers {', '.join(absent)}; it has "
+                f"{', '.join(dict.fromkeys(path.rpartition('.')[2] for path in self.language_linears))}. "
+                "Set target_modules to some of them, or to all-linear."
+            )
+        return tuple(dict.fromkeys(path for found in chosen.values() for path in found))
+
+    def adapter_pattern(self, names: tuple[str, ...], *, vision: bool = False) -> str:
         """A regular expression for PEFT's target_modules that names full paths.
 
         Bare suffixes such as 'up_proj' would also match the MLP of the vision tower (18.6 million trainable
         parameters instead of 15.0 on Qwen2.5-VL-3B with r=8).
 
         Args:
-            projections: last names of linear layers of the language model.
+            names: as for adapted_linears.
             vision: whether the tower's linear layers get adapters too.
 
         Raises:
             FamilyError: the model has no such layers, or its vision tower cannot get adapters.
         """
-        if absent := sorted(set(projections) - set(self.language_linears)):
-            raise FamilyError(
-                f"The language model of {self.model_type} has no layers {', '.join(absent)}; it has "
-                f"{', '.join(self.language_linears)}. Set target_modules to some of them."
-            )
-        language = rf"{re.escape(self.language)}\.layers\.\d+\.\w+\.({'|'.join(map(re.escape, projections))})"
+        paths = self.adapted_linears(names)
+        last = dict.fromkeys(path.rpartition(".")[2] for path in paths)
+        inner = rf"\w+\.({'|'.join(map(re.escape, last))})"  # short where that names the same layers
+        if {path for path in self.language_linears if re.fullmatch(inner, path)} != {*paths}:
+            inner = f"({'|'.join(map(re.escape, paths))})"
+        language = rf"{re.escape(self.decoder_layers)}\d+\.{inner}"
         if not vision:
             return language
         if self.vision is None:

@@ -4,7 +4,9 @@ A new family is one more file beside this one and one more entry here; tests/mod
 gradients and packed orders with the library's.
 """
 import re
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mcvqa.model.families.family import Family, FamilyError
 from mcvqa.model.families.qwen2_5_vl import QWEN2_5_VL
@@ -24,12 +26,14 @@ def plain_family(model_type: str, language: str, linears: Iterable[str]) -> Fami
     Raises:
         FamilyError: the language model is not a stack of layers with projections, so nothing is known about what to train.
     """
-    layer = re.compile(rf"{re.escape(language)}\.layers\.\d+\.\w+\.(\w+)")
-    projections = {path: match[1] for path in linears if (match := layer.fullmatch(path))}
-    if not projections:
+    numbered = re.compile(rf"{re.escape(language)}{re.escape('.') if language else ''}(\D+?)\.\d+\.(.+)")
+    found = [match for path in linears if (match := numbered.fullmatch(path))]
+    if not found:
         raise FamilyError(
             f"Models of type {model_type!r} cannot be trained here: their language model ({language or 'the model itself'}) "
             f"is not a stack of layers with linear projections. Models of type {', '.join(FAMILIES)} can, and most others."
         )
-    outside = tuple(path for path in linears if not path.startswith(language + ".layers."))
-    return Family(model_type, None, language, tuple(dict.fromkeys(projections.values())), (), outside)
+    (layers, _), = Counter(match[1] for match in found).most_common(1)
+    inside = tuple(dict.fromkeys(match[2] for match in found if match[1] == layers))
+    family = Family(model_type, None, language, layers, inside)
+    return replace(family, unquantised=tuple(path for path in linears if not path.startswith(family.decoder_layers)))

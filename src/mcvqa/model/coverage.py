@@ -1,0 +1,45 @@
+"""Which layers of a model get adapters, and how much of the model that is, before any weight is loaded."""
+from dataclasses import dataclass
+from typing import Any
+
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from mcvqa.config import Config
+from mcvqa.model.load import family_of, with_adapters
+from mcvqa.model.source import empty_model
+
+
+@dataclass(frozen=True)
+class AdapterCoverage:
+    """Attributes:
+        names: last names of the layers that get adapters, in order.
+        adapted, linears: how many layers get some, and how many linear layers the language model's decoder layers have.
+        share: of all weights, those of the layers with adapters.
+    """
+
+    names: tuple[str, ...]
+    adapted: int
+    linears: int
+    share: float
+
+    def __str__(self) -> str:
+        return (
+            f"adapters on {', '.join(self.names)}: {self.adapted:,} layers, of {self.linears:,} linear ones in the language "
+            f"model; they hold {self.share:.0%} of all weights"
+        )
+
+
+def adapter_coverage(model_config: Any, config: Config) -> AdapterCoverage:
+    """Counted on an empty model. Raises FamilyError: the settings name layers that are not there."""
+    family, model = family_of(model_config), empty_model(model_config)
+    total = sum(p.numel() for p in model.parameters())
+    modules = dict(model.named_modules())
+    linears = [name for name in modules if name.startswith(family.decoder_layers) and isinstance(modules[name], nn.Linear)]
+    adapted: dict[str, Any] = {
+        name: module for name, module in with_adapters(model, config, family, low_cpu_mem_usage=True).named_modules()
+        if isinstance(module, LoraLayer)
+    }
+    held = sum(module.get_base_layer().weight.numel() for module in adapted.values())
+    names = dict.fromkeys(name.rpartition(".")[2] for name in adapted)
+    return AdapterCoverage(tuple(names), len(adapted), len(linears), held / total)
