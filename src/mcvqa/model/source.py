@@ -111,13 +111,13 @@ def without_hub(config: Config) -> Config:
 def require_whole_model(config: Config, model_config: Any) -> None:
     """Compare names and shapes of all tensors in the weight files with the configuration, reading only the files' headers.
 
-    A hub model that is not downloaded yet is passed over: its weights are compared when they are loaded.
+    A hub model that is not downloaded whole is passed over: its weights are compared when they are loaded.
 
     Raises:
         ModelError: naming the file and the tensors.
     """
     folder = local_folder(config)
-    if folder is None:
+    if folder is None or not weights_are_here(config):
         return
     files = _weight_files(folder)
     stored = {name: tensor for file in files for name, tensor in _stored_tensors(file).items()}
@@ -133,6 +133,17 @@ def require_whole_model(config: Config, model_config: Any) -> None:
             ignore_mismatched_sizes=True, output_loading_info=True,
         )
     require_all_tensors(truly_mismatched(report) if packed else report, str(folder))
+
+
+def weights_are_here(config: Config) -> bool:
+    """Whether the weight files of a hub model are in its cache; of a folder that is taken for granted."""
+    folder = local_folder(config)
+    if folder is None or config.model_id == "tiny" or Path(config.model_id).is_dir():
+        return folder is not None
+    try:
+        return bool(_weight_files(folder))
+    except ModelError:
+        return False
 
 
 def require_all_tensors(report: dict[str, Any], folder: str) -> None:
@@ -210,5 +221,6 @@ def _without_report() -> Iterator[None]:
 def require_tokenizer(config: Config) -> None:
     """Raises ModelError where the folder has none: the library would make an empty one."""
     folder = local_folder(config)
-    if folder and not any((folder / name).exists() for name in TOKENIZER_FILES):
+    on_hub = config.model_id != "tiny" and not Path(config.model_id).is_dir()  # then the library fetches it
+    if folder and not on_hub and not any((folder / name).exists() for name in TOKENIZER_FILES):
         raise ModelError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES[:3])}): copy or download the whole folder.")

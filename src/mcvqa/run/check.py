@@ -22,12 +22,13 @@ from mcvqa.data.questions import Problem
 from mcvqa.model.content import local_folder
 from mcvqa.model.coverage import adapter_coverage
 from mcvqa.model.device import GIB, DeviceError, DevicePlan, plan_device
+from mcvqa.model.download import planned_download
 from mcvqa.model.families.family import FamilyError, feature_width, image_tokens
 from mcvqa.model.load import ModelSize, choose_weights, load_encoder, measure_model, vision_is_frozen
 from mcvqa.model.memory import settings_plan
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker, training_orders
-from mcvqa.model.source import ModelError, read_model_config, require_whole_model, without_hub
+from mcvqa.model.source import ModelError, read_model_config, require_whole_model, weights_are_here, without_hub
 from mcvqa.model.text.encode import Encoder
 from mcvqa.model.text.template import AlignmentError
 from mcvqa.run.alignment import check_alignment, maker_without_weights, print_line, print_section
@@ -122,6 +123,7 @@ def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, tuple[Encoder 
     print_section(f"model {config.model_id}")
     try:
         offline = without_hub(config)
+        room = _check_download(offline)
         loaded = load_encoder(offline)
         choose_weights(offline, plan, loaded[-1])
         measure_model(loaded[-1], offline)
@@ -135,11 +137,21 @@ def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, tuple[Encoder 
     except ModelError as error:
         print_line(False, str(error).replace("\n", "\n    "))
         return False, loaded
-    if local_folder(offline):
+    if weights_are_here(offline):
         print_line(True, "its weights are whole and those of its configuration (names and shapes; their values are not read)")
     else:
         print_line(True, "its weights are not downloaded yet: that is done when the run begins")
-    return True, loaded
+    return room, loaded
+
+
+def _check_download(config: Config) -> bool:
+    """Whether there is room for what is still to be fetched; True for a folder, and where the hub cannot be reached."""
+    if config.model_id == "tiny" or Path(config.model_id).is_dir():
+        return True
+    planned = planned_download(config)
+    if planned.size:
+        print_line(planned.fits, str(planned))
+    return planned.fits
 
 
 def _check_without_model(config: Config, plan: DevicePlan, data: RunData) -> None:

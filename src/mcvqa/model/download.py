@@ -1,0 +1,70 @@
+"""What the hub is going to be asked for: whether it may be had, how large it is, and whether there is room, before any of it
+is fetched."""
+import fnmatch
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants, try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+from mcvqa.config import Config
+from mcvqa.model.content import CONTENT_FILES, ModelError
+from mcvqa.model.source import HUB_SECONDS
+
+GB = 10**9  # as the hub counts
+
+
+@dataclass(frozen=True)
+class Download:
+    """Attributes:
+        size: bytes that are still to be fetched.
+        free: bytes that are free in the hub's cache.
+        cache: its folder.
+    """
+
+    size: int
+    free: int
+    cache: Path
+
+    @property
+    def fits(self) -> bool:
+        return self.size <= self.free
+
+    def __str__(self) -> str:
+        return f"{self.size / GB:.1f} GB are to be downloaded to {self.cache}, where {self.free / GB:.1f} GB are free" + (
+            "" if self.fits else ": choose a smaller model or one in 4 bits, or another disk by the environment variable HF_HOME")
+
+
+def planned_download(config: Config) -> Download:
+    """Of a hub model, by one question to the hub.
+
+    Raises:
+        ModelError: there is no such model or version, or its owner has to be asked for it.
+    """
+    try:
+        facts = HfApi(endpoint=constants.ENDPOINT).model_info(
+            config.model_id, revision=config.revision or None, files_metadata=True, timeout=HUB_SECONDS)
+    except GatedRepoError:
+        raise ModelError(
+            f"{config.model_id} is gated: accept its terms at {constants.ENDPOINT}/{config.model_id}, make a token at "
+            f"{constants.ENDPOINT}/settings/tokens and set it as the environment variable HF_TOKEN (on Kaggle: Add-ons, Secrets)."
+        ) from None
+    except RevisionNotFoundError:
+        raise ModelError(f"{config.model_id} has no version revision={config.revision!r} on the hub.") from None
+    except RepositoryNotFoundError:
+        raise ModelError(
+            f"There is no model {config.model_id!r} on the hub, or it is private: check its name, and set HF_TOKEN if it is yours."
+        ) from None
+    except HfHubHTTPError as error:
+        raise ModelError(f"{constants.ENDPOINT} refuses {config.model_id}: {str(error).splitlines()[0]}") from None
+    wanted = [file for file in facts.siblings or () if any(fnmatch.fnmatch(file.rfilename, kind) for kind in CONTENT_FILES)]
+    if any(file.rfilename.endswith(".safetensors") for file in wanted):
+        wanted = [file for file in wanted if not file.rfilename.endswith(".bin")]  # the same in another format
+    missing = [
+        file for file in wanted
+        if not isinstance(try_to_load_from_cache(config.model_id, file.rfilename, revision=config.revision or None), str)
+    ]
+    cache = Path(constants.HF_HUB_CACHE)
+    there = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
+    return Download(sum(file.size or 0 for file in missing), shutil.disk_usage(there).free, cache)

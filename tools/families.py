@@ -1,0 +1,104 @@
+"""Trains and scores a tiny random model of each family and writes docs/models.md: which of them run, and why others do not.
+
+    python tools/families.py            # all, and write the table
+    python tools/families.py "Gemma 4"  # some of them, and only print
+
+Needs torchvision, num2words and timm, which many processors want: `make families` makes an environment of its own for it.
+"""
+import contextlib
+import io
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+
+import transformers  # noqa: E402 - the package is found by the line above
+
+from mcvqa.base.files import write_text  # noqa: E402
+from mcvqa.config import Config, McvqaError  # noqa: E402
+from mcvqa.model.coverage import adapter_coverage  # noqa: E402
+from mcvqa.model.families.registry import FAMILIES  # noqa: E402
+from mcvqa.model.load import load_encoder  # noqa: E402
+from mcvqa.run.steps import run  # noqa: E402
+from tests.conftest import make_dataset  # noqa: E402
+from tests.model.tried_families import TRIED, save_tried  # noqa: E402
+
+PAGE = ROOT / "docs" / "models.md"
+REFUSED_IN = 5.0  # seconds
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Attributes:
+        path: 'fast', 'plain', or empty where the family is refused.
+        said: which layers get adapters, or why it is refused.
+    """
+
+    name: str
+    model_type: str
+    path: str
+    said: str
+    seconds: float
+
+
+def try_family(name: str, scratch: Path) -> Tried:
+    """One epoch and scoring on default settings."""
+    folder = save_tried(name, scratch / "model")
+    config = Config(
+        data_dir=str(make_dataset(scratch / "data", 12, 4)), output_dir=str(scratch / "out"), model_id=folder, use_kfold=False,
+        device="cpu", run_name="family")
+    model_type = transformers.AutoConfig.from_pretrained(folder).model_type
+    started = time.monotonic()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            _, _, model_config = load_encoder(config)
+            coverage = adapter_coverage(model_config, config)
+            outcome = run(config)
+        assert outcome.submission.exists()
+    except McvqaError as error:
+        return Tried(name, model_type, "", " ".join(str(error).split()), time.monotonic() - started)
+    path = "fast" if model_type in FAMILIES else "plain"
+    return Tried(name, model_type, path, ", ".join(coverage.names), time.monotonic() - started)
+
+
+def table(found: list[Tried]) -> str:
+    lines = ["| family | model_type | path | layers with adapters, or why not |", "|---|---|---|---|"]
+    lines += [f"| {one.name} | `{one.model_type}` | {one.path or 'refused'} | {one.said.replace('|', '/')} |" for one in found]
+    return "\n".join(lines)
+
+
+def page(found: list[Tried]) -> str:
+    trained = sum(bool(one.path) for one in found)
+    return (
+        "# Models\n\nMade by `make families` (tools/families.py) with transformers "
+        f"{transformers.__version__}: a small model with random weights of each family, in the library's own classes, trained for "
+        f"an epoch and scored on default settings. {trained} of {len(found)} run.\n\n"
+        "*fast*: image features are computed once and option orders share their prompt; *plain*: every prompt goes through the "
+        "model's own forward pass.\n\n" + table(found) + "\n"
+    )
+
+
+def main(names: list[str]) -> None:
+    found = []
+    for name in names or TRIED:
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                found.append(try_family(name, Path(scratch)))
+            except Exception as error:  # not for people: a fault to be mended
+                traceback.print_exc()
+                print(f"{name}: FAULT {type(error).__name__}: {error}", flush=True)
+                continue
+        one = found[-1]
+        print(f"{name}: {one.path or 'refused'} in {one.seconds:.1f} s: {one.said}", flush=True)
+        assert one.path or one.seconds < REFUSED_IN, f"{name} was refused after {one.seconds:.0f} s"
+    if not names:
+        write_text(PAGE, page(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
