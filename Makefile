@@ -1,5 +1,6 @@
 # The commands of this project; each sets itself up first.
-.PHONY: install demo test nightly properties coverage torture platforms check format notebook imports lock
+.PHONY: install demo test nightly properties coverage torture platforms families check format notebook imports lock
+FAMILIES ?= /tmp/mcvqa-families
 install:
 	@bash install.sh
 
@@ -25,6 +26,11 @@ torture: install        ## real kills, deadlines and damaged inputs; KILLS=20 fo
 
 platforms: install      ## the suite with Colab's versions, the lowest of our ranges, and the lock on each Python
 	@.venv/bin/python tools/platforms.py
+
+families: install       ## a small model of every family trained and scored, with torchvision, in /tmp; writes docs/models.md
+	@.venv/bin/python -m venv $(FAMILIES)
+	@$(FAMILIES)/bin/pip install -q -e '.[gpu,vlm]' pytest hypothesis
+	@$(FAMILIES)/bin/python tools/families.py
 
 check: install          ## lint, types, structure of the code, notebooks and pictures of the imports as the code makes them
 	@.venv/bin/ruff check src tests benchmarks tools

@@ -8,7 +8,9 @@ from pathlib import Path
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def serve_hub(files: dict[str, Path], name: str, *, gated: bool = False, sizes: dict[str, int] | None = None) -> ThreadingHTTPServer:
+def serve_hub(
+    files: dict[str, Path], name: str, *, gated: bool = False, sizes: dict[str, int] | None = None
+) -> ThreadingHTTPServer:
     """Args: files: of the model `name`; sizes: of files that are only said to be there."""
     class Hub(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -43,7 +45,7 @@ def serve_hub(files: dict[str, Path], name: str, *, gated: bool = False, sizes: 
             etag = hashlib.sha256(body).hexdigest()
             return self.answer(200, body, ETag=f'"{etag}"', X_Repo_Commit=COMMIT, Accept_Ranges="bytes")
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815 - the library calls it so
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -38,6 +38,7 @@ NOT_IN_NOTEBOOK = {
     "cli": "the command line", "__main__": "the command line",
     "run.single": "single steps, for the command line",
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
+    "model.catalog": "`mcvqa models`", "model.download": "what is to be downloaded, for the pre-flight",
     "model.coverage": "which layers get adapters, for the pre-flight",
     "run.search": "needs optuna, and the hours of many runs",
     "run.demo": "the ladder that shows what each technique brings: five runs one after the other",
@@ -149,16 +150,19 @@ def without_imports(code: str, known: set[str]) -> str:
 
 
 def with_short_docstrings(code: str) -> str:
-    """The code with the first sentence of each docstring, and none of private functions: all of them cost 100 KB."""
+    """The code with the first sentence of each docstring, and none of private functions: whole ones cost 115 KB."""
     lines = code.splitlines()
     for node in ast.walk(ast.parse(code)):
-        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or not ast.get_docstring(node):
+        if not isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) or not ast.get_docstring(node):
             continue
         first, last = node.body[0].lineno - 1, node.body[0].end_lineno or node.body[0].lineno
         text = "\n".join(lines[first:last])
-        if node.name.startswith("_") and not node.name.startswith("__") and len(node.body) > 1:
+        name = getattr(node, "name", "")
+        private = name.startswith("_") and not name.startswith("__")
+        only_arguments = text.lstrip().startswith(('"""Args:', '"""Raises', '"""Attributes:'))
+        if (private or only_arguments) and len(node.body) > 1:
             lines[first:last] = [REMOVED] * (last - first)
-        elif text.lstrip("r ").startswith('"""') and (end := re.search(r"\.(?=\s+[A-Z])|\n\s*\n", text)):
+        elif text.lstrip("r ").startswith('"""') and (end := re.search(r"\.(?=\s+[^a-z])|:?(?=\s+Args:)|\n\s*\n", text)):
             short = text[: end.start()] + "." * (end[0] == ".") + '"""'
             lines[first:last] = [*short.split("\n"), *[REMOVED] * (last - first)][: last - first]
     return "\n".join(line for line in lines if line != REMOVED)
@@ -177,7 +181,8 @@ def with_single_quotes(code: str) -> str:
     def shortened(match: re.Match[str]) -> str:
         comment, quote, body = match["comment"], match["quote"], match["body"]
         if comment:
-            return "" if TOOLS_COMMENT.fullmatch(comment) else match[0]
+            behind_code = not code[: match.start()].endswith(("\n", " ")) and match.start() > 0
+            return "" if TOOLS_COMMENT.fullmatch(comment) else f" {comment}" if behind_code else match[0]
         if "'" in quote + body or (quote == '"' and '"' in body):
             return match[0]
         return body.join([quote.replace('"', "'")] * 2)
@@ -246,6 +251,7 @@ class Builder:
         slug, number = module.name.replace(".", "-"), list(module.parts).index(titles[0]) + 1
         title = f"{LIBRARY_TITLE}{module.name.replace('.', '/')}.py{f' · {part}' if part else ''}"
         code = with_single_quotes(with_short_docstrings(without_imports(module.code(titles), self.imports)))
+        code = re.sub(r"^(# %% .*)\n+", r"\1\n", code, flags=re.MULTILINE)
         self.code(f"{title}\n{code}", f"{slug}-{number}" if part else slug, collapsed=True)
 
     def own_cell(self, module: Module) -> None:

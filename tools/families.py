@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 import transformers  # noqa: E402 - the package is found by the line above
+from tests.conftest import make_dataset  # noqa: E402
+from tests.model.tried_families import TRIED, save_tried  # noqa: E402
 
 from mcvqa.base.files import write_text  # noqa: E402
 from mcvqa.config import Config, McvqaError  # noqa: E402
@@ -25,8 +27,6 @@ from mcvqa.model.coverage import adapter_coverage  # noqa: E402
 from mcvqa.model.families.registry import FAMILIES  # noqa: E402
 from mcvqa.model.load import load_encoder  # noqa: E402
 from mcvqa.run.steps import run  # noqa: E402
-from tests.conftest import make_dataset  # noqa: E402
-from tests.model.tried_families import TRIED, save_tried  # noqa: E402
 
 PAGE = ROOT / "docs" / "models.md"
 REFUSED_IN = 5.0  # seconds
@@ -76,8 +76,8 @@ def page(found: list[Tried]) -> str:
     trained = sum(bool(one.path) for one in found)
     return (
         "# Models\n\nMade by `make families` (tools/families.py) with transformers "
-        f"{transformers.__version__}: a small model with random weights of each family, in the library's own classes, trained for "
-        f"an epoch and scored on default settings. {trained} of {len(found)} run.\n\n"
+        f"{transformers.__version__}: a small model with random weights of each family, in the library's own classes, trained "
+        f"for an epoch and scored on default settings. {trained} of {len(found)} run.\n\n"
         "*fast*: image features are computed once and option orders share their prompt; *plain*: every prompt goes through the "
         "model's own forward pass.\n\n" + table(found) + "\n"
     )

@@ -277,6 +277,16 @@ def _allowed(setting: Setting) -> str:
     return "  [true or false]" if isinstance(setting.default, bool) else ""
 
 
+@app.command(help="Models worth a try, with the memory that each takes and whether it fits the GPU here.\n\n"
+             "Example: mcvqa models")
+def models() -> None:
+    with _told_for_people():
+        from mcvqa.model.catalog import list_models
+        from mcvqa.model.device import plan_device
+
+        print(list_models(plan_device(Config(quantization="none")).memory))
+
+
 @app.command(help="All runs in this folder, the most accurate first.\n\nExample: mcvqa experiments")
 def experiments(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,

@@ -225,7 +225,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     )
     target_modules: tuple[str, ...] = Field(
         default=(ALL_LINEAR,), min_length=1, json_schema_extra=WEIGHTS,
-        description="language-model layers that get adapters, by the ends of their names, such as q_proj; all-linear: every one",
+        description="language-model layers that get adapters, by the ends of their names; all-linear: all of them",
     )
     lora_vision: bool = Field(
         default=False, json_schema_extra=WEIGHTS, description="adapters on the vision tower's attention and MLP too"
@@ -243,7 +243,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     )
     template_arguments: tuple[str, ...] = Field(
         default=(), json_schema_extra=WEIGHTS,
-        description="name=value pairs that the chat template reads; enable_thinking and thinking are false unless given",
+        description="name=value pairs for the chat template; enable_thinking and thinking are false unless given",
     )
     prompt_by_type: bool = Field(
         default=False, json_schema_extra=WEIGHTS, description="add a hint for the type of question (counting, color, ...)"
@@ -475,8 +475,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     def weight_settings(self) -> dict[str, Any]:
         """The settings that trained weights depend on.
 
-        Settings that version 0.1 did not have are left out at their default, and what it called otherwise has its old name, so
-        that no run of 0.1 is renamed.
+        Settings that version 0.1 did not have are left out at their default, so that they rename no run of 0.1.
         """
         marked = {name: setting for name, setting in self.settings().items() if setting.weights}
         values = {name: getattr(self, name) for name in marked} | {"user_prompt": self.user_prompt or USER_PROMPT}

@@ -311,7 +311,7 @@ def test_a_processor_that_needs_more_is_told_for_people(config, monkeypatch):
         raise ImportError("SomeVideoProcessor requires the Torchvision library\nbut it was not found")
 
     monkeypatch.setattr(load.AutoProcessor, "from_pretrained", wants_more)
-    with pytest.raises(ModelError, match=r"requires the Torchvision library but(.|\n)*If a library is named above"):
+    with pytest.raises(ModelError, match=r"requires the Torchvision library but(.|\n)*mcvqa\[vlm\]"):
         load_base(config, plan_device(config))
 
 

@@ -141,5 +141,5 @@ def test_what_is_packed_for_inference_is_refused_by_name(tiny_config, tmp_path, 
 
 
 def test_a_version_is_of_a_model_on_the_hub(tiny_config):
-    with pytest.raises(ModelError, match=r"revision='v1' is a version of a model on the hub, and model_id='tiny' is a folder"):
+    with pytest.raises(ModelError, match=r"revision='v1' is for models on the hub, and 'tiny' is none"):
         load_encoder(tiny_config.replace(revision="v1"))

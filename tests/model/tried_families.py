@@ -16,6 +16,7 @@ Made = tuple[Any, Any]  # processor (or tokenizer and image processor), model
 QWEN_MARKS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 QWEN_CHAT = template("", "<|im_start|>", "<|im_end|>", "<|vision_start|><|image_pad|><|vision_end|>")
 EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, shared_expert_intermediate_size=32)
+AREA = {"shortest_edge": 56**2, "longest_edge": 112**2}
 PINPOINTS = [[56, 112], [112, 56], [112, 112]]
 
 
@@ -37,15 +38,17 @@ def qwen_family(
     tokenizer = small_tokenizer(*QWEN_MARKS)
     tokenizer.chat_template = QWEN_CHAT
     token = tokenizer.convert_tokens_to_ids
-    images = part("Qwen2VLImageProcessorPil", patch_size=patch, merge_size=2, size={"shortest_edge": 56**2, "longest_edge": 112**2})
+    images = part("Qwen2VLImageProcessorPil", patch_size=patch, merge_size=2, size=AREA)
     model = model_of(
-        model_type, text_config=TEXT | text, vision_config=dict(depth=2, num_heads=2, patch_size=patch, initializer_range=0.1) | vision,
+        model_type, text_config=TEXT | text,
+        vision_config=dict(depth=2, num_heads=2, patch_size=patch, initializer_range=0.1) | vision,
         image_token_id=token("<|image_pad|>"), video_token_id=token("<|video_pad|>"),
         vision_start_token_id=token("<|vision_start|>"), vision_end_token_id=token("<|vision_end|>"),
     )
     if not videos:
         return (tokenizer, images), model
-    return part(whole or videos.replace("VideoProcessor", "Processor"), images, tokenizer, part(videos), chat_template=QWEN_CHAT), model
+    whole = whole or videos.replace("VideoProcessor", "Processor")
+    return part(whole, images, tokenizer, part(videos), chat_template=QWEN_CHAT), model
 
 
 def rope(*sections: int, **more: Any) -> dict[str, Any]:
@@ -117,7 +120,8 @@ def idefics2() -> Made:
     tokenizer = small_tokenizer("<end_of_utterance>", image_boundary_token="<fake_token_around_image>", image_token="<image>")
     images = part("Idefics2ImageProcessorPil", size={"longest_edge": 56, "shortest_edge": 28}, do_image_splitting=False)
     processor = part(
-        "Idefics2Processor", images, tokenizer, image_seq_len=4, chat_template=template("<s>", "", "<end_of_utterance>", "<image>"))
+        "Idefics2Processor", images, tokenizer, image_seq_len=4,
+        chat_template=template("<s>", "", "<end_of_utterance>", "<image>"))
     return processor, model_of(
         "idefics2", text_config=in_text("mistral"), vision_config=dict(VISION),
         perceiver_config=dict(resampler_n_latents=4, resampler_depth=1, resampler_n_heads=2, resampler_head_dim=16,
@@ -141,8 +145,8 @@ def vipllava() -> Made:
     tokenizer = small_tokenizer("<image>", adds_start=True)
     images = part("CLIPImageProcessorPil", size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
     processor = part(
-        "LlavaProcessor", images, tokenizer, patch_size=14, vision_feature_select_strategy="default", num_additional_image_tokens=1,
-        chat_template=template("", "", "</s>", "<image>\n"))
+        "LlavaProcessor", images, tokenizer, patch_size=14, vision_feature_select_strategy="default",
+        num_additional_image_tokens=1, chat_template=template("", "", "</s>", "<image>\n"))
     return processor, model_of(
         "vipllava", vision_config=dict(VISION, model_type="clip_vision_model", projection_dim=64), text_config=in_text("llama"),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"), vision_feature_layers=[-2, -1])
@@ -253,13 +257,13 @@ def mllama() -> Made:
     processor = part("MllamaProcessor", images, tokenizer, chat_template=template("<s>", "", "</s>", "<|image|>"))
     return processor, model_of(
         "mllama", vision_config=dict(VISION, attention_heads=2, num_global_layers=1, max_num_tiles=4, vision_output_dim=128,
-                                     intermediate_layers_indices=[0], supported_aspect_ratios=[[1, 1], [1, 2], [2, 1], [2, 2]]),
+                                     intermediate_layers_indices=[0]),
         text_config=dict(TEXT, cross_attention_layers=[1]), image_token_index=tokenizer.convert_tokens_to_ids("<|image|>"))
 
 
 def video_llama_3() -> Made:
     tokenizer = small_tokenizer(*QWEN_MARKS)
-    images = part("VideoLlama3ImageProcessorPil", patch_size=14, merge_size=1, size={"shortest_edge": 28**2, "longest_edge": 112**2})
+    images = part("VideoLlama3ImageProcessorPil", patch_size=14, merge_size=1, size=AREA)
     processor = part(
         "VideoLlama3Processor", images, tokenizer, part("VideoLlama3VideoProcessor"),
         chat_template=template("", "<|im_start|>", "<|im_end|>", "<|image_pad|>"))
@@ -270,14 +274,17 @@ def video_llama_3() -> Made:
 
 
 def ovis2() -> Made:
-    tokenizer = small_tokenizer("<image>", "<|im_start|>", "<|im_end|>")
+    indicators = tuple(f"<IMG_{mark}>" for mark in ("START", "GRID", "COL", "ROW", "END"))
+    tokenizer = small_tokenizer("<image>", "<|im_start|>", "<|im_end|>", "<IMG_ATOM>", *indicators)
     images = part("Ovis2ImageProcessorPil", size={"height": 56, "width": 56}, crop_to_patches=False)
     processor = part(
-        "Ovis2Processor", images, tokenizer, image_seq_length=4, chat_template=template("", "<|im_start|>", "<|im_end|>", "<image>"))
+        "Ovis2Processor", images, tokenizer, image_seq_length=4,
+        chat_template=template("", "<|im_start|>", "<|im_end|>", "<image>"))
     return processor, model_of(
-        "ovis2", vision_config=dict(VISION, vocab_size=128, hidden_stride=2, num_visual_indicator_tokens=5, image_size=56),
-        text_config=in_text("qwen2"), image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        visual_indicator_token_ids=list(range(5, 10)))
+        "ovis2", hidden_size=64, text_config=in_text("qwen2"),
+        vision_config=dict(VISION, vocab_size=128, hidden_stride=2, num_visual_indicator_tokens=5, image_size=56),
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_ATOM>"),
+        visual_indicator_token_ids=tokenizer.convert_tokens_to_ids([*indicators]))
 
 
 def exaone4_5() -> Made:
@@ -298,29 +305,32 @@ def paligemma() -> Made:
 
 
 def gemma4() -> Made:
-    named = dict(boi_token="<|image>", eoi_token="<image|>", image_token="<|image|>", audio_token="<|audio|>", boa_token="<|audio>",
-                 eoa_token="<audio|>", video_token="<|video|>")
+    named = dict(boi_token="<|image>", eoi_token="<image|>", image_token="<|image|>", audio_token="<|audio|>",
+                 boa_token="<|audio>", eoa_token="<audio|>", video_token="<|video|>")
     tokenizer = small_tokenizer("<|turn>", "<turn|>", **named)
     images = part("Gemma4ImageProcessorPil", patch_size=14, max_soft_tokens=70, pooling_kernel_size=2)
     processor = part(
-        "Gemma4Processor", part("Gemma4AudioFeatureExtractor"), images, tokenizer, part("Gemma4VideoProcessor"), image_seq_length=70,
-        chat_template=template("<s>", "<|turn>", "<turn|>", "<|image|>"))
+        "Gemma4Processor", part("Gemma4AudioFeatureExtractor"), images, tokenizer, part("Gemma4VideoProcessor"),
+        image_seq_length=70, chat_template=template("<s>", "<|turn>", "<turn|>", "<|image|>"))
     token = tokenizer.convert_tokens_to_ids
     return processor, model_of(
-        "gemma4", text_config=dict(TEXT, layer_types=["sliding_attention", "full_attention"], sliding_window=64, global_head_dim=16,
-                                   vocab_size_per_layer_input=600, hidden_size_per_layer_input=8, num_kv_shared_layers=0),
+        "gemma4", text_config=dict(TEXT, layer_types=["sliding_attention", "full_attention"], sliding_window=64,
+                                   global_head_dim=16, vocab_size_per_layer_input=600, hidden_size_per_layer_input=8,
+                                   num_kv_shared_layers=0),
         vision_config=dict(VISION, head_dim=32, num_key_value_heads=2, pooling_kernel_size=2, position_embedding_size=128),
         audio_config=None, image_token_id=token("<|image|>"), boi_token_id=token("<|image>"), eoi_token_id=token("<image|>"),
         video_token_id=token("<|video|>"), audio_token_id=token("<|audio|>"))
 
 
 TRIED: dict[str, Callable[[], Made]] = {
-    "Qwen2-VL": qwen2_vl, "Qwen2.5-VL": qwen2_5_vl, "Qwen3-VL": qwen3_vl, "Qwen3-VL MoE": qwen3_vl_moe, "Qwen3.5, Qwen3.6": qwen3_5,
+    "Qwen2-VL": qwen2_vl, "Qwen2.5-VL": qwen2_5_vl, "Qwen3-VL": qwen3_vl, "Qwen3-VL MoE": qwen3_vl_moe,
+    "Qwen3.5, Qwen3.6": qwen3_5,
     "Qwen3.5 MoE, Qwen3.6 MoE": qwen3_5_moe, "InternVL3, InternVL3.5": internvl, "Gemma 3": gemma3, "Gemma 4": gemma4,
     "PaliGemma 2": paligemma, "SmolVLM2": smolvlm, "Idefics2": idefics2, "Idefics3": idefics3, "LLaVA 1.5": llava,
     "LLaVA-NeXT": llava_next, "VipLLaVA": vipllava, "LLaVA-OneVision": llava_onevision, "Pixtral": pixtral,
     "Mistral Small 3": mistral3, "Ministral 3": ministral3, "GLM-4.1V": glm4v, "GLM-4.6V": glm46v, "LFM2-VL": lfm2_vl,
-    "Aya Vision": aya_vision, "DeepSeek-VL": deepseek_vl, "Llama 3.2 Vision": mllama, "VideoLLaMA3": video_llama_3, "Ovis2": ovis2,
+    "Aya Vision": aya_vision, "DeepSeek-VL": deepseek_vl, "Llama 3.2 Vision": mllama, "VideoLLaMA3": video_llama_3,
+    "Ovis2": ovis2,
     "EXAONE 4.5": exaone4_5,
 }
 

@@ -61,7 +61,7 @@ def test_a_conversation_that_differs_from_the_prompt_is_said_with_both_texts(che
     source = KINDS["gemma 4: the prompt holds an empty thought, the conversation none"][0]
     (tmp_path / "data" / "template.jinja").write_text(source)
     ready, said = checked(chat_template=str(tmp_path / "data" / "template.jinja"))
-    assert ready and "the letter does not follow this prompt, so this prompt and the letter right behind it are trained" in said
+    assert ready and "the letter does not follow this prompt, so the prompt and the letter right behind it are trained" in said
     letter = re.search(r"<\|channel>thought\n  <channel\|>>>>(\w)<<<\n", said)[1]
     assert f"    <|im_start|>assistant\n    {letter}<|im_end|>\n" in said
 

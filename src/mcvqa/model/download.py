@@ -54,7 +54,7 @@ def planned_download(config: Config) -> Download:
         raise ModelError(f"{config.model_id} has no version revision={config.revision!r} on the hub.") from None
     except RepositoryNotFoundError:
         raise ModelError(
-            f"There is no model {config.model_id!r} on the hub, or it is private: check its name, and set HF_TOKEN if it is yours."
+            f"There is no model {config.model_id!r} on the hub, or it is private: check its name; if it is yours, set HF_TOKEN."
         ) from None
     except HfHubHTTPError as error:
         raise ModelError(f"{constants.ENDPOINT} refuses {config.model_id}: {str(error).splitlines()[0]}") from None

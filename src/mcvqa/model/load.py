@@ -25,7 +25,7 @@ from mcvqa.model.fast.forward import Answering, AnswerModel
 from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE
 from mcvqa.model.fast.overflow import cast_weights
 from mcvqa.model.plain import PlainAnswerModel, PlainEncoder
-from mcvqa.model.published import EIGHT_BIT, FOUR_BIT, FP8, as_loaded, published_bits, unpack_linears
+from mcvqa.model.published import FOUR_BIT, as_loaded, published_bits, unpack_linears
 from mcvqa.model.source import (
     ModelError,
     empty_model,
@@ -39,8 +39,7 @@ from mcvqa.model.source import (
 )
 from mcvqa.model.text.encode import Encoder
 
-# of the two implementations that the library has of an image processor, the one that needs no torchvision: the other's pixels
-# differ a little, so what happens to be installed would change what a model sees
+# the implementation of image processors that needs no torchvision: the other's pixels differ a little
 SAME_PIXELS = {"backend": "pil"}
 
 
@@ -140,7 +139,6 @@ def load_processor(folder: str, template: str = "", **revision: str) -> Any:
     Args:
         folder: or hub name.
         template: file with a chat template that is used instead of its own.
-        revision: as hub_revision gives it.
 
     Raises:
         ModelError: it needs a library that is not installed, or is none that renders conversations with images.
@@ -153,8 +151,7 @@ def load_processor(folder: str, template: str = "", **revision: str) -> Any:
     except (ImportError, ValueError) as error:
         raise ModelError(
             f"The processor of {folder!r} could not be loaded: {' '.join(str(error).split())}\n"
-            "Processors that also take videos want torchvision. If a library is named above, install it (torchvision in the "
-            "version that suits your torch), or choose a Qwen model, which needs none."
+            "Many want torchvision (in the version that suits torch), num2words or timm: pip install 'mcvqa[vlm]'."
         ) from error
     if not hasattr(processor, "image_processor") or not (template or getattr(processor, "chat_template", None)):
         raise ModelError(
@@ -178,7 +175,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     plan = choose_weights(config, plan, model_config)
     apply_device(plan)  # here, where every process that computes takes its first memory
     bits = published_bits(model_config)
-    # never passed as None: the library would then forget how the weights are packed, and read packed ones as they are
+    # never None, or the library would read packed weights as if they were whole
     packing: dict[str, Any] = {"quantization_config": four_bit_settings(family, plan.dtype)} if plan.four_bit else {}
     if bits:
         packing = {"config": as_loaded(model_config, plan.dtype)}
@@ -226,7 +223,7 @@ def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool =
     """Look at the module types after loading: exactly the language model's linear layers must be 4-bit.
 
     Args:
-        all_of_them: else some of them are enough, as some publishers leave layers in full.
+        all_of_them: else some are enough, as some publishers leave layers in full.
     """
     found = {name for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
     wanted = {
@@ -365,11 +362,11 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any) -> Devic
         return plan if plan.four_bit else plan.with_weights(True, "the model is published so")
     if bits and plan.four_bit:
         raise ModelError(
-            f"quantization=4bit packs weights that are in full, and {config.model_id!r} has {bits} weights, which are unpacked "
-            f"to {str(plan.dtype).removeprefix('torch.')}: set quantization=none, or model_id to the original model."
+            f"quantization=4bit packs weights that are in full, and {config.model_id!r} has {bits} weights, which are unpacked: "
+            "set quantization=none, or model_id to the original model."
         )
-    if bits in (EIGHT_BIT, FP8) and plan.four_bit is None:
-        return plan.with_weights(False, f"the model's {bits} weights are unpacked when they are loaded")
+    if bits and plan.four_bit is None:
+        return plan.with_weights(False, f"the model's {bits} weights are unpacked")
     if plan.four_bit is not None:
         return plan
     if config.lora_r == 0:

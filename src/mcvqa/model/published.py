@@ -16,7 +16,6 @@ FOUR_BIT, EIGHT_BIT, FP8 = "4-bit", "8-bit", "FP8"
 # what stands beside a packed weight in a file
 COMPANIONS = ("absmax", "quant_map", "nested_absmax", "nested_quant_map", "SCB", "weight_format", "weight_scale_inv",
               "activation_scale", "quant_state.bitsandbytes__nf4", "quant_state.bitsandbytes__fp4")
-PACKED_INTO_ONE = (2, 4, 8)  # 4-bit values in a byte, in two bytes, in four
 
 
 def published_bits(model_config: Any) -> str:
@@ -32,8 +31,8 @@ def published_bits(model_config: Any) -> str:
     if packing and method != "fp8":
         raise ModelError(
             f"The weights of {model_config.name_or_path!r} are packed by {method or 'an unknown method'} (quantization_config in "
-            "its config.json), which is for inference: they cannot be trained here. Set model_id to the original model with "
-            "quantization=4bit, or to a folder in 4 bits of bitsandbytes (many names end in -bnb-4bit)."
+            "config.json), which is for inference. Set model_id to the original model, with quantization=4bit, or to a folder in "
+            "4 bits of bitsandbytes (-bnb-4bit)."
         )
     return FP8 if packing else ""
 
@@ -72,7 +71,7 @@ def without_companions(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
 def truly_mismatched(report: dict[str, Any]) -> dict[str, Any]:
     """A loading report without the shapes that 4-bit weights have in a file: (n, 1), with several values in one number."""
     def packed(stored: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-        return len(stored) == 2 and stored[1] == 1 and math.prod(wanted) in [stored[0] * each for each in PACKED_INTO_ONE]
+        return len(stored) == 2 and stored[1] == 1 and math.prod(wanted) in (2 * stored[0], 4 * stored[0], 8 * stored[0])
 
     return report | {"mismatched_keys": [key for key in report["mismatched_keys"] if not packed(*map(tuple, key[1:]))]}
 

@@ -63,8 +63,7 @@ def read_model_config(config: Config) -> Any:
     """Raises ModelError when there is none, or only adapters of a model."""
     if config.revision and (config.model_id == "tiny" or Path(config.model_id).is_dir()):
         raise ModelError(
-            f"revision={config.revision!r} is a version of a model on the hub, and model_id={config.model_id!r} is a folder: "
-            "leave revision empty."
+            f"revision={config.revision!r} is for models on the hub, and {config.model_id!r} is none."
         )
     folder = local_folder(config)
     if folder and (folder / ADAPTER_CONFIG).exists():  # the library would load the model that it names, adapted

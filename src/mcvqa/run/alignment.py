@@ -60,8 +60,8 @@ def check_alignment(maker: Maker, encoder: Encoder | PlainEncoder, question: Que
     if not encoder.rendered:
         order = range(len(question.choices))
         text = rendered_or_why(lambda: encoder.template.text(question, order, letter, with_image=True))
-        print_line(True, "the chat template renders a conversation in which the letter does not follow this prompt, so this "
-                   "prompt and the letter right behind it are trained. The conversation would be:")
+        print_line(True, "in the template's own conversation the letter does not follow this prompt, so the prompt and the "
+                   "letter right behind it are trained. The template's own:")
         print("    " + text.replace("\n", "\n    "))
 
 

@@ -1,4 +1,4 @@
-"""Chat templates: a question as the text that a model is asked with, and proof that an answer is one token behind it.
+"""Chat templates: a question as the text that a model is asked, and proof that an answer is one token behind it.
 
 The prompt that asks for the answer is the truth. Where the conversation that the template renders begins with it, the answer
 stands where the template puts it. Elsewhere (some write an empty thought into one of the two only) the letter comes right
@@ -20,7 +20,8 @@ from mcvqa.data.questions import Question
 from mcvqa.model.text.prompt import Message, chat_messages
 
 NO_THINKING = {"enable_thinking": False, "thinking": False}  # passed to the templates that read them
-SHOWN_TEXT = 600  # characters of a prompt in a message
+# roles whose messages are given as text: some templates want that from the system, or wherever there is no picture
+FORMS: tuple[tuple[str, ...], ...] = ((), ("system",), ("system", "user", "assistant"))
 
 
 class AlignmentError(McvqaError, ValueError):
@@ -46,24 +47,6 @@ def without_special(question: Question, special: Sequence[str]) -> Question:
                     question.answer, question.votes)
 
 
-# %% forms of messages: most templates take parts everywhere, some want text where there is no picture
-def as_parts(messages: list[Message]) -> list[Message]:
-    return messages
-
-
-def with_system_as_text(messages: list[Message]) -> list[Message]:
-    return [_as_text(message) if message["role"] == "system" else message for message in messages]
-
-
-def with_text_as_text(messages: list[Message]) -> list[Message]:
-    return [_as_text(message) for message in messages]
-
-
-def _as_text(message: Message) -> Message:
-    first, *more = message["content"]
-    return message if more or first["type"] != "text" else {**message, "content": first["text"]}
-
-
 # %% the template
 class ChatTemplate:
     """Renders questions as one model's chat template has them.
@@ -81,7 +64,7 @@ class ChatTemplate:
         self.renderer, self.config, self.special, self.keep_empty = renderer, config, special, keep_empty
         self.source = _template_source(renderer, config.chat_template)
         self.arguments = template_arguments(self.source, config.template_arguments)
-        self.form = self._suitable_form()
+        self.as_text = self._suitable_form()
 
     def text(self, question: Question, order: Sequence[int], answer: str | None = None, *, with_image: bool) -> str:
         """The prompt that asks for the answer; with `answer`, the whole conversation as the template has it."""
@@ -98,7 +81,8 @@ class ChatTemplate:
     def _rendered(self, messages: list[Message], *, asks: bool) -> str:
         try:
             return self.renderer.apply_chat_template(
-                self.form(messages), chat_template=self.source, tokenize=False, add_generation_prompt=asks, **self.arguments
+                [_as_text(message) if message["role"] in self.as_text else message for message in messages],
+                chat_template=self.source, tokenize=False, add_generation_prompt=asks, **self.arguments,
             )
         except (jinja2.TemplateError, TypeError) as error:
             raise AlignmentError(
@@ -106,12 +90,12 @@ class ChatTemplate:
                 "wanted into user_prompt and set system_prompt= (nothing): the message is then left out."
             ) from error
 
-    def _suitable_form(self) -> Callable[[list[Message]], list[Message]]:
+    def _suitable_form(self) -> tuple[str, ...]:
         """The first form in which the template shows everything, else the first in which it shows the question."""
         refusal: AlignmentError | None = None
         shown, partly = "", None
-        for form in (as_parts, with_system_as_text, with_text_as_text):
-            self.form = form
+        for form in FORMS:
+            self.as_text = form
             try:
                 system, user, shown = self._shown(with_image=False)
                 seen = system, user and self._shown(with_image=True)[1]
@@ -120,13 +104,13 @@ class ChatTemplate:
                 continue
             if all(seen):
                 return form
-            if seen[1]:
-                partly = partly or form
-        if partly:
+            if seen[1] and partly is None:
+                partly = form
+        if partly is not None:
             return partly
         raise refusal or AlignmentError(
-            f"The model's chat template leaves out what is asked. The prompt that it makes:\n{clipped_prompt(shown)}\n"
-            "Use a model whose template shows it, or set chat_template to a file with another template."
+            f"The model's chat template leaves out what is asked. The prompt that it makes:\n{shown}\n"
+            "Set chat_template to a file with another template."
         )
 
     def _shown(self, *, with_image: bool) -> tuple[bool, bool, str]:
@@ -140,6 +124,12 @@ class ChatTemplate:
         return system, user, text
 
 
+def _as_text(message: Message) -> Message:
+    """The message with its text alone as content, where it has nothing else."""
+    first, *more = message["content"]
+    return message if more or first["type"] != "text" else {**message, "content": first["text"]}
+
+
 PROBE = Question("probe", "", "Which one?", tuple(f"choice {letter}" for letter in LETTERS))
 
 
@@ -149,7 +139,7 @@ def _template_source(renderer: Any, file: str) -> str:
         try:
             return read_user_file(file, 2**20).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise AlignmentError(f"chat_template={file!r} cannot be read ({error}): give a file with a Jinja template.") from None
+            raise AlignmentError(f"chat_template={file!r} cannot be read ({error}).") from None
     own = renderer.chat_template
     return own.get("default") or next(iter(own.values())) if isinstance(own, dict) else own
 
@@ -173,10 +163,8 @@ def template_arguments(source: str, given: Sequence[str]) -> dict[str, Any]:
     read = meta.find_undeclared_variables(parsed)
     passed = {name: _value(text) for name, _, text in (pair.partition("=") for pair in given)}
     if unread := sorted(passed.keys() - read):
-        known = sorted(read - {"messages", "add_generation_prompt", "bos_token", "eos_token", "raise_exception"})
         raise AlignmentError(
-            f"The chat template does not read {', '.join(unread)}; it reads {', '.join(known) or 'nothing of the kind'}. "
-            "Change template_arguments."
+            f"template_arguments: the chat template does not read {', '.join(unread)}; it reads {', '.join(sorted(read))}."
         )
     return {name: value for name, value in NO_THINKING.items() if name in read} | passed
 
@@ -187,12 +175,6 @@ def _value(text: str) -> Any:
         return json.loads(text.lower() if text.lower() in ("true", "false") else text)
     except ValueError:
         return text
-
-
-def clipped_prompt(text: str) -> str:
-    """Beginning and end of a prompt, for messages."""
-    half = SHOWN_TEXT // 2
-    return text if len(text) <= SHOWN_TEXT else f"{text[:half]}\n[...]\n{text[-half:]}"
 
 
 # %% label alignment
@@ -235,23 +217,23 @@ def verified_letters(
     except AlignmentError as error:
         found = error
     behind = [tokens_of(prompt + letter) for letter in LETTERS]
-    if any(tokens[: len(asked)] != asked for tokens in behind):  # the prompt's last token, a space, joins the letter in text
+    if any(tokens[: len(asked)] != asked for tokens in behind):  # a space at its end would join the letter
         behind = [[*asked, *tokenizer.convert_tokens_to_ids([letter])] for letter in LETTERS]
     try:
         return Letters(letters_behind(asked, behind), False)
     except AlignmentError as error:
         raise AlignmentError(
-            f"{error}\nThe prompt:\n{clipped_prompt(prompt)}\nThe conversation as the template renders it:\n"
+            f"{error}\nThe prompt:\n{prompt}\nIts conversation:\n"
             f"{rendered_or_why(lambda: conversation(LETTERS[0]))}"
         ) from found
 
 
 def rendered_or_why(render: Callable[[], str]) -> str:
-    """A text for people; where the template refuses it, why."""
+    """A text, or why the template refuses it."""
     try:
-        return clipped_prompt(render())
+        return render()
     except AlignmentError as error:
-        return str(error).splitlines()[0]
+        return str(error)
 
 
 def letters_behind(prompt: list[int], trained: list[list[int]]) -> np.ndarray:
