@@ -175,7 +175,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     plan = choose_weights(config, plan, model_config)
     apply_device(plan)  # here, where every process that computes takes its first memory
     bits = published_bits(model_config)
-    # never None, or the library would read packed weights as if they were whole
+    # never None: packed weights would be read as whole ones
     packing: dict[str, Any] = {"quantization_config": four_bit_settings(family, plan.dtype)} if plan.four_bit else {}
     if bits:
         packing = {"config": as_loaded(model_config, plan.dtype)}
@@ -190,7 +190,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     require_all_tensors(report, model_folder(config))
     if bits:
         unpack_linears(model, plan.dtype, keep=family.decoder_layers if plan.four_bit else None)
-        cast_weights(model, plan.dtype)  # the library leaves some in the format of the file
+        cast_weights(model, plan.dtype)  # some are left as in the file
     if plan.four_bit:
         verify_quantization(model, family, all_of_them=not bits)
         keep_packing(model)
