@@ -47,7 +47,7 @@ class Tried:
 
 
 def try_family(name: str, scratch: Path) -> Tried:
-    """One epoch and scoring on default settings."""
+    """One epoch and scoring on default settings, but for one split instead of folds."""
     folder = save_tried(name, scratch / "model")
     config = Config(
         data_dir=str(make_dataset(scratch / "data", 12, 4)), output_dir=str(scratch / "out"), model_id=folder, use_kfold=False,
@@ -77,7 +77,7 @@ def page(found: list[Tried]) -> str:
     return (
         "# Models\n\nMade by `make families` (tools/families.py) with transformers "
         f"{transformers.__version__}: a small model with random weights of each family, in the library's own classes, trained "
-        f"for an epoch and scored on default settings. {trained} of {len(found)} run.\n\n"
+        f"for an epoch and scored on default settings, on the CPU, one split instead of folds. {trained} of {len(found)} run.\n\n"
         "*fast*: image features are computed once and option orders share their prompt; *plain*: every prompt goes through the "
         "model's own forward pass.\n\n" + table(found) + "\n"
     )
