@@ -33,6 +33,7 @@ from tools.build_notebook import (
     with_single_quotes,
 )
 
+from mcvqa.config import Config, ConfigError
 from mcvqa.data.questions import read_questions
 from mcvqa.report.submission import validate_submission
 from tests.conftest import make_dataset
@@ -73,10 +74,19 @@ def test_a_notebook_is_small_and_its_cells_compile(name):
             assert not cell["outputs"]
 
 
+def stays_in_package(node: ast.stmt) -> bool:
+    """Whether it imports what the notebook leaves out, or is the error that the notebook has there."""
+    return (isinstance(node, ast.ImportFrom) and left_out((node.module or "").removeprefix("mcvqa."))) or (
+        isinstance(node, ast.Raise) and "The notebook leaves this out" in ast.unparse(node))
+
+
 def code_of(source: str, without: tuple[str, ...] = ()) -> list[str]:
     """Its top-level statements without imports, spaces, comments and docstrings. Args: without: names that are left out."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.If)):
+            first = next((at for at, one in enumerate(node.body) if stays_in_package(one)), len(node.body))
+            node.body[first:] = [ast.Pass()] * (first < len(node.body))
         if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
     body = [node for node in tree.body if not isinstance(node, (ast.Import, ast.ImportFrom))
@@ -92,6 +102,18 @@ def test_every_part_of_every_module_is_there_once():
         assert sorted(made) == sorted(code_of(Module(name).source, NAMES_NOT_IN_NOTEBOOK.get(name, ()))), name
         assert cells[0].split("\n")[1].startswith(('"""', "'''")), f"{name}: the docstring comes first"
     assert len(LIBRARY) == len({cell["source"].split("\n")[0] for cell in LIBRARY})
+
+
+def test_what_stays_in_the_package_is_refused_where_it_is_asked_for():
+    """Generated answers and answers written as sentences: a run is refused with its settings, before hours of training."""
+    raised = [line.strip() for cell in LIBRARY for line in cell["source"].splitlines() if "The notebook leaves this out" in line]
+    assert len(raised) == 2 and all(line.startswith("raise McvqaError(") for line in raised)
+    space = {"load_config": lambda **_: None, "found_data": lambda *_: Config(answer_by="generate"), "ConfigError": ConfigError,
+             "Config": Config}
+    own = next(cell["source"] for cell in OWN if "def with_data" in cell["source"])
+    exec(ast.unparse(next(node for node in ast.parse(own).body if getattr(node, "name", "") == "with_data")), space)
+    with pytest.raises(ConfigError, match="Only the package has it"):
+        space["with_data"]("auto", "quick", "auto", {})
 
 
 def test_what_is_not_in_the_notebook_is_in_the_package_or_planned():

@@ -13,7 +13,8 @@ A story is Markdown. What stands in it becomes text, and:
 
 Each module becomes one collapsed cell, its docstring first, other docstrings cut after their first sentence (those of private
 functions go), "text" written as 'text'; imports inside the package are dropped, and those that an earlier cell has made: in the
-notebook all names live in one namespace. What the story orders and the package does not have is an error that names it.
+notebook all names live in one namespace. Where a function imports a module that stays in the package, its block becomes an error.
+What the story orders and the package does not have is an error that names it.
 """
 import argparse
 import ast
@@ -41,6 +42,8 @@ NOT_IN_NOTEBOOK = {
     "run.search": "needs optuna, and the hours of many runs",
     "run.demo": "the ladder that shows what each technique brings: five runs one after the other",
     "run.in_memory": "tables in memory, for scripts",
+    "scoring.generated": "answers generated as text, answer_by=generate",
+    "scoring.parse": "answers written as sentences",
     **dict.fromkeys(
         ("scenes.ask", "scenes.dataset", "scenes.draw", "scenes.scene", "scenes.words"),
         "many kinds of scenes and questions, for training `tiny` and for the ladder; the notebook's demo is scenes.small"),
@@ -97,14 +100,15 @@ class Module:
     @property
     def imported(self) -> list[str]:
         """Names of the modules it imports, in order."""
-        return [node.module.removeprefix("mcvqa.") for node in self._inner_imports if node.module]
+        return [name for node in self._inner_imports if not _in_package_only(node) for name in [_module_of(node)]]
 
     @cached_property
     def parts(self) -> dict[str, str]:
         """Title of each part -> its code; the first one, docstring included, is called 'start'."""
         lines = self.source.splitlines()
         for node in self._inner_imports:
-            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+            last, error = (_end_of_block(self.tree, node), _raised(node)) if _in_package_only(node) else (node.end_lineno, "")
+            lines[node.lineno - 1 : last] = [error] + [""] * ((last or node.lineno) - node.lineno)
         for name in NAMES_NOT_IN_NOTEBOOK.get(self.name, ()):
             first, last = self._lines_of(name)
             lines[first:last] = [""] * (last - first)
@@ -128,6 +132,27 @@ class Module:
     def code(self, titles: Iterable[str]) -> str:
         """Of these parts, each under its marker."""
         return "\n\n\n".join(f"# %% {title}\n{self.parts[title]}" if title != "start" else self.parts[title] for title in titles)
+
+
+def _module_of(node: ast.ImportFrom) -> str:
+    return (node.module or "").removeprefix("mcvqa.")
+
+
+def _in_package_only(node: ast.ImportFrom) -> bool:
+    """Whether a function imports this from a module that the notebook leaves out."""
+    return node.col_offset > 0 and left_out(_module_of(node))
+
+
+def _end_of_block(tree: ast.Module, node: ast.stmt) -> int | None:
+    """The last line of the statements that follow this one in its block."""
+    return next(parent.body[-1].end_lineno for parent in ast.walk(tree)
+                if isinstance(parent, (ast.FunctionDef, ast.If)) and node in parent.body)
+
+
+def _raised(node: ast.ImportFrom) -> str:
+    reason = next(reason for name, reason in NOT_IN_NOTEBOOK.items() if f"{_module_of(node)}.".startswith(f"{name}."))
+    return " " * node.col_offset + (
+        f'raise McvqaError("The notebook leaves this out ({reason}): install the package, as its last section says.")')
 
 
 def without_imports(code: str, known: set[str]) -> str:

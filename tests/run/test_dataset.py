@@ -257,6 +257,15 @@ def test_weights_depend_on_the_settings_and_data_they_are_made_from_and_on_nothi
     assert elsewhere() != key
 
 
+def test_keys_change_where_choices_carry_letters_of_their_own_but_not_those_of_0_1(plain):
+    data = data_of(plain)
+    first = dataclasses.replace(data.train[0], choices=tuple(f"{'ABCD'[i]}. thing {i}" for i in range(4)))
+    lettered = dataclasses.replace(data, train=(first, *data.train[1:]))  # with the same prints, so that only the rule differs
+    before, now = (train_task(plain, rows, 0) for rows in (data, lettered))
+    assert before.key != now.key and before.of_0_1 == now.of_0_1, "a fold that version 0.1 trained stays done"
+    assert score_task(plain, data, plain.config, 0, "oof").key != score_task(plain, lettered, plain.config, 0, "oof").key
+
+
 def test_keys_change_where_choices_keep_their_position_and_nowhere_else(plain):
     data, still = data_of(plain), project_on(Path(plain.config.data_dir), plain.paths.root, shuffle_choices=False)
     first = dataclasses.replace(data.train[0], choices=(*data.train[0].choices[:-1], "해당 없음"))

@@ -22,7 +22,7 @@ from mcvqa.data.image_paths import SplitRows, find_photographs
 from mcvqa.data.images import DECODER_VERSION, ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
 from mcvqa.data.kinds import question_kind
 from mcvqa.data.locate import DataFiles, find_data, missing_table
-from mcvqa.data.own_letters import letter_rule, strip_own_letters
+from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.prior import Prior, fit_prior
 from mcvqa.data.questions import Problem, Question, Table, read_questions, read_tables
 from mcvqa.data.table import DataError
@@ -431,7 +431,6 @@ def weights_key(project: Project, data: RunData, fold: int) -> str:
     """Changes with the settings, rows and folds that the trained weights of a fold depend on."""
     return settings_hash({
         "settings": project.config.weight_settings(), "data": data.train_print, "folds": data.folds.tolist(), "fold": fold,
-        **letter_rule(q.choices for q in data.train),
     })
 
 

@@ -11,6 +11,7 @@ from mcvqa.base.files import read_json, write_json
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import settings_hash
 from mcvqa.data.meta_choices import order_rule
+from mcvqa.data.own_letters import letter_rule
 from mcvqa.data.questions import Question
 from mcvqa.model.content import base_differences, base_print
 from mcvqa.model.distributed import by_main
@@ -37,9 +38,9 @@ def train_task(project: Project, data: RunData, fold: int, needs: Sequence[str] 
     """Args: needs: tasks that make image features."""
     old_key = weights_key(project, data, fold)
     folder = f"checkpoints/{project.config.run}/fold{fold}"
-    rule = order_rule(data.train) if project.config.shuffle_choices else {}
+    rules = letter_rule(q.choices for q in data.train) | (order_rule(data.train) if project.config.shuffle_choices else {})
     return Task(
-        "train", f"train fold {fold}", settings_hash({"weights": old_key, "code": code_print(CODE_OF_TRAINING)} | rule),
+        "train", f"train fold {fold}", settings_hash({"weights": old_key, "code": code_print(CODE_OF_TRAINING)} | rules),
         makes=(f"{folder}/result.json", f"{folder}/best", f"{folder}/last"), needs=tuple(needs), arguments={"fold": fold},
         of_0_1=(f"train fold {fold}", (old_key,)),
     )
