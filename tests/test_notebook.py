@@ -198,6 +198,12 @@ def test_other_cells_take_no_name_of_the_library():
         assert not taken, cell["id"]
 
 
+def test_no_name_of_ours_is_taken_for_a_setting():
+    """NUM_EPOCHS in a user's cell is a setting: no constant may be called so."""
+    ours = {name for cell in CODE for name in bound_names(cell["source"])}
+    assert not ours & {name.upper() for name in Config.model_fields}
+
+
 def test_every_name_is_defined():
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "--config", 'builtins=["In"]']
     done = subprocess.run([*command, *(str(ROOT / name) for name in STORIES)], capture_output=True, text=True)
@@ -382,6 +388,21 @@ def test_attached_weights_are_found(tmp_path):
         assert told.endswith(f"{tmp_path / 'weights' / 'tiny'}\n")
 
 
+def test_a_variable_called_like_a_setting_is_one_and_a_default_that_the_preset_overrides_is_said(tmp_path):
+    """NUM_EPOCHS = 5 above the config cell, as in the original notebook; the default in the collapsed cell edited."""
+    last = {"source": "config = with_data(*settings_chosen())\nprint(config.num_epochs, config.lora_r, config.learning_rate)"}
+    cells = [*CODE[: place_of("config = with_data(")], last]
+    number = place_of("class Config(")
+    more = dict(SMALL_DEMO_ROWS="(8, 4)", PRESET='"single"', MORE="dict(LORA_R=4)")
+    told = run_cells(edited(cells, **more), tmp_path)
+    assert told.splitlines()[-1].split()[1] == "4" and "your own settings: lora_r=4\n" in told and "! num_epochs" not in told
+    sources = edited(cells, **more)
+    sources[number] = re.sub(r"(num_epochs: int = Field\(\s*default=)1", r"\g<1>7", sources[number])
+    told = run_cells([*sources[:number], *sources[number:-1], "LORA_R = 2; LEARNING_RATE = 3e-4", sources[-1]], tmp_path)
+    assert "! num_epochs: " in told and "(7)" in told and "The preset wins" in told
+    assert told.splitlines()[-1].split()[1:] == ["4", "0.0003"], "MORE wins over a variable"
+
+
 @pytest.mark.nightly
 def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path):
     """The demo, smaller, two folds side by side; then a library cell is changed and run again with all that follows."""
@@ -389,7 +410,11 @@ def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path)
     sources = edited(CODE, **small)
     number = place_of("def score_questions(")
     changed = sources[number].replace(") -> Scores:\n", ') -> Scores:\n    print("the edited cell at work")\n', 1)
-    told = run_cells([*sources, changed, *sources[number + 1 :]], tmp_path)
+    features, training = place_of("class FeatureStore"), place_of("with live_curves(project):")
+    commented = [sources[features] + "\n# a comment", 'print("only a comment")', sources[training]]
+    told = run_cells([*sources, changed, *sources[number + 1 :], *commented], tmp_path)
+    told, comment = told.split("only a comment\n")
+    assert comment.count("already trained") == 2 and "image features" not in comment and "changed since" not in comment
     first, again = told.split("fold 0: already trained", 1)  # an edit of the scoring trains nothing again
     assert "the weights are random" in first and first.count("tiny: its trained weights") == 1
     assert {"  fold 0: the edited cell at work", "  fold 1: the edited cell at work"} <= set(again.splitlines())

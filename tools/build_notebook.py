@@ -10,6 +10,7 @@ A story is Markdown. What stands in it becomes text, and:
     <!-- module: project -->  the module's cell, after those of all modules it imports that have not come yet
     <!-- part: pipeline / step 4: folds -->   a cell of what follows this `# %%` marker, which the module's cell then lacks
     @needed@, @needed-gpu@    the requirements that pyproject.toml names
+    @defaults@                the defaults of the settings that presets set
 
 Each module becomes one collapsed cell, its docstring first, other docstrings cut after their first sentence (those of private
 functions go), "text" written as 'text'; imports inside the package are dropped, and those that an earlier cell has made: in the
@@ -29,6 +30,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from mcvqa.config import PRESETS, Config
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "mcvqa"
@@ -319,6 +322,8 @@ def build(story: str) -> str:
     """The notebook's file. Raises StoryError. Args: story: the story's text."""
     for place, block in (("@needed-gpu@", "gpu"), ("@needed@", "dependencies")):
         story = story.replace(place, requirements(block))
+    delivered = {name: Config.settings()[name].default for preset in PRESETS.values() for name in preset}
+    story = story.replace("@defaults@", repr(delivered))
     notebook = new_notebook(cells=Builder().story(story), metadata={
         "kernelspec": KERNEL, "language_info": LANGUAGE, "accelerator": "GPU", "kaggle": KAGGLE,
         "colab": {"provenance": [], "gpuType": "T4", "toc_visible": True},

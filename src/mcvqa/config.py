@@ -23,13 +23,13 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 LANGUAGE_PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
 
-SYSTEM_PROMPT = (
+DEFAULT_SYSTEM_PROMPT = (
     "You are a helpful assistant for visual question answering. "
     "Answer with exactly one letter among {letters}. No explanation."
 )
 # The instruction stands before the options: all option orders of a question then share one long prefix.
 # Korean, which `tiny` has learned, or English: where user_prompt is empty, the training questions decide.
-USER_PROMPT = "{question}\n정답을 반드시 {letters} 중 하나의 소문자 한 글자로만 출력하세요.\n{options}"
+KOREAN_PROMPT = "{question}\n정답을 반드시 {letters} 중 하나의 소문자 한 글자로만 출력하세요.\n{options}"
 ENGLISH_PROMPT = "{question}\nAnswer with exactly one lowercase letter, one of {letters}.\n{options}"
 
 
@@ -228,7 +228,9 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     )
 
     # %% prompt
-    system_prompt: str = Field(default=SYSTEM_PROMPT, json_schema_extra=WEIGHTS, description="system message; may use {letters}")
+    system_prompt: str = Field(
+        default=DEFAULT_SYSTEM_PROMPT, json_schema_extra=WEIGHTS, description="system message; may use {letters}"
+    )
     user_prompt: str = Field(
         default="", json_schema_extra=WEIGHTS,
         description="user message; uses {question} and {options}, may use {letters} and {hint}; empty: Korean or English, "
@@ -453,7 +455,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         Settings that version 0.1 did not have are left out at their default, so that they rename no run of 0.1.
         """
         marked = {name: setting for name, setting in self.settings().items() if setting.weights}
-        values = {name: getattr(self, name) for name in marked} | {"user_prompt": self.user_prompt or USER_PROMPT}
+        values = {name: getattr(self, name) for name in marked} | {"user_prompt": self.user_prompt or KOREAN_PROMPT}
         known = {name: v for name, v in values.items() if name in WEIGHTS_IN_0_1 or v != marked[name].default}
         # how a step is divided into forward passes does not matter to the weights, only how many rows it has
         return known | {"effective_batch": self.effective_batch}

@@ -63,7 +63,7 @@ def test_what_is_damaged_is_not_trained_over_without_being_asked(old):
 
 
 def test_a_fold_that_was_cut_off_goes_on(tmp_path):
-    """Its resume point, of format 2, was written after the fourth step, at the end of the first epoch but before its validation."""
+    """Its resume point, of format 2, was written after the fourth step: the end of an epoch, before its validation."""
     cut = copy_of("cut", tmp_path)
     _, said = said_by(run, cut)
     assert "fold 0 goes on after step 4 of 8" in said

@@ -26,7 +26,7 @@ from mcvqa.report.page import ReportInput, write_report
 from mcvqa.run.dataset import RunData, prior_of_train
 from mcvqa.run.project import CurrentLog, Project, RunPaths, RunStopped, attempts_of, heading
 from mcvqa.run.score import scored_folds, valid_scores
-from mcvqa.run.submissions import ENSEMBLE, Answers, Submitted, hand_in, image_groups_of, validate_file
+from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, Submitted, hand_in, image_groups_of, validate_file
 from mcvqa.run.tasks import MADE_BY_0_1, TaskRecords
 from mcvqa.scoring.scores import Scores, joined, load_scores
 
@@ -298,7 +298,7 @@ def submission_files(project: Project) -> list[Path]:
 
 def print_result(project: Project, combined: Combined, metrics: Metrics, page: Path, index: Path) -> None:
     """The last lines of a run: what was reached, and which file is what."""
-    held, path = combined.submitted, project.paths.outputs / ENSEMBLE
+    held, path = combined.submitted, project.paths.outputs / ENSEMBLE_FILE
     accuracy = ", ".join(filter(None, (str(metrics.overall.accuracy), spell_selection(metrics.selection))))
     print(f"  this run, out of fold: {accuracy}; without the photographs: {metrics.overall.blind}")
     for name, gain in metrics.gains.items():
@@ -331,7 +331,8 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
     )
     print_result(project, combined, metrics, page, index)
     return Outcome(
-        project.config.run, handed_in.accuracy or accuracy, project.paths.outputs / ENSEMBLE, handed_in, page, metrics, advice,
+        project.config.run, handed_in.accuracy or accuracy, project.paths.outputs / ENSEMBLE_FILE, handed_in, page, metrics,
+        advice,
     )
 
 

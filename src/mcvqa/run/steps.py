@@ -47,7 +47,7 @@ from mcvqa.run.project import Project, RunStopped, heading, settle_prompt, settl
 from mcvqa.run.results import Outcome, combine, device_named, require_members, write_results
 from mcvqa.run.score import SPLITS, is_scored, require_weights, scored_folds, valid_scores
 from mcvqa.run.session import on_record
-from mcvqa.run.submissions import ENSEMBLE, SINGLE, Answers, submit_prior, submitted_in, write_answers
+from mcvqa.run.submissions import ENSEMBLE_FILE, SINGLE_FILE, Answers, submit_prior, submitted_in, write_answers
 from mcvqa.run.tasks import CODE_OF_SCORING, Task, code_print
 from mcvqa.run.train import forget_progress, require_untouched_0_1, result_of, train_task
 from mcvqa.scoring.orders import tta_plan
@@ -114,7 +114,7 @@ def _finished(
     """Steps 9 and 10, in what is left of the time."""
     nothing = (
         f"Within the time budget of {project.config.time_budget} no fold was trained and scored{_why_nothing(schedule)}. "
-        f"{project.paths.outputs / ENSEMBLE} holds what it held, at first the text-only prior's answers; "
+        f"{project.paths.outputs / ENSEMBLE_FILE} holds what it held, at first the text-only prior's answers; "
         "the same command goes on from here. For more speed: a smaller image_size, use_sample=true, a GPU."
     )
     if data is None or prior is None or not len(data.folds) or not scored_folds(project, data):
@@ -126,7 +126,7 @@ def _finished(
     except TimeUp:
         raise RunStopped(
             f"The time budget of {project.config.time_budget} is over in the middle of the ensemble or the report. "
-            f"{project.paths.outputs / ENSEMBLE} is valid; mcvqa report {project.config.run} makes the rest."
+            f"{project.paths.outputs / ENSEMBLE_FILE} is valid; mcvqa report {project.config.run} makes the rest."
         ) from None
 
 
@@ -189,7 +189,7 @@ def make_folds(project: Project, data: RunData, prior: Prior) -> RunData:
 
 
 def meanwhile(project: Project, prior: Prior) -> str:
-    path = project.paths.outputs / ENSEMBLE
+    path = project.paths.outputs / ENSEMBLE_FILE
     held = submitted_in(path)
     if held is None or held.source != "prior":
         return ""
@@ -318,7 +318,7 @@ def _submit_single(project: Project, data: RunData, fold: int) -> None:
     known = np.array([truth.get(name) is not None for name in oof.ids.tolist()], dtype=bool)
     right = oof.predictions() == np.array([-1 if truth.get(name) is None else truth[name] for name in oof.ids.tolist()])
     answers = Answers(f"fold {fold} of {project.config.run}", test.predictions(), oof.ids[known], right[known])
-    write_answers(project, data, answers, project.paths.outputs / SINGLE)
+    write_answers(project, data, answers, project.paths.outputs / SINGLE_FILE)
 
 
 def _ways_in_time(execution: Execution, folds: Sequence[int]) -> Iterator[tuple[Config, int]]:

@@ -19,7 +19,7 @@ from mcvqa.report.submission import SubmissionError, SubmissionReport, validate_
 from mcvqa.run.dataset import RunData, prior_of_train
 from mcvqa.run.project import Project
 
-ENSEMBLE, SINGLE = "submission_ensemble.csv", "submission_single.csv"
+ENSEMBLE_FILE, SINGLE_FILE = "submission_ensemble.csv", "submission_single.csv"
 
 
 # %% records
@@ -168,7 +168,7 @@ def submit_prior(project: Project, data: RunData, prior: Prior) -> SubmissionRep
     Returns:
         What its validation found, or None where another one was there.
     """
-    path = project.paths.outputs / ENSEMBLE
+    path = project.paths.outputs / ENSEMBLE_FILE
     held = submitted_in(path)
     if _answers_these_rows(path, data, held) and (held is None or held.source != "prior"):
         return None
@@ -196,7 +196,7 @@ def hand_in(project: Project, data: RunData, answers: Answers, prior: Prior, *, 
     """
     own = answers if force else _own_answers(project, data, answers, prior)
     write_answers(project, data, own, project.paths.experiment / "submission.csv")
-    path = project.paths.outputs / ENSEMBLE
+    path = project.paths.outputs / ENSEMBLE_FILE
     held = submitted_in(path)
     why = None if force else _why_it_stays(project, data, own, path, held)
     if why is None:
