@@ -54,6 +54,7 @@ class RowMaker:
     encoder: Encoder
     images: ImageInputs
     store: FeatureStore | None
+    recurrent: bool = False
 
     def row(self, question: Question, orders: np.ndarray | None = None, scale: float = 1.0) -> Row:
         return self.encoder.encode(question, orders, self.images.grid(question.image, scale))
@@ -64,11 +65,13 @@ class RowMaker:
         return self.store.load(row.image, scale) if self.store else self.images.patches(row.image, scale)
 
     def batch(self, rows: Sequence[Row], scale: float = 1.0) -> Batch:
-        return collate(rows, lambda row: self.image(row, scale), self.encoder.image_token_id, patches=self.store is None)
+        return collate(rows, lambda row: self.image(row, scale), self.encoder.image_token_id, patches=self.store is None,
+                       recurrent=self.recurrent)
 
     def copies(self, row: Row, count: int) -> Batch:
         """The row so many times, each copy with tokens and an image of its own: no rows of its length take more memory."""
-        return collate([row] * count, self.image, self.encoder.image_token_id, patches=self.store is None, sharing=False)
+        return collate([row] * count, self.image, self.encoder.image_token_id, patches=self.store is None, sharing=False,
+                       recurrent=self.recurrent)
 
     def tokens(self, row: Row) -> int:
         """Tokens that go through the model for a row by itself; beside others it shares some."""
