@@ -33,7 +33,7 @@ class VoteAgreement:
         for (_, most, tied), rows in sorted(self.rows.items(), key=lambda item: (item[0][2], -item[0][1])):
             winners["tied" if tied else f"{most}"] += rows
         shares = "   ".join(f"{most}: {rows / n:.1%}" for most, rows in winners.items())
-        kappa = "not known" if np.isnan(self.kappa) else spell_error(self.kappa, self.standard_error)
+        kappa = "not known" if np.isnan(self.standard_error) else spell_error(self.kappa, self.standard_error)
         return [
             f"Votes       {self.file}: {n:,} rows with {votes} votes, Fleiss' kappa {kappa} (0: as by chance, 1: all agree)",
             f"  votes of the answer, share of the rows   {shares} (votes.csv)",

@@ -521,6 +521,6 @@ def _blind_lines(kinds: "pd.DataFrame", sources: "pd.DataFrame | None", prior: P
     if sources is not None:
         lines += [line(f"from {one.source}", one) for _, one in sources.iterrows()]
         if prior.accuracy.n and sources.low.max() > sources.high.min():
-            lines.append("Texts alone answer significantly more rows of one source than of another, and test rows may be like "
-                         "either: validate_on=SOURCE validates with one of them")
+            lines.append("Texts alone answer significantly more rows of one source than of another; test rows may be like either "
+                         "(validate_on=SOURCE).")
     return lines
