@@ -12,10 +12,10 @@ A story is Markdown. What stands in it becomes text, and:
     @needed@, @needed-gpu@    the requirements that pyproject.toml names
     @defaults@                the defaults of the settings that presets set
 
-Each module becomes one collapsed cell, its docstring first, other docstrings cut after their first sentence (those of private
-functions go), "text" written as 'text'; imports inside the package are dropped, and those that an earlier cell has made: in the
-notebook all names live in one namespace. Where a function imports a module that stays in the package, its block becomes an error.
-What the story orders and the package does not have is an error that names it.
+Each module becomes one collapsed cell, the first paragraph of its docstring first; other docstrings are cut after their first
+sentence (those of private functions go), "text" is written as 'text'. Imports inside the package are dropped, and those that an
+earlier cell has made: in the notebook all names live in one namespace. Where a function imports a module that stays in the
+package, its block becomes an error. What the story orders and the package does not have is an error that names it.
 """
 import argparse
 import ast
@@ -176,14 +176,18 @@ def without_imports(code: str, known: set[str]) -> str:
 
 
 def with_short_docstrings(code: str) -> str:
-    """The code with the first sentence of each docstring, and none of private functions: all of them cost 100 KB."""
+    """The code with the first sentence of each docstring, or a module's first paragraph, and none of private functions: all of
+    them cost 110 KB."""
     lines = code.splitlines()
     for node in ast.walk(ast.parse(code)):
-        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or not ast.get_docstring(node):
+        if not isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) or not ast.get_docstring(node):
             continue
         first, last = node.body[0].lineno - 1, node.body[0].end_lineno or node.body[0].lineno
         text = "\n".join(lines[first:last])
-        if node.name.startswith("_") and not node.name.startswith("__") and len(node.body) > 1:
+        if isinstance(node, ast.Module):
+            kept = text.split("\n\n")[0].removesuffix('"""') + '"""'
+            lines[first:last] = [*kept.split("\n"), *[REMOVED] * (last - first)][: last - first]
+        elif node.name.startswith("_") and not node.name.startswith("__") and len(node.body) > 1:
             lines[first:last] = [REMOVED] * (last - first)
         elif text.lstrip("r ").startswith('"""') and (end := re.search(r"\.(?=\s+[A-Z])|\n\s*\n", text)):
             short = text[: end.start()] + "." * (end[0] == ".") + '"""'

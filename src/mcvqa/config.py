@@ -170,6 +170,14 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     use_dev: bool = Field(
         default=False, json_schema_extra=WEIGHTS, description="train on the rows of dev.csv too, when there is one"
     )
+    min_votes: int = Field(
+        default=0, ge=0, le=1000, json_schema_extra=WEIGHTS,
+        description="where annotators voted, leave out rows whose answer has fewer votes; 0: none",
+    )
+    validate_on: str = Field(
+        default="", json_schema_extra=WEIGHTS,
+        description="validate with the rows of one source only, such as train; the others are only learned from; empty: with all",
+    )
 
     # %% which rows
     use_sample: bool = Field(

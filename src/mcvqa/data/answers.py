@@ -278,9 +278,9 @@ class AnswersRead:
         """One line for each kind of cell that is no answer."""
         return [f"{counted_words(len(cells), 'answer')} not used, {why}: {_few(cells)}" for why, cells in self.unread.items()]
 
-    def losses(self) -> list[str]:
-        """One line for each kind of row that has no answer."""
-        return [f"{counted_words(count, 'row')} left out: {why}" for why, count in self.left_out.items()]
+    def losses(self, but: str = "") -> list[str]:
+        """One line for each kind of row that has no answer. Args: but: a kind whose rows are used all the same."""
+        return [f"{counted_words(count, 'row')} left out: {why}" for why, count in self.left_out.items() if why != but]
 
 
 def counted_words(count: int, noun: str) -> str:

@@ -166,7 +166,7 @@ def _run_blocks(content: ReportInput) -> list[ReportBlock]:
 def _accuracy_blocks(content: ReportInput) -> list[ReportBlock]:
     metrics = content.metrics
     header = ("rows", "accuracy", "95% interval", "without the image", "guessing", "n")
-    groups = (metrics.overall, *metrics.by_fold, *metrics.by_kind, *metrics.by_choices)
+    groups = (metrics.overall, *metrics.by_fold, *metrics.by_source, *metrics.by_kind, *metrics.by_choices)
     return [
         *_figure_block(content, "groups", "Accuracy by group with 95% intervals, the text-only prior and guessing"),
         _table_block(header, map(_group_row, groups), numeric=True),
@@ -300,6 +300,8 @@ def _remarks(content: ReportInput) -> list[str]:
         )
     if not config.get("use_kfold", True):
         remarks.append("One split was trained: only its validation rows count; other splits would give other figures.")
+    if source := config.get("validate_on"):
+        remarks.append(f"Only rows of the source {source} are validated with; the other rows are learned from.")
     if config.get("use_sample"):
         remarks.append(f"A sample of {config.get('sample_size'):,} rows was used; all may give other figures.")
     if metrics.overall.blind is not None:

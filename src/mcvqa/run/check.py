@@ -77,8 +77,6 @@ def _check_data(project: Project, data: RunData) -> bool:
     for path, table in zip([*[files.train, files.dev][: len(tables) - 1], files.test], tables, strict=True):
         columns = ", ".join(f"{part}={name}" for part, name in table.columns.items())
         print_line(True, f"{path}: {len(table.questions)} rows, {table.encoding}, delimiter {table.delimiter!r}; {columns}")
-    if files.dev and not project.config.use_dev:
-        print_line(True, f"{files.dev} is not used; --set use_dev=true trains on its rows too")
     if fixed := [(q, at[0]) for q in (*data.train, *data.test) if (at := fixed_positions(q.choices))]:
         question, position = fixed[0]
         print_line(True, f"{len(fixed):,} rows have choices that speak of the others and keep their position in every order, "

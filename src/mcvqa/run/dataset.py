@@ -15,12 +15,23 @@ from mcvqa.base.files import as_spreadsheet_cell, atomic_path, read_json, write_
 from mcvqa.base.informing import printable
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config, ConfigError, settings_hash
-from mcvqa.data.answers import LETTERS, STYLE_WORDS, AnswersRead, counted_words
+from mcvqa.data.agreement import agreements_of
+from mcvqa.data.answers import LETTERS
 from mcvqa.data.explore import Exploration, explore
-from mcvqa.data.folds import assign_folds, large_group_warning, question_groups, sample_rows
+from mcvqa.data.folds import (
+    LEFT_OUT,
+    TRAINING_ONLY,
+    FoldError,
+    assign_folds,
+    folds_of_groups,
+    large_group_warning,
+    question_groups,
+    sample_rows,
+)
 from mcvqa.data.image_paths import SplitRows, find_photographs
 from mcvqa.data.images import DECODER_VERSION, ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
 from mcvqa.data.kinds import question_kind
+from mcvqa.data.labelled import answered_rows, named_answers, notes_on_answers, rows_that_validate
 from mcvqa.data.locate import DataFiles, find_data, missing_table
 from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.prior import Prior, fit_prior
@@ -30,8 +41,6 @@ from mcvqa.report.submission import SubmissionForm, find_form
 from mcvqa.run.project import Project, RunStopped, way_out
 from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import Scores, load_scores, plain_scores
-
-TRAINING_ONLY, LEFT_OUT = -1, -2  # instead of a fold's number
 
 
 @dataclass(frozen=True)
@@ -48,8 +57,9 @@ class RunData:
         records: survey of the photographs by the path written in the CSV.
         groups: (N,) rows of `train` in one group share an image or a near-duplicate.
         train_print, test_print: change with any question, answer or photograph of that split, and with nothing else.
-        folds: (N,) the fold in which each row of `train` is validation; TRAINING_ONLY, or LEFT_OUT without a readable photograph;
-            empty before `split_rows`.
+        validates: (N,) whether each row of `train` may be validated with; the others are learned from only.
+        folds: (N,) the fold whose model does not learn from each row of `train`; TRAINING_ONLY, or LEFT_OUT without a readable
+            photograph; empty before `split_rows`.
     """
 
     files: DataFiles
@@ -66,6 +76,7 @@ class RunData:
     groups: np.ndarray
     train_print: str
     test_print: str
+    validates: np.ndarray
     folds: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
 
     def broken(self, questions: Sequence[Question]) -> list[ImageRecord]:
@@ -80,14 +91,17 @@ class RunData:
 
     @property
     def used(self) -> int:
-        """Rows of `train` that are really learned from and validated with."""
+        """Rows of `train` that are really learned from or validated with."""
         return int((self.folds != LEFT_OUT).sum()) if len(self.folds) else int(self.with_image.sum())
+
+    def validated(self, fold: int) -> np.ndarray:
+        """(N,) whether each row of `train` is validated with in a fold."""
+        return (self.folds == fold) & self.validates
 
     def fold_rows(self, fold: int) -> tuple[list[Question], list[Question]]:
         """Training and validation questions of a fold; no row, image or near-duplicate is on both sides."""
-        pairs = list(zip(self.train, self.folds, strict=True))
-        train = [q for q, f in pairs if f not in (fold, LEFT_OUT)]
-        return train, [q for q, f in pairs if f == fold]
+        train = [q for q, f in zip(self.train, self.folds, strict=True) if f not in (fold, LEFT_OUT)]
+        return train, [q for q, validated in zip(self.train, self.validated(fold), strict=True) if validated]
 
     def validation_rows(self, fold: int, sample: int = 0, seed: int = 0) -> list[Question]:
         """Args: sample: so many of them, by random numbers from `seed`, the same in every session; 0: all."""
@@ -109,7 +123,7 @@ def read_data(project: Project) -> RunData:
     labelled = _read_labelled(files, config)
     (*labelled, test), folder, notes = _with_photographs(project, files, [*labelled, test])
     _require_distinct_ids(test, files.test)
-    rows, repeated = _answered_rows(labelled, config)
+    rows, notes_on_rows = answered_rows(labelled, config)
     if not rows:
         raise DataError(f"No row of {files.train} has an answer that could be understood: nothing to train on.")
     train = rows
@@ -119,14 +133,16 @@ def read_data(project: Project) -> RunData:
     image_groups = near_duplicate_groups(records)
     problems = tuple(p for table in (*labelled, test) for p in table.problems)
     form = find_form(test.questions, files.sample_submission, labelled[0].convention, config.submission_style)
-    notes = [*notes, *_notes_on_encodings((*labelled, test)), *_notes_on_answers(labelled), *form.notes]
-    notes += [f"{counted_words(repeated, 'row')} left out: the same as an earlier one"] if repeated else []
+    if files.dev and not config.use_dev:
+        notes.append(f"{files.dev.name} is not used; --set use_dev=true trains on its rows too")
+    notes = [*notes, *_notes_on_encodings((*labelled, test)), *notes_on_answers(labelled, config), *notes_on_rows, *form.notes]
     notes += _notes_on_own_letters([*rows, *test.questions])
-    doubts = [f"{name}: {doubt}" for name, read in _answers_of(labelled) for doubt in read.doubts()]
+    doubts = [f"{name}: {doubt}" for name, read in named_answers(labelled) for doubt in read.doubts()]
     return RunData(
         files, form, (*labelled, test), tuple(train), tuple(rows), test.questions, problems,
         tuple(notes), tuple(doubts), records, image_groups,
         question_groups(train, image_groups), questions_print(train, records), questions_print(test.questions, records),
+        rows_that_validate(train, config.validate_on),
     )
 
 
@@ -160,39 +176,6 @@ def _named_columns_of(config: Config) -> dict[str, str]:
     return {"id_column": config.id_column, "image_column": config.image_column, "question_column": config.question_column}
 
 
-def _answered_rows(tables: Sequence[Table], config: Config) -> tuple[list[Question], int]:
-    """Rows with an answer, each with an id of its own. Rows that are the same throughout are learned from once.
-
-    An id may name a photograph with several questions: the second row of the id "x" is called "x#2". An id of dev.csv may
-    be in train.csv too.
-
-    Returns:
-        The rows, and how many of the files' were left out as repetitions.
-    """
-    answered: dict[str, Question] = {}
-    train_ids = {q.id for q in tables[0].questions}
-    repeated = 0
-    for number, table in enumerate(tables):
-        seen: Counter[str] = Counter()
-        rows: set[Question] = set()
-        for question in table.questions:
-            if question.answer is None and not (config.soft_votes and any(question.votes or ())):
-                continue
-            if question in rows:
-                repeated += 1
-                continue
-            rows.add(question)
-            name = f"dev:{question.id}" if number and question.id in train_ids else question.id
-            seen[name] += 1
-            name = name if seen[name] == 1 else f"{name}#{seen[name]}"
-            answered[name] = dataclasses.replace(question, id=name)
-    return list(answered.values()), repeated
-
-
-def _answers_of(tables: Sequence[Table]) -> list[tuple[str, AnswersRead]]:
-    return [(table.name, table.answers) for table in tables if table.answers is not None]
-
-
 def _notes_on_encodings(tables: Sequence[Table]) -> list[str]:
     """Files whose encoding was not said by themselves, with a text to look at."""
     notes = []
@@ -200,18 +183,6 @@ def _notes_on_encodings(tables: Sequence[Table]) -> list[str]:
         shown = next((q.text for q in table.questions if not q.text.isascii()), "")
         if table.encoding in ("cp949", "cp1252"):
             notes.append(f"{table.name}: read as {table.encoding}" + (f", for example {shown[:40]!r}" if shown else ""))
-    return notes
-
-
-def _notes_on_answers(tables: Sequence[Table]) -> list[str]:
-    """How the answers of each file were read, and which rows have none."""
-    read = _answers_of(tables)
-    notes = [f"{name}: {line}" for name, answers in read for line in (answers.summary(), *answers.losses())]
-    styles = {name: answers.convention.usual for name, answers in read}
-    if len(set(styles.values())) > 1:
-        notes.append("the files write their answers differently: " + ", ".join(
-            f"{name} in {STYLE_WORDS.get(style, 'several kinds')}" for name, style in styles.items()
-        ))
     return notes
 
 
@@ -374,7 +345,10 @@ def explore_files(project: Project, data: RunData, prior: Prior) -> Exploration:
     folder = project.paths.experiment / "eda"
     prior = dataclasses.replace(prior, oof_logprobs=prior_of_train(data, prior))
     notes = (*data.notes, *data.doubts)
-    found = explore(data.train, data.test, data.problems, data.records, data.image_groups, prior, folder, notes)
+    agreements = agreements_of(data.tables[:-1], data.image_groups)
+    found = explore(
+        data.train, data.test, data.problems, data.records, data.image_groups, prior, folder, notes, agreements
+    )
     write_text(folder / "summary.txt", printable(found.summary()) + "\n")
     return found
 
@@ -389,13 +363,17 @@ def split_rows(data: RunData, config: Config) -> RunData:
     """`data` with its folds.
 
     Raises:
-        FoldError: there are fewer groups of images than folds.
+        FoldError: there are fewer groups of images to validate with than folds, or a fold has no row with an answer.
     """
-    usable = np.flatnonzero(data.with_image)
-    questions = [data.train[i] for i in usable]
-    folds = np.full(len(data.train), LEFT_OUT, dtype=np.int64)
-    folds[usable] = assign_folds(questions, data.groups[usable], config.n_folds, config.seed, config.use_kfold)
-    return dataclasses.replace(data, folds=folds)
+    usable = data.with_image
+    assigned = usable & np.array([config.validate_on in ("", q.source) for q in data.train], dtype=bool)
+    chosen = [data.train[i] for i in np.flatnonzero(assigned)]
+    of_chosen = assign_folds(chosen, data.groups[assigned], config.n_folds, config.seed, config.use_kfold)
+    folds = np.where(usable, folds_of_groups(data.groups, assigned, of_chosen), LEFT_OUT)
+    data = dataclasses.replace(data, folds=folds)
+    if empty := [fold for fold in sorted(set(of_chosen.tolist()) - {TRAINING_ONLY}) if not data.validated(fold).any()]:
+        raise FoldError(f"Fold {empty[0]} has no answered row to validate with. Use more rows or a smaller n_folds.")
+    return data
 
 
 def write_folds(project: Project, data: RunData) -> Path:
@@ -403,10 +381,11 @@ def write_folds(project: Project, data: RunData) -> Path:
     file = project.paths.experiment / "folds.csv"
     with atomic_path(file) as part, open(part, "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(["id", "fold", "group", "kind", "answer"])
-        for question, fold, group in zip(data.train, data.folds, data.groups, strict=True):
+        writer.writerow(["id", "fold", "group", "kind", "answer", "source", "validated"])
+        for question, fold, group, validates in zip(data.train, data.folds, data.groups, data.validates, strict=True):
             answer = "" if question.answer is None else LETTERS[question.answer]
-            writer.writerow([as_spreadsheet_cell(question.id), fold, group, question_kind(question), answer])
+            facts = (question_kind(question), answer, question.source, int(validates and fold >= 0))
+            writer.writerow([as_spreadsheet_cell(question.id), fold, group, *facts])
     return file
 
 
@@ -417,12 +396,15 @@ def fold_summary(data: RunData, n_folds: int) -> str:
         rows = data.validation_rows(fold)
         letters = np.bincount([q.answer for q in rows if q.answer is not None])
         shares = "  ".join(f"{LETTERS[i]} {count / len(rows):.0%}" for i, count in enumerate(letters))
-        groups = len(set(data.groups[data.folds == fold].tolist()))
+        groups = len(set(data.groups[data.validated(fold)].tolist()))
         lines.append(f"  fold {fold}: {len(rows):,} validation rows in {groups:,} image groups   {shares}")
-    left_out = int((data.folds == LEFT_OUT).sum())
+    in_use = data.folds != LEFT_OUT
+    if others := int((in_use & ~data.validates).sum()):
+        lines.append(f"  never validated, only learned from: {others:,} rows")
+    left_out = int((~in_use).sum())
     if left_out:
         lines.append(f"  left out: {left_out:,} rows whose photograph cannot be read (listed in the EDA)")
-    warning = large_group_warning(data.groups[data.folds != LEFT_OUT], n_folds)
+    warning = large_group_warning(data.groups[in_use & data.validates], n_folds)
     return "\n".join([*lines, *([f"  {warning}"] if warning else [])])
 
 
@@ -431,6 +413,7 @@ def weights_key(project: Project, data: RunData, fold: int) -> str:
     """Changes with the settings, rows and folds that the trained weights of a fold depend on."""
     return settings_hash({
         "settings": project.config.weight_settings(), "data": data.train_print, "folds": data.folds.tolist(), "fold": fold,
+        **({"validates": data.validates.tolist()} if project.config.validate_on else {}),
     })
 
 

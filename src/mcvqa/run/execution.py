@@ -238,12 +238,13 @@ def begin_worker() -> None:
 def make_schedule(project: Project, data: RunData) -> Schedule:
     """Of a session with a time budget, which began when `project` was opened."""
     config, folds = project.config, project.config.folds_to_train
-    validation = math.ceil(np.mean([(data.folds == fold).sum() for fold in folds]))
+    held_out = math.ceil(np.mean([(data.folds == fold).sum() for fold in folds]))
+    validation = math.ceil(np.mean([data.validated(fold).sum() for fold in folds]))
     images = len({q.image for rows in (data.test, *map(data.validation_rows, folds)) for q in rows})
     return Schedule(
         functools.partial(project.seconds_until, seconds_for_end(config.budget_seconds)),
         Work(len(folds), config.num_epochs, *tta_plan(config)),
-        Rows(data.used - validation, validation, len(data.test), images), 1 + config.use_ema + config.use_swa,
+        Rows(data.used - held_out, validation, len(data.test), images), 1 + config.use_ema + config.use_swa,
     )
 
 

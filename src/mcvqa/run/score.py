@@ -30,7 +30,7 @@ def score_task(
         needs: tasks that make image features.
         sample: how many of the validation rows are read, for want of time; 0: all.
     """
-    sample = sample if split == "oof" and sample < (data.folds == fold).sum() else 0
+    sample = sample if split == "oof" and sample < data.validated(fold).sum() else 0
     orders, scales = tta_plan(config)
     key = settings_hash({
         "weights": weights_key(project, data, fold), "keep": config.keep, "code": code_print(CODE_OF_SCORING), "orders": orders,

@@ -64,8 +64,7 @@ class Answers:
 
 def prior_answers(data: RunData, prior: Prior) -> Answers:
     """What can be answered from the texts alone."""
-    truth = np.array([-1 if q.answer is None else q.answer for q in data.train])
-    known = truth >= 0
+    truth, known = np.array([-1 if q.answer is None else q.answer for q in data.train]), data.validates
     right = prior_of_train(data, prior).argmax(-1) == truth
     ids = np.array([q.id for q in data.train], dtype=np.str_)
     return Answers("prior", prior.test_logprobs.argmax(-1), ids[known], right[known])

@@ -62,7 +62,7 @@ def do_train(side: ModelSide, task: Task) -> None:
         job = FoldJob(
             project.config, loaded.base, loaded.maker, train, validation, fold, project.paths.fold(fold),
             project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold), side.schedule,
-            side.data.groups[side.data.folds == fold], _features_ahead(side, fold) if task.arguments.get("ahead") else None,
+            side.data.groups[side.data.validated(fold)], _features_ahead(side, fold) if task.arguments.get("ahead") else None,
         )
         result = train_fold(job)
         side.free_base(result.model)
@@ -146,8 +146,7 @@ def _selection(project: Project, data: RunData, fold: int, attempt: str) -> Sele
     if project.config.keep != "best":
         return None
     events = (e for e in project.log.events("epoch") if e["fold"] == fold and e.get("attempt", "") == attempt)
-    answered = np.array([q.answer is not None for q in data.train], dtype=bool)
-    groups = data.groups[(data.folds == fold) & answered]
+    groups = data.groups[data.validated(fold)]
     return selection_of(read_epochs(events), np.full(len(groups), fold), groups)
 
 
