@@ -15,11 +15,13 @@ Shapes: T tokens of the list, N chunks, C tokens of a chunk, G groups of heads w
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from mcvqa.model.fast.kernels import unit_inverse
 from mcvqa.model.fast.layout import TokenLayout
 
 CHUNK = 64  # tokens: more make the products inside a chunk dearer than those between chunks
@@ -72,7 +74,8 @@ def chunk_tree(layout: TokenLayout, size: int = CHUNK) -> ChunkTree:
     number_in_level = {n: i for own in by_level for i, n in enumerate(own)}
     parents = [[number_in_level[chunk_of[follows[chunks[n][0]]]] for n in own] for own in by_level[1:]]
     order = [chunks[n] for own in by_level for n in own]
-    table = np.full((len(order), max(map(len, order))), tokens)
+    width = max(map(len, order)) - 1
+    table = np.full((len(order), max(16, 2 ** width.bit_length())), tokens)  # as kernels like it
     for row, chunk in zip(table, order, strict=True):
         row[: len(chunk)] = chunk
     at = np.empty(tokens, np.int64)
@@ -118,45 +121,73 @@ def convolved(x: torch.Tensor, weight: torch.Tensor, tree: ChunkTree) -> torch.T
 def gated_delta_rule(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, fade: torch.Tensor, beta: torch.Tensor, tree: ChunkTree
 ) -> torch.Tensor:
-    """(T, heads, D') what the tokens read from their state.
+    """(T, heads, D') what the tokens read from their state. Products are taken in the precision of the values.
 
     Args:
-        query, key: (T, G, D), of length one.
-        value: (T, heads, D'); head h uses key h // R.
+        query, key: (T, G, D), of length one; value: (T, heads, D'). Head h uses query and key h // R.
         fade: (T, heads) float32, logarithm of what is left of the state; beta: (T, heads) float32, share that is replaced.
     """
-    heads, groups = value.shape[1], key.shape[1]
-    scaled = query * query.shape[-1] ** -0.5
-    q, k, v, g, b = (_in_chunks(x, tree).float() for x in (scaled, key, value, fade, beta))  # (N, heads, C, ...)
+    dtype, repeats = value.dtype, value.shape[1] // key.shape[1]
+    q, k, v, g, b = (in_chunks(x, tree) for x in ((query * query.shape[-1] ** -0.5).to(dtype), key.to(dtype), value, fade, beta))
     faded = g.cumsum(-1)  # (N, heads, C) since the beginning of the chunk
-    count = q.shape[2]
-    later = torch.ones(count, count, dtype=torch.bool, device=q.device).triu(1)
+    later = torch.ones(2 * faded.shape[-1:], dtype=torch.bool, device=q.device).triu(1)
     between = (faded[..., :, None] - faded[..., None, :]).masked_fill(later, float("-inf")).exp()  # (N, heads, C, C)
-    each = heads // groups
-    keys_met, queries_met = ((x @ k.transpose(-1, -2)).repeat_interleave(each, 1) * between for x in (k, q))
-    q, k = (x.repeat_interleave(each, 1) for x in (q, k))  # (N, heads, C, D)
+    keys_met, queries_met = (torch.repeat_interleave(x @ k.transpose(-1, -2), repeats, 1) * between for x in (k, q))
+    since, until = faded.exp()[..., None], (faded[..., -1:] - faded).exp()[..., None]
+    q, k = (torch.repeat_interleave(x, repeats, 1) for x in (q, k))  # (N, heads, C, D)
     # what each token writes, given what the ones before it in the chunk have written: a triangular system
-    wanted = torch.cat((v, k * faded.exp()[..., None]), -1) * b[..., None]
-    new, old = torch.linalg.solve_triangular(keys_met * b[..., None], wanted, upper=False, unitriangular=True).split(
-        [v.shape[-1], k.shape[-1]], -1)
-    reading, writing = q * faded.exp()[..., None], (k * (faded[..., -1:] - faded).exp()[..., None]).transpose(-1, -2)
-    left = faded[..., -1].exp()[..., None, None]
+    solved = unit_inverse(keys_met * b[..., None]).to(dtype)
+    written = solved @ (v * b[..., None]).to(dtype)  # (N, heads, C, D')
+    known = solved @ (k * (since * b[..., None])).to(dtype)  # (N, heads, C, D)
+    reading, writing = (q * since).to(dtype), (k * until).to(dtype).transpose(-1, -2)
+    by_level = (x.split(tree.sizes) for x in (written, known, queries_met.to(dtype), reading, writing, since[..., -1:, :]))
     made: list[torch.Tensor] = []
-    state: torch.Tensor | None = None  # (chunks of the level, heads, D, D') at their beginning, None: all zero
-    by_level = (x.split(tree.sizes) for x in (new, old, queries_met, reading, writing, left))
-    for written, known, met, read, write, remaining, children in zip(*by_level, (*tree.parents, None), strict=True):
-        if state is not None:
-            written = written - known @ state
-            made.append(torch.baddbmm(*(x.flatten(0, 1) for x in (met @ written, read, state))).view_as(written))
+    state: torch.Tensor | None = None  # (chunks of the level, heads, D, D') float32 at their beginning, None: all zero
+    for new, old, met, read, write, left, children in zip(*by_level, (*tree.parents, None), strict=True):
+        if state is None:
+            made.append(met @ new)
         else:
-            made.append(met @ written)
+            before = state.to(dtype)
+            new = new - old @ before
+            made.append(met @ new + read @ before)
         if children is not None:
-            added = write @ written
-            state = added if state is None else state * remaining + added
-            state = state.index_select(0, children)
-    return torch.cat(made).transpose(1, 2).flatten(0, 1).index_select(0, tree.at).to(value.dtype)
+            added = (write @ new).float()
+            state = (added if state is None else state * left + added).index_select(0, children)
+    return from_chunks(torch.cat(made), tree)
 
 
-def _in_chunks(x: torch.Tensor, tree: ChunkTree) -> torch.Tensor:
+# %% from the list to the tree and back
+class _InChunks(torch.autograd.Function):
+    """A gather whose gradient is one too, as each token is in one chunk only."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, tokens: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(at)
+        return F.pad(x, (0, 0, 0, 1)).index_select(0, tokens)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return gradient.index_select(0, *ctx.saved_tensors), None, None
+
+
+class _FromChunks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, tokens: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(tokens)
+        return x.index_select(0, at)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return F.pad(gradient, (0, 0, 0, 1)).index_select(0, *ctx.saved_tensors), None, None
+
+
+def in_chunks(x: torch.Tensor, tree: ChunkTree) -> torch.Tensor:
     """(N, heads, C, ...) of (T, heads, ...), zero at padding, where nothing fades and nothing is replaced."""
-    return F.pad(x, (*[0, 0] * (x.ndim - 1), 0, 1))[tree.tokens].transpose(1, 2)
+    chunks = _InChunks.apply(x.flatten(1), tree.tokens.flatten(), tree.at)
+    return chunks.view(*tree.tokens.shape, *x.shape[1:]).transpose(1, 2).contiguous()
+
+
+def from_chunks(x: torch.Tensor, tree: ChunkTree) -> torch.Tensor:
+    """(T, heads, ...) of (N, heads, C, ...)."""
+    chunks = x.transpose(1, 2).flatten(0, 1)
+    return _FromChunks.apply(chunks.flatten(1), tree.tokens.flatten(), tree.at).view(-1, *chunks.shape[1:])
