@@ -135,10 +135,15 @@ def _above_splits(folder: Path) -> Path:
 
 def missing_table(root: Path, split: str) -> DataError:
     """What to say where the data folder lacks the table of a split, whose name may be nearly right."""
-    near = [name for name in _near_misses(root) if split in name.lower()]
+    near = near_misses_of(root, split)
     return DataError(f"{root} has no {split}.csv. " + (
         _rename(near, split) if near else "Expected: train.csv with answers and test.csv without."
     ))
+
+
+def near_misses_of(root: Path, split: str) -> list[str]:
+    """Files of the data folder that look like the table of a split but have other names: 'test (1).csv'."""
+    return [name for name in _near_misses(root) if split in name.lower()]
 
 
 def _near_misses(folder: Path) -> list[str]:

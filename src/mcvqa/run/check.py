@@ -74,7 +74,8 @@ def check_run(config: Config) -> bool:
 def _check_data(project: Project, data: RunData) -> bool:
     print_section("data")
     files, tables = data.files, data.tables
-    for path, table in zip([*[files.train, files.dev][: len(tables) - 1], files.test], tables, strict=True):
+    paths = [files.train, *([files.dev] if project.config.use_dev and files.dev else []), *([files.test] if files.test else [])]
+    for path, table in zip(paths, tables, strict=True):
         columns = ", ".join(f"{part}={name}" for part, name in table.columns.items())
         print_line(True, f"{path}: {len(table.questions)} rows, {table.encoding}, delimiter {table.delimiter!r}; {columns}")
     if files.dev and not project.config.use_dev:

@@ -27,7 +27,7 @@ from mcvqa.model.load import measure_model, read_model_config
 from mcvqa.run.dataset import RunData, read_data, split_rows
 from mcvqa.run.model_side import ModelSide, do_features, feature_tasks, features_fit, plan_weights
 from mcvqa.run.project import Project, heading
-from mcvqa.run.score import SPLITS, do_score, is_scored, score_task
+from mcvqa.run.score import do_score, is_scored, score_task, splits_of
 from mcvqa.run.session import in_attempt, memory_explained
 from mcvqa.run.space import disk_need, require_space
 from mcvqa.run.tasks import Task, TaskGraph
@@ -114,7 +114,7 @@ class Execution:
         needs = [task.name for task in features]
         return [*features, *(
             score_task(self.project, self.data, config, fold, split, needs, sample)
-            for fold in self.project.config.folds_to_train for split in SPLITS
+            for fold in self.project.config.folds_to_train for split in splits_of(self.data)
         )]
 
     def first_answers(self) -> list[Task]:

@@ -49,7 +49,7 @@ def _require_fold(config: Config, fold: int | None) -> None:
 
 def _first_submission(project: Project, data: RunData, prior: Prior) -> None:
     submit_prior(project, data, prior)
-    require_photographs(project, data, meanwhile(project, prior))
+    require_photographs(project, data, meanwhile(project, prior) if data.test else "")
 
 
 def _ready(project: Project) -> tuple[RunData, Prior]:
