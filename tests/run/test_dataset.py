@@ -213,6 +213,7 @@ def test_a_missing_table_is_named(data, tmp_path):
         data_of(project_on(data, tmp_path))
 
 
+# %% the prior
 def test_the_prior_is_fitted_once(plain, dataset, tmp_path):
     prior, file = fit_text_prior(plain, data_of(plain)), plain.paths.scores / "prior-test.npz"
     written = file.stat().st_mtime_ns

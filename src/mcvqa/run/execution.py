@@ -25,6 +25,7 @@ from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.distributed import by_each, by_main
 from mcvqa.model.load import measure_model, read_model_config
 from mcvqa.run.dataset import RunData, read_data, split_rows
+from mcvqa.run.lengths import require_rows_fit
 from mcvqa.run.model_side import ModelSide, do_features, feature_tasks, features_fit, plan_weights
 from mcvqa.run.project import Project, heading
 from mcvqa.run.score import do_score, is_scored, score_task, splits_of
@@ -150,6 +151,7 @@ def prepare_model(
     left, at_once = len(project.config.folds_to_train) - len(trained), len(worker_gpus(project.config, plan.device))
     need = disk_need(project.config, _trained_parameters(project.config), data, left, at_once)
     by_main(require_space, need, project.config)
+    by_main(require_rows_fit, project.config, data, plan, left > 0)
     keep_features = by_main(features_fit, project, data, plan, need)
     side = ModelSide(project, data, plan, keep_features, schedule)
     workers = launched or process_workers(project, plan)
