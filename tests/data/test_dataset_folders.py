@@ -16,7 +16,7 @@ from tests.conftest import make_dataset, tiny_settings
 
 
 def rows_of(data: Path, split: str, *, embedded: bool = False) -> list[dict]:
-    """The rows as `datasets` keeps them: choices in a list, the answer as a number of a class, a photograph as bytes or by name."""
+    """The rows as `datasets` keeps them: choices in a list, the answer as a class's number, a photograph as bytes or by name."""
     with open(data / f"{split}.csv", encoding="utf-8", newline="") as handle:
         records = list(csv.DictReader(handle))
     return [
@@ -39,8 +39,10 @@ def plain(tmp_path) -> Path:
 
 def require_same_rows(found: RunData, plain: Path, out: Path) -> None:
     files = read(plain, out)
-    assert [(q.id, q.text, q.choices, q.answer) for q in found.train] == [(q.id, q.text, q.choices, q.answer) for q in files.train]
-    assert [(q.id, q.text, q.choices) for q in found.test] == [(q.id, q.text, q.choices) for q in files.test]
+    def texts(data: RunData) -> list[tuple]:
+        return [(q.id, q.text, q.choices, q.answer) for q in (*data.train, *data.test)]
+
+    assert texts(found) == texts(files)
     for one, other in zip((*found.train, *found.test), (*files.train, *files.test), strict=True):
         assert found.records[one.image].content_hash == files.records[other.image].content_hash
 
@@ -81,7 +83,7 @@ def test_a_table_in_several_parts(plain, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [(lambda part: part.unlink(), r"There is no file .*train-00001-of-00002\.csv"),
-     (lambda part: part.write_text("id,b\n2,y\n"), r"train-00001-of-00002\.csv has the columns id, b; .*00000-of-00002\.csv: id, a\.")],
+     (lambda part: part.write_text("id,b\n2,y\n"), r"00001-of-00002\.csv has the columns id, b; .*00000-of-00002\.csv: id, a\.")],
 )
 def test_parts_that_do_not_fit_together_are_named(tmp_path, spoil, said):
     for number in range(2):
@@ -142,7 +144,8 @@ def test_parquet_files_as_the_hub_has_them(plain, tmp_path):
     for split, parts in (("train", 2), ("test", 1)):
         rows = rows_of(plain, split, embedded=True)
         for number, start in enumerate(range(0, len(rows), len(rows) // parts)):
-            pd.DataFrame(rows[start : start + len(rows) // parts]).to_parquet(tmp_path / "hub" / "data" / f"{split}-{number:05d}-of-{parts:05d}.parquet")
+            file = tmp_path / "hub" / "data" / f"{split}-{number:05d}-of-{parts:05d}.parquet"
+            pd.DataFrame(rows[start : start + len(rows) // parts]).to_parquet(file)
     require_same_rows(read(tmp_path / "hub", tmp_path / "out"), plain, tmp_path / "out")
 
 

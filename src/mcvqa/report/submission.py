@@ -245,8 +245,9 @@ def _id_problems(ids: list[str], wanted: list[str]) -> list[str]:
 
 
 def _answer_problems(ids: list[str], answers: list[str], questions: dict[str, Question], style: str) -> list[str]:
+    by_text = style in ("text", "bare")
     allowed = {
-        row_id: {written_answer(i, q.choices, style) for i in range(len(q.choices)) if q.choices[i] or style not in ("text", "bare")}
+        row_id: {written_answer(i, q.choices, style) for i in range(len(q.choices)) if q.choices[i] or not by_text}
         for row_id, q in questions.items()
     }
     wrong = [
