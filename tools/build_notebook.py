@@ -13,8 +13,8 @@ A story is Markdown. What stands in it becomes text, and:
 
 Each module becomes one collapsed cell, its docstring first, other docstrings cut after their first sentence (private functions
 lose theirs and the annotations of their signatures), "text" written as 'text'; imports inside the package are dropped, and those
-that an earlier cell has made: in the notebook all names live in one namespace. What the story orders and the package does not have
-is an error that names it.
+that an earlier cell has made: in the notebook all names live in one namespace. What the story orders and the package lacks is an
+error that names it.
 """
 import argparse
 import ast
