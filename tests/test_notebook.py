@@ -31,6 +31,7 @@ from tools.build_notebook import (
     left_out,
     requirements,
     with_single_quotes,
+    without_private_annotations,
 )
 
 from mcvqa.config import Config, ConfigError
@@ -99,7 +100,8 @@ def test_every_part_of_every_module_is_there_once():
     assert OF_MODULE.keys() == {name for name in map(module_name, MODULES) if not left_out(name)}
     for name, cells in OF_MODULE.items():
         made = [statement for cell in cells for statement in code_of(cell)]
-        assert sorted(made) == sorted(code_of(Module(name).source, NAMES_NOT_IN_NOTEBOOK.get(name, ()))), name
+        source = without_private_annotations(Module(name).source)
+        assert sorted(made) == sorted(code_of(source, NAMES_NOT_IN_NOTEBOOK.get(name, ()))), name
         assert cells[0].split("\n")[1].startswith(('"""', "'''")), f"{name}: the docstring comes first"
     assert len(LIBRARY) == len({cell["source"].split("\n")[0] for cell in LIBRARY})
 
@@ -119,6 +121,32 @@ def test_what_stays_in_the_package_is_refused_where_it_is_asked_for():
 def test_what_is_not_in_the_notebook_is_in_the_package_or_planned():
     planned = {"insight", "answer", "run.workers.ray"}
     assert set(NOT_IN_NOTEBOOK) - set(map(module_name, MODULES)) <= planned and all(NOT_IN_NOTEBOOK.values())
+
+
+def test_signatures_of_private_functions_are_plain():
+    """Those of others, and of functions with a decorator, whose annotations may be read, stay as they are."""
+    code = """def shown(a: int) -> str: ...
+@decorated
+def _read(a: int) -> str: ...
+class Room:
+    def __init__(self, a: int) -> None: ...
+    def _inner(
+        self, a: "dict[str, int]" = {}, *rest: tuple[
+            int, ...], 한글: str = "->", **more: Callable[[int], str],
+    ) -> dict[str, int]:
+        b: int = 1
+        return b
+"""
+    shorter = without_private_annotations(code)
+    assert ast.dump(ast.parse(shorter)) == ast.dump(ast.parse("""def shown(a: int) -> str: ...
+@decorated
+def _read(a: int) -> str: ...
+class Room:
+    def __init__(self, a: int) -> None: ...
+    def _inner(self, a = {}, *rest, 한글 = "->", **more):
+        b: int = 1
+        return b
+"""))
 
 
 @pytest.mark.parametrize(("code", "shorter"), [

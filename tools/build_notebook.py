@@ -13,9 +13,10 @@ A story is Markdown. What stands in it becomes text, and:
     @defaults@                the defaults of the settings that presets set
 
 Each module becomes one collapsed cell, the first paragraph of its docstring first; other docstrings are cut after their first
-sentence (those of private functions go), "text" is written as 'text'. Imports inside the package are dropped, and those that an
-earlier cell has made: in the notebook all names live in one namespace. Where a function imports a module that stays in the
-package, its block becomes an error. What the story orders and the package does not have is an error that names it.
+sentence (private functions lose theirs and the annotations of their signatures), "text" is written as 'text'. Imports inside the
+package are dropped, and those that an earlier cell has made: in the notebook all names live in one namespace. Where a function
+imports a module that stays in the package, its block becomes an error. What the story orders and the package does not have is an
+error that names it.
 """
 import argparse
 import ast
@@ -195,6 +196,26 @@ def with_short_docstrings(code: str) -> str:
     return "\n".join(line for line in lines if line != REMOVED)
 
 
+def without_private_annotations(code: str) -> str:
+    """The code with plain signatures of private functions, which mypy has checked in the package: they cost 20 KB."""
+    lines = [line.encode() for line in code.split("\n")]  # columns count bytes
+    cuts = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.FunctionDef) and re.match("_[a-z]", node.name) and not node.decorator_list:
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+            cuts += [
+                (one.lineno, one.col_offset + len(one.arg.encode()), one.annotation)
+                for one in arguments if one and one.annotation
+            ]
+            if node.returns:
+                line, column = node.returns.lineno, node.returns.col_offset
+                cuts.append((line, lines[line - 1].rindex(b" ->", 0, column), node.returns))
+    for first, start, annotation in sorted(cuts, key=lambda cut: cut[:2], reverse=True):
+        last, end = annotation.end_lineno or first, annotation.end_col_offset or 0
+        lines[first - 1 : last] = [lines[first - 1][:start] + lines[last - 1][end:]]
+    return b"\n".join(lines).decode()
+
+
 LITERAL = re.compile(
     r''' *(?P<comment>#[^\n]*)|(?P<quote>"""|\'\'\'|"|\')(?P<body>(?:\\.|(?!(?P=quote)).)*)(?P=quote)''', re.DOTALL)
 TOOLS_COMMENT = re.compile(r"# (fmt: skip|noqa: \w+|type: ignore\[[\w-]+\])")
@@ -276,7 +297,8 @@ class Builder:
         """A cell with these parts of a module. Args: part: title of the only part, '' for a module's own cell."""
         slug, number = module.name.replace(".", "-"), list(module.parts).index(titles[0]) + 1
         title = f"{LIBRARY_TITLE}{module.name.replace('.', '/')}.py{f' · {part}' if part else ''}"
-        code = with_single_quotes(with_short_docstrings(without_imports(module.code(titles), self.imports)))
+        shown = with_short_docstrings(without_imports(module.code(titles), self.imports))
+        code = with_single_quotes(without_private_annotations(shown))
         self.code(f"{title}\n{code}", f"{slug}-{number}" if part else slug, collapsed=True)
 
     def own_cell(self, module: Module) -> None:

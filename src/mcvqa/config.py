@@ -163,7 +163,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         default="auto", json_schema_extra=WEIGHTS,
         description="what answers mean: letters, positions counted from one or zero, choices' texts; auto: the file shows it",
     )
-    submission_style: Literal["auto", "lower", "upper", "one", "zero", "text", "korean"] = Field(
+    submission_style: Literal["auto", "lower", "upper", "one", "zero", "text", "bare", "korean"] = Field(
         default="auto",
         description="how the submission writes answers: a, A, 1, 0, a text, 가; auto: as sample_submission.csv, else train.csv",
     )

@@ -36,6 +36,8 @@ class Maker(Protocol):
 
     def tokens(self, row: Any) -> int: ...
 
+    def positions(self, row: Any) -> int: ...
+
     def conversation(self, question: Question, answer: str | None = None) -> list[int]: ...
 
     def prompt_inputs(self, row: Any) -> dict[str, torch.Tensor]: ...
@@ -76,6 +78,10 @@ class RowMaker:
     def tokens(self, row: Row) -> int:
         """Tokens that go through the model for a row by itself; beside others it shares some."""
         return len(row)
+
+    def positions(self, row: Row) -> int:
+        """How many positions the longest of its prompts takes; those of a photograph are fewer than its tokens."""
+        return int(row.position_ids.max()) + 1
 
     def conversation(self, question: Question, answer: str | None = None) -> list[int]:
         """Tokens of the prompt in the original order; with `answer`, of the whole training conversation."""
@@ -125,8 +131,12 @@ LOOKED_AT = 256  # rows with most text, of which the one with most tokens is loo
 
 def longest_row(maker: Maker, questions: Sequence[Question], config: Config) -> Any:
     """The longest training row: the worst case for memory, near enough (a photograph's tokens hardly differ)."""
-    wordy = sorted(questions, key=lambda question: -len(question.text) - sum(map(len, question.choices)))
-    return max((training_row(maker, question, 0, config) for question in wordy[:LOOKED_AT]), key=len)
+    return max((training_row(maker, question, 0, config) for question in wordiest(questions, LOOKED_AT)), key=len)
+
+
+def wordiest(questions: Sequence[Question], count: int) -> list[Question]:
+    """The `count` rows with most text, the longest first."""
+    return sorted(questions, key=lambda question: -len(question.text) - sum(map(len, question.choices)))[:count]
 
 
 class TrainingRows(Dataset):

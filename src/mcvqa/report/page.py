@@ -35,7 +35,7 @@ class ReportInput:
         data_summary: text for a terminal, shown as it is.
         methods: ensemble method -> its out-of-fold accuracy; method: the one used; method_reason: why.
         figures: name -> PNG inside the report's folder (see `mcvqa.report.figures.draw_figures`).
-        submissions: path as shown -> what its validation found.
+        submissions: path as shown -> what its validation found; not_submitted: why there are none, '' if there are.
         submitted: what the file to hand in holds; submitted_run: whose answers these are.
         submitted_accuracy: of these answers, on rows that their models have not seen; None where it is not known.
         advice: what to try next.
@@ -51,6 +51,7 @@ class ReportInput:
     method_reason: str = ""
     figures: Mapping[str, Path] = field(default_factory=dict)
     submissions: Mapping[str, SubmissionReport] = field(default_factory=dict)
+    not_submitted: str = ""
     submitted: str = ""
     submitted_run: str = ""
     submitted_accuracy: Accuracy | None = None
@@ -263,6 +264,8 @@ def _error_row(error: WrongAnswer) -> tuple[str, ...]:
 
 
 def _submission_blocks(content: ReportInput) -> list[ReportBlock]:
+    if content.not_submitted:
+        return [ReportBlock("text", f"None: {content.not_submitted}")]
     blocks = []
     for path, found in content.submissions.items():
         verdict = "valid" if not found.problems else "NOT VALID: " + "; ".join(map(str, found.problems))

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,13 @@ from mcvqa.data.image_paths import SplitRows, find_photographs
 from mcvqa.data.images import DECODER_VERSION, ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
 from mcvqa.data.kinds import question_kind
 from mcvqa.data.labelled import answered_rows, named_answers, notes_on_answers, rows_that_validate
-from mcvqa.data.locate import DataFiles, find_data, missing_table
+from mcvqa.data.locate import DataFiles, find_data, missing_table, near_misses_of
 from mcvqa.data.own_letters import strip_own_letters
+from mcvqa.data.picture_cells import CELLS_FOLDER
 from mcvqa.data.prior import Prior, fit_prior
 from mcvqa.data.questions import Problem, Question, Table, read_questions, read_tables
 from mcvqa.data.table import DataError
-from mcvqa.report.submission import SubmissionForm, find_form
+from mcvqa.report.submission import PLAIN_FORM, SubmissionForm, find_form
 from mcvqa.run.project import Project, RunStopped, way_out
 from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import Scores, load_scores, plain_scores
@@ -48,10 +49,11 @@ class RunData:
     """The questions of a run, with their photographs surveyed.
 
     Attributes:
-        form: how the competition wants its submissions.
-        tables: of the training files, then of the test file, as they were read.
+        form: how the competition wants its submissions; the plain one where there are no test rows.
+        tables: of the training files, then of the test file where there is one, as they were read.
         train: rows with an answer, of the sample if there is one.
         all_train: every row of the training files with an answer.
+        test: none where the competition keeps its test file to itself: then nothing is handed in.
         problems: what was odd in the files.
         notes: how the files were read; doubts: what of them is not used although it may mean something.
         records: survey of the photographs by the path written in the CSV.
@@ -115,54 +117,88 @@ def read_data(project: Project) -> RunData:
     """Find and read the files, survey the photographs, group look-alikes.
 
     Raises:
-        DataError: a file is missing or cannot be understood at all.
+        DataError: train.csv is missing, or a file cannot be understood at all.
     """
     config = project.config
     files, test = read_test_rows(project)
-    assert files.train is not None
     labelled = _read_labelled(files, config)
-    (*labelled, test), folder, notes = _with_photographs(project, files, [*labelled, test])
-    _require_distinct_ids(test, files.test)
+    as_read = [*labelled, *([test] if test else [])]
+    tables, folder, notes = _with_photographs(project, files, as_read)
+    labelled, asked = tables[: len(labelled)], tables[-1].questions if test else ()
+    _require_distinct_ids(asked, files.test)
     rows, notes_on_rows = answered_rows(labelled, config)
     if not rows:
         raise DataError(f"No row of {files.train} has an answer that could be understood: nothing to train on.")
     train = rows
     if config.use_sample:
         train = [rows[i] for i in sample_rows(rows, question_groups(rows), config.sample_size, config.seed)]
-    records = _survey(project, folder, [q.image for q in (*train, *test.questions)])
-    image_groups = near_duplicate_groups(records)
-    problems = tuple(p for table in (*labelled, test) for p in table.problems)
-    form = find_form(test.questions, files.sample_submission, labelled[0].convention, config.submission_style)
+    records = _survey(project, folder, [q.image for q in (*train, *asked)])
+    problems = tuple(p for table in tables for p in table.problems)
+    form = PLAIN_FORM
+    if test:
+        form = find_form(asked, files.sample_submission, labelled[0].convention, config.submission_style)
+    notes = [*([] if test else [without_test(project)]), *notes]
     if files.dev and not config.use_dev:
         notes.append(f"{files.dev.name} is not used; --set use_dev=true trains on its rows too")
-    notes = [*notes, *_notes_on_encodings((*labelled, test)), *notes_on_answers(labelled, config), *notes_on_rows, *form.notes]
-    notes += _notes_on_own_letters([*rows, *test.questions])
+    notes = [*notes, *_notes_on_encodings(tables), *notes_on_answers(labelled, config), *notes_on_rows, *form.notes]
+    notes += _notes_on_own_letters([*rows, *asked])
     doubts = [f"{name}: {doubt}" for name, read in named_answers(labelled) for doubt in read.doubts()]
     return RunData(
-        files, form, (*labelled, test), tuple(train), tuple(rows), test.questions, problems,
-        tuple(notes), tuple(doubts), records, image_groups,
-        question_groups(train, image_groups), questions_print(train, records), questions_print(test.questions, records),
+        files, form, tuple(tables), tuple(train), tuple(rows), asked, problems, tuple(notes), tuple(doubts), records,
+        near_duplicate_groups(records), _groups_of(train, records),
+        questions_print(train, records, _as_written(as_read, tables)), questions_print(asked, records),
         rows_that_validate(train, config.validate_on),
     )
 
 
-def read_test_rows(project: Project) -> tuple[DataFiles, Table]:
-    """The files of the data, and the table of the test rows.
+def read_test_rows(project: Project) -> tuple[DataFiles, Table | None]:
+    """The files of the data, and the table of the test rows; None where there is no test file.
+
+    Raises:
+        DataError: train.csv is missing, or test.csv is there under a name that is not understood.
+    """
+    config = project.config
+    files = find_data(config.data_dir, project.paths.cache / "data", own=project.paths.written)
+    for split, file in (("train", files.train), ("test", files.test)):
+        if file is None and (split == "train" or near_misses_of(files.root, split)):
+            raise missing_table(files.root, split)
+    return files, read_questions(files.test, **_named_columns_of(config), labelled=False) if files.test else None
+
+
+def without_test(project: Project) -> str:
+    """What it means that there is no test file, and how the test is answered later."""
+    run, folder = project.config.run, project.config.data_dir
+    return (
+        f"there is no test.csv, so no submission is written. Later, put it into {folder} and give the same command again, or "
+        f"mcvqa predict {run} and mcvqa report {run}: the test rows are answered and nothing is trained again."
+    )
+
+
+def _groups_of(train: Sequence[Question], records: dict[str, ImageRecord]) -> np.ndarray:
+    """(N,) groups by the training photographs alone: folds, and with them trained weights, do not depend on test rows."""
+    return question_groups(train, near_duplicate_groups({q.image: records[q.image] for q in train}))
+
+
+def _as_written(before: Sequence[Table], after: Sequence[Table]) -> dict[str, str]:
+    """Path of a photograph -> as its table has it, where another one is meant; of the training files."""
+    pairs = [
+        (new.image, old.image) for one, other in zip(before, after, strict=True) if one.answers
+        for old, new in zip(one.questions, other.questions, strict=True)
+    ]
+    return {meant: written for meant, written in pairs if meant != written and not meant.startswith(CELLS_FOLDER)}
+
+
+def read_form(project: Project) -> tuple[tuple[Question, ...], SubmissionForm]:
+    """The test rows, and how the competition wants its submissions by its own files.
 
     Raises:
         DataError: train.csv or test.csv is missing.
     """
-    config = project.config
-    files = find_data(config.data_dir, project.paths.cache / "data", own=project.paths.written)
-    if files.train is None or files.test is None:
-        raise missing_table(files.root, "train" if files.train is None else "test")
-    return files, read_questions(files.test, **_named_columns_of(config), labelled=False)
-
-
-def read_form(config: Config, files: DataFiles, test: Table) -> SubmissionForm:
-    """How the competition wants its submissions, by its own files."""
-    (train, *_) = _read_labelled(files, config)
-    return find_form(test.questions, files.sample_submission, train.convention, config.submission_style)
+    files, test = read_test_rows(project)
+    if test is None:
+        raise missing_table(files.root, "test")
+    (train, *_) = _read_labelled(files, project.config)
+    return test.questions, find_form(test.questions, files.sample_submission, train.convention, project.config.submission_style)
 
 
 def _read_labelled(files: DataFiles, config: Config) -> list[Table]:
@@ -194,9 +230,9 @@ def _notes_on_own_letters(questions: Sequence[Question]) -> list[str]:
     return [f"the choices of {len(stripped):,} rows carry letters of their own: {before!r} is shown to the model as {after!r}"]
 
 
-def _require_distinct_ids(test: Table, file: Path | None) -> None:
+def _require_distinct_ids(test: Sequence[Question], file: Path | None) -> None:
     """Raises DataError for ids that occur twice in the test file: a submission has one answer an id."""
-    repeated = [name for name, count in Counter(q.id for q in test.questions).items() if count > 1]
+    repeated = [name for name, count in Counter(q.id for q in test).items() if count > 1]
     if repeated:
         raise DataError(
             f"{file} has {len(repeated)} ids more than once, first {', '.join(map(repr, repeated[:5]))}: "
@@ -204,10 +240,17 @@ def _require_distinct_ids(test: Table, file: Path | None) -> None:
         )
 
 
-def questions_print(questions: Sequence[Question], records: dict[str, ImageRecord] | None = None) -> str:
-    """Changes with any text, answer or order of `questions` and, given their records, with any of their photographs."""
+def questions_print(
+    questions: Sequence[Question], records: dict[str, ImageRecord] | None = None, written: Mapping[str, str] | None = None
+) -> str:
+    """Changes with any text, answer or order of `questions` and, given their records, with any of their photographs.
+
+    Args:
+        written: path of a photograph -> as its table has it, which does not change when another table is added.
+    """
     pictures = [(records[q.image].content_hash, records[q.image].problem) for q in questions] if records else []
-    texts = [(q.id, q.image, q.text, q.choices, q.answer, q.votes) for q in questions]
+    written = written or {}
+    texts = [(q.id, written.get(q.image, q.image), q.text, q.choices, q.answer, q.votes) for q in questions]
     return settings_hash({"questions": texts, "pictures": pictures})
 
 
@@ -270,8 +313,9 @@ def require_photographs(project: Project, data: RunData, meanwhile: str = "") ->
 def _with_photographs(
     project: Project, files: DataFiles, tables: Sequence[Table]
 ) -> tuple[list[Table], ImageFolder, list[str]]:
-    """The tables (train, dev where it is used, test) with the paths of the photographs that are meant, and where they are."""
-    splits = [split for split in ("train", "dev", "test") if split != "dev" or len(tables) > 2]
+    """The tables (train, then dev and test where they are used) with the paths of the photographs that are meant, and where they
+    are."""
+    splits = ["train", *(["dev"] if project.config.use_dev and files.dev else []), *(["test"] if files.test else [])]
     rows = [SplitRows(split, getattr(files, split), table.questions) for split, table in zip(splits, tables, strict=True)]
     folder, placed, notes = find_photographs(files.root, rows, project.paths.cache / "data")
     return [dataclasses.replace(table, questions=one.questions) for table, one in zip(tables, placed, strict=True)], folder, notes

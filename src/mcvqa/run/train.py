@@ -87,9 +87,10 @@ def _features_ahead(side: ModelSide, fold: int) -> FeaturesAhead:
 
 
 def _pace_of_reading(side: ModelSide) -> float:
-    """Seconds that the model, as it is, takes for a test row: what fits is planned from it until training has measured more."""
+    """Seconds that the model, as it is, takes for a row: what fits is planned from it until training has measured more."""
     config, loaded = side.project.config.replace(use_tta=False, answer_by="letters"), side.load()
-    rows = side.data.test[: 1 + PACE_ROWS]
+    rows = (side.data.test or side.data.train)[: 1 + PACE_ROWS]
+    side.make_features([question.image for question in rows], 1.0)  # those of test rows are there
     started = 0.0
     for part in (rows[:1], rows[1:]):  # the first call compiles, allocates and so on
         started = time.monotonic()
