@@ -11,7 +11,7 @@ from mcvqa.config import LANGUAGE_PROJECTIONS
 from mcvqa.model.families.family import Family
 from mcvqa.model.families.qwen3_vl import axes_in_turns
 from mcvqa.model.fast.block import Block, Mixed, Projections, Tables, gated_mlp, normed
-from mcvqa.model.fast.delta import convolved, gated_delta_rule
+from mcvqa.model.fast.delta import gated_delta_rule
 from mcvqa.model.fast.kernels import turn
 from mcvqa.model.fast.layout import attend
 
@@ -64,20 +64,14 @@ def _delta_block(delta: Any, norm: OffsetNorm) -> Block:
         assert tables.chunks is not None, "made by collate() for families that are recurrent"
         joint = joint.detach().requires_grad_(torch.is_grad_enabled())
         qkv, z, b, a = joint.split(sizes, 1)
-        qkv = convolved(qkv, delta.conv1d.weight[:, 0].to(joint.dtype), tables.chunks)
-        q, k, v = qkv.split([delta.key_dim, delta.key_dim, delta.value_dim], 1)
-        q, k = (_unit(x.unflatten(1, (keys, -1)).float()) for x in (q, k))
         fade = -delta.A_log.float().exp() * F.softplus(a.float() + delta.dt_bias.float())  # (T, values)
-        read = gated_delta_rule(q, k, v.unflatten(1, (values, -1)), fade, b.float().sigmoid(), tables.chunks)
+        weight = delta.conv1d.weight[:, 0].to(joint.dtype)
+        read = gated_delta_rule(qkv, weight, fade, b.float().sigmoid(), (keys, values), delta.head_k_dim, tables.chunks)
         made = (normed(delta.norm, read) * F.silu(z.unflatten(1, (values, -1)))).flatten(1)
         return made, functools.partial(torch.autograd.grad, made, joint)
 
     before = Projections(dict(qkv=delta.in_proj_qkv, z=delta.in_proj_z, b=delta.in_proj_b, a=delta.in_proj_a))
     return Block(norm, before, mix, Projections(dict(out=delta.out_proj)))
-
-
-def _unit(x: torch.Tensor) -> torch.Tensor:
-    return x * (x.square().sum(-1, keepdim=True) + 1e-6).rsqrt()
 
 
 QWEN3_5 = Family(
