@@ -177,7 +177,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         folder, memory = Path(temporary), MemoryPlan()
         store = measure_images(base, images, questions, folder / "features")
-        maker = RowMaker(base.encoder, images, store)
+        maker = RowMaker(base.encoder, images, store, base.family.recurrent)
         for count in options.orders:
             measure_scoring(base, maker, questions, config, count)
         measure_training(base, maker, questions, config, folder / "found", memory)

@@ -62,7 +62,7 @@ if __name__ == "__main__":
             base = load_base(config, plan_device(config))
             images = inputs_of(base, Path(temporary), questions, config)
             store = FeatureStore(Path(temporary) / precision, base, images)
-            maker = RowMaker(base.encoder, images, store)
+            maker = RowMaker(base.encoder, images, store, base.family.recurrent)
             started = time.time()
             store.fill(base, dict.fromkeys(q.image for q in questions))
             rows = encode_rows(maker, questions, [None] * len(questions), base.plan.workers)

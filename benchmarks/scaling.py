@@ -57,7 +57,7 @@ class Meter:
         store = FeatureStore(folder, base, images)
         store.fill(base, dict.fromkeys(q.image for q in questions))
         self.base, self.config, self.questions, self.images = base, config, questions, images
-        self.maker = RowMaker(base.encoder, images, store)
+        self.maker = RowMaker(base.encoder, images, store, base.family.recurrent)
 
     def batch(self, rows: int, orders: int) -> Any:
         return self.maker.batch([self.maker.row(q, option_orders(len(q.choices), orders)) for q in self.questions[:rows]])

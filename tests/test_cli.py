@@ -175,6 +175,19 @@ def test_eda_asks_for_no_model(explored):
     assert sorted(p.name for p in experiments.iterdir()) == ["data", "r"]
 
 
+def test_folds_ask_for_no_model_either(explored, tmp_path):
+    """Another model has the same folds; a name gives them a folder of their own, with settings."""
+    data, experiments, _ = explored
+    files = []
+    for model in ("tiny", "Qwen/Qwen2.5-VL-7B-Instruct"):
+        settings = ("--data", str(data), "--set", f"output_dir={tmp_path / model}", f"model_id={model}", "n_folds=2")
+        assert f"Written: {tmp_path / model / 'experiments' / 'data' / 'folds.csv'}" in typed("folds", *settings)
+        assert [p.name for p in (tmp_path / model / "experiments").iterdir()] == ["data"]
+        assert sorted(p.name for p in (tmp_path / model / "experiments" / "data").iterdir()) == ["data.json", "folds.csv"]
+        files.append((tmp_path / model / "experiments" / "data" / "folds.csv").read_text(encoding="utf-8"))
+    assert files[0] == files[1] == (experiments / "r" / "folds.csv").read_text(encoding="utf-8")
+
+
 def test_a_folder_whose_name_is_no_text_is_read(explored):
     data, experiments, (eda, folds) = explored
     assert "blind accuracy" in eda and "fold 1: 4 validation rows" in folds

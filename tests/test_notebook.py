@@ -31,8 +31,10 @@ from tools.build_notebook import (
     left_out,
     requirements,
     with_single_quotes,
+    without_private_annotations,
 )
 
+from mcvqa.config import Config, ConfigError
 from mcvqa.data.questions import read_questions
 from mcvqa.report.submission import validate_submission
 from tests.conftest import make_dataset
@@ -73,10 +75,19 @@ def test_a_notebook_is_small_and_its_cells_compile(name):
             assert not cell["outputs"]
 
 
+def stays_in_package(node: ast.stmt) -> bool:
+    """Whether it imports what the notebook leaves out, or is the error that the notebook has there."""
+    return (isinstance(node, ast.ImportFrom) and left_out((node.module or "").removeprefix("mcvqa."))) or (
+        isinstance(node, ast.Raise) and "The notebook leaves this out" in ast.unparse(node))
+
+
 def code_of(source: str, without: tuple[str, ...] = ()) -> list[str]:
     """Its top-level statements without imports, spaces, comments and docstrings. Args: without: names that are left out."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.If)):
+            first = next((at for at, one in enumerate(node.body) if stays_in_package(one)), len(node.body))
+            node.body[first:] = [ast.Pass()] * (first < len(node.body))
         if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
     body = [node for node in tree.body if not isinstance(node, (ast.Import, ast.ImportFrom))
@@ -89,14 +100,53 @@ def test_every_part_of_every_module_is_there_once():
     assert OF_MODULE.keys() == {name for name in map(module_name, MODULES) if not left_out(name)}
     for name, cells in OF_MODULE.items():
         made = [statement for cell in cells for statement in code_of(cell)]
-        assert sorted(made) == sorted(code_of(Module(name).source, NAMES_NOT_IN_NOTEBOOK.get(name, ()))), name
+        source = without_private_annotations(Module(name).source)
+        assert sorted(made) == sorted(code_of(source, NAMES_NOT_IN_NOTEBOOK.get(name, ()))), name
         assert cells[0].split("\n")[1].startswith(('"""', "'''")), f"{name}: the docstring comes first"
     assert len(LIBRARY) == len({cell["source"].split("\n")[0] for cell in LIBRARY})
+
+
+def test_what_stays_in_the_package_is_refused_where_it_is_asked_for():
+    """Generated answers and answers written as sentences: a run is refused with its settings, before hours of training."""
+    raised = [line.strip() for cell in LIBRARY for line in cell["source"].splitlines() if "The notebook leaves this out" in line]
+    assert len(raised) == 2 and all(line.startswith("raise McvqaError(") for line in raised)
+    space = {"load_config": lambda **_: None, "found_data": lambda *_: Config(answer_by="generate"), "ConfigError": ConfigError,
+             "Config": Config, "PRESETS": {}}
+    own = next(cell["source"] for cell in OWN if "def with_data" in cell["source"])
+    exec(ast.unparse(next(node for node in ast.parse(own).body if getattr(node, "name", "") == "with_data")), space)
+    with pytest.raises(ConfigError, match="Only the package has it"):
+        space["with_data"]("auto", "quick", "auto", {})
 
 
 def test_what_is_not_in_the_notebook_is_in_the_package_or_planned():
     planned = {"insight", "answer", "run.workers.ray"}
     assert set(NOT_IN_NOTEBOOK) - set(map(module_name, MODULES)) <= planned and all(NOT_IN_NOTEBOOK.values())
+
+
+def test_signatures_of_private_functions_are_plain():
+    """Those of others, and of functions with a decorator, whose annotations may be read, stay as they are."""
+    code = """def shown(a: int) -> str: ...
+@decorated
+def _read(a: int) -> str: ...
+class Room:
+    def __init__(self, a: int) -> None: ...
+    def _inner(
+        self, a: "dict[str, int]" = {}, *rest: tuple[
+            int, ...], 한글: str = "->", **more: Callable[[int], str],
+    ) -> dict[str, int]:
+        b: int = 1
+        return b
+"""
+    shorter = without_private_annotations(code)
+    assert ast.dump(ast.parse(shorter)) == ast.dump(ast.parse("""def shown(a: int) -> str: ...
+@decorated
+def _read(a: int) -> str: ...
+class Room:
+    def __init__(self, a: int) -> None: ...
+    def _inner(self, a = {}, *rest, 한글 = "->", **more):
+        b: int = 1
+        return b
+"""))
 
 
 @pytest.mark.parametrize(("code", "shorter"), [
@@ -174,6 +224,12 @@ def test_other_cells_take_no_name_of_the_library():
         taken = {n for n, meaning in bound_names(cell["source"]).items() if library.get(n, meaning) != meaning or (
             n in library and meaning == "here")}
         assert not taken, cell["id"]
+
+
+def test_no_name_of_ours_is_taken_for_a_setting():
+    """NUM_EPOCHS in a user's cell is a setting: no constant may be called so."""
+    ours = {name for cell in CODE for name in bound_names(cell["source"])}
+    assert not ours & {name.upper() for name in Config.model_fields}
 
 
 def test_every_name_is_defined():
@@ -360,6 +416,21 @@ def test_attached_weights_are_found(tmp_path):
         assert told.endswith(f"{tmp_path / 'weights' / 'tiny'}\n")
 
 
+def test_a_variable_called_like_a_setting_is_one_and_a_default_that_the_preset_overrides_is_said(tmp_path):
+    """NUM_EPOCHS = 5 above the config cell, as in the original notebook; the default in the collapsed cell edited."""
+    last = {"source": "config = with_data(*settings_chosen())\nprint(config.num_epochs, config.lora_r, config.learning_rate)"}
+    cells = [*CODE[: place_of("config = with_data(")], last]
+    number = place_of("class Config(")
+    more = dict(SMALL_DEMO_ROWS="(8, 4)", PRESET='"single"', MORE="dict(LORA_R=4)")
+    told = run_cells(edited(cells, **more), tmp_path)
+    assert told.splitlines()[-1].split()[1] == "4" and "your own settings: lora_r=4\n" in told and "! num_epochs" not in told
+    sources = edited(cells, **more)
+    sources[number] = re.sub(r"(num_epochs: int = Field\(\s*default=)1", r"\g<1>7", sources[number])
+    told = run_cells([*sources[:number], *sources[number:-1], "LORA_R = 2; LEARNING_RATE = 3e-4", sources[-1]], tmp_path)
+    assert "! num_epochs: " in told and "(7)" in told and "The preset wins" in told
+    assert told.splitlines()[-1].split()[1:] == ["4", "0.0003"], "MORE wins over a variable"
+
+
 @pytest.mark.nightly
 def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path):
     """The demo, smaller, two folds side by side; then a library cell is changed and run again with all that follows."""
@@ -367,7 +438,11 @@ def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path)
     sources = edited(CODE, **small)
     number = place_of("def score_questions(")
     changed = sources[number].replace(") -> Scores:\n", ') -> Scores:\n    print("the edited cell at work")\n', 1)
-    told = run_cells([*sources, changed, *sources[number + 1 :]], tmp_path)
+    features, training = place_of("class FeatureStore"), place_of("with live_curves(project):")
+    commented = [sources[features] + "\n# a comment", 'print("only a comment")', sources[training]]
+    told = run_cells([*sources, changed, *sources[number + 1 :], *commented], tmp_path)
+    told, comment = told.split("only a comment\n")
+    assert comment.count("already trained") == 2 and "image features" not in comment and "changed since" not in comment
     first, again = told.split("fold 0: already trained", 1)  # an edit of the scoring trains nothing again
     assert "the weights are random" in first and first.count("tiny: its trained weights") == 1
     assert {"  fold 0: the edited cell at work", "  fold 1: the edited cell at work"} <= set(again.splitlines())

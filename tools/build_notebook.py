@@ -10,10 +10,13 @@ A story is Markdown. What stands in it becomes text, and:
     <!-- module: project -->  the module's cell, after those of all modules it imports that have not come yet
     <!-- part: pipeline / step 4: folds -->   a cell of what follows this `# %%` marker, which the module's cell then lacks
     @needed@, @needed-gpu@    the requirements that pyproject.toml names
+    @defaults@                the defaults of the settings that presets set
 
-Each module becomes one collapsed cell, its docstring first, other docstrings cut after their first sentence (those of private
-functions go), "text" written as 'text'; imports inside the package are dropped, and those that an earlier cell has made: in the
-notebook all names live in one namespace. What the story orders and the package does not have is an error that names it.
+Each module becomes one collapsed cell, the first paragraph of its docstring first; other docstrings are cut after their first
+sentence (private functions lose theirs and the annotations of their signatures), "text" is written as 'text'. Imports inside the
+package are dropped, and those that an earlier cell has made: in the notebook all names live in one namespace. Where a function
+imports a module that stays in the package, its block becomes an error. What the story orders and the package does not have is an
+error that names it.
 """
 import argparse
 import ast
@@ -29,6 +32,8 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from mcvqa.config import PRESETS, Config
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "mcvqa"
 STORIES = {"Kaggle_AllInOne_Pro.ipynb": "story.md", "251023_Baseline.ipynb": "baseline.md"}
@@ -43,6 +48,8 @@ NOT_IN_NOTEBOOK = {
     "run.search": "needs optuna, and the hours of many runs",
     "run.demo": "the ladder that shows what each technique brings: five runs one after the other",
     "run.in_memory": "tables in memory, for scripts",
+    "scoring.generated": "answers generated as text, answer_by=generate",
+    "scoring.parse": "answers written as sentences",
     **dict.fromkeys(
         ("scenes.ask", "scenes.dataset", "scenes.draw", "scenes.scene", "scenes.words"),
         "many kinds of scenes and questions, for training `tiny` and for the ladder; the notebook's demo is scenes.small"),
@@ -99,14 +106,15 @@ class Module:
     @property
     def imported(self) -> list[str]:
         """Names of the modules it imports, in order."""
-        return [node.module.removeprefix("mcvqa.") for node in self._inner_imports if node.module]
+        return [name for node in self._inner_imports if not _in_package_only(node) for name in [_module_of(node)]]
 
     @cached_property
     def parts(self) -> dict[str, str]:
         """Title of each part -> its code; the first one, docstring included, is called 'start'."""
         lines = self.source.splitlines()
         for node in self._inner_imports:
-            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+            last, error = (_end_of_block(self.tree, node), _raised(node)) if _in_package_only(node) else (node.end_lineno, "")
+            lines[node.lineno - 1 : last] = [error] + [""] * ((last or node.lineno) - node.lineno)
         for name in NAMES_NOT_IN_NOTEBOOK.get(self.name, ()):
             first, last = self._lines_of(name)
             lines[first:last] = [""] * (last - first)
@@ -130,6 +138,27 @@ class Module:
     def code(self, titles: Iterable[str]) -> str:
         """Of these parts, each under its marker."""
         return "\n\n\n".join(f"# %% {title}\n{self.parts[title]}" if title != "start" else self.parts[title] for title in titles)
+
+
+def _module_of(node: ast.ImportFrom) -> str:
+    return (node.module or "").removeprefix("mcvqa.")
+
+
+def _in_package_only(node: ast.ImportFrom) -> bool:
+    """Whether a function imports this from a module that the notebook leaves out."""
+    return node.col_offset > 0 and left_out(_module_of(node))
+
+
+def _end_of_block(tree: ast.Module, node: ast.stmt) -> int | None:
+    """The last line of the statements that follow this one in its block."""
+    return next(parent.body[-1].end_lineno for parent in ast.walk(tree)
+                if isinstance(parent, (ast.FunctionDef, ast.If)) and node in parent.body)
+
+
+def _raised(node: ast.ImportFrom) -> str:
+    reason = next(reason for name, reason in NOT_IN_NOTEBOOK.items() if f"{_module_of(node)}.".startswith(f"{name}."))
+    return " " * node.col_offset + (
+        f'raise McvqaError("The notebook leaves this out ({reason}): install the package, as its last section says.")')
 
 
 def without_imports(code: str, known: set[str]) -> str:
@@ -166,6 +195,26 @@ def with_short_docstrings(code: str) -> str:
             short = text[: end.start()] + "." * (end[0] == ".") + '"""'
             lines[first:last] = [*short.split("\n"), *[REMOVED] * (last - first)][: last - first]
     return "\n".join(line for line in lines if line != REMOVED)
+
+
+def without_private_annotations(code: str) -> str:
+    """The code with plain signatures of private functions, which mypy has checked in the package: they cost 20 KB."""
+    lines = [line.encode() for line in code.split("\n")]  # columns count bytes
+    cuts = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.FunctionDef) and re.match("_[a-z]", node.name) and not node.decorator_list:
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+            cuts += [
+                (one.lineno, one.col_offset + len(one.arg.encode()), one.annotation)
+                for one in arguments if one and one.annotation
+            ]
+            if node.returns:
+                line, column = node.returns.lineno, node.returns.col_offset
+                cuts.append((line, lines[line - 1].rindex(b" ->", 0, column), node.returns))
+    for first, start, annotation in sorted(cuts, key=lambda cut: cut[:2], reverse=True):
+        last, end = annotation.end_lineno or first, annotation.end_col_offset or 0
+        lines[first - 1 : last] = [lines[first - 1][:start] + lines[last - 1][end:]]
+    return b"\n".join(lines).decode()
 
 
 LITERAL = re.compile(
@@ -250,7 +299,8 @@ class Builder:
         """A cell with these parts of a module. Args: part: title of the only part, '' for a module's own cell."""
         slug, number = module.name.replace(".", "-"), list(module.parts).index(titles[0]) + 1
         title = f"{LIBRARY_TITLE}{module.name.replace('.', '/')}.py{f' · {part}' if part else ''}"
-        code = with_single_quotes(with_short_docstrings(without_imports(module.code(titles), self.imports)))
+        shown = with_short_docstrings(without_imports(module.code(titles), self.imports))
+        code = with_single_quotes(without_private_annotations(shown))
         code = re.sub(r"^(# %% .*)\n+", r"\1\n", code, flags=re.MULTILINE)
         self.code(f"{title}\n{code}", f"{slug}-{number}" if part else slug, collapsed=True)
 
@@ -301,6 +351,8 @@ def build(story: str) -> str:
     """The notebook's file. Raises StoryError. Args: story: the story's text."""
     for place, block in (("@needed-gpu@", "gpu"), ("@needed@", "dependencies")):
         story = story.replace(place, requirements(block))
+    delivered = {name: Config.settings()[name].default for preset in PRESETS.values() for name in preset}
+    story = story.replace("@defaults@", repr(delivered))
     notebook = new_notebook(cells=Builder().story(story), metadata={
         "kernelspec": KERNEL, "language_info": LANGUAGE, "accelerator": "GPU", "kaggle": KAGGLE,
         "colab": {"provenance": [], "gpuType": "T4", "toc_visible": True},

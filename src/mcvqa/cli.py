@@ -232,11 +232,10 @@ def validate(
     with _told_for_people():
         settings = _config(config, preset, set_, data)
         from mcvqa.report.submission import validate_submission
-        from mcvqa.run.dataset import read_form, read_test_rows
+        from mcvqa.run.dataset import read_form
         from mcvqa.run.project import open_project
 
-        files, test = read_test_rows(open_project(settings))
-        found = validate_submission(file, test.questions, read_form(settings, files, test))
+        found = validate_submission(file, *read_form(open_project(settings)))
         print(str(found))
         if found.problems:
             raise typer.Exit(1)

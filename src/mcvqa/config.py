@@ -24,13 +24,13 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 LANGUAGE_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ALL_LINEAR = "all-linear"
 
-SYSTEM_PROMPT = (
+DEFAULT_SYSTEM_PROMPT = (
     "You are a helpful assistant for visual question answering. "
     "Answer with exactly one letter among {letters}. No explanation."
 )
 # The instruction stands before the options: all option orders of a question then share one long prefix.
 # Korean, which `tiny` has learned, or English: where user_prompt is empty, the training questions decide.
-USER_PROMPT = "{question}\n정답을 반드시 {letters} 중 하나의 소문자 한 글자로만 출력하세요.\n{options}"
+KOREAN_PROMPT = "{question}\n정답을 반드시 {letters} 중 하나의 소문자 한 글자로만 출력하세요.\n{options}"
 ENGLISH_PROMPT = "{question}\nAnswer with exactly one lowercase letter, one of {letters}.\n{options}"
 
 
@@ -164,12 +164,20 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         default="auto", json_schema_extra=WEIGHTS,
         description="what answers mean: letters, positions counted from one or zero, choices' texts; auto: the file shows it",
     )
-    submission_style: Literal["auto", "lower", "upper", "one", "zero", "text", "korean"] = Field(
+    submission_style: Literal["auto", "lower", "upper", "one", "zero", "text", "bare", "korean"] = Field(
         default="auto",
         description="how the submission writes answers: a, A, 1, 0, a text, 가; auto: as sample_submission.csv, else train.csv",
     )
     use_dev: bool = Field(
         default=False, json_schema_extra=WEIGHTS, description="train on the rows of dev.csv too, when there is one"
+    )
+    min_votes: int = Field(
+        default=0, ge=0, le=1000, json_schema_extra=WEIGHTS,
+        description="where annotators voted, leave out rows whose answer has fewer votes; 0: none",
+    )
+    validate_on: str = Field(
+        default="", json_schema_extra=WEIGHTS,
+        description="validate with the rows of one source only, such as train; the others are only learned from; empty: with all",
     )
 
     # %% which rows
@@ -232,7 +240,9 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     )
 
     # %% prompt
-    system_prompt: str = Field(default=SYSTEM_PROMPT, json_schema_extra=WEIGHTS, description="system message; may use {letters}")
+    system_prompt: str = Field(
+        default=DEFAULT_SYSTEM_PROMPT, json_schema_extra=WEIGHTS, description="system message; may use {letters}"
+    )
     user_prompt: str = Field(
         default="", json_schema_extra=WEIGHTS,
         description="user message; uses {question} and {options}, may use {letters} and {hint}; empty: Korean or English, "
@@ -478,7 +488,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         Settings that version 0.1 did not have are left out at their default, so that they rename no run of 0.1.
         """
         marked = {name: setting for name, setting in self.settings().items() if setting.weights}
-        values = {name: getattr(self, name) for name in marked} | {"user_prompt": self.user_prompt or USER_PROMPT}
+        values = {name: getattr(self, name) for name in marked} | {"user_prompt": self.user_prompt or KOREAN_PROMPT}
         if self.target_modules == (ALL_LINEAR,):
             values["target_modules"] = LANGUAGE_PROJECTIONS
         known = {name: v for name, v in values.items() if name in WEIGHTS_IN_0_1 or v != marked[name].default}

@@ -199,8 +199,40 @@ def test_the_style_of_a_file(cells: str, style: str) -> None:
 
 @pytest.mark.parametrize("style", SUBMISSION_STYLES)
 def test_what_is_written_is_read_again(style: str) -> None:
-    cells = [(written_answer(index, ROW, style), ROW) for index in range(4)]
+    row = tuple(f"{letter}. {text}" for letter, text in zip("ABCD", ROW, strict=True))
+    cells = [(written_answer(index, row, style), row) for index in range(4)]
     assert find_convention(cells).usual == style and read_all(cells) == [0, 1, 2, 3]
+
+
+COLORS = ("red", "green", "blue", "yellow", "black", "purple")
+DRESSES = ("{A}. {text}", "({a}) {text}", "{one}. {text}", "{one}) {text}", "{circled} {text}", "{k}. {text}")
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+@pytest.mark.parametrize(
+    ("answer", "style"),
+    [("{text}", "bare"), ("{choice}", "text"), ("{A}", "upper"), ("{a}.", "lower"), ("({a})", "lower"), ("{one}", "one"),
+     ("{one}번", "one"), ("{zero}", "zero"), ("{k}", "korean")],
+)
+def test_choices_with_letters_of_their_own(dress: str, answer: str, style: str) -> None:
+    """However they are dressed and answered, each answer is read right and is written again as its file has it."""
+    draw, cells, places = random.Random(0), [], []
+    for _ in range(30):
+        texts, place = draw.sample(COLORS, 4), draw.randrange(4)
+        marks = [dict(A="ABCD"[i], a="abcd"[i], one=i + 1, zero=i, circled="①②③④"[i], k="가나다라"[i]) for i in range(4)]
+        choices = tuple(dress.format(text=text, **mark) for text, mark in zip(texts, marks, strict=True))
+        cells.append((answer.format(text=texts[place], choice=choices[place], **marks[place]), choices))
+        places.append(place)
+    assert read_all(cells) == places
+    assert find_convention(cells).usual == style
+    if answer in ("{text}", "{choice}", "{A}", "{one}", "{zero}", "{k}"):
+        assert [written_answer(i, choices, style) for i, (_, choices) in zip(places, cells, strict=True)] == [c for c, _ in cells]
+
+
+def test_a_number_is_the_value_of_a_choice_behind_its_letter() -> None:
+    cells = [(str(numbers[i % 4]), tuple(f"{mark}. {number}개" for mark, number in zip("ABCD", numbers, strict=True)))
+             for i, numbers in enumerate([(7, 2, 9, 5), (8, 6, 1, 3), (9, 12, 6, 4), (5, 30, 2, 11)])]
+    assert read_all(cells) == [0, 1, 2, 3] and find_convention(cells).usual == "bare"
 
 
 def test_why_a_cell_is_no_answer() -> None:

@@ -1,7 +1,7 @@
 """The instruction line of the prompt follows the language of the questions."""
 import pytest
 
-from mcvqa.config import ENGLISH_PROMPT, USER_PROMPT, Config
+from mcvqa.config import ENGLISH_PROMPT, KOREAN_PROMPT, Config
 from mcvqa.data.language import with_prompt
 from mcvqa.data.questions import Question
 from mcvqa.model.text.prompt import chat_messages
@@ -11,15 +11,15 @@ PLAIN = Question("3", "3.jpg", "What is it?", ("rice", "bread"), 0)
 
 
 @pytest.mark.parametrize(("questions", "line", "said"), [
-    ([KOREAN], USER_PROMPT, "in Korean (Hangul in 100% of the training questions)"),
+    ([KOREAN], KOREAN_PROMPT, "in Korean (Hangul in 100% of the training questions)"),
     ([PLAIN, PLAIN, KOREAN], ENGLISH_PROMPT, "in English (Hangul in 33% of the training questions)"),
-    ([KOREAN, PLAIN], USER_PROMPT, "in Korean (Hangul in 50% of the training questions)"),
+    ([KOREAN, PLAIN], KOREAN_PROMPT, "in Korean (Hangul in 50% of the training questions)"),
     ([PLAIN], ENGLISH_PROMPT, "in English (Hangul in 0% of the training questions)"),
 ])
 def test_the_line_is_in_the_language_of_the_questions(questions, line, said):
     config, why = with_prompt(Config(), questions)
     assert config.user_prompt == line and why == said
-    assert config.run == Config().run == Config(user_prompt=USER_PROMPT).run, "no run gets another name"
+    assert config.run == Config().run == Config(user_prompt=KOREAN_PROMPT).run, "no run gets another name"
     shown = chat_messages(questions[0], [1, 0], config)[1]["content"][1]["text"]
     assert shown == line.format(question=questions[0].text, letters="a, b", options="\n".join(
         f"({letter}) {choice}" for letter, choice in zip("ab", questions[0].choices[::-1], strict=True)))
@@ -28,7 +28,7 @@ def test_the_line_is_in_the_language_of_the_questions(questions, line, said):
 @pytest.mark.parametrize("model", ["tiny", "/kaggle/input/mine/tiny"])
 def test_tiny_keeps_the_line_that_it_has_learned(model):
     config, why = with_prompt(Config(model_id=model), [PLAIN])
-    assert config.user_prompt == USER_PROMPT and why == "in Korean (which is what tiny has learned)"
+    assert config.user_prompt == KOREAN_PROMPT and why == "in Korean (which is what tiny has learned)"
     assert config.weight_settings() == Config(model_id=model).weight_settings()
 
 

@@ -27,7 +27,7 @@ def written(path: Path, content: bytes) -> Path:
     [
         ("train.csv", TEXT.encode("utf-8")), ("train.csv", TEXT.encode("cp949")), ("train.csv", TEXT.encode("utf-16")),
         ("train.tsv", TEXT.replace(",", "\t").encode()), ("train.txt", TEXT.replace(",", "|").encode()),
-        ("train.csv.gz", gzip.compress(TEXT.encode())), ("train.csv", gzip.compress(TEXT.encode("cp949"))),
+        ("train.csv.gz", gzip.compress(TEXT.encode(), mtime=0)), ("train.csv", gzip.compress(TEXT.encode("cp949"), mtime=0)),
         ("train.json", json.dumps(RECORDS).encode()), ("train.json", json.dumps(RECORDS, ensure_ascii=False, indent=1).encode()),
         ("train.jsonl", "\n".join(map(json.dumps, RECORDS)).encode()),
     ],

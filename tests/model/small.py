@@ -1,7 +1,8 @@
-"""Small models of the three families, with random weights, and rows for them."""
+"""Small models of the families, with random weights, and rows for them."""
 import numpy as np
 import torch
-from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3VLConfig
+from torch import nn
+from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3_5Config, Qwen3VLConfig
 
 from mcvqa.model.families.family import image_tokens, token_positions
 from mcvqa.model.families.registry import FAMILIES
@@ -12,7 +13,7 @@ from mcvqa.model.vision.features import finished, start_encoding
 
 IMAGE = 9  # the image token
 GRIDS = {"a": (1, 4, 6), "b": (1, 4, 4), "c": (1, 4, 6)}
-VALUES = {"qwen2_vl": 3 * 2 * 14 * 14, "qwen2_5_vl": 3 * 2 * 14 * 14, "qwen3_vl": 3 * 2 * 16 * 16}  # of a patch
+VALUES = {"qwen2_vl": 1176, "qwen2_5_vl": 1176, "qwen3_vl": 1536, "qwen3_5": 1536}  # of a patch: 3 * 2 * 14 * 14, or 16 * 16
 
 
 def made_row(system, image, question, tails) -> Row:
@@ -60,6 +61,16 @@ def small_model(family: str):
                 deepstack_visual_indexes=[0, 1],
             ),
         ),
+        "qwen3_5": lambda: Qwen3_5Config(
+            text_config=text | dict(
+                layer_types=["linear_attention", "full_attention", "linear_attention"], head_dim=32,
+                linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=16, linear_value_head_dim=24,
+                rope_parameters=text["rope_parameters"] | dict(partial_rotary_factor=0.5),
+            ), **marks,
+            vision_config=vision | dict(
+                hidden_size=64, intermediate_size=96, out_hidden_size=64, num_position_embeddings=36, deepstack_visual_indexes=[],
+            ),
+        ),
     }[family]()
     torch.manual_seed(0)
     return AutoModelForImageTextToText.from_config(config, attn_implementation=EVERY_TOKEN_ONCE).eval()
@@ -78,8 +89,8 @@ ROWS = [
 ]
 
 
-def batch_of(rows, pictures):
-    return collate(rows, lambda row: pictures[row.image], IMAGE, patches=True)
+def batch_of(rows, pictures, recurrent=False):
+    return collate(rows, lambda row: pictures[row.image], IMAGE, patches=True, recurrent=recurrent)
 
 
 def encode_images(base, patches, grids, names):
@@ -89,3 +100,23 @@ def encode_images(base, patches, grids, names):
 
 def answering(model) -> AnswerModel:
     return AnswerModel(model, FAMILIES[model.config.model_type], IMAGE)
+
+
+class OneByOne(nn.Module):
+    """(B, K, V) logits by the library's own forward pass, a prompt at a time. Args: rows: those of the batches."""
+
+    def __init__(self, model, rows, pictures) -> None:
+        super().__init__()
+        self.model, self.rows, self.pictures = model, rows, pictures
+
+    def forward(self, batch):
+        said = []
+        for row in self.rows:
+            shown = {} if row.image is None else dict(
+                pixel_values=self.pictures[row.image], image_grid_thw=torch.tensor([row.grid]))
+            for prompt, _ in prompts_of(row):
+                ids = torch.from_numpy(prompt)[None]
+                marks = dict(mm_token_type_ids=(ids == IMAGE).int()) if shown else {}
+                said.append(self.model(input_ids=ids, attention_mask=torch.ones_like(ids), **shown, **marks).logits[0, -1])
+        made = torch.zeros(*batch.answer_at.shape, said[0].shape[-1])
+        return made.index_put(tuple((batch.letters >= 0).any(-1).nonzero().T), torch.stack(said))

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from mcvqa.config import LANGUAGE_PROJECTIONS
 from mcvqa.model.families.family import image_grid, token_positions
 from mcvqa.model.families.registry import FAMILIES
 from mcvqa.model.fast.forward import answer_loss
-from tests.model.small import IMAGE, ROWS, answering, batch_of, prompts_of, small_model, small_pictures
+from tests.model.small import IMAGE, ROWS, OneByOne, answering, batch_of, small_model, small_pictures
 from tests.model.test_block import adapted, assert_same, outcome
 
 
@@ -37,28 +36,26 @@ def pictures(model):
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["the library's layers", "blocks"])
-def test_logits_are_those_of_the_library_for_each_prompt_alone(model, pictures, frozen):
+def test_logits_are_those_of_the_library_for_each_prompt_alone(model_type, model, pictures, frozen):
     """Invariant 2, with orders, pictures and rows of every kind side by side."""
+    recurrent = FAMILIES[model_type].recurrent
+    if recurrent and not frozen:
+        pytest.skip("the library's layers cannot read a list of tokens with states: load_base refuses")
     model.requires_grad_(not frozen)
-    answers = answering(model)
+    answers, batch = answering(model), batch_of(ROWS, pictures, recurrent)
     model.requires_grad_(True)
     assert bool(answers.blocks) is frozen
     with torch.no_grad():
-        ours = answers(batch_of(ROWS, pictures))
-        for i, row in enumerate(ROWS):
-            for k, (prompt, _) in enumerate(prompts_of(row)):
-                ids = torch.from_numpy(prompt)[None]
-                shown = {} if row.image is None else dict(
-                    pixel_values=pictures[row.image], image_grid_thw=torch.tensor([row.grid]),
-                    mm_token_type_ids=(ids == IMAGE).int(),
-                )
-                theirs = model(input_ids=ids, attention_mask=torch.ones_like(ids), **shown).logits[0, -1]
-                torch.testing.assert_close(ours[i, k], theirs, atol=1e-5, rtol=1e-5)
+        ours, theirs = answers(batch), OneByOne(model, ROWS, pictures)(batch)
+    real = (batch.letters >= 0).any(-1)
+    torch.testing.assert_close(ours[real], theirs[real], atol=2e-5, rtol=1e-5)
     said = torch.stack([ours[0, 0], ours[0, 1], ours[2, 0], ours[3, 0], ours[5, 0]])
     assert torch.pdist(said).min() > 0.1, "or nothing is compared"
 
 
-def test_the_library_is_handed_no_mask(model, pictures):
+def test_the_library_is_handed_no_mask(model_type, model, pictures):
+    if FAMILIES[model_type].recurrent:
+        pytest.skip("the library's layers are never used")
     masks = []
 
     def note(module, args, kwargs):
@@ -74,8 +71,10 @@ def test_the_library_is_handed_no_mask(model, pictures):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_gradients_are_those_of_rows_one_by_one(model, pictures, checkpointing):
+def test_gradients_are_those_of_rows_one_by_one(model_type, model, pictures, checkpointing):
     """Of all weights, the vision tower's too: two rows share a picture, orders share a question, all share the first tokens."""
+    if FAMILIES[model_type].recurrent:
+        pytest.skip("only adapters are trained")
     answers = answering(model)
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -99,20 +98,22 @@ def test_gradients_are_those_of_rows_one_by_one(model, pictures, checkpointing):
     assert sum(g.abs().max() > 1e-3 for name, g in together.items() if ".visual." in name) > 10
 
 
-@pytest.mark.parametrize("targets", ["q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj", "q_proj|v_proj", "down_proj"])
-def test_loss_and_gradients_are_those_of_the_layers(model_type, targets):
-    model = small_model(model_type).requires_grad_(False)
-    answers = answering(adapted(model, targets)).train()
-    batch = batch_of(ROWS, small_pictures(model))
-    blocks, found = answers.blocks, []
+@pytest.mark.parametrize("targets", ["all", "q_proj|v_proj|in_proj_qkv|in_proj_a", "down_proj|in_proj_z|out_proj"])
+def test_loss_and_gradients_are_those_of_the_library_for_each_prompt_alone(model_type, targets):
+    """Orders that share a question, rows that share a picture, with all layers' outputs kept and with none."""
+    model, family = small_model(model_type).requires_grad_(False), FAMILIES[model_type]
+    named = set(family.language_linears if targets == "all" else targets.split("|"))
+    peft = adapted(model, "|".join(named & {*family.language_linears}))
+    answers, pictures = answering(peft).train(), small_pictures(model)
+    batch, found = batch_of(ROWS, pictures, family.recurrent), []
     for keep in (True, False):
         answers.set_checkpointing(not keep)
         found.append(outcome(answers, batch))
-    answers.blocks = nn.ModuleList()
-    theirs = outcome(answers, batch)
-    assert blocks and len(theirs[1]) == 2 * 3 * len(targets.split("|"))
+    theirs = outcome(OneByOne(peft, ROWS, pictures).train(), batch)
+    adapters = {name.split(".")[-4] for name in theirs[1]}
+    assert answers.blocks and adapters == named & {*family.language_linears}
     for ours in found:
-        assert_same(ours, theirs)
+        assert_same(ours, theirs, 1e-4 if family.recurrent else 1e-5)
 
 
 # %% names
@@ -123,7 +124,7 @@ def test_the_registry_names_each_family_by_its_model_type(model_type, model):
 @pytest.mark.parametrize("vision", [False, True])
 def test_adapters_reach_the_layers_that_the_family_names_and_no_others(model_type, model, vision):
     family = FAMILIES[model_type]
-    pattern = re.compile(family.adapter_pattern(LANGUAGE_PROJECTIONS, vision=vision))
+    pattern = re.compile(family.adapter_pattern(family.language_linears, vision=vision))
     linears = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     wanted = {name for name in linears if name.startswith(f"{family.language}.layers.")}
     wanted |= {name for name in linears if vision and name.startswith(f"{family.vision}.blocks.")}

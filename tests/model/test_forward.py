@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mcvqa.config import SYSTEM_PROMPT
+from mcvqa.config import DEFAULT_SYSTEM_PROMPT
 from mcvqa.model.fast.forward import AnswerModel, Batch, answer_loss, letter_logprobs, read_letters
 from mcvqa.model.rows import RowMaker, training_row
 from mcvqa.model.text.encode import Encoder
@@ -39,7 +39,7 @@ def test_logits_are_those_of_the_library(base, answers, maker, questions):
 OPTIONS_FIRST = "Choose one of these:\n{options}"
 
 
-@pytest.mark.parametrize("system_prompt", [SYSTEM_PROMPT, OPTIONS_FIRST])
+@pytest.mark.parametrize("system_prompt", [DEFAULT_SYSTEM_PROMPT, OPTIONS_FIRST])
 def test_logits_do_not_depend_on_batch_padding_or_packing(base, answers, maker, questions, tiny_config, system_prompt):
     """Invariant 2; also where each order has an image of its own, behind the options."""
     config = tiny_config.replace(system_prompt=system_prompt)

@@ -31,7 +31,8 @@ from mcvqa.model.load import (
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import read_rows, training_row
 from mcvqa.model.text.encode import AlignmentError
-from mcvqa.scoring.score import generate_answer, score_questions
+from mcvqa.scoring.generated import generate_answer
+from mcvqa.scoring.score import score_questions
 from mcvqa.training.checkpoint import save_trained
 from mcvqa.training.job import FoldJob
 from mcvqa.training.loop import train_fold

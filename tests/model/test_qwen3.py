@@ -15,7 +15,8 @@ from mcvqa.model.fast.forward import AnswerModel, answer_loss
 from mcvqa.model.load import load_base, make_trainable, measure_model, remove_adapters, trained_parameters
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision.features import FeatureStore, ImageInputs
-from mcvqa.scoring.score import generate_answer, score_questions
+from mcvqa.scoring.generated import generate_answer
+from mcvqa.scoring.score import score_questions
 from mcvqa.training.job import FoldJob
 from mcvqa.training.loop import train_fold
 from tests.model.other_families import save_family

@@ -124,6 +124,10 @@ def test_group_names_and_sizes_stand_on_the_axis(metrics) -> None:
     labels = [label.get_text() for label in draw_groups(metrics).axes[0].get_yticklabels()]
     assert labels[0] == "all  (n=120)"
     assert len(labels) == 1 + len(metrics.by_fold) + len(metrics.by_kind) + len(metrics.by_choices)
+    sources = tuple(dataclasses.replace(metrics.overall, name=f"from {source}") for source in ("train", "dev"))
+    two = dataclasses.replace(metrics, by_source=sources)
+    named = [label.get_text() for label in draw_groups(two).axes[0].get_yticklabels()]
+    assert len(named) == len(labels) + 2 and "from dev  (n=120)" in named
 
 
 def test_a_step_logged_again_after_a_resume_counts_once() -> None:

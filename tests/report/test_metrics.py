@@ -67,6 +67,18 @@ def test_groups_cover_every_row_once(make_run) -> None:
     assert found.leaderboard is None
 
 
+def test_accuracy_by_source_where_there_are_several() -> None:
+    scores, truth = answered([[0], [1], [2], [0], [1], [1]], [[0, 1, 2]]), [0, 1, 0, None, 1, 2]
+    prior = np.log([[0.6, 0.2, 0.2]] * 6)
+    rows = [dataclasses.replace(q, source="dev" if i > 1 else "train") for i, q in enumerate(asked(truth))]
+    found = measure(rows, scores, np.zeros(6), groups=np.array([0, 1, 2, 3, 4, 4]), prior=prior)
+    train, dev = found.by_source
+    assert (train.name, train.accuracy, train.blind) == ("from train", Accuracy(2, 2), Accuracy(1, 2))
+    assert (dev.name, dev.accuracy.right, dev.accuracy.n, dev.accuracy.groups) == ("from dev", 1, 3, 2)
+    assert found.to_json()["by_source"][1]["accuracy"]["low"] < 1 / 3
+    assert measure(asked(truth), scores, np.zeros(6)).by_source == ()
+
+
 def test_gains_are_paired_and_skip_unknown_answers() -> None:
     scores = answered([[0], [1], [2]], [[0, 1, 2]])
     after, before = np.array([True, True, True]), np.array([False, True, False])

@@ -152,6 +152,18 @@ def test_figures_of_the_report_reach_the_reader(metrics, tmp_path) -> None:
         assert "1 min 15 s" in shown
 
 
+def test_accuracy_by_source_and_the_source_that_validates_are_in_both_reports(metrics, tmp_path) -> None:
+    rights = {"from train": 43, "from dev": 26}
+    two = dataclasses.replace(metrics, by_source=tuple(
+        dataclasses.replace(metrics.overall, name=name, accuracy=Accuracy(right, 60)) for name, right in rights.items()
+    ))
+    content = dataclasses.replace(report_input(two, tmp_path), config={"validate_on": "dev"})
+    markdown, page = (file.read_text("utf-8") for file in write_report(tmp_path, content))
+    for text in (Page(rendered_markdown(markdown)).text, Page(page).text):
+        assert "from train" in text and "0.717 ±" in text and "from dev" in text and "0.433 ±" in text
+        assert "Only rows of the source dev are validated with" in text
+
+
 def test_sections_without_content_are_left_out(metrics) -> None:
     bare = ReportInput("run", {}, "", dataclasses.replace(metrics, gains={}))
     titles = {section.title for section in report_sections(bare)}

@@ -167,7 +167,7 @@ def test_where_no_file_tells_it_is_asked(tmp_path):
 
 @pytest.mark.parametrize("style", SUBMISSION_STYLES)
 def test_what_is_written_in_a_style_is_valid_in_no_other(tmp_path, style):
-    rows = [Question(f"t{i}", "p.jpg", "?", ("red", "teal", "blue", "grey")) for i in range(4)]
+    rows = [Question(f"t{i}", "p.jpg", "?", ("A. red", "B. teal", "C. blue", "D. grey")) for i in range(4)]
     lines = lines_written(tmp_path, rows, SubmissionForm(style=style))
     for other in SUBMISSION_STYLES:
         found = problems(tmp_path, lines, rows, SubmissionForm(style=other))

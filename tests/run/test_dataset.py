@@ -207,11 +207,10 @@ def test_without_photographs_the_run_stops_with_one_clear_message(data, tmp_path
     assert str(data) in told and told.endswith("\nUntil then there is the prior.")
 
 
-@pytest.mark.parametrize("name", ["train.csv", "test.csv"])
-def test_a_missing_table_is_named(data, tmp_path, name):
-    (data / name).unlink()
-    with pytest.raises(DataError, match=name):
-        read_data(project_on(data, tmp_path))
+def test_a_missing_table_is_named(data, tmp_path):
+    (data / "train.csv").unlink()
+    with pytest.raises(DataError, match=r"train\.csv"):
+        data_of(project_on(data, tmp_path))
 
 
 # %% the prior
@@ -255,6 +254,15 @@ def test_weights_depend_on_the_settings_and_data_they_are_made_from_and_on_nothi
     assert elsewhere() == key, "the same files in another folder"
     rewrite(data / "train.csv", lambda rows: [*rows[:-1], [*rows[-1][:2], "또 다른 질문입니까?", *rows[-1][3:]]])
     assert elsewhere() != key
+
+
+def test_keys_change_where_choices_carry_letters_of_their_own_but_not_those_of_0_1(plain):
+    data = data_of(plain)
+    first = dataclasses.replace(data.train[0], choices=tuple(f"{'ABCD'[i]}. thing {i}" for i in range(4)))
+    lettered = dataclasses.replace(data, train=(first, *data.train[1:]))  # with the same prints, so that only the rule differs
+    before, now = (train_task(plain, rows, 0) for rows in (data, lettered))
+    assert before.key != now.key and before.of_0_1 == now.of_0_1, "a fold that version 0.1 trained stays done"
+    assert score_task(plain, data, plain.config, 0, "oof").key != score_task(plain, lettered, plain.config, 0, "oof").key
 
 
 def test_keys_change_where_choices_keep_their_position_and_nowhere_else(plain):

@@ -18,8 +18,13 @@ FIXTURE = Path(__file__).parents[1] / "fixtures" / "of_0_1"
 
 @pytest.fixture
 def old(tmp_path) -> Config:
+    return copy_of("old", tmp_path)
+
+
+def copy_of(name: str, tmp_path: Path) -> Config:
+    """The settings of one of the fixture's runs, with data and results where they may be changed."""
     shutil.copytree(FIXTURE, tmp_path / "of_0_1")
-    settings = settings_of_run("old", str(tmp_path / "of_0_1" / "out"))
+    settings = settings_of_run(name, str(tmp_path / "of_0_1" / "out"))
     return Config().replace(**settings | {"data_dir": str(tmp_path / "of_0_1" / "data")})
 
 
@@ -55,3 +60,13 @@ def test_what_is_damaged_is_not_trained_over_without_being_asked(old):
     with pytest.raises(RunStopped, match=r"Fold 0 was trained by version 0.1 .*It is not replaced without being asked: delete"):
         said_by(train_only, old)
     assert (folder / "adapter_config.json").exists()
+
+
+def test_a_fold_that_was_cut_off_goes_on(tmp_path):
+    """Its resume point, of format 2, was written after the fourth step: the end of an epoch, before its validation."""
+    cut = copy_of("cut", tmp_path)
+    _, said = said_by(run, cut)
+    assert "fold 0 goes on after step 4 of 8" in said
+    log = RunLog(open_project(cut).paths.log)
+    assert [event["step"] for event in log.events("step") if event["fold"] == 0] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert len(answers_in(ensemble_file(cut))) == 6

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from mcvqa.base.files import write_text
-from mcvqa.config import ENGLISH_PROMPT, USER_PROMPT, Config, ConfigError
+from mcvqa.config import ENGLISH_PROMPT, KOREAN_PROMPT, Config, ConfigError
 from mcvqa.data.questions import Question
 from mcvqa.run.project import Project, open_project, settings_of_run, settle_prompt, settle_settings
 from mcvqa.run.session import on_record
@@ -21,7 +21,7 @@ def older_run(config: Config, without: str = "") -> None:
     """A trained run of a version whose user_prompt was Korean by default. Args: without: a setting that its file lacks."""
     project = open_project(config)
     project.paths.fold(0).mkdir(parents=True)
-    known = project.config.as_dict() | {"user_prompt": USER_PROMPT}
+    known = project.config.as_dict() | {"user_prompt": KOREAN_PROMPT}
     known = {name: list(value) if isinstance(value, tuple) else value for name, value in known.items() if name != without}
     write_text(project.paths.experiment / "config.yaml", yaml.safe_dump(known, allow_unicode=True))
 
@@ -39,7 +39,7 @@ def test_the_line_is_settled_with_the_data_and_kept(tmp_path, capsys):
     settle_settings(again)
     assert settle_prompt(again, [dataclasses.replace(QUESTIONS[0], text="무엇인가요?")]) == again, "other rows change nothing"
     with pytest.raises(ConfigError, match=r"user_prompt: was .*Answer with exactly one"):
-        settle_settings(open_project(config.replace(user_prompt=USER_PROMPT, run_name=settled.config.run)))
+        settle_settings(open_project(config.replace(user_prompt=KOREAN_PROMPT, run_name=settled.config.run)))
 
 
 @pytest.mark.parametrize("without", ["", "user_prompt"])
@@ -48,9 +48,9 @@ def test_a_run_of_an_older_version_goes_on_with_its_line(tmp_path, without):
     older_run(config, without)
     project = open_project(config)
     settle_settings(project)
-    assert settle_prompt(project, QUESTIONS).config.user_prompt == USER_PROMPT == kept_line(project)
+    assert settle_prompt(project, QUESTIONS).config.user_prompt == KOREAN_PROMPT == kept_line(project)
     by_name = Config().replace(**settings_of_run(project.config.run, str(tmp_path)))
-    assert by_name.user_prompt == USER_PROMPT and by_name.run == config.run
+    assert by_name.user_prompt == KOREAN_PROMPT and by_name.run == config.run
 
 
 def test_a_run_that_is_taken_over_goes_on_with_its_line(tmp_path):
@@ -58,7 +58,7 @@ def test_a_run_that_is_taken_over_goes_on_with_its_line(tmp_path):
     older_run(earlier)
     write_text(open_project(earlier).paths.fold(0) / "result.json", "{}")
     with on_record(earlier.replace(output_dir=str(tmp_path / "out"), resume_from=earlier.output_dir)) as project:
-        assert project.config.user_prompt == USER_PROMPT
+        assert project.config.user_prompt == KOREAN_PROMPT
 
 
 def test_a_damaged_file_is_still_reported(tmp_path):

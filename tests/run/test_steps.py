@@ -30,7 +30,7 @@ from mcvqa.run.model_side import ModelSide, features_fit, images_seen, plan_weig
 from mcvqa.run.project import Project, RunStopped, open_project
 from mcvqa.run.single import combine_only, predict_only, report_only, train_only
 from mcvqa.run.space import DiskNeed
-from mcvqa.run.submissions import ENSEMBLE, Answers, submitted_in, write_answers
+from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, submitted_in, write_answers
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import CheckpointError, adapter_hash, verified
@@ -127,7 +127,7 @@ def test_the_accuracy_of_a_run_is_that_of_the_file_handed_in(copied, capsys):
     config = copied()
     project = open_project(config)
     data = split_rows(read_data(project), config)
-    held = project.paths.outputs / ENSEMBLE
+    held = project.paths.outputs / ENSEMBLE_FILE
     better = Answers("votes of better", np.ones(9, int), np.array([q.id for q in data.train]), np.ones(24, bool))
     write_answers(open_project(config.replace(run_name="better")), data, better, held)
     outcome, said = said_by(report_only, config)

@@ -10,7 +10,7 @@ from mcvqa.base.files import read_json
 from mcvqa.report.submission import validate_submission
 from mcvqa.run.dataset import fit_text_prior, read_data, split_rows
 from mcvqa.run.project import open_project
-from mcvqa.run.submissions import ENSEMBLE, Answers, hand_in, submit_prior, submitted_in, write_answers
+from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, hand_in, submit_prior, submitted_in, write_answers
 from tests.conftest import make_dataset, tiny_settings
 
 
@@ -26,7 +26,7 @@ def start(data_folder, tmp_path):
         project = open_project(tiny_settings(tmp_path / "out", data_dir=str(folder), n_folds=2, run_name=run))
         data = split_rows(read_data(project), project.config)
         prior = fit_text_prior(project, data)
-        return SimpleNamespace(project=project, data=data, prior=prior, file=project.paths.outputs / ENSEMBLE)
+        return SimpleNamespace(project=project, data=data, prior=prior, file=project.paths.outputs / ENSEMBLE_FILE)
 
     return begin
 

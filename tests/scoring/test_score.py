@@ -9,8 +9,9 @@ from mcvqa.data.answers import LETTERS
 from mcvqa.data.questions import Question
 from mcvqa.model.fast.forward import AnswerModel
 from mcvqa.model.rows import NEVER
+from mcvqa.scoring.generated import generate_answer
 from mcvqa.scoring.orders import tta_plan
-from mcvqa.scoring.score import generate_answer, score_questions
+from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import log_softmax
 
 
@@ -105,7 +106,7 @@ def test_the_baseline_generates_and_reads(base, maker, questions, tiny_config, m
     for question, letter in zip(questions[:2], likeliest, strict=True):
         assert generate_answer(base.model, base, maker, question, tiny_config) == LETTERS[letter], "generated as it is scored"
     said = iter(["정답은 c입니다.", "I cannot tell.", "3", "z"])
-    monkeypatch.setattr("mcvqa.scoring.score.generate_answer", lambda *a: next(said))
+    monkeypatch.setattr("mcvqa.scoring.generated.generate_answer", lambda *a: next(said))
     scores = score(base, maker, questions, tiny_config, answer_by="generate")
     assert scores.predictions()[[0, 3]].tolist() == [2, 25]
     np.testing.assert_allclose(np.exp(scores.mean()[1, :2]), 0.5, atol=1e-4)  # not understood: undecided, never "a"

@@ -19,7 +19,7 @@ KOREAN_LETTERS = "가나다라마바사아자차카타파하"
 ALPHABETS = (LETTERS, KOREAN_LETTERS, unicodedata.normalize("NFKC", "ㄱㄴㄷㄹㅁㅂㅅㅇㅈㅊㅋㅌㅍㅎ"))
 Meaning = Literal["letter", "one", "zero", "text"]  # a number is a position from one or from zero, or a choice's text
 ANSWER_STYLES = ("auto", "letter", "one", "zero", "text")
-SUBMISSION_STYLES = ("lower", "upper", "one", "zero", "text", "korean")
+SUBMISSION_STYLES = ("lower", "upper", "one", "zero", "text", "bare", "korean")  # bare: texts without letters of their own
 Cell = tuple[str, Sequence[str]]  # what was written, and the choices of its row
 
 
@@ -33,7 +33,7 @@ class Readings:
         letter, text: index of the choice that it means as a letter and as a text.
         number: its value, where it is a number.
         ordinal: it says that it counts positions: "2번", "보기 2", "②".
-        written: letters as "lower", "upper" or "korean".
+        written: letters as "lower", "upper" or "korean"; of a text "bare" where it lacks the letter that the choice carries.
     """
 
     filled: tuple[bool, ...]
@@ -93,11 +93,15 @@ def compared_text(text: str) -> str:
 
 def read_cell(written: str, choices: Sequence[str]) -> Readings:
     """Every reading of one cell."""
-    shown, text, filled = compared_text(written), _same_text(written, choices), tuple(bool(c.strip()) for c in choices)
+    shown, filled = compared_text(written), tuple(bool(c.strip()) for c in choices)
+    bare, lettered = strip_own_letters(tuple(choices))
+    text, style = _same_text(written, choices, amounts=not lettered), ""
+    if text is None and lettered and not LETTER_FORM.fullmatch(shown):
+        text, style = _same_text(written, bare), "bare"  # `green` is the choice `B. green`
     if match := NUMBER_FORM.fullmatch(shown):
         value = float(match["number"].replace(",", ""))
         ordinal = bool(match["nth"] or re.search("보기|선택지|선지|옵션|option|choice", match["lead"]))
-        return Readings(filled, text=text, number=value, ordinal=ordinal)
+        return Readings(filled, text=text, number=value, ordinal=ordinal, written=style)
     letter, label = None, ""
     if match := LETTER_FORM.fullmatch(shown):
         label = match["letter"]
@@ -108,7 +112,7 @@ def read_cell(written: str, choices: Sequence[str]) -> Readings:
         if label.isdigit():
             return Readings(filled, text=index, number=float(label), ordinal=True) if index is not None else Readings(filled)
         letter = text = index if index == _letter_index(label) else None
-    return Readings(filled, letter, text, written=_case(written, label))
+    return Readings(filled, letter, text, written=style or _case(written, label))
 
 
 def _letter_index(label: str) -> int:
@@ -121,22 +125,23 @@ def _case(written: str, label: str) -> str:
     return "upper" if label and label.upper() in unicodedata.normalize("NFKC", written) else "lower"
 
 
-def _same_text(written: str, choices: Sequence[str]) -> int | None:
-    """The one choice with this text, or with this value where it is a number; None if there is none or several."""
+def _same_text(written: str, choices: Sequence[str], *, amounts: bool = True) -> int | None:
+    """The one choice with this text, or with this value where it is a number; None if there is none or several.
+
+    Args:
+        amounts: whether values count: that of `4. red` is no amount.
+    """
     shown = compared_text(written).rstrip(".")
     if not shown:
         return None
     for same in (
         [i for i, text in enumerate(choices) if text.strip() == written.strip()],
         [i for i, text in enumerate(choices) if compared_text(text).rstrip(".") == shown],
-        _same_amount(shown, choices),
+        _same_amount(shown, choices) if amounts else [],
     ):
         if same:
             return same[0] if len(same) == 1 else None
-    if NUMBER_FORM.fullmatch(shown) or LETTER_FORM.fullmatch(shown):
-        return None
-    bare = [i for i, text in enumerate(strip_own_letters(tuple(choices))[0]) if compared_text(text).rstrip(".") == shown]
-    return bare[0] if len(bare) == 1 else None  # `green` is the choice `B. green`
+    return None
 
 
 def _same_amount(shown: str, choices: Sequence[str]) -> list[int]:
@@ -247,6 +252,8 @@ def _usual_style(cells: list[Readings], convention: AnswerConvention) -> str:
 
 def _style_of(cell: Readings, convention: AnswerConvention) -> str:
     meaning = next(iter(cell.meant(convention)))
+    if meaning == "text" and cell.written == "bare":
+        return "bare"
     return cell.written if meaning == "letter" else meaning
 
 
@@ -278,9 +285,9 @@ class AnswersRead:
         """One line for each kind of cell that is no answer."""
         return [f"{counted_words(len(cells), 'answer')} not used, {why}: {_few(cells)}" for why, cells in self.unread.items()]
 
-    def losses(self) -> list[str]:
-        """One line for each kind of row that has no answer."""
-        return [f"{counted_words(count, 'row')} left out: {why}" for why, count in self.left_out.items()]
+    def losses(self, but: str = "") -> list[str]:
+        """One line for each kind of row that has no answer. Args: but: a kind whose rows are used all the same."""
+        return [f"{counted_words(count, 'row')} left out: {why}" for why, count in self.left_out.items() if why != but]
 
 
 def counted_words(count: int, noun: str) -> str:
@@ -296,6 +303,7 @@ def _few(cells: Sequence[str]) -> str:
 STYLE_WORDS = {
     "lower": "letters", "upper": "capital letters", "korean": "Korean letters", "one": "positions counted from 1",
     "zero": "positions counted from 0", "text": "the choices' texts",
+    "bare": "the choices' texts without their letters",
 }
 
 
@@ -318,8 +326,8 @@ def why_unread(written: str, choices: Sequence[str], convention: AnswerConventio
 # %% back: a choice -> what the competition writes
 def written_answer(index: int, choices: Sequence[str], style: str) -> str:
     """A choice in one of SUBMISSION_STYLES."""
-    if style == "text":
-        return choices[index]
+    if style in ("text", "bare"):
+        return (choices if style == "text" else strip_own_letters(tuple(choices))[0])[index]
     if style in ("one", "zero"):
         return str(index + (style == "one"))
     return KOREAN_LETTERS[index] if style == "korean" else LETTERS[index].upper() if style == "upper" else LETTERS[index]

@@ -11,6 +11,7 @@ import numpy as np
 from mcvqa.base.files import as_spreadsheet_cell, atomic_path
 from mcvqa.base.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
 from mcvqa.base.uncertainty import Accuracy, accuracy_of_right, spell_error
+from mcvqa.data.agreement import VoteAgreement
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.folds import question_groups
 from mcvqa.data.images import OUTSIDE, ImageRecord
@@ -55,6 +56,7 @@ def explore(
     prior: Prior,
     out_dir: str | Path,
     notes: Sequence[str] = (),
+    agreements: Sequence[VoteAgreement] = (),
 ) -> Exploration:
     """Write tables (CSV) and figures (PNG) of both splits into `out_dir`.
 
@@ -64,6 +66,7 @@ def explore(
         groups: written path -> group of look-alike photographs, or None.
         prior: the text-only predictions of the same rows.
         notes: what the summary says of the files besides.
+        agreements: of the annotators, one for each file with votes.
     """
     out_dir = Path(out_dir)
     rows = _row_table(train, test, prior, groups)
@@ -71,7 +74,7 @@ def explore(
     shared = _shared_values(questions, images or {}, groups or {})
     tables = {
         "rows": rows,
-        "kinds": _kind_table(rows),
+        "kinds": _blind_table(rows, "kind", KINDS),
         "letters": _letter_table(rows),
         "lengths": _length_table(rows),
         "options": _option_table(train),
@@ -80,6 +83,10 @@ def explore(
         "same_text": _same_text_rows(shared),
         "problems": _problem_table(problems, images or {}),
     }
+    if len(sources := list(dict.fromkeys(q.source for q in train))) > 1:
+        tables["sources"] = _blind_table(rows, "source", sources)
+    if agreements:
+        tables["votes"] = _vote_table(agreements)
     for name, table in tables.items():
         with atomic_path(out_dir / f"{name}.csv") as part:
             safe = table.apply(lambda column: column.map(as_spreadsheet_cell))
@@ -90,13 +97,14 @@ def explore(
         "letters": lambda: _draw_letters(tables["letters"], rows),
         "lengths": lambda: _draw_lengths(rows, train),
         "options": lambda: _draw_options(tables["options"]),
-        "blind": lambda: _draw_blind(tables["kinds"], prior.accuracy),
+        "blind": lambda: _draw_blind(tables["kinds"], tables.get("sources"), prior.accuracy),
         "images": lambda: _draw_images(images or {}),
     }
     figures = draw_each(to_draw, out_dir)
     lines = [*_text_lines(train, test, problems, tables), *(f"Files       {note}" for note in notes)]
+    lines += [line for agreement in agreements for line in agreement.lines()]
     lines += _image_lines(images, tables["duplicates"])
-    lines += [*_blind_lines(tables["kinds"], prior), f"Figures and tables: {out_dir}"]
+    lines += ["", *_blind_lines(tables["kinds"], tables.get("sources"), prior), "", f"Figures and tables: {out_dir}"]
     return Exploration(out_dir, tuple(figures.values()), tables, tuple(lines))
 
 
@@ -113,6 +121,7 @@ def _row_table(
         "split": ["train"] * len(train) + ["test"] * len(test),
         "id": [q.id for q in questions],
         "kind": [question_kind(q) for q in questions],
+        "source": [q.source for q in questions],
         "image_group": question_groups(questions, groups),
         "answer": ["" if q.answer is None else LETTERS[q.answer] for q in questions],
         "blind_guess": [LETTERS[guess] for guess in guesses],
@@ -123,19 +132,19 @@ def _row_table(
     })  # fmt: skip
 
 
-def _kind_table(rows: "pd.DataFrame") -> "pd.DataFrame":
-    """Per kind of question: rows of both splits, blind accuracy with its 95 % interval, and chance."""
+def _blind_table(rows: "pd.DataFrame", column: str, names: Sequence[str]) -> "pd.DataFrame":
+    """Per kind of question, or per source: rows of both splits, blind accuracy with its 95 % interval, and chance."""
     import pandas as pd
 
     lines = []
-    for kind in KINDS:
-        of_kind = rows[rows.kind == kind]
-        answered = of_kind[of_kind.answer != ""]
+    for name in names:
+        part = rows[rows[column] == name]
+        answered = part[part.answer != ""]
         blind = accuracy_of_right((answered.blind_guess == answered.answer).to_numpy(), answered.image_group.to_numpy())
         lines.append({
-            "kind": kind,
-            "train": int((of_kind.split == "train").sum()),
-            "test": int((of_kind.split == "test").sum()),
+            column: name,
+            "train": int((part.split == "train").sum()),
+            "test": int((part.split == "test").sum()),
             "answered": len(answered),
             "blind_right": blind.right,
             "blind_accuracy": blind.value,
@@ -145,6 +154,14 @@ def _kind_table(rows: "pd.DataFrame") -> "pd.DataFrame":
             "chance": float(answered.chance.mean()) if len(answered) else float("nan"),
         })  # fmt: skip
     return pd.DataFrame(lines)
+
+
+def _vote_table(agreements: Sequence[VoteAgreement]) -> "pd.DataFrame":
+    """How many rows of each file have how many votes, and how many of these are for the answer."""
+    import pandas as pd
+
+    lines = [(a.file, *facts, count) for a in agreements for facts, count in sorted(a.rows.items(), reverse=True)]
+    return pd.DataFrame(lines, columns=["file", "votes", "votes_of_answer", "tied", "rows"])
 
 
 def _letter_table(rows: "pd.DataFrame") -> "pd.DataFrame":
@@ -392,8 +409,12 @@ def _draw_options(options: "pd.DataFrame", most: int = 20) -> "Figure | None":
     return figure
 
 
-def _draw_blind(kinds: "pd.DataFrame", accuracy: Accuracy) -> "Figure | None":
-    """What the text-only prior gets right by kind of question, against chance."""
+def _draw_blind(kinds: "pd.DataFrame", sources: "pd.DataFrame | None", accuracy: Accuracy) -> "Figure | None":
+    """What the text-only prior gets right by kind of question, and by source where there are several, against chance."""
+    import pandas as pd
+
+    if sources is not None:
+        kinds = pd.concat([kinds, sources.assign(kind="from " + sources.source)])
     kinds = kinds[kinds.answered > 0]
     if not accuracy.n or kinds.empty:
         return None
@@ -487,12 +508,19 @@ def _image_lines(images: dict[str, ImageRecord] | None, duplicates: "pd.DataFram
     return lines
 
 
-def _blind_lines(kinds: "pd.DataFrame", prior: Prior) -> list[str]:
-    head = f"{'kind':<12}{'train':>7}{'test':>7}   blind accuracy (chance)"
-    lines = ["", head]
-    for _, kind in kinds[(kinds.train > 0) | (kinds.test > 0)].iterrows():
-        measured = kind.answered and prior.accuracy.n
-        figure = f"{spell_error(kind.blind_accuracy, kind.standard_error)} ({kind.chance:.3f})" if measured else "-"
-        lines.append(f"{kind.kind:<12}{kind.train:>7,}{kind.test:>7,}   {figure}")
+def _blind_lines(kinds: "pd.DataFrame", sources: "pd.DataFrame | None", prior: Prior) -> list[str]:
+    """Blind accuracy by kind of question, of all rows, and by source where there are several."""
+    def line(name: str, part: Any) -> str:
+        measured = part.answered and prior.accuracy.n
+        figure = f"{spell_error(part.blind_accuracy, part.standard_error)} ({part.chance:.3f})" if measured else "-"
+        return f"{name:<12}{part.train:>7,}{part.test:>7,}   {figure}"
+
+    lines = [f"{'kind':<12}{'train':>7}{'test':>7}   blind accuracy (chance)"]
+    lines += [line(kind.kind, kind) for _, kind in kinds[(kinds.train > 0) | (kinds.test > 0)].iterrows()]
     lines.append(f"{'all':<12}{kinds.train.sum():>7,}{kinds.test.sum():>7,}   {prior.note or prior.accuracy}")
-    return [*lines, ""]
+    if sources is not None:
+        lines += [line(f"from {one.source}", one) for _, one in sources.iterrows()]
+        if prior.accuracy.n and sources.low.max() > sources.high.min():
+            lines.append("Texts alone answer significantly more rows of one source than of another; test rows may be like either "
+                         "(validate_on=SOURCE).")
+    return lines

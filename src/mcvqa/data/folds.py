@@ -11,6 +11,8 @@ from mcvqa.config import McvqaError
 from mcvqa.data.kinds import basic_kind
 from mcvqa.data.questions import Question
 
+TRAINING_ONLY, LEFT_OUT = -1, -2  # instead of a fold's number
+
 
 # %% what must stay together, what must be spread
 class FoldError(McvqaError, ValueError):
@@ -48,7 +50,7 @@ def assign_folds(
         groups: (N,) rows of one group are never on both sides.
         use_kfold: off, one fold of size N / n_folds is validation and everything else is training only.
 
-    Returns: (N,) int, 0 to n_folds - 1; without K-fold 0 for validation and -1 for training.
+    Returns: (N,) int, 0 to n_folds - 1; without K-fold 0 for validation, else TRAINING_ONLY.
 
     Raises:
         FoldError: fewer groups than folds.
@@ -57,8 +59,8 @@ def assign_folds(
     n_groups = int(group.max(initial=-1)) + 1
     if n_groups < n_folds:
         raise FoldError(
-            f"{n_folds} folds need at least {n_folds} groups of different images; these {len(questions)} rows have "
-            f"{n_groups}. Use more rows or a smaller n_folds."
+            f"{n_folds} folds need at least {n_folds} groups of different images; the {len(questions)} rows to validate with "
+            f"have {n_groups}. Use more rows or a smaller n_folds."
         )
     fold_of_group = _spread_groups(_group_contents(questions, group), n_folds, seed)  # (G,)
     folds = fold_of_group[group]
@@ -66,7 +68,21 @@ def assign_folds(
         return folds
     # a very large group may have swollen one fold: the one closest to the asked size is the validation set
     sizes = np.bincount(folds, minlength=n_folds)
-    return np.where(folds == np.abs(sizes - len(folds) / n_folds).argmin(), 0, -1)
+    return np.where(folds == np.abs(sizes - len(folds) / n_folds).argmin(), 0, TRAINING_ONLY)
+
+
+def folds_of_groups(groups: np.ndarray, assigned: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """(N,) the fold of every row where some were assigned one: that of its group, or TRAINING_ONLY.
+
+    No model then learns from a row whose photograph it is validated with.
+
+    Args:
+        groups: (N,) group of each row.
+        assigned: (N,) booleans, M of them true: the rows that have a fold.
+        folds: (M,) their folds, the same for all rows of a group.
+    """
+    fold_of_group = dict(zip(groups[assigned].tolist(), folds.tolist(), strict=True))
+    return np.array([fold_of_group.get(group, TRAINING_ONLY) for group in groups.tolist()], dtype=np.int64)
 
 
 def _group_contents(questions: Sequence[Question], group: np.ndarray) -> np.ndarray:

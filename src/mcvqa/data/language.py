@@ -3,7 +3,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcvqa.config import ENGLISH_PROMPT, USER_PROMPT, Config
+from mcvqa.config import ENGLISH_PROMPT, KOREAN_PROMPT, Config
 from mcvqa.data.questions import Question
 
 
@@ -18,6 +18,6 @@ def with_prompt(config: Config, questions: Sequence[Question]) -> tuple[Config, 
     tiny = Path(config.model_id).name == "tiny"
     why = "which is what tiny has learned" if tiny else f"Hangul in {share:.0%} of the training questions"
     korean = tiny or share >= 0.5
-    settled = config.replace(user_prompt=USER_PROMPT if korean else ENGLISH_PROMPT)
+    settled = config.replace(user_prompt=KOREAN_PROMPT if korean else ENGLISH_PROMPT)
     named = settled if settled.run == config.run else settled.replace(run_name=config.run)
     return named, f"in {'Korean' if korean else 'English'} ({why})"

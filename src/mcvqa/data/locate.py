@@ -13,13 +13,15 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from tqdm.auto import tqdm
 
-from mcvqa.data.table import TABLE_SUFFIXES, DataError
+from mcvqa.data.table import TABLE_NAME, TABLE_SUFFIXES, DataError, table_stem
 
 KAGGLE_INPUT = Path("/kaggle/input")
 SEARCH_DEPTH = 4  # /kaggle/input/datasets/<owner>/<name>/<folder>
 TABLE_NAMES = {
-    "train": ("train",), "test": ("test",), "dev": ("dev",), "sample_submission": ("sample_submission", "samplesubmission"),
+    "train": ("train",), "test": ("test",), "dev": ("dev", "validation"),
+    "sample_submission": ("sample_submission", "samplesubmission"),
 }
+SPLIT_TABLES = ("metadata", "data")  # what `datasets` calls the table in the folder of a split
 SPLIT_WORDS = {"train": {"train", "training"}, "test": {"test", "testing"}, "dev": {"dev", "val", "valid", "validation"}}
 OTHER_TABLE = r"\.(csv|tsv|txt|jsonl?|parquet|xlsx?|ods|feather|arrow)\b"
 TABLE_NAMING = f"A table is named train or test and ends in {', '.join(TABLE_SUFFIXES)}"
@@ -81,16 +83,16 @@ def _holds_data(folder: Path) -> bool:
 
 
 def _folders_with_tables(top: Path, skipped: Collection[Path] = ()) -> list[Path]:
-    """Those with CSV files, else with tables of other kinds, else train/ and test/ with metadata.jsonl, as `datasets` has it."""
-    metadata = {"metadata" + ending for ending in TABLE_SUFFIXES}
+    """Those with CSV files, else with tables of other kinds, else train/ and test/ as `datasets` has them."""
     return (
         _folders_with(top, lambda name: name in ("train.csv", "test.csv"), skipped) or _folders_with(top, _is_table, skipped)
-        or [path for path in _folders_with(top, metadata.__contains__, skipped) if _table(path, "train") or _table(path, "test")]
+        or [path for path in _folders_with(top, lambda name: table_stem(name) in SPLIT_TABLES, skipped)
+            if _table(path, "train") or _table(path, "test")]
     )
 
 
 def _is_table(name: str) -> bool:
-    return name in {stem + ending for stem in ("train", "test") for ending in TABLE_SUFFIXES}
+    return table_stem(name) in ("train", "test")
 
 
 def _is_archive(name: str) -> bool:
@@ -106,10 +108,16 @@ def _files_in(root: Path) -> DataFiles:
 
 
 def _table(folder: Path, split: str) -> Path | None:
-    names = {entry.name.lower(): Path(entry) for entry in _listing(folder) if entry.is_file()}
-    stems = (*TABLE_NAMES[split], *(("metadata",) if is_named_like(folder.absolute(), split) else ()))
-    usual = (stem + ending for stem in stems for ending in TABLE_SUFFIXES)
-    return next((names[name] for name in usual if name in names), None)
+    """The table of a split in a folder; of one in several parts the first."""
+    found = {entry.name: match for entry in _listing(folder) if (match := TABLE_NAME.fullmatch(entry.name)) and entry.is_file()}
+    words = [name for name in SPLIT_WORDS if is_named_like(folder.absolute(), name)]
+    alone = split == "train" and not words and "state.json" in found  # a Dataset without splits
+    stems = (*TABLE_NAMES[split], *(SPLIT_TABLES if alone or words == [split] else ()))
+    usual = [
+        (stems.index(stem), TABLE_SUFFIXES.index(match["ending"].lower()), name)
+        for name, match in found.items() if (stem := match["stem"].lower()) in stems
+    ]
+    return folder / min(usual)[-1] if usual else None
 
 
 def _folders_in(folder: Path) -> list[Path]:
@@ -135,17 +143,22 @@ def _above_splits(folder: Path) -> Path:
 
 def missing_table(root: Path, split: str) -> DataError:
     """What to say where the data folder lacks the table of a split, whose name may be nearly right."""
-    near = [name for name in _near_misses(root) if split in name.lower()]
+    near = near_misses_of(root, split)
     return DataError(f"{root} has no {split}.csv. " + (
         _rename(near, split) if near else "Expected: train.csv with answers and test.csv without."
     ))
 
 
+def near_misses_of(root: Path, split: str) -> list[str]:
+    """Files of the data folder that look like the table of a split but have other names: 'test (1).csv'."""
+    return [name for name in _near_misses(root) if split in name.lower()]
+
+
 def _near_misses(folder: Path) -> list[str]:
     """Files that look like tables but have other names: 'train (1).csv', 'train.xls', or where no name is near, 'data.csv'."""
-    stems = [*(stem for usual in TABLE_NAMES.values() for stem in usual), "test_answers"]
-    known = {stem + ending for stem in stems for ending in TABLE_SUFFIXES}
-    names = [e.name for e in _listing(folder) if e.is_file() and e.name.lower() not in known and not _is_archive(e.name.lower())]
+    known = [*(stem for usual in TABLE_NAMES.values() for stem in usual), "test_answers"]
+    names = [e.name for e in _listing(folder) if e.is_file() and table_stem(e.name) not in known]
+    names = [name for name in names if not _is_archive(name.lower())]
     of_splits = [name for name in names if re.search("train|test", name.lower()) and re.search(OTHER_TABLE, name.lower())]
     return of_splits or [name for name in names if name.lower().endswith((".csv", ".tsv", ".jsonl", ".parquet", ".xlsx"))]
 

@@ -34,6 +34,7 @@ class Question:
         choices: 2 to 26 texts, in the order of their letters.
         answer: index of the right choice, or None where it is not known.
         votes: annotators' votes per choice, or None where there is one answer only.
+        source: the file it is from: train, dev, ...
     """
 
     id: str
@@ -42,6 +43,7 @@ class Question:
     choices: tuple[str, ...]
     answer: int | None = None
     votes: tuple[int, ...] | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Tables: any file that people keep rows in -> cells of text, exactly as they were written.
 
-CSV in its spellings (encodings, separators, quotes) is read here; JSON, Parquet and Excel files by pandas.
+CSV in its spellings (encodings, separators, quotes) is read here; JSON, Parquet, Arrow and Excel files by pandas.
 """
 import ast
 import base64
@@ -10,7 +10,7 @@ import io
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +41,48 @@ class Cells:
 
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
-TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".json", ".parquet", ".xlsx")
+TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".json", ".parquet", ".xlsx", ".arrow")
+# train.csv, or a part of a table in several files, as `datasets` writes them: train-00000-of-00002.parquet
+TABLE_NAME = re.compile(
+    rf"(?P<stem>.+?)(?:-\d{{5}}-of-(?P<parts>\d{{5}}))?(?P<ending>{'|'.join(map(re.escape, TABLE_SUFFIXES))})", re.IGNORECASE
+)
+
+
+def table_stem(name: str) -> str:
+    """What a file is called without its ending and number; '' if it is no table."""
+    match = TABLE_NAME.fullmatch(name)
+    return match["stem"].lower() if match else ""
 
 
 def read_cells(path: Path, *, allow_empty: bool = False) -> Cells:
     """Read a table.
 
     Args:
+        path: the file; of a table in several parts the first one.
         allow_empty: a header without rows is a table too.
 
     Raises:
-        DataError: no such file, not a table, or no rows below its header.
+        DataError: no such file, not a table, parts that do not fit together, or no rows below its header.
     """
+    first, *others = [_read_file(part) for part in _parts_of(path)]
+    for other in others:
+        if other.header != first.header:
+            raise DataError(f"{other.path} has the columns {', '.join(other.header)}; {first.path}: {', '.join(first.header)}.")
+    table = replace(first, records=[record for part in (first, *others) for record in part.records])
+    if not table.records and not allow_empty:
+        raise DataError(f"{path} has no rows below its header ({', '.join(table.header)}).")
+    return _expand_choice_lists(table)
+
+
+def _parts_of(path: Path) -> list[Path]:
+    match = TABLE_NAME.fullmatch(path.name)
+    if not match or not match["parts"]:
+        return [path]
+    stem, parts, ending = match["stem"], match["parts"], match["ending"]
+    return [path.with_name(f"{stem}-{number:05d}-of-{parts}{ending}") for number in range(int(parts))]
+
+
+def _read_file(path: Path) -> Cells:
     name, raw = path.name.lower(), _file_bytes(path)
     kind = _kind_of(raw)
     if kind == "gzip":
@@ -60,16 +90,10 @@ def read_cells(path: Path, *, allow_empty: bool = False) -> Cells:
     if kind == "zip":
         if not name.endswith(".xlsx"):
             raise DataError(f"{path} is an Excel file or an archive, not text. Save it as 'CSV UTF-8', or name it .xlsx.")
-        table = _of_pandas(path, raw, "xlsx")
-    elif kind == "parquet":
-        table = _of_pandas(path, raw, "parquet")
-    elif name.endswith((".jsonl", ".json")):
-        table = _of_json(path, raw)
-    else:
-        table = _of_csv(path, raw)
-    if not table.records and not allow_empty:
-        raise DataError(f"{path} has no rows below its header ({', '.join(table.header)}).")
-    return _expand_choice_lists(table)
+        return _of_pandas(path, raw, "xlsx")
+    if kind in ("parquet", "arrow"):
+        return _of_pandas(path, raw, kind)
+    return _of_json(path, raw) if name.endswith((".jsonl", ".json")) else _of_csv(path, raw)
 
 
 def _file_bytes(path: Path) -> bytes:
@@ -83,7 +107,7 @@ def _file_bytes(path: Path) -> bytes:
 
 def _kind_of(raw: bytes) -> str:
     """By its first bytes: what a file is called says less."""
-    starts = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"PAR1": "parquet"}
+    starts = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff" * 4: "arrow"}
     return next((kind for start, kind in starts.items() if raw.startswith(start)), "text")
 
 
@@ -238,9 +262,14 @@ def _of_json(path: Path, raw: bytes) -> Cells:
 def _of_pandas(path: Path, raw: bytes, kind: str) -> Cells:
     import pandas as pd
 
-    needed = {"xlsx": "openpyxl", "parquet": "pyarrow"}[kind]
+    needed = "openpyxl" if kind == "xlsx" else "pyarrow"
     try:
-        frame = pd.read_excel(io.BytesIO(raw), dtype=object) if kind == "xlsx" else pd.read_parquet(io.BytesIO(raw))
+        if kind == "arrow":
+            from pyarrow import ipc
+
+            frame = (ipc.open_file if raw.startswith(b"ARROW1") else ipc.open_stream)(raw).read_all().to_pandas()
+        else:
+            frame = pd.read_excel(io.BytesIO(raw), dtype=object) if kind == "xlsx" else pd.read_parquet(io.BytesIO(raw))
     except ImportError:
         raise DataError(f"{path} needs {needed} to be read: pip install {needed}. Or save it as 'CSV UTF-8'.") from None
     except Exception as error:  # each library has errors of its own for damage

@@ -19,7 +19,6 @@ from mcvqa.data.answers import LETTERS, AnswerConvention, find_convention, read_
 from mcvqa.data.questions import Question
 from mcvqa.data.table import csv_delimiter, csv_records, csv_text
 from mcvqa.ensemble.calibrate import RULED_OUT, fit_temperature
-from mcvqa.scoring.parse import parse_answer
 from mcvqa.scoring.scores import Scores, log_softmax, plain_scores
 
 BLEND_METHODS = ("vote", "weighted_vote", "mean", "geometric", "stacking")
@@ -449,6 +448,12 @@ def _given_probabilities(path: Path, questions: Sequence[Question], cells: list[
     return values / total
 
 
+def _read_sentence(text: str, choices: tuple[str, ...]) -> int | None:
+    from mcvqa.scoring.parse import parse_answer  # long rules, which letters and choices do not need
+
+    return parse_answer(text, choices)
+
+
 def _answered_probabilities(
     path: Path, questions: Sequence[Question], written: list[str], known: AnswerConvention | None
 ) -> tuple[np.ndarray, list[str]]:
@@ -460,7 +465,7 @@ def _answered_probabilities(
     undecided = []
     for row, (cell, question) in enumerate(zip(written, questions, strict=True)):
         choice = read_answer(cell, question.choices, convention)
-        choice = parse_answer(cell, question.choices) if choice is None else choice
+        choice = _read_sentence(cell, question.choices) if choice is None and cell.strip() else choice
         if choice is None:
             undecided.append(question.id)
         else:

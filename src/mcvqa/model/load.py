@@ -21,6 +21,7 @@ from mcvqa.config import Config
 from mcvqa.model.device import GIB, DevicePlan, apply_device, seeded
 from mcvqa.model.families.family import Family
 from mcvqa.model.families.registry import FAMILIES, plain_family
+from mcvqa.model.fast.block import blocks_suit
 from mcvqa.model.fast.forward import Answering, AnswerModel
 from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE
 from mcvqa.model.fast.overflow import cast_weights
@@ -172,6 +173,13 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     encoder, processor, model_config = load_encoder(config)
     require_whole_model(config, model_config)
     family = family_of(model_config)
+    if family.recurrent and (config.lora_r == 0 or not blocks_suit(model_config.text_config)):
+        raise ModelError(
+            f"{config.model_id} is of type {family.model_type}, of which adapters are trained here, with the settings of the "
+            "published models. Set lora_r to 8 or more." if config.lora_r == 0 else
+            f"{config.model_id}: its config.json asks for an activation, dropout or rotary positions that the published models "
+            f"of type {family.model_type} do not have, and that are not known here."
+        )
     plan = choose_weights(config, plan, model_config)
     apply_device(plan)  # here, where every process that computes takes its first memory
     bits = published_bits(model_config)

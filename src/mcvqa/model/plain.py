@@ -231,6 +231,11 @@ class PlainMaker:
         inputs = self.encoder.inputs(row.texts, [self.photograph(row.image)] * len(row.texts))
         return int(inputs["attention_mask"].sum())
 
+    def positions(self, row: PlainRow) -> int:
+        """Tokens of the longest of its prompts."""
+        inputs = self.encoder.inputs(row.texts, [self.photograph(row.image)] * len(row.texts))
+        return int(inputs["attention_mask"].sum(1).max())
+
     def conversation(self, question: Question, answer: str | None = None) -> list[int]:
         """Tokens of the prompt in the original order; with `answer`, of the whole training conversation."""
         image = None if self.records[question.image].problem else question.image

@@ -36,6 +36,8 @@ class Maker(Protocol):
 
     def tokens(self, row: Any) -> int: ...
 
+    def positions(self, row: Any) -> int: ...
+
     def conversation(self, question: Question, answer: str | None = None) -> list[int]: ...
 
     def prompt_inputs(self, row: Any) -> dict[str, torch.Tensor]: ...
@@ -54,6 +56,7 @@ class RowMaker:
     encoder: Encoder
     images: ImageInputs
     store: FeatureStore | None
+    recurrent: bool = False
 
     def row(self, question: Question, orders: np.ndarray | None = None, scale: float = 1.0) -> Row:
         return self.encoder.encode(question, orders, self.images.grid(question.image, scale))
@@ -64,15 +67,21 @@ class RowMaker:
         return self.store.load(row.image, scale) if self.store else self.images.patches(row.image, scale)
 
     def batch(self, rows: Sequence[Row], scale: float = 1.0) -> Batch:
-        return collate(rows, lambda row: self.image(row, scale), self.encoder.image_token_id, patches=self.store is None)
+        return collate(rows, lambda row: self.image(row, scale), self.encoder.image_token_id, patches=self.store is None,
+                       recurrent=self.recurrent)
 
     def copies(self, row: Row, count: int) -> Batch:
         """The row so many times, each copy with tokens and an image of its own: no rows of its length take more memory."""
-        return collate([row] * count, self.image, self.encoder.image_token_id, patches=self.store is None, sharing=False)
+        return collate([row] * count, self.image, self.encoder.image_token_id, patches=self.store is None, sharing=False,
+                       recurrent=self.recurrent)
 
     def tokens(self, row: Row) -> int:
         """Tokens that go through the model for a row by itself; beside others it shares some."""
         return len(row)
+
+    def positions(self, row: Row) -> int:
+        """How many positions the longest of its prompts takes; those of a photograph are fewer than its tokens."""
+        return int(row.position_ids.max()) + 1
 
     def conversation(self, question: Question, answer: str | None = None) -> list[int]:
         """Tokens of the prompt in the original order; with `answer`, of the whole training conversation."""
@@ -122,8 +131,12 @@ LOOKED_AT = 256  # rows with most text, of which the one with most tokens is loo
 
 def longest_row(maker: Maker, questions: Sequence[Question], config: Config) -> Any:
     """The longest training row: the worst case for memory, near enough (a photograph's tokens hardly differ)."""
-    wordy = sorted(questions, key=lambda question: -len(question.text) - sum(map(len, question.choices)))
-    return max((training_row(maker, question, 0, config) for question in wordy[:LOOKED_AT]), key=len)
+    return max((training_row(maker, question, 0, config) for question in wordiest(questions, LOOKED_AT)), key=len)
+
+
+def wordiest(questions: Sequence[Question], count: int) -> list[Question]:
+    """The `count` rows with most text, the longest first."""
+    return sorted(questions, key=lambda question: -len(question.text) - sum(map(len, question.choices)))[:count]
 
 
 class TrainingRows(Dataset):

@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from mcvqa.base.files import write_json
-from mcvqa.config import SYSTEM_PROMPT, USER_PROMPT
+from mcvqa.config import DEFAULT_SYSTEM_PROMPT, KOREAN_PROMPT
 from mcvqa.model.content import packaged_tiny
 from mcvqa.model.device import seeded
 from mcvqa.model.text.prompt import HINTS
@@ -39,7 +39,7 @@ def tiny_tokenizer(sentences: Iterable[str]) -> PreTrainedTokenizerFast:
     Args:
         sentences: what its merges are learned from, besides the prompts.
     """
-    prompts = [SYSTEM_PROMPT, USER_PROMPT, "\nsystem\nuser\nassistant\n", *HINTS.values()] * 50
+    prompts = [DEFAULT_SYSTEM_PROMPT, KOREAN_PROMPT, "\nsystem\nuser\nassistant\n", *HINTS.values()] * 50
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -103,7 +103,8 @@ def running_mean(values: np.ndarray, width: int) -> np.ndarray:
 # %% accuracy
 def draw_groups(metrics: Metrics) -> Any:
     """Accuracy of every group with its 95% interval, beside the text-only prior and guessing."""
-    sections = [[metrics.overall], list(metrics.by_fold), list(metrics.by_kind), list(metrics.by_choices)]
+    sections = [[metrics.overall], metrics.by_fold, metrics.by_source, metrics.by_kind, metrics.by_choices]
+    sections = [section for section in sections if section]
     groups = [group for section in sections for group in section]
     places: list[float] = []
     for section in sections:

@@ -133,6 +133,7 @@ class Metrics:
         gains: name of a technique -> gain measured on the same rows.
         errors: wrong answers, most confident first.
         selection: what choosing the best epoch adds to the accuracy; None where nothing was chosen or its log does not say.
+        by_source: by the file that rows are from; empty where all are from one.
     """
 
     overall: GroupAccuracy
@@ -150,6 +151,7 @@ class Metrics:
     errors: tuple[WrongAnswer, ...]
     leaderboard: LeaderboardEstimate | None
     selection: Selection | None = None
+    by_source: tuple[GroupAccuracy, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dicts, texts and numbers; what is not a number becomes None."""
@@ -211,7 +213,7 @@ def measure(
     right = logprobs.argmax(-1) == answers
     guessed = None if prior is None else prior[known].argmax(-1) == answers
     n_choices = np.array([len(q.choices) for q in questions])
-    kinds = np.array([question_kind(q) for q in questions])
+    kinds, sources = np.array([question_kind(q) for q in questions]), np.array([q.source for q in questions])
     calibrated = np.exp(log_softmax(logprobs / temperature))
 
     def accuracies(labels: np.ndarray, names: Sequence[Any], title: str = "{}") -> tuple[GroupAccuracy, ...]:
@@ -239,6 +241,7 @@ def measure(
         errors=worst_errors(questions, kinds, calibrated, max_errors),
         leaderboard=leaderboard_estimate(overall.accuracy, test_size, selection) if test_size else None,
         selection=selection,
+        by_source=accuracies(sources, names, "from {}") if len(names := list(dict.fromkeys(sources.tolist()))) > 1 else (),
     )
 
 

@@ -35,7 +35,7 @@ class ReportInput:
         data_summary: text for a terminal, shown as it is.
         methods: ensemble method -> its out-of-fold accuracy; method: the one used; method_reason: why.
         figures: name -> PNG inside the report's folder (see `mcvqa.report.figures.draw_figures`).
-        submissions: path as shown -> what its validation found.
+        submissions: path as shown -> what its validation found; not_submitted: why there are none, '' if there are.
         submitted: what the file to hand in holds; submitted_run: whose answers these are.
         submitted_accuracy: of these answers, on rows that their models have not seen; None where it is not known.
         advice: what to try next.
@@ -51,6 +51,7 @@ class ReportInput:
     method_reason: str = ""
     figures: Mapping[str, Path] = field(default_factory=dict)
     submissions: Mapping[str, SubmissionReport] = field(default_factory=dict)
+    not_submitted: str = ""
     submitted: str = ""
     submitted_run: str = ""
     submitted_accuracy: Accuracy | None = None
@@ -166,7 +167,7 @@ def _run_blocks(content: ReportInput) -> list[ReportBlock]:
 def _accuracy_blocks(content: ReportInput) -> list[ReportBlock]:
     metrics = content.metrics
     header = ("rows", "accuracy", "95% interval", "without the image", "guessing", "n")
-    groups = (metrics.overall, *metrics.by_fold, *metrics.by_kind, *metrics.by_choices)
+    groups = (metrics.overall, *metrics.by_fold, *metrics.by_source, *metrics.by_kind, *metrics.by_choices)
     return [
         *_figure_block(content, "groups", "Accuracy by group with 95% intervals, the text-only prior and guessing"),
         _table_block(header, map(_group_row, groups), numeric=True),
@@ -263,6 +264,8 @@ def _error_row(error: WrongAnswer) -> tuple[str, ...]:
 
 
 def _submission_blocks(content: ReportInput) -> list[ReportBlock]:
+    if content.not_submitted:
+        return [ReportBlock("text", f"None: {content.not_submitted}")]
     blocks = []
     for path, found in content.submissions.items():
         verdict = "valid" if not found.problems else "NOT VALID: " + "; ".join(map(str, found.problems))
@@ -300,6 +303,8 @@ def _remarks(content: ReportInput) -> list[str]:
         )
     if not config.get("use_kfold", True):
         remarks.append("One split was trained: only its validation rows count; other splits would give other figures.")
+    if source := config.get("validate_on"):
+        remarks.append(f"Only rows of the source {source} are validated with; the other rows are learned from.")
     if config.get("use_sample"):
         remarks.append(f"A sample of {config.get('sample_size'):,} rows was used; all may give other figures.")
     if metrics.overall.blind is not None:

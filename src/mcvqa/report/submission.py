@@ -245,8 +245,9 @@ def _id_problems(ids: list[str], wanted: list[str]) -> list[str]:
 
 
 def _answer_problems(ids: list[str], answers: list[str], questions: dict[str, Question], style: str) -> list[str]:
+    by_text = style in ("text", "bare")
     allowed = {
-        row_id: {written_answer(i, q.choices, style) for i in range(len(q.choices)) if q.choices[i] or style != "text"}
+        row_id: {written_answer(i, q.choices, style) for i in range(len(q.choices)) if q.choices[i] or not by_text}
         for row_id, q in questions.items()
     }
     wrong = [
@@ -262,6 +263,7 @@ def _answer_problems(ids: list[str], answers: list[str], questions: dict[str, Qu
 FORM_WORDS = {
     "lower": "lower-case letters", "upper": "capital letters", "korean": "Korean letters (가, 나, ...)",
     "one": "positions from 1", "zero": "positions from 0", "text": "the texts",
+    "bare": "the texts without their letters",
 }
 
 

@@ -33,6 +33,7 @@ from mcvqa.model.text.encode import Encoder
 from mcvqa.model.text.template import AlignmentError
 from mcvqa.run.alignment import check_alignment, maker_without_weights, print_line, print_section
 from mcvqa.run.dataset import RunData, fold_summary, read_data, require_photographs, split_rows
+from mcvqa.run.lengths import kept_values, length_problems, memory_of, trains_in_blocks
 from mcvqa.run.project import Project, RunStopped, open_project, with_kept_prompt
 from mcvqa.run.space import disk_need, existing_folder, free_space
 from mcvqa.run.workers.processes import worker_gpus
@@ -66,8 +67,12 @@ def check_run(config: Config) -> bool:
         maker = maker_without_weights(config, data, *loaded)
         check_alignment(maker, encoder, data.train[int(data.with_image.argmax())])
         tokens = _check_rows(maker, data, config)
+        refused, said = length_problems(maker, config, data, plan, model_config)
+        for problem in filter(None, (refused, said)):
+            print_line(False, problem)
+        ready &= not refused
         ready &= _check_resources(config, plan, model_config, maker, data, tokens)
-    marked = bool(data.doubts or data.broken([*data.train, *data.test]))
+    marked = bool(said or data.doubts or data.broken([*data.train, *data.test]))
     found = "ready; look at the lines marked with ! first" if marked else "ready: nothing stands in the way"
     print("\n" + (found if ready else "not ready: see the lines marked with !"))
     return ready
@@ -77,11 +82,10 @@ def check_run(config: Config) -> bool:
 def _check_data(project: Project, data: RunData) -> bool:
     print_section("data")
     files, tables = data.files, data.tables
-    for path, table in zip([*[files.train, files.dev][: len(tables) - 1], files.test], tables, strict=True):
+    paths = [files.train, *([files.dev] if project.config.use_dev and files.dev else []), *([files.test] if files.test else [])]
+    for path, table in zip(paths, tables, strict=True):
         columns = ", ".join(f"{part}={name}" for part, name in table.columns.items())
         print_line(True, f"{path}: {len(table.questions)} rows, {table.encoding}, delimiter {table.delimiter!r}; {columns}")
-    if files.dev and not project.config.use_dev:
-        print_line(True, f"{files.dev} is not used; --set use_dev=true trains on its rows too")
     if fixed := [(q, at[0]) for q in (*data.train, *data.test) if (at := fixed_positions(q.choices))]:
         question, position = fixed[0]
         print_line(True, f"{len(fixed):,} rows have choices that speak of the others and keep their position in every order, "
@@ -194,16 +198,13 @@ def _check_resources(
 ) -> bool:
     print_section("memory, disk, time (estimates)")
     size = measure_model(model_config, config)
-    text = model_config.get_text_config()
     if config.lora_r > 0:
         print_line(True, str(adapter_coverage(model_config, config)))
     print_line(True, f"parameters: {size.language_linears + size.rest:,}, trained {size.trained:,}")
     step = settings_plan(config, plan)
-    in_blocks = isinstance(maker, RowMaker) and config.lora_r > 0
-    kept = _kept_values(text, step.checkpointing, in_blocks=in_blocks)
-    activations = step.rows * int(tokens.max()) * kept * plan.dtype.itemsize
+    activations = step.rows * int(tokens.max()) * kept_values(maker, config, plan, model_config) * plan.dtype.itemsize
     needed = size.weight_bytes(plan) + size.training_bytes + activations
-    there = _memory_of(plan)
+    there = memory_of(plan)
     fits = needed < there
     print_line(fits, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {size.weight_bytes(plan) / GIB:.1f}, "
                 f"training state {size.training_bytes / GIB:.1f}, activations {activations / GIB:.1f}: {step}"
@@ -216,7 +217,7 @@ def _check_resources(
         tokens_seen = int(sum(image_tokens(grid, images.merge) for grid in grids if grid) * sum(s * s for s in scales))
         features, patches = tokens_seen * feature_width(model_config) * plan.dtype.itemsize, tokens_seen * images.merge**2
     on_disk = _check_disk(config, size, plan, data, features)
-    again = (AGAIN_IN_BLOCKS if in_blocks else 1.0) * step.checkpointing
+    again = (AGAIN_IN_BLOCKS if trains_in_blocks(maker, config) else 1.0) * step.checkpointing
     _estimate_time(config, plan, size, tokens, data, patches, again)
     if isinstance(maker, PlainMaker):
         print_line(True, f"the vision tower of {model_config.model_type} runs for every prompt, which this time leaves out")
@@ -242,23 +243,6 @@ def _check_writable(config: Config) -> bool:
     if not writable:
         print_line(False, f"output_dir={config.output_dir!r} cannot be written to: choose another (--set output_dir=FOLDER)")
     return writable
-
-
-def _kept_values(text: Any, checkpointing: bool, *, in_blocks: bool) -> int:
-    """Values that a training step holds for a token at its fullest. Args: text: the language model's configuration."""
-    width, layers = text.hidden_size, text.num_hidden_layers
-    if not in_blocks:  # of transformers' layers about 34 vectors; with checkpointing only the layer's input
-        return layers * width * (1 if checkpointing else 34)
-    head = getattr(text, "head_dim", None) or width // text.num_attention_heads
-    mixed = head * (text.num_attention_heads + 2 * text.num_key_value_heads) + 2 * text.intermediate_size
-    return layers * (2 * width + (0 if checkpointing else mixed)) + 8 * text.intermediate_size  # the last: of one MLP at work
-
-
-def _memory_of(plan: DevicePlan) -> int:
-    if plan.memory:
-        return plan.memory
-    meminfo = Path("/proc/meminfo")
-    return int(meminfo.read_text().split()[1]) * 1024 if meminfo.exists() else 8 * GIB
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,33 @@ from mcvqa.base.files import as_spreadsheet_cell, atomic_path, read_json, write_
 from mcvqa.base.informing import printable
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config, ConfigError, settings_hash
-from mcvqa.data.answers import LETTERS, STYLE_WORDS, AnswersRead, counted_words
+from mcvqa.data.agreement import agreements_of
+from mcvqa.data.answers import LETTERS
 from mcvqa.data.explore import Exploration, explore
-from mcvqa.data.folds import assign_folds, large_group_warning, question_groups, sample_rows
+from mcvqa.data.folds import (
+    LEFT_OUT,
+    TRAINING_ONLY,
+    FoldError,
+    assign_folds,
+    folds_of_groups,
+    large_group_warning,
+    question_groups,
+    sample_rows,
+)
 from mcvqa.data.image_paths import SplitRows, find_photographs
 from mcvqa.data.images import DECODER_VERSION, ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
 from mcvqa.data.kinds import question_kind
-from mcvqa.data.locate import DataFiles, find_data, missing_table
-from mcvqa.data.own_letters import letter_rule, strip_own_letters
+from mcvqa.data.labelled import answered_rows, named_answers, notes_on_answers, rows_that_validate
+from mcvqa.data.locate import DataFiles, find_data, missing_table, near_misses_of
+from mcvqa.data.own_letters import strip_own_letters
+from mcvqa.data.picture_cells import CELLS_FOLDER
 from mcvqa.data.prior import Prior, fit_prior
 from mcvqa.data.questions import Problem, Question, Table, read_questions, read_tables
 from mcvqa.data.table import DataError
-from mcvqa.report.submission import SubmissionForm, find_form
+from mcvqa.report.submission import PLAIN_FORM, SubmissionForm, find_form
 from mcvqa.run.project import Project, RunStopped, way_out
 from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import Scores, load_scores, plain_scores
-
-TRAINING_ONLY, LEFT_OUT = -1, -2  # instead of a fold's number
 
 
 @dataclass(frozen=True)
@@ -39,17 +49,19 @@ class RunData:
     """The questions of a run, with their photographs surveyed.
 
     Attributes:
-        form: how the competition wants its submissions.
-        tables: of the training files, then of the test file, as they were read.
+        form: how the competition wants its submissions; the plain one where there are no test rows.
+        tables: of the training files, then of the test file where there is one, as they were read.
         train: rows with an answer, of the sample if there is one.
         all_train: every row of the training files with an answer.
+        test: none where the competition keeps its test file to itself: then nothing is handed in.
         problems: what was odd in the files.
         notes: how the files were read; doubts: what of them is not used although it may mean something.
         records: survey of the photographs by the path written in the CSV.
         groups: (N,) rows of `train` in one group share an image or a near-duplicate.
         train_print, test_print: change with any question, answer or photograph of that split, and with nothing else.
-        folds: (N,) the fold in which each row of `train` is validation; TRAINING_ONLY, or LEFT_OUT without a readable photograph;
-            empty before `split_rows`.
+        validates: (N,) whether each row of `train` may be validated with; the others are learned from only.
+        folds: (N,) the fold whose model does not learn from each row of `train`; TRAINING_ONLY, or LEFT_OUT without a readable
+            photograph; empty before `split_rows`.
     """
 
     files: DataFiles
@@ -66,6 +78,7 @@ class RunData:
     groups: np.ndarray
     train_print: str
     test_print: str
+    validates: np.ndarray
     folds: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
 
     def broken(self, questions: Sequence[Question]) -> list[ImageRecord]:
@@ -80,14 +93,17 @@ class RunData:
 
     @property
     def used(self) -> int:
-        """Rows of `train` that are really learned from and validated with."""
+        """Rows of `train` that are really learned from or validated with."""
         return int((self.folds != LEFT_OUT).sum()) if len(self.folds) else int(self.with_image.sum())
+
+    def validated(self, fold: int) -> np.ndarray:
+        """(N,) whether each row of `train` is validated with in a fold."""
+        return (self.folds == fold) & self.validates
 
     def fold_rows(self, fold: int) -> tuple[list[Question], list[Question]]:
         """Training and validation questions of a fold; no row, image or near-duplicate is on both sides."""
-        pairs = list(zip(self.train, self.folds, strict=True))
-        train = [q for q, f in pairs if f not in (fold, LEFT_OUT)]
-        return train, [q for q, f in pairs if f == fold]
+        train = [q for q, f in zip(self.train, self.folds, strict=True) if f not in (fold, LEFT_OUT)]
+        return train, [q for q, validated in zip(self.train, self.validated(fold), strict=True) if validated]
 
     def validation_rows(self, fold: int, sample: int = 0, seed: int = 0) -> list[Question]:
         """Args: sample: so many of them, by random numbers from `seed`, the same in every session; 0: all."""
@@ -101,52 +117,88 @@ def read_data(project: Project) -> RunData:
     """Find and read the files, survey the photographs, group look-alikes.
 
     Raises:
-        DataError: a file is missing or cannot be understood at all.
+        DataError: train.csv is missing, or a file cannot be understood at all.
     """
     config = project.config
     files, test = read_test_rows(project)
-    assert files.train is not None
     labelled = _read_labelled(files, config)
-    (*labelled, test), folder, notes = _with_photographs(project, files, [*labelled, test])
-    _require_distinct_ids(test, files.test)
-    rows, repeated = _answered_rows(labelled, config)
+    as_read = [*labelled, *([test] if test else [])]
+    tables, folder, notes = _with_photographs(project, files, as_read)
+    labelled, asked = tables[: len(labelled)], tables[-1].questions if test else ()
+    _require_distinct_ids(asked, files.test)
+    rows, notes_on_rows = answered_rows(labelled, config)
     if not rows:
         raise DataError(f"No row of {files.train} has an answer that could be understood: nothing to train on.")
     train = rows
     if config.use_sample:
         train = [rows[i] for i in sample_rows(rows, question_groups(rows), config.sample_size, config.seed)]
-    records = _survey(project, folder, [q.image for q in (*train, *test.questions)])
-    image_groups = near_duplicate_groups(records)
-    problems = tuple(p for table in (*labelled, test) for p in table.problems)
-    form = find_form(test.questions, files.sample_submission, labelled[0].convention, config.submission_style)
-    notes = [*notes, *_notes_on_encodings((*labelled, test)), *_notes_on_answers(labelled), *form.notes]
-    notes += [f"{counted_words(repeated, 'row')} left out: the same as an earlier one"] if repeated else []
-    notes += _notes_on_own_letters([*rows, *test.questions])
-    doubts = [f"{name}: {doubt}" for name, read in _answers_of(labelled) for doubt in read.doubts()]
+    records = _survey(project, folder, [q.image for q in (*train, *asked)])
+    problems = tuple(p for table in tables for p in table.problems)
+    form = PLAIN_FORM
+    if test:
+        form = find_form(asked, files.sample_submission, labelled[0].convention, config.submission_style)
+    notes = [*([] if test else [without_test(project)]), *notes]
+    if files.dev and not config.use_dev:
+        notes.append(f"{files.dev.name} is not used; --set use_dev=true trains on its rows too")
+    notes = [*notes, *_notes_on_encodings(tables), *notes_on_answers(labelled, config), *notes_on_rows, *form.notes]
+    notes += _notes_on_own_letters([*rows, *asked])
+    doubts = [f"{name}: {doubt}" for name, read in named_answers(labelled) for doubt in read.doubts()]
     return RunData(
-        files, form, (*labelled, test), tuple(train), tuple(rows), test.questions, problems,
-        tuple(notes), tuple(doubts), records, image_groups,
-        question_groups(train, image_groups), questions_print(train, records), questions_print(test.questions, records),
+        files, form, tuple(tables), tuple(train), tuple(rows), asked, problems, tuple(notes), tuple(doubts), records,
+        near_duplicate_groups(records), _groups_of(train, records),
+        questions_print(train, records, _as_written(as_read, tables)), questions_print(asked, records),
+        rows_that_validate(train, config.validate_on),
     )
 
 
-def read_test_rows(project: Project) -> tuple[DataFiles, Table]:
-    """The files of the data, and the table of the test rows.
+def read_test_rows(project: Project) -> tuple[DataFiles, Table | None]:
+    """The files of the data, and the table of the test rows; None where there is no test file.
+
+    Raises:
+        DataError: train.csv is missing, or test.csv is there under a name that is not understood.
+    """
+    config = project.config
+    files = find_data(config.data_dir, project.paths.cache / "data", own=project.paths.written)
+    for split, file in (("train", files.train), ("test", files.test)):
+        if file is None and (split == "train" or near_misses_of(files.root, split)):
+            raise missing_table(files.root, split)
+    return files, read_questions(files.test, **_named_columns_of(config), labelled=False) if files.test else None
+
+
+def without_test(project: Project) -> str:
+    """What it means that there is no test file, and how the test is answered later."""
+    run, folder = project.config.run, project.config.data_dir
+    return (
+        f"there is no test.csv, so no submission is written. Later, put it into {folder} and give the same command again, or "
+        f"mcvqa predict {run} and mcvqa report {run}: the test rows are answered and nothing is trained again."
+    )
+
+
+def _groups_of(train: Sequence[Question], records: dict[str, ImageRecord]) -> np.ndarray:
+    """(N,) groups by the training photographs alone: folds, and with them trained weights, do not depend on test rows."""
+    return question_groups(train, near_duplicate_groups({q.image: records[q.image] for q in train}))
+
+
+def _as_written(before: Sequence[Table], after: Sequence[Table]) -> dict[str, str]:
+    """Path of a photograph -> as its table has it, where another one is meant; of the training files."""
+    pairs = [
+        (new.image, old.image) for one, other in zip(before, after, strict=True) if one.answers
+        for old, new in zip(one.questions, other.questions, strict=True)
+    ]
+    return {meant: written for meant, written in pairs if meant != written and not meant.startswith(CELLS_FOLDER)}
+
+
+def read_form(project: Project) -> tuple[tuple[Question, ...], SubmissionForm]:
+    """The test rows, and how the competition wants its submissions by its own files.
 
     Raises:
         DataError: train.csv or test.csv is missing.
     """
-    config = project.config
-    files = find_data(config.data_dir, project.paths.cache / "data", own=project.paths.written)
-    if files.train is None or files.test is None:
-        raise missing_table(files.root, "train" if files.train is None else "test")
-    return files, read_questions(files.test, **_named_columns_of(config), labelled=False)
-
-
-def read_form(config: Config, files: DataFiles, test: Table) -> SubmissionForm:
-    """How the competition wants its submissions, by its own files."""
-    (train, *_) = _read_labelled(files, config)
-    return find_form(test.questions, files.sample_submission, train.convention, config.submission_style)
+    files, test = read_test_rows(project)
+    if test is None:
+        raise missing_table(files.root, "test")
+    (train, *_) = _read_labelled(files, project.config)
+    return test.questions, find_form(test.questions, files.sample_submission, train.convention, project.config.submission_style)
 
 
 def _read_labelled(files: DataFiles, config: Config) -> list[Table]:
@@ -160,39 +212,6 @@ def _named_columns_of(config: Config) -> dict[str, str]:
     return {"id_column": config.id_column, "image_column": config.image_column, "question_column": config.question_column}
 
 
-def _answered_rows(tables: Sequence[Table], config: Config) -> tuple[list[Question], int]:
-    """Rows with an answer, each with an id of its own. Rows that are the same throughout are learned from once.
-
-    An id may name a photograph with several questions: the second row of the id "x" is called "x#2". An id of dev.csv may
-    be in train.csv too.
-
-    Returns:
-        The rows, and how many of the files' were left out as repetitions.
-    """
-    answered: dict[str, Question] = {}
-    train_ids = {q.id for q in tables[0].questions}
-    repeated = 0
-    for number, table in enumerate(tables):
-        seen: Counter[str] = Counter()
-        rows: set[Question] = set()
-        for question in table.questions:
-            if question.answer is None and not (config.soft_votes and any(question.votes or ())):
-                continue
-            if question in rows:
-                repeated += 1
-                continue
-            rows.add(question)
-            name = f"dev:{question.id}" if number and question.id in train_ids else question.id
-            seen[name] += 1
-            name = name if seen[name] == 1 else f"{name}#{seen[name]}"
-            answered[name] = dataclasses.replace(question, id=name)
-    return list(answered.values()), repeated
-
-
-def _answers_of(tables: Sequence[Table]) -> list[tuple[str, AnswersRead]]:
-    return [(table.name, table.answers) for table in tables if table.answers is not None]
-
-
 def _notes_on_encodings(tables: Sequence[Table]) -> list[str]:
     """Files whose encoding was not said by themselves, with a text to look at."""
     notes = []
@@ -200,18 +219,6 @@ def _notes_on_encodings(tables: Sequence[Table]) -> list[str]:
         shown = next((q.text for q in table.questions if not q.text.isascii()), "")
         if table.encoding in ("cp949", "cp1252"):
             notes.append(f"{table.name}: read as {table.encoding}" + (f", for example {shown[:40]!r}" if shown else ""))
-    return notes
-
-
-def _notes_on_answers(tables: Sequence[Table]) -> list[str]:
-    """How the answers of each file were read, and which rows have none."""
-    read = _answers_of(tables)
-    notes = [f"{name}: {line}" for name, answers in read for line in (answers.summary(), *answers.losses())]
-    styles = {name: answers.convention.usual for name, answers in read}
-    if len(set(styles.values())) > 1:
-        notes.append("the files write their answers differently: " + ", ".join(
-            f"{name} in {STYLE_WORDS.get(style, 'several kinds')}" for name, style in styles.items()
-        ))
     return notes
 
 
@@ -223,9 +230,9 @@ def _notes_on_own_letters(questions: Sequence[Question]) -> list[str]:
     return [f"the choices of {len(stripped):,} rows carry letters of their own: {before!r} is shown to the model as {after!r}"]
 
 
-def _require_distinct_ids(test: Table, file: Path | None) -> None:
+def _require_distinct_ids(test: Sequence[Question], file: Path | None) -> None:
     """Raises DataError for ids that occur twice in the test file: a submission has one answer an id."""
-    repeated = [name for name, count in Counter(q.id for q in test.questions).items() if count > 1]
+    repeated = [name for name, count in Counter(q.id for q in test).items() if count > 1]
     if repeated:
         raise DataError(
             f"{file} has {len(repeated)} ids more than once, first {', '.join(map(repr, repeated[:5]))}: "
@@ -233,10 +240,17 @@ def _require_distinct_ids(test: Table, file: Path | None) -> None:
         )
 
 
-def questions_print(questions: Sequence[Question], records: dict[str, ImageRecord] | None = None) -> str:
-    """Changes with any text, answer or order of `questions` and, given their records, with any of their photographs."""
+def questions_print(
+    questions: Sequence[Question], records: dict[str, ImageRecord] | None = None, written: Mapping[str, str] | None = None
+) -> str:
+    """Changes with any text, answer or order of `questions` and, given their records, with any of their photographs.
+
+    Args:
+        written: path of a photograph -> as its table has it, which does not change when another table is added.
+    """
     pictures = [(records[q.image].content_hash, records[q.image].problem) for q in questions] if records else []
-    texts = [(q.id, q.image, q.text, q.choices, q.answer, q.votes) for q in questions]
+    written = written or {}
+    texts = [(q.id, written.get(q.image, q.image), q.text, q.choices, q.answer, q.votes) for q in questions]
     return settings_hash({"questions": texts, "pictures": pictures})
 
 
@@ -299,8 +313,9 @@ def require_photographs(project: Project, data: RunData, meanwhile: str = "") ->
 def _with_photographs(
     project: Project, files: DataFiles, tables: Sequence[Table]
 ) -> tuple[list[Table], ImageFolder, list[str]]:
-    """The tables (train, dev where it is used, test) with the paths of the photographs that are meant, and where they are."""
-    splits = [split for split in ("train", "dev", "test") if split != "dev" or len(tables) > 2]
+    """The tables (train, then dev and test where they are used) with the paths of the photographs that are meant, and where they
+    are."""
+    splits = ["train", *(["dev"] if project.config.use_dev and files.dev else []), *(["test"] if files.test else [])]
     rows = [SplitRows(split, getattr(files, split), table.questions) for split, table in zip(splits, tables, strict=True)]
     folder, placed, notes = find_photographs(files.root, rows, project.paths.cache / "data")
     return [dataclasses.replace(table, questions=one.questions) for table, one in zip(tables, placed, strict=True)], folder, notes
@@ -374,7 +389,10 @@ def explore_files(project: Project, data: RunData, prior: Prior) -> Exploration:
     folder = project.paths.experiment / "eda"
     prior = dataclasses.replace(prior, oof_logprobs=prior_of_train(data, prior))
     notes = (*data.notes, *data.doubts)
-    found = explore(data.train, data.test, data.problems, data.records, data.image_groups, prior, folder, notes)
+    agreements = agreements_of(data.tables[:-1], data.image_groups)
+    found = explore(
+        data.train, data.test, data.problems, data.records, data.image_groups, prior, folder, notes, agreements
+    )
     write_text(folder / "summary.txt", printable(found.summary()) + "\n")
     return found
 
@@ -389,13 +407,17 @@ def split_rows(data: RunData, config: Config) -> RunData:
     """`data` with its folds.
 
     Raises:
-        FoldError: there are fewer groups of images than folds.
+        FoldError: there are fewer groups of images to validate with than folds, or a fold has no row with an answer.
     """
-    usable = np.flatnonzero(data.with_image)
-    questions = [data.train[i] for i in usable]
-    folds = np.full(len(data.train), LEFT_OUT, dtype=np.int64)
-    folds[usable] = assign_folds(questions, data.groups[usable], config.n_folds, config.seed, config.use_kfold)
-    return dataclasses.replace(data, folds=folds)
+    usable = data.with_image
+    assigned = usable & np.array([config.validate_on in ("", q.source) for q in data.train], dtype=bool)
+    chosen = [data.train[i] for i in np.flatnonzero(assigned)]
+    of_chosen = assign_folds(chosen, data.groups[assigned], config.n_folds, config.seed, config.use_kfold)
+    folds = np.where(usable, folds_of_groups(data.groups, assigned, of_chosen), LEFT_OUT)
+    data = dataclasses.replace(data, folds=folds)
+    if empty := [fold for fold in sorted(set(of_chosen.tolist()) - {TRAINING_ONLY}) if not data.validated(fold).any()]:
+        raise FoldError(f"Fold {empty[0]} has no answered row to validate with. Use more rows or a smaller n_folds.")
+    return data
 
 
 def write_folds(project: Project, data: RunData) -> Path:
@@ -403,10 +425,11 @@ def write_folds(project: Project, data: RunData) -> Path:
     file = project.paths.experiment / "folds.csv"
     with atomic_path(file) as part, open(part, "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(["id", "fold", "group", "kind", "answer"])
-        for question, fold, group in zip(data.train, data.folds, data.groups, strict=True):
+        writer.writerow(["id", "fold", "group", "kind", "answer", "source", "validated"])
+        for question, fold, group, validates in zip(data.train, data.folds, data.groups, data.validates, strict=True):
             answer = "" if question.answer is None else LETTERS[question.answer]
-            writer.writerow([as_spreadsheet_cell(question.id), fold, group, question_kind(question), answer])
+            facts = (question_kind(question), answer, question.source, int(validates and fold >= 0))
+            writer.writerow([as_spreadsheet_cell(question.id), fold, group, *facts])
     return file
 
 
@@ -417,12 +440,15 @@ def fold_summary(data: RunData, n_folds: int) -> str:
         rows = data.validation_rows(fold)
         letters = np.bincount([q.answer for q in rows if q.answer is not None])
         shares = "  ".join(f"{LETTERS[i]} {count / len(rows):.0%}" for i, count in enumerate(letters))
-        groups = len(set(data.groups[data.folds == fold].tolist()))
+        groups = len(set(data.groups[data.validated(fold)].tolist()))
         lines.append(f"  fold {fold}: {len(rows):,} validation rows in {groups:,} image groups   {shares}")
-    left_out = int((data.folds == LEFT_OUT).sum())
+    in_use = data.folds != LEFT_OUT
+    if others := int((in_use & ~data.validates).sum()):
+        lines.append(f"  never validated, only learned from: {others:,} rows")
+    left_out = int((~in_use).sum())
     if left_out:
         lines.append(f"  left out: {left_out:,} rows whose photograph cannot be read (listed in the EDA)")
-    warning = large_group_warning(data.groups[data.folds != LEFT_OUT], n_folds)
+    warning = large_group_warning(data.groups[in_use & data.validates], n_folds)
     return "\n".join([*lines, *([f"  {warning}"] if warning else [])])
 
 
@@ -431,7 +457,7 @@ def weights_key(project: Project, data: RunData, fold: int) -> str:
     """Changes with the settings, rows and folds that the trained weights of a fold depend on."""
     return settings_hash({
         "settings": project.config.weight_settings(), "data": data.train_print, "folds": data.folds.tolist(), "fold": fold,
-        **letter_rule(q.choices for q in data.train),
+        **({"validates": data.validates.tolist()} if project.config.validate_on else {}),
     })
 
 

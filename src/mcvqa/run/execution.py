@@ -25,9 +25,10 @@ from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.distributed import by_each, by_main
 from mcvqa.model.load import measure_model, read_model_config
 from mcvqa.run.dataset import RunData, read_data, split_rows
+from mcvqa.run.lengths import require_rows_fit
 from mcvqa.run.model_side import ModelSide, do_features, feature_tasks, features_fit, plan_weights
 from mcvqa.run.project import Project, heading
-from mcvqa.run.score import SPLITS, do_score, is_scored, score_task
+from mcvqa.run.score import do_score, is_scored, score_task, splits_of
 from mcvqa.run.session import in_attempt, memory_explained
 from mcvqa.run.space import disk_need, require_space
 from mcvqa.run.tasks import Task, TaskGraph
@@ -114,7 +115,7 @@ class Execution:
         needs = [task.name for task in features]
         return [*features, *(
             score_task(self.project, self.data, config, fold, split, needs, sample)
-            for fold in self.project.config.folds_to_train for split in SPLITS
+            for fold in self.project.config.folds_to_train for split in splits_of(self.data)
         )]
 
     def first_answers(self) -> list[Task]:
@@ -150,6 +151,7 @@ def prepare_model(
     left, at_once = len(project.config.folds_to_train) - len(trained), len(worker_gpus(project.config, plan.device))
     need = disk_need(project.config, _trained_parameters(project.config), data, left, at_once)
     by_main(require_space, need, project.config)
+    by_main(require_rows_fit, project.config, data, plan, left > 0)
     keep_features = by_main(features_fit, project, data, plan, need)
     side = ModelSide(project, data, plan, keep_features, schedule)
     workers = launched or process_workers(project, plan)
@@ -238,12 +240,13 @@ def begin_worker() -> None:
 def make_schedule(project: Project, data: RunData) -> Schedule:
     """Of a session with a time budget, which began when `project` was opened."""
     config, folds = project.config, project.config.folds_to_train
-    validation = math.ceil(np.mean([(data.folds == fold).sum() for fold in folds]))
+    held_out = math.ceil(np.mean([(data.folds == fold).sum() for fold in folds]))
+    validation = math.ceil(np.mean([data.validated(fold).sum() for fold in folds]))
     images = len({q.image for rows in (data.test, *map(data.validation_rows, folds)) for q in rows})
     return Schedule(
         functools.partial(project.seconds_until, seconds_for_end(config.budget_seconds)),
         Work(len(folds), config.num_epochs, *tta_plan(config)),
-        Rows(data.used - validation, validation, len(data.test), images), 1 + config.use_ema + config.use_swa,
+        Rows(data.used - held_out, validation, len(data.test), images), 1 + config.use_ema + config.use_swa,
     )
 
 

@@ -87,7 +87,7 @@ class ModelSide:
         if self.keep_features:
             edited = code_print(CODE_OF_FEATURES) if notebook_cells() else ""
             store = FeatureStore(self.project.paths.cache / "features", base, images, edited)
-        return LoadedModel(base, RowMaker(base.encoder, images, store), store)
+        return LoadedModel(base, RowMaker(base.encoder, images, store, base.family.recurrent), store)
 
     def unload(self) -> None:
         """Give back the memory of the model."""

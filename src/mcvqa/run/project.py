@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mcvqa.base.files import DamagedFile, RunLog, read_yaml, write_text
-from mcvqa.config import USER_PROMPT, Config, ConfigError, McvqaError, weight_changes
+from mcvqa.config import KOREAN_PROMPT, Config, ConfigError, McvqaError, weight_changes
 from mcvqa.data.language import with_prompt
 from mcvqa.data.questions import Question
 from mcvqa.run.tasks import TaskRecords
@@ -47,7 +47,7 @@ def settings_of_run(run: str, output_dir: str = ".") -> dict[str, Any]:
         raise ConfigError(f"There is no run {run!r}: {file} is missing. {there} Name one, or give the path of experiments/<run>.")
     values = read_yaml(file, dict)
     folder = folder.absolute()
-    return {"user_prompt": USER_PROMPT} | {name: value for name, value in values.items() if name in Config.settings()} | {
+    return {"user_prompt": KOREAN_PROMPT} | {name: value for name, value in values.items() if name in Config.settings()} | {
         "output_dir": os.path.relpath(folder.parent.parent), "run_name": folder.name,
     }
 
@@ -151,7 +151,7 @@ def with_kept_prompt(config: Config) -> Config:
         before = read_yaml(paths.experiment / "config.yaml", dict)
     except (OSError, McvqaError):  # missing, or damaged, which `settle_settings` reports
         return config
-    return config.replace(user_prompt=before.get("user_prompt") or USER_PROMPT, run_name=config.run)
+    return config.replace(user_prompt=before.get("user_prompt") or KOREAN_PROMPT, run_name=config.run)
 
 
 def settle_settings(project: Project) -> None:

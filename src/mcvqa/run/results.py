@@ -23,10 +23,10 @@ from mcvqa.report.experiments import record_experiment, update_index
 from mcvqa.report.figures import draw_figures
 from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure, read_epochs, spell_selection
 from mcvqa.report.page import ReportInput, write_report
-from mcvqa.run.dataset import RunData, prior_of_train
+from mcvqa.run.dataset import RunData, prior_of_train, without_test
 from mcvqa.run.project import CurrentLog, Project, RunPaths, RunStopped, attempts_of, heading
-from mcvqa.run.score import scored_folds, valid_scores
-from mcvqa.run.submissions import ENSEMBLE, Answers, Submitted, hand_in, image_groups_of, validate_file
+from mcvqa.run.score import scored_folds, splits_of, valid_scores
+from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, Submitted, hand_in, image_groups_of, validate_file
 from mcvqa.run.tasks import MADE_BY_0_1, TaskRecords
 from mcvqa.scoring.scores import Scores, joined, load_scores
 
@@ -42,7 +42,7 @@ def run_member(project: Project, data: RunData) -> Member:
     if not folds:
         raise RunStopped(f"The run {project.config.run!r} has no scores: finish it first (mcvqa run).")
     parts = [valid_scores(project, data, fold) for fold in folds]
-    old = any(project.records.is_of_0_1(f"score fold {fold} test") for fold in folds)
+    old = any(project.records.is_of_0_1(f"score fold {fold} oof") for fold in folds)
     return Member(
         project.config.run, joined([oof for oof, _ in parts]), tuple(test for _, test in parts),
         f"The scores of {project.config.run} were {MADE_BY_0_1}." if old else "",
@@ -63,22 +63,24 @@ def other_member(project: Project, data: RunData, name: str) -> Member:
     paths = RunPaths(project.paths.root, name)
     records = TaskRecords(paths.experiment / "tasks", paths.experiment / "steps", paths.root)
     _require_same_data(project, data, paths)
-    folds = sorted(int(f.stem.removeprefix("fold").removesuffix("-test")) for f in paths.scores.glob("fold*-test.npz"))
-    folds = [fold for fold in folds if _is_valid_elsewhere(records, paths, fold)]
+    splits = splits_of(data)
+    folds = sorted(int(f.stem.removeprefix("fold").removesuffix("-oof")) for f in paths.scores.glob("fold*-oof.npz"))
+    folds = [fold for fold in folds if _is_valid_elsewhere(records, paths, fold, splits)]
     if not folds:
         raise RunStopped(f"The run {name!r} has no scores of the weights it has now: finish it first (mcvqa run).")
-    oof, test = ([load_scores(paths.scores / f"fold{f}-{split}.npz") for f in folds] for split in ("oof", "test"))
-    return Member(name, joined(oof), tuple(test))
+    found = {split: [load_scores(paths.scores / f"fold{f}-{split}.npz") for f in folds] for split in splits}
+    oof = joined(found["oof"])
+    return Member(name, oof, tuple(found.get("test", [oof.rows(np.arange(0))])))
 
 
-def _is_valid_elsewhere(records: TaskRecords, paths: RunPaths, fold: int) -> bool:
+def _is_valid_elsewhere(records: TaskRecords, paths: RunPaths, fold: int, splits: Sequence[str]) -> bool:
     """Whether another run's scores of a fold are those that its records speak of, by the weights that it has now."""
-    if not (paths.scores / f"fold{fold}-oof.npz").exists():
+    if not all((paths.scores / f"fold{fold}-{split}.npz").exists() for split in splits):
         return False
     train = records.read(f"train fold {fold}")
     if not train:  # of version 0.1, or no longer there
         return paths.fold(fold).exists()
-    for split in ("oof", "test"):
+    for split in splits:
         scored = records.read(f"score fold {fold} {split}")
         if not scored.get("finished") or scored["used"].get(f"train fold {fold}") != records.print_of(f"train fold {fold}"):
             return False
@@ -125,13 +127,13 @@ class Combined:
 
     Attributes:
         own: this run as a member.
-        submitted: what outputs/submission_ensemble.csv holds now.
+        submitted: what outputs/submission_ensemble.csv holds now; None where there are no test rows.
         names: of the members, for people.
     """
 
     blend: Blend
     own: Member
-    submitted: Submitted
+    submitted: Submitted | None
     names: str
 
 
@@ -143,7 +145,9 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
     """
     heading("ensemble", project.config.ensemble)
     own = run_member(project, data)
-    members = [own, *(other_member(project, data, name) for name in project.config.members)]
+    # without test rows nothing is known of a file with predictions of them
+    others = [name for name in project.config.members if data.test or not name.lower().endswith(".csv")]
+    members = [own, *(other_member(project, data, name) for name in others)]
     answers = {q.id: q.answer for q in data.train if q.answer is not None}
     groups = image_groups_of(data)
     blend = blend_members(members, answers, project.config.ensemble, seed=project.config.seed, groups=groups)
@@ -177,7 +181,7 @@ class Outcome:
 
     Attributes:
         accuracy: of the answers in `submission`, on rows that their models have not seen.
-        submission: the CSV file to hand in.
+        submission: the CSV file to hand in; None where there is no test file.
         submitted: what it holds: another run's answers, where these are better.
         report: the page to read.
         metrics: of this run.
@@ -186,8 +190,8 @@ class Outcome:
 
     run: str
     accuracy: Accuracy
-    submission: Path
-    submitted: Submitted
+    submission: Path | None
+    submitted: Submitted | None
     report: Path
     metrics: Metrics
     advice: tuple[Advice, ...]
@@ -278,13 +282,14 @@ def render_report(
     page, index = folder / "report.html", folder.parent / "README.md"
     with informing("the report"):
         figures = draw_figures(metrics, log, folder, lambda written: open_image(data.records[written].path or written))
-        summary, blend = folder / "eda" / "summary.txt", combined.blend
+        summary, blend, held = folder / "eda" / "summary.txt", combined.blend, combined.submitted or Submitted("", "")
         write_report(folder, ReportInput(
             run=project.config.run, config=config, metrics=metrics, methods=blend.table if len(blend.alone) > 1 else {},
             data_summary=summary.read_text(encoding="utf-8") if summary.exists() else "", method=blend.method,
-            method_reason=blend.reason, figures=figures, submitted=combined.submitted.source,
-            submitted_run=combined.submitted.run, submitted_accuracy=combined.submitted.accuracy,
-            submissions={str(f): validate_file(f, data) for f in submission_files(project)}, advice=advice,
+            method_reason=blend.reason, figures=figures, submitted=held.source,
+            submitted_run=held.run, submitted_accuracy=held.accuracy,
+            submissions={str(f): validate_file(f, data) for f in submission_files(project, data)},
+            not_submitted="" if data.test else without_test(project), advice=advice,
             environment=surroundings, seconds=seconds,
         ))
     with informing("the index of runs"):
@@ -292,19 +297,24 @@ def render_report(
     return page, index, advice
 
 
-def submission_files(project: Project) -> list[Path]:
-    return [*sorted(project.paths.outputs.glob("submission_*.csv")), project.paths.experiment / "submission.csv"]
+def submission_files(project: Project, data: RunData) -> list[Path]:
+    """Those of the run and of its output folder; none without test rows."""
+    found = [*sorted(project.paths.outputs.glob("submission_*.csv")), project.paths.experiment / "submission.csv"]
+    return found if data.test else []
 
 
 def print_result(project: Project, combined: Combined, metrics: Metrics, page: Path, index: Path) -> None:
     """The last lines of a run: what was reached, and which file is what."""
-    held, path = combined.submitted, project.paths.outputs / ENSEMBLE
+    held, path = combined.submitted, project.paths.outputs / ENSEMBLE_FILE
     accuracy = ", ".join(filter(None, (str(metrics.overall.accuracy), spell_selection(metrics.selection))))
     print(f"  this run, out of fold: {accuracy}; without the photographs: {metrics.overall.blind}")
     for name, gain in metrics.gains.items():
         print(f"  {name:12} {gain}")
-    accuracy = f", accuracy {held.accuracy}" if held.accuracy else ""
-    print(f"\nsubmission  {path}\n            {held.source} of the run {held.run!r}{accuracy}")
+    if held is None:
+        print("\nsubmission  none: there is no test.csv")
+    else:
+        accuracy = f", accuracy {held.accuracy}" if held.accuracy else ""
+        print(f"\nsubmission  {path}\n            {held.source} of the run {held.run!r}{accuracy}")
     print(f"accuracies  {project.paths.experiment / 'REPORT.md'}\nreport      {page}\nall runs    {index}")
 
 
@@ -318,7 +328,7 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
     heading("report")
     metrics = measure_run(project, data, prior, combined)
     handed_in = combined.submitted
-    if handed_in.accuracy is not None:
+    if handed_in and handed_in.accuracy is not None:
         own = handed_in.run == project.config.run and handed_in.source != "prior"  # what this run's epochs were chosen for
         estimate = leaderboard_estimate(handed_in.accuracy, len(data.test), metrics.selection if own else None)
         metrics = dataclasses.replace(metrics, leaderboard=estimate)
@@ -330,8 +340,9 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
         gains={name: gain.value for name, gain in metrics.gains.items()},
     )
     print_result(project, combined, metrics, page, index)
+    file = project.paths.outputs / ENSEMBLE_FILE if handed_in else None
     return Outcome(
-        project.config.run, handed_in.accuracy or accuracy, project.paths.outputs / ENSEMBLE, handed_in, page, metrics, advice,
+        project.config.run, (handed_in and handed_in.accuracy) or accuracy, file, handed_in, page, metrics, advice,
     )
 
 

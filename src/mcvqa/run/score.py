@@ -2,6 +2,8 @@
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from mcvqa.config import Config, settings_hash
 from mcvqa.data.meta_choices import order_rule
 from mcvqa.data.own_letters import letter_rule
@@ -19,6 +21,11 @@ from mcvqa.training.checkpoint import adapter_hash, verified
 SPLITS = {"test": "test", "oof": "out of fold"}
 
 
+def splits_of(data: RunData) -> tuple[str, ...]:
+    """Which rows are scored: the test rows where there are any, and the validation rows."""
+    return tuple(split for split in SPLITS if split == "oof" or data.test)
+
+
 # %% the task
 def score_task(
     project: Project, data: RunData, config: Config, fold: int, split: str, needs: Sequence[str] = (), sample: int = 0
@@ -30,7 +37,7 @@ def score_task(
         needs: tasks that make image features.
         sample: how many of the validation rows are read, for want of time; 0: all.
     """
-    sample = sample if split == "oof" and sample < (data.folds == fold).sum() else 0
+    sample = sample if split == "oof" and sample < data.validated(fold).sum() else 0
     orders, scales = tta_plan(config)
     key = settings_hash({
         "weights": weights_key(project, data, fold), "keep": config.keep, "code": code_print(CODE_OF_SCORING), "orders": orders,
@@ -129,7 +136,7 @@ def _ways_asked(project: Project, fold: int, split: str) -> Config:
 
 def is_scored(project: Project, data: RunData, config: Config, fold: int, sample: int = 0) -> bool:
     """Whether both splits have scores by today's weights, of today's rows, in the ways of `config`."""
-    tasks = (score_task(project, data, config, fold, split, sample=sample) for split in SPLITS)
+    tasks = (score_task(project, data, config, fold, split, sample=sample) for split in splits_of(data))
     return all(map(project.records.is_done, tasks))
 
 
@@ -142,7 +149,7 @@ def scored_folds(project: Project, data: RunData) -> tuple[int, ...]:
 
 
 def valid_scores(project: Project, data: RunData, fold: int) -> tuple[Scores, Scores]:
-    """Out-of-fold and test scores of a fold.
+    """Out-of-fold and test scores of a fold; the latter of no rows where there is no test file.
 
     Raises:
         CheckpointError: the fold has no weights.
@@ -155,8 +162,8 @@ def valid_scores(project: Project, data: RunData, fold: int) -> tuple[Scores, Sc
             f"Fold {fold} of the run {project.config.run!r} {why}. Score it with these settings first: mcvqa predict "
             f"{project.config.run}"
         )
-    oof, test = (load_scores(project.paths.scores / f"fold{fold}-{split}.npz") for split in ("oof", "test"))
-    return oof, test
+    found = {split: load_scores(project.paths.scores / f"fold{fold}-{split}.npz") for split in splits_of(data)}
+    return found["oof"], found.get("test", found["oof"].rows(np.arange(0)))
 
 
 def _why_not_valid(project: Project, data: RunData, fold: int) -> str | None:
@@ -166,7 +173,7 @@ def _why_not_valid(project: Project, data: RunData, fold: int) -> str | None:
         adapter = adapter_hash(project.paths.fold(fold) / config.keep)
     except (OSError, ValueError, KeyError):
         return "has no weights"
-    for split in ("oof", "test"):
+    for split in splits_of(data):
         task = task_asked(project, data, fold, split)
         done, record = project.records.is_done(task), project.records.read(task.name)
         if done and record.get("adapter") in (None, adapter):

@@ -49,7 +49,7 @@ def _require_fold(config: Config, fold: int | None) -> None:
 
 def _first_submission(project: Project, data: RunData, prior: Prior) -> None:
     submit_prior(project, data, prior)
-    require_photographs(project, data, meanwhile(project, prior))
+    require_photographs(project, data, meanwhile(project, prior) if data.test else "")
 
 
 def _ready(project: Project) -> tuple[RunData, Prior]:
@@ -97,14 +97,12 @@ def _combined_again(project: Project, force: bool) -> tuple[RunData, Prior, Comb
 def explore_only(config: Config) -> str:
     """`mcvqa eda`: tables and figures of the data; a run that was trained on other data is refused.
 
-    Without a run they are in experiments/data/eda: no model is asked for, so none names the folder.
+    Without a run they are in experiments/data/eda.
 
     Returns:
         The summary.
     """
-    project = open_project(config)
-    if not config.run_name and not project.paths.experiment.exists():
-        project = open_project(config.replace(run_name="data"))
+    project = _of_data_alone(config)
     with owning(project):
         data = read_run_data(project)
         return explore_files(project, data, fit_text_prior(project, data)).summary()
@@ -113,11 +111,24 @@ def explore_only(config: Config) -> str:
 def split_only(config: Config) -> tuple[str, Path]:
     """`mcvqa folds`: the split; the folds of a run that was trained with other settings or data are not overwritten.
 
+    Without a run they are in experiments/data/folds.csv.
+
     Returns:
         One line per fold, and the file.
     """
-    project = open_project(config)
+    project = _of_data_alone(config)
     with owning(project):
-        settle_settings(project)
+        if project.config.run != DATA_ALONE:
+            settle_settings(project)
         data = split_rows(read_run_data(project), config)
         return fold_summary(data, config.n_folds), write_folds(project, data)
+
+
+DATA_ALONE = "data"  # names the folder of what no model is asked for
+
+
+def _of_data_alone(config: Config) -> Project:
+    """The run that the settings name, if it is there; else the folder of what is known without a model."""
+    project = open_project(config)
+    named = config.run_name or project.paths.experiment.exists()
+    return project if named else open_project(config.replace(run_name=DATA_ALONE))

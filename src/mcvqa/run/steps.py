@@ -45,9 +45,9 @@ from mcvqa.run.execution import (
 )
 from mcvqa.run.project import Project, RunStopped, heading, settle_prompt, settle_settings
 from mcvqa.run.results import Outcome, combine, device_named, require_members, write_results
-from mcvqa.run.score import SPLITS, is_scored, require_weights, scored_folds, valid_scores
+from mcvqa.run.score import is_scored, require_weights, scored_folds, splits_of, valid_scores
 from mcvqa.run.session import on_record
-from mcvqa.run.submissions import ENSEMBLE, SINGLE, Answers, submit_prior, submitted_in, write_answers
+from mcvqa.run.submissions import ENSEMBLE_FILE, SINGLE_FILE, Answers, submit_prior, submitted_in, write_answers
 from mcvqa.run.tasks import CODE_OF_SCORING, Task, code_print
 from mcvqa.run.train import forget_progress, require_untouched_0_1, result_of, train_task
 from mcvqa.scoring.orders import tta_plan
@@ -112,10 +112,11 @@ def _finished(
     project: Project, data: RunData | None, prior: Prior | None, plan: DevicePlan, schedule: Schedule | None, started: float
 ) -> Outcome:
     """Steps 9 and 10, in what is left of the time."""
+    held = f"{project.paths.outputs / ENSEMBLE_FILE} holds what it held, at first the text-only prior's answers; "
     nothing = (
         f"Within the time budget of {project.config.time_budget} no fold was trained and scored{_why_nothing(schedule)}. "
-        f"{project.paths.outputs / ENSEMBLE} holds what it held, at first the text-only prior's answers; "
-        "the same command goes on from here. For more speed: a smaller image_size, use_sample=true, a GPU."
+        f"{held if data is None or data.test else ''}the same command goes on from here. "
+        "For more speed: a smaller image_size, use_sample=true, a GPU."
     )
     if data is None or prior is None or not len(data.folds) or not scored_folds(project, data):
         raise RunStopped(nothing)
@@ -124,9 +125,10 @@ def _finished(
             combined = combine(project, data, prior)
             return write_results(project, data, prior, combined, device_named(plan), started)
     except TimeUp:
+        valid = f"{project.paths.outputs / ENSEMBLE_FILE} is valid; " if data.test else ""
         raise RunStopped(
             f"The time budget of {project.config.time_budget} is over in the middle of the ensemble or the report. "
-            f"{project.paths.outputs / ENSEMBLE} is valid; mcvqa report {project.config.run} makes the rest."
+            f"{valid}mcvqa report {project.config.run} makes the rest."
         ) from None
 
 
@@ -178,7 +180,7 @@ def _explore_in_time(project: Project, data: RunData, prior: Prior) -> None:
 # %% step 4: folds
 def make_folds(project: Project, data: RunData, prior: Prior) -> RunData:
     """Step 4: which rows are validation in which fold."""
-    require_photographs(project, data, meanwhile(project, prior))
+    require_photographs(project, data, meanwhile(project, prior) if data.test else "")
     heading("folds", f"{project.config.n_folds} folds" if project.config.use_kfold else "one stratified split")
     data = split_rows(data, project.config)
     write_folds(project, data)
@@ -189,7 +191,7 @@ def make_folds(project: Project, data: RunData, prior: Prior) -> RunData:
 
 
 def meanwhile(project: Project, prior: Prior) -> str:
-    path = project.paths.outputs / ENSEMBLE
+    path = project.paths.outputs / ENSEMBLE_FILE
     held = submitted_in(path)
     if held is None or held.source != "prior":
         return ""
@@ -300,15 +302,15 @@ def _score_in(execution: Execution, config: Config, sample: int, folds: Sequence
     todo = [fold for fold in folds if fold not in done]
     if any(_was_scored_by_other_code(project, fold) for fold in todo):
         print("  the code was changed since: the folds are scored again")
-    goals = [f"score fold {fold} {split}" for fold in todo for split in SPLITS]
+    goals = [f"score fold {fold} {split}" for fold in todo for split in splits_of(data)]
     if goals:
         execution.run([*execution.training(), *execution.scoring(config, sample)], goals)
-    if folds:
+    if folds and data.test:
         by_main(_submit_single, project, data, folds[0])
 
 
 def _was_scored_by_other_code(project: Project, fold: int) -> bool:
-    return project.records.read(f"score fold {fold} test").get("code", code_print(CODE_OF_SCORING)) != code_print(CODE_OF_SCORING)
+    return project.records.read(f"score fold {fold} oof").get("code", code_print(CODE_OF_SCORING)) != code_print(CODE_OF_SCORING)
 
 
 def _submit_single(project: Project, data: RunData, fold: int) -> None:
@@ -318,7 +320,7 @@ def _submit_single(project: Project, data: RunData, fold: int) -> None:
     known = np.array([truth.get(name) is not None for name in oof.ids.tolist()], dtype=bool)
     right = oof.predictions() == np.array([-1 if truth.get(name) is None else truth[name] for name in oof.ids.tolist()])
     answers = Answers(f"fold {fold} of {project.config.run}", test.predictions(), oof.ids[known], right[known])
-    write_answers(project, data, answers, project.paths.outputs / SINGLE)
+    write_answers(project, data, answers, project.paths.outputs / SINGLE_FILE)
 
 
 def _ways_in_time(execution: Execution, folds: Sequence[int]) -> Iterator[tuple[Config, int]]:

@@ -16,10 +16,10 @@ from mcvqa.base.files import atomic_path, read_json, write_json
 from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of_right, paired_gain
 from mcvqa.data.prior import Prior
 from mcvqa.report.submission import SubmissionError, SubmissionReport, validate_submission, write_submission
-from mcvqa.run.dataset import RunData, prior_of_train
+from mcvqa.run.dataset import RunData, prior_of_train, without_test
 from mcvqa.run.project import Project
 
-ENSEMBLE, SINGLE = "submission_ensemble.csv", "submission_single.csv"
+ENSEMBLE_FILE, SINGLE_FILE = "submission_ensemble.csv", "submission_single.csv"
 
 
 # %% records
@@ -64,8 +64,7 @@ class Answers:
 
 def prior_answers(data: RunData, prior: Prior) -> Answers:
     """What can be answered from the texts alone."""
-    truth = np.array([-1 if q.answer is None else q.answer for q in data.train])
-    known = truth >= 0
+    truth, known = np.array([-1 if q.answer is None else q.answer for q in data.train]), data.validates
     right = prior_of_train(data, prior).argmax(-1) == truth
     ids = np.array([q.id for q in data.train], dtype=np.str_)
     return Answers("prior", prior.test_logprobs.argmax(-1), ids[known], right[known])
@@ -166,9 +165,11 @@ def submit_prior(project: Project, data: RunData, prior: Prior) -> SubmissionRep
     """The prior's answers as the first valid submission; one that is there already for these test rows is left alone.
 
     Returns:
-        What its validation found, or None where another one was there.
+        What its validation found, or None where another one was there, or there are no test rows.
     """
-    path = project.paths.outputs / ENSEMBLE
+    if not data.test:
+        return None
+    path = project.paths.outputs / ENSEMBLE_FILE
     held = submitted_in(path)
     if _answers_these_rows(path, data, held) and (held is None or held.source != "prior"):
         return None
@@ -185,18 +186,21 @@ def _name_what_is_replaced(project: Project, path: Path, held: Submitted | None,
 
 
 # %% a run's
-def hand_in(project: Project, data: RunData, answers: Answers, prior: Prior, *, force: bool = False) -> Submitted:
+def hand_in(project: Project, data: RunData, answers: Answers, prior: Prior, *, force: bool = False) -> Submitted | None:
     """Write a run's answers to experiments/<run>/submission.csv and, unless that holds better ones, to the file to hand in.
 
     Args:
         force: hand these answers in, whatever the file holds and the prior reaches.
 
     Returns:
-        What outputs/submission_ensemble.csv holds now.
+        What outputs/submission_ensemble.csv holds now; None without test rows: then nothing is written.
     """
+    if not data.test:
+        print(f"  {without_test(project)}")
+        return None
     own = answers if force else _own_answers(project, data, answers, prior)
     write_answers(project, data, own, project.paths.experiment / "submission.csv")
-    path = project.paths.outputs / ENSEMBLE
+    path = project.paths.outputs / ENSEMBLE_FILE
     held = submitted_in(path)
     why = None if force else _why_it_stays(project, data, own, path, held)
     if why is None:

@@ -11,6 +11,7 @@ from mcvqa.base.files import read_json, write_json
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import settings_hash
 from mcvqa.data.meta_choices import order_rule
+from mcvqa.data.own_letters import letter_rule
 from mcvqa.data.questions import Question
 from mcvqa.model.content import base_differences, base_print
 from mcvqa.model.distributed import by_main
@@ -37,9 +38,9 @@ def train_task(project: Project, data: RunData, fold: int, needs: Sequence[str] 
     """Args: needs: tasks that make image features."""
     old_key = weights_key(project, data, fold)
     folder = f"checkpoints/{project.config.run}/fold{fold}"
-    rule = order_rule(data.train) if project.config.shuffle_choices else {}
+    rules = letter_rule(q.choices for q in data.train) | (order_rule(data.train) if project.config.shuffle_choices else {})
     return Task(
-        "train", f"train fold {fold}", settings_hash({"weights": old_key, "code": code_print(CODE_OF_TRAINING)} | rule),
+        "train", f"train fold {fold}", settings_hash({"weights": old_key, "code": code_print(CODE_OF_TRAINING)} | rules),
         makes=(f"{folder}/result.json", f"{folder}/best", f"{folder}/last"), needs=tuple(needs), arguments={"fold": fold},
         of_0_1=(f"train fold {fold}", (old_key,)),
     )
@@ -61,7 +62,7 @@ def do_train(side: ModelSide, task: Task) -> None:
         job = FoldJob(
             project.config, loaded.base, loaded.maker, train, validation, fold, project.paths.fold(fold),
             project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold), side.schedule,
-            side.data.groups[side.data.folds == fold], _features_ahead(side, fold) if task.arguments.get("ahead") else None,
+            side.data.groups[side.data.validated(fold)], _features_ahead(side, fold) if task.arguments.get("ahead") else None,
         )
         result = train_fold(job)
         side.free_base(result.model)
@@ -86,9 +87,10 @@ def _features_ahead(side: ModelSide, fold: int) -> FeaturesAhead:
 
 
 def _pace_of_reading(side: ModelSide) -> float:
-    """Seconds that the model, as it is, takes for a test row: what fits is planned from it until training has measured more."""
+    """Seconds that the model, as it is, takes for a row: what fits is planned from it until training has measured more."""
     config, loaded = side.project.config.replace(use_tta=False, answer_by="letters"), side.load()
-    rows = side.data.test[: 1 + PACE_ROWS]
+    rows = (side.data.test or side.data.train)[: 1 + PACE_ROWS]
+    side.make_features([question.image for question in rows], 1.0)  # those of test rows are there
     started = 0.0
     for part in (rows[:1], rows[1:]):  # the first call compiles, allocates and so on
         started = time.monotonic()
@@ -145,8 +147,7 @@ def _selection(project: Project, data: RunData, fold: int, attempt: str) -> Sele
     if project.config.keep != "best":
         return None
     events = (e for e in project.log.events("epoch") if e["fold"] == fold and e.get("attempt", "") == attempt)
-    answered = np.array([q.answer is not None for q in data.train], dtype=bool)
-    groups = data.groups[(data.folds == fold) & answered]
+    groups = data.groups[data.validated(fold)]
     return selection_of(read_epochs(events), np.full(len(groups), fold), groups)
 
 

@@ -44,6 +44,9 @@ class Family:
         vision_linears: those of the tower.
         unquantised: paths that 4-bit loading must leave alone.
         rotary_axes: from the model's mrope_section to the position that each rotary frequency turns by, as axes_in_sections.
+        blocks: from a layer of the language model to its halves as fast/block.py has them, by their names in the layer.
+        recurrent: whether some layers keep a state: batches then say which chunks of tokens follow each other (fast/delta.py),
+            and transformers' own layers cannot read them.
     """
 
     model_type: str
@@ -54,6 +57,8 @@ class Family:
     vision_linears: tuple[str, ...] = ()
     unquantised: tuple[str, ...] = ("model.visual", "lm_head")
     rotary_axes: Callable[[Sequence[int]], np.ndarray] = axes_in_sections
+    blocks: Callable[[Any], dict[str, Any]] | None = None
+    recurrent: bool = False
 
     @property
     def decoder_layers(self) -> str:

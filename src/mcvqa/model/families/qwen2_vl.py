@@ -1,4 +1,5 @@
 """Qwen2-VL (arXiv:2409.12191): every layer of the tower sees the whole image; its MLPs have two products and no gate."""
 from mcvqa.model.families.family import Family
+from mcvqa.model.fast.block import layer_blocks
 
-QWEN2_VL = Family("qwen2_vl", vision_linears=("qkv", "proj", "fc1", "fc2"))
+QWEN2_VL = Family("qwen2_vl", blocks=layer_blocks, vision_linears=("qkv", "proj", "fc1", "fc2"))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mcvqa.model.families.family import Family
+from mcvqa.model.fast.block import layer_blocks
 
 
 def axes_in_turns(sections: Sequence[int]) -> np.ndarray:
@@ -21,4 +22,6 @@ def axes_in_turns(sections: Sequence[int]) -> np.ndarray:
     return axes
 
 
-QWEN3_VL = Family("qwen3_vl", vision_linears=("qkv", "proj", "linear_fc1", "linear_fc2"), rotary_axes=axes_in_turns)
+QWEN3_VL = Family(
+    "qwen3_vl", blocks=layer_blocks, vision_linears=("qkv", "proj", "linear_fc1", "linear_fc2"), rotary_axes=axes_in_turns,
+)

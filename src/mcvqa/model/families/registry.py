@@ -11,9 +11,10 @@ from dataclasses import replace
 from mcvqa.model.families.family import Family, FamilyError
 from mcvqa.model.families.qwen2_5_vl import QWEN2_5_VL
 from mcvqa.model.families.qwen2_vl import QWEN2_VL
+from mcvqa.model.families.qwen3_5 import QWEN3_5
 from mcvqa.model.families.qwen3_vl import QWEN3_VL
 
-FAMILIES = {"qwen2_5_vl": QWEN2_5_VL, "qwen2_vl": QWEN2_VL, "qwen3_vl": QWEN3_VL}
+FAMILIES = {"qwen2_5_vl": QWEN2_5_VL, "qwen2_vl": QWEN2_VL, "qwen3_5": QWEN3_5, "qwen3_vl": QWEN3_VL}
 
 
 def plain_family(model_type: str, language: str, linears: Iterable[str]) -> Family:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mcvqa.model.fast.delta import ChunkTree
 from mcvqa.model.fast.dropout import Dropout, dropped
 from mcvqa.model.fast.kernels import gate_up, gate_up_backward, norm_backward, turn
 from mcvqa.model.fast.layout import Sight, attend
@@ -30,11 +31,13 @@ class Tables:
 
     Attributes:
         cos, sin: (T, 1, D), as in rotary_tables; D values per head.
+        chunks: for recurrent layers.
     """
 
     cos: torch.Tensor
     sin: torch.Tensor
     sight: Sight
+    chunks: ChunkTree | None
 
 
 # %% frozen weights
@@ -383,9 +386,9 @@ def blocks_suit(config: Any) -> bool:
     return plain and turning not in ("dynamic", "longrope")  # their angles depend on the length
 
 
-def layer_blocks(layer: Any) -> tuple[Block, Block]:
+def layer_blocks(layer: Any) -> dict[str, Block]:
     """The attention and the MLP of a decoder layer of Qwen2-VL, Qwen2.5-VL or Qwen3-VL, with or without adapters."""
-    attention, mlp = layer.self_attn, layer.mlp
+    attention = layer.self_attn
     size = attention.head_dim
     queries, keys = (part.out_features // size for part in (attention.q_proj, attention.k_proj))  # heads
     norms = hasattr(attention, "q_norm")
@@ -400,15 +403,17 @@ def layer_blocks(layer: Any) -> tuple[Block, Block]:
         made = attend(heads, queries, tables.sight, attention.scaling).flatten(1)
         return made, functools.partial(torch.autograd.grad, made, joint)
 
-    return (
-        Block(
-            layer.input_layernorm, Projections(dict(q=attention.q_proj, k=attention.k_proj, v=attention.v_proj)), attended,
-            Projections(dict(o=attention.o_proj)),
-        ),
-        Block(  # gate and up apart: side by side they save 3 kernels of 149, but the largest tensors are read with gaps
-            layer.post_attention_layernorm, Projections(dict(gate=mlp.gate_proj, up=mlp.up_proj), apart=True), gated,
-            Projections(dict(down=mlp.down_proj)),
-        ),
+    before = Projections(dict(q=attention.q_proj, k=attention.k_proj, v=attention.v_proj))
+    return dict(
+        self_attn=Block(layer.input_layernorm, before, attended, Projections(dict(o=attention.o_proj))),
+        mlp=gated_mlp(layer.mlp, layer.post_attention_layernorm),
+    )
+
+
+def gated_mlp(mlp: Any, norm: Any) -> Block:
+    """gate and up apart: side by side they save 3 kernels of 149, but the largest tensors are read with gaps."""
+    return Block(
+        norm, Projections(dict(gate=mlp.gate_proj, up=mlp.up_proj), apart=True), gated, Projections(dict(down=mlp.down_proj)),
     )
 
 

@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from mcvqa.model.families.family import Family, Grid
-from mcvqa.model.fast.block import Tables, blocks_suit, layer_blocks, pack, rotary_tables
+from mcvqa.model.fast.block import Tables, blocks_suit, pack, rotary_tables
+from mcvqa.model.fast.delta import ChunkTree, chunk_tree
 from mcvqa.model.fast.dropout import draw_dropout
 from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE, Sight, lay_out
 from mcvqa.model.fast.overflow import OWN_FLOAT32, OverflowInModel, layer_parts, mend_overflow, run_in_float32
@@ -73,6 +74,7 @@ class Batch:
         images: (tokens, width) features of all image tokens, width as in feature_width, or (P, values) patches when the vision
             tower is in use; None: no image.
         grids: patches (1, rows, columns) of each image when `images` are patches.
+        chunks: for a recurrent family, which tokens of the list follow each other.
     """
 
     ids: tuple[str, ...]
@@ -85,6 +87,7 @@ class Batch:
     target: torch.Tensor
     images: torch.Tensor | None
     grids: tuple[Grid, ...] | None
+    chunks: ChunkTree | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         return self.each(lambda tensor: tensor.to(device, non_blocking=True))
@@ -113,17 +116,18 @@ class Batch:
     def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         """With every tensor changed so."""
         tensors: dict[str, Any] = {k: change(v) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        return replace(self, **tensors)
+        return replace(self, chunks=self.chunks and self.chunks.each(change), **tensors)
 
 
 def collate(
     rows: Sequence[Row], image_of: Callable[[Row], torch.Tensor], image_token_id: int, *, patches: bool = False,
-    sharing: bool = True,
+    sharing: bool = True, recurrent: bool = False,
 ) -> Batch:
     """Args:
         image_of: features or patches of a row's image, asked for once for each image; without sharing, once for each row.
         patches: whether these are patches.
         sharing: whether rows share tokens and images.
+        recurrent: whether the model is of a family that is.
     """
     layout = lay_out(rows, image_token_id, sharing=sharing)
     letters, target = stack_letters(rows)
@@ -134,6 +138,7 @@ def collate(
         first_use=torch.from_numpy(layout.first_use), answer_at=torch.from_numpy(layout.answer_at), letters=letters,
         target=target, images=torch.cat([*map(image_of, shown)]) if shown else None,
         grids=tuple(row.grid for row in shown if row.grid is not None) if patches and shown else None,
+        chunks=chunk_tree(layout) if recurrent else None,
     )
 
 
@@ -206,10 +211,12 @@ class AnswerModel(Answering):
         axes = family.rotary_axes(language.config.rope_parameters["mrope_section"])
         self.register_buffer("axes", torch.from_numpy(axes).to(language.device), persistent=False)
         frozen = isinstance(model, PeftModel) or not any(p.requires_grad for p in language.parameters())
-        halves = [layer_blocks(layer) for layer in language.layers] if frozen and blocks_suit(language.config) else []
-        self.blocks: Any = nn.ModuleList(block for pair in halves for block in pair)
-        names = [f"layers.{n}.{half}" for n in range(len(halves)) for half in ("self_attn", "mlp")]
-        self.watched = dict(zip(names, self.blocks, strict=True)) or layer_parts(language)
+        written_out = family.blocks if frozen and blocks_suit(language.config) else None
+        layers = [written_out(layer) for layer in language.layers] if written_out else []
+        blocks = {f"layers.{n}.{half}": block for n, halves in enumerate(layers) for half, block in halves.items()}
+        assert blocks or not family.recurrent, "refused by load_base"
+        self.blocks: Any = nn.ModuleList(blocks.values())
+        self.watched = blocks or layer_parts(language)
         for name, part in self.watched.items():
             if hasattr(language.get_submodule(name), KNOWN_TO_OVERFLOW):
                 run_in_float32(part)
@@ -220,7 +227,7 @@ class AnswerModel(Answering):
             block.keep = not on
 
     def can_be_recorded(self, batch: AskedRows) -> TypeGuard[Batch]:
-        return bool(self.blocks) and isinstance(batch, Batch) and batch.grids is None
+        return bool(self.blocks) and isinstance(batch, Batch) and batch.grids is None and batch.chunks is None
 
     def mend(self, batch: AskedRows) -> list[str]:
         moved = super().mend(batch)
@@ -261,7 +268,7 @@ class AnswerModel(Answering):
             deeper: (tokens, H) features that are added to the image tokens (T,) behind each of the first layers.
         """
         language = self.parts["language"]
-        tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), sight)
+        tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), sight, batch.chunks)
         projections = [one for block in self.blocks for one in (block.before, block.after)]
         packed = pack(projections, hidden.dtype, training=self.training)
         dropouts = draw_dropout(projections, len(hidden), hidden.device) if self.training else (None,) * len(projections)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from mcvqa.config import USER_PROMPT, Config
+from mcvqa.config import KOREAN_PROMPT, Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.kinds import basic_kind
 from mcvqa.data.own_letters import strip_own_letters
@@ -56,7 +56,7 @@ def chat_messages(
         "letters": letter_list(len(question.choices)),
         "hint": HINTS[basic_kind(question)] if config.prompt_by_type else "",
     }
-    user = config.user_prompt or USER_PROMPT
+    user = config.user_prompt or KOREAN_PROMPT
     if config.prompt_by_type and "{hint}" not in user:
         user = "{hint}\n" + user if places["hint"] else user
     content: list[dict[str, Any]] = [{"type": "image"}] if with_image else []

@@ -1,0 +1,95 @@
+"""Labelled rows: which of train.csv and dev.csv are learned from, which are validated with, and what is said of the others."""
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from mcvqa.config import Config, ConfigError
+from mcvqa.data.answers import STYLE_WORDS, AnswersRead, counted_words
+from mcvqa.data.questions import TIED, Question, Table
+
+SOURCES = ("train", "dev")  # of the labelled tables, in their order
+
+
+# %% learned from
+def answered_rows(tables: Sequence[Table], config: Config) -> tuple[list[Question], list[str]]:
+    """Rows that can be learned from, each with its source and an id of its own. Rows that are the same throughout count once.
+
+    An id may name a photograph with several questions: the second row of the id "x" is called "x#2". An id of dev.csv may
+    be in train.csv too. Rows whose votes are tied are learned from with `soft_votes`.
+
+    Args:
+        tables: of train.csv and, where it is used, dev.csv.
+
+    Returns:
+        The rows, and what is said of those that were left out or have no single answer.
+    """
+    answered: dict[str, Question] = {}
+    train_ids = {q.id for q in tables[0].questions}
+    notes: list[str] = []
+    repeated = 0
+    for source, table in zip(SOURCES, tables, strict=False):
+        seen: Counter[str] = Counter()
+        rows: set[Question] = set()
+        few = tied = 0
+        for question in table.questions:
+            if question.answer is None and not (config.soft_votes and any(question.votes or ())):
+                continue
+            if question.votes is not None and max(question.votes) < config.min_votes:
+                few += 1
+                continue
+            if question in rows:
+                repeated += 1
+                continue
+            rows.add(question)
+            tied += question.answer is None
+            name = f"{source}:{question.id}" if source != "train" and question.id in train_ids else question.id
+            seen[name] += 1
+            name = name if seen[name] == 1 else f"{name}#{seen[name]}"
+            answered[name] = dataclasses.replace(question, id=name, source=source)
+        if few:
+            notes.append(f"{table.name}: {counted_words(few, 'row')} left out: fewer than min_votes={config.min_votes} votes")
+        if tied:
+            notes.append(f"{table.name}: {counted_words(tied, 'row')} learned from by vote shares and never validated: {TIED}")
+    notes += [f"{counted_words(repeated, 'row')} left out: the same as an earlier one"] if repeated else []
+    return list(answered.values()), notes
+
+
+# %% validated with
+def rows_that_validate(questions: Sequence[Question], source: str) -> np.ndarray:
+    """(N,) whether a row may be validated with: it has an answer, and it is from this source.
+
+    Args:
+        source: a source of `questions`; empty: all of them.
+
+    Raises:
+        ConfigError: no row with an answer is from this source; naming those there are.
+    """
+    counts = np.array([q.answer is not None and source in ("", q.source) for q in questions], dtype=bool)
+    if source and not counts.any():
+        there = " and ".join(dict.fromkeys(q.source for q in questions if q.answer is not None))
+        raise ConfigError(
+            f"validate_on={source!r}: no answered row is from there. There are rows from {there}; those of dev.csv are read with "
+            "use_dev=true."
+        )
+    return counts
+
+
+# %% said about them
+def named_answers(tables: Sequence[Table]) -> list[tuple[str, AnswersRead]]:
+    """How the answers of each file were read, by the file's name."""
+    return [(table.name, table.answers) for table in tables if table.answers is not None]
+
+
+def notes_on_answers(tables: Sequence[Table], config: Config) -> list[str]:
+    """How the answers of each file were read, and how many rows are left out because they have none."""
+    read = named_answers(tables)
+    used = TIED if config.soft_votes else ""
+    notes = [f"{name}: {line}" for name, answers in read for line in (answers.summary(), *answers.losses(used))]
+    styles = {name: answers.convention.usual for name, answers in read}
+    if len(set(styles.values())) > 1:
+        notes.append("the files write their answers differently: " + ", ".join(
+            f"{name} in {STYLE_WORDS.get(style, 'several kinds')}" for name, style in styles.items()
+        ))
+    return notes
