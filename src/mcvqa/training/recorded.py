@@ -4,7 +4,7 @@ Where a machine launches kernels more slowly than its GPU computes them, most of
 recorded, with the same memory: what a batch changes is copied there before, and lengths are rounded up so that few shapes come.
 """
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -62,7 +62,7 @@ class Recorder:
             self.forget()
         batch = batch.rounded()
         self._take_gradients()
-        given = _tensors(batch)
+        given = batch.tensors()
         key = weight, *(tensor.shape for tensor in given)
         if key not in self.recordings and self.warm and len(self.recordings) < self.most:
             self._record(key, batch, weight)
@@ -70,7 +70,7 @@ class Recorder:
         if key not in self.recordings:
             return self._compute(batch, weight)
         recording = self.recordings[key]
-        for own, tensor in zip(_tensors(recording.batch), given, strict=True):
+        for own, tensor in zip(recording.batch.tensors(), given, strict=True):
             own.copy_(tensor)
         recording.replay()
         return recording.loss.clone()
@@ -120,7 +120,3 @@ def _free_generator() -> None:
         generator: Any = torch.cuda.default_generators[torch.cuda.current_device()]
         generator.graphsafe_set_state(generator.clone_state())
 
-
-def _tensors(batch: Batch) -> list[torch.Tensor]:
-    values = (getattr(batch, field.name) for field in fields(batch))
-    return [value for value in values if isinstance(value, torch.Tensor)]

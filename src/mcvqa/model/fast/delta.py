@@ -25,7 +25,7 @@ from mcvqa.model.fast.delta_kernels import convolve, unit_inverse
 from mcvqa.model.fast.layout import TokenLayout
 
 CHUNK = 64  # tokens: more make the products inside a chunk dearer than those between chunks
-SHORTEST = 16  # as kernels like it
+SHORTEST_CHUNK = 16  # as kernels like it
 HALO = 3  # tokens before a chunk that its convolution reaches
 
 
@@ -36,7 +36,7 @@ class ChunkTree:
 
     Attributes:
         tokens: (N, C) index in the list, T at padding on the right.
-        at: (T,) index of each token in the flattened `tokens`.
+        at: (T,) index of each token in the flattened `tokens`, N * C for one that is in no chunk.
         halo: (N, 3) index in the list of the three tokens before each chunk, T where there is none.
         parents: for each level but the first, of each of its chunks the number in the level above of the one that it follows.
         sizes: chunks of each level, which stand side by side in `tokens`.
@@ -47,6 +47,28 @@ class ChunkTree:
     halo: torch.Tensor
     parents: tuple[torch.Tensor, ...]
     sizes: tuple[int, ...]
+
+    def rounded(self, count: int) -> "ChunkTree":
+        """With the levels filled up by empty chunks to numbers that come again, for a list of `count` tokens: these and more."""
+        before, width = len(self.at), self.tokens.shape[1]
+        more = [-size % max(1, 2 ** (size.bit_length() - 3)) for size in self.sizes]  # at most a quarter
+        offsets = torch.repeat_interleave(
+            torch.tensor([0, *itertools.accumulate(more[:-1])]), torch.tensor(self.sizes)).to(self.at.device)
+
+        def filled(chunks: torch.Tensor) -> torch.Tensor:
+            levels = chunks.masked_fill(chunks == before, count).split(self.sizes)
+            return torch.cat([F.pad(level, (0, 0, 0, added), value=count) for level, added in zip(levels, more, strict=True)])
+
+        tokens = filled(self.tokens)
+        at = self.at + width * offsets[self.at // width]
+        return ChunkTree(
+            tokens, F.pad(at, (0, count - before), value=tokens.numel()), filled(self.halo),
+            tuple(F.pad(parents, (0, added)) for parents, added in zip(self.parents, more[1:], strict=True)),
+            tuple(map(sum, zip(self.sizes, more, strict=True))),
+        )
+
+    def tensors(self) -> list[torch.Tensor]:
+        return [self.tokens, self.at, self.halo, *self.parents]
 
     def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "ChunkTree":
         """With every tensor changed so."""
@@ -93,7 +115,7 @@ def token_parents(layout: TokenLayout) -> np.ndarray:
 def _padded_table(chunks: Sequence[range], padding: int) -> np.ndarray:
     """(N, C) the chunks, C a power of two."""
     longest = max(map(len, chunks))
-    table = np.full((len(chunks), max(SHORTEST, 1 << (longest - 1).bit_length())), padding)
+    table = np.full((len(chunks), max(SHORTEST_CHUNK, 1 << (longest - 1).bit_length())), padding)
     for row, chunk in zip(table, chunks, strict=True):
         row[: len(chunk)] = chunk
     return table

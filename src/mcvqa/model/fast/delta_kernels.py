@@ -161,7 +161,8 @@ def _convolve_back_by_triton(
 ) -> torch.Tensor:
     """(T, W) gradient of x."""
     (chunks, count), weight, first = tokens.shape, weight.contiguous(), 0
-    made, of_halo = x.new_empty(len(x) + 1, x.shape[1]), x.new_empty(chunks * halo.shape[1], x.shape[1])
+    made = x.new_zeros(len(x) + 1, x.shape[1])  # a rounded list has tokens that are in no chunk
+    of_halo = x.new_empty(chunks * halo.shape[1], x.shape[1])
     for (heads, width), gradient in zip(parts, gradients, strict=True):
         _convolve_back[(chunks, heads)](
             gradient.contiguous(), x, weight, tokens, halo, made, of_halo, first, len(x), width, x.stride(0), x.shape[1], count,
@@ -230,7 +231,8 @@ def _works_on(device: torch.device, dtype: torch.dtype) -> bool:
     parts = ((2, 16),) * 3
     try:
         given = x.clone().requires_grad_()
-        wanted = convolve_by_torch(given, weight, parts, tokens, halo)
+        with torch.enable_grad():  # the first pass may be one without
+            wanted = convolve_by_torch(given, weight, parts, tokens, halo)
         pairs = [*zip(_convolve_by_triton(x, weight, parts, tokens, halo), wanted, strict=True)]
         (theirs,) = torch.autograd.grad(wanted, given, wanted)
         pairs += [(_convolve_back_by_triton(wanted, x, weight, parts, tokens, halo), theirs)]

@@ -111,7 +111,13 @@ class Batch:
             self, input_ids=filled(self.input_ids), position_ids=filled(self.position_ids),
             prompt_tokens=F.pad(self.prompt_tokens, (0, wider)),
             first_use=filled(self.first_use + self.first_use // length * wider), images=images,
+            chunks=self.chunks and self.chunks.rounded(count + more),
         )
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All that there are, in one order."""
+        own = [value for value in vars(self).values() if isinstance(value, torch.Tensor)]
+        return own if self.chunks is None else [*own, *self.chunks.tensors()]
 
     def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         """With every tensor changed so."""
@@ -227,7 +233,7 @@ class AnswerModel(Answering):
             block.keep = not on
 
     def can_be_recorded(self, batch: AskedRows) -> TypeGuard[Batch]:
-        return bool(self.blocks) and isinstance(batch, Batch) and batch.grids is None and batch.chunks is None
+        return bool(self.blocks) and isinstance(batch, Batch) and batch.grids is None
 
     def mend(self, batch: AskedRows) -> list[str]:
         moved = super().mend(batch)

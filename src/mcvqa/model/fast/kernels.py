@@ -70,12 +70,6 @@ def drop_by_torch(
     return x.mul_(kept) if overwrite else kept.mul_(x)
 
 
-def invert_by_torch(below: torch.Tensor) -> torch.Tensor:
-    """As `unit_inverse`."""
-    one = torch.eye(below.shape[-1], dtype=below.dtype, device=below.device).expand_as(below)
-    return torch.linalg.solve_triangular(below, one, upper=False, unitriangular=True)
-
-
 # %% by Triton
 try:
     import triton
@@ -137,17 +131,6 @@ if triton:
         tl.store(made + at, own.to(token.dtype), value < size)
 
     @triton.jit
-    def _invert(below, made, C: tl.constexpr):  # type: ignore[no-untyped-def]
-        """One matrix (C, C), row after row by those above it."""
-        place = tl.program_id(0).to(tl.int64) * C * C
-        row, column = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
-        found = tl.where(row == column, 1.0, 0.0)
-        for i in range(1, C):
-            own = tl.load(below + place + i * C + tl.arange(0, C), tl.arange(0, C) < i, 0.0)
-            found -= tl.where(row == i, tl.sum(own[:, None] * found, 0)[None, :], 0.0)
-        tl.store(made + place + row * C + column, found)
-
-    @triton.jit
     def _drop(  # type: ignore[no-untyped-def]
         x, token_keys, input_keys, made, size, threshold, SHIFT_A: tl.constexpr, FACTOR_A: tl.constexpr, SHIFT_B: tl.constexpr,
         FACTOR_B: tl.constexpr, SIZE: tl.constexpr,
@@ -202,14 +185,6 @@ def norm_back_by_triton(
     return made
 
 
-def invert_by_triton(below: torch.Tensor) -> torch.Tensor:
-    """As `unit_inverse`."""
-    below, size = below.contiguous(), below.shape[-1]
-    made = torch.empty_like(below)
-    _invert[(below.numel() // size**2,)](below, made, size)
-    return made
-
-
 def drop_by_triton(
     x: torch.Tensor, token_keys: torch.Tensor, input_keys: torch.Tensor, rate: float, overwrite: bool
 ) -> torch.Tensor:
@@ -243,29 +218,6 @@ class _Turned(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         return ctx.by(gradient, *ctx.given, -1), None, None, None
-
-
-def unit_inverse(below: torch.Tensor) -> torch.Tensor:
-    """(..., C, C) inverses of lower triangular matrices with ones on the diagonal, by forward substitution.
-
-    Args:
-        below: (..., C, C) float32, of which only what is below the diagonal is read; C: a power of two.
-    """
-    return _UnitInverse.apply(below)
-
-
-class _UnitInverse(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, below: torch.Tensor) -> torch.Tensor:
-        by = invert_by_triton if fused_on(below.device, below.dtype) else invert_by_torch
-        found = by(below)
-        ctx.save_for_backward(found)
-        return found
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        turned = ctx.saved_tensors[0].mT
-        return -(turned @ gradient @ turned).tril(-1)
 
 
 def gate_up(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
@@ -321,7 +273,6 @@ def fused_on(device: torch.device, dtype: torch.dtype) -> bool:
         (gate_back_by_triton, gate_back_by_torch, (x, y, z)),
         (norm_back_by_triton, norm_back_by_torch, (x[0], angles[0, 0], 1e-6, y[0], z[0])),
         (drop_by_triton, drop_by_torch, (x[0], keys[:6], keys[6:], 0.5, False)),
-        (invert_by_triton, invert_by_torch, (x[..., :16].float().repeat(1, 3, 1)[:, :16] / 4,)),
     ]
     try:
         return all(
