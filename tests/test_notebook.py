@@ -150,7 +150,7 @@ class Room:
 
 
 @pytest.mark.parametrize(("code", "shorter"), [
-    ('x = "a"  # an "a"', "x = 'a'  # an \"a\""),
+    ('x = "a"  # an "a"', "x = 'a' # an \"a\""),
     ('f(r"\\d", f"{x[\'a\']}", "it\'s", \'"\', "\\"")', 'f(r\'\\d\', f"{x[\'a\']}", "it\'s", \'"\', "\\"")'),
     ('"""Says "no"."""', "'''Says \"no\".'''"),
     ('"""It\'s."""', '"""It\'s."""'),

@@ -50,7 +50,7 @@ _MODULES = {
     "model.families.family": ("FamilyError",),
     "model.fast.overflow": ("OverflowInModel",),
     "model.source": ("ModelError",),
-    "model.text.encode": ("AlignmentError",),
+    "model.text.template": ("AlignmentError",),
     "report.submission": ("SubmissionError",),
     "run.ownership": ("Owned",),
     "run.project": ("RunStopped",),

@@ -10,13 +10,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-Parts = Sequence[tuple[int, int]]  # (heads, width of a head) of queries, keys and values
+from mcvqa.model.fast.kernels import tl, triton
 
-try:
-    import triton
-    from triton import language as tl
-except ImportError:
-    triton = None
+Parts = Sequence[tuple[int, int]]  # (heads, width of a head) of queries, keys and values
 
 
 # %% the causal convolution
@@ -65,7 +61,7 @@ class _Convolved(torch.autograd.Function):
 if triton:
 
     @triton.jit
-    def _value(x, at, count, row, channel, there):  # type: ignore[no-untyped-def]
+    def _token_value(x, at, count, row, channel, there):  # type: ignore[no-untyped-def]
         """Of the token whose index in the list is at `at`; zero for one behind its end."""
         token = tl.load(at)
         return tl.load(x + token * row + channel, there & (token < count), 0.0).to(tl.float32)
@@ -84,11 +80,11 @@ if triton:
         there, channel = value < width, first + head * width + value
         w0, w1 = _tap(weight, channel, there, 0), _tap(weight, channel, there, 1)
         w2, w3 = _tap(weight, channel, there, 2), _tap(weight, channel, there, 3)
-        a = _value(x, halo + 3 * chunk, count, row, channel, there)
-        b = _value(x, halo + 3 * chunk + 1, count, row, channel, there)
-        c = _value(x, halo + 3 * chunk + 2, count, row, channel, there)
+        a = _token_value(x, halo + 3 * chunk, count, row, channel, there)
+        b = _token_value(x, halo + 3 * chunk + 1, count, row, channel, there)
+        c = _token_value(x, halo + 3 * chunk + 2, count, row, channel, there)
         for i in range(C):
-            d = _value(x, tokens + chunk * C + i, count, row, channel, there)
+            d = _token_value(x, tokens + chunk * C + i, count, row, channel, there)
             mixed = a * w0 + b * w1 + c * w2 + d * w3
             done = (mixed * tl.sigmoid(mixed)).to(made.dtype.element_ty)
             tl.store(made + ((chunk * heads + head) * C + i) * width + value, done, there)
@@ -104,9 +100,9 @@ if triton:
         there, channel = value < width, first + head * width + value
         w0, w1 = _tap(weight, channel, there, 0), _tap(weight, channel, there, 1)
         w2, w3 = _tap(weight, channel, there, 2), _tap(weight, channel, there, 3)
-        a = _value(x, halo + 3 * chunk, count, row, channel, there)
-        b = _value(x, halo + 3 * chunk + 1, count, row, channel, there)
-        c = _value(x, halo + 3 * chunk + 2, count, row, channel, there)
+        a = _token_value(x, halo + 3 * chunk, count, row, channel, there)
+        b = _token_value(x, halo + 3 * chunk + 1, count, row, channel, there)
+        c = _token_value(x, halo + 3 * chunk + 2, count, row, channel, there)
         p = tl.zeros((SIZE,), tl.float32)  # gradients of what was mixed for the last three tokens
         q = tl.zeros((SIZE,), tl.float32)
         r = tl.zeros((SIZE,), tl.float32)

@@ -75,7 +75,7 @@ try:
     import triton
     from triton import language as tl
 except ImportError:
-    triton = None
+    triton = tl = None
 
 if triton:
 
