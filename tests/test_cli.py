@@ -92,7 +92,7 @@ MISTAKES = {
     "an unknown preset": (["presets", "--preset", "fast"], "quick, single, ensemble, best"),
     "no such configuration": (["check", "--config", "none.yaml"], "no configuration file none.yaml"),
     "no such data": (["run", "--data", "nowhere"], "train.csv, test.csv and photographs"),
-    "more folds than photographs": (["folds", "--config", "tiny.yaml", "--set", "n_folds=50"], "smaller n_folds"),
+    "more folds than photographs": (["folds", "--config", "tiny.yaml", "--set", "run_name=new", "--set", "n_folds=50"], "smaller n_folds"),
     "a fold that is not there": (["train", "--config", "tiny.yaml", "--fold", "7"], "no fold 7"),
     "scoring before training": (["predict", "--config", "tiny.yaml", "--set", "run_name=new"], "train first"),
     "combining before scoring": (["ensemble", "--config", "tiny.yaml", "--set", "run_name=new"], "train first"),

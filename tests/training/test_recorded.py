@@ -260,8 +260,9 @@ def test_passes_are_recorded_where_launches_bind_and_the_fold_is_long(
 
     monkeypatch.setattr(micro_batch, "measure_pass", measure)
     trainer.change(base=dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB)))
-    trainer.stepper.plan.total, before = steps, torch.get_rng_state()
-    find_micro_batch(trainer.stepper)
+    stepper = trainer.stepper  # made here, which seeds
+    stepper.plan.total, before = steps, torch.get_rng_state()
+    find_micro_batch(stepper)
     assert torch.equal(torch.get_rng_state(), before), "what is tried draws nothing that a step would draw"
     assert trainer.memory == MemoryPlan(2, recorded=recorded)
     assert tried == ([2, 1] if peak == 3 and steps == 50 else [2])
