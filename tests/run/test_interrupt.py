@@ -255,7 +255,7 @@ def test_a_signal_at_any_moment_leaves_a_durable_checkpoint_and_75(dataset, whol
 
     monkeypatch.setattr(score, "score_questions", lambda *given, **named: send(signal.SIGTERM))
     ended = CliRunner().invoke(app, ["predict", "--config", str(tmp_path / "settings.yaml")])
-    assert ended.exit_code == RUN_ME_AGAIN and "Stopped at once by SIGTERM: what was saved before is whole" in ended.output
+    assert ended.exit_code == RUN_ME_AGAIN and "Stopped at once by SIGTERM. What was saved before is intact" in ended.output
 
 
 def test_outside_of_training_a_run_leaves_at_once_and_has_not_failed(dataset, tmp_path, monkeypatch):

@@ -377,7 +377,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(copied):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(DiskError, match=r"The disk is full or away: .*File too large.*give the same command again"):
+        with pytest.raises(DiskError, match=r"The disk is full or unavailable: .*File too large.*run the same command again"):
             said_by(predict_only, config)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from mcvqa import run
-from mcvqa.base.budget import Rows, Schedule, Work
+from mcvqa.base.budget import RowCounts, Schedule, Work
 from mcvqa.base.files import RunLog
 from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted
 from mcvqa.config import Config
@@ -93,16 +93,16 @@ def test_what_needs_a_task_that_is_left_out_is_left_out_too(capsys):
 ])
 def test_each_worker_is_told_what_it_has_still_to_do(trained, folds, left, found):
     """Of two workers; the numbers are folds to train with the next one, and rounds of scoring besides these."""
-    schedule = Schedule(lambda: 1e6, Work(folds, 1, 1, (1.0,)), Rows(8, 4, 4, 16), variants=1)
+    schedule = Schedule(lambda: 1e6, Work(folds, 1, 1, (1.0,)), RowCounts(8, 4, 4, 16), variants=1)
     workers = ProcessWorkers(None, None, ["0", "1"], {}, 0)
-    execution = SimpleNamespace(schedule=schedule, workers=workers, side=SimpleNamespace(unseen=0), ahead=False)
+    execution = SimpleNamespace(schedule=schedule, workers=workers, side=SimpleNamespace(unencoded=0), ahead=False)
     allot = allot_training(execution, trained, range(folds))
     tasks = folds_of_a_run(folds)
     for task in tasks[: folds - left]:
         allot(task)
     assert allot(tasks[folds - left]).arguments["share"] == dict(zip(("folds", "waiting"), found, strict=True))
 
-    workers.facts |= {"pace": {"learn": 1e9, "read": 1.0, "look": 0.0}, "unseen": 0}
+    workers.facts |= {"pace": {"learn": 1e9, "read": 1.0, "encode": 0.0}, "unencoded": 0}
     allot = allot_training(execution, trained, range(folds))
     told = [allot(task) for task in tasks[: folds - left + 1]][-1]
     assert (told is None) == (trained > 0 or folds - left >= 2), "those that begin at once measure for the others"

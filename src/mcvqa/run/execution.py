@@ -13,7 +13,7 @@ import numpy as np
 from mcvqa.base.budget import (
     FEATURES_SHARE,
     Pace,
-    Rows,
+    RowCounts,
     Schedule,
     Work,
     seconds_for_end,
@@ -49,7 +49,7 @@ class Execution:
         trained: folds whose weights are there, made with these settings, rows and code.
         at_hand: whether no task for image features at scale 1 is needed any more.
         ahead: whether these are computed as training reaches their rows, because there is no time for all of them.
-        unseen: photographs that had no features after the last task that computed some.
+        unencoded: photographs that had no features after the last task that computed some.
         made: names of the feature tasks that this session has done.
     """
 
@@ -61,7 +61,7 @@ class Execution:
     trained: tuple[int, ...] = ()
     at_hand: bool = False
     ahead: bool = False
-    unseen: int = 0
+    unencoded: int = 0
     made: set[str] = field(default_factory=set)
 
     def __enter__(self) -> "Execution":
@@ -214,7 +214,7 @@ def do_task(side: ModelSide, task: Task) -> dict[str, Any]:
     if side.schedule and "share" in task.arguments:
         side.schedule.folds, side.schedule.waiting = (task.arguments["share"][name] for name in ("folds", "waiting"))
     DOING[task.kind](side, task)
-    return {"pace": dataclasses.asdict(side.schedule.pace), "unseen": side.unseen} if side.schedule else {}
+    return {"pace": dataclasses.asdict(side.schedule.pace), "unencoded": side.unencoded} if side.schedule else {}
 
 
 def begin_worker() -> None:
@@ -246,7 +246,7 @@ def make_schedule(project: Project, data: RunData) -> Schedule:
     return Schedule(
         functools.partial(project.seconds_until, seconds_for_end(config.budget_seconds)),
         Work(len(folds), config.num_epochs, *tta_plan(config)),
-        Rows(data.used - held_out, validation, len(data.test), images), 1 + config.use_ema + config.use_swa,
+        RowCounts(data.used - held_out, validation, len(data.test), images), 1 + config.use_ema + config.use_swa,
     )
 
 
@@ -270,14 +270,14 @@ def make_first_features(execution: Execution) -> None:
 
 def _are_features_many(execution: Execution) -> bool:
     """Whether the features that are left take more than a small part of the time, or how long they take is not known."""
-    schedule, unseen = execution.schedule, execution.unseen
+    schedule, unencoded = execution.schedule, execution.unencoded
     assert schedule is not None
-    seconds, left = unseen * schedule.pace.look / len(execution.workers), schedule.left()
-    many = unseen > 0 and (not seconds or seconds > FEATURES_SHARE * left)
-    if unseen:
+    seconds, left = unencoded * schedule.pace.encode / len(execution.workers), schedule.left()
+    many = unencoded > 0 and (not seconds or seconds > FEATURES_SHARE * left)
+    if unencoded:
         about = f" take about {spell_duration(seconds)} of the {spell_duration(left)} that are left" if seconds else ""
         then = ": they are computed as training reaches their rows" if many else ""
-        print(f"  time budget: image features of the other {unseen:,} photographs{about}{then}")
+        print(f"  time budget: image features of the other {unencoded:,} photographs{about}{then}")
     return many
 
 
@@ -323,11 +323,11 @@ def with_sample(execution: Execution, task: Task, sample: int) -> Task:
 
 def take_over_pace(execution: Execution) -> None:
     """What workers' processes measured last."""
-    execution.unseen = execution.side.unseen
+    execution.unencoded = execution.side.unencoded
     if execution.schedule and isinstance(execution.workers, ProcessWorkers) and "pace" in execution.workers.facts:
-        execution.unseen = execution.workers.facts["unseen"]
+        execution.unencoded = execution.workers.facts["unencoded"]
         measured = Pace(**execution.workers.facts["pace"])
-        execution.schedule.pace = Pace(measured.learn, measured.read, measured.look or execution.schedule.pace.look)
+        execution.schedule.pace = Pace(measured.learn, measured.read, measured.encode or execution.schedule.pace.encode)
 
 
 def _is_in_time(schedule: Schedule, folds: int, waiting: int, *, first: bool) -> bool:

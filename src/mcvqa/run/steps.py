@@ -138,8 +138,8 @@ def _why_nothing(schedule: Schedule | None) -> str:
         return ": it was over before the model was loaded"
     if seconds := schedule.seconds_to_read(schedule.rows.test):
         return f": reading the {schedule.rows.test:,} test rows alone takes about {spell_duration(seconds)}"
-    if look := schedule.pace.look:
-        return f": a photograph takes {look:.2g} s, and no row was read before it was over"
+    if seconds := schedule.pace.encode:
+        return f": a photograph takes {seconds:.2g} s, and no row was read before it was over"
     return ": it was over before image features of the test rows were there"
 
 
@@ -340,7 +340,7 @@ def _ways_in_time(execution: Execution, folds: Sequence[int]) -> Iterator[tuple[
     sample = by_main(schedule.sample_in_time)
     yield plain, sample
     take_over_pace(execution)
-    if validation > sample and folds and by_main(schedule.has_time_for, rounds * validation, execution.unseen):
+    if validation > sample and folds and by_main(schedule.has_time_for, rounds * validation, execution.unencoded):
         print(f"  there is time for all {validation:,} validation rows of a fold")
         yield plain, 0
     work = by_main(schedule.plan)

@@ -81,7 +81,7 @@ def _features_ahead(side: ModelSide, fold: int) -> FeaturesAhead:
     for position, row in enumerate(order.tolist()):
         first_read.setdefault(train[row].image, position / len(order))
     ahead = FeaturesAhead(side, first_read)
-    schedule.unseen = ahead.unseen
+    schedule.unencoded = ahead.unencoded
     by_main(schedule.announce)
     return ahead
 
