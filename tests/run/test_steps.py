@@ -235,7 +235,7 @@ def test_other_tta_settings_score_again_and_do_not_train_again(finished, copied)
     assert scores.logprobs.shape == (9, 8, 4)
     np.testing.assert_allclose(scores.scales, [1.0] * 4 + [1.3] * 4)
     assert (~np.isnan(scores.logprobs[2, :, 0])).sum() == 4, "two choices have two orders, at each scale"
-    assert np.ptp(scores.per_way()[0, :4, 0]) > 0, "orders make a difference"
+    assert np.ptp(scores.per_view()[0, :4, 0]) > 0, "orders make a difference"
     np.testing.assert_allclose(
         scores.logprobs[:, 0], load_scores(finished.paths.scores / "fold0-test.npz").logprobs[:, 0], atol=1e-5
     )

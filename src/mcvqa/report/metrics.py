@@ -379,9 +379,9 @@ def _orders_at_original_scale(scores: Scores) -> np.ndarray:
     return ~np.isnan(scores.logprobs[:, :, 0]) & np.isclose(scores.scales, original)
 
 
-def _choices_per_way(scores: Scores) -> np.ndarray:
+def _choices_per_view(scores: Scores) -> np.ndarray:
     """(N, K) predicted choice of each way; meaningless where a row was not asked that way."""
-    return np.nan_to_num(scores.per_way(), nan=-np.inf).argmax(-1)
+    return np.nan_to_num(scores.per_view(), nan=-np.inf).argmax(-1)
 
 
 def circular_accuracy(scores: Scores, answers: np.ndarray, groups: np.ndarray | None = None) -> Accuracy | None:
@@ -392,7 +392,7 @@ def circular_accuracy(scores: Scores, answers: np.ndarray, groups: np.ndarray | 
     """
     asked = _orders_at_original_scale(scores)
     often = asked.sum(-1) >= 2
-    always = ((_choices_per_way(scores) == answers[:, None]) | ~asked).all(-1)
+    always = ((_choices_per_view(scores) == answers[:, None]) | ~asked).all(-1)
     return accuracy_of_right(always[often], None if groups is None else groups[often]) if often.any() else None
 
 
@@ -407,7 +407,7 @@ def letter_bias(
     asked = _orders_at_original_scale(scores)
     slots = scores.n_choices.max()
     here = scores.orders[:, :, :slots]
-    predicted = (here == _choices_per_way(scores)[:, :, None]) & asked[:, :, None]  # (N, K, slots), one-hot
+    predicted = (here == _choices_per_view(scores)[:, :, None]) & asked[:, :, None]  # (N, K, slots), one-hot
     truth = (here == answers[:, None, None]) & asked[:, :, None]
     # one sign per image group, not per row or way: these agree far too often to count as so many observations
     change = predicted.sum(1, dtype=np.float32) - truth.sum(1, dtype=np.float32)  # (N, slots)

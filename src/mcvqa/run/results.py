@@ -214,8 +214,8 @@ def technique_variants(
     orders = len(scores.scales) // len(scales)
     # the plain question: the first order at the scale nearest to 1
     at_scale = scores.scales == scores.scales[np.abs(scores.scales - 1).argmin()]
-    plain = scores.ways(np.arange(len(at_scale)) == at_scale.argmax()).predictions() == answers
-    every_order, everything = scores.ways(at_scale).predictions() == answers, scores.predictions() == answers
+    plain = scores.views(np.arange(len(at_scale)) == at_scale.argmax()).predictions() == answers
+    every_order, everything = scores.views(at_scale).predictions() == answers, scores.predictions() == answers
     if orders > 1:
         found["TTA orders"] = (every_order, plain)
     if len(scales) > 1:
