@@ -66,7 +66,7 @@ def test_a_fold_that_was_cut_off_goes_on(tmp_path):
     """Its resume point, of format 2, was written after the fourth step: the end of an epoch, before its validation."""
     cut = copy_of("cut", tmp_path)
     _, said = said_by(run, cut)
-    assert "fold 0 goes on after step 4 of 8" in said
+    assert "fold 0 resumes after step 4 of 8" in said
     log = RunLog(open_project(cut).paths.log)
     assert [event["step"] for event in log.events("step") if event["fold"] == 0] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert len(answers_in(ensemble_file(cut))) == 6

@@ -414,7 +414,7 @@ def test_a_fold_that_fails_is_told_and_the_others_save(dataset, tmp_path):
     (point / "state.json").write_text('{"format": 0}')
     (point / "manifest.json").write_text('{"files": {}}')
     (point / "tensors.safetensors").write_bytes((8).to_bytes(8, "little") + b"{}      ")
-    with pytest.raises(RunStopped, match=r"(?s)Fold 1 was cut off at another state of things.*it has format 0"):
+    with pytest.raises(RunStopped, match=r"(?s)Fold 1 was interrupted with other settings or rows.*its format is 0"):
         said_by(train_only, config.replace(save_minutes=0))
     assert "Traceback" not in both(open_project(config).paths.log)
     said_by(train_only, alone.replace(train_folds=(0,)))
