@@ -18,7 +18,7 @@ from mcvqa.data.images import open_image
 from mcvqa.data.prior import Prior
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
 from mcvqa.model.device import DevicePlan
-from mcvqa.report.advice import Advice, choose_advice, read_course
+from mcvqa.report.advice import Advice, choose_advice, read_learning_curves
 from mcvqa.report.experiments import record_experiment, update_index
 from mcvqa.report.figures import draw_figures
 from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure, read_epochs, spell_selection
@@ -278,7 +278,7 @@ def render_report(
     folder, config = project.paths.experiment, project.config.as_dict()
     record_experiment(folder, status="finished", seconds=seconds, metrics=metrics)
     log = CurrentLog(project.log, attempts_of(project))
-    advice = choose_advice(metrics, config, read_course(log), seconds)
+    advice = choose_advice(metrics, config, read_learning_curves(log), seconds)
     page, index = folder / "report.html", folder.parent / "README.md"
     with informing("the report"):
         figures = draw_figures(metrics, log, folder, lambda written: open_image(data.records[written].path or written))

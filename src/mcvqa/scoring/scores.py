@@ -102,7 +102,7 @@ DAMAGE = (  # errors that a truncated or changed .npz file causes
 
 
 def load_scores(path: str | Path) -> Scores:
-    """Read a Scores file, without pickle.
+    """Read a Scores file, as plain arrays (allow_pickle is off).
 
     Raises:
         DamagedFile: it was truncated or changed.
