@@ -161,7 +161,7 @@ def test_a_time_budget_ends_all_processes(tmp_path, budget):
     (tmp_path / "r.yaml").write_text(config.to_yaml(), encoding="utf-8")
     (tmp_path / "clocks.py").write_text(UNEQUAL_CLOCKS, encoding="utf-8")
     out, err = launched("run", "--config", str(tmp_path / "r.yaml"), program=(str(tmp_path / "clocks.py"),), status=1)
-    assert out.count(f"the time budget of {budget} is over") == 1
+    assert out.count(f"the time budget of {budget} is used up") == 1
     assert err.count(f"error: Within the time budget of {budget} no fold was trained and scored") == 1
 
 

@@ -95,7 +95,7 @@ def test_each_worker_is_told_what_it_has_still_to_do(trained, folds, left, found
     """Of two workers; the numbers are folds to train with the next one, and rounds of scoring besides these."""
     schedule = Schedule(lambda: 1e6, Work(folds, 1, 1, (1.0,)), RowCounts(8, 4, 4, 16), variants=1)
     workers = ProcessWorkers(None, None, ["0", "1"], {}, 0)
-    execution = SimpleNamespace(schedule=schedule, workers=workers, side=SimpleNamespace(unencoded=0), ahead=False)
+    execution = SimpleNamespace(schedule=schedule, workers=workers, side=SimpleNamespace(unencoded=0), encode_on_demand=False)
     allot = allot_training(execution, trained, range(folds))
     tasks = folds_of_a_run(folds)
     for task in tasks[: folds - left]:
@@ -385,7 +385,7 @@ def test_the_main_process_gives_back_the_memory_of_its_model_before_workers_load
     data = split_rows(read_data(project), config)
     execution = said_by(prepare_model, project, data, plan_device(config))[0]
     model = weakref.ref(execution.side.load().base.model)
-    execution.give_room()
+    execution.unload_model()
     assert model() is None
 
 

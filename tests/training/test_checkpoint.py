@@ -70,7 +70,7 @@ def test_damage_is_seen(tmp_path, damage):
 
 def test_a_failed_save_leaves_the_old_checkpoint(tmp_path):
     save_trained(Saved(b"one"), tmp_path / "best", {"epoch": 0})
-    with pytest.raises(NotSaved, match=r"best could not be written: .*No space left on device.*Make space"):
+    with pytest.raises(NotSaved, match=r"best could not be written: .*No space left on device.*Free some space"):
         save_trained(Saved(b""), tmp_path / "best", {"epoch": 1})
     assert verified(tmp_path / "best")["epoch"] == 0
     assert [p.name for p in tmp_path.iterdir()] == ["best"], "what was half written gives its space back"
