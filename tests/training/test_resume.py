@@ -201,7 +201,7 @@ def test_a_point_of_another_version_is_refused(trainer_in, cut_at_four, monkeypa
 def test_damaged_best_weights_are_told_and_found_anew(trainer_in, cut_at_four, capsys):
     (cut_at_four / "best" / "adapter_model.safetensors").write_bytes(b"")
     assert trainer_in(cut_at_four).run().best_epoch == 1
-    assert "Going on: the best of the epochs that follow is kept" in capsys.readouterr().out
+    assert "Continuing; the best of the following epochs is kept" in capsys.readouterr().out
     assert verified(cut_at_four / "best")["epoch"] == 1
 
 
