@@ -234,7 +234,7 @@ def test_image_features_are_counted_from_the_start_and_made_only_for_what_is_rea
     assert outcome.submitted.run == "r" and len(load_scores(tmp_path / "experiments/r/scores/fold0-test.npz").ids) == 8
     made, photographs = len(list((tmp_path / "cache" / "features").glob("*/*.npy"))), len(list(many.glob("*/*.*g")))
     assert 4 < made < photographs, "neither the test rows alone nor all"
-    assert "they are computed as training reaches their rows" in said
+    assert "they are encoded as training reaches their rows" in said
     training_said, scoring_said = said.split("[7/10]")[1].split("[8/10]")
     assert re.search(r"time budget: .* for image features of \d+ photographs?, ", training_said)
     assert "time budget: " in scoring_said, "the plan is printed before each piece of work"
