@@ -92,7 +92,7 @@ def answered(project: Project, data: RunData) -> dict[str, np.ndarray]:
 
 
 def first_order(scores: Scores) -> Scores:
-    return scores.ways(np.arange(scores.logprobs.shape[1]) == 0)
+    return scores.views(np.arange(scores.logprobs.shape[1]) == 0)
 
 
 def calibration(out: Path, seed: int) -> np.ndarray:

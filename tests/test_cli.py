@@ -92,7 +92,8 @@ MISTAKES = {
     "an unknown preset": (["presets", "--preset", "fast"], "quick, single, ensemble, best"),
     "no such configuration": (["check", "--config", "none.yaml"], "no configuration file none.yaml"),
     "no such data": (["run", "--data", "nowhere"], "train.csv, test.csv and photographs"),
-    "more folds than photographs": (["folds", "--config", "tiny.yaml", "--set", "run_name=new", "--set", "n_folds=50"], "smaller n_folds"),
+    "more folds than photographs": (["folds", "--config", "tiny.yaml", "--set", "run_name=new", "--set", "n_folds=50"],
+                                    "smaller n_folds"),
     "a fold that is not there": (["train", "--config", "tiny.yaml", "--fold", "7"], "no fold 7"),
     "scoring before training": (["predict", "--config", "tiny.yaml", "--set", "run_name=new"], "train first"),
     "combining before scoring": (["ensemble", "--config", "tiny.yaml", "--set", "run_name=new"], "train first"),
@@ -222,7 +223,7 @@ def test_a_full_disk_under_the_output_is_one_message(words, desk):
             made = subprocess.run([sys.executable, "-m", "mcvqa.cli", *words], stdout=full, stderr=stderr, text=True, cwd=desk)
         assert made.returncode == 1
         if not both:
-            assert made.stderr.count("error: ") == 1 and "The disk is full or away" in made.stderr
+            assert made.stderr.count("error: ") == 1 and "The disk is full or unavailable" in made.stderr
             assert "Traceback" not in made.stderr and "ignored" not in made.stderr, made.stderr
 
 
@@ -239,7 +240,7 @@ def test_a_full_disk_is_one_message_in_every_step(command, trained, desk, tmp_pa
             while ballast.write(bytes(4096)):
                 pass
         said = typed(command, "--config", "tiny.yaml", "--set", "use_kfold=no", "--set", f"output_dir={tmp_path}/small", status=1)
-    assert "Traceback" not in said and "The disk is full or away: [Errno 28]" in said and "give the same command again" in said
+    assert "Traceback" not in said and "disk is full or unavailable: [Errno 28]" in said and "run the same command again" in said
 
 
 # %% settings

@@ -446,7 +446,7 @@ def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path)
     first, again = told.split("fold 0: already trained", 1)  # an edit of the scoring trains nothing again
     assert "the weights are random" in first and first.count("tiny: its trained weights") == 1
     assert {"  fold 0: the edited cell at work", "  fold 1: the edited cell at work"} <= set(again.splitlines())
-    assert first.count("2 workers, each in a process of its own") == 2 and "the code was changed since" in again
+    assert first.count("2 workers, each in a process of its own") == 2 and "the code has changed since" in again
     assert "fold 1: already trained" in again and "step/s" not in again
     assert "shown again: PNG" in first and "다음에 할 일" in first and "photographs add nothing" in first
     assert {f"{name}.png" for name in ("confusion", "letters", "groups")} <= {

@@ -88,7 +88,7 @@ def test_a_damaged_file_is_named_with_what_to_do(read, content, tmp_path):
     with pytest.raises(DamagedFile) as error:
         read(file, dict)
     told = str(error.value)
-    assert told.startswith(f"{file} is damaged: ") and "Put a copy back, or move it away" in told and "\n" not in told
+    assert told.startswith(f"{file} is damaged: ") and "Restore a copy, or move it away" in told and "\n" not in told
     again = pickle.loads(pickle.dumps(error.value))
     assert str(again) == told and again.path == file
 
@@ -160,7 +160,7 @@ def test_a_text_in_the_log_may_hold_any_character(tmp_path):
 
 
 def test_a_full_disk_is_explained_and_other_errors_are_not(tmp_path):
-    with small_disk(tmp_path / "small", "16k"), pytest.raises(DiskError, match=r"disk is full or away.*cache/ may be deleted"), \
+    with small_disk(tmp_path / "small", "16k"), pytest.raises(DiskError, match=r"full or unavailable.*cache/ may be deleted"), \
             disk_errors_explained():
         write_json(tmp_path / "small" / "x.json", "x" * 100_000)
     with pytest.raises(FileNotFoundError), disk_errors_explained():

@@ -193,5 +193,5 @@ def test_a_figure_that_fails_is_reported_and_the_others_are_made(tmp_path, monke
     made = explore(TRAIN, TEST, [], None, None, prior, tmp_path)
     assert "letters.png" not in {path.name for path in made.figures} and len(made.figures) >= 3
     assert capsys.readouterr().out == (
-        "  the figure letters.png could not be made, going on without it: ValueError: 'yerr' must not contain negative values\n"
+        "  the figure letters.png could not be made, continuing without it: ValueError: 'yerr' must not contain negative values\n"
     )

@@ -162,9 +162,9 @@ def test_only_rows_every_member_scored_are_compared():
 def test_missing_and_double_rows_are_named():
     with pytest.raises(BlendError, match=r"b has no scores for 1 rows \(y\)"):
         blend_members([constant("xy", [0.5, 0.5], name="a"), constant("x", [0.5, 0.5], name="b")], {})
-    with pytest.raises(BlendError, match=r"b has rows twice: 1 rows \(x\)"):
+    with pytest.raises(BlendError, match=r"b has duplicate rows: 1 rows \(x\)"):
         blend_members([constant("xy", [0.5, 0.5], name="a"), constant("xxy", [0.5, 0.5], name="b")], {})
-    with pytest.raises(BlendError, match="other numbers of choices"):
+    with pytest.raises(BlendError, match="a different number of choices"):
         blend_members([constant("x", [0.5, 0.5], name="a"), constant("x", [0.4, 0.3, 0.3], name="b")], {})
     with pytest.raises(BlendError, match="nothing to combine"):
         blend_members([], {})
@@ -305,10 +305,10 @@ def test_probabilities_are_read(tmp_path):
         ('id,a,b,c,d\n007,1,2,3,4\n"b,2",0.9,0.1,0,0\nx,1,0,0,0\n', r"sum to 1.*1 rows \(007\)"),
         ('id,a,b,c,d\n007,nan,0,0,1\n"b,2",0.9,0.1,0,0\nx,1,0,0,0\n', r"sum to 1.*1 rows \(007\)"),
         ("id,answer\n007,a\nx,b\n", r"no prediction for 1 rows \(b,2\)"),
-        ('id,answer\n007,a\n007,b\n"b,2",a\nx,b\n', r"rows twice.*007"),
+        ('id,answer\n007,a\n007,b\n"b,2",a\nx,b\n', r"duplicate rows.*007"),
         ("id,answer\nother,a\n", "none of the test ids"),
         ('id,score,choice\n007,1,a\n"b,2",1,a\nx,2,a\n', "which column holds the answers"),
-        ('id,answer\n007,?\n"b,2",?\nx,?\n', "no answer was understood"),
+        ('id,answer\n007,?\n"b,2",?\nx,?\n', "no answer could be parsed"),
     ],
 )
 def test_files_that_cannot_be_used_are_refused(tmp_path, content, message):

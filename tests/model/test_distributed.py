@@ -127,7 +127,7 @@ def test_of_the_end_of_the_time_and_of_a_signal_all_hear_together(tmp_path):
     script = tmp_path / "together.py"
     script.write_text(TOGETHER, encoding="utf-8")
     ended = side_by_side(str(script), count=3)
-    said = 4 * "TimeUp \n" + 2 * "Interrupted Stopped: what is done is saved.\n"
+    said = 4 * "TimeUp \n" + 2 * "Interrupted Stopped. Finished work is saved.\n"
     assert [(status, out) for status, out, _ in ended] == 3 * [(0, said)], ended
     assert [err.count("SIGTERM: stopping as soon as all processes can") for *_, err in ended] == [0, 0, 2]
 

@@ -7,13 +7,13 @@ import pytest
 from mcvqa.base.files import RunLog
 from mcvqa.base.uncertainty import Gain
 from mcvqa.config import PRESETS, Config, parse_changes
-from mcvqa.report.advice import Course, choose_advice, read_course
+from mcvqa.report.advice import LearningCurves, choose_advice, read_learning_curves
 from mcvqa.report.metrics import Selection
 from mcvqa.report.page import report_sections
 from tests.report.test_page import report_input
 
 DONE = dict(use_sample=False, use_kfold=True, num_epochs=3)
-FLAT = Course(((0.50, 0.40, 0.40),), 0.35, crowded=False)
+FLAT = LearningCurves(((0.50, 0.40, 0.40),), 0.35, memory_bound=False)
 BETTER, WORSE, NOTHING = (Gain(v, 0.01, v - 0.02, v + 0.02, 100, p) for v, p in ((0.05, 0.001), (-0.05, 0.001), (0.0, 1.0)))
 
 
@@ -35,7 +35,7 @@ def advised(metrics, course=FLAT, seconds=60.0, **settings) -> str:
 
 
 def test_a_run_that_shows_nothing_gets_the_last_advice(calm):
-    assert advised(calm).startswith("What is left: larger images") and advised(calm).count("\n") == 0
+    assert advised(calm).startswith("Further options: larger images") and advised(calm).count("\n") == 0
 
 
 @pytest.mark.parametrize(("settings", "told"), [
@@ -49,10 +49,11 @@ def test_settings_that_ask_for_more(calm, settings, told):
 
 
 @pytest.mark.parametrize(("course", "told"), [
-    (Course(((0.9, 0.6, 0.5), (0.9, 0.6, 0.5)), 0.5, False), "still fell in the last epoch: `num_epochs=5`"),
-    (Course(((0.9, 0.6, 0.7),), 0.1, False), "(0.10) is far below the validation loss. Try `num_epochs=2` or `lora_dropout=0.1`"),
-    (Course(((0.9, 0.6, 0.5), (0.9, 0.6, 0.6)), 0.5, False), "What is left"),
-    (Course((), float("nan"), True), "Only one row at a time fits into GPU memory"),
+    (LearningCurves(((0.9, 0.6, 0.5), (0.9, 0.6, 0.5)), 0.5, False), "still fell in the last epoch: `num_epochs=5`"),
+    (LearningCurves(((0.9, 0.6, 0.7),), 0.1, False),
+     "(0.10) is far below the validation loss. Try `num_epochs=2` or `lora_dropout=0.1`"),
+    (LearningCurves(((0.9, 0.6, 0.5), (0.9, 0.6, 0.6)), 0.5, False), "Further options"),
+    (LearningCurves((), float("nan"), True), "Only one row at a time fits into GPU memory"),
 ])
 def test_what_training_showed(calm, course, told):
     assert told in advised(calm, course)
@@ -60,10 +61,10 @@ def test_what_training_showed(calm, course, told):
 
 def test_what_was_measured(calm):
     assert "photographs add nothing significant" in advised(dataclasses.replace(calm, over_blind=NOTHING))
-    assert "What is left" in advised(dataclasses.replace(calm, over_blind=None))
+    assert "Further options" in advised(dataclasses.replace(calm, over_blind=None))
     gains = advised(dataclasses.replace(calm, gains={"EMA": BETTER, "TTA scales": WORSE, "ensemble": WORSE}))
     assert "EMA helped (+5.0 [+3.0, +7.0] points): keep it." in gains and "(`tta_scales=1.0`)" in gains
-    assert "ensemble did harm (-5.0 [-7.0, -3.0] points): leave it out." in gains
+    assert "ensemble hurt (-5.0 [-7.0, -3.0] points): turn it off." in gains
     use = dataclasses.replace(calm.letters.overall, distance=0.2)
     biased = dataclasses.replace(calm, letters=dataclasses.replace(calm.letters, overall=use, p_value=0.01))
     assert "`use_tta=true`" in advised(biased) and "`train_orders=2`" in advised(biased, use_tta=True)
@@ -109,7 +110,7 @@ def test_the_log_is_read_as_it_is_written(tmp_path):
         log.write("step", fold=0, epoch=epoch, loss=loss)
     log.write("step", fold=0, epoch=1, loss=None)
     log.write("memory", fold=0, tried=[{"rows": 1}])
-    assert read_course(log) == Course(((0.8, 0.5),), 0.5, True)
+    assert read_learning_curves(log) == LearningCurves(((0.8, 0.5),), 0.5, True)
 
 
 def test_the_report_ends_with_it(metrics, tmp_path):

@@ -90,9 +90,9 @@ def test_gains_are_paired_and_skip_unknown_answers() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda q, s, f: (q[::-1], s, f), "stands beside the scores of"),
-        (lambda q, s, f: (q[:-1], s, f), "not one set"),
-        (lambda q, s, f: (q, s, f[:-1]), "not one set"),
+        (lambda q, s, f: (q[::-1], s, f), "has the scores of"),
+        (lambda q, s, f: (q[:-1], s, f), "do not match"),
+        (lambda q, s, f: (q, s, f[:-1]), "do not match"),
         (lambda q, s, f: ([dataclasses.replace(x, answer=None) for x in q], s, f), "No row has a known answer"),
     ],
 )

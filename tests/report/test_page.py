@@ -161,7 +161,7 @@ def test_accuracy_by_source_and_the_source_that_validates_are_in_both_reports(me
     markdown, page = (file.read_text("utf-8") for file in write_report(tmp_path, content))
     for text in (Page(rendered_markdown(markdown)).text, Page(page).text):
         assert "from train" in text and "0.717 ±" in text and "from dev" in text and "0.433 ±" in text
-        assert "Only rows of the source dev are validated with" in text
+        assert "Only rows of the source dev are used for validation" in text
 
 
 def test_sections_without_content_are_left_out(metrics) -> None:
@@ -176,7 +176,7 @@ def test_sections_without_content_are_left_out(metrics) -> None:
     ("settings", "words"),
     [
         (dict(keep="best", num_epochs=3), "optimistic"),
-        (dict(use_kfold=False), "One split"),
+        (dict(use_kfold=False), "Only one split"),
         (dict(use_sample=True, sample_size=200), "sample of 200 rows"),
     ],
 )

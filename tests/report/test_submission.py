@@ -67,8 +67,8 @@ def test_letters_are_those_of_the_row(tmp_path):
 FAULTS = {
     "order": (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], "not in the order.*row 2 has test_0001"),
     "row missing": (lambda lines: lines[:-1], "11 rows, the test set 12.*Missing ids: 1: test_0011"),
-    "row twice": (lambda lines: [*lines, lines[1]], "13 rows.*occur twice: 1: test_0000"),
-    "row replaced": (lambda lines: [*lines[:-1], lines[1]], "Missing ids: 1: test_0011.*twice: 1: test_0000"),
+    "row twice": (lambda lines: [*lines, lines[1]], "13 rows.*Duplicate ids: 1: test_0000"),
+    "row replaced": (lambda lines: [*lines[:-1], lines[1]], "Missing ids: 1: test_0011.*Duplicate ids: 1: test_0000"),
     "unknown id": (lambda lines: [*lines[:-1], "new,a"], "not in the test set: 1: new"),
     "upper case": (lambda lines: [lines[0], lines[1].replace(",a", ",A"), *lines[2:]], r"row 2 \(test_0000\) 'A'"),
     "empty answer": (lambda lines: [*lines[:-1], "test_0011,"], r"row 13 \(test_0011\) ''"),

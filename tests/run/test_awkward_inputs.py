@@ -172,7 +172,7 @@ def korean_text(its: Situation) -> None:
 def stale_sample(its: Situation) -> None:
     assert its.sample is not None
     its.sample = its.sample[:4]
-    its.said = ("is of other test rows",)
+    its.said = ("does not match the test rows",)
     its.write()
 
 

@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcvqa import run
-from mcvqa.base.budget import Alarm, Pace, Rows, Schedule, TimeUp, Work, lesser, seconds_for_end, seconds_needed, spell_duration
+from mcvqa.base.budget import (
+    Alarm,
+    Pace,
+    RowCounts,
+    Schedule,
+    TimeUp,
+    Work,
+    reduced_plans,
+    seconds_for_end,
+    seconds_needed,
+    spell_duration,
+)
 from mcvqa.base.files import read_json
 from mcvqa.config import Config, ConfigError
 from mcvqa.data.questions import read_questions
@@ -29,7 +40,7 @@ from mcvqa.training.step import Stepper
 from tests.conftest import tiny_settings
 
 FULL = Work(3, 4, 4, (0.9, 1.0, 1.1))
-ROWS = Rows(train=80, validation=40, test=40, images=60)
+ROWS = RowCounts(train=80, validation=40, test=40, images=60)
 
 
 # %% the setting
@@ -54,12 +65,12 @@ def test_spelled(seconds, text):
 # %% the plan
 def test_what_is_worth_least_goes_first():
     kinds = [
-        name for before, after in itertools.pairwise(lesser(FULL)) for name in ("orders", "scales", "epochs", "folds")
+        name for before, after in itertools.pairwise(reduced_plans(FULL)) for name in ("orders", "scales", "epochs", "folds")
         if getattr(before, name) != getattr(after, name)
     ]
     assert [name for name, _ in itertools.groupby(kinds)] == ["orders", "scales", "epochs", "folds", "epochs"]
-    assert list(lesser(FULL))[-1] == Work(1, 0, 1, (1.0,))
-    assert min(work.epochs for work in lesser(FULL) if work.folds > 1) == 1, "a fold less, before less than an epoch of each"
+    assert list(reduced_plans(FULL))[-1] == Work(1, 0, 1, (1.0,))
+    assert min(work.epochs for work in reduced_plans(FULL) if work.folds > 1) == 1, "a fold less before less than one epoch each"
 
 
 @given(
@@ -67,10 +78,10 @@ def test_what_is_worth_least_goes_first():
     st.lists(st.sampled_from((0.8, 0.9, 1.0, 1.1)), min_size=1, unique=True), st.floats(0, 3), st.integers(0, 3),
 )
 def test_less_work_takes_less_time(folds, epochs, orders, scales, behind, waiting):
-    pace = Pace(learn=0.3, read=0.1, look=0.05)
+    pace = Pace(learn=0.3, read=0.1, encode=0.05)
     times = [
-        seconds_needed(work, pace, ROWS, behind=behind, variants=2, waiting=waiting)
-        for work in lesser(Work(folds, round(epochs, 1), orders, tuple(scales)))
+        seconds_needed(work, pace, ROWS, epochs_done=behind, variants=2, waiting=waiting)
+        for work in reduced_plans(Work(folds, round(epochs, 1), orders, tuple(scales)))
     ]
     assert all(after <= before + 1e-9 for before, after in itertools.pairwise(times)) and min(times) >= 0
 
@@ -86,7 +97,7 @@ def test_the_most_that_fits():
     short = schedule_of(700.0, learn=1.0, read=0.1)
     work = short.plan()
     assert work.orders == 1 and work.scales == (1.0,) and work.folds == 3 and 1 < work.epochs < 4
-    assert replace(work, epochs=1.0) in lesser(FULL)
+    assert replace(work, epochs=1.0) in reduced_plans(FULL)
     short.waiting = 2
     assert short.plan().epochs < work.epochs, "folds that wait for being scored take time too"
 
@@ -97,7 +108,7 @@ def test_told_once(capsys):
     said = capsys.readouterr().out
     assert said.startswith("  time budget: 10 min 2")
     assert "for 3 folds of 2.1 epochs, scoring in 1 option order at 1 image scale: less than the settings ask for" in said
-    short.plan(behind=0.1)
+    short.plan(epochs_done=0.1)
     assert not capsys.readouterr().out
 
 
@@ -223,7 +234,7 @@ def test_image_features_are_counted_from_the_start_and_made_only_for_what_is_rea
     assert outcome.submitted.run == "r" and len(load_scores(tmp_path / "experiments/r/scores/fold0-test.npz").ids) == 8
     made, photographs = len(list((tmp_path / "cache" / "features").glob("*/*.npy"))), len(list(many.glob("*/*.*g")))
     assert 4 < made < photographs, "neither the test rows alone nor all"
-    assert "they are computed as training reaches their rows" in said
+    assert "they are encoded as training reaches their rows" in said
     training_said, scoring_said = said.split("[7/10]")[1].split("[8/10]")
     assert re.search(r"time budget: .* for image features of \d+ photographs?, ", training_said)
     assert "time budget: " in scoring_said, "the plan is printed before each piece of work"
@@ -264,15 +275,15 @@ def test_fewer_validation_rows_where_not_even_these_can_be_read():
 
 
 def test_photographs_without_features_take_time():
-    schedule = schedule_of(700.0, learn=1.0, read=0.1, look=1.0)
+    schedule = schedule_of(700.0, learn=1.0, read=0.1, encode=1.0)
     before = schedule.plan().epochs
-    schedule.unseen = lambda epochs: int(60 * min(epochs, 1))
+    schedule.unencoded = lambda epochs: int(60 * min(epochs, 1))
     assert schedule.plan().epochs < before
 
 
 def test_less_than_an_epoch_is_planned_rather_than_nothing():
     """'1 fold of 0 epochs': an epoch of 25,700 rows did not fit, and 12,862 validation rows took what was left."""
-    many = Rows(train=25_700, validation=12_862, test=12_862, images=40_000)
+    many = RowCounts(train=25_700, validation=12_862, test=12_862, images=40_000)
     schedule = Schedule(lambda: 300.0, Work(1, 3, 1, (1.0,)), many, variants=2, folds=1, pace=Pace(learn=0.02, read=0.008))
     total = schedule.steps_total(0, 25_700 // 4)
     assert 0 < total < 25_700 // 4 and schedule.validation_rows(12_862) == 512

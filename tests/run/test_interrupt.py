@@ -189,7 +189,7 @@ def test_a_command_that_was_stopped_and_killed_ends_as_if_it_had_not(dataset, wh
     assert "Stopped after step" in said and said.rstrip().endswith("The same command goes on from there.")
 
     status, said = stopped_by(signal.SIGKILL, config, 3)
-    assert status == -signal.SIGKILL and "fold 0 goes on after step" in said
+    assert status == -signal.SIGKILL and "fold 0 resumes after step" in said
 
     with pytest.raises(ConfigError, match=r"trained with other settings:\n  learning_rate: was 0.001, now 0.002"):
         train_only(config.replace(learning_rate=2e-3))
@@ -255,7 +255,7 @@ def test_a_signal_at_any_moment_leaves_a_durable_checkpoint_and_75(dataset, whol
 
     monkeypatch.setattr(score, "score_questions", lambda *given, **named: send(signal.SIGTERM))
     ended = CliRunner().invoke(app, ["predict", "--config", str(tmp_path / "settings.yaml")])
-    assert ended.exit_code == RUN_ME_AGAIN and "Stopped at once by SIGTERM: what was saved before is whole" in ended.output
+    assert ended.exit_code == RUN_ME_AGAIN and "Stopped at once by SIGTERM. What was saved before is intact" in ended.output
 
 
 def test_outside_of_training_a_run_leaves_at_once_and_has_not_failed(dataset, tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ def test_it_is_scored_in_other_ways_and_blended(old):
     said_by(predict_only, richer)
     again = load_scores(open_project(old).paths.scores / "fold0-test.npz").logprobs[:, 0]
     real = plain > -100
-    assert abs(again[real] - plain[real]).max() < 5e-3, "the same model says the same, with other versions of torch and Pillow too"
+    assert abs(again[real] - plain[real]).max() < 5e-3, "the same model, whatever the versions of torch and Pillow"
     said_by(combine_only, richer.replace(members=("prior",)))
     assert [adapter_hash(open_project(old).paths.fold(fold) / "best") for fold in (0, 1)] == weights
 
@@ -67,7 +67,7 @@ def test_a_fold_that_was_cut_off_goes_on(tmp_path):
     """Its resume point, of format 2, was written after the fourth step: the end of an epoch, before its validation."""
     cut = copy_of("cut", tmp_path)
     _, said = said_by(run, cut)
-    assert "fold 0 goes on after step 4 of 8" in said
+    assert "fold 0 resumes after step 4 of 8" in said
     log = RunLog(open_project(cut).paths.log)
     assert [event["step"] for event in log.events("step") if event["fold"] == 0] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert len(answers_in(ensemble_file(cut))) == 6

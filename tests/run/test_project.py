@@ -8,7 +8,7 @@ from mcvqa.base.files import write_text
 from mcvqa.config import ENGLISH_PROMPT, KOREAN_PROMPT, Config, ConfigError
 from mcvqa.data.questions import Question
 from mcvqa.run.project import Project, open_project, settings_of_run, settle_prompt, settle_settings
-from mcvqa.run.session import on_record
+from mcvqa.run.session import run_session
 
 QUESTIONS = [Question("1", "1.jpg", "What is it?", ("rice", "bread"), 0)]
 
@@ -57,7 +57,7 @@ def test_a_run_that_is_taken_over_goes_on_with_its_line(tmp_path):
     earlier = Config(output_dir=str(tmp_path / "earlier"))
     older_run(earlier)
     write_text(open_project(earlier).paths.fold(0) / "result.json", "{}")
-    with on_record(earlier.replace(output_dir=str(tmp_path / "out"), resume_from=earlier.output_dir)) as project:
+    with run_session(earlier.replace(output_dir=str(tmp_path / "out"), resume_from=earlier.output_dir)) as project:
         assert project.config.user_prompt == KOREAN_PROMPT
 
 

@@ -107,7 +107,7 @@ def test_where_one_process_is_short_of_memory_both_halve(tmp_path):
     (tmp_path / "two.yaml").write_text(two.to_yaml(), encoding="utf-8")
     (tmp_path / "short.py").write_text(SHORT_OF_MEMORY, encoding="utf-8")
     out, _ = launched("train", "--config", str(tmp_path / "two.yaml"), program=(str(tmp_path / "short.py"),))
-    assert out.count("memory was full with micro-batch 4 without checkpointing. The step is done again with micro-batch 2") == 1
+    assert out.count("memory was full with micro-batch 4 without checkpointing. The step is repeated with micro-batch 2") == 1
     assert_same_steps(one, two)
 
 
@@ -134,7 +134,7 @@ def test_where_one_process_loses_its_steps_all_go_back(tmp_path):
     for config in (one, two):
         (tmp_path / "r.yaml").write_text(config.to_yaml(), encoding="utf-8")
         out, _ = launched("train", "--config", str(tmp_path / "r.yaml"), program=(str(script),), processes=1 + (config is two))
-        assert out.count("no finite gradient in 2 steps on end, up to step 6. Back to step 0") == 1
+        assert out.count("no finite gradient in 2 steps in a row, up to step 6. Back to step 0") == 1
     assert len(assert_same_steps(one, two)) == 16, "six steps, four of them good, and then all ten"
 
 
@@ -161,7 +161,7 @@ def test_a_time_budget_ends_all_processes(tmp_path, budget):
     (tmp_path / "r.yaml").write_text(config.to_yaml(), encoding="utf-8")
     (tmp_path / "clocks.py").write_text(UNEQUAL_CLOCKS, encoding="utf-8")
     out, err = launched("run", "--config", str(tmp_path / "r.yaml"), program=(str(tmp_path / "clocks.py"),), status=1)
-    assert out.count(f"the time budget of {budget} is over") == 1
+    assert out.count(f"the time budget of {budget} is used up") == 1
     assert err.count(f"error: Within the time budget of {budget} no fold was trained and scored") == 1
 
 

@@ -233,7 +233,7 @@ def test_a_run_that_learns_from_both_and_is_judged_by_one(mixed, tmp_path):
     with np.load(project.paths.experiment / "submission-rows.npz") as rows:
         assert set(rows["ids"].tolist()) == train, "nor does the prior bring other rows into the blend"
     report = (project.paths.experiment / "REPORT.md").read_text(encoding="utf-8")
-    assert "Only rows of the source train are validated with" in report
+    assert "Only rows of the source train are used for validation" in report
     write_folds(project, data)
     with open(project.paths.experiment / "folds.csv", encoding="utf-8") as handle:
         listed = {row["id"]: (row["source"], row["fold"], row["validated"]) for row in csv.DictReader(handle)}

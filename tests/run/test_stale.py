@@ -98,7 +98,7 @@ def test_weights_put_in_the_place_of_others_make_their_scores_stale(own):
         shutil.rmtree(first / name)
         shutil.copytree(second / name, first / name)
     for step in (combine_only, predict_only):
-        with pytest.raises(RunStopped, match=r"other weights than those that are there|were not made with these settings"):
+        with pytest.raises(RunStopped, match=r"weights other than the current ones|other settings, rows or code"):
             said_by(step, own)
 
 
@@ -146,7 +146,7 @@ def test_other_files_of_the_base_model_are_refused_by_name(own):
     file.write_bytes(before + b"\n")
     try:
         for step in (run, train_only, predict_only):
-            with pytest.raises(RunStopped, match=r"(?s)Fold 0 .* other files of the base model .*config\.json has changed"):
+            with pytest.raises(RunStopped, match=r"(?s)Fold 0 .* different files of the base model .*config\.json has changed"):
                 said_by(step, own)
     finally:
         file.write_bytes(before)
@@ -167,7 +167,7 @@ def test_a_member_whose_weights_changed_since_it_was_scored_is_refused(own):
     other = own.replace(run_name="other", use_kfold=False)
     said_by(run, other)
     (open_project(other).records.file("score fold 0 test")).unlink()
-    with pytest.raises(RunStopped, match="The run 'other' has no scores of the weights it has now"):
+    with pytest.raises(RunStopped, match="The run 'other' has no scores of its current weights"):
         said_by(combine_only, own.replace(members=("other",)))
 
 

@@ -30,7 +30,7 @@ from mcvqa.run.model_side import ModelSide, features_fit, images_seen, plan_weig
 from mcvqa.run.project import Project, RunStopped, open_project
 from mcvqa.run.single import combine_only, predict_only, report_only, train_only
 from mcvqa.run.space import DiskNeed
-from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, submitted_in, write_answers
+from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, read_submitted, write_answers
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import CheckpointError, adapter_hash, verified
@@ -114,9 +114,9 @@ def test_submissions_are_valid(finished, dataset):
         report = validate_submission(finished.paths.outputs / f"submission_{name}.csv", questions, form)
         assert not report.problems and report.rows == 9
     assert finished.outcome.submission == finished.paths.outputs / "submission_ensemble.csv"
-    assert submitted_in(finished.paths.outputs / "submission_single.csv").source == "fold 0 of r"
+    assert read_submitted(finished.paths.outputs / "submission_single.csv").source == "fold 0 of r"
     # nine photographs of noise teach little: the model's answers are handed in unless the prior is significantly better
-    held = submitted_in(finished.outcome.submission)
+    held = read_submitted(finished.outcome.submission)
     assert held.source.startswith("geometric of r") and held == finished.outcome.submitted
     own = finished.paths.experiment / "submission.csv"
     assert own.read_bytes() == finished.outcome.submission.read_bytes()
@@ -135,11 +135,11 @@ def test_the_accuracy_of_a_run_is_that_of_the_file_handed_in(copied, capsys):
     assert outcome.metrics.overall.accuracy != outcome.accuracy and "votes of better of the run 'better'" in said
     for page in ("REPORT.md", "report.html"):
         shown = (project.paths.experiment / page).read_text(encoding="utf-8")
-        assert "The file to hand in holds votes of better of the run better: accuracy 1.000" in shown
+        assert "The file to hand in contains votes of better of the run better: accuracy 1.000" in shown
     assert set(answers_in(project.paths.experiment / "submission.csv").values()) != {"b"}
     said_by(combine_only, config)
     said_by(lambda: combine_only(config, force=True))
-    assert submitted_in(held).run == "r"
+    assert read_submitted(held).run == "r"
 
 
 def test_scores_are_what_later_rooms_expect(finished):
@@ -235,7 +235,7 @@ def test_other_tta_settings_score_again_and_do_not_train_again(finished, copied)
     assert scores.logprobs.shape == (9, 8, 4)
     np.testing.assert_allclose(scores.scales, [1.0] * 4 + [1.3] * 4)
     assert (~np.isnan(scores.logprobs[2, :, 0])).sum() == 4, "two choices have two orders, at each scale"
-    assert np.ptp(scores.per_way()[0, :4, 0]) > 0, "orders make a difference"
+    assert np.ptp(scores.per_view()[0, :4, 0]) > 0, "orders make a difference"
     np.testing.assert_allclose(
         scores.logprobs[:, 0], load_scores(finished.paths.scores / "fold0-test.npz").logprobs[:, 0], atol=1e-5
     )
@@ -377,7 +377,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(copied):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(DiskError, match=r"The disk is full or away: .*File too large.*give the same command again"):
+        with pytest.raises(DiskError, match=r"The disk is full or unavailable: .*File too large.*run the same command again"):
             said_by(predict_only, config)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -390,7 +390,7 @@ def test_memory_that_is_full_at_last_is_told_with_advice(dataset, tmp_path, monk
 
     monkeypatch.setattr(pipeline, "score_folds", full)
     config = short_run(dataset, tmp_path, train_folds=(0,), num_epochs=0)
-    with pytest.raises(RunStopped, match=r"memory is full\. What is finished is kept\. Use less: .*smaller image_size"):
+    with pytest.raises(RunStopped, match=r"memory is full\. Finished work is kept\. Use less: .*smaller image_size"):
         said_by(run, config)
     assert (open_project(config).paths.fold(0) / "result.json").exists()
 
@@ -420,7 +420,7 @@ def test_the_prior_a_friend_and_another_run_join_the_ensemble(finished, copied, 
     assert "  prior alone " in said and "  stacking " in said
     said_by(combine_only, config.replace(members=friends, ensemble="vote"))
     assert set(answers_in(ensemble_file(config)).values()) == {"b"}, "five of six votes"
-    with pytest.raises(RunStopped, match="two have the same name"):
+    with pytest.raises(RunStopped, match="names must be distinct"):
         said_by(combine_only, config.replace(members=("second",)))
     with pytest.raises(RunStopped, match="nobody"):
         said_by(combine_only, config.replace(members=("nobody",)))
@@ -451,7 +451,7 @@ def test_without_photographs_the_prior_is_handed_in_and_the_run_stands_in_the_in
         said_by(run, config)
     project = open_project(config)
     assert len(answers_in(ensemble_file(config))) == 9
-    assert submitted_in(ensemble_file(config)).source == "prior"
+    assert read_submitted(ensemble_file(config)).source == "prior"
     assert not project.paths.checkpoints.exists() and not RunLog(project.paths.log).events("step")
     record = read_json(project.paths.experiment / "metrics.json")
     assert record["status"] == "failed" and "24 of 24 training photographs" in record["note"]

@@ -10,7 +10,7 @@ from mcvqa.base.files import read_json
 from mcvqa.report.submission import validate_submission
 from mcvqa.run.dataset import fit_text_prior, read_data, split_rows
 from mcvqa.run.project import open_project
-from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, hand_in, submit_prior, submitted_in, write_answers
+from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, hand_in, read_submitted, submit_prior, write_answers
 from tests.conftest import make_dataset, tiny_settings
 
 
@@ -47,7 +47,7 @@ def test_the_prior_answers_first_and_again_while_nothing_better_is_there(start):
     run = start()
     report = submit_prior(run.project, run.data, run.prior)
     assert report.rows == 9 and not report.problems
-    held = submitted_in(run.file)
+    held = read_submitted(run.file)
     assert (held.run, held.source) == ("r", "prior") and held.accuracy.n == 120
     assert submit_prior(run.project, run.data, run.prior) is not None
 
@@ -76,7 +76,7 @@ def test_the_accuracy_recorded_is_that_of_the_file(start):
     run = start()
     held = hand_in(run.project, run.data, answers_right(run, 0.75, letter=1), run.prior)
     assert (held.accuracy.right, held.accuracy.n) == (90, 120) and held.source == "geometric of r"
-    assert submitted_in(run.file) == held == dataclasses.replace(held)
+    assert read_submitted(run.file) == held == dataclasses.replace(held)
     own = run.project.paths.experiment / "submission.csv"
     assert letters_in(run.file) == letters_in(own) == {"b"}
     assert not validate_submission(own, run.data.test).problems
@@ -94,7 +94,7 @@ def test_a_submission_is_replaced_by_what_is_not_significantly_worse(start, caps
     assert held.run == ("second" if replaced else "first")
     assert letters_in(other.project.paths.experiment / "submission.csv") == {"b"}, "each run keeps its own"
     assert letters_in(first.project.paths.experiment / "submission.csv") == {"a"}
-    assert ("stays as it is" in said and "mcvqa ensemble second --force" in said) != replaced
+    assert ("is kept" in said and "mcvqa ensemble second --force" in said) != replaced
     if not replaced:
         hand_in(other.project, other.data, answers_right(other, second, letter=1), other.prior, force=True)
         assert letters_in(other.file) == {"b"}
@@ -147,7 +147,7 @@ def test_a_damaged_record_is_named_and_what_the_file_holds_is_not_known(start, c
     hand_in(run.project, run.data, answers_right(run, 0.7), run.prior)
     record = run.project.paths.outputs / "submissions.json"
     record.write_text(record.read_text()[:30])
-    assert submitted_in(run.file) is None and f"{record} is damaged" in capsys.readouterr().out
+    assert read_submitted(run.file) is None and f"{record} is damaged" in capsys.readouterr().out
 
 
 def test_records_of_version_0_1_are_read(start):
@@ -155,7 +155,7 @@ def test_records_of_version_0_1_are_read(start):
     hand_in(run.project, run.data, answers_right(run, 0.7), run.prior)
     record = run.project.paths.outputs / "submissions.json"
     record.write_text('{"submission_ensemble.csv": {"run": "r", "source": "geometric of r (3 folds)"}}')
-    held = submitted_in(run.file)
+    held = read_submitted(run.file)
     assert (held.run, held.accuracy, held.test) == ("r", None, "")
     assert hand_in(run.project, run.data, answers_right(run, 0.6), run.prior).accuracy.right == 72, "its own run goes on"
     assert read_json(record)["submission_ensemble.csv"]["accuracy"] == [72, 120]

@@ -56,7 +56,7 @@ def test_a_run_goes_on_from_a_read_only_folder(earlier, dataset, tmp_path, capsy
         said = capsys.readouterr().out
         assert f"{TENSORS} is damaged or missing: " in said and "0-0000-00000002 is not taken over" in said
         assert f"going on from {earlier}" in said and "fold 0: already trained" in said
-        assert "fold 1 goes on after step 1 of 3" in said
+        assert "fold 1 resumes after step 1 of 3" in said
         train_only(config)
         assert "going on from" not in capsys.readouterr().out, "once is enough"
     assert before == {p: p.stat().st_mtime_ns for p in earlier.rglob("*")}
@@ -69,7 +69,7 @@ def test_a_run_goes_on_from_a_read_only_folder(earlier, dataset, tmp_path, capsy
 def test_a_moved_folder_goes_on_by_itself(earlier, dataset, tmp_path, capsys):
     train_only(settings_for(shutil.copytree(earlier, tmp_path / "moved"), dataset))
     said = capsys.readouterr().out
-    assert "fold 0: already trained" in said and "fold 1 goes on after step" in said
+    assert "fold 0: already trained" in said and "fold 1 resumes after step" in said
 
 
 @pytest.mark.parametrize(("run", "told"), [("other", "It has the runs r: give the settings"), ("r", "Name the folder that an")])

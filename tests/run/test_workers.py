@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from mcvqa import run
-from mcvqa.base.budget import Rows, Schedule, Work
+from mcvqa.base.budget import RowCounts, Schedule, Work
 from mcvqa.base.files import RunLog
 from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted
 from mcvqa.config import Config
@@ -93,16 +93,16 @@ def test_what_needs_a_task_that_is_left_out_is_left_out_too(capsys):
 ])
 def test_each_worker_is_told_what_it_has_still_to_do(trained, folds, left, found):
     """Of two workers; the numbers are folds to train with the next one, and rounds of scoring besides these."""
-    schedule = Schedule(lambda: 1e6, Work(folds, 1, 1, (1.0,)), Rows(8, 4, 4, 16), variants=1)
+    schedule = Schedule(lambda: 1e6, Work(folds, 1, 1, (1.0,)), RowCounts(8, 4, 4, 16), variants=1)
     workers = ProcessWorkers(None, None, ["0", "1"], {}, 0)
-    execution = SimpleNamespace(schedule=schedule, workers=workers, side=SimpleNamespace(unseen=0), ahead=False)
+    execution = SimpleNamespace(schedule=schedule, workers=workers, side=SimpleNamespace(unencoded=0), encode_on_demand=False)
     allot = allot_training(execution, trained, range(folds))
     tasks = folds_of_a_run(folds)
     for task in tasks[: folds - left]:
         allot(task)
     assert allot(tasks[folds - left]).arguments["share"] == dict(zip(("folds", "waiting"), found, strict=True))
 
-    workers.facts |= {"pace": {"learn": 1e9, "read": 1.0, "look": 0.0}, "unseen": 0}
+    workers.facts |= {"pace": {"learn": 1e9, "read": 1.0, "encode": 0.0}, "unencoded": 0}
     allot = allot_training(execution, trained, range(folds))
     told = [allot(task) for task in tasks[: folds - left + 1]][-1]
     assert (told is None) == (trained > 0 or folds - left >= 2), "those that begin at once measure for the others"
@@ -385,7 +385,7 @@ def test_the_main_process_gives_back_the_memory_of_its_model_before_workers_load
     data = split_rows(read_data(project), config)
     execution = said_by(prepare_model, project, data, plan_device(config))[0]
     model = weakref.ref(execution.side.load().base.model)
-    execution.give_room()
+    execution.unload_model()
     assert model() is None
 
 
@@ -414,7 +414,7 @@ def test_a_fold_that_fails_is_told_and_the_others_save(dataset, tmp_path):
     (point / "state.json").write_text('{"format": 0}')
     (point / "manifest.json").write_text('{"files": {}}')
     (point / "tensors.safetensors").write_bytes((8).to_bytes(8, "little") + b"{}      ")
-    with pytest.raises(RunStopped, match=r"(?s)Fold 1 was cut off at another state of things.*it has format 0"):
+    with pytest.raises(RunStopped, match=r"(?s)Fold 1 was interrupted with other settings or rows.*its format is 0"):
         said_by(train_only, config.replace(save_minutes=0))
     assert "Traceback" not in both(open_project(config).paths.log)
     said_by(train_only, alone.replace(train_folds=(0,)))

@@ -40,13 +40,13 @@ def test_figures_that_were_edited_are_refused_by_name(tmp_path, name):
     edited = dict(zip(("ids", "logprobs", "orders", "scales"), (
         np.array(["7", "b", "c"]), scores.logprobs[:, ::-1], scores.orders[:, ::-1], scores.scales * 2), strict=True))[name]
     dataclasses.replace(scores, **{name: edited}).save(file)
-    with pytest.raises(DamagedFile, match=r"fold0-test\.npz is damaged: its figures were changed"):
+    with pytest.raises(DamagedFile, match=r"fold0-test\.npz is damaged: its contents were changed"):
         load_scores(file)
     two_ways().save(file)
     with np.load(file) as arrays:
         held = dict(arrays)
     np.savez(file, **held | {name: edited})
-    with pytest.raises(DamagedFile, match=r"fold0-test\.npz is damaged: its figures were changed"):
+    with pytest.raises(DamagedFile, match=r"fold0-test\.npz is damaged: its contents were changed"):
         load_scores(file)
 
 
@@ -98,9 +98,9 @@ def test_mean_is_geometric_over_the_ways_that_were_asked():
     assert two_ways().n_choices.tolist() == [3, 2, 3]
 
 
-def test_per_way_sums_to_one_among_the_row_s_choices():
+def test_per_view_sums_to_one_among_the_row_s_choices():
     scores = two_ways()
-    shares = np.exp(Scores(scores.ids, scores.logprobs - 3, scores.orders, scores.scales).per_way())
+    shares = np.exp(Scores(scores.ids, scores.logprobs - 3, scores.orders, scores.scales).per_view())
     np.testing.assert_allclose(shares[:2].sum(-1), 1, rtol=1e-6)
     assert np.isnan(shares[2, 1]).all() and shares[1, 0, 2] == 0
 

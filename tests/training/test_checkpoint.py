@@ -70,7 +70,7 @@ def test_damage_is_seen(tmp_path, damage):
 
 def test_a_failed_save_leaves_the_old_checkpoint(tmp_path):
     save_trained(Saved(b"one"), tmp_path / "best", {"epoch": 0})
-    with pytest.raises(NotSaved, match=r"best could not be written: .*No space left on device.*Make space"):
+    with pytest.raises(NotSaved, match=r"best could not be written: .*No space left on device.*Free some space"):
         save_trained(Saved(b""), tmp_path / "best", {"epoch": 1})
     assert verified(tmp_path / "best")["epoch"] == 0
     assert [p.name for p in tmp_path.iterdir()] == ["best"], "what was half written gives its space back"
@@ -103,7 +103,7 @@ def test_trained_weights_wait_for_a_drive_that_dropped(tmp_path, monkeypatch, ca
     assert "[Errno 107] Transport endpoint is not connected" in capsys.readouterr().out
     monkeypatch.setattr(checkpoint, "LONG_WAITS", (0.01,))
     drop_drive(tmp_path)
-    with pytest.raises(NotSaved, match=r"not connected.*see that it is there, and give the same command again"):
+    with pytest.raises(NotSaved, match=r"not connected.*reconnect the disk, then run the same command again"):
         save_trained(Saved(b"three"), tmp_path / "best", {"epoch": 2})
     unmount(tmp_path)
     assert verified(tmp_path / "best")["epoch"] == 1
@@ -138,7 +138,7 @@ def test_instead_of_a_damaged_point_the_one_before_it_is_used(tmp_path, capsys, 
         file.write_bytes(content if damage == "flipped" else content[:-2])
     point = newest_point(tmp_path)
     assert point == tmp_path / "0000" and read_point(point)[1] == {"step": 0}
-    assert f"{file} is damaged or missing: this resume point is removed and the one before it used" in capsys.readouterr().out
+    assert f"{file} is damaged or missing: this resume point is deleted and the previous one is used" in capsys.readouterr().out
     assert [p.name for p in tmp_path.iterdir()] == ["0000"]
     (point / TENSORS).unlink()
     assert newest_point(tmp_path) is None

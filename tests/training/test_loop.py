@@ -176,7 +176,7 @@ def test_lost_steps_on_end_roll_back_three_times_and_stop_the_run(make_trainer, 
     trainer = make_trainer(num_epochs=1, batch_size=2)
     with torch.no_grad():
         trainer.base.language.norm.weight.fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"gradient in 5 steps on end, up to step 5, after 3 rollbacks .*Lower learn"):
+    with pytest.raises(TrainingError, match=r"gradient in 5 steps in a row, up to step 5, after 3 rollbacks .*Lower learn"):
         trainer.run()
     steps = trainer.log.events("step")
     assert [s["step"] for s in steps] == 4 * list(range(1, 6)) and steps[-1]["skipped"] == 20
@@ -202,7 +202,7 @@ def test_after_a_rollback_the_epoch_is_trained_with_half_the_learning_rate(make_
 def test_without_a_resume_point_to_go_back_to_the_run_stops(make_trainer, monkeypatch):
     monkeypatch.setattr(resume, "SKIPS_ON_END", 3)
     lose_steps(monkeypatch, lambda stepper: shutil.rmtree(stepper.job.folder / RESUME, ignore_errors=True) is None)
-    with pytest.raises(TrainingError, match=r"3 steps on end, up to step 3, and there is no resume point to go back to"):
+    with pytest.raises(TrainingError, match=r"3 steps in a row, up to step 3, and there is no resume point to return to"):
         make_trainer(num_epochs=1).run()
 
 
@@ -299,7 +299,7 @@ def test_a_step_that_does_not_fit_is_done_again_in_halves(make_trainer, small_se
     assert [(s["step"], s["lr"]) for s in trainer.log.events("step")] == [(n, pytest.approx(lr)) for n, lr in (
         (1, 1e-3), (2, 1e-3), (3, 5e-4))]
     said = capsys.readouterr().out
-    assert "fold 0 step 1: the GPU's memory was full with micro-batch 8 without checkpointing. The step is done again" in said
+    assert "fold 0 step 1: the GPU's memory was full with micro-batch 8 without checkpointing. The step is repeated" in said
     assert "with micro-batch 2 without checkpointing; it still counts 8 rows" in said
 
 
@@ -393,5 +393,5 @@ def test_a_row_that_does_not_fit_by_itself_stops_before_the_first_step(make_trai
     monkeypatch.setattr(micro_batch, "measure_pass", lambda *given: None)
     trainer = make_trainer(**small_settings)
     trainer.change(base=dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB)))
-    with pytest.raises(TrainingError, match=r"longest row \(train_\d+, \d+ tokens\) does not fit by itself into 92% of 15.0 GiB"):
+    with pytest.raises(TrainingError, match=r"longest row \(train_\d+, \d+ tokens\) does not fit on its own into 92% of 15.0"):
         trainer.run()

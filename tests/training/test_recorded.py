@@ -196,7 +196,7 @@ def test_a_step_that_does_not_fit_is_done_again_without_recordings(make_trainer,
     monkeypatch.setattr(Recorder, "_compute", run_out)
     torch.testing.assert_close(trained_weights(trainer), trained_weights(plain), atol=CLOSE, rtol=0)
     assert trainer.memory == MemoryPlan(2) and left == [(0, 0)]
-    said = "full with micro-batch 2 without checkpointing, recorded. The step is done again with micro-batch 2 without"
+    said = "full with micro-batch 2 without checkpointing, recorded. The step is repeated with micro-batch 2 without"
     assert said in capsys.readouterr().out
 
 

@@ -125,7 +125,7 @@ def test_a_chain_of_cuts(trainer_in, undisturbed, tmp_path, monkeypatch, capsys)
     capsys.readouterr()
     require_same(outcome_of(trainer_in(tmp_path)), undisturbed)
     said = capsys.readouterr().out
-    assert f"{tensors} is damaged or missing" in said and "fold 0 goes on after step 4 of 6" in said
+    assert f"{tensors} is damaged or missing" in said and "fold 0 resumes after step 4 of 6" in said
 
 
 def test_without_saves_between_steps_a_cut_costs_an_epoch_at_most(trainer_in, undisturbed, tmp_path, monkeypatch):
@@ -176,7 +176,7 @@ def test_a_point_holds_safetensors_and_json(cut_at_four):
 
 
 def test_a_changed_setting_is_refused_and_named(trainer_in, cut_at_four):
-    with pytest.raises(TrainingError, match=r"cut off at another.*\n  learning_rate: was 0.001, now 0.002\nGo on as it was"):
+    with pytest.raises(TrainingError, match=r"with other.*\n  learning_rate: was 0.001, now 0.002\nRestore them to"):
         trainer_in(cut_at_four, learning_rate=2e-3).run()
     other = trainer_in(cut_at_four)
     other.change(rows_key="thirteen")
@@ -194,14 +194,14 @@ def test_what_does_not_matter_may_change(trainer_in, undisturbed, cut_at_four):
 
 def test_a_point_of_another_version_is_refused(trainer_in, cut_at_four, monkeypatch):
     monkeypatch.setattr(resume, "STATE_FORMAT", 3)
-    with pytest.raises(TrainingError, match="it has format 2, this version of mcvqa reads 3"):
+    with pytest.raises(TrainingError, match="its format is 2, this version of mcvqa reads 3"):
         trainer_in(cut_at_four).run()
 
 
 def test_damaged_best_weights_are_told_and_found_anew(trainer_in, cut_at_four, capsys):
     (cut_at_four / "best" / "adapter_model.safetensors").write_bytes(b"")
     assert trainer_in(cut_at_four).run().best_epoch == 1
-    assert "Going on: the best of the epochs that follow is kept" in capsys.readouterr().out
+    assert "Continuing; the best of the following epochs is kept" in capsys.readouterr().out
     assert verified(cut_at_four / "best")["epoch"] == 1
 
 
@@ -220,7 +220,7 @@ def test_a_full_disk_ends_no_training(trainer_in, undisturbed, tmp_path, monkeyp
     points = sorted(p.name for p in (tmp_path / RESUME).iterdir())
     assert points == ["0-0000-00000000", "0-0000-00000001"], "the old ones stay, nothing half written"
     said = capsys.readouterr().out
-    assert "step 2: " in said and "could not be written" in said and "Training goes on; the resume point before" in said
+    assert "step 2: " in said and "could not be written" in said and "Training continues; the previous resume point" in said
 
 
 @pytest.mark.parametrize("back", ["while it is waited for", "later"])
@@ -244,7 +244,7 @@ def test_a_drive_that_drops_ends_no_training(trainer_in, undisturbed, tmp_path, 
     assert [event["step"] for event in trainer.log.events("step")] == [1, 2, 3, 4, 5, 6], "lines wait too"
     said = capsys.readouterr().out
     assert f"saving {tmp_path / RESUME / '0-0000-00000002'}: " in said and "[Errno 107]" in said
-    assert ("Training goes on" in said) == (back == "later")
+    assert ("Training continues" in said) == (back == "later")
 
 
 def interrupt_in_step_five(monkeypatch, times: int) -> None:

@@ -113,17 +113,18 @@ import os, torch
 from torch import nn
 from mcvqa.config import Config
 from mcvqa.model.distributed import join_processes
-from mcvqa.training.step import Exchange, Wishes
+from mcvqa.training.step import Exchange, Requests
 rank = int(os.environ["RANK"])
 join_processes(Config(device="cpu"))
 parameters = [nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(4))]
 exchange = Exchange(parameters, 2)
 torch.cat = None  # nothing is put together anew: memory could run out
-for fits, wishes in ((True, Wishes()), (rank == 0, Wishes(save=rank == 1)), (True, Wishes(stop=rank == 0, time_up=rank == 1))):
+stop = Requests(stop=rank == 0, time_up=rank == 1)
+for fits, requests in ((True, Requests()), (rank == 0, Requests(save=rank == 1)), (True, stop)):
     parameters[0].grad, parameters[1].grad = torch.full((2, 3), 1.0 + rank), None if rank else torch.ones(4)
-    found = exchange(fits, False, wishes, torch.tensor(0.5 + rank))
-    print(found.fits, found.failed, *found.wishes, found.loss.item(), [p.grad.unique().tolist() for p in parameters])
-assert exchange(True, rank == 1, Wishes(), torch.zeros(())).failed
+    found = exchange(fits, False, requests, torch.tensor(0.5 + rank))
+    print(found.fits, found.failed, *found.requests, found.loss.item(), [p.grad.unique().tolist() for p in parameters])
+assert exchange(True, rank == 1, Requests(), torch.zeros(())).failed
 """
 
 

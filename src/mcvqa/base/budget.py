@@ -1,4 +1,4 @@
-"""A run that must be over in time: what fits is planned from what was measured, what is worth least is left out first."""
+"""The time budget: plan what fits from measured speeds, and drop what is worth least first."""
 import contextlib
 import math
 import signal
@@ -14,13 +14,13 @@ from tqdm.auto import tqdm
 
 from mcvqa.base.interrupt import WORKS_ALONE, may_leave_alone
 
-ORDER_SHARE = 0.15  # what each further order of a row costs: the orders share their prefix (benchmarks/RESULTS.md)
-SPARE = 0.05  # share of what is planned that may take longer than it was measured to take
-SCORING_SLACK = 1.25  # it comes last, when nothing can be made up for, and its rows are encoded and adapters loaded besides
-SAMPLED = 512  # validation rows that are read first, or alone where there is no time for all: an error of 2 points
-READ_SHARE = 0.4  # of the time that learning a row takes; for as long as no reading was measured
-EDA_SHARE = 0.1  # of the time budget, that tables and figures of the data may take
-FEATURES_SHARE = 0.1  # of the time that is left; image features that take more are made only for what is read
+ORDER_SHARE = 0.15  # relative cost of each further option order: orders share their prefix (benchmarks/RESULTS.md)
+SPARE = 0.05  # safety margin on the planned time
+SCORING_SLACK = 1.25  # scoring comes last, when no time can be made up, and also encodes rows and loads adapters
+SAMPLED = 512  # validation rows scored first, or alone if time is short: a standard error of 2 points
+READ_SHARE = 0.4  # scoring time of a row relative to training it, until scoring was measured
+EDA_SHARE = 0.1  # largest share of the time budget for tables and figures of the data
+FEATURES_SHARE = 0.1  # of the remaining time; images that take longer to encode are encoded only as they are needed
 
 
 def spell_duration(seconds: float) -> str:
@@ -32,18 +32,18 @@ def spell_duration(seconds: float) -> str:
 
 
 class TimeUp(BaseException):
-    """The time is over, wherever the run stood. Nothing that mends errors of photographs or workers must catch it."""
+    """The time budget is used up. Code that recovers from errors of photographs or workers must not catch it."""
 
 
 # %% what a run does
 @dataclass(frozen=True)
 class Work:
-    """What is still to be done.
+    """The remaining work of a session.
 
     Attributes:
-        folds: to train, the one in training included.
-        epochs: of each of them, those included that the first has behind it.
-        orders, scales: in which every scored row is read.
+        folds: folds to train, including the one in training.
+        epochs: epochs per fold, including those already finished.
+        orders, scales: option orders and image scales in which every row is scored.
     """
 
     folds: int
@@ -53,31 +53,31 @@ class Work:
 
     @property
     def ways(self) -> float:
-        """How many times as long as one order at scale 1 the reading of a row takes."""
+        """Time to score a row, relative to one option order at scale 1."""
         return sum(scale * scale for scale in self.scales) * (1 + ORDER_SHARE * (self.orders - 1))
 
     def __str__(self) -> str:
-        def several(count: float, word: str) -> str:
+        def counted(count: float, word: str) -> str:
             return f"{count:.3g} {word}{'s' * (count != 1)}"
 
-        training = f"{several(self.folds, 'fold')} of {several(self.epochs, 'epoch')}, " if self.folds else ""
+        training = f"{counted(self.folds, 'fold')} of {counted(self.epochs, 'epoch')}, " if self.folds else ""
         if self.folds and not self.epochs:
             training = "the untrained model, "
-        return f"{training}scoring in {several(self.orders, 'option order')} at {several(len(self.scales), 'image scale')}"
+        return f"{training}scoring in {counted(self.orders, 'option order')} at {counted(len(self.scales), 'image scale')}"
 
 
 def seconds_for_end(budget: float) -> float:
-    """Of a time budget: for the ensemble and the report, and to spare."""
+    """Seconds of a time budget that are reserved for the ensemble and the report."""
     return min(60.0, 0.25 * budget) + 0.02 * budget if math.isfinite(budget) else 0.0
 
 
 def seconds_to_spare(budget: float) -> float:
-    """Of a time budget, that even a slow report must leave: the index of runs is still to be written."""
+    """Seconds of a time budget that even a slow report must leave for the index of runs."""
     return min(30.0, 0.1 * budget)
 
 
-def lesser(work: Work) -> Iterator[Work]:
-    """`work`, and then always a little less of it: first without what is worth least (benchmarks/RESULTS.md)."""
+def reduced_plans(work: Work) -> Iterator[Work]:
+    """`work`, then ever smaller plans; what is worth least goes first (benchmarks/RESULTS.md)."""
     yield work
     while work.orders > 1:
         yield (work := replace(work, orders=work.orders // 2))
@@ -93,8 +93,8 @@ def lesser(work: Work) -> Iterator[Work]:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """How many there are for a fold to learn from, to validate with and to answer, and how many photographs scoring reads."""
+class RowCounts:
+    """Rows of one fold by split, and the number of distinct photographs that scoring reads."""
 
     train: int
     validation: int
@@ -104,47 +104,49 @@ class Rows:
 
 @dataclass
 class Pace:
-    """What was measured last, in seconds.
+    """The latest measurements, in seconds; 0: not measured yet.
 
     Attributes:
-        learn: of a training row; 0: not measured yet.
-        read: of a row in one order at scale 1; 0: not measured yet.
-        look: of a photograph whose features are computed; 0: they were there already.
+        learn: to train on a row.
+        read: to score a row in one option order at scale 1.
+        encode: to encode a photograph.
     """
 
     learn: float = 0.0
     read: float = 0.0
-    look: float = 0.0
+    encode: float = 0.0
 
 
 def seconds_needed(
-    work: Work, pace: Pace, rows: Rows, *, behind: float, variants: int, waiting: int, unseen: int = 0
+    work: Work, pace: Pace, rows: RowCounts, *, epochs_done: float, variants: int, waiting: int, unencoded: int = 0
 ) -> float:
-    """Of everything that is left, up to the last score.
+    """Estimate the time until the last score.
 
     Args:
-        behind: epochs that the first fold has behind it.
-        variants: kinds of weights that are validated at the end of a fold.
-        waiting: folds that are trained and to be scored.
-        unseen: photographs whose features at scale 1 are still to be computed for it.
+        epochs_done: epochs that the fold in training has finished.
+        variants: kinds of weights (raw, EMA, SWA) validated at the end of a fold.
+        waiting: trained folds that are not scored yet.
+        unencoded: photographs still to be encoded at scale 1.
+
+    Returns:
+        Seconds.
     """
     read = pace.read or READ_SHARE * pace.learn
-    epochs = work.folds * work.epochs - min(behind, work.epochs) if work.folds else 0.0
-    learning = epochs * (rows.train * pace.learn + rows.validation * read) + work.folds * variants * rows.validation * read
-    ways = work.ways + (work.ways > 1)  # in one way first, so that there is something to hand in
-    scoring = SCORING_SLACK * (work.folds + waiting) * (rows.validation + rows.test) * ways * read
-    looking = pace.look * (unseen + rows.images * sum(scale * scale for scale in work.scales if scale != 1))
-    return learning + scoring + looking
+    epochs = work.folds * work.epochs - min(epochs_done, work.epochs) if work.folds else 0.0
+    training = epochs * (rows.train * pace.learn + rows.validation * read) + work.folds * variants * rows.validation * read
+    passes = work.ways + (work.ways > 1)  # first in one order and scale, so that there is something to hand in
+    scoring = SCORING_SLACK * (work.folds + waiting) * (rows.validation + rows.test) * passes * read
+    encoding = pace.encode * (unencoded + rows.images * sum(scale * scale for scale in work.scales if scale != 1))
+    return training + scoring + encoding
 
 
 def validation_samples() -> tuple[int, ...]:
-    """How many validation rows of a fold are read where there is no time for all, the most first. A smaller sample is a part of a
-    larger one."""
+    """Sizes of a validation sample if time is short, largest first; a smaller sample is a subset of a larger one."""
     return tuple(max(1, SAMPLED // part) for part in (1, 4, 16))
 
 
-def all_seen(epochs: float) -> int:
-    """How many photographs are without features, where all have them."""
+def all_encoded(epochs: float) -> int:
+    """Number of photographs to encode, if all of them are encoded."""
     return 0
 
 
@@ -154,19 +156,19 @@ RING_AGAIN = 10.0  # seconds; longer than it takes to clean up after the first r
 
 
 def time_is_up() -> bool:
-    """Whether the innermost Alarm's time is over. Several processes ask this at moments that all of them share."""
+    """Whether the innermost Alarm's time is over; several processes ask at the same step."""
     return time.monotonic() >= DEADLINE.get()
 
 
 class Alarm:
-    """While this is entered, TimeUp is raised `seconds` from then on.
+    """Context manager that raises TimeUp after `seconds`.
 
-    A signal raises it in the middle of whatever is going on, and again for whoever swallowed it. There is none where it would
-    take this process away from others that wait for it, in threads other than the main one and on Windows: there `time_is_up`
-    is looked at between batches and steps.
+    A signal raises it wherever the code is, and again if something swallowed it. No signal is used where other processes wait
+    for this one, in threads other than the main one and on Windows: there `time_is_up` is checked between batches and steps.
 
     Args:
-        again: seconds until the next ring.
+        seconds: until TimeUp; infinite: never.
+        again: seconds until the signal is repeated.
     """
 
     def __init__(self, seconds: float, again: float = RING_AGAIN) -> None:
@@ -180,12 +182,12 @@ class Alarm:
         )
         if self.rings:
             self.before: Any = signal.signal(signal.SIGALRM, self._ring)
-            self.outer = self._set_timer()[0] > 0  # an alarm around this one was set
+            self.outer = self._set_timer()[0] > 0  # an enclosing alarm was set
 
     def __exit__(self, *_: object) -> None:
         try:
             self._leave()
-        except TimeUp:  # it rang in this very moment
+        except TimeUp:  # the alarm rang while it was being removed
             self._leave()
             raise
 
@@ -200,7 +202,7 @@ class Alarm:
             self._set_timer()
 
     def _set_timer(self) -> tuple[float, float]:
-        """Ring at the deadline; returns what was set before."""
+        """Set the timer to the deadline; returns the previous setting."""
         return signal.setitimer(signal.ITIMER_REAL, max(DEADLINE.get() - time.monotonic(), 1e-3), self.again)
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
@@ -209,8 +211,7 @@ class Alarm:
 
 @contextlib.contextmanager
 def working_alone() -> Iterator[None]:
-    """Work that one process does while the others wait for its end, which tells them how it ended: alarm and signals may
-    interrupt it anywhere."""
+    """Within the block, alarm and signals may interrupt this process anywhere: the others wait and learn how it ended."""
     token = WORKS_ALONE.set(True)
     try:
         with Alarm(math.inf):
@@ -222,107 +223,113 @@ def working_alone() -> Iterator[None]:
 # %% one session
 @dataclass
 class Schedule:
-    """What a session does within its time budget; planned anew whenever something was measured.
+    """The plan of a session with a time budget, revised after each measurement.
 
     Args:
-        left: seconds until the last score must be there, now.
-        full: what the settings ask for.
-        variants: kinds of weights that are validated at the end of a fold.
+        left: returns the seconds until the last score must be written.
+        full: the work that the settings ask for.
+        rows: rows of one fold.
+        variants: kinds of weights (raw, EMA, SWA) validated at the end of a fold.
 
     Attributes:
-        unseen: gives how many photographs' features are still to be computed for so many epochs of the fold in training.
-        folds: that are to be trained, the one in training included.
-        waiting: folds that are trained and to be scored.
+        folds: folds to train, including the one in training.
+        waiting: trained folds that are not scored yet.
+        pace: the latest measurements.
         work: the plan; None: nothing was measured yet.
-        sample: with how many rows of a fold is validated, for want of time; 0: with all.
+        sample: validation rows used per fold if time is short; 0: all.
+        unencoded: maps a number of epochs of the fold in training to the photographs still to be encoded for them.
     """
 
     left: Callable[[], float]
     full: Work
-    rows: Rows
+    rows: RowCounts
     variants: int
     folds: int = 0
     waiting: int = 0
     pace: Pace = field(default_factory=Pace)
     work: Work | None = None
     sample: int = 0
-    unseen: Callable[[float], int] = all_seen
+    unencoded: Callable[[float], int] = all_encoded
 
     def announce(self) -> Work:
-        """Plan anew before a piece of work, and say what is planned."""
+        """Make a new plan before a piece of work and print it."""
         self.work = None
         work = self.plan()
         if not self._measured:
-            tqdm.write(f"  time budget: {spell_duration(self.left())} left; what fits is planned once some rows were measured")
+            tqdm.write(f"  time budget: {spell_duration(self.left())} left; the plan follows once some rows have been timed")
         return work
 
-    def plan(self, behind: float = 0.0) -> Work:
-        """The most that fits; told where it is not what was planned before.
+    def plan(self, epochs_done: float = 0.0) -> Work:
+        """Plan the most that fits, and print the plan if it changed.
 
         Args:
-            behind: epochs that the fold in training has behind it.
+            epochs_done: epochs that the fold in training has finished.
         """
-        work = self.most(behind)
-        self._tell(work)
+        work = self.most(epochs_done)
+        self._print_change(work)
         self.work = work
         return work
 
-    def most(self, behind: float = 0.0) -> Work:
-        """The most that fits, with as many validation rows as fit.
+    def most(self, epochs_done: float = 0.0) -> Work:
+        """Return the most work that fits, with as many validation rows as fit.
 
         Args:
-            behind: epochs that the fold in training has behind it.
+            epochs_done: epochs that the fold in training has finished.
         """
         def fits(work: Work) -> bool:
             needed = seconds_needed(
-                work, self.pace, self.rows_read, behind=behind, variants=self.variants, waiting=self.waiting,
-                unseen=self._unseen_by(work),
+                work, self.pace, self.rows_read, epochs_done=epochs_done, variants=self.variants, waiting=self.waiting,
+                unencoded=self._unencoded_for(work),
             )
             return (1 + SPARE) * needed <= self.left()
 
-        works = [*lesser(replace(self.full, folds=self.folds))]
-        self.sample = 0  # all validation rows where everything fits with them, else a sample of them
-        if not fits(works[0]):
+        plans = [*reduced_plans(replace(self.full, folds=self.folds))]
+        self.sample = 0  # all validation rows if everything fits with them, else a sample
+        if not fits(plans[0]):
             for self.sample in validation_samples():
-                if fits(works[-1]):
+                if fits(plans[-1]):
                     break
-        return next(filter(fits, works), works[-1])
+        return next(filter(fits, plans), plans[-1])
 
     def steps_total(self, done: int, per_epoch: int) -> int:
-        """Optimizer steps of the fold in training. Args: done: those behind it. per_epoch: of one epoch."""
+        """Return the optimizer steps of the fold in training.
+
+        Args:
+            done: steps already taken.
+            per_epoch: steps of one epoch.
+        """
         return max(done, math.ceil(self.plan(done / per_epoch).epochs * per_epoch))
 
     @property
-    def rows_read(self) -> Rows:
-        """Rows with as many validation rows as are read for certain."""
+    def rows_read(self) -> RowCounts:
+        """The row counts with the validation rows that are used in any case."""
         return replace(self.rows, validation=self.validation_rows(self.rows.validation))
 
     def validation_rows(self, available: int) -> int:
-        """How many of a fold's validation rows training reads."""
+        """Return how many of a fold's `available` validation rows training uses."""
         return min(available, self.sample) if self.sample else available
 
     def sample_in_time(self) -> int:
-        """How many validation rows of a fold to read first: the most that there is time for."""
+        """Return the largest validation sample of a fold that there is time for."""
         *larger, least = validation_samples()
         return next(filter(self.has_time_for, larger), least)
 
     def has_time_for(self, rows: int, images: int = 0) -> bool:
-        """Whether so many rows can be read in one way, and features of so many photographs be computed, as far as the pace is
-        known."""
-        return (1 + SPARE) * (self.seconds_to_read(rows) + images * self.pace.look) <= self.left()
+        """Whether there is time to score `rows` in one order and scale and to encode `images`, as far as was measured."""
+        return (1 + SPARE) * (self.seconds_to_read(rows) + images * self.pace.encode) <= self.left()
 
     def seconds_to_read(self, rows: int) -> float:
-        """So many rows in one way; 0 where nothing was measured."""
+        """Return the time to score `rows` in one order and scale; 0: not measured yet."""
         return SCORING_SLACK * rows * (self.pace.read or READ_SHARE * self.pace.learn)
 
     @property
     def _measured(self) -> bool:
         return bool(self.pace.learn or self.pace.read)
 
-    def _unseen_by(self, work: Work) -> int:
-        return self.unseen(work.epochs if work.folds else 0.0)
+    def _unencoded_for(self, work: Work) -> int:
+        return self.unencoded(work.epochs if work.folds else 0.0)
 
-    def _tell(self, work: Work) -> None:
+    def _print_change(self, work: Work) -> None:
         before = self.work
         same = before is not None and (work.orders, work.scales) == (before.orders, before.scales) and (
             work.folds in (before.folds, before.folds - 1) and abs(work.epochs - before.epochs) < 0.25
@@ -330,6 +337,6 @@ class Schedule:
         if not same and self._measured:
             whole = replace(self.full, folds=self.folds, epochs=self.full.epochs if self.folds else work.epochs)
             less = "" if work == whole else ": less than the settings ask for"
-            images = self._unseen_by(work)
+            images = self._unencoded_for(work)
             features = f"image features of {images:,} photograph{'s' * (images > 1)}, " if images else ""
             tqdm.write(f"  time budget: {spell_duration(self.left())} for {features}{work}{less}")

@@ -1,4 +1,4 @@
-"""Files that are never half written: temporary neighbour, flush to disk, rename."""
+"""Atomic file writes (temporary file, fsync, rename), and reading what a run wrote."""
 import contextlib
 import errno
 import hashlib
@@ -19,10 +19,10 @@ Result = TypeVar("Result")
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it takes the name of `path` when the block ends without an error."""
+    """Yield a temporary path beside `path`, renamed to `path` when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # not by process number: on a shared folder another machine's process may have the same
+    # a random name: on a shared folder a process of another machine may have the same id
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         yield part
@@ -33,16 +33,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def sync(path: str | Path) -> None:
-    """Force a file to the disk, or the names in a folder."""
+    """Flush a file, or the entries of a folder, to disk."""
     if Path(path).is_dir():
-        with contextlib.suppress(OSError):  # Windows opens no folder, and some mounted drives cannot force one
+        with contextlib.suppress(OSError):  # Windows cannot open folders, and some mounted drives cannot sync them
             _sync(path, os.O_RDONLY)
     else:
         _sync(path, os.O_RDWR)
 
 
-def _sync(path: str | Path, how: int) -> None:
-    handle = os.open(path, how)
+def _sync(path: str | Path, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:
@@ -52,7 +52,7 @@ def _sync(path: str | Path, how: int) -> None:
 def write_text(path: str | Path, text: str) -> None:
     def attempt() -> None:
         with atomic_path(path) as part:
-            part.write_bytes(text.encode("utf-8", "backslashreplace"))  # a name of a file may hold bytes that are no text
+            part.write_bytes(text.encode("utf-8", "backslashreplace"))  # a file name may hold bytes that are not text
 
     patiently(attempt, f"writing {path}", LONG_WAITS)
 
@@ -62,12 +62,12 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def as_json(value: Any, indent: int | None = 1) -> str:
-    """`value` as JSON text that ends its last line; NaN and infinity, which JSON does not know, become null.
+    """`value` as JSON text with a final newline; NaN and infinity become null.
 
-    Bytes in a file's name that are no text are escaped, so that the name is read back as it was.
+    Undecodable bytes of a file name are escaped, so that the name survives the round trip.
     """
     text = json.dumps(_without_nan(value), ensure_ascii=False, indent=indent, allow_nan=False)
-    return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):x}", text) + "\n"
+    return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):x}", text) + "\n"
 
 
 def _without_nan(value: Any) -> Any:
@@ -79,15 +79,15 @@ def _without_nan(value: Any) -> Any:
 
 
 def or_nan(number: float | None) -> float:
-    """A number read from JSON, where null stands for NaN."""
+    """A number read from JSON; null means NaN."""
     return math.nan if number is None else number
 
 
 class DamagedFile(McvqaError, ValueError):
-    """A file of a run that cannot be read: cut off, or changed by something else.
+    """A file of a run that cannot be read because it was truncated or changed.
 
     Attributes:
-        path: of the file.
+        path: the file.
         reason: what is wrong with it.
     """
 
@@ -96,24 +96,24 @@ class DamagedFile(McvqaError, ValueError):
         self.path, self.reason = Path(path), reason
 
     def __str__(self) -> str:
-        return (f"{self.path} is damaged: {self.reason}. Put a copy back, or move it away and run the same command again: "
-                "what can be made from other files is made again.")
+        return (f"{self.path} is damaged: {self.reason}. Restore a copy, or move it away and run the same command again: "
+                "whatever can be rebuilt from other files is rebuilt.")
 
 
 def read_json(path: str | Path, kind: type = object) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Args:
-        kind: dict or list, where nothing else will do.
+        kind: the required type, dict or list.
 
     Raises:
-        DamagedFile: it is no JSON, or holds something else.
+        DamagedFile: it is not valid JSON, or holds another type.
     """
     return _parsed(path, lambda file: json.loads(Path(file).read_text(encoding="utf-8")), kind)
 
 
 def read_yaml(path: str | Path, kind: type = object) -> Any:
-    """What a YAML file holds; arguments and errors as for `read_json`."""
+    """Read a YAML file; arguments and errors as for `read_json`."""
     return _parsed(path, load_yaml, kind)
 
 
@@ -129,73 +129,74 @@ def _parsed(path: str | Path, read: Callable[[str | Path], Any], kind: type) -> 
     return value
 
 
-# %% tables that a spreadsheet opens
-FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")  # what makes a cell one (OWASP, CSV injection), also behind quotes of ours
+# %% CSV cells for spreadsheets
+FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")  # start of a formula (OWASP, CSV injection), also behind quotes that we added
 
 
 def as_spreadsheet_cell(value: Any) -> Any:
-    """A value for a CSV file that people open in a spreadsheet: text that it would run as a formula gets a quote in front."""
+    """`value` for a CSV file; text that a spreadsheet would run as a formula gets a leading quote."""
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 
 def from_spreadsheet_cell(cell: str) -> str:
-    """What `as_spreadsheet_cell` was given."""
+    """Undo `as_spreadsheet_cell`."""
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
-# %% drives that drop for a while
-AWAY = {getattr(errno, known, None) for known in (  # what a drive answers while it is away; not every system knows all of them
+# %% drives that are unavailable for a while
+UNAVAILABLE = {getattr(errno, name, None) for name in (  # errors of a disconnected drive; not every system has all of them
     "ENOTCONN", "EIO", "ESTALE", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENODEV", "ENXIO", "EREMOTEIO",
 )} - {None}
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DISK_ADVICE = (
-    "What is finished is kept: make space (cache/ may be deleted), or see that the disk is there, and give the same command "
-    "again."
+    "Finished work is kept. Free some space (cache/ may be deleted) or reconnect the disk, then run the same command again."
 )
 
 
 class DiskError(McvqaError, RuntimeError):
-    """The disk is full, or a mounted drive is away."""
+    """The disk is full, or a mounted drive is unavailable."""
 
 
 @contextlib.contextmanager
 def disk_errors_explained() -> Iterator[None]:
-    """Run the block; where the disk is full or away, a DiskError says what to do."""
+    """Within the block, errors of a full or unavailable disk become DiskErrors that say what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno not in NO_ROOM | AWAY:
+        if error.errno not in DISK_FULL | UNAVAILABLE:
             raise
-        raise DiskError(f"The disk is full or away: {error}. {DISK_ADVICE}") from error
+        raise DiskError(f"The disk is full or unavailable: {error}. {DISK_ADVICE}") from error
 
 
-SHORT_WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between tries, for what may be skipped
+SHORT_WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts, for what may be skipped
 LONG_WAITS = (*SHORT_WAITS, 10.0, 20.0, 40.0, 80.0, 160.0)  # for what must not be lost: five minutes
 
 
 def patiently(work: Callable[[], Result], what: str, waits: Sequence[float], say: Callable[[str], Any] = print) -> Result:
-    """What `work()` returns, tried again while a mounted drive is away.
+    """Return `work()`, retried while a mounted drive is unavailable.
 
     Args:
-        what: is done, for the message.
-        waits: seconds before each further try.
+        work: the function to call.
+        what: what it does, for the message ("writing x.json").
+        waits: seconds before each further attempt.
+        say: prints the message.
 
     Raises:
-        OSError: of the last try, or one that waiting does not mend, such as a full disk.
+        OSError: from the last attempt, or one that waiting does not fix, such as a full disk.
     """
     for wait in waits:
         try:
             return work()
         except OSError as error:
-            if error.errno not in AWAY:
+            if error.errno not in UNAVAILABLE:
                 raise
-            say(f"  {what}: {error}. Once more in {wait:g} s")
+            say(f"  {what}: {error}. Trying again in {wait:g} s")
         time.sleep(wait)
     return work()
 
 
 def file_hash(path: str | Path) -> str:
-    """SHA-256 of the content, 64 hex digits."""
+    """SHA-256 of a file, 64 hex digits."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(handle)
 
@@ -207,11 +208,11 @@ def _digest(handle: Any) -> str:  # Python 3.10
     return digest.hexdigest()
 
 
-MANIFEST = "manifest.json"  # of a folder that was written whole: size and SHA-256 of each of its files
+MANIFEST = "manifest.json"  # size and SHA-256 of each file of a folder that was written atomically
 
 
 def damaged_file(folder: Path) -> Path | None:
-    """The first file of a folder that is not as it was written; None: all of them are."""
+    """The first file of a folder that does not match its manifest; None: all files match."""
     try:
         files = read_json(folder / MANIFEST)["files"].items()
         for name, facts in files:
@@ -224,42 +225,43 @@ def damaged_file(folder: Path) -> Path | None:
 
 
 class RunLog:
-    """`logs/<run>.jsonl`: one JSON line per event, with the time it happened (seconds since 1970).
+    """`logs/<run>.jsonl`: one JSON line per event, with its time (seconds since 1970).
 
-    A line that cannot be written, because the disk is full or away, waits in memory for the next one and stops nobody.
+    A line that cannot be written because the disk is full or unavailable is kept in memory and written with the next one.
 
     Args:
-        facts: written with every event, such as the attempt it belongs to.
+        path: the file.
+        facts: fields of every event, such as the attempt it belongs to.
     """
 
     def __init__(self, path: str | Path, facts: dict[str, Any] | None = None) -> None:
-        self.path, self.facts, self.waiting, self.away = Path(path), facts or {}, "", False
+        self.path, self.facts, self.pending, self.is_failing = Path(path), facts or {}, "", False
 
     def with_facts(self, **facts: Any) -> "RunLog":
-        """The same log, with more facts in every event."""
+        """The same log with more fields in every event."""
         return RunLog(self.path, self.facts | facts)
 
     def write(self, event: str, **figures: Any) -> None:
-        self.waiting += as_json({"time": round(time.time(), 3), "event": event, **self.facts, **figures}, indent=None)
+        self.pending += as_json({"time": round(time.time(), 3), "event": event, **self.facts, **figures}, indent=None)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a", encoding="utf-8") as handle:
-                handle.write(self.waiting)
-            self.waiting, self.away = "", False
+                handle.write(self.pending)
+            self.pending, self.is_failing = "", False
         except OSError as error:
-            if not self.away:
-                print(f"\n  {self.path} cannot be written now: {error}. Its lines wait in memory")
-                self.waiting = "\n" + self.waiting  # the first may be there in part
-            self.away = True
+            if not self.is_failing:
+                print(f"\n  {self.path} cannot be written now: {error}. Its lines are kept in memory")
+                self.pending = "\n" + self.pending  # the first line may be partly written
+            self.is_failing = True
 
     def events(self, event: str) -> list[dict[str, Any]]:
-        """All lines of one kind, oldest first; damaged lines are passed over, such as one that a crash cut off."""
+        """All events of one kind, oldest first; damaged lines, such as one truncated by a crash, are skipped."""
         if not self.path.exists():
             return []
-        found = []
-        for line in self.path.read_bytes().split(b"\n"):  # not splitlines: a text may hold other ends of lines (U+2028)
-            with contextlib.suppress(ValueError, RecursionError):  # no JSON, or no UTF-8
+        events = []
+        for line in self.path.read_bytes().split(b"\n"):  # not splitlines: a text may contain other line ends (U+2028)
+            with contextlib.suppress(ValueError, RecursionError):  # not JSON, or not UTF-8
                 entry = json.loads(line.decode("utf-8"))
                 if isinstance(entry, dict) and entry.get("event") == event:
-                    found.append(entry)
-        return found
+                    events.append(entry)
+        return events

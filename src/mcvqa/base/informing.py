@@ -1,4 +1,4 @@
-"""What is printed: no text from a file controls the terminal, and what only informs (a figure, a page) never stops a run."""
+"""Console output: text from files cannot control the terminal, and a failing figure or page never stops a run."""
 import contextlib
 import logging
 import re
@@ -6,32 +6,33 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from mcvqa.base.files import AWAY, NO_ROOM
+from mcvqa.base.files import DISK_FULL, UNAVAILABLE
 
-# What these warn of is said in our own errors, or is nothing that a user could mend: a kernel that no run needs, each retry.
+# These warn of what our own errors report, or of what no user can fix: kernels that no run needs, each retry.
 for quiet in ("bitsandbytes.backends.cpu.ops", "huggingface_hub.utils._http", "urllib3.connectionpool"):
     logging.getLogger(quiet).setLevel(logging.ERROR)
 
-# C0 and C1 controls but tab and newline, what turns the direction of writing, and bytes of a file's name that are no text
+# C0 and C1 controls except tab and newline, characters that change the writing direction, undecodable bytes of file names
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 CURSOR_MOVES = re.compile("(\r|\x1b\\[A)")  # of progress bars
 
 
 def printable(text: str) -> str:
-    """`text` with what a terminal would obey shown as an escape such as \\x1b."""
-    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """`text` with control characters shown as escapes such as \\x1b."""
+    return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:
-    """As `printable`, newlines too: a name that holds one could fake a line of ours."""
+    """As `printable`, with newlines escaped: a name that contains one could fake a line of output."""
     return printable(text).replace("\n", "\\n")
 
 
 class PrintableStream:
-    """A text stream that shows control characters, and replaces those that its encoding does not have.
+    """A text stream that escapes control characters and replaces characters that its encoding lacks.
 
     Args:
-        bars: let progress bars move the cursor.
+        stream: the stream to write to.
+        bars: whether progress bars may move the cursor.
     """
 
     def __init__(self, stream: Any, bars: bool) -> None:
@@ -62,18 +63,18 @@ def printable_output() -> Iterator[None]:
 
 @contextlib.contextmanager
 def informing(what: str) -> Iterator[None]:
-    """Run the block; an error in it is reported in one line, and the program goes on after it.
+    """Within the block, an error is reported in one line and the program continues.
 
     Args:
-        what: the thing that is made, for the message ("the figure kinds.png").
+        what: what the block makes, for the message ("the figure kinds.png").
 
     Raises:
-        OSError: the disk is full or away, which the next file would meet too.
+        OSError: the disk is full or unavailable, which would affect the next file too.
     """
     try:
         yield
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (NO_ROOM | AWAY):
+        if isinstance(error, OSError) and error.errno in (DISK_FULL | UNAVAILABLE):
             raise
         lines = str(error).splitlines()
-        print(f"  {what} could not be made, going on without it: {type(error).__name__}{f': {lines[0]}' if lines else ''}")
+        print(f"  {what} could not be made, continuing without it: {type(error).__name__}{f': {lines[0]}' if lines else ''}")

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGHUP: a run stops at a good place, and the same command goes on from there."""
+"""SIGTERM, SIGINT and SIGHUP: a run stops at a safe point and can be resumed with the same command."""
 import contextlib
 import os
 import signal
@@ -9,42 +9,44 @@ from types import FrameType
 from typing import Any
 
 RUN_ME_AGAIN = 75  # exit status of an interrupted command; EX_TEMPFAIL in BSD's sysexits.h
-STOPPED = "Stopped: what is done is saved."
-# whether this process is in work that it does by itself while other processes wait; see model/distributed.py
+STOPPED = "Stopped. Finished work is saved."
+# whether this process is working while the others wait for it; see model/distributed.py
 WORKS_ALONE: ContextVar[bool] = ContextVar("WORKS_ALONE", default=False)
 REQUEST: ContextVar["StopRequest | None"] = ContextVar("REQUEST", default=None)  # the innermost one
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that was asked to stop and can go on later; a KeyboardInterrupt, as a notebook's stop button makes one."""
+    """A run was asked to stop and can be resumed; a KeyboardInterrupt, like the one of a notebook's stop button."""
 
 
 def may_leave_alone() -> bool:
-    """Whether this process may raise TimeUp or Interrupted at any moment: no other process waits for it, or what it does now
-    ends in an exchange that tells the others."""
+    """Whether this process may raise TimeUp or Interrupted at any moment.
+
+    It may if no other process waits for it, or if its current work ends in an exchange that informs the others.
+    """
     return WORKS_ALONE.get() or int(os.environ.get("WORLD_SIZE", "1")) == 1
 
 
 def stop_is_asked() -> bool:
-    """Whether a signal asked to stop at once, which waits for a moment that all processes share."""
+    """Whether a signal asked to stop at once and all processes still have to stop together."""
     request = REQUEST.get()
     return request is not None and request.at_once and request.asked
 
 
 def stopping_signals() -> list[int]:
-    """Those that stop a run. SIGHUP (a closed terminal) is not on Windows, and after `nohup` it is to be ignored."""
+    """Signals that stop a run. Windows has no SIGHUP (a closed terminal), and `nohup` ignores it."""
     hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
     return [signal.SIGTERM, signal.SIGINT, *hangup]
 
 
 class StopRequest:
-    """While this is entered, the first signal is remembered and the block's end, or earlier work that looks at
-    `asked`, raises Interrupted. A second signal raises it there and then. Only the main thread receives signals; elsewhere
-    nothing changes.
+    """Context manager that turns a signal into Interrupted at the end of the block, or earlier where code checks `asked`.
+
+    A second signal raises it immediately. Only the main thread receives signals; elsewhere this does nothing.
 
     Args:
-        at_once: the first signal already raises: there is nothing to lose. Where other processes wait for this one, it is
-            remembered for the next moment that all of them share.
+        at_once: raise at the first signal, as there is nothing to lose. Where other processes wait for this one, the request
+            is kept until all of them can stop together.
 
     Attributes:
         asked: whether to stop.
@@ -64,7 +66,7 @@ class StopRequest:
     def __exit__(self, kind: object, *_: object) -> None:
         REQUEST.reset(self.token)
         for number, handler in self.before.items():
-            signal.signal(number, handler or signal.SIG_DFL)  # None: it was not set from Python
+            signal.signal(number, handler or signal.SIG_DFL)  # None: the handler was not set from Python
         if self.asked and kind is None:
             raise Interrupted(STOPPED)
 
@@ -75,24 +77,28 @@ class StopRequest:
         if name == "SIGHUP":
             _leave_closed_terminal()
         if self.asked or (self.at_once and may_leave_alone()):
-            raise Interrupted(f"Stopped at once by {name}: what was saved before is whole.")
+            raise Interrupted(f"Stopped at once by {name}. What was saved before is intact.")
         self.asked = True
         when = "as soon as all processes can" if self.at_once else "after this step"
-        with contextlib.suppress(OSError):  # not print: the signal may have come in the middle of one
-            os.write(2, f"\n{name}: stopping {when}; once more to stop at once\n".encode())
+        with contextlib.suppress(OSError):  # not print: the signal may have interrupted one
+            os.write(2, f"\n{name}: stopping {when}; send it again to stop at once\n".encode())
 
 
 def _leave_closed_terminal() -> None:
-    """Writing to a terminal that is gone is an error, which would keep a run from saving: from here on it goes nowhere."""
+    """Redirect output to devnull: writing to a closed terminal fails, which would keep a run from saving."""
     for output in (1, 2):
         with contextlib.suppress(OSError):
             if stat.S_ISCHR(os.fstat(output).st_mode) and not os.isatty(output):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, output)
-                os.close(nowhere)
+                devnull = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(devnull, output)
+                os.close(devnull)
 
 
 def ignore_signals(worker: int = 0) -> None:
-    """For a loader process: whoever stops a run signals all of its processes, and the main one still needs its batches."""
+    """Ignore stop signals in a loader process: all processes receive them, and the main one still needs its batches.
+
+    Args:
+        worker: number of the loader process, which torch passes.
+    """
     for number in stopping_signals():
         signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,7 @@
-"""Figures: one sober style, colours that colour-blind readers can tell apart, and Korean text that shows.
+"""Figures: one plain style, a colour-blind-safe palette, and a font with Korean.
 
-Figures are made without pyplot: no backend is chosen, no window opens and nothing has to be closed; a notebook shows them
-as usual. The settings stay in matplotlib afterwards, so that a notebook's own figures look the same.
+pyplot is not used, so no backend is chosen, no window opens and nothing needs closing; a notebook shows figures as usual.
+matplotlib's defaults stay changed, so that a notebook's own figures look the same.
 """
 import importlib.util
 import warnings
@@ -23,12 +23,12 @@ KOREAN_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothi
 
 # %% style
 def use_plot_style() -> None:
-    """Set matplotlib's defaults: colours, grid, sizes, and a font that has Korean."""
+    """Set matplotlib's defaults: colours, grid, sizes, and a font with Korean."""
     import matplotlib
     from cycler import cycler
 
     matplotlib.rcParams.update({
-        "font.family": [*_korean_font(), "DejaVu Sans"],  # a letter the first one lacks is taken from the second
+        "font.family": [*_korean_font(), "DejaVu Sans"],  # the second font supplies glyphs that the first one lacks
         "axes.unicode_minus": False,  # Korean fonts often lack U+2212
         "font.size": 10.5,
         "text.color": INK,
@@ -57,31 +57,33 @@ def use_plot_style() -> None:
 
 
 def _korean_font() -> list[str]:
-    """Name of the first installed Korean font, else of the one that the package koreanize-matplotlib carries."""
+    """Name of the first installed Korean font, else of the one in the package koreanize-matplotlib."""
     from matplotlib.font_manager import fontManager
 
     installed = set(fontManager.get_font_names())
-    found = [name for name in KOREAN_FONTS if name in installed]
-    if not found:
+    names = [name for name in KOREAN_FONTS if name in installed]
+    if not names:
         # only its font file is used: importing the package fails on Python 3.12 and later (no distutils)
         spec = importlib.util.find_spec("koreanize_matplotlib")
         for folder in (spec.submodule_search_locations or []) if spec else []:
             fontManager.addfont(Path(folder) / "fonts" / "NanumGothic.ttf")
-            found = ["NanumGothic"]
-    return found[:1]
+            names = ["NanumGothic"]
+    return names[:1]
 
 
 # %% figures
 def new_figure(
     rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 4.0, **subplots: Any
 ) -> tuple["Figure", Any]:
-    """An empty figure in the house style.
+    """Make an empty figure in our style.
 
     Args:
+        rows, columns: number of panels.
         width, height: of the whole figure, in inches (150 pixels each when saved).
-        subplots: passed on to matplotlib's `Figure.subplots` (sharex, width_ratios, ...).
+        subplots: passed to matplotlib's `Figure.subplots` (sharex, width_ratios, ...).
 
-    Returns: the figure, and its axes: one, or an array of them where rows or columns are more than one.
+    Returns:
+        The figure and its axes, an array of them for several panels.
     """
     from matplotlib.figure import Figure
 
@@ -91,37 +93,38 @@ def new_figure(
 
 
 def draw_each(to_draw: Mapping[str, "Callable[[], Figure | None]"], folder: str | Path) -> dict[str, Path]:
-    """Draw and save figures as <name>.png; one that cannot be drawn is reported, and the others are made.
+    """Draw and save figures as <name>.png; one that fails is reported and the others are still drawn.
 
     Args:
-        to_draw: name -> function that draws it; it returns None where there is nothing to show.
+        to_draw: name -> function that draws it, or returns None if there is nothing to show.
+        folder: where the files go.
 
     Returns:
-        Name of each figure that was made -> its file.
+        Name of each saved figure -> its file.
     """
-    made = {}
+    saved = {}
     for name, draw in to_draw.items():
         path = Path(folder) / f"{name}.png"
         with informing(f"the figure {path.name}"):
             if figure := draw():
-                made[name] = save_figure(figure, path)
-    return made
+                saved[name] = save_figure(figure, path)
+    return saved
 
 
 def save_figure(figure: "Figure", path: str | Path) -> Path:
-    """Write the figure as PNG; a file of that name is replaced only when the new one is complete.
+    """Write the figure as PNG, atomically.
 
-    Matplotlib warns of every letter that no font has; one warning that says what to do is enough.
+    Matplotlib warns of every missing glyph; they become one warning that says what to do.
     """
     path = Path(path)
-    with warnings.catch_warnings(record=True) as told, atomic_path(path) as part:
+    with warnings.catch_warnings(record=True) as caught, atomic_path(path) as part:
         warnings.simplefilter("always")
         figure.savefig(part, format="png", facecolor="white")
-    missing = [w for w in told if "missing from" in str(w.message)]
+    missing = [w for w in caught if "missing from" in str(w.message)]
     if missing:
-        told_once = f"{path.name}: {len(missing)} letters have no glyph here; for Korean: pip install koreanize-matplotlib"
-        warnings.warn(told_once, stacklevel=2)
-    for other in told:
+        message = f"{path.name}: {len(missing)} letters have no glyph here; for Korean: pip install koreanize-matplotlib"
+        warnings.warn(message, stacklevel=2)
+    for other in caught:
         if other not in missing:
             warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
     return path

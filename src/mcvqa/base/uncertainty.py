@@ -1,38 +1,41 @@
-"""Uncertainty: the error of an accuracy and of a gain, where several rows may share one photograph.
+"""Standard errors and intervals of accuracies and gains, clustered by photograph.
 
-Questions about one photograph are not independent, so errors are clustered: chance draws groups of rows, not single rows.
+Questions about one photograph are not independent, so the unit of sampling is a group of rows, not a single row.
 """
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-NORMAL_QUANTILE = 1.959964  # standard errors to either side in a 95 % interval
+NORMAL_QUANTILE = 1.959964  # half width of a 95 % interval, in standard errors
 SIGNIFICANT = 0.05  # a smaller p-value is significant
 
 
 # %% numbers as text
 def decimals_for(error: float, least: int) -> int:
-    """Decimals, at least `least`, with which an error above 0 does not read as zero."""
+    """The number of decimals, at least `least`, at which an error above 0 does not print as zero."""
     return next((n for n in range(least, 12) if float(f"{error:.{n}f}")), least)
 
 
 def spell_error(value: float, error: float) -> str:
-    """'0.930 ± 0.026', with more decimals where the error would read as zero."""
+    """'0.930 ± 0.026', with more decimals if the error would print as zero."""
     decimals = decimals_for(error, 3)
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
 def spell_points(share: float) -> str:
-    """'2.6', a share in points, with more decimals where it would read as zero."""
+    """'2.6', a share in points, with more decimals if it would print as zero."""
     return f"{100 * share:.{decimals_for(100 * share, 1)}f}"
 
 
 def spell_interval(low: float, high: float, between: str = " to ", decimals: int = 3, sign: str = "") -> str:
-    """'0.863 to 0.966', with more decimals where both ends would read the same.
+    """'0.863 to 0.966', with more decimals if both ends would print alike.
 
     Args:
-        sign: "+" where a positive number begins with its sign.
+        low, high: the ends.
+        between: text between them.
+        decimals: the fewest decimals.
+        sign: "+" to print the sign of positive numbers.
     """
     while low < high and decimals < 12 and float(f"{low:.{decimals}f}") == float(f"{high:.{decimals}f}"):
         decimals += 1
@@ -49,9 +52,9 @@ class Accuracy:
     """Share of right answers, with a standard error and a 95 % interval clustered by image group.
 
     Attributes:
-        right: right answers among `n` rows.
-        design_effect: variance of the share over that of as many independent rows, at least 1 (Kish 1965).
-        groups: number of image groups; None: every row is a group.
+        right: number of right answers among `n` rows.
+        design_effect: variance relative to that of as many independent rows, at least 1 (Kish 1965).
+        groups: number of image groups; None: every row is its own group.
     """
 
     right: int
@@ -65,8 +68,8 @@ class Accuracy:
 
     @property
     def effective_n(self) -> float:
-        """Independent rows that would tell as much. Few groups tell the design effect badly, so theirs are fewer still (the
-        ratio of t quantiles of Korn and Graubard 1998)."""
+        """Number of independent rows with the same information, reduced further for few groups, whose design effect is
+        uncertain (ratio of t quantiles, Korn and Graubard 1998)."""
         if self.groups is None or not self.n:
             return float(self.n)
         if self.groups < 2:
@@ -75,8 +78,8 @@ class Accuracy:
 
     @property
     def standard_error(self) -> float:
-        """Binomial, times the root of the design effect; with all or no answers right, where that would claim certainty, the
-        interval's width in standard errors."""
+        """Binomial standard error times the root of the design effect; derived from the interval if all or no answers are
+        right, where the formula would give 0."""
         if not self.n:
             return float("nan")
         if 0 < self.right < self.n:
@@ -86,7 +89,7 @@ class Accuracy:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's (1927) with the effective number of rows, as for survey data (Franco, Little, Louis and Slud 2019,
+        """Wilson's interval (1927) with the effective number of rows, as for survey data (Franco, Little, Louis and Slud 2019,
         "Comparative study of confidence intervals for proportions in complex sample surveys")."""
         n = self.effective_n
         if not n:
@@ -94,17 +97,17 @@ class Accuracy:
         z, p = NORMAL_QUANTILE, self.value
         centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         low, high = float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n))
-        return (min(max(low, 0.0), p), max(min(high, 1.0), p))  # at 0 and 1 rounding would leave the value outside
+        return (min(max(low, 0.0), p), max(min(high, 1.0), p))  # rounding could exclude a value of 0 or 1
 
     @property
     def record(self) -> list[Any]:
-        """As JSON holds it: Accuracy(*record) is the same again; [right, n] of older files is read too."""
+        """List for JSON, read back with Accuracy(*record); older files have [right, n]."""
         plain = [self.right, self.n]
         return plain if self.groups is None else [*plain, self.design_effect, self.groups]
 
     @property
     def without_count(self) -> str:
-        """'0.930 ± 0.026', or the interval where all or no answers are right."""
+        """'0.930 ± 0.026', or the interval if all or no answers are right."""
         if 0 < self.right < self.n:
             return spell_error(self.value, self.standard_error)
         return f"{self.value:.3f} (95 %: {spell_interval(*self.interval)})"
@@ -129,7 +132,12 @@ def accuracy_of(predicted: np.ndarray, answers: np.ndarray, groups: np.ndarray |
 
 
 def accuracy_of_right(right: np.ndarray, groups: np.ndarray | None = None) -> Accuracy:
-    """Accuracy of (N,) booleans, right or wrong. Args: groups: as in accuracy_of."""
+    """Accuracy of rows known to be right or wrong.
+
+    Args:
+        right: (N,) booleans.
+        groups: (N,) image group of each row; None: each row is its own group.
+    """
     right = np.asarray(right, dtype=bool)
     counted, n = int(right.sum()), len(right)
     if groups is None or not n:
@@ -142,18 +150,17 @@ def accuracy_of_right(right: np.ndarray, groups: np.ndarray | None = None) -> Ac
 
 
 def _design_effect(right: np.ndarray, sizes: np.ndarray) -> float:
-    """Variance of the share of right rows by group (the ratio estimator's) over the binomial one, at least 1.
+    """Clustered variance of the share of right rows (ratio estimator) over the binomial variance, at least 1.
 
-    Half a group that is all right and half a group that is all wrong are added, of the usual size: where hardly any answer is
-    wrong, nothing is seen of how far the rows of a photograph go together, and without them the intervals hold the truth in as
-    few as 88 of 100 cases (benchmarks/errors.py).
+    Half a group of right rows and half a group of wrong ones are added, of typical size. If hardly any answer is wrong, the
+    data show nothing of the correlation within a photograph, and without them coverage falls to 88 % (benchmarks/errors.py).
 
     Args:
         right, sizes: (G,) right rows and rows of each group.
     """
-    usual = (sizes**2).sum() / sizes.sum()  # of the group of a random row
+    typical = (sizes**2).sum() / sizes.sum()  # mean size of the group of a random row
     weights = np.concatenate([np.ones(len(sizes)), [0.5, 0.5]])
-    right, sizes = np.concatenate([right, [usual, 0.0]]), np.concatenate([sizes, [usual, usual]])
+    right, sizes = np.concatenate([right, [typical, 0.0]]), np.concatenate([sizes, [typical, typical]])
     groups, n = weights.sum(), weights @ sizes
     p = weights @ right / n
     clustered = groups / (groups - 1) * (weights @ (right - p * sizes) ** 2) / n**2
@@ -174,9 +181,9 @@ class Gain:
 
     Attributes:
         standard_error: clustered by image group, never 0.
-        low, high: 95 % interval; 0 is inside exactly where the test finds no difference.
-        n: rows.
-        p_value: of the sign-flip test, two-sided.
+        low, high: 95 % interval; it contains 0 exactly if the test is not significant.
+        n: number of rows.
+        p_value: of the two-sided sign-flip test.
     """
 
     value: float
@@ -210,13 +217,13 @@ class Gain:
 
 
 def paired_gain(after: np.ndarray, before: np.ndarray, groups: np.ndarray | None = None) -> Gain:
-    """Gain of `after` over `before`: the one comparison of two sets of answers to the same rows.
+    """Gain of `after` over `before`, the only comparison of two sets of answers to the same rows.
 
-    The p-value is that of sign_flip_p_value. The interval is Bonett and Price's (2012, "Adjusted Wald confidence interval for a
+    The p-value is that of `sign_flip_p_value`. The interval is Bonett and Price's (2012, "Adjusted Wald confidence interval for a
     difference of binomial proportions based on paired data": one row that became right and one that became wrong are added), by
     image group as in Yang, Sun and Hardin (2012, "Confidence intervals for the difference of marginal probabilities in clustered
-    matched-pair binary data"). So it has a width where nothing differs, and holds the truth in about 95 of 100 cases also where
-    few rows differ. It ends at 0 where it would otherwise say something else than the test.
+    matched-pair binary data"). It has a width even if nothing differs, and about 95 % coverage even if
+    few rows differ. It is cut at 0 where it would otherwise contradict the test.
 
     Args:
         after, before: (N,) booleans, right or wrong.
@@ -228,9 +235,9 @@ def paired_gain(after: np.ndarray, before: np.ndarray, groups: np.ndarray | None
         unknown = float("nan")
         return Gain(unknown, unknown, unknown, unknown, 0, unknown)
     value, p_value = float(changes.sum() / n), sign_flip_p_value(changes)
-    # the size of the added groups is that of the observed changes, drawn towards what a whole group can change by
-    usual = (sizes**2).sum() / n
-    added = np.sqrt(((changes**2).sum() + usual**2) / (np.count_nonzero(changes) + 1))
+    # size of the added groups: that of the observed changes, shrunk towards the change of a whole group
+    typical = (sizes**2).sum() / n
+    added = np.sqrt(((changes**2).sum() + typical**2) / (np.count_nonzero(changes) + 1))
     total = n + 2 * added
     centre = changes.sum() / total
     squares = ((changes - centre * sizes) ** 2).sum() + added**2 * (2 + 2 * centre**2)
@@ -245,7 +252,7 @@ def paired_gain(after: np.ndarray, before: np.ndarray, groups: np.ndarray | None
 
 
 def _changes_by_group(after: np.ndarray, before: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """(G,) how many more rows of each group are right after than before, and (G,) its rows."""
+    """(G,) net number of rows of each group that became right, and (G,) its size."""
     change = np.asarray(after, dtype=np.int64) - np.asarray(before, dtype=np.int64)  # (N,) in -1, 0, 1
     if groups is None:
         return change, np.ones(len(change))
@@ -257,12 +264,12 @@ def _changes_by_group(after: np.ndarray, before: np.ndarray, groups: np.ndarray 
 def sign_flip_p_value(changes: np.ndarray) -> float:
     """Exact two-sided p-value of the sum of `changes` under all flips of their signs.
 
-    If two models are equally good, which of them is the better one in a group is a coin toss. All flips are counted, without
-    drawing any: the sum's distribution is a convolution (Pagano and Tritchler 1983). With changes by one row this is McNemar's
-    exact test.
+    If two models are equally good, the sign of each group's change is a coin toss. The distribution of the sum over all flips
+    is computed by convolution, without sampling (Pagano and Tritchler 1983). With changes of one row this is McNemar's exact
+    test.
 
     Args:
-        changes: (G,) whole numbers, by how many rows each image group changed.
+        changes: (G,) integers, net number of rows of each image group that became right.
     """
     from scipy.stats import binom, binomtest
 
@@ -272,18 +279,18 @@ def sign_flip_p_value(changes: np.ndarray) -> float:
         return 1.0
     if len(sizes) == 1:
         return float(binomtest(int((changes > 0).sum()), int(counts[0])).pvalue)
-    of_sum = np.ones(1)  # of the sum of the changes that come out positive
+    distribution = np.ones(1)  # of the sum of the changes with a positive sign
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
         part = np.zeros(size * count + 1)
         part[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
-        of_sum = np.convolve(of_sum, part)
-    most = len(of_sum) - 1
-    tail = (most - abs(int(changes.sum()))) // 2  # both tails of the symmetric distribution are as long
-    return float(min(1.0, 2 * of_sum[: tail + 1].sum()))
+        distribution = np.convolve(distribution, part)
+    largest = len(distribution) - 1
+    tail = (largest - abs(int(changes.sum()))) // 2  # the distribution is symmetric
+    return float(min(1.0, 2 * distribution[: tail + 1].sum()))
 
 
 def significantly_worse(after: np.ndarray, before: np.ndarray, groups: np.ndarray | None = None) -> bool:
-    """Whether `after` is worse than `before` by more than chance explains (5 %, two-sided). Args: as in paired_gain."""
+    """Whether `after` is significantly worse than `before` (5 %, two-sided); arguments as for `paired_gain`."""
     return paired_gain(after, before, groups).is_worse
 
 
@@ -291,25 +298,27 @@ def significantly_worse(after: np.ndarray, before: np.ndarray, groups: np.ndarra
 def selection_optimism(
     right: np.ndarray, groups: np.ndarray | None = None, losses: np.ndarray | None = None, *, draws: int = 300, seed: int = 42
 ) -> float:
-    """By how much the accuracy of the best epoch is too high, because it was chosen on the rows it is judged by.
+    """Estimate by how much the accuracy of the best epoch is too high because it was chosen on its own validation rows.
 
-    Bootstrap bias correction (Tsamardinos, Greasidou and Borboudakis 2018): image groups are drawn with replacement, the best
-    epoch on the drawn ones is judged on those not drawn; their mean is what the accuracy would be on new rows.
+    Bootstrap bias correction (Tsamardinos, Greasidou and Borboudakis 2018): image groups are drawn with replacement, and the
+    epoch that is best on them is evaluated on the groups not drawn; the mean estimates the accuracy on new rows.
 
     Args:
         right: (E, N) booleans, right or wrong after each epoch, on the same rows.
         groups: (N,) image group of each row; None: each row is its own group.
-        losses: (E,) validation losses; of equally accurate epochs the one of lower loss is chosen. None: the first.
+        losses: (E,) validation losses, which break ties between equally accurate epochs; None: the first epoch wins.
+        draws: number of bootstrap samples.
+        seed: of the samples.
 
     Returns:
-        Share of the rows, 0 or more.
+        The optimism as a share of the rows, 0 or more.
     """
     right = np.asarray(right, dtype=float)
     epochs, n = right.shape
     if epochs < 2 or not n:
         return 0.0
     if losses is not None:
-        right = right[np.argsort(losses, kind="stable")]  # of equal values argmax takes the first
+        right = right[np.argsort(losses, kind="stable")]  # argmax returns the first of equal values
     index = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
     sizes = np.bincount(index).astype(float)  # (G,)
     by_group = np.stack([np.bincount(index, row) for row in right], axis=1)  # (G, E)
@@ -317,20 +326,20 @@ def selection_optimism(
     chosen = (times @ by_group).argmax(-1)  # (draws,)
     left_out = times == 0
     rows = left_out @ sizes
-    honest = (left_out @ by_group)[np.arange(draws), chosen][rows > 0] / rows[rows > 0]
-    return max(0.0, float(right.mean(-1).max() - honest.mean())) if len(honest) else 0.0
+    unbiased = (left_out @ by_group)[np.arange(draws), chosen][rows > 0] / rows[rows > 0]
+    return max(0.0, float(right.mean(-1).max() - unbiased.mean())) if len(unbiased) else 0.0
 
 
 def pack_right(right: np.ndarray) -> str:
-    """(N,) booleans as text for a log, four a letter."""
+    """(N,) booleans as hexadecimal text for a log."""
     return np.packbits(np.asarray(right, dtype=bool)).tobytes().hex()
 
 
 def unpack_right(text: str, n: int) -> np.ndarray:
-    """(n,) booleans from `pack_right`.
+    """Read (n,) booleans written by `pack_right`.
 
     Raises:
-        ValueError: the text does not hold `n` of them.
+        ValueError: the text does not hold `n` booleans.
     """
     packed = np.frombuffer(bytes.fromhex(text), np.uint8)
     if len(packed) != -(-n // 8):

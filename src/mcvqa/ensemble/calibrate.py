@@ -1,7 +1,7 @@
-"""Calibration: one temperature per model, so that its probabilities can be believed and averaged with others'.
+"""Temperature scaling: one temperature per model, so that its probabilities can be trusted and averaged with others.
 
-Guo et al. 2017, "On Calibration of Modern Neural Networks": dividing the logits by one number fitted on rows the model
-has not seen repairs most of a network's overconfidence and never changes which choice it prefers.
+Guo et al. 2017, "On Calibration of Modern Neural Networks": dividing the logits by one number, fitted on unseen rows,
+removes most of a network's overconfidence and never changes its prediction.
 """
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -9,16 +9,19 @@ from scipy.optimize import minimize_scalar
 from mcvqa.scoring.scores import log_softmax
 
 TEMPERATURE_RANGE = (0.05, 20.0)
-FEWEST_ROWS = 20  # under that, the fitted temperature is noise and 1 is the better guess
-RULED_OUT = -30.0  # stands for log 0 where the answer itself got no probability: a large but finite loss
+FEWEST_ROWS = 20  # with fewer rows a fitted temperature is noise, and 1 is better
+RULED_OUT = -30.0  # replaces log 0 if the answer has no probability: a large but finite loss
 
 
 def fit_temperature(logprobs: np.ndarray, answers: np.ndarray) -> float:
-    """The temperature that gives the answers the highest mean log-probability; 1.0 with fewer than 20 known answers.
+    """Fit the temperature that maximises the mean log-probability of the answers.
 
     Args:
-        logprobs: (N, C); -inf where a row has no such choice.
-        answers: (N,) choice indices; rows below 0 (unknown) do not count.
+        logprobs: (N, C); -inf: the row has no such choice.
+        answers: (N,) choice indices; negative ones (unknown) are ignored.
+
+    Returns:
+        The temperature; 1.0 with fewer than 20 known answers.
     """
     known = np.flatnonzero(np.asarray(answers) >= 0)
     if len(known) < FEWEST_ROWS:

@@ -1,4 +1,4 @@
-"""Advice: what to try next, chosen by what a run showed, in English and Korean."""
+"""Advice: what to try next, based on the results of a run, in English and Korean."""
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,9 @@ from mcvqa.data.answers import LETTERS
 from mcvqa.report.metrics import LetterBias, Metrics, Selection, spell_optimism
 
 SLOW = 6 * 3600  # seconds; a Kaggle session with a GPU ends after twelve hours
-LETTERS_MATTER = 0.05  # total variation between letters said and letters true
-COLLAPSED = 0.9  # share of the answers that are one letter, though that letter is right far less often
-FAR_LESS = 0.25
+LETTERS_MATTER = 0.05  # total variation distance between predicted and true letters
+COLLAPSED = 0.9  # share of the predictions that are one letter, which is right far less often
+FAR_LESS = 0.25  # difference of the shares
 OPTIMISM_MATTERS = 0.005
 WITHOUT = {
     "EMA": "use_ema=false", "SWA": "use_swa=false", "TTA": "use_tta=false", "TTA orders": "tta_orders=1",
@@ -24,77 +24,83 @@ WITHOUT = {
 
 @dataclass(frozen=True)
 class Advice:
-    """What was seen and what to try, twice the same."""
+    """An observation and what to try, in both languages."""
 
     english: str
     korean: str
 
 
-# %% what training showed
+# %% learning curves
 @dataclass(frozen=True)
-class Course:
+class LearningCurves:
     """Losses of a run, in nats.
 
     Attributes:
-        validation: of each fold, after each epoch, of the weights to score with.
-        training: mean over the last epoch of all folds; NaN where no step was logged.
-        crowded: whether a single row at a time was all that the GPU's memory held.
+        validation: losses of each fold after each epoch, of the weights used for scoring.
+        training: mean loss over the last epoch of all folds; NaN: no step was logged.
+        memory_bound: whether the GPU's memory held only one row at a time.
     """
 
     validation: tuple[tuple[float, ...], ...]
     training: float
-    crowded: bool
+    memory_bound: bool
 
     @property
-    def still_falling(self) -> bool:
-        """Whether the last epoch brought every fold more than one percent."""
+    def is_falling(self) -> bool:
+        """Whether the last epoch lowered the validation loss of every fold by more than one percent."""
         return bool(self.validation) and all(len(v) > 1 and v[-1] < 0.99 * v[-2] for v in self.validation)
 
     @property
-    def learned_by_heart(self) -> bool:
-        """Whether the rows that were learned have far less loss than others, and further epochs no longer help these."""
+    def is_overfitted(self) -> bool:
+        """Whether the training loss is far below the validation loss, which no longer falls."""
         last = float(np.mean([v[-1] for v in self.validation])) if self.validation else float("nan")
-        return not self.still_falling and self.training < 0.6 * last
+        return not self.is_falling and self.training < 0.6 * last
 
 
-def read_course(log: RunLog) -> Course:
-    """Where a resumed run logged something twice, the later one counts."""
+def read_learning_curves(log: RunLog) -> LearningCurves:
+    """Read the losses of a run from its log; if a resumed run logged an epoch twice, the later event counts."""
     losses: dict[int, dict[int, float]] = {}
-    for e in log.events("epoch"):
-        if e["chosen"] and e["epoch"] >= 0:
-            losses.setdefault(e["fold"], {})[e["epoch"]] = or_nan(e["nll"])
+    for event in log.events("epoch"):
+        if event["chosen"] and event["epoch"] >= 0:
+            losses.setdefault(event["fold"], {})[event["epoch"]] = or_nan(event["nll"])
     steps = log.events("step")
     last = max((e["epoch"] for e in steps), default=0)
-    learned = [e["loss"] for e in steps if e["epoch"] == last and e["loss"] is not None and np.isfinite(e["loss"])]
+    training = [e["loss"] for e in steps if e["epoch"] == last and e["loss"] is not None and np.isfinite(e["loss"])]
     validation = tuple(tuple(by_epoch[n] for n in sorted(by_epoch)) for by_epoch in losses.values())
-    crowded = any(e["tried"][0]["rows"] == 1 for e in log.events("memory"))
-    return Course(validation, float(np.mean(learned)) if learned else float("nan"), crowded)
+    memory_bound = any(e["tried"][0]["rows"] == 1 for e in log.events("memory"))
+    return LearningCurves(validation, float(np.mean(training)) if training else float("nan"), memory_bound)
 
 
-# %% what to say
-def choose_advice(metrics: Metrics, config: Mapping[str, Any], course: Course, seconds: float) -> tuple[Advice, ...]:
-    """The most important first; never none.
+# %% choosing advice
+def choose_advice(metrics: Metrics, config: Mapping[str, Any], curves: LearningCurves, seconds: float) -> tuple[Advice, ...]:
+    """Choose what to try next.
 
     Args:
-        config: every setting and its value. seconds: time the run took.
+        metrics: of the run.
+        config: every setting and its value.
+        curves: losses of the run.
+        seconds: duration of the run.
+
+    Returns:
+        At least one piece of advice, the most important first.
     """
-    found = [
+    advice = [
         *_about_collapse(metrics, config), *_about_model(config), *_about_pictures(metrics, config), *_about_rows(config),
-        *_about_epochs(config, course), *_about_selection(metrics.selection), *_about_letters(metrics, config),
-        *_about_techniques(metrics.gains), *_about_resources(config, course, seconds),
+        *_about_epochs(config, curves), *_about_selection(metrics.selection), *_about_letters(metrics, config),
+        *_about_techniques(metrics.gains), *_about_resources(config, curves, seconds),
     ]
     larger = Advice(
-        "What is left: larger images (`image_size=512`), the 7B model, another model for the ensemble (`members=other-run`).",
+        "Further options: larger images (`image_size=512`), the 7B model, another model for the ensemble (`members=other-run`).",
         "더 시도할 것: 더 큰 이미지(`image_size=512`), 7B 모델, 앙상블에 다른 모델 추가(`members=other-run`).",
     )
-    return tuple(found) or (larger,)
+    return tuple(advice) or (larger,)
 
 
 def collapsed_letter(letters: LetterBias) -> int | None:
-    """The letter that the model answers nearly always although it is right far less often; None without one."""
-    said, true = letters.overall.predicted, letters.overall.truth
-    letter = int(np.argmax(said))
-    return letter if said[letter] >= COLLAPSED and true[letter] <= said[letter] - FAR_LESS else None
+    """The letter that the model nearly always answers although it is right far less often, or None."""
+    predicted, true = letters.overall.predicted, letters.overall.truth
+    letter = int(np.argmax(predicted))
+    return letter if predicted[letter] >= COLLAPSED and true[letter] <= predicted[letter] - FAR_LESS else None
 
 
 def _lower_rate(config: Mapping[str, Any]) -> str:
@@ -105,11 +111,11 @@ def _about_collapse(metrics: Metrics, config: Mapping[str, Any]) -> Iterator[Adv
     letter = collapsed_letter(metrics.letters)
     if letter is None:
         return
-    said, true = metrics.letters.overall.predicted[letter], metrics.letters.overall.truth[letter]
+    predicted, true = metrics.letters.overall.predicted[letter], metrics.letters.overall.truth[letter]
     yield Advice(
-        f"The model collapsed: {said:.0%} of its answers are ({LETTERS[letter]}), which is right in {true:.0%} of the rows. "
+        f"The model collapsed: {predicted:.0%} of its answers are ({LETTERS[letter]}), which is right in {true:.0%} of the rows. "
         f"Usual causes: a learning rate that is too high (try {_lower_rate(config)}), too few rows or too few steps.",
-        f"모델이 한 글자로 쏠렸습니다. 답의 {said:.0%}가 ({LETTERS[letter]})인데, 실제 정답 중에서는 {true:.0%}뿐입니다. "
+        f"모델이 한 글자로 쏠렸습니다. 답의 {predicted:.0%}가 ({LETTERS[letter]})인데, 실제 정답 중에서는 {true:.0%}뿐입니다. "
         f"흔한 원인은 너무 높은 학습률({_lower_rate(config)}로 낮춰 보세요)과 너무 적은 행 또는 스텝입니다.",
     )
 
@@ -157,18 +163,18 @@ def _about_rows(config: Mapping[str, Any]) -> Iterator[Advice]:
         )
 
 
-def _about_epochs(config: Mapping[str, Any], course: Course) -> Iterator[Advice]:
+def _about_epochs(config: Mapping[str, Any], curves: LearningCurves) -> Iterator[Advice]:
     epochs = config["num_epochs"]
-    if course.learned_by_heart:
+    if curves.is_overfitted:
         fewer = f"`num_epochs={epochs - 1}` or " if epochs > 1 else ""
         fewer_ko = f"`num_epochs={epochs - 1}`이나 " if epochs > 1 else ""
         yield Advice(
-            f"The model overfits: its training loss ({course.training:.2f}) is far below the validation loss. Try "
+            f"The model overfits: its training loss ({curves.training:.2f}) is far below the validation loss. Try "
             f"{fewer}`lora_dropout=0.1`, `use_augmentation=true`.",
-            f"과적합입니다. 학습 손실({course.training:.2f})이 검증 손실보다 훨씬 낮습니다. 시도해 볼 것: "
+            f"과적합입니다. 학습 손실({curves.training:.2f})이 검증 손실보다 훨씬 낮습니다. 시도해 볼 것: "
             f"{fewer_ko}`lora_dropout=0.1`, `use_augmentation=true`.",
         )
-    elif course.still_falling:
+    elif curves.is_falling:
         yield Advice(
             f"The validation loss still fell in the last epoch: `num_epochs={epochs + 2}`.",
             f"마지막 에폭에서도 검증 손실이 줄었습니다: `num_epochs={epochs + 2}`.",
@@ -183,7 +189,7 @@ def _about_epochs(config: Mapping[str, Any], course: Course) -> Iterator[Advice]
 def _about_selection(selection: Selection | None) -> Iterator[Advice]:
     if selection is not None and selection.optimism >= OPTIMISM_MATTERS:
         yield Advice(
-            f"The best of {selection.epochs} epochs was chosen on the rows it is judged by, so the accuracy is "
+            f"The best of {selection.epochs} epochs was chosen on the rows it is evaluated on, so the accuracy is "
             f"{spell_optimism(selection)} too high. For an unbiased figure: `keep=last`.",
             f"에폭 {selection.epochs}개 중 가장 좋은 것을 평가에 쓰는 행에서 골랐으므로 정확도가 "
             f"약 {100 * selection.optimism:.1f}점 높게 나왔습니다. 치우침 없는 값을 원하면: `keep=last`.",
@@ -195,10 +201,10 @@ def _about_letters(metrics: Metrics, config: Mapping[str, Any]) -> Iterator[Advi
     if bias.p_value >= SIGNIFICANT or bias.overall.distance < LETTERS_MATTER or collapsed_letter(bias) is not None:
         return
     change = "`train_orders=2`" if config["use_tta"] else "`use_tta=true`"
-    shown = f"{bias.overall.distance:.2f}, {spell_p_value(bias.p_value)}"
+    evidence = f"{bias.overall.distance:.2f}, {spell_p_value(bias.p_value)}"
     yield Advice(
-        f"Some letters are answered too often (distance {shown}). Several option orders even that out: {change}.",
-        f"특정 글자를 너무 자주 답합니다(거리 {shown}). 보기 순서를 바꿔 가며 물으면 고르게 됩니다: {change}.",
+        f"Some letters are answered too often (distance {evidence}). Several option orders even that out: {change}.",
+        f"특정 글자를 너무 자주 답합니다(거리 {evidence}). 보기 순서를 바꿔 가며 물으면 고르게 됩니다: {change}.",
     )
 
 
@@ -211,13 +217,13 @@ def _about_techniques(gains: Mapping[str, Gain]) -> Iterator[Advice]:
         elif gain.is_worse:
             off = f" (`{WITHOUT[name]}`)" if name in WITHOUT else ""
             yield Advice(
-                f"{name} did harm ({points} points): leave it out{off}.",
+                f"{name} hurt ({points} points): turn it off{off}.",
                 f"{name}: 오히려 나빠졌습니다({points}점). 빼세요{off}.",
             )
 
 
-def _about_resources(config: Mapping[str, Any], course: Course, seconds: float) -> Iterator[Advice]:
-    if course.crowded and config["batch_size"] * config["grad_accum_steps"] > 1:
+def _about_resources(config: Mapping[str, Any], curves: LearningCurves, seconds: float) -> Iterator[Advice]:
+    if curves.memory_bound and config["batch_size"] * config["grad_accum_steps"] > 1:
         yield Advice(
             "Only one row at a time fits into GPU memory. To fit more: `quantization=4bit`, a smaller `image_size=256`, "
             "the 3B model.",

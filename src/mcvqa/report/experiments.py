@@ -1,4 +1,4 @@
-"""Experiments: an index of all runs, best first, with those that failed: a negative result is a result."""
+"""Experiments: an index of all runs, best first, including failed ones: a negative result is a result."""
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,14 +16,20 @@ from mcvqa.report.page import changed_settings, markdown_table, markdown_text
 # %% one run
 @dataclass(frozen=True)
 class Experiment:
-    """What experiments/<run>/ says about a run.
+    """A run as its folder experiments/<run>/ describes it.
 
     Attributes:
+        run: its name.
         status: finished, failed, unfinished (no result yet) or unreadable.
-        date: when it ended, or was started where it did not end; local time, to the minute.
-        settings: those that differ from the default.
-        seconds: time it took; 0 where not known.
-        selection: how much too high the accuracy is because the best epoch was chosen; None where nothing was.
+        note: why it failed, in a sentence.
+        date: when it ended or, if unfinished, was last modified; local time, to the minute.
+        model: model_id.
+        settings: settings that differ from the default.
+        accuracy: out of fold; None: no result.
+        blind: accuracy of the text-only prior.
+        seconds: duration; 0: not known.
+        has_report: whether there is a REPORT.md.
+        selection: optimism of choosing the best epoch; None: nothing was chosen.
     """
 
     run: str
@@ -40,7 +46,7 @@ class Experiment:
 
     @property
     def result(self) -> str:
-        """The accuracy with its error, and by how much choosing the best epoch makes it too high; else what happened."""
+        """The accuracy with its error and optimism or, without a result, the status."""
         if self.accuracy is None:
             return f"{self.status}: {self.note}"
         return str(self.accuracy) + (f", {spell_optimism(self.selection)} too high" if self.selection else "")
@@ -49,10 +55,14 @@ class Experiment:
 def record_experiment(
     folder: str | Path, *, status: str, seconds: float, metrics: Metrics | None = None, note: str = ""
 ) -> None:
-    """Write experiments/<run>/metrics.json, from which the index is made.
+    """Write experiments/<run>/metrics.json, from which the index is built.
 
     Args:
-        status: "finished" or "failed"; note: why it failed, in a sentence.
+        folder: experiments/<run>.
+        status: "finished" or "failed".
+        seconds: duration of the run.
+        metrics: of a finished run.
+        note: why it failed, in a sentence.
     """
     now = datetime.datetime.now().isoformat(timespec="minutes")
     measured = metrics.to_json() if metrics else None
@@ -63,7 +73,7 @@ def record_experiment(
 
 
 def read_experiment(folder: Path) -> Experiment:
-    """A run as its folder tells it; a damaged file makes the run unreadable, never the index."""
+    """Read a run from its folder; a damaged file makes only this run unreadable, not the index."""
     try:
         config = _read_settings(folder / "config.yaml")
         settings = {k: value for k, (value, _) in changed_settings(config).items() if k != "model_id"}
@@ -90,7 +100,7 @@ def _read_settings(file: Path) -> Mapping[str, Any]:
 def _accuracy_from(figures: dict[str, Any] | None) -> Accuracy | None:
     if not figures:
         return None
-    right, n, groups = int(figures["right"]), int(figures["n"]), figures.get("groups")  # none before errors were clustered
+    right, n, groups = int(figures["right"]), int(figures["n"]), figures.get("groups")  # absent before errors were clustered
     return Accuracy(right, n) if groups is None else Accuracy(right, n, float(figures["design_effect"]), int(groups))
 
 
@@ -100,21 +110,21 @@ def _modified_on(folder: Path) -> str:
 
 # %% all runs
 def read_experiments(experiments_dir: str | Path) -> list[Experiment]:
-    """Every folder with a config.yaml or metrics.json, the most accurate first, those without a result last."""
+    """Read all folders with a config.yaml or metrics.json, the most accurate first, those without a result last."""
     folders = {p.parent for name in ("config.yaml", "metrics.json") for p in Path(experiments_dir).glob(f"*/{name}")}
-    found = [read_experiment(folder) for folder in folders]
-    return sorted(found, key=lambda e: (e.accuracy is None, -e.accuracy.value if e.accuracy else 0.0, e.run))
+    experiments = [read_experiment(folder) for folder in folders]
+    return sorted(experiments, key=lambda e: (e.accuracy is None, -e.accuracy.value if e.accuracy else 0.0, e.run))
 
 
 def update_index(experiments_dir: str | Path) -> Path:
-    """Rewrite experiments/README.md; returns its path."""
-    found = read_experiments(experiments_dir)
-    measured, others = [e for e in found if e.accuracy], [e for e in found if not e.accuracy]
+    """Rewrite experiments/README.md and return its path."""
+    experiments = read_experiments(experiments_dir)
+    measured, others = [e for e in experiments if e.accuracy], [e for e in experiments if not e.accuracy]
     parts = [
         "# Experiments",
-        "Written by mcvqa after every run; changes made by hand are lost. Accuracy is measured out of fold and stands "
-        "with its standard error; *blind* is the accuracy of a model of the texts alone, on the same rows. "
-        "Differences of less than two or three errors are not significant.",
+        "Written by mcvqa after every run; manual changes are lost. Accuracy is out of fold, with its standard error; "
+        "*blind* is the accuracy of the text-only prior on the same rows. "
+        "Differences of less than two or three standard errors are not significant.",
         _index_table(measured) if measured else "No run has a result yet.",
     ]
     if others:
@@ -125,10 +135,10 @@ def update_index(experiments_dir: str | Path) -> Path:
     return path
 
 
-def _index_table(found: list[Experiment]) -> str:
+def _index_table(experiments: list[Experiment]) -> str:
     lines = ["| run | accuracy | blind | model | settings that differ | time | date |"]
     lines += ["|---|---:|---:|---|---|---:|---|"]
-    for e in found:
+    for e in experiments:
         name = markdown_text(e.run)
         link = f"[{name}]({quote(e.run)}/REPORT.md)" if e.has_report else name
         failed = "" if e.status == "finished" else f" {e.status}: {e.note}"
@@ -138,12 +148,12 @@ def _index_table(found: list[Experiment]) -> str:
 
 
 def list_experiments(experiments_dir: str | Path) -> str:
-    """The index for a terminal, one line a run."""
-    found = read_experiments(experiments_dir)
-    if not found:
+    """Format the index for a terminal, one line per run."""
+    experiments = read_experiments(experiments_dir)
+    if not experiments:
         return f"There are no runs in {experiments_dir}."
     rows: list[tuple[str, ...]] = [("run", "accuracy", "blind", "model", "settings", "time", "date")]
-    rows += [(e.run, e.result, *_table_cells(e)) for e in found]
+    rows += [(e.run, e.result, *_table_cells(e)) for e in experiments]
     widths = [min(48, max(map(len, column))) for column in zip(*rows, strict=True)]
     clipped = ([c if len(c) <= 48 else c[:47] + "…" for c in row] for row in rows)
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in clipped)

@@ -1,4 +1,4 @@
-"""Figures of the report: each function draws one picture of what was measured."""
+"""Figures of the report: each function draws one of them."""
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from mcvqa.base.uncertainty import Accuracy, Gain, spell_p_value
 from mcvqa.data.answers import LETTERS
 from mcvqa.report.metrics import LetterBias, Metrics, Reliability, WrongAnswer
 
-OpenPicture = Callable[[str], Any]  # image as written in the CSV -> PIL image; ValueError or OSError where it cannot
+OpenPicture = Callable[[str], Any]  # path as written in the CSV -> PIL image; raises ValueError or OSError
 
 MODEL_COLOR, RIGHT_COLOR, WRONG_COLOR, QUIET_COLOR = PALETTE[0], PALETTE[2], PALETTE[4], FAINT_INK
 VARIANT_STYLES: dict[str, dict[str, Any]] = {
@@ -20,15 +20,18 @@ VARIANT_STYLES: dict[str, dict[str, Any]] = {
     "ema": dict(marker="o", linestyle="-", linewidth=1.3, markersize=5),
     "swa": dict(marker="^", linestyle="--", linewidth=1.3, markersize=7, markerfacecolor="white"),
 }
-VARIANT_SHIFTS = {"raw": -0.025, "ema": 0.0, "swa": 0.025}  # epochs, so that equal accuracies do not cover each other
+VARIANT_SHIFTS = {"raw": -0.025, "ema": 0.0, "swa": 0.025}  # in epochs, so that equal accuracies do not overlap
 
 
-# %% all of them
+# %% all figures
 def draw_figures(metrics: Metrics, log: RunLog, folder: str | Path, open_picture: OpenPicture) -> dict[str, Path]:
-    """Draw everything there is something to show of, as PNG files in `folder`.
+    """Draw all figures that have data, as PNG files in `folder`.
 
     Args:
-        log: the run's log; training curves are drawn from its events "step" and "epoch".
+        metrics: of the run.
+        log: the run's log, with events "step" and "epoch" for the training curves.
+        folder: where the files go.
+        open_picture: opens a photograph.
 
     Returns:
         Name of each figure -> its file.
@@ -48,24 +51,24 @@ def draw_figures(metrics: Metrics, log: RunLog, folder: str | Path, open_picture
 
 # %% training
 def draw_curves(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]]) -> Any:
-    """Loss, learning rate and validation accuracy with standard errors, one colour a fold.
+    """Draw loss, learning rate and validation accuracy with standard errors, one colour per fold.
 
     Args:
-        steps: events with fold, step, loss, lr; where a resumed run logged a step twice, the later one counts.
+        steps: events with fold, step, loss, lr; if a resumed run logged a step twice, the later event counts.
         epochs: events with fold, epoch (from 0), variant (raw, ema, swa), accuracy, standard_error.
     """
     figure, (loss, rate, accuracy) = new_figure(columns=3, width=10, height=3.6)
     folds = sorted({e["fold"] for e in steps})
     for index, fold in enumerate(folds):
         color = PALETTE[index % len(PALETTE)]
-        mine = [e for _, e in sorted({e["step"]: e for e in steps if e["fold"] == fold}.items())]
-        x = [e["step"] for e in mine]
-        losses = np.array([np.nan if e["loss"] is None else e["loss"] for e in mine], dtype=float)
+        of_fold = [e for _, e in sorted({e["step"]: e for e in steps if e["fold"] == fold}.items())]
+        x = [e["step"] for e in of_fold]
+        losses = np.array([np.nan if e["loss"] is None else e["loss"] for e in of_fold], dtype=float)
         loss.plot(x, losses, color=color, alpha=0.25, linewidth=0.8)
         loss.plot(x, running_mean(losses, max(1, len(x) // 25)), color=color, label=f"fold {fold}")
-        rate.plot(x, [e["lr"] for e in mine], color=color)
+        rate.plot(x, [e["lr"] for e in of_fold], color=color)
         for variant in VARIANT_STYLES:
-            shift = 0.08 * (index - (len(folds) - 1) / 2) + VARIANT_SHIFTS[variant]  # side by side: every error bar is seen
+            shift = 0.08 * (index - (len(folds) - 1) / 2) + VARIANT_SHIFTS[variant]  # side by side, so that error bars show
             _draw_epochs(accuracy, [e for e in epochs if (e["fold"], e["variant"]) == (fold, variant)], shift, color)
     for variant, style in VARIANT_STYLES.items():
         if any(e["variant"] == variant for e in epochs):
@@ -77,13 +80,13 @@ def draw_curves(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str
     accuracy.set_xticks(sorted({e["epoch"] + 1 for e in epochs}))
     loss.legend()
     if epochs:
-        accuracy.margins(y=0.3)  # the legend stands above the error bars
+        accuracy.margins(y=0.3)  # room for the legend above the error bars
         accuracy.legend(ncols=3, loc="upper center", columnspacing=1)
     return figure
 
 
 def _draw_epochs(axes: Any, epochs: Sequence[Mapping[str, Any]], shift: float, color: str) -> None:
-    """Accuracies of one fold and variant after one epoch, two epochs, ..."""
+    """Draw the accuracies of one fold and variant after each epoch."""
     if epochs:
         points = {e["epoch"]: (e["epoch"] + 1 + shift, or_nan(e["accuracy"]), or_nan(e["standard_error"])) for e in epochs}
         x, y, error = zip(*points.values(), strict=True)
@@ -91,7 +94,7 @@ def _draw_epochs(axes: Any, epochs: Sequence[Mapping[str, Any]], shift: float, c
 
 
 def running_mean(values: np.ndarray, width: int) -> np.ndarray:
-    """(N,) mean of each value and up to width - 1 before it; NaN (a skipped step) does not count."""
+    """(N,) mean of each value and up to width - 1 before it, ignoring NaN (skipped steps)."""
     known = np.isfinite(values)
     total, count = (np.concatenate([[0], np.cumsum(v)]) for v in (np.where(known, values, 0), known))
     end = np.arange(1, len(values) + 1)
@@ -102,51 +105,51 @@ def running_mean(values: np.ndarray, width: int) -> np.ndarray:
 
 # %% accuracy
 def draw_groups(metrics: Metrics) -> Any:
-    """Accuracy of every group with its 95% interval, beside the text-only prior and guessing."""
+    """Draw the accuracy of every group with its 95% interval, the text-only prior and guessing."""
     sections = [[metrics.overall], metrics.by_fold, metrics.by_source, metrics.by_kind, metrics.by_choices]
     sections = [section for section in sections if section]
     groups = [group for section in sections for group in section]
-    places: list[float] = []
+    y: list[float] = []
     for section in sections:
-        start = places[-1] + 1.6 if places else 0.0  # a gap between sections
-        places += [start + i for i in range(len(section))]
-    figure, axes = new_figure(width=8.5, height=1.2 + 0.3 * places[-1])
+        start = y[-1] + 1.6 if y else 0.0  # a gap between sections
+        y += [start + i for i in range(len(section))]
+    figure, axes = new_figure(width=8.5, height=1.2 + 0.3 * y[-1])
     measured = [g.accuracy for g in groups]
-    shown = [_dots(axes, np.subtract(places, 0.12), measured, color=MODEL_COLOR, marker="o", label="model")]
+    handles = [_dots(axes, np.subtract(y, 0.12), measured, color=MODEL_COLOR, marker="o", label="model")]
     if metrics.overall.blind is not None:
         blind = [g.blind or Accuracy(0, 0) for g in groups]
         style = dict(color=WRONG_COLOR, marker="o", markerfacecolor="white", label="text only, no image")
-        shown.append(_dots(axes, np.add(places, 0.12), blind, **style))
+        handles.append(_dots(axes, np.add(y, 0.12), blind, **style))
     chances = [g.chance for g in groups]
-    shown += axes.plot(chances, places, "|", color=QUIET_COLOR, markersize=9, markeredgewidth=1.5, label="guessing")
-    _name_rows(axes, places, [f"{g.name}  (n={g.accuracy.n:,})" for g in groups])
+    handles += axes.plot(chances, y, "|", color=QUIET_COLOR, markersize=9, markeredgewidth=1.5, label="guessing")
+    _name_rows(axes, y, [f"{g.name}  (n={g.accuracy.n:,})" for g in groups])
     axes.set(xlabel="accuracy, 95% interval", xlim=(0, 1.02))
-    figure.legend(handles=shown, loc="outside upper center", ncols=3)
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
 
-def _dots(axes: Any, places: np.ndarray, values: Sequence[Accuracy], **style: Any) -> Any:
-    """Accuracies as points with Wilson intervals, from left to right."""
+def _dots(axes: Any, y: np.ndarray, values: Sequence[Accuracy], **style: Any) -> Any:
+    """Draw accuracies as points with Wilson intervals at heights `y`."""
     centres = np.array([v.value for v in values])
     ends = np.array([v.interval for v in values]).T  # (2, groups)
     error = np.abs(ends - centres)
-    return axes.errorbar(centres, places, xerr=error, linestyle="none", capsize=2, markersize=6, **style)
+    return axes.errorbar(centres, y, xerr=error, linestyle="none", capsize=2, markersize=6, **style)
 
 
-def _name_rows(axes: Any, places: Sequence[float], names: Sequence[str]) -> None:
-    axes.set_yticks(places, names, parse_math=False)  # a name may hold a $
-    axes.set_ylim(max(places) + 0.7, min(places) - 0.7)
+def _name_rows(axes: Any, y: Sequence[float], names: Sequence[str]) -> None:
+    axes.set_yticks(y, names, parse_math=False)  # a name may contain a $
+    axes.set_ylim(max(y) + 0.7, min(y) - 0.7)
     axes.grid(axis="y", visible=False)
 
 
 def draw_gains(gains: Mapping[str, Gain]) -> Any:
-    """Gain of each technique with its 95% interval; grey where it is not significant."""
+    """Draw the gain of each technique with its 95% interval; grey if not significant."""
     figure, axes = new_figure(width=8.5, height=1.3 + 0.42 * len(gains))
-    for place, gain in enumerate(gains.values()):
+    for y, gain in enumerate(gains.values()):
         color = RIGHT_COLOR if gain.is_better else WRONG_COLOR if gain.is_worse else QUIET_COLOR
-        axes.plot([100 * gain.low, 100 * gain.high], [place, place], color=color, linewidth=2.5, solid_capstyle="round")
-        axes.plot(100 * gain.value, place, "o", color=color, markersize=8)
-        text, point = f"{100 * gain.value:+.1f}", (100 * gain.value, place)
+        axes.plot([100 * gain.low, 100 * gain.high], [y, y], color=color, linewidth=2.5, solid_capstyle="round")
+        axes.plot(100 * gain.value, y, "o", color=color, markersize=8)
+        text, point = f"{100 * gain.value:+.1f}", (100 * gain.value, y)
         axes.annotate(text, point, (0, 7), textcoords="offset points", ha="center", fontsize=9)
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
     _name_rows(axes, range(len(gains)), list(gains))
@@ -155,16 +158,17 @@ def draw_gains(gains: Mapping[str, Gain]) -> Any:
 
 
 def draw_ladder(rungs: Mapping[str, Accuracy], blind: Accuracy) -> Any:
-    """Accuracy of each rung with its 95% interval, from the untouched model down to the ensemble.
+    """Draw the accuracy of each rung with its 95% interval, from the untrained model to the ensemble.
 
     Args:
-        blind: accuracy of answers from the texts alone.
+        rungs: name -> accuracy.
+        blind: accuracy of the text-only prior.
     """
     figure, axes = new_figure(width=8.5, height=1.4 + 0.42 * len(rungs))
     axes.axvline(blind.value, color=QUIET_COLOR, linewidth=1.2, linestyle="--", label="text only, no image")
     _dots(axes, np.arange(len(rungs)), list(rungs.values()), color=MODEL_COLOR, marker="o", label="test rows, 95% interval")
-    for place, accuracy in enumerate(rungs.values()):
-        axes.annotate(f"{accuracy.value:.3f}", (accuracy.value, place), (0, 8), textcoords="offset points", ha="center")
+    for y, accuracy in enumerate(rungs.values()):
+        axes.annotate(f"{accuracy.value:.3f}", (accuracy.value, y), (0, 8), textcoords="offset points", ha="center")
     _name_rows(axes, range(len(rungs)), list(rungs))
     axes.set(xlabel=f"accuracy on {next(iter(rungs.values())).n:,} test rows")
     figure.legend(loc="outside upper center", ncols=2)
@@ -172,33 +176,33 @@ def draw_ladder(rungs: Mapping[str, Accuracy], blind: Accuracy) -> Any:
 
 
 def draw_confusion(confusion: Sequence[Sequence[int]]) -> Any:
-    """Share of each true letter's rows by predicted letter, with the number of rows in each field."""
+    """Draw the confusion matrix: shares by true letter, with the number of rows in each cell."""
     counts = np.array(confusion)  # (C, C)
     size = len(counts)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure, axes = new_figure(width=9, height=1.2 + 0.55 * min(size, 12))  # as wide as its neighbours: type of one size
-    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    figure, axes = new_figure(width=9, height=1.2 + 0.55 * min(size, 12))  # as wide as the others: equal text size
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for true, predicted in np.ndindex(size, size) if size <= 12 else ():
         share = shares[true, predicted]
-        _write_in_field(axes, true, predicted, f"{share:.0%}\n{counts[true, predicted]:,}", dark=bool(share > 0.5))
+        _write_in_cell(axes, true, predicted, f"{share:.0%}\n{counts[true, predicted]:,}", dark=bool(share > 0.5))
     letters = list(LETTERS[:size])
     axes.set_xticks(range(size), letters)
     axes.set_yticks(range(size), letters)
     axes.set(xlabel="predicted", ylabel="true")
     axes.grid(visible=False)
-    figure.colorbar(shown, ax=axes, label="share of the true letter's rows")
+    figure.colorbar(image, ax=axes, label="share of the true letter's rows")
     return figure
 
 
-def _write_in_field(axes: Any, row: int, column: int, text: str, *, dark: bool) -> None:
-    """`text` in a field of a heat map, readable on its colour."""
+def _write_in_cell(axes: Any, row: int, column: int, text: str, *, dark: bool) -> None:
+    """Write `text` in a cell of a heat map, in a colour with contrast."""
     color = "white" if dark else INK
     axes.text(column, row, text, ha="center", va="center", fontsize=9, linespacing=1.4, color=color)
 
 
 # %% probabilities and letters
 def draw_reliability(before: Reliability, after: Reliability, temperature: float) -> Any:
-    """Accuracy and rows in each bin of confidence; below the diagonal the model is too sure of itself.
+    """Draw accuracy and rows by confidence; below the diagonal the model is overconfident.
 
     ECE is the expected calibration error.
     """
@@ -222,17 +226,17 @@ def draw_reliability(before: Reliability, after: Reliability, temperature: float
 
 
 def draw_letters(bias: LetterBias) -> Any:
-    """Letters said beside letters true; and, with several orders, what each order says too often."""
+    """Draw predicted and true letters and, with several orders, the surplus of each letter by order."""
     several = len(bias.per_order) > 1
     figure, panels = new_figure(columns=1 + several, width=10 if several else 9, height=3.6)
     bars = panels[0] if several else panels
-    places = np.arange(len(bias.overall.truth))
-    letters = list(LETTERS[: len(places)])
+    x = np.arange(len(bias.overall.truth))
+    letters = list(LETTERS[: len(x)])
     for offset, label, shares, color in (
-        (-0.2, "said", bias.overall.predicted, MODEL_COLOR), (0.2, "true", bias.overall.truth, QUIET_COLOR)
+        (-0.2, "predicted", bias.overall.predicted, MODEL_COLOR), (0.2, "true", bias.overall.truth, QUIET_COLOR)
     ):
-        bars.bar(places + offset, shares, width=0.38, label=label, color=color)
-    bars.set_xticks(places, letters)
+        bars.bar(x + offset, shares, width=0.38, label=label, color=color)
+    bars.set_xticks(x, letters)
     bars.set_title(f"all orders: distance {bias.overall.distance:.3f}, {spell_p_value(bias.p_value)}")
     bars.set_ylabel("share of the rows")
     bars.set_ylim(0, 1.2 * max(*bias.overall.predicted, *bias.overall.truth))
@@ -241,15 +245,15 @@ def draw_letters(bias: LetterBias) -> Any:
     if several:
         surplus = 100 * np.array([np.subtract(use.predicted, use.truth) for use in bias.per_order])  # (orders, letters)
         limit = max(1.0, float(np.abs(surplus).max()))
-        shown = panels[1].imshow(surplus, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+        image = panels[1].imshow(surplus, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
         for order, letter in np.ndindex(surplus.shape) if surplus.size <= 60 else ():
             points = surplus[order, letter]
-            _write_in_field(panels[1], order, letter, f"{points:+.1f}", dark=bool(abs(points) > 0.6 * limit))
-        panels[1].set_xticks(places, letters)
+            _write_in_cell(panels[1], order, letter, f"{points:+.1f}", dark=bool(abs(points) > 0.6 * limit))
+        panels[1].set_xticks(x, letters)
         panels[1].set_yticks(range(len(surplus)), [f"order {k}" for k in range(1, len(surplus) + 1)])
-        panels[1].set(title="said more often than true, in points")
+        panels[1].set(title="predicted more often than true, in points")
         panels[1].grid(visible=False)
-        figure.colorbar(shown, ax=panels[1])
+        figure.colorbar(image, ax=panels[1])
     return figure
 
 
@@ -258,31 +262,31 @@ COLUMN_WIDTH, CHOICES_HEIGHT = 3.2, 1.7  # of the gallery, in inches
 
 
 def draw_errors(errors: Sequence[WrongAnswer], open_picture: OpenPicture) -> Any:
-    """Photographs with question, choices and probabilities: what was said in red, the truth in green."""
+    """Draw photographs with question, choices and probabilities: the prediction in red, the true answer in green."""
     columns = min(3, len(errors))
     rows = -(-len(errors) // columns)
     pictures = [_small_picture(error, open_picture) for error in errors]
-    tall = [_tallest(pictures[columns * row : columns * (row + 1)]) for row in range(rows)]
-    ratios = [height for row in range(rows) for height in (tall[row], CHOICES_HEIGHT)]
+    heights = [_tallest(pictures[columns * row : columns * (row + 1)]) for row in range(rows)]
+    ratios = [height for row in range(rows) for height in (heights[row], CHOICES_HEIGHT)]
     figure, panels = new_figure(
         2 * rows, columns, width=COLUMN_WIDTH * columns, height=0.3 + sum(ratios) + 1.15 * rows, height_ratios=ratios
     )
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
     grid = np.reshape(panels, (rows, 2, columns))
-    for place in range(rows * columns):
-        picture, bars = grid[place // columns, :, place % columns]
+    for index in range(rows * columns):
+        picture, bars = grid[index // columns, :, index % columns]
         picture.axis("off")
         bars.axis("off")
-        if place < len(errors):
-            _draw_picture(picture, errors[place], *pictures[place])
-            _draw_choices(bars, errors[place])
+        if index < len(errors):
+            _draw_picture(picture, errors[index], *pictures[index])
+            _draw_choices(bars, errors[index])
     keys = [panels.flat[0].plot([], [], color=color, linewidth=5)[0] for color in (WRONG_COLOR, RIGHT_COLOR)]
-    figure.legend(keys, ["said", "true"], loc="outside upper center", ncols=2)
+    figure.legend(keys, ["predicted", "true"], loc="outside upper center", ncols=2)
     return figure
 
 
 def _small_picture(error: WrongAnswer, open_picture: OpenPicture) -> tuple[np.ndarray, str]:
-    """(H, W, 3) pixels of the photograph; a grey field and the reason where it cannot be opened."""
+    """(H, W, 3) pixels of the photograph; grey pixels and the reason if it cannot be opened."""
     try:
         picture = open_picture(error.image)
         picture.thumbnail((640, 640))
@@ -292,7 +296,7 @@ def _small_picture(error: WrongAnswer, open_picture: OpenPicture) -> tuple[np.nd
 
 
 def _tallest(pictures: Sequence[tuple[np.ndarray, str]]) -> float:
-    """Height in inches at which the tallest picture fills its column; an upright one is made narrower instead."""
+    """Height in inches at which the tallest picture fills its column; portrait pictures are narrowed instead."""
     return (COLUMN_WIDTH - 0.3) * min(1.1, max(pixels.shape[0] / pixels.shape[1] for pixels, _ in pictures))
 
 
@@ -300,38 +304,38 @@ def _draw_picture(axes: Any, error: WrongAnswer, pixels: np.ndarray, problem: st
     axes.imshow(pixels)
     text = wrapped_text(problem, 30)
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, linespacing=1.4, parse_math=False)
-    axes.set_anchor("SW")  # in line with the title and the choices
+    axes.set_anchor("SW")  # aligned with the title and the choices
     title = f"{wrapped_text(error.question, 44, 2)}\n{clipped_text(f'{error.id} · {error.kind}', 44)}"
     axes.set_title(title, fontsize=10, linespacing=1.5, parse_math=False)
 
 
 def _draw_choices(axes: Any, error: WrongAnswer) -> None:
-    """The choices as bars of probability; the true one and the most probable where there are more than six."""
+    """Draw the choices as bars of probability; of more than six, the true one and the most probable."""
     by_rank = sorted(range(len(error.choices)), key=lambda c: (c != error.answer, -error.probabilities[c]))
-    shown = sorted(by_rank[:6])  # what was said is the most probable
-    for place, choice in enumerate(shown):
+    shown = sorted(by_rank[:6])  # the prediction is the most probable
+    for y, choice in enumerate(shown):
         color = WRONG_COLOR if choice == error.predicted else RIGHT_COLOR if choice == error.answer else QUIET_COLOR
-        axes.barh(place + 0.22, error.probabilities[choice], height=0.22, color=color)
-        axes.barh(place + 0.22, 1, height=0.22, color=QUIET_COLOR, alpha=0.15)
+        axes.barh(y + 0.22, error.probabilities[choice], height=0.22, color=color)
+        axes.barh(y + 0.22, 1, height=0.22, color=QUIET_COLOR, alpha=0.15)
         text = f"({LETTERS[choice]}) {clipped_text(error.choices[choice], 36)}"
         ink = INK if color == QUIET_COLOR else color
-        axes.text(0, place - 0.02, text, va="bottom", fontsize=9.5, color=ink, parse_math=False)
-        axes.text(1, place - 0.02, f"{error.probabilities[choice]:.2f}", va="bottom", ha="right", fontsize=9.5)
+        axes.text(0, y - 0.02, text, va="bottom", fontsize=9.5, color=ink, parse_math=False)
+        axes.text(1, y - 0.02, f"{error.probabilities[choice]:.2f}", va="bottom", ha="right", fontsize=9.5)
     axes.set(xlim=(0, 1), ylim=(max(4, len(shown)) - 0.3, -0.6))
 
 
 def text_width(text: str) -> int:
-    """Columns `text` takes: Korean and other wide characters count twice."""
+    """Width of `text` in columns; Korean and other wide characters count twice."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def clipped_text(text: str, columns: int) -> str:
-    """`text` on one line, cut with an ellipsis where it is wider than `columns`."""
+    """`text` on one line, truncated with an ellipsis to `columns`."""
     return wrapped_text(text, columns, 1)
 
 
 def wrapped_text(text: str, columns: int, lines: int = 6) -> str:
-    """`text` in lines of `columns`, broken at spaces or inside long words; an ellipsis ends what is cut."""
+    """Wrap `text` to lines of `columns` at spaces or inside long words; an ellipsis marks truncation."""
     done: list[str] = []
     line = ""
     for word in " ".join(text.split()).split(" "):

@@ -1,4 +1,4 @@
-"""Metrics: what the out-of-fold rows say about a model, each figure with its error bar."""
+"""Metrics of a model on its out-of-fold rows, with error bars."""
 import contextlib
 import dataclasses
 import math
@@ -14,10 +14,10 @@ from mcvqa.data.questions import Question
 from mcvqa.scoring.scores import Scores, log_softmax
 
 
-# %% what is measured
+# %% records
 @dataclass(frozen=True)
 class GroupAccuracy:
-    """Accuracy on some of the rows, beside what the text-only prior reaches on them and what guessing would."""
+    """Accuracy on a subset of the rows, with that of the text-only prior (blind) and of guessing (chance)."""
 
     name: str
     accuracy: Accuracy
@@ -27,7 +27,7 @@ class GroupAccuracy:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Rows whose confidence is in (low, high]: how confident they are on average, and how often they are right."""
+    """Rows with a confidence in (low, high]: their mean confidence and accuracy."""
 
     low: float
     high: float
@@ -37,13 +37,13 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How far probabilities can be believed.
+    """Calibration of probabilities.
 
     Attributes:
         ece: expected calibration error, 0..1 (Guo et al. 2017, "On Calibration of Modern Neural Networks").
         brier: mean squared error of the probabilities, summed over the choices, 0..2 (Brier 1950).
         nll: mean negative log-probability of the answer, nats.
-        bins: the bins that hold rows.
+        bins: the non-empty bins.
     """
 
     ece: float
@@ -54,10 +54,12 @@ class Reliability:
 
 @dataclass(frozen=True)
 class LetterUse:
-    """Shares of the letters a, b, ... among predictions and answers, counted by the slot where a choice was shown.
+    """Shares of the letters a, b, ... among predictions and answers, by the slot in which a choice was shown.
 
     Attributes:
-        distance: total variation between the two, 0 (same shares) to 1.
+        n: number of rows and views.
+        predicted, truth: share of each letter.
+        distance: total variation distance between the two, 0 (equal shares) to 1.
     """
 
     n: int
@@ -68,12 +70,13 @@ class LetterUse:
 
 @dataclass(frozen=True)
 class LetterBias:
-    """Whether the model prefers letters.
+    """Whether the model prefers some letters.
 
     Attributes:
-        overall: all ways of asking together; per_order: each on its own.
-        p_value: probability of a distance as large from a model without preference. Such a model confuses x with y
-            as often as y with x, so swapping prediction and answer of random image groups shows what chance does.
+        overall: all views together.
+        per_order: each option order on its own.
+        p_value: probability of such a distance without a preference. A model without one confuses x with y as often as
+            y with x, so the null distribution comes from swapping prediction and answer of random image groups.
     """
 
     overall: LetterUse
@@ -83,7 +86,7 @@ class LetterBias:
 
 @dataclass(frozen=True)
 class WrongAnswer:
-    """A row that was answered wrongly. probabilities: one per choice."""
+    """A row that was answered wrongly, with the probability of each choice."""
 
     id: str
     image: str
@@ -97,8 +100,8 @@ class WrongAnswer:
 
 @dataclass(frozen=True)
 class LeaderboardEstimate:
-    """Accuracy to expect on `n` test rows, without the optimism of a chosen epoch; its error holds the luck of the test rows and
-    of the rows measured here."""
+    """Accuracy expected on `n` test rows, corrected for the optimism of a chosen epoch; the error includes the sampling of the
+    test rows and of the measured rows."""
 
     value: float
     standard_error: float
@@ -109,11 +112,11 @@ class LeaderboardEstimate:
 
 @dataclass(frozen=True)
 class Selection:
-    """The best epoch of each fold was chosen on the rows that it is judged by.
+    """The best epoch of each fold was chosen on its own validation rows.
 
     Attributes:
-        epochs: most epochs that a fold chose from.
-        optimism: by how much the accuracy is too high for that, as a share of all rows.
+        epochs: the most epochs that a fold chose from.
+        optimism: by how much the accuracy is therefore too high, as a share of all rows.
     """
 
     epochs: int
@@ -122,18 +125,23 @@ class Selection:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Everything the report says in figures, measured on out-of-fold rows with a known answer.
+    """All figures of the report, measured on out-of-fold rows with a known answer.
 
     Attributes:
-        over_blind: gain of the model over the text-only prior, None without a prior.
-        circular: right in every order in which a row was asked; rows asked at least twice (CircularEval of MMBench,
-            Liu et al. 2023); None if there are none.
+        overall: on all rows.
+        by_fold, by_kind, by_choices: by fold, kind of question and number of choices.
+        over_blind: gain over the text-only prior; None: no prior.
+        circular: share of rows right in every option order, of those with at least two (CircularEval of MMBench,
+            Liu et al. 2023); None: there are none.
+        letters: preference for letters.
+        temperature: of the probabilities.
         before, after: reliability of the probabilities without and with the temperature.
-        confusion: confusion[true][predicted] rows, by the letters of the original order.
-        gains: name of a technique -> gain measured on the same rows.
+        confusion: confusion[true][predicted] counts, by the letters of the original order.
+        gains: name of a technique -> gain on the same rows.
         errors: wrong answers, most confident first.
-        selection: what choosing the best epoch adds to the accuracy; None where nothing was chosen or its log does not say.
-        by_source: by the file that rows are from; empty where all are from one.
+        leaderboard: estimate for the test rows; None: there are none.
+        selection: optimism of choosing the best epoch; None: nothing was chosen, or the log does not say.
+        by_source: by source file; empty if there is only one.
     """
 
     overall: GroupAccuracy
@@ -154,12 +162,12 @@ class Metrics:
     by_source: tuple[GroupAccuracy, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, dicts, texts and numbers; what is not a number becomes None."""
+        """Convert to plain lists, dicts, strings and numbers; NaN becomes None."""
         return {f.name: json_value(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
 
 def json_value(value: Any) -> Any:
-    """`value` as JSON can hold it; an Accuracy brings its value, error and interval along."""
+    """`value` as JSON data; an Accuracy includes its value, error and interval."""
     if isinstance(value, Accuracy):
         low, high = value.interval
         figures = {"value": value.value, "standard_error": value.standard_error, "low": low, "high": high}
@@ -175,7 +183,7 @@ def json_value(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# %% all of it
+# %% measuring
 def measure(
     questions: Sequence[Question],
     scores: Scores,
@@ -192,18 +200,22 @@ def measure(
     """Measure a model on the rows it was not trained on.
 
     Args:
-        questions: N questions in the order of `scores`; those without a known answer are left out.
-        scores: out-of-fold scores, every row by the model of its own fold.
+        questions: N questions in the order of `scores`; those without a known answer are ignored.
+        scores: out-of-fold scores, each row by the model of its own fold.
         folds: (N,) fold of each row.
-        groups: (N,) image group of each row, by which all errors are clustered; None: each row is its own group.
+        groups: (N,) image group of each row, by which errors are clustered; None: each row is its own group.
         prior: (N, C) out-of-fold log-probabilities of the text-only prior.
         temperature: fitted on these rows; probabilities are softmax(log-probabilities / temperature).
-        variants: technique -> (after, before), each (N,) booleans: right with and right without it.
-        epochs: fold -> its epochs, where the best one is scored; the rows of a fold are in the order of `questions`.
-        test_size: rows of the test set; 0: no leaderboard estimate.
+        variants: technique -> (after, before), each (N,) booleans: right with and without it.
+        epochs: fold -> its epochs, if the best one is scored; the rows of a fold are in the order of `questions`.
+        test_size: number of test rows; 0: no leaderboard estimate.
+        max_errors: the most wrong answers to list.
+
+    Returns:
+        All figures of the report.
 
     Raises:
-        ValueError: rows that do not fit together, no known answer, or scores that are no numbers.
+        ValueError: the arguments are about different rows, no answer is known, or scores are NaN.
     """
     known = _measurable_rows(questions, scores, folds)
     questions, scores, folds = [questions[i] for i in known], scores.rows(known), np.asarray(folds)[known]
@@ -211,26 +223,26 @@ def measure(
     answers = np.array([q.answer for q in questions], dtype=int)
     logprobs = scores.mean()  # (N, C)
     right = logprobs.argmax(-1) == answers
-    guessed = None if prior is None else prior[known].argmax(-1) == answers
+    blind_right = None if prior is None else prior[known].argmax(-1) == answers
     n_choices = np.array([len(q.choices) for q in questions])
     kinds, sources = np.array([question_kind(q) for q in questions]), np.array([q.source for q in questions])
     calibrated = np.exp(log_softmax(logprobs / temperature))
 
     def accuracies(labels: np.ndarray, names: Sequence[Any], title: str = "{}") -> tuple[GroupAccuracy, ...]:
         members = ((title.format(name), labels == name) for name in names)
-        return tuple(group_accuracy(name, rows, right, guessed, n_choices, groups) for name, rows in members if rows.any())
+        return tuple(group_accuracy(name, rows, right, blind_right, n_choices, groups) for name, rows in members if rows.any())
 
     def gain(after: np.ndarray, before: np.ndarray) -> Gain:
         return paired_gain(after, before, groups)
 
-    overall = group_accuracy("all", np.ones(len(known), bool), right, guessed, n_choices, groups)
+    overall = group_accuracy("all", np.ones(len(known), bool), right, blind_right, n_choices, groups)
     selection = selection_of(epochs or {}, folds, groups)
     return Metrics(
         overall=overall,
         by_fold=accuracies(folds, sorted(set(folds.tolist())), "fold {}"),
         by_kind=accuracies(kinds, KINDS),
         by_choices=accuracies(n_choices, sorted(set(n_choices.tolist())), "{} choices"),
-        over_blind=None if guessed is None else gain(right, guessed),
+        over_blind=None if blind_right is None else gain(right, blind_right),
         circular=circular_accuracy(scores, answers, groups),
         letters=letter_bias(scores, answers, groups),
         temperature=float(temperature),
@@ -246,47 +258,53 @@ def measure(
 
 
 def _measurable_rows(questions: Sequence[Question], scores: Scores, folds: np.ndarray) -> np.ndarray:
-    """Indices of the rows with a known answer, after checking that everything given is about the same rows."""
+    """Indices of the rows with a known answer, after checking that all arguments are about the same rows."""
     if len(questions) != len(scores.ids) or len(folds) != len(scores.ids):
-        raise ValueError(f"{len(questions)} questions, {len(scores.ids)} scores, {len(folds)} folds are not one set.")
+        raise ValueError(f"{len(questions)} questions, {len(scores.ids)} scores, {len(folds)} folds do not match.")
     for row, (question, scored) in enumerate(zip(questions, scores.ids, strict=True)):
         if question.id != scored:
-            raise ValueError(f"Row {row}: question {question.id!r} stands beside the scores of {str(scored)!r}.")
+            raise ValueError(f"Row {row}: question {question.id!r} has the scores of {str(scored)!r}.")
     known = np.array([i for i, q in enumerate(questions) if q.answer is not None], dtype=int)
     if not len(known):
         raise ValueError("No row has a known answer: there is nothing to measure against.")
-    with np.errstate(invalid="ignore"):  # argmax over NaN would be a valid-looking letter
+    with np.errstate(invalid="ignore"):  # argmax over NaN would look like a valid letter
         broken = scores.ids[known][np.isnan(scores.mean()[known]).any(-1)]
     if len(broken):
-        raise ValueError(f"{len(broken)} rows have scores that are no numbers, first {', '.join(broken[:5])}.")
+        raise ValueError(f"{len(broken)} rows have NaN scores, first {', '.join(broken[:5])}.")
     return known
 
 
 # %% accuracy
 def group_accuracy(
-    name: str, rows: np.ndarray, right: np.ndarray, guessed: np.ndarray | None, n_choices: np.ndarray, groups: np.ndarray
+    name: str, rows: np.ndarray, right: np.ndarray, blind_right: np.ndarray | None, n_choices: np.ndarray, groups: np.ndarray
 ) -> GroupAccuracy:
     """Accuracy on the rows of a group.
 
     Args:
-        rows, right, guessed: (N,) booleans: in the group, right, right without the photograph.
+        name: of the group.
+        rows, right, blind_right: (N,) booleans: in the group, right, right without the photograph.
         n_choices, groups: (N,) number of choices, image group.
     """
-    blind = None if guessed is None else accuracy_of_right(guessed[rows], groups[rows])
+    blind = None if blind_right is None else accuracy_of_right(blind_right[rows], groups[rows])
     return GroupAccuracy(name, accuracy_of_right(right[rows], groups[rows]), blind, float((1 / n_choices[rows]).mean()))
 
 
 def confusion_counts(predicted: np.ndarray, answers: np.ndarray, size: int) -> tuple[tuple[int, ...], ...]:
-    """Rows by true and predicted choice, (size, size)."""
+    """(size, size) number of rows by true and predicted choice."""
     from sklearn.metrics import confusion_matrix
 
     return tuple(map(tuple, confusion_matrix(answers, predicted, labels=range(size)).tolist()))
 
 
 def leaderboard_estimate(measured: Accuracy, test_size: int, selection: Selection | None = None) -> LeaderboardEstimate:
-    """What to expect on `test_size` new rows of the same kind, which share photographs as those measured do.
+    """Estimate the accuracy on `test_size` new rows of the same kind, with as many rows per photograph.
 
     Two right and two wrong answers are added for the error (Agresti and Coull 1998), so that 20 of 20 is not certainty.
+
+    Args:
+        measured: accuracy on validation rows.
+        test_size: number of test rows.
+        selection: optimism to subtract.
     """
     value = measured.value - (selection.optimism if selection else 0.0)
     p = (measured.right + 2) / (measured.n + 4)
@@ -298,7 +316,7 @@ def leaderboard_estimate(measured: Accuracy, test_size: int, selection: Selectio
 # %% the best of several epochs
 @dataclass(frozen=True)
 class FoldEpochs:
-    """What a fold's epochs answered to its validation rows.
+    """Validation results of a fold after each epoch.
 
     Attributes:
         right: (E, N) booleans of the rows with a known answer.
@@ -310,44 +328,47 @@ class FoldEpochs:
 
 
 def read_epochs(events: Iterable[Mapping[str, Any]]) -> dict[int, FoldEpochs]:
-    """Fold -> its epochs, of the weights to score with.
+    """Read each fold's epochs from the log, for the weights used for scoring.
 
     Args:
-        events: "epoch" of the run's log; where training went back to an epoch, it counts from there on. Folds whose events do
-            not say which rows were right are left out.
+        events: events "epoch" of the run's log; after a rollback, the repeated epochs count.
+
+    Returns:
+        Fold -> its epochs, without folds whose events do not say which rows were right.
     """
-    of_folds: dict[int, dict[int, Mapping[str, Any]]] = {}
+    by_fold: dict[int, dict[int, Mapping[str, Any]]] = {}
     for event in events:
         fold, epoch = event["fold"], event["epoch"]
         if event["chosen"] and epoch >= 0 and "right" in event:
-            of_folds[fold] = {e: before for e, before in of_folds.get(fold, {}).items() if e < epoch} | {epoch: event}
-    found: dict[int, FoldEpochs] = {}
-    for fold, by_epoch in of_folds.items():
+            by_fold[fold] = {e: earlier for e, earlier in by_fold.get(fold, {}).items() if e < epoch} | {epoch: event}
+    epochs: dict[int, FoldEpochs] = {}
+    for fold, by_epoch in by_fold.items():
         last = by_epoch[max(by_epoch)]["n"]
         ordered = [by_epoch[epoch] for epoch in sorted(by_epoch) if by_epoch[epoch]["n"] == last]
-        with contextlib.suppress(ValueError):  # a line that someone changed
+        with contextlib.suppress(ValueError):  # a line was edited
             right = np.stack([unpack_right(event["right"], last) for event in ordered])
-            found[fold] = FoldEpochs(right, np.array([event["nll"] for event in ordered], dtype=float))
-    return found
+            epochs[fold] = FoldEpochs(right, np.array([event["nll"] for event in ordered], dtype=float))
+    return epochs
 
 
 def selection_of(epochs: Mapping[int, FoldEpochs], folds: np.ndarray, groups: np.ndarray) -> Selection | None:
-    """The optimism of all folds together; None where no fold chose among several epochs.
+    """Estimate the optimism of all folds together; None: no fold chose among several epochs.
 
     Args:
+        epochs: fold -> its epochs.
         folds, groups: (N,) fold and image group of each row with a known answer.
     """
-    most, too_high = 0, 0.0
-    for fold, of_fold in epochs.items():
+    most_epochs, optimism = 0, 0.0
+    for fold, fold_epochs in epochs.items():
         rows = np.flatnonzero(folds == fold)
-        if len(of_fold.right) > 1 and of_fold.right.shape[1] == len(rows):
-            most = max(most, len(of_fold.right))
-            too_high += len(rows) * selection_optimism(of_fold.right, groups[rows], of_fold.losses)
-    return Selection(most, too_high / len(folds)) if most else None
+        if len(fold_epochs.right) > 1 and fold_epochs.right.shape[1] == len(rows):
+            most_epochs = max(most_epochs, len(fold_epochs.right))
+            optimism += len(rows) * selection_optimism(fold_epochs.right, groups[rows], fold_epochs.losses)
+    return Selection(most_epochs, optimism / len(folds)) if most_epochs else None
 
 
 def spell_selection(selection: Selection | None) -> str:
-    """'of which choosing the best of 5 epochs adds about 2.2 points'; empty without."""
+    """'of which choosing the best of 5 epochs adds about 2.2 points'; '' for None."""
     return f"of which choosing the best of {selection.epochs} epochs adds {spell_optimism(selection)}" if selection else ""
 
 
@@ -360,7 +381,14 @@ def spell_optimism(selection: Selection) -> str:
 def worst_errors(
     questions: Sequence[Question], kinds: np.ndarray, probabilities: np.ndarray, count: int
 ) -> tuple[WrongAnswer, ...]:
-    """The wrong answers given with most confidence. Args: kinds (N,); probabilities (N, C)."""
+    """List the most confident wrong answers.
+
+    Args:
+        questions: N questions.
+        kinds: (N,) kind of each question.
+        probabilities: (N, C).
+        count: the most answers to list.
+    """
     predicted = probabilities.argmax(-1)
     wrong = [i for i in np.argsort(-probabilities.max(-1), kind="stable") if predicted[i] != questions[i].answer]
     return tuple(
@@ -374,42 +402,46 @@ def worst_errors(
 
 # %% orders and letters
 def _orders_at_original_scale(scores: Scores) -> np.ndarray:
-    """(N, K) whether a row was asked in the k-th way and that way shows the image at its original size."""
-    original = scores.scales[np.argmin(np.abs(scores.scales - 1))]  # the nearest, where 1.0 was not among them
+    """(N, K) whether a row has the k-th view and that view shows the image at its original size."""
+    original = scores.scales[np.argmin(np.abs(scores.scales - 1))]  # the nearest if 1.0 is not among them
     return ~np.isnan(scores.logprobs[:, :, 0]) & np.isclose(scores.scales, original)
 
 
-def _choices_per_way(scores: Scores) -> np.ndarray:
-    """(N, K) predicted choice of each way; meaningless where a row was not asked that way."""
-    return np.nan_to_num(scores.per_way(), nan=-np.inf).argmax(-1)
+def _choices_per_view(scores: Scores) -> np.ndarray:
+    """(N, K) predicted choice in each view; meaningless if a row does not have the view."""
+    return np.nan_to_num(scores.per_view(), nan=-np.inf).argmax(-1)
 
 
 def circular_accuracy(scores: Scores, answers: np.ndarray, groups: np.ndarray | None = None) -> Accuracy | None:
-    """Rows that are right in every order, among those asked in two or more.
+    """Share of the rows that are right in every option order, of those with two or more; None: there are none.
 
     Args:
+        scores: of N rows.
         answers, groups: (N,) choice indices, image groups.
     """
-    asked = _orders_at_original_scale(scores)
-    often = asked.sum(-1) >= 2
-    always = ((_choices_per_way(scores) == answers[:, None]) | ~asked).all(-1)
-    return accuracy_of_right(always[often], None if groups is None else groups[often]) if often.any() else None
+    has_view = _orders_at_original_scale(scores)
+    several = has_view.sum(-1) >= 2
+    always = ((_choices_per_view(scores) == answers[:, None]) | ~has_view).all(-1)
+    return accuracy_of_right(always[several], None if groups is None else groups[several]) if several.any() else None
 
 
 def letter_bias(
     scores: Scores, answers: np.ndarray, groups: np.ndarray | None = None, *, draws: int = 2000, seed: int = 42
 ) -> LetterBias:
-    """Letters predicted and letters true, in the slots as they were shown.
+    """Compare predicted and true letters, by the slots in which choices were shown.
 
     Args:
+        scores: of N rows.
         answers, groups: (N,) choice indices, image groups.
+        draws: number of random swaps for the p-value.
+        seed: of the swaps.
     """
-    asked = _orders_at_original_scale(scores)
+    has_view = _orders_at_original_scale(scores)
     slots = scores.n_choices.max()
-    here = scores.orders[:, :, :slots]
-    predicted = (here == _choices_per_way(scores)[:, :, None]) & asked[:, :, None]  # (N, K, slots), one-hot
-    truth = (here == answers[:, None, None]) & asked[:, :, None]
-    # one sign per image group, not per row or way: these agree far too often to count as so many observations
+    shown = scores.orders[:, :, :slots]
+    predicted = (shown == _choices_per_view(scores)[:, :, None]) & has_view[:, :, None]  # (N, K, slots), one-hot
+    truth = (shown == answers[:, None, None]) & has_view[:, :, None]
+    # one sign per image group: rows and views of a photograph are not independent observations
     change = predicted.sum(1, dtype=np.float32) - truth.sum(1, dtype=np.float32)  # (N, slots)
     if groups is not None:
         _, group = np.unique(groups, return_inverse=True)
@@ -419,18 +451,19 @@ def letter_bias(
     signs = np.random.default_rng(seed).integers(0, 2, (draws, len(change)), dtype=np.int8) * 2 - 1
     by_chance = np.abs(signs.astype(np.float32) @ change).sum(-1)  # (draws,)
     as_large = int((by_chance >= np.abs(change.sum(0)).sum() - 1e-3).sum())
-    ways = [k for k in range(asked.shape[1]) if asked[:, k].any()]
+    views = [k for k in range(has_view.shape[1]) if has_view[:, k].any()]
     return LetterBias(
-        _letter_use(predicted, truth), tuple(_letter_use(predicted[:, k], truth[:, k]) for k in ways),
+        _letter_use(predicted, truth), tuple(_letter_use(predicted[:, k], truth[:, k]) for k in views),
         (as_large + 1) / (draws + 1),
     )
 
 
 def _letter_use(predicted: np.ndarray, truth: np.ndarray) -> LetterUse:
-    """Args: predicted, truth: (..., slots) one-hot, all zero where not asked."""
+    """Letter shares of (..., slots) one-hot predictions and answers, all zero for missing views."""
     n = int(truth.sum())
-    said, true = (one_hot.reshape(-1, one_hot.shape[-1]).sum(0) / n for one_hot in (predicted, truth))
-    return LetterUse(n, tuple(said.tolist()), tuple(true.tolist()), float(np.abs(said - true).sum() / 2))
+    predicted_share, true_share = (one_hot.reshape(-1, one_hot.shape[-1]).sum(0) / n for one_hot in (predicted, truth))
+    distance = float(np.abs(predicted_share - true_share).sum() / 2)
+    return LetterUse(n, tuple(predicted_share.tolist()), tuple(true_share.tolist()), distance)
 
 
 # %% calibration
@@ -442,12 +475,13 @@ def reliability(
     Args:
         probabilities: (N, C), 0 beyond a row's choices.
         answers, groups: (N,) choice indices, image groups.
+        bins: number of bins.
     """
     confidence, right = probabilities.max(-1), probabilities.argmax(-1) == answers
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    bin_index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     table = []
-    for index in np.unique(place):
-        rows = place == index
+    for index in np.unique(bin_index):
+        rows = bin_index == index
         accuracy = accuracy_of_right(right[rows], None if groups is None else groups[rows])
         table.append(ReliabilityBin(index / bins, (index + 1) / bins, float(confidence[rows].mean()), accuracy))
     ece = sum(b.accuracy.n * abs(b.accuracy.value - b.confidence) for b in table) / len(answers)

@@ -1,7 +1,7 @@
-"""Page: the report of a run, as Markdown for the repository and as one self-contained HTML file.
+"""The report of a run, as Markdown for the repository and as one self-contained HTML file.
 
-The content is put together once, as plain text in sections and blocks; the two renderers below are the only places that
-write markup, and both escape everything they are given. Questions, file names and run names come from other people.
+The content is assembled once, as plain text in sections and blocks. Only the two renderers below write markup, and both
+escape all input: questions, file names and run names are untrusted.
 """
 import base64
 import html
@@ -25,21 +25,28 @@ from mcvqa.report.metrics import GroupAccuracy, Metrics, WrongAnswer, spell_opti
 from mcvqa.report.submission import SubmissionReport
 
 
-# %% what goes in
+# %% input
 @dataclass(frozen=True)
 class ReportInput:
-    """What a report is made of, all of it plain data.
+    """The content of a report, as plain data.
 
     Attributes:
-        run: name of the run. config: every setting and its value. seconds: time the run took.
-        data_summary: text for a terminal, shown as it is.
-        methods: ensemble method -> its out-of-fold accuracy; method: the one used; method_reason: why.
+        run: name of the run.
+        config: every setting and its value.
+        data_summary: text for a terminal, shown verbatim.
+        metrics: of the run.
+        methods: ensemble method -> its out-of-fold accuracy.
+        method: the method used.
+        method_reason: why it was used.
         figures: name -> PNG inside the report's folder (see `mcvqa.report.figures.draw_figures`).
-        submissions: path as shown -> what its validation found; not_submitted: why there are none, '' if there are.
-        submitted: what the file to hand in holds; submitted_run: whose answers these are.
-        submitted_accuracy: of these answers, on rows that their models have not seen; None where it is not known.
+        submissions: path as shown -> result of its validation.
+        not_submitted: why there are no submissions; '' if there are.
+        submitted: source of the answers in the file to hand in.
+        submitted_run: the run that these answers are from.
+        submitted_accuracy: their accuracy on unseen rows; None: not known.
         advice: what to try next.
         environment: versions, commit, device, ...
+        seconds: duration of the run.
     """
 
     run: str
@@ -62,7 +69,7 @@ class ReportInput:
 
 @dataclass(frozen=True)
 class ReportBlock:
-    """One piece of a section. kind: text, list, table, tiles, figure or verbatim."""
+    """Part of a section; its kind is text, list, table, tiles, figure or verbatim."""
 
     kind: str
     text: str = ""
@@ -92,9 +99,9 @@ def write_report(folder: str | Path, content: ReportInput) -> tuple[Path, Path]:
     return markdown, page
 
 
-# %% what is said
+# %% content
 def report_sections(content: ReportInput) -> list[ReportSection]:
-    """All sections, without those that have nothing to show."""
+    """Assemble all sections that have content."""
     parts: list[tuple[str, list[ReportBlock]]] = [
         ("Result", _result_blocks(content)),
         ("What was run", _run_blocks(content)),
@@ -115,23 +122,23 @@ def report_sections(content: ReportInput) -> list[ReportSection]:
 
 
 def changed_settings(config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ from the default: name -> (value, default). Names of folders are left out."""
+    """Settings that differ from the default: name -> (value, default), without run_name and output_dir."""
     defaults = _without_tuples({name: setting.default for name, setting in Config.settings().items()})
     changed = {k: (v, defaults.get(k)) for k, v in _without_tuples(config).items() if v != defaults.get(k)}
     return {k: pair for k, pair in changed.items() if k not in ("run_name", "output_dir")}
 
 
 def _without_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}  # YAML knows lists only
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}  # YAML has no tuples
 
 
 def _result_blocks(content: ReportInput) -> list[ReportBlock]:
-    """The figures of this run, and first what the file to hand in holds where that is something else."""
-    held, metrics = content.submitted_accuracy, content.metrics
-    if not content.submitted or held == metrics.overall.accuracy:
+    """This run's figures, preceded by what the file to hand in contains if it is from elsewhere."""
+    submitted, metrics = content.submitted_accuracy, content.metrics
+    if not content.submitted or submitted == metrics.overall.accuracy:
         return [_headline(metrics)]
-    known = f"accuracy {held}" if held else "accuracy not known"
-    text = f"The file to hand in holds {content.submitted} of the run {content.submitted_run}: {known}."
+    accuracy = f"accuracy {submitted}" if submitted else "accuracy not known"
+    text = f"The file to hand in contains {content.submitted} of the run {content.submitted_run}: {accuracy}."
     return [ReportBlock("text", f"{text} The figures below are this run's."), _headline(metrics)]
 
 
@@ -158,7 +165,7 @@ def _run_blocks(content: ReportInput) -> list[ReportBlock]:
     time = f" It took {spell_duration(content.seconds)}." if content.seconds else ""
     lead = f"Model {model}, {content.config.get('image_size')} px.{time}"
     if not changed:
-        return [ReportBlock("text", f"{lead} Every setting has its default.")]
+        return [ReportBlock("text", f"{lead} All settings have their defaults.")]
     rows = [(name, _setting_text(value), _setting_text(default)) for name, (value, default) in changed.items()]
     return [ReportBlock("text", f"{lead} Settings that differ from the default:"),
             _table_block(("setting", "here", "default"), rows)]
@@ -189,7 +196,7 @@ def _gain_blocks(content: ReportInput) -> list[ReportBlock]:
         (name, f"{g.value:+.3f}", spell_interval(g.low, g.high, sign="+"), spell_p_value(g.p_value), gain_verdict(g))
         for name, g in gains.items()
     ]
-    test = "With each technique against without it, on the same out-of-fold rows (exact sign-flip test by image group)."
+    test = "Each technique against the run without it, on the same out-of-fold rows (exact sign-flip test by image group)."
     return [
         ReportBlock("text", test),
         *_figure_block(content, "gains", "Gain of each technique with its 95% interval"),
@@ -198,7 +205,7 @@ def _gain_blocks(content: ReportInput) -> list[ReportBlock]:
 
 
 def gain_verdict(gain: Gain) -> str:
-    """What the test allows to be said."""
+    """The verdict that the test supports."""
     return "helps" if gain.is_better else "hurts" if gain.is_worse else "not significant"
 
 
@@ -228,17 +235,17 @@ def _calibration_blocks(content: ReportInput) -> list[ReportBlock]:
 
 def _letter_blocks(content: ReportInput) -> list[ReportBlock]:
     letters = content.metrics.letters
-    known = "This is more than chance explains." if letters.p_value < SIGNIFICANT else "Chance alone explains as much."
+    verdict = "This is more than chance explains." if letters.p_value < SIGNIFICANT else "Chance alone explains this."
     shares = zip(LETTERS, letters.overall.predicted, letters.overall.truth, strict=False)
-    rows = [(letter, f"{said:.3f}", f"{true:.3f}", f"{said - true:+.3f}") for letter, said, true in shares]
+    rows = [(letter, f"{predicted:.3f}", f"{true:.3f}", f"{predicted - true:+.3f}") for letter, predicted, true in shares]
     return [
         ReportBlock(
             "text",
-            f"Letters said and letters true differ by a total variation of {letters.overall.distance:.3f} "
-            f"({spell_p_value(letters.p_value)}). {known}",
+            f"Predicted and true letters differ by a total variation distance of {letters.overall.distance:.3f} "
+            f"({spell_p_value(letters.p_value)}). {verdict}",
         ),
         *_figure_block(content, "letters", "Share of each letter among predictions and answers, as shown to the model"),
-        _table_block(("letter", "said", "true", "difference"), rows, numeric=True),
+        _table_block(("letter", "predicted", "true", "difference"), rows, numeric=True),
     ]
 
 
@@ -247,18 +254,18 @@ def _error_blocks(content: ReportInput) -> list[ReportBlock]:
     if not errors:
         return [ReportBlock("text", "No row was answered wrongly.")]
     return [
-        ReportBlock("text", f"The {len(errors)} wrong answers given with most confidence."),
+        ReportBlock("text", f"The {len(errors)} most confident wrong answers."),
         *_figure_block(content, "errors", "Photographs of the most confident errors"),
-        _table_block(("row", "question", "choices", "said", "true"), map(_error_row, errors)),
+        _table_block(("row", "question", "choices", "predicted", "true"), map(_error_row, errors)),
     ]
 
 
 def _error_row(error: WrongAnswer) -> tuple[str, ...]:
     choices = " / ".join(f"({letter}) {text}" for letter, text in zip(LETTERS, error.choices, strict=False))
-    said, true = LETTERS[error.predicted], LETTERS[error.answer]
+    predicted, true = LETTERS[error.predicted], LETTERS[error.answer]
     return (
         f"{error.id}, {error.image}", error.question, choices,
-        f"{said}\u00a0({error.probabilities[error.predicted]:.2f})",  # a space that does not break
+        f"{predicted}\u00a0({error.probabilities[error.predicted]:.2f})",  # a non-breaking space
         f"{true}\u00a0({error.probabilities[error.answer]:.2f})",
     )
 
@@ -267,34 +274,34 @@ def _submission_blocks(content: ReportInput) -> list[ReportBlock]:
     if content.not_submitted:
         return [ReportBlock("text", f"None: {content.not_submitted}")]
     blocks = []
-    for path, found in content.submissions.items():
-        verdict = "valid" if not found.problems else "NOT VALID: " + "; ".join(map(str, found.problems))
-        shares = ", ".join(f"{letter} {count:,}" for letter, count in found.distribution.items())
-        blocks.append((path, f"{found.rows:,}", verdict, shares))
+    for path, report in content.submissions.items():
+        verdict = "valid" if not report.problems else "NOT VALID: " + "; ".join(map(str, report.problems))
+        shares = ", ".join(f"{letter} {count:,}" for letter, count in report.distribution.items())
+        blocks.append((path, f"{report.rows:,}", verdict, shares))
     return [_table_block(("file", "rows", "validation", "letters"), blocks)] if blocks else []
 
 
 def _remarks(content: ReportInput) -> list[str]:
-    """What a reader should know before believing the figures of this run."""
+    """Remarks on how to interpret the figures of this run."""
     metrics, config = content.metrics, content.config
     error = metrics.overall.accuracy.standard_error
-    remarks = ["Every accuracy is measured on rows its model was not trained on."]
+    remarks = ["All accuracies are on rows that the model was not trained on."]
     if error > 0:
         remarks[0] += (
-            f" The standard error is {spell_points(error)} points: runs on different rows must differ by "
-            f"{spell_points(2.8 * error)} points to differ significantly."
+            f" The standard error is {spell_points(error)} points: runs on different rows differ significantly only by "
+            f"{spell_points(2.8 * error)} points or more."
         )
     if metrics.overall.accuracy.design_effect > 1:
         independent = round(metrics.overall.accuracy.n / metrics.overall.accuracy.design_effect)
         remarks.append(
             f"Several rows share a photograph, so errors are computed by image group: the {metrics.overall.accuracy.n:,} rows "
-            f"tell as much as {independent:,} independent ones."
+            f"carry as much information as {independent:,} independent ones."
         )
     if metrics.selection is not None:
         remarks.append(
-            f"The best of {metrics.selection.epochs} epochs was chosen on the rows it is judged by. By a bootstrap over image "
-            f"groups that makes the accuracy {spell_optimism(metrics.selection)} too high, which the estimate for "
-            "test rows leaves out. With keep=last nothing is chosen."
+            f"The best of {metrics.selection.epochs} epochs was chosen on the rows it is evaluated on. A bootstrap over image "
+            f"groups shows that this makes the accuracy {spell_optimism(metrics.selection)} too high; the estimate for "
+            "test rows is corrected for it. With keep=last nothing is chosen."
         )
     elif config.get("keep") == "best" and config.get("num_epochs", 0) > 1:
         remarks.append(
@@ -302,20 +309,20 @@ def _remarks(content: ReportInput) -> list[str]:
             "by how much (about 2 points with five equally good epochs and 200 rows)."
         )
     if not config.get("use_kfold", True):
-        remarks.append("One split was trained: only its validation rows count; other splits would give other figures.")
+        remarks.append("Only one split was trained and evaluated; other splits would give different figures.")
     if source := config.get("validate_on"):
-        remarks.append(f"Only rows of the source {source} are validated with; the other rows are learned from.")
+        remarks.append(f"Only rows of the source {source} are used for validation; the others are only trained on.")
     if config.get("use_sample"):
-        remarks.append(f"A sample of {config.get('sample_size'):,} rows was used; all may give other figures.")
+        remarks.append(f"A sample of {config.get('sample_size'):,} rows was used; all may give different figures.")
     if metrics.overall.blind is not None:
         remarks.append(
             f"Questions and choices alone give {metrics.overall.blind.value:.1%}, "
-            f"guessing {metrics.overall.chance:.1%}: accuracy below the first says nothing about seeing."
+            f"guessing {metrics.overall.chance:.1%}: accuracy below the former is no evidence of using the image."
         )
     if metrics.temperature != 1.0:
-        remarks.append("The temperature, a single number, was fitted on the rows on which it is judged.")
+        remarks.append("The temperature, a single number, was fitted on the rows on which it is evaluated.")
     if metrics.leaderboard is not None:
-        remarks.append("The test estimate assumes that test rows are like training rows.")
+        remarks.append("The test estimate assumes that test rows resemble training rows.")
     return remarks
 
 
@@ -336,7 +343,7 @@ def _setting_text(value: Any) -> str:
 
 
 def _error_in_percent(accuracy: Accuracy) -> str:
-    """'± 2.6%', or the interval where all or no answers are right."""
+    """'± 2.6%', or the interval if all or no answers are right."""
     if 0 < accuracy.right < accuracy.n:
         return f"± {spell_points(accuracy.standard_error)}%"
     low, high = accuracy.interval
@@ -353,20 +360,20 @@ def _interval_text(accuracy: Accuracy) -> str:
 
 # %% Markdown
 def markdown_text(text: Any) -> str:
-    """`text` as one line of Markdown without any markup, for a paragraph or a table cell."""
+    """Escape `text` as one line of Markdown, for a paragraph or a table cell."""
     line = printable(re.sub(r"[\x09-\x0d\x20\x85\u2028\u2029]+", " ", str(text))).strip()
     return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", html.escape(line, quote=False))
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], numeric: bool = False) -> str:
-    """A table of the GitHub dialect; `numeric` sets all columns but the first flush right."""
+    """Format a GitHub table; `numeric` right-aligns all columns but the first."""
     ruler = ["---", *(["---:" if numeric else "---"] * (len(header) - 1))]
     lines = [list(map(markdown_text, header)), ruler, *(list(map(markdown_text, row)) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def markdown_report(run: str, sections: Sequence[ReportSection], folder: Path) -> str:
-    """REPORT.md; figures are named by their path from `folder`."""
+    """Render REPORT.md; figures are linked relative to `folder`."""
     parts = [f"# {markdown_text(run)}", "The same as one page, with figures inside: [report.html](report.html)."]
     for section in sections:
         parts += [f"## {markdown_text(section.title)}", *(_markdown_block(block, folder) for block in section.blocks)]
@@ -381,13 +388,13 @@ def _markdown_block(block: ReportBlock, folder: Path) -> str:
     if block.kind == "figure":
         path = Path(block.path).resolve().relative_to(folder.resolve()).as_posix()
         return f"![{markdown_text(block.text)}]({quote(path)})"
-    if block.kind == "verbatim":  # indented, because a fence could be closed by what stands in it
+    if block.kind == "verbatim":  # indented, because the text could close a fence
         return "\n".join(f"    {printable(line)}" for line in re.split(r"[\r\n\x0b\x0c]+", block.text.strip("\r\n")))
     return markdown_text(block.text)
 
 
 # %% HTML
-# The policy in <meta> lets the browser load and run nothing at all, whatever stands in the page.
+# The policy in <meta> lets the browser load and run nothing, whatever the page contains.
 HTML_TEMPLATE = """<!doctype html>
 <html lang="en">
 <head>
@@ -473,7 +480,7 @@ li { margin: .3rem 0; }
 
 
 def html_report(run: str, sections: Sequence[ReportSection]) -> str:
-    """report.html: one file, no script, nothing loaded from anywhere."""
+    """Render report.html: one file, without scripts or external resources."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(HTML_TEMPLATE).render(run=run, sections=sections, inlined=_inlined_png)
 

@@ -1,4 +1,4 @@
-"""Submission: exactly the test ids, in their order, with answers written as the competition writes them. Or no file at all."""
+"""Submission files: exactly the test ids, in order, with answers in the competition's format, or no file at all."""
 import csv
 import io
 from collections import Counter
@@ -16,14 +16,20 @@ from mcvqa.data.questions import Question
 from mcvqa.data.table import Cells, DataError, read_cells
 
 
-# %% what is found in a file
+# %% records
 class SubmissionError(McvqaError, ValueError):
-    """A submission that would be refused; the message names the file and the rows."""
+    """A submission would be rejected; the message names the file and the rows."""
 
 
 @dataclass(frozen=True)
 class SubmissionReport:
-    """Attributes: rows below the header; distribution: answer -> rows; problems: what is wrong, none if it is valid."""
+    """Result of validating a submission file.
+
+    Attributes:
+        rows: number of rows below the header.
+        distribution: answer -> number of rows.
+        problems: what is wrong; empty if the file is valid.
+    """
 
     rows: int
     distribution: dict[str, int]
@@ -40,17 +46,18 @@ class SubmissionReport:
 SHOWN_ANSWERS = 10
 
 
-# %% the competition's own form
+# %% the competition's format
 @dataclass(frozen=True)
 class SubmissionForm:
-    """How the competition wants its submissions.
+    """Format of the competition's submissions.
 
     Attributes:
-        header: names of the columns, in the sample's order.
-        id_at, answer_at: which of them hold the ids and the answers; a third one numbers the rows from `first_number`.
+        header: column names, in the sample's order.
+        id_at, answer_at: indices of the id and answer columns; a third column numbers the rows.
         style: one of SUBMISSION_STYLES.
         delimiter: between cells.
-        notes: what a person should know, for example where sample_submission.csv does not fit.
+        first_number: of the column that numbers the rows.
+        notes: remarks for the user, such as a sample_submission.csv that does not match.
     """
 
     header: tuple[str, ...] = ("id", "answer")
@@ -68,49 +75,49 @@ PLAIN_FORM = SubmissionForm()
 def find_form(
     test: Sequence[Question], sample: Path | None, train: AnswerConvention | None, style: str = "auto"
 ) -> SubmissionForm:
-    """The form of the submission: header and columns of the sample; answers as the sample has them, else as the training file.
+    """Determine the submission format: header and columns of the sample; answers as in the sample, else as in train.csv.
 
-    A sample's answers count where they differ: one letter for all, blanks and zeros are placeholders.
+    The sample's answers count only if they differ: one letter for all rows, blanks and zeros are placeholders.
 
     Args:
         test: the test rows.
-        sample: sample_submission.csv; None if there is none.
-        train: how train.csv writes its answers; None if it is not known.
+        sample: sample_submission.csv; None: there is none.
+        train: how train.csv writes its answers; None: not known.
         style: one of SUBMISSION_STYLES, or "auto".
 
     Raises:
-        SubmissionError: neither file tells how answers are written.
+        SubmissionError: neither file shows how answers are written.
     """
-    form, shown, counts = _form_of_sample(test, sample) if sample else (PLAIN_FORM, "", False)
-    known = train.usual if train else ""
-    chosen = style if style != "auto" else shown if shown and counts else known
+    form, in_sample, varies = _form_of_sample(test, sample) if sample else (PLAIN_FORM, "", False)
+    in_train = train.usual if train else ""
+    chosen = style if style != "auto" else in_sample if in_sample and varies else in_train
     if not chosen:
         raise SubmissionError(
-            "Neither sample_submission.csv nor train.csv tells how the submission's answers are written. "
-            f"Say it with --set submission_style={'|'.join(SUBMISSION_STYLES)}."
+            "Neither sample_submission.csv nor train.csv shows how the submission's answers are written. "
+            f"Choose with --set submission_style={'|'.join(SUBMISSION_STYLES)}."
         )
-    other = known if chosen == shown else shown
-    if style != "auto" or not shown or not other or other == chosen:
+    other = in_train if chosen == in_sample else in_sample
+    if style != "auto" or not in_sample or not other or other == chosen:
         return replace(form, style=chosen)
-    constant = "" if counts else " (the same in every row)"
+    constant = "" if varies else " (the same in every row)"
     assert sample is not None
     note = (
-        f"{sample.name} shows {STYLE_WORDS[shown]}{constant}, the training file {STYLE_WORDS[known]}: "
+        f"{sample.name} has {STYLE_WORDS[in_sample]}{constant}, the training file {STYLE_WORDS[in_train]}: "
         f"the submission is written in {STYLE_WORDS[chosen]} (submission_style={other} changes that)."
     )
     return replace(form, style=chosen, notes=(*form.notes, note))
 
 
 def _form_of_sample(test: Sequence[Question], sample: Path) -> tuple[SubmissionForm, str, bool]:
-    """The sample's columns, the style of its answers ('' where they show none), and whether these are more than placeholders."""
+    """The sample's columns, the style of its answers ('': unclear), and whether they are more than placeholders."""
     try:
         table = read_cells(sample, allow_empty=True)
     except DataError as error:
         return replace(PLAIN_FORM, notes=(f"{error} It is not used: the submission's header is id,answer.",)), "", False
     form = _columns_of_sample(test, table)
     if form is None:
-        shown = ", ".join(table.header) or "none"
-        note = f"{sample.name} has the columns {shown}; an id and an answer are expected. The header is id,answer."
+        columns = ", ".join(table.header) or "none"
+        note = f"{sample.name} has the columns {columns}; an id and an answer are expected. The header is id,answer."
         return replace(PLAIN_FORM, notes=(note,)), "", False
     questions = {_plain_id(q.id): q for q in test}
     rows = [cells for cells in table.records if len(cells) > max(form.id_at, form.answer_at)]
@@ -118,17 +125,17 @@ def _form_of_sample(test: Sequence[Question], sample: Path) -> tuple[SubmissionF
     missing, unknown = [i for i in questions if i not in ids], [i for i in ids if i not in questions]
     if missing or unknown:
         note = (
-            f"{sample.name} is of other test rows: only in the sample {_some_rows(sorted(unknown))}; only in the test rows "
-            f"{_some_rows(sorted(missing))}. The submission has the ids of the test file, in its order."
+            f"{sample.name} does not match the test rows: only in the sample {_some_rows(sorted(unknown))}; only in the test "
+            f"rows {_some_rows(sorted(missing))}. The submission uses the ids and the order of the test file."
         )
         form = replace(form, notes=(note,))
     cells = [(row[form.answer_at], questions[i].choices) for row in rows if (i := _plain_id(row[form.id_at])) in questions]
-    written = {compared_text(cell) for cell, _ in cells}
-    return form, find_convention(cells).usual if written != {"0"} else "", len(written) > 1 and "" not in written
+    distinct = {compared_text(cell) for cell, _ in cells}
+    return form, find_convention(cells).usual if distinct != {"0"} else "", len(distinct) > 1 and "" not in distinct
 
 
 def _columns_of_sample(test: Sequence[Question], table: Cells) -> SubmissionForm | None:
-    """Which columns hold ids and answers: the ids are those of the test rows, a nameless column numbers the rows."""
+    """Find the columns of ids (those of the test rows) and answers; a nameless column numbers the rows."""
     header = tuple(name.strip() for name in table.header)
     numbering = [i for i, name in enumerate(header) if not name or name.startswith("Unnamed: ")][:1]
     others = [i for i in range(len(header)) if i not in numbering]
@@ -144,7 +151,7 @@ def _columns_of_sample(test: Sequence[Question], table: Cells) -> SubmissionForm
 
 
 def _plain_id(text: str) -> str:
-    """An id as it is compared with the sample's: tools write 1 as 0001, 1.0 or with a blank behind it."""
+    """Normalise an id for comparison with the sample: tools write 1 as 0001, 1.0 or with a trailing space."""
     text = text.strip()
     whole = text[:-2] if text.endswith(".0") else text
     return (whole.lstrip("0") or "0") if whole.isascii() and whole.isdigit() else text
@@ -157,13 +164,16 @@ def write_submission(
     predictions: Sequence[int] | np.ndarray,
     form: SubmissionForm = PLAIN_FORM,
 ) -> None:
-    """Write a submission; it takes its name only after it has been read back and found valid.
+    """Write a submission, which is read back and validated before it gets its name.
 
     Args:
-        predictions: one choice index per question, in the same order.
-        form: as `find_form` finds it.
+        path: the file.
+        test_questions: the N test rows.
+        predictions: (N,) choice indices, in the same order.
+        form: from `find_form`.
+
     Raises:
-        SubmissionError: something in it is not valid; a file already at `path` stays as it is.
+        SubmissionError: the file would not be valid; an existing file is unchanged.
     """
     if len(predictions) != len(test_questions):
         raise SubmissionError(f"{path}: {len(predictions)} predictions for {len(test_questions)} test rows.")
@@ -180,7 +190,7 @@ def write_submission(
 
 
 def _answer(choice: int, question: Question, style: str) -> str:
-    """The answer as it is written; a choice that the row does not have as it is, for the validation to refuse by row."""
+    """Format an answer; an index that the row does not have is written as such, for the validation to reject."""
     if choice in range(len(question.choices)):
         return written_answer(int(choice), question.choices, style)
     return f"choice {choice}"
@@ -190,18 +200,24 @@ def _answer(choice: int, question: Question, style: str) -> str:
 def validate_submission(
     path: str | Path, test_questions: Sequence[Question], form: SubmissionForm = PLAIN_FORM
 ) -> SubmissionReport:
-    """Everything that is wrong with a submission file; rows are counted from 2, the first below the header."""
+    """Validate a submission file and report all problems; the first row below the header is row 2.
+
+    Args:
+        path: the file.
+        test_questions: the test rows.
+        form: from `find_form`.
+    """
     try:
-        found, *records = _submission_cells(path, form.delimiter) or [[]]
+        header, *records = _submission_cells(path, form.delimiter) or [[]]
     except SubmissionError as error:
         return SubmissionReport(0, {}, (str(error),))
     while records and not any(cell.strip() for cell in records[-1]):  # blank lines at the end
         records.pop()
-    problems = [] if found == list(form.header) else [_header_problem(found, form)]
+    problems = [] if header == list(form.header) else [_header_problem(header, form)]
     odd = [f"row {n}" for n, cells in enumerate(records, start=2) if len(cells) != len(form.header)]
     if odd:
         problems.append(f"Not {'two' if len(form.header) == 2 else 'three'} cells in {_some_rows(odd)}.")
-    if len(found) != len(form.header) or odd:
+    if len(header) != len(form.header) or odd:
         return SubmissionReport(len(records), {}, tuple(problems))
     ids, answers = [cells[form.id_at] for cells in records], [cells[form.answer_at] for cells in records]
     problems += _id_problems(ids, [q.id for q in test_questions])
@@ -222,10 +238,10 @@ def _submission_cells(path: str | Path, delimiter: str) -> list[list[str]]:
         raise SubmissionError(f"The file is not a CSV table in UTF-8: {error}.") from None
 
 
-def _header_problem(found: list[str], form: SubmissionForm) -> str:
-    index = len(found) > len(form.header) and not found[0]
-    advice = " It looks as if a table's index was written too (index=False)." if index else ""
-    return f"The first line must be {form.delimiter.join(form.header)!r}; it is {form.delimiter.join(found)!r}.{advice}"
+def _header_problem(header: list[str], form: SubmissionForm) -> str:
+    index = len(header) > len(form.header) and not header[0]
+    advice = " It looks as if the table's index was written too (use index=False)." if index else ""
+    return f"The first line must be {form.delimiter.join(form.header)!r}; it is {form.delimiter.join(header)!r}.{advice}"
 
 
 def _id_problems(ids: list[str], wanted: list[str]) -> list[str]:
@@ -233,10 +249,10 @@ def _id_problems(ids: list[str], wanted: list[str]) -> list[str]:
         return []
     missing, unknown = Counter(wanted) - Counter(ids), Counter(ids) - Counter(wanted)
     known = set(wanted)
-    twice, new = [i for i in unknown if i in known], [i for i in unknown if i not in known]
+    duplicates, new = [i for i in unknown if i in known], [i for i in unknown if i not in known]
     problems = [f"The file has {len(ids)} rows, the test set {len(wanted)}."] if len(ids) != len(wanted) else []
-    named = {"Missing ids": list(missing), "Ids that occur twice": twice, "Ids not in the test set": new}
-    problems += [f"{words}: {_some_rows(found)}." for words, found in named.items() if found]
+    named = {"Missing ids": list(missing), "Duplicate ids": duplicates, "Ids not in the test set": new}
+    problems += [f"{words}: {_some_rows(rows)}." for words, rows in named.items() if rows]
     if not missing and not unknown:
         pairs = enumerate(zip(ids, wanted, strict=True), start=2)
         moved = [f"row {n} has {is_now}, not {should_be}" for n, (is_now, should_be) in pairs if is_now != should_be]
@@ -268,5 +284,5 @@ FORM_WORDS = {
 
 
 def _some_rows(rows: Sequence[str]) -> str:
-    """The first ten and the count."""
+    """The count and the first ten."""
     return f"{len(rows)}: {', '.join(map(one_line, rows[:10]))}{', ...' if len(rows) > 10 else ''}" if rows else "none"

@@ -1,4 +1,4 @@
-"""Who does the tasks of a session, and with which model: in this process, or in processes on one GPU each."""
+"""Execution of a session's tasks, in this process or in worker processes with one GPU each."""
 import contextlib
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 from mcvqa.base.budget import (
     FEATURES_SHARE,
     Pace,
-    Rows,
+    RowCounts,
     Schedule,
     Work,
     seconds_for_end,
@@ -40,17 +40,19 @@ from mcvqa.scoring.orders import tta_plan
 
 @dataclass
 class Execution:
-    """The tasks of a session, and who does them.
+    """The tasks of a session and the workers that carry them out.
 
     Attributes:
-        side: the model in this process; loaded by the first task that is done here.
-        workers: this process, or processes on one GPU each.
+        project: the run.
+        data: its rows, with folds.
+        side: the model in this process, loaded by the first task that runs here.
+        workers: this process, or processes with one GPU each.
         schedule: of a session with a time budget.
-        trained: folds whose weights are there, made with these settings, rows and code.
-        at_hand: whether no task for image features at scale 1 is needed any more.
-        ahead: whether these are computed as training reaches their rows, because there is no time for all of them.
-        unseen: photographs that had no features after the last task that computed some.
-        made: names of the feature tasks that this session has done.
+        trained: folds with weights trained with these settings, rows and code.
+        features_ready: whether no task for image features at scale 1 is needed any more.
+        encode_on_demand: whether photographs are encoded as training reaches their rows, as there is no time for all.
+        unencoded: photographs without features after the last task that encoded some.
+        feature_tasks_done: names of this session's finished feature tasks.
     """
 
     project: Project
@@ -59,10 +61,10 @@ class Execution:
     workers: InlineWorker | ProcessWorkers
     schedule: Schedule | None
     trained: tuple[int, ...] = ()
-    at_hand: bool = False
-    ahead: bool = False
-    unseen: int = 0
-    made: set[str] = field(default_factory=set)
+    features_ready: bool = False
+    encode_on_demand: bool = False
+    unencoded: int = 0
+    feature_tasks_done: set[str] = field(default_factory=set)
 
     def __enter__(self) -> "Execution":
         return self
@@ -71,44 +73,54 @@ class Execution:
         self.close()
 
     def close(self) -> None:
-        """End the workers' processes; what they were training is saved."""
+        """End the worker processes; the training in progress is saved."""
         self.workers.close()
         self.side.release()
 
-    def give_room(self) -> None:
-        """Before workers' processes load the model themselves, this process gives back the memory of its own."""
+    def unload_model(self) -> None:
+        """Free the memory of this process's model before worker processes load theirs."""
         if isinstance(self.workers, ProcessWorkers):
             self.side.unload()
 
     def run(self, tasks: Sequence[Task], goals: Sequence[str], allot: Allot = as_it_is) -> None:
-        """Have the workers do what the goals need and is not done; arguments and errors as for `workers.run`."""
-        self.give_room()
+        """Run all unfinished tasks that the goals need.
+
+        Args:
+            tasks: all tasks that may be needed.
+            goals: names of the tasks to finish.
+            allot: adjusts each task before it starts, or drops it.
+
+        Raises:
+            Exception: from a task; see `workers.run`.
+        """
+        self.unload_model()
         graph = by_main(TaskGraph.of, tuple({task.name: task for task in tasks}.values()), self._is_done)
         self.workers.run(graph, goals, allot)
         self.trained = tuple(
             fold for fold in self.project.config.folds_to_train if fold in self.trained or f"train fold {fold}" in graph.done
         )
-        self.made |= {name for name in graph.done if graph.tasks[name].kind == "features"}
+        self.feature_tasks_done |= {name for name in graph.done if graph.tasks[name].kind == "features"}
 
     def _is_done(self, task: Task) -> bool:
-        """Of the folds that are known to be trained the weights are not hashed again."""
+        """Whether a task is done, without hashing the weights of `trained` folds again."""
         return (task.kind == "train" and task.arguments["fold"] in self.trained) or self.project.records.is_done(task)
 
     def training(self) -> list[Task]:
-        """Image features, and a task for each fold."""
-        features = [] if self.at_hand else self._features(feature_tasks(1.0, len(self.workers)))
+        """Tasks that encode images and train each fold."""
+        features = [] if self.features_ready else self._features(feature_tasks(1.0, len(self.workers)))
         needs = [task.name for task in features]
         folds = self.project.config.folds_to_train
         return [*features, *(train_task(self.project, self.data, fold, needs) for fold in folds)]
 
     def scoring(self, config: Config, sample: int = 0) -> list[Task]:
-        """Image features at the other scales, and for each fold the test rows and then the validation rows.
+        """Tasks that encode images at all scales and score the test and validation rows of each fold.
 
         Args:
-            config: with the ways to read a row in.
-            sample: how many validation rows of a fold are read; 0: all.
+            config: with the option orders and scales.
+            sample: number of validation rows per fold; 0: all.
         """
-        scales, rows = {1.0, *tta_plan(config)[1]} - ({1.0} if self.at_hand else set()), "scored" if self.schedule else "all"
+        scales = {1.0, *tta_plan(config)[1]} - ({1.0} if self.features_ready else set())
+        rows = "scored" if self.schedule else "all"
         features = self._features(
             task for scale in sorted(scales) for task in feature_tasks(scale, len(self.workers), rows, sample)
         )
@@ -119,52 +131,57 @@ class Execution:
         )]
 
     def first_answers(self) -> list[Task]:
-        """Within a time budget: as `training`, but the first fold is scored before the next one is trained, so that there is
-        something to hand in whatever happens then."""
+        """Tasks within a time budget: score the first fold before training the next, so that there is a submission."""
         first, *rest = (task for task in self.training() if task.kind == "train")
         scored = self.scoring(self.project.config.replace(use_tta=False), validation_samples()[0])
         return [first, *(task for task in scored if first.name in task.needs), *rest, *scored]
 
     def _features(self, tasks: Iterable[Task]) -> list[Task]:
-        """Those that are still to be done."""
-        return [task for task in tasks if self.side.keep_features and task.name not in self.made]
+        """The feature tasks that this session has not done yet."""
+        return [task for task in tasks if self.side.keep_features and task.name not in self.feature_tasks_done]
 
 
 def prepare_model(
     project: Project, data: RunData, plan: DevicePlan, launched: ProcessWorkers | None = None
 ) -> Execution:
-    """Step 6: who does the tasks, with which weights, and whether image features are kept. If all is done, nothing is loaded.
+    """Step 6: choose workers and weights, and decide whether image features are kept. Nothing is loaded if all is done.
 
     Args:
-        launched: workers as `launched_workers` gives them.
+        project: the run.
+        data: its rows, with folds.
+        plan: device and precision.
+        launched: workers from `launched_workers`.
+
+    Raises:
+        RunStopped: the disk or the memory is too small, or the base model has changed.
     """
     by_main(require_same_base, project)
     trained = by_main(trained_folds, project, data)
-    everything = trained == project.config.folds_to_train and by_main(_all_scored, project, data)
+    all_done = trained == project.config.folds_to_train and by_main(_all_scored, project, data)
     schedule = make_schedule(project, data) if project.config.time_budget else None
-    if everything:
+    if all_done:
         heading("model", "every fold is trained and scored")
         side = ModelSide(project, data, plan, False, schedule)
         return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule, trained)
     heading("model", project.config.model_id)
     plan = by_each(plan_weights, project, plan)
-    left, at_once = len(project.config.folds_to_train) - len(trained), len(worker_gpus(project.config, plan.device))
-    need = disk_need(project.config, _trained_parameters(project.config), data, left, at_once)
+    folds_left, n_workers = len(project.config.folds_to_train) - len(trained), len(worker_gpus(project.config, plan.device))
+    need = disk_need(project.config, _trained_parameters(project.config), data, folds_left, n_workers)
     by_main(require_space, need, project.config)
-    by_main(require_rows_fit, project.config, data, plan, left > 0)
+    by_main(require_rows_fit, project.config, data, plan, folds_left > 0)
     keep_features = by_main(features_fit, project, data, plan, need)
     side = ModelSide(project, data, plan, keep_features, schedule)
     workers = launched or process_workers(project, plan)
     if workers is None:
         return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule, trained)
-    workers.project, workers.settings = project, {"keep_features": keep_features}  # as settled after they were launched
-    where = ", ".join(f"GPU {gpu}" for gpu in workers.gpus) if workers.gpus[0] else "the CPU"
-    print(f"  {len(workers)} worker{'s' * (len(workers) > 1)}, each in a process of its own, on {where}")
+    workers.project, workers.settings = project, {"keep_features": keep_features}  # which have changed since the launch
+    devices = ", ".join(f"GPU {gpu}" for gpu in workers.gpus) if workers.gpus[0] else "the CPU"
+    print(f"  {len(workers)} worker{'s' * (len(workers) > 1)}, each in a process of its own, on {devices}")
     return Execution(project, data, side, workers, schedule, trained)
 
 
 def process_workers(project: Project, plan: DevicePlan) -> ProcessWorkers | None:
-    """Where there are several GPUs and several folds, or the settings say so; None: this process does the tasks."""
+    """Worker processes for several GPUs and folds, or if the settings ask for them; None: this process does the tasks."""
     gpus, executor = worker_gpus(project.config, plan.device), project.config.executor
     if executor == "inline" or (executor == "auto" and len(gpus) < 2) or "LOCAL_RANK" in os.environ:
         return None
@@ -173,10 +190,12 @@ def process_workers(project: Project, plan: DevicePlan) -> ProcessWorkers | None
 
 @contextlib.contextmanager
 def launched_workers(project: Project, plan: DevicePlan) -> Iterator[ProcessWorkers | None]:
-    """Workers whose processes import what they need while this one reads the data; they end with the block. None: there are no
-    such workers, or the records say that everything is done."""
-    tasks = [f"{what} fold {fold}{split}" for fold in project.config.folds_to_train
-             for what, split in (("train", ""), ("score", " test"), ("score", " oof"))]
+    """Launch worker processes, which import libraries while this one reads the data and end with the block.
+
+    Yields None if no worker processes are used or everything is recorded as done.
+    """
+    tasks = [f"{kind} fold {fold}{split}" for fold in project.config.folds_to_train
+             for kind, split in (("train", ""), ("score", " test"), ("score", " oof"))]
     finished = all(project.records.read(name).get("finished") for name in tasks)
     workers = None if finished else process_workers(project, plan)
     try:
@@ -193,7 +212,7 @@ def _trained_parameters(config: Config) -> int:
 
 
 def trained_folds(project: Project, data: RunData) -> tuple[int, ...]:
-    """Folds whose weights are there, made with these settings, rows and code."""
+    """Folds with weights trained with these settings, rows and code."""
     folds = project.config.folds_to_train
     return tuple(fold for fold in folds if project.records.is_done(train_task(project, data, fold)))
 
@@ -202,23 +221,27 @@ def _all_scored(project: Project, data: RunData) -> bool:
     return all(is_scored(project, data, project.config, fold) for fold in project.config.folds_to_train)
 
 
-DOING: dict[str, Callable[[ModelSide, Task], None]] = {"features": do_features, "train": do_train, "score": do_score}
+TASK_FUNCTIONS: dict[str, Callable[[ModelSide, Task], None]] = {"features": do_features, "train": do_train, "score": do_score}
 
 
 def do_task(side: ModelSide, task: Task) -> dict[str, Any]:
     """Carry out one task in this process.
 
+    Args:
+        side: the model.
+        task: features, train or score.
+
     Returns:
-        What the next tasks are planned with.
+        Measurements for planning the next tasks; empty without a time budget.
     """
     if side.schedule and "share" in task.arguments:
         side.schedule.folds, side.schedule.waiting = (task.arguments["share"][name] for name in ("folds", "waiting"))
-    DOING[task.kind](side, task)
-    return {"pace": dataclasses.asdict(side.schedule.pace), "unseen": side.unseen} if side.schedule else {}
+    TASK_FUNCTIONS[task.kind](side, task)
+    return {"pace": dataclasses.asdict(side.schedule.pace), "unencoded": side.unencoded} if side.schedule else {}
 
 
 def begin_worker() -> None:
-    """What the process of a worker runs: it reads the data, loads the model for its first task and keeps it for the others."""
+    """Main function of a worker process: it reads the data, loads the model for its first task and keeps it."""
     def begin(project: Project, settings: dict[str, Any]) -> Callable[[Task], dict[str, Any]]:
         with silent():
             data = split_rows(read_data(project), project.config)
@@ -238,7 +261,7 @@ def begin_worker() -> None:
 
 # %% within a time budget
 def make_schedule(project: Project, data: RunData) -> Schedule:
-    """Of a session with a time budget, which began when `project` was opened."""
+    """Make the schedule of a session with a time budget, which began when `project` was opened."""
     config, folds = project.config, project.config.folds_to_train
     held_out = math.ceil(np.mean([(data.folds == fold).sum() for fold in folds]))
     validation = math.ceil(np.mean([data.validated(fold).sum() for fold in folds]))
@@ -246,13 +269,15 @@ def make_schedule(project: Project, data: RunData) -> Schedule:
     return Schedule(
         functools.partial(project.seconds_until, seconds_for_end(config.budget_seconds)),
         Work(len(folds), config.num_epochs, *tta_plan(config)),
-        Rows(data.used - held_out, validation, len(data.test), images), 1 + config.use_ema + config.use_swa,
+        RowCounts(data.used - held_out, validation, len(data.test), images), 1 + config.use_ema + config.use_swa,
     )
 
 
 def make_first_features(execution: Execution) -> None:
-    """Image features of the test rows, and then of all others, where these take a small part of the time that is left; else they
-    are computed as training reaches their rows. Either way they are part of the plan."""
+    """Within a time budget, encode the images of the test rows, then the others if this takes a small share of the time.
+
+    Otherwise the others are encoded as training reaches their rows. In either case the plan includes them.
+    """
     schedule, parts = execution.schedule, len(execution.workers)
     if schedule is None or not execution.side.keep_features:
         return
@@ -260,81 +285,86 @@ def make_first_features(execution: Execution) -> None:
     for rows in ("test", "all"):
         tasks = feature_tasks(1.0, parts, rows)
         execution.run(tasks, [task.name for task in tasks])
-        take_over_pace(execution)
+        update_pace(execution)
         if rows == "test":
-            execution.ahead = by_main(_are_features_many, execution)
-            execution.at_hand = True
-            if execution.ahead:
+            execution.encode_on_demand = by_main(_must_encode_on_demand, execution)
+            execution.features_ready = True
+            if execution.encode_on_demand:
                 return
 
 
-def _are_features_many(execution: Execution) -> bool:
-    """Whether the features that are left take more than a small part of the time, or how long they take is not known."""
-    schedule, unseen = execution.schedule, execution.unseen
+def _must_encode_on_demand(execution: Execution) -> bool:
+    """Whether encoding the remaining images takes more than a small share of the time, or an unknown time."""
+    schedule, unencoded = execution.schedule, execution.unencoded
     assert schedule is not None
-    seconds, left = unseen * schedule.pace.look / len(execution.workers), schedule.left()
-    many = unseen > 0 and (not seconds or seconds > FEATURES_SHARE * left)
-    if unseen:
-        about = f" take about {spell_duration(seconds)} of the {spell_duration(left)} that are left" if seconds else ""
-        then = ": they are computed as training reaches their rows" if many else ""
-        print(f"  time budget: image features of the other {unseen:,} photographs{about}{then}")
-    return many
+    seconds, left = unencoded * schedule.pace.encode / len(execution.workers), schedule.left()
+    on_demand = unencoded > 0 and (not seconds or seconds > FEATURES_SHARE * left)
+    if unencoded:
+        estimate = f" takes about {spell_duration(seconds)} of the remaining {spell_duration(left)}" if seconds else ""
+        decision = ": they are encoded as training reaches their rows" if on_demand else ""
+        print(f"  time budget: encoding the other {unencoded:,} photographs{estimate}{decision}")
+    return on_demand
 
 
 def allot_training(execution: Execution, trained: int, todo: Sequence[int]) -> Allot:
-    """What is told with each fold of its share of the time: how many folds its worker has still to train, with it, and how many
-    rounds of scoring remain besides. None: there is no time for it.
+    """Make the function that allots time to each fold before it starts, or drops it for lack of time.
+
+    A fold is told how many folds its worker still has to train, including itself, and how many scoring rounds remain.
 
     Args:
-        trained: folds that were trained before; todo: folds that are to be trained.
+        execution: tasks and workers of the session.
+        trained: number of folds trained before.
+        todo: folds to train.
     """
     schedule, workers = execution.schedule, len(execution.workers)
     if schedule is None:
         return as_it_is
-    begun: list[str] = []
+    started: list[str] = []
 
     def allot(task: Task) -> Task | None:
         if task.kind == "score":
-            take_over_pace(execution)
+            update_pace(execution)
             return with_sample(execution, task, by_main(schedule.sample_in_time))
         if task.kind != "train":
             return task
-        left = len(todo) - len(begun)
-        begun.append(task.name)
-        take_over_pace(execution)
+        left = len(todo) - len(started)
+        started.append(task.name)
+        update_pace(execution)
         rounds = math.ceil(left / workers)
         waiting = math.ceil((trained + len(todo)) / workers) - rounds
         first = not trained and len(todo) - left < workers
-        if not _is_in_time(schedule, rounds, waiting, first=first):
+        if not _has_time_to_train(schedule, rounds, waiting, first=first):
             return None
         share = {"folds": rounds, "waiting": waiting}
-        return dataclasses.replace(task, arguments={**task.arguments, "share": share, "ahead": execution.ahead})
+        return dataclasses.replace(task, arguments={**task.arguments, "share": share, "ahead": execution.encode_on_demand})
 
     return allot
 
 
 def with_sample(execution: Execution, task: Task, sample: int) -> Task:
-    """The same scoring task with fewer validation rows, where it reads more than so many of them."""
+    """The scoring task with at most `sample` validation rows."""
     config, fold = execution.project.config.replace(**task.arguments["settings"]), task.arguments["fold"]
     if task.arguments["split"] == "test" or 0 < task.arguments["sample"] <= sample:
         return task
     return score_task(execution.project, execution.data, config, fold, task.arguments["split"], task.needs, sample)
 
 
-def take_over_pace(execution: Execution) -> None:
-    """What workers' processes measured last."""
-    execution.unseen = execution.side.unseen
+def update_pace(execution: Execution) -> None:
+    """Take the latest measurements of the worker processes."""
+    execution.unencoded = execution.side.unencoded
     if execution.schedule and isinstance(execution.workers, ProcessWorkers) and "pace" in execution.workers.facts:
-        execution.unseen = execution.workers.facts["unseen"]
+        execution.unencoded = execution.workers.facts["unencoded"]
         measured = Pace(**execution.workers.facts["pace"])
-        execution.schedule.pace = Pace(measured.learn, measured.read, measured.look or execution.schedule.pace.look)
+        execution.schedule.pace = Pace(measured.learn, measured.read, measured.encode or execution.schedule.pace.encode)
 
 
-def _is_in_time(schedule: Schedule, folds: int, waiting: int, *, first: bool) -> bool:
-    """Whether the next fold is to be trained: the first in any case, another where there is time for an epoch of it.
+def _has_time_to_train(schedule: Schedule, folds: int, waiting: int, *, first: bool) -> bool:
+    """Whether to train the next fold: the first in any case, another if there is time for an epoch.
 
     Args:
-        folds: that are left, with it. waiting: that are trained and wait for being scored.
+        folds: number of folds left, including this one.
+        waiting: number of trained folds that are not scored yet.
+        first: whether it is the first.
     """
     schedule.folds, schedule.waiting = folds, waiting
     work = by_main(schedule.plan)

@@ -54,7 +54,7 @@ class ModelSide:
         keep_features: whether image features are computed once and kept on disk.
         memory: how a step is divided; found by the first fold, used by the next.
         schedule: of a session with a time budget.
-        unseen: photographs without features, as the last task that computed some has left it.
+        unencoded: photographs without features, as the last task that computed some has left it.
         loaded: None until `load` was called.
     """
 
@@ -64,7 +64,7 @@ class ModelSide:
     keep_features: bool
     schedule: Any = None
     memory: MemoryPlan = field(default_factory=MemoryPlan)
-    unseen: int = 0
+    unencoded: int = 0
     loaded: LoadedModel | None = None
     _adapters: tuple[str, nn.Module] | None = None
     _known: set[tuple[str, float]] = field(default_factory=set)  # photographs and scales whose features are there
@@ -157,7 +157,7 @@ class ModelSide:
             self.project.log.write(
                 "features", scale=scale, images=made, images_per_s=round(rate, 1), in_float32=overflowed)
             if self.schedule:
-                self.schedule.pace.look = 1 / (rate * scale * scale)
+                self.schedule.pace.encode = 1 / (rate * scale * scale)
 
 
 def plan_weights(project: Project, plan: DevicePlan) -> DevicePlan:
@@ -196,7 +196,7 @@ class FeaturesAhead:
     def _look(self) -> None:
         self.left = sorted(self.first_read[image] for image in self.side.without_features([*self.first_read], 1.0))
 
-    def unseen(self, epochs: float) -> int:
+    def unencoded(self, epochs: float) -> int:
         """How many photographs are still to be computed for so many epochs."""
         return bisect.bisect_right(self.left, epochs)
 
@@ -252,7 +252,7 @@ def do_features(side: ModelSide, task: Task) -> None:
     share = (part, parts) if parts > 1 else None
     side.make_features(_images_of(side, task), task.arguments["scale"], share, among=every)
     if side.schedule:
-        side.unseen = len(side.without_features(every, 1.0))
+        side.unencoded = len(side.without_features(every, 1.0))
 
 
 def _images_of(side: ModelSide, task: Task) -> list[str]:

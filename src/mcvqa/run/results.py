@@ -1,4 +1,4 @@
-"""Steps 9 and 10: members combined into one submission; what it is worth measured, drawn and printed."""
+"""Steps 9 and 10: combine members into one submission; measure, draw and report the result."""
 import dataclasses
 import platform
 import subprocess
@@ -18,7 +18,7 @@ from mcvqa.data.images import open_image
 from mcvqa.data.prior import Prior
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
 from mcvqa.model.device import DevicePlan
-from mcvqa.report.advice import Advice, choose_advice, read_course
+from mcvqa.report.advice import Advice, choose_advice, read_learning_curves
 from mcvqa.report.experiments import record_experiment, update_index
 from mcvqa.report.figures import draw_figures
 from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure, read_epochs, spell_selection
@@ -33,31 +33,41 @@ from mcvqa.scoring.scores import Scores, joined, load_scores
 
 # %% step 9: ensemble
 def run_member(project: Project, data: RunData) -> Member:
-    """The folds of this run as one member: a row out of fold by its own fold's model, test rows by all of them.
+    """Make this run's folds one member of the ensemble.
+
+    Returns:
+        Out-of-fold scores by each row's own fold, and test scores by all folds.
 
     Raises:
-        CheckpointError, RunStopped: a fold has no weights, or no scores of these weights, rows and settings.
+        CheckpointError: a fold has no weights.
+        RunStopped: a fold has no scores of these weights, rows and settings.
     """
     folds = scored_folds(project, data)
     if not folds:
         raise RunStopped(f"The run {project.config.run!r} has no scores: finish it first (mcvqa run).")
     parts = [valid_scores(project, data, fold) for fold in folds]
-    old = any(project.records.is_of_0_1(f"score fold {fold} oof") for fold in folds)
+    is_of_0_1 = any(project.records.is_of_0_1(f"score fold {fold} oof") for fold in folds)
     return Member(
         project.config.run, joined([oof for oof, _ in parts]), tuple(test for _, test in parts),
-        f"The scores of {project.config.run} were {MADE_BY_0_1}." if old else "",
+        f"The scores of {project.config.run} were {MADE_BY_0_1}." if is_of_0_1 else "",
     )
 
 
 def other_member(project: Project, data: RunData, name: str) -> Member:
-    """A member of the ensemble named in the settings: 'prior', a prediction file, or another run in this folder.
+    """Make a member that the settings name: 'prior', a prediction file, or another run in this folder.
+
+    Args:
+        project: this run.
+        data: its rows.
+        name: from the setting `members`.
 
     Raises:
-        RunStopped: another run is not finished, or is of other data.
+        RunStopped: the other run is unfinished or answered other rows.
+        BlendError, DataError: the prediction file cannot be used.
     """
     if name == "prior":
-        scores = [load_scores(project.paths.scores / f"prior-{split}.npz") for split in ("oof", "test")]
-        return Member("prior", scores[0], (scores[1],))
+        oof, test = (load_scores(project.paths.scores / f"prior-{split}.npz") for split in ("oof", "test"))
+        return Member("prior", oof, (test,))
     if name.lower().endswith(".csv"):
         return read_predictions(name, data.test, data.tables[0].convention)
     paths = RunPaths(project.paths.root, name)
@@ -67,18 +77,18 @@ def other_member(project: Project, data: RunData, name: str) -> Member:
     folds = sorted(int(f.stem.removeprefix("fold").removesuffix("-oof")) for f in paths.scores.glob("fold*-oof.npz"))
     folds = [fold for fold in folds if _is_valid_elsewhere(records, paths, fold, splits)]
     if not folds:
-        raise RunStopped(f"The run {name!r} has no scores of the weights it has now: finish it first (mcvqa run).")
-    found = {split: [load_scores(paths.scores / f"fold{f}-{split}.npz") for f in folds] for split in splits}
-    oof = joined(found["oof"])
-    return Member(name, oof, tuple(found.get("test", [oof.rows(np.arange(0))])))
+        raise RunStopped(f"The run {name!r} has no scores of its current weights: finish it first (mcvqa run).")
+    scores_by_split = {split: [load_scores(paths.scores / f"fold{f}-{split}.npz") for f in folds] for split in splits}
+    oof = joined(scores_by_split["oof"])
+    return Member(name, oof, tuple(scores_by_split.get("test", [oof.rows(np.arange(0))])))
 
 
 def _is_valid_elsewhere(records: TaskRecords, paths: RunPaths, fold: int, splits: Sequence[str]) -> bool:
-    """Whether another run's scores of a fold are those that its records speak of, by the weights that it has now."""
+    """Whether another run's scores of a fold match its records and current weights."""
     if not all((paths.scores / f"fold{fold}-{split}.npz").exists() for split in splits):
         return False
     train = records.read(f"train fold {fold}")
-    if not train:  # of version 0.1, or no longer there
+    if not train:  # from version 0.1, or deleted
         return paths.fold(fold).exists()
     for split in splits:
         scored = records.read(f"score fold {fold} {split}")
@@ -88,7 +98,11 @@ def _is_valid_elsewhere(records: TaskRecords, paths: RunPaths, fold: int, splits
 
 
 def _require_same_data(project: Project, data: RunData, paths: RunPaths) -> None:
-    """Raises RunStopped where another run was made on other questions: the same ids may mean other choices."""
+    """Check that another run answered the same test rows: equal ids may have other choices.
+
+    Raises:
+        RunStopped: it did not.
+    """
     file = paths.experiment / "data.json"
     if not file.exists():
         raise RunStopped(f"members: the run {paths.run!r} has no {file}: finish it first (mcvqa run).")
@@ -96,29 +110,32 @@ def _require_same_data(project: Project, data: RunData, paths: RunPaths) -> None
         other = read_json(file)
         same_test = other.get("test_content", data.test_print) == data.test_print
     except (ValueError, AttributeError):
-        raise RunStopped(f"members: {file} is damaged, so the data of the run {paths.run!r} are not known.") from None
+        raise RunStopped(f"members: {file} is damaged, so the data of the run {paths.run!r} are unknown.") from None
     if not same_test:
         raise RunStopped(
             f"members: the run {paths.run!r} answered other test rows ({other.get('folder', 'elsewhere')}): questions, choices "
-            f"or photographs differ. Score it on these (mcvqa predict {paths.run} --data {project.config.data_dir}), or leave it "
-            "out."
+            f"or photographs differ. Score it on these (mcvqa predict {paths.run} --data {project.config.data_dir}), or omit it."
         )
 
 
 def member_name(name: str) -> str:
-    """How a member is called: a run by its name, a prediction file by its name without .csv."""
+    """Name of a member: that of the run, or that of a prediction file without .csv."""
     return Path(name).stem if name.lower().endswith(".csv") else name
 
 
 def require_members(project: Project) -> None:
-    """Raises RunStopped, before any training, for members that will not be there after it."""
+    """Check before training that all members of the ensemble exist and have distinct names.
+
+    Raises:
+        RunStopped: they do not.
+    """
     for name in project.config.members:
-        there = Path(name) if name.lower().endswith(".csv") else project.paths.experiment.parent / name / "scores"
-        if name != "prior" and not there.exists():
-            raise RunStopped(f"members: there is no {there}. Name 'prior', a prediction file (.csv) or a run in this folder.")
+        path = Path(name) if name.lower().endswith(".csv") else project.paths.experiment.parent / name / "scores"
+        if name != "prior" and not path.exists():
+            raise RunStopped(f"members: {path} does not exist. Name 'prior', a prediction file (.csv) or a run in this folder.")
     names = [member_name(name) for name in (project.config.run, *project.config.members)]
     if len(set(names)) < len(names):
-        raise RunStopped(f"members: two have the same name ({', '.join(names)}). Rename a file.")
+        raise RunStopped(f"members: names must be distinct ({', '.join(names)}). Rename a file.")
 
 
 @dataclass(frozen=True)
@@ -126,13 +143,14 @@ class Combined:
     """The ensemble of a run.
 
     Attributes:
-        own: this run as a member.
-        submitted: what outputs/submission_ensemble.csv holds now; None where there are no test rows.
-        names: of the members, for people.
+        blend: the combined answers.
+        member: this run as a member.
+        submitted: content of outputs/submission_ensemble.csv; None: there are no test rows.
+        names: of the members, for display.
     """
 
     blend: Blend
-    own: Member
+    member: Member
     submitted: Submitted | None
     names: str
 
@@ -141,13 +159,19 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
     """Combine the folds and the other members, and write the submission.
 
     Args:
-        force: hand it in even where the file to hand in holds better answers.
+        project: the run.
+        data: its rows, with folds.
+        prior: the text-only prior.
+        force: replace the file to hand in even if it holds better answers.
+
+    Raises:
+        BlendError, CheckpointError, RunStopped: a member is missing or does not match.
     """
     heading("ensemble", project.config.ensemble)
-    own = run_member(project, data)
-    # without test rows nothing is known of a file with predictions of them
+    member = run_member(project, data)
+    # without test rows, prediction files cannot be used
     others = [name for name in project.config.members if data.test or not name.lower().endswith(".csv")]
-    members = [own, *(other_member(project, data, name) for name in others)]
+    members = [member, *(other_member(project, data, name) for name in others)]
     answers = {q.id: q.answer for q in data.train if q.answer is not None}
     groups = image_groups_of(data)
     blend = blend_members(members, answers, project.config.ensemble, seed=project.config.seed, groups=groups)
@@ -158,15 +182,15 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
         "ensemble", method=blend.method, members=names, accuracies={k: a.record for k, a in blend.table.items()},
     )
     truth = np.array([answers[name] for name in blend.oof_ids.tolist()], dtype=int)
-    made = Answers(
+    combined = Answers(
         f"{blend.method} of {names}", blend.predictions, blend.oof_ids,
         blend.oof_predictions == truth if len(blend.oof_predictions) == len(truth) else np.empty(0, bool),
     )
-    return Combined(blend, own, hand_in(project, data, made, prior, force=force), names)
+    return Combined(blend, member, hand_in(project, data, combined, prior, force=force), names)
 
 
 def _accuracy_lines(blend: Blend) -> list[str]:
-    """Of each member alone and of every method; with a single member all methods answer alike, so one line says it."""
+    """One line per member and method; with a single member all methods agree, so one line suffices."""
     if len(blend.alone) < 2:
         return [f"  out of fold: {accuracy}" for accuracy in blend.alone.values()]
     named = {f"{name} alone": accuracy for name, accuracy in blend.alone.items()} | blend.table
@@ -177,13 +201,14 @@ def _accuracy_lines(blend: Blend) -> list[str]:
 # %% step 10: report
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run leaves behind.
+    """The outcome of a finished run.
 
     Attributes:
+        run: its name.
         accuracy: of the answers in `submission`, on rows that their models have not seen.
-        submission: the CSV file to hand in; None where there is no test file.
-        submitted: what it holds: another run's answers, where these are better.
-        report: the page to read.
+        submission: the CSV file to hand in; None: there is no test file.
+        submitted: its content, which may be another run's better answers.
+        report: path of report.html.
         metrics: of this run.
         advice: what to try next.
     """
@@ -200,33 +225,43 @@ class Outcome:
 def technique_variants(
     project: Project, data: RunData, scores: Scores, answers: np.ndarray
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Right or wrong (N,) with and without each technique, on the out-of-fold rows of `scores`."""
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    """Compare each technique with the run without it, on the out-of-fold rows.
+
+    Args:
+        project: the run.
+        data: its rows, with folds.
+        scores: out-of-fold scores of N rows.
+        answers: (N,) choice indices.
+
+    Returns:
+        Technique -> (after, before), each (N,) booleans: right with and without it.
+    """
+    variants: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     folds, attempts = scored_folds(project, data), attempts_of(project)
     by_variant = {name: _variant_scores_of(project, folds, name, attempts) for name in ("raw", "ema", "swa")}
     rows = {name: joined(parts) for name, parts in by_variant.items() if parts}
     predicted = {name: _predictions_by_id(part, scores.ids) for name, part in rows.items()}
     right = {name: choices == answers for name, choices in predicted.items() if (choices >= 0).all()}
-    found |= {name.upper(): (right[name], right["raw"]) for name in right if name != "raw" and "raw" in right}
+    variants |= {name.upper(): (right[name], right["raw"]) for name in right if name != "raw" and "raw" in right}
     if len({valid_scores(project, data, fold)[0].scales.tobytes() for fold in folds}) > 1:
-        return found  # some folds were read in more ways than there was time for with the others
+        return variants  # there was no time to score all folds in the same views
     scales = set(scores.scales.tolist())
     orders = len(scores.scales) // len(scales)
-    # the plain question: the first order at the scale nearest to 1
+    # without TTA: the first order at the scale nearest to 1
     at_scale = scores.scales == scores.scales[np.abs(scores.scales - 1).argmin()]
-    plain = scores.ways(np.arange(len(at_scale)) == at_scale.argmax()).predictions() == answers
-    every_order, everything = scores.ways(at_scale).predictions() == answers, scores.predictions() == answers
+    single_view = scores.views(np.arange(len(at_scale)) == at_scale.argmax()).predictions() == answers
+    every_order, all_views = scores.views(at_scale).predictions() == answers, scores.predictions() == answers
     if orders > 1:
-        found["TTA orders"] = (every_order, plain)
+        variants["TTA orders"] = (every_order, single_view)
     if len(scales) > 1:
-        found["TTA scales"] = (everything, every_order)
+        variants["TTA scales"] = (all_views, every_order)
     if orders > 1 and len(scales) > 1:
-        found["TTA"] = (everything, plain)
-    return found
+        variants["TTA"] = (all_views, single_view)
+    return variants
 
 
 def _variant_scores_of(project: Project, folds: Sequence[int], name: str, attempts: Mapping[int, str]) -> list[Scores]:
-    """Scores at the end of training by one kind of weights, of the attempts whose weights are there; none if one is missing."""
+    """Validation scores of one kind of weights, from the attempts of the current weights; empty if a fold's are missing."""
     files = [project.paths.scores / f"fold{fold}-{name}.npz" for fold in folds]
     if not all(file.exists() for file in files):
         return []
@@ -236,14 +271,14 @@ def _variant_scores_of(project: Project, folds: Sequence[int], name: str, attemp
 
 
 def _predictions_by_id(scores: Scores, ids: np.ndarray) -> np.ndarray:
-    """(N,) predicted choices of the rows `ids`; -2 where a row has none."""
+    """(N,) predicted choices of the rows `ids`; -2: none."""
     known = dict(zip(scores.ids.tolist(), scores.predictions().tolist(), strict=True))
     return np.array([known.get(name, -2) for name in ids.tolist()])
 
 
 def measure_run(project: Project, data: RunData, prior: Prior, combined: Combined) -> Metrics:
-    """Everything the report says in figures about this run."""
-    scores = combined.own.oof
+    """Measure all figures of this run's report."""
+    scores = combined.member.oof
     assert scores is not None
     index = {q.id: i for i, q in enumerate(data.train)}
     rows = [index[name] for name in scores.ids.tolist()]
@@ -264,33 +299,37 @@ def measure_run(project: Project, data: RunData, prior: Prior, combined: Combine
 
 
 def render_report(
-    project: Project, data: RunData, combined: Combined, metrics: Metrics, surroundings: Mapping[str, str], seconds: float
+    project: Project, data: RunData, combined: Combined, metrics: Metrics, provenance: Mapping[str, str], seconds: float
 ) -> tuple[Path, Path, tuple[Advice, ...]]:
     """Write metrics.json, figures, REPORT.md, report.html and the index of runs.
 
     Args:
-        surroundings: versions, commit and device; see `environment`.
-        seconds: time the run took.
+        project: the run.
+        data: its rows, with folds.
+        combined: the ensemble.
+        metrics: of the run.
+        provenance: versions, commit and device; see `environment`.
+        seconds: duration of the run.
 
     Returns:
-        The page, the index, and what to try next.
+        Paths of the page and the index, and what to try next.
     """
     folder, config = project.paths.experiment, project.config.as_dict()
     record_experiment(folder, status="finished", seconds=seconds, metrics=metrics)
     log = CurrentLog(project.log, attempts_of(project))
-    advice = choose_advice(metrics, config, read_course(log), seconds)
+    advice = choose_advice(metrics, config, read_learning_curves(log), seconds)
     page, index = folder / "report.html", folder.parent / "README.md"
     with informing("the report"):
-        figures = draw_figures(metrics, log, folder, lambda written: open_image(data.records[written].path or written))
-        summary, blend, held = folder / "eda" / "summary.txt", combined.blend, combined.submitted or Submitted("", "")
+        figures = draw_figures(metrics, log, folder, lambda name: open_image(data.records[name].path or name))
+        summary, blend, current = folder / "eda" / "summary.txt", combined.blend, combined.submitted or Submitted("", "")
         write_report(folder, ReportInput(
             run=project.config.run, config=config, metrics=metrics, methods=blend.table if len(blend.alone) > 1 else {},
             data_summary=summary.read_text(encoding="utf-8") if summary.exists() else "", method=blend.method,
-            method_reason=blend.reason, figures=figures, submitted=held.source,
-            submitted_run=held.run, submitted_accuracy=held.accuracy,
+            method_reason=blend.reason, figures=figures, submitted=current.source,
+            submitted_run=current.run, submitted_accuracy=current.accuracy,
             submissions={str(f): validate_file(f, data) for f in submission_files(project, data)},
             not_submitted="" if data.test else without_test(project), advice=advice,
-            environment=surroundings, seconds=seconds,
+            environment=provenance, seconds=seconds,
         ))
     with informing("the index of runs"):
         index = update_index(folder.parent)
@@ -298,39 +337,43 @@ def render_report(
 
 
 def submission_files(project: Project, data: RunData) -> list[Path]:
-    """Those of the run and of its output folder; none without test rows."""
-    found = [*sorted(project.paths.outputs.glob("submission_*.csv")), project.paths.experiment / "submission.csv"]
-    return found if data.test else []
+    """Submission files of the run and of its output folder; none without test rows."""
+    files = [*sorted(project.paths.outputs.glob("submission_*.csv")), project.paths.experiment / "submission.csv"]
+    return files if data.test else []
 
 
 def print_result(project: Project, combined: Combined, metrics: Metrics, page: Path, index: Path) -> None:
-    """The last lines of a run: what was reached, and which file is what."""
-    held, path = combined.submitted, project.paths.outputs / ENSEMBLE_FILE
+    """Print the last lines of a run: its result and files."""
+    submitted, path = combined.submitted, project.paths.outputs / ENSEMBLE_FILE
     accuracy = ", ".join(filter(None, (str(metrics.overall.accuracy), spell_selection(metrics.selection))))
     print(f"  this run, out of fold: {accuracy}; without the photographs: {metrics.overall.blind}")
     for name, gain in metrics.gains.items():
         print(f"  {name:12} {gain}")
-    if held is None:
+    if submitted is None:
         print("\nsubmission  none: there is no test.csv")
     else:
-        accuracy = f", accuracy {held.accuracy}" if held.accuracy else ""
-        print(f"\nsubmission  {path}\n            {held.source} of the run {held.run!r}{accuracy}")
+        accuracy = f", accuracy {submitted.accuracy}" if submitted.accuracy else ""
+        print(f"\nsubmission  {path}\n            {submitted.source} of the run {submitted.run!r}{accuracy}")
     print(f"accuracies  {project.paths.experiment / 'REPORT.md'}\nreport      {page}\nall runs    {index}")
 
 
 def write_results(project: Project, data: RunData, prior: Prior, combined: Combined, device: str, started: float) -> Outcome:
-    """Measure, render, print.
+    """Measure the run, render the report and print the result.
 
     Args:
-        device: what was computed on, for people.
+        project: the run.
+        data: its rows, with folds.
+        prior: the text-only prior.
+        combined: the ensemble.
+        device: name of the device.
         started: time.time() at the start of this session.
     """
     heading("report")
     metrics = measure_run(project, data, prior, combined)
-    handed_in = combined.submitted
-    if handed_in and handed_in.accuracy is not None:
-        own = handed_in.run == project.config.run and handed_in.source != "prior"  # what this run's epochs were chosen for
-        estimate = leaderboard_estimate(handed_in.accuracy, len(data.test), metrics.selection if own else None)
+    submitted = combined.submitted
+    if submitted and submitted.accuracy is not None:
+        is_own = submitted.run == project.config.run and submitted.source != "prior"  # has the optimism of this run's epochs
+        estimate = leaderboard_estimate(submitted.accuracy, len(data.test), metrics.selection if is_own else None)
         metrics = dataclasses.replace(metrics, leaderboard=estimate)
     seconds = seconds_of(project) + time.time() - started
     page, index, advice = render_report(project, data, combined, metrics, environment(device), seconds)
@@ -340,29 +383,29 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
         gains={name: gain.value for name, gain in metrics.gains.items()},
     )
     print_result(project, combined, metrics, page, index)
-    file = project.paths.outputs / ENSEMBLE_FILE if handed_in else None
+    file = project.paths.outputs / ENSEMBLE_FILE if submitted else None
     return Outcome(
-        project.config.run, (handed_in and handed_in.accuracy) or accuracy, file, handed_in, page, metrics, advice,
+        project.config.run, (submitted and submitted.accuracy) or accuracy, file, submitted, page, metrics, advice,
     )
 
 
 def seconds_of(project: Project) -> float:
-    """Time spent on a run by the sessions before this one, those of attempts that were started over left out."""
-    now = project.log.facts.get("attempt", "")
-    return sum(event["seconds"] for event in project.log.events("session") if event.get("attempt", "") == now)
+    """Seconds spent by earlier sessions of the run, without those of abandoned attempts."""
+    attempt = project.log.facts.get("attempt", "")
+    return sum(event["seconds"] for event in project.log.events("session") if event.get("attempt", "") == attempt)
 
 
 # %% provenance
 def environment(device: str) -> dict[str, str]:
-    """Versions, commit and device: the provenance of a result."""
+    """Provenance of a result: versions, commit and device."""
     packages = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "numpy", "scikit-learn", "pillow")
-    found = {"python": platform.python_version(), "system": platform.platform(), "mcvqa": _version_of("mcvqa")}
-    found |= {name: _version_of(name) for name in packages}
-    return found | {"commit": code_commit(), "device": device}
+    facts = {"python": platform.python_version(), "system": platform.platform(), "mcvqa": _version_of("mcvqa")}
+    facts |= {name: _version_of(name) for name in packages}
+    return facts | {"commit": code_commit(), "device": device}
 
 
 def device_named(plan: DevicePlan) -> str:
-    """What was computed on, for people."""
+    """Name of the device, for display."""
     return plan.reasons[0].split(":")[0].removeprefix("device ")
 
 
@@ -374,9 +417,9 @@ def _version_of(package: str) -> str:
 
 
 def code_commit() -> str:
-    """Of the checkout that the package is run from; 'unknown' without one.
+    """Commit of the checkout that contains the package; 'unknown' without one.
 
-    A repository that merely holds the environment in which the package is installed is none.
+    A repository that only contains the environment in which the package is installed does not count.
     """
     spec = find_spec("mcvqa")
     if spec is None or not spec.origin:

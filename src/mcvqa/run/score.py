@@ -1,4 +1,4 @@
-"""Score a fold: its validation rows and the test rows, in every order and scale; whether scores are those of today's weights."""
+"""Score a fold's validation rows and the test rows in all views, and check that scores belong to the current weights."""
 import time
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ SPLITS = {"test": "test", "oof": "out of fold"}
 
 
 def splits_of(data: RunData) -> tuple[str, ...]:
-    """Which rows are scored: the test rows where there are any, and the validation rows."""
+    """The splits that are scored: the test rows, if there are any, and the validation rows (oof)."""
     return tuple(split for split in SPLITS if split == "oof" or data.test)
 
 
@@ -30,12 +30,16 @@ def splits_of(data: RunData) -> tuple[str, ...]:
 def score_task(
     project: Project, data: RunData, config: Config, fold: int, split: str, needs: Sequence[str] = (), sample: int = 0
 ) -> Task:
-    """Score the validation rows ('oof') or the test rows ('test') of a fold.
+    """Make the task that scores the validation rows ('oof') or the test rows ('test') with a fold's model.
 
     Args:
-        config: with the orders and scales to read every row in.
-        needs: tasks that make image features.
-        sample: how many of the validation rows are read, for want of time; 0: all.
+        project: the run.
+        data: its rows, with folds.
+        config: with the option orders and scales.
+        fold: number of the fold.
+        split: 'oof' or 'test'.
+        needs: tasks that encode images.
+        sample: number of validation rows if time is short; 0: all.
     """
     sample = sample if split == "oof" and sample < data.validated(fold).sum() else 0
     orders, scales = tta_plan(config)
@@ -49,16 +53,19 @@ def score_task(
     return Task(
         "score", f"score fold {fold} {split}", key, makes=(f"experiments/{config.run}/scores/fold{fold}-{split}.npz",),
         needs=(f"train fold {fold}", *needs),
-        arguments={"fold": fold, "split": split, "sample": sample, "settings": {name: getattr(config, name) for name in WAYS}},
+        arguments={
+            "fold": fold, "split": split, "sample": sample,
+            "settings": {name: getattr(config, name) for name in TTA_SETTINGS},
+        },
         of_0_1=(f"score fold {fold}", _keys_of_0_1(project, data, config, fold)),
     )
 
 
-WAYS = ("use_tta", "tta_orders", "tta_scales")  # settings that say in which ways a row is read
+TTA_SETTINGS = ("use_tta", "tta_orders", "tta_scales")  # settings that determine the views of a row
 
 
 def _keys_of_0_1(project: Project, data: RunData, config: Config, fold: int) -> tuple[str, ...]:
-    """The keys of version 0.1, which held the precision too: one for each."""
+    """Keys of version 0.1, one for each precision, which was part of them."""
     folder = project.paths.fold(fold) / config.keep
     orders, scales = tta_plan(config)
     try:
@@ -74,13 +81,17 @@ def _keys_of_0_1(project: Project, data: RunData, config: Config, fold: int) -> 
     )
 
 
-# %% doing it
+# %% scoring
 def do_score(side: ModelSide, task: Task) -> None:
-    """Raises CheckpointError for weights that are missing or not whole."""
+    """Score one split of a fold and save the scores.
+
+    Raises:
+        CheckpointError: weights are missing or damaged.
+    """
     project, fold, split = side.project, int(task.arguments["fold"]), str(task.arguments["split"])
     config = project.config.replace(**task.arguments["settings"])
     loaded, folder = side.load(), project.paths.fold(fold) / config.keep
-    rows = rows_of(side.data, task, config.seed)
+    rows = scored_rows(side.data, task, config.seed)
     for scale in tta_plan(config)[1]:
         side.make_features([question.image for question in rows], scale)
     model = side.with_weights(folder)
@@ -95,36 +106,36 @@ def do_score(side: ModelSide, task: Task) -> None:
     )
     if side.schedule and tta_plan(config) == (1, (1.0,)):
         side.schedule.pace.read = (time.monotonic() - started) / len(rows)
-    by_main(_keep_scores, project, task, scores, tta_plan(config))
+    by_main(_save_scores, project, task, scores, tta_plan(config))
 
 
-def rows_of(data: RunData, task: Task, seed: int) -> Sequence[Question]:
-    """The rows that a task scores; a sample is the same in every session."""
+def scored_rows(data: RunData, task: Task, seed: int) -> Sequence[Question]:
+    """The rows that a task scores; a sample is the same in all sessions."""
     fold, sample = int(task.arguments["fold"]), int(task.arguments["sample"])
     if task.arguments["split"] == "test":
         return data.test
     return data.validation_rows(fold, sample, seed)
 
 
-def _keep_scores(project: Project, task: Task, scores: Scores, ways: tuple[int, tuple[float, ...]]) -> None:
+def _save_scores(project: Project, task: Task, scores: Scores, plan: tuple[int, tuple[float, ...]]) -> None:
     scores.save(project.paths.root / task.makes[0])
     project.records.finish(
-        task, orders=ways[0], scales=list(ways[1]), sample=task.arguments["sample"], adapter=scores.provenance["adapter"],
+        task, orders=plan[0], scales=list(plan[1]), sample=task.arguments["sample"], adapter=scores.provenance["adapter"],
         code=code_print(CODE_OF_SCORING),
     )
     project.log.write("scored", fold=scores.provenance["fold"], split=scores.provenance["split"], rows=len(scores.ids))
 
 
-# %% what there is
-def task_asked(project: Project, data: RunData, fold: int, split: str) -> Task:
-    """The task that the settings ask for; within a time budget what there was time for, as the record says."""
+# %% existing scores
+def expected_task(project: Project, data: RunData, fold: int, split: str) -> Task:
+    """The scoring task for the settings or, within a time budget, for what the record says there was time for."""
     record = project.records.read(f"score fold {fold} {split}")
     sample = int(record.get("sample", 0)) if project.config.time_budget else 0
-    return score_task(project, data, _ways_asked(project, fold, split), fold, split, sample=sample)
+    return score_task(project, data, _expected_config(project, fold, split), fold, split, sample=sample)
 
 
-def _ways_asked(project: Project, fold: int, split: str) -> Config:
-    """The settings; within a time budget with the fewer orders and scales that there was time for."""
+def _expected_config(project: Project, fold: int, split: str) -> Config:
+    """The settings, within a time budget with the orders and scales that there was time for."""
     config, record = project.config, project.records.read(f"score fold {fold} {split}")
     orders, scales = tta_plan(config)
     if not config.time_budget or not record.get("finished"):
@@ -135,46 +146,49 @@ def _ways_asked(project: Project, fold: int, split: str) -> Config:
 
 
 def is_scored(project: Project, data: RunData, config: Config, fold: int, sample: int = 0) -> bool:
-    """Whether both splits have scores by today's weights, of today's rows, in the ways of `config`."""
+    """Whether both splits have scores of the current weights and rows, in the views of `config`."""
     tasks = (score_task(project, data, config, fold, split, sample=sample) for split in splits_of(data))
     return all(map(project.records.is_done, tasks))
 
 
 def scored_folds(project: Project, data: RunData) -> tuple[int, ...]:
-    """The folds that make up the run's predictions: all of them; within a time budget those that were scored."""
+    """The folds that form the run's predictions: all, or within a time budget those with valid scores."""
     folds = project.config.folds_to_train
     if not project.config.time_budget:
         return folds
-    return tuple(fold for fold in folds if _why_not_valid(project, data, fold) is None)
+    return tuple(fold for fold in folds if _why_invalid(project, data, fold) is None)
 
 
 def valid_scores(project: Project, data: RunData, fold: int) -> tuple[Scores, Scores]:
-    """Out-of-fold and test scores of a fold; the latter of no rows where there is no test file.
+    """Read the scores of a fold.
+
+    Returns:
+        Out-of-fold and test scores; the latter have no rows if there is no test file.
 
     Raises:
         CheckpointError: the fold has no weights.
-        RunStopped: there are no scores, or not of these weights, rows and settings.
+        RunStopped: there are no scores of these weights, rows and settings.
     """
-    why = _why_not_valid(project, data, fold)
-    if why is not None:
+    reason = _why_invalid(project, data, fold)
+    if reason is not None:
         verified(project.paths.fold(fold) / project.config.keep)
         raise RunStopped(
-            f"Fold {fold} of the run {project.config.run!r} {why}. Score it with these settings first: mcvqa predict "
+            f"Fold {fold} of the run {project.config.run!r} {reason}. Score it with these settings first: mcvqa predict "
             f"{project.config.run}"
         )
-    found = {split: load_scores(project.paths.scores / f"fold{fold}-{split}.npz") for split in splits_of(data)}
-    return found["oof"], found.get("test", found["oof"].rows(np.arange(0)))
+    scores = {split: load_scores(project.paths.scores / f"fold{fold}-{split}.npz") for split in splits_of(data)}
+    return scores["oof"], scores.get("test", scores["oof"].rows(np.arange(0)))
 
 
-def _why_not_valid(project: Project, data: RunData, fold: int) -> str | None:
-    """None: the scores of a fold are those of the weights, rows and settings that are there now; else what differs, as a verb."""
+def _why_invalid(project: Project, data: RunData, fold: int) -> str | None:
+    """What is wrong with the scores of a fold, as a predicate; None: they match the current weights, rows and settings."""
     config = project.config
     try:
         adapter = adapter_hash(project.paths.fold(fold) / config.keep)
     except (OSError, ValueError, KeyError):
         return "has no weights"
     for split in splits_of(data):
-        task = task_asked(project, data, fold, split)
+        task = expected_task(project, data, fold, split)
         done, record = project.records.is_done(task), project.records.read(task.name)
         if done and record.get("adapter") in (None, adapter):
             continue
@@ -182,7 +196,7 @@ def _why_not_valid(project: Project, data: RunData, fold: int) -> str | None:
             return "is not scored"
         train = f"train fold {fold}"
         if record.get("adapter") not in (None, adapter) or record["used"].get(train) != project.records.print_of(train):
-            return "was scored with other weights than those that are there now"
+            return "was scored with weights other than the current ones"
         orders, scales = tta_plan(config)
         if record.get("orders") and (record["orders"], record["scales"]) != (orders, list(scales)):
             return (f"was scored in {record['orders']} option orders at scales {record['scales']}, while the settings ask for "
@@ -192,7 +206,11 @@ def _why_not_valid(project: Project, data: RunData, fold: int) -> str | None:
 
 
 def require_weights(project: Project, folds: Sequence[int]) -> None:
-    """Raises CheckpointError where a fold has no weights, or they are not whole."""
+    """Verify the weights of the folds.
+
+    Raises:
+        CheckpointError: a fold has no weights, or they are damaged.
+    """
     for fold in folds:
         verified(project.paths.fold(fold) / project.config.keep)
 

@@ -1,4 +1,4 @@
-"""One session of a run: one owner, its record in the log, and errors that say what to do."""
+"""A session of a run: exclusive ownership, its record in the log, and helpful errors."""
 import contextlib
 import dataclasses
 import os
@@ -24,17 +24,24 @@ from mcvqa.training.checkpoint import CheckpointError
 
 @contextlib.contextmanager
 def owning(project: Project, fold: int | None = None) -> Iterator[None]:
-    """Nobody else works on the run, or trains this fold of it. Of several processes the main one is the owner."""
+    """Within the block, no other session works on the run or, with `fold`, trains this fold.
+
+    Of several processes, the main one is the owner.
+
+    Raises:
+        Owned: another session does.
+    """
     what = f"the run {project.config.run!r}" if fold is None else f"fold {fold} of the run {project.config.run!r}"
     paths = project.paths
-    fresh = not paths.experiment.exists() and not paths.log.exists()
-    new = [path for path in (paths.experiment.parent, paths.log.parent, paths.root, *paths.root.parents) if not path.exists()]
+    is_new = not paths.experiment.exists() and not paths.log.exists()
+    parents = (paths.experiment.parent, paths.log.parent, paths.root, *paths.root.parents)
+    new_folders = [path for path in parents if not path.exists()]
     ownership = Ownership(paths.lock(fold), what)
     by_main(ownership.take)
     try:
         yield
     except McvqaError:
-        if fresh and is_main_process() and not _has_begun(project):
+        if is_new and is_main_process() and not _has_begun(project):
             with contextlib.suppress(OSError):
                 shutil.rmtree(paths.experiment, ignore_errors=True)
                 paths.log.unlink(missing_ok=True)
@@ -42,19 +49,19 @@ def owning(project: Project, fold: int | None = None) -> Iterator[None]:
         raise
     finally:
         ownership.give_back()
-        for folder in new:
-            with contextlib.suppress(OSError):  # what holds something stays
+        for folder in new_folders:
+            with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
 
 
 def _has_begun(project: Project) -> bool:
-    """Whether a run has got as far as its data: what stops it before is a mistyped setting, of which nothing remains."""
+    """Whether a run got as far as its data; a run stopped earlier, by a mistyped setting, leaves nothing."""
     return (project.paths.experiment / "data.json").exists() or project.paths.checkpoints.exists()
 
 
 @contextlib.contextmanager
-def on_record(config: Config) -> Iterator[Project]:
-    """One owner, what an earlier session left elsewhere, and the record of this session."""
+def run_session(config: Config) -> Iterator[Project]:
+    """Own the run, copy what `resume_from` names, and record this session in the log."""
     join_processes(config)
     project = by_main(open_project, config)
     with owning(project), _session(by_main(with_attempt, project)) as recorded:
@@ -63,34 +70,34 @@ def on_record(config: Config) -> Iterator[Project]:
 
 
 def with_attempt(project: Project) -> Project:
-    """`project` with a log whose events carry the attempt: a new one where the run was started over, weights and all."""
+    """`project` with a log whose events carry the attempt, a new one if the run has no weights."""
     if not project.paths.checkpoints.exists():
         write_json(project.records.file("run"), {"key": "", "attempt": secrets.token_hex(4)})
     return in_attempt(project)
 
 
 def in_attempt(project: Project) -> Project:
-    """`project` with a log whose events carry the attempt that its record names."""
+    """`project` with a log whose events carry the recorded attempt."""
     attempt = str(project.records.read("run").get("attempt", ""))
     return dataclasses.replace(project, log=project.log.with_facts(attempt=attempt)) if attempt else project
 
 
 @contextlib.contextmanager
 def _session(project: Project) -> Iterator[Project]:
-    """Log how long a session took; a run that fails before it has a result is in the index as failed.
+    """Log the duration of a session; a run that fails without a result is recorded as failed in the index.
 
-    Of several processes the main one prints and keeps this record.
+    Of several processes, only the main one prints and writes this record.
     """
     started, folder = time.time(), project.paths.experiment
-    printing = printable_output() if is_main_process() else contextlib.redirect_stdout(open(os.devnull, "w"))  # noqa: SIM115
+    output = printable_output() if is_main_process() else contextlib.redirect_stdout(open(os.devnull, "w"))  # noqa: SIM115
     try:
-        # outside of training every file is written whole, so a signal may end a run anywhere
-        with printing, StopRequest(at_once=True), disk_errors_explained(), memory_explained(project.config):
+        # outside of training all files are written atomically, so a signal may end a run anywhere
+        with output, StopRequest(at_once=True), disk_errors_explained(), memory_explained(project.config):
             yield project
     except Exception as error:
-        # `predict` or `ensemble` came too early, so no run has failed, or nothing can be written
-        unnoted = isinstance(error, (CheckpointError, DiskError))
-        if is_main_process() and _has_begun(project) and not unnoted and read_experiment(folder).accuracy is None:
+        # no failed run if `predict` or `ensemble` came too early; no record if nothing can be written
+        is_unrecorded = isinstance(error, (CheckpointError, DiskError))
+        if is_main_process() and _has_begun(project) and not is_unrecorded and read_experiment(folder).accuracy is None:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             record_experiment(folder, status="failed", seconds=time.time() - started, note=reason)
             update_index(folder.parent)
@@ -102,15 +109,15 @@ def _session(project: Project) -> Iterator[Project]:
 
 @contextlib.contextmanager
 def memory_explained(config: Config) -> Iterator[None]:
-    """Raises RunStopped where the memory of the GPU or of the machine is full."""
+    """Within the block, out-of-memory errors become RunStopped with advice."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, torch.cuda.OutOfMemoryError):
-            raise RunStopped(f"The GPU's memory is full. What is finished is kept. {less_memory(config)}") from error
+            raise RunStopped(f"The GPU's memory is full. Finished work is kept. {less_memory(config)}") from error
         if not isinstance(error, MemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
         raise RunStopped(
-            f"The machine's memory is full. What is finished is kept. Use less: a smaller image_size (now {config.image_size}), "
+            f"The machine's memory is full. Finished work is kept. Use less: a smaller image_size (now {config.image_size}), "
             f"batch_size (now {config.batch_size}) or num_workers."
         ) from error

@@ -1,4 +1,4 @@
-"""Single steps of a run, for the command line: eda, folds, train, predict, ensemble, report."""
+"""Single steps of a run for the command line: eda, folds, train, predict, ensemble, report."""
 import time
 from pathlib import Path
 
@@ -20,22 +20,26 @@ from mcvqa.run.execution import prepare_model
 from mcvqa.run.project import Project, RunStopped, open_project, settle_prompt, settle_settings
 from mcvqa.run.results import Combined, Outcome, combine, device_named, require_members, write_results
 from mcvqa.run.score import require_weights
-from mcvqa.run.session import on_record, owning
-from mcvqa.run.steps import meanwhile, score_folds, train_folds
+from mcvqa.run.session import owning, run_session
+from mcvqa.run.steps import prior_note, score_folds, train_folds
 from mcvqa.run.submissions import submit_prior
 
 
 # %% with a model
 def train_only(config: Config, fold: int | None = None) -> None:
-    """Steps 1 to 7.
+    """Run steps 1 to 7.
 
     Args:
-        fold: only this one.
+        config: all settings.
+        fold: the only fold to train; None: all.
+
+    Raises:
+        RunStopped: there is no such fold.
     """
     join_processes(config)
     by_main(_require_fold, config, fold)
-    with on_record(config) as project:
-        data, prior = by_main(_ready, project)
+    with run_session(config) as project:
+        data, prior = by_main(_prepare_data, project)
         project = by_main(settle_prompt, project, data.train)
         by_main(_first_submission, project, data, prior)
         with prepare_model(project, data, by_each(plan_device, config)) as execution:
@@ -49,11 +53,11 @@ def _require_fold(config: Config, fold: int | None) -> None:
 
 def _first_submission(project: Project, data: RunData, prior: Prior) -> None:
     submit_prior(project, data, prior)
-    require_photographs(project, data, meanwhile(project, prior) if data.test else "")
+    require_photographs(project, data, prior_note(project, prior) if data.test else "")
 
 
-def _ready(project: Project) -> tuple[RunData, Prior]:
-    """Settings and data that are those of the run, with folds, and the prior."""
+def _prepare_data(project: Project) -> tuple[RunData, Prior]:
+    """Check settings and data against those of the run, assign folds and fit the prior."""
     settle_settings(project)
     data = split_rows(read_run_data(project), project.config)
     write_folds(project, data)
@@ -61,74 +65,77 @@ def _ready(project: Project) -> tuple[RunData, Prior]:
 
 
 def predict_only(config: Config) -> None:
-    """Step 8, for trained folds."""
-    with on_record(config) as project:
-        data, _ = by_main(_ready, project)
+    """Run step 8 for trained folds."""
+    with run_session(config) as project:
+        data, _ = by_main(_prepare_data, project)
         by_main(require_weights, project, [] if config.time_budget else config.folds_to_train)
         with prepare_model(project, data, by_each(plan_device, config)) as execution:
             score_folds(execution)
 
 
 def combine_only(config: Config, *, force: bool = False) -> Combined:
-    """Step 9, for scored folds.
+    """Run step 9 for scored folds.
 
     Args:
-        force: hand the answers in even where the file to hand in holds better ones.
+        config: all settings.
+        force: replace the file to hand in even if it holds better answers.
     """
-    with on_record(config) as project:
-        return by_main(_combined_again, project, force)[2]
+    with run_session(config) as project:
+        return by_main(_combine_scores, project, force)[2]
 
 
 def report_only(config: Config) -> Outcome:
-    """Steps 9 and 10, for scored folds."""
+    """Run steps 9 and 10 for scored folds."""
     started = time.time()
-    with on_record(config) as project:
-        data, prior, combined = by_main(_combined_again, project, False)
+    with run_session(config) as project:
+        data, prior, combined = by_main(_combine_scores, project, False)
         return by_main(write_results, project, data, prior, combined, device_named(plan_device(config)), started)
 
 
-def _combined_again(project: Project, force: bool) -> tuple[RunData, Prior, Combined]:
-    data, prior = _ready(project)
+def _combine_scores(project: Project, force: bool) -> tuple[RunData, Prior, Combined]:
+    data, prior = _prepare_data(project)
     require_members(project)
     return data, prior, combine(project, data, prior, force=force)
 
 
-# %% looking only
+# %% without a model
 def explore_only(config: Config) -> str:
-    """`mcvqa eda`: tables and figures of the data; a run that was trained on other data is refused.
-
-    Without a run they are in experiments/data/eda.
+    """Make tables and figures of the data (`mcvqa eda`), in experiments/data/eda if there is no run.
 
     Returns:
         The summary.
+
+    Raises:
+        RunStopped: the run was trained on other data.
     """
-    project = _of_data_alone(config)
+    project = _project_for_data(config)
     with owning(project):
         data = read_run_data(project)
         return explore_files(project, data, fit_text_prior(project, data)).summary()
 
 
 def split_only(config: Config) -> tuple[str, Path]:
-    """`mcvqa folds`: the split; the folds of a run that was trained with other settings or data are not overwritten.
-
-    Without a run they are in experiments/data/folds.csv.
+    """Write the split (`mcvqa folds`), to experiments/data/folds.csv if there is no run.
 
     Returns:
         One line per fold, and the file.
+
+    Raises:
+        RunStopped: the run was trained with other settings or data.
     """
-    project = _of_data_alone(config)
+    project = _project_for_data(config)
     with owning(project):
-        if project.config.run != DATA_ALONE:
+        if project.config.run != DATA_FOLDER:
             settle_settings(project)
         data = split_rows(read_run_data(project), config)
         return fold_summary(data, config.n_folds), write_folds(project, data)
 
 
-DATA_ALONE = "data"  # names the folder of what no model is asked for
+DATA_FOLDER = "data"  # folder in experiments/ for results without a run
 
 
-def _of_data_alone(config: Config) -> Project:
-    """The run that the settings name, if it is there; else the folder of what is known without a model."""
+def _project_for_data(config: Config) -> Project:
+    """The run that the settings name, if it exists, else DATA_FOLDER."""
     project = open_project(config)
     named = config.run_name or project.paths.experiment.exists()
-    return project if named else open_project(config.replace(run_name=DATA_ALONE))
+    return project if named else open_project(config.replace(run_name=DATA_FOLDER))

@@ -1,6 +1,6 @@
 """run(config): the ten steps from CSV files and photographs to a validated submission.
 
-What is done already, for the same settings, rows and weights, is skipped and said to be.
+Work that is already done for the same settings, rows and weights is reported and skipped.
 """
 import math
 import platform
@@ -41,13 +41,13 @@ from mcvqa.run.execution import (
     launched_workers,
     make_first_features,
     prepare_model,
-    take_over_pace,
+    update_pace,
 )
 from mcvqa.run.project import Project, RunStopped, heading, settle_prompt, settle_settings
 from mcvqa.run.results import Outcome, combine, device_named, require_members, write_results
 from mcvqa.run.score import is_scored, require_weights, scored_folds, splits_of, valid_scores
-from mcvqa.run.session import on_record
-from mcvqa.run.submissions import ENSEMBLE_FILE, SINGLE_FILE, Answers, submit_prior, submitted_in, write_answers
+from mcvqa.run.session import run_session
+from mcvqa.run.submissions import ENSEMBLE_FILE, SINGLE_FILE, Answers, read_submitted, submit_prior, write_answers
 from mcvqa.run.tasks import CODE_OF_SCORING, Task, code_print
 from mcvqa.run.train import forget_progress, require_untouched_0_1, result_of, train_task
 from mcvqa.scoring.orders import tta_plan
@@ -55,20 +55,20 @@ from mcvqa.scoring.orders import tta_plan
 
 # %% the ten steps
 def run(config: Config) -> Outcome:
-    """Everything, from the data to the submission.
+    """Run all ten steps, from the data to the submission.
 
     Args:
-        config: every setting of the run.
+        config: all settings of the run.
 
     Returns:
-        Where the submission and the report are, and how accurate the submission is.
+        Paths of the submission and the report, and the accuracy of the submission.
 
     Raises:
-        ConfigError, DataError, RunStopped, DeviceError, ModelError, TrainingError, NotSaved, Owned: written for people; what was
-            reached so far stays on disk and the same call goes on from there.
-        Interrupted: after SIGTERM or SIGINT, a KeyboardInterrupt; the same call goes on from there too.
+        ConfigError, DataError, RunStopped, DeviceError, ModelError, TrainingError, NotSaved, Owned: with a message for the
+            user; finished work stays on disk and the same call continues from there.
+        Interrupted: after SIGTERM or SIGINT, a KeyboardInterrupt; the same call continues from there too.
     """
-    with on_record(config) as project:
+    with run_session(config) as project:
         return _all_steps(project)
 
 
@@ -89,12 +89,12 @@ def _all_steps(project: Project) -> Outcome:
                     train_folds(execution)
                     score_folds(execution)
     except TimeUp:
-        print(f"\n  the time budget of {project.config.time_budget} is over: what is there is handed in")
+        print(f"\n  the time budget of {project.config.time_budget} is used up; the finished work is handed in")
     return by_main(_finished, project, data, prior, plan, schedule, started)
 
 
 def set_up(project: Project) -> DevicePlan:
-    """Step 1: what to compute on."""
+    """Step 1: choose the device and precision."""
     heading("set-up", f"Python {platform.python_version()}, torch {torch.__version__}")
     plan = by_each(plan_device, project.config)
     print("\n".join(f"  {reason}" for reason in plan.reasons))
@@ -102,7 +102,7 @@ def set_up(project: Project) -> DevicePlan:
 
 
 def settle_config(project: Project) -> None:
-    """Step 2: the settings, which must be those that the run was trained with."""
+    """Step 2: check that the settings are those that the run was trained with."""
     heading("config", f"run {project.config.run}")
     settle_settings(project)
     require_members(project)
@@ -111,15 +111,14 @@ def settle_config(project: Project) -> None:
 def _finished(
     project: Project, data: RunData | None, prior: Prior | None, plan: DevicePlan, schedule: Schedule | None, started: float
 ) -> Outcome:
-    """Steps 9 and 10, in what is left of the time."""
-    held = f"{project.paths.outputs / ENSEMBLE_FILE} holds what it held, at first the text-only prior's answers; "
-    nothing = (
-        f"Within the time budget of {project.config.time_budget} no fold was trained and scored{_why_nothing(schedule)}. "
-        f"{held if data is None or data.test else ''}the same command goes on from here. "
-        "For more speed: a smaller image_size, use_sample=true, a GPU."
-    )
+    """Steps 9 and 10, in the remaining time."""
     if data is None or prior is None or not len(data.folds) or not scored_folds(project, data):
-        raise RunStopped(nothing)
+        unchanged = f"{project.paths.outputs / ENSEMBLE_FILE} is unchanged; in a new run it holds the text-only prior's answers. "
+        raise RunStopped(
+            f"Within the time budget of {project.config.time_budget} no fold was trained and scored{_why_no_scores(schedule)}. "
+            f"{unchanged if data is None or data.test else ''}Run the same command again to continue. "
+            "For more speed: a smaller image_size, use_sample=true, a GPU."
+        )
     try:
         with Alarm(project.seconds_until(seconds_to_spare(project.config.budget_seconds))):
             combined = combine(project, data, prior)
@@ -127,38 +126,38 @@ def _finished(
     except TimeUp:
         valid = f"{project.paths.outputs / ENSEMBLE_FILE} is valid; " if data.test else ""
         raise RunStopped(
-            f"The time budget of {project.config.time_budget} is over in the middle of the ensemble or the report. "
-            f"{valid}mcvqa report {project.config.run} makes the rest."
+            f"The time budget of {project.config.time_budget} ended during the ensemble or the report. "
+            f"{valid}mcvqa report {project.config.run} finishes it."
         ) from None
 
 
-def _why_nothing(schedule: Schedule | None) -> str:
-    """How long the least that is worth handing in takes, as far as that was measured."""
+def _why_no_scores(schedule: Schedule | None) -> str:
+    """How long the least work for a submission takes, as far as it was measured."""
     if schedule is None:
-        return ": it was over before the model was loaded"
+        return ": it ended before the model was loaded"
     if seconds := schedule.seconds_to_read(schedule.rows.test):
-        return f": reading the {schedule.rows.test:,} test rows alone takes about {spell_duration(seconds)}"
-    if look := schedule.pace.look:
-        return f": a photograph takes {look:.2g} s, and no row was read before it was over"
-    return ": it was over before image features of the test rows were there"
+        return f": scoring the {schedule.rows.test:,} test rows alone takes about {spell_duration(seconds)}"
+    if seconds := schedule.pace.encode:
+        return f": encoding a photograph takes {seconds:.2g} s, and no row was scored before it ended"
+    return ": it ended before the photographs of the test rows were encoded"
 
 
 # %% step 3: data and EDA
 def explore_data(project: Project) -> tuple[RunData, Prior]:
-    """Step 3: the data, tables and figures of them, the text-only prior, and its answers as the first valid submission."""
+    """Step 3: read and explore the data, fit the text-only prior and submit its answers as the first valid submission."""
     heading("data and EDA", str(project.config.data_dir))
     data = read_run_data(project)
     prior = fit_text_prior(project, data)
-    report, blind = submit_prior(project, data, prior), prior.accuracy
-    project.log.write("prior", accuracy=blind.value, standard_error=blind.standard_error, n=blind.n)
+    report, accuracy = submit_prior(project, data, prior), prior.accuracy
+    project.log.write("prior", accuracy=accuracy.value, standard_error=accuracy.standard_error, n=accuracy.n)
     _explore_in_time(project, data, prior)
     if report is not None:
-        print(f"  first submission: the text-only prior's, {report.rows} rows, accuracy {blind} out of fold")
+        print(f"  first submission: the text-only prior's, {report.rows} rows, accuracy {accuracy} out of fold")
     return data, prior
 
 
 def _explore_in_time(project: Project, data: RunData, prior: Prior) -> None:
-    """Tables and figures of the data, where that was not done before; of a time budget they take a small share at most."""
+    """Make tables and figures of the data unless they exist, in a small share of a time budget."""
     task = Task("eda", "eda", settings_hash({"train": data.train_print, "test": data.test_print}), (
         f"experiments/{project.config.run}/eda/summary.txt",
     ))
@@ -179,8 +178,8 @@ def _explore_in_time(project: Project, data: RunData, prior: Prior) -> None:
 
 # %% step 4: folds
 def make_folds(project: Project, data: RunData, prior: Prior) -> RunData:
-    """Step 4: which rows are validation in which fold."""
-    require_photographs(project, data, meanwhile(project, prior) if data.test else "")
+    """Step 4: assign rows to folds."""
+    require_photographs(project, data, prior_note(project, prior) if data.test else "")
     heading("folds", f"{project.config.n_folds} folds" if project.config.use_kfold else "one stratified split")
     data = split_rows(data, project.config)
     write_folds(project, data)
@@ -190,34 +189,37 @@ def make_folds(project: Project, data: RunData, prior: Prior) -> RunData:
     return data
 
 
-def meanwhile(project: Project, prior: Prior) -> str:
+def prior_note(project: Project, prior: Prior) -> str:
+    """A sentence that names the prior's submission; '' if there is none."""
     path = project.paths.outputs / ENSEMBLE_FILE
-    held = submitted_in(path)
-    if held is None or held.source != "prior":
+    current = read_submitted(path)
+    if current is None or current.source != "prior":
         return ""
     return f"Until then {path} holds the answers of the text-only prior (accuracy {prior.accuracy} out of fold)."
 
 
 # %% step 5: rows
 def prepare_rows(project: Project, data: RunData) -> None:
-    """Step 5: how many rows there are to learn from and to answer."""
-    orders, scales = tta_plan(project.config)
-    ways = f"{orders * len(scales)} way{'s' if orders * len(scales) > 1 else ''}"
-    heading("rows", f"{data.used:,} to learn from, {len(data.test):,} to answer in {ways}")
+    """Step 5: report how many rows are trained on and answered."""
+    heading("rows", f"{data.used:,} to learn from, {len(data.test):,} to answer in {describe_views(project.config)}")
     if left_out := len(data.train) - data.used:
         print(f"  {left_out:,} training rows are left out: their photographs cannot be read")
-    if unseen := sum(bool(data.records[q.image].problem) for q in data.test):
-        print(f"  {unseen:,} test rows have no readable photograph: they are answered from their text alone (eda/problems.csv)")
+    if unreadable := sum(bool(data.records[q.image].problem) for q in data.test):
+        print(f"  {unreadable:,} test rows have no readable photograph and are answered from their text alone (eda/problems.csv)")
 
 
 # %% step 7: training
 def train_folds(execution: Execution, only: int | None = None) -> None:
-    """Train every fold (or only one) that has no result yet, each from freshly initialised adapters.
+    """Train all folds without a result, each from freshly initialised adapters.
 
-    Where there are several workers, one that is free already scores folds that are trained.
+    With several workers, a free one already scores trained folds.
+
+    Args:
+        execution: tasks and workers of the session.
+        only: the only fold to train; None: all.
 
     Raises:
-        TrainingError, NotSaved: a fold cannot go on; what is finished is kept.
+        TrainingError, NotSaved: a fold cannot continue; finished work is kept.
         RunStopped, Interrupted: from a worker's process.
     """
     project, data = execution.project, execution.data
@@ -227,7 +229,7 @@ def train_folds(execution: Execution, only: int | None = None) -> None:
     for fold in folds:
         if fold in done:
             by_main(forget_progress, project, fold)
-            print(f"  fold {fold}: already trained, accuracy {by_main(result_of, project, fold)}{_by_0_1(project, fold)}")
+            print(f"  fold {fold}: already trained, accuracy {by_main(result_of, project, fold)}{_origin_note(project, fold)}")
     todo = [fold for fold in folds if fold not in done]
     for fold in todo:
         by_main(require_untouched_0_1, project, train_task(project, data, fold))
@@ -239,69 +241,78 @@ def train_folds(execution: Execution, only: int | None = None) -> None:
         tasks = [*tasks, *execution.scoring(project.config)]
     elif only is None:
         tasks = execution.first_answers()
-        if not by_main(_is_scored_somehow, project, data, folds[0]):
+        if not by_main(_has_scores, project, data, folds[0]):
             goals = [task.name for task in tasks if task.name in goals or f"train fold {folds[0]}" in task.needs]
     execution.run(tasks, goals, allot_training(execution, len(done), todo))
 
 
-def _is_scored_somehow(project: Project, data: RunData, fold: int) -> bool:
-    """Whether a fold has scores, in as many ways as the settings ask for or, for want of time, in one."""
-    ways, samples = (project.config, project.config.replace(use_tta=False)), (0, *validation_samples())
-    return any(is_scored(project, data, config, fold, sample) for config in ways for sample in samples)
+def _has_scores(project: Project, data: RunData, fold: int) -> bool:
+    """Whether a fold has scores, with or without TTA, on all or on a sample of the validation rows."""
+    configs, samples = (project.config, project.config.replace(use_tta=False)), (0, *validation_samples())
+    return any(is_scored(project, data, config, fold, sample) for config in configs for sample in samples)
 
 
-def _by_0_1(project: Project, fold: int) -> str:
+def _origin_note(project: Project, fold: int) -> str:
     return " (made by 0.1, unverified)" if project.records.is_of_0_1(f"train fold {fold}") else ""
 
 
 # %% step 8: scoring
 def score_folds(execution: Execution) -> None:
-    """Test and out-of-fold scores of every trained fold.
+    """Score the test rows and the validation rows of every trained fold.
+
+    Args:
+        execution: tasks and workers of the session.
 
     Raises:
-        CheckpointError: a fold has no weights, or they are not whole.
+        CheckpointError: a fold has no weights, or they are damaged.
         RunStopped, Interrupted: from a worker's process.
     """
     project = execution.project
-    heading("scoring", ways_named(project.config))
+    heading("scoring", describe_views(project.config))
     folds = execution.trained if project.config.time_budget else project.config.folds_to_train
     by_main(require_weights, project, folds)
     by_main(_require_trained, execution, folds)
-    for config, sample in _ways_in_time(execution, folds):
-        _score_in(execution, config, sample, folds)
+    for config, sample in _scoring_rounds(execution, folds):
+        _score_round(execution, config, sample, folds)
 
 
 def _require_trained(execution: Execution, folds: Sequence[int]) -> None:
-    """Raises RunStopped where weights are there that were not made with these settings, rows and code."""
-    if other := [fold for fold in folds if fold not in execution.trained]:
+    """Check that all weights are from these settings, rows and code.
+
+    Raises:
+        RunStopped: they are not.
+    """
+    if outdated := [fold for fold in folds if fold not in execution.trained]:
         raise RunStopped(
-            f"The weights of fold {', '.join(map(str, other))} in {execution.project.paths.checkpoints} were not made with these "
-            "settings, rows and code, or were not finished: train first (mcvqa train)."
+            f"The weights of fold {', '.join(map(str, outdated))} in {execution.project.paths.checkpoints} are unfinished or of "
+            "other settings, rows or code: train first (mcvqa train)."
         )
 
 
-def ways_named(config: Config) -> str:
+def describe_views(config: Config) -> str:
+    """'2 option orders, scales 1, 1.25'"""
     orders, scales = tta_plan(config)
     sizes = ", ".join(f"{scale:g}" for scale in scales)
     return f"{orders} option order{'s' * (orders > 1)}, scale{'s' * (len(scales) > 1)} {sizes}"
 
 
-def _score_in(execution: Execution, config: Config, sample: int, folds: Sequence[int]) -> None:
-    """Score what is not scored so, or better.
+def _score_round(execution: Execution, config: Config, sample: int, folds: Sequence[int]) -> None:
+    """Score the folds without equal or better scores.
 
     Args:
-        config: with the ways to read in.
-        sample: how many validation rows of a fold are read; 0: all.
+        config: with the option orders and scales of this round.
+        sample: number of validation rows per fold; 0: all.
+        folds: the trained folds.
     """
     project, data = execution.project, execution.data
-    more = [size for size in validation_samples() if size > sample > 0]
-    asked = dict.fromkeys([(project.config, 0), (config, 0), *((config, size) for size in (*more, sample))])
-    done = by_main(lambda: [fold for fold in folds if any(is_scored(project, data, c, fold, n) for c, n in asked)])
+    larger = [size for size in validation_samples() if size > sample > 0]
+    sufficient = dict.fromkeys([(project.config, 0), (config, 0), *((config, size) for size in (*larger, sample))])
+    done = by_main(lambda: [fold for fold in folds if any(is_scored(project, data, c, fold, n) for c, n in sufficient)])
     for fold in done:
         print(f"  fold {fold}: already scored")
     todo = [fold for fold in folds if fold not in done]
     if any(_was_scored_by_other_code(project, fold) for fold in todo):
-        print("  the code was changed since: the folds are scored again")
+        print("  the code has changed since: the folds are scored again")
     goals = [f"score fold {fold} {split}" for fold in todo for split in splits_of(data)]
     if goals:
         execution.run([*execution.training(), *execution.scoring(config, sample)], goals)
@@ -314,7 +325,7 @@ def _was_scored_by_other_code(project: Project, fold: int) -> bool:
 
 
 def _submit_single(project: Project, data: RunData, fold: int) -> None:
-    """outputs/submission_single.csv: the answers of the first fold alone."""
+    """Write outputs/submission_single.csv, the answers of the first fold alone."""
     oof, test = valid_scores(project, data, fold)
     truth = {q.id: q.answer for q in data.train}
     known = np.array([truth.get(name) is not None for name in oof.ids.tolist()], dtype=bool)
@@ -323,28 +334,28 @@ def _submit_single(project: Project, data: RunData, fold: int) -> None:
     write_answers(project, data, answers, project.paths.outputs / SINGLE_FILE)
 
 
-def _ways_in_time(execution: Execution, folds: Sequence[int]) -> Iterator[tuple[Config, int]]:
-    """The settings, and how many validation rows of a fold are read (0: all).
+def _scoring_rounds(execution: Execution, folds: Sequence[int]) -> Iterator[tuple[Config, int]]:
+    """Yield the settings and the number of validation rows per fold (0: all) of each scoring round.
 
-    Within a time budget first one way to read a row and a sample of the validation rows, so that every fold has scores; then all
-    of these rows, and then as many option orders and image scales as there is time for.
+    Within a time budget, first a single view and a sample of the validation rows, so that every fold has scores; then all
+    validation rows; then as many option orders and image scales as there is time for.
     """
     config, schedule = execution.project.config, execution.schedule
     if schedule is None:
         yield config, 0
         return
-    plain, validation = config.replace(use_tta=False), schedule.rows.validation
+    single_view, validation = config.replace(use_tta=False), schedule.rows.validation
     rounds = math.ceil(len(folds) / len(execution.workers))
     schedule.folds, schedule.waiting = 0, rounds
     by_main(schedule.announce)
     sample = by_main(schedule.sample_in_time)
-    yield plain, sample
-    take_over_pace(execution)
-    if validation > sample and folds and by_main(schedule.has_time_for, rounds * validation, execution.unseen):
+    yield single_view, sample
+    update_pace(execution)
+    if validation > sample and folds and by_main(schedule.has_time_for, rounds * validation, execution.unencoded):
         print(f"  there is time for all {validation:,} validation rows of a fold")
-        yield plain, 0
+        yield single_view, 0
     work = by_main(schedule.plan)
-    richer = config.replace(tta_orders=work.orders, tta_scales=work.scales)
-    if folds and work.ways > 1 and tta_plan(richer) != tta_plan(plain):
-        print(f"  there is time for more: {ways_named(richer)}")
-        yield richer, schedule.sample
+    extended = config.replace(tta_orders=work.orders, tta_scales=work.scales)
+    if folds and work.ways > 1 and tta_plan(extended) != tta_plan(single_view):
+        print(f"  there is time for more: {describe_views(extended)}")
+        yield extended, schedule.sample

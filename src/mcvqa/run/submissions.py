@@ -1,7 +1,7 @@
-"""What is handed in: which answers a submission file holds, how accurate they are, and when other answers may take its place.
+"""Submission files: what each contains, how accurate it is, and when it may be replaced.
 
 A run's own answers are always in experiments/<run>/submission.csv. outputs/submission_ensemble.csv is the file to hand in: it is
-replaced only by answers that are not significantly worse on the rows that both were measured on.
+replaced only by answers that are not significantly worse on the rows on which both were measured.
 """
 import dataclasses
 import zipfile
@@ -25,13 +25,14 @@ ENSEMBLE_FILE, SINGLE_FILE = "submission_ensemble.csv", "submission_single.csv"
 # %% records
 @dataclass(frozen=True)
 class Submitted:
-    """What a submission file holds.
+    """Content of a submission file.
 
     Attributes:
-        run: whose answers these are; source: what made them ('prior', 'geometric of r (3 folds)', ...).
-        accuracy: on training rows that the answers' model has not seen; None where it is not known.
-        test: print of the test rows that are answered, photographs included; '' in files of version 0.1.
-        rows: file with the measured rows, relative to the output folder; '' where it is not known.
+        run: the run that the answers are from.
+        source: what produced them ('prior', 'geometric of r (3 folds)', ...).
+        accuracy: on unseen training rows; None: not known.
+        test: hash of the answered test rows and their photographs; '' in files of version 0.1.
+        rows: file with the measured rows, relative to the output folder; '': not known.
     """
 
     run: str
@@ -43,11 +44,13 @@ class Submitted:
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers to all test rows, and how right the same models are on training rows that they have not seen.
+    """Answers to all test rows, and the results of the same models on unseen training rows.
 
     Attributes:
+        source: what produced them.
         predictions: (M,) choice index of each test row.
-        ids, right: (R,) training rows, and whether they were answered rightly.
+        ids: (R,) training rows.
+        right: (R,) whether they were answered correctly.
     """
 
     source: str
@@ -56,14 +59,18 @@ class Answers:
     right: np.ndarray
 
     def accuracy(self, groups: Mapping[str, int]) -> Accuracy | None:
-        """Args: groups: of photographs, by the row's id."""
+        """Accuracy on the training rows; None: there are none.
+
+        Args:
+            groups: id of a training row -> image group.
+        """
         if not len(self.ids):
             return None
         return accuracy_of_right(self.right, np.array([groups[name] for name in self.ids.tolist()]))
 
 
 def prior_answers(data: RunData, prior: Prior) -> Answers:
-    """What can be answered from the texts alone."""
+    """The answers of the text-only prior."""
     truth, known = np.array([-1 if q.answer is None else q.answer for q in data.train]), data.validates
     right = prior_of_train(data, prior).argmax(-1) == truth
     ids = np.array([q.id for q in data.train], dtype=np.str_)
@@ -71,37 +78,37 @@ def prior_answers(data: RunData, prior: Prior) -> Answers:
 
 
 def image_groups_of(data: RunData) -> dict[str, int]:
-    """Group of photographs by the training row's id."""
+    """Id of a training row -> image group."""
     return {q.id: int(group) for q, group in zip(data.train, data.groups, strict=True)}
 
 
 # %% files
 def write_answers(project: Project, data: RunData, answers: Answers, path: Path) -> Submitted:
-    """Write and validate a submission file, and record what it holds.
+    """Write and validate a submission file, and record its content.
 
     Raises:
-        SubmissionError: the file would not be valid; one that is already there stays as it is.
+        SubmissionError: the file would not be valid; an existing one is unchanged.
     """
     write_submission(path, data.test, answers.predictions, data.form)
     rows = project.paths.experiment / f"{path.stem}-rows.npz"
     with atomic_path(rows) as part, open(part, "wb") as handle:
         np.savez_compressed(handle, ids=answers.ids.astype(np.str_), right=answers.right.astype(bool))
     relative = rows.absolute().relative_to(project.paths.root.absolute()).as_posix()
-    held = Submitted(project.config.run, answers.source, answers.accuracy(image_groups_of(data)), data.test_print, relative)
-    record_submitted(path, held)
-    return held
+    content = Submitted(project.config.run, answers.source, answers.accuracy(image_groups_of(data)), data.test_print, relative)
+    record_submitted(path, content)
+    return content
 
 
-def record_submitted(path: Path, held: Submitted) -> None:
-    """Note in submissions.json, beside the file, what it holds."""
-    accuracy = held.accuracy.record if held.accuracy else None
+def record_submitted(path: Path, content: Submitted) -> None:
+    """Record the content of a submission file in submissions.json beside it."""
+    accuracy = content.accuracy.record if content.accuracy else None
     write_json(path.with_name("submissions.json"), _records_beside(path) | {
-        path.name: dataclasses.asdict(held) | {"accuracy": accuracy}
+        path.name: dataclasses.asdict(content) | {"accuracy": accuracy}
     })
 
 
-def submitted_in(path: Path) -> Submitted | None:
-    """What a submission file holds; None where there is no file or nothing is known of it."""
+def read_submitted(path: Path) -> Submitted | None:
+    """Read the recorded content of a submission file; None: there is no file or no record."""
     record = _records_beside(path).get(path.name)
     if not path.exists() or not isinstance(record, dict) or "source" not in record:
         return None
@@ -121,7 +128,7 @@ def _records_beside(path: Path) -> dict[str, Any]:
     except ValueError:
         records = None
     if not isinstance(records, dict):
-        print(f"  {file} is damaged: what the submissions beside it hold is not known")
+        print(f"  {file} is damaged, so the content of the submissions beside it is unknown")
         return {}
     return records
 
@@ -130,9 +137,9 @@ def validate_file(path: Path, data: RunData) -> SubmissionReport:
     return validate_submission(path, data.test, data.form)
 
 
-def _answers_these_rows(path: Path, data: RunData, held: Submitted | None) -> bool:
-    """Whether a submission file is valid for the test rows that are there now."""
-    if held is not None and held.test and held.test != data.test_print:
+def _is_current(path: Path, data: RunData, content: Submitted | None) -> bool:
+    """Whether a submission file is valid for the current test rows."""
+    if content is not None and content.test and content.test != data.test_print:
         return False
     try:
         return path.exists() and not validate_file(path, data).problems
@@ -140,10 +147,10 @@ def _answers_these_rows(path: Path, data: RunData, held: Submitted | None) -> bo
         return False
 
 
-# %% comparing
-def gain_over(project: Project, data: RunData, answers: Answers, held: Submitted) -> Gain | None:
-    """Gain of `answers` over what a file holds, on the rows that both were measured on; None where there are none."""
-    file = project.paths.root / held.rows
+# %% comparison
+def gain_over(project: Project, data: RunData, answers: Answers, current: Submitted) -> Gain | None:
+    """Gain of `answers` over a file's content, on the rows on which both were measured; None: there are none."""
+    file = project.paths.root / current.rows
     try:
         with np.load(file, allow_pickle=False) as stored:
             before = dict(zip(stored["ids"].tolist(), stored["right"].tolist(), strict=True))
@@ -153,90 +160,95 @@ def gain_over(project: Project, data: RunData, answers: Answers, held: Submitted
 
 
 def _gain_on_common_rows(data: RunData, answers: Answers, before: Mapping[str, bool]) -> Gain | None:
-    """Args: before: right or wrong by the training row's id."""
+    """Gain over `before`, which maps ids of training rows to right or wrong."""
     groups = image_groups_of(data)
-    both = [(bool(right), before[name], groups[name]) for name, right in zip(answers.ids.tolist(), answers.right, strict=True)
+    common = [(bool(right), before[name], groups[name]) for name, right in zip(answers.ids.tolist(), answers.right, strict=True)
             if name in before and name in groups]
-    return paired_gain(*(np.array(column) for column in zip(*both, strict=True))) if both else None
+    return paired_gain(*(np.array(column) for column in zip(*common, strict=True))) if common else None
 
 
-# %% the prior's
+# %% the prior's submission
 def submit_prior(project: Project, data: RunData, prior: Prior) -> SubmissionReport | None:
-    """The prior's answers as the first valid submission; one that is there already for these test rows is left alone.
+    """Submit the prior's answers as the first valid submission, unless a run has submitted for these test rows.
 
     Returns:
-        What its validation found, or None where another one was there, or there are no test rows.
+        Result of the validation; None: nothing was written, or there are no test rows.
     """
     if not data.test:
         return None
     path = project.paths.outputs / ENSEMBLE_FILE
-    held = submitted_in(path)
-    if _answers_these_rows(path, data, held) and (held is None or held.source != "prior"):
+    current = read_submitted(path)
+    if _is_current(path, data, current) and (current is None or current.source != "prior"):
         return None
-    _name_what_is_replaced(project, path, held, data)
+    _print_replaced(project, path, current, data)
     write_answers(project, data, prior_answers(data, prior), path)
     return validate_file(path, data)
 
 
-def _name_what_is_replaced(project: Project, path: Path, held: Submitted | None, data: RunData) -> None:
-    if held is not None and held.run != project.config.run and held.source != "prior":
-        kept = project.paths.experiment.parent / held.run / "submission.csv"
-        where = f"; they are also in {kept}" if kept.exists() else ""
-        print(f"  {path} held the answers of the run {held.run!r} to other test rows{where}")
+def _print_replaced(project: Project, path: Path, current: Submitted | None, data: RunData) -> None:
+    if current is not None and current.run != project.config.run and current.source != "prior":
+        copy = project.paths.experiment.parent / current.run / "submission.csv"
+        where = f"; they are also in {copy}" if copy.exists() else ""
+        print(f"  {path} held the answers of the run {current.run!r} to other test rows{where}")
 
 
-# %% a run's
+# %% a run's submission
 def hand_in(project: Project, data: RunData, answers: Answers, prior: Prior, *, force: bool = False) -> Submitted | None:
-    """Write a run's answers to experiments/<run>/submission.csv and, unless that holds better ones, to the file to hand in.
+    """Write a run's answers to experiments/<run>/submission.csv and, unless it holds better ones, to the file to hand in.
 
     Args:
-        force: hand these answers in, whatever the file holds and the prior reaches.
+        project: the run.
+        data: its rows, with folds.
+        answers: of the run.
+        prior: the text-only prior.
+        force: replace the file to hand in, whatever its accuracy and the prior's.
 
     Returns:
-        What outputs/submission_ensemble.csv holds now; None without test rows: then nothing is written.
+        Content of outputs/submission_ensemble.csv; None: there are no test rows and nothing was written.
     """
     if not data.test:
         print(f"  {without_test(project)}")
         return None
-    own = answers if force else _own_answers(project, data, answers, prior)
-    write_answers(project, data, own, project.paths.experiment / "submission.csv")
+    chosen = answers if force else _run_or_prior(project, data, answers, prior)
+    write_answers(project, data, chosen, project.paths.experiment / "submission.csv")
     path = project.paths.outputs / ENSEMBLE_FILE
-    held = submitted_in(path)
-    why = None if force else _why_it_stays(project, data, own, path, held)
-    if why is None:
-        if not _answers_these_rows(path, data, held):
-            _name_what_is_replaced(project, path, held, data)
-        held = write_answers(project, data, own, path)
+    current = read_submitted(path)
+    reason = None if force else _reason_to_keep(project, data, chosen, path, current)
+    if reason is None:
+        if not _is_current(path, data, current):
+            _print_replaced(project, path, current, data)
+        current = write_answers(project, data, chosen, path)
         print(f"  {path}: {validate_file(path, data)}")
-        return held
+        return current
     print(
-        f"  {path} stays as it is: {why}\n  This run's answers are in {project.paths.experiment / 'submission.csv'}. "
+        f"  {path} is kept: {reason}\n  This run's answers are in {project.paths.experiment / 'submission.csv'}. "
         f"To hand them in: mcvqa ensemble {project.config.run} --force"
     )
-    return held or Submitted("", "unknown")
+    return current or Submitted("", "unknown")
 
 
-def _own_answers(project: Project, data: RunData, answers: Answers, prior: Prior) -> Answers:
-    """The run's own answers, or the prior's where these are significantly better on the same rows."""
+def _run_or_prior(project: Project, data: RunData, answers: Answers, prior: Prior) -> Answers:
+    """The run's answers, or the prior's if they are significantly better on the same rows."""
     blind = prior_answers(data, prior)
     gain = _gain_on_common_rows(data, answers, dict(zip(blind.ids.tolist(), blind.right.tolist(), strict=True)))
     if gain is not None and gain.is_worse:
-        print(f"  the text-only prior is significantly better than this run ({gain} on the same rows): its answers are handed in")
+        print(f"  the text-only prior is significantly better than this run ({gain} on the same rows): its answers are used")
         return blind
     return answers
 
 
-def _why_it_stays(project: Project, data: RunData, answers: Answers, path: Path, held: Submitted | None) -> str | None:
-    """Why a submission file is not replaced; None: it is."""
-    if not _answers_these_rows(path, data, held):
+def _reason_to_keep(project: Project, data: RunData, answers: Answers, path: Path, current: Submitted | None) -> str | None:
+    """Why a submission file is not replaced; None: it is replaced."""
+    if not _is_current(path, data, current):
         return None
-    if held is None:
-        return "it is not known what it holds."
-    gain = gain_over(project, data, answers, held)
-    if gain is None and held.run == project.config.run:
+    if current is None:
+        return "its content is unknown."
+    gain = gain_over(project, data, answers, current)
+    if gain is None and current.run == project.config.run:
         return None
-    whose = f"it holds {held.source} of the run {held.run!r}" + (f", accuracy {held.accuracy}" if held.accuracy else "")
+    accuracy = f", accuracy {current.accuracy}" if current.accuracy else ""
+    content = f"it holds {current.source} of the run {current.run!r}{accuracy}"
     if gain is None:
-        return f"{whose}, and there are no rows on which both were measured."
-    worse = f"{whose}, and these answers are significantly worse: {gain} on the {gain.n:,} rows that both were measured on."
+        return f"{content}, and there are no rows on which both were measured."
+    worse = f"{content}, and the new answers are significantly worse: {gain} on the {gain.n:,} rows on which both were measured."
     return worse if gain.is_worse else None

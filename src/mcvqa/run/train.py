@@ -1,4 +1,4 @@
-"""Train a fold: the task, what it depends on, and what it leaves behind."""
+"""Train a fold: the task, its dependencies, and its results."""
 import shutil
 import time
 from collections.abc import Sequence
@@ -29,36 +29,43 @@ from mcvqa.training.job import FoldJob
 from mcvqa.training.loop import FoldResult, train_fold
 from mcvqa.training.resume import RESUME
 
-PACE_ROWS = 32  # read by the untrained model where time is short
+PACE_ROWS = 32  # rows that the untrained model scores to estimate the pace
 KINDS_OF_WEIGHTS = ("best", "last", "raw", "ema", "swa")  # folders of a fold
 
 
 # %% the task
 def train_task(project: Project, data: RunData, fold: int, needs: Sequence[str] = ()) -> Task:
-    """Args: needs: tasks that make image features."""
-    old_key = weights_key(project, data, fold)
+    """Make the task that trains a fold.
+
+    Args:
+        project: the run.
+        data: its rows, with folds.
+        fold: number of the fold.
+        needs: tasks that encode images.
+    """
+    key_of_0_1 = weights_key(project, data, fold)
     folder = f"checkpoints/{project.config.run}/fold{fold}"
     rules = letter_rule(q.choices for q in data.train) | (order_rule(data.train) if project.config.shuffle_choices else {})
     return Task(
-        "train", f"train fold {fold}", settings_hash({"weights": old_key, "code": code_print(CODE_OF_TRAINING)} | rules),
+        "train", f"train fold {fold}", settings_hash({"weights": key_of_0_1, "code": code_print(CODE_OF_TRAINING)} | rules),
         makes=(f"{folder}/result.json", f"{folder}/best", f"{folder}/last"), needs=tuple(needs), arguments={"fold": fold},
-        of_0_1=(f"train fold {fold}", (old_key,)),
+        of_0_1=(f"train fold {fold}", (key_of_0_1,)),
     )
 
 
-# %% doing it
+# %% training
 def do_train(side: ModelSide, task: Task) -> None:
-    """Train a fold from freshly initialised adapters, or from where an earlier session was cut off.
+    """Train a fold from freshly initialised adapters, or continue an interrupted session, and save its results.
 
     Raises:
-        TrainingError, NotSaved, Interrupted: as `train_fold` does.
+        TrainingError, NotSaved, Interrupted: from `train_fold`.
     """
     project, fold = side.project, int(task.arguments["fold"])
     train, validation = side.data.fold_rows(fold)
     with owning(project, fold):
         side.release()
         loaded = side.load()
-        attempt = by_main(_begin, project, task, fold)
+        attempt = by_main(_start_attempt, project, task, fold)
         job = FoldJob(
             project.config, loaded.base, loaded.maker, train, validation, fold, project.paths.fold(fold),
             project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold), side.schedule,
@@ -66,54 +73,54 @@ def do_train(side: ModelSide, task: Task) -> None:
         )
         result = train_fold(job)
         side.free_base(result.model)
-        by_main(_keep_result, project, side.data, task, result, attempt)
+        by_main(_save_result, project, side.data, task, result, attempt)
 
 
 def _features_ahead(side: ModelSide, fold: int) -> FeaturesAhead:
-    """Image features as training reaches their rows, counted in the session's plan."""
+    """Encode images as training reaches their rows, as part of the session's plan."""
     config, schedule, (train, validation) = side.project.config, side.schedule, side.data.fold_rows(fold)
-    if not by_main(lambda: schedule.pace.learn):  # how long reading takes is then estimated from what learning really takes
-        schedule.pace.learn = _pace_of_reading(side) / READ_SHARE
+    if not by_main(lambda: schedule.pace.learn):  # the scoring pace is then estimated from the measured training pace
+        schedule.pace.learn = _measure_scoring_pace(side) / READ_SHARE
     by_main(schedule.most)
     sample = by_main(schedule.validation_rows, len(validation))
-    first_read = {q.image: 0.0 for q in side.data.validation_rows(fold, sample, config.seed)}
+    first_use = {q.image: 0.0 for q in side.data.validation_rows(fold, sample, config.seed)}
     order = np.concatenate(list(epoch_windows(len(train), 0, config)))
     for position, row in enumerate(order.tolist()):
-        first_read.setdefault(train[row].image, position / len(order))
-    ahead = FeaturesAhead(side, first_read)
-    schedule.unseen = ahead.unseen
+        first_use.setdefault(train[row].image, position / len(order))
+    ahead = FeaturesAhead(side, first_use)
+    schedule.unencoded = ahead.unencoded
     by_main(schedule.announce)
     return ahead
 
 
-def _pace_of_reading(side: ModelSide) -> float:
-    """Seconds that the model, as it is, takes for a row: what fits is planned from it until training has measured more."""
+def _measure_scoring_pace(side: ModelSide) -> float:
+    """Seconds per row that the untrained model takes for scoring, a first estimate until training is measured."""
     config, loaded = side.project.config.replace(use_tta=False, answer_by="letters"), side.load()
     rows = (side.data.test or side.data.train)[: 1 + PACE_ROWS]
-    side.make_features([question.image for question in rows], 1.0)  # those of test rows are there
+    side.make_features([question.image for question in rows], 1.0)  # test rows are encoded already
     started = 0.0
-    for part in (rows[:1], rows[1:]):  # the first call compiles, allocates and so on
+    for part in (rows[:1], rows[1:]):  # the first call includes compilation and allocation
         started = time.monotonic()
         if part:
             score_questions(loaded.base.model, loaded.base, loaded.maker, part, config, {}, title="pace")
     return (time.monotonic() - started) / max(1, len(rows) - 1)
 
 
-def _begin(project: Project, task: Task, fold: int) -> str:
-    """The attempt this is; a new one starts without anything that an earlier attempt left."""
-    before, resume = project.records.read(task.name), project.paths.fold(fold) / RESUME
+def _start_attempt(project: Project, task: Task, fold: int) -> str:
+    """Return the attempt of this training; a new one first deletes the results of earlier attempts."""
+    record, resume = project.records.read(task.name), project.paths.fold(fold) / RESUME
     attempt = project.records.begin(task, base=base_print(project.config))
-    goes_on = resume.exists() and any(resume.iterdir())
-    if goes_on and before and before["key"] != task.key:
-        print(f"  fold {fold}: the code was changed since it was cut off, so it starts from the beginning")
-        goes_on = False
-    if not goes_on:
+    continues = resume.exists() and any(resume.iterdir())
+    if continues and record and record["key"] != task.key:
+        print(f"  fold {fold}: the code has changed since it was interrupted, so it starts from the beginning")
+        continues = False
+    if not continues:
         remove_results(project, fold)
     return attempt
 
 
 def remove_results(project: Project, fold: int) -> None:
-    """Weights, scores and records of a fold; nothing later may take them for those of the next attempt."""
+    """Delete weights, scores and records of a fold, so that they cannot be mistaken for those of the next attempt."""
     folder = project.paths.fold(fold)
     for name in (*KINDS_OF_WEIGHTS, RESUME):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -124,26 +131,26 @@ def remove_results(project: Project, fold: int) -> None:
         project.records.forget(f"score fold {fold} {split}")
 
 
-def _keep_result(project: Project, data: RunData, task: Task, result: FoldResult, attempt: str) -> None:
+def _save_result(project: Project, data: RunData, task: Task, result: FoldResult, attempt: str) -> None:
     fold = result.fold
-    for name, found in result.variants.items():
+    for name, validation in result.variants.items():
         facts = {"run": project.config.run, "fold": fold, "variant": name, "attempt": attempt}
-        _variant_scores(result.validated, found.logprobs, facts).save(project.paths.scores / f"fold{fold}-{name}.npz")
+        _variant_scores(result.validated, validation.logprobs, facts).save(project.paths.scores / f"fold{fold}-{name}.npz")
     write_json(project.paths.fold(fold) / "result.json", _result_facts(result))
     weights = adapter_hash(project.paths.fold(fold) / project.config.keep)
     project.records.finish(task, adapter=weights, base=base_print(project.config))
     forget_progress(project, fold)
-    lost = f" ({result.skipped} skipped, {result.rollbacks} rollbacks)" if result.skipped or result.rollbacks else ""
-    chosen = spell_selection(_selection(project, data, fold, attempt))
-    accuracy = ", ".join(filter(None, (str(result.accuracy), chosen)))
+    skipped = f" ({result.skipped} skipped, {result.rollbacks} rollbacks)" if result.skipped or result.rollbacks else ""
+    optimism = spell_selection(_selection(project, data, fold, attempt))
+    accuracy = ", ".join(filter(None, (str(result.accuracy), optimism)))
     print(
-        f"  fold {fold}: accuracy {accuracy}, best epoch {result.best_epoch + 1}, {result.steps} steps{lost}, "
+        f"  fold {fold}: accuracy {accuracy}, best epoch {result.best_epoch + 1}, {result.steps} steps{skipped}, "
         f"{result.rows_per_second:.1f} rows/s"
     )
 
 
 def _selection(project: Project, data: RunData, fold: int, attempt: str) -> Selection | None:
-    """What choosing the best epoch adds to the accuracy of a fold."""
+    """The optimism of choosing the best epoch of a fold; None: nothing was chosen."""
     if project.config.keep != "best":
         return None
     events = (e for e in project.log.events("epoch") if e["fold"] == fold and e.get("attempt", "") == attempt)
@@ -152,7 +159,7 @@ def _selection(project: Project, data: RunData, fold: int, attempt: str) -> Sele
 
 
 def forget_progress(project: Project, fold: int) -> None:
-    """A fold that is finished needs no resume points."""
+    """Delete the resume points of a finished fold."""
     shutil.rmtree(project.paths.fold(fold) / RESUME, ignore_errors=True)
 
 
@@ -172,24 +179,32 @@ def _result_facts(result: FoldResult) -> dict[str, Any]:
     }
 
 
-# %% what there is
+# %% existing results
 def require_same_base(project: Project) -> None:
-    """Raises RunStopped where the files of the base model are others than those that a fold was trained on."""
-    now = base_print(project.config)
+    """Check that the base model's files are those that all folds were trained on.
+
+    Raises:
+        RunStopped: they are not.
+    """
+    current = base_print(project.config)
     for fold in project.config.folds_to_train:
-        before = str(project.records.read(f"train fold {fold}").get("base", ""))
-        known = '"config.json"' in before and '"config.json"' in now  # of a hub model that is not downloaded only the name is
+        recorded = str(project.records.read(f"train fold {fold}").get("base", ""))
+        known = '"config.json"' in recorded and '"config.json"' in current  # only the name of a hub model before download
         if not known or not project.paths.fold(fold).exists():
             continue
-        if differing := base_differences(before, now):
+        if differing := base_differences(recorded, current):
             raise RunStopped("\n".join((
-                f"Fold {fold} of the run {project.config.run!r} was trained on other files of the base model "
-                f"{project.config.model_id!r}:", *(f"  {line}" for line in differing), f"Put them back. {way_out(project)}",
+                f"Fold {fold} of the run {project.config.run!r} was trained on different files of the base model "
+                f"{project.config.model_id!r}:", *(f"  {line}" for line in differing), f"Restore them. {way_out(project)}",
             )))
 
 
 def require_untouched_0_1(project: Project, task: Task) -> None:
-    """Raises RunStopped where version 0.1 trained the fold and what it left is damaged: it is not removed without being asked."""
+    """Check that training would not replace damaged results of version 0.1 without being asked.
+
+    Raises:
+        RunStopped: it would.
+    """
     fold, name = int(task.arguments["fold"]), task.of_0_1[0]
     old = project.records.old_folder / f"{name.replace(' ', '-')}.json"
     if old.exists() and not project.records.read(task.name) and (project.paths.fold(fold) / "result.json").exists():
@@ -201,7 +216,7 @@ def require_untouched_0_1(project: Project, task: Task) -> None:
 
 
 def result_of(project: Project, fold: int) -> Accuracy:
-    """Accuracy of a trained fold on its validation rows.
+    """Read the accuracy of a trained fold on its validation rows.
 
     Raises:
         CheckpointError: there is no result, or it is damaged.

@@ -1,4 +1,4 @@
-"""The plain baseline: generate a text, then read the answer in it (answer_by=generate)."""
+"""Generated answers (answer_by=generate): generate a text, then parse the answer in it."""
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from mcvqa.model.rows import Maker
 from mcvqa.scoring.parse import parse_answer
 from mcvqa.scoring.scores import Scores
 
-GENERATED_SHARE = 0.9  # probability given to the letter that was read; the rest is spread over the other choices
+GENERATED_SHARE = 0.9  # probability of the parsed choice; the rest is spread over the others
 
 
 @torch.no_grad()
@@ -23,45 +23,49 @@ def generated_scores(
     model: nn.Module, base: BaseModel, maker: Maker, questions: Sequence[Question], config: Config,
     provenance: dict[str, Any], *, title: str,
 ) -> Scores:
-    """Scores of answers generated as text and parsed, one row at a time; an answer that cannot be read is uniform."""
+    """Score answers generated as text and parsed; arguments as for `score_questions`.
+
+    Returns:
+        Scores with K = 1; an answer that cannot be parsed gets equal probabilities.
+    """
     widest = max(len(question.choices) for question in questions)
     logprobs = np.full((len(questions), 1, widest), -np.inf, np.float32)
     orders = np.full(logprobs.shape, -1, np.int8)
     unread = 0
-    texts = divided(questions, lambda own: [
+    texts = divided(questions, lambda share: [
         generate_answer(model, base, maker, question, config)
-        for question in progress(own, desc=f"{title}, generating", unit="row")
+        for question in progress(share, desc=f"{title}, generating", unit="row")
     ])
     for i, (question, text) in enumerate(zip(questions, texts, strict=True)):
-        read = parse_answer(text, question.choices)
-        unread += read is None
+        choice = parse_answer(text, question.choices)
+        unread += choice is None
         n = len(question.choices)
-        logprobs[i, 0, :n] = _read_logprobs(question, read)
+        logprobs[i, 0, :n] = _parsed_logprobs(question, choice)
         orders[i, 0, :n] = np.arange(n)
     if unread:
-        print(f"  {unread} of {len(questions)} generated answers could not be read: they count as undecided")
+        print(f"  {unread} of {len(questions)} generated answers could not be parsed and count as undecided")
     ids = np.array([question.id for question in questions], dtype=np.str_)
     return Scores(ids, logprobs, orders, np.ones(1, np.float32), provenance | {"unread": unread})
 
 
-def _read_logprobs(question: Question, read: int | None) -> np.ndarray:
-    """(C,) log-probabilities of an answer that was read as choice `read`; None: undecided."""
+def _parsed_logprobs(question: Question, choice: int | None) -> np.ndarray:
+    """(C,) log-probabilities for a parsed answer; None: undecided."""
     n = len(question.choices)
-    if read is None:
+    if choice is None:
         logprobs = np.full(n, np.log(1 / n))
-        logprobs[zlib.crc32(question.id.encode()) % n] += 1e-4  # a tie is decided by a hash of the id, never by the first letter
+        logprobs[zlib.crc32(question.id.encode()) % n] += 1e-4  # ties are broken by a hash of the id, never by the first letter
         return logprobs
     logprobs = np.full(n, np.log((1 - GENERATED_SHARE) / (n - 1)))
-    logprobs[read] = np.log(GENERATED_SHARE)
+    logprobs[choice] = np.log(GENERATED_SHARE)
     return logprobs
 
 
 def generate_answer(model: Any, base: BaseModel, maker: Maker, question: Question, config: Config) -> str:
-    """What the model writes, greedily, in at most max_new_tokens tokens."""
+    """Generate an answer greedily, with at most max_new_tokens tokens."""
     device, dtype = next(model.parameters()).device, base.model.dtype
     inputs = {
         name: value.to(device, dtype if value.is_floating_point() else None)
         for name, value in maker.prompt_inputs(maker.row(question)).items()
     }
-    made = model.generate(**inputs, max_new_tokens=config.max_new_tokens, do_sample=False)
-    return base.tokenizer.decode(made[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    output = model.generate(**inputs, max_new_tokens=config.max_new_tokens, do_sample=False)
+    return base.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -1,14 +1,14 @@
-"""Free text -> choice, or no answer. Only for replies of other systems: our own scoring reads letters, not text.
+"""Parse a choice, or no answer, from free text. For replies of other systems: our own scoring reads letter probabilities.
 
-A reply is read in four steps. Any of them may end in "no answer", because a guess is worse than an abstention:
+A reply is parsed in four steps. Each may end in "no answer", because a guess is worse than an abstention:
 
-1. *Own words.* Thinking, other roles' turns and markup are taken away.
-2. *Mentions.* Every label (`b`, `(b)`, `2번`, `option b`) and every choice's text, the longest first, becomes one mark.
-   Content beats ordinals: "2" is the choice that reads 2 before it is the second choice.
-3. *What does not count.* Denied mentions ("not a", "a는 틀렸고"), mere possibilities and lists to choose from are
+1. *Extract the reply.* Thinking, turns of other roles and markup are removed.
+2. *Mark mentions.* Every label (`b`, `(b)`, `2번`, `option b`) and every choice's text, longest first, becomes one mark.
+   Content takes precedence over ordinals: "2" means a choice that reads 2 rather than the second choice.
+3. *Drop what does not count.* Negated mentions ("not a", "a는 틀렸고"), mere possibilities and lists of options are
    dropped; "b or c" becomes one mark for no single choice.
-4. *Evidence, strongest first.* What is said to be the answer (the last time counts: people correct themselves); a
-   sentence that is nothing but a choice; the only choice named. Different choices on one level: no answer.
+4. *Weigh the evidence, strongest first.* A statement of the answer (the last one counts, as people correct themselves); a
+   sentence that consists of a choice only; the only choice mentioned. Different choices on one level mean no answer.
 """
 import re
 import unicodedata
@@ -21,15 +21,15 @@ CONTENT, LABEL, BARE = 0xE000, 0xE040, 0xE080  # a choice's text; a label marked
 NO_CHOICE = 63
 DROPPED = "\ue0ff"
 MARK, CONTENT_MARK = "[\ue000-\ue0bf]", "[\ue000-\ue03f]"
-LETTER_MARK = "[\ue040-\ue0bf]"  # as a label or bare
-FIRM_MARK = "[\ue000-\ue07f]"  # means a choice wherever it stands; a bare one does only where an answer is expected
+LETTER_MARK = "[\ue040-\ue0bf]"  # marked as a label, or bare
+FIRM_MARK = "[\ue000-\ue07f]"  # means a choice anywhere; a bare mark only where an answer is expected
 
 
 def _choice_of(mark: str) -> int:
     return (ord(mark) - CONTENT) % 64
 
 
-# %% step 1: the reply's own words
+# %% step 1: extract the reply
 THINKING = "think|thinking|thought|reasoning|analysis|scratchpad"
 ROLE_LINE = re.compile(
     r"(?:(?:^|\n)[ \t]*(?:<\|\w+\|>|#+[ \t]*)?|(?<=[a-z.])(?=assistant[ \t]*\n))"
@@ -40,25 +40,25 @@ TURN_END = re.compile(r"<\|\w+\|>|</s>|<eos>|<end_of_turn>|\[/?INST\]")
 QUOTES = str.maketrans("“”„‘’‚「」『』《》〈〉【】→⇒➡➔", "\"\"\"'''''''''''[]>>>>")
 
 
-def _own_words(text: str) -> str:
-    """The reply itself: without its thinking, and without what other roles say before or after it."""
+def _extract_reply(text: str) -> str:
+    """The reply without its thinking and without turns of other roles."""
     text = re.sub(rf"(?is).*</(?:{THINKING})>|<(?:{THINKING})>.*", "", text)
-    reply, *turns = ROLE_LINE.split(text)  # [before, role, said, role, said, ...]
-    if turns and not TURN_END.sub("", reply).strip():  # the prompt was decoded too
-        ours = [i for i, role in enumerate(turns[::2]) if role.lower() in ("assistant", "어시스턴트")]
-        reply = turns[2 * ours[0] + 1] if ours else turns[-1]
+    reply, *turns = ROLE_LINE.split(text)  # [before, role, text, role, text, ...]
+    if turns and not TURN_END.sub("", reply).strip():  # the text includes the prompt
+        assistant = [i for i, role in enumerate(turns[::2]) if role.lower() in ("assistant", "어시스턴트")]
+        reply = turns[2 * assistant[0] + 1] if assistant else turns[-1]
     return next((part for part in TURN_END.split(reply) if part.strip()), "")
 
 
 def _plain_letters(text: str) -> str:
-    """One way to write each character: ⓒ and 🅒 as (c), ③ and ❸ as 3번, full width as half width, composed Hangul."""
+    """Normalise characters: ⓒ and 🅒 to (c), ③ and ❸ to 3번, full width to half width, composed Hangul."""
     text = re.sub("([0-9])\ufe0f?\u20e3", r"\1번", text)  # keycaps
     text = unicodedata.normalize("NFKC", "".join(map(uncircled_character, text.translate(QUOTES))))
     return text.translate(QUOTES)
 
 
 def _without_markup(text: str) -> str:
-    r"""LaTeX, HTML, Markdown and code fences taken off; \boxed{} and <answer> say "answer:" instead."""
+    r"""Remove LaTeX, HTML, Markdown and code fences; \boxed{} and <answer> become "answer:"."""
     text = re.sub(r"\\(?:text|math|operatorname)[a-z]*\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\\f?boxed\s*\{([^{}]*)\}", r"\nanswer: \1\n", text)
     text = re.sub(r"(?is)<answer>(.*?)(?:</answer>|$)", r"\nanswer: \1\n", text)
@@ -67,14 +67,14 @@ def _without_markup(text: str) -> str:
 
 
 # %% step 2: mentions
-# what may follow a noun in Korean without making it another word
+# particles and endings that may follow a Korean noun
 PARTICLES = (
     "으로는|에서는|이라고|이라는|이라서|이므로|이니까|이었습니다|였습니다|입니다|이에요|이예요|예요|이네요|네요|이지만|"
     "지만|인데요?|이었다|였다|이다|이고|이며|이야|이요|이죠|이나|이랑|이란|라고|라는|라서|처럼|보다는?|부터|까지|에서|"
     "에게|하고|밖에|같[가-힣]+|만이|만을|으로|로는|에는|에도|들[이은을]?|번째?|[은는이가을를와과의에도만로인일임요야죠나랑뿐씩]"
 )
 WORD_END = rf"(?:(?![가-힣])|(?=(?:{PARTICLES})(?![가-힣])))"
-# where the text of a choice may begin and end, by the script of its first and last character
+# boundaries of a choice's text, by the script of its first and last character
 MAY_BEGIN = {
     "digit": re.compile(r"(?<![a-z0-9\-])(?<!\d[.,:/])", re.IGNORECASE),
     "latin": re.compile("(?<![a-z0-9])", re.IGNORECASE),
@@ -88,7 +88,7 @@ MAY_END = {
     "other": re.compile(WORD_END),
 }
 COUNTERS = "개|명|마리|대|권|송이|병|잔|장|층|시|분|초|년|월|일|살|원|가지|그루|켤레|조각|줄|칸|쪽|회|미터|센티|킬로|도"
-# "a" before a word is the article, unless that word shows it to be a label; a number before a word counts something
+# "a" before a word is the article, unless that word follows labels; a number before a word is a quantity
 AFTER_LABEL = (
     r"(?:[a-z]|is|isn't|was|seems|looks|would|should|must|matches|fits|or|and|nor|not|but|rather|instead|vs|for|due|as"
     r"|because|since)\b"
@@ -119,16 +119,16 @@ LABEL_FORMS = re.compile("|".join((
 
 
 class _Marker:
-    """Finds the mentions of one row's choices in a text."""
+    """Marks the mentions of one row's choices in a text."""
 
     def __init__(self, choices: Sequence[str]) -> None:
         self.n = len(choices)
         self.keys = [_content_key(choice) for choice in choices]
         numbers = [re.findall(r"\d+", key) for key in self.keys]
-        self.amounts = [int(found[0]) if len(found) == 1 else None for found in numbers]
+        self.amounts = [int(digits[0]) if len(digits) == 1 else None for digits in numbers]
 
     def mark(self, text: str) -> str:
-        """The text with its mentions as marks; of those that overlap, the first counts, then the longest."""
+        """Replace mentions by marks; of overlapping mentions the first counts, then the longest."""
         mentions = [
             (match.start(), -match.end(), chr(CONTENT + self._with_key(key)))
             for key in set(self.keys) if not re.fullmatch("[a-z]?", key)
@@ -137,39 +137,39 @@ class _Marker:
         ]
         mentions += [(match.start(), -match.end(), self._label(match)) for match in LABEL_FORMS.finditer(text)]
         pieces, at = [], 0
-        for start, end, mark in sorted(mentions, key=lambda mention: mention[:2]):  # contents stay before labels
+        for start, end, mark in sorted(mentions, key=lambda mention: mention[:2]):  # contents before labels
             if start >= at:
                 pieces += [text[at:start], mark]
                 at = -end
         return "".join([*pieces, text[at:]])
 
     def _label(self, match: re.Match) -> str:
-        kind, found = next((name, value) for name, value in match.groupdict().items() if value and name != "quote")
+        kind, label = next((name, value) for name, value in match.groupdict().items() if value and name != "quote")
         if kind == "letter" and re.match(r"(?i)i(?:\s+[a-z]|')", match.string[match.start() : match.end() + 20]):
             return match[0]  # the pronoun
-        return chr((BARE if kind in BARE_KINDS else LABEL) + self._labelled(found.lower(), kind))
+        return chr((BARE if kind in BARE_KINDS else LABEL) + self._choice_labelled(label.lower(), kind))
 
     def _with_key(self, key: str) -> int:
         return self.keys.index(key) if self.keys.count(key) == 1 else NO_CHOICE
 
-    def _labelled(self, found: str, kind: str) -> int:
-        """The choice with the label `found`; none where the text of another choice says the same."""
+    def _choice_labelled(self, label: str, kind: str) -> int:
+        """The choice with a label; none if the text of another choice is equal to it."""
         rival = None
-        if found in ORDINALS:
-            choice = ORDINALS[found]
-        elif found.isdecimal():
-            choice = int(found) - 1
-            rival = self._amount(int(found)) if kind in ("digits", "bracketed") else None
+        if label in ORDINALS:
+            choice = ORDINALS[label]
+        elif label.isdecimal():
+            choice = int(label) - 1
+            rival = self._amount(int(label)) if kind in ("digits", "bracketed") else None
         else:
-            # without case, [a-z] also finds a few foreign letters ("İ"): they label nothing
-            choice = next((alphabet.index(found) for alphabet in ALPHABETS if found in alphabet), -1)
-            rival = self._with_key(found) if kind in ("letter", "quoted") and found in self.keys else None
+            # ignoring case, [a-z] also matches a few foreign letters ("İ"), which label nothing
+            choice = next((alphabet.index(label) for alphabet in ALPHABETS if label in alphabet), -1)
+            rival = self._with_key(label) if kind in ("letter", "quoted") and label in self.keys else None
         if kind == "digits" and rival is not None:
             return rival
         return choice if 0 <= choice < self.n and rival in (None, choice) else NO_CHOICE
 
     def _amount(self, number: int) -> int | None:
-        """The choice that says `number`. Where all choices are amounts, any other number is none of them."""
+        """The choice whose amount is `number`. If all choices are amounts, any other number is none of them."""
         same = [i for i, amount in enumerate(self.amounts) if amount == number]
         if None not in self.amounts:
             return same[0] if len(same) == 1 else NO_CHOICE
@@ -182,7 +182,7 @@ def _content_key(choice: str) -> str:
 
 
 def _content_pattern(key: str) -> str:
-    """The text of a choice with free spacing, also between a number and its unit."""
+    """Pattern for a choice's text with flexible spacing, also between a number and its unit."""
     return r"\s*".join(map(re.escape, re.sub(r"(?<=\d)(?=[a-z가-힣%])", " ", key).split()))
 
 
@@ -192,7 +192,7 @@ def _script(char: str) -> str:
     return "latin" if "a" <= char <= "z" else "hangul" if "가" <= char <= "힣" else "other"
 
 
-# %% step 3: what does not count
+# %% step 3: drop what does not count
 PERHAPS = "or|and|maybe|perhaps|possibly|아마도?|혹은|또는"
 JOIN = (
     r"[ \t\"'()]{0,3}(?:[,/|&~]|\b(?:or|and|nor)\b|또는|혹은|아니면|이?거나|이나|나|이?랑|와|과|및|하고)"
@@ -225,12 +225,12 @@ LABEL_THEN_CONTENT = re.compile(
 
 
 def _assertions(marked: str) -> str:
-    """The marked text with one mark per statement: label and content merged, denials dropped, alternatives joined."""
+    """Reduce to one mark per statement: merge label and content, drop negations, join alternatives."""
     return GROUP.sub(_judged, LABEL_THEN_CONTENT.sub(_merged, marked))
 
 
 def _merged(match: re.Match) -> str:
-    """`b. glass bottle` is one mention; a label with another choice's text behind it names no choice."""
+    """`b. glass bottle` is one mention; a label followed by another choice's text names no choice."""
     label, separator, content, closed = match.groups()
     if _choice_of(label) == _choice_of(content):
         return content
@@ -238,7 +238,7 @@ def _merged(match: re.Match) -> str:
 
 
 def _judged(match: re.Match) -> str:
-    """One mark for what `a`, or `a or b`, says at this place of the text."""
+    """One mark for `a`, or for `a or b`, in its context."""
     before = match.string[max(0, match.start() - 60) : match.start()]
     after = match.string[match.end() : match.end() + 60]
     marks = re.findall(MARK, match[0])
@@ -257,7 +257,7 @@ FILLER = (
     r"|clearly|maybe|perhaps|indeed|i (?:choose|pick|think|believe|say|would say)"
     r"|보기|선택지|아마도?|바로|역시|분명히?|확실히)(?![a-z])){0,40}"
 )
-# (?P<cue>): the answer may also stand further on in the clause; behind the other words only a choice right there counts
+# (?P<cue>): the answer may also come later in the clause; after the other words only the next choice counts
 SAID_BEFORE = re.compile(
     r"(?P<cue>(?:정답|해답|답변?|답안|결론|최종\s*선택|선택)\s*(?:은|는|이|을|으로는|[:=>)\]])?"
     r"|(?<![a-z])(?:answer|solution|response|prediction|conclusion|label|pick|choice)(?![a-z_])[\"')\s]*"
@@ -301,50 +301,53 @@ REFUSAL = re.compile(
 
 
 def parse_answer(text: str, choices: Sequence[str]) -> int | None:
-    """The choice that a reply in free text, Korean or English, names; None if it names none or more than one.
+    """Parse the choice that a Korean or English reply names.
 
     Args:
         text: the whole reply of a model.
         choices: 2 to 26 texts, in the order of their letters.
+
+    Returns:
+        Its index; None: the reply names no choice or several.
     """
-    own = _plain_letters(_own_words(text)).strip()
-    if not re.fullmatch("[A-Za-z]?", own):  # one letter is a label first
+    reply = _plain_letters(_extract_reply(text)).strip()
+    if not re.fullmatch("[A-Za-z]?", reply):  # a single letter is a label first
         for same in (
             [i for i, choice in enumerate(choices) if choice.strip() == text.strip()],
-            [i for i, choice in enumerate(choices) if _content_key(choice) == _content_key(own) != ""],
+            [i for i, choice in enumerate(choices) if _content_key(choice) == _content_key(reply) != ""],
         ):
             if len(same) == 1:
                 return same[0]
-    plain = re.sub(r"(?<=\d),(?=\d{3})", "", _without_markup(own))
-    says = _assertions(_Marker(choices).mark(plain))
-    for evidence in (_stated(says)[-1:], _standing_alone(says), _named(says)):
-        found = {_choice_of(mark) for mark in evidence}
-        if found:
-            return found.pop() if len(found) == 1 and NO_CHOICE not in found else None
+    plain = re.sub(r"(?<=\d),(?=\d{3})", "", _without_markup(reply))
+    marked = _assertions(_Marker(choices).mark(plain))
+    for evidence in (_stated(marked)[-1:], _isolated(marked), _mentioned(marked)):
+        named = {_choice_of(mark) for mark in evidence}
+        if named:
+            return named.pop() if len(named) == 1 and NO_CHOICE not in named else None
     return None
 
 
-def _stated(says: str) -> list[str]:
-    """Marks said to be the answer, in the order of the text."""
-    stated = [(m.start(), mark) for m in SAID_AFTER.finditer(says) for mark in m.groups() if mark]
-    for match in SAID_BEFORE.finditer(says):
-        if direct := DIRECT.match(says, match.end()):
+def _stated(marked: str) -> list[str]:
+    """Marks stated to be the answer, in the order of the text."""
+    stated = [(m.start(), mark) for m in SAID_AFTER.finditer(marked) for mark in m.groups() if mark]
+    for match in SAID_BEFORE.finditer(marked):
+        if direct := DIRECT.match(marked, match.end()):
             stated.append((direct.start(1), direct[1]))
-        elif match["cue"]:  # "the answer is what stands in front, the glass bottle"
-            clause = REASON.split(says[match.end() : match.end() + 200], maxsplit=1)[0]
+        elif match["cue"]:  # "the answer is the one in front, the glass bottle"
+            clause = REASON.split(marked[match.end() : match.end() + 200], maxsplit=1)[0]
             if marks := re.findall(FIRM_MARK, clause):
                 one = len({_choice_of(mark) for mark in marks}) == 1
                 stated.append((match.end(), marks[0] if one else chr(LABEL + NO_CHOICE)))
     return [mark for _, mark in sorted(stated)]
 
 
-def _standing_alone(says: str) -> list[str]:
-    """Marks that are a whole sentence, lead the reply or end it behind an arrow."""
-    sentences = [m for s in re.split(r"[\n.!?;]+", says) if (m := ALONE.fullmatch(s.strip()))]
-    edges = [m for m in (LEADING.match(says), POINTED.search(says)) if m]
+def _isolated(marked: str) -> list[str]:
+    """Marks that form a sentence, start the reply or end it after an arrow."""
+    sentences = [m for s in re.split(r"[\n.!?;]+", marked) if (m := ALONE.fullmatch(s.strip()))]
+    edges = [m for m in (LEADING.match(marked), POINTED.search(marked)) if m]
     return [mark for m in (*sentences, *edges) for mark in re.findall(MARK, m[1])]
 
 
-def _named(says: str) -> list[str]:
-    """All marks that surely mean a choice, unless the reply says that it does not know."""
-    return [] if REFUSAL.search(says) else re.findall(FIRM_MARK, says)
+def _mentioned(marked: str) -> list[str]:
+    """All marks that certainly mean a choice, unless the reply is a refusal."""
+    return [] if REFUSAL.search(marked) else re.findall(FIRM_MARK, marked)

@@ -1,4 +1,4 @@
-"""Letter log-probabilities of every question, all option orders in one pass, read back in the order of the choices."""
+"""Score questions: letter log-probabilities, all option orders in one pass, in the original order of the choices."""
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,17 +17,22 @@ def score_questions(
     model: nn.Module, base: BaseModel, maker: Maker, questions: Sequence[Question], config: Config,
     provenance: dict[str, Any], *, title: str = "scoring",
 ) -> Scores:
-    """Ask every question in all ways of the TTA plan.
+    """Score every question in all views of the TTA plan.
 
     Args:
-        model: base model with the adapters to score with.
+        model: the base model with the adapters to score.
+        base: the base model.
+        maker: builds batches from questions.
+        questions: the N questions.
+        config: all settings.
+        provenance: stored with the scores.
         title: of the progress bar.
 
     Returns:
-        Scores with K = orders x scales ways, all orders of the first scale first.
+        Scores with K = orders x scales views, all orders of the first scale first.
     """
     if config.answer_by == "generate":
-        from mcvqa.scoring.generated import generated_scores  # the plain baseline: not needed by letters
+        from mcvqa.scoring.generated import generated_scores  # not needed for letters
 
         return generated_scores(model, base, maker, questions, config, provenance, title=title)
     n_orders, scales = tta_plan(config)
@@ -35,21 +40,21 @@ def score_questions(
     widest = max(len(question.choices) for question in questions)
     logprobs = np.full((len(questions), len(scales) * n_orders, widest), np.nan, np.float32)
     orders = np.full(logprobs.shape, -1, np.int8)
-    asked = [question_orders(question.choices, n_orders) for question in questions]
+    orders_by_row = [question_orders(question.choices, n_orders) for question in questions]
     for s, scale in enumerate(scales):
-        rows = encode_rows(maker, questions, asked, base.plan.workers, scale)
-        found = read_rows(
+        rows = encode_rows(maker, questions, orders_by_row, base.plan.workers, scale)
+        by_row = read_rows(
             answers, maker, rows, config.eval_batch_size, base.plan, scale=scale, title=f"{title}, scale {scale:g}"
         )
         for i, row in enumerate(rows):
-            _place(logprobs[i], orders[i], row, without_empty(questions[i], found[i]), first=s * n_orders)
+            _fill_views(logprobs[i], orders[i], row, without_empty(questions[i], by_row[i]), first=s * n_orders)
     ids = np.array([question.id for question in questions], dtype=np.str_)
     return Scores(ids, logprobs, orders, np.repeat(scales, n_orders).astype(np.float32), provenance)
 
 
-def _place(logprobs: np.ndarray, orders: np.ndarray, row: Any, found: np.ndarray, *, first: int) -> None:
-    """Put one row's figures (K, C) at its ways `first`, `first + 1`, ...; places beyond its choices are -inf."""
-    k, c = found.shape
+def _fill_views(logprobs: np.ndarray, orders: np.ndarray, row: Any, values: np.ndarray, *, first: int) -> None:
+    """Write one row's log-probabilities (K, C) to its views from `first` on; entries beyond its choices are -inf."""
+    k, c = values.shape
     logprobs[first : first + k] = -np.inf
-    logprobs[first : first + k, :c] = found
+    logprobs[first : first + k, :c] = values
     orders[first : first + k, :c] = row.orders

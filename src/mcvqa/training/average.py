@@ -1,6 +1,6 @@
-"""Averages of the trained weights: exponential (EMA) and plain over the last part of training (SWA).
+"""Averages of the trained weights: exponential (EMA), and plain over the last part of training (SWA).
 
-Only trained tensors are averaged, in float32. There is no batch norm in these models, so no statistics to renew.
+Only trained tensors are averaged, in float32. These models have no batch norm, so no statistics need to be recomputed.
 """
 import contextlib
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ class WeightAverage:
     """A running average of some parameters.
 
     Args:
-        parameters: by name.
-        decay: of the exponential average per update, after its warm-up; None: the plain mean of all updates.
+        parameters: the trained parameters by name.
+        decay: decay per update of the exponential average, after its warm-up; None: plain mean of all updates.
     """
 
     def __init__(self, parameters: dict[str, nn.Parameter], decay: float | None) -> None:
@@ -23,19 +23,19 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, parameters: dict[str, nn.Parameter]) -> None:
-        """Take the weights after an optimizer step into the average."""
+        """Add the weights after an optimizer step to the average."""
         self.updates += 1
         share = 1 / self.updates if self.decay is None else 1 - warm_decay(self.decay, self.updates)
         torch._foreach_lerp_([*self.values.values()], [parameters[name].float() for name in self.values], share)
 
     def restart(self) -> None:
-        """Forget all updates: with the next one a plain mean begins anew."""
+        """Discard all updates; a plain mean starts again with the next one."""
         self.updates = 0
 
     @contextlib.contextmanager
     def applied(self, parameters: dict[str, nn.Parameter]) -> Iterator[None]:
-        """Within the block the parameters hold the average."""
-        held = {name: p.detach().clone() for name, p in parameters.items()}
+        """Within the block, the parameters hold the average."""
+        backup = {name: p.detach().clone() for name, p in parameters.items()}
         with torch.no_grad():
             for name, p in parameters.items():
                 p.copy_(self.values[name])
@@ -44,13 +44,13 @@ class WeightAverage:
         finally:
             with torch.no_grad():
                 for name, p in parameters.items():
-                    p.copy_(held[name])
+                    p.copy_(backup[name])
 
 
 def warm_decay(decay: float, updates: int) -> float:
-    """Decay at an update: (1 + t) / (10 + t) until that reaches `decay`.
+    """Decay at an update: (1 + t) / (10 + t), up to `decay`.
 
-    Without a warm-up an average with decay 0.999 still holds 74 % of the untrained weights after 300 steps.
-    The course is that of TensorFlow's ExponentialMovingAverage with num_updates.
+    Without a warm-up, an average with decay 0.999 still contains 74 % of the untrained weights after 300 steps.
+    This is the schedule of TensorFlow's ExponentialMovingAverage with num_updates.
     """
     return min(decay, (1 + updates) / (10 + updates))

@@ -1,6 +1,6 @@
-"""Checkpoints on disk: written whole or not at all, verified when read. safetensors and JSON only.
+"""Checkpoints on disk: written atomically, verified when read, in safetensors and JSON only.
 
-Trained weights are plain PEFT folders. A resume point is what a fold needs to go on; the newest two are kept.
+Trained weights are plain PEFT folders. A resume point holds what a fold needs to continue; the newest two are kept.
 """
 import contextlib
 import errno
@@ -21,30 +21,31 @@ from mcvqa.config import McvqaError
 from mcvqa.model.load import BaseModel, load_adapter
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
-POINTS_KEPT = 2  # the newest, and the one before it in case the newest is damaged
+POINTS_KEPT = 2  # the newest, and the previous one in case the newest is damaged
 
 
 class CheckpointError(McvqaError, RuntimeError):
-    """A checkpoint that is missing or damaged."""
+    """A checkpoint is missing or damaged."""
 
 
 class NotSaved(McvqaError, RuntimeError):
-    """A checkpoint that could not be written; the one before it is as it was."""
+    """A checkpoint could not be written; the previous one is unchanged."""
 
 
-# %% folders that are whole
+# %% atomic folders
 @contextlib.contextmanager
-def whole_folder(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
-    """A folder to write files into, beside `folder`; it takes its place when the block ends without an error.
+def atomic_folder(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
+    """Yield a temporary folder to write files into, which replaces `folder` when the block ends without an error.
 
-    Before that everything is forced to the disk, with a manifest of sizes and hashes. A run that is cut off, whenever that
-    is, leaves the old folder or the new one.
+    Everything is flushed to disk first, with a manifest of sizes and hashes. A crash at any moment leaves either the old
+    folder or the new one.
 
     Args:
-        facts: for the manifest.
+        folder: the folder to replace.
+        facts: additional fields of the manifest.
 
     Raises:
-        OSError: the disk is full or gone.
+        OSError: the disk is full or unavailable.
     """
     part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
     try:
@@ -62,62 +63,74 @@ def whole_folder(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
         os.rename(part, folder)
         sync(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
-    except SafetensorError as error:  # its words for an error of the system
+    except SafetensorError as error:  # it reports system errors as text
         number = re.search(r"os error (\d+)", str(error))
         raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _save_whole(folder: Path, fill: Callable[[Path], None], facts: dict[str, Any], waits: Sequence[float]) -> None:
-    """Write what `fill` puts into a folder. Args: waits: as `patiently` takes them."""
+def _save_folder(folder: Path, fill: Callable[[Path], None], facts: dict[str, Any], waits: Sequence[float]) -> None:
+    """Replace `folder` by what `fill` writes, retrying after `waits` seconds."""
     def attempt() -> None:
-        with whole_folder(folder, facts) as part:
+        with atomic_folder(folder, facts) as part:
             fill(part)
 
     try:
         patiently(attempt, f"saving {folder}", waits, tqdm.write)
     except OSError as error:
         raise NotSaved(
-            f"{folder} could not be written: {error}. Make space on the disk (cache/ may be deleted), or see that it is there, "
-            "and give the same command again"
+            f"{folder} could not be written: {error}. Free some space (cache/ may be deleted) or reconnect the disk, "
+            "then run the same command again"
         ) from error
 
 
 # %% trained weights
 def save_trained(model: Any, folder: str | Path, facts: dict[str, Any]) -> None:
-    """Save a PEFT adapter (or, without adapters, the whole model) as safetensors. A drive that is away is waited for.
+    """Save a PEFT adapter (or, without adapters, the whole model) as safetensors.
+
+    Args:
+        model: the trained model.
+        folder: the checkpoint to write or replace.
+        facts: additional fields of the manifest.
 
     Raises:
-        NotSaved: the disk is full or gone; what was in `folder` still is.
+        NotSaved: the disk is full, or stayed unavailable for five minutes; `folder` is unchanged.
     """
     def fill(part: Path) -> None:
         model.save_pretrained(part, safe_serialization=True)
         (part / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 
-    _save_whole(Path(folder), fill, facts, LONG_WAITS)
+    _save_folder(Path(folder), fill, facts, LONG_WAITS)
 
 
 def load_trained(base: BaseModel, folder: Path) -> Any:
-    """The base model with the weights of a checkpoint.
+    """Load the weights of a checkpoint into the base model.
+
+    Args:
+        base: the base model.
+        folder: the checkpoint.
+
+    Returns:
+        The model with these weights.
 
     Raises:
-        CheckpointError: a file is missing, shorter or changed.
-        ModelError: the weights do not suit the model.
+        CheckpointError: a file is missing or damaged.
+        ModelError: the weights do not fit the model.
     """
     verified(folder)
     return load_adapter(base, folder)
 
 
 def verified(folder: str | Path) -> dict[str, Any]:
-    """The manifest of a checkpoint whose files are all as they were written.
+    """Verify all files of a checkpoint and return its manifest.
 
     Raises:
-        CheckpointError: a file is missing, shorter or changed.
+        CheckpointError: a file is missing or damaged.
     """
     folder = Path(folder)
     old = folder.with_name(f".{folder.name}.old")
-    if old.exists() and not folder.exists():  # cut off between the two renames of whole_folder
+    if old.exists() and not folder.exists():  # a crash between the two renames of atomic_folder
         os.rename(old, folder)
     if not (folder / MANIFEST).exists():
         raise CheckpointError(f"There is no checkpoint in {folder}: train first (mcvqa train).")
@@ -127,7 +140,7 @@ def verified(folder: str | Path) -> dict[str, Any]:
 
 
 def adapter_hash(folder: str | Path) -> str:
-    """One hash for the weights of a checkpoint: the provenance of its scores."""
+    """Hash of the weights of a checkpoint, the provenance of its scores."""
     files = read_json(Path(folder) / MANIFEST, dict)["files"]
     weights = [facts["sha256"] for name, facts in sorted(files.items()) if name.endswith(".safetensors")]
     return "-".join(value[:16] for value in weights)
@@ -135,44 +148,45 @@ def adapter_hash(folder: str | Path) -> str:
 
 # %% resume points
 def save_point(point: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any], kept: str = "") -> None:
-    """Write a resume point, and leave beside it only the one before it and the one that is kept.
+    """Write a resume point, and delete all others but the previous one and `kept`.
 
     Args:
         point: its folder; the names of a fold's points sort by age.
-        state: anything that JSON can hold.
-        kept: name of another point that stays.
+        tensors: tensors by name.
+        state: anything that JSON can represent.
+        kept: name of another point to keep.
 
     Raises:
-        NotSaved: the disk is full or gone; the points that are there stay.
+        NotSaved: the disk is full or unavailable; existing points are unchanged.
     """
     def fill(part: Path) -> None:
         save_file(tensors, part / TENSORS)
         (part / STATE).write_text(as_json(state), encoding="utf-8")
 
-    _save_whole(point, fill, {}, SHORT_WAITS)
-    staying = {*_points(point.parent)[-POINTS_KEPT:], point.parent / kept}
-    with contextlib.suppress(OSError):  # they are removed the next time
-        for other in point.parent.iterdir():  # also what a run that was cut off has left half written
-            if other not in staying:
+    _save_folder(point, fill, {}, SHORT_WAITS)
+    to_keep = {*_points(point.parent)[-POINTS_KEPT:], point.parent / kept}
+    with contextlib.suppress(OSError):  # they are deleted the next time
+        for other in point.parent.iterdir():  # including partial files of a crashed run
+            if other not in to_keep:
                 shutil.rmtree(other, ignore_errors=True)
 
 
 def newest_point(folder: Path) -> Path | None:
-    """The newest resume point in `folder` that is whole, or None. One that is damaged is told and removed."""
+    """The newest intact resume point in `folder`, or None; damaged ones are reported and deleted."""
     for point in reversed(_points(folder)):
         damaged = damaged_file(point)
         if damaged is None:
             return point
-        tqdm.write(f"  {damaged} is damaged or missing: this resume point is removed and the one before it used")
+        tqdm.write(f"  {damaged} is damaged or missing: this resume point is deleted and the previous one is used")
         shutil.rmtree(point)
     return None
 
 
 def read_point(point: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """What `save_point` was given, the tensors on the CPU."""
+    """Read the tensors (on the CPU) and the state of a resume point."""
     return load_file(point / TENSORS), read_json(point / STATE)
 
 
 def _points(folder: Path) -> list[Path]:
-    """The oldest first."""
+    """Resume points, oldest first."""
     return sorted(folder.glob("[0-9]*"))

@@ -1,4 +1,4 @@
-"""Validation: what one set of weights, or each kind of them, says about a fold's validation rows.
+"""Validation of a fold: its raw weights and their averages, on its validation rows.
 
 Shapes: N rows, C choices.
 """
@@ -23,12 +23,13 @@ from mcvqa.training.state import TrainingState
 
 @dataclass(frozen=True)
 class Validation:
-    """What one set of weights says about the validation rows.
+    """Validation result of one set of weights.
 
     Attributes:
-        logprobs: letter log-probabilities (C,) of each row, in the order of its original choices.
+        logprobs: letter log-probabilities (C,) of each row, in the original order of its choices.
+        accuracy: on the rows with a known answer.
         loss: mean negative log-probability of the answer among the choices, in nats.
-        right: (N,) booleans of the rows with a known answer.
+        right: (N,) whether each row with a known answer was answered correctly.
     """
 
     logprobs: list[np.ndarray]
@@ -37,18 +38,18 @@ class Validation:
     right: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
     def is_better(self, old: "Validation") -> bool:
-        """Higher accuracy; at the same accuracy the lower loss."""
+        """Whether the accuracy is higher or, at equal accuracy, the loss lower."""
         return (self.accuracy.value, -self.loss) > (old.accuracy.value, -old.loss)
 
 
 class Evaluator:
-    """Validates the weights of a fold: raw, or one of their averages."""
+    """Validates a fold's raw weights or one of their averages."""
 
     def __init__(self, job: FoldJob, answers: Answering, state: TrainingState) -> None:
         self.job, self.answers, self.state = job, answers, state
 
     def scoring_variant(self) -> str:
-        """Which weights are scored with: SWA's average, else EMA's, else the weights themselves."""
+        """The kind of weights used for scoring: SWA if available, else EMA, else raw."""
         config, averages = self.job.config, self.state.averages
         if config.use_swa and averages["swa"].updates:
             return "swa"
@@ -56,60 +57,68 @@ class Evaluator:
 
     @contextlib.contextmanager
     def weights(self, variant: str) -> Iterator[None]:
-        """Within the block the model has the weights of one variant."""
+        """Within the block, the model has the weights of one variant."""
         average = contextlib.nullcontext() if variant == "raw" else self.state.averages[variant].applied(self.state.parameters)
         with average:
             yield
 
     def validate(self, epoch: int, *, every_variant: bool) -> dict[str, Validation]:
-        """Validate the weights to score with; after the last epoch all variants, to measure what each brings."""
+        """Validate the weights used for scoring.
+
+        Args:
+            epoch: number of the epoch, from 0; -1: the untrained model.
+            every_variant: validate raw weights and all averages, to measure what each of them brings.
+
+        Returns:
+            Name of each validated variant -> its result.
+        """
         chosen = self.scoring_variant()
         names = ["raw", *(n for n, a in self.state.averages.items() if a.updates)] if every_variant else [chosen]
-        found = {}
-        if self.job.features:  # before the clock of the pace is started
+        results = {}
+        if self.job.features:  # before scoring is timed
             self.job.features([question.image for question in self.questions])
         for name in names:
             started = time.monotonic()
             with self.weights(name):
-                found[name] = self._read(f"validation ({name})" if len(names) > 1 else "validation")
+                results[name] = self._score(f"validation ({name})" if len(names) > 1 else "validation")
             if self.job.schedule and self.questions:
                 self.job.schedule.pace.read = (time.monotonic() - started) / len(self.questions)
-            self._log(epoch, name, found[name], chosen=name == chosen)
-        shown = found[chosen]
+            self._log(epoch, name, results[name], chosen=name == chosen)
+        shown = results[chosen]
         self.state.right.append(shown.right)
         if is_main_process():
             when = "untrained" if epoch < 0 else f"epoch {epoch + 1}"
             tqdm.write(f"fold {self.job.fold} {when}: accuracy {shown.accuracy} ({chosen}), loss {shown.loss:.3f}")
-        return found
+        return results
 
     @property
     def questions(self) -> Sequence[Question]:
-        """The validation rows that are read: all, or within a time budget a random sample."""
-        return [self.job.validation[i] for i in self._numbers]
+        """The validation rows in use: all, or within a time budget a random sample."""
+        return [self.job.validation[i] for i in self._indices]
 
     @cached_property
-    def _numbers(self) -> list[int]:
-        every, state = self.job.validation, self.state
+    def _indices(self) -> list[int]:
+        available, state = len(self.job.validation), self.state
         if not state.validation_rows:
-            wanted = by_main(self.job.schedule.validation_rows, len(every)) if self.job.schedule else len(every)
-            state.validation_rows = min(max(wanted, 1), len(every))
-        order = np.random.default_rng([self.job.config.seed, self.job.fold]).permutation(len(every))
+            wanted = by_main(self.job.schedule.validation_rows, available) if self.job.schedule else available
+            state.validation_rows = min(max(wanted, 1), available)
+        order = np.random.default_rng([self.job.config.seed, self.job.fold]).permutation(available)
         return sorted(order[: state.validation_rows].tolist())
 
     @cached_property
     def _rows(self) -> list[Any]:
         return encode_rows(self.job.maker, self.questions, [None] * len(self.questions), self.job.base.plan.workers)
 
-    def _read(self, title: str) -> Validation:
+    def _score(self, title: str) -> Validation:
         job, questions = self.job, self.questions
-        read = read_rows(self.answers, job.maker, self._rows, job.config.eval_batch_size, job.base.plan, title=title)
-        logprobs = [without_empty(question, orders)[0] for question, orders in zip(questions, read, strict=True)]
-        normed = [values - np.logaddexp.reduce(values) for values in logprobs]  # among the row's choices
+        by_row = read_rows(self.answers, job.maker, self._rows, job.config.eval_batch_size, job.base.plan, title=title)
+        logprobs = [without_empty(question, orders)[0] for question, orders in zip(questions, by_row, strict=True)]
+        normalised = [values - np.logaddexp.reduce(values) for values in logprobs]  # among the row's choices
         answers = np.array([-1 if q.answer is None else q.answer for q in questions], dtype=int)  # (N,)
         known = answers >= 0
-        right = (np.array([values.argmax() for values in normed], dtype=int) == answers)[known]
-        groups = None if job.groups is None else job.groups[self._numbers][known]
-        losses = [-values[a] for values, a in zip(normed, answers, strict=True) if a >= 0]
+        right = (np.array([values.argmax() for values in normalised], dtype=int) == answers)[known]
+        groups = None if job.groups is None else job.groups[self._indices][known]
+        losses = [-values[a] for values, a in zip(normalised, answers, strict=True) if a >= 0]
         return Validation(logprobs, accuracy_of_right(right, groups), float(np.mean(losses)) if losses else float("nan"), right)
 
     def _log(self, epoch: int, name: str, result: Validation, *, chosen: bool) -> None:
@@ -117,5 +126,5 @@ class Evaluator:
             self.job.log.write(
                 "epoch", fold=self.job.fold, epoch=epoch, variant=name, accuracy=result.accuracy.value, nll=result.loss,
                 standard_error=result.accuracy.standard_error, n=result.accuracy.n, chosen=chosen,
-                right=pack_right(result.right),  # what choosing the best epoch adds to its accuracy is measured from these
+                right=pack_right(result.right),  # for the optimism of choosing the best epoch
             )

@@ -1,4 +1,4 @@
-"""What the training of a fold is asked for: its rows and settings, how many optimizer steps, and the learning rate of each."""
+"""A fold's training job: rows and settings, number of optimizer steps, and learning rate of each step."""
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -16,45 +16,44 @@ from mcvqa.model.load import BaseModel
 from mcvqa.model.memory import MemoryPlan
 from mcvqa.model.rows import Maker
 
-PACE_STEPS = 10  # over which the time of a step is measured
-PACE_SECONDS = 30.0  # after which fewer steps, two at least, are enough
+PACE_STEPS = 10  # steps over which the pace is measured
+PACE_SECONDS = 30.0  # seconds after which fewer steps (at least two) suffice
 
 
 class TrainingError(McvqaError, RuntimeError):
-    """Training cannot go on; the message says why and what to change."""
+    """Training cannot continue; the message says why and what to change."""
 
 
-# %% the time budget's part
+# %% interface of the time budget
 class MeasuredPace(Protocol):
-    """Seconds per row, written by training: `learn` of a training row, `read` of a validation row in one order."""
+    """Seconds per row, measured by training: `learn` to train on a row, `read` to score a validation row in one order."""
 
     learn: float
     read: float
 
 
 class TrainingSchedule(Protocol):
-    """All that training asks of the plan of a session with a time budget.
+    """What training needs from the plan of a session with a time budget.
 
-    With several processes only the main process is asked, at moments that all of them share.
+    With several processes only the main process is asked, at the same step of all of them.
     """
 
     @property
     def pace(self) -> MeasuredPace:
-        """Where training writes what it measured."""
+        """Where training writes its measurements."""
 
     def steps_total(self, done: int, per_epoch: int) -> int:
-        """Optimizer steps of the whole fold, as `pace` is now: asked before the first step, and again while it trains.
+        """Return the optimizer steps of the whole fold at the current `pace`, before the first step and again later.
 
-        It may be less than one epoch. The learning rate reaches zero at this step, where the fold is validated and ends.
+        It may be less than one epoch. At this step the learning rate reaches zero and the fold is validated and finished.
 
         Args:
-            done: steps that the fold has behind it.
+            done: steps already taken.
             per_epoch: steps of one epoch.
         """
 
     def validation_rows(self, available: int) -> int:
-        """How many of a fold's validation rows are read, asked once for each fold: with fewer than `available` a fixed
-        random sample, the same rows after every epoch."""
+        """Return how many of a fold's `available` validation rows to use; fewer are a fixed random sample."""
 
 
 # %% the job
@@ -63,15 +62,19 @@ class FoldJob:
     """One fold to train.
 
     Args:
-        maker: makes batches from questions.
-        train, validation: questions with answers; a row is never in both.
-        folder: receives best/, last/, at the end of training one folder for each other kind of weights (raw/, ema/), and
-            until then resume/.
-        memory: how a step is divided; the jobs of a run's folds share one, and the first fold fills it.
-        rows_key: changes with the rows and their photographs.
-        schedule: of a session with a time budget.
-        groups: (N,) image group of each validation row, for the errors; None: each row is its own group.
-        features: computes the image features of photographs that are about to be read; None: they are all there.
+        config: all settings.
+        base: the base model.
+        maker: builds batches from questions.
+        train, validation: disjoint questions with answers.
+        fold: number of the fold, from 0.
+        folder: receives best/, last/ and, after training, one folder for each other kind of weights (raw/, ema/); during
+            training also resume/.
+        log: receives the events of training.
+        memory: division of a step into micro-batches, shared by the folds of a run and determined by the first one.
+        rows_key: hash of the rows and their photographs.
+        schedule: plan of a session with a time budget.
+        groups: (N,) image group of each validation row, for standard errors; None: each row is its own group.
+        features: encodes the photographs that are about to be used; None: all are encoded already.
     """
 
     config: Config
@@ -94,31 +97,31 @@ class FoldJob:
 
     @property
     def rows_in_step(self) -> int:
-        """Rows of an optimizer step; the last one of an epoch may have fewer."""
+        """Rows per optimizer step; the last step of an epoch may have fewer."""
         return min(self.config.effective_batch, len(self.train))
 
 
 # %% the number of steps
 def learning_rate_at(step: int, total: int, config: Config) -> float:
-    """Learning rate of optimizer step `step` (from 0) of `total`: linear warm-up, then cosine or linear to zero."""
+    """Learning rate of optimizer step `step` (from 0) of `total`: linear warm-up, then cosine or linear decay to zero."""
     warmup = math.ceil(config.warmup_ratio * total)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
-    left = 1 - (step - warmup) / max(1, total - warmup)
-    return config.learning_rate * (left if config.lr_schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
+    remaining = 1 - (step - warmup) / max(1, total - warmup)
+    return config.learning_rate * (remaining if config.lr_schedule == "linear" else 0.5 * (1 - math.cos(math.pi * remaining)))
 
 
 def swa_start_step(steps_per_epoch: int, total: int, config: Config) -> int:
-    """First optimizer step, of `total`, whose weights are averaged by SWA."""
+    """First optimizer step, of `total`, whose weights enter the SWA average."""
     start = config.swa_start_epoch * steps_per_epoch if config.swa_start_epoch >= 0 else 0.75 * total
     return min(int(start), total - 1)
 
 
 class StepPlan:
-    """How many optimizer steps a fold has; within a time budget that changes while it trains.
+    """The number of optimizer steps of a fold, which a time budget may change during training.
 
     Attributes:
-        total: steps of the whole fold, maybe fewer than its epochs have.
+        total: steps of the whole fold, possibly fewer than its epochs have.
     """
 
     def __init__(self, job: FoldJob) -> None:
@@ -126,25 +129,25 @@ class StepPlan:
         self.start_clock(0)
 
     def learning_rate(self, step: int, rollbacks: int) -> float:
-        """Of optimizer step `step`, halved by each rollback."""
+        """Learning rate of optimizer step `step`, halved by each rollback."""
         return learning_rate_at(step, self.total, self.job.config) / 2**rollbacks
 
     def swa_start(self) -> int:
         return swa_start_step(self.job.steps_per_epoch, self.total, self.job.config)
 
     def start_clock(self, step: int) -> None:
-        """Measure the pace from here on."""
+        """Start measuring the pace at `step`."""
         self.clock_step, self.clock_started = step, time.monotonic()
 
     def is_measured(self, step: int) -> bool:
-        """Whether enough steps were measured to plan anew."""
+        """Whether enough steps were timed to revise the plan."""
         steps, seconds = step - self.clock_step, time.monotonic() - self.clock_started
         return self.job.schedule is not None and (
             steps >= min(PACE_STEPS, self.job.steps_per_epoch) or (steps > 1 and seconds >= PACE_SECONDS)
         )
 
     def revise(self, step: int) -> None:
-        """Plan anew from what the steps since `start_clock` took; all processes call this after the same step."""
+        """Revise the plan from the steps since `start_clock`; all processes call this after the same step."""
         assert self.job.schedule is not None
         seconds, rows = time.monotonic() - self.clock_started, (step - self.clock_step) * self.job.config.effective_batch
         self.job.schedule.pace.learn = seconds / rows
@@ -152,7 +155,7 @@ class StepPlan:
         self.start_clock(step)
 
     def ask(self, step: int) -> None:
-        """Take over the schedule's number of steps, where there is a schedule."""
+        """Take the number of steps from the schedule, if there is one."""
         if self.job.schedule is not None:
             planned = by_main(self.job.schedule.steps_total, step, self.job.steps_per_epoch)
             self.total = max(step, min(planned, self.job.steps_per_epoch * self.job.config.num_epochs))

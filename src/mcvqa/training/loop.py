@@ -1,4 +1,4 @@
-"""One fold: train, validate every epoch, keep the best and the last weights."""
+"""Train one fold: validate after every epoch, keep the best and the last weights."""
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from mcvqa.training.evaluate import Evaluator, Validation
 from mcvqa.training.job import PACE_STEPS, FoldJob
 from mcvqa.training.micro_batch import settle_micro_batch, use_less_memory
 from mcvqa.training.resume import KeptWeights, ResumePoints
-from mcvqa.training.step import Stepper, Wishes, prepare
+from mcvqa.training.step import Requests, Stepper, prepare
 
 
 @dataclass
@@ -29,17 +29,20 @@ class FoldResult:
     """Outcome of one fold.
 
     Attributes:
+        fold: number of the fold, from 0.
         best_epoch: epoch of the weights in `best/`, counted from 0.
-        accuracy: of the weights to score with, on the validation rows.
-        variants: Validation at the end of training of the raw weights and of each average ('raw', 'ema', 'swa').
-        validated: the N validation rows that were read: all, or within a time budget a sample.
-        right: (E, N) bool, of each validated epoch whether each row with a known answer was answered right by the weights to
-            score with; without the epochs of sessions of version 0.1.
-        skipped: optimizer steps left out because a gradient was not finite.
-        rollbacks: returns to the beginning of an epoch, after twenty such steps on end.
-        seconds: of all sessions, with validation and saving.
-        rows_per_second: of this session's optimizer steps alone.
-        model: with the weights of the last step.
+        accuracy: of the weights used for scoring, on the validation rows.
+        variants: result of the raw weights and of each average ('raw', 'ema', 'swa') at the end of training.
+        validated: the N validation rows that were used: all, or within a time budget a sample.
+        right: (E, N) bool, whether the weights used for scoring answered each row with a known answer correctly after each
+            validated epoch; without the epochs of sessions of version 0.1.
+        steps: optimizer steps, including the skipped ones.
+        skipped: optimizer steps skipped because a gradient was not finite.
+        rollbacks: returns to the beginning of an epoch, after twenty skipped steps in a row.
+        seconds: time of all sessions, including validation and saving.
+        rows_per_second: of this session's optimizer steps.
+        trained_parameters: number of trained parameters.
+        model: the model with the weights of the last step.
     """
 
     fold: int
@@ -60,26 +63,28 @@ class FoldResult:
 def train_fold(job: FoldJob, stepper: Stepper | None = None) -> FoldResult:
     """Train to the last epoch, from the newest resume point or, without one, from freshly initialised adapters.
 
-    A fold that was cut off goes on from its newest resume point with the same call.
-
     Args:
-        stepper: as `prepare(job)` made it, where its state is of interest afterwards.
+        job: the fold to train.
+        stepper: the result of `prepare(job)`, if the caller needs its state afterwards.
+
+    Returns:
+        The outcome; the weights are in `job.folder`.
 
     Raises:
-        TrainingError: no gradient is finite in twenty steps on end, and going back does not help; one row alone does not
-            fit into the GPU's memory; or the resume point is of other settings or rows.
+        TrainingError: no gradient is finite in twenty steps in a row and rollbacks do not help; a single row does not fit
+            into the GPU's memory; or the resume point has other settings or rows.
         NotSaved: the trained weights could not be written.
-        Interrupted: by SIGTERM, SIGINT or SIGHUP; with several processes in all of them, as TimeUp.
-        TimeUp: the time budget is over.
+        Interrupted: by SIGTERM, SIGINT or SIGHUP; raised in all processes, like TimeUp.
+        TimeUp: the time budget is used up.
     """
     config = job.config
-    set_seeds(config.seed + job.fold + 1009 * PartialState().process_index)  # dropout is drawn apart in each process
+    set_seeds(config.seed + job.fold + 1009 * PartialState().process_index)  # each process draws its own dropout
     stepper = stepper or prepare(job)
     state, plan = stepper.state, stepper.plan
     evaluator = Evaluator(job, stepper.answers, state)
     kept = KeptWeights(job, stepper, evaluator)
     points = ResumePoints(job, stepper, kept)
-    points.go_on()
+    points.resume()
     plan.ask(state.step)
     settle_micro_batch(stepper)
     if not state.anchor and config.num_epochs:
@@ -89,17 +94,17 @@ def train_fold(job: FoldJob, stepper: Stepper | None = None) -> FoldResult:
     try:
         while state.epochs_done < config.num_epochs:
             if not train_epoch(stepper, points, pace):
-                continue  # it was rolled back
+                continue  # rolled back
             last = state.step >= plan.total
             results = evaluator.validate(state.epochs_done, every_variant=last)
             kept.keep(state.epochs_done, results, evaluator.scoring_variant(), last=last)
             state.epochs_done += 1
             if last:
                 break
-            points.save(begins_epoch=True)  # after the last epoch a cut repeats its validation
+            points.save(begins_epoch=True)  # not after the last epoch: its validation would be repeated
     finally:
-        stepper.recorder.forget()  # an error holds on to what is local here
-    if not config.num_epochs:  # the untrained model, scored as it is
+        stepper.recorder.forget()  # a traceback keeps local variables alive
+    if not config.num_epochs:  # score the untrained model
         results = evaluator.validate(-1, every_variant=True)
         kept.keep(-1, results, "raw", last=True)
 
@@ -115,7 +120,7 @@ def train_fold(job: FoldJob, stepper: Stepper | None = None) -> FoldResult:
 # %% an epoch
 @dataclass
 class TrainingPace:
-    """Rows and seconds of the optimizer steps of this session."""
+    """Rows and seconds of this session's optimizer steps."""
 
     rows: int = 0
     seconds: float = 0.0
@@ -126,32 +131,42 @@ class TrainingPace:
 
 
 def train_epoch(stepper: Stepper, points: ResumePoints, pace: TrainingPace) -> bool:
-    """The steps of an epoch that are left. Returns whether it was trained to its end, and not rolled back."""
+    """Train the remaining steps of an epoch.
+
+    Returns:
+        Whether the epoch was finished; False: it was rolled back.
+    """
     job, state, plan = stepper.job, stepper.state, stepper.plan
     epoch = state.epochs_done
     windows, first = list(epoch_windows(len(job.train), epoch, job.config)), epoch * job.steps_per_epoch
     stepper.answers.train()
-    shown = dict(unit="step", desc=f"fold {job.fold} epoch {epoch + 1}", initial=state.step - first)
-    with StopRequest() as stop, progress(windows, **shown) as bar:
+    bar_options = dict(unit="step", desc=f"fold {job.fold} epoch {epoch + 1}", initial=state.step - first)
+    with StopRequest() as stop, progress(windows, **bar_options) as bar:
         plan.start_clock(state.step)
-        # again where memory ran out, the steps that are left being divided anew, and where the schedule has become shorter
-        while left := windows[state.step - first : max(0, plan.total - first)]:
-            train_windows(stepper, points, pace, with_features(stepper, left), stop, bar)
+        # repeated after running out of memory, with smaller micro-batches, and after the schedule became shorter
+        while remaining := windows[state.step - first : max(0, plan.total - first)]:
+            train_windows(stepper, points, pace, with_features(stepper, remaining), stop, bar)
             if points.must_roll_back():
                 points.roll_back()
                 return False
-        points.save()  # validation takes a while
+        points.save()  # before validation, which takes a while
     return True
 
 
 def with_features(stepper: Stepper, windows: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-    """The next of `windows` whose rows have image features: all of them, or, where these are computed as training reaches them,
-    so many that the pace can be measured first, and then three times as many as are trained."""
+    """The next windows whose rows have image features.
+
+    That is all of them or, if photographs are encoded as training reaches them, first enough to measure the pace, then three
+    times as many as have been trained.
+
+    Args:
+        windows: row numbers of each remaining step.
+    """
     job, state = stepper.job, stepper.state
     if job.features is None:
         return windows
     windows = windows[: max(2 * PACE_STEPS, 3 * state.step)]
-    stepper.recorder.forget()  # the memory that its passes keep
+    stepper.recorder.forget()  # frees the memory of its recordings
     free_memory()
     job.features([job.train[i].image for window in windows for i in window])
     stepper.plan.start_clock(state.step)
@@ -161,65 +176,65 @@ def with_features(stepper: Stepper, windows: Sequence[np.ndarray]) -> Sequence[n
 def train_windows(
     stepper: Stepper, points: ResumePoints, pace: TrainingPace, windows: Sequence[np.ndarray], stop: StopRequest, bar: Any
 ) -> None:
-    """Optimizer steps, up to the first that does not fit into memory, or the twentieth on end that is lost.
+    """Take optimizer steps until one does not fit into memory or twenty in a row were skipped.
 
     Args:
         windows: row numbers of each step.
     """
     job, state, plan = stepper.job, stepper.state, stepper.plan
     shares = [stepper.share(window) for window in windows]
-    # a process that has no row left in the last window computes one all the same, without weight: all must take part
+    # a process without rows in the last window computes one with weight 0: all processes must take part
     keys = [
         (state.epochs_done, part or (int(window[0]),)) for window, share in zip(windows, shares, strict=True) for part in share
     ]
     rows = TrainingRows(job.maker, job.train, job.config)
     batches = iter(Batches(rows, keys, job.base.plan.workers, pin=job.base.plan.device == "cuda"))
 
-    def wishes() -> Wishes:
-        return Wishes(points.is_due(), stop.asked, time_is_up(), plan.is_measured(state.step))
+    def requests() -> Requests:
+        return Requests(points.is_due(), stop.asked, time_is_up(), plan.is_measured(state.step))
 
     for window, share in zip(windows, shares, strict=True):
         started = time.time()
-        made = stepper.step(((next(batches), bool(part)) for part in share), len(window), wishes)
-        if made is None:
+        result = stepper.step(((next(batches), bool(part)) for part in share), len(window), requests)
+        if result is None:
             use_less_memory(stepper)
             return
-        state.skipped_on_end = 0 if made.done else state.skipped_on_end + 1
+        state.skipped_on_end = 0 if result.done else state.skipped_on_end + 1
         seconds = time.time() - started
         pace.rows, pace.seconds = pace.rows + len(window), pace.seconds + seconds
-        bar.set_postfix(refresh=False, loss=f"{made.loss:.3f}", skipped=state.skipped)
+        bar.set_postfix(refresh=False, loss=f"{result.loss:.3f}", skipped=state.skipped)
         bar.update()
         if is_main_process():
             job.log.write(
-                "step", fold=job.fold, step=state.step, epoch=state.epochs_done, loss=made.loss, lr=made.rate,
-                grad_norm=made.norm, skipped=state.skipped, rows_per_s=round(len(window) / seconds, 2),
+                "step", fold=job.fold, step=state.step, epoch=state.epochs_done, loss=result.loss, lr=result.rate,
+                grad_norm=result.norm, skipped=state.skipped, rows_per_s=round(len(window) / seconds, 2),
             )
         if points.must_roll_back():
             return
-        between_steps(stepper, points, wishes() if stepper.accelerator.num_processes == 1 else made.wishes)
+        between_steps(stepper, points, requests() if stepper.accelerator.num_processes == 1 else result.requests)
         if state.step >= plan.total:
             return
 
 
-def between_steps(stepper: Stepper, points: ResumePoints, wishes: Wishes) -> None:
-    """Do what was asked for.
+def between_steps(stepper: Stepper, points: ResumePoints, requests: Requests) -> None:
+    """Carry out what was requested: save, stop, revise the plan.
 
     Args:
-        wishes: of all processes.
+        requests: of all processes together.
 
     Raises:
-        Interrupted: a signal asks to stop.
-        TimeUp: the time budget is over.
+        Interrupted: a signal asked to stop.
+        TimeUp: the time budget is used up.
     """
     job, state = stepper.job, stepper.state
-    if wishes.save or wishes.stop:
+    if requests.save or requests.stop:
         points.save()
-    if wishes.stop:
+    if requests.stop:
         raise Interrupted(
             f"Stopped after step {state.step} of fold {job.fold}; saved in {points.folder / points.newest}."
-            if points.newest else f"Stopped after step {state.step} of fold {job.fold}, of which nothing could be saved."
+            if points.newest else f"Stopped after step {state.step} of fold {job.fold}; nothing could be saved."
         )
-    if wishes.time_up:
+    if requests.time_up:
         raise TimeUp
-    if wishes.revise:
+    if requests.revise:
         stepper.plan.revise(state.step)

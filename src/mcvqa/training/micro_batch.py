@@ -1,4 +1,4 @@
-"""How the rows of a step are divided into passes: the largest micro-batch that fits, found by trying the longest row."""
+"""Micro-batch search: the largest micro-batch that fits, found by trying the longest row."""
 import dataclasses
 import math
 from typing import Any
@@ -29,10 +29,10 @@ from mcvqa.training.step import Stepper
 
 
 def settle_micro_batch(stepper: Stepper) -> None:
-    """Fill the job's memory plan where an earlier fold or session has not: on a GPU by trying, elsewhere from the settings.
+    """Determine the job's memory plan, unless an earlier fold or session has: on a GPU by trying, else from the settings.
 
     Raises:
-        TrainingError: the longest row does not fit by itself.
+        TrainingError: the longest row does not fit on its own.
     """
     job, memory = stepper.job, stepper.job.memory
     if not memory.rows:
@@ -44,15 +44,15 @@ def settle_micro_batch(stepper: Stepper) -> None:
 
 
 def rows_of_process(stepper: Stepper) -> int:
-    """Rows of a step that one process computes, at most."""
+    """Most rows of a step that one process computes."""
     return math.ceil(stepper.job.rows_in_step / stepper.accelerator.num_processes)
 
 
 def find_micro_batch(stepper: Stepper) -> None:
-    """Try passes of the longest row, copied, until one fits.
+    """Try passes over copies of the longest row until one fits.
 
     Raises:
-        TrainingError: not even one row does.
+        TrainingError: not even one row fits.
     """
     job, share = stepper.job, rows_of_process(stepper)
     config, limit = job.config, job.base.plan.memory
@@ -60,37 +60,40 @@ def find_micro_batch(stepper: Stepper) -> None:
     if job.features and row.image is not None:
         job.features([row.image])
     stepper.answers.train()
-    found = fastest_fitting(
+    trials = fastest_fitting(
         row_counts(min(config.micro_batch or share, share)), config.gradient_checkpointing,
         lambda rows, checkpointing: try_pass(stepper, row, rows, checkpointing),
     )
-    recorded = bool(found) and recording_pays(stepper, row, found[0], stepper.plan.total * math.ceil(share / found[0].rows))
-    set_random_state(before)  # what dropout draws does not depend on what was tried
+    recorded = bool(trials) and is_recording_worthwhile(
+        stepper, row, trials[0], stepper.plan.total * math.ceil(share / trials[0].rows)
+    )
+    set_random_state(before)  # dropout does not depend on the trials
     free_memory()
     tokens = job.maker.tokens(row)
-    if not found:
+    if not trials:
         stop_all(TrainingError(
-            f"Fold {job.fold}: the longest row ({row.id}, {tokens} tokens) does not fit by itself into "
+            f"Fold {job.fold}: the longest row ({row.id}, {tokens} tokens) does not fit on its own into "
             f"{MARGIN:.0%} of {limit / GIB:.1f} GiB (gradient_checkpointing={config.gradient_checkpointing}). "
             f"{less_memory(config, four_bit=job.base.plan.four_bit)}"
         ))
-    job.memory.rows, job.memory.checkpointing, job.memory.recorded = found[0].rows, found[0].checkpointing, recorded
-    why = "; launching its kernels takes much of that, so passes are recorded" if recorded else ""
-    tqdm.write(f"  {reason_for(found, share, tokens)}{why}")
+    job.memory.rows, job.memory.checkpointing, job.memory.recorded = trials[0].rows, trials[0].checkpointing, recorded
+    note = "; kernel launches take much of that, so passes are recorded as CUDA graphs" if recorded else ""
+    tqdm.write(f"  {reason_for(trials, share, tokens)}{note}")
     if stepper.accelerator.is_main_process:
-        tried = [dataclasses.asdict(trial) for trial in found]
+        tried = [dataclasses.asdict(trial) for trial in trials]
         job.log.write("memory", fold=job.fold, tokens=tokens, tried=tried, recorded=recorded)
 
 
-def recording_pays(stepper: Stepper, row: Any, plain: Trial, passes: int) -> bool:
-    """Whether so many passes are worth recording as CUDA graphs.
+def is_recording_worthwhile(stepper: Stepper, row: Any, plain: Trial, passes: int) -> bool:
+    """Whether recording CUDA graphs pays off.
 
     Args:
-        row: the longest.
-        plain: its best pass.
+        row: the longest row.
+        plain: its fastest pass.
+        passes: number of passes in the training of the fold.
     """
     job = stepper.job
-    # beside recordings passes of other shapes must have room; one answer for all processes
+    # memory for passes of other shapes; one decision for all processes
     fits = by_main(lambda: 2 * plain.peak < MARGIN * job.base.plan.memory)
     if plain.rows == 1 or passes < LEAST_PASSES or not fits or not stepper.answers.can_be_recorded(job.maker.copies(row, 1)):
         return False
@@ -99,7 +102,16 @@ def recording_pays(stepper: Stepper, row: Any, plain: Trial, passes: int) -> boo
 
 
 def try_pass(stepper: Stepper, row: Any, rows: int, checkpointing: bool) -> Trial | None:
-    """So many copies of `row`, forward and backward, in every process: what does not fit in one is too much for all."""
+    """Time a forward and backward pass over copies of a row, in every process.
+
+    Args:
+        row: the row to copy.
+        rows: number of copies.
+        checkpointing: whether activations are recomputed.
+
+    Returns:
+        The slowest and largest pass of all processes; None: it did not fit in at least one of them.
+    """
     stepper.answers.set_checkpointing(checkpointing)
     batch = stepper.job.maker.copies(row, rows)
     measured = by_each(
@@ -116,21 +128,21 @@ def try_pass(stepper: Stepper, row: Any, rows: int, checkpointing: bool) -> Tria
 
 
 def use_less_memory(stepper: Stepper) -> None:
-    """After a step that did not fit: divide the next ones more finely.
+    """Use smaller micro-batches after a step that did not fit.
 
     Raises:
-        TrainingError: there is nothing left to save.
+        TrainingError: the micro-batch cannot shrink any further.
     """
     job, step = stepper.job, stepper.state.step + 1
-    before = str(job.memory)
+    previous = str(job.memory)
     if not job.memory.shrink(job.config):
         stop_all(TrainingError(
-            f"Fold {job.fold}, step {step}: the GPU's memory is full with {before}, so not even one row fits. "
+            f"Fold {job.fold}, step {step}: the GPU's memory is full with {previous}, so not even one row fits. "
             f"{less_memory(job.config, four_bit=job.base.plan.four_bit)}"
         ))
     stepper.answers.set_checkpointing(job.memory.checkpointing)
     stepper.recorder.forget()
     tqdm.write(
-        f"fold {job.fold} step {step}: the GPU's memory was full with {before}. The step is done again with "
+        f"fold {job.fold} step {step}: the GPU's memory was full with {previous}. The step is repeated with "
         f"{job.memory}; it still counts {job.config.effective_batch} rows."
     )

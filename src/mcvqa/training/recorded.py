@@ -1,7 +1,7 @@
-"""Passes as CUDA graphs: recorded once for each shape of a batch, then launched as a whole.
+"""CUDA graphs: forward and backward passes are recorded once per batch shape, then replayed.
 
-Where a machine launches kernels more slowly than its GPU computes them, most of a pass is waiting. A graph does again what was
-recorded, with the same memory: what a batch changes is copied there before, and lengths are rounded up so that few shapes come.
+If a machine launches kernels more slowly than its GPU executes them, a pass is mostly waiting. A graph replays the recorded
+kernels on the same memory: each batch is copied there first, and lengths are rounded up so that few shapes occur.
 """
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,15 +13,17 @@ from tqdm.auto import tqdm
 
 from mcvqa.model.fast.forward import Answering, Batch
 
-MOST_SHAPES = 16  # that are recorded: each keeps its inputs, and what comes later is rare
+MOST_SHAPES = 16  # recordings at most: each keeps its inputs, and later shapes are rare
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One shape's pass.
+    """The recorded pass of one batch shape.
 
     Attributes:
-        replay: adds up the gradients of what stands in `batch`, and writes its `loss` ().
+        replay: adds the gradients of `batch` and writes its loss.
+        batch: inputs of the graph.
+        loss: () output of the graph.
     """
 
     replay: Callable[[], None]
@@ -30,14 +32,15 @@ class Recording:
 
 
 class Recorder:
-    """Forward and backward passes, each shape of batch recorded when it comes first.
+    """Runs forward and backward passes; each batch shape is recorded when it first occurs.
 
-    The very first pass is not: in it kernels are compiled and tried, and the loss scale begins.
+    The very first pass is not recorded: it compiles and tests kernels and initialises the loss scale.
 
     Args:
-        loss_of: from a batch on the GPU and the weight of each row to the loss ().
-        scaled: from the loss to what is differentiated.
-        parameters: that are trained.
+        answers: the model.
+        loss_of: maps a batch on the GPU and the weight of each row to the loss ().
+        scaled: scales the loss before differentiation.
+        parameters: the trained parameters.
     """
 
     def __init__(
@@ -45,69 +48,74 @@ class Recorder:
         scaled: Callable[[torch.Tensor], torch.Tensor], parameters: Iterable[nn.Parameter],
     ) -> None:
         self.answers, self.loss_of, self.scaled, self.parameters = answers, loss_of, scaled, list(parameters)
-        self.most, self.in_float32 = MOST_SHAPES, answers.in_float32()
+        self.max_recordings, self.in_float32 = MOST_SHAPES, answers.in_float32()
         self.forget()
 
     def forget(self) -> None:
-        """Give back all memory."""
+        """Drop all recordings and free their memory."""
         self.recordings: dict[Any, Recording] = {}
-        self.gradients: list[torch.Tensor] = []  # of the parameters, in which all recordings add up theirs
+        self.gradients: list[torch.Tensor] = []  # of the parameters; all recordings add to them
         self.warm = False
         self.pool: Any = None
 
     def __call__(self, batch: Batch, weight: float) -> torch.Tensor:
-        """The loss (); its gradients are added to those of the parameters. Args: weight: of each row."""
-        if self.in_float32 != (moved := self.answers.in_float32()):  # modules that compute otherwise than recorded
+        """Compute the loss () and add its gradients to those of the parameters.
+
+        Args:
+            batch: on the GPU.
+            weight: of each row in the loss of the step.
+        """
+        if self.in_float32 != (moved := self.answers.in_float32()):  # modules that now compute in another precision than recorded
             self.in_float32 = moved
             self.forget()
         batch = batch.rounded()
-        self._take_gradients()
-        given = batch.tensors()
-        key = weight, *(tensor.shape for tensor in given)
-        if key not in self.recordings and self.warm and len(self.recordings) < self.most:
+        self._own_gradients()
+        inputs = batch.tensors()
+        key = weight, *(tensor.shape for tensor in inputs)
+        if key not in self.recordings and self.warm and len(self.recordings) < self.max_recordings:
             self._record(key, batch, weight)
         self.warm = True
         if key not in self.recordings:
             return self._compute(batch, weight)
         recording = self.recordings[key]
-        for own, tensor in zip(recording.batch.tensors(), given, strict=True):
-            own.copy_(tensor)
+        for static, tensor in zip(recording.batch.tensors(), inputs, strict=True):
+            static.copy_(tensor)
         recording.replay()
         return recording.loss.clone()
 
-    def _take_gradients(self) -> None:
-        """Whatever the parameters have for gradients, from here on they are added up in `gradients`."""
+    def _own_gradients(self) -> None:
+        """Let the parameters' gradients be the tensors in `gradients`, keeping their values."""
         self.gradients = self.gradients or [torch.zeros_like(p) for p in self.parameters]
         pairs = [*zip(self.parameters, self.gradients, strict=True)]
-        if new := [own for p, own in pairs if p.grad is None]:
+        if new := [buffer for p, buffer in pairs if p.grad is None]:
             torch._foreach_zero_(new)
-        if others := [(own, p.grad) for p, own in pairs if p.grad is not None and p.grad is not own]:
-            torch._foreach_copy_([own for own, _ in others], [gradient for _, gradient in others])
-        for p, own in pairs:
-            p.grad = own
+        if others := [(buffer, p.grad) for p, buffer in pairs if p.grad is not None and p.grad is not buffer]:
+            torch._foreach_copy_([buffer for buffer, _ in others], [gradient for _, gradient in others])
+        for p, buffer in pairs:
+            p.grad = buffer
 
     def _compute(self, batch: Batch, weight: float) -> torch.Tensor:
         loss = self.loss_of(batch, weight)
-        # not by backward(), which adds up on the stream of earlier passes: that one may not be recorded
+        # not backward(), which accumulates on the stream of earlier passes, which cannot be recorded
         torch._foreach_add_(self.gradients, torch.autograd.grad(self.scaled(loss), self.parameters, materialize_grads=True))
         return loss.detach()
 
     def _record(self, key: Any, batch: Batch, weight: float) -> None:
-        """Where it cannot be done (memory, an old driver), passes go on one kernel after the other."""
+        """Record a pass; if that fails (memory, an old driver), passes run without recording."""
         try:
             self.recordings[key] = self._recorded(batch, weight)
         except RuntimeError as error:
-            if not isinstance(error, torch.cuda.OutOfMemoryError):  # what was recorded before draws from the same generator
+            if not isinstance(error, torch.cuda.OutOfMemoryError):  # earlier recordings use the same random generator
                 self.forget()
-                self._take_gradients()
+                self._own_gradients()
                 _free_generator()
-            self.most = len(self.recordings)
+            self.max_recordings = len(self.recordings)
             tqdm.write(f"  no more passes are recorded: {error}")
 
     def _recorded(self, batch: Batch, weight: float) -> Recording:
         batch, graph = batch.each(torch.clone), torch.cuda.CUDAGraph()
-        self.pool = self.pool or torch.cuda.graph_pool_handle()  # one memory for all, as one computes at a time
-        # thread_local: the loader's thread may pin batches meanwhile; stream(): graph() does not come back to it from a failure
+        self.pool = self.pool or torch.cuda.graph_pool_handle()  # a shared memory pool, as only one graph runs at a time
+        # thread_local: the loader's thread may pin batches meanwhile; stream(): graph() does not restore it after a failure
         recording = torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local")
         with torch.cuda.stream(torch.cuda.current_stream()), recording:
             loss = self._compute(batch, weight)
@@ -115,7 +123,7 @@ class Recorder:
 
 
 def _free_generator() -> None:
-    """A recording that fails leaves the random generator waiting for its end; a copy of its state goes on from there."""
+    """Release the random generator, which a failed recording leaves in capture mode, by copying its state."""
     if torch.cuda.is_initialized():
         generator: Any = torch.cuda.default_generators[torch.cuda.current_device()]
         generator.graphsafe_set_state(generator.clone_state())

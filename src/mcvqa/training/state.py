@@ -1,4 +1,4 @@
-"""Everything that optimizer steps change, as tensors and JSON and back again, bit for bit."""
+"""Everything that optimizer steps change, serialised to tensors and JSON and restored bit for bit."""
 import random
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,21 +15,21 @@ COUNTED = ("step", "skipped", "skipped_on_end", "epochs_done", "rollbacks", "anc
 
 @dataclass
 class TrainingState:
-    """Where the training of a fold is, and what it has learned so far.
+    """Progress, weights and optimizer state of a fold in training.
 
-    The order of the rows is a function of seed and epoch, so `step` and `epochs_done` say which rows come next.
+    The order of rows is a function of seed and epoch, so `step` and `epochs_done` determine which rows come next.
 
     Attributes:
-        parameters: the trained ones, by name.
-        optimizer: its learning rate is set anew in every step and is not kept.
-        averages: of the weights, by name.
-        scaler: of float16 gradients, or None.
-        step, skipped, skipped_on_end: optimizer steps: total, skipped, skipped in a row up to now.
-        epochs_done: epochs that are trained and validated.
-        rollbacks: returns to the beginning of an epoch, each with half the learning rate from there on.
-        anchor: name of the resume point to go back to: the beginning of the newest epoch that did not begin among lost steps.
-        right: of each validated epoch whether each row was answered right, (N,) bool; the weights are those to score with.
-        validation_rows: how many rows are validated; 0: not decided yet.
+        parameters: the trained parameters by name.
+        optimizer: its learning rate is set in every step and not saved.
+        averages: weight averages by name.
+        scaler: loss scaler for float16, or None.
+        step, skipped, skipped_on_end: optimizer steps: total, skipped, skipped in a row.
+        epochs_done: epochs trained and validated.
+        rollbacks: returns to the beginning of an epoch, each of which halves the learning rate.
+        anchor: name of the resume point for a rollback: the newest beginning of an epoch not preceded by skipped steps.
+        right: for each validated epoch (N,) bool, whether the weights used for scoring answered each row correctly.
+        validation_rows: number of rows that are validated; 0: not decided yet.
     """
 
     parameters: dict[str, nn.Parameter]
@@ -46,16 +46,16 @@ class TrainingState:
     validation_rows: int = 0
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """By name, for example 'optimizer/3/exp_avg' of the fourth parameter."""
-        found = {f"weights/{name}": p.detach() for name, p in self.parameters.items()}
+        """All tensors by name, such as 'optimizer/3/exp_avg' of the fourth parameter."""
+        tensors = {f"weights/{name}": p.detach() for name, p in self.parameters.items()}
         for name, average in self.averages.items():
-            found |= {f"{name}/{parameter}": value for parameter, value in average.values.items()}
+            tensors |= {f"{name}/{parameter}": value for parameter, value in average.values.items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
-            found |= {f"optimizer/{number}/{kind}": value for kind, value in moments.items()}
-        return found
+            tensors |= {f"optimizer/{number}/{kind}": value for kind, value in moments.items()}
+        return tensors
 
     def facts(self) -> dict[str, Any]:
-        """The rest, for JSON."""
+        """Everything that is not a tensor, for JSON."""
         return {
             "counters": {name: getattr(self, name) for name in COUNTED},
             "updates": {name: average.updates for name, average in self.averages.items()},
@@ -66,7 +66,7 @@ class TrainingState:
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-        """Take over what `tensors` and `facts` gave; points of version 0.1 know nothing of validated rows."""
+        """Restore the results of `tensors` and `facts`; resume points of version 0.1 have no validated rows."""
         for name, p in self.parameters.items():
             p.copy_(tensors[f"weights/{name}"])
         for name, average in self.averages.items():
@@ -89,20 +89,20 @@ class TrainingState:
 
 # %% random numbers
 def generator_states() -> dict[str, Any]:
-    """Of every generator of this process, for JSON: torch's on the CPU and on the GPU in use, numpy's and Python's."""
+    """States of all random generators of this process, for JSON: torch on the CPU and the GPU in use, numpy and Python."""
     on_cpu, on_gpu = random_state()
-    of_numpy: Any = np.random.get_state()
+    numpy_state: Any = np.random.get_state()
     return {
         "cpu": _as_hex(on_cpu), "gpu": None if on_gpu is None else _as_hex(on_gpu),
-        "numpy": [of_numpy[0], of_numpy[1].tolist(), *of_numpy[2:]], "python": random.getstate(),
+        "numpy": [numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]], "python": random.getstate(),
     }
 
 
 def set_generator_states(states: dict[str, Any]) -> None:
-    """Set every generator of this process; a GPU that is not here is skipped.
+    """Set all random generators of this process; the state of a missing GPU is ignored.
 
     Args:
-        states: as `generator_states` gives them, also after a round trip through JSON.
+        states: from `generator_states`, also after a round trip through JSON.
     """
     on_gpu = _from_hex(states["gpu"]) if states["gpu"] and torch.cuda.is_available() else None
     set_random_state((_from_hex(states["cpu"]), on_gpu))
@@ -115,5 +115,5 @@ def _as_hex(state: torch.Tensor) -> str:
     return state.numpy().tobytes().hex()
 
 
-def _from_hex(written: str) -> torch.Tensor:
-    return torch.frombuffer(bytearray.fromhex(written), dtype=torch.uint8)
+def _from_hex(digits: str) -> torch.Tensor:
+    return torch.frombuffer(bytearray.fromhex(digits), dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""One optimizer step: its forward and backward passes, the memory they take, and the exchange between processes.
+"""One optimizer step: forward and backward passes, recovery from full memory, exchange between processes.
 
 Shapes: B rows, K option orders, C choices.
 """
@@ -29,7 +29,7 @@ from mcvqa.training.state import TrainingState
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay, vectors (norms, biases) do not."""
+    """Optimizer parameter groups: weight decay for matrices, none for vectors (norms, biases)."""
     trained = trained_parameters(model).values()
     return [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
@@ -38,10 +38,16 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def weighted_loss(answers: Answering, config: Config, batch: AskedRows, weight: float) -> torch.Tensor:
-    """() what the rows add to the loss of a step.
+    """Contribution of a batch to the loss of a step.
 
     Args:
+        answers: the model.
+        config: all settings.
+        batch: B rows.
         weight: of each row, 1 / rows in the step.
+
+    Returns:
+        () the weighted sum of the rows' losses.
     """
     losses = answer_loss(
         answers(batch), batch, among_choices=config.loss == "choices", label_smoothing=config.label_smoothing,
@@ -51,14 +57,14 @@ def weighted_loss(answers: Answering, config: Config, batch: AskedRows, weight: 
 
 
 # %% between processes
-class Wishes(NamedTuple):
-    """What a process asks for after a step. With several processes all of them do what any of them asks for.
+class Requests(NamedTuple):
+    """What a process requests after a step; all processes do what any of them requests.
 
     Attributes:
         save: it is time for a resume point.
-        stop: a signal asks to stop.
-        time_up: the time budget is over.
-        revise: enough steps were measured to plan anew.
+        stop: a signal asked to stop.
+        time_up: the time budget is used up.
+        revise: enough steps were timed to revise the plan.
     """
 
     save: bool = False
@@ -72,52 +78,55 @@ class Agreement(NamedTuple):
 
     Attributes:
         fits: every process had enough memory.
-        failed: a process met an error.
-        wishes: of all processes together.
-        loss: () of the whole step.
+        failed: some process raised an error.
+        requests: of all processes together.
+        loss: () loss of the whole step.
     """
 
     fits: bool
     failed: bool
-    wishes: Wishes
+    requests: Requests
     loss: torch.Tensor
 
 
 class Exchange:
-    """Adds up the gradients of all processes, once a step, and along with them everything that they must agree on.
+    """Sums the gradients of all processes once per step, together with everything that they must agree on.
 
-    DistributedDataParallel would do this inside the backward pass, and wait there for a process that ran out of memory. The
-    buffer is allocated once, so that the exchange itself cannot run out of it.
+    DistributedDataParallel would do this inside the backward pass and wait there for a process that ran out of memory. The
+    buffer is allocated once, so that the exchange itself cannot run out of memory.
     """
 
     def __init__(self, parameters: Iterable[Parameter], processes: int) -> None:
         self.parameters, self.processes = [*parameters], processes
         if processes > 1:
             sizes = [p.numel() for p in self.parameters]
-            votes = 3 + len(Wishes._fields)  # out of memory, failed, the wishes, the loss
-            self.buffer = torch.zeros(sum(sizes) + votes, device=self.parameters[0].device)
-            *sums, self.votes = self.buffer.split([*sizes, votes])
+            flags = 3 + len(Requests._fields)  # out of memory, failed, the requests, the loss
+            self.buffer = torch.zeros(sum(sizes) + flags, device=self.parameters[0].device)
+            *sums, self.flags = self.buffer.split([*sizes, flags])
             self.sums = [values.view_as(p) for values, p in zip(sums, self.parameters, strict=True)]
 
-    def __call__(self, fits: bool, failed: bool, wishes: Wishes, loss: torch.Tensor) -> Agreement:
-        """Every process calls this once a step, whatever happened in it.
+    def __call__(self, fits: bool, failed: bool, requests: Requests, loss: torch.Tensor) -> Agreement:
+        """Exchange; every process calls this once per step, whatever happened.
 
         Args:
-            fits, failed, wishes, loss: of this process.
+            fits, failed, requests, loss: of this process; see Agreement.
+
+        Returns:
+            The same for all processes together; their gradients are summed.
         """
         if self.processes == 1:
-            return Agreement(fits, failed, wishes, loss)
+            return Agreement(fits, failed, requests, loss)
         self.buffer.zero_()
-        pairs = [(own, p.grad) for own, p in zip(self.sums, self.parameters, strict=True) if p.grad is not None]
+        pairs = [(part, p.grad) for part, p in zip(self.sums, self.parameters, strict=True) if p.grad is not None]
         if pairs and fits and not failed:
-            torch._foreach_copy_([own for own, _ in pairs], [gradient for _, gradient in pairs])
-        self.votes.copy_(torch.tensor([not fits, failed, *wishes, 0.0], dtype=torch.float32))
-        self.votes[-1] = loss
+            torch._foreach_copy_([part for part, _ in pairs], [gradient for _, gradient in pairs])
+        self.flags.copy_(torch.tensor([not fits, failed, *requests, 0.0], dtype=torch.float32))
+        self.flags[-1] = loss
         torch.distributed.all_reduce(self.buffer)
         for p, summed in zip(self.parameters, self.sums, strict=True):
             p.grad = summed
-        missing, failures, *asked = (vote > 0 for vote in self.votes[:-1].tolist())
-        return Agreement(not missing, failures, Wishes(*asked), self.votes[-1].clone())
+        out_of_memory, failures, *requested = (flag > 0 for flag in self.flags[:-1].tolist())
+        return Agreement(not out_of_memory, failures, Requests(*requested), self.flags[-1].clone())
 
 
 # %% one step
@@ -127,26 +136,26 @@ class StepResult:
 
     Attributes:
         loss: mean over the rows of the step.
-        norm: of the gradient, before clipping.
+        norm: of the gradient before clipping.
         rate: learning rate.
         done: whether the weights changed.
-        wishes: that all processes agreed on; with one process those of before the optimizer's part.
+        requests: of all processes together; with one process, those from before the optimizer update.
     """
 
     loss: float
     norm: float
     rate: float
     done: bool
-    wishes: Wishes
+    requests: Requests
 
 
 class Stepper:
-    """Makes the optimizer steps of a fold: `prepare` gives one.
+    """Takes the optimizer steps of a fold; made by `prepare`.
 
     Attributes:
-        plan: how many steps there are.
+        plan: number of steps and learning rate.
         state: everything that a step changes.
-        recorder: passes as CUDA graphs.
+        recorder: records passes as CUDA graphs.
     """
 
     def __init__(
@@ -160,97 +169,109 @@ class Stepper:
         self.exchange = Exchange(state.parameters.values(), accelerator.num_processes)
 
     def share(self, window: np.ndarray) -> list[tuple[int, ...]]:
-        """Micro-batches of this process for one optimizer step; every process makes the same number of them.
+        """Split this process's rows of a step into micro-batches, the same number in every process.
 
         Args:
             window: row numbers of the step.
+
+        Returns:
+            Row numbers of each micro-batch, possibly none.
         """
         largest = math.ceil(len(window) / self.accelerator.num_processes)
         parts = np.array_split(own_share(window.tolist()), math.ceil(largest / self.job.memory.rows))
         return [tuple(int(i) for i in part) for part in parts]
 
     def step(
-        self, batches: Iterable[tuple[AskedRows, bool]], rows_in_step: int, wishes: Callable[[], Wishes] = Wishes
+        self, batches: Iterable[tuple[AskedRows, bool]], rows_in_step: int, requests: Callable[[], Requests] = Requests
     ) -> StepResult | None:
-        """One optimizer step; None: it does not fit into memory, and everything is as before it.
+        """Take one optimizer step.
 
         Args:
             batches: micro-batches, each with whether it counts.
-            wishes: what this process asks for, asked when its passes are done.
+            rows_in_step: number of rows in all processes.
+            requests: returns what this process requests; called after its passes.
+
+        Returns:
+            The result; None: it did not fit into memory and nothing has changed.
         """
         state = self.state
         rate = self.plan.learning_rate(state.step, state.rollbacks)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        before = random_state()
-        made: list[AskedRows] = []
-        agreed = self._gradients(batches, rows_in_step, wishes, made)
+        generators = random_state()
+        seen: list[AskedRows] = []
+        agreed = self._gradients(batches, rows_in_step, requests, seen)
         if not agreed.fits:
             self.drop_gradients()
-            set_random_state(before)
+            set_random_state(generators)
             return None
-        length = self.accelerator.clip_grad_norm_(list(state.parameters.values()), self.job.config.max_grad_norm)
-        # the only time that a step waits for the GPU; several processes have waited in the exchange, to agree
-        norm, loss = torch.stack((length, agreed.loss)).tolist()
+        norm_tensor = self.accelerator.clip_grad_norm_(list(state.parameters.values()), self.job.config.max_grad_norm)
+        # the only synchronisation with the GPU in a step, apart from the exchange of several processes
+        norm, loss = torch.stack((norm_tensor, agreed.loss)).tolist()
         done = self._optimize(math.isfinite(norm))
         state.skipped += not done
         state.step += 1
-        if not math.isfinite(loss):  # the forward pass itself overflowed: a smaller loss scale would not help
-            self._mend(made)
-        return StepResult(loss, norm, rate, done, agreed.wishes)
+        if not math.isfinite(loss):  # the forward pass overflowed: a smaller loss scale would not help
+            self._mend(seen)
+        return StepResult(loss, norm, rate, done, agreed.requests)
 
     def _gradients(
-        self, batches: Iterable[tuple[AskedRows, bool]], rows_in_step: int, wishes: Callable[[], Wishes], made: list[AskedRows]
+        self, batches: Iterable[tuple[AskedRows, bool]], rows_in_step: int, requests: Callable[[], Requests],
+        seen: list[AskedRows],
     ) -> Agreement:
-        """The gradients of a step, of all processes.
+        """Compute the gradients of a step in all processes.
 
         Args:
-            made: receives the batches.
+            seen: receives the batches.
 
         Raises:
-            Exception: that this process met; with several processes as `by_each` raises it, in all of them.
+            Exception: from this process; with several processes `by_each` raises it in all of them.
         """
         total, fits, error = torch.zeros((), device=self.accelerator.device), True, None
         try:
             for batch, counts in batches:
-                made.append(batch)
+                seen.append(batch)
                 total += self.backward(batch.to(self.accelerator.device), counts / rows_in_step)
         except torch.cuda.OutOfMemoryError:
             fits = False
-        except Exception as met:
+        except Exception as caught:
             if self.accelerator.num_processes == 1:
                 raise
-            error = met
+            error = caught
         if not fits:
             self.drop_gradients()
-        agreed = self.exchange(fits, error is not None, wishes(), total)
+        agreed = self.exchange(fits, error is not None, requests(), total)
         if agreed.failed:
-            by_each(_raise_own, error)
+            by_each(_raise, error)
         return agreed
 
     def backward(self, batch: AskedRows, weight: float) -> torch.Tensor:
-        """Adds this micro-batch's share to the gradient: the mean over all rows of the step, wherever they are.
+        """Add the gradients of a micro-batch; over a step they sum to the mean over its rows in all processes.
 
         Args:
+            batch: rows on this process's device.
             weight: of each row, 1 / rows in the step.
+
+        Returns:
+            () the batch's contribution to the loss of the step.
         """
-        rest = weight != 1 / self.job.rows_in_step  # of an epoch: its shapes do not come again
-        if self.job.memory.recorded and not rest and self.answers.can_be_recorded(batch):
+        is_last_of_epoch = weight != 1 / self.job.rows_in_step  # a smaller step, whose shapes do not occur again
+        if self.job.memory.recorded and not is_last_of_epoch and self.answers.can_be_recorded(batch):
             return self.recorder(batch, weight)
         loss = self.loss_of(batch, weight)
         self.accelerator.backward(loss)
         return loss.detach()
 
     def drop_gradients(self) -> None:
-        """Forget the gradients, and give back what torch holds for later."""
+        """Drop the gradients and free cached memory."""
         self.state.optimizer.zero_grad(set_to_none=True)
         free_memory()
 
     def _optimize(self, finite: bool) -> bool:
-        """The optimizer's part of a step, and the averages'; returns whether the weights changed."""
+        """Update the weights and their averages; returns whether the weights changed."""
         state = self.state
         done = finite
-        if done or self.job.base.plan.scale_gradients:  # the scaler itself leaves out a step that overflowed
+        if done or self.job.base.plan.scale_gradients:  # the scaler itself skips a step that overflowed
             state.optimizer.step()
             done = done and not self.accelerator.optimizer_step_was_skipped
         state.optimizer.zero_grad(set_to_none=True)
@@ -258,34 +279,34 @@ class Stepper:
             for name, average in state.averages.items():
                 if name == "ema" or state.step >= self.plan.swa_start():
                     average.update(state.parameters)
-                else:  # within a time budget SWA's start may move: whatever was averaged before it does not count
+                else:  # a time budget may move the start of SWA: discard earlier updates
                     average.restart()
         return done
 
     def _mend(self, batches: Sequence[AskedRows]) -> None:
         """Move modules that overflowed to float32."""
         for batch in batches:
-            with contextlib.suppress(OverflowInModel):  # not to be mended: twenty such steps on end stop the run
+            with contextlib.suppress(OverflowInModel):  # cannot be fixed: twenty such steps in a row cause a rollback
                 moved = self.answers.mend(batch.to(self.accelerator.device))
                 if moved and self.accelerator.is_main_process:
                     self.job.log.write("float32", fold=self.job.fold, step=self.state.step, modules=moved)
 
 
-def _raise_own(error: Exception | None) -> None:
+def _raise(error: Exception | None) -> None:
     if error is not None:
         raise error
 
 
 # %% before the first step
 def prepare(job: FoldJob) -> Stepper:
-    """A fold before its first step: fresh adapters on the base model, the optimizer, the averages."""
+    """Prepare a fold for its first step: freshly initialised adapters, optimizer and averages."""
     config, plan = job.config, job.base.plan
     model = make_trainable(job.base, config, config.seed + job.fold)
     parameters = trained_parameters(model)
     precision = {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(plan.dtype, "no") if plan.amp else "no"
     AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may change precision or device between runs
     accelerator = Accelerator(mixed_precision=precision, cpu=plan.device == "cpu")
-    # the model is where it should be already; DistributedDataParallel is not wanted: see Exchange
+    # the model is already on its device; no DistributedDataParallel: see Exchange
     answers: Answering = accelerator.prepare_model(job.base.answers(model), device_placement=False, evaluation_mode=True)
     optimizer = accelerator.prepare_optimizer(
         torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.learning_rate, fused=plan.device == "cuda")
