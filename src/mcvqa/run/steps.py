@@ -153,7 +153,8 @@ def explore_data(project: Project) -> tuple[RunData, Prior]:
     project.log.write("prior", accuracy=blind.value, standard_error=blind.standard_error, n=blind.n)
     _explore_in_time(project, data, prior)
     if report is not None:
-        print(f"  first submission: the text-only prior's, {report.rows} rows, accuracy {blind} out of fold")
+        measured = f", accuracy {blind} out of fold" if blind.n else ""
+        print(f"  first submission: the text-only prior's, {report.rows} rows{measured}")
     return data, prior
 
 
@@ -195,7 +196,8 @@ def meanwhile(project: Project, prior: Prior) -> str:
     held = submitted_in(path)
     if held is None or held.source != "prior":
         return ""
-    return f"Until then {path} holds the answers of the text-only prior (accuracy {prior.accuracy} out of fold)."
+    measured = f" (accuracy {prior.accuracy} out of fold)" if prior.accuracy.n else ""
+    return f"Until then {path} holds the answers of the text-only prior{measured}."
 
 
 # %% step 5: rows
