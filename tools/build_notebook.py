@@ -13,8 +13,8 @@ A story is Markdown. What stands in it becomes text, and:
     @defaults@                the defaults of the settings that presets set
 
 Each module becomes one collapsed cell, the first sentence of its docstring first; other docstrings are cut after their first
-sentence (methods and private functions lose theirs, the latter also the annotations of their signatures), "text" is written as
-'text'. Imports inside the package are dropped, and those that an earlier cell has made: in the notebook all names live in one
+sentence (methods and private functions lose theirs, and the annotations of their signatures), "text" is written as 'text'.
+ Imports inside the package are dropped, and those that an earlier cell has made: in the notebook all names live in one
 namespace. Where a function imports a module that stays in the package, its block becomes an error. What the story orders and the
 package does not have is an error that names it.
 """
@@ -199,11 +199,14 @@ def with_short_docstrings(code: str) -> str:
 
 
 def without_private_annotations(code: str) -> str:
-    """The code with plain signatures of private functions, which mypy has checked in the package: they cost 20 KB."""
+    """The code with plain signatures of methods and private functions, which mypy has checked in the package: whole ones cost
+    30 KB."""
     lines = [line.encode() for line in code.split("\n")]  # columns count bytes
     cuts = []
     for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.FunctionDef) and re.match("_[a-z]", node.name) and not node.decorator_list:
+        if not isinstance(node, ast.FunctionDef) or node.decorator_list:
+            continue
+        if node.col_offset > 0 or re.match("_[a-z]", node.name):
             arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
             cuts += [
                 (one.lineno, one.col_offset + len(one.arg.encode()), one.annotation)

@@ -237,7 +237,58 @@ def test_a_number_is_the_value_of_a_choice_behind_its_letter() -> None:
 
 def test_why_a_cell_is_no_answer() -> None:
     letters = find_convention([("a", ROW)])
-    assert why_unread("a, c", ROW, letters) == "several letters"
+    assert why_unread("a, c", ROW, letters) == "several answers"
     assert why_unread("x", ROW, letters) == "no letter and no text of the row's choices"
     ones = find_convention([("1", ROW), ("4", ROW)])
     assert why_unread("7", ROW, ones) == "numbers that are no position"
+
+
+# %% what people write around an answer
+@pytest.mark.parametrize("form", [
+    "The answer is {A}.", "Answer is {A}", "정답은 {a}입니다.", "정답은 {n}번입니다.", "정답: {text}", "정답은 {text}입니다.",
+    "option_{a}", "choice_{n}", "#{n}", "{a}번입니다", '"{text}"', "['{text}']", "**{a}**", "`{a}`",
+])
+def test_words_and_signs_around_an_answer_do_not_matter(form) -> None:
+    cells = [(form.format(a=LETTERS[i], A=LETTERS[i].upper(), n=i + 1, text=ROW[i]), ROW) for i in range(4)]
+    convention = find_convention(cells)
+    assert [read_answer(written, choices, convention) for written, choices in cells] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("by_text", [True, False])
+def test_choices_that_are_letters_in_every_row_are_not_guessed(by_text) -> None:
+    """'B' is the second choice or the choice 'B': nothing in the file tells."""
+    rng = random.Random(1)
+    rows = [(rng.sample("ABCD", 4), rng.randrange(4)) for _ in range(60)]
+    cells = [(choices[i] if by_text else LETTERS[i].upper(), choices) for choices, i in rows]
+    read = [read_answer(written, choices, find_convention(cells)) for written, choices in cells]
+    assert all(found in (None, i) for found, (_, i) in zip(read, rows, strict=True)) and None in read
+    assert find_convention([*cells, ("C", ROW)]).words == ("letter",)  # one row where only a letter is possible tells
+
+
+def test_thousands_with_a_point_are_no_positions() -> None:
+    rows = [(("1000", "3000", "4000", "2000"), 2), (("2000", "1000", "4000", "3000"), 3), (("4000", "2000", "3000", "1000"), 1)]
+    cells = [(f"{choices[i][0]}.000", choices) for choices, i in rows]
+    read = [read_answer(written, choices, find_convention(cells)) for written, choices in cells]
+    assert all(found in (None, i) for found, (_, i) in zip(read, rows, strict=True))
+
+
+def test_two_numbers_are_no_number() -> None:
+    choices = tuple(f"color {i}" for i in range(14))
+    cells = [(str(i + 1), choices) for i in range(14)] + [("1,2", choices)]
+    convention = find_convention(cells)
+    assert [read_answer(written, row, convention) for written, row in cells] == [*range(14), None]
+    assert why_unread("1,2", choices, convention) == "several answers"
+
+
+def test_letters_that_choices_carry_out_of_order_are_not_guessed() -> None:
+    choices = ("B. red", "A. green", "D. blue", "C. black")
+    cells = [(letter, choices) for letter in "ABCD"]
+    assert [read_answer(written, row, find_convention(cells)) for written, row in cells] == [None] * 4
+
+
+@pytest.mark.parametrize(("form", "written", "ours"), [
+    ("{n}번", "1번", "1"), ("({A})", "(A)", "A"), ("{n}.0", "1.0", "1"), ("{A}. {text}", f"A. {ROW[0]}", "A"), ("{A}", "", ""),
+])
+def test_answers_that_are_spelt_otherwise_than_a_submission_are_known(form, written, ours) -> None:
+    cells = [(form.format(A=LETTERS[i].upper(), n=i + 1, text=ROW[i]), ROW) for i in range(4)]
+    assert find_convention(cells).unlike == ((written, ours) if written else ())

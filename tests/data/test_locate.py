@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcvqa.data.locate import DataFiles, find_data, missing_table, unpack_archive
+from mcvqa.data.locate import DataFiles, find_data, missing_table, unpack_archive, unread_sample
 from mcvqa.data.table import DataError
 
 NO_KAGGLE = Path("/there/is/no/kaggle/here")
@@ -34,6 +34,21 @@ def test_layouts(tmp_path: Path, inside: str) -> None:
     assert found.root == root and found.train == root / "train.csv" and found.test == root / "Test.csv"
     assert found.sample_submission == root / "sampleSubmission.csv" and found.dev is None
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("name", ["sample-submission.csv", "submission_sample.csv", "Submission_Format.csv"])
+def test_samples_under_other_usual_names(tmp_path: Path, name: str) -> None:
+    root = lay(tmp_path, "train.csv", "test.csv", "valid.csv", name)
+    found = find_data(root, tmp_path / "cache", NO_KAGGLE)
+    assert found.sample_submission == root / name and found.dev == root / "valid.csv"
+
+
+@pytest.mark.parametrize(("name", "seen"), [
+    ("sample_submission (1).csv", True), ("submission.csv", True), ("제출양식.csv", True),
+    ("submission.ipynb", False), ("notes.csv", False),
+])
+def test_a_sample_whose_name_is_not_understood_is_noticed(tmp_path: Path, name: str, seen: bool) -> None:
+    assert unread_sample(lay(tmp_path, "train.csv", name)) == (name if seen else "")
 
 
 def test_the_demo_is_never_taken_for_the_users_data(tmp_path: Path) -> None:

@@ -74,6 +74,20 @@ def test_choices_with_letters_of_their_own_are_read_without_them(last, fixed):
     assert fixed_positions(("A. red", "B. green", "C. blue", f"D. {last}")) == fixed
 
 
+@pytest.mark.parametrize("choices", [
+    ("A. red", "C. green", "B. blue", "D. black"), ("A. red", "B. green", "C. blue", "black"), ("0. red", "1. green"),
+    ("red", "green", "①, ②"), ("red", "green", "A & B"), ("red", "green", "가, 나"),
+    ("red", "green", "All of the above except A"),
+])
+def test_letters_that_stay_in_the_choices_keep_the_order(choices):
+    assert fixed_positions(choices) == tuple(range(len(choices)))
+
+
+@pytest.mark.parametrize("last", ["선택지에 없음", "위의 것 모두 아님", "해당하는 것이 없다"])
+def test_korean_for_none_or_all_of_them(last):
+    assert fixed_positions((*COLORS, last)) == (len(COLORS),)
+
+
 def test_one_choice_that_may_move_has_one_order():
     choices = ("red", "None of the above", "All of the above")
     assert question_orders(choices, 4).tolist() == [[0, 1, 2]]

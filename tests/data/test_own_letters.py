@@ -13,9 +13,11 @@ BARE = ("red", "green", "blue", "dark red")
 @pytest.mark.parametrize("label", [
     "{A}. ", "{a}. ", "({a}) ", "[{A}] ", "{A}) ", "{A}: ", "{A}.", " {a} . ", "{n}. ", "{n}) ", "({n}) ", "{k}. ", "({k}) ",
     "{circled} ", "{circled}", "{round}. ", "{hangul} ", "{wide}． ",
+    "{A} - ", "{n}번. ", "{n}번: ", "보기{n}. ", "Option {A}: ", "{jamo}. ",
 ])
 def test_letters_in_order_are_taken_off(label):
-    series = dict(A="ABCD", a="abcd", n="1234", k="가나다라", circled="①②③④", round="ⓐⓑⓒⓓ", hangul="㉮㉯㉰㉱", wide="ＡＢＣＤ")
+    series = dict(A="ABCD", a="abcd", n="1234", k="가나다라", jamo="ㄱㄴㄷㄹ", circled="①②③④",
+                  round="ⓐⓑⓒⓓ", hangul="㉮㉯㉰㉱", wide="ＡＢＣＤ")
     marks = [{name: letters[i] for name, letters in series.items()} for i in range(4)]
     written = tuple(label.format(**mark) + text for mark, text in zip(marks, BARE, strict=True))
     assert strip_own_letters(written) == (BARE, True)
@@ -28,7 +30,7 @@ def test_letters_in_order_are_taken_off(label):
     ("A. red", "2. green"),
     ("A.", "B.", "C.", "D."),  # nothing would remain
     ("(a)", "(b)"), ("①", "②"), ("A", "B"),
-    ("1.5", "2.5", "3.5"), ("1:30", "2:30"), ("1", "2", "3"), ("1개", "2개"), ("1 red ball", "2 red balls"),
+    ("1.5", "2.5", "3.5"), ("1:30", "2:30"), ("1", "2", "3"), ("1개", "2개"), ("1 - 2", "2 - 3"), ("1 red ball", "2 red balls"),
     ("(가) 지역", "(나) 지역", "(다) 지역"),  # names of what is in the picture
     ("A type", "B type"), ("A형", "B형"), ("a dog", "b dog"),
     ("A. red", ""),

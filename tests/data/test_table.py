@@ -79,7 +79,8 @@ def test_the_encoding_is_the_one_that_makes_sense(tmp_path: Path, text: str, enc
 
 @pytest.mark.parametrize(
     ("text", "encoding"),
-    [("写真の中の動物は何ですか", "shift-jis"), ("照片中的动物是什么颜色的", "gb18030"), ("Какого цвета шляпа", "cp1251")],
+    [("写真の中の動物は何ですか", "shift-jis"), ("照片中的动物是什么颜色的", "gb18030"), ("Какого цвета шляпа", "cp1251"),
+     ("What’s the color of the man’s hat?", "mac-roman")],
 )
 def test_what_makes_no_sense_is_refused_with_its_readings(tmp_path: Path, text: str, encoding: str) -> None:
     path = written(tmp_path / "train.csv", f"id,path,question,a,b\n1,p,{text},x,y\n".encode(encoding))
@@ -91,7 +92,8 @@ def test_what_makes_no_sense_is_refused_with_its_readings(tmp_path: Path, text: 
 @pytest.mark.parametrize(
     "cells", [['["red", "blue"]', '["x", "y", "z"]'], ["['red', 'blue']", "('x', 'y', 'z')"],
               ['{"A": "red", "B": "blue"}', '{"A": "x", "B": "y", "C": "z"}'],
-              ['{"text": ["red", "blue"], "label": ["A", "B"]}', '{"text": ["x", "y", "z"]}']],
+              ['{"text": ["red", "blue"], "label": ["A", "B"]}', '{"text": ["x", "y", "z"]}'],
+              ["['red' 'blue']", "['x'\n 'y' 'z']"]],  # as pandas writes NumPy's lists
 )
 def test_choices_in_one_column_of_lists(tmp_path: Path, cells: list[str]) -> None:
     rows = [{"id": i, "image": "p.jpg", "question": "?", "choices": cell, "answer": "b"} for i, cell in enumerate(cells)]
@@ -99,6 +101,18 @@ def test_choices_in_one_column_of_lists(tmp_path: Path, cells: list[str]) -> Non
     table = read_questions(tmp_path / "train.csv")
     assert [q.choices for q in table.questions] == [("red", "blue"), ("x", "y", "z")]
     assert [q.answer for q in table.questions] == [1, 1]
+
+
+def test_one_row_without_choices_does_not_hide_the_others(tmp_path: Path) -> None:
+    rows = [{"id": i, "image": "p.jpg", "question": "?", "choices": cell} for i, cell in enumerate(('["red", "blue"]', None))]
+    pd.DataFrame(rows).to_csv(tmp_path / "test.csv", index=False)
+    assert [q.choices for q in read_questions(tmp_path / "test.csv").questions] == [("red", "blue"), ("", "")]
+
+
+def test_choices_in_one_cell_that_are_no_list_are_said(tmp_path: Path) -> None:
+    path = written(tmp_path / "train.csv", b"id,path,question,choices\n1,p,?,red|blue\n")
+    with pytest.raises(DataError, match=r"'choices' is read where each of its cells is a list"):
+        read_questions(path)
 
 
 def test_lists_and_numbers_of_json_are_cells(tmp_path: Path) -> None:

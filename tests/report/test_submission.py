@@ -119,6 +119,7 @@ def test_only_ten_rows_are_named(tmp_path):
 
 # %% the competition's form
 LOWER, UPPER, ONE = (find_convention([(answer, ("w", "x", "y", "z"))] * 2) for answer in ("a", "A", "4"))
+SPELT = find_convention([(f"{n}번", ("w", "x", "y", "z")) for n in (1, 4)])
 
 
 def sample_file(tmp_path, lines, encoding="utf-8"):
@@ -148,6 +149,9 @@ def test_the_sample_s_header_is_used(tmp_path, header):
         ("aaaa", LOWER, "lower", ""), ("AAAA", UPPER, "upper", ""), ("    ", UPPER, "upper", ""), ("0000", ONE, "one", ""),
         ("ABDC", LOWER, "upper", "submission_style=lower"), ("aaaa", UPPER, "upper", "the same in every row"),
         ("0123", LOWER, "zero", "submission_style=lower"), ("4123", None, "one", ""), ("wxyz", LOWER, "text", "texts"),
+        ("0000", LOWER, "lower", "holds numbers"), ("1111", UPPER, "upper", "holds numbers"),
+        ("2323", LOWER, "lower", "holds numbers"), ("①②③④", ONE, "one", "writes '①' where the submission has '1'"),
+        ("    ", SPELT, "one", "writes '1번' where the submission"),
     ],
 )
 def test_how_answers_are_written_is_learned_from_the_files(tmp_path, sample, train, style, said):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from mcvqa.data.own_letters import strip_own_letters
+from mcvqa.data.own_letters import letters_out_of_order, strip_own_letters
 
 LETTERS = string.ascii_lowercase
 KOREAN_LETTERS = "가나다라마바사아자차카타파하"
@@ -62,10 +62,14 @@ class Readings:
         return {m: i for m in meanings if (i := by_meaning[m]) is not None and self.filled[i]}
 
 
-LEAD = r"(?P<lead>(?:(?:정답|답|answer|ans|보기|선택지|선지|옵션|option|choice)(?![a-z])\s*[:=#]?\s*(?:은|는)?\s*)*)"
-OPEN, CLOSE = r"[(\[{<'\"]*\s*", r"\s*[)\]}>'\".:,]*"
-LETTER_FORM = re.compile(rf"{LEAD}{OPEN}(?P<letter>[a-z{ALPHABETS[1]}{ALPHABETS[2]}])(?:번|\s*입니다)?{CLOSE}")
-NUMBER_FORM = re.compile(rf"{LEAD}{OPEN}(?P<number>[+-]?\d[\d,]*(?:\.\d*)?)\s*(?P<nth>번째?)?{CLOSE}")
+# what is said around an answer: "The answer is C.", "정답은 2번입니다."
+SPOKEN = re.compile(
+    r"(?:(?:the\s+)?(?:정답|답|answer|ans)(?![a-z])\s*(?:(?:[:=#은는]|is\b)\s*)*)?(?P<answer>.+?)(?:\s*입니다\.?)?", re.DOTALL
+)
+LEAD = r"(?P<lead>(?:(?:보기|선택지|선지|옵션|option|choice)(?![a-z])[\s:=#_]*)?)"
+OPEN, CLOSE = r"[(\[{<'\"#*`]*\s*", r"\s*[)\]}>'\".:,*`]*"
+LETTER_FORM = re.compile(rf"{LEAD}{OPEN}(?P<letter>[a-z{ALPHABETS[1]}{ALPHABETS[2]}])번?{CLOSE}")
+NUMBER_FORM = re.compile(rf"{LEAD}{OPEN}(?P<number>[+-]?(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d*)?)\s*(?P<nth>번째?)?{CLOSE}")
 LABELLED_FORM = re.compile(rf"{LEAD}[(\[]?(?P<label>[a-z{ALPHABETS[1]}]|\d\d?)(?:번|\s*[)\].:\-])+\s*(?P<rest>\S.*)", re.DOTALL)
 AMOUNT = re.compile(r"[₩$€£¥]?\s*(?P<value>[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?)\s*(?P<unit>[^\W\d]{0,8}|%|°c?)\.?")
 
@@ -93,25 +97,34 @@ def compared_text(text: str) -> str:
 
 def read_cell(written: str, choices: Sequence[str]) -> Readings:
     """Every reading of one cell."""
-    shown, filled = compared_text(written), tuple(bool(c.strip()) for c in choices)
+    whole, filled = compared_text(written), tuple(bool(c.strip()) for c in choices)
+    spoken = SPOKEN.fullmatch(whole)
+    shown = spoken["answer"] if spoken else whole
     bare, lettered = strip_own_letters(tuple(choices))
     text, style = _same_text(written, choices, amounts=not lettered), ""
+    if text is None and shown != whole:
+        text = _same_text(shown, choices, amounts=not lettered)
     if text is None and lettered and not LETTER_FORM.fullmatch(shown):
         text, style = _same_text(written, bare), "bare"  # `green` is the choice `B. green`
     if match := NUMBER_FORM.fullmatch(shown):
         value = float(match["number"].replace(",", ""))
-        ordinal = bool(match["nth"] or re.search("보기|선택지|선지|옵션|option|choice", match["lead"]))
+        ordinal = bool(match["nth"] or match["lead"])
+        if text is None:  # 4.000, as much of Europe writes 4,000
+            text = _same_text(re.sub(r"\.(?=\d{3}$)", "", shown), choices, amounts=not lettered)
         return Readings(filled, text=text, number=value, ordinal=ordinal, written=style)
     letter, label = None, ""
     if match := LETTER_FORM.fullmatch(shown):
         label = match["letter"]
         letter = _letter_index(label)
         letter = letter if letter < len(choices) and filled[letter] else None
+        text = letters_out_of_order(tuple(choices)).get(label) if text is None else text
     elif text is None and (match := LABELLED_FORM.fullmatch(shown)):  # `C. green`: label and text must name the same choice
         label, index = match["label"], _same_text(match["rest"], choices)
         if label.isdigit():
             return Readings(filled, text=index, number=float(label), ordinal=True) if index is not None else Readings(filled)
         letter = text = index if index == _letter_index(label) else None
+    elif text is None:
+        text = _same_text(shown.strip("'\"`*()[]{}<>“”‘’「」『』"), choices)
     return Readings(filled, letter, text, written=style or _case(written, label))
 
 
@@ -168,12 +181,14 @@ class AnswerConvention:
         numbers: what a number may mean; several where the file does not tell which.
         usual: how nine of ten of its answers are written, one of SUBMISSION_STYLES; "" if there is no such style.
         why: for numbers that were not taken as positions or are not clear, the cell that shows it.
+        unlike: (as most of its answers are written, as that is in the `usual` style): '2번' and '2'; empty where they agree.
     """
 
     words: tuple[Meaning, ...] = ("letter", "text")
     numbers: tuple[Meaning, ...] = ("text", "one")
     usual: str = ""
     why: str = ""
+    unlike: tuple[str, ...] = ()
 
     @property
     def is_clear(self) -> bool:
@@ -199,6 +214,7 @@ def find_convention(
         style: one of ANSWER_STYLES; all but "auto" say it.
         known: the convention of a file of the same competition; it decides what this one leaves open.
     """
+    cells = list(cells)
     read = [(written, read_cell(written, choices)) for written, choices in cells]
     if style == "auto":
         words, (numbers, why) = _meanings_of_words([cell for _, cell in read]), _meanings_of_numbers(read)
@@ -209,13 +225,22 @@ def find_convention(
     else:
         said: tuple[Meaning, ...] = (style,)  # type: ignore[assignment]
         found = AnswerConvention(said if style in ("letter", "text") else (), said if style != "letter" else ())
-    return replace(found, usual=_usual_style([cell for _, cell in read], found))
+    usual = _usual_style([cell for _, cell in read], found)
+    known_cells = [(*cell, i) for cell, (_, reading) in zip(cells, read, strict=True) if (i := reading.agreed(found)) is not None]
+    return replace(found, usual=usual, unlike=_unlike(known_cells, usual) if usual else ())
+
+
+def _unlike(cells: list[tuple[str, Sequence[str], int]], usual: str) -> tuple[str, ...]:
+    """Args: cells: what was written, the choices of its row, and the choice that it means."""
+    pairs = [(written.strip(), written_answer(index, choices, usual)) for written, choices, index in cells]
+    other = [pair for pair in pairs if pair[0] != pair[1].strip()]
+    return other[0] if 2 * len(other) > len(pairs) else ()
 
 
 def _meanings_of_words(cells: list[Readings]) -> tuple[Meaning, ...]:
     """Letters or texts: what is written where only one of them is possible shows it."""
     words = [c for c in cells if c.number is None]
-    letters = any(c.letter is not None and c.text in (None, c.letter) for c in words)
+    letters = any(c.letter is not None and c.text is None for c in words)
     texts = any(c.text is not None and c.letter is None for c in words)
     return ("letter", "text") if letters == texts else ("letter",) if letters else ("text",)
 
@@ -314,8 +339,8 @@ def why_unread(written: str, choices: Sequence[str], convention: AnswerConventio
     if cell.number is None:
         if several:
             return "not clear: a letter, and the text of another choice"
-        listed = re.fullmatch(rf"{OPEN}[a-z](?:\s*[,;/&+]\s*[a-z])+{CLOSE}", compared_text(written))
-        return "several letters" if listed else "no letter and no text of the row's choices"
+        listed = re.fullmatch(rf"{OPEN}[a-z\d](?:\s*[,;/&+]\s*[a-z\d])+{CLOSE}", compared_text(written))
+        return "several answers" if listed else "no letter and no text of the row's choices"
     if several:
         return f"numbers that are not clear ({convention.why})"
     if convention.numbers == ("text",) and convention.why:

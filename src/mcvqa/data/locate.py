@@ -18,8 +18,11 @@ from mcvqa.data.table import TABLE_NAME, TABLE_SUFFIXES, DataError, table_stem
 KAGGLE_INPUT = Path("/kaggle/input")
 SEARCH_DEPTH = 4  # /kaggle/input/datasets/<owner>/<name>/<folder>
 TABLE_NAMES = {
-    "train": ("train",), "test": ("test",), "dev": ("dev", "validation"),
-    "sample_submission": ("sample_submission", "samplesubmission"),
+    "train": ("train",), "test": ("test",), "dev": ("dev", "validation", "valid", "val"),
+    "sample_submission": (
+        "sample_submission", "samplesubmission", "sample-submission", "sample submission", "submission_sample",
+        "submission_format",
+    ),
 }
 SPLIT_TABLES = ("metadata", "data")  # what `datasets` calls the table in the folder of a split
 SPLIT_WORDS = {"train": {"train", "training"}, "test": {"test", "testing"}, "dev": {"dev", "val", "valid", "validation"}}
@@ -167,6 +170,12 @@ def _rename(names: Sequence[str], split: str = "train") -> str:
     """The advice to rename a file."""
     shown = ", ".join(map(repr, names[:5]))
     return f"There is {shown}: the name of the file is the matter. {TABLE_NAMING}; rename it, for example to {split}.csv."
+
+
+def unread_sample(root: Path) -> str:
+    """A file that seems to be the sample of a submission under another name: 'sample_submission (1).csv'; '' if there is none."""
+    names = [e.name for e in _listing(root) if e.is_file() and re.search(OTHER_TABLE, e.name.lower())]
+    return next((name for name in names if re.search("submi|제출", name.lower())), "")
 
 
 # %% the search

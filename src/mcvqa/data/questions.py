@@ -20,7 +20,7 @@ from mcvqa.data.answers import (
     why_unread,
 )
 from mcvqa.data.own_letters import strip_own_letters
-from mcvqa.data.table import Cells, DataError, read_cells
+from mcvqa.data.table import CHOICE_LISTS, Cells, DataError, read_cells
 
 
 @dataclass(frozen=True)
@@ -187,16 +187,16 @@ class ColumnLayout:
 
 # Usual names, compared without case, spaces and signs. The second group counts where none of the first is there.
 COLUMN_NAMES: dict[str, tuple[set[str], set[str]]] = {
-    "id": ({"id"}, {"questionid", "qid", "rowid", "sampleid", "idx", "index", "번호", "아이디"}),
+    "id": ({"id"}, {"questionid", "qid", "rowid", "sampleid", "idx", "index", "번호", "문항번호", "문제번호", "아이디"}),
     "image": (
         {"path", "image", "img", "imagepath", "imgpath", "file", "filename", "filepath", "imagefile", "imagename",
          "photo", "picture", "이미지", "이미지경로", "사진", "경로", "파일", "파일명"},
         {"imageid", "imgid"},
     ),
-    "question": ({"question", "questiontext", "질문", "문제", "문항"}, {"query", "prompt", "text", "q"}),
+    "question": ({"question", "questiontext", "질문", "질문내용", "문제", "문항"}, {"query", "prompt", "text", "q"}),
     "answer": (
         {"answer", "label", "target", "correct", "correctanswer", "correctchoice", "correctoption", "gt", "groundtruth",
-         "gold", "정답", "답"},
+         "gold", "answeridx", "answerindex", "labelidx", "correctidx", "정답", "정답번호", "답", "답안"},
         set(),
     ),
 }
@@ -268,8 +268,10 @@ def _choice_columns(path: Path, header: list[str]) -> tuple[int, ...]:
                 before, behind = header[columns[last - 1][0]], header[columns[last + 1][0]]
                 raise DataError(f"{path}: a choice column is missing between {before!r} and {behind!r}.")
     if not runs:
+        lists = [name for name in header if name.strip().lower() in CHOICE_LISTS]
+        advice = f" {lists[0]!r} is read where each of its cells is a list such as [\"red\", \"blue\"]." if lists else ""
         raise DataError(
-            f"{path} has no choice columns (a, b, ... or choice1, choice2, ...); its columns are {', '.join(header)}."
+            f"{path} has no choice columns (a, b, ... or choice1, choice2, ...); its columns are {', '.join(header)}.{advice}"
         )
     if len(runs) > 1 or any(len(places) > 1 for places in runs[0]):
         names = ", ".join(header[i] for run in runs for places in run for i in places)

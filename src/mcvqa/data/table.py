@@ -204,10 +204,10 @@ def _in_ks_x_1001(syllable: str) -> bool:
 
 
 def _is_plausible_western(text: str) -> bool:
-    """Letters and marks of Western languages among much more ASCII."""
+    """Letters and marks of Western languages among much more ASCII; no capital for an apostrophe, as in 'manÕs'."""
     foreign = [c for c in text if c > "\x7f"]
     usual = sum(c.isalpha() or c in "’‘“”„–—…•°€£¥©®™½¼¾²³·«»¿¡×÷±µ\xa0´" for c in foreign)
-    return usual == len(foreign) < 0.3 * len(text) and not re.search(r"[À-ÿ]{5}", text)
+    return usual == len(foreign) < 0.3 * len(text) and not re.search(r"[À-ÿ]{5}|[a-z]{2}[À-ÞŒ-Ÿ]s\b", text)
 
 
 def _foreign_example(text: str) -> str:
@@ -324,10 +324,13 @@ def _expand_choice_lists(table: Cells) -> Cells:
 
 
 def _choices_in(cell: str) -> list[str] | None:
-    """The texts of a cell that is a list, or of an object of letters; None if it is neither."""
+    """The texts of a cell that is a list, or of an object of letters; none of an empty cell; None if it is something else."""
+    if not cell.strip():
+        return []
+    spaced = re.sub(r"""(['"])\s+(?=['"])""", r"\1, ", cell)  # ['red' 'blue'], as NumPy prints lists: Python would join the texts
     for read in (json.loads, ast.literal_eval):
         try:
-            value = read(cell)
+            value = read(spaced)
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue
         if isinstance(value, dict):

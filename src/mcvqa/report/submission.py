@@ -70,6 +70,7 @@ class SubmissionForm:
 
 
 PLAIN_FORM = SubmissionForm()
+NO_CONVENTION = AnswerConvention(words=(), numbers=())  # of a sample that shows no answers
 
 
 def find_form(
@@ -88,37 +89,55 @@ def find_form(
     Raises:
         SubmissionError: neither file shows how answers are written.
     """
-    form, in_sample, varies = _form_of_sample(test, sample) if sample else (PLAIN_FORM, "", False)
-    in_train = train.usual if train else ""
-    chosen = style if style != "auto" else in_sample if in_sample and varies else in_train
+    form, found, counts = _form_of_sample(test, sample) if sample else (PLAIN_FORM, NO_CONVENTION, False)
+    known, shown = train.usual if train else "", found.usual
+    chosen = style if style != "auto" else shown if shown and counts else known
     if not chosen:
         raise SubmissionError(
             "Neither sample_submission.csv nor train.csv shows how the submission's answers are written. "
             f"Choose with --set submission_style={'|'.join(SUBMISSION_STYLES)}."
         )
-    other = in_train if chosen == in_sample else in_sample
-    if style != "auto" or not in_sample or not other or other == chosen:
+    if style != "auto":
         return replace(form, style=chosen)
-    constant = "" if varies else " (the same in every row)"
+    spelt = _notes_on_spelling(found if shown and counts else train, sample, found)
+    form = replace(form, style=chosen, notes=(*form.notes, *spelt))
+    other = known if chosen == shown else shown
+    if not shown or not other or other == chosen:
+        return form
+    constant = "" if counts else " (the same in every row)"
     assert sample is not None
     note = (
-        f"{sample.name} has {STYLE_WORDS[in_sample]}{constant}, the training file {STYLE_WORDS[in_train]}: "
+        f"{sample.name} has {STYLE_WORDS[shown]}{constant}, the training file {STYLE_WORDS[known]}: "
         f"the submission is written in {STYLE_WORDS[chosen]} (submission_style={other} changes that)."
     )
-    return replace(form, style=chosen, notes=(*form.notes, note))
+    return replace(form, notes=(*form.notes, note))
 
 
-def _form_of_sample(test: Sequence[Question], sample: Path) -> tuple[SubmissionForm, str, bool]:
-    """The sample's columns, the style of its answers ('': unclear), and whether they are more than placeholders."""
+def _notes_on_spelling(chosen: AnswerConvention | None, sample: Path | None, of_sample: AnswerConvention) -> list[str]:
+    """Where answers are spelt otherwise than in the file they follow, or are no numbers although the sample's are."""
+    notes = []
+    if chosen and chosen.unlike:
+        written, ours = chosen.unlike
+        name = sample.name if sample and chosen is of_sample else "the training file"
+        notes.append(f"{name} writes {written!r} where the submission has {ours!r}: compare that with the competition's rules")
+    if sample and not of_sample.usual and of_sample.numbers and chosen and chosen.usual not in ("one", "zero"):
+        notes.append(f"{sample.name} holds numbers that do not tell what they count from: the submission is written in "
+                     f"{STYLE_WORDS[chosen.usual]}, as the training file (submission_style=one or zero changes that)")
+    return notes
+
+
+def _form_of_sample(test: Sequence[Question], sample: Path) -> tuple[SubmissionForm, AnswerConvention, bool]:
+    """The sample's columns, how it writes answers (`usual` is '' where it does not show), and if they are no placeholders."""
     try:
         table = read_cells(sample, allow_empty=True)
     except DataError as error:
-        return replace(PLAIN_FORM, notes=(f"{error} It is not used: the submission's header is id,answer.",)), "", False
+        note = f"{error} It is not used: the submission's header is id,answer."
+        return replace(PLAIN_FORM, notes=(note,)), NO_CONVENTION, False
     form = _columns_of_sample(test, table)
     if form is None:
-        columns = ", ".join(table.header) or "none"
-        note = f"{sample.name} has the columns {columns}; an id and an answer are expected. The header is id,answer."
-        return replace(PLAIN_FORM, notes=(note,)), "", False
+        shown = ", ".join(table.header) or "none"
+        note = f"{sample.name} has the columns {shown}; an id and an answer are expected. The header is id,answer."
+        return replace(PLAIN_FORM, notes=(note,)), NO_CONVENTION, False
     questions = {_plain_id(q.id): q for q in test}
     rows = [cells for cells in table.records if len(cells) > max(form.id_at, form.answer_at)]
     ids = {_plain_id(cells[form.id_at]) for cells in rows}
@@ -130,8 +149,9 @@ def _form_of_sample(test: Sequence[Question], sample: Path) -> tuple[SubmissionF
         )
         form = replace(form, notes=(note,))
     cells = [(row[form.answer_at], questions[i].choices) for row in rows if (i := _plain_id(row[form.id_at])) in questions]
-    distinct = {compared_text(cell) for cell, _ in cells}
-    return form, find_convention(cells).usual if distinct != {"0"} else "", len(distinct) > 1 and "" not in distinct
+    written = {compared_text(cell) for cell, _ in cells}
+    found = find_convention((cell, choices) for cell, choices in cells if cell.strip())
+    return form, replace(found, usual="") if written == {"0"} else found, len(written) > 1 and "" not in written
 
 
 def _columns_of_sample(test: Sequence[Question], table: Cells) -> SubmissionForm | None:

@@ -100,6 +100,8 @@ def _check_data(project: Project, data: RunData) -> bool:
     print_line(not broken, f"photographs: {len(data.records):,}, of which {len(broken):,} cannot be read")
     for record in broken[:SHOWN_PROBLEMS]:
         print_line(False, f"{one_line(record.written)}: {record.problem}")
+    if len(broken) > SHOWN_PROBLEMS:
+        print_line(False, f"and {len(broken) - SHOWN_PROBLEMS:,} more")
     try:
         require_photographs(project, data)
         print(fold_summary(split_rows(data, project.config), project.config.n_folds))

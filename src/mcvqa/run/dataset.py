@@ -32,7 +32,7 @@ from mcvqa.data.image_paths import SplitRows, find_photographs
 from mcvqa.data.images import DECODER_VERSION, ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
 from mcvqa.data.kinds import question_kind
 from mcvqa.data.labelled import answered_rows, named_answers, notes_on_answers, rows_that_validate
-from mcvqa.data.locate import DataFiles, find_data, missing_table, near_misses_of
+from mcvqa.data.locate import DataFiles, find_data, missing_table, near_misses_of, unread_sample
 from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.picture_cells import CELLS_FOLDER
 from mcvqa.data.prior import Prior, fit_prior
@@ -140,6 +140,10 @@ def read_data(project: Project) -> RunData:
     notes = [*([] if test else [without_test(project)]), *notes]
     if files.dev and not config.use_dev:
         notes.append(f"{files.dev.name} is not used; --set use_dev=true trains on its rows too")
+    if config.use_dev and not files.dev:
+        notes.append(f"use_dev=true changes nothing: there is no dev.csv in {files.root}")
+    if test and not files.sample_submission and (other := unread_sample(files.root)):
+        notes.append(f"{other!r} is not used: name it sample_submission.csv if the submission is to have its header and form")
     notes = [*notes, *_notes_on_encodings(tables), *notes_on_answers(labelled, config), *notes_on_rows, *form.notes]
     notes += _notes_on_own_letters([*rows, *asked])
     doubts = [f"{name}: {doubt}" for name, read in named_answers(labelled) for doubt in read.doubts()]

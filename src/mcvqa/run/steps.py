@@ -152,7 +152,8 @@ def explore_data(project: Project) -> tuple[RunData, Prior]:
     project.log.write("prior", accuracy=accuracy.value, standard_error=accuracy.standard_error, n=accuracy.n)
     _explore_in_time(project, data, prior)
     if report is not None:
-        print(f"  first submission: the text-only prior's, {report.rows} rows, accuracy {accuracy} out of fold")
+        measured = f", accuracy {accuracy} out of fold" if accuracy.n else ""
+        print(f"  first submission: the text-only prior's, {report.rows} rows{measured}")
     return data, prior
 
 
@@ -195,7 +196,8 @@ def prior_note(project: Project, prior: Prior) -> str:
     current = read_submitted(path)
     if current is None or current.source != "prior":
         return ""
-    return f"Until then {path} holds the answers of the text-only prior (accuracy {prior.accuracy} out of fold)."
+    measured = f" (accuracy {prior.accuracy} out of fold)" if prior.accuracy.n else ""
+    return f"Until then {path} holds the answers of the text-only prior{measured}."
 
 
 # %% step 5: rows
