@@ -76,7 +76,8 @@ def test_choices_with_letters_of_their_own_are_read_without_them(last, fixed):
 
 @pytest.mark.parametrize("choices", [
     ("A. red", "C. green", "B. blue", "D. black"), ("A. red", "B. green", "C. blue", "black"), ("0. red", "1. green"),
-    ("red", "green", "①, ②"), ("red", "green", "A & B"), ("red", "green", "가, 나"), ("red", "green", "All of the above except A"),
+    ("red", "green", "①, ②"), ("red", "green", "A & B"), ("red", "green", "가, 나"),
+    ("red", "green", "All of the above except A"),
 ])
 def test_letters_that_stay_in_the_choices_keep_the_order(choices):
     assert fixed_positions(choices) == tuple(range(len(choices)))

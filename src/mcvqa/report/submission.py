@@ -120,11 +120,12 @@ def _notes_on_spelling(chosen: AnswerConvention | None, sample: Path | None, of_
 
 
 def _form_of_sample(test: Sequence[Question], sample: Path) -> tuple[SubmissionForm, AnswerConvention, bool]:
-    """The sample's columns, how it writes answers (`usual` is '' where it does not show), and if they are no placeholders."""
+    """The sample's columns, how it writes answers (`usual` is '' where it does not show), and whether they count."""
     try:
         table = read_cells(sample, allow_empty=True)
     except DataError as error:
-        return replace(PLAIN_FORM, notes=(f"{error} It is not used: the submission's header is id,answer.",)), NO_CONVENTION, False
+        note = f"{error} It is not used: the submission's header is id,answer."
+        return replace(PLAIN_FORM, notes=(note,)), NO_CONVENTION, False
     form = _columns_of_sample(test, table)
     if form is None:
         shown = ", ".join(table.header) or "none"
