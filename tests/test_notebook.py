@@ -123,7 +123,7 @@ def test_what_is_not_in_the_notebook_is_in_the_package_or_planned():
     assert set(NOT_IN_NOTEBOOK) - set(map(module_name, MODULES)) <= planned and all(NOT_IN_NOTEBOOK.values())
 
 
-def test_signatures_of_private_functions_are_plain():
+def test_signatures_of_methods_and_private_functions_are_plain():
     """Those of others, and of functions with a decorator, whose annotations may be read, stay as they are."""
     code = """def shown(a: int) -> str: ...
 @decorated
@@ -142,7 +142,7 @@ class Room:
 @decorated
 def _read(a: int) -> str: ...
 class Room:
-    def __init__(self, a: int) -> None: ...
+    def __init__(self, a): ...
     def _inner(self, a = {}, *rest, 한글 = "->", **more):
         b: int = 1
         return b

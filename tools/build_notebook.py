@@ -14,7 +14,7 @@ A story is Markdown. What stands in it becomes text, and:
 
 Each module becomes one collapsed cell, the first sentence of its docstring first; other docstrings are cut after their first
 sentence (methods and private functions lose theirs, and the annotations of their signatures), "text" is written as 'text'.
- Imports inside the package are dropped, and those that an earlier cell has made: in the notebook all names live in one
+Imports inside the package are dropped, and those that an earlier cell has made: in the notebook all names live in one
 namespace. Where a function imports a module that stays in the package, its block becomes an error. What the story orders and the
 package does not have is an error that names it.
 """

@@ -127,7 +127,7 @@ def _notes_on_spelling(chosen: AnswerConvention | None, sample: Path | None, of_
 
 
 def _form_of_sample(test: Sequence[Question], sample: Path) -> tuple[SubmissionForm, AnswerConvention, bool]:
-    """The sample's columns, how it writes answers (`usual` is '' where it does not show), and if they are no placeholders."""
+    """The sample's columns, how it writes answers (`usual` is '' where it does not show), and whether they count."""
     try:
         table = read_cells(sample, allow_empty=True)
     except DataError as error:

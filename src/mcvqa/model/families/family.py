@@ -27,7 +27,7 @@ def axes_in_sections(sections: Sequence[int]) -> np.ndarray:
 
 
 # in each decoder layer of Qwen's language models
-QWEN_LINEARS = (*(f"self_attn.{name}_proj" for name in "qkvo"), *(f"mlp.{name}_proj" for name in ("gate", "up", "down")))
+QWEN_LINEARS = (*(f"self_attn.{one}_proj" for one in "qkvo"), *(f"mlp.{one}_proj" for one in ("gate", "up", "down")))
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from mcvqa.config import LANGUAGE_PROJECTIONS
-from mcvqa.model.families.family import Family
+from mcvqa.model.families.family import QWEN_LINEARS, Family
 from mcvqa.model.families.qwen3_vl import axes_in_turns
 from mcvqa.model.fast.block import Block, Mixed, Projections, Tables, gated_mlp, normed
 from mcvqa.model.fast.delta import gated_delta_rule
@@ -74,8 +73,9 @@ def _delta_block(delta: Any, norm: OffsetNorm) -> Block:
     return Block(norm, before, mix, Projections(dict(out=delta.out_proj)))
 
 
+DELTA_LINEARS = ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj")
 QWEN3_5 = Family(
     "qwen3_5", blocks=hybrid_blocks, recurrent=True, rotary_axes=axes_in_turns,
-    language_linears=(*LANGUAGE_PROJECTIONS, "in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj"),
+    language_linears=(*QWEN_LINEARS, *(f"linear_attn.{one}" for one in DELTA_LINEARS)),
     vision_linears=("qkv", "proj", "linear_fc1", "linear_fc2"),
 )
