@@ -18,7 +18,8 @@ TEXT = dict(
     vocab_size=248320, hidden_size=2560, intermediate_size=9216, num_hidden_layers=LAYERS, num_attention_heads=16,
     num_key_value_heads=4, head_dim=256, linear_num_key_heads=16, linear_num_value_heads=32, linear_key_head_dim=128,
     linear_value_head_dim=128, linear_conv_kernel_dim=4,
-    layer_types=(["linear_attention"] * 3 + ["full_attention"]) * (LAYERS // 4), tie_word_embeddings=True, max_position_embeddings=32768,
+    layer_types=(["linear_attention"] * 3 + ["full_attention"]) * (LAYERS // 4),
+    tie_word_embeddings=True, max_position_embeddings=32768,
     rope_parameters=dict(
         rope_type="default", rope_theta=1e7, partial_rotary_factor=0.25, mrope_section=[11, 11, 10], mrope_interleaved=True),
 )
