@@ -20,7 +20,7 @@ from tests.faults import small_disk
 from tests.run.conftest import blank_each, figures_made_by
 
 COMMANDS = ("run", "demo", "check", "eda", "folds", "train", "predict", "ensemble", "report", "validate", "presets",
-            "experiments", "search")
+            "experiments", "models", "search")
 
 
 def typed(*words: str, status: int = 0) -> str:
@@ -81,7 +81,7 @@ def test_every_command_takes_config_and_changes():
     for name in COMMANDS:
         said = typed(name, "--help")
         assert "--config" in said and "--set" in said, name
-        assert "--data" in said or name in ("demo", "presets", "experiments"), name
+        assert "--data" in said or name in ("demo", "presets", "experiments", "models"), name
 
 
 # %% errors

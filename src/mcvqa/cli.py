@@ -278,12 +278,15 @@ def _allowed(setting: Setting) -> str:
 
 @app.command(help="Models worth a try, with the memory that each takes and whether it fits the GPU here.\n\n"
              "Example: mcvqa models")
-def models() -> None:
+def models(
+    config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
+) -> None:
     with _told_for_people():
+        settings = _config(config, preset, set_, None)
         from mcvqa.model.catalog import list_models
         from mcvqa.model.device import plan_device
 
-        print(list_models(plan_device(Config(quantization="none")).memory))
+        print(list_models(plan_device(settings.replace(quantization="none")).memory))
 
 
 @app.command(help="All runs in this folder, the most accurate first.\n\nExample: mcvqa experiments")

@@ -326,7 +326,7 @@ def test_a_processor_without_chat_template_is_refused(config, tmp_path):
 
 def test_a_model_of_unknown_build_is_refused():
     with pytest.raises(FamilyError, match=r"'odd' cannot be trained here(.|\n)*not a stack of layers"):
-        plain_family("odd", "model.decoder", ["model.decoder.blocks.0.attn.qkv", "lm_head"])
+        plain_family("odd", "model.decoder", ["model.decoder.attn.qkv", "lm_head"])
     attention = "model.text.layers.0.self_attn"
     fused = plain_family("fused", "model.text", [f"{attention}.qkv_proj", f"{attention}.o_proj", "model.tower.qkv"])
     assert fused.unquantised == ("model.tower.qkv",)

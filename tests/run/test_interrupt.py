@@ -42,7 +42,7 @@ def send(number: int) -> None:
 @pytest.mark.parametrize("number", STOPPING)
 def test_the_first_signal_waits_for_the_end_of_the_block(number, capfd):
     before, reached = [signal.getsignal(n) for n in STOPPING], False
-    with pytest.raises(KeyboardInterrupt, match="what is done is saved"), StopRequest() as stop:
+    with pytest.raises(KeyboardInterrupt, match=r"Finished work is saved\."), StopRequest() as stop:
         send(number)
         reached = stop.asked
     assert reached and [signal.getsignal(n) for n in STOPPING] == before
@@ -78,7 +78,7 @@ def test_without_hangups_nothing_breaks(monkeypatch):
 
 def test_where_others_wait_the_first_signal_waits_for_them(monkeypatch, capfd):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(Interrupted, match="what is done is saved"), StopRequest(at_once=True):
+    with pytest.raises(Interrupted, match=r"Finished work is saved\."), StopRequest(at_once=True):
         assert not stop_is_asked()
         send(signal.SIGTERM)
         assert stop_is_asked()

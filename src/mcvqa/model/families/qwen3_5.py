@@ -73,9 +73,9 @@ def _delta_block(delta: Any, norm: OffsetNorm) -> Block:
     return Block(norm, before, mix, Projections(dict(out=delta.out_proj)))
 
 
-DELTA_LINEARS = ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj")
+DELTA_LINEARS = tuple(f"linear_attn.{linear}" for linear in ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj"))
 QWEN3_5 = Family(
     "qwen3_5", blocks=hybrid_blocks, recurrent=True, rotary_axes=axes_in_turns,
-    language_linears=(*QWEN_LINEARS, *(f"linear_attn.{one}" for one in DELTA_LINEARS)),
+    language_linears=(*QWEN_LINEARS, *DELTA_LINEARS),
     vision_linears=("qkv", "proj", "linear_fc1", "linear_fc2"),
 )

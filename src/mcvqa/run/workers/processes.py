@@ -259,7 +259,7 @@ class ProcessWorkers:
         status = worker.process.wait(timeout=SAVING_TAKES)
         doing = f", which was at work on {worker.task!r}," if worker.task else ""
         if status == RUN_ME_AGAIN:
-            return Interrupted(f"{worker.name.capitalize()}{doing} was asked to stop: what is done is saved.")
+            return Interrupted(f"{worker.name.capitalize()}{doing} was asked to stop; finished work is saved.")
         if worker.failure:
             return RunStopped(worker.failure)
         by = f"{signal.Signals(-status).name}, perhaps because memory ran out" if status < 0 else f"an error, status {status}"
