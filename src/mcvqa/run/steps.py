@@ -201,6 +201,13 @@ def prior_note(project: Project, prior: Prior) -> str:
 
 
 # %% step 5: rows
+def describe_views(config: Config) -> str:
+    """'2 option orders, scales 1, 1.25'"""
+    orders, scales = tta_plan(config)
+    sizes = ", ".join(f"{scale:g}" for scale in scales)
+    return f"{orders} option order{'s' * (orders > 1)}, scale{'s' * (len(scales) > 1)} {sizes}"
+
+
 def prepare_rows(project: Project, data: RunData) -> None:
     """Step 5: report how many rows are trained on and answered."""
     heading("rows", f"{data.used:,} to learn from, {len(data.test):,} to answer in {describe_views(project.config)}")
@@ -289,13 +296,6 @@ def _require_trained(execution: Execution, folds: Sequence[int]) -> None:
             f"The weights of fold {', '.join(map(str, outdated))} in {execution.project.paths.checkpoints} are unfinished or of "
             "other settings, rows or code: train first (mcvqa train)."
         )
-
-
-def describe_views(config: Config) -> str:
-    """'2 option orders, scales 1, 1.25'"""
-    orders, scales = tta_plan(config)
-    sizes = ", ".join(f"{scale:g}" for scale in scales)
-    return f"{orders} option order{'s' * (orders > 1)}, scale{'s' * (len(scales) > 1)} {sizes}"
 
 
 def _score_round(execution: Execution, config: Config, sample: int, folds: Sequence[int]) -> None:
