@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from mcvqa.model.fast.delta_kernels import convolve, unit_inverse
+from mcvqa.model.fast.delta_kernels import Part, convolve, faded_products, unit_inverse
 from mcvqa.model.fast.layout import TokenLayout
 
 CHUNK = 64  # tokens: more make the products inside a chunk dearer than those between chunks
@@ -146,15 +146,9 @@ def gated_delta_rule(
         width: D, of a query or key.
     """
     (groups, values), keys = heads, heads[0] * width
-    parts = (groups, width), (groups, width), (values, (joint.shape[1] - 2 * keys) // values)
+    parts = Part(groups, width, width**-0.5), Part(groups, width, 1.0), Part(values, (joint.shape[1] - 2 * keys) // values)
     q, k, v = convolve(joint, weight, parts, tree.tokens, tree.halo)
-    return read_states(unit(q) * width**-0.5, unit(k), v, fade, beta, tree)
-
-
-def unit(x: torch.Tensor) -> torch.Tensor:
-    """Vectors (..., D) of length one, in the precision of x."""
-    wide = x.float()
-    return (wide * (wide.square().sum(-1, keepdim=True) + 1e-6).rsqrt()).to(x.dtype)
+    return read_states(q, k, v, fade, beta, tree)
 
 
 def read_states(
@@ -169,16 +163,15 @@ def read_states(
     dtype, grouped = v.dtype, (q.shape[1], -1)
     v, g, b = v.unflatten(1, grouped), in_chunks(fade, tree).unflatten(1, grouped), in_chunks(beta, tree).unflatten(1, grouped)
     faded = g.cumsum(-1)  # (N, G, R, C) since the beginning of the chunk
-    later = torch.ones(2 * faded.shape[-1:], dtype=torch.bool, device=q.device).triu(1)
-    between = (faded[..., :, None] - faded[..., None, :]).masked_fill(later, float("-inf")).exp().to(dtype)  # (N, G, R, C, C)
     since, until, share = (x.to(dtype)[..., None] for x in (faded.exp(), (faded[..., -1:] - faded).exp(), b))  # (N, G, R, C, 1)
-    q, k = q[:, :, None], k[:, :, None]  # (N, G, 1, C, D)
+    below, met = faded_products(k @ k.mT, q @ k.mT, faded, b)  # (N, G, R, C, C)
     # what each token writes, given what the ones before it in the chunk have written: a triangular system
-    solved = unit_inverse((k @ k.mT) * between * share)
-    written = solved @ (v * share)  # (N, G, R, C, D')
-    known = solved @ (k * (since * share))  # (N, G, R, C, D)
+    solved = unit_inverse(below) * share.mT
+    written = solved @ v  # (N, G, R, C, D')
+    known = ((solved * since.mT).flatten(2, 3) @ k).view(*met.shape[:-1], -1)  # (N, G, R, C, D)
     left = faded[..., -1].exp()[..., None, None]  # of the state, at the end of the chunk
-    by_level = (x.split(tree.sizes) for x in (written, known, (q @ k.mT) * between, q * since, k * until, left))
+    q, k = q[:, :, None], k[:, :, None]  # (N, G, 1, C, D)
+    by_level = (x.split(tree.sizes) for x in (written, known, met, q * since, k * until, left))
     made: list[torch.Tensor] = []
     state: torch.Tensor | None = None  # (chunks of the level, G, R, D, D') float32 at their beginning, None: all zero
     for new, old, met, read, write, remaining, children in zip(*by_level, (*tree.parents, None), strict=True):

@@ -1,25 +1,47 @@
-"""Two steps of layers with a gated delta rule as kernels of their own: the causal convolution of what is projected, straight into
-chunks, and the inverse of small triangular matrices. By Triton as in kernels.py, elsewhere by torch's functions.
+"""Three steps of layers with a gated delta rule as kernels of their own: the causal convolution of what is projected, straight
+into chunks, the products inside a chunk as they fade, and the inverse of small triangular matrices. By Triton as in kernels.py,
+elsewhere by torch's functions.
 
 Shapes as in delta.py; W channels.
 """
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional as F
 
 from mcvqa.model.fast.kernels import tl, triton
 
-Parts = Sequence[tuple[int, int]]  # (heads, width of a head) of queries, keys and values
+
+class Part(NamedTuple):
+    """Queries, keys or values among the channels.
+
+    Attributes:
+        width: channels of a head.
+        length: what the vector of a head is brought to; 0: it stays as it is.
+    """
+
+    heads: int
+    width: int
+    length: float = 0.0
+
+
+Parts = Sequence[Part]
+
+
+def unit(x: torch.Tensor) -> torch.Tensor:
+    """Vectors (..., D) of length one, in the precision of x."""
+    wide = x.float()
+    return (wide * (wide.square().sum(-1, keepdim=True) + 1e-6).rsqrt()).to(x.dtype)
 
 
 # %% the causal convolution
 def convolve(
     x: torch.Tensor, weight: torch.Tensor, parts: Parts, tokens: torch.Tensor, halo: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
-    """(N, heads, C, D) of each part: each channel mixed with its values at the three tokens before, and SiLU.
+    """(N, heads, C, D) of each part: each channel mixed with its values at the three tokens before, SiLU, and then the vectors of
+    the heads brought to the part's length.
 
     Args:
         x: (T, W), the parts side by side; weight: (W, 4), frozen, the last one for the token itself.
@@ -37,9 +59,10 @@ def convolve_by_torch(
     (chunks, count), reach = tokens.shape, halo.shape[1]
     around = F.pad(x, (0, 0, 0, 1))[torch.cat((halo, tokens), 1)]  # (N, 3 + C, W)
     mixed = sum((around[:, i : i + count] * weight[:, i] for i in range(reach)), around[:, reach:] * weight[:, reach])
-    made = F.silu(mixed).split([heads * width for heads, width in parts], -1)
+    made = F.silu(mixed).split([part.heads * part.width for part in parts], -1)
+    heads = (x.view(chunks, count, part.heads, part.width) for x, part in zip(made, parts, strict=True))
     return tuple(
-        part.view(chunks, count, *shape).transpose(1, 2).contiguous() for part, shape in zip(made, parts, strict=True)
+        (unit(x) * part.length if part.length else x).transpose(1, 2).contiguous() for x, part in zip(heads, parts, strict=True)
     )
 
 
@@ -72,9 +95,10 @@ if triton:
 
     @triton.jit
     def _convolve(  # type: ignore[no-untyped-def]
-        x, weight, tokens, halo, made, first, count, width, row, C: tl.constexpr, SIZE: tl.constexpr
+        x, weight, tokens, halo, made, first, count, width, row, length, C: tl.constexpr, SIZE: tl.constexpr, UNIT: tl.constexpr
     ):
-        """One head of one chunk. first: its part's first channel; row: from token to token; count: tokens of the list."""
+        """One head of one chunk. first: its part's first channel; row: from token to token; count: tokens of the list; UNIT:
+        whether vectors are brought to `length`."""
         chunk, head, heads = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
         value = tl.arange(0, SIZE)
         there, channel = value < width, first + head * width + value
@@ -86,13 +110,16 @@ if triton:
         for i in range(C):
             d = _token_value(x, tokens + chunk * C + i, count, row, channel, there)
             mixed = a * w0 + b * w1 + c * w2 + d * w3
-            done = (mixed * tl.sigmoid(mixed)).to(made.dtype.element_ty)
-            tl.store(made + ((chunk * heads + head) * C + i) * width + value, done, there)
+            done = mixed * tl.sigmoid(mixed)
+            if UNIT:
+                done *= length * tl.rsqrt(tl.sum(done * done, 0) + 1e-6)
+            tl.store(made + ((chunk * heads + head) * C + i) * width + value, done.to(made.dtype.element_ty), there)
             a, b, c = b, c, d
 
     @triton.jit
     def _convolve_back(  # type: ignore[no-untyped-def]
-        gradient, x, weight, tokens, halo, made, of_halo, first, count, width, row, made_row, C: tl.constexpr, SIZE: tl.constexpr
+        gradient, x, weight, tokens, halo, made, of_halo, first, count, width, row, made_row, length, C: tl.constexpr,
+        SIZE: tl.constexpr, UNIT: tl.constexpr,
     ):
         """As `_convolve`: gradients of the chunk's own tokens in `made`, those of the three before it in `of_halo` (N, 3, W)."""
         chunk, head, heads = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
@@ -113,6 +140,10 @@ if triton:
             mixed = a * w0 + b * w1 + c * w2 + d * w3
             share = tl.sigmoid(mixed)
             given = tl.load(gradient + ((chunk * heads + head) * C + i) * width + value, there & inside, 0.0).to(tl.float32)
+            if UNIT:
+                done = mixed * share
+                shrink = tl.rsqrt(tl.sum(done * done, 0) + 1e-6)
+                given = length * shrink * (given - done * (shrink * shrink * tl.sum(given * done, 0)))
             s = given * share * (1 + mixed * (1 - share))
             done = p * w3 + q * w2 + r * w1 + s * w0  # of the token three before
             if i < 3:
@@ -141,11 +172,11 @@ def _convolve_by_triton(
 ) -> tuple[torch.Tensor, ...]:
     """As `convolve`."""
     (chunks, count), weight, first, made = tokens.shape, weight.contiguous(), 0, []
-    for heads, width in parts:
+    for heads, width, length in parts:
         made.append(x.new_empty(chunks, heads, count, width))
         _convolve[(chunks, heads)](
-            x, weight, tokens, halo, made[-1], first, len(x), width, x.stride(0), count, triton.next_power_of_2(width),
-            num_warps=1,
+            x, weight, tokens, halo, made[-1], first, len(x), width, x.stride(0), length, count, triton.next_power_of_2(width),
+            length > 0, num_warps=1,
         )
         first += heads * width
     return tuple(made)
@@ -159,14 +190,111 @@ def _convolve_back_by_triton(
     (chunks, count), weight, first = tokens.shape, weight.contiguous(), 0
     made = x.new_zeros(len(x) + 1, x.shape[1])  # a rounded list has tokens that are in no chunk
     of_halo = x.new_empty(chunks * halo.shape[1], x.shape[1])
-    for (heads, width), gradient in zip(parts, gradients, strict=True):
+    for (heads, width, length), gradient in zip(parts, gradients, strict=True):
         _convolve_back[(chunks, heads)](
-            gradient.contiguous(), x, weight, tokens, halo, made, of_halo, first, len(x), width, x.stride(0), x.shape[1], count,
-            triton.next_power_of_2(width), num_warps=1,
+            gradient.contiguous(), x, weight, tokens, halo, made, of_halo, first, len(x), width, x.stride(0), x.shape[1], length,
+            count, triton.next_power_of_2(width), length > 0, num_warps=1,
         )
         first += heads * width
     made.index_put_((halo.flatten(),), of_halo, accumulate=True)  # several chunks may follow a token; sorted, so in one order
     return made[:-1]
+
+
+# %% products inside a chunk
+def faded_products(
+    kk: torch.Tensor, qk: torch.Tensor, faded: torch.Tensor, beta: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, G, R, C, C) each: beta_i exp(f_i - f_j) kk_ij and exp(f_i - f_j) qk_ij where j is not later than i, zero elsewhere.
+
+    Args:
+        kk, qk: (N, G, C, C).
+        faded, beta: (N, G, R, C) float32, f and the share that is replaced.
+    """
+    if _works_on(kk.device, kk.dtype):
+        return _FadedProducts.apply(kk, qk, faded, beta)
+    return faded_products_by_torch(kk, qk, faded, beta)
+
+
+def faded_products_by_torch(
+    kk: torch.Tensor, qk: torch.Tensor, faded: torch.Tensor, beta: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `faded_products`."""
+    later = torch.ones(2 * faded.shape[-1:], dtype=torch.bool, device=kk.device).triu(1)
+    between = (faded[..., :, None] - faded[..., None, :]).masked_fill(later, float("-inf")).exp()
+    return (kk[:, :, None] * (between * beta[..., None])).to(kk.dtype), (qk[:, :, None] * between).to(qk.dtype)
+
+
+class _FadedProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.save_for_backward(*given)
+        return _fade_by_triton(*given)
+
+    @staticmethod
+    def backward(ctx: Any, of_below: torch.Tensor, of_met: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return _fade_back_by_triton(of_below, of_met, *ctx.saved_tensors)
+
+
+if triton:
+
+    @triton.jit
+    def _fade(kk, qk, faded, beta, below, met, C: tl.constexpr):  # type: ignore[no-untyped-def]
+        """One head of values of one chunk."""
+        group, head = tl.program_id(0).to(tl.int64), tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)
+        every = tl.arange(0, C)
+        i, j = every[:, None], every[None, :]
+        tile, f, b = i * C + j, tl.load(faded + head * C + every), tl.load(beta + head * C + every)
+        between = tl.where(j <= i, tl.exp(tl.minimum(f[:, None] - f[None, :], 0.0)), 0.0)
+        k = tl.load(kk + group * C * C + tile).to(tl.float32) * (between * b[:, None])
+        q = tl.load(qk + group * C * C + tile).to(tl.float32) * between
+        tl.store(below + head * C * C + tile, k.to(below.dtype.element_ty))
+        tl.store(met + head * C * C + tile, q.to(met.dtype.element_ty))
+
+    @triton.jit
+    def _fade_back(  # type: ignore[no-untyped-def]
+        of_below, of_met, kk, qk, faded, beta, of_kk, of_qk, of_faded, of_beta, R: tl.constexpr, C: tl.constexpr
+    ):
+        """All heads of values that share one head of keys, of one chunk."""
+        group = tl.program_id(0).to(tl.int64)
+        every = tl.arange(0, C)
+        i, j = every[:, None], every[None, :]
+        tile = i * C + j
+        k, q = tl.load(kk + group * C * C + tile).to(tl.float32), tl.load(qk + group * C * C + tile).to(tl.float32)
+        k_sum, q_sum = tl.zeros((C, C), tl.float32), tl.zeros((C, C), tl.float32)
+        for r in range(R):
+            head = group * R + r
+            f, b = tl.load(faded + head * C + every), tl.load(beta + head * C + every)
+            between = tl.where(j <= i, tl.exp(tl.minimum(f[:, None] - f[None, :], 0.0)), 0.0)
+            one = tl.load(of_below + head * C * C + tile).to(tl.float32) * between
+            other = tl.load(of_met + head * C * C + tile).to(tl.float32) * between
+            k_sum += one * b[:, None]
+            q_sum += other
+            tl.store(of_beta + head * C + every, tl.sum(one * k, 1))
+            both = one * b[:, None] * k + other * q
+            tl.store(of_faded + head * C + every, tl.sum(both, 1) - tl.sum(both, 0))
+        tl.store(of_kk + group * C * C + tile, k_sum.to(of_kk.dtype.element_ty))
+        tl.store(of_qk + group * C * C + tile, q_sum.to(of_qk.dtype.element_ty))
+
+
+def _fade_by_triton(
+    kk: torch.Tensor, qk: torch.Tensor, faded: torch.Tensor, beta: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `faded_products`."""
+    (chunks, groups, heads, count), shape = faded.shape, (*faded.shape, faded.shape[-1])
+    below, met = kk.new_empty(shape), qk.new_empty(shape)
+    _fade[(chunks * groups, heads)](kk.contiguous(), qk.contiguous(), faded.contiguous(), beta.contiguous(), below, met, count)
+    return below, met
+
+
+def _fade_back_by_triton(
+    of_below: torch.Tensor, of_met: torch.Tensor, kk: torch.Tensor, qk: torch.Tensor, faded: torch.Tensor, beta: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    """Gradients of what `faded_products` takes."""
+    chunks, groups, heads, count = faded.shape
+    given = [x.contiguous() for x in (of_below, of_met, kk, qk, faded, beta)]
+    made = tuple(torch.empty_like(x) for x in given[2:])
+    _fade_back[(chunks * groups,)](*given, *made, heads, count)
+    return made
 
 
 # %% small triangular matrices
@@ -224,7 +352,9 @@ def _works_on(device: torch.device, dtype: torch.dtype) -> bool:
     tokens[0], tokens[1, :4] = torch.arange(16, device=device), torch.arange(16, 20, device=device)
     halo = torch.tensor([[20, 20, 20], [13, 14, 15]], device=device)
     below = torch.randn(2, 16, 16, device=device, generator=generator).to(dtype) / 4
-    parts = ((2, 16),) * 3
+    parts = Part(2, 16, 0.25), Part(2, 16, 1.0), Part(2, 16)
+    faded, beta = -torch.rand(2, 1, 1, 2, 16, device=device, generator=generator).cumsum(-1)
+    products = below[:, None], below[:, None].mT, faded, beta
     try:
         given = x.clone().requires_grad_()
         with torch.enable_grad():  # the first pass may be one without
@@ -233,6 +363,11 @@ def _works_on(device: torch.device, dtype: torch.dtype) -> bool:
         (theirs,) = torch.autograd.grad(wanted, given, wanted)
         pairs += [(_convolve_back_by_triton(wanted, x, weight, parts, tokens, halo), theirs)]
         pairs += [(_invert_by_triton(below), invert_by_torch(below))]
+        leaves = [x.clone().requires_grad_() for x in products]
+        with torch.enable_grad():
+            wanted = faded_products_by_torch(*leaves)
+        pairs += zip(_fade_by_triton(*products), wanted, strict=True)
+        pairs += zip(_fade_back_by_triton(*wanted, *products), torch.autograd.grad(wanted, leaves, wanted), strict=True)
         return all(torch.allclose(ours, theirs, rtol=1e-2, atol=2e-2) for ours, theirs in pairs)
     except torch.cuda.OutOfMemoryError:
         raise
