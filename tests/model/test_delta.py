@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mcvqa.model.fast import delta_kernels
 from mcvqa.model.fast.delta import chunk_tree, gated_delta_rule, token_parents
-from mcvqa.model.fast.delta_kernels import Part, unit
+from mcvqa.model.fast.delta_kernels import unit
 from mcvqa.model.fast.layout import lay_out
 from tests.model.small import IMAGE, ROWS
 
@@ -92,39 +92,14 @@ def test_half_precision_is_near_float32():
 
 
 def compare_kernels(device):
-    """Triton's kernels with torch's, for widths that are no powers of two, and two chunks that follow the same tokens."""
-    x, weight = torch.randn(23, 6 * 12, device=device), torch.randn(6 * 12, 4, device=device)
-    tokens = torch.full((3, 16), 23, device=device)
-    tokens[0], tokens[1, :4], tokens[2, :3] = (torch.arange(*ends) for ends in ((0, 16), (16, 20), (20, 23)))
-    halo = torch.tensor([[23, 23, 23], [13, 14, 15], [13, 14, 15]], device=device)
-    parts = Part(2, 12, 0.5), Part(2, 12, 1.0), Part(2, 12)
-    given = x.clone().requires_grad_()
-    wanted = delta_kernels.convolve_by_torch(given, weight, parts, tokens, halo)
-    assert_close(delta_kernels._convolve_by_triton(x, weight, parts, tokens, halo), wanted)
-    up = [torch.randn_like(one) * (tokens < 23)[:, None, :, None] for one in wanted]  # nobody uses what is at padding
-    assert_close(
-        [delta_kernels._convolve_back_by_triton(up, x, weight, parts, tokens, halo)], torch.autograd.grad(wanted, given, up)
-    )
-    below = torch.randn(3, 2, 32, 32, device=device) / 8
-    assert_close([delta_kernels._invert_by_triton(below)], [delta_kernels.invert_by_torch(below)])
-    kk, qk = torch.randn(2, 3, 2, 16, 16, device=device)
-    faded, beta = -torch.rand(3, 2, 3, 16, device=device).cumsum(-1), torch.rand(3, 2, 3, 16, device=device)
-    leaves = [one.requires_grad_() for one in (kk, qk, faded, beta)]
-    wanted = delta_kernels.faded_products_by_torch(*leaves)
-    assert_close(delta_kernels._fade_by_triton(*leaves), wanted)
-    up = [torch.randn_like(one) for one in wanted]
-    assert_close(delta_kernels._fade_back_by_triton(*up, *leaves), torch.autograd.grad(wanted, leaves, up))
-
-
-def assert_close(ours, theirs):
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other)
+    for ours, theirs in delta_kernels.compared(device, torch.float32):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 @needs_gpu
-def test_triton_s_kernels_give_the_same_on_this_gpu():
-    assert all(delta_kernels._works_on(torch.zeros(1, device=GPU).device, dtype) for dtype in (torch.float16, torch.float32))
-    compare_kernels(GPU)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_triton_s_kernels_work_on_this_gpu(dtype):
+    assert delta_kernels._works_on(torch.zeros(1, device=GPU).device, dtype)
 
 
 @pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")

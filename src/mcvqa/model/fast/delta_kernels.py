@@ -231,8 +231,8 @@ class _FadedProducts(torch.autograd.Function):
         return _fade_by_triton(*given)
 
     @staticmethod
-    def backward(ctx: Any, of_below: torch.Tensor, of_met: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return _fade_back_by_triton(of_below, of_met, *ctx.saved_tensors)
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return _fade_back_by_triton(gradients, *ctx.saved_tensors)
 
 
 if triton:
@@ -287,11 +287,11 @@ def _fade_by_triton(
 
 
 def _fade_back_by_triton(
-    of_below: torch.Tensor, of_met: torch.Tensor, kk: torch.Tensor, qk: torch.Tensor, faded: torch.Tensor, beta: torch.Tensor
+    gradients: Sequence[torch.Tensor], kk: torch.Tensor, qk: torch.Tensor, faded: torch.Tensor, beta: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
     """Gradients of what `faded_products` takes."""
     chunks, groups, heads, count = faded.shape
-    given = [x.contiguous() for x in (of_below, of_met, kk, qk, faded, beta)]
+    given = [x.contiguous() for x in (*gradients, kk, qk, faded, beta)]
     made = tuple(torch.empty_like(x) for x in given[2:])
     _fade_back[(chunks * groups,)](*given, *made, heads, count)
     return made
@@ -345,31 +345,41 @@ def _works_on(device: torch.device, dtype: torch.dtype) -> bool:
     """
     if device.type != "cuda" or not triton:
         return False
-    generator = torch.Generator(device).manual_seed(0)
-    x = torch.randn(20, 3 * 2 * 16, device=device, generator=generator).to(dtype)
-    weight = torch.randn(3 * 2 * 16, 4, device=device, generator=generator).to(dtype)
-    tokens = torch.full((2, 16), 20, device=device)
-    tokens[0], tokens[1, :4] = torch.arange(16, device=device), torch.arange(16, 20, device=device)
-    halo = torch.tensor([[20, 20, 20], [13, 14, 15]], device=device)
-    below = torch.randn(2, 16, 16, device=device, generator=generator).to(dtype) / 4
-    parts = Part(2, 16, 0.25), Part(2, 16, 1.0), Part(2, 16)
-    faded, beta = -torch.rand(2, 1, 1, 2, 16, device=device, generator=generator).cumsum(-1)
-    products = below[:, None], below[:, None].mT, faded, beta
     try:
-        given = x.clone().requires_grad_()
-        with torch.enable_grad():  # the first pass may be one without
-            wanted = convolve_by_torch(given, weight, parts, tokens, halo)
-        pairs = [*zip(_convolve_by_triton(x, weight, parts, tokens, halo), wanted, strict=True)]
-        (theirs,) = torch.autograd.grad(wanted, given, wanted)
-        pairs += [(_convolve_back_by_triton(wanted, x, weight, parts, tokens, halo), theirs)]
-        pairs += [(_invert_by_triton(below), invert_by_torch(below))]
-        leaves = [x.clone().requires_grad_() for x in products]
-        with torch.enable_grad():
-            wanted = faded_products_by_torch(*leaves)
-        pairs += zip(_fade_by_triton(*products), wanted, strict=True)
-        pairs += zip(_fade_back_by_triton(*wanted, *products), torch.autograd.grad(wanted, leaves, wanted), strict=True)
-        return all(torch.allclose(ours, theirs, rtol=1e-2, atol=2e-2) for ours, theirs in pairs)
+        return all(torch.allclose(ours, theirs, rtol=1e-2, atol=2e-2) for ours, theirs in compared(device, dtype))
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception:  # whatever a compiler may raise
         return False
+
+
+def compared(device: torch.device, dtype: torch.dtype) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What each kernel gives for small inputs, and what torch's functions give: widths that are no powers of two, padding, and
+    two chunks that follow the same tokens."""
+    random = torch.Generator().manual_seed(0)  # of the CPU: the same values everywhere
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=random).to(device, dtype)
+
+    x, weight, parts = normal(23, 72), normal(72, 4), (Part(2, 12, 0.25), Part(2, 12, 1.0), Part(2, 12))
+    tokens = torch.full((3, 16), 23)
+    tokens[0], tokens[1, :4], tokens[2, :3] = torch.arange(16), torch.arange(16, 20), torch.arange(20, 23)
+    halo = torch.tensor([[23, 23, 23], [13, 14, 15], [13, 14, 15]]).to(device)
+    used, tokens = (tokens < 23)[:, None, :, None].to(device, dtype), tokens.to(device)
+    kk, qk, below = normal(3, 2, 16, 16), normal(3, 2, 16, 16), normal(2, 32, 32) / 8
+    faded, beta = -torch.rand(3, 2, 2, 16, generator=random).cumsum(-1), torch.rand(3, 2, 2, 16, generator=random)
+    products = kk, qk, faded.to(device), beta.to(device)
+
+    leaves = [one.clone().requires_grad_() for one in (x, *products)]
+    with torch.enable_grad():  # the first pass may be one without
+        mixed = convolve_by_torch(leaves[0], weight, parts, tokens, halo)
+        faded_ones = faded_products_by_torch(*leaves[1:])
+    ups = [normal(*one.shape) for one in faded_ones]
+    mixed_ups = [normal(*one.shape) * used for one in mixed]  # nobody uses what is at padding
+    (of_mixed,) = torch.autograd.grad(mixed, leaves[0], mixed_ups)
+    of_faded = torch.autograd.grad(faded_ones, leaves[1:], ups)
+    pairs = [*zip(_convolve_by_triton(x, weight, parts, tokens, halo), mixed, strict=True)]
+    pairs += [(_convolve_back_by_triton(mixed_ups, x, weight, parts, tokens, halo), of_mixed)]
+    pairs += zip(_fade_by_triton(*products), faded_ones, strict=True)
+    pairs += zip(_fade_back_by_triton(ups, *products), of_faded, strict=True)
+    return [*pairs, (_invert_by_triton(below), invert_by_torch(below))]
