@@ -36,6 +36,7 @@ from mcvqa.model.source import (
     read_model_config,
     require_all_tensors,
     require_tokenizer,
+    require_whole_files,
     require_whole_model,
 )
 from mcvqa.model.text.encode import Encoder
@@ -171,7 +172,11 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
         ModelError: it cannot be loaded, is not whole, or bitsandbytes quantised something it should not.
     """
     encoder, processor, model_config = load_encoder(config)
-    require_whole_model(config, model_config)
+    bits = published_bits(model_config)
+    if bits:  # the library would end at a gap in packed weights, before it reports it
+        require_whole_model(config, model_config)
+    else:
+        require_whole_files(config)
     family = family_of(model_config)
     if family.recurrent and (config.lora_r == 0 or not blocks_suit(model_config.text_config)):
         raise ModelError(
@@ -182,7 +187,6 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
         )
     plan = choose_weights(config, plan, model_config)
     apply_device(plan)  # here, where every process that computes takes its first memory
-    bits = published_bits(model_config)
     # never None: packed weights would be read as whole ones
     packing: dict[str, Any] = {"quantization_config": four_bit_settings(family, plan.dtype)} if plan.four_bit else {}
     if bits:

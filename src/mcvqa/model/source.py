@@ -107,19 +107,30 @@ def without_hub(config: Config) -> Config:
 
 
 # %% whether it is whole
-def require_whole_model(config: Config, model_config: Any) -> None:
-    """Compare names and shapes of all tensors in the weight files with the configuration, reading only the files' headers.
+def require_whole_files(config: Config) -> dict[str, torch.Tensor]:
+    """Read the headers of the weight files.
 
-    A hub model that is not downloaded whole is passed over: its weights are compared when they are loaded.
+    A hub model that is not downloaded whole is passed over.
+
+    Returns:
+        The tensors' names and shapes, without memory; none where the weights are in another format.
+
+    Raises:
+        ModelError: a file is missing, cut off or damaged.
+    """
+    folder = local_folder(config)
+    if folder is None or not weights_are_here(config):
+        return {}
+    return {name: tensor for file in _weight_files(folder) for name, tensor in _stored_tensors(file).items()}
+
+
+def require_whole_model(config: Config, model_config: Any) -> None:
+    """Compare names and shapes of all tensors in the weight files with the configuration without loading them, as loading does.
 
     Raises:
         ModelError: naming the file and the tensors.
     """
-    folder = local_folder(config)
-    if folder is None or not weights_are_here(config):
-        return
-    files = _weight_files(folder)
-    stored = {name: tensor for file in files for name, tensor in _stored_tensors(file).items()}
+    stored, folder = require_whole_files(config), local_folder(config)
     if not stored:
         return
     made, plain = type(empty_model(model_config)), copy.deepcopy(model_config)
