@@ -311,12 +311,14 @@ def test_validate_tells_good_from_bad(trained, desk):
     assert "NOT valid" in typed("validate", "none.csv", "--data", "data", status=1)
 
 
+@pytest.mark.nightly
 def test_search_tries_as_often_as_asked(desk):
     pytest.importorskip("optuna")
     said = typed("search", "--config", "tiny.yaml", "--trials", "2", "--set", "run_name=s")
     assert "trial 2/2" in said and len(read_json(desk / "experiments" / "s-search" / "trials.json")) == 2
 
 
+@pytest.mark.nightly
 def test_the_demo_compares_with_the_answers_it_knows(tmp_path, monkeypatch):
     monkeypatch.setattr(mcvqa.scenes.dataset, "DEMO_ROWS", (48, 12))
     monkeypatch.chdir(tmp_path)

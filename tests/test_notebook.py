@@ -360,6 +360,7 @@ def test_nothing_that_will_do_is_upgraded(session):
     assert said.endswith("1.0\n") and "refused" not in said and "mcvqa-base" not in said
 
 
+@pytest.mark.nightly
 def test_a_module_in_use_that_had_to_be_replaced_asks_for_a_new_session_until_there_is_one(session):
     session.has("mcvqa-base", "1.0")
     write_wheel(session.wheels, "mcvqa-base", "2.0")
@@ -378,6 +379,7 @@ def test_a_package_that_an_upgrade_breaks_is_named(session):
     assert "mcvqa-nowhere" not in said and "refused" not in said
 
 
+@pytest.mark.nightly
 def test_a_font_that_cannot_be_had_stops_nothing(session):
     write_wheel(session.wheels, "mcvqa-trial", "1.0")
     said = session.run("mcvqa-font>=1", "mcvqa-trial", after="import mcvqa_trial; print(mcvqa_trial.VERSION)")
@@ -404,6 +406,7 @@ def test_attached_data_are_found_and_looked_at(tmp_path):
     assert (here / "outputs" / "submission_ensemble.csv").exists()
 
 
+@pytest.mark.nightly
 def test_attached_weights_are_found(tmp_path):
     """The trained `tiny`: in an attached folder, or beside the notebook."""
     told_where = {"source": "config = with_data(DATA, PRESET, MODEL, MORE)\nprint(config.model_id)"}
@@ -416,6 +419,7 @@ def test_attached_weights_are_found(tmp_path):
         assert told.endswith(f"{tmp_path / 'weights' / 'tiny'}\n")
 
 
+@pytest.mark.nightly
 def test_a_variable_called_like_a_setting_is_one_and_a_default_that_the_preset_overrides_is_said(tmp_path):
     """NUM_EPOCHS = 5 above the config cell, as in the original notebook; the default in the collapsed cell edited."""
     last = {"source": "config = with_data(*settings_chosen())\nprint(config.num_epochs, config.lora_r, config.learning_rate)"}

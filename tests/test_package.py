@@ -94,6 +94,7 @@ assert again is run and callable(mcvqa.run)
 """
 
 
+@pytest.mark.nightly
 def test_run_can_be_called_whatever_was_imported_before(tmp_path):
     """In processes forked from one that has loaded the libraries, which takes seconds, and nothing of the package."""
     in_a_new_process(

@@ -60,6 +60,7 @@ def test_a_download_without_room_stands_in_the_way(hub, tmp_path):
     assert "choose a smaller model or one in 4 bits" in checked.stdout
 
 
+@pytest.mark.nightly
 def test_a_gated_model_says_how_to_get_it(hub, tmp_path):
     checked = mcvqa(hub(gated=True), tmp_path, "check")
     assert checked.returncode == 1

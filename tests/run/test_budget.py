@@ -177,7 +177,8 @@ def settings_in(folder, data, budget: str) -> Config:
 
 
 @pytest.mark.parametrize(("budget", "steps", "folds"), [
-    pytest.param("2h", 16, 2, marks=pytest.mark.nightly), ("20m", 12, 2), ("10m", 5, 1),
+    pytest.param("2h", 16, 2, marks=pytest.mark.nightly), pytest.param("20m", 12, 2, marks=pytest.mark.nightly),
+    ("10m", 5, 1),
 ])
 def test_a_run_is_over_in_time(tmp_path, data, monkeypatch, capsys, budget, steps, folds):
     """Sixteen steps of a minute, of two folds, and as much as there is time for of the rest."""

@@ -51,6 +51,7 @@ def assert_same_steps(one: Config, two: Config) -> list[dict]:
     return first
 
 
+@pytest.mark.nightly
 def test_two_processes_do_what_one_does(tmp_path):
     """Nothing divides evenly: windows of 11 rows, a last one of 1, and passes of one batch, which one process reads alone."""
     generate_demo(tmp_path / "data", 26, 9, seed=0, size=64)

@@ -115,6 +115,7 @@ def test_a_second_run_without_it_does_nothing_again(trained, copied):
     assert outcome.accuracy == trained.outcome.accuracy
 
 
+@pytest.mark.nightly
 def test_within_a_time_budget(trained, tmp_path):
     """What fits is planned from training rows where there are no others."""
     config = trained.config.replace(output_dir=str(tmp_path), time_budget="10m", use_tta=True)
@@ -123,6 +124,7 @@ def test_within_a_time_budget(trained, tmp_path):
     assert read_json(tmp_path / "experiments/r/data.json")["test_rows"] == 0
 
 
+@pytest.mark.nightly
 def test_the_other_members_of_an_ensemble(trained, copied, tmp_path):
     """The prior and another run have out-of-fold scores; a friend's file speaks of test rows only, and waits for them."""
     (tmp_path / "friend.csv").write_text("id,answer\ntest_0000,a\n")

@@ -400,6 +400,7 @@ def test_workers_that_were_launched_early_get_the_settings_as_they_were_settled_
 
 
 # %% errors and signals
+@pytest.mark.nightly
 def test_a_fold_that_fails_is_told_and_the_others_save(dataset, tmp_path):
     """Fold 1 finds a resume point of other rows; fold 0, which would take long, stops and can go on."""
     config = short_run(dataset, tmp_path, parallel_folds=2, num_epochs=1)

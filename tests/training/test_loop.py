@@ -40,7 +40,7 @@ def test_the_gradient_is_the_mean_over_the_effective_batch(make_trainer):
     """Invariant 3: whatever the micro-batches, and with a last window that is smaller."""
     whole = gradient(make_trainer(batch_size=8, grad_accum_steps=1), range(8))
     assert whole.abs().max() > 0
-    for size, steps in ((1, 8), (2, 4), (3, 3)):
+    for size, steps in ((1, 8), (3, 3)):
         parts = gradient(make_trainer(batch_size=size, grad_accum_steps=steps), range(8))
         torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-4)
     alone = [gradient(make_trainer(batch_size=1), [i]) for i in range(3)]
@@ -184,6 +184,7 @@ def test_lost_steps_on_end_roll_back_three_times_and_stop_the_run(make_trainer, 
     assert "Back to step 0, with half the learning rate (rollback 2 of 3)" in capsys.readouterr().out
 
 
+@pytest.mark.nightly
 def test_after_a_rollback_the_epoch_is_trained_with_half_the_learning_rate(make_trainer, monkeypatch):
     """From the second epoch's beginning, though the newest resume points are later ones."""
     monkeypatch.setattr(resume, "SKIPS_ON_END", 3)
@@ -212,7 +213,7 @@ def test_zero_epochs_score_the_untrained_model(make_trainer, capsys):
     assert result.steps == 0 and list(result.variants) == ["raw"]
 
 
-@pytest.mark.parametrize("reference", ["layers", "whole model"])
+@pytest.mark.parametrize("reference", ["layers", pytest.param("whole model", marks=pytest.mark.nightly)])
 def test_the_loss_curve_is_that_of_the_library(make_trainer, monkeypatch, reference):
     """Its layers in our forward pass; its whole model, asked prompt by prompt, with pixels, its own positions and all logits."""
     settings = dict(num_epochs=2, lora_dropout=0.0, use_ema=False, shuffle_choices=reference == "layers")
@@ -362,6 +363,7 @@ def test_a_loader_process_that_dies_loses_no_row(make_trainer, small_settings, m
     assert "DataLoader worker (pid" in said and "batches that are left are made without" in said
 
 
+@pytest.mark.nightly
 def test_on_a_gpu_the_first_fold_tries_and_the_others_follow(make_trainer, small_settings, monkeypatch, capsys):
     """With a simulated memory of 4 rows; the passes themselves are real."""
     undisturbed = trained_weights(make_trainer(**small_settings, micro_batch=4))

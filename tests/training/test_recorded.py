@@ -177,6 +177,7 @@ def test_nothing_is_held_after_an_error(make_trainer, recordings, monkeypatch):
     assert not trainer.stepper.recorder.recordings
 
 
+@pytest.mark.nightly
 def test_a_step_that_does_not_fit_is_done_again_without_recordings(make_trainer, recordings, monkeypatch, capsys):
     plain, trainer = make_trainer(**SETTINGS), with_recordings(make_trainer(**SETTINGS))
     failing = iter([False] * 5 + [True])
@@ -220,6 +221,7 @@ def test_gradients_are_added_to_those_that_are_there(make_trainer, recordings):
     assert recordings
 
 
+@pytest.mark.nightly
 def test_only_so_many_shapes_are_recorded(make_trainer, recordings, monkeypatch):
     monkeypatch.setattr(recorded, "MOST_SHAPES", 1)
     plain, trainer = make_trainer(**SETTINGS), with_recordings(make_trainer(**SETTINGS))
@@ -227,6 +229,7 @@ def test_only_so_many_shapes_are_recorded(make_trainer, recordings, monkeypatch)
     assert len(recordings) == 1
 
 
+@pytest.mark.nightly
 def test_where_it_cannot_be_recorded_training_goes_on(make_trainer, monkeypatch, capsys):
     def fail(self, batch, weight):
         raise RuntimeError("operation not permitted when stream is capturing")

@@ -109,6 +109,7 @@ def test_from_any_cut_the_fold_becomes_the_same(trainer_in, undisturbed, tmp_pat
     require_same(outcome_of(trainer_in(tmp_path)), undisturbed)
 
 
+@pytest.mark.nightly
 def test_a_chain_of_cuts(trainer_in, undisturbed, tmp_path, monkeypatch, capsys):
     """Each session makes one step; then the newest point is damaged, which costs the last of them."""
     losses = []
@@ -135,6 +136,7 @@ def test_without_saves_between_steps_a_cut_costs_an_epoch_at_most(trainer_in, un
     require_same(outcome_of(trainer_in(tmp_path, save_minutes=1000)), undisturbed)
 
 
+@pytest.mark.nightly
 def test_a_cut_changes_nothing_about_a_rollback(trainer_in, tmp_path, monkeypatch):
     """The last step of an epoch and the first of the next are lost, which rolls back: a cut between them, or after it."""
     monkeypatch.setattr(resume, "SKIPS_ON_END", 2)
