@@ -31,7 +31,7 @@ from tools.build_notebook import (
     left_out,
     requirements,
     with_single_quotes,
-    without_private_annotations,
+    with_plain_signatures,
 )
 
 from mcvqa.config import Config, ConfigError
@@ -100,7 +100,7 @@ def test_every_part_of_every_module_is_there_once():
     assert OF_MODULE.keys() == {name for name in map(module_name, MODULES) if not left_out(name)}
     for name, cells in OF_MODULE.items():
         made = [statement for cell in cells for statement in code_of(cell)]
-        source = without_private_annotations(Module(name).source)
+        source = with_plain_signatures(Module(name).source)
         assert sorted(made) == sorted(code_of(source, NAMES_NOT_IN_NOTEBOOK.get(name, ()))), name
         assert cells[0].split("\n")[1].startswith(('"""', "'''")), f"{name}: the docstring comes first"
     assert len(LIBRARY) == len({cell["source"].split("\n")[0] for cell in LIBRARY})
@@ -124,7 +124,7 @@ def test_what_is_not_in_the_notebook_is_in_the_package_or_planned():
 
 
 def test_signatures_of_methods_and_private_functions_are_plain():
-    """Those of others, and of functions with a decorator, whose annotations may be read, stay as they are."""
+    """Other functions keep what they take; one with a decorator, which may read its annotations, stays as it is."""
     code = """def shown(a: int) -> str: ...
 @decorated
 def _read(a: int) -> str: ...
@@ -137,8 +137,8 @@ class Room:
         b: int = 1
         return b
 """
-    shorter = without_private_annotations(code)
-    assert ast.dump(ast.parse(shorter)) == ast.dump(ast.parse("""def shown(a: int) -> str: ...
+    shorter = with_plain_signatures(code)
+    assert ast.dump(ast.parse(shorter)) == ast.dump(ast.parse("""def shown(a: int): ...
 @decorated
 def _read(a: int) -> str: ...
 class Room:

@@ -13,7 +13,8 @@ A story is Markdown. What stands in it becomes text, and:
     @defaults@                the defaults of the settings that presets set
 
 Each module becomes one collapsed cell, the first sentence of its docstring first; other docstrings are cut after their first
-sentence (methods and private functions lose theirs, and the annotations of their signatures), "text" is written as 'text'.
+sentence (methods and private functions lose theirs, and the annotations of their parameters), "text" is written as 'text',
+and what functions return is not annotated.
 Imports inside the package are dropped, and those that an earlier cell has made: in the notebook all names live in one
 namespace. Where a function imports a module that stays in the package, its block becomes an error. What the story orders and the
 package does not have is an error that names it.
@@ -198,9 +199,9 @@ def with_short_docstrings(code: str) -> str:
     return "\n".join(line for line in lines if line != REMOVED)
 
 
-def without_private_annotations(code: str) -> str:
-    """The code with plain signatures of methods and private functions, which mypy has checked in the package: whole ones cost
-    30 KB."""
+def with_plain_signatures(code: str) -> str:
+    """The code without the annotations that mypy has checked in the package: all those of methods and private functions, and what
+    other functions return. Whole ones cost 45 KB."""
     lines = [line.encode() for line in code.split("\n")]  # columns count bytes
     cuts = []
     for node in ast.walk(ast.parse(code)):
@@ -212,9 +213,9 @@ def without_private_annotations(code: str) -> str:
                 (one.lineno, one.col_offset + len(one.arg.encode()), one.annotation)
                 for one in arguments if one and one.annotation
             ]
-            if node.returns:
-                line, column = node.returns.lineno, node.returns.col_offset
-                cuts.append((line, lines[line - 1].rindex(b" ->", 0, column), node.returns))
+        if node.returns:
+            line, column = node.returns.lineno, node.returns.col_offset
+            cuts.append((line, lines[line - 1].rindex(b" ->", 0, column), node.returns))
     for first, start, annotation in sorted(cuts, key=lambda cut: cut[:2], reverse=True):
         last, end = annotation.end_lineno or first, annotation.end_col_offset or 0
         lines[first - 1 : last] = [lines[first - 1][:start] + lines[last - 1][end:]]
@@ -304,7 +305,7 @@ class Builder:
         slug, number = module.name.replace(".", "-"), list(module.parts).index(titles[0]) + 1
         title = f"{LIBRARY_TITLE}{module.name.replace('.', '/')}.py{f' · {part}' if part else ''}"
         shown = with_short_docstrings(without_imports(module.code(titles), self.imports))
-        code = with_single_quotes(without_private_annotations(shown))
+        code = with_single_quotes(with_plain_signatures(shown))
         code = re.sub(r"^(# %% .*)\n+", r"\1\n", code, flags=re.MULTILINE)
         self.code(f"{title}\n{code}", f"{slug}-{number}" if part else slug, collapsed=True)
 
