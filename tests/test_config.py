@@ -78,6 +78,8 @@ def test_settings_that_need_each_other_are_told():
         Config(train_orders=2, shuffle_choices=False)
     with pytest.raises(ConfigError, match="set train_orders to 2 or more"):
         Config(order_consistency=0.5)
+    with pytest.raises(ConfigError, match="use_dora=true is a kind of adapters, and lora_r=0 has none"):
+        Config(lora_r=0, use_dora=True)
 
 
 def test_checkpointing_is_read_from_older_files_too():

@@ -231,6 +231,14 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     lora_dropout: float = Field(
         default=0.05, ge=0.0, le=0.9, json_schema_extra=WEIGHTS, description="dropout in front of the adapters, a share"
     )
+    use_rslora: bool = Field(
+        default=False, json_schema_extra=WEIGHTS,
+        description="LoRA scale is lora_alpha / sqrt(lora_r) instead, so that adapters of a large rank learn as fast (rsLoRA)",
+    )
+    use_dora: bool = Field(
+        default=False, json_schema_extra=WEIGHTS,
+        description="adapters learn direction and length of the weights apart (DoRA); off the optimized path, so slower",
+    )
     target_modules: tuple[str, ...] = Field(
         default=(ALL_LINEAR,), min_length=1, json_schema_extra=WEIGHTS,
         description="language-model layers that get adapters, by the ends of their names; all-linear: all of them",
@@ -433,6 +441,11 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
             )
         if self.lora_r == 0 and self.quantization == "4bit":
             raise ConfigError("lora_r=0 trains all weights, which 4-bit weights cannot do: set quantization=none.")
+        if self.lora_r == 0 and (self.use_rslora or self.use_dora):
+            raise ConfigError(
+                f"{'use_rslora' if self.use_rslora else 'use_dora'}=true is a kind of adapters, and lora_r=0 has none: set lora_r "
+                "to 8 or more."
+            )
         if self.train_orders > 1 and not self.shuffle_choices:
             raise ConfigError(f"train_orders={self.train_orders} needs shuffle_choices=true: there is one order without it.")
         if self.order_consistency and self.train_orders == 1:

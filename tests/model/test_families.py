@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from mcvqa.config import Config
 from mcvqa.model.families.family import image_grid, token_positions
 from mcvqa.model.families.registry import FAMILIES
 from mcvqa.model.fast.forward import answer_loss
+from mcvqa.model.load import family_of, takes_fast_path, trained_parameters
 from tests.model.small import IMAGE, ROWS, OneByOne, answering, batch_of, small_model, small_pictures
 from tests.model.test_block import adapted, assert_same, outcome
 
@@ -115,6 +117,30 @@ def test_loss_and_gradients_are_those_of_the_library_for_each_prompt_alone(model
     assert answers.blocks and adapters == named
     for ours in found:
         assert_same(ours, theirs, 1e-4 if family.recurrent else 1e-5)
+
+
+def test_rslora_is_another_scale_in_blocks_too(model_type):
+    """alpha / sqrt(r); three ranks of scale 6 / sqrt(3)."""
+    model, family = small_model(model_type).requires_grad_(False), FAMILIES[model_type]
+    peft = adapted(model, "|".join(path.rpartition(".")[2] for path in family.language_linears), use_rslora=True)
+    answers, pictures = answering(peft).train(), small_pictures(model)
+    batch = batch_of(ROWS, pictures, family.recurrent)
+    ours, theirs = outcome(answers, batch), outcome(OneByOne(peft, ROWS, pictures).train(), batch)
+    assert answers.blocks and {adapter.scale for block in answers.blocks for adapter in block.before.spec.adapters} == {6 / 3**0.5}
+    assert_same(ours, theirs, 1e-4 if family.recurrent else 1e-5)
+
+
+def test_dora_is_computed_by_the_library_or_not_on_the_fast_path(model_type):
+    model, family = small_model(model_type).requires_grad_(False), FAMILIES[model_type]
+    if family.recurrent:
+        assert not takes_fast_path(model.config, Config(use_dora=True)) and takes_fast_path(model.config, Config())
+        assert family_of(model.config, Config(use_dora=True)).vision is None
+        return
+    peft = adapted(model, "q_proj|v_proj|up_proj|down_proj", use_dora=True)
+    answers, pictures = answering(peft).train(), small_pictures(model)
+    batch = batch_of(ROWS, pictures)
+    assert not answers.blocks and any("magnitude" in name for name in trained_parameters(peft))
+    assert_same(outcome(answers, batch), outcome(OneByOne(peft, ROWS, pictures).train(), batch))
 
 
 # %% names

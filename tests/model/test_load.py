@@ -93,8 +93,9 @@ def test_adapters_are_fresh_each_time_and_leave_the_base_as_it_was(base, tiny_co
         remove_adapters(base, model)
 
 
-def test_saved_adapters_are_plain_peft_folders(base, tiny_config, tmp_path):
-    model = make_trainable(base, tiny_config, 0)
+@pytest.mark.parametrize("kind", [{}, {"use_rslora": True}, {"use_dora": True}], ids=["LoRA", "rsLoRA", "DoRA"])
+def test_saved_adapters_are_plain_peft_folders(base, tiny_config, tmp_path, kind):
+    model = make_trainable(base, tiny_config.replace(**kind), 0)
     with torch.no_grad():
         for p in trained_parameters(model).values():
             p.add_(0.05 * torch.randn_like(p, dtype=torch.float32))

@@ -94,6 +94,12 @@ def test_other_families_are_checked_too(checked, tmp_path_factory, family, image
     assert ("which this time leaves out" in said) == (family == "idefics3")
 
 
+def test_dora_is_said_to_leave_the_fast_layers(checked):
+    ready, said = checked(use_dora=True)
+    assert ready and "· use_dora=true leaves the fast layers: PEFT's compute" in said and "fast path:" not in said
+    assert "· fast path: image features are computed once" in checked()[1]
+
+
 def test_a_damaged_model_is_named_and_the_rest_is_checked(checked, tmp_path_factory):
     folder = shutil.copytree(packaged_tiny(), tmp_path_factory.mktemp("model") / "model")
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1_000_000])

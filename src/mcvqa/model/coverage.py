@@ -32,7 +32,7 @@ class AdapterCoverage:
 
 def adapter_coverage(model_config: Any, config: Config) -> AdapterCoverage:
     """Counted on an empty model. Raises FamilyError: the settings name layers that are not there."""
-    family, model = family_of(model_config), empty_model(model_config)
+    family, model = family_of(model_config, config), empty_model(model_config)
     total = sum(p.numel() for p in model.parameters())
     modules = dict(model.named_modules())
     linears = [name for name in modules if name.startswith(family.decoder_layers) and isinstance(modules[name], nn.Linear)]

@@ -95,9 +95,29 @@ def check_transformers() -> None:
         )
 
 
-def family_of(model_config: Any) -> Family:
+def takes_fast_path(model_config: Any, config: Config) -> bool:
+    """Whether there is an optimized path for the model's family that these settings can take.
+
+    DoRA is computed by PEFT's layers in the library's model, which cannot read the batches of a recurrent family.
+    """
+    family = FAMILIES.get(model_config.model_type)
+    return family is not None and not (family.recurrent and config.use_dora)
+
+
+def path_note(model_config: Any, config: Config) -> str:
+    """What is slower than the optimized path could be, and why; empty: nothing is."""
+    if model_config.model_type not in FAMILIES:
+        return f"{model_config.model_type} has no fast path: every prompt is encoded with its own photograph"
+    if not takes_fast_path(model_config, config):
+        return f"use_dora=true leaves the fast path of {model_config.model_type}: every prompt is encoded with its own photograph"
+    if config.use_dora:
+        return "use_dora=true leaves the fast layers: PEFT's compute, and prompts and image features are shared as before"
+    return ""
+
+
+def family_of(model_config: Any, config: Config) -> Family:
     """Raises FamilyError for a model that cannot be trained here."""
-    if model_config.model_type in FAMILIES:
+    if takes_fast_path(model_config, config):
         return FAMILIES[model_config.model_type]
     model = empty_model(model_config)
     decoder = model.get_decoder()
@@ -118,7 +138,7 @@ def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
     folder, revision, model_config = model_folder(config), hub_revision(config), read_model_config(config)
     published_bits(model_config)
     require_tokenizer(config)
-    if model_config.model_type not in FAMILIES:
+    if not takes_fast_path(model_config, config):
         with loading_model(config.model_id):
             processor = load_processor(folder, config.chat_template, **revision)
         return PlainEncoder(processor, config), processor, model_config
@@ -172,7 +192,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     """
     encoder, processor, model_config = load_encoder(config)
     require_whole_model(config, model_config)
-    family = family_of(model_config)
+    family = family_of(model_config, config)
     if family.recurrent and (config.lora_r == 0 or not blocks_suit(model_config.text_config)):
         raise ModelError(
             f"{config.model_id} is of type {family.model_type}, of which adapters are trained here, with the settings of the "
@@ -245,10 +265,12 @@ def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool =
 
 # %% what is trained
 def adapter_settings(config: Config, family: Family) -> LoraConfig:
-    """LoRA (arXiv:2106.09685) on the language model's projections, named by full path."""
+    """LoRA (arXiv:2106.09685) on the language model's projections, named by full path; rsLoRA is arXiv:2312.03732, DoRA
+    arXiv:2402.09353."""
     return LoraConfig(
         r=config.lora_r, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, bias="none",
         target_modules=family.adapter_pattern(config.target_modules, vision=config.lora_vision), task_type="CAUSAL_LM",
+        use_rslora=config.use_rslora, use_dora=config.use_dora,
     )
 
 
@@ -391,7 +413,7 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any) -> Devic
 
 def measure_model(model_config: Any, config: Config) -> ModelSize:
     """Counted on an empty model: no weights are needed."""
-    family, model = family_of(model_config), empty_model(model_config)
+    family, model = family_of(model_config, config), empty_model(model_config)
     linears = sum(
         module.weight.numel() for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and name.startswith(family.decoder_layers)

@@ -24,7 +24,7 @@ from mcvqa.model.coverage import adapter_coverage
 from mcvqa.model.device import GIB, DeviceError, DevicePlan, plan_device
 from mcvqa.model.download import planned_download
 from mcvqa.model.families.family import FamilyError, feature_width, image_tokens
-from mcvqa.model.load import ModelSize, choose_weights, load_encoder, measure_model, vision_is_frozen
+from mcvqa.model.load import ModelSize, choose_weights, load_encoder, measure_model, path_note, vision_is_frozen
 from mcvqa.model.memory import settings_plan
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker, training_orders
@@ -143,6 +143,7 @@ def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, tuple[Encoder 
     except ModelError as error:
         print_line(False, str(error).replace("\n", "\n    "))
         return False, loaded
+    print_line(True, path_note(loaded[-1], offline) or "fast path: image features are computed once, option orders share a prompt")
     if weights_are_here(offline):
         print_line(True, "its weights are whole and those of its configuration (names and shapes; their values are not read)")
     else:

@@ -97,7 +97,7 @@ def kept_values(maker: Maker, config: Config, plan: DevicePlan, model_config: An
 
 def trains_in_blocks(maker: Maker, config: Config) -> bool:
     """Whether layers are those of model/fast/block.py."""
-    return isinstance(maker, RowMaker) and config.lora_r > 0
+    return isinstance(maker, RowMaker) and config.lora_r > 0 and not config.use_dora
 
 
 def memory_of(plan: DevicePlan) -> int:

@@ -18,6 +18,7 @@ from mcvqa.model.load import (
     choose_weights,
     load_base,
     load_encoder,
+    path_note,
     read_model_config,
     remove_adapters,
     vision_is_frozen,
@@ -210,8 +211,9 @@ def features_fit(project: Project, data: RunData, plan: DevicePlan, need: DiskNe
     """
     config = project.config
     encoder, processor, model_config = load_encoder(config)
+    if note := path_note(model_config, config):
+        print(f"  {note}")
     if isinstance(encoder, PlainEncoder):
-        print(f"  {model_config.model_type} has no fast path: every prompt is encoded with its own photograph")
         return False
     if not vision_is_frozen(config):
         print("  image features are made anew in every step: the vision tower is trained")
