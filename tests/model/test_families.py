@@ -100,13 +100,18 @@ def test_gradients_are_those_of_rows_one_by_one(model_type, model, pictures, che
     assert sum(g.abs().max() > 1e-3 for name, g in together.items() if ".visual." in name) > 10
 
 
-@pytest.mark.parametrize("targets", ["all", "q_proj|v_proj|in_proj_qkv|in_proj_a", "down_proj|in_proj_z|out_proj"])
-def test_loss_and_gradients_are_those_of_the_library_for_each_prompt_alone(model_type, targets):
-    """Orders that share a question, rows that share a picture, with all layers' outputs kept and with none."""
+@pytest.mark.parametrize(("targets", "scale"), [
+    ("all", 6 / 3), ("q_proj|v_proj|in_proj_qkv|in_proj_a", 6 / 3), ("down_proj|in_proj_z|out_proj", 6 / 3**0.5),
+])
+def test_loss_and_gradients_are_those_of_the_library_for_each_prompt_alone(model_type, targets, scale):
+    """Orders that share a question, rows that share a picture, with all layers' outputs kept and with none.
+
+    LoRA of three ranks and alpha 6; the last one is rsLoRA, whose scale is alpha / sqrt(r).
+    """
     model, family = small_model(model_type).requires_grad_(False), FAMILIES[model_type]
     there = {path.rpartition(".")[2] for path in family.language_linears}
     named = there if targets == "all" else there & {*targets.split("|")}
-    peft = adapted(model, "|".join(sorted(named)))
+    peft = adapted(model, "|".join(sorted(named)), use_rslora=scale != 2)
     answers, pictures = answering(peft).train(), small_pictures(model)
     batch, found = batch_of(ROWS, pictures, family.recurrent), []
     for keep in (True, False):
@@ -114,23 +119,13 @@ def test_loss_and_gradients_are_those_of_the_library_for_each_prompt_alone(model
         found.append(outcome(answers, batch))
     theirs = outcome(OneByOne(peft, ROWS, pictures).train(), batch)
     adapters = {name.split(".")[-4] for name in theirs[1]}
-    assert answers.blocks and adapters == named
+    scales = {one.scale for block in answers.blocks for half in (block.before, block.after) for one in half.spec.adapters}
+    assert adapters == named and scales == {scale}
     for ours in found:
         assert_same(ours, theirs, 1e-4 if family.recurrent else 1e-5)
 
 
-def test_rslora_is_another_scale_in_blocks_too(model_type):
-    """alpha / sqrt(r); three ranks of scale 6 / sqrt(3)."""
-    model, family = small_model(model_type).requires_grad_(False), FAMILIES[model_type]
-    peft = adapted(model, "|".join(path.rpartition(".")[2] for path in family.language_linears), use_rslora=True)
-    answers, pictures = answering(peft).train(), small_pictures(model)
-    batch = batch_of(ROWS, pictures, family.recurrent)
-    ours, theirs = outcome(answers, batch), outcome(OneByOne(peft, ROWS, pictures).train(), batch)
-    assert answers.blocks and {adapter.scale for block in answers.blocks for adapter in block.before.spec.adapters} == {6 / 3**0.5}
-    assert_same(ours, theirs, 1e-4 if family.recurrent else 1e-5)
-
-
-def test_dora_is_computed_by_the_library_or_not_on_the_fast_path(model_type):
+def test_dora_is_computed_by_the_librarys_layers_or_on_the_plain_path(model_type):
     model, family = small_model(model_type).requires_grad_(False), FAMILIES[model_type]
     if family.recurrent:
         assert not takes_fast_path(model.config, Config(use_dora=True)) and takes_fast_path(model.config, Config())

@@ -109,6 +109,7 @@ def test_from_any_cut_the_fold_becomes_the_same(trainer_in, undisturbed, tmp_pat
     require_same(outcome_of(trainer_in(tmp_path)), undisturbed)
 
 
+@pytest.mark.nightly
 def test_dora_resumes_as_it_was(trainer_in, tmp_path, monkeypatch):
     """Adapters of another kind, through the library's layers: the lengths of the weights are trained and come back too."""
     dora = dict(use_dora=True, use_rslora=True, num_epochs=1, target_modules=("v_proj",))

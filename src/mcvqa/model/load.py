@@ -26,7 +26,7 @@ from mcvqa.model.fast.forward import Answering, AnswerModel
 from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE
 from mcvqa.model.fast.overflow import cast_weights
 from mcvqa.model.plain import PlainAnswerModel, PlainEncoder
-from mcvqa.model.published import FOUR_BIT, as_loaded, published_bits, unpack_linears
+from mcvqa.model.published import FOUR_BIT, as_loaded, packing_settings, published_bits, unpack_linears
 from mcvqa.model.source import (
     ModelError,
     empty_model,
@@ -354,24 +354,36 @@ def vision_is_frozen(config: Config) -> bool:
 
 
 # %% sizes without weights
+# NF4 takes 4 bits a weight and a float32 for 64 of them; with double quantisation a byte, and a float32 for 256 of these
+NF4_BYTES, NESTED_NF4_BYTES = (4 + 32 / 64) / 8, (4 + 8 / 64 + 32 / (64 * 256)) / 8  # arXiv:2305.14314
+
+
 @dataclass(frozen=True)
 class ModelSize:
-    """Parameter counts of a model and of what would be trained."""
+    """Parameter counts of a model and of what would be trained.
+
+    Attributes:
+        rest: everything but the language model's linear layers.
+        averages: how many of the trained weights are kept (EMA, SWA).
+        four_bits: bytes of a weight in 4 bits.
+    """
 
     language_linears: int
     vision: int
-    rest: int  # everything but the language model's linear layers
+    rest: int
     trained: int
+    averages: int = 0
+    four_bits: float = NF4_BYTES
 
     def weight_bytes(self, plan: DevicePlan) -> int:
-        """Memory of the frozen weights; NF4 takes 4 bits a weight and a float32 for 64 of them (arXiv:2305.14314)."""
+        """Memory of the frozen weights."""
         each = plan.dtype.itemsize
-        return int(self.language_linears * (4.5 / 8 if plan.four_bit else each) + self.rest * each)
+        return int(self.language_linears * (self.four_bits if plan.four_bit else each) + self.rest * each)
 
     @property
     def training_bytes(self) -> int:
-        """Float32 weight, gradient and AdamW's two moments of each trained parameter."""
-        return 16 * self.trained
+        """Float32 weight, gradient, AdamW's two moments and the averages of each trained parameter."""
+        return 4 * (4 + self.averages) * self.trained
 
 
 # What a step needs beside weights and training state: CUDA's own half GiB, and the activations of some rows of a model of
@@ -421,7 +433,9 @@ def measure_model(model_config: Any, config: Config) -> ModelSize:
     total = sum(p.numel() for p in model.parameters())
     spoken = {*model.get_submodule(family.language).parameters(), *model.get_output_embeddings().parameters()}
     vision = total - sum(p.numel() for p in spoken)  # the tower, and what carries its features over
-    if config.lora_r == 0:
-        return ModelSize(linears, vision, total - linears, total)
-    adapted = with_adapters(model, config, family, low_cpu_mem_usage=True)
-    return ModelSize(linears, vision, total - linears, sum(p.numel() for p in trained_parameters(adapted).values()))
+    if config.lora_r > 0:
+        model = with_adapters(model, config, family, low_cpu_mem_usage=True)
+    trained = sum(p.numel() for p in trained_parameters(model).values())
+    nested = packing_settings(model_config).get("bnb_4bit_use_double_quant")
+    return ModelSize(
+        linears, vision, total - linears, trained, config.use_ema + config.use_swa, NESTED_NF4_BYTES if nested else NF4_BYTES)

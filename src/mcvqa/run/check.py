@@ -25,7 +25,7 @@ from mcvqa.model.device import GIB, DeviceError, DevicePlan, plan_device
 from mcvqa.model.download import planned_download
 from mcvqa.model.families.family import FamilyError, feature_width, image_tokens
 from mcvqa.model.load import ModelSize, choose_weights, load_encoder, measure_model, path_note, vision_is_frozen
-from mcvqa.model.memory import settings_plan
+from mcvqa.model.memory import MARGIN, less_memory, settings_plan
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker, training_orders
 from mcvqa.model.source import ModelError, read_model_config, require_whole_model, weights_are_here, without_hub
@@ -143,7 +143,8 @@ def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, tuple[Encoder 
     except ModelError as error:
         print_line(False, str(error).replace("\n", "\n    "))
         return False, loaded
-    print_line(True, path_note(loaded[-1], offline) or "fast path: image features are computed once, option orders share a prompt")
+    fast = "fast path: image features are computed once, option orders share a prompt"
+    print_line(True, path_note(loaded[-1], offline) or fast)
     if weights_are_here(offline):
         print_line(True, "its weights are whole and those of its configuration (names and shapes; their values are not read)")
     else:
@@ -204,14 +205,9 @@ def _check_resources(
     if config.lora_r > 0:
         print_line(True, str(adapter_coverage(model_config, config)))
     print_line(True, f"parameters: {size.language_linears + size.rest:,}, trained {size.trained:,}")
-    step = settings_plan(config, plan)
-    activations = step.rows * int(tokens.max()) * kept_values(maker, config, plan, model_config) * plan.dtype.itemsize
-    needed = size.weight_bytes(plan) + size.training_bytes + activations
-    there = memory_of(plan)
-    fits = needed < there
-    print_line(fits, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {size.weight_bytes(plan) / GIB:.1f}, "
-                f"training state {size.training_bytes / GIB:.1f}, activations {activations / GIB:.1f}: {step}"
-                f"{'; training tries what more fits' if plan.memory else ''})")
+    rows = settings_plan(config, plan).rows
+    activations = rows * int(tokens.max()) * kept_values(maker, config, plan, model_config) * plan.dtype.itemsize
+    fits = check_memory(config, plan, size, activations)
     features, patches = 0, 0
     if isinstance(maker, RowMaker) and vision_is_frozen(config):  # else there is no store: features are made anew in every step
         images = maker.images
@@ -220,11 +216,26 @@ def _check_resources(
         tokens_seen = int(sum(image_tokens(grid, images.merge) for grid in grids if grid) * sum(s * s for s in scales))
         features, patches = tokens_seen * feature_width(model_config) * plan.dtype.itemsize, tokens_seen * images.merge**2
     on_disk = _check_disk(config, size, plan, data, features)
-    again = (AGAIN_IN_BLOCKS if trains_in_blocks(maker, config) else 1.0) * step.checkpointing
+    again = (AGAIN_IN_BLOCKS if trains_in_blocks(maker, config) else 1.0) * settings_plan(config, plan).checkpointing
     _estimate_time(config, plan, size, tokens, data, patches, again)
     if isinstance(maker, PlainMaker):
         print_line(True, f"the vision tower of {model_config.model_type} runs for every prompt, which this time leaves out")
     return fits and on_disk
+
+
+def check_memory(config: Config, plan: DevicePlan, size: ModelSize, activations: int) -> bool:
+    """Whether a step fits by estimate, with what to do where it does not. Args: activations: bytes of those of a step."""
+    weights, there = size.weight_bytes(plan), memory_of(plan)
+    needed, usable = weights + size.training_bytes + activations, there * (MARGIN if plan.memory else 1)
+    print_line(needed < usable, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {weights / GIB:.1f}, "
+               f"training state {size.training_bytes / GIB:.1f}, activations {activations / GIB:.1f}: "
+               f"{settings_plan(config, plan)}{'; training tries what more fits' if plan.memory else ''})")
+    if needed >= usable:
+        room = f"a GPU with {needed / MARGIN / GIB:.0f} GiB" if plan.memory else f"{needed / GIB:.0f} GiB of memory"
+        several = " (one model is not divided among several GPUs)" if plan.memory else ""
+        print_line(False, f"it does not fit: it takes {room} or more{several}. {less_memory(config, four_bit=plan.four_bit)} "
+                   "mcvqa models shows what fits here.")
+    return needed < usable
 
 
 def _check_disk(config: Config, size: ModelSize, plan: DevicePlan, data: RunData, features: int = 0) -> bool:
