@@ -35,6 +35,7 @@ from mcvqa.model.source import (
     model_folder,
     read_model_config,
     require_all_tensors,
+    require_images_and_text,
     require_tokenizer,
     require_whole_model,
 )
@@ -81,7 +82,7 @@ class BaseModel:
         Args:
             model: this base model, with or without adapters.
         """
-        return AnswerModel(model, self.family, self.image_token_id) if self.family.vision else PlainAnswerModel(model)
+        return AnswerModel(model, self.family, self.image_token_id) if self.family.vision else PlainAnswerModel(model, self.family)
 
 
 # %% from a hub name or folder to the frozen model
@@ -122,8 +123,19 @@ def family_of(model_config: Any, config: Config) -> Family:
     model = empty_model(model_config)
     decoder = model.get_decoder()
     language = next(name for name, module in model.named_modules() if module is decoder)
-    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    return plain_family(model_config.model_type, language, linears)
+    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    # a router may be a linear layer that gives something else: it can have no adapters, and no 4-bit layer can stand for it
+    others = [name for name, module in linears.items() if type(module).forward is not nn.Linear.forward]
+    family = plain_family(model_config.model_type, language, [name for name in linears if name not in others])
+    return replace(family, unquantised=(*family.unquantised, *others))
+
+
+def decoder_linears(model: nn.Module, family: Family) -> dict[str, nn.Linear]:
+    """The linear layers of the language model's decoder layers, by their paths."""
+    return {
+        name: module for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.startswith(family.decoder_layers) and name not in family.unquantised
+    }
 
 
 def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
@@ -139,6 +151,7 @@ def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
     published_bits(model_config)
     require_tokenizer(config)
     if not takes_fast_path(model_config, config):
+        require_images_and_text(model_config)
         with loading_model(config.model_id):
             processor = load_processor(folder, config.chat_template, **revision)
         return PlainEncoder(processor, config), processor, model_config
@@ -254,10 +267,7 @@ def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool =
         all_of_them: else some are enough, as some publishers leave layers in full.
     """
     found = {name for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
-    wanted = {
-        name for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.startswith(family.decoder_layers)
-    }
+    wanted = decoder_linears(model, family).keys()
     if found - wanted or not found or (all_of_them and found != wanted):
         odd = sorted(found ^ wanted)[:3]
         raise ModelError(f"4-bit weights are not where they should be, for example {odd}. Set quantization=none.")
@@ -426,10 +436,7 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any) -> Devic
 def measure_model(model_config: Any, config: Config) -> ModelSize:
     """Counted on an empty model: no weights are needed."""
     family, model = family_of(model_config, config), empty_model(model_config)
-    linears = sum(
-        module.weight.numel() for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.startswith(family.decoder_layers)
-    )
+    linears = sum(linear.weight.numel() for linear in decoder_linears(model, family).values())
     total = sum(p.numel() for p in model.parameters())
     spoken = {*model.get_submodule(family.language).parameters(), *model.get_output_embeddings().parameters()}
     vision = total - sum(p.numel() for p in spoken)  # the tower, and what carries its features over

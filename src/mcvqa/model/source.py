@@ -10,7 +10,7 @@ import torch
 import transformers
 from huggingface_hub import constants, get_session
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig, AutoModelForImageTextToText
 
 from mcvqa.base.files import DamagedFile, read_json
 from mcvqa.config import Config
@@ -75,6 +75,16 @@ def read_model_config(config: Config) -> Any:
         )
     with loading_model(config.model_id):
         return AutoConfig.from_pretrained(model_folder(config), **hub_revision(config), trust_remote_code=False)
+
+
+def require_images_and_text(model_config: Any) -> None:
+    """Raises ModelError for a model that the library does not have among those of images and text."""
+    if type(model_config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise ModelError(
+            f"{model_config.name_or_path!r} is no model that answers questions about pictures: transformers "
+            f"{transformers.__version__} does not list the type {model_config.model_type!r} among its models of images and text "
+            "(AutoModelForImageTextToText). Set model_id to another model."
+        )
 
 
 def empty_model(model_config: Any) -> Any:
