@@ -1,6 +1,8 @@
 """What every family must pass: names, positions, logits, gradients and packed orders are those of the library's own model.
 
-A new family needs an entry in tests/model/small.py, and nothing here.
+A new family needs an entry in tests/model/small.py and one in tests/model/tried_families.py, and nothing here; all of one family:
+
+    pytest -m "" tests/model/test_families.py -k qwen3_5
 """
 import re
 
@@ -11,14 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
+from transformers import AutoModelForImageTextToText
 
 from mcvqa.config import Config
+from mcvqa.data.images import ImageFolder, survey_images
+from mcvqa.model.device import plan_device
 from mcvqa.model.families.family import image_grid, token_positions
 from mcvqa.model.families.registry import FAMILIES
 from mcvqa.model.fast.forward import answer_loss
-from mcvqa.model.load import family_of, takes_fast_path, trained_parameters
+from mcvqa.model.load import decoder_linears, family_of, load_base, takes_fast_path, trained_parameters
+from mcvqa.model.rows import RowMaker
+from mcvqa.model.vision.features import FeatureStore, ImageInputs
 from tests.model.small import IMAGE, ROWS, OneByOne, answering, batch_of, small_model, small_pictures
 from tests.model.test_block import adapted, assert_same, outcome
+from tests.model.tried_families import TRIED, save_tried
 
 
 # %% logits and gradients
@@ -175,6 +183,38 @@ def test_each_rotary_frequency_turns_by_the_axis_that_the_library_gives_it(model
     wanted = (positions[torch.from_numpy(axes)] * rotary.inv_freq).cos()
     torch.testing.assert_close(cos.flatten()[: len(axes)], wanted, atol=1e-4, rtol=1e-4)
     assert set(axes.tolist()) == {0, 1, 2}
+
+
+# %% as it is published
+@pytest.mark.nightly
+def test_from_a_folder_and_photographs_to_the_logits_of_the_library(model_type, tiny_config, photographs, questions, tmp_path):
+    """Tokenizer, image processor, features kept on disk, orders packed; then with the language model in 4 bits."""
+    name = next(name for name, build in TRIED.items() if build.__name__ == model_type)
+    config = tiny_config.replace(model_id=save_tried(name, tmp_path / "model"), image_size=96)
+    base = load_base(config, plan_device(config))
+    records = survey_images(ImageFolder(photographs), [q.image for q in questions])
+    images = ImageInputs.of_model(records, base.encoder, base.processor, base.model.config, config.image_size)
+    store = FeatureStore(tmp_path / "features", base, images)
+    store.fill(base, [image for image in dict.fromkeys(q.image for q in questions) if not records[image].problem], 1.0)
+    maker = RowMaker(base.encoder, images, store, base.family.recurrent)
+    orders = [np.roll(np.arange(len(q.choices)), i) for i, q in enumerate(questions)]
+    packed = maker.batch([maker.row(q, np.stack((np.arange(len(q.choices)), order)))
+                          for q, order in zip(questions, orders, strict=True)])
+    library = AutoModelForImageTextToText.from_pretrained(config.model_id).eval()
+    with torch.no_grad():
+        ours = base.answers(base.model).eval()(packed)
+        for question, order, mine in zip(questions, orders, ours, strict=True):
+            row = maker.row(question, order[None])
+            ids = torch.from_numpy(row.input_ids)[None]
+            seen = {} if row.image is None else dict(
+                pixel_values=images.patches(row.image, 1.0), image_grid_thw=torch.tensor([row.grid]))
+            marks = dict(attention_mask=torch.ones_like(ids), mm_token_type_ids=(ids == base.image_token_id).int())
+            theirs = library(input_ids=ids, **marks, **seen).logits[0, -1]
+            torch.testing.assert_close(mine[1], theirs, atol=1e-4, rtol=1e-4)
+    packing = config.replace(quantization="4bit")
+    four_bit = load_base(packing, plan_device(packing))  # verify_quantization looks at every module
+    kinds = {type(module).__name__ for module in decoder_linears(four_bit.model, four_bit.family).values()}
+    assert kinds == {"Linear4bit"} and len(questions) > 2
 
 
 # %% images as tokens

@@ -63,7 +63,7 @@ def qwen3_vl_moe() -> Made:
 
 def qwen3_5() -> Made:
     vision = {name: value for name, value in QWEN3_VISION.items() if name != "deepstack_visual_indexes"}
-    return qwen_family("qwen3_5", DELTA, vision, 16, "Qwen3VLVideoProcessor")
+    return qwen_family("qwen3_5", DELTA, vision, 16)
 
 
 def qwen3_5_moe() -> Made:

@@ -82,7 +82,9 @@ class BaseModel:
         Args:
             model: this base model, with or without adapters.
         """
-        return AnswerModel(model, self.family, self.image_token_id) if self.family.vision else PlainAnswerModel(model, self.family)
+        if self.family.vision is None:
+            return PlainAnswerModel(model, self.family)
+        return AnswerModel(model, self.family, self.image_token_id)
 
 
 # %% from a hub name or folder to the frozen model
