@@ -21,6 +21,7 @@ from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.questions import read_questions
 from mcvqa.model.device import plan_device
+from mcvqa.model.load import load_encoder
 from mcvqa.report.submission import find_form, validate_submission
 from mcvqa.run import model_side
 from mcvqa.run import steps as pipeline
@@ -309,7 +310,8 @@ def test_all_weights_of_a_fold_start_anew_too(dataset, finished, tmp_path):
 def kept_features(project):
     """(whether features are kept on disk, what is printed)"""
     data = split_rows(read_data(project), project.config)
-    return said_by(features_fit, project, data, plan_weights(project, plan_device(project.config)), DiskNeed(0, 0, 0))
+    plan = plan_weights(project, plan_device(project.config))
+    return said_by(features_fit, project, data, plan, DiskNeed(0, 0, 0), load_encoder(project.config))
 
 
 def test_a_vision_tower_in_training_has_no_features_kept_and_says_so(dataset, tmp_path):

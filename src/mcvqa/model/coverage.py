@@ -31,7 +31,8 @@ class AdapterCoverage:
 
 def adapter_coverage(model_config: Any, config: Config) -> AdapterCoverage:
     """Counted on an empty model. Raises FamilyError: the settings name layers that are not there."""
-    family, model = family_of(model_config, config), empty_model(model_config)
+    model = empty_model(model_config)
+    family = family_of(model_config, config, model)
     total = sum(p.numel() for p in model.parameters())
     linears = decoder_linears(model, family)
     adapted: dict[str, Any] = {

@@ -9,12 +9,7 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
-from transformers import (
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-)
+from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, BitsAndBytesConfig
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # in 5.5.4 the other name wants torchvision
 
 from mcvqa.config import Config
@@ -109,20 +104,18 @@ def takes_fast_path(model_config: Any, config: Config) -> bool:
 
 def path_note(model_config: Any, config: Config) -> str:
     """What is slower than the optimized path could be, and why; empty: nothing is."""
-    if model_config.model_type not in FAMILIES:
-        return f"{model_config.model_type} has no fast path: every prompt is encoded with its own photograph"
     if not takes_fast_path(model_config, config):
-        return f"use_dora=true leaves the fast path of {model_config.model_type}: every prompt is encoded with its own photograph"
-    if config.use_dora:
-        return "use_dora=true leaves the fast layers: PEFT's compute, and prompts and image features are shared as before"
-    return ""
+        why = "has no fast path" if model_config.model_type not in FAMILIES else "leaves its fast path with use_dora=true"
+        return f"{model_config.model_type} {why}: every prompt is encoded with its own photograph"
+    slower = "use_dora=true leaves the fast layers: PEFT's compute, and prompts and image features are shared as before"
+    return slower if config.use_dora else ""
 
 
-def family_of(model_config: Any, config: Config) -> Family:
-    """Raises FamilyError for a model that cannot be trained here."""
+def family_of(model_config: Any, config: Config, model: Any = None) -> Family:
+    """Raises FamilyError for a model that cannot be trained here. Args: model: an empty one, if there is one already."""
     if takes_fast_path(model_config, config):
         return FAMILIES[model_config.model_type]
-    model = empty_model(model_config)
+    model = model or empty_model(model_config)
     decoder = model.get_decoder()
     language = next(name for name, module in model.named_modules() if module is decoder)
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
@@ -134,10 +127,8 @@ def family_of(model_config: Any, config: Config) -> Family:
 
 def decoder_linears(model: nn.Module, family: Family) -> dict[str, nn.Linear]:
     """The linear layers of the language model's decoder layers, by their paths."""
-    return {
-        name: module for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.startswith(family.decoder_layers) and name not in family.unquantised
-    }
+    inside = [(name, module) for name, module in model.named_modules() if name.startswith(family.decoder_layers)]
+    return {name: module for name, module in inside if isinstance(module, nn.Linear) and name not in family.unquantised}
 
 
 def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
@@ -404,8 +395,11 @@ class ModelSize:
 ROOM_FOR_ACTIVATIONS = 3 * GIB
 
 
-def choose_weights(config: Config, plan: DevicePlan, model_config: Any) -> DevicePlan:
+def choose_weights(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize | None = None) -> DevicePlan:
     """`plan` with 4-bit weights where the full ones would not leave enough room, if that is not decided yet.
+
+    Args:
+        size: of the model, if it is known already.
 
     Raises:
         DeviceError: 4-bit weights are needed, and bitsandbytes is missing.
@@ -425,7 +419,7 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any) -> Devic
         return plan
     if config.lora_r == 0:
         return plan.with_weights(False, "lora_r=0 trains all weights, which 4-bit weights cannot do")
-    size = measure_model(model_config, config)
+    size = size or measure_model(model_config, config)
     weights = size.weight_bytes(replace(plan, four_bit=False))
     fits = weights + size.training_bytes + ROOM_FOR_ACTIVATIONS <= plan.memory
     return plan.with_weights(not fits, (
@@ -437,7 +431,8 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any) -> Devic
 
 def measure_model(model_config: Any, config: Config) -> ModelSize:
     """Counted on an empty model: no weights are needed."""
-    family, model = family_of(model_config, config), empty_model(model_config)
+    model = empty_model(model_config)
+    family = family_of(model_config, config, model)
     linears = sum(linear.weight.numel() for linear in decoder_linears(model, family).values())
     total = sum(p.numel() for p in model.parameters())
     spoken = {*model.get_submodule(family.language).parameters(), *model.get_output_embeddings().parameters()}

@@ -132,7 +132,8 @@ def require_whole_model(config: Config, model_config: Any) -> None:
     stored = {name: tensor for file in files for name, tensor in _stored_tensors(file).items()}
     if not stored:
         return
-    made, plain = type(empty_model(model_config)), copy.deepcopy(model_config)
+    made: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(model_config)]
+    plain = copy.deepcopy(model_config)
     if packed := packing_settings(model_config):
         stored = without_companions(stored)
         drop_packing(plain)
