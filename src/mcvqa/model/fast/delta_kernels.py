@@ -4,13 +4,13 @@ chunks, and the inverse of small triangular matrices. By Triton as in kernels.py
 Shapes as in delta.py; W channels.
 """
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from mcvqa.model.fast.kernels import tl, triton
+from mcvqa.model.fast.kernels import kernels_agree, tl, triton
 
 Parts = Sequence[tuple[int, int]]  # (heads, width of a head) of queries, keys and values
 
@@ -210,13 +210,11 @@ def _invert_by_triton(below: torch.Tensor) -> torch.Tensor:
 # %% whichever works
 @functools.cache
 def _works_on(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the kernels work on this GPU in this precision, tried once; as `fused_on` in kernels.py.
+    """Whether these kernels work on this GPU in this precision, tried once. Raises OutOfMemoryError as kernels_agree."""
+    return kernels_agree(device, functools.partial(_delta_trials, device, dtype), 2e-2)
 
-    Raises:
-        OutOfMemoryError: it cannot be tried.
-    """
-    if device.type != "cuda" or not triton:
-        return False
+
+def _delta_trials(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     generator = torch.Generator(device).manual_seed(0)
     x = torch.randn(20, 3 * 2 * 16, device=device, generator=generator).to(dtype)
     weight = torch.randn(3 * 2 * 16, 4, device=device, generator=generator).to(dtype)
@@ -225,16 +223,10 @@ def _works_on(device: torch.device, dtype: torch.dtype) -> bool:
     halo = torch.tensor([[20, 20, 20], [13, 14, 15]], device=device)
     below = torch.randn(2, 16, 16, device=device, generator=generator).to(dtype) / 4
     parts = ((2, 16),) * 3
-    try:
-        given = x.clone().requires_grad_()
-        with torch.enable_grad():  # the first pass may be one without
-            wanted = convolve_by_torch(given, weight, parts, tokens, halo)
-        pairs = [*zip(_convolve_by_triton(x, weight, parts, tokens, halo), wanted, strict=True)]
-        (theirs,) = torch.autograd.grad(wanted, given, wanted)
-        pairs += [(_convolve_back_by_triton(wanted, x, weight, parts, tokens, halo), theirs)]
-        pairs += [(_invert_by_triton(below), invert_by_torch(below))]
-        return all(torch.allclose(ours, theirs, rtol=1e-2, atol=2e-2) for ours, theirs in pairs)
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except Exception:  # whatever a compiler may raise
-        return False
+    given = x.clone().requires_grad_()
+    with torch.enable_grad():  # the first pass may be one without
+        wanted = convolve_by_torch(given, weight, parts, tokens, halo)
+    yield from zip(_convolve_by_triton(x, weight, parts, tokens, halo), wanted, strict=True)
+    (theirs,) = torch.autograd.grad(wanted, given, wanted)
+    yield _convolve_back_by_triton(wanted, x, weight, parts, tokens, halo), theirs
+    yield _invert_by_triton(below), invert_by_torch(below)
