@@ -78,6 +78,8 @@ def test_settings_that_need_each_other_are_told():
         Config(train_orders=2, shuffle_choices=False)
     with pytest.raises(ConfigError, match="set train_orders to 2 or more"):
         Config(order_consistency=0.5)
+    with pytest.raises(ConfigError, match="use_dora=true is a kind of adapters, and lora_r=0 has none"):
+        Config(lora_r=0, use_dora=True)
 
 
 def test_checkpointing_is_read_from_older_files_too():
@@ -202,7 +204,17 @@ def test_presets_are_the_seeds_table():
     assert (best.num_epochs, best.n_folds, best.model_id, best.image_size) == (5, 3, "Qwen/Qwen2.5-VL-7B-Instruct", 512)
     assert best.use_ema and best.use_swa and best.use_tta and best.tta_scales == (0.9, 1.0, 1.1)
     assert (best.batch_size, best.grad_accum_steps) == (1, 4)
-    assert set(PRESETS) == {"quick", "single", "ensemble", "best", "demo"}
+    assert set(PRESETS) == {"quick", "single", "ensemble", "best", "strong", "large", "demo"}
+
+
+def test_presets_of_published_solutions():
+    strong, large = (load_config(preset=name) for name in ("strong", "large"))
+    assert (strong.model_id, strong.quantization, strong.num_epochs) == ("Qwen/Qwen3-VL-8B-Instruct", "4bit", 3)
+    assert (strong.lora_r, strong.use_rslora, strong.folds_to_train) == (32, True, (0, 1, 2))
+    assert (large.model_id, large.num_epochs, large.folds_to_train) == ("unsloth/Qwen3-VL-32B-Instruct-bnb-4bit", 5, (0,))
+    for preset in (strong, large):
+        assert (preset.image_size, preset.use_tta, preset.tta_orders, preset.tta_scales) == (448, True, 4, (1.0,))
+        assert preset.answer_by == "letters" and 1 <= preset.lora_alpha / preset.lora_r ** (0.5 if preset.use_rslora else 1) <= 2
 
 
 def test_yaml_round_trip(tmp_path):

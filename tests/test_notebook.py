@@ -30,8 +30,8 @@ from tools.build_notebook import (
     build,
     left_out,
     requirements,
-    with_single_quotes,
     with_plain_signatures,
+    with_single_quotes,
 )
 
 from mcvqa.config import Config, ConfigError

@@ -24,8 +24,7 @@ from tests.model.tried_families import TRIED, save_tried  # noqa: E402
 from mcvqa.base.files import write_text  # noqa: E402
 from mcvqa.config import Config, McvqaError  # noqa: E402
 from mcvqa.model.coverage import adapter_coverage  # noqa: E402
-from mcvqa.model.families.registry import FAMILIES  # noqa: E402
-from mcvqa.model.load import load_encoder  # noqa: E402
+from mcvqa.model.load import load_encoder, takes_fast_path  # noqa: E402
 from mcvqa.run.steps import run  # noqa: E402
 
 PAGE = ROOT / "docs" / "models.md"
@@ -62,7 +61,7 @@ def try_family(name: str, scratch: Path) -> Tried:
         assert outcome.submission.exists()
     except McvqaError as error:
         return Tried(name, model_type, "", " ".join(str(error).split()), time.monotonic() - started)
-    path = "fast" if model_type in FAMILIES else "plain"
+    path = "fast" if takes_fast_path(model_config, config) else "plain"
     return Tried(name, model_type, path, ", ".join(coverage.names), time.monotonic() - started)
 
 
@@ -84,18 +83,20 @@ def page(found: list[Tried]) -> str:
 
 
 def main(names: list[str]) -> None:
-    found = []
+    found, faults = [], []
     for name in names or TRIED:
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 found.append(try_family(name, Path(scratch)))
             except Exception as error:  # not for people: a fault to be mended
                 traceback.print_exc()
-                print(f"{name}: FAULT {type(error).__name__}: {error}", flush=True)
+                faults.append(f"{name}: {type(error).__name__}: {error}")
                 continue
         one = found[-1]
         print(f"{name}: {one.path or 'refused'} in {one.seconds:.1f} s: {one.said}", flush=True)
         assert one.path or one.seconds < REFUSED_IN, f"{name} was refused after {one.seconds:.0f} s"
+    if faults:
+        sys.exit("\n".join(["Faults, so no page is written:", *faults]))
     if not names:
         write_text(PAGE, page(found))
 

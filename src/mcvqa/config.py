@@ -231,6 +231,14 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     lora_dropout: float = Field(
         default=0.05, ge=0.0, le=0.9, json_schema_extra=WEIGHTS, description="dropout in front of the adapters, a share"
     )
+    use_rslora: bool = Field(
+        default=False, json_schema_extra=WEIGHTS,
+        description="LoRA scale is lora_alpha / sqrt(lora_r) instead, so that adapters of a large rank learn as fast (rsLoRA)",
+    )
+    use_dora: bool = Field(
+        default=False, json_schema_extra=WEIGHTS,
+        description="adapters learn direction and length of the weights apart (DoRA); off the optimized path, so slower",
+    )
     target_modules: tuple[str, ...] = Field(
         default=(ALL_LINEAR,), min_length=1, json_schema_extra=WEIGHTS,
         description="language-model layers that get adapters, by the ends of their names; all-linear: all of them",
@@ -433,6 +441,9 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
             )
         if self.lora_r == 0 and self.quantization == "4bit":
             raise ConfigError("lora_r=0 trains all weights, which 4-bit weights cannot do: set quantization=none.")
+        if self.lora_r == 0 and (self.use_rslora or self.use_dora):
+            kind = "use_rslora" if self.use_rslora else "use_dora"
+            raise ConfigError(f"{kind}=true is a kind of adapters, and lora_r=0 has none: set lora_r to 8 or more.")
         if self.train_orders > 1 and not self.shuffle_choices:
             raise ConfigError(f"train_orders={self.train_orders} needs shuffle_choices=true: there is one order without it.")
         if self.order_consistency and self.train_orders == 1:
@@ -665,7 +676,7 @@ def weight_changes(before: dict[str, Any], now: Config) -> list[str]:
     return [f"  {name}: was {old[name]!r}, now {new[name]!r}" for name in names if old[name] != new[name]]
 
 
-# %% presets: the rows of the original's table, and a demo that needs no download
+# %% presets: the rows of the original's table, two that published solutions speak for, and a demo that needs no download
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": dict(use_sample=True, sample_size=200, num_epochs=1, use_kfold=False),
     "single": dict(use_sample=False, num_epochs=3, use_kfold=False, model_id="Qwen/Qwen2.5-VL-3B-Instruct"),
@@ -673,6 +684,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     "best": dict(
         use_sample=False, num_epochs=5, use_kfold=True, n_folds=3, model_id="Qwen/Qwen2.5-VL-7B-Instruct", image_size=512,
         use_ema=True, use_swa=True, use_tta=True, tta_scales=(0.9, 1.0, 1.1),
+    ),
+    # why these values: docs/presets.md
+    "strong": dict(
+        model_id="Qwen/Qwen3-VL-8B-Instruct", quantization="4bit", image_size=448, lora_r=32, lora_alpha=8, use_rslora=True,
+        num_epochs=3, grad_accum_steps=16, use_kfold=True, n_folds=3, use_tta=True, tta_orders=4, tta_scales=(1.0,),
+    ),
+    "large": dict(
+        model_id="unsloth/Qwen3-VL-32B-Instruct-bnb-4bit", image_size=448, lora_r=16, lora_alpha=32, num_epochs=5,
+        grad_accum_steps=16, use_kfold=False, n_folds=10, use_ema=False, use_tta=True, tta_orders=4, tta_scales=(1.0,),
     ),
     "demo": dict(
         data_dir="data/demo", run_name="demo", model_id="tiny", image_size=112, lora_r=16, lora_alpha=32,

@@ -17,9 +17,10 @@ from tests.model.small import ROWS, answering, batch_of, small_model, small_pict
 LANGUAGE = r"model\.language_model\.layers\.\d+\.\w+\.({})"
 
 
-def adapted(model, targets: str, dropout: float = 0.0):
-    """With adapters that do something already: B is zero when fresh."""
-    peft = get_peft_model(model, LoraConfig(r=3, lora_alpha=6, lora_dropout=dropout, target_modules=LANGUAGE.format(targets)))
+def adapted(model, targets: str, dropout: float = 0.0, **kind):
+    """With adapters that do something already: B is zero when fresh. Args: kind: use_rslora or use_dora."""
+    settings = LoraConfig(r=3, lora_alpha=6, lora_dropout=dropout, target_modules=LANGUAGE.format(targets), **kind)
+    peft = get_peft_model(model, settings)
     torch.manual_seed(1)
     for name, weight in trained_parameters(peft).items():
         if "lora_B" in name:

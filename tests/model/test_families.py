@@ -1,6 +1,8 @@
 """What every family must pass: names, positions, logits, gradients and packed orders are those of the library's own model.
 
-A new family needs an entry in tests/model/small.py, and nothing here.
+A new family needs an entry in tests/model/small.py and one in tests/model/tried_families.py, and nothing here; all of one family:
+
+    pytest -m "" tests/model/test_families.py -k qwen3_5
 """
 import re
 
@@ -11,12 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
+from transformers import AutoModelForImageTextToText
 
+from mcvqa.config import Config
+from mcvqa.data.images import ImageFolder, survey_images
+from mcvqa.model.device import plan_device
 from mcvqa.model.families.family import image_grid, token_positions
 from mcvqa.model.families.registry import FAMILIES
 from mcvqa.model.fast.forward import answer_loss
+from mcvqa.model.load import decoder_linears, family_of, load_base, takes_fast_path, trained_parameters
+from mcvqa.model.rows import RowMaker
+from mcvqa.model.vision.features import FeatureStore, ImageInputs
 from tests.model.small import IMAGE, ROWS, OneByOne, answering, batch_of, small_model, small_pictures
 from tests.model.test_block import adapted, assert_same, outcome
+from tests.model.tried_families import TRIED, save_tried
 
 
 # %% logits and gradients
@@ -98,13 +108,18 @@ def test_gradients_are_those_of_rows_one_by_one(model_type, model, pictures, che
     assert sum(g.abs().max() > 1e-3 for name, g in together.items() if ".visual." in name) > 10
 
 
-@pytest.mark.parametrize("targets", ["all", "q_proj|v_proj|in_proj_qkv|in_proj_a", "down_proj|in_proj_z|out_proj"])
-def test_loss_and_gradients_are_those_of_the_library_for_each_prompt_alone(model_type, targets):
-    """Orders that share a question, rows that share a picture, with all layers' outputs kept and with none."""
+@pytest.mark.parametrize(("targets", "scale"), [
+    ("all", 6 / 3), ("q_proj|v_proj|in_proj_qkv|in_proj_a", 6 / 3), ("down_proj|in_proj_z|out_proj", 6 / 3**0.5),
+])
+def test_loss_and_gradients_are_those_of_the_library_for_each_prompt_alone(model_type, targets, scale):
+    """Orders that share a question, rows that share a picture, with all layers' outputs kept and with none.
+
+    LoRA of three ranks and alpha 6; the last one is rsLoRA, whose scale is alpha / sqrt(r).
+    """
     model, family = small_model(model_type).requires_grad_(False), FAMILIES[model_type]
     there = {path.rpartition(".")[2] for path in family.language_linears}
     named = there if targets == "all" else there & {*targets.split("|")}
-    peft = adapted(model, "|".join(sorted(named)))
+    peft = adapted(model, "|".join(sorted(named)), use_rslora=scale != 2)
     answers, pictures = answering(peft).train(), small_pictures(model)
     batch, found = batch_of(ROWS, pictures, family.recurrent), []
     for keep in (True, False):
@@ -112,9 +127,23 @@ def test_loss_and_gradients_are_those_of_the_library_for_each_prompt_alone(model
         found.append(outcome(answers, batch))
     theirs = outcome(OneByOne(peft, ROWS, pictures).train(), batch)
     adapters = {name.split(".")[-4] for name in theirs[1]}
-    assert answers.blocks and adapters == named
+    scales = {one.scale for block in answers.blocks for half in (block.before, block.after) for one in half.spec.adapters}
+    assert adapters == named and scales == {scale}
     for ours in found:
         assert_same(ours, theirs, 1e-4 if family.recurrent else 1e-5)
+
+
+def test_dora_is_computed_by_the_librarys_layers_or_on_the_plain_path(model_type):
+    model, family = small_model(model_type).requires_grad_(False), FAMILIES[model_type]
+    if family.recurrent:
+        assert not takes_fast_path(model.config, Config(use_dora=True)) and takes_fast_path(model.config, Config())
+        assert family_of(model.config, Config(use_dora=True)).vision is None
+        return
+    peft = adapted(model, "q_proj|v_proj|up_proj|down_proj", use_dora=True)
+    answers, pictures = answering(peft).train(), small_pictures(model)
+    batch = batch_of(ROWS, pictures)
+    assert not answers.blocks and any("magnitude" in name for name in trained_parameters(peft))
+    assert_same(outcome(answers, batch), outcome(OneByOne(peft, ROWS, pictures).train(), batch))
 
 
 # %% names
@@ -154,6 +183,38 @@ def test_each_rotary_frequency_turns_by_the_axis_that_the_library_gives_it(model
     wanted = (positions[torch.from_numpy(axes)] * rotary.inv_freq).cos()
     torch.testing.assert_close(cos.flatten()[: len(axes)], wanted, atol=1e-4, rtol=1e-4)
     assert set(axes.tolist()) == {0, 1, 2}
+
+
+# %% as it is published
+@pytest.mark.nightly
+def test_from_a_folder_and_photographs_to_the_logits_of_the_library(model_type, tiny_config, photographs, questions, tmp_path):
+    """Tokenizer, image processor, features kept on disk, orders packed; then with the language model in 4 bits."""
+    name = next(name for name, build in TRIED.items() if build.__name__ == model_type)
+    config = tiny_config.replace(model_id=save_tried(name, tmp_path / "model"), image_size=96)
+    base = load_base(config, plan_device(config))
+    records = survey_images(ImageFolder(photographs), [q.image for q in questions])
+    images = ImageInputs.of_model(records, base.encoder, base.processor, base.model.config, config.image_size)
+    store = FeatureStore(tmp_path / "features", base, images)
+    store.fill(base, [image for image in dict.fromkeys(q.image for q in questions) if not records[image].problem], 1.0)
+    maker = RowMaker(base.encoder, images, store, base.family.recurrent)
+    orders = [np.roll(np.arange(len(q.choices)), i) for i, q in enumerate(questions)]
+    packed = maker.batch([maker.row(q, np.stack((np.arange(len(q.choices)), order)))
+                          for q, order in zip(questions, orders, strict=True)])
+    library = AutoModelForImageTextToText.from_pretrained(config.model_id).eval()
+    with torch.no_grad():
+        ours = base.answers(base.model).eval()(packed)
+        for question, order, mine in zip(questions, orders, ours, strict=True):
+            row = maker.row(question, order[None])
+            ids = torch.from_numpy(row.input_ids)[None]
+            seen = {} if row.image is None else dict(
+                pixel_values=images.patches(row.image, 1.0), image_grid_thw=torch.tensor([row.grid]))
+            marks = dict(attention_mask=torch.ones_like(ids), mm_token_type_ids=(ids == base.image_token_id).int())
+            theirs = library(input_ids=ids, **marks, **seen).logits[0, -1]
+            torch.testing.assert_close(mine[1], theirs, atol=1e-4, rtol=1e-4)
+    packing = config.replace(quantization="4bit")
+    four_bit = load_base(packing, plan_device(packing))  # verify_quantization looks at every module
+    kinds = {type(module).__name__ for module in decoder_linears(four_bit.model, four_bit.family).values()}
+    assert kinds == {"Linear4bit"} and len(questions) > 2
 
 
 # %% images as tokens

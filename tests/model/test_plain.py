@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 from PIL import Image
 
 from mcvqa.base.files import RunLog
-from mcvqa.config import LANGUAGE_PROJECTIONS
+from mcvqa.config import LANGUAGE_PROJECTIONS, Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.data.questions import Question
@@ -20,6 +21,8 @@ from mcvqa.model.families.registry import plain_family
 from mcvqa.model.fast.forward import read_letters
 from mcvqa.model.load import (
     ModelError,
+    decoder_linears,
+    family_of,
     load_adapter,
     load_base,
     load_processor,
@@ -27,8 +30,9 @@ from mcvqa.model.load import (
     measure_model,
     remove_adapters,
     trained_parameters,
+    with_adapters,
 )
-from mcvqa.model.plain import PlainEncoder, PlainMaker
+from mcvqa.model.plain import PlainAnswerModel, PlainEncoder, PlainMaker
 from mcvqa.model.rows import read_rows, training_row
 from mcvqa.model.text.encode import AlignmentError
 from mcvqa.scoring.generated import generate_answer
@@ -36,6 +40,7 @@ from mcvqa.scoring.score import score_questions
 from mcvqa.training.checkpoint import save_trained
 from mcvqa.training.job import FoldJob
 from mcvqa.training.loop import train_fold
+from tests.model.newer_families import llama4_model
 from tests.model.other_families import PLAIN_FAMILIES, save_family
 
 ORDERS = np.array([[0, 1, 2, 3], [1, 3, 0, 2], [2, 0, 3, 1], [3, 2, 1, 0]])
@@ -332,6 +337,19 @@ def test_a_model_of_unknown_build_is_refused():
     assert fused.unquantised == ("model.tower.qkv",)
     with pytest.raises(FamilyError, match=r"has no linear layers q_proj; it has qkv_proj, o_proj\. Set .*all-linear"):
         fused.adapter_pattern(("q_proj", "o_proj"))
+
+
+def test_a_router_that_is_a_linear_layer_stays_as_it_is():
+    """Llama 4's gives scores and logits, which neither adapters nor 4-bit layers would; its layers lie deeper than others'."""
+    model = llama4_model()
+    family, router = family_of(model.config, Config()), "language_model.model.layers.1.feed_forward.router"
+    assert router in family.unquantised and router not in decoder_linears(model, family)
+    adapted = with_adapters(model, Config(), family).eval()
+    layers = {name for name, module in adapted.named_modules() if isinstance(module, LoraLayer)}
+    assert layers and not [name for name in layers if name.endswith("router")]
+    answers = PlainAnswerModel(adapted, family)
+    assert {"model.layers.1.feed_forward", "model.layers.0"} <= answers.watched.keys()
+    assert torch.isfinite(adapted(input_ids=torch.arange(8)[None]).logits).all()
 
 
 def test_layers_of_any_build_get_adapters_by_the_ends_of_their_names():

@@ -7,27 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from transformers import AutoConfig, AutoModelForImageTextToText
 
+from tests.model.family_parts import (
+    AREA,
+    DELTA,
+    EXPERTS,
+    PINPOINTS,
+    QWEN_CHAT,
+    QWEN_MARKS,
+    Made,
+    in_text,
+    model_of,
+    part,
+    rope,
+)
+from tests.model.newer_families import NEWER
 from tests.model.other_families import TEXT, VISION, gemma3, idefics3, llava, qwen3_vl, small_tokenizer, template
-
-Made = tuple[Any, Any]  # processor (or tokenizer and image processor), model
-QWEN_MARKS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-QWEN_CHAT = template("", "<|im_start|>", "<|im_end|>", "<|vision_start|><|image_pad|><|vision_end|>")
-EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, shared_expert_intermediate_size=32)
-AREA = {"shortest_edge": 56**2, "longest_edge": 112**2}
-PINPOINTS = [[56, 112], [112, 56], [112, 112]]
-
-
-def model_of(model_type: str, **settings: Any) -> Any:
-    """Of random weights, by its model_type."""
-    return AutoModelForImageTextToText.from_config(AutoConfig.for_model(model_type, **settings))
-
-
-def part(name: str, *arguments: Any, **settings: Any) -> Any:
-    """A class of the library by its name: some exist in newer versions only."""
-    return getattr(transformers, name)(*arguments, **settings)
 
 
 # %% Qwen
@@ -51,17 +46,8 @@ def qwen_family(
     return part(whole, images, tokenizer, part(videos), chat_template=QWEN_CHAT), model
 
 
-def rope(*sections: int, **more: Any) -> dict[str, Any]:
-    return {"rope_parameters": dict(rope_type="default", rope_theta=1e4, mrope_section=[*sections]) | more}
-
-
 QWEN3_VISION = dict(
     hidden_size=64, intermediate_size=96, out_hidden_size=64, num_position_embeddings=36, deepstack_visual_indexes=[0])
-DELTA = dict(
-    layer_types=["linear_attention", "full_attention"], linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=16,
-    linear_value_head_dim=16, **rope(2, 1, 1, partial_rotary_factor=0.5, mrope_interleaved=True))
-
-
 def qwen2_vl() -> Made:
     return qwen_family("qwen2_vl", rope(4, 2, 2), dict(embed_dim=64, hidden_size=64, mlp_ratio=2), 14)
 
@@ -77,7 +63,7 @@ def qwen3_vl_moe() -> Made:
 
 def qwen3_5() -> Made:
     vision = {name: value for name, value in QWEN3_VISION.items() if name != "deepstack_visual_indexes"}
-    return qwen_family("qwen3_5", DELTA, vision, 16, "Qwen3VLVideoProcessor")
+    return qwen_family("qwen3_5", DELTA, vision, 16)
 
 
 def qwen3_5_moe() -> Made:
@@ -86,10 +72,6 @@ def qwen3_5_moe() -> Made:
 
 
 # %% a tower, a projector, a language model
-def in_text(model_type: str, **more: Any) -> dict[str, Any]:
-    return dict(TEXT, model_type=model_type) | more
-
-
 def internvl() -> Made:
     tokenizer = small_tokenizer(
         "<|im_start|>", "<|im_end|>", start_image_token="<img>", end_image_token="</img>", context_image_token="<IMG_CONTEXT>",
@@ -331,7 +313,7 @@ TRIED: dict[str, Callable[[], Made]] = {
     "Mistral Small 3": mistral3, "Ministral 3": ministral3, "GLM-4.1V": glm4v, "GLM-4.6V": glm46v, "LFM2-VL": lfm2_vl,
     "Aya Vision": aya_vision, "DeepSeek-VL": deepseek_vl, "Llama 3.2 Vision": mllama, "VideoLLaMA3": video_llama_3,
     "Ovis2": ovis2,
-    "EXAONE 4.5": exaone4_5,
+    "EXAONE 4.5": exaone4_5, **NEWER,
 }
 
 

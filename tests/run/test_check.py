@@ -7,13 +7,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from mcvqa.config import load_config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.questions import read_questions
 from mcvqa.model.content import packaged_tiny
-from mcvqa.run.check import check_run
+from mcvqa.model.device import GIB, DevicePlan
+from mcvqa.model.load import measure_model
+from mcvqa.model.rows import RowMaker
+from mcvqa.run.check import check_memory, check_run
+from mcvqa.run.lengths import kept_values
 from tests.conftest import make_dataset, tiny_settings
 from tests.model.chat_templates import KINDS
+from tests.model.model_sizes import SIZES
 from tests.model.other_families import save_family
 
 
@@ -49,6 +56,7 @@ def test_a_run_that_can_go_on(checked, tmp_path):
     tokens = int(re.search(r"the (\d+) tokens of the prompt", said)[1])
     assert f"{letter!r} at position {tokens}, predicted from position {tokens - 1}" in said
     assert f"({letter}) {question.choices[question.answer]}" in said and "<|image_pad|> x " in said
+    assert "· fast path: image features are computed once, option orders share a prompt" in said
     assert "24 training rows, 9 test rows" in said and "photographs: 33, of which 0 cannot be read" in said
     assert re.search(r"adapters on q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj: 56 layers, of 56 linear ones "
                      r"in the language model; they hold \d\d% of all weights", said)
@@ -92,6 +100,39 @@ def test_other_families_are_checked_too(checked, tmp_path_factory, family, image
     assert ready and not [line for line in said.splitlines() if line.startswith("  !")]
     assert image in said and "사진 0의 색은 무엇입니까?" in said, "letters of several tokens are shown whole"
     assert ("which this time leaves out" in said) == (family == "idefics3")
+
+
+def test_dora_is_said_to_leave_the_fast_layers(checked):
+    ready, said = checked(use_dora=True)
+    assert ready and "· use_dora=true leaves the fast layers: PEFT's compute" in said and "fast path:" not in said
+
+
+@pytest.mark.nightly
+def test_whether_the_presets_for_large_models_fit_is_said_for_the_gpu_at_hand(capsys):
+    """From layer sizes, as of a model that is not downloaded yet, with the longest row of 400 tokens."""
+    def prepared(preset: str, model: str, **packing):
+        """Prints, for a GPU of so many GiB, whether the preset fits."""
+        config, model_config = load_config(preset=preset), SIZES[model]()
+        model_config.quantization_config = packing
+        size = measure_model(model_config, config)
+
+        def said(memory: float, dtype: torch.dtype) -> str:
+            plan = DevicePlan("cuda", dtype, int(memory * GIB), True, True, 0, ())
+            kept = kept_values(RowMaker(None, None, None), config, plan, model_config) * plan.dtype.itemsize
+            fits = check_memory(config, plan, size, 400 * kept)
+            printed = capsys.readouterr().out
+            assert fits == ("!" not in printed) and ("it does not fit" in printed) == (not fits)
+            return printed
+
+        return said
+
+    assert "· memory: 9.0 of 14.6 GiB" in prepared("strong", "Qwen/Qwen3-VL-8B-Instruct")(14.6, torch.float16)
+    published = dict(quant_method="bitsandbytes", load_in_4bit=True, bnb_4bit_use_double_quant=True)
+    large = prepared("large", "Qwen/Qwen3-VL-32B-Instruct", **published)
+    assert "· memory: 21.6 of 23.6 GiB" in large(23.6, torch.bfloat16), "of an RTX 3090 or 4090"
+    for memory, dtype in ((14.6, torch.float16), (22.0, torch.bfloat16)):  # of a T4, and of an L4 or A10G
+        assert "takes a GPU with 24 GiB or more (one model is not divided among several GPUs)" in large(memory, dtype)
+    assert "Use less: a smaller lora_r (now 16), " in large(22.0, torch.bfloat16)
 
 
 def test_a_damaged_model_is_named_and_the_rest_is_checked(checked, tmp_path_factory):

@@ -8,7 +8,7 @@ import pytest
 from mcvqa import run
 from mcvqa.config import Config
 from mcvqa.model.device import plan_device
-from mcvqa.model.load import choose_weights, load_encoder
+from mcvqa.model.load import choose_weights, load_encoder, measure_model
 from mcvqa.run.alignment import maker_without_weights
 from mcvqa.run.check import check_run
 from mcvqa.run.dataset import RunData, read_data
@@ -35,7 +35,8 @@ def with_long_row(data: Path, split: str, words: int, rows: int = 1) -> Path:
 def problems(config: Config, data: RunData, memory: int = 0) -> tuple[str, str]:
     loaded = load_encoder(config)
     plan = dataclasses.replace(choose_weights(config, plan_device(config), loaded[-1]), memory=memory)
-    return length_problems(maker_without_weights(config, data, *loaded), config, data, plan, loaded[-1])
+    size = measure_model(loaded[-1], config)
+    return length_problems(maker_without_weights(config, data, *loaded), config, data, plan, loaded[-1], size)
 
 
 @pytest.fixture

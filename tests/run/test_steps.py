@@ -21,6 +21,7 @@ from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.questions import read_questions
 from mcvqa.model.device import plan_device
+from mcvqa.model.load import load_encoder
 from mcvqa.report.submission import find_form, validate_submission
 from mcvqa.run import model_side
 from mcvqa.run import steps as pipeline
@@ -88,12 +89,15 @@ def ensemble_file(config: Config) -> Path:
 
 
 # %% everything, once
-@pytest.mark.parametrize("family", ["qwen3_vl", pytest.param("idefics3", marks=pytest.mark.nightly)])
-def test_other_families_go_all_the_way(dataset, tmp_path, family):
+@pytest.mark.parametrize(("family", "dora"), [
+    ("qwen3_vl", False), pytest.param("qwen3_vl", True, marks=pytest.mark.nightly),
+    pytest.param("idefics3", False, marks=pytest.mark.nightly),
+])
+def test_other_families_go_all_the_way(dataset, tmp_path, family, dora):
     """By the fast path and by the plain one: two folds, several orders and scales, features only where there is a fast path."""
     config = short_run(
         dataset, tmp_path / "out", model_id=save_family(family, tmp_path / "model"), image_size=64, num_epochs=1, use_tta=True,
-        train_orders=2, order_consistency=0.1, tta_orders=2, tta_scales=(1.0, 1.5),
+        train_orders=2, order_consistency=0.1, tta_orders=2, tta_scales=(1.0, 1.5), use_dora=dora,
     )
     outcome, said = said_by(run, config)
     assert re.findall(r"^\[(\d+)/10\]", said, re.MULTILINE) == [str(n) for n in range(1, 11)]
@@ -101,6 +105,7 @@ def test_other_families_go_all_the_way(dataset, tmp_path, family):
     assert outcome.accuracy.n == 24
     assert bool(list((tmp_path / "out").rglob("features/*/*.npy"))) == (family == "qwen3_vl")
     assert ("has no fast path" in said) == (family == "idefics3")
+    assert ("use_dora=true leaves the fast layers" in said) == dora
 
 
 def test_each_of_the_ten_steps_is_announced_once_and_in_order(finished):
@@ -305,7 +310,8 @@ def test_all_weights_of_a_fold_start_anew_too(dataset, finished, tmp_path):
 def kept_features(project):
     """(whether features are kept on disk, what is printed)"""
     data = split_rows(read_data(project), project.config)
-    return said_by(features_fit, project, data, plan_weights(project, plan_device(project.config)), DiskNeed(0, 0, 0))
+    plan = plan_weights(project, plan_device(project.config))
+    return said_by(features_fit, project, data, plan, DiskNeed(0, 0, 0), load_encoder(project.config))
 
 
 def test_a_vision_tower_in_training_has_no_features_kept_and_says_so(dataset, tmp_path):

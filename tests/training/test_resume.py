@@ -110,6 +110,20 @@ def test_from_any_cut_the_fold_becomes_the_same(trainer_in, undisturbed, tmp_pat
 
 
 @pytest.mark.nightly
+def test_dora_resumes_as_it_was(trainer_in, tmp_path, monkeypatch):
+    """Adapters of another kind, through the library's layers: the lengths of the weights are trained and come back too."""
+    dora = dict(use_dora=True, use_rslora=True, num_epochs=1, target_modules=("v_proj",))
+    wanted = outcome_of(trainer_in(tmp_path / "undisturbed", save_minutes=1000, **dora))
+    lengths = {name: value for name, value in wanted.tensors.items() if name.startswith("weights/") and "magnitude" in name}
+    cut_in(monkeypatch, "backward", 2 * 2 + 1)
+    before = cut_off(trainer_in(tmp_path / "cut", **dora))
+    assert not before.stepper.answers.blocks and before.state.step == 2
+    require_same(outcome_of(trainer_in(tmp_path / "cut", **dora)), wanted)
+    fresh = trainer_in(tmp_path / "fresh", **dora).state.tensors()
+    assert lengths and not any(torch.equal(fresh[name], value) for name, value in lengths.items())
+
+
+@pytest.mark.nightly
 def test_a_chain_of_cuts(trainer_in, undisturbed, tmp_path, monkeypatch, capsys):
     """Each session makes one step; then the newest point is damaged, which costs the last of them."""
     losses = []

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from mcvqa.model.device import GIB
 from mcvqa.model.families.registry import FAMILIES
-from mcvqa.model.load import ROOM_FOR_ACTIVATIONS
+from mcvqa.model.load import NF4_BYTES, ROOM_FOR_ACTIVATIONS
 
 
 @dataclass(frozen=True)
@@ -13,49 +13,58 @@ class KnownModel:
     Attributes:
         name: on the hub.
         model_type: as in its config.json.
-        weights: billions of them, from memory but for Qwen2.5-VL-3B, which a test compares with its configuration.
+        weights: billions of them, counted on an empty model of its layer sizes (tests/model/model_sizes.py); 0: not known.
         kept: billions that stay in 16 bits where the others get 4: embeddings, the vision tower, experts.
     """
 
     name: str
     model_type: str
-    weights: float
-    kept: float
+    weights: float = 0.0
+    kept: float = 0.0
 
     def memory(self, *, four_bit: bool) -> float:
         """GiB for the weights, and for activations and training state of the adapters (see choose_weights)."""
-        packed = (self.weights - self.kept) * (4.5 / 8 if four_bit else 2)
+        packed = (self.weights - self.kept) * (NF4_BYTES if four_bit else 2)
         return (packed + 2 * self.kept) * 1e9 / GIB + ROOM_FOR_ACTIVATIONS / GIB
+
+    def described(self, memory: int) -> str:
+        """A line of the table. Args: memory: as for list_models."""
+        name = f"{self.name:50} {'fast' if self.model_type in FAMILIES else 'plain':6}"
+        if not self.weights:
+            return f"{name} {'?':>8} {'?':>8}"
+        small, full = (self.memory(four_bit=four_bit) for four_bit in (True, False))
+        fits = "" if not memory else "16 bits" if full * GIB <= memory else "4 bits" if small * GIB <= memory else "too large"
+        return f"{name} {small:8.1f} {full:8.1f}  {fits}".rstrip()
 
 
 KNOWN_MODELS = (
-    KnownModel("Qwen/Qwen2-VL-2B-Instruct", "qwen2_vl", 2.2, 0.9),
-    KnownModel("Qwen/Qwen2.5-VL-3B-Instruct", "qwen2_5_vl", 3.8, 1.0),
-    KnownModel("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2_5_vl", 8.3, 1.8),
-    KnownModel("Qwen/Qwen3-VL-2B-Instruct", "qwen3_vl", 2.1, 0.7),
-    KnownModel("Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl", 4.4, 0.8),
-    KnownModel("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl", 8.8, 1.8),
-    KnownModel("Qwen/Qwen3-VL-32B-Instruct", "qwen3_vl", 33.4, 2.2),
-    KnownModel("Qwen/Qwen3-VL-30B-A3B-Instruct", "qwen3_vl_moe", 31.1, 29.7),
-    KnownModel("google/gemma-3-4b-it", "gemma3", 4.3, 1.1),
-    KnownModel("google/gemma-3-12b-it", "gemma3", 12.2, 1.4),
-    KnownModel("OpenGVLab/InternVL3_5-8B-HF", "internvl", 8.5, 1.6),
-    KnownModel("llava-hf/llava-onevision-qwen2-7b-ov-hf", "llava_onevision", 8.0, 1.5),
-    KnownModel("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "smolvlm", 2.2, 0.6),
-    KnownModel("mistralai/Mistral-Small-3.1-24B-Instruct-2503", "mistral3", 24.0, 1.8),
+    KnownModel("Qwen/Qwen2-VL-2B-Instruct", "qwen2_vl", 2.21, 0.90),
+    KnownModel("Qwen/Qwen2.5-VL-3B-Instruct", "qwen2_5_vl", 3.75, 0.98),
+    KnownModel("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2_5_vl", 8.29, 1.77),
+    KnownModel("Qwen/Qwen3-VL-2B-Instruct", "qwen3_vl", 2.13, 0.72),
+    KnownModel("Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl", 4.44, 0.80),
+    KnownModel("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl", 8.77, 1.82),
+    KnownModel("Qwen/Qwen3-VL-32B-Instruct", "qwen3_vl", 33.36, 2.15),
+    KnownModel("Qwen/Qwen3-VL-30B-A3B-Instruct", "qwen3_vl_moe", 31.07, 30.16),
+    KnownModel("Qwen/Qwen3.5-4B", "qwen3_5", 4.54, 0.97),
+    KnownModel("Qwen/Qwen3.5-9B", "qwen3_5", 9.41, 2.49),
+    KnownModel("Qwen/Qwen3.5-27B", "qwen3_5", 27.36, 3.01),
+    KnownModel("Qwen/Qwen3.5-35B-A3B", "qwen3_5_moe", 35.11, 33.70),
+    KnownModel("google/gemma-3-4b-it", "gemma3"),
+    KnownModel("google/gemma-3-12b-it", "gemma3"),
+    KnownModel("OpenGVLab/InternVL3_5-8B-HF", "internvl"),
+    KnownModel("llava-hf/llava-onevision-qwen2-7b-ov-hf", "llava_onevision"),
+    KnownModel("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "smolvlm"),
+    KnownModel("mistralai/Mistral-Small-3.1-24B-Instruct-2503", "mistral3"),
 )
 
 
 def list_models(memory: int) -> str:
     """A table. Args: memory: bytes of the GPU here; 0: there is none."""
     here = f"{memory / GIB:.0f} GiB here" if memory else "no GPU here"
-    lines = [f"{'model':50} {'path':6} {'4 bits':>8} {'16 bits':>8}  {here}"]
-    for model in KNOWN_MODELS:
-        small, full = (model.memory(four_bit=four_bit) for four_bit in (True, False))
-        fits = "" if not memory else "16 bits" if full * GIB <= memory else "4 bits" if small * GIB <= memory else "too large"
-        path = "fast" if model.model_type in FAMILIES else "plain"
-        lines.append(f"{model.name:50} {path:6} {small:8.1f} {full:8.1f}  {fits}".rstrip())
     return "\n".join([
-        *lines, "", "GiB for weights and activations; fast: image features are computed once; plain: every prompt runs whole.",
+        f"{'model':50} {'path':6} {'4 bits':>8} {'16 bits':>8}  {here}", *(model.described(memory) for model in KNOWN_MODELS), "",
+        "GiB for weights and activations, ?: not counted (mcvqa check counts any model by its config.json).",
+        "fast: image features are computed once; plain: every prompt runs whole.",
         "Families that were tried: docs/models.md. Choose one with --set model_id=NAME",
     ])

@@ -3,10 +3,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft.tuners.lora import LoraLayer
-from torch import nn
 
 from mcvqa.config import Config
-from mcvqa.model.load import family_of, with_adapters
+from mcvqa.model.load import decoder_linears, family_of, with_adapters
 from mcvqa.model.source import empty_model
 
 
@@ -32,10 +31,10 @@ class AdapterCoverage:
 
 def adapter_coverage(model_config: Any, config: Config) -> AdapterCoverage:
     """Counted on an empty model. Raises FamilyError: the settings name layers that are not there."""
-    family, model = family_of(model_config), empty_model(model_config)
+    model = empty_model(model_config)
+    family = family_of(model_config, config, model)
     total = sum(p.numel() for p in model.parameters())
-    modules = dict(model.named_modules())
-    linears = [name for name in modules if name.startswith(family.decoder_layers) and isinstance(modules[name], nn.Linear)]
+    linears = decoder_linears(model, family)
     adapted: dict[str, Any] = {
         name: module for name, module in with_adapters(model, config, family, low_cpu_mem_usage=True).named_modules()
         if isinstance(module, LoraLayer)

@@ -9,12 +9,7 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
-from transformers import (
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-)
+from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, BitsAndBytesConfig
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # in 5.5.4 the other name wants torchvision
 
 from mcvqa.config import Config
@@ -26,7 +21,7 @@ from mcvqa.model.fast.forward import Answering, AnswerModel
 from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE
 from mcvqa.model.fast.overflow import cast_weights
 from mcvqa.model.plain import PlainAnswerModel, PlainEncoder
-from mcvqa.model.published import FOUR_BIT, as_loaded, published_bits, unpack_linears
+from mcvqa.model.published import FOUR_BIT, as_loaded, packing_settings, published_bits, unpack_linears
 from mcvqa.model.source import (
     ModelError,
     empty_model,
@@ -35,6 +30,7 @@ from mcvqa.model.source import (
     model_folder,
     read_model_config,
     require_all_tensors,
+    require_images_and_text,
     require_tokenizer,
     require_whole_files,
     require_whole_model,
@@ -82,7 +78,9 @@ class BaseModel:
         Args:
             model: this base model, with or without adapters.
         """
-        return AnswerModel(model, self.family, self.image_token_id) if self.family.vision else PlainAnswerModel(model)
+        if self.family.vision is None:
+            return PlainAnswerModel(model, self.family)
+        return AnswerModel(model, self.family, self.image_token_id)
 
 
 # %% from a hub name or folder to the frozen model
@@ -96,15 +94,42 @@ def check_transformers() -> None:
         )
 
 
-def family_of(model_config: Any) -> Family:
-    """Raises FamilyError for a model that cannot be trained here."""
-    if model_config.model_type in FAMILIES:
+def takes_fast_path(model_config: Any, config: Config) -> bool:
+    """Whether there is an optimized path for the model's family that these settings can take.
+
+    DoRA is computed by PEFT's layers in the library's model, which cannot read the batches of a recurrent family.
+    """
+    family = FAMILIES.get(model_config.model_type)
+    return family is not None and not (family.recurrent and config.use_dora)
+
+
+def path_note(model_config: Any, config: Config) -> str:
+    """What is slower than the optimized path could be, and why; empty: nothing is."""
+    if not takes_fast_path(model_config, config):
+        why = "has no fast path" if model_config.model_type not in FAMILIES else "leaves its fast path with use_dora=true"
+        return f"{model_config.model_type} {why}: every prompt is encoded with its own photograph"
+    slower = "use_dora=true leaves the fast layers: PEFT's compute, and prompts and image features are shared as before"
+    return slower if config.use_dora else ""
+
+
+def family_of(model_config: Any, config: Config, model: Any = None) -> Family:
+    """Raises FamilyError for a model that cannot be trained here. Args: model: an empty one, if there is one already."""
+    if takes_fast_path(model_config, config):
         return FAMILIES[model_config.model_type]
-    model = empty_model(model_config)
+    model = model or empty_model(model_config)
     decoder = model.get_decoder()
     language = next(name for name, module in model.named_modules() if module is decoder)
-    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    return plain_family(model_config.model_type, language, linears)
+    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    # a router may be a linear layer that gives something else: it can have no adapters, and no 4-bit layer can stand for it
+    others = [name for name, module in linears.items() if type(module).forward is not nn.Linear.forward]
+    family = plain_family(model_config.model_type, language, [name for name in linears if name not in others])
+    return replace(family, unquantised=(*family.unquantised, *others))
+
+
+def decoder_linears(model: nn.Module, family: Family) -> dict[str, nn.Linear]:
+    """The linear layers of the language model's decoder layers, by their paths."""
+    inside = [(name, module) for name, module in model.named_modules() if name.startswith(family.decoder_layers)]
+    return {name: module for name, module in inside if isinstance(module, nn.Linear) and name not in family.unquantised}
 
 
 def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
@@ -119,7 +144,8 @@ def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
     folder, revision, model_config = model_folder(config), hub_revision(config), read_model_config(config)
     published_bits(model_config)
     require_tokenizer(config)
-    if model_config.model_type not in FAMILIES:
+    if not takes_fast_path(model_config, config):
+        require_images_and_text(model_config)
         with loading_model(config.model_id):
             processor = load_processor(folder, config.chat_template, **revision)
         return PlainEncoder(processor, config), processor, model_config
@@ -177,7 +203,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
         require_whole_model(config, model_config)
     else:
         require_whole_files(config)
-    family = family_of(model_config)
+    family = family_of(model_config, config)
     if family.recurrent and (config.lora_r == 0 or not blocks_suit(model_config.text_config)):
         raise ModelError(
             f"{config.model_id} is of type {family.model_type}, of which adapters are trained here, with the settings of the "
@@ -238,10 +264,7 @@ def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool =
         all_of_them: else some are enough, as some publishers leave layers in full.
     """
     found = {name for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
-    wanted = {
-        name for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.startswith(family.decoder_layers)
-    }
+    wanted = decoder_linears(model, family).keys()
     if found - wanted or not found or (all_of_them and found != wanted):
         odd = sorted(found ^ wanted)[:3]
         raise ModelError(f"4-bit weights are not where they should be, for example {odd}. Set quantization=none.")
@@ -249,10 +272,12 @@ def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool =
 
 # %% what is trained
 def adapter_settings(config: Config, family: Family) -> LoraConfig:
-    """LoRA (arXiv:2106.09685) on the language model's projections, named by full path."""
+    """LoRA (arXiv:2106.09685) on the language model's projections, named by full path; rsLoRA is arXiv:2312.03732, DoRA
+    arXiv:2402.09353."""
     return LoraConfig(
         r=config.lora_r, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, bias="none",
         target_modules=family.adapter_pattern(config.target_modules, vision=config.lora_vision), task_type="CAUSAL_LM",
+        use_rslora=config.use_rslora, use_dora=config.use_dora,
     )
 
 
@@ -336,24 +361,36 @@ def vision_is_frozen(config: Config) -> bool:
 
 
 # %% sizes without weights
+# NF4 takes 4 bits a weight and a float32 for 64 of them; with double quantisation a byte, and a float32 for 256 of these
+NF4_BYTES, NESTED_NF4_BYTES = (4 + 32 / 64) / 8, (4 + 8 / 64 + 32 / (64 * 256)) / 8  # arXiv:2305.14314
+
+
 @dataclass(frozen=True)
 class ModelSize:
-    """Parameter counts of a model and of what would be trained."""
+    """Parameter counts of a model and of what would be trained.
+
+    Attributes:
+        rest: everything but the language model's linear layers.
+        averages: how many of the trained weights are kept (EMA, SWA).
+        four_bits: bytes of a weight in 4 bits.
+    """
 
     language_linears: int
     vision: int
-    rest: int  # everything but the language model's linear layers
+    rest: int
     trained: int
+    averages: int = 0
+    four_bits: float = NF4_BYTES
 
     def weight_bytes(self, plan: DevicePlan) -> int:
-        """Memory of the frozen weights; NF4 takes 4 bits a weight and a float32 for 64 of them (arXiv:2305.14314)."""
+        """Memory of the frozen weights."""
         each = plan.dtype.itemsize
-        return int(self.language_linears * (4.5 / 8 if plan.four_bit else each) + self.rest * each)
+        return int(self.language_linears * (self.four_bits if plan.four_bit else each) + self.rest * each)
 
     @property
     def training_bytes(self) -> int:
-        """Float32 weight, gradient and AdamW's two moments of each trained parameter."""
-        return 16 * self.trained
+        """Float32 weight, gradient, AdamW's two moments and the averages of each trained parameter."""
+        return 4 * (4 + self.averages) * self.trained
 
 
 # What a step needs beside weights and training state: CUDA's own half GiB, and the activations of some rows of a model of
@@ -362,8 +399,11 @@ class ModelSize:
 ROOM_FOR_ACTIVATIONS = 3 * GIB
 
 
-def choose_weights(config: Config, plan: DevicePlan, model_config: Any) -> DevicePlan:
+def choose_weights(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize | None = None) -> DevicePlan:
     """`plan` with 4-bit weights where the full ones would not leave enough room, if that is not decided yet.
+
+    Args:
+        size: of the model, if it is known already.
 
     Raises:
         DeviceError: 4-bit weights are needed, and bitsandbytes is missing.
@@ -383,7 +423,7 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any) -> Devic
         return plan
     if config.lora_r == 0:
         return plan.with_weights(False, "lora_r=0 trains all weights, which 4-bit weights cannot do")
-    size = measure_model(model_config, config)
+    size = size or measure_model(model_config, config)
     weights = size.weight_bytes(replace(plan, four_bit=False))
     fits = weights + size.training_bytes + ROOM_FOR_ACTIVATIONS <= plan.memory
     return plan.with_weights(not fits, (
@@ -395,15 +435,15 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any) -> Devic
 
 def measure_model(model_config: Any, config: Config) -> ModelSize:
     """Counted on an empty model: no weights are needed."""
-    family, model = family_of(model_config), empty_model(model_config)
-    linears = sum(
-        module.weight.numel() for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.startswith(family.decoder_layers)
-    )
+    model = empty_model(model_config)
+    family = family_of(model_config, config, model)
+    linears = sum(linear.weight.numel() for linear in decoder_linears(model, family).values())
     total = sum(p.numel() for p in model.parameters())
     spoken = {*model.get_submodule(family.language).parameters(), *model.get_output_embeddings().parameters()}
     vision = total - sum(p.numel() for p in spoken)  # the tower, and what carries its features over
-    if config.lora_r == 0:
-        return ModelSize(linears, vision, total - linears, total)
-    adapted = with_adapters(model, config, family, low_cpu_mem_usage=True)
-    return ModelSize(linears, vision, total - linears, sum(p.numel() for p in trained_parameters(adapted).values()))
+    if config.lora_r > 0:
+        model = with_adapters(model, config, family, low_cpu_mem_usage=True)
+    trained = sum(p.numel() for p in trained_parameters(model).values())
+    nested = packing_settings(model_config).get("bnb_4bit_use_double_quant")
+    return ModelSize(
+        linears, vision, total - linears, trained, config.use_ema + config.use_swa, NESTED_NF4_BYTES if nested else NF4_BYTES)

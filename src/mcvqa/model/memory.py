@@ -59,6 +59,7 @@ def less_memory(config: Config, *, four_bit: bool | None = None) -> str:
         "" if four_bit or config.quantization == "4bit" or not config.lora_r else "--set quantization=4bit",
         "--set gradient_checkpointing=auto" if config.gradient_checkpointing == "never" else "",
         f"--set train_orders=1 (now {config.train_orders})" if config.train_orders > 1 else "",
+        f"a smaller lora_r (now {config.lora_r})" if config.lora_r > 8 else "",
         f"a smaller image_size (now {config.image_size})", "a smaller model (3B instead of 7B)",
     ]
     return "Use less: " + ", ".join(way for way in ways if way) + "."

@@ -22,6 +22,7 @@ from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.images import ImageRecord, open_image
 from mcvqa.data.questions import Question
+from mcvqa.model.families.family import Family
 from mcvqa.model.fast.forward import Answering, stack_letters
 from mcvqa.model.fast.overflow import layer_parts
 from mcvqa.model.text.encode import answer_target
@@ -252,14 +253,15 @@ class PlainAnswerModel(Answering):
 
     Args:
         model: base model, with or without adapters.
+        family: names of its parts.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, family: Family) -> None:
         super().__init__()
         self.model = model
         core: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         self.parts = {"language": core.get_decoder()}
-        self.watched = layer_parts(core.get_decoder())
+        self.watched = layer_parts(core.get_decoder(), family.layers)
         self.dtype = core.dtype
         self.keeps = "logits_to_keep" in inspect.signature(core.forward).parameters  # spares the head's work at other tokens
 

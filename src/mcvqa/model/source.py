@@ -10,7 +10,7 @@ import torch
 import transformers
 from huggingface_hub import constants, get_session
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig, AutoModelForImageTextToText
 
 from mcvqa.base.files import DamagedFile, read_json
 from mcvqa.config import Config
@@ -77,6 +77,16 @@ def read_model_config(config: Config) -> Any:
         return AutoConfig.from_pretrained(model_folder(config), **hub_revision(config), trust_remote_code=False)
 
 
+def require_images_and_text(model_config: Any) -> None:
+    """Raises ModelError for a model that the library does not have among those of images and text."""
+    if type(model_config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise ModelError(
+            f"{model_config.name_or_path!r} is no model that answers questions about pictures: transformers "
+            f"{transformers.__version__} does not list the type {model_config.model_type!r} among its models of images and text "
+            "(AutoModelForImageTextToText). Set model_id to another model."
+        )
+
+
 def empty_model(model_config: Any) -> Any:
     """The model without memory (torch's meta device): its parts and sizes are there, its weights are not."""
     with loading_model(model_config.name_or_path), torch.device("meta"):
@@ -133,7 +143,8 @@ def require_whole_model(config: Config, model_config: Any) -> None:
     stored, folder = require_whole_files(config), local_folder(config)
     if not stored:
         return
-    made, plain = type(empty_model(model_config)), copy.deepcopy(model_config)
+    made: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(model_config)]
+    plain = copy.deepcopy(model_config)
     if packed := packing_settings(model_config):
         stored = without_companions(stored)
         drop_packing(plain)

@@ -24,8 +24,8 @@ from mcvqa.model.coverage import adapter_coverage
 from mcvqa.model.device import GIB, DeviceError, DevicePlan, plan_device
 from mcvqa.model.download import planned_download
 from mcvqa.model.families.family import FamilyError, feature_width, image_tokens
-from mcvqa.model.load import ModelSize, choose_weights, load_encoder, measure_model, vision_is_frozen
-from mcvqa.model.memory import settings_plan
+from mcvqa.model.load import ModelSize, choose_weights, load_encoder, measure_model, path_note, vision_is_frozen
+from mcvqa.model.memory import MARGIN, less_memory, settings_plan
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker, training_orders
 from mcvqa.model.source import ModelError, read_model_config, require_whole_model, weights_are_here, without_hub
@@ -54,24 +54,22 @@ def check_run(config: Config) -> bool:
         print_line(True, f"instruction of the prompt: {why}")
         project = replace(project, config=config.replace(output_dir=scratch))
         undecided = plan_device(config)
-        whole, loaded = _check_model(project.config, undecided)
-        if loaded is None:
+        whole, model = _check_model(project.config, undecided)
+        if model is None:
             _check_without_model(config, undecided, data)
             print("\nnot ready: see the lines marked with !")
             return False
         ready &= whole
-        encoder, _, model_config = loaded
-        plan = choose_weights(project.config, undecided, model_config)
         print_section("device")
-        print("\n".join(f"  {note}" for note in [*plan.reasons, *version_notes()]))
-        maker = maker_without_weights(config, data, *loaded)
-        check_alignment(maker, encoder, data.train[int(data.with_image.argmax())])
+        print("\n".join(f"  {note}" for note in [*model.plan.reasons, *version_notes()]))
+        maker = maker_without_weights(config, data, *model.loaded)
+        check_alignment(maker, model.loaded[0], data.train[int(data.with_image.argmax())])
         tokens = _check_rows(maker, data, config)
-        refused, said = length_problems(maker, config, data, plan, model_config)
+        refused, said = length_problems(maker, config, data, model.plan, model.loaded[-1], model.size)
         for problem in filter(None, (refused, said)):
             print_line(False, problem)
         ready &= not refused
-        ready &= _check_resources(config, plan, model_config, maker, data, tokens)
+        ready &= _check_resources(config, model, maker, data, tokens)
     marked = bool(said or data.doubts or data.broken([*data.train, *data.test]))
     found = "ready; look at the lines marked with ! first" if marked else "ready: nothing stands in the way"
     print("\n" + (found if ready else "not ready: see the lines marked with !"))
@@ -124,15 +122,29 @@ def _lines_of_problems(data: RunData) -> list[str]:
 
 
 # %% model
-def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, tuple[Encoder | PlainEncoder, Any, Any] | None]:
-    """Whether the model is whole; and, where they can be loaded, its encoder, processor and configuration."""
+@dataclass(frozen=True)
+class WeightlessModel:
+    """What can be known of a model without its weights.
+
+    Attributes:
+        loaded: as `load_encoder` gives it.
+        plan: with the choice of weights made.
+    """
+
+    loaded: tuple[Encoder | PlainEncoder, Any, Any]
+    size: ModelSize
+    plan: DevicePlan
+
+
+def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, WeightlessModel | None]:
+    """Whether the model is whole; and what is known of it, where that much can be loaded."""
     print_section(f"model {config.model_id}")
     try:
         offline = without_hub(config)
         room = _check_download(offline)
         loaded = load_encoder(offline)
-        choose_weights(offline, plan, loaded[-1])
-        measure_model(loaded[-1], offline)
+        size = measure_model(loaded[-1], offline)
+        model = WeightlessModel(loaded, size, choose_weights(offline, plan, loaded[-1], size))
     except (ModelError, AlignmentError, FamilyError, DeviceError) as error:
         print_line(False, str(error).replace("\n", "\n    "))
         return False, None
@@ -142,12 +154,14 @@ def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, tuple[Encoder 
         require_whole_model(offline, loaded[-1])
     except ModelError as error:
         print_line(False, str(error).replace("\n", "\n    "))
-        return False, loaded
+        return False, model
+    fast = "fast path: image features are computed once, option orders share a prompt"
+    print_line(True, path_note(loaded[-1], offline) or fast)
     if weights_are_here(offline):
         print_line(True, "its weights are whole and those of its configuration (names and shapes; their values are not read)")
     else:
         print_line(True, "its weights are not downloaded yet: that is done when the run begins")
-    return room, loaded
+    return room, model
 
 
 def _check_download(config: Config) -> bool:
@@ -196,21 +210,16 @@ def _check_rows(maker: Maker, data: RunData, config: Config) -> np.ndarray:
 
 # %% memory, disk, time
 def _check_resources(
-    config: Config, plan: DevicePlan, model_config: Any, maker: PlainMaker | RowMaker, data: RunData, tokens: np.ndarray
+    config: Config, model: WeightlessModel, maker: PlainMaker | RowMaker, data: RunData, tokens: np.ndarray
 ) -> bool:
     print_section("memory, disk, time (estimates)")
-    size = measure_model(model_config, config)
+    plan, size, model_config = model.plan, model.size, model.loaded[-1]
     if config.lora_r > 0:
         print_line(True, str(adapter_coverage(model_config, config)))
     print_line(True, f"parameters: {size.language_linears + size.rest:,}, trained {size.trained:,}")
-    step = settings_plan(config, plan)
-    activations = step.rows * int(tokens.max()) * kept_values(maker, config, plan, model_config) * plan.dtype.itemsize
-    needed = size.weight_bytes(plan) + size.training_bytes + activations
-    there = memory_of(plan)
-    fits = needed < there
-    print_line(fits, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {size.weight_bytes(plan) / GIB:.1f}, "
-                f"training state {size.training_bytes / GIB:.1f}, activations {activations / GIB:.1f}: {step}"
-                f"{'; training tries what more fits' if plan.memory else ''})")
+    rows = settings_plan(config, plan).rows
+    activations = rows * int(tokens.max()) * kept_values(maker, config, plan, model_config) * plan.dtype.itemsize
+    fits = check_memory(config, plan, size, activations)
     features, patches = 0, 0
     if isinstance(maker, RowMaker) and vision_is_frozen(config):  # else there is no store: features are made anew in every step
         images = maker.images
@@ -219,11 +228,26 @@ def _check_resources(
         tokens_seen = int(sum(image_tokens(grid, images.merge) for grid in grids if grid) * sum(s * s for s in scales))
         features, patches = tokens_seen * feature_width(model_config) * plan.dtype.itemsize, tokens_seen * images.merge**2
     on_disk = _check_disk(config, size, plan, data, features)
-    again = (AGAIN_IN_BLOCKS if trains_in_blocks(maker, config) else 1.0) * step.checkpointing
+    again = (AGAIN_IN_BLOCKS if trains_in_blocks(maker, config) else 1.0) * settings_plan(config, plan).checkpointing
     _estimate_time(config, plan, size, tokens, data, patches, again)
     if isinstance(maker, PlainMaker):
         print_line(True, f"the vision tower of {model_config.model_type} runs for every prompt, which this time leaves out")
     return fits and on_disk
+
+
+def check_memory(config: Config, plan: DevicePlan, size: ModelSize, activations: int) -> bool:
+    """Whether a step fits by estimate, with what to do where it does not. Args: activations: bytes of those of a step."""
+    weights, there = size.weight_bytes(plan), memory_of(plan)
+    needed, usable = weights + size.training_bytes + activations, there * (MARGIN if plan.memory else 1)
+    print_line(needed < usable, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {weights / GIB:.1f}, "
+               f"training state {size.training_bytes / GIB:.1f}, activations {activations / GIB:.1f}: "
+               f"{settings_plan(config, plan)}{'; training tries what more fits' if plan.memory else ''})")
+    if needed >= usable:
+        room = f"a GPU with {needed / MARGIN / GIB:.0f} GiB" if plan.memory else f"{needed / GIB:.0f} GiB of memory"
+        several = " (one model is not divided among several GPUs)" if plan.memory else ""
+        print_line(False, f"it does not fit: it takes {room} or more{several}. {less_memory(config, four_bit=plan.four_bit)} "
+                   "mcvqa models shows what fits here.")
+    return needed < usable
 
 
 def _check_disk(config: Config, size: ModelSize, plan: DevicePlan, data: RunData, features: int = 0) -> bool:

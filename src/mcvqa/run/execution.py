@@ -23,7 +23,7 @@ from mcvqa.base.budget import (
 from mcvqa.config import Config
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.distributed import by_each, by_main
-from mcvqa.model.load import measure_model, read_model_config
+from mcvqa.model.load import load_encoder, measure_model
 from mcvqa.run.dataset import RunData, read_data, split_rows
 from mcvqa.run.lengths import require_rows_fit
 from mcvqa.run.model_side import ModelSide, do_features, feature_tasks, features_fit, plan_weights
@@ -166,10 +166,12 @@ def prepare_model(
     heading("model", project.config.model_id)
     plan = by_each(plan_weights, project, plan)
     folds_left, n_workers = len(project.config.folds_to_train) - len(trained), len(worker_gpus(project.config, plan.device))
-    need = disk_need(project.config, _trained_parameters(project.config), data, folds_left, n_workers)
+    loaded = by_each(load_encoder, project.config)
+    size = measure_model(loaded[-1], project.config)
+    need = disk_need(project.config, size.trained, data, folds_left, n_workers)
     by_main(require_space, need, project.config)
-    by_main(require_rows_fit, project.config, data, plan, folds_left > 0)
-    keep_features = by_main(features_fit, project, data, plan, need)
+    by_main(require_rows_fit, project.config, data, plan, folds_left > 0, loaded, size)
+    keep_features = by_main(features_fit, project, data, plan, need, loaded)
     side = ModelSide(project, data, plan, keep_features, schedule)
     workers = launched or process_workers(project, plan)
     if workers is None:
@@ -205,10 +207,6 @@ def launched_workers(project: Project, plan: DevicePlan) -> Iterator[ProcessWork
     finally:
         if workers:
             workers.close()
-
-
-def _trained_parameters(config: Config) -> int:
-    return measure_model(read_model_config(config), config).trained
 
 
 def trained_folds(project: Project, data: RunData) -> tuple[int, ...]:

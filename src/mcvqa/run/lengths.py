@@ -7,9 +7,11 @@ from typing import Any
 from mcvqa.config import Config
 from mcvqa.data.questions import Question
 from mcvqa.model.device import GIB, DevicePlan
-from mcvqa.model.load import load_encoder, measure_model
+from mcvqa.model.load import ModelSize
 from mcvqa.model.memory import settings_plan
+from mcvqa.model.plain import PlainEncoder
 from mcvqa.model.rows import Maker, RowMaker, wordiest
+from mcvqa.model.text.encode import Encoder
 from mcvqa.run.alignment import maker_without_weights
 from mcvqa.run.dataset import RunData
 from mcvqa.run.project import RunStopped
@@ -31,24 +33,37 @@ class RowLimit:
     firm: bool
 
 
-def require_rows_fit(config: Config, data: RunData, plan: DevicePlan, training: bool) -> None:
-    """Raises RunStopped for training rows that are too long. Args: training: whether some fold is still to be trained."""
-    loaded = load_encoder(config)
-    refused, said = length_problems(maker_without_weights(config, data, *loaded), config, data, plan, loaded[-1])
+def require_rows_fit(
+    config: Config, data: RunData, plan: DevicePlan, training: bool, loaded: tuple[Encoder | PlainEncoder, Any, Any],
+    size: ModelSize,
+) -> None:
+    """Stop for training rows that are too long.
+
+    Args:
+        training: whether some fold is still to be trained.
+        loaded: as `load_encoder` gives it.
+        size: of the model.
+
+    Raises:
+        RunStopped: naming the worst of them.
+    """
+    refused, said = length_problems(maker_without_weights(config, data, *loaded), config, data, plan, loaded[-1], size)
     if refused and training:
         raise RunStopped(refused)
     if said:
         print(f"  {said}")
 
 
-def length_problems(maker: Maker, config: Config, data: RunData, plan: DevicePlan, model_config: Any) -> tuple[str, str]:
+def length_problems(
+    maker: Maker, config: Config, data: RunData, plan: DevicePlan, model_config: Any, size: ModelSize
+) -> tuple[str, str]:
     """Why training cannot begin, and what to know of the test rows; '' where all rows fit.
 
     Args:
         maker: as `maker_without_weights` gives it.
         plan: with the choice of weights made.
     """
-    limits = [_positions(model_config), _room(maker, config, plan, model_config)]
+    limits = [_positions(model_config), _room(maker, config, plan, model_config, size)]
     train = _too_long("training", maker, data.train, limits)
     test = _too_long("test", maker, data.test, limits[:1])
     return (
@@ -76,9 +91,9 @@ def _positions(model_config: Any) -> RowLimit | None:
 
 
 # %% memory
-def _room(maker: Maker, config: Config, plan: DevicePlan, model_config: Any) -> RowLimit:
+def _room(maker: Maker, config: Config, plan: DevicePlan, model_config: Any, size: ModelSize) -> RowLimit:
     """By an estimate, for one row at a time; what really fits is tried on a GPU."""
-    size, there = measure_model(model_config, config), memory_of(plan)
+    there = memory_of(plan)
     kept = kept_values(maker, config, plan, model_config) * plan.dtype.itemsize
     left = max(0, there - size.weight_bytes(plan) - size.training_bytes)
     return RowLimit(int(left // kept), f"{there / GIB:.1f} GiB of memory hold", firm=False)
@@ -97,7 +112,7 @@ def kept_values(maker: Maker, config: Config, plan: DevicePlan, model_config: An
 
 def trains_in_blocks(maker: Maker, config: Config) -> bool:
     """Whether layers are those of model/fast/block.py."""
-    return isinstance(maker, RowMaker) and config.lora_r > 0
+    return isinstance(maker, RowMaker) and config.lora_r > 0 and not config.use_dora
 
 
 def memory_of(plan: DevicePlan) -> int:

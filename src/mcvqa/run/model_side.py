@@ -17,7 +17,7 @@ from mcvqa.model.load import (
     BaseModel,
     choose_weights,
     load_base,
-    load_encoder,
+    path_note,
     read_model_config,
     remove_adapters,
     vision_is_frozen,
@@ -25,6 +25,7 @@ from mcvqa.model.load import (
 from mcvqa.model.memory import MemoryPlan, free_memory
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker
+from mcvqa.model.text.encode import Encoder
 from mcvqa.model.vision.features import FeatureStore, ImageInputs
 from mcvqa.run.dataset import RunData
 from mcvqa.run.project import Project
@@ -201,17 +202,21 @@ class FeaturesAhead:
         return bisect.bisect_right(self.left, epochs)
 
 
-def features_fit(project: Project, data: RunData, plan: DevicePlan, need: DiskNeed) -> bool:
+def features_fit(
+    project: Project, data: RunData, plan: DevicePlan, need: DiskNeed, loaded: tuple[Encoder | PlainEncoder, Any, Any]
+) -> bool:
     """Whether image features are to be kept on disk: not where the vision tower is trained, and not where they do not fit beside
     what cannot be made again. Prints which. The model itself is not loaded for it.
 
     Args:
         need: what else the run is going to write.
+        loaded: as `load_encoder` gives it.
     """
     config = project.config
-    encoder, processor, model_config = load_encoder(config)
+    encoder, processor, model_config = loaded
+    if note := path_note(model_config, config):
+        print(f"  {note}")
     if isinstance(encoder, PlainEncoder):
-        print(f"  {model_config.model_type} has no fast path: every prompt is encoded with its own photograph")
         return False
     if not vision_is_frozen(config):
         print("  image features are made anew in every step: the vision tower is trained")

@@ -1,7 +1,7 @@
 """The families with an optimised path, by their model_type, and what is known of all others from their parts alone.
 
-A new family is one more file beside this one and one more entry here; tests/model/test_families.py then compares its logits,
-gradients and packed orders with the library's.
+A new family is one more file beside this one and one more entry here (docs/add-a-family.md); tests/model/test_families.py then
+compares its logits, gradients and packed orders with the library's.
 """
 import re
 from collections import Counter

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from mcvqa.model.fast.kernels import tl, triton
+from mcvqa.model.fast.kernels import kernels_agree, tl, triton
 
 
 class Part(NamedTuple):
@@ -338,19 +338,8 @@ def _invert_by_triton(below: torch.Tensor) -> torch.Tensor:
 # %% whichever works
 @functools.cache
 def _works_on(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the kernels work on this GPU in this precision, tried once; as `fused_on` in kernels.py.
-
-    Raises:
-        OutOfMemoryError: it cannot be tried.
-    """
-    if device.type != "cuda" or not triton:
-        return False
-    try:
-        return all(torch.allclose(ours, theirs, rtol=1e-2, atol=2e-2) for ours, theirs in compared(device, dtype))
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except Exception:  # whatever a compiler may raise
-        return False
+    """Whether these kernels work on this GPU in this precision, tried once. Raises OutOfMemoryError as kernels_agree."""
+    return kernels_agree(device, functools.partial(compared, device, dtype), 2e-2)
 
 
 def compared(device: torch.device, dtype: torch.dtype) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -193,6 +193,11 @@ class Answering(nn.Module):
         return moved
 
 
+def carries_dora(model: nn.Module) -> bool:
+    """Whether adapters of the model learn the lengths of its weights too (DoRA, arXiv:2402.09353), which blocks do not."""
+    return isinstance(model, PeftModel) and any(getattr(one, "use_dora", False) for one in model.peft_config.values())
+
+
 class AnswerModel(Answering):
     """A language model that is asked only for its logits at the answer positions.
 
@@ -217,7 +222,7 @@ class AnswerModel(Answering):
         axes = family.rotary_axes(language.config.rope_parameters["mrope_section"])
         self.register_buffer("axes", torch.from_numpy(axes).to(language.device), persistent=False)
         frozen = isinstance(model, PeftModel) or not any(p.requires_grad for p in language.parameters())
-        written_out = family.blocks if frozen and blocks_suit(language.config) else None
+        written_out = family.blocks if frozen and blocks_suit(language.config) and not carries_dora(model) else None
         layers = [written_out(layer) for layer in language.layers] if written_out else []
         blocks = {f"layers.{n}.{half}": block for n, halves in enumerate(layers) for half, block in halves.items()}
         assert blocks or not family.recurrent, "refused by load_base"

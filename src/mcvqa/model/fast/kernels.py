@@ -7,7 +7,7 @@ once. Elsewhere, and on a GPU where they give something else than torch's functi
 Shapes: T tokens, H hidden size, D values per head.
 """
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -260,10 +260,34 @@ def norm_backward(norm: Any, x: torch.Tensor, of_normed: torch.Tensor, gradient:
 
 @functools.cache
 def fused_on(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether Triton is there and its kernels work on this GPU in this precision, tried once: an old GPU or driver, or a machine
-    without a C compiler, is no reason to end a run. Raises OutOfMemoryError where it cannot be tried."""
+    """Whether these kernels work on this GPU in this precision, tried once. Raises OutOfMemoryError as kernels_agree."""
+    return kernels_agree(device, functools.partial(_trials, device, dtype), 1e-2)
+
+
+Pairs = Iterable[tuple[torch.Tensor, torch.Tensor]]
+
+
+def kernels_agree(device: torch.device, trials: Callable[[], Pairs], tolerance: float) -> bool:
+    """Whether Triton is there and its kernels give what torch's functions do: an old GPU or driver, or a machine without a C
+    compiler, is no reason to end a run.
+
+    Args:
+        trials: runs both; pairs of their results.
+
+    Raises:
+        OutOfMemoryError: it cannot be tried.
+    """
     if device.type != "cuda" or not triton:
         return False
+    try:
+        return all(torch.allclose(ours, theirs, rtol=1e-2, atol=tolerance) for ours, theirs in trials())
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception:  # whatever a compiler may raise
+        return False
+
+
+def _trials(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     generator = torch.Generator(device).manual_seed(0)
     x, y, z = torch.randn(3, 4, 6, 80, device=device, generator=generator).to(dtype)
     angles = torch.randn(4, 1, 80, device=device, generator=generator)
@@ -274,15 +298,8 @@ def fused_on(device: torch.device, dtype: torch.dtype) -> bool:
         (norm_back_by_triton, norm_back_by_torch, (x[0], angles[0, 0], 1e-6, y[0], z[0])),
         (drop_by_triton, drop_by_torch, (x[0], keys[:6], keys[6:], 0.5, False)),
     ]
-    try:
-        return all(
-            torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2)
-            for one, other, given in tries for ours, theirs in zip(one(*_clones(given)), other(*_clones(given)), strict=True)
-        )
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except Exception:  # whatever a compiler may raise
-        return False
+    for one, other, given in tries:
+        yield from zip(one(*_clones(given)), other(*_clones(given)), strict=True)
 
 
 def _clones(given: tuple[Any, ...]) -> Iterator[Any]:

@@ -18,11 +18,11 @@ class OverflowInModel(McvqaError, FloatingPointError):
     """Values that are no numbers, where an answer or a feature should be."""
 
 
-def layer_parts(language: Any) -> dict[str, nn.Module]:
-    """What may overflow in a language model: its layers, each behind its parts."""
+def layer_parts(language: nn.Module, layers: str = "layers") -> dict[str, nn.Module]:
+    """What may overflow in a language model: its layers, each behind its parts. Args: layers: their path in it."""
     parts: dict[str, nn.Module] = {}
-    for n, layer in enumerate(language.layers):
-        parts |= {f"layers.{n}.{name}": part for name, part in layer.named_children()} | {f"layers.{n}": layer}
+    for n, layer in language.get_submodule(layers).named_children():
+        parts |= {f"{layers}.{n}.{name}": part for name, part in layer.named_children()} | {f"{layers}.{n}": layer}
     return parts
 
 
