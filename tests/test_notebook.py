@@ -123,8 +123,8 @@ def test_what_is_not_in_the_notebook_is_in_the_package_or_planned():
     assert set(NOT_IN_NOTEBOOK) - set(map(module_name, MODULES)) <= planned and all(NOT_IN_NOTEBOOK.values())
 
 
-def test_signatures_of_methods_and_private_functions_are_plain():
-    """Other functions keep what they take; one with a decorator, which may read its annotations, stays as it is."""
+def test_signatures_are_plain():
+    """A function with a decorator, which may read its annotations, stays as it is."""
     code = """def shown(a: int) -> str: ...
 @decorated
 def _read(a: int) -> str: ...
@@ -138,7 +138,7 @@ class Room:
         return b
 """
     shorter = with_plain_signatures(code)
-    assert ast.dump(ast.parse(shorter)) == ast.dump(ast.parse("""def shown(a: int): ...
+    assert ast.dump(ast.parse(shorter)) == ast.dump(ast.parse("""def shown(a): ...
 @decorated
 def _read(a: int) -> str: ...
 class Room:
