@@ -150,6 +150,8 @@ def _end_loaders(started: Iterator[Any], workers: Sequence[Any], *, torn: bool =
     """
     for process in workers:
         process.kill()
+    for process in workers:
+        process.join(POLL)  # else it counts as alive until somebody asks for its end
     pinning = getattr(started, "_pin_memory_thread", None)
     if pinning is not None and not torn:  # torch will wait for this thread, which may be in the middle of a message
         vars(started)["_pin_memory_thread_done_event"].set()
