@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 import transformers  # noqa: E402 - the package is found by the line above
 from tests.conftest import make_dataset  # noqa: E402
 from tests.model.tried_families import TRIED, save_tried  # noqa: E402
+from tests.run.conftest import blank_each, figures_made_by  # noqa: E402
 
 from mcvqa.base.files import write_text  # noqa: E402
 from mcvqa.config import Config, McvqaError  # noqa: E402
@@ -45,6 +47,12 @@ class Tried:
     seconds: float
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
 def try_family(name: str, scratch: Path) -> Tried:
     """One epoch and scoring on default settings, but for one split instead of folds."""
     folder = save_tried(name, scratch / "model")
@@ -54,13 +62,13 @@ def try_family(name: str, scratch: Path) -> Tried:
     model_type = transformers.AutoConfig.from_pretrained(folder).model_type
     started = time.monotonic()
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with quiet(), figures_made_by(blank_each):  # to draw them takes longer than all the rest
             _, _, model_config = load_encoder(config)
             coverage = adapter_coverage(model_config, config)
             outcome = run(config)
         assert outcome.submission.exists()
     except McvqaError as error:
-        return Tried(name, model_type, "", " ".join(str(error).split()), time.monotonic() - started)
+        return Tried(name, model_type, "", " ".join(str(error).replace(folder, name).split()), time.monotonic() - started)
     path = "fast" if takes_fast_path(model_config, config) else "plain"
     return Tried(name, model_type, path, ", ".join(coverage.names), time.monotonic() - started)
 
