@@ -52,7 +52,7 @@ class Work:
     scales: tuple[float, ...]
 
     @property
-    def ways(self) -> float:
+    def row_cost(self) -> float:
         """Time to score a row, relative to one option order at scale 1."""
         return sum(scale * scale for scale in self.scales) * (1 + ORDER_SHARE * (self.orders - 1))
 
@@ -134,7 +134,7 @@ def seconds_needed(
     read = pace.read or READ_SHARE * pace.learn
     epochs = work.folds * work.epochs - min(epochs_done, work.epochs) if work.folds else 0.0
     training = epochs * (rows.train * pace.learn + rows.validation * read) + work.folds * variants * rows.validation * read
-    passes = work.ways + (work.ways > 1)  # first in one order and scale, so that there is something to hand in
+    passes = work.row_cost + (work.row_cost > 1)  # first in one order and scale, so that there is something to hand in
     scoring = SCORING_SLACK * (work.folds + waiting) * (rows.validation + rows.test) * passes * read
     encoding = pace.encode * (unencoded + rows.images * sum(scale * scale for scale in work.scales if scale != 1))
     return training + scoring + encoding

@@ -304,8 +304,8 @@ def estimate_time(
     steps = int(np.ceil(train_rows * (1 - 1 / config.n_folds) / config.effective_batch)) * config.num_epochs * folds
     validated = train_rows * folds / config.n_folds
     validations = config.num_epochs + config.use_ema + config.use_swa  # of every kind of weights at the end
-    ways = Work(folds, config.num_epochs, *tta_plan(config)).ways
-    scored = validated * (validations + ways) + folds * test_rows * ways
+    row_cost = Work(folds, config.num_epochs, *tta_plan(config)).row_cost
+    scored = validated * (validations + row_cost) + folds * test_rows * row_cost
     return TimeEstimate(step, steps, 2 * size.vision * patches / rate, steps * step, scored * forward / rate)
 
 

@@ -358,6 +358,6 @@ def _scoring_rounds(execution: Execution, folds: Sequence[int]) -> Iterator[tupl
         yield single_view, 0
     work = by_main(schedule.plan)
     extended = config.replace(tta_orders=work.orders, tta_scales=work.scales)
-    if folds and work.ways > 1 and tta_plan(extended) != tta_plan(single_view):
+    if folds and work.row_cost > 1 and tta_plan(extended) != tta_plan(single_view):
         print(f"  there is time for more: {describe_views(extended)}")
         yield extended, schedule.sample
