@@ -47,7 +47,8 @@ NOT_IN_NOTEBOOK = {
     "model.coverage": "which layers get adapters, for the pre-flight",
     "run.search": "needs optuna, and the hours of many runs",
     "run.demo": "the ladder that shows what each technique brings: five runs one after the other",
-    "run.in_memory": "tables in memory, for scripts",
+    "run.in_memory": "tables in memory, for scripts", "run.events": "callbacks, for scripts",
+    "run.trackers": "report_to, which reads the run from a process of the package",
     "scoring.generated": "answers generated as text, answer_by=generate",
     "scoring.parse": "answers written as sentences",
     **dict.fromkeys(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mcvqa.model.source import ModelError
     from mcvqa.model.text.template import AlignmentError
     from mcvqa.report.submission import SubmissionError
+    from mcvqa.run.events import Callback
     from mcvqa.run.ownership import Owned
     from mcvqa.run.project import RunStopped
     from mcvqa.run.steps import run
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "AlignmentError", "BlendError", "CheckpointError", "Config", "ConfigError", "DamagedFile", "DataError", "DeviceError",
-    "DiskError", "FamilyError", "FoldError", "ImageError", "Interrupted", "McvqaError", "ModelError", "NotSaved",
+    "AlignmentError", "BlendError", "Callback", "CheckpointError", "Config", "ConfigError", "DamagedFile", "DataError",
+    "DeviceError", "DiskError", "FamilyError", "FoldError", "ImageError", "Interrupted", "McvqaError", "ModelError", "NotSaved",
     "NotShared", "OverflowInModel", "Owned", "RunStopped", "SubmissionError", "TrainingError", "UnusualFile",
     "__version__", "load_config", "run",
 ]
@@ -52,6 +53,7 @@ _MODULES = {
     "model.source": ("ModelError",),
     "model.text.template": ("AlignmentError",),
     "report.submission": ("SubmissionError",),
+    "run.events": ("Callback",),
     "run.ownership": ("Owned",),
     "run.project": ("RunStopped",),
     "training.checkpoint": ("CheckpointError", "NotSaved"),

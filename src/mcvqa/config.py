@@ -342,6 +342,9 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         default="",
         description="time for a session, such as 8h30m or 45m; what does not fit is left out, least useful first; empty: any",
     )
+    report_to: tuple[str, ...] = Field(
+        default=(), description="trackers that are sent losses, accuracies and figures: tensorboard, wandb, mlflow, trackio, ..."
+    )
     num_workers: int = Field(
         default=-1, ge=-1, le=256,
         description="processes that read images and encode rows; -1: one per core, at most 8, with a GPU, none without",

@@ -10,29 +10,43 @@ The package has the name of its main function: `from mcvqa import run` gives thi
 (run, accuracy, submission, report, metrics, advice). It raises `McvqaError` for what a person has to change and
 `Interrupted` after Ctrl-C or SIGTERM; the same call goes on from there.
 """
+import os
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mcvqa.config import Config
     from mcvqa.run.steps import Outcome
 
 
 class _CallableModule(ModuleType):
-    def __call__(self, config: "Config", **tables: Any) -> "Outcome":
+    def __call__(self, config: "Config", *, callbacks: "Sequence[Any]" = (), **tables: Any) -> "Outcome":
         """All ten steps, from the data to the submission; see `mcvqa.run.steps.run`.
 
         Args:
+            config: all settings of the run.
+            callbacks: objects whose methods are called as the run goes on; see `mcvqa.Callback`.
             tables: train=, test=, dev=, sample_submission= in memory instead of files; see `mcvqa.run.in_memory.with_tables`.
+
+        Returns:
+            Paths of the submission and the report, and the accuracy of the submission.
         """
+        from mcvqa.run.events import watched
+        from mcvqa.run.project import RunPaths
         from mcvqa.run.steps import run  # brings torch along, so it is imported when it is needed
 
         if tables:
             from mcvqa.run.in_memory import with_tables
 
             config = with_tables(config, **tables)
-        return run(config)
+        own_process = os.environ.get("RANK", "0") == "0"  # of those that torchrun has started
+        with watched(RunPaths(Path(config.output_dir), config.run).log, callbacks if own_process else ()) as watch:
+            watch.outcome = run(config)
+        return watch.outcome
 
 
 sys.modules[__name__].__class__ = _CallableModule

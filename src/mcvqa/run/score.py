@@ -123,7 +123,8 @@ def _save_scores(project: Project, task: Task, scores: Scores, plan: tuple[int, 
         task, orders=plan[0], scales=list(plan[1]), sample=task.arguments["sample"], adapter=scores.provenance["adapter"],
         code=code_print(CODE_OF_SCORING),
     )
-    project.log.write("scored", fold=scores.provenance["fold"], split=scores.provenance["split"], rows=len(scores.ids))
+    facts = {name: scores.provenance[name] for name in ("fold", "split")}
+    project.log.write("scored", **facts, rows=len(scores.ids), file=str(task.makes[0]))
 
 
 # %% existing scores

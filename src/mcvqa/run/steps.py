@@ -69,6 +69,11 @@ def run(config: Config) -> Outcome:
         Interrupted: after SIGTERM or SIGINT, a KeyboardInterrupt; the same call continues from there too.
     """
     with run_session(config) as project:
+        if config.report_to:
+            from mcvqa.run.trackers import tracked
+
+            with tracked(project):
+                return _all_steps(project)
         return _all_steps(project)
 
 

@@ -1,0 +1,145 @@
+"""A run seen from outside while it goes on: what it writes into its log is passed on to callbacks and trackers.
+
+Every process of a run writes its events into one file, logs/<run>.jsonl (docs/callbacks.md lists their fields). Whoever wants to
+know of them reads that file, so a training step waits for nobody, and what fails there stops no run.
+"""
+import contextlib
+import json
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+READ_EVERY = 0.5  # seconds
+HANGING = 60.0  # seconds that callbacks have at the end
+Event = Mapping[str, Any]
+
+
+class Callback:
+    """Base of what `run(config, callbacks=[...])` takes; its methods do nothing, so that only some need be written.
+
+    They are called in the process that called `run`, in a thread of their own, within a second of the event. Each takes the
+    event as it stands in the log. One that raises an error is named and not called again; the run goes on.
+
+    Example:
+        >>> class Losses(Callback):
+        ...     def on_step(self, event):
+        ...         print(event["fold"], event["step"], event["loss"])
+    """
+
+    def on_step(self, event: Event) -> None:
+        """An optimizer step was made: fold, step, epoch, loss, lr, grad_norm, skipped, rows_per_s."""
+
+    def on_epoch(self, event: Event) -> None:
+        """Weights were validated: fold, epoch, variant (raw, ema, swa), accuracy, standard_error, n, nll, chosen."""
+
+    def on_scores(self, event: Event) -> None:
+        """Rows were scored: fold, split (oof, test), rows, file (.npz, below output_dir)."""
+
+    def on_end(self, outcome: Any) -> None:
+        """The run is over. Args: outcome: what `run` returns, or None: it ended with an error."""
+
+
+METHODS = {"step": "on_step", "epoch": "on_epoch", "scored": "on_scores"}
+
+
+class LogReader:
+    """Reads what is added to a log.
+
+    Args:
+        path: of the log, which need not be there yet.
+        position: byte to start at.
+    """
+
+    def __init__(self, path: Path, position: int) -> None:
+        self.path, self.position = path, position
+
+    def new_events(self) -> list[dict[str, Any]]:
+        """The events since the last call; a line that is not whole yet is left for the next one."""
+        if not self.path.exists():
+            return []
+        with open(self.path, "rb") as log:
+            log.seek(self.position)
+            whole = log.read().rpartition(b"\n")
+        self.position += len(whole[0]) + len(whole[1])
+        events = []
+        for line in whole[0].split(b"\n"):
+            with contextlib.suppress(ValueError, RecursionError):  # damaged, as by a full disk
+                if isinstance(event := json.loads(line), dict):
+                    events.append(event)
+        return events
+
+
+def log_size(path: Path) -> int:
+    """Bytes of a log that is there already; what they say happened before."""
+    return path.stat().st_size if path.exists() else 0
+
+
+class Watch:
+    """Calls callbacks from a thread until it is stopped.
+
+    Args:
+        path: of the log.
+        callbacks: of the caller.
+    """
+
+    def __init__(self, path: Path, callbacks: Sequence[Any]) -> None:
+        self.reader, self.callbacks = LogReader(path, log_size(path)), list(callbacks)
+        self.over = threading.Event()
+        self.outcome: Any = None
+        self.thread = threading.Thread(target=self._follow, daemon=True, name="callbacks")
+
+    def _follow(self) -> None:
+        while not self.over.wait(READ_EVERY):
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        for event in self.reader.new_events():
+            if method := METHODS.get(str(event.get("event"))):
+                self._call(method, event)
+
+    def _call(self, method: str, argument: Any) -> None:
+        for callback in list(self.callbacks):
+            if not hasattr(callback, method):
+                continue
+            try:
+                getattr(callback, method)(argument)
+            except Exception as error:
+                self.callbacks.remove(callback)
+                line = traceback.extract_tb(error.__traceback__)[-1]
+                print(
+                    f"\n  the callback {type(callback).__qualname__}.{method} raised {type(error).__name__}: {error} "
+                    f"({line.filename}, line {line.lineno}). It is not called again; the run goes on."
+                )
+
+    def stop(self) -> None:
+        """Pass on what is left, then the outcome. A callback that hangs is waited for HANGING seconds."""
+        self.over.set()
+        self.thread.join(HANGING)
+        if self.thread.is_alive():
+            print(f"\n  a callback has not returned after {HANGING:.0f} s; the run ends without it.")
+            return
+        self._pass_on()
+        self._call("on_end", self.outcome)
+
+
+@contextlib.contextmanager
+def watched(path: Path, callbacks: Sequence[Any]) -> Iterator[Watch]:
+    """Within the block, callbacks learn of what is added to the log.
+
+    Args:
+        path: of the log.
+        callbacks: objects with some of the methods of `Callback`.
+
+    Returns:
+        Whose `outcome` is passed to on_end.
+    """
+    watch = Watch(path, callbacks)
+    if callbacks:
+        watch.thread.start()
+    try:
+        yield watch
+    finally:
+        if callbacks:
+            watch.stop()

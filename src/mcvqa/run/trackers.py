@@ -1,0 +1,198 @@
+"""`report_to`: losses, rates, accuracies and figures of a run in TensorBoard, W&B, MLflow, trackio and others.
+
+Trackers live in a process of their own, which reads the run's log: a step does not wait for them, one that hangs or fails stops
+no run, and worker processes need know nothing of them.
+"""
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from PIL import Image
+
+from mcvqa.config import Config, ConfigError
+from mcvqa.model.distributed import by_main, is_main_process
+from mcvqa.run.events import READ_EVERY, LogReader, log_size
+from mcvqa.run.project import Project
+
+FINISHING = 120  # seconds that trackers have at the end, to upload what is left
+OWN_STEPS = ("tensorboard", "mlflow")  # take steps that begin anew with each fold; others want numbers that only grow
+PACKAGES = {"comet_ml": "comet-ml"}  # where they are not called as the tracker
+
+
+# %% in the run's process
+def require_trackers(config: Config) -> None:
+    """
+    Raises:
+        ConfigError: report_to names a tracker that is unknown or not installed.
+    """
+    installed = {str(getattr(one, "value", one)) for one in get_available_trackers()}
+    for name in config.report_to:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
+            raise ConfigError(f"report_to={name!r} is no tracker that accelerate knows. Choose from {known}.")
+        if name not in installed:
+            package = PACKAGES.get(name, name)
+            raise ConfigError(f"report_to={name} needs the package {package}: pip install {package}, or leave report_to empty.")
+
+
+@contextlib.contextmanager
+def tracked(project: Project) -> Iterator[None]:
+    """Within the block, trackers learn of the run. Their output is in logs/<run>-trackers.txt.
+
+    Args:
+        project: whose report_to names them.
+
+    Raises:
+        ConfigError: as require_trackers.
+    """
+    by_main(require_trackers, project.config)
+    if not is_main_process():
+        yield
+        return
+    config, paths = project.config, project.paths
+    output = paths.log.with_name(f"{config.run}-trackers.txt")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    given = dict(
+        trackers=config.report_to, run=config.run, log=str(paths.log), position=log_size(paths.log),
+        folder=str(paths.root / "trackers"), figures=str(paths.experiment), settings=plain_settings(config),
+    )
+    with open(output, "w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mcvqa.run.trackers", json.dumps(given)], stdin=subprocess.PIPE, stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield
+    finally:
+        _finish(process, output)
+
+
+def plain_settings(config: Config) -> dict[str, Any]:
+    """Settings as trackers take them: numbers, texts and switches."""
+    values = ((name, getattr(config, name)) for name in Config.settings())
+    return {name: value if isinstance(value, (bool, int, float, str)) else json.dumps(value) for name, value in values}
+
+
+def _finish(process: "subprocess.Popen[bytes]", output: Path) -> None:
+    """Let the trackers end; the end of their standard input tells them that the run is over."""
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+    try:
+        ended = process.wait(FINISHING)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        print(f"\n  report_to: the trackers were not ready {FINISHING} s after the end of the run and were ended; see {output}")
+        return
+    if ended:
+        print(f"\n  report_to: not everything was reported; see {output}")
+
+
+# %% in the trackers' process
+class Trackers:
+    """The trackers that have not failed.
+
+    Attributes:
+        failed: whether one has.
+    """
+
+    def __init__(self, names: list[str], run: str, folder: str, settings: dict[str, Any]) -> None:
+        self.active: dict[str, Any] = {}
+        self.failed = False
+        for name in names:
+            made = LOGGER_TYPE_TO_CLASS[name]
+            arguments = (run, folder) if made.requires_logging_directory else (run,)
+            with self.guarded(name):
+                tracker = made(*arguments)
+                tracker.start()
+                tracker.store_init_configuration(settings)
+                self.active[name] = tracker
+
+    @contextlib.contextmanager
+    def guarded(self, name: str) -> Iterator[None]:
+        """Within the block, an error is printed and ends the tracker's use."""
+        try:
+            yield
+        except Exception:
+            print(f"{name}:\n{traceback.format_exc()}", flush=True)
+            self.failed = True
+            self.active.pop(name, None)
+
+    def log(self, values: dict[str, Any], own_step: int | None, step: int) -> None:
+        """
+        Args:
+            values: numbers and texts by their names.
+            own_step: of the fold.
+            step: of all folds together.
+        """
+        for name, tracker in list(self.active.items()):
+            with self.guarded(name):
+                tracker.log(values, step=own_step if name in OWN_STEPS and own_step is not None else step)
+
+    def finish(self, figures: list[Path], step: int) -> None:
+        """Hand over the figures and close."""
+        for name, tracker in list(self.active.items()):
+            with self.guarded(name):
+                for file in figures:
+                    if name == "tensorboard":
+                        pixels_1HWC = np.asarray(Image.open(file).convert("RGB"))[None]
+                        tracker.log_images({file.stem: pixels_1HWC}, step=step, dataformats="NHWC")
+                    elif hasattr(tracker, "log_images"):
+                        tracker.log_images({file.stem: [Image.open(file)]}, step=step)
+                    elif hasattr(tracker, "log_artifact"):
+                        tracker.log_artifact(str(file))
+                tracker.finish()
+
+
+def values_of(event: dict[str, Any]) -> dict[str, Any]:
+    """What trackers are given of an event: figures by names such as fold0/loss and fold0/ema/accuracy; empty: nothing."""
+    fold, kind = f"fold{event.get('fold')}", event["event"]
+    groups: dict[str, dict[str, Any]] = {}
+    if kind == "step":
+        groups = {fold: {name: event[name] for name in ("loss", "lr", "grad_norm", "rows_per_s")}}
+    elif kind == "epoch":
+        groups = {f"{fold}/{event['variant']}": {name: event[name] for name in ("accuracy", "standard_error", "nll")}}
+    elif kind == "result":
+        groups = {"result": {name: event[name] for name in ("accuracy", "standard_error", "seconds")}, "gain": event["gains"]}
+    return {
+        f"{group}/{name}": value for group, values in groups.items() for name, value in values.items() if value is not None
+    }
+
+
+def _set_at_end_of_input(over: threading.Event) -> None:
+    sys.stdin.read()
+    over.set()
+
+
+def main() -> None:
+    """Pass on events until standard input ends, then the figures. Exits with 1 where a tracker has failed."""
+    given = json.loads(sys.argv[1])
+    over = threading.Event()
+    threading.Thread(target=_set_at_end_of_input, args=(over,), daemon=True).start()
+    trackers = Trackers(given["trackers"], given["run"], given["folder"], given["settings"])
+    reader = LogReader(Path(given["log"]), given["position"])
+    last: dict[int, int] = {}  # step of each fold
+    total, is_last = 0, False
+    while not is_last:
+        is_last = over.wait(READ_EVERY)
+        for event in reader.new_events():
+            if event.get("event") == "step":
+                last[event["fold"]] = event["step"]
+                total += 1
+            if values := values_of(event):
+                trackers.log(values, last.get(event.get("fold", -1)), total)
+    trackers.finish(sorted(Path(given["figures"]).glob("*.png")), total)
+    sys.exit(trackers.failed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Callbacks and trackers: what they are told of a run, and that they cannot harm it."""
+import json
+import struct
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from mcvqa import Callback, run
+from mcvqa.base.files import RunLog
+from mcvqa.config import ConfigError
+from mcvqa.run.events import LogReader, watched
+from mcvqa.run.trackers import require_trackers, values_of
+from tests.conftest import make_dataset, tiny_settings
+
+
+class Told(Callback):
+    """Remembers everything."""
+
+    def __init__(self):
+        self.steps, self.epochs, self.scores, self.outcomes = [], [], [], []
+
+    def on_step(self, event):
+        self.steps.append(event)
+
+    def on_epoch(self, event):
+        self.epochs.append(event)
+
+    def on_scores(self, event):
+        self.scores.append(event)
+
+    def on_end(self, outcome):
+        self.outcomes.append(outcome)
+
+
+class Broken:
+    """Has one method only, which fails."""
+
+    calls = 0
+
+    def on_step(self, event):
+        Broken.calls += 1
+        raise ZeroDivisionError(f"in step {event['step']}")
+
+
+def small_run(folder, callbacks, **changes):
+    """(settings, outcome, what was said)"""
+    data, said = make_dataset(folder / "data", 16, 4), []
+    config = tiny_settings(folder / "out", data_dir=str(data), use_kfold=False, run_name="seen", **changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.print", lambda *text, **_: said.append(" ".join(map(str, text))))
+        outcome = run(config, callbacks=callbacks)
+    return config, outcome, "\n".join(said)
+
+
+@pytest.fixture(scope="module")
+def watched_run(tmp_path_factory):
+    told = Told()
+    return told, *small_run(tmp_path_factory.mktemp("watched"), [told, Broken()])
+
+
+def test_callbacks_are_told_of_every_step_epoch_and_scoring(watched_run):
+    told, config, outcome, _ = watched_run
+    log = RunLog(folder_of(config) / "logs" / "seen.jsonl")
+    assert told.steps == log.events("step") and len(told.steps) > 0 and {"loss", "lr", "rows_per_s"} <= set(told.steps[0])
+    assert told.epochs == log.events("epoch") and told.epochs[-1]["accuracy"] >= 0
+    assert {event["split"] for event in told.scores} == {"oof", "test"}
+    assert all((folder_of(config) / event["file"]).suffix == ".npz" for event in told.scores)
+    assert told.outcomes == [outcome]
+
+
+def folder_of(config):
+    return Path(config.output_dir)
+
+
+def test_a_callback_that_fails_is_named_and_not_called_again(watched_run):
+    *_, outcome, said = watched_run
+    assert Broken.calls == 1 and said.count("the callback Broken.on_step raised ZeroDivisionError: in step 1") == 1
+    assert "test_events.py, line" in said and outcome.submission.exists()
+
+
+@pytest.mark.nightly
+def test_a_tracker_has_losses_accuracies_and_figures(tmp_path):
+    config, _, said = small_run(tmp_path, [], report_to=("tensorboard",))
+    files = list((folder_of(config) / "trackers").rglob("events.out.tfevents*"))
+    tags = {tag for file in files for tag in tags_of(file)}
+    assert {"fold0/loss", "fold0/lr", "fold0/ema/accuracy", "result/accuracy"} <= tags, tags
+    assert any("confusion" in tag for tag in tags), tags
+    assert "report_to" not in said, (folder_of(config) / "logs" / "seen-trackers.txt").read_text()
+
+
+def tags_of(file):
+    """Names of what a TensorBoard file holds: length, checksum, record, checksum."""
+    content, at = file.read_bytes(), 0
+    while at < len(content):
+        (length,) = struct.unpack("<Q", content[at : at + 8])
+        event = Event.FromString(content[at + 12 : at + 12 + length])
+        yield from (value.tag for value in event.summary.value)
+        at += 16 + length
+
+
+def test_an_error_is_passed_on_as_an_end_without_outcome(tmp_path):
+    told = Told()
+    config = tiny_settings(tmp_path / "out", data_dir=str(tmp_path / "none"), run_name="r")
+    with pytest.raises(Exception, match="none"):
+        run(config, callbacks=[told])
+    assert told.outcomes == [None] and not told.steps
+
+
+def test_only_what_is_added_is_read_and_only_whole_lines(tmp_path):
+    path = tmp_path / "logs" / "r.jsonl"
+    reader = LogReader(path, 0)
+    assert reader.new_events() == []
+    log = RunLog(path)
+    log.write("step", step=1)
+    assert [event["step"] for event in reader.new_events()] == [1]
+    line = json.dumps({"event": "step", "step": 2, "text": "줄"}, ensure_ascii=False).encode()
+    with open(path, "ab") as file:
+        file.write(line[:-3])
+        file.flush()
+        assert reader.new_events() == []
+        file.write(line[-3:] + b"\nnot JSON\n[1]\n")
+    assert [event["step"] for event in reader.new_events()] == [2] and reader.new_events() == []
+
+
+def test_events_of_an_earlier_session_are_not_told_again(tmp_path):
+    log, told = RunLog(tmp_path / "r.jsonl"), Told()
+    log.write("step", step=1)
+    with watched(log.path, [told]):
+        log.write("step", step=2)
+    assert [event["step"] for event in told.steps] == [2]
+
+
+def test_a_callback_that_hangs_is_not_waited_for_without_end(tmp_path, monkeypatch, capsys):
+    log, free = RunLog(tmp_path / "r.jsonl"), threading.Event()
+
+    class Hanging:
+        def on_step(self, event):
+            free.wait(60)
+
+    monkeypatch.setattr("mcvqa.run.events.READ_EVERY", 0.01)
+    monkeypatch.setattr("mcvqa.run.events.HANGING", 0.2)
+    began = time.monotonic()
+    with watched(log.path, [Hanging()]):
+        log.write("step", step=1)
+        time.sleep(0.1)
+    free.set()
+    assert time.monotonic() - began < 30 and "the run ends without it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("tensorbord", "no tracker that accelerate knows. Choose from .*tensorboard, trackio, wandb"),
+    ("comet_ml", "needs the package comet-ml: pip install comet-ml"),
+])
+def test_a_tracker_that_cannot_be_had_is_named_before_the_run(tmp_path, name, message):
+    with pytest.raises(ConfigError, match=message):
+        require_trackers(tiny_settings(tmp_path, report_to=(name,)))
+
+
+def test_events_without_figures_are_not_sent():
+    assert values_of({"event": "session", "seconds": 3}) == {}
+    assert values_of({"event": "result", "accuracy": 0.5, "standard_error": 0.1, "seconds": 9, "gains": {"ema": 0.1}}) == {
+        "result/accuracy": 0.5, "result/standard_error": 0.1, "result/seconds": 9, "gain/ema": 0.1}
