@@ -1,8 +1,6 @@
 """The data of a run: files to questions, photographs surveyed, folds, and what the texts alone give away. No torch here."""
 import csv
 import dataclasses
-import os
-from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,8 +26,7 @@ from mcvqa.data.folds import (
     question_groups,
     sample_rows,
 )
-from mcvqa.data.image_paths import SplitRows, find_photographs
-from mcvqa.data.images import DECODER_VERSION, ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
+from mcvqa.data.images import ImageRecord, near_duplicate_groups
 from mcvqa.data.kinds import question_kind
 from mcvqa.data.labelled import answered_rows, named_answers, notes_on_answers, rows_that_validate
 from mcvqa.data.locate import DataFiles, find_data, missing_table, near_misses_of, unread_sample
@@ -40,6 +37,7 @@ from mcvqa.data.questions import Problem, Question, Table, read_questions, read_
 from mcvqa.data.table import DataError
 from mcvqa.report.submission import PLAIN_FORM, SubmissionForm, find_form
 from mcvqa.run.project import Project, RunStopped, way_out
+from mcvqa.run.survey import survey_photographs, tables_with_photographs
 from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import Scores, load_scores, plain_scores
 
@@ -123,7 +121,7 @@ def read_data(project: Project) -> RunData:
     files, test = read_test_rows(project)
     labelled = _read_labelled(files, config)
     as_read = [*labelled, *([test] if test else [])]
-    tables, folder, notes = _with_photographs(project, files, as_read)
+    tables, folder, notes = tables_with_photographs(project, files, as_read)
     labelled, asked = tables[: len(labelled)], tables[-1].questions if test else ()
     _require_distinct_ids(asked, files.test)
     rows, notes_on_rows = answered_rows(labelled, config)
@@ -132,7 +130,7 @@ def read_data(project: Project) -> RunData:
     train = rows
     if config.use_sample:
         train = [rows[i] for i in sample_rows(rows, question_groups(rows), config.sample_size, config.seed)]
-    records = _survey(project, folder, [q.image for q in (*train, *asked)])
+    records = survey_photographs(project, folder, [q.image for q in (*train, *asked)])
     problems = tuple(p for table in tables for p in table.problems)
     form = PLAIN_FORM
     if test:
@@ -311,53 +309,6 @@ def require_photographs(project: Project, data: RunData, meanwhile: str = "") ->
                 f"{broken[0].problem}\nThey are looked for in {data.files.root.absolute()} and its folders. Put them there "
                 f"(or unpack the archive they came in) and run the same command again.{meanwhile and chr(10)}{meanwhile}"
             )
-
-
-# %% the survey of photographs, remembered
-def _with_photographs(
-    project: Project, files: DataFiles, tables: Sequence[Table]
-) -> tuple[list[Table], ImageFolder, list[str]]:
-    """The tables (train, then dev and test where they are used) with the paths of the photographs that are meant, and where they
-    are."""
-    splits = ["train", *(["dev"] if project.config.use_dev and files.dev else []), *(["test"] if files.test else [])]
-    rows = [SplitRows(split, getattr(files, split), table.questions) for split, table in zip(splits, tables, strict=True)]
-    folder, placed, notes = find_photographs(files.root, rows, project.paths.cache / "data")
-    return [dataclasses.replace(table, questions=one.questions) for table, one in zip(tables, placed, strict=True)], folder, notes
-
-
-def _survey(project: Project, folder: ImageFolder, written: Sequence[str]) -> dict[str, ImageRecord]:
-    """`survey_images`, remembered as long as no photograph's size or date changes."""
-    files = [_image_stamp(folder, w) for w in sorted(set(written))]
-    stamp = settings_hash({"root": str(folder.root), "decoder": DECODER_VERSION, "files": files})
-    memory = project.paths.cache / f"pictures-{stamp}.json"
-    if memory.exists():
-        try:
-            return {r["written"]: _record_from(r) for r in read_json(memory)}
-        except (ValueError, TypeError, KeyError, AttributeError):
-            print(f"  {memory} is damaged: the photographs are surveyed again")
-    records = survey_images(folder, written, workers=os.cpu_count() or 2)
-    write_json(memory, [_record_as_json(record) for record in records.values()])
-    return records
-
-
-def _image_stamp(folder: ImageFolder, written: str) -> list[Any]:
-    """The file behind a written path, with its size and date."""
-    try:
-        path = folder.find(written)
-        facts = path.stat()
-        return [written, str(path), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]  # the last cannot be set by hand
-    except (ImageError, OSError) as error:
-        return [written, str(error)]
-
-
-def _record_as_json(record: ImageRecord) -> dict[str, Any]:
-    values = dataclasses.asdict(record)
-    return values | {"path": record.path and str(record.path), "thumbnail": b64encode(record.thumbnail).decode()}
-
-
-def _record_from(values: dict[str, Any]) -> ImageRecord:
-    path = Path(values["path"]) if values["path"] else None
-    return ImageRecord(**values | {"path": path, "thumbnail": b64decode(values["thumbnail"])})
 
 
 # %% what the texts alone give away
