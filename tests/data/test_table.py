@@ -1,7 +1,11 @@
 """Any file that people keep rows in gives the cells that they see."""
+import bz2
 import gzip
+import io
 import json
+import lzma
 import os
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -22,12 +26,29 @@ def written(path: Path, content: bytes) -> Path:
     return path
 
 
+def zipped(content: bytes, *others: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("whatever it is called.csv", content)
+        for name in others:
+            archive.writestr(name, "x")
+    return file.getvalue()
+
+
+PACKERS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zip": zipped}
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("train.csv", TEXT.encode("utf-8")), ("train.csv", TEXT.encode("cp949")), ("train.csv", TEXT.encode("utf-16")),
         ("train.tsv", TEXT.replace(",", "\t").encode()), ("train.txt", TEXT.replace(",", "|").encode()),
         ("train.csv.gz", gzip.compress(TEXT.encode(), mtime=0)), ("train.csv", gzip.compress(TEXT.encode("cp949"), mtime=0)),
+        *(("train.csv", TEXT.encode(encoding)) for encoding in ("utf-32", "utf-32-le", "utf-32-be")),
+        *((f"train.csv.{ending}", pack(TEXT.encode())) for ending, pack in PACKERS.items()),
+        *(("train.csv", pack(TEXT.encode("cp949"))) for pack in PACKERS.values()),
+        *((f"train.jsonl.{ending}", pack("\n".join(map(json.dumps, RECORDS)).encode())) for ending, pack in PACKERS.items()),
+        ("train.csv", json.dumps(RECORDS).encode()), ("train.csv", "\n".join(map(json.dumps, RECORDS)).encode()),
         ("train.json", json.dumps(RECORDS).encode()), ("train.json", json.dumps(RECORDS, ensure_ascii=False, indent=1).encode()),
         ("train.jsonl", "\n".join(map(json.dumps, RECORDS)).encode()),
     ],
@@ -54,9 +75,50 @@ def test_formats_of_libraries(tmp_path: Path, name: str, library: str) -> None:
     assert read_cells(tmp_path / name).records == ROWS
 
 
-def test_an_excel_file_with_another_name_is_said_to_be_one(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is an Excel file or an archive, not text"):
-        read_cells(written(tmp_path / "train.csv", b"PK\3\4" + bytes(range(256))))
+def tarred(name: str = "train.csv") -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(TEXT.encode())
+        archive.addfile(entry, io.BytesIO(TEXT.encode()))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("content", "what"), [
+    (b"PK\3\4" + bytes(range(256)), "an Excel file or an archive that is damaged"),
+    (zipped(b"id", "a.png", "b.png"), "an archive of 3 files: unpack it"),
+    (zipped(b"", "mimetype", "content.xml"), r"an OpenDocument table \(\.ods\)"),
+    (zipped(b"", "Index/Document.iwa"), "a Numbers document"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), r"an old Excel file \(\.xls\), or one with a password"),
+    (tarred(), "a tar archive"), (gzip.compress(tarred()), "a tar archive"),
+    (b"7z\xbc\xaf\x27\x1c" + bytes(99), "a 7z archive"),
+    (b"Rar!\x1a\7\1\0" + bytes(99), "a RAR archive"), (b"\x28\xb5\x2f\xfd" + bytes(99), "compressed with Zstandard"),
+    (gzip.compress(gzip.compress(b"id,a\n")), "packed twice: unpack it by hand"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "a Git LFS pointer.*git lfs pull"),
+    (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", r"a web page \(HTML\)"),
+    (b"<?xml version='1.0'?><rows/>", "an XML file"),
+    (b"%PDF-1.7\n", "a PDF document"), (b"\x80\x04\x95" + bytes(99), "a pickle, which can run programs"),
+    (b"SQLite format 3\0" + bytes(99), "a file of another program"),
+    (b"\x89PNG\r\n\x1a\n" + bytes(99), "a picture, not a table"),
+])
+def test_what_is_no_table_is_named_whatever_the_file_is_called(tmp_path: Path, content: bytes, what: str) -> None:
+    for name in ("train.csv", "train.xlsx", "train.csv.gz"):
+        with pytest.raises(DataError, match=rf"{name} is {what}"):
+            read_cells(written(tmp_path / name, content))
+
+
+def test_a_sheet_is_read_whatever_the_file_is_called(tmp_path: Path) -> None:
+    """Or the library that reads it is named: its kind is known by its content."""
+    path = written(tmp_path / "train.csv", zipped(b"", "xl/workbook.xml"))
+    with pytest.raises(DataError, match=r"train\.csv (needs openpyxl|cannot be read as xlsx)"):
+        read_cells(path)
+
+
+def test_damaged_packing_is_named(tmp_path: Path) -> None:
+    for ending, pack in PACKERS.items():
+        whole = pack(TEXT.encode() * 20)
+        with pytest.raises(DataError, match=r"cannot be unpacked|damaged"):
+            read_cells(written(tmp_path / f"train.csv.{ending}", whole[: len(whole) // 2]))
 
 
 # %% encodings

@@ -94,6 +94,17 @@ def test_photographs_still_packed_beside_the_tables(data, tmp_path, capsys):
     assert [note.split(" is unpacked")[0] for note in notes_on_paths(found)] == archives
 
 
+def test_photographs_in_an_archive_that_is_not_unpacked_are_said_to_be_there(data, tmp_path):
+    for split in ("train", "test"):
+        shutil.make_archive(str(data / split), "gztar", data / split)
+        shutil.rmtree(data / split)
+    project = project_on(data, tmp_path)
+    found = read_data(project)
+    assert f"photographs: 33 are not found; {data / 'train.tar.gz'} is a tar archive: unpack it" in "\n".join(found.notes)
+    with pytest.raises(RunStopped, match=r"24 of 24 training photographs.*\n.*\n.*test\.tar\.gz is a tar.*\n.*train\.tar"):
+        require_photographs(project, found)
+
+
 # %% folds
 def test_what_is_trained_on_never_meets_what_is_validated(data, tmp_path):
     """Invariant 4, with one photograph planted six times: saved again, smaller, brighter."""

@@ -5,16 +5,18 @@ CSV in its spellings (encodings, separators, quotes) is read here; JSON, Parquet
 import ast
 import base64
 import csv
-import gzip
 import io
 import json
 import re
 import unicodedata
+import zipfile
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mcvqa.config import McvqaError, read_user_file
+from mcvqa.data.unread import unread_format
 
 
 class DataError(McvqaError, ValueError):
@@ -40,8 +42,14 @@ class Cells:
     delimiter: str = ""
 
 
-TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
-TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".json", ".parquet", ".xlsx", ".arrow")
+TEXT_SUFFIXES, JSON_SUFFIXES, OTHER_SUFFIXES = (
+    (".csv", ".tsv", ".txt"), (".jsonl", ".json", ".ndjson"), (".parquet", ".xlsx", ".arrow", ".feather")
+)
+PACKED_SUFFIXES = (".gz", ".zip", ".bz2", ".xz")  # of one file, behind its own: train.csv.gz
+TABLE_SUFFIXES = (
+    *(suffix + packed for suffixes in (TEXT_SUFFIXES, JSON_SUFFIXES) for packed in ("", *PACKED_SUFFIXES) for suffix in suffixes),
+    *OTHER_SUFFIXES,
+)
 # train.csv, or a part of a table in several files, as `datasets` writes them: train-00000-of-00002.parquet
 TABLE_NAME = re.compile(
     rf"(?P<stem>.+?)(?:-\d{{5}}-of-(?P<parts>\d{{5}}))?(?P<ending>{'|'.join(map(re.escape, TABLE_SUFFIXES))})", re.IGNORECASE
@@ -83,17 +91,22 @@ def _parts_of(path: Path) -> list[Path]:
 
 
 def _read_file(path: Path) -> Cells:
-    name, raw = path.name.lower(), _file_bytes(path)
+    raw = _file_bytes(path)
     kind = _kind_of(raw)
-    if kind == "gzip":
-        raw = _unzipped(path, raw)
-    if kind == "zip":
-        if not name.endswith(".xlsx"):
-            raise DataError(f"{path} is an Excel file or an archive, not text. Save it as 'CSV UTF-8', or name it .xlsx.")
-        return _of_pandas(path, raw, "xlsx")
-    if kind in ("parquet", "arrow"):
+    if kind == "zip" or kind in PACKERS:
+        raw = _unpacked(path, raw, kind)
+        kind = _kind_of(raw)
+        kind = "packed twice: unpack it by hand" if kind == "zip" or kind in PACKERS else kind
+    if kind in ("parquet", "arrow", "xlsx"):
         return _of_pandas(path, raw, kind)
-    return _of_json(path, raw) if name.endswith((".jsonl", ".json")) else _of_csv(path, raw)
+    if kind != "text" or (kind := unread_format(path.name, raw[:4096])):
+        raise DataError(f"{path} is {kind}.")
+    match = TABLE_NAME.fullmatch(path.name)
+    named_json = match is not None and match["ending"].lower().startswith(JSON_SUFFIXES)
+    return _of_json(path, raw) if named_json or JSON_OBJECT.match(raw) else _of_csv(path, raw)
+
+
+JSON_OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{\s*"')  # no table of text begins so
 
 
 def _file_bytes(path: Path) -> bytes:
@@ -106,23 +119,48 @@ def _file_bytes(path: Path) -> bytes:
 
 
 def _kind_of(raw: bytes) -> str:
-    """By its first bytes: what a file is called says less."""
-    starts = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff" * 4: "arrow"}
+    """By its first bytes, since what a file is called says less; of a ZIP by its content. Text, or what it is in words."""
+    starts = {
+        b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff" * 4: "arrow",
+    }
+    if raw.startswith(b"PK\x03\x04"):
+        return _kind_of_zip(raw)
     return next((kind for start, kind in starts.items() if raw.startswith(start)), "text")
+
+
+def _kind_of_zip(raw: bytes) -> str:
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as opened:
+            names = opened.namelist()
+    except zipfile.BadZipFile:
+        return "an Excel file or an archive that is damaged: copy it again"
+    kinds = {"xl/": "xlsx", "content.xml": unread_format(".ods"), "Index/": unread_format(".numbers")}
+    files = [name for name in names if not name.startswith("__MACOSX/")]
+    found = next((kind for start, kind in kinds.items() if any(name.startswith(start) for name in names)), "")
+    return found or ("zip" if len(files) == 1 else f"an archive of {len(files)} files: unpack it")
 
 
 MAX_BYTES = 4 * 2**30  # of a table, also when it is unpacked
 
 
-def _unzipped(path: Path, raw: bytes) -> bytes:
+PACKERS = {"gz": "gzip", "bz2": "bz2", "xz": "lzma"}  # kind -> module, of which a Python may lack some
+
+
+def _unpacked(path: Path, raw: bytes, kind: str) -> bytes:
+    """The one file in packed bytes. Args: kind: "zip", or of PACKERS."""
     try:
-        with gzip.open(io.BytesIO(raw)) as opened:
-            text = opened.read(MAX_BYTES + 1)
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be unpacked: {error}. Copy it again.") from None
+        with _only_member(raw) if kind == "zip" else import_module(PACKERS[kind]).open(io.BytesIO(raw)) as opened:
+            text: bytes = opened.read(MAX_BYTES + 1)
+    except Exception as error:  # each module has errors of its own for damage
+        raise DataError(f"{path} cannot be unpacked: {error}. Copy it again, or unpack it by hand.") from None
     if len(text) > MAX_BYTES:
         raise DataError(f"{path} is more than {MAX_BYTES >> 30} GiB when unpacked. Unpack it by hand if you trust it.")
     return text
+
+
+def _only_member(raw: bytes) -> IO[bytes]:
+    archive = zipfile.ZipFile(io.BytesIO(raw))
+    return archive.open(next(name for name in archive.namelist() if not name.startswith("__MACOSX/")))
 
 
 # %% CSV: bytes -> text
@@ -140,20 +178,28 @@ def csv_text(path: Path, raw: bytes | None = None) -> tuple[str, str]:
     try:
         text = raw.decode(encoding).lstrip("\ufeff")
     except UnicodeDecodeError:
-        raise DataError(f"{path} is neither UTF-8, UTF-16 nor cp949 text. Save it again as 'CSV UTF-8'.") from None
+        raise DataError(
+            f"{path} is {encoding.upper()} that is cut off or damaged. Copy it again, or save it as 'CSV UTF-8'."
+        ) from None
     if not text.strip():
         raise DataError(f"{path} is empty.")
     return text, encoding
 
 
 def _csv_encoding(path: Path, raw: bytes) -> str:
-    """UTF-8 or UTF-16; else what gives plausible Korean (cp949) or plausible Western text (cp1252).
+    """UTF-8, UTF-16 or UTF-32; else what gives plausible Korean (cp949) or plausible Western text (cp1252).
 
     Raises:
         DataError: UTF-8 with damage, or text that neither reading makes plausible.
     """
+    if raw.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "utf-32"
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
+    if len(raw) % 4 == 0 and 2 * raw.count(0) >= len(raw) > 0:  # UTF-32 without a mark: no character is beyond 10FFFF
+        for encoding, highest, high in (("utf-32-le", raw[3::4], raw[2::4]), ("utf-32-be", raw[::4], raw[1::4])):
+            if not any(highest) and max(high) <= 0x10:
+                return encoding
     if raw.count(0) > len(raw) / 20:  # UTF-16 without a mark: ASCII's zero bytes show the byte order
         return "utf-16-le" if raw[1::2].count(0) > raw[::2].count(0) else "utf-16-be"
     try:
@@ -180,7 +226,7 @@ def _national_encoding(path: Path, raw: bytes) -> str:
             return encoding
         examples.append(f"as {encoding} it reads {_foreign_example(text)!r}")
     shown = f": {'; '.join(examples)}" if examples else ""
-    raise DataError(f"{path} is neither UTF-8, UTF-16 nor plausible cp949 or cp1252 text{shown}. Save it again as 'CSV UTF-8'.")
+    raise DataError(f"{path} is neither Unicode nor plausible cp949 or cp1252 text{shown}. Save it again as 'CSV UTF-8'.")
 
 
 ENCLOSED_HANGUL = re.compile(r"(?<=[a-z])[가-힣]{1,2}(?=[a-z])")  # "What뭩": an apostrophe and its letter, taken for Korean
@@ -246,17 +292,37 @@ def csv_records(path: Path, text: str, delimiter: str) -> list[list[str]]:
 
 # %% other formats
 def _of_json(path: Path, raw: bytes) -> Cells:
-    """Records: a list of objects, or one object a line."""
+    """A list of objects, one object a line, or another shape that leaves no doubt which are the rows."""
     text, encoding = csv_text(path, raw)
     try:
-        in_lines = not text.lstrip().startswith("[")
-        rows = [json.loads(line) for line in text.split("\n") if line.strip()] if in_lines else json.loads(text)
+        value = _json_value(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}. Expected: a list of objects, or one object a line.") from None
-    if not all(isinstance(row, dict) for row in rows):
-        raise DataError(f'{path} holds something else than objects. Expected: one object a row, {{"id": ..., "question": ...}}.')
+    rows, found = value, ""
+    if not (isinstance(value, list) and all(isinstance(row, dict) for row in value)):
+        rows, found = _rows_in_shape(path, value)
     header = list(dict.fromkeys(name for row in rows for name in row))
-    return Cells(path, header, [[_as_cell(row.get(name)) for name in header] for row in rows], f"{encoding}, JSON")
+    return Cells(path, header, [[_as_cell(row.get(name)) for name in header] for row in rows], f"{encoding}, JSON{found}")
+
+
+def _rows_in_shape(path: Path, value: Any) -> tuple[list[dict[str, Any]], str]:
+    from mcvqa.data.json_shapes import records_of_json
+
+    try:
+        rows, found = records_of_json(value)
+    except ValueError as error:
+        raise DataError(f"{path} {error}") from None
+    return rows, f", {found}"
+
+
+def _json_value(text: str) -> Any:
+    """One value, else the list of the values of all lines."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if not text.lstrip().startswith("{") or error.msg != "Extra data":
+            raise
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
 def _of_pandas(path: Path, raw: bytes, kind: str) -> Cells:

@@ -29,7 +29,7 @@ from mcvqa.data.folds import (
 from mcvqa.data.images import ImageRecord, near_duplicate_groups
 from mcvqa.data.kinds import question_kind
 from mcvqa.data.labelled import answered_rows, named_answers, notes_on_answers, rows_that_validate
-from mcvqa.data.locate import DataFiles, find_data, missing_table, near_misses_of, unread_sample
+from mcvqa.data.locate import DataFiles, find_data, missing_table, near_misses_of, unread_archives, unread_sample
 from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.picture_cells import CELLS_FOLDER
 from mcvqa.data.prior import Prior, fit_prior
@@ -304,10 +304,11 @@ def require_photographs(project: Project, data: RunData, meanwhile: str = "") ->
     for split, questions in (("training", data.train), ("test", data.test)):
         broken, named = data.broken(questions), len({q.image for q in questions})
         if len(broken) * 2 > named:
+            packed = "".join(f"\n{line}" for line in unread_archives(data.files.root))
             raise RunStopped(
                 f"{len(broken):,} of {named:,} {split} photographs cannot be read, for example {broken[0].written!r}: "
                 f"{broken[0].problem}\nThey are looked for in {data.files.root.absolute()} and its folders. Put them there "
-                f"(or unpack the archive they came in) and run the same command again.{meanwhile and chr(10)}{meanwhile}"
+                f"(or unpack the archive they came in) and run the same command again.{packed}{meanwhile and chr(10)}{meanwhile}"
             )
 
 
