@@ -47,6 +47,8 @@ NOT_IN_NOTEBOOK = {
     "model.coverage": "which layers get adapters, for the pre-flight",
     "run.search": "needs optuna, and the hours of many runs",
     "run.demo": "the ladder that shows what each technique brings: five runs one after the other",
+    "data.unread": "files that are no tables, archives but .zip: save tables as CSV, unpack archives",
+    "data.packed": "packed tables, .csv.gz and the like: unpack them",
     "data.json_shapes": "JSON files that are no list of objects",
     "run.in_memory": "tables in memory, for scripts",
     "scoring.generated": "answers generated as text, answer_by=generate",

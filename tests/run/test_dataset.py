@@ -72,8 +72,9 @@ def test_both_splits_may_use_the_same_names(data, tmp_path, split_folders):
     assert found.files.root == data and not found.broken([*found.train, *found.test]) and len(found.test) == 9
     for split, questions in (("train", found.train), ("test", found.test)):
         assert {found.records[q.image].path.parent for q in questions} == {(data / split).resolve()}
-    assert notes_on_paths(found) == ["train.csv: image paths of 9 rows, absolute or the same in several folders, mean train/",
-                                     "test.csv: image paths of 9 rows, absolute or the same in several folders, mean test/"]
+    why = "(they are absolute, or exist in several folders)"
+    assert notes_on_paths(found) == [
+        f"{split}.csv: the image paths of 9 rows point into {split}/ {why}" for split in ("train", "test")]
 
 
 def test_paths_as_the_competition_has_them_stay_as_they_are(data, tmp_path):
@@ -100,8 +101,8 @@ def test_photographs_in_an_archive_that_is_not_unpacked_are_said_to_be_there(dat
         shutil.rmtree(data / split)
     project = project_on(data, tmp_path)
     found = read_data(project)
-    assert f"photographs: 33 are not found; {data / 'train.tar.gz'} is a tar archive: unpack it" in "\n".join(found.notes)
-    with pytest.raises(RunStopped, match=r"24 of 24 training photographs.*\n.*\n.*test\.tar\.gz is a tar.*\n.*train\.tar"):
+    assert "photographs: 33 are not found; 'test.tar.gz' is a tar archive: unpack it" in "\n".join(found.notes)
+    with pytest.raises(RunStopped, match=r"24 of 24 training photographs.*\n.*\n'test\.tar\.gz' is a tar.*train\.tar"):
         require_photographs(project, found)
 
 

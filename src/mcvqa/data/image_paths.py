@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from mcvqa.base.informing import counted
 from mcvqa.data.images import ImageError, ImageFolder
-from mcvqa.data.locate import SPLIT_WORDS, archived_names, is_named_like, unpack_archive, unread_archives
+from mcvqa.data.locate import SPLIT_WORDS, archived_names, is_named_like, packed_beside, unpack_archive
 from mcvqa.data.picture_cells import CELLS_FOLDER, write_picture_cells
 from mcvqa.data.questions import Question
 
@@ -31,7 +32,8 @@ def find_photographs(root: Path, tables: Sequence[SplitRows], unpack_to: Path) -
     tables, cells = _pictures_out_of_cells(tables, unpack_to / CELLS_FOLDER)
     if cells:
         folder.add(unpack_to / CELLS_FOLDER, PurePosixPath(CELLS_FOLDER))
-        notes.append(f"{cells:,} photographs are in the tables themselves: written to {unpack_to / CELLS_FOLDER}")
+        there = counted(cells, "photograph is", "photographs are")
+        notes.append(f"{there} in the tables themselves: written to {unpack_to / CELLS_FOLDER}")
     meant = [_meant_paths(root, folder, table, tables) for table in tables]
     missing, places = _missing_names(folder, meant), sorted({root, *(table.file.parent for table in tables)})
     for archive in (path for place in places for path in sorted(place.glob("*.zip"))):
@@ -42,12 +44,15 @@ def find_photographs(root: Path, tables: Sequence[SplitRows], unpack_to: Path) -
             meant = [_meant_paths(root, folder, table, tables) for table in tables]
             notes.append(f"photographs: {archive} is unpacked in {unpacked}")
     if left := len(_missing_names(folder, meant)):
-        notes += [f"photographs: {left:,} are not found; {line}" for place in places for line in unread_archives(place)]
+        packed = filter(None, map(packed_beside, places))
+        notes += [f"photographs: {counted(left, 'is', 'are')} not found; {archives}" for archives in packed]
     placed = []
     for table, paths in zip(tables, meant, strict=True):
         changed = Counter(str(PurePosixPath(paths[q.image]).parent) for q in table.questions if paths[q.image] != q.image)
-        rows = f"{table.file.name}: image paths of {{:,}} rows, absolute or the same in several folders, mean {{}}/"
-        notes += [rows.format(count, at) for at, count in changed.items()]
+        notes += [
+            f"{table.file.name}: the image paths of {counted(count, 'row')} point into {at}/ (they are absolute, or exist in "
+            "several folders)" for at, count in changed.items()
+        ]
         placed.append(replace(table, questions=tuple(
             q if paths[q.image] == q.image else replace(q, image=paths[q.image]) for q in table.questions
         )))

@@ -23,7 +23,6 @@ from mcvqa.data.table import (
     DataError,
     table_stem,
 )
-from mcvqa.data.unread import UNPACK, unread_format
 
 KAGGLE_INPUT = Path("/kaggle/input")
 SEARCH_DEPTH = 4  # /kaggle/input/datasets/<owner>/<name>/<folder>
@@ -38,6 +37,11 @@ SPLIT_TABLES = ("metadata", "data")  # what `datasets` calls the table in the fo
 SPLIT_WORDS = {"train": {"train", "training"}, "test": {"test", "testing"}, "dev": {"dev", "val", "valid", "validation"}}
 OTHER_TABLE = r"\.(csv|tsv|txt|jsonl?|ndjson|parquet|xls[xmb]?|ods|numbers|gsheet|feather|arrow|pkl|pickle)\b"
 LIKELY_TABLE = r"\.(csv|tsv|jsonl|ndjson|parquet|xls[xmb]?|ods|numbers|feather)(\.\w+)?$"  # whatever its name
+# files that are not read and named for what they are
+NOT_READ_ARCHIVE = re.compile(r"\.(tar|t[gbx]z2?|tar\.\w+|7z|rar|zst|alz|egg|z\d\d|zip\.\d+|part|partial|crdownload|download)$")
+NOT_READ_NAME = re.compile(
+    NOT_READ_ARCHIVE.pattern + r"|\.(xls[bm]?|ods|numbers|gsheet|pdf|html?|xml|sqlite3?|db|hdf5?|h5|np[yz]|orc|pkl|pickle)$"
+)
 TABLE_NAMING = (
     f"A table is named train or test and ends in {', '.join((*TEXT_SUFFIXES, *JSON_SUFFIXES))} (also packed as "
     f"{', '.join(PACKED_SUFFIXES)}), {', '.join(OTHER_SUFFIXES)}"
@@ -182,16 +186,22 @@ def _near_misses(folder: Path) -> list[str]:
 
 def _advice(names: Sequence[str], split: str = "train") -> str:
     """What to do with files that are not read: those of other formats are named, others only have to be renamed."""
-    if unread := [f"{name!r} is {what}" for name in names if (what := unread_format(name))]:
-        return "; ".join(unread[:5]) + "."
+    if unread := [name for name in names if NOT_READ_NAME.search(name.lower())]:
+        return _named_formats(unread)
     shown = ", ".join(map(repr, names[:5]))
     return f"There is {shown}: the file name is not recognized. {TABLE_NAMING}; rename it, for example to {split}.csv."
 
 
-def unread_archives(folder: Path) -> list[str]:
-    """Archives in a folder that are not unpacked, each with what it is and what to do."""
-    names = [entry.name for entry in _listing(folder) if entry.is_file()]
-    return [f"{folder / name} is {what}" for name in names if (what := unread_format(name)).endswith(UNPACK)]
+def _named_formats(names: Sequence[str]) -> str:
+    from mcvqa.data.unread import unread_format
+
+    return "; ".join(f"{name!r} is {unread_format(name)}" for name in names[:5]) + "."
+
+
+def packed_beside(folder: Path) -> str:
+    """What archives of other kinds than .zip a folder holds, and what to do with them; '' if there are none."""
+    names = [entry.name for entry in _listing(folder) if entry.is_file() and NOT_READ_ARCHIVE.search(entry.name.lower())]
+    return _named_formats(names) if names else ""
 
 
 def unread_sample(root: Path) -> str:
@@ -249,8 +259,8 @@ def _not_one_folder(top: Path, folders: list[Path]) -> DataError:
     near = [name for folder in (top, *_folders_in(top)) for name in _near_misses(folder)]
     if near:
         return DataError(f"{missing}. {_advice(near)}")
-    if packed := [line for folder in (top, *_folders_in(top)) for line in unread_archives(folder)]:
-        return DataError(f"{missing}. {'; '.join(packed[:5])}.")
+    if packed := " ".join(filter(None, map(packed_beside, (top, *_folders_in(top))))):
+        return DataError(f"{missing}. {packed}")
     seen = ", ".join(entry.name for entry in _listing(top)[:10]) or "nothing"
     return DataError(f"{missing} (it holds: {seen}). Name the right folder with --set data_dir=FOLDER.")
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mcvqa.base.informing import counted
 from mcvqa.data.answers import (
     ANSWER_STYLES,
     LETTERS,
@@ -316,7 +317,7 @@ def _read_rows(table: Cells, layout: ColumnLayout, rows: PaddedRows, convention:
         doubts: list[tuple[int, str]] = []
         found = len(table.records[row - 1])
         if found < len(header) or any(cell.strip() for cell in cells[len(header) :]):
-            notes.append((layout.id, f"{found} cells in the row, {len(header)} in the header; "
+            notes.append((layout.id, f"{counted(found, 'cell')} in the row, {len(header)} in the header; "
                           "is a quote or a delimiter missing? Its answer is not used"))
         elif layout.labels:
             answer, votes, doubts = _row_answer(cells, choices, layout, read[row - 1], convention)

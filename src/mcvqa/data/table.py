@@ -9,14 +9,11 @@ import io
 import json
 import re
 import unicodedata
-import zipfile
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mcvqa.config import McvqaError, read_user_file
-from mcvqa.data.unread import unread_format
 
 
 class DataError(McvqaError, ValueError):
@@ -92,21 +89,32 @@ def _parts_of(path: Path) -> list[Path]:
 
 def _read_file(path: Path) -> Cells:
     raw = _file_bytes(path)
+    if (packed := _kind_of(raw)) in ("zip", "gz", "bz2", "xz"):
+        raw = _unpacked(path, raw, packed)
     kind = _kind_of(raw)
-    if kind == "zip" or kind in PACKERS:
-        raw = _unpacked(path, raw, kind)
-        kind = _kind_of(raw)
-        kind = "packed twice: unpack it by hand" if kind == "zip" or kind in PACKERS else kind
     if kind in ("parquet", "arrow", "xlsx"):
         return _of_pandas(path, raw, kind)
-    if kind != "text" or (kind := unread_format(path.name, raw[:4096])):
-        raise DataError(f"{path} is {kind}.")
+    if kind != "text" or NOT_READ.match(raw):
+        raise _not_read(path, raw)
     match = TABLE_NAME.fullmatch(path.name)
     named_json = match is not None and match["ending"].lower().startswith(JSON_SUFFIXES)
     return _of_json(path, raw) if named_json or JSON_OBJECT.match(raw) else _of_csv(path, raw)
 
 
-JSON_OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{\s*"')  # no table of text begins so
+JSON_OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{\s*"')  # no CSV begins so
+# What is no table begins so, after a byte order mark: archives, documents, databases, pickles, web pages, pictures
+NOT_READ = re.compile(
+    rb"(?:\xef\xbb\xbf)?(?:.{257}ustar|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd|ALZ\x01|EGGA|\xd0\xcf\x11\xe0|%PDF|"
+    rb"version https://git-lfs|\s*<(?:!|\?xml|html|head|body|meta|table)|SQLite format 3|\x89HDF|\x93NUMPY|FEA1|"
+    rb"\x80[\x02-\x05]|\x89PNG|\xff\xd8\xff|GIF8)",
+    re.DOTALL | re.IGNORECASE,
+)
+
+
+def _not_read(path: Path, raw: bytes) -> DataError:
+    from mcvqa.data.unread import unread_format
+
+    return DataError(f"{path} is {unread_format(path.name, raw[:4096])}.")
 
 
 def _file_bytes(path: Path) -> bytes:
@@ -119,48 +127,24 @@ def _file_bytes(path: Path) -> bytes:
 
 
 def _kind_of(raw: bytes) -> str:
-    """By its first bytes, since what a file is called says less; of a ZIP by its content. Text, or what it is in words."""
+    """By its first bytes: what a file is called says less."""
     starts = {
         b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff" * 4: "arrow",
+        b"PK\x03\x04": "xlsx" if b"xl/workbook" in raw else "zip",
     }
-    if raw.startswith(b"PK\x03\x04"):
-        return _kind_of_zip(raw)
     return next((kind for start, kind in starts.items() if raw.startswith(start)), "text")
-
-
-def _kind_of_zip(raw: bytes) -> str:
-    try:
-        with zipfile.ZipFile(io.BytesIO(raw)) as opened:
-            names = opened.namelist()
-    except zipfile.BadZipFile:
-        return "an Excel file or an archive that is damaged: copy it again"
-    kinds = {"xl/": "xlsx", "content.xml": unread_format(".ods"), "Index/": unread_format(".numbers")}
-    files = [name for name in names if not name.startswith("__MACOSX/")]
-    found = next((kind for start, kind in kinds.items() if any(name.startswith(start) for name in names)), "")
-    return found or ("zip" if len(files) == 1 else f"an archive of {len(files)} files: unpack it")
 
 
 MAX_BYTES = 4 * 2**30  # of a table, also when it is unpacked
 
 
-PACKERS = {"gz": "gzip", "bz2": "bz2", "xz": "lzma"}  # kind -> module, of which a Python may lack some
-
-
 def _unpacked(path: Path, raw: bytes, kind: str) -> bytes:
-    """The one file in packed bytes. Args: kind: "zip", or of PACKERS."""
+    from mcvqa.data.packed import unpacked_table
+
     try:
-        with _only_member(raw) if kind == "zip" else import_module(PACKERS[kind]).open(io.BytesIO(raw)) as opened:
-            text: bytes = opened.read(MAX_BYTES + 1)
-    except Exception as error:  # each module has errors of its own for damage
-        raise DataError(f"{path} cannot be unpacked: {error}. Copy it again, or unpack it by hand.") from None
-    if len(text) > MAX_BYTES:
-        raise DataError(f"{path} is more than {MAX_BYTES >> 30} GiB when unpacked. Unpack it by hand if you trust it.")
-    return text
-
-
-def _only_member(raw: bytes) -> IO[bytes]:
-    archive = zipfile.ZipFile(io.BytesIO(raw))
-    return archive.open(next(name for name in archive.namelist() if not name.startswith("__MACOSX/")))
+        return unpacked_table(raw, kind, MAX_BYTES)
+    except ValueError as error:
+        raise DataError(f"{path} {error}") from None
 
 
 # %% CSV: bytes -> text
@@ -226,7 +210,7 @@ def _national_encoding(path: Path, raw: bytes) -> str:
             return encoding
         examples.append(f"as {encoding} it reads {_foreign_example(text)!r}")
     shown = f": {'; '.join(examples)}" if examples else ""
-    raise DataError(f"{path} is neither Unicode nor plausible cp949 or cp1252 text{shown}. Save it again as 'CSV UTF-8'.")
+    raise DataError(f"{path} is neither UTF-8 (or -16, -32) nor plausible cp949 or cp1252 text{shown}. Save it again as 'CSV UTF-8'.")
 
 
 ENCLOSED_HANGUL = re.compile(r"(?<=[a-z])[가-힣]{1,2}(?=[a-z])")  # "What뭩": an apostrophe and its letter, taken for Korean

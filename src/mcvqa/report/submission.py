@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mcvqa.base.files import atomic_path
-from mcvqa.base.informing import one_line
+from mcvqa.base.informing import counted, one_line
 from mcvqa.config import McvqaError, read_user_file
 from mcvqa.data.answers import STYLE_WORDS, SUBMISSION_STYLES, AnswerConvention, compared_text, find_convention, written_answer
 from mcvqa.data.questions import Question
@@ -40,7 +40,7 @@ class SubmissionReport:
             return "NOT valid:\n" + "\n".join(f"  - {problem}" for problem in self.problems)
         shares = [f"{answer} {count:,} ({count / self.rows:.1%})" for answer, count in self.distribution.items()]
         more = f", and {len(shares) - SHOWN_ANSWERS} more" if len(shares) > SHOWN_ANSWERS else ""
-        return f"valid: {self.rows:,} rows; {', '.join(shares[:SHOWN_ANSWERS])}{more}"
+        return f"valid: {counted(self.rows, 'row')}; {', '.join(shares[:SHOWN_ANSWERS])}{more}"
 
 
 SHOWN_ANSWERS = 10
@@ -196,7 +196,8 @@ def write_submission(
         SubmissionError: the file would not be valid; an existing file is unchanged.
     """
     if len(predictions) != len(test_questions):
-        raise SubmissionError(f"{path}: {len(predictions)} predictions for {len(test_questions)} test rows.")
+        rows = counted(len(test_questions), "test row")
+        raise SubmissionError(f"{path}: {counted(len(predictions), 'prediction')} for {rows}.")
     with atomic_path(path) as part:
         with open(part, "w", encoding="utf-8", newline="") as handle:
             writer = csv.writer(handle, lineterminator="\n", delimiter=form.delimiter)
@@ -270,7 +271,7 @@ def _id_problems(ids: list[str], wanted: list[str]) -> list[str]:
     missing, unknown = Counter(wanted) - Counter(ids), Counter(ids) - Counter(wanted)
     known = set(wanted)
     duplicates, new = [i for i in unknown if i in known], [i for i in unknown if i not in known]
-    problems = [f"The file has {len(ids)} rows, the test set {len(wanted)}."] if len(ids) != len(wanted) else []
+    problems = [f"The file has {counted(len(ids), 'row')}, the test set {len(wanted)}."] if len(ids) != len(wanted) else []
     named = {"Missing ids": list(missing), "Duplicate ids": duplicates, "Ids not in the test set": new}
     problems += [f"{words}: {_some_rows(rows)}." for words, rows in named.items() if rows]
     if not missing and not unknown:

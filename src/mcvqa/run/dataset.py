@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mcvqa.base.files import as_spreadsheet_cell, atomic_path, read_json, write_json, write_text
-from mcvqa.base.informing import printable
+from mcvqa.base.informing import counted, printable
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.agreement import agreements_of
@@ -29,7 +29,7 @@ from mcvqa.data.folds import (
 from mcvqa.data.images import ImageRecord, near_duplicate_groups
 from mcvqa.data.kinds import question_kind
 from mcvqa.data.labelled import answered_rows, named_answers, notes_on_answers, rows_that_validate
-from mcvqa.data.locate import DataFiles, find_data, missing_table, near_misses_of, unread_archives, unread_sample
+from mcvqa.data.locate import DataFiles, find_data, missing_table, near_misses_of, packed_beside, unread_sample
 from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.picture_cells import CELLS_FOLDER
 from mcvqa.data.prior import Prior, fit_prior
@@ -135,15 +135,8 @@ def read_data(project: Project) -> RunData:
     form = PLAIN_FORM
     if test:
         form = find_form(asked, files.sample_submission, labelled[0].convention, config.submission_style)
-    notes = [*([] if test else [without_test(project)]), *notes]
-    if files.dev and not config.use_dev:
-        notes.append(f"{files.dev.name} is not used; --set use_dev=true trains on its rows too")
-    if config.use_dev and not files.dev:
-        notes.append(f"use_dev=true changes nothing: there is no dev.csv in {files.root}")
-    if test and not files.sample_submission and (other := unread_sample(files.root)):
-        notes.append(f"{other!r} is not used: name it sample_submission.csv if the submission is to have its header and form")
-    notes = [*notes, *_notes_on_encodings(tables), *notes_on_answers(labelled, config), *notes_on_rows, *form.notes]
-    notes += _notes_on_own_letters([*rows, *asked])
+    notes = [*_notes_on_files(project, files), *notes, *_notes_on_encodings(tables), *notes_on_answers(labelled, config)]
+    notes += [*notes_on_rows, *form.notes, *_notes_on_own_letters([*rows, *asked])]
     doubts = [f"{name}: {doubt}" for name, read in named_answers(labelled) for doubt in read.doubts()]
     return RunData(
         files, form, tuple(tables), tuple(train), tuple(rows), asked, problems, tuple(notes), tuple(doubts), records,
@@ -214,6 +207,18 @@ def _named_columns_of(config: Config) -> dict[str, str]:
     return {"id_column": config.id_column, "image_column": config.image_column, "question_column": config.question_column}
 
 
+def _notes_on_files(project: Project, files: DataFiles) -> list[str]:
+    """Files that are missing, and those that are there and not used."""
+    notes = [] if files.test else [without_test(project)]
+    if files.dev and not project.config.use_dev:
+        notes.append(f"{files.dev.name} is not used; --set use_dev=true trains on its rows too")
+    if project.config.use_dev and not files.dev:
+        notes.append(f"use_dev=true has no effect: there is no dev.csv in {files.root}")
+    if files.test and not files.sample_submission and (other := unread_sample(files.root)):
+        notes.append(f"{other!r} is not used: name it sample_submission.csv if the submission is to have its header and form")
+    return notes
+
+
 def _notes_on_encodings(tables: Sequence[Table]) -> list[str]:
     """Files whose encoding was not said by themselves, with a text to look at."""
     notes = []
@@ -229,7 +234,8 @@ def _notes_on_own_letters(questions: Sequence[Question]) -> list[str]:
     if not stripped:
         return []
     before, after = stripped[0]
-    return [f"the choices of {len(stripped):,} rows carry letters of their own: {before!r} is shown to the model as {after!r}"]
+    rows = counted(len(stripped), "row has", "rows have")
+    return [f"{rows} choices that carry letters of their own: {before!r} is shown to the model as {after!r}"]
 
 
 def _require_distinct_ids(test: Sequence[Question], file: Path | None) -> None:
@@ -237,7 +243,7 @@ def _require_distinct_ids(test: Sequence[Question], file: Path | None) -> None:
     repeated = [name for name, count in Counter(q.id for q in test).items() if count > 1]
     if repeated:
         raise DataError(
-            f"{file} has {len(repeated)} ids more than once, first {', '.join(map(repr, repeated[:5]))}: "
+            f"{file} has {counted(len(repeated), 'id')} more than once, first {', '.join(map(repr, repeated[:5]))}: "
             "each test row needs an id of its own."
         )
 
@@ -304,11 +310,11 @@ def require_photographs(project: Project, data: RunData, meanwhile: str = "") ->
     for split, questions in (("training", data.train), ("test", data.test)):
         broken, named = data.broken(questions), len({q.image for q in questions})
         if len(broken) * 2 > named:
-            packed = "".join(f"\n{line}" for line in unread_archives(data.files.root))
+            more = "".join(f"\n{line}" for line in (packed_beside(data.files.root), meanwhile) if line)
             raise RunStopped(
                 f"{len(broken):,} of {named:,} {split} photographs cannot be read, for example {broken[0].written!r}: "
                 f"{broken[0].problem}\nThey are looked for in {data.files.root.absolute()} and its folders. Put them there "
-                f"(or unpack the archive they came in) and run the same command again.{packed}{meanwhile and chr(10)}{meanwhile}"
+                f"(or unpack the archive they came in) and run the same command again.{more}"
             )
 
 
@@ -397,13 +403,13 @@ def fold_summary(data: RunData, n_folds: int) -> str:
         letters = np.bincount([q.answer for q in rows if q.answer is not None])
         shares = "  ".join(f"{LETTERS[i]} {count / len(rows):.0%}" for i, count in enumerate(letters))
         groups = len(set(data.groups[data.validated(fold)].tolist()))
-        lines.append(f"  fold {fold}: {len(rows):,} validation rows in {groups:,} image groups   {shares}")
+        lines.append(f"  fold {fold}: {counted(len(rows), 'validation row')} in {counted(groups, 'image group')}   {shares}")
     in_use = data.folds != LEFT_OUT
     if others := int((in_use & ~data.validates).sum()):
-        lines.append(f"  never validated, only learned from: {others:,} rows")
+        lines.append(f"  never validated, only learned from: {counted(others, 'row')}")
     left_out = int((~in_use).sum())
     if left_out:
-        lines.append(f"  left out: {left_out:,} rows whose photograph cannot be read (listed in the EDA)")
+        lines.append(f"  left out: {counted(left_out, 'row')} whose photograph cannot be read (listed in the EDA)")
     warning = large_group_warning(data.groups[in_use & data.validates], n_folds)
     return "\n".join([*lines, *([f"  {warning}"] if warning else [])])
 
