@@ -24,6 +24,7 @@ from mcvqa.run.dataset import (
 )
 from mcvqa.run.project import Project, RunStopped, open_project, settle_settings
 from mcvqa.run.score import score_task
+from mcvqa.run.steps import explore_data, prior_note
 from mcvqa.run.train import train_task
 from tests.conftest import make_dataset, tiny_settings
 
@@ -233,6 +234,15 @@ def test_the_prior_is_fitted_once(plain, dataset, tmp_path):
     known = fit_text_prior(again, data_of(again))
     assert known.accuracy == prior.accuracy and file.stat().st_mtime_ns == written
     np.testing.assert_array_equal(known.test_logprobs.argmax(-1), prior.test_logprobs.argmax(-1))
+
+
+def test_a_prior_of_too_few_rows_has_no_accuracy_to_be_shown(tmp_path, capsys):
+    """12 answered rows: "accuracy no rows out of fold" was printed."""
+    project = project_on(make_dataset(tmp_path / "few", n_train=12, n_test=1), tmp_path)
+    _, prior = explore_data(project)
+    said = capsys.readouterr().out
+    assert "  first submission: the text-only prior's, 1 row\n" in said and "no rows" not in said
+    assert prior_note(project, prior).endswith("holds the answers of the text-only prior.")
 
 
 def test_a_damaged_record_or_survey_is_named_and_made_again(plain, capsys):

@@ -101,6 +101,12 @@ def test_one_source_is_not_compared_and_dev_is_named(two_sources, tmp_path):
     assert "dev.csv is not used; --set use_dev=true trains on its rows too" in summary
 
 
+def test_dev_rows_that_are_asked_for_and_not_there_are_said(dataset, tmp_path):
+    data = data_with(dataset, tmp_path)
+    assert f"use_dev=true has no effect: there is no dev.csv in {dataset}" in data.notes and len(data.train) == 24
+    assert not any("use_dev" in note for note in data_with(dataset, tmp_path, use_dev=False).notes)
+
+
 def test_rows_without_a_winner_or_with_few_votes_are_counted_as_what_they_are(two_sources, tmp_path):
     plain, soft, few = (data_with(two_sources, tmp_path, **changes) for changes in (
         {}, {"soft_votes": True}, {"soft_votes": True, "min_votes": 3}

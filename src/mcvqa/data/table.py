@@ -90,7 +90,7 @@ def _parts_of(path: Path) -> list[Path]:
 def _read_file(path: Path) -> Cells:
     raw = _file_bytes(path)
     if (packed := _kind_of(raw)) in ("zip", "gz", "bz2", "xz"):
-        raw = _unpacked(path, raw, packed)
+        raw = _content_of(path, raw, packed)
     kind = _kind_of(raw)
     if kind in ("parquet", "arrow", "xlsx"):
         return _of_pandas(path, raw, kind)
@@ -138,7 +138,7 @@ def _kind_of(raw: bytes) -> str:
 MAX_BYTES = 4 * 2**30  # of a table, also when it is unpacked
 
 
-def _unpacked(path: Path, raw: bytes, kind: str) -> bytes:
+def _content_of(path: Path, raw: bytes, kind: str) -> bytes:
     from mcvqa.data.packed import unpacked_table
 
     try:
@@ -210,7 +210,8 @@ def _national_encoding(path: Path, raw: bytes) -> str:
             return encoding
         examples.append(f"as {encoding} it reads {_foreign_example(text)!r}")
     shown = f": {'; '.join(examples)}" if examples else ""
-    raise DataError(f"{path} is neither UTF-8 (or -16, -32) nor plausible cp949 or cp1252 text{shown}. Save it again as 'CSV UTF-8'.")
+    told = f"{path} is neither UTF-8 (or -16, -32) nor plausible cp949 or cp1252 text{shown}"
+    raise DataError(f"{told}. Save it again as 'CSV UTF-8'.")
 
 
 ENCLOSED_HANGUL = re.compile(r"(?<=[a-z])[가-힣]{1,2}(?=[a-z])")  # "What뭩": an apostrophe and its letter, taken for Korean
