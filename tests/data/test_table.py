@@ -155,41 +155,7 @@ def test_what_makes_no_sense_is_refused_with_its_readings(tmp_path: Path, text: 
         read_questions(path)
 
 
-# %% choices in one column
-@pytest.mark.parametrize(
-    "cells", [['["red", "blue"]', '["x", "y", "z"]'], ["['red', 'blue']", "('x', 'y', 'z')"],
-              ['{"A": "red", "B": "blue"}', '{"A": "x", "B": "y", "C": "z"}'],
-              ['{"text": ["red", "blue"], "label": ["A", "B"]}', '{"text": ["x", "y", "z"]}'],
-              ["['red' 'blue']", "['x'\n 'y' 'z']"]],  # as pandas writes NumPy's lists
-)
-def test_choices_in_one_column_of_lists(tmp_path: Path, cells: list[str]) -> None:
-    rows = [{"id": i, "image": "p.jpg", "question": "?", "choices": cell, "answer": "b"} for i, cell in enumerate(cells)]
-    pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
-    table = read_questions(tmp_path / "train.csv")
-    assert [q.choices for q in table.questions] == [("red", "blue"), ("x", "y", "z")]
-    assert [q.answer for q in table.questions] == [1, 1]
-
-
-def test_one_row_without_choices_does_not_hide_the_others(tmp_path: Path) -> None:
-    rows = [{"id": i, "image": "p.jpg", "question": "?", "choices": cell} for i, cell in enumerate(('["red", "blue"]', None))]
-    pd.DataFrame(rows).to_csv(tmp_path / "test.csv", index=False)
-    assert [q.choices for q in read_questions(tmp_path / "test.csv").questions] == [("red", "blue"), ("", "")]
-
-
-def test_choices_in_one_cell_that_are_no_list_are_said(tmp_path: Path) -> None:
-    path = written(tmp_path / "train.csv", b"id,path,question,choices\n1,p,?,red|blue\n")
-    with pytest.raises(DataError, match=r"'choices' is read where each of its cells is a list"):
-        read_questions(path)
-
-
-def test_lists_and_numbers_of_json_are_cells(tmp_path: Path) -> None:
-    rows = [{"id": 7, "image": "p.jpg", "question": "?", "options": ["red", 3, 2.5, None], "answer": 0}]
-    rows += [{"id": 8.0, "image": "p.jpg", "question": "?", "options": ["x", "y", "z", "w"], "answer": 3}]
-    table = read_questions(written(tmp_path / "train.json", json.dumps(rows).encode()))
-    assert table.questions[0].choices == ("red", "3", "2.5") and [q.id for q in table.questions] == ["7", "8"]
-    assert [q.answer for q in table.questions] == [0, 3]
-
-
+# %% no tables
 @pytest.mark.parametrize("content", [b"{", b'["a"]', b"[" * 100_000, b"1\n2\n"])
 def test_json_that_is_no_table(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DataError, match="Expected: "):

@@ -20,8 +20,9 @@ from mcvqa.data.answers import (
     read_answer,
     why_unread,
 )
+from mcvqa.data.choice_lists import CHOICE_LISTS, expand_choice_lists
 from mcvqa.data.own_letters import strip_own_letters
-from mcvqa.data.table import CHOICE_LISTS, Cells, DataError, read_cells
+from mcvqa.data.table import Cells, DataError, read_cells
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def read_tables(
             or an id with a NUL or a carriage return.
     """
     named = {"id": id_column, "image": image_column, "question": question_column, "answer": answer_column}
-    tables = [read_cells(Path(path)) for path in paths]
+    tables = [expand_choice_lists(read_cells(Path(path))) for path in paths]
     layouts = [_layout_of(table, named, labelled) for table in tables]
     rows = [_padded_rows(table, layout) for table, layout in zip(tables, layouts, strict=True)]
     written = [_answer_cells(table_rows, layout) for table_rows, layout in zip(rows, layouts, strict=True)]
@@ -197,7 +198,7 @@ COLUMN_NAMES: dict[str, tuple[set[str], set[str]]] = {
     "question": ({"question", "questiontext", "질문", "질문내용", "문제", "문항"}, {"query", "prompt", "text", "q"}),
     "answer": (
         {"answer", "label", "target", "correct", "correctanswer", "correctchoice", "correctoption", "gt", "groundtruth",
-         "gold", "answeridx", "answerindex", "labelidx", "correctidx", "정답", "정답번호", "답", "답안"},
+         "gold", "answerkey", "answeridx", "answerindex", "labelidx", "correctidx", "정답", "정답번호", "답", "답안"},
         set(),
     ),
 }

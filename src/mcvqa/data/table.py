@@ -2,7 +2,6 @@
 
 CSV in its spellings (encodings, separators, quotes) is read here; JSON, Parquet, Arrow and Excel files by pandas.
 """
-import ast
 import base64
 import csv
 import io
@@ -76,7 +75,7 @@ def read_cells(path: Path, *, allow_empty: bool = False) -> Cells:
     table = replace(first, records=[record for part in (first, *others) for record in part.records])
     if not table.records and not allow_empty:
         raise DataError(f"{path} has no rows below its header ({', '.join(table.header)}).")
-    return _expand_choice_lists(table)
+    return table
 
 
 def _parts_of(path: Path) -> list[Path]:
@@ -287,7 +286,7 @@ def _of_json(path: Path, raw: bytes) -> Cells:
     if not (isinstance(value, list) and all(isinstance(row, dict) for row in value)):
         rows, found = _rows_in_shape(path, value)
     header = list(dict.fromkeys(name for row in rows for name in row))
-    return Cells(path, header, [[_as_cell(row.get(name)) for name in header] for row in rows], f"{encoding}, JSON{found}")
+    return Cells(path, header, [[as_cell(row.get(name)) for name in header] for row in rows], f"{encoding}, JSON{found}")
 
 
 def _rows_in_shape(path: Path, value: Any) -> tuple[list[dict[str, Any]], str]:
@@ -315,12 +314,7 @@ def _of_pandas(path: Path, raw: bytes, kind: str) -> Cells:
 
     needed = "openpyxl" if kind == "xlsx" else "pyarrow"
     try:
-        if kind == "arrow":
-            from pyarrow import ipc
-
-            frame = (ipc.open_file if raw.startswith(b"ARROW1") else ipc.open_stream)(raw).read_all().to_pandas()
-        else:
-            frame = pd.read_excel(io.BytesIO(raw), dtype=object) if kind == "xlsx" else pd.read_parquet(io.BytesIO(raw))
+        frame = pd.read_excel(io.BytesIO(raw), dtype=object) if kind == "xlsx" else _frame_of_arrow(raw, kind)
     except ImportError:
         raise DataError(f"{path} needs {needed} to be read: pip install {needed}. Or save it as 'CSV UTF-8'.") from None
     except Exception as error:  # each library has errors of its own for damage
@@ -328,66 +322,51 @@ def _of_pandas(path: Path, raw: bytes, kind: str) -> Cells:
     return cells_of_frame(path, frame, kind)
 
 
+def _frame_of_arrow(raw: bytes, kind: str) -> Any:
+    from pyarrow import ipc, parquet
+
+    if kind == "parquet":
+        table = parquet.read_table(io.BytesIO(raw))
+    else:
+        table = (ipc.open_file if raw.startswith(b"ARROW1") else ipc.open_stream)(raw).read_all()
+    noted = json.loads((table.schema.metadata or {}).get(b"huggingface", "{}"))  # as `datasets` writes it
+    return with_class_names(table.to_pandas(), noted.get("info", {}).get("features", {}))
+
+
+def with_class_names(frame: Any, features: dict[str, Any]) -> Any:
+    """A table of `datasets` with the names of classes in place of their numbers, which are no positions; -1 is none.
+
+    Args:
+        frame: a pandas table, which is changed.
+        features: column -> how `datasets` describes it: {"_type": "ClassLabel", "names": [...]}.
+    """
+    for column, feature in features.items():
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
+            names = dict(enumerate(feature.get("names", ())))
+            frame[column] = [names.get(number) for number in frame[column].tolist()]
+    return frame
+
+
 def cells_of_frame(path: Path, frame: Any, kind: str = "DataFrame") -> Cells:
-    """A pandas table as text; what is missing is an empty cell."""
-    columns = [[_as_cell(value) for value in frame[name].tolist()] for name in frame.columns]
+    """A pandas table as text; what is missing is an empty cell, and an index with a name is a column."""
+    frame = frame.reset_index([name for name in frame.index.names if name and name not in frame.columns])
+    columns = [[as_cell(value) for value in frame.iloc[:, i].tolist()] for i in range(frame.shape[1])]
     records = [list(cells) for cells in zip(*columns, strict=True)]
     return Cells(path, [str(name) for name in frame.columns], [r for r in records if any(c.strip() for c in r)], kind)
 
 
-def _as_cell(value: Any) -> str:
+def as_cell(value: Any) -> str:
     """One value as text: whole numbers without a fraction, bytes in base64, lists as JSON, what is missing as nothing."""
     if isinstance(value, str):
         return value
     if hasattr(value, "tolist"):  # NumPy's, as Parquet gives numbers and lists
         value = value.tolist()
     if isinstance(value, dict) and {"bytes", "path"} >= set(value):  # a picture in a Hugging Face dataset
-        return _as_cell(value.get("bytes") or value.get("path"))
+        return as_cell(value.get("bytes") or value.get("path"))
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, list | tuple | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return json.dumps(value, ensure_ascii=False, default=lambda part: part.tolist() if hasattr(part, "tolist") else str(part))
     return "" if value is None or value != value else str(value)  # NaN and NaT differ from themselves
-
-
-# %% all choices in one column
-CHOICE_LISTS = ("choices", "options", "candidates", "선택지", "보기")
-
-
-def _expand_choice_lists(table: Cells) -> Cells:
-    """One column of lists ('["red", "blue"]', as JSON or as Python writes it) becomes columns choice1, choice2, ..."""
-    position = next((i for i, name in enumerate(table.header) if name.strip().lower() in CHOICE_LISTS), None)
-    if position is None:
-        return table
-    lists = [_choices_in(record[position]) if position < len(record) else [] for record in table.records]
-    if any(choices is None for choices in lists):
-        return table
-    width = max(len(choices or ()) for choices in lists)
-    names = [f"choice{i}" for i in range(1, width + 1)]
-    records = [
-        [*record[:position], *choices, *[""] * (width - len(choices)), *record[position + 1 :]]
-        for record, choices in zip(table.records, lists, strict=True) if choices is not None
-    ]
-    header = [*table.header[:position], *names, *table.header[position + 1 :]]
-    return Cells(table.path, header, records, table.encoding, table.delimiter)
-
-
-def _choices_in(cell: str) -> list[str] | None:
-    """The texts of a cell that is a list, or of an object of letters; none of an empty cell; None if it is something else."""
-    if not cell.strip():
-        return []
-    spaced = re.sub(r"""(['"])\s+(?=['"])""", r"\1, ", cell)  # ['red' 'blue'], as NumPy prints lists: Python would join the texts
-    for read in (json.loads, ast.literal_eval):
-        try:
-            value = read(spaced)
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-            continue
-        if isinstance(value, dict):
-            value = value.get("text") or list(value.values())
-        if isinstance(value, list | tuple):
-            return [_as_cell(item) for item in value]
-    return None
-
-
