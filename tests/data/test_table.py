@@ -58,6 +58,19 @@ def test_formats_of_text(tmp_path: Path, name: str, content: bytes) -> None:
     assert cells.header == HEADER and cells.records == ROWS
 
 
+def test_marks_where_files_were_put_together_are_no_text(tmp_path: Path) -> None:
+    """As `type a.csv b.csv` makes them: the mark went into the id."""
+    head, first, second = TEXT.splitlines(keepends=True)
+    cells = read_cells(written(tmp_path / "test.csv", f"\ufeff{head}{first}\ufeff{second}".encode()))
+    assert cells.header == HEADER and cells.records == ROWS
+
+
+@pytest.mark.parametrize("sign", list(",;\t|"))
+def test_the_line_that_excel_needs_is_no_header(tmp_path: Path, sign: str) -> None:
+    cells = read_cells(written(tmp_path / "train.csv", (f"sep={sign}\r\n" + TEXT.replace(",", sign)).encode()))
+    assert cells.header == HEADER and cells.records == ROWS and cells.delimiter == sign
+
+
 @pytest.mark.parametrize(("name", "library"), [("train.parquet", "pyarrow"), ("train.xlsx", "openpyxl")])
 def test_formats_of_libraries(tmp_path: Path, name: str, library: str) -> None:
     """With the library they are read; without it the message says which one is needed."""

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mcvqa.config import ConfigError
+from mcvqa.data.folds import FoldError
 from mcvqa.data.table import DataError
 from mcvqa.run.dataset import (
     RunData,
@@ -218,6 +219,12 @@ def test_without_photographs_the_run_stops_with_one_clear_message(data, tmp_path
     told = str(stop.value)
     assert f"{found} photographs cannot be read" in told and f"'{split}/{split}_0000.jpg': no such file" in told
     assert str(data) in told and told.endswith("\nUntil then there is the prior.")
+
+
+def test_without_any_photograph_folds_say_so(data, tmp_path):
+    shutil.rmtree(data / "train")
+    with pytest.raises(FoldError, match="None of the training photographs can be read"):
+        data_of(project_on(data, tmp_path))
 
 
 def test_a_missing_table_is_named(data, tmp_path):

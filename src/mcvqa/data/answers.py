@@ -338,7 +338,8 @@ def why_unread(written: str, choices: Sequence[str], convention: AnswerConventio
     if cell.number is None:
         if several:
             return "not clear: a letter, and the text of another choice"
-        listed = re.fullmatch(rf"{OPEN}[a-z\d](?:\s*[,;/&+]\s*[a-z\d])+{CLOSE}", compared_text(written))
+        last = LETTERS[len(choices) - 1]
+        listed = re.fullmatch(rf"{OPEN}[a-{last}\d](?:\s*[,;/&+]\s*[a-{last}\d])+{CLOSE}", compared_text(written))
         return "several answers" if listed else "no letter and no text of the row's choices"
     if several:
         return f"numbers that are not clear ({convention.why})"

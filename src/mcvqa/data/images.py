@@ -316,6 +316,8 @@ class ImageFolder:
             kind = special_file(real) if real.is_relative_to(base) else f"{OUTSIDE} through a link"
         except (OSError, RuntimeError):  # a name that is too long, links in a circle
             kind = "no such file"
+        if kind == "no such file" and re.match(r"https?://", written.strip()):
+            kind = "a web address; download the picture and write its file name"
         if kind:
             raise ImageError(written, kind)
         return path

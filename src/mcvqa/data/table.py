@@ -149,7 +149,9 @@ def _content_of(path: Path, raw: bytes, kind: str) -> bytes:
 # %% CSV: bytes -> text
 def _of_csv(path: Path, raw: bytes) -> Cells:
     text, encoding = csv_text(path, raw)
-    delimiter = csv_delimiter(text)
+    said = re.match(r"sep=([,;\t|])\s*\n", text)  # Excel's line for itself
+    text = text[said.end() :] if said else text
+    delimiter = said[1] if said else csv_delimiter(text)
     header, *records = csv_records(path, text, delimiter) or [[]]
     return Cells(path, header, records, encoding, delimiter)
 
@@ -159,7 +161,7 @@ def csv_text(path: Path, raw: bytes | None = None) -> tuple[str, str]:
     raw = _file_bytes(path) if raw is None else raw
     encoding = _csv_encoding(path, raw)
     try:
-        text = raw.decode(encoding).lstrip("\ufeff")
+        text = raw.decode(encoding).lstrip("\ufeff").replace("\n\ufeff", "\n")  # a mark in the middle: files were put together
     except UnicodeDecodeError:
         raise DataError(
             f"{path} is {encoding.upper()} that is cut off or damaged. Copy it again, or save it as 'CSV UTF-8'."

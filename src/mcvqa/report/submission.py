@@ -148,6 +148,10 @@ def _form_of_sample(test: Sequence[Question], sample: Path) -> tuple[SubmissionF
             f"rows {_some_rows(sorted(missing))}. The submission uses the ids and the order of the test file."
         )
         form = replace(form, notes=(note,))
+    pairs = [(cells[form.id_at], questions[i].id) for cells in rows if (i := _plain_id(cells[form.id_at])) in questions]
+    if spoilt := [pair for pair in pairs if _is_spoilt(*pair)]:
+        note = f"{sample.name} has the id {spoilt[0][0]!r} where the test file, and so the submission, has {spoilt[0][1]!r}"
+        form = replace(form, notes=(*form.notes, f"{note}: compare that with the competition's rules"))
     cells = [(row[form.answer_at], questions[i].choices) for row in rows if (i := _plain_id(row[form.id_at])) in questions]
     written = {compared_text(cell) for cell, _ in cells}
     found = find_convention((cell, choices) for cell, choices in cells if cell.strip())
@@ -175,6 +179,13 @@ def _plain_id(text: str) -> str:
     text = text.strip()
     whole = text[:-2] if text.endswith(".0") else text
     return (whole.lstrip("0") or "0") if whole.isascii() and whole.isdigit() else text
+
+
+def _is_spoilt(of_sample: str, test_id: str) -> bool:
+    """Whether a test file has lost what the same id in the sample has: zeros in front, or it got .0 or blanks."""
+    whole = of_sample.strip()
+    lost = whole.isdigit() and (not test_id.isdigit() or len(test_id) < len(whole))
+    return test_id != whole and (lost or test_id.strip() == whole)
 
 
 # %% writing

@@ -372,6 +372,8 @@ def split_rows(data: RunData, config: Config) -> RunData:
         FoldError: there are fewer groups of images to validate with than folds, or a fold has no row with an answer.
     """
     usable = data.with_image
+    if not usable.any():
+        raise FoldError("None of the training photographs can be read, so there is nothing to split: mcvqa check names them.")
     assigned = usable & np.array([config.validate_on in ("", q.source) for q in data.train], dtype=bool)
     chosen = [data.train[i] for i in np.flatnonzero(assigned)]
     of_chosen = assign_folds(chosen, data.groups[assigned], config.n_folds, config.seed, config.use_kfold)
