@@ -48,6 +48,8 @@ NOT_IN_NOTEBOOK = {
     "run.search": "needs optuna, and the hours of many runs",
     "run.demo": "the ladder that shows what each technique brings: five runs one after the other",
     "data.unread": "files that are no tables, archives but .zip: save tables as CSV, unpack archives",
+    "data.frames": "tables of Excel, Parquet and Arrow: save them as CSV",
+    "data.choice_lists": "choices in one column: give each a column of its own, a, b, c, ...",
     "data.packed": "packed tables, .csv.gz and the like: unpack them",
     "data.json_shapes": "JSON files that are no list of objects",
     "run.in_memory": "tables in memory, for scripts",

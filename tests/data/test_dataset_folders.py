@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mcvqa.data.choice_lists import expand_choice_lists
 from mcvqa.data.locate import find_data
+from mcvqa.data.questions import read_questions
 from mcvqa.data.table import DataError, read_cells
 from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.in_memory import with_tables
@@ -76,9 +76,8 @@ def test_a_table_in_several_parts(plain, tmp_path):
         (data / f"train-{number:05d}-of-00003.jsonl").write_text(text, encoding="utf-8")
     found = find_data(data, tmp_path / "unpacked").train
     assert found == data / "train-00000-of-00003.jsonl"
-    cells = expand_choice_lists(read_cells(found))
-    assert [record[0] for record in cells.records] == [row["id"] for row in rows]
-    assert cells.header.count("choice4") == 1
+    table = read_questions(found)
+    assert [(q.id, list(q.choices)) for q in table.questions] == [(row["id"], row["choices"]) for row in rows]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from mcvqa.config import Config
-from mcvqa.data.table import DataError, with_class_names
+from mcvqa.data.frames import with_class_names
+from mcvqa.data.table import DataError
 from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.in_memory import with_tables
 from mcvqa.run.project import open_project

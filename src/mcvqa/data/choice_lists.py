@@ -8,19 +8,15 @@ from typing import Any
 
 from mcvqa.data.table import Cells, as_cell
 
-CHOICE_LISTS = ("choices", "options", "candidates", "선택지", "보기")
 CHOICE_LABEL = re.compile(r"(?:.*[\W_])?(?P<label>[a-z]|\d\d?)\W*")  # "A", "(b)", "option_c", "1."
 
 
-def expand_choice_lists(table: Cells) -> Cells:
+def expand_choice_lists(table: Cells, position: int) -> Cells:
     """The table with a column for each choice in place of the column of lists, as JSON or as Python or NumPy writes them.
 
     Args:
-        table: unchanged where it has no such column, or where a cell of it is something else.
+        position: of that column; where a cell of it is something else, the table is unchanged.
     """
-    position = next((i for i, name in enumerate(table.header) if name.strip().lower() in CHOICE_LISTS), None)
-    if position is None:
-        return table
     lists = [_choices_in(record[position]) if position < len(record) else [] for record in table.records]
     if any(choices is None for choices in lists):
         return table

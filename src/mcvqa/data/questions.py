@@ -20,7 +20,6 @@ from mcvqa.data.answers import (
     read_answer,
     why_unread,
 )
-from mcvqa.data.choice_lists import CHOICE_LISTS, expand_choice_lists
 from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.table import Cells, DataError, read_cells
 
@@ -141,7 +140,7 @@ def read_tables(
             or an id with a NUL or a carriage return.
     """
     named = {"id": id_column, "image": image_column, "question": question_column, "answer": answer_column}
-    tables = [expand_choice_lists(read_cells(Path(path))) for path in paths]
+    tables = [_with_choice_columns(read_cells(Path(path))) for path in paths]
     layouts = [_layout_of(table, named, labelled) for table in tables]
     rows = [_padded_rows(table, layout) for table, layout in zip(tables, layouts, strict=True)]
     written = [_answer_cells(table_rows, layout) for table_rows, layout in zip(rows, layouts, strict=True)]
@@ -156,6 +155,18 @@ def read_tables(
         if labelled and table.answers is not None:
             _require_understood(Path(path), table.answers)
     return found
+
+
+CHOICE_LISTS = ("choices", "options", "candidates", "선택지", "보기")  # columns that hold all choices of a row
+
+
+def _with_choice_columns(table: Cells) -> Cells:
+    at = next((i for i, name in enumerate(table.header) if name.strip().lower() in CHOICE_LISTS), None)
+    if at is not None:
+        from mcvqa.data.choice_lists import expand_choice_lists
+
+        return expand_choice_lists(table, at)
+    return table
 
 
 def _layout_of(table: Cells, named: dict[str, str], labelled: bool | None) -> "ColumnLayout":

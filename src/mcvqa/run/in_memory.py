@@ -9,8 +9,9 @@ from typing import Any
 
 from mcvqa.base.files import atomic_path, write_text
 from mcvqa.config import Config
+from mcvqa.data.frames import cells_of_frame, with_class_names
 from mcvqa.data.questions import find_column
-from mcvqa.data.table import Cells, DataError, cells_of_frame, with_class_names
+from mcvqa.data.table import Cells, DataError
 
 
 def with_tables(config: Config, **tables: Any) -> Config:
