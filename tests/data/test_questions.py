@@ -141,6 +141,9 @@ def test_columns_by_setting(tmp_path: Path) -> None:
     content = "id,path,image,question,text,a,b,answer,label\n1,p,i,q,t,x,y,a,b\n"
     read = table(tmp_path, content, image_column="image", question_column="text", answer_column="label")
     assert (read.questions[0].image, read.questions[0].text, read.questions[0].answer) == ("i", "t", 1)
+    with pytest.raises(DataError, match=r"several columns could be the id: qid, index\. Choose with --set id_column=NAME"):
+        table(tmp_path, "qid,index,path,question,a,b\n1,2,p,q,x,y\n")
+    assert table(tmp_path, "qid,index,path,question,a,b\n1,2,p,q,x,y\n", id_column="index").questions[0].id == "2"
     with pytest.raises(DataError, match="no column 'bild'"):
         table(tmp_path, content, image_column="bild")
 
