@@ -14,6 +14,7 @@ ROOMS = ("config", "base", "data", "scenes", "model", "scoring", "training", "en
          "cli", "__main__")
 NO_TORCH = ("config", "base", "data", "scenes", "ensemble", "report", "insight", "run.project", "run.takeover",
             "run.ownership", "scoring.scores", "scoring.orders", "scoring.parse")
+FILE_LINES, CLASS_LINES = 450, 200  # at most, in the rooms that are read most
 AT_THE_ROOT = {"__init__.py", "__main__.py", "cli.py", "config.py"}
 
 
@@ -60,6 +61,15 @@ def test_modules_fit_into_notebook_cells(path: Path):
             for default in [*node.defaults, *(d for d in node.kw_defaults if d)]:
                 called = isinstance(default, ast.Call) and getattr(default.func, "id", "") == "Config"
                 assert not called, "no Config() as a default argument"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room(module_name(p)) in ("run", "training")], ids=module_name)
+def test_files_and_classes_of_run_and_training_stay_short(path: Path):
+    """A file that grows beyond this has two ideas: cut it along them."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= FILE_LINES
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ClassDef):
+            assert (node.end_lineno or 0) - node.lineno + 1 <= CLASS_LINES, f"class {node.name}"
 
 
 def top_level_names(path: Path) -> list[str]:

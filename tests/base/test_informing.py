@@ -6,7 +6,7 @@ import sys
 import pytest
 from tqdm import tqdm
 
-from mcvqa.base.informing import PrintableStream, one_line, printable, printable_output
+from mcvqa.base.informing import PrintableStream, counted, one_line, printable, printable_output
 
 
 @pytest.mark.parametrize(("text", "shown"), [
@@ -19,6 +19,11 @@ def test_what_a_terminal_would_obey_is_shown(text, shown):
 
 def test_a_name_with_a_newline_stays_one_line():
     assert one_line("a.jpg\n\nready\x1b[1m") == "a.jpg\\n\\nready\\x1b[1m" and one_line("사진 1.jpg") == "사진 1.jpg"
+
+
+def test_one_is_no_plural():
+    assert [counted(n, "row") for n in (0, 1, 2, 1234)] == ["0 rows", "1 row", "2 rows", "1,234 rows"]
+    assert [counted(n, "batch is", "batches are") for n in (1, 3)] == ["1 batch is", "3 batches are"]
 
 
 def test_text_stays_as_it_is():

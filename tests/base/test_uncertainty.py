@@ -34,6 +34,10 @@ def clustered(rng: np.random.Generator, groups: int, share: float, together: flo
 
 
 # %% accuracy
+def test_an_accuracy_of_no_rows_says_so_and_has_no_figures():
+    assert str(Accuracy(0, 0)) == "no rows" and str(Accuracy(0, 5)) != "no rows"
+
+
 def test_accuracy_with_its_error():
     accuracy = Accuracy(93, 100)
     assert accuracy.value == 0.93

@@ -67,5 +67,5 @@ def test_of_a_file_with_ties_and_missing_votes(tmp_path):
     (found,) = agreements_of([read_questions(plain), read_questions(tmp_path / "dev.csv")], {})
     assert found.file == "dev.csv" and found.rows == {(3, 3, False): 2, (3, 2, False): 1, (2, 2, False): 1, (2, 1, True): 1}
     first, second = found.lines()
-    assert first.startswith("Votes       dev.csv: 5 rows with 2 to 3 votes, Fleiss' kappa 0.") and " ± 0." in first
+    assert first.startswith("Votes       dev.csv: 5 rows, votes a row: 2 to 3; Fleiss' kappa 0.") and " ± 0." in first
     assert second.endswith("3: 40.0%   2: 40.0%   tied: 20.0% (votes.csv)")

@@ -292,3 +292,11 @@ def test_letters_that_choices_carry_out_of_order_are_not_guessed() -> None:
 def test_answers_that_are_spelt_otherwise_than_a_submission_are_known(form, written, ours) -> None:
     cells = [(form.format(A=LETTERS[i].upper(), n=i + 1, text=ROW[i]), ROW) for i in range(4)]
     assert find_convention(cells).unlike == ((written, ours) if written else ())
+
+
+@pytest.mark.parametrize(("written", "why"), [
+    ("a,b", "several answers"), ("1/2", "several answers"), ("#N/A", "no letter and no text"), ("N/A", "no letter and no text"),
+])
+def test_what_excel_writes_for_nothing_is_not_several_answers(written: str, why: str) -> None:
+    cells = [(written, ("w", "x", "y", "z"))]
+    assert why_unread(*cells[0], find_convention(cells)).startswith(why)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from mcvqa.data.locate import find_data
+from mcvqa.data.questions import read_questions
 from mcvqa.data.table import DataError, read_cells
 from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.in_memory import with_tables
@@ -75,9 +76,8 @@ def test_a_table_in_several_parts(plain, tmp_path):
         (data / f"train-{number:05d}-of-00003.jsonl").write_text(text, encoding="utf-8")
     found = find_data(data, tmp_path / "unpacked").train
     assert found == data / "train-00000-of-00003.jsonl"
-    cells = read_cells(found)
-    assert [record[0] for record in cells.records] == [row["id"] for row in rows]
-    assert cells.header.count("choice4") == 1
+    table = read_questions(found)
+    assert [(q.id, list(q.choices)) for q in table.questions] == [(row["id"], row["choices"]) for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -177,3 +177,25 @@ def test_a_real_dataset_in_memory_and_on_the_disk(plain, tmp_path):
     require_same_rows(read(Path(config.data_dir), tmp_path / "out"), plain, tmp_path / "out")
     saved.save_to_disk(tmp_path / "saved")
     require_same_rows(read(tmp_path / "saved", tmp_path / "out"), plain, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["arrow", "parquet"])
+def test_classes_in_files_are_read_by_their_names(plain, tmp_path, kind):
+    """The number of a class is no position: these are sorted as they came."""
+    datasets = pytest.importorskip("datasets", reason="the library datasets is not installed")
+    folder, names = tmp_path / "saved", ["c", "a", "d", "b"]
+    folder.mkdir()
+    for split in ("train", "test"):
+        table = datasets.Dataset.from_list(rows_of(plain, split, embedded=True))
+        if split == "train":
+            table = table.map(lambda row: {"answer": names.index("abcd"[row["answer"]])})
+            table = table.cast_column("answer", datasets.ClassLabel(names=names))
+        table.to_parquet(folder / f"{split}.parquet") if kind == "parquet" else table.save_to_disk(folder / split)
+    require_same_rows(read(folder, tmp_path / "out"), plain, tmp_path / "out")
+
+
+def test_an_index_that_pandas_keeps_in_parquet_is_a_column(tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (mcvqa[tables])")
+    pd.DataFrame({"id": ["x", "y"], "question": ["?", "?"]}).set_index("id").to_parquet(tmp_path / "train.parquet")
+    table = read_cells(tmp_path / "train.parquet")
+    assert table.header == ["id", "question"] and table.records == [["x", "?"], ["y", "?"]]

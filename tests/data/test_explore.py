@@ -84,7 +84,7 @@ def test_duplicates_within_and_across_splits(found):
 
 def test_rows_with_the_same_text_can_be_looked_up(found):
     table = found.tables["same_text"]
-    assert "Same text   2 in 1 groups, 1 of the groups in both splits (same_text.csv)" in found.summary()
+    assert "Same text   2 in 1 group, of which 1 spans both splits (same_text.csv)" in found.summary()
     for what in ("question", "question and choices"):
         rows = table[table.shared == what]
         assert list(zip(rows.group, rows.split, rows.id, rows.image, rows.answer, strict=True)) == [
@@ -103,7 +103,7 @@ def test_summary_names_what_is_wrong(found):
     assert len(text.splitlines()) < 40
     for part in ("2 missing and 1 broken", "train/4.png", "train/3.png", "t2", "too few", str(found.out_dir)):
         assert part in text
-    assert "twice in 1 rows: t2" in text and "1 more not as they should be" in text
+    assert "twice in 1 row: t2" in text and "1 more not as they should be" in text
     fields = found.tables["problems"]
     assert {"train.csv", "train/3.png", "train/4.png", "test/2.png"} == set(fields.file)
 

@@ -46,8 +46,8 @@ def test_each_split_has_its_own_folder_for_the_same_names(tmp_path):
     root = lay(tmp_path / "data", "train/0.jpg", "train/1.jpg", "test/0.jpg", "test/1.jpg")
     train, test, notes = meant(root, ["0.jpg", "1.jpg"], ["0.jpg", "1"])
     assert train == ["train/0.jpg", "train/1.jpg"] and test == ["test/0.jpg", "test/1.jpg"]
-    assert notes == ["train.csv: image paths of 2 rows, absolute or the same in several folders, mean train/",
-                     "test.csv: image paths of 2 rows, absolute or the same in several folders, mean test/"]
+    assert notes == ["train.csv: the image paths of 2 rows point into train/ (they are absolute, or exist in several folders)",
+                     "test.csv: the image paths of 2 rows point into test/ (they are absolute, or exist in several folders)"]
 
 
 @pytest.mark.parametrize("names", [("Train_images/0.jpg", "Test_images/0.jpg"), ("images/train/0.jpg", "images/test/0.jpg")])
@@ -98,7 +98,7 @@ def test_absolute_paths_inside_the_data_folder(tmp_path, monkeypatch):
     assert meant(tmp_path / "door", written, [])[0] == ["train/0.jpg", "-", "-", "train/0.jpg"]
     train, _, notes = meant(Path("data"), written[:2], [])
     assert train == ["train/0.jpg", "-"]
-    assert notes == ["train.csv: image paths of 1 rows, absolute or the same in several folders, mean train/"]
+    assert notes == ["train.csv: the image paths of 1 row point into train/ (they are absolute, or exist in several folders)"]
 
 
 @pytest.mark.parametrize(("archives", "train", "test"), [

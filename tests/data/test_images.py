@@ -313,6 +313,11 @@ def test_an_orientation_that_is_no_number_is_none(tmp_path: Path) -> None:
     assert open_image(tmp_path / "a.jpg").size == landscape(1, 32).size
 
 
+def test_addresses_are_not_called_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"1\.jpg\?x=1: a web address; download the picture"):
+        ImageFolder(tmp_path).find("https://example.com/1.jpg?x=1")
+
+
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     assert reason(tmp_path / "none.jpg") == "no such file" and reason(tmp_path) == "a folder, not a file"
 

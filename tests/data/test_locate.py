@@ -73,7 +73,9 @@ def test_each_split_in_a_folder_of_its_own(tmp_path: Path) -> None:
     (["Train_data/train.csv", "test.csv"], "Train_data/train.csv", "test.csv"),
     (["train.csv.gz", "test.parquet"], "train.csv.gz", "test.parquet"),
     (["train.jsonl", "test.xlsx", "train.txt"], "train.txt", "test.xlsx"),
-    (["TRAIN.TSV", "test.json"], "TRAIN.TSV", "test.json"),
+    (["TRAIN.TSV", "test.json"], "TRAIN.TSV", "test.json"), (["train.csv.zip", "test.csv.zip"], "train.csv.zip", "test.csv.zip"),
+    (["train.csv.bz2", "test.jsonl.xz"], "train.csv.bz2", "test.jsonl.xz"),
+    (["train.ndjson", "test.feather"], "train.ndjson", "test.feather"),
     (["train/metadata.jsonl", "test/metadata.csv"], "train/metadata.jsonl", "test/metadata.csv"),
     (["train.csv", "train.parquet", "test.tsv", "test.csv"], "train.csv", "test.csv"),
     (["train.csv", "lists/train.txt", "lists/test.txt"], "train.csv", None),
@@ -87,16 +89,30 @@ def test_names_and_kinds_of_tables(tmp_path: Path, names: list[str], train: str,
 def test_a_table_means_its_folder(tmp_path: Path) -> None:
     root = lay(tmp_path / "data", "train.csv", "test.csv", "other/train.csv")
     assert find_data(root / "train.csv", tmp_path / "cache") == find_data(root, tmp_path / "cache")
-    lay(tmp_path, "questions.csv")
-    with pytest.raises(DataError, match=r"neither a folder nor a \.zip archive\. There is 'questions\.csv': the name"):
+    lay(tmp_path, "questions.csv", "data.tar.gz", "quiz.rar")
+    for name, kind in (("data.tar.gz", "a tar archive"), ("quiz.rar", "a RAR archive")):
+        with pytest.raises(DataError, match=rf"'{name}' is {kind}: unpack it") as error:
+            find_data(tmp_path / name, tmp_path / "cache")
+        assert "rename" not in str(error.value)
+    with pytest.raises(DataError, match=r"neither a folder nor a \.zip archive\. There is 'questions\.csv': the file name"):
         find_data(tmp_path / "questions.csv", tmp_path / "cache")
 
 
 @pytest.mark.parametrize(("names", "told"), [
-    (["train (1).csv", "readme.txt"], r"There is 'train \(1\)\.csv': the name of the file is the matter.*\.parquet.*rename it"),
-    (["train.xls", "data.csv"], r"There is 'train\.xls': the name"),
-    (["my_training.csv.txt"], r"There is 'my_training\.csv\.txt': the name"),
-    (["vqa/quiz.jsonl", "vqa/1.jpg"], r"There is 'quiz\.jsonl': the name"),
+    (["train (1).csv", "readme.txt"], r"There is 'train \(1\)\.csv': the file name is not recognized.*\.parquet.*rename it"),
+    (["train.ods", "test.ods"], r"'test\.ods' is an OpenDocument table \(\.ods\): save.*; 'train\.ods' is an OpenDocument"),
+    (["train.numbers"], r"'train\.numbers' is a Numbers document: export it"),
+    (["data.xls"], r"'data\.xls' is an old Excel file"),
+    (["train.csv.7z"], r"'train\.csv\.7z' is a 7z archive: unpack it"),
+    (["train.pkl"], r"'train\.pkl' is a pickle, which can run"),
+    (["data.tar.gz"], r"'data\.tar\.gz' is a tar archive: unpack it and name the folder.*only \.zip"),
+    (["vqa/images.tgz"], r"images\.tgz' is a tar archive"), (["data.rar"], "data.rar' is a RAR archive"),
+    (["a.7z"], "a.7z' is a 7z archive"),
+    (["data.zip.001", "data.zip.002"], r"data\.zip\.001' is one part of an archive"),
+    (["data.egg"], "data.egg' is an ALZip archive"),
+    (["train.xls", "data.csv"], r"'train\.xls' is an old Excel file \(\.xls\), or one with a password: save it as \.xlsx"),
+    (["my_training.csv.txt"], r"There is 'my_training\.csv\.txt': the file name"),
+    (["vqa/quiz.jsonl", "vqa/1.jpg"], r"There is 'quiz\.jsonl': the file name"),
 ])
 def test_a_near_miss_is_named_and_no_other_folder_is_asked_for(tmp_path: Path, names: list[str], told: str) -> None:
     with pytest.raises(DataError, match=told) as error:
@@ -108,7 +124,7 @@ def test_a_near_miss_counts_where_the_photographs_are_in_archives(tmp_path: Path
     root = lay(tmp_path / "data", "train (1).csv", "Test data.csv")
     for name in ("train.zip", "test.zip"):
         archive(root / name, {"0.jpg": "x"})
-    with pytest.raises(DataError, match=r"There is 'Test data\.csv', 'train \(1\)\.csv': the name"):
+    with pytest.raises(DataError, match=r"There is 'Test data\.csv', 'train \(1\)\.csv': the file name"):
         find_data(root, tmp_path / "cache", NO_KAGGLE)
 
 
@@ -116,7 +132,7 @@ def test_what_is_missing_beside_the_other_table(tmp_path: Path) -> None:
     root = lay(tmp_path, "train (1).csv", "test.tsv", "notes.csv")
     assert find_data(root, tmp_path / "cache").train is None
     told = str(missing_table(root, "train"))
-    assert re.search(r"has no train\.csv\. There is 'train \(1\)\.csv': the name.* to train\.csv", told)
+    assert re.search(r"has no train\.csv\. There is 'train \(1\)\.csv': the file name.* to train\.csv", told)
     assert str(missing_table(root, "test")).endswith("Expected: train.csv with answers and test.csv without.")
 
 

@@ -107,6 +107,30 @@ def test_names_of_choice_columns(tmp_path: Path, names: str) -> None:
     assert read.questions[0].choices == ("x", "y", "z") and read.questions[0].answer == 1
 
 
+HEADERS = ["id", "path", "question", "a", "b", "answer"]
+
+
+@pytest.mark.parametrize(("part", "name"), [
+    *((0, name) for name in ("문항번호", "문제번호", "문제 번호", "아이디", "Question_ID", "idx")),
+    *((1, name) for name in ("이미지 경로", "파일명", "image_id", "File Name")),
+    *((2, name) for name in ("질문내용", "질문 내용", "문항", "Question Text", "prompt")),
+    *((5, name) for name in ("answer_idx", "answerIndex", "Answer-Index", "label idx", "correct_idx", "정답번호", "답안")),
+])
+def test_usual_names_of_columns(tmp_path: Path, part: int, name: str) -> None:
+    """Each instead of the plain one, quoted with spaces around it, in a file that counts answers from 0."""
+    header = [name if i == part else plain for i, plain in enumerate(HEADERS)]
+    read = table(tmp_path, ",".join(f'" {name} "' for name in header) + "\n7,p.jpg,q?,x,y,1\n8,p.jpg,q?,x,y,0\n")
+    assert [(q.id, q.image, q.text, q.choices, q.answer) for q in read.questions] == [
+        ("7", "p.jpg", "q?", ("x", "y"), 1), ("8", "p.jpg", "q?", ("x", "y"), 0)]
+
+
+@pytest.mark.parametrize(
+    "names", ["선택지1,선택지2", "보기 1,보기 2", "1번,2번", "옵션a,옵션b", "선지(1),선지(2)", "Candidate_1,Candidate_2"]
+)
+def test_usual_names_of_choices(tmp_path: Path, names: str) -> None:
+    assert table(tmp_path, f"id,path,question,{names},answer\n1,p,q,x,y,2\n").questions[0].choices == ("x", "y")
+
+
 def test_all_letters_are_choices_although_one_is_called_q(tmp_path: Path) -> None:
     texts = [f"text {letter}" for letter in LETTERS]
     read = table(tmp_path, f"id,path,question,{','.join(LETTERS)},answer\n1,p,what?,{','.join(texts)},z\n")
@@ -117,6 +141,9 @@ def test_columns_by_setting(tmp_path: Path) -> None:
     content = "id,path,image,question,text,a,b,answer,label\n1,p,i,q,t,x,y,a,b\n"
     read = table(tmp_path, content, image_column="image", question_column="text", answer_column="label")
     assert (read.questions[0].image, read.questions[0].text, read.questions[0].answer) == ("i", "t", 1)
+    with pytest.raises(DataError, match=r"several columns could be the id: qid, index\. Choose with --set id_column=NAME"):
+        table(tmp_path, "qid,index,path,question,a,b\n1,2,p,q,x,y\n")
+    assert table(tmp_path, "qid,index,path,question,a,b\n1,2,p,q,x,y\n", id_column="index").questions[0].id == "2"
     with pytest.raises(DataError, match="no column 'bild'"):
         table(tmp_path, content, image_column="bild")
 

@@ -1,8 +1,13 @@
 """Any file that people keep rows in gives the cells that they see."""
+import bz2
 import gzip
+import io
 import json
+import lzma
 import os
+import tarfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -22,12 +27,28 @@ def written(path: Path, content: bytes) -> Path:
     return path
 
 
+def zipped(content: bytes, *others: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("whatever it is called.csv", *others):
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return file.getvalue()
+
+
+PACKERS = {"gz": partial(gzip.compress, mtime=0), "bz2": bz2.compress, "xz": lzma.compress, "zip": zipped}
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("train.csv", TEXT.encode("utf-8")), ("train.csv", TEXT.encode("cp949")), ("train.csv", TEXT.encode("utf-16")),
         ("train.tsv", TEXT.replace(",", "\t").encode()), ("train.txt", TEXT.replace(",", "|").encode()),
         ("train.csv.gz", gzip.compress(TEXT.encode(), mtime=0)), ("train.csv", gzip.compress(TEXT.encode("cp949"), mtime=0)),
+        *(("train.csv", TEXT.encode(encoding)) for encoding in ("utf-32", "utf-32-le", "utf-32-be")),
+        *((f"train.csv.{ending}", pack(TEXT.encode())) for ending, pack in PACKERS.items()),
+        *(("train.csv", pack(TEXT.encode("cp949"))) for pack in PACKERS.values()),
+        *((f"train.jsonl.{ending}", pack("\n".join(map(json.dumps, RECORDS)).encode())) for ending, pack in PACKERS.items()),
+        ("train.csv", json.dumps(RECORDS).encode()), ("train.csv", "\n".join(map(json.dumps, RECORDS)).encode()),
         ("train.json", json.dumps(RECORDS).encode()), ("train.json", json.dumps(RECORDS, ensure_ascii=False, indent=1).encode()),
         ("train.jsonl", "\n".join(map(json.dumps, RECORDS)).encode()),
     ],
@@ -35,6 +56,19 @@ def written(path: Path, content: bytes) -> Path:
 def test_formats_of_text(tmp_path: Path, name: str, content: bytes) -> None:
     cells = read_cells(written(tmp_path / name, content))
     assert cells.header == HEADER and cells.records == ROWS
+
+
+def test_marks_where_files_were_put_together_are_no_text(tmp_path: Path) -> None:
+    """As `type a.csv b.csv` makes them: the mark went into the id."""
+    head, first, second = TEXT.splitlines(keepends=True)
+    cells = read_cells(written(tmp_path / "test.csv", f"\ufeff{head}{first}\ufeff{second}".encode()))
+    assert cells.header == HEADER and cells.records == ROWS
+
+
+@pytest.mark.parametrize("sign", list(",;\t|"))
+def test_the_line_that_excel_needs_is_no_header(tmp_path: Path, sign: str) -> None:
+    cells = read_cells(written(tmp_path / "train.csv", (f"sep={sign}\r\n" + TEXT.replace(",", sign)).encode()))
+    assert cells.header == HEADER and cells.records == ROWS and cells.delimiter == sign
 
 
 @pytest.mark.parametrize(("name", "library"), [("train.parquet", "pyarrow"), ("train.xlsx", "openpyxl")])
@@ -54,9 +88,55 @@ def test_formats_of_libraries(tmp_path: Path, name: str, library: str) -> None:
     assert read_cells(tmp_path / name).records == ROWS
 
 
-def test_an_excel_file_with_another_name_is_said_to_be_one(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is an Excel file or an archive, not text"):
-        read_cells(written(tmp_path / "train.csv", b"PK\3\4" + bytes(range(256))))
+def tarred(name: str = "train.csv") -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(TEXT.encode())
+        archive.addfile(entry, io.BytesIO(TEXT.encode()))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("content", "what"), [
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), r"an old Excel file \(\.xls\), or one with a password"),
+    (tarred(), "a tar archive"), (gzip.compress(tarred(), mtime=0), "a tar archive"),
+    (b"7z\xbc\xaf\x27\x1c" + bytes(99), "a 7z archive"),
+    (b"Rar!\x1a\7\1\0" + bytes(99), "a RAR archive"), (b"\x28\xb5\x2f\xfd" + bytes(99), "compressed with Zstandard"),
+    (gzip.compress(gzip.compress(b"id,a\n", mtime=0), mtime=0), "packed twice: unpack it by hand"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "a Git LFS pointer.*git lfs pull"),
+    (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", r"a web page \(HTML\)"),
+    (b"<?xml version='1.0'?><rows/>", "an XML file"),
+    (b"%PDF-1.7\n", "a PDF document"), (b"\x80\x04\x95" + bytes(99), "a pickle, which can run programs"),
+    (b"SQLite format 3\0" + bytes(99), "a file of another program"),
+    (b"\x89PNG\r\n\x1a\n" + bytes(99), "a picture, not a table"),
+])
+def test_what_is_no_table_is_named_whatever_the_file_is_called(tmp_path: Path, content: bytes, what: str) -> None:
+    for name in ("train.csv", "train.xlsx", "train.csv.gz"):
+        with pytest.raises(DataError, match=rf"{name} is {what}"):
+            read_cells(written(tmp_path / name, content))
+
+
+@pytest.mark.parametrize(("content", "told"), [
+    (b"PK\3\4" + bytes(range(256)), "is not a zip file"), (zipped(b"id", "a.png", "b.png"), "holds 3 files"),
+    (zipped(b"", "mimetype", "content.xml"), "a document of another program"),
+])
+def test_an_archive_under_the_name_of_a_table_is_not_taken_for_one(tmp_path: Path, content: bytes, told: str) -> None:
+    with pytest.raises(DataError, match=rf"train\.csv cannot be unpacked: .*{told}.*unpack it by hand"):
+        read_cells(written(tmp_path / "train.csv", content))
+
+
+def test_a_sheet_is_read_whatever_the_file_is_called(tmp_path: Path) -> None:
+    """Or the library that reads it is named: its kind is known by its content."""
+    path = written(tmp_path / "train.csv", zipped(b"", "xl/workbook.xml"))
+    with pytest.raises(DataError, match=r"train\.csv (needs openpyxl|cannot be read as xlsx)"):
+        read_cells(path)
+
+
+def test_damaged_packing_is_named(tmp_path: Path) -> None:
+    for ending, pack in PACKERS.items():
+        whole = pack(TEXT.encode() * 20)
+        with pytest.raises(DataError, match=r"cannot be unpacked|damaged"):
+            read_cells(written(tmp_path / f"train.csv.{ending}", whole[: len(whole) // 2]))
 
 
 # %% encodings
@@ -88,41 +168,7 @@ def test_what_makes_no_sense_is_refused_with_its_readings(tmp_path: Path, text: 
         read_questions(path)
 
 
-# %% choices in one column
-@pytest.mark.parametrize(
-    "cells", [['["red", "blue"]', '["x", "y", "z"]'], ["['red', 'blue']", "('x', 'y', 'z')"],
-              ['{"A": "red", "B": "blue"}', '{"A": "x", "B": "y", "C": "z"}'],
-              ['{"text": ["red", "blue"], "label": ["A", "B"]}', '{"text": ["x", "y", "z"]}'],
-              ["['red' 'blue']", "['x'\n 'y' 'z']"]],  # as pandas writes NumPy's lists
-)
-def test_choices_in_one_column_of_lists(tmp_path: Path, cells: list[str]) -> None:
-    rows = [{"id": i, "image": "p.jpg", "question": "?", "choices": cell, "answer": "b"} for i, cell in enumerate(cells)]
-    pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
-    table = read_questions(tmp_path / "train.csv")
-    assert [q.choices for q in table.questions] == [("red", "blue"), ("x", "y", "z")]
-    assert [q.answer for q in table.questions] == [1, 1]
-
-
-def test_one_row_without_choices_does_not_hide_the_others(tmp_path: Path) -> None:
-    rows = [{"id": i, "image": "p.jpg", "question": "?", "choices": cell} for i, cell in enumerate(('["red", "blue"]', None))]
-    pd.DataFrame(rows).to_csv(tmp_path / "test.csv", index=False)
-    assert [q.choices for q in read_questions(tmp_path / "test.csv").questions] == [("red", "blue"), ("", "")]
-
-
-def test_choices_in_one_cell_that_are_no_list_are_said(tmp_path: Path) -> None:
-    path = written(tmp_path / "train.csv", b"id,path,question,choices\n1,p,?,red|blue\n")
-    with pytest.raises(DataError, match=r"'choices' is read where each of its cells is a list"):
-        read_questions(path)
-
-
-def test_lists_and_numbers_of_json_are_cells(tmp_path: Path) -> None:
-    rows = [{"id": 7, "image": "p.jpg", "question": "?", "options": ["red", 3, 2.5, None], "answer": 0}]
-    rows += [{"id": 8.0, "image": "p.jpg", "question": "?", "options": ["x", "y", "z", "w"], "answer": 3}]
-    table = read_questions(written(tmp_path / "train.json", json.dumps(rows).encode()))
-    assert table.questions[0].choices == ("red", "3", "2.5") and [q.id for q in table.questions] == ["7", "8"]
-    assert [q.answer for q in table.questions] == [0, 3]
-
-
+# %% no tables
 @pytest.mark.parametrize("content", [b"{", b'["a"]', b"[" * 100_000, b"1\n2\n"])
 def test_json_that_is_no_table(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DataError, match="Expected: "):

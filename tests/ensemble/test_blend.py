@@ -160,9 +160,9 @@ def test_only_rows_every_member_scored_are_compared():
 
 
 def test_missing_and_double_rows_are_named():
-    with pytest.raises(BlendError, match=r"b has no scores for 1 rows \(y\)"):
+    with pytest.raises(BlendError, match=r"b has no scores for 1 row \(y\)"):
         blend_members([constant("xy", [0.5, 0.5], name="a"), constant("x", [0.5, 0.5], name="b")], {})
-    with pytest.raises(BlendError, match=r"b has duplicate rows: 1 rows \(x\)"):
+    with pytest.raises(BlendError, match=r"b has duplicate rows: 1 row \(x\)"):
         blend_members([constant("xy", [0.5, 0.5], name="a"), constant("xxy", [0.5, 0.5], name="b")], {})
     with pytest.raises(BlendError, match="a different number of choices"):
         blend_members([constant("x", [0.5, 0.5], name="a"), constant("x", [0.4, 0.3, 0.3], name="b")], {})
@@ -285,8 +285,8 @@ def test_free_text_is_read_and_what_is_unclear_counts_as_undecided(tmp_path):
         tmp_path, '번호;Prediction\n007;"정답은 상자입니다.\n분명합니다."\nb,2;It is red or blue\nx;정답: 1\n', "cp949"
     )
     assert shares.argmax(-1)[[0, 2]].tolist() == [2, 3] and shares[1, :2].tolist() == [0.5, 0.5]
-    assert "friend.csv: no clear answer in 1 rows (b,2)" in member.note
-    assert "1 rows (b,2)" in blend_members([member], {}).reason
+    assert "friend.csv: no clear answer in 1 row (b,2)" in member.note
+    assert "1 row (b,2)" in blend_members([member], {}).reason
 
 
 def test_numbers_counted_from_zero_are_noticed(tmp_path):
@@ -302,9 +302,9 @@ def test_probabilities_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('id,a,b,c,d\n007,1,2,3,4\n"b,2",0.9,0.1,0,0\nx,1,0,0,0\n', r"sum to 1.*1 rows \(007\)"),
-        ('id,a,b,c,d\n007,nan,0,0,1\n"b,2",0.9,0.1,0,0\nx,1,0,0,0\n', r"sum to 1.*1 rows \(007\)"),
-        ("id,answer\n007,a\nx,b\n", r"no prediction for 1 rows \(b,2\)"),
+        ('id,a,b,c,d\n007,1,2,3,4\n"b,2",0.9,0.1,0,0\nx,1,0,0,0\n', r"sum to 1.*1 row \(007\)"),
+        ('id,a,b,c,d\n007,nan,0,0,1\n"b,2",0.9,0.1,0,0\nx,1,0,0,0\n', r"sum to 1.*1 row \(007\)"),
+        ("id,answer\n007,a\nx,b\n", r"no prediction for 1 row \(b,2\)"),
         ('id,answer\n007,a\n007,b\n"b,2",a\nx,b\n', r"duplicate rows.*007"),
         ("id,answer\nother,a\n", "none of the test ids"),
         ('id,score,choice\n007,1,a\n"b,2",1,a\nx,2,a\n', "which column holds the answers"),

@@ -104,7 +104,7 @@ def test_rows_that_do_not_fit_are_refused(change, message, make_run) -> None:
 def test_scores_that_are_no_numbers_are_refused_by_name(make_run) -> None:
     questions, scores, folds = make_run(n=6)
     scores.logprobs[4] = np.nan  # argmax would answer "a"
-    with pytest.raises(ValueError, match=r"1 rows .* 행4"):
+    with pytest.raises(ValueError, match=r"1 row has NaN .* 행4"):
         measure(questions, scores, folds)
 
 

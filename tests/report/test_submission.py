@@ -189,6 +189,14 @@ def test_a_sample_is_read_like_other_tables(tmp_path):
     assert lines_written(tmp_path, rows, numbered)[:3] == [",id,answer", "0,0000,a", "1,0001,b"]
 
 
+@pytest.mark.parametrize(("of_sample", "of_test"), [("0001", "1"), ("1", "1.0"), ("test_1", " test_1")])
+def test_ids_that_the_test_file_has_lost_something_of_are_said(tmp_path, of_sample, of_test):
+    """Excel takes zeros away: the competition refuses such a file."""
+    rows = [Question(of_test, "p.jpg", "?", ("w", "x", "y", "z"))]
+    (note,) = find_form(rows, sample_file(tmp_path, ["id,answer", f"{of_sample},a"]), LOWER).notes
+    assert f"has the id {of_sample!r} where the test file, and so the submission, has {of_test!r}" in note
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [

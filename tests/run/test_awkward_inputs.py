@@ -329,7 +329,7 @@ def test_a_table_with_another_name_is_named(tmp_path):
     its = Situation(tmp_path / "data")
     its.write()
     (its.root / "train.csv").rename(its.root / "train (1).csv")
-    with pytest.raises(DataError, match=r"'train \(1\)\.csv': the name of the file is the matter"):
+    with pytest.raises(DataError, match=r"'train \(1\)\.csv': the file name is not recognized"):
         read_data(open_project(settings_of(its.root, tmp_path / "out")))
 
 
@@ -380,5 +380,5 @@ def test_the_inputs_of_the_review(tmp_path):
         assert not data.broken([*data.train, *data.test]), told
         lines = submit(data, data.form, tmp_path / "submission.csv")
         assert (data.form.style, lines[0], len(lines)) == (style, header, 1 + len(data.test)), told
-    with pytest.raises(DataError, match=r"'train \(1\)\.csv': the name of the file is the matter"):
+    with pytest.raises(DataError, match=r"'train \(1\)\.csv': the file name is not recognized"):
         read_data(open_project(settings_of(made["named-otherwise"], tmp_path / "out")))

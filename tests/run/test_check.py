@@ -64,6 +64,20 @@ def test_a_run_that_can_go_on(checked, tmp_path):
         assert re.search(figure, said)
 
 
+@pytest.mark.parametrize(
+    ("missing", "last"), [(10, "! train/train_0009.jpg: no such file"), (11, "! and 1 more"), (12, "! and 2 more")]
+)
+def test_of_many_broken_photographs_ten_are_named_and_the_others_counted(checked, missing, last):
+    def without_some(data: Path) -> None:
+        for number in range(missing):
+            (data / "train" / f"train_{number:04d}.jpg").unlink()
+
+    _, said = checked(without_some)
+    assert f"! photographs: 33, of which {missing} cannot be read" in said
+    named = re.findall(r"! train/train_\d{4}\.jpg: no such file", said)
+    assert len(named) == 10 and f"  {last}\n" in said and ("more" in last) == ("! and" in said)
+
+
 def test_a_conversation_that_differs_from_the_prompt_is_said_with_both_texts(checked, tmp_path):
     (tmp_path / "data").mkdir()
     source = KINDS["gemma 4: the prompt holds an empty thought, the conversation none"][0]

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mcvqa.config import ConfigError
+from mcvqa.data.folds import FoldError
 from mcvqa.data.table import DataError
 from mcvqa.run.dataset import (
     RunData,
@@ -24,6 +25,7 @@ from mcvqa.run.dataset import (
 )
 from mcvqa.run.project import Project, RunStopped, open_project, settle_settings
 from mcvqa.run.score import score_task
+from mcvqa.run.steps import explore_data, prior_note
 from mcvqa.run.train import train_task
 from tests.conftest import make_dataset, tiny_settings
 
@@ -72,8 +74,9 @@ def test_both_splits_may_use_the_same_names(data, tmp_path, split_folders):
     assert found.files.root == data and not found.broken([*found.train, *found.test]) and len(found.test) == 9
     for split, questions in (("train", found.train), ("test", found.test)):
         assert {found.records[q.image].path.parent for q in questions} == {(data / split).resolve()}
-    assert notes_on_paths(found) == ["train.csv: image paths of 9 rows, absolute or the same in several folders, mean train/",
-                                     "test.csv: image paths of 9 rows, absolute or the same in several folders, mean test/"]
+    why = "(they are absolute, or exist in several folders)"
+    assert notes_on_paths(found) == [
+        f"{split}.csv: the image paths of 9 rows point into {split}/ {why}" for split in ("train", "test")]
 
 
 def test_paths_as_the_competition_has_them_stay_as_they_are(data, tmp_path):
@@ -92,6 +95,17 @@ def test_photographs_still_packed_beside_the_tables(data, tmp_path, capsys):
     assert found.train_print == whole.train_print and found.test_print == whole.test_print
     archives = [f"photographs: {data / name}" for name in ("test.zip", "train.zip")]
     assert [note.split(" is unpacked")[0] for note in notes_on_paths(found)] == archives
+
+
+def test_photographs_in_an_archive_that_is_not_unpacked_are_said_to_be_there(data, tmp_path):
+    for split in ("train", "test"):
+        shutil.make_archive(str(data / split), "gztar", data / split)
+        shutil.rmtree(data / split)
+    project = project_on(data, tmp_path)
+    found = read_data(project)
+    assert "photographs: 33 are not found; 'test.tar.gz' is a tar archive: unpack it" in "\n".join(found.notes)
+    with pytest.raises(RunStopped, match=r"24 of 24 training photographs.*\n.*\n'test\.tar\.gz' is a tar.*train\.tar"):
+        require_photographs(project, found)
 
 
 # %% folds
@@ -207,6 +221,12 @@ def test_without_photographs_the_run_stops_with_one_clear_message(data, tmp_path
     assert str(data) in told and told.endswith("\nUntil then there is the prior.")
 
 
+def test_without_any_photograph_folds_say_so(data, tmp_path):
+    shutil.rmtree(data / "train")
+    with pytest.raises(FoldError, match="None of the training photographs can be read"):
+        data_of(project_on(data, tmp_path))
+
+
 def test_a_missing_table_is_named(data, tmp_path):
     (data / "train.csv").unlink()
     with pytest.raises(DataError, match=r"train\.csv"):
@@ -221,6 +241,15 @@ def test_the_prior_is_fitted_once(plain, dataset, tmp_path):
     known = fit_text_prior(again, data_of(again))
     assert known.accuracy == prior.accuracy and file.stat().st_mtime_ns == written
     np.testing.assert_array_equal(known.test_logprobs.argmax(-1), prior.test_logprobs.argmax(-1))
+
+
+def test_a_prior_of_too_few_rows_has_no_accuracy_to_be_shown(tmp_path, capsys):
+    """12 answered rows: "accuracy no rows out of fold" was printed."""
+    project = project_on(make_dataset(tmp_path / "few", n_train=12, n_test=1), tmp_path)
+    _, prior = explore_data(project)
+    said = capsys.readouterr().out
+    assert "  first submission: the text-only prior's, 1 row\n" in said and "no rows" not in said
+    assert prior_note(project, prior).endswith("holds the answers of the text-only prior.")
 
 
 def test_a_damaged_record_or_survey_is_named_and_made_again(plain, capsys):

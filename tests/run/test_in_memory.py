@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from mcvqa.config import Config
+from mcvqa.data.frames import with_class_names
 from mcvqa.data.table import DataError
 from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.in_memory import with_tables
@@ -47,6 +48,59 @@ def test_the_folder_is_named_by_the_content(dataset, frames, tmp_path):
     config = Config(data_dir=str(dataset), output_dir=str(tmp_path))
     first, again = with_tables(config, **frames), with_tables(config, **frames)
     assert first == again != with_tables(config, train=frames["train"][:10], test=frames["test"])
+
+
+def test_an_index_with_a_name_is_a_column(dataset, frames, tmp_path):
+    config = Config(data_dir=str(dataset), output_dir=str(tmp_path))
+    found = data_of(with_tables(config, **{split: frame.set_index("id") for split, frame in frames.items()}))
+    assert [q.id for q in found.train] == list(frames["train"]["id"]) and [q.id for q in found.test] == list(frames["test"]["id"])
+
+
+def test_names_of_classes_take_the_place_of_their_numbers():
+    """A class's number is no position: `datasets` sorts names as they come."""
+    frame = pd.DataFrame({"answer": [0, 2, -1, 1], "other": [0, 1, 2, 3]})
+    features = {"answer": {"names": ["c", "a", "b"], "_type": "ClassLabel"}, "other": {"dtype": "int64", "_type": "Value"},
+                "choices": [{"dtype": "string", "_type": "Value"}]}
+    named = with_class_names(frame, features)
+    assert named["answer"].fillna("none").tolist() == ["c", "b", "none", "a"] and named["other"].tolist() == [0, 1, 2, 3]
+
+
+# %% the library itself, where it is installed
+def as_dataset(dataset, split: str, names: list[str], labels: list[int] | None = None, *, embedded: bool = False):
+    """The rows as `datasets` keeps them: photographs as an Image, choices in a list, the answer as a class."""
+    library = pytest.importorskip("datasets")
+    rows = pd.read_csv(dataset / f"{split}.csv", dtype=object).to_dict("records")
+    features = {"id": library.Value("string"), "question": library.Value("string"), "image": library.Image(),
+                "choices": library.Sequence(library.Value("string")), "answer": library.ClassLabel(names=names)}
+    table = library.Dataset.from_list([
+        {"id": row["id"], "question": row["question"], "answer": label,
+         "choices": [row[letter] for letter in "abcd" if isinstance(row[letter], str)],
+         "image": {"path": None, "bytes": (dataset / row["path"]).read_bytes()} if embedded else str(dataset / row["path"])}
+        for row, label in zip(rows, labels or [-1] * len(rows), strict=True)
+    ], features=library.Features(features))
+    return table if split == "train" else table.remove_columns("answer")
+
+
+def test_classes_are_read_by_their_names(dataset, frames, tmp_path):
+    config, train = Config(data_dir=str(dataset), output_dir=str(tmp_path)), frames["train"]
+    texts = sorted({*train["a"], *train["b"], *train["c"], *train["d"]})
+    right = [row[row["answer"]] for _, row in train.iterrows()]
+    counted_from_one = [str("abcd".index(answer) + 1) for answer in train["answer"]]
+    for names, written in ((list("cadb"), train["answer"]), (list("1234"), counted_from_one), (texts, right)):
+        labels = [names.index(one) for one in written]
+        tables = {"train": as_dataset(dataset, "train", names, labels), "test": as_dataset(dataset, "test", names, embedded=True)}
+        found = data_of(with_tables(config, **tables))
+        assert [q.answer for q in found.train] == ["abcd".index(a) for a in train["answer"]], names
+        assert not found.broken([*found.train, *found.test]) and found.test[2].choices == tuple(frames["test"].loc[2, ["a", "b"]])
+
+
+def test_several_splits_and_streams_are_named_with_what_to_give(dataset, tmp_path):
+    library = pytest.importorskip("datasets")
+    config, train = Config(output_dir=str(tmp_path)), as_dataset(dataset, "train", list("abcd"))
+    with pytest.raises(DataError, match=r"train is a DatasetDict with the splits train, val\. Give each .*train=data\['train'\]"):
+        with_tables(config, train=library.DatasetDict(train=train, val=train))
+    with pytest.raises(DataError, match=r"train is an IterableDataset.* Give datasets\.Dataset\.from_list\(list\(data\)\)"):
+        with_tables(config, train=train.to_iterable_dataset())
 
 
 def test_what_is_no_table_is_named(tmp_path):

@@ -89,7 +89,7 @@ def test_eda_says_what_texts_give_away_in_each_source_and_how_far_annotators_agr
     assert tables["train"]["train"] == "120" and 0 < float(tables["dev"]["low"]) < float(tables["dev"]["high"]) < 0.6
     votes = [q.votes for q in read_data(open_project(settings(two_sources, tmp_path))).tables[1].questions if q.votes]
     kappa = fleiss_kappa(votes, np.repeat(np.arange(60), 2)[[i for i in range(120) if i % 10 != 3]])
-    assert f"dev.csv: 108 rows with 2 to 5 votes, Fleiss' kappa {kappa[0]:.3f} ± {kappa[1]:.3f}" in summary
+    assert f"dev.csv: 108 rows, votes a row: 2 to 5; Fleiss' kappa {kappa[0]:.3f} ± {kappa[1]:.3f}" in summary
     assert "4: 66.7%   2: 11.1%   tied: 22.2% (votes.csv)" in summary
     with open(folder / "votes.csv", encoding="utf-8-sig") as handle:
         assert sum(int(row["rows"]) for row in csv.DictReader(handle)) == 108
@@ -99,6 +99,12 @@ def test_one_source_is_not_compared_and_dev_is_named(two_sources, tmp_path):
     summary = explore_only(settings(two_sources, tmp_path, use_dev=False))
     assert "\nfrom " not in summary and "Votes" not in summary
     assert "dev.csv is not used; --set use_dev=true trains on its rows too" in summary
+
+
+def test_dev_rows_that_are_asked_for_and_not_there_are_said(dataset, tmp_path):
+    data = data_with(dataset, tmp_path)
+    assert f"use_dev=true has no effect: there is no dev.csv in {dataset}" in data.notes and len(data.train) == 24
+    assert not any("use_dev" in note for note in data_with(dataset, tmp_path, use_dev=False).notes)
 
 
 def test_rows_without_a_winner_or_with_few_votes_are_counted_as_what_they_are(two_sources, tmp_path):
@@ -181,7 +187,7 @@ def test_a_source_that_is_not_there_is_refused_by_name(two_sources, tmp_path):
 
 def test_too_few_photographs_of_the_source_are_refused(two_sources, tmp_path):
     """Of those 60 of dev.csv 24 have no row with three votes for its answer."""
-    with pytest.raises(FoldError, match=r"50 folds need .* the 72 rows to validate with have 36"):
+    with pytest.raises(FoldError, match=r"50 folds need .*; rows to validate with: 72, in 36 groups"):
         data_with(two_sources, tmp_path, validate_on="dev", n_folds=50, min_votes=3)
 
 

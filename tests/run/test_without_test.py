@@ -137,7 +137,7 @@ def test_the_other_members_of_an_ensemble(trained, copied, tmp_path):
 def test_a_test_file_of_another_name_is_no_missing_one(tmp_path):
     data = make_dataset(tmp_path / "data")
     (data / "test.csv").rename(data / "test (1).csv")
-    with pytest.raises(DataError, match=r"has no test\.csv\. There is 'test \(1\)\.csv': the name of the file is the matter"):
+    with pytest.raises(DataError, match=r"has no test\.csv\. There is 'test \(1\)\.csv': the file name is not recognized"):
         read_data(open_project(tiny_settings(tmp_path / "out", data_dir=str(data))))
 
 

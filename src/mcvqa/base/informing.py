@@ -17,6 +17,16 @@ UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069
 CURSOR_MOVES = re.compile("(\r|\x1b\\[A)")  # of progress bars
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """A number with what it counts: "1 row", "2,000 rows".
+
+    Args:
+        one: words for one: "row is".
+        several: words for any other number: "rows are"; without them `one` with an s.
+    """
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
 def printable(text: str) -> str:
     """`text` with control characters shown as escapes such as \\x1b."""
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

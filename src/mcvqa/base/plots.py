@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcvqa.base.files import atomic_path
-from mcvqa.base.informing import informing
+from mcvqa.base.informing import counted, informing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,7 +122,8 @@ def save_figure(figure: "Figure", path: str | Path) -> Path:
         figure.savefig(part, format="png", facecolor="white")
     missing = [w for w in caught if "missing from" in str(w.message)]
     if missing:
-        message = f"{path.name}: {len(missing)} letters have no glyph here; for Korean: pip install koreanize-matplotlib"
+        lacking = counted(len(missing), "letter has", "letters have")
+        message = f"{path.name}: {lacking} no glyph here; for Korean: pip install koreanize-matplotlib"
         warnings.warn(message, stacklevel=2)
     for other in caught:
         if other not in missing:

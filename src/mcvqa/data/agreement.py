@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mcvqa.base.informing import counted
 from mcvqa.base.uncertainty import spell_error
 from mcvqa.data.folds import question_groups
 from mcvqa.data.questions import Table
@@ -35,7 +36,8 @@ class VoteAgreement:
         shares = "   ".join(f"{most}: {rows / n:.1%}" for most, rows in winners.items())
         kappa = "not known" if np.isnan(self.standard_error) else spell_error(self.kappa, self.standard_error)
         return [
-            f"Votes       {self.file}: {n:,} rows with {votes} votes, Fleiss' kappa {kappa} (0: as by chance, 1: all agree)",
+            f"Votes       {self.file}: {counted(n, 'row')}, votes a row: {votes}; Fleiss' kappa {kappa} "
+            "(0: as by chance, 1: all agree)",
             f"  votes of the answer, share of the rows   {shares} (votes.csv)",
         ]
 

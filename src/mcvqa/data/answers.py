@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from mcvqa.base.informing import counted
 from mcvqa.data.own_letters import letters_out_of_order, strip_own_letters
 
 LETTERS = string.ascii_lowercase
@@ -308,16 +309,14 @@ class AnswersRead:
 
     def doubts(self) -> list[str]:
         """One line for each kind of cell that is no answer."""
-        return [f"{counted_words(len(cells), 'answer')} not used, {why}: {_few(cells)}" for why, cells in self.unread.items()]
+        return [
+            f"{counted(len(cells), 'answer is', 'answers are')} not used, {why}: {_few(cells)}"
+            for why, cells in self.unread.items()
+        ]
 
     def losses(self, but: str = "") -> list[str]:
         """One line for each kind of row that has no answer. Args: but: a kind whose rows are used all the same."""
-        return [f"{counted_words(count, 'row')} left out: {why}" for why, count in self.left_out.items() if why != but]
-
-
-def counted_words(count: int, noun: str) -> str:
-    """"1 row is", "2 rows are"."""
-    return f"{count:,} {noun}{' is' if count == 1 else 's are'}"
+        return [f"{counted(count, 'row is', 'rows are')} left out: {why}" for why, count in self.left_out.items() if why != but]
 
 
 def _few(cells: Sequence[str]) -> str:
@@ -339,7 +338,8 @@ def why_unread(written: str, choices: Sequence[str], convention: AnswerConventio
     if cell.number is None:
         if several:
             return "not clear: a letter, and the text of another choice"
-        listed = re.fullmatch(rf"{OPEN}[a-z\d](?:\s*[,;/&+]\s*[a-z\d])+{CLOSE}", compared_text(written))
+        last = LETTERS[len(choices) - 1]
+        listed = re.fullmatch(rf"{OPEN}[a-{last}\d](?:\s*[,;/&+]\s*[a-{last}\d])+{CLOSE}", compared_text(written))
         return "several answers" if listed else "no letter and no text of the row's choices"
     if several:
         return f"numbers that are not clear ({convention.why})"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mcvqa.base.files import as_spreadsheet_cell, atomic_path
+from mcvqa.base.informing import counted
 from mcvqa.base.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
 from mcvqa.base.uncertainty import Accuracy, accuracy_of_right, spell_error
 from mcvqa.data.agreement import VoteAgreement
@@ -466,7 +467,7 @@ def _text_lines(
     repeated = [p for p in problems if p.message.startswith(SAME_TEXT)]
     if repeated:
         names = list({(p.file, p.row): p.id for p in repeated}.values())
-        lines.append(f"Choices     the same one twice in {len(names):,} rows: {_first_few(names)} (problems.csv)")
+        lines.append(f"Choices     the same one twice in {counted(len(names), 'row')}: {_first_few(names)} (problems.csv)")
     if others := sum(not p.of_answer for p in problems) - len(repeated):
         lines.append(f"Cells       {others:,} {'more ' if repeated else ''}not as they should be (problems.csv)")
     return lines
@@ -475,7 +476,8 @@ def _text_lines(
 def _shared_line(duplicates: "pd.DataFrame", what: str, title: str, table: str = "") -> list[str]:
     """One line, or none where nothing is shared. Args: table: where its rows are listed."""
     entry = duplicates[duplicates.shared == what].iloc[0]
-    line = f"{title:<12}{entry.members:,} in {entry.groups:,} groups, {entry.groups_in_both:,} of the groups in both splits"
+    groups = counted(entry.groups, "group")
+    line = f"{title:<12}{entry.members:,} in {groups}, of which {counted(entry.groups_in_both, 'spans', 'span')} both splits"
     return [line + table] if entry.groups else []
 
 
@@ -497,7 +499,7 @@ def _image_lines(images: dict[str, ImageRecord] | None, duplicates: "pd.DataFram
     broken = [f"{w} ({r.problem})" for w, r in images.items() if r.path is not None and r.problem]
     lines = [f"Photographs {len(images):,}, of them {len(missing):,} missing and {len(broken):,} broken"]
     if refused:
-        lines[0] += f"; {len(refused):,} refused, they lie outside the data folder"
+        lines[0] += f"; {len(refused):,} refused, outside the data folder"
         lines.append(f"  refused   {_first_few(refused)}")
     lines += [f"  missing   {_first_few(missing)}"] if missing else []
     lines += [f"  broken    {_first_few(broken, 3)}"] if broken else []

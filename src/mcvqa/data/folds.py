@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mcvqa.base.informing import counted
 from mcvqa.config import McvqaError
 from mcvqa.data.kinds import basic_kind
 from mcvqa.data.questions import Question
@@ -59,8 +60,8 @@ def assign_folds(
     n_groups = int(group.max(initial=-1)) + 1
     if n_groups < n_folds:
         raise FoldError(
-            f"{n_folds} folds need at least {n_folds} groups of different images; the {len(questions)} rows to validate with "
-            f"have {n_groups}. Use more rows or a smaller n_folds."
+            f"{n_folds} folds need at least {n_folds} groups of different images; rows to validate with: "
+            f"{len(questions):,}, in {counted(n_groups, 'group')}. Use more rows or a smaller n_folds."
         )
     fold_of_group = _spread_groups(_group_contents(questions, group), n_folds, seed)  # (G,)
     folds = fold_of_group[group]

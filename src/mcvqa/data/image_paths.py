@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from mcvqa.base.informing import counted
 from mcvqa.data.images import ImageError, ImageFolder
-from mcvqa.data.locate import SPLIT_WORDS, archived_names, is_named_like, unpack_archive
+from mcvqa.data.locate import SPLIT_WORDS, archived_names, is_named_like, packed_beside, unpack_archive
 from mcvqa.data.picture_cells import CELLS_FOLDER, write_picture_cells
 from mcvqa.data.questions import Question
 
@@ -31,28 +32,39 @@ def find_photographs(root: Path, tables: Sequence[SplitRows], unpack_to: Path) -
     tables, cells = _pictures_out_of_cells(tables, unpack_to / CELLS_FOLDER)
     if cells:
         folder.add(unpack_to / CELLS_FOLDER, PurePosixPath(CELLS_FOLDER))
-        notes.append(f"{cells:,} photographs are in the tables themselves: written to {unpack_to / CELLS_FOLDER}")
+        there = counted(cells, "photograph is", "photographs are")
+        notes.append(f"{there} in the tables themselves: written to {unpack_to / CELLS_FOLDER}")
     meant = [_meant_paths(root, folder, table, tables) for table in tables]
-    missing = {
-        PurePosixPath(path).name for paths in meant for path in paths.values()
-        if not folder.holds(path) and _matching_file(folder, path) is None
-    }
-    for archive in sorted({path for place in (root, *(t.file.parent for t in tables)) for path in place.glob("*.zip")}):
+    missing, places = _missing_names(folder, meant), sorted({root, *(table.file.parent for table in tables)})
+    for archive in (path for place in places for path in sorted(place.glob("*.zip"))):
         if archived_names(archive, missing):
             unpacked = unpack_archive(archive, unpack_to)
             split = next((split for split in SPLIT_WORDS if is_named_like(Path(archive.stem), split)), "")
             folder.add(unpacked, _from_top(folder, archive.parent) / split)
             meant = [_meant_paths(root, folder, table, tables) for table in tables]
             notes.append(f"photographs: {archive} is unpacked in {unpacked}")
+    if left := len(_missing_names(folder, meant)):
+        packed = filter(None, map(packed_beside, places))
+        notes += [f"photographs: {counted(left, 'is', 'are')} not found; {archives}" for archives in packed]
     placed = []
     for table, paths in zip(tables, meant, strict=True):
         changed = Counter(str(PurePosixPath(paths[q.image]).parent) for q in table.questions if paths[q.image] != q.image)
-        rows = f"{table.file.name}: image paths of {{:,}} rows, absolute or the same in several folders, mean {{}}/"
-        notes += [rows.format(count, at) for at, count in changed.items()]
+        notes += [
+            f"{table.file.name}: the image paths of {counted(count, 'row')} point into {at}/ (they are absolute, or exist in "
+            "several folders)" for at, count in changed.items()
+        ]
         placed.append(replace(table, questions=tuple(
             q if paths[q.image] == q.image else replace(q, image=paths[q.image]) for q in table.questions
         )))
     return folder, placed, notes
+
+
+def _missing_names(folder: ImageFolder, meant: Sequence[dict[str, str]]) -> set[str]:
+    """File names of the photographs that are meant and not there."""
+    return {
+        PurePosixPath(path).name for paths in meant for path in paths.values()
+        if not folder.holds(path) and _matching_file(folder, path) is None
+    }
 
 
 def _pictures_out_of_cells(tables: Sequence[SplitRows], into: Path) -> tuple[list[SplitRows], int]:

@@ -23,6 +23,7 @@ from PIL import Image, ImageFile
 from tqdm.auto import tqdm
 
 from mcvqa.base.files import SHORT_WAITS, patiently
+from mcvqa.base.informing import counted
 from mcvqa.config import McvqaError, UnusualFile, read_user_file, special_file
 
 DECODER_VERSION = 2  # raised when pictures are decoded otherwise, or others can be: surveys and features are made again
@@ -315,6 +316,8 @@ class ImageFolder:
             kind = special_file(real) if real.is_relative_to(base) else f"{OUTSIDE} through a link"
         except (OSError, RuntimeError):  # a name that is too long, links in a circle
             kind = "no such file"
+        if kind == "no such file" and re.match(r"https?://", written.strip()):
+            kind = "a web address; download the picture and write its file name"
         if kind:
             raise ImageError(written, kind)
         return path
@@ -447,7 +450,7 @@ def _name_warnings(warned: dict[str, list[Path]]) -> None:
     for text, paths in list(named.items())[:NAMED_WARNINGS]:
         tqdm.write(f"  {min(paths)}{f' and {len(paths) - 1:,} more' if len(paths) > 1 else ''}: {text}")
     if len(named) > NAMED_WARNINGS:
-        tqdm.write(f"  ... and {len(named) - NAMED_WARNINGS} other warnings about pictures")
+        tqdm.write(f"  ... and {counted(len(named) - NAMED_WARNINGS, 'other warning')} about pictures")
 
 
 def _found_image(folder: ImageFolder, written: str) -> ImageRecord:

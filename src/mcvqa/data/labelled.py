@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mcvqa.base.informing import counted
 from mcvqa.config import Config, ConfigError
-from mcvqa.data.answers import STYLE_WORDS, AnswersRead, counted_words
+from mcvqa.data.answers import STYLE_WORDS, AnswersRead
 from mcvqa.data.questions import TIED, Question, Table
 
 SOURCES = ("train", "dev")  # of the labelled tables, in their order
@@ -49,10 +50,12 @@ def answered_rows(tables: Sequence[Table], config: Config) -> tuple[list[Questio
             name = name if seen[name] == 1 else f"{name}#{seen[name]}"
             answered[name] = dataclasses.replace(question, id=name, source=source)
         if few:
-            notes.append(f"{table.name}: {counted_words(few, 'row')} left out: fewer than min_votes={config.min_votes} votes")
+            left_out = counted(few, "row is", "rows are")
+            notes.append(f"{table.name}: {left_out} left out: fewer than min_votes={config.min_votes} votes")
         if tied:
-            notes.append(f"{table.name}: {counted_words(tied, 'row')} learned from by vote shares and never validated: {TIED}")
-    notes += [f"{counted_words(repeated, 'row')} left out: the same as an earlier one"] if repeated else []
+            learned_from = counted(tied, "row is", "rows are")
+            notes.append(f"{table.name}: {learned_from} learned from by vote shares and never validated: {TIED}")
+    notes += [f"{counted(repeated, 'row is', 'rows are')} left out: the same as an earlier one"] if repeated else []
     return list(answered.values()), notes
 
 

@@ -13,7 +13,16 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from tqdm.auto import tqdm
 
-from mcvqa.data.table import TABLE_NAME, TABLE_SUFFIXES, DataError, table_stem
+from mcvqa.data.table import (
+    JSON_SUFFIXES,
+    OTHER_SUFFIXES,
+    PACKED_SUFFIXES,
+    TABLE_NAME,
+    TABLE_SUFFIXES,
+    TEXT_SUFFIXES,
+    DataError,
+    table_stem,
+)
 
 KAGGLE_INPUT = Path("/kaggle/input")
 SEARCH_DEPTH = 4  # /kaggle/input/datasets/<owner>/<name>/<folder>
@@ -26,8 +35,17 @@ TABLE_NAMES = {
 }
 SPLIT_TABLES = ("metadata", "data")  # what `datasets` calls the table in the folder of a split
 SPLIT_WORDS = {"train": {"train", "training"}, "test": {"test", "testing"}, "dev": {"dev", "val", "valid", "validation"}}
-OTHER_TABLE = r"\.(csv|tsv|txt|jsonl?|parquet|xlsx?|ods|feather|arrow)\b"
-TABLE_NAMING = f"A table is named train or test and ends in {', '.join(TABLE_SUFFIXES)}"
+OTHER_TABLE = r"\.(csv|tsv|txt|jsonl?|ndjson|parquet|xls[xmb]?|ods|numbers|gsheet|feather|arrow|pkl|pickle)\b"
+LIKELY_TABLE = r"\.(csv|tsv|jsonl|ndjson|parquet|xls[xmb]?|ods|numbers|feather)(\.\w+)?$"  # whatever its name
+# files that are not read and named for what they are
+NOT_READ_ARCHIVE = re.compile(r"\.(tar|t[gbx]z2?|tar\.\w+|7z|rar|zst|alz|egg|z\d\d|zip\.\d+|part|partial|crdownload|download)$")
+NOT_READ_NAME = re.compile(
+    NOT_READ_ARCHIVE.pattern + r"|\.(xls[bm]?|ods|numbers|gsheet|pdf|html?|xml|sqlite3?|db|hdf5?|h5|np[yz]|orc|pkl|pickle)$"
+)
+TABLE_NAMING = (
+    f"A table is named train or test and ends in {', '.join((*TEXT_SUFFIXES, *JSON_SUFFIXES))} (also packed as "
+    f"{', '.join(PACKED_SUFFIXES)}), {', '.join(OTHER_SUFFIXES)}"
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,7 @@ def find_data(
         if _is_table(folder.name.lower()):
             return _files_in(_above_splits(folder.parent))
         if not zipfile.is_zipfile(folder) and not _is_archive(folder.name.lower()):
-            raise DataError(f"{folder} is neither a folder nor a .zip archive. {_rename([folder.name])}")
+            raise DataError(f"{folder} is neither a folder nor a .zip archive. {_advice([folder.name])}")
         folder = unpack_archive(folder, unpack_to)
     skipped = {path.resolve() for path in own}
     folders = _folders_with_tables(folder, skipped)
@@ -99,7 +117,7 @@ def _is_table(name: str) -> bool:
 
 
 def _is_archive(name: str) -> bool:
-    return name.endswith(".zip")
+    return name.endswith(".zip") and not table_stem(name)
 
 
 # %% the tables of a folder
@@ -148,7 +166,7 @@ def missing_table(root: Path, split: str) -> DataError:
     """What to say where the data folder lacks the table of a split, whose name may be nearly right."""
     near = near_misses_of(root, split)
     return DataError(f"{root} has no {split}.csv. " + (
-        _rename(near, split) if near else "Expected: train.csv with answers and test.csv without."
+        _advice(near, split) if near else "Expected: train.csv with answers and test.csv without."
     ))
 
 
@@ -163,13 +181,27 @@ def _near_misses(folder: Path) -> list[str]:
     names = [e.name for e in _listing(folder) if e.is_file() and table_stem(e.name) not in known]
     names = [name for name in names if not _is_archive(name.lower())]
     of_splits = [name for name in names if re.search("train|test", name.lower()) and re.search(OTHER_TABLE, name.lower())]
-    return of_splits or [name for name in names if name.lower().endswith((".csv", ".tsv", ".jsonl", ".parquet", ".xlsx"))]
+    return of_splits or [name for name in names if re.search(LIKELY_TABLE, name.lower())]
 
 
-def _rename(names: Sequence[str], split: str = "train") -> str:
-    """The advice to rename a file."""
+def _advice(names: Sequence[str], split: str = "train") -> str:
+    """What to do with files that are not read: those of other formats are named, others only have to be renamed."""
+    if unread := [name for name in names if NOT_READ_NAME.search(name.lower())]:
+        return _named_formats(unread)
     shown = ", ".join(map(repr, names[:5]))
-    return f"There is {shown}: the name of the file is the matter. {TABLE_NAMING}; rename it, for example to {split}.csv."
+    return f"There is {shown}: the file name is not recognized. {TABLE_NAMING}; rename it, for example to {split}.csv."
+
+
+def _named_formats(names: Sequence[str]) -> str:
+    from mcvqa.data.unread import unread_format
+
+    return "; ".join(f"{name!r} is {unread_format(name)}" for name in names[:5]) + "."
+
+
+def packed_beside(folder: Path) -> str:
+    """What archives of other kinds than .zip a folder holds, and what to do with them; '' if there are none."""
+    names = [entry.name for entry in _listing(folder) if entry.is_file() and NOT_READ_ARCHIVE.search(entry.name.lower())]
+    return _named_formats(names) if names else ""
 
 
 def unread_sample(root: Path) -> str:
@@ -212,7 +244,10 @@ def _only_archive(top: Path, skipped: Collection[Path]) -> Path | None:
         return None
     if len(archives) > 1:
         names = "".join(f"\n  {archive}" for archive in archives)
-        raise DataError(f"{top} holds several archives and no train.csv:{names}\nName one with --set data_dir=FILE.")
+        raise DataError(
+            f"{top} holds several archives and no train.csv:{names}\nName the one that holds all tables with "
+            "--set data_dir=FILE, or unpack those with train.csv and test.csv there."
+        )
     return archives[0] if archives else None
 
 
@@ -223,7 +258,9 @@ def _not_one_folder(top: Path, folders: list[Path]) -> DataError:
     missing = f"There is no train.csv or test.csv in {top}, nor in the folders or a .zip in it"
     near = [name for folder in (top, *_folders_in(top)) for name in _near_misses(folder)]
     if near:
-        return DataError(f"{missing}. {_rename(near)}")
+        return DataError(f"{missing}. {_advice(near)}")
+    if packed := " ".join(filter(None, map(packed_beside, (top, *_folders_in(top))))):
+        return DataError(f"{missing}. {packed}")
     seen = ", ".join(entry.name for entry in _listing(top)[:10]) or "nothing"
     return DataError(f"{missing} (it holds: {seen}). Name the right folder with --set data_dir=FOLDER.")
 

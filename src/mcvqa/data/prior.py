@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mcvqa.base.informing import counted
 from mcvqa.base.uncertainty import Accuracy, accuracy_of
 from mcvqa.data.folds import assign_folds
 from mcvqa.data.questions import Question
@@ -59,8 +60,8 @@ def fit_prior(
     if n_known < MIN_PRIOR_ROWS or n_folds < 2:
         even = pairs.as_table(pairs.even())
         note = (
-            f"{n_known} answered rows are too few for a text-only prior: all choices count as equally likely, and each row's "
-            "answer is drawn by a hash of its id."
+            f"{counted(n_known, 'answered row is', 'answered rows are')} too few for a text-only prior: all choices count as "
+            "equally likely, and each row's answer is drawn by a hash of its id."
         )
         return Prior(even[: len(train)], even[len(train) :], Accuracy(0, 0), note)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mcvqa.base.informing import counted
 from mcvqa.data.answers import (
     ANSWER_STYLES,
     LETTERS,
@@ -20,7 +21,7 @@ from mcvqa.data.answers import (
     why_unread,
 )
 from mcvqa.data.own_letters import strip_own_letters
-from mcvqa.data.table import CHOICE_LISTS, Cells, DataError, read_cells
+from mcvqa.data.table import Cells, DataError, read_cells
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def read_tables(
             or an id with a NUL or a carriage return.
     """
     named = {"id": id_column, "image": image_column, "question": question_column, "answer": answer_column}
-    tables = [read_cells(Path(path)) for path in paths]
+    tables = [_with_choice_columns(read_cells(Path(path))) for path in paths]
     layouts = [_layout_of(table, named, labelled) for table in tables]
     rows = [_padded_rows(table, layout) for table, layout in zip(tables, layouts, strict=True)]
     written = [_answer_cells(table_rows, layout) for table_rows, layout in zip(rows, layouts, strict=True)]
@@ -154,6 +155,18 @@ def read_tables(
         if labelled and table.answers is not None:
             _require_understood(Path(path), table.answers)
     return found
+
+
+CHOICE_LISTS = ("choices", "options", "candidates", "선택지", "보기")  # columns that hold all choices of a row
+
+
+def _with_choice_columns(table: Cells) -> Cells:
+    at = next((i for i, name in enumerate(table.header) if name.strip().lower() in CHOICE_LISTS), None)
+    if at is not None:
+        from mcvqa.data.choice_lists import expand_choice_lists
+
+        return expand_choice_lists(table, at)
+    return table
 
 
 def _layout_of(table: Cells, named: dict[str, str], labelled: bool | None) -> "ColumnLayout":
@@ -196,7 +209,7 @@ COLUMN_NAMES: dict[str, tuple[set[str], set[str]]] = {
     "question": ({"question", "questiontext", "질문", "질문내용", "문제", "문항"}, {"query", "prompt", "text", "q"}),
     "answer": (
         {"answer", "label", "target", "correct", "correctanswer", "correctchoice", "correctoption", "gt", "groundtruth",
-         "gold", "answeridx", "answerindex", "labelidx", "correctidx", "정답", "정답번호", "답", "답안"},
+         "gold", "answerkey", "answeridx", "answerindex", "labelidx", "correctidx", "정답", "정답번호", "답", "답안"},
         set(),
     ),
 }
@@ -316,7 +329,7 @@ def _read_rows(table: Cells, layout: ColumnLayout, rows: PaddedRows, convention:
         doubts: list[tuple[int, str]] = []
         found = len(table.records[row - 1])
         if found < len(header) or any(cell.strip() for cell in cells[len(header) :]):
-            notes.append((layout.id, f"{found} cells in the row, {len(header)} in the header; "
+            notes.append((layout.id, f"{counted(found, 'cell')} in the row, {len(header)} in the header; "
                           "is a quote or a delimiter missing? Its answer is not used"))
         elif layout.labels:
             answer, votes, doubts = _row_answer(cells, choices, layout, read[row - 1], convention)

@@ -1,11 +1,9 @@
 """Tables: any file that people keep rows in -> cells of text, exactly as they were written.
 
-CSV in its spellings (encodings, separators, quotes) is read here; JSON, Parquet, Arrow and Excel files by pandas.
+CSV in its spellings (encodings, separators, quotes) is read here; JSON too; Parquet, Arrow and Excel files by pandas (frames.py).
 """
-import ast
 import base64
 import csv
-import gzip
 import io
 import json
 import re
@@ -40,8 +38,14 @@ class Cells:
     delimiter: str = ""
 
 
-TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
-TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".json", ".parquet", ".xlsx", ".arrow")
+TEXT_SUFFIXES, JSON_SUFFIXES, OTHER_SUFFIXES = (
+    (".csv", ".tsv", ".txt"), (".jsonl", ".json", ".ndjson"), (".parquet", ".xlsx", ".arrow", ".feather")
+)
+PACKED_SUFFIXES = (".gz", ".zip", ".bz2", ".xz")  # of one file, behind its own: train.csv.gz
+TABLE_SUFFIXES = (
+    *(suffix + packed for suffixes in (TEXT_SUFFIXES, JSON_SUFFIXES) for packed in ("", *PACKED_SUFFIXES) for suffix in suffixes),
+    *OTHER_SUFFIXES,
+)
 # train.csv, or a part of a table in several files, as `datasets` writes them: train-00000-of-00002.parquet
 TABLE_NAME = re.compile(
     rf"(?P<stem>.+?)(?:-\d{{5}}-of-(?P<parts>\d{{5}}))?(?P<ending>{'|'.join(map(re.escape, TABLE_SUFFIXES))})", re.IGNORECASE
@@ -71,7 +75,7 @@ def read_cells(path: Path, *, allow_empty: bool = False) -> Cells:
     table = replace(first, records=[record for part in (first, *others) for record in part.records])
     if not table.records and not allow_empty:
         raise DataError(f"{path} has no rows below its header ({', '.join(table.header)}).")
-    return _expand_choice_lists(table)
+    return table
 
 
 def _parts_of(path: Path) -> list[Path]:
@@ -83,17 +87,35 @@ def _parts_of(path: Path) -> list[Path]:
 
 
 def _read_file(path: Path) -> Cells:
-    name, raw = path.name.lower(), _file_bytes(path)
+    raw = _file_bytes(path)
+    if (packed := _kind_of(raw)) in ("zip", "gz", "bz2", "xz"):
+        raw = _content_of(path, raw, packed)
     kind = _kind_of(raw)
-    if kind == "gzip":
-        raw = _unzipped(path, raw)
-    if kind == "zip":
-        if not name.endswith(".xlsx"):
-            raise DataError(f"{path} is an Excel file or an archive, not text. Save it as 'CSV UTF-8', or name it .xlsx.")
-        return _of_pandas(path, raw, "xlsx")
-    if kind in ("parquet", "arrow"):
-        return _of_pandas(path, raw, kind)
-    return _of_json(path, raw) if name.endswith((".jsonl", ".json")) else _of_csv(path, raw)
+    if kind in ("parquet", "arrow", "xlsx"):
+        from mcvqa.data.frames import cells_of_library
+
+        return cells_of_library(path, raw, kind)
+    if kind != "text" or NOT_READ.match(raw):
+        raise _not_read(path, raw)
+    match = TABLE_NAME.fullmatch(path.name)
+    named_json = match is not None and match["ending"].lower().startswith(JSON_SUFFIXES)
+    return _of_json(path, raw) if named_json or JSON_OBJECT.match(raw) else _of_csv(path, raw)
+
+
+JSON_OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{\s*"')  # no CSV begins so
+# What is no table begins so, after a byte order mark: archives, documents, databases, pickles, web pages, pictures
+NOT_READ = re.compile(
+    rb"(?:\xef\xbb\xbf)?(?:.{257}ustar|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd|ALZ\x01|EGGA|\xd0\xcf\x11\xe0|%PDF|"
+    rb"version https://git-lfs|\s*<(?:!|\?xml|html|head|body|meta|table)|SQLite format 3|\x89HDF|\x93NUMPY|FEA1|"
+    rb"\x80[\x02-\x05]|\x89PNG|\xff\xd8\xff|GIF8)",
+    re.DOTALL | re.IGNORECASE,
+)
+
+
+def _not_read(path: Path, raw: bytes) -> DataError:
+    from mcvqa.data.unread import unread_format
+
+    return DataError(f"{path} is {unread_format(path.name, raw[:4096])}.")
 
 
 def _file_bytes(path: Path) -> bytes:
@@ -107,28 +129,31 @@ def _file_bytes(path: Path) -> bytes:
 
 def _kind_of(raw: bytes) -> str:
     """By its first bytes: what a file is called says less."""
-    starts = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff" * 4: "arrow"}
+    starts = {
+        b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff" * 4: "arrow",
+        b"PK\x03\x04": "xlsx" if b"xl/workbook" in raw else "zip",
+    }
     return next((kind for start, kind in starts.items() if raw.startswith(start)), "text")
 
 
 MAX_BYTES = 4 * 2**30  # of a table, also when it is unpacked
 
 
-def _unzipped(path: Path, raw: bytes) -> bytes:
+def _content_of(path: Path, raw: bytes, kind: str) -> bytes:
+    from mcvqa.data.packed import unpacked_table
+
     try:
-        with gzip.open(io.BytesIO(raw)) as opened:
-            text = opened.read(MAX_BYTES + 1)
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be unpacked: {error}. Copy it again.") from None
-    if len(text) > MAX_BYTES:
-        raise DataError(f"{path} is more than {MAX_BYTES >> 30} GiB when unpacked. Unpack it by hand if you trust it.")
-    return text
+        return unpacked_table(raw, kind, MAX_BYTES)
+    except ValueError as error:
+        raise DataError(f"{path} {error}") from None
 
 
 # %% CSV: bytes -> text
 def _of_csv(path: Path, raw: bytes) -> Cells:
     text, encoding = csv_text(path, raw)
-    delimiter = csv_delimiter(text)
+    said = re.match(r"sep=([,;\t|])\s*\n", text)  # Excel's line for itself
+    text = text[said.end() :] if said else text
+    delimiter = said[1] if said else csv_delimiter(text)
     header, *records = csv_records(path, text, delimiter) or [[]]
     return Cells(path, header, records, encoding, delimiter)
 
@@ -138,22 +163,30 @@ def csv_text(path: Path, raw: bytes | None = None) -> tuple[str, str]:
     raw = _file_bytes(path) if raw is None else raw
     encoding = _csv_encoding(path, raw)
     try:
-        text = raw.decode(encoding).lstrip("\ufeff")
+        text = raw.decode(encoding).lstrip("\ufeff").replace("\n\ufeff", "\n")  # a mark in the middle: files were put together
     except UnicodeDecodeError:
-        raise DataError(f"{path} is neither UTF-8, UTF-16 nor cp949 text. Save it again as 'CSV UTF-8'.") from None
+        raise DataError(
+            f"{path} is {encoding.upper()} that is cut off or damaged. Copy it again, or save it as 'CSV UTF-8'."
+        ) from None
     if not text.strip():
         raise DataError(f"{path} is empty.")
     return text, encoding
 
 
 def _csv_encoding(path: Path, raw: bytes) -> str:
-    """UTF-8 or UTF-16; else what gives plausible Korean (cp949) or plausible Western text (cp1252).
+    """UTF-8, UTF-16 or UTF-32; else what gives plausible Korean (cp949) or plausible Western text (cp1252).
 
     Raises:
         DataError: UTF-8 with damage, or text that neither reading makes plausible.
     """
+    if raw.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "utf-32"
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
+    if len(raw) % 4 == 0 and 2 * raw.count(0) >= len(raw) > 0:  # UTF-32 without a mark: no character is beyond 10FFFF
+        for encoding, highest, high in (("utf-32-le", raw[3::4], raw[2::4]), ("utf-32-be", raw[::4], raw[1::4])):
+            if not any(highest) and max(high) <= 0x10:
+                return encoding
     if raw.count(0) > len(raw) / 20:  # UTF-16 without a mark: ASCII's zero bytes show the byte order
         return "utf-16-le" if raw[1::2].count(0) > raw[::2].count(0) else "utf-16-be"
     try:
@@ -180,7 +213,8 @@ def _national_encoding(path: Path, raw: bytes) -> str:
             return encoding
         examples.append(f"as {encoding} it reads {_foreign_example(text)!r}")
     shown = f": {'; '.join(examples)}" if examples else ""
-    raise DataError(f"{path} is neither UTF-8, UTF-16 nor plausible cp949 or cp1252 text{shown}. Save it again as 'CSV UTF-8'.")
+    told = f"{path} is neither UTF-8 (or -16, -32) nor plausible cp949 or cp1252 text{shown}"
+    raise DataError(f"{told}. Save it again as 'CSV UTF-8'.")
 
 
 ENCLOSED_HANGUL = re.compile(r"(?<=[a-z])[가-힣]{1,2}(?=[a-z])")  # "What뭩": an apostrophe and its letter, taken for Korean
@@ -246,97 +280,51 @@ def csv_records(path: Path, text: str, delimiter: str) -> list[list[str]]:
 
 # %% other formats
 def _of_json(path: Path, raw: bytes) -> Cells:
-    """Records: a list of objects, or one object a line."""
+    """A list of objects, one object a line, or another shape that leaves no doubt which are the rows."""
     text, encoding = csv_text(path, raw)
     try:
-        in_lines = not text.lstrip().startswith("[")
-        rows = [json.loads(line) for line in text.split("\n") if line.strip()] if in_lines else json.loads(text)
+        value = _json_value(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}. Expected: a list of objects, or one object a line.") from None
-    if not all(isinstance(row, dict) for row in rows):
-        raise DataError(f'{path} holds something else than objects. Expected: one object a row, {{"id": ..., "question": ...}}.')
+    rows, found = value, ""
+    if not (isinstance(value, list) and all(isinstance(row, dict) for row in value)):
+        rows, found = _rows_in_shape(path, value)
     header = list(dict.fromkeys(name for row in rows for name in row))
-    return Cells(path, header, [[_as_cell(row.get(name)) for name in header] for row in rows], f"{encoding}, JSON")
+    return Cells(path, header, [[as_cell(row.get(name)) for name in header] for row in rows], f"{encoding}, JSON{found}")
 
 
-def _of_pandas(path: Path, raw: bytes, kind: str) -> Cells:
-    import pandas as pd
+def _rows_in_shape(path: Path, value: Any) -> tuple[list[dict[str, Any]], str]:
+    from mcvqa.data.json_shapes import records_of_json
 
-    needed = "openpyxl" if kind == "xlsx" else "pyarrow"
     try:
-        if kind == "arrow":
-            from pyarrow import ipc
-
-            frame = (ipc.open_file if raw.startswith(b"ARROW1") else ipc.open_stream)(raw).read_all().to_pandas()
-        else:
-            frame = pd.read_excel(io.BytesIO(raw), dtype=object) if kind == "xlsx" else pd.read_parquet(io.BytesIO(raw))
-    except ImportError:
-        raise DataError(f"{path} needs {needed} to be read: pip install {needed}. Or save it as 'CSV UTF-8'.") from None
-    except Exception as error:  # each library has errors of its own for damage
-        raise DataError(f"{path} cannot be read as {kind}: {error}") from None
-    return cells_of_frame(path, frame, kind)
+        rows, found = records_of_json(value)
+    except ValueError as error:
+        raise DataError(f"{path} {error}") from None
+    return rows, f", {found}"
 
 
-def cells_of_frame(path: Path, frame: Any, kind: str = "DataFrame") -> Cells:
-    """A pandas table as text; what is missing is an empty cell."""
-    columns = [[_as_cell(value) for value in frame[name].tolist()] for name in frame.columns]
-    records = [list(cells) for cells in zip(*columns, strict=True)]
-    return Cells(path, [str(name) for name in frame.columns], [r for r in records if any(c.strip() for c in r)], kind)
+def _json_value(text: str) -> Any:
+    """One value, else the list of the values of all lines."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if not text.lstrip().startswith("{") or error.msg != "Extra data":
+            raise
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
-def _as_cell(value: Any) -> str:
+def as_cell(value: Any) -> str:
     """One value as text: whole numbers without a fraction, bytes in base64, lists as JSON, what is missing as nothing."""
     if isinstance(value, str):
         return value
     if hasattr(value, "tolist"):  # NumPy's, as Parquet gives numbers and lists
         value = value.tolist()
     if isinstance(value, dict) and {"bytes", "path"} >= set(value):  # a picture in a Hugging Face dataset
-        return _as_cell(value.get("bytes") or value.get("path"))
+        return as_cell(value.get("bytes") or value.get("path"))
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, list | tuple | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return json.dumps(value, ensure_ascii=False, default=lambda part: part.tolist() if hasattr(part, "tolist") else str(part))
     return "" if value is None or value != value else str(value)  # NaN and NaT differ from themselves
-
-
-# %% all choices in one column
-CHOICE_LISTS = ("choices", "options", "candidates", "선택지", "보기")
-
-
-def _expand_choice_lists(table: Cells) -> Cells:
-    """One column of lists ('["red", "blue"]', as JSON or as Python writes it) becomes columns choice1, choice2, ..."""
-    position = next((i for i, name in enumerate(table.header) if name.strip().lower() in CHOICE_LISTS), None)
-    if position is None:
-        return table
-    lists = [_choices_in(record[position]) if position < len(record) else [] for record in table.records]
-    if any(choices is None for choices in lists):
-        return table
-    width = max(len(choices or ()) for choices in lists)
-    names = [f"choice{i}" for i in range(1, width + 1)]
-    records = [
-        [*record[:position], *choices, *[""] * (width - len(choices)), *record[position + 1 :]]
-        for record, choices in zip(table.records, lists, strict=True) if choices is not None
-    ]
-    header = [*table.header[:position], *names, *table.header[position + 1 :]]
-    return Cells(table.path, header, records, table.encoding, table.delimiter)
-
-
-def _choices_in(cell: str) -> list[str] | None:
-    """The texts of a cell that is a list, or of an object of letters; none of an empty cell; None if it is something else."""
-    if not cell.strip():
-        return []
-    spaced = re.sub(r"""(['"])\s+(?=['"])""", r"\1, ", cell)  # ['red' 'blue'], as NumPy prints lists: Python would join the texts
-    for read in (json.loads, ast.literal_eval):
-        try:
-            value = read(spaced)
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-            continue
-        if isinstance(value, dict):
-            value = value.get("text") or list(value.values())
-        if isinstance(value, list | tuple):
-            return [_as_cell(item) for item in value]
-    return None
-
-

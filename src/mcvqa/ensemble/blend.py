@@ -13,6 +13,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from mcvqa.base.files import from_spreadsheet_cell
+from mcvqa.base.informing import counted
 from mcvqa.base.uncertainty import Accuracy, accuracy_of, paired_gain, spell_p_value
 from mcvqa.config import McvqaError
 from mcvqa.data.answers import LETTERS, AnswerConvention, find_convention, read_answer
@@ -245,7 +246,7 @@ def _view_agreement(scores: Scores) -> np.ndarray:
 
 def _some_ids(ids: Sequence[str] | np.ndarray) -> str:
     more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""
-    return f"{len(ids)} rows ({', '.join(map(str, ids[:10]))}{more})"
+    return f"{counted(len(ids), 'row')} ({', '.join(map(str, ids[:10]))}{more})"
 
 
 # %% methods

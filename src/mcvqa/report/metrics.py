@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mcvqa.base.informing import counted
 from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of_right, paired_gain, selection_optimism, unpack_right
 from mcvqa.data.kinds import KINDS, question_kind
 from mcvqa.data.questions import Question
@@ -270,7 +271,7 @@ def _measurable_rows(questions: Sequence[Question], scores: Scores, folds: np.nd
     with np.errstate(invalid="ignore"):  # argmax over NaN would look like a valid letter
         broken = scores.ids[known][np.isnan(scores.mean()[known]).any(-1)]
     if len(broken):
-        raise ValueError(f"{len(broken)} rows have NaN scores, first {', '.join(broken[:5])}.")
+        raise ValueError(f"{counted(len(broken), 'row has', 'rows have')} NaN scores, first {', '.join(broken[:5])}.")
     return known
 
 

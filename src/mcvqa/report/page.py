@@ -16,7 +16,7 @@ import jinja2
 
 from mcvqa.base.budget import spell_duration
 from mcvqa.base.files import write_text
-from mcvqa.base.informing import printable
+from mcvqa.base.informing import counted, printable
 from mcvqa.base.uncertainty import SIGNIFICANT, Accuracy, Gain, spell_error, spell_interval, spell_p_value, spell_points
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
@@ -155,7 +155,7 @@ def _headline(metrics: Metrics) -> ReportBlock:
     if metrics.leaderboard is not None:
         estimate = metrics.leaderboard
         span = f"{spell_interval(100 * estimate.low, 100 * estimate.high, '–', 1)}%"
-        tiles.append((f"expected on {estimate.n:,} test rows", span, "95% interval"))
+        tiles.append((f"expected on {counted(estimate.n, 'test row')}", span, "95% interval"))
     return ReportBlock("tiles", header=("figure", "value", "error"), rows=tuple(tiles))
 
 
@@ -254,7 +254,7 @@ def _error_blocks(content: ReportInput) -> list[ReportBlock]:
     if not errors:
         return [ReportBlock("text", "No row was answered wrongly.")]
     return [
-        ReportBlock("text", f"The {len(errors)} most confident wrong answers."),
+        ReportBlock("text", f"Most confident first: {counted(len(errors), 'wrong answer')}."),
         *_figure_block(content, "errors", "Photographs of the most confident errors"),
         _table_block(("row", "question", "choices", "predicted", "true"), map(_error_row, errors)),
     ]
@@ -295,7 +295,7 @@ def _remarks(content: ReportInput) -> list[str]:
         independent = round(metrics.overall.accuracy.n / metrics.overall.accuracy.design_effect)
         remarks.append(
             f"Several rows share a photograph, so errors are computed by image group: the {metrics.overall.accuracy.n:,} rows "
-            f"carry as much information as {independent:,} independent ones."
+            f"carry as much information as {counted(independent, 'independent one')}."
         )
     if metrics.selection is not None:
         remarks.append(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mcvqa.base.files import atomic_path
-from mcvqa.base.informing import one_line
+from mcvqa.base.informing import counted, one_line
 from mcvqa.config import McvqaError, read_user_file
 from mcvqa.data.answers import STYLE_WORDS, SUBMISSION_STYLES, AnswerConvention, compared_text, find_convention, written_answer
 from mcvqa.data.questions import Question
@@ -40,7 +40,7 @@ class SubmissionReport:
             return "NOT valid:\n" + "\n".join(f"  - {problem}" for problem in self.problems)
         shares = [f"{answer} {count:,} ({count / self.rows:.1%})" for answer, count in self.distribution.items()]
         more = f", and {len(shares) - SHOWN_ANSWERS} more" if len(shares) > SHOWN_ANSWERS else ""
-        return f"valid: {self.rows:,} rows; {', '.join(shares[:SHOWN_ANSWERS])}{more}"
+        return f"valid: {counted(self.rows, 'row')}; {', '.join(shares[:SHOWN_ANSWERS])}{more}"
 
 
 SHOWN_ANSWERS = 10
@@ -148,6 +148,10 @@ def _form_of_sample(test: Sequence[Question], sample: Path) -> tuple[SubmissionF
             f"rows {_some_rows(sorted(missing))}. The submission uses the ids and the order of the test file."
         )
         form = replace(form, notes=(note,))
+    pairs = [(cells[form.id_at], questions[i].id) for cells in rows if (i := _plain_id(cells[form.id_at])) in questions]
+    if spoilt := [pair for pair in pairs if _is_spoilt(*pair)]:
+        note = f"{sample.name} has the id {spoilt[0][0]!r} where the test file, and so the submission, has {spoilt[0][1]!r}"
+        form = replace(form, notes=(*form.notes, f"{note}: compare that with the competition's rules"))
     cells = [(row[form.answer_at], questions[i].choices) for row in rows if (i := _plain_id(row[form.id_at])) in questions]
     written = {compared_text(cell) for cell, _ in cells}
     found = find_convention((cell, choices) for cell, choices in cells if cell.strip())
@@ -177,6 +181,13 @@ def _plain_id(text: str) -> str:
     return (whole.lstrip("0") or "0") if whole.isascii() and whole.isdigit() else text
 
 
+def _is_spoilt(of_sample: str, test_id: str) -> bool:
+    """Whether a test file has lost what the same id in the sample has: zeros in front, or it got .0 or blanks."""
+    whole = of_sample.strip()
+    lost = whole.isdigit() and (not test_id.isdigit() or len(test_id) < len(whole))
+    return test_id != whole and (lost or test_id.strip() == whole)
+
+
 # %% writing
 def write_submission(
     path: str | Path,
@@ -196,7 +207,8 @@ def write_submission(
         SubmissionError: the file would not be valid; an existing file is unchanged.
     """
     if len(predictions) != len(test_questions):
-        raise SubmissionError(f"{path}: {len(predictions)} predictions for {len(test_questions)} test rows.")
+        rows = counted(len(test_questions), "test row")
+        raise SubmissionError(f"{path}: {counted(len(predictions), 'prediction')} for {rows}.")
     with atomic_path(path) as part:
         with open(part, "w", encoding="utf-8", newline="") as handle:
             writer = csv.writer(handle, lineterminator="\n", delimiter=form.delimiter)
@@ -270,7 +282,7 @@ def _id_problems(ids: list[str], wanted: list[str]) -> list[str]:
     missing, unknown = Counter(wanted) - Counter(ids), Counter(ids) - Counter(wanted)
     known = set(wanted)
     duplicates, new = [i for i in unknown if i in known], [i for i in unknown if i not in known]
-    problems = [f"The file has {len(ids)} rows, the test set {len(wanted)}."] if len(ids) != len(wanted) else []
+    problems = [f"The file has {counted(len(ids), 'row')}, the test set {len(wanted)}."] if len(ids) != len(wanted) else []
     named = {"Missing ids": list(missing), "Duplicate ids": duplicates, "Ids not in the test set": new}
     problems += [f"{words}: {_some_rows(rows)}." for words, rows in named.items() if rows]
     if not missing and not unknown:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mcvqa.base.budget import Work, spell_duration
-from mcvqa.base.informing import one_line
+from mcvqa.base.informing import counted, one_line
 from mcvqa.base.versions import version_notes
 from mcvqa.config import Config
 from mcvqa.data.answers import ANSWER_STYLES
@@ -82,11 +82,13 @@ def _check_data(project: Project, data: RunData) -> bool:
     files, tables = data.files, data.tables
     paths = [files.train, *([files.dev] if project.config.use_dev and files.dev else []), *([files.test] if files.test else [])]
     for path, table in zip(paths, tables, strict=True):
+        delimiter = f", delimiter {table.delimiter!r}" if table.delimiter else ""
         columns = ", ".join(f"{part}={name}" for part, name in table.columns.items())
-        print_line(True, f"{path}: {len(table.questions)} rows, {table.encoding}, delimiter {table.delimiter!r}; {columns}")
+        print_line(True, f"{path}: {counted(len(table.questions), 'row')}, {table.encoding}{delimiter}; {columns}")
     if fixed := [(q, at[0]) for q in (*data.train, *data.test) if (at := fixed_positions(q.choices))]:
         question, position = fixed[0]
-        print_line(True, f"{len(fixed):,} rows have choices that speak of the others and keep their position in every order, "
+        rows = counted(len(fixed), "row has", "rows have")
+        print_line(True, f"{rows} choices that speak of the others and keep their position in every order, "
                    f"first in {question.id!r}: {question.choices[position]!r}")
     for note in data.notes:
         print_line(True, note)
@@ -202,8 +204,9 @@ def _check_rows(maker: Maker, data: RunData, config: Config) -> np.ndarray:
     rate = len(chosen) / (time.time() - start)
     usable = int(data.with_image.sum())
     left_out = f" ({len(data.train) - usable} left out, their photographs cannot be read)" if usable < len(data.train) else ""
-    print_line(True, f"{usable} training rows{left_out}, {len(data.test)} test rows")
-    print_line(True, f"tokens per row: mean {tokens.mean():.0f}, longest {tokens.max()} (of {len(tokens)} rows looked at)")
+    print_line(True, f"{counted(usable, 'training row')}{left_out}, {counted(len(data.test), 'test row')}")
+    seen = counted(len(tokens), "row")
+    print_line(True, f"tokens per row: mean {tokens.mean():.0f}, longest {tokens.max()} (of {seen} looked at)")
     print_line(True, f"encoding: {rate:.0f} rows/s in one process")
     return tokens
 

@@ -1,8 +1,6 @@
 """The data of a run: files to questions, photographs surveyed, folds, and what the texts alone give away. No torch here."""
 import csv
 import dataclasses
-import os
-from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mcvqa.base.files import as_spreadsheet_cell, atomic_path, read_json, write_json, write_text
-from mcvqa.base.informing import printable
+from mcvqa.base.informing import counted, printable
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.agreement import agreements_of
@@ -28,11 +26,10 @@ from mcvqa.data.folds import (
     question_groups,
     sample_rows,
 )
-from mcvqa.data.image_paths import SplitRows, find_photographs
-from mcvqa.data.images import DECODER_VERSION, ImageError, ImageFolder, ImageRecord, near_duplicate_groups, survey_images
+from mcvqa.data.images import ImageRecord, near_duplicate_groups
 from mcvqa.data.kinds import question_kind
 from mcvqa.data.labelled import answered_rows, named_answers, notes_on_answers, rows_that_validate
-from mcvqa.data.locate import DataFiles, find_data, missing_table, near_misses_of, unread_sample
+from mcvqa.data.locate import DataFiles, find_data, missing_table, near_misses_of, packed_beside, unread_sample
 from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.picture_cells import CELLS_FOLDER
 from mcvqa.data.prior import Prior, fit_prior
@@ -40,6 +37,7 @@ from mcvqa.data.questions import Problem, Question, Table, read_questions, read_
 from mcvqa.data.table import DataError
 from mcvqa.report.submission import PLAIN_FORM, SubmissionForm, find_form
 from mcvqa.run.project import Project, RunStopped, way_out
+from mcvqa.run.survey import survey_photographs, tables_with_photographs
 from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import Scores, load_scores, plain_scores
 
@@ -123,7 +121,7 @@ def read_data(project: Project) -> RunData:
     files, test = read_test_rows(project)
     labelled = _read_labelled(files, config)
     as_read = [*labelled, *([test] if test else [])]
-    tables, folder, notes = _with_photographs(project, files, as_read)
+    tables, folder, notes = tables_with_photographs(project, files, as_read)
     labelled, asked = tables[: len(labelled)], tables[-1].questions if test else ()
     _require_distinct_ids(asked, files.test)
     rows, notes_on_rows = answered_rows(labelled, config)
@@ -132,20 +130,13 @@ def read_data(project: Project) -> RunData:
     train = rows
     if config.use_sample:
         train = [rows[i] for i in sample_rows(rows, question_groups(rows), config.sample_size, config.seed)]
-    records = _survey(project, folder, [q.image for q in (*train, *asked)])
+    records = survey_photographs(project, folder, [q.image for q in (*train, *asked)])
     problems = tuple(p for table in tables for p in table.problems)
     form = PLAIN_FORM
     if test:
         form = find_form(asked, files.sample_submission, labelled[0].convention, config.submission_style)
-    notes = [*([] if test else [without_test(project)]), *notes]
-    if files.dev and not config.use_dev:
-        notes.append(f"{files.dev.name} is not used; --set use_dev=true trains on its rows too")
-    if config.use_dev and not files.dev:
-        notes.append(f"use_dev=true changes nothing: there is no dev.csv in {files.root}")
-    if test and not files.sample_submission and (other := unread_sample(files.root)):
-        notes.append(f"{other!r} is not used: name it sample_submission.csv if the submission is to have its header and form")
-    notes = [*notes, *_notes_on_encodings(tables), *notes_on_answers(labelled, config), *notes_on_rows, *form.notes]
-    notes += _notes_on_own_letters([*rows, *asked])
+    notes = [*_notes_on_files(project, files), *notes, *_notes_on_encodings(tables), *notes_on_answers(labelled, config)]
+    notes += [*notes_on_rows, *form.notes, *_notes_on_own_letters([*rows, *asked])]
     doubts = [f"{name}: {doubt}" for name, read in named_answers(labelled) for doubt in read.doubts()]
     return RunData(
         files, form, tuple(tables), tuple(train), tuple(rows), asked, problems, tuple(notes), tuple(doubts), records,
@@ -216,6 +207,18 @@ def _named_columns_of(config: Config) -> dict[str, str]:
     return {"id_column": config.id_column, "image_column": config.image_column, "question_column": config.question_column}
 
 
+def _notes_on_files(project: Project, files: DataFiles) -> list[str]:
+    """Files that are missing, and those that are there and not used."""
+    notes = [] if files.test else [without_test(project)]
+    if files.dev and not project.config.use_dev:
+        notes.append(f"{files.dev.name} is not used; --set use_dev=true trains on its rows too")
+    if project.config.use_dev and not files.dev:
+        notes.append(f"use_dev=true has no effect: there is no dev.csv in {files.root}")
+    if files.test and not files.sample_submission and (other := unread_sample(files.root)):
+        notes.append(f"{other!r} is not used: name it sample_submission.csv if the submission is to have its header and form")
+    return notes
+
+
 def _notes_on_encodings(tables: Sequence[Table]) -> list[str]:
     """Files whose encoding was not said by themselves, with a text to look at."""
     notes = []
@@ -231,7 +234,8 @@ def _notes_on_own_letters(questions: Sequence[Question]) -> list[str]:
     if not stripped:
         return []
     before, after = stripped[0]
-    return [f"the choices of {len(stripped):,} rows carry letters of their own: {before!r} is shown to the model as {after!r}"]
+    rows = counted(len(stripped), "row has", "rows have")
+    return [f"{rows} choices that carry letters of their own: {before!r} is shown to the model as {after!r}"]
 
 
 def _require_distinct_ids(test: Sequence[Question], file: Path | None) -> None:
@@ -239,7 +243,7 @@ def _require_distinct_ids(test: Sequence[Question], file: Path | None) -> None:
     repeated = [name for name, count in Counter(q.id for q in test).items() if count > 1]
     if repeated:
         raise DataError(
-            f"{file} has {len(repeated)} ids more than once, first {', '.join(map(repr, repeated[:5]))}: "
+            f"{file} has {counted(len(repeated), 'id')} more than once, first {', '.join(map(repr, repeated[:5]))}: "
             "each test row needs an id of its own."
         )
 
@@ -306,58 +310,12 @@ def require_photographs(project: Project, data: RunData, meanwhile: str = "") ->
     for split, questions in (("training", data.train), ("test", data.test)):
         broken, named = data.broken(questions), len({q.image for q in questions})
         if len(broken) * 2 > named:
+            more = "".join(f"\n{line}" for line in (packed_beside(data.files.root), meanwhile) if line)
             raise RunStopped(
                 f"{len(broken):,} of {named:,} {split} photographs cannot be read, for example {broken[0].written!r}: "
                 f"{broken[0].problem}\nThey are looked for in {data.files.root.absolute()} and its folders. Put them there "
-                f"(or unpack the archive they came in) and run the same command again.{meanwhile and chr(10)}{meanwhile}"
+                f"(or unpack the archive they came in) and run the same command again.{more}"
             )
-
-
-# %% the survey of photographs, remembered
-def _with_photographs(
-    project: Project, files: DataFiles, tables: Sequence[Table]
-) -> tuple[list[Table], ImageFolder, list[str]]:
-    """The tables (train, then dev and test where they are used) with the paths of the photographs that are meant, and where they
-    are."""
-    splits = ["train", *(["dev"] if project.config.use_dev and files.dev else []), *(["test"] if files.test else [])]
-    rows = [SplitRows(split, getattr(files, split), table.questions) for split, table in zip(splits, tables, strict=True)]
-    folder, placed, notes = find_photographs(files.root, rows, project.paths.cache / "data")
-    return [dataclasses.replace(table, questions=one.questions) for table, one in zip(tables, placed, strict=True)], folder, notes
-
-
-def _survey(project: Project, folder: ImageFolder, written: Sequence[str]) -> dict[str, ImageRecord]:
-    """`survey_images`, remembered as long as no photograph's size or date changes."""
-    files = [_image_stamp(folder, w) for w in sorted(set(written))]
-    stamp = settings_hash({"root": str(folder.root), "decoder": DECODER_VERSION, "files": files})
-    memory = project.paths.cache / f"pictures-{stamp}.json"
-    if memory.exists():
-        try:
-            return {r["written"]: _record_from(r) for r in read_json(memory)}
-        except (ValueError, TypeError, KeyError, AttributeError):
-            print(f"  {memory} is damaged: the photographs are surveyed again")
-    records = survey_images(folder, written, workers=os.cpu_count() or 2)
-    write_json(memory, [_record_as_json(record) for record in records.values()])
-    return records
-
-
-def _image_stamp(folder: ImageFolder, written: str) -> list[Any]:
-    """The file behind a written path, with its size and date."""
-    try:
-        path = folder.find(written)
-        facts = path.stat()
-        return [written, str(path), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]  # the last cannot be set by hand
-    except (ImageError, OSError) as error:
-        return [written, str(error)]
-
-
-def _record_as_json(record: ImageRecord) -> dict[str, Any]:
-    values = dataclasses.asdict(record)
-    return values | {"path": record.path and str(record.path), "thumbnail": b64encode(record.thumbnail).decode()}
-
-
-def _record_from(values: dict[str, Any]) -> ImageRecord:
-    path = Path(values["path"]) if values["path"] else None
-    return ImageRecord(**values | {"path": path, "thumbnail": b64decode(values["thumbnail"])})
 
 
 # %% what the texts alone give away
@@ -414,6 +372,8 @@ def split_rows(data: RunData, config: Config) -> RunData:
         FoldError: there are fewer groups of images to validate with than folds, or a fold has no row with an answer.
     """
     usable = data.with_image
+    if not usable.any():
+        raise FoldError("None of the training photographs can be read, so there is nothing to split: mcvqa check names them.")
     assigned = usable & np.array([config.validate_on in ("", q.source) for q in data.train], dtype=bool)
     chosen = [data.train[i] for i in np.flatnonzero(assigned)]
     of_chosen = assign_folds(chosen, data.groups[assigned], config.n_folds, config.seed, config.use_kfold)
@@ -445,13 +405,13 @@ def fold_summary(data: RunData, n_folds: int) -> str:
         letters = np.bincount([q.answer for q in rows if q.answer is not None])
         shares = "  ".join(f"{LETTERS[i]} {count / len(rows):.0%}" for i, count in enumerate(letters))
         groups = len(set(data.groups[data.validated(fold)].tolist()))
-        lines.append(f"  fold {fold}: {len(rows):,} validation rows in {groups:,} image groups   {shares}")
+        lines.append(f"  fold {fold}: {counted(len(rows), 'validation row')} in {counted(groups, 'image group')}   {shares}")
     in_use = data.folds != LEFT_OUT
     if others := int((in_use & ~data.validates).sum()):
-        lines.append(f"  never validated, only learned from: {others:,} rows")
+        lines.append(f"  never validated, only learned from: {counted(others, 'row')}")
     left_out = int((~in_use).sum())
     if left_out:
-        lines.append(f"  left out: {left_out:,} rows whose photograph cannot be read (listed in the EDA)")
+        lines.append(f"  left out: {counted(left_out, 'row')} whose photograph cannot be read (listed in the EDA)")
     warning = large_group_warning(data.groups[in_use & data.validates], n_folds)
     return "\n".join([*lines, *([f"  {warning}"] if warning else [])])
 

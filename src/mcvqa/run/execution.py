@@ -20,6 +20,7 @@ from mcvqa.base.budget import (
     spell_duration,
     validation_samples,
 )
+from mcvqa.base.informing import counted
 from mcvqa.config import Config
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.distributed import by_each, by_main
@@ -300,7 +301,7 @@ def _must_encode_on_demand(execution: Execution) -> bool:
     if unencoded:
         estimate = f" takes about {spell_duration(seconds)} of the remaining {spell_duration(left)}" if seconds else ""
         decision = ": they are encoded as training reaches their rows" if on_demand else ""
-        print(f"  time budget: encoding the other {unencoded:,} photographs{estimate}{decision}")
+        print(f"  time budget: encoding {counted(unencoded, 'other photograph')}{estimate}{decision}")
     return on_demand
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from mcvqa.base.files import atomic_path, write_text
 from mcvqa.config import Config
+from mcvqa.data.frames import cells_of_frame, with_class_names
 from mcvqa.data.questions import find_column
-from mcvqa.data.table import Cells, DataError, cells_of_frame
+from mcvqa.data.table import Cells, DataError
 
 
 def with_tables(config: Config, **tables: Any) -> Config:
@@ -38,9 +39,19 @@ def with_tables(config: Config, **tables: Any) -> Config:
 
 
 def _cells(split: str, table: Any) -> Cells:
+    kind = type(table).__name__
+    if kind in ("DatasetDict", "IterableDatasetDict"):
+        raise DataError(
+            f"{split} is a {kind} with the splits {', '.join(table)}. Give each by itself: "
+            f"run(config, train=data['train'], test=data['test'])."
+        )
+    if kind == "IterableDataset":
+        raise DataError(f"{split} is an {kind}, whose rows are not there yet. Give datasets.Dataset.from_list(list(data)).")
     frame = table.to_pandas() if hasattr(table, "to_pandas") else table
     if not hasattr(frame, "columns"):
-        raise DataError(f"{split} is a {type(table).__name__}; a pandas DataFrame or a datasets.Dataset is expected.")
+        raise DataError(f"{split} is a {kind}; a pandas DataFrame or a datasets.Dataset is expected.")
+    if hasattr(table, "features"):
+        frame = with_class_names(frame, table.features.to_dict())
     return cells_of_frame(Path(f"{split} (in memory)"), frame.apply(lambda column: column.map(_picture_as_bytes)))
 
 

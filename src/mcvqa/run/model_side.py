@@ -10,6 +10,7 @@ from typing import Any
 from accelerate.utils import gather_object
 from torch import nn
 
+from mcvqa.base.informing import counted
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.distributed import by_each, by_main, is_main_process, process_share
 from mcvqa.model.families.family import feature_width, image_tokens
@@ -231,7 +232,7 @@ def features_fit(
         print(f"  image features are made anew in every step: {size / 2**30:.1f} GiB do not fit on the disk")
         return False
     at = f"{len(scales)} scales" if len(scales) > 1 else "one scale"
-    print(f"  image features: {len(seen):,} photographs at {at}, {size / 2**20:.0f} MiB in {folder}")
+    print(f"  image features: {counted(len(seen), 'photograph')} at {at}, {size / 2**20:.0f} MiB in {folder}")
     return True
 
 

@@ -21,6 +21,7 @@ from mcvqa.base.budget import (
     time_is_up,
     validation_samples,
 )
+from mcvqa.base.informing import counted
 from mcvqa.config import Config, settings_hash
 from mcvqa.data.prior import Prior
 from mcvqa.model.device import DevicePlan, plan_device
@@ -141,7 +142,7 @@ def _why_no_scores(schedule: Schedule | None) -> str:
     if schedule is None:
         return ": it ended before the model was loaded"
     if seconds := schedule.seconds_to_read(schedule.rows.test):
-        return f": scoring the {schedule.rows.test:,} test rows alone takes about {spell_duration(seconds)}"
+        return f": scoring {counted(schedule.rows.test, 'test row')} alone takes about {spell_duration(seconds)}"
     if seconds := schedule.pace.encode:
         return f": encoding a photograph takes {seconds:.2g} s, and no row was scored before it ended"
     return ": it ended before the photographs of the test rows were encoded"
@@ -158,7 +159,7 @@ def explore_data(project: Project) -> tuple[RunData, Prior]:
     _explore_in_time(project, data, prior)
     if report is not None:
         measured = f", accuracy {accuracy} out of fold" if accuracy.n else ""
-        print(f"  first submission: the text-only prior's, {report.rows} rows{measured}")
+        print(f"  first submission: the text-only prior's, {counted(report.rows, 'row')}{measured}")
     return data, prior
 
 
@@ -217,9 +218,10 @@ def prepare_rows(project: Project, data: RunData) -> None:
     """Step 5: report how many rows are trained on and answered."""
     heading("rows", f"{data.used:,} to learn from, {len(data.test):,} to answer in {describe_views(project.config)}")
     if left_out := len(data.train) - data.used:
-        print(f"  {left_out:,} training rows are left out: their photographs cannot be read")
+        print(f"  {counted(left_out, 'training row is', 'training rows are')} left out: no readable photograph")
     if unreadable := sum(bool(data.records[q.image].problem) for q in data.test):
-        print(f"  {unreadable:,} test rows have no readable photograph and are answered from their text alone (eda/problems.csv)")
+        rows = counted(unreadable, "test row has", "test rows have")
+        print(f"  {rows} no readable photograph: answered from the text alone (eda/problems.csv)")
 
 
 # %% step 7: training
@@ -359,7 +361,7 @@ def _scoring_rounds(execution: Execution, folds: Sequence[int]) -> Iterator[tupl
     yield single_view, sample
     update_pace(execution)
     if validation > sample and folds and by_main(schedule.has_time_for, rounds * validation, execution.unencoded):
-        print(f"  there is time for all {validation:,} validation rows of a fold")
+        print(f"  there is time for all {counted(validation, 'validation row')} of a fold")
         yield single_view, 0
     work = by_main(schedule.plan)
     extended = config.replace(tta_orders=work.orders, tta_scales=work.scales)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mcvqa.base.files import atomic_path, read_json, write_json
+from mcvqa.base.informing import counted
 from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of_right, paired_gain
 from mcvqa.data.prior import Prior
 from mcvqa.report.submission import SubmissionError, SubmissionReport, validate_submission, write_submission
@@ -250,5 +251,6 @@ def _reason_to_keep(project: Project, data: RunData, answers: Answers, path: Pat
     content = f"it holds {current.source} of the run {current.run!r}{accuracy}"
     if gain is None:
         return f"{content}, and there are no rows on which both were measured."
-    worse = f"{content}, and the new answers are significantly worse: {gain} on the {gain.n:,} rows on which both were measured."
+    rows = counted(gain.n, "row")
+    worse = f"{content}, and the new answers are significantly worse: {gain} on {rows} on which both were measured."
     return worse if gain.is_worse else None

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mcvqa.base.files import LONG_WAITS, MANIFEST, DamagedFile, atomic_path, damaged_file, patiently, read_json
+from mcvqa.base.informing import counted
 from mcvqa.config import settings_hash
 from mcvqa.run.project import Project, RunPaths, RunStopped
 from mcvqa.run.tasks import Task
@@ -46,8 +47,10 @@ def take_over(project: Project) -> None:
     copied = [_copied_folder(earlier.root, names, root / folder) for folder, names in found.folders.items()]
     copied += [_copied(earlier.root, path, root / path) for path in found.files]
     if found.strange:
-        print(f"  left behind, for no run writes them: {len(found.strange)} files or links, first {found.strange[0]}")
-    print(f"  going on from {earlier.root}: {sum(copied)} files and folders of the run {earlier.run!r} taken over")
+        strange = counted(len(found.strange), "file or link", "files or links")
+        print(f"  left behind, for no run writes them: {strange}, first {found.strange[0]}")
+    taken = counted(sum(copied), "file or folder", "files and folders")
+    print(f"  going on from {earlier.root}: {taken} of the run {earlier.run!r} taken over")
     project.records.finish(task)
 
 

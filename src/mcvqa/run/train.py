@@ -8,6 +8,7 @@ import numpy as np
 
 from mcvqa.base.budget import READ_SHARE
 from mcvqa.base.files import read_json, write_json
+from mcvqa.base.informing import counted
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import settings_hash
 from mcvqa.data.meta_choices import order_rule
@@ -140,11 +141,12 @@ def _save_result(project: Project, data: RunData, task: Task, result: FoldResult
     weights = adapter_hash(project.paths.fold(fold) / project.config.keep)
     project.records.finish(task, adapter=weights, base=base_print(project.config))
     forget_progress(project, fold)
-    skipped = f" ({result.skipped} skipped, {result.rollbacks} rollbacks)" if result.skipped or result.rollbacks else ""
+    trouble = f" ({result.skipped} skipped, {counted(result.rollbacks, 'rollback')})"
+    skipped = trouble if result.skipped or result.rollbacks else ""
     optimism = spell_selection(_selection(project, data, fold, attempt))
     accuracy = ", ".join(filter(None, (str(result.accuracy), optimism)))
     print(
-        f"  fold {fold}: accuracy {accuracy}, best epoch {result.best_epoch + 1}, {result.steps} steps{skipped}, "
+        f"  fold {fold}: accuracy {accuracy}, best epoch {result.best_epoch + 1}, {counted(result.steps, 'step')}{skipped}, "
         f"{result.rows_per_second:.1f} rows/s"
     )
 

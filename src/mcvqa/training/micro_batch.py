@@ -6,6 +6,7 @@ from typing import Any
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
+from mcvqa.base.informing import counted
 from mcvqa.model.device import GIB
 from mcvqa.model.distributed import by_each, by_main, stop_all
 from mcvqa.model.memory import (
@@ -144,5 +145,5 @@ def use_less_memory(stepper: Stepper) -> None:
     stepper.recorder.forget()
     tqdm.write(
         f"fold {job.fold} step {step}: the GPU's memory was full with {previous}. The step is repeated with "
-        f"{job.memory}; it still counts {job.config.effective_batch} rows."
+        f"{job.memory}; it still counts {counted(job.config.effective_batch, 'row')}."
     )

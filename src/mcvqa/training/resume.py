@@ -9,6 +9,7 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from mcvqa.base.files import damaged_file, or_nan
+from mcvqa.base.informing import counted
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import weight_changes
 from mcvqa.model.distributed import by_main, is_main_process, stop_all
@@ -189,7 +190,8 @@ class ResumePoints:
         why = f"Fold {job.fold}: no finite gradient in {SKIPS_ON_END} steps in a row, up to step {failed_at}"
         is_intact = bool(state.anchor) and by_main(damaged_file, point) is None
         if rollbacks > MOST_ROLLBACKS or not is_intact:
-            context = f"after {state.rollbacks} rollbacks" if is_intact else "and there is no resume point to return to"
+            after = f"after {counted(state.rollbacks, 'rollback')}"
+            context = after if is_intact else "and there is no resume point to return to"
             rate = self.stepper.plan.learning_rate(failed_at - 1, state.rollbacks)
             stop_all(TrainingError(
                 f"{why}, {context} (learning rate {rate:.2g}). Lower learning_rate (now {job.config.learning_rate:g}) or "

@@ -15,6 +15,7 @@ import transformers
 from torch.utils.data import Dataset
 
 from mcvqa.base.files import LONG_WAITS, atomic_path, patiently
+from mcvqa.base.informing import counted
 from mcvqa.data.images import DECODER_VERSION, ImageError, ImageRecord, open_with_hash
 from mcvqa.data.table import DataError
 from mcvqa.model.batches import Batches
@@ -196,7 +197,7 @@ class FeatureStore:
         base.vision.to("cpu")  # on a GPU its memory is better used: nobody looks at it again before other images are asked for
         if changed:
             raise DataError(
-                f"{len(changed)} photographs have changed since they were looked at, first "
+                f"{counted(len(changed), 'photograph has', 'photographs have')} changed since the survey, first "
                 f"{', '.join(changed[:NAMED_PHOTOGRAPHS])}. Put the originals back, or run the same command again to use the new "
                 "ones; if this message comes again, delete pictures-*.json in cache/ of the output folder."
             )

@@ -1,0 +1,62 @@
+"""Tables that pandas reads (Excel, Parquet, Arrow as `datasets` writes it), and tables in memory -> cells."""
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from mcvqa.data.table import Cells, DataError, as_cell
+
+
+def cells_of_library(path: Path, raw: bytes, kind: str) -> Cells:
+    """A table in bytes.
+
+    Args:
+        path: for messages.
+        kind: "xlsx", "parquet" or "arrow".
+
+    Raises:
+        DataError: a damaged file, or a library that is not installed.
+    """
+    import pandas as pd
+
+    needed = "openpyxl" if kind == "xlsx" else "pyarrow"
+    try:
+        frame = pd.read_excel(io.BytesIO(raw), dtype=object) if kind == "xlsx" else _frame_of_arrow(raw, kind)
+    except ImportError:
+        raise DataError(f"{path} needs {needed} to be read: pip install {needed}. Or save it as 'CSV UTF-8'.") from None
+    except Exception as error:  # each library has errors of its own for damage
+        raise DataError(f"{path} cannot be read as {kind}: {error}") from None
+    return cells_of_frame(path, frame, kind)
+
+
+def _frame_of_arrow(raw: bytes, kind: str) -> Any:
+    from pyarrow import ipc, parquet
+
+    if kind == "parquet":
+        table = parquet.read_table(io.BytesIO(raw))
+    else:
+        table = (ipc.open_file if raw.startswith(b"ARROW1") else ipc.open_stream)(raw).read_all()
+    noted = json.loads((table.schema.metadata or {}).get(b"huggingface", "{}"))  # as `datasets` writes it
+    return with_class_names(table.to_pandas(), noted.get("info", {}).get("features", {}))
+
+
+def with_class_names(frame: Any, features: dict[str, Any]) -> Any:
+    """A table of `datasets` with the names of classes in place of their numbers, which are no positions; -1 is none.
+
+    Args:
+        frame: a pandas table, which is changed.
+        features: column -> how `datasets` describes it: {"_type": "ClassLabel", "names": [...]}.
+    """
+    for column, feature in features.items():
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
+            names = dict(enumerate(feature.get("names", ())))
+            frame[column] = [names.get(number) for number in frame[column].tolist()]
+    return frame
+
+
+def cells_of_frame(path: Path, frame: Any, kind: str = "DataFrame") -> Cells:
+    """A pandas table as text; what is missing is an empty cell, and an index with a name is a column."""
+    frame = frame.reset_index([name for name in frame.index.names if name and name not in frame.columns])
+    columns = [[as_cell(value) for value in frame.iloc[:, i].tolist()] for i in range(frame.shape[1])]
+    records = [list(cells) for cells in zip(*columns, strict=True)]
+    return Cells(path, [str(name) for name in frame.columns], [r for r in records if any(c.strip() for c in r)], kind)

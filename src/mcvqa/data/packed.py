@@ -1,0 +1,35 @@
+"""Tables that are packed, each alone in its file (train.csv.gz, train.csv.zip) -> their bytes."""
+import io
+import zipfile
+from importlib import import_module
+from typing import IO
+
+PACKERS = {"gz": "gzip", "bz2": "bz2", "xz": "lzma"}  # kind of file -> module, of which a Python may lack some
+
+
+def unpacked_table(raw: bytes, kind: str, most: int) -> bytes:
+    """The one file in packed bytes.
+
+    Args:
+        kind: "zip" or one of PACKERS.
+        most: how many bytes it may have when it is unpacked.
+
+    Raises:
+        ValueError: damaged, encrypted, several files, or more bytes than that; what to say of the file.
+    """
+    try:
+        with _only_file(raw) if kind == "zip" else import_module(PACKERS[kind]).open(io.BytesIO(raw)) as opened:
+            content: bytes = opened.read(most + 1)
+    except Exception as error:  # each module has errors of its own for damage
+        raise ValueError(f"cannot be unpacked: {error}. Copy it again, or unpack it by hand.") from None
+    if len(content) > most:
+        raise ValueError(f"is more than {most >> 30} GiB when unpacked. Unpack it by hand if you trust it.")
+    return content
+
+
+def _only_file(raw: bytes) -> IO[bytes]:
+    archive = zipfile.ZipFile(io.BytesIO(raw))
+    names = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
+    if len(names) != 1:
+        raise ValueError(f"it holds {len(names)} files, so it is an archive of several or a document of another program")
+    return archive.open(names[0])

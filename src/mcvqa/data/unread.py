@@ -1,0 +1,43 @@
+"""Files that are not read: what each of them is, by how it begins or by its name, and what to do about it."""
+import re
+
+AS_TABLE = "save its table as 'CSV UTF-8'"
+UNPACK = "unpack it and name the folder with --set data_dir=FOLDER; of archives only .zip is unpacked here"
+# how a file begins (as NOT_READ has it); how its name ends (as NOT_READ_NAME has it); what it is, and what to do
+UNREAD_FORMATS = (
+    (rb".{257}ustar", r"tar|t[gbx]z2?|tar\.\w+", f"a tar archive: {UNPACK}"),
+    (rb"7z\xbc\xaf", r"7z", f"a 7z archive: {UNPACK}"),
+    (rb"Rar!", r"rar", f"a RAR archive: {UNPACK}"),
+    (rb"\x28\xb5\x2f\xfd", r"zst", f"compressed with Zstandard: {UNPACK}"),
+    (rb"ALZ\x01|EGGA", r"alz|egg", f"an ALZip archive: {UNPACK}"),
+    (None, r"z\d\d|zip\.\d+", f"one part of an archive: {UNPACK}"),
+    (None, r"part|partial|crdownload|download", "an unfinished download: download it again"),
+    (rb"\xd0\xcf\x11\xe0", r"xls", "an old Excel file (.xls), or one with a password: save it as .xlsx or 'CSV UTF-8'"),
+    (None, r"xls[bm]", f"an Excel file with macros or in binary form: {AS_TABLE}"),
+    (None, r"ods", f"an OpenDocument table (.ods): {AS_TABLE}"),
+    (None, r"numbers", "a Numbers document: export it as CSV"),
+    (None, r"gsheet", "a link to Google Sheets: download the table as CSV"),
+    (rb"%PDF", r"pdf", f"a PDF document: {AS_TABLE}"),
+    (rb"version https://git-lfs", None, "a Git LFS pointer, not the file itself: run git lfs pull"),
+    (rb"\s*<(!doctype html|html|head|body|meta|table)", r"html?", "a web page (HTML): download it again, as a CSV file"),
+    (rb"\s*<(\?xml|!)", r"xml", f"an XML file: {AS_TABLE}"),
+    (rb"SQLite format 3|\x89HDF|\x93NUMPY|FEA1", r"sqlite3?|db|hdf5?|h5|np[yz]|orc", f"a file of another program: {AS_TABLE}"),
+    (rb"\x80[\x02-\x05]", r"pkl|pickle", "a pickle, which can run programs when it is read: write it with DataFrame.to_csv"),
+    (rb"\x1f\x8b|BZh|\xfd7zXZ|PK\x03\x04", None, "packed twice: unpack it by hand"),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8", None, "a picture, not a table"),
+)
+
+
+def unread_format(name: str, begin: bytes = b"") -> str:
+    """What a file is and what to do about it, for formats that are not read; '' for any other.
+
+    Args:
+        name: of the file.
+        begin: its first bytes, 512 or more; without them its name decides.
+    """
+    for begins, ending, what in UNREAD_FORMATS:
+        if begin and begins and re.match(begins, begin.removeprefix(b"\xef\xbb\xbf"), re.DOTALL | re.IGNORECASE):
+            return what
+        if not begin and ending and re.search(rf"\.({ending})$", name.lower()):
+            return what
+    return ""

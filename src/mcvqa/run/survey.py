@@ -1,0 +1,74 @@
+"""The photographs that the tables of a run name: where they are, and a survey of them that is kept from run to run."""
+import dataclasses
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mcvqa.base.files import read_json, write_json
+from mcvqa.config import settings_hash
+from mcvqa.data.image_paths import SplitRows, find_photographs
+from mcvqa.data.images import DECODER_VERSION, ImageError, ImageFolder, ImageRecord, survey_images
+from mcvqa.data.locate import DataFiles
+from mcvqa.data.questions import Table
+from mcvqa.run.project import Project
+
+
+def tables_with_photographs(
+    project: Project, files: DataFiles, tables: Sequence[Table]
+) -> tuple[list[Table], ImageFolder, list[str]]:
+    """Look for the photographs that the tables name.
+
+    Args:
+        tables: of train.csv, then of dev.csv and test.csv where they are used.
+
+    Returns:
+        The tables with the paths of the photographs that are meant; the files of the data folder; what is to be said of it.
+    """
+    splits = ["train", *(["dev"] if project.config.use_dev and files.dev else []), *(["test"] if files.test else [])]
+    rows = [SplitRows(split, getattr(files, split), table.questions) for split, table in zip(splits, tables, strict=True)]
+    folder, placed, notes = find_photographs(files.root, rows, project.paths.cache / "data")
+    return [dataclasses.replace(table, questions=one.questions) for table, one in zip(tables, placed, strict=True)], folder, notes
+
+
+def survey_photographs(project: Project, folder: ImageFolder, written: Sequence[str]) -> dict[str, ImageRecord]:
+    """As `survey_images`; kept in cache/ for as long as no photograph's size or date changes.
+
+    Args:
+        written: paths as the tables have them, or as they are meant.
+
+    Returns:
+        The record of each path.
+    """
+    files = [_image_stamp(folder, w) for w in sorted(set(written))]
+    stamp = settings_hash({"root": str(folder.root), "decoder": DECODER_VERSION, "files": files})
+    memory = project.paths.cache / f"pictures-{stamp}.json"
+    if memory.exists():
+        try:
+            return {r["written"]: _record_from(r) for r in read_json(memory)}
+        except (ValueError, TypeError, KeyError, AttributeError):
+            print(f"  {memory} is damaged: the photographs are surveyed again")
+    records = survey_images(folder, written, workers=os.cpu_count() or 2)
+    write_json(memory, [_record_as_json(record) for record in records.values()])
+    return records
+
+
+def _image_stamp(folder: ImageFolder, written: str) -> list[Any]:
+    """The file behind a written path, with its size and date."""
+    try:
+        path = folder.find(written)
+        facts = path.stat()
+        return [written, str(path), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]  # the last cannot be set by hand
+    except (ImageError, OSError) as error:
+        return [written, str(error)]
+
+
+def _record_as_json(record: ImageRecord) -> dict[str, Any]:
+    values = dataclasses.asdict(record)
+    return values | {"path": record.path and str(record.path), "thumbnail": b64encode(record.thumbnail).decode()}
+
+
+def _record_from(values: dict[str, Any]) -> ImageRecord:
+    path = Path(values["path"]) if values["path"] else None
+    return ImageRecord(**values | {"path": path, "thumbnail": b64decode(values["thumbnail"])})
