@@ -223,6 +223,40 @@ def report(
         report_only(settings)
 
 
+# %% after training
+@app.command(help="Answer new questions with a trained run: one photograph, or a table of rows.\n\n"
+             "Example: mcvqa answer RUN --image photo.jpg --question \"What color is it?\" --choices red --choices blue\n\n"
+             "Or: mcvqa answer RUN --data new.csv --out answers.csv")
+def answer(
+    run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
+    image: Annotated[Path | None, typer.Option(help="A photograph.")] = None,
+    question: Annotated[str | None, typer.Option(help="A question about it.")] = None,
+    choices: Annotated[list[str] | None, typer.Option(help="A choice; give it once for each.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Instead: a table, a folder or a .zip with rows to answer.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file with the answers; answers.csv or submission.csv by itself.")] = None,
+    fold: Annotated[int | None, typer.Option(help="Only this fold, counted from 0; all folds by themselves.")] = None,
+    submission: Annotated[bool, typer.Option("--submission", help="Write what a competition takes: id and answer.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the answer as one line of JSON.")] = False,
+) -> None:
+    with _told_for_people():
+        one = (image, question, choices)
+        if (data is None) == (not any(one)) or (data is None and not all(one)):
+            raise ConfigError("Say what to answer: --image, --question and --choices (once for each choice), or else --data.")
+        settings = _of_run(run, config, preset, set_, None)
+        with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
+            from mcvqa.answer.answerer import Answerer
+            from mcvqa.answer.shown import answer_as_json, answer_with_bars
+            from mcvqa.answer.table import answer_table
+
+            answerer = Answerer(settings, fold=fold)
+            if data is not None:
+                out = out or Path("submission.csv" if submission else "answers.csv")
+                answer_table(answerer, data, out, submission=submission)
+                return
+            found = answerer.answer(image, question or "", choices or [])
+        print((answer_as_json if json else answer_with_bars)(found, choices or []))
+
+
 @app.command(help="Check a submission file against the test rows: ids, order, letters.\n\n"
              "Example: mcvqa validate outputs/submission_ensemble.csv --data data")
 def validate(

@@ -123,12 +123,12 @@ class Answerer:
             for q, i, shares in zip(asked.questions, chosen.tolist(), probabilities, strict=True)
         ]
 
-    def scores(self, asked: AskedRows, rows: slice = slice(None)) -> list[Scores]:
-        """Scores of some of the rows by each fold."""
+    def scores(self, asked: AskedRows) -> list[Scores]:
+        """Scores of the rows by each fold."""
         self.models.records.update(asked.records)
-        return [self.fold_scores(fold, asked.questions[rows]) for fold in self.trained.folds]
+        return [self.fold_scores(fold, asked.questions, f"fold {fold}") for fold in self.trained.folds]
 
-    def fold_scores(self, fold: int, questions: Sequence[Question]) -> Scores:
-        """Scores by one fold of questions whose photographs are known."""
+    def fold_scores(self, fold: int, questions: Sequence[Question], title: str) -> Scores:
+        """Scores by one fold of questions whose photographs are in `models.records`. Args: title: of the progress bar."""
         with memory_explained(self.trained.project.config):
-            return self.models.score(fold, questions, f"fold {fold}")
+            return self.models.score(fold, questions, title)
