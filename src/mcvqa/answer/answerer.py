@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcvqa.answer.asked import AskedRows, asked_question, photograph_record, read_asked
+from mcvqa.answer.asked import NewRows, asked_question, photograph_record, read_asked
 from mcvqa.answer.trained import TrainedModels, TrainedRun, find_trained
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
@@ -103,7 +103,7 @@ class Answerer:
             return self._answers(read_asked(folder / "test.csv", config, self.trained.cache))
         return self._answers(self._asked(rows))
 
-    def _asked(self, rows: Iterable[Any]) -> AskedRows:
+    def _asked(self, rows: Iterable[Any]) -> NewRows:
         questions, records = [], {}
         for row in rows:
             image, text, choices = (row[name] for name in ("image", "question", "choices")) if isinstance(row, Mapping) else row
@@ -111,9 +111,9 @@ class Answerer:
             records[record.written] = record
             name = str(row.get("id", "")) if isinstance(row, Mapping) else ""
             questions.append(asked_question(text, choices, record.written, name))
-        return AskedRows(tuple(questions), records, Path(), None, ())
+        return NewRows(tuple(questions), records, Path(), None, ())
 
-    def _answers(self, asked: AskedRows) -> list[Answer]:
+    def _answers(self, asked: NewRows) -> list[Answer]:
         if not asked.questions:
             return []
         probabilities = mean_probabilities(self.scores(asked))
@@ -123,7 +123,7 @@ class Answerer:
             for q, i, shares in zip(asked.questions, chosen.tolist(), probabilities, strict=True)
         ]
 
-    def scores(self, asked: AskedRows) -> list[Scores]:
+    def scores(self, asked: NewRows) -> list[Scores]:
         """Scores of the rows by each fold."""
         self.models.records.update(asked.records)
         return [self.fold_scores(fold, asked.questions, f"fold {fold}") for fold in self.trained.folds]

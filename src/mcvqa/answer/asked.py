@@ -24,7 +24,7 @@ from mcvqa.run.dataset import named_columns_of, survey_once
 
 # %% a table
 @dataclass(frozen=True)
-class AskedRows:
+class NewRows:
     """Rows of a table that are to be answered.
 
     Attributes:
@@ -46,7 +46,7 @@ class AskedRows:
         return self.records[question.image].problem
 
 
-def read_asked(source: Path, config: Config, cache: Path) -> AskedRows:
+def read_asked(source: Path, config: Config, cache: Path) -> NewRows:
     """Read the rows to be answered; answers in the file are not looked at.
 
     Args:
@@ -61,7 +61,7 @@ def read_asked(source: Path, config: Config, cache: Path) -> AskedRows:
     table = read_questions(file, **named_columns_of(config), labelled=False)
     folder, (placed,), notes = find_photographs(root, [SplitRows("test", file, table.questions)], cache / "data")
     records = survey_once(cache, folder, [question.image for question in placed.questions])
-    asked = AskedRows(placed.questions, records, file, sample, (*notes, *map(str, table.problems[:NAMED_PROBLEMS])))
+    asked = NewRows(placed.questions, records, file, sample, (*notes, *map(str, table.problems[:NAMED_PROBLEMS])))
     _require_photographs(root, asked)
     return asked
 
@@ -96,7 +96,7 @@ def _only_table(folder: Path) -> Path:
     return folder / asked[0]
 
 
-def _require_photographs(root: Path, asked: AskedRows) -> None:
+def _require_photographs(root: Path, asked: NewRows) -> None:
     """As before training: where most photographs are missing, the folder is the wrong one."""
     broken = [record for record in asked.records.values() if record.problem]
     if 2 * len(broken) > len(asked.records):

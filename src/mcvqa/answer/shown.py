@@ -12,7 +12,7 @@ BAR_WIDTH, TEXT_WIDTH = 30, 40  # columns of a terminal
 
 def answer_with_bars(answer: Answer, choices: Sequence[str]) -> str:
     """The choice, its letter, and every choice with its probability as a bar."""
-    texts = [_within(one_line(choice), TEXT_WIDTH) for choice in choices]
+    texts = [_shortened(one_line(choice), TEXT_WIDTH) for choice in choices]
     width = max(map(_columns, texts))
     lines = [
         f"  {letter}  {text}{' ' * (width - _columns(text))}  {_bar(share)}  {share:6.1%}"
@@ -39,7 +39,7 @@ def _columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else not unicodedata.combining(char) for char in text)
 
 
-def _within(text: str, width: int) -> str:
+def _shortened(text: str, width: int) -> str:
     if _columns(text) <= width:
         return text
     while _columns(text) >= width:

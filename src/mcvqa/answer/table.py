@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from mcvqa.answer.answerer import Answerer
-from mcvqa.answer.asked import AskedRows, read_asked
+from mcvqa.answer.asked import NewRows, read_asked
 from mcvqa.base.files import DamagedFile
 from mcvqa.config import ConfigError, settings_hash
 from mcvqa.data.answers import AnswerConvention
@@ -60,13 +60,13 @@ def _require_own_file(answerer: Answerer, source: Path, out: Path) -> None:
             raise ConfigError(f"--out {out} lies in {folder}, where runs keep their files: name another folder.")
 
 
-def _form_of(answerer: Answerer, asked: AskedRows) -> SubmissionForm:
+def _form_of(answerer: Answerer, asked: NewRows) -> SubmissionForm:
     require_distinct_ids(asked.questions, asked.file)
     known = AnswerConvention(usual=answerer.trained.style)
     return find_form(asked.questions, asked.sample, known, answerer.trained.project.config.submission_style)
 
 
-def _notes(answerer: Answerer, asked: AskedRows) -> list[str]:
+def _notes(answerer: Answerer, asked: NewRows) -> list[str]:
     trained, broken = answerer.trained, sum(bool(asked.problem(question)) for question in asked.questions)
     folds = f"fold{'s' * (len(trained.folds) > 1)} {', '.join(map(str, trained.folds))}"
     notes = [*asked.notes, f"{len(asked.questions):,} rows of {asked.file}, answered by {folds} of {trained.project.config.run}"]
@@ -74,7 +74,7 @@ def _notes(answerer: Answerer, asked: AskedRows) -> list[str]:
     return [*notes, *([f"the weights were {MADE_BY_0_1}"] if trained.unverified else [])]
 
 
-def _key(answerer: Answerer, asked: AskedRows) -> str:
+def _key(answerer: Answerer, asked: NewRows) -> str:
     """Changes with everything that the scores of these rows depend on."""
     trained, config = answerer.trained, answerer.trained.project.config
     return settings_hash({
@@ -85,14 +85,14 @@ def _key(answerer: Answerer, asked: AskedRows) -> str:
     })
 
 
-def _scored_in_parts(answerer: Answerer, asked: AskedRows, fold: int, folder: Path) -> Scores:
+def _scored_in_parts(answerer: Answerer, asked: NewRows, fold: int, folder: Path) -> Scores:
     """Scores of all rows by a fold, of which those that an earlier call has left in `folder` are read."""
     answerer.models.records.update(asked.records)
     starts = range(0, len(asked.questions), PART_ROWS)
     return dataclasses.replace(joined([_scored_part(answerer, asked, fold, start, folder) for start in starts]), provenance={})
 
 
-def _scored_part(answerer: Answerer, asked: AskedRows, fold: int, start: int, folder: Path) -> Scores:
+def _scored_part(answerer: Answerer, asked: NewRows, fold: int, start: int, folder: Path) -> Scores:
     file, rows = folder / f"fold{fold}-{start:08d}.npz", asked.questions[start : start + PART_ROWS]
     try:
         return load_scores(file)
