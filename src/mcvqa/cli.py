@@ -257,6 +257,22 @@ def answer(
         print((answer_as_json if json else answer_with_bars)(found, choices or []))
 
 
+@app.command(help="Write a trained model for other tools: adapters or whole weights, processor, model card, infer.py; proven by "
+             "asking it.\n\nExample: mcvqa export RUN --to FOLDER --merged")
+def export(
+    run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
+    to: Annotated[Path, typer.Option(help="The new folder.")] = Path("exported"),
+    fold: Annotated[int | None, typer.Option(help="Which fold, counted from 0; the first by itself.")] = None,
+    merged: Annotated[bool, typer.Option("--merged", help="Whole weights in 16 bits instead of adapters.")] = False,
+    data: Annotated[Path | None, typer.Option(help="Rows to prove it by; those of the run's data by themselves.")] = None,
+) -> None:
+    with _told_for_people():
+        settings = _of_run(run, config, preset, set_, None)
+        from mcvqa.answer.export import export_run
+
+        export_run(settings, to, fold=fold, merged=merged, data=data)
+
+
 @app.command(help="Check a submission file against the test rows: ids, order, letters.\n\n"
              "Example: mcvqa validate outputs/submission_ensemble.csv --data data")
 def validate(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcvqa import run
+from mcvqa import Answerer, run
 from mcvqa.config import Config
 from mcvqa.run.project import settings_of_run
 from tests.conftest import tiny_settings
@@ -26,6 +26,19 @@ def trained(dataset, tmp_path_factory) -> Config:
     with figures_made_by(blank_each), contextlib.redirect_stdout(io.StringIO()):
         run(config)
     return config
+
+
+@pytest.fixture
+def copied(trained, tmp_path) -> Config:
+    """The settings of a copy of the run."""
+    shutil.copytree(trained.output_dir, tmp_path / "out")
+    return trained.replace(output_dir=str(tmp_path / "out"))
+
+
+@pytest.fixture(scope="session")
+def answerer(trained) -> Answerer:
+    """The run with its model loaded."""
+    return Answerer(trained)
 
 
 @pytest.fixture

@@ -35,18 +35,6 @@ def predictions_of(config, split="test"):
         return list(csv.DictReader(handle))
 
 
-@pytest.fixture(scope="module")
-def answerer(trained) -> Answerer:
-    return Answerer(trained)
-
-
-@pytest.fixture
-def copied(trained, tmp_path):
-    """The settings of a copy of the run."""
-    shutil.copytree(trained.output_dir, tmp_path / "out")
-    return trained.replace(output_dir=str(tmp_path / "out"))
-
-
 # %% the run's own rows
 def test_the_same_rows_get_the_scores_of_the_run(copied, dataset):
     """To the last bit on this machine, also with image features computed anew, and nothing of the run is changed."""
@@ -123,6 +111,7 @@ def reddest(dataset: Path) -> Path:
     return max(sorted((dataset / "train").glob("*.jpg")), key=redness)
 
 
+@pytest.mark.nightly
 def test_all_folds_are_asked_or_one(old):
     photograph = Path(old.data_dir) / "test/test_0000.jpg"
     both, second = Answerer(old), Answerer(old, fold=1)
@@ -144,6 +133,7 @@ def test_a_run_of_0_1_answers_and_is_marked(old):
     assert not (Path(old.output_dir) / "experiments/old/tasks").exists(), "nothing is recorded"
 
 
+@pytest.mark.nightly
 def test_a_run_that_is_attached_read_only_answers(copied, dataset, tmp_path, monkeypatch):
     """As on Kaggle: what is kept goes to cache/ of the current folder."""
     (tmp_path / "here").mkdir()
@@ -153,6 +143,7 @@ def test_a_run_that_is_attached_read_only_answers(copied, dataset, tmp_path, mon
     assert list(Path("cache/features").rglob("*.npy"))
 
 
+@pytest.mark.nightly
 def test_settings_that_scoring_reads_may_be_changed(trained, dataset):
     once = Answerer(trained, use_tta=False)
     (scores,) = once.scores(read_asked(dataset / "test.csv", trained, once.trained.cache))

@@ -24,11 +24,6 @@ from tests.faults import small_disk
 from tests.test_cli import typed
 
 
-@pytest.fixture(scope="module")
-def answerer(trained) -> Answerer:
-    return Answerer(trained)
-
-
 def rows_of(file: Path) -> list[dict[str, str]]:
     with open(file, newline="", encoding="utf-8") as handle:
         return list(csv.DictReader(handle))
@@ -99,6 +94,7 @@ def test_a_submission_is_as_a_run_writes_it(trained, answerer, dataset, tmp_path
     assert not validate_submission(out, *read_form(open_project(trained))).problems
 
 
+@pytest.mark.nightly
 def test_ids_that_occur_twice_are_no_submission(answerer, new, tmp_path):
     text = (new / "questions.csv").read_text(encoding="utf-8").replace("test_0001,", "test_0000,")
     (new / "questions.csv").write_text(text, encoding="utf-8")
@@ -108,6 +104,7 @@ def test_ids_that_occur_twice_are_no_submission(answerer, new, tmp_path):
     assert len(rows_of(tmp_path / "answers.csv")) == 9
 
 
+@pytest.mark.nightly
 def test_answers_are_written_as_the_competition_writes_them(old, tmp_path):
     """A run that answers by position gets positions; one that did not note it gets letters."""
     answerer = Answerer(old, fold=0)
@@ -119,6 +116,7 @@ def test_answers_are_written_as_the_competition_writes_them(old, tmp_path):
     assert {row["answer"] for row in rows_of(tmp_path / "answers.csv")} <= {"1", "2", "3", "4"}
 
 
+@pytest.mark.nightly
 # %% cut off
 def test_work_that_was_cut_goes_on(trained, new, tmp_path, monkeypatch):
     """Parts that are there are read, a damaged one is made again, and the answers are those of an uncut call."""
@@ -203,6 +201,7 @@ def command(trained, *words: str, status: int = 0) -> str:
     return typed("answer", str(Path(trained.output_dir) / "experiments/r"), *words, status=status)
 
 
+@pytest.mark.nightly
 def test_a_question_is_answered_with_bars_or_json(trained, dataset):
     photograph = str(dataset / "test/test_0000.jpg")
     asked = ("--image", photograph, "--question", "What color is it?", "--choices", "red", "--choices", "파란색")
@@ -225,6 +224,7 @@ def test_bars_are_as_long_as_the_probabilities():
     assert "\n" not in answer_as_json(answer, ["red", "파란색"])
 
 
+@pytest.mark.nightly
 def test_a_table_is_answered_by_the_command(trained, dataset, tmp_path):
     said = command(trained, "--data", str(dataset), "--out", str(tmp_path / "a.csv"), "--fold", "0", "--set", "use_tta=false")
     assert "answered by fold 0 of r" in said and len(rows_of(tmp_path / "a.csv")) == 9
@@ -249,6 +249,7 @@ def test_mistakes_are_told_in_one_line(trained, dataset, mistake):
     assert said.count("error: ") == 1 and told in said and "Traceback" not in said
 
 
+@pytest.mark.nightly
 def test_no_such_run_and_a_full_disk(trained, dataset, tmp_path):
     assert "There is no run 'nowhere'" in typed("answer", "nowhere", "--data", str(dataset), status=1)
     full = tmp_path / "small"
