@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from mcvqa.answer.card import licence_of, serving_page
 from mcvqa.answer.export import Proof, compare_scores, export_run
 from mcvqa.answer.how_to_ask import hub_name, prompt_with_places
 from mcvqa.answer.merge import ExportError, require_same_weights
-from mcvqa.base.files import DiskError, disk_errors_explained, read_json
+from mcvqa.base.files import DiskError, disk_errors_explained, read_json, write_json
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.table import DataError
 from mcvqa.model.load import load_encoder
@@ -81,7 +82,6 @@ import json, runpy, sys
 sys.modules['mcvqa'] = None
 try:
     import mcvqa
-from mcvqa import run
 except ImportError:
     pass
 else:
@@ -187,9 +187,15 @@ def test_the_serving_page_fits_the_adapters(trained):
 
 @pytest.mark.nightly
 def test_a_run_goes_on_from_the_merged_folder(exported, dataset, tmp_path):
-    """As the base model of another run: the whole of it loads, and it is asked without adapters."""
-    encoder, _, _ = load_encoder(tiny_settings(tmp_path, model_id=str(exported["merged"])))
-    assert encoder.rendered
+    """As the base model of another run, which answers and is exported again."""
+    config = tiny_settings(
+        tmp_path / "out", data_dir=str(dataset), run_name="on", use_kfold=False, n_folds=2, num_epochs=1, use_ema=False,
+        model_id=str(exported["merged"]),
+    )
+    with figures_made_by(blank_each), contextlib.redirect_stdout(io.StringIO()):
+        run(config)
+    assert Answerer(config).answer(dataset / "test/test_0000.jpg", "?", ["red", "green"]).letter in "ab"
+    assert export_run(config, tmp_path / "again", merged=True).same == 9
 
 
 # %% names
@@ -272,6 +278,21 @@ def test_what_cannot_be_exported(trained, exported, tmp_path):
     with pytest.raises(DataError, match=r"(?s)There is no .*name some with --data FILE"):
         export_run(trained.replace(data_dir=str(tmp_path / "gone")), tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(("changes", "merged", "told"), [
+    ({"prompt_by_type": True}, False, "asks by the kind of question"), ({"model_id": "{packed}"}, True, "has 4-bit weights"),
+])
+def test_models_that_only_this_package_can_ask_or_that_cannot_be_merged(answerer, tmp_path, changes, merged, told):
+    shutil.copytree(TINY, tmp_path / "packed")
+    packing = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    write_json(tmp_path / "packed/config.json", read_json(TINY / "config.json", dict) | packing)
+    project = answerer.trained.project
+    given = {name: str(value).format(packed=tmp_path / "packed") for name, value in changes.items()}
+    changed = project.config.replace(**given)
+    trained = replace(answerer.trained, project=replace(project, config=changed))
+    with pytest.raises(ExportError, match=told):
+        export._require_exportable(trained, merged)
 
 
 @pytest.mark.nightly

@@ -33,7 +33,7 @@ def model_card(trained: TrainedRun, ask: dict[str, Any], proof: Sequence[str], m
         "---", *front, f"library_name: {library}", "pipeline_tag: image-text-to-text", "---", "",
         f"# {config.run}, fold {fold}", "",
         f"Answers multiple-choice questions about photographs: {kind} of {base}, fine-tuned with mcvqa.{unverified}", "",
-        "## Data", "", _data_line(trained), "", "## Accuracy", "", *_accuracy_lines(trained), "",
+        "## Data", "", _data_line(trained), "", "## Accuracy", "", *_card_accuracy(trained), "",
         "## Proven", "", *proof, "", "## How to ask", "",
         f"`python infer.py photo.jpg \"Question?\" choice choice ...`{'' if merged else _base_advice(base)}", "",
         f"- Photograph: {_photograph_line(ask)}",
@@ -73,7 +73,7 @@ def _data_line(trained: TrainedRun) -> str:
     return f"{facts['training_rows']:,} labelled rows, of which {split} were learned from."
 
 
-def _accuracy_lines(trained: TrainedRun) -> list[str]:
+def _card_accuracy(trained: TrainedRun) -> list[str]:
     """Of the exported fold, on the rows that it has not learned from."""
     metrics = _facts_in(trained.project.paths.experiment / "metrics.json").get("metrics") or {}
     found = [group for group in metrics.get("by_fold", []) if group.get("name") == f"fold {trained.folds[0]}"]

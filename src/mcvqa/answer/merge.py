@@ -10,7 +10,7 @@ from torch import nn
 
 from mcvqa.config import McvqaError
 
-SAMPLED_ROWS = 16  # of each weight
+ROWS_COMPARED = 16  # of each weight
 NAMED_WEIGHTS = 3  # in a message
 
 
@@ -50,7 +50,7 @@ def sampled_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _some_rows_of(name: str, count: int) -> list[int]:
-    return np.random.default_rng(zlib.crc32(name.encode())).permutation(count)[:SAMPLED_ROWS].tolist()
+    return np.random.default_rng(zlib.crc32(name.encode())).permutation(count)[:ROWS_COMPARED].tolist()
 
 
 def require_same_weights(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
