@@ -198,6 +198,17 @@ def test_a_run_goes_on_from_the_merged_folder(exported, dataset, tmp_path):
     assert export_run(config, tmp_path / "again", merged=True).same == 9
 
 
+@pytest.mark.nightly
+def test_weights_that_were_trained_as_a_whole_are_exported_whole(dataset, tmp_path, rows):
+    config = tiny_settings(
+        tmp_path / "out", data_dir=str(dataset), run_name="r", use_kfold=False, n_folds=2, num_epochs=1, use_ema=False, lora_r=0,
+    )
+    with figures_made_by(blank_each), contextlib.redirect_stdout(io.StringIO()):
+        run(config)
+        export_run(config, tmp_path / "exported")
+    require_same_answers(Answerer(config), rows, asked_elsewhere(tmp_path / "exported", rows), 0.02)
+
+
 # %% names
 @pytest.mark.parametrize(("model_id", "name"), [
     ("Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct"), ("tiny", "tiny"), ("/home/me/models/my-qwen/", "my-qwen"),

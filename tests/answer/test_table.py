@@ -117,6 +117,14 @@ def test_answers_are_written_as_the_competition_writes_them(old, tmp_path):
 
 
 @pytest.mark.nightly
+def test_a_table_with_columns_of_other_names(trained, new, tmp_path):
+    frame = pd.read_csv(new / "questions.csv").rename(columns={"path": "snapshot", "question": "asked"})
+    frame.to_csv(new / "questions.csv", index=False)
+    answerer = Answerer(trained, image_column="snapshot", question_column="asked")
+    asked = read_asked(new, answerer.trained.project.config, tmp_path)
+    assert len(asked.questions) == 9 and not any(map(asked.problem, asked.questions))
+
+
 # %% cut off
 def test_work_that_was_cut_goes_on(trained, new, tmp_path, monkeypatch):
     """Parts that are there are read, a damaged one is made again, and the answers are those of an uncut call."""

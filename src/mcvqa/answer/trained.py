@@ -75,13 +75,17 @@ def find_trained(config: Config, fold: int | None = None) -> TrainedRun:
     return TrainedRun(project, folds, tuple(f for f in folds if _is_of_0_1(project, f)), _style_of_run(paths))
 
 
+# the base model is known by its content, and new tables have columns of their own
+MAY_DIFFER = ("model_id", "revision", "id_column", "image_column", "question_column", "answer_column")
+
+
 def _require_same_settings(paths: RunPaths, config: Config) -> None:
     file = paths.experiment / "config.yaml"
     if not file.exists():
         raise ConfigError(f"There is no run {paths.run!r}: {file} is missing. mcvqa experiments lists the runs.")
     before = read_yaml(file, dict)
-    elsewhere = {name: before[name] for name in ("model_id", "revision") if name in before}  # known by its content
-    if changed := weight_changes(before, config.replace(**elsewhere)):
+    may_differ = {name: before[name] for name in MAY_DIFFER if name in before}
+    if changed := weight_changes(before, config.replace(**may_differ)):
         raise ConfigError("\n".join((f"The run {paths.run!r} was trained with other settings:", *changed, "Leave them out.")))
 
 
