@@ -1,5 +1,6 @@
 """A trained run answers new questions: with its own scores for its own rows, and with one clear line for what it cannot."""
 import csv
+import dataclasses
 import doctest
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 from mcvqa import Answerer
 from mcvqa.answer import answerer as module
 from mcvqa.answer.asked import asked_question, read_asked
+from mcvqa.answer.trained import TrainedRun
 from mcvqa.base.files import read_json, write_json
 from mcvqa.config import ConfigError
 from mcvqa.data.images import ImageError
@@ -20,7 +22,7 @@ from mcvqa.run.project import RunPaths, RunStopped
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import CheckpointError
 from tests.answer.conftest import files_of_run
-from tests.faults import read_only
+from tests.faults import read_only, small_disk
 
 CHOICES = ["red", "green", "blue", "yellow"]
 
@@ -208,3 +210,22 @@ def test_a_base_model_of_other_files(copied, tmp_path):
     (tmp_path / "model/tokenizer_config.json").write_text("{}")
     with pytest.raises(RunStopped, match=r"tokenizer_config\.json has changed"):
         Answerer(copied, model_id=str(tmp_path / "model"))
+
+
+@pytest.mark.nightly
+def test_without_room_for_image_features_it_answers_too(trained, dataset, tmp_path, capsys):
+    """They are computed anew then, and the scores are the same."""
+    answerer = Answerer(trained.replace(use_tta=False))
+    small = tmp_path / "small"
+    with small_disk(small, "16k"):
+        answerer.trained = answerer.models.trained = with_cache_in(answerer.trained, small)
+        (found,) = answerer.scores(read_asked(dataset / "test.csv", trained, tmp_path))
+    assert "image features are not kept" in capsys.readouterr().out
+    own = own_scores(trained)
+    known = np.isfinite(found.logprobs[:, 0])
+    assert np.allclose(found.logprobs[:, 0][known], own.logprobs[:, 0][known], atol=1e-5)
+
+
+def with_cache_in(trained: TrainedRun, folder: Path) -> TrainedRun:
+    config = trained.project.config.replace(output_dir=str(folder))
+    return dataclasses.replace(trained, project=dataclasses.replace(trained.project, config=config))

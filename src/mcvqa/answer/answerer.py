@@ -48,6 +48,10 @@ class Answerer:
         output_dir: where experiments/ is, for a name.
         changes: settings such as device="cpu", use_tta=True or, where the base model lies elsewhere now, model_id=FOLDER.
 
+    Attributes:
+        trained: the run, with the folds that answer.
+        models: their models.
+
     Raises:
         ConfigError: there is no such run, or a setting that its weights depend on was changed.
         RunStopped: a fold is not trained, or the base model consists of other files.

@@ -62,10 +62,10 @@ def find_trained(config: Config, fold: int | None = None) -> TrainedRun:
         RunStopped: a fold is not trained, or the base model consists of other files.
         CheckpointError: weights are missing, damaged, or not those that were recorded.
     """
-    paths = RunPaths(Path(config.output_dir), config.run)
+    paths = RunPaths(Path(config.output_dir).absolute(), config.run)
     _require_same_settings(paths, config)
-    if not os.access(paths.root, os.W_OK):  # an attached data set
-        config = config.replace(output_dir=".")
+    writable = paths.root if os.access(paths.root, os.W_OK) else Path.cwd()  # an attached data set is not
+    config = config.replace(output_dir=str(writable), run_name=config.run)
     records = TaskRecords(paths.experiment / "tasks", paths.experiment / "steps", paths.root)
     project = Project(config, paths, records, RunLog(paths.log), time.monotonic())
     folds = _trained_folds(project, fold)
@@ -176,6 +176,7 @@ class TrainedModels:
             return
         if loaded.store.bytes_needed(missing, scale) > free_space(self.trained.cache):
             print(f"  image features are not kept: {self.trained.cache} has no room for them")
+            loaded.base.vision.to(loaded.base.plan.device)  # which `fill` may have left on the CPU
             self._loaded = with_photographs(loaded.base, self.records, self.trained.project.config, None)
             return
         self._release()
