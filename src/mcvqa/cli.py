@@ -106,7 +106,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-DIVIDED = ("run", "train", "predict")  # commands that several processes share; see model/distributed.py
+DIVIDED = ("run", "train", "predict", "answer")  # commands that several processes share; see model/distributed.py
 
 
 @app.callback()
@@ -254,7 +254,8 @@ def answer(
                 answer_table(answerer, data, out, submission=submission)
                 return
             found = answerer.answer(image, question or "", choices or [])
-        print((answer_as_json if json else answer_with_bars)(found, choices or []))
+        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+            print((answer_as_json if json else answer_with_bars)(found, choices or []))
 
 
 @app.command(help="Write a trained model for other tools: adapters or whole weights, processor, model card, infer.py; proven by "

@@ -21,6 +21,7 @@ from mcvqa.run.project import open_project
 from tests.answer.conftest import files_of_run
 from tests.answer.test_answerer import predictions_of
 from tests.faults import small_disk
+from tests.run.test_several_processes import launched
 from tests.test_cli import typed
 
 
@@ -158,7 +159,20 @@ def test_other_rows_get_scores_of_their_own(trained, new, answerer, tmp_path):
     other = read_asked(new, trained, tmp_path)
     (new / "test/test_0000.jpg").write_bytes((new / "test/test_0001.jpg").read_bytes())
     pictures = read_asked(new, trained, tmp_path)
-    assert len({table._key(answerer, rows) for rows in (asked, other, pictures)}) == 3
+    assert len({table._key(answerer.trained, rows) for rows in (asked, other, pictures)}) == 3
+
+
+@pytest.mark.nightly
+def test_two_processes_answer_as_one(trained, dataset, tmp_path):
+    name = str(Path(trained.output_dir) / "experiments/r")
+    out, err = launched("answer", name, "--data", str(dataset), "--out", str(tmp_path / "a.csv"))
+    assert out.count("9 rows of") == out.count("a.csv: 9 rows") == 1, err
+    for row, own in zip(rows_of(tmp_path / "a.csv"), predictions_of(trained), strict=True):
+        assert (row["id"], row["answer"]) == (own["id"], own["answer"])
+        for letter in "abcd":
+            assert float(row[f"prob_{letter}"] or 0) == pytest.approx(float(own[f"prob_{letter}"] or 0), abs=1e-4)
+    _, refusal = launched("answer", name, "--data", "nowhere.csv", status=1)
+    assert refusal.count("error: There is no nowhere.csv") == 1
 
 
 # %% refused in one line

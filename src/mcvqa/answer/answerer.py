@@ -1,4 +1,5 @@
 """Ask a trained run: from Python, a question at a time or a table of them."""
+import functools
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.questions import Question
 from mcvqa.ensemble.predictions import mean_probabilities, most_probable
+from mcvqa.model.distributed import by_main, join_processes
 from mcvqa.run.in_memory import with_tables
 from mcvqa.run.project import settings_of_run
 from mcvqa.run.session import memory_explained
@@ -66,7 +68,8 @@ class Answerer:
     def __init__(self, run: str | Path | Config, *, fold: int | None = None, output_dir: str = ".", **changes: Any) -> None:
         if not isinstance(run, Config):
             run = Config().replace(**settings_of_run(str(run), output_dir))
-        self.trained: TrainedRun = find_trained(run.replace(**changes), fold)
+        join_processes(run)
+        self.trained: TrainedRun = by_main(find_trained, run.replace(**changes), fold)
         self.models = TrainedModels(self.trained)
         self._pictures = tempfile.TemporaryDirectory(prefix="mcvqa-")  # those without a file of their own
 
@@ -103,8 +106,8 @@ class Answerer:
         """
         if hasattr(rows, "columns") or hasattr(rows, "to_pandas"):
             config = self.trained.project.config
-            folder = Path(with_tables(config.replace(data_dir="."), test=rows).data_dir)
-            return self._answers(read_asked(folder / "test.csv", config, self.trained.cache))
+            folder = Path(by_main(functools.partial(with_tables, config.replace(data_dir="."), test=rows)).data_dir)
+            return self._answers(by_main(read_asked, folder / "test.csv", config, self.trained.cache))
         return self._answers(self._asked(rows))
 
     def _asked(self, rows: Iterable[Any]) -> NewRows:

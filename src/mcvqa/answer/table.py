@@ -3,13 +3,17 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from mcvqa.answer.answerer import Answerer
 from mcvqa.answer.asked import NewRows, read_asked
+from mcvqa.answer.trained import TrainedRun
 from mcvqa.base.files import DamagedFile
 from mcvqa.config import ConfigError, settings_hash
 from mcvqa.data.answers import AnswerConvention
 from mcvqa.ensemble.predictions import mean_probabilities, most_probable, write_predictions
 from mcvqa.model.content import base_print
+from mcvqa.model.distributed import by_main
 from mcvqa.report.submission import SubmissionForm, find_form, validate_submission, write_submission
 from mcvqa.run.dataset import questions_print, require_distinct_ids
 from mcvqa.run.tasks import CODE_OF_SCORING, MADE_BY_0_1, code_print
@@ -34,13 +38,25 @@ def answer_table(answerer: Answerer, source: Path, out: Path, *, submission: boo
         DataError: the table cannot be understood, or most of its photographs cannot be read.
         SubmissionError: the submission would not be valid.
     """
-    trained, config = answerer.trained, answerer.trained.project.config
+    trained = answerer.trained
+    asked, form = by_main(_read_and_tell, answerer, source, out, submission)
+    parts = trained.cache / "answers" / by_main(_key, answerer.trained, asked)
+    probabilities = mean_probabilities([_scored_in_parts(answerer, asked, fold, parts) for fold in trained.folds])
+    by_main(_write, trained, asked, form, probabilities, out)
+    by_main(shutil.rmtree, parts, True)
+
+
+def _read_and_tell(
+    answerer: Answerer, source: Path, out: Path, submission: bool
+) -> tuple[NewRows, SubmissionForm | None]:
     _require_own_file(answerer, source, out)
-    asked = read_asked(source, config, trained.cache)
+    asked = read_asked(source, answerer.trained.project.config, answerer.trained.cache)
     form = _form_of(answerer, asked) if submission else None
     print("\n".join(f"  {note}" for note in (*_notes(answerer, asked), *(form.notes if form else ()))))
-    parts = trained.cache / "answers" / _key(answerer, asked)
-    probabilities = mean_probabilities([_scored_in_parts(answerer, asked, fold, parts) for fold in trained.folds])
+    return asked, form
+
+
+def _write(trained: TrainedRun, asked: NewRows, form: SubmissionForm | None, probabilities: np.ndarray, out: Path) -> None:
     if form is None:
         reasons = {"photograph": [asked.problem(question) for question in asked.questions]}
         write_predictions(out, asked.questions, probabilities, trained.style, reasons)
@@ -48,7 +64,6 @@ def answer_table(answerer: Answerer, source: Path, out: Path, *, submission: boo
     else:
         write_submission(out, asked.questions, most_probable(probabilities, [q.id for q in asked.questions]), form)
         print(f"{out}: {validate_submission(out, asked.questions, form)}")
-    shutil.rmtree(parts, ignore_errors=True)
 
 
 def _require_own_file(answerer: Answerer, source: Path, out: Path) -> None:
@@ -74,9 +89,9 @@ def _notes(answerer: Answerer, asked: NewRows) -> list[str]:
     return [*notes, *([f"the weights were {MADE_BY_0_1}"] if trained.unverified else [])]
 
 
-def _key(answerer: Answerer, asked: NewRows) -> str:
+def _key(trained: TrainedRun, asked: NewRows) -> str:
     """Changes with everything that the scores of these rows depend on."""
-    trained, config = answerer.trained, answerer.trained.project.config
+    config = trained.project.config
     return settings_hash({
         "rows": questions_print(asked.questions, asked.records), "base": base_print(config), "views": tta_plan(config),
         "weights": {fold: adapter_hash(trained.weights(fold)) for fold in trained.folds}, "code": code_print(CODE_OF_SCORING),
@@ -94,9 +109,15 @@ def _scored_in_parts(answerer: Answerer, asked: NewRows, fold: int, folder: Path
 
 def _scored_part(answerer: Answerer, asked: NewRows, fold: int, start: int, folder: Path) -> Scores:
     file, rows = folder / f"fold{fold}-{start:08d}.npz", asked.questions[start : start + PART_ROWS]
+    scores = by_main(_kept, file)
+    if scores is None:
+        scores = answerer.fold_scores(fold, rows, f"fold {fold}, rows {start + 1:,}-{start + len(rows):,}")
+        by_main(scores.save, file)
+    return scores
+
+
+def _kept(file: Path) -> Scores | None:
     try:
         return load_scores(file)
     except (OSError, DamagedFile):  # not there yet, or cut off
-        scores = answerer.fold_scores(fold, rows, f"fold {fold}, rows {start + 1:,}-{start + len(rows):,}")
-        scores.save(file)
-        return scores
+        return None

@@ -13,6 +13,7 @@ from mcvqa.config import Config, ConfigError, settings_hash, weight_changes
 from mcvqa.data.images import ImageRecord
 from mcvqa.data.questions import Question
 from mcvqa.model.device import plan_device
+from mcvqa.model.distributed import by_each, by_main, process_share
 from mcvqa.model.load import load_base, remove_adapters, vision_is_frozen
 from mcvqa.run.model_side import LoadedModel, plan_weights, with_photographs
 from mcvqa.run.project import Project, RunPaths, RunStopped
@@ -150,7 +151,8 @@ class TrainedModels:
         """The base model, where that was not done yet."""
         if self._loaded is None:
             project = self.trained.project
-            base = load_base(project.config, plan_weights(project, plan_device(project.config)))
+            plan = by_each(plan_device, project.config)
+            base = by_each(load_base, project.config, by_each(plan_weights, project, plan))
             features = self.trained.cache / "features" if vision_is_frozen(project.config) else None
             self._loaded = with_photographs(base, self.records, project.config, features)
         return self._loaded
@@ -171,16 +173,16 @@ class TrainedModels:
 
     def _make_features(self, images: Sequence[str], scale: float) -> None:
         """Image features that are missing; where the disk has no room for them, none are kept from here on."""
-        loaded = self.load()
-        if loaded.store is None or not (missing := loaded.store.missing(images, scale)):
+        loaded, store = self.load(), self.load().store
+        if store is None or not (missing := by_main(store.missing, images, scale)):
             return
-        if loaded.store.bytes_needed(missing, scale) > free_space(self.trained.cache):
+        if by_main(lambda: store.bytes_needed(missing, scale) > free_space(self.trained.cache)):
             print(f"  image features are not kept: {self.trained.cache} has no room for them")
             loaded.base.vision.to(loaded.base.plan.device)  # which `fill` may have left on the CPU
             self._loaded = with_photographs(loaded.base, self.records, self.trained.project.config, None)
             return
         self._release()
-        loaded.store.fill(loaded.base, missing, scale)
+        by_each(lambda: store.fill(loaded.base, missing, scale, share=process_share()))
 
     def _with_weights(self, fold: int) -> nn.Module:
         if self._on_base is None or self._on_base[0] != fold:
