@@ -19,6 +19,7 @@ from mcvqa.config import ConfigError
 from mcvqa.data.images import ImageError
 from mcvqa.data.table import DataError
 from mcvqa.run.project import RunPaths, RunStopped
+from mcvqa.run.single import combine_only
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import CheckpointError
 from tests.answer.conftest import files_of_run
@@ -229,3 +230,15 @@ def test_without_room_for_image_features_it_answers_too(trained, dataset, tmp_pa
 def with_cache_in(trained: TrainedRun, folder: Path) -> TrainedRun:
     config = trained.project.config.replace(output_dir=str(folder))
     return dataclasses.replace(trained, project=dataclasses.replace(trained.project, config=config))
+
+
+@pytest.mark.nightly
+def test_the_predictions_of_a_run_elsewhere_join_an_ensemble(copied, tmp_path):
+    """By its two files alone, and judged on the rows that it has not learned from."""
+    (tmp_path / "elsewhere").mkdir()
+    for split in ("oof", "test"):
+        file = Path(copied.output_dir) / f"experiments/r/{split}_predictions.csv"
+        shutil.copy(file, tmp_path / "elsewhere" / file.name)
+    combined = combine_only(copied.replace(members=(str(tmp_path / "elsewhere/test_predictions.csv"),)))
+    assert combined.names == "r, elsewhere" and set(combined.blend.alone) == {"r", "elsewhere"}
+    assert combined.blend.alone["elsewhere"] == combined.blend.alone["r"] and len(combined.blend.oof_ids) == 12

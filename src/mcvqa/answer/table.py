@@ -58,8 +58,8 @@ def _read_and_tell(
 
 def _write(trained: TrainedRun, asked: NewRows, form: SubmissionForm | None, probabilities: np.ndarray, out: Path) -> None:
     if form is None:
-        reasons = {"photograph": [asked.problem(question) for question in asked.questions]}
-        write_predictions(out, asked.questions, probabilities, trained.style, reasons)
+        reasons = [asked.problem(question) for question in asked.questions]
+        write_predictions(out, asked.questions, probabilities, trained.style, photograph=reasons)
         print(f"{out}: {len(asked.questions):,} rows")
     else:
         write_submission(out, asked.questions, most_probable(probabilities, [q.id for q in asked.questions]), form)

@@ -1,6 +1,6 @@
 """What a run predicts, one line a row with the probability of each choice: for stacking elsewhere, and for `members`."""
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +45,14 @@ def write_run_predictions(
     at = [place[name] for name in member.oof.ids.tolist()]
     rows = [train[i] for i in at]
     truth = ["" if q.answer is None else as_spreadsheet_cell(written_answer(q.answer, q.choices, style)) for q in rows]
-    more = {"fold": folds[at].tolist(), "truth": truth}
-    write_predictions(folder / OOF_PREDICTIONS, rows, mean_probabilities([member.oof]), style, more)
+    shares = mean_probabilities([member.oof])
+    write_predictions(folder / OOF_PREDICTIONS, rows, shares, style, fold=folds[at].tolist(), truth=truth)
     if test:
         write_predictions(folder / TEST_PREDICTIONS, test, mean_probabilities(member.test), style)
 
 
 def write_predictions(
-    path: Path, questions: Sequence[Question], probabilities: np.ndarray, style: str,
-    more: Mapping[str, Sequence[Any]] | None = None,
+    path: Path, questions: Sequence[Question], probabilities: np.ndarray, style: str, **more: Sequence[Any]
 ) -> None:
     """Write id, answer, and prob_a, prob_b, ... in the original order of the choices.
 
@@ -62,9 +61,9 @@ def write_predictions(
         questions: N rows.
         probabilities: (N, C).
         style: how answers are written, one of SUBMISSION_STYLES.
-        more: header -> cells of further columns.
+        more: cells of further columns, by their names.
     """
-    more, answers = more or {}, most_probable(probabilities, [question.id for question in questions])
+    answers = most_probable(probabilities, [question.id for question in questions])
     with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(["id", "answer", *(f"prob_{letter}" for letter in LETTERS[: probabilities.shape[1]]), *more])
