@@ -48,7 +48,6 @@ NOT_IN_NOTEBOOK = {
     "run.search": "needs optuna, and the hours of many runs",
     "run.demo": "the ladder that shows what each technique brings: five runs one after the other",
     "run.in_memory": "tables in memory, for scripts",
-    "ensemble.stored": "the predictions of a run elsewhere as a member; a run in the same folder is named by its name",
     "scoring.generated": "answers generated as text, answer_by=generate",
     "scoring.parse": "answers written as sentences",
     **dict.fromkeys(

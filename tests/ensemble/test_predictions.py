@@ -15,9 +15,9 @@ from mcvqa.ensemble.predictions import (
     is_of_run,
     mean_probabilities,
     most_probable,
+    stored_member,
     write_run_predictions,
 )
-from mcvqa.ensemble.stored import stored_member
 from mcvqa.run.dataset import read_data
 from mcvqa.run.project import open_project
 from mcvqa.scoring.scores import Scores, plain_scores

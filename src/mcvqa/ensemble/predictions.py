@@ -1,15 +1,16 @@
 """What a run predicts, one line a row with the probability of each choice: for stacking elsewhere, and for `members`."""
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mcvqa.base.files import as_spreadsheet_cell, atomic_path
-from mcvqa.data.answers import LETTERS, written_answer
+from mcvqa.data.answers import LETTERS, AnswerConvention, written_answer
 from mcvqa.data.questions import Question
-from mcvqa.ensemble.blend import EQUAL, Member, untied
+from mcvqa.ensemble.blend import EQUAL, Member, read_predictions, untied
 from mcvqa.scoring.scores import Scores
 
 OOF_PREDICTIONS, TEST_PREDICTIONS = "oof_predictions.csv", "test_predictions.csv"
@@ -77,3 +78,23 @@ def write_predictions(
 def is_of_run(path: Path) -> bool:
     """Whether a prediction file lies as a run has left it, with the out-of-fold predictions beside it."""
     return path.name == TEST_PREDICTIONS and path.with_name(OOF_PREDICTIONS).exists()
+
+
+def stored_member(path: Path, test: Sequence[Question], train: Sequence[Question], known: AnswerConvention | None) -> Member:
+    """A run's test_predictions.csv as a member, with the out-of-fold rows beside it.
+
+    Args:
+        path: of test_predictions.csv.
+        test: the test rows, all of which it must hold.
+        train: training rows; those of the other file join the member, whose folds may be others.
+        known: how the competition writes answers.
+
+    Raises:
+        BlendError, DataError: a file cannot be used; see `read_predictions`.
+    """
+    beside = path.with_name(OOF_PREDICTIONS)
+    with open(beside, newline="", encoding="utf-8") as handle:
+        ids = {row.get("id", "") for row in csv.DictReader(handle)}
+    rows = [q for q in train if q.id in ids or as_spreadsheet_cell(q.id) in ids]
+    oof = read_predictions(beside, rows, known).test[0] if rows else None
+    return replace(read_predictions(path, test, known), name=path.absolute().parent.name, oof=oof)

@@ -17,7 +17,7 @@ from mcvqa.base.uncertainty import Accuracy
 from mcvqa.data.images import open_image
 from mcvqa.data.prior import Prior
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
-from mcvqa.ensemble.predictions import is_of_run, write_run_predictions
+from mcvqa.ensemble.predictions import is_of_run, stored_member, write_run_predictions
 from mcvqa.model.device import DevicePlan
 from mcvqa.report.advice import Advice, choose_advice, read_learning_curves
 from mcvqa.report.experiments import record_experiment, update_index
@@ -71,8 +71,6 @@ def other_member(project: Project, data: RunData, name: str) -> Member:
         return Member("prior", oof, (test,))
     if name.lower().endswith(".csv"):
         if is_of_run(Path(name)):
-            from mcvqa.ensemble.stored import stored_member  # of a run elsewhere
-
             return stored_member(Path(name), data.test, data.train, data.tables[0].convention)
         return read_predictions(name, data.test, data.tables[0].convention)
     paths = RunPaths(project.paths.root, name)
