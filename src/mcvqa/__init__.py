@@ -3,6 +3,9 @@
     from mcvqa import Config, run
     run(Config(data_dir="data"))
 
+    from mcvqa import Answerer
+    Answerer("experiments/RUN").answer("photo.jpg", "What color is it?", ["red", "blue"])
+
 Every error that is meant for people derives from `McvqaError`; an interrupt is `Interrupted`, a KeyboardInterrupt.
 """
 from importlib import import_module
@@ -11,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from mcvqa.config import Config, ConfigError, McvqaError, UnusualFile, load_config
 
 if TYPE_CHECKING:
+    from mcvqa.answer.answerer import Answer, Answerer
+    from mcvqa.answer.merge import ExportError
     from mcvqa.base.files import DamagedFile, DiskError
     from mcvqa.base.interrupt import Interrupted
     from mcvqa.data.folds import FoldError
@@ -33,13 +38,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "AlignmentError", "BlendError", "Callback", "CheckpointError", "Config", "ConfigError", "DamagedFile", "DataError",
-    "DeviceError", "DiskError", "FamilyError", "FoldError", "ImageError", "Interrupted", "McvqaError", "ModelError", "NotSaved",
-    "NotShared", "OverflowInModel", "Owned", "RunStopped", "SubmissionError", "TrainingError", "UnusualFile",
-    "__version__", "load_config", "run",
+    "AlignmentError", "Answer", "Answerer", "BlendError", "Callback", "CheckpointError", "Config", "ConfigError", "DamagedFile",
+    "DataError", "DeviceError", "DiskError", "ExportError", "FamilyError", "FoldError", "ImageError", "Interrupted",
+    "McvqaError", "ModelError", "NotSaved", "NotShared", "OverflowInModel", "Owned", "RunStopped", "SubmissionError",
+    "TrainingError", "UnusualFile", "__version__", "load_config", "run",
 ]
 # Most of these modules bring torch along, so each is imported when a name of it is asked for.
 _MODULES = {
+    "answer.answerer": ("Answer", "Answerer"),
+    "answer.merge": ("ExportError",),
     "base.files": ("DamagedFile", "DiskError"),
     "base.interrupt": ("Interrupted",),
     "data.folds": ("FoldError",),

@@ -106,7 +106,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-DIVIDED = ("run", "train", "predict")  # commands that several processes share; see model/distributed.py
+DIVIDED = ("run", "train", "predict", "answer")  # commands that several processes share; see model/distributed.py
 
 
 @app.callback()
@@ -221,6 +221,57 @@ def report(
         from mcvqa.run.single import report_only
 
         report_only(settings)
+
+
+# %% after training
+@app.command(help="Answer new questions with a trained run: one photograph, or a table of rows.\n\n"
+             "Example: mcvqa answer RUN --image photo.jpg --question \"What color is it?\" --choices red --choices blue\n\n"
+             "Or: mcvqa answer RUN --data new.csv --out answers.csv")
+def answer(
+    run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
+    image: Annotated[Path | None, typer.Option(help="A photograph.")] = None,
+    question: Annotated[str | None, typer.Option(help="A question about it.")] = None,
+    choices: Annotated[list[str] | None, typer.Option(help="A choice; give it once for each.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Instead: a table, a folder or a .zip with rows to answer.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file with the answers; answers.csv or submission.csv by itself.")] = None,
+    fold: Annotated[int | None, typer.Option(help="Only this fold, counted from 0; all folds by themselves.")] = None,
+    submission: Annotated[bool, typer.Option("--submission", help="Write what a competition takes: id and answer.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the answer as one line of JSON.")] = False,
+) -> None:
+    with _told_for_people():
+        one = (image, question, choices)
+        if (data is None) == (not any(one)) or (data is None and not all(one)):
+            raise ConfigError("Say what to answer: --image, --question and --choices (once for each choice), or else --data.")
+        settings = _of_run(run, config, preset, set_, None)
+        with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
+            from mcvqa.answer.answerer import Answerer
+            from mcvqa.answer.shown import answer_as_json, answer_with_bars
+            from mcvqa.answer.table import answer_table
+
+            answerer = Answerer(settings, fold=fold)
+            if data is not None:
+                out = out or Path("submission.csv" if submission else "answers.csv")
+                answer_table(answerer, data, out, submission=submission)
+                return
+            found = answerer.answer(image, question or "", choices or [])
+        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+            print((answer_as_json if json else answer_with_bars)(found, choices or []))
+
+
+@app.command(help="Write a trained model for other tools: adapters or whole weights, processor, model card, infer.py; proven by "
+             "asking it.\n\nExample: mcvqa export RUN --to FOLDER --merged")
+def export(
+    run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
+    to: Annotated[Path, typer.Option(help="The new folder.")] = Path("exported"),
+    fold: Annotated[int | None, typer.Option(help="Which fold, counted from 0; the first by itself.")] = None,
+    merged: Annotated[bool, typer.Option("--merged", help="Whole weights in 16 bits instead of adapters.")] = False,
+    data: Annotated[Path | None, typer.Option(help="Rows to prove it by; those of the run's data by themselves.")] = None,
+) -> None:
+    with _told_for_people():
+        settings = _of_run(run, config, preset, set_, None)
+        from mcvqa.answer.export import export_run
+
+        export_run(settings, to, fold=fold, merged=merged, data=data)
 
 
 @app.command(help="Check a submission file against the test rows: ids, order, letters.\n\n"

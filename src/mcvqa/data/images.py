@@ -411,7 +411,7 @@ def survey_images(folder: ImageFolder, written_paths: Iterable[str], workers: in
 
         def surveyed(path: Path) -> ImageRecord:
             of_file.path = path
-            return _surveyed_image(path)
+            return surveyed_image(path)
 
         bar = tqdm(pool.map(surveyed, paths), total=len(paths), desc="pictures", disable=not paths)
         by_path = dict(zip(paths, bar, strict=True))
@@ -460,7 +460,8 @@ def _found_image(folder: ImageFolder, written: str) -> ImageRecord:
         return ImageRecord(written, problem=error.reason)
 
 
-def _surveyed_image(path: Path) -> ImageRecord:
+def surveyed_image(path: Path) -> ImageRecord:
+    """The record of one file; `written` is empty."""
     record = ImageRecord("", path)
     try:
         data = _image_bytes(path)

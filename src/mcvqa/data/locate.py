@@ -33,6 +33,7 @@ TABLE_NAMES = {
         "submission_format",
     ),
 }
+WRITTEN_BY_RUNS = ("oof_predictions", "test_predictions")  # tables that are nobody's input, wherever they lie
 SPLIT_TABLES = ("metadata", "data")  # what `datasets` calls the table in the folder of a split
 SPLIT_WORDS = {"train": {"train", "training"}, "test": {"test", "testing"}, "dev": {"dev", "val", "valid", "validation"}}
 OTHER_TABLE = r"\.(csv|tsv|txt|jsonl?|ndjson|parquet|xls[xmb]?|ods|numbers|gsheet|feather|arrow|pkl|pickle)\b"
@@ -177,7 +178,7 @@ def near_misses_of(root: Path, split: str) -> list[str]:
 
 def _near_misses(folder: Path) -> list[str]:
     """Files that look like tables but have other names: 'train (1).csv', 'train.xls', or where no name is near, 'data.csv'."""
-    known = [*(stem for usual in TABLE_NAMES.values() for stem in usual), "test_answers"]
+    known = [*(stem for usual in TABLE_NAMES.values() for stem in usual), "test_answers", *WRITTEN_BY_RUNS]
     names = [e.name for e in _listing(folder) if e.is_file() and table_stem(e.name) not in known]
     names = [name for name in names if not _is_archive(name.lower())]
     of_splits = [name for name in names if re.search("train|test", name.lower()) and re.search(OTHER_TABLE, name.lower())]

@@ -273,8 +273,13 @@ def _break_ties(logprobs: np.ndarray, stacked: _StackedScores, fit: _Fit, ids: n
     if fit.best is not None:
         best = stacked.member == fit.best
         candidates = _highest(stacked.logprobs[best].mean(0), candidates)
+    return untied(candidates, ids)
+
+
+def untied(candidates: np.ndarray, ids: Sequence[str] | np.ndarray) -> np.ndarray:
+    """(R,) one of the candidates (R, C) of each row, among several by a hash of its id: never just the first letter."""
     chosen = candidates.argmax(-1)
-    for row in np.flatnonzero(candidates.sum(-1) > 1):  # never just the first letter
+    for row in np.flatnonzero(candidates.sum(-1) > 1).tolist():
         tied = np.flatnonzero(candidates[row])
         chosen[row] = tied[int(hashlib.sha256(str(ids[row]).encode()).hexdigest(), 16) % len(tied)]
     return chosen

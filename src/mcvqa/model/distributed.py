@@ -27,6 +27,7 @@ from mcvqa.config import Config
 from mcvqa.model.device import DeviceError
 
 PATIENCE = timedelta(hours=12)  # the others may wait for the main process while it looks at photographs or draws figures
+SHOWN_AFTER = 0.5  # seconds, of a single batch: one question is answered without a progress bar
 AFTER_BUDGET = timedelta(minutes=15)  # within a time budget nobody waits longer than until then
 
 Made = TypeVar("Made")
@@ -158,4 +159,5 @@ def stop_all(error: Exception) -> NoReturn:
 def progress(items: Iterable[Item], **shown: Any) -> "tqdm[Item]":
     """A progress bar, in the main process only; iterated, it is interruptible."""
     total = len(items) if isinstance(items, Sized) else None
-    return tqdm(interruptible(items), total=total, disable=not is_main_process(), **shown)
+    delay = SHOWN_AFTER if total == 1 else 0.0
+    return tqdm(interruptible(items), total=total, disable=not is_main_process(), delay=delay, **shown)

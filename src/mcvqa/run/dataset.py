@@ -85,6 +85,12 @@ class RunData:
         return [self.records[w] for w in written if self.records[w].problem]
 
     @property
+    def style(self) -> str:
+        """How answers are written, one of SUBMISSION_STYLES."""
+        known = self.tables[0].convention
+        return self.form.style if self.test or known is None else known.usual or self.form.style
+
+    @property
     def with_image(self) -> np.ndarray:
         """(N,) whether the photograph of each row of `train` can be read."""
         return np.array([not self.records[q.image].problem for q in self.train], dtype=bool)
@@ -123,14 +129,14 @@ def read_data(project: Project) -> RunData:
     as_read = [*labelled, *([test] if test else [])]
     tables, folder, notes = tables_with_photographs(project, files, as_read)
     labelled, asked = tables[: len(labelled)], tables[-1].questions if test else ()
-    _require_distinct_ids(asked, files.test)
+    require_distinct_ids(asked, files.test)
     rows, notes_on_rows = answered_rows(labelled, config)
     if not rows:
         raise DataError(f"No row of {files.train} has an answer that could be understood: nothing to train on.")
     train = rows
     if config.use_sample:
         train = [rows[i] for i in sample_rows(rows, question_groups(rows), config.sample_size, config.seed)]
-    records = survey_photographs(project, folder, [q.image for q in (*train, *asked)])
+    records = survey_photographs(project.paths.cache, folder, [q.image for q in (*train, *asked)])
     problems = tuple(p for table in tables for p in table.problems)
     form = PLAIN_FORM
     if test:
@@ -157,7 +163,7 @@ def read_test_rows(project: Project) -> tuple[DataFiles, Table | None]:
     for split, file in (("train", files.train), ("test", files.test)):
         if file is None and (split == "train" or near_misses_of(files.root, split)):
             raise missing_table(files.root, split)
-    return files, read_questions(files.test, **_named_columns_of(config), labelled=False) if files.test else None
+    return files, read_questions(files.test, **named_columns_of(config), labelled=False) if files.test else None
 
 
 def without_test(project: Project) -> str:
@@ -199,11 +205,11 @@ def read_form(project: Project) -> tuple[tuple[Question, ...], SubmissionForm]:
 def _read_labelled(files: DataFiles, config: Config) -> list[Table]:
     assert files.train is not None
     sources = [files.train, *([files.dev] if config.use_dev and files.dev else [])]
-    columns = _named_columns_of(config) | {"answer_column": config.answer_column, "answer_style": config.answer_style}
+    columns = named_columns_of(config) | {"answer_column": config.answer_column, "answer_style": config.answer_style}
     return read_tables(sources, **columns, labelled=True)
 
 
-def _named_columns_of(config: Config) -> dict[str, str]:
+def named_columns_of(config: Config) -> dict[str, str]:
     return {"id_column": config.id_column, "image_column": config.image_column, "question_column": config.question_column}
 
 
@@ -238,7 +244,7 @@ def _notes_on_own_letters(questions: Sequence[Question]) -> list[str]:
     return [f"{rows} choices that carry letters of their own: {before!r} is shown to the model as {after!r}"]
 
 
-def _require_distinct_ids(test: Sequence[Question], file: Path | None) -> None:
+def require_distinct_ids(test: Sequence[Question], file: Path | None) -> None:
     """Raises DataError for ids that occur twice in the test file: a submission has one answer an id."""
     repeated = [name for name, count in Counter(q.id for q in test).items() if count > 1]
     if repeated:
@@ -271,7 +277,7 @@ def settle_data(project: Project, data: RunData) -> None:
     file = project.paths.experiment / "data.json"
     now = {
         "folder": str(data.files.root.absolute()), "training_rows": len(data.train), "content": data.train_print,
-        "test_rows": len(data.test), "test_content": data.test_print,
+        "test_rows": len(data.test), "test_content": data.test_print, "style": data.style,
     }
     before = now
     if file.exists() and project.paths.checkpoints.exists():

@@ -11,6 +11,8 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from mcvqa.base.informing import counted
+from mcvqa.config import Config
+from mcvqa.data.images import ImageRecord
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.distributed import by_each, by_main, is_main_process, process_share
 from mcvqa.model.families.family import feature_width, image_tokens
@@ -47,6 +49,23 @@ class LoadedModel:
     store: FeatureStore | None
 
 
+def with_photographs(
+    base: BaseModel, records: dict[str, ImageRecord], config: Config, features: Path | None
+) -> LoadedModel:
+    """The base model with the photographs it is asked about.
+
+    Args:
+        records: survey of the photographs; may grow later.
+        features: folder of their features; None: they are computed anew each time.
+    """
+    if isinstance(base.encoder, PlainEncoder):
+        return LoadedModel(base, PlainMaker(base.encoder, records), None)
+    images = ImageInputs.of_model(records, base.encoder, base.processor, base.model.config, config.image_size)
+    edited = code_print(CODE_OF_FEATURES) if notebook_cells() else ""
+    store = FeatureStore(features, base, images, edited) if features else None
+    return LoadedModel(base, RowMaker(base.encoder, images, store, base.family.recurrent), store)
+
+
 @dataclass
 class ModelSide:
     """Where tasks find the model.
@@ -75,21 +94,9 @@ class ModelSide:
         """Load the base model, where that was not done yet."""
         if self.loaded is None:
             base = by_each(load_base, self.project.config, self.plan)
-            self.loaded = self._around(base)
+            features = self.project.paths.cache / "features" if self.keep_features else None
+            self.loaded = with_photographs(base, self.data.records, self.project.config, features)
         return self.loaded
-
-    def _around(self, base: BaseModel) -> LoadedModel:
-        if isinstance(base.encoder, PlainEncoder):
-            return LoadedModel(base, PlainMaker(base.encoder, self.data.records), None)
-        config = self.project.config
-        images = ImageInputs.of_model(
-            self.data.records, base.encoder, base.processor, base.model.config, config.image_size
-        )
-        store = None
-        if self.keep_features:
-            edited = code_print(CODE_OF_FEATURES) if notebook_cells() else ""
-            store = FeatureStore(self.project.paths.cache / "features", base, images, edited)
-        return LoadedModel(base, RowMaker(base.encoder, images, store, base.family.recurrent), store)
 
     def unload(self) -> None:
         """Give back the memory of the model."""

@@ -17,6 +17,7 @@ from mcvqa.base.uncertainty import Accuracy
 from mcvqa.data.images import open_image
 from mcvqa.data.prior import Prior
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
+from mcvqa.ensemble.predictions import is_of_run, stored_member, write_run_predictions
 from mcvqa.model.device import DevicePlan
 from mcvqa.report.advice import Advice, choose_advice, read_learning_curves
 from mcvqa.report.experiments import record_experiment, update_index
@@ -69,6 +70,8 @@ def other_member(project: Project, data: RunData, name: str) -> Member:
         oof, test = (load_scores(project.paths.scores / f"prior-{split}.npz") for split in ("oof", "test"))
         return Member("prior", oof, (test,))
     if name.lower().endswith(".csv"):
+        if is_of_run(Path(name)):
+            return stored_member(Path(name), data.test, data.train, data.tables[0].convention)
         return read_predictions(name, data.test, data.tables[0].convention)
     paths = RunPaths(project.paths.root, name)
     records = TaskRecords(paths.experiment / "tasks", paths.experiment / "steps", paths.root)
@@ -120,6 +123,8 @@ def _require_same_data(project: Project, data: RunData, paths: RunPaths) -> None
 
 def member_name(name: str) -> str:
     """Name of a member: that of the run, or that of a prediction file without .csv."""
+    if is_of_run(Path(name)):
+        return Path(name).absolute().parent.name
     return Path(name).stem if name.lower().endswith(".csv") else name
 
 
@@ -169,6 +174,7 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
     """
     heading("ensemble", project.config.ensemble)
     member = run_member(project, data)
+    write_run_predictions(project.paths.experiment, member, data.train, data.folds, data.test, data.style)
     # without test rows, prediction files cannot be used
     others = [name for name in project.config.members if data.test or not name.lower().endswith(".csv")]
     members = [member, *(other_member(project, data, name) for name in others)]

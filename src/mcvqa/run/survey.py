@@ -32,10 +32,11 @@ def tables_with_photographs(
     return [dataclasses.replace(table, questions=one.questions) for table, one in zip(tables, placed, strict=True)], folder, notes
 
 
-def survey_photographs(project: Project, folder: ImageFolder, written: Sequence[str]) -> dict[str, ImageRecord]:
-    """As `survey_images`; kept in cache/ for as long as no photograph's size or date changes.
+def survey_photographs(cache: Path, folder: ImageFolder, written: Sequence[str]) -> dict[str, ImageRecord]:
+    """As `survey_images`; kept for as long as no photograph's size or date changes.
 
     Args:
+        cache: folder it is kept in.
         written: paths as the tables have them, or as they are meant.
 
     Returns:
@@ -43,7 +44,7 @@ def survey_photographs(project: Project, folder: ImageFolder, written: Sequence[
     """
     files = [_image_stamp(folder, w) for w in sorted(set(written))]
     stamp = settings_hash({"root": str(folder.root), "decoder": DECODER_VERSION, "files": files})
-    memory = project.paths.cache / f"pictures-{stamp}.json"
+    memory = cache / f"pictures-{stamp}.json"
     if memory.exists():
         try:
             return {r["written"]: _record_from(r) for r in read_json(memory)}

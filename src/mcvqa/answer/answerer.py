@@ -1,0 +1,141 @@
+"""Ask a trained run: from Python, a question at a time or a table of them."""
+import functools
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcvqa.answer.asked import NewRows, asked_question, photograph_record, read_asked
+from mcvqa.answer.trained import TrainedModels, TrainedRun, find_trained
+from mcvqa.config import Config
+from mcvqa.data.answers import LETTERS
+from mcvqa.data.questions import Question
+from mcvqa.ensemble.predictions import mean_probabilities, most_probable
+from mcvqa.model.distributed import by_main, join_processes
+from mcvqa.run.in_memory import with_tables
+from mcvqa.run.project import settings_of_run
+from mcvqa.run.session import memory_explained
+from mcvqa.scoring.scores import Scores
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one question.
+
+    Attributes:
+        choice: text of the most probable choice.
+        letter: its letter, by its place among the choices.
+        probabilities: of each choice, in the order of the choices.
+        id: of the row; empty for a question by itself.
+        problem: why the photograph could not be read; the row was then answered from its text alone.
+    """
+
+    choice: str
+    letter: str
+    probabilities: tuple[float, ...]
+    id: str = ""
+    problem: str = ""
+
+
+class Answerer:
+    """A trained run that answers new questions. The model is loaded by the first one.
+
+    Probabilities are averaged over the run's folds, and within a fold over option orders and image scales as the run's
+    settings have them.
+
+    Args:
+        run: name of the run, path of experiments/<run>, or its settings.
+        fold: the only fold to ask, which is faster for single questions; None: all.
+        output_dir: where experiments/ is, for a name.
+        changes: settings such as device="cpu", use_tta=True or, where the base model lies elsewhere now, model_id=FOLDER.
+
+    Attributes:
+        trained: the run, with the folds that answer.
+        models: their models.
+
+    Raises:
+        ConfigError: there is no such run, or a setting that its weights depend on was changed.
+        RunStopped: a fold is not trained, or the base model consists of other files.
+        CheckpointError: weights are missing, damaged, or not those that were recorded.
+
+    >>> answerer = Answerer(run, fold=0)
+    >>> answer = answerer.answer(photograph, "What color is it?", ["red", "green", "blue", "yellow"])
+    >>> answer.choice, answer.letter, round(sum(answer.probabilities), 6)
+    ('red', 'a', 1.0)
+    """
+
+    def __init__(self, run: str | Path | Config, *, fold: int | None = None, output_dir: str = ".", **changes: Any) -> None:
+        if not isinstance(run, Config):
+            run = Config().replace(**settings_of_run(str(run), output_dir))
+        join_processes(run)
+        self.trained: TrainedRun = by_main(find_trained, run.replace(**changes), fold)
+        self.models = TrainedModels(self.trained)
+        self._pictures = tempfile.TemporaryDirectory(prefix="mcvqa-")  # those without a file of their own
+
+    def answer(self, image: Any, question: str, choices: Sequence[str]) -> Answer:
+        """Answer one question.
+
+        Args:
+            image: path of a photograph, the content of its file, or a PIL image.
+            question: the text.
+            choices: 2 to 26 texts.
+
+        Returns:
+            The most probable choice, with the probabilities of all.
+
+        Raises:
+            ImageError: the photograph cannot be read.
+            DataError: there are too few or too many choices, or the image is something else.
+        """
+        return self.answer_all([(image, question, choices)])[0]
+
+    def answer_all(self, rows: Any) -> list[Answer]:
+        """Answer many questions, their photographs and prompts batched.
+
+        Args:
+            rows: a pandas DataFrame or `datasets.Dataset` with columns as test.csv has them, or an iterable of
+                (image, question, choices), also as mappings with these names and maybe an id.
+
+        Returns:
+            One answer a row. In a table, rows without a readable photograph are answered from their text.
+
+        Raises:
+            ImageError: a photograph outside of a table cannot be read.
+            DataError: a row cannot be understood.
+        """
+        if hasattr(rows, "columns") or hasattr(rows, "to_pandas"):
+            config = self.trained.project.config
+            folder = Path(by_main(functools.partial(with_tables, config.replace(data_dir="."), test=rows)).data_dir)
+            return self._answers(by_main(read_asked, folder / "test.csv", config, self.trained.cache))
+        return self._answers(self._asked(rows))
+
+    def _asked(self, rows: Iterable[Any]) -> NewRows:
+        questions, records = [], {}
+        for row in rows:
+            image, text, choices = (row[name] for name in ("image", "question", "choices")) if isinstance(row, Mapping) else row
+            record = photograph_record(image, Path(self._pictures.name))
+            records[record.written] = record
+            name = str(row.get("id", "")) if isinstance(row, Mapping) else ""
+            questions.append(asked_question(text, choices, record.written, name))
+        return NewRows(tuple(questions), records, Path(), None, ())
+
+    def _answers(self, asked: NewRows) -> list[Answer]:
+        if not asked.questions:
+            return []
+        probabilities = mean_probabilities(self.scores(asked))
+        chosen = most_probable(probabilities, [question.id for question in asked.questions])
+        return [
+            Answer(q.choices[i], LETTERS[i], tuple(shares[: len(q.choices)].tolist()), q.id, asked.problem(q))
+            for q, i, shares in zip(asked.questions, chosen.tolist(), probabilities, strict=True)
+        ]
+
+    def scores(self, asked: NewRows) -> list[Scores]:
+        """Scores of the rows by each fold."""
+        self.models.records.update(asked.records)
+        return [self.fold_scores(fold, asked.questions, f"fold {fold}") for fold in self.trained.folds]
+
+    def fold_scores(self, fold: int, questions: Sequence[Question], title: str) -> Scores:
+        """Scores by one fold of questions whose photographs are in `models.records`. Args: title: of the progress bar."""
+        with memory_explained(self.trained.project.config):
+            return self.models.score(fold, questions, title)

@@ -1,0 +1,156 @@
+"""What a trained run is asked: rows of a table without answers, or a photograph, a question and its choices."""
+import contextlib
+import dataclasses
+import hashlib
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from mcvqa.base.files import atomic_path
+from mcvqa.config import Config
+from mcvqa.data.answers import LETTERS
+from mcvqa.data.image_paths import SplitRows, find_photographs
+from mcvqa.data.images import ImageError, ImageRecord, surveyed_image
+from mcvqa.data.locate import find_data, unpack_archive
+from mcvqa.data.questions import Question, read_questions
+from mcvqa.data.table import TABLE_NAME, DataError, table_stem
+from mcvqa.run.dataset import named_columns_of
+from mcvqa.run.survey import survey_photographs
+
+
+# %% a table
+@dataclass(frozen=True)
+class NewRows:
+    """Rows of a table that are to be answered.
+
+    Attributes:
+        questions: every row, in the file's order.
+        records: survey of their photographs by the path that the rows have.
+        file: the table.
+        sample: sample_submission.csv beside it; None: there is none.
+        notes: how the file was read.
+    """
+
+    questions: tuple[Question, ...]
+    records: dict[str, ImageRecord]
+    file: Path
+    sample: Path | None
+    notes: tuple[str, ...]
+
+    def problem(self, question: Question) -> str:
+        """Why the photograph of a row cannot be read; empty where it can."""
+        return self.records[question.image].problem
+
+
+def read_asked(source: Path, config: Config, cache: Path) -> NewRows:
+    """Read the rows to be answered; answers in the file are not looked at.
+
+    Args:
+        source: a table, a folder or a .zip archive with one.
+        config: with names of columns.
+        cache: folder for unpacked archives and the survey of photographs.
+
+    Raises:
+        DataError: there is no table, several, or one that cannot be understood; or most photographs cannot be read.
+    """
+    root, file, sample = _table_of(source, cache / "data")
+    table = read_questions(file, **named_columns_of(config), labelled=False)
+    folder, (placed,), notes = find_photographs(root, [SplitRows("test", file, table.questions)], cache / "data")
+    records = survey_photographs(cache, folder, [question.image for question in placed.questions])
+    asked = NewRows(placed.questions, records, file, sample, (*notes, *map(str, table.problems[:NAMED_PROBLEMS])))
+    _require_photographs(root, asked)
+    return asked
+
+
+NAMED_PROBLEMS = 5
+
+
+def _table_of(source: Path, unpack_to: Path) -> tuple[Path, Path, Path | None]:
+    """The data folder, the table in it, and the sample of a submission."""
+    if not source.exists():
+        raise DataError(f"There is no {source}. Name a table (CSV, JSON, Parquet, Excel), a folder or a .zip with one.")
+    if source.is_file() and not table_stem(source.name):
+        if not zipfile.is_zipfile(source):
+            raise DataError(f"{source} is neither a table nor a .zip archive.")
+        source = unpack_archive(source, unpack_to)
+    if source.is_file() and table_stem(source.name) not in ("train", "test"):
+        return source.parent, source, None
+    with contextlib.suppress(DataError):  # a folder with a table of another name
+        found = find_data(source, unpack_to)
+        if table := source if source.is_file() else found.test:
+            return found.root, table, found.sample_submission
+    return source, _only_table(source), None
+
+
+def _only_table(folder: Path) -> Path:
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and table_stem(path.name))
+    first = {match["stem"]: name for name in reversed(names) if (match := TABLE_NAME.fullmatch(name))}  # of a table in parts
+    asked = [name for stem, name in first.items() if "submission" not in stem.lower()]
+    if len(asked) != 1:
+        there = f"several tables: {', '.join(sorted(asked))}" if asked else "no table"
+        raise DataError(f"{folder} holds {there}. Name the one to answer: --data FILE.")
+    return folder / asked[0]
+
+
+def _require_photographs(root: Path, asked: NewRows) -> None:
+    """As before training: where most photographs are missing, the folder is the wrong one."""
+    broken = [record for record in asked.records.values() if record.problem]
+    if 2 * len(broken) > len(asked.records):
+        raise DataError(
+            f"{len(broken):,} of {len(asked.records):,} photographs of {asked.file} cannot be read, for example "
+            f"{broken[0].written!r}: {broken[0].problem}. They are looked for in {root.absolute()} and its folders."
+        )
+
+
+# %% one question
+def asked_question(question: str, choices: Sequence[str], image: str, name: str = "question") -> Question:
+    """A question with its choices.
+
+    Raises:
+        DataError: there are fewer than 2 choices or more than 26, or one is empty.
+    """
+    texts = tuple(map(str, choices))
+    if isinstance(choices, str) or not 2 <= len(texts) <= len(LETTERS):
+        given = "one text" if isinstance(choices, str) else len(texts)
+        raise DataError(f"A question has 2 to {len(LETTERS)} choices, not {given}: give each choice by itself.")
+    if empty := [letter for letter, text in zip(LETTERS, texts, strict=False) if not text.strip()]:
+        raise DataError(f"Choice {empty[0]} is empty.")
+    return Question(name, image, question, texts)
+
+
+def photograph_record(image: Any, folder: Path) -> ImageRecord:
+    """The record of one photograph, by the path of its file.
+
+    Args:
+        image: a path, the content of a picture file, or a PIL image.
+        folder: where pictures without a file of their own are written.
+
+    Raises:
+        ImageError: it cannot be read, with the reason.
+        DataError: it is something else.
+    """
+    if isinstance(image, (str, Path)):
+        path = Path(image)
+    elif isinstance(image, (bytes, Image.Image)):
+        content = image if isinstance(image, bytes) else _as_png(image)
+        path = folder / hashlib.sha256(content).hexdigest()[:24]
+        with atomic_path(path) as part:
+            part.write_bytes(content)
+    else:
+        raise DataError(f"image is a {type(image).__name__}; a path, bytes or a PIL image is expected.")
+    record = surveyed_image(path)
+    if record.problem:
+        raise ImageError(path, record.problem)
+    return dataclasses.replace(record, written=str(path))
+
+
+def _as_png(image: Image.Image) -> bytes:
+    """Upright, as the same picture would be read from its file."""
+    content, upright = io.BytesIO(), ImageOps.exif_transpose(image)
+    (upright if upright.mode in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA") else upright.convert("RGB")).save(content, "PNG")
+    return content.getvalue()

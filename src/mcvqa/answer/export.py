@@ -1,0 +1,257 @@
+"""Take a trained model elsewhere: adapters or whole weights in a folder that other tools load, proven by asking it."""
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mcvqa.answer.asked import NewRows, read_asked
+from mcvqa.answer.card import model_card, serving_page
+from mcvqa.answer.how_to_ask import how_to_ask, hub_name
+from mcvqa.answer.merge import ExportError, require_same_weights, sampled_weights, save_merged
+from mcvqa.answer.trained import TrainedRun, find_trained
+from mcvqa.base.files import read_json, write_json, write_text
+from mcvqa.config import Config
+from mcvqa.data.locate import find_data
+from mcvqa.data.table import DataError
+from mcvqa.model.content import CONTENT_FILES, local_folder
+from mcvqa.model.device import DevicePlan, plan_device
+from mcvqa.model.load import BaseModel, load_adapter, load_base, read_model_config, remove_adapters
+from mcvqa.model.memory import free_memory
+from mcvqa.model.published import published_bits
+from mcvqa.model.source import ADAPTER_CONFIG
+from mcvqa.run.model_side import with_photographs
+from mcvqa.scoring.score import score_questions
+from mcvqa.scoring.scores import Scores, load_scores
+from mcvqa.training.checkpoint import atomic_folder, load_trained
+
+PROOF_ROWS = 200
+# How far a log-probability may be from that of the 16-bit base with the adapters beside it: the same numbers, or rounded once.
+SAME_NUMBERS, ROUNDED = 1e-3, {torch.float16: 0.05, torch.bfloat16: 0.5}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How an exported folder, loaded anew, answers.
+
+    Attributes:
+        rows: that were asked.
+        same: of them, with the same letter as the base model with the adapters beside it.
+        furthest: largest difference of a log-probability.
+        run_rows, run_same, run_mean: rows that the run has scored too, those with its letter, and the mean difference.
+        run_weights: number format in which the run scored them; empty where it did not.
+    """
+
+    rows: int
+    same: int
+    furthest: float
+    run_rows: int = 0
+    run_same: int = 0
+    run_mean: float = 0.0
+    run_weights: str = ""
+
+
+def export_run(config: Config, to: Path, *, fold: int | None = None, merged: bool = False, data: Path | None = None) -> Proof:
+    """Write the model of one fold with everything that asking it needs, and prove it.
+
+    Args:
+        config: settings that name the run.
+        to: the new folder.
+        fold: number of the fold; None: the first.
+        merged: whole weights in 16 bits instead of adapters.
+        data: rows to prove it by; None: those of the run's data folder.
+
+    Returns:
+        How the folder answers.
+
+    Raises:
+        ExportError: `to` exists, the model cannot be merged, or the folder does not answer as the run does.
+        ConfigError, RunStopped, CheckpointError: of the run; see `find_trained`.
+        DataError: there are no rows to prove it by.
+    """
+    if to.exists():
+        raise ExportError(f"{to} exists: name a new folder, or delete it first.")
+    trained = find_trained(config, fold)
+    trained, merged = replace(trained, folds=trained.folds[:1]), merged or config.lora_r == 0
+    _require_exportable(trained, merged)
+    asked = _rows_for_proof(trained, data)
+    with atomic_folder(to, {"run": config.run, "fold": trained.folds[0]}) as part:
+        proof = _export_into(part, trained, asked, merged)
+    print(f"  {to}: {proof.same} of {proof.rows} rows get the same letter, log-probabilities at most {proof.furthest:.2g} apart")
+    return proof
+
+
+def _require_exportable(trained: TrainedRun, merged: bool) -> None:
+    config = trained.project.config
+    if config.prompt_by_type:
+        raise ExportError("prompt_by_type=true asks by the kind of question, which only this package knows: use mcvqa answer.")
+    if merged and (bits := published_bits(read_model_config(config))):
+        raise ExportError(f"{config.model_id} has {bits} weights, and merging needs those in 16 bits: export without --merged.")
+
+
+def _rows_for_proof(trained: TrainedRun, data: Path | None) -> NewRows:
+    config = trained.project.config
+    if data is None:
+        try:
+            found = find_data(config.data_dir, trained.cache / "data", own=trained.project.paths.written)
+        except DataError as error:
+            raise DataError(f"{error}\nThe export is proven by asking rows: name some with --data FILE.") from None
+        data = found.test or found.train
+    assert data is not None
+    asked = read_asked(data, config, trained.cache)
+    readable = [question for question in asked.questions if not asked.problem(question)]
+    return replace(asked, questions=tuple(readable[:PROOF_ROWS]))
+
+
+# %% writing and proving
+def _export_into(part: Path, trained: TrainedRun, asked: NewRows, merged: bool) -> Proof:
+    config, plan = trained.project.config, _plan_of(trained.project.config)
+    weights, dtype = trained.weights(trained.folds[0]), stored_dtype(config)
+    base = load_base(config, plan)
+    model = load_trained(base, weights)
+    expected, scores = sampled_weights(model), _scores_of(model, base, asked, config)
+    write_json(part / "ask.json", how_to_ask(base, config, str(dtype).removeprefix("torch.")))
+    _copy_processor(part, base, config)
+    if merged:
+        save_merged(model, part, dtype)
+        del model, base
+        free_memory()
+        anew = load_base(_config_of(part, config), plan)
+        require_same_weights(expected, sampled_weights(anew.model), dtype)
+        found = _scores_of(anew.model, anew, asked, config)
+    else:
+        _copy_adapters(part, weights, config)
+        remove_adapters(base, model)
+        found = _scores_of(load_adapter(base, part), base, asked, config)
+    proof = compare_scores(scores, found, ROUNDED[dtype] if merged else SAME_NUMBERS)
+    proof = _with_own_scores(proof, trained, found)
+    _write_pages(part, trained, proof, merged)
+    return proof
+
+
+def _plan_of(config: Config) -> DevicePlan:
+    """Whole weights: in the number format of the base model's files on a GPU, in float32 on a CPU."""
+    plan = plan_device(config.replace(quantization="none"))
+    return replace(plan, dtype=stored_dtype(config)) if plan.device == "cuda" else plan
+
+
+def stored_dtype(config: Config) -> torch.dtype:
+    """The 16-bit format of the base model's files; bfloat16 for one that is stored in others."""
+    stored = getattr(read_model_config(config), "dtype", None)
+    found = getattr(torch, str(stored).removeprefix("torch."), None)
+    return found if found in ROUNDED else torch.bfloat16
+
+
+def _config_of(folder: Path, config: Config) -> Config:
+    """The settings with the exported folder as the model."""
+    return config.replace(model_id=str(folder), revision="", chat_template="")
+
+
+def _scores_of(model: nn.Module, base: BaseModel, asked: NewRows, config: Config) -> Scores:
+    """In the original order of the choices at the size of training, as other tools ask."""
+    loaded = with_photographs(base, asked.records, config, None)
+    once = config.replace(use_tta=False, answer_by="letters")
+    return score_questions(model, base, loaded.maker, asked.questions, once, {}, title="proof")
+
+
+def compare_scores(expected: Scores, found: Scores, limit: float) -> Proof:
+    """Compare the same rows.
+
+    Args:
+        expected, found: scores in the same views.
+        limit: by how much log-probabilities may differ.
+
+    Raises:
+        ExportError: they differ by more, or letters differ where two choices are not as close as that.
+    """
+    before, after = expected.mean(), found.mean()
+    known = before > NOT_ASKED
+    furthest = float(abs(after[known] - before[known]).max())
+    ranked = np.sort(np.where(known, before, -np.inf), axis=-1)
+    other = before.argmax(-1) != after.argmax(-1)
+    if not furthest <= limit or (other & (ranked[:, -1] - ranked[:, -2] > 2 * limit)).any():
+        raise ExportError(
+            f"The exported folder answers otherwise than the run: {int(other.sum())} of {len(other)} letters differ, "
+            f"log-probabilities by up to {furthest:.2g} where {limit:.2g} is explained. Nothing was exported."
+        )
+    return Proof(len(other), int((~other).sum()), furthest)
+
+
+NOT_ASKED = -1e3  # log-probabilities of choices that are not there, or have no text, are below
+
+
+def _with_own_scores(proof: Proof, trained: TrainedRun, found: Scores) -> Proof:
+    """How far that is from the run's own scores of the same rows, which may be of 4-bit weights."""
+    file = trained.project.paths.scores / f"fold{trained.folds[0]}-test.npz"
+    if not file.exists():
+        return proof
+    own = load_scores(file)
+    place = {name: i for i, name in enumerate(own.ids.tolist())}
+    both = [(i, place[name]) for i, name in enumerate(found.ids.tolist()) if name in place]
+    if not both or own.logprobs.shape[2] != found.logprobs.shape[2]:
+        return proof
+    ours, theirs = (np.array(index) for index in zip(*both, strict=True))
+    first = np.arange(len(own.scales)) == int(abs(own.scales - 1).argmin())
+    before, after = own.rows(theirs).views(first).mean(), found.rows(ours).mean()
+    known = before > NOT_ASKED
+    format_ = "4 bits" if own.provenance.get("four_bit") else str(own.provenance.get("precision", "other versions"))
+    same = int((before.argmax(-1) == after.argmax(-1)).sum())
+    return replace(
+        proof, run_rows=len(both), run_same=same, run_mean=float(abs(after[known] - before[known]).mean()), run_weights=format_
+    )
+
+
+# %% the files beside the weights
+def _copy_processor(part: Path, base: BaseModel, config: Config) -> None:
+    """Tokenizer, image processor, chat template and generation settings, byte for byte those of the base model."""
+    folder = local_folder(config)
+    assert folder is not None, "the model was loaded from there"
+    patterns = [p for p in CONTENT_FILES if p != "config.json" and "safetensors" not in p and not p.startswith("*.bin")]
+    for file in {file for pattern in (*patterns, "generation_config.json") for file in folder.glob(pattern) if file.is_file()}:
+        shutil.copyfile(file, part / file.name)
+    if config.chat_template:
+        shutil.copyfile(config.chat_template, part / "chat_template.jinja")
+    if not (part / "generation_config.json").exists():
+        base.model.generation_config.save_pretrained(part)
+
+
+def _copy_adapters(part: Path, weights: Path, config: Config) -> None:
+    """The adapters as they are, with the name of their base model instead of a path of this machine."""
+    for file in weights.glob("*.safetensors"):
+        shutil.copyfile(file, part / file.name)
+    name = hub_name(config)
+    named = {"base_model_name_or_path": name if "/" in name else None, "revision": config.revision or None}
+    write_json(part / ADAPTER_CONFIG, read_json(weights / ADAPTER_CONFIG, dict) | named)
+
+
+def _write_pages(part: Path, trained: TrainedRun, proof: Proof, merged: bool) -> None:
+    source = Path(_source_of_infer())
+    shutil.copyfile(source, part / "infer.py")
+    ask: dict[str, Any] = read_json(part / "ask.json", dict)
+    write_text(part / "README.md", model_card(trained, ask, proof_lines(proof, merged), merged))
+    write_text(part / "serve.md", serving_page(trained.project.config, ask, merged))
+
+
+def _source_of_infer() -> str:
+    from mcvqa.answer import infer
+
+    return str(infer.__spec__.origin)
+
+
+def proof_lines(proof: Proof, merged: bool) -> Sequence[str]:
+    """What the card says about the proof."""
+    how = "merged weights rounded to 16 bits" if merged else "adapters on the 16-bit base model"
+    lines = [
+        f"Loaded anew after writing and asked {proof.rows} rows ({how}): {proof.same} of them get the letter of the base model "
+        f"with the adapters beside it; log-probabilities are at most {proof.furthest:.2g} apart."
+    ]
+    if proof.run_rows:
+        lines.append(
+            f"The run itself scored {proof.run_rows} of these rows with weights in {proof.run_weights}: {proof.run_same} have "
+            f"the same letter, log-probabilities are {proof.run_mean:.2g} apart on average."
+        )
+    return lines

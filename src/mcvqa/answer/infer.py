@@ -1,0 +1,59 @@
+"""python infer.py PHOTO QUESTION CHOICE CHOICE ...  BASE_MODEL=FOLDER says where adapters' base model is, unless on the hub."""
+import json
+import os
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageOps
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+
+LETTER = "abcdefghijklmnopqrstuvwxyz"
+
+
+def load_exported(folder: Path, base: str = "") -> tuple[Any, ...]:
+    """Model, tokenizer or whole processor, image processor, and how to ask."""
+    ask = json.loads((folder / "ask.json").read_text(encoding="utf-8"))
+    device, dtype = ("cuda", getattr(torch, ask["dtype"])) if torch.cuda.is_available() else ("cpu", torch.float32)
+    adapted = (folder / "adapter_config.json").exists()
+    model: Any = AutoModelForImageTextToText.from_pretrained((base or ask["base_model"]) if adapted else folder, dtype=dtype)
+    if adapted:
+        model = import_module("peft").PeftModel.from_pretrained(model, str(folder))
+    if not ask["image_token"]:
+        return model.to(device).eval(), AutoProcessor.from_pretrained(folder), None, ask
+    images: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")  # a whole processor of Qwen's wants torchvision
+    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder), images, ask
+
+
+def letter_probabilities(loaded: tuple[Any, ...], photo: str, question: str, choices: list[str]) -> list[float]:
+    """The probability of each choice: the letters' share of the logits right behind the prompt."""
+    model, tokenizer, images, ask = loaded
+    for token in ask["special"]:  # text must not end a message
+        question, *choices = (text.replace(token, f"{token[0]} {token[1:]}") for text in (question, *choices))
+    options = "\n".join(f"({letter}) {choice}" for letter, choice in zip(LETTER, choices, strict=False))
+    places = {"question": question, "options": options, "letters": ", ".join(LETTER[: len(choices)])}
+    text = re.sub(r"\{(question|options|letters)\}", lambda match: places[match[1]], ask["prompt"])
+    picture = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
+    if images is None:
+        begun = text.startswith(tokenizer.tokenizer.bos_token or "\0")
+        inputs = tokenizer(text=[text], images=[[picture]], return_tensors="pt", add_special_tokens=not begun)
+    else:
+        seen = images(images=[picture], size={"shortest_edge": ask["pixels"], "longest_edge": ask["pixels"]}, return_tensors="pt")
+        text = text.replace(ask["image_token"], ask["image_token"] * (int(seen["image_grid_thw"].prod()) // ask["merge"] ** 2))
+        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+        place = tokenizer.convert_tokens_to_ids(ask["image_token"])
+        inputs = {**ids, **seen, "mm_token_type_ids": (ids["input_ids"] == place).int()}
+    inputs = {name: v.to(model.device, model.dtype if v.is_floating_point() else None) for name, v in inputs.items()}
+    with torch.no_grad():
+        return model(**inputs).logits[0, -1].float()[ask["letters"][: len(choices)]].softmax(0).tolist()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 5:
+        sys.exit(__doc__)
+    asked = load_exported(Path(sys.argv[0]).parent, os.environ.get("BASE_MODEL", ""))
+    shares = letter_probabilities(asked, sys.argv[1], sys.argv[2], sys.argv[3:])
+    print(*(f"{LETTER[i]}  {share:.4f}  {sys.argv[3 + i]}" for i, share in enumerate(shares)), sep="\n")

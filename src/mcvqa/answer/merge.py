@@ -1,0 +1,75 @@
+"""Adapters merged into the 16-bit weights of their base, and proof by samples that the file holds what it should."""
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import nn
+
+from mcvqa.config import McvqaError
+
+ROWS_COMPARED = 16  # of each weight
+NAMED_WEIGHTS = 3  # in a message
+
+
+class ExportError(McvqaError, RuntimeError):
+    """A model that cannot be exported, or whose exported folder does not answer as the run does; nothing is left of it."""
+
+
+def save_merged(model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
+    """Write whole weights in 16 bits. The model itself is changed.
+
+    Args:
+        model: base model with adapters, or trained as a whole.
+        folder: to write to.
+        dtype: of the base model's own files.
+    """
+    whole: Any = model.merge_and_unload() if isinstance(model, PeftModel) else model
+    whole.to(dtype).save_pretrained(folder, safe_serialization=True)
+
+
+def sampled_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Some rows of each weight in float64, as they should be after merging; the same rows for the same names and shapes."""
+    core: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    adapted = {name: module for name, module in core.named_modules() if hasattr(module, "lora_A")}
+    sampled = {}
+    for name, value in core.named_parameters():
+        if ".lora_" in name:
+            continue
+        name, rows = name.replace(".base_layer", ""), _some_rows_of(name.replace(".base_layer", ""), len(value))
+        owner, _, kind = name.rpartition(".")
+        found = value.detach()[rows].double().cpu()
+        if owner in adapted and kind == "weight":
+            layer, one = adapted[owner], next(iter(adapted[owner].lora_A))
+            a, b = layer.lora_A[one].weight.detach(), layer.lora_B[one].weight.detach()[rows]
+            found = found + layer.scaling[one] * (b.double() @ a.double()).cpu()
+        sampled[name] = found
+    return sampled
+
+
+def _some_rows_of(name: str, count: int) -> list[int]:
+    return np.random.default_rng(zlib.crc32(name.encode())).permutation(count)[:ROWS_COMPARED].tolist()
+
+
+def require_same_weights(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
+    """Compare what should be in a file with what is.
+
+    Args:
+        expected, found: from `sampled_weights`.
+        dtype: of the file.
+
+    Raises:
+        ExportError: a weight is further off than rounding to `dtype` explains.
+    """
+    limits = torch.finfo(dtype)
+    wrong = sorted(expected.keys() ^ found.keys()) or [
+        name for name, value in expected.items()
+        if not ((found[name] - value).abs() <= limits.eps * value.abs() + limits.tiny).all()
+    ]
+    if wrong:
+        raise ExportError(
+            f"{len(wrong)} of {len(expected)} weights are not those of the base model with the adapters, first "
+            f"{', '.join(wrong[:NAMED_WEIGHTS])}: nothing was exported."
+        )

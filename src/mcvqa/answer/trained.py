@@ -1,0 +1,204 @@
+"""A trained run, found and verified without its data, and its models: the base with the weights of one fold at a time."""
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mcvqa.base.files import RunLog, read_json, read_yaml
+from mcvqa.config import Config, ConfigError, settings_hash, weight_changes
+from mcvqa.data.images import ImageRecord
+from mcvqa.data.questions import Question
+from mcvqa.model.device import plan_device
+from mcvqa.model.distributed import by_each, by_main, process_share
+from mcvqa.model.load import load_base, remove_adapters, vision_is_frozen
+from mcvqa.run.model_side import LoadedModel, plan_weights, with_photographs
+from mcvqa.run.project import Project, RunPaths, RunStopped
+from mcvqa.run.space import free_space
+from mcvqa.run.tasks import TaskRecords, content_print
+from mcvqa.run.train import require_same_base
+from mcvqa.scoring.orders import tta_plan
+from mcvqa.scoring.score import score_questions
+from mcvqa.scoring.scores import Scores
+from mcvqa.training.checkpoint import CheckpointError, adapter_hash, load_trained, verified
+
+
+# %% which run
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run with verified weights.
+
+    Attributes:
+        project: the run. Its settings name a folder for cache/ that can be written to; nothing else is written.
+        folds: that answer.
+        unverified: folds that version 0.1 trained, which recorded less.
+        style: how the competition writes answers, one of SUBMISSION_STYLES.
+    """
+
+    project: Project
+    folds: tuple[int, ...]
+    unverified: tuple[int, ...]
+    style: str
+
+    def weights(self, fold: int) -> Path:
+        return self.project.paths.fold(fold) / self.project.config.keep
+
+    @property
+    def cache(self) -> Path:
+        return Path(self.project.config.output_dir) / "cache"
+
+
+def find_trained(config: Config, fold: int | None = None) -> TrainedRun:
+    """Find a run and verify its weights and base model; its data are not needed.
+
+    Args:
+        config: settings that name the run; the base model may lie elsewhere than when it was trained.
+        fold: the only fold to answer; None: all.
+
+    Raises:
+        ConfigError: there is no such run, or the settings are not those that it was trained with.
+        RunStopped: a fold is not trained, or the base model consists of other files.
+        CheckpointError: weights are missing, damaged, or not those that were recorded.
+    """
+    paths = RunPaths(Path(config.output_dir).absolute(), config.run)
+    _require_same_settings(paths, config)
+    writable = paths.root if os.access(paths.root, os.W_OK) else Path.cwd()  # an attached data set is not
+    config = config.replace(output_dir=str(writable), run_name=config.run)
+    records = TaskRecords(paths.experiment / "tasks", paths.experiment / "steps", paths.root)
+    project = Project(config, paths, records, RunLog(paths.log), time.monotonic())
+    folds = _trained_folds(project, fold)
+    for each in folds:
+        _require_recorded_weights(project, each)
+    require_same_base(project)
+    return TrainedRun(project, folds, tuple(f for f in folds if _is_of_0_1(project, f)), _style_of_run(paths))
+
+
+# the base model is known by its content, and new tables have columns of their own
+MAY_DIFFER = ("model_id", "revision", "id_column", "image_column", "question_column", "answer_column")
+
+
+def _require_same_settings(paths: RunPaths, config: Config) -> None:
+    file = paths.experiment / "config.yaml"
+    if not file.exists():
+        raise ConfigError(f"There is no run {paths.run!r}: {file} is missing. mcvqa experiments lists the runs.")
+    before = read_yaml(file, dict)
+    may_differ = {name: before[name] for name in MAY_DIFFER if name in before}
+    if changed := weight_changes(before, config.replace(**may_differ)):
+        raise ConfigError("\n".join((f"The run {paths.run!r} was trained with other settings:", *changed, "Leave them out.")))
+
+
+def _trained_folds(project: Project, only: int | None) -> tuple[int, ...]:
+    config = project.config
+    if only is not None and only not in config.folds_to_train:
+        raise RunStopped(f"There is no fold {only}: the run has folds {', '.join(map(str, config.folds_to_train))}.")
+    asked = config.folds_to_train if only is None else (only,)
+    trained = tuple(fold for fold in asked if _is_trained(project, fold))
+    if not trained or (len(trained) < len(asked) and not config.time_budget):
+        missing = ", ".join(str(fold) for fold in asked if fold not in trained)
+        there = f", or answer with one fold: --fold {trained[0]}" if trained else ""
+        raise RunStopped(f"Fold {missing} of the run {config.run!r} is not trained: finish it (mcvqa run){there}.")
+    return trained
+
+
+def _is_trained(project: Project, fold: int) -> bool:
+    return bool(project.records.read(f"train fold {fold}").get("finished")) or _is_of_0_1(project, fold)
+
+
+def _is_of_0_1(project: Project, fold: int) -> bool:
+    """Whether version 0.1 trained a fold; until this version goes on with the run, only 0.1's own record says so."""
+    records, name = project.records, f"train fold {fold}"
+    own = (records.old_folder / f"{name.replace(' ', '-')}.json").exists()
+    return records.is_of_0_1(name) or (own and not records.read(name) and project.paths.fold(fold).exists())
+
+
+def _require_recorded_weights(project: Project, fold: int) -> None:
+    """Raises CheckpointError for weights that are damaged or were exchanged after they were trained."""
+    folder = project.paths.fold(fold) / project.config.keep
+    verified(folder)
+    made = project.records.read(f"train fold {fold}").get("made", {})
+    recorded = [value for path, value in made.items() if Path(path).name == folder.name]
+    if recorded and recorded != [content_print(folder)]:
+        raise CheckpointError(
+            f"{folder} does not hold the weights that were recorded when the fold was trained. Copy the run's own folder back, "
+            "or delete it and train this fold again."
+        )
+
+
+def _style_of_run(paths: RunPaths) -> str:
+    """How the competition writes answers; letters for a run that did not note it."""
+    file = paths.experiment / "data.json"
+    return str(read_json(file, dict).get("style", "lower")) if file.exists() else "lower"
+
+
+# %% its models
+@dataclass
+class TrainedModels:
+    """The base model of a run, loaded by the first question, with the weights of the fold that was asked last.
+
+    Attributes:
+        records: survey of the photographs, by the names that questions have for them; grows with what is asked.
+    """
+
+    trained: TrainedRun
+    records: dict[str, ImageRecord] = field(default_factory=dict)
+    _loaded: LoadedModel | None = None
+    _on_base: tuple[int, nn.Module] | None = None
+
+    def load(self) -> LoadedModel:
+        """The base model, where that was not done yet."""
+        if self._loaded is None:
+            project = self.trained.project
+            plan = by_each(plan_device, project.config)
+            base = by_each(load_base, project.config, by_each(plan_weights, project, plan))
+            features = self.trained.cache / "features" if vision_is_frozen(project.config) else None
+            self._loaded = with_photographs(base, self.records, project.config, features)
+        return self._loaded
+
+    def score(self, fold: int, questions: Sequence[Question], title: str) -> Scores:
+        """Scores of questions by a fold's weights, in the option orders and image scales of the settings.
+
+        Args:
+            fold: number of the fold.
+            questions: their photographs are in `records`.
+            title: of the progress bar.
+        """
+        config = self.trained.project.config
+        for scale in tta_plan(config)[1]:
+            self._make_features([question.image for question in questions], scale)
+        loaded, model = self.load(), self._with_weights(fold)
+        return score_questions(model, loaded.base, loaded.maker, questions, config, self._provenance(fold), title=title)
+
+    def _make_features(self, images: Sequence[str], scale: float) -> None:
+        """Image features that are missing; where the disk has no room for them, none are kept from here on."""
+        loaded, store = self.load(), self.load().store
+        if store is None or not (missing := by_main(store.missing, images, scale)):
+            return
+        if by_main(lambda: store.bytes_needed(missing, scale) > free_space(self.trained.cache)):
+            print(f"  image features are not kept: {self.trained.cache} has no room for them")
+            loaded.base.vision.to(loaded.base.plan.device)  # which `fill` may have left on the CPU
+            self._loaded = with_photographs(loaded.base, self.records, self.trained.project.config, None)
+            return
+        self._release()
+        by_each(lambda: store.fill(loaded.base, missing, scale, share=process_share()))
+
+    def _with_weights(self, fold: int) -> nn.Module:
+        if self._on_base is None or self._on_base[0] != fold:
+            self._release()
+            self._on_base = fold, load_trained(self.load().base, self.trained.weights(fold))
+        return self._on_base[1]
+
+    def _release(self) -> None:
+        if self._on_base is not None:
+            remove_adapters(self.load().base, self._on_base[1])
+            self._on_base = None
+
+    def _provenance(self, fold: int) -> dict[str, Any]:
+        config, plan = self.trained.project.config, self.load().base.plan
+        return {
+            "run": config.run, "fold": fold, "split": "asked", "adapter": adapter_hash(self.trained.weights(fold)),
+            "config": settings_hash(config.weight_settings()), "precision": str(plan.dtype).removeprefix("torch."),
+            "four_bit": bool(plan.four_bit),
+        }
