@@ -132,6 +132,11 @@ def test_a_sheet_is_read_whatever_the_file_is_called(tmp_path: Path) -> None:
         read_cells(path)
 
 
+@pytest.mark.parametrize("name", ["fea1", "eggAnswer", "rar!", "bzh", "<id>", "[id]", "{id}", "version", "gif8"])
+def test_headers_that_begin_nearly_as_other_files_do(tmp_path: Path, name: str) -> None:
+    assert read_cells(written(tmp_path / "train.csv", f"{name},question\n1,?\n".encode())).header == [name, "question"]
+
+
 def test_damaged_packing_is_named(tmp_path: Path) -> None:
     for ending, pack in PACKERS.items():
         whole = pack(TEXT.encode() * 20)

@@ -106,9 +106,9 @@ JSON_OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{\s*"')  # no CSV beg
 # What is no table begins so, after a byte order mark: archives, documents, databases, pickles, web pages, pictures
 NOT_READ = re.compile(
     rb"(?:\xef\xbb\xbf)?(?:.{257}ustar|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd|ALZ\x01|EGGA|\xd0\xcf\x11\xe0|%PDF|"
-    rb"version https://git-lfs|\s*<(?:!|\?xml|html|head|body|meta|table)|SQLite format 3|\x89HDF|\x93NUMPY|FEA1|"
+    rb"version https://git-lfs|\s*<(?i:!|\?xml|html|head|body|meta|table)|SQLite format 3|\x89HDF|\x93NUMPY|"
     rb"\x80[\x02-\x05]|\x89PNG|\xff\xd8\xff|GIF8)",
-    re.DOTALL | re.IGNORECASE,
+    re.DOTALL,
 )
 
 
@@ -129,10 +129,9 @@ def _file_bytes(path: Path) -> bytes:
 
 def _kind_of(raw: bytes) -> str:
     """By its first bytes: what a file is called says less."""
-    starts = {
-        b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff" * 4: "arrow",
-        b"PK\x03\x04": "xlsx" if b"xl/workbook" in raw else "zip",
-    }
+    starts = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff" * 4: "arrow"}
+    if raw.startswith(b"PK\x03\x04"):
+        return "xlsx" if b"xl/workbook" in raw else "zip"
     return next((kind for start, kind in starts.items() if raw.startswith(start)), "text")
 
 

@@ -19,9 +19,9 @@ UNREAD_FORMATS = (
     (None, r"gsheet", "a link to Google Sheets: download the table as CSV"),
     (rb"%PDF", r"pdf", f"a PDF document: {AS_TABLE}"),
     (rb"version https://git-lfs", None, "a Git LFS pointer, not the file itself: run git lfs pull"),
-    (rb"\s*<(!doctype html|html|head|body|meta|table)", r"html?", "a web page (HTML): download it again, as a CSV file"),
-    (rb"\s*<(\?xml|!)", r"xml", f"an XML file: {AS_TABLE}"),
-    (rb"SQLite format 3|\x89HDF|\x93NUMPY|FEA1", r"sqlite3?|db|hdf5?|h5|np[yz]|orc", f"a file of another program: {AS_TABLE}"),
+    (rb"\s*<(?i:!doctype html|html|head|body|meta|table)", r"html?", "a web page (HTML): download it again, as a CSV file"),
+    (rb"\s*<(?i:\?xml|!)", r"xml", f"an XML file: {AS_TABLE}"),
+    (rb"SQLite format 3|\x89HDF|\x93NUMPY", r"sqlite3?|db|hdf5?|h5|np[yz]|orc", f"a file of another program: {AS_TABLE}"),
     (rb"\x80[\x02-\x05]", r"pkl|pickle", "a pickle, which can run programs when it is read: write it with DataFrame.to_csv"),
     (rb"\x1f\x8b|BZh|\xfd7zXZ|PK\x03\x04", None, "packed twice: unpack it by hand"),
     (rb"\x89PNG|\xff\xd8\xff|GIF8", None, "a picture, not a table"),
@@ -36,7 +36,7 @@ def unread_format(name: str, begin: bytes = b"") -> str:
         begin: its first bytes, 512 or more; without them its name decides.
     """
     for begins, ending, what in UNREAD_FORMATS:
-        if begin and begins and re.match(begins, begin.removeprefix(b"\xef\xbb\xbf"), re.DOTALL | re.IGNORECASE):
+        if begin and begins and re.match(begins, begin.removeprefix(b"\xef\xbb\xbf"), re.DOTALL):
             return what
         if not begin and ending and re.search(rf"\.({ending})$", name.lower()):
             return what
