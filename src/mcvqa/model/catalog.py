@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from mcvqa.model.device import GIB
 from mcvqa.model.families.registry import FAMILIES
-from mcvqa.model.load import NF4_BYTES, ROOM_FOR_ACTIVATIONS
+from mcvqa.model.load import ACTIVATION_MEMORY, NF4_BYTES
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class KnownModel:
     def memory(self, *, four_bit: bool) -> float:
         """GiB for the weights, and for activations and training state of the adapters (see choose_weights)."""
         packed = (self.weights - self.kept) * (NF4_BYTES if four_bit else 2)
-        return (packed + 2 * self.kept) * 1e9 / GIB + ROOM_FOR_ACTIVATIONS / GIB
+        return (packed + 2 * self.kept) * 1e9 / GIB + ACTIVATION_MEMORY / GIB
 
     def described(self, memory: int) -> str:
         """A line of the table.

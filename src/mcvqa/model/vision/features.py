@@ -18,7 +18,7 @@ from mcvqa.base.files import LONG_WAITS, atomic_path, patiently
 from mcvqa.data.images import DECODER_VERSION, ImageError, ImageRecord, open_with_hash
 from mcvqa.data.table import DataError
 from mcvqa.model.batches import Batches
-from mcvqa.model.distributed import Made, progress
+from mcvqa.model.distributed import Output, progress
 from mcvqa.model.families.family import Grid, feature_width, image_grid, image_tokens
 from mcvqa.model.fast.overflow import OverflowInModel, cast_weights
 from mcvqa.model.load import BaseModel
@@ -342,9 +342,9 @@ def finished(base: BaseModel, encoding: ImageEncoding) -> tuple[list[torch.Tenso
     return features, [encoding.names[i] for i in broken]
 
 
-def one_behind(items: Iterable[Made]) -> Iterator[Made]:
+def one_behind(items: Iterable[Output]) -> Iterator[Output]:
     """The same items, each one delayed until the next has arrived."""
-    before: list[Made] = []
+    before: list[Output] = []
     for item in items:
         yield from before
         before = [item]

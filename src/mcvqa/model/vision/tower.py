@@ -110,7 +110,7 @@ def aligned(tower: Any) -> Iterator[None]:
     (NVIDIA, Matrix Multiplication Background User's Guide, section 4.1).
     """
     narrow = [b.mlp for b in tower.blocks if hasattr(b.mlp, "gate_proj") and b.mlp.gate_proj.out_features % NEEDED_UNIT]
-    original = [(layer, dict(layer.named_parameters())) for mlp in narrow for layer in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)]
+    saved = [(layer, dict(layer.named_parameters())) for mlp in narrow for layer in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)]
     for mlp in narrow:
         more = -mlp.gate_proj.out_features % BEST_UNIT
         for layer in (mlp.gate_proj, mlp.up_proj):
@@ -119,7 +119,7 @@ def aligned(tower: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        for layer, parameters in original:
+        for layer, parameters in saved:
             for name, parameter in parameters.items():
                 setattr(layer, name, parameter)
 
