@@ -106,5 +106,5 @@ def test_gradients_pass(tower):
 def test_every_patch_is_in_one_window_and_one_image():
     plan = plan_tower(GRIDS["many shapes"], merge=2, window_side=4)
     for groups in (plan.windows, plan.images):
-        assert torch.cat([group.flatten() for group in groups]).sort().values.tolist() == list(range(len(plan.places)))
+        assert torch.cat([group.flatten() for group in groups]).sort().values.tolist() == list(range(len(plan.positions)))
     assert len(plan.images) == 4, "the two images of one size stand in one group"

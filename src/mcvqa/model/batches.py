@@ -1,4 +1,4 @@
-"""Batches made ahead of time by loader processes; whatever happens to these, the batches come, in order and whole."""
+"""Batches prepared ahead of time by loader processes; all batches arrive in order even if these processes fail."""
 import atexit
 import contextlib
 import dataclasses
@@ -20,16 +20,17 @@ from mcvqa.base.informing import counted
 from mcvqa.base.interrupt import ignore_signals
 from mcvqa.config import McvqaError
 
-NO_LOADERS = "MCVQA_NO_LOADERS"  # environment variable, for child processes too: loader processes do not work on this machine
-POLL = 5.0  # seconds between two looks at whether the loader processes are alive
-SILENCE = 600.0  # seconds without a batch after which they are given up; a drive that drops is waited for five minutes
+NO_LOADERS = "MCVQA_NO_LOADERS"  # environment variable, inherited by child processes: loader processes do not work here
+POLL = 5.0  # seconds between two checks that the loader processes are alive
+SILENCE = 600.0  # seconds without a batch until they are killed; file access is retried for five minutes
 
 
 class Batches:
-    """Batches of `rows` in the order of `keys`, made ahead by `workers` processes; where these fail, in this one.
+    """Batches of `rows` in the order of `keys`, prepared by `workers` loader processes; if these fail, by this process.
 
     Args:
-        pin: for a GPU.
+        rows: returns the batch of a key.
+        pin: whether to pin memory, for a GPU.
     """
 
     def __init__(self, rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> None:
@@ -39,22 +40,22 @@ class Batches:
         return len(self.keys)
 
     def __iter__(self) -> Iterator[Any]:
-        workers, made = 0 if os.environ.get(NO_LOADERS) else self.workers, 0
+        workers, received = 0 if os.environ.get(NO_LOADERS) else self.workers, 0
         try:
             for batch in _received(loader(self.rows, self.keys, workers, pin=self.pin)):
                 yield batch
-                made += 1
-        except RuntimeError as error:  # torch has no class of its own for it
+                received += 1
+        except RuntimeError as error:  # torch raises no more specific class
             if (why := _why_loaders_failed(error)) is None:
                 raise
-            tqdm.write(f"  {why} The remaining {counted(len(self.keys) - made, 'batch is', 'batches are')} made without.")
-            yield from loader(self.rows, self.keys[made:], 0, pin=self.pin)
+            tqdm.write(f"  {why} The remaining {counted(len(self.keys) - received, 'batch is', 'batches are')} made without.")
+            yield from loader(self.rows, self.keys[received:], 0, pin=self.pin)
 
 
 def _why_loaders_failed(error: RuntimeError) -> str | None:
-    """What to say where loader processes failed; None: the error is about something else.
+    """The message for failed loader processes; None: the error has another cause.
 
-    Where the reason lasts, no more of them are started in this program: each start would wait and fail again.
+    If the cause is permanent, this program starts no more of them: each start would wait and fail again.
     """
     text = str(error)
     if isinstance(error, NotShared) or "out of shared memory" in text:
@@ -75,10 +76,10 @@ def _why_loaders_failed(error: RuntimeError) -> str | None:
 
 
 def _received(batches: DataLoader) -> Iterator[Any]:
-    """What the loader processes make. They are killed where they fail: one that hangs would keep its memory.
+    """Batches received from the loader processes. On failure all are killed: one that hangs would keep its memory.
 
     Raises:
-        RuntimeError: one of them died, or none has sent anything for SILENCE seconds.
+        RuntimeError: a process died, or none has sent anything for SILENCE seconds.
     """
     before = set(multiprocessing.active_children())
     started, silent = _started(batches), 0
@@ -91,7 +92,7 @@ def _received(batches: DataLoader) -> Iterator[Any]:
             except StopIteration:
                 return
             except RuntimeError as error:
-                # counted in polls, not by the clock: this process may have been stopped itself meanwhile
+                # counted in polls, not by the clock: this process itself may have been suspended
                 if "DataLoader timed out" in str(error) and (silent := silent + 1) * POLL < SILENCE and _pinning(started):
                     continue
                 _end_loaders(started, workers)
@@ -101,17 +102,18 @@ def _received(batches: DataLoader) -> Iterator[Any]:
 
 
 class WatchedReads:
-    """Reads of batches from loader processes, each of which has an end.
+    """Reads from loader processes that cannot block forever.
 
-    Torch looks whether its processes are alive only between two messages. One that is killed in the middle of a message leaves a
-    part of it in the pipe, and the rest would be waited for as long as anybody, this process included, can write to the pipe.
+    Torch checks whether its processes are alive only between two messages. A process killed in the middle of a message leaves
+    an incomplete one in the pipe, and a read waits for the rest as long as any process, this one included, can write to it.
 
     Args:
-        started: torch's iterator. workers: its processes.
+        started: torch's iterator.
+        workers: its processes.
     """
 
     def __init__(self, started: Iterator[Any], workers: Sequence[Any]) -> None:
-        self.started = weakref.ref(started)  # its last reference must not be dropped in a thread that watches
+        self.started = weakref.ref(started)  # the watching thread must not drop the last reference
         self.workers, self.number, self.reading = workers, 0, False
         self.over = threading.Event()
 
@@ -132,7 +134,7 @@ class WatchedReads:
             self.reading = False
 
     def _watch(self) -> None:
-        """End a read that takes longer than torch's own limit, POLL, while a process is dead; in any case after SILENCE."""
+        """End a read that takes longer than torch's timeout, POLL, while a process is dead; any read after SILENCE."""
         seen, polls = 0, 0
         while not self.over.wait(POLL):
             polls = polls + 1 if self.reading and self.number == seen else 0
@@ -147,12 +149,12 @@ def _end_loaders(started: Iterator[Any], workers: Sequence[Any], *, torn: bool =
     """Kill the processes of a loader.
 
     Args:
-        torn: a message is known to be cut off. Once nobody can write to the pipe any more, whoever reads it meets its end.
+        torn: whether a message is known to be incomplete; then the pipe is closed for writing, which ends the read.
     """
     for process in workers:
         process.kill()
     for process in workers:
-        process.join(POLL)  # else it counts as alive until somebody asks for its end
+        process.join(POLL)  # otherwise it counts as alive until its exit status is read
     pinning = getattr(started, "_pin_memory_thread", None)
     if pinning is not None and not torn:  # torch will wait for this thread, which may be in the middle of a message
         vars(started)["_pin_memory_thread_done_event"].set()
@@ -163,35 +165,35 @@ def _end_loaders(started: Iterator[Any], workers: Sequence[Any], *, torn: bool =
 
 
 def _pinning(started: Iterator[Any]) -> bool:
-    """Whether torch's thread that pins batches is alive, where there is one: without it nothing ever arrives."""
+    """Whether torch's pin-memory thread, if there is one, is alive: without it no batch arrives."""
     thread = getattr(started, "_pin_memory_thread", None)
     return thread is None or thread.is_alive()
 
 
 def _started(batches: DataLoader) -> Iterator[Any]:
-    """Torch notices at the next poll that a process has died; its own handler would break into whatever is computed then."""
-    own_handler = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
-    before = signal.getsignal(signal.SIGCHLD) if own_handler else None
+    """Start the loader without torch's SIGCHLD handler, which would interrupt any computation; the next poll notices a death."""
+    has_handler = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
+    before = signal.getsignal(signal.SIGCHLD) if has_handler else None
     started = iter(batches)
-    if own_handler:
+    if has_handler:
         signal.signal(signal.SIGCHLD, before)
     atexit.unregister(_end_workers)
-    atexit.register(_end_workers)  # what is registered last is called first: torch would wait 5 s for each process
+    atexit.register(_end_workers)  # called first because registered last: torch would wait 5 s for each process
     return started
 
 
 def _end_workers() -> None:
-    """Where an error ends the program amid batches: Python ends such processes by SIGTERM, which they ignore, and then waits."""
+    """Kill loader processes at exit, after an error: Python would send SIGTERM, which they ignore, and wait."""
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
 
 
 def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoader:
-    """What `Batches` takes them from.
+    """The DataLoader that `Batches` iterates over.
 
-    What a notebook defines lives in `__main__`, where a process that starts anew does not find it: there the processes are
-    forked, and where that is unsafe (macOS, Windows) the batches are made here.
+    Classes defined in a notebook are in `__main__`, where a spawned process does not find them: there the processes are
+    forked, and where forking is unsafe (macOS, Windows) this process prepares the batches.
     """
     in_notebook, can_fork = type(rows).__module__ == "__main__", sys.platform == "linux"
     workers = workers if can_fork or not in_notebook else 0
@@ -199,18 +201,19 @@ def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoa
         SharedBatches(rows) if workers else rows, sampler=keys, batch_size=None, num_workers=workers, pin_memory=pin,
         prefetch_factor=4 if workers else None, worker_init_fn=ignore_signals, timeout=POLL if workers else 0,
         multiprocessing_context="fork" if workers and in_notebook else None,
-        generator=torch.Generator(),  # a loader draws a number when it starts, which would shift what dropout draws
+        generator=torch.Generator(),  # a loader draws a seed when it starts, which would change the random numbers of dropout
     )
 
 
-# %% what a loader process does
+# %% in a loader process
 class NotShared(McvqaError, RuntimeError):
-    """A batch that does not fit into the shared memory through which processes pass tensors."""
+    """A batch does not fit into the shared memory through which processes pass tensors."""
 
 
 class SharedBatches(Dataset):
-    """`rows`, their tensors in shared memory already. Torch would move them there in a thread of the loader process whose errors
-    nobody receives, and the batch would be waited for without end.
+    """`rows` with tensors in shared memory.
+
+    Torch would move them there in a thread of the loader process, whose errors are lost: the main process would wait forever.
     """
 
     def __init__(self, rows: Dataset) -> None:
@@ -228,7 +231,7 @@ class SharedBatches(Dataset):
 
 
 def _tensors_in(value: Any) -> Iterable[torch.Tensor]:
-    """All tensors of a batch: in sequences, dicts and dataclasses."""
+    """All tensors of a batch, including those nested in sequences, dicts and dataclasses."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, (list, tuple, dict)) or dataclasses.is_dataclass(value):

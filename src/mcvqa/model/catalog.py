@@ -1,9 +1,9 @@
-"""Models worth a try, with the memory that training their adapters takes: what `mcvqa models` prints."""
+"""The table of `mcvqa models`: models worth trying, and the memory needed to train adapters on them."""
 from dataclasses import dataclass
 
 from mcvqa.model.device import GIB
 from mcvqa.model.families.registry import FAMILIES
-from mcvqa.model.load import NF4_BYTES, ROOM_FOR_ACTIVATIONS
+from mcvqa.model.load import ACTIVATION_MEMORY, NF4_BYTES
 
 
 @dataclass(frozen=True)
@@ -13,8 +13,8 @@ class KnownModel:
     Attributes:
         name: on the hub.
         model_type: as in its config.json.
-        weights: billions of them, counted on an empty model of its layer sizes (tests/model/model_sizes.py); 0: not known.
-        kept: billions that stay in 16 bits where the others get 4: embeddings, the vision tower, experts.
+        weights: in billions, counted on an empty model of its layer sizes (tests/model/model_sizes.py); 0: not known.
+        kept: billions of weights that stay in 16 bits with 4-bit loading: embeddings, the vision tower, experts.
     """
 
     name: str
@@ -25,10 +25,14 @@ class KnownModel:
     def memory(self, *, four_bit: bool) -> float:
         """GiB for the weights, and for activations and training state of the adapters (see choose_weights)."""
         packed = (self.weights - self.kept) * (NF4_BYTES if four_bit else 2)
-        return (packed + 2 * self.kept) * 1e9 / GIB + ROOM_FOR_ACTIVATIONS / GIB
+        return (packed + 2 * self.kept) * 1e9 / GIB + ACTIVATION_MEMORY / GIB
 
     def described(self, memory: int) -> str:
-        """A line of the table. Args: memory: as for list_models."""
+        """A line of the table.
+
+        Args:
+            memory: bytes of GPU memory; 0: no GPU.
+        """
         name = f"{self.name:50} {'fast' if self.model_type in FAMILIES else 'plain':6}"
         if not self.weights:
             return f"{name} {'?':>8} {'?':>8}"
@@ -60,7 +64,11 @@ KNOWN_MODELS = (
 
 
 def list_models(memory: int) -> str:
-    """A table. Args: memory: bytes of the GPU here; 0: there is none."""
+    """The table as text.
+
+    Args:
+        memory: bytes of GPU memory; 0: no GPU.
+    """
     here = f"{memory / GIB:.0f} GiB here" if memory else "no GPU here"
     return "\n".join([
         f"{'model':50} {'path':6} {'4 bits':>8} {'16 bits':>8}  {here}", *(model.described(memory) for model in KNOWN_MODELS), "",

@@ -1,4 +1,4 @@
-"""What a base model consists of, by content: weights that are exchanged in place are another model under the same name."""
+"""The files of a base model, identified by content: replaced weights under the same name are another model."""
 import contextlib
 import json
 import os
@@ -11,7 +11,7 @@ from huggingface_hub import try_to_load_from_cache
 from mcvqa.base.files import DamagedFile, file_hash, read_json, write_json
 from mcvqa.config import Config, McvqaError
 
-# what the model's answers depend on; pictures, READMEs and the settings of generate() are left out
+# files that the answers depend on; not images, READMEs or the settings of generate()
 CONTENT_FILES = (
     "config.json", "*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*processor*.json", "tokenizer*",
     "vocab.*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.model", "tekken.json", "chat_template*",
@@ -19,11 +19,11 @@ CONTENT_FILES = (
 
 
 class ModelError(McvqaError, RuntimeError):
-    """A model that cannot be loaded or is not what it should be."""
+    """The model cannot be loaded or is not what it should be."""
 
 
 def packaged_tiny() -> Path | None:
-    """The folder of the trained tiny model in the package; None where there is no package (the notebook by itself)."""
+    """The folder of the trained tiny model in the package; None: the package is not installed (notebook only)."""
     package = find_spec("mcvqa")
     for parent in package.submodule_search_locations or () if package else ():
         if (Path(parent) / "tiny" / "model.safetensors").exists():
@@ -32,51 +32,58 @@ def packaged_tiny() -> Path | None:
 
 
 def local_folder(config: Config) -> Path | None:
-    """The folder with the model's files, for a hub model the cached one; None where it is not there yet. No network."""
+    """The folder with the model's files, without network access.
+
+    Returns:
+        The folder, for a hub model the one in the hub's cache; None: it is not downloaded yet.
+    """
     if config.model_id == "tiny":
         return packaged_tiny()
     folder = Path(config.model_id)
     if folder.is_dir():
         return folder
-    with contextlib.suppress(ValueError):  # no name that the hub could have
+    with contextlib.suppress(ValueError):  # not a valid hub name
         cached = try_to_load_from_cache(config.model_id, "config.json", revision=config.revision or None)
         return Path(cached).parent if isinstance(cached, str) else None
     return None
 
 
 def base_print(config: Config) -> str:
-    """The content of the base model, for keys: JSON of the hash of each file that its answers depend on.
+    """Identify the base model by content, for cache keys.
 
-    A file is read again only when its size or dates change; what is known is kept in cache/ of the output folder. Of a hub
-    model the names under which the hub's cache stores the files are taken, which are their hashes. Before a hub model is
-    downloaded only its name is known, so keys are made after that.
+    A file is hashed again only when its size or dates change; known hashes are kept in cache/ of the output folder. Files of
+    a hub model are not hashed: the hub's cache names them by their hashes. Before a hub model is downloaded only its name is
+    known, so keys are computed after that.
+
+    Returns:
+        JSON with the hash of each file that the answers depend on.
     """
     folder = local_folder(config)
     if folder is None:
         return json.dumps({"model": config.model_id})
-    memory = Path(config.output_dir) / "cache" / "model-files.json"
-    known = _known_hashes(memory)
+    cache = Path(config.output_dir) / "cache" / "model-files.json"
+    known = _known_hashes(cache)
     files = {path.name: path for pattern in CONTENT_FILES for path in folder.glob(pattern) if path.is_file()}
     if config.chat_template:
         files["chat_template of the settings"] = Path(config.chat_template)
     facts = {name: _file_facts(path, known) for name, path in sorted(files.items())}
     hashed = {str(files[name].absolute()): fact for name, fact in facts.items() if fact["stamp"]}
     if any(known.get(path) != fact for path, fact in hashed.items()):
-        write_json(memory, known | hashed)
+        write_json(cache, known | hashed)
     return json.dumps({name: fact["sha256"] for name, fact in facts.items()})
 
 
-def _known_hashes(memory: Path) -> dict[str, Any]:
-    """What earlier runs noted; nothing where the note is damaged, for all of it can be made again."""
+def _known_hashes(cache: Path) -> dict[str, Any]:
+    """Hashes noted by earlier runs; empty if the file is missing or damaged, as they can be computed again."""
     try:
-        known = read_json(memory)
+        known = read_json(cache)
     except (OSError, DamagedFile):
         return {}
     return known if isinstance(known, dict) else {}
 
 
 def _file_facts(path: Path, known: dict[str, Any]) -> dict[str, Any]:
-    """The hash of a file and the size and dates it had; the date of the last change of any kind cannot be set by hand."""
+    """Hash, size and dates of a file. The date of its last status change (ctime) is included because users cannot set it."""
     target = Path(os.path.realpath(path))
     if path.is_symlink() and target.parent.name == "blobs":
         return {"sha256": target.name, "stamp": None}
@@ -89,7 +96,7 @@ def _file_facts(path: Path, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def base_differences(before: str, now: str) -> list[str]:
-    """The files in which two results of `base_print` differ, each with what happened to it."""
+    """The files in which two results of `base_print` differ, and how each one changed."""
     old, new = json.loads(before), json.loads(now)
     return [
         f"{name} {'is gone' if name not in new else 'is new' if name not in old else 'has changed'}"

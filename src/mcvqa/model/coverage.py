@@ -11,10 +11,12 @@ from mcvqa.model.source import empty_model
 
 @dataclass(frozen=True)
 class AdapterCoverage:
-    """Attributes:
-        names: last names of the layers that get adapters, in order.
-        adapted, linears: how many layers get some, and how many linear layers the language model's decoder layers have.
-        share: of all weights, those of the layers with adapters.
+    """Which layers get adapters.
+
+    Attributes:
+        names: last names of the layers with adapters, in order.
+        adapted, linears: number of layers with adapters, and of linear layers in the language model's decoder.
+        share: weights in layers with adapters, as a share of all weights.
     """
 
     names: tuple[str, ...]
@@ -30,7 +32,11 @@ class AdapterCoverage:
 
 
 def adapter_coverage(model_config: Any, config: Config) -> AdapterCoverage:
-    """Counted on an empty model. Raises FamilyError: the settings name layers that are not there."""
+    """Count the layers with adapters on an empty model, before any weight is loaded.
+
+    Raises:
+        FamilyError: the settings name layers that the model does not have.
+    """
     model = empty_model(model_config)
     family = family_of(model_config, config, model)
     total = sum(p.numel() for p in model.parameters())
@@ -39,6 +45,6 @@ def adapter_coverage(model_config: Any, config: Config) -> AdapterCoverage:
         name: module for name, module in with_adapters(model, config, family, low_cpu_mem_usage=True).named_modules()
         if isinstance(module, LoraLayer)
     }
-    held = sum(module.get_base_layer().weight.numel() for module in adapted.values())
+    adapted_weights = sum(module.get_base_layer().weight.numel() for module in adapted.values())
     names = dict.fromkeys(name.rpartition(".")[2] for name in adapted)
-    return AdapterCoverage(tuple(names), len(adapted), len(linears), held / total)
+    return AdapterCoverage(tuple(names), len(adapted), len(linears), adapted_weights / total)

@@ -1,6 +1,6 @@
-"""Which device, number format and attention to use, and why: every automatic choice comes with its reason.
+"""Choice of device, precision and attention: every automatic choice has a reason.
 
-`plan_device` only looks and decides; `apply_device` sets what is global in this process.
+`plan_device` only inspects and decides; `apply_device` changes global state of this process.
 """
 import contextlib
 import os
@@ -23,16 +23,16 @@ class DeviceError(McvqaError, RuntimeError):
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """How to compute.
+    """How and where to compute.
 
     Attributes:
         device: 'cuda', 'mps' or 'cpu'.
-        dtype: format of the frozen weights.
-        memory: bytes that may be used on the GPU; 0 elsewhere.
+        dtype: precision of the frozen weights.
+        memory: bytes of GPU memory that may be used; 0: no GPU.
         four_bit: NF4 weights in the language model; None: to be decided when the model is known (see choose_weights).
-        amp: mixed precision in the forward pass; with float16 gradients are scaled.
-        workers: processes that read images and encode rows.
-        reasons: one line per choice, for people.
+        amp: whether the forward pass uses mixed precision; with float16, gradients are scaled.
+        workers: loader processes, which read images and encode rows.
+        reasons: one line per choice, for users.
         flash_attention: whether attention may run on FlashAttention's kernels, which need compute capability 8.0.
     """
 
@@ -50,10 +50,11 @@ class DevicePlan:
         return self.amp and self.dtype == torch.float16
 
     def with_weights(self, four_bit: bool, why: str) -> "DevicePlan":
-        """This plan with the choice of weights.
+        """This plan with 4-bit or full weights.
 
         Args:
-            why: the reason, which joins the others.
+            four_bit: whether the weights are 4-bit.
+            why: the reason, added to the others.
 
         Raises:
             DeviceError: bitsandbytes is missing.
@@ -62,15 +63,15 @@ class DevicePlan:
             raise DeviceError(
                 f"4-bit weights ({why}) need bitsandbytes: pip install bitsandbytes. Or do without: --set quantization=none."
             )
-        others = [reason for reason in self.reasons if not reason.startswith("4-bit weights")]  # of an earlier choice
+        others = [reason for reason in self.reasons if not reason.startswith("4-bit weights")]  # without an earlier choice
         return replace(self, four_bit=four_bit, reasons=(*others, f"4-bit weights {'on' if four_bit else 'off'}: {why}"))
 
 
 def plan_device(config: Config) -> DevicePlan:
-    """The plan for these settings on this machine; nothing global is set.
+    """The plan for these settings on this machine; global state is not changed.
 
     Raises:
-        DeviceError: the device is missing, fails a first real operation, or cannot be taken for a T4.
+        DeviceError: the device is missing, fails a first operation, or cannot emulate a T4.
     """
     device, why_device = _choose_device(config)
     name, capability, memory = _gpu_facts(device)
@@ -100,17 +101,17 @@ def plan_device(config: Config) -> DevicePlan:
 
 
 def _spare_cores() -> int:
-    """Cores for loader processes: those of this process, when several share the machine; eight feed any GPU."""
+    """Cores for loader processes: at most eight, which keep any GPU busy, and this process's share if several run here."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(8, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def _choose_device(config: Config) -> tuple[str, str]:
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # there is no way for several processes to exchange gradients on mps
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # mps cannot exchange gradients between processes
     available = {"cuda": torch.cuda.is_available(), "mps": alone and torch.backends.mps.is_available(), "cpu": True}
     if config.device == "auto":
-        found = next(name for name, there in available.items() if there)
-        return found, "the fastest one here"
+        fastest = next(name for name, usable in available.items() if usable)
+        return fastest, "the fastest one here"
     if not available[config.device]:
         raise DeviceError(
             f"device={config.device} is not available here. Use --set device=auto, or switch on a GPU "
@@ -120,7 +121,7 @@ def _choose_device(config: Config) -> tuple[str, str]:
 
 
 def _gpu_facts(device: str) -> tuple[str, tuple[int, int], int]:
-    """Name, compute capability, memory in bytes."""
+    """Name, compute capability and bytes of memory of the device."""
     if device != "cuda":
         return device.upper(), (0, 0), 0
     facts = torch.cuda.get_device_properties(torch.cuda.current_device())
@@ -128,10 +129,14 @@ def _gpu_facts(device: str) -> tuple[str, tuple[int, int], int]:
 
 
 def prove_device(device: str, name: str) -> None:
-    """One real operation: `is_available()` is True on a P100 whose first kernel fails with current builds of torch."""
+    """Run one operation: on a P100 `is_available()` is True, but the first kernel fails with current builds of torch.
+
+    Raises:
+        DeviceError: it failed.
+    """
     try:
-        sides = torch.ones(8, 8, device=device)
-        if (sides @ sides).sum().item() != 512:
+        ones = torch.ones(8, 8, device=device)
+        if (ones @ ones).sum().item() != 512:
             raise RuntimeError("a matrix product came out wrong")
     except RuntimeError as error:
         raise DeviceError(
@@ -140,7 +145,11 @@ def prove_device(device: str, name: str) -> None:
 
 
 def choose_precision(wanted: str, device: str, capability: tuple[int, int]) -> tuple[torch.dtype, str]:
-    """By compute capability, not by `is_bf16_supported()`, which is True on a T4 where bfloat16 is emulated and slow."""
+    """Choose the precision by compute capability: `is_bf16_supported()` is True on a T4, where bfloat16 is emulated and slow.
+
+    Returns:
+        The precision and the reason.
+    """
     if wanted != "auto":
         return getattr(torch, wanted), "as set"
     if device != "cuda":
@@ -160,12 +169,12 @@ def _why_amp(config: Config, on_gpu: bool, dtype: torch.dtype) -> str:
     return "gradients are scaled against underflow" if dtype == torch.float16 else "bfloat16 needs no gradient scaling"
 
 
-# %% what is global in a process
+# %% global state of a process
 def apply_device(plan: DevicePlan) -> None:
-    """Set what `plan` asks of the whole process; what an earlier plan set ends here. `load_base` calls it before it takes memory.
+    """Apply a plan to the whole process, in place of an earlier one. `load_base` calls it before it allocates memory.
 
-    Deterministic cuDNN, as the original asks. On a GPU also: no more than the plan's memory is taken, and no attention kernels
-    run that such a GPU has not. cuDNN's attention is off: it prepares itself anew for every shape, and each batch has its own.
+    cuDNN is deterministic, as in the original. On a GPU memory is limited to the plan's, and attention kernels that the planned
+    GPU does not have are disabled. cuDNN's attention is disabled: it plans anew for every shape, and each batch has its own.
     """
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
@@ -177,8 +186,8 @@ def apply_device(plan: DevicePlan) -> None:
 
 
 def _let_memory_grow() -> None:
-    """Blocks of memory that can grow leave fewer gaps, and a T4 has none to spare. Who has set the variable is obeyed; to set
-    it here would be too late, for torch reads it when it is imported."""
+    """Use expandable memory segments, which fragment less: a T4 has no memory to waste. An environment variable of the user
+    takes precedence; setting it here would be too late, because torch reads it when it is imported."""
     if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & set(os.environ):
         newer = getattr(torch._C, "_accelerator_setAllocatorSettings", None)  # its older name is deprecated
         (newer or torch.cuda.memory._set_allocator_settings)("expandable_segments:True")
@@ -186,14 +195,14 @@ def _let_memory_grow() -> None:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within the block torch draws from `seed`; behind it the CPU and the CUDA GPU in use draw on from where they were."""
+    """Within the block torch's generators are seeded; afterwards those of the CPU and the GPU in use continue as before."""
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
         torch.manual_seed(seed)
         yield
 
 
 def set_seeds(seed: int) -> None:
-    """Same seed, same run: torch on every device.
+    """Seed torch on every device.
 
     numpy and random are not seeded: this package uses its own numpy generators.
     """

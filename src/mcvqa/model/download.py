@@ -1,5 +1,4 @@
-"""What the hub is going to be asked for: whether it may be had, how large it is, and whether there is room, before any of it
-is fetched."""
+"""The planned download of a hub model: whether it is accessible, how large it is and whether it fits on the disk."""
 import fnmatch
 import shutil
 from dataclasses import dataclass
@@ -17,10 +16,12 @@ GB = 10**9  # as the hub counts
 
 @dataclass(frozen=True)
 class Download:
-    """Attributes:
-        size: bytes that are still to be fetched.
-        free: bytes that are free in the hub's cache.
-        cache: its folder.
+    """A download from the hub that has not started.
+
+    Attributes:
+        size: bytes still to be downloaded.
+        free: free bytes on the disk of the hub's cache.
+        cache: folder of the hub's cache.
     """
 
     size: int
@@ -37,10 +38,10 @@ class Download:
 
 
 def planned_download(config: Config) -> Download:
-    """Of a hub model, by one question to the hub.
+    """Plan the download of a hub model, with one request to the hub.
 
     Raises:
-        ModelError: there is no such model or version, or its owner has to be asked for it.
+        ModelError: there is no such model or version, or its owner must grant access.
     """
     try:
         facts = HfApi(endpoint=constants.ENDPOINT).model_info(
@@ -66,5 +67,5 @@ def planned_download(config: Config) -> Download:
         if not isinstance(try_to_load_from_cache(config.model_id, file.rfilename, revision=config.revision or None), str)
     ]
     cache = Path(constants.HF_HUB_CACHE)
-    there = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
-    return Download(sum(file.size or 0 for file in missing), shutil.disk_usage(there).free, cache)
+    existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
+    return Download(sum(file.size or 0 for file in missing), shutil.disk_usage(existing).free, cache)

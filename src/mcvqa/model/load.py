@@ -1,4 +1,4 @@
-"""Base model, 4-bit weights, LoRA adapters: what is trained and what stays frozen."""
+"""Loading the base model with full or 4-bit weights, and adding LoRA adapters."""
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,17 +37,17 @@ from mcvqa.model.source import (
 )
 from mcvqa.model.text.encode import Encoder
 
-# the implementation of image processors that needs no torchvision: the other's pixels differ a little
+# the implementation of image processors without torchvision; the other one gives slightly different pixels
 SAME_PIXELS = {"backend": "pil"}
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A frozen base model with what belongs to it."""
+    """A frozen base model with its tokenizer and processor."""
 
-    model: Any  # a *ForConditionalGeneration of transformers, whose parts the type checker does not know
+    model: Any  # *ForConditionalGeneration of transformers, whose submodules the type checker does not know
     tokenizer: Any
-    processor: Any  # of images alone on the fast path, of text and images on the plain one
+    processor: Any  # for images only on the fast path, for text and images on the plain one
     encoder: Encoder | PlainEncoder
     family: Family
     plan: DevicePlan
@@ -73,7 +73,7 @@ class BaseModel:
         return self.model.config.image_token_id
 
     def answers(self, model: nn.Module) -> Answering:
-        """A module that gives (B, K, V) logits for batches of this model's rows.
+        """A module that computes (B, K, V) logits for batches of rows.
 
         Args:
             model: this base model, with or without adapters.
@@ -83,9 +83,13 @@ class BaseModel:
         return AnswerModel(model, self.family, self.image_token_id)
 
 
-# %% from a hub name or folder to the frozen model
+# %% loading
 def check_transformers() -> None:
-    """Raises ModelError for the versions that compute wrong M-RoPE positions for still images."""
+    """Check the version of transformers: some compute wrong M-RoPE positions for still images.
+
+    Raises:
+        ModelError: it is one of them.
+    """
     version = tuple(int(part) for part in transformers.__version__.split(".")[:3] if part.isdigit())
     if (5, 4, 0) <= version <= (5, 5, 3):
         raise ModelError(
@@ -95,7 +99,7 @@ def check_transformers() -> None:
 
 
 def takes_fast_path(model_config: Any, config: Config) -> bool:
-    """Whether there is an optimized path for the model's family that these settings can take.
+    """Whether the model's family has an optimized path that supports these settings.
 
     DoRA is computed by PEFT's layers in the library's model, which cannot read the batches of a recurrent family.
     """
@@ -104,7 +108,7 @@ def takes_fast_path(model_config: Any, config: Config) -> bool:
 
 
 def path_note(model_config: Any, config: Config) -> str:
-    """What is slower than the optimized path could be, and why; empty: nothing is."""
+    """A note if the run cannot use the optimized path fully, with the reason; empty: it can."""
     if not takes_fast_path(model_config, config):
         why = "has no fast path" if model_config.model_type not in FAMILIES else "leaves its fast path with use_dora=true"
         return f"{model_config.model_type} {why}: every prompt is encoded with its own photograph"
@@ -113,34 +117,47 @@ def path_note(model_config: Any, config: Config) -> str:
 
 
 def family_of(model_config: Any, config: Config, model: Any = None) -> Family:
-    """Raises FamilyError for a model that cannot be trained here. Args: model: an empty one, if there is one already."""
+    """The family of a model.
+
+    Args:
+        model: an empty model, if there is one already.
+
+    Raises:
+        FamilyError: models of this type cannot be trained.
+    """
     if takes_fast_path(model_config, config):
         return FAMILIES[model_config.model_type]
     model = model or empty_model(model_config)
     decoder = model.get_decoder()
     language = next(name for name, module in model.named_modules() if module is decoder)
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    # a router may be a linear layer that gives something else: it can have no adapters, and no 4-bit layer can stand for it
+    # a router may be a linear layer with another forward(): it can neither get adapters nor become a 4-bit layer
     others = [name for name, module in linears.items() if type(module).forward is not nn.Linear.forward]
     family = plain_family(model_config.model_type, language, [name for name in linears if name not in others])
     return replace(family, unquantised=(*family.unquantised, *others))
 
 
 def decoder_linears(model: nn.Module, family: Family) -> dict[str, nn.Linear]:
-    """The linear layers of the language model's decoder layers, by their paths."""
+    """The linear layers of the language model's decoder, by path."""
     inside = [(name, module) for name, module in model.named_modules() if name.startswith(family.decoder_layers)]
     return {name: module for name, module in inside if isinstance(module, nn.Linear) and name not in family.unquantised}
 
 
 def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
-    """Tokenizer side only, no weights: (encoder, processor, model config).
+    """Load everything but the weights.
 
-    On the fast path the tokenizer and the image processor are loaded one by one: AutoProcessor would ask for torchvision,
-    which the video half of Qwen's processor needs and still images do not.
+    On the fast path the tokenizer and the image processor are loaded separately: AutoProcessor requires torchvision, which
+    Qwen's video processor needs and still images do not.
+
+    Returns:
+        The encoder, the processor and the model configuration.
+
+    Raises:
+        ModelError: a file is missing or damaged, or the model is of an unsupported type.
     """
     check_transformers()
-    transformers.utils.logging.disable_progress_bar()  # one bar per file read or written hides our own
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")  # renamed in version 6, nothing a user could mend
+    transformers.utils.logging.disable_progress_bar()  # a bar per file hides this package's progress bars
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")  # renamed in version 6, not the user's concern
     folder, revision, model_config = model_folder(config), hub_revision(config), read_model_config(config)
     published_bits(model_config)
     require_tokenizer(config)
@@ -162,14 +179,15 @@ def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
 
 
 def load_processor(folder: str, template: str = "", **revision: str) -> Any:
-    """The whole processor of a model without a fast path.
+    """Load the whole processor of a model without a fast path.
 
     Args:
-        folder: or hub name.
-        template: file with a chat template that is used instead of its own.
+        folder: folder or hub name of the model.
+        template: file with a chat template that replaces the processor's; empty: none.
+        revision: keyword arguments from hub_revision.
 
     Raises:
-        ModelError: it needs a library that is not installed, or is none that renders conversations with images.
+        ModelError: it needs a library that is not installed, or has no image processor or chat template.
     """
     try:
         processor = AutoProcessor.from_pretrained(folder, **revision, trust_remote_code=False)
@@ -187,19 +205,19 @@ def load_processor(folder: str, template: str = "", **revision: str) -> Any:
             "pictures in a conversation. Look for a variant whose name ends in Instruct, chat or it."
         )
     if processor.tokenizer.pad_token is None:
-        processor.tokenizer.pad_token = processor.tokenizer.eos_token  # what is padded is never read
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token  # logits at padding are never read
     return processor
 
 
 def load_base(config: Config, plan: DevicePlan) -> BaseModel:
-    """The base model with all weights frozen, on its device.
+    """Load the base model with all weights frozen, on its device.
 
     Raises:
-        ModelError: it cannot be loaded, is not whole, or bitsandbytes quantised something it should not.
+        ModelError: it cannot be loaded, is incomplete, or bitsandbytes quantized the wrong layers.
     """
     encoder, processor, model_config = load_encoder(config)
     bits = published_bits(model_config)
-    if bits:  # the library would end at a gap in packed weights, before it reports it
+    if bits:  # the library fails at missing packed weights before it reports them
         require_whole_model(config, model_config)
     else:
         require_whole_files(config)
@@ -212,8 +230,8 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
             f"of type {family.model_type} do not have, and that are not known here."
         )
     plan = choose_weights(config, plan, model_config)
-    apply_device(plan)  # here, where every process that computes takes its first memory
-    # never None: packed weights would be read as whole ones
+    apply_device(plan)  # here, because every computing process first allocates memory here
+    # not quantization_config=None: packed weights would be read as unpacked ones
     packing: dict[str, Any] = {"quantization_config": four_bit_settings(family, plan.dtype)} if plan.four_bit else {}
     if bits:
         packing = {"config": as_loaded(model_config, plan.dtype)}
@@ -221,14 +239,14 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             model_folder(config), **hub_revision(config), output_loading_info=True, ignore_mismatched_sizes=True,
             dtype=plan.dtype, trust_remote_code=False,
-            attn_implementation=EVERY_TOKEN_ONCE if family.vision else None,  # None: the best that the model knows
+            attn_implementation=EVERY_TOKEN_ONCE if family.vision else None,  # None: the library's default
             device_map={"": torch.cuda.current_device() if plan.device == "cuda" else plan.device}, **packing,
         )
     model, report = loaded
     require_all_tensors(report, model_folder(config))
     if bits:
         unpack_linears(model, plan.dtype, keep=family.decoder_layers if plan.four_bit else None)
-        cast_weights(model, plan.dtype)  # some are left as in the file
+        cast_weights(model, plan.dtype)  # some keep the precision of the file
     if plan.four_bit:
         verify_quantization(model, family, all_of_them=not bits)
         keep_packing(model)
@@ -239,9 +257,9 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
 def four_bit_settings(family: Family, dtype: torch.dtype) -> BitsAndBytesConfig:
     """NF4 (QLoRA, arXiv:2305.14314) on the language model only.
 
-    Without double quantisation: it saves 0.37 bits a weight, and its unpacking is one more kernel for each product.
+    Without double quantization: it saves 0.37 bits a weight, but dequantizing takes one more kernel per product.
 
-    The modules to leave alone need their full path; 'visual' by itself leaves nothing alone. lm_head must be listed too.
+    Modules to skip must be listed with their full paths ('visual' alone skips nothing), lm_head included.
     """
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=False, bnb_4bit_compute_dtype=dtype,
@@ -250,30 +268,36 @@ def four_bit_settings(family: Family, dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def keep_packing(model: nn.Module) -> None:
-    """On some CPUs bitsandbytes packs weights anew at their first use without gradients: in place, with scales rounded to
-    bfloat16, and not at all where a row is no multiple of 64 values, which ends in an error."""
+    """Keep bitsandbytes from repacking the weights.
+
+    On some CPUs it does so at their first use without gradients: in place, with scales rounded to bfloat16, and with an error
+    if a row is not a multiple of 64 values.
+    """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010 - to mypy every attribute of a module is a tensor
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010 - mypy takes module attributes for tensors
 
 
 def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool = True) -> None:
-    """Look at the module types after loading: exactly the language model's linear layers must be 4-bit.
+    """Check after loading that exactly the language model's linear layers are 4-bit.
 
     Args:
-        all_of_them: else some are enough, as some publishers leave layers in full.
+        all_of_them: whether all must be; some publishers leave layers unpacked.
+
+    Raises:
+        ModelError: other layers are 4-bit, or some are not.
     """
-    found = {name for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
+    quantized = {name for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
     wanted = decoder_linears(model, family).keys()
-    if found - wanted or not found or (all_of_them and found != wanted):
-        odd = sorted(found ^ wanted)[:3]
+    if quantized - wanted or not quantized or (all_of_them and quantized != wanted):
+        odd = sorted(quantized ^ wanted)[:3]
         raise ModelError(f"4-bit weights are not where they should be, for example {odd}. Set quantization=none.")
 
 
-# %% what is trained
+# %% trained weights
 def adapter_settings(config: Config, family: Family) -> LoraConfig:
-    """LoRA (arXiv:2106.09685) on the language model's projections, named by full path; rsLoRA is arXiv:2312.03732, DoRA
-    arXiv:2402.09353."""
+    """LoRA (arXiv:2106.09685) on the language model's projections, by full path, with optional rsLoRA (arXiv:2312.03732) and
+    DoRA (arXiv:2402.09353)."""
     return LoraConfig(
         r=config.lora_r, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, bias="none",
         target_modules=family.adapter_pattern(config.target_modules, vision=config.lora_vision), task_type="CAUSAL_LM",
@@ -282,19 +306,29 @@ def adapter_settings(config: Config, family: Family) -> LoraConfig:
 
 
 def with_adapters(model: nn.Module, config: Config, family: Family, **options: Any) -> PeftModel:
-    """Args: options: of get_peft_model."""
+    """The model with fresh adapters.
+
+    Args:
+        options: passed on to get_peft_model.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")  # as in load_base
         return get_peft_model(model, adapter_settings(config, family), **options)
 
 
 def make_trainable(base: BaseModel, config: Config, seed: int) -> nn.Module:
-    """Fresh adapters on the base model, or, with lora_r=0, all of its weights.
+    """Add fresh adapters to the base model or, with lora_r=0, make all of its weights trainable.
 
-    With lora_r=0 the base itself changes: load it anew for the next fold. Otherwise `remove_adapters` restores it.
+    With lora_r=0 the base model itself changes: reload it for the next fold. Otherwise `remove_adapters` restores it.
 
     Args:
-        seed: of the adapters' initial values; the same seed gives the same ones.
+        seed: seed of the adapters' initial values.
+
+    Returns:
+        The model to train.
+
+    Raises:
+        ModelError: lora_r=0 with 4-bit weights.
     """
     if config.lora_r == 0:
         if base.plan.four_bit:
@@ -308,10 +342,10 @@ def make_trainable(base: BaseModel, config: Config, seed: int) -> nn.Module:
 
 
 def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
-    """Weights saved by `save_trained`, for scoring.
+    """Load weights saved by `save_trained`, for scoring.
 
     Raises:
-        ModelError: they do not suit the model (PEFT would leave fresh adapters where a file has none), or are pickled.
+        ModelError: they do not fit the model (PEFT would keep fresh adapters for missing ones), or are pickled.
     """
     folder = Path(folder)
     if not list(folder.glob("*.safetensors")):
@@ -336,15 +370,15 @@ def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
 
 
 def _not_loaded(model: PeftModel, folder: Path) -> list[str]:
-    """Tensors of the adapters that are not, number for number, those of the file."""
-    there, wanted = get_peft_model_state_dict(model), load_file(folder / "adapter_model.safetensors")
-    return sorted(there.keys() ^ wanted.keys()) or [
-        name for name, value in wanted.items() if not torch.equal(there[name].cpu(), value.to(there[name].dtype))
+    """Names of adapter tensors that are not exactly equal to those in the file."""
+    loaded, stored = get_peft_model_state_dict(model), load_file(folder / "adapter_model.safetensors")
+    return sorted(loaded.keys() ^ stored.keys()) or [
+        name for name, value in stored.items() if not torch.equal(loaded[name].cpu(), value.to(loaded[name].dtype))
     ]
 
 
 def remove_adapters(base: BaseModel, model: nn.Module) -> None:
-    """Give the base model back as it was, without adapters."""
+    """Restore the base model without adapters."""
     if isinstance(model, PeftModel):
         model.unload()
         if hasattr(base.model, "peft_config"):
@@ -356,23 +390,26 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def vision_is_frozen(config: Config) -> bool:
-    """Whether image features stay the same during training, so that computing them once is enough."""
+    """Whether image features do not change during training, so that they need to be computed only once."""
     return config.lora_r > 0 and not config.lora_vision
 
 
 # %% sizes without weights
-# NF4 takes 4 bits a weight and a float32 for 64 of them; with double quantisation a byte, and a float32 for 256 of these
+# NF4: 4 bits a weight and a float32 per 64 weights; with double quantization a byte per 64, and a float32 per 256 of these
 NF4_BYTES, NESTED_NF4_BYTES = (4 + 32 / 64) / 8, (4 + 8 / 64 + 32 / (64 * 256)) / 8  # arXiv:2305.14314
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Parameter counts of a model and of what would be trained.
+    """Parameter counts of a model and of its trained part.
 
     Attributes:
-        rest: everything but the language model's linear layers.
-        averages: how many of the trained weights are kept (EMA, SWA).
-        four_bits: bytes of a weight in 4 bits.
+        language_linears: in linear layers of the language model.
+        vision: in the vision tower.
+        rest: everywhere but in the language model's linear layers.
+        trained: trained parameters.
+        averages: number of averages kept of the trained weights (EMA, SWA).
+        four_bits: bytes per 4-bit weight.
     """
 
     language_linears: int
@@ -393,21 +430,24 @@ class ModelSize:
         return 4 * (4 + self.averages) * self.trained
 
 
-# What a step needs beside weights and training state: CUDA's own half GiB, and the activations of some rows of a model of
-# 3 billion weights without checkpointing (about 1.5 GiB for 300 tokens), or of a larger one with it. With less room than
-# that, 4-bit weights make more of it than unpacking them in every pass costs.
-ROOM_FOR_ACTIVATIONS = 3 * GIB
+# Memory of a step besides weights and training state: half a GiB for CUDA, and activations of some rows of a 3B model without
+# checkpointing (about 1.5 GiB per 300 tokens) or of a larger one with it. If less were free, 4-bit weights would gain more
+# than dequantizing them in every pass costs.
+ACTIVATION_MEMORY = 3 * GIB
 
 
 def choose_weights(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize | None = None) -> DevicePlan:
-    """`plan` with 4-bit weights where the full ones would not leave enough room, if that is not decided yet.
+    """Decide on 4-bit weights, unless the plan has: they are used if full weights would not leave enough memory.
 
     Args:
-        size: of the model, if it is known already.
+        size: size of the model, if it is known already.
+
+    Returns:
+        The plan with the decision.
 
     Raises:
         DeviceError: 4-bit weights are needed, and bitsandbytes is missing.
-        ModelError: the model is published in fewer bits, and not as the settings want them.
+        ModelError: the model is published with quantized weights that do not fit the settings.
     """
     bits = published_bits(model_config)
     if bits == FOUR_BIT and config.quantization != "none" and config.lora_r > 0:
@@ -425,22 +465,22 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any, size: Mo
         return plan.with_weights(False, "lora_r=0 trains all weights, which 4-bit weights cannot do")
     size = size or measure_model(model_config, config)
     weights = size.weight_bytes(replace(plan, four_bit=False))
-    fits = weights + size.training_bytes + ROOM_FOR_ACTIVATIONS <= plan.memory
+    fits = weights + size.training_bytes + ACTIVATION_MEMORY <= plan.memory
     return plan.with_weights(not fits, (
         f"{weights / GIB:.1f} GiB of weights in {str(plan.dtype).removeprefix('torch.')} + {size.training_bytes / GIB:.1f} GiB "
-        f"training state + {ROOM_FOR_ACTIVATIONS / GIB:.0f} GiB for activations {'fit' if fits else 'do not fit'} into "
+        f"training state + {ACTIVATION_MEMORY / GIB:.0f} GiB for activations {'fit' if fits else 'do not fit'} into "
         f"{plan.memory / GIB:.1f} GiB"
     ))
 
 
 def measure_model(model_config: Any, config: Config) -> ModelSize:
-    """Counted on an empty model: no weights are needed."""
+    """Count the parameters on an empty model, without weights."""
     model = empty_model(model_config)
     family = family_of(model_config, config, model)
     linears = sum(linear.weight.numel() for linear in decoder_linears(model, family).values())
     total = sum(p.numel() for p in model.parameters())
-    spoken = {*model.get_submodule(family.language).parameters(), *model.get_output_embeddings().parameters()}
-    vision = total - sum(p.numel() for p in spoken)  # the tower, and what carries its features over
+    language = {*model.get_submodule(family.language).parameters(), *model.get_output_embeddings().parameters()}
+    vision = total - sum(p.numel() for p in language)  # the tower and its projector
     if config.lora_r > 0:
         model = with_adapters(model, config, family, low_cpu_mem_usage=True)
     trained = sum(p.numel() for p in trained_parameters(model).values())

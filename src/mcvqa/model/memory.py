@@ -1,7 +1,7 @@
-"""The memory of a training step: how many rows go through the model at once, and whether activations are kept.
+"""The memory of a training step: how many rows one forward pass takes, and whether activations are kept.
 
-The rows of a step are the effective batch, whatever is chosen here; only the forward passes they are divided into change.
-What fits is tried with copies of the longest row that share no token: an estimate would have to know every kernel of every GPU.
+The rows of a step are always the effective batch; only their division into forward passes changes. What fits is measured with
+copies of the longest row that share no tokens: an estimate would have to know every kernel of every GPU.
 """
 import math
 import time
@@ -13,16 +13,16 @@ import torch
 from mcvqa.config import Config
 from mcvqa.model.device import GIB, DevicePlan
 
-MARGIN = 0.92  # share of the memory that a step may take: beside it stand CUDA's own, and the gaps between tensors
+MARGIN = 0.92  # share of the memory for a step; the rest is for the CUDA context and fragmentation
 
 
 @dataclass
 class MemoryPlan:
-    """How the rows of an optimizer step go through the model. All folds of a run share it, and what they learn about it.
+    """How the rows of an optimizer step are divided into passes. All folds of a run share it, with all later changes.
 
     Attributes:
-        rows: at most so many in one forward pass; 0: not known yet.
-        checkpointing: whether activations are computed again in the backward pass.
+        rows: most rows in one forward pass; 0: not known yet.
+        checkpointing: whether activations are recomputed in the backward pass.
         recorded: whether passes are launched as CUDA graphs (training/recorded.py).
     """
 
@@ -35,7 +35,11 @@ class MemoryPlan:
         return f"micro-batch {self.rows} {'with' if self.checkpointing else 'without'} checkpointing{recorded}"
 
     def shrink(self, config: Config) -> bool:
-        """No recordings, then half the rows, then checkpointing; returns whether there was anything left to save."""
+        """Save memory: first drop the recorded passes, then halve the rows, then use checkpointing.
+
+        Returns:
+            Whether there was anything left to change.
+        """
         if self.recorded:
             self.recorded = False
         elif self.rows > 1:
@@ -48,21 +52,25 @@ class MemoryPlan:
 
 
 def settings_plan(config: Config, plan: DevicePlan) -> MemoryPlan:
-    """What the settings say, before anything is tried: on a GPU the least that a step can take, elsewhere what it will."""
+    """The plan from the settings, before anything is measured: on a GPU the smallest step, elsewhere the final plan."""
     saving = config.gradient_checkpointing == "always" or (config.gradient_checkpointing == "auto" and plan.device != "cpu")
     return MemoryPlan(config.micro_batch or (1 if plan.device == "cuda" else config.batch_size), saving)
 
 
 def less_memory(config: Config, *, four_bit: bool | None = None) -> str:
-    """What a user can change, what costs least first. Args: four_bit: whether the weights are 4-bit already, if known."""
-    ways = [
+    """Advice on settings that save memory, the cheapest first.
+
+    Args:
+        four_bit: whether the weights are 4-bit already; None: not known.
+    """
+    options = [
         "" if four_bit or config.quantization == "4bit" or not config.lora_r else "--set quantization=4bit",
         "--set gradient_checkpointing=auto" if config.gradient_checkpointing == "never" else "",
         f"--set train_orders=1 (now {config.train_orders})" if config.train_orders > 1 else "",
         f"a smaller lora_r (now {config.lora_r})" if config.lora_r > 8 else "",
         f"a smaller image_size (now {config.image_size})", "a smaller model (3B instead of 7B)",
     ]
-    return "Use less: " + ", ".join(way for way in ways if way) + "."
+    return "Use less: " + ", ".join(option for option in options if option) + "."
 
 
 # %% what fits
@@ -71,8 +79,8 @@ class Trial:
     """A forward and backward pass that fits.
 
     Attributes:
-        seconds: it takes, once warm.
-        peak: bytes of memory at its fullest, with what the optimizer will keep.
+        seconds: duration after a warm-up.
+        peak: peak memory in bytes, including what the optimizer will keep.
     """
 
     rows: int
@@ -90,32 +98,45 @@ Measure = Callable[[int, bool], Trial | None]  # (rows, checkpointing) -> None w
 
 
 def row_counts(rows: int) -> list[int]:
-    """Rows in one pass when `rows` are divided into 1, 2, 3, ... passes of like size, down to a single row."""
+    """Rows per pass if `rows` are divided into 1, 2, 3, ... passes of similar size, down to a single row."""
     return sorted({math.ceil(rows / passes) for passes in range(1, rows + 1)}, reverse=True)
 
 
 def largest_fitting(counts: Sequence[int], checkpointing: bool, measure: Measure) -> Trial | None:
-    """Args: counts: of rows to try, the largest first."""
+    """The largest pass that fits; None: none does.
+
+    Args:
+        counts: numbers of rows to try, largest first.
+    """
     return next((trial for rows in counts if (trial := measure(rows, checkpointing))), None)
 
 
 def fastest_fitting(counts: Sequence[int], setting: str, measure: Measure) -> list[Trial]:
-    """The largest pass that fits without checkpointing and, where it holds more rows, the largest with it; the faster first.
+    """The largest pass that fits without checkpointing and, if it holds more rows, the largest with it.
 
-    With as many rows checkpointing can only be slower, so that is not tried. Empty: nothing fits.
+    With the same number of rows checkpointing can only be slower, so that is not tried.
 
     Args:
-        counts: of rows to try, the largest first.
-        setting: gradient_checkpointing.
+        counts: numbers of rows to try, largest first.
+        setting: the setting gradient_checkpointing.
+
+    Returns:
+        The passes, faster one first; empty: nothing fits.
     """
     kept = None if setting == "always" else largest_fitting(counts, False, measure)
     larger = [] if setting == "never" else [rows for rows in counts if kept is None or rows > kept.rows]
     return sorted(filter(None, (kept, largest_fitting(larger, True, measure))), key=lambda trial: -trial.rate)
 
 
-def reason_for(found: Sequence[Trial], rows: int, tokens: int) -> str:
-    """One line. Args: found: as `fastest_fitting` gives it. rows: of a step. tokens: of the longest row."""
-    best, *others = found
+def reason_for(trials: Sequence[Trial], rows: int, tokens: int) -> str:
+    """Explain the choice in one line.
+
+    Args:
+        trials: as returned by `fastest_fitting`.
+        rows: rows of a step.
+        tokens: tokens of the longest row.
+    """
+    best, *others = trials
     words = {True: "with", False: "without"}
     line = (f"micro-batch {best.rows} of {rows} rows {words[best.checkpointing]} checkpointing: {best.peak / GIB:.1f} GiB "
             f"at the longest row ({tokens} tokens), {best.rate:.1f} rows/s")
@@ -124,28 +145,33 @@ def reason_for(found: Sequence[Trial], rows: int, tokens: int) -> str:
     return line
 
 
-LEAST_PASSES = 100  # of a fold whose passes are recorded: some four shapes take two passes' time each, a tenth comes back
+LEAST_PASSES = 100  # in a fold, to record passes: recording about four shapes costs two passes each, a replay saves a tenth
 
 
 def launches_bind(single: Trial, plain: Trial) -> bool:
-    """Whether recording gains more than rounded lengths cost: launches, loader and optimizer share one machine, so a GPU waits
-    for launches that take half of its time. By benchmarks/RESULTS.md about 4 % are lost at 0.2, and 8 % gained at 0.7.
+    """Whether kernel launches limit the speed, so that recording gains more than rounded lengths cost.
+
+    Launches, loader and optimizer share one CPU, so a GPU waits for launches that take half of its time. In
+    benchmarks/RESULTS.md recording loses about 4 % at a ratio of 0.2 and gains 8 % at 0.7.
 
     Args:
-        single: a pass of one row, which has as many kernels and little to compute.
-        plain: of all rows, and those the longest: in others launches take even more of the time.
+        single: a pass of one row, with as many kernels and little to compute.
+        plain: a pass of all rows at the greatest length; launches take an even larger share of other passes.
     """
     return single.seconds > 0.5 * plain.seconds
 
 
-# %% trying it
+# %% measuring
 def measure_pass(rows: int, checkpointing: bool, run: Callable[[], None], kept: int, limit: float) -> Trial | None:
-    """`run` once to warm up and once against the clock, on the GPU; None where it does not fit.
+    """Time a pass on the GPU, after one to warm up.
 
     Args:
         run: a forward and backward pass of `rows` rows.
-        kept: bytes that training will keep beside it.
-        limit: bytes that all of it may take.
+        kept: bytes that training will keep in addition.
+        limit: bytes available for both.
+
+    Returns:
+        The measurement; None: it does not fit.
     """
     free_memory()
     torch.cuda.reset_peak_memory_stats()
@@ -164,7 +190,7 @@ def measure_pass(rows: int, checkpointing: bool, run: Callable[[], None], kept: 
 
 
 def free_memory() -> None:
-    """Give back what torch holds for later. Call it outside of `except`: the error holds on to the pass that failed."""
+    """Release the memory that torch has cached. Call it outside of `except`: the error keeps the failed pass alive."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -173,7 +199,7 @@ RandomState = tuple[torch.Tensor, torch.Tensor | None]
 
 
 def random_state() -> RandomState:
-    """Of the generators that dropout draws from, on the CPU and on the GPU in use."""
+    """State of the generators used by dropout, on the CPU and on the GPU in use."""
     return torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
 
 

@@ -1,10 +1,10 @@
-"""The plain path: any vision-language model, called as its own library calls it.
+"""The plain path: any vision-language model, through its own forward pass.
 
-Nothing is known here about the model but its processor, its chat template and its output: every option order of a question is
-a prompt of its own, the photograph is processed anew with each, and the logits are read at the prompt's last token. Slower
-than the path for Qwen's models, and right for all.
+It uses only the model's processor, chat template and output: every option order of a question is a separate prompt, the
+photograph is encoded again for each, and the logits are read at the prompt's last token. Slower than the path for Qwen's
+models, and correct for all.
 
-Shapes: B rows, K option orders, C choices, N prompts that go through the model together, L tokens, V vocabulary.
+Shapes: B rows, K option orders, C choices, N prompts in one forward pass, L tokens, V vocabulary.
 """
 import inspect
 from collections import defaultdict
@@ -35,12 +35,12 @@ class PlainRow:
     """One question as K prompts, one for each option order.
 
     Attributes:
-        id: of the question.
-        image: path as written in the CSV, or None when the row is asked from its text alone.
-        texts: K prompts as the chat template renders them, the image still a single placeholder.
+        id: id of the question.
+        image: path as written in the CSV; None: the row has no image.
+        texts: K prompts as rendered by the chat template, with a single placeholder for the image.
         letters: (K, C) int64, token of the letter under which original choice c is shown in order k.
-        orders: (K, C) int64, `orders[k, slot]` is the original choice shown there.
-        target: (C,) float32, the share of truth of each original choice; all zero where the answer is not known.
+        orders: (K, C) int64, `orders[k, slot]` is the original choice shown in that slot.
+        target: (C,) float32, target probability of each original choice; all zero if the answer is not known.
     """
 
     id: str
@@ -51,19 +51,19 @@ class PlainRow:
     target: np.ndarray
 
     def __len__(self) -> int:
-        """Characters of the longest prompt: enough to put rows of like length side by side."""
+        """Characters of the longest prompt, to batch rows of similar length."""
         return max(map(len, self.texts))
 
 
 class PlainEncoder:
-    """Turns questions into rows, and prompts into the inputs of one model, by that model's own processor.
+    """Turns questions into rows, and prompts into model inputs, with the processor of the model.
 
     Args:
-        processor: of the model, with its chat template.
+        processor: processor of the model, with its chat template.
 
     Raises:
-        AlignmentError: the template does not say what is asked, the processor wants another kind of prompt, or a letter is
-            not one token of its own after the prompt.
+        AlignmentError: the template omits the question, the processor rejects the prompt, or a letter is not a separate
+            token after the prompt.
     """
 
     def __init__(self, processor: Any, config: Config) -> None:
@@ -75,7 +75,9 @@ class PlainEncoder:
         self.letter_tokens, self.rendered = letters.tokens, letters.rendered
 
     def encode(self, question: Question, orders: np.ndarray | None = None, *, with_image: bool) -> PlainRow:
-        """Args:
+        """Encode one question.
+
+        Args:
             orders: (K, C) option orders; None: the original one.
         """
         orders = np.arange(len(question.choices))[None] if orders is None else np.asarray(orders, dtype=np.int64)
@@ -87,17 +89,17 @@ class PlainEncoder:
         )
 
     def inputs(self, texts: Sequence[str], photographs: Sequence[Image.Image | None]) -> dict[str, torch.Tensor]:
-        """What the model takes for these prompts, padded on the right: no token then sees padding.
+        """Model inputs of some prompts, padded on the right, so that no token attends to padding.
 
         Args:
-            photographs: one of each prompt, or None for all of them: not every processor takes both kinds at once.
+            photographs: one per prompt, or all None: not every processor accepts both in one call.
         """
         start = self.tokenizer.bos_token
         present = [[photograph] for photograph in photographs if photograph is not None]
         try:
-            made = self.processor(
+            inputs = self.processor(
                 text=list(texts), images=present or None, padding=True, padding_side="right", return_tensors="pt",
-                # a template that writes the start token itself must not get a second one from the tokenizer
+                # if the template writes the start token, the tokenizer must not add a second one
                 add_special_tokens=not (start and texts[0].startswith(start)),
             )
         except ValueError as error:
@@ -105,14 +107,14 @@ class PlainEncoder:
                 f"{type(self.processor).__name__} refuses a prompt {'with' if present else 'without'} a photograph: {error}\n"
                 "The model has to take both kinds: a test row whose photograph is missing is asked from its text."
             ) from error
-        if not made["attention_mask"][:, 0].all():
+        if not inputs["attention_mask"][:, 0].all():
             raise AlignmentError(f"{type(self.processor).__name__} pads on the left although it is asked to pad on the right.")
-        return {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
+        return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
 
     def prompt_tokens(
         self, question: Question, order: Sequence[int], photograph: Image.Image | None, answer: str | None = None
     ) -> list[int]:
-        """Tokens of the prompt as the model gets them; with `answer`, of what is trained."""
+        """Tokens of the scoring prompt as the model receives them; with `answer`, of the training conversation."""
         if answer is not None and not self.rendered:
             return [*self.prompt_tokens(question, order, photograph), int(self.letter_tokens[LETTERS.index(answer)])]
         text = self.template.text(question, order, answer, with_image=photograph is not None)
@@ -122,7 +124,7 @@ class PlainEncoder:
         return self.inputs([text], [photograph])["input_ids"][0].tolist()
 
     def _verified_letters(self) -> Letters:
-        """The same with a picture and without one, or refused."""
+        """The letters, if they are the same with a picture and without one."""
         blank = Image.new("RGB", (64, 64), "gray")
         alone = verified_letters(self.template, self.tokenizer, lambda text: self._tokens(text, None), with_image=False)
         seen = verified_letters(self.template, self.tokenizer, lambda text: self._tokens(text, blank), with_image=True)
@@ -134,12 +136,12 @@ class PlainEncoder:
 # %% rows side by side
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts that go through the model together: one option order of some rows, all with a photograph or all without.
+    """Prompts of one forward pass: one option order of some rows, all with a photograph or all without.
 
     Attributes:
-        inputs: what the model takes, by name.
-        kept: (P,) places at which any of the prompts ends.
-        end: (N,) which of these is the last token of each prompt.
+        inputs: model inputs by name.
+        kept: (P,) positions at which any of the prompts ends.
+        end: (N,) index into `kept` of the last token of each prompt.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -152,13 +154,13 @@ class Prompts:
 
 @dataclass(frozen=True)
 class PlainBatch:
-    """Rows side by side, as their prompts.
+    """A batch of rows, as their prompts.
 
     Attributes:
-        ids: of the questions.
+        ids: ids of the questions.
         parts: all prompts.
-        where: (B, K) place of each prompt among those of all parts, -1 where a row has fewer orders.
-        letters: (B, K, C), -1 where a row has fewer orders or choices.
+        where: (B, K) index of each prompt among those of all parts, -1 for orders that a row does not have.
+        letters: (B, K, C), -1 for orders and choices that a row does not have.
         target: (B, C).
     """
 
@@ -183,11 +185,11 @@ class PlainBatch:
 
 @dataclass(frozen=True)
 class PlainMaker:
-    """Makes rows and batches of one run, as RowMaker does for the models that have a fast path.
+    """Makes rows and batches of one run, as RowMaker does for models with a fast path.
 
     Attributes:
-        encoder: text side.
-        records: what the survey of the photographs found, by the path written in the CSV.
+        encoder: encodes the text.
+        records: survey records of the photographs, by the path written in the CSV.
     """
 
     encoder: PlainEncoder
@@ -197,7 +199,7 @@ class PlainMaker:
         return self.encoder.encode(question, orders, with_image=not self.records[question.image].problem)
 
     def photograph(self, image: str | None, scale: float = 1.0) -> Image.Image | None:
-        """Upright RGB. At scale 1 its size is the processor's business; at another one it is enlarged or shrunk before."""
+        """The upright RGB photograph; None: the row has none. It is resized by `scale` before the processor resizes it."""
         path = self.records[image].path if image is not None else None
         if path is None:
             return None
@@ -224,16 +226,16 @@ class PlainMaker:
         return PlainBatch(tuple(row.id for row in rows), tuple(parts), torch.from_numpy(where), letters, target)
 
     def copies(self, row: PlainRow, count: int) -> PlainBatch:
-        """The row so many times; prompts share nothing here."""
+        """A batch of `count` copies of the row; prompts share nothing on this path."""
         return self.batch([row] * count)
 
     def tokens(self, row: PlainRow) -> int:
-        """Tokens that go through the model for a row: all of every order's prompt."""
+        """Tokens of a row in the forward pass: those of all its prompts."""
         inputs = self.encoder.inputs(row.texts, [self.photograph(row.image)] * len(row.texts))
         return int(inputs["attention_mask"].sum())
 
     def positions(self, row: PlainRow) -> int:
-        """Tokens of the longest of its prompts."""
+        """Tokens of the row's longest prompt."""
         inputs = self.encoder.inputs(row.texts, [self.photograph(row.image)] * len(row.texts))
         return int(inputs["attention_mask"].sum(1).max())
 
@@ -243,17 +245,17 @@ class PlainMaker:
         return self.encoder.prompt_tokens(question, range(len(question.choices)), self.photograph(image), answer)
 
     def prompt_inputs(self, row: PlainRow) -> dict[str, torch.Tensor]:
-        """What the library's own forward pass takes for a row of one order."""
+        """Inputs of the model's own forward pass for a row with one order."""
         return self.encoder.inputs(row.texts, [self.photograph(row.image)])
 
 
 # %% the forward pass
 class PlainAnswerModel(Answering):
-    """A model that is asked for its logits after each prompt.
+    """Computes the logits after each prompt.
 
     Args:
         model: base model, with or without adapters.
-        family: names of its parts.
+        family: family of the model.
     """
 
     def __init__(self, model: nn.Module, family: Family) -> None:
@@ -263,11 +265,11 @@ class PlainAnswerModel(Answering):
         self.parts = {"language": core.get_decoder()}
         self.watched = layer_parts(core.get_decoder(), family.layers)
         self.dtype = core.dtype
-        self.keeps = "logits_to_keep" in inspect.signature(core.forward).parameters  # spares the head's work at other tokens
+        self.keeps = "logits_to_keep" in inspect.signature(core.forward).parameters  # skips the output head at other tokens
 
     def forward(self, batch: PlainBatch) -> torch.Tensor:
-        """(B, K, V) float32 logits; rows with fewer orders repeat the last prompt's there."""
-        found = []
+        """(B, K, V) float32 logits; missing orders repeat those of the last prompt."""
+        per_part = []
         for part in batch.parts:
             inputs = {
                 name: value.to(self.dtype) if value.is_floating_point() else value for name, value in part.inputs.items()
@@ -276,5 +278,5 @@ class PlainAnswerModel(Answering):
                 logits = self.model(**inputs, use_cache=False, logits_to_keep=part.kept).logits  # (N, P, V)
             else:
                 logits = self.model(**inputs, use_cache=False).logits[:, part.kept]
-            found.append(logits[torch.arange(len(part.end), device=logits.device), part.end].float())
-        return torch.cat(found)[batch.where]
+            per_part.append(logits[torch.arange(len(part.end), device=logits.device), part.end].float())
+        return torch.cat(per_part)[batch.where]

@@ -1,7 +1,7 @@
-"""Checkpoints whose weights are published in fewer bits: what is trained as it is, what is unpacked first, what is refused.
+"""Models published with quantized weights: which are trained as they are, which are unpacked first, which are refused.
 
-4-bit weights of bitsandbytes stay as they are in the language model's layers, whichever of these the publisher packed, and are
-unpacked elsewhere. 8-bit weights of bitsandbytes and FP8 are unpacked everywhere: they are for inference.
+bitsandbytes 4-bit weights stay packed in the language model's layers, whichever of these the publisher packed, and are
+unpacked elsewhere. bitsandbytes 8-bit and FP8 weights are unpacked everywhere: they are for inference.
 """
 import copy
 import math
@@ -13,16 +13,19 @@ from torch import nn
 from mcvqa.model.content import ModelError
 
 FOUR_BIT, EIGHT_BIT, FP8 = "4-bit", "8-bit", "FP8"
-# what stands beside a packed weight in a file
+# suffixes of the tensors stored with a packed weight
 COMPANIONS = ("absmax", "quant_map", "nested_absmax", "nested_quant_map", "SCB", "weight_format", "weight_scale_inv",
               "activation_scale", "quant_state.bitsandbytes__nf4", "quant_state.bitsandbytes__fp4")
 
 
 def published_bits(model_config: Any) -> str:
-    """How a checkpoint's weights are packed, by its config.json: 4-bit, 8-bit or FP8; empty: they are in full.
+    """How the published weights are packed, according to config.json.
+
+    Returns:
+        "4-bit", "8-bit" or "FP8"; empty: not packed.
 
     Raises:
-        ModelError: in a way that cannot be trained here.
+        ModelError: they are packed in a way that cannot be trained here.
     """
     packing = packing_settings(model_config)
     method = packing.get("quant_method", "")
@@ -38,38 +41,38 @@ def published_bits(model_config: Any) -> str:
 
 
 def packing_settings(model_config: Any) -> dict[str, Any]:
-    """quantization_config of a config.json; empty where there is none."""
-    found = getattr(model_config, "quantization_config", None) or getattr(
+    """quantization_config of a config.json; empty if there is none."""
+    settings = getattr(model_config, "quantization_config", None) or getattr(
         model_config.get_text_config(), "quantization_config", None
     ) or {}
-    return found if isinstance(found, dict) else found.to_dict()
+    return settings if isinstance(settings, dict) else settings.to_dict()
 
 
 def as_loaded(model_config: Any, dtype: torch.dtype) -> Any:
-    """The configuration with which packed weights are loaded: 4-bit ones compute in `dtype`, FP8 is unpacked on the way."""
-    made = copy.deepcopy(model_config)
+    """The configuration for loading packed weights: 4-bit weights compute in `dtype`, FP8 weights are unpacked while loading."""
+    loading_config = copy.deepcopy(model_config)
     packing = packing_settings(model_config)
     if published_bits(model_config) == FOUR_BIT:
-        made.quantization_config = packing | {"bnb_4bit_compute_dtype": str(dtype).removeprefix("torch.")}
+        loading_config.quantization_config = packing | {"bnb_4bit_compute_dtype": str(dtype).removeprefix("torch.")}
     elif packing:
-        made.quantization_config = packing | ({"dequantize": True} if published_bits(model_config) == FP8 else {})
-    return made
+        loading_config.quantization_config = packing | ({"dequantize": True} if published_bits(model_config) == FP8 else {})
+    return loading_config
 
 
 def drop_packing(model_config: Any) -> None:
-    """Make it the configuration of the same model in full."""
+    """Change the configuration to that of the same model with unpacked weights."""
     for part in (model_config, model_config.get_text_config()):
         part.__dict__.pop("quantization_config", None)
 
 
 # %% in files
 def without_companions(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of a file without what belongs to packed ones, such as their scales."""
+    """The tensors of a file without those that accompany packed weights, such as scales."""
     return {name: tensor for name, tensor in stored.items() if not name.endswith(tuple(f".{end}" for end in COMPANIONS))}
 
 
 def truly_mismatched(report: dict[str, Any]) -> dict[str, Any]:
-    """A loading report without the shapes that 4-bit weights have in a file: (n, 1), with several values in one number."""
+    """A loading report without mismatches that come from packing: 4-bit weights are stored as (n, 1), several values each."""
     def packed(stored: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
         return len(stored) == 2 and stored[1] == 1 and math.prod(wanted) in (2 * stored[0], 4 * stored[0], 8 * stored[0])
 
@@ -78,16 +81,16 @@ def truly_mismatched(report: dict[str, Any]) -> dict[str, Any]:
 
 # %% in memory
 def unpack_linears(model: nn.Module, dtype: torch.dtype, keep: str | None) -> None:
-    """Put plain linear layers where bitsandbytes has packed ones.
+    """Replace packed layers of bitsandbytes by plain linear layers.
 
     Args:
-        keep: where a path begins so, 4-bit layers stay; None: none do.
+        keep: prefix of the paths at which 4-bit layers stay; None: all are replaced.
     """
     for name, module in [*model.named_modules()]:
         kind = type(module).__name__
         if kind == "Linear8bitLt" or (kind == "Linear4bit" and not (keep and name.startswith(keep))):
-            parent, _, own = name.rpartition(".")
-            setattr(model.get_submodule(parent), own, _plain_linear(module, dtype))
+            parent, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, _plain_linear(module, dtype))
 
 
 def _plain_linear(packed: Any, dtype: torch.dtype) -> nn.Linear:
@@ -99,8 +102,8 @@ def _plain_linear(packed: Any, dtype: torch.dtype) -> nn.Linear:
     else:
         full = functional.int8_vectorwise_dequant(weight.data, weight.SCB)
     with torch.device("meta"):
-        made = nn.Linear(packed.in_features, packed.out_features, bias=packed.bias is not None)
-    made.weight = nn.Parameter(full.to(dtype), requires_grad=False)
+        linear = nn.Linear(packed.in_features, packed.out_features, bias=packed.bias is not None)
+    linear.weight = nn.Parameter(full.to(dtype), requires_grad=False)
     if packed.bias is not None:
-        made.bias = nn.Parameter(packed.bias.data.to(dtype), requires_grad=False)
-    return made
+        linear.bias = nn.Parameter(packed.bias.data.to(dtype), requires_grad=False)
+    return linear

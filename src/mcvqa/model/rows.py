@@ -1,4 +1,4 @@
-"""Questions and photographs -> batches: the way of a row from text to tensors, for training and scoring alike."""
+"""Questions and photographs -> batches of tensors, for both training and scoring."""
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -24,8 +24,9 @@ from mcvqa.model.vision.features import FeatureStore, ImageInputs
 
 
 class Maker(Protocol):
-    """Makes rows and batches of one run: RowMaker here, PlainMaker in model/plain.py. Its rows are its own affair, but each
-    has a length, `image` (a path or None), `orders` (K, C), `letters` (K, C) and `target` (C,).
+    """Makes rows and batches of one run: RowMaker here, PlainMaker in model/plain.py.
+
+    Rows may be of any type that has a length, `image` (a path or None), `orders` (K, C), `letters` (K, C) and `target` (C,).
     """
 
     def row(self, question: Question, orders: np.ndarray | None = None, scale: float = 1.0) -> Any: ...
@@ -45,12 +46,13 @@ class Maker(Protocol):
 
 @dataclass(frozen=True)
 class RowMaker:
-    """Makes rows of one run, for the models that have a fast path.
+    """Makes rows and batches of one run, for models with a fast path.
 
     Attributes:
-        encoder: text side.
-        images: photograph side.
-        store: features computed once; None: patches are made anew each time, for a vision tower that is trained.
+        encoder: encodes the text.
+        images: prepares the photographs.
+        store: precomputed features; None: patches are prepared each time, for a vision tower that is trained.
+        recurrent: whether the model belongs to a recurrent family.
     """
 
     encoder: Encoder
@@ -71,16 +73,16 @@ class RowMaker:
                        recurrent=self.recurrent)
 
     def copies(self, row: Row, count: int) -> Batch:
-        """The row so many times, each copy with tokens and an image of its own: no rows of its length take more memory."""
+        """A batch of `count` copies of the row that share no tokens or images: the most memory that rows of its length take."""
         return collate([row] * count, self.image, self.encoder.image_token_id, patches=self.store is None, sharing=False,
                        recurrent=self.recurrent)
 
     def tokens(self, row: Row) -> int:
-        """Tokens that go through the model for a row by itself; beside others it shares some."""
+        """Tokens of a row in the forward pass; in a batch it shares some with other rows."""
         return len(row)
 
     def positions(self, row: Row) -> int:
-        """How many positions the longest of its prompts takes; those of a photograph are fewer than its tokens."""
+        """Positions of the row's longest prompt; a photograph has fewer positions than tokens."""
         return int(row.position_ids.max()) + 1
 
     def conversation(self, question: Question, answer: str | None = None) -> list[int]:
@@ -88,7 +90,7 @@ class RowMaker:
         return self.encoder.prompt_tokens(question, range(len(question.choices)), self.images.grid(question.image), answer)
 
     def prompt_inputs(self, row: Row) -> dict[str, torch.Tensor]:
-        """What the library's own forward pass takes for a row of one order."""
+        """Inputs of the library's own forward pass for a row with one order."""
         ids = torch.from_numpy(row.input_ids)[None]
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if row.image is not None:
@@ -98,14 +100,14 @@ class RowMaker:
         return inputs
 
 
-# %% training rows: a new order of the choices and a new wording at every epoch
+# %% training rows: new choice orders and wording in every epoch
 def row_generator(seed: int, epoch: int, name: str) -> np.random.Generator:
-    """The random numbers of one row in one epoch, whatever batch or process it is made in."""
+    """The random generator of one row in one epoch, independent of batch and process."""
     return np.random.default_rng([seed, epoch, zlib.crc32(name.encode())])
 
 
 def training_row(maker: Maker, question: Question, epoch: int, config: Config) -> Any:
-    """The row as it is learned in `epoch`: choices shuffled, ending paraphrased, the answer following."""
+    """The augmented training row of an epoch: choices shuffled along with the answer, the ending paraphrased."""
     random = row_generator(config.seed, epoch, question.id)
     orders = training_orders(question.choices, config, random)
     if config.use_augmentation and random.random() < config.aug_prob:
@@ -114,33 +116,33 @@ def training_row(maker: Maker, question: Question, epoch: int, config: Config) -
 
 
 def training_orders(choices: Sequence[str], config: Config, random: np.random.Generator) -> np.ndarray:
-    """(K, C) orders learned in one pass: a random one, and the same turned round, so that each choice stands in K slots.
+    """(K, C) orders trained in one pass: a random one and its rotations, so that each choice appears in K slots.
 
-    Choices that speak of the others stay where they are.
+    Choices that refer to others ("all of the above") keep their slots.
     """
-    def turned(n_choices: int) -> np.ndarray:
+    def rotated(n_choices: int) -> np.ndarray:
         order = random.permutation(n_choices) if config.shuffle_choices else np.arange(n_choices)
         turns = np.arange(k := min(config.train_orders, n_choices)) * n_choices // k
         return order[(np.arange(n_choices) + turns[:, None]) % n_choices]
 
-    return orders_around_fixed(choices, turned)
+    return orders_around_fixed(choices, rotated)
 
 
-LOOKED_AT = 256  # rows with most text, of which the one with most tokens is looked for
+LONGEST_CANDIDATES = 256  # rows with the most text, among which the one with the most tokens is searched
 
 
 def longest_row(maker: Maker, questions: Sequence[Question], config: Config) -> Any:
-    """The longest training row: the worst case for memory, near enough (a photograph's tokens hardly differ)."""
-    return max((training_row(maker, question, 0, config) for question in wordiest(questions, LOOKED_AT)), key=len)
+    """The longest training row, approximately the worst case for memory (photographs have similar numbers of tokens)."""
+    return max((training_row(maker, question, 0, config) for question in wordiest(questions, LONGEST_CANDIDATES)), key=len)
 
 
 def wordiest(questions: Sequence[Question], count: int) -> list[Question]:
-    """The `count` rows with most text, the longest first."""
+    """The `count` questions with the most text, longest first."""
     return sorted(questions, key=lambda question: -len(question.text) - sum(map(len, question.choices)))[:count]
 
 
 class TrainingRows(Dataset):
-    """Batches of training rows by (epoch, row numbers): pure functions of the key, so workers hold no state."""
+    """Batches of training rows by (epoch, row numbers): pure functions of the key, so loader processes hold no state."""
 
     def __init__(self, maker: Maker, questions: Sequence[Question], config: Config) -> None:
         self.maker, self.questions, self.config = maker, questions, config
@@ -151,7 +153,7 @@ class TrainingRows(Dataset):
 
 
 class Encoding(Dataset):
-    """Rows of some questions at one image scale, by the questions' numbers."""
+    """Rows of some questions at one image scale, by question numbers."""
 
     def __init__(self, maker: Maker, questions: Sequence[Question], orders: Sequence[np.ndarray | None], scale: float) -> None:
         self.maker, self.questions, self.orders, self.scale = maker, questions, orders, scale
@@ -163,14 +165,14 @@ class Encoding(Dataset):
 def encode_rows(
     maker: Maker, questions: Sequence[Question], orders: Sequence[np.ndarray | None], workers: int, scale: float = 1.0
 ) -> list[Any]:
-    """The rows of all questions, encoded by `workers` processes where there are enough to be worth starting them.
+    """Encode all questions, with `workers` loader processes if there are enough questions to be worth starting them.
 
     Args:
         orders: (K, C) option orders of each question; None: the original one.
     """
     parts = [range(start, min(start + 64, len(questions))) for start in range(0, len(questions), 64)]
-    made = Batches(Encoding(maker, questions, orders, scale), parts, workers if len(parts) > 8 else 0, pin=False)
-    return by_each(lambda: [row for part in interruptible(made) for row in part])
+    batches = Batches(Encoding(maker, questions, orders, scale), parts, workers if len(parts) > 8 else 0, pin=False)
+    return by_each(lambda: [row for part in interruptible(batches) for row in part])
 
 
 class ScoringRows(Dataset):
@@ -189,40 +191,40 @@ def read_rows(
 ) -> list[np.ndarray]:
     """Letter log-probabilities (K, C) of each row, in the order of `rows`.
 
-    Rows on the same picture go side by side, for it is then computed once; pictures come by their longest rows, so that
-    batches hold rows of like length. The batch with most tokens goes first: memory trouble shows at once. Several processes
-    divide the batches.
+    Rows with the same picture are batched together, so that it is processed once; pictures are sorted by their longest rows,
+    so that batches hold rows of similar length. The batch with the most tokens is first: lack of memory shows at once.
+    Several processes divide the batches.
 
     Args:
-        batch_size: rows in one forward pass; a batch that does not fit into the GPU's memory is halved, and so are the next.
+        batch_size: rows in one forward pass; halved for all further batches if one does not fit into the GPU's memory.
     """
-    longest: dict[str | None, int] = defaultdict(int)  # row of each picture
+    longest: dict[str | None, int] = defaultdict(int)  # row length per picture
     for row in rows:
         longest[row.image] = max(longest[row.image], len(row))
     order = sorted(range(len(rows)), key=lambda i: (-longest[rows[i].image], rows[i].image or "", -len(rows[i])))
     keys = [tuple(order[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
-    keys.sort(key=lambda key: -sum({rows[i].image or i: len(rows[i]) for i in reversed(key)}.values()))  # a picture counts once
+    keys.sort(key=lambda key: -sum({rows[i].image or i: len(rows[i]) for i in reversed(key)}.values()))  # pictures once
 
-    def read(own: Sequence[tuple[int, ...]]) -> list[list[np.ndarray]]:
+    def read(part: Sequence[tuple[int, ...]]) -> list[list[np.ndarray]]:
         dataset = ScoringRows(maker, rows, scale)
-        batches = progress(Batches(dataset, own, plan.workers, pin=plan.device == "cuda"), desc=title, unit="batch")
+        batches = progress(Batches(dataset, part, plan.workers, pin=plan.device == "cuda"), desc=title, unit="batch")
         halving = HalvingReader(model, dataset, plan.device, batch_size)
         with torch.autocast(plan.device, dtype=plan.dtype, enabled=plan.amp):
-            return [halving.read(key, batch) for key, batch in zip(own, batches, strict=True)]
+            return [halving.read(key, batch) for key, batch in zip(part, batches, strict=True)]
 
     logprobs: list[np.ndarray] = [np.empty(0)] * len(rows)
-    for key, found in zip(keys, divided(keys, read), strict=True):
-        for i, values in zip(key, found, strict=True):
+    for key, results in zip(keys, divided(keys, read), strict=True):
+        for i, values in zip(key, results, strict=True):
             logprobs[i] = values
     return logprobs
 
 
 @dataclass
 class HalvingReader:
-    """Reads batches, in halves from where the GPU's memory runs out.
+    """Scores batches, and halves them once the GPU's memory runs out.
 
     Attributes:
-        most: rows that are read at once.
+        most: largest number of rows in one forward pass.
     """
 
     model: Answering
@@ -231,12 +233,16 @@ class HalvingReader:
     most: int
 
     def read(self, key: tuple[int, ...], batch: AskedRows | None = None) -> list[np.ndarray]:
-        """Letter log-probabilities (K, C) of each row of `key`. Args: batch: of these rows, where it is made already."""
-        found = self._within_memory(key, batch) if len(key) <= self.most else None
-        if found is None:
+        """Letter log-probabilities (K, C) of each row of `key`.
+
+        Args:
+            batch: the batch of these rows, if it is loaded already.
+        """
+        logprobs = self._within_memory(key, batch) if len(key) <= self.most else None
+        if logprobs is None:
             middle = (len(key) + 1) // 2
-            found = self.read(key[:middle]) + self.read(key[middle:])
-        return found
+            logprobs = self.read(key[:middle]) + self.read(key[middle:])
+        return logprobs
 
     def _within_memory(self, key: tuple[int, ...], batch: AskedRows | None) -> list[np.ndarray] | None:
         try:
@@ -250,18 +256,18 @@ class HalvingReader:
         return None
 
 
-NEVER = -1e4  # log-probability of a choice without text: its letter is taken, but it is no answer
+NEVER = -1e4  # log-probability of a choice without text: it has a letter but cannot be the answer
 
 
 def without_empty(question: Question, logprobs: np.ndarray) -> np.ndarray:
-    """(K, C) `logprobs` with gaps between the choices (see data/questions.py) ruled out."""
+    """(K, C) `logprobs` with empty choices (see data/questions.py) ruled out."""
     empty = [not choice.strip() for choice in question.choices]
     return np.where(empty, NEVER, logprobs)
 
 
-# %% the course of an epoch
+# %% optimizer steps of an epoch
 def epoch_windows(n_rows: int, epoch: int, config: Config) -> Iterator[np.ndarray]:
-    """Row numbers of each optimizer step of an epoch; the last, smaller window counts too."""
+    """Row numbers of each optimizer step of an epoch; the last step may have fewer rows."""
     order = np.random.default_rng([config.seed, epoch]).permutation(n_rows)
     for start in range(0, n_rows, config.effective_batch):
         yield order[start : start + config.effective_batch]

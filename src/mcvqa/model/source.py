@@ -1,4 +1,4 @@
-"""Where the base model comes from, and whether what is there is whole: the library fills gaps with random weights."""
+"""Find the base model and check that it is complete: transformers fills missing tensors with random weights."""
 import contextlib
 import copy
 import re
@@ -22,28 +22,28 @@ from mcvqa.model.tiny import tiny_folder
 WEIGHTS_FILE, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model", "tekken.json", "vocab.txt")
-HUB_SECONDS = 5.0  # for an answer of the hub
-NAMED_TENSORS = 3  # in a message
+HUB_SECONDS = 5.0  # timeout of requests to the hub
+NAMED_TENSORS = 3  # at most, in a message
 
 
 def model_folder(config: Config) -> str:
-    """model_id, with 'tiny' where the package has it."""
+    """model_id, with 'tiny' replaced by its folder."""
     if config.model_id == "tiny":
         return str(tiny_folder(Path(config.output_dir) / "cache" / "tiny"))
     return config.model_id
 
 
 def hub_revision(config: Config) -> dict[str, str]:
-    """What is passed to the library to get this version of a hub model, and not its newest."""
+    """Keyword arguments that make the library load the configured version of a hub model instead of the newest."""
     return {"revision": config.revision} if config.revision else {}
 
 
 @contextlib.contextmanager
 def loading_model(model_id: str) -> Iterator[None]:
-    """Errors of the library, whatever their class, are reported in one line that names the model.
+    """Report errors of the library, whatever their class, in one line that names the model.
 
     Raises:
-        ModelError: for them.
+        ModelError: the library raised an error.
     """
     try:
         yield
@@ -60,7 +60,11 @@ def loading_model(model_id: str) -> Iterator[None]:
 
 
 def read_model_config(config: Config) -> Any:
-    """Raises ModelError when there is none, or only adapters of a model."""
+    """Read the model's config.json.
+
+    Raises:
+        ModelError: there is none, or the folder holds only adapters.
+    """
     if config.revision and (config.model_id == "tiny" or Path(config.model_id).is_dir()):
         raise ModelError(
             f"revision={config.revision!r} is for models on the hub, and {config.model_id!r} is none."
@@ -78,7 +82,11 @@ def read_model_config(config: Config) -> Any:
 
 
 def require_images_and_text(model_config: Any) -> None:
-    """Raises ModelError for a model that the library does not have among those of images and text."""
+    """Check that the library supports the model for images and text.
+
+    Raises:
+        ModelError: it does not.
+    """
     if type(model_config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ModelError(
             f"{model_config.name_or_path!r} is no model that answers questions about pictures: transformers "
@@ -88,14 +96,18 @@ def require_images_and_text(model_config: Any) -> None:
 
 
 def empty_model(model_config: Any) -> Any:
-    """The model without memory (torch's meta device): its parts and sizes are there, its weights are not."""
+    """The model on torch's meta device: its modules and shapes, without memory for weights."""
     with loading_model(model_config.name_or_path), torch.device("meta"):
         return AutoModelForImageTextToText.from_config(model_config)
 
 
 def without_hub(config: Config) -> Config:
-    """`config` itself, or, where the hub cannot be reached, one that names the folder in its cache: the library would try
-    many times, for each file, before it looks there.
+    """Replace a hub name by the folder in the hub's cache if the hub cannot be reached.
+
+    The library would retry many times, for each file, before it uses the cache.
+
+    Returns:
+        `config` itself, or a copy that names the folder.
 
     Raises:
         ModelError: the hub cannot be reached and the model is not in its cache.
@@ -105,7 +117,7 @@ def without_hub(config: Config) -> Config:
     try:
         file = f"{config.model_id}/resolve/{config.revision or 'main'}/config.json"
         get_session().head(f"{constants.ENDPOINT}/{file}", timeout=HUB_SECONDS)
-    except Exception as error:  # of one HTTP library or the other, or the hub's own: offline mode
+    except Exception as error:  # of either HTTP library, or of the hub in offline mode
         folder = local_folder(config)
         if folder is None:
             raise ModelError(
@@ -116,14 +128,12 @@ def without_hub(config: Config) -> Config:
     return config
 
 
-# %% whether it is whole
+# %% completeness
 def require_whole_files(config: Config) -> dict[str, torch.Tensor]:
-    """Read the headers of the weight files.
-
-    A hub model that is not downloaded whole is passed over.
+    """Read the headers of the weight files; an incomplete download of a hub model is not an error.
 
     Returns:
-        The tensors' names and shapes, without memory; none where the weights are in another format.
+        Names and shapes of the tensors, without memory; empty: the weights are in another format or not downloaded.
 
     Raises:
         ModelError: a file is missing, cut off or damaged.
@@ -135,21 +145,21 @@ def require_whole_files(config: Config) -> dict[str, torch.Tensor]:
 
 
 def require_whole_model(config: Config, model_config: Any) -> None:
-    """Compare names and shapes of all tensors in the weight files with the configuration without loading them, as loading does.
+    """Compare names and shapes of all tensors in the weight files with the configuration, without loading them.
 
     Raises:
-        ModelError: naming the file and the tensors.
+        ModelError: they differ; the message names the folder and the tensors.
     """
     stored, folder = require_whole_files(config), local_folder(config)
     if not stored:
         return
-    made: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(model_config)]
+    model_class: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(model_config)]
     plain = copy.deepcopy(model_config)
     if packed := packing_settings(model_config):
         stored = without_companions(stored)
         drop_packing(plain)
     with loading_model(config.model_id), _without_report():
-        _, report = made.from_pretrained(
+        _, report = model_class.from_pretrained(
             None, config=plain, state_dict=stored, device_map={"": "meta"},
             ignore_mismatched_sizes=True, output_loading_info=True,
         )
@@ -157,7 +167,7 @@ def require_whole_model(config: Config, model_config: Any) -> None:
 
 
 def weights_are_here(config: Config) -> bool:
-    """Whether the weight files of a hub model are in its cache; of a folder that is taken for granted."""
+    """Whether the weight files of a hub model are in the cache; always true for a local folder."""
     folder = local_folder(config)
     if folder is None or config.model_id == "tiny" or Path(config.model_id).is_dir():
         return folder is not None
@@ -168,7 +178,11 @@ def weights_are_here(config: Config) -> bool:
 
 
 def require_all_tensors(report: dict[str, Any], folder: str) -> None:
-    """Args: report: what `from_pretrained(output_loading_info=True)` gives; names of tied weights and the like are not in it.
+    """Check that loading filled every tensor of the model.
+
+    Args:
+        report: as returned by `from_pretrained(output_loading_info=True)`; it omits tied weights and the like.
+        folder: the model, for the message.
 
     Raises:
         ModelError: any tensor is missing, unexpected or of another shape.
@@ -192,10 +206,10 @@ def require_all_tensors(report: dict[str, Any], folder: str) -> None:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that the library would read; none where the weights are in another format.
+    """The safetensors files that the library would read; empty if the weights are in another format.
 
     Raises:
-        ModelError: there are no weights, or one of the files that the index names is missing.
+        ModelError: there are no weights, or a file named in the index is missing.
     """
     index = folder / WEIGHTS_INDEX
     if (folder / WEIGHTS_FILE).exists():
@@ -216,7 +230,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _stored_tensors(file: Path) -> dict[str, torch.Tensor]:
-    """Tensors of the shapes in a file, without memory. Opening it compares its length with what its header says.
+    """The tensors of a file, without memory. Opening the file compares its length with the header.
 
     Raises:
         ModelError: the file is cut off or damaged.
@@ -230,7 +244,7 @@ def _stored_tensors(file: Path) -> dict[str, torch.Tensor]:
 
 @contextlib.contextmanager
 def _without_report() -> Iterator[None]:
-    """The library prints a table of what is missing, which the error says in one line."""
+    """Suppress the library's table of missing tensors: the error says it in one line."""
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:
@@ -240,7 +254,11 @@ def _without_report() -> Iterator[None]:
 
 
 def require_tokenizer(config: Config) -> None:
-    """Raises ModelError where the folder has none: the library would make an empty one."""
+    """Check that the folder has a tokenizer: the library would create an empty one.
+
+    Raises:
+        ModelError: there is none.
+    """
     folder = local_folder(config)
     on_hub = config.model_id != "tiny" and not Path(config.model_id).is_dir()  # then the library fetches it
     if folder and not on_hub and not any((folder / name).exists() for name in TOKENIZER_FILES):

@@ -1,6 +1,6 @@
-"""`tiny`: the real Qwen2.5-VL architecture at 7.8 million parameters, in the package, nothing downloaded.
+"""`tiny`: the Qwen2.5-VL architecture with 7.8 million parameters, included in the package; nothing is downloaded.
 
-tools/train_tiny.py trained its weights on the scenes of mcvqa.scenes; tiny/README.md says what it can and cannot do.
+tools/train_tiny.py trained it on the scenes of mcvqa.scenes; tiny/README.md describes its abilities and limits.
 """
 import os
 import shutil
@@ -21,7 +21,7 @@ from mcvqa.scenes.small import small_demo_sentences
 TINY_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
 )
-IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)  # as Qwen2.5-VL scales its pixels
+IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)  # pixel normalisation of Qwen2.5-VL
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 TINY_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}"
@@ -34,10 +34,10 @@ TINY_TEMPLATE = (
 
 # %% tokenizer
 def tiny_tokenizer(sentences: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE like Qwen's, small: any text in any language can be written with it.
+    """A small byte-level BPE tokenizer like Qwen's, which can encode any text.
 
     Args:
-        sentences: what its merges are learned from, besides the prompts.
+        sentences: training text for its merges, besides the prompts.
     """
     prompts = [DEFAULT_SYSTEM_PROMPT, KOREAN_PROMPT, "\nsystem\nuser\nassistant\n", *HINTS.values()] * 50
     tokenizer = Tokenizer(models.BPE())
@@ -48,7 +48,7 @@ def tiny_tokenizer(sentences: Iterable[str]) -> PreTrainedTokenizerFast:
         special_tokens=[AddedToken(token, special=True, normalized=False) for token in TINY_TOKENS],
     )
     tokenizer.train_from_iterator([*prompts, *sentences], trainer)
-    # not Qwen2Tokenizer, which forgets how words were split in training, and splits digits off, when it is loaded again
+    # not Qwen2Tokenizer: when reloaded, it splits words differently than in training, and separates digits
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=None, eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
@@ -78,7 +78,7 @@ def tiny_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
 
 
 def save_tiny(model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """A model folder as a hub download would be: tokenizer, image processor, config, weights."""
+    """Write a model folder like a hub download: tokenizer, image processor, config and weights."""
     tokenizer.save_pretrained(folder)
     write_json(folder / "preprocessor_config.json", dict(
         image_processor_type="Qwen2VLImageProcessor", patch_size=14, temporal_patch_size=2, merge_size=2,
@@ -88,14 +88,14 @@ def save_tiny(model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTo
 
 
 def tiny_folder(cache: Path) -> Path:
-    """The folder of the trained model in the package; where there is no package (the notebook alone), of one with random
-    weights, built in `cache` the first time.
+    """The folder of the trained model in the package; without the package (notebook only) that of a model with random weights,
+    built in `cache` once.
     """
     return packaged_tiny() or build_tiny(cache / "random")
 
 
 def build_tiny(folder: Path) -> Path:
-    """The model with random weights, built once; two processes may do it at the same time."""
+    """Build the model with random weights once; two processes may do so at the same time."""
     if folder.exists():
         return folder
     print("  tiny: its trained weights come with the mcvqa package, which is not here: the weights are random")
@@ -106,6 +106,6 @@ def build_tiny(folder: Path) -> Path:
         save_tiny(Qwen2_5_VLForConditionalGeneration(tiny_config(tokenizer)), tokenizer, part)
     try:
         os.rename(part, folder)
-    except OSError:  # another process was faster: its folder is the same
+    except OSError:  # another process was faster and wrote the same folder
         shutil.rmtree(part)
     return folder

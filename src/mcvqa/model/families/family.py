@@ -1,6 +1,6 @@
-"""What a model family must say about itself, and what all families share: how an image becomes tokens with positions.
+"""The description of a model family, and what all families share: image tokens and their positions.
 
-Each family says it in a file of its own beside this one; registry.py lists them.
+Each family is described in a separate file of this folder; registry.py lists them.
 """
 import re
 from collections.abc import Callable, Sequence
@@ -13,40 +13,39 @@ from mcvqa.config import ALL_LINEAR, McvqaError
 
 
 class FamilyError(McvqaError, RuntimeError):
-    """A model this package does not know how to train."""
+    """This package cannot train the model."""
 
 
 def axes_in_sections(sections: Sequence[int]) -> np.ndarray:
-    """(D / 2,) which of the three positions (time, row, column) each rotary frequency turns by: first all of time's, then all of
-    the row's, then the column's (M-RoPE, arXiv:2409.12191, section 2.1).
+    """(D / 2,) position axis (time, row, column) of each rotary frequency, in three sections (M-RoPE, arXiv:2409.12191, section
+    2.1).
 
     Args:
-        sections: number of frequencies of each, as in the model's mrope_section.
+        sections: number of frequencies per axis, the model's mrope_section.
     """
     return np.repeat(np.arange(3), sections)
 
 
-# in each decoder layer of Qwen's language models
+# of each decoder layer in Qwen's language models
 QWEN_LINEARS = (*(f"self_attn.{one}_proj" for one in "qkvo"), *(f"mlp.{one}_proj" for one in ("gate", "up", "down")))
 
 
 @dataclass(frozen=True)
 class Family:
-    """What is different in each family of `*ForConditionalGeneration` models.
+    """Properties of a family of `*ForConditionalGeneration` models.
 
     Attributes:
         model_type: as in the model's config.json.
-        vision: path of the vision tower from the top of the model; None: the model runs through its own forward pass, once per
-            prompt.
+        vision: path of the vision tower in the model; None: the model runs through its own forward pass, once per prompt.
         language: path of the language model.
-        layers: path of its decoder layers, from there.
-        language_linears: paths of the linear layers in a decoder layer; not each one has all of them.
-        vision_linears: those of the tower.
-        unquantised: paths that 4-bit loading must leave alone.
-        rotary_axes: from the model's mrope_section to the position that each rotary frequency turns by, as axes_in_sections.
-        blocks: from a layer of the language model to its halves as fast/block.py has them, by their names in the layer.
-        recurrent: whether some layers keep a state: batches then say which chunks of tokens follow each other (fast/delta.py),
-            and transformers' own layers cannot read them.
+        layers: path of the decoder layers in the language model.
+        language_linears: paths of the linear layers in a decoder layer; not every layer has all of them.
+        vision_linears: names of the linear layers in the tower.
+        unquantised: paths that 4-bit loading must skip.
+        rotary_axes: maps the model's mrope_section to the axis of each rotary frequency, like axes_in_sections.
+        blocks: maps a decoder layer to its halves as blocks of fast/block.py, by their names in the layer; None: no blocks.
+        recurrent: whether some layers keep a state. Batches then say which chunks of tokens follow each other (fast/delta.py),
+            which transformers' own layers do not support.
     """
 
     model_type: str
@@ -62,31 +61,31 @@ class Family:
 
     @property
     def decoder_layers(self) -> str:
-        """How the paths of everything in a decoder layer begin."""
+        """Common prefix of the paths in all decoder layers."""
         return f"{self.language}.{self.layers}." if self.language else f"{self.layers}."
 
     def adapted_linears(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The paths of the linear layers in a decoder layer that get adapters.
 
         Args:
-            names: ends of their paths, or all-linear.
+            names: last parts of their paths, or all-linear.
 
         Raises:
-            FamilyError: one of the names fits no layer.
+            FamilyError: a name matches no layer.
         """
         if names == (ALL_LINEAR,):
             return self.language_linears
         chosen = {name: [path for path in self.language_linears if f".{path}".endswith(f".{name}")] for name in names}
-        if absent := [name for name, found in chosen.items() if not found]:
+        if absent := [name for name, matches in chosen.items() if not matches]:
             raise FamilyError(
                 f"The language model of {self.model_type} has no linear layers {', '.join(absent)}; it has "
                 f"{', '.join(dict.fromkeys(path.rpartition('.')[2] for path in self.language_linears))}. "
                 "Set target_modules to some of them, or to all-linear."
             )
-        return tuple(dict.fromkeys(path for found in chosen.values() for path in found))
+        return tuple(dict.fromkeys(path for matches in chosen.values() for path in matches))
 
     def adapter_pattern(self, names: tuple[str, ...], *, vision: bool = False) -> str:
-        """A regular expression for PEFT's target_modules that names full paths.
+        """A regular expression of full paths for PEFT's target_modules.
 
         Bare suffixes such as 'up_proj' would also match the MLP of the vision tower (18.6 million trainable
         parameters instead of 15.0 on Qwen2.5-VL-3B with r=8).
@@ -96,11 +95,11 @@ class Family:
             vision: whether the tower's linear layers get adapters too.
 
         Raises:
-            FamilyError: the model has no such layers, or its vision tower cannot get adapters.
+            FamilyError: a name matches no layer, or the vision tower cannot get adapters.
         """
         paths = self.adapted_linears(names)
         last = dict.fromkeys(path.rpartition(".")[2] for path in paths)
-        inner = rf"\w+\.({'|'.join(map(re.escape, last))})"  # short where that names the same layers
+        inner = rf"\w+\.({'|'.join(map(re.escape, last))})"  # shorter, if it matches the same layers
         if {path for path in self.language_linears if re.fullmatch(inner, path)} != {*paths}:
             inner = f"({'|'.join(map(re.escape, paths))})"
         language = rf"{re.escape(self.decoder_layers)}\d+\.{inner}"
@@ -115,37 +114,38 @@ class Family:
         return rf"({language}|{tower})"
 
 
-# %% images as tokens
+# %% image tokens
 Grid = tuple[int, int, int]  # patches in time, rows, columns
 
 
 def image_tokens(grid: Grid, merge: int) -> int:
-    """Tokens of an image: `merge` x `merge` patches make one."""
+    """Number of tokens of an image: one per `merge` x `merge` patches."""
     return grid[0] * grid[1] * grid[2] // merge**2
 
 
 def feature_width(model_config: Any) -> int:
-    """Values per image token: one hidden size, and one more for each level of Qwen3-VL's deepstack.
+    """Values per image token: the hidden size, and once more for each level of Qwen3-VL's deepstack.
 
-    Deepstack (arXiv:2406.04334): what some inner layers of the tower see is added to the first layers of the language model.
+    Deepstack (arXiv:2406.04334) adds features of some inner layers of the tower to the first layers of the language model.
     """
     levels = len(getattr(model_config.vision_config, "deepstack_visual_indexes", ()))
     return model_config.text_config.hidden_size * (1 + levels)
 
 
 def image_grid(width: int, height: int, pixels: int, *, patch: int, merge: int) -> Grid:
-    """Patches (time, rows, columns) of an image scaled to about `pixels` pixels, as Qwen2-VL's processor counts them.
+    """Patches (time, rows, columns) of an image resized to about `pixels` pixels by Qwen2-VL's processor.
 
-    Sides are rounded to multiples of `patch * merge`; where the rounded area misses the budget (given as least and most
-    pixels at once) the sides are scaled to its square root and rounded down, or up when the image is smaller.
+    Sides are rounded to multiples of `patch * merge`; if the rounded area is not exactly `pixels` (both the least and the most
+    pixels), the sides are scaled to this area and rounded down, or up for a smaller image.
     Source: "smart resize" of the Qwen2-VL report, arXiv:2409.12191, section 2.1; a test compares it with the processor.
 
     Args:
-        width, height: of the upright image, in pixels.
-        pixels: area the image is scaled to.
+        width, height: size of the upright image in pixels.
+        pixels: target area.
+        patch, merge: side of a patch in pixels; side of the square of patches that is merged into one token.
     """
     unit = patch * merge
-    rows, columns = round(height / unit) * unit, round(width / unit) * unit  # 0 for a sliver: it is made larger below
+    rows, columns = round(height / unit) * unit, round(width / unit) * unit  # 0 for a very narrow image, enlarged below
     if rows * columns > pixels:
         shrink = (height * width / pixels) ** 0.5
         rows = max(unit, int(height / shrink / unit) * unit)
@@ -159,12 +159,12 @@ def image_grid(width: int, height: int, pixels: int, *, patch: int, merge: int) 
 def token_positions(is_image: np.ndarray, grid: Grid | None, merge: int) -> np.ndarray:
     """(3, L) positions (time, row, column) of M-RoPE for a sequence with at most one still image.
 
-    Text counts up by one in all three; image tokens share a time step and count rows and columns; text after the image
-    goes on from the largest number used. Source: multimodal rotary embedding, arXiv:2409.12191, section 2.1.
+    Text tokens count up by one on all three axes; image tokens share a time step and count rows and columns; text after the
+    image continues from the largest position. Source: multimodal rotary embedding, arXiv:2409.12191, section 2.1.
 
     Args:
-        is_image: (L,) True at image tokens, which stand together.
-        grid: patches (time, rows, columns) before merging `merge` x `merge` of them into a token.
+        is_image: (L,) True at image tokens, which are contiguous.
+        grid: patches (time, rows, columns), before `merge` x `merge` of them are merged into a token.
     """
     length = len(is_image)
     if grid is None or not is_image.any():

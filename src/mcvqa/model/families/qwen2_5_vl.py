@@ -1,5 +1,5 @@
-"""Qwen2.5-VL (arXiv:2502.13923): most layers of the tower see windows of the image; its MLPs are gated and its norms RMSNorm, as
-in the language model."""
+"""Qwen2.5-VL (arXiv:2502.13923): most layers of the tower attend to windows of the image; its MLPs are gated and its norms are
+RMSNorm, as in the language model."""
 from mcvqa.model.families.family import Family
 from mcvqa.model.fast.block import layer_blocks
 

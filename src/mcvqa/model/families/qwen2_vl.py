@@ -1,4 +1,4 @@
-"""Qwen2-VL (arXiv:2409.12191): every layer of the tower sees the whole image; its MLPs have two products and no gate."""
+"""Qwen2-VL (arXiv:2409.12191): every layer of the tower attends to the whole image; its MLPs have no gate."""
 from mcvqa.model.families.family import Family
 from mcvqa.model.fast.block import layer_blocks
 

@@ -1,5 +1,5 @@
 """Qwen3.5 and Qwen3.6: three of four layers keep a state instead of keys and values (gated DeltaNet, arXiv:2412.06464); the
-others have gates behind their attention (arXiv:2505.06708) and turn only a quarter of each query and key. The tower is
+others have gates after their attention (arXiv:2505.06708) and rotate only a quarter of each query and key. The tower is
 Qwen3-VL's, without deepstack."""
 import functools
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from mcvqa.model.families.family import QWEN_LINEARS, Family
-from mcvqa.model.families.qwen3_vl import axes_in_turns
+from mcvqa.model.families.qwen3_vl import interleaved_axes
 from mcvqa.model.fast.block import Block, Mixed, Projections, Tables, gated_mlp, normed
 from mcvqa.model.fast.delta import gated_delta_rule
 from mcvqa.model.fast.kernels import turn
@@ -16,19 +16,19 @@ from mcvqa.model.fast.layout import attend
 
 
 class OffsetNorm:
-    """An RMSNorm of these models, whose weights are kept as differences from one, as blocks know a norm."""
+    """Adapts an RMSNorm of these models, which stores weights minus one, to the interface that blocks expect."""
 
     def __init__(self, norm: Any) -> None:
         self.norm, self.variance_epsilon = norm, norm.eps
 
     @property
     def weight(self) -> torch.Tensor:
-        """Computed when used, as the model may have been moved."""
+        """Computed at each use, as the model may be moved to another device."""
         return 1 + self.norm.weight
 
 
 def hybrid_blocks(layer: Any) -> dict[str, Block]:
-    """What mixes the tokens, by its name in the layer, and the MLP."""
+    """The token mixer, by its name in the layer, and the MLP."""
     norm, mlp = OffsetNorm(layer.input_layernorm), gated_mlp(layer.mlp, OffsetNorm(layer.post_attention_layernorm))
     if hasattr(layer, "linear_attn"):
         return dict(linear_attn=_delta_block(layer.linear_attn, norm), mlp=mlp)
@@ -37,19 +37,19 @@ def hybrid_blocks(layer: Any) -> dict[str, Block]:
 
 def _attention_block(attention: Any, norm: OffsetNorm) -> Block:
     size = attention.head_dim
-    queries, keys = attention.q_proj.out_features // (2 * size), attention.k_proj.out_features // size  # heads; q has its gate
+    queries, keys = attention.q_proj.out_features // (2 * size), attention.k_proj.out_features // size  # heads; q has the gate
     q_norm, k_norm = OffsetNorm(attention.q_norm), OffsetNorm(attention.k_norm)
 
     def mix(tables: Tables, joint: torch.Tensor) -> Mixed:
         joint = joint.detach().requires_grad_(torch.is_grad_enabled())
-        asked, k, v = joint.split([2 * queries * size, keys * size, keys * size], 1)
-        q, gate = asked.unflatten(1, (queries, 2, size)).unbind(2)  # (T, queries, D) each
-        turned = torch.cat((normed(q_norm, q), normed(k_norm, k.unflatten(1, (keys, size)))), 1)
-        width = tables.cos.shape[-1]  # values of a head that turn
-        first = turn(turned[..., :width].contiguous(), tables.cos, tables.sin, queries + keys)
-        heads = torch.cat((torch.cat((first, turned[..., width:]), -1), v.unflatten(1, (keys, size))), 1)
-        made = (attend(heads, queries, tables.sight, attention.scaling) * gate.sigmoid()).flatten(1)
-        return made, functools.partial(torch.autograd.grad, made, joint)
+        q_and_gate, k, v = joint.split([2 * queries * size, keys * size, keys * size], 1)
+        q, gate = q_and_gate.unflatten(1, (queries, 2, size)).unbind(2)  # (T, queries, D) each
+        normalized = torch.cat((normed(q_norm, q), normed(k_norm, k.unflatten(1, (keys, size)))), 1)
+        width = tables.cos.shape[-1]  # rotated values per head
+        rotated = turn(normalized[..., :width].contiguous(), tables.cos, tables.sin, queries + keys)
+        heads = torch.cat((torch.cat((rotated, normalized[..., width:]), -1), v.unflatten(1, (keys, size))), 1)
+        mixed = (attend(heads, queries, tables.sight, attention.scaling) * gate.sigmoid()).flatten(1)
+        return mixed, functools.partial(torch.autograd.grad, mixed, joint)
 
     before = Projections(dict(q=attention.q_proj, k=attention.k_proj, v=attention.v_proj))
     return Block(norm, before, mix, Projections(dict(o=attention.o_proj)))
@@ -66,8 +66,8 @@ def _delta_block(delta: Any, norm: OffsetNorm) -> Block:
         fade = -delta.A_log.float().exp() * F.softplus(a.float() + delta.dt_bias.float())  # (T, values)
         weight = delta.conv1d.weight[:, 0].to(joint.dtype)
         read = gated_delta_rule(qkv, weight, fade, b.float().sigmoid(), (keys, values), delta.head_k_dim, tables.chunks)
-        made = (normed(delta.norm, read) * F.silu(z.unflatten(1, (values, -1)))).flatten(1)
-        return made, functools.partial(torch.autograd.grad, made, joint)
+        mixed = (normed(delta.norm, read) * F.silu(z.unflatten(1, (values, -1)))).flatten(1)
+        return mixed, functools.partial(torch.autograd.grad, mixed, joint)
 
     before = Projections(dict(qkv=delta.in_proj_qkv, z=delta.in_proj_z, b=delta.in_proj_b, a=delta.in_proj_a))
     return Block(norm, before, mix, Projections(dict(out=delta.out_proj)))
@@ -75,7 +75,7 @@ def _delta_block(delta: Any, norm: OffsetNorm) -> Block:
 
 DELTA_LINEARS = tuple(f"linear_attn.{linear}" for linear in ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj"))
 QWEN3_5 = Family(
-    "qwen3_5", blocks=hybrid_blocks, recurrent=True, rotary_axes=axes_in_turns,
+    "qwen3_5", blocks=hybrid_blocks, recurrent=True, rotary_axes=interleaved_axes,
     language_linears=(*QWEN_LINEARS, *DELTA_LINEARS),
     vision_linears=("qkv", "proj", "linear_fc1", "linear_fc2"),
 )

@@ -1,5 +1,5 @@
-"""Qwen3-VL (arXiv:2511.21631): learned positions in the tower, deepstack (arXiv:2406.04334), rotary frequencies that take turns
-between the axes, and a norm of each query and key."""
+"""Qwen3-VL (arXiv:2511.21631): learned positions in the tower, deepstack (arXiv:2406.04334), rotary frequencies interleaved
+between the axes, and norms of queries and keys."""
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,13 +8,13 @@ from mcvqa.model.families.family import Family
 from mcvqa.model.fast.block import layer_blocks
 
 
-def axes_in_turns(sections: Sequence[int]) -> np.ndarray:
-    """(D / 2,) which of the three positions (time, row, column) each rotary frequency turns by: time, row, column, time, ...
+def interleaved_axes(sections: Sequence[int]) -> np.ndarray:
+    """(D / 2,) position axis (time, row, column) of each rotary frequency, interleaved: time, row, column, time, ...
 
-    Row and column get each third frequency, from the highest, as far as their section reaches; what is left is time's.
+    Row and column get every third frequency, from the highest, up to the size of their section; time gets the rest.
 
     Args:
-        sections: number of frequencies of each, as in the model's mrope_section.
+        sections: number of frequencies per axis, the model's mrope_section.
     """
     axes = np.zeros(sum(sections), np.int64)
     for axis in (1, 2):
@@ -23,5 +23,5 @@ def axes_in_turns(sections: Sequence[int]) -> np.ndarray:
 
 
 QWEN3_VL = Family(
-    "qwen3_vl", blocks=layer_blocks, vision_linears=("qkv", "proj", "linear_fc1", "linear_fc2"), rotary_axes=axes_in_turns,
+    "qwen3_vl", blocks=layer_blocks, vision_linears=("qkv", "proj", "linear_fc1", "linear_fc2"), rotary_axes=interleaved_axes,
 )

@@ -1,7 +1,7 @@
-"""The families with an optimised path, by their model_type, and what is known of all others from their parts alone.
+"""The families with an optimized path by model_type, and a description of all others derived from their modules.
 
-A new family is one more file beside this one and one more entry here (docs/add-a-family.md); tests/model/test_families.py then
-compares its logits, gradients and packed orders with the library's.
+A new family takes a file in this folder and an entry here (docs/add-a-family.md); tests/model/test_families.py then compares
+its logits, gradients and packed orders with the library's.
 """
 import re
 from collections import Counter
@@ -18,23 +18,23 @@ FAMILIES = {"qwen2_5_vl": QWEN2_5_VL, "qwen2_vl": QWEN2_VL, "qwen3_5": QWEN3_5, 
 
 
 def plain_family(model_type: str, language: str, linears: Iterable[str]) -> Family:
-    """A family without an optimised path, from the parts of one of its models.
+    """Describe a family without an optimized path.
 
     Args:
-        language: path of its language model.
+        language: path of the language model.
         linears: paths of all linear layers of the model.
 
     Raises:
-        FamilyError: the language model is not a stack of layers with projections, so nothing is known about what to train.
+        FamilyError: the language model is not a stack of layers with linear projections.
     """
     numbered = re.compile(rf"{re.escape(language)}{re.escape('.') if language else ''}(\D+?)\.\d+\.(.+)")
-    found = [match for path in linears if (match := numbered.fullmatch(path))]
-    if not found:
+    matches = [match for path in linears if (match := numbered.fullmatch(path))]
+    if not matches:
         raise FamilyError(
             f"Models of type {model_type!r} cannot be trained here: their language model ({language or 'the model itself'}) "
             f"is not a stack of layers with linear projections. Models of type {', '.join(FAMILIES)} can, and most others."
         )
-    (layers, _), = Counter(match[1] for match in found).most_common(1)
-    inside = tuple(dict.fromkeys(match[2] for match in found if match[1] == layers))
+    (layers, _), = Counter(match[1] for match in matches).most_common(1)
+    inside = tuple(dict.fromkeys(match[2] for match in matches if match[1] == layers))
     family = Family(model_type, None, language, layers, inside)
     return replace(family, unquantised=tuple(path for path in linears if not path.startswith(family.decoder_layers)))

@@ -1,11 +1,11 @@
-"""The language model's layers, written for frozen weights with adapters: fewer kernels, less Python and less memory.
+"""Decoder layers for frozen weights with adapters, with fewer kernels, less Python and less memory.
 
-A decoder layer is twice the same thing, x + after(mix(before(norm(x)))): attention mixes queries, keys and values, the MLP
-gate and up. A block runs as one step of autograd that keeps nothing but x (and, where memory allows, what `before` gave);
-its backward pass computes the rest again, but for the products of `after`, which no gradient needs. The gradients of
-frozen weights are never made, masks of dropout are computed when used, and 4-bit weights are unpacked when used.
+Both halves of a decoder layer have the form x + after(mix(before(norm(x)))): attention mixes queries, keys and values, the
+MLP mixes gate and up. A block is one autograd function that saves only x (and, if memory allows, the output of `before`); its
+backward pass recomputes the rest, except the products of `after`, which no gradient needs. Gradients of frozen weights are
+never computed; dropout masks are computed, and 4-bit weights dequantized, when used.
 
-Shapes: T distinct tokens of a batch (see model/layout.py), H hidden size, I inputs, O outputs and R rank of a projection.
+Shapes: T distinct tokens of a batch (see fast/layout.py), H hidden size, I inputs, O outputs and R rank of a projection.
 """
 import copy
 import functools
@@ -27,11 +27,12 @@ from mcvqa.model.memory import free_memory
 
 @dataclass(frozen=True)
 class Tables:
-    """What all layers read beside the hidden states.
+    """Inputs of all layers besides the hidden states.
 
     Attributes:
         cos, sin: (T, 1, D), as in rotary_tables; D values per head.
-        chunks: for recurrent layers.
+        sight: which tokens each prompt attends to.
+        chunks: chunks of tokens, for recurrent layers.
     """
 
     cos: torch.Tensor
@@ -42,9 +43,9 @@ class Tables:
 
 # %% frozen weights
 def joint_tensor(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """All of them, one below the other; they become views of it, so that nothing is stored twice."""
+    """Concatenate tensors along the first dimension; they become views of the result, so that nothing is stored twice."""
     rows = [*map(len, tensors)]
-    if all(_follows(*pair) for pair in itertools.pairwise(tensors)):  # joined before, for another fold
+    if all(_follows(*pair) for pair in itertools.pairwise(tensors)):  # joined already, for another fold
         first = tensors[0].data
         return first.as_strided((sum(rows), *first.shape[1:]), first.stride())
     together = torch.cat([tensor.data for tensor in tensors])
@@ -54,50 +55,50 @@ def joint_tensor(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _follows(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether `other` stands right behind `one` in the same storage."""
+    """Whether `other` directly follows `one` in the same storage."""
     same = one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
     return same and other.storage_offset() == one.storage_offset() + one.numel()
 
 
-Stored = tuple[torch.Tensor, Any]  # a weight, and bitsandbytes' state where it is packed into 4 bits
+Stored = tuple[torch.Tensor, Any]  # a weight, and bitsandbytes' state if it is packed in 4 bits
 
 
 class FrozenWeight:
-    """The weight (O, I) and bias (O,) of frozen linear layers with the same input: those of the layers, one below the other.
+    """Joint weight (O, I) and bias (O,) of frozen linear layers with the same input, concatenated along O.
 
-    The weights are stored together, so that all are unpacked at once. The layers have views of them, and go on working.
+    The weights are stored together, so that all are dequantized at once. The layers hold views of them and still work.
     """
 
     def __init__(self, bases: Sequence[Any]) -> None:
         self.bases = bases
-        self.places: list[int] = []  # of the layers' weights in memory
+        self.addresses: list[int] = []  # of the layers' weights in memory
         self.settle()
 
     def settle(self) -> None:
-        """Join the weights; again when they have been moved since."""
-        places = [base.weight.data_ptr() for base in self.bases]
-        if places == self.places:
+        """Join the weights, again if they have been moved since."""
+        addresses = [base.weight.data_ptr() for base in self.bases]
+        if addresses == self.addresses:
             return
         stored: list[Stored] = [(base.weight, getattr(base.weight, "quant_state", None)) for base in self.bases]
         self.stored = [_joint(stored)] if _can_be_joined(stored) else [(weight.data, state) for weight, state in stored]
         self.bias = None if self.bases[0].bias is None else torch.cat([base.bias.detach() for base in self.bases])
-        self.places = [base.weight.data_ptr() for base in self.bases]
+        self.addresses = [base.weight.data_ptr() for base in self.bases]
         if len(self.stored) < len(self.bases):
-            free_memory()  # layer for layer, or torch would keep the room in which all the weights stood apart
+            free_memory()  # layer by layer, or torch would keep the memory of all the separate weights
 
     def unpacked(self, dtype: torch.dtype) -> torch.Tensor:
-        """(O, I)"""
+        """The weight (O, I), dequantized."""
         each = [_unpacked(*stored).to(dtype) for stored in self.stored]
         return each[0] if len(each) == 1 else torch.cat(each)
 
 
 def _can_be_joined(stored: Sequence[Stored]) -> bool:
-    """Whether they are of one kind and, in 4 bits, no block of values with the same scale would reach over two weights."""
+    """Whether the weights have the same format and, in 4 bits, no block with a common scale would span two weights."""
     kinds, whole = set(), True
     for weight, state in stored:
         kinds.add((weight.dtype, state and (state.quant_type, state.blocksize, state.dtype)))
         if state is not None:
-            whole &= not state.nested and state.shape.numel() % state.blocksize == 0  # nested: scales packed in turn
+            whole &= not state.nested and state.shape.numel() % state.blocksize == 0  # nested: the scales are quantized too
     return len(stored) > 1 and len(kinds) == 1 and whole
 
 
@@ -105,8 +106,8 @@ def _joint(stored: Sequence[Stored]) -> Stored:
     weights, states = zip(*stored, strict=True)
     state = copy.copy(states[0])
     if state is not None:
-        state.absmax = joint_tensor([own.absmax for own in states])
-        state.shape = torch.Size((sum(own.shape[0] for own in states), state.shape[1]))
+        state.absmax = joint_tensor([one.absmax for one in states])
+        state.shape = torch.Size((sum(one.shape[0] for one in states), state.shape[1]))
     return joint_tensor(weights), state
 
 
@@ -119,19 +120,20 @@ def _unpacked(weight: torch.Tensor, state: Any) -> torch.Tensor:
 
 
 # %% projections
-Packed = tuple[torch.Tensor, ...]  # the A of one Projections, (R, I) with all ranks together, and the B of each of its parts
+Packed = tuple[torch.Tensor, ...]  # the joint A (R, I) of one Projections, and the B of each of its parts
 
 
 @dataclass(frozen=True)
 class AdapterSpec:
-    """All of a LoRA adapter (arXiv:2106.09685) but its weights.
+    """A LoRA adapter (arXiv:2106.09685) without its weights.
 
     Attributes:
-        layer: name of the layer it belongs to: q, up, ...
-        part: number of the part of the projections' output that it adds to.
-        outputs: (first, end) rows of that part that it adds to.
+        layer: name of the adapted layer: q, up, ...
+        part: number of the output part that it adds to.
+        outputs: (first, end) of its outputs within that part.
         ranks: (first, end) of its ranks among those of all adapters of the projections.
-        rate: of dropout in front of it.
+        scale: LoRA scale.
+        rate: dropout rate before it.
     """
 
     layer: str
@@ -148,11 +150,12 @@ class AdapterSpec:
 
 @dataclass(frozen=True)
 class ProjectionSpec:
-    """All of Projections but the weights: those of equal specs are packed together.
+    """Projections without their weights; those with equal specs are packed together.
 
     Attributes:
+        inputs: inputs I.
         sizes: outputs O of each part.
-        adapters: in the order of the layers, so that those of a part stand side by side.
+        adapters: in the order of the layers, so that those of a part are adjacent.
     """
 
     inputs: int
@@ -160,16 +163,20 @@ class ProjectionSpec:
     adapters: tuple[AdapterSpec, ...]
 
     def part_adapters(self) -> dict[int, list[AdapterSpec]]:
-        """The adapters of each part that has some."""
+        """The adapters by part, for parts that have any."""
         return {part: [*group] for part, group in itertools.groupby(self.adapters, lambda adapter: adapter.part)}
 
     def part_ranks(self) -> dict[int, slice]:
         """Ranks of each part that has adapters, among all R."""
-        return {part: slice(own[0].ranks[0], own[-1].ranks[1]) for part, own in self.part_adapters().items()}
+        return {part: slice(adapters[0].ranks[0], adapters[-1].ranks[1]) for part, adapters in self.part_adapters().items()}
 
 
 def projection_spec(layers: Mapping[str, Any], *, apart: bool) -> ProjectionSpec:
-    """Args: as for Projections."""
+    """Describe Projections.
+
+    Args:
+        layers, apart: as for Projections.
+    """
     outputs = {name: getattr(layer, "base_layer", layer).out_features for name, layer in layers.items()}
     adapters: list[AdapterSpec] = []
     rank = row = 0
@@ -187,11 +194,11 @@ def projection_spec(layers: Mapping[str, Any], *, apart: bool) -> ProjectionSpec
 
 
 class Projections:
-    """Frozen linear layers with the same input: each gives x W' + b + scale * drop(x) A' B'; one dropout mask serves all.
+    """Frozen linear layers with the same input, each x W' + b + scale * drop(x) A' B', with one dropout mask for all.
 
     Args:
         layers: linear layers, or PEFT's layers around them, by name.
-        apart: whether each layer's output is a part of its own, contiguous, or all are one part, side by side.
+        apart: whether each layer's output is a separate, contiguous part; otherwise all are concatenated in one part.
     """
 
     def __init__(self, layers: Mapping[str, Any], *, apart: bool = False) -> None:
@@ -208,7 +215,8 @@ class Projections:
         """(T, O) of each part from (T, I).
 
         Args:
-            low: (T, R), as `lowered` gives it.
+            low: (T, R), from `lowered`.
+            packed: the packed adapters.
         """
         bias, sizes = self.weight.bias, [*self.spec.sizes]
         weights = self.weight.unpacked(x.dtype).split_with_sizes(sizes)
@@ -217,7 +225,7 @@ class Projections:
         for part, (weight, part_bias) in enumerate(zip(weights, biases, strict=True)):
             if low is None or part not in ups:
                 outputs.append(F.linear(x, weight, part_bias))
-            else:  # the small product first: the large one adds to it on its way, which costs less than the other way round
+            else:  # the small product first, to which the large one adds at little cost
                 outputs.append(F.linear(low[:, self.part_ranks[part]], ups[part], part_bias).addmm_(x, weight.T))
         return outputs
 
@@ -228,7 +236,7 @@ class Projections:
 
         Args:
             gradients: (T, O) of each part.
-            x_dropped: (T, I) input behind dropout.
+            x_dropped: (T, I) input after dropout.
         """
         if low is None:
             return None, ()
@@ -257,18 +265,18 @@ class Projections:
 
 
 def lowered(x: torch.Tensor, dropout: Dropout | None, packed: Packed) -> torch.Tensor | None:
-    """(T, R) what A makes of the input (T, I), if there is an A. It is kept for the backward pass, as it is small."""
+    """(T, R) product of the input (T, I) with A; None: no adapters. It is saved for the backward pass, as it is small."""
     return F.linear(dropped(x, dropout), packed[0]) if packed else None
 
 
 # %% the adapters of all layers, packed at once in each forward pass
 def pack(projections: Sequence[Projections], dtype: torch.dtype, *, training: bool) -> tuple[Packed, ...]:
-    """The adapters of all `projections`, cast at once and not each where it is used.
+    """Pack the adapters of all `projections`, cast to `dtype` at once instead of at each use.
 
-    The A of one Projections stand together, and so do the B of a part: one product serves them, with zeros between what does
-    not belong together. A comes multiplied by the adapter's scale and, in training, by what makes up for dropout.
+    All A of one Projections form one matrix, and so do all B of a part (block-diagonal, with zeros): each takes one product. A is
+    multiplied by the adapter's scale and, in training, by 1 / (1 - dropout rate).
     """
-    stacks: dict[ProjectionSpec, list[int]] = {}  # numbers of the projections that differ in nothing but their weights
+    stacks: dict[ProjectionSpec, list[int]] = {}  # numbers of the projections with equal specs
     for number, one in enumerate(projections):
         if one.spec.adapters:
             stacks.setdefault(one.spec, []).append(number)
@@ -276,13 +284,13 @@ def pack(projections: Sequence[Projections], dtype: torch.dtype, *, training: bo
     for spec, numbers in stacks.items():
         alike = [projections[number] for number in numbers]
         down, *ups = packed_downs(spec, alike, dtype, training), *packed_ups(spec, alike, dtype)
-        for number, *own in zip(numbers, down, *ups, strict=True):
-            packed[number] = tuple(own)
+        for number, *matrices in zip(numbers, down, *ups, strict=True):
+            packed[number] = tuple(matrices)
     return tuple(packed)
 
 
 def packed_downs(spec: ProjectionSpec, alike: Sequence[Projections], dtype: torch.dtype, training: bool) -> torch.Tensor:
-    """(n, R, I) the scaled A of n Projections with that spec, the adapters of each one below the other."""
+    """(n, R, I) scaled A of n Projections with the same spec, their adapters concatenated along R."""
     downs = [
         torch.stack([one.downs[adapter.layer].weight for one in alike]) * adapter.factor(training) for adapter in spec.adapters
     ]
@@ -290,7 +298,7 @@ def packed_downs(spec: ProjectionSpec, alike: Sequence[Projections], dtype: torc
 
 
 def packed_ups(spec: ProjectionSpec, alike: Sequence[Projections], dtype: torch.dtype) -> list[torch.Tensor]:
-    """For each part with adapters (n, O, R of the part) the B of n Projections, zero where an adapter adds nothing."""
+    """B of n Projections for each part with adapters, (n, O, R of the part), zero where an adapter adds nothing."""
     parts = []
     for part, adapters in spec.part_adapters().items():
         ups = []
@@ -309,28 +317,30 @@ Mixed = tuple[torch.Tensor, Callable[[torch.Tensor], Sequence[torch.Tensor]]]
 class Block(nn.Module):
     """One half of a decoder layer: x + after(mix(before(norm(x)))).
 
-    The modules it is made of belong to the model; here they are only read.
+    Its modules belong to the model and are only read here.
 
     Args:
-        mix: from a batch's tables and what `before` gave, (T, O) of each part, to what `after` takes, and to a function from
-            the gradient of that to the gradients of the parts; where grad mode is off, that is not called.
+        norm: RMSNorm before the half.
+        before, after: the projections.
+        mix: takes a batch's tables and the outputs of `before`, (T, O) of each part; returns the input of `after`, and a
+            function from its gradient to those of the parts, which is not called if grad mode is off.
     """
 
     def __init__(self, norm: Any, before: Projections, mix: Callable[..., Mixed], after: Projections) -> None:
         super().__init__()
-        self.norm = functools.partial(normed, norm)  # so that the module is not registered here as well
+        self.norm = functools.partial(normed, norm)  # not a submodule, to be registered only in the model
         self.norm_backward = functools.partial(norm_backward, norm)
         self.before, self.mix, self.after = before, mix, after
-        self.keep = False  # what `before` gave, instead of computing it again
+        self.keep = False  # save the outputs of `before` instead of recomputing them
 
     def forward(
         self, x: torch.Tensor, tables: Tables, packed: tuple[Packed, ...], dropouts: tuple[Dropout | None, ...]
     ) -> torch.Tensor:
-        """(T, H) -> (T, H), all in the precision of x.
+        """(T, H) -> (T, H), in the precision of x.
 
         Args:
-            packed: adapters of `before` and of `after`.
-            dropouts: of both, as draw_dropout gives them.
+            packed: packed adapters of `before` and `after`.
+            dropouts: masks of both, from draw_dropout.
         """
         self.before.weight.settle()
         self.after.weight.settle()
@@ -345,17 +355,17 @@ class _BlockStep(torch.autograd.Function):
         *packed: torch.Tensor,
     ) -> torch.Tensor:
         before, after = packed[:n], packed[n:]
-        made = torch.empty_like(x)  # first, right behind what is kept: it would leave gaps between what is given back
+        out = torch.empty_like(x)  # allocated first, next to saved tensors, to avoid fragmentation
         h = block.norm(x)
         low = lowered(h, dropouts[0], before)
         parts = block.before.forward(h, low, before)
         mixed = block.mix(tables, *parts)[0]
-        parts = parts if block.keep else []  # the largest tensors there are
+        parts = parts if block.keep else []  # the largest tensors
         low_after = lowered(mixed, dropouts[1], after)
-        torch.add(block.after.forward(mixed, low_after, after)[0], x, out=made)
+        torch.add(block.after.forward(mixed, low_after, after)[0], x, out=out)
         ctx.save_for_backward(x, low, low_after, *packed, *parts)
         ctx.block, ctx.tables, ctx.dropouts, ctx.ends = block, tables, dropouts, (n, len(packed))
-        return made
+        return out
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
@@ -378,12 +388,16 @@ class _BlockStep(torch.autograd.Function):
         return of_x, None, None, None, None, *of_before, *of_after
 
 
-# %% what a layer of Qwen's language models is made of
+# %% decoder layers of Qwen's language models
 def blocks_suit(config: Any) -> bool:
-    """Whether a language model's layers are what is written here. Args: config: of the language model."""
-    turning = config.rope_parameters.get("rope_type", "default")
+    """Whether blocks implement the layers of a language model.
+
+    Args:
+        config: configuration of the language model.
+    """
+    rope_type = config.rope_parameters.get("rope_type", "default")
     plain = config.hidden_act == "silu" and not config.attention_dropout
-    return plain and turning not in ("dynamic", "longrope")  # their angles depend on the length
+    return plain and rope_type not in ("dynamic", "longrope")  # there, angles depend on the length
 
 
 def layer_blocks(layer: Any) -> dict[str, Block]:
@@ -400,8 +414,8 @@ def layer_blocks(layer: Any) -> dict[str, Block]:
             q, k, v = heads.split([queries, keys, keys], 1)
             heads = torch.cat((normed(attention.q_norm, q), normed(attention.k_norm, k), v), 1)
         heads = turn(heads, tables.cos, tables.sin, queries + keys)
-        made = attend(heads, queries, tables.sight, attention.scaling).flatten(1)
-        return made, functools.partial(torch.autograd.grad, made, joint)
+        mixed = attend(heads, queries, tables.sight, attention.scaling).flatten(1)
+        return mixed, functools.partial(torch.autograd.grad, mixed, joint)
 
     before = Projections(dict(q=attention.q_proj, k=attention.k_proj, v=attention.v_proj))
     return dict(
@@ -411,24 +425,24 @@ def layer_blocks(layer: Any) -> dict[str, Block]:
 
 
 def gated_mlp(mlp: Any, norm: Any) -> Block:
-    """gate and up apart: side by side they save 3 kernels of 149, but the largest tensors are read with gaps."""
+    """The block of an MLP. gate and up are separate parts: concatenated they save 3 kernels of 149, but are read with strides."""
     return Block(
         norm, Projections(dict(gate=mlp.gate_proj, up=mlp.up_proj), apart=True), gated, Projections(dict(down=mlp.down_proj)),
     )
 
 
 def gated(tables: Tables, gate: torch.Tensor, up: torch.Tensor) -> Mixed:
-    """SwiGLU. These are the largest tensors of a layer; only the two given are kept."""
+    """SwiGLU. These are the largest tensors of a layer, of which only the two inputs are kept."""
     return gate_up(gate, up), lambda gradient: gate_up_backward(gradient, gate, up)
 
 
 def normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
-    """RMSNorm (arXiv:1910.07467) by torch's own function, which newer versions run as one kernel."""
+    """RMSNorm (arXiv:1910.07467) with torch's function, a single kernel in newer versions."""
     return F.rms_norm(x, x.shape[-1:], norm.weight.to(x.dtype), norm.variance_epsilon)
 
 
 def turning(angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(..., D) cosines and sines of angles (..., D / 2), the sines of the first half with the sign they have in `turn`."""
+    """(..., D) cosines and sines of angles (..., D / 2), the first half of the sines negated, as `turn` expects."""
     cos, sin = angles.cos(), angles.sin()
     return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 
@@ -439,7 +453,7 @@ def rotary_tables(
     """(T, 1, D) cosines and sines of the rotary angles, as in `turning`.
 
     Args:
-        axes: (D / 2,) which of the three positions each frequency turns by.
+        axes: (D / 2,) position axis of each frequency.
         positions: (3, T).
     """
     rotary = language.rotary_emb

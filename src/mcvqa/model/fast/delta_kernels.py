@@ -1,6 +1,5 @@
-"""Three steps of layers with a gated delta rule as kernels of their own: the causal convolution of what is projected, straight
-into chunks, the products inside a chunk as they fade, and the inverse of small triangular matrices. By Triton as in kernels.py,
-elsewhere by torch's functions.
+"""Kernels for layers with a gated delta rule: the causal convolution into chunks, the decayed products inside a chunk, and the
+inverse of small triangular matrices. In Triton as in kernels.py, elsewhere with torch's functions.
 
 Shapes as in delta.py; W channels.
 """
@@ -18,8 +17,9 @@ class Part(NamedTuple):
     """Queries, keys or values among the channels.
 
     Attributes:
-        width: channels of a head.
-        length: what the vector of a head is brought to; 0: it stays as it is.
+        heads: number of heads.
+        width: channels per head.
+        length: length to which the vector of a head is normalized; 0: not normalized.
     """
 
     heads: int
@@ -31,7 +31,7 @@ Parts = Sequence[Part]
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:
-    """Vectors (..., D) of length one, in the precision of x."""
+    """Vectors (..., D) normalized to length one, in the precision of x."""
     wide = x.float()
     return (wide * (wide.square().sum(-1, keepdim=True) + 1e-6).rsqrt()).to(x.dtype)
 
@@ -40,11 +40,12 @@ def unit(x: torch.Tensor) -> torch.Tensor:
 def convolve(
     x: torch.Tensor, weight: torch.Tensor, parts: Parts, tokens: torch.Tensor, halo: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
-    """(N, heads, C, D) of each part: each channel mixed with its values at the three tokens before, SiLU, and then the vectors of
-    the heads brought to the part's length.
+    """(N, heads, C, D) of each part: depthwise causal convolution over four tokens, SiLU, and normalization of each head to the
+    part's length.
 
     Args:
-        x: (T, W), the parts side by side; weight: (W, 4), frozen, the last one for the token itself.
+        x: (T, W), the parts concatenated.
+        weight: (W, 4), frozen, the last one for the token itself.
         tokens, halo: as in ChunkTree.
     """
     if _works_on(x.device, x.dtype):
@@ -55,12 +56,12 @@ def convolve(
 def convolve_by_torch(
     x: torch.Tensor, weight: torch.Tensor, parts: Parts, tokens: torch.Tensor, halo: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
-    """As `convolve`."""
+    """Like `convolve`."""
     (chunks, count), reach = tokens.shape, halo.shape[1]
     around = F.pad(x, (0, 0, 0, 1))[torch.cat((halo, tokens), 1)]  # (N, 3 + C, W)
     mixed = sum((around[:, i : i + count] * weight[:, i] for i in range(reach)), around[:, reach:] * weight[:, reach])
-    made = F.silu(mixed).split([part.heads * part.width for part in parts], -1)
-    heads = (x.view(chunks, count, part.heads, part.width) for x, part in zip(made, parts, strict=True))
+    activated = F.silu(mixed).split([part.heads * part.width for part in parts], -1)
+    heads = (x.view(chunks, count, part.heads, part.width) for x, part in zip(activated, parts, strict=True))
     return tuple(
         (unit(x) * part.length if part.length else x).transpose(1, 2).contiguous() for x, part in zip(heads, parts, strict=True)
     )
@@ -84,102 +85,102 @@ class _Convolved(torch.autograd.Function):
 if triton:
 
     @triton.jit
-    def _token_value(x, at, count, row, channel, there):  # type: ignore[no-untyped-def]
-        """Of the token whose index in the list is at `at`; zero for one behind its end."""
-        token = tl.load(at)
-        return tl.load(x + token * row + channel, there & (token < count), 0.0).to(tl.float32)
+    def _token_value(x, address, count, row, channel, mask):  # type: ignore[no-untyped-def]
+        """Value of the token whose index in the list is stored at `address`; zero for padding."""
+        token = tl.load(address)
+        return tl.load(x + token * row + channel, mask & (token < count), 0.0).to(tl.float32)
 
     @triton.jit
-    def _tap(weight, channel, there, i: tl.constexpr):  # type: ignore[no-untyped-def]
-        return tl.load(weight + 4 * channel + i, there, 0.0).to(tl.float32)
+    def _tap(weight, channel, mask, i: tl.constexpr):  # type: ignore[no-untyped-def]
+        return tl.load(weight + 4 * channel + i, mask, 0.0).to(tl.float32)
 
     @triton.jit
     def _convolve(  # type: ignore[no-untyped-def]
-        x, weight, tokens, halo, made, first, count, width, row, length, C: tl.constexpr, SIZE: tl.constexpr, UNIT: tl.constexpr
+        x, weight, tokens, halo, out, first, count, width, row, length, C: tl.constexpr, SIZE: tl.constexpr, UNIT: tl.constexpr
     ):
-        """One head of one chunk. first: its part's first channel; row: from token to token; count: tokens of the list; UNIT:
-        whether vectors are brought to `length`."""
+        """One head of one chunk. first: first channel of its part; row: stride of tokens; count: tokens of the list; UNIT:
+        whether vectors are normalized to `length`."""
         chunk, head, heads = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
         value = tl.arange(0, SIZE)
-        there, channel = value < width, first + head * width + value
-        w0, w1 = _tap(weight, channel, there, 0), _tap(weight, channel, there, 1)
-        w2, w3 = _tap(weight, channel, there, 2), _tap(weight, channel, there, 3)
-        a = _token_value(x, halo + 3 * chunk, count, row, channel, there)
-        b = _token_value(x, halo + 3 * chunk + 1, count, row, channel, there)
-        c = _token_value(x, halo + 3 * chunk + 2, count, row, channel, there)
+        mask, channel = value < width, first + head * width + value
+        w0, w1 = _tap(weight, channel, mask, 0), _tap(weight, channel, mask, 1)
+        w2, w3 = _tap(weight, channel, mask, 2), _tap(weight, channel, mask, 3)
+        a = _token_value(x, halo + 3 * chunk, count, row, channel, mask)
+        b = _token_value(x, halo + 3 * chunk + 1, count, row, channel, mask)
+        c = _token_value(x, halo + 3 * chunk + 2, count, row, channel, mask)
         for i in range(C):
-            d = _token_value(x, tokens + chunk * C + i, count, row, channel, there)
+            d = _token_value(x, tokens + chunk * C + i, count, row, channel, mask)
             mixed = a * w0 + b * w1 + c * w2 + d * w3
             done = mixed * tl.sigmoid(mixed)
             if UNIT:
                 done *= length * tl.rsqrt(tl.sum(done * done, 0) + 1e-6)
-            tl.store(made + ((chunk * heads + head) * C + i) * width + value, done.to(made.dtype.element_ty), there)
+            tl.store(out + ((chunk * heads + head) * C + i) * width + value, done.to(out.dtype.element_ty), mask)
             a, b, c = b, c, d
 
     @triton.jit
     def _convolve_back(  # type: ignore[no-untyped-def]
-        gradient, x, weight, tokens, halo, made, of_halo, first, count, width, row, made_row, length, C: tl.constexpr,
+        gradient, x, weight, tokens, halo, out, of_halo, first, count, width, row, out_row, length, C: tl.constexpr,
         SIZE: tl.constexpr, UNIT: tl.constexpr,
     ):
-        """As `_convolve`: gradients of the chunk's own tokens in `made`, those of the three before it in `of_halo` (N, 3, W)."""
+        """Like `_convolve`: gradients of the chunk's tokens in `out`, those of the three before it in `of_halo` (N, 3, W)."""
         chunk, head, heads = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
         value = tl.arange(0, SIZE)
-        there, channel = value < width, first + head * width + value
-        w0, w1 = _tap(weight, channel, there, 0), _tap(weight, channel, there, 1)
-        w2, w3 = _tap(weight, channel, there, 2), _tap(weight, channel, there, 3)
-        a = _token_value(x, halo + 3 * chunk, count, row, channel, there)
-        b = _token_value(x, halo + 3 * chunk + 1, count, row, channel, there)
-        c = _token_value(x, halo + 3 * chunk + 2, count, row, channel, there)
-        p = tl.zeros((SIZE,), tl.float32)  # gradients of what was mixed for the last three tokens
+        mask, channel = value < width, first + head * width + value
+        w0, w1 = _tap(weight, channel, mask, 0), _tap(weight, channel, mask, 1)
+        w2, w3 = _tap(weight, channel, mask, 2), _tap(weight, channel, mask, 3)
+        a = _token_value(x, halo + 3 * chunk, count, row, channel, mask)
+        b = _token_value(x, halo + 3 * chunk + 1, count, row, channel, mask)
+        c = _token_value(x, halo + 3 * chunk + 2, count, row, channel, mask)
+        p = tl.zeros((SIZE,), tl.float32)  # gradients of the convolution at the last three tokens
         q = tl.zeros((SIZE,), tl.float32)
         r = tl.zeros((SIZE,), tl.float32)
         for i in range(C + 3):
             inside = i < C
             token = tl.load(tokens + chunk * C + i, inside, count)
-            d = tl.load(x + token * row + channel, there & (token < count), 0.0).to(tl.float32)
+            d = tl.load(x + token * row + channel, mask & (token < count), 0.0).to(tl.float32)
             mixed = a * w0 + b * w1 + c * w2 + d * w3
             share = tl.sigmoid(mixed)
-            given = tl.load(gradient + ((chunk * heads + head) * C + i) * width + value, there & inside, 0.0).to(tl.float32)
+            upstream = tl.load(gradient + ((chunk * heads + head) * C + i) * width + value, mask & inside, 0.0).to(tl.float32)
             if UNIT:
                 done = mixed * share
                 shrink = tl.rsqrt(tl.sum(done * done, 0) + 1e-6)
-                given = length * shrink * (given - done * (shrink * shrink * tl.sum(given * done, 0)))
-            s = given * share * (1 + mixed * (1 - share))
-            done = p * w3 + q * w2 + r * w1 + s * w0  # of the token three before
+                upstream = length * shrink * (upstream - done * (shrink * shrink * tl.sum(upstream * done, 0)))
+            s = upstream * share * (1 + mixed * (1 - share))
+            done = p * w3 + q * w2 + r * w1 + s * w0  # gradient of the token three before
             if i < 3:
-                tl.store(of_halo + (chunk * 3 + i) * made_row + channel, done.to(made.dtype.element_ty), there)
+                tl.store(of_halo + (chunk * 3 + i) * out_row + channel, done.to(out.dtype.element_ty), mask)
             else:
                 before = tl.load(tokens + chunk * C + i - 3)
-                tl.store(made + before * made_row + channel, done.to(made.dtype.element_ty), there & (before < count))
+                tl.store(out + before * out_row + channel, done.to(out.dtype.element_ty), mask & (before < count))
             a, b, c = b, c, d
             p, q, r = q, r, s
 
     @triton.jit
-    def _invert(below, made, C: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
-        """Some columns of the inverse of one matrix (C, C), row after row by those above it."""
-        place = tl.program_id(0).to(tl.int64) * C * C
+    def _invert(below, out, C: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
+        """Some columns of the inverse of one matrix (C, C), row by row from those above."""
+        start = tl.program_id(0).to(tl.int64) * C * C
         every = tl.arange(0, C)
         row, column = every[:, None], (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
         solved = tl.where(row == column, 1.0, 0.0)
         for i in range(1, C):
-            known = tl.load(below + place + i * C + every, every < i, 0.0).to(tl.float32)
+            known = tl.load(below + start + i * C + every, every < i, 0.0).to(tl.float32)
             solved -= tl.where(row == i, tl.sum(known[:, None] * solved, 0)[None, :], 0.0)
-        tl.store(made + place + row * C + column, solved.to(made.dtype.element_ty))
+        tl.store(out + start + row * C + column, solved.to(out.dtype.element_ty))
 
 
 def _convolve_by_triton(
     x: torch.Tensor, weight: torch.Tensor, parts: Parts, tokens: torch.Tensor, halo: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
-    """As `convolve`."""
-    (chunks, count), weight, first, made = tokens.shape, weight.contiguous(), 0, []
+    """Like `convolve`."""
+    (chunks, count), weight, first, outputs = tokens.shape, weight.contiguous(), 0, []
     for heads, width, length in parts:
-        made.append(x.new_empty(chunks, heads, count, width))
+        outputs.append(x.new_empty(chunks, heads, count, width))
         _convolve[(chunks, heads)](
-            x, weight, tokens, halo, made[-1], first, len(x), width, x.stride(0), length, count, triton.next_power_of_2(width),
+            x, weight, tokens, halo, outputs[-1], first, len(x), width, x.stride(0), length, count, triton.next_power_of_2(width),
             length > 0, num_warps=1,
         )
         first += heads * width
-    return tuple(made)
+    return tuple(outputs)
 
 
 def _convolve_back_by_triton(
@@ -188,27 +189,28 @@ def _convolve_back_by_triton(
 ) -> torch.Tensor:
     """(T, W) gradient of x."""
     (chunks, count), weight, first = tokens.shape, weight.contiguous(), 0
-    made = x.new_zeros(len(x) + 1, x.shape[1])  # a rounded list has tokens that are in no chunk
+    out = x.new_zeros(len(x) + 1, x.shape[1])  # zeros, because a padded list has tokens in no chunk
     of_halo = x.new_empty(chunks * halo.shape[1], x.shape[1])
     for (heads, width, length), gradient in zip(parts, gradients, strict=True):
         _convolve_back[(chunks, heads)](
-            gradient.contiguous(), x, weight, tokens, halo, made, of_halo, first, len(x), width, x.stride(0), x.shape[1], length,
+            gradient.contiguous(), x, weight, tokens, halo, out, of_halo, first, len(x), width, x.stride(0), x.shape[1], length,
             count, triton.next_power_of_2(width), length > 0, num_warps=1,
         )
         first += heads * width
-    made.index_put_((halo.flatten(),), of_halo, accumulate=True)  # several chunks may follow a token; sorted, so in one order
-    return made[:-1]
+    out.index_put_((halo.flatten(),), of_halo, accumulate=True)  # several chunks may follow a token; sorted, so deterministic
+    return out[:-1]
 
 
-# %% products inside a chunk
+# %% decayed products inside a chunk
 def faded_products(
     kk: torch.Tensor, qk: torch.Tensor, faded: torch.Tensor, beta: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, G, R, C, C) each: beta_i exp(f_i - f_j) kk_ij and exp(f_i - f_j) qk_ij where j is not later than i, zero elsewhere.
+    """(N, G, R, C, C) each: beta_i exp(f_i - f_j) kk_ij and exp(f_i - f_j) qk_ij for j <= i, zero elsewhere.
 
     Args:
         kk, qk: (N, G, C, C).
-        faded, beta: (N, G, R, C) float32, f and the share that is replaced.
+        faded: (N, G, R, C) float32, f.
+        beta: (N, G, R, C) float32, share that is replaced.
     """
     if _works_on(kk.device, kk.dtype):
         return _FadedProducts.apply(kk, qk, faded, beta)
@@ -218,7 +220,7 @@ def faded_products(
 def faded_products_by_torch(
     kk: torch.Tensor, qk: torch.Tensor, faded: torch.Tensor, beta: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `faded_products`."""
+    """Like `faded_products`."""
     later = torch.ones(2 * faded.shape[-1:], dtype=torch.bool, device=kk.device).triu(1)
     between = (faded[..., :, None] - faded[..., None, :]).masked_fill(later, float("-inf")).exp()
     return (kk[:, :, None] * (between * beta[..., None])).to(kk.dtype), (qk[:, :, None] * between).to(qk.dtype)
@@ -226,9 +228,9 @@ def faded_products_by_torch(
 
 class _FadedProducts(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        ctx.save_for_backward(*given)
-        return _fade_by_triton(*given)
+    def forward(ctx: Any, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.save_for_backward(*inputs)
+        return _fade_by_triton(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -239,7 +241,7 @@ if triton:
 
     @triton.jit
     def _fade(kk, qk, faded, beta, below, met, C: tl.constexpr):  # type: ignore[no-untyped-def]
-        """One head of values of one chunk."""
+        """One value head of one chunk."""
         group, head = tl.program_id(0).to(tl.int64), tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)
         every = tl.arange(0, C)
         i, j = every[:, None], every[None, :]
@@ -254,7 +256,7 @@ if triton:
     def _fade_back(  # type: ignore[no-untyped-def]
         of_below, of_met, kk, qk, faded, beta, of_kk, of_qk, of_faded, of_beta, R: tl.constexpr, C: tl.constexpr
     ):
-        """All heads of values that share one head of keys, of one chunk."""
+        """All value heads that share a key head, of one chunk."""
         group = tl.program_id(0).to(tl.int64)
         every = tl.arange(0, C)
         i, j = every[:, None], every[None, :]
@@ -279,7 +281,7 @@ if triton:
 def _fade_by_triton(
     kk: torch.Tensor, qk: torch.Tensor, faded: torch.Tensor, beta: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `faded_products`."""
+    """Like `faded_products`."""
     (chunks, groups, heads, count), shape = faded.shape, (*faded.shape, faded.shape[-1])
     below, met = kk.new_empty(shape), qk.new_empty(shape)
     _fade[(chunks * groups, heads)](kk.contiguous(), qk.contiguous(), faded.contiguous(), beta.contiguous(), below, met, count)
@@ -289,12 +291,12 @@ def _fade_by_triton(
 def _fade_back_by_triton(
     gradients: Sequence[torch.Tensor], kk: torch.Tensor, qk: torch.Tensor, faded: torch.Tensor, beta: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
-    """Gradients of what `faded_products` takes."""
+    """Gradients of the inputs of `faded_products`."""
     chunks, groups, heads, count = faded.shape
-    given = [x.contiguous() for x in (*gradients, kk, qk, faded, beta)]
-    made = tuple(torch.empty_like(x) for x in given[2:])
-    _fade_back[(chunks * groups,)](*given, *made, heads, count)
-    return made
+    inputs = [x.contiguous() for x in (*gradients, kk, qk, faded, beta)]
+    outputs = tuple(torch.empty_like(x) for x in inputs[2:])
+    _fade_back[(chunks * groups,)](*inputs, *outputs, heads, count)
+    return outputs
 
 
 # %% small triangular matrices
@@ -302,7 +304,7 @@ def unit_inverse(below: torch.Tensor) -> torch.Tensor:
     """(..., C, C) inverses of lower triangular matrices with ones on the diagonal, by forward substitution in float32.
 
     Args:
-        below: (..., C, C), of which only what is below the diagonal is read; C: a power of two, 16 or more.
+        below: (..., C, C), read only below the diagonal; C is a power of two, 16 or more.
     """
     return _UnitInverse.apply(below)
 
@@ -317,35 +319,39 @@ class _UnitInverse(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        turned = ctx.saved_tensors[0].mT
-        return -(turned @ gradient @ turned).tril(-1)
+        transposed = ctx.saved_tensors[0].mT
+        return -(transposed @ gradient @ transposed).tril(-1)
 
 
 def invert_by_torch(below: torch.Tensor) -> torch.Tensor:
-    """As `unit_inverse`."""
+    """Like `unit_inverse`."""
     one = torch.eye(below.shape[-1], device=below.device).expand(below.shape)
     return torch.linalg.solve_triangular(below.float(), one, upper=False, unitriangular=True).to(below.dtype)
 
 
 def _invert_by_triton(below: torch.Tensor) -> torch.Tensor:
-    """As `unit_inverse`."""
+    """Like `unit_inverse`."""
     below, size = below.contiguous(), below.shape[-1]
-    made = torch.empty_like(below)
-    _invert[(below.numel() // size**2, size // 16)](below, made, size, 16, num_warps=1)
-    return made
+    out = torch.empty_like(below)
+    _invert[(below.numel() // size**2, size // 16)](below, out, size, 16, num_warps=1)
+    return out
 
 
-# %% whichever works
+# %% testing the kernels
 @functools.cache
 def _works_on(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether these kernels work on this GPU in this precision, tried once. Raises OutOfMemoryError as kernels_agree."""
+    """Whether these kernels work on this GPU in this precision, tested once.
+
+    Raises:
+        OutOfMemoryError: there is no memory to test them.
+    """
     return kernels_agree(device, functools.partial(compared, device, dtype), 2e-2)
 
 
 def compared(device: torch.device, dtype: torch.dtype) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """What each kernel gives for small inputs, and what torch's functions give: widths that are no powers of two, padding, and
-    two chunks that follow the same tokens."""
-    random = torch.Generator().manual_seed(0)  # of the CPU: the same values everywhere
+    """Pairs of results of each kernel and of torch's functions for small inputs, with widths that are not powers of two, padding
+    and two chunks that follow the same tokens."""
+    random = torch.Generator().manual_seed(0)  # on the CPU: the same values everywhere
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=random).to(device, dtype)
@@ -360,11 +366,11 @@ def compared(device: torch.device, dtype: torch.dtype) -> list[tuple[torch.Tenso
     products = kk, qk, faded.to(device), beta.to(device)
 
     leaves = [one.clone().requires_grad_() for one in (x, *products)]
-    with torch.enable_grad():  # the first pass may be one without
+    with torch.enable_grad():  # the first pass may run without gradients
         mixed = convolve_by_torch(leaves[0], weight, parts, tokens, halo)
         faded_ones = faded_products_by_torch(*leaves[1:])
     ups = [normal(*one.shape) for one in faded_ones]
-    mixed_ups = [normal(*one.shape) * used for one in mixed]  # nobody uses what is at padding
+    mixed_ups = [normal(*one.shape) * used for one in mixed]  # values at padding are not used
     (of_mixed,) = torch.autograd.grad(mixed, leaves[0], mixed_ups)
     of_faded = torch.autograd.grad(faded_ones, leaves[1:], ups)
     pairs = [*zip(_convolve_by_triton(x, weight, parts, tokens, halo), mixed, strict=True)]

@@ -1,9 +1,9 @@
-"""Dropout in front of LoRA adapters: masks are computed where they are used, from keys that each of them draws for itself.
+"""Dropout before LoRA adapters: masks are computed when used, from random keys drawn for each of them.
 
-A mask of its own for each layer would have to be kept from the forward to the backward pass: 3.7 GB for 3,000 tokens of a 3B
-model. So a mask is a function of two short vectors of random keys, one of its tokens and one of its inputs, and is computed
-again in the backward pass. Keys come from torch's generator once per pass, also when a CUDA graph is replayed, so that each
-pass, each layer and each projection drops something else, and a training run that is resumed drops what it would have dropped.
+Stored masks would have to be kept from the forward to the backward pass: 3.7 GB for 3,000 tokens of a 3B model. So a mask is
+a function of two short vectors of random keys, for its tokens and its inputs, and is recomputed in the backward pass. Keys
+are drawn from torch's generator once per pass, also when a CUDA graph is replayed: every pass, layer and projection has
+different masks, and a resumed training run has the same ones as an uninterrupted run.
 
 Shapes: T tokens, I inputs of a projection.
 """
@@ -17,7 +17,7 @@ from mcvqa.model.fast.kernels import drop
 
 
 class HasDropout(Protocol):
-    """What masks are drawn for: an input of `inputs` values per token, of which the share `rate` is dropped."""
+    """Something with an input of `inputs` values per token, of which the share `rate` is dropped."""
 
     @property
     def inputs(self) -> int: ...
@@ -31,8 +31,9 @@ class Dropout:
     """The mask of one input (T, I).
 
     Attributes:
-        token_keys: (T,) int32; input_keys: (I / 2, rounded up) int32, one for two neighbouring inputs.
-        rate: share of the values that is dropped.
+        token_keys: (T,) int32.
+        input_keys: (I / 2, rounded up) int32, one per two adjacent inputs.
+        rate: share of dropped values.
     """
 
     token_keys: torch.Tensor
@@ -40,21 +41,25 @@ class Dropout:
     rate: float
 
     def of_tokens(self, tokens: torch.Tensor) -> "Dropout":
-        """The mask of some of the tokens. Args: tokens: (n,) indices."""
+        """The mask of some of the tokens.
+
+        Args:
+            tokens: (n,) indices.
+        """
         return replace(self, token_keys=self.token_keys[tokens])
 
 
 def dropped(x: torch.Tensor, dropout: Dropout | None, *, overwrite: bool = False) -> torch.Tensor:
-    """`x` (T, I) with zeros where the mask drops; what is kept is not scaled here but in the adapter (see AdapterSpec.factor).
+    """`x` (T, I) with dropped values set to zero; the adapter scales the others (see AdapterSpec.factor).
 
     Args:
-        overwrite: whether x is not needed any more.
+        overwrite: whether the result may overwrite x.
     """
     return x if dropout is None else drop(x, dropout.token_keys, dropout.input_keys, dropout.rate, overwrite=overwrite)
 
 
 def draw_dropout(projections: Sequence[HasDropout], tokens: int, device: torch.device) -> tuple[Dropout | None, ...]:
-    """The masks of one pass: one for each of `projections`, None where nothing is dropped."""
+    """Draw the masks of one pass: one per projection; None: no dropout."""
     active = [number for number, one in enumerate(projections) if one.rate]
     drawn: list[Dropout | None] = [None] * len(projections)
     if active:

@@ -1,4 +1,4 @@
-"""Rows -> batch -> logits at the answer positions. Training and scoring both go through here.
+"""Rows -> batch -> logits at the answer positions, for both training and scoring.
 
 Shapes: B rows, K option orders, C choices, E prompts, L tokens of the longest, T distinct tokens, H hidden size, V vocabulary.
 """
@@ -21,11 +21,11 @@ from mcvqa.model.fast.overflow import OWN_FLOAT32, OverflowInModel, layer_parts,
 from mcvqa.model.text.encode import Row
 from mcvqa.model.vision.tower import tower_features
 
-KNOWN_TO_OVERFLOW = "_known_to_overflow"  # mark of a module of the base model: what stands for it computes in float32
+KNOWN_TO_OVERFLOW = "_known_to_overflow"  # attribute of a base model's module: its block computes in float32
 
 
 class AskedRows(Protocol):
-    """What every batch has, whatever model it is for: Batch here, PlainBatch in model/plain.py."""
+    """Interface of all batches: Batch here, PlainBatch in model/plain.py."""
 
     @property
     def ids(self) -> tuple[str, ...]: ...
@@ -40,7 +40,7 @@ class AskedRows(Protocol):
 
 
 class WithLetters(Protocol):
-    """What every row has: see Row in model/encode.py."""
+    """Interface of all rows: see Row in text/encode.py."""
 
     @property
     def letters(self) -> np.ndarray: ...
@@ -50,7 +50,7 @@ class WithLetters(Protocol):
 
 
 def stack_letters(rows: Sequence[WithLetters]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, K, C) letters, -1 where a row has fewer orders or choices, and (B, C) targets."""
+    """(B, K, C) letters, -1 for orders and choices that a row does not have, and (B, C) targets."""
     k, c = (max(row.letters.shape[axis] for row in rows) for axis in (0, 1))
     letters = torch.full((len(rows), k, c), -1, dtype=torch.int64)
     target = torch.zeros(len(rows), c)
@@ -62,19 +62,21 @@ def stack_letters(rows: Sequence[WithLetters]) -> tuple[torch.Tensor, torch.Tens
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that go through the model together, every token once: see model/layout.py.
+    """Rows of one forward pass, every token once: see fast/layout.py.
 
     Attributes:
-        ids: of the questions.
-        input_ids: (T,); position_ids: (3, T).
-        prompt_tokens: (E, L) and first_use: (T,), as in TokenLayout.
-        answer_at: (B, K) index among the T, -1 where a row has fewer orders.
-        letters: (B, K, C), -1 where a row has fewer orders or choices.
+        ids: ids of the questions.
+        input_ids: (T,).
+        position_ids: (3, T).
+        prompt_tokens: (E, L), as in TokenLayout.
+        first_use: (T,), as in TokenLayout.
+        answer_at: (B, K) index among the T, -1 for orders that a row does not have.
+        letters: (B, K, C), -1 for orders and choices that a row does not have.
         target: (B, C).
-        images: (tokens, width) features of all image tokens, width as in feature_width, or (P, values) patches when the vision
-            tower is in use; None: no image.
-        grids: patches (1, rows, columns) of each image when `images` are patches.
-        chunks: for a recurrent family, which tokens of the list follow each other.
+        images: (tokens, width) features of all image tokens, with the width of feature_width, or (P, values) patches if the
+            vision tower is trained; None: no image.
+        grids: patches (1, rows, columns) of each image if `images` are patches.
+        chunks: for a recurrent family, chunks of consecutive tokens.
     """
 
     ids: tuple[str, ...]
@@ -93,12 +95,12 @@ class Batch:
         return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """Called by the loader: copies from pinned memory to the GPU run beside the computation."""
+        """Called by the loader: copies from pinned memory to the GPU overlap with the computation."""
         return self.each(torch.Tensor.pin_memory)
 
     def rounded(self) -> "Batch":
-        """With the list and the prompts filled up to lengths that come again: the list by its first token, which no prompt sees
-        there, the prompts by padding, the image features by zeros up to the list's length."""
+        """Pad to rounded lengths, so that recorded shapes recur: the list with its first token, to which no prompt attends
+        there, the prompts with padding, the image features with zeros up to the length of the list."""
         count, length = len(self.input_ids), self.prompt_tokens.shape[1]
         wider = -length % 64
         more = -count % max(1, 2 ** (count.bit_length() - 5))  # at most a sixteenth
@@ -115,12 +117,12 @@ class Batch:
         )
 
     def tensors(self) -> list[torch.Tensor]:
-        """All that there are, in one order."""
-        own = [value for value in vars(self).values() if isinstance(value, torch.Tensor)]
-        return own if self.chunks is None else [*own, *self.chunks.tensors()]
+        """All tensors, in a fixed order."""
+        tensors = [value for value in vars(self).values() if isinstance(value, torch.Tensor)]
+        return tensors if self.chunks is None else [*tensors, *self.chunks.tensors()]
 
     def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
-        """With every tensor changed so."""
+        """Apply a function to every tensor."""
         tensors: dict[str, Any] = {k: change(v) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
         return replace(self, chunks=self.chunks and self.chunks.each(change), **tensors)
 
@@ -129,11 +131,13 @@ def collate(
     rows: Sequence[Row], image_of: Callable[[Row], torch.Tensor], image_token_id: int, *, patches: bool = False,
     sharing: bool = True, recurrent: bool = False,
 ) -> Batch:
-    """Args:
-        image_of: features or patches of a row's image, asked for once for each image; without sharing, once for each row.
-        patches: whether these are patches.
+    """Make a batch.
+
+    Args:
+        image_of: returns features or patches of a row's image; called once per image, without sharing once per row.
+        patches: whether it returns patches.
         sharing: whether rows share tokens and images.
-        recurrent: whether the model is of a family that is.
+        recurrent: whether the model belongs to a recurrent family.
     """
     layout = lay_out(rows, image_token_id, sharing=sharing)
     letters, target = stack_letters(rows)
@@ -150,36 +154,43 @@ def collate(
 
 # %% the forward pass
 class Answering(nn.Module):
-    """A model that gives (B, K, V) float32 logits for a batch of rows: AnswerModel here, PlainAnswerModel in model/plain.py."""
+    """Computes (B, K, V) float32 logits for a batch of rows: AnswerModel here, PlainAnswerModel in model/plain.py."""
 
-    parts: dict[str, Any]  # plain references by name: the parameters are registered once, under `model`
-    watched: dict[str, nn.Module]  # what may be moved to float32, in the order in which it computes
+    parts: dict[str, Any]  # by name, not registered as submodules: parameters are registered once, under `model`
+    watched: dict[str, nn.Module]  # modules that may be switched to float32, in the order of computation
 
     def set_checkpointing(self, on: bool) -> None:
-        """Whether activations are computed again in the backward pass instead of being kept (arXiv:1604.06174)."""
+        """Whether to recompute activations in the backward pass instead of keeping them (arXiv:1604.06174)."""
         if on:
             self.parts["language"].gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         else:
             self.parts["language"].gradient_checkpointing_disable()
 
     def can_be_recorded(self, batch: AskedRows) -> TypeGuard[Batch]:
-        """Whether a pass with `batch` is the same kernels whatever its values: see training/recorded.py."""
+        """Whether a pass with `batch` runs the same kernels for any values: see training/recorded.py."""
         return False
 
     def in_float32(self) -> list[str]:
-        """Names of the modules that have been moved to float32."""
+        """Names of the modules that compute in float32."""
         return [name for name, part in self.watched.items() if hasattr(part, OWN_FLOAT32)]
 
     def move_to_float32(self, names: Iterable[str]) -> None:
-        """Args: names: as `in_float32` gives them."""
+        """Switch modules to float32.
+
+        Args:
+            names: from `in_float32`.
+        """
         for name in names:
             run_in_float32(self.watched[name])
 
     def mend(self, batch: AskedRows) -> list[str]:
-        """Move what overflows on `batch` to float32, say so, and return its names.
+        """Switch modules that overflow on `batch` to float32, with a message.
+
+        Returns:
+            Names of these modules.
 
         Raises:
-            OverflowInModel: that does not help.
+            OverflowInModel: the logits are not finite even so.
         """
         try:
             moved = mend_overflow(self.watched, lambda: self(batch))
@@ -194,16 +205,17 @@ class Answering(nn.Module):
 
 
 def carries_dora(model: nn.Module) -> bool:
-    """Whether adapters of the model learn the lengths of its weights too (DoRA, arXiv:2402.09353), which blocks do not."""
+    """Whether the adapters also train magnitudes (DoRA, arXiv:2402.09353), which blocks do not support."""
     return isinstance(model, PeftModel) and any(getattr(one, "use_dora", False) for one in model.peft_config.values())
 
 
 class AnswerModel(Answering):
-    """A language model that is asked only for its logits at the answer positions.
+    """Computes the logits at the answer positions only.
 
     Args:
         model: base model, with or without adapters.
-        family: names of its parts.
+        family: family of the model.
+        image_token_id: token of image placeholders.
     """
 
     axes: torch.Tensor
@@ -216,7 +228,7 @@ class AnswerModel(Answering):
             "language": core.get_submodule(family.language), "vision": core.get_submodule(family.vision),
             "head": core.get_output_embeddings(),
         }
-        # any other attention would take the list for one long prompt, and say nothing
+        # any other attention would silently take the list for one long prompt
         language = self.parts["language"]
         assert language.config._attn_implementation == EVERY_TOKEN_ONCE, "load the model by load_base"
         axes = family.rotary_axes(language.config.rope_parameters["mrope_section"])
@@ -242,20 +254,20 @@ class AnswerModel(Answering):
 
     def mend(self, batch: AskedRows) -> list[str]:
         moved = super().mend(batch)
-        self._tell_base(moved)
+        self._mark_base(moved)
         return moved
 
     def move_to_float32(self, names: Iterable[str]) -> None:
         super().move_to_float32(names)
-        self._tell_base(names)
+        self._mark_base(names)
 
-    def _tell_base(self, moved: Iterable[str]) -> None:
-        """The base model outlives the blocks."""
+    def _mark_base(self, moved: Iterable[str]) -> None:
+        """Mark modules of the base model, which outlives the blocks."""
         for name in moved:
             setattr(self.parts["language"].get_submodule(name), KNOWN_TO_OVERFLOW, True)
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """(B, K, V) float32 logits; rows with fewer orders repeat the list's last token there."""
+        """(B, K, V) float32 logits; missing orders repeat those of the list's last token."""
         language = self.parts["language"]
         embeds = language.get_input_embeddings()(batch.input_ids)  # (T, H)
         is_image, deeper = batch.input_ids == self.image_token_id, []
@@ -276,7 +288,7 @@ class AnswerModel(Answering):
         """(B, K, H) last hidden states at the answer positions, from embeddings (T, H).
 
         Args:
-            deeper: (tokens, H) features that are added to the image tokens (T,) behind each of the first layers.
+            deeper: (tokens, H) features added to the image tokens (T,) after each of the first layers.
         """
         language = self.parts["language"]
         tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), sight, batch.chunks)
@@ -284,13 +296,13 @@ class AnswerModel(Answering):
         packed = pack(projections, hidden.dtype, training=self.training)
         dropouts = draw_dropout(projections, len(hidden), hidden.device) if self.training else (None,) * len(projections)
         *others, last = self.blocks
-        with torch.autocast(hidden.device.type, enabled=False):  # blocks compute in the precision of what they are given
+        with torch.autocast(hidden.device.type, enabled=False):  # blocks compute in the precision of their input
             for n, block in enumerate(others):
-                own = slice(2 * n, 2 * n + 2)
-                hidden = block(hidden, tables, packed[own], dropouts[own])
+                halves = slice(2 * n, 2 * n + 2)
+                hidden = block(hidden, tables, packed[halves], dropouts[halves])
                 if n % 2 and n // 2 < len(deeper):
                     hidden = hidden + torch.zeros_like(hidden).masked_scatter(is_image[:, None], deeper[n // 2])
-            at = batch.answer_at.flatten()  # an MLP takes each token by itself, and no others are read
+            at = batch.answer_at.flatten()  # an MLP treats each token separately, and no others are needed
             last_dropouts = tuple(one and one.of_tokens(at) for one in dropouts[-2:])
             answers = last(hidden[at], tables, packed[-2:], last_dropouts)  # (B * K, H)
         return language.norm(answers).unflatten(0, batch.answer_at.shape)
@@ -298,22 +310,22 @@ class AnswerModel(Answering):
     def _through_layers(
         self, batch: Batch, sight: Sight, embeds: torch.Tensor, is_image: torch.Tensor, deeper: Sequence[torch.Tensor]
     ) -> torch.Tensor:
-        """The same by transformers' own layers, which can train all weights."""
+        """Like `_through_blocks`, with transformers' own layers, which can train all weights."""
         deepstack = dict(visual_pos_masks=is_image[None], deepstack_visual_embeds=deeper) if deeper else {}
         hidden = self.parts["language"](
             inputs_embeds=embeds[None], position_ids=batch.position_ids[:, None], use_cache=False,
-            sight=sight, **deepstack,  # what the model does not know it hands on to the attention
+            sight=sight, **deepstack,  # unknown arguments are passed on to the attention function
         ).last_hidden_state[0]  # (T, H)
         return hidden[batch.answer_at]
 
 
-# %% what is read from the logits
+# %% log-probabilities and loss
 def letter_logprobs(logits: torch.Tensor, letters: torch.Tensor) -> torch.Tensor:
-    """(B, K, C) log-probability of each choice's letter among the whole vocabulary; -inf where there is no choice.
+    """(B, K, C) log-probability of each choice's letter among the whole vocabulary; -inf for missing choices.
 
     Args:
         logits: (B, K, V) float32.
-        letters: (B, K, C) tokens, in the order of the original choices.
+        letters: (B, K, C) tokens, in the order of the original choices, -1 for missing ones.
     """
     every = logits.log_softmax(-1)
     return every.gather(-1, letters.clamp(min=0)).masked_fill(letters < 0, float("-inf"))
@@ -323,28 +335,28 @@ def answer_loss(
     logits: torch.Tensor, batch: AskedRows, *, among_choices: bool = False, label_smoothing: float = 0.0,
     consistency: float = 0.0,
 ) -> torch.Tensor:
-    """(B,) cross-entropy of the answer letter, averaged over the row's orders, and how far these orders disagree.
+    """(B,) cross-entropy of the answer letter, averaged over the row's orders, plus a penalty if these disagree.
 
     Args:
         logits: (B, K, V) float32.
-        among_choices: normalise among the letters of the row's choices instead of the whole vocabulary.
-        label_smoothing: share of the target spread evenly over the row's choices.
+        among_choices: normalize among the letters of the row's choices instead of the whole vocabulary.
+        label_smoothing: share of the target distributed evenly over the row's choices.
         consistency: weight of the Jensen-Shannon divergence between the answers in a row's orders, in nats.
     """
     logprobs = letter_logprobs(logits, batch.letters)  # (B, K, C)
     real = batch.letters >= 0
     asked = real.any(-1)  # (B, K)
-    own = logprobs.masked_fill(~asked[..., None], 0.0).log_softmax(-1)  # among the row's choices
+    choice_logprobs = logprobs.masked_fill(~asked[..., None], 0.0).log_softmax(-1)  # among the row's choices
     if among_choices:
-        logprobs = own
+        logprobs = choice_logprobs
     choices = real[:, 0].float()  # (B, C)
     target = (1 - label_smoothing) * batch.target + label_smoothing * choices / choices.sum(-1, keepdim=True)
     per_order = -(target[:, None] * logprobs.masked_fill(~real, 0.0)).sum(-1)  # (B, K)
     loss = (per_order * asked).sum(-1) / asked.sum(-1)
-    return loss + consistency * _disagreement(own.masked_fill(~real, NO_CHANCE), asked) if consistency else loss
+    return loss + consistency * _disagreement(choice_logprobs.masked_fill(~real, NO_CHANCE), asked) if consistency else loss
 
 
-NO_CHANCE = -30.0  # log-probability that stands for none: differences of infinities would be no numbers
+NO_CHANCE = -30.0  # log-probability of missing choices: infinities would give NaN
 
 
 def _disagreement(logprobs: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
@@ -358,25 +370,29 @@ def _disagreement(logprobs: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
 def read_letters(model: Answering, batches: Iterable[AskedRows], device: torch.device | str) -> list[np.ndarray]:
     """Letter log-probabilities (K, C) of every row, in the order of the batches.
 
-    Where float16 overflows, the module it happens in goes on in float32, and the batch is read again.
+    If float16 overflows, the module where it occurs is switched to float32, and the batch is scored again.
 
     Raises:
-        OverflowInModel: naming the rows whose logits stay infinite; an argmax over NaN would look like an answer.
+        OverflowInModel: logits are not finite even so; the message names the rows. An argmax over NaN would look like an answer.
     """
     model.eval()
-    found = []
+    logprobs = []
     for batch in batches:
         moved = batch.to(device)
-        own = _own_logprobs(model, moved, batch)
-        if not all(np.isfinite(values).all() for values in own):
+        batch_logprobs = _row_logprobs(model, moved, batch)
+        if not all(np.isfinite(values).all() for values in batch_logprobs):
             model.mend(moved)
-            own = _own_logprobs(model, moved, batch)
-        found += own
-    return found
+            batch_logprobs = _row_logprobs(model, moved, batch)
+        logprobs += batch_logprobs
+    return logprobs
 
 
-def _own_logprobs(model: Answering, moved: AskedRows, batch: AskedRows) -> list[np.ndarray]:
-    """Per row (K, C), without the places of orders and choices it does not have. Args: moved: `batch` on the device."""
+def _row_logprobs(model: Answering, moved: AskedRows, batch: AskedRows) -> list[np.ndarray]:
+    """Log-probabilities (K, C) per row, without orders and choices that it does not have.
+
+    Args:
+        moved: `batch` on the device.
+    """
     logprobs = letter_logprobs(model(moved), moved.letters).cpu().numpy()  # (B, K, C)
     real = [letters >= 0 for letters in batch.letters.numpy()]
-    return [values[own.any(-1)][:, own.any(0)] for values, own in zip(logprobs, real, strict=True)]
+    return [values[mask.any(-1)][:, mask.any(0)] for values, mask in zip(logprobs, real, strict=True)]

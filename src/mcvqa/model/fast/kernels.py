@@ -1,8 +1,8 @@
-"""Four steps of a layer as one kernel each, where torch runs two to nine through the memory: rotary positions, SwiGLU and its
-gradients, the gradient of RMSNorm, dropout.
+"""Fused kernels, one each where torch runs two to nine: rotary embedding, SwiGLU and its gradients, the gradient of RMSNorm,
+dropout.
 
-They are written in Triton, which comes with torch for NVIDIA GPUs on Linux; there values are computed in float32 and rounded
-once. Elsewhere, and on a GPU where they give something else than torch's functions in a first try, those do the same.
+They are written in Triton, which comes with torch for NVIDIA GPUs on Linux, and compute in float32 with one rounding at the
+end. Elsewhere, and on a GPU where their results differ from torch's in a first test, torch's functions are used.
 
 Shapes: T tokens, H hidden size, D values per head.
 """
@@ -13,52 +13,52 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-VALUES = 1024  # that a program of `_gate` and `_gate_back` takes at once
+VALUES = 1024  # per program of `_gate` and `_gate_back`
 
 
-# %% by torch
-def turn_by_torch(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int, way: int) -> torch.Tensor:
-    """As `turn`. Args: way: 1, or -1 to turn back."""
+# %% in torch
+def turn_by_torch(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int, direction: int) -> torch.Tensor:
+    """Like `turn`; `direction` is 1, or -1 for the inverse rotation."""
     turned = heads[:, :n]
     rolled = turned.roll(turned.shape[-1] // 2, -1)
-    return torch.cat((torch.addcmul(turned * cos, rolled, sin, value=way).to(heads.dtype), heads[:, n:]), 1)
+    return torch.cat((torch.addcmul(turned * cos, rolled, sin, value=direction).to(heads.dtype), heads[:, n:]), 1)
 
 
 def gate_by_torch(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """As `gate_up`."""
+    """Like `gate_up`."""
     return F.silu(gate).mul_(up)
 
 
 def gate_back_by_torch(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `gate_up_backward`."""
-    of_gate = torch.ops.aten.silu_backward(gradient * up, gate)
-    return of_gate, torch.mul(F.silu(gate), gradient, out=up)
+    """Like `gate_up_backward`."""
+    gate_gradient = torch.ops.aten.silu_backward(gradient * up, gate)
+    return gate_gradient, torch.mul(F.silu(gate), gradient, out=up)
 
 
 def norm_back_by_torch(
     x: torch.Tensor, weight: torch.Tensor, eps: float, of_normed: torch.Tensor, gradient: torch.Tensor
 ) -> torch.Tensor:
-    """As `norm_backward`."""
-    wide, given = x.float(), of_normed.float() * weight.float()
-    scale = (wide.square().mean(-1, keepdim=True) + eps).rsqrt()
-    along = (given * wide).mean(-1, keepdim=True) * scale.square()
-    return ((given - wide * along) * scale + gradient).to(x.dtype)
+    """Like `norm_backward`."""
+    x32, weighted = x.float(), of_normed.float() * weight.float()
+    scale = (x32.square().mean(-1, keepdim=True) + eps).rsqrt()
+    projection = (weighted * x32).mean(-1, keepdim=True) * scale.square()
+    return ((weighted - x32 * projection) * scale + gradient).to(x.dtype)
 
 
-# The mask of dropout is a hash of a token's key plus that of two neighbouring inputs; each gets 16 of its 32 bits. Its constants
-# are those of least bias that Wellons' search has found for two rounds ("hash-prospector", github.com/skeeto).
+# The dropout mask is a hash of the sum of a token's key and the key of two adjacent inputs, 16 of 32 bits for each. Its
+# constants have the least bias for two rounds in Wellons' search ("hash-prospector", github.com/skeeto).
 SHIFT_1, FACTOR_1, SHIFT_2, FACTOR_2 = 16, 0x21F0AAAD, 15, 0x735A2D97
 
 
 def drop_threshold(rate: float) -> int:
-    """The least of the 2**16 signed 16-bit values that is kept."""
+    """Smallest signed 16-bit value that is kept."""
     return round(rate * 2**16) - 2**15
 
 
 def drop_by_torch(
     x: torch.Tensor, token_keys: torch.Tensor, input_keys: torch.Tensor, rate: float, overwrite: bool
 ) -> torch.Tensor:
-    """As `drop`. In integers of 32 bits, in place, as memory is what takes the time."""
+    """Like `drop`; in place with 32-bit integers, because memory access dominates the time."""
     hashed = token_keys[:, None] + input_keys  # (T, I / 2)
     shifted = hashed >> SHIFT_1
     hashed.bitwise_xor_(shifted).mul_(FACTOR_1)
@@ -66,11 +66,11 @@ def drop_by_torch(
     hashed.bitwise_xor_(shifted).mul_(FACTOR_2)
     halves = hashed.view(torch.int16)[:, : x.shape[1]]  # (T, I)
     kept = torch.empty_like(x)
-    torch.ge(halves, drop_threshold(rate), out=kept)  # into x's own type: a product with booleans takes three times as long
+    torch.ge(halves, drop_threshold(rate), out=kept)  # in the dtype of x: multiplying by booleans takes three times as long
     return x.mul_(kept) if overwrite else kept.mul_(x)
 
 
-# %% by Triton
+# %% in Triton
 try:
     import triton
     from triton import language as tl
@@ -81,58 +81,59 @@ if triton:
 
     @triton.jit
     def _turn(  # type: ignore[no-untyped-def]
-        heads, cos, sin, made, row, n, way, COUNT: tl.constexpr, HALF: tl.constexpr, H: tl.constexpr, D: tl.constexpr
+        heads, cos, sin, out, row, n, direction, COUNT: tl.constexpr, HALF: tl.constexpr, H: tl.constexpr, D: tl.constexpr
     ):
-        """One token: its first `n` of COUNT heads with 2 * HALF values turned, the others copied. `row`: from token to token."""
+        """One token: rotates the first `n` of COUNT heads with 2 * HALF values, copies the others. `row`: stride of tokens."""
         token = tl.program_id(0).to(tl.int64)
         head, value = tl.arange(0, H)[:, None], tl.arange(0, D)[None, :]
-        there = (head < COUNT) & (value < HALF)
-        at = head * 2 * HALF + value
-        first = tl.load(heads + token * row + at, there)
-        second = tl.load(heads + token * row + at + HALF, there)
-        table = token * 2 * HALF + value
-        cos_1, cos_2 = tl.load(cos + table, value < HALF), tl.load(cos + table + HALF, value < HALF)
-        sin_1, sin_2 = tl.load(sin + table, value < HALF), tl.load(sin + table + HALF, value < HALF)
+        mask = (head < COUNT) & (value < HALF)
+        offset = head * 2 * HALF + value
+        first = tl.load(heads + token * row + offset, mask)
+        second = tl.load(heads + token * row + offset + HALF, mask)
+        table_offset = token * 2 * HALF + value
+        cos_1, cos_2 = tl.load(cos + table_offset, value < HALF), tl.load(cos + table_offset + HALF, value < HALF)
+        sin_1, sin_2 = tl.load(sin + table_offset, value < HALF), tl.load(sin + table_offset + HALF, value < HALF)
         x, y = first.to(tl.float32), second.to(tl.float32)
-        turned_1 = x * cos_1.to(tl.float32) + y * sin_1.to(tl.float32) * way
-        turned_2 = y * cos_2.to(tl.float32) + x * sin_2.to(tl.float32) * way
-        place = made + token * COUNT * 2 * HALF + at
-        tl.store(place, tl.where(head < n, turned_1.to(first.dtype), first), there)
-        tl.store(place + HALF, tl.where(head < n, turned_2.to(first.dtype), second), there)
+        turned_1 = x * cos_1.to(tl.float32) + y * sin_1.to(tl.float32) * direction
+        turned_2 = y * cos_2.to(tl.float32) + x * sin_2.to(tl.float32) * direction
+        target = out + token * COUNT * 2 * HALF + offset
+        tl.store(target, tl.where(head < n, turned_1.to(first.dtype), first), mask)
+        tl.store(target + HALF, tl.where(head < n, turned_2.to(first.dtype), second), mask)
 
     @triton.jit
-    def _gate(gate, up, made, count, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
-        at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
-        x = tl.load(gate + at, at < count).to(tl.float32)
-        y = tl.load(up + at, at < count)
-        tl.store(made + at, (x * tl.sigmoid(x) * y.to(tl.float32)).to(y.dtype), at < count)
+    def _gate(gate, up, out, count, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+        offset = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
+        x = tl.load(gate + offset, offset < count).to(tl.float32)
+        y = tl.load(up + offset, offset < count)
+        tl.store(out + offset, (x * tl.sigmoid(x) * y.to(tl.float32)).to(y.dtype), offset < count)
 
     @triton.jit
     def _gate_back(gradient, gate, up, count, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
-        at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
-        given = tl.load(gradient + at, at < count)
-        g, x = given.to(tl.float32), tl.load(gate + at, at < count).to(tl.float32)
+        offset = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
+        upstream = tl.load(gradient + offset, offset < count)
+        g, x = upstream.to(tl.float32), tl.load(gate + offset, offset < count).to(tl.float32)
         share = tl.sigmoid(x)
-        y = tl.load(up + at, at < count).to(tl.float32)
-        tl.store(gate + at, (g * y * share * (1 + x * (1 - share))).to(given.dtype), at < count)
-        tl.store(up + at, (g * x * share).to(given.dtype), at < count)
+        y = tl.load(up + offset, offset < count).to(tl.float32)
+        tl.store(gate + offset, (g * y * share * (1 + x * (1 - share))).to(upstream.dtype), offset < count)
+        tl.store(up + offset, (g * x * share).to(upstream.dtype), offset < count)
 
     @triton.jit
-    def _norm_back(x, weight, of_normed, gradient, made, size, eps, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+    def _norm_back(x, weight, of_normed, gradient, out, size, eps, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
         """One token of `size` values."""
         value = tl.arange(0, SIZE)
-        at = tl.program_id(0).to(tl.int64) * size + value
-        token = tl.load(x + at, value < size, 0)
-        wide = token.to(tl.float32)
-        given = tl.load(of_normed + at, value < size, 0).to(tl.float32) * tl.load(weight + value, value < size, 0).to(tl.float32)
-        scale = tl.rsqrt(tl.sum(wide * wide, 0) / size + eps)
-        along = tl.sum(given * wide, 0) / size * scale * scale
-        own = (given - wide * along) * scale + tl.load(gradient + at, value < size, 0).to(tl.float32)
-        tl.store(made + at, own.to(token.dtype), value < size)
+        offset = tl.program_id(0).to(tl.int64) * size + value
+        token = tl.load(x + offset, value < size, 0)
+        x32 = token.to(tl.float32)
+        weighted = tl.load(of_normed + offset, value < size, 0).to(tl.float32) * tl.load(
+            weight + value, value < size, 0).to(tl.float32)
+        scale = tl.rsqrt(tl.sum(x32 * x32, 0) / size + eps)
+        projection = tl.sum(weighted * x32, 0) / size * scale * scale
+        x_gradient = (weighted - x32 * projection) * scale + tl.load(gradient + offset, value < size, 0).to(tl.float32)
+        tl.store(out + offset, x_gradient.to(token.dtype), value < size)
 
     @triton.jit
     def _drop(  # type: ignore[no-untyped-def]
-        x, token_keys, input_keys, made, size, threshold, SHIFT_A: tl.constexpr, FACTOR_A: tl.constexpr, SHIFT_B: tl.constexpr,
+        x, token_keys, input_keys, out, size, threshold, SHIFT_A: tl.constexpr, FACTOR_A: tl.constexpr, SHIFT_B: tl.constexpr,
         FACTOR_B: tl.constexpr, SIZE: tl.constexpr,
     ):
         """SIZE of the `size` values of one token."""
@@ -141,33 +142,33 @@ if triton:
         hashed = tl.load(token_keys + token) + tl.load(input_keys + value // 2, value < size, 0)
         hashed = (hashed ^ (hashed >> SHIFT_A)) * FACTOR_A
         hashed = (hashed ^ (hashed >> SHIFT_B)) * FACTOR_B
-        half = (hashed << (16 - 16 * (value % 2))) >> 16  # of the first of two values the lower half, with its sign
-        given = tl.load(x + token * size + value, value < size, 0)
-        tl.store(made + token * size + value, tl.where(half >= threshold, given, 0).to(given.dtype), value < size)
+        half = (hashed << (16 - 16 * (value % 2))) >> 16  # the lower half for the first of two values, sign-extended
+        values = tl.load(x + token * size + value, value < size, 0)
+        tl.store(out + token * size + value, tl.where(half >= threshold, values, 0).to(values.dtype), value < size)
 
 
-def turn_by_triton(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int, way: int) -> torch.Tensor:
-    """As `turn`. Args: way: 1, or -1 to turn back."""
+def turn_by_triton(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int, direction: int) -> torch.Tensor:
+    """Like `turn`; `direction` is 1, or -1 for the inverse rotation."""
     tokens, count, size = heads.shape
     heads = heads if heads.stride()[1:] == (size, 1) else heads.contiguous()
-    made = torch.empty(heads.shape, dtype=heads.dtype, device=heads.device)
+    out = torch.empty(heads.shape, dtype=heads.dtype, device=heads.device)
     _turn[(tokens,)](
-        heads, cos.contiguous(), sin.contiguous(), made, heads.stride(0), n, way, count, size // 2, triton.next_power_of_2(count),
-        triton.next_power_of_2(size // 2),
+        heads, cos.contiguous(), sin.contiguous(), out, heads.stride(0), n, direction, count, size // 2,
+        triton.next_power_of_2(count), triton.next_power_of_2(size // 2),
     )
-    return made
+    return out
 
 
 def gate_by_triton(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """As `gate_up`."""
+    """Like `gate_up`."""
     assert gate.is_contiguous() and up.is_contiguous()
-    made = torch.empty_like(gate)
-    _gate[(triton.cdiv(gate.numel(), VALUES),)](gate, up, made, gate.numel(), VALUES)
-    return made
+    out = torch.empty_like(gate)
+    _gate[(triton.cdiv(gate.numel(), VALUES),)](gate, up, out, gate.numel(), VALUES)
+    return out
 
 
 def gate_back_by_triton(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `gate_up_backward`."""
+    """Like `gate_up_backward`."""
     assert gate.is_contiguous() and up.is_contiguous() and gradient.is_contiguous()
     _gate_back[(triton.cdiv(gate.numel(), VALUES),)](gradient, gate, up, gate.numel(), VALUES)
     return gate, up
@@ -176,34 +177,34 @@ def gate_back_by_triton(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Te
 def norm_back_by_triton(
     x: torch.Tensor, weight: torch.Tensor, eps: float, of_normed: torch.Tensor, gradient: torch.Tensor
 ) -> torch.Tensor:
-    """As `norm_backward`."""
+    """Like `norm_backward`."""
     x, (tokens, size) = x.contiguous(), x.shape
-    made = torch.empty_like(x)
+    out = torch.empty_like(x)
     _norm_back[(tokens,)](
-        x, weight, of_normed.contiguous(), gradient.contiguous(), made, size, eps, triton.next_power_of_2(size)
+        x, weight, of_normed.contiguous(), gradient.contiguous(), out, size, eps, triton.next_power_of_2(size)
     )
-    return made
+    return out
 
 
 def drop_by_triton(
     x: torch.Tensor, token_keys: torch.Tensor, input_keys: torch.Tensor, rate: float, overwrite: bool
 ) -> torch.Tensor:
-    """As `drop`."""
+    """Like `drop`."""
     x, (tokens, size) = x.contiguous(), x.shape
-    made = x if overwrite else torch.empty_like(x)
+    out = x if overwrite else torch.empty_like(x)
     _drop[(tokens, triton.cdiv(size, VALUES))](
-        x, token_keys, input_keys, made, size, drop_threshold(rate), SHIFT_1, FACTOR_1, SHIFT_2, FACTOR_2, VALUES
+        x, token_keys, input_keys, out, size, drop_threshold(rate), SHIFT_1, FACTOR_1, SHIFT_2, FACTOR_2, VALUES
     )
-    return made
+    return out
 
 
-# %% whichever works
+# %% with either
 def turn(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int) -> torch.Tensor:
-    """(T, heads, D) the first `n` heads rotated by position: value i of a head together with value i + D / 2
-    (arXiv:2104.09864); the others as they are.
+    """(T, heads, D) rotary embedding (arXiv:2104.09864) of the first `n` heads, pairing value i with value i + D / 2.
 
     Args:
-        cos, sin: (T, 1, D), as `turning` in model/block.py gives them.
+        heads: (T, heads, D); the others are copied.
+        cos, sin: (T, 1, D), from `turning` in fast/block.py.
     """
     return _Turned.apply(heads, cos, sin, n)
 
@@ -211,23 +212,23 @@ def turn(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int) -> t
 class _Turned(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int) -> torch.Tensor:
-        ctx.given = cos, sin, n
+        ctx.tables = cos, sin, n
         ctx.by = turn_by_triton if fused_on(heads.device, heads.dtype) else turn_by_torch
         return ctx.by(heads, cos, sin, n, 1)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        return ctx.by(gradient, *ctx.given, -1), None, None, None
+        return ctx.by(gradient, *ctx.tables, -1), None, None, None
 
 
 def gate_up(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """SwiGLU (arXiv:2002.05202): silu(gate) * up. Both contiguous and of one shape."""
+    """SwiGLU (arXiv:2002.05202): silu(gate) * up, both contiguous and of the same shape."""
     return gate_by_triton(gate, up) if fused_on(gate.device, gate.dtype) else gate_by_torch(gate, up)
 
 
 def gate_up_backward(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of gate and up, from that of what `gate_up` made; all contiguous. They take the place of gate and up, which are
-    the largest tensors of a layer."""
+    """Gradients of gate and up from that of `gate_up`; all contiguous. They overwrite gate and up, the largest tensors of a
+    layer."""
     by = gate_back_by_triton if fused_on(gate.device, gate.dtype) else gate_back_by_torch
     return by(gradient, gate, up)
 
@@ -235,24 +236,26 @@ def gate_up_backward(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tenso
 def drop(
     x: torch.Tensor, token_keys: torch.Tensor, input_keys: torch.Tensor, rate: float, *, overwrite: bool = False
 ) -> torch.Tensor:
-    """(T, I) `x` with about the share `rate` of its values set to zero: those whose 16 bits of a hash of their two keys are low.
+    """(T, I) `x` with a share of about `rate` of its values set to zero, chosen by a 16-bit hash of their two keys.
 
-    The same keys drop the same values, on every device. Gradients do not pass through it.
+    The same keys drop the same values on every device. Gradients do not pass through it.
 
     Args:
-        token_keys: (T,) int32; input_keys: (I / 2, rounded up) int32, one for two neighbouring inputs; both contiguous.
-        overwrite: whether the result may take the memory of x.
+        token_keys: (T,) int32, contiguous.
+        input_keys: (I / 2, rounded up) int32, contiguous, one per two adjacent inputs.
+        overwrite: whether the result may overwrite x.
     """
     by = drop_by_triton if fused_on(x.device, x.dtype) else drop_by_torch
     return by(x, token_keys, input_keys, rate, overwrite)
 
 
 def norm_backward(norm: Any, x: torch.Tensor, of_normed: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """(T, H) gradient of x where both x and RMSNorm(x) (arXiv:1910.07467) are used.
+    """(T, H) gradient of x if both x and RMSNorm(x) (arXiv:1910.07467) are used.
 
     Args:
-        norm: RMSNorm of transformers' Qwen models, frozen; x: (T, H).
-        of_normed, gradient: (T, H) gradients of RMSNorm(x) and of x itself.
+        norm: frozen RMSNorm of transformers' Qwen models.
+        x: (T, H).
+        of_normed, gradient: (T, H) gradients of RMSNorm(x) and of the other use of x.
     """
     by = norm_back_by_triton if fused_on(x.device, x.dtype) else norm_back_by_torch
     return by(x, norm.weight, norm.variance_epsilon, of_normed, gradient)
@@ -260,7 +263,11 @@ def norm_backward(norm: Any, x: torch.Tensor, of_normed: torch.Tensor, gradient:
 
 @functools.cache
 def fused_on(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether these kernels work on this GPU in this precision, tried once. Raises OutOfMemoryError as kernels_agree."""
+    """Whether these kernels work on this GPU in this precision, tested once.
+
+    Raises:
+        OutOfMemoryError: there is no memory to test them.
+    """
     return kernels_agree(device, functools.partial(_trials, device, dtype), 1e-2)
 
 
@@ -268,14 +275,16 @@ Pairs = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 
 def kernels_agree(device: torch.device, trials: Callable[[], Pairs], tolerance: float) -> bool:
-    """Whether Triton is there and its kernels give what torch's functions do: an old GPU or driver, or a machine without a C
-    compiler, is no reason to end a run.
+    """Whether Triton is installed and its kernels agree with torch's functions.
+
+    An old GPU or driver, or a machine without a C compiler, must not stop a run.
 
     Args:
-        trials: runs both; pairs of their results.
+        trials: runs both and returns pairs of their results.
+        tolerance: largest absolute difference.
 
     Raises:
-        OutOfMemoryError: it cannot be tried.
+        OutOfMemoryError: there is no memory to test them.
     """
     if device.type != "cuda" or not triton:
         return False
@@ -283,7 +292,7 @@ def kernels_agree(device: torch.device, trials: Callable[[], Pairs], tolerance: 
         return all(torch.allclose(ours, theirs, rtol=1e-2, atol=tolerance) for ours, theirs in trials())
     except torch.cuda.OutOfMemoryError:
         raise
-    except Exception:  # whatever a compiler may raise
+    except Exception:  # compilers raise many types
         return False
 
 
@@ -298,10 +307,10 @@ def _trials(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[torch.Te
         (norm_back_by_triton, norm_back_by_torch, (x[0], angles[0, 0], 1e-6, y[0], z[0])),
         (drop_by_triton, drop_by_torch, (x[0], keys[:6], keys[6:], 0.5, False)),
     ]
-    for one, other, given in tries:
-        yield from zip(one(*_clones(given)), other(*_clones(given)), strict=True)
+    for ours, theirs, inputs in tries:
+        yield from zip(ours(*_clones(inputs)), theirs(*_clones(inputs)), strict=True)
 
 
-def _clones(given: tuple[Any, ...]) -> Iterator[Any]:
-    """As what is given may be overwritten."""
-    return (value.clone() if isinstance(value, torch.Tensor) else value for value in given)
+def _clones(inputs: tuple[Any, ...]) -> Iterator[Any]:
+    """Copies of the arguments, which a function may overwrite."""
+    return (value.clone() if isinstance(value, torch.Tensor) else value for value in inputs)

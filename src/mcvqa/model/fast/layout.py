@@ -1,24 +1,24 @@
-"""Every token once: a batch is one list of distinct tokens, and only the attention sees the prompts apart.
+"""Every token once: a batch is one list of distinct tokens, and only attention treats the prompts separately.
 
-Prompts that begin alike (the system message of all rows, the picture of the questions about it, the question of its option
-orders) share the tokens up to where they part. In a causal model a token's vectors depend on nothing but what stands before
-it, so they are computed once, and nothing is padded but inside the attention.
+Prompts share their common prefixes: the system message of all rows, the picture of all questions about it, the question of all
+its option orders. In a causal model the vectors of a token depend only on the tokens before it, so those of shared tokens are
+computed once, and there is no padding except in attention.
 
-Shapes: B rows, K option orders, E prompts (one for each order of each row), L tokens of the longest prompt, T distinct tokens,
-D values per head.
+Shapes: B rows, K option orders, E prompts (one per order of each row), L tokens of the longest prompt, T distinct tokens, D
+values per head.
 
-An example: two questions (14 and 15) about one picture of two image tokens (##); the first is asked in two orders.
+An example: two questions (14 and 15) about one picture of two image tokens (##), the first one in two option orders.
 
     prompt 0, row 0, order 0:  1 # # 14 30 31       tokens       0 1 2 3 4 5
     prompt 1, row 0, order 1:  1 # # 14 31 30       tokens       0 1 2 3 6 7     6 and 7 are new, the others are prompt 0's
     prompt 2, row 1:           1 # # 15             tokens       0 1 2 8         8 is new
 
     input_ids       1 # # 14 30 31 31 30 15         the list, T = 9
-    position (time) 0 1 1  3  4  5  4  5  3         the picture's two tokens share a step, the text goes on behind its two columns
+    position (time) 0 1 1  3  4  5  4  5  3         the two image tokens share a time step, the text continues after two columns
     prompt_tokens   0 1 2 3 4 5 | 0 1 2 3 6 7 | 0 1 2 8 0 0     (E, L), the last two are padding
     first_use       0 1 2 3 4 5 10 11 15            in the flattened (E * L): 10 is the fifth token of prompt 1
     answer_at       5 7 | 8 -1                      (B, K): the last token of each prompt; row 1 has one order
-    image_rows      0                               the picture is taken from row 0, once
+    image_rows      0                               the picture is used once, from row 0
 """
 import functools
 import itertools
@@ -36,19 +36,20 @@ from transformers.masking_utils import sdpa_mask
 
 from mcvqa.model.text.encode import Row
 
-FIRST_PICTURE = 2**32  # above all tokens: image tokens are compared by the number of their picture
+FIRST_PICTURE = 2**32  # above all tokens: image tokens are identified by the number of their picture
 
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Which tokens of the list each prompt consists of; see the example above.
+    """The list of distinct tokens and those of each prompt; see the example above.
 
     Attributes:
-        input_ids: (T,) the list; position_ids: (3, T).
+        input_ids: (T,) the list.
+        position_ids: (3, T).
         prompt_tokens: (E, L) index in the list of each token of each prompt, 0 at padding on the right.
-        first_use: (T,) index in the flattened (E * L) of the first use of each token of the list.
-        answer_at: (B, K) index in the list of the last token of each prompt, -1 where a row has fewer orders.
-        image_rows: rows whose images the list holds, in its order.
+        first_use: (T,) index into the flattened (E * L) of the first use of each token.
+        answer_at: (B, K) index in the list of the last token of each prompt, -1 for orders that a row does not have.
+        image_rows: rows from which the images of the list are taken, in its order.
     """
 
     input_ids: np.ndarray
@@ -64,8 +65,8 @@ class Prompt:
     """One order of one row.
 
     Attributes:
-        names: (tokens,) what is compared with other prompts: the token, or FIRST_PICTURE + number of the picture.
-        source: (tokens,) indices of its tokens among those of all rows, one row after the other.
+        names: (tokens,) identifies tokens across prompts: the token, or FIRST_PICTURE + number of the picture.
+        source: (tokens,) indices of its tokens in the concatenated tokens of all rows.
     """
 
     row: int
@@ -75,8 +76,8 @@ class Prompt:
 
 
 def read_prompts(rows: Sequence[Row], image_token_id: int) -> list[Prompt]:
-    """The prompts of all rows, order after order."""
-    picture_numbers: dict[Any, int] = {}  # the same path at the same size has the same tokens
+    """The prompts of all rows, order by order."""
+    picture_numbers: dict[Any, int] = {}  # images with the same path and size have the same tokens
     prompts, row_start = [], 0
     for i, row in enumerate(rows):
         picture = FIRST_PICTURE + picture_numbers.setdefault((row.image, row.grid), len(picture_numbers))
@@ -89,29 +90,31 @@ def read_prompts(rows: Sequence[Row], image_token_id: int) -> list[Prompt]:
 
 
 def lay_out(rows: Sequence[Row], image_token_id: int, *, sharing: bool = True) -> TokenLayout:
-    """The list of distinct tokens of all prompts. Prompts are sorted by their tokens, so that what any two share is shared by all
-    between them, and each has to be compared with the one before it only.
+    """Make the list of distinct tokens of all prompts.
+
+    Prompts are sorted by their tokens, so that a prefix shared by two is shared by all between them, and each needs to be
+    compared only with the one before it.
 
     Args:
-        sharing: between rows; without it only the orders of a row share.
+        sharing: whether rows share tokens; otherwise only the orders of a row do.
     """
     prompts = read_prompts(rows, image_token_id)
-    prompts.sort(key=lambda one: (0 if sharing else one.row, one.names.astype(">i8").tobytes()))  # bytes sort as the numbers do
-    names, source = (_padded([getattr(one, name) for one in prompts]) for name in ("names", "source"))  # (E, L)
+    prompts.sort(key=lambda prompt: (0 if sharing else prompt.row, prompt.names.astype(">i8").tobytes()))  # numeric order
+    names, source = (_padded([getattr(prompt, name) for prompt in prompts]) for name in ("names", "source"))  # (E, L)
     real = source >= 0
     differs = names[1:] != names[:-1]
     if not sharing:
-        differs[:, 0] |= np.diff([one.row for one in prompts]) > 0  # from the first token of each row
-    new = real.copy()  # (E, L) whether a token differs from the prompt before, or follows one that does
+        differs[:, 0] |= np.diff([prompt.row for prompt in prompts]) > 0  # from the first token of a row on
+    new = real.copy()  # (E, L) whether the prompt before has another token here or earlier
     new[1:] &= np.logical_or.accumulate(differs, axis=1)
 
     listed = source[new]  # (T,)
     prompt_tokens = np.zeros(new.shape, np.int64)
     prompt_tokens[new] = np.arange(len(listed))
-    prompt_tokens = np.maximum.accumulate(prompt_tokens, axis=0) * real  # what is not new: as in the prompt before
+    prompt_tokens = np.maximum.accumulate(prompt_tokens, axis=0) * real  # shared tokens: as in the prompt before
     answer_at = np.full((len(rows), max(len(row.answer_at) for row in rows)), -1, np.int64)
-    for e, one in enumerate(prompts):
-        answer_at[one.row, one.order] = prompt_tokens[e, len(one.source) - 1]
+    for e, prompt in enumerate(prompts):
+        answer_at[prompt.row, prompt.order] = prompt_tokens[e, len(prompt.source) - 1]
     with_new_picture = np.flatnonzero((new & (names >= FIRST_PICTURE)).any(1))
     return TokenLayout(
         np.concatenate([row.input_ids for row in rows])[listed],
@@ -121,7 +124,7 @@ def lay_out(rows: Sequence[Row], image_token_id: int, *, sharing: bool = True) -
 
 
 def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """(E, L) the rows, -1 behind their ends."""
+    """(E, L) the rows, padded with -1."""
     table = np.full((len(rows), max(map(len, rows))), -1)
     for e, row in enumerate(rows):
         table[e, : len(row)] = row
@@ -129,16 +132,17 @@ def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
 
 
 # %% attention
-EVERY_TOKEN_ONCE = "every_token_once"  # the name under which transformers finds `attend_apart`
+EVERY_TOKEN_ONCE = "every_token_once"  # name of `attend_apart` in transformers' registry
 
 
 @dataclass(frozen=True)
 class Sight:
-    """Which tokens of the list each prompt sees, for all layers.
+    """Which tokens of the list each prompt attends to, for all layers.
 
     Attributes:
-        prompt_tokens: (E, L) and first_use: (T,), as in TokenLayout.
-        learning: whether gradients are wanted. Rows drawn at random share little, so that whole prompts cost less then.
+        prompt_tokens: (E, L), as in TokenLayout.
+        first_use: (T,), as in TokenLayout.
+        learning: whether gradients are computed. Random training rows share little, so whole prompts are faster then.
     """
 
     prompt_tokens: torch.Tensor
@@ -147,18 +151,22 @@ class Sight:
 
     @functools.cached_property
     def new_tokens(self) -> "NewTokens | None":
-        """None where attention takes whole prompts."""
+        """Groups of new tokens; None: attention runs over whole prompts."""
         if self.learning or mostly_new(len(self.first_use), self.prompt_tokens.numel()):
             return None
         return group_prompts(self.prompt_tokens, self.first_use)
 
     @functools.cached_property
     def uses(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(E * L,) indices in the flattened `prompt_tokens`, all uses of the list's first token before those of the second and so
-        on, padding behind them all; and (T + 1,) where among these each token's begin, and where the last one's end."""
+        """Uses of each token, grouped by token.
+
+        Returns:
+            (E * L,) indices into the flattened `prompt_tokens`, sorted by token of the list, padding last; and (T + 1,) offsets
+            of each token's uses among these.
+        """
         tokens, table = len(self.first_use), self.prompt_tokens
         columns = torch.arange(table.shape[1], device=table.device)
-        padding = (table == 0) & (columns > 0)  # the list's first token stands in the first column only
+        padding = (table == 0) & (columns > 0)  # the first token of the list occurs only in the first column
         ordered, order = table.masked_fill(padding, tokens).flatten().sort(stable=True)
         return order, torch.searchsorted(ordered, torch.arange(tokens + 1, device=ordered.device))
 
@@ -173,16 +181,16 @@ class _Apart(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """The gradients of a token from all prompts, added up in float32 and in one order, by what is sorted once for all layers:
-        torch's embedding() would sort in each of them."""
+        """Sum the gradients of each token over all prompts, in float32 and in a fixed order that is sorted once for all layers:
+        torch's embedding() would sort in every layer."""
         order, starts = ctx.sight.uses
         every = gradient.flatten(0, 1)[order].float()
-        added = torch.segment_reduce(every, "sum", offsets=starts, unsafe=True)  # unsafe: no look at the offsets
+        added = torch.segment_reduce(every, "sum", offsets=starts, unsafe=True)  # unsafe: offsets are not checked
         return added.to(gradient.dtype), None
 
 
 def prompts_apart(listed: torch.Tensor, sight: Sight) -> torch.Tensor:
-    """(E, L, W) of each prompt from (T, W) of the list."""
+    """Gather the values of each prompt, (E, L, W), from those of the list, (T, W)."""
     return _Apart.apply(listed, sight) if listed.is_cuda else F.embedding(sight.prompt_tokens, listed)
 
 
@@ -191,45 +199,47 @@ def attend(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None,
 
     Args:
         heads: (T, heads, D), first the queries, then the keys, then as many values.
+        queries: number of query heads.
+        scale: factor of the scores; None: 1 / sqrt(D).
     """
     new = sight.new_tokens
     if new is not None:
         return _attend_by_groups(heads, queries, new, scale)
-    if len(sight.prompt_tokens) == 1:  # a prompt alone is the list itself
+    if len(sight.prompt_tokens) == 1:  # a single prompt is the list itself
         return _attend_whole(heads[None], queries, scale, dropout)[0]
     apart = prompts_apart(heads.flatten(1), sight).unflatten(-1, heads.shape[1:])
     return _attend_whole(apart, queries, scale, dropout).flatten(0, 1).index_select(0, sight.first_use)
 
 
 def _attend_whole(apart: torch.Tensor, queries: int, scale: float | None, dropout: float = 0.0) -> torch.Tensor:
-    """(E, L, queries, D) of whole prompts (E, L, heads, D). Padding stands on the right, where no token looks."""
+    """(E, L, queries, D) attention of whole prompts (E, L, heads, D). Padding is on the right, so no token attends to it."""
     keys = (apart.shape[2] - queries) // 2
     q, both = apart.split([queries, 2 * keys], 2)
     if keys < queries:
-        both = both.repeat_interleave(queries // keys, 2)  # only FlashAttention takes fewer heads, and a T4 has none
+        both = both.repeat_interleave(queries // keys, 2)  # only FlashAttention supports fewer key heads, which a T4 lacks
     k, v = both.chunk(2, 2)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (E, queries, L, D)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scale).transpose(1, 2)
 
 
-# %% where much is shared: attention for a prompt's new tokens only
+# %% much sharing: attention for new tokens only
 def mostly_new(new: int, total: int) -> bool:
-    """Whether attention to whole prompts costs no more.
+    """Whether attention over whole prompts costs no more than over new tokens.
 
     Args:
-        new, total: tokens of some prompts: those that no prompt before has, and all, padding included.
+        new, total: number of tokens in some prompts that no earlier prompt has, and of all, padding included.
     """
     return 3 * new > 2 * total
 
 
 @dataclass(frozen=True)
 class Group:
-    """G prompts with N new tokens at most, which see S tokens at most.
+    """G prompts with at most N new tokens, which attend to at most S tokens.
 
     Attributes:
-        new: (G, N) indices in the list of each prompt's new tokens, and of any others where it has fewer.
+        new: (G, N) indices in the list of each prompt's new tokens, followed by arbitrary ones if it has fewer.
         seen: (G, S) index in the list of each token of each prompt.
-        visible: (G, 1, 1, N, S) which of these a new token sees.
+        visible: (G, 1, 1, N, S) which of these each new token attends to.
     """
 
     new: torch.Tensor
@@ -239,17 +249,17 @@ class Group:
 
 @dataclass(frozen=True)
 class NewTokens:
-    """The tokens of every prompt that no prompt before it has, in groups.
+    """The tokens of every prompt that no earlier prompt has, in groups.
 
-    In the example at the head of this file prompt 0 has six new tokens of six, prompt 1 two of six, prompt 2 one of four. Nobody
-    has about as many as another, so each is a group by itself: for prompt 0 a bare [[0 1 2 3 4 5]]; for prompt 1
-    new = [[6 7]], seen = [[0 1 2 3 6 7]], and token 6 sees the first five of these; for prompt 2 new = [[8]],
-    seen = [[0 1 2 8]]. The groups' results are 6 + 2 + 1 rows, and results_at is 0 1 2 3 4 5 6 7 8.
+    In the example at the top of this file prompt 0 has six new tokens of six, prompt 1 two of six, prompt 2 one of four. These
+    numbers differ too much to share a group: prompt 0 is a bare [[0 1 2 3 4 5]]; prompt 1 has new = [[6 7]] and
+    seen = [[0 1 2 3 6 7]], and token 6 attends to the first five of these; prompt 2 has new = [[8]] and seen = [[0 1 2 8]]. The
+    groups give 6 + 2 + 1 rows of results, and results_at is 0 1 2 3 4 5 6 7 8.
 
     Attributes:
         groups: one entry per group; a bare `seen` tensor (G, S) means full causal attention, for prompts that are mostly new.
-        results_at: (T,) index of each token of the list among the results of all groups, one group after the other: a Group
-            gives G * N rows, a bare tensor G * S.
+        results_at: (T,) index of each token of the list in the concatenated results of all groups: G * N rows for a Group,
+            G * S for a bare tensor.
     """
 
     groups: tuple[Group | torch.Tensor, ...]
@@ -257,19 +267,19 @@ class NewTokens:
 
 
 def group_prompts(prompt_tokens: torch.Tensor, first_use: torch.Tensor) -> NewTokens:
-    """Groups of prompts with about as many new tokens: none has twice as many as another of its group.
+    """Group prompts with similar numbers of new tokens: within a group these differ by less than a factor of two.
 
     Args:
         prompt_tokens, first_use: as in TokenLayout.
     """
     (prompts, length), device, tokens = prompt_tokens.shape, prompt_tokens.device, len(first_use)
-    # the list holds each prompt's new tokens side by side, and they are the last ones of the prompt
+    # each prompt's new tokens are contiguous in the list, and are the last ones of the prompt
     edges = torch.searchsorted(first_use, length * torch.arange(prompts + 1, device=device))
     first_new, new_count = edges[:-1], edges.diff()  # (E,) in the list
     first_column = first_use[first_new.clamp(max=tokens - 1)] % length  # (E,) of the first new token in its prompt
     counts, lengths = torch.stack((new_count, first_column + new_count)).tolist()
-    result_start = torch.zeros_like(first_new)  # (E,) of a prompt's first new token among the results
-    results = 0  # of the groups so far
+    result_start = torch.zeros_like(first_new)  # (E,) index of a prompt's first new token among the results
+    results = 0  # rows of the groups so far
     groups: list[Group | torch.Tensor] = []
     most_first = sorted(filter(counts.__getitem__, range(prompts)), key=counts.__getitem__, reverse=True)
     for _, alike in itertools.groupby(most_first, key=lambda e: counts[e].bit_length()):  # less than twice as many
@@ -293,25 +303,25 @@ def group_prompts(prompt_tokens: torch.Tensor, first_use: torch.Tensor) -> NewTo
 
 
 def _attend_by_groups(heads: torch.Tensor, queries: int, new: NewTokens, scale: float | None) -> torch.Tensor:
-    """(T, queries, D)"""
-    listed, made = heads.flatten(1), []
+    """(T, queries, D) attention of all groups."""
+    listed, results = heads.flatten(1), []
     for group in new.groups:
         if isinstance(group, torch.Tensor):
             mixed = _attend_whole(F.embedding(group, listed).unflatten(-1, heads.shape[1:]), queries, scale)
         else:
             mixed = _attend_new(heads, queries, group, scale)
-        made.append(mixed.flatten(0, 1))
-    return torch.cat(made).index_select(0, new.results_at)
+        results.append(mixed.flatten(0, 1))
+    return torch.cat(results).index_select(0, new.results_at)
 
 
 def _attend_new(heads: torch.Tensor, queries: int, group: Group, scale: float | None) -> torch.Tensor:
-    """(G, N, queries, D). The queries that share a key head stand one behind the other as if they were tokens, so that no key is
-    repeated."""
+    """(G, N, queries, D) attention of new tokens. Query heads that share a key head are stacked along the token axis, so that no
+    keys are repeated."""
     size, keys = heads.shape[2], (heads.shape[1] - queries) // 2
-    sharing = queries // keys  # heads of queries for each of keys
-    asking, asked = heads.flatten(1).split([queries * size, 2 * keys * size], 1)
-    q = F.embedding(group.new, asking).unflatten(-1, (keys, sharing, -1)).permute(0, 2, 3, 1, 4)  # (G, keys, sharing, N, D)
-    k, v = F.embedding(group.seen, asked).unflatten(-1, (2, keys, -1)).permute(2, 0, 3, 1, 4)  # (G, keys, S, D)
+    sharing = queries // keys  # query heads per key head
+    query_values, key_values = heads.flatten(1).split([queries * size, 2 * keys * size], 1)
+    q = F.embedding(group.new, query_values).unflatten(-1, (keys, sharing, -1)).permute(0, 2, 3, 1, 4)  # (G, keys, sharing, N, D)
+    k, v = F.embedding(group.seen, key_values).unflatten(-1, (2, keys, -1)).permute(2, 0, 3, 1, 4)  # (G, keys, S, D)
     visible = group.visible.expand(-1, -1, sharing, -1, -1).flatten(2, 3)  # (G, 1, sharing * N, S)
     mixed = F.scaled_dot_product_attention(q.flatten(2, 3), k, v, attn_mask=visible, scale=scale)
     return mixed.unflatten(2, q.shape[2:4]).permute(0, 3, 1, 2, 4).flatten(2, 3)
@@ -322,10 +332,11 @@ def attend_apart(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
     *, sight: Sight | None = None, dropout: float = 0.0, scaling: float | None = None, **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """What transformers' layers call: attend(), or without a layout just what "sdpa" does.
+    """Attention function for transformers' layers: attend(), or the same as "sdpa" without a layout.
 
     Args:
-        query: (1, heads, T, D); key, value: (1, fewer heads, T, D).
+        query: (1, heads, T, D).
+        key, value: (1, fewer heads, T, D).
     """
     if sight is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others)

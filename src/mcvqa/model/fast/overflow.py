@@ -1,7 +1,7 @@
-"""Values too large for float16: the module they arise in is found and goes on in float32, the rest stays as it is.
+"""Overflow of float16: the module where it occurs is switched to float32, the rest stays in float16.
 
-float16 ends at 65,504. The product inside an MLP can pass it where the sum behind it is small again; one infinity there
-makes an answer that is no number. bfloat16 does not overflow, but a T4 has none.
+The largest float16 value is 65,504. The product inside an MLP can exceed it even if the output is small; one infinity there
+makes the answer NaN. bfloat16 does not overflow, but a T4 does not have it.
 """
 from collections.abc import Callable
 from typing import Any
@@ -11,15 +11,20 @@ from torch import nn
 
 from mcvqa.config import McvqaError
 
-OWN_FLOAT32 = "_runs_in_float32"  # mark of a module that has been moved
+OWN_FLOAT32 = "_runs_in_float32"  # attribute of a module that computes in float32
 
 
 class OverflowInModel(McvqaError, FloatingPointError):
-    """Values that are no numbers, where an answer or a feature should be."""
+    """An answer or a feature is infinite or NaN."""
 
 
 def layer_parts(language: nn.Module, layers: str = "layers") -> dict[str, nn.Module]:
-    """What may overflow in a language model: its layers, each behind its parts. Args: layers: their path in it."""
+    """Modules of a language model that may overflow: its layers, each after its parts.
+
+    Args:
+        language: the language model.
+        layers: path of the layers in it.
+    """
     parts: dict[str, nn.Module] = {}
     for n, layer in language.get_submodule(layers).named_children():
         parts |= {f"{layers}.{n}.{name}": part for name, part in layer.named_children()} | {f"{layers}.{n}": layer}
@@ -28,14 +33,17 @@ def layer_parts(language: nn.Module, layers: str = "layers") -> dict[str, nn.Mod
 
 @torch.no_grad()
 def mend_overflow(parts: dict[str, nn.Module], run: Callable[[], torch.Tensor]) -> list[str]:
-    """Move modules to float32 until what `run` returns is finite; returns their names.
+    """Switch modules to float32 until the output is finite.
 
     Args:
-        parts: modules that may be moved, in the order in which they compute.
-        run: a forward pass through them.
+        parts: modules that may be switched, in the order of computation.
+        run: runs a forward pass and returns its output.
+
+    Returns:
+        Names of the switched modules.
 
     Raises:
-        OverflowInModel: it stays infinite though nothing in half precision is left to move.
+        OverflowInModel: the output is not finite, but no module in half precision is left to switch.
     """
     moved: list[str] = []
     while True:
@@ -55,49 +63,47 @@ def mend_overflow(parts: dict[str, nn.Module], run: Callable[[], torch.Tensor]) 
 
 
 def _watch(name: str, origins: list[str]) -> Callable:
-    """A hook that notes a module whose output is not finite though its input is; parts are seen before their layer."""
+    """A hook that records a module whose output is not finite although its input is; parts run before their layer."""
 
     def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-        given = [t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor) and t.is_floating_point() and t.ndim < 4]
-        made = output[0] if isinstance(output, tuple) else output
-        if all(torch.isfinite(t).all() for t in given) and not torch.isfinite(made).all():
+        inputs = [t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor) and t.is_floating_point() and t.ndim < 4]
+        result = output[0] if isinstance(output, tuple) else output
+        if all(torch.isfinite(t).all() for t in inputs) and not torch.isfinite(result).all():
             origins.append(name)
 
     return hook
 
 
 def run_in_float32(module: nn.Module) -> None:
-    """From now on `module` computes in float32, autocast or not, and gives back its input's type, clamped to its range.
-    One that does so already stays as it is."""
+    """Make a module compute in float32, even under autocast; its output is clamped and cast to the dtype of the input."""
     if hasattr(module, OWN_FLOAT32):
         return
     parts: list[Any] = list(module.modules())
     for part in parts:
-        if hasattr(part, "compute_dtype"):  # bitsandbytes' 4-bit layer: the weights stay, the products are float32
+        if hasattr(part, "compute_dtype"):  # 4-bit layer of bitsandbytes: the weights stay packed, products are float32
             part.compute_dtype = torch.float32
     cast_weights(module, torch.float32)
     plain = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        given = next(t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor) and t.is_floating_point())
-        with torch.autocast(given.device.type, enabled=False):
-            made = plain(*_as(args, torch.float32), **{name: _as(value, torch.float32) for name, value in kwargs.items()})
-        return _as(made, given.dtype)
+        first_input = next(t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor) and t.is_floating_point())
+        with torch.autocast(first_input.device.type, enabled=False):
+            result = plain(*_as(args, torch.float32), **{name: _as(value, torch.float32) for name, value in kwargs.items()})
+        return _as(result, first_input.dtype)
 
     module.forward = forward
     setattr(module, OWN_FLOAT32, True)
 
 
 def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
-    """Weights only: the rotary frequencies are buffers in float32, and would not come back from half precision the same;
-    weights packed into 4 bits stay as they are."""
+    """Cast the weights, but not buffers: rotary frequencies must stay in float32. Packed 4-bit weights are not changed."""
     for weight in module.parameters():
         if weight.is_floating_point():
             weight.data = weight.data.to(dtype)
 
 
 def _as(value: Any, dtype: torch.dtype) -> Any:
-    """Floating-point tensors in `dtype`, also inside tuples; what would be infinite there becomes its largest number."""
+    """Cast floating-point tensors, also inside tuples, clamped to the range of `dtype`."""
     if isinstance(value, tuple):
         return tuple(_as(item, dtype) for item in value)
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():

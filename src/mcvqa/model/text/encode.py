@@ -1,6 +1,6 @@
-"""Messages -> Row: one shared prefix, then one tail per option order.
+"""Messages -> Row: one shared prefix, then one suffix per option order.
 
-Training and scoring use the same object, so the text learned from is the text read from, token for token.
+Training and scoring use the same encoder, so their prompts are the same, token for token.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ class Row:
     """One question, tokenized, with K option orders.
 
     Attributes:
-        id: of the question.
-        image: path as written in the CSV, or None when the row is asked from its text alone.
+        id: id of the question.
+        image: path as written in the CSV; None: the row has no image.
         grid: patches (time, rows, columns) of the image, or None.
-        input_ids: (L,) int64: the prefix, then the K tails.
-        position_ids: (3, L) int64 for M-RoPE; every tail goes on from the prefix.
-        segment: (L,) int64, 0 in the prefix and k + 1 in tail k. A token sees the prefix and its own tail, backwards.
-        answer_at: (K,) int64, the last token of each prompt: its logits are the answer's.
+        input_ids: (L,) int64, the prefix, then the K suffixes.
+        position_ids: (3, L) int64 for M-RoPE; every suffix continues from the prefix.
+        segment: (L,) int64, 0 in the prefix and k + 1 in suffix k. A token attends to earlier ones of the prefix and its suffix.
+        answer_at: (K,) int64, index of the last token of each prompt, whose logits predict the answer.
         letters: (K, C) int64, token of the letter under which original choice c is shown in order k.
-        orders: (K, C) int64, `orders[k, slot]` is the original choice shown there.
-        target: (C,) float32, the share of truth of each original choice; all zero where the answer is not known.
+        orders: (K, C) int64, `orders[k, slot]` is the original choice shown in that slot.
+        target: (C,) float32, target probability of each original choice; all zero if the answer is not known.
     """
 
     id: str
@@ -44,12 +44,12 @@ class Row:
     target: np.ndarray
 
     def __len__(self) -> int:
-        """Tokens."""
+        """Number of tokens."""
         return len(self.input_ids)
 
 
 def answer_target(question: Question, *, soft_votes: bool = False) -> np.ndarray:
-    """(C,) float32: one at the answer, or the annotators' shares; zeros where nothing is known."""
+    """(C,) float32: one-hot at the answer, or the shares of the annotators' votes; all zero if neither is known."""
     target = np.zeros(len(question.choices), np.float32)
     if soft_votes and question.votes is not None and any(question.votes):
         target[:] = np.array(question.votes, np.float32) / sum(question.votes)
@@ -62,12 +62,12 @@ class Encoder:
     """Turns questions into Rows for one tokenizer and one configuration.
 
     Args:
-        tokenizer: with a chat template that renders content lists and one image placeholder.
-        image_token_id: the placeholder's token.
-        merge: side of the square of patches that becomes one image token.
+        tokenizer: tokenizer with a chat template that renders content lists and one image placeholder.
+        image_token_id: token of the placeholder.
+        merge: side of the square of patches that is merged into one image token.
 
     Raises:
-        AlignmentError: the template leaves out what is asked, or a letter is not one token of its own right after the prompt.
+        AlignmentError: the template omits the question, or a letter is not a separate token right after the prompt.
     """
 
     def __init__(self, tokenizer: Any, config: Config, *, image_token_id: int, merge: int) -> None:
@@ -81,9 +81,11 @@ class Encoder:
     def encode(
         self, question: Question, orders: np.ndarray | None = None, grid: Grid | None = None
     ) -> Row:
-        """Args:
+        """Encode one question.
+
+        Args:
             orders: (K, C) option orders; None: the original one.
-            grid: patches (time, rows, columns) of the row's image; None: the row has no image.
+            grid: patches (time, rows, columns) of the image; None: there is no image.
         """
         n_choices = len(question.choices)
         if orders is None:
@@ -92,22 +94,23 @@ class Encoder:
         prompts = [self.prompt_tokens(question, order, grid) for order in orders]
         shared = _common_prefix(prompts) if len(prompts) > 1 else len(prompts[0])
 
-        # of each whole prompt, because a system_prompt may show the options before the photograph
+        # for each whole prompt, because a system_prompt may show the options before the photograph
         positions = [token_positions(np.array(prompt) == self.image_token_id, grid, self.merge) for prompt in prompts]
-        ids, segment, places, ends = [prompts[0][:shared]], [np.zeros(shared, np.int64)], [positions[0][:, :shared]], []
+        input_ids, position_ids = [prompts[0][:shared]], [positions[0][:, :shared]]
+        segment, ends = [np.zeros(shared, np.int64)], []
         length = shared
-        for k, (prompt, own) in enumerate(zip(prompts, positions, strict=True)):
-            tail = prompt[shared:]
-            ids.append(tail)
-            segment.append(np.full(len(tail), k + 1, np.int64))
-            places.append(own[:, shared:])
-            length += len(tail)
+        for k, (prompt, prompt_positions) in enumerate(zip(prompts, positions, strict=True)):
+            suffix = prompt[shared:]
+            input_ids.append(suffix)
+            segment.append(np.full(len(suffix), k + 1, np.int64))
+            position_ids.append(prompt_positions[:, shared:])
+            length += len(suffix)
             ends.append(length - 1)
 
         slot_of = np.argsort(orders, axis=1)  # (K, C) slot in which original choice c is shown
         return Row(
             id=question.id, image=question.image if grid is not None else None, grid=grid,
-            input_ids=np.concatenate(ids).astype(np.int64), position_ids=np.concatenate(places, axis=1),
+            input_ids=np.concatenate(input_ids).astype(np.int64), position_ids=np.concatenate(position_ids, axis=1),
             segment=np.concatenate(segment), answer_at=np.array(ends, np.int64),
             letters=self.letter_tokens[slot_of], orders=orders,
             target=answer_target(question, soft_votes=self.config.soft_votes),
@@ -116,7 +119,7 @@ class Encoder:
     def prompt_tokens(
         self, question: Question, order: Sequence[int], grid: Grid | None, answer: str | None = None
     ) -> list[int]:
-        """Tokens of the prompt that asks for the answer; with `answer`, of what is trained."""
+        """Tokens of the scoring prompt; with `answer`, of the training conversation."""
         if answer is not None and not self.rendered:
             return [*self.prompt_tokens(question, order, grid), int(self.letter_tokens[LETTERS.index(answer)])]
         text = self.template.text(question, order, answer, with_image=grid is not None)
@@ -126,7 +129,7 @@ class Encoder:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     def _with_image_tokens(self, ids: list[int], grid: Grid | None, name: str) -> list[int]:
-        """The template's one placeholder repeated once per image token."""
+        """Repeat the placeholder once per image token."""
         expected = 0 if grid is None else 1
         if ids.count(self.image_token_id) != expected:
             raise AlignmentError(
@@ -135,15 +138,15 @@ class Encoder:
             )
         if grid is None:
             return ids
-        at = ids.index(self.image_token_id)
-        return ids[:at] + [self.image_token_id] * image_tokens(grid, self.merge) + ids[at + 1 :]
+        start = ids.index(self.image_token_id)
+        return ids[:start] + [self.image_token_id] * image_tokens(grid, self.merge) + ids[start + 1 :]
 
 
 def _common_prefix(sequences: list[list[int]]) -> int:
-    """Length of the longest common prefix that leaves every sequence at least one token of its own."""
+    """Length of the longest common prefix that leaves every sequence at least one token."""
     limit = min(map(len, sequences)) - 1
     first = sequences[0]
-    for at in range(limit):
-        if any(sequence[at] != first[at] for sequence in sequences):
-            return at
+    for n in range(limit):
+        if any(sequence[n] != first[n] for sequence in sequences):
+            return n
     return limit

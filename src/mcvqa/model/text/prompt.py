@@ -1,7 +1,7 @@
 """Question -> chat messages, for any order of its choices.
 
-The instruction stands before the options, so the prompts of all option orders of a question share everything up to the
-options: scoring several orders then costs one prefix and a short tail for each.
+The instruction precedes the options, so the prompts of all option orders of a question share everything up to the options:
+scoring several orders costs one prefix and a short suffix for each.
 """
 import re
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from mcvqa.data.kinds import basic_kind
 from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.questions import Question
 
-Message = dict[str, Any]  # of a conversation: its role, and its content as parts or as text
+Message = dict[str, Any]  # its role, and its content as a list of parts or as text
 
-# One hint per type of question, used with prompt_by_type: what to look at before choosing.
+# One hint per question type, used with prompt_by_type.
 HINTS = {
     "counting": "Count the objects one by one.",
     "color": "Look closely at the color of the object asked about.",
@@ -42,15 +42,15 @@ def option_lines(choices: Sequence[str]) -> str:
 def chat_messages(
     question: Question, order: Sequence[int], config: Config, *, with_image: bool = True, answer: str | None = None
 ) -> list[Message]:
-    """The conversation of one row in the format of chat templates.
+    """The conversation of one question in the format of chat templates.
 
     Args:
         order: `order[slot]` is the index of the choice shown in that slot.
-        with_image: without one (a missing test photograph) the question is asked from its text alone.
-        answer: letter for the assistant's message; None leaves that message out (scoring).
+        with_image: whether there is a photograph; without one (missing in the test data) only the text is sent.
+        answer: letter for the assistant's message; None: no such message, for scoring.
     """
     choices, _ = strip_own_letters(question.choices)
-    places = {
+    fields = {
         "question": question.text,
         "options": option_lines([choices[i] for i in order]),
         "letters": letter_list(len(question.choices)),
@@ -58,11 +58,11 @@ def chat_messages(
     }
     user = config.user_prompt or KOREAN_PROMPT
     if config.prompt_by_type and "{hint}" not in user:
-        user = "{hint}\n" + user if places["hint"] else user
+        user = "{hint}\n" + user if fields["hint"] else user
     content: list[dict[str, Any]] = [{"type": "image"}] if with_image else []
-    content.append({"type": "text", "text": _filled(user, places)})
+    content.append({"type": "text", "text": _filled(user, fields)})
     messages: list[Message] = [
-        {"role": "system", "content": [{"type": "text", "text": _filled(config.system_prompt, places)}]},
+        {"role": "system", "content": [{"type": "text", "text": _filled(config.system_prompt, fields)}]},
         {"role": "user", "content": content},
     ]
     if answer is not None:
@@ -70,6 +70,6 @@ def chat_messages(
     return messages
 
 
-def _filled(template: str, places: dict[str, str]) -> str:
-    """`template` with its {places} filled in one pass, so braces inside a question stay what they are."""
-    return re.sub(r"\{(question|options|letters|hint)\}", lambda match: places[match[1]], template)
+def _filled(template: str, fields: dict[str, str]) -> str:
+    """Fill in the fields of a template in one pass, so that braces in a question are not replaced."""
+    return re.sub(r"\{(question|options|letters|hint)\}", lambda match: fields[match[1]], template)

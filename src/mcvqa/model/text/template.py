@@ -1,8 +1,8 @@
-"""Chat templates: a question as the text that a model is asked, and proof that an answer is one token behind it.
+"""Chat templates: render a question as the model's prompt, and verify that the answer is one token after it.
 
-The prompt that asks for the answer is the truth. Where the conversation that the template renders begins with it, the answer
-stands where the template puts it. Elsewhere (some write an empty thought into one of the two only) the letter comes right
-behind the prompt, where it is read.
+The scoring prompt is the reference. If the training conversation that the template renders begins with it, the answer is
+where the template puts it. Otherwise (some templates add an empty thinking block to one of the two only) the letter is
+appended directly to the prompt, where scoring reads it.
 """
 import json
 import re
@@ -19,23 +19,23 @@ from mcvqa.data.answers import LETTERS
 from mcvqa.data.questions import Question
 from mcvqa.model.text.prompt import Message, chat_messages
 
-NO_THINKING = {"enable_thinking": False, "thinking": False}  # passed to the templates that read them
-# roles whose messages are given as text: some templates want that from the system, or wherever there is no picture
+NO_THINKING = {"enable_thinking": False, "thinking": False}  # passed to templates that use them
+# roles whose messages are passed as plain text: some templates need this for the system role, or wherever there is no image
 FORMS: tuple[tuple[str, ...], ...] = ((), ("system",), ("system", "user", "assistant"))
 
 
 class AlignmentError(McvqaError, ValueError):
-    """The tokenizer or chat template does not put the answer letter where it would be read."""
+    """The tokenizer or chat template does not put the answer letter where scoring reads it."""
 
 
 # %% text from a CSV
 def special_tokens(tokenizer: Any, *others: str) -> list[str]:
-    """What must not stand in a question, longest first: the tokenizer's special and added tokens, and `others`."""
+    """Strings that must not occur in a question, longest first: special and added tokens of the tokenizer, and `others`."""
     return sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab(), *others}, key=len, reverse=True)
 
 
 def without_special(question: Question, special: Sequence[str]) -> Question:
-    """The question with special tokens broken up: text from a CSV must not end a message."""
+    """The question with special tokens split by a space: text from a CSV must not end a message."""
 
     def plain(text: str) -> str:
         for token in special:
@@ -49,15 +49,15 @@ def without_special(question: Question, special: Sequence[str]) -> Question:
 
 # %% the template
 class ChatTemplate:
-    """Renders questions as one model's chat template has them.
+    """Renders questions with the chat template of a model.
 
     Args:
-        renderer: tokenizer or processor of the model, with the template that is used where the settings name no other.
-        special: what must not stand in a question (see special_tokens).
-        keep_empty: whether an empty system message is rendered; some templates refuse any.
+        renderer: tokenizer or processor of the model; its template is used unless the settings name another.
+        special: strings that must not occur in a question (see special_tokens).
+        keep_empty: whether an empty system message is rendered; some templates reject any system message.
 
     Raises:
-        AlignmentError: the template leaves out what is asked, refuses it, or does not read what the settings pass to it.
+        AlignmentError: the template omits or rejects the question, or does not use an argument from the settings.
     """
 
     def __init__(self, renderer: Any, config: Config, special: Sequence[str], *, keep_empty: bool) -> None:
@@ -67,16 +67,16 @@ class ChatTemplate:
         self.as_text = self._suitable_form()
 
     def text(self, question: Question, order: Sequence[int], answer: str | None = None, *, with_image: bool) -> str:
-        """The prompt that asks for the answer; with `answer`, the whole conversation as the template has it."""
+        """The scoring prompt; with `answer`, the whole conversation as rendered by the template."""
         return self._rendered(self._messages(question, order, with_image, answer), asks=answer is None)
 
     def _messages(
         self, question: Question, order: Sequence[int], with_image: bool, answer: str | None = None
     ) -> list[Message]:
-        made = chat_messages(
+        messages = chat_messages(
             without_special(question, self.special), order, self.config, with_image=with_image, answer=answer
         )
-        return made if self.config.system_prompt or self.keep_empty else made[1:]
+        return messages if self.config.system_prompt or self.keep_empty else messages[1:]
 
     def _rendered(self, messages: list[Message], *, asks: bool) -> str:
         try:
@@ -91,7 +91,7 @@ class ChatTemplate:
             ) from error
 
     def _suitable_form(self) -> tuple[str, ...]:
-        """The first form in which the template shows everything, else the first in which it shows the question."""
+        """The first form in which the template shows all messages, else the first in which it shows the question."""
         refusal: AlignmentError | None = None
         shown, partly = "", None
         for form in FORMS:
@@ -114,7 +114,7 @@ class ChatTemplate:
         )
 
     def _shown(self, *, with_image: bool) -> tuple[bool, bool, str]:
-        """Whether a prompt shows the system's and the user's text, and the prompt."""
+        """Whether a prompt contains the text of the system and of the user message, and the prompt itself."""
         messages = self._messages(PROBE, range(len(LETTERS)), with_image)
         text = self._rendered(messages, asks=True)
         system, user = (
@@ -125,7 +125,7 @@ class ChatTemplate:
 
 
 def _as_text(message: Message) -> Message:
-    """The message with its text alone as content, where it has nothing else."""
+    """The message with plain text as its content, if it has only text."""
     first, *more = message["content"]
     return message if more or first["type"] != "text" else {**message, "content": first["text"]}
 
@@ -134,43 +134,47 @@ PROBE = Question("probe", "", "Which one?", tuple(f"choice {letter}" for letter 
 
 
 def _template_source(renderer: Any, file: str) -> str:
-    """The template's text. Raises AlignmentError: there is none, or the file cannot be read."""
+    """Source text of the template.
+
+    Raises:
+        AlignmentError: the file cannot be read.
+    """
     if file:
         try:
             return read_user_file(file, 2**20).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise AlignmentError(f"chat_template={file!r} cannot be read ({error}).") from None
-    own = renderer.chat_template
-    return own.get("default") or next(iter(own.values())) if isinstance(own, dict) else own
+    template = renderer.chat_template
+    return template.get("default") or next(iter(template.values())) if isinstance(template, dict) else template
 
 
-def template_arguments(source: str, given: Sequence[str]) -> dict[str, Any]:
-    """What a template gets beside the messages: nothing is thought before the letter, unless the settings say so.
+def template_arguments(source: str, settings: Sequence[str]) -> dict[str, Any]:
+    """Arguments of the template besides the messages; thinking before the answer is off unless the settings enable it.
 
     Args:
         source: text of the template.
-        given: name=value, as the setting template_arguments has them.
+        settings: name=value pairs, from the setting template_arguments.
 
     Raises:
-        AlignmentError: it is no template, or does not read one of the names given.
+        AlignmentError: it is not a valid template, or does not use one of the names.
     """
     try:
         parsed = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(
-            re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", source)  # a mark of the library's own
+            re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", source)  # a tag that only transformers defines
         )
     except jinja2.TemplateError as error:
         raise AlignmentError(f"The chat template is no Jinja template: {error}.") from error
-    read = meta.find_undeclared_variables(parsed)
-    passed = {name: _value(text) for name, _, text in (pair.partition("=") for pair in given)}
-    if unread := sorted(passed.keys() - read):
+    variables = meta.find_undeclared_variables(parsed)
+    passed = {name: _value(text) for name, _, text in (pair.partition("=") for pair in settings)}
+    if unread := sorted(passed.keys() - variables):
         raise AlignmentError(
-            f"template_arguments: the chat template does not read {', '.join(unread)}; it reads {', '.join(sorted(read))}."
+            f"template_arguments: the chat template does not read {', '.join(unread)}; it reads {', '.join(sorted(variables))}."
         )
-    return {name: value for name, value in NO_THINKING.items() if name in read} | passed
+    return {name: value for name, value in NO_THINKING.items() if name in variables} | passed
 
 
 def _value(text: str) -> Any:
-    """`true` and `3` as what they mean, all else as text."""
+    """Parse JSON values such as `true` and `3`; anything else is text."""
     try:
         return json.loads(text.lower() if text.lower() in ("true", "false") else text)
     except ValueError:
@@ -180,12 +184,12 @@ def _value(text: str) -> Any:
 # %% label alignment
 @dataclass(frozen=True)
 class Letters:
-    """What is learned behind a prompt.
+    """Tokens of the answer letters after a prompt.
 
     Attributes:
         tokens: (26,) int64, token of each letter.
-        rendered: whether the conversation that the template renders goes on from the prompt with it; else the prompt and the
-            letter are all that is trained.
+        rendered: whether the rendered conversation continues the prompt with the letter; otherwise only the prompt and the
+            letter are trained.
     """
 
     tokens: np.ndarray
@@ -195,16 +199,16 @@ class Letters:
 def verified_letters(
     template: ChatTemplate, tokenizer: Any, tokens_of: Callable[[str], list[int]], *, with_image: bool
 ) -> Letters:
-    """The letters, after proof that each is learned exactly where it is read.
+    """The letters, after verifying that each is trained exactly where scoring reads it.
 
-    The training conversation must begin with the scoring prompt, go on with one token that differs between letters, and end
-    alike for all of them. If it does not, the letter behind the prompt must be one token of its own.
+    The training conversation must begin with the scoring prompt, continue with one token that differs between letters, and
+    end the same for all of them. If it does not, the letter appended to the prompt must be a separate token.
 
     Args:
-        tokens_of: a text's tokens as the model gets them.
+        tokens_of: returns the tokens of a text as the model receives them.
 
     Raises:
-        AlignmentError: a letter is not one token of its own.
+        AlignmentError: a letter is not a separate token.
     """
     prompt = template.text(PROBE, range(len(LETTERS)), with_image=with_image)
 
@@ -215,21 +219,21 @@ def verified_letters(
     try:
         return Letters(letters_behind(asked, [tokens_of(conversation(letter)) for letter in LETTERS]), True)
     except AlignmentError as error:
-        found = error
-    behind = [tokens_of(prompt + letter) for letter in LETTERS]
-    if any(tokens[: len(asked)] != asked for tokens in behind):  # a space at its end would join the letter
-        behind = [[*asked, *tokenizer.convert_tokens_to_ids([letter])] for letter in LETTERS]
+        mismatch = error
+    appended = [tokens_of(prompt + letter) for letter in LETTERS]
+    if any(tokens[: len(asked)] != asked for tokens in appended):  # a trailing space would merge with the letter
+        appended = [[*asked, *tokenizer.convert_tokens_to_ids([letter])] for letter in LETTERS]
     try:
-        return Letters(letters_behind(asked, behind), False)
+        return Letters(letters_behind(asked, appended), False)
     except AlignmentError as error:
         raise AlignmentError(
             f"{error}\nThe prompt:\n{prompt}\nIts conversation:\n"
             f"{rendered_or_why(lambda: conversation(LETTERS[0]))}"
-        ) from found
+        ) from mismatch
 
 
 def rendered_or_why(render: Callable[[], str]) -> str:
-    """A text, or why the template refuses it."""
+    """The rendered text, or the reason why the template rejects it."""
     try:
         return render()
     except AlignmentError as error:
@@ -237,13 +241,14 @@ def rendered_or_why(render: Callable[[], str]) -> str:
 
 
 def letters_behind(prompt: list[int], trained: list[list[int]]) -> np.ndarray:
-    """(26,) token of each letter behind a prompt.
+    """(26,) token of each letter after a prompt.
 
     Args:
-        trained: tokens with each letter behind the prompt, and maybe more behind that.
+        prompt: tokens of the prompt.
+        trained: per letter, tokens of the prompt, the letter and possibly more.
 
     Raises:
-        AlignmentError: they do not begin with the prompt, or a letter is not one token of its own.
+        AlignmentError: a sequence does not begin with the prompt, or a letter is not a separate token.
     """
     n = len(prompt)
     for letter, tokens in zip(LETTERS, trained, strict=True):

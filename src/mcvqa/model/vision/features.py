@@ -1,4 +1,4 @@
-"""Images as the model takes them: patches, and, because the vision tower is frozen, features computed once and kept on disk."""
+"""Images as model inputs: patches, and, if the vision tower is frozen, features computed once and stored on disk."""
 import hashlib
 import json
 import math
@@ -19,7 +19,7 @@ from mcvqa.base.informing import counted
 from mcvqa.data.images import DECODER_VERSION, ImageError, ImageRecord, open_with_hash
 from mcvqa.data.table import DataError
 from mcvqa.model.batches import Batches
-from mcvqa.model.distributed import Made, progress
+from mcvqa.model.distributed import Output, progress
 from mcvqa.model.families.family import Grid, feature_width, image_grid, image_tokens
 from mcvqa.model.fast.overflow import OverflowInModel, cast_weights
 from mcvqa.model.load import BaseModel
@@ -29,13 +29,13 @@ from mcvqa.model.vision.tower import aligned, tower_features
 
 
 class ImageInputs:
-    """The photographs of a run in the form the vision tower takes.
+    """Prepares the photographs of a run for the vision tower.
 
     Args:
-        records: what the survey found, by the path written in the CSV; broken or missing images have a problem there.
+        records: survey records by the path written in the CSV; broken or missing images have a `problem`.
         processor: the model's image processor.
-        image_size: side in pixels of the square whose area an image is scaled to.
-        patch, merge: side of a patch in pixels; side of the square of patches that becomes one token.
+        image_size: images are resized to about image_size² pixels.
+        patch, merge: side of a patch in pixels; side of the square of patches that is merged into one token.
     """
 
     def __init__(
@@ -48,24 +48,32 @@ class ImageInputs:
     def of_model(
         cls, records: dict[str, ImageRecord], encoder: Encoder, processor: Any, model_config: Any, image_size: int
     ) -> "ImageInputs":
-        """As a model takes them. Args: encoder, processor, model_config: as `load_encoder` gives them."""
+        """For a given model.
+
+        Args:
+            encoder, processor, model_config: as returned by `load_encoder`.
+        """
         return cls(
             records, processor, image_size=image_size, patch=model_config.vision_config.patch_size, merge=encoder.merge
         )
 
     def grid(self, image: str, scale: float = 1.0) -> Grid | None:
-        """Patches (time, rows, columns), or None for an image that cannot be read."""
+        """Patches (time, rows, columns); None: the image cannot be read."""
         record = self.records[image]
         if record.problem:
             return None
         return image_grid(record.width, record.height, self.pixels(scale), patch=self.patch, merge=self.merge)
 
     def patches(self, image: str, scale: float = 1.0) -> torch.Tensor:
-        """(P, 3 * 2 * patch**2) float32, normalised. Raises ImageError when the file changed for the worse meanwhile."""
+        """(P, 3 * 2 * patch**2) float32, normalised.
+
+        Raises:
+            ImageError: the file can no longer be read.
+        """
         return self.patches_and_hash(image, scale)[0]
 
     def patches_and_hash(self, image: str, scale: float = 1.0) -> tuple[torch.Tensor, str]:
-        """As `patches`, and the SHA-256 of the bytes that they were made from."""
+        """Like `patches`, with the SHA-256 of the file that they were computed from."""
         path = self.records[image].path
         assert path is not None, f"{image} has a problem: ask grid() first"
         picture, content = open_with_hash(path)
@@ -74,13 +82,13 @@ class ImageInputs:
         return self.processor(images=[picture], size=size, return_tensors="pt")["pixel_values"], content
 
     def pixels(self, scale: float = 1.0) -> int:
-        """Area an image is scaled to."""
+        """Target area of a resized image."""
         return round((self.image_size * scale) ** 2)
 
 
 class PatchBatches(Dataset):
-    """Patches (P, values) of some images, one image after the other, by their names; and the names of those that are left out,
-    because their files are not those that the survey saw.
+    """Patches (P, values) of some images, concatenated, by the images' names; and the names of images that are left out because
+    their files have changed since the survey.
     """
 
     def __init__(self, images: ImageInputs, scale: float) -> None:
@@ -90,38 +98,41 @@ class PatchBatches(Dataset):
         patches, changed = [torch.empty(0)], []
         for image in part:
             try:
-                made, content = self.images.patches_and_hash(image, self.scale)
-            except ImageError:  # the survey could read it
+                image_patches, content = self.images.patches_and_hash(image, self.scale)
+            except ImageError:  # readable at the survey
                 content = ""
             if content == self.images.records[image].content_hash:
-                patches.append(made)
+                patches.append(image_patches)
             else:
                 changed.append(image)
         return torch.cat(patches[1:] or patches), tuple(changed)
 
 
-# %% features kept on disk
+# %% features on disk
 FEATURES_VERSION = 1  # raised whenever a change in this package changes features
-NAMED_PHOTOGRAPHS = 5  # in a message
+NAMED_PHOTOGRAPHS = 5  # at most, in a message
 MOST_PIXELS = 16 * 1024**2  # of a batch, whose patches take 24 bytes each
 
 
 class FeatureStore:
     """One file per image under `folder`, named by everything the features depend on.
 
-    A file is written beside its name and renamed, so several processes may fill the store at once and a run that was cut
-    off goes on where it stopped. What is stored under a photograph's hash was made from the very bytes that have this hash.
+    Files are written under a temporary name and renamed, so several processes may fill the store at once and an interrupted
+    run continues where it stopped. Features under a photograph's hash were computed from exactly the bytes with this hash.
 
     Args:
-        code: changes with the code that computes features, where that can be edited, as in a notebook.
+        folder: folder of the store.
+        base: model whose vision tower computes the features.
+        images: the photographs.
+        code: hash of the code that computes features, where users can edit it, as in a notebook.
     """
 
     def __init__(self, folder: str | Path, base: BaseModel, images: ImageInputs, code: str = "") -> None:
         self.folder, self.images = Path(folder), images
         self.dtype = base.plan.dtype
         self.width = feature_width(base.model.config)
-        self.overflowed = 0  # of the images that fill() computed last, those that half precision did not hold
-        # the model itself is not kept: loader processes get a copy of this object
+        self.overflowed = 0  # images of the last fill() that overflowed half precision
+        # no reference to the model: loader processes get a copy of this object
         versions = [*([code] if code else []), FEATURES_VERSION, DECODER_VERSION, transformers.__version__, PIL.__version__]
         self._depends_on = json.dumps(
             [versions, weights_hash(base.vision), str(self.dtype), images.processor.to_dict()], sort_keys=True, default=str
@@ -134,7 +145,7 @@ class FeatureStore:
         return self.folder / key[:2] / f"{key}.npy"
 
     def missing(self, images: Iterable[str], scale: float = 1.0) -> list[str]:
-        """Readable images without a whole file yet, each content once."""
+        """Readable images without a complete file, each content once."""
         wanted = {self.path(i, scale): i for i in images if not self.images.records[i].problem}
         return [image for path, image in wanted.items() if not _is_whole(path)]
 
@@ -147,54 +158,55 @@ class FeatureStore:
         self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 16, share: tuple[int, int] = (0, 1),
         only: Iterable[str] | None = None,
     ) -> int:
-        """Compute what is missing with the tower of `base`.
+        """Compute missing features with the tower of `base`.
 
-        An image's features differ in the last bit with the images beside it in a batch. So batches are always made of the same
-        images, whoever computes them and whatever is there already.
+        The last bit of an image's features depends on the other images of its batch. So the composition of batches is always
+        the same, whichever process computes them and whatever is stored already.
 
         Args:
-            share: (i, n): every n-th batch, from the i-th on, for n workers that share the work.
-            only: no other batches than those in which these images are; None: all.
+            batch: images per batch, fewer if they are large.
+            share: (i, n): every n-th batch, from the i-th on, for n processes that divide the work.
+            only: only the batches that contain these images; None: all batches.
 
         Returns:
-            How many images were missing in these batches.
+            Number of images that were missing in these batches.
 
         Raises:
-            DataError: photographs have changed since they were surveyed; the features of all others are stored.
+            DataError: photographs have changed since the survey; the features of all others are stored.
         """
         self.overflowed = 0
         wanted = {self.path(image, scale): image for image in images if not self.images.records[image].problem}
         batch = max(1, min(batch, MOST_PIXELS // self.images.pixels(scale)))
-        every = sorted(wanted.values(), key=lambda image: self.images.grid(image, scale) or ())  # equal ones together
-        own = [tuple(every[start : start + batch]) for start in range(0, len(every), batch)]
+        every = sorted(wanted.values(), key=lambda image: self.images.grid(image, scale) or ())  # equal grids together
+        batches = [tuple(every[start : start + batch]) for start in range(0, len(every), batch)]
         if only is not None:
             asked = {wanted[self.path(image, scale)] for image in only if not self.images.records[image].problem}
-            own = [names for names in own if asked.intersection(names)]
-        own = own[share[0] :: share[1]]
-        missing = {*self.missing((image for names in own for image in names), scale)}
-        parts = [names for names in own if missing.intersection(names)]
+            batches = [names for names in batches if asked.intersection(names)]
+        batches = batches[share[0] :: share[1]]
+        missing = {*self.missing((image for names in batches for image in names), scale)}
+        parts = [names for names in batches if missing.intersection(names)]
         if not parts:
             return 0
-        made = Batches(
+        loader = Batches(
             PatchBatches(self.images, scale), parts, min(base.plan.workers, len(parts)), pin=base.plan.device == "cuda"
         )
         base.vision.to(base.plan.device)
         changed: list[str] = []
-        writing: list[Future] = []  # at most one batch waits for the disk, which may take as long as the GPU
+        writing: list[Future] = []  # at most one batch, as the disk may be as slow as the GPU
         with aligned(base.vision), ThreadPoolExecutor(8) as writers:
-            batches = zip(parts, progress(made, desc=f"image features x{scale:g}", unit="batch"), strict=True)
+            named_patches = zip(parts, progress(loader, desc=f"image features x{scale:g}", unit="batch"), strict=True)
             begun = (
                 start_encoding(base, patches, [grid for image in names if (grid := self.images.grid(image, scale))], names)
-                for names, patches in self._unchanged(batches, changed)
+                for names, patches in self._unchanged(named_patches, changed)
             )
             for encoding in one_behind(begun):  # while the GPU computes the next ones
                 features, again = finished(base, encoding)
                 self.overflowed += len(missing.intersection(again))
                 _wait_for(writing)
-                made_now = zip(encoding.names, features, strict=True)
-                writing = [writers.submit(self._write, *each, scale) for each in made_now if each[0] in missing]
+                computed = zip(encoding.names, features, strict=True)
+                writing = [writers.submit(self._write, *each, scale) for each in computed if each[0] in missing]
             _wait_for(writing)
-        base.vision.to("cpu")  # on a GPU its memory is better used: nobody looks at it again before other images are asked for
+        base.vision.to("cpu")  # frees GPU memory: it is not needed until other images are encoded
         if changed:
             raise DataError(
                 f"{counted(len(changed), 'photograph has', 'photographs have')} changed since the survey, first "
@@ -207,7 +219,7 @@ class FeatureStore:
     def _unchanged(
         batches: Iterable[tuple[tuple[str, ...], tuple[torch.Tensor, tuple[str, ...]]]], changed: list[str]
     ) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
-        """Names and patches of the images that are as they were surveyed; the names of the others join `changed`."""
+        """Names and patches of the images that are unchanged since the survey; the other names are added to `changed`."""
         for part, (patches, others) in batches:
             changed += others
             if names := tuple(image for image in part if image not in others):
@@ -221,7 +233,7 @@ class FeatureStore:
         patiently(attempt, f"writing the features of {image}", LONG_WAITS)
 
     def load(self, image: str, scale: float = 1.0) -> torch.Tensor:
-        """(tokens, width) in the precision of the model, memory-mapped until it is used."""
+        """(tokens, width) in the precision of the model, memory-mapped."""
         stored = patiently(
             lambda: np.load(self.path(image, scale), mmap_mode="c", allow_pickle=False), f"reading the features of {image}",
             LONG_WAITS,
@@ -230,7 +242,7 @@ class FeatureStore:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file is there and has the size it tells: one that a mounted drive or a copied folder cut off is made again."""
+    """Whether a file exists and is as long as its header says; a mounted drive or an aborted copy can truncate it."""
     try:
         np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -239,19 +251,19 @@ def _is_whole(path: Path) -> bool:
 
 
 def _wait_for(writing: Iterable[Future]) -> None:
-    """Waits; an error of a writer, such as a full disk, is raised here."""
+    """Wait for the writers and raise their errors, such as a full disk."""
     for future in writing:
         future.result()
 
 
 def _as_numpy(features: torch.Tensor) -> np.ndarray:
-    """numpy has no bfloat16: two-byte formats are stored by their bits, the format is part of the key."""
+    """As a numpy array, which cannot be bfloat16: two-byte formats are stored as int16 bits, and the key names the format."""
     features = features.contiguous()
     return features.view(torch.int16).numpy() if features.dtype.itemsize == 2 else features.numpy()
 
 
 def weights_hash(module: torch.nn.Module) -> str:
-    """SHA-256 over all names and values of a module's weights."""
+    """SHA-256 of the names and values of all weights of a module."""
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
         digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
@@ -265,9 +277,12 @@ class ImageEncoding:
     """Images whose features a GPU may still be computing.
 
     Attributes:
-        names: of the images, for messages.
-        patches: (P, values) of all images; grids: patches (time, rows, columns) of each.
-        features: (sum of tokens, width) and finite: (sum of tokens,), in the memory of the CPU, there when `done` is.
+        names: names of the images, for messages.
+        patches: (P, values) of all images.
+        grids: patches (time, rows, columns) of each image.
+        features: (sum of tokens, width) in CPU memory, valid once `done` has occurred.
+        finite: (sum of tokens,) whether all features of a token are finite, likewise.
+        done: event after the copies to the CPU; None: they are complete.
     """
 
     names: Sequence[str]
@@ -280,11 +295,15 @@ class ImageEncoding:
 
 @torch.no_grad()
 def start_encoding(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid], names: Sequence[str]) -> ImageEncoding:
-    """Does not wait for the GPU. Args: as in ImageEncoding."""
-    made = _tower_in_parts(base, patches, grids)
-    finite = torch.isfinite(made).all(-1)
-    features, finite = (tensor.to("cpu", non_blocking=made.is_cuda) for tensor in (made, finite))
-    done = torch.cuda.Event() if made.is_cuda else None
+    """Start to compute features without waiting for the GPU.
+
+    Args:
+        patches, grids, names: as in ImageEncoding.
+    """
+    computed = _tower_in_parts(base, patches, grids)
+    finite = torch.isfinite(computed).all(-1)
+    features, finite = (tensor.to("cpu", non_blocking=computed.is_cuda) for tensor in (computed, finite))
+    done = torch.cuda.Event() if computed.is_cuda else None
     if done:
         done.record()
     return ImageEncoding(names, patches, grids, features, finite, done)
@@ -292,13 +311,15 @@ def start_encoding(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]
 
 @torch.no_grad()
 def finished(base: BaseModel, encoding: ImageEncoding) -> tuple[list[torch.Tensor], list[str]]:
-    """Features (tokens, width) of each image, and the names of those that overflow half precision: these are done again in
-    float32.
+    """Wait for the features of an encoding; images that overflow half precision are encoded again in float32.
 
     Qwen2.5-VL's last blocks overflow float16 for some images; the NaN would spread to an answer that looks valid.
 
+    Returns:
+        Features (tokens, width) of each image, and the names of those encoded again.
+
     Raises:
-        OverflowInModel: not even float32 gives finite features.
+        OverflowInModel: the features are not finite even in float32.
     """
     if encoding.done:
         encoding.done.synchronize()
@@ -322,9 +343,9 @@ def finished(base: BaseModel, encoding: ImageEncoding) -> tuple[list[torch.Tenso
     return features, [encoding.names[i] for i in broken]
 
 
-def one_behind(items: Iterable[Made]) -> Iterator[Made]:
-    """The same items, each when the next one is there."""
-    before: list[Made] = []
+def one_behind(items: Iterable[Output]) -> Iterator[Output]:
+    """The same items, each one delayed until the next has arrived."""
+    before: list[Output] = []
     for item in items:
         yield from before
         before = [item]
@@ -332,7 +353,7 @@ def one_behind(items: Iterable[Made]) -> Iterator[Made]:
 
 
 def _tower_in_parts(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
-    """In halves where the GPU's memory does not hold all at once."""
+    """Features of all images, in halves if the GPU's memory does not hold them at once."""
     try:
         return _tower(base, patches, grids)
     except torch.cuda.OutOfMemoryError:
@@ -348,5 +369,5 @@ def _tower_in_parts(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid
 def _tower(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
     """(sum of tokens, width)"""
     weight = next(base.vision.parameters())
-    there = patches.to(weight.device, non_blocking=True)  # in one call with the cast, a CPU would do that, and wait
-    return tower_features(base.vision, there.to(weight.dtype), grids)
+    on_device = patches.to(weight.device, non_blocking=True)  # a combined cast would run on the CPU and block
+    return tower_features(base.vision, on_device.to(weight.dtype), grids)

@@ -1,4 +1,4 @@
-"""The vision towers of Qwen2-VL, Qwen2.5-VL and Qwen3-VL with windows, or whole images, of one size side by side.
+"""The vision towers of Qwen2-VL, Qwen2.5-VL and Qwen3-VL, with windows (or whole images) of equal size batched.
 
 The library's own forward pass attends to each window of each image in a Python loop, 16 windows x 28 layers for one
 photograph of 364 x 364 pixels; here all windows of the same size share one call. Same weights, same result.
@@ -31,29 +31,29 @@ class TowerPlan:
     """The order in which patches pass through the tower.
 
     Attributes:
-        order: (T,) token taken at each place, window after window.
-        places: (P, 2) row and column of each patch, in that order.
-        shares: (P, 2) float32, the same from 0 at the first to 1 at the last row and column of the patch's image.
-        windows, images: per length, (n, length) places of the patches that attend to each other.
+        order: (T,) index of the token at each position, window by window.
+        positions: (P, 2) row and column of each patch, in that order.
+        relative: (P, 2) float32, row and column scaled from 0 at the first to 1 at the last one of the image.
+        windows, images: per length, (n, length) indices of the patches that attend to each other.
     """
 
     order: torch.Tensor
-    places: torch.Tensor
-    shares: torch.Tensor
+    positions: torch.Tensor
+    relative: torch.Tensor
     windows: tuple[torch.Tensor, ...]
     images: tuple[torch.Tensor, ...]
 
     def to(self, device: torch.device) -> "TowerPlan":
         windows, images = (tuple(group.to(device) for group in groups) for groups in (self.windows, self.images))
-        return TowerPlan(self.order.to(device), self.places.to(device), self.shares.to(device), windows, images)
+        return TowerPlan(self.order.to(device), self.positions.to(device), self.relative.to(device), windows, images)
 
 
 @functools.lru_cache(maxsize=4096)
 def _one_image(grid: Grid, merge: int, side: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Token order (T,), patch places (P, 2) and patches per window of one image.
+    """Token order (T,), patch positions (P, 2) and patches per window of one image.
 
     Args:
-        side: of a window, in tokens.
+        side: side of a window, in tokens.
     """
     if grid[0] != 1:
         raise ValueError(f"A still image has one step in time, not {grid[0]}.")
@@ -63,32 +63,34 @@ def _one_image(grid: Grid, merge: int, side: int) -> tuple[np.ndarray, np.ndarra
     order = np.argsort(window, kind="stable")
     inner = np.stack(np.divmod(np.arange(merge**2), merge), -1)  # (merge**2, 2)
     corner = np.stack([row, column], -1)[order] * merge
-    places = (corner[:, None] + inner).reshape(-1, 2)
-    return order, places, tuple((np.bincount(window) * merge**2).tolist())
+    positions = (corner[:, None] + inner).reshape(-1, 2)
+    return order, positions, tuple((np.bincount(window) * merge**2).tolist())
 
 
 def plan_tower(grids: Sequence[Grid], *, merge: int, window_side: int | None) -> TowerPlan:
-    """Args:
+    """Plan the order of the patches.
+
+    Args:
         grids: patches (1, rows, columns) of each image.
-        window_side: tokens on a side of a window; None: every layer sees the whole image.
+        window_side: side of a window, in tokens; None: every layer attends to the whole image.
     """
-    orders, places, shares = [], [], []
+    orders, positions, relative = [], [], []
     windows: dict[int, list[int]] = defaultdict(list)  # length -> first patches
     images: dict[int, list[int]] = defaultdict(list)
     token, patch = 0, 0
     for grid in grids:
-        order, place, lengths = _one_image(grid, merge, window_side or max(grid))
+        order, image_positions, lengths = _one_image(grid, merge, window_side or max(grid))
         orders.append(order + token)
-        places.append(place)
-        shares.append(place / (np.array(grid[1:]) - 1))  # sides have two patches and more: `merge` of them
-        images[len(place)].append(patch)
+        positions.append(image_positions)
+        relative.append(image_positions / (np.array(grid[1:]) - 1))  # no division by zero: a side has at least `merge` patches
+        images[len(image_positions)].append(patch)
         for length in lengths:
             windows[length].append(patch)
             patch += length
         token += len(order)
     return TowerPlan(
-        torch.from_numpy(np.concatenate(orders)), torch.from_numpy(np.concatenate(places)),
-        torch.from_numpy(np.concatenate(shares).astype(np.float32)), _spread(windows), _spread(images),
+        torch.from_numpy(np.concatenate(orders)), torch.from_numpy(np.concatenate(positions)),
+        torch.from_numpy(np.concatenate(relative).astype(np.float32)), _spread(windows), _spread(images),
     )
 
 
@@ -97,18 +99,18 @@ def _spread(starts: dict[int, list[int]]) -> tuple[torch.Tensor, ...]:
 
 
 # %% the forward pass
-NEEDED_UNIT, BEST_UNIT = 8, 64  # inner values of an MLP of which matrix units in half precision need and like a multiple
+NEEDED_UNIT, BEST_UNIT = 8, 64  # multiples of the MLP width that matrix units need and prefer in half precision
 
 
 @contextlib.contextmanager
 def aligned(tower: Any) -> Iterator[None]:
-    """Within the block the MLPs of Qwen2.5-VL have some more inner values, all zero, which change nothing but the speed.
+    """Within the block the MLPs of Qwen2.5-VL are padded with zeros in their inner dimension, which changes only the speed.
 
-    They have 3,420, which is no multiple of 8, and for that matrix units have no kernel in half precision, or a slow one
+    It is 3,420, which is not a multiple of 8; for such sizes matrix units have no kernel in half precision, or a slow one
     (NVIDIA, Matrix Multiplication Background User's Guide, section 4.1).
     """
     narrow = [b.mlp for b in tower.blocks if hasattr(b.mlp, "gate_proj") and b.mlp.gate_proj.out_features % NEEDED_UNIT]
-    held = [(layer, dict(layer.named_parameters())) for mlp in narrow for layer in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)]
+    saved = [(layer, dict(layer.named_parameters())) for mlp in narrow for layer in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)]
     for mlp in narrow:
         more = -mlp.gate_proj.out_features % BEST_UNIT
         for layer in (mlp.gate_proj, mlp.up_proj):
@@ -117,7 +119,7 @@ def aligned(tower: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        for layer, parameters in held:
+        for layer, parameters in saved:
             for name, parameter in parameters.items():
                 setattr(layer, name, parameter)
 
@@ -127,13 +129,15 @@ def _frozen(weight: torch.Tensor) -> nn.Parameter:
 
 
 def tower_features(tower: Any, patches: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
-    """(T, hidden) features of all images, one after the other; of Qwen3-VL (T, (1 + levels) * hidden), with those of its
-    deepstack levels beside them.
+    """Image features of the tower.
 
     Args:
         tower: `model.visual` of a model of one of these families, with or without adapters.
         patches: (P, values) on the tower's device, in the order of the image processor.
         grids: patches (1, rows, columns) of each image.
+
+    Returns:
+        (T, hidden), the images concatenated; for Qwen3-VL (T, (1 + levels) * hidden), with those of its deepstack levels.
     """
     merge, every = tower.spatial_merge_size, range(len(tower.blocks))
     whole = set(getattr(tower, "fullatt_block_indexes", every))  # only Qwen2.5-VL has windows
@@ -144,9 +148,9 @@ def tower_features(tower: Any, patches: torch.Tensor, grids: Sequence[Grid]) -> 
     x = _embedded(tower.patch_embed, patches)  # (P, D)
     x = x.view(-1, merge**2, x.shape[-1])[plan.order].flatten(0, 1)
     if hasattr(tower, "pos_embed"):
-        x = x + _learned_positions(tower.pos_embed.weight, plan.shares).to(x.dtype)
+        x = x + _learned_positions(tower.pos_embed.weight, plan.relative).to(x.dtype)
     deeper = []
-    rotary = _rotary(plan.places, x.shape[-1] // tower.blocks[0].attn.num_heads)
+    rotary = _rotary(plan.positions, x.shape[-1] // tower.blocks[0].attn.num_heads)
     for number, block in enumerate(tower.blocks):
         groups = plan.images if number in whole else plan.windows
         x = x + _attend(block.attn, _norm(block.norm1, x), rotary, groups)
@@ -158,7 +162,7 @@ def tower_features(tower: Any, patches: torch.Tensor, grids: Sequence[Grid]) -> 
 
 
 def _embedded(embed: Any, patches: torch.Tensor) -> torch.Tensor:
-    """(P, D) by a product, as the convolution takes each patch by itself; on GPUs convolutions are not exact in float32."""
+    """(P, D) by a matrix product: each patch is convolved alone, and GPU convolutions are not exact in float32."""
     if type(embed.proj) is not nn.Conv3d:  # with an adapter
         return embed(patches)
     return F.linear(patches, embed.proj.weight.flatten(1), embed.proj.bias)
@@ -166,53 +170,53 @@ def _embedded(embed: Any, patches: torch.Tensor) -> torch.Tensor:
 
 @functools.lru_cache(maxsize=16)
 def _plan_on(device: torch.device, grids: tuple[Grid, ...], merge: int, side: int | None) -> TowerPlan:
-    """Batches of like pictures come again and again: their plan is made and moved to the device once."""
+    """The plan on the device, cached because batches of equal grids are frequent."""
     return plan_tower(grids, merge=merge, window_side=side).to(device)
 
 
-def _learned_positions(table: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """(P, D) the square table of learned positions stretched over each image, mixed in float32 where a patch lies between.
+def _learned_positions(table: torch.Tensor, relative: torch.Tensor) -> torch.Tensor:
+    """(P, D) the square table of learned positions stretched over each image, with bilinear interpolation in float32.
 
     Args:
-        table: (side * side, D), row after row; its corners lie on the corners of every image.
+        table: (side * side, D), row by row; its corners lie on the corners of every image.
     """
     side = round(len(table) ** 0.5)
-    place = shares * (side - 1)
-    first = place.floor().clamp(max=side - 2)
-    part = place - first  # (P, 2) how far towards the next row and column
+    scaled = relative * (side - 1)
+    first = scaled.floor().clamp(max=side - 2)
+    fraction = scaled - first  # (P, 2) distance to the row and column before
     mixed = torch.zeros((), device=table.device)
     for down, right in itertools.product((0, 1), repeat=2):
-        weight = (part[:, 0] if down else 1 - part[:, 0]) * (part[:, 1] if right else 1 - part[:, 1])
-        at = ((first[:, 0] + down) * side + first[:, 1] + right).long()
-        mixed = mixed + table[at] * weight[:, None]
+        weight = (fraction[:, 0] if down else 1 - fraction[:, 0]) * (fraction[:, 1] if right else 1 - fraction[:, 1])
+        index = ((first[:, 0] + down) * side + first[:, 1] + right).long()
+        mixed = mixed + table[index] * weight[:, None]
     return mixed
 
 
 def _norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
-    """Qwen2.5-VL's RMSNorm by torch's own function; the LayerNorm of the others is one already."""
+    """Normalize with torch's fused function: RMSNorm for Qwen2.5-VL, the module's own LayerNorm for the others."""
     return normed(norm, x) if hasattr(norm, "variance_epsilon") else norm(x)
 
 
-def _rotary(places: torch.Tensor, head: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine (P, 1, head): half of the frequencies turn with the row, half with the column. In float32, as half
-    precision would lose small angles."""
-    frequencies = ROTARY_BASE ** -(torch.arange(0, head // 2, 2, device=places.device) / (head // 2))
-    return turning((places[..., None] * frequencies).flatten(1)[:, None])
+def _rotary(positions: torch.Tensor, head: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and sine (P, 1, head): half of the frequencies rotate by row, half by column. In float32, because half precision
+    would lose small angles."""
+    frequencies = ROTARY_BASE ** -(torch.arange(0, head // 2, 2, device=positions.device) / (head // 2))
+    return turning((positions[..., None] * frequencies).flatten(1)[:, None])
 
 
 def _attend(
     attention: Any, x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], groups: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """(P, D) self-attention within each of `groups`, (n, length) places each."""
+    """(P, D) self-attention within each of `groups`, (n, length) patch indices each."""
     joined = attention.qkv(x).view(len(x), 3 * attention.num_heads, -1)  # (P, heads, D / H) queries, keys, values
     q, k, v = turn(joined, *rotary, 2 * attention.num_heads).chunk(3, 1)
-    if len(groups) == 1:  # every window has the same size: nothing to sort
+    if len(groups) == 1:  # all windows have the same size
         shape = groups[0].shape
         mixed = _within(*(t.unflatten(0, shape) for t in (q, k, v))).flatten(0, 1)
     else:
         mixed = torch.empty_like(q, memory_format=torch.contiguous_format)
-        for places in groups:
-            mixed = mixed.index_put((places,), _within(q[places], k[places], v[places]))
+        for group in groups:
+            mixed = mixed.index_put((group,), _within(q[group], k[group], v[group]))
     return attention.proj(mixed.flatten(1))
 
 
