@@ -152,13 +152,13 @@ def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, WeightlessMode
         return False, None
     if offline is not config:
         print_line(True, f"the hub cannot be reached: looked at in its cache, {offline.model_id}")
+    fast = "fast path: image features are computed once, option orders share a prompt"
+    print_line(True, path_note(loaded[-1], offline) or fast)
     try:
         require_whole_model(offline, loaded[-1])
     except ModelError as error:
         print_line(False, str(error).replace("\n", "\n    "))
         return False, model
-    fast = "fast path: image features are computed once, option orders share a prompt"
-    print_line(True, path_note(loaded[-1], offline) or fast)
     if weights_are_here(offline):
         print_line(True, "its weights are whole and those of its configuration (names and shapes; their values are not read)")
     else:
