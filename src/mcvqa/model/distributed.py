@@ -1,11 +1,11 @@
-"""One run in several processes, started by torchrun or `accelerate launch`: who does what, and how an error ends them all.
+"""One run in several processes, started by torchrun or `accelerate launch`: division of work and handling of errors.
 
-There are three kinds of work: what one process does for all (`by_main`), what is divided (`divided`), and training, which
+There are three kinds of work: done by one process for all (`by_main`), divided among them (`divided`), and training, which
 all do together. With one process every function here is a plain call.
 
-An error, the end of the time budget and a signal are each met by one process, but leaving is decided together: a process that
-left alone would let the others wait. So a process notices them between its batches (`interruptible`), the next `by_each` tells
-all, and all of them leave there. Training decides in the exchange of each step (training/step.py).
+An error, the end of the time budget or a signal occurs in one process, but all of them must stop together: if one stopped
+alone, the others would wait. So a process checks between its batches (`interruptible`), the next `by_each` informs the others,
+and all stop there. Training decides in the exchange of each step (training/step.py).
 """
 import atexit
 import contextlib
@@ -26,22 +26,22 @@ from mcvqa.base.interrupt import STOPPED, Interrupted, stop_is_asked
 from mcvqa.config import Config
 from mcvqa.model.device import DeviceError
 
-PATIENCE = timedelta(hours=12)  # the others may wait for the main process while it looks at photographs or draws figures
+PATIENCE = timedelta(hours=12)  # timeout while the main process surveys photographs or draws figures
+AFTER_BUDGET = timedelta(minutes=15)  # timeout after the end of the time budget
 SHOWN_AFTER = 0.5  # seconds, of a single batch: one question is answered without a progress bar
-AFTER_BUDGET = timedelta(minutes=15)  # within a time budget nobody waits longer than until then
 
-Made = TypeVar("Made")
+Output = TypeVar("Output")
 Item = TypeVar("Item")
 
 
 def join_processes(config: Config) -> None:
-    """Meet the other processes, where a launcher has started several; each then computes on its own GPU.
+    """Join the process group if a launcher has started several processes, each with its own GPU.
 
-    They stay together to the end of the program, also between two runs: a process that parts and comes back before the
-    others have left finds the old meeting at the same address, and all would wait.
+    The group lasts to the end of the program, also between two runs: a process that left and rejoined before the others had
+    left would find the old group at the same address, and all would wait.
 
     Raises:
-        DeviceError: there are fewer GPUs than processes, or an earlier run of this program met on another kind of device.
+        DeviceError: there are fewer GPUs than processes, or an earlier run of this program used another kind of device.
     """
     if "LOCAL_RANK" not in os.environ:
         return
@@ -58,7 +58,7 @@ def join_processes(config: Config) -> None:
 
 
 def _close_connections() -> None:
-    """Also where an error ends a process: threads of torch that still listen would abort it."""
+    """Leave the process group, even after an error: threads of torch that still listen would abort the process."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -69,71 +69,76 @@ def is_main_process() -> bool:
 
 
 def process_share() -> tuple[int, int]:
-    """(i, n): this is the i-th of n processes."""
+    """(i, n): index of this process and number of processes."""
     state = PartialState()
     return state.process_index, state.num_processes
 
 
 def own_share(items: Sequence[Item]) -> Sequence[Item]:
-    """Every n-th item, for n processes: what lies side by side is much alike, so the shares weigh the same."""
+    """Every n-th item, for n processes: neighboring items are similar, so the shares take the same time."""
     state = PartialState()
     return items[state.process_index :: state.num_processes]
 
 
-# %% what one process does for all
-def by_main(step: Callable[..., Made], *args: Any) -> Made:
-    """What `step(*args)` returns in the main process, in all of them. The others wait.
+# %% work of one process for all
+def by_main(step: Callable[..., Output], *args: Any) -> Output:
+    """Call `step(*args)` in the main process while the others wait, and return its result in all of them.
 
     Raises:
-        Exception: that `step` raises, in the main process; the others end without a word.
-        TimeUp, Interrupted: in all of them.
+        Exception: raised by `step`, in the main process; the others exit silently.
+        TimeUp, Interrupted: in all processes.
     """
-    made = by_each(_by_itself, step, *args) if is_main_process() else by_each(lambda: None)
-    return cast(Made, broadcast_object_list([made])[0])
+    result = by_each(_by_itself, step, *args) if is_main_process() else by_each(lambda: None)
+    return cast(Output, broadcast_object_list([result])[0])
 
 
-def _by_itself(step: Callable[..., Made], *args: Any) -> Made:
+def _by_itself(step: Callable[..., Output], *args: Any) -> Output:
     with working_alone() if PartialState().num_processes > 1 else contextlib.nullcontext():
         return step(*args)
 
 
-# %% what is divided
-def divided(items: Sequence[Item], work: Callable[[Sequence[Item]], Iterable[Made]]) -> list[Made]:
-    """`work(items)`, which gives one result an item, each process doing its own share; all of them get all results."""
+# %% divided work
+def divided(items: Sequence[Item], work: Callable[[Sequence[Item]], Iterable[Output]]) -> list[Output]:
+    """Divide `work(items)`, which gives one result per item, among the processes; all of them get all results."""
     parts = gather_object([by_each(lambda: list(work(own_share(items))))])
-    found: list[Any] = [None] * len(items)
+    results: list[Any] = [None] * len(items)
     for i, part in enumerate(parts):
-        found[i :: len(parts)] = part
-    return found
+        results[i :: len(parts)] = part
+    return results
 
 
-def by_each(step: Callable[..., Made], *args: Any) -> Made:
-    """What `step(*args)` returns in this process, once all of them are done with it.
+def by_each(step: Callable[..., Output], *args: Any) -> Output:
+    """Call `step(*args)` in every process, wait for all, and return this process's result.
 
     Raises:
-        Exception: in the main process, that any of them met; the others end without a word.
-        TimeUp, Interrupted: in all of them, where one of them met it or now sees that the time is up or that it is to stop.
+        Exception: raised in any process, in the main process; the others exit silently.
+        TimeUp, Interrupted: in all processes, if raised in one of them or due in one of them now.
     """
-    made: Made | None = None
-    own: BaseException | None = None
+    result: Output | None = None
+    own_error: BaseException | None = None
     try:
-        made = step(*args)
+        result = step(*args)
         leave_if_asked()
     except (Exception, TimeUp, Interrupted) as error:
-        own = error
-        if not is_main_process():  # where it happened is not pickled along
-            own.__notes__ = [f"In process {PartialState().process_index}: {traceback.format_exc()}"]
-    met = [error for error in gather_object([own]) if error is not None]
-    for kind in (Exception, Interrupted, TimeUp):  # what outranks what
-        if same := [error for error in (own, *met) if isinstance(error, kind)]:
-            if isinstance(same[0], Exception):
-                stop_all(same[0])
-            raise same[0]
-    return cast(Made, made)
+        own_error = error
+        if not is_main_process():  # the traceback is not pickled
+            own_error.__notes__ = [f"In process {PartialState().process_index}: {traceback.format_exc()}"]
+    errors = [error for error in gather_object([own_error]) if error is not None]
+    for kind in (Exception, Interrupted, TimeUp):  # by precedence
+        if of_kind := [error for error in (own_error, *errors) if isinstance(error, kind)]:
+            if isinstance(of_kind[0], Exception):
+                stop_all(of_kind[0])
+            raise of_kind[0]
+    return cast(Output, result)
 
 
 def leave_if_asked() -> None:
-    """Raises TimeUp or Interrupted where it is time to leave."""
+    """Check the time budget and signals.
+
+    Raises:
+        TimeUp: the time is up.
+        Interrupted: the run is to stop.
+    """
     if time_is_up():
         raise TimeUp
     if stop_is_asked():
@@ -141,23 +146,23 @@ def leave_if_asked() -> None:
 
 
 def interruptible(items: Iterable[Item]) -> Iterator[Item]:
-    """The items; between two of them this process leaves where the time is up or it is to stop. With several processes this is
-    for work within `by_each` or `divided`, which see to it that all of them leave."""
+    """The items, with `leave_if_asked` before each. With several processes, use it within `by_each` or `divided`, which stop all
+    of them."""
     for item in items:
         leave_if_asked()
         yield item
 
 
 def stop_all(error: Exception) -> NoReturn:
-    """End a run for a reason that every process knows: the main one raises it, so it is told and noted once."""
+    """End a run for a reason known to every process: only the main one raises it, so that it is reported once."""
     if is_main_process():
         raise error
-    raise SystemExit  # status 0: a launcher would end the main process before it has told
+    raise SystemExit  # status 0, otherwise a launcher would kill the main process before it reports the error
 
 
 # %% one display
 def progress(items: Iterable[Item], **shown: Any) -> "tqdm[Item]":
-    """A progress bar, in the main process only; iterated, it is interruptible."""
+    """A progress bar, shown in the main process only; iterating over it is interruptible."""
     total = len(items) if isinstance(items, Sized) else None
     delay = SHOWN_AFTER if total == 1 else 0.0
     return tqdm(interruptible(items), total=total, disable=not is_main_process(), delay=delay, **shown)
