@@ -16,7 +16,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from mcvqa.base.informing import counted
 from mcvqa.base.interrupt import ignore_signals
 from mcvqa.config import McvqaError
 
@@ -47,7 +46,7 @@ class Batches:
         except RuntimeError as error:  # torch has no class of its own for it
             if (why := _why_loaders_failed(error)) is None:
                 raise
-            tqdm.write(f"  {why} The remaining {counted(len(self.keys) - made, 'batch is', 'batches are')} made without.")
+            tqdm.write(f"  {why} The {len(self.keys) - made} batches that are left are made without.")
             yield from loader(self.rows, self.keys[made:], 0, pin=self.pin)
 
 
