@@ -16,7 +16,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from mcvqa.base.informing import counted
 from mcvqa.base.interrupt import ignore_signals
 from mcvqa.config import McvqaError
 
@@ -48,7 +47,7 @@ class Batches:
         except RuntimeError as error:  # torch raises no more specific class
             if (why := _why_loaders_failed(error)) is None:
                 raise
-            tqdm.write(f"  {why} The remaining {counted(len(self.keys) - received, 'batch is', 'batches are')} made without.")
+            tqdm.write(f"  {why} The {len(self.keys) - received} batches that are left are made without.")
             yield from loader(self.rows, self.keys[received:], 0, pin=self.pin)
 
 

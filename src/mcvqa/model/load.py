@@ -355,7 +355,7 @@ def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
         if other := _not_loaded(model, folder):
             remove_adapters(base, model)
             raise ModelError(
-                f"The adapters in {folder} are not those of this model: differing or missing tensors: {len(other)}, "
+                f"The adapters in {folder} are not those of this model: {len(other)} tensors differ or are missing, "
                 f"first {other[0]}. Delete the folder and train this fold again, or set model_id to the model they were made for."
             )
         return model
