@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from mcvqa.model.fast import kernels
-from mcvqa.model.fast.block import turning
-from mcvqa.model.fast.kernels import gate_up, gate_up_backward, norm_backward, turn
+from mcvqa.model.fast.block import cos_and_sin
+from mcvqa.model.fast.kernels import gate_up, gate_up_backward, norm_backward, rotate
 from tests.conftest import needs_gpu
 
 GPU = torch.device("cuda")
@@ -23,7 +23,7 @@ sizes = st.tuples(st.integers(1, 9), st.integers(1, 7), st.sampled_from([2, 16, 
 def heads_and_angles(tokens, heads, size):
     generator = torch.Generator().manual_seed(tokens * heads * size)
     heads = torch.randn(tokens, heads, size, generator=generator, dtype=torch.float64)
-    return heads, *turning(torch.randn(tokens, 1, size // 2, generator=generator, dtype=torch.float64))
+    return heads, *cos_and_sin(torch.randn(tokens, 1, size // 2, generator=generator, dtype=torch.float64))
 
 
 @settings(max_examples=60, deadline=None)
@@ -31,7 +31,7 @@ def heads_and_angles(tokens, heads, size):
 def test_pairs_of_values_are_rotated_and_gradients_rotated_back(shape, data):
     heads, cos, sin = heads_and_angles(*shape)
     n = data.draw(st.integers(0, shape[1]))
-    made = turn(heads.requires_grad_(), cos, sin, n)
+    made = rotate(heads.requires_grad_(), cos, sin, n)
     pairs, angles = (torch.complex(*x.detach().chunk(2, -1)) for x in (heads[:, :n], torch.cat((cos[..., : shape[2] // 2],
                                                                                             sin[..., shape[2] // 2 :]), -1)))
     wanted = pairs * angles
@@ -43,7 +43,7 @@ def test_pairs_of_values_are_rotated_and_gradients_rotated_back(shape, data):
     torch.testing.assert_close(found[:, :n], torch.cat((back.real, back.imag), -1))
     assert torch.equal(found[:, n:], gradient[:, n:])
     if heads.numel() <= 300:  # numerically: two passes a value
-        assert torch.autograd.gradcheck(lambda x: turn(x, cos, sin, n), heads)
+        assert torch.autograd.gradcheck(lambda x: rotate(x, cos, sin, n), heads)
 
 
 def test_swiglu_has_the_gradients_that_autograd_finds():
@@ -75,7 +75,7 @@ def compare_with_torch(device):
             cos = torch.stack((cos, cos), -1)[..., 0]  # with gaps between the values
             for x in (heads.to(dtype), torch.cat((heads, heads), 1).to(dtype)[:, :count]):
                 for way in (1, -1):
-                    ours, theirs = (by(x, cos, sin, n, way) for by in (kernels.turn_by_triton, kernels.turn_by_torch))
+                    ours, theirs = (by(x, cos, sin, n, way) for by in (kernels.rotate_by_triton, kernels.rotate_by_torch))
                     torch.testing.assert_close(ours, theirs, atol=close, rtol=close)
         three = torch.randn(3, 11, 501, generator=generator).to(device, dtype)
         torch.testing.assert_close(
@@ -117,5 +117,5 @@ def test_triton_s_kernels_give_the_same_in_its_interpreter():
 def test_kernels_that_do_not_work_are_not_used(monkeypatch):
     monkeypatch.setattr(kernels, "gate_by_triton", lambda gate, up: gate)
     assert not kernels.fused_on.__wrapped__(torch.zeros(1, device=GPU).device, torch.float16)
-    monkeypatch.setattr(kernels, "turn_by_triton", lambda *given: 1 / 0)
+    monkeypatch.setattr(kernels, "rotate_by_triton", lambda *given: 1 / 0)
     assert not kernels.fused_on.__wrapped__(torch.zeros(1, device=GPU).device, torch.float16)

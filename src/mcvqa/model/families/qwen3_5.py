@@ -11,7 +11,7 @@ from mcvqa.model.families.family import QWEN_LINEARS, Family
 from mcvqa.model.families.qwen3_vl import interleaved_axes
 from mcvqa.model.fast.block import Block, Mixed, Projections, Tables, gated_mlp, normed
 from mcvqa.model.fast.delta import gated_delta_rule
-from mcvqa.model.fast.kernels import turn
+from mcvqa.model.fast.kernels import rotate
 from mcvqa.model.fast.layout import attend
 
 
@@ -46,7 +46,7 @@ def _attention_block(attention: Any, norm: OffsetNorm) -> Block:
         q, gate = q_and_gate.unflatten(1, (queries, 2, size)).unbind(2)  # (T, queries, D) each
         normalized = torch.cat((normed(q_norm, q), normed(k_norm, k.unflatten(1, (keys, size)))), 1)
         width = tables.cos.shape[-1]  # rotated values per head
-        rotated = turn(normalized[..., :width].contiguous(), tables.cos, tables.sin, queries + keys)
+        rotated = rotate(normalized[..., :width].contiguous(), tables.cos, tables.sin, queries + keys)
         heads = torch.cat((torch.cat((rotated, normalized[..., width:]), -1), v.unflatten(1, (keys, size))), 1)
         mixed = (attend(heads, queries, tables.sight, attention.scaling) * gate.sigmoid()).flatten(1)
         return mixed, functools.partial(torch.autograd.grad, mixed, joint)

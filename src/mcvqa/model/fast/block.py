@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from mcvqa.model.fast.delta import ChunkTree
 from mcvqa.model.fast.dropout import Dropout, dropped
-from mcvqa.model.fast.kernels import gate_up, gate_up_backward, norm_backward, turn
+from mcvqa.model.fast.kernels import gate_up, gate_up_backward, norm_backward, rotate
 from mcvqa.model.fast.layout import Sight, attend
 from mcvqa.model.memory import free_memory
 
@@ -413,7 +413,7 @@ def layer_blocks(layer: Any) -> dict[str, Block]:
         if norms:
             q, k, v = heads.split([queries, keys, keys], 1)
             heads = torch.cat((normed(attention.q_norm, q), normed(attention.k_norm, k), v), 1)
-        heads = turn(heads, tables.cos, tables.sin, queries + keys)
+        heads = rotate(heads, tables.cos, tables.sin, queries + keys)
         mixed = attend(heads, queries, tables.sight, attention.scaling).flatten(1)
         return mixed, functools.partial(torch.autograd.grad, mixed, joint)
 
@@ -441,8 +441,8 @@ def normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
     return F.rms_norm(x, x.shape[-1:], norm.weight.to(x.dtype), norm.variance_epsilon)
 
 
-def turning(angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(..., D) cosines and sines of angles (..., D / 2), the first half of the sines negated, as `turn` expects."""
+def cos_and_sin(angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(..., D) cosines and sines of angles (..., D / 2), the first half of the sines negated, as `rotate` expects."""
     cos, sin = angles.cos(), angles.sin()
     return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 
@@ -450,12 +450,12 @@ def turning(angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def rotary_tables(
     language: Any, axes: torch.Tensor, positions: torch.Tensor, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(T, 1, D) cosines and sines of the rotary angles, as in `turning`.
+    """(T, 1, D) cosines and sines of the rotary angles, as in `cos_and_sin`.
 
     Args:
         axes: (D / 2,) position axis of each frequency.
         positions: (3, T).
     """
     rotary = language.rotary_emb
-    cos, sin = turning((positions[axes].T * rotary.inv_freq.float())[:, None])
+    cos, sin = cos_and_sin((positions[axes].T * rotary.inv_freq.float())[:, None])
     return (cos * rotary.attention_scaling).to(dtype), (sin * rotary.attention_scaling).to(dtype)

@@ -345,23 +345,23 @@ def answer_loss(
     """
     logprobs = letter_logprobs(logits, batch.letters)  # (B, K, C)
     real = batch.letters >= 0
-    asked = real.any(-1)  # (B, K)
-    choice_logprobs = logprobs.masked_fill(~asked[..., None], 0.0).log_softmax(-1)  # among the row's choices
+    has_order = real.any(-1)  # (B, K)
+    choice_logprobs = logprobs.masked_fill(~has_order[..., None], 0.0).log_softmax(-1)  # among the row's choices
     if among_choices:
         logprobs = choice_logprobs
     choices = real[:, 0].float()  # (B, C)
     target = (1 - label_smoothing) * batch.target + label_smoothing * choices / choices.sum(-1, keepdim=True)
     per_order = -(target[:, None] * logprobs.masked_fill(~real, 0.0)).sum(-1)  # (B, K)
-    loss = (per_order * asked).sum(-1) / asked.sum(-1)
-    return loss + consistency * _disagreement(choice_logprobs.masked_fill(~real, NO_CHANCE), asked) if consistency else loss
+    loss = (per_order * has_order).sum(-1) / has_order.sum(-1)
+    return loss + consistency * _disagreement(choice_logprobs.masked_fill(~real, NO_CHANCE), has_order) if consistency else loss
 
 
 NO_CHANCE = -30.0  # log-probability of missing choices: infinities would give NaN
 
 
-def _disagreement(logprobs: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
-    """(B,) Jensen-Shannon divergence, in nats, between the distributions (B, K, C) of the orders that were `asked` (B, K)."""
-    share = asked / asked.sum(-1, keepdim=True)
+def _disagreement(logprobs: torch.Tensor, has_order: torch.Tensor) -> torch.Tensor:
+    """(B,) Jensen-Shannon divergence, in nats, between the distributions (B, K, C) of the orders in `has_order` (B, K)."""
+    share = has_order / has_order.sum(-1, keepdim=True)
     middle = (logprobs.exp() * share[..., None]).sum(1, keepdim=True).clamp(min=1e-13).log()  # (B, 1, C)
     return ((logprobs.exp() * (logprobs - middle)).sum(-1) * share).sum(-1)
 

@@ -17,11 +17,11 @@ VALUES = 1024  # per program of `_gate` and `_gate_back`
 
 
 # %% in torch
-def turn_by_torch(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int, direction: int) -> torch.Tensor:
-    """Like `turn`; `direction` is 1, or -1 for the inverse rotation."""
-    turned = heads[:, :n]
-    rolled = turned.roll(turned.shape[-1] // 2, -1)
-    return torch.cat((torch.addcmul(turned * cos, rolled, sin, value=direction).to(heads.dtype), heads[:, n:]), 1)
+def rotate_by_torch(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int, direction: int) -> torch.Tensor:
+    """Like `rotate`; `direction` is 1, or -1 for the inverse rotation."""
+    rotated = heads[:, :n]
+    rolled = rotated.roll(rotated.shape[-1] // 2, -1)
+    return torch.cat((torch.addcmul(rotated * cos, rolled, sin, value=direction).to(heads.dtype), heads[:, n:]), 1)
 
 
 def gate_by_torch(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
@@ -80,7 +80,7 @@ except ImportError:
 if triton:
 
     @triton.jit
-    def _turn(  # type: ignore[no-untyped-def]
+    def _rotate(  # type: ignore[no-untyped-def]
         heads, cos, sin, out, row, n, direction, COUNT: tl.constexpr, HALF: tl.constexpr, H: tl.constexpr, D: tl.constexpr
     ):
         """One token: rotates the first `n` of COUNT heads with 2 * HALF values, copies the others. `row`: stride of tokens."""
@@ -94,11 +94,11 @@ if triton:
         cos_1, cos_2 = tl.load(cos + table_offset, value < HALF), tl.load(cos + table_offset + HALF, value < HALF)
         sin_1, sin_2 = tl.load(sin + table_offset, value < HALF), tl.load(sin + table_offset + HALF, value < HALF)
         x, y = first.to(tl.float32), second.to(tl.float32)
-        turned_1 = x * cos_1.to(tl.float32) + y * sin_1.to(tl.float32) * direction
-        turned_2 = y * cos_2.to(tl.float32) + x * sin_2.to(tl.float32) * direction
+        rotated_1 = x * cos_1.to(tl.float32) + y * sin_1.to(tl.float32) * direction
+        rotated_2 = y * cos_2.to(tl.float32) + x * sin_2.to(tl.float32) * direction
         target = out + token * COUNT * 2 * HALF + offset
-        tl.store(target, tl.where(head < n, turned_1.to(first.dtype), first), mask)
-        tl.store(target + HALF, tl.where(head < n, turned_2.to(first.dtype), second), mask)
+        tl.store(target, tl.where(head < n, rotated_1.to(first.dtype), first), mask)
+        tl.store(target + HALF, tl.where(head < n, rotated_2.to(first.dtype), second), mask)
 
     @triton.jit
     def _gate(gate, up, out, count, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
@@ -147,12 +147,12 @@ if triton:
         tl.store(out + token * size + value, tl.where(half >= threshold, values, 0).to(values.dtype), value < size)
 
 
-def turn_by_triton(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int, direction: int) -> torch.Tensor:
-    """Like `turn`; `direction` is 1, or -1 for the inverse rotation."""
+def rotate_by_triton(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int, direction: int) -> torch.Tensor:
+    """Like `rotate`; `direction` is 1, or -1 for the inverse rotation."""
     tokens, count, size = heads.shape
     heads = heads if heads.stride()[1:] == (size, 1) else heads.contiguous()
     out = torch.empty(heads.shape, dtype=heads.dtype, device=heads.device)
-    _turn[(tokens,)](
+    _rotate[(tokens,)](
         heads, cos.contiguous(), sin.contiguous(), out, heads.stride(0), n, direction, count, size // 2,
         triton.next_power_of_2(count), triton.next_power_of_2(size // 2),
     )
@@ -199,21 +199,21 @@ def drop_by_triton(
 
 
 # %% with either
-def turn(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int) -> torch.Tensor:
+def rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int) -> torch.Tensor:
     """(T, heads, D) rotary embedding (arXiv:2104.09864) of the first `n` heads, pairing value i with value i + D / 2.
 
     Args:
         heads: (T, heads, D); the others are copied.
-        cos, sin: (T, 1, D), from `turning` in fast/block.py.
+        cos, sin: (T, 1, D), from `cos_and_sin` in fast/block.py.
     """
-    return _Turned.apply(heads, cos, sin, n)
+    return _Rotated.apply(heads, cos, sin, n)
 
 
-class _Turned(torch.autograd.Function):
+class _Rotated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int) -> torch.Tensor:
         ctx.tables = cos, sin, n
-        ctx.by = turn_by_triton if fused_on(heads.device, heads.dtype) else turn_by_torch
+        ctx.by = rotate_by_triton if fused_on(heads.device, heads.dtype) else rotate_by_torch
         return ctx.by(heads, cos, sin, n, 1)
 
     @staticmethod
@@ -302,7 +302,7 @@ def _trials(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[torch.Te
     angles = torch.randn(4, 1, 80, device=device, generator=generator)
     keys = torch.randint(-(2**31), 2**31, (6 + 40,), dtype=torch.int32, device=device, generator=generator)
     tries: list[tuple[Any, Any, tuple[Any, ...]]] = [
-        (turn_by_triton, turn_by_torch, (x, angles, angles, 5, -1)), (gate_by_triton, gate_by_torch, (x, y)),
+        (rotate_by_triton, rotate_by_torch, (x, angles, angles, 5, -1)), (gate_by_triton, gate_by_torch, (x, y)),
         (gate_back_by_triton, gate_back_by_torch, (x, y, z)),
         (norm_back_by_triton, norm_back_by_torch, (x[0], angles[0, 0], 1e-6, y[0], z[0])),
         (drop_by_triton, drop_by_torch, (x[0], keys[:6], keys[6:], 0.5, False)),

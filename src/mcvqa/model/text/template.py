@@ -215,16 +215,16 @@ def verified_letters(
     def conversation(letter: str) -> str:
         return template.text(PROBE, range(len(LETTERS)), letter, with_image=with_image)
 
-    asked = tokens_of(prompt)
+    prompt_tokens = tokens_of(prompt)
     try:
-        return Letters(letters_behind(asked, [tokens_of(conversation(letter)) for letter in LETTERS]), True)
+        return Letters(letters_behind(prompt_tokens, [tokens_of(conversation(letter)) for letter in LETTERS]), True)
     except AlignmentError as error:
         mismatch = error
     appended = [tokens_of(prompt + letter) for letter in LETTERS]
-    if any(tokens[: len(asked)] != asked for tokens in appended):  # a trailing space would merge with the letter
-        appended = [[*asked, *tokenizer.convert_tokens_to_ids([letter])] for letter in LETTERS]
+    if any(tokens[: len(prompt_tokens)] != prompt_tokens for tokens in appended):  # a trailing space would merge with the letter
+        appended = [[*prompt_tokens, *tokenizer.convert_tokens_to_ids([letter])] for letter in LETTERS]
     try:
-        return Letters(letters_behind(asked, appended), False)
+        return Letters(letters_behind(prompt_tokens, appended), False)
     except AlignmentError as error:
         raise AlignmentError(
             f"{error}\nThe prompt:\n{prompt}\nIts conversation:\n"

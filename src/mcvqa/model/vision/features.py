@@ -48,7 +48,7 @@ class ImageInputs:
     def of_model(
         cls, records: dict[str, ImageRecord], encoder: Encoder, processor: Any, model_config: Any, image_size: int
     ) -> "ImageInputs":
-        """For a given model.
+        """Create the inputs for a model.
 
         Args:
             encoder, processor, model_config: as returned by `load_encoder`.
@@ -180,8 +180,8 @@ class FeatureStore:
         every = sorted(wanted.values(), key=lambda image: self.images.grid(image, scale) or ())  # equal grids together
         batches = [tuple(every[start : start + batch]) for start in range(0, len(every), batch)]
         if only is not None:
-            asked = {wanted[self.path(image, scale)] for image in only if not self.images.records[image].problem}
-            batches = [names for names in batches if asked.intersection(names)]
+            selected = {wanted[self.path(image, scale)] for image in only if not self.images.records[image].problem}
+            batches = [names for names in batches if selected.intersection(names)]
         batches = batches[share[0] :: share[1]]
         missing = {*self.missing((image for names in batches for image in names), scale)}
         parts = [names for names in batches if missing.intersection(names)]
@@ -367,7 +367,7 @@ def _tower_in_parts(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid
 
 
 def _tower(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
-    """(sum of tokens, width)"""
+    """(sum of tokens, width) features of all images."""
     weight = next(base.vision.parameters())
     on_device = patches.to(weight.device, non_blocking=True)  # a combined cast would run on the CPU and block
     return tower_features(base.vision, on_device.to(weight.dtype), grids)

@@ -19,8 +19,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from mcvqa.model.families.family import Grid
-from mcvqa.model.fast.block import normed, turning
-from mcvqa.model.fast.kernels import turn
+from mcvqa.model.fast.block import cos_and_sin, normed
+from mcvqa.model.fast.kernels import rotate
 
 ROTARY_BASE = 10_000.0
 
@@ -201,7 +201,7 @@ def _rotary(positions: torch.Tensor, head: int) -> tuple[torch.Tensor, torch.Ten
     """Cosine and sine (P, 1, head): half of the frequencies rotate by row, half by column. In float32, because half precision
     would lose small angles."""
     frequencies = ROTARY_BASE ** -(torch.arange(0, head // 2, 2, device=positions.device) / (head // 2))
-    return turning((positions[..., None] * frequencies).flatten(1)[:, None])
+    return cos_and_sin((positions[..., None] * frequencies).flatten(1)[:, None])
 
 
 def _attend(
@@ -209,7 +209,7 @@ def _attend(
 ) -> torch.Tensor:
     """(P, D) self-attention within each of `groups`, (n, length) patch indices each."""
     joined = attention.qkv(x).view(len(x), 3 * attention.num_heads, -1)  # (P, heads, D / H) queries, keys, values
-    q, k, v = turn(joined, *rotary, 2 * attention.num_heads).chunk(3, 1)
+    q, k, v = rotate(joined, *rotary, 2 * attention.num_heads).chunk(3, 1)
     if len(groups) == 1:  # all windows have the same size
         shape = groups[0].shape
         mixed = _within(*(t.unflatten(0, shape) for t in (q, k, v))).flatten(0, 1)
