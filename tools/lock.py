@@ -47,10 +47,17 @@ def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
+# not installed by install.sh: torchvision works only beside PyPI's own build of torch; tables are 50 MB that CSV files do not need
+NOT_LOCKED = ("vlm", "tables")
+
+
 def runtime_ranges() -> list[str]:
-    """What the program asks for, with all that is optional."""
+    """What the program asks for, with what is optional, but for NOT_LOCKED."""
     extras = project()["optional-dependencies"]
-    return [*project()["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
+    return [
+        *project()["dependencies"],
+        *(line for name in extras if name not in ("dev", *NOT_LOCKED) for line in extras[name]),
+    ]
 
 
 def tools_ranges() -> list[str]:
