@@ -47,7 +47,7 @@ def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-# not installed by install.sh: torchvision works only beside PyPI's own build of torch; tables are 50 MB that CSV files do not need
+# not installed by install.sh: torchvision works only beside PyPI's own build of torch, and CSV files do not need 50 MB for tables
 NOT_LOCKED = ("vlm", "tables")
 
 
