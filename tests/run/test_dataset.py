@@ -12,6 +12,7 @@ from PIL import Image
 from mcvqa.config import ConfigError
 from mcvqa.data.folds import FoldError
 from mcvqa.data.table import DataError
+from mcvqa.report.submission import validate_submission, write_submission
 from mcvqa.run.dataset import (
     RunData,
     fit_text_prior,
@@ -28,6 +29,7 @@ from mcvqa.run.score import score_task
 from mcvqa.run.steps import explore_data, prior_note
 from mcvqa.run.train import train_task
 from tests.conftest import make_dataset, tiny_settings
+from tests.faults import read_only
 
 ALIKE = ["train_0000", "train_0003", "train_0008", "train_0013", "train_0018", "train_0023"]
 
@@ -225,6 +227,16 @@ def test_without_any_photograph_folds_say_so(data, tmp_path):
     shutil.rmtree(data / "train")
     with pytest.raises(FoldError, match="None of the training photographs can be read"):
         data_of(project_on(data, tmp_path))
+
+
+def test_a_data_folder_that_nobody_can_write_to_is_read_and_answered(data, tmp_path):
+    """As Kaggle attaches it, with a sample that belongs to other rows: a warning, and the test file's ids."""
+    (data / "sample_submission.csv").write_text("id,answer\nother_1,a\nother_2,b\n")
+    with read_only(data):
+        read = read_data(project_on(data, tmp_path / "out"))
+        write_submission(tmp_path / "submission.csv", read.test, [0] * len(read.test), read.form)
+    assert any("sample_submission.csv" in note for note in read.form.notes)
+    assert not validate_submission(tmp_path / "submission.csv", read.test, read.form).problems
 
 
 def test_a_missing_table_is_named(data, tmp_path):
