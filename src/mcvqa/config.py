@@ -96,6 +96,9 @@ class SettingsLoader(yaml.SafeLoader):
         return node
 
 
+ENDS_WITH_DOTS = "# settings of mcvqa; the last line is '...'"  # half of a YAML file is often valid, with half of a value
+
+
 def load_yaml(path: str | Path) -> Any:
     """What a YAML file holds.
 
@@ -103,7 +106,10 @@ def load_yaml(path: str | Path) -> Any:
         ValueError: it is no YAML of settings, or no UTF-8. OSError: it cannot be read, or is larger than YAML_BYTES.
     """
     try:
-        return yaml.load(read_user_file(path, YAML_BYTES).decode("utf-8"), SettingsLoader)
+        text = read_user_file(path, YAML_BYTES).decode("utf-8")
+        if text.startswith(ENDS_WITH_DOTS) and not text.rstrip().endswith("\n..."):
+            raise ValueError("it is cut off: its first line says that the last one is '...'")
+        return yaml.load(text, SettingsLoader)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
 
@@ -539,7 +545,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
 
     def to_yaml(self) -> str:
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in self.as_dict().items()}
-        return yaml.safe_dump(plain, allow_unicode=True, sort_keys=False, width=100)
+        return f"{ENDS_WITH_DOTS}\n{yaml.safe_dump(plain, allow_unicode=True, sort_keys=False, width=100)}...\n"
 
 
 # Runs of version 0.1 are named by a hash of exactly these (and effective_batch). Never add a name: weight_settings() says why.

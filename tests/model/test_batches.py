@@ -95,14 +95,16 @@ def test_a_loader_process_that_hangs_is_not_waited_for_without_end(tmp_path):
 
 
 TORN = """
-import multiprocessing, os, signal, threading, time
+import multiprocessing, os, pathlib, signal, threading, time
 import torch
 from mcvqa.model import batches
 batches.POLL = 0.5
+sending = pathlib.Path(__file__).with_name("sending")
 
 class Rows(torch.utils.data.Dataset):
     def __getitem__(self, key):
         if key == 3 and torch.utils.data.get_worker_info():
+            sending.touch()
             threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGKILL]).start()
             return bytes(10_000_000)  # a pipe holds 64 KB, so this waits in the middle of the message
         return bytes(1)
@@ -111,6 +113,8 @@ if __name__ == "__main__":
     sizes = []
     for batch in batches.Batches(Rows(), range(8), 2, pin=False):
         sizes.append(len(batch))
+        while len(sizes) == 1 and not sending.exists():
+            time.sleep(0.1)
         if len(sizes) == 1:
             time.sleep(1.5)  # nobody reads meanwhile
     print(sizes == [1] * 8, len(multiprocessing.active_children()))
