@@ -340,6 +340,7 @@ def session(tmp_path) -> Session:
     return Session(tmp_path)
 
 
+@pytest.mark.nightly
 def test_what_is_missing_is_installed_from_attached_wheels(session):
     write_wheel(session.wheels, "mcvqa-trial", "1.0")
     assert session.run("mcvqa-trial>=1.0", after="import mcvqa_trial; print(mcvqa_trial.VERSION)").endswith("1.0\n")
@@ -374,6 +375,7 @@ def test_a_module_in_use_that_had_to_be_replaced_asks_for_a_new_session_until_th
     assert "refused" not in session.run("mcvqa-base>=2", before="import mcvqa_base; print(mcvqa_base.VERSION)")
 
 
+@pytest.mark.nightly
 def test_a_package_that_an_upgrade_breaks_is_named(session):
     session.has("mcvqa-base", "1.0")
     session.has("mcvqa-other", "1.0", "mcvqa-base<2")
@@ -401,6 +403,7 @@ def test_nothing_is_too_old_on_colab():
 
 
 # %% data and weights
+@pytest.mark.nightly
 def test_attached_data_are_found_and_looked_at(tmp_path):
     make_dataset(tmp_path / "input" / "competitions" / "vqa", 24, 6)
     here = tmp_path / "working"

@@ -159,6 +159,7 @@ def test_blind_accuracy_by_kind(tmp_path):
     assert (tmp_path / "blind.png").exists()
 
 
+@pytest.mark.nightly
 def test_errors_in_the_summary_are_by_photograph_and_never_zero(tmp_path):
     """Forty photographs of three questions, all guessed right or all wrong."""
     train = [Question(f"t{i}", f"{i // 3}.png", "몇 개인가요?", ("2개", "3개"), i // 3 % 2) for i in range(120)]

@@ -53,6 +53,7 @@ def test_the_size_of_a_download_is_said_before_it_is_fetched_and_then_it_is_trai
     assert "its weights are whole" in mcvqa(server, tmp_path, "check").stdout
 
 
+@pytest.mark.nightly
 def test_a_download_without_room_stands_in_the_way(hub, tmp_path):
     checked = mcvqa(hub(sizes={"model-00001-of-00002.safetensors": 10**15}), tmp_path, "check")
     assert checked.returncode == 1

@@ -229,6 +229,7 @@ MOMENTS = {  # what is called, on what, when the signal comes; what is said; one
 }
 
 
+@pytest.mark.nightly
 def test_a_signal_at_any_moment_leaves_a_durable_checkpoint_and_75(dataset, whole, tmp_path, monkeypatch):
     """A real SIGTERM while loading, saving, evaluating and scoring; at the end all is as if there had been none."""
     config = settings_in(tmp_path, dataset).replace(num_workers=0)

@@ -16,6 +16,7 @@ def trained_steps(config) -> list[int]:
     return [len(RunLog(log).events("step")) for log in sorted((open_project(config).paths.root / "logs").glob("s-trial*.jsonl"))]
 
 
+@pytest.mark.nightly
 def test_trials_are_runs_and_the_best_becomes_a_configuration(dataset, tmp_path, capsys):
     config = tiny_settings(tmp_path, data_dir=str(dataset), n_folds=2, run_name="s")
     best = search_settings(config, 2)

@@ -346,6 +346,7 @@ def test_validation_that_does_not_fit_is_read_in_halves(make_trainer, monkeypatc
     assert "from here on 2 rows at a time" in capsys.readouterr().out
 
 
+@pytest.mark.nightly
 def test_a_loader_process_that_dies_loses_no_row(make_trainer, small_settings, monkeypatch, capsys):
     """A real SIGKILL, as the system gives it when the computer's memory is full."""
     undisturbed = trained_weights(make_trainer(**small_settings))
