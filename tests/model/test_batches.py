@@ -1,4 +1,5 @@
 """Processes that make batches: real ones that die, hang, or run out of shared memory."""
+import os
 import signal
 import subprocess
 import sys
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mcvqa.model import batches
 from tests.faults import needs_mounts
 
 FAILING = """
@@ -23,7 +25,8 @@ if __name__ == "__main__":
 def ran(folder: Path, program: str, *words: str) -> subprocess.CompletedProcess:
     script = folder / "script.py"
     script.write_text(program, encoding="utf-8")
-    return subprocess.run([*words, sys.executable, script], capture_output=True, text=True, timeout=100)
+    env = {name: value for name, value in os.environ.items() if name != batches.NO_LOADERS}  # another test may have met trouble
+    return subprocess.run([*words, sys.executable, script], capture_output=True, text=True, timeout=100, env=env)
 
 
 def test_an_error_amid_batches_ends_the_program(tmp_path):
