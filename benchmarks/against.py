@@ -1,6 +1,6 @@
 """Ours and what users would otherwise pick, in turn on one GPU: the same rows, the same model sizes, a T4's memory.
 
-    python benchmarks/against.py --model FOLDER --peers ../shared/gpu/peers.py --csv train.csv [--out benchmarks]
+    python benchmarks/against.py --model FOLDER --peers peers.py --csv train.csv [--out benchmarks]
 
 Runs benchmarks/engine.py and each peer in a process of its own, writes OUT/against.json (GPU, versions, commit, every figure)
 and the section of OUT/RESULTS.md between its two marks. Ours runs with gpu_profile=t4: float16, no FlashAttention, 15 GiB.

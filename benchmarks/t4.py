@@ -1,6 +1,6 @@
 """What a T4 would take for the presets, by arithmetic: no T4 has been run.
 
-    python benchmarks/t4.py --data ../shared/data/ssafy2025 --model3b FOLDER --model7b FOLDER
+    python benchmarks/t4.py --data FOLDER --model3b FOLDER --model7b FOLDER
 
 The folders hold a tokenizer and a config.json, no weights. Rows, questions and their tokens are the real ones of the data;
 photographs count as 4:3. Every product counts 2 FLOP for a weight and token, at the rate a T4 keeps up in float16.
