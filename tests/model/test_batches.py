@@ -98,7 +98,7 @@ def test_a_loader_process_that_hangs_is_not_waited_for_without_end(tmp_path):
 
 
 TORN = """
-import multiprocessing, os, pathlib, signal, threading, time
+import multiprocessing, os, pathlib, signal, time
 import torch
 from mcvqa.model import batches
 batches.POLL = 0.5
@@ -107,19 +107,26 @@ sending = pathlib.Path(__file__).with_name("sending")
 class Rows(torch.utils.data.Dataset):
     def __getitem__(self, key):
         if key == 3 and torch.utils.data.get_worker_info():
-            sending.touch()
-            threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGKILL]).start()
+            sending.with_suffix(".part").write_text(str(os.getpid()))
+            sending.with_suffix(".part").rename(sending)
             return bytes(10_000_000)  # a pipe holds 64 KB, so this waits in the middle of the message
         return bytes(1)
+
+def kill_the_sender():
+    children = multiprocessing.active_children()
+    while not sending.exists():
+        time.sleep(0.1)
+    time.sleep(0.5)  # until the pipe is full; nobody reads meanwhile
+    os.kill(int(sending.read_text()), signal.SIGKILL)
+    while all(process.exitcode is None for process in children):
+        time.sleep(0.1)
 
 if __name__ == "__main__":
     sizes = []
     for batch in batches.Batches(Rows(), range(8), 2, pin=False):
         sizes.append(len(batch))
-        while len(sizes) == 1 and not sending.exists():
-            time.sleep(0.1)
         if len(sizes) == 1:
-            time.sleep(1.5)  # nobody reads meanwhile
+            kill_the_sender()
     print(sizes == [1] * 8, len(multiprocessing.active_children()))
 """
 

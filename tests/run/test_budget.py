@@ -242,6 +242,7 @@ def test_image_features_are_counted_from_the_start_and_made_only_for_what_is_rea
     assert plans and all(pace.read == 2 for pace in plans), "the pace of reading is without that of image features"
 
 
+@pytest.mark.nightly
 def test_image_features_that_take_little_of_the_time_are_made_at_once(tmp_path, many, monkeypatch):
     """In the same batches as without a budget: they are the same to the last bit."""
     made = {}

@@ -63,6 +63,7 @@ def test_any_number_of_such_rows(config):
     assert "tokens; idefics3 reads at most 2,048 (18 more are too long)" in refused, "so it is with any other model"
 
 
+@pytest.mark.nightly
 def test_a_test_row_is_answered_all_the_same_and_named(config, capsys):
     with_long_row(Path(config.data_dir), "test", 4200)
     assert check_run(config)

@@ -222,6 +222,7 @@ def mixed(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.nightly
 def test_a_run_that_learns_from_both_and_is_judged_by_one(mixed, tmp_path):
     config = settings(mixed, tmp_path, validate_on="train", soft_votes=True, min_votes=2, members=("prior",))
     outcome, said = said_by(run, config)

@@ -317,6 +317,7 @@ def test_a_step_late_in_an_epoch_is_not_lost(make_trainer, small_settings, monke
     assert passes == [4, 4, 4, 4] + [2] * 8
 
 
+@pytest.mark.nightly
 def test_with_one_row_left_activations_are_computed_again(make_trainer, small_settings, monkeypatch):
     undisturbed = trained_weights(make_trainer(**small_settings, micro_batch=1))
     passes = make_memory_small(monkeypatch, lambda model, batch: model.blocks[0].keep)

@@ -78,6 +78,7 @@ CLOSE = 1e-3  # weights that learn at 1e-3 a step: AdamW makes much of the last 
 SETTINGS = dict(num_epochs=2, batch_size=2, grad_accum_steps=2, lora_dropout=0.0)
 
 
+@pytest.mark.nightly
 def test_a_fold_with_recorded_passes_is_the_fold_without(make_trainer, recordings):
     plain, trainer = make_trainer(**SETTINGS), with_recordings(make_trainer(**SETTINGS))
     torch.testing.assert_close(trained_weights(trainer), trained_weights(plain), atol=CLOSE, rtol=0)
