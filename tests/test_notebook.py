@@ -449,7 +449,8 @@ def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path)
     small = dict(SMALL_DEMO_ROWS="(48, 12)", MORE='dict(num_epochs=1, n_folds=2, parallel_folds=2, tta_orders=2, use_swa=False)')
     sources = edited(CODE, **small)
     number = place_of("def score_questions(")
-    changed = sources[number].replace(") -> Scores:\n", ') -> Scores:\n    print("the edited cell at work")\n', 1)
+    changed = re.sub(r"(def score_questions\([^)]*\):\n)", r'\1    print("the edited cell at work")\n', sources[number])
+    assert changed != sources[number]
     features, training = place_of("class FeatureStore"), place_of("with live_curves(project):")
     commented = [sources[features] + "\n# a comment", 'print("only a comment")', sources[training]]
     told = run_cells([*sources, changed, *sources[number + 1 :], *commented], tmp_path)

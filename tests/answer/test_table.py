@@ -99,7 +99,7 @@ def test_a_submission_is_as_a_run_writes_it(trained, answerer, dataset, tmp_path
 def test_ids_that_occur_twice_are_no_submission(answerer, new, tmp_path):
     text = (new / "questions.csv").read_text(encoding="utf-8").replace("test_0001,", "test_0000,")
     (new / "questions.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match="1 ids more than once"):
+    with pytest.raises(DataError, match="1 id more than once"):
         answer_table(answerer, new, tmp_path / "s.csv", submission=True)
     answer_table(answerer, new, tmp_path / "answers.csv")
     assert len(rows_of(tmp_path / "answers.csv")) == 9

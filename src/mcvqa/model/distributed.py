@@ -28,7 +28,6 @@ from mcvqa.model.device import DeviceError
 
 PATIENCE = timedelta(hours=12)  # timeout while the main process surveys photographs or draws figures
 AFTER_BUDGET = timedelta(minutes=15)  # timeout after the end of the time budget
-SHOWN_AFTER = 0.5  # seconds, of a single batch: one question is answered without a progress bar
 
 Output = TypeVar("Output")
 Item = TypeVar("Item")
@@ -164,5 +163,4 @@ def stop_all(error: Exception) -> NoReturn:
 def progress(items: Iterable[Item], **shown: Any) -> "tqdm[Item]":
     """A progress bar, shown in the main process only; iterating over it is interruptible."""
     total = len(items) if isinstance(items, Sized) else None
-    delay = SHOWN_AFTER if total == 1 else 0.0
-    return tqdm(interruptible(items), total=total, disable=not is_main_process(), delay=delay, **shown)
+    return tqdm(interruptible(items), total=total, disable=not is_main_process(), **shown)
