@@ -38,7 +38,8 @@ def sampled_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     for name, value in core.named_parameters():
         if ".lora_" in name:
             continue
-        name, rows = name.replace(".base_layer", ""), _some_rows_of(name.replace(".base_layer", ""), len(value))
+        name = name.replace(".base_layer", "")
+        rows = _some_rows_of(name, len(value))
         owner, _, kind = name.rpartition(".")
         found = value.detach()[rows].double().cpu()
         if owner in adapted and kind == "weight":

@@ -173,7 +173,8 @@ class TrainedModels:
 
     def _make_features(self, images: Sequence[str], scale: float) -> None:
         """Image features that are missing; where the disk has no room for them, none are kept from here on."""
-        loaded, store = self.load(), self.load().store
+        loaded = self.load()
+        store = loaded.store
         if store is None or not (missing := by_main(store.missing, images, scale)):
             return
         if by_main(lambda: store.bytes_needed(missing, scale) > free_space(self.trained.cache)):

@@ -77,7 +77,7 @@ def tracked(project: Project) -> Iterator[None]:
 
 def plain_settings(config: Config) -> dict[str, Any]:
     """Settings as trackers take them: numbers, texts and switches."""
-    values = ((name, getattr(config, name)) for name in Config.settings())
+    values = config.as_dict().items()
     return {name: value if isinstance(value, (bool, int, float, str)) else json.dumps(value) for name, value in values}
 
 
