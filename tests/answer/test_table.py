@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from mcvqa.answer import table
 from mcvqa.answer.answerer import Answer, Answerer
 from mcvqa.answer.asked import read_asked
 from mcvqa.answer.shown import answer_as_json, answer_with_bars
 from mcvqa.answer.table import answer_table
+from mcvqa.cli import app
 from mcvqa.config import ConfigError
 from mcvqa.data.table import DataError
 from mcvqa.report.submission import validate_submission
@@ -223,14 +225,18 @@ def command(trained, *words: str, status: int = 0) -> str:
     return typed("answer", str(Path(trained.output_dir) / "experiments/r"), *words, status=status)
 
 
+def answered(trained, *words: str) -> list[str]:
+    """The lines of standard output, which hold no progress bars."""
+    return CliRunner().invoke(app, ["answer", str(Path(trained.output_dir) / "experiments/r"), *words]).stdout.splitlines()
+
+
 @pytest.mark.nightly
 def test_a_question_is_answered_with_bars_or_json(trained, dataset):
     photograph = str(dataset / "test/test_0000.jpg")
     asked = ("--image", photograph, "--question", "What color is it?", "--choices", "red", "--choices", "파란색")
-    said = command(trained, *asked)
-    first, _, *bars = said.strip().splitlines()[-4:]
+    first, _, *bars = answered(trained, *asked)[-4:]
     assert first in ("a: red", "b: 파란색") and [bar.split()[0] for bar in bars] == ["a", "b"]
-    found = json.loads(command(trained, *asked, "--json").strip().splitlines()[-1])
+    found = json.loads(answered(trained, *asked, "--json")[-1])
     assert found["choices"] == {"a": "red", "b": "파란색"} and found["letter"] == first[0]
     assert sum(found["probabilities"].values()) == pytest.approx(1)
 
