@@ -9,6 +9,7 @@ from mcvqa.answer.answerer import Answerer
 from mcvqa.answer.asked import NewRows, read_asked
 from mcvqa.answer.trained import TrainedRun
 from mcvqa.base.files import DamagedFile
+from mcvqa.base.informing import counted
 from mcvqa.config import ConfigError, settings_hash
 from mcvqa.data.answers import AnswerConvention
 from mcvqa.ensemble.predictions import mean_probabilities, most_probable, write_predictions
@@ -84,8 +85,10 @@ def _form_of(answerer: Answerer, asked: NewRows) -> SubmissionForm:
 def _notes(answerer: Answerer, asked: NewRows) -> list[str]:
     trained, broken = answerer.trained, sum(bool(asked.problem(question)) for question in asked.questions)
     folds = f"fold{'s' * (len(trained.folds) > 1)} {', '.join(map(str, trained.folds))}"
-    notes = [*asked.notes, f"{len(asked.questions):,} rows of {asked.file}, answered by {folds} of {trained.project.config.run}"]
-    notes += [f"{broken:,} rows have no readable photograph and are answered from their text alone"] if broken else []
+    rows = counted(len(asked.questions), "row")
+    notes = [*asked.notes, f"{rows} of {asked.file}, answered by {folds} of {trained.project.config.run}"]
+    unread = counted(broken, "row has", "rows have")
+    notes += [f"{unread} no readable photograph and {'are' if broken > 1 else 'is'} answered from text alone"] if broken else []
     return [*notes, *([f"the weights were {MADE_BY_0_1}"] if trained.unverified else [])]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from mcvqa.base.informing import counted
 from mcvqa.base.interrupt import WORKS_ALONE, may_leave_alone
 
 ORDER_SHARE = 0.15  # relative cost of each further option order: orders share their prefix (benchmarks/RESULTS.md)
@@ -338,5 +339,5 @@ class Schedule:
             whole = replace(self.full, folds=self.folds, epochs=self.full.epochs if self.folds else work.epochs)
             less = "" if work == whole else ": less than the settings ask for"
             images = self._unencoded_for(work)
-            features = f"image features of {images:,} photograph{'s' * (images > 1)}, " if images else ""
+            features = f"image features of {counted(images, 'photograph')}, " if images else ""
             tqdm.write(f"  time budget: {spell_duration(self.left())} for {features}{work}{less}")

@@ -171,13 +171,27 @@ def _with_choice_columns(table: Cells) -> Cells:
 
 def _layout_of(table: Cells, named: dict[str, str], labelled: bool | None) -> "ColumnLayout":
     path, header = table.path, table.header
-    layout = _find_layout(path, header, named, labelled)
+    try:
+        layout = _find_layout(path, header, named, labelled)
+    except DataError as error:
+        raise DataError(f"{error}{_header_below(table, named)}") from None
     answered = any(i < len(cells) and cells[i].strip() for cells in table.records for i in layout.labels)
     if labelled and not answered:
         names = [header[i] for i in layout.labels]
         found = f"empty: {', '.join(names)}" if names else f"its columns are {', '.join(header)}"
         raise DataError(f"{path} has no answers ({found}). Name their column with --set answer_column=NAME.")
     return layout if answered else replace(layout, answer=None, votes=())
+
+
+def _header_below(table: Cells, named: dict[str, str]) -> str:
+    """Advice where one of the first rows is the header, as below the title of a spreadsheet; else nothing."""
+    for row, cells in enumerate(table.records[:10], start=1):
+        try:
+            _find_layout(table.path, cells, named, labelled=None)
+        except DataError:
+            continue
+        return f" The header seems to be row {row} below that line ({', '.join(cells)}): delete what is above it."
+    return ""
 
 
 # %% the header: which column plays which part

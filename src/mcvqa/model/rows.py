@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from mcvqa.base.informing import counted
 from mcvqa.config import Config
 from mcvqa.data.meta_choices import orders_around_fixed
 from mcvqa.data.paraphrase import paraphrase
@@ -251,7 +252,7 @@ class HalvingReader:
             if len(key) == 1:
                 raise
         self.most = (len(key) + 1) // 2
-        tqdm.write(f"  the GPU's memory was full: from here on {self.most} row{'s' * (self.most > 1)} at a time")
+        tqdm.write(f"  the GPU's memory was full: from here on {counted(self.most, 'row')} at a time")
         free_memory()
         return None
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig, AutoModelForImageTextToText
 
 from mcvqa.base.files import DamagedFile, read_json
+from mcvqa.base.informing import counted
 from mcvqa.config import Config
 from mcvqa.model.content import ModelError, local_folder
 from mcvqa.model.device import DeviceError
@@ -191,7 +192,7 @@ def require_all_tensors(report: dict[str, Any], folder: str) -> None:
         f"{name} {tuple(stored)} instead of {tuple(wanted)}" for name, stored, wanted in sorted(report["mismatched_keys"])
     ]
     differences = [
-        f"{len(names)} tensor{'s' * (len(names) > 1)} {what}, first {', '.join(sorted(names)[:NAMED_TENSORS])}"
+        f"{counted(len(names), 'tensor')} {what}, first {', '.join(sorted(names)[:NAMED_TENSORS])}"
         for what, names in (
             ("missing", report["missing_keys"]), ("of another shape", other_shapes),
             ("not part of the model", report["unexpected_keys"]),

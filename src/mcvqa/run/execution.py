@@ -179,7 +179,7 @@ def prepare_model(
         return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule, trained)
     workers.project, workers.settings = project, {"keep_features": keep_features}  # which have changed since the launch
     devices = ", ".join(f"GPU {gpu}" for gpu in workers.gpus) if workers.gpus[0] else "the CPU"
-    print(f"  {len(workers)} worker{'s' * (len(workers) > 1)}, each in a process of its own, on {devices}")
+    print(f"  {counted(len(workers), 'worker')}, each in a process of its own, on {devices}")
     return Execution(project, data, side, workers, schedule, trained)
 
 

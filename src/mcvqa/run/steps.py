@@ -211,7 +211,7 @@ def describe_views(config: Config) -> str:
     """'2 option orders, scales 1, 1.25'"""
     orders, scales = tta_plan(config)
     sizes = ", ".join(f"{scale:g}" for scale in scales)
-    return f"{orders} option order{'s' * (orders > 1)}, scale{'s' * (len(scales) > 1)} {sizes}"
+    return f"{counted(orders, 'option order')}, scale{'s' * (len(scales) > 1)} {sizes}"
 
 
 def prepare_rows(project: Project, data: RunData) -> None:
