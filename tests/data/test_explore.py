@@ -78,7 +78,7 @@ def test_duplicates_within_and_across_splits(found):
     assert counts.loc["question and choices"].tolist() == [1, 2, 1]  # t1 and its shuffled copy in test
     assert counts.loc["id"].tolist() == [1, 2, 1]
     assert members(found, "photograph, content") == {"train:train/1.png", "test:test/1.png"}
-    assert members(found, "photograph, look") == {"train:train/1.png", "test:test/1.png"}
+    assert members(found, "photograph, alike") == {"train:train/1.png", "test:test/1.png"}
     assert members(found, "choice within its row") == {"train:김밥"}
 
 

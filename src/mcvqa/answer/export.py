@@ -97,7 +97,7 @@ def _rows_for_proof(trained: TrainedRun, data: Path | None) -> NewRows:
     config = trained.project.config
     if data is None:
         try:
-            found = find_data(config.data_dir, trained.cache / "data", own=trained.project.paths.written)
+            found = find_data(config.data_dir, trained.cache / "data", written_by_runs=trained.project.paths.written)
         except DataError as error:
             raise DataError(f"{error}\nThe export is proven by asking rows: name some with --data FILE.") from None
         data = found.test or found.train

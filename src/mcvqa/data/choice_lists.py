@@ -62,8 +62,8 @@ def _ordered(texts: Sequence[Any], labels: Sequence[Any] | None) -> list[str] | 
         return [as_cell(text) for text in texts]
     found = [match["label"] for label in labels if (match := CHOICE_LABEL.fullmatch(str(label).casefold()))]
     numbered = all(label.isdigit() for label in found)
-    places = [int(label) if numbered else ord(label[0]) - ord("a") for label in found]
-    first = int(numbered and 0 not in places)
-    if sorted(places) != list(range(first, first + len(texts))):
+    positions = [int(label) if numbered else ord(label[0]) - ord("a") for label in found]
+    first = int(numbered and 0 not in positions)
+    if sorted(positions) != list(range(first, first + len(texts))):
         return None
-    return [as_cell(text) for _, text in sorted(zip(places, texts, strict=True), key=lambda pair: pair[0])]
+    return [as_cell(text) for _, text in sorted(zip(positions, texts, strict=True), key=lambda pair: pair[0])]

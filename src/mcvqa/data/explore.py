@@ -223,7 +223,7 @@ def _shared_values(
         "question and choices": _grouped_by(rows, lambda q: (_bare(q.text), *sorted(map(_bare, q.choices)))),
         "photograph, path": _grouped_by(pictures, lambda q: q.image),
         "photograph, content": _grouped_by(readable, lambda q: images[q.image].content_hash),
-        "photograph, look": _grouped_by(readable, lambda q: groups.get(q.image, q.image)),
+        "photograph, alike": _grouped_by(readable, lambda q: groups.get(q.image, q.image)),
     }
 
 
@@ -260,7 +260,7 @@ def _duplicate_rows(
 
     lines = [
         (what, number, split, q.id, q.image)
-        for what in ("id", "photograph, content", "photograph, look")
+        for what in ("id", "photograph, content", "photograph, alike")
         for number, group in enumerate(shared[what], 1)
         for split, q in group
     ]
@@ -291,11 +291,11 @@ def _draw_kinds(kinds: "pd.DataFrame") -> "Figure | None":
     if not kinds[["train", "test"]].to_numpy().any():
         return None
     figure, axes = new_figure(height=4.2)
-    places = np.arange(len(kinds))
+    heights = np.arange(len(kinds))
     for split, shift, color in (("train", -0.2, PALETTE[0]), ("test", 0.2, PALETTE[1])):
         if not (n := int(kinds[split].sum())):
             continue
-        bars = axes.barh(places + shift, kinds[split] / n * 100, 0.36, color=color, label=f"{split} ({n:,})")
+        bars = axes.barh(heights + shift, kinds[split] / n * 100, 0.36, color=color, label=f"{split} ({n:,})")
         axes.bar_label(bars, [f"{count:,}" for count in kinds[split]], padding=4, fontsize=8.5, color=FAINT_INK)
     _name_bars(axes, list(kinds.kind))
     axes.set(title="Kinds of questions", xlabel="share of the split's questions, %")
@@ -399,9 +399,9 @@ def _draw_options(options: "pd.DataFrame", most: int = 20) -> "Figure | None":
     if top.empty:
         return None
     figure, axes = new_figure(height=1.6 + 0.25 * len(top))
-    places = np.arange(len(top))
-    axes.barh(places, top.right, 0.66, color=PALETTE[2], label="right")
-    wrong = axes.barh(places, top.offered - top.right, 0.66, left=top.right, color="#CBD5E1", label="wrong")
+    heights = np.arange(len(top))
+    axes.barh(heights, top.right, 0.66, color=PALETTE[2], label="right")
+    wrong = axes.barh(heights, top.offered - top.right, 0.66, left=top.right, color="#CBD5E1", label="wrong")
     axes.bar_label(wrong, [f"{share:.0%} right" for share in top.share_right], padding=4, fontsize=8.5, color=FAINT_INK)
     _name_bars(axes, [_choice_label(choice) for choice in top.choice])
     axes.set(title="Choices offered most often in train", xlabel="times offered")
@@ -420,15 +420,15 @@ def _draw_blind(kinds: "pd.DataFrame", sources: "pd.DataFrame | None", accuracy:
     if not accuracy.n or kinds.empty:
         return None
     figure, axes = new_figure(height=1.4 + 0.38 * len(kinds))
-    places, values = np.arange(len(kinds)), kinds.blind_accuracy.to_numpy() * 100
+    heights, values = np.arange(len(kinds)), kinds.blind_accuracy.to_numpy() * 100
     below, above = values - kinds.low.to_numpy() * 100, kinds.high.to_numpy() * 100 - values
     axes.axvspan(accuracy.interval[0] * 100, accuracy.interval[1] * 100, color=PALETTE[0], alpha=0.12, linewidth=0)
     axes.axvline(accuracy.value * 100, color=PALETTE[0], linewidth=1, label=f"all kinds: {accuracy.value:.1%}")
     axes.errorbar(
-        values, places, xerr=(below, above), fmt="o", color=PALETTE[0], markersize=6, linewidth=1.4, capsize=3,
+        values, heights, xerr=(below, above), fmt="o", color=PALETTE[0], markersize=6, linewidth=1.4, capsize=3,
         label="blind, with 95 % interval",
     )  # fmt: skip
-    axes.plot(kinds.chance * 100, places, "|", color=PALETTE[4], markersize=16, markeredgewidth=2, label="chance")
+    axes.plot(kinds.chance * 100, heights, "|", color=PALETTE[4], markersize=16, markeredgewidth=2, label="chance")
     _name_bars(axes, [f"{kind} ({n:,})" for kind, n in zip(kinds.kind, kinds.answered, strict=True)])
     axes.set(title="Accuracy without looking at the photograph", xlabel="accuracy, %", xlim=(0, 100))
     axes.set_ylim(len(kinds) - 0.4, -0.6)
@@ -505,7 +505,7 @@ def _image_lines(images: dict[str, ImageRecord] | None, duplicates: "pd.DataFram
     lines += [f"  broken    {_first_few(broken, 3)}"] if broken else []
     sizes = {(r.width, r.height) for r in images.values() if not r.problem}
     lines += [f"  size      all {width:,} x {height:,} pixels" for width, height in sizes if len(sizes) == 1]
-    for title, what in (("  same file", "photograph, content"), ("  similar", "photograph, look")):
+    for title, what in (("  same file", "photograph, content"), ("  similar", "photograph, alike")):
         lines += _shared_line(duplicates, what, title)
     return lines
 

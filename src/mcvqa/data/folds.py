@@ -137,5 +137,5 @@ def sample_rows(questions: Sequence[Question], groups: np.ndarray, size: int, se
     firsts = rows[np.sort(np.unique(np.asarray(groups)[rows], return_index=True)[1])]
     rows = firsts if len(firsts) >= size else rows
     rows = rows[np.argsort(_strata(questions)[rows], kind="stable")]
-    places = ((np.arange(size) + random.random()) * len(rows) / size).astype(np.int64)
-    return np.sort(rows[places])
+    positions = ((np.arange(size) + random.random()) * len(rows) / size).astype(np.int64)
+    return np.sort(rows[positions])

@@ -35,8 +35,8 @@ def find_photographs(root: Path, tables: Sequence[SplitRows], unpack_to: Path) -
         there = counted(cells, "photograph is", "photographs are")
         notes.append(f"{there} in the tables themselves: written to {unpack_to / CELLS_FOLDER}")
     meant = [_meant_paths(root, folder, table, tables) for table in tables]
-    missing, places = _missing_names(folder, meant), sorted({root, *(table.file.parent for table in tables)})
-    for archive in (path for place in places for path in sorted(place.glob("*.zip"))):
+    missing, folders = _missing_names(folder, meant), sorted({root, *(table.file.parent for table in tables)})
+    for archive in (path for top in folders for path in sorted(top.glob("*.zip"))):
         if archived_names(archive, missing):
             unpacked = unpack_archive(archive, unpack_to)
             split = next((split for split in SPLIT_WORDS if is_named_like(Path(archive.stem), split)), "")
@@ -44,19 +44,19 @@ def find_photographs(root: Path, tables: Sequence[SplitRows], unpack_to: Path) -
             meant = [_meant_paths(root, folder, table, tables) for table in tables]
             notes.append(f"photographs: {archive} is unpacked in {unpacked}")
     if left := len(_missing_names(folder, meant)):
-        packed = filter(None, map(packed_beside, places))
+        packed = filter(None, map(packed_beside, folders))
         notes += [f"photographs: {counted(left, 'is', 'are')} not found; {archives}" for archives in packed]
-    placed = []
+    resolved = []
     for table, paths in zip(tables, meant, strict=True):
         changed = Counter(str(PurePosixPath(paths[q.image]).parent) for q in table.questions if paths[q.image] != q.image)
         notes += [
             f"{table.file.name}: the image paths of {counted(count, 'row')} point into {at}/ (they are absolute, or exist in "
             "several folders)" for at, count in changed.items()
         ]
-        placed.append(replace(table, questions=tuple(
+        resolved.append(replace(table, questions=tuple(
             q if paths[q.image] == q.image else replace(q, image=paths[q.image]) for q in table.questions
         )))
-    return folder, placed, notes
+    return folder, resolved, notes
 
 
 def _missing_names(folder: ImageFolder, meant: Sequence[dict[str, str]]) -> set[str]:

@@ -498,24 +498,24 @@ def near_duplicate_groups(records: dict[str, ImageRecord]) -> dict[str, int]:
     Returns: written path -> group, numbered by first occurrence.
     """
     usable = {record.content_hash: record for record in records.values() if record.thumbnail}
-    looks = dict(zip(usable, _look_labels(list(usable.values())).tolist(), strict=True))
-    numbers: dict[int | str, int] = {}  # look, or content where it is no picture, or path where there is no file
+    labels = dict(zip(usable, _similarity_labels(list(usable.values())).tolist(), strict=True))
+    numbers: dict[int | str, int] = {}  # label, or content where it is no picture, or path where there is no file
     groups = {}
     for written, record in records.items():
-        key = looks.get(record.content_hash, record.content_hash or f"missing {written}")
+        key = labels.get(record.content_hash, record.content_hash or f"missing {written}")
         groups[written] = numbers.setdefault(key, len(numbers))
     return groups
 
 
-def _look_labels(records: list[ImageRecord]) -> np.ndarray:
+def _similarity_labels(records: list[ImageRecord]) -> np.ndarray:
     """One label (N,) per picture, the same for those that look alike, directly or through others."""
     n, side = len(records), THUMBNAIL_SIDE
     thumbnails = np.frombuffer(b"".join(r.thumbnail for r in records), np.uint8).reshape(n, side * side * 3)
     mean = thumbnails.mean(1, dtype=np.float32)  # (N,)
-    looks = thumbnails - mean[:, None]  # (N, 768)
-    contrast = np.maximum(looks.std(1), 10)  # (N,), with a floor: plain pictures are not told apart by noise
-    looks /= contrast[:, None]
-    coarse = looks.reshape(n, side // 2, 2, side // 2, 2, 3).mean((2, 4))
+    normalised = thumbnails - mean[:, None]  # (N, 768)
+    contrast = np.maximum(normalised.std(1), 10)  # (N,), with a floor: plain pictures are not told apart by noise
+    normalised /= contrast[:, None]
+    coarse = normalised.reshape(n, side // 2, 2, side // 2, 2, 3).mean((2, 4))
     coarse = coarse.reshape(n, side * side * 3 // 4)  # (N, 192)
     blocks = np.array([r.dhash for r in records], dtype=">u8").view(">u2").reshape(n, 4)
     bits = np.unpackbits(blocks.view(np.uint8).reshape(n, 8), axis=1)  # (N, 64)
@@ -526,7 +526,7 @@ def _look_labels(records: list[ImageRecord]) -> np.ndarray:
             ((bits[others] != bits[one]).sum(1) <= MAX_HASH_DISTANCE)
             & (np.abs(mean[others] - mean[one]) <= MAX_MEAN_SHIFT)
             & (np.abs(np.log(contrast[others] / contrast[one])) <= np.log(MAX_CONTRAST_RATIO))
-            & (np.abs(looks[others] - looks[one]).max(1) <= MAX_CELL_DIFFERENCE)
+            & (np.abs(normalised[others] - normalised[one]).max(1) <= MAX_CELL_DIFFERENCE)
         )
 
     for bucket in _sharing_a_block(blocks):
@@ -549,7 +549,7 @@ def _sharing_a_block(blocks: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _near_pairs(bucket: np.ndarray, coarse: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(one, others near it) by coarse looks (N, 192); one matrix product per 1024 pictures bounds the memory."""
+    """(one, others near it) by coarse thumbnails (N, 192); one matrix product per 1024 pictures bounds the memory."""
     inside = coarse[bucket]
     squares = np.square(inside).sum(1)
     limit = (MAX_DIFFERENCE**2) * coarse.shape[1]

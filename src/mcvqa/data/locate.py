@@ -61,7 +61,7 @@ class DataFiles:
 
 
 def find_data(
-    data_dir: str | Path, unpack_to: Path, kaggle_input: Path = KAGGLE_INPUT, own: Collection[Path] = ()
+    data_dir: str | Path, unpack_to: Path, kaggle_input: Path = KAGGLE_INPUT, written_by_runs: Collection[Path] = ()
 ) -> DataFiles:
     """The one folder with train.csv or test.csv, in or below `data_dir`; an archive is unpacked first.
 
@@ -71,7 +71,7 @@ def find_data(
         data_dir: a folder, a table in it, a .zip archive, or "auto": Kaggle's input folder. That is also searched where the
             default folder "data" holds nothing.
         unpack_to: folder that receives the content of an archive, in a folder of its own.
-        own: folders that runs write to; what lies below them is nobody's input.
+        written_by_runs: folders that runs write to; what lies below them is nobody's input.
 
     Raises:
         DataError: nothing found, several candidates, or an archive that cannot be trusted.
@@ -90,7 +90,7 @@ def find_data(
         if not zipfile.is_zipfile(folder) and not _is_archive(folder.name.lower()):
             raise DataError(f"{folder} is neither a folder nor a .zip archive. {_advice([folder.name])}")
         folder = unpack_archive(folder, unpack_to)
-    skipped = {path.resolve() for path in own}
+    skipped = {path.resolve() for path in written_by_runs}
     folders = _folders_with_tables(folder, skipped)
     if not folders and (archive := _only_archive(folder, skipped)):
         folders = _folders_with_tables(unpack_archive(archive, unpack_to))

@@ -232,8 +232,8 @@ def _dense_features(pairs: PairTable, learned: np.ndarray) -> np.ndarray:
     means = [np.nanmean(table, axis=1) for table in (pairs.as_table(c, np.nan) for c in columns)]  # (N,) each
     relative = [c - mean[pairs.row] for c, mean in zip(columns, means, strict=True)]
     plain = np.stack([*columns, *relative, *(_rank_in_row(c, pairs) for c in columns)], axis=1) / 2
-    places = np.eye(26)[np.minimum(pairs.slot, 25)]
-    return np.concatenate([plain, plain * pairs.negated[:, None], places], axis=1)
+    positions = np.eye(26)[np.minimum(pairs.slot, 25)]
+    return np.concatenate([plain, plain * pairs.negated[:, None], positions], axis=1)
 
 
 def _mean_log(counts: Iterable[int]) -> float:

@@ -300,12 +300,12 @@ def _choice_columns(path: Path, header: list[str]) -> tuple[int, ...]:
         raise DataError(
             f"{path} has no choice columns (a, b, ... or choice1, choice2, ...); its columns are {', '.join(header)}.{advice}"
         )
-    if len(runs) > 1 or any(len(places) > 1 for places in runs[0]):
-        names = ", ".join(header[i] for run in runs for places in run for i in places)
+    if len(runs) > 1 or any(len(at) > 1 for at in runs[0]):
+        names = ", ".join(header[i] for run in runs for at in run for i in at)
         raise DataError(f"{path}: several columns could be the choices: {names}. Keep one set, named a, b, c, ...")
     if len(runs[0]) > len(LETTERS):
         raise DataError(f"{path} has {len(runs[0])} choice columns; there are letters for {len(LETTERS)}.")
-    return tuple(places[0] for places in runs[0])
+    return tuple(at[0] for at in runs[0])
 
 
 # %% rows: cells -> Question, and what is wrong with them

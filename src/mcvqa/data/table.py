@@ -212,8 +212,8 @@ def _national_encoding(path: Path, raw: bytes) -> str:
             return encoding
         examples.append(f"as {encoding} it reads {_foreign_example(text)!r}")
     shown = f": {'; '.join(examples)}" if examples else ""
-    told = f"{path} is neither UTF-8 (or -16, -32) nor plausible cp949 or cp1252 text{shown}"
-    raise DataError(f"{told}. Save it again as 'CSV UTF-8'.")
+    problem = f"{path} is neither UTF-8 (or -16, -32) nor plausible cp949 or cp1252 text{shown}"
+    raise DataError(f"{problem}. Save it again as 'CSV UTF-8'.")
 
 
 ENCLOSED_HANGUL = re.compile(r"(?<=[a-z])[가-힣]{1,2}(?=[a-z])")  # "What뭩": an apostrophe and its letter, taken for Korean
@@ -244,7 +244,7 @@ def _is_plausible_western(text: str) -> bool:
 
 
 def _foreign_example(text: str) -> str:
-    """The first word that is not ASCII, with what stands beside it."""
+    """The first word that is not ASCII, with its neighbours."""
     at = next(i for i, c in enumerate(text) if c > "\x7f")
     return text[max(0, at - 10) : at + 10].strip()
 

@@ -159,7 +159,7 @@ def read_test_rows(project: Project) -> tuple[DataFiles, Table | None]:
         DataError: train.csv is missing, or test.csv is there under a name that is not understood.
     """
     config = project.config
-    files = find_data(config.data_dir, project.paths.cache / "data", own=project.paths.written)
+    files = find_data(config.data_dir, project.paths.cache / "data", written_by_runs=project.paths.written)
     for split, file in (("train", files.train), ("test", files.test)):
         if file is None and (split == "train" or near_misses_of(files.root, split)):
             raise missing_table(files.root, split)
