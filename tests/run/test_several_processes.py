@@ -152,7 +152,7 @@ app()
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("budget", ["7s", "12s", "17s"])
+@pytest.mark.parametrize("budget", ["7s", "17s"])
 def test_a_time_budget_ends_all_processes(tmp_path, budget):
     """Wherever they are by then. Once the process whose time was up first left alone, and the others waited for it."""
     generate_demo(tmp_path / "data", 26, 9, seed=0, size=64)
