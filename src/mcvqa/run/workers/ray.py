@@ -1,45 +1,33 @@
 """Workers on a Ray cluster. Each is an actor, which Ray places and, when its process or its node dies, starts again and gives its
 task once more; training then goes on from its last resume point.
 
-The run folder must be one that all nodes see. Reports travel through a queue that Ray keeps on the main process's node, and stop
-requests as the signal that a worker on this machine would get.
+The run folder must be one that all nodes see. Reports travel through an actor on the main process's node, and a request to stop
+as the signal that a worker on this machine would get.
 """
 import contextlib
-import os
-import platform
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from os import getpid
 from pathlib import Path
 from typing import Any
 
-import mcvqa
 from mcvqa.base.files import write_text
 from mcvqa.base.informing import counted
-from mcvqa.base.interrupt import Interrupted, StopRequest
+from mcvqa.base.interrupt import Interrupted
 from mcvqa.config import Config, ConfigError
 from mcvqa.run.ownership import Owned
-from mcvqa.run.project import Project, RunStopped, open_project
-from mcvqa.run.tasks import Task
-from mcvqa.run.workers.pool import (
-    SAVING_TAKES,
-    SHORT_BAR,
-    PoolWorker,
-    ReportedBars,
-    ReportedLines,
-    WorkerPool,
-    explained_failure,
-)
+from mcvqa.run.project import Project, RunStopped
+from mcvqa.run.workers.pool import SAVING_TAKES, SHORT_BAR, PoolWorker, WorkerPool
+from mcvqa.run.workers.ray_node import RayTasks, Reports, ask_to_stop, versions_here
 
 NAMESPACE = "mcvqa"
 RETRIES = 5  # times that a task is given again after its worker has died: one that dies so often has a reason of its own
 OWNER_LEAVES = 60.0  # seconds after which Ray has ended the actors of a main process that was killed
-SAME_VERSIONS = ("torch", "transformers", "peft", "accelerate", "numpy")  # results may differ between versions of these
 
 
 # %% the cluster
@@ -63,7 +51,7 @@ def connect(address: str) -> bool:
     if ray.is_initialized():
         return False
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    package = Path(mcvqa.__file__).parent
+    package = files("mcvqa")
     try:
         ray.init(
             address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR",
@@ -120,15 +108,6 @@ def slots_of(nodes: Sequence[dict[str, Any]], config: Config) -> Slots:
     if len({*names}) < len(names):  # several on one machine
         names = [f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}" for node in alive]
     return Slots(workers, int(gpus > 0), max(1, smallest // on_a_node), tuple(names))
-
-
-def versions_here() -> dict[str, str]:
-    """Versions of what results depend on."""
-    found = {"python": platform.python_version().rpartition(".")[0]}
-    for package in SAME_VERSIONS:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package).partition("+")[0]
-    return found
 
 
 # %% in the main process
@@ -192,8 +171,7 @@ class RayWorker(PoolWorker):
             ray.kill(self.actor)
             return
         there = NodeAffinitySchedulingStrategy(self.node, soft=False)
-        kill = ray.remote(os.kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-        kill.remote(self.process, int(signal.SIGTERM))
+        ray.remote(ask_to_stop).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(self.process)
 
 
 @dataclass
@@ -203,9 +181,9 @@ class RayWorkers(WorkerPool[RayWorker]):
     Attributes:
         slots: what each worker gets.
         connected: whether this run has connected to the cluster, and so disconnects.
-        reports: the queue of what actors report.
+        reports: the actor that collects what workers report.
         shared: a file of the run folder, and its content, by which a worker sees whether it shares that folder.
-        taking: held while reports are taken from the queue.
+        taking: held while reports are taken.
         closed: whether there is nobody to report to any more.
     """
 
@@ -224,7 +202,7 @@ class RayWorkers(WorkerPool[RayWorker]):
 
         actor = ray.remote(RayTasks).options(
             num_gpus=self.slots.gpus, num_cpus=self.slots.cpus, max_restarts=-1, max_task_retries=RETRIES,
-        ).remote(number, self.program, self.reports)
+        ).remote(number, self.program, run_name_of(self.project))
         return RayWorker(name=f"worker {number}", actor=actor, pool=self)
 
     def listen(self) -> None:
@@ -234,8 +212,10 @@ class RayWorkers(WorkerPool[RayWorker]):
 
     def take_reports(self) -> None:
         """Pass on what workers have reported so far."""
-        with self.taking, contextlib.suppress(Exception):  # of Ray: the queue is gone, as the workers' calls will tell
-            for number, message in self.reports.get_nowait_batch(self.reports.qsize()):
+        import ray
+
+        with self.taking, contextlib.suppress(Exception):  # of Ray: the cluster is gone, as the workers' calls will tell
+            for number, message in ray.get(self.reports.take.remote()):
                 worker = self.workers[number]
                 if "process" in message:
                     worker.process, worker.node, worker.host = (message[name] for name in ("process", "node", "host"))
@@ -269,7 +249,7 @@ class RayWorkers(WorkerPool[RayWorker]):
             for worker in workers:
                 ray.kill(worker.actor)
             if self.reports is not None:
-                self.reports.shutdown(force=True)
+                ray.kill(self.reports)
                 self.reports = None
             if self.connected:
                 ray.shutdown()
@@ -292,8 +272,8 @@ def ray_workers(project: Project, program: Callable[..., Any], loaders: int) -> 
     slots = slots_of(ray.nodes(), project.config)
     pool = RayWorkers(project, program, [""] * slots.workers, {}, loaders, slots=slots, connected=connected)
     try:
-        pool.reports = _queue_of(project)
-        file, content = project.paths.experiment / "tasks" / "shared.txt", f"{socket.gethostname()} {os.getpid()}"
+        pool.reports = _reports_of(project)
+        file, content = project.paths.experiment / "tasks" / "shared.txt", f"{socket.gethostname()} {getpid()}"
         write_text(file, content)
         pool.shared = str(file.absolute()), content
     except BaseException:
@@ -303,23 +283,26 @@ def ray_workers(project: Project, program: Callable[..., Any], loaders: int) -> 
     return pool
 
 
-def _queue_of(project: Project) -> Any:
-    """The queue of a run's reports, on this node. Its name is the run's, so that there is one main process.
+def run_name_of(project: Project) -> str:
+    """By which a run is known on the cluster."""
+    return str(project.paths.experiment.absolute())
+
+
+def _reports_of(project: Project) -> Any:
+    """The actor that collects the reports of a run, on this node. Its name is the run's, so that there is one main process.
 
     Raises:
         Owned: there is another one.
     """
     import ray
-    from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    options = {"name": str(project.paths.experiment.absolute()), "num_cpus": 0, "scheduling_strategy": here}
-    until = time.monotonic() + OWNER_LEAVES
-    while _is_taken(options["name"]) and time.monotonic() < until:
+    name, until = run_name_of(project), time.monotonic() + OWNER_LEAVES
+    while _is_taken(name) and time.monotonic() < until:
         time.sleep(1)
     try:
-        return Queue(actor_options=options)
+        return ray.remote(Reports).options(name=name, num_cpus=0, scheduling_strategy=here).remote()
     except ValueError:
         raise Owned(
             f"Another process works on the run {project.config.run!r} on this Ray cluster. Wait for it to end, or choose another "
@@ -335,104 +318,3 @@ def _is_taken(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-# %% on a node
-@dataclass(frozen=True)
-class QueuedReports:
-    """The main process as an actor sees it.
-
-    Args:
-        number: of the worker.
-        reports: the queue.
-    """
-
-    number: int
-    reports: Any
-
-    def report(self, **message: Any) -> None:
-        with contextlib.suppress(Exception):  # of Ray: the main process is gone, and Ray will end this one
-            self.reports.put((self.number, message))
-
-
-class RayTasks:
-    """The actor: does one task after the other, in the main thread of its process.
-
-    Args:
-        number: of the worker.
-        program: called once with the run and the workers' common settings; returns what does a task.
-        reports: the queue.
-    """
-
-    def __init__(self, number: int, program: Callable[..., Any], reports: Any) -> None:
-        import ray
-
-        self.number, self.program, self.main = number, program, QueuedReports(number, reports)
-        self.work: Callable[[Task], dict[str, Any]] | None = None
-        self.main.report(process=os.getpid(), node=ray.get_runtime_context().get_node_id(), host=socket.gethostname(), bar="")
-
-    def begin(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Read what the run needs.
-
-        Args:
-            request: settings, and how to see whether this node fits.
-        """
-        return self._guarded(lambda: self._begin(request))
-
-    def do(self, task: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-        """Do a task.
-
-        Args:
-            request: as for `begin`, where Ray has just started this actor anew.
-        """
-        return self._guarded(lambda: self._do(Task(**task), request), task["name"])
-
-    def _guarded(self, work: Callable[[], dict[str, Any]], task: str = "") -> dict[str, Any]:
-        """What `work` returns, or why it did not."""
-        try:
-            with StopRequest(at_once=True):
-                return work()
-        except KeyboardInterrupt as stopped:
-            return {"stopped": str(stopped)}
-        except Exception as error:
-            return {"failed": explained_failure(error, task)}
-
-    def _begin(self, request: dict[str, Any]) -> dict[str, Any]:
-        if Path(request["folder"]).is_dir():
-            os.chdir(request["folder"])
-        require_same_node(request["shared"], request["versions"])
-        project = open_project(Config(**request["config"]), request["seconds_ago"])
-        log = open(  # noqa: SIM115 - for as long as the process lives
-            project.paths.log.with_name(f"{project.config.run}-worker{self.number}.txt"), "a", encoding="utf-8", buffering=1
-        )
-        sys.stdout, sys.stderr = ReportedLines(self.main, log), ReportedBars(self.main, log)
-        self.work = self.program(project, request["settings"])
-        return {"ready": True}
-
-    def _do(self, task: Task, request: dict[str, Any]) -> dict[str, Any]:
-        if self.work is None:
-            self._begin(request)
-        assert self.work is not None
-        return {"done": task.name, "facts": self.work(task)}
-
-
-def require_same_node(shared: tuple[str, str], versions: dict[str, str]) -> None:
-    """Check that this node sees the run's folder and would get the results of the main process's node.
-
-    Args:
-        shared: a file of the run's folder, and what it holds.
-        versions: as `versions_here` gives them there.
-
-    Raises:
-        ConfigError: naming what differs.
-    """
-    host, here = socket.gethostname(), versions_here()
-    if differing := [f"{name} {here.get(name, 'missing')} instead of {there}" for name, there in versions.items()
-                     if here.get(name) != there]:
-        raise ConfigError(f"Node {host} has other versions, which may change results: {', '.join(differing)}. Install the same.")
-    file, content = Path(shared[0]), shared[1]
-    if not file.is_file() or file.read_text() != content:
-        raise ConfigError(
-            f"Node {host} does not see {file.parent.parent} as the main process does. All nodes must share output_dir and "
-            "data_dir: put them on a file system that is mounted everywhere, under the same path."
-        )
