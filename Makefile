@@ -10,7 +10,8 @@ demo: install           ## generate data, fine-tune 3 folds, score, ensemble, wr
 test: install           ## every test but the long proofs; ORDER_SEED=7 for a random order
 	@.venv/bin/python -m pytest -n 2 --dist worksteal
 
-nightly: install        ## the long proofs
+nightly: install        ## the long proofs, with a Ray cluster and a browser where there is one
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-nightly.txt
 	@.venv/bin/python -m pytest -n 2 --dist worksteal -m nightly
 
 properties: install     ## each property with more inputs

@@ -59,7 +59,8 @@ NOT_IN_NOTEBOOK = {
     **dict.fromkeys(
         ("scenes.ask", "scenes.dataset", "scenes.draw", "scenes.scene", "scenes.words"),
         "many kinds of scenes and questions, for training `tiny` and for the ladder; the notebook's demo is scenes.small"),
-    "run.workers.ray": "a cluster", "insight": "the explorer page", "answer": "the model after training",
+    **dict.fromkeys(("run.workers.ray", "run.workers.ray_node"), "a cluster"),
+    "insight": "the explorer page", "answer": "the model after training",
 }
 # the same for single top-level names of other modules: nothing in the notebook uses them
 NAMES_NOT_IN_NOTEBOOK = {
@@ -204,13 +205,18 @@ def with_short_docstrings(code: str) -> str:
     return "\n".join(line for line in lines if line != REMOVED)
 
 
+BLIND_DECORATORS = {"property", "cached_property", "classmethod", "staticmethod", "contextmanager", "abstractmethod"}
+
+
 def with_plain_signatures(code: str) -> str:
-    """The code without the annotations of functions, which mypy has checked in the package and which cost 55 KB. A function with
-    a decorator keeps its own, which may be read."""
+    """The code without the annotations of functions, which mypy has checked in the package and which cost 60 KB. A function with
+    another decorator than BLIND_DECORATORS keeps its own, which may be read: Triton does."""
     lines = [line.encode() for line in code.split("\n")]  # columns count bytes
     cuts = []
     for node in ast.walk(ast.parse(code)):
-        if not isinstance(node, ast.FunctionDef) or node.decorator_list:
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        if not {ast.unparse(decorator).rpartition(".")[2] for decorator in node.decorator_list} <= BLIND_DECORATORS:
             continue
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
         cuts += [

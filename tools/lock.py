@@ -1,6 +1,7 @@
-"""Makes requirements.txt: one version of every package that install.sh and CI use, for each Python it is tested with.
+"""Makes requirements.txt and requirements-nightly.txt: one version of every package that install.sh and `make nightly` use, for
+each Python it is tested with.
 
-    python tools/lock.py             keeps the versions that the file has; adds what is new, drops what nothing needs
+    python tools/lock.py             keeps the versions that the files have; adds what is new, drops what nothing needs
     python tools/lock.py --newest    takes the newest versions that the ranges of pyproject.toml allow
 
 pip resolves the ranges in a new environment of each Python and reports what it would install; nothing is installed. The
@@ -20,7 +21,7 @@ from typing import Any
 import tomllib
 
 ROOT = Path(__file__).parents[1]
-LOCK = ROOT / "requirements.txt"
+LOCK, NIGHTLY_LOCK = ROOT / "requirements.txt", ROOT / "requirements-nightly.txt"
 PYTHONS = ("3.11", "3.12", "3.13")
 BUILD = ("setuptools",)  # installs the package itself
 OF_TORCH = re.compile(r"nvidia-|cuda-|triton$")
@@ -28,6 +29,10 @@ HEADER = f"""\
 # The versions that everything is tested with: Python {PYTHONS[0]} to {PYTHONS[-1]}, Linux. Made by `make lock`, not by hand.
 # pyproject.toml has the ranges, which suit Kaggle and Colab. torch is pinned by its own line; the CUDA libraries and Triton
 # that come with it (nvidia-*, cuda-*, triton) are left out: each build of torch names the ones it was made with.
+"""
+NIGHTLY_HEADER = """\
+# What `make nightly` installs besides requirements.txt: the extras ray and ui, which most users do without (400 MB). Made by
+# `make lock`, not by hand.
 """
 
 
@@ -49,14 +54,15 @@ def project() -> dict[str, Any]:
 
 # not installed by install.sh: torchvision works only beside PyPI's own build of torch, and CSV files do not need 50 MB for tables
 NOT_LOCKED = ("vlm", "tables")
+NIGHTLY_EXTRAS = ("ray", "ui")
 
 
 def runtime_ranges() -> list[str]:
-    """What the program asks for, with what is optional, but for NOT_LOCKED."""
+    """What the program asks for, with what is optional, but for NOT_LOCKED and NIGHTLY_EXTRAS."""
     extras = project()["optional-dependencies"]
     return [
         *project()["dependencies"],
-        *(line for name in extras if name not in ("dev", *NOT_LOCKED) for line in extras[name]),
+        *(line for name in extras if name not in ("dev", *NOT_LOCKED, *NIGHTLY_EXTRAS) for line in extras[name]),
     ]
 
 
@@ -124,8 +130,8 @@ def lines(name: str, resolved: dict[str, dict[str, str]]) -> list[str]:
     ]
 
 
-def lock(resolved: dict[str, dict[str, str]], wanted: Iterable[str]) -> str:
-    """The text of requirements.txt. Args: resolved: Python -> name -> version; wanted: requirements."""
+def lock(resolved: dict[str, dict[str, str]], wanted: Iterable[str], header: str) -> str:
+    """The text of a lock. Args: resolved: Python -> name -> version; wanted: requirements."""
     asked_for = {canonical(re.split(r"[<>=!~ ;]", line)[0]) for line in wanted}
     names = sorted({name for found in resolved.values() for name in found})
     blocks = {
@@ -133,19 +139,33 @@ def lock(resolved: dict[str, dict[str, str]], wanted: Iterable[str]) -> str:
         "# what these need": [name for name in names if name not in asked_for],
     }
     written = {title: [line for name in named for line in lines(name, resolved)] for title, named in blocks.items()}
-    return HEADER + "".join("\n".join(["", title, *listed, ""]) for title, listed in written.items())
+    return header + "".join("\n".join(["", title, *listed, ""]) for title, listed in written.items())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--newest", action="store_true", help="do not keep the versions that the file has")
-    newest, wanted = parser.parse_args().newest, [*runtime_ranges(), *tools_ranges()]
-    kept = [] if newest or not LOCK.exists() else LOCK.read_text(encoding="utf-8").splitlines()
+def kept_lines(file: Path, newest: bool) -> list[str]:
+    """The lines of a lock whose versions are kept."""
+    return [] if newest or not file.exists() else file.read_text(encoding="utf-8").splitlines()
+
+
+def resolved_by_python(wanted: list[str], kept: list[str]) -> dict[str, dict[str, str]]:
+    """Python -> name -> version. Args: as of `resolve`."""
     resolved: dict[str, dict[str, str]] = {}
     for python in PYTHONS:
         resolved[python] = resolve_like(python, wanted, kept, next(reversed(resolved.values()), {}))
         print(f"Python {python}: {len(resolved[python])} packages")
-    LOCK.write_text(lock(resolved, wanted), encoding="utf-8")
+    return resolved
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--newest", action="store_true", help="do not keep the versions that the files have")
+    newest, wanted = parser.parse_args().newest, [*runtime_ranges(), *tools_ranges()]
+    base = resolved_by_python(wanted, kept_lines(LOCK, newest))
+    LOCK.write_text(lock(base, wanted, HEADER), encoding="utf-8")
+    more = [line for name in NIGHTLY_EXTRAS for line in project()["optional-dependencies"][name]]
+    whole = resolved_by_python([*wanted, *more], [*kept_lines(LOCK, newest=False), *kept_lines(NIGHTLY_LOCK, newest)])
+    added = {python: {name: found[name] for name in found if name not in base[python]} for python, found in whole.items()}
+    NIGHTLY_LOCK.write_text(lock(added, more, NIGHTLY_HEADER), encoding="utf-8")
 
 
 if __name__ == "__main__":

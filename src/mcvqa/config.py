@@ -360,10 +360,13 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         description="folds worked on at the same time, each in a process of its own; 0: one for each GPU, and without GPUs one",
     )
 
-    executor: Literal["auto", "inline", "processes"] = Field(
+    executor: Literal["auto", "inline", "processes", "ray"] = Field(
         default="auto",
         description="who does the tasks of a run; inline: this process; processes: workers of their own, one for each GPU; "
-        "auto: workers where there are several",
+        "ray: workers on a Ray cluster; auto: processes where there are several GPUs",
+    )
+    ray_address: str = Field(
+        default="auto", description="of the Ray cluster; auto: the one that runs here or that RAY_ADDRESS names; local: only here"
     )
 
     # %% scoring

@@ -22,13 +22,14 @@ from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted
 from mcvqa.config import Config
 from mcvqa.model.device import plan_device
 from mcvqa.run.dataset import read_data, split_rows
-from mcvqa.run.execution import allot_training, prepare_model, process_workers
+from mcvqa.run.execution import allot_training, prepare_model, worker_pool
 from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.single import train_only
 from mcvqa.run.tasks import Task, TaskGraph
 from mcvqa.run.workers import processes
 from mcvqa.run.workers.inline import InlineWorker
-from mcvqa.run.workers.processes import MainProcess, ProcessWorkers, ReportedBars, ReportedLines, worker_gpus
+from mcvqa.run.workers.pool import ReportedBars, ReportedLines
+from mcvqa.run.workers.processes import MainProcess, ProcessWorkers, worker_gpus
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import adapter_hash
 from mcvqa.training.resume import RESUME
@@ -392,7 +393,7 @@ def test_the_main_process_gives_back_the_memory_of_its_model_before_workers_load
 def test_workers_that_were_launched_early_get_the_settings_as_they_were_settled_then(dataset, tmp_path):
     config = short_run(dataset, tmp_path, parallel_folds=2)
     project, plan = open_project(config), plan_device(config)
-    launched = process_workers(project, plan)
+    launched = worker_pool(project, plan)
     settled = open_project(config.replace(user_prompt="{question} {options}"))
     data = split_rows(read_data(settled), config)
     execution = said_by(prepare_model, settled, data, plan, launched)[0]

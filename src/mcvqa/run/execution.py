@@ -35,7 +35,8 @@ from mcvqa.run.space import disk_need, require_space
 from mcvqa.run.tasks import Task, TaskGraph
 from mcvqa.run.train import do_train, require_same_base, train_task
 from mcvqa.run.workers.inline import Allot, InlineWorker, as_it_is
-from mcvqa.run.workers.processes import ProcessWorkers, serve, silent, worker_gpus
+from mcvqa.run.workers.pool import WorkerPool, silent
+from mcvqa.run.workers.processes import ProcessWorkers, serve, worker_gpus
 from mcvqa.scoring.orders import tta_plan
 
 
@@ -59,7 +60,7 @@ class Execution:
     project: Project
     data: RunData
     side: ModelSide
-    workers: InlineWorker | ProcessWorkers
+    workers: InlineWorker | WorkerPool[Any]
     schedule: Schedule | None
     trained: tuple[int, ...] = ()
     features_ready: bool = False
@@ -80,7 +81,7 @@ class Execution:
 
     def unload_model(self) -> None:
         """Free the memory of this process's model before worker processes load theirs."""
-        if isinstance(self.workers, ProcessWorkers):
+        if isinstance(self.workers, WorkerPool):
             self.side.unload()
 
     def run(self, tasks: Sequence[Task], goals: Sequence[str], allot: Allot = as_it_is) -> None:
@@ -143,7 +144,7 @@ class Execution:
 
 
 def prepare_model(
-    project: Project, data: RunData, plan: DevicePlan, launched: ProcessWorkers | None = None
+    project: Project, data: RunData, plan: DevicePlan, launched: WorkerPool[Any] | None = None
 ) -> Execution:
     """Step 6: choose workers and weights, and decide whether image features are kept. Nothing is loaded if all is done.
 
@@ -174,33 +175,36 @@ def prepare_model(
     by_main(require_rows_fit, project.config, data, plan, folds_left > 0, loaded, size)
     keep_features = by_main(features_fit, project, data, plan, need, loaded)
     side = ModelSide(project, data, plan, keep_features, schedule)
-    workers = launched or process_workers(project, plan)
+    workers = launched or worker_pool(project, plan)
     if workers is None:
         return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule, trained)
     workers.project, workers.settings = project, {"keep_features": keep_features}  # which have changed since the launch
-    devices = ", ".join(f"GPU {gpu}" for gpu in workers.gpus) if workers.gpus[0] else "the CPU"
-    print(f"  {counted(len(workers), 'worker')}, each in a process of its own, on {devices}")
+    print(f"  {workers}")
     return Execution(project, data, side, workers, schedule, trained)
 
 
-def process_workers(project: Project, plan: DevicePlan) -> ProcessWorkers | None:
-    """Worker processes for several GPUs and folds, or if the settings ask for them; None: this process does the tasks."""
+def worker_pool(project: Project, plan: DevicePlan) -> WorkerPool[Any] | None:
+    """Workers for several GPUs and folds, or if the settings ask for them; None: this process does the tasks."""
     gpus, executor = worker_gpus(project.config, plan.device), project.config.executor
     if executor == "inline" or (executor == "auto" and len(gpus) < 2) or "LOCAL_RANK" in os.environ:
         return None
+    if executor == "ray":
+        from mcvqa.run.workers.ray import ray_workers
+
+        return ray_workers(project, begin_tasks, plan.workers)
     return ProcessWorkers(project, begin_worker, gpus, {}, plan.workers)
 
 
 @contextlib.contextmanager
-def launched_workers(project: Project, plan: DevicePlan) -> Iterator[ProcessWorkers | None]:
-    """Launch worker processes, which import libraries while this one reads the data and end with the block.
+def launched_workers(project: Project, plan: DevicePlan) -> Iterator[WorkerPool[Any] | None]:
+    """Launch workers, which import libraries while this one reads the data and end with the block.
 
     Yields None if no worker processes are used or everything is recorded as done.
     """
     tasks = [f"{kind} fold {fold}{split}" for fold in project.config.folds_to_train
              for kind, split in (("train", ""), ("score", " test"), ("score", " oof"))]
     finished = all(project.records.read(name).get("finished") for name in tasks)
-    workers = None if finished else process_workers(project, plan)
+    workers = None if finished else worker_pool(project, plan)
     try:
         if workers:
             workers.launch(len(workers))
@@ -240,22 +244,28 @@ def do_task(side: ModelSide, task: Task) -> dict[str, Any]:
 
 
 def begin_worker() -> None:
-    """Main function of a worker process: it reads the data, loads the model for its first task and keeps it."""
-    def begin(project: Project, settings: dict[str, Any]) -> Callable[[Task], dict[str, Any]]:
-        with silent():
-            data = split_rows(read_data(project), project.config)
-            plan = plan_weights(project, plan_device(project.config))
-        project = in_attempt(project)
-        schedule = make_schedule(project, data) if project.config.time_budget else None
-        side = ModelSide(project, data, plan, settings["keep_features"], schedule)
+    """Main function of a worker process."""
+    serve(begin_tasks)
 
-        def do(task: Task) -> dict[str, Any]:
-            with memory_explained(project.config):
-                return do_task(side, task)
 
-        return do
+def begin_tasks(project: Project, settings: dict[str, Any]) -> Callable[[Task], dict[str, Any]]:
+    """Read the data in a worker and return what does its tasks, which loads the model for the first one and keeps it.
 
-    serve(begin)
+    Args:
+        settings: whatever the workers must decide alike.
+    """
+    with silent():
+        data = split_rows(read_data(project), project.config)
+        plan = plan_weights(project, plan_device(project.config))
+    project = in_attempt(project)
+    schedule = make_schedule(project, data) if project.config.time_budget else None
+    side = ModelSide(project, data, plan, settings["keep_features"], schedule)
+
+    def do(task: Task) -> dict[str, Any]:
+        with memory_explained(project.config):
+            return do_task(side, task)
+
+    return do
 
 
 # %% within a time budget
@@ -351,7 +361,7 @@ def with_sample(execution: Execution, task: Task, sample: int) -> Task:
 def update_pace(execution: Execution) -> None:
     """Take the latest measurements of the worker processes."""
     execution.unencoded = execution.side.unencoded
-    if execution.schedule and isinstance(execution.workers, ProcessWorkers) and "pace" in execution.workers.facts:
+    if execution.schedule and isinstance(execution.workers, WorkerPool) and "pace" in execution.workers.facts:
         execution.unencoded = execution.workers.facts["unencoded"]
         measured = Pace(**execution.workers.facts["pace"])
         execution.schedule.pace = Pace(measured.learn, measured.read, measured.encode or execution.schedule.pace.encode)

@@ -1,4 +1,4 @@
-"""Workers in processes of their own on this machine, one GPU each. A free worker takes whatever task is ready.
+"""Workers in processes of their own on this machine, one GPU each.
 
 Requests travel to a worker through its standard input, records back through its standard output, one line of JSON each. What it
 prints goes to `logs/<run>-worker<n>.txt`, and line by line to the display of the main process, which joins all progress bars.
@@ -7,7 +7,6 @@ Not loky (joblib's): when one of its workers dies, it ends the others at once an
 cannot read the source of kernels that a notebook's cells define (tried; DECISIONS.md).
 """
 import contextlib
-import dataclasses
 import io
 import json
 import os
@@ -17,23 +16,26 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any, cast
 
-from tqdm.auto import tqdm
-
 from mcvqa.base.files import write_text
+from mcvqa.base.informing import counted
 from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted, StopRequest
-from mcvqa.config import Config, McvqaError
+from mcvqa.config import Config
 from mcvqa.run.ownership import OWNER
 from mcvqa.run.project import Project, RunStopped, open_project
-from mcvqa.run.tasks import Task, TaskGraph, notebook_cells
-from mcvqa.run.workers.inline import Allot, as_it_is
-
-SAVING_TAKES = 600.0  # seconds that a worker may take to save and end before it is killed
-SHORT_BAR = "{desc} {percentage:.0f}% <{remaining}, {rate_fmt}{postfix}"  # of a worker's progress bar
+from mcvqa.run.tasks import Task, notebook_cells
+from mcvqa.run.workers.pool import (
+    SAVING_TAKES,
+    SHORT_BAR,
+    PoolWorker,
+    ReportedBars,
+    ReportedLines,
+    WorkerPool,
+    explained_failure,
+)
 
 
 # %% where
@@ -75,34 +77,16 @@ def worker_command(project: Project, program: Callable[[], None]) -> list[str]:
 
 
 # %% in the main process
-@dataclass
-class WorkerProcess:
-    """A worker as the main process sees it.
+@dataclass(kw_only=True)
+class WorkerProcess(PoolWorker):
+    """A process on this machine.
 
     Attributes:
-        name: for messages: 'worker 1'.
         log: the file with its full output.
-        task: that it works on; None: none.
-        began: when it was given that task.
-        introduced: whether it was told the run's settings; before that it only imports what it needs.
-        ready: whether it has started up and may be given a task.
-        bar: its progress bar.
-        failure: what it reported before it ended.
     """
 
-    name: str
     process: subprocess.Popen
     log: str
-    task: str | None = None
-    began: float = 0.0
-    introduced: bool = False
-    ready: bool = False
-    bar: str = ""
-    failure: str = ""
-
-    @property
-    def free(self) -> bool:
-        return self.ready and self.task is None
 
     def send(self, **request: Any) -> None:
         with contextlib.suppress(OSError):  # it has just ended, which its closed output tells
@@ -119,49 +103,12 @@ class WorkerProcess:
             self.process.terminate()
 
 
-@dataclass
-class ProcessWorkers:
-    """Processes that do tasks until `close`; what a worker has loaded serves all of its tasks.
+class ProcessWorkers(WorkerPool[WorkerProcess]):
+    """Processes with one GPU each; `program` calls `serve`, and `gpus` are as `worker_gpus` gives them."""
 
-    Args:
-        program: what a worker's process runs, a function of a module's top level. It calls `serve`.
-        gpus: as `worker_gpus` gives them.
-        settings: passed on to `serve`'s function: whatever the workers must decide alike.
-        loaders: loader processes of all workers together, where the settings give no number.
-
-    Attributes:
-        facts: what tasks returned last.
-    """
-
-    project: Project
-    program: Callable[[], None]
-    gpus: Sequence[str]
-    settings: dict[str, Any]
-    loaders: int
-    workers: list[WorkerProcess] = field(default_factory=list)
-    messages: "queue.SimpleQueue[tuple[WorkerProcess, dict[str, Any] | None]]" = field(default_factory=queue.SimpleQueue)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.gpus)
-
-    def launch(self, count: int) -> None:
-        """Start the processes of up to `count` workers that are not running; they import while the main process goes on."""
-        for number in range(len(self.workers), min(count, len(self.gpus))):
-            self.workers.append(self._launched(number))
-
-    def start(self, count: int) -> None:
-        """Have up to `count` workers begin with the run."""
-        self.launch(count)
-        config = self.project.config
-        if config.num_workers < 0:
-            config = config.replace(num_workers=self.loaders // len(self.gpus))
-        for worker in self.workers[:count]:
-            if not worker.introduced:
-                worker.introduced = True
-                worker.send(
-                    config=config.as_dict(), seconds_ago=time.monotonic() - self.project.began, settings=self.settings
-                )
+    def __str__(self) -> str:
+        devices = ", ".join(f"GPU {gpu}" for gpu in self.gpus) if self.gpus[0] else "the CPU"
+        return f"{counted(len(self), 'worker')}, each in a process of its own, on {devices}"
 
     def _launched(self, number: int) -> WorkerProcess:
         log = self.project.paths.log.with_name(f"{self.project.config.run}-worker{number}.txt")
@@ -172,7 +119,7 @@ class ProcessWorkers:
                 stderr=output, env=worker_environment(self.gpus[number], len(self.gpus)),
                 start_new_session=True,  # Ctrl-C reaches it through the main process
             )
-        worker = WorkerProcess(f"worker {number}", process, str(log))
+        worker = WorkerProcess(name=f"worker {number}", process=process, log=str(log))
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
         return worker
 
@@ -182,77 +129,6 @@ class ProcessWorkers:
             with contextlib.suppress(ValueError):
                 self.messages.put((worker, json.loads(line)))
         self.messages.put((worker, None))
-
-    def run(self, graph: TaskGraph, goals: Iterable[str], allot: Allot = as_it_is) -> None:
-        """Do tasks until the goals are done. Workers that are free meanwhile take other tasks of the graph that are ready; these
-        may still be running afterwards.
-
-        Args:
-            allot: called with each task before it starts.
-
-        Raises:
-            RunStopped: a worker failed. Interrupted: one was asked to stop. The others save and end first.
-        """
-        goals = list(goals)
-        for worker in self.workers:  # what one still does for earlier goals is not to be done twice
-            if worker.task in graph.tasks:
-                graph.start(worker.task)
-        try:
-            with tqdm(bar_format="{desc}", leave=False) as display:
-                while outstanding := graph.outstanding(goals):
-                    self.start(len(graph.ready(graph.tasks)) + len(graph.running))
-                    self._hand_out(graph, goals, allot)
-                    if not graph.outstanding(goals):
-                        break
-                    begun = [worker for worker in self.workers if worker.introduced]
-                    assert graph.running or not all(worker.ready for worker in begun), f"nobody can do {outstanding}"
-                    self._receive(graph, display)
-        except BaseException:
-            self.close()
-            raise
-
-    def _hand_out(self, graph: TaskGraph, goals: Sequence[str], allot: Allot) -> None:
-        for worker in [worker for worker in self.workers if worker.free]:
-            while ready := [*graph.ready(goals), *graph.ready(graph.tasks)]:
-                task = allot(ready[0])
-                if task is not None:
-                    graph.start(task.name)
-                    worker.task, worker.bar, worker.began = task.name, "", time.time()
-                    worker.send(task=dataclasses.asdict(task))
-                    break
-                tqdm.write(f"  {ready[0].name}: left out, there is no time for it")
-                graph.leave_out(ready[0].name)
-
-    def _receive(self, graph: TaskGraph, display: tqdm) -> None:
-        """Take in one message, or wait a second for one.
-
-        Raises:
-            RunStopped, Interrupted: a worker has ended.
-        """
-        with contextlib.suppress(queue.Empty):
-            worker, message = self.messages.get(timeout=1.0)
-            if message is None:
-                raise self._ended(worker)
-            self._take_in(worker, message, graph)
-        shown = " · ".join(worker.bar or f"{worker.task} ..." for worker in self.workers if worker.task)
-        if time.time() - display.last_print_t >= max(1.0, display.mininterval):
-            display.last_print_t = time.time()
-            display.set_description_str(shown)
-
-    def _take_in(self, worker: WorkerProcess, message: dict[str, Any], graph: TaskGraph | None) -> None:
-        worker.ready = worker.ready or "ready" in message
-        worker.bar = message.get("bar", worker.bar)
-        worker.failure = message.get("failed", worker.failure)
-        if "line" in message:
-            line = message["line"]
-            subject = " ".join((worker.task or "").split()[1:3])  # 'train fold 0' -> 'fold 0'
-            tqdm.write(f"  {line if subject in line.lower() else f'{subject}: {line}'}")
-        if "done" in message and graph is not None:
-            self.facts |= message["facts"]
-            graph.finish(message["done"])
-            took = time.time() - worker.began
-            self.project.log.write("task", worker=worker.name, task=message["done"], began=worker.began, seconds=round(took, 3))
-            worker.task, worker.bar = None, ""
 
     def _ended(self, worker: WorkerProcess) -> BaseException:
         """Why a worker has ended, as an exception."""
@@ -309,58 +185,6 @@ class MainProcess:
             self.pipe.flush()
 
 
-class ReportedLines(io.TextIOBase):
-    """Standard output of a worker: everything goes to its log, whole lines to the main process too.
-
-    Args:
-        main: receives the lines.
-        log: receives everything.
-    """
-
-    def __init__(self, main: MainProcess, log: IO[str]) -> None:
-        self.main, self.log, self.rest = main, log, ""
-
-    def write(self, text: str) -> int:
-        self.log.write(text)
-        *lines, self.rest = (self.rest + text).split("\n")
-        for line in lines:
-            if line.strip():
-                self.main.report(line=line.strip())
-        return len(text)
-
-    def flush(self) -> None:
-        self.log.flush()
-
-    def writable(self) -> bool:
-        return True
-
-
-class ReportedBars(io.TextIOBase):
-    """Standard error of a worker: progress bars, which end in no line feed, go to the main process, everything else to the log.
-
-    Args:
-        main: receives the bars.
-        log: receives the rest.
-    """
-
-    def __init__(self, main: MainProcess, log: IO[str]) -> None:
-        self.main, self.log = main, log
-
-    def write(self, text: str) -> int:
-        if text.startswith("\r"):
-            if bar := text.strip():
-                self.main.report(bar=bar)
-        else:
-            self.log.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        self.log.flush()
-
-    def writable(self) -> bool:
-        return True
-
-
 def serve(begin: Callable[[Project, dict[str, Any]], Callable[[Task], dict[str, Any]]]) -> None:
     """The life of a worker's process: one task after the other, as the main process asks for them.
 
@@ -391,7 +215,7 @@ def serve(begin: Callable[[Project, dict[str, Any]], Callable[[Task], dict[str, 
         print(stopped)
         sys.exit(RUN_ME_AGAIN)
     except Exception as error:
-        main.report(failed=_explained(error, task))
+        main.report(failed=explained_failure(error, task.name if task else ""))
         sys.exit(1)
 
 
@@ -401,13 +225,6 @@ def _own_output() -> IO[bytes]:
     own = os.dup(1)
     os.dup2(2, 1)
     return os.fdopen(own, "wb")
-
-
-def _explained(error: Exception, task: Task | None) -> str:
-    if isinstance(error, McvqaError):  # written for people
-        return str(error)
-    traceback.print_exc()
-    return f"{f'{task.name.capitalize()}: ' if task else ''}{type(error).__name__}: {error}"
 
 
 def _next_request(requests: "queue.SimpleQueue[bytes]") -> dict[str, Any] | None:
@@ -426,10 +243,3 @@ def _receive_requests(requests: "queue.SimpleQueue[bytes]", working: threading.E
     if working.is_set():
         os.kill(os.getpid(), signal.SIGTERM)
     requests.put(b"")
-
-
-def silent() -> contextlib.AbstractContextManager[Any]:
-    """Nothing is printed within the block: the main process has said it."""
-    return contextlib.redirect_stdout(io.StringIO())
-
-

@@ -1,0 +1,320 @@
+"""Workers on a Ray cluster. Each is an actor, which Ray places and, when its process or its node dies, starts again and gives its
+task once more; training then goes on from its last resume point.
+
+The run folder must be one that all nodes see. Reports travel through an actor on the main process's node, and a request to stop
+as the signal that a worker on this machine would get.
+"""
+import contextlib
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from os import getpid
+from pathlib import Path
+from typing import Any
+
+from mcvqa.base.files import write_text
+from mcvqa.base.informing import counted
+from mcvqa.base.interrupt import Interrupted
+from mcvqa.config import Config, ConfigError
+from mcvqa.run.ownership import Owned
+from mcvqa.run.project import Project, RunStopped
+from mcvqa.run.workers.pool import SAVING_TAKES, SHORT_BAR, PoolWorker, WorkerPool
+from mcvqa.run.workers.ray_node import RayTasks, Reports, ask_to_stop, versions_here
+
+NAMESPACE = "mcvqa"
+RETRIES = 5  # times that a task is given again after its worker has died: one that dies so often has a reason of its own
+OWNER_LEAVES = 60.0  # seconds after which Ray has ended the actors of a main process that was killed
+
+
+# %% the cluster
+def connect(address: str) -> bool:
+    """Connect to a Ray cluster, unless this process is connected already.
+
+    Args:
+        address: 'auto': the cluster of this machine, or the one that RAY_ADDRESS names; 'local': one on this machine alone, for
+            this process; else an address, such as 'ray://head:10001'.
+
+    Returns:
+        Whether this call has connected, so that its caller is to disconnect.
+
+    Raises:
+        ConfigError: ray is not installed, or there is no cluster at the address.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError("executor=ray needs ray: pip install 'mcvqa[ray]'") from None
+    if ray.is_initialized():
+        return False
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    package = files("mcvqa")
+    try:
+        ray.init(
+            address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR",
+            runtime_env={"py_modules": [str(package)], "excludes": ["**/__pycache__"], "env_vars": {
+                "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "TQDM_MININTERVAL": "1", "TQDM_BAR_FORMAT": SHORT_BAR,
+            }},
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"No Ray cluster answers at ray_address={address!r} ({str(error).splitlines()[0]}). Start one with "
+            "`ray start --head`, name another, or take --set ray_address=local."
+        ) from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():  # Ray sets its own, which would end the run without saving
+                signal.signal(number, handler)
+    return True
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What each worker of a run gets of the cluster.
+
+    Attributes:
+        workers: how many there are.
+        gpus, cpus: of each worker.
+        nodes: host names or addresses of the cluster's nodes.
+    """
+
+    workers: int
+    gpus: int
+    cpus: int
+    nodes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        each = f"{self.gpus} GPU" if self.gpus else counted(self.cpus, "CPU core")
+        return (f"{counted(self.workers, 'worker')} with {each} each, on a Ray cluster of {counted(len(self.nodes), 'node')} "
+                f"({', '.join(self.nodes[:8])}{', ...' if len(self.nodes) > 8 else ''})")
+
+
+def slots_of(nodes: Sequence[dict[str, Any]], config: Config) -> Slots:
+    """One worker for each GPU, without GPUs one for each node; no more than `parallel_folds`, if set, nor than folds.
+
+    Args:
+        nodes: as `ray.nodes()` gives them.
+    """
+    alive = [node for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) + node["Resources"].get("GPU", 0)]
+    gpus = int(sum(node["Resources"].get("GPU", 0) for node in alive))
+    workers = max(1, min(config.parallel_folds or gpus or len(alive), len(config.folds_to_train)))
+    with_gpu = [node for node in alive if node["Resources"].get("GPU")] or alive
+    smallest = min((int(node["Resources"].get("CPU", 1)) for node in with_gpu), default=1)
+    on_a_node = int(max((node["Resources"].get("GPU", 0) for node in with_gpu), default=0)) or -(-workers // max(1, len(alive)))
+    names = [node["NodeManagerHostname"] for node in alive]
+    if len({*names}) < len(names):  # several on one machine
+        names = [f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}" for node in alive]
+    return Slots(workers, int(gpus > 0), max(1, smallest // on_a_node), tuple(names))
+
+
+# %% in the main process
+@dataclass(kw_only=True)
+class RayWorker(PoolWorker):
+    """An actor.
+
+    Attributes:
+        actor: its handle.
+        pool: to which it belongs.
+        request: with which it begins; it goes along with each task, as Ray may have started the actor anew.
+        process, node, host: where it runs now, as it reports when it starts.
+        stopped: whether it was asked to stop.
+        loss: what Ray says once it has given it up.
+        call: waits for the answer to the last request.
+    """
+
+    actor: Any
+    pool: "RayWorkers"
+    request: dict[str, Any] = field(default_factory=dict)
+    process: int = 0
+    node: str = ""
+    host: str = ""
+    stopped: bool = False
+    loss: str = ""
+    call: threading.Thread | None = None
+
+    @property
+    def shown(self) -> str:
+        return f"{self.host}: {super().shown}"
+
+    def send(self, **request: Any) -> None:
+        if "task" in request:
+            answer = self.actor.do.remote(request["task"], self.request)
+        else:
+            self.request = {**request, "shared": self.pool.shared, "versions": versions_here(), "folder": str(Path.cwd())}
+            answer = self.actor.begin.remote(self.request)
+        self.call = threading.Thread(target=self._await, args=(answer,), daemon=True)
+        self.call.start()
+
+    def _await(self, answer: Any) -> None:
+        """Pass on the answer to a request, and None when there will be no more."""
+        import ray
+
+        try:
+            message = ray.get(answer)
+        except Exception as error:  # of Ray: what tasks raise is in the answer
+            message, self.loss = {}, str(error).strip().splitlines()[0]
+        self.stopped = self.stopped or "stopped" in message
+        self.pool.take_reports()
+        self.pool.messages.put((self, message))
+        if not message.keys() & {"ready", "done"}:
+            self.pool.messages.put((self, None))
+
+    def end(self) -> None:
+        """Let it save what it works on, and end: by the signal that a process on this machine would get."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        if self.task is None or not self.node:
+            ray.kill(self.actor)
+            return
+        there = NodeAffinitySchedulingStrategy(self.node, soft=False)
+        ray.remote(ask_to_stop).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(self.process)
+
+
+@dataclass
+class RayWorkers(WorkerPool[RayWorker]):
+    """Actors on a Ray cluster; `program(project, settings)` returns what does a task.
+
+    Attributes:
+        slots: what each worker gets.
+        connected: whether this run has connected to the cluster, and so disconnects.
+        reports: the actor that collects what workers report.
+        shared: a file of the run folder, and its content, by which a worker sees whether it shares that folder.
+        taking: held while reports are taken.
+        closed: whether there is nobody to report to any more.
+    """
+
+    slots: Slots = Slots(1, 0, 1, ())
+    connected: bool = False
+    reports: Any = None
+    shared: tuple[str, str] = ("", "")
+    taking: threading.Lock = field(default_factory=threading.Lock)
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def __str__(self) -> str:
+        return str(self.slots)
+
+    def _launched(self, number: int) -> RayWorker:
+        import ray
+
+        actor = ray.remote(RayTasks).options(
+            num_gpus=self.slots.gpus, num_cpus=self.slots.cpus, max_restarts=-1, max_task_retries=RETRIES,
+        ).remote(number, self.program, run_name_of(self.project))
+        return RayWorker(name=f"worker {number}", actor=actor, pool=self)
+
+    def listen(self) -> None:
+        """Take reports until the pool is closed."""
+        while not self.closed.wait(0.5):
+            self.take_reports()
+
+    def take_reports(self) -> None:
+        """Pass on what workers have reported so far."""
+        import ray
+
+        with self.taking, contextlib.suppress(Exception):  # of Ray: the cluster is gone, as the workers' calls will tell
+            for number, message in ray.get(self.reports.take.remote()):
+                worker = self.workers[number]
+                if "process" in message:
+                    worker.process, worker.node, worker.host = (message[name] for name in ("process", "node", "host"))
+                self.messages.put((worker, message))
+
+    def _ended(self, worker: RayWorker) -> BaseException:
+        name = f"{worker.name.capitalize()} on {worker.host}" if worker.host else worker.name.capitalize()
+        doing = f", which was at work on {worker.task!r}," if worker.task else ""
+        if worker.stopped:
+            return Interrupted(f"{name}{doing} was asked to stop; finished work is saved.")
+        if worker.failure:
+            return RunStopped(worker.failure if len(self.slots.nodes) == 1 else f"{name}: {worker.failure}")
+        return RunStopped(
+            f"{name}{doing} was lost, and Ray has given it up ({worker.loss}). Finished work is saved: the same command goes on."
+        )
+
+    def close(self) -> None:
+        """Let the workers save and end, and wait for that; a second interrupt, or ten minutes, ends them at once."""
+        import ray
+
+        workers, until = self.workers, time.monotonic() + SAVING_TAKES
+        try:
+            for worker in workers:
+                worker.end()
+            for worker in workers:
+                if worker.task is not None and worker.call is not None:
+                    worker.call.join(timeout=max(0.1, until - time.monotonic()))
+        finally:
+            self.closed.set()
+            self.workers = []
+            for worker in workers:
+                ray.kill(worker.actor)
+            if self.reports is not None:
+                ray.kill(self.reports)
+                self.reports = None
+            if self.connected:
+                ray.shutdown()
+                self.connected = False
+
+
+def ray_workers(project: Project, program: Callable[..., Any], loaders: int) -> RayWorkers:
+    """Connect to the cluster that the settings name, and take the right to work on the run there. Actors start later.
+
+    Args:
+        program, loaders: as `WorkerPool` has them.
+
+    Raises:
+        ConfigError: there is no cluster.
+        Owned: another main process works on the run.
+    """
+    connected = connect(project.config.ray_address)
+    import ray
+
+    slots = slots_of(ray.nodes(), project.config)
+    pool = RayWorkers(project, program, [""] * slots.workers, {}, loaders, slots=slots, connected=connected)
+    try:
+        pool.reports = _reports_of(project)
+        file, content = project.paths.experiment / "tasks" / "shared.txt", f"{socket.gethostname()} {getpid()}"
+        write_text(file, content)
+        pool.shared = str(file.absolute()), content
+    except BaseException:
+        pool.close()
+        raise
+    threading.Thread(target=pool.listen, daemon=True).start()
+    return pool
+
+
+def run_name_of(project: Project) -> str:
+    """By which a run is known on the cluster."""
+    return str(project.paths.experiment.absolute())
+
+
+def _reports_of(project: Project) -> Any:
+    """The actor that collects the reports of a run, on this node. Its name is the run's, so that there is one main process.
+
+    Raises:
+        Owned: there is another one.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    name, until = run_name_of(project), time.monotonic() + OWNER_LEAVES
+    while _is_taken(name) and time.monotonic() < until:
+        time.sleep(1)
+    try:
+        return ray.remote(Reports).options(name=name, num_cpus=0, scheduling_strategy=here).remote()
+    except ValueError:
+        raise Owned(
+            f"Another process works on the run {project.config.run!r} on this Ray cluster. Wait for it to end, or choose another "
+            "name: --set run_name=..."
+        ) from None
+
+
+def _is_taken(name: str) -> bool:
+    import ray
+
+    try:
+        ray.get_actor(name)
+    except ValueError:
+        return False
+    return True

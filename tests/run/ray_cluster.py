@@ -1,0 +1,219 @@
+"""A run on a real Ray cluster of two nodes on this machine: bit for bit the results of one process, whatever dies meanwhile.
+
+    python -m pytest tests/run/ray_cluster.py      (test_ray.py runs it in a network of its own)
+"""
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ray = pytest.importorskip("ray", reason="executor=ray needs ray: pip install 'mcvqa[ray]'")
+
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from mcvqa import run  # noqa: E402
+from mcvqa.base.interrupt import RUN_ME_AGAIN  # noqa: E402
+from mcvqa.config import Config, ConfigError  # noqa: E402
+from mcvqa.run.project import RunStopped, open_project  # noqa: E402
+from mcvqa.run.tasks import Task, TaskGraph  # noqa: E402
+from mcvqa.run.workers.ray import RayWorkers, ray_workers  # noqa: E402
+from tests.conftest import make_dataset, tiny_settings  # noqa: E402
+
+RESULTS = ("experiments/r/submission.csv", "experiments/r/oof_predictions.csv", "experiments/r/folds.csv",
+           *(f"checkpoints/r/fold{k}/{which}/adapter_model.safetensors" for k in (0, 1) for which in ("best", "last")),
+           *(f"experiments/r/scores/fold{k}-{split}.npz" for k in (0, 1) for split in ("oof", "test")))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes with two cores each."""
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    nodes.add_node(num_cpus=2)
+    os.environ["RAY_ADDRESS"] = nodes.address
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
+
+
+def settings(dataset: Path, out: Path, **changes) -> Config:
+    fixed = dict(data_dir=str(dataset), run_name="r", n_folds=2, lora_dropout=0.1, use_tta=True, tta_orders=2, num_epochs=1)
+    return tiny_settings(out, **fixed | changes)
+
+
+@pytest.fixture(scope="module")
+def inline(dataset, tmp_path_factory) -> Path:
+    """The output folder of the same run in one process."""
+    out = tmp_path_factory.mktemp("inline")
+    run(settings(dataset, out, executor="inline"))
+    return out
+
+
+def require_same(out: Path, inline: Path) -> None:
+    for name in RESULTS:
+        assert (out / name).read_bytes() == (inline / name).read_bytes(), name
+
+
+def test_a_run_gives_bit_for_bit_the_results_of_one_process(cluster, dataset, inline, tmp_path, capsys):
+    run(settings(dataset, tmp_path, executor="ray"))
+    require_same(tmp_path, inline)
+    assert "on a Ray cluster of 2 nodes" in capsys.readouterr().out
+
+
+# %% what dies
+def in_background(config: Config) -> "Background":
+    background = Background(config)
+    background.start()
+    return background
+
+
+class Background(threading.Thread):
+    """A run in a thread, as the cluster can be shut down by the main one alone."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(daemon=True)
+        self.config, self.error = config, None
+
+    def run(self) -> None:
+        try:
+            run(self.config)
+        except BaseException as error:
+            self.error = error
+
+    def until(self, reached) -> None:
+        """Wait until `reached()`; fail where the run ends first."""
+        ends = time.monotonic() + 240
+        while not reached():
+            assert self.is_alive(), f"the run has ended: {self.error!r}"
+            assert time.monotonic() < ends, "nothing happens"
+            time.sleep(0.02)
+
+    def finish(self) -> None:
+        self.join(timeout=400)
+        assert not self.is_alive(), "the run does not end"
+        if self.error:
+            raise self.error
+
+
+def actors_at_work() -> list[int]:
+    """Process ids of the actors that do a task."""
+    found = subprocess.run(["pgrep", "-f", "^ray::RayTasks.do"], capture_output=True, text=True).stdout
+    return [int(line) for line in found.split()]
+
+
+def kill_one() -> bool:
+    for process in actors_at_work():
+        os.kill(process, signal.SIGKILL)
+        return True
+    return False
+
+
+def test_workers_killed_in_training_and_in_scoring_change_nothing(cluster, dataset, inline, tmp_path):
+    background = in_background(settings(dataset, tmp_path, executor="ray", save_minutes=0))
+    for sign in ("checkpoints/r/fold*/resume/*", "checkpoints/r/fold*/best/manifest.json", "experiments/r/scores/fold*-test.npz"):
+        background.until(lambda sign=sign: any(tmp_path.glob(sign)))
+        background.until(kill_one)
+    background.finish()
+    require_same(tmp_path, inline)
+
+
+def test_a_node_that_goes_and_one_that_comes_change_nothing(cluster, dataset, inline, tmp_path):
+    leaving = cluster.add_node(num_cpus=4)
+    background = in_background(settings(dataset, tmp_path, executor="ray", parallel_folds=2, save_minutes=0))
+    background.until(lambda: any(tmp_path.glob("checkpoints/r/fold*/resume/*")))
+    cluster.remove_node(leaving, allow_graceful=False)
+    cluster.add_node(num_cpus=2)
+    background.finish()
+    require_same(tmp_path, inline)
+
+
+def command(config: Config, file: Path) -> subprocess.Popen:
+    """The same run by the command line."""
+    file.write_text(config.to_yaml(), encoding="utf-8")
+    return subprocess.Popen([sys.executable, "-m", "mcvqa", "run", "--config", str(file)], stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_main_process_that_is_ended_can_be_started_again(cluster, dataset, inline, tmp_path, number):
+    config = settings(dataset, tmp_path / "out", executor="ray", save_minutes=0)
+    first = command(config, tmp_path / "run.yaml")
+    ends = time.monotonic() + 240
+    while not any(tmp_path.glob("out/checkpoints/r/fold*/resume/*")):
+        assert first.poll() is None and time.monotonic() < ends
+        time.sleep(0.02)
+    first.send_signal(number)
+    said = first.communicate(timeout=200)[0]
+    assert first.returncode == (RUN_ME_AGAIN if number == signal.SIGTERM else -signal.SIGKILL), said
+    again = command(config, tmp_path / "run.yaml")
+    said = again.communicate(timeout=400)[0]
+    assert again.returncode == 0, said
+    require_same(tmp_path / "out", inline)
+
+
+# %% what cannot go on
+def dying(project, settings):
+    def do(task):
+        os._exit(1)
+
+    return do
+
+
+def refusing(project, settings):
+    def do(task):
+        raise ConfigError("No photographs here.")
+
+    return do
+
+
+@pytest.fixture
+def workers_of(cluster, tmp_path):
+    """workers_of(program) -> workers of a run that do its tasks."""
+    started: list[RayWorkers] = []
+
+    def start(program) -> RayWorkers:
+        started.append(ray_workers(open_project(Config(run_name="r", output_dir=str(tmp_path), executor="ray")), program, 0))
+        return started[-1]
+
+    yield start
+    for workers in started:
+        workers.close()
+
+
+def one_task() -> TaskGraph:
+    return TaskGraph.of([Task("train", "train fold 0", "key", arguments={"fold": 0})], lambda task: False)
+
+
+def test_a_task_that_always_ends_its_worker_is_given_up(workers_of):
+    with pytest.raises(RunStopped, match=r"Worker 0 on .*, which was at work on 'train fold 0', was lost"):
+        workers_of(dying).run(one_task(), ["train fold 0"])
+
+
+def test_what_a_task_says_is_said(workers_of):
+    with pytest.raises(RunStopped, match=r"No photographs here\."):
+        workers_of(refusing).run(one_task(), ["train fold 0"])
+
+
+def test_a_second_main_process_is_refused(workers_of, monkeypatch):
+    from mcvqa.run.ownership import Owned
+    from mcvqa.run.workers import ray as module
+
+    workers_of(refusing)
+    monkeypatch.setattr(module, "OWNER_LEAVES", 0.0)
+    with pytest.raises(Owned, match="Another process works on the run 'r' on this Ray cluster"):
+        workers_of(refusing)
