@@ -93,10 +93,10 @@ def test_an_activated_environment_is_not_rebuilt_on_itself(clone):
 
 
 # %% the lock
-def locked() -> dict[str, list[Requirement]]:
+def locked(*files: str) -> dict[str, list[Requirement]]:
     """Name -> its lines."""
     found: dict[str, list[Requirement]] = {}
-    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+    for line in "\n".join((ROOT / file).read_text(encoding="utf-8") for file in files).splitlines():
         if line and not line.startswith("#"):
             found.setdefault(canonicalize_name(Requirement(line).name), []).append(Requirement(line))
     return found
@@ -105,14 +105,15 @@ def locked() -> dict[str, list[Requirement]]:
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 def test_the_lock_has_one_version_of_all_that_the_project_names(python):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for line in (*project["dependencies"], *project["optional-dependencies"]["dev"], "setuptools"):
+    extras, locks = project["optional-dependencies"], locked("requirements.txt", "requirements-nightly.txt")
+    for line in (*project["dependencies"], *extras["dev"], *extras["ray"], *extras["ui"], "setuptools"):
         wanted = Requirement(line)
-        lines = [one for one in locked()[canonicalize_name(wanted.name)]
+        lines = [one for one in locks[canonicalize_name(wanted.name)]
                  if not one.marker or one.marker.evaluate({"python_version": python})]
         (version,) = [re.fullmatch("==(.*)", str(one.specifier))[1] for one in lines]
         assert wanted.specifier.contains(version), f"{line}, but the lock has {version}: make lock"
 
 
 def test_the_lock_names_torch_and_not_what_its_builds_bring():
-    names = set(locked())
+    names = set(locked("requirements.txt", "requirements-nightly.txt"))
     assert "torch" in names and not [name for name in names if name.startswith(("nvidia-", "cuda-")) or name == "triton"]
