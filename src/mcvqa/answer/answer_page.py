@@ -1,6 +1,10 @@
 """An answer as HTML: letter, bars, and what each option order says. Whatever comes from people or files is escaped."""
+import base64
 import html
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mcvqa.answer.mistakes import Mistake
 from mcvqa.answer.opinions import OrderedAnswer
@@ -8,7 +12,9 @@ from mcvqa.answer.page_words import spoken, words_in
 from mcvqa.answer.typed import AskError
 from mcvqa.base.informing import printable
 from mcvqa.data.answers import LETTERS
+from mcvqa.data.images import open_image
 
+CARD_PIXELS = 320  # the longer side of a card's picture
 # characters that the templates of pages give a meaning to, beside those of HTML
 IN_TEMPLATES = str.maketrans({char: f"&#{ord(char)};" for char in "${}`\\"})
 
@@ -58,6 +64,28 @@ def mistakes_as_html(count: int, why: str, language: str) -> str:
     words = words_in(language)
     told = words["mistakes_lead"] if count else words["no_mistakes"].format(why=why) if why else words["none_wrong"]
     return f'<div class="mcvqa-head"><h2>{as_text(words["mistakes"])}</h2><p class="mcvqa-small">{as_text(told)}</p></div>'
+
+
+def cards_as_html(mistakes: Sequence[Mistake]) -> str:
+    """Errors of the run, each a button with its number."""
+    return f'<div class="mcvqa-cards">{"".join(_card(number, mistake) for number, mistake in enumerate(mistakes))}</div>'
+
+
+def _card(number: int, mistake: Mistake) -> str:
+    choices, right = mistake.question.choices, mistake.question.answer or 0
+    return (
+        f'<button type="button" class="mcvqa-card" data-number="{number}">'
+        f'<img src="{_thumbnail(mistake.photograph)}" alt=""><span>{as_text(mistake.question.text)}</span>'
+        f'<span class="mcvqa-said">✗ {as_text(choices[mistake.said])}</span>'
+        f'<span class="mcvqa-right">✓ {as_text(choices[right])}</span></button>'
+    )
+
+
+def _thumbnail(photograph: Path) -> str:
+    picture, content = open_image(photograph), io.BytesIO()
+    picture.thumbnail((CARD_PIXELS, CARD_PIXELS))
+    picture.save(content, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 # %% its parts
@@ -121,39 +149,61 @@ def agreement(ordered: OrderedAnswer, words: dict[str, str]) -> str:
 
 # %% style
 PAGE_CSS = """
-.gradio-container {max-width: 1120px !important; margin: 0 auto !important}
-.mcvqa-head h1 {font-size: 1.5rem; font-weight: 700; margin: 0 0 .25rem; overflow-wrap: anywhere}
+.gradio-container {--muted: color-mix(in srgb, var(--body-text-color) 68%, transparent); --blue: #2563eb}
+.gradio-container > main {width: 100%; max-width: 1120px !important; margin: 0 auto}
+.gradio-container .html-container {padding: 0 !important}
+#photograph img {width: 100%; height: 100%; object-fit: contain}
+#language {position: absolute; right: var(--size-4); top: var(--size-4); width: auto; min-width: 0; z-index: 2}
+.mcvqa-head h1 {font-size: 1.6rem; font-weight: 700; margin: 0 0 .25rem; padding-right: 13rem; overflow-wrap: anywhere}
 .mcvqa-head h2 {font-size: 1.15rem; font-weight: 700; margin: .75rem 0 0}
 .mcvqa-head p {margin: 0; overflow-wrap: anywhere}
-.mcvqa-small {font-size: .85rem; color: var(--body-text-color-subdued); margin-top: .25rem !important}
+.mcvqa-head p.mcvqa-small {font-size: .85rem; color: var(--muted); margin-top: .25rem}
 .mcvqa-empty {border: 1px dashed var(--border-color-primary); border-radius: 10px; padding: 3rem 1rem; text-align: center;
-  color: var(--body-text-color-subdued)}
-.mcvqa-problem {border-left: 4px solid #dc2626; background: color-mix(in srgb, #dc2626 10%, transparent); padding: .75rem 1rem;
-  border-radius: 6px; overflow-wrap: anywhere}
-.mcvqa-mistake {border-left: 4px solid #d97706; background: color-mix(in srgb, #d97706 12%, transparent); padding: .75rem 1rem;
-  border-radius: 6px; margin-bottom: .75rem; overflow-wrap: anywhere}
+  color: var(--muted)}
+.mcvqa-problem, .mcvqa-mistake {padding: .75rem 1rem; border-radius: 6px; overflow-wrap: anywhere}
+.mcvqa-problem {border-left: 4px solid #dc2626; background: color-mix(in srgb, #dc2626 10%, transparent)}
+.mcvqa-mistake {border-left: 4px solid #d97706; background: color-mix(in srgb, #d97706 12%, transparent); margin-bottom: .9rem}
 .mcvqa-answer {display: flex; gap: .9rem; align-items: center; margin-bottom: .9rem}
 .mcvqa-answer div {display: flex; flex-direction: column; min-width: 0}
 .mcvqa-answer strong {font-size: 1.35rem; line-height: 1.3; overflow-wrap: anywhere}
-.mcvqa-answer div span {color: var(--body-text-color-subdued)}
+.mcvqa-answer div span {color: var(--muted)}
 .mcvqa-badge {flex: none; width: 3.2rem; height: 3.2rem; border-radius: 10px; display: grid; place-items: center;
-  font-size: 1.8rem; font-weight: 700; color: #fff; background: #2563eb}
-.mcvqa-bars {list-style: none; margin: 0; padding: 0}
-.mcvqa-bars li {display: grid; grid-template-columns: 1.5rem minmax(0, 1fr) auto; gap: .1rem .4rem; margin: 0 0 .55rem; padding: 0}
-.mcvqa-letter {font-weight: 700; color: var(--body-text-color-subdued)}
+  font-size: 1.8rem; font-weight: 700; color: #fff; background: var(--blue)}
+ul.mcvqa-bars {list-style: none; margin: 0; padding: 0}
+.mcvqa-bars li {display: grid; grid-template-columns: 1.5rem minmax(0, 1fr) auto; gap: .1rem .4rem; margin: 0 0 .55rem;
+  padding: 0}
+.mcvqa-letter {font-weight: 700; color: var(--muted)}
 .mcvqa-choice {overflow-wrap: anywhere}
 .mcvqa-share {font-variant-numeric: tabular-nums}
 .mcvqa-bar {grid-column: 2 / 4; height: .5rem; border-radius: 4px; overflow: hidden; background: var(--border-color-primary)}
 .mcvqa-bar i {display: block; height: 100%; border-radius: 4px; background: #94a3b8}
-.mcvqa-top .mcvqa-bar i {background: #2563eb}
+.mcvqa-top .mcvqa-bar i {background: var(--blue)}
 .mcvqa-top .mcvqa-choice, .mcvqa-top .mcvqa-share {font-weight: 700}
-.mcvqa-orders h3 {font-size: 1rem; font-weight: 700; margin: 1rem 0 .15rem}
-.mcvqa-orders p {font-size: .85rem; color: var(--body-text-color-subdued); margin: 0 0 .5rem}
+.mcvqa-orders h3 {font-size: 1rem; font-weight: 700; margin: 1.1rem 0 .15rem}
+.mcvqa-orders p {font-size: .85rem; color: var(--muted); margin: 0 0 .5rem}
 .mcvqa-scroll {overflow-x: auto}
-.mcvqa-orders table {border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums}
-.mcvqa-orders th, .mcvqa-orders td {padding: .3rem .5rem; text-align: center; border-bottom: 1px solid var(--border-color-primary)}
-.mcvqa-orders th[scope=row], .mcvqa-orders th:first-child {text-align: left; white-space: nowrap; font-weight: 500}
-.mcvqa-orders td {background: color-mix(in srgb, #2563eb calc(var(--share) * .35), transparent)}
+.mcvqa-orders table {border-collapse: collapse; width: 100%; margin: 0; font-variant-numeric: tabular-nums}
+.mcvqa-orders th, .mcvqa-orders td {padding: .35rem .5rem; text-align: center; border: 0 solid var(--border-color-primary)}
+.mcvqa-orders table, .mcvqa-orders thead, .mcvqa-orders tbody, .mcvqa-orders tr {border: 0 !important}
+.mcvqa-orders tr > * {border-bottom-width: 1px !important}
+.mcvqa-orders th:first-child {text-align: left; white-space: nowrap; font-weight: 500; word-spacing: .2em}
+.mcvqa-orders td {background: color-mix(in srgb, var(--blue) calc(var(--share) * .4), transparent)}
 .mcvqa-orders td.mcvqa-top {font-weight: 700}
-.mcvqa-languages {max-width: 15rem; margin-left: auto}
+.mcvqa-cards {display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .75rem}
+.mcvqa-card {display: flex; flex-direction: column; gap: .15rem; text-align: left; padding: .5rem; border-radius: 10px;
+  border: 1px solid var(--border-color-primary); background: var(--block-background-fill);
+  font-size: .85rem; font-weight: 400; line-height: 1.35; cursor: pointer; min-width: 0}
+.mcvqa-card:hover, .mcvqa-card:focus-visible {border-color: var(--blue)}
+.mcvqa-card img {width: 100%; aspect-ratio: 4 / 3; object-fit: cover; border-radius: 6px; margin: 0 0 .25rem}
+.mcvqa-card span {display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden;
+  overflow-wrap: anywhere}
+.mcvqa-card .mcvqa-said {color: #b91c1c}
+.mcvqa-card .mcvqa-right {color: #15803d}
+.dark .mcvqa-card .mcvqa-said {color: #f87171}
+.dark .mcvqa-card .mcvqa-right {color: #4ade80}
+@media (max-width: 640px) {
+  #language {position: static; align-self: flex-end}
+  .mcvqa-head h1 {padding-right: 0}
+  .mcvqa-cards {grid-template-columns: repeat(2, minmax(0, 1fr))}
+}
 """

@@ -67,7 +67,8 @@ class Answerer:
     """
 
     def __init__(
-        self, run: str | Path | Config, *, fold: int | None = None, output_dir: str = ".", keep_features: bool = True, **changes: Any
+        self, run: str | Path | Config, *, fold: int | None = None, output_dir: str = ".", keep_features: bool = True,
+        **changes: Any,
     ) -> None:
         if not isinstance(run, Config):
             run = Config().replace(**settings_of_run(str(run), output_dir))

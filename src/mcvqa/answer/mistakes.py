@@ -81,7 +81,7 @@ def _mistake(question: Question, predicted: Mapping[str, str], data: RunData) ->
     record = data.records[question.image]
     shares = [_share(predicted.get(f"prob_{letter}")) for letter in LETTERS[: len(question.choices)]]
     said = max(range(len(shares)), key=shares.__getitem__)
-    if record.problem or question.answer in (None, said) or shares[said] <= 0:
+    if record.path is None or record.problem or question.answer in (None, said) or shares[said] <= 0:
         return None
     return Mistake(question, record.path, said, shares[said])
 

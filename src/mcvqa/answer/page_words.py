@@ -47,11 +47,11 @@ PAGE_WORDS = {
     "none_wrong": ("검증에서 틀린 문제가 없습니다.", "It got no validation question wrong."),
     "mistake": (
         "검증에서는 {said_letter}. {said} ({share})라고 답했지만, 정답은 {right_letter}. {right}입니다.",
-        "In validation it said {said_letter}. {said} ({share}); right is {right_letter}. {right}.",
+        "In validation it answered {said_letter}. {said} ({share}); the right answer is {right_letter}. {right}.",
     ),
     "learned": (
-        "다른 폴드는 이 문제를 학습했으므로, 지금 물으면 맞힐 수도 있습니다.",
-        "The other folds have learned from this question, so asked now it may well be right.",
+        "나머지 폴드는 이 문제로 학습했으므로 지금은 맞힐 수도 있습니다.",
+        "The other folds were trained on this question, so now the answer may be right.",
     ),
     # what is wrong
     "no_photograph": ("사진을 올려 주세요.", "Add a photograph."),

@@ -8,29 +8,35 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mcvqa.answer.answer_page import PAGE_CSS, Shown, heading_as_html, mistakes_as_html, shown_as_html
+from mcvqa.answer.answer_page import PAGE_CSS, Shown, cards_as_html, heading_as_html, mistakes_as_html, shown_as_html
 from mcvqa.answer.answerer import Answerer
 from mcvqa.answer.mistakes import Mistake, is_asked_by, mistakes_of_run
 from mcvqa.answer.opinions import answer_in_orders, asks_with_orders
 from mcvqa.answer.page_words import LANGUAGES, words_in
 from mcvqa.answer.typed import AskError, dropped_photograph, lines_of, typed_choices, typed_question
 from mcvqa.base.files import disk_errors_explained
-from mcvqa.base.informing import printable
 from mcvqa.base.interrupt import StopRequest
 from mcvqa.config import Config, ConfigError, McvqaError
-from mcvqa.data.images import MAX_FILE_BYTES, open_image
+from mcvqa.data.images import MAX_FILE_BYTES
 from mcvqa.data.table import DataError
 
 HERE = "127.0.0.1"
 WAITING = 16  # questions that may wait; more are refused
 PHOTOGRAPHS_FOR = 3600  # seconds that an uploaded photograph is kept
-EXAMPLES, THUMBNAIL = 12, 320  # errors of the run that are shown, and the longer side of their pictures
+EXAMPLES = 12  # errors of the run that are shown
 # No word of the page goes elsewhere, and nothing comes from elsewhere. gradio's own page has scripts and styles in it.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
     "form-action 'self'; frame-ancestors 'self'"
 )
+# scripts of the page
+CARD_CLICKED = """element.addEventListener('click', event => {
+  const card = event.target.closest('[data-number]')
+  if (card) trigger('select', {number: Number(card.dataset.number)})
+})"""
+SCROLL_TO = "() => document.getElementById('%s').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
+BROWSERS_LANGUAGE = "() => navigator.language.startsWith('ko') ? 'ko' : 'en'"
 FONTS = ("system-ui", "-apple-system", "Apple SD Gothic Neo", "Malgun Gothic", "Noto Sans KR", "NanumGothic", "sans-serif")
 
 
@@ -63,12 +69,11 @@ def serve_run(config: Config, *, fold: int | None = None, port: int | None = Non
 def _temporary_folder() -> Iterator[Path]:
     """A folder for all that gradio and the page write, which it is told of by the environment."""
     with tempfile.TemporaryDirectory(prefix="mcvqa-serve-") as name:
-        folder = Path(name).resolve()
-        given = {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_EXAMPLES_CACHE": str(folder / "examples")}
+        given = {"GRADIO_TEMP_DIR": name, "GRADIO_EXAMPLES_CACHE": name, "GRADIO_ANALYTICS_ENABLED": "False"}
         before = {variable: os.environ.get(variable) for variable in given}
         os.environ.update(given)
         try:
-            yield folder
+            yield Path(name).resolve()
         finally:
             for variable, value in before.items():
                 os.environ.pop(variable, None)
@@ -117,20 +122,12 @@ class AskingPage:
         self.answerer, self.folder, self.averaged = answerer, folder, averaged
         self.run = answerer.trained.project.config.run
         self.mistakes, self.why_none = self._mistakes()
-        self.thumbnails = [self._thumbnail(number, mistake) for number, mistake in enumerate(self.mistakes)]
 
     def _mistakes(self) -> tuple[list[Mistake], str]:
         try:
             return mistakes_of_run(self.answerer.trained, EXAMPLES), ""
         except DataError as error:
             return [], str(error)
-
-    def _thumbnail(self, number: int, mistake: Mistake) -> tuple[str, str]:
-        picture, path = open_image(mistake.photograph), self.folder / f"example-{number}.jpg"
-        picture.thumbnail((THUMBNAIL, THUMBNAIL))
-        picture.save(path, "JPEG", quality=88)
-        choices = mistake.question.choices
-        return str(path), printable(f"✗ {choices[mistake.said]}  ✓ {choices[mistake.question.answer or 0]}")
 
     @contextlib.contextmanager
     def served(self, port: int | None, share: bool) -> Iterator[tuple[str, ...]]:
@@ -182,25 +179,24 @@ class AskingPage:
                 with gr.Column(min_width=320):
                     beside = gr.HTML(shown_as_html(Shown(), "en"), elem_id="answer")
             above = gr.HTML(self._above_mistakes("en"))
-            gallery = gr.Gallery(
-                self.thumbnails, visible=bool(self.mistakes), show_label=False, columns=[2, 3, 4, 4, 6], buttons=[],
-                height="auto", allow_preview=False, interactive=False, object_fit="contain", elem_id="mistakes",
-            )
+            cards = gr.HTML(cards_as_html(self.mistakes), js_on_load=CARD_CLICKED, elem_id="mistakes")
 
-            def chosen(event: gr.SelectData, language: str) -> tuple[Any, ...]:
-                return self.chosen(event.index, language)
+            def chosen(event: gr.EventData, language: str) -> tuple[Any, ...]:
+                return self.chosen(event.number, language)
 
             hidden: dict[str, Any] = {"preprocess": False, "show_progress": "hidden", "api_visibility": "private"}
             asked = [photograph, question, choices, shown, language]
-            gr.on(
+            answered = gr.on(
                 [ask.click, question.submit], self.answered, asked, [shown, beside], preprocess=False,
                 show_progress_on=beside, api_visibility="private",
             )
+            answered.then(None, js=SCROLL_TO % "answer")
             photograph.upload(self.uploaded, [photograph, language], [photograph, shown, beside], **hidden)
-            gallery.select(chosen, language, [photograph, question, choices, shown, beside], **hidden)
+            filled = cards.select(chosen, language, [photograph, question, choices, shown, beside], **hidden)
+            filled.then(None, js=SCROLL_TO % "photograph")
             labelled = [heading, photograph, question, choices, ask, above, beside]
             language.change(self.labels, [language, shown], labelled, queue=False, **hidden)
-            blocks.load(None, None, language, js="() => navigator.language.startsWith('ko') ? 'ko' : 'en'")
+            blocks.load(None, None, language, js=BROWSERS_LANGUAGE)
         return blocks
 
     def labels(self, language: str, shown: Shown) -> list[Any]:
