@@ -47,7 +47,7 @@ def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-# not installed by install.sh: torchvision works only beside PyPI's own build of torch, CSV files do not need 50 MB for tables, and
+# not installed by install.sh: torchvision works only beside PyPI's own build of torch, CSV files do not need 50 MB for tables,
 # gradio brings 30 packages and holds pillow back
 NOT_LOCKED = ("vlm", "tables", "ui")
 

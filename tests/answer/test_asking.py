@@ -17,7 +17,7 @@ from mcvqa.answer.answer_page import Shown, as_text, cards_as_html, heading_as_h
 from mcvqa.answer.answerer import Answer
 from mcvqa.answer.mistakes import Mistake, is_asked_by, mistakes_of_run
 from mcvqa.answer.opinions import OrderedAnswer, OrderOpinion, answer_in_orders, asks_with_orders, opinions_by_order
-from mcvqa.answer.page_words import LANGUAGES, PAGE_WORDS, spoken, words_in
+from mcvqa.answer.page_words import PAGE_LANGUAGES, PAGE_WORDS, spoken, words_in
 from mcvqa.answer.serve import POLICY, LocalOnly, serve_run
 from mcvqa.answer.typed import MOST_CHARACTERS, AskError, dropped_photograph, lines_of, typed_choices, typed_question
 from mcvqa.config import ConfigError
@@ -53,7 +53,7 @@ def test_what_cannot_be_asked_is_said_in_both_languages(read, kind):
     with pytest.raises(AskError) as caught:
         read()
     assert caught.value.kind == kind
-    korean, english = (spoken(caught.value, language) for language in LANGUAGES)
+    korean, english = (spoken(caught.value, language) for language in PAGE_LANGUAGES)
     assert re.search("[가-힣]", korean) and not re.search("[가-힣]", english) and "{" not in korean + english
 
 
@@ -61,7 +61,7 @@ def test_both_languages_say_the_same():
     """Each text has the same places to fill in both, and none is left untranslated."""
     for name, texts in PAGE_WORDS.items():
         places = [{place for _, place, _, _ in string.Formatter().parse(text) if place} for text in texts]
-        assert len(texts) == len(LANGUAGES) and places[0] == places[1] and texts[0] != texts[1], name
+        assert len(texts) == len(PAGE_LANGUAGES) and places[0] == places[1] and texts[0] != texts[1], name
 
 
 def test_a_photograph_is_shown_as_it_is_or_as_png_of_the_same_pixels(tmp_path):
@@ -192,7 +192,7 @@ def hostile_pages(tmp_path) -> list[str]:
         OrderOpinion((0, 1), 0, (0.7, 0.3)), OrderOpinion((1, 0), 1, (0.4, 0.6))), True)
     problem = AskError("failed", reason=HOSTILE)
     return [
-        *(shown_as_html(shown, language) for language in LANGUAGES
+        *(shown_as_html(shown, language) for language in PAGE_LANGUAGES
           for shown in (Shown(answer, mistake, learned=True), Shown(problem=problem))),
         heading_as_html(HOSTILE, HOSTILE, (0, 1), "en"), mistakes_as_html(0, HOSTILE, "ko"), cards_as_html([mistake]),
     ]

@@ -186,7 +186,7 @@ ul.mcvqa-bars {list-style: none; margin: 0; padding: 0}
 .mcvqa-orders th, .mcvqa-orders td {padding: .35rem .5rem; text-align: center; border: 0 solid var(--border-color-primary)}
 .mcvqa-orders table, .mcvqa-orders thead, .mcvqa-orders tbody, .mcvqa-orders tr {border: 0 !important}
 .mcvqa-orders tr > * {border-bottom-width: 1px !important}
-.mcvqa-orders th:first-child {text-align: left; white-space: nowrap; font-weight: 500; word-spacing: .2em}
+.mcvqa-orders th:first-child {text-align: left; min-width: 5.5rem; max-width: 11rem; font-weight: 500; word-spacing: .2em}
 .mcvqa-orders td {background: color-mix(in srgb, var(--blue) calc(var(--share) * .4), transparent)}
 .mcvqa-orders td.mcvqa-top {font-weight: 700}
 .mcvqa-cards {display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .75rem}

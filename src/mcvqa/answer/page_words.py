@@ -1,7 +1,7 @@
 """The words of the page, in Korean and English."""
 from mcvqa.answer.typed import AskError
 
-LANGUAGES = {"ko": "한국어", "en": "English"}
+PAGE_LANGUAGES = {"ko": "한국어", "en": "English"}
 PAGE_WORDS = {
     "heading": ("{run}에 질문하기", "Ask {run}"),
     "lead": (
@@ -77,8 +77,8 @@ PAGE_WORDS = {
 
 
 def words_in(language: str) -> dict[str, str]:
-    """The words of one of LANGUAGES."""
-    number = list(LANGUAGES).index(language)
+    """The words of one of PAGE_LANGUAGES."""
+    number = list(PAGE_LANGUAGES).index(language)
     return {name: texts[number] for name, texts in PAGE_WORDS.items()}
 
 

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from mcvqa.answer.answer_page import PAGE_CSS, Shown, cards_as_html, heading_as_
 from mcvqa.answer.answerer import Answerer
 from mcvqa.answer.mistakes import Mistake, is_asked_by, mistakes_of_run
 from mcvqa.answer.opinions import answer_in_orders, asks_with_orders
-from mcvqa.answer.page_words import LANGUAGES, words_in
+from mcvqa.answer.page_words import PAGE_LANGUAGES, words_in
 from mcvqa.answer.typed import AskError, dropped_photograph, lines_of, typed_choices, typed_question
 from mcvqa.base.files import disk_errors_explained
 from mcvqa.base.interrupt import StopRequest
@@ -36,6 +37,13 @@ CARD_CLICKED = """element.addEventListener('click', event => {
   if (card) trigger('select', {number: Number(card.dataset.number)})
 })"""
 SCROLL_TO = "() => document.getElementById('%s').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
+PASTED = """() => document.addEventListener('paste', event => {
+  const input = document.querySelector('#photograph input[type=file]'), files = event.clipboardData.files
+  if (!input || !files.length) return
+  event.preventDefault()
+  input.files = files
+  input.dispatchEvent(new Event('change', {bubbles: true}))
+})"""
 BROWSERS_LANGUAGE = "() => navigator.language.startsWith('ko') ? 'ko' : 'en'"
 FONTS = ("system-ui", "-apple-system", "Apple SD Gothic Neo", "Malgun Gothic", "Noto Sans KR", "NanumGothic", "sans-serif")
 
@@ -55,6 +63,7 @@ def serve_run(config: Config, *, fold: int | None = None, port: int | None = Non
     """
     with contextlib.suppress(KeyboardInterrupt), StopRequest(at_once=True), _temporary_folder() as folder:
         require_gradio()
+        require_free_port(port)
         answerer = Answerer(config, fold=fold, keep_features=False, **asks_with_orders(config))
         print("loading the model ...")
         answerer.models.load()
@@ -90,6 +99,20 @@ def require_gradio() -> None:
     except ImportError as error:
         missing = "" if error.name == "gradio" else f" ({error})"
         raise ConfigError(f"The page needs gradio 6.16 or newer: pip install 'mcvqa[ui]'{missing}") from None
+
+
+def require_free_port(port: int | None) -> None:
+    """Before the model is loaded.
+
+    Raises:
+        ConfigError: another program listens at the port, or it may not be used.
+    """
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((HERE, port or 0))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"The page cannot be served at {HERE}:{port}: {error}. Give another --port.") from None
 
 
 class LocalOnly:
@@ -141,10 +164,11 @@ class AskingPage:
                 server_name=HERE, server_port=port, share=share, inbrowser=False, inline=False, prevent_thread_lock=True,
                 quiet=True, footer_links=[], run_history=False, ssr_mode=False, pwa=False, mcp_server=False,
                 enable_monitoring=False, max_file_size=MAX_FILE_BYTES, app_kwargs={"middleware": [Middleware(LocalOnly)]},
-                css=PAGE_CSS, theme=gr.themes.Default(font=FONTS, font_mono=("ui-monospace", "monospace"), primary_hue="blue"),
+                css=PAGE_CSS, js=PASTED,
+                theme=gr.themes.Default(font=FONTS, font_mono=("ui-monospace", "monospace"), primary_hue="blue"),
             )
         except OSError as error:
-            raise ConfigError(f"The page cannot be served at {HERE}:{port or 7860}: {error}. Give another --port.") from None
+            raise ConfigError(f"The page cannot be served: {error}. Give another --port.") from None
         try:
             yield tuple(address for address in (local, public) if address)
         finally:
@@ -159,7 +183,7 @@ class AskingPage:
         with gr.Blocks(title=f"mcvqa: {self.run}", analytics_enabled=False, delete_cache=(600, PHOTOGRAPHS_FOR)) as blocks:
             shown = gr.State(Shown())
             language = gr.Radio(
-                [(name, key) for key, name in LANGUAGES.items()], value="en", show_label=False, container=False,
+                [(name, key) for key, name in PAGE_LANGUAGES.items()], value="en", show_label=False, container=False,
                 elem_id="language",
             )
             heading = gr.HTML(self._heading("en"))
