@@ -78,7 +78,10 @@ def serve_run(config: Config, *, fold: int | None = None, port: int | None = Non
 def _temporary_folder() -> Iterator[Path]:
     """A folder for all that gradio and the page write, which it is told of by the environment."""
     with tempfile.TemporaryDirectory(prefix="mcvqa-serve-") as name:
-        given = {"GRADIO_TEMP_DIR": name, "GRADIO_EXAMPLES_CACHE": name, "GRADIO_ANALYTICS_ENABLED": "False"}
+        given = {
+            "GRADIO_TEMP_DIR": name, "GRADIO_EXAMPLES_CACHE": name, "GRADIO_ANALYTICS_ENABLED": "False",
+            "GRADIO_RUN_HISTORY": "False",
+        }
         before = {variable: os.environ.get(variable) for variable in given}
         os.environ.update(given)
         try:
@@ -162,7 +165,7 @@ class AskingPage:
         try:
             _, local, public = blocks.launch(
                 server_name=HERE, server_port=port, share=share, inbrowser=False, inline=False, prevent_thread_lock=True,
-                quiet=True, footer_links=[], run_history=False, ssr_mode=False, pwa=False, mcp_server=False,
+                quiet=True, footer_links=[], ssr_mode=False, pwa=False, mcp_server=False,
                 enable_monitoring=False, max_file_size=MAX_FILE_BYTES, app_kwargs={"middleware": [Middleware(LocalOnly)]},
                 css=PAGE_CSS, js=PASTED,
                 theme=gr.themes.Default(font=FONTS, font_mono=("ui-monospace", "monospace"), primary_hue="blue"),
