@@ -7,6 +7,7 @@ import shutil
 import string
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from mcvqa.answer.answerer import Answer
 from mcvqa.answer.mistakes import Mistake, is_asked_by, mistakes_of_run
 from mcvqa.answer.opinions import OrderedAnswer, OrderOpinion, answer_in_orders, asks_with_orders, opinions_by_order
 from mcvqa.answer.page_words import PAGE_LANGUAGES, PAGE_WORDS, spoken, words_in
-from mcvqa.answer.serve import POLICY, LocalOnly, serve_run
+from mcvqa.answer.serve import OLDEST_GRADIO, POLICY, LocalOnly, serve_run
 from mcvqa.answer.typed import MOST_CHARACTERS, AskError, dropped_photograph, lines_of, typed_choices, typed_question
 from mcvqa.config import ConfigError
 from mcvqa.data.questions import Question
@@ -224,10 +225,18 @@ def test_an_answer_is_shown_with_its_bars_and_orders():
     assert words_in("en")["one_order"] in text_of(shown) and "<table>" not in shown
 
 
-def test_the_page_is_refused_without_gradio(trained, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(ConfigError, match=r"pip install 'mcvqa\[ui\]'$"):
+@pytest.mark.parametrize(("there", "told"), [
+    (None, "6.16 or newer: pip install"), (SimpleNamespace(__version__="5.49.1"), "6.16 or newer, not 5.49.1: pip install"),
+])
+def test_the_page_is_refused_without_gradio(trained, monkeypatch, there, told):
+    monkeypatch.setitem(sys.modules, "gradio", there)
+    with pytest.raises(ConfigError, match=rf"{told} 'mcvqa\[ui\]'$"):
         serve_run(trained)
+
+
+def test_the_version_that_is_asked_for_is_the_one_of_the_extra():
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nui = ["gradio>={OLDEST_GRADIO}"]\n' in project
 
 
 def test_every_response_forbids_the_browser_to_load_from_elsewhere():

@@ -245,10 +245,12 @@ def test_a_phone_shows_all_of_it(browser, server, hostile_run):
 
 def test_only_photographs_of_the_page_are_served(server, hostile_run):
     """Neither the run's files nor others of the machine."""
-    (server.folder / "own.txt").write_text("private")
-    for file in (server.folder / "own.txt", Path(hostile_run.output_dir) / "experiments/r/config.yaml", Path("/etc/hostname")):
+    beside = server.folder / "own.txt"
+    beside.write_text("private")
+    for file in (beside, Path(hostile_run.output_dir) / "experiments/r/config.yaml", Path("/etc/hostname")):
         assert server.status(f"/gradio_api/file={file}") in (403, 404)
-    assert server.status("/") == 200
+    beside.unlink()
+    assert server.status("/") == 200 and server.status("/gradio_api/runs") == 404
 
 
 ELSEWHERE = """() => new Promise(resolve => {
@@ -278,7 +280,7 @@ def test_nothing_is_left_and_nothing_of_the_run_is_changed(server, hostile_run, 
     assert list(temporary.rglob("test_0002.jpg")) and temporary.stat().st_mode & 0o077 == 0
     assert server.stop(signal.SIGINT) == 0 and "Traceback" not in server.said.read_text()
     assert not list(server.temporary.glob("mcvqa-*/")) and not (server.temporary / "gradio").exists()
-    assert {file.name for file in server.folder.iterdir()} == {"tmp", "home", "said.txt", "own.txt"}
+    assert {file.name for file in server.folder.iterdir()} == {"tmp", "home", "said.txt"}
     home = server.folder / "home"
     assert {file.parent for file in home.rglob("*") if file.is_file()} <= {home / ".cache/matplotlib"}, "its list of fonts"
     assert files_of_run(hostile_run) == before and sorted(Path(hostile_run.output_dir, "cache").rglob("*")) == cached

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from mcvqa.answer.answer_page import PAGE_CSS, Shown, cards_as_html, heading_as_html, mistakes_as_html, shown_as_html
 from mcvqa.answer.answerer import Answerer
 from mcvqa.answer.mistakes import Mistake, is_asked_by, mistakes_of_run
@@ -22,6 +24,7 @@ from mcvqa.data.images import MAX_FILE_BYTES
 from mcvqa.data.table import DataError
 
 HERE = "127.0.0.1"
+OLDEST_GRADIO = "6.16"
 WAITING = 16  # questions that may wait; more are refused
 PHOTOGRAPHS_FOR = 3600  # seconds that an uploaded photograph is kept
 EXAMPLES = 12  # errors of the run that are shown
@@ -95,13 +98,15 @@ def _temporary_folder() -> Iterator[Path]:
 def require_gradio() -> None:
     """
     Raises:
-        ConfigError: gradio is not installed.
+        ConfigError: gradio is not installed, or older than OLDEST_GRADIO.
     """
+    told = f"The page needs gradio {OLDEST_GRADIO} or newer{{}}: pip install 'mcvqa[ui]'"
     try:
-        import gradio  # noqa: F401
+        import gradio as gr
     except ImportError as error:
-        missing = "" if error.name == "gradio" else f" ({error})"
-        raise ConfigError(f"The page needs gradio 6.16 or newer: pip install 'mcvqa[ui]'{missing}") from None
+        raise ConfigError(told.format("" if error.name == "gradio" else f" ({error})")) from None
+    if Version(gr.__version__) < Version(OLDEST_GRADIO):
+        raise ConfigError(told.format(f", not {gr.__version__}"))
 
 
 def require_free_port(port: int | None) -> None:
