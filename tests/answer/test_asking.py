@@ -20,7 +20,15 @@ from mcvqa.answer.mistakes import Mistake, is_asked_by, mistakes_of_run
 from mcvqa.answer.opinions import OrderedAnswer, OrderOpinion, answer_in_orders, asks_with_orders, opinions_by_order
 from mcvqa.answer.page_words import PAGE_LANGUAGES, PAGE_WORDS, spoken, words_in
 from mcvqa.answer.serve import OLDEST_GRADIO, POLICY, LocalOnly, serve_run
-from mcvqa.answer.typed import MOST_CHARACTERS, AskError, dropped_photograph, lines_of, typed_choices, typed_question
+from mcvqa.answer.typed import (
+    MOST_CHARACTERS,
+    AskError,
+    dropped_photograph,
+    for_browsers,
+    lines_of,
+    typed_choices,
+    typed_question,
+)
 from mcvqa.config import ConfigError
 from mcvqa.data.questions import Question
 from mcvqa.data.table import DataError
@@ -48,7 +56,7 @@ def test_choices_are_lines(typed, read):
     (lambda: typed_choices(""), "choice_count"), (lambda: typed_choices("red\n\n"), "choice_count"),
     (lambda: typed_choices("x\n" * 27), "choice_count"), (lambda: typed_choices("x" * MOST_CHARACTERS + "\ny"), "long_choices"),
     (lambda: typed_question(" \n"), "no_question"), (lambda: typed_question("?" * (MOST_CHARACTERS + 1)), "long_question"),
-    (lambda: dropped_photograph(None, Path()), "no_photograph"),
+    (lambda: dropped_photograph(None), "no_photograph"),
 ])
 def test_what_cannot_be_asked_is_said_in_both_languages(read, kind):
     with pytest.raises(AskError) as caught:
@@ -70,10 +78,10 @@ def test_a_photograph_is_shown_as_it_is_or_as_png_of_the_same_pixels(tmp_path):
     for suffix in ("png", "webp", "jpg"):
         file = tmp_path / f"photo.{suffix}"
         Image.fromarray(pixels).save(file)
-        assert dropped_photograph(file, tmp_path) == file
+        assert for_browsers(dropped_photograph(file), tmp_path / "shown.png") == file
     Image.fromarray(pixels).save(tmp_path / "scan.tiff")
-    shown = dropped_photograph(tmp_path / "scan.tiff", tmp_path)
-    assert shown.suffix == ".png" and (np.asarray(Image.open(shown)) == pixels).all()
+    shown = for_browsers(dropped_photograph(tmp_path / "scan.tiff"), tmp_path / "shown.png")
+    assert shown.name == "shown.png" and (np.asarray(Image.open(shown)) == pixels).all()
 
 
 @pytest.mark.parametrize(("content", "reason"), [
@@ -82,7 +90,7 @@ def test_a_photograph_is_shown_as_it_is_or_as_png_of_the_same_pixels(tmp_path):
 def test_a_photograph_that_cannot_be_read_is_refused_with_the_reason(tmp_path, content, reason):
     (tmp_path / "photo.jpg").write_bytes(content)
     with pytest.raises(AskError) as caught:
-        dropped_photograph(tmp_path / "photo.jpg", tmp_path)
+        dropped_photograph(tmp_path / "photo.jpg")
     assert reason in spoken(caught.value, "en") and reason in spoken(caught.value, "ko")
 
 

@@ -16,7 +16,7 @@ from mcvqa.answer.answerer import Answerer
 from mcvqa.answer.mistakes import Mistake, is_asked_by, mistakes_of_run
 from mcvqa.answer.opinions import answer_in_orders, asks_with_orders
 from mcvqa.answer.page_words import PAGE_LANGUAGES, words_in
-from mcvqa.answer.typed import AskError, dropped_photograph, lines_of, typed_choices, typed_question
+from mcvqa.answer.typed import AskError, dropped_photograph, for_browsers, lines_of, typed_choices, typed_question
 from mcvqa.base.files import disk_errors_explained
 from mcvqa.base.interrupt import StopRequest
 from mcvqa.config import Config, ConfigError, McvqaError
@@ -273,22 +273,23 @@ class AskingPage:
         """A photograph as soon as it is there: as a browser can show it, or what is wrong with it."""
         shown, path = Shown(), None
         try:
-            path = str(self._dropped(photograph))
+            path = str(for_browsers(self._dropped(photograph), self.folder / "uploaded.png"))
         except AskError as problem:
             shown = Shown(problem=problem)
         return path, shown, shown_as_html(shown, language)
 
     def _dropped(self, photograph: Mapping[str, Any] | None) -> Path:
         path = Path((photograph or {}).get("path") or "").resolve()
-        return dropped_photograph(path if path.is_relative_to(self.folder) else None, self.folder)
+        return dropped_photograph(path if path.is_relative_to(self.folder) else None)
 
     def chosen(self, number: int, language: str) -> tuple[Any, ...]:
         """An error of the run, filled into the form."""
-        mistake, copy = self.mistakes[number], self.folder / f"chosen-{number}{self.mistakes[number].photograph.suffix}"
-        shown = Shown(mistake=mistake, learned=len(self.answerer.trained.folds) > 1)
+        mistake, path = self.mistakes[number], None
+        copy = self.folder / f"chosen-{number}{mistake.photograph.suffix}"
         try:
-            shutil.copyfile(mistake.photograph, copy)
-            path: str | None = str(dropped_photograph(copy, self.folder))
-        except (OSError, AskError) as error:
-            path, shown = None, Shown(problem=AskError("unreadable", reason=str(error)))
+            shutil.copyfile(dropped_photograph(mistake.photograph), copy)
+            path = str(for_browsers(copy, self.folder / f"chosen-{number}.png"))
+            shown = Shown(mistake=mistake, learned=len(self.answerer.trained.folds) > 1)
+        except AskError as problem:
+            shown = Shown(problem=problem)
         return path, mistake.question.text, lines_of(mistake.question.choices), shown, shown_as_html(shown, language)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from mcvqa.config import McvqaError
 from mcvqa.data.answers import LETTERS
-from mcvqa.data.images import ImageError, open_with_hash
+from mcvqa.data.images import ImageError, open_image
 from mcvqa.data.own_letters import strip_own_letters
 
 MOST_CHARACTERS = 4_000  # of a question, and of all choices together
@@ -60,12 +60,8 @@ def lines_of(choices: Sequence[str]) -> str:
     return "\n".join(" ".join(choice.split()) for choice in choices)
 
 
-def dropped_photograph(file: str | Path | None, folder: Path) -> Path:
-    """The photograph as a browser can show it.
-
-    Args:
-        file: what was dropped.
-        folder: where pictures in formats that browsers do not show (HEIC, TIFF, ...) are written as PNG, pixel for pixel.
+def dropped_photograph(file: str | Path | None) -> Path:
+    """A photograph that can be read.
 
     Raises:
         AskError: there is none, or it cannot be read.
@@ -73,12 +69,21 @@ def dropped_photograph(file: str | Path | None, folder: Path) -> Path:
     if not file:
         raise AskError("no_photograph")
     try:
-        picture, digest = open_with_hash(file)
+        open_image(file)
     except ImageError as error:
         raise AskError("unreadable", reason=error.reason) from None
-    with Image.open(file) as opened:
+    return Path(file)
+
+
+def for_browsers(photograph: Path, png: Path) -> Path:
+    """The photograph as a browser can show it.
+
+    Args:
+        photograph: that can be read.
+        png: where it is written, pixel for pixel, if browsers do not show its format (HEIC, TIFF, ...).
+    """
+    with Image.open(photograph) as opened:
         if opened.format in SHOWN_BY_BROWSERS:
-            return Path(file)
-    path = folder / f"{digest[:24]}.png"
-    picture.save(path, "PNG")
-    return path
+            return photograph
+    open_image(photograph).save(png, "PNG")
+    return png
