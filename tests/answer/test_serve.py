@@ -34,6 +34,8 @@ pytestmark = [pytest.mark.nightly, pytest.mark.skipif(CHROMIUM is None, reason=N
 @pytest.fixture(scope="module")
 def hostile_run(tmp_path_factory) -> Config:
     """A run that has learned hardly anything, so that it has errors to show, from questions that hold markup."""
+    pytest.importorskip("gradio", reason="gradio is not installed (mcvqa[ui])")
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed, which drives the browser")
     out = tmp_path_factory.mktemp("hostile")
     make_dataset(out / "data")
     with open(out / "data/train.csv", encoding="utf-8", newline="") as handle:
@@ -87,7 +89,6 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(hostile_run, tmp_path_factory) -> Iterator[Server]:
-    pytest.importorskip("gradio", reason="gradio is not installed (mcvqa[ui])")
     started = Server(hostile_run, tmp_path_factory.mktemp("server"))
     yield started
     if started.process.poll() is None:
@@ -95,9 +96,10 @@ def server(hostile_run, tmp_path_factory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def browser():
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed, which drives the browser")
-    with driver.sync_playwright() as playwright:
+def browser(server):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
         opened.close()
@@ -186,7 +188,7 @@ def test_what_is_wrong_is_said_in_the_page(tab, hostile_run, tmp_path):
     tab.fill(photograph, "", CHOICES)
     assert tab.shown(".mcvqa-problem") == "Type a question."
     tab.fill(None, "What color is it?", ["red"])
-    assert tab.shown(".mcvqa-problem") == "1 given: type 2 to 26 choices, one per line."
+    assert tab.shown(".mcvqa-problem") == "Type 2 to 26 choices, one per line (1 given)."
     tab.picture("problem-1280")
     tab.page.click("#photograph button[aria-label='Remove Image']")
     tab.page.wait_for_selector("#photograph input[type=file]", state="attached")

@@ -66,7 +66,7 @@ PAGE_WORDS = {
     ),
     "choice_count": (
         "보기가 {count}개입니다. 2~{most}개를 한 줄에 하나씩 입력해 주세요.",
-        "{count} given: type 2 to {most} choices, one per line.",
+        "Type 2 to {most} choices, one per line ({count} given).",
     ),
     "long_choices": (
         "보기가 모두 합쳐 {count:,}자입니다. {most:,}자 이하로 줄여 주세요.",
