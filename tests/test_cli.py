@@ -20,7 +20,7 @@ from tests.faults import small_disk
 from tests.run.conftest import blank_each, figures_made_by
 
 COMMANDS = ("run", "demo", "check", "eda", "folds", "train", "predict", "ensemble", "report", "validate", "presets",
-            "experiments", "models", "search", "answer", "export")
+            "experiments", "models", "search", "answer", "export", "serve")
 
 
 def typed(*words: str, status: int = 0) -> str:

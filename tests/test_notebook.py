@@ -15,6 +15,7 @@ import zipfile
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -35,8 +36,9 @@ from tools.build_notebook import (
 )
 
 from mcvqa.config import Config, ConfigError
-from mcvqa.data.questions import read_questions
+from mcvqa.data.questions import Question, read_questions
 from mcvqa.report.submission import validate_submission
+from mcvqa.scoring.scores import load_scores
 from tests.conftest import make_dataset
 from tests.test_structure import MODULES, PACKAGE, module_name
 
@@ -465,11 +467,23 @@ def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path)
     assert {f"{name}.png" for name in ("confusion", "letters", "groups")} <= {
         Path(line).name for line in first.splitlines() if line.startswith("shown: ")}
     test = read_questions(tmp_path / "data" / "demo" / "test.csv", labelled=False).questions
+    (scores,) = (tmp_path / "experiments").glob("*/scores/fold0-test.npz")
+    assert bars_under(first, test[0]) == [f"{share:.1%}" for share in np.exp(load_scores(scores).mean()[0]) if share]
     assert len(test) == 12 and not validate_submission(tmp_path / "outputs" / "submission_ensemble.csv", test).problems
 
 
 # %% on Kaggle
 EASYVQA = ROOT.parent / "shared" / "data" / "easyvqa"
+
+
+def bars_under(told: str, question: Question) -> list[str]:
+    """The shares that the last open cell shows below a question."""
+    below = told[told.rindex(f"\n{question.text}\n") :].splitlines()[2:]
+    lines = [re.fullmatch(rf"{letter} +(\S+) (█*) (.+)", line) for letter, line in zip("abcd", below, strict=False)]
+    found = [line for line in lines if line][: len(question.choices)]
+    assert [line[3] for line in found] == list(question.choices)
+    assert all(len(line[2]) == round(0.3 * float(line[1][:-1])) for line in found)
+    return [line[1] for line in found]
 
 
 def share_of(source: Path, folder: Path, **rows: int) -> None:
@@ -493,9 +507,14 @@ def test_real_data_laid_out_as_kaggle_does_it(tmp_path):
     here.mkdir()
     more = "dict(IMAGE_SIZE=112, BATCH_SIZE=16, GRAD_ACCUM_STEPS=1, LEARNING_RATE=1e-3, NUM_WORKERS=2)"
     model = f'"{tmp_path / "input" / "tiny-weights" / "tiny"}"'
-    told = run_cells(edited(CODE, ATTACHED=f'Path("{tmp_path / "input"}")', MODEL=model, MORE=more), here)
+    asked = "one = data.test[0]\nanswer_one('nowhere.jpg', '?', 'a', 'b')\nprint('again')\n"
+    asked += "answer_one(str(data.records[one.image].path), one.text, *one.choices)"
+    told = run_cells([*edited(CODE, ATTACHED=f'Path("{tmp_path / "input"}")', MODEL=model, MORE=more), asked], here)
+    told, again = told.split("again\n")
+    assert "could not be made, continuing without it: ImageError: nowhere.jpg: no such file" in told.splitlines()[-1]
     assert told.startswith("Kaggle, ") and "For all rows: preset `single`" in told and "in a process of its own" not in told
     test = read_questions(EASYVQA / "test.csv", labelled=False).questions[:200]
     for name in ("single", "ensemble"):
         assert not validate_submission(here / "outputs" / f"submission_{name}.csv", test).problems
+    assert bars_under(told, test[0]) == bars_under(again, test[0]), "a question of the data, and a photograph of one's own"
     assert sorted(path.name for path in here.iterdir()) == ["cache", "checkpoints", "experiments", "logs", "outputs"]

@@ -109,6 +109,8 @@ def test_heavy_libraries_stay_in_their_room():
                 home = room(module_name(path))
                 if name.split(".")[0] in ("transformers", "peft", "bitsandbytes"):
                     assert home in ("model", "answer"), f"{module_name(path)} imports {name}"
+                if name.split(".")[0] in ("gradio", "starlette"):
+                    assert module_name(path) == "answer.serve" and node.col_offset > 0, f"{module_name(path)} imports {name}"
                 if name.split(".")[0] == "matplotlib":
                     assert module_name(path) == "base.plots", f"{module_name(path)} imports {name}: use mcvqa.base.plots"
 

@@ -54,7 +54,7 @@ def project() -> dict[str, Any]:
 
 # not installed by install.sh: torchvision works only beside PyPI's own build of torch, and CSV files do not need 50 MB for tables
 NOT_LOCKED = ("vlm", "tables")
-NIGHTLY_EXTRAS = ("ray", "ui")
+NIGHTLY_EXTRAS = ("ray", "ui")  # which hold pillow back below 13, and bring 100 packages
 
 
 def runtime_ranges() -> list[str]:

@@ -274,6 +274,21 @@ def export(
         export_run(settings, to, fold=fold, merged=merged, data=data)
 
 
+@app.command(help="Ask a trained run in the browser: drop a photograph, type a question and choices. Needs mcvqa[ui].\n\n"
+             "Example: mcvqa serve RUN --fold 0")
+def serve(
+    run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
+    fold: Annotated[int | None, typer.Option(help="Only this fold, counted from 0, which is faster.")] = None,
+    port: Annotated[int | None, typer.Option(help="Of 127.0.0.1; the first free one from 7860 on by itself.")] = None,
+    share: Annotated[bool, typer.Option("--share", help="Also make a public link, through gradio's servers.")] = False,
+) -> None:
+    with _told_for_people():
+        settings = _of_run(run, config, preset, set_, data)
+        from mcvqa.answer.serve import serve_run
+
+        serve_run(settings, fold=fold, port=port, share=share)
+
+
 @app.command(help="Check a submission file against the test rows: ids, order, letters.\n\n"
              "Example: mcvqa validate outputs/submission_ensemble.csv --data data")
 def validate(

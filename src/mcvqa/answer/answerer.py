@@ -48,6 +48,7 @@ class Answerer:
         run: name of the run, path of experiments/<run>, or its settings.
         fold: the only fold to ask, which is faster for single questions; None: all.
         output_dir: where experiments/ is, for a name.
+        keep_features: whether image features are kept in cache/, so that no photograph is encoded twice.
         changes: settings such as device="cpu", use_tta=True or, where the base model lies elsewhere now, model_id=FOLDER.
 
     Attributes:
@@ -65,12 +66,15 @@ class Answerer:
     ('red', 'a', 1.0)
     """
 
-    def __init__(self, run: str | Path | Config, *, fold: int | None = None, output_dir: str = ".", **changes: Any) -> None:
+    def __init__(
+        self, run: str | Path | Config, *, fold: int | None = None, output_dir: str = ".", keep_features: bool = True,
+        **changes: Any,
+    ) -> None:
         if not isinstance(run, Config):
             run = Config().replace(**settings_of_run(str(run), output_dir))
         join_processes(run)
         self.trained: TrainedRun = by_main(find_trained, run.replace(**changes), fold)
-        self.models = TrainedModels(self.trained)
+        self.models = TrainedModels(self.trained, keep_features)
         self._pictures = tempfile.TemporaryDirectory(prefix="mcvqa-")  # those without a file of their own
 
     def answer(self, image: Any, question: str, choices: Sequence[str]) -> Answer:
@@ -107,10 +111,13 @@ class Answerer:
         if hasattr(rows, "columns") or hasattr(rows, "to_pandas"):
             config = self.trained.project.config
             folder = Path(by_main(functools.partial(with_tables, config.replace(data_dir="."), test=rows)).data_dir)
-            return self._answers(by_main(read_asked, folder / "test.csv", config, self.trained.cache))
-        return self._answers(self._asked(rows))
+            asked = by_main(read_asked, folder / "test.csv", config, self.trained.cache)
+        else:
+            asked = self.asked(rows)
+        return answers_from(asked, self.scores(asked)) if asked.questions else []
 
-    def _asked(self, rows: Iterable[Any]) -> NewRows:
+    def asked(self, rows: Iterable[Any]) -> NewRows:
+        """What is asked by (image, question, choices), or by mappings with these names. Raises: as `answer`."""
         questions, records = [], {}
         for row in rows:
             image, text, choices = (row[name] for name in ("image", "question", "choices")) if isinstance(row, Mapping) else row
@@ -119,16 +126,6 @@ class Answerer:
             name = str(row.get("id", "")) if isinstance(row, Mapping) else ""
             questions.append(asked_question(text, choices, record.written, name))
         return NewRows(tuple(questions), records, Path(), None, ())
-
-    def _answers(self, asked: NewRows) -> list[Answer]:
-        if not asked.questions:
-            return []
-        probabilities = mean_probabilities(self.scores(asked))
-        chosen = most_probable(probabilities, [question.id for question in asked.questions])
-        return [
-            Answer(q.choices[i], LETTERS[i], tuple(shares[: len(q.choices)].tolist()), q.id, asked.problem(q))
-            for q, i, shares in zip(asked.questions, chosen.tolist(), probabilities, strict=True)
-        ]
 
     def scores(self, asked: NewRows) -> list[Scores]:
         """Scores of the rows by each fold."""
@@ -139,3 +136,13 @@ class Answerer:
         """Scores by one fold of questions whose photographs are in `models.records`. Args: title: of the progress bar."""
         with memory_explained(self.trained.project.config):
             return self.models.score(fold, questions, title)
+
+
+def answers_from(asked: NewRows, folds: Sequence[Scores]) -> list[Answer]:
+    """The answers that scores of the rows give, the folds' probabilities averaged."""
+    probabilities = mean_probabilities(folds)
+    chosen = most_probable(probabilities, [question.id for question in asked.questions])
+    return [
+        Answer(q.choices[i], LETTERS[i], tuple(shares[: len(q.choices)].tolist()), q.id, asked.problem(q))
+        for q, i, shares in zip(asked.questions, chosen.tolist(), probabilities, strict=True)
+    ]

@@ -139,10 +139,12 @@ class TrainedModels:
     """The base model of a run, loaded by the first question, with the weights of the fold that was asked last.
 
     Attributes:
+        keep_features: whether image features are kept in cache/, so that no photograph is encoded twice.
         records: survey of the photographs, by the names that questions have for them; grows with what is asked.
     """
 
     trained: TrainedRun
+    keep_features: bool = True
     records: dict[str, ImageRecord] = field(default_factory=dict)
     _loaded: LoadedModel | None = None
     _on_base: tuple[int, nn.Module] | None = None
@@ -153,7 +155,8 @@ class TrainedModels:
             project = self.trained.project
             plan = by_each(plan_device, project.config)
             base = by_each(load_base, project.config, by_each(plan_weights, project, plan))
-            features = self.trained.cache / "features" if vision_is_frozen(project.config) else None
+            kept = self.keep_features and vision_is_frozen(project.config)
+            features = self.trained.cache / "features" if kept else None
             self._loaded = with_photographs(base, self.records, project.config, features)
         return self._loaded
 
