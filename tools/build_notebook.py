@@ -59,7 +59,8 @@ NOT_IN_NOTEBOOK = {
     **dict.fromkeys(
         ("scenes.ask", "scenes.dataset", "scenes.draw", "scenes.scene", "scenes.words"),
         "many kinds of scenes and questions, for training `tiny` and for the ladder; the notebook's demo is scenes.small"),
-    "run.workers.ray": "a cluster", "insight": "the explorer page", "answer": "the model after training",
+    "run.workers.ray": "a cluster", "insight": "evidence per row, label audit", "run.insights": "evidence per row, label audit",
+    "data.fixes": "labels that the audit has found", "answer": "the model after training",
 }
 # the same for single top-level names of other modules: nothing in the notebook uses them
 NAMES_NOT_IN_NOTEBOOK = {
