@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from mcvqa.insight.label_noise import LOOK_ALIKES, estimate_label_noise, order_divergence, ways_to_labels
+from mcvqa.insight.label_noise import estimate_label_noise, order_divergence, ways_to_labels
 from mcvqa.scoring.orders import option_orders
 from mcvqa.scoring.scores import Scores, log_softmax
 
@@ -28,6 +28,11 @@ def found_among_first(suspicion: np.ndarray, flipped: np.ndarray) -> float:
     return float(flipped[np.argsort(-suspicion)[: flipped.sum()]].mean())
 
 
+def average_precision(suspicion: np.ndarray, flipped: np.ndarray) -> float:
+    hits = flipped[np.argsort(-suspicion)]
+    return float((hits.cumsum() / np.arange(1, N + 1))[hits].mean())
+
+
 def test_flips_come_first_and_have_their_true_answer_proposed():
     scores, labels, flipped = scores_with_flips(0, position_noise=0.3)
     noise = estimate_label_noise([scores], labels)
@@ -42,14 +47,14 @@ def test_more_orders_find_more():
     """One order, then four: on the same rows, by the same estimator and by the plain probability of the label (cleanlab's
     self-confidence)."""
     of_one, of_all, plain = [], [], []
-    for seed in range(3):
+    for seed in range(2):
         scores, labels, flipped = scores_with_flips(seed)
         one = scores.views(np.arange(K) == 0)
-        of_one.append(found_among_first(estimate_label_noise([one], labels).wrong, flipped))
-        of_all.append(found_among_first(estimate_label_noise([scores], labels).wrong, flipped))
-        plain.append(found_among_first(-scores.mean()[np.arange(N), labels], flipped))
+        of_one.append(average_precision(estimate_label_noise([one], labels).wrong, flipped))
+        of_all.append(average_precision(estimate_label_noise([scores], labels).wrong, flipped))
+        plain.append(average_precision(-scores.mean()[np.arange(N), labels], flipped))
     assert min(of_all) > max(of_one) + 0.15
-    assert np.mean(of_all) > np.mean(plain), "contradictory orders are no witnesses"
+    assert min(of_all) > max(plain) + 0.05, "contradictory orders are no witnesses"
 
 
 def test_contradictory_orders_weaken_the_case_against_a_label():
@@ -65,35 +70,21 @@ def test_contradictory_orders_weaken_the_case_against_a_label():
     assert noise.wrong[1] < noise.wrong[0]
 
 
-def drawn_from(shares: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    return (shares.cumsum(-1) > random.random((len(shares), 1))).argmax(-1)
-
-
-@pytest.mark.parametrize("rate", [0.05, 0.2])
+@pytest.mark.parametrize("rate", [0.1, 0.2])
 def test_probabilities_mean_what_they_say(rate):
-    """Rows are flipped with a known rate, as the estimator thinks of it; the model's beliefs are the truth's probabilities."""
-    random = np.random.default_rng(int(rate * 100))
-    logits = random.normal(0, 2.5, (N, C))
-    beliefs = np.exp(log_softmax(logits))
-    truth = drawn_from(beliefs, random)
-    rivals = np.where(np.arange(C) == truth[:, None], 0.0, 1.0)
-    alike = beliefs * rivals / (beliefs * rivals).sum(-1, keepdims=True)
-    other = drawn_from(LOOK_ALIKES * alike + (1 - LOOK_ALIKES) * rivals / (C - 1), random)
-    flipped = random.random(N) < rate
-    orders = np.broadcast_to(np.arange(C), (N, 1, C)).astype(np.int8)
-    scores = Scores(np.arange(N).astype(str), logits[:, None].astype(np.float32), orders, np.ones(1, np.float32))
-    noise = estimate_label_noise([scores], np.where(flipped, other, truth))
-    assert abs(noise.rate - rate) < 0.04 and abs(noise.weights[0] - 1) < 0.15
-    for low, high in ((0.0, 0.2), (0.2, 0.5), (0.5, 1.0)):
-        rows = (noise.wrong >= low) & (noise.wrong < high)
-        if rows.sum() > 40:
-            assert abs(noise.wrong[rows].mean() - flipped[rows].mean()) < 0.1
+    """Up to the model's own confident mistakes, which look like wrong labels."""
+    scores, labels, flipped = scores_with_flips(3, rate)
+    wrong = estimate_label_noise([scores], labels).wrong
+    assert abs(wrong.sum() - flipped.sum()) < 0.3 * flipped.sum()
+    for low, high in ((0.0, 0.05), (0.05, 0.3), (0.3, 0.7), (0.7, 1.0)):
+        rows = (wrong >= low) & (wrong < high)
+        assert rows.sum() > 20 and abs(wrong[rows].mean() - flipped[rows].mean()) < 0.2
 
 
 def test_ways_to_a_label_are_those_of_bayes():
-    kept, replaced = ways_to_labels(np.array([[0.1, 0.7, 0.2]]), np.array([0]), np.array([3]), 0.1)
+    kept, replaced = ways_to_labels(np.array([[0.1, 0.7, 0.2]]), np.array([0]), np.array([3]), 0.1, 0.8)
     assert kept == pytest.approx(0.9 * 0.1)
-    slip, alike = (1 - LOOK_ALIKES) / 2, LOOK_ALIKES
+    slip, alike = 0.2 / 2, 0.8
     assert replaced[0].tolist() == pytest.approx(
         [0, 0.1 * 0.7 * (slip + alike * 0.1 / 0.3), 0.1 * 0.2 * (slip + alike * 0.1 / 0.8)])
 

@@ -31,16 +31,19 @@ def test_every_rule_has_an_example():
 @pytest.mark.parametrize("tag", EXAMPLES)
 def test_a_rule_names_its_row_and_says_why(tag):
     found, reason = tag_of(EXAMPLES[tag])
-    told = {"unreadable photograph": "no such file", "label probably wrong": "86% probable that 'red' is wrong", "ambiguous": "3 of 5",
-            "order-sensitive": "50% of the option orders", "misled by the picture": "the texts alone say 'red' with 70%",
-            "resolution-sensitive": "67% of the image scales"}
+    told = {
+        "unreadable photograph": "no such file", "label probably wrong": "86% probable that 'red' is wrong",
+        "order-sensitive": "50% of the option orders", "misled by the picture": "the texts alone say 'red' with 70%",
+        "resolution-sensitive": "67% of the image scales", "ambiguous": "3 of 5",
+    }
     assert found == tag and told[tag] in reason
 
 
 @pytest.mark.parametrize("row", [
     RIGHT, WRONG, replace(RIGHT, order_agreement=None, scale_agreement=None, label_wrong=None, proposed=None),
     replace(WRONG, prior=(0.4, 0.2, 0.2, 0.2)), replace(RIGHT, prior=(0.9, 0.1, 0.0, 0.0)),
-    replace(RIGHT, question=replace(QUESTION, votes=(4, 1, 0, 0))), replace(RIGHT, question=replace(QUESTION, votes=(1, 0, 0, 0))),
+    replace(RIGHT, question=replace(QUESTION, votes=(4, 1, 0, 0))),
+    replace(RIGHT, question=replace(QUESTION, votes=(1, 0, 0, 0))),
     replace(WRONG, look_alikes=(replace(SAME, same_question=False),)), replace(WRONG, look_alikes=(replace(SAME, answer="red"),)),
 ], ids=str)
 def test_what_is_usual_has_no_tag(row):
@@ -48,8 +51,9 @@ def test_what_is_usual_has_no_tag(row):
 
 
 def test_a_look_alike_with_another_label_is_evidence_against_this_one_where_the_models_agree():
-    assert tag_of(replace(WRONG, look_alikes=(SAME,))) == (
-        "label probably wrong", "row r7 asks the same about a look-alike photograph and is labelled 'Green', which was said here too")
+    tag, reason = tag_of(replace(WRONG, look_alikes=(SAME,)))
+    assert tag == "label probably wrong" and reason == (
+        "row r7 asks the same about a look-alike photograph and is labelled 'Green', which was said here too")
     tag, reason = tag_of(replace(RIGHT, look_alikes=(SAME,)))
     assert tag == "ambiguous" and "row r7" in reason, "one of both labels is wrong, and the scores speak for this one"
 

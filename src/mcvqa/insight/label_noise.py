@@ -3,10 +3,9 @@
 A label is thought of as made in two steps. The true answer is drawn from what the models believe; then it is kept, or at a small
 rate replaced by another choice: mostly one that the models find likely too (a look-alike), sometimes any other (a slip). Beliefs
 are a softmax of the members' mean log-probabilities, each with a weight of its own (a temperature), and flatter where the option
-orders of a row contradict one another: a model that answers by position is no witness against a label. Weights, flattening and
-rate are those that make the given labels most likely; Bayes' rule then gives the probability that a label was replaced.
-
-A model's own confident mistakes look like wrong labels, so the rate is an upper bound, and so are the probabilities on average.
+orders of a row contradict one another: a model that answers by position is no witness against a label. Weights, flattening,
+rate and the share of look-alikes are those that make the given labels most likely, pulled towards what is usual; Bayes' rule then
+gives the probability that a label was replaced. A model's own confident mistakes look just like wrong labels and count as such.
 
 Confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70)
 counts disagreements by class instead. Choices have no classes: letter a means something else in every row.
@@ -20,8 +19,10 @@ from scipy.optimize import minimize
 from mcvqa.ensemble.calibrate import FEWEST_ROWS, RULED_OUT
 from mcvqa.scoring.scores import Scores, log_softmax
 
-LOOK_ALIKES = 0.8  # share of the wrong labels that are look-alikes; labels alone do not tell it from beliefs that are too sharp
-USUAL_RATE, RATE_ROWS = 0.05, 20.0  # what is thought of the rate before any label is seen, and how many rows that counts as
+# What is thought before any label is seen, and how many rows that counts as. Labels alone hardly tell look-alikes from beliefs
+# that are too sharp, so that thought is firm.
+USUAL_RATE, RATE_ROWS = 0.05, 20.0
+USUAL_SHARE, SHARE_ROWS = 0.9, 30.0
 WEIGHT_WIDTH, FLATTENING_WIDTH = 1.0, 3.0  # standard deviations of the log weights, and of the flattening
 
 
@@ -33,6 +34,7 @@ class LabelNoise:
         wrong: (N,) probability that the label is wrong; NaN without a label.
         proposed: (N,) the most probable true answer if it is.
         rate: share of the labels that were replaced.
+        look_alikes: share of those that were replaced by a choice that the models find likely.
         weights: (M,) factor of each member's log-probabilities; below 1 it was too sure of itself.
         flattening: how much a contradiction between option orders weakens a belief.
     """
@@ -40,6 +42,7 @@ class LabelNoise:
     wrong: np.ndarray
     proposed: np.ndarray
     rate: float
+    look_alikes: float
     weights: np.ndarray
     flattening: float
 
@@ -60,33 +63,41 @@ def estimate_label_noise(members: Sequence[Scores], labels: np.ndarray) -> Label
     evidence = np.where(exists, np.maximum(means, RULED_OUT), 0.0)
     contradictions = np.mean([order_divergence(scores) for scores in members], axis=0)  # (N,)
     known = labels >= 0
-    start = np.concatenate([np.full(len(means), -np.log(len(means))), [0.0, np.log(USUAL_RATE)]])
+    start = np.concatenate([np.full(len(means), -np.log(len(means))), [0.0, np.log(USUAL_RATE), USUAL_SHARE]])
 
     def beliefs_with(values: np.ndarray) -> np.ndarray:
-        logits = np.tensordot(np.exp(values[:-2]), evidence, 1) / (1 + values[-2] * contradictions)[:, None]
+        logits = np.tensordot(np.exp(values[:-3]), evidence, 1) / (1 + values[-3] * contradictions)[:, None]
         return np.exp(log_softmax(np.where(exists, logits, -np.inf)))
 
+    def ways(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        of_known = beliefs_with(values)[known], labels[known], n_choices[known]
+        return ways_to_labels(*of_known, float(np.exp(values[-2])), float(values[-1]))
+
     def loss(values: np.ndarray) -> float:
-        rate = np.exp(values[-1])
-        kept, replaced = ways_to_labels(beliefs_with(values)[known], labels[known], n_choices[known], rate)
-        pull = ((values[:-2] - start[:-2]) ** 2).sum() / WEIGHT_WIDTH**2 + (values[-2] / FLATTENING_WIDTH) ** 2
-        prior = RATE_ROWS * (USUAL_RATE * np.log(rate) + (1 - USUAL_RATE) * np.log(1 - rate))
-        return pull / 2 - float(np.log(np.maximum(kept + replaced.sum(-1), 1e-300)).sum() + prior)
+        kept, replaced = ways(values)
+        likelihood = np.log(np.maximum(kept + replaced.sum(-1), 1e-300)).sum()
+        pull = ((values[:-3] - start[:-3]) ** 2).sum() / WEIGHT_WIDTH**2 + (values[-3] / FLATTENING_WIDTH) ** 2
+        usual = RATE_ROWS * _usual(USUAL_RATE, np.exp(values[-2])) + SHARE_ROWS * _usual(USUAL_SHARE, values[-1])
+        return float(pull / 2 - likelihood - usual)
 
     found = start
     if known.sum() >= FEWEST_ROWS:
-        bounds = [*[(-4.0, 3.0)] * len(means), (0.0, 20.0), (np.log(1e-4), np.log(0.9))]
+        bounds = [*[(-4.0, 3.0)] * len(means), (0.0, 20.0), (np.log(1e-4), np.log(0.9)), (0.01, 0.99)]
         found = minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
-    beliefs, rate = beliefs_with(found), float(np.exp(found[-1]))
-    kept, replaced = ways_to_labels(beliefs[known], labels[known], n_choices[known], rate)
-    wrong, proposed = np.full(len(labels), np.nan), beliefs.argmax(-1)
+    kept, replaced = ways(found)
+    wrong, proposed = np.full(len(labels), np.nan), means.mean(0).argmax(-1)
     wrong[known] = replaced.sum(-1) / np.maximum(kept + replaced.sum(-1), 1e-300)
     proposed[known] = replaced.argmax(-1)
-    return LabelNoise(wrong, proposed, rate, np.exp(found[:-2]), float(found[-2]))
+    return LabelNoise(wrong, proposed, float(np.exp(found[-2])), float(found[-1]), np.exp(found[:-3]), float(found[-3]))
+
+
+def _usual(usual: float, share: float) -> float:
+    """Log-density, up to a constant, of a share that is thought to be near the usual one; times the rows it counts as."""
+    return float(usual * np.log(share) + (1 - usual) * np.log(1 - share))
 
 
 def ways_to_labels(
-    beliefs: np.ndarray, labels: np.ndarray, n_choices: np.ndarray, rate: float
+    beliefs: np.ndarray, labels: np.ndarray, n_choices: np.ndarray, rate: float, look_alikes: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """How probable the given labels are, by the ways that lead to them.
 
@@ -95,6 +106,7 @@ def ways_to_labels(
         labels: (N,) choice indices.
         n_choices: (N,) number of choices of each row.
         rate: share of the labels that are replaced.
+        look_alikes: share of those replaced by a likely choice; the others by any.
 
     Returns:
         (N,) the label is true and was kept; (N, C) each other choice is true and was replaced by the label.
@@ -103,7 +115,7 @@ def ways_to_labels(
     of_label = beliefs[rows, labels]
     look_alike = np.minimum(of_label[:, None] / np.maximum(1 - beliefs, 1e-12), 1.0)  # (N, C) label's share of the others
     slip = 1 / (n_choices - 1)[:, None]
-    replaced = rate * beliefs * (LOOK_ALIKES * look_alike + (1 - LOOK_ALIKES) * slip)
+    replaced = rate * beliefs * (look_alikes * look_alike + (1 - look_alikes) * slip)
     replaced[rows, labels] = 0.0
     return (1 - rate) * of_label, replaced
 
