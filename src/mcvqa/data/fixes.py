@@ -182,10 +182,10 @@ def _applied(questions: Sequence[Question], decisions: Sequence[Decision], path:
     left = [q for q in questions if q.id not in dropped]
     new = tuple(replace(q, answer=fixed[q.id], votes=None) if q.id in fixed else q for q in left)
     before = {name: answer for name in fixed if (answer := by_id[name].answer) is not None}
-    return Fixed(new, before, dropped, _notes(decisions, path))
+    return Fixed(new, before, dropped, _notes_on_decisions(decisions, path))
 
 
-def _notes(decisions: Sequence[Decision], path: Path) -> tuple[str, ...]:
+def _notes_on_decisions(decisions: Sequence[Decision], path: Path) -> tuple[str, ...]:
     count = {word: sum(one.word == word for one in decisions) for word in ("", *DECISIONS)}
     undecided = f"; {counted(count[''], 'row is', 'rows are')} not decided on and unchanged" if count[""] else ""
     labels, rows = counted(count[FIX], "label"), counted(count[DROP], "row")

@@ -14,7 +14,7 @@ from mcvqa.data.questions import Question
 from mcvqa.insight.label_noise import LabelNoise
 
 FIXES = "fixes.csv"
-WORTH_A_LOOK = 0.05  # rows that are less probably wrong are not proposed
+WORTH_A_LOOK = 0.1  # rows that are less probably wrong are not proposed
 SHOWN_ROWS = 10
 DEPTHS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
@@ -68,7 +68,7 @@ def spell_audit(audit: LabelAudit) -> str:
     members = counted(audit.n_members, "member")
     lines = [
         f"{counted(audit.rows, 'label')} judged by models that never saw them, in {views} by {members}",
-        f"expected to be wrong: {audit.expected:.0f} ({share:.1%}); at most, as a model's confident mistakes count too",
+        f"expected to be wrong: {audit.expected:.0f} ({share:.1%}); a model's confident mistakes count as well",
     ]
     depths = [k for k in DEPTHS if k < len(audit.proposals)]
     precision = ", ".join(f"{audit.expected_precision(k):.0%} of the first {k}" for k in [*depths, len(audit.proposals)] if k)

@@ -216,14 +216,14 @@ def _cells_of(row: RowEvidence) -> dict[str, str]:
         "kind": row.kind, "tag": row.tag, "reason": row.reason,
         "truth": _letter(row.truth), "said": _letter(row.said), "proposed": _letter(row.proposed),
         "truth_text": _text(question, row.truth), "said_text": _text(question, row.said),
-        "probability_of_truth": _number(shares[row.truth] if shares and row.truth is not None else None),
-        "probability_of_said": _number(shares[row.said] if shares and row.said is not None else None),
-        "margin": _number(row.margin), "rank_of_truth": "" if row.rank_of_truth is None else str(row.rank_of_truth),
-        "entropy": _number(row.entropy), "label_wrong": _number(row.label_wrong),
-        **{name: _number(getattr(row, name)) for name in (
+        "probability_of_truth": _cell_of_number(shares[row.truth] if shares and row.truth is not None else None),
+        "probability_of_said": _cell_of_number(shares[row.said] if shares and row.said is not None else None),
+        "margin": _cell_of_number(row.margin), "rank_of_truth": "" if row.rank_of_truth is None else str(row.rank_of_truth),
+        "entropy": _cell_of_number(row.entropy), "label_wrong": _cell_of_number(row.label_wrong),
+        **{name: _cell_of_number(getattr(row, name)) for name in (
             "order_agreement", "scale_agreement", "member_agreement", "fold_agreement")},
         "prior_said": _letter(best_of_prior),
-        "prior_of_truth": _number(row.prior[row.truth] if row.prior and row.truth is not None else None),
+        "prior_of_truth": _cell_of_number(row.prior[row.truth] if row.prior and row.truth is not None else None),
         "votes": " ".join(map(str, question.votes or ())),
         "look_alikes": _named(row.look_alikes), "look_alikes_count": str(row.look_alikes_count),
         "same_question": _named(row.same_question), "same_question_count": str(row.same_question_count),
@@ -239,7 +239,7 @@ def _text(question: Question, index: int | None) -> str:
     return "" if index is None else question.choices[index]
 
 
-def _number(value: float | None) -> str:
+def _cell_of_number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
@@ -291,12 +291,12 @@ def _measured(judged: Judged, noise: LabelNoise | None, questions: Sequence[Ques
         proposed = None if cells.get("label_wrong") is None or noise is None else int(noise.proposed[i])
         rows.append({
             "probabilities": tuple(of_row.tolist()), "said": int(said[i]), "proposed": proposed,
-            **cells, **_spread(of_row, question.answer),
+            **cells, **_spread_of_shares(of_row, question.answer),
         })
     return rows
 
 
-def _spread(shares: np.ndarray, truth: int | None) -> dict[str, Any]:
+def _spread_of_shares(shares: np.ndarray, truth: int | None) -> dict[str, Any]:
     """Margin, rank of the truth and entropy. Args: shares (C,) of the row's choices."""
     first, second = np.sort(shares)[::-1][:2].tolist()
     some = shares[shares > 0]

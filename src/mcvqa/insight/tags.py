@@ -16,7 +16,7 @@ WRONG = 0.5  # probability from which a label counts as probably wrong
 AGREEMENT = 0.75  # below it, the answer depends on the order of the choices
 GUESSED = 0.5  # probability of the label from which the texts alone count as right
 MAJORITY = 2 / 3  # of the annotators; below it, a question counts as ambiguous
-CLUELESS = 0.75  # entropy, as a share of what even probabilities have
+CLUELESS = 0.9  # entropy, as a share of what even probabilities have
 
 
 # %% rules
