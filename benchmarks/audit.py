@@ -130,8 +130,8 @@ def suspicions(scores: Scores, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Estimator -> (N,) suspicion of each label, the highest first; cleanlab's only where it is installed."""
     first = scores.views(np.arange(scores.logprobs.shape[1]) == 0)
     found = {
-        "ours, one order": estimate_label_noise([first], labels).wrong,
-        OURS: estimate_label_noise([scores], labels).wrong,
+        "ours, one order": estimate_label_noise([first], labels).suspicion,
+        OURS: estimate_label_noise([scores], labels).suspicion,
     }
     for title, some in (("one order", first), ("four orders", scores)):
         found |= {f"{name}, {title}": values for name, values in of_cleanlab(np.exp(some.mean()), labels).items()}
@@ -182,9 +182,10 @@ def measured(data: RunData, scores: Scores, flips: dict[str, str]) -> dict[str, 
     flipped = np.array([name in flips for name in scores.ids.tolist()])
     found, samples = suspicions(scores, labels), resampled(data.groups[index])
     again = {name: np.array([precision_at(each[rows], flipped[rows]) for rows in samples]) for name, each in found.items()}
-    again["expected by ours"] = np.array([precision_at(found[OURS][rows], flipped[rows], found[OURS][rows]) for rows in samples])
+    wrong = estimate_label_noise([scores], labels).wrong
+    again["expected by ours"] = np.array([precision_at(found[OURS][rows], flipped[rows], wrong[rows]) for rows in samples])
     precision = {name: precision_at(each, flipped) for name, each in found.items()}
-    precision["expected by ours"] = precision_at(found[OURS], flipped, found[OURS])
+    precision["expected by ours"] = precision_at(found[OURS], flipped, wrong)
     return {name: [value.tolist(), (again[OURS] - again[name]).std(0).tolist()] for name, value in precision.items()}
 
 

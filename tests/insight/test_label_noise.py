@@ -36,11 +36,19 @@ def average_precision(suspicion: np.ndarray, flipped: np.ndarray) -> float:
 def test_flips_come_first_and_have_their_true_answer_proposed():
     scores, labels, flipped = scores_with_flips(0, position_noise=0.3)
     noise = estimate_label_noise([scores], labels)
-    assert found_among_first(noise.wrong, flipped) > 0.6
-    assert found_among_first(noise.wrong, flipped) > 6 * found_among_first(np.random.default_rng(0).random(N), flipped)
+    assert found_among_first(noise.suspicion, flipped) > 0.6
+    assert found_among_first(noise.suspicion, flipped) > 6 * found_among_first(np.random.default_rng(0).random(N), flipped)
     assert (noise.proposed != labels).all(), "a proposal is another label"
     sure = noise.wrong > 0.8
     assert (scores.predictions() == noise.proposed)[sure].mean() > 0.95
+
+
+def test_probabilities_fall_along_the_order_of_suspicion():
+    scores, labels, _ = scores_with_flips(0)
+    labels[5] = -1
+    noise = estimate_label_noise([scores], labels)
+    known = np.argsort(-noise.suspicion)[: N - 1]
+    assert (np.diff(noise.wrong[known]) <= 0).all() and np.isnan(noise.wrong[5]) and np.isnan(noise.suspicion[5])
 
 
 def test_more_orders_find_more():
@@ -50,8 +58,8 @@ def test_more_orders_find_more():
     for seed in range(2):
         scores, labels, flipped = scores_with_flips(seed)
         one = scores.views(np.arange(K) == 0)
-        of_one.append(average_precision(estimate_label_noise([one], labels).wrong, flipped))
-        of_all.append(average_precision(estimate_label_noise([scores], labels).wrong, flipped))
+        of_one.append(average_precision(estimate_label_noise([one], labels).suspicion, flipped))
+        of_all.append(average_precision(estimate_label_noise([scores], labels).suspicion, flipped))
         plain.append(average_precision(-scores.mean()[np.arange(N), labels], flipped))
     assert min(of_all) > max(of_one) + 0.15
     assert min(of_all) > max(plain) + 0.05, "contradictory orders are no witnesses"
@@ -75,8 +83,8 @@ def test_probabilities_mean_what_they_say(rate):
     """Up to the model's own confident mistakes, which look like wrong labels."""
     scores, labels, flipped = scores_with_flips(3, rate)
     wrong = estimate_label_noise([scores], labels).wrong
-    assert abs(wrong.sum() - flipped.sum()) < 0.3 * flipped.sum()
-    for low, high in ((0.0, 0.05), (0.05, 0.3), (0.3, 0.7), (0.7, 1.0)):
+    assert abs(wrong.sum() - flipped.sum()) < 0.4 * flipped.sum()
+    for low, high in ((0.0, 0.05), (0.05, 0.3), (0.3, 0.7), (0.7, 1.01)):
         rows = (wrong >= low) & (wrong < high)
         assert rows.sum() > 20 and abs(wrong[rows].mean() - flipped[rows].mean()) < 0.2
 
@@ -92,7 +100,7 @@ def test_ways_to_a_label_are_those_of_bayes():
 def test_a_second_member_counts_and_rows_without_a_label_do_not():
     scores, labels, flipped = scores_with_flips(2)
     other, *_ = scores_with_flips(2, position_noise=0.5)
-    alone, both = (found_among_first(estimate_label_noise(m, labels).wrong, flipped) for m in ([scores], [scores, other]))
+    alone, both = (found_among_first(estimate_label_noise(m, labels).suspicion, flipped) for m in ([scores], [scores, other]))
     assert both > alone
     labels[:10] = -1
     noise = estimate_label_noise([scores], labels)

@@ -53,7 +53,7 @@ def audit_labels(questions: Sequence[Question], noise: LabelNoise, n_orders: int
         Proposals for the rows that are at least WORTH_A_LOOK.
     """
     judged = np.flatnonzero(~np.isnan(noise.wrong))
-    order = judged[np.argsort(-noise.wrong[judged], kind="stable")]
+    order = judged[np.argsort(-noise.suspicion[judged], kind="stable")]
     proposals = tuple(
         Proposal(questions[i], int(noise.proposed[i]), float(noise.wrong[i])) for i in order if noise.wrong[i] >= WORTH_A_LOOK
     )

@@ -7,6 +7,9 @@ orders of a row contradict one another: a model that answers by position is no w
 rate and the share of look-alikes are those that make the given labels most likely, pulled towards what is usual; Bayes' rule then
 gives the probability that a label was replaced. A model's own confident mistakes look just like wrong labels and count as such.
 
+Labels tell the rate well and the share of look-alikes badly, but the order of the rows depends on that share: it is that of
+SUSPECTED_SHARE, which finds slips as well and look-alikes better. The probabilities are made to fall along that order (isotonic).
+
 Confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70)
 counts disagreements by class instead. Choices have no classes: letter a means something else in every row.
 """
@@ -19,10 +22,9 @@ from scipy.optimize import minimize
 from mcvqa.ensemble.calibrate import FEWEST_ROWS, RULED_OUT
 from mcvqa.scoring.scores import Scores, log_softmax
 
-# What is thought before any label is seen, and how many rows that counts as. Labels alone hardly tell look-alikes from beliefs
-# that are too sharp, so that thought is firm.
-USUAL_RATE, RATE_ROWS = 0.05, 20.0
-USUAL_SHARE, SHARE_ROWS = 0.9, 30.0
+USUAL_RATE, RATE_ROWS = 0.05, 20.0  # what is thought of the rate before any label is seen, and how many rows that counts as
+USUAL_SHARE, SHARE_ROWS = 0.7, 10.0  # the same of the share of look-alikes
+SUSPECTED_SHARE = 0.9  # share of look-alikes by which rows are ranked
 WEIGHT_WIDTH, FLATTENING_WIDTH = 1.0, 3.0  # standard deviations of the log weights, and of the flattening
 
 
@@ -31,7 +33,8 @@ class LabelNoise:
     """What the scores say about N labels.
 
     Attributes:
-        wrong: (N,) probability that the label is wrong; NaN without a label.
+        suspicion: (N,) ranks the rows, the highest first; NaN without a label.
+        wrong: (N,) probability that the label is wrong, never higher for a row of less suspicion; NaN without a label.
         proposed: (N,) the most probable true answer if it is.
         rate: share of the labels that were replaced.
         look_alikes: share of those that were replaced by a choice that the models find likely.
@@ -39,6 +42,7 @@ class LabelNoise:
         flattening: how much a contradiction between option orders weakens a belief.
     """
 
+    suspicion: np.ndarray
     wrong: np.ndarray
     proposed: np.ndarray
     rate: float
@@ -69,12 +73,12 @@ def estimate_label_noise(members: Sequence[Scores], labels: np.ndarray) -> Label
         logits = np.tensordot(np.exp(values[:-3]), evidence, 1) / (1 + values[-3] * contradictions)[:, None]
         return np.exp(log_softmax(np.where(exists, logits, -np.inf)))
 
-    def ways(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def ways(values: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
         of_known = beliefs_with(values)[known], labels[known], n_choices[known]
-        return ways_to_labels(*of_known, float(np.exp(values[-2])), float(values[-1]))
+        return ways_to_labels(*of_known, float(np.exp(values[-2])), share)
 
     def loss(values: np.ndarray) -> float:
-        kept, replaced = ways(values)
+        kept, replaced = ways(values, float(values[-1]))
         likelihood = np.log(np.maximum(kept + replaced.sum(-1), 1e-300)).sum()
         pull = ((values[:-3] - start[:-3]) ** 2).sum() / WEIGHT_WIDTH**2 + (values[-3] / FLATTENING_WIDTH) ** 2
         usual = RATE_ROWS * _usual(USUAL_RATE, np.exp(values[-2])) + SHARE_ROWS * _usual(USUAL_SHARE, values[-1])
@@ -84,11 +88,26 @@ def estimate_label_noise(members: Sequence[Scores], labels: np.ndarray) -> Label
     if known.sum() >= FEWEST_ROWS:
         bounds = [*[(-4.0, 3.0)] * len(means), (0.0, 20.0), (np.log(1e-4), np.log(0.9)), (0.01, 0.99)]
         found = minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
-    kept, replaced = ways(found)
-    wrong, proposed = np.full(len(labels), np.nan), means.mean(0).argmax(-1)
-    wrong[known] = replaced.sum(-1) / np.maximum(kept + replaced.sum(-1), 1e-300)
-    proposed[known] = replaced.argmax(-1)
-    return LabelNoise(wrong, proposed, float(np.exp(found[-2])), float(found[-1]), np.exp(found[:-3]), float(found[-3]))
+    suspicion, wrong, proposed = np.full(len(labels), np.nan), np.full(len(labels), np.nan), means.mean(0).argmax(-1)
+    kept, replaced = ways(found, SUSPECTED_SHARE)
+    suspicion[known], proposed[known] = _share_replaced(kept, replaced), replaced.argmax(-1)
+    wrong[known] = _falling_along(suspicion[known], _share_replaced(*ways(found, float(found[-1]))))
+    return LabelNoise(
+        suspicion, wrong, proposed, float(np.exp(found[-2])), float(found[-1]), np.exp(found[:-3]), float(found[-3]))
+
+
+def _share_replaced(kept: np.ndarray, replaced: np.ndarray) -> np.ndarray:
+    return replaced.sum(-1) / np.maximum(kept + replaced.sum(-1), 1e-300)
+
+
+def _falling_along(suspicion: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """The probabilities, averaged where they would rise from a row to one of less suspicion."""
+    from sklearn.isotonic import isotonic_regression
+
+    order = np.argsort(-suspicion, kind="stable")
+    fallen = np.empty(len(wrong))
+    fallen[order] = isotonic_regression(wrong[order], increasing=False) if len(wrong) else []
+    return fallen
 
 
 def _usual(usual: float, share: float) -> float:
