@@ -81,7 +81,7 @@ def test_contradictory_orders_weaken_the_case_against_a_label():
 @pytest.mark.parametrize("rate", [0.1, 0.2])
 def test_probabilities_mean_what_they_say(rate):
     """Up to the model's own confident mistakes, which look like wrong labels."""
-    scores, labels, flipped = scores_with_flips(3, rate)
+    scores, labels, flipped = scores_with_flips(3, rate, position_noise=0.5)
     wrong = estimate_label_noise([scores], labels).wrong
     assert abs(wrong.sum() - flipped.sum()) < 0.4 * flipped.sum()
     for low, high in ((0.0, 0.05), (0.05, 0.3), (0.3, 0.7), (0.7, 1.01)):

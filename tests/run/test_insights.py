@@ -111,38 +111,40 @@ def test_the_audit_proposes_and_decides_nothing(trained, audited):
     assert [q.answer for q in data.train] == [q.answer for q in read_data(open_project(trained.config)).train]
 
 
-def decided(audited, file: Path, encoding: str = "utf-8", delimiter: str = ",") -> tuple[str, str, str]:
-    """The audit's file as a person has saved it: the first row fixed, the second dropped, the third kept; their ids."""
-    rows = [dict(row, decision=word) for row, word in zip(audited.rows, ("Fix ", "drop", "KEEP"), strict=False)]
+def decided(trained, file: Path, encoding: str = "utf-8", delimiter: str = ",") -> tuple[str, str, str]:
+    """A file as a person has saved it: the first row fixed, the second dropped, the third kept, two left open; their ids."""
+    questions = read_data(open_project(trained.config)).train[4:9]
+    words = ("Fix ", "drop", "KEEP", "", "")
     with open(file, "w", newline="", encoding=encoding) as handle:
-        writer = csv.DictWriter(handle, FIXES_HEADER, delimiter=delimiter, lineterminator="\r\n")
-        writer.writeheader()
-        writer.writerows([*rows, *audited.rows[3:]])
-    return tuple(row["id"] for row in rows)
+        writer = csv.writer(handle, delimiter=delimiter, lineterminator="\r\n")
+        writer.writerow(FIXES_HEADER)
+        for q, word in zip(questions, words, strict=True):
+            other = (q.answer + 1) % 4
+            texts = (q.choices[q.answer], q.choices[other], q.image, q.text)
+            writer.writerow([q.id, "abcd"[q.answer], "ABCD"[other], word, "0.5", *texts])
+    return tuple(q.id for q in questions[:3])
 
 
 @pytest.mark.parametrize(("encoding", "delimiter"), [("utf-8-sig", ","), ("cp949", ","), ("utf-16", "\t"), ("utf-8", ";")])
-def test_decisions_are_read_as_a_spreadsheet_saves_them(trained, audited, tmp_path, encoding, delimiter):
-    fixed, dropped, kept = decided(audited, tmp_path / "mine.csv", encoding, delimiter)
+def test_decisions_are_read_as_a_spreadsheet_saves_them(trained, tmp_path, encoding, delimiter):
+    fixed, dropped, kept = decided(trained, tmp_path / "mine.csv", encoding, delimiter)
     before = {q.id: q for q in read_data(open_project(trained.config)).train}
     data = read_data(open_project(trained.config.replace(fixes=str(tmp_path / "mine.csv"), run_name="")))
     after = {q.id: q for q in data.train}
     assert set(before) - set(after) == {dropped} and after[kept] == before[kept]
-    assert "abcd"[after[fixed].answer] == audited.rows[0]["proposed"] and data.before == {fixed: before[fixed].answer}
+    assert after[fixed].answer == (before[fixed].answer + 1) % 4 and data.before == {fixed: before[fixed].answer}
     assert data.train_print != read_data(open_project(trained.config)).train_print
-    undecided = len(audited.rows) - 3
-    told = f"mine.csv: 1 label fixed, 1 row dropped, 1 kept; {undecided} row"
-    assert any(note.startswith(told) for note in data.notes)
+    assert "mine.csv: 1 label fixed, 1 row dropped, 1 kept; 2 rows are not decided on and unchanged" in data.notes
 
 
-def test_a_file_with_decisions_is_not_overwritten(trained, audited, tmp_path):
-    decided(audited, tmp_path / "mine.csv")
+def test_a_file_with_decisions_is_not_overwritten(trained, tmp_path):
+    decided(trained, tmp_path / "mine.csv")
     with pytest.raises(DataError, match="holds 3 decisions of a person and is not overwritten"):
         audit_only(trained.config, tmp_path / "mine.csv")
 
 
-def test_the_next_run_learns_from_fixed_labels_and_says_how_accurate_it_is_without_them(trained, audited, tmp_path):
-    decided(audited, tmp_path / "mine.csv")
+def test_the_next_run_learns_from_fixed_labels_and_says_how_accurate_it_is_without_them(trained, tmp_path):
+    decided(trained, tmp_path / "mine.csv")
     config = trained.config.replace(fixes=str(tmp_path / "mine.csv"), run_name="", use_tta=False)
     outcome, said = said_by(run, config)
     report = (outcome.report.parent / "REPORT.md").read_text(encoding="utf-8")
@@ -153,7 +155,7 @@ def test_the_next_run_learns_from_fixed_labels_and_says_how_accurate_it_is_witho
     assert outcome.run != "r" and "mine.csv: 1 label fixed" in said
 
 
-def test_other_labels_are_no_continuation_of_the_same_run(trained, audited, tmp_path):
-    decided(audited, tmp_path / "mine.csv")
+def test_other_labels_are_no_continuation_of_the_same_run(trained, tmp_path):
+    decided(trained, tmp_path / "mine.csv")
     with pytest.raises(ConfigError, match="fixes: was '', now"):
         run(trained.config.replace(fixes=str(tmp_path / "mine.csv")))
