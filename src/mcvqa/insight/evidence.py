@@ -180,8 +180,8 @@ class Neighbours:
     def of(self, question: Question) -> tuple[list[Neighbour], list[Neighbour]]:
         """Rows with a look-alike photograph, and rows with the same question elsewhere."""
         look, text = self._look(question), bare_text(question.text)
-        alike = [_neighbour(q, bare_text(q.text) == text) for q in self.by_look[look] if q.id != question.id]
-        elsewhere = [_neighbour(q, True) for q in self.by_text[text] if self._look(q) != look]
+        alike = [_neighbour(q, bare_text(q.text) == text) for q in self.by_look.get(look, ()) if q.id != question.id]
+        elsewhere = [_neighbour(q, True) for q in self.by_text.get(text, ()) if self._look(q) != look]
         return sorted(alike, key=lambda one: not one.same_question), elsewhere
 
 
