@@ -60,7 +60,8 @@ NOT_IN_NOTEBOOK = {
         ("scenes.ask", "scenes.dataset", "scenes.draw", "scenes.scene", "scenes.words"),
         "many kinds of scenes and questions, for training `tiny` and for the ladder; the notebook's demo is scenes.small"),
     **dict.fromkeys(("run.workers.ray", "run.workers.ray_node"), "a cluster"),
-    "insight": "the explorer page", "answer": "the model after training",
+    "insight": "evidence per row, label audit", "run.insights": "evidence per row, label audit",
+    "data.fixes": "labels that the audit has found", "answer": "the model after training",
 }
 # the same for single top-level names of other modules: nothing in the notebook uses them
 NAMES_NOT_IN_NOTEBOOK = {

@@ -16,6 +16,7 @@ from mcvqa.config import Config, ConfigError, McvqaError, UnusualFile, load_conf
 if TYPE_CHECKING:
     from mcvqa.answer.answerer import Answer, Answerer
     from mcvqa.answer.merge import ExportError
+    from mcvqa.answer.typed import AskError
     from mcvqa.base.files import DamagedFile, DiskError
     from mcvqa.base.interrupt import Interrupted
     from mcvqa.data.folds import FoldError
@@ -38,15 +39,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "AlignmentError", "Answer", "Answerer", "BlendError", "Callback", "CheckpointError", "Config", "ConfigError", "DamagedFile",
-    "DataError", "DeviceError", "DiskError", "ExportError", "FamilyError", "FoldError", "ImageError", "Interrupted",
-    "McvqaError", "ModelError", "NotSaved", "NotShared", "OverflowInModel", "Owned", "RunStopped", "SubmissionError",
+    "AlignmentError", "Answer", "Answerer", "AskError", "BlendError", "Callback", "CheckpointError", "Config", "ConfigError",
+    "DamagedFile", "DataError", "DeviceError", "DiskError", "ExportError", "FamilyError", "FoldError", "ImageError",
+    "Interrupted", "McvqaError", "ModelError", "NotSaved", "NotShared", "OverflowInModel", "Owned", "RunStopped", "SubmissionError",
     "TrainingError", "UnusualFile", "__version__", "load_config", "run",
 ]
 # Most of these modules bring torch along, so each is imported when a name of it is asked for.
 _MODULES = {
     "answer.answerer": ("Answer", "Answerer"),
     "answer.merge": ("ExportError",),
+    "answer.typed": ("AskError",),
     "base.files": ("DamagedFile", "DiskError"),
     "base.interrupt": ("Interrupted",),
     "data.folds": ("FoldError",),

@@ -223,6 +223,19 @@ def report(
         report_only(settings)
 
 
+@app.command(help="Which labels are probably wrong, by out-of-fold scores in all option orders: proposals that a person decides "
+             "on.\n\nExample: mcvqa audit RUN --out fixes.csv")
+def audit(
+    run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
+    out: Annotated[Path | None, typer.Option(help="The file with the proposals; experiments/<run>/fixes.csv by itself.")] = None,
+) -> None:
+    with _told_for_people():
+        settings = _of_run(run, config, preset, set_, data)
+        from mcvqa.run.single import audit_only
+
+        print(audit_only(settings, out))
+
+
 # %% after training
 @app.command(help="Answer new questions with a trained run: one photograph, or a table of rows.\n\n"
              "Example: mcvqa answer RUN --image photo.jpg --question \"What color is it?\" --choices red --choices blue\n\n"

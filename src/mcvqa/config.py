@@ -181,6 +181,10 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         default=0, ge=0, le=1000, json_schema_extra=WEIGHTS,
         description="where annotators voted, leave out rows whose answer has fewer votes; 0: none",
     )
+    fixes: str = Field(
+        default="", json_schema_extra=WEIGHTS,
+        description="file of decided labels, as `mcvqa audit` proposes them: fix, drop or keep; empty: none",
+    )
     validate_on: str = Field(
         default="", json_schema_extra=WEIGHTS,
         description="validate with the rows of one source only, such as train; the others are only learned from; empty: with all",
@@ -423,7 +427,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         return tuple(f"{name}={json.dumps(v) if not isinstance(v, str) else v}" for name, v in value.items()) if (
             isinstance(value, dict)) else value
 
-    @field_validator("data_dir", "output_dir", "resume_from", "model_id", "chat_template")
+    @field_validator("data_dir", "output_dir", "resume_from", "model_id", "chat_template", "fixes")
     @classmethod
     def _expand_home(cls, value: str, info: ValidationInfo) -> str:
         return _without_tilde(value, str(info.field_name))

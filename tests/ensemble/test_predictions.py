@@ -18,6 +18,8 @@ from mcvqa.ensemble.predictions import (
     stored_member,
     write_run_predictions,
 )
+from mcvqa.insight.audit import FIXES
+from mcvqa.insight.evidence import EVIDENCE
 from mcvqa.run.dataset import read_data
 from mcvqa.run.project import open_project
 from mcvqa.scoring.scores import Scores, plain_scores
@@ -88,7 +90,7 @@ def test_a_file_by_itself_is_anybodys(tmp_path):
 
 # %% never input
 def test_the_search_for_data_knows_their_names():
-    assert {f"{stem}.csv" for stem in WRITTEN_BY_RUNS} == {OOF_PREDICTIONS, TEST_PREDICTIONS}
+    assert {f"{stem}.csv" for stem in WRITTEN_BY_RUNS} == {OOF_PREDICTIONS, TEST_PREDICTIONS, EVIDENCE, FIXES}
 
 
 @pytest.mark.parametrize("where", ["data", "data/experiments/r", "data/old/experiments/r"])

@@ -219,8 +219,8 @@ def _shared_values(
     return {
         "id": _grouped_by(rows, lambda q: q.id),
         "question": _grouped_by(rows, lambda q: q.text),
-        "question, normalised": _grouped_by(rows, lambda q: _bare(q.text)),
-        "question and choices": _grouped_by(rows, lambda q: (_bare(q.text), *sorted(map(_bare, q.choices)))),
+        "question, normalised": _grouped_by(rows, lambda q: bare_text(q.text)),
+        "question and choices": _grouped_by(rows, lambda q: (bare_text(q.text), *sorted(map(bare_text, q.choices)))),
         "photograph, path": _grouped_by(pictures, lambda q: q.image),
         "photograph, content": _grouped_by(readable, lambda q: images[q.image].content_hash),
         "photograph, alike": _grouped_by(readable, lambda q: groups.get(q.image, q.image)),
@@ -236,7 +236,7 @@ def _grouped_by(
     return [group for group in found.values() if len(group) > 1]
 
 
-def _bare(text: str) -> str:
+def bare_text(text: str) -> str:
     """Lower case, letters and digits only: for comparing, never for showing to a model."""
     return re.sub(r"[\W_]+", "", text.lower()) or text
 

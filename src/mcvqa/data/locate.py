@@ -33,7 +33,7 @@ TABLE_NAMES = {
         "submission_format",
     ),
 }
-WRITTEN_BY_RUNS = ("oof_predictions", "test_predictions")  # tables that are nobody's input, wherever they lie
+WRITTEN_BY_RUNS = ("oof_predictions", "test_predictions", "evidence", "fixes")  # nobody's input, wherever they lie
 SPLIT_TABLES = ("metadata", "data")  # what `datasets` calls the table in the folder of a split
 SPLIT_WORDS = {"train": {"train", "training"}, "test": {"test", "testing"}, "dev": {"dev", "val", "valid", "validation"}}
 OTHER_TABLE = r"\.(csv|tsv|txt|jsonl?|ndjson|parquet|xls[xmb]?|ods|numbers|gsheet|feather|arrow|pkl|pickle)\b"

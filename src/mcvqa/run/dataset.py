@@ -60,6 +60,7 @@ class RunData:
         validates: (N,) whether each row of `train` may be validated with; the others are learned from only.
         folds: (N,) the fold whose model does not learn from each row of `train`; TRAINING_ONLY, or LEFT_OUT without a readable
             photograph; empty before `split_rows`.
+        before: id of a row that `fixes` relabelled -> its answer in the file.
     """
 
     files: DataFiles
@@ -78,6 +79,7 @@ class RunData:
     test_print: str
     validates: np.ndarray
     folds: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    before: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def broken(self, questions: Sequence[Question]) -> list[ImageRecord]:
         """Photographs of `questions` that cannot be read."""
@@ -133,6 +135,7 @@ def read_data(project: Project) -> RunData:
     rows, notes_on_rows = answered_rows(labelled, config)
     if not rows:
         raise DataError(f"No row of {files.train} has an answer that could be understood: nothing to train on.")
+    rows, before, said = _with_decided_labels(rows, config)
     train = rows
     if config.use_sample:
         train = [rows[i] for i in sample_rows(rows, question_groups(rows), config.sample_size, config.seed)]
@@ -142,14 +145,24 @@ def read_data(project: Project) -> RunData:
     if test:
         form = find_form(asked, files.sample_submission, labelled[0].convention, config.submission_style)
     notes = [*_notes_on_files(project, files), *notes, *_notes_on_encodings(tables), *notes_on_answers(labelled, config)]
-    notes += [*notes_on_rows, *form.notes, *_notes_on_own_letters([*rows, *asked])]
+    notes += [*notes_on_rows, *said, *form.notes, *_notes_on_own_letters([*rows, *asked])]
     doubts = [f"{name}: {doubt}" for name, read in named_answers(labelled) for doubt in read.doubts()]
     return RunData(
         files, form, tuple(tables), tuple(train), tuple(rows), asked, problems, tuple(notes), tuple(doubts), records,
         near_duplicate_groups(records), _groups_of(train, records),
         questions_print(train, records, _as_written(as_read, tables)), questions_print(asked, records),
-        rows_that_validate(train, config.validate_on),
+        rows_that_validate(train, config.validate_on), before=before,
     )
+
+
+def _with_decided_labels(rows: list[Question], config: Config) -> tuple[list[Question], dict[str, int], Sequence[str]]:
+    """The rows with the labels of `fixes`, the answers before by id, and what is to be said of it."""
+    if config.fixes:
+        from mcvqa.data.fixes import with_fixes
+
+        fixed = with_fixes(rows, Path(config.fixes))
+        return list(fixed.questions), fixed.before, fixed.notes
+    return rows, {}, ()
 
 
 def read_test_rows(project: Project) -> tuple[DataFiles, Table | None]:

@@ -197,6 +197,12 @@ def attempts_of(project: Project) -> dict[int, str]:
     }
 
 
+def seconds_of(project: Project) -> float:
+    """Seconds spent by earlier sessions of the run, without those of abandoned attempts."""
+    attempt = project.log.facts.get("attempt", "")
+    return sum(event["seconds"] for event in project.log.events("session") if event.get("attempt", "") == attempt)
+
+
 class CurrentLog(RunLog):
     """A run's log as reports read it: of each fold only the attempt whose weights are there, no abandoned one."""
 

@@ -25,9 +25,9 @@ from mcvqa.report.figures import draw_figures
 from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure, read_epochs, spell_selection
 from mcvqa.report.page import ReportInput, write_report
 from mcvqa.run.dataset import RunData, prior_of_train, without_test
-from mcvqa.run.project import CurrentLog, Project, RunPaths, RunStopped, attempts_of, heading
+from mcvqa.run.project import CurrentLog, Project, RunPaths, RunStopped, attempts_of, heading, seconds_of
 from mcvqa.run.score import scored_folds, splits_of, valid_scores
-from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, Submitted, hand_in, image_groups_of, validate_file
+from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, Submitted, hand_in, image_groups_of, submission_files, validate_file
 from mcvqa.run.tasks import MADE_BY_0_1, TaskRecords
 from mcvqa.scoring.scores import Scores, joined, load_scores
 
@@ -84,6 +84,12 @@ def other_member(project: Project, data: RunData, name: str) -> Member:
     scores_by_split = {split: [load_scores(paths.scores / f"fold{f}-{split}.npz") for f in folds] for split in splits}
     oof = joined(scores_by_split["oof"])
     return Member(name, oof, tuple(scores_by_split.get("test", [oof.rows(np.arange(0))])))
+
+
+def run_members(project: Project, data: RunData) -> tuple[Member, ...]:
+    """The run, then the members that it names; without test rows, prediction files cannot be used."""
+    others = [name for name in project.config.members if data.test or not name.lower().endswith(".csv")]
+    return run_member(project, data), *(other_member(project, data, name) for name in others)
 
 
 def _is_valid_elsewhere(records: TaskRecords, paths: RunPaths, fold: int, splits: Sequence[str]) -> bool:
@@ -149,13 +155,13 @@ class Combined:
 
     Attributes:
         blend: the combined answers.
-        member: this run as a member.
+        members: this run, then the others.
         submitted: content of outputs/submission_ensemble.csv; None: there are no test rows.
         names: of the members, for display.
     """
 
     blend: Blend
-    member: Member
+    members: tuple[Member, ...]
     submitted: Submitted | None
     names: str
 
@@ -173,11 +179,8 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
         BlendError, CheckpointError, RunStopped: a member is missing or does not match.
     """
     heading("ensemble", project.config.ensemble)
-    member = run_member(project, data)
-    write_run_predictions(project.paths.experiment, member, data.train, data.folds, data.test, data.style)
-    # without test rows, prediction files cannot be used
-    others = [name for name in project.config.members if data.test or not name.lower().endswith(".csv")]
-    members = [member, *(other_member(project, data, name) for name in others)]
+    members = run_members(project, data)
+    write_run_predictions(project.paths.experiment, members[0], data.train, data.folds, data.test, data.style)
     answers = {q.id: q.answer for q in data.train if q.answer is not None}
     groups = image_groups_of(data)
     blend = blend_members(members, answers, project.config.ensemble, seed=project.config.seed, groups=groups)
@@ -192,7 +195,7 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
         f"{blend.method} of {names}", blend.predictions, blend.oof_ids,
         blend.oof_predictions == truth if len(blend.oof_predictions) == len(truth) else np.empty(0, bool),
     )
-    return Combined(blend, member, hand_in(project, data, combined, prior, force=force), names)
+    return Combined(blend, members, hand_in(project, data, combined, prior, force=force), names)
 
 
 def _accuracy_lines(blend: Blend) -> list[str]:
@@ -284,7 +287,7 @@ def _predictions_by_id(scores: Scores, ids: np.ndarray) -> np.ndarray:
 
 def measure_run(project: Project, data: RunData, prior: Prior, combined: Combined) -> Metrics:
     """Measure all figures of this run's report."""
-    scores = combined.member.oof
+    scores = combined.members[0].oof
     assert scores is not None
     index = {q.id: i for i, q in enumerate(data.train)}
     rows = [index[name] for name in scores.ids.tolist()]
@@ -305,7 +308,8 @@ def measure_run(project: Project, data: RunData, prior: Prior, combined: Combine
 
 
 def render_report(
-    project: Project, data: RunData, combined: Combined, metrics: Metrics, provenance: Mapping[str, str], seconds: float
+    project: Project, data: RunData, combined: Combined, metrics: Metrics, provenance: Mapping[str, str], seconds: float,
+    explained: str = "",
 ) -> tuple[Path, Path, tuple[Advice, ...]]:
     """Write metrics.json, figures, REPORT.md, report.html and the index of runs.
 
@@ -316,6 +320,7 @@ def render_report(
         metrics: of the run.
         provenance: versions, commit and device; see `environment`.
         seconds: duration of the run.
+        explained: what is said of fixed labels.
 
     Returns:
         Paths of the page and the index, and what to try next.
@@ -330,7 +335,7 @@ def render_report(
         summary, blend, current = folder / "eda" / "summary.txt", combined.blend, combined.submitted or Submitted("", "")
         write_report(folder, ReportInput(
             run=project.config.run, config=config, metrics=metrics, methods=blend.table if len(blend.alone) > 1 else {},
-            data_summary=summary.read_text(encoding="utf-8") if summary.exists() else "", method=blend.method,
+            data_summary=(summary.read_text(encoding="utf-8") if summary.exists() else "") + explained, method=blend.method,
             method_reason=blend.reason, figures=figures, submitted=current.source,
             submitted_run=current.run, submitted_accuracy=current.accuracy,
             submissions={str(f): validate_file(f, data) for f in submission_files(project, data)},
@@ -340,12 +345,6 @@ def render_report(
     with informing("the index of runs"):
         index = update_index(folder.parent)
     return page, index, advice
-
-
-def submission_files(project: Project, data: RunData) -> list[Path]:
-    """Submission files of the run and of its output folder; none without test rows."""
-    files = [*sorted(project.paths.outputs.glob("submission_*.csv")), project.paths.experiment / "submission.csv"]
-    return files if data.test else []
 
 
 def print_result(project: Project, combined: Combined, metrics: Metrics, page: Path, index: Path) -> None:
@@ -382,7 +381,10 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
         estimate = leaderboard_estimate(submitted.accuracy, len(data.test), metrics.selection if is_own else None)
         metrics = dataclasses.replace(metrics, leaderboard=estimate)
     seconds = seconds_of(project) + time.time() - started
-    page, index, advice = render_report(project, data, combined, metrics, environment(device), seconds)
+    explained = ""
+    with informing("evidence.csv"):
+        explained = explain_rows(project, data, prior, combined)
+    page, index, advice = render_report(project, data, combined, metrics, environment(device), seconds, explained)
     accuracy = metrics.overall.accuracy
     project.log.write(
         "result", accuracy=accuracy.value, standard_error=accuracy.standard_error, n=accuracy.n, seconds=round(seconds, 1),
@@ -395,10 +397,12 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
     )
 
 
-def seconds_of(project: Project) -> float:
-    """Seconds spent by earlier sessions of the run, without those of abandoned attempts."""
-    attempt = project.log.facts.get("attempt", "")
-    return sum(event["seconds"] for event in project.log.events("session") if event.get("attempt", "") == attempt)
+def explain_rows(project: Project, data: RunData, prior: Prior, combined: Combined) -> str:
+    """Write evidence.csv, what was measured on each row; returns what is to be said of fixed labels."""
+    from mcvqa.run.insights import accuracy_before_fixes, write_run_evidence
+
+    write_run_evidence(project, data, prior, combined.members, combined.blend.temperatures[project.config.run])
+    return accuracy_before_fixes(data, combined.members[0])
 
 
 # %% provenance

@@ -1,9 +1,10 @@
-"""Single steps of a run for the command line: eda, folds, train, predict, ensemble, report."""
+"""Single steps of a run for the command line: eda, folds, train, predict, ensemble, report, audit."""
 import time
 from pathlib import Path
 
 from mcvqa.config import Config
 from mcvqa.data.prior import Prior
+from mcvqa.insight.audit import FIXES, spell_audit, write_audit
 from mcvqa.model.device import plan_device
 from mcvqa.model.distributed import by_each, by_main, join_processes
 from mcvqa.run.dataset import (
@@ -17,8 +18,9 @@ from mcvqa.run.dataset import (
     write_folds,
 )
 from mcvqa.run.execution import prepare_model
+from mcvqa.run.insights import audit_of_run
 from mcvqa.run.project import Project, RunStopped, open_project, settle_prompt, settle_settings
-from mcvqa.run.results import Combined, Outcome, combine, device_named, require_members, write_results
+from mcvqa.run.results import Combined, Outcome, combine, device_named, require_members, run_members, write_results
 from mcvqa.run.score import require_weights
 from mcvqa.run.session import owning, run_session
 from mcvqa.run.steps import prior_note, score_folds, train_folds
@@ -99,6 +101,29 @@ def _combine_scores(project: Project, force: bool) -> tuple[RunData, Prior, Comb
 
 
 # %% without a model
+def audit_only(config: Config, out: Path | None = None) -> str:
+    """Rank the labels of a scored run by how probably they are wrong (`mcvqa audit`); nothing of the run is changed.
+
+    Args:
+        config: all settings.
+        out: the file with the proposals; None: experiments/<run>/fixes.csv.
+
+    Returns:
+        The audit, and what to do with the file.
+
+    Raises:
+        RunStopped: the run is not scored, or was trained with other settings or data.
+        DataError: the file holds decisions.
+    """
+    project = open_project(config)
+    with owning(project):
+        data, _ = _prepare_data(project)
+        require_members(project)
+        members = run_members(project, data)
+    audit = audit_of_run(data, members)
+    return f"{spell_audit(audit)}\n{write_audit(audit, out or project.paths.experiment / FIXES)}"
+
+
 def explore_only(config: Config) -> str:
     """Make tables and figures of the data (`mcvqa eda`), in experiments/data/eda if there is no run.
 

@@ -134,6 +134,12 @@ def _records_beside(path: Path) -> dict[str, Any]:
     return records
 
 
+def submission_files(project: Project, data: RunData) -> list[Path]:
+    """Submission files of the run and of its output folder; none without test rows."""
+    files = [*sorted(project.paths.outputs.glob("submission_*.csv")), project.paths.experiment / "submission.csv"]
+    return files if data.test else []
+
+
 def validate_file(path: Path, data: RunData) -> SubmissionReport:
     return validate_submission(path, data.test, data.form)
 

@@ -1,0 +1,195 @@
+"""Decisions about labels: fixes.csv as `mcvqa audit` writes it and a person edits it -> labelled rows with what was decided.
+
+Nothing is applied that a person has not decided: a row whose decision is empty stays as it is.
+"""
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mcvqa.base.files import as_spreadsheet_cell, atomic_path, from_spreadsheet_cell
+from mcvqa.base.informing import counted
+from mcvqa.data.answers import LETTERS
+from mcvqa.data.questions import Question
+from mcvqa.data.table import Cells, DataError, read_cells
+
+DECISIONS = KEEP, FIX, DROP = ("keep", "fix", "drop")
+FIXES_HEADER = ("id", "now", "proposed", "decision", "probability", "now_text", "proposed_text", "image", "question")
+SHOWN_MISTAKES = 10
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One row of fixes.csv that is to be decided on.
+
+    Attributes:
+        question: the labelled row.
+        proposed: what its answer should be.
+        probability: that the label is wrong.
+    """
+
+    question: Question
+    proposed: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person has decided about one row.
+
+    Attributes:
+        row: of the file, counted from 1 without the header.
+        id: of the labelled row.
+        word: one of DECISIONS, or empty: undecided.
+        now, proposed: letters; `proposed` may be empty unless the word is `fix`.
+    """
+
+    row: int
+    id: str
+    word: str
+    now: str
+    proposed: str
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Labelled rows after the decisions.
+
+    Attributes:
+        questions: the rows, without those dropped.
+        before: id of each relabelled row -> its answer before.
+        dropped: ids of the rows that were left out.
+        notes: what was changed, in sentences.
+    """
+
+    questions: tuple[Question, ...]
+    before: dict[str, int]
+    dropped: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+# %% write
+def write_fixes(path: Path, proposals: Sequence[Proposal]) -> None:
+    """Write the proposals, none of them decided.
+
+    Raises:
+        DataError: the file holds decisions already, or is something else.
+    """
+    if path.exists() and (decided := _decided_in(path)):
+        raise DataError(f"{path} holds {counted(decided, 'decision')} of a person and is not overwritten. Choose another --out.")
+    with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8-sig") as handle:  # the mark is for Excel
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(FIXES_HEADER)
+        for one in proposals:
+            q = one.question
+            assert q.answer is not None
+            cells = (q.id, LETTERS[q.answer], LETTERS[one.proposed], "", f"{one.probability:.3f}", q.choices[q.answer],
+                     q.choices[one.proposed], q.image, q.text)
+            writer.writerow(map(as_spreadsheet_cell, cells))
+
+
+def _decided_in(path: Path) -> int:
+    return sum(bool(decision.word) for decision in read_decisions(path))
+
+
+# %% read
+def read_decisions(path: Path) -> list[Decision]:
+    """Read a file of decisions, whatever encoding and separator a spreadsheet gave it.
+
+    Raises:
+        DataError: no such file, not a table, or columns are missing.
+    """
+    table = read_cells(path, allow_empty=True)
+    columns = _columns_of(table)
+    found = []
+    for number, cells in enumerate(table.records, 1):
+        padded = [*cells, *[""] * (len(table.header) - len(cells))]
+        values = {name: from_spreadsheet_cell(padded[at]) for name, at in columns.items()}
+        words = {name: values[name].strip().lower() for name in ("decision", "now", "proposed")}
+        found.append(Decision(number, values["id"], words["decision"], words["now"], words["proposed"]))
+    return found
+
+
+def _columns_of(table: Cells) -> dict[str, int]:
+    names = [name.strip().lower() for name in table.header]
+    wanted = ("id", "now", "proposed", "decision")
+    if missing := [name for name in wanted if name not in names]:
+        raise DataError(
+            f"{table.path} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(table.header)}. Expected: "
+            f"{', '.join(wanted)}, as `mcvqa audit RUN` writes them."
+        )
+    return {name: names.index(name) for name in wanted}
+
+
+# %% apply
+def with_fixes(questions: Sequence[Question], path: Path) -> Fixed:
+    """Labelled rows with the decisions of a file.
+
+    Args:
+        questions: all labelled rows.
+        path: the file.
+
+    Returns:
+        The rows and what was changed. The votes of a relabelled row are gone: the decision counts instead of them.
+
+    Raises:
+        DataError: naming each row of the file that cannot be applied: another id, another label, an unknown word or letter.
+    """
+    decisions, by_id = read_decisions(path), {q.id: q for q in questions}
+    seen: dict[str, int] = {}
+    mistakes = []
+    for one in decisions:
+        mistake = _mistake_in(one, by_id, seen)
+        seen.setdefault(one.id, one.row)
+        mistakes += [f"row {one.row} (id {one.id!r}): {mistake}"] if mistake else []
+    if mistakes:
+        more = f"\n  and {len(mistakes) - SHOWN_MISTAKES} more" if len(mistakes) > SHOWN_MISTAKES else ""
+        raise DataError(f"{path} does not fit the data; nothing was applied:\n  " + "\n  ".join(mistakes[:SHOWN_MISTAKES]) + more)
+    return _applied(questions, decisions, path)
+
+
+def _mistake_in(one: Decision, by_id: dict[str, Question], seen: dict[str, int]) -> str:
+    """What is wrong with a decision; empty where nothing is."""
+    if one.id not in by_id:
+        return f"no labelled row has this id{_id_a_spreadsheet_changed(one.id, by_id)}"
+    if one.id in seen:
+        return f"the same id as in row {seen[one.id]}"
+    question = by_id[one.id]
+    letters = LETTERS[: len(question.choices)]
+    label = "" if question.answer is None else LETTERS[question.answer]
+    if one.now != label:
+        return f"its label is {label or 'missing'!r}, not {one.now!r}: the file was made from other data, or 'now' was edited"
+    if one.word not in ("", *DECISIONS):
+        return f"the decision {one.word!r} is none of {', '.join(DECISIONS)}, and not empty"
+    if one.word == FIX and (len(one.proposed) != 1 or one.proposed not in letters):
+        return f"'proposed' is {one.proposed!r}; the row has the choices {', '.join(letters)}"
+    if one.word == FIX and one.proposed == label:
+        return f"'proposed' is the label that it has, {label!r}: write keep, or another letter"
+    return ""
+
+
+def _id_a_spreadsheet_changed(written: str, by_id: dict[str, Question]) -> str:
+    bare = written.lstrip("0")
+    same = [name for name in by_id if re.fullmatch(r"0+\d+", name) and name.lstrip("0") == bare]
+    return f"; a spreadsheet seems to have cut the zeros of {same[0]!r} (import the column as text)" if same else ""
+
+
+def _applied(questions: Sequence[Question], decisions: Sequence[Decision], path: Path) -> Fixed:
+    by_id = {q.id: q for q in questions}
+    fixed = {one.id: LETTERS.index(one.proposed) for one in decisions if one.word == FIX}
+    dropped = tuple(one.id for one in decisions if one.word == DROP)
+    left = [q for q in questions if q.id not in dropped]
+    new = tuple(replace(q, answer=fixed[q.id], votes=None) if q.id in fixed else q for q in left)
+    before = {name: answer for name in fixed if (answer := by_id[name].answer) is not None}
+    return Fixed(new, before, dropped, _notes_on_decisions(decisions, path))
+
+
+def _notes_on_decisions(decisions: Sequence[Decision], path: Path) -> tuple[str, ...]:
+    count = {word: sum(one.word == word for one in decisions) for word in ("", *DECISIONS)}
+    undecided = f"; {counted(count[''], 'row is', 'rows are')} not decided on and unchanged" if count[""] else ""
+    labels, rows = counted(count[FIX], "label"), counted(count[DROP], "row")
+    return (
+        f"{path.name}: {labels} fixed, {rows} dropped, {count[KEEP]:,} kept{undecided}",
+        *(f"{path.name}: {one.id}: {one.now} -> {one.proposed}" for one in decisions if one.word == FIX),
+    )[:SHOWN_MISTAKES]

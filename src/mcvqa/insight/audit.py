@@ -1,0 +1,92 @@
+"""The label audit: the rows whose labels are most probably wrong, and how many of the first k will be.
+
+Nothing is changed here. A person decides on each row of fixes.csv, and the setting `fixes` reads the decisions.
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mcvqa.base.informing import counted, one_line
+from mcvqa.data.fixes import FIXES_HEADER, Proposal, write_fixes
+from mcvqa.data.questions import Question
+from mcvqa.insight.label_noise import LabelNoise
+
+FIXES = "fixes.csv"
+WORTH_A_LOOK = 0.1  # rows that are less probably wrong are not proposed
+SHOWN_ROWS = 10
+DEPTHS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
+@dataclass(frozen=True)
+class LabelAudit:
+    """The result of an audit.
+
+    Attributes:
+        proposals: most probably wrong first.
+        rows: number of labels that were judged.
+        expected: number of wrong labels among them, by the estimate.
+        n_orders, n_members: what was used: option orders and scales of a row, and members of the ensemble.
+    """
+
+    proposals: tuple[Proposal, ...]
+    rows: int
+    expected: float
+    n_orders: int
+    n_members: int
+
+    def expected_precision(self, k: int) -> float:
+        """Share of the first k proposals whose labels are expected to be wrong."""
+        return float(np.mean([one.probability for one in self.proposals[:k]]))
+
+
+def audit_labels(questions: Sequence[Question], noise: LabelNoise, n_orders: int) -> LabelAudit:
+    """Rank labels by how probably they are wrong.
+
+    Args:
+        questions: N rows.
+        noise: of the same rows, in their order.
+        n_orders: views of a row that the scores hold.
+
+    Returns:
+        Proposals for the rows that are at least WORTH_A_LOOK.
+    """
+    judged = np.flatnonzero(~np.isnan(noise.wrong))
+    order = judged[np.argsort(-noise.suspicion[judged], kind="stable")]
+    proposals = tuple(
+        Proposal(questions[i], int(noise.proposed[i]), float(noise.wrong[i])) for i in order if noise.wrong[i] >= WORTH_A_LOOK
+    )
+    return LabelAudit(proposals, len(judged), float(noise.wrong[judged].sum()), n_orders, len(noise.weights))
+
+
+# %% shown
+def spell_audit(audit: LabelAudit) -> str:
+    """The audit for a terminal."""
+    share = audit.expected / audit.rows if audit.rows else 0.0
+    views = counted(audit.n_orders, "view", "views (option orders and scales)")
+    members = counted(audit.n_members, "member")
+    lines = [
+        f"{counted(audit.rows, 'label')} judged by models that never saw them, in {views} by {members}",
+        f"expected to be wrong: {audit.expected:.0f} ({share:.1%}); a model's confident mistakes count as well",
+    ]
+    depths = [k for k in DEPTHS if k < len(audit.proposals)]
+    precision = ", ".join(f"{audit.expected_precision(k):.0%} of the first {k}" for k in [*depths, len(audit.proposals)] if k)
+    lines += [f"expected precision: {precision}"] if precision else ["no label is worth a look"]
+    lines += [f"  {one_line(_spell_proposal(one))}" for one in audit.proposals[:SHOWN_ROWS]]
+    return "\n".join(lines)
+
+
+def _spell_proposal(one: Proposal) -> str:
+    q = one.question
+    assert q.answer is not None
+    return f"{one.probability:4.0%}  {q.id}: {q.choices[q.answer]!r} -> {q.choices[one.proposed]!r}   {q.text[:60]}"
+
+
+def write_audit(audit: LabelAudit, path: Path) -> str:
+    """Write fixes.csv; returns what to do with it."""
+    write_fixes(path, audit.proposals)
+    return (
+        f"written: {path} ({counted(len(audit.proposals), 'row')}). Look at each, write fix, drop or keep into the column "
+        f"{FIXES_HEADER[3]!r}, and train with --set fixes={path}. What is left empty changes nothing."
+    )

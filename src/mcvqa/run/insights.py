@@ -1,0 +1,129 @@
+"""Evidence per row and the label audit of a run: from its scores, data and ensemble to `insight/`."""
+from pathlib import Path
+
+import numpy as np
+
+from mcvqa.base.uncertainty import accuracy_of
+from mcvqa.data.prior import Prior
+from mcvqa.ensemble.blend import Member
+from mcvqa.insight.audit import LabelAudit, audit_labels
+from mcvqa.insight.evidence import EVIDENCE, Judged, Neighbours, RowEvidence, gather_evidence, write_evidence
+from mcvqa.insight.label_noise import LabelNoise, estimate_label_noise, stacked_means
+from mcvqa.insight.tags import tag_counts, tagged
+from mcvqa.run.dataset import RunData, prior_of_train
+from mcvqa.run.project import Project
+from mcvqa.scoring.scores import Scores
+
+
+# %% out-of-fold scores of the same rows
+def aligned_to(ids: np.ndarray, scores: Scores | None) -> Scores | None:
+    """The rows `ids` of some scores, in that order; None where a row is missing."""
+    place = {} if scores is None else {name: i for i, name in enumerate(scores.ids.tolist())}
+    if scores is None or not all(name in place for name in ids.tolist()):
+        return None
+    return scores.rows(np.array([place[name] for name in ids.tolist()], dtype=int))
+
+
+def judges_of(members: tuple[Member, ...]) -> list[Scores]:
+    """Out-of-fold scores of the first member, and of each other one that has them for all of its rows.
+
+    The text-only prior is no judge of labels: it has not seen the photographs.
+    """
+    first = members[0].oof
+    assert first is not None
+    others = [aligned_to(first.ids, member.oof) for member in members[1:] if member.name != "prior"]
+    return [first, *(scores for scores in others if scores is not None)]
+
+
+def noise_of_run(data: RunData, members: tuple[Member, ...]) -> LabelNoise:
+    """How probably the label of each row that the run has scored out of fold is wrong."""
+    judges = judges_of(members)
+    answers = {q.id: q.answer for q in data.train}
+    labels = [answers[name] for name in judges[0].ids.tolist()]
+    return estimate_label_noise(judges, np.array([-1 if label is None else label for label in labels]))
+
+
+# %% evidence
+def evidence_of_run(
+    data: RunData, prior: Prior, members: tuple[Member, ...], temperature: float
+) -> list[RowEvidence]:
+    """Evidence of all rows of a run, labelled rows first.
+
+    Args:
+        data: the rows, with folds.
+        prior: the text-only prior.
+        members: of the ensemble, the run itself first.
+        temperature: of the run.
+
+    Returns:
+        One record a row, with its tag.
+    """
+    neighbours = Neighbours(data.all_train, data.image_groups)
+    problems = {written: record.problem for written, record in data.records.items() if record.problem}
+    member, place = members[0], {q.id: i for i, q in enumerate(data.train)}
+    assert member.oof is not None
+    scored = np.array([place[name] for name in member.oof.ids.tolist()], dtype=int)
+    others = np.setdiff1d(np.arange(len(data.train)), scored)
+    shares = prior_of_train(data, prior)
+    judged = Judged((member.oof,), stacked_means(judges_of(members)), temperature)
+    rows: dict[int, RowEvidence] = {}
+    for index, judge, noise in ((scored, judged, noise_of_run(data, members)), (others, None, None)):
+        questions = [data.train[i] for i in index]
+        folds = [int(fold) if fold >= 0 else None for fold in data.folds[index].tolist()]
+        found = gather_evidence(questions, "train", folds, shares[index], neighbours, problems, judge, noise)
+        rows |= dict(zip(index.tolist(), found, strict=True))
+    labelled = [rows[i] for i in range(len(data.train))]
+    return tagged([*labelled, *_evidence_of_test(data, prior, members, temperature, neighbours, problems)])
+
+
+def _evidence_of_test(
+    data: RunData, prior: Prior, members: tuple[Member, ...], temperature: float, neighbours: Neighbours, problems: dict[str, str]
+) -> list[RowEvidence]:
+    if not data.test:
+        return []
+    ids = members[0].test[0].ids
+    models = [[scores for fold in member.test if (scores := aligned_to(ids, fold))] for member in members]
+    means = np.stack([stacked_means(folds).mean(0) for folds in models])
+    judged = Judged(members[0].test, means, temperature)
+    return gather_evidence(data.test, "test", [None] * len(data.test), prior.test_logprobs, neighbours, problems, judged)
+
+
+def write_run_evidence(
+    project: Project, data: RunData, prior: Prior, members: tuple[Member, ...], temperature: float
+) -> Path:
+    """Write experiments/<run>/evidence.csv."""
+    path = project.paths.experiment / EVIDENCE
+    rows = evidence_of_run(data, prior, members, temperature)
+    write_evidence(path, rows)
+    print(f"  {path}: {tag_counts(rows)}")
+    return path
+
+
+# %% after labels were fixed
+def accuracy_before_fixes(data: RunData, member: Member) -> str:
+    """How accurate a run is beside labels that were not decided with a model's help; empty without `fixes`.
+
+    A row that was relabelled as a model proposed says little about a model like it.
+    """
+    if not data.before or member.oof is None:
+        return ""
+    ids = member.oof.ids.tolist()
+    now, groups = {q.id: q.answer for q in data.train}, dict(zip((q.id for q in data.train), data.groups.tolist(), strict=True))
+    predicted = member.oof.predictions()
+    group = np.array([groups[name] for name in ids])
+    answers = {
+        "fixed labels": [now[name] for name in ids],
+        "the labels as they were in the file": [data.before.get(name, now[name]) for name in ids],
+        "rows whose label was not touched": [None if name in data.before else now[name] for name in ids],
+    }
+    lines = [f"  {title}: {accuracy_of(predicted, np.array([-1 if a is None else a for a in column]), group)}"
+             for title, column in answers.items()]
+    return "\n".join(["", f"labels fixed: {len(data.before)}. Accuracy out of fold on", *lines, ""])
+
+
+# %% the label audit
+def audit_of_run(data: RunData, members: tuple[Member, ...]) -> LabelAudit:
+    """Which labels of a run are probably wrong."""
+    judges, by_id = judges_of(members), {q.id: q for q in data.train}
+    questions = [by_id[name] for name in judges[0].ids.tolist()]
+    return audit_labels(questions, noise_of_run(data, members), judges[0].logprobs.shape[1])

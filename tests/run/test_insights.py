@@ -1,0 +1,161 @@
+"""Evidence and audit of a real run, and the labels that a person has decided on in the next one."""
+import contextlib
+import csv
+import io
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mcvqa import run
+from mcvqa.config import Config, ConfigError
+from mcvqa.data.fixes import FIXES_HEADER
+from mcvqa.data.table import DataError
+from mcvqa.insight.evidence import COLUMNS
+from mcvqa.run.dataset import read_data
+from mcvqa.run.project import open_project
+from mcvqa.run.single import audit_only, report_only
+from tests.conftest import make_dataset, tiny_settings
+
+
+def said_by(step, *args):
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        result = step(*args)
+    return result, said.getvalue()
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with open(file, newline="", encoding="utf-8-sig") as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of two folds with two option orders; one training photograph is missing, two ask the same of one photograph."""
+    top = tmp_path_factory.mktemp("insight")
+    data = make_dataset(top / "data")
+    (data / "train" / "train_0003.jpg").unlink()
+    lines = (data / "train.csv").read_text(encoding="utf-8").splitlines()
+    cells = lines[1].split(",")
+    other = next(letter for letter in "abcd" if letter != cells[-1])
+    lines.append(",".join(["twin", *cells[1:-1], other]))
+    (data / "train.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    config = tiny_settings(top / "out", data_dir=str(data), n_folds=2, run_name="r", use_tta=True, tta_orders=2)
+    outcome, said = said_by(run, config)
+    return SimpleNamespace(config=config, outcome=outcome, said=said, top=top, folder=top / "out" / "experiments" / "r")
+
+
+@pytest.fixture
+def copied(trained, tmp_path) -> Config:
+    shutil.copytree(trained.top / "out", tmp_path / "out")
+    return trained.config.replace(output_dir=str(tmp_path / "out"))
+
+
+# %% evidence
+def test_every_run_leaves_evidence_of_every_row(trained):
+    rows = rows_of(trained.folder / "evidence.csv")
+    assert tuple(rows[0]) == COLUMNS and [row["split"] for row in rows] == ["train"] * 25 + ["test"] * 9
+    assert "evidence.csv: 34 rows; unreadable photograph 1" in trained.said
+    stored = {row["id"]: row for row in rows_of(trained.folder / "oof_predictions.csv")}
+    folds = {row["id"]: row["fold"] for row in rows_of(trained.folder / "folds.csv")}
+    for row in rows[:25]:
+        if row["tag"] == "unreadable photograph":
+            assert row["id"] == "train_0003" and row["said"] == row["label_wrong"] == row["fold"] == ""
+            continue
+        assert row["said"] == stored[row["id"]]["answer"] and row["truth"] == stored[row["id"]]["truth"]
+        assert row["fold"] == folds[row["id"]] and row["kind"] == "color" and row["source"] == "train"
+        assert 0 <= float(row["label_wrong"]) <= 1 and row["proposed"] != row["truth"]
+        assert float(row["order_agreement"]) in (0.0, 0.5, 1.0) and row["scale_agreement"] == row["member_agreement"] == ""
+        assert int(row["rank_of_truth"]) == 1 if row["said"] == row["truth"] else int(row["rank_of_truth"]) > 1
+    answered = {row["id"]: row["answer"] for row in rows_of(trained.folder / "test_predictions.csv")}
+    for row in rows[25:]:
+        assert row["said"] == answered[row["id"]] and row["truth"] == row["label_wrong"] == row["rank_of_truth"] == ""
+        assert float(row["fold_agreement"]) in (0.0, 0.5, 1.0)
+
+
+def test_the_same_question_about_the_same_photograph_is_seen(trained):
+    rows = {row["id"]: row for row in rows_of(trained.folder / "evidence.csv")}
+    twin = rows["twin"]
+    assert twin["look_alikes"] == f"train_0000: {rows['train_0000']['truth_text']}" and twin["look_alikes_count"] == "1"
+    assert twin["tag"] in ("label probably wrong", "order-sensitive", "ambiguous")
+
+
+def test_the_report_writes_it_again_and_is_not_stopped_by_it(copied):
+    file = Path(copied.output_dir) / "experiments" / "r" / "evidence.csv"
+    before = file.read_bytes()
+    file.write_text("old")
+    said_by(report_only, copied)
+    assert file.read_bytes() == before
+    file.unlink()
+    file.mkdir()
+    outcome, said = said_by(report_only, copied)
+    assert "evidence.csv could not be made, continuing without it" in said and outcome.report.exists()
+
+
+# %% the audit, and the next run
+@pytest.fixture(scope="module")
+def audited(trained):
+    file = trained.top / "fixes.csv"
+    said = audit_only(trained.config, file)
+    return SimpleNamespace(file=file, said=said, rows=rows_of(file))
+
+
+def test_the_audit_proposes_and_decides_nothing(trained, audited):
+    assert tuple(audited.rows[0]) == FIXES_HEADER and {row["decision"] for row in audited.rows} == {""}
+    shares = [float(row["probability"]) for row in audited.rows]
+    assert shares == sorted(shares, reverse=True)
+    assert "24 labels judged by models that never saw them, in 2 views" in audited.said
+    assert f"of the first {len(shares)}" in audited.said and audited.rows[0]["id"] in audited.said
+    data = read_data(open_project(trained.config.replace(fixes=str(audited.file))))
+    assert [q.answer for q in data.train] == [q.answer for q in read_data(open_project(trained.config)).train]
+
+
+def decided(trained, file: Path, encoding: str = "utf-8", delimiter: str = ",") -> tuple[str, str, str]:
+    """A file as a person has saved it: the first row fixed, the second dropped, the third kept, two left open; their ids."""
+    questions = read_data(open_project(trained.config)).train[4:9]
+    words = ("Fix ", "drop", "KEEP", "", "")
+    with open(file, "w", newline="", encoding=encoding) as handle:
+        writer = csv.writer(handle, delimiter=delimiter, lineterminator="\r\n")
+        writer.writerow(FIXES_HEADER)
+        for q, word in zip(questions, words, strict=True):
+            other = (q.answer + 1) % 4
+            texts = (q.choices[q.answer], q.choices[other], q.image, q.text)
+            writer.writerow([q.id, "abcd"[q.answer], "ABCD"[other], word, "0.5", *texts])
+    return tuple(q.id for q in questions[:3])
+
+
+@pytest.mark.parametrize(("encoding", "delimiter"), [("utf-8-sig", ","), ("cp949", ","), ("utf-16", "\t"), ("utf-8", ";")])
+def test_decisions_are_read_as_a_spreadsheet_saves_them(trained, tmp_path, encoding, delimiter):
+    fixed, dropped, kept = decided(trained, tmp_path / "mine.csv", encoding, delimiter)
+    before = {q.id: q for q in read_data(open_project(trained.config)).train}
+    data = read_data(open_project(trained.config.replace(fixes=str(tmp_path / "mine.csv"), run_name="")))
+    after = {q.id: q for q in data.train}
+    assert set(before) - set(after) == {dropped} and after[kept] == before[kept]
+    assert after[fixed].answer == (before[fixed].answer + 1) % 4 and data.before == {fixed: before[fixed].answer}
+    assert data.train_print != read_data(open_project(trained.config)).train_print
+    assert "mine.csv: 1 label fixed, 1 row dropped, 1 kept; 2 rows are not decided on and unchanged" in data.notes
+
+
+def test_a_file_with_decisions_is_not_overwritten(trained, tmp_path):
+    decided(trained, tmp_path / "mine.csv")
+    with pytest.raises(DataError, match="holds 3 decisions of a person and is not overwritten"):
+        audit_only(trained.config, tmp_path / "mine.csv")
+
+
+def test_the_next_run_learns_from_fixed_labels_and_says_how_accurate_it_is_without_them(trained, tmp_path):
+    decided(trained, tmp_path / "mine.csv")
+    config = trained.config.replace(fixes=str(tmp_path / "mine.csv"), run_name="", use_tta=False)
+    outcome, said = said_by(run, config)
+    report = (outcome.report.parent / "REPORT.md").read_text(encoding="utf-8")
+    for told in ("mine.csv: 1 label fixed, 1 row dropped, 1 kept", "labels fixed: 1. Accuracy out of fold on",
+                 "the labels as they were in the file: ", "rows whose label was not touched: "):
+        assert told in report
+    assert "(n=23)" in report and "(n=22)" in report, "without the dropped row, and without the fixed one"
+    assert outcome.run != "r" and "mine.csv: 1 label fixed" in said
+
+
+def test_other_labels_are_no_continuation_of_the_same_run(trained, tmp_path):
+    decided(trained, tmp_path / "mine.csv")
+    with pytest.raises(ConfigError, match="fixes: was '', now"):
+        run(trained.config.replace(fixes=str(tmp_path / "mine.csv")))
