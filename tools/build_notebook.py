@@ -52,6 +52,9 @@ NOT_IN_NOTEBOOK = {
     "data.choice_lists": "choices in one column: give each a column of its own, a, b, c, ...",
     "data.packed": "packed tables, .csv.gz and the like: unpack them",
     "data.json_shapes": "JSON files that are no list of objects",
+    **dict.fromkeys(
+        ("data.trained_on", "model.start", "run.beginning", "run.start"),
+        "start_from, adapters that were trained before, and what weights have learned from"),
     "run.in_memory": "tables in memory, for scripts", "run.events": "callbacks, for scripts",
     "run.trackers": "report_to, which reads the run from a process of the package",
     "scoring.generated": "answers generated as text, answer_by=generate",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcvqa.base.files import DamagedFile, RunLog, read_yaml, write_text
+from mcvqa.base.files import DamagedFile, RunLog, read_json, read_yaml, write_text
 from mcvqa.config import KOREAN_PROMPT, Config, ConfigError, McvqaError, weight_changes
 from mcvqa.data.language import with_prompt
 from mcvqa.data.questions import Question
@@ -187,6 +187,16 @@ def settle_prompt(project: Project, questions: Sequence[Question]) -> Project:
 
 def way_out(project: Project) -> str:
     return f"Choose another name (--set run_name=...), or delete {project.paths.checkpoints} to start over."
+
+
+# %% what a run began with
+START_FILE = "start.json"  # in experiments/<run>
+
+
+def start_print(project: Project, fold: int) -> str:
+    """Hash of the adapters that a fold starts from; empty: freshly initialised ones."""
+    file = project.paths.experiment / START_FILE
+    return str(read_json(file, dict)["weights"].get(str(fold), "")) if file.exists() else ""
 
 
 # %% the log of the weights that are there

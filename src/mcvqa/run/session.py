@@ -17,7 +17,7 @@ from mcvqa.model.distributed import by_main, is_main_process, join_processes
 from mcvqa.model.memory import less_memory
 from mcvqa.report.experiments import read_experiment, record_experiment, update_index
 from mcvqa.run.ownership import Ownership
-from mcvqa.run.project import Project, RunStopped, open_project, with_kept_prompt
+from mcvqa.run.project import START_FILE, Project, RunStopped, open_project, with_kept_prompt
 from mcvqa.run.takeover import take_over
 from mcvqa.training.checkpoint import CheckpointError
 
@@ -66,7 +66,12 @@ def run_session(config: Config) -> Iterator[Project]:
     project = by_main(open_project, config)
     with owning(project), _session(by_main(with_attempt, project)) as recorded:
         by_main(take_over, recorded)
-        yield dataclasses.replace(recorded, config=by_main(with_kept_prompt, recorded.config))
+        project = dataclasses.replace(recorded, config=by_main(with_kept_prompt, recorded.config))
+        if project.config.start_from or (project.paths.experiment / START_FILE).exists():
+            from mcvqa.run.start import settle_start
+
+            by_main(settle_start, project)
+        yield project
 
 
 def with_attempt(project: Project) -> Project:

@@ -2,6 +2,7 @@
 import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def train_task(project: Project, data: RunData, fold: int, needs: Sequence[str] 
 
 # %% training
 def do_train(side: ModelSide, task: Task) -> None:
-    """Train a fold from freshly initialised adapters, or continue an interrupted session, and save its results.
+    """Train a fold from its beginning, or continue an interrupted session, and save its results.
 
     Raises:
         TrainingError, NotSaved, Interrupted: from `train_fold`.
@@ -66,15 +67,25 @@ def do_train(side: ModelSide, task: Task) -> None:
     with owning(project, fold):
         side.release()
         loaded = side.load()
-        attempt = by_main(_start_attempt, project, task, fold)
+        attempt, begins = by_main(_start_attempt, project, task, fold), by_main(_beginning, project, side.data, fold)
         job = FoldJob(
             project.config, loaded.base, loaded.maker, train, validation, fold, project.paths.fold(fold),
             project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold), side.schedule,
             side.data.groups[side.data.validated(fold)], _features_ahead(side, fold) if task.arguments.get("ahead") else None,
+            *begins,
         )
         result = train_fold(job)
         side.free_base(result.model)
         by_main(_save_result, project, side.data, task, result, attempt)
+
+
+def _beginning(project: Project, data: RunData, fold: int) -> tuple[Path | None, str, dict[str, str]]:
+    """The adapters to begin with, why the accuracy is then not measured, and what the weights are accompanied by."""
+    if Task.__module__ == "__main__":  # the notebook begins with fresh adapters
+        return None, "", {}
+    from mcvqa.run.beginning import beginning_of
+
+    return beginning_of(project, data, fold)
 
 
 def _features_ahead(side: ModelSide, fold: int) -> FeaturesAhead:

@@ -5,7 +5,7 @@ Shapes: N rows, C choices.
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -119,7 +119,8 @@ class Evaluator:
         right = (np.array([values.argmax() for values in normalised], dtype=int) == answers)[known]
         groups = None if job.groups is None else job.groups[self._indices][known]
         losses = [-values[a] for values, a in zip(normalised, answers, strict=True) if a >= 0]
-        return Validation(logprobs, accuracy_of_right(right, groups), float(np.mean(losses)) if losses else float("nan"), right)
+        accuracy = replace(accuracy_of_right(right, groups), not_measured=job.not_measured)
+        return Validation(logprobs, accuracy, float(np.mean(losses)) if losses else float("nan"), right)
 
     def _log(self, epoch: int, name: str, result: Validation, *, chosen: bool) -> None:
         if is_main_process():

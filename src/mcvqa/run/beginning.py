@@ -1,0 +1,69 @@
+"""What a fold begins with, and whether that may have learned from its validation rows: then their accuracy is not measured."""
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mcvqa.base.files import as_json, read_json
+from mcvqa.base.informing import counted
+from mcvqa.data.trained_on import TRAINED_ON, joined_prints, photographs_print, seen_photographs
+from mcvqa.model.content import base_print, local_folder
+from mcvqa.run.dataset import RunData
+from mcvqa.run.project import Project
+
+
+class Beginning(NamedTuple):
+    """What a fold begins with.
+
+    Attributes:
+        adapters: folder of trained adapters; None: freshly initialised ones.
+        not_measured: why these, or the base model, may have learned from the validation rows; empty: they have not.
+        beside: what the fold's weights will have learned from, as a file that travels with them: name -> text.
+    """
+
+    adapters: Path | None
+    not_measured: str
+    beside: dict[str, str]
+
+
+def beginning_of(project: Project, data: RunData, fold: int) -> Beginning:
+    """Find what a fold begins with.
+
+    Raises:
+        ConfigError: the folder of the adapters is not there.
+    """
+    base = local_folder(project.config)
+    prints = [read_json(base / TRAINED_ON, dict)] if base and (base / TRAINED_ON).exists() else []
+    adapters = None
+    if project.config.start_from:
+        from mcvqa.run.start import announced_start, print_beside
+
+        adapters = announced_start(project.config, fold)
+        prints.append(print_beside(adapters))
+    train, _ = data.fold_rows(fold)
+    learned = photographs_print(data.records[q.image] for q in train)
+    return Beginning(adapters, why_not_measured(prints, data, fold), {TRAINED_ON: as_json({
+        "base": json.loads(base_print(project.config)), "unknown": _unknown_in(prints),
+        "photographs": joined_prints([learned, *(one["photographs"] for one in prints)]),
+    })})
+
+
+def _unknown_in(prints: list[dict[str, Any]]) -> str:
+    return next((one["unknown"] for one in prints if one["unknown"]), "")
+
+
+def why_not_measured(prints: list[dict[str, Any]], data: RunData, fold: int) -> str:
+    """Why validation rows of a fold may have been learned from before; empty: they have not.
+
+    Args:
+        prints: of what the fold begins with.
+        data: rows with folds.
+        fold: number of the fold.
+    """
+    if unknown := _unknown_in(prints):
+        return unknown
+    rows = data.fold_rows(fold)[1]
+    records = {q.image: data.records[q.image] for q in rows}
+    seen = {name for one in prints for name in seen_photographs(one["photographs"], records)}
+    count = sum(q.image in seen for q in rows)
+    shown = counted(count, "row shows", "rows show")
+    return f"of {len(rows):,} validation rows, {shown} photographs that it began with, or look-alikes" if count else ""
