@@ -2,7 +2,8 @@
 
 Questions about one photograph are not independent, so the unit of sampling is a group of rows, not a single row.
 """
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,11 @@ class Accuracy:
             return f"not measured: {self.not_measured}" if self.n else "no rows"
         text, count = self.without_count, f"n={self.n:,}"
         return f"{text[:-1]}, {count})" if text.endswith(")") else f"{text} ({count})"
+
+
+def without_measure(accuracies: Mapping[str, Accuracy], reason: str) -> dict[str, Accuracy]:
+    """The same accuracies, of rows that the model may have learned from."""
+    return {name: replace(accuracy, not_measured=reason) for name, accuracy in accuracies.items()}
 
 
 def accuracy_of(predicted: np.ndarray, answers: np.ndarray, groups: np.ndarray | None = None) -> Accuracy:

@@ -29,6 +29,14 @@ def photographs_print(records: Iterable[ImageRecord]) -> str:
     return b64encode(b"".join(sorted({_print_of(record) for record in records}))).decode()
 
 
+def are_prints(text: object) -> bool:
+    """Whether something is what `photographs_print` gives."""
+    try:
+        return isinstance(text, str) and len(b64decode(text, validate=True)) % PRINT_BYTES == 0
+    except ValueError:
+        return False
+
+
 def joined_prints(prints: Iterable[str]) -> str:
     """Several prints as one."""
     decoded = map(b64decode, prints)
@@ -52,11 +60,8 @@ def seen_photographs(text: str, records: Mapping[str, ImageRecord]) -> set[str]:
     Args:
         text: from `photographs_print`.
         records: of photographs that can be read.
-
-    Raises:
-        ValueError: it is no such print.
     """
-    known = _unpacked_prints(b64decode(text, validate=True))
+    known = _unpacked_prints(b64decode(text))
     return {name for name, record in records.items() if _is_among(_unpacked_prints(_print_of(record)), known)}
 
 

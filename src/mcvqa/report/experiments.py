@@ -100,8 +100,10 @@ def _read_settings(file: Path) -> Mapping[str, Any]:
 def _accuracy_from(figures: dict[str, Any] | None) -> Accuracy | None:
     if not figures:
         return None
-    right, n, groups = int(figures["right"]), int(figures["n"]), figures.get("groups")  # absent before errors were clustered
-    return Accuracy(right, n) if groups is None else Accuracy(right, n, float(figures["design_effect"]), int(groups))
+    right, n, reason = int(figures["right"]), int(figures["n"]), str(figures.get("not_measured", ""))
+    groups = figures.get("groups")  # absent before errors were clustered
+    effect = float(figures["design_effect"]) if groups is not None else 1.0
+    return Accuracy(right, n, effect, groups, reason)
 
 
 def _modified_on(folder: Path) -> str:
@@ -110,10 +112,14 @@ def _modified_on(folder: Path) -> str:
 
 # %% all runs
 def read_experiments(experiments_dir: str | Path) -> list[Experiment]:
-    """Read all folders with a config.yaml or metrics.json, the most accurate first, those without a result last."""
+    """Read folders with a config.yaml or metrics.json, the most accurate first, those not measured or without a result last."""
     folders = {p.parent for name in ("config.yaml", "metrics.json") for p in Path(experiments_dir).glob(f"*/{name}")}
     experiments = [read_experiment(folder) for folder in folders]
-    return sorted(experiments, key=lambda e: (e.accuracy is None, -e.accuracy.value if e.accuracy else 0.0, e.run))
+
+    def place(e: Experiment) -> tuple[Any, ...]:
+        return (e.accuracy is None, bool(e.accuracy and e.accuracy.not_measured), -e.accuracy.value if e.accuracy else 0.0, e.run)
+
+    return sorted(experiments, key=place)
 
 
 def update_index(experiments_dir: str | Path) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mcvqa.base.files import read_json
 from mcvqa.base.informing import informing
-from mcvqa.base.uncertainty import Accuracy
+from mcvqa.base.uncertainty import Accuracy, without_measure
 from mcvqa.data.images import open_image
 from mcvqa.data.prior import Prior
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
@@ -26,7 +26,7 @@ from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure, read_ep
 from mcvqa.report.page import ReportInput, write_report
 from mcvqa.run.dataset import RunData, prior_of_train, without_test
 from mcvqa.run.project import CurrentLog, Project, RunPaths, RunStopped, attempts_of, heading
-from mcvqa.run.score import scored_folds, splits_of, valid_scores
+from mcvqa.run.score import scored_folds, splits_of, unmeasured_folds, valid_scores
 from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, Submitted, hand_in, image_groups_of, validate_file
 from mcvqa.run.tasks import MADE_BY_0_1, TaskRecords
 from mcvqa.scoring.scores import Scores, joined, load_scores
@@ -181,6 +181,8 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
     answers = {q.id: q.answer for q in data.train if q.answer is not None}
     groups = image_groups_of(data)
     blend = blend_members(members, answers, project.config.ensemble, seed=project.config.seed, groups=groups)
+    if reason := next(iter(unmeasured_folds(project, data).values()), ""):
+        blend = dataclasses.replace(blend, alone=without_measure(blend.alone, reason), table=without_measure(blend.table, reason))
     names = ", ".join(f"{m.name} ({len(m.test)} folds)" if len(m.test) > 1 else m.name for m in members)
     print(f"  members: {names}\n  method: {blend.method}. {blend.reason}")
     print("\n".join(_accuracy_lines(blend)))
@@ -191,6 +193,7 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
     combined = Answers(
         f"{blend.method} of {names}", blend.predictions, blend.oof_ids,
         blend.oof_predictions == truth if len(blend.oof_predictions) == len(truth) else np.empty(0, bool),
+        reason,
     )
     return Combined(blend, member, hand_in(project, data, combined, prior, force=force), names)
 
@@ -211,7 +214,7 @@ class Outcome:
 
     Attributes:
         run: its name.
-        accuracy: of the answers in `submission`, on rows that their models have not seen.
+        accuracy: of the answers in `submission`, on rows that their models have not seen; with `not_measured` where they may.
         submission: the CSV file to hand in; None: there is no test file.
         submitted: its content, which may be another run's better answers.
         report: path of report.html.
@@ -301,6 +304,7 @@ def measure_run(project: Project, data: RunData, prior: Prior, combined: Combine
         questions, scores, data.folds[rows], groups=data.groups[rows], prior=prior_of_train(data, prior)[rows],
         temperature=combined.blend.temperatures[project.config.run], variants=variants, test_size=len(data.test),
         epochs=read_epochs(log.events("epoch")) if project.config.keep == "best" else None,
+        not_measured=unmeasured_folds(project, data),
     )
 
 
@@ -323,7 +327,8 @@ def render_report(
     folder, config = project.paths.experiment, project.config.as_dict()
     record_experiment(folder, status="finished", seconds=seconds, metrics=metrics)
     log = CurrentLog(project.log, attempts_of(project))
-    advice = choose_advice(metrics, config, read_learning_curves(log), seconds)
+    measured = not metrics.overall.accuracy.not_measured
+    advice = choose_advice(metrics, config, read_learning_curves(log), seconds) if measured else ()
     page, index = folder / "report.html", folder.parent / "README.md"
     with informing("the report"):
         figures = draw_figures(metrics, log, folder, lambda name: open_image(data.records[name].path or name))
@@ -377,7 +382,7 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
     heading("report")
     metrics = measure_run(project, data, prior, combined)
     submitted = combined.submitted
-    if submitted and submitted.accuracy is not None:
+    if submitted and submitted.accuracy is not None and not submitted.accuracy.not_measured:
         is_own = submitted.run == project.config.run and submitted.source != "prior"  # has the optimism of this run's epochs
         estimate = leaderboard_estimate(submitted.accuracy, len(data.test), metrics.selection if is_own else None)
         metrics = dataclasses.replace(metrics, leaderboard=estimate)
@@ -386,7 +391,7 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
     accuracy = metrics.overall.accuracy
     project.log.write(
         "result", accuracy=accuracy.value, standard_error=accuracy.standard_error, n=accuracy.n, seconds=round(seconds, 1),
-        gains={name: gain.value for name, gain in metrics.gains.items()},
+        gains={name: gain.value for name, gain in metrics.gains.items()}, not_measured=accuracy.not_measured,
     )
     print_result(project, combined, metrics, page, index)
     file = project.paths.outputs / ENSEMBLE_FILE if submitted else None

@@ -1,10 +1,8 @@
 """`start_from`: trained adapters that folds begin with, known by content, so that a moved folder is the same start."""
 from pathlib import Path
-from typing import Any
 
-from mcvqa.base.files import DamagedFile, file_hash, read_json, write_json
+from mcvqa.base.files import file_hash, read_json, write_json
 from mcvqa.config import Config, ConfigError
-from mcvqa.data.trained_on import TRAINED_ON
 from mcvqa.model.source import ADAPTER_CONFIG, WEIGHTS_FILE, WEIGHTS_INDEX, read_model_config
 from mcvqa.model.start import ADAPTER_FILE, require_start_fits
 from mcvqa.run.project import START_FILE, Project, way_out
@@ -60,18 +58,6 @@ def announced_start(config: Config, fold: int) -> Path:
     folder = start_folder(config, fold)
     print(f"  fold {fold} starts from {folder}")
     return folder
-
-
-def print_beside(folder: Path) -> dict[str, Any]:
-    """What adapters were trained on, or that it is not known."""
-    file, unknown = folder / TRAINED_ON, ""
-    if not file.exists():
-        unknown = f"what {folder.name} was trained on is not known, as it has no {TRAINED_ON}"
-        return {"unknown": unknown, "photographs": ""}
-    found = read_json(file, dict)
-    if not isinstance(found.get("photographs"), str) or not isinstance(found.get("unknown"), str):
-        raise DamagedFile(file, "it has no prints of photographs")
-    return found
 
 
 # %% known by content

@@ -339,7 +339,8 @@ def _submit_single(project: Project, data: RunData, fold: int) -> None:
     truth = {q.id: q.answer for q in data.train}
     known = np.array([truth.get(name) is not None for name in oof.ids.tolist()], dtype=bool)
     right = oof.predictions() == np.array([-1 if truth.get(name) is None else truth[name] for name in oof.ids.tolist()])
-    answers = Answers(f"fold {fold} of {project.config.run}", test.predictions(), oof.ids[known], right[known])
+    source, reason = f"fold {fold} of {project.config.run}", result_of(project, fold).not_measured
+    answers = Answers(source, test.predictions(), oof.ids[known], right[known], reason)
     write_answers(project, data, answers, project.paths.outputs / SINGLE_FILE)
 
 

@@ -155,7 +155,7 @@ def _save_result(project: Project, data: RunData, task: Task, result: FoldResult
     trouble = f" ({result.skipped} skipped, {counted(result.rollbacks, 'rollback')})"
     skipped = trouble if result.skipped or result.rollbacks else ""
     optimism = spell_selection(_selection(project, data, fold, attempt))
-    accuracy = ", ".join(filter(None, (str(result.accuracy), optimism)))
+    accuracy = ", ".join(filter(None, (str(result.accuracy), "" if result.accuracy.not_measured else optimism)))
     print(
         f"  fold {fold}: accuracy {accuracy}, best epoch {result.best_epoch + 1}, {counted(result.steps, 'step')}{skipped}, "
         f"{result.rows_per_second:.1f} rows/s"

@@ -127,5 +127,6 @@ class Evaluator:
             self.job.log.write(
                 "epoch", fold=self.job.fold, epoch=epoch, variant=name, accuracy=result.accuracy.value, nll=result.loss,
                 standard_error=result.accuracy.standard_error, n=result.accuracy.n, chosen=chosen,
+                not_measured=result.accuracy.not_measured,
                 right=pack_right(result.right),  # for the optimism of choosing the best epoch
             )
