@@ -9,11 +9,14 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from mcvqa import run
+from mcvqa.answer import export
 from mcvqa.answer.export import export_run
 from mcvqa.base.files import RunLog, read_json, write_json
 from mcvqa.config import Config, ConfigError, McvqaError
 from mcvqa.data.trained_on import TRAINED_ON
 from mcvqa.model.content import ModelError
+from mcvqa.model.device import plan_device
+from mcvqa.model.load import load_adapter, load_base, make_trainable, remove_adapters
 from mcvqa.report.experiments import list_experiments
 from mcvqa.run.check import check_run
 from mcvqa.run.project import open_project
@@ -36,10 +39,16 @@ def exported(trained, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def checkpoint(trained) -> Path:
+    """The same weights, as the run has them."""
+    return open_project(trained).paths.fold(0) / "best"
+
+
 @pytest.fixture
-def adapters(exported, tmp_path) -> Path:
+def adapters(checkpoint, tmp_path) -> Path:
     """A copy to change."""
-    return shutil.copytree(exported, tmp_path / "adapters")
+    return shutil.copytree(checkpoint, tmp_path / "adapters")
 
 
 def started(trained: Config, start: Path, out: Path, **changes) -> Config:
@@ -54,6 +63,23 @@ test_scores.__test__ = False
 
 
 # %% the same weights
+def test_the_first_logits_are_those_of_the_trained_model(trained, checkpoint, answerer):
+    """Invariant of `start_from`; a fresh start has others."""
+    config, asked = trained.replace(use_tta=False), answerer.trained
+    base = load_base(config, plan_device(config))
+    rows = export._rows_for_proof(asked, None)
+    found = {}
+    for name, make in (
+        ("trained", lambda: load_adapter(base, checkpoint)), ("started", lambda: make_trainable(base, config, 5, checkpoint)),
+        ("fresh", lambda: make_trainable(base, config, 5)),
+    ):
+        model = make()
+        found[name] = np.exp(export._scores_of(model, base, rows, config).logprobs)
+        remove_adapters(base, model)
+    np.testing.assert_array_equal(found["started"], found["trained"])
+    assert np.abs(found["fresh"] - found["trained"]).max() > 1e-3
+
+
 @pytest.fixture(scope="module")
 def untrained(trained, exported, tmp_path_factory):
     """(settings, outcome, what was said) of a run that takes no step."""
@@ -61,6 +87,7 @@ def untrained(trained, exported, tmp_path_factory):
     return config, *said_by(run, config)
 
 
+@pytest.mark.nightly
 def test_a_run_without_a_step_answers_as_what_it_started_from(trained, exported, untrained, tmp_path):
     config, _, said = untrained
     before, after = test_scores(trained), test_scores(config)
@@ -72,18 +99,21 @@ def test_a_run_without_a_step_answers_as_what_it_started_from(trained, exported,
     assert np.abs(test_scores(fresh)[known] - before[known]).max() > 1e-3, "or this could not fail"
 
 
+@pytest.mark.nightly
 def test_the_same_split_stays_measured(trained, untrained):
     """The adapters have not learned from the rows that this run validates with."""
     _, outcome, _ = untrained
     assert outcome.accuracy.not_measured == "" and outcome.metrics.overall.accuracy.n == 12
 
 
-@pytest.mark.parametrize("kind", [{}, pytest.param({"use_dora": True}, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", [{}, {"use_dora": True}])
 def test_folds_start_from_the_folds_of_a_run(dataset, trained, tmp_path, kind):
     first = trained.replace(output_dir=str(tmp_path / "first"), use_kfold=True, use_tta=False, **kind)
     said_by(run, first)
     for given in ("experiments/r", "checkpoints/r"):
-        config = first.replace(start_from=str(tmp_path / "first" / given), run_name="on", output_dir=str(tmp_path / given), num_epochs=0)
+        start, out = str(tmp_path / "first" / given), str(tmp_path / given)
+        config = first.replace(start_from=start, run_name="on", output_dir=out, num_epochs=0)
         outcome, _ = said_by(run, config)
         for fold in (0, 1):
             scores = [load_scores(open_project(c).paths.scores / f"fold{fold}-test.npz").logprobs for c in (first, config)]
@@ -98,9 +128,9 @@ WHY = "the weights it began with may have learned from the photographs of"
 
 
 @pytest.fixture(scope="module")
-def other_split(trained, exported, tmp_path_factory):
+def other_split(trained, checkpoint, tmp_path_factory):
     """(settings, outcome, what was said) of a run that validates with rows that the adapters have learned from."""
-    config = started(trained, exported, tmp_path_factory.mktemp("other"), seed=3)
+    config = started(trained, checkpoint, tmp_path_factory.mktemp("other"), seed=3)
     return config, *said_by(run, config)
 
 
@@ -129,6 +159,7 @@ def test_a_report_later_says_so_although_the_adapters_are_gone(other_split, tmp_
     assert outcome.metrics.overall.accuracy.not_measured.startswith(WHY)
 
 
+@pytest.mark.nightly
 def test_what_is_not_measured_replaces_no_measured_submission(other_split, untrained, tmp_path):
     config, _, _ = other_split
     shutil.copytree(untrained[0].output_dir, tmp_path / "out")
@@ -136,16 +167,17 @@ def test_what_is_not_measured_replaces_no_measured_submission(other_split, untra
     assert "submission_ensemble.csv is kept: it holds" in said and "the accuracy of the new answers is not measured" in said
 
 
+@pytest.mark.nightly
 def test_adapters_from_elsewhere_have_no_print(trained, adapters, tmp_path):
     (adapters / TRAINED_ON).unlink()
     outcome, _ = said_by(run, started(trained, adapters, tmp_path / "out", num_epochs=0))
     assert outcome.accuracy.not_measured == f"what adapters was trained on is not known, as it has no {TRAINED_ON}"
 
 
-def test_a_print_travels_on(trained, other_split, exported):
+def test_a_print_travels_on(other_split, checkpoint):
     """Weights that started from others have learned from the rows of both."""
     first, then = (read_json(folder / TRAINED_ON, dict) for folder in (
-        exported, open_project(other_split[0]).paths.fold(0) / "best"))
+        checkpoint, open_project(other_split[0]).paths.fold(0) / "best"))
     assert len(first["photographs"]) < len(then["photographs"]) and then["unknown"] == ""
 
 
@@ -167,9 +199,9 @@ def test_a_moved_folder_is_the_same_start_and_other_weights_are_refused(trained,
         train_only(moved.replace(start_from=str(tmp_path / "out/checkpoints/on/fold0")))
 
 
-def test_a_fresh_run_does_not_go_on_from_adapters(copied, exported):
+def test_a_fresh_run_does_not_go_on_from_adapters(copied, checkpoint):
     with pytest.raises(ConfigError, match="'r' started from fresh adapters, and would go on from"):
-        train_only(copied.replace(start_from=str(exported)))
+        train_only(copied.replace(start_from=str(checkpoint)))
 
 
 # %% refused
@@ -186,8 +218,8 @@ def refused(config: Config, told: str, kind: type[McvqaError] = ModelError) -> N
     ({"target_modules": ("q_proj", "v_proj")}, r"the settings put them on q_proj, v_proj\. --set target_modules=down_proj,gate"),
     ({"lora_vision": True}, r"--set lora_vision=false"),
 ])
-def test_settings_that_adapters_do_not_have(trained, exported, tmp_path, changes, told):
-    refused(started(trained, exported, tmp_path / "out", **changes), told)
+def test_settings_that_adapters_do_not_have(trained, checkpoint, tmp_path, changes, told):
+    refused(started(trained, checkpoint, tmp_path / "out", **changes), told)
 
 
 def without_a_tensor(folder: Path) -> None:
@@ -217,7 +249,8 @@ def of_another_name(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("damage", "told"), [
-    (without_a_tensor, r"1 tensors differ, first .* missing instead of \(\d+, \d+\)"), (of_another_shape, "tensors differ, first"),
+    (without_a_tensor, r"1 tensors differ, first .* missing instead of \(\d+, \d+\)"),
+    (of_another_shape, "tensors differ, first"),
     (with_facts(peft_type="IA3"), "adapters of the type IA3"), (with_facts(rank_pattern={"q_proj": 2}), "rank_pattern"),
     (of_other_weights, r"trained on other weights than those of model_id='tiny'"),
     (of_another_name, r"made for 'Qwen/Qwen3-VL-8B-Instruct', and model_id='tiny'"),
@@ -229,7 +262,8 @@ def test_adapters_that_do_not_fit(trained, adapters, tmp_path, damage, told):
 
 
 @pytest.mark.parametrize(("files", "changes", "told"), [
-    ([], {}, "holds no adapters .*Name an exported folder"), (["model.safetensors"], {}, "It is a whole model: set model_id to it"),
+    ([], {}, "holds no adapters .*Name an exported folder"),
+    (["model.safetensors"], {}, "It is a whole model: set model_id to it"),
     (["adapter_config.json", "adapter_model.bin"], {}, r"has no adapter_model\.safetensors; other formats can run code"),
     (None, {}, "there is no such folder"), ([], {"lora_r": 0}, "lora_r=0 trains whole weights: set model_id"),
 ])
@@ -244,8 +278,10 @@ def test_folders_without_adapters(trained, tmp_path, files, changes, told):
 
 # %% check
 @pytest.mark.parametrize(("changes", "told", "ready"), [
-    ({}, "ok {}fold 0 starts from", True), ({"seed": 3}, "not measured: " + WHY, True), ({"lora_r": 4}, "--set lora_r=8", False),
+    pytest.param({}, "fold 0 starts from", True, marks=pytest.mark.nightly),
+    ({"seed": 3}, "not measured: " + WHY, True),
+    pytest.param({"lora_r": 4}, "--set lora_r=8", False, marks=pytest.mark.nightly),
 ])
-def test_the_pre_flight_says_what_is_started_from(trained, exported, tmp_path, changes, told, ready):
-    found, said = said_by(check_run, started(trained, exported, tmp_path / "out", **changes))
-    assert found == ready and told.removeprefix("ok {}") in said, said
+def test_the_pre_flight_says_what_is_started_from(trained, checkpoint, tmp_path, changes, told, ready):
+    found, said = said_by(check_run, started(trained, checkpoint, tmp_path / "out", **changes))
+    assert found == ready and told in said, said
