@@ -51,6 +51,7 @@ NOT_IN_NOTEBOOK = {
     "data.frames": "tables of Excel, Parquet and Arrow: save them as CSV",
     "data.choice_lists": "choices in one column: give each a column of its own, a, b, c, ...",
     "data.packed": "packed tables, .csv.gz and the like: unpack them",
+    "data.picture_cells": "photographs inside the cells of a table: save them as files",
     "data.json_shapes": "JSON files that are no list of objects",
     **dict.fromkeys(
         ("data.trained_on", "model.start", "run.beginning", "run.start"),
@@ -208,8 +209,8 @@ def with_short_docstrings(code: str) -> str:
 
 
 def with_plain_signatures(code: str) -> str:
-    """The code without the annotations of functions, which mypy has checked in the package and which cost 55 KB. A function with
-    a decorator keeps its own, which may be read."""
+    """The code without the annotations of functions and of their variables, which mypy has checked in the package and which cost
+    60 KB. A function with a decorator keeps its own, which may be read."""
     lines = [line.encode() for line in code.split("\n")]  # columns count bytes
     cuts = []
     for node in ast.walk(ast.parse(code)):
@@ -222,10 +223,18 @@ def with_plain_signatures(code: str) -> str:
         if node.returns:
             line, column = node.returns.lineno, node.returns.col_offset
             cuts.append((line, lines[line - 1].rindex(b" ->", 0, column), node.returns))
+    for one in _annotated_variables(ast.parse(code)):
+        cuts.append((one.target.end_lineno or 0, one.target.end_col_offset or 0, one.annotation))
     for first, start, annotation in sorted(cuts, key=lambda cut: cut[:2], reverse=True):
         last, end = annotation.end_lineno or first, annotation.end_col_offset or 0
         lines[first - 1 : last] = [lines[first - 1][:start] + lines[last - 1][end:]]
     return b"\n".join(lines).decode()
+
+
+def _annotated_variables(tree: ast.Module) -> set[ast.AnnAssign]:
+    """Assignments with an annotation in functions."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    return {node for function in functions for node in ast.walk(function) if isinstance(node, ast.AnnAssign) and node.value}
 
 
 LITERAL = re.compile(

@@ -26,12 +26,12 @@ from mcvqa.data.folds import (
     question_groups,
     sample_rows,
 )
+from mcvqa.data.image_paths import CELLS_FOLDER
 from mcvqa.data.images import ImageRecord, near_duplicate_groups
 from mcvqa.data.kinds import question_kind
 from mcvqa.data.labelled import answered_rows, named_answers, notes_on_answers, rows_that_validate
 from mcvqa.data.locate import DataFiles, find_data, missing_table, near_misses_of, packed_beside, unread_sample
 from mcvqa.data.own_letters import strip_own_letters
-from mcvqa.data.picture_cells import CELLS_FOLDER
 from mcvqa.data.prior import Prior, fit_prior
 from mcvqa.data.questions import Problem, Question, Table, read_questions, read_tables
 from mcvqa.data.table import DataError
