@@ -113,7 +113,7 @@ def test_what_stays_in_the_package_is_refused_where_it_is_asked_for():
     reasons = {reason for reason in NOT_IN_NOTEBOOK.values() if any(f"({reason})" in line for line in raised)}
     assert reasons == {NOT_IN_NOTEBOOK[name] for name in (
         "scoring.generated", "scoring.parse", "data.frames", "data.unread", "data.packed", "data.json_shapes",
-        "data.choice_lists", "run.trackers",
+        "data.choice_lists", "run.trackers", "run.start", "data.picture_cells",
     )}
     space = {"load_config": lambda **_: None, "found_data": lambda *_: Config(answer_by="generate"), "ConfigError": ConfigError,
              "Config": Config, "PRESETS": {}}
@@ -149,7 +149,7 @@ def _read(a: int) -> str: ...
 class Room:
     def __init__(self, a): ...
     def _inner(self, a = {}, *rest, 한글 = "->", **more):
-        b: int = 1
+        b = 1
         return b
 """))
 
