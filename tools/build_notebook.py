@@ -55,8 +55,9 @@ NOT_IN_NOTEBOOK = {
     "data.json_shapes": "JSON files that are no list of objects",
     **dict.fromkeys(
         ("data.trained_on", "model.start", "run.beginning", "run.start"),
-        "start_from, adapters that were trained before, and what weights have learned from"),
+        "start_from"),
     "run.in_memory": "tables in memory, for scripts", "run.events": "callbacks, for scripts",
+    "report.own_metrics": "own metrics, for scripts",
     "run.trackers": "report_to, which reads the run from a process of the package",
     "scoring.generated": "answers generated as text, answer_by=generate",
     "scoring.parse": "answers written as sentences",
@@ -168,7 +169,7 @@ def _end_of_block(tree: ast.Module, node: ast.stmt) -> int | None:
 def _raised(node: ast.ImportFrom) -> str:
     reason = next(reason for name, reason in NOT_IN_NOTEBOOK.items() if f"{_module_of(node)}.".startswith(f"{name}."))
     return " " * node.col_offset + (
-        f'raise McvqaError("The notebook leaves this out ({reason}): install the package, as its last section says.")')
+        f'raise McvqaError("The notebook leaves this out ({reason}): install the package, see the end.")')
 
 
 def without_imports(code: str, known: set[str]) -> str:
@@ -210,11 +211,11 @@ def with_short_docstrings(code: str) -> str:
 
 def with_plain_signatures(code: str) -> str:
     """The code without the annotations of functions and of their variables, which mypy has checked in the package and which cost
-    60 KB. A function with a decorator keeps its own, which may be read."""
+    60 KB. A function with a decorator that may read its annotations keeps them."""
     lines = [line.encode() for line in code.split("\n")]  # columns count bytes
     cuts = []
     for node in ast.walk(ast.parse(code)):
-        if not isinstance(node, ast.FunctionDef) or node.decorator_list:
+        if not isinstance(node, ast.FunctionDef) or {*map(ast.unparse, node.decorator_list)} - READ_NO_ANNOTATIONS:
             continue
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
         cuts += [
@@ -229,6 +230,11 @@ def with_plain_signatures(code: str) -> str:
         last, end = annotation.end_lineno or first, annotation.end_col_offset or 0
         lines[first - 1 : last] = [lines[first - 1][:start] + lines[last - 1][end:]]
     return b"\n".join(lines).decode()
+
+
+READ_NO_ANNOTATIONS = {
+    "property", "cached_property", "classmethod", "staticmethod", "contextlib.contextmanager", "torch.no_grad()",
+}
 
 
 def _annotated_variables(tree: ast.Module) -> set[ast.AnnAssign]:

@@ -30,6 +30,7 @@ class Experiment:
         seconds: duration; 0: not known.
         has_report: whether there is a REPORT.md.
         selection: optimism of choosing the best epoch; None: nothing was chosen.
+        own: own metrics, name -> value and standard error.
     """
 
     run: str
@@ -43,13 +44,15 @@ class Experiment:
     seconds: float = 0.0
     has_report: bool = False
     selection: Selection | None = None
+    own: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def result(self) -> str:
         """The accuracy with its error and optimism or, without a result, the status."""
         if self.accuracy is None:
             return f"{self.status}: {self.note}"
-        return str(self.accuracy) + (f", {spell_optimism(self.selection)} too high" if self.selection else "")
+        own = "" if self.accuracy.not_measured else "".join(f", {name} {value:.3f}" for name, (value, _) in self.own.items())
+        return str(self.accuracy) + (f", {spell_optimism(self.selection)} too high" if self.selection else "") + own
 
 
 def record_experiment(
@@ -88,6 +91,7 @@ def read_experiment(folder: Path) -> Experiment:
             accuracy=_accuracy_from(overall.get("accuracy")), blind=_accuracy_from(overall.get("blind")),
             seconds=float(record["seconds"]),
             selection=Selection(int(selection["epochs"]), float(selection["optimism"])) if selection else None,
+            own=(record["metrics"] or {}).get("own") or {},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return Experiment(folder.name, "unreadable", f"{type(error).__name__}: {error}")

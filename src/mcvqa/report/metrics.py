@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mcvqa.base.informing import counted
-from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of_right, paired_gain, selection_optimism, unpack_right
+from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of_right, paired_gain, selection_optimism, spell_error, unpack_right
 from mcvqa.data.kinds import KINDS, question_kind
 from mcvqa.data.questions import Question
 from mcvqa.scoring.scores import Scores, log_softmax
@@ -143,6 +143,7 @@ class Metrics:
         leaderboard: estimate for the test rows; None: there are none.
         selection: optimism of choosing the best epoch; None: nothing was chosen, or the log does not say.
         by_source: by source file; empty if there is only one.
+        own: name of a user's own metric -> its value and standard error.
     """
 
     overall: GroupAccuracy
@@ -161,6 +162,7 @@ class Metrics:
     leaderboard: LeaderboardEstimate | None
     selection: Selection | None = None
     by_source: tuple[GroupAccuracy, ...] = ()
+    own: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain lists, dicts, strings and numbers; NaN becomes None."""
@@ -186,6 +188,13 @@ def json_value(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def own_figures(metrics: Metrics) -> dict[str, str]:
+    """Own metrics as text, 'not measured' where the accuracy is not."""
+    unseen = not metrics.overall.accuracy.not_measured
+    shown = {name: spell_error(*figure).removesuffix(" ± nan") for name, figure in metrics.own.items()}
+    return shown if unseen else dict.fromkeys(shown, "not measured")
+
+
 # %% measuring
 def measure(
     questions: Sequence[Question],
@@ -200,6 +209,7 @@ def measure(
     test_size: int = 0,
     max_errors: int = 24,
     not_measured: Mapping[int, str] | None = None,
+    own: Mapping[str, tuple[float, float]] | None = None,
 ) -> Metrics:
     """Measure a model on the rows it was not trained on.
 
@@ -215,6 +225,7 @@ def measure(
         test_size: number of test rows; 0: no leaderboard estimate.
         max_errors: the most wrong answers to list.
         not_measured: fold -> why its model may have learned from its rows.
+        own: figures of the caller's own metrics.
 
     Returns:
         All figures of the report.
@@ -264,6 +275,7 @@ def measure(
         leaderboard=leaderboard_estimate(overall.accuracy, test_size, selection) if test_size and unseen else None,
         selection=selection,
         by_source=accuracies(sources, names, "from {}") if len(names := list(dict.fromkeys(sources.tolist()))) > 1 else (),
+        own=dict(own or {}),
     )
 
 

@@ -21,7 +21,7 @@ from mcvqa.base.uncertainty import SIGNIFICANT, Accuracy, Gain, spell_error, spe
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.report.advice import Advice
-from mcvqa.report.metrics import GroupAccuracy, Metrics, WrongAnswer, spell_optimism, spell_selection
+from mcvqa.report.metrics import GroupAccuracy, Metrics, WrongAnswer, own_figures, spell_optimism, spell_selection
 from mcvqa.report.submission import SubmissionReport
 
 
@@ -182,6 +182,7 @@ def _accuracy_blocks(content: ReportInput) -> list[ReportBlock]:
     return [
         *([] if metrics.overall.accuracy.not_measured else drawn),
         _table_block(header, map(_group_row, groups), numeric=True),
+        *([_table_block(("own metric", "value"), own_figures(metrics).items(), numeric=True)] if metrics.own else []),
         *_figure_block(content, "confusion", "Rows by true and predicted letter, in the original order of the choices"),
     ]
 

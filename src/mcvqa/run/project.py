@@ -103,6 +103,7 @@ class Project:
 
     Attributes:
         began: when the session began, by time.monotonic() of this process.
+        metrics: the caller's own, name -> function; see `report.own_metrics`.
     """
 
     config: Config
@@ -110,6 +111,7 @@ class Project:
     records: TaskRecords
     log: RunLog
     began: float
+    metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def seconds_until(self, kept: float) -> float:
         """Seconds until no more than `kept` seconds of the time budget are left; infinite without a budget."""

@@ -1,12 +1,8 @@
 """Steps 9 and 10: combine members into one submission; measure, draw and report the result."""
 import dataclasses
-import platform
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +14,14 @@ from mcvqa.data.images import open_image
 from mcvqa.data.prior import Prior
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
 from mcvqa.ensemble.predictions import is_of_run, stored_member, write_run_predictions
-from mcvqa.model.device import DevicePlan
 from mcvqa.report.advice import Advice, choose_advice, read_learning_curves
 from mcvqa.report.experiments import record_experiment, update_index
 from mcvqa.report.figures import draw_figures
-from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure, read_epochs, spell_selection
+from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure, own_figures, read_epochs, spell_selection
 from mcvqa.report.page import ReportInput, write_report
 from mcvqa.run.dataset import RunData, prior_of_train, without_test
 from mcvqa.run.project import CurrentLog, Project, RunPaths, RunStopped, attempts_of, heading
+from mcvqa.run.provenance import environment
 from mcvqa.run.score import scored_folds, splits_of, unmeasured_folds, valid_scores
 from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, Submitted, hand_in, image_groups_of, validate_file
 from mcvqa.run.tasks import MADE_BY_0_1, TaskRecords
@@ -184,8 +180,7 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
     if reason := next(iter(unmeasured_folds(project, data).values()), ""):
         blend = dataclasses.replace(blend, alone=without_measure(blend.alone, reason), table=without_measure(blend.table, reason))
     names = ", ".join(f"{m.name} ({len(m.test)} folds)" if len(m.test) > 1 else m.name for m in members)
-    print(f"  members: {names}\n  method: {blend.method}. {blend.reason}")
-    print("\n".join(_accuracy_lines(blend)))
+    print("\n".join((f"  members: {names}\n  method: {blend.method}. {blend.reason}", *_accuracy_lines(blend))))
     project.log.write(
         "ensemble", method=blend.method, members=names, accuracies={k: a.record for k, a in blend.table.items()},
     )
@@ -297,14 +292,18 @@ def measure_run(project: Project, data: RunData, prior: Prior, combined: Combine
     if project.config.members:
         blend = combined.blend
         blended = dict(zip(blend.oof_ids.tolist(), blend.oof_predictions.tolist(), strict=True))
-        if all(q.id in blended for q in questions):
+        if {q.id for q in questions} <= blended.keys():
             variants["ensemble"] = (np.array([blended[q.id] for q in questions]) == answers, scores.predictions() == answers)
-    log = CurrentLog(project.log, attempts_of(project))
+    log, own = CurrentLog(project.log, attempts_of(project)), {}
+    if project.metrics:
+        from mcvqa.report.own_metrics import measure_own
+
+        own = measure_own(project.metrics, questions, scores.mean(), data.groups[rows])
     return measure(
         questions, scores, data.folds[rows], groups=data.groups[rows], prior=prior_of_train(data, prior)[rows],
         temperature=combined.blend.temperatures[project.config.run], variants=variants, test_size=len(data.test),
         epochs=read_epochs(log.events("epoch")) if project.config.keep == "best" else None,
-        not_measured=unmeasured_folds(project, data),
+        not_measured=unmeasured_folds(project, data), own=own,
     )
 
 
@@ -358,8 +357,8 @@ def print_result(project: Project, combined: Combined, metrics: Metrics, page: P
     submitted, path = combined.submitted, project.paths.outputs / ENSEMBLE_FILE
     accuracy = ", ".join(filter(None, (str(metrics.overall.accuracy), spell_selection(metrics.selection))))
     print(f"  this run, out of fold: {accuracy}; without the photographs: {metrics.overall.blind}")
-    for name, gain in metrics.gains.items():
-        print(f"  {name:12} {gain}")
+    for name, figure in {**metrics.gains, **own_figures(metrics)}.items():
+        print(f"  {name:12} {figure}")
     if submitted is None:
         print("\nsubmission  none: there is no test.csv")
     else:
@@ -404,45 +403,3 @@ def seconds_of(project: Project) -> float:
     """Seconds spent by earlier sessions of the run, without those of abandoned attempts."""
     attempt = project.log.facts.get("attempt", "")
     return sum(event["seconds"] for event in project.log.events("session") if event.get("attempt", "") == attempt)
-
-
-# %% provenance
-def environment(device: str) -> dict[str, str]:
-    """Provenance of a result: versions, commit and device."""
-    packages = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "numpy", "scikit-learn", "pillow")
-    facts = {"python": platform.python_version(), "system": platform.platform(), "mcvqa": _version_of("mcvqa")}
-    facts |= {name: _version_of(name) for name in packages}
-    return facts | {"commit": code_commit(), "device": device}
-
-
-def device_named(plan: DevicePlan) -> str:
-    """Name of the device, for display."""
-    return plan.reasons[0].split(":")[0].removeprefix("device ")
-
-
-def _version_of(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def code_commit() -> str:
-    """Commit of the checkout that contains the package; 'unknown' without one.
-
-    A repository that only contains the environment in which the package is installed does not count.
-    """
-    spec = find_spec("mcvqa")
-    if spec is None or not spec.origin:
-        return "unknown"
-    source = Path(spec.origin)
-    git = ["git", "-C", str(source.parent)]
-    try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", source.name], capture_output=True, timeout=5, check=True)
-        return subprocess.run(
-            [*git, "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-

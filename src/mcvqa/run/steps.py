@@ -2,10 +2,12 @@
 
 Work that is already done for the same settings, rows and weights is reported and skipped.
 """
+import dataclasses
 import math
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +47,8 @@ from mcvqa.run.execution import (
     update_pace,
 )
 from mcvqa.run.project import Project, RunStopped, heading, settle_prompt, settle_settings
-from mcvqa.run.results import Outcome, combine, device_named, require_members, write_results
+from mcvqa.run.provenance import device_named
+from mcvqa.run.results import Outcome, combine, require_members, write_results
 from mcvqa.run.score import is_scored, require_weights, scored_folds, splits_of, valid_scores
 from mcvqa.run.session import run_session
 from mcvqa.run.submissions import ENSEMBLE_FILE, SINGLE_FILE, Answers, read_submitted, submit_prior, write_answers
@@ -55,11 +58,12 @@ from mcvqa.scoring.orders import tta_plan
 
 
 # %% the ten steps
-def run(config: Config) -> Outcome:
+def run(config: Config, metrics: Mapping[str, Any] | None = None) -> Outcome:
     """Run all ten steps, from the data to the submission.
 
     Args:
         config: all settings of the run.
+        metrics: own metrics, name -> function.
 
     Returns:
         Paths of the submission and the report, and the accuracy of the submission.
@@ -70,6 +74,7 @@ def run(config: Config) -> Outcome:
         Interrupted: after SIGTERM or SIGINT, a KeyboardInterrupt; the same call continues from there too.
     """
     with run_session(config) as project:
+        project = dataclasses.replace(project, metrics=metrics or {})
         if config.report_to:
             from mcvqa.run.trackers import tracked
 
