@@ -14,8 +14,10 @@ from mcvqa import Callback, run
 from mcvqa.base.files import RunLog
 from mcvqa.config import ConfigError
 from mcvqa.run.events import LogReader, watched
+from mcvqa.run.single import report_only
 from mcvqa.run.trackers import require_trackers, values_of
 from tests.conftest import make_dataset, tiny_settings
+from tests.model.other_families import save_family
 
 
 class Told(Callback):
@@ -47,13 +49,13 @@ class Broken:
         raise ZeroDivisionError(f"in step {event['step']}")
 
 
-def small_run(folder, callbacks, metrics=None, **changes):
+def small_run(folder, callbacks, metrics=None, augment=None, **changes):
     """(settings, outcome, what was said)"""
     data, said = make_dataset(folder / "data", 16, 4), []
     config = tiny_settings(folder / "out", data_dir=str(data), use_kfold=False, run_name="seen", **changes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("builtins.print", lambda *text, **_: said.append(" ".join(map(str, text))))
-        outcome = run(config, callbacks=callbacks, metrics=metrics)
+        outcome = run(config, callbacks=callbacks, metrics=metrics, augment=augment)
     return config, outcome, "\n".join(said)
 
 
@@ -61,7 +63,7 @@ def small_run(folder, callbacks, metrics=None, **changes):
 def watched_run(tmp_path_factory):
     told, shown = Told(), arguments_in_document()
     callbacks = [told, Broken(), *shown["callbacks"]]
-    return told, *small_run(tmp_path_factory.mktemp("watched"), callbacks, shown["metrics"])
+    return told, *small_run(tmp_path_factory.mktemp("watched"), callbacks, shown["metrics"], shown["augment"])
 
 
 def arguments_in_document() -> dict:
@@ -94,6 +96,33 @@ def test_own_metrics_are_in_tables_and_report(watched_run):
     assert "macro recall" in (folder / "seen/report.html").read_text(encoding="utf-8")
     assert f"macro recall {value:.3f}" in (folder / "README.md").read_text(encoding="utf-8")
     assert json.loads((folder / "seen/metrics.json").read_text(encoding="utf-8"))["metrics"]["own"]["macro recall"][0] == value
+
+
+def test_an_own_augmentation_belongs_to_the_run(watched_run):
+    _, config, outcome, _ = watched_run
+    shown = arguments_in_document()["augment"]
+    with pytest.raises(ConfigError, match="another augment= changed, or none"):
+        run(config, augment=lambda image, question: (image, question))
+    with pytest.raises(ConfigError, match="set executor=inline"):
+        run(config.replace(executor="processes"), augment=shown)
+    assert report_only(config).accuracy == outcome.accuracy, "what is trained needs it no more"
+    assert run(config, augment=shown).accuracy == outcome.accuracy
+    assert len(RunLog(folder_of(config) / "logs" / "seen.jsonl").events("step")) == len(watched_run[0].steps)
+
+
+@pytest.mark.nightly
+def test_an_own_augmentation_without_a_fast_path(tmp_path):
+    seen = []
+
+    def noted(image, question):
+        seen.append(question.id)
+        return image.rotate(5), question
+
+    model = save_family("idefics3", tmp_path / "model")
+    config, outcome, _ = small_run(tmp_path, [], augment=noted, model_id=model, image_size=64, num_workers=0)
+    table = (folder_of(config) / "experiments/seen/oof_predictions.csv").read_text(encoding="utf-8")
+    scored = {row.split(",")[0] for row in table.splitlines()[1:]}
+    assert outcome.submission.exists() and seen and not scored & set(seen), "rows that validate are never changed"
 
 
 def folder_of(config):

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 class _CallableModule(ModuleType):
     def __call__(
-        self, config: "Config", *, callbacks: "Sequence[Any]" = (), metrics: "Mapping[str, Any] | None" = None, **tables: Any
+        self, config: "Config", *, callbacks: "Sequence[Any]" = (), metrics: "Mapping[str, Any] | None" = None,
+        augment: "Any" = None, **tables: Any,
     ) -> "Outcome":
         """All ten steps, from the data to the submission; see `mcvqa.run.steps.run`.
 
@@ -33,6 +34,7 @@ class _CallableModule(ModuleType):
             config: all settings of the run.
             callbacks: objects whose methods are called as the run goes on; see `mcvqa.Callback`.
             metrics: own metrics, name -> function of truth, log-probabilities and questions; see `mcvqa.report.own_metrics`.
+            augment: own augmentation of training rows, (image, question) -> (image, question); see `mcvqa.model.augment`.
             tables: train=, test=, dev=, sample_submission= in memory instead of files; see `mcvqa.run.in_memory.with_tables`.
 
         Returns:
@@ -52,7 +54,7 @@ class _CallableModule(ModuleType):
             require_metrics(metrics)
         own_process = os.environ.get("RANK", "0") == "0"  # of those that torchrun has started
         with watched(RunPaths(Path(config.output_dir), config.run).log, callbacks if own_process else ()) as watch:
-            watch.outcome = run(config, metrics)
+            watch.outcome = run(config, metrics, augment)
         return watch.outcome
 
 

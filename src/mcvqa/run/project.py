@@ -104,6 +104,7 @@ class Project:
     Attributes:
         began: when the session began, by time.monotonic() of this process.
         metrics: the caller's own, name -> function; see `report.own_metrics`.
+        augment: the caller's own augmentation of training rows; see `model.augment`.
     """
 
     config: Config
@@ -112,6 +113,7 @@ class Project:
     log: RunLog
     began: float
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    augment: Any = None
 
     def seconds_until(self, kept: float) -> float:
         """Seconds until no more than `kept` seconds of the time budget are left; infinite without a budget."""
@@ -196,9 +198,10 @@ START_FILE = "start.json"  # in experiments/<run>
 
 
 def start_print(project: Project, fold: int) -> str:
-    """Hash of the adapters that a fold starts from; empty: freshly initialised ones."""
+    """Changes with the adapters that a fold starts from and with the caller's own augmentation; empty: there are none."""
     file = project.paths.experiment / START_FILE
-    return str(read_json(file, dict)["weights"].get(str(fold), "")) if file.exists() else ""
+    found = read_json(file, dict) if file.exists() else {}
+    return str(found.get("weights", {}).get(str(fold), "")) + str(found.get("augment", ""))
 
 
 # %% the log of the weights that are there

@@ -2,7 +2,6 @@
 
 Work that is already done for the same settings, rows and weights is reported and skipped.
 """
-import dataclasses
 import math
 import platform
 import time
@@ -58,12 +57,13 @@ from mcvqa.scoring.orders import tta_plan
 
 
 # %% the ten steps
-def run(config: Config, metrics: Mapping[str, Any] | None = None) -> Outcome:
+def run(config: Config, metrics: Mapping[str, Any] | None = None, augment: Any = None) -> Outcome:
     """Run all ten steps, from the data to the submission.
 
     Args:
         config: all settings of the run.
         metrics: own metrics, name -> function.
+        augment: own augmentation of training rows.
 
     Returns:
         Paths of the submission and the report, and the accuracy of the submission.
@@ -73,8 +73,7 @@ def run(config: Config, metrics: Mapping[str, Any] | None = None) -> Outcome:
             user; finished work stays on disk and the same call continues from there.
         Interrupted: after SIGTERM or SIGINT, a KeyboardInterrupt; the same call continues from there too.
     """
-    with run_session(config) as project:
-        project = dataclasses.replace(project, metrics=metrics or {})
+    with run_session(config, metrics=metrics or {}, augment=augment) as project:
         if config.report_to:
             from mcvqa.run.trackers import tracked
 

@@ -107,11 +107,13 @@ class Evaluator:
 
     @cached_property
     def _rows(self) -> list[Any]:
-        return encode_rows(self.job.maker, self.questions, [None] * len(self.questions), self.job.base.plan.workers)
+        maker, workers = self.job.validating or self.job.maker, self.job.base.plan.workers
+        return encode_rows(maker, self.questions, [None] * len(self.questions), workers)
 
     def _score(self, title: str) -> Validation:
         job, questions = self.job, self.questions
-        by_row = read_rows(self.answers, job.maker, self._rows, job.config.eval_batch_size, job.base.plan, title=title)
+        maker, size = job.validating or job.maker, job.config.eval_batch_size
+        by_row = read_rows(self.answers, maker, self._rows, size, job.base.plan, title=title)
         logprobs = [without_empty(question, orders)[0] for question, orders in zip(questions, by_row, strict=True)]
         normalised = [values - np.logaddexp.reduce(values) for values in logprobs]  # among the row's choices
         answers = np.array([-1 if q.answer is None else q.answer for q in questions], dtype=int)  # (N,)

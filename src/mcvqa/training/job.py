@@ -78,6 +78,7 @@ class FoldJob:
         start: folder of trained adapters to begin with; None: freshly initialised ones.
         not_measured: why these, or the base model, may have learned from the validation rows; empty: they have not.
         beside: files that are saved beside the trained weights, name -> text.
+        validating: builds batches of validation rows; None: `maker` does.
     """
 
     config: Config
@@ -96,6 +97,7 @@ class FoldJob:
     start: Path | None = None
     not_measured: str = ""
     beside: Mapping[str, str] = field(default_factory=dict)
+    validating: Maker | None = None
 
     @property
     def steps_per_epoch(self) -> int:
