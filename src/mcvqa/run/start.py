@@ -112,9 +112,9 @@ def _code_print(function: Any) -> str:
         return ""
     called = function if hasattr(function, "__code__") else type(function).__call__
     code = getattr(called, "__code__", None)
-    return settings_hash({"name": type(function).__qualname__, "code": _parts_of(code) if code else repr(type(function))})
+    return settings_hash({"name": type(function).__qualname__, "code": _code_parts(code) if code else repr(type(function))})
 
 
-def _parts_of(code: Any) -> list[Any]:
-    constants = [_parts_of(one) if hasattr(one, "co_code") else repr(one) for one in code.co_consts]
+def _code_parts(code: Any) -> list[Any]:
+    constants = [_code_parts(one) if hasattr(one, "co_code") else repr(one) for one in code.co_consts]
     return [code.co_code.hex(), list(code.co_names), constants]
