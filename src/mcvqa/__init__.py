@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = [
     "AlignmentError", "Answer", "Answerer", "AugmentError", "BlendError", "Callback", "CheckpointError", "Config", "ConfigError",
-    "DamagedFile", "DataError", "DeviceError", "DiskError", "ExportError", "FamilyError", "FoldError", "ImageError", "Interrupted",
-    "McvqaError", "ModelError", "NotSaved", "NotShared", "OverflowInModel", "Owned", "RunStopped", "SubmissionError",
+    "DamagedFile", "DataError", "DeviceError", "DiskError", "ExportError", "FamilyError", "FoldError", "ImageError",
+    "Interrupted", "McvqaError", "ModelError", "NotSaved", "NotShared", "OverflowInModel", "Owned", "RunStopped", "SubmissionError",
     "TrainingError", "UnusualFile", "__version__", "load_config", "run",
 ]
 # Most of these modules bring torch along, so each is imported when a name of it is asked for.
