@@ -41,8 +41,8 @@ __version__ = "0.2.0"
 __all__ = [
     "AlignmentError", "Answer", "Answerer", "AugmentError", "BlendError", "Callback", "CheckpointError", "Config", "ConfigError",
     "DamagedFile", "DataError", "DeviceError", "DiskError", "ExportError", "FamilyError", "FoldError", "ImageError",
-    "Interrupted", "McvqaError", "ModelError", "NotSaved", "NotShared", "OverflowInModel", "Owned", "RunStopped", "SubmissionError",
-    "TrainingError", "UnusualFile", "__version__", "load_config", "run",
+    "Interrupted", "McvqaError", "ModelError", "NotSaved", "NotShared", "OverflowInModel", "Owned", "RunStopped",
+    "SubmissionError", "TrainingError", "UnusualFile", "__version__", "load_config", "run",
 ]
 # Most of these modules bring torch along, so each is imported when a name of it is asked for.
 _MODULES = {
