@@ -32,7 +32,7 @@ from mcvqa.model.load import BaseModel, load_base, remove_adapters
 from mcvqa.model.memory import MemoryPlan, free_memory
 from mcvqa.model.rows import RowMaker, read_rows
 from mcvqa.model.vision.features import FeatureStore, ImageInputs
-from mcvqa.run.results import code_commit
+from mcvqa.run.provenance import code_commit
 from mcvqa.scoring.orders import option_orders
 from mcvqa.training.evaluate import Evaluator
 from mcvqa.training.job import FoldJob

@@ -13,7 +13,7 @@ A story is Markdown. What stands in it becomes text, and:
     @defaults@                the defaults of the settings that presets set
 
 Each module becomes one collapsed cell, the first sentence of its docstring first; other docstrings are cut after their first
-sentence (methods and private functions lose theirs), annotations of functions are cut, "text" is written as 'text'.
+sentence (methods, private and very short functions lose theirs), annotations of functions are cut, "text" is written as 'text'.
 Imports inside the package are dropped, and those that an earlier cell has made: in the notebook all names live in one
 namespace. Where a function imports a module that stays in the package, its block becomes an error. What the story orders and the
 package does not have is an error that names it.
@@ -51,8 +51,14 @@ NOT_IN_NOTEBOOK = {
     "data.frames": "tables of Excel, Parquet and Arrow: save them as CSV",
     "data.choice_lists": "choices in one column: give each a column of its own, a, b, c, ...",
     "data.packed": "packed tables, .csv.gz and the like: unpack them",
+    "data.picture_cells": "photographs inside the cells of a table: save them as files",
     "data.json_shapes": "JSON files that are no list of objects",
+    "model.augment": "own augmentation, for scripts",
+    **dict.fromkeys(
+        ("data.trained_on", "model.start", "run.beginning", "run.start"),
+        "start_from"),
     "run.in_memory": "tables in memory, for scripts", "run.events": "callbacks, for scripts",
+    "report.own_metrics": "own metrics, for scripts",
     "run.trackers": "report_to, which reads the run from a process of the package",
     "scoring.generated": "answers generated as text, answer_by=generate",
     "scoring.parse": "answers written as sentences",
@@ -70,6 +76,8 @@ NAMES_NOT_IN_NOTEBOOK = {
     "run.project": ("settings_of_run",), "report.experiments": ("list_experiments",),  # the command line
     "model.source": ("HUB_SECONDS", "without_hub"),  # the pre-flight
     "report.figures": ("draw_ladder",),  # the ladder
+    "model.fast.forward": ("AskedRows", "WithLetters"), "model.fast.dropout": ("HasDropout",),  # these stand in annotations alone
+    "training.job": ("MeasuredPace",), "run.workers.pool": ("MainSide",),
 }
 
 LIBRARY_TITLE = "# @title mcvqa/"  # how a cell of the package begins
@@ -166,7 +174,7 @@ def _end_of_block(tree: ast.Module, node: ast.stmt) -> int | None:
 def _raised(node: ast.ImportFrom) -> str:
     reason = next(reason for name, reason in NOT_IN_NOTEBOOK.items() if f"{_module_of(node)}.".startswith(f"{name}."))
     return " " * node.col_offset + (
-        f'raise McvqaError("The notebook leaves this out ({reason}): install the package, as its last section says.")')
+        f'raise McvqaError("Not in the notebook: {reason}. Install the package, see the end.")')
 
 
 def without_imports(code: str, known: set[str]) -> str:
@@ -187,7 +195,8 @@ def without_imports(code: str, known: set[str]) -> str:
 
 
 def with_short_docstrings(code: str) -> str:
-    """The code with the first sentence of each docstring, and none of private functions and methods: whole ones cost 130 KB."""
+    """The code with the first sentence of each docstring, and none of methods, private functions, and functions of one short
+    statement: whole ones cost 130 KB."""
     lines = code.splitlines()
     for node in ast.walk(ast.parse(code)):
         if not isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) or not ast.get_docstring(node):
@@ -196,7 +205,8 @@ def with_short_docstrings(code: str) -> str:
         text = "\n".join(lines[first:last])
         name = getattr(node, "name", "")
         method = isinstance(node, ast.FunctionDef) and node.col_offset > 0
-        private = method or (name.startswith("_") and not name.startswith("__"))
+        at_a_glance = isinstance(node, ast.FunctionDef) and len(node.body) == 2 and len(ast.unparse(node.body[1])) < 80
+        private = method or at_a_glance or (name.startswith("_") and not name.startswith("__"))
         only_arguments = text.lstrip().startswith(('"""Args:', '"""Raises', '"""Attributes:'))
         if (private or only_arguments) and len(node.body) > 1:
             lines[first:last] = [REMOVED] * (last - first)
@@ -206,18 +216,13 @@ def with_short_docstrings(code: str) -> str:
     return "\n".join(line for line in lines if line != REMOVED)
 
 
-BLIND_DECORATORS = {"property", "cached_property", "classmethod", "staticmethod", "contextmanager", "abstractmethod"}
-
-
 def with_plain_signatures(code: str) -> str:
-    """The code without the annotations of functions, which mypy has checked in the package and which cost 60 KB. A function with
-    another decorator than BLIND_DECORATORS keeps its own, which may be read: Triton does."""
+    """The code without the annotations of functions and of their variables, which mypy has checked in the package and which cost
+    60 KB. A function with a decorator that may read its annotations keeps them."""
     lines = [line.encode() for line in code.split("\n")]  # columns count bytes
     cuts = []
     for node in ast.walk(ast.parse(code)):
-        if not isinstance(node, ast.FunctionDef):
-            continue
-        if not {ast.unparse(decorator).rpartition(".")[2] for decorator in node.decorator_list} <= BLIND_DECORATORS:
+        if not isinstance(node, ast.FunctionDef) or {*map(ast.unparse, node.decorator_list)} - READ_NO_ANNOTATIONS:
             continue
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
         cuts += [
@@ -226,10 +231,41 @@ def with_plain_signatures(code: str) -> str:
         if node.returns:
             line, column = node.returns.lineno, node.returns.col_offset
             cuts.append((line, lines[line - 1].rindex(b" ->", 0, column), node.returns))
+    for one in _annotated_variables(ast.parse(code)):
+        cuts.append((one.target.end_lineno or 0, one.target.end_col_offset or 0, one.annotation))
     for first, start, annotation in sorted(cuts, key=lambda cut: cut[:2], reverse=True):
         last, end = annotation.end_lineno or first, annotation.end_col_offset or 0
         lines[first - 1 : last] = [lines[first - 1][:start] + lines[last - 1][end:]]
     return b"\n".join(lines).decode()
+
+
+LONGEST_LINE = 130
+
+
+def with_joined_signatures(code: str) -> str:
+    """The code with each signature in one line that is short enough for one without its annotations."""
+    lines = code.split("\n")
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, ast.FunctionDef) or node.body[0].lineno - node.lineno < 2:
+            continue
+        first, body = node.lineno - 1, node.body[0].lineno - 1
+        head, *rest = lines[first:body]
+        joined = re.sub(r",? \):$", "):", head + " ".join(line.strip() for line in rest))
+        if head.endswith("(") and joined.endswith(":") and "#" not in joined and len(joined) <= LONGEST_LINE:
+            lines[first:body] = [joined, *[REMOVED] * len(rest)]
+    return "\n".join(line for line in lines if line != REMOVED)
+
+
+READ_NO_ANNOTATIONS = {
+    "property", "cached_property", "classmethod", "staticmethod", "abstractmethod", "contextlib.contextmanager", "torch.no_grad()",
+}
+
+
+def _annotated_variables(tree: ast.Module) -> set[ast.AnnAssign]:
+    """Assignments with an annotation, at the top and in functions: those of a class make its fields."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    annotated = [*tree.body, *(node for function in functions for node in ast.walk(function))]
+    return {node for node in annotated if isinstance(node, ast.AnnAssign) and node.value}
 
 
 LITERAL = re.compile(
@@ -315,7 +351,7 @@ class Builder:
         slug, number = module.name.replace(".", "-"), list(module.parts).index(titles[0]) + 1
         title = f"{LIBRARY_TITLE}{module.name.replace('.', '/')}.py{f' · {part}' if part else ''}"
         shown = with_short_docstrings(without_imports(module.code(titles), self.imports))
-        code = with_single_quotes(with_plain_signatures(shown))
+        code = with_single_quotes(with_joined_signatures(with_plain_signatures(shown)))
         code = re.sub(r"^(# %% .*)\n+", r"\1\n", code, flags=re.MULTILINE)
         self.code(f"{title}\n{code}", f"{slug}-{number}" if part else slug, collapsed=True)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mcvqa.data.images import ImageError
     from mcvqa.data.table import DataError
     from mcvqa.ensemble.blend import BlendError
+    from mcvqa.model.augment import AugmentError
     from mcvqa.model.batches import NotShared
     from mcvqa.model.device import DeviceError
     from mcvqa.model.families.family import FamilyError
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "AlignmentError", "Answer", "Answerer", "AskError", "BlendError", "Callback", "CheckpointError", "Config", "ConfigError",
+    "AlignmentError", "Answer", "Answerer", "AskError", "AugmentError", "BlendError", "Callback", "CheckpointError", "Config",
+    "ConfigError",
     "DamagedFile", "DataError", "DeviceError", "DiskError", "ExportError", "FamilyError", "FoldError", "ImageError",
     "Interrupted", "McvqaError", "ModelError", "NotSaved", "NotShared", "OverflowInModel", "Owned", "RunStopped",
     "SubmissionError", "TrainingError", "UnusualFile", "__version__", "load_config", "run",
@@ -55,6 +57,7 @@ _MODULES = {
     "data.images": ("ImageError",),
     "data.table": ("DataError",),
     "ensemble.blend": ("BlendError",),
+    "model.augment": ("AugmentError",),
     "model.batches": ("NotShared",),
     "model.device": ("DeviceError",),
     "model.families.family": ("FamilyError",),

@@ -279,12 +279,18 @@ def export(
     fold: Annotated[int | None, typer.Option(help="Which fold, counted from 0; the first by itself.")] = None,
     merged: Annotated[bool, typer.Option("--merged", help="Whole weights in 16 bits instead of adapters.")] = False,
     data: Annotated[Path | None, typer.Option(help="Rows to prove it by; those of the run's data by themselves.")] = None,
+    push: Annotated[str | None, typer.Option(help="OWNER/NAME on the hub; a new repository is private.")] = None,
 ) -> None:
     with _told_for_people():
         settings = _of_run(run, config, preset, set_, None)
         from mcvqa.answer.export import export_run
+        from mcvqa.answer.push import push_folder, require_pushable
 
+        if push is not None:
+            require_pushable(push)
         export_run(settings, to, fold=fold, merged=merged, data=data)
+        if push is not None:
+            print(f"  pushed: {push_folder(to, push)}")
 
 
 @app.command(help="Ask a trained run in the browser: drop a photograph, type a question and choices. Needs mcvqa[ui].\n\n"

@@ -153,6 +153,10 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         default="",
         description="output folder of an earlier session, also read-only: its results of this run are checked and copied",
     )
+    start_from: str = Field(
+        default="",
+        description="folder of trained adapters, or of a run, from which folds start; empty: from freshly initialised adapters",
+    )
     run_name: str = Field(default="", description="name of the run's folders; empty: made from the model and the settings")
     id_column: str = Field(
         default="", json_schema_extra=WEIGHTS, description="CSV column with the row's id; empty: found by itself"
@@ -427,7 +431,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         return tuple(f"{name}={json.dumps(v) if not isinstance(v, str) else v}" for name, v in value.items()) if (
             isinstance(value, dict)) else value
 
-    @field_validator("data_dir", "output_dir", "resume_from", "model_id", "chat_template", "fixes")
+    @field_validator("data_dir", "output_dir", "resume_from", "start_from", "model_id", "chat_template", "fixes")
     @classmethod
     def _expand_home(cls, value: str, info: ValidationInfo) -> str:
         return _without_tilde(value, str(info.field_name))
@@ -507,10 +511,11 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         if self.run_name:
             return self.run_name
         model = Path(self.model_id.rstrip("/\\")).name.lower()
-        return f"{model}-{self.image_size}px-{settings_hash(self.weight_settings())}"
+        started = {"start_from": self.start_from} if self.start_from else {}
+        return f"{model}-{self.image_size}px-{settings_hash(self.weight_settings() | started)}"
 
     def weight_settings(self) -> dict[str, Any]:
-        """The settings that trained weights depend on.
+        """The settings that trained weights depend on; `start_from` is not among them, as its weights are known by content.
 
         Settings that version 0.1 did not have are left out at their default, so that they rename no run of 0.1.
         """

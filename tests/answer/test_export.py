@@ -143,7 +143,7 @@ def test_infer_is_short_and_says_how_it_is_called(exported, monkeypatch, dataset
 def test_the_folder_holds_what_other_tools_read(exported):
     names = {kind: {file.name for file in folder.iterdir()} for kind, folder in exported.items()}
     beside = {"README.md", "serve.md", "infer.py", "ask.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
-              "preprocessor_config.json", "generation_config.json", "manifest.json"}
+              "preprocessor_config.json", "generation_config.json", "manifest.json", "trained_on.json"}
     assert names["adapters"] == beside | {"adapter_config.json", "adapter_model.safetensors"}
     assert names["merged"] == beside | {"config.json", "model.safetensors"}
     for folder in exported.values():
@@ -193,7 +193,8 @@ def test_a_run_goes_on_from_the_merged_folder(exported, dataset, tmp_path):
         model_id=str(exported["merged"]),
     )
     with figures_made_by(blank_each), contextlib.redirect_stdout(io.StringIO()):
-        run(config)
+        assert run(config).accuracy.not_measured == "", "the same split: its rows were not learned from"
+        assert "may have learned from the photographs" in run(config.replace(run_name="other", seed=3)).accuracy.not_measured
     assert Answerer(config).answer(dataset / "test/test_0000.jpg", "?", ["red", "green"]).letter in "ab"
     assert export_run(config, tmp_path / "again", merged=True).same == 9
 

@@ -1,5 +1,7 @@
 """Callbacks and trackers: what they are told of a run, and that they cannot harm it."""
+import ast
 import json
+import re
 import struct
 import threading
 import time
@@ -12,8 +14,10 @@ from mcvqa import Callback, run
 from mcvqa.base.files import RunLog
 from mcvqa.config import ConfigError
 from mcvqa.run.events import LogReader, watched
+from mcvqa.run.single import report_only
 from mcvqa.run.trackers import require_trackers, values_of
 from tests.conftest import make_dataset, tiny_settings
+from tests.model.other_families import save_family
 
 
 class Told(Callback):
@@ -45,20 +49,33 @@ class Broken:
         raise ZeroDivisionError(f"in step {event['step']}")
 
 
-def small_run(folder, callbacks, **changes):
+def small_run(folder, callbacks, metrics=None, augment=None, **changes):
     """(settings, outcome, what was said)"""
     data, said = make_dataset(folder / "data", 16, 4), []
     config = tiny_settings(folder / "out", data_dir=str(data), use_kfold=False, run_name="seen", **changes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("builtins.print", lambda *text, **_: said.append(" ".join(map(str, text))))
-        outcome = run(config, callbacks=callbacks)
+        outcome = run(config, callbacks=callbacks, metrics=metrics, augment=augment)
     return config, outcome, "\n".join(said)
 
 
 @pytest.fixture(scope="module")
 def watched_run(tmp_path_factory):
-    told = Told()
-    return told, *small_run(tmp_path_factory.mktemp("watched"), [told, Broken()])
+    told, shown = Told(), arguments_in_document()
+    callbacks = [told, Broken(), *shown["callbacks"]]
+    return told, *small_run(tmp_path_factory.mktemp("watched"), callbacks, shown["metrics"], shown["augment"])
+
+
+def arguments_in_document() -> dict:
+    """What the examples in docs/callbacks.md give to `run`, by name."""
+    space, given = {}, {}
+    text = (Path(__file__).parents[2] / "docs" / "callbacks.md").read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        *definitions, call = ast.parse(block).body
+        exec(ast.unparse(ast.Module(definitions, [])), space)
+        assert isinstance(call, ast.Expr) and call.value.func.id == "run"
+        given |= {keyword.arg: eval(ast.unparse(keyword.value), space) for keyword in call.value.keywords}
+    return given
 
 
 def test_callbacks_are_told_of_every_step_epoch_and_scoring(watched_run):
@@ -69,6 +86,43 @@ def test_callbacks_are_told_of_every_step_epoch_and_scoring(watched_run):
     assert {event["split"] for event in told.scores} == {"oof", "test"}
     assert all((folder_of(config) / event["file"]).suffix == ".npz" for event in told.scores)
     assert told.outcomes == [outcome]
+
+
+def test_own_metrics_are_in_tables_and_report(watched_run):
+    _, config, outcome, said = watched_run
+    (value, error), folder = outcome.metrics.own["macro recall"], folder_of(config) / "experiments"
+    assert 0 <= value <= 1 and error > 0 and f"macro recall {value:.3f} ± " in said
+    assert f"macro recall | {value:.3f} ± " in (folder / "seen/REPORT.md").read_text(encoding="utf-8")
+    assert "macro recall" in (folder / "seen/report.html").read_text(encoding="utf-8")
+    assert f"macro recall {value:.3f}" in (folder / "README.md").read_text(encoding="utf-8")
+    assert json.loads((folder / "seen/metrics.json").read_text(encoding="utf-8"))["metrics"]["own"]["macro recall"][0] == value
+
+
+def test_an_own_augmentation_belongs_to_the_run(watched_run):
+    _, config, outcome, _ = watched_run
+    shown = arguments_in_document()["augment"]
+    with pytest.raises(ConfigError, match="another augment= changed, or none"):
+        run(config, augment=lambda image, question: (image, question))
+    with pytest.raises(ConfigError, match="set executor=inline"):
+        run(config.replace(executor="processes"), augment=shown)
+    assert report_only(config).accuracy == outcome.accuracy, "what is trained needs it no more"
+    assert run(config, augment=shown).accuracy == outcome.accuracy
+    assert len(RunLog(folder_of(config) / "logs" / "seen.jsonl").events("step")) == len(watched_run[0].steps)
+
+
+@pytest.mark.nightly
+def test_an_own_augmentation_without_a_fast_path(tmp_path):
+    seen = []
+
+    def noted(image, question):
+        seen.append(question.id)
+        return image.rotate(5), question
+
+    model = save_family("idefics3", tmp_path / "model")
+    config, outcome, _ = small_run(tmp_path, [], augment=noted, model_id=model, image_size=64, num_workers=0)
+    table = (folder_of(config) / "experiments/seen/oof_predictions.csv").read_text(encoding="utf-8")
+    scored = {row.split(",")[0] for row in table.splitlines()[1:]}
+    assert outcome.submission.exists() and seen and not scored & set(seen), "rows that validate are never changed"
 
 
 def folder_of(config):

@@ -45,7 +45,9 @@ def model_card(trained: TrainedRun, ask: dict[str, Any], proof: Sequence[str], m
         f"The base model's licence is {licence or 'not stated in its folder: look at its page'}.",
         "Weights can give away what they were trained on: make sure that you may publish a model of these photographs and",
         "questions, above all where people can be seen.",
-        "The folder is what `hf upload OWNER/NAME .` takes. It holds no photographs.", "",
+        "The folder is what `hf upload OWNER/NAME .` takes. It holds no photographs. `trained_on.json` has a hash and 16 colours",
+        "of each training photograph, by which whoever has a photograph can tell whether it was among them. Delete that file if",
+        "nobody may know; a training that starts from here then calls its accuracy not measured.", "",
     ))
 
 
@@ -80,6 +82,8 @@ def _card_accuracy(trained: TrainedRun) -> list[str]:
     if not found:
         return ["Not measured: the run has no report."]
     accuracy, blind = found[0]["accuracy"], found[0].get("blind") or {}
+    if reason := accuracy.get("not_measured"):
+        return [f"Not measured: {reason}."]
     lines = [
         f"{accuracy['value']:.3f} (95 % interval {accuracy['low']:.3f} to {accuracy['high']:.3f}) on {accuracy['n']:,} "
         f"validation rows of this fold, which it has not learned from. Guessing: {found[0]['chance']:.3f}."

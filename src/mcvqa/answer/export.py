@@ -18,6 +18,7 @@ from mcvqa.base.files import read_json, write_json, write_text
 from mcvqa.config import Config
 from mcvqa.data.locate import find_data
 from mcvqa.data.table import DataError
+from mcvqa.data.trained_on import TRAINED_ON
 from mcvqa.model.content import CONTENT_FILES, local_folder
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.load import BaseModel, load_adapter, load_base, read_model_config, remove_adapters
@@ -127,6 +128,7 @@ def _export_into(part: Path, trained: TrainedRun, asked: NewRows, merged: bool) 
         _copy_adapters(part, weights, config)
         remove_adapters(base, model)
         found = _scores_of(load_adapter(base, part), base, asked, config)
+    _copy_print(part, weights)
     proof = compare_scores(scores, found, ROUNDED[dtype] if merged else SAME_NUMBERS)
     proof = _with_own_scores(proof, trained, found)
     _write_pages(part, trained, proof, merged)
@@ -226,6 +228,15 @@ def _copy_adapters(part: Path, weights: Path, config: Config) -> None:
     name = hub_name(config)
     named = {"base_model_name_or_path": name if "/" in name else None, "revision": config.revision or None}
     write_json(part / ADAPTER_CONFIG, read_json(weights / ADAPTER_CONFIG, dict) | named)
+
+
+def _copy_print(part: Path, weights: Path) -> None:
+    """What the weights have learned from, or that it is not known."""
+    if (weights / TRAINED_ON).exists():
+        shutil.copyfile(weights / TRAINED_ON, part / TRAINED_ON)
+    else:
+        unknown = f"what {part.name.removeprefix('.').removesuffix('.part')} was trained on was not recorded"
+        write_json(part / TRAINED_ON, {"base": {}, "unknown": unknown, "photographs": ""})
 
 
 def _write_pages(part: Path, trained: TrainedRun, proof: Proof, merged: bool) -> None:

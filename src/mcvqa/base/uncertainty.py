@@ -2,7 +2,8 @@
 
 Questions about one photograph are not independent, so the unit of sampling is a group of rows, not a single row.
 """
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,12 +56,14 @@ class Accuracy:
         right: number of right answers among `n` rows.
         design_effect: variance relative to that of as many independent rows, at least 1 (Kish 1965).
         groups: number of image groups; None: every row is its own group.
+        not_measured: why the model may have learned from these rows; empty: they are unseen.
     """
 
     right: int
     n: int
     design_effect: float = 1.0
     groups: int | None = None
+    not_measured: str = ""
 
     @property
     def value(self) -> float:
@@ -102,6 +105,8 @@ class Accuracy:
     @property
     def record(self) -> list[Any]:
         """List for JSON, read back with Accuracy(*record); older files have [right, n]."""
+        if self.not_measured:
+            return [self.right, self.n, self.design_effect, self.groups, self.not_measured]
         plain = [self.right, self.n]
         return plain if self.groups is None else [*plain, self.design_effect, self.groups]
 
@@ -113,10 +118,15 @@ class Accuracy:
         return f"{self.value:.3f} (95 %: {spell_interval(*self.interval)})"
 
     def __str__(self) -> str:
-        if not self.n:
-            return "no rows"
+        if not self.n or self.not_measured:
+            return f"not measured: {self.not_measured}" if self.n else "no rows"
         text, count = self.without_count, f"n={self.n:,}"
         return f"{text[:-1]}, {count})" if text.endswith(")") else f"{text} ({count})"
+
+
+def without_measure(accuracies: Mapping[str, Accuracy], reason: str) -> dict[str, Accuracy]:
+    """The same accuracies, of rows that the model may have learned from."""
+    return {name: replace(accuracy, not_measured=reason) for name, accuracy in accuracies.items()}
 
 
 def accuracy_of(predicted: np.ndarray, answers: np.ndarray, groups: np.ndarray | None = None) -> Accuracy:

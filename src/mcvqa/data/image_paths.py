@@ -2,6 +2,7 @@
 
 Both splits may use the same names: `0001.jpg` of train.csv and that of test.csv are two photographs.
 """
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +11,10 @@ from pathlib import Path, PurePosixPath
 from mcvqa.base.informing import counted
 from mcvqa.data.images import ImageError, ImageFolder
 from mcvqa.data.locate import SPLIT_WORDS, archived_names, is_named_like, packed_beside, unpack_archive
-from mcvqa.data.picture_cells import CELLS_FOLDER, write_picture_cells
 from mcvqa.data.questions import Question
+
+CELLS_FOLDER = "cells"  # where photographs out of cells are, as seen from the data folder
+MAYBE_PICTURE = re.compile(r"\s*(data:image/.*|[\w+/=\s-]{64,})", re.DOTALL)  # a cell that may hold a photograph in base64
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,11 @@ def _missing_names(folder: ImageFolder, meant: Sequence[dict[str, str]]) -> set[
     }
 
 
-def _pictures_out_of_cells(tables: Sequence[SplitRows], into: Path) -> tuple[list[SplitRows], int]:
+def _pictures_out_of_cells(tables: Sequence[SplitRows], into: Path) -> tuple[Sequence[SplitRows], int]:
+    if not any(MAYBE_PICTURE.fullmatch(question.image) for table in tables for question in table.questions):
+        return tables, 0
+    from mcvqa.data.picture_cells import write_picture_cells
+
     written = [write_picture_cells(table.questions, into) for table in tables]
     return [replace(table, questions=rows) for table, (rows, _) in zip(tables, written, strict=True)], sum(n for _, n in written)
 

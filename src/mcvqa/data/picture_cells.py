@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from mcvqa.base.files import atomic_path
+from mcvqa.data.image_paths import CELLS_FOLDER
 from mcvqa.data.questions import Question
 from mcvqa.data.table import DataError
 
-CELLS_FOLDER = "cells"  # where they are, as seen from the data folder
 SHORTEST = 64  # characters; no path of this length is base64 of a picture's beginning by chance
 STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0\1\0", b"\0\0\0")
 

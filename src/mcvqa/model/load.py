@@ -316,19 +316,20 @@ def with_adapters(model: nn.Module, config: Config, family: Family, **options: A
         return get_peft_model(model, adapter_settings(config, family), **options)
 
 
-def make_trainable(base: BaseModel, config: Config, seed: int) -> nn.Module:
-    """Add fresh adapters to the base model or, with lora_r=0, make all of its weights trainable.
+def make_trainable(base: BaseModel, config: Config, seed: int, start: Path | None = None) -> nn.Module:
+    """Add adapters to the base model or, with lora_r=0, make all of its weights trainable.
 
     With lora_r=0 the base model itself changes: reload it for the next fold. Otherwise `remove_adapters` restores it.
 
     Args:
         seed: seed of the adapters' initial values.
+        start: folder of trained adapters to begin with; None: fresh ones.
 
     Returns:
         The model to train.
 
     Raises:
-        ModelError: lora_r=0 with 4-bit weights.
+        ModelError: lora_r=0 with 4-bit weights; the trained adapters do not fit.
     """
     if config.lora_r == 0:
         if base.plan.four_bit:
@@ -338,6 +339,10 @@ def make_trainable(base: BaseModel, config: Config, seed: int) -> nn.Module:
     else:
         with seeded(seed):
             model = with_adapters(base.model, config, base.family)
+    if start:
+        from mcvqa.model.start import load_start
+
+        load_start(model, start, config)
     return model
 
 

@@ -108,11 +108,14 @@ def row_generator(seed: int, epoch: int, name: str) -> np.random.Generator:
 
 
 def training_row(maker: Maker, question: Question, epoch: int, config: Config) -> Any:
-    """The augmented training row of an epoch: choices shuffled along with the answer, the ending paraphrased."""
+    """The augmented training row of an epoch: choices shuffled along with the answer, the ending paraphrased, changed by the
+    user's own function."""
     random = row_generator(config.seed, epoch, question.id)
     orders = training_orders(question.choices, config, random)
     if config.use_augmentation and random.random() < config.aug_prob:
         question = replace(question, text=paraphrase(question.text, random))
+    if looks := getattr(maker, "looks", None):
+        question = looks.changed(question, random)
     return maker.row(question, orders)
 
 

@@ -30,6 +30,7 @@ class Experiment:
         seconds: duration; 0: not known.
         has_report: whether there is a REPORT.md.
         selection: optimism of choosing the best epoch; None: nothing was chosen.
+        own: own metrics, name -> value and standard error.
     """
 
     run: str
@@ -43,13 +44,15 @@ class Experiment:
     seconds: float = 0.0
     has_report: bool = False
     selection: Selection | None = None
+    own: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def result(self) -> str:
         """The accuracy with its error and optimism or, without a result, the status."""
         if self.accuracy is None:
             return f"{self.status}: {self.note}"
-        return str(self.accuracy) + (f", {spell_optimism(self.selection)} too high" if self.selection else "")
+        own = "" if self.accuracy.not_measured else "".join(f", {name} {value:.3f}" for name, (value, _) in self.own.items())
+        return str(self.accuracy) + (f", {spell_optimism(self.selection)} too high" if self.selection else "") + own
 
 
 def record_experiment(
@@ -88,6 +91,7 @@ def read_experiment(folder: Path) -> Experiment:
             accuracy=_accuracy_from(overall.get("accuracy")), blind=_accuracy_from(overall.get("blind")),
             seconds=float(record["seconds"]),
             selection=Selection(int(selection["epochs"]), float(selection["optimism"])) if selection else None,
+            own=(record["metrics"] or {}).get("own") or {},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return Experiment(folder.name, "unreadable", f"{type(error).__name__}: {error}")
@@ -100,8 +104,10 @@ def _read_settings(file: Path) -> Mapping[str, Any]:
 def _accuracy_from(figures: dict[str, Any] | None) -> Accuracy | None:
     if not figures:
         return None
-    right, n, groups = int(figures["right"]), int(figures["n"]), figures.get("groups")  # absent before errors were clustered
-    return Accuracy(right, n) if groups is None else Accuracy(right, n, float(figures["design_effect"]), int(groups))
+    right, n, reason = int(figures["right"]), int(figures["n"]), str(figures.get("not_measured", ""))
+    groups = figures.get("groups")  # absent before errors were clustered
+    effect = float(figures["design_effect"]) if groups is not None else 1.0
+    return Accuracy(right, n, effect, groups, reason)
 
 
 def _modified_on(folder: Path) -> str:
@@ -110,10 +116,14 @@ def _modified_on(folder: Path) -> str:
 
 # %% all runs
 def read_experiments(experiments_dir: str | Path) -> list[Experiment]:
-    """Read all folders with a config.yaml or metrics.json, the most accurate first, those without a result last."""
+    """Read folders with a config.yaml or metrics.json, the most accurate first, those not measured or without a result last."""
     folders = {p.parent for name in ("config.yaml", "metrics.json") for p in Path(experiments_dir).glob(f"*/{name}")}
     experiments = [read_experiment(folder) for folder in folders]
-    return sorted(experiments, key=lambda e: (e.accuracy is None, -e.accuracy.value if e.accuracy else 0.0, e.run))
+
+    def place(e: Experiment) -> tuple[Any, ...]:
+        return (e.accuracy is None, bool(e.accuracy and e.accuracy.not_measured), -e.accuracy.value if e.accuracy else 0.0, e.run)
+
+    return sorted(experiments, key=place)
 
 
 def update_index(experiments_dir: str | Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mcvqa.base.informing import counted
-from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of_right, paired_gain, selection_optimism, unpack_right
+from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of_right, paired_gain, selection_optimism, spell_error, unpack_right
 from mcvqa.data.kinds import KINDS, question_kind
 from mcvqa.data.questions import Question
 from mcvqa.scoring.scores import Scores, log_softmax
@@ -143,6 +143,7 @@ class Metrics:
         leaderboard: estimate for the test rows; None: there are none.
         selection: optimism of choosing the best epoch; None: nothing was chosen, or the log does not say.
         by_source: by source file; empty if there is only one.
+        own: name of a user's own metric -> its value and standard error.
     """
 
     overall: GroupAccuracy
@@ -161,6 +162,7 @@ class Metrics:
     leaderboard: LeaderboardEstimate | None
     selection: Selection | None = None
     by_source: tuple[GroupAccuracy, ...] = ()
+    own: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain lists, dicts, strings and numbers; NaN becomes None."""
@@ -168,10 +170,12 @@ class Metrics:
 
 
 def json_value(value: Any) -> Any:
-    """`value` as JSON data; an Accuracy includes its value, error and interval."""
+    """`value` as JSON data; an Accuracy includes its value, error and interval, or why they are not measured."""
     if isinstance(value, Accuracy):
         low, high = value.interval
-        figures = {"value": value.value, "standard_error": value.standard_error, "low": low, "high": high}
+        figures: dict[str, Any] = {"value": value.value, "standard_error": value.standard_error, "low": low, "high": high}
+        if value.not_measured:
+            figures = {**dict.fromkeys(figures), "not_measured": value.not_measured}
         clusters = {"design_effect": value.design_effect, "groups": value.groups}
         return json_value(figures | {"right": value.right, "n": value.n} | clusters)
     if dataclasses.is_dataclass(value):
@@ -182,6 +186,13 @@ def json_value(value: Any) -> Any:
         return [json_value(v) for v in value]
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def own_figures(metrics: Metrics) -> dict[str, str]:
+    """Own metrics as text, 'not measured' where the accuracy is not."""
+    unseen = not metrics.overall.accuracy.not_measured
+    shown = {name: spell_error(*figure).removesuffix(" ± nan") for name, figure in metrics.own.items()}
+    return shown if unseen else dict.fromkeys(shown, "not measured")
 
 
 # %% measuring
@@ -197,6 +208,8 @@ def measure(
     epochs: Mapping[int, "FoldEpochs"] | None = None,
     test_size: int = 0,
     max_errors: int = 24,
+    not_measured: Mapping[int, str] | None = None,
+    own: Mapping[str, tuple[float, float]] | None = None,
 ) -> Metrics:
     """Measure a model on the rows it was not trained on.
 
@@ -211,6 +224,8 @@ def measure(
         epochs: fold -> its epochs, if the best one is scored; the rows of a fold are in the order of `questions`.
         test_size: number of test rows; 0: no leaderboard estimate.
         max_errors: the most wrong answers to list.
+        not_measured: fold -> why its model may have learned from its rows.
+        own: figures of the caller's own metrics.
 
     Returns:
         All figures of the report.
@@ -229,15 +244,20 @@ def measure(
     kinds, sources = np.array([question_kind(q) for q in questions]), np.array([q.source for q in questions])
     calibrated = np.exp(log_softmax(logprobs / temperature))
 
+    def one_group(name: str, rows: np.ndarray) -> GroupAccuracy:
+        reason = next((text for fold, text in (not_measured or {}).items() if (folds[rows] == fold).any()), "")
+        return group_accuracy(name, rows, right, blind_right, n_choices, groups, reason)
+
     def accuracies(labels: np.ndarray, names: Sequence[Any], title: str = "{}") -> tuple[GroupAccuracy, ...]:
         members = ((title.format(name), labels == name) for name in names)
-        return tuple(group_accuracy(name, rows, right, blind_right, n_choices, groups) for name, rows in members if rows.any())
+        return tuple(one_group(name, rows) for name, rows in members if rows.any())
 
     def gain(after: np.ndarray, before: np.ndarray) -> Gain:
         return paired_gain(after, before, groups)
 
-    overall = group_accuracy("all", np.ones(len(known), bool), right, blind_right, n_choices, groups)
-    selection = selection_of(epochs or {}, folds, groups)
+    overall = one_group("all", np.ones(len(known), bool))
+    unseen = not overall.accuracy.not_measured
+    selection = selection_of(epochs or {}, folds, groups) if unseen else None
     return Metrics(
         overall=overall,
         by_fold=accuracies(folds, sorted(set(folds.tolist())), "fold {}"),
@@ -252,9 +272,10 @@ def measure(
         confusion=confusion_counts(logprobs.argmax(-1), answers, int(n_choices.max())),
         gains={name: gain(after[known], before[known]) for name, (after, before) in (variants or {}).items()},
         errors=worst_errors(questions, kinds, calibrated, max_errors),
-        leaderboard=leaderboard_estimate(overall.accuracy, test_size, selection) if test_size else None,
+        leaderboard=leaderboard_estimate(overall.accuracy, test_size, selection) if test_size and unseen else None,
         selection=selection,
         by_source=accuracies(sources, names, "from {}") if len(names := list(dict.fromkeys(sources.tolist()))) > 1 else (),
+        own=dict(own or {}),
     )
 
 
@@ -277,7 +298,8 @@ def _measurable_rows(questions: Sequence[Question], scores: Scores, folds: np.nd
 
 # %% accuracy
 def group_accuracy(
-    name: str, rows: np.ndarray, right: np.ndarray, blind_right: np.ndarray | None, n_choices: np.ndarray, groups: np.ndarray
+    name: str, rows: np.ndarray, right: np.ndarray, blind_right: np.ndarray | None, n_choices: np.ndarray, groups: np.ndarray,
+    not_measured: str = "",
 ) -> GroupAccuracy:
     """Accuracy on the rows of a group.
 
@@ -285,9 +307,11 @@ def group_accuracy(
         name: of the group.
         rows, right, blind_right: (N,) booleans: in the group, right, right without the photograph.
         n_choices, groups: (N,) number of choices, image group.
+        not_measured: as in Accuracy.
     """
+    accuracy = dataclasses.replace(accuracy_of_right(right[rows], groups[rows]), not_measured=not_measured)
     blind = None if blind_right is None else accuracy_of_right(blind_right[rows], groups[rows])
-    return GroupAccuracy(name, accuracy_of_right(right[rows], groups[rows]), blind, float((1 / n_choices[rows]).mean()))
+    return GroupAccuracy(name, accuracy, blind, float((1 / n_choices[rows]).mean()))
 
 
 def confusion_counts(predicted: np.ndarray, answers: np.ndarray, size: int) -> tuple[tuple[int, ...], ...]:

@@ -21,7 +21,7 @@ from mcvqa.base.uncertainty import SIGNIFICANT, Accuracy, Gain, spell_error, spe
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.report.advice import Advice
-from mcvqa.report.metrics import GroupAccuracy, Metrics, WrongAnswer, spell_optimism, spell_selection
+from mcvqa.report.metrics import GroupAccuracy, Metrics, WrongAnswer, own_figures, spell_optimism, spell_selection
 from mcvqa.report.submission import SubmissionReport
 
 
@@ -144,6 +144,9 @@ def _result_blocks(content: ReportInput) -> list[ReportBlock]:
 
 def _headline(metrics: Metrics) -> ReportBlock:
     accuracy, chosen = metrics.overall.accuracy, spell_selection(metrics.selection)
+    if accuracy.not_measured:
+        return ReportBlock("tiles", header=("figure", "value", "why"), rows=(
+            ("accuracy, out of fold", "not measured", accuracy.not_measured),))
     detail = ", ".join(filter(None, (f"{_error_in_percent(accuracy)}, n = {accuracy.n:,}", chosen)))
     tiles = [("accuracy, out of fold", f"{accuracy.value:.1%}", detail)]
     if metrics.overall.blind is not None and metrics.over_blind is not None:
@@ -175,9 +178,11 @@ def _accuracy_blocks(content: ReportInput) -> list[ReportBlock]:
     metrics = content.metrics
     header = ("rows", "accuracy", "95% interval", "without the image", "guessing", "n")
     groups = (metrics.overall, *metrics.by_fold, *metrics.by_source, *metrics.by_kind, *metrics.by_choices)
+    drawn = _figure_block(content, "groups", "Accuracy by group with 95% intervals, the text-only prior and guessing")
     return [
-        *_figure_block(content, "groups", "Accuracy by group with 95% intervals, the text-only prior and guessing"),
+        *([] if metrics.overall.accuracy.not_measured else drawn),
         _table_block(header, map(_group_row, groups), numeric=True),
+        *([_table_block(("own metric", "value"), own_figures(metrics).items(), numeric=True)] if metrics.own else []),
         *_figure_block(content, "confusion", "Rows by true and predicted letter, in the original order of the choices"),
     ]
 
@@ -286,7 +291,11 @@ def _remarks(content: ReportInput) -> list[str]:
     metrics, config = content.metrics, content.config
     error = metrics.overall.accuracy.standard_error
     remarks = ["All accuracies are on rows that the model was not trained on."]
-    if error > 0:
+    if reason := metrics.overall.accuracy.not_measured:
+        remarks[0] = (
+            f"The accuracy is not measured: {reason}. What is said below of these rows is too good too. Validate on other rows."
+        )
+    elif error > 0:
         remarks[0] += (
             f" The standard error is {spell_points(error)} points: runs on different rows differ significantly only by "
             f"{spell_points(2.8 * error)} points or more."
@@ -351,11 +360,11 @@ def _error_in_percent(accuracy: Accuracy) -> str:
 
 
 def _accuracy_text(accuracy: Accuracy) -> str:
-    return spell_error(accuracy.value, accuracy.standard_error)
+    return "not measured" if accuracy.not_measured else spell_error(accuracy.value, accuracy.standard_error)
 
 
 def _interval_text(accuracy: Accuracy) -> str:
-    return spell_interval(*accuracy.interval)
+    return "–" if accuracy.not_measured else spell_interval(*accuracy.interval)
 
 
 # %% Markdown

@@ -17,19 +17,24 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mcvqa.config import Config
     from mcvqa.run.steps import Outcome
 
 
 class _CallableModule(ModuleType):
-    def __call__(self, config: "Config", *, callbacks: "Sequence[Any]" = (), **tables: Any) -> "Outcome":
+    def __call__(
+        self, config: "Config", *, callbacks: "Sequence[Any]" = (), metrics: "Mapping[str, Any] | None" = None,
+        augment: "Any" = None, **tables: Any,
+    ) -> "Outcome":
         """All ten steps, from the data to the submission; see `mcvqa.run.steps.run`.
 
         Args:
             config: all settings of the run.
             callbacks: objects whose methods are called as the run goes on; see `mcvqa.Callback`.
+            metrics: own metrics, name -> function of truth, log-probabilities and questions; see `mcvqa.report.own_metrics`.
+            augment: own augmentation of training rows, (image, question) -> (image, question); see `mcvqa.model.augment`.
             tables: train=, test=, dev=, sample_submission= in memory instead of files; see `mcvqa.run.in_memory.with_tables`.
 
         Returns:
@@ -43,9 +48,13 @@ class _CallableModule(ModuleType):
             from mcvqa.run.in_memory import with_tables
 
             config = with_tables(config, **tables)
+        if metrics:
+            from mcvqa.report.own_metrics import require_metrics
+
+            require_metrics(metrics)
         own_process = os.environ.get("RANK", "0") == "0"  # of those that torchrun has started
         with watched(RunPaths(Path(config.output_dir), config.run).log, callbacks if own_process else ()) as watch:
-            watch.outcome = run(config)
+            watch.outcome = run(config, metrics, augment)
         return watch.outcome
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from mcvqa.base.budget import Work, spell_duration
+from mcvqa.base.files import DamagedFile
 from mcvqa.base.informing import counted, one_line
 from mcvqa.base.versions import version_notes
-from mcvqa.config import Config
+from mcvqa.config import Config, ConfigError
 from mcvqa.data.answers import ANSWER_STYLES
 from mcvqa.data.folds import FoldError
 from mcvqa.data.language import with_prompt
@@ -29,13 +30,16 @@ from mcvqa.model.memory import MARGIN, less_memory, settings_plan
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker, training_orders
 from mcvqa.model.source import ModelError, read_model_config, require_whole_model, weights_are_here, without_hub
+from mcvqa.model.start import require_start_fits
 from mcvqa.model.text.encode import Encoder
 from mcvqa.model.text.template import AlignmentError
 from mcvqa.run.alignment import check_alignment, maker_without_weights, print_line, print_section
+from mcvqa.run.beginning import print_beside, prints_of_base, why_not_measured
 from mcvqa.run.dataset import RunData, fold_summary, read_data, require_photographs, split_rows
 from mcvqa.run.lengths import kept_values, length_problems, memory_of, trains_in_blocks
 from mcvqa.run.project import Project, RunStopped, open_project, with_kept_prompt
 from mcvqa.run.space import disk_need, existing_folder, free_space
+from mcvqa.run.start import start_folder
 from mcvqa.run.workers.processes import worker_gpus
 from mcvqa.scoring.orders import tta_plan
 
@@ -60,6 +64,7 @@ def check_run(config: Config) -> bool:
             print("\nnot ready: see the lines marked with !")
             return False
         ready &= whole
+        ready &= _check_start(project, data, model.loaded[-1])
         print_section("device")
         print("\n".join(f"  {note}" for note in [*model.plan.reasons, *version_notes()]))
         maker = maker_without_weights(config, data, *model.loaded)
@@ -190,6 +195,29 @@ def _check_without_model(config: Config, plan: DevicePlan, data: RunData) -> Non
     print_line(True, f"disk: {free_space(Path(config.output_dir)) / GIB:.1f} GiB free")
     _check_writable(config)
     print_line(True, "how much memory, disk and time it takes depends on the model, and is not known without its config.json")
+
+
+def _check_start(project: Project, data: RunData, model_config: Any) -> bool:
+    """Whether folds can start from the adapters that the settings name; says what then is not measured."""
+    config, folders = project.config, {}
+    try:
+        prints = prints_of_base(config)
+        if not prints and not config.start_from:
+            return True
+        print_section("start")
+        data = split_rows(data, config)
+        if config.start_from:
+            folders = {fold: start_folder(config, fold) for fold in config.folds_to_train}
+        for folder in dict.fromkeys(folders.values()):
+            require_start_fits(folder, config, model_config)
+        for fold in config.folds_to_train:
+            before = [*prints, *([print_beside(folders[fold])] if fold in folders else [])]
+            reason, begins = why_not_measured(before, data, fold), folders.get(fold, config.model_id)
+            print_line(not reason, f"fold {fold} starts from {begins}{f'; not measured: {reason}' if reason else ''}")
+    except (ConfigError, ModelError, FoldError, DamagedFile) as error:
+        print_line(False, str(error))
+        return False
+    return True
 
 
 # %% rows

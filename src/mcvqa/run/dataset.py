@@ -26,17 +26,17 @@ from mcvqa.data.folds import (
     question_groups,
     sample_rows,
 )
+from mcvqa.data.image_paths import CELLS_FOLDER
 from mcvqa.data.images import ImageRecord, near_duplicate_groups
 from mcvqa.data.kinds import question_kind
 from mcvqa.data.labelled import answered_rows, named_answers, notes_on_answers, rows_that_validate
 from mcvqa.data.locate import DataFiles, find_data, missing_table, near_misses_of, packed_beside, unread_sample
 from mcvqa.data.own_letters import strip_own_letters
-from mcvqa.data.picture_cells import CELLS_FOLDER
 from mcvqa.data.prior import Prior, fit_prior
 from mcvqa.data.questions import Problem, Question, Table, read_questions, read_tables
 from mcvqa.data.table import DataError
 from mcvqa.report.submission import PLAIN_FORM, SubmissionForm, find_form
-from mcvqa.run.project import Project, RunStopped, way_out
+from mcvqa.run.project import Project, RunStopped, start_print, way_out
 from mcvqa.run.survey import survey_photographs, tables_with_photographs
 from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import Scores, load_scores, plain_scores
@@ -437,10 +437,11 @@ def fold_summary(data: RunData, n_folds: int) -> str:
 
 # %% what keys are made of
 def weights_key(project: Project, data: RunData, fold: int) -> str:
-    """Changes with the settings, rows and folds that the trained weights of a fold depend on."""
+    """Changes with the settings, rows, folds and adapters that the trained weights of a fold depend on."""
+    start = start_print(project, fold)
     return settings_hash({
         "settings": project.config.weight_settings(), "data": data.train_print, "folds": data.folds.tolist(), "fold": fold,
-        **({"validates": data.validates.tolist()} if project.config.validate_on else {}),
+        **({"validates": data.validates.tolist()} if project.config.validate_on else {}), **({"start": start} if start else {}),
     })
 
 

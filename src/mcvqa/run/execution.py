@@ -186,7 +186,7 @@ def prepare_model(
 def worker_pool(project: Project, plan: DevicePlan) -> WorkerPool[Any] | None:
     """Workers for several GPUs and folds, or if the settings ask for them; None: this process does the tasks."""
     gpus, executor = worker_gpus(project.config, plan.device), project.config.executor
-    if executor == "inline" or (executor == "auto" and len(gpus) < 2) or "LOCAL_RANK" in os.environ:
+    if executor == "inline" or project.augment or (executor == "auto" and len(gpus) < 2) or "LOCAL_RANK" in os.environ:
         return None
     if executor == "ray":
         from mcvqa.run.workers.ray import ray_workers

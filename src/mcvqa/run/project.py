@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcvqa.base.files import DamagedFile, RunLog, read_yaml, write_text
+from mcvqa.base.files import DamagedFile, RunLog, read_json, read_yaml, write_text
 from mcvqa.config import KOREAN_PROMPT, Config, ConfigError, McvqaError, weight_changes
 from mcvqa.data.language import with_prompt
 from mcvqa.data.questions import Question
@@ -103,6 +103,8 @@ class Project:
 
     Attributes:
         began: when the session began, by time.monotonic() of this process.
+        metrics: the caller's own, name -> function; see `report.own_metrics`.
+        augment: the caller's own augmentation of training rows; see `model.augment`.
     """
 
     config: Config
@@ -110,6 +112,8 @@ class Project:
     records: TaskRecords
     log: RunLog
     began: float
+    metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    augment: Any = None
 
     def seconds_until(self, kept: float) -> float:
         """Seconds until no more than `kept` seconds of the time budget are left; infinite without a budget."""
@@ -187,6 +191,17 @@ def settle_prompt(project: Project, questions: Sequence[Question]) -> Project:
 
 def way_out(project: Project) -> str:
     return f"Choose another name (--set run_name=...), or delete {project.paths.checkpoints} to start over."
+
+
+# %% what a run began with
+START_FILE = "start.json"  # in experiments/<run>
+
+
+def start_print(project: Project, fold: int) -> str:
+    """Changes with the adapters that a fold starts from and with the caller's own augmentation; empty: there are none."""
+    file = project.paths.experiment / START_FILE
+    found = read_json(file, dict) if file.exists() else {}
+    return str(found.get("weights", {}).get(str(fold), "")) + str(found.get("augment", ""))
 
 
 # %% the log of the weights that are there

@@ -1,32 +1,28 @@
 """Steps 9 and 10: combine members into one submission; measure, draw and report the result."""
 import dataclasses
-import platform
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from mcvqa.base.files import read_json
 from mcvqa.base.informing import informing
-from mcvqa.base.uncertainty import Accuracy
+from mcvqa.base.uncertainty import Accuracy, without_measure
 from mcvqa.data.images import open_image
 from mcvqa.data.prior import Prior
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
 from mcvqa.ensemble.predictions import is_of_run, stored_member, write_run_predictions
-from mcvqa.model.device import DevicePlan
 from mcvqa.report.advice import Advice, choose_advice, read_learning_curves
 from mcvqa.report.experiments import record_experiment, update_index
 from mcvqa.report.figures import draw_figures
-from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure, read_epochs, spell_selection
+from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure, own_figures, read_epochs, spell_selection
 from mcvqa.report.page import ReportInput, write_report
 from mcvqa.run.dataset import RunData, prior_of_train, without_test
 from mcvqa.run.project import CurrentLog, Project, RunPaths, RunStopped, attempts_of, heading, seconds_of
-from mcvqa.run.score import scored_folds, splits_of, valid_scores
+from mcvqa.run.provenance import environment
+from mcvqa.run.score import scored_folds, splits_of, unmeasured_folds, valid_scores
 from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, Submitted, hand_in, image_groups_of, submission_files, validate_file
 from mcvqa.run.tasks import MADE_BY_0_1, TaskRecords
 from mcvqa.scoring.scores import Scores, joined, load_scores
@@ -184,9 +180,10 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
     answers = {q.id: q.answer for q in data.train if q.answer is not None}
     groups = image_groups_of(data)
     blend = blend_members(members, answers, project.config.ensemble, seed=project.config.seed, groups=groups)
+    if reason := next(iter(unmeasured_folds(project, data).values()), ""):
+        blend = dataclasses.replace(blend, alone=without_measure(blend.alone, reason), table=without_measure(blend.table, reason))
     names = ", ".join(f"{m.name} ({len(m.test)} folds)" if len(m.test) > 1 else m.name for m in members)
-    print(f"  members: {names}\n  method: {blend.method}. {blend.reason}")
-    print("\n".join(_accuracy_lines(blend)))
+    print("\n".join((f"  members: {names}\n  method: {blend.method}. {blend.reason}", *_accuracy_lines(blend))))
     project.log.write(
         "ensemble", method=blend.method, members=names, accuracies={k: a.record for k, a in blend.table.items()},
     )
@@ -194,6 +191,7 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
     combined = Answers(
         f"{blend.method} of {names}", blend.predictions, blend.oof_ids,
         blend.oof_predictions == truth if len(blend.oof_predictions) == len(truth) else np.empty(0, bool),
+        reason,
     )
     return Combined(blend, members, hand_in(project, data, combined, prior, force=force), names)
 
@@ -214,7 +212,7 @@ class Outcome:
 
     Attributes:
         run: its name.
-        accuracy: of the answers in `submission`, on rows that their models have not seen.
+        accuracy: of the answers in `submission`, on rows that their models have not seen; with `not_measured` where they may.
         submission: the CSV file to hand in; None: there is no test file.
         submitted: its content, which may be another run's better answers.
         report: path of report.html.
@@ -297,13 +295,18 @@ def measure_run(project: Project, data: RunData, prior: Prior, combined: Combine
     if project.config.members:
         blend = combined.blend
         blended = dict(zip(blend.oof_ids.tolist(), blend.oof_predictions.tolist(), strict=True))
-        if all(q.id in blended for q in questions):
+        if {q.id for q in questions} <= blended.keys():
             variants["ensemble"] = (np.array([blended[q.id] for q in questions]) == answers, scores.predictions() == answers)
-    log = CurrentLog(project.log, attempts_of(project))
+    log, own = CurrentLog(project.log, attempts_of(project)), {}
+    if project.metrics:
+        from mcvqa.report.own_metrics import measure_own
+
+        own = measure_own(project.metrics, questions, scores.mean(), data.groups[rows])
     return measure(
         questions, scores, data.folds[rows], groups=data.groups[rows], prior=prior_of_train(data, prior)[rows],
         temperature=combined.blend.temperatures[project.config.run], variants=variants, test_size=len(data.test),
         epochs=read_epochs(log.events("epoch")) if project.config.keep == "best" else None,
+        not_measured=unmeasured_folds(project, data), own=own,
     )
 
 
@@ -328,7 +331,8 @@ def render_report(
     folder, config = project.paths.experiment, project.config.as_dict()
     record_experiment(folder, status="finished", seconds=seconds, metrics=metrics)
     log = CurrentLog(project.log, attempts_of(project))
-    advice = choose_advice(metrics, config, read_learning_curves(log), seconds)
+    measured = not metrics.overall.accuracy.not_measured
+    advice = choose_advice(metrics, config, read_learning_curves(log), seconds) if measured else ()
     page, index = folder / "report.html", folder.parent / "README.md"
     with informing("the report"):
         figures = draw_figures(metrics, log, folder, lambda name: open_image(data.records[name].path or name))
@@ -352,8 +356,8 @@ def print_result(project: Project, combined: Combined, metrics: Metrics, page: P
     submitted, path = combined.submitted, project.paths.outputs / ENSEMBLE_FILE
     accuracy = ", ".join(filter(None, (str(metrics.overall.accuracy), spell_selection(metrics.selection))))
     print(f"  this run, out of fold: {accuracy}; without the photographs: {metrics.overall.blind}")
-    for name, gain in metrics.gains.items():
-        print(f"  {name:12} {gain}")
+    for name, figure in {**metrics.gains, **own_figures(metrics)}.items():
+        print(f"  {name:12} {figure}")
     if submitted is None:
         print("\nsubmission  none: there is no test.csv")
     else:
@@ -376,7 +380,7 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
     heading("report")
     metrics = measure_run(project, data, prior, combined)
     submitted = combined.submitted
-    if submitted and submitted.accuracy is not None:
+    if submitted and submitted.accuracy is not None and not submitted.accuracy.not_measured:
         is_own = submitted.run == project.config.run and submitted.source != "prior"  # has the optimism of this run's epochs
         estimate = leaderboard_estimate(submitted.accuracy, len(data.test), metrics.selection if is_own else None)
         metrics = dataclasses.replace(metrics, leaderboard=estimate)
@@ -388,7 +392,7 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
     accuracy = metrics.overall.accuracy
     project.log.write(
         "result", accuracy=accuracy.value, standard_error=accuracy.standard_error, n=accuracy.n, seconds=round(seconds, 1),
-        gains={name: gain.value for name, gain in metrics.gains.items()},
+        gains={name: gain.value for name, gain in metrics.gains.items()}, not_measured=accuracy.not_measured,
     )
     print_result(project, combined, metrics, page, index)
     file = project.paths.outputs / ENSEMBLE_FILE if submitted else None
@@ -403,45 +407,3 @@ def explain_rows(project: Project, data: RunData, prior: Prior, combined: Combin
 
     write_run_evidence(project, data, prior, combined.members, combined.blend.temperatures[project.config.run])
     return accuracy_before_fixes(data, combined.members[0])
-
-
-# %% provenance
-def environment(device: str) -> dict[str, str]:
-    """Provenance of a result: versions, commit and device."""
-    packages = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "numpy", "scikit-learn", "pillow")
-    facts = {"python": platform.python_version(), "system": platform.platform(), "mcvqa": _version_of("mcvqa")}
-    facts |= {name: _version_of(name) for name in packages}
-    return facts | {"commit": code_commit(), "device": device}
-
-
-def device_named(plan: DevicePlan) -> str:
-    """Name of the device, for display."""
-    return plan.reasons[0].split(":")[0].removeprefix("device ")
-
-
-def _version_of(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def code_commit() -> str:
-    """Commit of the checkout that contains the package; 'unknown' without one.
-
-    A repository that only contains the environment in which the package is installed does not count.
-    """
-    spec = find_spec("mcvqa")
-    if spec is None or not spec.origin:
-        return "unknown"
-    source = Path(spec.origin)
-    git = ["git", "-C", str(source.parent)]
-    try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", source.name], capture_output=True, timeout=5, check=True)
-        return subprocess.run(
-            [*git, "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-

@@ -13,6 +13,7 @@ from mcvqa.run.dataset import RunData, weights_key
 from mcvqa.run.model_side import ModelSide
 from mcvqa.run.project import Project, RunStopped
 from mcvqa.run.tasks import CODE_OF_SCORING, Task, code_print
+from mcvqa.run.train import result_of
 from mcvqa.scoring.orders import tta_plan
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores, load_scores
@@ -158,6 +159,12 @@ def scored_folds(project: Project, data: RunData) -> tuple[int, ...]:
     if not project.config.time_budget:
         return folds
     return tuple(fold for fold in folds if _why_invalid(project, data, fold) is None)
+
+
+def unmeasured_folds(project: Project, data: RunData) -> dict[int, str]:
+    """Fold -> why its model may have learned from its validation rows; without the folds whose models have not."""
+    reasons = {fold: result_of(project, fold).not_measured for fold in scored_folds(project, data)}
+    return {fold: reason for fold, reason in reasons.items() if reason}
 
 
 def valid_scores(project: Project, data: RunData, fold: int) -> tuple[Scores, Scores]:

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from mcvqa.model.distributed import by_main, is_main_process, join_processes
 from mcvqa.model.memory import less_memory
 from mcvqa.report.experiments import read_experiment, record_experiment, update_index
 from mcvqa.run.ownership import Ownership
-from mcvqa.run.project import Project, RunStopped, open_project, with_kept_prompt
+from mcvqa.run.project import START_FILE, Project, RunStopped, open_project, with_kept_prompt
 from mcvqa.run.takeover import take_over
 from mcvqa.training.checkpoint import CheckpointError
 
@@ -60,13 +61,22 @@ def _has_begun(project: Project) -> bool:
 
 
 @contextlib.contextmanager
-def run_session(config: Config) -> Iterator[Project]:
-    """Own the run, copy what `resume_from` names, and record this session in the log."""
+def run_session(config: Config, **own: Any) -> Iterator[Project]:
+    """Own the run, copy what `resume_from` names, and record this session in the log.
+
+    Args:
+        own: metrics and augment of the caller; see Project.
+    """
     join_processes(config)
     project = by_main(open_project, config)
     with owning(project), _session(by_main(with_attempt, project)) as recorded:
         by_main(take_over, recorded)
-        yield dataclasses.replace(recorded, config=by_main(with_kept_prompt, recorded.config))
+        project = dataclasses.replace(recorded, config=by_main(with_kept_prompt, recorded.config), **own)
+        if project.config.start_from or project.augment or (project.paths.experiment / START_FILE).exists():
+            from mcvqa.run.start import settle_start
+
+            by_main(settle_start, project)
+        yield project
 
 
 def with_attempt(project: Project) -> Project:

@@ -20,7 +20,8 @@ from mcvqa.run.dataset import (
 from mcvqa.run.execution import prepare_model
 from mcvqa.run.insights import audit_of_run
 from mcvqa.run.project import Project, RunStopped, open_project, settle_prompt, settle_settings
-from mcvqa.run.results import Combined, Outcome, combine, device_named, require_members, run_members, write_results
+from mcvqa.run.provenance import device_named
+from mcvqa.run.results import Combined, Outcome, combine, require_members, run_members, write_results
 from mcvqa.run.score import require_weights
 from mcvqa.run.session import owning, run_session
 from mcvqa.run.steps import prior_note, score_folds, train_folds

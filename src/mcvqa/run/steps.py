@@ -5,7 +5,8 @@ Work that is already done for the same settings, rows and weights is reported an
 import math
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,8 @@ from mcvqa.run.execution import (
     update_pace,
 )
 from mcvqa.run.project import Project, RunStopped, heading, settle_prompt, settle_settings
-from mcvqa.run.results import Outcome, combine, device_named, require_members, write_results
+from mcvqa.run.provenance import device_named
+from mcvqa.run.results import Outcome, combine, require_members, write_results
 from mcvqa.run.score import is_scored, require_weights, scored_folds, splits_of, valid_scores
 from mcvqa.run.session import run_session
 from mcvqa.run.submissions import ENSEMBLE_FILE, SINGLE_FILE, Answers, read_submitted, submit_prior, write_answers
@@ -55,11 +57,13 @@ from mcvqa.scoring.orders import tta_plan
 
 
 # %% the ten steps
-def run(config: Config) -> Outcome:
+def run(config: Config, metrics: Mapping[str, Any] | None = None, augment: Any = None) -> Outcome:
     """Run all ten steps, from the data to the submission.
 
     Args:
         config: all settings of the run.
+        metrics: own metrics, name -> function.
+        augment: own augmentation of training rows.
 
     Returns:
         Paths of the submission and the report, and the accuracy of the submission.
@@ -69,7 +73,7 @@ def run(config: Config) -> Outcome:
             user; finished work stays on disk and the same call continues from there.
         Interrupted: after SIGTERM or SIGINT, a KeyboardInterrupt; the same call continues from there too.
     """
-    with run_session(config) as project:
+    with run_session(config, metrics=metrics or {}, augment=augment) as project:
         if config.report_to:
             from mcvqa.run.trackers import tracked
 
@@ -339,7 +343,8 @@ def _submit_single(project: Project, data: RunData, fold: int) -> None:
     truth = {q.id: q.answer for q in data.train}
     known = np.array([truth.get(name) is not None for name in oof.ids.tolist()], dtype=bool)
     right = oof.predictions() == np.array([-1 if truth.get(name) is None else truth[name] for name in oof.ids.tolist()])
-    answers = Answers(f"fold {fold} of {project.config.run}", test.predictions(), oof.ids[known], right[known])
+    source, reason = f"fold {fold} of {project.config.run}", result_of(project, fold).not_measured
+    answers = Answers(source, test.predictions(), oof.ids[known], right[known], reason)
     write_answers(project, data, answers, project.paths.outputs / SINGLE_FILE)
 
 

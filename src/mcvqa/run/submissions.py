@@ -52,12 +52,14 @@ class Answers:
         predictions: (M,) choice index of each test row.
         ids: (R,) training rows.
         right: (R,) whether they were answered correctly.
+        not_measured: why the models may have learned from these rows; empty: they have not.
     """
 
     source: str
     predictions: np.ndarray
     ids: np.ndarray
     right: np.ndarray
+    not_measured: str = ""
 
     def accuracy(self, groups: Mapping[str, int]) -> Accuracy | None:
         """Accuracy on the training rows; None: there are none.
@@ -67,7 +69,8 @@ class Answers:
         """
         if not len(self.ids):
             return None
-        return accuracy_of_right(self.right, np.array([groups[name] for name in self.ids.tolist()]))
+        accuracy = accuracy_of_right(self.right, np.array([groups[name] for name in self.ids.tolist()]))
+        return dataclasses.replace(accuracy, not_measured=self.not_measured)
 
 
 def prior_answers(data: RunData, prior: Prior) -> Answers:
@@ -250,6 +253,11 @@ def _reason_to_keep(project: Project, data: RunData, answers: Answers, path: Pat
         return None
     if current is None:
         return "its content is unknown."
+    own, held = current.run == project.config.run or current.source == "prior", current.accuracy
+    if bool(answers.not_measured) != bool(held and held.not_measured):  # how right they are cannot be compared
+        return None if own or not answers.not_measured else (
+            f"it holds {current.source} of the run {current.run!r}, and the accuracy of the new answers is not measured."
+        )
     gain = gain_over(project, data, answers, current)
     if gain is None and current.run == project.config.run:
         return None

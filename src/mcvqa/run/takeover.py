@@ -27,7 +27,7 @@ from mcvqa.scoring.scores import load_scores
 WEIGHTS_FOLDERS = r"fold\d+/(?:best|last|raw|ema|swa|resume/[\d-]+)"
 KNOWN_FILES = (
     r"checkpoints/{run}/fold\d+/result\.json|logs/{run}\.jsonl|"
-    r"experiments/{run}/(?:config\.yaml|data\.json|folds\.csv|(?:steps|tasks)/[\w.-]+\.json|scores/(?:fold\d+|prior)-\w+\.npz)"
+    r"experiments/{run}/(?:config\.yaml|data\.json|start\.json|folds\.csv|(?:steps|tasks)/[\w.-]+\.json|scores/(?:fold\d+|prior)-\w+\.npz)"
 )
 
 

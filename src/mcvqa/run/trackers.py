@@ -163,8 +163,10 @@ def values_of(event: dict[str, Any]) -> dict[str, Any]:
         groups = {f"{fold}/{event['variant']}": {name: event[name] for name in ("accuracy", "standard_error", "nll")}}
     elif kind == "result":
         groups = {"result": {name: event[name] for name in ("accuracy", "standard_error", "seconds")}, "gain": event["gains"]}
+    left_out = ("accuracy", "standard_error") if event.get("not_measured") else ()
     return {
-        f"{group}/{name}": value for group, values in groups.items() for name, value in values.items() if value is not None
+        f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()
+        if value is not None and name not in left_out
     }
 
 

@@ -2,6 +2,7 @@
 import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from mcvqa.data.own_letters import letter_rule
 from mcvqa.data.questions import Question
 from mcvqa.model.content import base_differences, base_print
 from mcvqa.model.distributed import by_main
-from mcvqa.model.rows import epoch_windows
+from mcvqa.model.rows import Maker, RowMaker, epoch_windows
 from mcvqa.report.metrics import Selection, read_epochs, selection_of, spell_selection
 from mcvqa.run.dataset import RunData, question_scores, rows_key, weights_key
-from mcvqa.run.model_side import FeaturesAhead, ModelSide
+from mcvqa.run.model_side import FeaturesAhead, LoadedModel, ModelSide
 from mcvqa.run.project import Project, RunStopped, way_out
 from mcvqa.run.session import owning
 from mcvqa.run.tasks import CODE_OF_TRAINING, Task, code_print
@@ -56,7 +57,7 @@ def train_task(project: Project, data: RunData, fold: int, needs: Sequence[str] 
 
 # %% training
 def do_train(side: ModelSide, task: Task) -> None:
-    """Train a fold from freshly initialised adapters, or continue an interrupted session, and save its results.
+    """Train a fold from its beginning, or continue an interrupted session, and save its results.
 
     Raises:
         TrainingError, NotSaved, Interrupted: from `train_fold`.
@@ -66,15 +67,37 @@ def do_train(side: ModelSide, task: Task) -> None:
     with owning(project, fold):
         side.release()
         loaded = side.load()
-        attempt = by_main(_start_attempt, project, task, fold)
+        maker, learner = loaded.maker, loaded.maker
+        if project.augment:
+            learner = _augmenting(side, loaded)
+        attempt, begins = by_main(_start_attempt, project, task, fold), by_main(_beginning, project, side.data, fold)
         job = FoldJob(
-            project.config, loaded.base, loaded.maker, train, validation, fold, project.paths.fold(fold),
+            project.config, loaded.base, learner, train, validation, fold, project.paths.fold(fold),
             project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold), side.schedule,
             side.data.groups[side.data.validated(fold)], _features_ahead(side, fold) if task.arguments.get("ahead") else None,
+            *begins, maker,
         )
         result = train_fold(job)
         side.free_base(result.model)
         by_main(_save_result, project, side.data, task, result, attempt)
+
+
+def _augmenting(side: ModelSide, loaded: LoadedModel) -> Maker:
+    """A maker of training rows that the caller's own function changes; features of photographs are then of no use."""
+    from mcvqa.model.augment import augmenting
+
+    if isinstance(loaded.maker, RowMaker):
+        loaded.base.vision.to(loaded.base.plan.device)  # which computing features has left on the CPU
+    return augmenting(loaded.maker, side.project.augment)
+
+
+def _beginning(project: Project, data: RunData, fold: int) -> tuple[Path | None, str, dict[str, str]]:
+    """The adapters to begin with, why the accuracy is then not measured, and what the weights are accompanied by."""
+    if Task.__module__ == "__main__":  # the notebook begins with fresh adapters
+        return None, "", {}
+    from mcvqa.run.beginning import beginning_of
+
+    return beginning_of(project, data, fold)
 
 
 def _features_ahead(side: ModelSide, fold: int) -> FeaturesAhead:
@@ -144,7 +167,7 @@ def _save_result(project: Project, data: RunData, task: Task, result: FoldResult
     trouble = f" ({result.skipped} skipped, {counted(result.rollbacks, 'rollback')})"
     skipped = trouble if result.skipped or result.rollbacks else ""
     optimism = spell_selection(_selection(project, data, fold, attempt))
-    accuracy = ", ".join(filter(None, (str(result.accuracy), optimism)))
+    accuracy = ", ".join(filter(None, (str(result.accuracy), "" if result.accuracy.not_measured else optimism)))
     print(
         f"  fold {fold}: accuracy {accuracy}, best epoch {result.best_epoch + 1}, {counted(result.steps, 'step')}{skipped}, "
         f"{result.rows_per_second:.1f} rows/s"

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +86,14 @@ def _save_folder(folder: Path, fill: Callable[[Path], None], facts: dict[str, An
 
 
 # %% trained weights
-def save_trained(model: Any, folder: str | Path, facts: dict[str, Any]) -> None:
+def save_trained(model: Any, folder: str | Path, facts: dict[str, Any], beside: Mapping[str, str] | None = None) -> None:
     """Save a PEFT adapter (or, without adapters, the whole model) as safetensors.
 
     Args:
         model: the trained model.
         folder: the checkpoint to write or replace.
         facts: additional fields of the manifest.
+        beside: files to write beside the weights, name -> text.
 
     Raises:
         NotSaved: the disk is full, or stayed unavailable for five minutes; `folder` is unchanged.
@@ -100,6 +101,8 @@ def save_trained(model: Any, folder: str | Path, facts: dict[str, Any]) -> None:
     def fill(part: Path) -> None:
         model.save_pretrained(part, safe_serialization=True)
         (part / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+        for name, text in (beside or {}).items():
+            (part / name).write_text(text, encoding="utf-8")
 
     _save_folder(Path(folder), fill, facts, LONG_WAITS)
 

@@ -5,7 +5,7 @@ Shapes: N rows, C choices.
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -107,11 +107,13 @@ class Evaluator:
 
     @cached_property
     def _rows(self) -> list[Any]:
-        return encode_rows(self.job.maker, self.questions, [None] * len(self.questions), self.job.base.plan.workers)
+        maker, workers = self.job.validating or self.job.maker, self.job.base.plan.workers
+        return encode_rows(maker, self.questions, [None] * len(self.questions), workers)
 
     def _score(self, title: str) -> Validation:
         job, questions = self.job, self.questions
-        by_row = read_rows(self.answers, job.maker, self._rows, job.config.eval_batch_size, job.base.plan, title=title)
+        maker, size = job.validating or job.maker, job.config.eval_batch_size
+        by_row = read_rows(self.answers, maker, self._rows, size, job.base.plan, title=title)
         logprobs = [without_empty(question, orders)[0] for question, orders in zip(questions, by_row, strict=True)]
         normalised = [values - np.logaddexp.reduce(values) for values in logprobs]  # among the row's choices
         answers = np.array([-1 if q.answer is None else q.answer for q in questions], dtype=int)  # (N,)
@@ -119,12 +121,14 @@ class Evaluator:
         right = (np.array([values.argmax() for values in normalised], dtype=int) == answers)[known]
         groups = None if job.groups is None else job.groups[self._indices][known]
         losses = [-values[a] for values, a in zip(normalised, answers, strict=True) if a >= 0]
-        return Validation(logprobs, accuracy_of_right(right, groups), float(np.mean(losses)) if losses else float("nan"), right)
+        accuracy = replace(accuracy_of_right(right, groups), not_measured=job.not_measured)
+        return Validation(logprobs, accuracy, float(np.mean(losses)) if losses else float("nan"), right)
 
     def _log(self, epoch: int, name: str, result: Validation, *, chosen: bool) -> None:
         if is_main_process():
             self.job.log.write(
                 "epoch", fold=self.job.fold, epoch=epoch, variant=name, accuracy=result.accuracy.value, nll=result.loss,
                 standard_error=result.accuracy.standard_error, n=result.accuracy.n, chosen=chosen,
+                not_measured=result.accuracy.not_measured,
                 right=pack_right(result.right),  # for the optimism of choosing the best epoch
             )

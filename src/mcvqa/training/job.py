@@ -1,7 +1,7 @@
 """A fold's training job: rows and settings, number of optimizer steps, and learning rate of each step."""
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -75,6 +75,10 @@ class FoldJob:
         schedule: plan of a session with a time budget.
         groups: (N,) image group of each validation row, for standard errors; None: each row is its own group.
         features: encodes the photographs that are about to be used; None: all are encoded already.
+        start: folder of trained adapters to begin with; None: freshly initialised ones.
+        not_measured: why these, or the base model, may have learned from the validation rows; empty: they have not.
+        beside: files that are saved beside the trained weights, name -> text.
+        validating: builds batches of validation rows; None: `maker` does.
     """
 
     config: Config
@@ -90,6 +94,10 @@ class FoldJob:
     schedule: TrainingSchedule | None = None
     groups: np.ndarray | None = None
     features: Callable[[Sequence[str]], None] | None = None
+    start: Path | None = None
+    not_measured: str = ""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    validating: Maker | None = None
 
     @property
     def steps_per_epoch(self) -> int:

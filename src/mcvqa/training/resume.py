@@ -74,7 +74,7 @@ class KeptWeights:
                 fold=self.job.fold, epoch=epoch, variant=variant, accuracy=result.accuracy.value, right=result.accuracy.right,
                 rows=result.accuracy.n, clusters=result.accuracy.record[2:], loss=result.loss,
                 rollbacks=self.stepper.state.rollbacks,
-            ))
+            ), self.job.beside)
 
     def restore_best(self) -> None:
         """Read the best weights' epoch and result from best/ after a resume."""

@@ -12,6 +12,7 @@ import numpy as np
 import PIL
 import torch
 import transformers
+from PIL import Image
 from torch.utils.data import Dataset
 
 from mcvqa.base.files import LONG_WAITS, atomic_path, patiently
@@ -77,9 +78,13 @@ class ImageInputs:
         path = self.records[image].path
         assert path is not None, f"{image} has a problem: ask grid() first"
         picture, content = open_with_hash(path)
+        return self.patches_of(picture, scale), content
+
+    def patches_of(self, picture: Image.Image, scale: float = 1.0) -> torch.Tensor:
+        """Patches of an upright RGB picture."""
         pixels = self.pixels(scale)
         size = {"shortest_edge": pixels, "longest_edge": pixels}
-        return self.processor(images=[picture], size=size, return_tensors="pt")["pixel_values"], content
+        return self.processor(images=[picture], size=size, return_tensors="pt")["pixel_values"]
 
     def pixels(self, scale: float = 1.0) -> int:
         """Target area of a resized image."""

@@ -3,21 +3,21 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
-from mcvqa.run import results
+from mcvqa.run import provenance
 
 
 def test_the_commit_is_that_of_the_code_and_not_of_a_repository_that_holds_the_environment(tmp_path, monkeypatch):
     package = tmp_path / ".venv" / "mcvqa"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    monkeypatch.setattr(results, "find_spec", lambda name: SimpleNamespace(origin=str(package / "__init__.py")))
+    monkeypatch.setattr(provenance, "find_spec", lambda name: SimpleNamespace(origin=str(package / "__init__.py")))
 
     def git(*words: str, folder: Path = tmp_path) -> None:
         subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e", *words], cwd=folder, check=True, capture_output=True)
 
     git("init")
     git("commit", "--allow-empty", "-m", "of the user's own project")
-    assert results.code_commit() == "unknown"
+    assert provenance.code_commit() == "unknown"
     git("add", "-f", ".")
     git("commit", "-m", "now the package is part of it")
-    assert results.code_commit() not in ("unknown", "")
+    assert provenance.code_commit() not in ("unknown", "")

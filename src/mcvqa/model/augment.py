@@ -1,0 +1,156 @@
+"""A user's own augmentation: the photograph or the question of a training row is changed each time that it is learned from.
+
+Image features are kept per photograph, so they are of no use here: changed photographs go through the vision tower in every step.
+Scoring never sees a changed row.
+"""
+import contextlib
+import random
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mcvqa.config import McvqaError
+from mcvqa.data.images import ImageRecord, open_image
+from mcvqa.data.questions import Question
+from mcvqa.model.families.family import Grid, image_grid
+from mcvqa.model.fast.forward import Batch
+from mcvqa.model.plain import PlainBatch, PlainMaker, PlainRow
+from mcvqa.model.rows import Maker, RowMaker
+from mcvqa.model.text.encode import Row
+from mcvqa.model.vision.features import ImageInputs
+
+Augment = Callable[[Image.Image, Question], tuple[Image.Image, Question]]
+
+
+class AugmentError(McvqaError, RuntimeError):
+    """A user's own augmentation failed, or gave something that is no photograph with its question."""
+
+
+@dataclass
+class Looks:
+    """Changed photographs of the rows that are being made, by the names that their rows have for them.
+
+    Args:
+        augment: the user's function.
+        records: survey of the photographs.
+    """
+
+    augment: Augment
+    records: dict[str, ImageRecord]
+    pictures: dict[str, Image.Image] = field(default_factory=dict)
+
+    def changed(self, question: Question, generator: np.random.Generator) -> Question:
+        """The question as the user's function changes it, naming its changed photograph.
+
+        Args:
+            generator: of the row in this epoch; `random` and `numpy.random` are seeded by it for the call.
+
+        Raises:
+            AugmentError: the function raised an error, or gave something else.
+        """
+        path = self.records[question.image].path
+        assert path is not None, "rows without a photograph are not learned from"
+        with _seeded_by(generator):
+            try:
+                found = self.augment(open_image(path), question)
+            except Exception as error:
+                line = traceback.extract_tb(error.__traceback__)[-1]
+                at = f"{line.filename}, line {line.lineno}"
+                raise AugmentError(
+                    f"augment= raised {type(error).__name__} at the row {question.id!r}: {error} ({at})."
+                ) from error
+        picture, other = found if isinstance(found, tuple) and len(found) == 2 else (None, None)
+        if not isinstance(picture, Image.Image) or not isinstance(other, Question) or other.id != question.id or (
+            len(other.choices) != len(question.choices)
+        ):
+            raise AugmentError(
+                f"augment= gave {found!r:.200} for the row {question.id!r}: return (image, question), a PIL image and the "
+                "question, maybe changed by dataclasses.replace, with its id and as many choices."
+            )
+        name = f"{question.id} (changed)"
+        self.pictures[name] = picture.convert("RGB")
+        return replace(other, image=name)
+
+
+@contextlib.contextmanager
+def _seeded_by(generator: np.random.Generator) -> Iterator[None]:
+    """Loader processes are copies of one process, and would all draw the same numbers."""
+    before, seed = (random.getstate(), np.random.get_state()), int(generator.integers(2**32))
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+
+
+class LookInputs(ImageInputs):
+    """Prepares changed photographs for the vision tower, and any other one as before."""
+
+    def __init__(self, images: ImageInputs, looks: Looks) -> None:
+        super().__init__(
+            images.records, images.processor, image_size=images.image_size, patch=images.patch, merge=images.merge)
+        self.looks = looks
+
+    def grid(self, image: str, scale: float = 1.0) -> Grid | None:
+        if image not in self.looks.pictures:
+            return super().grid(image, scale)
+        width, height = self.looks.pictures[image].size
+        return image_grid(width, height, self.pixels(scale), patch=self.patch, merge=self.merge)
+
+    def patches(self, image: str, scale: float = 1.0) -> torch.Tensor:
+        if image not in self.looks.pictures:
+            return super().patches(image, scale)
+        return self.patches_of(self.looks.pictures[image], scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentingRowMaker(RowMaker):
+    """As RowMaker, for training rows that a user's function changes."""
+
+    looks: Looks
+
+    def batch(self, rows: Sequence[Row], scale: float = 1.0) -> Batch:
+        made = super().batch(rows, scale)
+        self.looks.pictures.clear()
+        return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentingPlainMaker(PlainMaker):
+    """As PlainMaker, for training rows that a user's function changes."""
+
+    looks: Looks
+
+    def row(self, question: Question, orders: np.ndarray | None = None, scale: float = 1.0) -> PlainRow:
+        if question.image not in self.looks.pictures:
+            return super().row(question, orders, scale)
+        return self.encoder.encode(question, orders, with_image=True)
+
+    def photograph(self, image: str | None, scale: float = 1.0) -> Image.Image | None:
+        return self.looks.pictures[image] if image in self.looks.pictures else super().photograph(image, scale)
+
+    def batch(self, rows: Sequence[PlainRow], scale: float = 1.0) -> PlainBatch:
+        made = super().batch(rows, scale)
+        self.looks.pictures.clear()
+        return made
+
+
+def augmenting(maker: Any, augment: Augment) -> Maker:
+    """A maker whose training rows a user's function changes.
+
+    Args:
+        maker: of the run.
+        augment: (image, question) -> (image, question).
+    """
+    if isinstance(maker, PlainMaker):
+        return AugmentingPlainMaker(encoder=maker.encoder, records=maker.records, looks=Looks(augment, maker.records))
+    looks = Looks(augment, maker.images.records)
+    return AugmentingRowMaker(
+        encoder=maker.encoder, images=LookInputs(maker.images, looks), store=None, recurrent=maker.recurrent, looks=looks)

@@ -1,0 +1,47 @@
+"""Where a result comes from: versions, commit and device."""
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from mcvqa.model.device import DevicePlan
+
+
+def environment(device: str) -> dict[str, str]:
+    """Provenance of a result: versions, commit and device."""
+    packages = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "numpy", "scikit-learn", "pillow")
+    facts = {"python": platform.python_version(), "system": platform.platform(), "mcvqa": _version_of("mcvqa")}
+    facts |= {name: _version_of(name) for name in packages}
+    return facts | {"commit": code_commit(), "device": device}
+
+
+def device_named(plan: DevicePlan) -> str:
+    """Name of the device, for display."""
+    return plan.reasons[0].split(":")[0].removeprefix("device ")
+
+
+def _version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def code_commit() -> str:
+    """Commit of the checkout that contains the package; 'unknown' without one.
+
+    A repository that only contains the environment in which the package is installed does not count.
+    """
+    spec = find_spec("mcvqa")
+    if spec is None or not spec.origin:
+        return "unknown"
+    source = Path(spec.origin)
+    git = ["git", "-C", str(source.parent)]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", source.name], capture_output=True, timeout=5, check=True)
+        return subprocess.run(
+            [*git, "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

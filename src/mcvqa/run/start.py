@@ -1,0 +1,120 @@
+"""`start_from`: trained adapters that folds begin with, known by content, so that a moved folder is the same start."""
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mcvqa.base.files import file_hash, read_json, write_json
+from mcvqa.config import Config, ConfigError, settings_hash
+from mcvqa.model.source import ADAPTER_CONFIG, WEIGHTS_FILE, WEIGHTS_INDEX, read_model_config
+from mcvqa.model.start import ADAPTER_FILE, require_start_fits
+from mcvqa.run.project import START_FILE, Project, way_out
+
+
+# %% where the adapters are
+def start_folder(config: Config, fold: int) -> Path:
+    """The adapters that a fold starts from.
+
+    Args:
+        config: whose start_from is a PEFT folder, such as `mcvqa export` writes; the folder of a fold; or that of a run, whose
+            folds start the folds of the same numbers.
+        fold: number of the fold.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    given = Path(config.start_from)
+    if config.lora_r == 0:
+        raise ConfigError("start_from goes on from adapters, and lora_r=0 trains whole weights: set model_id to their folder.")
+    if not given.is_dir():
+        raise ConfigError(f"start_from={config.start_from!r}: there is no such folder.")
+    if (given / ADAPTER_CONFIG).exists():
+        return _with_weights(given)
+    if (given / "config.yaml").exists():  # experiments/<run>
+        given = given.absolute().parent.parent / "checkpoints" / given.absolute().name
+    if any(given.glob("fold*/")):
+        if not (given / f"fold{fold}").is_dir():
+            raise ConfigError(
+                f"start_from={config.start_from!r}: that run has no fold {fold}, which would start from it. Name one of its "
+                f"folds, such as {given / 'fold0'}, or train only the folds that it has: --set train_folds=0"
+            )
+        given = given / f"fold{fold}"
+    if (given / config.keep / ADAPTER_CONFIG).exists():
+        return _with_weights(given / config.keep)
+    whole = (given / WEIGHTS_FILE).exists() or (given / WEIGHTS_INDEX).exists()
+    raise ConfigError(
+        f"start_from={config.start_from!r} holds no adapters ({ADAPTER_CONFIG}). "
+        + ("It is a whole model: set model_id to it." if whole else "Name an exported folder, or that of a trained fold or run.")
+    )
+
+
+def _with_weights(folder: Path) -> Path:
+    if not (folder / ADAPTER_FILE).is_file():
+        raise ConfigError(
+            f"start_from: {folder} has no {ADAPTER_FILE}; other formats can run code when they are read, and are not read here."
+        )
+    return folder
+
+
+def announced_start(config: Config, fold: int) -> Path:
+    """As `start_folder`, and say so."""
+    folder = start_folder(config, fold)
+    print(f"  fold {fold} starts from {folder}")
+    return folder
+
+
+# %% known by content
+def settle_start(project: Project) -> None:
+    """Record the adapters that folds start from and the caller's own augmentation; a run that began otherwise does not go on.
+
+    Raises:
+        ConfigError: there are no such adapters, or the run began with others or with another augmentation.
+        ModelError: they do not fit the settings or the base model.
+    """
+    config, file = project.config, project.paths.experiment / START_FILE
+    before: dict[str, Any] = read_json(file, dict) if file.exists() else {}
+    begun = project.paths.checkpoints.exists()
+    todo = [fold for fold in config.folds_to_train if not project.records.read(f"train fold {fold}").get("finished")]
+    if project.augment and config.executor == "processes":
+        raise ConfigError("augment= is a function of this process, which others do not have: set executor=inline.")
+    if begun and bool(before.get("weights")) != bool(config.start_from):
+        was, then = ("other adapters", "fresh ones") if before.get("weights") else ("fresh adapters", config.start_from)
+        raise ConfigError(f"The run {config.run!r} started from {was}, and would go on from {then}. {way_out(project)}")
+    augmented = _code_print(project.augment)
+    if begun and augmented != before.get("augment", "") and (todo or augmented):
+        raise ConfigError(f"The run {config.run!r} learned from rows that another augment= changed, or none. {way_out(project)}")
+    if not config.start_from and not augmented and not begun:
+        file.unlink(missing_ok=True)
+    elif todo:  # else the folder is not needed any more
+        weights = _settled_weights(project, todo, before.get("weights", {}) if begun else {}) if config.start_from else {}
+        write_json(file, {"from": config.start_from, "weights": weights, "augment": augmented})
+
+
+def _settled_weights(project: Project, todo: Sequence[int], before: Mapping[str, str]) -> dict[str, str]:
+    """Hash of the adapters of each fold, those of folds that are trained included."""
+    config = project.config
+    if project.paths.checkpoints.absolute() in (Path(config.start_from) / "fold").absolute().parents:
+        raise ConfigError(f"start_from={config.start_from!r} belongs to the run itself. Name another run: --set run_name=...")
+    folders = {fold: start_folder(config, fold) for fold in todo}
+    for folder in dict.fromkeys(folders.values()):
+        require_start_fits(folder, config, read_model_config(config))
+    now = {str(fold): file_hash(folder / ADAPTER_FILE)[:16] for fold, folder in folders.items()}
+    if others := [fold for fold, content in now.items() if before.get(fold, content) != content]:
+        raise ConfigError(
+            f"Fold {others[0]} of the run {config.run!r} started from other weights than {folders[int(others[0])]} holds now. "
+            f"{way_out(project)}"
+        )
+    return {**before, **now}
+
+
+def _code_print(function: Any) -> str:
+    """Changes with the code of a function; empty for None."""
+    if function is None:
+        return ""
+    called = function if hasattr(function, "__code__") else type(function).__call__
+    code = getattr(called, "__code__", None)
+    return settings_hash({"name": type(function).__qualname__, "code": _code_parts(code) if code else repr(type(function))})
+
+
+def _code_parts(code: Any) -> list[Any]:
+    constants = [_code_parts(one) if hasattr(one, "co_code") else repr(one) for one in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), constants]
