@@ -257,7 +257,8 @@ def with_joined_signatures(code: str) -> str:
 
 
 READ_NO_ANNOTATIONS = {
-    "property", "cached_property", "classmethod", "staticmethod", "abstractmethod", "contextlib.contextmanager", "torch.no_grad()",
+    "property", "cached_property", "classmethod", "staticmethod", "abstractmethod", "contextlib.contextmanager",
+    "torch.no_grad()",
 }
 
 

@@ -81,7 +81,7 @@ def test_a_photograph_that_cannot_be_read_is_named_in_its_row(answerer, new, tmp
     answer_table(answerer, new / "questions.csv", tmp_path / "answers.csv")
     told = {row["id"]: row["photograph"] for row in rows_of(tmp_path / "answers.csv")}
     assert told.pop("test_0003") == "a text, not a picture" and not any(told.values())
-    assert "1 rows have no readable photograph" in capsys.readouterr().out
+    assert "1 row has no readable photograph and is answered from text alone" in capsys.readouterr().out
 
 
 def test_a_submission_is_as_a_run_writes_it(trained, answerer, dataset, tmp_path, capsys):
