@@ -31,7 +31,7 @@ HEADER = f"""\
 # that come with it (nvidia-*, cuda-*, triton) are left out: each build of torch names the ones it was made with.
 """
 NIGHTLY_HEADER = """\
-# What `make nightly` installs besides requirements.txt: the extras ray and ui, which most users do without (400 MB). Made by
+# What `make nightly` installs besides requirements.txt: the extras ray and ui and a driver of browsers, which most users do without (400 MB). Made by
 # `make lock`, not by hand.
 """
 
@@ -54,7 +54,8 @@ def project() -> dict[str, Any]:
 
 # not installed by install.sh: torchvision works only beside PyPI's own build of torch, and CSV files do not need 50 MB for tables
 NOT_LOCKED = ("vlm", "tables")
-NIGHTLY_EXTRAS = ("ray", "ui")  # which hold pillow back below 13, and bring 100 packages
+NIGHTLY_EXTRAS = ("ray", "ui")  # which hold pillow back below 13, and bring 25 packages
+NIGHTLY_TOOLS = ("playwright>=1.50",)  # drives the browser in tests/answer/test_serve.py
 
 
 def runtime_ranges() -> list[str]:
@@ -162,7 +163,7 @@ def main() -> None:
     newest, wanted = parser.parse_args().newest, [*runtime_ranges(), *tools_ranges()]
     base = resolved_by_python(wanted, kept_lines(LOCK, newest))
     LOCK.write_text(lock(base, wanted, HEADER), encoding="utf-8")
-    more = [line for name in NIGHTLY_EXTRAS for line in project()["optional-dependencies"][name]]
+    more = [*NIGHTLY_TOOLS, *(line for name in NIGHTLY_EXTRAS for line in project()["optional-dependencies"][name])]
     whole = resolved_by_python([*wanted, *more], [*kept_lines(LOCK, newest=False), *kept_lines(NIGHTLY_LOCK, newest)])
     added = {python: {name: found[name] for name in found if name not in base[python]} for python, found in whole.items()}
     NIGHTLY_LOCK.write_text(lock(added, more, NIGHTLY_HEADER), encoding="utf-8")
