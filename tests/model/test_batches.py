@@ -88,6 +88,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system stops no processes")
 def test_a_loader_process_that_hangs_is_not_waited_for_without_end(tmp_path):
     ended = ran(tmp_path, STOPPED)
@@ -131,6 +132,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.nightly
 def test_a_loader_process_that_is_killed_in_the_middle_of_a_message_is_not_waited_for(tmp_path):
     """The rest of the message never comes, and other processes keep the pipe open."""
     ended = ran(tmp_path, TORN)
@@ -139,6 +141,7 @@ def test_a_loader_process_that_is_killed_in_the_middle_of_a_message_is_not_waite
     assert "a process that made batches was ended" in said and "left are made without" in said and last == "True 0"
 
 
+@pytest.mark.nightly
 def test_a_slow_loader_process_is_waited_for(tmp_path):
     """Silence of a few polls is no failure, nor does it lose or double a batch."""
     slow = STOPPED.replace("os.kill(os.getpid(), signal.SIGSTOP)", "import time; time.sleep(2)")

@@ -111,6 +111,7 @@ def test_many_choices_show_what_was_said_and_what_is_true() -> None:
     assert sum(text.startswith("(") for text in texts) == 6
 
 
+@pytest.mark.nightly
 def test_twenty_six_letters_in_one_order_can_be_drawn(tmp_path) -> None:
     rng = np.random.default_rng(0)
     questions = [Question(str(i), "", "?", tuple(map(str, range(26))), i % 26) for i in range(60)]

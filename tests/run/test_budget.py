@@ -211,7 +211,7 @@ def test_the_first_folds_answers_are_there_whatever_happens_then(tmp_path, data,
     assert validate_submission(own, read_questions(data / "test.csv", labelled=False).questions).rows == 8
 
 
-@pytest.mark.parametrize(("budget", "rows"), [("2h", 20), ("5m", 4)])
+@pytest.mark.parametrize(("budget", "rows"), [pytest.param("2h", 20, marks=pytest.mark.nightly), ("5m", 4)])
 def test_validation_reads_a_sample_where_time_is_short_and_all_rows_where_it_is_not(tmp_path, data, monkeypatch, budget, rows):
     """12,862 rows were validated before any test row, and the clock ended it."""
     clock = Clock(monkeypatch)

@@ -143,6 +143,7 @@ def test_a_file_with_decisions_is_not_overwritten(trained, tmp_path):
         audit_only(trained.config, tmp_path / "mine.csv")
 
 
+@pytest.mark.nightly
 def test_the_next_run_learns_from_fixed_labels_and_says_how_accurate_it_is_without_them(trained, tmp_path):
     decided(trained, tmp_path / "mine.csv")
     config = trained.config.replace(fixes=str(tmp_path / "mine.csv"), run_name="", use_tta=False)

@@ -281,6 +281,7 @@ def test_a_lost_checkpoint_file_is_noticed(copied):
 
 
 # %% the same seed
+@pytest.mark.nightly
 def test_the_same_seed_gives_the_same_submission_in_another_folder(finished, dataset, tmp_path):
     """Invariant 5, and 4: fold 1 is trained alone first, so it owes nothing to fold 0."""
     config = short_run(dataset, tmp_path)
@@ -292,6 +293,7 @@ def test_the_same_seed_gives_the_same_submission_in_another_folder(finished, dat
     assert ensemble_file(config).read_bytes() == finished.outcome.submission.read_bytes()
 
 
+@pytest.mark.nightly
 def test_all_weights_of_a_fold_start_anew_too(dataset, finished, tmp_path):
     """Invariant 4 with lora_r=0: there the base model itself is trained, and the next fold must not inherit it."""
     both, alone = (short_run(dataset, tmp_path, lora_r=0, run_name=name) for name in ("both", "alone"))

@@ -46,6 +46,7 @@ def earlier(dataset, tmp_path_factory) -> Path:
     return Path(shutil.move(out, tmp_path_factory.mktemp("input") / "my-notebook"))
 
 
+@pytest.mark.nightly
 def test_a_run_goes_on_from_a_read_only_folder(earlier, dataset, tmp_path, capsys):
     """As Kaggle attaches an earlier output; the newest resume point has been damaged on the way."""
     (earlier / "checkpoints" / "r" / "fold1" / RESUME / "0-0000-00000002" / TENSORS).write_bytes(b"half")
