@@ -194,7 +194,9 @@ def test_a_run_goes_on_from_the_merged_folder(exported, dataset, tmp_path):
     )
     with figures_made_by(blank_each), contextlib.redirect_stdout(io.StringIO()):
         assert run(config).accuracy.not_measured == "", "the same split: its rows were not learned from"
-        assert "may have learned from the photographs" in run(config.replace(run_name="other", seed=3)).accuracy.not_measured
+        other = run(config.replace(run_name="other", seed=3))
+    assert "may have learned from the photographs" in other.metrics.overall.accuracy.not_measured
+    assert other.submitted.run == "on", "a submission whose accuracy is measured is not replaced by one whose accuracy is not"
     assert Answerer(config).answer(dataset / "test/test_0000.jpg", "?", ["red", "green"]).letter in "ab"
     assert export_run(config, tmp_path / "again", merged=True).same == 9
 

@@ -5,6 +5,7 @@ The run folder must be one that all nodes see. Reports travel through an actor o
 as the signal that a worker on this machine would get.
 """
 import contextlib
+import logging
 import signal
 import socket
 import threading
@@ -26,7 +27,7 @@ from mcvqa.run.workers.pool import SAVING_TAKES, SHORT_BAR, PoolWorker, WorkerPo
 from mcvqa.run.workers.ray_node import RayTasks, Reports, ask_to_stop, versions_here
 
 NAMESPACE = "mcvqa"
-RETRIES = 5  # times that a task is given again after its worker has died: one that dies so often has a reason of its own
+MOST_DEATHS = 5  # of a worker in one task: one that dies more often has a reason of its own
 OWNER_LEAVES = 60.0  # seconds after which Ray has ended the actors of a main process that was killed
 
 
@@ -54,7 +55,7 @@ def connect(address: str) -> bool:
     package = files("mcvqa")
     try:
         ray.init(
-            address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR",
+            address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR,
             runtime_env={"py_modules": [str(package)], "excludes": ["**/__pycache__"], "env_vars": {
                 "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "TQDM_MININTERVAL": "1", "TQDM_BAR_FORMAT": SHORT_BAR,
             }},
@@ -120,6 +121,7 @@ class RayWorker(PoolWorker):
         pool: to which it belongs.
         request: with which it begins; it goes along with each task, as Ray may have started the actor anew.
         process, node, host: where it runs now, as it reports when it starts.
+        deaths: how often its process has ended during its task.
         stopped: whether it was asked to stop.
         loss: what Ray says once it has given it up.
         call: waits for the answer to the last request.
@@ -131,6 +133,7 @@ class RayWorker(PoolWorker):
     process: int = 0
     node: str = ""
     host: str = ""
+    deaths: int = 0
     stopped: bool = False
     loss: str = ""
     call: threading.Thread | None = None
@@ -141,6 +144,7 @@ class RayWorker(PoolWorker):
 
     def send(self, **request: Any) -> None:
         if "task" in request:
+            self.deaths = 0
             answer = self.actor.do.remote(request["task"], self.request)
         else:
             self.request = {**request, "shared": self.pool.shared, "versions": versions_here(), "folder": str(Path.cwd())}
@@ -201,7 +205,8 @@ class RayWorkers(WorkerPool[RayWorker]):
         import ray
 
         actor = ray.remote(RayTasks).options(
-            num_gpus=self.slots.gpus, num_cpus=self.slots.cpus, max_restarts=-1, max_task_retries=RETRIES,
+            num_gpus=self.slots.gpus, num_cpus=self.slots.cpus, max_restarts=-1,
+            max_task_retries=-1,  # Ray also counts attempts to reach an actor that is being started again, so we count deaths
         ).remote(number, self.program, run_name_of(self.project))
         return RayWorker(name=f"worker {number}", actor=actor, pool=self)
 
@@ -218,7 +223,10 @@ class RayWorkers(WorkerPool[RayWorker]):
             for number, message in ray.get(self.reports.take.remote()):
                 worker = self.workers[number]
                 if "process" in message:
+                    worker.deaths += worker.process > 0 and worker.task is not None
                     worker.process, worker.node, worker.host = (message[name] for name in ("process", "node", "host"))
+                if worker.deaths > MOST_DEATHS:
+                    ray.kill(worker.actor)
                 self.messages.put((worker, message))
 
     def _ended(self, worker: RayWorker) -> BaseException:
@@ -229,7 +237,8 @@ class RayWorkers(WorkerPool[RayWorker]):
         if worker.failure:
             return RunStopped(worker.failure if len(self.slots.nodes) == 1 else f"{name}: {worker.failure}")
         return RunStopped(
-            f"{name}{doing} was lost, and Ray has given it up ({worker.loss}). Finished work is saved: the same command goes on."
+            f"{name}{doing} was lost after {counted(worker.deaths, 'death')} of its process ({worker.loss}). Finished work is "
+            "saved: the same command goes on."
         )
 
     def close(self) -> None:
