@@ -31,8 +31,8 @@ HEADER = f"""\
 # that come with it (nvidia-*, cuda-*, triton) are left out: each build of torch names the ones it was made with.
 """
 NIGHTLY_HEADER = """\
-# What `make nightly` installs besides requirements.txt: the extras ray and ui and a driver of browsers, which most users do without (400 MB). Made by
-# `make lock`, not by hand.
+# What `make nightly` installs besides requirements.txt: the extras ray and ui and a driver of browsers, which most users do
+# without (400 MB). Made by `make lock`, not by hand.
 """
 
 
