@@ -218,15 +218,15 @@ def _stack_scores(named: Sequence[tuple[str, tuple[Scores, ...]]], ids: np.ndarr
 
 
 def _aligned(name: str, scores: Scores, ids: np.ndarray) -> Scores:
-    """The rows `ids` of `scores`, in that order; rows are matched by id, never by position."""
-    index = {i: n for n, i in enumerate(scores.ids.tolist())}
-    if len(index) < len(scores.ids):
+    """The rows `ids` of `scores`, in that order, or an error that names what stands in the way."""
+    known = {*scores.ids.tolist()}
+    if len(known) < len(scores.ids):
         values, counts = np.unique(scores.ids, return_counts=True)
         raise BlendError(f"{name} has duplicate rows: {_some_ids(values[counts > 1])}.")
-    missing = [i for i in ids.tolist() if i not in index]
+    missing = [i for i in ids.tolist() if i not in known]
     if missing:
         raise BlendError(f"{name} has no scores for {_some_ids(missing)}.")
-    return scores.rows(np.array([index[i] for i in ids.tolist()], dtype=int))
+    return scores.of_ids(ids)
 
 
 def _first_view(scores: Scores) -> np.ndarray:

@@ -18,10 +18,10 @@ from mcvqa.scoring.scores import Scores
 # %% out-of-fold scores of the same rows
 def aligned_to(ids: np.ndarray, scores: Scores | None) -> Scores | None:
     """The rows `ids` of some scores, in that order; None where a row is missing."""
-    place = {} if scores is None else {name: i for i, name in enumerate(scores.ids.tolist())}
-    if scores is None or not all(name in place for name in ids.tolist()):
+    try:
+        return None if scores is None else scores.of_ids(ids)
+    except KeyError:
         return None
-    return scores.rows(np.array([place[name] for name in ids.tolist()], dtype=int))
 
 
 def judges_of(members: tuple[Member, ...]) -> list[Scores]:
@@ -35,9 +35,8 @@ def judges_of(members: tuple[Member, ...]) -> list[Scores]:
     return [first, *(scores for scores in others if scores is not None)]
 
 
-def noise_of_run(data: RunData, members: tuple[Member, ...]) -> LabelNoise:
-    """How probably the label of each row that the run has scored out of fold is wrong."""
-    judges = judges_of(members)
+def noise_of_run(data: RunData, judges: list[Scores]) -> LabelNoise:
+    """How probably the label of each row that the judges have scored is wrong. Args: judges: as `judges_of` gives them."""
     answers = {q.id: q.answer for q in data.train}
     labels = [answers[name] for name in judges[0].ids.tolist()]
     return estimate_label_noise(judges, np.array([-1 if label is None else label for label in labels]))
@@ -65,9 +64,10 @@ def evidence_of_run(
     scored = np.array([place[name] for name in member.oof.ids.tolist()], dtype=int)
     others = np.setdiff1d(np.arange(len(data.train)), scored)
     shares = prior_of_train(data, prior)
-    judged = Judged((member.oof,), stacked_means(judges_of(members)), temperature)
+    judges = judges_of(members)
+    judged = Judged((member.oof,), stacked_means(judges), temperature)
     rows: dict[int, RowEvidence] = {}
-    for index, judge, noise in ((scored, judged, noise_of_run(data, members)), (others, None, None)):
+    for index, judge, noise in ((scored, judged, noise_of_run(data, judges)), (others, None, None)):
         questions = [data.train[i] for i in index]
         folds = [int(fold) if fold >= 0 else None for fold in data.folds[index].tolist()]
         found = gather_evidence(questions, "train", folds, shares[index], neighbours, problems, judge, noise)
@@ -126,4 +126,4 @@ def audit_of_run(data: RunData, members: tuple[Member, ...]) -> LabelAudit:
     """Which labels of a run are probably wrong."""
     judges, by_id = judges_of(members), {q.id: q for q in data.train}
     questions = [by_id[name] for name in judges[0].ids.tolist()]
-    return audit_labels(questions, noise_of_run(data, members), judges[0].logprobs.shape[1])
+    return audit_labels(questions, noise_of_run(data, judges), judges[0].logprobs.shape[1])

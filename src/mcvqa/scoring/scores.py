@@ -67,6 +67,15 @@ class Scores:
         """Select the rows at `index`, in that order."""
         return Scores(self.ids[index], self.logprobs[index], self.orders[index], self.scales, self.provenance)
 
+    def of_ids(self, ids: np.ndarray) -> "Scores":
+        """The rows with these ids, in that order; rows are matched by id, never by position.
+
+        Raises:
+            KeyError: there is no row with one of them.
+        """
+        index = {name: row for row, name in enumerate(self.ids.tolist())}
+        return self.rows(np.array([index[name] for name in ids.tolist()], dtype=int))
+
     def views(self, chosen: np.ndarray) -> "Scores":
         """Select views.
 
