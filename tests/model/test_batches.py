@@ -103,11 +103,13 @@ import multiprocessing, os, pathlib, signal, time
 import torch
 from mcvqa.model import batches
 batches.POLL = 0.5
-sending = pathlib.Path(__file__).with_name("sending")
+sending, reads_no_more = (pathlib.Path(__file__).with_name(name) for name in ("sending", "reads_no_more"))
 
 class Rows(torch.utils.data.Dataset):
     def __getitem__(self, key):
         if key == 3 and torch.utils.data.get_worker_info():
+            while not reads_no_more.exists():  # else a slow start of the other process lets the whole message through
+                time.sleep(0.1)
             sending.with_suffix(".part").write_text(str(os.getpid()))
             sending.with_suffix(".part").rename(sending)
             return bytes(10_000_000)  # a pipe holds 64 KB, so this waits in the middle of the message
@@ -115,9 +117,10 @@ class Rows(torch.utils.data.Dataset):
 
 def kill_the_sender():
     children = multiprocessing.active_children()
+    reads_no_more.touch()
     while not sending.exists():
         time.sleep(0.1)
-    time.sleep(0.5)  # until the pipe is full; nobody reads meanwhile
+    time.sleep(0.5)  # until the pipe is full
     os.kill(int(sending.read_text()), signal.SIGKILL)
     while all(process.exitcode is None for process in children):
         time.sleep(0.1)
