@@ -19,8 +19,9 @@ from mcvqa.ensemble.blend import BLEND_METHODS, blend_members
 from mcvqa.ensemble.calibrate import fit_temperature
 from mcvqa.model.device import plan_device
 from mcvqa.report.metrics import reliability
-from mcvqa.run.dataset import RunData, read_data, split_rows
+from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.demo import answers_of_test, asked_of_folds, asked_once, second_model, together
+from mcvqa.run.folds import split_rows
 from mcvqa.run.model_side import ModelSide, plan_weights
 from mcvqa.run.project import Project, open_project
 from mcvqa.run.results import run_member

@@ -26,7 +26,8 @@ from mcvqa.base.files import read_json, write_json
 from mcvqa.config import Config, load_config
 from mcvqa.data.answers import LETTERS
 from mcvqa.insight.label_noise import estimate_label_noise
-from mcvqa.run.dataset import RunData, read_data, split_rows
+from mcvqa.run.dataset import RunData, read_data
+from mcvqa.run.folds import split_rows
 from mcvqa.run.project import open_project
 from mcvqa.run.results import run_member
 from mcvqa.run.single import predict_only, train_only

@@ -67,7 +67,8 @@ NOT_IN_NOTEBOOK = {
         "many kinds of scenes and questions, for training `tiny` and for the ladder; the notebook's demo is scenes.small"),
     **dict.fromkeys(("run.workers.ray", "run.workers.ray_node"), "a cluster"),
     "insight": "evidence per row, label audit", "run.insights": "evidence per row, label audit",
-    "data.fixes": "labels that the audit has found", "answer": "the model after training",
+    "data.fixes": "labels that the audit has found",
+    "run.guidance": "weights of rows, pseudo labels, a teacher", "answer": "the model after training",
 }
 # the same for single top-level names of other modules: nothing in the notebook uses them
 NAMES_NOT_IN_NOTEBOOK = {

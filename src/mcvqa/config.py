@@ -314,6 +314,35 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     soft_votes: bool = Field(
         default=False, json_schema_extra=WEIGHTS, description="where annotators voted, learn their shares instead of the majority"
     )
+    row_weights: str = Field(
+        default="", json_schema_extra=WEIGHTS,
+        description="weights of training rows in the loss: votes (the answer's share of them), confidence (a column of the "
+        "training files), or a file with id and weight; empty: all the same",
+    )
+    pseudo: str = Field(
+        default="", json_schema_extra=WEIGHTS,
+        description="learn from test rows too, with the answers that a run of the same folds or a prediction file gives them",
+    )
+    pseudo_min: float = Field(
+        default=0.9, ge=0.0, le=1.0, json_schema_extra=WEIGHTS,
+        description="leave out pseudo-labelled rows whose answer is less probable",
+    )
+    pseudo_targets: Literal["hard", "soft"] = Field(
+        default="hard", json_schema_extra=WEIGHTS,
+        description="what pseudo-labelled rows teach: their most probable answer, or the probability of each choice",
+    )
+    teacher: str = Field(
+        default="", json_schema_extra=WEIGHTS,
+        description="run of the same folds, such as one of a larger model, whose out-of-fold probabilities are learned too",
+    )
+    teacher_weight: float = Field(
+        default=0.5, ge=0.0, le=1.0, json_schema_extra=WEIGHTS,
+        description="share of the teacher's probabilities in the target; the rest is the row's own answer",
+    )
+    teacher_temperature: float = Field(
+        default=1.0, ge=0.1, le=20.0, json_schema_extra=WEIGHTS,
+        description="the teacher's log-probabilities are divided by it; above 1, its probabilities are more even",
+    )
     shuffle_choices: bool = Field(
         default=True, json_schema_extra=WEIGHTS, description="a new random order of the choices for each row and epoch"
     )
@@ -431,7 +460,9 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         return tuple(f"{name}={json.dumps(v) if not isinstance(v, str) else v}" for name, v in value.items()) if (
             isinstance(value, dict)) else value
 
-    @field_validator("data_dir", "output_dir", "resume_from", "start_from", "model_id", "chat_template", "fixes")
+    @field_validator(
+        "data_dir", "output_dir", "resume_from", "start_from", "model_id", "chat_template", "fixes", "row_weights", "pseudo"
+    )
     @classmethod
     def _expand_home(cls, value: str, info: ValidationInfo) -> str:
         return _without_tilde(value, str(info.field_name))

@@ -81,6 +81,14 @@ def test_losses_by_hand():
     assert answer_loss(logits, votes).item() == pytest.approx(-(0.25 * np.log(0.2) + 0.75 * np.log(0.3)))
 
 
+@pytest.mark.parametrize("among", [False, True])
+def test_a_weight_multiplies_the_loss_of_its_row(among):
+    logits = torch.log(torch.tensor([[[0.2, 0.3, 0.5]]]))
+    one, half = (answer_loss(logits, batch_for_loss([[[0, 1, -1]]], [[weight, 0.0, 0.0]]), among_choices=among, label_smoothing=0.2)
+                 for weight in (1.0, 0.5))
+    assert half.item() == pytest.approx(one.item() / 2)
+
+
 def test_a_row_with_fewer_orders_is_averaged_over_its_own():
     batch = batch_for_loss([[[0, 1], [1, 0]], [[0, 1], [-1, -1]]], [[1.0, 0.0], [1.0, 0.0]])
     logits = torch.log(torch.tensor([[[0.2, 0.8], [0.4, 0.6]], [[0.2, 0.8], [0.5, 0.5]]]))

@@ -13,17 +13,8 @@ from mcvqa.config import ConfigError
 from mcvqa.data.folds import FoldError
 from mcvqa.data.table import DataError
 from mcvqa.report.submission import validate_submission, write_submission
-from mcvqa.run.dataset import (
-    RunData,
-    fit_text_prior,
-    fold_summary,
-    prior_of_train,
-    read_data,
-    require_photographs,
-    split_rows,
-    weights_key,
-    write_folds,
-)
+from mcvqa.run.dataset import RunData, fit_text_prior, prior_of_train, read_data, require_photographs, weights_key
+from mcvqa.run.folds import fold_summary, split_rows, write_folds
 from mcvqa.run.project import Project, RunStopped, open_project, settle_settings
 from mcvqa.run.score import score_task
 from mcvqa.run.steps import explore_data, prior_note

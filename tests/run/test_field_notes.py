@@ -92,7 +92,8 @@ from mcvqa.model.device import plan_device
 from mcvqa.model.load import remove_adapters
 from mcvqa.model.rows import training_row
 from mcvqa.model.text.encode import Encoder
-from mcvqa.run.dataset import read_data, split_rows
+from mcvqa.run.dataset import read_data
+from mcvqa.run.folds import split_rows
 from mcvqa.run.model_side import ModelSide
 from mcvqa.run.project import open_project
 from mcvqa.training.job import FoldJob

@@ -17,7 +17,8 @@ from mcvqa.data.folds import LEFT_OUT, TRAINING_ONLY, FoldError
 from mcvqa.data.images import ImageRecord
 from mcvqa.data.labelled import rows_that_validate
 from mcvqa.data.questions import Question
-from mcvqa.run.dataset import RunData, fold_summary, read_data, rows_key, split_rows, weights_key, write_folds
+from mcvqa.run.dataset import RunData, read_data, rows_key, weights_key
+from mcvqa.run.folds import fold_summary, split_rows, write_folds
 from mcvqa.run.project import open_project
 from mcvqa.run.single import explore_only
 from mcvqa.scoring.scores import load_scores

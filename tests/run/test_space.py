@@ -4,7 +4,8 @@ import pytest
 
 from mcvqa.config import ConfigError
 from mcvqa.run.check import check_run
-from mcvqa.run.dataset import read_data, split_rows
+from mcvqa.run.dataset import read_data
+from mcvqa.run.folds import split_rows
 from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.single import train_only
 from mcvqa.run.space import disk_need

@@ -167,7 +167,7 @@ def test_a_member_whose_weights_changed_since_it_was_scored_is_refused(own):
     other = own.replace(run_name="other", use_kfold=False)
     said_by(run, other)
     (open_project(other).records.file("score fold 0 test")).unlink()
-    with pytest.raises(RunStopped, match="The run 'other' has no scores of its current weights"):
+    with pytest.raises(RunStopped, match="members: the run 'other' has no scores of its current weights"):
         said_by(combine_only, own.replace(members=("other",)))
 
 
@@ -268,7 +268,8 @@ def test_a_run_of_version_0_1_is_taken_for_what_it_is(own):
     project = open_project(own)
     for file in list(project.records.folder.glob("*.json")):
         file.unlink()
-    from mcvqa.run.dataset import read_data, split_rows, weights_key
+    from mcvqa.run.dataset import read_data, weights_key
+    from mcvqa.run.folds import split_rows
     from mcvqa.run.score import score_task
 
     data = split_rows(read_data(project), own)

@@ -25,8 +25,9 @@ from mcvqa.model.load import load_encoder
 from mcvqa.report.submission import find_form, validate_submission
 from mcvqa.run import model_side
 from mcvqa.run import steps as pipeline
-from mcvqa.run.dataset import read_data, split_rows
+from mcvqa.run.dataset import read_data
 from mcvqa.run.execution import prepare_model
+from mcvqa.run.folds import split_rows
 from mcvqa.run.model_side import ModelSide, features_fit, images_seen, plan_weights
 from mcvqa.run.project import Project, RunStopped, open_project
 from mcvqa.run.single import combine_only, predict_only, report_only, train_only

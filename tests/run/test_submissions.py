@@ -8,7 +8,8 @@ import pytest
 
 from mcvqa.base.files import read_json
 from mcvqa.report.submission import validate_submission
-from mcvqa.run.dataset import fit_text_prior, read_data, split_rows
+from mcvqa.run.dataset import fit_text_prior, read_data
+from mcvqa.run.folds import split_rows
 from mcvqa.run.project import open_project
 from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, hand_in, read_submitted, submit_prior, write_answers
 from tests.conftest import make_dataset, tiny_settings

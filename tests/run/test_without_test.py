@@ -16,7 +16,8 @@ from mcvqa.config import Config
 from mcvqa.data.table import DataError
 from mcvqa.report.submission import validate_submission
 from mcvqa.run.check import check_run
-from mcvqa.run.dataset import RunData, read_data, read_form, split_rows, weights_key
+from mcvqa.run.dataset import RunData, read_data, read_form, weights_key
+from mcvqa.run.folds import split_rows
 from mcvqa.run.project import Project, open_project
 from mcvqa.run.single import explore_only, predict_only, report_only, split_only
 from mcvqa.run.steps import explore_data, make_folds

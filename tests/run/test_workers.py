@@ -21,8 +21,9 @@ from mcvqa.base.files import RunLog
 from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted
 from mcvqa.config import Config
 from mcvqa.model.device import plan_device
-from mcvqa.run.dataset import read_data, split_rows
+from mcvqa.run.dataset import read_data
 from mcvqa.run.execution import allot_training, prepare_model, worker_pool
+from mcvqa.run.folds import split_rows
 from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.single import train_only
 from mcvqa.run.tasks import Task, TaskGraph

@@ -8,6 +8,7 @@ import numpy as np
 from mcvqa.base.informing import counted
 from mcvqa.config import Config, ConfigError
 from mcvqa.data.answers import STYLE_WORDS, AnswersRead
+from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.questions import TIED, Question, Table
 
 SOURCES = ("train", "dev")  # of the labelled tables, in their order
@@ -96,3 +97,23 @@ def notes_on_answers(tables: Sequence[Table], config: Config) -> list[str]:
             f"{name} in {STYLE_WORDS.get(style, 'several kinds')}" for name, style in styles.items()
         ))
     return notes
+
+
+def notes_on_encodings(tables: Sequence[Table]) -> list[str]:
+    """Files whose encoding was not said by themselves, with a text to look at."""
+    notes = []
+    for table in tables:
+        shown = next((q.text for q in table.questions if not q.text.isascii()), "")
+        if table.encoding in ("cp949", "cp1252"):
+            notes.append(f"{table.name}: read as {table.encoding}" + (f", for example {shown[:40]!r}" if shown else ""))
+    return notes
+
+
+def notes_on_own_letters(questions: Sequence[Question]) -> list[str]:
+    """That choices are shown without the letters that they carry."""
+    stripped = [(q.choices[0], new[0]) for q in questions for new, changed in [strip_own_letters(q.choices)] if changed]
+    if not stripped:
+        return []
+    before, after = stripped[0]
+    rows = counted(len(stripped), "row has", "rows have")
+    return [f"{rows} choices that carry letters of their own: {before!r} is shown to the model as {after!r}"]

@@ -35,7 +35,9 @@ class Question:
         choices: 2 to 26 texts, in the order of their letters.
         answer: index of the right choice, or None where it is not known.
         votes: annotators' votes per choice, or None where there is one answer only.
-        source: the file it is from: train, dev, ...
+        source: the file it is from: train, dev, ...; pseudo: its answer is a model's.
+        targets: probability of each choice, learned instead of the answer; None: the answer or the votes are.
+        weight: of the row in the loss of training.
     """
 
     id: str
@@ -45,6 +47,8 @@ class Question:
     answer: int | None = None
     votes: tuple[int, ...] | None = None
     source: str = ""
+    targets: tuple[float, ...] | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.images import ImageRecord, open_image
 from mcvqa.data.questions import Question
+from mcvqa.data.targets import answer_target
 from mcvqa.model.families.family import Family
 from mcvqa.model.fast.forward import Answering, stack_letters
 from mcvqa.model.fast.overflow import layer_parts
-from mcvqa.model.text.encode import answer_target
 from mcvqa.model.text.template import AlignmentError, ChatTemplate, Letters, special_tokens, verified_letters
 
 

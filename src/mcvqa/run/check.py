@@ -35,7 +35,8 @@ from mcvqa.model.text.encode import Encoder
 from mcvqa.model.text.template import AlignmentError
 from mcvqa.run.alignment import check_alignment, maker_without_weights, print_line, print_section
 from mcvqa.run.beginning import print_beside, prints_of_base, why_not_measured
-from mcvqa.run.dataset import RunData, fold_summary, read_data, require_photographs, split_rows
+from mcvqa.run.dataset import RunData, read_data, require_photographs
+from mcvqa.run.folds import fold_summary, split_rows
 from mcvqa.run.lengths import kept_values, length_problems, memory_of, trains_in_blocks
 from mcvqa.run.project import Project, RunStopped, open_project, with_kept_prompt
 from mcvqa.run.space import disk_need, existing_folder, free_space

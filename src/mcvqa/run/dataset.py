@@ -1,5 +1,4 @@
 """The data of a run: files to questions, photographs surveyed, folds, and what the texts alone give away. No torch here."""
-import csv
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,32 +8,32 @@ from typing import Any
 
 import numpy as np
 
-from mcvqa.base.files import as_spreadsheet_cell, atomic_path, read_json, write_json, write_text
+from mcvqa.base.files import read_json, write_json, write_text
 from mcvqa.base.informing import counted, printable
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.agreement import agreements_of
-from mcvqa.data.answers import LETTERS
 from mcvqa.data.explore import Exploration, explore
 from mcvqa.data.folds import (
     LEFT_OUT,
-    TRAINING_ONLY,
-    FoldError,
-    assign_folds,
-    folds_of_groups,
-    large_group_warning,
     question_groups,
     sample_rows,
 )
 from mcvqa.data.image_paths import CELLS_FOLDER
 from mcvqa.data.images import ImageRecord, near_duplicate_groups
-from mcvqa.data.kinds import question_kind
-from mcvqa.data.labelled import answered_rows, named_answers, notes_on_answers, rows_that_validate
+from mcvqa.data.labelled import (
+    answered_rows,
+    named_answers,
+    notes_on_answers,
+    notes_on_encodings,
+    notes_on_own_letters,
+    rows_that_validate,
+)
 from mcvqa.data.locate import DataFiles, find_data, missing_table, near_misses_of, packed_beside, unread_sample
-from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.prior import Prior, fit_prior
 from mcvqa.data.questions import Problem, Question, Table, read_questions, read_tables
 from mcvqa.data.table import DataError
+from mcvqa.data.targets import Guidance
 from mcvqa.report.submission import PLAIN_FORM, SubmissionForm, find_form
 from mcvqa.run.project import Project, RunStopped, start_print, way_out
 from mcvqa.run.survey import survey_photographs, tables_with_photographs
@@ -61,6 +60,7 @@ class RunData:
         folds: (N,) the fold whose model does not learn from each row of `train`; TRAINING_ONLY, or LEFT_OUT without a readable
             photograph; empty before `split_rows`.
         before: id of a row that `fixes` relabelled -> its answer in the file.
+        guidance: what training rows are learned with besides their answers; none before `split_rows`.
     """
 
     files: DataFiles
@@ -80,6 +80,7 @@ class RunData:
     validates: np.ndarray
     folds: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     before: dict[str, int] = dataclasses.field(default_factory=dict)
+    guidance: Guidance = dataclasses.field(default_factory=Guidance)
 
     def broken(self, questions: Sequence[Question]) -> list[ImageRecord]:
         """Photographs of `questions` that cannot be read."""
@@ -109,11 +110,11 @@ class RunData:
     def fold_rows(self, fold: int) -> tuple[list[Question], list[Question]]:
         """Training and validation questions of a fold; no row, image or near-duplicate is on both sides."""
         train = [q for q, f in zip(self.train, self.folds, strict=True) if f not in (fold, LEFT_OUT)]
-        return train, [q for q, validated in zip(self.train, self.validated(fold), strict=True) if validated]
+        return self.guidance.guided(train, fold), self.validation_rows(fold)
 
     def validation_rows(self, fold: int, sample: int = 0, seed: int = 0) -> list[Question]:
         """Args: sample: so many of them, by random numbers from `seed`, the same in every session; 0: all."""
-        rows = self.fold_rows(fold)[1]
+        rows = [q for q, validated in zip(self.train, self.validated(fold), strict=True) if validated]
         chosen = np.sort(np.random.default_rng([seed, fold]).permutation(len(rows))[:sample]) if sample else range(len(rows))
         return [rows[i] for i in chosen]
 
@@ -144,8 +145,8 @@ def read_data(project: Project) -> RunData:
     form = PLAIN_FORM
     if test:
         form = find_form(asked, files.sample_submission, labelled[0].convention, config.submission_style)
-    notes = [*_notes_on_files(project, files), *notes, *_notes_on_encodings(tables), *notes_on_answers(labelled, config)]
-    notes += [*notes_on_rows, *said, *form.notes, *_notes_on_own_letters([*rows, *asked])]
+    notes = [*_notes_on_files(project, files), *notes, *notes_on_encodings(tables), *notes_on_answers(labelled, config)]
+    notes += [*notes_on_rows, *said, *form.notes, *notes_on_own_letters([*rows, *asked])]
     doubts = [f"{name}: {doubt}" for name, read in named_answers(labelled) for doubt in read.doubts()]
     return RunData(
         files, form, tuple(tables), tuple(train), tuple(rows), asked, problems, tuple(notes), tuple(doubts), records,
@@ -236,25 +237,6 @@ def _notes_on_files(project: Project, files: DataFiles) -> list[str]:
     if files.test and not files.sample_submission and (other := unread_sample(files.root)):
         notes.append(f"{other!r} is not used: name it sample_submission.csv if the submission is to have its header and form")
     return notes
-
-
-def _notes_on_encodings(tables: Sequence[Table]) -> list[str]:
-    """Files whose encoding was not said by themselves, with a text to look at."""
-    notes = []
-    for table in tables:
-        shown = next((q.text for q in table.questions if not q.text.isascii()), "")
-        if table.encoding in ("cp949", "cp1252"):
-            notes.append(f"{table.name}: read as {table.encoding}" + (f", for example {shown[:40]!r}" if shown else ""))
-    return notes
-
-
-def _notes_on_own_letters(questions: Sequence[Question]) -> list[str]:
-    stripped = [(q.choices[0], new[0]) for q in questions for new, changed in [strip_own_letters(q.choices)] if changed]
-    if not stripped:
-        return []
-    before, after = stripped[0]
-    rows = counted(len(stripped), "row has", "rows have")
-    return [f"{rows} choices that carry letters of their own: {before!r} is shown to the model as {after!r}"]
 
 
 def require_distinct_ids(test: Sequence[Question], file: Path | None) -> None:
@@ -383,58 +365,6 @@ def question_scores(questions: Sequence[Question], logprobs: np.ndarray, provena
     return plain_scores(ids, logprobs, np.array([len(q.choices) for q in questions]), provenance)
 
 
-# %% step 4: folds
-def split_rows(data: RunData, config: Config) -> RunData:
-    """`data` with its folds.
-
-    Raises:
-        FoldError: there are fewer groups of images to validate with than folds, or a fold has no row with an answer.
-    """
-    usable = data.with_image
-    if not usable.any():
-        raise FoldError("None of the training photographs can be read, so there is nothing to split: mcvqa check names them.")
-    assigned = usable & np.array([config.validate_on in ("", q.source) for q in data.train], dtype=bool)
-    chosen = [data.train[i] for i in np.flatnonzero(assigned)]
-    of_chosen = assign_folds(chosen, data.groups[assigned], config.n_folds, config.seed, config.use_kfold)
-    folds = np.where(usable, folds_of_groups(data.groups, assigned, of_chosen), LEFT_OUT)
-    data = dataclasses.replace(data, folds=folds)
-    if empty := [fold for fold in sorted(set(of_chosen.tolist()) - {TRAINING_ONLY}) if not data.validated(fold).any()]:
-        raise FoldError(f"Fold {empty[0]} has no answered row to validate with. Use more rows or a smaller n_folds.")
-    return data
-
-
-def write_folds(project: Project, data: RunData) -> Path:
-    """experiments/<run>/folds.csv"""
-    file = project.paths.experiment / "folds.csv"
-    with atomic_path(file) as part, open(part, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(["id", "fold", "group", "kind", "answer", "source", "validated"])
-        for question, fold, group, validates in zip(data.train, data.folds, data.groups, data.validates, strict=True):
-            answer = "" if question.answer is None else LETTERS[question.answer]
-            facts = (question_kind(question), answer, question.source, int(validates and fold >= 0))
-            writer.writerow([as_spreadsheet_cell(question.id), fold, group, *facts])
-    return file
-
-
-def fold_summary(data: RunData, n_folds: int) -> str:
-    """One line per fold for a terminal."""
-    lines = []
-    for fold in sorted(set(data.folds[data.folds >= 0].tolist())):
-        rows = data.validation_rows(fold)
-        letters = np.bincount([q.answer for q in rows if q.answer is not None])
-        shares = "  ".join(f"{LETTERS[i]} {count / len(rows):.0%}" for i, count in enumerate(letters))
-        groups = len(set(data.groups[data.validated(fold)].tolist()))
-        lines.append(f"  fold {fold}: {counted(len(rows), 'validation row')} in {counted(groups, 'image group')}   {shares}")
-    in_use = data.folds != LEFT_OUT
-    if others := int((in_use & ~data.validates).sum()):
-        lines.append(f"  never validated, only learned from: {counted(others, 'row')}")
-    left_out = int((~in_use).sum())
-    if left_out:
-        lines.append(f"  left out: {counted(left_out, 'row')} whose photograph cannot be read (listed in the EDA)")
-    warning = large_group_warning(data.groups[in_use & data.validates], n_folds)
-    return "\n".join([*lines, *([f"  {warning}"] if warning else [])])
-
-
 # %% what keys are made of
 def weights_key(project: Project, data: RunData, fold: int) -> str:
     """Changes with the settings, rows, folds and adapters that the trained weights of a fold depend on."""
@@ -442,9 +372,10 @@ def weights_key(project: Project, data: RunData, fold: int) -> str:
     return settings_hash({
         "settings": project.config.weight_settings(), "data": data.train_print, "folds": data.folds.tolist(), "fold": fold,
         **({"validates": data.validates.tolist()} if project.config.validate_on else {}), **({"start": start} if start else {}),
+        **data.guidance.key(fold),
     })
 
 
 def rows_key(data: RunData, fold: int) -> str:
     """Changes with the rows that a fold learns from and their photographs, whatever the settings."""
-    return settings_hash({"data": data.train_print, "folds": data.folds.tolist(), "fold": fold})
+    return settings_hash({"data": data.train_print, "folds": data.folds.tolist(), "fold": fold, **data.guidance.key(fold)})

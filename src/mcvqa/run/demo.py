@@ -19,7 +19,8 @@ from mcvqa.data.folds import question_groups
 from mcvqa.ensemble.blend import Member, blend_members
 from mcvqa.model.device import plan_device
 from mcvqa.report.figures import draw_ladder
-from mcvqa.run.dataset import RunData, read_data, split_rows
+from mcvqa.run.dataset import RunData, read_data
+from mcvqa.run.folds import split_rows
 from mcvqa.run.model_side import ModelSide, plan_weights
 from mcvqa.run.project import Project, open_project
 from mcvqa.run.results import Outcome, run_member

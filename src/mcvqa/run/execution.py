@@ -25,7 +25,8 @@ from mcvqa.config import Config
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.distributed import by_each, by_main
 from mcvqa.model.load import load_encoder, measure_model
-from mcvqa.run.dataset import RunData, read_data, split_rows
+from mcvqa.run.dataset import RunData, read_data
+from mcvqa.run.folds import split_rows
 from mcvqa.run.lengths import require_rows_fit
 from mcvqa.run.model_side import ModelSide, do_features, feature_tasks, features_fit, plan_weights
 from mcvqa.run.project import Project, heading
@@ -274,11 +275,12 @@ def make_schedule(project: Project, data: RunData) -> Schedule:
     config, folds = project.config, project.config.folds_to_train
     held_out = math.ceil(np.mean([(data.folds == fold).sum() for fold in folds]))
     validation = math.ceil(np.mean([data.validated(fold).sum() for fold in folds]))
+    pseudo = math.ceil(np.mean([len(data.guidance.pseudo.get(fold, ())) for fold in folds]))
     images = len({q.image for rows in (data.test, *map(data.validation_rows, folds)) for q in rows})
     return Schedule(
         functools.partial(project.seconds_until, seconds_for_end(config.budget_seconds)),
         Work(len(folds), config.num_epochs, *tta_plan(config)),
-        RowCounts(data.used - held_out, validation, len(data.test), images), 1 + config.use_ema + config.use_swa,
+        RowCounts(data.used - held_out + pseudo, validation, len(data.test), images), 1 + config.use_ema + config.use_swa,
     )
 
 

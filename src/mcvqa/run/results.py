@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mcvqa.base.files import read_json
 from mcvqa.base.informing import informing
 from mcvqa.base.uncertainty import Accuracy, without_measure
 from mcvqa.data.images import open_image
@@ -20,11 +19,12 @@ from mcvqa.report.figures import draw_figures
 from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure, own_figures, read_epochs, spell_selection
 from mcvqa.report.page import ReportInput, write_report
 from mcvqa.run.dataset import RunData, prior_of_train, without_test
-from mcvqa.run.project import CurrentLog, Project, RunPaths, RunStopped, attempts_of, heading, seconds_of
+from mcvqa.run.other_runs import other_run
+from mcvqa.run.project import CurrentLog, Project, RunStopped, attempts_of, heading, seconds_of
 from mcvqa.run.provenance import environment
 from mcvqa.run.score import scored_folds, splits_of, unmeasured_folds, valid_scores
 from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, Submitted, hand_in, image_groups_of, submission_files, validate_file
-from mcvqa.run.tasks import MADE_BY_0_1, TaskRecords
+from mcvqa.run.tasks import MADE_BY_0_1
 from mcvqa.scoring.scores import Scores, joined, load_scores
 
 
@@ -69,15 +69,8 @@ def other_member(project: Project, data: RunData, name: str) -> Member:
         if is_of_run(Path(name)):
             return stored_member(Path(name), data.test, data.train, data.tables[0].convention)
         return read_predictions(name, data.test, data.tables[0].convention)
-    paths = RunPaths(project.paths.root, name)
-    records = TaskRecords(paths.experiment / "tasks", paths.experiment / "steps", paths.root)
-    _require_same_data(project, data, paths)
-    splits = splits_of(data)
-    folds = sorted(int(f.stem.removeprefix("fold").removesuffix("-oof")) for f in paths.scores.glob("fold*-oof.npz"))
-    folds = [fold for fold in folds if _is_valid_elsewhere(records, paths, fold, splits)]
-    if not folds:
-        raise RunStopped(f"The run {name!r} has no scores of its current weights: finish it first (mcvqa run).")
-    scores_by_split = {split: [load_scores(paths.scores / f"fold{f}-{split}.npz") for f in folds] for split in splits}
+    other = other_run(data, project.config, name, "members")
+    scores_by_split = {split: list(other.scores(split).values()) for split in splits_of(data)}
     oof = joined(scores_by_split["oof"])
     return Member(name, oof, tuple(scores_by_split.get("test", [oof.rows(np.arange(0))])))
 
@@ -86,41 +79,6 @@ def run_members(project: Project, data: RunData) -> tuple[Member, ...]:
     """The run, then the members that it names; without test rows, prediction files cannot be used."""
     others = [name for name in project.config.members if data.test or not name.lower().endswith(".csv")]
     return run_member(project, data), *(other_member(project, data, name) for name in others)
-
-
-def _is_valid_elsewhere(records: TaskRecords, paths: RunPaths, fold: int, splits: Sequence[str]) -> bool:
-    """Whether another run's scores of a fold match its records and current weights."""
-    if not all((paths.scores / f"fold{fold}-{split}.npz").exists() for split in splits):
-        return False
-    train = records.read(f"train fold {fold}")
-    if not train:  # from version 0.1, or deleted
-        return paths.fold(fold).exists()
-    for split in splits:
-        scored = records.read(f"score fold {fold} {split}")
-        if not scored.get("finished") or scored["used"].get(f"train fold {fold}") != records.print_of(f"train fold {fold}"):
-            return False
-    return True
-
-
-def _require_same_data(project: Project, data: RunData, paths: RunPaths) -> None:
-    """Check that another run answered the same test rows: equal ids may have other choices.
-
-    Raises:
-        RunStopped: it did not.
-    """
-    file = paths.experiment / "data.json"
-    if not file.exists():
-        raise RunStopped(f"members: the run {paths.run!r} has no {file}: finish it first (mcvqa run).")
-    try:
-        other = read_json(file)
-        same_test = other.get("test_content", data.test_print) == data.test_print
-    except (ValueError, AttributeError):
-        raise RunStopped(f"members: {file} is damaged, so the data of the run {paths.run!r} are unknown.") from None
-    if not same_test:
-        raise RunStopped(
-            f"members: the run {paths.run!r} answered other test rows ({other.get('folder', 'elsewhere')}): questions, choices "
-            f"or photographs differ. Score it on these (mcvqa predict {paths.run} --data {project.config.data_dir}), or omit it."
-        )
 
 
 def member_name(name: str) -> str:

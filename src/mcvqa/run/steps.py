@@ -27,16 +27,7 @@ from mcvqa.config import Config, settings_hash
 from mcvqa.data.prior import Prior
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.distributed import by_each, by_main
-from mcvqa.run.dataset import (
-    RunData,
-    explore_files,
-    fit_text_prior,
-    fold_summary,
-    read_run_data,
-    require_photographs,
-    split_rows,
-    write_folds,
-)
+from mcvqa.run.dataset import RunData, explore_files, fit_text_prior, read_run_data, require_photographs
 from mcvqa.run.execution import (
     Execution,
     allot_training,
@@ -45,6 +36,7 @@ from mcvqa.run.execution import (
     prepare_model,
     update_pace,
 )
+from mcvqa.run.folds import fold_summary, split_rows, write_folds
 from mcvqa.run.project import Project, RunStopped, heading, settle_prompt, settle_settings
 from mcvqa.run.provenance import device_named
 from mcvqa.run.results import Outcome, combine, require_members, write_results

@@ -349,8 +349,8 @@ def answer_loss(
     choice_logprobs = logprobs.masked_fill(~has_order[..., None], 0.0).log_softmax(-1)  # among the row's choices
     if among_choices:
         logprobs = choice_logprobs
-    choices = real[:, 0].float()  # (B, C)
-    target = (1 - label_smoothing) * batch.target + label_smoothing * choices / choices.sum(-1, keepdim=True)
+    choices, weights = real[:, 0].float(), batch.target.sum(-1, keepdim=True)  # (B, C), (B, 1)
+    target = (1 - label_smoothing) * batch.target + label_smoothing * weights * choices / choices.sum(-1, keepdim=True)
     per_order = -(target[:, None] * logprobs.masked_fill(~real, 0.0)).sum(-1)  # (B, K)
     loss = (per_order * has_order).sum(-1) / has_order.sum(-1)
     return loss + consistency * _disagreement(choice_logprobs.masked_fill(~real, NO_CHANCE), has_order) if consistency else loss

@@ -11,6 +11,7 @@ import numpy as np
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.questions import Question
+from mcvqa.data.targets import answer_target
 from mcvqa.model.families.family import Grid, image_tokens, token_positions
 from mcvqa.model.text.template import AlignmentError, ChatTemplate, special_tokens, verified_letters
 
@@ -46,16 +47,6 @@ class Row:
     def __len__(self) -> int:
         """Number of tokens."""
         return len(self.input_ids)
-
-
-def answer_target(question: Question, *, soft_votes: bool = False) -> np.ndarray:
-    """(C,) float32: one-hot at the answer, or the shares of the annotators' votes; all zero if neither is known."""
-    target = np.zeros(len(question.choices), np.float32)
-    if soft_votes and question.votes is not None and any(question.votes):
-        target[:] = np.array(question.votes, np.float32) / sum(question.votes)
-    elif question.answer is not None:
-        target[question.answer] = 1.0
-    return target
 
 
 class Encoder:

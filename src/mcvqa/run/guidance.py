@@ -1,0 +1,213 @@
+"""`row_weights`, `pseudo` and `teacher`: what training rows are learned with besides their own answers.
+
+No label of a fold's validation rows may reach its training rows this way: a fold's pseudo labels come from a model that has not
+learned from these rows, and other runs must have split the same rows into the same folds.
+"""
+import csv
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mcvqa.base.files import DamagedFile, from_spreadsheet_cell, read_json
+from mcvqa.base.informing import counted
+from mcvqa.config import Config, ConfigError
+from mcvqa.data.questions import Question
+from mcvqa.data.table import DataError, read_cells
+from mcvqa.data.targets import Guidance, answer_target
+from mcvqa.ensemble.blend import LETTER_CONFIDENCE, read_predictions
+from mcvqa.run.dataset import RunData
+from mcvqa.run.other_runs import OtherRun, other_run
+from mcvqa.scoring.scores import Scores, joined, log_softmax
+
+WEIGHT_COLUMNS = ("weight", "confidence", "가중치", "신뢰도", "확신도")
+CONFIDENCE_COLUMNS = WEIGHT_COLUMNS[1:]
+
+
+def guidance_of(data: RunData, config: Config) -> Guidance:
+    """Weights, targets and pseudo-labelled rows that the settings ask for.
+
+    Args:
+        data: rows with folds.
+        config: all settings.
+
+    Raises:
+        ConfigError: a run or a file cannot be used. RunStopped: the other run is unfinished. DataError, BlendError: a file cannot
+            be read.
+    """
+    notes: list[str] = []
+    weights = _weights(data, config) if config.row_weights else {}
+    if weights:
+        low, high = min(weights.values()), max(weights.values())
+        given = counted(len(weights), "row has", "rows have")
+        notes.append(f"row_weights={config.row_weights}: {given} a weight, from {low:.2g} to {high:.2g} where the mean is 1")
+    targets, said = _taught(data, config) if config.teacher else ({}, [])
+    pseudo, told = _pseudo_labelled(data, config) if config.pseudo else ({}, [])
+    return Guidance(weights, targets, pseudo, (*notes, *said, *told))
+
+
+# %% weights
+def _weights(data: RunData, config: Config) -> dict[str, float]:
+    """Id -> weight, divided by the mean over all training rows: the learning rate then means what it means without weights."""
+    if config.row_weights == "votes":
+        given = {q.id: max(q.votes) / sum(q.votes) for q in data.train if q.votes is not None and any(q.votes)}
+        if not given:
+            raise ConfigError("row_weights=votes: no training row has votes. Omit it, or name a file with id and weight.")
+    elif config.row_weights == "confidence":
+        tables = [file for file in (data.files.train, data.files.dev if config.use_dev else None) if file]
+        given = {name: w for file in tables for name, w in _table_of_weights(file, data.train, CONFIDENCE_COLUMNS).items()}
+    else:
+        given = _table_of_weights(Path(config.row_weights), data.train, WEIGHT_COLUMNS)
+    mean = np.mean([given.get(q.id, 1.0) for q in data.train])
+    if not mean:
+        raise ConfigError(f"row_weights={config.row_weights}: all weights are 0, so there is nothing to learn from.")
+    return {name: float(weight / mean) for name, weight in given.items()} | {
+        q.id: float(1 / mean) for q in data.train if q.id not in given}
+
+
+def _table_of_weights(file: Path, rows: Sequence[Question], columns: Sequence[str]) -> dict[str, float]:
+    """Id -> weight of the rows that a table has.
+
+    Raises:
+        ConfigError: naming the row and the column that cannot be used.
+    """
+    if not file.is_file():
+        raise ConfigError(f"row_weights={file}: there is no such file. Write votes, confidence, or a file with id and weight.")
+    table, known = read_cells(file), {q.id for q in rows}
+    names = [name.strip().lower() for name in table.header]
+    column = next((names.index(name) for name in columns if name in names), None)
+    hits = [sum(len(cells) > i and cells[i] in known for cells in table.records) for i in range(len(names))]
+    if column is None or not any(hits):
+        missing = f"column {' or '.join(columns)}" if column is None else "column with the ids of training rows"
+        raise ConfigError(f"row_weights: {file} has no {missing}; its columns are {', '.join(table.header)}.")
+    found: dict[str, float] = {}
+    for number, cells in enumerate(table.records, 1):
+        name = from_spreadsheet_cell(cells[int(np.argmax(hits))])
+        weight = _as_weight(cells[column] if len(cells) > column else "")
+        where = f"row_weights: {file.name}, row {number} (id {name!r}), column {table.header[column]}"
+        if weight is None:
+            raise ConfigError(f"{where}: {cells[column:column + 1]!r} is no number of at least 0.")
+        if found.setdefault(name, weight) != weight:
+            raise ConfigError(f"{where}: {weight:g}, but an earlier row of this id has {found[name]:g}.")
+    return {q.id: found[name] for q in rows if (name := q.id if q.id in found else q.id.split("#")[0]) in found}
+
+
+def _as_weight(cell: str) -> float | None:
+    try:
+        weight = float(cell.strip().removesuffix("%"))
+    except ValueError:
+        return None
+    return weight if 0 <= weight < np.inf else None
+
+
+# %% a run of the same folds
+def _run_of_same_folds(data: RunData, config: Config, name: str, setting: str) -> OtherRun:
+    """Another run whose models have not learned from the rows that this run's folds validate with.
+
+    Raises:
+        ConfigError: its folds are others. RunStopped: it is unfinished.
+    """
+    name = Path(name).name  # experiments/<run> is a name too
+    if name == config.run:
+        raise ConfigError(f"{setting}={name!r} is this run itself. Choose another run_name for this one.")
+    other = other_run(data, config, name, setting)
+    same = "the same data, seed, n_folds, use_kfold and validate_on"
+    try:
+        with open(other.paths.experiment / "folds.csv", newline="", encoding="utf-8") as handle:
+            theirs = {from_spreadsheet_cell(row["id"]): int(row["fold"]) for row in csv.DictReader(handle)}
+        content = read_json(other.paths.experiment / "data.json", dict)["content"]
+    except (OSError, ValueError, KeyError, DamagedFile) as error:
+        raise ConfigError(f"{setting}: the folds of the run {name!r} are not known ({error}): run it again.") from None
+    if content != data.train_print:
+        raise ConfigError(
+            f"{setting}: the run {name!r} was trained on other rows, labels or photographs, so its models may have learned from "
+            f"rows that this run validates with. Train it with {same} as this run."
+        )
+    for fold in config.folds_to_train:
+        for question in data.validation_rows(fold):
+            if theirs.get(question.id) != fold:
+                raise ConfigError(
+                    f"{setting}: row {question.id!r} is in fold {fold} here and in fold {theirs.get(question.id)} of the run "
+                    f"{name!r}, whose models may so have learned from rows that this run validates with. Give both {same}."
+                )
+    return other
+
+
+# %% a teacher
+def _taught(data: RunData, config: Config) -> tuple[dict[str, tuple[float, ...]], list[str]]:
+    """Id -> what the row's own answer and the teacher make together."""
+    teacher = _run_of_same_folds(data, config, config.teacher, "teacher")
+    probabilities = dict(_probabilities(joined(list(teacher.scores("oof").values())), config.teacher_temperature))
+    targets = {}
+    for question in data.train:
+        if question.id in probabilities:
+            own = answer_target(question, soft_votes=config.soft_votes)
+            share = config.teacher_weight if own.any() else 1.0
+            mixed = (1 - share) * own + share * probabilities[question.id][: len(own)]
+            targets[question.id] = tuple(float(p) for p in mixed)
+    rows = counted(len(targets), "row")
+    return targets, [f"teacher={config.teacher}: {rows} of {len(data.train):,} learn from its out-of-fold probabilities too"]
+
+
+def _probabilities(scores: Scores, temperature: float = 1.0) -> Iterable[tuple[str, np.ndarray]]:
+    """Id and (C,) probabilities of each row."""
+    return zip(scores.ids.tolist(), np.exp(log_softmax(scores.mean() / temperature)), strict=True)
+
+
+# %% pseudo labels
+def _pseudo_labelled(data: RunData, config: Config) -> tuple[dict[int, tuple[Question, ...]], list[str]]:
+    """Fold -> test rows with a model's answers."""
+    if not data.test:
+        raise ConfigError("pseudo: there is no test.csv, so there are no rows without labels.")
+    said = []
+    if config.pseudo.lower().endswith(".csv"):
+        scores = dict.fromkeys(config.folds_to_train, _scores_in(Path(config.pseudo), data))
+        said.append(
+            f"pseudo={config.pseudo}: what its model has learned from is not known. If this run's validation rows are among it, "
+            "the accuracies of this run are too high"
+        )
+    else:
+        run = _run_of_same_folds(data, config, config.pseudo, "pseudo")
+        scores = run.scores("test")
+        if missing := [fold for fold in config.folds_to_train if fold not in scores]:
+            raise ConfigError(f"pseudo: the run {config.pseudo!r} has no test scores of fold {missing[0]}: finish it first.")
+    rows = {fold: _pseudo_rows(data, config, fold, scores[fold]) for fold in config.folds_to_train}
+    if not any(rows.values()):
+        most = max(probabilities.max() for one in scores.values() for _, probabilities in _probabilities(one))
+        raise ConfigError(
+            f"pseudo={config.pseudo}: no test row is left to learn from. The most probable answer has a probability of "
+            f"{most:.3g} (an answer without one counts as {LETTER_CONFIDENCE:g}), pseudo_min is {config.pseudo_min:g}: lower it."
+        )
+    said += [
+        f"pseudo={config.pseudo}: fold {fold} learns from {len(found):,} of {counted(len(data.test), 'test row')}: those "
+        f"answered with a probability of {config.pseudo_min:g} or more, without photographs like those it validates with"
+        for fold, found in rows.items()
+    ]
+    return rows, said
+
+
+def _scores_in(path: Path, data: RunData) -> Scores:
+    """What a prediction file says of the test rows. Raises ConfigError: it has other rows than these."""
+    if not path.is_file():
+        raise ConfigError(f"pseudo={path}: there is no such file.")
+    try:
+        return read_predictions(path, data.test, data.tables[0].convention).test[0]
+    except DataError as error:
+        raise ConfigError(f"pseudo: {error}") from None
+
+
+def _pseudo_rows(data: RunData, config: Config, fold: int, scores: Scores) -> tuple[Question, ...]:
+    """Test rows as training rows of a fold: sure ones, whose photographs look like none that the fold validates with."""
+    validated = {data.image_groups.get(q.image, q.image) for q in data.validation_rows(fold)}
+    probabilities, rows = dict(_probabilities(scores)), []
+    for question in data.test:
+        shares = probabilities[question.id][: len(question.choices)]
+        alike = data.image_groups.get(question.image, question.image) in validated
+        if shares.max() < config.pseudo_min or alike or data.records[question.image].problem:
+            continue
+        rows.append(dataclasses.replace(
+            question, id=f"pseudo:{question.id}", source="pseudo", answer=int(shares.argmax()), votes=None,
+            targets=tuple(map(float, shares)) if config.pseudo_targets == "soft" else None,
+        ))
+    return tuple(rows)

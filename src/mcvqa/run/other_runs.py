@@ -1,0 +1,85 @@
+"""Scores of another run in the same output folder."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcvqa.base.files import read_json
+from mcvqa.config import Config
+from mcvqa.run.dataset import RunData
+from mcvqa.run.project import RunPaths, RunStopped
+from mcvqa.run.score import splits_of
+from mcvqa.run.tasks import TaskRecords
+from mcvqa.scoring.scores import Scores, load_scores
+
+
+@dataclass(frozen=True)
+class OtherRun:
+    """Another run that answered the same test rows.
+
+    Attributes:
+        folds: those with scores of the weights that are there now.
+    """
+
+    paths: RunPaths
+    folds: tuple[int, ...]
+
+    def scores(self, split: str) -> dict[int, Scores]:
+        """Fold -> its scores of 'oof' or 'test' rows."""
+        return {fold: load_scores(self.paths.scores / f"fold{fold}-{split}.npz") for fold in self.folds}
+
+
+def other_run(data: RunData, config: Config, name: str, setting: str) -> OtherRun:
+    """Find another run.
+
+    Args:
+        data: the rows of this run.
+        config: of this run.
+        name: of the other run.
+        setting: which names it, for messages.
+
+    Raises:
+        RunStopped: it is unfinished or answered other rows.
+    """
+    paths = RunPaths(Path(config.output_dir), name)
+    records = TaskRecords(paths.experiment / "tasks", paths.experiment / "steps", paths.root)
+    _require_same_test(data, config, paths, setting)
+    folds = sorted(int(f.stem.removeprefix("fold").removesuffix("-oof")) for f in paths.scores.glob("fold*-oof.npz"))
+    valid = tuple(fold for fold in folds if _has_valid_scores(records, paths, fold, splits_of(data)))
+    if not valid:
+        raise RunStopped(f"{setting}: the run {name!r} has no scores of its current weights: finish it first (mcvqa run).")
+    return OtherRun(paths, valid)
+
+
+def _has_valid_scores(records: TaskRecords, paths: RunPaths, fold: int, splits: Sequence[str]) -> bool:
+    """Whether the scores of a fold match the run's records and current weights."""
+    if not all((paths.scores / f"fold{fold}-{split}.npz").exists() for split in splits):
+        return False
+    train = records.read(f"train fold {fold}")
+    if not train:  # from version 0.1, or deleted
+        return paths.fold(fold).exists()
+    for split in splits:
+        scored = records.read(f"score fold {fold} {split}")
+        if not scored.get("finished") or scored["used"].get(f"train fold {fold}") != records.print_of(f"train fold {fold}"):
+            return False
+    return True
+
+
+def _require_same_test(data: RunData, config: Config, paths: RunPaths, setting: str) -> None:
+    """Check that the run answered the same test rows: equal ids may have other choices.
+
+    Raises:
+        RunStopped: it did not.
+    """
+    file = paths.experiment / "data.json"
+    if not file.exists():
+        raise RunStopped(f"{setting}: the run {paths.run!r} has no {file}: finish it first (mcvqa run).")
+    try:
+        other = read_json(file)
+        same_test = other.get("test_content", data.test_print) == data.test_print
+    except (ValueError, AttributeError):
+        raise RunStopped(f"{setting}: {file} is damaged, so the data of the run {paths.run!r} are unknown.") from None
+    if not same_test:
+        raise RunStopped(
+            f"{setting}: the run {paths.run!r} answered other test rows ({other.get('folder', 'elsewhere')}): questions, choices "
+            f"or photographs differ. Score it on these (mcvqa predict {paths.run} --data {config.data_dir}), or omit it."
+        )
