@@ -1,0 +1,132 @@
+"""What weights of rows, pseudo labels and a teacher bring: the accuracy on test rows beside that of the same run without them.
+
+    python benchmarks/guidance.py --out OUT              # five seeds; a second call goes on
+    python benchmarks/guidance.py --out OUT --table      # only reads
+
+Each seed has its own generated scenes in the style "shifted" (see `mcvqa demo`): rows to learn from, and test rows whose answers
+are known here and to no run. In the second set every fifth label is wrong. Runs are three folds of `tiny`, as in the preset demo;
+a gain is the difference in accuracy on the test rows to the run without guidance, with an interval over the seeds (Student's t).
+The last column is what a run's own accuracy, out of fold, has more than that on the test rows: were labels of validation rows to
+leak through a teacher or pseudo labels, it would be larger than without.
+"""
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from mcvqa import run
+from mcvqa.base.files import read_json, write_json
+from mcvqa.config import Config, load_config
+from mcvqa.data.answers import LETTERS
+from mcvqa.scenes.dataset import generate_demo
+
+ROWS, TEST_ROWS, WRONG = 400, 600, 0.2
+PLAIN = "none"
+GUIDANCE = {  # of true and of partly wrong labels -> title -> settings; {plain} is the run without
+    "true": {
+        PLAIN: {},
+        "pseudo, hard, 0.9": {"pseudo": "{plain}"},
+        "pseudo, soft, all": {"pseudo": "{plain}", "pseudo_targets": "soft", "pseudo_min": 0.0},
+        "teacher, half": {"teacher": "{plain}"},
+    },
+    "wrong": {
+        PLAIN: {},
+        "pseudo, soft, all": {"pseudo": "{plain}", "pseudo_targets": "soft", "pseudo_min": 0.0},
+        "teacher, half": {"teacher": "{plain}"},
+        "weights: label probably right": {"row_weights": "{weights}"},
+    },
+}
+
+
+def make_rows(folder: Path, seed: int, wrong: bool) -> None:
+    """Labelled rows and test rows, and the answers of these beside the folder."""
+    if (folder / "train.csv").exists():
+        return
+    generate_demo(folder, ROWS, TEST_ROWS, seed=5000 + seed, size=96, style="shifted")
+    (folder / "test_answers.csv").rename(folder.with_suffix(".answers.csv"))
+    if wrong:
+        rows, random = rows_of(folder / "train.csv"), np.random.default_rng(seed)
+        for i in random.permutation(len(rows))[: round(WRONG * len(rows))].tolist():
+            others = [letter for letter in LETTERS[:4] if rows[i].get(letter) and letter != rows[i]["answer"]]
+            rows[i]["answer"] = str(random.choice(others))
+        write_rows(folder / "train.csv", rows)
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with open(file, encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def write_rows(file: Path, rows: list[dict[str, str]]) -> None:
+    with open(file, "w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def settings(out: Path, seed: int, labels: str, title: str) -> Config:
+    plain = f"{labels}{seed}"
+    changes = {name: value.format(plain=plain, weights=out / f"{plain}.weights.csv") if isinstance(value, str) else value
+               for name, value in GUIDANCE[labels][title].items()}
+    name = plain if title == PLAIN else f"{plain}-{list(GUIDANCE[labels]).index(title)}"
+    return load_config(preset="demo", changes=dict(
+        data_dir=str(out / "data" / plain), output_dir=str(out), run_name=name, seed=seed, device="cpu", use_swa=False,
+        use_tta=False, **changes,
+    ))
+
+
+def accuracies(config: Config) -> tuple[float, float]:
+    """On the test rows, and the run's own, out of fold."""
+    outcome = run(config)
+    truth = {row["id"]: row["answer"] for row in rows_of(Path(config.data_dir).with_suffix(".answers.csv"))}
+    answered = rows_of(outcome.page.parent / "test_predictions.csv")
+    return float(np.mean([row["answer"] == truth[row["id"]] for row in answered])), outcome.metrics.overall.accuracy.value
+
+
+def measure(out: Path, seed: int, labels: str) -> dict[str, tuple[float, float]]:
+    """Title -> accuracies of the runs of one seed."""
+    make_rows(out / "data" / f"{labels}{seed}", seed, labels == "wrong")
+    found = {}
+    for title in GUIDANCE[labels]:
+        config = settings(out, seed, labels, title)
+        if config.row_weights:
+            evidence = rows_of(out / "experiments" / f"{labels}{seed}" / "evidence.csv")
+            write_rows(Path(config.row_weights), [
+                {"id": row["id"], "weight": f"{1 - float(row['label_wrong']):.4f}"} for row in evidence if row["label_wrong"]
+            ])
+        found[title] = accuracies(config)
+    return found
+
+
+def spell_interval(values: np.ndarray) -> str:
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else np.nan
+    return f"{values.mean():+.3f} [{values.mean() - half:+.3f}, {values.mean() + half:+.3f}]"
+
+
+def table(results: list[dict[str, list[float]]]) -> str:
+    """Markdown, one line a kind of guidance."""
+    lines = ["| guidance | test accuracy | gain | out of fold more than on test rows |", "|---|---|---|---|"]
+    for title in results[0]:
+        test, own, plain = (np.array([result[t][i] for result in results]) for t, i in ((title, 0), (title, 1), (PLAIN, 0)))
+        gain = "" if title == PLAIN else spell_interval(test - plain)
+        lines.append(f"| {title} | {test.mean():.3f} | {gain} | {spell_interval(own - test)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--table", action="store_true", help="train nothing: show what is measured")
+    options = parser.parse_args()
+    for labels in GUIDANCE:
+        results = []
+        for seed in range(options.seeds):
+            file = options.out / f"guidance-{labels}{seed}.json"
+            if not file.exists() and not options.table:
+                write_json(file, measure(options.out, seed, labels))
+            results += [read_json(file)] if file.exists() else []
+        if results:
+            print(f"\n{labels} labels, {len(results)} seeds\n\n{table(results)}", flush=True)
