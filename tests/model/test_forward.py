@@ -84,8 +84,8 @@ def test_losses_by_hand():
 @pytest.mark.parametrize("among", [False, True])
 def test_a_weight_multiplies_the_loss_of_its_row(among):
     logits = torch.log(torch.tensor([[[0.2, 0.3, 0.5]]]))
-    one, half = (answer_loss(logits, batch_for_loss([[[0, 1, -1]]], [[weight, 0.0, 0.0]]), among_choices=among, label_smoothing=0.2)
-                 for weight in (1.0, 0.5))
+    batches = [batch_for_loss([[[0, 1, -1]]], [[weight, 0.0, 0.0]]) for weight in (1.0, 0.5)]
+    one, half = (answer_loss(logits, batch, among_choices=among, label_smoothing=0.2) for batch in batches)
     assert half.item() == pytest.approx(one.item() / 2)
 
 

@@ -111,7 +111,7 @@ def _check_data(project: Project, data: RunData) -> bool:
     try:
         require_photographs(project, data)
         print(fold_summary(split_rows(data, project.config), project.config.n_folds))
-    except (RunStopped, FoldError) as error:
+    except (RunStopped, FoldError, ConfigError) as error:
         print_line(False, str(error).splitlines()[0])
         return False
     return True

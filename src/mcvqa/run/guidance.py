@@ -16,7 +16,7 @@ from mcvqa.config import Config, ConfigError
 from mcvqa.data.questions import Question
 from mcvqa.data.table import DataError, read_cells
 from mcvqa.data.targets import Guidance, answer_target
-from mcvqa.ensemble.blend import LETTER_CONFIDENCE, read_predictions
+from mcvqa.ensemble.blend import LETTER_CONFIDENCE, BlendError, read_predictions
 from mcvqa.run.dataset import RunData
 from mcvqa.run.other_runs import OtherRun, other_run
 from mcvqa.scoring.scores import Scores, joined, log_softmax
@@ -33,8 +33,7 @@ def guidance_of(data: RunData, config: Config) -> Guidance:
         config: all settings.
 
     Raises:
-        ConfigError: a run or a file cannot be used. RunStopped: the other run is unfinished. DataError, BlendError: a file cannot
-            be read.
+        ConfigError: a run or a file cannot be used. RunStopped: the other run is unfinished.
     """
     notes: list[str] = []
     weights = _weights(data, config) if config.row_weights else {}
@@ -188,12 +187,12 @@ def _pseudo_labelled(data: RunData, config: Config) -> tuple[dict[int, tuple[Que
 
 
 def _scores_in(path: Path, data: RunData) -> Scores:
-    """What a prediction file says of the test rows. Raises ConfigError: it has other rows than these."""
+    """What a prediction file says of the test rows. Raises ConfigError: it cannot be read or lacks some of them."""
     if not path.is_file():
         raise ConfigError(f"pseudo={path}: there is no such file.")
     try:
         return read_predictions(path, data.test, data.tables[0].convention).test[0]
-    except DataError as error:
+    except (DataError, BlendError) as error:
         raise ConfigError(f"pseudo: {error}") from None
 
 

@@ -4,7 +4,6 @@ task once more; training then goes on from its last resume point.
 The run folder must be one that all nodes see. Reports travel through an actor on the main process's node, and a request to stop
 as the signal that a worker on this machine would get.
 """
-import contextlib
 import logging
 import signal
 import socket
@@ -219,9 +218,16 @@ class RayWorkers(WorkerPool[RayWorker]):
         """Pass on what workers have reported so far."""
         import ray
 
-        with self.taking, contextlib.suppress(Exception):  # of Ray: the cluster is gone, as the workers' calls will tell
-            for number, message in ray.get(self.reports.take.remote()):
-                worker = self.workers[number]
+        with self.taking:
+            workers, reports = self.workers, self.reports
+            if reports is None:  # closed, and Ray would start a cluster of its own to ask
+                return
+            try:
+                reported = ray.get(reports.take.remote())
+            except ray.exceptions.RayError:  # the cluster is gone, as the workers' calls will tell
+                return
+            for number, message in reported:
+                worker = workers[number]
                 if "process" in message:
                     worker.deaths += worker.process > 0 and worker.task is not None
                     worker.process, worker.node, worker.host = (message[name] for name in ("process", "node", "host"))
@@ -254,12 +260,12 @@ class RayWorkers(WorkerPool[RayWorker]):
                     worker.call.join(timeout=max(0.1, until - time.monotonic()))
         finally:
             self.closed.set()
+            reports, self.reports = self.reports, None
             self.workers = []
             for worker in workers:
                 ray.kill(worker.actor)
-            if self.reports is not None:
-                ray.kill(self.reports)
-                self.reports = None
+            if reports is not None:
+                ray.kill(reports)
             if self.connected:
                 ray.shutdown()
                 self.connected = False

@@ -50,7 +50,7 @@ class DistantMain:
     def report(self, **message: Any) -> None:
         import ray
 
-        with contextlib.suppress(Exception):  # of Ray: the main process is gone, and Ray will end this one
+        with contextlib.suppress(ray.exceptions.RayError):  # the main process is gone, and Ray will end this one
             ray.get(self.reports.add.remote(self.number, message))  # waits, so that no answer to a request overtakes it
 
 
