@@ -9,7 +9,6 @@ from mcvqa.model.device import plan_device
 from mcvqa.model.distributed import by_each, by_main, join_processes
 from mcvqa.run.dataset import (
     RunData,
-    explore_files,
     fit_text_prior,
     fold_summary,
     read_run_data,
@@ -18,6 +17,7 @@ from mcvqa.run.dataset import (
     write_folds,
 )
 from mcvqa.run.execution import prepare_model
+from mcvqa.run.exploration import explore_files
 from mcvqa.run.insights import audit_of_run
 from mcvqa.run.project import Project, RunStopped, open_project, settle_prompt, settle_settings
 from mcvqa.run.provenance import device_named
