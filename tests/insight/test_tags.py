@@ -37,8 +37,8 @@ def test_a_rule_names_its_row_and_says_why(tag):
         "resolution-sensitive": "67% of the image scales", "ambiguous": "3 of 5",
     }
     in_korean = {
-        "unreadable photograph": "읽을 수 없습니다: no such file", "label probably wrong": "'red'이(가) 틀렸을 확률 86%",
-        "order-sensitive": "보기 순서 가운데 50%", "misled by the picture": "글만 보면 'red'(70%)",
+        "unreadable photograph": "읽을 수 없습니다: no such file", "label probably wrong": "'red': 틀렸을 확률 86%",
+        "order-sensitive": "보기 순서 가운데 50%", "misled by the picture": "글만 보면 맞히지만('red' 70%)",
         "resolution-sensitive": "이미지 배율 가운데 67%", "ambiguous": "5명 중 3명",
     }
     assert found == tag and told[tag] in reason and in_korean[tag] in korean

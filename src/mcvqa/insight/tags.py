@@ -40,7 +40,7 @@ def _label_probably_wrong(row: RowEvidence) -> Reason | None:
     if row.label_wrong is not None and row.label_wrong >= WRONG:
         return Reason(
             f"{row.label_wrong:.0%} probable that {label!r} is wrong; models that never saw the label say {said!r}",
-            f"라벨 {label!r}이(가) 틀렸을 확률 {row.label_wrong:.0%}. 이 라벨을 학습하지 않은 모델은 {said!r}(이)라고 답했습니다",
+            f"라벨 {label!r}: 틀렸을 확률 {row.label_wrong:.0%}. 이 라벨을 학습하지 않은 모델의 답은 {said!r}입니다",
         )
     if row.is_right:
         return None
@@ -80,7 +80,7 @@ def _misled_by_the_picture(row: RowEvidence) -> Reason | None:
     label, share = row.question.choices[row.truth], row.prior[row.truth]
     return Reason(
         f"the texts alone say {label!r} with {share:.0%}, which is right; with the picture the answer is wrong",
-        f"글만 보면 {label!r}({share:.0%})로 맞히지만, 사진을 보면 틀립니다",
+        f"질문과 보기 글만 보면 맞히지만({label!r} {share:.0%}), 사진을 보면 틀립니다",
     )
 
 

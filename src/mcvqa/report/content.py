@@ -204,20 +204,21 @@ def _error_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
 
 def _tag_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
     """How many wrong answers have each tag, the most frequent first, and what to do about it."""
-    counts = Counter(one.tag or "no_tag" for one in content.tags.values()).most_common()
-    rows = [(say(tag), f"{count:,}", say(f"do {tag}")) for tag, count in counts]
+    language, tags = say("language"), content.tags.values()
+    counts = Counter((one.names[language], one.remedies[language]) for one in tags).most_common()
+    rows = [(name, f"{count:,}", remedy) for (name, remedy), count in counts]
     return [_table_block((say("diagnosis"), say("wrong_answers"), say("what_to_do")), rows)] if rows else []
 
 
 def _error_row(card: ErrorCard, say: ReportWord) -> tuple[str, ...]:
-    error = card.error
+    error, tag, language = card.error, card.tag, say("language")
     choices = " / ".join(f"({letter}) {text}" for letter, text in zip(LETTERS, error.choices, strict=False))
     predicted, true = LETTERS[error.predicted], LETTERS[error.answer]
     return (
         f"{error.id}, {error.image}", error.question, choices,
         f"{predicted}\u00a0({error.probabilities[error.predicted]:.2f})",  # a non-breaking space
         f"{true}\u00a0({error.probabilities[error.answer]:.2f})",
-        f"{say(card.tag.tag)}: {card.tag.reasons[say('language')]}" if card.tag and card.tag.tag else "–",
+        f"{tag.names[language]}: {tag.reasons[language]}" if tag and tag.reasons[language] else "–",
     )
 
 

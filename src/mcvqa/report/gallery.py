@@ -18,17 +18,19 @@ OpenPicture = Callable[[str], Any]  # path as written in the CSV -> PIL image; r
 
 @dataclass(frozen=True)
 class ErrorTag:
-    """What is probably the matter with a wrong answer.
+    """What is probably the matter with a wrong answer, in each language.
 
     Attributes:
         said: the answer that it is about.
-        tag: one of the names in `insight/tags.py`; empty where no rule fits.
-        reasons: language -> why.
+        names: what it is called.
+        reasons: why; empty texts where nothing is known to be the matter.
+        remedies: what to do about such rows.
     """
 
     said: int
-    tag: str
+    names: Mapping[str, str]
     reasons: Mapping[str, str]
+    remedies: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,8 @@ GALLERY_MACROS = """
 <span><bdi>{{ text }}</bdi>{% if mark %}<small>{{ mark[0] }} {{ both(say(mark[1])) }}</small>{% endif %}</span>
 <em>{{ '%.0f' % (100 * share) }}%</em><i></i></li>{% endfor %}</ol>
 {% if hidden %}<p class="name">{{ both(say('more_choices', n=hidden)) }}</p>{% endif %}
-{% if card.tag and card.tag.tag %}
-<p class="tag"><b>{{ both(say(card.tag.tag)) }}</b>{{ both(card.tag.reasons) }}</p>
+{% if card.tag and card.tag.reasons.en %}
+<p class="tag"><b>{{ both(card.tag.names) }}</b>{{ both(card.tag.reasons) }}</p>
 {% endif %}
 <p class="name">{{ error.id }} · {{ both(say(error.kind)) }}</p></div></article>{% endfor %}
 </div>
@@ -160,7 +162,7 @@ def report_template(text: str, languages: Sequence[str]) -> jinja2.Template:
         text: of the template, as HTML.
         languages: those that it is shown in, the first one where there can be only one.
     """
-    def say(name: str, **values: object) -> dict[str, str]:
+    def say(name: str, /, **values: object) -> dict[str, str]:
         return {language: report_word(language, name, **values) for language in languages}
 
     def once(texts: Mapping[str, Any]) -> list[tuple[str, Any]]:

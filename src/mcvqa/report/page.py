@@ -44,6 +44,9 @@ def _write_error_pictures(folder: Path, sections: Sequence[ReportSection]) -> No
 # %% HTML
 # The policy in <meta> lets the browser load and run nothing, whatever the page contains; radio buttons switch the language.
 PAGE_TEMPLATE = """
+{% macro with_code(text) %}
+{% for part in text.split("`") %}{% if loop.index is even %}<code>{{ part }}</code>{% else %}{{ part }}{% endif %}{% endfor %}
+{% endmacro %}
 {% macro told(block) %}
 {% if block.kind == "tiles" %}
 <div class="tiles">{% for label, value, detail in block.rows %}
@@ -56,7 +59,7 @@ PAGE_TEMPLATE = """
 <tbody>{% for row in block.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div>
 {% elif block.kind == "list" %}
-<ul>{% for row in block.rows %}<li>{{ row[0] }}</li>{% endfor %}</ul>
+<ul>{% for row in block.rows %}<li>{{ with_code(row[0]) }}</li>{% endfor %}</ul>
 {% elif block.kind == "link" %}
 <p><a class="button" href="{{ block.path.as_posix()|urlencode }}">{{ block.text }} →</a></p>
 {% else %}
@@ -117,6 +120,7 @@ figcaption { margin-top: .4rem; color: var(--soft); font-size: .87rem; text-alig
 pre { padding: 1rem 1.2rem; overflow-x: auto; background: var(--panel); border-radius: 8px;
   font: .84rem/1.5 ui-monospace, "SFMono-Regular", Consolas, "D2Coding", "NanumGothicCoding", monospace; }
 li { margin: .3rem 0; }
+code { padding: .1rem .3rem; border-radius: 4px; background: var(--panel); font-size: .9em; }
 {{ gallery_css|safe }}
 @media print {
   :root { --ink: #000; --soft: #444; --line: #bbb; --paper: #fff; --panel: #fff; --accent: #000; }

@@ -37,23 +37,7 @@ REPORT_WORDS = {
     "predicted": ("모델의 답", "predicted"), "true": ("정답", "true"),
     "photograph_of": ("{id}의 사진", "Photograph of {id}"), "no_photograph": ("사진 없음: {why}", "No photograph: {why}"),
     "more_choices": ("그 밖의 보기 {n}개", "{n} more choices"),
-    "wrong_answers": ("오답 수", "wrong answers"), "what_to_do": ("할 일", "what to do"), "no_tag": ("진단 없음", "no tag"),
-    "label probably wrong": ("라벨 오류 의심", "label probably wrong"),
-    "order-sensitive": ("보기 순서에 민감", "order-sensitive"),
-    "misled by the picture": ("사진이 오히려 방해", "misled by the picture"), "ambiguous": ("답이 애매함", "ambiguous"),
-    "resolution-sensitive": ("해상도에 민감", "resolution-sensitive"),
-    "unreadable photograph": ("사진을 읽을 수 없음", "unreadable photograph"),
-    "do label probably wrong": ("사진을 보고 라벨을 확인하세요: mcvqa audit", "Look at them and decide: mcvqa audit"),
-    "do order-sensitive": (
-        "보기 순서를 늘리세요: use_tta=true, train_orders=2", "More option orders: use_tta=true, train_orders=2",
-    ),
-    "do misled by the picture": (
-        "사진의 작은 부분을 보아야 하는지 확인하세요: 더 큰 image_size", "See whether small details matter: a larger image_size",
-    ),
-    "do resolution-sensitive": ("더 큰 image_size, 여러 배율(tta_scales)", "A larger image_size, several scales (tta_scales)"),
-    "do ambiguous": ("사람도 답하기 어려운 문제일 수 있습니다", "People may disagree too: a limit of the data"),
-    "do unreadable photograph": ("파일을 고치세요: eda/problems.csv", "Mend the files: eda/problems.csv"),
-    "do no_tag": ("행, 에폭, 더 큰 모델", "More rows, more epochs, a larger model"),
+    "wrong_answers": ("오답 수", "wrong answers"), "what_to_do": ("할 일", "what to do"),
     # accuracy
     "rows": ("행", "rows"), "accuracy": ("정확도", "accuracy"), "guessing": ("찍을 때", "guessing"), "n": ("행 수", "n"),
     "all": ("전체", "all"), "fold": ("폴드 {name}", "fold {name}"), "source": ("{name} 파일", "from {name}"),
@@ -184,7 +168,7 @@ REPORT_WORDS = {
 ReportWord = Callable[..., str]  # name, values to fill in -> text
 
 
-def report_word(language: str, name: str, **values: object) -> str:
+def report_word(language: str, name: str, /, **values: object) -> str:
     """A text of REPORT_WORDS in one of REPORT_LANGUAGES."""
     return REPORT_WORDS[name][list(REPORT_LANGUAGES).index(language)].format(**values)
 

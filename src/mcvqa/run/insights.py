@@ -8,6 +8,7 @@ from mcvqa.ensemble.blend import Member
 from mcvqa.insight.audit import LabelAudit, audit_labels
 from mcvqa.insight.evidence import EVIDENCE, Judged, Neighbours, RowEvidence, gather_evidence, write_evidence
 from mcvqa.insight.label_noise import LabelNoise, estimate_label_noise, stacked_means
+from mcvqa.insight.tag_words import tag_words
 from mcvqa.insight.tags import tag_counts, tagged
 from mcvqa.report.gallery import ErrorTag
 from mcvqa.run.dataset import RunData, prior_of_train
@@ -101,10 +102,15 @@ def write_run_evidence(
 
 def tags_of_errors(rows: list[RowEvidence]) -> dict[str, ErrorTag]:
     """Id of each row that was answered wrongly -> what is probably the matter."""
-    return {
-        row.question.id: ErrorTag(row.said, row.tag, {"en": row.reason, "ko": row.reason_in_korean})
-        for row in rows if row.said is not None and row.is_right is False
-    }
+    tags = {}
+    for row in rows:
+        if row.said is not None and row.is_right is False:
+            words = tag_words(row.tag)
+            tags[row.question.id] = ErrorTag(
+                row.said, {language: name for language, (name, _) in words.items()},
+                {"ko": row.reason_in_korean, "en": row.reason}, {language: remedy for language, (_, remedy) in words.items()},
+            )
+    return tags
 
 
 # %% after labels were fixed
