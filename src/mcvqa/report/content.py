@@ -250,7 +250,7 @@ def _name_in(group: GroupAccuracy, before: str) -> str:
 def _group_row(name: str, group: GroupAccuracy, say: ReportWord) -> tuple[str, ...]:
     accuracy = group.accuracy
     blind = f"{group.blind.value:.3f}" if group.blind else "–"
-    return (name, _accuracy_text(accuracy, say), _interval_text(accuracy), blind, f"{group.chance:.3f}", f"{accuracy.n:,}")
+    return (name, _accuracy_text(accuracy, say), _interval_text(accuracy, say), blind, f"{group.chance:.3f}", f"{accuracy.n:,}")
 
 
 def _gain_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
@@ -258,7 +258,7 @@ def _gain_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
     if not gains:
         return []
     rows = [
-        (name, f"{g.value:+.3f}", spell_interval(g.low, g.high, sign="+"), spell_p_value(g.p_value), say(gain_verdict(g)))
+        (name, f"{g.value:+.3f}", spell_interval(g.low, g.high, say("to"), sign="+"), spell_p_value(g.p_value), say(gain_verdict(g)))
         for name, g in gains.items()
     ]
     header = tuple(map(say, ("technique", "gain", "interval", "p_value", "verdict")))
@@ -278,7 +278,7 @@ def _ensemble_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]
     if not content.methods:
         return []
     rows = [
-        (say("used", name=name) if name == content.method else name, _accuracy_text(accuracy, say), _interval_text(accuracy))
+        (say("used", name=name) if name == content.method else name, _accuracy_text(accuracy, say), _interval_text(accuracy, say))
         for name, accuracy in sorted(content.methods.items(), key=lambda item: -item[1].value)
     ]
     header = (say("method"), say("accuracy"), say("interval"))
@@ -426,5 +426,5 @@ def _accuracy_text(accuracy: Accuracy, say: ReportWord) -> str:
     return say("not_measured") if accuracy.not_measured else spell_error(accuracy.value, accuracy.standard_error)
 
 
-def _interval_text(accuracy: Accuracy) -> str:
-    return "–" if accuracy.not_measured else spell_interval(*accuracy.interval)
+def _interval_text(accuracy: Accuracy, say: ReportWord) -> str:
+    return "–" if accuracy.not_measured else spell_interval(*accuracy.interval, say("to"))

@@ -4,7 +4,7 @@ from functools import partial
 
 REPORT_LANGUAGES = {"ko": "한국어", "en": "English"}
 REPORT_WORDS = {
-    "language": ("ko", "en"), "duration": ("{korean}", "{english}"),
+    "language": ("ko", "en"), "duration": ("{korean}", "{english}"), "to": (" ~ ", " to "),
     # sections
     "result": ("결과", "Result"), "errors": ("틀린 문제", "Errors"), "advice": ("다음에 할 일", "What to try next"),
     "accuracies": ("정확도", "Accuracy"),
