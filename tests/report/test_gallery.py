@@ -36,7 +36,9 @@ def test_of_many_choices_the_true_one_and_the_most_probable_are_shown_in_their_o
     assert "20 more choices" in page
 
 
-@pytest.mark.parametrize(("language", "there", "not_there"), [("ko", "답이 애매함", "ambiguous"), ("en", "ambiguous", "답이 애매함")])
+@pytest.mark.parametrize(("language", "there", "not_there"), [
+    ("ko", "답이 애매함", "ambiguous"), ("en", "ambiguous", "답이 애매함"),
+])
 def test_it_is_in_one_language(language, there, not_there):
     page = gallery(language=language, train_1=TAG)
     assert there in page and not_there not in page

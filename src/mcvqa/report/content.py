@@ -192,21 +192,23 @@ def _error_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
     link = [ReportBlock("link", say("explorer"), path=Path(content.explorer))] if content.explorer else []
     if not errors:
         return [ReportBlock("text", say("none_wrong")), *link]
+    wrong = content.metrics.overall.accuracy.n - content.metrics.overall.accuracy.right
     cards = error_cards(errors, content.thumbnails, content.tags)
     header = tuple(map(say, ("row", "question", "choices", "predicted", "true", "diagnosis")[: 6 if content.tags else 5]))
     rows = tuple(_error_row(card, say)[: len(header)] for card in cards)
     return [
         *_tag_blocks(content, say), *link,
-        ReportBlock("text", say("most_confident", n=len(errors), wrong=counted(len(errors), "wrong answer"))),
+        ReportBlock("text", say("most_confident", n=len(errors), total=wrong, wrong=counted(wrong, "wrong answer"))),
         ReportBlock("gallery", header=header, rows=rows, cards=cards),
     ]
 
 
 def _tag_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
-    """How many wrong answers have each tag, the most frequent first, and what to do about it."""
+    """How many wrong answers have each tag and what to do about it, the most frequent first, those without a tag last."""
     language, tags = say("language"), content.tags.values()
-    counts = Counter((one.names[language], one.remedies[language]) for one in tags).most_common()
-    rows = [(name, f"{count:,}", remedy) for (name, remedy), count in counts]
+    counts = Counter((one.reasons[language] == "", one.names[language], one.remedies[language]) for one in tags)
+    ordered = sorted(counts.items(), key=lambda item: (item[0][0], -item[1]))
+    rows = [(name, f"{count:,}", remedy) for (_, name, remedy), count in ordered]
     return [_table_block((say("diagnosis"), say("wrong_answers"), say("what_to_do")), rows)] if rows else []
 
 
@@ -258,7 +260,8 @@ def _gain_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
     if not gains:
         return []
     rows = [
-        (name, f"{g.value:+.3f}", spell_interval(g.low, g.high, say("to"), sign="+"), spell_p_value(g.p_value), say(gain_verdict(g)))
+        (name, f"{g.value:+.3f}", spell_interval(g.low, g.high, say("to"), sign="+"), spell_p_value(g.p_value),
+         say(gain_verdict(g)))
         for name, g in gains.items()
     ]
     header = tuple(map(say, ("technique", "gain", "interval", "p_value", "verdict")))

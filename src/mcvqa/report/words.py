@@ -31,7 +31,9 @@ REPORT_WORDS = {
     "about_points": ("약 {points:.1f}점", "about {points:.1f} points"), "few_points": ("0.1점 미만", "less than 0.1 points"),
     # errors
     "none_wrong": ("틀린 문제가 없습니다.", "No row was answered wrongly."),
-    "most_confident": ("확신이 높았던 것부터 {n}개를 보여 줍니다.", "Most confident first: {wrong}."),
+    "most_confident": (
+        "오답 {total:,}개 중 {n}개를 확신이 높았던 것부터 보여 줍니다.", "{n} of {wrong}, the most confident first.",
+    ),
     "explorer": ("필터와 검색으로 모든 행 보기", "All rows, with filters and search"),
     "row": ("행", "row"), "question": ("질문", "question"), "choices": ("보기", "choices"), "diagnosis": ("진단", "diagnosis"),
     "predicted": ("모델의 답", "predicted"), "true": ("정답", "true"),
