@@ -19,10 +19,10 @@ def markdown_text(text: Any) -> str:
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], numeric: bool = False) -> str:
     """Format a GitHub table; `numeric` right-aligns all columns but the first."""
-    return _table_of(header, [list(map(markdown_text, row)) for row in rows], numeric)
+    return _markdown_rows(header, [list(map(markdown_text, row)) for row in rows], numeric)
 
 
-def _table_of(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: bool) -> str:
+def _markdown_rows(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: bool) -> str:
     """Args: rows: of cells that are Markdown already."""
     ruler = ["---", *(["---:" if numeric else "---"] * (len(header) - 1))]
     return "\n".join(f"| {' | '.join(line)} |" for line in (list(map(markdown_text, header)), ruler, *rows))
@@ -49,7 +49,7 @@ def _markdown_block(block: ReportBlock, folder: Path) -> str:
     if block.kind == "gallery":
         rows = [[_linked_thumbnail(n, card), *map(markdown_text, row)]
                 for n, (card, row) in enumerate(zip(block.cards, block.rows, strict=True))]
-        return _table_of(("", *block.header), rows, block.numeric)
+        return _markdown_rows(("", *block.header), rows, block.numeric)
     if block.kind == "photographs":
         return "\n".join([markdown_text(block.text), "", *(
             f"- {', '.join(markdown_text(caption) for _, caption in group)}" for group in block.groups)])
