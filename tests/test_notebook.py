@@ -31,6 +31,7 @@ from tools.build_notebook import (
     build,
     left_out,
     requirements,
+    with_filled_lines,
     with_plain_signatures,
     with_single_quotes,
 )
@@ -104,7 +105,7 @@ def test_every_part_of_every_module_is_there_once():
         made = [statement for cell in cells for statement in code_of(cell)]
         source = with_plain_signatures(Module(name).source)
         assert sorted(made) == sorted(code_of(source, NAMES_NOT_IN_NOTEBOOK.get(name, ()))), name
-        assert cells[0].split("\n")[1].startswith(('"""', "'''")), f"{name}: the docstring comes first"
+        assert cells[0].split("\n")[1].startswith(('"', "'")), f"{name}: the docstring comes first"
     assert len(LIBRARY) == len({cell["source"].split("\n")[0] for cell in LIBRARY})
 
 
@@ -160,13 +161,29 @@ class Room:
 @pytest.mark.parametrize(("code", "shorter"), [
     ('x = "a"  # an "a"', "x = 'a' # an \"a\""),
     ('f(r"\\d", f"{x[\'a\']}", "it\'s", \'"\', "\\"")', 'f(r\'\\d\', f"{x[\'a\']}", "it\'s", \'"\', "\\"")'),
-    ('"""Says "no"."""', "'''Says \"no\".'''"),
+    ('"""Says "no"."""', "'Says \"no\".'"),
+    ('"""Says\nno."""', "'''Says\nno.'''"),
     ('"""It\'s."""', '"""It\'s."""'),
     ('x = {"#": 1}  # fmt: skip', "x = {'#': 1}"),
 ])
 def test_a_text_is_written_with_single_quotes_where_it_holds_none(code, shorter):
     assert with_single_quotes(code) == shorter
     assert ast.dump(ast.parse(code)) == ast.dump(ast.parse(shorter))
+
+
+@pytest.mark.parametrize(("code", "filled"), [
+    ("x = f(\n    a,\n    b,\n)", "x = f(a, b)"),
+    ("x = (\n    a,\n)", "x = (a,)"),
+    ("x = [\n    a,\n]\ny = x[\n    a,\n]", "x = [a]\ny = x[a,]"),
+    ("x = f(a,  # why\n      b)", "x = f(a,  # why\n      b)"),
+    ("x = f(\n    # why\n    a,\n    b)", "x = f(\n    # why\n    a, b)"),
+    ("x = f(\'\'\'a\n  b\'\'\',\n    c)", "x = f(\'\'\'a\n  b\'\'\', c)"),
+    ("if a:\n    b()", "if a:\n    b()"),
+    (f"x = f(\n    {'a' * 80},\n    {'b' * 80},\n)", f"x = f({'a' * 80},\n    {'b' * 80})"),
+])
+def test_lines_inside_brackets_are_filled(code, filled):
+    assert with_filled_lines(code) == filled
+    assert ast.dump(ast.parse(code)) == ast.dump(ast.parse(filled))
 
 
 @pytest.mark.parametrize(("line", "said"), [

@@ -13,16 +13,20 @@ A story is Markdown. What stands in it becomes text, and:
     @defaults@                the defaults of the settings that presets set
 
 Each module becomes one collapsed cell, the first sentence of its docstring first; other docstrings are cut after their first
-sentence (methods, private and very short functions lose theirs), annotations of functions are cut, "text" is written as 'text'.
+sentence (methods, private and short functions lose theirs), annotations of functions are cut, "text" is written as 'text', lines
+inside brackets are filled.
 Imports inside the package are dropped, and those that an earlier cell has made: in the notebook all names live in one
 namespace. Where a function imports a module that stays in the package, its block becomes an error. What the story orders and the
 package does not have is an error that names it.
 """
 import argparse
 import ast
+import io
 import json
+import keyword
 import re
 import sys
+import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -196,8 +200,8 @@ def without_imports(code: str, known: set[str]) -> str:
 
 
 def with_short_docstrings(code: str) -> str:
-    """The code with the first sentence of each docstring, and none of methods, private functions, and functions of one short
-    statement: whole ones cost 130 KB."""
+    """The code with the first sentence of each docstring, and none of methods, private functions, and functions of at most
+    three statements: whole ones cost 150 KB."""
     lines = code.splitlines()
     for node in ast.walk(ast.parse(code)):
         if not isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) or not ast.get_docstring(node):
@@ -206,7 +210,7 @@ def with_short_docstrings(code: str) -> str:
         text = "\n".join(lines[first:last])
         name = getattr(node, "name", "")
         method = isinstance(node, ast.FunctionDef) and node.col_offset > 0
-        at_a_glance = isinstance(node, ast.FunctionDef) and len(node.body) == 2 and len(ast.unparse(node.body[1])) < 80
+        at_a_glance = isinstance(node, ast.FunctionDef) and len(node.body) <= 4
         private = method or at_a_glance or (name.startswith("_") and not name.startswith("__"))
         only_arguments = text.lstrip().startswith(('"""Args:', '"""Raises', '"""Attributes:'))
         if (private or only_arguments) and len(node.body) > 1:
@@ -243,18 +247,45 @@ def with_plain_signatures(code: str) -> str:
 LONGEST_LINE = 130
 
 
-def with_joined_signatures(code: str) -> str:
-    """The code with each signature in one line that is short enough for one without its annotations."""
-    lines = code.split("\n")
-    for node in ast.walk(ast.parse(code)):
-        if not isinstance(node, ast.FunctionDef) or node.body[0].lineno - node.lineno < 2:
-            continue
-        first, body = node.lineno - 1, node.body[0].lineno - 1
-        head, *rest = lines[first:body]
-        joined = re.sub(r",? \):$", "):", head + " ".join(line.strip() for line in rest))
-        if head.endswith("(") and joined.endswith(":") and "#" not in joined and len(joined) <= LONGEST_LINE:
-            lines[first:body] = [joined, *[REMOVED] * len(rest)]
-    return "\n".join(line for line in lines if line != REMOVED)
+def with_filled_lines(code: str) -> str:
+    """The code with lines inside brackets joined as far as they fit into one line.
+
+    Raises:
+        StoryError: it would mean something else.
+    """
+    filled: list[str] = []
+    joinable, without_comma = _lines_to_join(code)
+    for number, line in enumerate(code.split("\n"), 1):
+        if number in joinable:
+            before, closes = filled[-1].removesuffix("," if number in without_comma else "\n"), line.strip()[0] in ")]}"
+            joined = before + " " * (before[-1] not in "([{" and not closes) + line.strip()
+            if len(joined) <= LONGEST_LINE:
+                filled[-1] = joined
+                continue
+        filled.append(line)
+    text = "\n".join(filled)
+    if ast.dump(ast.parse(text)) != ast.dump(ast.parse(code)):
+        raise StoryError(f"lines cannot be filled: {code.splitlines()[0]}")
+    return text
+
+
+def _lines_to_join(code: str) -> tuple[set[int], set[int]]:
+    """Numbers of lines that may stand behind the one before, and of those before which no comma is needed then."""
+    joinable, without_comma, commented = set(), set(), set()
+    needs_no_comma, last = [], ""  # of each open bracket: whether it is that of a call, a list or a dict
+    for token in tokenize.generate_tokens(io.StringIO(code + "\n").readline):
+        if token.type == tokenize.OP and token.string in "([{":
+            is_behind_name = last in (")", "]") or (last.isidentifier() and not keyword.iskeyword(last))
+            needs_no_comma.append(token.string == "{" or (token.string == "(") == is_behind_name)
+        elif token.type == tokenize.OP and token.string in ")]}" and needs_no_comma.pop():
+            without_comma.add(token.start[0] if not token.line[: token.start[1]].strip() else 0)
+        elif token.type == tokenize.COMMENT:
+            commented |= {token.start[0], token.start[0] + 1}
+        elif token.type == tokenize.NL and needs_no_comma and token.line.strip():
+            joinable.add(token.start[0] + 1)
+        last = token.string
+    empty = {number for number, line in enumerate(code.split("\n"), 1) if not line.strip()}
+    return joinable - commented - empty, without_comma
 
 
 READ_NO_ANNOTATIONS = {
@@ -289,7 +320,7 @@ def with_single_quotes(code: str) -> str:
             return match[0]
         return body.join([quote.replace('"', "'")] * 2)
 
-    return LITERAL.sub(shortened, code)
+    return re.sub(r"^( *r?)'''([^'\n]+)'''$", r"\1'\2'", LITERAL.sub(shortened, code), flags=re.MULTILINE)
 
 
 def left_out(name: str) -> bool:
@@ -353,7 +384,7 @@ class Builder:
         slug, number = module.name.replace(".", "-"), list(module.parts).index(titles[0]) + 1
         title = f"{LIBRARY_TITLE}{module.name.replace('.', '/')}.py{f' · {part}' if part else ''}"
         shown = with_short_docstrings(without_imports(module.code(titles), self.imports))
-        code = with_single_quotes(with_joined_signatures(with_plain_signatures(shown)))
+        code = with_single_quotes(with_filled_lines(with_plain_signatures(shown)))
         code = re.sub(r"^(# %% .*)\n+", r"\1\n", code, flags=re.MULTILINE)
         self.code(f"{title}\n{code}", f"{slug}-{number}" if part else slug, collapsed=True)
 

@@ -16,18 +16,20 @@ from mcvqa.base.informing import printable
 from mcvqa.base.uncertainty import Accuracy, Gain
 from mcvqa.config import Config
 from mcvqa.data.questions import Question
-from mcvqa.report.metrics import Selection, measure
-from mcvqa.report.page import (
+from mcvqa.report.content import (
+    DataFindings,
+    LookAlike,
     ReportBlock,
     ReportInput,
     ReportSection,
     changed_settings,
     gain_verdict,
-    markdown_report,
-    markdown_text,
     report_sections,
-    write_report,
 )
+from mcvqa.report.gallery import ErrorTag, thumbnails_of
+from mcvqa.report.markdown import markdown_report, markdown_text
+from mcvqa.report.metrics import Selection, measure
+from mcvqa.report.page import write_report
 from mcvqa.report.submission import SubmissionReport
 from mcvqa.scoring.scores import plain_scores
 
@@ -62,17 +64,36 @@ def rendered_markdown(text: str) -> str:
     return parser.enable(["table", "strikethrough"]).render(text)
 
 
-def report_input(metrics, folder, mark: str = "") -> ReportInput:
+def report_input(metrics, folder, mark: str = "", **changes) -> ReportInput:
     figure = folder / "figures" / "my groups.png"
-    figure.parent.mkdir(parents=True)
+    figure.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (4, 3), (0, 90, 200)).save(figure)
-    return ReportInput(
-        run=f"run {mark}", config=Config().as_dict() | {"model_id": f"tiny {mark}", "image_column": mark},
-        data_summary=f"120 rows {mark}\n\n  indented", metrics=metrics, methods={f"vote {mark}": Accuracy(80, 120)},
-        method="vote", method_reason=f"because {mark}", figures={"groups": figure},
+    tags = {e.id: tag_of(e.predicted, mark) for e in metrics.errors}
+    content = ReportInput(
+        run=f"run {mark}", config=Config().as_dict() | {"model_id": f"tiny {mark}", "image_column": mark}, metrics=metrics,
+        data=DataFindings(
+            f"120 rows {mark}\n\n  indented", {"kinds": figure}, [("id", 0, 0, 0), ("photograph, alike", 2, 5, 1)],
+            [[LookAlike("one.jpg", "train", f"r1 {mark}"), LookAlike("gone.jpg", "test", "r2")]],
+        ),
+        methods={f"vote {mark}": Accuracy(80, 120)}, method="vote", method_reason=f"because {mark}", figures={"groups": figure},
+        tags=tags, thumbnails=thumbnails_of([*(e.image for e in metrics.errors), "one.jpg", "gone.jpg"], small_picture),
         submissions={f"outputs/{mark}.csv": SubmissionReport(7, {"a": 7}, (f"row 3 {mark}",))},
         environment={f"python {mark}": f"3.12 {mark}"}, seconds=75,
     )
+    return dataclasses.replace(content, **changes)
+
+
+def tag_of(said: int, mark: str = "") -> ErrorTag:
+    return ErrorTag(
+        said, {"ko": "순서에 민감", "en": "order-sensitive"}, {"ko": f"절반만 {mark}", "en": f"half of them {mark}"},
+        {"ko": "더 많은 순서", "en": "more orders"},
+    )
+
+
+def small_picture(written: str) -> Image.Image:
+    if written == "gone.jpg":
+        raise FileNotFoundError("no such file")
+    return Image.new("RGB", (900, 600), (255, 0, 255))
 
 
 @pytest.fixture(scope="module")
@@ -87,25 +108,26 @@ def test_html_shows_hostile_text_and_runs_none_of_it(evil_report) -> None:
     page = Page(evil_report[1])
     assert not {"script", "iframe", "object", "link", "base", "form"} & set(page.tags)
     assert not [name for name, _ in page.attributes if name.startswith("on")]
-    assert page.tags.count("img") == 1
+    assert page.tags.count("img") == 2 + 5 + 1, "two figures, five errors, one of two look-alikes"
     shown = " ".join(EVIL.split())
-    # title, heading, model, setting, summary, reason, method, submission (2), environment (2), and each error's row
+    # title, heading, model, setting, summary, reason, method, submission (2), environment (2), and each error's card
     assert page.text.count(shown) > 10 + 5 * 3
 
 
 def test_html_loads_nothing(evil_report) -> None:
     attributes = Page(evil_report[1]).attributes
-    assert all(value.startswith("data:image/png;base64,") for name, value in attributes if name == "src")
+    assert all(re.match("data:image/(png|jpeg);base64,", value) for name, value in attributes if name == "src")
     assert all(value.startswith("#") for name, value in attributes if name == "href")
     assert "url(" not in evil_report[1]
     assert "@import" not in evil_report[1]
-    assert "default-src 'none'" in evil_report[1]
+    assert ("http-equiv", "Content-Security-Policy") in attributes
+    assert ("content", "default-src 'none'; img-src data:; style-src 'unsafe-inline'") in attributes
 
 
 def test_markdown_shows_hostile_text_and_runs_none_of_it(evil_report) -> None:
     page = Page(rendered_markdown(evil_report[0]))
     assert "script" not in page.tags
-    assert page.tags.count("img") == 1
+    assert page.tags.count("img") == 2 + 5
     assert [v for n, v in page.attributes if n == "href"] == ["report.html"]
     assert page.text.count(" ".join(EVIL.split())) > 10 + 5 * 3
 
@@ -135,8 +157,20 @@ def test_figures_are_linked_in_markdown_and_inside_the_page(metrics, tmp_path) -
     content = report_input(metrics, tmp_path)
     markdown, page = write_report(tmp_path, content)
     assert "(figures/my%20groups.png)" in markdown.read_text("utf-8")
-    [source] = [v for n, v in Page(page.read_text("utf-8")).attributes if n == "src"]
-    assert base64.b64decode(source.partition(",")[2]) == content.figures["groups"].read_bytes()
+    sources = [v for n, v in Page(page.read_text("utf-8")).attributes if n == "src" and "png" in v]
+    assert {base64.b64decode(source.partition(",")[2]) for source in sources} == {content.figures["groups"].read_bytes()}
+
+
+def test_photographs_of_errors_are_beside_the_markdown_and_those_of_an_earlier_report_are_gone(metrics, tmp_path) -> None:
+    markdown, _ = write_report(tmp_path, report_input(metrics, tmp_path))
+    linked = re.findall(r"!\[\]\((errors/\d+\.jpg)\)", markdown.read_text("utf-8"))
+    assert linked == [f"errors/{n:02}.jpg" for n in range(1, 6)]
+    for name in linked:
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size == (360, 240)
+    fewer = dataclasses.replace(metrics, errors=metrics.errors[:2])
+    write_report(tmp_path, report_input(fewer, tmp_path))
+    assert sorted(file.name for file in (tmp_path / "errors").iterdir()) == ["01.jpg", "02.jpg"]
 
 
 def test_figures_of_the_report_reach_the_reader(metrics, tmp_path) -> None:
@@ -165,10 +199,72 @@ def test_accuracy_by_source_and_the_source_that_validates_are_in_both_reports(me
 
 
 def test_sections_without_content_are_left_out(metrics) -> None:
-    bare = ReportInput("run", {}, "", dataclasses.replace(metrics, gains={}))
+    bare = ReportInput("run", {}, dataclasses.replace(metrics, gains={}))
     titles = {section.title for section in report_sections(bare)}
     assert not {"Data", "Training", "What each technique brings", "Ensemble", "Submission"} & titles
     assert {"Result", "Accuracy", "Calibration", "Letters", "How to read these figures"} <= titles
+
+
+# %% two languages
+def page_of(metrics, tmp_path, **changes) -> str:
+    return write_report(tmp_path, report_input(metrics, tmp_path, **changes))[1].read_text("utf-8")
+
+
+def test_both_languages_say_the_same(metrics, tmp_path) -> None:
+    """The same sections and blocks, the same numbers in each."""
+    content = report_input(metrics, tmp_path)
+    korean, english = report_sections(content, "ko"), report_sections(content, "en")
+    assert [one.name for one in korean] == [one.name for one in english]
+    for ours, theirs in zip(korean, english, strict=True):
+        assert [block.kind for block in ours.blocks] == [block.kind for block in theirs.blocks]
+        for a, b in zip(ours.blocks, theirs.blocks, strict=True):
+            assert len(a.rows) == len(b.rows) and len(a.header) == len(b.header)
+            if ours.name != "remarks":
+                assert numbers_in(a) == numbers_in(b)
+
+
+def numbers_in(block: ReportBlock) -> list[str]:
+    return sorted(re.findall(r"\d+(?:\.\d+)?", " ".join([block.text, *(cell for row in block.rows for cell in row)])))
+
+
+@pytest.mark.parametrize("language", ["ko", "en"])
+def test_the_page_opens_in_its_language_and_switches_without_a_script(metrics, tmp_path, language) -> None:
+    page = Page(page_of(metrics, tmp_path, language=language))
+    assert ("lang", language) in page.attributes[:1] and "script" not in page.tags
+    text = page_of(metrics, tmp_path, language=language)
+    assert re.findall(r'<input [^>]*id="in-(\w+)"[^>]* checked>', text) == [language]
+    assert set(re.findall(r'<label for="in-(\w+)"', text)) == {"ko", "en"}
+    for shown in ("ko", "en"):
+        assert text.count(f'class="{shown}" lang="{shown}"') > 50
+    assert "#in-ko:checked ~ main .en, #in-en:checked ~ main .ko { display: none; }" in text and "word-break: keep-all" in text
+
+
+def test_every_picture_has_an_alternative_text(metrics, tmp_path) -> None:
+    assert not re.findall(r'<img (?![^>]*alt="[^"]+")[^>]*>', page_of(metrics, tmp_path))
+
+
+# %% what is shown
+def test_errors_come_first_and_the_reason_beside_them(metrics, tmp_path) -> None:
+    content = report_input(metrics, tmp_path)
+    names = [section.name for section in report_sections(content)]
+    assert names[:3] == ["result", "errors", "accuracies"] and names.index("data") < names.index("settings")
+    page = write_report(tmp_path, content)[1].read_text("utf-8")
+    assert page.count("half of them") == len(metrics.errors)
+    assert "<td>order-sensitive</td><td>5</td><td>more orders</td>" in page
+    assert "<td>photograph, alike</td><td>2</td><td>5</td><td>1</td>" in page and "<td>id</td>" not in page
+    assert "No photograph: no such file" in page, "of a look-alike that is gone"
+
+
+def test_without_evidence_nothing_is_said_of_reasons(metrics, tmp_path) -> None:
+    markdown, page = write_report(tmp_path, report_input(metrics, tmp_path, tags={}))
+    assert "diagnosis" not in markdown.read_text("utf-8") and "진단" not in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize("explorer", ["explore.html", ""])
+def test_the_explorer_is_linked_where_there_is_one(metrics, tmp_path, explorer) -> None:
+    markdown, page = write_report(tmp_path, report_input(metrics, tmp_path, explorer=explorer))
+    assert ('href="explore.html"' in page.read_text("utf-8")) is bool(explorer)
+    assert ("(explore.html)" in markdown.read_text("utf-8")) is bool(explorer)
 
 
 # %% what is said
@@ -182,7 +278,7 @@ def test_sections_without_content_are_left_out(metrics) -> None:
 )
 def test_remarks_depend_on_the_settings(metrics, settings, words) -> None:
     def remarks(changes):
-        content = ReportInput("run", Config().replace(**changes).as_dict(), "", metrics)
+        content = ReportInput("run", Config().replace(**changes).as_dict(), metrics)
         return str(next(s for s in report_sections(content) if s.title.startswith("How to read")))
 
     assert words in remarks(settings)
@@ -218,7 +314,7 @@ def test_no_error_in_the_report_reads_as_zero(tmp_path) -> None:
 
 
 def test_the_headline_states_the_luck_of_the_best_epoch(metrics) -> None:
-    content = ReportInput("run", Config(keep="best", num_epochs=5).as_dict(), "",
+    content = ReportInput("run", Config(keep="best", num_epochs=5).as_dict(),
                           dataclasses.replace(metrics, selection=Selection(5, 0.022)))
     sections = {section.title: str(section) for section in report_sections(content)}
     assert "of which choosing the best of 5 epochs adds about 2.2 points" in sections["Result"]
@@ -229,7 +325,7 @@ def test_rows_that_share_photographs_are_stated(make_run) -> None:
     questions, scores, folds = make_run()
     groups = np.arange(120) // 10 * 10 + (scores.predictions() == [q.answer for q in questions])  # right by photograph
     for of_rows, said in ((groups, True), (None, False)):
-        content = ReportInput("run", {}, "", measure(questions, scores, folds, groups=of_rows))
+        content = ReportInput("run", {}, measure(questions, scores, folds, groups=of_rows))
         remarks = next(str(s) for s in report_sections(content) if s.title.startswith("How to read"))
         assert ("share a photograph" in remarks) is said
 

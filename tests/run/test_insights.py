@@ -1,7 +1,11 @@
 """Evidence and audit of a real run, and the labels that a person has decided on in the next one."""
 import contextlib
 import csv
+import dataclasses
+import html
 import io
+import os
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +17,11 @@ from mcvqa.config import Config, ConfigError
 from mcvqa.data.fixes import FIXES_HEADER
 from mcvqa.data.table import DataError
 from mcvqa.insight.evidence import COLUMNS
+from mcvqa.report.content import DataFindings
 from mcvqa.run.dataset import read_data
+from mcvqa.run.folds import split_rows
+from mcvqa.run.exploration import data_findings, look_alike_groups
+from mcvqa.run.pages import explorer_beside_report
 from mcvqa.run.project import open_project
 from mcvqa.run.single import audit_only, report_only
 from tests.conftest import make_dataset, tiny_settings
@@ -50,6 +58,49 @@ def trained(tmp_path_factory):
 def copied(trained, tmp_path) -> Config:
     shutil.copytree(trained.top / "out", tmp_path / "out")
     return trained.config.replace(output_dir=str(tmp_path / "out"))
+
+
+# %% the report
+def test_the_report_gives_each_error_the_reason_that_the_evidence_has(trained):
+    """Errors and tags are of the same scores, in both reports."""
+    labelled = [row for row in rows_of(trained.folder / "evidence.csv") if row["truth"] and row["said"]]
+    wrong = {row["id"]: row for row in labelled if row["said"] != row["truth"]}
+    markdown, page = ((trained.folder / name).read_text("utf-8") for name in ("REPORT.md", "report.html"))
+    errors = trained.outcome.metrics.errors
+    assert {e.id for e in errors} == set(wrong) and f"{len(wrong)} of {len(wrong)} wrong answers" in page
+    cards = page.split('<article class="card">')[1:]
+    assert len(cards) == len(errors)
+    for error, card in zip(errors, cards, strict=True):
+        assert error.id in card and (html.escape(wrong[error.id]["reason"], quote=False) in html.unescape(card))
+        assert ('class="tag"' in card) is bool(wrong[error.id]["tag"])
+    assert 'id="data"' in page and "Kinds of questions" in page and "eda/kinds.png" in markdown
+    assert all((trained.folder / name).is_file() for name in re.findall(r"\((errors/.*?)\)", markdown))
+
+
+def test_tables_and_figures_of_other_data_are_not_in_the_report(copied):
+    project = open_project(copied)
+    data = split_rows(read_data(project), copied)
+    assert data_findings(project, data).figures
+    assert data_findings(project, dataclasses.replace(data, train_print="other")) == DataFindings()
+
+
+def test_an_explorer_of_earlier_scores_is_not_linked(copied):
+    paths = open_project(copied).paths
+    page, scores = paths.experiment / "explore.html", next(paths.scores.glob("*.npz"))
+    assert explorer_beside_report(paths) == ""
+    page.write_text("")
+    assert explorer_beside_report(paths) == "explore.html"
+    os.utime(scores, (page.stat().st_mtime + 9,) * 2)
+    assert explorer_beside_report(paths) == ""
+
+
+def test_look_alikes_of_both_splits_come_first(copied):
+    project = open_project(copied)
+    data = split_rows(read_data(project), copied)
+    first, second, third, tested = (data.train[0].image, data.train[4].image, data.train[8].image, data.test[0].image)
+    alike = {**data.image_groups, first: 901, second: 901, third: 902, tested: 902}
+    groups = look_alike_groups(dataclasses.replace(data, image_groups=alike))
+    assert [[one.image for one in group] for group in groups[:2]] == [[third, tested], [first, second]]
 
 
 # %% evidence

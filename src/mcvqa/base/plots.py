@@ -95,6 +95,8 @@ def new_figure(
 def draw_each(to_draw: Mapping[str, "Callable[[], Figure | None]"], folder: str | Path) -> dict[str, Path]:
     """Draw and save figures as <name>.png; one that fails is reported and the others are still drawn.
 
+    Files of an earlier call are replaced, or removed where there is nothing to show now.
+
     Args:
         to_draw: name -> function that draws it, or returns None if there is nothing to show.
         folder: where the files go.
@@ -106,6 +108,7 @@ def draw_each(to_draw: Mapping[str, "Callable[[], Figure | None]"], folder: str 
     for name, draw in to_draw.items():
         path = Path(folder) / f"{name}.png"
         with informing(f"the figure {path.name}"):
+            path.unlink(missing_ok=True)
             if figure := draw():
                 saved[name] = save_figure(figure, path)
     return saved

@@ -1,4 +1,5 @@
 """The language of the questions, and the prompt's instruction line that suits it."""
+import locale
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +15,21 @@ def with_prompt(config: Config, questions: Sequence[Question]) -> tuple[Config, 
     """
     if config.user_prompt:
         return config, "as user_prompt says"
-    share = sum(bool(re.search("[가-힣]", q.text)) for q in questions) / max(1, len(questions))
+    share = hangul_share(questions)
     tiny = Path(config.model_id).name == "tiny"
     why = "which is what tiny has learned" if tiny else f"Hangul in {share:.0%} of the training questions"
     korean = tiny or share >= 0.5
     settled = config.replace(user_prompt=KOREAN_PROMPT if korean else ENGLISH_PROMPT)
     named = settled if settled.run == config.run else settled.replace(run_name=config.run)
     return named, f"in {'Korean' if korean else 'English'} ({why})"
+
+
+def hangul_share(questions: Sequence[Question]) -> float:
+    """Share of the questions that hold a Korean letter."""
+    return sum(bool(re.search("[가-힣]", q.text)) for q in questions) / max(1, len(questions))
+
+
+def language_of_pages(questions: Sequence[Question]) -> str:
+    """In which language pages open: "ko" where the locale is Korean, or at least half of the questions, else "en"."""
+    is_korean = (locale.getlocale()[0] or "").startswith(("ko", "Korean"))
+    return "ko" if is_korean or hangul_share(questions) >= 0.5 else "en"

@@ -139,7 +139,7 @@ def _about_pictures(metrics: Metrics, config: Mapping[str, Any]) -> Iterator[Adv
             f"The model is significantly worse than the texts alone ({gain.in_points} points), so it has not learned the task. "
             f"Likely causes: the learning rate (try {rate}), a collapse to one letter (see the section Letters), too few rows.",
             f"텍스트만 볼 때보다 유의하게 나쁩니다({gain.in_points}점). 모델이 과제를 배우지 못했습니다. "
-            f"유력한 원인: 학습률({rate}로 낮춰 보세요), 한 글자로의 쏠림(Letters 절 참고), 너무 적은 행.",
+            f"유력한 원인: 학습률({rate}로 낮춰 보세요), 한 글자로의 쏠림('답 글자' 참고), 너무 적은 행.",
         )
     else:
         yield Advice(

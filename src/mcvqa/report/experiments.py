@@ -9,8 +9,9 @@ from urllib.parse import quote
 from mcvqa.base.budget import spell_duration
 from mcvqa.base.files import read_json, read_yaml, write_json, write_text
 from mcvqa.base.uncertainty import Accuracy
+from mcvqa.report.content import changed_settings
+from mcvqa.report.markdown import markdown_table, markdown_text
 from mcvqa.report.metrics import Metrics, Selection, spell_optimism
-from mcvqa.report.page import changed_settings, markdown_table, markdown_text
 
 
 # %% one run

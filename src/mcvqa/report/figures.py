@@ -1,5 +1,4 @@
 """Figures of the report: each function draws one of them."""
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,7 @@ from mcvqa.base.files import RunLog, or_nan
 from mcvqa.base.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
 from mcvqa.base.uncertainty import Accuracy, Gain, spell_p_value
 from mcvqa.data.answers import LETTERS
-from mcvqa.report.metrics import LetterBias, Metrics, Reliability, WrongAnswer
-
-OpenPicture = Callable[[str], Any]  # path as written in the CSV -> PIL image; raises ValueError or OSError
+from mcvqa.report.metrics import LetterBias, Metrics, Reliability
 
 MODEL_COLOR, RIGHT_COLOR, WRONG_COLOR, QUIET_COLOR = PALETTE[0], PALETTE[2], PALETTE[4], FAINT_INK
 VARIANT_STYLES: dict[str, dict[str, Any]] = {
@@ -24,14 +21,13 @@ VARIANT_SHIFTS = {"raw": -0.025, "ema": 0.0, "swa": 0.025}  # in epochs, so that
 
 
 # %% all figures
-def draw_figures(metrics: Metrics, log: RunLog, folder: str | Path, open_picture: OpenPicture) -> dict[str, Path]:
+def draw_figures(metrics: Metrics, log: RunLog, folder: str | Path) -> dict[str, Path]:
     """Draw all figures that have data, as PNG files in `folder`.
 
     Args:
         metrics: of the run.
         log: the run's log, with events "step" and "epoch" for the training curves.
         folder: where the files go.
-        open_picture: opens a photograph.
 
     Returns:
         Name of each figure -> its file.
@@ -44,7 +40,6 @@ def draw_figures(metrics: Metrics, log: RunLog, folder: str | Path, open_picture
         "letters": lambda: draw_letters(metrics.letters),
         "curves": lambda: draw_curves(steps, epochs) if steps else None,
         "gains": lambda: draw_gains(metrics.gains) if metrics.gains else None,
-        "errors": lambda: draw_errors(metrics.errors[:9], open_picture) if metrics.errors else None,
     }
     return draw_each(to_draw, folder)
 
@@ -255,101 +250,3 @@ def draw_letters(bias: LetterBias) -> Any:
         panels[1].grid(visible=False)
         figure.colorbar(image, ax=panels[1])
     return figure
-
-
-# %% errors
-COLUMN_WIDTH, CHOICES_HEIGHT = 3.2, 1.7  # of the gallery, in inches
-
-
-def draw_errors(errors: Sequence[WrongAnswer], open_picture: OpenPicture) -> Any:
-    """Draw photographs with question, choices and probabilities: the prediction in red, the true answer in green."""
-    columns = min(3, len(errors))
-    rows = -(-len(errors) // columns)
-    pictures = [_small_picture(error, open_picture) for error in errors]
-    heights = [_tallest(pictures[columns * row : columns * (row + 1)]) for row in range(rows)]
-    ratios = [height for row in range(rows) for height in (heights[row], CHOICES_HEIGHT)]
-    figure, panels = new_figure(
-        2 * rows, columns, width=COLUMN_WIDTH * columns, height=0.3 + sum(ratios) + 1.15 * rows, height_ratios=ratios
-    )
-    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
-    grid = np.reshape(panels, (rows, 2, columns))
-    for index in range(rows * columns):
-        picture, bars = grid[index // columns, :, index % columns]
-        picture.axis("off")
-        bars.axis("off")
-        if index < len(errors):
-            _draw_picture(picture, errors[index], *pictures[index])
-            _draw_choices(bars, errors[index])
-    keys = [panels.flat[0].plot([], [], color=color, linewidth=5)[0] for color in (WRONG_COLOR, RIGHT_COLOR)]
-    figure.legend(keys, ["predicted", "true"], loc="outside upper center", ncols=2)
-    return figure
-
-
-def _small_picture(error: WrongAnswer, open_picture: OpenPicture) -> tuple[np.ndarray, str]:
-    """(H, W, 3) pixels of the photograph; grey pixels and the reason if it cannot be opened."""
-    try:
-        picture = open_picture(error.image)
-        picture.thumbnail((640, 640))
-        return np.asarray(picture), ""
-    except (OSError, ValueError) as problem:
-        return np.full((3, 4, 3), 240, np.uint8), f"no picture: {problem}"
-
-
-def _tallest(pictures: Sequence[tuple[np.ndarray, str]]) -> float:
-    """Height in inches at which the tallest picture fills its column; portrait pictures are narrowed instead."""
-    return (COLUMN_WIDTH - 0.3) * min(1.1, max(pixels.shape[0] / pixels.shape[1] for pixels, _ in pictures))
-
-
-def _draw_picture(axes: Any, error: WrongAnswer, pixels: np.ndarray, problem: str) -> None:
-    axes.imshow(pixels)
-    text = wrapped_text(problem, 30)
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, linespacing=1.4, parse_math=False)
-    axes.set_anchor("SW")  # aligned with the title and the choices
-    title = f"{wrapped_text(error.question, 44, 2)}\n{clipped_text(f'{error.id} · {error.kind}', 44)}"
-    axes.set_title(title, fontsize=10, linespacing=1.5, parse_math=False)
-
-
-def _draw_choices(axes: Any, error: WrongAnswer) -> None:
-    """Draw the choices as bars of probability; of more than six, the true one and the most probable."""
-    by_rank = sorted(range(len(error.choices)), key=lambda c: (c != error.answer, -error.probabilities[c]))
-    shown = sorted(by_rank[:6])  # the prediction is the most probable
-    for y, choice in enumerate(shown):
-        color = WRONG_COLOR if choice == error.predicted else RIGHT_COLOR if choice == error.answer else QUIET_COLOR
-        axes.barh(y + 0.22, error.probabilities[choice], height=0.22, color=color)
-        axes.barh(y + 0.22, 1, height=0.22, color=QUIET_COLOR, alpha=0.15)
-        text = f"({LETTERS[choice]}) {clipped_text(error.choices[choice], 36)}"
-        ink = INK if color == QUIET_COLOR else color
-        axes.text(0, y - 0.02, text, va="bottom", fontsize=9.5, color=ink, parse_math=False)
-        axes.text(1, y - 0.02, f"{error.probabilities[choice]:.2f}", va="bottom", ha="right", fontsize=9.5)
-    axes.set(xlim=(0, 1), ylim=(max(4, len(shown)) - 0.3, -0.6))
-
-
-def text_width(text: str) -> int:
-    """Width of `text` in columns; Korean and other wide characters count twice."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def clipped_text(text: str, columns: int) -> str:
-    """`text` on one line, truncated with an ellipsis to `columns`."""
-    return wrapped_text(text, columns, 1)
-
-
-def wrapped_text(text: str, columns: int, lines: int = 6) -> str:
-    """Wrap `text` to lines of `columns` at spaces or inside long words; an ellipsis marks truncation."""
-    done: list[str] = []
-    line = ""
-    for word in " ".join(text.split()).split(" "):
-        while text_width(word) > columns:  # a word wider than the line
-            head = next(n for n in range(len(word), 0, -1) if text_width(word[:n]) <= columns)
-            done, line, word = [*done, *([line] if line else []), word[:head]], "", word[head:]
-        if line and text_width(f"{line} {word}") > columns:
-            done, line = [*done, line], word
-        else:
-            line = f"{line} {word}".strip()
-    done = [*done, line] if line else done
-    if len(done) <= lines:
-        return "\n".join(done)
-    last = done[lines - 1]
-    while text_width(last) > columns - 1:
-        last = last[:-1]
-    return "\n".join([*done[: lines - 1], last.rstrip() + "…"])

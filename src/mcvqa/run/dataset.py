@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mcvqa.base.files import read_json, write_json, write_text
-from mcvqa.base.informing import counted, printable
+from mcvqa.base.files import read_json, write_json
+from mcvqa.base.informing import counted
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import Config, ConfigError, settings_hash
-from mcvqa.data.agreement import agreements_of
-from mcvqa.data.explore import Exploration, explore
 from mcvqa.data.folds import (
     LEFT_OUT,
     question_groups,
@@ -345,19 +343,6 @@ def prior_of_train(data: RunData, prior: Prior) -> np.ndarray:
     """(N, C) out-of-fold log-probabilities of the prior for the rows of `data.train`."""
     index = {q.id: i for i, q in enumerate(data.all_train)}
     return prior.oof_logprobs[[index[q.id] for q in data.train]]
-
-
-def explore_files(project: Project, data: RunData, prior: Prior) -> Exploration:
-    """Tables, figures and summary.txt of the data in experiments/<run>/eda/."""
-    folder = project.paths.experiment / "eda"
-    prior = dataclasses.replace(prior, oof_logprobs=prior_of_train(data, prior))
-    notes = (*data.notes, *data.doubts)
-    agreements = agreements_of(data.tables[:-1], data.image_groups)
-    found = explore(
-        data.train, data.test, data.problems, data.records, data.image_groups, prior, folder, notes, agreements
-    )
-    write_text(folder / "summary.txt", printable(found.summary()) + "\n")
-    return found
 
 
 def question_scores(questions: Sequence[Question], logprobs: np.ndarray, provenance: dict[str, Any]) -> Scores:

@@ -1,5 +1,4 @@
 """Evidence per row and the label audit of a run: from its scores, data and ensemble to `insight/`."""
-from pathlib import Path
 
 import numpy as np
 
@@ -9,7 +8,9 @@ from mcvqa.ensemble.blend import Member
 from mcvqa.insight.audit import LabelAudit, audit_labels
 from mcvqa.insight.evidence import EVIDENCE, Judged, Neighbours, RowEvidence, gather_evidence, write_evidence
 from mcvqa.insight.label_noise import LabelNoise, estimate_label_noise, stacked_means
+from mcvqa.insight.tag_words import tag_words
 from mcvqa.insight.tags import tag_counts, tagged
+from mcvqa.report.gallery import ErrorTag
 from mcvqa.run.dataset import RunData, prior_of_train
 from mcvqa.run.project import Project
 from mcvqa.scoring.scores import Scores
@@ -90,13 +91,26 @@ def _evidence_of_test(
 
 def write_run_evidence(
     project: Project, data: RunData, prior: Prior, members: tuple[Member, ...], temperature: float
-) -> Path:
-    """Write experiments/<run>/evidence.csv."""
+) -> list[RowEvidence]:
+    """Write experiments/<run>/evidence.csv and return its rows."""
     path = project.paths.experiment / EVIDENCE
     rows = evidence_of_run(data, prior, members, temperature)
     write_evidence(path, rows)
     print(f"  {path}: {tag_counts(rows)}")
-    return path
+    return rows
+
+
+def tags_of_errors(rows: list[RowEvidence]) -> dict[str, ErrorTag]:
+    """Id of each row that was answered wrongly -> what is probably the matter."""
+    tags = {}
+    for row in rows:
+        if row.said is not None and row.is_right is False:
+            words = tag_words(row.tag)
+            tags[row.question.id] = ErrorTag(
+                row.said, {language: name for language, (name, _) in words.items()},
+                {"ko": row.reason_in_korean, "en": row.reason}, {language: remedy for language, (_, remedy) in words.items()},
+            )
+    return tags
 
 
 # %% after labels were fixed

@@ -9,17 +9,20 @@ import numpy as np
 
 from mcvqa.base.informing import informing
 from mcvqa.base.uncertainty import Accuracy, without_measure
-from mcvqa.data.images import open_image
+from mcvqa.data.language import language_of_pages
 from mcvqa.data.prior import Prior
 from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
 from mcvqa.ensemble.predictions import is_of_run, stored_member, write_run_predictions
 from mcvqa.report.advice import Advice, choose_advice, read_learning_curves
+from mcvqa.report.content import ReportInput
 from mcvqa.report.experiments import record_experiment, update_index
 from mcvqa.report.figures import draw_figures
 from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure, own_figures, read_epochs, spell_selection
-from mcvqa.report.page import ReportInput, write_report
+from mcvqa.report.page import write_report
 from mcvqa.run.dataset import RunData, prior_of_train, without_test
+from mcvqa.run.exploration import data_findings
 from mcvqa.run.other_runs import other_run
+from mcvqa.run.pages import Explained, explorer_beside_report, thumbnails_in_report
 from mcvqa.run.project import CurrentLog, Project, RunStopped, attempts_of, heading, seconds_of
 from mcvqa.run.provenance import environment
 from mcvqa.run.score import scored_folds, splits_of, unmeasured_folds, valid_scores
@@ -270,7 +273,7 @@ def measure_run(project: Project, data: RunData, prior: Prior, combined: Combine
 
 def render_report(
     project: Project, data: RunData, combined: Combined, metrics: Metrics, provenance: Mapping[str, str], seconds: float,
-    explained: str = "",
+    explained: Explained,
 ) -> tuple[Path, Path, tuple[Advice, ...]]:
     """Write metrics.json, figures, REPORT.md, report.html and the index of runs.
 
@@ -281,7 +284,7 @@ def render_report(
         metrics: of the run.
         provenance: versions, commit and device; see `environment`.
         seconds: duration of the run.
-        explained: what is said of fixed labels.
+        explained: what the evidence per row adds.
 
     Returns:
         Paths of the page and the index, and what to try next.
@@ -293,16 +296,17 @@ def render_report(
     advice = choose_advice(metrics, config, read_learning_curves(log), seconds) if measured else ()
     page, index = folder / "report.html", folder.parent / "README.md"
     with informing("the report"):
-        figures = draw_figures(metrics, log, folder, lambda name: open_image(data.records[name].path or name))
-        summary, blend, current = folder / "eda" / "summary.txt", combined.blend, combined.submitted or Submitted("", "")
+        figures, found = draw_figures(metrics, log, folder), data_findings(project, data)
+        found = dataclasses.replace(found, summary=found.summary + explained.fixes)
+        blend, current = combined.blend, combined.submitted or Submitted("", "")
         write_report(folder, ReportInput(
             run=project.config.run, config=config, metrics=metrics, methods=blend.table if len(blend.alone) > 1 else {},
-            data_summary=(summary.read_text(encoding="utf-8") if summary.exists() else "") + explained, method=blend.method,
-            method_reason=blend.reason, figures=figures, submitted=current.source,
-            submitted_run=current.run, submitted_accuracy=current.accuracy,
+            data=found, method=blend.method, method_reason=blend.reason, figures=figures, tags=explained.tags,
+            thumbnails=thumbnails_in_report(data, metrics.errors, found), explorer=explorer_beside_report(project.paths),
+            submitted=current.source, submitted_run=current.run, submitted_accuracy=current.accuracy,
             submissions={str(f): validate_file(f, data) for f in submission_files(project, data)},
             not_submitted="" if data.test else without_test(project), advice=advice,
-            environment=provenance, seconds=seconds,
+            environment=provenance, seconds=seconds, language=language_of_pages(data.train),
         ))
     with informing("the index of runs"):
         index = update_index(folder.parent)
@@ -343,7 +347,7 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
         estimate = leaderboard_estimate(submitted.accuracy, len(data.test), metrics.selection if is_own else None)
         metrics = dataclasses.replace(metrics, leaderboard=estimate)
     seconds = seconds_of(project) + time.time() - started
-    explained = ""
+    explained = Explained()
     with informing("evidence.csv"):
         explained = explain_rows(project, data, prior, combined)
     page, index, advice = render_report(project, data, combined, metrics, environment(device), seconds, explained)
@@ -359,9 +363,9 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
     )
 
 
-def explain_rows(project: Project, data: RunData, prior: Prior, combined: Combined) -> str:
-    """Write evidence.csv, what was measured on each row; returns what is to be said of fixed labels."""
-    from mcvqa.run.insights import accuracy_before_fixes, write_run_evidence
+def explain_rows(project: Project, data: RunData, prior: Prior, combined: Combined) -> Explained:
+    """Write evidence.csv, what was measured on each row."""
+    from mcvqa.run.insights import accuracy_before_fixes, tags_of_errors, write_run_evidence
 
-    write_run_evidence(project, data, prior, combined.members, combined.blend.temperatures[project.config.run])
-    return accuracy_before_fixes(data, combined.members[0])
+    rows = write_run_evidence(project, data, prior, combined.members, combined.blend.temperatures[project.config.run])
+    return Explained(accuracy_before_fixes(data, combined.members[0]), tags_of_errors(rows))

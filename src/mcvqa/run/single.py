@@ -7,8 +7,9 @@ from mcvqa.data.prior import Prior
 from mcvqa.insight.audit import FIXES, spell_audit, write_audit
 from mcvqa.model.device import plan_device
 from mcvqa.model.distributed import by_each, by_main, join_processes
-from mcvqa.run.dataset import RunData, explore_files, fit_text_prior, read_run_data, require_photographs
+from mcvqa.run.dataset import RunData, fit_text_prior, read_run_data, require_photographs
 from mcvqa.run.execution import prepare_model
+from mcvqa.run.exploration import explore_files
 from mcvqa.run.folds import fold_summary, split_rows, write_folds
 from mcvqa.run.insights import audit_of_run
 from mcvqa.run.project import Project, RunStopped, open_project, settle_prompt, settle_settings

@@ -23,11 +23,11 @@ from mcvqa.base.budget import (
     validation_samples,
 )
 from mcvqa.base.informing import counted
-from mcvqa.config import Config, settings_hash
+from mcvqa.config import Config
 from mcvqa.data.prior import Prior
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.distributed import by_each, by_main
-from mcvqa.run.dataset import RunData, explore_files, fit_text_prior, read_run_data, require_photographs
+from mcvqa.run.dataset import RunData, fit_text_prior, read_run_data, require_photographs
 from mcvqa.run.execution import (
     Execution,
     allot_training,
@@ -36,6 +36,7 @@ from mcvqa.run.execution import (
     prepare_model,
     update_pace,
 )
+from mcvqa.run.exploration import exploration_task, explore_files
 from mcvqa.run.folds import fold_summary, split_rows, write_folds
 from mcvqa.run.project import Project, RunStopped, heading, settle_prompt, settle_settings
 from mcvqa.run.provenance import device_named
@@ -43,7 +44,7 @@ from mcvqa.run.results import Outcome, combine, require_members, write_results
 from mcvqa.run.score import is_scored, require_weights, scored_folds, splits_of, valid_scores
 from mcvqa.run.session import run_session
 from mcvqa.run.submissions import ENSEMBLE_FILE, SINGLE_FILE, Answers, read_submitted, submit_prior, write_answers
-from mcvqa.run.tasks import CODE_OF_SCORING, Task, code_print
+from mcvqa.run.tasks import CODE_OF_SCORING, code_print
 from mcvqa.run.train import forget_progress, require_untouched_0_1, result_of, train_task
 from mcvqa.scoring.orders import tta_plan
 
@@ -161,10 +162,7 @@ def explore_data(project: Project) -> tuple[RunData, Prior]:
 
 def _explore_in_time(project: Project, data: RunData, prior: Prior) -> None:
     """Make tables and figures of the data unless they exist, in a small share of a time budget."""
-    task = Task("eda", "eda", settings_hash({"train": data.train_print, "test": data.test_print}), (
-        f"experiments/{project.config.run}/eda/summary.txt",
-    ))
-    if project.records.is_done(task):
+    if project.records.is_done(exploration_task(project, data)):
         print(f"  already done: {project.paths.experiment / 'eda'}")
         return
     try:
@@ -176,7 +174,6 @@ def _explore_in_time(project: Project, data: RunData, prior: Prior) -> None:
         print(f"  no tables and figures: they take more than {EDA_SHARE:.0%} of the time budget (mcvqa eda makes them)")
         return
     print(summary)
-    project.records.finish(task)
 
 
 # %% step 4: folds

@@ -1,0 +1,57 @@
+"""What the report shows of a run beside its figures: photographs of errors with what is probably the matter, and the data."""
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcvqa.data.images import ImageError, open_image
+from mcvqa.data.language import language_of_pages
+from mcvqa.report.content import DataFindings
+from mcvqa.report.gallery import ErrorTag, Thumbnail, error_cards, gallery_as_html, thumbnails_of
+from mcvqa.report.metrics import WrongAnswer
+from mcvqa.run.dataset import RunData
+from mcvqa.run.project import RunPaths
+
+EXPLORER_PAGE = "explore.html"
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What the evidence per row adds to the report.
+
+    Attributes:
+        fixes: what is said of fixed labels.
+        tags: id of each wrongly answered row -> what is probably the matter.
+    """
+
+    fixes: str = ""
+    tags: Mapping[str, ErrorTag] = field(default_factory=dict)
+
+
+def thumbnails_in_report(data: RunData, errors: Sequence[WrongAnswer], found: DataFindings) -> dict[str, Thumbnail]:
+    """Small pictures of all photographs that the report shows."""
+    look_alikes = (one.image for group in found.look_alikes for one in group)
+    return _thumbnails(data, (*(error.image for error in errors), *look_alikes))
+
+
+def gallery_of_errors(data: RunData, errors: Sequence[WrongAnswer]) -> str:
+    """The most confident errors as HTML, for a notebook."""
+    cards = error_cards(errors, _thumbnails(data, (error.image for error in errors)), {})
+    return gallery_as_html(cards, language_of_pages(data.train))
+
+
+def _thumbnails(data: RunData, images: Iterable[str]) -> dict[str, Thumbnail]:
+    """Args: images: paths as written."""
+    def opened(written: str) -> Any:
+        record = data.records[written]
+        if record.problem or record.path is None:
+            raise ImageError(written, record.problem or "no such file")
+        return open_image(record.path)
+
+    return thumbnails_of(images, opened)
+
+
+def explorer_beside_report(paths: RunPaths) -> str:
+    """Name of the explorer's page if there is one of these very scores; '' otherwise."""
+    page, scores = paths.experiment / EXPLORER_PAGE, paths.scores.glob("*.npz")
+    is_current = page.exists() and all(file.stat().st_mtime <= page.stat().st_mtime for file in scores)
+    return EXPLORER_PAGE if is_current else ""
