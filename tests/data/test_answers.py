@@ -156,7 +156,7 @@ def test_numbers_that_cannot_be_positions_are_values() -> None:
 def test_numbers_that_may_be_both_are_not_used_until_it_is_said() -> None:
     cells = [("4", ("4", "1", "2", "3")), ("2", ("1", "3", "2", "4"))]
     assert read_all(cells) == [None, None]
-    assert "positions or the choices' own texts" in why_unread(*cells[0], find_convention(cells))
+    assert "positions, or stand for the choices' own texts" in why_unread(*cells[0], find_convention(cells))
     for style, answers in (("text", [0, 2]), ("one", [3, 1]), ("zero", [None, 2])):
         assert [read_answer(*cell, find_convention(cells, style)) for cell in cells] == answers
 
