@@ -185,3 +185,17 @@ def test_pipes_and_folders_are_not_waited_for(tmp_path: Path) -> None:
     for path in (tmp_path / "train.csv", tmp_path):
         with pytest.raises(DataError, match="cannot be read"):
             read_cells(path)
+
+
+def test_of_several_sheets_the_one_with_the_table_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    frame = pd.DataFrame(RECORDS)
+    for name, sheets, chosen in (
+        ("train", {"README": frame[["id"]], "data": frame, "other": frame[::-1]}, "data"),
+        ("train", {"test": frame[::-1], "Train": frame}, "Train"),
+    ):
+        with pd.ExcelWriter(tmp_path / f"{name}.xlsx") as book:
+            for sheet, content in sheets.items():
+                content.to_excel(book, sheet_name=sheet, index=False)
+        cells = read_cells(tmp_path / f"{name}.xlsx")
+        assert cells.records == ROWS and cells.encoding == f"xlsx, sheet {chosen!r}"

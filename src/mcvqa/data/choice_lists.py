@@ -38,6 +38,7 @@ def expand_choice_lists(table: Cells, position: int) -> Cells:
 
 
 # %% texts
+OBJECT = re.compile(r"\{|[\[(]\s*[\[({'\"]")
 DIVIDERS = ("\n", "\t", "|", ";", " / ")
 
 
@@ -47,6 +48,8 @@ def _divided(cells: Sequence[str]) -> tuple[list[list[str] | None], str]:
     A comma or a stroke is one too, where it gives every cell the same number of choices, three or more.
     """
     cells = [cell.strip() for cell in cells]
+    if any(OBJECT.match(cell) for cell in cells):  # of another shape than those that are read
+        return [], ""
     if all(_with_lines(cell) for cell in cells if cell):
         return [_parts(_with_lines(cell), "\n") for cell in cells], ", choices divided at their letters"
     found = [sign for sign in DIVIDERS if all(len(_parts(cell, sign)) > 1 for cell in cells if cell)]

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mcvqa.base.informing import counted
 from mcvqa.data.answers import (
@@ -99,21 +100,9 @@ class Table:
         return self.answers.convention if self.answers else None
 
 
-def read_questions(
-    path: str | Path,
-    *,
-    id_column: str = "",
-    image_column: str = "",
-    question_column: str = "",
-    answer_column: str = "",
-    answer_style: str = "auto",
-    labelled: bool | None = None,
-) -> Table:
-    """Read one file; see `read_tables`."""
-    (table,) = read_tables(
-        [path], id_column=id_column, image_column=image_column, question_column=question_column,
-        answer_column=answer_column, answer_style=answer_style, labelled=labelled,
-    )
+def read_questions(path: str | Path, **settings: Any) -> Table:
+    """Read one file. Args: settings: as of `read_tables`."""
+    (table,) = read_tables([path], **settings)
     return table
 
 
@@ -170,7 +159,8 @@ def _with_answers_of_marks(table: Cells) -> Cells:
     """Marks or counts, a column for each choice, are known by their sum: it is the same in nearly every row."""
     at = [i for i, name in enumerate(table.header) if MARK_NAME.fullmatch(_header_key(name))]
     try:
-        marks = [[int(MARKS.get(cell, cell)) for i in at for cell in [cells[i].strip().lower()]] for cells in table.records]
+        written = [[cells[i].strip().lower().removesuffix(".0") for i in at] for cells in table.records]
+        marks = [[int(MARKS.get(cell, cell)) for cell in cells] for cells in written]
     except (ValueError, IndexError):
         return table
     others = ["" if i in at else name for i, name in enumerate(table.header)]
@@ -241,7 +231,7 @@ class ColumnLayout:
 
 # Usual names, compared without case, spaces, signs and remarks in brackets. The first that is there counts.
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {
-    "id": ("id", "(question|q|row|sample)id|(문항|문제|질문)(번호|id)|아이디", "idx|index|no|번호|연번|순번|일련번호"),
+    "id": ("id", "(question|q|row|sample)id|idx|index|(문항|문제|질문)?(번호|id)|아이디", "no|연번|순번|일련번호"),
     "image": (
         "(image|img|photo|picture)(file)?(path|name)?|file(path|name)?|path|(이미지|사진|그림)(파일)?(경로|명|이름)?|"
         "파일(경로|명|이름)?|경로",
