@@ -51,17 +51,17 @@ def _divided(cells: Sequence[str]) -> tuple[list[list[str] | None], str]:
     if any(OBJECT.match(cell) for cell in cells):  # of another shape than those that are read
         return [], ""
     if all(_with_lines(cell) for cell in cells if cell):
-        return [_parts(_with_lines(cell), "\n") for cell in cells], ", choices divided at their letters"
-    found = [sign for sign in DIVIDERS if all(len(_parts(cell, sign)) > 1 for cell in cells if cell)]
+        return [_split_at(_with_lines(cell), "\n") for cell in cells], ", choices divided at their letters"
+    found = [sign for sign in DIVIDERS if all(len(_split_at(cell, sign)) > 1 for cell in cells if cell)]
     for sign in () if found else (",", "/"):
-        counts = {len(_parts(cell, sign)) for cell in cells if cell}
+        counts = {len(_split_at(cell, sign)) for cell in cells if cell}
         found += [sign] if len(counts) == 1 and min(counts) > 2 else []
     if len(found) != 1:
         return [], ""
-    return [_parts(cell, found[0]) for cell in cells], f", choices divided at {found[0]!r}"
+    return [_split_at(cell, found[0]) for cell in cells], f", choices divided at {found[0]!r}"
 
 
-def _parts(cell: str, sign: str) -> list[str]:
+def _split_at(cell: str, sign: str) -> list[str]:
     return [part.strip() for part in cell.split(sign) if part.strip()]
 
 
@@ -84,13 +84,13 @@ def _with_lines(cell: str) -> str:
     return ""
 
 
-def _label(letter: str) -> re.Pattern[str]:
+def _own_label(letter: str) -> re.Pattern[str]:
     sign = re.escape(letter)
     bare = rf"{sign}\s*" if unicodedata.normalize("NFKC", letter) != letter else rf"[(\[]{sign}[)\]]\s*|{sign}[).:]\s+"
     return re.compile(rf"(?:(?<=[\s,;|/])|\A)(?:{bare})(?=\S)", re.IGNORECASE)
 
 
-LABEL_OF = {letter: _label(letter) for series in SERIES for letter in series}
+LABEL_OF = {letter: _own_label(letter) for series in SERIES for letter in series}
 
 
 # %% lists
