@@ -87,6 +87,12 @@ def test_what_may_be_divided_in_several_ways_or_in_none_is_said(tmp_path: Path, 
         read_questions(path)
 
 
+def test_a_passage_beside_the_choices_stays_what_it_is(tmp_path: Path) -> None:
+    text = "id,path,question,보기,선택지1,선택지2,answer\n1,p,?,ㄱ. 산소 ㄴ. 수소,x,y,b\n2,p,?,ㄱ. 철 ㄴ. 금,z,w,a\n"
+    read = read_questions(written(tmp_path / "train.csv", text.encode()))
+    assert [q.choices for q in read.questions] == [("x", "y"), ("z", "w")] and [q.answer for q in read.questions] == [1, 0]
+
+
 def test_a_sign_that_is_missing_in_one_cell_divides_none(tmp_path: Path) -> None:
     path = written(tmp_path / "train.csv", b"id,path,question,choices\n1,p,?,red|blue\n2,p,?,red\n")
     with pytest.raises(DataError, match=r"'choices' is read where"):

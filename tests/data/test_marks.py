@@ -67,6 +67,13 @@ def test_annotators_who_count_from_zero_are_annotators(tmp_path: Path, columns: 
     assert [q.votes for q in read.questions] == [tuple(row.count(slot) for slot in range(4)) for row in rows]
 
 
+def test_annotators_who_nearly_always_agree_on_the_same_choice(tmp_path: Path) -> None:
+    """The sum is the same in nearly every row, and yet these are no counts."""
+    rows: list[list[object]] = [[0, 0, 0, 3], *([1] * 4 for _ in range(29))]
+    read = marked(tmp_path, [f"answer{i}" for i in range(1, 5)], rows)
+    assert [q.votes for q in read.questions] == [(3, 0, 0, 1), *[(0, 4, 0, 0)] * 29]
+
+
 def test_what_is_said_is_not_looked_for(tmp_path: Path) -> None:
     names = [f"answer{i}" for i in range(1, 5)]
     said = marked(tmp_path, names, one_hot(1, 0), answer_style="zero")

@@ -65,6 +65,10 @@ def test_marks_where_files_were_put_together_are_no_text(tmp_path: Path) -> None
     assert cells.header == HEADER and cells.records == ROWS
 
 
+def test_the_header_of_each_file_that_was_put_together_is_no_row(tmp_path: Path) -> None:
+    assert read_cells(written(tmp_path / "train.csv", (TEXT + TEXT).encode())).records == ROWS * 2
+
+
 @pytest.mark.parametrize("sign", list(",;\t|"))
 def test_the_line_that_excel_needs_is_no_header(tmp_path: Path, sign: str) -> None:
     cells = read_cells(written(tmp_path / "train.csv", (f"sep={sign}\r\n" + TEXT.replace(",", sign)).encode()))

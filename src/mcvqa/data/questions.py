@@ -164,7 +164,7 @@ def _with_answers_of_marks(table: Cells) -> Cells:
     except (ValueError, IndexError):
         return table
     others = ["" if i in at else name for i, name in enumerate(table.header)]
-    total, rows = Counter(map(sum, marks)).most_common(1)[0] if at and marks else (0, 0)
+    total, rows = (Counter(sum(row) for row in marks if len({*row}) > 1).most_common(1) or [(0, 0)])[0]
     choices = [len(run) for run in _runs_of_choices(table.path, others, votes=False)]
     if total and rows >= 0.9 * len(marks) and choices == [len(at)]:
         from mcvqa.data.marks import answers_of_marks
@@ -178,7 +178,7 @@ CHOICE_LISTS = ("choices", "options", "candidates", "선택지", "보기")  # co
 
 def _with_choice_columns(table: Cells) -> Cells:
     at = next((i for i, name in enumerate(table.header) if name.strip().lower() in CHOICE_LISTS), None)
-    if at is not None:
+    if at is not None and not _runs_of_choices(table.path, table.header, votes=False):  # else 보기 is a passage, as in exams
         from mcvqa.data.choice_lists import expand_choice_lists
 
         return expand_choice_lists(table, at)
