@@ -348,6 +348,8 @@ def why_unread(written: str, choices: Sequence[str], convention: AnswerConventio
     if cell.number is None:
         if several:
             return "not clear: a letter, and the text of another choice"
+        if [compared_text(choice) for choice in choices].count(compared_text(written)) > 1:
+            return "the text of several choices"
         last = LETTERS[len(choices) - 1]
         plain = re.sub("['\"]", "", compared_text(written))
         listed = re.fullmatch(rf"{OPEN}[a-{last}\d](?:\s*[,;/&+]\s*[a-{last}\d])+{CLOSE}", plain)
