@@ -13,8 +13,8 @@ A story is Markdown. What stands in it becomes text, and:
     @defaults@                the defaults of the settings that presets set
 
 Each module becomes one collapsed cell, the first sentence of its docstring first; other docstrings are cut after their first
-sentence (methods, private and short functions lose theirs), annotations of functions are cut, "text" is written as 'text', lines
-inside brackets are filled.
+sentence (methods, private and short functions lose theirs), annotations of functions and `# %%` lines are cut, "text" is written
+as 'text', lines inside brackets are filled.
 Imports inside the package are dropped, and those that an earlier cell has made: in the notebook all names live in one
 namespace. Where a function imports a module that stays in the package, its block becomes an error. What the story orders and the
 package does not have is an error that names it.
@@ -54,6 +54,7 @@ NOT_IN_NOTEBOOK = {
     "data.unread": "files that are no tables, archives but .zip: save tables as CSV, unpack archives",
     "data.frames": "tables of Excel, Parquet and Arrow: save them as CSV",
     "data.choice_lists": "choices in one column: give each a column of its own, a, b, c, ...",
+    "data.marks": "answers as marks, one column for each choice: write the right letter into one column, answer",
     "data.packed": "packed tables, .csv.gz and the like: unpack them",
     "data.picture_cells": "photographs inside the cells of a table: save them as files",
     "data.json_shapes": "JSON files that are no list of objects",
@@ -76,13 +77,15 @@ NOT_IN_NOTEBOOK = {
 }
 # the same for single top-level names of other modules: nothing in the notebook uses them
 NAMES_NOT_IN_NOTEBOOK = {
-    "config": ("parse_changes",), "run.dataset": ("read_form",), "data.questions": ("find_column",),
+    "config": ("parse_changes",), "run.dataset": ("read_form",),
     "base.uncertainty": ("significantly_worse",),  # the benchmarks
     "run.project": ("settings_of_run",), "report.experiments": ("list_experiments",),  # the command line
     "model.source": ("HUB_SECONDS", "without_hub"),  # the pre-flight
-    "report.figures": ("draw_ladder",),  # the ladder
+    "report.figures": ("draw_ladder", "OpenPicture"),  # the ladder; an annotation
     "model.fast.forward": ("AskedRows", "WithLetters"), "model.fast.dropout": ("HasDropout",),  # these stand in annotations alone
-    "training.job": ("MeasuredPace",), "run.workers.pool": ("MainSide",),
+    "training.job": ("MeasuredPace",), "run.workers.pool": ("MainSide",), "model.text.prompt": ("Message",),
+    "model.memory": ("RandomState",), "model.fast.block": ("Mixed", "Packed", "Stored"),
+    "data.questions": ("find_column", "PaddedRows"), "data.answers": ("Cell",), "run.workers.inline": ("Allot",),
 }
 
 LIBRARY_TITLE = "# @title mcvqa/"  # how a cell of the package begins
@@ -385,7 +388,7 @@ class Builder:
         title = f"{LIBRARY_TITLE}{module.name.replace('.', '/')}.py{f' · {part}' if part else ''}"
         shown = with_short_docstrings(without_imports(module.code(titles), self.imports))
         code = with_single_quotes(with_filled_lines(with_plain_signatures(shown)))
-        code = re.sub(r"^(# %% .*)\n+", r"\1\n", code, flags=re.MULTILINE)
+        code = re.sub(r"^# %% .*\n+", "", code, flags=re.MULTILINE)
         self.code(f"{title}\n{code}", f"{slug}-{number}" if part else slug, collapsed=True)
 
     def own_cell(self, module: Module) -> None:

@@ -1,6 +1,7 @@
 """What is printed controls no terminal and needs no encoding."""
 import contextlib
 import io
+import logging
 import sys
 
 import pytest
@@ -49,3 +50,10 @@ def test_progress_bars_move_the_cursor_and_their_texts_do_not():
             tqdm.write("line \x1b[2J\rready")
     assert "\r" in bars.getvalue() and "a\\x1b[2Jb" in bars.getvalue() and "\x1b[2J" not in bars.getvalue()
     assert lines.getvalue() == 2 * "line \\x1b[2J\\rready\n"
+
+
+@pytest.mark.parametrize("library", ["bitsandbytes.backends.cpu.ops", "huggingface_hub.utils._http", "urllib3.connectionpool"])
+def test_nothing_looks_like_a_broken_install(library):
+    """Kernels that no run needs, and each retry of a download, are no warnings to a user; errors stay."""
+    logger = logging.getLogger(library)
+    assert not logger.isEnabledFor(logging.WARNING) and logger.isEnabledFor(logging.ERROR)

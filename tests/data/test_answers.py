@@ -118,7 +118,8 @@ def test_an_answer_is_none_or_a_choice_that_is_not_empty(choices: list[str], wri
     ("written", "index"),
     [("b", 1), (" b.", 1), ("(C)", 2), ("B", 1), ("ｄ", 3), ("3", 2), ("3.0", 2), ("３", 2), ("②", 1), ("(2)", 1), ("❷", 1),
      ("ⓒ", 2), ("🅒", 2), ("㉯", 1), ("나", 1), ("ㄴ", 1), ("3번", 2), ("보기 3", 2), ("정답: c", 2), ("정답은 c입니다", 2),
-     ("C. blue", 2), ("2) teal", 1), ("C. teal", None), ("Teal", 1), (" teal ", 1), ("teal.", 1),
+     ("C. blue", 2), ("2) teal", 1), ("C. teal", None), ("c (blue)", 2), ("C (teal)", None), ("opt_b", 1), ("No. 3", 2),
+     ("2번 보기", 1), ("no", None), ("Teal", 1), (" teal ", 1), ("teal.", 1),
      ("e", None), ("0", None), ("5", None),
      ("99999999999", None), ("bb", None), ("a, b", None), ("", None)],
 )
@@ -156,9 +157,19 @@ def test_numbers_that_cannot_be_positions_are_values() -> None:
 def test_numbers_that_may_be_both_are_not_used_until_it_is_said() -> None:
     cells = [("4", ("4", "1", "2", "3")), ("2", ("1", "3", "2", "4"))]
     assert read_all(cells) == [None, None]
-    assert "positions or the choices' own texts" in why_unread(*cells[0], find_convention(cells))
+    assert "positions, or stand for the choices' own texts" in why_unread(*cells[0], find_convention(cells))
     for style, answers in (("text", [0, 2]), ("one", [3, 1]), ("zero", [None, 2])):
         assert [read_answer(*cell, find_convention(cells, style)) for cell in cells] == answers
+
+
+@pytest.mark.parametrize("choices", [("yes", "no"), ("True", "False"), ("예", "아니오"), ("O", "X")])
+def test_one_may_stand_for_yes(choices: tuple[str, str]) -> None:
+    """A file of 1 and 0 does not tell whether 1 is `yes` or the second choice, unless both are the same."""
+    assert meaning("1", "0", "1", choices=choices) == [None] * 3
+    assert meaning("1", "0", "1", choices=choices[::-1]) == [1, 0, 1]
+    assert meaning("1", "2", "1", choices=choices) == [0, 1, 0] == meaning("1", "2", "1", choices=choices[::-1])
+    for style, answer in (("text", 0), ("zero", 1)):
+        assert read_answer("1", choices, find_convention([("1", choices)], style)) == answer
 
 
 def test_a_file_that_answers_by_text_has_no_positions() -> None:
@@ -171,6 +182,8 @@ def test_positions_count_from_where_the_file_shows() -> None:
     assert meaning("0", "3", "1") == [0, 3, 1] and meaning("1", "4", "2") == [0, 3, 1]
     assert meaning("1", "3", "2") == [None] * 3  # from 0 or from 1?
     assert meaning("1번", "3번") == [0, 2] and meaning("①", "③") == [0, 2]
+    assert meaning("option1", "option2") == [None] * 2  # columns may be called option0, ...
+    assert meaning("option0", "option2") == [0, 2] and meaning("Option 4", "Option 2") == [3, 1]
     assert meaning("0", "4", "1") == [None] * 3 and meaning("1", "5", "2") == [None] * 3  # no position at all
 
 
@@ -185,7 +198,8 @@ def test_a_letter_and_another_choice_s_text() -> None:
     letters = ("c", "b", "a")
     assert read_all([("a", letters), ("b", ROW)]) == [0, 1] and read_all([("a", letters), ("teal", ROW)]) == [2, 1]
     assert read_all([("a", letters)]) == [None] and read_all([("b", letters)]) == [1]
-    assert read_all([("red", ("red", "red", "blue"))]) == [None]  # which one?
+    twice = ("red", ("red", "Red ", "blue"))  # which one?
+    assert read_all([twice]) == [None] and why_unread(*twice, find_convention([twice])) == "the text of several choices"
 
 
 @pytest.mark.parametrize(

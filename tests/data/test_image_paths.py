@@ -101,6 +101,14 @@ def test_absolute_paths_inside_the_data_folder(tmp_path, monkeypatch):
     assert notes == ["train.csv: the image paths of 1 row point into train/ (they are absolute, or exist in several folders)"]
 
 
+def test_paths_that_another_folder_was_meant_by(tmp_path):
+    """`../input/...`, as notebooks have it, is the file of that name in the data folder; nothing outside is ever opened."""
+    root = lay(tmp_path / "data", "train/0.jpg", "test/0.jpg")
+    lay(tmp_path, "secret.jpg", "input/x/train/9.jpg")
+    written = ["../input/x/train/0.jpg", "../train/0.jpg", "../secret.jpg", "../input/x/train/9.jpg", "train/../../secret.jpg"]
+    assert meant(root, written, ["../input/x/test/0.jpg"])[:2] == (["train/0.jpg", "train/0.jpg", "-", "-", "-"], ["test/0.jpg"])
+
+
 @pytest.mark.parametrize(("archives", "train", "test"), [
     ({"train.zip": ["0.jpg", "1.jpg"], "test.zip": ["0.jpg"]}, ["0.jpg", "1.jpg"], ["0.jpg"]),
     ({"train.zip": ["0.jpg", "1.jpg"], "test.zip": ["0.jpg"]}, ["train/0.jpg", "1"], ["test/0.jpg"]),

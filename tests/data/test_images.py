@@ -389,7 +389,8 @@ def test_errors_come_back_from_worker_processes() -> None:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     for name in ("train/1.jpg", "test/1.jpg", "train/2.JPG", "images/3.jpeg", "4.png", "train/train/5.jpg",
-                 "train/6.jpg.jpg", "train/7.jpg", "train/7.png", "test/8.jpg", "train/사진.jpg", "images/train/9.jpg"):
+                 "train/6.jpg.jpg", "train/7.jpg", "train/7.png", "test/8.jpg", "train/사진.jpg", "images/train/9.jpg",
+                 "train/000017.jpg"):
         (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / name).write_text("x")
     (tmp_path / "secret.jpg").write_text("x")
@@ -402,6 +403,7 @@ def root(tmp_path: Path) -> Path:
      (" train/2.jpg ", "train/2.JPG"), ("TRAIN/2", "train/2.JPG"), ("3", "images/3.jpeg"), ("3.jpg", "images/3.jpeg"),
      ("train/3.jpg", "images/3.jpeg"), ("train/4.png", "4.png"), ("train/5.jpg", "train/train/5.jpg"),
      ("6.jpg", "train/6.jpg.jpg"), ("7.png", "train/7.png"), ("data/test/8.jpg", "test/8.jpg"),
+     ("17", "train/000017.jpg"), ("17.0", "train/000017.jpg"), ("0017", "train/000017.jpg"),
      ("사진", "train/사진.jpg"), ("사진.jpg", "train/사진.jpg"), ("train/9.jpg", "images/train/9.jpg")],
 )
 def test_find(root: Path, written: str, file: str) -> None:

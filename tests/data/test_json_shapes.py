@@ -1,5 +1,6 @@
 """JSON as people keep rows in it: read where it leaves no doubt, else named for what it is."""
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -56,6 +57,7 @@ def test_one_line_is_one_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("value", "told"), [
     ({"train": RECORDS, "test": RECORDS[:3]}, r"several lists of objects: 'train' \(12\), 'test' \(3\)\. Save each"),
+    ({"images": [{"id": 1, "file_name": "p.jpg"}], "annotations": RECORDS}, r"'images' \(1\), 'annotations' \(12\)\. Join them:"),
     (FRAME.set_index("id").to_json(), r"objects under the keys 'image', 'question', 'a', .*each with the keys 'r0', 'r1'.*"
                                       r"which of them are rows is not clear.*orient='records'"),
     ({"data": {"train": RECORDS}}, "objects under the keys 'data', each with the keys 'train'"),
@@ -67,4 +69,4 @@ def test_one_line_is_one_row(tmp_path: Path) -> None:
 def test_what_leaves_a_doubt_is_named(tmp_path: Path, value: object, told: str) -> None:
     with pytest.raises(DataError, match=rf"train\.json .*{told}") as error:
         read_cells(saved(tmp_path, value))
-    assert "Expected: a list of objects" in str(error.value) or "Save each" in str(error.value)
+    assert "Expected: a list of objects" in str(error.value) or re.search("Save each|Join them", str(error.value))

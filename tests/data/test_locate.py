@@ -112,6 +112,7 @@ def test_a_table_means_its_folder(tmp_path: Path) -> None:
     (["data.egg"], "data.egg' is an ALZip archive"),
     (["train.xls", "data.csv"], r"'train\.xls' is an old Excel file \(\.xls\), or one with a password: save it as \.xlsx"),
     (["my_training.csv.txt"], r"There is 'my_training\.csv\.txt': the file name"),
+    ([f"train_{i}.json" for i in range(12)], r"There are 12 such files, first 'train_0\.json': put all rows into one table"),
     (["vqa/quiz.jsonl", "vqa/1.jpg"], r"There is 'quiz\.jsonl': the file name"),
 ])
 def test_a_near_miss_is_named_and_no_other_folder_is_asked_for(tmp_path: Path, names: list[str], told: str) -> None:

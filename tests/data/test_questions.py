@@ -112,9 +112,10 @@ HEADERS = ["id", "path", "question", "a", "b", "answer"]
 
 
 @pytest.mark.parametrize(("part", "name"), [
-    *((0, name) for name in ("문항번호", "문제번호", "문제 번호", "아이디", "Question_ID", "idx")),
-    *((1, name) for name in ("이미지 경로", "파일명", "image_id", "File Name")),
-    *((2, name) for name in ("질문내용", "질문 내용", "문항", "Question Text", "prompt")),
+    *((0, name) for name in ("문항번호", "문제번호", "문제 번호", "아이디", "Question_ID", "idx", "문항 ID", "연번", "No.")),
+    *((1, name) for name in ("이미지 경로", "파일명", "image_id", "File Name", "이미지 파일명", "사진 파일", "Image Path (jpg)")),
+    *((2, name) for name in ("질문내용", "질문 내용", "문항", "Question Text", "prompt", "질문 (question)", "문제 내용")),
+    *((5, name) for name in ("정답(번호)", "answers", "correct_choice_idx", "Correct Answer (0-1)")),
     *((5, name) for name in ("answer_idx", "answerIndex", "Answer-Index", "label idx", "correct_idx", "정답번호", "답안")),
 ])
 def test_usual_names_of_columns(tmp_path: Path, part: int, name: str) -> None:
@@ -126,10 +127,16 @@ def test_usual_names_of_columns(tmp_path: Path, part: int, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", ["선택지1,선택지2", "보기 1,보기 2", "1번,2번", "옵션a,옵션b", "선지(1),선지(2)", "Candidate_1,Candidate_2"]
+    "names", ["선택지1,선택지2", "보기 1,보기 2", "1번,2번", "옵션a,옵션b", "선지(1),선지(2)", "Candidate_1,Candidate_2",
+              "1번 보기,2번 보기", "가,나", "선택지(가),선택지(나)", "①,②", "answer1,answer2"]
 )
 def test_usual_names_of_choices(tmp_path: Path, names: str) -> None:
     assert table(tmp_path, f"id,path,question,{names},answer\n1,p,q,x,y,2\n").questions[0].choices == ("x", "y")
+
+
+def test_a_name_that_says_more_comes_first(tmp_path: Path) -> None:
+    read = table(tmp_path, "No.,question_id,path,question,a,b,answer_idx,answer\n0,q7,p,?,x,y,1,b\n1,q8,p,?,x,y,0,a\n")
+    assert [(q.id, q.answer) for q in read.questions] == [("q7", 1), ("q8", 0)] and read.columns["answer"] == "answer"
 
 
 def test_all_letters_are_choices_although_one_is_called_q(tmp_path: Path) -> None:
@@ -200,6 +207,28 @@ def test_ragged_rows_are_kept_without_their_doubtful_answer(tmp_path: Path) -> N
     assert [p.row for p in read.problems if "cells in the row" in p.message] == [1, 2]
 
 
+def test_a_total_at_the_foot_decides_nothing(tmp_path: Path) -> None:
+    rows = "".join(f"{i},p,?,x,y,z,w,{1 + i % 4}\n" for i in range(8))
+    for total in ("Total,,,,,,,8\n", "평균,,,,,,,2.5\n"):
+        read = table(tmp_path, HEADER + rows + total)
+        assert [q.answer for q in read.questions] == [*(i % 4 for i in range(8)), None]
+
+
+def test_a_row_that_reaches_into_columns_without_a_name_is_noted(tmp_path: Path) -> None:
+    """A comma in its question has moved its cells, which empty columns at the header's end would hide; or it has a remark."""
+    header = HEADER.strip() + ",,\n"
+    read = table(tmp_path, header + "1,p,is it red, or blue,x,y,z,w,a,\n2,p,q,x,y,z,w,b,,\n3,p,q,x,y,z,w,c,,look again\n")
+    assert [q.answer for q in read.questions] == [None, 1, 2]
+    assert [(p.row, "8 in the header" in p.message) for p in read.problems if "cells in the row" in p.message] == [
+        (1, True), (3, True)]
+
+
+def test_answers_in_another_file_are_pointed_out(tmp_path: Path) -> None:
+    (tmp_path / "train_labels.csv").write_text("id,answer\n1,a\n")
+    with pytest.raises(DataError, match=r"has no answers .*If they are in train_labels\.csv, join them by id"):
+        table(tmp_path, "id,path,question,a,b\n1,p,q,x,y\n", labelled=True)
+
+
 # %% answers
 def test_a_row_without_an_answer_is_noted(tmp_path: Path) -> None:
     read = table(tmp_path, "id,path,question,a,b,answer\n1,p,q,x,y,b\n2,p,q,x,y,\n")
@@ -219,7 +248,8 @@ def test_votes_majority_and_ties(tmp_path: Path) -> None:
     assert table(tmp_path, header + "1,p,q,x,y,z,w,a,b,b,,b\n", answer_column="answer1").questions[0].answer == 0
 
 
-CELL = st.text(st.characters(blacklist_categories=("Cs", "Cc")) | st.sampled_from("\n\",;\t① ½"), max_size=12)
+CHARACTERS = st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="\ufeff")  # a mark begins a file
+CELL = st.text(CHARACTERS | st.sampled_from("\n\",;\t① ½"), max_size=12)
 
 
 GENERATED_ROW = st.tuples(CELL, CELL, CELL, st.lists(CELL, min_size=2, max_size=6), st.integers(0, 5))

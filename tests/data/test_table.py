@@ -65,6 +65,10 @@ def test_marks_where_files_were_put_together_are_no_text(tmp_path: Path) -> None
     assert cells.header == HEADER and cells.records == ROWS
 
 
+def test_the_header_of_each_file_that_was_put_together_is_no_row(tmp_path: Path) -> None:
+    assert read_cells(written(tmp_path / "train.csv", (TEXT + TEXT).encode())).records == ROWS * 2
+
+
 @pytest.mark.parametrize("sign", list(",;\t|"))
 def test_the_line_that_excel_needs_is_no_header(tmp_path: Path, sign: str) -> None:
     cells = read_cells(written(tmp_path / "train.csv", (f"sep={sign}\r\n" + TEXT.replace(",", sign)).encode()))
@@ -185,3 +189,17 @@ def test_pipes_and_folders_are_not_waited_for(tmp_path: Path) -> None:
     for path in (tmp_path / "train.csv", tmp_path):
         with pytest.raises(DataError, match="cannot be read"):
             read_cells(path)
+
+
+def test_of_several_sheets_the_one_with_the_table_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    frame = pd.DataFrame(RECORDS)
+    for name, sheets, chosen in (
+        ("train", {"README": frame[["id"]], "data": frame, "other": frame[::-1]}, "data"),
+        ("train", {"test": frame[::-1], "Train": frame}, "Train"),
+    ):
+        with pd.ExcelWriter(tmp_path / f"{name}.xlsx") as book:
+            for sheet, content in sheets.items():
+                content.to_excel(book, sheet_name=sheet, index=False)
+        cells = read_cells(tmp_path / f"{name}.xlsx")
+        assert cells.records == ROWS and cells.encoding == f"xlsx, sheet {chosen!r}"

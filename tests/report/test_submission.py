@@ -36,7 +36,7 @@ def test_what_is_written_is_valid(tmp_path):
     assert path.read_bytes() == ("\n".join(good_lines(rows)) + "\n").encode()
     report = validate_submission(path, rows)
     assert (report.rows, report.distribution, report.problems) == (12, dict.fromkeys("abcd", 3), ())
-    assert "12 rows" in str(report) and "a 3 (25.0%)" in str(report)
+    assert "12 rows" in str(report) and "a: 3 (25.0%)" in str(report)
     assert [p.name for p in path.parent.iterdir()] == ["submission.csv"]
 
 

@@ -19,8 +19,8 @@ from mcvqa.data.table import DataError
 from mcvqa.insight.evidence import COLUMNS
 from mcvqa.report.content import DataFindings
 from mcvqa.run.dataset import read_data
-from mcvqa.run.folds import split_rows
 from mcvqa.run.exploration import data_findings, look_alike_groups
+from mcvqa.run.folds import split_rows
 from mcvqa.run.pages import explorer_beside_report
 from mcvqa.run.project import open_project
 from mcvqa.run.single import audit_only, report_only

@@ -67,11 +67,15 @@ class Readings:
 SPOKEN = re.compile(
     r"(?:(?:the\s+)?(?:정답|답|answer|ans)(?![a-z])\s*(?:(?:[:=#은는]|is\b)\s*)*)?(?P<answer>.+?)(?:\s*입니다\.?)?", re.DOTALL
 )
-LEAD = r"(?P<lead>(?:(?:보기|선택지|선지|옵션|option|choice)(?![a-z])[\s:=#_]*)?)"
+LEAD = r"(?P<lead>(?:(?:보기|선택지|선지|옵션|option|choice|opt|no)(?![a-z])[\s:=#_.]*)?)"
 OPEN, CLOSE = r"[(\[{<'\"#*`]*\s*", r"\s*[)\]}>'\".:,*`]*"
 LETTER_FORM = re.compile(rf"{LEAD}{OPEN}(?P<letter>[a-z{ALPHABETS[1]}{ALPHABETS[2]}])번?{CLOSE}")
-NUMBER_FORM = re.compile(rf"{LEAD}{OPEN}(?P<number>[+-]?(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d*)?)\s*(?P<nth>번째?)?{CLOSE}")
-LABELLED_FORM = re.compile(rf"{LEAD}[(\[]?(?P<label>[a-z{ALPHABETS[1]}]|\d\d?)(?:번|\s*[)\].:\-])+\s*(?P<rest>\S.*)", re.DOTALL)
+NUMBER_FORM = re.compile(
+    rf"{LEAD}{OPEN}(?P<number>[+-]?(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d*)?)\s*(?P<nth>번째?(?:\s*보기)?)?{CLOSE}"
+)
+LABELLED_FORM = re.compile(
+    rf"{LEAD}[(\[]?(?P<label>[a-z{ALPHABETS[1]}]|\d\d?)(?:(?:번|\s*[)\].:\-])+\s*|\s+(?=\())(?P<rest>\S.*)", re.DOTALL
+)
 AMOUNT = re.compile(r"[₩$€£¥]?\s*(?P<value>[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?)\s*(?P<unit>[^\W\d]{0,8}|%|°c?)\.?")
 
 
@@ -86,6 +90,7 @@ def uncircled_character(char: str) -> str:
     return "" if unicodedata.category(char) in ("Cf", "Co", "Cs") else char
 
 
+TRUE_WORDS = ("yes", "true", "예", "네", "참", "o")  # what 1 may stand for
 UNUSUAL = re.compile(r"[^\x00-\x7f가-힣]")  # what may have another form; most texts hold nothing of it
 
 
@@ -109,9 +114,11 @@ def read_cell(written: str, choices: Sequence[str]) -> Readings:
         text, style = _same_text(written, bare), "bare"  # `green` is the choice `B. green`
     if match := NUMBER_FORM.fullmatch(shown):
         value = float(match["number"].replace(",", ""))
-        ordinal = bool(match["nth"] or match["lead"])
+        ordinal = bool(match["nth"]) or match["lead"] > "~"  # "option 1" may be a column's name, after "option 0"
         if text is None:  # 4.000, as much of Europe writes 4,000
             text = _same_text(re.sub(r"\.(?=\d{3}$)", "", shown), choices, amounts=not lettered)
+        if text is None and value in (0, 1) and len(choices) == 2 and compared_text(choices[0]).rstrip(".") in TRUE_WORDS:
+            text = 1 - int(value)  # not the position from 0: the file has to tell
         return Readings(filled, text=text, number=value, ordinal=ordinal, written=style)
     letter, label = None, ""
     if match := LETTER_FORM.fullmatch(shown):
@@ -120,7 +127,10 @@ def read_cell(written: str, choices: Sequence[str]) -> Readings:
         letter = letter if letter < len(choices) and filled[letter] else None
         text = letters_out_of_order(tuple(choices)).get(label) if text is None else text
     elif text is None and (match := LABELLED_FORM.fullmatch(shown)):  # `C. green`: label and text must name the same choice
-        label, index = match["label"], _same_text(match["rest"], choices)
+        label, rest = match["label"], match["rest"]
+        index = _same_text(rest, choices)
+        if index is None and rest.startswith("("):  # `C (green)`
+            index = _same_text(rest.strip("()"), choices)
         if label.isdigit():
             return Readings(filled, text=index, number=float(label), ordinal=True) if index is not None else Readings(filled)
         letter = text = index if index == _letter_index(label) else None
@@ -266,7 +276,7 @@ def _meanings_of_numbers(read: list[tuple[str, Readings]]) -> tuple[tuple[Meanin
     if "one" in fitting and any(cell.ordinal for _, cell in numbers):
         fitting = ("one",)
     if 2 * sum(cell.text is not None for _, cell in numbers) > len(numbers):
-        return ("text", *fitting), "they may be positions or the choices' own texts"
+        return ("text", *fitting), "they may be positions, or stand for the choices' own texts"
     return fitting, "" if len(fitting) == 1 else "they may count from 0 or from 1: neither 0 nor the last position occurs"
 
 
@@ -338,8 +348,11 @@ def why_unread(written: str, choices: Sequence[str], convention: AnswerConventio
     if cell.number is None:
         if several:
             return "not clear: a letter, and the text of another choice"
+        if [compared_text(choice) for choice in choices].count(compared_text(written)) > 1:
+            return "the text of several choices"
         last = LETTERS[len(choices) - 1]
-        listed = re.fullmatch(rf"{OPEN}[a-{last}\d](?:\s*[,;/&+]\s*[a-{last}\d])+{CLOSE}", compared_text(written))
+        plain = re.sub("['\"]", "", compared_text(written))
+        listed = re.fullmatch(rf"{OPEN}[a-{last}\d](?:\s*[,;/&+]\s*[a-{last}\d])+{CLOSE}", plain)
         return "several answers" if listed else "no letter and no text of the row's choices"
     if several:
         return f"numbers that are not clear ({convention.why})"

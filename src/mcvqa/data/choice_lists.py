@@ -1,24 +1,31 @@
-"""All choices in one column: lists such as ["red", "blue"], or objects of letters, become columns choice1, choice2, ..."""
+"""All choices in one column become columns choice1, choice2, ...: lists such as ["red", "blue"], objects of letters, or texts
+such as `red|blue` and `(a) red (b) blue`."""
 import ast
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from mcvqa.data.own_letters import OWN_SERIES
 from mcvqa.data.table import Cells, as_cell
 
 CHOICE_LABEL = re.compile(r"(?:.*[\W_])?(?P<label>[a-z]|\d\d?)\W*")  # "A", "(b)", "option_c", "1."
 
 
 def expand_choice_lists(table: Cells, position: int) -> Cells:
-    """The table with a column for each choice in place of the column of lists, as JSON or as Python or NumPy writes them.
+    """The table with a column for each choice in place of the column that holds them all.
 
     Args:
-        position: of that column; where a cell of it is something else, the table is unchanged.
+        position: of that column: lists as JSON, Python or NumPy write them, or texts that are divided alike in all cells. Where
+            its cells are something else, or may be divided in several ways, the table is unchanged.
     """
-    lists = [_choices_in(record[position]) if position < len(record) else [] for record in table.records]
+    cells = [record[position] if position < len(record) else "" for record in table.records]
+    lists, divided = [_choices_in(cell) for cell in cells], ""
     if any(choices is None for choices in lists):
+        lists, divided = _divided(cells)
+    if not lists:
         return table
     width = max(len(choices or ()) for choices in lists)
     records = [
@@ -26,9 +33,67 @@ def expand_choice_lists(table: Cells, position: int) -> Cells:
         for record, choices in zip(table.records, lists, strict=True) if choices is not None
     ]
     names = [f"choice{i}" for i in range(1, width + 1)]
-    return replace(table, header=[*table.header[:position], *names, *table.header[position + 1 :]], records=records)
+    return replace(table, header=[*table.header[:position], *names, *table.header[position + 1 :]], records=records,
+                   encoding=f"{table.encoding}{divided}")
 
 
+# %% texts
+OBJECT = re.compile(r"\{|[\[(]\s*[\[({'\"]")
+DIVIDERS = ("\n", "\t", "|", ";", " / ")
+
+
+def _divided(cells: Sequence[str]) -> tuple[list[list[str] | None], str]:
+    """The choices of each cell, and what divides them; no choices unless exactly one divider is in every cell that is not empty.
+
+    A comma or a stroke is one too, where it gives every cell the same number of choices, three or more.
+    """
+    cells = [cell.strip() for cell in cells]
+    if any(OBJECT.match(cell) for cell in cells):  # of another shape than those that are read
+        return [], ""
+    if all(_with_lines(cell) for cell in cells if cell):
+        return [_split_at(_with_lines(cell), "\n") for cell in cells], ", choices divided at their letters"
+    found = [sign for sign in DIVIDERS if all(len(_split_at(cell, sign)) > 1 for cell in cells if cell)]
+    for sign in () if found else (",", "/"):
+        counts = {len(_split_at(cell, sign)) for cell in cells if cell}
+        found += [sign] if len(counts) == 1 and min(counts) > 2 else []
+    if len(found) != 1:
+        return [], ""
+    return [_split_at(cell, found[0]) for cell in cells], f", choices divided at {found[0]!r}"
+
+
+def _split_at(cell: str, sign: str) -> list[str]:
+    return [part.strip() for part in cell.split(sign) if part.strip()]
+
+
+SERIES = [*OWN_SERIES, "123456789", "①②③④⑤⑥⑦⑧⑨"]
+
+
+def _with_lines(cell: str) -> str:
+    """`(a) red (b) blue` with a line for each of its choices; '' where it holds no such series from its beginning."""
+    for series in SERIES:
+        lines, rest = [], cell.strip()
+        for letter, follower in zip(series, [*series[1:], ""], strict=False):
+            begin = LABEL_OF[letter].match(rest)
+            if not begin:
+                break
+            behind = LABEL_OF[follower].search(rest, begin.end()) if follower else None
+            lines.append(rest[: behind.start() if behind else len(rest)].strip(" \n\t,;|/"))
+            rest = rest[behind.start() :].lstrip(" \n\t,;|/") if behind else ""
+        if len(lines) > 1 and not rest:
+            return "\n".join(" ".join(line.split()) for line in lines)
+    return ""
+
+
+def _own_label(letter: str) -> re.Pattern[str]:
+    sign = re.escape(letter)
+    bare = rf"{sign}\s*" if unicodedata.normalize("NFKC", letter) != letter else rf"[(\[]{sign}[)\]]\s*|{sign}[).:]\s+"
+    return re.compile(rf"(?:(?<=[\s,;|/])|\A)(?:{bare})(?=\S)", re.IGNORECASE)
+
+
+LABEL_OF = {letter: _own_label(letter) for series in SERIES for letter in series}
+
+
+# %% lists
 def _choices_in(cell: str) -> list[str] | None:
     """The texts of a cell; none of an empty one; None if it is no list of texts."""
     if not cell.strip():

@@ -21,12 +21,22 @@ def cells_of_library(path: Path, raw: bytes, kind: str) -> Cells:
 
     needed = "openpyxl" if kind == "xlsx" else "pyarrow"
     try:
-        frame = pd.read_excel(io.BytesIO(raw), dtype=object) if kind == "xlsx" else _frame_of_arrow(raw, kind)
+        if kind == "xlsx":
+            frame, kind = _frame_of_sheets(pd.read_excel(io.BytesIO(raw), dtype=object, sheet_name=None), path.stem)
+        else:
+            frame = _frame_of_arrow(raw, kind)
     except ImportError:
         raise DataError(f"{path} needs {needed} to be read: pip install {needed}. Or save it as 'CSV UTF-8'.") from None
     except Exception as error:  # each library has errors of its own for damage
         raise DataError(f"{path} cannot be read as {kind}: {error}") from None
     return cells_of_frame(path, frame, kind)
+
+
+def _frame_of_sheets(sheets: dict[str, Any], stem: str) -> tuple[Any, str]:
+    """Of several sheets the one that is named like the file, else the first with a table's columns; what it is called."""
+    tables = [name for name, frame in sheets.items() if frame.shape[1] > 2] or [*sheets]
+    chosen = next((name for name in tables if name.strip().lower() == stem.lower()), tables[0])
+    return sheets[chosen], f"xlsx, sheet {chosen!r}" if len(sheets) > 1 else "xlsx"
 
 
 def _frame_of_arrow(raw: bytes, kind: str) -> Any:

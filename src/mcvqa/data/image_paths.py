@@ -101,8 +101,10 @@ def _from_top(folder: ImageFolder, path: Path) -> PurePosixPath:
 
 
 def _from_root(root: Path, folder: ImageFolder, written: str) -> str:
-    """An absolute path inside the data folder as one from there."""
+    """An absolute path inside the data folder as one from there; `../input/x/a.jpg` where x/a.jpg or a.jpg is in it."""
     text = written.strip().replace("\\", "/")
+    if (inside := re.sub(r"^(\.\./)+", "", text)) != text and _matching_file(folder, inside):
+        return inside
     tops = (f"{top.as_posix().rstrip('/')}/" for top in (root.absolute(), folder.root))
     return next((text.removeprefix(top) for top in tops if text.startswith(top)), written)
 

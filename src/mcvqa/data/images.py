@@ -346,7 +346,9 @@ class ImageFolder:
         stem, dot, extension = name.rpartition(".")
         jpegs = [f for f in self.by_stem.get(stem, []) if f.suffix.lower() in JPEG_SUFFIXES]
         swapped = jpegs if dot + extension in JPEG_SUFFIXES else []
-        for files in (self.by_name.get(name, []), self.by_stem.get(name, []), swapped):
+        number = name.removesuffix(".0")  # 17, or 17.0 as pandas writes it, may be 000017.jpg
+        padded = [f for n in range(len(number), 17) for f in self.by_stem.get(number.zfill(n), [])] if number.isdigit() else []
+        for files in (self.by_name.get(name, []), self.by_stem.get(name, []), swapped, padded):
             folders = {file: tuple(map(_folded, file.parts[:-1])) for file in files}
             fits = (
                 [file for file, folder in folders.items() if folder == above]

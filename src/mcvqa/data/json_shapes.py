@@ -1,4 +1,5 @@
 """The shapes in which people keep rows as JSON: a list of objects under a key, or columns as pandas' `to_json` writes them."""
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,7 +27,12 @@ def records_of_json(value: Any) -> tuple[list[Record], str]:
     lists = {key: rows for key, rows in value.items() if _are_objects(rows)}
     if len(lists) > 1:
         counts = ", ".join(f"{key!r} ({len(rows):,})" for key, rows in lists.items())
-        raise ValueError(f"holds several lists of objects: {counts}. Save each in a file of its own: train.json, test.json.")
+        splits = any(re.match("train|test|val|dev", key.lower()) for key in lists)
+        advice = (
+            "Save each in a file of its own: train.json, test.json." if splits
+            else "Join them: one list, in which each row has its image, question, choices and answer."
+        )
+        raise ValueError(f"holds several lists of objects: {counts}. {advice}")
     if lists:
         ((key, rows),) = lists.items()
         return rows, f"rows under {key!r}"

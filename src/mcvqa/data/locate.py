@@ -189,6 +189,8 @@ def _advice(names: Sequence[str], split: str = "train") -> str:
     """What to do with files that are not read: those of other formats are named, others only have to be renamed."""
     if unread := [name for name in names if NOT_READ_NAME.search(name.lower())]:
         return _named_formats(unread)
+    if len(names) > 9:
+        return f"There are {len(names):,} such files, first {names[0]!r}: put all rows into one table, {split}.csv."
     shown = ", ".join(map(repr, names[:5]))
     return f"There is {shown}: the file name is not recognized. {TABLE_NAMING}; rename it, for example to {split}.csv."
 

@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mcvqa.base.informing import counted
 from mcvqa.data.answers import (
+    ALPHABETS,
     ANSWER_STYLES,
+    KOREAN_LETTERS,
     LETTERS,
     AnswerConvention,
     AnswersRead,
@@ -20,6 +23,7 @@ from mcvqa.data.answers import (
     read_answer,
     why_unread,
 )
+from mcvqa.data.locate import near_misses_of
 from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.table import Cells, DataError, read_cells
 
@@ -100,21 +104,9 @@ class Table:
         return self.answers.convention if self.answers else None
 
 
-def read_questions(
-    path: str | Path,
-    *,
-    id_column: str = "",
-    image_column: str = "",
-    question_column: str = "",
-    answer_column: str = "",
-    answer_style: str = "auto",
-    labelled: bool | None = None,
-) -> Table:
-    """Read one file; see `read_tables`."""
-    (table,) = read_tables(
-        [path], id_column=id_column, image_column=image_column, question_column=question_column,
-        answer_column=answer_column, answer_style=answer_style, labelled=labelled,
-    )
+def read_questions(path: str | Path, **settings: Any) -> Table:
+    """Read one file. Args: settings: as of `read_tables`."""
+    (table,) = read_tables([path], **settings)
     return table
 
 
@@ -145,6 +137,8 @@ def read_tables(
     """
     named = {"id": id_column, "image": image_column, "question": question_column, "answer": answer_column}
     tables = [_with_choice_columns(read_cells(Path(path))) for path in paths]
+    if answer_style == "auto" and not answer_column and labelled is not False:
+        tables = [_with_answers_of_marks(table) for table in tables]
     layouts = [_layout_of(table, named, labelled) for table in tables]
     rows = [_padded_rows(table, layout) for table, layout in zip(tables, layouts, strict=True)]
     written = [_answer_cells(table_rows, layout) for table_rows, layout in zip(rows, layouts, strict=True)]
@@ -161,12 +155,34 @@ def read_tables(
     return found
 
 
+MARK_NAME = re.compile(r"(?:is)?(?:answer|label|correct|target|votes?|정답|답)(?:[a-z]|\d\d?)")
+MARKS = {"": "0", "x": "0", "false": "0", "o": "1", "true": "1"}
+
+
+def _with_answers_of_marks(table: Cells) -> Cells:
+    """Marks or counts, a column for each choice, are known by their sum: it is the same in nearly every row."""
+    at = [i for i, name in enumerate(table.header) if MARK_NAME.fullmatch(_header_key(name))]
+    try:
+        written = [[cells[i].strip().lower().removesuffix(".0") for i in at] for cells in table.records]
+        marks = [[int(MARKS.get(cell, cell)) for cell in cells] for cells in written]
+    except (ValueError, IndexError):
+        return table
+    others = ["" if i in at else name for i, name in enumerate(table.header)]
+    total, rows = (Counter(sum(row) for row in marks if len({*row}) > 1).most_common(1) or [(0, 0)])[0]
+    choices = [len(run) for run in _runs_of_choices(table.path, others, votes=False)]
+    if total and rows >= 0.9 * len(marks) and choices == [len(at)]:
+        from mcvqa.data.marks import answers_of_marks
+
+        return answers_of_marks(table, at, marks, alone=find_column(table.path, others, "answer", "") is None)
+    return table
+
+
 CHOICE_LISTS = ("choices", "options", "candidates", "선택지", "보기")  # columns that hold all choices of a row
 
 
 def _with_choice_columns(table: Cells) -> Cells:
     at = next((i for i, name in enumerate(table.header) if name.strip().lower() in CHOICE_LISTS), None)
-    if at is not None:
+    if at is not None and not _runs_of_choices(table.path, table.header, votes=False):  # else 보기 is a passage, as in exams
         from mcvqa.data.choice_lists import expand_choice_lists
 
         return expand_choice_lists(table, at)
@@ -183,7 +199,8 @@ def _layout_of(table: Cells, named: dict[str, str], labelled: bool | None) -> "C
     if labelled and not answered:
         names = [header[i] for i in layout.labels]
         found = f"empty: {', '.join(names)}" if names else f"its columns are {', '.join(header)}"
-        raise DataError(f"{path} has no answers ({found}). Name their column with --set answer_column=NAME.")
+        beside = f" If they are in {', '.join(near)}, join them by id." if (near := near_misses_of(path.parent, "train")) else ""
+        raise DataError(f"{path} has no answers ({found}). Name their column with --set answer_column=NAME.{beside}")
     return layout if answered else replace(layout, answer=None, votes=())
 
 
@@ -216,22 +233,23 @@ class ColumnLayout:
         return self.votes if self.answer is None else (self.answer, *self.votes)
 
 
-# Usual names, compared without case, spaces and signs. The second group counts where none of the first is there.
-COLUMN_NAMES: dict[str, tuple[set[str], set[str]]] = {
-    "id": ({"id"}, {"questionid", "qid", "rowid", "sampleid", "idx", "index", "번호", "문항번호", "문제번호", "아이디"}),
+# Usual names, compared without case, spaces, signs and remarks in brackets. The first that is there counts.
+COLUMN_NAMES: dict[str, tuple[str, ...]] = {
+    "id": ("id", "(question|q|row|sample)id|idx|index|(문항|문제|질문)?(번호|id)|아이디", "no|연번|순번|일련번호"),
     "image": (
-        {"path", "image", "img", "imagepath", "imgpath", "file", "filename", "filepath", "imagefile", "imagename",
-         "photo", "picture", "이미지", "이미지경로", "사진", "경로", "파일", "파일명"},
-        {"imageid", "imgid"},
+        "(image|img|photo|picture)(file)?(path|name)?|file(path|name)?|path|(이미지|사진|그림)(파일)?(경로|명|이름)?|"
+        "파일(경로|명|이름)?|경로",
+        "(image|img)id",
     ),
-    "question": ({"question", "questiontext", "질문", "질문내용", "문제", "문항"}, {"query", "prompt", "text", "q"}),
+    "question": ("question(text)?|(질문|문제|문항)(내용)?|질의", "query|prompt|text|q"),
     "answer": (
-        {"answer", "label", "target", "correct", "correctanswer", "correctchoice", "correctoption", "gt", "groundtruth",
-         "gold", "answerkey", "answeridx", "answerindex", "labelidx", "correctidx", "정답", "정답번호", "답", "답안"},
-        set(),
+        "answer(key)?|label|target|correct(answer|choice|option)?|gt|groundtruth|gold|정답(번호)?|답안?",
+        "answers|(answer|label|correct(answer|choice|option)?)(idx|index|letter)|정답보기",
     ),
 }
-CHOICE_NAME = re.compile(r"(?:(choice|option|opt|candidate|answer|선택지|보기|선지|옵션)s?)?\(?([a-z]|\d{1,2})\)?번?")
+CHOICE_NAME = re.compile(
+    rf"(?:(choice|option|opt|candidate|answer|선택지|보기|선지|옵션)s?)?\(?([a-z{KOREAN_LETTERS}]|\d{{1,2}})\)?번?(?:보기|선택지|선지)?"
+)
 VOTE_NAME = re.compile(r"(?:answer|annotator|vote|label|정답|답)\d{1,2}")
 
 
@@ -239,20 +257,25 @@ def _header_key(name: str) -> str:
     return re.sub(r"[\s_\-.]+", "", unicodedata.normalize("NFKC", name).casefold())
 
 
+def _is_named(name: str, pattern: str) -> bool:
+    key = _header_key(name)
+    return any(re.fullmatch(pattern, one) for one in (key, re.sub(r"\(.*\)", "", key)))
+
+
 def _find_layout(path: Path, header: list[str], named: dict[str, str], labelled: bool | None) -> ColumnLayout:
     choices = _choice_columns(path, header)
     found = {part: _part_column(path, header, part, named[part], choices) for part in ("id", "image", "question")}
     for part in ("id", "image", "question"):
         if found[part] is None:
-            raise DataError(
-                f"{path} has no {part} column; its columns are {', '.join(header)}. Name it with --set {part}_column=NAME."
-            )
+            advice = " (that of the image, where each row has its own)" if part == "id" else ""
+            raise DataError(f"{path} has no {part} column; its columns are {', '.join(header)}. "
+                            f"Name it with --set {part}_column=NAME{advice}.")
     layout = ColumnLayout(choices=choices, **found)  # type: ignore[arg-type]
     if labelled is False:
         return layout
     answer = _part_column(path, header, "answer", named["answer"], choices)
-    votes = () if named["answer"] else tuple(i for i, name in enumerate(header) if VOTE_NAME.fullmatch(_header_key(name)))
-    return replace(layout, answer=answer, votes=votes)
+    named_votes = [i for i, name in enumerate(header) if VOTE_NAME.fullmatch(_header_key(name)) and i not in choices]
+    return replace(layout, answer=answer, votes=() if named["answer"] else tuple(named_votes))
 
 
 def find_column(path: Path, header: list[str], part: str, wanted: str) -> int | None:
@@ -261,12 +284,8 @@ def find_column(path: Path, header: list[str], part: str, wanted: str) -> int | 
 
 
 def _part_column(path: Path, header: list[str], part: str, wanted: str, choices: Sequence[int]) -> int | None:
-    if wanted:
-        groups: tuple[set[str], ...] = ({_header_key(wanted)},)
-    else:
-        groups = COLUMN_NAMES[part]
-    for names in groups:
-        hits = [i for i, name in enumerate(header) if _header_key(name) in names and i not in choices]
+    for names in (re.escape(_header_key(wanted)),) if wanted else COLUMN_NAMES[part]:
+        hits = [i for i, name in enumerate(header) if _is_named(name, names) and i not in choices]
         hits = [i for i in hits if header[i] == wanted] or hits
         if len(hits) > 1:
             candidates = ", ".join(header[i] for i in hits)
@@ -280,27 +299,11 @@ def _part_column(path: Path, header: list[str], part: str, wanted: str, choices:
 
 def _choice_columns(path: Path, header: list[str]) -> tuple[int, ...]:
     """Positions of the choices in the order of their letters: a, b, ... or choice1, choice2, ... and the like."""
-    families: dict[tuple[str, bool], dict[int, list[int]]] = {}
-    for position, name in enumerate(header):
-        match = CHOICE_NAME.fullmatch(_header_key(name))
-        if match and not VOTE_NAME.fullmatch(_header_key(name)):
-            word, slot = match[1] or "", match[2]
-            number = int(slot) if slot.isdigit() else LETTERS.index(slot)
-            families.setdefault((word, slot.isdigit()), {}).setdefault(number, []).append(position)
-    runs = []
-    for (_, numbered), columns in families.items():
-        first = 1 if numbered and 0 not in columns else 0
-        last = first
-        while last in columns:
-            last += 1
-        if last - first >= 2:
-            runs.append([columns[i] for i in range(first, last)])
-            if last + 1 in columns:
-                before, behind = header[columns[last - 1][0]], header[columns[last + 1][0]]
-                raise DataError(f"{path}: a choice column is missing between {before!r} and {behind!r}.")
+    lists = [name for name in header if name.strip().lower() in CHOICE_LISTS]
+    # answer1, answer2, ... are choices where there are no others, else the answers of annotators
+    runs = _runs_of_choices(path, header, votes=False) or (not lists and _runs_of_choices(path, header, votes=True))
     if not runs:
-        lists = [name for name in header if name.strip().lower() in CHOICE_LISTS]
-        advice = f" {lists[0]!r} is read where each of its cells is a list such as [\"red\", \"blue\"]." if lists else ""
+        advice = f" {lists[0]!r} is read where each of its cells is a list: [\"red\", \"blue\"] or red|blue." if lists else ""
         raise DataError(
             f"{path} has no choice columns (a, b, ... or choice1, choice2, ...); its columns are {', '.join(header)}.{advice}"
         )
@@ -310,6 +313,29 @@ def _choice_columns(path: Path, header: list[str]) -> tuple[int, ...]:
     if len(runs[0]) > len(LETTERS):
         raise DataError(f"{path} has {len(runs[0])} choice columns; there are letters for {len(LETTERS)}.")
     return tuple(at[0] for at in runs[0])
+
+
+def _runs_of_choices(path: Path, header: list[str], *, votes: bool) -> list[list[list[int]]]:
+    """Positions by slot for each set of columns that are named like choices. Args: votes: answer1, answer2, ... too."""
+    families: dict[tuple[str, bool, bool], dict[int, list[int]]] = {}
+    for position, name in enumerate(header):
+        match = CHOICE_NAME.fullmatch(_header_key(name))
+        if match and (votes or not VOTE_NAME.fullmatch(_header_key(name))):
+            word, slot = match[1] or "", match[2]
+            number = int(slot) if slot.isdigit() else next(alphabet.index(slot) for alphabet in ALPHABETS if slot in alphabet)
+            families.setdefault((word, slot.isdigit(), slot.isascii()), {}).setdefault(number, []).append(position)
+    runs = []
+    for (_, numbered, _), columns in families.items():
+        first = 1 if numbered and 0 not in columns else 0
+        last = first
+        while last in columns:
+            last += 1
+        if last - first >= 2:
+            runs.append([columns[i] for i in range(first, last)])
+            if last + 1 in columns:
+                before, behind = header[columns[last - 1][0]], header[columns[last + 1][0]]
+                raise DataError(f"{path}: a choice column is missing between {before!r} and {behind!r}.")
+    return runs
 
 
 # %% rows: cells -> Question, and what is wrong with them
@@ -326,11 +352,13 @@ def _padded_rows(table: Cells, layout: ColumnLayout) -> PaddedRows:
 
 
 def _answer_cells(rows: PaddedRows, layout: ColumnLayout) -> list[Cell]:
-    return [(cells[i], choices) for cells, choices in rows for i in layout.labels if cells[i].strip()]
+    """What decides the convention: the total at the foot of a table does not."""
+    return [(cells[i], choices) for cells, choices in rows for i in layout.labels if cells[i].strip() and any(choices)]
 
 
 def _read_rows(table: Cells, layout: ColumnLayout, rows: PaddedRows, convention: AnswerConvention) -> Table:
     file, header = table.path.name, table.header
+    named = max((i for i, name in enumerate(header, start=1) if name.strip()), default=0)
     read = [{i: read_answer(cells[i], choices, convention) for i in layout.labels if cells[i].strip()} for cells, choices in rows]
     questions: list[Question] = []
     problems: list[Problem] = []
@@ -346,10 +374,11 @@ def _read_rows(table: Cells, layout: ColumnLayout, rows: PaddedRows, convention:
         answer, votes = None, None
         doubts: list[tuple[int, str]] = []
         found = len(table.records[row - 1])
-        if found < len(header) or any(cell.strip() for cell in cells[len(header) :]):
-            notes.append((layout.id, f"{counted(found, 'cell')} in the row, {len(header)} in the header; "
-                          "is a quote or a delimiter missing? Its answer is not used"))
-        elif layout.labels:
+        ragged = found < len(header) or any(cell.strip() for cell in cells[len(header) :])
+        if ragged or any(cell.strip() for cell in cells[named:]):
+            note = f"{counted(found, 'cell')} in the row, {named} in the header; is a quote or a delimiter missing?"
+            notes.append((layout.id, note + " Its answer is not used" * ragged))
+        if layout.labels and not ragged:
             answer, votes, doubts = _row_answer(cells, choices, layout, read[row - 1], convention)
         questions.append(Question(id, cells[layout.image], cells[layout.question], choices, answer, votes))
         problems += [Problem(file, row, header[column], message, id) for column, message in notes]
@@ -382,7 +411,7 @@ def _require_understood(path: Path, answers: AnswersRead) -> None:
             f"{path}: {unread:,} of {unread + answers.understood:,} answers are not understood.\n  "
             + "\n  ".join(answers.doubts())
             + f"\nSay what they mean with --set answer_style={'|'.join(ANSWER_STYLES[1:])}, or which column holds them with "
-            "--set answer_column=NAME."
+            "--set answer_column=NAME; or write letters into it, as a, b, c, d."
         )
 
 

@@ -154,6 +154,7 @@ def _of_csv(path: Path, raw: bytes) -> Cells:
     text = text[said.end() :] if said else text
     delimiter = said[1] if said else csv_delimiter(text)
     header, *records = csv_records(path, text, delimiter) or [[]]
+    records = [cells for cells in records if cells != header]  # again where files were put together
     return Cells(path, header, records, encoding, delimiter)
 
 

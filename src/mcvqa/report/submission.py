@@ -38,7 +38,7 @@ class SubmissionReport:
     def __str__(self) -> str:
         if self.problems:
             return "NOT valid:\n" + "\n".join(f"  - {problem}" for problem in self.problems)
-        shares = [f"{answer} {count:,} ({count / self.rows:.1%})" for answer, count in self.distribution.items()]
+        shares = [f"{answer}: {count:,} ({count / self.rows:.1%})" for answer, count in self.distribution.items()]
         more = f", and {len(shares) - SHOWN_ANSWERS} more" if len(shares) > SHOWN_ANSWERS else ""
         return f"valid: {counted(self.rows, 'row')}; {', '.join(shares[:SHOWN_ANSWERS])}{more}"
 
