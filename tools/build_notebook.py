@@ -66,7 +66,8 @@ NOT_IN_NOTEBOOK = {
         ("scenes.ask", "scenes.dataset", "scenes.draw", "scenes.scene", "scenes.words"),
         "many kinds of scenes and questions, for training `tiny` and for the ladder; the notebook's demo is scenes.small"),
     **dict.fromkeys(("run.workers.ray", "run.workers.ray_node"), "a cluster"),
-    "insight": "evidence per row, label audit", "run.insights": "evidence per row, label audit",
+    "insight": "evidence per row, label audit, explorer", "run.insights": "evidence per row, label audit",
+    "run.explorer": "the explorer",
     "data.fixes": "labels that the audit has found", "answer": "the model after training",
 }
 # the same for single top-level names of other modules: nothing in the notebook uses them

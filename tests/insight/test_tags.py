@@ -30,13 +30,18 @@ def test_every_rule_has_an_example():
 
 @pytest.mark.parametrize("tag", EXAMPLES)
 def test_a_rule_names_its_row_and_says_why(tag):
-    found, reason = tag_of(EXAMPLES[tag])
+    found, (reason, korean) = tag_of(EXAMPLES[tag])
     told = {
         "unreadable photograph": "no such file", "label probably wrong": "86% probable that 'red' is wrong",
         "order-sensitive": "50% of the option orders", "misled by the picture": "the texts alone say 'red' with 70%",
         "resolution-sensitive": "67% of the image scales", "ambiguous": "3 of 5",
     }
-    assert found == tag and told[tag] in reason
+    in_korean = {
+        "unreadable photograph": "읽을 수 없습니다: no such file", "label probably wrong": "'red': 틀렸을 확률 86%",
+        "order-sensitive": "보기 순서 가운데 50%", "misled by the picture": "글만 보면 맞히지만('red' 70%)",
+        "resolution-sensitive": "이미지 배율 가운데 67%", "ambiguous": "5명 중 3명",
+    }
+    assert found == tag and told[tag] in reason and in_korean[tag] in korean
 
 
 @pytest.mark.parametrize("row", [
@@ -47,26 +52,26 @@ def test_a_rule_names_its_row_and_says_why(tag):
     replace(WRONG, look_alikes=(replace(SAME, same_question=False),)), replace(WRONG, look_alikes=(replace(SAME, answer="red"),)),
 ], ids=str)
 def test_what_is_usual_has_no_tag(row):
-    assert tag_of(row) == ("", "")
+    assert tag_of(row) == ("", ("", ""))
 
 
 def test_a_look_alike_with_another_label_is_evidence_against_this_one_where_the_models_agree():
-    tag, reason = tag_of(replace(WRONG, look_alikes=(SAME,)))
+    tag, (reason, _) = tag_of(replace(WRONG, look_alikes=(SAME,)))
     assert tag == "label probably wrong" and reason == (
         "row r7 asks the same about a look-alike photograph and is labelled 'Green', which was said here too")
-    tag, reason = tag_of(replace(RIGHT, look_alikes=(SAME,)))
+    tag, (reason, _) = tag_of(replace(RIGHT, look_alikes=(SAME,)))
     assert tag == "ambiguous" and "row r7" in reason, "one of both labels is wrong, and the scores speak for this one"
 
 
 def test_no_choice_stands_out():
-    tag, reason = tag_of(replace(RIGHT, probabilities=(0.3, 0.25, 0.25, 0.2), entropy=0.99))
+    tag, (reason, _) = tag_of(replace(RIGHT, probabilities=(0.3, 0.25, 0.25, 0.2), entropy=0.99))
     assert tag == "ambiguous" and "30% among 4" in reason
 
 
 def test_a_test_row_has_no_label_to_be_wrong():
     row = replace(EXAMPLES["order-sensitive"], question=replace(QUESTION, answer=None), split="test", label_wrong=None)
     assert tag_of(row)[0] == "order-sensitive"
-    assert tag_of(replace(row, order_agreement=1.0)) == ("", "")
+    assert tag_of(replace(row, order_agreement=1.0)) == ("", ("", ""))
 
 
 def test_rows_keep_their_tags_and_are_counted():

@@ -60,7 +60,8 @@ class RowEvidence:
         look_alikes: labelled rows with the same or a look-alike photograph, those with the same question first.
         same_question: labelled rows with the same question about other photographs.
         look_alikes_count, same_question_count: how many there are; `look_alikes` and `same_question` hold the first NEIGHBOURS.
-        tag, reason: what is probably the matter, by the first rule of `insight/tags.py` that fits; empty where none does.
+        tag, reason, reason_in_korean: what is probably the matter, by the first rule of `insight/tags.py` that fits; empty where
+            none does.
     """
 
     question: Question
@@ -86,6 +87,7 @@ class RowEvidence:
     same_question_count: int = 0
     tag: str = ""
     reason: str = ""
+    reason_in_korean: str = ""
 
     @property
     def truth(self) -> int | None:

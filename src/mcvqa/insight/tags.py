@@ -1,10 +1,11 @@
 """Tags: what is probably the matter with a row, by rules that are read from top to bottom; the first that fits names it.
 
-A rule returns its reason in words, or nothing. A row that no rule fits has no tag.
+A rule returns its reason in words, English and Korean, or nothing. A row that no rule fits has no tag.
 """
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,25 +20,42 @@ MAJORITY = 2 / 3  # of the annotators; below it, a question counts as ambiguous
 CLUELESS = 0.9  # entropy, as a share of what even probabilities have
 
 
+class Reason(NamedTuple):
+    """Why a rule fits a row."""
+
+    english: str
+    korean: str
+
+
 # %% rules
-def _unreadable_photograph(row: RowEvidence) -> str:
-    return f"the photograph cannot be read: {row.photograph_problem}" if row.photograph_problem else ""
+def _unreadable_photograph(row: RowEvidence) -> Reason | None:
+    problem = row.photograph_problem
+    return Reason(f"the photograph cannot be read: {problem}", f"사진을 읽을 수 없습니다: {problem}") if problem else None
 
 
-def _label_probably_wrong(row: RowEvidence) -> str:
+def _label_probably_wrong(row: RowEvidence) -> Reason | None:
     if row.truth is None or row.said is None:
-        return ""
+        return None
     label, said = row.question.choices[row.truth], row.question.choices[row.said]
     if row.label_wrong is not None and row.label_wrong >= WRONG:
-        return f"{row.label_wrong:.0%} probable that {label!r} is wrong; models that never saw the label say {said!r}"
+        return Reason(
+            f"{row.label_wrong:.0%} probable that {label!r} is wrong; models that never saw the label say {said!r}",
+            f"라벨 {label!r}: 틀렸을 확률 {row.label_wrong:.0%}. 이 라벨을 학습하지 않은 모델의 답은 {said!r}입니다",
+        )
     if row.is_right:
-        return ""
+        return None
     agreeing = [other for other in _contradictions(row) if bare_text(other.answer) == bare_text(said)]
-    return f"{_spelled(agreeing[0])}, which was said here too" if agreeing else ""
+    if not agreeing:
+        return None
+    spelled = _spelled(agreeing[0])
+    return Reason(f"{spelled.english}, which was said here too", f"{spelled.korean}. 모델의 답도 같습니다")
 
 
-def _spelled(other: Neighbour) -> str:
-    return f"row {other.id} asks the same about a look-alike photograph and is labelled {other.answer!r}"
+def _spelled(other: Neighbour) -> Reason:
+    return Reason(
+        f"row {other.id} asks the same about a look-alike photograph and is labelled {other.answer!r}",
+        f"거의 같은 사진에 같은 질문을 한 {other.id} 행의 라벨은 {other.answer!r}입니다",
+    )
 
 
 def _contradictions(row: RowEvidence) -> list[Neighbour]:
@@ -47,39 +65,48 @@ def _contradictions(row: RowEvidence) -> list[Neighbour]:
     return [one for one in row.look_alikes if one.same_question and bare_text(one.answer) in choices - {label}]
 
 
-def _order_sensitive(row: RowEvidence) -> str:
-    if row.order_agreement is None or row.order_agreement >= AGREEMENT:
-        return ""
-    return f"{row.order_agreement:.0%} of the option orders give this answer"
+def _order_sensitive(row: RowEvidence) -> Reason | None:
+    share = row.order_agreement
+    if share is None or share >= AGREEMENT:
+        return None
+    return Reason(f"{share:.0%} of the option orders give this answer", f"보기 순서 가운데 {share:.0%}에서만 이 답을 골랐습니다")
 
 
-def _misled_by_the_picture(row: RowEvidence) -> str:
+def _misled_by_the_picture(row: RowEvidence) -> Reason | None:
     if row.truth is None or row.is_right is not False or not row.prior:
-        return ""
+        return None
     if int(np.argmax(row.prior)) != row.truth or row.prior[row.truth] < GUESSED:
-        return ""
+        return None
     label, share = row.question.choices[row.truth], row.prior[row.truth]
-    return f"the texts alone say {label!r} with {share:.0%}, which is right; with the picture the answer is wrong"
+    return Reason(
+        f"the texts alone say {label!r} with {share:.0%}, which is right; with the picture the answer is wrong",
+        f"질문과 보기 글만 보면 맞히지만({label!r} {share:.0%}), 사진을 보면 틀립니다",
+    )
 
 
-def _resolution_sensitive(row: RowEvidence) -> str:
-    if row.scale_agreement is None or row.scale_agreement == 1:
-        return ""
-    return f"{row.scale_agreement:.0%} of the image scales give this answer"
+def _resolution_sensitive(row: RowEvidence) -> Reason | None:
+    share = row.scale_agreement
+    if share is None or share == 1:
+        return None
+    return Reason(f"{share:.0%} of the image scales give this answer", f"이미지 배율 가운데 {share:.0%}에서만 이 답을 골랐습니다")
 
 
-def _ambiguous(row: RowEvidence) -> str:
+def _ambiguous(row: RowEvidence) -> Reason | None:
     votes = row.question.votes or ()
     if sum(votes) > 1 and max(votes) < MAJORITY * sum(votes):
-        return f"{max(votes)} of {sum(votes)} annotators agree"
+        return Reason(f"{max(votes)} of {sum(votes)} annotators agree", f"평가자 {sum(votes)}명 중 {max(votes)}명만 의견이 같습니다")
     if row.truth is not None and (others := _contradictions(row)):
         return _spelled(others[0])
     if row.entropy is not None and row.entropy >= CLUELESS:
-        return f"no choice stands out: the most probable one has {max(row.probabilities):.0%} among {len(row.probabilities)}"
-    return ""
+        best, count = max(row.probabilities), len(row.probabilities)
+        return Reason(
+            f"no choice stands out: the most probable one has {best:.0%} among {count}",
+            f"두드러진 보기가 없습니다. 보기 {count}개 중 가장 높은 확률이 {best:.0%}입니다",
+        )
+    return None
 
 
-RULES_OF_TAGS: tuple[tuple[str, Callable[[RowEvidence], str]], ...] = (
+RULES_OF_TAGS: tuple[tuple[str, Callable[[RowEvidence], Reason | None]], ...] = (
     ("unreadable photograph", _unreadable_photograph),
     ("label probably wrong", _label_probably_wrong),
     ("order-sensitive", _order_sensitive),
@@ -90,14 +117,14 @@ RULES_OF_TAGS: tuple[tuple[str, Callable[[RowEvidence], str]], ...] = (
 
 
 # %% which rule fits
-def tag_of(row: RowEvidence) -> tuple[str, str]:
-    """The tag of a row and its reason in words; both empty where no rule fits."""
-    return next(((tag, reason) for tag, rule in RULES_OF_TAGS if (reason := rule(row))), ("", ""))
+def tag_of(row: RowEvidence) -> tuple[str, Reason]:
+    """The tag of a row and its reason in words; all of them empty where no rule fits."""
+    return next(((tag, reason) for tag, rule in RULES_OF_TAGS if (reason := rule(row))), ("", Reason("", "")))
 
 
 def tagged(rows: Sequence[RowEvidence]) -> list[RowEvidence]:
     """The rows with their tags and reasons."""
-    return [replace(row, tag=tag, reason=reason) for row in rows for tag, reason in [tag_of(row)]]
+    return [replace(row, tag=tag, reason=why.english, reason_in_korean=why.korean) for row in rows for tag, why in [tag_of(row)]]
 
 
 def tag_counts(rows: Sequence[RowEvidence]) -> str:
