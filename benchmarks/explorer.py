@@ -5,12 +5,15 @@
 Rows, scores and photographs are made at random: 640 x 480 pixels of noise at several scales, about as hard to compress as
 photographs are; OUT keeps them. Chromium is started anew for each round. "Opens" is the time from the start of the navigation
 until rows are painted, and until all thumbnails are loaded; a filter takes from the event until the frame with its result.
+Other programs lengthen these times, but not the processor time of the page's main thread, which is measured beside them.
 With --write the figures go to explorer.json and to a section of RESULTS.md beside this file.
 """
 import argparse
 import json
+import os
 import shutil
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -34,9 +37,9 @@ ROUNDS = 3
 COLORS = ("red", "green", "blue", "yellow", "black", "white", "파란색", "노란색")
 TEXTS = (
     "What color is the car that is parked in front of the second house?", "How many people are waiting at the bus stop?",
-    "사진 속 간판에 적힌 글자는 무엇입니까?", "Which of these objects is closest to the camera?", "강아지는 어느 쪽에 앉아 있습니까?",
+    "사진 속 간판에 적힌 글자는 무엇입니까?", "Which of these objects is closest to the camera?",
+    "강아지는 어느 쪽에 앉아 있습니까?",
 )
-PAINTED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now()))))"
 TIMED = """async ([selector, value]) => {
   const element = document.querySelector(selector)
   const start = performance.now()
@@ -45,9 +48,8 @@ TIMED = """async ([selector, value]) => {
     element.value = value
     element.dispatchEvent(new Event(element.tagName === 'SELECT' ? 'change' : 'input', {bubbles: true}))
   }
-  const worked = performance.now() - start
   await new Promise(done => requestAnimationFrame(() => setTimeout(done)))
-  return [performance.now() - start, worked, document.getElementById('count').textContent]
+  return performance.now() - start
 }"""
 ACTIONS = {
     "wrong answers": ('[value="wrong"]', ""), "one kind more": ('[data-facet="kind"] input', ""),
@@ -55,7 +57,8 @@ ACTIONS = {
     "all folds again": ('[data-facet="fold"] input', ""), "all answers again": ('[value="wrong"]', ""),
     "search a word": ("#search", "house"), "search two": ("#search", "house 12"), "search nothing": ("#search", ""),
     "confidence from 40 %": ("#least", "40"), "confidence from 0 %": ("#least", "0"),
-    "sort by margin": ("#sort", "by_least_margin"), "sort by id": ("#sort", "by_id"), "sort by label": ("#sort", "by_label_wrong"),
+    "sort by margin": ("#sort", "by_least_margin"), "sort by id": ("#sort", "by_id"),
+    "sort by label": ("#sort", "by_label_wrong"),
 }
 
 
@@ -123,9 +126,10 @@ def make_page(out: Path, count: int) -> dict[str, Any]:
     rows = evidence_of(questions)
     files = {q.image: photographs / q.image for q in questions}
     explored = ExploredRun("benchmark", "tiny", "0.750 ± 0.004", "", rows, files, {image: image for image in files})
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     write_explorer(out / "explore.html", explored)
-    return {"seconds": time.perf_counter() - started, "megabytes": (out / "explore.html").stat().st_size / 1e6}
+    return {"seconds": time.perf_counter() - started, "processor_seconds": time.process_time() - busy,
+            "megabytes": (out / "explore.html").stat().st_size / 1e6}
 
 
 def opened(page: Page, file: Path) -> dict[str, float]:
@@ -138,23 +142,50 @@ def opened(page: Page, file: Path) -> dict[str, float]:
     })""")
 
 
+class Processor:
+    """Milliseconds of processor time of the page's main thread, which other programs on the machine do not lengthen."""
+
+    def __init__(self, page: Page) -> None:
+        self.session = page.context.new_cdp_session(page)
+        self.session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def read(self) -> float:
+        metrics = self.session.send("Performance.getMetrics")["metrics"]
+        return 1000 * next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
+
+
 def measured(file: Path) -> dict[str, Any]:
-    times: dict[str, list[float]] = {name: [] for name in ("painted", "loaded", *ACTIONS)}
-    worked: dict[str, list[float]] = {name: [] for name in ACTIONS}
+    """Medians over the rounds, in milliseconds."""
+    times = defaultdict[str, list[float]](list)
+    processor_times = defaultdict[str, list[float]](list)
     with sync_playwright() as playwright:
         for _ in range(ROUNDS):
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1280, "height": 850}, locale="en-US")
+            processor = Processor(page)
             for name, figure in opened(page, file).items():
                 times[name].append(figure)
-            page.evaluate(PAINTED)
+            processor_times["loaded"].append(processor.read())
             for name, (selector, value) in ACTIONS.items():
-                whole, work, _ = page.evaluate(TIMED, [selector, value])
-                times[name].append(whole)
-                worked[name].append(work)
+                before = processor.read()
+                times[name].append(page.evaluate(TIMED, [selector, value]))
+                processor_times[name].append(processor.read() - before)
             browser.close()
-    return {"milliseconds": {name: round(median(found), 1) for name, found in times.items()},
-            "script": {name: round(median(found), 1) for name, found in worked.items()}}
+    return {kind: {name: round(median(found), 1) for name, found in figures.items()}
+            for kind, figures in (("milliseconds", times), ("processor_milliseconds", processor_times))}
+
+
+def table_of(figures: dict[str, Any]) -> str:
+    wall, processor = figures["milliseconds"], figures["processor_milliseconds"]
+    rows = [("rows are painted", wall["painted"], None), ("all thumbnails are loaded", wall["loaded"], processor["loaded"]),
+            *((name, wall[name], processor[name]) for name in ACTIONS)]
+    head = (
+        f"`{figures['command']}` at commit {figures['commit']}, {date.today()}, Chromium on two cores, load average "
+        f"{figures['load']:.0f}: {figures['rows']:,} rows with a photograph each make {figures['megabytes']:.0f} MB in "
+        f"{figures['seconds']:.0f} s ({figures['processor_seconds']:.0f} s of processor time). Medians of {ROUNDS}:"
+    )
+    cells = [f"| {name} | {time:.0f} ms | {'' if busy is None else f'{busy:.0f} ms'} |" for name, time, busy in rows]
+    return "\n".join((head, "", "| until | wall clock | processor time, main thread |", "|---|---|---|", *cells))
 
 
 def main() -> None:
@@ -164,9 +195,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write explorer.json and RESULTS.md beside this file")
     options = parser.parse_args()
     figures = {"rows": options.rows, **make_page(options.out, options.rows), **measured(options.out / "explore.html")}
+    figures |= {"load": os.getloadavg()[0], **origin(None)}
     print(json.dumps(figures, indent=1))
     if options.write:
-        (HERE / "explorer.json").write_text(json.dumps(figures | origin_of(), indent=1) + "\n", encoding="utf-8")
+        (HERE / "explorer.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        write_section(HERE / "RESULTS.md", "explorer", table_of(figures))
 
 
 if __name__ == "__main__":

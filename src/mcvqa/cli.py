@@ -236,8 +236,8 @@ def audit(
         print(audit_only(settings, out))
 
 
-@app.command(help="Look at every row in the browser: photographs, answers, tags, filters, label decisions; two runs side by side. "
-             "One file, without a server.\n\nExample: mcvqa explore RUN OTHER_RUN --out explore.html")
+@app.command(help="Look at every row in the browser: photographs, answers, tags, filters, label decisions; two runs side by "
+             "side. One file, without a server.\n\nExample: mcvqa explore RUN OTHER_RUN --out explore.html")
 def explore(
     run: RunName = None,
     other: Annotated[str | None, typer.Argument(metavar="[RUN2]", help="A run on the same data, to be shown beside it.")] = None,

@@ -33,7 +33,7 @@ EXPLORER = "explore.html"
 THUMBNAIL_PIXELS = 160  # the longer side
 THUMBNAILS_BYTES = 66_000_000  # of all together; in base64, and with 10,000 rows, the page stays below 100 MB
 QUALITIES = (80, 60, 40, 20, 5)  # of a thumbnail: the first with which it takes no more than its share
-PER_BLOCK = 32  # thumbnails that the page decodes at once
+PER_BLOCK = 8  # thumbnails that the page parses at once
 SCRIPTS = ("rows.js", "decisions.js", "view.js")
 
 
@@ -88,8 +88,8 @@ def require_same_rows(first: ExploredRun, second: ExploredRun) -> None:
     if differing:
         row, what = differing[0]
         raise DataError(
-            f"The runs {names} cannot be shown side by side: {counted(len(differing), 'row')} of {len(shared):,} with the same id "
-            f"are not the same. The first is the {row.split} row {row.question.id!r}: {what}. Explore them one by one."
+            f"The runs {names} cannot be shown side by side: {counted(len(differing), 'row')} of {len(shared):,} with the same "
+            f"id are not the same. The first is the {row.split} row {row.question.id!r}: {what}. Explore them one by one."
         )
 
 
@@ -168,8 +168,8 @@ def _page_data(first: ExploredRun, second: ExploredRun | None, photographs: Mapp
     for key, row in first.by_key.items():
         other = others.pop(key, None)
         facts = _row_facts(row) | {"photo": places.get(first.hashes.get(row.question.image, ""))}
-        facts |= {"file_label": first.label_in_file(row), "other": _said_facts(other) if other else None}
-        rows.append({name: value for name, value in facts.items() if value not in (None, "", [])})
+        facts |= {"file_label": first.label_in_file(row), "other": _without_empty(_said_facts(other)) if other else None}
+        rows.append(_without_empty(facts))
     return {
         "runs": [_run_facts(run) for run in (first, second) if run is not None], "rows": rows, "words": explorer_words(),
         "header": FIXES_HEADER, "per_block": PER_BLOCK, "only_second": len(others),
@@ -178,14 +178,18 @@ def _page_data(first: ExploredRun, second: ExploredRun | None, photographs: Mapp
     }
 
 
+def _without_empty(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value not in (None, "", [])}
+
+
 def _run_facts(run: ExploredRun) -> dict[str, Any]:
     return {name: getattr(run, name) for name in ("name", "model", "accuracy", "not_measured")}
 
 
 def _rows_print(run: ExploredRun) -> str:
-    """Changes with the rows that are decided on: a browser keeps decisions by it."""
+    """Changes with the rows that are decided on, and with earlier decisions: a browser keeps decisions by it."""
     keys = [(*key, row.question.text, row.question.choices, run.label_in_file(row)) for key, row in run.by_key.items()]
-    return hashlib.sha256(as_json(keys).encode()).hexdigest()[:16]
+    return hashlib.sha256(as_json([keys, _decisions_made(run)]).encode()).hexdigest()[:16]
 
 
 def _labels_that_differ(first: ExploredRun, second: ExploredRun) -> int:
@@ -260,7 +264,8 @@ def _photograph_blocks(photographs: Sequence[Path]) -> Iterator[str]:
         made = pool.map(lambda photograph: _thumbnail_url(photograph, most), photographs)
         bar = iter(tqdm(made, total=len(photographs), desc="thumbnails", disable=not photographs))
         for number in range(-(-len(photographs) // PER_BLOCK)):
-            yield f'<script type="application/json" id="photographs-{number}">{inert_json(list(islice(bar, PER_BLOCK)))}</script>\n'
+            urls = inert_json(list(islice(bar, PER_BLOCK)))
+            yield f'<script type="application/json" id="photographs-{number}">{urls}</script>\n'
 
 
 def _thumbnail_url(photograph: Path, most: int) -> str:

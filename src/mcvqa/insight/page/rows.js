@@ -11,14 +11,15 @@ const isLabelled = row => row.truth !== undefined
 const shareOfSaid = said => said?.said === undefined ? NaN : said.shares[said.said]
 const shareOfTruth = (row, said) => said?.said === undefined || !isLabelled(row) ? NaN : said.shares[row.truth]
 
-function outcomeOf(row, said = row) {
+/** Args: said: what a run says of the row; undefined where it does not have it. */
+function outcomeOf(row, said) {
   if (said?.said === undefined) return 'unscored'
   if (!isLabelled(row)) return 'unlabelled'
   return said.said === row.truth ? 'right' : 'wrong'
 }
 
 function comparisonOf(row) {
-  const before = outcomeOf(row), after = outcomeOf(row, row.other)
+  const before = outcomeOf(row, row), after = outcomeOf(row, row.other)
   if (before === 'unscored' || after === 'unscored') return 'one_run'
   if (before === 'unlabelled') return row.said === row.other.said ? 'same' : 'differs'
   if (before === 'right') return after === 'right' ? 'both_right' : 'broken'
@@ -28,7 +29,7 @@ function comparisonOf(row) {
 // %% filters by value: name -> value of a row, and the order in which values are listed (others follow as they come)
 const FACETS = {
   compare: {valueOf: comparisonOf, order: ['fixed', 'broken', 'both_wrong', 'both_right', 'differs', 'same', 'one_run']},
-  outcome: {valueOf: row => outcomeOf(row), order: ['wrong', 'right', 'unlabelled', 'unscored']},
+  outcome: {valueOf: row => outcomeOf(row, row), order: ['wrong', 'right', 'unlabelled', 'unscored']},
   tag: {
     valueOf: row => row.tag ?? 'no_tag',
     order: ['label probably wrong', 'order-sensitive', 'misled by the picture', 'resolution-sensitive', 'ambiguous',
@@ -75,7 +76,7 @@ const facets = Object.entries(FACETS).filter(([name]) => hasTwoRuns || name !== 
 const lastWithout = value => Number.isNaN(value) ? Infinity : value
 const SORTS = {
   by_label_wrong: row => lastWithout(-(row.label_wrong ?? NaN)),
-  by_sure_error: row => outcomeOf(row) === 'wrong' ? -shareOfSaid(row) : Infinity,
+  by_sure_error: row => outcomeOf(row, row) === 'wrong' ? -shareOfSaid(row) : Infinity,
   by_truth: row => lastWithout(shareOfTruth(row, row)),
   by_least_margin: row => lastWithout(row.margin ?? NaN),
   by_most_margin: row => lastWithout(-(row.margin ?? NaN)),
@@ -104,7 +105,7 @@ function sortedById() {
 const BINS = 20
 const confidence = Float32Array.from(rows, shareOfSaid) // NaN: not scored
 const bins = Uint8Array.from(confidence, share => Math.min(BINS - 1, Math.floor(share * BINS)))
-const outcomes = rows.map(row => outcomeOf(row))
+const outcomes = rows.map(row => outcomeOf(row, row))
 const searched = rows.map(row => [row.id, row.question, ...row.choices].join('\n').toLowerCase())
 
 // %% the query
@@ -117,15 +118,16 @@ const filterCount = () => facets.filter(facet => facet.chosen.size).length + has
  * The rows that pass all filters, in order, and how many each value of a filter would show: those that pass all other filters.
  */
 function ask() {
-  const words = query.text.toLowerCase().split(/\s+/).filter(Boolean)
+  const words = query.text.toLowerCase().split(/\s+/).filter(Boolean), order = rowsBy(query.sort)
   const passing = facets.map(facet => facet.passing())
   const codes = facets.map(facet => facet.codes)
   const counts = facets.map(facet => new Uint32Array(facet.values.length))
   const histogram = {right: new Uint32Array(BINS), wrong: new Uint32Array(BINS), unlabelled: new Uint32Array(BINS)}
   const [least, most, ranged] = [query.least / 100 - 1e-6, query.most / 100 + 1e-6, hasRange()]
   const shown = [], found = {right: 0, wrong: 0}
-  for (const number of rowsBy(query.sort)) {
-    if (!words.every(word => searched[number].includes(word))) continue
+  for (let place = 0; place < order.length; place++) {
+    const number = order[place]
+    if (words.length && !words.every(word => searched[number].includes(word))) continue
     const share = confidence[number]
     const inRange = !ranged || (share >= least && share <= most)
     let failed = inRange ? 0 : 1, only = -1

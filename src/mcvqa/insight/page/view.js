@@ -81,7 +81,7 @@ const runMark = i => make('b', {className: `mark run${i + 1}`, textContent: Stri
 
 // %% photographs: blocks of data URLs behind this script, decoded when one of them is shown
 const decoded = new Map() // number of a block -> its URLs
-const BLOCKS_KEPT = 48
+const BLOCKS_KEPT = 200
 
 /** The photograph of a row; '' without one; undefined while the page is still loading it. */
 function photographOf(row) {
@@ -176,7 +176,7 @@ function showDecision(element, row) {
 
 /** What was said, right or wrong, and the label where it was not said. */
 function answersOf(row) {
-  const outcome = outcomeOf(row), parts = [answerPart(row, row, hasTwoRuns ? runMark(0) : null)]
+  const outcome = outcomeOf(row, row), parts = [answerPart(row, row, hasTwoRuns ? runMark(0) : null)]
   if (hasTwoRuns && row.other) parts.push(answerPart(row, row.other, runMark(1)))
   const everyRight = outcome === 'right' && (!row.other || outcomeOf(row, row.other) === 'right')
   if (isLabelled(row) && !everyRight) {
@@ -261,7 +261,7 @@ function update(fromTop = false) {
   byId('height').style.height = `${result.shown.length * ROW_HEIGHT}px`
   if (fromTop) byId('list').scrollTop = 0
   if (fromTop && !isNarrow() && !result.shown.includes(selected)) select(result.shown[0] ?? -1)
-  showLines()
+  else showLines()
   showCounts()
 }
 
@@ -333,10 +333,10 @@ function choiceOf(row, choice) {
     const share = said?.shares?.[choice]
     const color = choice === row.truth ? 'right' : said?.said === choice ? outcomeOf(row, said) : ''
     const bar = withWidth(make('i', {className: color}), share ?? 0)
-    return [make('span', {className: `bar run${i + 1}`}, bar), make('span', {className: 'share', textContent: share === undefined ? '–' : percent(share, 1)})]
+    return [hasTwoRuns ? runMark(i) : null, make('span', {className: 'bar'}, bar), make('span', {className: 'share', textContent: share === undefined ? '–' : percent(share, 1)})]
   })
   const content = [make('span', {className: 'letter', textContent: letterOf(choice)}),
-    make('span', {className: 'words', dir: 'auto'}, row.choices[choice], ...marks.flatMap(mark => [' ', mark])), ...shares.flat()]
+    make('span', {className: 'words', dir: 'auto'}, row.choices[choice], ...marks.flatMap(mark => [' ', mark])), ...shares.flat().filter(Boolean)]
   const className = `choice ${isDecided ? 'decided' : ''}`
   if (!canDecide(row)) return make('li', {}, make('div', {className}, ...content))
   return make('li', {}, make('button', {
@@ -353,8 +353,9 @@ function decisionBar(row) {
     onclick: () => decide(word === name ? undefined : decision),
   }, text, make('kbd', {textContent: key}))
   const proposal = proposalFor(row)
-  const asked = row.label_wrong === undefined ? say('is_label_right') : `${say('is_label_right')} ${say('wrong_by', {share: percent(row.label_wrong)})}`
-  return make('div', {className: 'decision-bar'}, make('p', {textContent: asked}), make('div', {className: 'buttons'},
+  const chance = row.label_wrong === undefined ? '' : say('wrong_by', {share: percent(row.label_wrong)})
+  const asked = make('p', {}, make('strong', {textContent: say('is_label_right')}), make('span', {className: 'small', textContent: chance}))
+  return make('div', {className: 'decision-bar'}, asked, make('div', {className: 'buttons'},
     button('keep', 'g', say('keep_it'), {word: 'keep'}),
     button('fix', 'f', proposal ? say('fix_it', {choice: letterOf(proposal.choice)}) : say('fix'), proposal),
     button('drop', 'd', say('drop_it'), {word: 'drop'})), make('p', {className: 'small', textContent: say('choose_right')}))
