@@ -19,8 +19,8 @@ from tests.conftest import make_dataset, tiny_settings
 from tests.faults import small_disk
 from tests.run.conftest import blank_each, figures_made_by
 
-COMMANDS = ("run", "demo", "check", "eda", "folds", "train", "predict", "ensemble", "report", "audit", "validate", "presets",
-            "experiments", "models", "search", "answer", "export", "serve")
+COMMANDS = ("run", "demo", "check", "eda", "folds", "train", "predict", "ensemble", "report", "audit", "explore", "validate",
+            "presets", "experiments", "models", "search", "answer", "export", "serve")
 
 
 def typed(*words: str, status: int = 0) -> str:

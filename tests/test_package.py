@@ -2,6 +2,7 @@
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,3 +108,11 @@ def test_run_can_be_called_whatever_was_imported_before(tmp_path):
         f"        exec(before + {CALLED!r}, {{'folder': {str(tmp_path)!r}}})\n"
         "        os._exit(0)"
     )
+
+
+def test_every_file_of_the_package_is_in_the_wheel():
+    """Files that are no modules are there only where pyproject.toml names them."""
+    wanted = re.search(r'^mcvqa = \[(.*)\]$', (PACKAGE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    named = {file for pattern in re.findall('"([^"]+)"', wanted[1]) for file in PACKAGE.glob(pattern)}
+    others = {file for file in PACKAGE.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")}
+    assert others == named and {file.suffix for file in others} >= {".js", ".css", ".html", ".safetensors"}

@@ -71,8 +71,8 @@ NOT_IN_NOTEBOOK = {
         ("scenes.ask", "scenes.dataset", "scenes.draw", "scenes.scene", "scenes.words"),
         "many kinds of scenes and questions, for training `tiny` and for the ladder; the notebook's demo is scenes.small"),
     **dict.fromkeys(("run.workers.ray", "run.workers.ray_node"), "a cluster"),
-    "insight": "evidence per row, label audit", "run.insights": "evidence per row, label audit",
-    "data.fixes": "labels that the audit has found",
+    "insight": "evidence per row, label audit, explorer", "run.insights": "evidence per row, label audit",
+    "run.explorer": "the explorer", "data.fixes": "labels that the audit has found",
     "run.guidance": "weights of rows, pseudo labels, a teacher", "answer": "the model after training",
 }
 # the same for single top-level names of other modules: nothing in the notebook uses them
@@ -81,7 +81,7 @@ NAMES_NOT_IN_NOTEBOOK = {
     "base.uncertainty": ("significantly_worse",),  # the benchmarks
     "run.project": ("settings_of_run",), "report.experiments": ("list_experiments",),  # the command line
     "model.source": ("HUB_SECONDS", "without_hub"),  # the pre-flight
-    "report.figures": ("draw_ladder", "OpenPicture"),  # the ladder; an annotation
+    "report.figures": ("draw_ladder",),  # the ladder
     "model.fast.forward": ("AskedRows", "WithLetters"), "model.fast.dropout": ("HasDropout",),  # these stand in annotations alone
     "training.job": ("MeasuredPace",), "run.workers.pool": ("MainSide",), "model.text.prompt": ("Message",),
     "model.memory": ("RandomState",), "model.fast.block": ("Mixed", "Packed", "Stored"),

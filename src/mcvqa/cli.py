@@ -236,6 +236,24 @@ def audit(
         print(audit_only(settings, out))
 
 
+@app.command(help="Look at every row in the browser: photographs, answers, tags, filters, label decisions; two runs side by "
+             "side. One file, without a server.\n\nExample: mcvqa explore RUN OTHER_RUN --out explore.html")
+def explore(
+    run: RunName = None,
+    other: Annotated[str | None, typer.Argument(metavar="[RUN2]", help="A run on the same data, to be shown beside it.")] = None,
+    config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
+    out: Annotated[Path | None, typer.Option(help="The page; experiments/<run>/explore.html by itself.")] = None,
+) -> None:
+    with _told_for_people():
+        settings = _of_run(run, config, preset, set_, data)
+        from mcvqa.run.project import settings_of_run
+        from mcvqa.run.single import explorer_only
+
+        given = {"data_dir": data} if data else {}
+        beside = Config().replace(**settings_of_run(other, settings.output_dir) | given) if other else None
+        print(explorer_only(settings, beside, out))
+
+
 # %% after training
 @app.command(help="Answer new questions with a trained run: one photograph, or a table of rows.\n\n"
              "Example: mcvqa answer RUN --image photo.jpg --question \"What color is it?\" --choices red --choices blue\n\n"

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import html
 import io
+import json
 import os
 import re
 import shutil
@@ -22,8 +23,8 @@ from mcvqa.run.dataset import read_data
 from mcvqa.run.exploration import data_findings, look_alike_groups
 from mcvqa.run.folds import split_rows
 from mcvqa.run.pages import explorer_beside_report
-from mcvqa.run.project import open_project
-from mcvqa.run.single import audit_only, report_only
+from mcvqa.run.project import RunStopped, open_project
+from mcvqa.run.single import audit_only, explorer_only, report_only
 from tests.conftest import make_dataset, tiny_settings
 
 
@@ -142,6 +143,52 @@ def test_the_report_writes_it_again_and_is_not_stopped_by_it(copied):
     file.mkdir()
     outcome, said = said_by(report_only, copied)
     assert "evidence.csv could not be made, continuing without it" in said and outcome.report.exists()
+
+
+# %% the explorer
+def shown_in(page: Path) -> dict:
+    found = re.search('<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8"))
+    return json.loads(found[1])
+
+
+def test_the_explorer_shows_the_evidence_of_every_row(trained, tmp_path):
+    page = tmp_path / "page.html"
+    assert f"written: {page} (34 rows" in explorer_only(trained.config, None, page)
+    data, evidence = shown_in(page), rows_of(trained.folder / "evidence.csv")
+    assert [row["id"] for row in data["rows"]] == [row["id"] for row in evidence]
+    for shown, known in zip(data["rows"], evidence, strict=True):
+        assert shown.get("tag", "") == known["tag"] and shown["split"] == known["split"] and shown["kind"] == known["kind"]
+        assert shown.get("reason", {}).get("en", "") == known["reason"]
+        for name in ("truth", "said", "proposed"):
+            assert ("abcd"[shown[name]] if name in shown else "") == known[name]
+        for name, share in (("margin", "margin"), ("label_wrong", "label_wrong"), ("order_agreement", "order_agreement")):
+            assert shown.get(name) == pytest.approx(float(known[share]), abs=1e-3) if known[share] else name not in shown
+        assert ("photo" in shown) == (shown["id"] != "train_0003"), "whose photograph is missing"
+    twins = [row["photo"] for row in data["rows"] if row["id"] in ("train_0000", "twin")]
+    assert len(twins) == 2 and len(set(twins)) == 1, "the photograph is stored once"
+    right = sum(row.get("said") == row.get("truth") for row in data["rows"] if row["split"] == "train" and "said" in row)
+    assert data["runs"][0]["accuracy"].startswith(f"{right / 24:.3f}") and "n=24" in data["runs"][0]["accuracy"]
+
+
+def test_the_explorer_shows_nothing_of_other_weights_or_data(copied, tmp_path):
+    out, folder = tmp_path / "page.html", Path(copied.output_dir)
+    data = shutil.copytree(copied.data_dir, tmp_path / "data")
+    (data / "train.csv").write_text((data / "train.csv").read_text(encoding="utf-8").replace("색은", "색이"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="was trained on other data"):
+        explorer_only(copied.replace(data_dir=str(data)), None, out)
+    for file in (folder / "experiments/r/scores").glob("fold1-oof.npz"):
+        file.unlink()
+    with pytest.raises(RunStopped, match="mcvqa predict r"):
+        explorer_only(copied, None, out)
+    assert not out.exists() and (folder / "experiments/r/evidence.csv").exists()
+
+
+def test_two_runs_are_explored_together_and_one_not_beside_itself(trained, copied, tmp_path):
+    with pytest.raises(RunStopped, match="beside itself"):
+        explorer_only(trained.config, trained.config)
+    explorer_only(copied, trained.config, tmp_path / "both.html")
+    rows = shown_in(tmp_path / "both.html")["rows"]
+    assert all(row["other"]["shares"] == row["shares"] for row in rows if "said" in row)
 
 
 # %% the audit, and the next run

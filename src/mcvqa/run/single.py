@@ -1,15 +1,18 @@
-"""Single steps of a run for the command line: eda, folds, train, predict, ensemble, report, audit."""
+"""Single steps of a run for the command line: eda, folds, train, predict, ensemble, report, audit, explore."""
 import time
 from pathlib import Path
 
+from mcvqa.base.informing import counted
 from mcvqa.config import Config
 from mcvqa.data.prior import Prior
 from mcvqa.insight.audit import FIXES, spell_audit, write_audit
+from mcvqa.insight.explorer import EXPLORER, ExploredRun, write_explorer
 from mcvqa.model.device import plan_device
 from mcvqa.model.distributed import by_each, by_main, join_processes
 from mcvqa.run.dataset import RunData, fit_text_prior, read_run_data, require_photographs
 from mcvqa.run.execution import prepare_model
 from mcvqa.run.exploration import explore_files
+from mcvqa.run.explorer import explored_run
 from mcvqa.run.folds import fold_summary, split_rows, write_folds
 from mcvqa.run.insights import audit_of_run
 from mcvqa.run.project import Project, RunStopped, open_project, settle_prompt, settle_settings
@@ -116,6 +119,39 @@ def audit_only(config: Config, out: Path | None = None) -> str:
         members = run_members(project, data)
     audit = audit_of_run(data, members)
     return f"{spell_audit(audit)}\n{write_audit(audit, out or project.paths.experiment / FIXES)}"
+
+
+def explorer_only(config: Config, other: Config | None = None, out: Path | None = None) -> str:
+    """Write the explorer of a scored run (`mcvqa explore`), from the scores of its current weights; the run is not changed.
+
+    Args:
+        config: all settings.
+        other: those of a run to show beside it.
+        out: the page; None: experiments/<run>/explore.html.
+
+    Returns:
+        What was written.
+
+    Raises:
+        RunStopped: a run is not scored, or was trained with other settings or data; or both are the same.
+        DataError: the runs have other data.
+    """
+    paths = open_project(config).paths
+    if other is not None and open_project(other).paths.experiment.absolute() == paths.experiment.absolute():
+        raise RunStopped(f"The run {config.run!r} cannot be shown beside itself: name two runs.")
+    first, second = _explored(config), None if other is None else _explored(other)
+    file = out or paths.experiment / EXPLORER
+    write_explorer(file, first, second)
+    size = f"{counted(len(first.rows), 'row')}, {file.stat().st_size / 1e6:.1f} MB"
+    return f"written: {file} ({size}). Open it in a browser; it needs neither a server nor the internet."
+
+
+def _explored(config: Config) -> ExploredRun:
+    project = open_project(config)
+    with owning(project):
+        data, prior = _prepare_data(project)
+        require_members(project)
+        return explored_run(project, data, prior, run_members(project, data))
 
 
 def explore_only(config: Config) -> str:

@@ -1,0 +1,49 @@
+"""What the explorer shows of a run: evidence from the scores of its current weights, its photographs, and decisions on labels."""
+from pathlib import Path
+
+import numpy as np
+
+from mcvqa.base.uncertainty import accuracy_of_right
+from mcvqa.data.fixes import read_decisions
+from mcvqa.data.prior import Prior
+from mcvqa.ensemble.blend import Member
+from mcvqa.ensemble.calibrate import fit_temperature
+from mcvqa.insight.evidence import RowEvidence
+from mcvqa.insight.explorer import ExploredRun
+from mcvqa.run.dataset import RunData
+from mcvqa.run.insights import evidence_of_run
+from mcvqa.run.project import Project
+from mcvqa.run.score import unmeasured_folds
+
+
+def explored_run(project: Project, data: RunData, prior: Prior, members: tuple[Member, ...]) -> ExploredRun:
+    """A run as the explorer shows it.
+
+    Args:
+        project: the run.
+        data: its rows, with folds.
+        prior: the text-only prior.
+        members: of the ensemble, the run itself first.
+    """
+    rows = evidence_of_run(data, prior, members, _temperature_of(data, members[0]))
+    records = data.records.items()
+    unmeasured = next(iter(unmeasured_folds(project, data).values()), "")
+    return ExploredRun(
+        project.config.run, project.config.model_id, "" if unmeasured else _accuracy_in_words(data, rows), unmeasured, rows,
+        photographs={written: record.path for written, record in records if record.path is not None and not record.problem},
+        hashes={written: record.content_hash for written, record in records},
+        before=data.before, decided=read_decisions(Path(project.config.fixes)) if project.config.fixes else (),
+    )
+
+
+def _temperature_of(data: RunData, member: Member) -> float:
+    """Of the run by itself, as the ensemble fits it."""
+    assert member.oof is not None
+    answers = {q.id: q.answer for q in data.train if q.answer is not None}
+    return fit_temperature(member.oof.mean(), np.array([answers.get(name, -1) for name in member.oof.ids.tolist()]))
+
+
+def _accuracy_in_words(data: RunData, rows: list[RowEvidence]) -> str:
+    groups = dict(zip((q.id for q in data.train), data.groups.tolist(), strict=True))
+    judged = [(row.is_right, groups[row.question.id]) for row in rows if row.split == "train" and row.is_right is not None]
+    return str(accuracy_of_right(*map(np.array, zip(*judged, strict=True)))) if judged else ""
