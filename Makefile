@@ -24,6 +24,7 @@ coverage: install       ## the rooms that must lose nothing, with every branch t
 
 torture: install        ## real kills, deadlines and damaged inputs; KILLS=20 for fewer
 	@.venv/bin/python -m tests.torture
+	@.venv/bin/python -m pytest -n 2 --dist worksteal -m torture tests
 
 platforms: install      ## the suite with Colab's versions, the lowest of our ranges, and the lock on each Python
 	@.venv/bin/python tools/platforms.py

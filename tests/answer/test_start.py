@@ -91,7 +91,7 @@ def untrained(trained, exported, tmp_path_factory):
 def test_a_run_without_a_step_answers_as_what_it_started_from(trained, exported, untrained, tmp_path):
     config, _, said = untrained
     before, after = test_scores(trained), test_scores(config)
-    np.testing.assert_allclose(after, before, atol=1e-6)
+    np.testing.assert_allclose(after, before, atol=1e-4)  # with one option order beside the first of two in one pass
     assert f"fold 0 starts from {exported}" in said
     fresh = config.replace(start_from="", output_dir=str(tmp_path))
     said_by(run, fresh)
@@ -106,8 +106,9 @@ def test_the_same_split_stays_measured(trained, untrained):
     assert outcome.accuracy.not_measured == "" and outcome.metrics.overall.accuracy.n == 12
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("kind", [{}, {"use_dora": True}])
+@pytest.mark.parametrize("kind", [
+    pytest.param({}, marks=pytest.mark.nightly), pytest.param({"use_dora": True}, marks=pytest.mark.torture),
+])
 def test_folds_start_from_the_folds_of_a_run(dataset, trained, tmp_path, kind):
     first = trained.replace(output_dir=str(tmp_path / "first"), use_kfold=True, use_tta=False, **kind)
     said_by(run, first)

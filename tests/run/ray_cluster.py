@@ -148,7 +148,7 @@ def command(config: Config, file: Path) -> subprocess.Popen:
                             stderr=subprocess.STDOUT, text=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.torture)])
 def test_a_main_process_that_is_ended_can_be_started_again(cluster, dataset, inline, tmp_path, number):
     config = settings(dataset, tmp_path / "out", executor="ray", save_minutes=0)
     first = command(config, tmp_path / "run.yaml")

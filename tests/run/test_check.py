@@ -160,8 +160,9 @@ def test_a_damaged_model_is_named_and_the_rest_is_checked(checked, tmp_path_fact
     assert not ready and "not a valid JSON file" in said and "disk: " in said and "memory: " not in said
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("cached", [None, "config.json", "*"])
+@pytest.mark.parametrize("cached", [
+    pytest.param(None, marks=pytest.mark.nightly), *(pytest.param(files, marks=pytest.mark.torture) for files in ("config.json", "*"))
+])
 def test_without_a_hub_one_line_says_so_and_the_rest_is_checked(dataset, tmp_path, cached):
     """A hub model, and nobody who answers: really a closed port."""
     snapshot = tmp_path / "hub" / "models--some--model" / "snapshots" / "1234"

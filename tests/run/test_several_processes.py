@@ -151,8 +151,7 @@ app()
 """
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("budget", ["7s", "17s"])
+@pytest.mark.parametrize("budget", [pytest.param("7s", marks=pytest.mark.nightly), pytest.param("17s", marks=pytest.mark.torture)])
 def test_a_time_budget_ends_all_processes(tmp_path, budget):
     """Wherever they are by then. Once the process whose time was up first left alone, and the others waited for it."""
     generate_demo(tmp_path / "data", 26, 9, seed=0, size=64)
@@ -193,10 +192,9 @@ app()
 """
 
 
-@pytest.mark.nightly
 @pytest.mark.parametrize(("script", "statuses", "told"), [
-    (STOPPED_ALONE, [75, 75], "Stopped after step 4 of fold 0; saved in"),
-    (FAILING_ALONE, [1, 0], "ValueError: a broken adapter"),
+    pytest.param(STOPPED_ALONE, [75, 75], "Stopped after step 4 of fold 0; saved in", marks=pytest.mark.nightly),
+    pytest.param(FAILING_ALONE, [1, 0], "ValueError: a broken adapter", marks=pytest.mark.torture),
 ])
 def test_what_one_process_meets_in_a_step_ends_all(tmp_path, script, statuses, told):
     """A signal or an error. Without a launcher nobody else would end those that wait."""
