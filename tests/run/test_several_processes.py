@@ -151,7 +151,9 @@ app()
 """
 
 
-@pytest.mark.parametrize("budget", [pytest.param("7s", marks=pytest.mark.nightly), pytest.param("17s", marks=pytest.mark.torture)])
+@pytest.mark.parametrize("budget", [
+    pytest.param("7s", marks=pytest.mark.nightly), pytest.param("17s", marks=pytest.mark.torture),
+])
 def test_a_time_budget_ends_all_processes(tmp_path, budget):
     """Wherever they are by then. Once the process whose time was up first left alone, and the others waited for it."""
     generate_demo(tmp_path / "data", 26, 9, seed=0, size=64)
