@@ -198,7 +198,7 @@ def test_a_letter_and_another_choice_s_text() -> None:
     letters = ("c", "b", "a")
     assert read_all([("a", letters), ("b", ROW)]) == [0, 1] and read_all([("a", letters), ("teal", ROW)]) == [2, 1]
     assert read_all([("a", letters)]) == [None] and read_all([("b", letters)]) == [1]
-    twice = ("red", ("red", "Red ", "blue"))  # which one?
+    twice = ("Red", ("red", "red ", "blue"))  # which one?
     assert read_all([twice]) == [None] and why_unread(*twice, find_convention([twice])) == "the text of several choices"
 
 
