@@ -94,7 +94,8 @@ def _resolution_sensitive(row: RowEvidence) -> Reason | None:
 def _ambiguous(row: RowEvidence) -> Reason | None:
     votes = row.question.votes or ()
     if sum(votes) > 1 and max(votes) < MAJORITY * sum(votes):
-        return Reason(f"{max(votes)} of {sum(votes)} annotators agree", f"평가자 {sum(votes)}명 중 {max(votes)}명만 의견이 같습니다")
+        agree, all_votes = max(votes), sum(votes)
+        return Reason(f"{agree} of {all_votes} annotators agree", f"평가자 {all_votes}명 중 {agree}명만 의견이 같습니다")
     if row.truth is not None and (others := _contradictions(row)):
         return _spelled(others[0])
     if row.entropy is not None and row.entropy >= CLUELESS:
