@@ -38,7 +38,7 @@ def _show_by_name() -> None:
         sys.modules |= {"IPython": types.ModuleType("IPython"), "IPython.display": shown}
         # what libraries ask of an IPython that is there: its version (matplotlib), its shell (huggingface_hub)
         sys.modules["IPython"].__dict__.update(display=shown, version_info=(9, 0), get_ipython=lambda: None)
-    shown.display, shown.Image, shown.Markdown = _display, _image, str
+    shown.display, shown.Image, shown.Markdown, shown.HTML = _display, _image, str, str
 
 
 def _run_cells() -> None:

@@ -484,6 +484,8 @@ def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path)
     assert "shown again: PNG" in first and "다음에 할 일" in first and "photographs add nothing" in first
     assert {f"{name}.png" for name in ("confusion", "letters", "groups")} <= {
         Path(line).name for line in first.splitlines() if line.startswith("shown: ")}
+    assert first.count('<article class="card">') > 5, "the gallery of errors"
+    assert first.count('<img src="data:image/jpeg;base64,') == first.count('<article class="card">'), "each with its photograph"
     test = read_questions(tmp_path / "data" / "demo" / "test.csv", labelled=False).questions
     (scores,) = (tmp_path / "experiments").glob("*/scores/fold0-test.npz")
     assert bars_under(first, test[0]) == [f"{share:.1%}" for share in np.exp(load_scores(scores).mean()[0]) if share]

@@ -114,6 +114,13 @@ def test_html_shows_hostile_text_and_runs_none_of_it(evil_report) -> None:
     assert page.text.count(shown) > 10 + 5 * 3
 
 
+def test_control_characters_and_broken_file_names_are_shown_as_escapes(make_metrics, tmp_path) -> None:
+    evil = "\x1b[2J\u202e\x00txt\ud800."
+    _, page = write_report(tmp_path, report_input(make_metrics(evil), tmp_path, method_reason=evil))
+    text = page.read_text("utf-8")
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text) and r"\x1b[2J\u202e\x00txt\ud800." in text
+
+
 def test_html_loads_nothing(evil_report) -> None:
     attributes = Page(evil_report[1]).attributes
     assert all(re.match("data:image/(png|jpeg);base64,", value) for name, value in attributes if name == "src")

@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from mcvqa.base.informing import printable
 from mcvqa.data.answers import LETTERS
 from mcvqa.report.metrics import WrongAnswer
 from mcvqa.report.words import REPORT_LANGUAGES, report_word
@@ -170,7 +171,12 @@ def report_template(text: str, languages: Sequence[str]) -> jinja2.Template:
         first = shown[languages[0]]
         return list(shown.items()) if any(other != first for other in shown.values()) else [("", first)]
 
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    def shown_text(value: Any) -> Any:
+        return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=shown_text,
+    )
     environment.globals |= {
         "say": say, "once": once, "spoken": lambda name, **values: report_word(languages[0], name, **values),
         "REPORT_LANGUAGES": REPORT_LANGUAGES,
