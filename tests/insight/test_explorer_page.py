@@ -313,7 +313,7 @@ def test_two_runs_are_compared(browser, two_runs):
     tab = Tab(browser, two_runs)
     assert tab.counts("compare") == {"fixed": 2, "broken": 2, "both_wrong": 8, "both_right": 27, "same": 4, "one_run": 1}
     tab.choose("compare", "fixed")
-    assert tab.ids() == ["q3", "q7"]
+    assert tab.ids() == ["q3", "q7"] and tab.count() == "2 of 44 rows · 1 0 of 2 right (0.0%) · 2 2 of 2 right (100.0%)"
     bars = tab.page.eval_on_selector_all("#detail .share", "all => all.map(one => one.textContent)")
     assert len(bars) == 8 and "90.0%" in bars
     tab.picture("two-1280")
@@ -321,6 +321,14 @@ def test_two_runs_are_compared(browser, two_runs):
     tab.choose("compare", "broken")
     assert tab.ids() == ["q0", "q4"]
     assert "second" in tab.page.inner_text("h1")
+    tab.close()
+
+
+def test_what_does_not_count_as_measured_is_said(browser, one_run, folder):
+    write_explorer(folder / "seen.html", replace(one_run, accuracy="", not_measured=f"it has seen them {HOSTILE}"))
+    tab = Tab(browser, folder / "seen.html")
+    assert "The accuracy is not measured: it has seen them </script>" in tab.page.inner_text(".notice")
+    assert "out of fold" not in tab.page.inner_text("header")
     tab.close()
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from mcvqa import run
 from mcvqa.config import Config, ConfigError
-from mcvqa.data.fixes import FIXES_HEADER
+from mcvqa.data.fixes import FIXES_HEADER, read_decisions
 from mcvqa.data.table import DataError
 from mcvqa.insight.evidence import COLUMNS
 from mcvqa.report.content import DataFindings
@@ -252,6 +252,12 @@ def test_the_next_run_learns_from_fixed_labels_and_says_how_accurate_it_is_witho
         assert told in report
     assert "(n=23)" in report and "(n=22)" in report, "without the dropped row, and without the fixed one"
     assert outcome.run != "r" and "mine.csv: 1 label fixed" in said
+    fixed, dropped, kept = (one.id for one in read_decisions(tmp_path / "mine.csv")[:3])
+    explorer_only(config, trained.config, tmp_path / "page.html")
+    shown = shown_in(tmp_path / "page.html")
+    relabelled = next(row for row in shown["rows"] if row["id"] == fixed)
+    assert relabelled["truth"] == (relabelled["file_label"] + 1) % 4 and shown["other_labels"] == shown["only_second"] == 1
+    assert shown["decided"] == {fixed: ["fix", relabelled["truth"]], kept: ["keep", None]} and shown["dropped"][0][0] == dropped
 
 
 def test_other_labels_are_no_continuation_of_the_same_run(trained, tmp_path):

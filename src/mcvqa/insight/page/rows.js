@@ -105,7 +105,7 @@ function sortedById() {
 const BINS = 20
 const confidence = Float32Array.from(rows, shareOfSaid) // NaN: not scored
 const bins = Uint8Array.from(confidence, share => Math.min(BINS - 1, Math.floor(share * BINS)))
-const outcomes = rows.map(row => outcomeOf(row, row))
+const outcomes = page.runs.map((run, i) => rows.map(row => outcomeOf(row, i ? row.other : row)))
 const searched = rows.map(row => [row.id, row.question, ...row.choices].join('\n').toLowerCase())
 
 // %% the query
@@ -124,7 +124,7 @@ function ask() {
   const counts = facets.map(facet => new Uint32Array(facet.values.length))
   const histogram = {right: new Uint32Array(BINS), wrong: new Uint32Array(BINS), unlabelled: new Uint32Array(BINS)}
   const [least, most, ranged] = [query.least / 100 - 1e-6, query.most / 100 + 1e-6, hasRange()]
-  const shown = [], found = {right: 0, wrong: 0}
+  const shown = [], found = page.runs.map(() => ({right: 0, wrong: 0}))
   for (let place = 0; place < order.length; place++) {
     const number = order[place]
     if (words.length && !words.every(word => searched[number].includes(word))) continue
@@ -140,12 +140,13 @@ function ask() {
     if (failed === 0) {
       shown.push(number)
       for (let f = 0; f < codes.length; f++) counts[f][codes[f][number]]++
-      if (outcomes[number] in found) found[outcomes[number]]++
+      found.forEach((counts, run) => outcomes[run][number] in counts && counts[outcomes[run][number]]++)
     } else if (failed === 1 && only >= 0) {
       counts[only][codes[only][number]]++
     }
     const isOutOfRangeOnly = failed === 1 && !inRange
-    if ((failed === 0 || isOutOfRangeOnly) && outcomes[number] in histogram) histogram[outcomes[number]][bins[number]]++
+    const outcome = outcomes[0][number]
+    if ((failed === 0 || isOutOfRangeOnly) && outcome in histogram) histogram[outcome][bins[number]]++
   }
   return {shown, counts, histogram, found}
 }

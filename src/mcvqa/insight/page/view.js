@@ -64,10 +64,10 @@ function showWords() {
 }
 
 function showHead() {
-  const names = page.runs.map((run, i) => make('span', {className: `run-name run${i + 1}`}, ...(hasTwoRuns ? [runMark(i)] : []), run.name))
+  const names = page.runs.map((run, i) => make('span', {className: `run-name run${i + 1}`}, ...(hasTwoRuns ? [runMark(i), ' '] : []), run.name))
   byId('runs').replaceChildren(...names)
   const facts = page.runs.map((run, i) => [
-    ...(hasTwoRuns ? [runMark(i)] : []), run.model, ...(run.accuracy ? [` · ${say('accuracy', {accuracy: run.accuracy})}`] : []),
+    ...(hasTwoRuns ? [runMark(i), ' '] : []), run.model, ...(run.accuracy ? [` · ${say('accuracy', {accuracy: run.accuracy})}`] : []),
   ])
   byId('facts').replaceChildren(...facts.map(parts => make('span', {}, ...parts)))
   const notices = page.runs.filter(run => run.not_measured)
@@ -222,10 +222,13 @@ function showCounts() {
     element.parentElement.classList.toggle('empty', result.counts[f][value] === 0)
   }))
   showHistogram()
-  const {shown, found: {right, wrong}} = result, labelled = right + wrong
-  const parts = [say('count', {shown: number(shown.length), all: number(rows.length)})]
-  if (labelled) parts.push(say('count_right', {right: number(right), labelled: number(labelled), share: percent(right / labelled, 1)}))
-  byId('count').textContent = parts.join(' · ')
+  const {shown, found} = result, parts = [say('count', {shown: number(shown.length), all: number(rows.length)})]
+  found.forEach(({right, wrong}, run) => {
+    const labelled = right + wrong, share = percent(right / labelled, 1)
+    if (!labelled) return
+    parts.push(' · ', ...(hasTwoRuns ? [runMark(run), ' '] : []), say('count_right', {right: number(right), labelled: number(labelled), share}))
+  })
+  byId('count').replaceChildren(...parts)
   byId('nothing').hidden = shown.length > 0
   const count = filterCount()
   byId('clear').hidden = count === 0
@@ -291,7 +294,7 @@ function step(by) {
 function showDetail() {
   const row = rows[selected]
   byId('detail').replaceChildren(...(row ? [
-    detailHead(row), reasonOf(row), make('h3', {className: 'question', dir: 'auto', textContent: row.question ?? ''}),
+    detailHead(row), ...saidOf(row).map(reasonOf), make('h3', {className: 'question', dir: 'auto', textContent: row.question ?? ''}),
     make('ol', {className: 'choices'}, ...row.choices.map((_, choice) => choiceOf(row, choice))),
     decisionBar(row), factsOf(row), neighboursOf(row, 'look_alikes'), neighboursOf(row, 'same_question'),
   ].filter(Boolean) : []))
@@ -312,10 +315,10 @@ function detailHead(row) {
     make('h2', {textContent: row.id}), make('p', {className: 'small', textContent: facts.filter(Boolean).join(' · ')}), decision), steps)
 }
 
-function reasonOf(row) {
-  if (!row.tag) return null
-  return make('p', {className: 'reason', dataset: {tag: row.tag}}, make('strong', {textContent: say(row.tag)}), ' ',
-    make('span', {textContent: row.reason?.[language] ?? ''}))
+function reasonOf({tag, reason}, run) {
+  if (!tag) return null
+  return make('p', {className: 'reason', dataset: {tag}}, hasTwoRuns ? runMark(run) : null, ' ', make('strong', {textContent: say(tag)}), ' ',
+    make('span', {textContent: reason?.[language] ?? ''}))
 }
 
 function choiceOf(row, choice) {
