@@ -170,7 +170,7 @@ def test_figures_are_linked_in_markdown_and_inside_the_page(metrics, tmp_path) -
 
 def test_photographs_of_errors_are_beside_the_markdown_and_those_of_an_earlier_report_are_gone(metrics, tmp_path) -> None:
     markdown, _ = write_report(tmp_path, report_input(metrics, tmp_path))
-    linked = re.findall(r"!\[\]\((errors/\d+\.jpg)\)", markdown.read_text("utf-8"))
+    linked = re.findall(r"!\[행\d+\]\((errors/\d+\.jpg)\)", markdown.read_text("utf-8"))
     assert linked == [f"errors/{n:02}.jpg" for n in range(1, 6)]
     for name in linked:
         with Image.open(tmp_path / name) as picture:

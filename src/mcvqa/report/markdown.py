@@ -68,4 +68,4 @@ def error_picture_name(number: int) -> str:
 
 
 def _linked_thumbnail(number: int, card: ErrorCard) -> str:
-    return f"![]({error_picture_name(number)})" if card.thumbnail.jpeg else "–"
+    return f"![{markdown_text(card.error.id)}]({error_picture_name(number)})" if card.thumbnail.jpeg else "–"
