@@ -177,7 +177,8 @@ def measured(file: Path) -> dict[str, Any]:
 
 def table_of(figures: dict[str, Any]) -> str:
     wall, processor = figures["milliseconds"], figures["processor_milliseconds"]
-    rows = [("the page with its first rows", wall["painted"], None), ("all thumbnails loaded", wall["loaded"], processor["loaded"]),
+    rows = [("the page with its first rows", wall["painted"], None),
+            ("all thumbnails loaded", wall["loaded"], processor["loaded"]),
             *((name, wall[name], processor[name]) for name in ACTIONS)]
     head = (
         f"`{figures['command']}` at commit {figures['commit']}, {date.today()}, Chromium on two cores, load average "
