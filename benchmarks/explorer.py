@@ -177,7 +177,8 @@ def measured(file: Path) -> dict[str, Any]:
 
 def table_of(figures: dict[str, Any]) -> str:
     wall, processor = figures["milliseconds"], figures["processor_milliseconds"]
-    rows = [("rows are painted", wall["painted"], None), ("all thumbnails are loaded", wall["loaded"], processor["loaded"]),
+    rows = [("the page with its first rows", wall["painted"], None),
+            ("all thumbnails loaded", wall["loaded"], processor["loaded"]),
             *((name, wall[name], processor[name]) for name in ACTIONS)]
     head = (
         f"`{figures['command']}` at commit {figures['commit']}, {date.today()}, Chromium on two cores, load average "
@@ -185,7 +186,7 @@ def table_of(figures: dict[str, Any]) -> str:
         f"{figures['seconds']:.0f} s ({figures['processor_seconds']:.0f} s of processor time). Medians of {ROUNDS}:"
     )
     cells = [f"| {name} | {time:.0f} ms | {'' if busy is None else f'{busy:.0f} ms'} |" for name, time, busy in rows]
-    return "\n".join((head, "", "| until | wall clock | processor time, main thread |", "|---|---|---|", *cells))
+    return "\n".join((head, "", "| shown | wall clock | processor time, main thread |", "|---|---|---|", *cells))
 
 
 def main() -> None:

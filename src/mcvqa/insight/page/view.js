@@ -17,6 +17,10 @@ function make(tag, properties = {}, ...children) {
   return element
 }
 
+const makeText = (tag, className, textContent) => make(tag, {className, textContent})
+const makeButton = (className, textContent, onclick, more = {}) =>
+  make('button', {type: 'button', className, textContent, onclick, ...more})
+
 const withWidth = (element, share) => {
   element.style.width = `${Math.max(0, Math.min(100, 100 * share))}%`
   return element
@@ -64,20 +68,20 @@ function showWords() {
 }
 
 function showHead() {
-  const names = page.runs.map((run, i) => make('span', {className: `run-name run${i + 1}`}, ...(hasTwoRuns ? [runMark(i), ' '] : []), run.name))
-  byId('runs').replaceChildren(...names)
-  const facts = page.runs.map((run, i) => [
-    ...(hasTwoRuns ? [runMark(i), ' '] : []), run.model, ...(run.accuracy ? [` · ${say('accuracy', {accuracy: run.accuracy})}`] : []),
-  ])
-  byId('facts').replaceChildren(...facts.map(parts => make('span', {}, ...parts)))
+  byId('runs').replaceChildren(...page.runs.map((run, i) => make('span', {}, ...runMark(i), run.name)))
+  byId('facts').replaceChildren(...page.runs.map((run, i) => {
+    const accuracy = run.accuracy ? ` · ${say('accuracy', {accuracy: run.accuracy})}` : ''
+    return make('span', {}, ...runMark(i), run.model + accuracy)
+  }))
   const notices = page.runs.filter(run => run.not_measured)
     .map(run => `${hasTwoRuns ? `${run.name}: ` : ''}${say('not_measured', {why: run.not_measured})}`)
   if (page.only_second) notices.push(say('only_second', {run: page.runs[1].name, count: number(page.only_second)}))
   if (page.other_labels) notices.push(say('other_labels', {count: number(page.other_labels)}))
-  byId('notices').replaceChildren(...notices.map(text => make('p', {className: 'notice', textContent: text})))
+  byId('notices').replaceChildren(...notices.map(text => makeText('p', 'notice', text)))
 }
 
-const runMark = i => make('b', {className: `mark run${i + 1}`, textContent: String(i + 1)})
+/** The number of a run and a space, where there are two runs. */
+const runMark = i => hasTwoRuns ? [makeText('b', `mark run${i + 1}`, String(i + 1)), ' '] : []
 
 // %% photographs: blocks of data URLs behind this script, decoded when one of them is shown
 const decoded = new Map() // number of a block -> its URLs
@@ -105,6 +109,9 @@ function showPhotograph(image, row) {
   image.alt = url ? say('photograph_of', {id: row.id}) : say('no_photograph')
 }
 
+/** What each run says of a row that has it. */
+const saidOf = row => row.other ? [row, row.other] : [row]
+
 // %% the list: only rows in sight have elements, and these are used again
 const ROW_HEIGHT = 108
 const lines = [] // elements of rows
@@ -118,7 +125,8 @@ function makeLine() {
   }
   const head = make('p', {className: 'line'}, parts.id, parts.tag, parts.decision)
   const text = make('div', {className: 'text'}, head, parts.question, parts.answers)
-  const element = make('div', {className: 'row', role: 'option'}, make('div', {className: 'frame'}, parts.image), text, parts.columns)
+  const frame = make('div', {className: 'frame'}, parts.image)
+  const element = make('div', {className: 'row', role: 'option'}, frame, text, parts.columns)
   element.addEventListener('click', () => {
     select(result.shown[parts.place])
     openDetail(true)
@@ -146,7 +154,8 @@ function showLine(line, place) {
   const rowNumber = result.shown[place], row = rows[rowNumber], {element} = line
   element.classList.toggle('selected', rowNumber === selected)
   element.setAttribute('aria-selected', rowNumber === selected)
-  const state = `${rowNumber} ${language} ${decisions.get(row)?.word} ${decisions.get(row)?.choice} ${photographOf(row) === undefined}`
+  const {word, choice} = decisions.get(row) ?? {}
+  const state = [rowNumber, language, word, choice, photographOf(row) === undefined].join(' ')
   if (line.place !== place) {
     line.place = place
     element.style.transform = `translateY(${place * ROW_HEIGHT}px)`
@@ -176,19 +185,18 @@ function showDecision(element, row) {
 
 /** What was said, right or wrong, and the label where it was not said. */
 function answersOf(row) {
-  const outcome = outcomeOf(row, row), parts = [answerPart(row, row, hasTwoRuns ? runMark(0) : null)]
-  if (hasTwoRuns && row.other) parts.push(answerPart(row, row.other, runMark(1)))
-  const everyRight = outcome === 'right' && (!row.other || outcomeOf(row, row.other) === 'right')
-  if (isLabelled(row) && !everyRight) {
-    parts.push(make('span', {className: 'label'}, make('small', {textContent: say('label')}), ` ${row.choices[row.truth]}`))
+  const parts = saidOf(row).map((said, run) => answerPart(row, said, run))
+  const isRightThroughout = saidOf(row).every(said => outcomeOf(row, said) === 'right')
+  if (isLabelled(row) && !isRightThroughout) {
+    parts.push(make('span', {className: 'label'}, makeText('small', '', say('label')), ` ${row.choices[row.truth]}`))
   }
   return parts
 }
 
-function answerPart(row, said, mark) {
+function answerPart(row, said, run) {
   const outcome = outcomeOf(row, said), sign = {right: '✓ ', wrong: '✗ ', unlabelled: '→ ', unscored: '– '}[outcome]
   const text = outcome === 'unscored' ? say('unscored') : row.choices[said.said]
-  return make('span', {className: `said ${outcome}`}, ...(mark ? [mark, ' '] : []), sign, text)
+  return make('span', {className: `said ${outcome}`}, ...runMark(run), sign, text)
 }
 
 function columnOf(row, choice) {
@@ -207,9 +215,11 @@ function showFacets() {
         facet.chosen[facet.inputs[i].checked ? 'add' : 'delete'](value)
         update(true)
       })
-      return make('label', {dataset: {value}}, facet.inputs[i], make('span', {className: 'value', textContent: facet.isRaw ? value : say(value)}), facet.counted[i])
+      const text = makeText('span', 'value', facet.isRaw ? value : say(value))
+      return make('label', {dataset: {value}}, facet.inputs[i], text, facet.counted[i])
     })
-    return make('fieldset', {className: 'facet', dataset: {facet: facet.name}}, make('legend', {textContent: say(facet.name)}), ...labels)
+    const legend = makeText('legend', '', say(facet.name))
+    return make('fieldset', {className: 'facet', dataset: {facet: facet.name}}, legend, ...labels)
   }))
   showHistogram.bars = Array.from({length: BINS}, () =>
     ['wrong', 'unlabelled', 'right'].map(outcome => make('i', {className: outcome})))
@@ -226,7 +236,7 @@ function showCounts() {
   found.forEach(({right, wrong}, run) => {
     const labelled = right + wrong, share = percent(right / labelled, 1)
     if (!labelled) return
-    parts.push(' · ', ...(hasTwoRuns ? [runMark(run), ' '] : []), say('count_right', {right: number(right), labelled: number(labelled), share}))
+    parts.push(' · ', ...runMark(run), say('count_right', {right: number(right), labelled: number(labelled), share}))
   })
   byId('count').replaceChildren(...parts)
   byId('nothing').hidden = shown.length > 0
@@ -269,9 +279,6 @@ function update(fromTop = false) {
 }
 
 // %% the detail
-/** What each run says of a row that has it. */
-const saidOf = row => row.other ? [row, row.other] : [row]
-
 function select(rowNumber) {
   selected = rowNumber
   const place = result.shown.indexOf(rowNumber), list = byId('list'), top = place * ROW_HEIGHT
@@ -294,74 +301,89 @@ function step(by) {
 function showDetail() {
   const row = rows[selected]
   byId('detail').replaceChildren(...(row ? [
-    detailHead(row), ...saidOf(row).map(reasonOf), make('h3', {className: 'question', dir: 'auto', textContent: row.question ?? ''}),
-    make('ol', {className: 'choices'}, ...row.choices.map((_, choice) => choiceOf(row, choice))),
+    detailHead(row), ...saidOf(row).map(reasonOf),
+    make('h3', {className: 'question', dir: 'auto', textContent: row.question ?? ''}),
+    make('ol', {className: 'choices'}, ...row.choices.map((_, choice) => make('li', {}, choiceOf(row, choice)))),
     decisionBar(row), factsOf(row), neighboursOf(row, 'look_alikes'), neighboursOf(row, 'same_question'),
   ].filter(Boolean) : []))
 }
 
 function detailHead(row) {
-  const image = make('img', {className: 'photograph', draggable: false})
+  const image = make('img', {className: 'photograph', draggable: false}), decision = make('span')
   showPhotograph(image, row)
-  const facts = [say(row.split), row.fold === undefined ? null : `${say('fold')} ${row.fold}`, say(row.kind),
-    row.source && row.source !== row.split ? row.source : null]
-  const steps = make('div', {className: 'steps'},
-    make('button', {type: 'button', className: 'round small back', textContent: '←', 'aria-label': say('back'), onclick: () => openDetail(false)}),
-    make('button', {type: 'button', className: 'round small', textContent: '‹', 'aria-label': say('previous'), onclick: () => step(-1)}),
-    make('button', {type: 'button', className: 'round small', textContent: '›', 'aria-label': say('next'), onclick: () => step(1)}))
-  const decision = make('span', {className: 'decision'})
   showDecision(decision, row)
-  return make('div', {className: 'detail-head'}, make('div', {className: 'frame'}, image), make('div', {className: 'about'},
-    make('h2', {textContent: row.id}), make('p', {className: 'small', textContent: facts.filter(Boolean).join(' · ')}), decision), steps)
+  const fold = row.fold === undefined ? '' : `${say('fold')} ${row.fold}`
+  const facts = [say(row.split), fold, say(row.kind), row.source === row.split ? '' : row.source].filter(Boolean).join(' · ')
+  return make('div', {className: 'detail-head'},
+    make('div', {className: 'frame'}, image),
+    make('div', {className: 'about'}, makeText('h2', '', row.id), makeText('p', 'small', facts), decision),
+    make('div', {className: 'steps'},
+      makeButton('round small back', '←', () => openDetail(false), {'aria-label': say('back')}),
+      makeButton('round small', '‹', () => step(-1), {'aria-label': say('previous')}),
+      makeButton('round small', '›', () => step(1), {'aria-label': say('next')})))
 }
 
 function reasonOf({tag, reason}, run) {
   if (!tag) return null
-  return make('p', {className: 'reason', dataset: {tag}}, hasTwoRuns ? runMark(run) : null, ' ', make('strong', {textContent: say(tag)}), ' ',
-    make('span', {textContent: reason?.[language] ?? ''}))
+  const why = makeText('span', '', reason?.[language] ?? '')
+  return make('p', {className: 'reason', dataset: {tag}}, ...runMark(run), makeText('strong', '', say(tag)), ' ', why)
 }
 
+/** A choice with its bars; a button, where the row can be decided on. */
 function choiceOf(row, choice) {
-  const decision = decisions.get(row)
-  const isDecided = (decision?.word === 'fix' && decision.choice === choice) || (decision?.word === 'keep' && row.file_label === choice)
+  const shares = (hasTwoRuns ? [row, row.other] : [row]).flatMap((said, run) => shareOf(row, said, choice, run))
+  const marks = marksOf(row, choice).flatMap(mark => [' ', mark])
+  const content = [makeText('span', 'letter', letterOf(choice)),
+    make('span', {className: 'words', dir: 'auto'}, row.choices[choice], ...marks), ...shares]
+  if (!canDecide(row)) return make('div', {className: 'choice'}, ...content)
+  const {word, choice: fixed} = decisions.get(row) ?? {}
+  const isDecided = word === 'fix' ? fixed === choice : word === 'keep' && row.file_label === choice
+  const clicked = () => decide(isDecided ? undefined : decisionFor(row, choice))
+  const button = makeButton(`choice ${isDecided ? 'decided' : ''}`, '', clicked,
+    {'aria-pressed': isDecided, title: say('is_right', {choice: row.choices[choice]})})
+  button.append(...content)
+  return button
+}
+
+/** Whether a choice is the label, and who said it. */
+function marksOf(row, choice) {
   const marks = []
-  if (choice === row.truth) marks.push(make('span', {className: 'mark-label', textContent: say('label')}))
-  if (row.file_label !== row.truth && choice === row.file_label) marks.push(make('span', {className: 'mark-label', textContent: say('label_of_file')}))
-  for (const [i, said] of saidOf(row).entries()) {
-    if (said.said === choice) {
-      marks.push(make('span', {className: `mark-said ${outcomeOf(row, said)}`}, ...(hasTwoRuns ? [runMark(i), ' '] : []), say('said')))
-    }
-  }
-  const shares = [row, ...(hasTwoRuns ? [row.other] : [])].map((said, i) => {
-    const share = said?.shares?.[choice]
-    const color = choice === row.truth ? 'right' : said?.said === choice ? outcomeOf(row, said) : ''
-    const bar = withWidth(make('i', {className: color}), share ?? 0)
-    return [hasTwoRuns ? runMark(i) : null, make('span', {className: 'bar'}, bar), make('span', {className: 'share', textContent: share === undefined ? '–' : percent(share, 1)})]
+  if (choice === row.truth) marks.push(makeText('span', 'mark-label', say('label')))
+  if (choice === row.file_label && choice !== row.truth) marks.push(makeText('span', 'mark-label', say('label_of_file')))
+  saidOf(row).forEach((said, run) => {
+    if (said.said !== choice) return
+    marks.push(make('span', {className: `mark-said ${outcomeOf(row, said)}`}, ...runMark(run), say('said')))
   })
-  const content = [make('span', {className: 'letter', textContent: letterOf(choice)}),
-    make('span', {className: 'words', dir: 'auto'}, row.choices[choice], ...marks.flatMap(mark => [' ', mark])), ...shares.flat().filter(Boolean)]
-  const className = `choice ${isDecided ? 'decided' : ''}`
-  if (!canDecide(row)) return make('li', {}, make('div', {className}, ...content))
-  return make('li', {}, make('button', {
-    type: 'button', className, 'aria-pressed': isDecided, title: say('is_right', {choice: row.choices[choice]}),
-    onclick: () => isDecided ? decide(undefined) : decide(decisionFor(row, choice)),
-  }, ...content))
+  return marks
+}
+
+/** Elements of a line of the grid: run, bar and number. */
+function shareOf(row, said, choice, run) {
+  const share = said?.shares?.[choice]
+  const color = choice === row.truth ? 'right' : said?.said === choice ? outcomeOf(row, said) : ''
+  const bar = withWidth(makeText('i', color, ''), share ?? 0)
+  const text = share === undefined ? '–' : percent(share, 1)
+  return [...runMark(run).slice(0, 1), make('span', {className: 'bar'}, bar), makeText('span', 'share', text)]
 }
 
 function decisionBar(row) {
   if (!canDecide(row)) return null
-  const word = decisions.get(row)?.word
-  const button = (name, key, text, decision) => make('button', {
-    type: 'button', className: `decide ${name}`, 'aria-pressed': word === name, disabled: decision === null, 'aria-keyshortcuts': key,
-    onclick: () => decide(word === name ? undefined : decision),
-  }, text, make('kbd', {textContent: key}))
-  const proposal = proposalFor(row)
   const chance = row.label_wrong === undefined ? '' : say('wrong_by', {share: percent(row.label_wrong)})
-  const asked = make('p', {}, make('strong', {textContent: say('is_label_right')}), make('span', {className: 'small', textContent: chance}))
-  return make('div', {className: 'decision-bar'}, asked, make('div', {className: 'buttons'},
-    button('keep', 'g', say('keep_it'), {word: 'keep'}),
-    button('fix', 'f', proposal ? say('fix_it', {choice: letterOf(proposal.choice)}) : say('fix'), proposal),
-    button('drop', 'd', say('drop_it'), {word: 'drop'})), make('p', {className: 'small', textContent: say('choose_right')}))
+  const proposal = proposalFor(row), fix = proposal ? say('fix_it', {choice: letterOf(proposal.choice)}) : say('fix')
+  return make('div', {className: 'decision-bar'},
+    make('p', {}, makeText('strong', '', say('is_label_right')), makeText('span', 'small', chance)),
+    make('div', {className: 'buttons'},
+      decisionButton(row, 'keep', 'g', say('keep_it'), {word: 'keep'}), decisionButton(row, 'fix', 'f', fix, proposal),
+      decisionButton(row, 'drop', 'd', say('drop_it'), {word: 'drop'})),
+    makeText('p', 'small', say('choose_right')))
+}
+
+function decisionButton(row, word, key, text, decision) {
+  const isDecided = decisions.get(row)?.word === word
+  const button = makeButton(`decide ${word}`, text, () => decide(isDecided ? undefined : decision),
+    {'aria-pressed': isDecided, 'aria-keyshortcuts': key, disabled: decision === null})
+  button.append(makeText('kbd', '', key))
+  return button
 }
 
 /** The fix that was decided on, else the one that the models propose; null without one. */
@@ -371,32 +393,32 @@ function proposalFor(row) {
   return row.proposed === undefined || row.proposed === row.file_label ? null : {word: 'fix', choice: row.proposed}
 }
 
+const AGREEMENTS = ['order_agreement', 'scale_agreement', 'member_agreement', 'fold_agreement']
+
+/** What is known beside the answer; of two runs one value each. */
 function factsOf(row) {
   const each = (name, show) => saidOf(row).map(said => said[name] === undefined ? '–' : show(said[name]))
-  const facts = []
-  const add = (name, values) => {
-    if (values.some(value => value !== '–')) facts.push(make('div', {}, make('dt', {textContent: say(name)}), make('dd', {textContent: values.join(' | ')})))
+  const perChoice = (values, show) => values ? [values.map((value, choice) => `${letterOf(choice)} ${show(value)}`).join('  ')] : []
+  const facts = {
+    margin: each('margin', share => share.toFixed(2)), entropy: each('entropy', share => share.toFixed(2)),
+    rank: each('rank', rank => `${rank} / ${row.choices.length}`),
+    ...Object.fromEntries(AGREEMENTS.map(name => [name, each(name, share => percent(share))])),
+    prior: perChoice(row.prior, share => percent(share)), votes: perChoice(row.votes, String), file: row.image ? [row.image] : [],
   }
-  add('margin', each('margin', share => share.toFixed(2)))
-  add('entropy', each('entropy', share => share.toFixed(2)))
-  add('rank', each('rank', rank => `${rank} / ${row.choices.length}`))
-  for (const name of ['order_agreement', 'scale_agreement', 'member_agreement', 'fold_agreement']) add(name, each(name, share => percent(share)))
-  if (row.prior) add('prior', [row.prior.map((share, choice) => `${letterOf(choice)} ${percent(share)}`).join('  ')])
-  if (row.votes) add('votes', [row.votes.map((count, choice) => `${letterOf(choice)} ${count}`).join('  ')])
-  if (row.image) add('file', [row.image])
-  return make('dl', {className: 'facts'}, ...facts)
+  const known = Object.entries(facts).filter(([, values]) => values.some(value => value !== '–'))
+  return make('dl', {className: 'facts'}, ...known.map(([name, values]) =>
+    make('div', {}, makeText('dt', '', say(name)), makeText('dd', '', values.join(' | ')))))
 }
 
 function neighboursOf(row, name) {
   if (!row[name]) return null
-  const known = id => rows.findIndex(other => other.split === 'train' && other.id === id)
   const links = row[name].map(([id, answer, isSame]) => {
-    const there = known(id)
+    const there = rows.findIndex(other => other.split === 'train' && other.id === id)
     const text = `${id}: ${answer}${isSame && name === 'look_alikes' ? ' (=)' : ''}`
-    return make('li', {}, there < 0 ? text : make('button', {type: 'button', className: 'link', textContent: text, onclick: () => select(there)}))
+    return make('li', {}, there < 0 ? text : makeButton('link', text, () => select(there)))
   })
-  const count = number(row[`${name}_count`] ?? links.length)
-  return make('div', {className: 'neighbours'}, make('h4', {textContent: say(name, {count})}), make('ul', {}, ...links))
+  const heading = makeText('h4', '', say(name, {count: number(row[`${name}_count`])}))
+  return make('div', {className: 'neighbours'}, heading, make('ul', {}, ...links))
 }
 
 // %% decisions
@@ -411,7 +433,8 @@ function decide(decision) {
 }
 
 function spelledDecision(row, {word, choice}) {
-  return word === 'fix' ? say('fixed_to', {choice: `${letterOf(choice)} (${row.choices[choice]})`}) : say({keep: 'kept', drop: 'dropped'}[word])
+  if (word === 'fix') return say('fixed_to', {choice: `${letterOf(choice)} (${row.choices[choice]})`})
+  return say({keep: 'kept', drop: 'dropped'}[word])
 }
 
 /** By key: the next row follows. */
@@ -443,15 +466,17 @@ function showDecided() {
 }
 
 function showToast(text, canUndo = false) {
-  const button = make('button', {type: 'button', className: 'link', textContent: say('undo'), onclick: undo})
-  byId('toast').replaceChildren(make('span', {textContent: text}), ...(canUndo ? [button] : []))
+  byId('toast').replaceChildren(makeText('span', '', text), ...(canUndo ? [makeButton('link', say('undo'), undo)] : []))
   byId('toast').classList.add('shown')
   clearTimeout(showToast.timer)
   showToast.timer = setTimeout(() => byId('toast').classList.remove('shown'), 4000)
 }
 
 // %% keys: also where a Korean keyboard writes Hangul
-const keyOf = event => /^Key[A-Z]$/.test(event.code) && !/^[a-z]$/i.test(event.key) ? event.code.slice(3).toLowerCase() : event.key
+function keyOf({key, code}) {
+  return /^Key[A-Z]$/.test(code) && !/^[a-z]$/i.test(key) ? code.slice(3).toLowerCase() : key
+}
+
 const rowsInSight = () => Math.max(1, Math.floor(byId('list').clientHeight / ROW_HEIGHT) - 1)
 const KEYS = {
   j: () => step(1), ArrowDown: () => step(1), k: () => step(-1), ArrowUp: () => step(-1),
@@ -469,8 +494,8 @@ function pressed(event) {
   const key = keyOf(event)
   if (isTyping && key !== 'Escape') return
   if (OF_ELEMENTS.includes(key) && target.matches('button, input')) return
-  const row = rows[selected], choice = Number(key) - 1
-  const act = KEYS[key] ?? (row && /^[1-9]$/.test(key) && choice < row.choices.length ? () => decideByKey(decisionFor(row, choice)) : null)
+  const row = rows[selected], isChoice = row && /^[1-9]$/.test(key) && Number(key) <= row.choices.length
+  const act = isChoice ? () => decideByKey(decisionFor(row, Number(key) - 1)) : KEYS[key]
   if (!act) return
   event.preventDefault()
   act()
