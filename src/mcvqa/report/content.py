@@ -338,9 +338,9 @@ def _submission_blocks(content: ReportInput, say: ReportWord) -> list[ReportBloc
     for path, report in content.submissions.items():
         problems = "; ".join(map(str, report.problems))
         verdict = say("not_valid", problems=problems) if problems else say("valid")
-        shares = ", ".join(f"{letter} {count:,}" for letter, count in report.distribution.items())
+        shares = ", ".join(f"{answer}: {count:,}" for answer, count in report.distribution.items())
         rows.append((path, f"{report.rows:,}", verdict, shares))
-    header = tuple(map(say, ("file", "rows", "validation", "letters")))
+    header = tuple(map(say, ("file", "rows", "validation", "answers")))
     return [_table_block(header, rows)] if rows else []
 
 
