@@ -70,14 +70,14 @@ class Fixed:
 
 
 # %% write
-def write_fixes(path: Path, proposals: Sequence[Proposal]) -> None:
-    """Write the proposals, none of them decided.
+def write_fixes(path: Path, proposals: Sequence[Proposal], decided: Sequence[Decision] = ()) -> None:
+    """Write the proposals, none of them decided, then decisions that were made before: the new file replaces theirs.
 
     Raises:
         DataError: the file holds decisions already, or is something else.
     """
-    if path.exists() and (decided := _decided_in(path)):
-        raise DataError(f"{path} holds {counted(decided, 'decision')} of a person and is not overwritten. Choose another --out.")
+    if path.exists() and (count := _decided_in(path)):
+        raise DataError(f"{path} holds {counted(count, 'decision')} of a person and is not overwritten. Choose another --out.")
     with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8-sig") as handle:  # the mark is for Excel
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(FIXES_HEADER)
@@ -87,6 +87,9 @@ def write_fixes(path: Path, proposals: Sequence[Proposal]) -> None:
             cells = (q.id, LETTERS[q.answer], LETTERS[one.proposed], "", f"{one.probability:.3f}", q.choices[q.answer],
                      q.choices[one.proposed], q.image, q.text)
             writer.writerow(map(as_spreadsheet_cell, cells))
+        for done in decided:
+            rest = [""] * (len(FIXES_HEADER) - 4)
+            writer.writerow([*map(as_spreadsheet_cell, (done.id, done.now, done.proposed, done.word)), *rest])
 
 
 def _decided_in(path: Path) -> int:

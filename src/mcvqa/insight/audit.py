@@ -2,14 +2,14 @@
 
 Nothing is changed here. A person decides on each row of fixes.csv, and the setting `fixes` reads the decisions.
 """
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mcvqa.base.informing import counted, one_line
-from mcvqa.data.fixes import FIXES_HEADER, Proposal, write_fixes
+from mcvqa.data.fixes import FIXES_HEADER, Decision, Proposal, write_fixes
 from mcvqa.data.questions import Question
 from mcvqa.insight.label_noise import LabelNoise
 
@@ -41,21 +41,25 @@ class LabelAudit:
         return float(np.mean([one.probability for one in self.proposals[:k]]))
 
 
-def audit_labels(questions: Sequence[Question], noise: LabelNoise, n_orders: int) -> LabelAudit:
+def audit_labels(
+    questions: Sequence[Question], noise: LabelNoise, n_orders: int, decided: Collection[str] = ()
+) -> LabelAudit:
     """Rank labels by how probably they are wrong.
 
     Args:
         questions: N rows.
         noise: of the same rows, in their order.
         n_orders: views of a row that the scores hold.
+        decided: ids of rows that a person has decided on.
 
     Returns:
-        Proposals for the rows that are at least WORTH_A_LOOK.
+        Proposals for the other rows that are at least WORTH_A_LOOK.
     """
     judged = np.flatnonzero(~np.isnan(noise.wrong))
     order = judged[np.argsort(-noise.suspicion[judged], kind="stable")]
     proposals = tuple(
-        Proposal(questions[i], int(noise.proposed[i]), float(noise.wrong[i])) for i in order if noise.wrong[i] >= WORTH_A_LOOK
+        Proposal(questions[i], int(noise.proposed[i]), float(noise.wrong[i])) for i in order
+        if noise.wrong[i] >= WORTH_A_LOOK and questions[i].id not in decided
     )
     return LabelAudit(proposals, len(judged), float(noise.wrong[judged].sum()), n_orders, len(noise.weights))
 
@@ -83,10 +87,11 @@ def _spell_proposal(one: Proposal) -> str:
     return f"{one.probability:4.0%}  {q.id}: {q.choices[q.answer]!r} -> {q.choices[one.proposed]!r}   {q.text[:60]}"
 
 
-def write_audit(audit: LabelAudit, path: Path) -> str:
-    """Write fixes.csv; returns what to do with it."""
-    write_fixes(path, audit.proposals)
+def write_audit(audit: LabelAudit, path: Path, decided: Sequence[Decision] = ()) -> str:
+    """Write fixes.csv; returns what to do with it. Args: decided: what a person has decided before, which the file keeps."""
+    write_fixes(path, audit.proposals, decided)
+    kept = f" and {counted(len(decided), 'earlier decision')}" if decided else ""
     return (
-        f"written: {path} ({counted(len(audit.proposals), 'row')}). Look at each, write fix, drop or keep into the column "
+        f"written: {path} ({counted(len(audit.proposals), 'row')}{kept}). Look at each, write fix, drop or keep into the column "
         f"{FIXES_HEADER[3]!r}, and train with --set fixes={path}. What is left empty changes nothing."
     )

@@ -1,4 +1,5 @@
 """The words of the explorer, in Korean and English."""
+from mcvqa.insight.tag_words import TAG_WORDS
 
 EXPLORER_LANGUAGES = {"ko": "한국어", "en": "English"}
 EXPLORER_WORDS = {
@@ -38,14 +39,6 @@ EXPLORER_WORDS = {
     "same": ("같은 답", "same answer"), "differs": ("다른 답", "other answer"),
     "one_run": ("한 실행에만 있음", "in one run only"),
     "tag": ("진단", "Tag"),
-    "label probably wrong": ("라벨 오류 의심", "label probably wrong"),
-    "order-sensitive": ("보기 순서에 민감", "order-sensitive"),
-    "misled by the picture": ("사진 때문에 오답", "misled by the picture"),
-    "resolution-sensitive": ("해상도에 민감", "resolution-sensitive"),
-    "ambiguous": ("답이 애매함", "ambiguous"),
-    "unreadable photograph": ("사진을 읽을 수 없음", "unreadable photograph"),
-    "never learned": ("학습되지 않음", "never learned"),
-    "no_tag": ("진단 없음", "no tag"),
     "decision": ("라벨 결정", "Decision"),
     "undecided": ("미정", "undecided"), "keep": ("유지", "keep"), "fix": ("수정", "fix"), "drop": ("제외", "drop"),
     "kind": ("질문 유형", "Kind of question"),
@@ -109,7 +102,8 @@ EXPLORER_WORDS = {
 
 def explorer_words() -> dict[str, dict[str, str]]:
     """Language -> name -> text."""
+    tags = {tag or "no_tag": (korean[0], english[0]) for tag, (korean, english) in TAG_WORDS.items()}
     return {
-        language: {name: texts[number] for name, texts in EXPLORER_WORDS.items()}
+        language: {name: texts[number] for name, texts in {**EXPLORER_WORDS, **tags}.items()}
         for number, language in enumerate(EXPLORER_LANGUAGES)
     }

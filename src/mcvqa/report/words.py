@@ -10,7 +10,7 @@ REPORT_WORDS = {
     "accuracies": ("정확도", "Accuracy"),
     "gains": ("기법별 향상 폭", "What each technique brings"),
     "ensemble": ("앙상블", "Ensemble"),
-    "calibration": ("확률 보정", "Calibration"), "letters": ("답 글자", "Letters"), "answers": ("답", "answers"), "training": ("학습", "Training"),
+    "calibration": ("확률 보정", "Calibration"), "letters": ("답 글자", "Letters"), "training": ("학습", "Training"),
     "data": ("데이터", "Data"), "submission": ("제출 파일", "Submission"), "settings": ("실행 설정", "What was run"),
     "remarks": ("수치 읽는 법", "How to read these figures"), "origin": ("실행 환경", "Where it comes from"),
     # result
@@ -67,6 +67,7 @@ REPORT_WORDS = {
     "helps": ("도움 됨", "helps"), "hurts": ("나빠짐", "hurts"), "not significant": ("유의하지 않음", "not significant"),
     "method": ("방법", "method"), "used": ("{name} (사용함)", "{name} (used)"),
     # calibration and letters
+    "answers": ("답", "answers"),
     "probabilities": ("확률", "probabilities"),
     "as_scored": ("보정 전", "as scored"),
     "temperature": ("온도 {t:.2f}", "temperature {t:.2f}"),

@@ -1,4 +1,5 @@
 """Evidence per row and the label audit of a run: from its scores, data and ensemble to `insight/`."""
+from collections.abc import Collection
 
 import numpy as np
 
@@ -136,8 +137,8 @@ def accuracy_before_fixes(data: RunData, member: Member) -> str:
 
 
 # %% the label audit
-def audit_of_run(data: RunData, members: tuple[Member, ...]) -> LabelAudit:
-    """Which labels of a run are probably wrong."""
+def audit_of_run(data: RunData, members: tuple[Member, ...], decided: Collection[str] = ()) -> LabelAudit:
+    """Which labels of a run are probably wrong. Args: decided: ids of rows that a person has decided on."""
     judges, by_id = judges_of(members), {q.id: q for q in data.train}
     questions = [by_id[name] for name in judges[0].ids.tolist()]
-    return audit_labels(questions, noise_of_run(data, judges), judges[0].logprobs.shape[1])
+    return audit_labels(questions, noise_of_run(data, judges), judges[0].logprobs.shape[1], decided)

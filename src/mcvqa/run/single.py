@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mcvqa.base.informing import counted
 from mcvqa.config import Config
+from mcvqa.data.fixes import read_decisions
 from mcvqa.data.prior import Prior
 from mcvqa.insight.audit import FIXES, spell_audit, write_audit
 from mcvqa.insight.explorer import EXPLORER, ExploredRun, write_explorer
@@ -117,8 +118,9 @@ def audit_only(config: Config, out: Path | None = None) -> str:
         data, _ = _prepare_data(project)
         require_members(project)
         members = run_members(project, data)
-    audit = audit_of_run(data, members)
-    return f"{spell_audit(audit)}\n{write_audit(audit, out or project.paths.experiment / FIXES)}"
+    decided = [one for one in read_decisions(Path(config.fixes)) if one.word] if config.fixes else []
+    audit = audit_of_run(data, members, {one.id for one in decided})
+    return f"{spell_audit(audit)}\n{write_audit(audit, out or project.paths.experiment / FIXES, decided)}"
 
 
 def explorer_only(config: Config, other: Config | None = None, out: Path | None = None) -> str:
