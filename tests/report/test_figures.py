@@ -78,7 +78,7 @@ def test_twenty_six_letters_in_one_order_can_be_drawn(tmp_path) -> None:
     scores = plain_scores(np.array([q.id for q in questions]), rng.normal(size=(60, 26)), np.full(60, 26), {})
     found = measure(questions, scores, np.zeros(60))
     pixels(draw_letters(found.letters))
-    assert len(draw_figures(found, RunLog(tmp_path / "none.jsonl"), tmp_path)) == 5
+    assert len(draw_figures(found, RunLog(tmp_path / "none.jsonl"), tmp_path)) == 4
 
 
 def test_group_names_and_sizes_stand_on_the_axis(metrics) -> None:
