@@ -81,7 +81,7 @@ def accuracies(config: Config) -> tuple[float, float]:
     """On the test rows, and the run's own, out of fold."""
     outcome = run(config)
     truth = {row["id"]: row["answer"] for row in rows_of(Path(config.data_dir).with_suffix(".answers.csv"))}
-    answered = rows_of(outcome.page.parent / "test_predictions.csv")
+    answered = rows_of(outcome.report.parent / "test_predictions.csv")
     return float(np.mean([row["answer"] == truth[row["id"]] for row in answered])), outcome.metrics.overall.accuracy.value
 
 

@@ -3,6 +3,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -88,8 +89,12 @@ def test_a_published_checkpoint_answers_as_the_whole_model_and_learns(published,
     maker = rows_of(own, photographs, questions, config)
     batch = maker.batch([maker.row(q) for q in questions[:2]])
     found, whole = (read_letters(one.answers(one.model).eval(), [batch], "cpu") for one in (own, base))
-    for mine, right in zip(found, whole, strict=True):
-        assert abs(mine - right).max() < 1.5, "garbage is further off: packed numbers taken for weights make logits of hundreds"
+    for mine, right in zip(found, whole, strict=True):  # what 4 bits lose differs between CPUs: 1 to 2.2 seen
+        assert abs(mine - right).max() < 5, "garbage is further off: packed numbers taken for weights make logits of hundreds"
+    if four_bit:
+        unpacked = load_base(config.replace(quantization="none"), plan_device(config.replace(quantization="none")))
+        for mine, right in zip(found, read_letters(unpacked.answers(unpacked.model).eval(), [batch], "cpu"), strict=True):
+            np.testing.assert_allclose(mine, right, atol=0.05)
 
     model = make_trainable(own, config, 0)
     answers = own.answers(model).train()
