@@ -118,10 +118,11 @@ def table(results: list[dict[str, list[float]]]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--labels", choices=tuple(GUIDANCE), nargs="+", default=list(GUIDANCE))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--table", action="store_true", help="train nothing: show what is measured")
     options = parser.parse_args()
-    for labels in GUIDANCE:
+    for labels in options.labels:
         results = []
         for seed in range(options.seeds):
             file = options.out / f"guidance-{labels}{seed}.json"

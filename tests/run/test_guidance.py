@@ -82,6 +82,9 @@ def test_answers_from_a_file_are_learned_and_what_is_not_known_is_said(second, t
     data = read(second.replace(pseudo=str(file), pseudo_min=0.8))
     assert {q.answer for rows in data.guidance.pseudo.values() for q in rows} == {1}
     assert "what its model has learned from is not known" in data.guidance.notes[0]
+    file.write_text(file.read_text(encoding="utf-8") + "train_0003,a\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"answers\.csv has answers to 1 labelled row, such as 'train_0003': leave them out"):
+        read(second.replace(pseudo=str(file), pseudo_min=0.8))
     file.write_text("id,answer\ntest_0000,b\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"pseudo: .*answers\.csv has no prediction for 8 rows \(test_0001"):
         read(second.replace(pseudo=str(file)))

@@ -20,4 +20,12 @@ def test_the_commit_is_that_of_the_code_and_not_of_a_repository_that_holds_the_e
     assert provenance.code_commit() == "unknown"
     git("add", "-f", ".")
     git("commit", "-m", "now the package is part of it")
-    assert provenance.code_commit() not in ("unknown", "")
+    commit = provenance.code_commit()
+    assert commit not in ("unknown", "")
+    (tmp_path / "results.md").write_text("before")
+    git("add", ".")
+    git("commit", "-m", "a file that runs write")
+    (tmp_path / "results.md").write_text("after")
+    assert not provenance.code_commit().endswith("-dirty"), "the code is that of the commit"
+    (package / "__init__.py").write_text("changed = True")
+    assert provenance.code_commit().endswith("-dirty")

@@ -5,6 +5,7 @@ learned from these rows, and other runs must have split the same rows into the s
 """
 import csv
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -187,10 +188,21 @@ def _pseudo_labelled(data: RunData, config: Config) -> tuple[dict[int, tuple[Que
 
 
 def _scores_in(path: Path, data: RunData) -> Scores:
-    """What a prediction file says of the test rows. Raises ConfigError: it cannot be read or lacks some of them."""
+    """What a prediction file says of the test rows.
+
+    Raises:
+        ConfigError: it cannot be read, lacks some of them, or holds labelled rows.
+    """
     if not path.is_file():
         raise ConfigError(f"pseudo={path}: there is no such file.")
+    asked = {q.id for q in data.test}
+    labelled = {q.id for q in data.train} - asked
     try:
+        columns = itertools.zip_longest(*read_cells(path).records, fillvalue="")
+        ids = next((ids for cells in columns if asked <= (ids := set(map(from_spreadsheet_cell, cells)))), set())
+        if known := sorted(ids & labelled):
+            rows = counted(len(known), "labelled row")
+            raise ConfigError(f"pseudo: {path} has answers to {rows}, such as {known[0]!r}: leave them out.")
         return read_predictions(path, data.test, data.tables[0].convention).test[0]
     except (DataError, BlendError) as error:
         raise ConfigError(f"pseudo: {error}") from None

@@ -29,7 +29,7 @@ def _version_of(package: str) -> str:
 
 
 def code_commit() -> str:
-    """Commit of the checkout that contains the package; 'unknown' without one.
+    """Commit of the checkout that contains the package, '-dirty' where its code was changed since; 'unknown' without one.
 
     A repository that only contains the environment in which the package is installed does not count.
     """
@@ -37,11 +37,13 @@ def code_commit() -> str:
     if spec is None or not spec.origin:
         return "unknown"
     source = Path(spec.origin)
-    git = ["git", "-C", str(source.parent)]
+
+    def git(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", source.parent, *words], capture_output=True, text=True, timeout=5, check=check)
+
     try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", source.name], capture_output=True, timeout=5, check=True)
-        return subprocess.run(
-            [*git, "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5, check=True
-        ).stdout.strip()
+        git("ls-files", "--error-unmatch", source.name)
+        changed = git("diff", "--quiet", "HEAD", "--", ".", check=False).returncode  # runs write tracked files elsewhere
+        return git("describe", "--always").stdout.strip() + "-dirty" * bool(changed)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
