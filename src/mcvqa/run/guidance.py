@@ -147,7 +147,10 @@ def _taught(data: RunData, config: Config) -> tuple[dict[str, tuple[float, ...]]
             mixed = (1 - share) * own + share * probabilities[question.id][: len(own)]
             targets[question.id] = tuple(float(p) for p in mixed)
     rows = counted(len(targets), "row")
-    return targets, [f"teacher={config.teacher}: {rows} of {len(data.train):,} learn from its out-of-fold probabilities too"]
+    return targets, [
+        f"teacher={config.teacher}: {rows} of {len(data.train):,} learn from its out-of-fold probabilities too. Those of a row "
+        "come from models that have learned from the fold validated with, so this run's accuracies are probably a little too high"
+    ]
 
 
 def _probabilities(scores: Scores, temperature: float = 1.0) -> Iterable[tuple[str, np.ndarray]]:
