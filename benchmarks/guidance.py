@@ -10,12 +10,12 @@ The last column is what a run's own accuracy, out of fold, has more than that on
 leak through a teacher or pseudo labels, it would be larger than without.
 """
 import argparse
-import csv
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
+from audit import rows_of, write_rows
 from mcvqa import run
 from mcvqa.base.files import read_json, write_json
 from mcvqa.config import Config, load_config
@@ -52,18 +52,6 @@ def make_rows(folder: Path, seed: int, wrong: bool) -> None:
             others = [letter for letter in LETTERS[:4] if rows[i].get(letter) and letter != rows[i]["answer"]]
             rows[i]["answer"] = str(random.choice(others))
         write_rows(folder / "train.csv", rows)
-
-
-def rows_of(file: Path) -> list[dict[str, str]]:
-    with open(file, encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
-
-
-def write_rows(file: Path, rows: list[dict[str, str]]) -> None:
-    with open(file, "w", encoding="utf-8", newline="") as handle:
-        writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def settings(out: Path, seed: int, labels: str, title: str) -> Config:

@@ -29,7 +29,6 @@ from mcvqa.data.table import DataError
 from mcvqa.insight.evidence import Neighbour, RowEvidence
 from mcvqa.insight.explorer_words import EXPLORER_WORDS, explorer_words
 
-EXPLORER = "explore.html"
 THUMBNAIL_PIXELS = 160  # the longer side
 THUMBNAILS_BYTES = 66_000_000  # of all together; in base64, and with 10,000 rows, the page stays below 100 MB
 QUALITIES = (80, 60, 40, 20, 5)  # of a thumbnail: the first with which it takes no more than its share

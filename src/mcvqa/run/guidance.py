@@ -62,8 +62,7 @@ def _weights(data: RunData, config: Config) -> dict[str, float]:
     mean = np.mean([given.get(q.id, 1.0) for q in data.train])
     if not mean:
         raise ConfigError(f"row_weights={config.row_weights}: all weights are 0, so there is nothing to learn from.")
-    return {name: float(weight / mean) for name, weight in given.items()} | {
-        q.id: float(1 / mean) for q in data.train if q.id not in given}
+    return {q.id: float(given.get(q.id, 1.0) / mean) for q in data.train}
 
 
 def _table_of_weights(file: Path, rows: Sequence[Question], columns: Sequence[str]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from mcvqa.config import Config
 from mcvqa.data.fixes import read_decisions
 from mcvqa.data.prior import Prior
 from mcvqa.insight.audit import FIXES, spell_audit, write_audit
-from mcvqa.insight.explorer import EXPLORER, ExploredRun, write_explorer
+from mcvqa.insight.explorer import ExploredRun, write_explorer
 from mcvqa.model.device import plan_device
 from mcvqa.model.distributed import by_each, by_main, join_processes
 from mcvqa.run.dataset import RunData, fit_text_prior, read_run_data, require_photographs
@@ -16,6 +16,7 @@ from mcvqa.run.exploration import explore_files
 from mcvqa.run.explorer import explored_run
 from mcvqa.run.folds import fold_summary, split_rows, write_folds
 from mcvqa.run.insights import audit_of_run
+from mcvqa.run.pages import EXPLORER_PAGE
 from mcvqa.run.project import Project, RunStopped, open_project, settle_prompt, settle_settings
 from mcvqa.run.provenance import device_named
 from mcvqa.run.results import Combined, Outcome, combine, require_members, run_members, write_results
@@ -142,7 +143,7 @@ def explorer_only(config: Config, other: Config | None = None, out: Path | None 
     if other is not None and open_project(other).paths.experiment.absolute() == paths.experiment.absolute():
         raise RunStopped(f"The run {config.run!r} cannot be shown beside itself: name two runs.")
     first, second = _explored(config), None if other is None else _explored(other)
-    file = out or paths.experiment / EXPLORER
+    file = out or paths.experiment / EXPLORER_PAGE
     write_explorer(file, first, second)
     size = f"{counted(len(first.rows), 'row')}, {file.stat().st_size / 1e6:.1f} MB"
     return f"written: {file} ({size}). Open it in a browser; it needs neither a server nor the internet."
