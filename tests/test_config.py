@@ -58,7 +58,7 @@ def test_unknown_names_suggest_the_nearest():
     ("use_ema", "maybe", "use_ema='maybe' is no true or false"),
     ("tta_scales", (0.9, 9.0), "tta_scales=9.0 is out of range"),
     ("user_prompt", "no places", "must contain"),
-    ("user_prompt", "{question} {options} {anwser}", "unknown places"),
+    ("user_prompt", "{question} {options} {anwser}", "unknown placeholders"),
     ("run_name", "../up", "no folder name"),
     ("learning_rate", "nan", "no number"),
 ])

@@ -52,7 +52,7 @@ DataDir = Annotated[str | None, typer.Option("--data", help="Folder or .zip with
 
 
 @contextlib.contextmanager
-def _told_for_people() -> Iterator[None]:
+def _errors_explained() -> Iterator[None]:
     """Errors of this package are written for people: shown without a stack trace, exit status 1. After an interrupt: 75.
 
     So is a full disk, also under what the command prints.
@@ -125,7 +125,7 @@ def main(
 @app.command(help="All ten steps, from the data to a validated submission. Steps already done are skipped.\n\n"
              "Example: mcvqa run --data data --preset ensemble --set NUM_EPOCHS=3")
 def run(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _config(config, preset, set_, data)
         from mcvqa.run import steps
 
@@ -135,7 +135,7 @@ def run(config: ConfigFile = None, preset: PresetName = None, set_: Changes = No
 @app.command(help="Generate a small data set, then run everything on it with the built-in tiny model: no download, no GPU.\n\n"
              "Example: mcvqa demo")
 def demo(config: ConfigFile = None, preset: PresetName = "demo", set_: Changes = None) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _config(config, preset, set_, None)
         from mcvqa.run.demo import run_demo
 
@@ -146,7 +146,7 @@ def demo(config: ConfigFile = None, preset: PresetName = "demo", set_: Changes =
 @app.command(help="Pre-flight: data, images, label alignment, device, memory, time. Changes nothing.\n\n"
              "Example: mcvqa check --data data --preset single")
 def check(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _config(config, preset, set_, data)
         from mcvqa.run.check import check_run
 
@@ -157,7 +157,7 @@ def check(config: ConfigFile = None, preset: PresetName = None, set_: Changes = 
 @app.command(help="What is in the data: tables, figures, duplicates, and what can be guessed from the texts alone.\n\n"
              "Example: mcvqa eda --data data")
 def eda(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _config(config, preset, set_, data)
         from mcvqa.run.single import explore_only
 
@@ -167,7 +167,7 @@ def eda(config: ConfigFile = None, preset: PresetName = None, set_: Changes = No
 @app.command(help="Split the training rows: stratified by answer and type of question, grouped by image.\n\n"
              "Example: mcvqa folds --data data --set n_folds=5")
 def folds(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _config(config, preset, set_, data)
         from mcvqa.run.single import split_only
 
@@ -180,7 +180,7 @@ def train(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
     fold: Annotated[int | None, typer.Option(help="Only this fold, counted from 0.")] = None,
 ) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _config(config, preset, set_, data)
         from mcvqa.run.single import train_only
 
@@ -192,7 +192,7 @@ def train(
 def predict(
     run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
 ) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _of_run(run, config, preset, set_, data)
         from mcvqa.run.single import predict_only
 
@@ -205,7 +205,7 @@ def ensemble(
     run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
     force: Annotated[bool, typer.Option("--force", help="Hand these answers in, whatever the submission holds now.")] = False,
 ) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _of_run(run, config, preset, set_, data)
         from mcvqa.run.single import combine_only
 
@@ -216,7 +216,7 @@ def ensemble(
 def report(
     run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
 ) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _of_run(run, config, preset, set_, data)
         from mcvqa.run.single import report_only
 
@@ -229,7 +229,7 @@ def audit(
     run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
     out: Annotated[Path | None, typer.Option(help="The file with the proposals; experiments/<run>/fixes.csv by itself.")] = None,
 ) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _of_run(run, config, preset, set_, data)
         from mcvqa.run.single import audit_only
 
@@ -244,7 +244,7 @@ def explore(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
     out: Annotated[Path | None, typer.Option(help="The page; experiments/<run>/explore.html by itself.")] = None,
 ) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _of_run(run, config, preset, set_, data)
         from mcvqa.run.project import settings_of_run
         from mcvqa.run.single import explorer_only
@@ -269,7 +269,7 @@ def answer(
     submission: Annotated[bool, typer.Option("--submission", help="Write what a competition takes: id and answer.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as one line of JSON.")] = False,
 ) -> None:
-    with _told_for_people():
+    with _errors_explained():
         one = (image, question, choices)
         if (data is None) == (not any(one)) or (data is None and not all(one)):
             raise ConfigError("Say what to answer: --image, --question and --choices (once for each choice), or else --data.")
@@ -299,7 +299,7 @@ def export(
     data: Annotated[Path | None, typer.Option(help="Rows to prove it by; those of the run's data by themselves.")] = None,
     push: Annotated[str | None, typer.Option(help="OWNER/NAME on the hub; a new repository is private.")] = None,
 ) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _of_run(run, config, preset, set_, None)
         from mcvqa.answer.export import export_run
         from mcvqa.answer.push import push_folder, require_pushable
@@ -319,7 +319,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Of 127.0.0.1; the first free one from 7860 on by itself.")] = None,
     share: Annotated[bool, typer.Option("--share", help="Also make a public link, through gradio's servers.")] = False,
 ) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _of_run(run, config, preset, set_, data)
         from mcvqa.answer.serve import serve_run
 
@@ -332,7 +332,7 @@ def validate(
     file: Annotated[Path, typer.Argument(help="The CSV file to check.")],
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
 ) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _config(config, preset, set_, data)
         from mcvqa.report.submission import validate_submission
         from mcvqa.run.dataset import read_form
@@ -350,7 +350,7 @@ def presets(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
     fields: Annotated[bool, typer.Option("--fields", help="List every setting.")] = False,
 ) -> None:
-    with _told_for_people():
+    with _errors_explained():
         if config or preset or set_:
             print(_config(config, preset, set_, None).to_yaml())
         elif fields:
@@ -384,7 +384,7 @@ def _allowed(setting: Setting) -> str:
 def models(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
 ) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _config(config, preset, set_, None)
         from mcvqa.model.catalog import list_models
         from mcvqa.model.device import plan_device
@@ -396,7 +396,7 @@ def models(
 def experiments(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
 ) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _config(config, preset, set_, None)
         from mcvqa.report.experiments import list_experiments
 
@@ -409,7 +409,7 @@ def search(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
     trials: Annotated[int, typer.Option(help="Number of settings to try.", min=1)] = 12,
 ) -> None:
-    with _told_for_people():
+    with _errors_explained():
         settings = _config(config, preset, set_, data)
         from mcvqa.run.search import search_settings
 

@@ -499,12 +499,14 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
             raise ConfigError(f"train_orders={self.train_orders} needs shuffle_choices=true: there is one order without it.")
         if self.order_consistency and self.train_orders == 1:
             raise ConfigError("order_consistency compares the orders of a row: set train_orders to 2 or more, or leave it at 0.")
-        if self.user_prompt and not all(place in self.user_prompt for place in ("{question}", "{options}")):
+        if self.user_prompt and not all(name in self.user_prompt for name in ("{question}", "{options}")):
             raise ConfigError("user_prompt must contain {question} and {options}.")
         for name in ("system_prompt", "user_prompt"):
             unknown = set(re.findall(r"\{(\w*)\}", getattr(self, name))) - {"question", "options", "letters", "hint"}
             if unknown:
-                raise ConfigError(f"{name} uses unknown places {sorted(unknown)}; there are question, options, letters, hint.")
+                raise ConfigError(
+                    f"{name} uses unknown placeholders {sorted(unknown)}; there are question, options, letters, hint."
+                )
         if unpaired := [pair for pair in self.template_arguments if not re.match(r"\w+=", pair)]:
             raise ConfigError(f"template_arguments={unpaired[0]!r}: write name=value, for example enable_thinking=true.")
         _ = self.budget_seconds

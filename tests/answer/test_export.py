@@ -20,7 +20,7 @@ from mcvqa.answer.answerer import Answerer
 from mcvqa.answer.asked import asked_question, read_asked
 from mcvqa.answer.card import licence_of, serving_page
 from mcvqa.answer.export import Proof, compare_scores, export_run
-from mcvqa.answer.how_to_ask import hub_name, prompt_with_places
+from mcvqa.answer.how_to_ask import hub_name, prompt_to_fill
 from mcvqa.answer.merge import ExportError, require_same_weights
 from mcvqa.base.files import DiskError, disk_errors_explained, read_json, write_json
 from mcvqa.data.answers import LETTERS
@@ -232,7 +232,7 @@ def test_the_prompt_keeps_its_places(tiny_config):
     encoder, _, _ = load_encoder(config)
     question = asked_question("What?", ["red", "green"], "x.jpg")
     for with_image in (True, False):
-        text = prompt_with_places(encoder.template, with_image=with_image)
+        text = prompt_to_fill(encoder.template, with_image=with_image)
         filled = text.replace("{question}", "What?").replace("{options}", "(a) red\n(b) green").replace("{letters}", "a, b")
         assert filled == encoder.template.text(question, range(2), with_image=with_image)
 

@@ -50,7 +50,7 @@ def test_photograph_and_question_are_changed_anew_in_each_epoch_and_the_same_whe
     assert not torch.equal(first.input_ids, later.input_ids) and not torch.equal(first.images, later.images)
     plain = TrainingRows(maker, questions, config)[0, (0, 1)]
     assert first.grids != plain.grids, "the grid is that of the changed photograph"
-    assert not rows.maker.looks.pictures, "nothing is kept"
+    assert not rows.maker.augmentation.pictures, "nothing is kept"
 
 
 def failing(image, question):

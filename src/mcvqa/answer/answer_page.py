@@ -62,8 +62,8 @@ def heading_as_html(run: str, model: str, folds: tuple[int, ...], language: str)
 def mistakes_as_html(count: int, why: str, language: str) -> str:
     """The heading above the errors of the run, or why there are none."""
     words = words_in(language)
-    told = words["mistakes_lead"] if count else words["no_mistakes"].format(why=why) if why else words["none_wrong"]
-    return f'<div class="mcvqa-head"><h2>{as_text(words["mistakes"])}</h2><p class="mcvqa-small">{as_text(told)}</p></div>'
+    lead = words["mistakes_lead"] if count else words["no_mistakes"].format(why=why) if why else words["none_wrong"]
+    return f'<div class="mcvqa-head"><h2>{as_text(words["mistakes"])}</h2><p class="mcvqa-small">{as_text(lead)}</p></div>'
 
 
 def cards_as_html(mistakes: Sequence[Mistake]) -> str:
@@ -95,12 +95,12 @@ def _percent(share: float) -> str:
 
 def _mistake_block(mistake: Mistake, learned: bool, words: dict[str, str]) -> str:
     choices, right = mistake.question.choices, mistake.question.answer or 0
-    told = words["mistake"].format(
+    text = words["mistake"].format(
         said_letter=LETTERS[mistake.said], said=choices[mistake.said], share=_percent(mistake.share),
         right_letter=LETTERS[right], right=choices[right],
     )
     more = f"<br>{as_text(words['learned'])}" if learned else ""
-    return f'<div class="mcvqa-mistake">{as_text(told)}{more}</div>'
+    return f'<div class="mcvqa-mistake">{as_text(text)}{more}</div>'
 
 
 def _answer_block(ordered: OrderedAnswer, words: dict[str, str]) -> str:
@@ -133,9 +133,9 @@ def _orders_block(ordered: OrderedAnswer, words: dict[str, str]) -> str:
         ) + "</tr>"
         for opinion in ordered.opinions
     )
-    told = f"{agreement(ordered, words)} {words['averaged' if ordered.averaged else 'first']}"
+    text = f"{agreement(ordered, words)} {words['averaged' if ordered.averaged else 'first']}"
     return (
-        f'<div class="mcvqa-orders">{title}<p>{as_text(told)}</p><div class="mcvqa-scroll"><table><thead>'
+        f'<div class="mcvqa-orders">{title}<p>{as_text(text)}</p><div class="mcvqa-scroll"><table><thead>'
         f'<tr><th scope="col">{as_text(words["order"])}</th>{head}</tr></thead><tbody>{body}</tbody></table></div></div>'
     )
 

@@ -60,9 +60,9 @@ def read_asked(source: Path, config: Config, cache: Path) -> NewRows:
     """
     root, file, sample = _table_of(source, cache / "data")
     table = read_questions(file, **named_columns_of(config), labelled=False)
-    folder, (placed,), notes = find_photographs(root, [SplitRows("test", file, table.questions)], cache / "data")
-    records = survey_photographs(cache, folder, [question.image for question in placed.questions])
-    asked = NewRows(placed.questions, records, file, sample, (*notes, *map(str, table.problems[:NAMED_PROBLEMS])))
+    folder, (meant,), notes = find_photographs(root, [SplitRows("test", file, table.questions)], cache / "data")
+    records = survey_photographs(cache, folder, [question.image for question in meant.questions])
+    asked = NewRows(meant.questions, records, file, sample, (*notes, *map(str, table.problems[:NAMED_PROBLEMS])))
     _require_photographs(root, asked)
     return asked
 

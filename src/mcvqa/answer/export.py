@@ -192,11 +192,11 @@ def _with_own_scores(proof: Proof, trained: TrainedRun, found: Scores) -> Proof:
     if not file.exists():
         return proof
     own = load_scores(file)
-    place = {name: i for i, name in enumerate(own.ids.tolist())}
-    both = [(i, place[name]) for i, name in enumerate(found.ids.tolist()) if name in place]
+    index = {name: i for i, name in enumerate(own.ids.tolist())}
+    both = [(i, index[name]) for i, name in enumerate(found.ids.tolist()) if name in index]
     if not both or own.logprobs.shape[2] != found.logprobs.shape[2]:
         return proof
-    ours, theirs = (np.array(index) for index in zip(*both, strict=True))
+    ours, theirs = (np.array(rows) for rows in zip(*both, strict=True))
     first = np.arange(len(own.scales)) == int(abs(own.scales - 1).argmin())
     before, after = own.rows(theirs).views(first).mean(), found.rows(ours).mean()
     known = before > NOT_ASKED

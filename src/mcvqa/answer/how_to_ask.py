@@ -26,15 +26,15 @@ def how_to_ask(base: BaseModel, config: Config, dtype: str) -> dict[str, Any]:
     template = base.encoder.template
     return {
         "base_model": hub_name(config), "dtype": dtype, "system_prompt": config.system_prompt,
-        "user_prompt": config.user_prompt or KOREAN_PROMPT, "prompt": prompt_with_places(template, with_image=True),
-        "prompt_without_photograph": prompt_with_places(template, with_image=False), "special": template.special,
+        "user_prompt": config.user_prompt or KOREAN_PROMPT, "prompt": prompt_to_fill(template, with_image=True),
+        "prompt_without_photograph": prompt_to_fill(template, with_image=False), "special": template.special,
         "letters": base.encoder.letter_tokens.tolist(), "pixels": config.image_size**2 if fast else 0,
         "merge": base.merge if fast else 0,
         "image_token": base.tokenizer.convert_ids_to_tokens(base.image_token_id) if fast else "",
     }
 
 
-def prompt_with_places(template: ChatTemplate, *, with_image: bool) -> str:
+def prompt_to_fill(template: ChatTemplate, *, with_image: bool) -> str:
     """The prompt as the chat template renders it, with {question}, {options} and {letters} where these are filled in.
 
     Raises:
@@ -42,9 +42,9 @@ def prompt_with_places(template: ChatTemplate, *, with_image: bool) -> str:
     """
     text = template.text(MARKED, range(len(LETTERS)), with_image=with_image)
     filled = {"options": option_lines(MARKED.choices), "letters": letter_list(len(LETTERS)), "question": MARKED.text}
-    for place, shown in filled.items():
-        text = text.replace(shown, f"{{{place}}}")
-    if missing := [place for place in ("{question}", "{options}") if place not in text]:
+    for name, shown in filled.items():
+        text = text.replace(shown, f"{{{name}}}")
+    if missing := [name for name in ("{question}", "{options}") if name not in text]:
         raise ExportError(f"The chat template changes {missing[0]} of the prompt, which infer.py would not: use mcvqa answer.")
     return text
 

@@ -34,8 +34,8 @@ def letter_probabilities(loaded: tuple[Any, ...], photo: str, question: str, cho
     for token in ask["special"]:  # text must not end a message
         question, *choices = (text.replace(token, f"{token[0]} {token[1:]}") for text in (question, *choices))
     options = "\n".join(f"({letter}) {choice}" for letter, choice in zip(LETTER, choices, strict=False))
-    places = {"question": question, "options": options, "letters": ", ".join(LETTER[: len(choices)])}
-    text = re.sub(r"\{(question|options|letters)\}", lambda match: places[match[1]], ask["prompt"])
+    filled = {"question": question, "options": options, "letters": ", ".join(LETTER[: len(choices)])}
+    text = re.sub(r"\{(question|options|letters)\}", lambda match: filled[match[1]], ask["prompt"])
     picture = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
     if images is None:
         begun = text.startswith(tokenizer.tokenizer.bos_token or "\0")
@@ -44,8 +44,8 @@ def letter_probabilities(loaded: tuple[Any, ...], photo: str, question: str, cho
         seen = images(images=[picture], size={"shortest_edge": ask["pixels"], "longest_edge": ask["pixels"]}, return_tensors="pt")
         text = text.replace(ask["image_token"], ask["image_token"] * (int(seen["image_grid_thw"].prod()) // ask["merge"] ** 2))
         ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")
-        place = tokenizer.convert_tokens_to_ids(ask["image_token"])
-        inputs = {**ids, **seen, "mm_token_type_ids": (ids["input_ids"] == place).int()}
+        image_token = tokenizer.convert_tokens_to_ids(ask["image_token"])
+        inputs = {**ids, **seen, "mm_token_type_ids": (ids["input_ids"] == image_token).int()}
     inputs = {name: v.to(model.device, model.dtype if v.is_floating_point() else None) for name, v in inputs.items()}
     with torch.no_grad():
         return model(**inputs).logits[0, -1].float()[ask["letters"][: len(choices)]].softmax(0).tolist()

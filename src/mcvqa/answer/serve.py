@@ -100,13 +100,13 @@ def require_gradio() -> None:
     Raises:
         ConfigError: gradio is not installed, or older than OLDEST_GRADIO.
     """
-    told = f"The page needs gradio {OLDEST_GRADIO} or newer{{}}: pip install 'mcvqa[ui]'"
+    wanted = f"The page needs gradio {OLDEST_GRADIO} or newer{{}}: pip install 'mcvqa[ui]'"
     try:
         import gradio as gr
     except ImportError as error:
-        raise ConfigError(told.format("" if error.name == "gradio" else f" ({error})")) from None
+        raise ConfigError(wanted.format("" if error.name == "gradio" else f" ({error})")) from None
     if Version(gr.__version__) < Version(OLDEST_GRADIO):
-        raise ConfigError(told.format(f", not {gr.__version__}"))
+        raise ConfigError(wanted.format(f", not {gr.__version__}"))
 
 
 def require_free_port(port: int | None) -> None:

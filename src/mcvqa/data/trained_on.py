@@ -16,8 +16,8 @@ from mcvqa.data.images import (
 
 TRAINED_ON = "trained_on.json"  # beside weights
 # of a photograph: the beginning of its SHA-256, its difference hash, the contrast and the mean colours of 4 x 4 cells
-CONTENT, LOOK, CELLS = 8, 8, 4
-PRINT_BYTES = CONTENT + LOOK + 1 + CELLS * CELLS * 3
+CONTENT, HASH, CELLS = 8, 8, 4
+PRINT_BYTES = CONTENT + HASH + 1 + CELLS * CELLS * 3
 
 
 def photographs_print(records: Iterable[ImageRecord]) -> str:
@@ -48,8 +48,8 @@ def _print_of(record: ImageRecord) -> bytes:
     pixels, side = np.frombuffer(record.thumbnail, np.uint8), THUMBNAIL_SIDE // CELLS
     cells = pixels.reshape(CELLS, side, CELLS, side, 3).mean((1, 3)).round().astype(np.uint8)
     contrast = min(255, round(float(pixels.std())))
-    content, look = bytes.fromhex(record.content_hash[: 2 * CONTENT]), record.dhash.to_bytes(LOOK, "big")
-    return content + look + bytes([contrast]) + cells.tobytes()
+    content, hashed = bytes.fromhex(record.content_hash[: 2 * CONTENT]), record.dhash.to_bytes(HASH, "big")
+    return content + hashed + bytes([contrast]) + cells.tobytes()
 
 
 def seen_photographs(text: str, records: Mapping[str, ImageRecord]) -> set[str]:
@@ -67,10 +67,10 @@ def seen_photographs(text: str, records: Mapping[str, ImageRecord]) -> set[str]:
 
 def _unpacked_prints(prints: bytes) -> dict[str, np.ndarray]:
     table = np.frombuffer(prints, np.uint8).reshape(-1, PRINT_BYTES)
-    cells = table[:, CONTENT + LOOK + 1 :].astype(np.float32)
-    mean, contrast = cells.mean(1), np.maximum(table[:, CONTENT + LOOK], 10).astype(np.float32)
+    cells = table[:, CONTENT + HASH + 1 :].astype(np.float32)
+    mean, contrast = cells.mean(1), np.maximum(table[:, CONTENT + HASH], 10).astype(np.float32)
     return {
-        "content": table[:, :CONTENT], "bits": np.unpackbits(table[:, CONTENT : CONTENT + LOOK], axis=1), "mean": mean,
+        "content": table[:, :CONTENT], "bits": np.unpackbits(table[:, CONTENT : CONTENT + HASH], axis=1), "mean": mean,
         "contrast": contrast, "looks": (cells - mean[:, None]) / contrast[:, None],
     }
 

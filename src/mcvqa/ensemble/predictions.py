@@ -42,8 +42,8 @@ def write_run_predictions(
         style: how answers are written, one of SUBMISSION_STYLES.
     """
     assert member.oof is not None
-    place = {question.id: i for i, question in enumerate(train)}
-    at = [place[name] for name in member.oof.ids.tolist()]
+    index = {question.id: i for i, question in enumerate(train)}
+    at = [index[name] for name in member.oof.ids.tolist()]
     rows = [train[i] for i in at]
     truth = ["" if q.answer is None else as_spreadsheet_cell(written_answer(q.answer, q.choices, style)) for q in rows]
     shares = mean_probabilities([member.oof])

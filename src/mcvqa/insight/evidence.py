@@ -169,21 +169,21 @@ class Neighbours:
 
     def __init__(self, labelled: Sequence[Question], image_groups: Mapping[str, int]) -> None:
         self.image_groups = image_groups
-        self.by_look: dict[int | str, list[Question]] = defaultdict(list)
+        self.by_photograph: dict[int | str, list[Question]] = defaultdict(list)
         self.by_text: dict[str, list[Question]] = defaultdict(list)
         for question in labelled:
             if question.answer is not None:
-                self.by_look[self._look(question)].append(question)
+                self.by_photograph[self._group_of(question)].append(question)
                 self.by_text[bare_text(question.text)].append(question)
 
-    def _look(self, question: Question) -> int | str:
+    def _group_of(self, question: Question) -> int | str:
         return self.image_groups.get(question.image, question.image)
 
     def of(self, question: Question) -> tuple[list[Neighbour], list[Neighbour]]:
         """Rows with a look-alike photograph, and rows with the same question elsewhere."""
-        look, text = self._look(question), bare_text(question.text)
-        alike = [_neighbour(q, bare_text(q.text) == text) for q in self.by_look.get(look, ()) if q.id != question.id]
-        elsewhere = [_neighbour(q, True) for q in self.by_text.get(text, ()) if self._look(q) != look]
+        group, text = self._group_of(question), bare_text(question.text)
+        alike = [_neighbour(q, bare_text(q.text) == text) for q in self.by_photograph.get(group, ()) if q.id != question.id]
+        elsewhere = [_neighbour(q, True) for q in self.by_text.get(text, ()) if self._group_of(q) != group]
         return sorted(alike, key=lambda one: not one.same_question), elsewhere
 
 

@@ -161,12 +161,12 @@ def inert_json(value: Any) -> str:
 
 
 def _page_data(first: ExploredRun, second: ExploredRun | None, photographs: Mapping[str, Path]) -> dict[str, Any]:
-    places = {look: number for number, look in enumerate(photographs)}
+    numbers = {content: number for number, content in enumerate(photographs)}
     others = second.by_key if second else {}
     rows = []
     for key, row in first.by_key.items():
         other = others.pop(key, None)
-        facts = _row_facts(row) | {"photo": places.get(first.hashes.get(row.question.image, ""))}
+        facts = _row_facts(row) | {"photo": numbers.get(first.hashes.get(row.question.image, ""))}
         facts |= {"file_label": first.label_in_file(row), "other": _without_empty(_said_facts(other)) if other else None}
         rows.append(_without_empty(facts))
     return {

@@ -32,7 +32,7 @@ class AugmentError(McvqaError, RuntimeError):
 
 
 @dataclass
-class Looks:
+class Augmentation:
     """Changed photographs of the rows that are being made, by the names that their rows have for them.
 
     Args:
@@ -90,35 +90,35 @@ def _seeded_by(generator: np.random.Generator) -> Iterator[None]:
         np.random.set_state(before[1])
 
 
-class LookInputs(ImageInputs):
+class AugmentedInputs(ImageInputs):
     """Prepares changed photographs for the vision tower, and any other one as before."""
 
-    def __init__(self, images: ImageInputs, looks: Looks) -> None:
+    def __init__(self, images: ImageInputs, augmentation: Augmentation) -> None:
         super().__init__(
             images.records, images.processor, image_size=images.image_size, patch=images.patch, merge=images.merge)
-        self.looks = looks
+        self.augmentation = augmentation
 
     def grid(self, image: str, scale: float = 1.0) -> Grid | None:
-        if image not in self.looks.pictures:
+        if image not in self.augmentation.pictures:
             return super().grid(image, scale)
-        width, height = self.looks.pictures[image].size
+        width, height = self.augmentation.pictures[image].size
         return image_grid(width, height, self.pixels(scale), patch=self.patch, merge=self.merge)
 
     def patches(self, image: str, scale: float = 1.0) -> torch.Tensor:
-        if image not in self.looks.pictures:
+        if image not in self.augmentation.pictures:
             return super().patches(image, scale)
-        return self.patches_of(self.looks.pictures[image], scale)
+        return self.patches_of(self.augmentation.pictures[image], scale)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentingRowMaker(RowMaker):
     """As RowMaker, for training rows that a user's function changes."""
 
-    looks: Looks
+    augmentation: Augmentation
 
     def batch(self, rows: Sequence[Row], scale: float = 1.0) -> Batch:
         made = super().batch(rows, scale)
-        self.looks.pictures.clear()
+        self.augmentation.pictures.clear()
         return made
 
 
@@ -126,19 +126,19 @@ class AugmentingRowMaker(RowMaker):
 class AugmentingPlainMaker(PlainMaker):
     """As PlainMaker, for training rows that a user's function changes."""
 
-    looks: Looks
+    augmentation: Augmentation
 
     def row(self, question: Question, orders: np.ndarray | None = None, scale: float = 1.0) -> PlainRow:
-        if question.image not in self.looks.pictures:
+        if question.image not in self.augmentation.pictures:
             return super().row(question, orders, scale)
         return self.encoder.encode(question, orders, with_image=True)
 
     def photograph(self, image: str | None, scale: float = 1.0) -> Image.Image | None:
-        return self.looks.pictures[image] if image in self.looks.pictures else super().photograph(image, scale)
+        return self.augmentation.pictures[image] if image in self.augmentation.pictures else super().photograph(image, scale)
 
     def batch(self, rows: Sequence[PlainRow], scale: float = 1.0) -> PlainBatch:
         made = super().batch(rows, scale)
-        self.looks.pictures.clear()
+        self.augmentation.pictures.clear()
         return made
 
 
@@ -150,7 +150,10 @@ def augmenting(maker: Any, augment: Augment) -> Maker:
         augment: (image, question) -> (image, question).
     """
     if isinstance(maker, PlainMaker):
-        return AugmentingPlainMaker(encoder=maker.encoder, records=maker.records, looks=Looks(augment, maker.records))
-    looks = Looks(augment, maker.images.records)
+        augmentation = Augmentation(augment, maker.records)
+        return AugmentingPlainMaker(encoder=maker.encoder, records=maker.records, augmentation=augmentation)
+    augmentation = Augmentation(augment, maker.images.records)
     return AugmentingRowMaker(
-        encoder=maker.encoder, images=LookInputs(maker.images, looks), store=None, recurrent=maker.recurrent, looks=looks)
+        encoder=maker.encoder, images=AugmentedInputs(maker.images, augmentation), store=None, recurrent=maker.recurrent,
+        augmentation=augmentation,
+    )

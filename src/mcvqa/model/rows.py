@@ -114,8 +114,8 @@ def training_row(maker: Maker, question: Question, epoch: int, config: Config) -
     orders = training_orders(question.choices, config, random)
     if config.use_augmentation and random.random() < config.aug_prob:
         question = replace(question, text=paraphrase(question.text, random))
-    if looks := getattr(maker, "looks", None):
-        question = looks.changed(question, random)
+    if augmentation := getattr(maker, "augmentation", None):
+        question = augmentation.changed(question, random)
     return maker.row(question, orders)
 
 

@@ -306,9 +306,9 @@ def _letter_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
     verdict = say("beyond_chance" if letters.p_value < SIGNIFICANT else "by_chance")
     shares = zip(LETTERS, letters.overall.predicted, letters.overall.truth, strict=False)
     rows = [(letter, f"{predicted:.3f}", f"{true:.3f}", f"{predicted - true:+.3f}") for letter, predicted, true in shares]
-    told = say("letter_distance", distance=letters.overall.distance, p=spell_p_value(letters.p_value), verdict=verdict)
+    summary = say("letter_distance", distance=letters.overall.distance, p=spell_p_value(letters.p_value), verdict=verdict)
     return [
-        ReportBlock("text", told),
+        ReportBlock("text", summary),
         *_figure_block(content.figures, "letters", say("letters_figure")),
         _table_block(tuple(map(say, ("letter", "predicted", "true", "difference"))), rows, numeric=True),
     ]
@@ -348,11 +348,11 @@ def _settings_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]
     changed = changed_settings(content.config)
     model, pixels = str(content.config.get("model_id", "unknown")), content.config.get("image_size")
     took = say("took", time=_duration_text(content.seconds, say)) if content.seconds else ""
-    told = say("changed" if changed else "all_defaults")
+    changes = say("changed" if changed else "all_defaults")
     rows = [(name, _setting_text(value), _setting_text(default)) for name, (value, default) in changed.items()]
     header = (say("setting"), say("here"), say("default"))
     return [
-        ReportBlock("text", " ".join(filter(None, (say("model", model=model, pixels=pixels), took, told)))),
+        ReportBlock("text", " ".join(filter(None, (say("model", model=model, pixels=pixels), took, changes)))),
         *([_table_block(header, rows)] if rows else []),
     ]
 

@@ -121,10 +121,10 @@ def read_experiments(experiments_dir: str | Path) -> list[Experiment]:
     folders = {p.parent for name in ("config.yaml", "metrics.json") for p in Path(experiments_dir).glob(f"*/{name}")}
     experiments = [read_experiment(folder) for folder in folders]
 
-    def place(e: Experiment) -> tuple[Any, ...]:
+    def rank(e: Experiment) -> tuple[Any, ...]:
         return (e.accuracy is None, bool(e.accuracy and e.accuracy.not_measured), -e.accuracy.value if e.accuracy else 0.0, e.run)
 
-    return sorted(experiments, key=place)
+    return sorted(experiments, key=rank)
 
 
 def update_index(experiments_dir: str | Path) -> Path:

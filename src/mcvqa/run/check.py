@@ -149,7 +149,7 @@ def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, WeightlessMode
     print_section(f"model {config.model_id}")
     try:
         offline = without_hub(config)
-        room = _check_download(offline)
+        download = _check_download(offline)
         loaded = load_encoder(offline)
         size = measure_model(loaded[-1], offline)
         model = WeightlessModel(loaded, size, choose_weights(offline, plan, loaded[-1], size))
@@ -169,11 +169,11 @@ def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, WeightlessMode
         print_line(True, "its weights are whole and those of its configuration (names and shapes; their values are not read)")
     else:
         print_line(True, "its weights are not downloaded yet: that is done when the run begins")
-    return room, model
+    return download, model
 
 
 def _check_download(config: Config) -> bool:
-    """Whether there is room for what is still to be fetched; True for a folder, and where the hub cannot be reached."""
+    """Whether there is enough space for what is still to be fetched; True for a folder, and where the hub cannot be reached."""
     if config.model_id == "tiny" or Path(config.model_id).is_dir():
         return True
     planned = planned_download(config)
@@ -275,9 +275,9 @@ def check_memory(config: Config, plan: DevicePlan, size: ModelSize, activations:
                f"training state {size.training_bytes / GIB:.1f}, activations {activations / GIB:.1f}: "
                f"{settings_plan(config, plan)}{'; training tries what more fits' if plan.memory else ''})")
     if needed >= usable:
-        room = f"a GPU with {needed / MARGIN / GIB:.0f} GiB" if plan.memory else f"{needed / GIB:.0f} GiB of memory"
+        larger = f"a GPU with {needed / MARGIN / GIB:.0f} GiB" if plan.memory else f"{needed / GIB:.0f} GiB of memory"
         several = " (one model is not divided among several GPUs)" if plan.memory else ""
-        print_line(False, f"it does not fit: it takes {room} or more{several}. {less_memory(config, four_bit=plan.four_bit)} "
+        print_line(False, f"it does not fit: it takes {larger} or more{several}. {less_memory(config, four_bit=plan.four_bit)} "
                    "mcvqa models shows what fits here.")
     return needed < usable
 

@@ -33,7 +33,7 @@ from mcvqa.data.questions import Problem, Question, Table, read_questions, read_
 from mcvqa.data.table import DataError
 from mcvqa.data.targets import Guidance
 from mcvqa.report.submission import PLAIN_FORM, SubmissionForm, find_form
-from mcvqa.run.project import Project, RunStopped, start_print, way_out
+from mcvqa.run.project import Project, RunStopped, remedy, start_print
 from mcvqa.run.survey import survey_photographs, tables_with_photographs
 from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import Scores, load_scores, plain_scores
@@ -278,13 +278,13 @@ def settle_data(project: Project, data: RunData) -> None:
             before = read_json(file)
             other = before["content"] != now["content"]
         except (ValueError, KeyError, TypeError):
-            told = f"{file} is damaged, so which data the run was trained on is not known. {way_out(project)}"
-            raise ConfigError(told) from None
+            message = f"{file} is damaged, so which data the run was trained on is not known. {remedy(project)}"
+            raise ConfigError(message) from None
         if other:
             raise ConfigError(
                 f"The run {project.config.run!r} was trained on other data: {before['training_rows']:,} training rows of "
                 f"{before['folder']}, now {now['training_rows']:,} of {now['folder']} (rows, answers or photographs changed).\n"
-                f"{way_out(project)}"
+                f"{remedy(project)}"
             )
     write_json(file, now)
 

@@ -43,8 +43,8 @@ def guidance_of(data: RunData, config: Config) -> Guidance:
         given = counted(len(weights), "row has", "rows have")
         notes.append(f"row_weights={config.row_weights}: {given} a weight, from {low:.2g} to {high:.2g} where the mean is 1")
     targets, said = _taught(data, config) if config.teacher else ({}, [])
-    pseudo, told = _pseudo_labelled(data, config) if config.pseudo else ({}, [])
-    return Guidance(weights, targets, pseudo, (*notes, *said, *told))
+    pseudo, more = _pseudo_labelled(data, config) if config.pseudo else ({}, [])
+    return Guidance(weights, targets, pseudo, (*notes, *said, *more))
 
 
 # %% weights

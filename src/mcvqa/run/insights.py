@@ -61,9 +61,9 @@ def evidence_of_run(
     """
     neighbours = Neighbours(data.all_train, data.image_groups)
     problems = {written: record.problem for written, record in data.records.items() if record.problem}
-    member, place = members[0], {q.id: i for i, q in enumerate(data.train)}
+    member, index_of = members[0], {q.id: i for i, q in enumerate(data.train)}
     assert member.oof is not None
-    scored = np.array([place[name] for name in member.oof.ids.tolist()], dtype=int)
+    scored = np.array([index_of[name] for name in member.oof.ids.tolist()], dtype=int)
     others = np.setdiff1d(np.arange(len(data.train)), scored)
     shares = prior_of_train(data, prior)
     judges = judges_of(members)

@@ -63,7 +63,7 @@ def length_problems(
         maker: as `maker_without_weights` gives it.
         plan: with the choice of weights made.
     """
-    limits = [_positions(model_config), _room(maker, config, plan, model_config, size)]
+    limits = [_positions(model_config), _memory_limit(maker, config, plan, model_config, size)]
     train = _too_long("training", maker, data.train, limits)
     test = _too_long("test", maker, data.test, limits[:1])
     return (
@@ -91,7 +91,7 @@ def _positions(model_config: Any) -> RowLimit | None:
 
 
 # %% memory
-def _room(maker: Maker, config: Config, plan: DevicePlan, model_config: Any, size: ModelSize) -> RowLimit:
+def _memory_limit(maker: Maker, config: Config, plan: DevicePlan, model_config: Any, size: ModelSize) -> RowLimit:
     """By an estimate, for one row at a time; what really fits is tried on a GPU."""
     there = memory_of(plan)
     kept = kept_values(maker, config, plan, model_config) * plan.dtype.itemsize

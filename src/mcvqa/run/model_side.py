@@ -195,14 +195,14 @@ class FeaturesAhead:
     first_read: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        self._look()
+        self._update()
 
     def __call__(self, images: Sequence[str]) -> None:
         """Compute what `images` lack; these are about to be read."""
         self.side.make_features(images, 1.0)
-        self._look()
+        self._update()
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         self.left = sorted(self.first_read[image] for image in self.side.without_features([*self.first_read], 1.0))
 
     def unencoded(self, epochs: float) -> int:

@@ -141,8 +141,8 @@ def _require_writable(root: Path) -> None:
         with tempfile.TemporaryFile(dir=next(folder for folder in (root, *root.parents) if folder.exists())):
             pass
     except OSError as error:
-        told = f"output_dir={str(root)!r} cannot be written to ({error.strerror}). Choose another: --set output_dir=FOLDER."
-        raise ConfigError(told) from None
+        message = f"output_dir={str(root)!r} cannot be written to ({error.strerror}). Choose another: --set output_dir=FOLDER."
+        raise ConfigError(message) from None
 
 
 # %% step 2: config
@@ -169,11 +169,11 @@ def settle_settings(project: Project) -> None:
         try:
             before = read_yaml(file, dict)
         except DamagedFile:
-            told = f"{file} is damaged, so what the run was trained with is not known. {way_out(project)}"
-            raise ConfigError(told) from None
+            message = f"{file} is damaged, so what the run was trained with is not known. {remedy(project)}"
+            raise ConfigError(message) from None
         if changed := weight_changes(before, project.config):
             raise ConfigError("\n".join((
-                f"The run {project.config.run!r} was trained with other settings:", *changed, way_out(project)
+                f"The run {project.config.run!r} was trained with other settings:", *changed, remedy(project)
             )))
     write_text(file, project.config.to_yaml())
 
@@ -189,7 +189,7 @@ def settle_prompt(project: Project, questions: Sequence[Question]) -> Project:
     return project
 
 
-def way_out(project: Project) -> str:
+def remedy(project: Project) -> str:
     return f"Choose another name (--set run_name=...), or delete {project.paths.checkpoints} to start over."
 
 

@@ -42,9 +42,9 @@ def disk_need(config: Config, trained: int, data: RunData, folds: int, at_once: 
     orders, scales = tta_plan(config)
     widest = max(len(q.choices) for q in (*data.train, *data.test))
     asked = len(data.train) + len(data.test)  # at most: rows of a fold and the test rows
-    one_way = 5 * widest * asked * folds  # a float32 and the place of each choice
+    one_view = 5 * widest * asked * folds  # a float32 and the position of each choice
     points = min(at_once, folds) * POINTS_AT_ONCE * (3 + averages) * 4 * trained
-    return DiskNeed(kinds * folds * 4 * trained, points, one_way * (orders * len(scales) + kinds))
+    return DiskNeed(kinds * folds * 4 * trained, points, one_view * (orders * len(scales) + kinds))
 
 
 def free_space(folder: Path) -> int:

@@ -7,7 +7,7 @@ from mcvqa.base.files import file_hash, read_json, write_json
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.model.source import ADAPTER_CONFIG, WEIGHTS_FILE, WEIGHTS_INDEX, read_model_config
 from mcvqa.model.start import ADAPTER_FILE, require_start_fits
-from mcvqa.run.project import START_FILE, Project, way_out
+from mcvqa.run.project import START_FILE, Project, remedy
 
 
 # %% where the adapters are
@@ -78,10 +78,10 @@ def settle_start(project: Project) -> None:
         raise ConfigError("augment= is a function of this process, which others do not have: set executor=inline.")
     if begun and bool(before.get("weights")) != bool(config.start_from):
         was, then = ("other adapters", "fresh ones") if before.get("weights") else ("fresh adapters", config.start_from)
-        raise ConfigError(f"The run {config.run!r} started from {was}, and would go on from {then}. {way_out(project)}")
+        raise ConfigError(f"The run {config.run!r} started from {was}, and would go on from {then}. {remedy(project)}")
     augmented = _code_print(project.augment)
     if begun and augmented != before.get("augment", "") and (todo or augmented):
-        raise ConfigError(f"The run {config.run!r} learned from rows that another augment= changed, or none. {way_out(project)}")
+        raise ConfigError(f"The run {config.run!r} learned from rows that another augment= changed, or none. {remedy(project)}")
     if not config.start_from and not augmented and not begun:
         file.unlink(missing_ok=True)
     elif todo:  # else the folder is not needed any more
@@ -101,7 +101,7 @@ def _settled_weights(project: Project, todo: Sequence[int], before: Mapping[str,
     if others := [fold for fold, content in now.items() if before.get(fold, content) != content]:
         raise ConfigError(
             f"Fold {others[0]} of the run {config.run!r} started from other weights than {folders[int(others[0])]} holds now. "
-            f"{way_out(project)}"
+            f"{remedy(project)}"
         )
     return {**before, **now}
 

@@ -28,8 +28,8 @@ def tables_with_photographs(
     """
     splits = ["train", *(["dev"] if project.config.use_dev and files.dev else []), *(["test"] if files.test else [])]
     rows = [SplitRows(split, getattr(files, split), table.questions) for split, table in zip(splits, tables, strict=True)]
-    folder, placed, notes = find_photographs(files.root, rows, project.paths.cache / "data")
-    return [dataclasses.replace(table, questions=one.questions) for table, one in zip(tables, placed, strict=True)], folder, notes
+    folder, meant, notes = find_photographs(files.root, rows, project.paths.cache / "data")
+    return [dataclasses.replace(table, questions=one.questions) for table, one in zip(tables, meant, strict=True)], folder, notes
 
 
 def survey_photographs(cache: Path, folder: ImageFolder, written: Sequence[str]) -> dict[str, ImageRecord]:

@@ -56,11 +56,11 @@ def take_over(project: Project) -> None:
 
 def _output_with(run: str, given: Path) -> RunPaths:
     """The output folder at `given` or up to two folders below it, as Kaggle attaches the output of a notebook."""
-    places = (given, *sorted(given.glob("*/")), *sorted(given.glob("*/*/")))
-    for place in places:
-        if (place / "checkpoints" / run).is_dir() and not (place / "checkpoints" / run).is_symlink():
-            return RunPaths(place, run)
-    others = sorted({found.name for place in places for found in place.glob("checkpoints/*")})
+    folders = (given, *sorted(given.glob("*/")), *sorted(given.glob("*/*/")))
+    for folder in folders:
+        if (folder / "checkpoints" / run).is_dir() and not (folder / "checkpoints" / run).is_symlink():
+            return RunPaths(folder, run)
+    others = sorted({checkpoints.name for folder in folders for checkpoints in folder.glob("checkpoints/*")})
     raise RunStopped(f"resume_from={str(given)!r} holds no checkpoints/{run}. " + (
         f"It has the runs {', '.join(others)}: give the settings that one of them was trained with." if others else
         "Name the folder that an earlier session wrote to: the one with checkpoints/, experiments/ and logs/ in it."

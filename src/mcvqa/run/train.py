@@ -21,7 +21,7 @@ from mcvqa.model.rows import Maker, RowMaker, epoch_windows
 from mcvqa.report.metrics import Selection, read_epochs, selection_of, spell_selection
 from mcvqa.run.dataset import RunData, question_scores, rows_key, weights_key
 from mcvqa.run.model_side import FeaturesAhead, LoadedModel, ModelSide
-from mcvqa.run.project import Project, RunStopped, way_out
+from mcvqa.run.project import Project, RunStopped, remedy
 from mcvqa.run.session import owning
 from mcvqa.run.tasks import CODE_OF_TRAINING, Task, code_print
 from mcvqa.scoring.score import score_questions
@@ -220,7 +220,7 @@ def require_same_base(project: Project) -> None:
         if differing := base_differences(recorded, current):
             raise RunStopped("\n".join((
                 f"Fold {fold} of the run {project.config.run!r} was trained on different files of the base model "
-                f"{project.config.model_id!r}:", *(f"  {line}" for line in differing), f"Restore them. {way_out(project)}",
+                f"{project.config.model_id!r}:", *(f"  {line}" for line in differing), f"Restore them. {remedy(project)}",
             )))
 
 

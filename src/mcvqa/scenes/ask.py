@@ -57,14 +57,14 @@ def things_named(scene: Scene, phrase: Phrase) -> list[Thing]:
 
 def _names(scene: Scene, thing: Thing, *hidden: str) -> list[Phrase]:
     """Short phrases that name this thing and no other, without the hidden ones of color, shape, texture, label."""
-    told = {
+    names = {
         ("thing",): (), (thing.color, "thing"): ("color",), (thing.shape,): ("shape",),
         (thing.color, thing.shape): ("color", "shape"), (thing.texture, thing.shape): ("texture", "shape"),
         (thing.color, thing.texture, thing.shape): ("color", "texture", "shape"),
         ("thing", f"mark:{thing.label}"): ("label",),
     }  # fmt: skip
     known = {*hidden, *(("texture",) if thing.texture == "unpatterned" else ()), *(() if thing.label else ("label",))}
-    return [name for name, tells in told.items() if not known & set(tells) and len(things_named(scene, name)) == 1]
+    return [name for name, tells in names.items() if not known & set(tells) and len(things_named(scene, name)) == 1]
 
 
 def _thing_with_name(scene: Scene, rng: np.random.Generator, *hidden: str) -> tuple[Thing, Phrase] | None:

@@ -197,13 +197,13 @@ def sample_scene(rng: np.random.Generator, style: str = "plain", layout: str | N
     plan = LAYOUTS[layout or list(LAYOUTS)[int(rng.choice(len(shares), p=shares / shares.sum()))]]
     background = pick_one(rng, list(BACKGROUNDS[style]))
     rgb = _near(rng, BACKGROUNDS[style][background])
-    places = _places(rng, plan)
+    circles = _circles(rng, plan)
     palette = pick_some(rng, _visible_colors(rng, style, rgb), plan.colors)
     shapes = pick_some(rng, SHAPES, plan.shapes)
     if plan.all_colors_differ and rng.random() < 0.25:
         shapes = ["circle", "rectangle"]
     things = []
-    for i, (x, y, radius) in enumerate(places):
+    for i, (x, y, radius) in enumerate(circles):
         color, tint = palette[i % len(palette)] if plan.all_colors_differ else pick_one(rng, palette)
         board = plan.sign and i == 0
         shape = "rectangle" if board else pick_one(rng, shapes)
@@ -237,22 +237,22 @@ def _visible_colors(rng: np.random.Generator, style: str, background: Color) -> 
     return [(name, tint) for name, tint in tints if _contrast(tint, background) > 95]
 
 
-def _places(rng: np.random.Generator, plan: Layout, gap: float = 0.02) -> list[tuple[float, float, float]]:
+def _circles(rng: np.random.Generator, plan: Layout, gap: float = 0.02) -> list[tuple[float, float, float]]:
     """(x, y, radius) of things that lie inside the picture and do not touch."""
     n = int(rng.integers(plan.things[0], plan.things[1] + 1))
     radii = rng.uniform(*plan.radius, size=n)
     if plan.sign:
         radii[0] = rng.uniform(0.28, 0.36)
     while True:
-        places: list[tuple[float, float, float]] = []
+        circles: list[tuple[float, float, float]] = []
         for radius in radii.tolist():
             free = (1 - 2 * radius - 2 * gap) * rng.random((60, 2)) + radius + gap  # 60 tries
             for x, y in free.tolist():
-                if all(np.hypot(x - a, y - b) > radius + r + gap for a, b, r in places):
-                    places.append((x, y, radius))
+                if all(np.hypot(x - a, y - b) > radius + r + gap for a, b, r in circles):
+                    circles.append((x, y, radius))
                     break
-        if len(places) == n:
-            return places
+        if len(circles) == n:
+            return circles
         radii *= 0.95  # too full
 
 
