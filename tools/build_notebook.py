@@ -72,6 +72,7 @@ NOT_IN_NOTEBOOK = {
         "many kinds of scenes and questions, for training `tiny` and for the ladder; the notebook's demo is scenes.small"),
     **dict.fromkeys(("run.workers.ray", "run.workers.ray_node"), "a cluster"),
     "insight": "evidence per row, label audit, explorer", "run.insights": "evidence per row, label audit",
+    "run.parts": "test rows that a time budget had no time for: a GPU has",
     "run.explorer": "the explorer", "data.fixes": "labels that the audit has found",
     "run.guidance": "weights of rows, pseudo labels, a teacher", "answer": "the model after training",
 }
@@ -83,6 +84,8 @@ NAMES_NOT_IN_NOTEBOOK = {
     "model.source": ("HUB_SECONDS", "without_hub"),  # the pre-flight
     "report.figures": ("draw_ladder",),  # the ladder
     "model.fast.forward": ("AskedRows", "WithLetters"), "model.fast.dropout": ("HasDropout",),  # these stand in annotations alone
+    "report.words": ("ReportWord",), "report.gallery": ("OpenPicture",),
+    "model.vision.features": ("bytes_needed",),  # the model after training
     "training.job": ("MeasuredPace",), "run.workers.pool": ("MainSide",), "model.text.prompt": ("Message",),
     "model.memory": ("RandomState",), "model.fast.block": ("Mixed", "Packed", "Stored"),
     "data.questions": ("find_column", "PaddedRows"), "data.answers": ("Cell",), "run.workers.inline": ("Allot",),

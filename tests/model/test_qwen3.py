@@ -14,7 +14,7 @@ from mcvqa.model.families.family import token_positions
 from mcvqa.model.fast.forward import AnswerModel, answer_loss
 from mcvqa.model.load import load_base, make_trainable, measure_model, remove_adapters, trained_parameters
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.vision.features import FeatureStore, ImageInputs
+from mcvqa.model.vision.features import FeatureStore, ImageInputs, bytes_needed
 from mcvqa.scoring.generated import generate_answer
 from mcvqa.scoring.score import score_questions
 from mcvqa.training.job import FoldJob
@@ -77,7 +77,7 @@ def test_features_are_the_librarys_with_the_deepstack_levels_beside_them(base, i
 def test_the_disk_space_counts_the_levels(maker, images):
     store = maker.store
     files = sum(f.stat().st_size for f in store.folder.rglob("*.npy"))
-    needed = sum(store.bytes_needed(["a.png", "b.png"], scale) for scale in (1.0, 1.5))
+    needed = sum(bytes_needed(store, ["a.png", "b.png"], scale) for scale in (1.0, 1.5))
     assert files == pytest.approx(needed, abs=600)
     rows, columns = images.grid("a.png")[1:]
     assert store.load("a.png").shape == (rows * columns // 4, 64 * (1 + LEVELS))

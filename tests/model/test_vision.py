@@ -19,7 +19,7 @@ from mcvqa.model.fast.forward import AnswerModel
 from mcvqa.model.fast.overflow import cast_weights
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision import features as vision
-from mcvqa.model.vision.features import FeatureStore, ImageInputs
+from mcvqa.model.vision.features import FeatureStore, ImageInputs, bytes_needed
 from tests.model.small import encode_images
 
 
@@ -58,7 +58,7 @@ def test_features_are_computed_once_and_by_content(base, images, tmp_path):
     assert store.fill(base, ["a.png", "b.png"]) == 0
     assert not list(tmp_path.rglob("*.part")), "nothing half written"
     assert sum(f.stat().st_size for f in tmp_path.rglob("*.npy")) == pytest.approx(
-        store.bytes_needed(["a.png", "b.png"]), abs=300
+        bytes_needed(store, ["a.png", "b.png"]), abs=300
     )
 
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,14 +31,17 @@ from mcvqa.data.questions import read_questions
 from mcvqa.model import rows as model_rows
 from mcvqa.model.vision.features import FeatureStore
 from mcvqa.report.submission import validate_submission
-from mcvqa.run import steps
+from mcvqa.run import parts, steps
+from mcvqa.run import score as scoring
 from mcvqa.run import train as training
 from mcvqa.run.project import RunStopped, open_project
+from mcvqa.run.submissions import read_submitted
 from mcvqa.scenes.dataset import generate_demo
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.evaluate import Evaluator
 from mcvqa.training.step import Stepper
 from tests.conftest import tiny_settings
+from tests.run.test_steps import answers_in
 
 FULL = Work(3, 4, 4, (0.9, 1.0, 1.1))
 ROWS = RowCounts(train=80, validation=40, test=40, images=60)
@@ -290,6 +294,42 @@ def test_less_than_an_epoch_is_planned_rather_than_nothing():
     total = schedule.steps_total(0, 25_700 // 4)
     assert 0 < total < 25_700 // 4 and schedule.validation_rows(12_862) == 512
     assert Schedule(lambda: 1e6, Work(1, 3, 1, (1.0,)), many, 2, folds=1, pace=schedule.pace).validation_rows(12_862) == 12_862
+
+
+def test_test_rows_that_were_scored_in_time_are_handed_in_and_not_scored_again(tmp_path, data, monkeypatch):
+    """A budget that ended among 9,673 test rows threw away the 2,152 that were scored, each time that it was tried."""
+    plain, asked = scoring.score_questions, []
+
+    def score(model, base, maker, questions, *given, title, **named):
+        if title == "fold 0 test":
+            if len(asked) == 2:
+                raise TimeUp
+            asked.append([q.id for q in questions])
+        return plain(model, base, maker, questions, *given, title=title, **named)
+
+    monkeypatch.setattr(parts, "PART_SECONDS", 0.0)
+    monkeypatch.setattr(parts, "FIRST_ROWS", 3)
+    monkeypatch.setattr(scoring, "score_questions", score)
+    config = settings_in(tmp_path, data, "1h").replace(use_kfold=False, num_epochs=1, use_tta=False)
+    with pytest.raises(RunStopped, match=r"holds the answers of fold 0 to 6 of 8 rows and those of the text-only prior"):
+        run(config)
+    submission, questions = tmp_path / "outputs/submission_ensemble.csv", read_questions(data / "test.csv", labelled=False)
+    assert validate_submission(submission, questions.questions).rows == 8
+    record, handed_in = read_submitted(submission), answers_in(submission)
+    assert record.source == "fold 0 (6 of 8 rows), else prior" and record.accuracy is None
+
+    answered, asked[:] = {name for part in asked for name in part}, []
+    outcome = run(config)
+    assert sorted(name for part in asked for name in part) == sorted({q.id for q in questions.questions} - answered)
+    assert not list((tmp_path / "cache" / "scores").glob("*/*")), "parts go when all is scored"
+    alone = tmp_path / "alone"
+    monkeypatch.undo()
+    run(config.replace(output_dir=str(alone), time_budget=""))
+    whole, again = (load_scores(root / "experiments/r/scores/fold0-test.npz") for root in (alone, tmp_path))
+    assert whole.ids.tolist() == again.ids.tolist()
+    np.testing.assert_allclose(again.logprobs, whole.logprobs, atol=1e-5)
+    final = answers_in(outcome.submission)
+    assert outcome.submitted.run == "r" and {name: final[name] for name in answered} == {n: handed_in[n] for n in answered}
 
 
 def test_time_for_nothing_but_the_prior(tmp_path, data, monkeypatch):

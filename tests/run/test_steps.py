@@ -22,6 +22,7 @@ from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.questions import read_questions
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import load_encoder
+from mcvqa.model.vision.features import bytes_needed
 from mcvqa.report.submission import find_form, validate_submission
 from mcvqa.run import model_side
 from mcvqa.run import steps as pipeline
@@ -327,7 +328,7 @@ def test_features_are_kept_where_they_fit_beside_what_cannot_be_made_again(datas
     project = open_project(short_run(dataset, tmp_path))
     _, side = load_side(project.config)
     images = images_seen(side.data)
-    size = side.load().store.bytes_needed(images)
+    size = bytes_needed(side.load().store, images)
     monkeypatch.setattr(model_side, "free_space", lambda folder: size - 1)
     kept, said = kept_features(project)
     assert not kept and "image features are made anew in every step: 0.0 GiB do not fit on the disk" in said

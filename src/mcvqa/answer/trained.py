@@ -15,6 +15,7 @@ from mcvqa.data.questions import Question
 from mcvqa.model.device import plan_device
 from mcvqa.model.distributed import by_each, by_main, process_share
 from mcvqa.model.load import load_base, remove_adapters, vision_is_frozen
+from mcvqa.model.vision.features import bytes_needed
 from mcvqa.run.model_side import LoadedModel, plan_weights, with_photographs
 from mcvqa.run.project import Project, RunPaths, RunStopped
 from mcvqa.run.space import free_space
@@ -180,7 +181,7 @@ class TrainedModels:
         store = loaded.store
         if store is None or not (missing := by_main(store.missing, images, scale)):
             return
-        if by_main(lambda: store.bytes_needed(missing, scale) > free_space(self.trained.cache)):
+        if by_main(lambda: bytes_needed(store, missing, scale) > free_space(self.trained.cache)):
             print(f"  image features are not kept: {self.trained.cache} has no room for them")
             loaded.base.vision.to(loaded.base.plan.device)  # which `fill` may have left on the CPU
             self._loaded = with_photographs(loaded.base, self.records, self.trained.project.config, None)

@@ -101,12 +101,20 @@ def do_score(side: ModelSide, task: Task) -> None:
         "config": settings_hash(config.weight_settings()), "precision": str(side.plan.dtype).removeprefix("torch."),
         "four_bit": bool(side.plan.four_bit),
     }
-    started = time.monotonic()
-    scores = score_questions(
-        model, loaded.base, loaded.maker, rows, config, facts, title=f"fold {fold} {SPLITS[split]}"
-    )
-    if side.schedule and tta_plan(config) == (1, (1.0,)):
-        side.schedule.pace.read = (time.monotonic() - started) / len(rows)
+
+    def score(part: Sequence[Question]) -> Scores:
+        started = time.monotonic()
+        scores = score_questions(model, loaded.base, loaded.maker, part, config, facts, title=f"fold {fold} {SPLITS[split]}")
+        if side.schedule and tta_plan(config) == (1, (1.0,)):
+            side.schedule.pace.read = (time.monotonic() - started) / len(part)
+        return scores
+
+    if side.schedule and split == "test" and Task.__module__ != "__main__":
+        from mcvqa.run.parts import score_in_parts
+
+        scores = score_in_parts(project, task, rows, score, side.schedule.pace)
+    else:
+        scores = score(rows)
     by_main(_save_scores, project, task, scores, tta_plan(config))
 
 

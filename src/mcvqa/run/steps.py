@@ -44,7 +44,7 @@ from mcvqa.run.results import Outcome, combine, require_members, write_results
 from mcvqa.run.score import is_scored, require_weights, scored_folds, splits_of, valid_scores
 from mcvqa.run.session import run_session
 from mcvqa.run.submissions import ENSEMBLE_FILE, SINGLE_FILE, Answers, read_submitted, submit_prior, write_answers
-from mcvqa.run.tasks import CODE_OF_SCORING, code_print
+from mcvqa.run.tasks import CODE_OF_SCORING, Task, code_print
 from mcvqa.run.train import forget_progress, require_untouched_0_1, result_of, train_task
 from mcvqa.scoring.orders import tta_plan
 
@@ -116,10 +116,14 @@ def _finished(
 ) -> Outcome:
     """Steps 9 and 10, in the remaining time."""
     if data is None or prior is None or not len(data.folds) or not scored_folds(project, data):
-        unchanged = f"{project.paths.outputs / ENSEMBLE_FILE} is unchanged; in a new run it holds the text-only prior's answers. "
+        handed_in = f"{project.paths.outputs / ENSEMBLE_FILE} is unchanged; in a new run it holds the text-only prior's answers. "
+        if Task.__module__ != "__main__":  # the notebook scores all test rows at once
+            from mcvqa.run.parts import hand_in_parts
+
+            handed_in = hand_in_parts(project, data, prior) or handed_in
         raise RunStopped(
             f"Within the time budget of {project.config.time_budget} no fold was trained and scored{_why_no_scores(schedule)}. "
-            f"{unchanged if data is None or data.test else ''}Run the same command again to continue. "
+            f"{handed_in if data is None or data.test else ''}Run the same command again to continue. "
             "For more speed: a smaller image_size, use_sample=true, a GPU."
         )
     try:

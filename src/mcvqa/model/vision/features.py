@@ -154,11 +154,6 @@ class FeatureStore:
         wanted = {self.path(i, scale): i for i in images if not self.images.records[i].problem}
         return [image for path, image in wanted.items() if not _is_whole(path)]
 
-    def bytes_needed(self, images: Iterable[str], scale: float = 1.0) -> int:
-        grids = [self.images.grid(image, scale) for image in images]
-        tokens = sum(image_tokens(grid, self.images.merge) for grid in grids if grid)
-        return tokens * self.width * self.dtype.itemsize
-
     def fill(
         self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 16, share: tuple[int, int] = (0, 1),
         only: Iterable[str] | None = None,
@@ -376,3 +371,10 @@ def _tower(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> tor
     weight = next(base.vision.parameters())
     on_device = patches.to(weight.device, non_blocking=True)  # a combined cast would run on the CPU and block
     return tower_features(base.vision, on_device.to(weight.dtype), grids)
+
+
+def bytes_needed(store: FeatureStore, images: Iterable[str], scale: float = 1.0) -> int:
+    """Size of the features of `images` on disk."""
+    grids = [store.images.grid(image, scale) for image in images]
+    tokens = sum(image_tokens(grid, store.images.merge) for grid in grids if grid)
+    return tokens * store.width * store.dtype.itemsize

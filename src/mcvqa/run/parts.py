@@ -1,0 +1,109 @@
+"""Test scores in parts: what a time budget leaves unfinished is handed in, and the next session goes on from there."""
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mcvqa.base.budget import Pace
+from mcvqa.base.files import DamagedFile
+from mcvqa.config import settings_hash
+from mcvqa.data.prior import Prior
+from mcvqa.data.questions import Question
+from mcvqa.model.distributed import by_main
+from mcvqa.run.dataset import RunData
+from mcvqa.run.project import Project
+from mcvqa.run.score import score_task
+from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, read_submitted, write_answers
+from mcvqa.run.tasks import Task
+from mcvqa.run.train import result_of
+from mcvqa.scoring.scores import Scores, joined, load_scores
+from mcvqa.training.checkpoint import CheckpointError, adapter_hash
+
+PART_SECONDS = 60.0  # time that a part takes, which is lost where it is cut off
+FIRST_ROWS = 64  # rows of the first part, unless the pace is known
+ELSE_PRIOR = ", else prior"  # end of the source of a submission that the prior completes
+
+
+def parts_folder(project: Project, task: Task) -> Path:
+    """The folder in cache/ for the parts of a task's scores by the weights that are there now."""
+    weights = adapter_hash(project.paths.fold(int(task.arguments["fold"])) / project.config.keep)
+    return project.paths.cache / "scores" / settings_hash({"task": task.key, "adapter": weights})
+
+
+def score_in_parts(
+    project: Project, task: Task, rows: Sequence[Question], score: Callable[[Sequence[Question]], Scores], pace: Pace
+) -> Scores:
+    """Score rows part by part, each saved when it is done and read again by a later session.
+
+    Args:
+        project: the run.
+        task: what is scored; its parts are deleted at the end.
+        rows: to score.
+        score: scores some of them and measures the pace.
+        pace: of the session.
+
+    Returns:
+        Scores of all rows, in their order.
+    """
+    folder = parts_folder(project, task)
+    parts = by_main(read_parts, folder)
+    done = {name for part in parts for name in part.ids.tolist()}
+    left = sorted((question for question in rows if question.id not in done), key=lambda question: question.image)
+    while left:  # one photograph's rows side by side, so that it is processed once
+        size = by_main(lambda: max(FIRST_ROWS, int(PART_SECONDS / pace.read)) if pace.read else FIRST_ROWS)
+        parts.append(score(left[:size]))
+        by_main(parts[-1].save, folder / f"{settings_hash({'ids': parts[-1].ids.tolist()})}.npz")
+        left = left[size:]
+    by_main(shutil.rmtree, folder, True)
+    whole = joined(parts)
+    index = {name: i for i, name in enumerate(whole.ids.tolist())}
+    ordered = whole.rows(np.array([index[question.id] for question in rows]))
+    facts = {name: fact for name, fact in parts[0].provenance.items() if name != "content"}  # a digest of the part
+    return dataclasses.replace(ordered, provenance=facts)
+
+
+def read_parts(folder: Path) -> list[Scores]:
+    """The parts that are whole."""
+    parts = (_part_in(file) for file in sorted(folder.glob("*.npz")))
+    return [part for part in parts if part is not None]
+
+
+def _part_in(file: Path) -> Scores | None:
+    try:
+        return load_scores(file)
+    except (OSError, DamagedFile):  # cut off
+        return None
+
+
+def hand_in_parts(project: Project, data: RunData | None, prior: Prior | None) -> str:
+    """Hand in what the first fold with parts has answered, and the prior's answers to the other test rows.
+
+    Only answers of the prior are replaced, and only by a model that is more accurate.
+
+    Returns:
+        A sentence that says so; '' where nothing was handed in.
+    """
+    if data is None or prior is None or not data.test or not len(data.folds):
+        return ""
+    path = project.paths.outputs / ENSEMBLE_FILE
+    current = read_submitted(path)
+    if current is not None and current.source != "prior" and not current.source.endswith(ELSE_PRIOR):
+        return ""
+    for fold in project.config.folds_to_train:
+        try:
+            task = score_task(project, data, project.config.replace(use_tta=False), fold, "test")
+            parts, accuracy = read_parts(parts_folder(project, task)), result_of(project, fold)
+        except (OSError, ValueError, KeyError, CheckpointError):
+            continue  # it has no weights yet
+        if not parts or accuracy.value <= prior.accuracy.value:
+            continue
+        answered = {name: choice for part in parts for name, choice in zip(part.ids.tolist(), part.predictions(), strict=True)}
+        blind = prior.test_logprobs.argmax(-1).tolist()
+        predictions = np.array([answered.get(q.id, guess) for q, guess in zip(data.test, blind, strict=True)])
+        share = f"{len(answered):,} of {len(data.test):,} rows"
+        nothing = Answers(f"fold {fold} ({share}){ELSE_PRIOR}", predictions, np.empty(0, np.str_), np.empty(0, bool))
+        write_answers(project, data, nothing, path)
+        return f"{path} holds the answers of fold {fold} to {share} and those of the text-only prior to the others. "
+    return ""
