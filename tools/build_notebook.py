@@ -72,7 +72,7 @@ NOT_IN_NOTEBOOK = {
         "many kinds of scenes and questions, for training `tiny` and for the ladder; the notebook's demo is scenes.small"),
     **dict.fromkeys(("run.workers.ray", "run.workers.ray_node"), "a cluster"),
     "insight": "evidence per row, label audit, explorer", "run.insights": "evidence per row, label audit",
-    "run.parts": "test rows that a time budget had no time for: a GPU has",
+    **dict.fromkeys(("run.parts", "run.unfinished"), "test rows that a time budget had no time for: a GPU has"),
     "run.explorer": "the explorer", "data.fixes": "labels that the audit has found",
     "run.guidance": "weights of rows, pseudo labels, a teacher", "answer": "the model after training",
 }

@@ -1,4 +1,4 @@
-"""Test scores in parts: what a time budget leaves unfinished is handed in, and the next session goes on from there."""
+"""Test scores in parts, so that a time budget that ends among the test rows loses few of them."""
 import dataclasses
 import shutil
 from collections.abc import Callable, Sequence
@@ -9,21 +9,15 @@ import numpy as np
 from mcvqa.base.budget import Pace
 from mcvqa.base.files import DamagedFile
 from mcvqa.config import settings_hash
-from mcvqa.data.prior import Prior
 from mcvqa.data.questions import Question
 from mcvqa.model.distributed import by_main
-from mcvqa.run.dataset import RunData
 from mcvqa.run.project import Project
-from mcvqa.run.score import score_task
-from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, read_submitted, write_answers
 from mcvqa.run.tasks import Task
-from mcvqa.run.train import result_of
 from mcvqa.scoring.scores import Scores, joined, load_scores
-from mcvqa.training.checkpoint import CheckpointError, adapter_hash
+from mcvqa.training.checkpoint import adapter_hash
 
 PART_SECONDS = 60.0  # time that a part takes, which is lost where it is cut off
 FIRST_ROWS = 64  # rows of the first part, unless the pace is known
-ELSE_PRIOR = ", else prior"  # end of the source of a submission that the prior completes
 
 
 def parts_folder(project: Project, task: Task) -> Path:
@@ -75,35 +69,3 @@ def _part_in(file: Path) -> Scores | None:
         return load_scores(file)
     except (OSError, DamagedFile):  # cut off
         return None
-
-
-def hand_in_parts(project: Project, data: RunData | None, prior: Prior | None) -> str:
-    """Hand in what the first fold with parts has answered, and the prior's answers to the other test rows.
-
-    Only answers of the prior are replaced, and only by a model that is more accurate.
-
-    Returns:
-        A sentence that says so; '' where nothing was handed in.
-    """
-    if data is None or prior is None or not data.test or not len(data.folds):
-        return ""
-    path = project.paths.outputs / ENSEMBLE_FILE
-    current = read_submitted(path)
-    if current is not None and current.source != "prior" and not current.source.endswith(ELSE_PRIOR):
-        return ""
-    for fold in project.config.folds_to_train:
-        try:
-            task = score_task(project, data, project.config.replace(use_tta=False), fold, "test")
-            parts, accuracy = read_parts(parts_folder(project, task)), result_of(project, fold)
-        except (OSError, ValueError, KeyError, CheckpointError):
-            continue  # it has no weights yet
-        if not parts or accuracy.value <= prior.accuracy.value:
-            continue
-        answered = {name: choice for part in parts for name, choice in zip(part.ids.tolist(), part.predictions(), strict=True)}
-        blind = prior.test_logprobs.argmax(-1).tolist()
-        predictions = np.array([answered.get(q.id, guess) for q, guess in zip(data.test, blind, strict=True)])
-        share = f"{len(answered):,} of {len(data.test):,} rows"
-        nothing = Answers(f"fold {fold} ({share}){ELSE_PRIOR}", predictions, np.empty(0, np.str_), np.empty(0, bool))
-        write_answers(project, data, nothing, path)
-        return f"{path} holds the answers of fold {fold} to {share} and those of the text-only prior to the others. "
-    return ""

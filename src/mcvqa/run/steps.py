@@ -118,7 +118,7 @@ def _finished(
     if data is None or prior is None or not len(data.folds) or not scored_folds(project, data):
         handed_in = f"{project.paths.outputs / ENSEMBLE_FILE} is unchanged; in a new run it holds the text-only prior's answers. "
         if Task.__module__ != "__main__":  # the notebook scores all test rows at once
-            from mcvqa.run.parts import hand_in_parts
+            from mcvqa.run.unfinished import hand_in_parts
 
             handed_in = hand_in_parts(project, data, prior) or handed_in
         raise RunStopped(
