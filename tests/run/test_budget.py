@@ -31,7 +31,7 @@ from mcvqa.data.questions import read_questions
 from mcvqa.model import rows as model_rows
 from mcvqa.model.vision.features import FeatureStore
 from mcvqa.report.submission import validate_submission
-from mcvqa.run import parts, steps
+from mcvqa.run import execution, parts, steps
 from mcvqa.run import score as scoring
 from mcvqa.run import train as training
 from mcvqa.run.project import RunStopped, open_project
@@ -311,7 +311,7 @@ def test_test_rows_that_were_scored_in_time_are_handed_in_and_not_scored_again(t
     monkeypatch.setattr(parts, "FIRST_ROWS", 3)
     monkeypatch.setattr(scoring, "score_questions", score)
     config = settings_in(tmp_path, data, "1h").replace(use_kfold=False, num_epochs=1, use_tta=False)
-    with pytest.raises(RunStopped, match=r"holds the answers of fold 0 to 6 of 8 rows and those of the text-only prior"):
+    with pytest.raises(RunStopped, match=r"holds the answers of fold 0 to 6 of 8 test rows, and those of the text-only prior"):
         run(config)
     submission, questions = tmp_path / "outputs/submission_ensemble.csv", read_questions(data / "test.csv", labelled=False)
     assert validate_submission(submission, questions.questions).rows == 8
@@ -330,6 +330,28 @@ def test_test_rows_that_were_scored_in_time_are_handed_in_and_not_scored_again(t
     np.testing.assert_allclose(again.logprobs, whole.logprobs, atol=1e-5)
     final = answers_in(outcome.submission)
     assert outcome.submitted.run == "r" and {name: final[name] for name in answered} == {n: handed_in[n] for n in answered}
+
+
+def test_test_rows_wait_for_no_photographs_but_their_own(tmp_path, many, monkeypatch):
+    """In a second session of 6 minutes those of 512 validation rows were encoded first, and no test row was scored."""
+    Clock(monkeypatch, look=15)
+    done, plain = [], execution.do_task
+
+    def do(side, task):
+        if task.name == "score fold 0 test" and "second" not in done:
+            raise TimeUp
+        done.append(task.name)
+        return plain(side, task)
+
+    monkeypatch.setattr(execution, "do_task", do)
+    config = settings_in(tmp_path, many, "15m").replace(use_kfold=False, use_tta=False, batch_size=2)
+    with pytest.raises(RunStopped):
+        run(config)
+    done.append("second")
+    run(config)
+    second = done[done.index("second") + 1 :]
+    first_of_validation = next(i for i, name in enumerate(second) if name.startswith("features of scored rows"))
+    assert second.index("score fold 0 test") < first_of_validation < second.index("score fold 0 oof")
 
 
 def test_time_for_nothing_but_the_prior(tmp_path, data, monkeypatch):

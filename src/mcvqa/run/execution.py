@@ -30,7 +30,7 @@ from mcvqa.run.folds import split_rows
 from mcvqa.run.lengths import require_rows_fit
 from mcvqa.run.model_side import ModelSide, do_features, feature_tasks, features_fit, plan_weights
 from mcvqa.run.project import Project, heading
-from mcvqa.run.score import do_score, is_scored, score_task, splits_of
+from mcvqa.run.score import SPLITS, do_score, is_scored, score_task, splits_of
 from mcvqa.run.session import in_attempt, memory_explained
 from mcvqa.run.space import disk_need, require_space
 from mcvqa.run.tasks import Task, TaskGraph
@@ -123,15 +123,18 @@ class Execution:
             sample: number of validation rows per fold; 0: all.
         """
         scales = {1.0, *tta_plan(config)[1]} - ({1.0} if self.features_ready else set())
-        rows = "scored" if self.schedule else "all"
-        features = self._features(
-            task for scale in sorted(scales) for task in feature_tasks(scale, len(self.workers), rows, sample)
-        )
-        needs = [task.name for task in features]
-        return [*features, *(
-            score_task(self.project, self.data, config, fold, split, needs, sample)
-            for fold in self.project.config.folds_to_train for split in splits_of(self.data)
-        )]
+        rows = {"test": "test", "oof": "scored"} if self.schedule else dict.fromkeys(SPLITS, "all")
+        features = {
+            split: self._features(
+                task for scale in sorted(scales)
+                for task in feature_tasks(scale, len(self.workers), rows[split], sample * (split == "oof"))
+            )
+            for split in splits_of(self.data)
+        }
+        return [
+            task for fold in self.project.config.folds_to_train for split, needs in features.items()
+            for task in (*needs, score_task(self.project, self.data, config, fold, split, [t.name for t in needs], sample))
+        ]
 
     def first_answers(self) -> list[Task]:
         """Tasks within a time budget: score the first fold before training the next, so that there is a submission."""

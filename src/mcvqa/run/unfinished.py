@@ -1,6 +1,8 @@
 """What a time budget left unfinished: answers to a part of the test rows are handed in with the prior's to the others."""
 import numpy as np
 
+from mcvqa.base.files import DamagedFile
+from mcvqa.base.informing import counted
 from mcvqa.data.prior import Prior
 from mcvqa.run.dataset import RunData
 from mcvqa.run.parts import parts_folder, read_parts
@@ -8,15 +10,15 @@ from mcvqa.run.project import Project
 from mcvqa.run.score import score_task
 from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, read_submitted, write_answers
 from mcvqa.run.train import result_of
+from mcvqa.scoring.scores import Scores, load_scores
 from mcvqa.training.checkpoint import CheckpointError
-
-ELSE_PRIOR = ", else prior"  # end of the source of a submission that the prior completes
 
 
 def hand_in_parts(project: Project, data: RunData | None, prior: Prior | None) -> str:
-    """Hand in what the first fold with parts has answered, and the prior's answers to the other test rows.
+    """Hand in what a fold without an accuracy has answered, and the prior's answers to the other test rows.
 
-    Only answers of the prior are replaced, and only by a model that is more accurate.
+    Only answers of the prior, or of an earlier session of this run that ended so, are replaced, and only by a fold that was more
+    accurate when it was trained.
 
     Returns:
         A sentence that says so; '' where nothing was handed in.
@@ -25,21 +27,31 @@ def hand_in_parts(project: Project, data: RunData | None, prior: Prior | None) -
         return ""
     path = project.paths.outputs / ENSEMBLE_FILE
     current = read_submitted(path)
-    if current is not None and current.source != "prior" and not current.source.endswith(ELSE_PRIOR):
+    unmeasured = current is not None and current.run == project.config.run and current.accuracy is None
+    if current is not None and current.source != "prior" and not unmeasured:
         return ""
     for fold in project.config.folds_to_train:
-        try:
-            task = score_task(project, data, project.config.replace(use_tta=False), fold, "test")
-            parts, accuracy = read_parts(parts_folder(project, task)), result_of(project, fold)
-        except (OSError, ValueError, KeyError, CheckpointError):
-            continue  # it has no weights yet
-        if not parts or accuracy.value <= prior.accuracy.value:
+        parts = _scored_parts(project, data, fold)
+        if not parts or result_of(project, fold).value <= prior.accuracy.value:
             continue
         answered = {name: choice for part in parts for name, choice in zip(part.ids.tolist(), part.predictions(), strict=True)}
         blind = prior.test_logprobs.argmax(-1).tolist()
         predictions = np.array([answered.get(q.id, guess) for q, guess in zip(data.test, blind, strict=True)])
-        share = f"{len(answered):,} of {len(data.test):,} rows"
-        nothing = Answers(f"fold {fold} ({share}){ELSE_PRIOR}", predictions, np.empty(0, np.str_), np.empty(0, bool))
-        write_answers(project, data, nothing, path)
-        return f"{path} holds the answers of fold {fold} to {share} and those of the text-only prior to the others. "
+        source, others = f"fold {fold}", ""
+        if len(answered) < len(data.test):
+            source += f" ({len(answered):,} of {len(data.test):,} rows), else prior"
+            others = ", and those of the text-only prior to the others"
+        write_answers(project, data, Answers(source, predictions, np.empty(0, np.str_), np.empty(0, bool)), path)
+        return f"{path} holds the answers of fold {fold} to {len(answered):,} of {counted(len(data.test), 'test row')}{others}. "
     return ""
+
+
+def _scored_parts(project: Project, data: RunData, fold: int) -> list[Scores]:
+    """Test scores of a fold in one order and scale: whole, or the parts that there was time for; none without weights."""
+    try:
+        task = score_task(project, data, project.config.replace(use_tta=False), fold, "test")
+        if project.records.is_done(task):
+            return [load_scores(project.paths.root / task.makes[0])]
+        return read_parts(parts_folder(project, task))
+    except (OSError, ValueError, KeyError, DamagedFile, CheckpointError):
+        return []
