@@ -80,7 +80,7 @@ NOT_IN_NOTEBOOK = {
 NAMES_NOT_IN_NOTEBOOK = {
     "config": ("parse_changes",), "run.dataset": ("read_form",),
     "base.uncertainty": ("significantly_worse",),  # the benchmarks
-    "run.project": ("settings_of_run",), "report.experiments": ("list_experiments",),  # the command line
+    "run.project": ("settings_of_run", "_data_dir_from_here"), "report.experiments": ("list_experiments",),  # the command line
     "model.source": ("HUB_SECONDS", "without_hub"),  # the pre-flight
     "report.figures": ("draw_ladder",),  # the ladder
     "model.fast.forward": ("AskedRows", "WithLetters"), "model.fast.dropout": ("HasDropout",),  # these stand in annotations alone

@@ -1,5 +1,6 @@
 """A run keeps the instruction line that it was trained with, whatever the language of its questions."""
 import dataclasses
+from pathlib import Path
 
 import pytest
 import yaml
@@ -67,3 +68,18 @@ def test_a_damaged_file_is_still_reported(tmp_path):
     (open_project(config).paths.experiment / "config.yaml").write_text("- a")
     with pytest.raises(ConfigError, match=r"config\.yaml is damaged"):
         settle_settings(open_project(config))
+
+
+@pytest.mark.parametrize("output_dir", [".", "out"])
+def test_a_run_finds_its_data_from_any_folder(tmp_path, monkeypatch, output_dir):
+    """`mcvqa serve PATH` from another folder said that there is no data/demo."""
+    made, elsewhere = tmp_path / "made", tmp_path / "elsewhere"
+    experiment = made / output_dir / "experiments" / "r"
+    for folder in (experiment, elsewhere, made / "data"):
+        folder.mkdir(parents=True)
+    (experiment / "config.yaml").write_text(f"data_dir: data\noutput_dir: {output_dir}\nrun_name: r\n")
+    monkeypatch.chdir(elsewhere)
+    settings = settings_of_run(str(experiment))
+    assert Path(settings["data_dir"]).resolve() == made / "data"
+    (elsewhere / "data").mkdir()
+    assert settings_of_run(str(experiment))["data_dir"] == "data", "what is here, as it is named"

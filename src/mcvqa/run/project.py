@@ -46,10 +46,25 @@ def settings_of_run(run: str, output_dir: str = ".") -> dict[str, Any]:
         there = f"There are {', '.join(known)}." if known else "There are no runs yet."
         raise ConfigError(f"There is no run {run!r}: {file} is missing. {there} Name one, or give the path of experiments/<run>.")
     values = read_yaml(file, dict)
-    folder = folder.absolute()
+    root = folder.absolute().parent.parent
     return {"user_prompt": KOREAN_PROMPT} | {name: value for name, value in values.items() if name in Config.settings()} | {
-        "output_dir": os.path.relpath(folder.parent.parent), "run_name": folder.name,
+        "output_dir": os.path.relpath(root), "run_name": folder.absolute().name,
+        **({"data_dir": _data_dir_from_here(values, root)} if "data_dir" in values else {}),
     }
+
+
+def _data_dir_from_here(values: dict[str, Any], root: Path) -> str:
+    """A run's `data_dir`; where it is relative, config.yaml means it from the folder in which the run was started.
+
+    Args:
+        values: of config.yaml.
+        root: its `output_dir`, absolute.
+    """
+    data_dir, parts = str(values["data_dir"]), Path(str(values.get("output_dir", "."))).parts
+    started = Path(*root.parts[: len(root.parts) - len(parts)])
+    if Path(data_dir).exists() or started.joinpath(*parts) != root or not (started / data_dir).exists():
+        return data_dir
+    return os.path.relpath(started / data_dir)
 
 
 # %% folders
