@@ -64,6 +64,15 @@ def test_a_run_that_can_go_on(checked, tmp_path):
         assert re.search(figure, said)
 
 
+def test_members_that_are_not_there_are_named(checked, tmp_path):
+    """`check` said ready, and the run stopped at its second step."""
+    (tmp_path / "friend.csv").write_text("id,answer\n")
+    ready, said = checked(members=("prior", str(tmp_path / "friend.csv"), "lr0.1"))
+    missing = [line for line in said.splitlines() if "does not exist" in line]
+    assert not ready and len(missing) == 1
+    assert missing[0].startswith("  ! members: ") and "lr0.1/scores does not exist" in missing[0]
+
+
 @pytest.mark.parametrize(
     ("missing", "last"), [(10, "! train/train_0009.jpg: no such file"), (11, "! and 1 more"), (12, "! and 2 more")]
 )

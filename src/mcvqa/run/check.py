@@ -38,7 +38,8 @@ from mcvqa.run.beginning import print_beside, prints_of_base, why_not_measured
 from mcvqa.run.dataset import RunData, read_data, require_photographs
 from mcvqa.run.folds import fold_summary, split_rows
 from mcvqa.run.lengths import kept_values, length_problems, memory_of, trains_in_blocks
-from mcvqa.run.project import Project, RunStopped, open_project, with_kept_prompt
+from mcvqa.run.project import Project, RunPaths, RunStopped, open_project, with_kept_prompt
+from mcvqa.run.results import require_members
 from mcvqa.run.space import disk_need, existing_folder, free_space
 from mcvqa.run.start import start_folder
 from mcvqa.run.workers.processes import worker_gpus
@@ -54,7 +55,7 @@ def check_run(config: Config) -> bool:
     with tempfile.TemporaryDirectory() as scratch:
         project = open_project(config.replace(output_dir=scratch))
         data = read_data(project)
-        ready = _check_data(project, data)
+        ready = _check_data(project, data) & _check_members(project, config)
         config, why = with_prompt(config, data.train)
         print_line(True, f"instruction of the prompt: {why}")
         project = replace(project, config=config.replace(output_dir=scratch))
@@ -83,6 +84,16 @@ def check_run(config: Config) -> bool:
 
 
 # %% data
+def _check_members(project: Project, config: Config) -> bool:
+    """Whether all members of the ensemble are there. Args: config: with the folder that the run will write to."""
+    try:
+        require_members(replace(project, config=config, paths=RunPaths(Path(config.output_dir), config.run)))
+    except RunStopped as error:
+        print_line(False, str(error))
+        return False
+    return True
+
+
 def _check_data(project: Project, data: RunData) -> bool:
     print_section("data")
     files, tables = data.files, data.tables

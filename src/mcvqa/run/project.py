@@ -43,7 +43,7 @@ def settings_of_run(run: str, output_dir: str = ".") -> dict[str, Any]:
     file = folder / "config.yaml"
     if not file.exists():
         known = sorted(path.parent.name for path in (Path(output_dir) / "experiments").glob("*/config.yaml"))
-        there = f"There are {', '.join(known)}." if known else "There are no runs yet."
+        there = f"The runs here are: {', '.join(known)}." if known else "There are no runs yet."
         raise ConfigError(f"There is no run {run!r}: {file} is missing. {there} Name one, or give the path of experiments/<run>.")
     values = read_yaml(file, dict)
     root = folder.absolute().parent.parent
