@@ -16,7 +16,7 @@ from mcvqa.model.families.registry import FAMILIES
 from mcvqa.model.fast.forward import collate
 from mcvqa.model.load import remove_adapters
 from mcvqa.model.memory import MemoryPlan, Trial
-from mcvqa.model.rows import longest_row
+from mcvqa.model.rows import longest_training_rows
 from mcvqa.model.vision.tower import tower_features
 from mcvqa.training import loop, micro_batch, recorded
 from mcvqa.training.evaluate import Evaluator
@@ -303,9 +303,9 @@ def test_a_recording_that_fails_in_a_trial_is_no_trial(make_trainer, monkeypatch
     monkeypatch.setattr(micro_batch, "measure_pass", lambda rows, checkpointing, run, *_, recorded: (
         run(), run(), Trial(rows, checkpointing, 1.0, GIB, recorded))[-1])
     trainer.change(base=dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB)))
-    row = longest_row(trainer.maker, trainer.train, trainer.config)
-    assert micro_batch.try_pass(trainer.stepper, row, 2, False)
-    assert micro_batch.try_pass(trainer.stepper, row, 2, False, recorded=True) is None
+    rows = longest_training_rows(trainer.maker, trainer.train, trainer.config)
+    assert micro_batch.try_pass(trainer.stepper, rows, 2, False)
+    assert micro_batch.try_pass(trainer.stepper, rows, 2, False, recorded=True) is None
 
 
 def test_a_vision_tower_in_training_is_not_recorded(make_trainer):

@@ -1,7 +1,7 @@
 """The memory of a training step: how many rows one forward pass takes, and whether activations are kept.
 
 The rows of a step are always the effective batch; only their division into forward passes changes. What fits is measured with
-copies of the longest row that share no tokens: an estimate would have to know every kernel of every GPU.
+the longest rows: an estimate would have to know every kernel of every GPU.
 """
 import math
 import time
@@ -145,7 +145,7 @@ def reason_for(trials: Sequence[Trial], rows: int, tokens: int) -> str:
         return f"{'with' if trial.checkpointing else 'without'} checkpointing{', recorded' * trial.recorded}"
 
     line = (f"micro-batch {best.rows} of {rows} rows {way(best)}: {best.peak / GIB:.1f} GiB "
-            f"at the longest row ({tokens} tokens), {best.rate:.1f} rows/s")
+            f"at the longest rows (up to {tokens} tokens), {best.rate:.1f} rows/s")
     for other in others:
         line += f"; {way(other)} {other.rows} fit and are {1 - other.rate / best.rate:.0%} slower"
     return line

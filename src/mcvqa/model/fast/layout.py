@@ -90,22 +90,17 @@ def read_prompts(rows: Sequence[Row], image_token_id: int) -> list[Prompt]:
     return prompts
 
 
-def lay_out(rows: Sequence[Row], image_token_id: int, *, sharing: bool = True) -> TokenLayout:
+def lay_out(rows: Sequence[Row], image_token_id: int) -> TokenLayout:
     """Make the list of distinct tokens of all prompts.
 
     Prompts are sorted by their tokens, so that a prefix shared by two is shared by all between them, and each needs to be
     compared only with the one before it.
-
-    Args:
-        sharing: whether rows share tokens; otherwise only the orders of a row do.
     """
     prompts = read_prompts(rows, image_token_id)
-    prompts.sort(key=lambda prompt: (0 if sharing else prompt.row, prompt.names.astype(">i8").tobytes()))  # numeric order
+    prompts.sort(key=lambda prompt: prompt.names.astype(">i8").tobytes())  # numeric order
     names, source = (_padded([getattr(prompt, name) for prompt in prompts]) for name in ("names", "source"))  # (E, L)
     real = source >= 0
     differs = names[1:] != names[:-1]
-    if not sharing:
-        differs[:, 0] |= np.diff([prompt.row for prompt in prompts]) > 0  # from the first token of a row on
     new = real.copy()  # (E, L) whether the prompt before has another token here or earlier
     new[1:] &= np.logical_or.accumulate(differs, axis=1)
 
@@ -184,7 +179,7 @@ def uses_of(index: torch.Tensor, rows: int) -> Uses:
     return order, torch.searchsorted(ordered, torch.arange(rows + 1, device=ordered.device))
 
 
-class _Gathered(torch.autograd.Function):
+class _SharedRows(torch.autograd.Function):
     """`gathered` for GPUs."""
 
     @staticmethod
@@ -205,7 +200,7 @@ def gathered(values: torch.Tensor, index: torch.Tensor, uses: Callable[[], Uses]
     Args:
         uses: returns where each row is used.
     """
-    return _Gathered.apply(values, index, uses) if values.is_cuda else F.embedding(index, values)
+    return _SharedRows.apply(values, index, uses) if values.is_cuda else F.embedding(index, values)
 
 
 def attend(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None, dropout: float = 0.0) -> torch.Tensor:
