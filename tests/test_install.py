@@ -93,6 +93,9 @@ def test_an_activated_environment_is_not_rebuilt_on_itself(clone):
 
 
 # %% the lock
+LOCKS = ("requirements.txt", "requirements-nightly.txt", "requirements-docs.txt")
+
+
 def locked(*files: str) -> dict[str, list[Requirement]]:
     """Name -> its lines."""
     found: dict[str, list[Requirement]] = {}
@@ -105,15 +108,15 @@ def locked(*files: str) -> dict[str, list[Requirement]]:
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 def test_the_lock_has_one_version_of_all_that_the_project_names(python):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras, locks = project["optional-dependencies"], locked("requirements.txt", "requirements-nightly.txt")
-    for line in (*project["dependencies"], *extras["dev"], *extras["ray"], *extras["ui"], "setuptools"):
+    extras, locks = project["optional-dependencies"], locked(*LOCKS)
+    for line in (*project["dependencies"], *extras["dev"], *extras["ray"], *extras["ui"], *extras["docs"], "setuptools"):
         wanted = Requirement(line)
         lines = [one for one in locks[canonicalize_name(wanted.name)]
                  if not one.marker or one.marker.evaluate({"python_version": python})]
-        (version,) = [re.fullmatch("==(.*)", str(one.specifier))[1] for one in lines]
+        (version,) = {re.fullmatch("==(.*)", str(one.specifier))[1] for one in lines}
         assert wanted.specifier.contains(version), f"{line}, but the lock has {version}: make lock"
 
 
 def test_the_lock_names_torch_and_not_what_its_builds_bring():
-    names = set(locked("requirements.txt", "requirements-nightly.txt"))
+    names = set(locked(*LOCKS))
     assert "torch" in names and not [name for name in names if name.startswith(("nvidia-", "cuda-")) or name == "triton"]
