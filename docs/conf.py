@@ -1,6 +1,7 @@
 """Sphinx's settings: `make docs` builds what is listed in PAGES into build/docs, from the repository's root."""
 import sys
 from pathlib import Path
+from typing import Any
 
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
@@ -36,10 +37,16 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!mcvqa\.\w+$).*")]
 html_theme = "furo"
 html_title = f"mcvqa {release}"
 html_static_path = ["static"]
-html_css_files = ["figures.css"]
+html_css_files = ["pages.css"]
 html_extra_path = ["static/index.html"]  # the way from build/docs/ to the first page
 html_copy_source = False
 
 
+def name_language(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    if page.startswith("docs/ko/"):
+        context["language"] = "ko"
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("html-page-context", name_language)
     app.add_lexer("mermaid", TextLexer)  # drawn by the repository's viewer only; docs/figures/ has the picture

@@ -131,7 +131,7 @@ def test_files_named_in_the_text_exist(name):
 # %% two languages, one document
 def outline(text: str) -> list[str]:
     """Levels of the headings, the starts of code blocks, the widths of table rows and the list items, in order."""
-    marks = re.findall(r"^(?:(#+) |(```)|(\|.*)\|$|(- ))", without_blocks(text), re.MULTILINE)
+    marks = re.findall(r"^(?:(#+) |(```)|(\|.*)\|$|(- |\d+\. ))", without_blocks(text), re.MULTILINE)
     return [heading or block or item or f"{row.count('|')} cells" for heading, block, row, item in marks]
 
 
@@ -141,7 +141,7 @@ def test_both_languages_have_the_same_parts(english, korean):
 
 
 def test_an_outline_has_headings_blocks_lists_and_tables():
-    assert {"##", "```", "- ", "3 cells"} <= set(outline(document("README.md")))
+    assert {"##", "```", "- ", "1. ", "5 cells"} <= set(outline(document("README.md")))
 
 
 @pytest.mark.parametrize(("english", "korean"), PAIRS)
@@ -155,6 +155,20 @@ def test_both_languages_give_the_same_commands_settings_and_figures(english, kor
 def test_both_trees_have_the_same_files():
     english, korean = map(tree_of, OVERVIEWS)
     assert list(english) == list(korean)
+
+
+@pytest.mark.parametrize("name", README_NAMES)
+def test_a_readme_is_short_and_shows_its_picture_in_both_colour_schemes(name):
+    assert len(document(name).splitlines()) < 150
+    for picture in re.findall(r'(?:src|srcset)="([^"]+)"', document(name)):
+        assert (ROOT / picture).exists(), picture
+    assert document(name).index("<picture>") < document(name).index("```bash")
+
+
+@pytest.mark.parametrize("name", README_NAMES)
+def test_the_test_command_is_that_of_continuous_integration(name):
+    assert re.search(r"^make test\b", document(".ci/run"), re.MULTILINE)
+    assert any(re.search(r"^make test\b", block, re.MULTILINE) for block in code_blocks(document(name)))
 
 
 def test_start_and_tutorials_are_in_both_languages():

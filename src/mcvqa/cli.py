@@ -349,7 +349,21 @@ def validate(
             raise typer.Exit(1)
 
 
-# %% about settings and runs
+# %% about settings, runs and this installation
+@app.command(help="The version; with --verbose what a bug report needs: versions, commit, device, memory. It names no path, no "
+             "user and no machine.\n\nExample: mcvqa version --verbose")
+def version(
+    verbose: Annotated[bool, typer.Option("--verbose", help="All that a bug report needs.")] = False,
+) -> None:
+    with _told_for_people():
+        if verbose:
+            from mcvqa.run.installation import installation_report
+
+            print(installation_report())
+        else:
+            print(f"mcvqa {__version__}")
+
+
 @app.command(help="The presets; with --fields every setting, its default and its meaning.\n\nExample: mcvqa presets --fields")
 def presets(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
