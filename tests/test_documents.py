@@ -166,6 +166,12 @@ def test_a_readme_is_short_and_shows_its_picture_in_both_colour_schemes(name):
 
 
 @pytest.mark.parametrize("name", README_NAMES)
+def test_what_the_demo_prints_is_what_was_measured(name):
+    shown = re.findall(r"^\| [^|]+ \| 0\.\d+ \|.*$", document(name), re.MULTILINE)
+    assert len(shown) == 8 and set(shown) <= set(document("benchmarks/RESULTS.md").splitlines())
+
+
+@pytest.mark.parametrize("name", README_NAMES)
 def test_the_test_command_is_that_of_continuous_integration(name):
     assert re.search(r"^make test\b", document(".ci/run"), re.MULTILINE)
     assert any(re.search(r"^make test\b", block, re.MULTILINE) for block in code_blocks(document(name)))

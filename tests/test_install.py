@@ -12,6 +12,8 @@ import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import mcvqa
+
 ROOT = Path(__file__).parents[1]
 BASE = getattr(sys, "_base_executable", sys.executable)
 PYPROJECT = """
@@ -90,6 +92,30 @@ def test_an_activated_environment_is_not_rebuilt_on_itself(clone):
     (clone / "pyproject.toml").write_text(f"{PYPROJECT}# changed\n")
     again = shell(f"{activated}bash install.sh", clone)
     assert "installing the tested versions" in again and "stays as it is" not in again and not sees_system_packages(clone)
+
+
+# %% the wheel
+@pytest.mark.nightly
+def test_the_wheel_is_whole_and_works_without_the_repository(tmp_path):
+    """Built offline from a copy, installed beside the libraries that are there, and asked from an empty folder."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    files = {p.relative_to(ROOT / "src").as_posix() for p in (ROOT / "src" / "mcvqa").rglob("*") if p.is_file()}
+    files = {name for name in files if "__pycache__" not in name}
+    with zipfile.ZipFile(wheel) as packed:
+        assert files == {name for name in packed.namelist() if name.startswith("mcvqa/")}
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", target, wheel], check=True)
+    (tmp_path / "empty").mkdir()
+    asked = subprocess.run(
+        [sys.executable, "-m", "mcvqa", "version"], cwd=tmp_path / "empty", env=os.environ | {"PYTHONPATH": str(target)},
+        capture_output=True, text=True, check=True,
+    )
+    assert asked.stdout.split() == ["mcvqa", mcvqa.__version__] and f"mcvqa-{mcvqa.__version__}-" in wheel.name
 
 
 # %% the lock
