@@ -28,7 +28,7 @@ myst_enable_extensions = ["attrs_inline", "colon_fence"]
 myst_heading_anchors = 4  # links name headings as the repository's viewer does
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 # every name that `import mcvqa` exports must be found; inner records need no page, and other packages' pages are not fetched
