@@ -83,8 +83,8 @@ def test_the_list_of_commands_is_whole():
     assert all(f"\n  {name} " in said for name in COMMANDS)
 
 
-def test_every_command_takes_config_and_changes():
-    for name in COMMANDS:
+def test_every_command_that_reads_settings_takes_config_and_changes():
+    for name in set(COMMANDS) - {"version"}:
         said = typed(name, "--help")
         assert "--config" in said and "--set" in said, name
         assert "--data" in said or name in ("demo", "presets", "experiments", "models"), name
