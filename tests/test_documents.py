@@ -37,7 +37,7 @@ def without_blocks(text: str) -> str:
 # %% commands and settings
 def check_command(written: str) -> None:
     """Parse one command line as the program would, and its settings as a run would."""
-    name, *words = one_change_each(shlex.split(written))
+    name, *words = one_change_each(shlex.split(written.partition(" > ")[0]))
     command = get_command(app).commands[name]
     given = command.make_context(name, words).params
     load_config(None, given.get("preset"), parse_changes(given.get("set_") or []))
