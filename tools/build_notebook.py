@@ -46,6 +46,7 @@ NOT_NEEDED = {"typer"}  # the command line's
 NOT_IN_NOTEBOOK = {
     "cli": "the command line", "__main__": "the command line",
     "run.single": "single steps, for the command line",
+    "run.installation": "what a bug report needs, for the command line",
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
     "model.catalog": "`mcvqa models`", "model.download": "what is to be downloaded, for the pre-flight",
     "model.coverage": "which layers get adapters, for the pre-flight",

@@ -19,17 +19,22 @@ from mcvqa.base.interrupt import RUN_ME_AGAIN
 from mcvqa.config import PRESETS, Config, ConfigError, McvqaError, Setting, load_config, parse_changes
 
 
+def one_change_each(args: list[str]) -> list[str]:
+    """`--set a=1 b=2` -> `--set a=1 --set b=2`"""
+    each: list[str] = []
+    setting = False
+    for word in args:
+        setting = setting and not word.startswith("-") and "=" in word
+        each += ["--set", word] if setting and each[-1] != "--set" else [word]
+        setting = setting or word == "--set" or word.startswith("--set=")
+    return each
+
+
 class Commands(TyperGroup):
-    """The commands, where `--set a=1 b=2` is read as `--set a=1 --set b=2`."""
+    """The commands; `--set` takes several changes."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        each: list[str] = []
-        setting = False
-        for word in args:
-            setting = setting and not word.startswith("-") and "=" in word
-            each += ["--set", word] if setting and each[-1] != "--set" else [word]
-            setting = setting or word == "--set" or word.startswith("--set=")
-        return super().parse_args(ctx, each)
+        return super().parse_args(ctx, one_change_each(args))
 
 
 app = typer.Typer(
@@ -344,7 +349,21 @@ def validate(
             raise typer.Exit(1)
 
 
-# %% about settings and runs
+# %% about settings, runs and this installation
+@app.command(help="The version; with --verbose what a bug report needs: versions, commit, device, memory. It names no path, no "
+             "user and no machine.\n\nExample: mcvqa version --verbose")
+def version(
+    verbose: Annotated[bool, typer.Option("--verbose", help="All that a bug report needs.")] = False,
+) -> None:
+    with _told_for_people():
+        if verbose:
+            from mcvqa.run.installation import installation_report
+
+            print(installation_report())
+        else:
+            print(f"mcvqa {__version__}")
+
+
 @app.command(help="The presets; with --fields every setting, its default and its meaning.\n\nExample: mcvqa presets --fields")
 def presets(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
@@ -355,22 +374,22 @@ def presets(
             print(_config(config, preset, set_, None).to_yaml())
         elif fields:
             for name, setting in Config.settings().items():
-                default = _as_typed(setting.default).replace("\n", "\\n") or "(empty)"
-                print(f"{name:24} {default}{_allowed(setting)}\n{'':26}{setting.meaning}")
+                default = as_typed(setting.default).replace("\n", "\\n") or "(empty)"
+                print(f"{name:24} {default}{allowed_values(setting)}\n{'':26}{setting.meaning}")
         else:
             for name, values in PRESETS.items():
-                print(f"{name:10} " + " ".join(f"{k}={_as_typed(v)}" for k, v in values.items()))
+                print(f"{name:10} " + " ".join(f"{k}={as_typed(v)}" for k, v in values.items()))
             print("\nUse one with --preset NAME; see all of its settings with: mcvqa presets --preset NAME")
 
 
-def _as_typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
     """`value` as --set takes it."""
     if isinstance(value, tuple):
-        return ",".join(map(_as_typed, value))
+        return ",".join(map(as_typed, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _allowed(setting: Setting) -> str:
+def allowed_values(setting: Setting) -> str:
     """Range or choices of a setting, in brackets; empty where any text will do."""
     if setting.choices:
         return f"  [{'some' if isinstance(setting.default, tuple) else 'one'} of {', '.join(setting.choices)}]"
