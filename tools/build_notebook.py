@@ -49,6 +49,7 @@ NOT_IN_NOTEBOOK = {
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
     "model.catalog": "`mcvqa models`", "model.download": "what is to be downloaded, for the pre-flight",
     "model.coverage": "which layers get adapters, for the pre-flight",
+    "run.of_search": "members of a search",
     "search": "needs optuna, and the hours of many runs",
     "run.demo": "the ladder that shows what each technique brings: five runs one after the other",
     "data.unread": "files that are no tables, archives but .zip: save tables as CSV, unpack archives",

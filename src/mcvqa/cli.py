@@ -84,7 +84,16 @@ def _say(message: str) -> None:
 
 def _config(file: Path | None, preset: str | None, changes: list[str] | None, data: str | None) -> Config:
     values: dict[str, Any] = {"data_dir": data} if data else {}
-    return load_config(file, preset, values | parse_changes(changes or []))
+    return _with_members(load_config(file, preset, values | parse_changes(changes or [])))
+
+
+def _with_members(settings: Config) -> Config:
+    """The settings with the runs that members=search:NAME:5 speaks of."""
+    if not any(name.startswith("search:") for name in settings.members):
+        return settings
+    from mcvqa.run.of_search import with_members_of_search
+
+    return with_members_of_search(settings)
 
 
 def _of_run(run: str | None, file: Path | None, preset: str | None, changes: list[str] | None, data: str | None) -> Config:
@@ -97,7 +106,7 @@ def _of_run(run: str | None, file: Path | None, preset: str | None, changes: lis
 
     given = {"data_dir": data} if data else {}
     changed = given | parse_changes(changes or [])
-    return Config().replace(**settings_of_run(run, str(changed.get("output_dir", "."))) | changed)
+    return _with_members(Config().replace(**settings_of_run(run, str(changed.get("output_dir", "."))) | changed))
 
 
 def _version(wanted: bool) -> None:

@@ -78,6 +78,8 @@ def draw_slices(complete: Sequence[TrialResult], searched: Sequence[Searched]) -
                 axes.tick_params(axis="x", rotation=30)
         elif one.log:
             axes.set_xscale("log")
+        elif one.whole:
+            axes.xaxis.get_major_locator().set_params(integer=True)
     for axes in panels.flat[len(searched):]:
         axes.set_axis_off()
     for axes in panels[:, 0]:
@@ -93,6 +95,8 @@ def draw_coordinates(complete: Sequence[TrialResult], searched: Sequence[Searche
         color, width = (BEST_COLOR, 2.4) if rank == 0 else (TRIAL_COLOR, 1.2)
         axes.plot(range(len(searched)), heights[rank], color=color, linewidth=width, alpha=1 - 0.85 * rank / len(complete))
     axes.set_xticks(range(len(searched)), [one.name for one in searched], rotation=20, ha="right", parse_math=False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
     axes.set(yticks=[], ylim=(-0.12, 1.12), title="All settings at once")
     for place, one in enumerate(searched):
         for end, value, align in ((1.04, one.ends[-1], "bottom"), (-0.04, one.ends[0], "top")):

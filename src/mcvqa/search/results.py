@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from mcvqa.base.files import read_json, write_json, write_text
+from mcvqa.base.files import write_json, write_text
 from mcvqa.base.uncertainty import spell_error
 from mcvqa.report.experiments import settings_text
 from mcvqa.run.dataset import RunData
-from mcvqa.run.project import RunPaths, RunStopped
+from mcvqa.run.of_search import TRIALS_FILE
+from mcvqa.run.project import RunStopped
 from mcvqa.scoring.scores import load_scores
 from mcvqa.search.judge import Judged
 from mcvqa.search.study import SearchPlan, was_killed
 from mcvqa.search.trial import judged_run
-
-TRIALS_FILE = "trials.json"  # in experiments/<study>
 
 
 # %% one trial
@@ -63,7 +62,8 @@ def trial_result(plan: SearchPlan, data: RunData, trial: Any) -> TrialResult:
     facts, names = trial.user_attrs, {"FAIL": "killed" if was_killed(trial) else "failed"}
     run, complete = facts.get("run", ""), trial.state.name == "COMPLETE"
     return TrialResult(
-        trial.number + 1, names.get(trial.state.name, trial.state.name.lower()), run, trial.params, trial.intermediate_values,
+        trial.number + 1, names.get(trial.state.name, trial.state.name.lower()), run, plan.values_of(trial.params),
+        trial.intermediate_values,
         judged_run(data, load_scores(plan.paths.scores / f"{run}.npz")) if complete else None, facts.get("seconds", 0.0),
         facts.get("epochs", 0), facts.get("note", ""),
     )
@@ -188,20 +188,4 @@ def told(found: Found) -> Iterator[str]:
         )
     if not found.confirmed:
         yield "not confirmed on other folds: the log-loss of the best of many is probably too good."
-
-
-# %% read by others
-def recorded_trials(root: Path, study: str) -> list[dict[str, Any]]:
-    """The trials of a search in an output folder, the best first.
-
-    Raises:
-        RunStopped: there is no such search.
-    """
-    file = RunPaths(root, study).experiment / TRIALS_FILE
-    if not file.exists():
-        known = sorted(path.parent.name for path in (root / "experiments").glob(f"*/{TRIALS_FILE}"))
-        there = f"There are {', '.join(known)}." if known else "There are none yet."
-        raise RunStopped(f"members: there is no search {study!r} ({file} is missing). {there}")
-    return list(read_json(file, list))
-
 

@@ -53,11 +53,11 @@ def search_settings(
         raise RunStopped(
             "A search gives no trials to Ray: start the same command on every machine, with one output folder for all of them."
         )
-    plan = make_plan(config, trials, study, space, storage, best, by_hand, prune, began)
+    plan, left_out = make_plan(config, trials, study, space, storage, best, by_hand, prune, began)
     study_now, data = SearchStudy(plan), _data_of(plan)
     study_now.settle(data)
     write_text(plan.paths.experiment / "space.yaml", space_as_yaml(plan.space))
-    _announce(plan, study_now, data, by_hand)
+    _announce(plan, study_now, data, left_out)
     teller, is_over = _Teller(plan, data, study_now), False
     try:
         if parallel > 1:
@@ -76,8 +76,11 @@ def search_settings(
 def make_plan(
     config: Config, trials: int, study: str, space: Path | None, storage: str, best: int, by_hand: Collection[str], prune: bool,
     began: float,
-) -> SearchPlan:
+) -> tuple[SearchPlan, list[str]]:
     """Check the space and divide the time.
+
+    Returns:
+        The plan, and the settings of the space that were set by hand.
 
     Raises:
         ConfigError: the space is impossible.
@@ -89,11 +92,12 @@ def make_plan(
     budget, several = config.budget_seconds, len(config.folds_to_train) > 1 and best > 0
     end = began + budget - min(SECONDS_FOR_END, budget / 20)
     paths = RunPaths(Path(config.output_dir), config.replace(run_name=name).run)  # checks the name
-    return SearchPlan(
+    plan = SearchPlan(
         config.replace(run_name=""), name, storage or str(paths.experiment / "journal.log"),
         {name: value for name, value in spelled.items() if name in searched}, trials, best if several else 0, prune,
         began + SHARE_OF_TRIALS * budget if several else end, end,
     )
+    return plan, [name for name in spelled if name not in searched]
 
 
 def _data_of(plan: SearchPlan) -> RunData:
@@ -102,13 +106,13 @@ def _data_of(plan: SearchPlan) -> RunData:
         return split_rows(read_data(project), plan.config)
 
 
-def _announce(plan: SearchPlan, study: SearchStudy, data: RunData, by_hand: Collection[str]) -> None:
+def _announce(plan: SearchPlan, study: SearchStudy, data: RunData, left_out: list[str]) -> None:
     rows, before = int(data.validated(plan.fold).sum()), len(study.finished())
     print(f"study {plan.name}: {counted(plan.trials, 'trial')}" + (f", {before} done before" if before else ""))
     print(f"  judged by the log-loss of the {counted(rows, 'row')} of fold {plan.fold}, which no trial learns from")
     print(f"  searched: {', '.join(plan.space)}")
-    if by_hand:
-        print(f"  set by hand, so they stay: {', '.join(sorted(by_hand))}")
+    if left_out:
+        print(f"  set by hand, so not searched: {', '.join(left_out)}")
 
 
 class _Teller:

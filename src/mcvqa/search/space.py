@@ -53,6 +53,12 @@ class Searched:
         """The values that are checked before the search begins."""
         return self.values or (self.low, self.high)
 
+    def rounded(self, value: Any) -> Any:
+        """A number of a range with three digits, within the range."""
+        if self.values or self.whole:
+            return value
+        return min(max(float(f"{value:.3g}"), self.low), self.high)
+
     def distribution(self) -> Any:
         """For Optuna."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

@@ -69,6 +69,14 @@ class SearchPlan:
     def searched(self) -> tuple[Searched, ...]:
         return searched_settings(self.space, self.config, ())
 
+    def values_of(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
+        """What was drawn with three digits, as a person would write it; values that were there before stay as they are."""
+        own = own_values(self.searched, self.config)
+        return {
+            one.name: drawn[one.name] if drawn[one.name] == own.get(one.name) else one.rounded(drawn[one.name])
+            for one in self.searched if one.name in drawn
+        }
+
     def run_of(self, values: Mapping[str, Any]) -> str:
         """The run with these settings: the same ones are never trained twice."""
         return f"{self.name}-{settings_hash(dict(values))}"
@@ -171,10 +179,11 @@ class SearchStudy:
 
     def _owned(self, trial: Any) -> Taken | None:
         """The trial to be done; None: it is settled already, as its settings are impossible together or were tried before."""
-        run = self.plan.run_of(trial.params)
+        values = self.plan.values_of(trial.params)
+        run = self.plan.run_of(values)
         twin = next((other for other in self.trials if other.user_attrs.get("run") == run and not was_killed(other)), None)
         try:
-            config = self.plan.trial_config(trial.params)
+            config = self.plan.trial_config(values)
         except ConfigError as error:
             self.fail(trial, str(error))
             return None

@@ -15,6 +15,7 @@ from mcvqa.report.experiments import read_experiment, record_experiment, update_
 from mcvqa.run.dataset import RunData, read_run_data, require_photographs
 from mcvqa.run.execution import Execution, prepare_model
 from mcvqa.run.folds import split_rows, write_folds
+from mcvqa.run.of_search import CHOSEN_ON
 from mcvqa.run.project import Project, RunPaths, RunStopped, settle_prompt, settle_settings
 from mcvqa.run.session import run_session
 from mcvqa.run.steps import score_folds, train_folds
@@ -22,8 +23,6 @@ from mcvqa.scoring.scores import Scores, joined, load_scores
 from mcvqa.search.judge import Judged, judged
 from mcvqa.search.study import OF_STEPS, SearchPlan, SearchStudy, Taken
 from mcvqa.training.job import TrainingError
-
-CHOSEN_ON = "trial.json"  # in experiments/<run>: which folds' rows have chosen the run, and so cannot judge it
 
 
 class PrunedTrial(Exception):
