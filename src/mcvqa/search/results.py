@@ -62,7 +62,7 @@ def trial_result(plan: SearchPlan, data: RunData, trial: Any) -> TrialResult:
     facts, names = trial.user_attrs, {"FAIL": "killed" if was_killed(trial) else "failed"}
     run, complete = facts.get("run", ""), trial.state.name == "COMPLETE"
     return TrialResult(
-        trial.number + 1, names.get(trial.state.name, trial.state.name.lower()), run, plan.values_of(trial.params),
+        trial.number + 1, names.get(trial.state.name, trial.state.name.lower()), run, facts.get("values", trial.params),
         trial.intermediate_values,
         judged_run(data, load_scores(plan.paths.scores / f"{run}.npz")) if complete else None, facts.get("seconds", 0.0),
         facts.get("epochs", 0), facts.get("note", ""),

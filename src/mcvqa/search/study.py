@@ -188,6 +188,7 @@ class SearchStudy:
             self.fail(trial, str(error))
             return None
         trial.set_user_attr("run", run)
+        trial.set_user_attr("values", values)
         if twin is None:
             ownership = Ownership(RunPaths(Path(config.output_dir), run).lock(), f"the run {run!r}")
             ownership.take()
