@@ -21,8 +21,10 @@ def test_the_default_space_is_a_file_that_can_be_read_back_and_holds_the_setting
     assert read_space(file) == default_space(config)
     searched = searched_settings(read_space(file), config, ())
     assert own_values(searched, config) == {one.name: getattr(config, one.name) for one in searched}
-    assert {"learning_rate", "lora_r", "lora_alpha", "lora_dropout", "num_epochs", "effective_batch", "image_size", "train_orders",
-            "label_smoothing", "loss", "lr_schedule"} == {one.name for one in searched}
+    assert [one.name for one in searched] == [
+        "learning_rate", "lora_r", "lora_alpha", "lora_dropout", "num_epochs", "effective_batch", "image_size", "train_orders",
+        "label_smoothing", "loss", "lr_schedule",
+    ]
 
 
 def test_no_adapters_no_ranks():
@@ -89,4 +91,5 @@ def test_numbers_are_drawn_as_a_person_would_write_them():
     rate, rank = searched_settings({"learning_rate": {"low": 1.2345e-4, "high": 1e-3}, "lora_r": [4, 8]}, Config(), ())
     assert rate.rounded(0.000345678) == 0.000346 and rate.rounded(1.2346e-4) == 1.2345e-4, "within the range"
     assert rank.rounded(8) == 8
-    assert yaml.safe_load(space_as_yaml({"system_prompt": ["그림을 보고 {letters}"]})) == {"system_prompt": ["그림을 보고 {letters}"]}
+    prompts = {"system_prompt": ["그림을 보고 {letters}", "{letters}?"]}
+    assert yaml.safe_load(space_as_yaml(prompts)) == prompts
