@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from mcvqa.scoring.scores import plain_scores
-from mcvqa.search.judge import Judged, clustered_error, judged
+from mcvqa.search.judge import Judgement, clustered_error, judged
 
 
 def test_log_loss_is_that_of_the_answers_among_the_rows_own_choices():
@@ -29,8 +29,8 @@ def test_a_tie_is_a_difference_within_two_standard_errors_row_by_row():
     random = np.random.default_rng(1)
     ids, hard = np.array([f"{i:03}" for i in range(400)]), random.exponential(size=400)
 
-    def trial(losses: np.ndarray) -> Judged:
-        return Judged(ids, losses, losses < 0.5, np.arange(400))
+    def trial(losses: np.ndarray) -> Judgement:
+        return Judgement(ids, losses, losses < 0.5, np.arange(400))
 
     best = trial(hard)
     slightly_worse, as_good = trial(hard + 0.05 + random.normal(scale=0.1, size=400)), trial(hard + random.normal(size=400))

@@ -8,7 +8,7 @@ from mcvqa.base.files import read_json
 from mcvqa.config import load_config
 from mcvqa.run.project import RunStopped
 from mcvqa.search.figures import draw_search
-from mcvqa.search.judge import Judged
+from mcvqa.search.judge import Judgement
 from mcvqa.search.page import importances_of, write_search_page
 from mcvqa.search.results import Confirmed, Found, TrialResult, told, write_found
 from mcvqa.search.study import SearchPlan
@@ -29,7 +29,7 @@ def trial(number: int, shift: float = 0.0, state: str = "complete", **changes) -
     ids = np.array([f"{i:02}" for i in range(ROWS)])
     values = {"learning_rate": 1e-5 * number, "num_epochs": 1 + number % 4, "label_smoothing": 0.01 * number,
               "loss": ["vocabulary", "choices"][number % 2], "system_prompt": HOSTILE[number % 4]}
-    judged = Judged(ids, losses, losses < 1, np.arange(ROWS)) if state == "complete" else None
+    judged = Judgement(ids, losses, losses < 1, np.arange(ROWS)) if state == "complete" else None
     return TrialResult(number, state, f"s-{number}", values, {25: 2.0}, judged, 61.0, 1, **changes)
 
 

@@ -14,7 +14,7 @@ from mcvqa.search.space import Searched
 
 LONGEST_LABEL = 18  # characters of a value on an axis
 TO_WEIGH = 8  # complete trials from which importances are estimated
-COLUMNS = 4  # panels beside one another
+PANELS_IN_ROW = 4  # panels beside one another
 BEST_COLOR, TRIAL_COLOR = PALETTE[4], PALETTE[0]
 
 
@@ -63,18 +63,18 @@ def draw_importances(importances: Mapping[str, float]) -> Any:
 
 def draw_slices(complete: Sequence[TrialResult], searched: Sequence[Searched]) -> Any:
     """Log-loss against each searched setting."""
-    rows = -(-len(searched) // COLUMNS)
-    columns = min(COLUMNS, len(searched))
+    rows = -(-len(searched) // PANELS_IN_ROW)
+    columns = min(PANELS_IN_ROW, len(searched))
     figure, panels = new_figure(rows, columns, width=2.6 * columns, height=2.5 * rows, sharey=True, squeeze=False)
     losses = _losses(complete)
     for one, axes in zip(searched, panels.flat, strict=False):
-        axes.plot(_positions(one, complete), losses, "o", color=TRIAL_COLOR, markersize=4, alpha=0.8)
-        axes.plot(_positions(one, complete[:1]), losses[:1], "o", color=BEST_COLOR, markersize=6)
+        axes.plot(_places(one, complete), losses, "o", color=TRIAL_COLOR, markersize=4, alpha=0.8)
+        axes.plot(_places(one, complete[:1]), losses[:1], "o", color=BEST_COLOR, markersize=6)
         axes.set_title(one.name, fontsize=10.5, parse_math=False)
         if one.values:
-            axes.set_xticks(range(len(one.values)), [_label(value) for value in one.values], parse_math=False)
+            axes.set_xticks(range(len(one.values)), [_value_label(value) for value in one.values], parse_math=False)
             axes.set_xlim(-0.5, len(one.values) - 0.5)
-            if max(len(_label(value)) for value in one.values) > 5:
+            if max(len(_value_label(value)) for value in one.values) > 5:
                 axes.tick_params(axis="x", rotation=30)
         elif one.log:
             axes.set_xscale("log")
@@ -100,7 +100,7 @@ def draw_coordinates(complete: Sequence[TrialResult], searched: Sequence[Searche
     axes.set(yticks=[], ylim=(-0.12, 1.12), title="All settings at once")
     for place, one in enumerate(searched):
         for end, value, align in ((1.04, one.ends[-1], "bottom"), (-0.04, one.ends[0], "top")):
-            axes.text(place, end, _label(value), ha="center", va=align, fontsize=8.5, color=FAINT_INK, parse_math=False)
+            axes.text(place, end, _value_label(value), ha="center", va=align, fontsize=8.5, color=FAINT_INK, parse_math=False)
     return figure
 
 
@@ -109,7 +109,7 @@ def _losses(trials: Sequence[TrialResult]) -> np.ndarray:
     return np.array([one.judged.log_loss for one in trials if one.judged is not None])
 
 
-def _positions(one: Searched, trials: Sequence[TrialResult]) -> list[float]:
+def _places(one: Searched, trials: Sequence[TrialResult]) -> list[float]:
     """Where values stand on an axis: numbers of a range as they are, others by their place among the values."""
     found = [trial.values[one.name] for trial in trials]
     return [one.values.index(value) for value in found] if one.values else found
@@ -117,13 +117,13 @@ def _positions(one: Searched, trials: Sequence[TrialResult]) -> list[float]:
 
 def _heights(one: Searched, trials: Sequence[TrialResult]) -> np.ndarray:
     """Places between 0, the lowest, and 1."""
-    places = np.array(_positions(one, trials), dtype=float)
+    places = np.array(_places(one, trials), dtype=float)
     low, high = (0, max(1, len(one.values) - 1)) if one.values else (one.low, one.high)
     if one.log:
         places, low, high = np.log(places), np.log(low), np.log(high)
     return (places - low) / (high - low)
 
 
-def _label(value: Any) -> str:
+def _value_label(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"

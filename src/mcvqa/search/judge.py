@@ -12,7 +12,7 @@ TIE = 2.0  # standard errors of the difference within which two trials are calle
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judgement:
     """N rows with a known answer, as one trial answers them.
 
     Attributes:
@@ -40,19 +40,19 @@ class Judged:
     def accuracy(self) -> Accuracy:
         return accuracy_of_right(self.right, self.groups)
 
-    def above(self, other: "Judged") -> tuple[float, float]:
+    def above(self, other: "Judgement") -> tuple[float, float]:
         """How much higher this log-loss is than another one on the same rows, and the standard error of that."""
         assert self.ids.tolist() == other.ids.tolist(), "judged on other rows"
         difference = self.losses - other.losses
         return float(difference.mean()), clustered_error(difference, self.groups)
 
-    def ties_with(self, better: "Judged") -> bool:
+    def ties_with(self, better: "Judgement") -> bool:
         """Whether the difference is no more than TIE standard errors."""
         difference, error = self.above(better)
         return difference <= TIE * error
 
 
-def judged(scores: Scores, answers: Mapping[str, int], groups: Mapping[str, int]) -> Judged:
+def judged(scores: Scores, answers: Mapping[str, int], groups: Mapping[str, int]) -> Judgement:
     """Judge scores on their rows with a known answer, in the order of the ids.
 
     Args:
@@ -64,7 +64,7 @@ def judged(scores: Scores, answers: Mapping[str, int], groups: Mapping[str, int]
     logprobs = scores.of_ids(ids).mean()
     truth = np.array([answers[name] for name in ids.tolist()])
     losses = -logprobs[np.arange(len(ids)), truth]
-    return Judged(ids, losses, logprobs.argmax(-1) == truth, np.array([groups[name] for name in ids.tolist()]))
+    return Judgement(ids, losses, logprobs.argmax(-1) == truth, np.array([groups[name] for name in ids.tolist()]))
 
 
 def clustered_error(values: np.ndarray, groups: np.ndarray) -> float:

@@ -92,7 +92,7 @@ def write_search_page(found: Found, importances: Mapping[str, float]) -> Path:
     first = found.ranked[0].judged
     text = environment.from_string(SEARCH_TEMPLATE).render(
         name=found.plan.name, model=found.plan.config.model_id, fold=found.plan.fold, rows=0 if first is None else len(first.ids),
-        told=list(told(found)), best=folder / "best.yaml", header=HEADER, table=_table(found),
+        told=list(told(found)), best=folder / "best.yaml", header=HEADER, table=_trials_table(found),
         figures=[(CAPTIONS[name], _inlined(path)) for name, path in figures.items()],
     )
     write_text(folder / SEARCH_PAGE, text)
@@ -119,14 +119,14 @@ def _inlined(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def _table(found: Found) -> list[tuple[tuple[str, ...], str]]:
+def _trials_table(found: Found) -> list[tuple[tuple[str, ...], str]]:
     """The different complete trials, the best first, then all others."""
     complete = found.ranked
     others = [one for one in found.trials if one not in complete]
-    return [(_cells(one, complete[0]), settings_text(one.values)) for one in (*complete, *others)]
+    return [(_trial_cells(one, complete[0]), settings_text(one.values)) for one in (*complete, *others)]
 
 
-def _cells(one: TrialResult, best: TrialResult) -> tuple[str, ...]:
+def _trial_cells(one: TrialResult, best: TrialResult) -> tuple[str, ...]:
     time = spell_duration(one.seconds) if one.seconds else "–"
     if one.judged is None or best.judged is None:
         return (str(one.number), one.measured, "–", "–", str(one.epochs), time)

@@ -13,7 +13,7 @@ from mcvqa.run.dataset import RunData
 from mcvqa.run.of_search import TRIALS_FILE
 from mcvqa.run.project import RunStopped
 from mcvqa.scoring.scores import load_scores
-from mcvqa.search.judge import Judged
+from mcvqa.search.judge import Judgement
 from mcvqa.search.study import SearchPlan, was_killed
 from mcvqa.search.trial import judged_run
 
@@ -37,7 +37,7 @@ class TrialResult:
     run: str
     values: Mapping[str, Any]
     reported: Mapping[int, float]
-    judged: Judged | None
+    judged: Judgement | None
     seconds: float = 0.0
     epochs: int = 0
     note: str = ""
@@ -81,8 +81,8 @@ class Confirmed:
     """
 
     trial: TrialResult
-    everywhere: Judged
-    elsewhere: Judged | None
+    everywhere: Judgement
+    elsewhere: Judgement | None
 
 
 @dataclass(frozen=True)
@@ -129,12 +129,12 @@ def ranked(trials: Sequence[TrialResult]) -> list[TrialResult]:
     return sorted(complete.values(), key=lambda one: (one.judged.log_loss if one.judged else 0.0, one.number))
 
 
-def confirmed_result(plan: SearchPlan, data: RunData, trial: TrialResult, everywhere: Judged) -> Confirmed:
+def confirmed_result(plan: SearchPlan, data: RunData, trial: TrialResult, everywhere: Judgement) -> Confirmed:
     """Args: everywhere: how good the run is on the rows of all folds."""
     rows = np.flatnonzero(data.validated(plan.fold)).tolist()
     elsewhere = ~np.isin(everywhere.ids, [data.train[row].id for row in rows])
     parts = (getattr(everywhere, name)[elsewhere] for name in ("ids", "losses", "right", "groups"))
-    return Confirmed(trial, everywhere, Judged(*parts) if elsewhere.any() else None)
+    return Confirmed(trial, everywhere, Judgement(*parts) if elsewhere.any() else None)
 
 
 # %% written
@@ -161,7 +161,7 @@ def _record(one: TrialResult, confirmed: Confirmed | None) -> dict[str, Any]:
     return record
 
 
-def _figures(one: Judged) -> dict[str, Any]:
+def _figures(one: Judgement) -> dict[str, Any]:
     return {"log_loss": one.log_loss, "standard_error": one.standard_error, "accuracy": one.accuracy.record}
 
 

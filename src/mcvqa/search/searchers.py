@@ -23,7 +23,7 @@ from mcvqa.model.device import plan_device
 from mcvqa.run.ownership import Owned
 from mcvqa.run.project import RunStopped
 from mcvqa.run.workers.processes import worker_environment
-from mcvqa.search.judge import Judged
+from mcvqa.search.judge import Judgement
 from mcvqa.search.study import SearchPlan, SearchStudy
 from mcvqa.search.trial import confirm, do_trial
 
@@ -55,7 +55,7 @@ def search_here(study: SearchStudy, output: Path, tell: Tell) -> None:
             tell(study)
 
 
-def confirm_here(plan: SearchPlan, values: Mapping[str, Any], output: Path) -> Judged:
+def confirm_here(plan: SearchPlan, values: Mapping[str, Any], output: Path) -> Judgement:
     """Train the other folds of a run. Args: values: of the searched settings; output: file for what the run prints.
 
     Raises:

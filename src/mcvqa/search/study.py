@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from filelock import FileLock
 
-from mcvqa.base.files import read_json, write_json
+from mcvqa.base.files import DISK_FULL, UNAVAILABLE, read_json, write_json
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.run.dataset import RunData
 from mcvqa.run.ownership import Owned, Ownership
@@ -283,6 +283,8 @@ def _open_storage(storage: str) -> Any:
         lock = JournalFileOpenLock if sys.platform == "win32" else JournalFileSymlinkLock  # links need rights there
         return JournalStorage(JournalFileBackend(storage, lock(storage)))
     except Exception as error:  # of each database's own driver
+        if isinstance(error, OSError) and error.errno in DISK_FULL | UNAVAILABLE:
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunStopped(f"The storage {_without_password(storage)} cannot be opened: {reason}") from None
 

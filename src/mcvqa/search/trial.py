@@ -20,7 +20,7 @@ from mcvqa.run.project import Project, RunPaths, RunStopped, settle_prompt, sett
 from mcvqa.run.session import run_session
 from mcvqa.run.steps import score_folds, train_folds
 from mcvqa.scoring.scores import Scores, joined, load_scores
-from mcvqa.search.judge import Judged, judged
+from mcvqa.search.judge import Judgement, judged
 from mcvqa.search.study import OF_STEPS, SearchPlan, SearchStudy, Taken
 from mcvqa.training.job import TrainingError
 
@@ -113,7 +113,7 @@ def out_of_fold(project: Project, data: RunData) -> Scores:
     return joined([load_scores(project.paths.scores / f"fold{fold}-oof.npz") for fold in project.config.folds_to_train])
 
 
-def judged_run(data: RunData, scores: Scores) -> Judged:
+def judged_run(data: RunData, scores: Scores) -> Judgement:
     """How good out-of-fold scores are on the rows of `data`."""
     answers = {q.id: q.answer for q in data.train if q.answer is not None}
     return judged(scores, answers, dict(zip((q.id for q in data.train), data.groups.tolist(), strict=True)))
@@ -179,7 +179,7 @@ def _settle(plan: SearchPlan, taken: Taken, reports: EpochReports, began: float,
 
 
 # %% the best on all folds
-def confirm(plan: SearchPlan, values: Mapping[str, Any]) -> Judged:
+def confirm(plan: SearchPlan, values: Mapping[str, Any]) -> Judgement:
     """Train and score all folds of a run; the fold that judged it as a trial is there already.
 
     Raises:
