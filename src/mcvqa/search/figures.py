@@ -68,8 +68,8 @@ def draw_slices(complete: Sequence[TrialResult], searched: Sequence[Searched]) -
     figure, panels = new_figure(rows, columns, width=2.6 * columns, height=2.5 * rows, sharey=True, squeeze=False)
     losses = _losses(complete)
     for one, axes in zip(searched, panels.flat, strict=False):
-        axes.plot(_places(one, complete), losses, "o", color=TRIAL_COLOR, markersize=4, alpha=0.8)
-        axes.plot(_places(one, complete[:1]), losses[:1], "o", color=BEST_COLOR, markersize=6)
+        axes.plot(_axis_places(one, complete), losses, "o", color=TRIAL_COLOR, markersize=4, alpha=0.8)
+        axes.plot(_axis_places(one, complete[:1]), losses[:1], "o", color=BEST_COLOR, markersize=6)
         axes.set_title(one.name, fontsize=10.5, parse_math=False)
         if one.values:
             axes.set_xticks(range(len(one.values)), [_value_label(value) for value in one.values], parse_math=False)
@@ -109,7 +109,7 @@ def _losses(trials: Sequence[TrialResult]) -> np.ndarray:
     return np.array([one.judged.log_loss for one in trials if one.judged is not None])
 
 
-def _places(one: Searched, trials: Sequence[TrialResult]) -> list[float]:
+def _axis_places(one: Searched, trials: Sequence[TrialResult]) -> list[float]:
     """Where values stand on an axis: numbers of a range as they are, others by their place among the values."""
     found = [trial.values[one.name] for trial in trials]
     return [one.values.index(value) for value in found] if one.values else found
@@ -117,7 +117,7 @@ def _places(one: Searched, trials: Sequence[TrialResult]) -> list[float]:
 
 def _heights(one: Searched, trials: Sequence[TrialResult]) -> np.ndarray:
     """Places between 0, the lowest, and 1."""
-    places = np.array(_places(one, trials), dtype=float)
+    places = np.array(_axis_places(one, trials), dtype=float)
     low, high = (0, max(1, len(one.values) - 1)) if one.values else (one.low, one.high)
     if one.log:
         places, low, high = np.log(places), np.log(low), np.log(high)

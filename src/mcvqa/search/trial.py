@@ -25,8 +25,8 @@ from mcvqa.search.study import OF_STEPS, SearchPlan, SearchStudy, Taken
 from mcvqa.training.job import TrainingError
 
 
-class PrunedTrial(Exception):
-    """A trial has fallen behind the others and is ended."""
+class PrunedTrial(BaseException):
+    """A trial has fallen behind the others and is ended. Like TimeUp no error: whoever recovers from errors must not catch it."""
 
 
 # %% every epoch is reported
