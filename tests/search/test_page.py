@@ -10,7 +10,7 @@ from mcvqa.run.project import RunStopped
 from mcvqa.search.figures import draw_search
 from mcvqa.search.judge import Judgement
 from mcvqa.search.page import importances_of, write_search_page
-from mcvqa.search.results import Confirmed, Found, TrialResult, told, write_found
+from mcvqa.search.results import Confirmed, Found, TrialResult, outcome_lines, write_found
 from mcvqa.search.study import SearchPlan
 from tests.conftest import tiny_settings
 
@@ -70,10 +70,10 @@ def test_ties_and_what_the_other_folds_say_are_told(tmp_path):
     tie = trial(2, 0.001)
     found = found_in(tmp_path, trial(1), tie, trial(3, 0.5))
     assert [one.number for one in found.ties] == [2]
-    said = "\n".join(told(found))
+    said = "\n".join(outcome_lines(found))
     assert "a tie: trial 2 differs from it by less than two standard errors" in said and "probably too good" in said
     confirmed = Found(found.plan, found.trials, (Confirmed(tie, tie.judged, trial(1).judged),))
-    said = "\n".join(told(confirmed))
+    said = "\n".join(outcome_lines(confirmed))
     assert "confirmed: trial 2" in said and "on the folds that did not choose it" in said and "too good" not in said
     assert confirmed.best is tie, "the other folds decide"
 

@@ -12,7 +12,7 @@ from mcvqa.base.informing import informing, printable
 from mcvqa.base.uncertainty import spell_error
 from mcvqa.report.experiments import settings_text
 from mcvqa.search.figures import TO_WEIGH, draw_search
-from mcvqa.search.results import Found, TrialResult, told
+from mcvqa.search.results import Found, TrialResult, outcome_lines
 
 SEARCH_PAGE = "search.html"
 CAPTIONS = {
@@ -60,7 +60,7 @@ code { padding: .1rem .3rem; border-radius: 4px; background: var(--panel); font-
 <main>
 <h1>{{ name }}</h1>
 <p>{{ model }}. {{ rows }} rows of fold {{ fold }} judge all trials, which have not learned from them.</p>
-{% for line in told %}<p>{{ line }}</p>
+{% for line in lines %}<p>{{ line }}</p>
 {% endfor %}
 <p>Use it: <code>mcvqa run --config {{ best }}</code></p>
 {% for caption, picture in figures %}
@@ -92,7 +92,7 @@ def write_search_page(found: Found, importances: Mapping[str, float]) -> Path:
     first = found.ranked[0].judged
     text = environment.from_string(SEARCH_TEMPLATE).render(
         name=found.plan.name, model=found.plan.config.model_id, fold=found.plan.fold, rows=0 if first is None else len(first.ids),
-        told=list(told(found)), best=folder / "best.yaml", header=HEADER, table=_trials_table(found),
+        lines=list(outcome_lines(found)), best=folder / "best.yaml", header=HEADER, table=_trials_table(found),
         figures=[(CAPTIONS[name], _inlined(path)) for name, path in figures.items()],
     )
     write_text(folder / SEARCH_PAGE, text)

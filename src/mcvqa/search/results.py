@@ -165,7 +165,7 @@ def _figures(one: Judgement) -> dict[str, Any]:
     return {"log_loss": one.log_loss, "standard_error": one.standard_error, "accuracy": one.accuracy.record}
 
 
-def told(found: Found) -> Iterator[str]:
+def outcome_lines(found: Found) -> Iterator[str]:
     """The outcome for a terminal, line by line."""
     first, ties = found.ranked[0], found.ties
     yield f"\nbest on fold {found.plan.fold}: trial {first.number}, {first.measured}: {settings_text(first.values)}"

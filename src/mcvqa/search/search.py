@@ -15,7 +15,16 @@ from mcvqa.run.ownership import Owned
 from mcvqa.run.project import RunPaths, RunStopped, open_project
 from mcvqa.run.workers.pool import silent
 from mcvqa.search.page import importances_of, write_search_page
-from mcvqa.search.results import Confirmed, Found, confirmed_result, ranked, told, trial_result, trial_results, write_found
+from mcvqa.search.results import (
+    Confirmed,
+    Found,
+    confirmed_result,
+    outcome_lines,
+    ranked,
+    trial_result,
+    trial_results,
+    write_found,
+)
 from mcvqa.search.searchers import confirm_here, search_here, search_in_processes
 from mcvqa.search.space import default_space, read_space, searched_settings, space_as_yaml
 from mcvqa.search.study import SearchPlan, SearchStudy
@@ -153,7 +162,7 @@ def _confirmed(study: SearchStudy, data: RunData, best: list[Any], parallel: int
 
 def _written(found: Found, study: SearchStudy) -> Found:
     file, plan = write_found(found), found.plan
-    print("\n".join(told(found)))
+    print("\n".join(outcome_lines(found)))
     with informing("the page of the search"):
         importances = importances_of(study.study, len(found.ranked), plan.config.seed)
         print(f"\npage       {write_search_page(found, importances)}")
