@@ -103,7 +103,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=9, help="of a whole trial")
-    parser.add_argument("--rows", type=int, default=240)
+    parser.add_argument("--rows", type=int, default=150)
     parser.add_argument("--image_size", type=int, default=112)
     parser.add_argument("--table", action="store_true", help="only read what was measured")
     options = parser.parse_args()

@@ -51,6 +51,7 @@ def test_no_adapters_no_ranks():
     ("", "must hold lines such as"),
     ("lora_r: [4", "is not valid YAML"),
     ("use_rslora: [true, false]\nuse_dora: [1, 2]", "use_dora=2"),
+    ("order_consistency: [0.5]\nlora_r: [4, 8]", "order_consistency compares the orders"),
 ])
 def test_a_mistake_is_named_in_one_line_with_the_file(tmp_path, text, told):
     file = tmp_path / "space.yaml"
@@ -63,6 +64,13 @@ def test_a_mistake_is_named_in_one_line_with_the_file(tmp_path, text, told):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"search space .*none\.yaml cannot be read"):
         read_space(tmp_path / "none.yaml")
+
+
+def test_a_value_may_need_one_of_another_setting():
+    space = {"order_consistency": [0.0, 0.5], "train_orders": [1, 2]}
+    assert len(searched_settings(space, Config(), ())) == 2
+    with pytest.raises(ConfigError, match="num_epochs=0 trains nothing"):
+        searched_settings(space, Config(num_epochs=0), ())
 
 
 def test_what_was_set_by_hand_stays_fixed(tmp_path):

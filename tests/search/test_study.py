@@ -93,6 +93,8 @@ def test_settings_that_were_tried_are_not_trained_again(tmp_path):
     (dict(data=dict(train_print="other")), "was made on other data"),
     (dict(data=dict(folds=np.zeros(4))), "was made on other data"),
     (dict(settings=dict(max_grad_norm=2.0)), "has other settings: max_grad_norm was 1.0, is 2.0"),
+    (dict(settings=dict(use_rslora=True)), "use_rslora was the default, is True"),
+    (dict(space={**SPACE, "loss": ["choices"]}), "loss was not searched, is"),
     (dict(space={**SPACE, "lora_r": [4, 16]}), r"searches something else: lora_r was \[4, 8\], is \[4, 16\]"),
 ])
 def test_a_study_of_something_else_is_refused_in_one_line(tmp_path, changes, told):
@@ -119,7 +121,7 @@ def test_a_storage_that_cannot_be_opened_is_named_without_its_password(tmp_path)
 
 def test_values_that_do_not_go_together_fail_with_the_reason_and_the_search_goes_on(tmp_path):
     space = {"train_orders": [1, 2], "order_consistency": [0.0, 0.5]}
-    study = begun(plan_in(tmp_path, space=space, trials=12, settings=dict(train_orders=2)))
+    study = begun(plan_in(tmp_path, space=space, trials=12))
     while taken := study.take():
         finish(study, taken, 1.0)
     notes = [trial.user_attrs["note"] for trial in study.trials if trial.state.name == "FAIL"]

@@ -126,12 +126,15 @@ def searched_settings(space: Spelled, config: Config, by_hand: Collection[str], 
     fixed = {*by_hand, *([ROWS_PER_STEP] if {"batch_size", "grad_accum_steps"} & {*by_hand} else [])}
     every = [_searched(name, spelled, where) for name, spelled in space.items()]
     for one in every:
-        _require_possible(one, config, where)
+        _require_possible(one, every, config, where)
     searched = tuple(one for one in every if one.name not in fixed)
     if not searched:
         raise ConfigError(f"{where}: all of its settings were set by hand ({', '.join(space)}), so there is nothing to search.")
     if not config.lora_r and "lora_r" not in space and (idle := [s.name for s in searched if s.name.startswith("lora_")]):
         raise ConfigError(f"{where}: {', '.join(idle)} has no effect with lora_r=0, which trains all weights. Take it out.")
+    epochs = next((one for one in searched if one.name == "num_epochs"), None)
+    if 0 in (epochs.ends if epochs else (config.num_epochs,)):
+        raise ConfigError(f"{where}: num_epochs=0 trains nothing, so there is nothing to compare.")
     return searched
 
 
@@ -158,15 +161,26 @@ def _searched(name: str, spelled: Any, where: str) -> Searched:
     )
 
 
-def _require_possible(one: Searched, config: Config, where: str) -> None:
-    """Raises ConfigError: there is no such setting, or it cannot have one of these values."""
+def _require_possible(one: Searched, every: Collection[Searched], config: Config, where: str) -> None:
+    """Check the ends of a searched setting, which may be possible only with a value of another one.
+
+    Raises:
+        ConfigError: there is no such setting, or it cannot have one of these values.
+    """
     for value in one.ends:
-        try:
-            changed = with_searched(config, {one.name: value})
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
-        if one.name == "num_epochs" and not changed.num_epochs:
-            raise ConfigError(f"{where}: num_epochs=0 trains nothing.")
+        alone = {one.name: value}
+        mistake = _mistake_in(config, alone)
+        if mistake and all(_mistake_in(config, {other.name: end, **alone}) for other in every for end in other.ends):
+            raise ConfigError(f"{where}: {mistake}")
+
+
+def _mistake_in(config: Config, values: Mapping[str, Any]) -> str:
+    """What is wrong with these values; empty: nothing."""
+    try:
+        with_searched(config, values)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 # %% values

@@ -147,8 +147,8 @@ class SearchStudy:
         told = {
             "rows": "was made on other data: rows, answers, photographs or folds changed",
             "folder": "belongs to another output folder, and all processes of a search share one",
-            "space": "searches something else: " + _differing(before["space"], about["space"]),
-            "settings": "has other settings: " + _differing(before["settings"], about["settings"]),
+            "space": "searches something else: " + _differing(before["space"], about["space"], "not searched"),
+            "settings": "has other settings: " + _differing(before["settings"], about["settings"], "the default"),
         }
         for name, what in told.items():
             if before[name] != about[name]:
@@ -158,7 +158,8 @@ class SearchStudy:
         plan, file = self.plan, self.plan.paths.experiment / "study.json"
         if not file.exists():
             write_json(file, {"folder": secrets.token_hex(8)})
-        fixed = plan.config.weight_settings() | {"keep": plan.config.keep, "fold": plan.fold}
+        fixed = plan.config.weight_settings() | {name: getattr(plan.config, name) for name in ("keep", "start_from")}
+        fixed["fold"] = plan.fold
         return {
             "rows": settings_hash({"rows": data.train_print, "folds": data.folds.tolist(), "validates": data.validates.tolist()}),
             "folder": read_json(file, dict)["folder"], "space": plan.space,
@@ -257,7 +258,7 @@ def pruner_of(plan: SearchPlan) -> Any:
     pruners = _optuna().pruners
     if not plan.prune:
         return pruners.NopPruner()
-    epochs = max(with_searched(plan.config, {one.name: end}).num_epochs for one in plan.searched for end in one.ends)
+    epochs = max((end for one in plan.searched if one.name == "num_epochs" for end in one.ends), default=plan.config.num_epochs)
     return pruners.SuccessiveHalvingPruner(min_resource=max(LEAST_SHARE, OF_STEPS // epochs), reduction_factor=REDUCTION)
 
 
@@ -294,10 +295,13 @@ def _without_password(storage: str) -> str:
     return storage.replace(f":{password}@", ":***@") if password else storage
 
 
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """'n_folds was 3, is 5'"""
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any], absent: str) -> str:
+    """'n_folds was 3, is 5'. Args: absent: what is said of one that is not there."""
+    def spelled(values: Mapping[str, Any], name: str) -> str:
+        return repr(values[name]) if name in values else absent
+
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return ", ".join(f"{name} was {before.get(name, 'fixed')!r}, is {now.get(name, 'fixed')!r}" for name in names)
+    return ", ".join(f"{name} was {spelled(before, name)}, is {spelled(now, name)}" for name in names)
 
 
 def _as_in_json(value: Any) -> Any:
