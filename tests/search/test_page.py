@@ -71,7 +71,7 @@ def test_ties_and_what_the_other_folds_say_are_told(tmp_path):
     found = found_in(tmp_path, trial(1), tie, trial(3, 0.5))
     assert [one.number for one in found.ties] == [2]
     said = "\n".join(outcome_lines(found))
-    assert "a tie: trial 2 differs from it by less than two standard errors" in said and "probably too good" in said
+    assert "a tie: trial 2 differs from it by no more than two standard errors" in said and "probably too good" in said
     confirmed = Found(found.plan, found.trials, (Confirmed(tie, tie.judged, trial(1).judged),))
     said = "\n".join(outcome_lines(confirmed))
     assert "confirmed: trial 2" in said and "on the folds that did not choose it" in said and "too good" not in said

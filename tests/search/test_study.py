@@ -11,8 +11,10 @@ import pytest
 
 from mcvqa.base.files import RunLog
 from mcvqa.run.project import RunStopped
+from mcvqa.search import trial as trial_module
 from mcvqa.search.study import SearchPlan, SearchStudy, startup_trials, was_killed
-from mcvqa.search.trial import EpochReports, PrunedTrial, ReportedLog
+from mcvqa.search.trial import EpochReports, PrunedTrial, ReportedLog, do_trial
+from mcvqa.training.job import TrainingError
 from tests.conftest import tiny_settings
 
 optuna = pytest.importorskip("optuna")
@@ -139,6 +141,29 @@ def test_no_trial_begins_when_the_time_is_up(tmp_path):
 
 def test_startup_trials_grow_with_the_search():
     assert [startup_trials(n) for n in (1, 12, 50, 200)] == [4, 4, 10, 40]
+
+
+@pytest.mark.parametrize(("error", "fails"), [
+    (TrainingError("No gradient is finite.\nMore."), True), (RunStopped("The memory is full."), True),
+    (RunStopped("No disk."), False),
+])
+def test_a_trial_that_cannot_be_trained_fails_alone_but_what_stops_all_stops_the_search(tmp_path, monkeypatch, error, fails):
+    error.__cause__ = MemoryError() if "memory" in str(error) else None
+
+    def cannot(*_):
+        raise error
+
+    study = begun(plan_in(tmp_path))
+    monkeypatch.setattr(trial_module, "trained_and_scored", cannot)
+    if fails:
+        do_trial(study, study.take())
+        assert study.trials[0].user_attrs["note"] == str(error).splitlines()[0] and not was_killed(study.trials[0])
+    else:
+        with pytest.raises(RunStopped, match="No disk"):
+            do_trial(study, study.take())
+    after = study.take()
+    assert len(study.finished()) == int(fails) and (after.trial.params == study.trials[0].params) != fails
+    after.ownership.give_back()
 
 
 # %% pruning

@@ -14,7 +14,7 @@ from mcvqa.run.project import RunPaths, RunStopped
 from mcvqa.scoring.scores import joined
 
 TRIALS_FILE = "trials.json"  # in experiments/<study>: its trials, the best of the fold that judges first
-CHOSEN_ON = "trial.json"  # in experiments/<run>: which folds' rows have chosen the run, and so cannot judge it
+CHOSEN_ON = "trial.json"  # in experiments/<run>: the folds whose rows have chosen it; results.py names it too
 
 
 def with_members_of_search(config: Config) -> Config:

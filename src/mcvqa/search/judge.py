@@ -11,7 +11,7 @@ from mcvqa.scoring.scores import Scores
 TIE = 2.0  # standard errors of the difference within which two trials are called a tie
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Judgement:
     """N rows with a known answer, as one trial answers them.
 

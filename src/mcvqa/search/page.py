@@ -1,5 +1,6 @@
 """The page of a search: experiments/<study>/search.html, one file without scripts; all text in it is escaped."""
 import base64
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def write_search_page(found: Found, importances: Mapping[str, float]) -> Path:
     first = found.ranked[0].judged
     text = environment.from_string(SEARCH_TEMPLATE).render(
         name=found.plan.name, model=found.plan.config.model_id, fold=found.plan.fold, rows=0 if first is None else len(first.ids),
-        lines=list(outcome_lines(found)), best=folder / "best.yaml", header=HEADER, table=_trials_table(found),
+        lines=list(outcome_lines(found)), best=shlex.quote(str(folder / "best.yaml")), header=HEADER, table=_trials_table(found),
         figures=[(CAPTIONS[name], _inlined(path)) for name, path in figures.items()],
     )
     write_text(folder / SEARCH_PAGE, text)

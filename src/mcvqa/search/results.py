@@ -19,7 +19,7 @@ from mcvqa.search.trial import judged_run
 
 
 # %% one trial
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrialResult:
     """A trial as it ended.
 
@@ -170,20 +170,19 @@ def outcome_lines(found: Found) -> Iterator[str]:
     first, ties = found.ranked[0], found.ties
     yield f"\nbest on fold {found.plan.fold}: trial {first.number}, {first.measured}: {settings_text(first.values)}"
     if ties:
-        numbers = ", ".join(str(one.number) for one in ties)
+        numbers, one = ", ".join(str(tie.number) for tie in ties), len(ties) == 1
         yield (
-            f"a tie: {'trial' if len(ties) == 1 else 'trials'} {numbers} differ{'s' * (len(ties) == 1)} from it by less than two "
-            "standard errors of the difference. Which of them is best, these rows do not say."
+            f"a tie: {'trial' if one else 'trials'} {numbers} {'differs' if one else 'differ'} from it by no more than two standard "
+            "errors of the difference. These rows cannot tell which of them is best."
         )
-    for one in found.confirmed:
-        elsewhere = one.elsewhere
+    for confirmed in found.confirmed:
+        elsewhere, everywhere = confirmed.elsewhere, confirmed.everywhere
         honest = "" if elsewhere is None else (
             f"; on the folds that did not choose it {spell_error(elsewhere.log_loss, elsewhere.standard_error)}, "
             f"accuracy {elsewhere.accuracy}"
         )
-        everywhere = one.everywhere
         yield (
-            f"confirmed: trial {one.trial.number}, log-loss {spell_error(everywhere.log_loss, everywhere.standard_error)} on all "
+            f"confirmed: trial {confirmed.trial.number}, log-loss {spell_error(everywhere.log_loss, everywhere.standard_error)} on all "
             f"folds{honest}"
         )
     if not found.confirmed:

@@ -1,8 +1,8 @@
 """mcvqa search: look for better settings with Optuna. Each trial is a run; the best few are confirmed on the other folds."""
+import shlex
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from mcvqa.base.budget import TimeUp
 from mcvqa.base.files import write_text
@@ -18,9 +18,9 @@ from mcvqa.search.page import importances_of, write_search_page
 from mcvqa.search.results import (
     Confirmed,
     Found,
+    TrialResult,
     confirmed_result,
     outcome_lines,
-    ranked,
     trial_result,
     trial_results,
     write_found,
@@ -77,8 +77,8 @@ def search_settings(
         is_over = True
     found = Found(plan, tuple(trial_results(plan, data, study_now.trials)))
     write_found(found)
-    if not is_over and best:
-        found = Found(plan, found.trials, tuple(_confirmed(study_now, data, ranked(found.trials)[:best], parallel)))
+    if plan.confirm and not is_over:
+        found = Found(plan, found.trials, tuple(_confirmed(study_now, data, found.ranked[: plan.confirm], parallel)))
     return _written(found, study_now)
 
 
@@ -138,11 +138,9 @@ class _Teller:
                 print(f"trial {one.number} ({len(self.said)}/{self.plan.trials}): {one.measured}: {settings_text(one.values)}")
 
 
-def _confirmed(study: SearchStudy, data: RunData, best: list[Any], parallel: int) -> list[Confirmed]:
+def _confirmed(study: SearchStudy, data: RunData, best: list[TrialResult], parallel: int) -> list[Confirmed]:
     """The best on all folds, the best of all folds first; those for which there was time."""
     plan, confirmed = study.plan, []
-    if not plan.confirm:
-        return []
     print(f"\nconfirming on the other folds: trials {', '.join(str(one.number) for one in best)}")
     try:
         if parallel > 1:
@@ -166,7 +164,7 @@ def _written(found: Found, study: SearchStudy) -> Found:
     with informing("the page of the search"):
         importances = importances_of(study.study, len(found.ranked), plan.config.seed)
         print(f"\npage       {write_search_page(found, importances)}")
-    print(f"settings   {file}\nuse them   mcvqa run --config {file}")
+    print(f"settings   {file}\nuse them   mcvqa run --config {shlex.quote(str(file))}")
     if (done := len(study.finished())) < plan.trials:
         print(f"{done} of {plan.trials} trials were done; the same command goes on")
     return found

@@ -94,7 +94,13 @@ class SearchPlan:
 
 @dataclass(frozen=True)
 class Taken:
-    """A trial that this process is to do; it owns the run until `given_back`."""
+    """A trial that this process is to do.
+
+    Attributes:
+        trial: of Optuna.
+        config: of its run.
+        ownership: of the run, to be given back when the trial is settled.
+    """
 
     trial: Any
     config: Config
@@ -251,7 +257,7 @@ def was_killed(trial: Any) -> bool:
 def pruner_of(plan: SearchPlan) -> Any:
     """Hyperband's most eager bracket alone, which is asynchronous successive halving: one trial in three goes on.
 
-    Trials of a few epochs have two brackets, and the second one, a third of the trials, would never be pruned. A Wilcoxon test
+    Trials of a few epochs have two brackets, and the second one, two trials in five, would never be pruned. A Wilcoxon test
     over folds needs six folds to be significant at 5 %. Values are compared at equal shares of each trial's own training, where
     the learning rate has fallen as far.
     """
