@@ -46,8 +46,7 @@ class TrialResult:
     def measured(self) -> str:
         """'log-loss 0.712 ± 0.031, accuracy 0.730 ± 0.026 (n=300)', or what happened instead."""
         if self.judged is not None:
-            error = spell_error(self.judged.log_loss, self.judged.standard_error)
-            return f"log-loss {error}, accuracy {self.judged.accuracy}"
+            return f"log-loss {_log_loss_with_error(self.judged)}, accuracy {self.judged.accuracy}"
         last = f", log-loss {self.reported[max(self.reported)]:.3f} then" if self.reported else ""
         return f"{self.state}{last}" + (f": {self.note}" if self.note else "")
 
@@ -167,24 +166,19 @@ def _figures(one: Judgement) -> dict[str, Any]:
 
 def outcome_lines(found: Found) -> Iterator[str]:
     """The outcome for a terminal, line by line."""
-    first, ties = found.ranked[0], found.ties
+    first, ties = found.ranked[0], [str(one.number) for one in found.ties]
     yield f"\nbest on fold {found.plan.fold}: trial {first.number}, {first.measured}: {settings_text(first.values)}"
     if ties:
-        numbers, one = ", ".join(str(tie.number) for tie in ties), len(ties) == 1
-        yield (
-            f"a tie: {'trial' if one else 'trials'} {numbers} {'differs' if one else 'differ'} from it by no more than two standard "
-            "errors of the difference. These rows cannot tell which of them is best."
-        )
-    for confirmed in found.confirmed:
-        elsewhere, everywhere = confirmed.elsewhere, confirmed.everywhere
-        honest = "" if elsewhere is None else (
-            f"; on the folds that did not choose it {spell_error(elsewhere.log_loss, elsewhere.standard_error)}, "
-            f"accuracy {elsewhere.accuracy}"
-        )
-        yield (
-            f"confirmed: trial {confirmed.trial.number}, log-loss {spell_error(everywhere.log_loss, everywhere.standard_error)} on all "
-            f"folds{honest}"
-        )
+        who = f"trials {', '.join(ties)} differ" if len(ties) > 1 else f"trial {ties[0]} differs"
+        yield f"a tie: {who} from it by no more than two standard errors of the difference. These rows cannot tell which is best."
+    for one in found.confirmed:
+        line = f"confirmed: trial {one.trial.number}, log-loss {_log_loss_with_error(one.everywhere)} on all folds"
+        if one.elsewhere is not None:
+            line += f"; on the folds that did not choose it {_log_loss_with_error(one.elsewhere)}, accuracy {one.elsewhere.accuracy}"
+        yield line
     if not found.confirmed:
         yield "not confirmed on other folds: the log-loss of the best of many is probably too good."
 
+
+def _log_loss_with_error(one: Judgement) -> str:
+    return spell_error(one.log_loss, one.standard_error)

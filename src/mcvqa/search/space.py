@@ -169,12 +169,12 @@ def _require_possible(one: Searched, every: Collection[Searched], config: Config
     """
     for value in one.ends:
         alone = {one.name: value}
-        mistake = _mistake_in(config, alone)
-        if mistake and all(_mistake_in(config, {other.name: end, **alone}) for other in every for end in other.ends):
+        mistake = _mistake_of(config, alone)
+        if mistake and all(_mistake_of(config, {other.name: end, **alone}) for other in every for end in other.ends):
             raise ConfigError(f"{where}: {mistake}")
 
 
-def _mistake_in(config: Config, values: Mapping[str, Any]) -> str:
+def _mistake_of(config: Config, values: Mapping[str, Any]) -> str:
     """What is wrong with these values; empty: nothing."""
     try:
         with_searched(config, values)
