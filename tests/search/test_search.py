@@ -63,6 +63,7 @@ def test_trials_are_runs_judged_on_one_fold_and_the_best_are_confirmed_on_the_ot
         assert all(getattr(used, name) == value for name, value in one.values.items())
         assert set(trained[one.run]) == ({0, 1} if one.run in [c.trial.run for c in found.confirmed] else {0})
         entry = read_experiment(experiment)
+        assert (folder / "checkpoints" / one.run).exists() == (one.judged is not None), "weights of pruned trials are gone"
         assert entry.status == ("trial" if one.judged else "pruned") and "of the search s-search" in entry.note
     rows = [one.judged.ids.tolist() for one in found.ranked]
     assert len(rows[0]) == 12 and all(one == rows[0] for one in rows), "the same rows judge them all"

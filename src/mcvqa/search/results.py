@@ -46,7 +46,7 @@ class TrialResult:
     def measured(self) -> str:
         """'log-loss 0.712 ± 0.031, accuracy 0.730 ± 0.026 (n=300)', or what happened instead."""
         if self.judged is not None:
-            return f"log-loss {_log_loss_with_error(self.judged)}, accuracy {self.judged.accuracy}"
+            return f"log-loss {_loss_and_error(self.judged)}, accuracy {self.judged.accuracy}"
         last = f", log-loss {self.reported[max(self.reported)]:.3f} then" if self.reported else ""
         return f"{self.state}{last}" + (f": {self.note}" if self.note else "")
 
@@ -172,13 +172,13 @@ def outcome_lines(found: Found) -> Iterator[str]:
         who = f"trials {', '.join(ties)} differ" if len(ties) > 1 else f"trial {ties[0]} differs"
         yield f"a tie: {who} from it by no more than two standard errors of the difference. These rows cannot tell which is best."
     for one in found.confirmed:
-        line = f"confirmed: trial {one.trial.number}, log-loss {_log_loss_with_error(one.everywhere)} on all folds"
+        line = f"confirmed: trial {one.trial.number}, log-loss {_loss_and_error(one.everywhere)} on all folds"
         if one.elsewhere is not None:
-            line += f"; on the folds that did not choose it {_log_loss_with_error(one.elsewhere)}, accuracy {one.elsewhere.accuracy}"
+            line += f"; on the folds that did not choose it {_loss_and_error(one.elsewhere)}, accuracy {one.elsewhere.accuracy}"
         yield line
     if not found.confirmed:
         yield "not confirmed on other folds: the log-loss of the best of many is probably too good."
 
 
-def _log_loss_with_error(one: Judgement) -> str:
+def _loss_and_error(one: Judgement) -> str:
     return spell_error(one.log_loss, one.standard_error)
