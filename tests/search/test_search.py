@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mcvqa.base.files import RunLog, read_json
-from mcvqa.config import load_config
+from mcvqa.config import McvqaError, load_config
 from mcvqa.ensemble.blend import blend_members
 from mcvqa.report.experiments import read_experiment
 from mcvqa.run import single
@@ -182,6 +182,12 @@ def test_without_optuna_it_says_what_to_install(tmp_path, monkeypatch):
     with pytest.raises(RunStopped, match=r"pip install 'mcvqa\[search\]'"):
         search_settings(tiny_settings(tmp_path), trials=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_search_without_data_leaves_nothing_behind(tmp_path):
+    with pytest.raises(McvqaError, match=r"train\.csv|no-data"):
+        search_settings(tiny_settings(tmp_path, data_dir=str(tmp_path / "no-data")), trials=1)
+    assert not (tmp_path / "experiments").exists()
 
 
 def test_ray_gets_no_trials(tmp_path):

@@ -1,4 +1,5 @@
 """mcvqa search: look for better settings with Optuna. Each trial is a run; the best few are confirmed on the other folds."""
+import contextlib
 import shlex
 import time
 from collections.abc import Collection
@@ -27,7 +28,7 @@ from mcvqa.search.results import (
 )
 from mcvqa.search.searchers import confirm_here, search_here, search_in_processes
 from mcvqa.search.space import default_space, read_space, searched_settings, space_as_yaml
-from mcvqa.search.study import SearchPlan, SearchStudy
+from mcvqa.search.study import SearchPlan, SearchStudy, required_optuna
 
 SHARE_OF_TRIALS = 0.6  # of a time budget; the rest is for confirming the best
 SECONDS_FOR_END = 60.0  # of a time budget, at most a twentieth, for judging and the page
@@ -63,7 +64,9 @@ def search_settings(
             "A search gives no trials to Ray: start the same command on every machine, with one output folder for all of them."
         )
     plan, left_out = make_plan(config, trials, study, space, storage, best, by_hand, prune, began)
-    study_now, data = SearchStudy(plan), _data_of(plan)
+    required_optuna()
+    data = _data_of(plan)
+    study_now = SearchStudy(plan)
     study_now.settle(data)
     write_text(plan.paths.experiment / "space.yaml", space_as_yaml(plan.space))
     _announce(plan, study_now, data, left_out)
@@ -75,8 +78,10 @@ def search_settings(
             search_here(study_now, plan.paths.log.with_name(f"{plan.name}-search.txt"), teller)
     except TimeUp:
         is_over = True
-    found = Found(plan, tuple(trial_results(plan, data, study_now.trials)))
-    write_found(found)
+    finally:
+        found = Found(plan, tuple(trial_results(plan, data, study_now.trials)))
+        with contextlib.suppress(RunStopped):  # there is nothing yet
+            write_found(found)  # after Ctrl-C too
     if plan.confirm and not is_over:
         found = Found(plan, found.trials, tuple(_confirmed(study_now, data, found.ranked[: plan.confirm], parallel)))
     return _written(found, study_now)

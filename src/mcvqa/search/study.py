@@ -115,7 +115,7 @@ class SearchStudy:
     """
 
     def __init__(self, plan: SearchPlan) -> None:
-        self.plan, optuna = plan, _optuna()
+        self.plan, optuna = plan, required_optuna()
         plan.paths.experiment.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(plan.paths.experiment / "study.lock")
         with self.lock:
@@ -212,7 +212,7 @@ class SearchStudy:
     def fail(self, trial: Any, note: str) -> None:
         """Settle a trial that trying again would not mend. Args: note: why, in a sentence."""
         trial.set_user_attr("note", note)
-        self.study.tell(trial, state=_optuna().trial.TrialState.FAIL)
+        self.study.tell(trial, state=required_optuna().trial.TrialState.FAIL)
 
     def mark_killed(self) -> None:
         """Trials of processes that are gone fail, and their settings are tried again before others."""
@@ -224,7 +224,7 @@ class SearchStudy:
                     ownership.take()
             except Owned:
                 continue
-            self.study.tell(trial.number, state=_optuna().trial.TrialState.FAIL)
+            self.study.tell(trial.number, state=required_optuna().trial.TrialState.FAIL)
             if ownership:
                 ownership.give_back()
                 self.study.enqueue_trial(trial.params)
@@ -238,7 +238,7 @@ class SearchStudy:
     def _sampler(self) -> Any:
         """TPE, seeded by the number of trials, so that a search that goes on does not begin with the same ones again."""
         seed = int(np.random.SeedSequence([self.plan.config.seed, len(self.trials)]).generate_state(1)[0])
-        return _optuna().samplers.TPESampler(
+        return required_optuna().samplers.TPESampler(
             n_startup_trials=startup_trials(self.plan.trials), multivariate=True, constant_liar=True, seed=seed,
         )
 
@@ -261,7 +261,7 @@ def pruner_of(plan: SearchPlan) -> Any:
     over folds needs six folds to be significant at 5 %. Values are compared at equal shares of each trial's own training, where
     the learning rate has fallen as far.
     """
-    pruners = _optuna().pruners
+    pruners = required_optuna().pruners
     if not plan.prune:
         return pruners.NopPruner()
     epochs = max((end for one in plan.searched if one.name == "num_epochs" for end in one.ends), default=plan.config.num_epochs)
@@ -269,7 +269,8 @@ def pruner_of(plan: SearchPlan) -> Any:
 
 
 # %% Optuna
-def _optuna() -> Any:
+def required_optuna() -> Any:
+    """The library. Raises RunStopped: it is not installed."""
     try:
         import optuna
     except ImportError:
