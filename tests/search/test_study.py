@@ -183,14 +183,25 @@ def reported(study: SearchStudy, folder, losses, epochs_planned=3) -> EpochRepor
 def test_a_trial_that_falls_behind_ends_after_its_first_epoch_and_the_best_of_three_goes_on(tmp_path):
     study = begun(plan_in(tmp_path))
     for losses in ([1.0, 0.8, 0.6], [0.9, 0.7, 0.5], [0.8, 0.6, 0.4]):
-        assert reported(study, tmp_path, losses).shares == {33, 66, 100}
+        assert reported(study, tmp_path, losses).reported.keys() == {33, 66, 100}
     with pytest.raises(PrunedTrial):
         reported(study, tmp_path, [2.0, 0.1, 0.1])
     assert study.trials[-1].intermediate_values == {33: 2.0}, "the second epoch was not trained"
     assert reported(study, tmp_path, [0.7, 0.5, 0.3]).epochs_done == 3
-    assert reported(study, tmp_path, [3.0], epochs_planned=1).shares == {100}, "at its end a trial is judged, not pruned"
+    assert reported(study, tmp_path, [3.0], epochs_planned=1).reported.keys() == {100}, "at its end a trial is judged, not pruned"
     never = begun(plan_in(tmp_path, prune=False))
     assert reported(never, tmp_path, [9.0, 9.0, 9.0]).epochs_done == 3
+
+
+def test_a_trial_that_is_better_already_than_all_others_at_their_end_is_not_pruned(tmp_path):
+    study = begun(plan_in(tmp_path))
+    fast = reported(study, tmp_path, [0.7, 0.9, 1.1])
+    fast.trial.set_user_attr("seconds", 1.0)
+    study.study.tell(fast.trial, 1.1)
+    slow = reported(study, tmp_path, [0.9, 0.8, 0.6])
+    assert slow.epochs_done == 3, "the first one was better after an epoch, but overfits"
+    with pytest.raises(PrunedTrial):
+        reported(study, tmp_path, [1.2, 0.8, 0.6])
 
 
 def test_a_trial_that_goes_on_reports_the_epochs_of_before_and_no_others(tmp_path):

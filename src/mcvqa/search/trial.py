@@ -41,31 +41,37 @@ class EpochReports:
         epochs: of the whole training.
 
     Attributes:
-        shares: of the training that were reported, in percent.
+        reported: share of the training in percent -> log-loss.
     """
 
     trial: Any
     epochs: int
-    shares: set[int] = dataclasses.field(default_factory=set)
+    reported: dict[int, float] = dataclasses.field(default_factory=dict)
 
     def report(self, log: RunLog) -> None:
         """Report the epochs of the log's attempt that are new.
 
         Raises:
-            PrunedTrial: after an epoch that is not the last, at which others were better.
+            PrunedTrial: after an epoch that is not the last, at which others were better, unless it is the best of all already.
         """
         for event in log.events("epoch"):
             share = OF_STEPS * (event["epoch"] + 1) // self.epochs
             is_of_attempt = event.get("attempt", "") == log.facts.get("attempt", "")
-            if event["chosen"] and is_of_attempt and share not in self.shares and event["nll"] is not None:
-                self.shares.add(share)
+            if event["chosen"] and is_of_attempt and share not in self.reported and event["nll"] is not None:
+                self.reported[share] = event["nll"]
                 self.trial.report(event["nll"], share)
-        if self.shares and max(self.shares) < OF_STEPS and self.trial.should_prune():
+        if self.reported and max(self.reported) < OF_STEPS and self.trial.should_prune() and not self._beats_the_best():
             raise PrunedTrial
+
+    def _beats_the_best(self) -> bool:
+        """Whether the log-loss is lower than that of any trial at its end: where training too long raises it, comparing early
+        epochs with one another would keep the trials that learn, and overfit, fastest."""
+        ends = [one.value for one in self.trial.study.get_trials(deepcopy=False) if one.state.name == "COMPLETE"]
+        return bool(ends) and self.reported[max(self.reported)] < min(ends)
 
     @property
     def epochs_done(self) -> int:
-        return round(max(self.shares, default=0) * self.epochs / OF_STEPS)
+        return round(max(self.reported, default=0) * self.epochs / OF_STEPS)
 
 
 class ReportedLog(RunLog):
