@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from mcvqa.base.informing import printable
 from mcvqa.base.plots import FAINT_INK, PALETTE, draw_each, new_figure
 from mcvqa.search.results import Found, TrialResult
 from mcvqa.search.space import Searched
 
-LONGEST_LABEL = 18  # characters of a value on an axis
+LONGEST_LABEL = 14  # characters of a value on an axis
 TO_WEIGH = 8  # complete trials from which importances are estimated
 PANELS_IN_ROW = 4  # panels beside one another
 BEST_COLOR, TRIAL_COLOR = PALETTE[4], PALETTE[0]
@@ -77,9 +78,12 @@ def draw_slices(complete: Sequence[TrialResult], searched: Sequence[Searched]) -
             if max(len(_value_label(value)) for value in one.values) > 5:
                 axes.tick_params(axis="x", rotation=30)
         elif one.log:
-            axes.set_xscale("log")
-        elif one.whole:
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.set(xscale="log", xlim=(one.low / 1.2, one.high * 1.2))
+            axes.tick_params(axis="x", which="minor", labelbottom=False)
+        else:
+            margin = 0.05 * (one.high - one.low)
+            axes.set_xlim(one.low - margin, one.high + margin)
+            axes.xaxis.get_major_locator().set_params(integer=one.whole)
     for axes in panels.flat[len(searched):]:
         axes.set_axis_off()
     for axes in panels[:, 0]:
@@ -125,5 +129,5 @@ def _heights(one: Searched, trials: Sequence[TrialResult]) -> np.ndarray:
 
 
 def _value_label(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:g}" if isinstance(value, float) else printable(str(value))
     return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
