@@ -14,7 +14,7 @@ from mcvqa.model.fast.layout import (
     EVERY_TOKEN_ONCE,
     Sight,
     TokenLayout,
-    _Apart,
+    _Gathered,
     attend,
     attend_apart,
     group_prompts,
@@ -167,7 +167,8 @@ def test_a_token_s_gradient_is_that_of_all_places_where_it_is_seen(rows, sharing
     layout = lay_out(rows, IMAGE, sharing=sharing)
     seen, count = torch.from_numpy(layout.prompt_tokens), len(layout.input_ids)
     listed = torch.randn(count, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    apart = _Apart.apply(listed, Sight(seen, torch.from_numpy(layout.first_use), learning=True))
+    sight = Sight(seen, torch.from_numpy(layout.first_use), learning=True)
+    apart = _Gathered.apply(listed, seen, lambda: sight.uses)
     assert torch.equal(apart, listed[seen])
     weights = torch.randn(apart.shape, generator=torch.Generator().manual_seed(1))
     (apart * weights).sum().backward()
@@ -175,6 +176,22 @@ def test_a_token_s_gradient_is_that_of_all_places_where_it_is_seen(rows, sharing
     for places, own, length in zip(seen, weights, lengths, strict=True):
         wanted.index_add_(0, places[:length], own[:length])
     torch.testing.assert_close(listed.grad, wanted)
+
+
+@examples(60)
+@given(rows_of_any_kind, st.integers(0, 3))
+def test_what_is_attended_goes_back_to_where_it_is_first_used(rows, more):
+    """Also in a list that is rounded up with its first token."""
+    layout = lay_out(rows, IMAGE)
+    first_use = torch.from_numpy(layout.first_use)
+    first_use = torch.cat((first_use, first_use[:1].expand(more)))
+    sight = Sight(torch.from_numpy(layout.prompt_tokens), first_use, learning=True)
+    mixed = torch.randn(layout.prompt_tokens.size, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    listed = _Gathered.apply(mixed, first_use, lambda: sight.first_uses)
+    assert torch.equal(listed, mixed[first_use])
+    weights = torch.randn(listed.shape, generator=torch.Generator().manual_seed(1))
+    (listed * weights).sum().backward()
+    torch.testing.assert_close(mixed.grad, torch.zeros_like(mixed).index_add_(0, first_use, weights))
 
 
 def _prompts_in_order(rows, layout):

@@ -370,7 +370,7 @@ def test_on_a_gpu_the_first_fold_tries_and_the_others_follow(make_trainer, small
     """With a simulated memory of 4 rows; the passes themselves are real."""
     undisturbed = trained_weights(make_trainer(**small_settings, micro_batch=4))
 
-    def measure(rows, checkpointing, run, kept, limit) -> Trial | None:
+    def measure(rows, checkpointing, run, kept, limit, *, recorded) -> Trial | None:
         run()
         assert kept == 8 * sum(p.numel() for p in trainer.state.parameters.values()) and limit == 0.92 * 15 * GIB
         return Trial(rows, checkpointing, 2.0 if checkpointing else 1.0, 3 * GIB) if checkpointing or rows <= 4 else None
@@ -394,7 +394,7 @@ def test_on_a_gpu_the_first_fold_tries_and_the_others_follow(make_trainer, small
 
 
 def test_a_row_that_does_not_fit_by_itself_stops_before_the_first_step(make_trainer, small_settings, monkeypatch):
-    monkeypatch.setattr(micro_batch, "measure_pass", lambda *given: None)
+    monkeypatch.setattr(micro_batch, "measure_pass", lambda *given, **named: None)
     trainer = make_trainer(**small_settings)
     trainer.change(base=dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB)))
     with pytest.raises(TrainingError, match=r"longest row \(train_\d+, \d+ tokens\) does not fit on its own into 92% of 15.0"):

@@ -225,9 +225,9 @@ class PlainMaker:
         letters, target = stack_letters(rows)
         return PlainBatch(tuple(row.id for row in rows), tuple(parts), torch.from_numpy(where), letters, target)
 
-    def copies(self, row: PlainRow, count: int) -> PlainBatch:
+    def copies(self, row: PlainRow, count: int, scale: float = 1.0) -> PlainBatch:
         """A batch of `count` copies of the row; prompts share nothing on this path."""
-        return self.batch([row] * count)
+        return self.batch([row] * count, scale)
 
     def tokens(self, row: PlainRow) -> int:
         """Tokens of a row in the forward pass: those of all its prompts."""
