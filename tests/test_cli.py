@@ -320,8 +320,13 @@ def test_validate_tells_good_from_bad(trained, desk):
 @pytest.mark.nightly
 def test_search_tries_as_often_as_asked(desk):
     pytest.importorskip("optuna")
-    said = typed("search", "--config", "tiny.yaml", "--trials", "2", "--set", "run_name=s")
-    assert "trial 2/2" in said and len(read_json(desk / "experiments" / "s-search" / "trials.json")) == 2
+    said = typed("search", "--show-space", "--config", "tiny.yaml")
+    (desk / "space.yaml").write_text(said)
+    assert "learning_rate: {low: " in said and "image_size" in said
+    words = ("search", "--config", "tiny.yaml", "--trials", "2", "--best", "0", "--space", "space.yaml")
+    said = typed(*words, "--set", "run_name=s", "lora_r=4")
+    assert "(2/2): " in said and "set by hand, so not searched: " in said and "lora_r" in said.split("so not searched: ")[1]
+    assert len(read_json(desk / "experiments" / "s-search" / "trials.json")) == 2
 
 
 @pytest.mark.nightly
