@@ -1,5 +1,5 @@
 # The commands of this project; each sets itself up first.
-.PHONY: install demo test nightly properties coverage torture platforms families check format notebook imports lock
+.PHONY: install demo test nightly properties coverage torture platforms families check docs format notebook imports lock
 FAMILIES ?= /tmp/mcvqa-families
 install:
 	@bash install.sh
@@ -39,7 +39,15 @@ check: install          ## lint, types, structure of the code, notebooks and pic
 	@.venv/bin/mypy --config-file pyproject.toml
 	@.venv/bin/python tools/build_notebook.py --check
 	@.venv/bin/python tools/imports.py --check
+	@.venv/bin/python tools/reference.py --check
 	@.venv/bin/python -m pytest tests/test_structure.py
+
+docs: install           ## the pages of settings and commands from the code, the figures, and all pages into build/docs, offline
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@.venv/bin/python tools/reference.py
+	@.venv/bin/python tools/figures.py
+	@.venv/bin/python -m sphinx -W -n --keep-going -q -c docs . build/docs
+	@echo "build/docs/index.html"
 
 notebook: install       ## make the notebooks from the package and their stories
 	@.venv/bin/python tools/build_notebook.py

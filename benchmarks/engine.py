@@ -30,7 +30,7 @@ from mcvqa.data.questions import Question, read_questions
 from mcvqa.model.device import GIB, plan_device
 from mcvqa.model.load import BaseModel, load_base, remove_adapters
 from mcvqa.model.memory import MemoryPlan, free_memory
-from mcvqa.model.rows import RowMaker, read_rows
+from mcvqa.model.rows import RowMaker, read_rows, rows_per_pass
 from mcvqa.model.vision.features import FeatureStore, ImageInputs
 from mcvqa.run.provenance import code_commit
 from mcvqa.scoring.orders import option_orders
@@ -107,11 +107,16 @@ def measure_scoring(base: BaseModel, maker: RowMaker, questions: list[Question],
     rows = [maker.row(q, option_orders(len(q.choices), orders)) for q in questions]
     moments: list[float] = []
     answers.register_forward_pre_hook(lambda *_: moments.append(time.time()))
-    read_rows(answers, maker, rows, config.eval_batch_size, base.plan)
+    size = rows_per_pass(answers, maker, rows, config, base.plan)
+    moments.clear()
+    read_rows(answers, maker, rows, size, base.plan)
     moments.append(time.time())
-    counts = [min(len(rows), n * config.eval_batch_size) for n in range(len(moments))]
+    counts = [min(len(rows), n * size) for n in range(len(moments))]
     tokens = round(float(np.mean([*map(len, rows)])))
-    report(f"scoring, {orders} order{'s' * (orders > 1)}", warm_rate(counts, moments), rows=len(rows), tokens=tokens)
+    report(
+        f"scoring, {orders} order{'s' * (orders > 1)}", warm_rate(counts, moments), rows=len(rows), tokens=tokens,
+        rows_per_pass=size,
+    )
 
 
 class Peaks:
@@ -158,7 +163,10 @@ def measure_training(
 
 
 def inputs_of(base: BaseModel, folder: Path, questions: list[Question], config: Config) -> ImageInputs:
+    """Raises: SystemExit: a photograph cannot be read; without it a row is shorter, and all rates would be too high."""
     records = survey_images(ImageFolder(folder), [q.image for q in questions])
+    if unread := [record for record in records.values() if record.problem]:
+        raise SystemExit(f"{len(unread)} of {len(records)} photographs: {unread[0].written}: {unread[0].problem}")
     return ImageInputs(records, base.processor, image_size=config.image_size, patch=base.patch, merge=base.merge)
 
 

@@ -1,7 +1,9 @@
 """The command line, as it is typed."""
 import contextlib
 import csv
+import importlib.metadata
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -11,16 +13,20 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import mcvqa
 import mcvqa.scenes.dataset
 from mcvqa.base.files import RunLog, from_spreadsheet_cell, read_json
 from mcvqa.cli import app
 from mcvqa.config import PRESETS, Config, load_config, parse_changes
+from mcvqa.model.device import DeviceError
+from mcvqa.run import installation
 from tests.conftest import make_dataset, tiny_settings
 from tests.faults import small_disk
 from tests.run.conftest import blank_each, figures_made_by
 
 COMMANDS = ("run", "demo", "check", "eda", "folds", "train", "predict", "ensemble", "report", "audit", "explore", "validate",
-            "presets", "experiments", "models", "search", "answer", "export", "serve")
+            "presets", "experiments", "models", "search", "answer", "export", "serve",
+            "version")
 
 
 def typed(*words: str, status: int = 0) -> str:
@@ -77,8 +83,8 @@ def test_the_list_of_commands_is_whole():
     assert all(f"\n  {name} " in said for name in COMMANDS)
 
 
-def test_every_command_takes_config_and_changes():
-    for name in COMMANDS:
+def test_every_command_that_reads_settings_takes_config_and_changes():
+    for name in set(COMMANDS) - {"version"}:
         said = typed(name, "--help")
         assert "--config" in said and "--set" in said, name
         assert "--data" in said or name in ("demo", "presets", "experiments", "models"), name
@@ -314,8 +320,13 @@ def test_validate_tells_good_from_bad(trained, desk):
 @pytest.mark.nightly
 def test_search_tries_as_often_as_asked(desk):
     pytest.importorskip("optuna")
-    said = typed("search", "--config", "tiny.yaml", "--trials", "2", "--set", "run_name=s")
-    assert "trial 2/2" in said and len(read_json(desk / "experiments" / "s-search" / "trials.json")) == 2
+    said = typed("search", "--show-space", "--config", "tiny.yaml")
+    (desk / "space.yaml").write_text(said)
+    assert "learning_rate: {low: " in said and "image_size" in said
+    words = ("search", "--config", "tiny.yaml", "--trials", "2", "--best", "0", "--space", "space.yaml")
+    said = typed(*words, "--set", "run_name=s", "lora_r=4")
+    assert "(2/2): " in said and "set by hand, so not searched: " in said and "lora_r" in said.split("so not searched: ")[1]
+    assert len(read_json(desk / "experiments" / "s-search" / "trials.json")) == 2
 
 
 @pytest.mark.nightly
@@ -335,3 +346,25 @@ def test_the_demo_compares_with_the_answers_it_knows(tmp_path, monkeypatch):
         "data/demo/test_answers.csv", "outputs/submission_ensemble.csv"))
     right = sum(a == b for a, b in zip(answers[1:], submitted[1:], strict=True))
     assert lines[-1].split("|")[2].strip() == f"{right / 12:.3f}"
+
+
+# %% version
+def test_the_version_is_one_line():
+    assert typed("version").split() == typed("--version").split() == ["mcvqa", mcvqa.__version__]
+
+
+def test_a_bug_report_has_the_versions_and_nothing_private(monkeypatch):
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    facts = dict(line.split(None, 1) for line in typed("version", "--verbose").splitlines())
+    assert facts["torch"] == importlib.metadata.version("torch") and facts["python"] == platform.python_version()
+    assert facts["device"] == "CPU" and facts["place"] == "Kaggle" and float(facts["memory"].split()[0]) > 0.1
+    private = (str(Path.home()), str(Path.cwd()), sys.prefix, platform.node())
+    assert not [word for word in private if len(word) > 1 and any(word in fact for fact in facts.values())]
+
+
+def test_a_bug_report_is_made_where_the_gpu_fails(monkeypatch):
+    def failing(config):
+        raise DeviceError("the P100 fails its first kernel")
+
+    monkeypatch.setattr(installation, "plan_device", failing)
+    assert "unusable: the P100 fails its first kernel" in typed("version", "--verbose")

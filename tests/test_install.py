@@ -12,6 +12,8 @@ import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import mcvqa
+
 ROOT = Path(__file__).parents[1]
 BASE = getattr(sys, "_base_executable", sys.executable)
 PYPROJECT = """
@@ -92,7 +94,34 @@ def test_an_activated_environment_is_not_rebuilt_on_itself(clone):
     assert "installing the tested versions" in again and "stays as it is" not in again and not sees_system_packages(clone)
 
 
+# %% the wheel
+@pytest.mark.nightly
+def test_the_wheel_is_whole_and_works_without_the_repository(tmp_path):
+    """Built offline from a copy, installed beside the libraries that are there, and asked from an empty folder."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    files = {p.relative_to(ROOT / "src").as_posix() for p in (ROOT / "src" / "mcvqa").rglob("*") if p.is_file()}
+    files = {name for name in files if "__pycache__" not in name}
+    with zipfile.ZipFile(wheel) as packed:
+        assert files == {name for name in packed.namelist() if name.startswith("mcvqa/")}
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", target, wheel], check=True)
+    (tmp_path / "empty").mkdir()
+    asked = subprocess.run(
+        [sys.executable, "-m", "mcvqa", "version"], cwd=tmp_path / "empty", env=os.environ | {"PYTHONPATH": str(target)},
+        capture_output=True, text=True, check=True,
+    )
+    assert asked.stdout.split() == ["mcvqa", mcvqa.__version__] and f"mcvqa-{mcvqa.__version__}-" in wheel.name
+
+
 # %% the lock
+LOCKS = ("requirements.txt", "requirements-nightly.txt", "requirements-docs.txt")
+
+
 def locked(*files: str) -> dict[str, list[Requirement]]:
     """Name -> its lines."""
     found: dict[str, list[Requirement]] = {}
@@ -105,15 +134,15 @@ def locked(*files: str) -> dict[str, list[Requirement]]:
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 def test_the_lock_has_one_version_of_all_that_the_project_names(python):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras, locks = project["optional-dependencies"], locked("requirements.txt", "requirements-nightly.txt")
-    for line in (*project["dependencies"], *extras["dev"], *extras["ray"], *extras["ui"], "setuptools"):
+    extras, locks = project["optional-dependencies"], locked(*LOCKS)
+    for line in (*project["dependencies"], *extras["dev"], *extras["ray"], *extras["ui"], *extras["docs"], "setuptools"):
         wanted = Requirement(line)
         lines = [one for one in locks[canonicalize_name(wanted.name)]
                  if not one.marker or one.marker.evaluate({"python_version": python})]
-        (version,) = [re.fullmatch("==(.*)", str(one.specifier))[1] for one in lines]
+        (version,) = {re.fullmatch("==(.*)", str(one.specifier))[1] for one in lines}
         assert wanted.specifier.contains(version), f"{line}, but the lock has {version}: make lock"
 
 
 def test_the_lock_names_torch_and_not_what_its_builds_bring():
-    names = set(locked("requirements.txt", "requirements-nightly.txt"))
+    names = set(locked(*LOCKS))
     assert "torch" in names and not [name for name in names if name.startswith(("nvidia-", "cuda-")) or name == "triton"]

@@ -117,7 +117,7 @@ def test_what_stays_in_the_package_is_refused_where_it_is_asked_for():
     assert reasons == {NOT_IN_NOTEBOOK[name] for name in (
         "scoring.generated", "scoring.parse", "data.frames", "data.unread", "data.packed", "data.json_shapes",
         "data.choice_lists", "run.trackers", "run.insights", "data.fixes", "run.start", "data.picture_cells",
-        "report.own_metrics", "model.augment", "run.workers.ray", "run.guidance", "data.marks",
+        "report.own_metrics", "model.augment", "run.workers.ray", "run.guidance", "data.marks", "run.of_search",
     )}
     space = {"load_config": lambda **_: None, "found_data": lambda *_: Config(answer_by="generate"), "ConfigError": ConfigError,
              "Config": Config, "PRESETS": {}}
@@ -128,7 +128,7 @@ def test_what_stays_in_the_package_is_refused_where_it_is_asked_for():
 
 
 def test_what_is_not_in_the_notebook_is_in_the_package_or_planned():
-    planned = {"insight", "answer", "run.workers.ray"}
+    planned = {"insight", "answer", "search", "run.workers.ray"}
     assert set(NOT_IN_NOTEBOOK) - set(map(module_name, MODULES)) <= planned and all(NOT_IN_NOTEBOOK.values())
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import mcvqa
 from mcvqa.config import McvqaError
@@ -116,3 +117,17 @@ def test_every_file_of_the_package_is_in_the_wheel():
     named = {file for pattern in re.findall('"([^"]+)"', wanted[1]) for file in PACKAGE.glob(pattern)}
     others = {file for file in PACKAGE.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")}
     assert others == named and {file.suffix for file in others} >= {".js", ".css", ".html", ".safetensors"}
+
+
+def test_the_version_is_that_of_the_citation():
+    about = yaml.safe_load((PACKAGE.parents[1] / "CITATION.cff").read_text(encoding="utf-8"))
+    assert about["version"] == mcvqa.__version__ and about["license"] == "Apache-2.0" and about["cff-version"] == "1.2.0"
+
+
+def test_reports_of_faults_ask_for_what_is_needed():
+    fields = {}
+    for path in (PACKAGE.parents[1] / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        form = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert {"name", "description", "body"} <= set(form)
+        fields[path.stem] = {part["id"]: part["attributes"]["label"] for part in form["body"]}
+    assert "`mcvqa check`" in fields["bug"]["check"] and "`mcvqa version --verbose`" in fields["bug"]["version"]

@@ -46,10 +46,12 @@ NOT_NEEDED = {"typer"}  # the command line's
 NOT_IN_NOTEBOOK = {
     "cli": "the command line", "__main__": "the command line",
     "run.single": "single steps, for the command line",
+    "run.installation": "what a bug report needs, for the command line",
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
     "model.catalog": "`mcvqa models`", "model.download": "what is to be downloaded, for the pre-flight",
     "model.coverage": "which layers get adapters, for the pre-flight",
-    "run.search": "needs optuna, and the hours of many runs",
+    "run.of_search": "members of a search",
+    "search": "needs optuna, and the hours of many runs",
     "run.demo": "the ladder that shows what each technique brings: five runs one after the other",
     "data.unread": "files that are no tables, archives but .zip: save tables as CSV, unpack archives",
     "data.frames": "tables of Excel, Parquet and Arrow: save them as CSV",
@@ -207,7 +209,7 @@ def without_imports(code: str, known: set[str]) -> str:
 
 def with_short_docstrings(code: str) -> str:
     """The code with the first sentence of each docstring, and none of methods, private functions, and functions of at most
-    three statements: whole ones cost 150 KB."""
+    four statements: whole ones cost 150 KB."""
     lines = code.splitlines()
     for node in ast.walk(ast.parse(code)):
         if not isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) or not ast.get_docstring(node):
@@ -216,7 +218,7 @@ def with_short_docstrings(code: str) -> str:
         text = "\n".join(lines[first:last])
         name = getattr(node, "name", "")
         method = isinstance(node, ast.FunctionDef) and node.col_offset > 0
-        at_a_glance = isinstance(node, ast.FunctionDef) and len(node.body) <= 4
+        at_a_glance = isinstance(node, ast.FunctionDef) and len(node.body) <= 5
         private = method or at_a_glance or (name.startswith("_") and not name.startswith("__"))
         only_arguments = text.lstrip().startswith(('"""Args:', '"""Raises', '"""Attributes:'))
         if (private or only_arguments) and len(node.body) > 1:

@@ -1,5 +1,5 @@
-"""Makes requirements.txt and requirements-nightly.txt: one version of every package that install.sh and `make nightly` use, for
-each Python it is tested with.
+"""Makes requirements.txt, requirements-nightly.txt and requirements-docs.txt: one version of every package that install.sh,
+`make nightly` and `make docs` use, for each Python it is tested with.
 
     python tools/lock.py             keeps the versions that the files have; adds what is new, drops what nothing needs
     python tools/lock.py --newest    takes the newest versions that the ranges of pyproject.toml allow
@@ -15,13 +15,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomllib
 
 ROOT = Path(__file__).parents[1]
-LOCK, NIGHTLY_LOCK = ROOT / "requirements.txt", ROOT / "requirements-nightly.txt"
+LOCK = ROOT / "requirements.txt"
 PYTHONS = ("3.11", "3.12", "3.13")
 BUILD = ("setuptools",)  # installs the package itself
 OF_TORCH = re.compile(r"nvidia-|cuda-|triton$")
@@ -30,10 +31,43 @@ HEADER = f"""\
 # pyproject.toml has the ranges, which suit Kaggle and Colab. torch is pinned by its own line; the CUDA libraries and Triton
 # that come with it (nvidia-*, cuda-*, triton) are left out: each build of torch names the ones it was made with.
 """
-NIGHTLY_HEADER = """\
-# What `make nightly` installs besides requirements.txt: the extras ray and ui and a driver of browsers, which most users do
-# without (400 MB). Made by `make lock`, not by hand.
-"""
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What one command installs besides requirements.txt.
+
+    Attributes:
+        file: the lock.
+        header: its first lines.
+        extras: of pyproject.toml.
+        tools: further requirements.
+    """
+
+    file: Path
+    header: str
+    extras: tuple[str, ...]
+    tools: tuple[str, ...] = ()
+
+    @property
+    def ranges(self) -> list[str]:
+        extras = project()["optional-dependencies"]
+        return [*self.tools, *(line for name in self.extras for line in extras[name])]
+
+
+ADDITIONS = (
+    Addition(
+        ROOT / "requirements-nightly.txt",
+        "# What `make nightly` installs besides requirements.txt: the extras ray and ui and a driver of browsers, which most "
+        "users do\n# without (400 MB). Made by `make lock`, not by hand.\n",
+        ("ray", "ui"),  # which hold pillow back below 13, and bring 25 packages
+        ("playwright>=1.50",),  # drives the browser in tests/answer/test_serve.py
+    ),
+    Addition(
+        ROOT / "requirements-docs.txt",
+        "# What `make docs` installs besides requirements.txt. Made by `make lock`, not by hand.\n", ("docs",),
+    ),
+)
 
 
 # %% what pip would install
@@ -54,17 +88,13 @@ def project() -> dict[str, Any]:
 
 # not installed by install.sh: torchvision works only beside PyPI's own build of torch, and CSV files do not need 50 MB for tables
 NOT_LOCKED = ("vlm", "tables")
-NIGHTLY_EXTRAS = ("ray", "ui")  # which hold pillow back below 13, and bring 25 packages
-NIGHTLY_TOOLS = ("playwright>=1.50",)  # drives the browser in tests/answer/test_serve.py
 
 
 def runtime_ranges() -> list[str]:
-    """What the program asks for, with what is optional, but for NOT_LOCKED and NIGHTLY_EXTRAS."""
+    """What the program asks for, with what is optional, but for NOT_LOCKED and the extras of ADDITIONS."""
     extras = project()["optional-dependencies"]
-    return [
-        *project()["dependencies"],
-        *(line for name in extras if name not in ("dev", *NOT_LOCKED, *NIGHTLY_EXTRAS) for line in extras[name]),
-    ]
+    elsewhere = ("dev", *NOT_LOCKED, *(name for addition in ADDITIONS for name in addition.extras))
+    return [*project()["dependencies"], *(line for name in extras if name not in elsewhere for line in extras[name])]
 
 
 def tools_ranges() -> list[str]:
@@ -163,10 +193,11 @@ def main() -> None:
     newest, wanted = parser.parse_args().newest, [*runtime_ranges(), *tools_ranges()]
     base = resolved_by_python(wanted, kept_lines(LOCK, newest))
     LOCK.write_text(lock(base, wanted, HEADER), encoding="utf-8")
-    more = [*NIGHTLY_TOOLS, *(line for name in NIGHTLY_EXTRAS for line in project()["optional-dependencies"][name])]
-    whole = resolved_by_python([*wanted, *more], [*kept_lines(LOCK, newest=False), *kept_lines(NIGHTLY_LOCK, newest)])
-    added = {python: {name: found[name] for name in found if name not in base[python]} for python, found in whole.items()}
-    NIGHTLY_LOCK.write_text(lock(added, more, NIGHTLY_HEADER), encoding="utf-8")
+    for addition in ADDITIONS:
+        kept = [*kept_lines(LOCK, newest=False), *kept_lines(addition.file, newest)]
+        whole = resolved_by_python([*wanted, *addition.ranges], kept)
+        added = {python: {name: found[name] for name in found if name not in base[python]} for python, found in whole.items()}
+        addition.file.write_text(lock(added, addition.ranges, addition.header), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,17 +19,22 @@ from mcvqa.base.interrupt import RUN_ME_AGAIN
 from mcvqa.config import PRESETS, Config, ConfigError, McvqaError, Setting, load_config, parse_changes
 
 
+def one_change_each(args: list[str]) -> list[str]:
+    """`--set a=1 b=2` -> `--set a=1 --set b=2`"""
+    each: list[str] = []
+    setting = False
+    for word in args:
+        setting = setting and not word.startswith("-") and "=" in word
+        each += ["--set", word] if setting and each[-1] != "--set" else [word]
+        setting = setting or word == "--set" or word.startswith("--set=")
+    return each
+
+
 class Commands(TyperGroup):
-    """The commands, where `--set a=1 b=2` is read as `--set a=1 --set b=2`."""
+    """The commands; `--set` takes several changes."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        each: list[str] = []
-        setting = False
-        for word in args:
-            setting = setting and not word.startswith("-") and "=" in word
-            each += ["--set", word] if setting and each[-1] != "--set" else [word]
-            setting = setting or word == "--set" or word.startswith("--set=")
-        return super().parse_args(ctx, each)
+        return super().parse_args(ctx, one_change_each(args))
 
 
 app = typer.Typer(
@@ -84,7 +89,16 @@ def _say(message: str) -> None:
 
 def _config(file: Path | None, preset: str | None, changes: list[str] | None, data: str | None) -> Config:
     values: dict[str, Any] = {"data_dir": data} if data else {}
-    return load_config(file, preset, values | parse_changes(changes or []))
+    return _with_members(load_config(file, preset, values | parse_changes(changes or [])))
+
+
+def _with_members(settings: Config) -> Config:
+    """The settings with the runs that members=search:NAME:5 speaks of."""
+    if not any(name.startswith("search:") for name in settings.members):
+        return settings
+    from mcvqa.run.of_search import with_members_of_search
+
+    return with_members_of_search(settings)
 
 
 def _of_run(run: str | None, file: Path | None, preset: str | None, changes: list[str] | None, data: str | None) -> Config:
@@ -97,7 +111,7 @@ def _of_run(run: str | None, file: Path | None, preset: str | None, changes: lis
 
     given = {"data_dir": data} if data else {}
     changed = given | parse_changes(changes or [])
-    return Config().replace(**settings_of_run(run, str(changed.get("output_dir", "."))) | changed)
+    return _with_members(Config().replace(**settings_of_run(run, str(changed.get("output_dir", "."))) | changed))
 
 
 def _version(wanted: bool) -> None:
@@ -344,7 +358,21 @@ def validate(
             raise typer.Exit(1)
 
 
-# %% about settings and runs
+# %% about settings, runs and this installation
+@app.command(help="The version; with --verbose what a bug report needs: versions, commit, device, memory. It names no path, no "
+             "user and no machine.\n\nExample: mcvqa version --verbose")
+def version(
+    verbose: Annotated[bool, typer.Option("--verbose", help="All that a bug report needs.")] = False,
+) -> None:
+    with _told_for_people():
+        if verbose:
+            from mcvqa.run.installation import installation_report
+
+            print(installation_report())
+        else:
+            print(f"mcvqa {__version__}")
+
+
 @app.command(help="The presets; with --fields every setting, its default and its meaning.\n\nExample: mcvqa presets --fields")
 def presets(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
@@ -355,22 +383,22 @@ def presets(
             print(_config(config, preset, set_, None).to_yaml())
         elif fields:
             for name, setting in Config.settings().items():
-                default = _as_typed(setting.default).replace("\n", "\\n") or "(empty)"
-                print(f"{name:24} {default}{_allowed(setting)}\n{'':26}{setting.meaning}")
+                default = as_typed(setting.default).replace("\n", "\\n") or "(empty)"
+                print(f"{name:24} {default}{allowed_values(setting)}\n{'':26}{setting.meaning}")
         else:
             for name, values in PRESETS.items():
-                print(f"{name:10} " + " ".join(f"{k}={_as_typed(v)}" for k, v in values.items()))
+                print(f"{name:10} " + " ".join(f"{k}={as_typed(v)}" for k, v in values.items()))
             print("\nUse one with --preset NAME; see all of its settings with: mcvqa presets --preset NAME")
 
 
-def _as_typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
     """`value` as --set takes it."""
     if isinstance(value, tuple):
-        return ",".join(map(_as_typed, value))
+        return ",".join(map(as_typed, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _allowed(setting: Setting) -> str:
+def allowed_values(setting: Setting) -> str:
     """Range or choices of a setting, in brackets; empty where any text will do."""
     if setting.choices:
         return f"  [{'some' if isinstance(setting.default, tuple) else 'one'} of {', '.join(setting.choices)}]"
@@ -403,17 +431,34 @@ def experiments(
         print(list_experiments(Path(settings.output_dir) / "experiments"))
 
 
-@app.command(help="Search learning rate, rank and other settings with Optuna on one fold.\n\n"
-             "Example: mcvqa search --data data --trials 12")
+@app.command(help="Look for better settings with Optuna: trials on one fold, the best few confirmed on the others. The "
+             "same command goes on.\n\nExample: mcvqa search --data data --trials 24 --parallel 2 --set time_budget=8h")
 def search(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
-    trials: Annotated[int, typer.Option(help="Number of settings to try.", min=1)] = 12,
+    trials: Annotated[int, typer.Option(help="Number of trials that the study is to have.", min=1)] = 12,
+    parallel: Annotated[int, typer.Option(help="Processes at the same time, spread over the GPUs.", min=1, max=256)] = 1,
+    study: Annotated[str, typer.Option(help="Its name; that of the run with -search by itself.")] = "",
+    space: Annotated[Path | None, typer.Option(help="What is searched; see --show-space.", metavar="FILE.yaml")] = None,
+    storage: Annotated[str, typer.Option(
+        help="URL of a database that Optuna knows, such as sqlite:///study.db; a file in experiments/<study> by itself."
+    )] = "",
+    best: Annotated[int, typer.Option(help="How many of the best are trained on the other folds too.", min=0, max=50)] = 3,
+    prune: Annotated[bool, typer.Option(help="End trials that fall behind.")] = True,
+    show_space: Annotated[bool, typer.Option("--show-space", help="Only print what is searched, as --space takes it.")] = False,
 ) -> None:
     with _errors_explained():
         settings = _config(config, preset, set_, data)
-        from mcvqa.run.search import search_settings
+        from mcvqa.search.space import default_space, read_space, set_by_hand, space_as_yaml
 
-        search_settings(settings, trials)
+        if show_space:
+            print(space_as_yaml(read_space(space) if space else default_space(settings)), end="")
+            return
+        from mcvqa.search.search import search_settings
+
+        search_settings(
+            settings, trials=trials, parallel=parallel, study=study, space=space, storage=storage, best=best, prune=prune,
+            by_hand=set_by_hand(config, parse_changes(set_ or [])),
+        )
 
 
 if __name__ == "__main__":

@@ -407,7 +407,9 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     )
 
     # %% scoring
-    eval_batch_size: int = Field(default=8, ge=1, le=4096, description="rows in one forward pass when scoring")
+    eval_batch_size: int = Field(
+        default=0, ge=0, le=4096, description="rows in one forward pass when scoring; 0: on a GPU as many as pay, else 8"
+    )
     answer_by: Literal["letters", "generate"] = Field(
         default="letters", description="read the letters' log-probabilities, or generate text and parse it (the plain baseline)"
     )

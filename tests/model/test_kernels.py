@@ -88,6 +88,11 @@ def compare_with_torch(device):
         both = (kernels.norm_back_by_triton, kernels.norm_back_by_torch)
         ours, theirs = (by(x, x[0].abs(), 1e-6, of_normed, gradient) for by in both)
         torch.testing.assert_close(ours, theirs, atol=2 * close, rtol=close)
+        order, starts = torch.tensor([3, 0, 7, 2, 9, 5], device=device), torch.tensor([0, 1, 1, 5], device=device)
+        rows = torch.randn(10, 1030, generator=generator).to(device, dtype)
+        ours, theirs = (by(rows, order, starts) for by in (kernels.sum_rows_by_triton, kernels.sum_rows_by_torch))
+        torch.testing.assert_close(ours, theirs, atol=close, rtol=close)
+        assert not ours[1].any(), "nothing is added there"
     for tokens, size in ((11, 501), (3, 2050), (1, 1)):
         x = torch.randn(tokens, size, generator=generator).to(device)
         keys = torch.randint(-(2**31), 2**31, (tokens + (size + 1) // 2,), dtype=torch.int32, generator=generator).to(device)

@@ -14,7 +14,7 @@ from mcvqa.model.fast.layout import (
     EVERY_TOKEN_ONCE,
     Sight,
     TokenLayout,
-    _Apart,
+    _SharedRows,
     attend,
     attend_apart,
     group_prompts,
@@ -32,22 +32,22 @@ rows_of_any_kind = st.lists(
 
 
 # %% a slow reference
-def slow_layout(rows, sharing: bool) -> TokenLayout:
+def slow_layout(rows) -> TokenLayout:
     """As `lay_out`, token by token: a token is new where no prompt before begins with all that leads up to it."""
     numbers, prompts = {}, []
     for i, row in enumerate(rows):
         number = numbers.setdefault((row.image, row.grid), len(numbers))
         for k, (ids, positions) in enumerate(prompts_of(row)):
             names = [(1, number) if token == IMAGE else (0, token) for token in ids.tolist()]
-            prompts.append((i if not sharing else 0, names, i, k, ids.tolist(), positions.T.tolist()))
-    prompts.sort(key=lambda prompt: prompt[:2])
-    length = max(len(prompt[1]) for prompt in prompts)
+            prompts.append((names, i, k, ids.tolist(), positions.T.tolist()))
+    prompts.sort(key=lambda prompt: prompt[0])
+    length = max(len(prompt[0]) for prompt in prompts)
     known, input_ids, position_ids, table, first_use, image_rows = {}, [], [], [], [], []
     answer_at = np.full((len(rows), max(len(row.answer_at) for row in rows)), -1)
-    for e, (owner, names, i, k, ids, positions) in enumerate(prompts):
+    for e, (names, i, k, ids, positions) in enumerate(prompts):
         indices = []
         for n, name in enumerate(names):
-            beginning = owner, *names[: n + 1]
+            beginning = tuple(names[: n + 1])
             if beginning not in known:
                 known[beginning] = len(input_ids)
                 input_ids.append(ids[n])
@@ -88,17 +88,17 @@ def slow_groups(layout: TokenLayout) -> tuple[list[dict], list[int]]:
 
 
 @examples(300)
-@given(rows_of_any_kind, st.booleans())
-def test_the_layout_is_that_of_the_slow_reference(rows, sharing):
-    ours, wanted = lay_out(rows, IMAGE, sharing=sharing), slow_layout(rows, sharing)
+@given(rows_of_any_kind)
+def test_the_layout_is_that_of_the_slow_reference(rows):
+    ours, wanted = lay_out(rows, IMAGE), slow_layout(rows)
     for field in dataclasses.fields(TokenLayout):
         np.testing.assert_array_equal(getattr(ours, field.name), getattr(wanted, field.name), err_msg=field.name)
 
 
 @examples(300)
-@given(rows_of_any_kind, st.booleans())
-def test_groups_are_those_of_the_slow_reference(rows, sharing):
-    layout = lay_out(rows, IMAGE, sharing=sharing)
+@given(rows_of_any_kind)
+def test_groups_are_those_of_the_slow_reference(rows):
+    layout = lay_out(rows, IMAGE)
     ours = group_prompts(torch.from_numpy(layout.prompt_tokens), torch.from_numpy(layout.first_use))
     wanted, results_at = slow_groups(layout)
     assert ours.results_at.tolist() == results_at and len(ours.groups) == len(wanted)
@@ -141,18 +141,18 @@ def test_the_example_in_the_module_s_docstring():
 
 # %% the list
 @examples(300)
-@given(rows_of_any_kind, st.booleans())
-def test_the_list_holds_every_prompt_and_nothing_twice(rows, sharing):
-    layout = lay_out(rows, IMAGE, sharing=sharing)
+@given(rows_of_any_kind)
+def test_the_list_holds_every_prompt_and_nothing_twice(rows):
+    layout = lay_out(rows, IMAGE)
     beginnings, owner = set(), {}  # every different text up to some token; the picture that each place shows
-    for i, (row, ends) in enumerate(zip(rows, layout.answer_at, strict=True)):
+    for row, ends in zip(rows, layout.answer_at, strict=True):
         assert (ends[len(row.answer_at) :] == -1).all()
         for (ids, positions), end in zip(prompts_of(row), ends, strict=False):
             (places,) = {tuple(seen[: len(ids)].tolist()) for seen in layout.prompt_tokens if seen[len(ids) - 1] == end}
             np.testing.assert_array_equal(layout.input_ids[list(places)], ids)
             np.testing.assert_array_equal(layout.position_ids[:, list(places)], positions)
             named = [row.image if token == IMAGE else token for token in ids.tolist()]
-            beginnings |= {(None if sharing else i, *named[: n + 1]) for n in range(len(named))}
+            beginnings |= {tuple(named[: n + 1]) for n in range(len(named))}
             owner |= {place: row.image for place in places if layout.input_ids[place] == IMAGE}
     assert len(layout.input_ids) == len(beginnings)
     np.testing.assert_array_equal(layout.prompt_tokens.ravel()[layout.first_use], np.arange(len(layout.input_ids)))
@@ -161,13 +161,14 @@ def test_the_list_holds_every_prompt_and_nothing_twice(rows, sharing):
 
 
 @examples(60)
-@given(rows_of_any_kind, st.booleans())
-def test_a_token_s_gradient_is_that_of_all_places_where_it_is_seen(rows, sharing):
+@given(rows_of_any_kind)
+def test_a_token_s_gradient_is_that_of_all_places_where_it_is_seen(rows):
     """And of none of the padding."""
-    layout = lay_out(rows, IMAGE, sharing=sharing)
+    layout = lay_out(rows, IMAGE)
     seen, count = torch.from_numpy(layout.prompt_tokens), len(layout.input_ids)
     listed = torch.randn(count, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    apart = _Apart.apply(listed, Sight(seen, torch.from_numpy(layout.first_use), learning=True))
+    sight = Sight(seen, torch.from_numpy(layout.first_use), learning=True)
+    apart = _SharedRows.apply(listed, seen, lambda: sight.uses)
     assert torch.equal(apart, listed[seen])
     weights = torch.randn(apart.shape, generator=torch.Generator().manual_seed(1))
     (apart * weights).sum().backward()
@@ -175,6 +176,22 @@ def test_a_token_s_gradient_is_that_of_all_places_where_it_is_seen(rows, sharing
     for places, own, length in zip(seen, weights, lengths, strict=True):
         wanted.index_add_(0, places[:length], own[:length])
     torch.testing.assert_close(listed.grad, wanted)
+
+
+@examples(60)
+@given(rows_of_any_kind, st.integers(0, 3))
+def test_what_is_attended_goes_back_to_where_it_is_first_used(rows, more):
+    """Also in a list that is rounded up with its first token."""
+    layout = lay_out(rows, IMAGE)
+    first_use = torch.from_numpy(layout.first_use)
+    first_use = torch.cat((first_use, first_use[:1].expand(more)))
+    sight = Sight(torch.from_numpy(layout.prompt_tokens), first_use, learning=True)
+    mixed = torch.randn(layout.prompt_tokens.size, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    listed = _SharedRows.apply(mixed, first_use, lambda: sight.first_uses)
+    assert torch.equal(listed, mixed[first_use])
+    weights = torch.randn(listed.shape, generator=torch.Generator().manual_seed(1))
+    (listed * weights).sum().backward()
+    torch.testing.assert_close(mixed.grad, torch.zeros_like(mixed).index_add_(0, first_use, weights))
 
 
 def _prompts_in_order(rows, layout):
@@ -195,25 +212,6 @@ def test_a_picture_is_asked_for_once(maker, questions):
     assert len(batch.images) == (batch.input_ids == maker.encoder.image_token_id).sum()
     moved = batch.to("meta")
     assert {t.device.type for t in vars(moved).values() if isinstance(t, torch.Tensor)} == {"meta"} and moved.ids == batch.ids
-
-
-def test_copies_share_nothing_and_answer_alike(base, maker, questions):
-    """Rows that share are no measure of what as many others take: eight equal ones would be the tokens of one."""
-    row = maker.row(questions[0], np.array([[0, 1, 2, 3], [0, 1, 3, 2], [3, 2, 1, 0]]))
-    model = base.answers(base.model).eval()
-    one, shared, copies = maker.batch([row]), maker.batch([row] * 8), maker.copies(row, 8)
-    assert len(shared.input_ids) == len(one.input_ids) and len(shared.images) == len(one.images)
-    assert len(copies.input_ids) == 8 * len(one.input_ids) and len(copies.images) == 8 * len(one.images)
-    assert copies.prompt_tokens.shape == (8 * 3, one.prompt_tokens.shape[1]) and len(copies.answer_at.unique()) == 8 * 3
-    with torch.no_grad():
-        torch.testing.assert_close(model(copies), model(one).expand(8, -1, -1), atol=1e-5, rtol=1e-5)
-
-
-def test_copies_have_patches_of_their_own(maker, questions):
-    live = dataclasses.replace(maker, store=None)
-    row = live.row(questions[0])
-    one, copies = live.batch([row]), live.copies(row, 3)
-    assert copies.grids == 3 * one.grids and torch.equal(copies.images, one.images.repeat(3, 1))
 
 
 def test_rows_on_a_picture_are_read_side_by_side(base, maker, questions):
@@ -250,9 +248,9 @@ def sight_of(layout, learning, device="cpu"):
 
 
 @examples(60)
-@given(rows_of_any_kind, st.booleans())
-def test_every_token_is_new_once_and_sees_its_prompt_up_to_itself(rows, sharing):
-    layout = lay_out(rows, IMAGE, sharing=sharing)
+@given(rows_of_any_kind)
+def test_every_token_is_new_once_and_sees_its_prompt_up_to_itself(rows):
+    layout = lay_out(rows, IMAGE)
     found = group_prompts(torch.from_numpy(layout.prompt_tokens), torch.from_numpy(layout.first_use))
     sees = []
     for group in found.groups:
@@ -270,10 +268,10 @@ def test_every_token_is_new_once_and_sees_its_prompt_up_to_itself(rows, sharing)
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
 @examples(50)
-@given(rows=rows_of_any_kind, sharing=st.booleans(), heads=st.sampled_from([(4, 4), (4, 2), (3, 1)]))
-def test_new_tokens_alone_are_given_what_whole_prompts_are(device, rows, sharing, heads):
+@given(rows=rows_of_any_kind, heads=st.sampled_from([(4, 4), (4, 2), (3, 1)]))
+def test_new_tokens_alone_are_given_what_whole_prompts_are(device, rows, heads):
     """In half precision too, where kernels like lengths that are multiples of 8, and round at 0.002 of what lies above 2."""
-    layout = lay_out(rows, IMAGE, sharing=sharing)
+    layout = lay_out(rows, IMAGE)
     queries, keys = heads
     values = torch.randn(len(layout.first_use), queries + 2 * keys, 16, generator=torch.Generator().manual_seed(0))
     for dtype, apart in ((torch.float32, 1e-5), (torch.float16, 4e-3)):

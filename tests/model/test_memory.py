@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mcvqa.config import Config
+from mcvqa.model import rows as rows_module
 from mcvqa.model.device import GIB, plan_device
 from mcvqa.model.memory import (
     MemoryPlan,
@@ -18,7 +19,7 @@ from mcvqa.model.memory import (
     set_random_state,
     settings_plan,
 )
-from mcvqa.model.rows import longest_row
+from mcvqa.model.rows import longest_first, longest_training_rows, rows_per_pass
 
 
 class SimulatedGpu:
@@ -74,7 +75,7 @@ def test_what_is_set_is_kept():
 def test_the_reason_names_figures_of_both():
     found = fastest_fitting(row_counts(16), "auto", SimulatedGpu(10.5, 0.0).measure)
     assert reason_for(found, 16, 412) == (
-        "micro-batch 8 of 16 rows without checkpointing: 10.0 GiB at the longest row (412 tokens), 10.0 rows/s; "
+        "micro-batch 8 of 16 rows without checkpointing: 10.0 GiB at the longest rows (up to 412 tokens), 10.0 rows/s; "
         "with checkpointing 16 fit and are 23% slower"
     )
 
@@ -132,6 +133,61 @@ def test_advice_leaves_out_what_is_so_already():
     assert "4bit" not in told and "gradient_checkpointing=auto" in told and "train_orders=1 (now 4)" in told
 
 
-def test_the_longest_row_is_found(maker, questions, tiny_config):
-    assert len(longest_row(maker, questions, tiny_config)) == max(len(maker.row(question)) for question in questions)
-    assert longest_row(maker, questions, tiny_config).id == "q3"
+# %% the longest rows
+def test_the_longest_training_rows_are_found(maker, questions, tiny_config):
+    longest = longest_training_rows(maker, questions, tiny_config)
+    assert len(longest[0]) == max(len(maker.row(question)) for question in questions) and longest[0].id == "q3"
+    assert sorted(row.id for row in longest) == sorted(question.id for question in questions)
+
+
+@dataclasses.dataclass(frozen=True)
+class RowOf:
+    image: str | None
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def test_rows_on_a_photograph_that_a_longer_row_has_come_last():
+    """They share its tokens, so that they are no measure of what as many others take."""
+    rows = [RowOf("a", 5), RowOf("a", 9), RowOf("b", 7), RowOf(None, 3), RowOf(None, 8), RowOf("b", 6)]
+    assert [(row.image, row.length) for row in longest_first(rows)] == [
+        ("a", 9), (None, 8), ("b", 7), (None, 3), ("b", 6), ("a", 5)]
+
+
+# %% rows of a pass when scoring
+class Reader:
+    """A simulated GPU: a pass costs a launch and its rows; `most` of them fit."""
+
+    def __init__(self, launch: float, most: int) -> None:
+        self.launch, self.most, self.tried = launch, most, []
+
+    def measure(self, rows, checkpointing, run, kept, limit) -> Trial | None:
+        run()
+        self.tried.append(rows)
+        return Trial(rows, checkpointing, self.launch + rows * 0.01, GIB) if rows <= self.most else None
+
+
+@pytest.mark.parametrize(("launch", "most", "found", "tried"), [
+    (0.2, 999, 64, [8, 16, 32, 64]),  # as many as there are, here 100
+    (0.08, 999, 64, [8, 16, 32, 64]),
+    (0.01, 999, 16, [8, 16, 32]),  # twice as many are 3 % faster
+    (0.2, 40, 32, [8, 16, 32, 64]),
+    (0.2, 4, 8, [8]),  # they are halved later
+])
+def test_as_many_rows_are_scored_at_a_time_as_pay(base, maker, questions, monkeypatch, capsys, launch, most, found, tried):
+    reader, plan = Reader(launch, most), dataclasses.replace(base.plan, device="cuda", amp=False)
+    monkeypatch.setattr(rows_module, "measure_pass", reader.measure)
+    monkeypatch.setattr(rows_module, "read_letters", lambda model, batches, device: [])
+    rows = [maker.row(dataclasses.replace(questions[i % 4], id=str(i))) for i in range(100)]
+    assert rows_per_pass(base.answers(base.model), maker, rows, Config(), plan) == found and reader.tried == tried
+    assert ("rows at a time" in capsys.readouterr().out) == (most >= 8)
+
+
+def test_rows_of_a_pass_are_not_measured_where_they_are_set_few_or_on_a_cpu(base, maker, questions):
+    rows, gpu = [maker.row(question) for question in questions] * 20, dataclasses.replace(base.plan, device="cuda")
+    answers = base.answers(base.model)
+    assert rows_per_pass(answers, maker, rows, Config(eval_batch_size=5), gpu) == 5
+    assert rows_per_pass(answers, maker, rows[:20], Config(), gpu) == 8
+    assert rows_per_pass(answers, maker, rows, Config(), base.plan) == 8

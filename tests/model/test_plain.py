@@ -195,15 +195,6 @@ def test_a_batch_answers_as_single_rows_do(base, answers, maker, questions):
         np.testing.assert_array_equal(of_all.argmax(-1), alone.argmax(-1))
 
 
-def test_copies_are_prompts_of_their_own(answers, maker, questions):
-    row = maker.row(questions[0], ORDERS[:2])
-    copies = maker.copies(row, 3)
-    assert [part.inputs["input_ids"].shape[0] for part in copies.parts] == [3, 3]
-    torch.testing.assert_close(
-        logits_of(answers, copies), logits_of(answers, maker.batch([row])).expand(3, -1, -1), atol=1e-4, rtol=1e-4
-    )
-
-
 def test_a_model_that_cannot_keep_fewer_logits_gives_the_same(base, maker, questions):
     batch = maker.batch([maker.row(q) for q in questions])
     model = base.answers(base.model).eval()

@@ -18,7 +18,7 @@ from mcvqa.model.device import GIB
 from mcvqa.model.fast.forward import AnswerModel
 from mcvqa.model.load import trained_parameters
 from mcvqa.model.memory import MemoryPlan, Trial
-from mcvqa.model.rows import TrainingRows, epoch_windows, longest_row, training_row
+from mcvqa.model.rows import TrainingRows, epoch_windows, longest_training_rows, training_row
 from mcvqa.training import micro_batch, resume
 from mcvqa.training.checkpoint import adapter_hash, verified
 from mcvqa.training.job import TrainingError, learning_rate_at, swa_start_step
@@ -370,7 +370,7 @@ def test_on_a_gpu_the_first_fold_tries_and_the_others_follow(make_trainer, small
     """With a simulated memory of 4 rows; the passes themselves are real."""
     undisturbed = trained_weights(make_trainer(**small_settings, micro_batch=4))
 
-    def measure(rows, checkpointing, run, kept, limit) -> Trial | None:
+    def measure(rows, checkpointing, run, kept, limit, *, recorded) -> Trial | None:
         run()
         assert kept == 8 * sum(p.numel() for p in trainer.state.parameters.values()) and limit == 0.92 * 15 * GIB
         return Trial(rows, checkpointing, 2.0 if checkpointing else 1.0, 3 * GIB) if checkpointing or rows <= 4 else None
@@ -382,10 +382,10 @@ def test_on_a_gpu_the_first_fold_tries_and_the_others_follow(make_trainer, small
     trainer.change(base=dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB)))
     assert torch.equal(trained_weights(trainer), undisturbed), "what was tried leaves no gradient and draws no dropout"
     assert passes == [8, 4, 8] + [4] * 6 and trainer.memory == MemoryPlan(4)
-    longest = len(longest_row(trainer.maker, trainer.train, trainer.config))
-    assert tokens[:3] == [8 * longest, 4 * longest, 8 * longest], "copies that share tokens would take less than any step"
-    assert max(tokens[3:]) < 4 * longest, "as the rows of a step do: here the system message"
-    assert "micro-batch 4 of 8 rows without checkpointing: 3.0 GiB at the longest row (" in capsys.readouterr().out
+    longest = longest_training_rows(trainer.maker, trainer.train, trainer.config)
+    most = [len(trainer.maker.batch(longest[:count]).input_ids) for count in (8, 4)]
+    assert tokens[:3] == [most[0], most[1], most[0]] and max(tokens[3:]) <= most[1], "no step takes more"
+    assert "micro-batch 4 of 8 rows without checkpointing: 3.0 GiB at the longest rows (up to " in capsys.readouterr().out
     other = make_trainer(**small_settings, fold=1)
     other.change(memory=trainer.memory, base=dataclasses.replace(other.base, plan=trainer.base.plan))
     passes.clear()
@@ -394,7 +394,7 @@ def test_on_a_gpu_the_first_fold_tries_and_the_others_follow(make_trainer, small
 
 
 def test_a_row_that_does_not_fit_by_itself_stops_before_the_first_step(make_trainer, small_settings, monkeypatch):
-    monkeypatch.setattr(micro_batch, "measure_pass", lambda *given: None)
+    monkeypatch.setattr(micro_batch, "measure_pass", lambda *given, **named: None)
     trainer = make_trainer(**small_settings)
     trainer.change(base=dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB)))
     with pytest.raises(TrainingError, match=r"longest row \(train_\d+, \d+ tokens\) does not fit on its own into 92% of 15.0"):

@@ -1,12 +1,13 @@
 """The memory of a training step: how many rows one forward pass takes, and whether activations are kept.
 
 The rows of a step are always the effective batch; only their division into forward passes changes. What fits is measured with
-copies of the longest row that share no tokens: an estimate would have to know every kernel of every GPU.
+the longest rows: an estimate would have to know every kernel of every GPU.
 """
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -80,13 +81,15 @@ class Trial:
 
     Attributes:
         seconds: duration after a warm-up.
-        peak: peak memory in bytes, including what the optimizer will keep.
+        peak: peak memory in bytes, including what training will keep.
+        recorded: whether it was the replay of a CUDA graph.
     """
 
     rows: int
     checkpointing: bool
     seconds: float
     peak: int
+    recorded: bool = False
 
     @property
     def rate(self) -> float:
@@ -137,11 +140,14 @@ def reason_for(trials: Sequence[Trial], rows: int, tokens: int) -> str:
         tokens: tokens of the longest row.
     """
     best, *others = trials
-    words = {True: "with", False: "without"}
-    line = (f"micro-batch {best.rows} of {rows} rows {words[best.checkpointing]} checkpointing: {best.peak / GIB:.1f} GiB "
-            f"at the longest row ({tokens} tokens), {best.rate:.1f} rows/s")
+
+    def way(trial: Trial) -> str:
+        return f"{'with' if trial.checkpointing else 'without'} checkpointing{', recorded' * trial.recorded}"
+
+    line = (f"micro-batch {best.rows} of {rows} rows {way(best)}: {best.peak / GIB:.1f} GiB "
+            f"at the longest rows (up to {tokens} tokens), {best.rate:.1f} rows/s")
     for other in others:
-        line += f"; {words[other.checkpointing]} checkpointing {other.rows} fit and are {1 - other.rate / best.rate:.0%} slower"
+        line += f"; {way(other)} {other.rows} fit and are {1 - other.rate / best.rate:.0%} slower"
     return line
 
 
@@ -149,7 +155,7 @@ LEAST_PASSES = 100  # in a fold, to record passes: recording about four shapes c
 
 
 def launches_bind(single: Trial, plain: Trial) -> bool:
-    """Whether kernel launches limit the speed, so that recording gains more than rounded lengths cost.
+    """Whether kernel launches limit the speed, so that it is worth trying recorded passes.
 
     Launches, loader and optimizer share one CPU, so a GPU waits for launches that take half of its time. In
     benchmarks/RESULTS.md recording loses about 4 % at a ratio of 0.2 and gains 8 % at 0.7.
@@ -162,11 +168,13 @@ def launches_bind(single: Trial, plain: Trial) -> bool:
 
 
 # %% measuring
-def measure_pass(rows: int, checkpointing: bool, run: Callable[[], None], kept: int, limit: float) -> Trial | None:
-    """Time a pass on the GPU, after one to warm up.
+def measure_pass(
+    rows: int, checkpointing: bool, run: Callable[[], Any], kept: int, limit: float, *, recorded: bool = False
+) -> Trial | None:
+    """Time a pass on the GPU, after one to warm up or, if CUDA graphs are recorded, two: the second records.
 
     Args:
-        run: a forward and backward pass of `rows` rows.
+        run: a pass of `rows` rows.
         kept: bytes that training will keep in addition.
         limit: bytes available for both.
 
@@ -177,7 +185,7 @@ def measure_pass(rows: int, checkpointing: bool, run: Callable[[], None], kept: 
     torch.cuda.reset_peak_memory_stats()
     seconds = math.inf
     try:
-        for _ in range(2):
+        for _ in range(2 + recorded):
             torch.cuda.synchronize()
             started = time.perf_counter()
             run()
@@ -186,7 +194,7 @@ def measure_pass(rows: int, checkpointing: bool, run: Callable[[], None], kept: 
     except torch.cuda.OutOfMemoryError:
         return None
     peak = torch.cuda.max_memory_reserved() + kept
-    return Trial(rows, checkpointing, seconds, peak) if peak <= limit else None
+    return Trial(rows, checkpointing, seconds, peak, recorded) if peak <= limit else None
 
 
 def free_memory() -> None:

@@ -225,10 +225,6 @@ class PlainMaker:
         letters, target = stack_letters(rows)
         return PlainBatch(tuple(row.id for row in rows), tuple(parts), torch.from_numpy(where), letters, target)
 
-    def copies(self, row: PlainRow, count: int) -> PlainBatch:
-        """A batch of `count` copies of the row; prompts share nothing on this path."""
-        return self.batch([row] * count)
-
     def tokens(self, row: PlainRow) -> int:
         """Tokens of a row in the forward pass: those of all its prompts."""
         inputs = self.encoder.inputs(row.texts, [self.photograph(row.image)] * len(row.texts))

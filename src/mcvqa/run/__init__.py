@@ -52,6 +52,10 @@ class _CallableModule(ModuleType):
             from mcvqa.report.own_metrics import require_metrics
 
             require_metrics(metrics)
+        if any(name.startswith("search:") for name in config.members):
+            from mcvqa.run.of_search import with_members_of_search
+
+            config = with_members_of_search(config)
         own_process = os.environ.get("RANK", "0") == "0"  # of those that torchrun has started
         with watched(RunPaths(Path(config.output_dir), config.run).log, callbacks if own_process else ()) as watch:
             watch.outcome = run(config, metrics, augment)

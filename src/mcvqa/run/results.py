@@ -73,6 +73,10 @@ def other_member(project: Project, data: RunData, name: str) -> Member:
             return stored_member(Path(name), data.test, data.train, data.tables[0].convention)
         return read_predictions(name, data.test, data.tables[0].convention)
     other = other_run(data, project.config, name, "members")
+    if (other.paths.experiment / "trial.json").exists():
+        from mcvqa.run.of_search import searched_member
+
+        return searched_member(other, data)
     scores_by_split = {split: list(other.scores(split).values()) for split in splits_of(data)}
     oof = joined(scores_by_split["oof"])
     return Member(name, oof, tuple(scores_by_split.get("test", [oof.rows(np.arange(0))])))

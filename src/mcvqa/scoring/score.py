@@ -8,7 +8,7 @@ from torch import nn
 from mcvqa.config import Config
 from mcvqa.data.questions import Question
 from mcvqa.model.load import BaseModel
-from mcvqa.model.rows import Maker, encode_rows, read_rows, without_empty
+from mcvqa.model.rows import Maker, encode_rows, read_rows, rows_per_pass, without_empty
 from mcvqa.scoring.orders import question_orders, tta_plan
 from mcvqa.scoring.scores import Scores
 
@@ -43,9 +43,8 @@ def score_questions(
     orders_by_row = [question_orders(question.choices, n_orders) for question in questions]
     for s, scale in enumerate(scales):
         rows = encode_rows(maker, questions, orders_by_row, base.plan.workers, scale)
-        by_row = read_rows(
-            answers, maker, rows, config.eval_batch_size, base.plan, scale=scale, title=f"{title}, scale {scale:g}"
-        )
+        size = rows_per_pass(answers, maker, rows, config, base.plan, scale)
+        by_row = read_rows(answers, maker, rows, size, base.plan, scale=scale, title=f"{title}, scale {scale:g}")
         for i, row in enumerate(rows):
             _fill_views(logprobs[i], orders[i], row, without_empty(questions[i], by_row[i]), first=s * n_orders)
     ids = np.array([question.id for question in questions], dtype=np.str_)

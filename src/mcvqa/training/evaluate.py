@@ -16,7 +16,7 @@ from mcvqa.base.uncertainty import Accuracy, accuracy_of_right, pack_right
 from mcvqa.data.questions import Question
 from mcvqa.model.distributed import by_main, is_main_process
 from mcvqa.model.fast.forward import Answering
-from mcvqa.model.rows import encode_rows, read_rows, without_empty
+from mcvqa.model.rows import encode_rows, read_rows, rows_per_pass, without_empty
 from mcvqa.training.job import FoldJob
 from mcvqa.training.state import TrainingState
 
@@ -110,10 +110,15 @@ class Evaluator:
         maker, workers = self.job.validating or self.job.maker, self.job.base.plan.workers
         return encode_rows(maker, self.questions, [None] * len(self.questions), workers)
 
+    @cached_property
+    def _rows_per_pass(self) -> int:
+        job = self.job
+        return rows_per_pass(self.answers, job.validating or job.maker, self._rows, job.config, job.base.plan)
+
     def _score(self, title: str) -> Validation:
         job, questions = self.job, self.questions
-        maker, size = job.validating or job.maker, job.config.eval_batch_size
-        by_row = read_rows(self.answers, maker, self._rows, size, job.base.plan, title=title)
+        maker, plan = job.validating or job.maker, job.base.plan
+        by_row = read_rows(self.answers, maker, self._rows, self._rows_per_pass, plan, title=title)
         logprobs = [without_empty(question, orders)[0] for question, orders in zip(questions, by_row, strict=True)]
         normalised = [values - np.logaddexp.reduce(values) for values in logprobs]  # among the row's choices
         answers = np.array([-1 if q.answer is None else q.answer for q in questions], dtype=int)  # (N,)

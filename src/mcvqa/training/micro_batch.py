@@ -1,6 +1,8 @@
-"""Micro-batch search: the largest micro-batch that fits, found by trying the longest row."""
+"""Micro-batch search: the fastest micro-batch that fits, found by trying the longest rows."""
 import dataclasses
 import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from accelerate.utils import gather_object
@@ -8,7 +10,7 @@ from tqdm.auto import tqdm
 
 from mcvqa.base.informing import counted
 from mcvqa.model.device import GIB
-from mcvqa.model.distributed import by_each, by_main, stop_all
+from mcvqa.model.distributed import by_each, stop_all
 from mcvqa.model.memory import (
     LEAST_PASSES,
     MARGIN,
@@ -24,8 +26,9 @@ from mcvqa.model.memory import (
     set_random_state,
     settings_plan,
 )
-from mcvqa.model.rows import longest_row
+from mcvqa.model.rows import longest_training_rows
 from mcvqa.training.job import TrainingError
+from mcvqa.training.recorded import USUAL_SHAPES
 from mcvqa.training.step import Stepper
 
 
@@ -50,82 +53,86 @@ def rows_of_process(stepper: Stepper) -> int:
 
 
 def find_micro_batch(stepper: Stepper) -> None:
-    """Try passes over copies of the longest row until one fits.
+    """Try passes over the longest rows, and take the fastest way of those that fit.
 
     Raises:
         TrainingError: not even one row fits.
     """
     job, share = stepper.job, rows_of_process(stepper)
     config, limit = job.config, job.base.plan.memory
-    row, before = longest_row(job.maker, job.train, config), random_state()
-    if job.features and row.image is not None:
-        job.features([row.image])
+    rows, before = longest_training_rows(job.maker, job.train, config), random_state()
+    counts = row_counts(min(config.micro_batch or share, share, len(rows)))
+    if job.features:
+        job.features([row.image for row in rows[: counts[0]] if row.image is not None])
     stepper.answers.train()
-    trials = fastest_fitting(
-        row_counts(min(config.micro_batch or share, share)), config.gradient_checkpointing,
-        lambda rows, checkpointing: try_pass(stepper, row, rows, checkpointing),
-    )
-    recorded = bool(trials) and is_recording_worthwhile(
-        stepper, row, trials[0], stepper.plan.total * math.ceil(share / trials[0].rows)
-    )
+    trials = fastest_fitting(counts, config.gradient_checkpointing, partial(try_pass, stepper, rows))
+    if trials and is_recording_promising(stepper, rows, trials[0], stepper.plan.total * math.ceil(share / trials[0].rows)):
+        trials += fastest_fitting(counts, config.gradient_checkpointing, partial(try_pass, stepper, rows, recorded=True))
+        trials.sort(key=lambda trial: -trial.rate)
     set_random_state(before)  # dropout does not depend on the trials
     free_memory()
-    tokens = job.maker.tokens(row)
+    longest, tokens = rows[0], job.maker.tokens(rows[0])
     if not trials:
         stop_all(TrainingError(
-            f"Fold {job.fold}: the longest row ({row.id}, {tokens} tokens) does not fit on its own into "
+            f"Fold {job.fold}: the longest row ({longest.id}, {tokens} tokens) does not fit on its own into "
             f"{MARGIN:.0%} of {limit / GIB:.1f} GiB (gradient_checkpointing={config.gradient_checkpointing}). "
             f"{less_memory(config, four_bit=job.base.plan.four_bit)}"
         ))
-    job.memory.rows, job.memory.checkpointing, job.memory.recorded = trials[0].rows, trials[0].checkpointing, recorded
-    note = "; kernel launches take much of that, so passes are recorded as CUDA graphs" if recorded else ""
+    best = trials[0]
+    job.memory.rows, job.memory.checkpointing, job.memory.recorded = best.rows, best.checkpointing, best.recorded
+    note = "; kernel launches take much of a pass, so passes are recorded as CUDA graphs" if best.recorded else ""
     tqdm.write(f"  {reason_for(trials, share, tokens)}{note}")
     if stepper.accelerator.is_main_process:
         tried = [dataclasses.asdict(trial) for trial in trials]
-        job.log.write("memory", fold=job.fold, tokens=tokens, tried=tried, recorded=recorded)
+        job.log.write("memory", fold=job.fold, tokens=tokens, tried=tried, recorded=best.recorded)
 
 
-def is_recording_worthwhile(stepper: Stepper, row: Any, plain: Trial, passes: int) -> bool:
-    """Whether recording CUDA graphs pays off.
+def is_recording_promising(stepper: Stepper, rows: Sequence[Any], plain: Trial, passes: int) -> bool:
+    """Whether recorded CUDA graphs are worth trying.
 
     Args:
-        row: the longest row.
-        plain: its fastest pass.
+        rows: the longest rows.
+        plain: the fastest pass over them.
         passes: number of passes in the training of the fold.
     """
-    job = stepper.job
-    # memory for passes of other shapes; one decision for all processes
-    fits = by_main(lambda: 2 * plain.peak < MARGIN * job.base.plan.memory)
-    if plain.rows == 1 or passes < LEAST_PASSES or not fits or not stepper.answers.can_be_recorded(job.maker.copies(row, 1)):
+    if plain.rows == 1 or passes < LEAST_PASSES or not stepper.answers.can_be_recorded(stepper.job.maker.batch(rows[:1])):
         return False
-    single = try_pass(stepper, row, 1, plain.checkpointing)
+    single = try_pass(stepper, rows, 1, plain.checkpointing)
     return single is not None and launches_bind(single, plain)
 
 
-def try_pass(stepper: Stepper, row: Any, rows: int, checkpointing: bool) -> Trial | None:
-    """Time a forward and backward pass over copies of a row, in every process.
+def try_pass(
+    stepper: Stepper, longest: Sequence[Any], rows: int, checkpointing: bool, *, recorded: bool = False
+) -> Trial | None:
+    """Time a forward and backward pass over the longest rows, in every process.
 
     Args:
-        row: the row to copy.
-        rows: number of copies.
+        longest: the longest rows.
+        rows: how many of them.
         checkpointing: whether activations are recomputed.
+        recorded: whether to time the replay of a recorded pass.
 
     Returns:
-        The slowest and largest pass of all processes; None: it did not fit in at least one of them.
+        The slowest and largest pass of all processes; None: it did not fit in at least one of them, or was not recorded.
     """
     stepper.answers.set_checkpointing(checkpointing)
-    batch = stepper.job.maker.copies(row, rows)
+    device, recorder = stepper.accelerator.device, stepper.recorder
+    batch: Any = stepper.job.maker.batch(longest[:rows])
+    kept = 8 * sum(p.numel() for p in stepper.state.parameters.values())  # AdamW's two moments come with the first step
+    if recorded:
+        kept += USUAL_SHAPES * sum(tensor.nbytes for tensor in batch.tensors())  # inputs of the other recordings
+    run = partial(recorder, weight=1 / rows) if recorded else partial(stepper.backward, weight=1 / rows)
     measured = by_each(
-        measure_pass, rows, checkpointing, lambda: stepper.backward(batch.to(stepper.accelerator.device), 1 / rows),
-        8 * sum(p.numel() for p in stepper.state.parameters.values()),  # AdamW's two moments come with the first step
+        partial(measure_pass, recorded=recorded), rows, checkpointing, lambda: run(batch.to(device)), kept,
         MARGIN * stepper.job.base.plan.memory,
     )
+    trials: list[Trial | None] = gather_object([None if recorded and not recorder.recordings else measured])
+    recorder.forget()
     stepper.state.optimizer.zero_grad(set_to_none=True)
-    trials: list[Trial | None] = gather_object([measured])
     fitting = [trial for trial in trials if trial]
     if len(fitting) < len(trials):
         return None
-    return Trial(rows, checkpointing, max(t.seconds for t in fitting), max(t.peak for t in fitting))
+    return Trial(rows, checkpointing, max(t.seconds for t in fitting), max(t.peak for t in fitting), recorded)
 
 
 def use_less_memory(stepper: Stepper) -> None:

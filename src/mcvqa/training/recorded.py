@@ -1,7 +1,8 @@
 """CUDA graphs: forward and backward passes are recorded once per batch shape, then replayed.
 
 If a machine launches kernels more slowly than its GPU executes them, a pass is mostly waiting. A graph replays the recorded
-kernels on the same memory: each batch is copied there first, and lengths are rounded up so that few shapes occur.
+kernels on the same memory: each batch is copied there first, and lengths are rounded up so that few shapes occur. Passes of
+rare shapes are recorded too, replayed once and dropped: passes without a recording would need as much memory again.
 """
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from tqdm.auto import tqdm
 
 from mcvqa.model.fast.forward import Answering, Batch
 
-MOST_SHAPES = 16  # recordings at most: each keeps its inputs, and later shapes are rare
+USUAL_SHAPES = 6  # that the passes of a fold have, where photographs have similar sizes
+MOST_SHAPES = 16  # recordings kept at most: each holds its inputs, and later shapes are rare
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Recorder:
         scaled: Callable[[torch.Tensor], torch.Tensor], parameters: Iterable[nn.Parameter],
     ) -> None:
         self.answers, self.loss_of, self.scaled, self.parameters = answers, loss_of, scaled, list(parameters)
-        self.max_recordings, self.in_float32 = MOST_SHAPES, answers.in_float32()
+        self.works, self.in_float32 = True, answers.in_float32()
         self.forget()
 
     def forget(self) -> None:
@@ -58,12 +60,16 @@ class Recorder:
         self.warm = False
         self.pool: Any = None
 
-    def __call__(self, batch: Batch, weight: float) -> torch.Tensor:
+    def __call__(self, batch: Batch, weight: float, *, keep: bool = True) -> torch.Tensor:
         """Compute the loss () and add its gradients to those of the parameters.
 
         Args:
             batch: on the GPU.
             weight: of each row in the loss of the step.
+            keep: whether passes of this shape and weight will recur.
+
+        Raises:
+            OutOfMemoryError: there is no memory for the pass; all recordings are dropped.
         """
         if self.in_float32 != (moved := self.answers.in_float32()):  # modules that now compute in another precision than recorded
             self.in_float32 = moved
@@ -72,12 +78,14 @@ class Recorder:
         self._own_gradients()
         inputs = batch.tensors()
         key = weight, *(tensor.shape for tensor in inputs)
-        if key not in self.recordings and self.warm and len(self.recordings) < self.max_recordings:
-            self._record(key, batch, weight)
+        recording = self.recordings.get(key)
+        if recording is None and self.warm and self.works:
+            recording = self._record(batch, weight)
+            if recording and keep and len(self.recordings) < MOST_SHAPES:
+                self.recordings[key] = recording
         self.warm = True
-        if key not in self.recordings:
+        if recording is None:
             return self._compute(batch, weight)
-        recording = self.recordings[key]
         for static, tensor in zip(recording.batch.tensors(), inputs, strict=True):
             static.copy_(tensor)
         recording.replay()
@@ -100,17 +108,19 @@ class Recorder:
         torch._foreach_add_(self.gradients, torch.autograd.grad(self.scaled(loss), self.parameters, materialize_grads=True))
         return loss.detach()
 
-    def _record(self, key: Any, batch: Batch, weight: float) -> None:
-        """Record a pass; if that fails (memory, an old driver), passes run without recording."""
+    def _record(self, batch: Batch, weight: float) -> Recording | None:
+        """Record a pass; if that fails for another reason than memory (an old driver), passes run without recording."""
         try:
-            self.recordings[key] = self._recorded(batch, weight)
+            return self._recorded(batch, weight)
         except RuntimeError as error:
-            if not isinstance(error, torch.cuda.OutOfMemoryError):  # earlier recordings use the same random generator
-                self.forget()
-                self._own_gradients()
-                _free_generator()
-            self.max_recordings = len(self.recordings)
-            tqdm.write(f"  no more passes are recorded: {error}")
+            self.forget()
+            _free_generator()
+            if isinstance(error, torch.cuda.OutOfMemoryError):
+                raise
+            self._own_gradients()
+            self.works = False
+            tqdm.write(f"  passes are not recorded: {error}")
+            return None
 
     def _recorded(self, batch: Batch, weight: float) -> Recording:
         batch, graph = batch.each(torch.clone), torch.cuda.CUDAGraph()

@@ -255,9 +255,9 @@ class Stepper:
         Returns:
             () the batch's contribution to the loss of the step.
         """
-        is_last_of_epoch = weight != 1 / self.job.rows_in_step  # a smaller step, whose shapes do not occur again
-        if self.job.memory.recorded and not is_last_of_epoch and self.answers.can_be_recorded(batch):
-            return self.recorder(batch, weight)
+        if self.job.memory.recorded and self.answers.can_be_recorded(batch):
+            is_last_of_epoch = weight != 1 / self.job.rows_in_step  # a smaller step, whose shapes do not occur again
+            return self.recorder(batch, weight, keep=not is_last_of_epoch)
         loss = self.loss_of(batch, weight)
         self.accelerator.backward(loss)
         return loss.detach()

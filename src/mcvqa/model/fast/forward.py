@@ -129,17 +129,16 @@ class Batch:
 
 def collate(
     rows: Sequence[Row], image_of: Callable[[Row], torch.Tensor], image_token_id: int, *, patches: bool = False,
-    sharing: bool = True, recurrent: bool = False,
+    recurrent: bool = False,
 ) -> Batch:
     """Make a batch.
 
     Args:
-        image_of: returns features or patches of a row's image; called once per image, without sharing once per row.
+        image_of: returns features or patches of a row's image; called once per image.
         patches: whether it returns patches.
-        sharing: whether rows share tokens and images.
         recurrent: whether the model belongs to a recurrent family.
     """
-    layout = lay_out(rows, image_token_id, sharing=sharing)
+    layout = lay_out(rows, image_token_id)
     letters, target = stack_letters(rows)
     shown = [rows[i] for i in layout.image_rows]
     return Batch(

@@ -1,5 +1,5 @@
 """Fused kernels, one each where torch runs two to nine: rotary embedding, SwiGLU and its gradients, the gradient of RMSNorm,
-dropout.
+dropout, sums of rows.
 
 They are written in Triton, which comes with torch for NVIDIA GPUs on Linux, and compute in float32 with one rounding at the
 end. Elsewhere, and on a GPU where their results differ from torch's in a first test, torch's functions are used.
@@ -68,6 +68,12 @@ def drop_by_torch(
     kept = torch.empty_like(x)
     torch.ge(halves, drop_threshold(rate), out=kept)  # in the dtype of x: multiplying by booleans takes three times as long
     return x.mul_(kept) if overwrite else kept.mul_(x)
+
+
+def sum_rows_by_torch(values: torch.Tensor, order: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+    """Like `sum_rows`."""
+    added = torch.segment_reduce(values[order].float(), "sum", offsets=starts, unsafe=True)  # unsafe: offsets are not checked
+    return added.to(values.dtype)
 
 
 # %% in Triton
@@ -147,6 +153,17 @@ if triton:
         tl.store(out + token * size + value, tl.where(half >= threshold, values, 0).to(values.dtype), value < size)
 
 
+    @triton.jit
+    def _sum_rows(values, order, starts, out, width, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+        """SIZE of the `width` values of one sum."""
+        row = tl.program_id(0).to(tl.int64)
+        value = tl.program_id(1) * SIZE + tl.arange(0, SIZE)
+        total = tl.zeros((SIZE,), tl.float32)
+        for n in range(tl.load(starts + row), tl.load(starts + row + 1)):
+            total += tl.load(values + tl.load(order + n) * width + value, value < width, 0).to(tl.float32)
+        tl.store(out + row * width + value, total.to(out.dtype.element_ty), value < width)
+
+
 def rotate_by_triton(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int, direction: int) -> torch.Tensor:
     """Like `rotate`; `direction` is 1, or -1 for the inverse rotation."""
     tokens, count, size = heads.shape
@@ -195,6 +212,14 @@ def drop_by_triton(
     _drop[(tokens, triton.cdiv(size, VALUES))](
         x, token_keys, input_keys, out, size, drop_threshold(rate), SHIFT_1, FACTOR_1, SHIFT_2, FACTOR_2, VALUES
     )
+    return out
+
+
+def sum_rows_by_triton(values: torch.Tensor, order: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+    """Like `sum_rows`."""
+    values, width, rows = values.contiguous(), values.shape[1], len(starts) - 1
+    out = torch.empty((rows, width), dtype=values.dtype, device=values.device)
+    _sum_rows[(rows, triton.cdiv(width, VALUES))](values, order, starts, out, width, VALUES)
     return out
 
 
@@ -261,6 +286,16 @@ def norm_backward(norm: Any, x: torch.Tensor, of_normed: torch.Tensor, gradient:
     return by(x, norm.weight, norm.variance_epsilon, of_normed, gradient)
 
 
+def sum_rows(values: torch.Tensor, order: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+    """(R, W) sums of rows of `values` (N, W), in float32 and in the given order.
+
+    Args:
+        order: row numbers, grouped by sum; those beyond the last group are not added.
+        starts: (R + 1,) offsets of the groups.
+    """
+    return (sum_rows_by_triton if fused_on(values.device, values.dtype) else sum_rows_by_torch)(values, order, starts)
+
+
 @functools.cache
 def fused_on(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether these kernels work on this GPU in this precision, tested once.
@@ -306,6 +341,7 @@ def _trials(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[torch.Te
         (gate_back_by_triton, gate_back_by_torch, (x, y, z)),
         (norm_back_by_triton, norm_back_by_torch, (x[0], angles[0, 0], 1e-6, y[0], z[0])),
         (drop_by_triton, drop_by_torch, (x[0], keys[:6], keys[6:], 0.5, False)),
+        (sum_rows_by_triton, sum_rows_by_torch, (x[0], keys[:6].argsort(), torch.tensor([0, 2, 2, 5], device=device))),
     ]
     for ours, theirs, inputs in tries:
         yield from zip(ours(*_clones(inputs)), theirs(*_clones(inputs)), strict=True)

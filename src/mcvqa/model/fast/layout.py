@@ -22,7 +22,7 @@ An example: two questions (14 and 15) about one picture of two image tokens (##)
 """
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from mcvqa.model.fast.kernels import sum_rows
 from mcvqa.model.text.encode import Row
 
 FIRST_PICTURE = 2**32  # above all tokens: image tokens are identified by the number of their picture
@@ -89,22 +90,17 @@ def read_prompts(rows: Sequence[Row], image_token_id: int) -> list[Prompt]:
     return prompts
 
 
-def lay_out(rows: Sequence[Row], image_token_id: int, *, sharing: bool = True) -> TokenLayout:
+def lay_out(rows: Sequence[Row], image_token_id: int) -> TokenLayout:
     """Make the list of distinct tokens of all prompts.
 
     Prompts are sorted by their tokens, so that a prefix shared by two is shared by all between them, and each needs to be
     compared only with the one before it.
-
-    Args:
-        sharing: whether rows share tokens; otherwise only the orders of a row do.
     """
     prompts = read_prompts(rows, image_token_id)
-    prompts.sort(key=lambda prompt: (0 if sharing else prompt.row, prompt.names.astype(">i8").tobytes()))  # numeric order
+    prompts.sort(key=lambda prompt: prompt.names.astype(">i8").tobytes())  # numeric order
     names, source = (_padded([getattr(prompt, name) for prompt in prompts]) for name in ("names", "source"))  # (E, L)
     real = source >= 0
     differs = names[1:] != names[:-1]
-    if not sharing:
-        differs[:, 0] |= np.diff([prompt.row for prompt in prompts]) > 0  # from the first token of a row on
     new = real.copy()  # (E, L) whether the prompt before has another token here or earlier
     new[1:] &= np.logical_or.accumulate(differs, axis=1)
 
@@ -157,41 +153,54 @@ class Sight:
         return group_prompts(self.prompt_tokens, self.first_use)
 
     @functools.cached_property
-    def uses(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Uses of each token, grouped by token.
-
-        Returns:
-            (E * L,) indices into the flattened `prompt_tokens`, sorted by token of the list, padding last; and (T + 1,) offsets
-            of each token's uses among these.
-        """
+    def uses(self) -> "Uses":
+        """Uses of each token in `prompt_tokens`, without padding."""
         tokens, table = len(self.first_use), self.prompt_tokens
         columns = torch.arange(table.shape[1], device=table.device)
         padding = (table == 0) & (columns > 0)  # the first token of the list occurs only in the first column
-        ordered, order = table.masked_fill(padding, tokens).flatten().sort(stable=True)
-        return order, torch.searchsorted(ordered, torch.arange(tokens + 1, device=ordered.device))
+        return uses_of(table.masked_fill(padding, tokens), tokens)
+
+    @functools.cached_property
+    def first_uses(self) -> "Uses":
+        """Tokens of the list that are first used at each index of the flattened (E * L)."""
+        return uses_of(self.first_use, self.prompt_tokens.numel())
 
 
-class _Apart(torch.autograd.Function):
-    """`prompts_apart` for GPUs."""
+Uses = tuple[torch.Tensor, torch.Tensor]  # (N,) places in an index, sorted by the row that is there, and (rows + 1,) offsets
+
+
+def uses_of(index: torch.Tensor, rows: int) -> Uses:
+    """Where each of `rows` rows is used.
+
+    Args:
+        index: rows of any shape, of N entries in all; those from `rows` on are ignored.
+    """
+    ordered, order = index.flatten().sort(stable=True)
+    return order, torch.searchsorted(ordered, torch.arange(rows + 1, device=ordered.device))
+
+
+class _SharedRows(torch.autograd.Function):
+    """`gathered` for GPUs."""
 
     @staticmethod
-    def forward(ctx: Any, listed: torch.Tensor, sight: Sight) -> torch.Tensor:
-        ctx.sight = sight
-        return F.embedding(sight.prompt_tokens, listed)
+    def forward(ctx: Any, values: torch.Tensor, index: torch.Tensor, uses: Callable[[], Uses]) -> torch.Tensor:
+        ctx.uses = uses
+        return F.embedding(index, values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """Sum the gradients of each token over all prompts, in float32 and in a fixed order that is sorted once for all layers:
-        torch's embedding() would sort in every layer."""
-        order, starts = ctx.sight.uses
-        every = gradient.flatten(0, 1)[order].float()
-        added = torch.segment_reduce(every, "sum", offsets=starts, unsafe=True)  # unsafe: offsets are not checked
-        return added.to(gradient.dtype), None
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """Sum the gradients of each row, in float32 and in a fixed order that is sorted once for all layers: torch's functions
+        would sort in every layer, or add in any order."""
+        return sum_rows(gradient.flatten(0, -2), *ctx.uses()), None, None
 
 
-def prompts_apart(listed: torch.Tensor, sight: Sight) -> torch.Tensor:
-    """Gather the values of each prompt, (E, L, W), from those of the list, (T, W)."""
-    return _Apart.apply(listed, sight) if listed.is_cuda else F.embedding(sight.prompt_tokens, listed)
+def gathered(values: torch.Tensor, index: torch.Tensor, uses: Callable[[], Uses]) -> torch.Tensor:
+    """(..., W) rows of `values` (T, W) at an index (...).
+
+    Args:
+        uses: returns where each row is used.
+    """
+    return _SharedRows.apply(values, index, uses) if values.is_cuda else F.embedding(index, values)
 
 
 def attend(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None, dropout: float = 0.0) -> torch.Tensor:
@@ -207,19 +216,31 @@ def attend(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None,
         return _attend_by_groups(heads, queries, new, scale)
     if len(sight.prompt_tokens) == 1:  # a single prompt is the list itself
         return _attend_whole(heads[None], queries, scale, dropout)[0]
-    apart = prompts_apart(heads.flatten(1), sight).unflatten(-1, heads.shape[1:])
-    return _attend_whole(apart, queries, scale, dropout).flatten(0, 1).index_select(0, sight.first_use)
+    apart = gathered(heads.flatten(1), sight.prompt_tokens, lambda: sight.uses).unflatten(-1, heads.shape[1:])
+    mixed = _attend_whole(apart, queries, scale, dropout).flatten(2).flatten(0, 1)  # (E * L, queries * D)
+    return gathered(mixed, sight.first_use, lambda: sight.first_uses).unflatten(-1, (queries, -1))
 
 
 def _attend_whole(apart: torch.Tensor, queries: int, scale: float | None, dropout: float = 0.0) -> torch.Tensor:
     """(E, L, queries, D) attention of whole prompts (E, L, heads, D). Padding is on the right, so no token attends to it."""
     keys = (apart.shape[2] - queries) // 2
     q, both = apart.split([queries, 2 * keys], 2)
-    if keys < queries:
-        both = both.repeat_interleave(queries // keys, 2)  # only FlashAttention supports fewer key heads, which a T4 lacks
     k, v = both.chunk(2, 2)
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (E, queries, L, D)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scale).transpose(1, 2)
+    fewer = keys < queries and flash_attends(q, k, v, dropout)
+    if keys < queries and not fewer:
+        k, v = both.repeat_interleave(queries // keys, 2).chunk(2, 2)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (E, heads, L, D)
+    return F.scaled_dot_product_attention(
+        q, k, v, is_causal=True, dropout_p=dropout, scale=scale, enable_gqa=fewer
+    ).transpose(1, 2)
+
+
+def flash_attends(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout: float) -> bool:
+    """Whether FlashAttention takes these (E, L, heads, D): only it reads fewer keys than queries without copies of them. A T4
+    has none."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    asked = torch.backends.cuda.SDPAParams(q, k, v, None, dropout, True, True)
+    return q.is_cuda and torch.backends.cuda.can_use_flash_attention(asked)
 
 
 # %% much sharing: attention for new tokens only

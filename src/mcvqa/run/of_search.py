@@ -1,0 +1,72 @@
+"""Runs of a search as members of an ensemble: members=search:NAME:5, and which rows judge them."""
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcvqa.base.files import read_json
+from mcvqa.config import Config
+from mcvqa.ensemble.blend import Member
+from mcvqa.run.dataset import RunData
+from mcvqa.run.other_runs import OtherRun
+from mcvqa.run.project import RunPaths, RunStopped
+from mcvqa.scoring.scores import joined
+
+TRIALS_FILE = "trials.json"  # in experiments/<study>: its trials, the best of the fold that judges first
+CHOSEN_ON = "trial.json"  # in experiments/<run>: the folds whose rows have chosen it; results.py names it too
+
+
+def with_members_of_search(config: Config) -> Config:
+    """The settings with the names of runs in place of search:NAME:5.
+
+    Those count as best that were so on the fold which judged all trials, not on the others: so the rows of the others have chosen
+    nothing, and only these judge the ensemble (`searched_member`).
+
+    Raises:
+        RunStopped: there is no such search, or too few of its runs are trained on all folds.
+    """
+    members = [run for name in config.members for run in (_best_runs(config, name) if name.startswith("search:") else [name])]
+    return config.replace(members=tuple(members)) if tuple(members) != config.members else config
+
+
+def _best_runs(config: Config, member: str) -> list[str]:
+    """Those that `member` means, without the run itself, which is a member anyway."""
+    asked = re.fullmatch(r"search:(.+):([1-9]\d*)", member)
+    if asked is None:
+        raise RunStopped(f"members: {member!r} is not of the form search:NAME:5, with the name of a study and how many of it.")
+    study, count = asked[1], int(asked[2])
+    complete = [one for one in recorded_trials(Path(config.output_dir), study) if "log_loss" in one]
+    best = {one["run"]: one for one in complete[:count]}
+    if missing := [str(one["trial"]) for one in best.values() if "all_folds" not in one]:
+        raise RunStopped(
+            f"members: of the {count} best trials of {study!r}, not all are trained on all folds yet (trial "
+            f"{', '.join(missing)} is not). The same search with --best {count} trains them."
+        )
+    if len(best) < count:
+        raise RunStopped(f"members: {study!r} has {len(best)} different trials that were trained to their end, not {count}.")
+    return [run for run in best if run != config.run]
+
+
+def searched_member(other: OtherRun, data: RunData) -> Member:
+    """A run of a search, judged by the rows that did not choose it; not at all where it has no others."""
+    name, chosen = other.paths.run, read_json(other.paths.experiment / CHOSEN_ON, dict)["folds"]
+    scores = other.scores("oof")
+    judging = [part for fold, part in scores.items() if fold not in chosen]
+    test = tuple(other.scores("test").values()) if data.test else (next(iter(scores.values())).rows(np.arange(0)),)
+    folds = f"fold {', '.join(map(str, chosen))}, which chose it"
+    return Member(name, joined(judging) if judging else None, test, f"{name} is not judged by {folds}.")
+
+
+def recorded_trials(root: Path, study: str) -> list[dict[str, Any]]:
+    """The trials of a search in an output folder: the different complete ones, the best first, then the others.
+
+    Raises:
+        RunStopped: there is no such search.
+    """
+    file = RunPaths(root, study).experiment / TRIALS_FILE
+    if not file.exists():
+        known = sorted(path.parent.name for path in (root / "experiments").glob(f"*/{TRIALS_FILE}"))
+        there = f"There are {', '.join(known)}." if known else "There are none yet."
+        raise RunStopped(f"members: there is no search {study!r}: {file} is missing. {there}")
+    return list(read_json(file, list))

@@ -1,0 +1,184 @@
+"""What a search has found: all trials, the best first, ties, and what the other folds say of the best few."""
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcvqa.base.files import write_json, write_text
+from mcvqa.base.uncertainty import spell_error
+from mcvqa.report.experiments import settings_text
+from mcvqa.run.dataset import RunData
+from mcvqa.run.of_search import TRIALS_FILE
+from mcvqa.run.project import RunStopped
+from mcvqa.scoring.scores import load_scores
+from mcvqa.search.judge import Judgement
+from mcvqa.search.study import SearchPlan, was_killed
+from mcvqa.search.trial import judged_run
+
+
+# %% one trial
+@dataclass(frozen=True, eq=False)
+class TrialResult:
+    """A trial as it ended.
+
+    Attributes:
+        number: from 1.
+        state: complete, pruned, failed, killed or running.
+        values: of the searched settings.
+        reported: share of the training in percent -> log-loss.
+        judged: on the rows of the fold that judges; None: not complete.
+        note: why it failed.
+    """
+
+    number: int
+    state: str
+    run: str
+    values: Mapping[str, Any]
+    reported: Mapping[int, float]
+    judged: Judgement | None
+    seconds: float = 0.0
+    epochs: int = 0
+    note: str = ""
+
+    @property
+    def measured(self) -> str:
+        """'log-loss 0.712 ± 0.031, accuracy 0.730 ± 0.026 (n=300)', or what happened instead."""
+        if self.judged is not None:
+            return f"log-loss {_loss_and_error(self.judged)}, accuracy {self.judged.accuracy}"
+        last = f", log-loss {self.reported[max(self.reported)]:.3f} then" if self.reported else ""
+        return f"{self.state}{last}" + (f": {self.note}" if self.note else "")
+
+
+def trial_results(plan: SearchPlan, data: RunData, trials: Sequence[Any]) -> list[TrialResult]:
+    """The trials of a study, oldest first. Args: trials: of Optuna."""
+    return [trial_result(plan, data, trial) for trial in trials]
+
+
+def trial_result(plan: SearchPlan, data: RunData, trial: Any) -> TrialResult:
+    """One of the study's trials, with its scores of each row."""
+    facts, names = trial.user_attrs, {"FAIL": "killed" if was_killed(trial) else "failed"}
+    run, complete = facts.get("run", ""), trial.state.name == "COMPLETE"
+    return TrialResult(
+        trial.number + 1, names.get(trial.state.name, trial.state.name.lower()), run, facts.get("values", trial.params),
+        trial.intermediate_values,
+        judged_run(data, load_scores(plan.paths.scores / f"{run}.npz")) if complete else None, facts.get("seconds", 0.0),
+        facts.get("epochs", 0), facts.get("note", ""),
+    )
+
+
+# %% all of them
+@dataclass(frozen=True)
+class Confirmed:
+    """A run of the search that was trained on all folds.
+
+    Attributes:
+        trial: that it began as.
+        everywhere: on the rows of all folds.
+        elsewhere: on the rows that did not choose it; None: there is one fold only.
+    """
+
+    trial: TrialResult
+    everywhere: Judgement
+    elsewhere: Judgement | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The outcome of a search.
+
+    Attributes:
+        trials: oldest first.
+        confirmed: the best few, the best of all folds first.
+    """
+
+    plan: SearchPlan
+    trials: tuple[TrialResult, ...]
+    confirmed: tuple[Confirmed, ...] = field(default=())
+
+    @property
+    def ranked(self) -> list[TrialResult]:
+        """The different complete ones, the lowest log-loss first."""
+        return ranked(self.trials)
+
+    @property
+    def best(self) -> TrialResult:
+        """The best of all folds, where some were confirmed, else the best of the fold that judges."""
+        return self.confirmed[0].trial if self.confirmed else self.ranked[0]
+
+    @property
+    def ties(self) -> list[TrialResult]:
+        """Those that the rows cannot tell from the best one."""
+        first, *others = self.ranked
+        assert first.judged is not None
+        return [one for one in others if one.judged is not None and one.judged.ties_with(first.judged)]
+
+
+def ranked(trials: Sequence[TrialResult]) -> list[TrialResult]:
+    """The different complete trials, the lowest log-loss first.
+
+    Raises:
+        RunStopped: there is none.
+    """
+    complete = {one.run: one for one in reversed(trials) if one.judged is not None}
+    if not complete:
+        reason = next((f" ({one.note})" for one in trials if one.note), "")
+        raise RunStopped(f"No trial was trained to its end{reason}. Begin from a lower learning_rate, or give it more time.")
+    return sorted(complete.values(), key=lambda one: (one.judged.log_loss if one.judged else 0.0, one.number))
+
+
+def confirmed_result(plan: SearchPlan, data: RunData, trial: TrialResult, everywhere: Judgement) -> Confirmed:
+    """Args: everywhere: how good the run is on the rows of all folds."""
+    rows = np.flatnonzero(data.validated(plan.fold)).tolist()
+    elsewhere = ~np.isin(everywhere.ids, [data.train[row].id for row in rows])
+    parts = (getattr(everywhere, name)[elsewhere] for name in ("ids", "losses", "right", "groups"))
+    return Confirmed(trial, everywhere, Judgement(*parts) if elsewhere.any() else None)
+
+
+# %% written
+def write_found(found: Found) -> Path:
+    """Write trials.json and best.yaml, and return the latter."""
+    folder = found.plan.paths.experiment
+    everywhere = {one.trial.run: one for one in found.confirmed}
+    complete = ranked(found.trials)
+    others = [one for one in found.trials if one not in complete]
+    write_json(folder / TRIALS_FILE, [_record(one, everywhere.get(one.run)) for one in (*complete, *others)])
+    best = found.plan.final_config(found.best.values).replace(time_budget=found.plan.config.time_budget)
+    write_text(folder / "best.yaml", best.to_yaml())
+    return folder / "best.yaml"
+
+
+def _record(one: TrialResult, confirmed: Confirmed | None) -> dict[str, Any]:
+    record: dict[str, Any] = {"trial": one.number, "run": one.run, "state": one.state, "settings": dict(one.values)}
+    record |= {"seconds": one.seconds, "epochs": one.epochs, "note": one.note}
+    if one.judged is not None:
+        record |= _figures(one.judged)
+    if confirmed is not None:
+        record["all_folds"] = _figures(confirmed.everywhere)
+        record["other_folds"] = _figures(confirmed.elsewhere) if confirmed.elsewhere else None
+    return record
+
+
+def _figures(one: Judgement) -> dict[str, Any]:
+    return {"log_loss": one.log_loss, "standard_error": one.standard_error, "accuracy": one.accuracy.record}
+
+
+def outcome_lines(found: Found) -> Iterator[str]:
+    """The outcome for a terminal, line by line."""
+    first, ties = found.ranked[0], [str(one.number) for one in found.ties]
+    yield f"\nbest on fold {found.plan.fold}: trial {first.number}, {first.measured}: {settings_text(first.values)}"
+    if ties:
+        who = f"trials {', '.join(ties)} differ" if len(ties) > 1 else f"trial {ties[0]} differs"
+        yield f"a tie: {who} from it by no more than two standard errors of the difference. These rows cannot tell which is best."
+    for one in found.confirmed:
+        line = f"confirmed: trial {one.trial.number}, log-loss {_loss_and_error(one.everywhere)} on all folds"
+        if one.elsewhere is not None:
+            line += f"; on the folds that did not choose it {_loss_and_error(one.elsewhere)}, accuracy {one.elsewhere.accuracy}"
+        yield line
+    if not found.confirmed:
+        yield "not confirmed on other folds: the log-loss of the best of many is probably too good."
+
+
+def _loss_and_error(one: Judgement) -> str:
+    return spell_error(one.log_loss, one.standard_error)

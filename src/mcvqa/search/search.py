@@ -1,0 +1,175 @@
+"""mcvqa search: look for better settings with Optuna. Each trial is a run; the best few are confirmed on the other folds."""
+import contextlib
+import shlex
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from mcvqa.base.budget import TimeUp
+from mcvqa.base.files import write_text
+from mcvqa.base.informing import counted, informing
+from mcvqa.config import Config
+from mcvqa.report.experiments import settings_text
+from mcvqa.run.dataset import RunData, read_data
+from mcvqa.run.folds import split_rows
+from mcvqa.run.ownership import Owned
+from mcvqa.run.project import RunPaths, RunStopped, open_project
+from mcvqa.run.workers.pool import silent
+from mcvqa.search.page import importances_of, write_search_page
+from mcvqa.search.results import (
+    Confirmed,
+    Found,
+    TrialResult,
+    confirmed_result,
+    outcome_lines,
+    trial_result,
+    trial_results,
+    write_found,
+)
+from mcvqa.search.searchers import confirm_here, search_here, search_in_processes
+from mcvqa.search.space import default_space, read_space, searched_settings, space_as_yaml
+from mcvqa.search.study import SearchPlan, SearchStudy, required_optuna
+
+SHARE_OF_TRIALS = 0.6  # of a time budget; the rest is for confirming the best
+SECONDS_FOR_END = 60.0  # of a time budget, at most a twentieth, for judging and the page
+
+
+def search_settings(
+    config: Config, *, trials: int, parallel: int = 1, study: str = "", space: Path | None = None, storage: str = "",
+    best: int = 3, by_hand: Collection[str] = (), prune: bool = True,
+) -> Found:
+    """Try settings on one fold until the study has `trials` trials, and train the other folds of the best.
+
+    Args:
+        config: all settings, as they are by themselves.
+        trials: the study is to have, with those of earlier calls.
+        parallel: processes at the same time.
+        study: its name; empty: that of the run, with '-search'.
+        space: YAML with what is searched; None: the default.
+        storage: URL of a database, or a file; empty: a journal in experiments/<study>.
+        best: how many are confirmed.
+        by_hand: names of settings that stay as they are.
+        prune: end trials that fall behind.
+
+    Returns:
+        All trials, and the best.
+
+    Raises:
+        RunStopped: the search cannot begin or go on.
+        ConfigError: the space is impossible. Interrupted: the same call goes on.
+    """
+    began = time.time()
+    if config.executor == "ray":
+        raise RunStopped(
+            "A search gives no trials to Ray: start the same command on every machine, with one output folder for all of them."
+        )
+    plan, left_out = make_plan(config, trials, study, space, storage, best, by_hand, prune, began)
+    required_optuna()
+    data = _data_of(plan)
+    study_now = SearchStudy(plan)
+    study_now.settle(data)
+    write_text(plan.paths.experiment / "space.yaml", space_as_yaml(plan.space))
+    _announce(plan, study_now, data, left_out)
+    teller, is_over = _Teller(plan, data, study_now), False
+    try:
+        if parallel > 1:
+            search_in_processes(study_now, parallel, {}, teller)
+        else:
+            search_here(study_now, plan.paths.log.with_name(f"{plan.name}-search.txt"), teller)
+    except TimeUp:
+        is_over = True
+    finally:
+        found = Found(plan, tuple(trial_results(plan, data, study_now.trials)))
+        with contextlib.suppress(RunStopped):  # there is nothing yet
+            write_found(found)  # after Ctrl-C too
+    if plan.confirm and not is_over:
+        found = Found(plan, found.trials, tuple(_confirmed(study_now, data, found.ranked[: plan.confirm], parallel)))
+    return _written(found, study_now)
+
+
+def make_plan(
+    config: Config, trials: int, study: str, space: Path | None, storage: str, best: int, by_hand: Collection[str], prune: bool,
+    began: float,
+) -> tuple[SearchPlan, list[str]]:
+    """Check the space and divide the time.
+
+    Returns:
+        The plan, and the settings of the space that were set by hand.
+
+    Raises:
+        ConfigError: the space is impossible.
+    """
+    spelled = read_space(space) if space else default_space(config)
+    where = str(space) if space else "The default search space"
+    searched = {one.name for one in searched_settings(spelled, config, by_hand, where)}
+    name = study or f"{config.run}-search"
+    budget, several = config.budget_seconds, len(config.folds_to_train) > 1 and best > 0
+    end = began + budget - min(SECONDS_FOR_END, budget / 20)
+    paths = RunPaths(Path(config.output_dir), config.replace(run_name=name).run)  # checks the name
+    plan = SearchPlan(
+        config.replace(run_name=""), name, storage or str(paths.experiment / "journal.log"),
+        {name: value for name, value in spelled.items() if name in searched}, trials, best if several else 0, prune,
+        began + SHARE_OF_TRIALS * budget if several else end, end,
+    )
+    return plan, [name for name in spelled if name not in searched]
+
+
+def _data_of(plan: SearchPlan) -> RunData:
+    with silent():
+        project = open_project(plan.config.replace(run_name=plan.name))
+        return split_rows(read_data(project), plan.config)
+
+
+def _announce(plan: SearchPlan, study: SearchStudy, data: RunData, left_out: list[str]) -> None:
+    rows, before = int(data.validated(plan.fold).sum()), len(study.finished())
+    print(f"study {plan.name}: {counted(plan.trials, 'trial')}" + (f", {before} done before" if before else ""))
+    print(f"  judged by the log-loss of the {counted(rows, 'row')} of fold {plan.fold}, which no trial learns from")
+    print(f"  searched: {', '.join(plan.space)}")
+    if left_out:
+        print(f"  set by hand, so not searched: {', '.join(left_out)}")
+
+
+class _Teller:
+    """Prints each trial as it ends."""
+
+    def __init__(self, plan: SearchPlan, data: RunData, study: SearchStudy) -> None:
+        self.plan, self.data, self.said = plan, data, {trial.number for trial in study.finished()}
+
+    def __call__(self, study: SearchStudy) -> None:
+        for trial in study.finished():
+            if trial.number not in self.said:
+                self.said.add(trial.number)
+                one = trial_result(self.plan, self.data, trial)
+                print(f"trial {one.number} ({len(self.said)}/{self.plan.trials}): {one.measured}: {settings_text(one.values)}")
+
+
+def _confirmed(study: SearchStudy, data: RunData, best: list[TrialResult], parallel: int) -> list[Confirmed]:
+    """The best on all folds, the best of all folds first; those for which there was time."""
+    plan, confirmed = study.plan, []
+    print(f"\nconfirming on the other folds: trials {', '.join(str(one.number) for one in best)}")
+    try:
+        if parallel > 1:
+            search_in_processes(study, min(parallel, len(best)), {"best": [dict(one.values) for one in best]}, lambda _: None)
+        output = plan.paths.log.with_name(f"{plan.name}-search.txt")
+        for one in best:
+            try:
+                everywhere = confirm_here(plan, one.values, output)
+            except Owned:
+                print(f"  trial {one.number} is confirmed by another process")
+                continue
+            confirmed.append(confirmed_result(plan, data, one, everywhere))
+    except TimeUp:
+        print("  the time budget is used up; the same command goes on")
+    return sorted(confirmed, key=lambda one: one.everywhere.log_loss)
+
+
+def _written(found: Found, study: SearchStudy) -> Found:
+    file, plan = write_found(found), found.plan
+    print("\n".join(outcome_lines(found)))
+    with informing("the page of the search"):
+        importances = importances_of(study.study, len(found.ranked), plan.config.seed)
+        print(f"\npage       {write_search_page(found, importances)}")
+    print(f"settings   {file}\nuse them   mcvqa run --config {shlex.quote(str(file))}")
+    if (done := len(study.finished())) < plan.trials:
+        print(f"{done} of {plan.trials} trials were done; the same command goes on")
+    return found

@@ -1,0 +1,223 @@
+"""What a search tries: a YAML that a person can read and change, checked against the settings that there are.
+
+    learning_rate: {low: 2.0e-5, high: 1.0e-3, log: true}
+    lora_r: [8, 16, 32]
+"""
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mcvqa.config import Config, ConfigError, load_yaml
+
+ROWS_PER_STEP = "effective_batch"  # searched in place of batch_size and grad_accum_steps, whose product it is
+# settings that change which rows there are, or their answers: trials would not be judged alike
+DECIDE_ON_ROWS = {
+    "id_column", "image_column", "question_column", "answer_column", "answer_style", "use_dev", "min_votes", "fixes",
+    "validate_on", "use_sample", "sample_size", "use_kfold", "n_folds", "seed",
+}
+ABOUT_SPACE = """\
+# Settings that `mcvqa search` tries. Take a line out, and that setting stays as it is; so does one that you set by hand.
+# name: [values to choose from]     or     name: {low: ..., high: ..., log: true}, log for orders of magnitude
+# effective_batch is the number of rows in an optimizer step: batch_size times grad_accum_steps.
+"""
+Spelled = Mapping[str, Any]  # name -> what the YAML has for it
+
+
+@dataclass(frozen=True)
+class Searched:
+    """One setting that is searched.
+
+    Attributes:
+        values: to choose from; empty: a range.
+        low, high: inclusive range.
+        log: whether orders of magnitude are equally probable.
+        whole: whether the range is one of whole numbers.
+    """
+
+    name: str
+    values: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    whole: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self.values if self.values else self.low <= value <= self.high
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """The values that are checked before the search begins."""
+        return self.values or (self.low, self.high)
+
+    def rounded(self, value: Any) -> Any:
+        """A number of a range with three digits, within the range."""
+        if self.values or self.whole:
+            return value
+        return min(max(float(f"{value:.3g}"), self.low), self.high)
+
+    def distribution(self) -> Any:
+        """For Optuna."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if self.values:
+            return CategoricalDistribution(self.values)
+        if self.whole:
+            return IntDistribution(int(self.low), int(self.high), log=self.log)
+        return FloatDistribution(self.low, self.high, log=self.log)
+
+
+# %% the default
+def default_space(config: Config) -> dict[str, Any]:
+    """What is searched without a file, around what works for LoRA on vision-language models and around the given sizes."""
+    adapters = {
+        "lora_r": [8, 16, 32], "lora_alpha": [8, 16, 32, 64], "lora_dropout": {"low": 0.0, "high": 0.2},
+    }
+    return {
+        "learning_rate": {"low": 2e-5, "high": 2e-3, "log": True},
+        **(adapters if config.lora_r else {}),
+        "num_epochs": {"low": 1, "high": max(3, config.num_epochs)},
+        ROWS_PER_STEP: [4, 8, 16, 32],
+        "image_size": [config.image_size, round(config.image_size * 4 / 3 / 28) * 28],
+        **({"train_orders": [1, 2, 4]} if config.shuffle_choices else {}),
+        "label_smoothing": {"low": 0.0, "high": 0.2},
+        "loss": ["vocabulary", "choices"],
+        "lr_schedule": ["cosine", "linear"],
+    }
+
+
+def space_as_yaml(space: Spelled) -> str:
+    """The text of a file that --space takes."""
+    style: dict[str, Any] = dict(default_flow_style=None, sort_keys=False, width=1000, allow_unicode=True)
+    return ABOUT_SPACE + "".join(yaml.safe_dump({name: spelled}, **style) for name, spelled in space.items())
+
+
+# %% a file
+def read_space(file: Path) -> dict[str, Any]:
+    """What a YAML file wants to be searched.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else.
+    """
+    try:
+        content = load_yaml(file)
+    except OSError as error:
+        raise ConfigError(f"The search space {file} cannot be read: {error.strerror or error}.") from None
+    except ValueError as error:
+        raise ConfigError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not content:
+        raise ConfigError(f"{file} must hold lines such as 'lora_r: [8, 16]'. mcvqa search --show-space prints a whole one.")
+    return {str(name).lower(): spelled for name, spelled in content.items()}
+
+
+def searched_settings(space: Spelled, config: Config, by_hand: Collection[str], where: str = "space") -> tuple[Searched, ...]:
+    """The settings to search, without those that were set by hand.
+
+    Args:
+        by_hand: names of settings that stay as they are.
+        where: names the space in messages.
+
+    Raises:
+        ConfigError: a name or a value is impossible, or nothing is left to search.
+    """
+    fixed = {*by_hand, *([ROWS_PER_STEP] if {"batch_size", "grad_accum_steps"} & {*by_hand} else [])}
+    every = [_searched(name, spelled, where) for name, spelled in space.items()]
+    for one in every:
+        _require_possible(one, every, config, where)
+    searched = tuple(one for one in every if one.name not in fixed)
+    if not searched:
+        raise ConfigError(f"{where}: all of its settings were set by hand ({', '.join(space)}), so there is nothing to search.")
+    if not config.lora_r and "lora_r" not in space and (idle := [s.name for s in searched if s.name.startswith("lora_")]):
+        raise ConfigError(f"{where}: {', '.join(idle)} has no effect with lora_r=0, which trains all weights. Take it out.")
+    epochs = next((one for one in searched if one.name == "num_epochs"), None)
+    if 0 in (epochs.ends if epochs else (config.num_epochs,)):
+        raise ConfigError(f"{where}: num_epochs=0 trains nothing, so there is nothing to compare.")
+    return searched
+
+
+def _searched(name: str, spelled: Any, where: str) -> Searched:
+    """Raises ConfigError: it is neither a list nor a range."""
+    if name in DECIDE_ON_ROWS:
+        raise ConfigError(f"{where}: {name} cannot be searched: it decides on rows, and all trials are judged on the same ones.")
+    if name in ("batch_size", "grad_accum_steps"):
+        raise ConfigError(f"{where}: search {ROWS_PER_STEP} instead of {name}: the rows of a step are what weights depend on.")
+    setting = Config.settings().get(name)
+    if setting is not None and not setting.weights:
+        raise ConfigError(f"{where}: {name} cannot be searched: trained weights do not depend on it.")
+    if isinstance(spelled, list) and spelled and all(isinstance(value, (bool, int, float, str)) for value in spelled):
+        return Searched(name, values=tuple(dict.fromkeys(spelled)))
+    whole = name == ROWS_PER_STEP or (setting is not None and type(setting.default) is int)
+    if isinstance(spelled, dict) and {"low", "high"} <= spelled.keys() <= {"low", "high", "log"}:
+        low, high, log = spelled["low"], spelled["high"], spelled.get("log", False)
+        numbers = all(type(end) in ((int,) if whole else (int, float)) for end in (low, high))
+        if numbers and isinstance(log, bool) and low < high and (low > 0 or not log):
+            return Searched(name, (), low, high, log, whole)
+    raise ConfigError(
+        f"{where}: {name}: {spelled!r} is neither [values] nor {{low: ..., high: ...}} with {'whole ' * whole}numbers, low below "
+        "high (and above 0 with log: true)."
+    )
+
+
+def _require_possible(one: Searched, every: Collection[Searched], config: Config, where: str) -> None:
+    """Check the ends of a searched setting, which may be possible only with a value of another one.
+
+    Raises:
+        ConfigError: there is no such setting, or it cannot have one of these values.
+    """
+    for value in one.ends:
+        alone = {one.name: value}
+        mistake = _mistake_of(config, alone)
+        if mistake and all(_mistake_of(config, {other.name: end, **alone}) for other in every for end in other.ends):
+            raise ConfigError(f"{where}: {mistake}")
+
+
+def _mistake_of(config: Config, values: Mapping[str, Any]) -> str:
+    """What is wrong with these values; empty: nothing."""
+    try:
+        with_searched(config, values)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+# %% values
+def with_searched(config: Config, values: Mapping[str, Any]) -> Config:
+    """The settings with searched values.
+
+    Raises:
+        ConfigError: an impossible value, or values that do not go together.
+    """
+    changes = dict(values)
+    if ROWS_PER_STEP in changes:
+        rows = changes.pop(ROWS_PER_STEP)
+        if type(rows) is not int or rows < 1:
+            raise ConfigError(f"{ROWS_PER_STEP}={rows!r} is no whole number of rows.")
+        batch = math.gcd(rows, config.batch_size)
+        changes |= {"batch_size": batch, "grad_accum_steps": rows // batch}
+    return config.replace(**changes)
+
+
+def own_values(searched: Collection[Searched], config: Config) -> dict[str, Any]:
+    """The values that the settings have already, where these are among what is searched."""
+    values = {one.name: getattr(config, one.name) for one in searched}
+    return {one.name: values[one.name] for one in searched if values[one.name] in one}
+
+
+def set_by_hand(file: Path | None, changes: Collection[str]) -> set[str]:
+    """Names of settings that a person has chosen.
+
+    A config.yaml that a run has written names all settings, so of such a file only those count that are not the default.
+
+    Args:
+        file: the settings of --config, which can be read.
+        changes: names of those of --set.
+    """
+    content = (load_yaml(file.expanduser()) or {}) if file else {}
+    given, known = {str(name).lower(): value for name, value in content.items()}, Config.settings()
+    if known.keys() <= given.keys():
+        config = Config().replace(**given)
+        given = {name: value for name, value in given.items() if getattr(config, name) != known[name].default}
+    return {*changes, *given}

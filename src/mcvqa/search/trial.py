@@ -1,0 +1,208 @@
+"""One trial: a run of its own that trains one fold and scores its validation rows, reporting every epoch to the study."""
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mcvqa.base.files import RunLog, write_json
+from mcvqa.config import Config, ConfigError
+from mcvqa.model.device import plan_device
+from mcvqa.report.experiments import read_experiment, record_experiment, update_index
+from mcvqa.run.dataset import RunData, read_run_data, require_photographs
+from mcvqa.run.execution import Execution, prepare_model
+from mcvqa.run.folds import split_rows, write_folds
+from mcvqa.run.of_search import CHOSEN_ON
+from mcvqa.run.project import Project, RunPaths, RunStopped, settle_prompt, settle_settings
+from mcvqa.run.session import run_session
+from mcvqa.run.steps import score_folds, train_folds
+from mcvqa.scoring.scores import Scores, joined, load_scores
+from mcvqa.search.judge import Judgement, judged
+from mcvqa.search.study import OF_STEPS, SearchPlan, SearchStudy, Taken
+from mcvqa.training.job import TrainingError
+
+
+class PrunedTrial(BaseException):
+    """A trial has fallen behind the others and is ended. Like TimeUp no error: whoever recovers from errors must not catch it."""
+
+
+# %% every epoch is reported
+@dataclass
+class EpochReports:
+    """Passes on what a fold's training writes into its run's log.
+
+    A trial that goes on after its process was killed also reports the epochs of before.
+
+    Args:
+        trial: of Optuna.
+        epochs: of the whole training.
+
+    Attributes:
+        reported: share of the training in percent -> log-loss.
+    """
+
+    trial: Any
+    epochs: int
+    reported: dict[int, float] = dataclasses.field(default_factory=dict)
+
+    def report(self, log: RunLog) -> None:
+        """Report the epochs of the log's attempt that are new.
+
+        Raises:
+            PrunedTrial: after an epoch that is not the last, at which others were better, unless it is the best of all already.
+        """
+        for event in log.events("epoch"):
+            share = OF_STEPS * (event["epoch"] + 1) // self.epochs
+            is_of_attempt = event.get("attempt", "") == log.facts.get("attempt", "")
+            if event["chosen"] and is_of_attempt and share not in self.reported and event["nll"] is not None:
+                self.reported[share] = event["nll"]
+                self.trial.report(event["nll"], share)
+        if self.reported and max(self.reported) < OF_STEPS and self.trial.should_prune() and not self._beats_the_best():
+            raise PrunedTrial
+
+    def _beats_the_best(self) -> bool:
+        """Whether the log-loss is lower than that of any trial at its end: where training too long raises it, comparing early
+        epochs with one another would keep the trials that learn, and overfit, fastest."""
+        ends = [one.value for one in self.trial.study.get_trials(deepcopy=False) if one.state.name == "COMPLETE"]
+        return bool(ends) and self.reported[max(self.reported)] < min(ends)
+
+    @property
+    def epochs_done(self) -> int:
+        return round(max(self.reported, default=0) * self.epochs / OF_STEPS)
+
+
+class ReportedLog(RunLog):
+    """A run's log whose epochs are reported as they are written, by the training itself: a trial ends between two steps."""
+
+    def __init__(self, log: RunLog, reports: EpochReports) -> None:
+        super().__init__(log.path, log.facts)
+        self.reports = reports
+
+    def with_facts(self, **facts: Any) -> RunLog:
+        return ReportedLog(super().with_facts(**facts), self.reports)
+
+    def write(self, event: str, **figures: Any) -> None:
+        super().write(event, **figures)
+        if event == "epoch" and figures["chosen"]:
+            self.reports.report(self)
+
+
+# %% a run without its report
+def trained_and_scored(
+    config: Config, work: Callable[[Execution], None], reports: EpochReports | None = None
+) -> tuple[Project, RunData]:
+    """Open the run, read its data and let `work` train and score.
+
+    Args:
+        config: of the run.
+        work: does the tasks.
+        reports: takes its epochs.
+    """
+    with run_session(config) as project:
+        if reports:
+            project = dataclasses.replace(project, log=ReportedLog(project.log, reports))
+        settle_settings(project)
+        data = split_rows(read_run_data(project), project.config)
+        write_folds(project, data)
+        project = settle_prompt(project, data.train)
+        require_photographs(project, data)
+        with prepare_model(project, data, plan_device(project.config)) as execution:
+            work(execution)
+        return project, data
+
+
+def out_of_fold(project: Project, data: RunData) -> Scores:
+    """The run's scores of the validation rows of all its folds."""
+    return joined([load_scores(project.paths.scores / f"fold{fold}-oof.npz") for fold in project.config.folds_to_train])
+
+
+def judged_run(data: RunData, scores: Scores) -> Judgement:
+    """How good out-of-fold scores are on the rows of `data`."""
+    answers = {q.id: q.answer for q in data.train if q.answer is not None}
+    return judged(scores, answers, dict(zip((q.id for q in data.train), data.groups.tolist(), strict=True)))
+
+
+# %% a trial
+def do_trial(study: SearchStudy, taken: Taken) -> None:
+    """Train and judge a trial that this process owns, and tell the study.
+
+    Raises:
+        McvqaError: the search cannot go on, such as when the data are not there.
+        Interrupted, TimeUp: the trial is done again when the search goes on.
+    """
+    plan, trial, config = study.plan, taken.trial, taken.config
+    reports, began = EpochReports(trial, config.num_epochs), time.monotonic()
+    paths = RunPaths(plan.paths.root, config.run)
+    try:
+        project, data = trained_and_scored(config, _train_and_score_fold, reports)
+        scores = out_of_fold(project, data)
+        scores.save(plan.paths.scores / f"{config.run}.npz")
+        found = judged_run(data, scores)
+        trial.set_user_attr("accuracy", found.accuracy.record)
+        trial.set_user_attr("error", found.standard_error)
+        _settle(plan, taken, reports, began, "trial", f"log-loss {found.log_loss:.4f}, accuracy {found.accuracy}")
+        study.study.tell(trial, found.log_loss)
+    except PrunedTrial:
+        shutil.rmtree(paths.checkpoints, ignore_errors=True)  # it never goes on
+        _settle(plan, taken, reports, began, "pruned", f"ended after {reports.epochs_done} of {reports.epochs} epochs")
+        study.study.tell(trial, state=_state("PRUNED"))
+    except (TrainingError, ConfigError, RunStopped) as error:
+        if isinstance(error, RunStopped) and not isinstance(error.__cause__, (MemoryError, torch.cuda.OutOfMemoryError)):
+            raise
+        shutil.rmtree(paths.checkpoints, ignore_errors=True)
+        note = str(error).splitlines()[0]
+        _settle(plan, taken, reports, began, "failed", note)
+        study.fail(trial, note)
+    finally:
+        taken.ownership.give_back()
+
+
+def _state(name: str) -> Any:
+    from optuna.trial import TrialState
+
+    return TrialState[name]
+
+
+def _train_and_score_fold(execution: Execution) -> None:
+    config = execution.project.config
+    fold = config.folds_to_train[0]
+    train_folds(execution, fold)
+    execution.run([*execution.training(), *execution.scoring(config)], [f"score fold {fold} oof"])
+
+
+def _settle(plan: SearchPlan, taken: Taken, reports: EpochReports, began: float, status: str, note: str) -> None:
+    """Record a trial in its study and in the index of runs, as what it is."""
+    seconds, folder = time.monotonic() - began, RunPaths(plan.paths.root, taken.config.run).experiment
+    taken.trial.set_user_attr("seconds", round(seconds, 2))
+    taken.trial.set_user_attr("epochs", reports.epochs_done)
+    write_json(folder / CHOSEN_ON, {"study": plan.name, "trial": taken.trial.number, "folds": [plan.fold]})
+    told = f"trial {taken.trial.number + 1} of the search {plan.name}, fold {plan.fold} only: {note}"
+    record_experiment(folder, status=status, seconds=seconds, note=told)
+    update_index(folder.parent)
+
+
+# %% the best on all folds
+def confirm(plan: SearchPlan, values: Mapping[str, Any]) -> Judgement:
+    """Train and score all folds of a run; the fold that judged it as a trial is there already.
+
+    Raises:
+        Owned: another process does it.
+    """
+    config = plan.final_config(values).replace(executor="inline", report_to=(), members=(), answer_by="letters")
+    project, data = trained_and_scored(config, _train_and_score_all)
+    found = judged_run(data, out_of_fold(project, data))
+    folder = project.paths.experiment
+    if read_experiment(folder).accuracy is None:  # else the run was finished by itself
+        note = f"of the search {plan.name}, all folds: log-loss {found.log_loss:.4f}, accuracy {found.accuracy}"
+        seconds = sum(event["seconds"] for event in project.log.events("session"))
+        record_experiment(folder, status="trial", seconds=seconds, note=note)
+        update_index(folder.parent)
+    return found
+
+
+def _train_and_score_all(execution: Execution) -> None:
+    train_folds(execution)
+    score_folds(execution)

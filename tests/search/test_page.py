@@ -1,0 +1,90 @@
+"""The page of a search: what was found, figures, ties; whatever text the space has in it."""
+import re
+
+import numpy as np
+import pytest
+
+from mcvqa.base.files import read_json
+from mcvqa.config import load_config
+from mcvqa.run.project import RunStopped
+from mcvqa.search.figures import draw_search
+from mcvqa.search.judge import Judgement
+from mcvqa.search.page import importances_of, write_search_page
+from mcvqa.search.results import Confirmed, Found, TrialResult, outcome_lines, write_found
+from mcvqa.search.study import SearchPlan
+from tests.conftest import tiny_settings
+
+HOSTILE = ("<script>alert(1)</script>", "$\\frac{", "{letters} \x1b[31m\u202e", "한국어" * 20)
+SPACE = {
+    "learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}, "num_epochs": {"low": 1, "high": 4},
+    "label_smoothing": {"low": 0.0, "high": 0.2}, "loss": ["vocabulary", "choices"], "system_prompt": list(HOSTILE),
+}
+ROWS = 60
+
+
+def trial(number: int, shift: float = 0.0, state: str = "complete", **changes) -> TrialResult:
+    """A trial whose losses are about those of the others plus `shift`."""
+    noise = np.random.default_rng(number).normal(scale=0.1, size=ROWS)
+    losses = np.random.default_rng(0).exponential(size=ROWS) + shift + noise - noise.mean()
+    ids = np.array([f"{i:02}" for i in range(ROWS)])
+    values = {"learning_rate": 1e-5 * number, "num_epochs": 1 + number % 4, "label_smoothing": 0.01 * number,
+              "loss": ["vocabulary", "choices"][number % 2], "system_prompt": HOSTILE[number % 4]}
+    judged = Judgement(ids, losses, losses < 1, np.arange(ROWS)) if state == "complete" else None
+    return TrialResult(number, state, f"s-{number}", values, {25: 2.0}, judged, 61.0, 1, **changes)
+
+
+def found_in(folder, *trials: TrialResult) -> Found:
+    plan = SearchPlan(tiny_settings(folder), "s&b$", str(folder / "j"), SPACE, len(trials), 2)
+    return Found(plan, trials)
+
+
+def test_hostile_text_is_shown_and_does_nothing(tmp_path):
+    trials = [trial(n, shift=n / 10) for n in range(1, 6)]
+    found = found_in(tmp_path, *trials, trial(6, state="pruned"), trial(7, state="failed", note="<img src=x onerror=alert(1)>"))
+    text = write_search_page(found, {}).read_text(encoding="utf-8")
+    assert "<script" not in text and "<img src=x" not in text and "\x1b" not in text and "\u202e" not in text
+    assert "&lt;script&gt;alert(1)" in text and "s&amp;b$" in text and "&lt;img src=x onerror" in text
+    assert text.count("<figure>") == 3 and "default-src 'none'" in text
+    assert not re.search(r"(src|href)=[\"'](?!data:)", text), "it loads nothing"
+    assert "above the best" in text and text.count("pruned, log-loss 2.000 then") == 1
+
+
+def test_figures_are_drawn_of_whatever_there_is(tmp_path):
+    one = found_in(tmp_path, trial(1))
+    assert set(draw_search(one, {}, tmp_path)) == {"history", "slices"}
+    many = found_in(tmp_path, *(trial(n, n / 10) for n in range(1, 5)))
+    importances = {"system_prompt": 0.7, "loss": 0.3}
+    assert set(draw_search(many, importances, tmp_path)) == {"history", "importance", "slices", "coordinates"}
+
+
+def test_the_setting_that_decides_is_the_most_important_and_few_trials_say_nothing():
+    optuna = pytest.importorskip("optuna")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(lambda t: t.suggest_float("decides", 0, 1) ** 2 + 0.01 * t.suggest_float("idle", 0, 1), n_trials=20)
+    found = importances_of(study, 20, seed=1)
+    assert found["decides"] > 0.8 and found == importances_of(study, 20, seed=1)
+    assert importances_of(study, 5, seed=1) == {}
+
+
+def test_ties_and_what_the_other_folds_say_are_told(tmp_path):
+    tie = trial(2, 0.001)
+    found = found_in(tmp_path, trial(1), tie, trial(3, 0.5))
+    assert [one.number for one in found.ties] == [2]
+    said = "\n".join(outcome_lines(found))
+    assert "a tie: trial 2 differs from it by no more than two standard errors" in said and "probably too good" in said
+    confirmed = Found(found.plan, found.trials, (Confirmed(tie, tie.judged, trial(1).judged),))
+    said = "\n".join(outcome_lines(confirmed))
+    assert "confirmed: trial 2" in said and "on the folds that did not choose it" in said and "too good" not in said
+    assert confirmed.best is tie, "the other folds decide"
+
+
+def test_files_hold_the_different_trials_the_best_first_and_the_settings_of_the_best(tmp_path):
+    twin = TrialResult(**{**vars(trial(3, 0.2)), "run": "s-1", "number": 4})
+    found = found_in(tmp_path, trial(2, 0.3), trial(1, 0.1), TrialResult(**{**vars(twin), "judged": trial(1, 0.1).judged}),
+                     trial(5, state="failed", note="diverged"))
+    best = load_config(write_found(found))
+    assert best.learning_rate == 1e-5 and best.run == found.plan.run_of(trial(1).values) and not best.train_folds
+    records = read_json(found.plan.paths.experiment / "trials.json")
+    assert [one["trial"] for one in records] == [1, 2, 4, 5] and records[-1]["note"] == "diverged"
+    with pytest.raises(RunStopped, match=r"No trial was trained to its end \(diverged\)"):
+        write_found(found_in(tmp_path, trial(5, state="failed", note="diverged")))
