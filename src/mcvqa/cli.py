@@ -364,7 +364,7 @@ def validate(
 def version(
     verbose: Annotated[bool, typer.Option("--verbose", help="All that a bug report needs.")] = False,
 ) -> None:
-    with _told_for_people():
+    with _errors_explained():
         if verbose:
             from mcvqa.run.installation import installation_report
 
