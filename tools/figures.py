@@ -66,8 +66,8 @@ ROOMS = {
     "cli": "the command line", "answer": "the model after training", "run": "tasks, workers, ten steps",
     "insight": "evidence, audit, explorer", "report": "metrics, pages, submission", "training": "one fold: steps, averages",
     "ensemble": "combine and calibrate", "scoring": "every question, every order", "model": "prompts, images, fast layers",
-    "scenes": "generated pictures", "search": "trials of settings", "data": "files to questions, folds", "base": "files, errors, time",
-    "config": "every setting",
+    "scenes": "generated pictures", "search": "trials of settings", "data": "files to questions, folds",
+    "base": "files, errors, time", "config": "every setting",
 }
 
 
