@@ -1,0 +1,76 @@
+"""How many new questions a trained run answers in a second: with photographs it has not seen, and once more with their features.
+
+    python benchmarks/answering.py --model FOLDER --csv train.csv [--rows 512] [--set gpu_profile=t4]
+
+Makes a run of the first 64 rows without training it, and asks it the others: what `mcvqa answer` and `Answerer.answer_all` take.
+Prints a line RESULT {json} for each. The first 64 questions, which load the model and compile kernels, are not counted.
+"""
+import argparse
+import csv
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from engine import fresh_peak, gib
+from mcvqa import Answerer, Config, run
+from mcvqa.config import parse_changes
+from mcvqa.data.answers import LETTERS
+from mcvqa.data.questions import Question, read_questions
+
+KNOWN = 64  # rows of the run
+
+
+def write_table(file: Path, questions: list[Question]) -> None:
+    """A train.csv or test.csv; its photographs are in photographs/."""
+    with open(file, "w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["id", "path", "question", *LETTERS[:4], "answer"])
+        for q in questions:
+            padded = (*q.choices, "", "")[:4]
+            writer.writerow([q.id, f"photographs/{q.image}", q.text, *padded, LETTERS[q.answer or 0]])
+
+
+def trained(model: str, folder: Path, data: Path, questions: list[Question], changes: dict[str, Any]) -> Config:
+    """The settings of a run of these questions, which has adapters that change nothing."""
+    (data / "rows" / "photographs").mkdir(parents=True)
+    for name in ("train", "test"):
+        write_table(data / "rows" / f"{name}.csv", questions)
+    for question in questions:
+        shutil.copy(folder / question.image, data / "rows" / "photographs")
+    settings: dict[str, Any] = dict(
+        model_id=model, data_dir=str(data / "rows"), output_dir=str(data / "out"), run_name="asked", num_epochs=0,
+        use_kfold=False, image_size=384, lora_r=8,
+    )
+    config = Config(**settings | changes)
+    run(config)
+    return config
+
+
+def answered_per_second(answerer: Answerer, questions: list[Question], folder: Path) -> float:
+    started = time.time()
+    answers = answerer.answer_all([(folder / q.image, q.text, q.choices) for q in questions])
+    assert len(answers) == len(questions) and not any(answer.problem for answer in answers)
+    return len(questions) / (time.time() - started)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--csv", type=Path, required=True, help="rows with answers, beside their photographs")
+    parser.add_argument("--rows", type=int, default=512)
+    parser.add_argument("--set", nargs="*", default=[], help="settings, name=value")
+    options = parser.parse_args()
+    questions = read_questions(options.csv).questions[: options.rows]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, changes = options.csv.parent.absolute(), parse_changes(options.set)
+        answerer = Answerer(trained(options.model, folder, Path(temporary), questions[:KNOWN], changes), fold=0)
+        answered_per_second(answerer, questions[:KNOWN], folder)
+        fresh_peak()
+        for part in ("new photographs", "features there"):
+            rate = answered_per_second(answerer, questions[KNOWN:], folder)
+            found = dict(part=f"answers, {part}", per_second=round(rate, 2), rows=len(questions) - KNOWN)
+            peak = fresh_peak()
+            print("RESULT", json.dumps(found | (dict(peak_gib=gib(peak)) if peak else {})), flush=True)
