@@ -117,7 +117,7 @@ def test_what_stays_in_the_package_is_refused_where_it_is_asked_for():
     assert reasons == {NOT_IN_NOTEBOOK[name] for name in (
         "scoring.generated", "scoring.parse", "data.frames", "data.unread", "data.packed", "data.json_shapes",
         "data.choice_lists", "run.trackers", "run.insights", "data.fixes", "run.start", "data.picture_cells",
-        "report.own_metrics", "model.augment", "run.workers.ray", "run.guidance", "data.marks", "run.of_search",
+        "report.own_metrics", "model.augment", "run.workers.ray", "run.guidance", "data.marks", "run.of_search", "run.parts",
     )}
     space = {"load_config": lambda **_: None, "found_data": lambda *_: Config(answer_by="generate"), "ConfigError": ConfigError,
              "Config": Config, "PRESETS": {}}
