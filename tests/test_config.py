@@ -239,7 +239,7 @@ HOSTILE = {
     "a long number": ("seed: " + "9" * 5000, "not valid YAML"), "no such date": ("run_name: 2001-99-99", "not valid YAML"),
     "a long file": ("# " + "x" * 300_000, "file of 293 KiB; at most 256 are read"), "a list": ("- a", "holds a list"),
     "many values": (f"seed: [{'x, ' * 50_000}]", "more than 1000 values"),
-    "a name twice": ("seed: 1\nlora_r: 8\nSEED: 2", "'seed' is there twice, in lines 1 and 3"),
+    "a name twice": ("seed: 1\nlora_r: 8\nSEED: 2", "'seed' is there twice, again in line 3"),
     "a long text": ("seed: " + "x" * 9000, "no whole number"),
 }
 

@@ -77,13 +77,12 @@ def read_user_file(path: str | Path, limit: int = 2**30) -> bytes:
 YAML_BYTES, YAML_DEPTH, YAML_VALUES = 2**18, 20, 1000  # a config.yaml has 5 KB, a depth of 2 and 200 values
 
 
-NAME_BYTES = 200  # of run_name: file systems allow 255, and names of logs and locks are longer
-HASH_DIGITS = 8  # of settings, in names of runs
+NAME_RULE = "use letters, digits, '-', '_' and '.', at most 200 bytes"
 
 
 class SettingsLoader(yaml.SafeLoader):
-    """YAML as settings need it. An alias, which can make gigabytes of 400 bytes, is an error, and so are deep nesting and a name
-    that is there twice (upper and lower case are the same)."""
+    """YAML as settings need it. An alias, which can make gigabytes of 400 bytes, is an error, and so are deep nesting and
+    one name twice."""
 
     depth = values = 0
 
@@ -101,12 +100,11 @@ class SettingsLoader(yaml.SafeLoader):
         return node
 
     def compose_mapping_node(self, anchor: Any) -> Any:
-        node, lines = super().compose_mapping_node(anchor), dict[str, int]()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            name, line = key.value.lower(), key.start_mark.line + 1
-            if name in lines:
-                raise yaml.YAMLError(f"{name!r} is there twice, in lines {lines[name]} and {line}; keep one of them")
-            lines[name] = line
+        node, names = super().compose_mapping_node(anchor), set()
+        for key, _ in node.value:
+            if (name := str(key.value).lower()) in names:
+                raise yaml.YAMLError(f"{name!r} is there twice, again in line {key.start_mark.line + 1}")
+            names.add(name)
         return node
 
 
@@ -462,7 +460,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
 
     @classmethod
     def converted(cls, name: str, value: Any) -> Any:
-        """A value in the type of its setting, as "1e-4" -> 0.0001. Raises ConfigError: it is not of that type."""
+        """A value in the type of its setting. Raises ConfigError: it has another one."""
         field = cls.model_fields[name]
         try:
             return _converted(field.annotation, value)
@@ -529,8 +527,8 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         if unpaired := [pair for pair in self.template_arguments if not re.match(r"\w+=", pair)]:
             raise ConfigError(f"template_arguments={unpaired[0]!r}: write name=value, for example enable_thinking=true.")
         _ = self.budget_seconds
-        if self.run_name and (mistake := mistake_in_name(self.run_name)):
-            raise ConfigError(f"run_name={_clipped(self.run_name)} {mistake}")
+        if self.run_name and not is_folder_name(self.run_name):
+            raise ConfigError(f"run_name={_clipped(self.run_name)} is no folder name: {NAME_RULE}.")
         return self
 
     # %% derived
@@ -626,11 +624,8 @@ WEIGHTS_IN_0_1 = frozenset((
 OTHER_NAMES = {"lr": "learning_rate", "epochs": "num_epochs", "folds": "n_folds", "model": "model_id", "output": "output_dir"}
 
 
-def mistake_in_name(name: str, most: int = NAME_BYTES) -> str:
-    """Why folders and files cannot have this name, which takes at most `most` bytes; empty: they can."""
-    if name in ("", ".", "..") or re.search(r"[\\/:*?\"<>|\x00-\x1f]", name):
-        return "is no folder name: use letters, digits, '-', '_' and '.'."
-    return f"is too long for a file: at most {most} bytes." if len(name.encode(errors="replace")) > most else ""
+def is_folder_name(name: str) -> bool:
+    return bool(re.fullmatch(rb'(?!\.+$)[^\\/:*?"<>|\x00-\x1f]{1,200}', name.encode(errors="surrogatepass")))
 
 
 def _config_mistake(error: Any) -> str:
@@ -741,7 +736,7 @@ def _without_tilde(path: str, name: str) -> str:
 
 def settings_hash(settings: dict[str, Any]) -> str:
     """Eight hex digits that change with any value of `settings`."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode()).hexdigest()[:HASH_DIGITS]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode()).hexdigest()[:8]
 
 
 def weight_changes(before: dict[str, Any], now: Config) -> list[str]:

@@ -46,8 +46,8 @@ def test_no_adapters_no_ranks():
     ("learning_rate: {low: .nan, high: 0.1}", "learning_rate=nan is no number"),
     ("use_ema: {low: 0, high: 1}", "write use_ema: [one, another]"),
     ("loss: {low: 1, high: 2}", "write loss: [one, another]"),
-    ("lora_r: [8]\nseed: [1]\nLORA_R: [16]", "'lora_r' is there twice, in lines 1 and 3"),
-    ("learning_rate: {low: 0.001, high: 0.01, low: 0.002}", "'low' is there twice, in lines 1 and 1"),
+    ("lora_r: [8]\nseed: [1]\nLORA_R: [16]", "'lora_r' is there twice, again in line 3"),
+    ("learning_rate: {low: 0.001, high: 0.01, low: 0.002}", "'low' is there twice, again in line 1"),
     ("learning_rate: {low: 0.0, high: 0.1, log: true}", "above 0 with log: true"),
     ("learning_rate: {low: 0.1, high: 0.001}", "low below high"),
     ("learning_rate: {low: 0.001, hihg: 0.1}", "neither"),
@@ -69,7 +69,7 @@ def test_a_mistake_is_named_in_one_line_with_the_file(tmp_path, text, told):
 
 def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path):
     file = tmp_path / "space.yaml"
-    file.write_text("learning_rate: {low: 1e-5, high: 1e-3, log: true}\nweight_decay: [0, 1e-2]\nlora_r: [8.0, 16]\nuse_ema: [0, 1]")
+    file.write_text("learning_rate: {low: 1e-5, high: 1e-3}\nweight_decay: [0, 1e-2]\nlora_r: [8.0, 16]\nuse_ema: [0, 1]")
     rate, decay, rank, ema = searched_settings(read_space(file), Config(), ())
     assert (rate.low, rate.high) == (1e-5, 1e-3) and decay.values == (0.0, 0.01)
     assert repr(rank.values) == "(8, 16)" and repr(ema.values) == "(False, True)"

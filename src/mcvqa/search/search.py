@@ -8,7 +8,7 @@ from pathlib import Path
 from mcvqa.base.budget import TimeUp
 from mcvqa.base.files import write_text
 from mcvqa.base.informing import counted, informing
-from mcvqa.config import HASH_DIGITS, NAME_BYTES, Config, ConfigError, mistake_in_name
+from mcvqa.config import NAME_RULE, Config, ConfigError, is_folder_name, settings_hash
 from mcvqa.report.experiments import settings_text
 from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.folds import split_rows
@@ -105,8 +105,8 @@ def make_plan(
     name = study or f"{config.run}-search"
     budget, several = config.budget_seconds, len(config.folds_to_train) > 1 and best > 0
     end = began + budget - min(SECONDS_FOR_END, budget / 20)
-    if mistake := mistake_in_name(name, NAME_BYTES - len("-") - HASH_DIGITS):  # runs of trials have a hash behind it
-        raise ConfigError(f"--study {name!r} {mistake}")
+    if not (is_folder_name(name) and is_folder_name(f"{name}-{settings_hash({})}")):  # that of a trial's run
+        raise ConfigError(f"--study {name!r} is no folder name: {NAME_RULE} with the hash of a trial behind it.")
     paths = RunPaths(Path(config.output_dir), name)
     if (paths.experiment / "config.yaml").exists() and not (paths.experiment / "study.json").exists():
         raise RunStopped(f"{paths.experiment} is the folder of a run. A study needs one of its own: --study NAME.")
