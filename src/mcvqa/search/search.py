@@ -166,7 +166,7 @@ def _confirmed(study: SearchStudy, data: RunData, best: list[TrialResult], paral
                 continue
             confirmed.append(confirmed_result(plan, data, one, everywhere))
     except TimeUp:
-        print("  the time budget is used up; the same command goes on")
+        print("  the time budget is used up; run the same command again to resume")
     return sorted(confirmed, key=lambda one: one.everywhere.log_loss)
 
 
@@ -178,5 +178,5 @@ def _written(found: Found, study: SearchStudy) -> Found:
         print(f"\npage       {write_search_page(found, importances)}")
     print(f"settings   {file}\nuse them   mcvqa run --config {shlex.quote(str(file))}")
     if (done := len(study.finished())) < plan.trials:
-        print(f"{done} of {plan.trials} trials were done; the same command goes on")
+        print(f"{done} of {plan.trials} trials were done; run the same command again for the others")
     return found
