@@ -60,6 +60,7 @@ def test_unknown_names_suggest_the_nearest():
     ("user_prompt", "no places", "must contain"),
     ("user_prompt", "{question} {options} {anwser}", "unknown placeholders"),
     ("run_name", "../up", "no folder name"),
+    ("run_name", "가" * 67, "at most 200 bytes"),
     ("learning_rate", "nan", "no number"),
 ])
 def test_impossible_values_name_field_value_and_range(name, value, told):
@@ -238,6 +239,7 @@ HOSTILE = {
     "a long number": ("seed: " + "9" * 5000, "not valid YAML"), "no such date": ("run_name: 2001-99-99", "not valid YAML"),
     "a long file": ("# " + "x" * 300_000, "file of 293 KiB; at most 256 are read"), "a list": ("- a", "holds a list"),
     "many values": (f"seed: [{'x, ' * 50_000}]", "more than 1000 values"),
+    "a name twice": ("seed: 1\nlora_r: 8\nSEED: 2", "'seed' is there twice, again in line 3"),
     "a long text": ("seed: " + "x" * 9000, "no whole number"),
 }
 

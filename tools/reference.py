@@ -99,7 +99,8 @@ def commands_page() -> str:
         f"# Commands\n\n{MADE} `--help` behind a command shows the same; "
         "the [overview](overview.md#commands) has one line for each.\n\n"
         "What several commands take:\n\n" + table(("option", "meaning"), map(option_row, shared.values())) + "\n\n"
-        "Exit status: 0 done; 1 an error, which the message explains; 75 stopped early, and the same command goes on from there."
+        "Exit status: 0 done; 1 an error, which the message explains; 2 an option that does not exist or is out of range; "
+        "75 stopped early: run the same command again to resume."
     ]
     return "\n\n".join([*parts, *(command_part(name, command, shared) for name, command in commands.items())]) + "\n"
 

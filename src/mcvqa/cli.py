@@ -431,16 +431,16 @@ def experiments(
         print(list_experiments(Path(settings.output_dir) / "experiments"))
 
 
-@app.command(help="Look for better settings with Optuna: trials on one fold, the best few confirmed on the others. The "
-             "same command goes on.\n\nExample: mcvqa search --data data --trials 24 --parallel 2 --set time_budget=8h")
+@app.command(help="Look for better settings with Optuna: trials on one fold, the best few confirmed on the others. Run "
+             "it again to resume.\n\nExample: mcvqa search --data data --trials 24 --parallel 2 --set time_budget=8h")
 def search(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
-    trials: Annotated[int, typer.Option(help="Number of trials that the study is to have.", min=1)] = 12,
+    trials: Annotated[int, typer.Option(help="Number of trials in the study, earlier ones included.", min=1)] = 12,
     parallel: Annotated[int, typer.Option(help="Processes at the same time, spread over the GPUs.", min=1, max=256)] = 1,
-    study: Annotated[str, typer.Option(help="Its name; that of the run with -search by itself.")] = "",
+    study: Annotated[str, typer.Option(help="Name of the study; by default the run's name with -search.")] = "",
     space: Annotated[Path | None, typer.Option(help="What is searched; see --show-space.", metavar="FILE.yaml")] = None,
     storage: Annotated[str, typer.Option(
-        help="URL of a database that Optuna knows, such as sqlite:///study.db; a file in experiments/<study> by itself."
+        help="URL of a database that Optuna knows, such as sqlite:///study.db; by default a file in experiments/<study>."
     )] = "",
     best: Annotated[int, typer.Option(help="How many of the best are trained on the other folds too.", min=0, max=50)] = 3,
     prune: Annotated[bool, typer.Option(help="End trials that fall behind.")] = True,

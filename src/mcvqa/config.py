@@ -77,8 +77,12 @@ def read_user_file(path: str | Path, limit: int = 2**30) -> bytes:
 YAML_BYTES, YAML_DEPTH, YAML_VALUES = 2**18, 20, 1000  # a config.yaml has 5 KB, a depth of 2 and 200 values
 
 
+NAME_RULE = "use letters, digits, '-', '_' and '.', at most 200 bytes"
+
+
 class SettingsLoader(yaml.SafeLoader):
-    """YAML as settings need it. An alias, which can make gigabytes of 400 bytes, is an error, and so is deep nesting."""
+    """YAML as settings need it. An alias, which can make gigabytes of 400 bytes, is an error, and so are deep nesting and
+    one name twice."""
 
     depth = values = 0
 
@@ -93,6 +97,14 @@ class SettingsLoader(yaml.SafeLoader):
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node, names = super().compose_mapping_node(anchor), set()
+        for key, _ in node.value:
+            if (name := str(key.value).lower()) in names:
+                raise yaml.YAMLError(f"{name!r} is there twice, again in line {key.start_mark.line + 1}")
+            names.add(name)
         return node
 
 
@@ -444,12 +456,17 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     @field_validator("*", mode="before")
     @classmethod
     def _convert(cls, value: Any, info: ValidationInfo) -> Any:
-        field = cls.model_fields[str(info.field_name)]
+        return cls.converted(str(info.field_name), value)
+
+    @classmethod
+    def converted(cls, name: str, value: Any) -> Any:
+        """A value in the type of its setting. Raises ConfigError: it has another one."""
+        field = cls.model_fields[name]
         try:
             return _converted(field.annotation, value)
         except (TypeError, ValueError, OverflowError):
             kind = _kind_name(field.annotation)
-            raise ValueError(f"{info.field_name}={_clipped(value)} is no {kind}. It is: {field.description}.") from None
+            raise ConfigError(f"{name}={_clipped(value)} is no {kind}. It is: {field.description}.") from None
 
     @field_validator("gradient_checkpointing", mode="before")
     @classmethod
@@ -512,8 +529,8 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         if unpaired := [pair for pair in self.template_arguments if not re.match(r"\w+=", pair)]:
             raise ConfigError(f"template_arguments={unpaired[0]!r}: write name=value, for example enable_thinking=true.")
         _ = self.budget_seconds
-        if self.run_name in (".", "..") or re.search(r"[\\/:*?\"<>|\x00-\x1f]", self.run_name):
-            raise ConfigError(f"run_name={self.run_name!r} is no folder name: use letters, digits, '-', '_' and '.'.")
+        if self.run_name and not is_folder_name(self.run_name):
+            raise ConfigError(f"run_name={_clipped(self.run_name)} is no folder name: {NAME_RULE}.")
         return self
 
     # %% derived
@@ -607,6 +624,10 @@ WEIGHTS_IN_0_1 = frozenset((
 
 
 OTHER_NAMES = {"lr": "learning_rate", "epochs": "num_epochs", "folds": "n_folds", "model": "model_id", "output": "output_dir"}
+
+
+def is_folder_name(name: str) -> bool:
+    return bool(re.fullmatch(rb'(?!\.+$)[^\\/:*?"<>|\x00-\x1f]{1,200}', name.encode(errors="surrogatepass")))
 
 
 def _config_mistake(error: Any) -> str:

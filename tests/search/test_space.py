@@ -41,7 +41,13 @@ def test_no_adapters_no_ranks():
     ("batch_size: [3, 5]", "search effective_batch instead of batch_size"),
     ("effective_batch: [0, 4]", "effective_batch=0 is no whole number of rows"),
     ("num_epochs: {low: 0, high: 2}", "num_epochs=0 trains nothing"),
-    ("num_epochs: {low: 1.5, high: 2}", "whole numbers, low below high"),
+    ("num_epochs: {low: 1.5, high: 2}", "num_epochs=1.5 is no whole number"),
+    ("num_epochs: {low: 2, high: 2}", "whole numbers, low below high"),
+    ("learning_rate: {low: .nan, high: 0.1}", "learning_rate=nan is no number"),
+    ("use_ema: {low: 0, high: 1}", "write use_ema: [one, another]"),
+    ("loss: {low: 1, high: 2}", "write loss: [one, another]"),
+    ("lora_r: [8]\nseed: [1]\nLORA_R: [16]", "'lora_r' is there twice, again in line 3"),
+    ("learning_rate: {low: 0.001, high: 0.01, low: 0.002}", "'low' is there twice, again in line 1"),
     ("learning_rate: {low: 0.0, high: 0.1, log: true}", "above 0 with log: true"),
     ("learning_rate: {low: 0.1, high: 0.001}", "low below high"),
     ("learning_rate: {low: 0.001, hihg: 0.1}", "neither"),
@@ -59,6 +65,14 @@ def test_a_mistake_is_named_in_one_line_with_the_file(tmp_path, text, told):
     with pytest.raises(ConfigError) as error:
         searched_settings(read_space(file), Config(), (), str(file))
     assert told in str(error.value) and str(file) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path):
+    file = tmp_path / "space.yaml"
+    file.write_text("learning_rate: {low: 1e-5, high: 1e-3}\nweight_decay: [0, 1e-2]\nlora_r: [8.0, 16]\nuse_ema: [0, 1]")
+    rate, decay, rank, ema = searched_settings(read_space(file), Config(), ())
+    assert (rate.low, rate.high) == (1e-5, 1e-3) and decay.values == (0.0, 0.01)
+    assert repr(rank.values) == "(8, 16)" and repr(ema.values) == "(False, True)"
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

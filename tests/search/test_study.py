@@ -118,6 +118,7 @@ def test_a_study_is_kept_in_a_database_too_and_belongs_to_one_output_folder(tmp_
 def test_a_storage_that_cannot_be_opened_is_named_without_its_password(tmp_path):
     with pytest.raises(RunStopped, match=r"The storage nosuch://me:\*\*\*@host/db cannot be opened") as error:
         SearchStudy(plan_in(tmp_path, storage="nosuch://me:secret@host/db"))
+    assert "Expected: a file in a folder that exists, or a URL" in str(error.value)
     assert "secret" not in str(error.value) and "\n" not in str(error.value)
 
 

@@ -47,6 +47,7 @@ def draw_history(trials: Sequence[TrialResult]) -> Any:
     axes.step(x, np.minimum.accumulate(y), where="post", color=BEST_COLOR, linewidth=1.2, label="best so far")
     if pruned:
         axes.plot(*zip(*pruned, strict=True), "x", color=FAINT_INK, label="pruned")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="trial", ylabel="log-loss", title="History")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     return figure

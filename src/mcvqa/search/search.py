@@ -8,7 +8,7 @@ from pathlib import Path
 from mcvqa.base.budget import TimeUp
 from mcvqa.base.files import write_text
 from mcvqa.base.informing import counted, informing
-from mcvqa.config import Config
+from mcvqa.config import NAME_RULE, Config, ConfigError, is_folder_name, settings_hash
 from mcvqa.report.experiments import settings_text
 from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.folds import split_rows
@@ -27,7 +27,7 @@ from mcvqa.search.results import (
     write_found,
 )
 from mcvqa.search.searchers import confirm_here, search_here, search_in_processes
-from mcvqa.search.space import default_space, read_space, searched_settings, space_as_yaml
+from mcvqa.search.space import default_space, own_values, read_space, searched_settings, space_as_yaml
 from mcvqa.search.study import SearchPlan, SearchStudy, required_optuna
 
 SHARE_OF_TRIALS = 0.6  # of a time budget; the rest is for confirming the best
@@ -97,7 +97,7 @@ def make_plan(
         The plan, and the settings of the space that were set by hand.
 
     Raises:
-        ConfigError: the space is impossible.
+        ConfigError: the space or the name is impossible. RunStopped: a run has this name.
     """
     spelled = read_space(space) if space else default_space(config)
     where = str(space) if space else "The default search space"
@@ -105,7 +105,11 @@ def make_plan(
     name = study or f"{config.run}-search"
     budget, several = config.budget_seconds, len(config.folds_to_train) > 1 and best > 0
     end = began + budget - min(SECONDS_FOR_END, budget / 20)
-    paths = RunPaths(Path(config.output_dir), config.replace(run_name=name).run)  # checks the name
+    if not (is_folder_name(name) and is_folder_name(f"{name}-{settings_hash({})}")):  # that of a trial's run
+        raise ConfigError(f"--study {name!r} is no folder name: {NAME_RULE} with the hash of a trial behind it.")
+    paths = RunPaths(Path(config.output_dir), name)
+    if (paths.experiment / "config.yaml").exists() and not (paths.experiment / "study.json").exists():
+        raise RunStopped(f"{paths.experiment} is the folder of a run. A study needs one of its own: --study NAME.")
     plan = SearchPlan(
         config.replace(run_name=""), name, storage or str(paths.experiment / "journal.log"),
         {name: value for name, value in spelled.items() if name in searched}, trials, best if several else 0, prune,
@@ -125,6 +129,9 @@ def _announce(plan: SearchPlan, study: SearchStudy, data: RunData, left_out: lis
     print(f"study {plan.name}: {counted(plan.trials, 'trial')}" + (f", {before} done before" if before else ""))
     print(f"  judged by the log-loss of the {counted(rows, 'row')} of fold {plan.fold}, which no trial learns from")
     print(f"  searched: {', '.join(plan.space)}")
+    own = own_values(plan.searched, plan.config)
+    if outside := {one.name: getattr(plan.config, one.name) for one in plan.searched if one.name not in own}:
+        print(f"  outside the search space, so no trial has it: {settings_text(outside)}")
     if left_out:
         print(f"  set by hand, so not searched: {', '.join(left_out)}")
 
@@ -159,7 +166,7 @@ def _confirmed(study: SearchStudy, data: RunData, best: list[TrialResult], paral
                 continue
             confirmed.append(confirmed_result(plan, data, one, everywhere))
     except TimeUp:
-        print("  the time budget is used up; the same command goes on")
+        print("  the time budget is used up; run the same command again to resume")
     return sorted(confirmed, key=lambda one: one.everywhere.log_loss)
 
 
@@ -171,5 +178,5 @@ def _written(found: Found, study: SearchStudy) -> Found:
         print(f"\npage       {write_search_page(found, importances)}")
     print(f"settings   {file}\nuse them   mcvqa run --config {shlex.quote(str(file))}")
     if (done := len(study.finished())) < plan.trials:
-        print(f"{done} of {plan.trials} trials were done; the same command goes on")
+        print(f"{done} of {plan.trials} trials were done; run the same command again for the others")
     return found

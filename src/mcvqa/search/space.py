@@ -147,18 +147,32 @@ def _searched(name: str, spelled: Any, where: str) -> Searched:
     setting = Config.settings().get(name)
     if setting is not None and not setting.weights:
         raise ConfigError(f"{where}: {name} cannot be searched: trained weights do not depend on it.")
-    if isinstance(spelled, list) and spelled and all(isinstance(value, (bool, int, float, str)) for value in spelled):
-        return Searched(name, values=tuple(dict.fromkeys(spelled)))
     whole = name == ROWS_PER_STEP or (setting is not None and type(setting.default) is int)
-    if isinstance(spelled, dict) and {"low", "high"} <= spelled.keys() <= {"low", "high", "log"}:
-        low, high, log = spelled["low"], spelled["high"], spelled.get("log", False)
+    is_number = whole or setting is None or type(setting.default) is float
+    if isinstance(spelled, list) and spelled and all(isinstance(value, (bool, int, float, str)) for value in spelled):
+        return Searched(name, values=tuple(dict.fromkeys(_typed(name, value, where) for value in spelled)))
+    if is_number and isinstance(spelled, dict) and {"low", "high"} <= spelled.keys() <= {"low", "high", "log"}:
+        low, high, log = _typed(name, spelled["low"], where), _typed(name, spelled["high"], where), spelled.get("log", False)
         numbers = all(type(end) in ((int,) if whole else (int, float)) for end in (low, high))
         if numbers and isinstance(log, bool) and low < high and (low > 0 or not log):
             return Searched(name, (), low, high, log, whole)
+    if not is_number:
+        raise ConfigError(f"{where}: {name}: {spelled!r} is no list of values. It is no number, so write {name}: [one, another].")
     raise ConfigError(
         f"{where}: {name}: {spelled!r} is neither [values] nor {{low: ..., high: ...}} with {'whole ' * whole}numbers, low below "
         "high (and above 0 with log: true)."
     )
+
+
+def _typed(name: str, value: Any, where: str) -> Any:
+    """A value as its setting has it: YAML calls 1e-4, which has no dot, text. Raises ConfigError: it is of another type."""
+    setting = Config.settings().get(name)
+    if setting is None or not isinstance(setting.default, (bool, int, float)):
+        return value  # lists are kept as the text that they are written as
+    try:
+        return Config.converted(name, value)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _require_possible(one: Searched, every: Collection[Searched], config: Config, where: str) -> None:

@@ -294,7 +294,10 @@ def _open_storage(storage: str) -> Any:
         if isinstance(error, OSError) and error.errno in DISK_FULL | UNAVAILABLE:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunStopped(f"The storage {_without_password(storage)} cannot be opened: {reason}") from None
+        raise RunStopped(
+            f"The storage {_without_password(storage)} cannot be opened: {reason.rstrip('.')}. "
+            "Expected: a file in a folder that exists, or a URL such as sqlite:///study.db whose database driver is installed."
+        ) from None
 
 
 def _without_password(storage: str) -> str:
