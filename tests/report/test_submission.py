@@ -108,7 +108,7 @@ def test_encodings(tmp_path, content, message):
 
 
 def test_a_missing_file_is_a_problem(tmp_path):
-    assert "cannot be read" in validate_submission(tmp_path / "none.csv", questions()).problems[0]
+    assert "none.csv cannot be read" in validate_submission(tmp_path / "none.csv", questions()).problems[0]
 
 
 def test_only_ten_rows_are_named(tmp_path):

@@ -261,7 +261,7 @@ def _submission_cells(path: str | Path, delimiter: str) -> list[list[str]]:
     try:
         raw = read_user_file(path)
     except OSError as error:
-        raise SubmissionError(f"The file cannot be read: {error.strerror or error}.") from None
+        raise SubmissionError(f"{path} cannot be read: {error.strerror or error}.") from None
     if raw.startswith(b"\xef\xbb\xbf"):
         raise SubmissionError("The file begins with a byte order mark; save it as UTF-8 without BOM.")
     try:
