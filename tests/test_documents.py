@@ -183,11 +183,18 @@ def test_start_and_tutorials_are_in_both_languages():
 
 
 # %% pages made from the code
-@pytest.fixture
-def reference_tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    yield importlib.import_module("reference")
-    sys.modules.pop("reference")
+def imported_tool(name):
+    """A fixture: the script tools/<name>.py as a module, which no later test finds imported."""
+    @pytest.fixture
+    def tool(monkeypatch):
+        monkeypatch.syspath_prepend(str(ROOT / "tools"))
+        yield importlib.import_module(name)
+        sys.modules.pop(name)
+
+    return tool
+
+
+reference_tool, figures_tool, imports_tool = map(imported_tool, ("reference", "figures", "imports"))
 
 
 def test_every_setting_and_command_is_on_its_page(reference_tool):
@@ -205,22 +212,13 @@ def test_every_exported_name_is_in_the_python_reference():
 
 
 @pytest.mark.nightly
-def test_the_figures_are_what_the_code_draws(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    figures = importlib.import_module("figures")
-    assert {f"{name}.svg" for name in figures.DRAWN} == {path.name for path in figures.FIGURES.glob("*.svg")}
-    for name, draw in figures.DRAWN.items():
+def test_the_figures_are_what_the_code_draws(figures_tool):
+    assert {f"{name}.svg" for name in figures_tool.DRAWN} == {path.name for path in figures_tool.FIGURES.glob("*.svg")}
+    for name, draw in figures_tool.DRAWN.items():
         assert document(f"docs/figures/{name}.svg") == str(draw()), "make docs"
 
 
 # %% the pictures of the imports
-@pytest.fixture
-def imports_tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    yield importlib.import_module("imports")
-    sys.modules.pop("imports")
-
-
 def test_the_pictures_show_the_imports_that_there_are(imports_tool):
     page = document("CONTRIBUTING.md")
     assert page.count("```mermaid") == 2

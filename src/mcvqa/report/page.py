@@ -42,7 +42,21 @@ def _write_error_pictures(folder: Path, sections: Sequence[ReportSection]) -> No
 
 
 # %% HTML
-# The policy in <meta> lets the browser load and run nothing, whatever the page contains; radio buttons switch the language.
+# The head of a page up to its own style. The policy lets the browser load and run nothing, whatever the page contains.
+PAGE_HEAD = """<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="color-scheme" content="light dark">
+<title>{{ name }}</title>
+<style>
+:root { --ink: #1d2329; --soft: #5c6670; --line: #dfe3e7; --paper: #ffffff; --panel: #f5f7f8; --accent: #0b6e99; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e3e7ea; --soft: #9aa5af; --line: #343b42; --paper: #15191d; --panel: #1e242a; --accent: #6cb8dc; }
+}
+* { box-sizing: border-box; }
+"""
+# radio buttons switch the language
 PAGE_TEMPLATE = """
 {% macro with_code(text) %}
 {% for part in text.split("`") %}{% if loop.index is even %}<code>{{ part }}</code>{% else %}{{ part }}{% endif %}{% endfor %}
@@ -68,18 +82,7 @@ PAGE_TEMPLATE = """
 {% endmacro %}
 <!doctype html>
 <html lang="{{ opening }}">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="color-scheme" content="light dark">
-<title>{{ run }}</title>
-<style>
-:root { --ink: #1d2329; --soft: #5c6670; --line: #dfe3e7; --paper: #ffffff; --panel: #f5f7f8; --accent: #0b6e99; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e3e7ea; --soft: #9aa5af; --line: #343b42; --paper: #15191d; --panel: #1e242a; --accent: #6cb8dc; }
-}
-* { box-sizing: border-box; }
+""" + PAGE_HEAD + """\
 #in-ko:checked ~ main .en, #in-en:checked ~ main .ko { display: none; }
 .switch { position: absolute; opacity: 0; pointer-events: none; }
 body { margin: 0 auto; padding: 2.2rem 1.25rem 4rem; max-width: 66rem; background: var(--paper); color: var(--ink);
@@ -138,7 +141,7 @@ code { padding: .1rem .3rem; border-radius: 4px; background: var(--panel); font-
 <input class="switch" type="radio" name="language" id="in-{{ language }}"{% if language == opening %} checked{% endif %}>
 {% endfor %}
 <main>
-<header><h1>{{ run }}</h1>
+<header><h1>{{ name }}</h1>
 <div class="languages">{% for language, name in REPORT_LANGUAGES.items() %}
 <label for="in-{{ language }}" lang="{{ language }}">{{ name }}</label>{% endfor %}</div></header>
 <nav>{% for section in sections %}<a href="#{{ section.name }}">{{ both(section.title) }}</a>{% endfor %}</nav>
@@ -181,7 +184,7 @@ def html_report(run: str, sections: Mapping[str, Sequence[ReportSection]], openi
     languages = [opening, *(language for language in sections if language != opening)]
     template = report_template(PAGE_TEMPLATE, languages)
     return template.render(
-        run=run, sections=_side_by_side(sections), opening=opening, inlined=_inlined_png, gallery_css=GALLERY_CSS,
+        name=run, sections=_side_by_side(sections), opening=opening, inlined=_inlined_png, gallery_css=GALLERY_CSS,
         texts_of=lambda block: {language: one.text for language, one in block.items()},
     ).lstrip()
 

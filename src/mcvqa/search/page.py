@@ -12,6 +12,7 @@ from mcvqa.base.files import write_text
 from mcvqa.base.informing import informing, printable
 from mcvqa.base.uncertainty import spell_error
 from mcvqa.report.experiments import settings_text
+from mcvqa.report.page import PAGE_HEAD
 from mcvqa.search.figures import TO_WEIGH, draw_search
 from mcvqa.search.results import Found, TrialResult, outcome_lines
 
@@ -23,22 +24,10 @@ CAPTIONS = {
     "slices": "Log-loss against each setting; every other setting differs too. The best trial is highlighted.",
     "coordinates": "Each line is a trial; the darker, the better. The best trial is highlighted.",
 }
-# The policy lets the browser load and run nothing, whatever the page contains.
 SEARCH_TEMPLATE = """\
 <!doctype html>
 <html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="color-scheme" content="light dark">
-<title>{{ name }}</title>
-<style>
-:root { --ink: #1d2329; --soft: #5c6670; --line: #dfe3e7; --paper: #ffffff; --panel: #f5f7f8; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e3e7ea; --soft: #9aa5af; --line: #343b42; --paper: #15191d; --panel: #1e242a; }
-}
-* { box-sizing: border-box; }
+""" + PAGE_HEAD + """\
 body { margin: 0 auto; padding: 2.2rem 1.25rem 4rem; max-width: 66rem; background: var(--paper); color: var(--ink);
   font: 16px/1.6 system-ui, "Apple SD Gothic Neo", "Malgun Gothic", "Noto Sans KR", "Noto Sans CJK KR", sans-serif;
   overflow-wrap: anywhere; }

@@ -47,6 +47,7 @@ class Evaluator:
 
     def __init__(self, job: FoldJob, answers: Answering, state: TrainingState) -> None:
         self.job, self.answers, self.state = job, answers, state
+        self.maker = job.validating or job.maker
 
     def scoring_variant(self) -> str:
         """The kind of weights used for scoring: SWA if available, else EMA, else raw."""
@@ -107,18 +108,15 @@ class Evaluator:
 
     @cached_property
     def _rows(self) -> list[Any]:
-        maker, workers = self.job.validating or self.job.maker, self.job.base.plan.workers
-        return encode_rows(maker, self.questions, [None] * len(self.questions), workers)
+        return encode_rows(self.maker, self.questions, [None] * len(self.questions), self.job.base.plan.workers)
 
     @cached_property
     def _rows_per_pass(self) -> int:
-        job = self.job
-        return rows_per_pass(self.answers, job.validating or job.maker, self._rows, job.config, job.base.plan)
+        return rows_per_pass(self.answers, self.maker, self._rows, self.job.config, self.job.base.plan)
 
     def _score(self, title: str) -> Validation:
         job, questions = self.job, self.questions
-        maker, plan = job.validating or job.maker, job.base.plan
-        by_row = read_rows(self.answers, maker, self._rows, self._rows_per_pass, plan, title=title)
+        by_row = read_rows(self.answers, self.maker, self._rows, self._rows_per_pass, job.base.plan, title=title)
         logprobs = [without_empty(question, orders)[0] for question, orders in zip(questions, by_row, strict=True)]
         normalised = [values - np.logaddexp.reduce(values) for values in logprobs]  # among the row's choices
         answers = np.array([-1 if q.answer is None else q.answer for q in questions], dtype=int)  # (N,)
