@@ -30,6 +30,7 @@ OURS = [
 WAYS = {"ours, with checkpointing": ["gradient_checkpointing=always"], "ours": []}
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "trl", "unsloth")
 ROWS = 384  # ours; a peer has its own --rows
+FEWER_ROWS = {"notebook": 64, "generate": 96}  # one row at a time
 PEER_SECONDS = 280  # a peer that takes longer is stopped, and said to have no figure
 
 
@@ -53,7 +54,10 @@ def measure(model: str, csv: Path, peers: list[str], changes: list[str]) -> dict
             name, "engine.py", [*common, "--rows", str(ROWS), "--orders", "1", "4", "--set", *OURS, *way, *changes])
         for name, way in WAYS.items()
     }
-    return ours | {peer: results_of(peer, "peers.py", [peer, *common], PEER_SECONDS) for peer in peers}
+    return ours | {
+        peer: results_of(peer, "peers.py", [peer, *common, "--rows", str(FEWER_ROWS.get(peer, 320))], PEER_SECONDS)
+        for peer in peers
+    }
 
 
 def rate(results: list[dict[str, Any]], part: str) -> float:
