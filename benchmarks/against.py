@@ -31,6 +31,7 @@ WAYS = {"ours, with checkpointing": ["gradient_checkpointing=always"], "ours": [
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "trl", "unsloth")
 ROWS = 384  # ours; a peer has its own --rows
 FEWER_ROWS = {"notebook": 64, "generate": 96}  # one row at a time
+MORE_MEMORY = {"able": 24}  # GiB; 16 rows do not fit otherwise: the logits of all positions alone take 2.7
 PEER_SECONDS = 280  # a peer that takes longer is stopped, and said to have no figure
 
 
@@ -47,15 +48,17 @@ def results_of(name: str, script: str, arguments: list[str], limit: float | None
     return found or [dict(error=" ".join(last))]
 
 
-def measure(model: str, csv: Path, peers: list[str], changes: list[str]) -> dict[str, list[dict[str, Any]]]:
+def measure(model: str, csv: Path, ways: list[str], peers: list[str], changes: list[str]) -> dict[str, list[dict[str, Any]]]:
     common = ["--model", model, "--csv", str(csv)]
     ours = {
         name: results_of(
-            name, "engine.py", [*common, "--rows", str(ROWS), "--orders", "1", "4", "--set", *OURS, *way, *changes])
-        for name, way in WAYS.items()
+            name, "engine.py", [*common, "--rows", str(ROWS), "--orders", "1", "--as-planned", "--set", *OURS, *way, *changes])
+        for name, way in WAYS.items() if name in ways
     }
     return ours | {
-        peer: results_of(peer, "peers.py", [peer, *common, "--rows", str(FEWER_ROWS.get(peer, 320))], PEER_SECONDS)
+        peer: results_of(
+            peer, "peers.py",
+            [peer, *common, "--rows", str(FEWER_ROWS.get(peer, 320)), "--memory", str(MORE_MEMORY.get(peer, 15))], PEER_SECONDS)
         for peer in peers
     }
 
@@ -72,7 +75,7 @@ def described(calls: list[dict[str, Any]]) -> str:
         versions = ", ".join(f"{name} {number}" for name, number in call["versions"].items())
         made = f"`{call['command']}` at commit {call['commit']}, {call['date']}, {call['machine']}; {versions}."
         lines += [made, "", "| | what | rows/s | peak GiB | ours is faster |", "|---|---|---|---|---|"]
-        ours = call["results"]["ours"]
+        ours = [found for name in WAYS for found in call["results"].get(name, [])]
         for name, results in call["results"].items():
             for found in results:
                 what, faster = found.get("part", found.get("error", "")), ""
@@ -90,6 +93,7 @@ if __name__ == "__main__":
     parser.add_argument("--family", choices=SIZES, default="qwen2_5_vl")
     parser.add_argument("--source", type=Path, required=True, help="a folder of any Qwen-VL: its tokenizer and image processor")
     parser.add_argument("--questions", type=Path, required=True, help="rows with answers; their photographs are not needed")
+    parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS), help="ours")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     parser.add_argument("--set", nargs="*", default=[], help="other settings of ours, name=value")
     parser.add_argument("--add", action="store_true", help="to what OUT/against.json holds")
@@ -102,7 +106,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         make_model(SIZES[given.family], given.source, Path(folder) / "model")
         make_data(Path(folder) / "data", 512, given.questions)
-        results = measure(f"{folder}/model", Path(folder) / "data" / "train.csv", given.peers, given.set)
+        results = measure(f"{folder}/model", Path(folder) / "data" / "train.csv", given.ways, given.peers, given.set)
     versions = {name: found for name in LIBRARIES if (found := installed_version(name))}
     calls.append(origin(given.commit) | dict(date=str(date.today()), versions=versions, results=results))
     file.write_text(json.dumps(calls, indent=1) + "\n", encoding="utf-8")
