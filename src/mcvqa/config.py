@@ -541,7 +541,11 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
 
     @property
     def budget_seconds(self) -> float:
-        """Of the time budget; infinite without one. Raises ConfigError for what is no length of time."""
+        """Seconds that `time_budget` allows; infinite without one.
+
+        Raises:
+            ConfigError: it is no length of time.
+        """
         if not self.time_budget:
             return math.inf
         parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", self.time_budget.replace(" ", "").lower())
@@ -604,7 +608,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         return type(self)(**self.as_dict() | {name.lower(): value for name, value in changes.items()})
 
     def model_copy(self, *, update: Any = None, deep: bool = False) -> "Config":
-        """As `replace`: pydantic's own copy would not check the values."""
+        """Copy with changes, as `replace` does: pydantic's own copy would not check the values."""
         return self.replace(**update or {})
 
     def to_yaml(self) -> str:

@@ -105,7 +105,11 @@ class Table:
 
 
 def read_questions(path: str | Path, **settings: Any) -> Table:
-    """Read one file. Args: settings: as of `read_tables`."""
+    """Read one file.
+
+    Args:
+        settings: as of `read_tables`.
+    """
     (table,) = read_tables([path], **settings)
     return table
 
@@ -316,7 +320,11 @@ def _choice_columns(path: Path, header: list[str]) -> tuple[int, ...]:
 
 
 def _runs_of_choices(path: Path, header: list[str], *, votes: bool) -> list[list[list[int]]]:
-    """Positions by slot for each set of columns that are named like choices. Args: votes: answer1, answer2, ... too."""
+    """Positions by slot for each set of columns that are named like choices.
+
+    Args:
+        votes: whether answer1, answer2, ... count too.
+    """
     families: dict[tuple[str, bool, bool], dict[int, list[int]]] = {}
     for position, name in enumerate(header):
         match = CHOICE_NAME.fullmatch(_header_key(name))

@@ -128,7 +128,7 @@ def _file_bytes(path: Path) -> bytes:
 
 
 def _kind_of(raw: bytes) -> str:
-    """By its first bytes: what a file is called says less."""
+    """Tell the kind of a file by its first bytes: what it is called says less."""
     starts = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff" * 4: "arrow"}
     if raw.startswith(b"PK\x03\x04"):
         return "xlsx" if b"xl/workbook" in raw else "zip"

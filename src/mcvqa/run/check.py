@@ -85,7 +85,11 @@ def check_run(config: Config) -> bool:
 
 # %% data
 def _check_members(project: Project, config: Config) -> bool:
-    """Whether all members of the ensemble are there. Args: config: with the folder that the run will write to."""
+    """Whether all members of the ensemble are there.
+
+    Args:
+        config: with the folder that the run will write to.
+    """
     try:
         require_members(replace(project, config=config, paths=RunPaths(Path(config.output_dir), config.run)))
     except RunStopped as error:
@@ -279,7 +283,11 @@ def _check_resources(
 
 
 def check_memory(config: Config, plan: DevicePlan, size: ModelSize, activations: int) -> bool:
-    """Whether a step fits by estimate, with what to do where it does not. Args: activations: bytes of those of a step."""
+    """Whether a step fits by estimate, with what to do where it does not.
+
+    Args:
+        activations: bytes of those of a step.
+    """
     weights, there = size.weight_bytes(plan), memory_of(plan)
     needed, usable = weights + size.training_bytes + activations, there * (MARGIN if plan.memory else 1)
     print_line(needed < usable, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {weights / GIB:.1f}, "
@@ -294,7 +302,11 @@ def check_memory(config: Config, plan: DevicePlan, size: ModelSize, activations:
 
 
 def _check_disk(config: Config, size: ModelSize, plan: DevicePlan, data: RunData, features: int = 0) -> bool:
-    """Args: features: bytes of the image features, which may be left out."""
+    """Whether the disk has room for what the run will write.
+
+    Args:
+        features: bytes of the image features, which may be left out.
+    """
     at_once = len(worker_gpus(config, plan.device))
     need = disk_need(config, size.trained, data, len(config.folds_to_train), at_once)
     free = free_space(Path(config.output_dir))
@@ -332,7 +344,7 @@ def estimate_time(
     config: Config, size: ModelSize, tokens: float, patches: int, train_rows: int, test_rows: int, rate: float,
     again: float,
 ) -> TimeEstimate:
-    """From the number of multiplications and additions alone; kernels of small models reach less.
+    """Estimate seconds from the number of multiplications and additions alone; kernels of small models reach less.
 
     Args:
         tokens: of a row, on average.

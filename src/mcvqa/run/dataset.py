@@ -111,7 +111,11 @@ class RunData:
         return self.guidance.guided(train, fold), self.validation_rows(fold)
 
     def validation_rows(self, fold: int, sample: int = 0, seed: int = 0) -> list[Question]:
-        """Args: sample: so many of them, by random numbers from `seed`, the same in every session; 0: all."""
+        """The rows that a fold validates with.
+
+        Args:
+            sample: so many of them, by random numbers from `seed`, the same in every session; 0: all.
+        """
         rows = [q for q, validated in zip(self.train, self.validated(fold), strict=True) if validated]
         chosen = np.sort(np.random.default_rng([seed, fold]).permutation(len(rows))[:sample]) if sample else range(len(rows))
         return [rows[i] for i in chosen]

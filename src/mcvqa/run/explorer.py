@@ -37,7 +37,7 @@ def explored_run(project: Project, data: RunData, prior: Prior, members: tuple[M
 
 
 def _temperature_of(data: RunData, member: Member) -> float:
-    """Of the run by itself, as the ensemble fits it."""
+    """The temperature of the run by itself, as the ensemble fits it."""
     assert member.oof is not None
     answers = {q.id: q.answer for q in data.train if q.answer is not None}
     return fit_temperature(member.oof.mean(), np.array([answers.get(name, -1) for name in member.oof.ids.tolist()]))

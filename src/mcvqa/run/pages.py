@@ -40,7 +40,11 @@ def gallery_of_errors(data: RunData, errors: Sequence[WrongAnswer]) -> str:
 
 
 def _thumbnails(data: RunData, images: Iterable[str]) -> dict[str, Thumbnail]:
-    """Args: images: paths as written."""
+    """Small pictures of photographs.
+
+    Args:
+        images: paths as written.
+    """
     def opened(written: str) -> Any:
         record = data.records[written]
         if record.problem or record.path is None:

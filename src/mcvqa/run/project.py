@@ -70,7 +70,7 @@ def _data_dir_from_here(values: dict[str, Any], root: Path) -> str:
 # %% folders
 @dataclass(frozen=True)
 class RunPaths:
-    """Where a run keeps what."""
+    """Files and folders of a run."""
 
     root: Path
     run: str

@@ -189,7 +189,7 @@ class TaskGraph:
         return [name for name in self.tasks if name in wanted]
 
     def ready(self, goals: Iterable[str]) -> list[Task]:
-        """Those of the outstanding tasks that nobody has taken and whose needs are all done."""
+        """Outstanding tasks that nobody has taken and whose needs are all done."""
         waiting = (self.tasks[name] for name in self.outstanding(goals) if name not in self.running)
         return [task for task in waiting if set(task.needs) <= self.done]
 
