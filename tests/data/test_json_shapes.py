@@ -33,7 +33,7 @@ def test_every_shape_without_doubt_gives_the_same_rows(tmp_path: Path, value: ob
     table = read_questions(saved(tmp_path, value, name))
     assert [(q.id, q.text, q.choices, q.answer) for q in table.questions] == [
         (r["id"], r["question"], (r["a"], r["b"]), "ab".index(r["answer"])) for r in RECORDS]
-    assert table.encoding.endswith(f"JSON, {found}" if found else "JSON")
+    assert table.read_as.endswith(f"JSON, {found}" if found else "JSON")
 
 
 def test_columns_are_put_together_by_their_row_and_not_by_their_order(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from mcvqa import run
 from mcvqa.base.files import RunLog, read_json
 from mcvqa.config import Config, ConfigError, McvqaError
+from mcvqa.run.check import check_run
 from mcvqa.run.project import RunStopped, open_project, settings_of_run
 from mcvqa.run.single import combine_only, explore_only, predict_only, report_only, split_only, train_only
 from mcvqa.run.tasks import Task, TaskRecords
@@ -161,6 +162,12 @@ def test_a_member_made_on_other_test_rows_is_refused_by_name(own):
     said_by(predict_only, own)
     with pytest.raises(RunStopped, match=r"members: the run 'other' answered other test rows"):
         said_by(combine_only, own.replace(members=("other",)))
+    later = own.replace(run_name="later", members=("other",))
+    ready, said = said_by(check_run, later)
+    assert not ready and "! members: the run 'other' answered other test rows" in said
+    with pytest.raises(RunStopped, match=r"members: the run 'other' answered other test rows"):
+        said_by(run, later)
+    assert not open_project(later).paths.checkpoints.exists(), "this was said after all training"
 
 
 def test_a_member_whose_weights_changed_since_it_was_scored_is_refused(own):

@@ -13,7 +13,14 @@ from mcvqa.run.dataset import fit_text_prior, read_data
 from mcvqa.run.folds import split_rows
 from mcvqa.run.project import open_project
 from mcvqa.run.submissions import (
-    ENSEMBLE_FILE, Answers, hand_in, read_submitted, submit_prior, validate_any, validate_file, write_answers,
+    ENSEMBLE_FILE,
+    Answers,
+    hand_in,
+    read_submitted,
+    submit_prior,
+    validate_any,
+    validate_file,
+    write_answers,
 )
 from tests.conftest import make_dataset, tiny_settings
 
@@ -155,8 +162,9 @@ def test_a_file_that_answers_other_test_rows_is_not_valid(start, data_folder, tm
     assert not validate_any(run.file, run.project).problems
     test = folder / "test.csv"
     test.write_text(test.read_text(encoding="utf-8").replace("색은", "색깔은"), encoding="utf-8")
-    for problems in (validate_any(run.file, run.project).problems, validate_file(run.file, start(folder=folder).data).problems):
-        assert len(problems) == 1 and "answers of the run 'r' to other test rows" in problems[0] and "mcvqa predict r" in problems[0]
+    for report in (validate_any(run.file, run.project), validate_file(run.file, start(folder=folder).data)):
+        (problem,) = report.problems
+        assert "answers of the run 'r' to other test rows" in problem and "mcvqa predict r" in problem
     assert not validate_any(by_hand, run.project).problems, "nothing is recorded of it"
 
 

@@ -14,7 +14,7 @@ from mcvqa.base.budget import Work, spell_duration
 from mcvqa.base.files import DamagedFile
 from mcvqa.base.informing import counted, one_line
 from mcvqa.base.versions import version_notes
-from mcvqa.config import Config, ConfigError
+from mcvqa.config import Config, ConfigError, McvqaError
 from mcvqa.data.answers import ANSWER_STYLES
 from mcvqa.data.folds import FoldError
 from mcvqa.data.language import with_prompt
@@ -39,7 +39,7 @@ from mcvqa.run.dataset import RunData, read_data, require_photographs
 from mcvqa.run.folds import fold_summary, split_rows
 from mcvqa.run.lengths import kept_values, length_problems, memory_of, trains_in_blocks
 from mcvqa.run.project import Project, RunPaths, RunStopped, open_project, with_kept_prompt
-from mcvqa.run.results import require_members
+from mcvqa.run.results import require_members, require_members_fit
 from mcvqa.run.space import disk_need, existing_folder, free_space
 from mcvqa.run.start import start_folder
 from mcvqa.run.workers.processes import worker_gpus
@@ -55,7 +55,7 @@ def check_run(config: Config) -> bool:
     with tempfile.TemporaryDirectory() as scratch:
         project = open_project(config.replace(output_dir=scratch))
         data = read_data(project)
-        ready = _check_data(project, data) & _check_members(project, config)
+        ready = _check_data(project, data) & _check_members(project, config, data)
         config, why = with_prompt(config, data.train)
         print_line(True, f"instruction of the prompt: {why}")
         project = replace(project, config=config.replace(output_dir=scratch))
@@ -84,15 +84,17 @@ def check_run(config: Config) -> bool:
 
 
 # %% data
-def _check_members(project: Project, config: Config) -> bool:
-    """Whether all members of the ensemble are there.
+def _check_members(project: Project, config: Config, data: RunData) -> bool:
+    """Whether all members of the ensemble are there and answer the same test rows.
 
     Args:
         config: with the folder that the run will write to.
     """
+    written_to = replace(project, config=config, paths=RunPaths(Path(config.output_dir), config.run))
     try:
-        require_members(replace(project, config=config, paths=RunPaths(Path(config.output_dir), config.run)))
-    except RunStopped as error:
+        require_members(written_to)
+        require_members_fit(written_to, data)
+    except McvqaError as error:
         print_line(False, str(error))
         return False
     return True
@@ -105,7 +107,7 @@ def _check_data(project: Project, data: RunData) -> bool:
     for path, table in zip(paths, tables, strict=True):
         delimiter = f", delimiter {table.delimiter!r}" if table.delimiter else ""
         columns = ", ".join(f"{part}={name}" for part, name in table.columns.items())
-        print_line(True, f"{path}: {counted(len(table.questions), 'row')}, {table.encoding}{delimiter}; {columns}")
+        print_line(True, f"{path}: {counted(len(table.questions), 'row')}, {table.read_as}{delimiter}; {columns}")
     if fixed := [(q, at[0]) for q in (*data.train, *data.test) if (at := fixed_positions(q.choices))]:
         question, position = fixed[0]
         rows = counted(len(fixed), "row has", "rows have")

@@ -42,7 +42,7 @@ def other_run(data: RunData, config: Config, name: str, setting: str) -> OtherRu
     """
     paths = RunPaths(Path(config.output_dir), name)
     records = TaskRecords(paths.experiment / "tasks", paths.experiment / "steps", paths.root)
-    _require_same_test(data, config, paths, setting)
+    require_same_test(data, config, name, setting)
     folds = sorted(int(f.stem.removeprefix("fold").removesuffix("-oof")) for f in paths.scores.glob("fold*-oof.npz"))
     valid = tuple(fold for fold in folds if _has_valid_scores(records, paths, fold, splits_of(data)))
     if not valid:
@@ -64,12 +64,16 @@ def _has_valid_scores(records: TaskRecords, paths: RunPaths, fold: int, splits: 
     return True
 
 
-def _require_same_test(data: RunData, config: Config, paths: RunPaths, setting: str) -> None:
-    """Check that the run answered the same test rows: equal ids may have other choices.
+def require_same_test(data: RunData, config: Config, name: str, setting: str) -> None:
+    """Check that another run answers the same test rows: equal ids may have other choices.
+
+    Args:
+        data, config, name, setting: as for `other_run`.
 
     Raises:
-        RunStopped: it did not.
+        RunStopped: it does not.
     """
+    paths = RunPaths(Path(config.output_dir), name)
     file = paths.experiment / "data.json"
     if not file.exists():
         raise RunStopped(f"{setting}: the run {paths.run!r} has no {file}: finish it first (mcvqa run).")

@@ -149,7 +149,7 @@ def validate_file(path: Path, data: RunData) -> SubmissionReport:
     if content is None or content.test in ("", data.test_print):
         return report
     other = (
-        f"It holds answers of the run {content.run!r} to other test rows: questions, choices or photographs are not as they were. "
+        f"It holds answers of the run {content.run!r} to other test rows: questions, choices or photographs were others. "
         f"Score these: mcvqa predict {content.run}, then mcvqa ensemble {content.run}."
     )
     return dataclasses.replace(report, problems=(*report.problems, other))
