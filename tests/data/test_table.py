@@ -120,12 +120,12 @@ def test_what_is_no_table_is_named_whatever_the_file_is_called(tmp_path: Path, c
             read_cells(written(tmp_path / name, content))
 
 
-@pytest.mark.parametrize(("content", "told"), [
+@pytest.mark.parametrize(("content", "message"), [
     (b"PK\3\4" + bytes(range(256)), "is not a zip file"), (zipped(b"id", "a.png", "b.png"), "holds 3 files"),
     (zipped(b"", "mimetype", "content.xml"), "a document of another program"),
 ])
-def test_an_archive_under_the_name_of_a_table_is_not_taken_for_one(tmp_path: Path, content: bytes, told: str) -> None:
-    with pytest.raises(DataError, match=rf"train\.csv cannot be unpacked: .*{told}.*unpack it by hand"):
+def test_an_archive_under_the_name_of_a_table_is_not_taken_for_one(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=rf"train\.csv cannot be unpacked: .*{message}.*unpack it by hand"):
         read_cells(written(tmp_path / "train.csv", content))
 
 

@@ -253,9 +253,9 @@ def test_the_next_run_learns_from_fixed_labels_and_says_how_accurate_it_is_witho
     config = trained.config.replace(fixes=str(tmp_path / "mine.csv"), run_name="", use_tta=False)
     outcome, said = said_by(run, config)
     report = (outcome.report.parent / "REPORT.md").read_text(encoding="utf-8")
-    for told in ("mine.csv: 1 label fixed, 1 row dropped, 1 kept", "labels fixed: 1. Accuracy out of fold on",
+    for message in ("mine.csv: 1 label fixed, 1 row dropped, 1 kept", "labels fixed: 1. Accuracy out of fold on",
                  "the labels as they were in the file: ", "rows whose label was not touched: "):
-        assert told in report
+        assert message in report
     assert "(n=23)" in report and "(n=22)" in report, "without the dropped row, and without the fixed one"
     assert outcome.run != "r" and "mine.csv: 1 label fixed" in said
     fixed, dropped, kept = (one.id for one in read_decisions(tmp_path / "mine.csv")[:3])

@@ -178,7 +178,7 @@ def test_a_member_whose_weights_changed_since_it_was_scored_is_refused(own):
         said_by(combine_only, own.replace(members=("other",)))
 
 
-def test_members_with_points_in_their_names_are_told_apart(own):
+def test_members_with_points_in_their_names_are_distinguished(own):
     first, second = (own.replace(run_name=f"lr0.{n}", use_kfold=False, num_epochs=0) for n in (1, 2))
     for config in (first, second):
         said_by(run, config)
