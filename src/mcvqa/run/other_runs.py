@@ -55,8 +55,8 @@ def _has_valid_scores(records: TaskRecords, paths: RunPaths, fold: int, splits: 
     if not all((paths.scores / f"fold{fold}-{split}.npz").exists() for split in splits):
         return False
     train = records.read(f"train fold {fold}")
-    if not train:  # from version 0.1, or deleted
-        return paths.fold(fold).exists()
+    if not train:  # without a record, scores are believed only where version 0.1 recorded the training
+        return records.is_of_0_1(f"train fold {fold}") and paths.fold(fold).exists()
     for split in splits:
         scored = records.read(f"score fold {fold} {split}")
         if not scored.get("finished") or scored["used"].get(f"train fold {fold}") != records.print_of(f"train fold {fold}"):

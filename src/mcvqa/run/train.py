@@ -231,7 +231,7 @@ def require_untouched_0_1(project: Project, task: Task) -> None:
         RunStopped: it would.
     """
     fold, name = int(task.arguments["fold"]), task.of_0_1[0]
-    old = project.records.old_folder / f"{name.replace(' ', '-')}.json"
+    old = project.records.file_of_0_1(name)
     if old.exists() and not project.records.read(task.name) and (project.paths.fold(fold) / "result.json").exists():
         raise RunStopped(
             f"Fold {fold} was trained by version 0.1 with other settings or data, or its weights are damaged. It is not replaced "
