@@ -73,8 +73,11 @@ def test_scores_in_other_ways_are_refused(own):
 
 @pytest.mark.parametrize("changes", [dict(use_tta=True), dict(answer_by="generate")])
 def test_a_report_tells_what_was_scored_and_not_what_is_asked_for(own, changes):
+    kept = open_project(own).paths.experiment / "config.yaml"
+    before = kept.read_bytes()
     with pytest.raises(RunStopped, match="Fold 0 of the run 'r' was scored"):
         said_by(report_only, own.replace(**changes))
+    assert kept.read_bytes() == before, "the next report would be refused too"
 
 
 def test_scores_of_earlier_weights_are_not_blended_after_a_fold_is_trained_again(own):
@@ -256,8 +259,10 @@ def test_a_task_is_done_only_where_its_key_is_beside_whole_results(tmp_path):
     (tmp_path / "scores").unlink()
     records.finish(first)
     assert not records.is_done(second)
-    records.file("train fold 0").write_text("{")
-    assert not records.is_done(first)
+    wrong = ('{"key": ["k1"]}', '{"key": "k1", "finished": true}', '{"key": "k1", "made": 3, "finished": true}')
+    for damaged in ("{", "[1]", *wrong):
+        records.file("train fold 0").write_text(damaged)
+        assert not records.is_done(first) and not records.print_of(first.name) and not records.read(first.name)
 
 
 def test_an_attempt_that_was_cut_off_goes_on_and_another_key_begins_a_new_one(tmp_path):

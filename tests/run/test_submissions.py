@@ -1,5 +1,6 @@
 """What is handed in: the file holds what it is said to hold, and better answers are never replaced by worse ones."""
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -172,8 +173,12 @@ def test_a_damaged_record_is_named_and_what_the_file_holds_is_not_known(start, c
     run = start()
     hand_in(run.project, run.data, answers_right(run, 0.7), run.prior)
     record = run.project.paths.outputs / "submissions.json"
-    record.write_text(record.read_text()[:30])
-    assert read_submitted(run.file) is None and f"{record} is damaged" in capsys.readouterr().out
+    whole = read_json(record)
+    facts = whole[run.file.name]
+    others = [facts | {"accuracy": "x"}, facts | {"accuracy": [1]}, facts | {"source": 3}, {"run": "r"}, 7]
+    for text in (record.read_text()[:30], *(json.dumps(whole | {run.file.name: other}) for other in others)):
+        record.write_text(text)
+        assert read_submitted(run.file) is None and f"{record} is damaged" in capsys.readouterr().out
 
 
 def test_records_of_version_0_1_are_read(start):

@@ -217,7 +217,7 @@ def _why_invalid(project: Project, data: RunData, fold: int) -> str | None:
         if record.get("orders") and (record["orders"], record["scales"]) != (orders, list(scales)):
             return (f"was scored in {record['orders']} option orders at scales {record['scales']}, while the settings ask for "
                     f"{orders} at {list(scales)}")
-        return "was scored on other rows or photographs, or its scores are damaged"
+        return "was scored on other rows or photographs or by another answer_by, or its scores are damaged"
     return None
 
 

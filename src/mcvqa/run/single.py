@@ -17,7 +17,7 @@ from mcvqa.run.explorer import explored_run
 from mcvqa.run.folds import fold_summary, split_rows, write_folds
 from mcvqa.run.insights import audit_of_run
 from mcvqa.run.pages import EXPLORER_PAGE, explorer_task
-from mcvqa.run.project import Project, RunStopped, open_project, settle_prompt, settle_settings
+from mcvqa.run.project import Project, RunStopped, open_project, require_same_settings, settle_prompt, settle_settings
 from mcvqa.run.provenance import device_named
 from mcvqa.run.results import Combined, Outcome, combine, require_members, run_members, write_results
 from mcvqa.run.score import require_weights
@@ -41,6 +41,7 @@ def train_only(config: Config, fold: int | None = None) -> None:
     join_processes(config)
     by_main(_require_fold, config, fold)
     with run_session(config) as project:
+        by_main(settle_settings, project)
         data, prior = by_main(_prepare_data, project)
         project = by_main(settle_prompt, project, data.train)
         by_main(_first_submission, project, data, prior)
@@ -60,7 +61,7 @@ def _first_submission(project: Project, data: RunData, prior: Prior) -> None:
 
 def _prepare_data(project: Project) -> tuple[RunData, Prior]:
     """Check settings and data against those of the run, assign folds and fit the prior."""
-    settle_settings(project)
+    require_same_settings(project)
     data = split_rows(read_run_data(project), project.config)
     write_folds(project, data)
     return data, fit_text_prior(project, data)
@@ -69,6 +70,7 @@ def _prepare_data(project: Project) -> tuple[RunData, Prior]:
 def predict_only(config: Config) -> None:
     """Run step 8 for trained folds."""
     with run_session(config) as project:
+        by_main(settle_settings, project)
         data, _ = by_main(_prepare_data, project)
         by_main(require_weights, project, [] if config.time_budget else config.folds_to_train)
         with prepare_model(project, data, by_each(plan_device, config)) as execution:
@@ -97,7 +99,9 @@ def report_only(config: Config) -> Outcome:
 def _combine_scores(project: Project, force: bool) -> tuple[RunData, Prior, Combined]:
     data, prior = _prepare_data(project)
     require_members(project)
-    return data, prior, combine(project, data, prior, force=force)
+    combined = combine(project, data, prior, force=force)
+    settle_settings(project)  # only now: refused settings are not those of the run
+    return data, prior, combined
 
 
 # %% without a model

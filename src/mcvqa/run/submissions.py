@@ -114,13 +114,22 @@ def record_submitted(path: Path, content: Submitted) -> None:
 def read_submitted(path: Path) -> Submitted | None:
     """Read the recorded content of a submission file; None: there is no file or no record."""
     record = _records_beside(path).get(path.name)
-    if not path.exists() or not isinstance(record, dict) or "source" not in record:
+    if not path.exists() or record is None:
         return None
+    try:
+        return _submitted_from(record)
+    except (TypeError, ValueError, AttributeError):
+        print(f"  {path.with_name('submissions.json')} is damaged, so the content of {path.name} is unknown")
+        return None
+
+
+def _submitted_from(record: Any) -> Submitted:
+    """Read back what `record_submitted` wrote; version 0.1 wrote less. Raises other errors for what is something else."""
+    texts = {name: record.get(name, "") for name in ("run", "source", "test", "rows")}
+    if not texts["source"] or not all(isinstance(text, str) for text in texts.values()):
+        raise ValueError("names of files and runs are texts")
     accuracy = record.get("accuracy")
-    return Submitted(
-        str(record.get("run", "")), str(record["source"]), Accuracy(*accuracy) if accuracy else None, str(record.get("test", "")),
-        str(record.get("rows", "")),
-    )
+    return Submitted(**texts, accuracy=Accuracy.from_record(accuracy) if accuracy else None)
 
 
 def _records_beside(path: Path) -> dict[str, Any]:

@@ -139,10 +139,17 @@ def _record_in(file: Path) -> dict[str, Any]:
         record = read_json(file)
     except ValueError:
         record = None
-    if not isinstance(record, dict) or "key" not in record:
+    if not isinstance(record, dict) or not _is_record(record):
         print(f"  {file} is damaged: what it records counts as not done")
         return {}
     return record
+
+
+def _is_record(record: dict[str, Any]) -> bool:
+    """Whether it has the form in which records are written; those of version 0.1 hold a key alone."""
+    forms = {"key": str, "made": dict, "used": dict, "sample": int, "orders": int, "scales": list}
+    known = all(isinstance(record[name], form) for name, form in forms.items() if name in record)
+    return known and "key" in record and (not record.get("finished") or {"made", "used"} <= record.keys())
 
 
 def content_print(path: Path) -> str:

@@ -248,8 +248,7 @@ def result_of(project: Project, fold: int) -> Accuracy:
     """
     file = project.paths.fold(fold) / "result.json"
     try:
-        right, n, *clusters = read_json(file)["accuracy"]
-        return Accuracy(int(right), int(n), *clusters)
+        return Accuracy.from_record(read_json(file)["accuracy"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{file} is damaged or missing ({error}): delete {file.parent} and train this fold again."
