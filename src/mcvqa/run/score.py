@@ -189,7 +189,7 @@ def valid_scores(project: Project, data: RunData, fold: int) -> tuple[Scores, Sc
     if reason is not None:
         verified(project.paths.fold(fold) / project.config.keep)
         raise RunStopped(
-            f"Fold {fold} of the run {project.config.run!r} {reason}. Score it with these settings first: mcvqa predict "
+            f"Fold {fold} of the run {project.config.run!r} {reason}. Score it first, with the settings given here: mcvqa predict "
             f"{project.config.run}"
         )
     scores = {split: load_scores(project.paths.scores / f"fold{fold}-{split}.npz") for split in splits_of(data)}
