@@ -429,8 +429,8 @@ def test_attached_data_are_found_and_looked_at(tmp_path):
     here = tmp_path / "working"
     here.mkdir()
     until = place_of("config = with_data(") + 1
-    told = run_cells(edited(CODE[:until], ATTACHED=f'Path("{tmp_path / "input"}")'), here)
-    assert told.startswith("Kaggle, ") and f"data: {tmp_path / 'input'}" in told and "24" in told
+    output = run_cells(edited(CODE[:until], ATTACHED=f'Path("{tmp_path / "input"}")'), here)
+    assert output.startswith("Kaggle, ") and f"data: {tmp_path / 'input'}" in output and "24" in output
     assert (here / "outputs" / "submission_ensemble.csv").exists()
 
 
@@ -443,8 +443,8 @@ def test_attached_weights_are_found(tmp_path):
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "tiny").symlink_to(PACKAGE / "tiny")
     for attached, home in (("weights", "working"), ("nothing", "weights")):
-        told = run_cells(edited(start, ATTACHED=f'Path("{tmp_path / attached}")', SMALL_DEMO_ROWS="(8, 4)"), tmp_path / home)
-        assert told.endswith(f"{tmp_path / 'weights' / 'tiny'}\n")
+        output = run_cells(edited(start, ATTACHED=f'Path("{tmp_path / attached}")', SMALL_DEMO_ROWS="(8, 4)"), tmp_path / home)
+        assert output.endswith(f"{tmp_path / 'weights' / 'tiny'}\n")
 
 
 @pytest.mark.nightly
@@ -454,13 +454,14 @@ def test_a_variable_called_like_a_setting_is_one_and_a_default_that_the_preset_o
     cells = [*CODE[: place_of("config = with_data(")], last]
     number = place_of("class Config(")
     more = dict(SMALL_DEMO_ROWS="(8, 4)", PRESET='"single"', MORE="dict(LORA_R=4)")
-    told = run_cells(edited(cells, **more), tmp_path)
-    assert told.splitlines()[-1].split()[1] == "4" and "your own settings: lora_r=4\n" in told and "! num_epochs" not in told
+    output = run_cells(edited(cells, **more), tmp_path)
+    assert output.splitlines()[-1].split()[1] == "4" and "your own settings: lora_r=4\n" in output
+    assert "! num_epochs" not in output
     sources = edited(cells, **more)
     sources[number] = re.sub(r"(num_epochs: int = Field\(\s*default=)1", r"\g<1>7", sources[number])
-    told = run_cells([*sources[:number], *sources[number:-1], "LORA_R = 2; LEARNING_RATE = 3e-4", sources[-1]], tmp_path)
-    assert "! num_epochs: " in told and "(7)" in told and "The preset wins" in told
-    assert told.splitlines()[-1].split()[1:] == ["4", "0.0003"], "MORE wins over a variable"
+    output = run_cells([*sources[:number], *sources[number:-1], "LORA_R = 2; LEARNING_RATE = 3e-4", sources[-1]], tmp_path)
+    assert "! num_epochs: " in output and "(7)" in output and "The preset wins" in output
+    assert output.splitlines()[-1].split()[1:] == ["4", "0.0003"], "MORE wins over a variable"
 
 
 @pytest.mark.nightly
@@ -473,10 +474,10 @@ def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path)
     assert changed != sources[number]
     features, training = place_of("class FeatureStore"), place_of("with live_curves(project):")
     commented = [sources[features] + "\n# a comment", 'print("only a comment")', sources[training]]
-    told = run_cells([*sources, changed, *sources[number + 1 :], *commented], tmp_path)
-    told, comment = told.split("only a comment\n")
+    output = run_cells([*sources, changed, *sources[number + 1 :], *commented], tmp_path)
+    output, comment = output.split("only a comment\n")
     assert comment.count("already trained") == 2 and "image features" not in comment and "changed since" not in comment
-    first, again = told.split("fold 0: already trained", 1)  # an edit of the scoring trains nothing again
+    first, again = output.split("fold 0: already trained", 1)  # an edit of the scoring trains nothing again
     assert "the weights are random" in first and first.count("tiny: its trained weights") == 1
     assert {"  fold 0: the edited cell at work", "  fold 1: the edited cell at work"} <= set(again.splitlines())
     assert first.count("2 workers, each in a process of its own") == 2 and "the code has changed since" in again
@@ -496,9 +497,9 @@ def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path)
 EASYVQA = ROOT.parent / "shared" / "data" / "easyvqa"
 
 
-def bars_under(told: str, question: Question) -> list[str]:
+def bars_under(output: str, question: Question) -> list[str]:
     """The shares that the last open cell shows below a question."""
-    below = told[told.rindex(f"\n{question.text}\n") :].splitlines()[2:]
+    below = output[output.rindex(f"\n{question.text}\n") :].splitlines()[2:]
     lines = [re.fullmatch(rf"{letter} +(\S+) (█*) (.+)", line) for letter, line in zip("abcd", below, strict=False)]
     found = [line for line in lines if line][: len(question.choices)]
     assert [line[3] for line in found] == list(question.choices)
@@ -529,12 +530,12 @@ def test_real_data_laid_out_as_kaggle_does_it(tmp_path):
     model = f'"{tmp_path / "input" / "tiny-weights" / "tiny"}"'
     asked = "one = data.test[0]\nanswer_one('nowhere.jpg', '?', 'a', 'b')\nprint('again')\n"
     asked += "answer_one(str(data.records[one.image].path), one.text, *one.choices)"
-    told = run_cells([*edited(CODE, ATTACHED=f'Path("{tmp_path / "input"}")', MODEL=model, MORE=more), asked], here)
-    told, again = told.split("again\n")
-    assert "could not be made, continuing without it: ImageError: nowhere.jpg: no such file" in told.splitlines()[-1]
-    assert told.startswith("Kaggle, ") and "For all rows: preset `single`" in told and "in a process of its own" not in told
+    output = run_cells([*edited(CODE, ATTACHED=f'Path("{tmp_path / "input"}")', MODEL=model, MORE=more), asked], here)
+    output, again = output.split("again\n")
+    assert "could not be made, continuing without it: ImageError: nowhere.jpg: no such file" in output.splitlines()[-1]
+    assert output.startswith("Kaggle, ") and "For all rows: preset `single`" in output and "in a process of its own" not in output
     test = read_questions(EASYVQA / "test.csv", labelled=False).questions[:200]
     for name in ("single", "ensemble"):
         assert not validate_submission(here / "outputs" / f"submission_{name}.csv", test).problems
-    assert bars_under(told, test[0]) == bars_under(again, test[0]), "a question of the data, and a photograph of one's own"
+    assert bars_under(output, test[0]) == bars_under(again, test[0]), "a question of the data, and a photograph of one's own"
     assert sorted(path.name for path in here.iterdir()) == ["cache", "checkpoints", "experiments", "logs", "outputs"]

@@ -528,7 +528,8 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
                 )
         if unpaired := [pair for pair in self.template_arguments if not re.match(r"\w+=", pair)]:
             raise ConfigError(f"template_arguments={unpaired[0]!r}: write name=value, for example enable_thinking=true.")
-        _ = self.budget_seconds
+        if not self.budget_seconds:
+            raise ConfigError(f"time_budget={self.time_budget!r} is no length of time. Write 8h30m, 45m or 90s.")
         if self.run_name and not is_folder_name(self.run_name):
             raise ConfigError(f"run_name={_clipped(self.run_name)} is no folder name: {NAME_RULE}.")
         return self
@@ -541,7 +542,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
 
     @property
     def budget_seconds(self) -> float:
-        """Of the time budget; infinite without one. Raises ConfigError for what is no length of time."""
+        """Seconds that `time_budget` allows; infinite without one."""
         if not self.time_budget:
             return math.inf
         parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", self.time_budget.replace(" ", "").lower())
@@ -549,9 +550,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
             hours, minutes, seconds = (float(part or 0) for part in parts.groups()) if parts else (0.0, 0.0, 0.0)
         except ValueError:
             hours = minutes = seconds = 0.0
-        if not (found := 3600 * hours + 60 * minutes + seconds):
-            raise ConfigError(f"time_budget={self.time_budget!r} is no length of time. Write 8h30m, 45m or 90s.")
-        return found
+        return 3600 * hours + 60 * minutes + seconds  # 0: no length of time, which settings cannot have
 
     @property
     def folds_to_train(self) -> tuple[int, ...]:
@@ -604,7 +603,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         return type(self)(**self.as_dict() | {name.lower(): value for name, value in changes.items()})
 
     def model_copy(self, *, update: Any = None, deep: bool = False) -> "Config":
-        """As `replace`: pydantic's own copy would not check the values."""
+        """Copy with changes, as `replace` does: pydantic's own copy would not check the values."""
         return self.replace(**update or {})
 
     def to_yaml(self) -> str:

@@ -76,7 +76,7 @@ def _data_line(trained: TrainedRun) -> str:
 
 
 def _card_accuracy(trained: TrainedRun) -> list[str]:
-    """Of the exported fold, on the rows that it has not learned from."""
+    """Say how accurate the exported fold is on the rows that it has not learned from."""
     metrics = _facts_in(trained.project.paths.experiment / "metrics.json").get("metrics") or {}
     found = [group for group in metrics.get("by_fold", []) if group.get("name") == f"fold {trained.folds[0]}"]
     if not found:
@@ -99,7 +99,7 @@ def _facts_in(file: Path) -> dict[str, Any]:
 
 
 def licence_of(config: Config) -> str:
-    """As the base model's own card states it; empty where it does not."""
+    """Read the licence from the base model's own card; empty where it states none."""
     folder = local_folder(config)
     card = folder / "README.md" if folder else Path("README.md")
     if folder is None or not card.exists():

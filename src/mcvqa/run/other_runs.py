@@ -42,7 +42,7 @@ def other_run(data: RunData, config: Config, name: str, setting: str) -> OtherRu
     """
     paths = RunPaths(Path(config.output_dir), name)
     records = TaskRecords(paths.experiment / "tasks", paths.experiment / "steps", paths.root)
-    _require_same_test(data, config, paths, setting)
+    require_same_test(data, config, name, setting)
     folds = sorted(int(f.stem.removeprefix("fold").removesuffix("-oof")) for f in paths.scores.glob("fold*-oof.npz"))
     valid = tuple(fold for fold in folds if _has_valid_scores(records, paths, fold, splits_of(data)))
     if not valid:
@@ -55,8 +55,8 @@ def _has_valid_scores(records: TaskRecords, paths: RunPaths, fold: int, splits: 
     if not all((paths.scores / f"fold{fold}-{split}.npz").exists() for split in splits):
         return False
     train = records.read(f"train fold {fold}")
-    if not train:  # from version 0.1, or deleted
-        return paths.fold(fold).exists()
+    if not train:  # without a record, scores are believed only where version 0.1 recorded the training
+        return records.is_of_0_1(f"train fold {fold}") and paths.fold(fold).exists()
     for split in splits:
         scored = records.read(f"score fold {fold} {split}")
         if not scored.get("finished") or scored["used"].get(f"train fold {fold}") != records.print_of(f"train fold {fold}"):
@@ -64,12 +64,16 @@ def _has_valid_scores(records: TaskRecords, paths: RunPaths, fold: int, splits: 
     return True
 
 
-def _require_same_test(data: RunData, config: Config, paths: RunPaths, setting: str) -> None:
-    """Check that the run answered the same test rows: equal ids may have other choices.
+def require_same_test(data: RunData, config: Config, name: str, setting: str) -> None:
+    """Check that another run answers the same test rows: equal ids may have other choices.
+
+    Args:
+        data, config, name, setting: as for `other_run`.
 
     Raises:
-        RunStopped: it did not.
+        RunStopped: it does not.
     """
+    paths = RunPaths(Path(config.output_dir), name)
     file = paths.experiment / "data.json"
     if not file.exists():
         raise RunStopped(f"{setting}: the run {paths.run!r} has no {file}: finish it first (mcvqa run).")
