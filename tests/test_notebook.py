@@ -21,17 +21,21 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from tools.build_notebook import (
     COLLAPSED,
+    LIBRARY_PART,
     LIBRARY_TITLE,
     NAMES_NOT_IN_NOTEBOOK,
     NOT_IN_NOTEBOOK,
     ROOT,
     STORIES,
     Module,
+    Piece,
     StoryError,
     build,
+    by_folder,
     left_out,
     requirements,
     with_filled_lines,
+    with_narrow_indentation,
     with_plain_signatures,
     with_single_quotes,
 )
@@ -44,7 +48,7 @@ from tests.conftest import make_dataset
 from tests.test_structure import MODULES, PACKAGE, module_name
 
 NOTEBOOK = ROOT / "Kaggle_AllInOne_Pro.ipynb"
-MOST_BYTES = 800_000
+MOST_BYTES, MOST_CELLS = 800_000, 120
 
 
 def cells_of(file: Path) -> list[dict]:
@@ -55,9 +59,12 @@ def cells_of(file: Path) -> list[dict]:
 CELLS = cells_of(NOTEBOOK)
 CODE = [cell for cell in CELLS if cell["cell_type"] == "code"]
 LIBRARY = [cell for cell in CODE if cell["source"].startswith(LIBRARY_TITLE)]
-OF_MODULE = defaultdict(list)  # module -> its cells
+OF_MODULE = defaultdict(list)  # module -> its pieces, which are cells or share one with others of its folder
 for cell in LIBRARY:
-    OF_MODULE[cell["source"].removeprefix(LIBRARY_TITLE).split(".py")[0].replace("/", ".")].append(cell["source"])
+    title, code = cell["source"].split("\n", 1)
+    for piece in code.strip().split(f"\n{LIBRARY_PART}") if ", " in title else [f"{title.removeprefix(LIBRARY_TITLE)}\n{code}"]:
+        path, code = piece.removeprefix(LIBRARY_PART).split("\n", 1)
+        OF_MODULE[path.split(".py")[0].replace("/", ".")].append(code)
 OWN = [cell for cell in CODE if cell["id"].startswith("own-")]
 USER = [cell for cell in CODE if cell["id"].startswith("user-")]
 
@@ -71,7 +78,7 @@ def test_a_notebook_is_what_the_package_and_its_story_make(name):
 
 @pytest.mark.parametrize("name", STORIES)
 def test_a_notebook_is_small_and_its_cells_compile(name):
-    assert (ROOT / name).stat().st_size <= MOST_BYTES
+    assert (ROOT / name).stat().st_size <= MOST_BYTES and len(cells_of(ROOT / name)) <= MOST_CELLS
     for cell in cells_of(ROOT / name):
         if cell["cell_type"] == "code":
             compile(cell["source"], cell["id"], "exec")
@@ -105,7 +112,7 @@ def test_every_part_of_every_module_is_there_once():
         made = [statement for cell in cells for statement in code_of(cell)]
         source = with_plain_signatures(Module(name).source)
         assert sorted(made) == sorted(code_of(source, NAMES_NOT_IN_NOTEBOOK.get(name, ()))), name
-        assert cells[0].split("\n")[1].startswith(('"', "'")), f"{name}: the docstring comes first"
+        assert cells[0].startswith(('"', "'")), f"{name}: the docstring comes first"
     assert len(LIBRARY) == len({cell["source"].split("\n")[0] for cell in LIBRARY})
 
 
@@ -119,12 +126,11 @@ def test_what_stays_in_the_package_is_refused_where_it_is_asked_for():
         "data.choice_lists", "run.trackers", "run.insights", "data.fixes", "run.start", "data.picture_cells",
         "report.own_metrics", "model.augment", "run.workers.ray", "run.guidance", "data.marks", "run.of_search", "run.parts",
     )}
-    space = {"load_config": lambda **_: None, "found_data": lambda *_: Config(answer_by="generate"), "ConfigError": ConfigError,
-             "Config": Config, "PRESETS": {}}
+    space = {"checked_settings": lambda *_: Config(answer_by="generate"), "ConfigError": ConfigError, "Config": Config}
     own = next(cell["source"] for cell in OWN if "def with_data" in cell["source"])
     exec(ast.unparse(next(node for node in ast.parse(own).body if getattr(node, "name", "") == "with_data")), space)
     with pytest.raises(ConfigError, match="Only the package has it"):
-        space["with_data"]("auto", "quick", "auto", {})
+        space["with_data"]("auto", "quick", {})
 
 
 def test_what_is_not_in_the_notebook_is_in_the_package_or_planned():
@@ -184,6 +190,31 @@ def test_a_text_is_written_with_single_quotes_where_it_holds_none(code, shorter)
 def test_lines_inside_brackets_are_filled(code, filled):
     assert with_filled_lines(code) == filled
     assert ast.dump(ast.parse(code)) == ast.dump(ast.parse(filled))
+
+
+@pytest.mark.parametrize(("code", "narrower"), [
+    ("if a:\n    if b:\n        c()", "if a:\n  if b:\n    c()"),
+    ("def f():\n    return g(\n        a,\n    )", "def f():\n  return g(\n    a,\n  )"),
+    ("if a:\n    b = (c,\n         d)", "if a:\n  b = (c,\n       d)"),
+    ("if a:\n    # why\n    b()", "if a:\n  # why\n  b()"),
+    ("if a:\n    b = '''c\n    d'''\n    e()", "if a:\n  b = '''c\n    d'''\n  e()"),
+    ("if a:\n    b = f'''{c}\n    d'''\n    e()", "if a:\n  b = f'''{c}\n    d'''\n  e()"),
+])
+def test_levels_are_indented_by_two_spaces(code, narrower):
+    assert with_narrow_indentation(code) == narrower
+    assert ast.dump(ast.parse(code)) == ast.dump(ast.parse(narrower))
+
+
+def test_small_modules_of_a_folder_share_a_cell():
+    """As far as each stays behind what it imports: scores imports base.files alone, budget and informing nothing of scoring."""
+    pieces = [Piece(Module(name), ("start",)) for name in ("base.files", "scoring.scores", "base.informing", "run.tasks", "base.budget")]
+    assert [piece.module.name for piece in by_folder(pieces)] == [
+        "base.files", "base.informing", "base.budget", "scoring.scores", "run.tasks"]
+    made = build("<!-- module: base.informing -->\n<!-- module: base.files -->")
+    cell = json.loads(made)["cells"][-1]["source"]
+    first, _, second, *_ = cell.split("\n")
+    assert first == f"{LIBRARY_TITLE}base/files.py, informing.py" and second == f"{LIBRARY_PART}base/files.py"
+    assert f"\n\n{LIBRARY_PART}base/informing.py\n'" in cell
 
 
 @pytest.mark.parametrize(("line", "said"), [
@@ -253,8 +284,11 @@ def test_other_cells_take_no_name_of_the_library():
 
 def test_no_name_of_ours_is_taken_for_a_setting():
     """NUM_EPOCHS in a user's cell is a setting: no constant may be called so."""
-    ours = {name for cell in CODE for name in bound_names(cell["source"])}
-    assert not ours & {name.upper() for name in Config.model_fields}
+    settings = {name.upper() for name in Config.model_fields}
+    (config_cell,) = [cell for cell in USER if "PRESET = " in cell["source"]]
+    ours = {name for cell in CODE if cell != config_cell for name in bound_names(cell["source"])}
+    assert not ours & settings
+    assert bound_names(config_cell["source"]).keys() <= settings | {"DATA", "PRESET", "MORE"}
 
 
 def test_every_name_is_defined():
@@ -349,7 +383,7 @@ class Session:
         library, cell = (cell["source"] for cell in CODE[:2])
         cell = edited([{"source": cell}], ATTACHED=f'Path("{self.folder / "input"}")', OPTIONAL='("mcvqa-font",)')[0]
         for name, lines in (("NEEDED", needed), ("NEEDED_ON_GPU", ())):
-            cell, count = re.subn(rf"^{name} = \(.*?^\)", f"{name} = {lines!r}", cell, flags=re.MULTILINE | re.DOTALL)
+            cell, count = re.subn(rf"^{name} = \(.*?\)$", f"{name} = {lines!r}", cell, flags=re.MULTILINE | re.DOTALL)
             assert count == 1
         again = f"try:\n    exec({cell!r})\nexcept RuntimeError as error:\n    print('refused:', error)"
         return run_cells([before, library, *[again] * times, after], self.folder, self.environment)
@@ -437,7 +471,7 @@ def test_attached_data_are_found_and_looked_at(tmp_path):
 @pytest.mark.nightly
 def test_attached_weights_are_found(tmp_path):
     """The trained `tiny`: in an attached folder, or beside the notebook."""
-    told_where = {"source": "config = with_data(DATA, PRESET, MODEL, MORE)\nprint(config.model_id)"}
+    told_where = {"source": "config = with_data(DATA, PRESET, MORE)\nprint(config.model_id)"}
     start = [*CODE[: place_of("config = with_data(")], told_where]
     (tmp_path / "working").mkdir()
     (tmp_path / "weights").mkdir()
@@ -469,7 +503,7 @@ def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path)
     small = dict(SMALL_DEMO_ROWS="(48, 12)", MORE='dict(num_epochs=1, n_folds=2, parallel_folds=2, tta_orders=2, use_swa=False)')
     sources = edited(CODE, **small)
     number = place_of("def score_questions(")
-    changed = re.sub(r"(def score_questions\([^)]*\):\n)", r'\1    print("the edited cell at work")\n', sources[number])
+    changed = re.sub(r"(def score_questions\([^)]*\):\n)", r'\1  print("the edited cell at work")\n', sources[number])
     assert changed != sources[number]
     features, training = place_of("class FeatureStore"), place_of("with live_curves(project):")
     commented = [sources[features] + "\n# a comment", 'print("only a comment")', sources[training]]
@@ -529,7 +563,7 @@ def test_real_data_laid_out_as_kaggle_does_it(tmp_path):
     model = f'"{tmp_path / "input" / "tiny-weights" / "tiny"}"'
     asked = "one = data.test[0]\nanswer_one('nowhere.jpg', '?', 'a', 'b')\nprint('again')\n"
     asked += "answer_one(str(data.records[one.image].path), one.text, *one.choices)"
-    told = run_cells([*edited(CODE, ATTACHED=f'Path("{tmp_path / "input"}")', MODEL=model, MORE=more), asked], here)
+    told = run_cells([*edited(CODE, ATTACHED=f'Path("{tmp_path / "input"}")', MODEL_ID=model, MORE=more), asked], here)
     told, again = told.split("again\n")
     assert "could not be made, continuing without it: ImageError: nowhere.jpg: no such file" in told.splitlines()[-1]
     assert told.startswith("Kaggle, ") and "For all rows: preset `single`" in told and "in a process of its own" not in told
