@@ -207,7 +207,8 @@ def test_levels_are_indented_by_two_spaces(code, narrower):
 
 def test_small_modules_of_a_folder_share_a_cell():
     """As far as each stays behind what it imports: scores imports base.files alone, budget and informing nothing of scoring."""
-    pieces = [Piece(Module(name), ("start",)) for name in ("base.files", "scoring.scores", "base.informing", "run.tasks", "base.budget")]
+    names = ("base.files", "scoring.scores", "base.informing", "run.tasks", "base.budget")
+    pieces = [Piece(Module(name), ("start",)) for name in names]
     assert [piece.module.name for piece in by_folder(pieces)] == [
         "base.files", "base.informing", "base.budget", "scoring.scores", "run.tasks"]
     made = build("<!-- module: base.informing -->\n<!-- module: base.files -->")

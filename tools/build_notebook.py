@@ -12,10 +12,10 @@ A story is Markdown. What stands in it becomes text, and:
     @needed@, @needed-gpu@    the requirements that pyproject.toml names
     @defaults@                the defaults of the settings that presets set
 
-Each module becomes one collapsed cell, the first sentence of its docstring first; small modules of one folder share a cell, whose
-title names them, and each begins there with a line of its own, `# mcvqa/data/folds.py`. Other docstrings are cut after their first
-sentence (methods, private and short functions lose theirs), annotations of functions and `# %%` lines are cut, "text" is written
-as 'text', levels are indented by two spaces, lines inside brackets are filled.
+Each module becomes one collapsed cell, the first sentence of its docstring first; small modules of one folder share a cell,
+whose title names them, and each begins there with a line of its own, `# mcvqa/data/folds.py`. Other docstrings are cut after
+their first sentence (methods, private and short functions lose theirs), annotations of functions and `# %%` lines are cut, "text"
+is written as 'text', levels are indented by two spaces, lines inside brackets are filled.
 Imports inside the package are dropped, and those that an earlier cell has made: in the notebook all names live in one
 namespace. Where a function imports a module that stays in the package, its block becomes an error. What the story orders and the
 package does not have is an error that names it.
