@@ -1,6 +1,7 @@
 """The notebooks: made from the package, whole in one file, and running from an empty folder where the package is not."""
 import ast
 import atexit
+import difflib
 import functools
 import importlib.util
 import json
@@ -35,12 +36,12 @@ from tools.build_notebook import (
     left_out,
     requirements,
     with_filled_lines,
-    with_narrow_indentation,
+    with_narrow_hanging,
     with_plain_signatures,
     with_single_quotes,
 )
 
-from mcvqa.config import Config, ConfigError
+from mcvqa.config import OTHER_NAMES, PRESETS, Config, ConfigError, load_config
 from mcvqa.data.questions import Question, read_questions
 from mcvqa.report.submission import validate_submission
 from mcvqa.scoring.scores import load_scores
@@ -193,16 +194,18 @@ def test_lines_inside_brackets_are_filled(code, filled):
 
 
 @pytest.mark.parametrize(("code", "narrower"), [
-    ("if a:\n    if b:\n        c()", "if a:\n  if b:\n    c()"),
-    ("def f():\n    return g(\n        a,\n    )", "def f():\n  return g(\n    a,\n  )"),
-    ("if a:\n    b = (c,\n         d)", "if a:\n  b = (c,\n       d)"),
-    ("if a:\n    # why\n    b()", "if a:\n  # why\n  b()"),
-    ("if a:\n    b = '''c\n    d'''\n    e()", "if a:\n  b = '''c\n    d'''\n  e()"),
-    ("if a:\n    b = f'''{c}\n    d'''\n    e()", "if a:\n  b = f'''{c}\n    d'''\n  e()"),
+    ("if a:\n    if b:\n        c()", None),
+    ("def f():\n    return g(\n        a, [\n            b,\n        ],\n    )",
+     "def f():\n    return g(\n      a, [\n        b,\n      ],\n    )"),
+    ("if a:\n    b = (c,\n         d)", None),
+    ("x = [\n    # why\n    a,\n]", "x = [\n  # why\n  a,\n]"),
+    ("x = f(\n    '''c\n    d''')\nif x:\n    e()", "x = f(\n  '''c\n    d''')\nif x:\n    e()"),
+    ("x = f(\n    f'''{c}\n    d''')", "x = f(\n  f'''{c}\n    d''')"),
 ])
-def test_levels_are_indented_by_two_spaces(code, narrower):
-    assert with_narrow_indentation(code) == narrower
-    assert ast.dump(ast.parse(code)) == ast.dump(ast.parse(narrower))
+def test_lines_inside_brackets_hang_by_two_spaces(code, narrower):
+    """None: nothing changes."""
+    assert with_narrow_hanging(code) == (narrower or code)
+    assert ast.dump(ast.parse(code)) == ast.dump(ast.parse(narrower or code))
 
 
 def test_small_modules_of_a_folder_share_a_cell():
@@ -296,6 +299,78 @@ def test_every_name_is_defined():
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "--config", 'builtins=["In"]']
     done = subprocess.run([*command, *(str(ROOT / name) for name in STORIES)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+# %% section 2
+def section_2(folder: Path, *cells: str, **values: object) -> dict:
+    """The functions that read section 2, in a namespace with its values. Args: cells: that were run."""
+    source = next(cell["source"] for cell in OWN if "def with_data" in cell["source"])
+    wanted = {"settings_chosen", "names_given_values", "check_names", "allowed", "checked_settings", "data_folder"}
+    space = {
+        "Config": Config, "ConfigError": ConfigError, "PRESETS": PRESETS, "OTHER_NAMES": OTHER_NAMES, "load_config": load_config,
+        "re": re, "ast": ast, "difflib": difflib, "Path": Path, "host": "Kaggle", "ATTACHED": folder, "run_cells": lambda: cells,
+        "_holds_data": lambda place: (place / "train.csv").exists(), "DATA": "auto", "PRESET": "quick", "MORE": {}, **values,
+    }
+    tree = ast.parse(source)
+    tree.body = [node for node in tree.body if getattr(node, "name", "") in wanted]
+    exec(ast.unparse(tree), space)
+    return space
+
+
+def test_the_seeds_settings_are_lines_of_the_config_cell():
+    """None takes the preset's value, a value wins, and MORE wins over both."""
+    (config_cell,) = [cell["source"] for cell in USER if "PRESET = " in cell["source"]]
+    seeds = ["MODEL_ID", "IMAGE_SIZE", "N_FOLDS", "USE_KFOLD", "TRAIN_FOLDS", "NUM_EPOCHS", "BATCH_SIZE", "GRAD_ACCUM_STEPS",
+             "LEARNING_RATE", "LORA_R", "USE_AMP", "USE_EMA", "USE_SWA", "USE_TTA", "TTA_SCALES", "USE_SAMPLE", "SAMPLE_SIZE"]
+    assert [line.split(" = None  # preset; seed: ")[0] for line in config_cell.split("\n") if " = None" in line] == seeds
+    space = section_2(Path("nowhere"), NUM_EPOCHS=5, TRAIN_FOLDS=[0], USE_TTA=None, MORE={"LORA_R": 4, "NUM_EPOCHS": 2})
+    assert space["settings_chosen"]() == ("auto", "quick", {"num_epochs": 2, "train_folds": [0], "lora_r": 4})
+    assert space["checked_settings"]("best", {"num_epochs": 2}) == load_config(preset="best", changes={"num_epochs": 2})
+
+
+@pytest.mark.parametrize(("preset", "more", "said"), [
+    ("fast", {}, "'2 설정'의 PRESET = 'fast': quick, single, "),
+    ("quick", {"num_epochs": "five"}, "'2 설정'의 NUM_EPOCHS = 'five': 0부터 1000까지 쓸 수 있습니다.\nnum_epochs='five' is"),
+    ("quick", {"num_epoch": 5}, "'2 설정'의 NUM_EPOCH = 5: 이런 설정은 없습니다. NUM_EPOCHS를 찾으셨나요?\nThere is no setting"),
+    ("quick", {"quantization": "4bits"}, "'2 설정'의 QUANTIZATION = '4bits': auto, 4bit, none 중에서 고르세요."),
+    ("quick", {"use_amp": "maybe"}, "'2 설정'의 USE_AMP = 'maybe': True나 False를 적으세요."),
+    ("ensemble", {"train_folds": [7]}, "'2 설정'의 TRAIN_FOLDS = [7]: 다른 설정과 맞지 않습니다.\ntrain_folds=[7]: "),
+])
+def test_what_section_2_cannot_hold_is_said_in_its_words(preset, more, said, tmp_path):
+    with pytest.raises(ConfigError, match="^" + re.escape(said)) as error:
+        section_2(tmp_path)["checked_settings"](preset, more)
+    assert "mcvqa" not in str(error.value) and "--" not in str(error.value), "no advice for the command line"
+
+
+def test_data_that_are_not_there_are_said_before_anything_else(tmp_path):
+    space = section_2(tmp_path)
+    assert space["data_folder"]("auto") == ""
+    for data in ("nowhere", "/content/drive/MyDrive/data.zip"):
+        with pytest.raises(ConfigError, match=f"^'2 설정'의 DATA = '{data}': 그런 폴더나 .zip이 없습니다"):
+            space["data_folder"](data)
+    (tmp_path / "train.csv").touch()
+    assert space["data_folder"]("auto") == space["data_folder"](str(tmp_path)) == str(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "value", "said"), [
+    ("MORE", "NUM_EPOCHS=5", "'2 설정'의 MORE: dict(SEED=1)처럼 적으세요."),
+    ("DATA", None, "'2 설정'의 DATA: \"auto\"처럼 적으세요."),
+])
+def test_section_2_with_a_value_of_the_wrong_kind(name, value, said, tmp_path):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        section_2(tmp_path, **{name: value})["settings_chosen"]()
+
+
+def test_a_name_in_section_2_that_is_no_setting_and_values_above_it_are_said(tmp_path, capsys):
+    for line, meant in (("NUM_EPOCH = 5", "NUM_EPOCHS"), ('MODEL = "tiny"', "MODEL_ID")):
+        with pytest.raises(ConfigError, match=f"^'2 설정'의 {line.split()[0]}: 이런 설정은 없습니다. {meant}를 찾으셨나요"):
+            section_2(tmp_path, f'PRESET = "quick"\n{line}', "check_names()")["check_names"]()
+    now = 'PRESET = "quick"\nNUM_EPOCHS = None'
+    section_2(tmp_path, "NUM_EPOCHS = 5; mine = 1; MINE = 2", now, "check_names()")["check_names"]()
+    assert capsys.readouterr().out.startswith("! NUM_EPOCHS: '2 설정'보다 위의 셀에 적은 값은 쓰지 않습니다.")
+    older = 'PRESET = "quick"\nNUM_EPOCHS = 5'
+    section_2(tmp_path, older, now, "LORA_R = 4", "check_names()")["check_names"]()
+    assert capsys.readouterr().out == ""
 
 
 # %% running
@@ -490,7 +565,8 @@ def test_a_variable_called_like_a_setting_is_one_and_a_default_that_the_preset_o
     number = place_of("class Config(")
     more = dict(SMALL_DEMO_ROWS="(8, 4)", PRESET='"single"', MORE="dict(LORA_R=4)")
     told = run_cells(edited(cells, **more), tmp_path)
-    assert told.splitlines()[-1].split()[1] == "4" and "your own settings: lora_r=4\n" in told and "! num_epochs" not in told
+    assert told.splitlines()[-1].split()[1] == "4" and "! num_epochs" not in told
+    assert "changed against the preset: LORA_R 16 → 4\n" in told
     sources = edited(cells, **more)
     sources[number] = re.sub(r"(num_epochs: int = Field\(\s*default=)1", r"\g<1>7", sources[number])
     told = run_cells([*sources[:number], *sources[number:-1], "LORA_R = 2; LEARNING_RATE = 3e-4", sources[-1]], tmp_path)
@@ -504,7 +580,7 @@ def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path)
     small = dict(SMALL_DEMO_ROWS="(48, 12)", MORE='dict(num_epochs=1, n_folds=2, parallel_folds=2, tta_orders=2, use_swa=False)')
     sources = edited(CODE, **small)
     number = place_of("def score_questions(")
-    changed = re.sub(r"(def score_questions\([^)]*\):\n)", r'\1  print("the edited cell at work")\n', sources[number])
+    changed = re.sub(r"(def score_questions\([^)]*\):\n)", r'\1    print("the edited cell at work")\n', sources[number])
     assert changed != sources[number]
     features, training = place_of("class FeatureStore"), place_of("with live_curves(project):")
     commented = [sources[features] + "\n# a comment", 'print("only a comment")', sources[training]]

@@ -15,7 +15,7 @@ A story is Markdown. What stands in it becomes text, and:
 Each module becomes one collapsed cell, the first sentence of its docstring first; small modules of one folder share a cell,
 whose title names them, and each begins there with a line of its own, `# mcvqa/data/folds.py`. Other docstrings are cut after
 their first sentence (methods, private and short functions lose theirs), annotations of functions and `# %%` lines are cut, "text"
-is written as 'text', levels are indented by two spaces, lines inside brackets are filled.
+is written as 'text', lines inside brackets are filled and hang by two spaces.
 Imports inside the package are dropped, and those that an earlier cell has made: in the notebook all names live in one
 namespace. Where a function imports a module that stays in the package, its block becomes an error. What the story orders and the
 package does not have is an error that names it.
@@ -211,7 +211,7 @@ def without_imports(code: str, known: set[str]) -> str:
 
 def with_short_docstrings(code: str) -> str:
     """The code with the first sentence of each docstring, and none of methods, private functions, and functions of at most
-    five statements: whole ones cost 150 KB."""
+    eight statements: whole ones cost 150 KB."""
     lines = code.splitlines()
     for node in ast.walk(ast.parse(code)):
         if not isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) or not ast.get_docstring(node):
@@ -220,7 +220,7 @@ def with_short_docstrings(code: str) -> str:
         text = "\n".join(lines[first:last])
         name = getattr(node, "name", "")
         method = isinstance(node, ast.FunctionDef) and node.col_offset > 0
-        at_a_glance = isinstance(node, ast.FunctionDef) and len(node.body) <= 6
+        at_a_glance = isinstance(node, ast.FunctionDef) and len(node.body) <= 9
         private = method or at_a_glance or (name.startswith("_") and not name.startswith("__"))
         only_arguments = text.lstrip().startswith(('"""Args:', '"""Raises', '"""Attributes:'))
         if (private or only_arguments) and len(node.body) > 1:
@@ -254,26 +254,27 @@ def with_plain_signatures(code: str) -> str:
     return b"\n".join(lines).decode()
 
 
-def with_narrow_indentation(code: str) -> str:
-    """The code with two spaces for each level, as Colab's editor makes them: four cost 33 KB.
+def with_narrow_hanging(code: str) -> str:
+    """The code with two spaces instead of four for each level inside brackets, where they mean nothing. Statements keep four: two
+    would break what a student pastes.
 
     Raises:
         StoryError: it would mean something else.
     """
-    lines, inside = code.split("\n"), _lines_inside_texts(code)
-    level, open_brackets = 0, 0
+    lines, done = code.split("\n"), _lines_inside_texts(code)
+    depth, statement = 0, 0
     for token in tokenize.generate_tokens(io.StringIO(code + "\n").readline):
-        number = token.start[0] - 1
-        if token.type == tokenize.OP:
-            open_brackets += (token.string in "([{") - (token.string in ")]}")
-        if number in inside or token.line[: token.start[1]].strip() or not token.string.strip():
+        number, bracket = token.start[0] - 1, token.string if token.type == tokenize.OP else ""
+        hanging = depth > 0
+        depth += (bracket in OPENING) - (bracket in CLOSING)
+        if number in done or not token.string.strip():
             continue
+        done.add(number)
         indent = len(lines[number]) - len(lines[number].lstrip())
-        continues = open_brackets - (token.string in "([{" and token.type == tokenize.OP) + (token.string in ")]}")
-        level = level if continues else indent
-        beyond = indent - level
-        lines[number] = " " * (level // 2 + (beyond // 2 if beyond % 4 == 0 else beyond)) + lines[number].lstrip()
-        inside.add(number)
+        statement = statement if hanging else indent
+        beyond = indent - statement
+        if hanging and beyond % 4 == 0:
+            lines[number] = " " * (statement + beyond // 2) + lines[number].lstrip()
     text = "\n".join(lines)
     if ast.dump(ast.parse(text)) != ast.dump(ast.parse(code)):
         raise StoryError(f"the indentation cannot be changed: {code.splitlines()[0]}")
@@ -295,6 +296,7 @@ def _lines_inside_texts(code: str) -> set[int]:
 
 
 LONGEST_LINE = 130
+OPENING, CLOSING = tuple("([{"), tuple(")]}")
 
 
 def with_filled_lines(code: str) -> str:
@@ -414,7 +416,7 @@ PART = re.compile(r"<!-- part: (\S+) / (.+) -->")
 ORDER = re.compile(r"^(```python(?: hidden)?\n.*?^```$|<!-- (?:module|part): .*? -->$)", re.MULTILINE | re.DOTALL)
 
 
-LARGEST_SHARED_CELL = 14_000  # bytes of modules that share a cell: larger ones would be long to read, smaller ones too many
+LARGEST_SHARED_CELL = 20_000  # bytes of modules that share a cell: larger ones would be long to read, smaller ones too many
 
 
 @dataclass(frozen=True)
@@ -465,7 +467,7 @@ def by_folder(pieces: list[Piece]) -> list[Piece]:
 
 def as_shown(code: str) -> str:
     """The code of a collapsed cell with all that makes it shorter and changes nothing."""
-    return with_single_quotes(with_filled_lines(with_narrow_indentation(with_plain_signatures(code))))
+    return with_single_quotes(with_filled_lines(with_narrow_hanging(with_plain_signatures(with_short_docstrings(code)))))
 
 
 class Builder:
@@ -507,8 +509,8 @@ class Builder:
 
     def shown(self, piece: Piece) -> str:
         """The code of a piece as its cell shows it."""
-        short = with_short_docstrings(without_imports(piece.module.code(piece.titles), self.imports))
-        return re.sub(r"^# %% .*\n+", "", as_shown(short), flags=re.MULTILINE)
+        code = as_shown(without_imports(piece.module.code(piece.titles), self.imports))
+        return re.sub(r"^# %% .*\n+", "", code, flags=re.MULTILINE)
 
     def own_piece(self, module: Module) -> None:
         """All that no line of the story orders by name."""
