@@ -2,7 +2,7 @@
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -223,6 +223,27 @@ def rows_per_pass(
         return best.rows
 
     return by_main(measured)
+
+
+@dataclass
+class KnownPasses:
+    """How many rows a pass has, by image scale, where the rows scored before left nothing to measure again.
+
+    Attributes:
+        found: by scale the rows of a pass, and how many rows there were to measure with.
+    """
+
+    found: dict[float, tuple[int, int]] = field(default_factory=dict)
+
+    def rows(
+        self, model: Answering, maker: Maker, rows: Sequence[Any], config: Config, plan: DevicePlan, scale: float = 1.0
+    ) -> int:
+        """As `rows_per_pass`, which is asked again only where more rows could make larger passes."""
+        size, measured = self.found.get(scale, (0, 0))
+        if len(rows) > measured and measured < max(2 * size, 4 * FEWEST_AT_ONCE + 1):
+            size = rows_per_pass(model, maker, rows, config, plan, scale)
+            self.found[scale] = size, len(rows)
+        return size
 
 
 def read_rows(

@@ -9,6 +9,7 @@ from mcvqa.data.meta_choices import order_rule
 from mcvqa.data.own_letters import letter_rule
 from mcvqa.data.questions import Question
 from mcvqa.model.distributed import by_main
+from mcvqa.model.rows import KnownPasses
 from mcvqa.run.dataset import RunData, weights_key
 from mcvqa.run.model_side import ModelSide
 from mcvqa.run.project import Project, RunStopped
@@ -102,9 +103,11 @@ def do_score(side: ModelSide, task: Task) -> None:
         "four_bit": bool(side.plan.four_bit),
     }
 
+    title, passes = f"fold {fold} {SPLITS[split]}", KnownPasses()
+
     def score(part: Sequence[Question]) -> Scores:
         started = time.monotonic()
-        scores = score_questions(model, loaded.base, loaded.maker, part, config, facts, title=f"fold {fold} {SPLITS[split]}")
+        scores = score_questions(model, loaded.base, loaded.maker, part, config, facts, title=title, passes=passes)
         if side.schedule and tta_plan(config) == (1, (1.0,)):
             side.schedule.pace.read = (time.monotonic() - started) / len(part)
         return scores
@@ -189,8 +192,8 @@ def valid_scores(project: Project, data: RunData, fold: int) -> tuple[Scores, Sc
     if reason is not None:
         verified(project.paths.fold(fold) / project.config.keep)
         raise RunStopped(
-            f"Fold {fold} of the run {project.config.run!r} {reason}. Score it first, with the settings given here: mcvqa predict "
-            f"{project.config.run}"
+            f"Fold {fold} of the run {project.config.run!r} {reason}. Score it first, with the settings given here: "
+            f"mcvqa predict {project.config.run}"
         )
     scores = {split: load_scores(project.paths.scores / f"fold{fold}-{split}.npz") for split in splits_of(data)}
     return scores["oof"], scores.get("test", scores["oof"].rows(np.arange(0)))
