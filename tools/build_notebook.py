@@ -76,7 +76,9 @@ NOT_IN_NOTEBOOK = {
     "insight": "evidence per row, label audit, explorer", "run.insights": "evidence per row, label audit",
     **dict.fromkeys(("run.parts", "run.unfinished"), "test rows that a time budget had no time for: a GPU has"),
     "run.explorer": "the explorer", "data.fixes": "labels that the audit has found",
-    "run.guidance": "weights of rows, pseudo labels, a teacher", "answer": "the model after training",
+    "run.guidance": "weights of rows, pseudo labels, a teacher", "run.seeds": "n_seeds",
+    "run.final": "final_fit", "run.averages": "average=auto",
+    "run.beside": "other seeds, the choice of weights and the final model in the report", "answer": "the model after training",
 }
 # the same for single top-level names of other modules: nothing in the notebook uses them
 NAMES_NOT_IN_NOTEBOOK = {
@@ -209,7 +211,7 @@ def without_imports(code: str, known: set[str]) -> str:
 
 def with_short_docstrings(code: str) -> str:
     """The code with the first sentence of each docstring, and none of methods, private functions, and functions of at most
-    five statements: whole ones cost 150 KB."""
+    seven statements: whole ones cost 150 KB."""
     lines = code.splitlines()
     for node in ast.walk(ast.parse(code)):
         if not isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) or not ast.get_docstring(node):
@@ -218,7 +220,7 @@ def with_short_docstrings(code: str) -> str:
         text = "\n".join(lines[first:last])
         name = getattr(node, "name", "")
         method = isinstance(node, ast.FunctionDef) and node.col_offset > 0
-        at_a_glance = isinstance(node, ast.FunctionDef) and len(node.body) <= 6
+        at_a_glance = isinstance(node, ast.FunctionDef) and len(node.body) <= 8
         private = method or at_a_glance or (name.startswith("_") and not name.startswith("__"))
         only_arguments = text.lstrip().startswith(('"""Args:', '"""Raises', '"""Attributes:'))
         if (private or only_arguments) and len(node.body) > 1:

@@ -221,6 +221,14 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         default=(), description="folds to train, counted from 0; empty: all of them"
     )
     seed: int = Field(default=42, ge=0, le=2**32 - 1, json_schema_extra=WEIGHTS, description="seed of every random choice")
+    train_seed: int = Field(
+        default=-1, ge=-1, le=2**32 - 1, json_schema_extra=WEIGHTS,
+        description="seed of training alone (first adapters, order of rows and choices, dropout), on the same folds; -1: seed",
+    )
+    n_seeds: int = Field(
+        default=1, ge=1, le=50,
+        description="train the run with so many seeds on the same folds and combine them; the others are runs of their own",
+    )
 
     # %% model
     model_id: str = Field(
@@ -388,6 +396,15 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         default=-1.0, ge=-1.0, le=1000, json_schema_extra=WEIGHTS,
         description="epoch from which weights are averaged, counted from 0; -1: the last quarter of training",
     )
+    average: Literal["as_set", "auto"] = Field(
+        default="as_set",
+        description="weights to score with; as_set: SWA or EMA where use_swa or use_ema is on; auto: whichever of these and the "
+        "last step's has the lowest log-loss out of fold, for all folds; needs keep=last",
+    )
+    final_fit: bool = Field(
+        default=False,
+        description="after the folds, train one more model on all labelled rows, as long as they; it answers test rows with them",
+    )
     keep: Literal["best", "last"] = Field(default="best", description="weights to score with: best epoch on validation, or last")
     save_minutes: float = Field(
         default=5.0, ge=0.0, le=100_000,
@@ -526,6 +543,8 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
                 raise ConfigError(
                     f"{name} uses unknown placeholders {sorted(unknown)}; there are question, options, letters, hint."
                 )
+        if self.average == "auto" and (self.keep != "last" or self.time_budget):
+            raise ConfigError("average=auto compares all folds' weights of the last step: set keep=last, and no time_budget.")
         if unpaired := [pair for pair in self.template_arguments if not re.match(r"\w+=", pair)]:
             raise ConfigError(f"template_arguments={unpaired[0]!r}: write name=value, for example enable_thinking=true.")
         _ = self.budget_seconds
@@ -552,6 +571,10 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         if not (found := 3600 * hours + 60 * minutes + seconds):
             raise ConfigError(f"time_budget={self.time_budget!r} is no length of time. Write 8h30m, 45m or 90s.")
         return found
+
+    @property
+    def training_seed(self) -> int:
+        return self.seed if self.train_seed < 0 else self.train_seed
 
     @property
     def folds_to_train(self) -> tuple[int, ...]:
