@@ -35,11 +35,13 @@ def write_table(file: Path, questions: list[Question]) -> None:
 
 def trained(model: str, folder: Path, data: Path, questions: list[Question], changes: dict[str, Any]) -> Config:
     """The settings of a run of these questions, which has adapters that change nothing."""
-    (data / "rows" / "photographs").mkdir(parents=True)
+    (data / "rows").mkdir(parents=True)
     for name in ("train", "test"):
         write_table(data / "rows" / f"{name}.csv", questions)
     for question in questions:
-        shutil.copy(folder / question.image, data / "rows" / "photographs")
+        copy = data / "rows" / "photographs" / question.image
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / question.image, copy)
     settings: dict[str, Any] = dict(
         model_id=model, data_dir=str(data / "rows"), output_dir=str(data / "out"), run_name="asked", num_epochs=0,
         use_kfold=False, image_size=384, lora_r=8,

@@ -7,7 +7,8 @@ Prints a line RESULT {json} for each part: rows or images per second, and on a G
 the steps (`peak_gib`), of the validations between them (`validation_gib`) and of the longest rows, which the plan tries
 (`longest_gib`). Everything a run does is counted (decoding, transfers, optimizer; in training the encoding of rows too, in
 scoring it comes before); the first quarter of each part warms up and is not; of training the rate of all steps is told too
-(`with_warm_up`). Where the plan has passes recorded (training/recorded.py), training is measured once more without.
+(`with_warm_up`). Where the plan has passes recorded (training/recorded.py), training is measured once more without (not with
+--as-planned).
 """
 import argparse
 import json
@@ -176,6 +177,7 @@ if __name__ == "__main__":
     parser.add_argument("--csv", type=Path, required=True, help="rows with answers, beside their photographs")
     parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--orders", type=int, nargs="+", default=[1, 4, 24])
+    parser.add_argument("--as-planned", action="store_true", help="recorded passes are not compared with plain ones")
     parser.add_argument("--set", nargs="*", default=[], help="settings, name=value")
     options = parser.parse_args()
     config = load_config(changes=dict(model_id=options.model) | parse_changes(options.set))
@@ -189,6 +191,6 @@ if __name__ == "__main__":
         for count in options.orders:
             measure_scoring(base, maker, questions, config, count)
         measure_training(base, maker, questions, config, folder / "found", memory)
-        if memory.recorded:
+        if memory.recorded and not options.as_planned:
             memory.recorded = False
             measure_training(base, maker, questions, config, folder / "plain", memory)
