@@ -15,7 +15,7 @@ from mcvqa.base.files import read_json, write_json
 from mcvqa.config import Config, ConfigError
 from mcvqa.data.folds import FINAL
 from mcvqa.run.dataset import RunData, read_data
-from mcvqa.run.final import final_steps
+from mcvqa.run.final_steps import final_steps
 from mcvqa.run.folds import split_rows
 from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.single import combine_only
@@ -150,7 +150,7 @@ def test_a_later_session_takes_it_over(finished, tmp_path, capsys):
 
 
 def test_without_time_for_it_the_folds_are_handed_in(tmp_path, dataset, capsys, monkeypatch):
-    monkeypatch.setattr("mcvqa.run.final.SCORING_TOO", 1e6)
+    monkeypatch.setattr("mcvqa.run.final_fit.SCORING_TOO", 1e6)
     outcome = run(tiny_settings(
         tmp_path, data_dir=str(dataset), use_kfold=False, run_name="short", final_fit=True, time_budget="20m"))
     said = capsys.readouterr().out

@@ -84,7 +84,7 @@ def test_a_run_gets_more_seeds_later_step_by_step(tmp_path, dataset):
 
 
 def test_without_time_for_another_seed_the_run_is_handed_in(tmp_path, dataset, capsys, monkeypatch):
-    monkeypatch.setattr("mcvqa.run.seeds.SCORING_TOO", 1e6)
+    monkeypatch.setattr("mcvqa.run.other_seeds.SCORING_TOO", 1e6)
     outcome = run(tiny_settings(
         tmp_path, data_dir=str(dataset), use_kfold=False, run_name="short", n_seeds=2, time_budget="20m"))
     said = capsys.readouterr().out

@@ -11,7 +11,7 @@ from mcvqa.base.uncertainty import selection_optimism, spell_points
 from mcvqa.config import settings_hash
 from mcvqa.run.dataset import RunData
 from mcvqa.run.project import Project, RunStopped, attempts_of
-from mcvqa.run.results import variant_scores
+from mcvqa.run.score import variant_scores
 from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import joined, log_softmax
 

@@ -6,18 +6,27 @@ import numpy as np
 from scipy.special import chdtri, stdtrit
 
 from mcvqa.base.uncertainty import spell_error, spell_interval
+from mcvqa.ensemble.blend import Blend, Member
 from mcvqa.report.content import ReportBlock
 from mcvqa.run.averages import recorded_average
 from mcvqa.run.project import Project
-from mcvqa.run.results import Combined
 from mcvqa.run.seeds import seed_runs
 
 
-def beside_folds(project: Project, combined: Combined) -> dict[str, list[ReportBlock]]:
-    """Language -> what follows the accuracies in the report. Prints the same."""
+def beside_folds(project: Project, blend: Blend, own: Member) -> dict[str, list[ReportBlock]]:
+    """What follows the accuracies in the report. Prints how far seeds differ.
+
+    Args:
+        project: the run.
+        blend: its ensemble.
+        own: the run itself as a member.
+
+    Returns:
+        Language -> blocks.
+    """
     blocks: dict[str, list[ReportBlock]] = {"ko": [], "en": []}
     names = [project.config.run, *(config.run for config in seed_runs(project.config))]
-    accuracies = {name: combined.blend.alone[name] for name in names if name in combined.blend.alone}
+    accuracies = {name: blend.alone[name] for name in names if name in blend.alone}
     measured = [accuracy.value for accuracy in accuracies.values() if not accuracy.not_measured]
     if len(measured) > 1:
         spread = seed_spread(measured)
@@ -35,7 +44,7 @@ def beside_folds(project: Project, combined: Combined) -> dict[str, list[ReportB
         choice = recorded_average(project)
         for language, said in (("ko", choice.in_korean()), ("en", f"Weights: {choice}.")):
             blocks[language].append(ReportBlock("text", said))
-    if combined.members[0].final:
+    if own.final:
         for language, said in ABOUT_FINAL.items():
             blocks[language].append(ReportBlock("text", said))
     return blocks

@@ -1,16 +1,9 @@
-"""`final_fit`: after the folds, one model on all labelled rows, trained as long as they: no rows are left to validate it with."""
-import math
+"""The model on all rows (`final_fit`) among the tasks of a run, and its scores."""
 from collections.abc import Sequence
 
-import numpy as np
-
-from mcvqa.base.budget import seconds_for_end, spell_duration
-from mcvqa.base.files import read_json, read_yaml
-from mcvqa.base.informing import counted
+from mcvqa.base.files import read_yaml
 from mcvqa.data.folds import FINAL
-from mcvqa.model.distributed import by_main
 from mcvqa.run.dataset import RunData
-from mcvqa.run.execution import Execution
 from mcvqa.run.other_runs import OtherRun
 from mcvqa.run.project import Project, RunStopped
 from mcvqa.run.score import expected_task, score_task
@@ -19,29 +12,6 @@ from mcvqa.run.train import train_task
 from mcvqa.scoring.scores import Scores, load_scores
 
 FINAL_SCORES = "final-test.npz"
-SCORING_TOO = 1.5  # time of the final model relative to that of its training
-
-
-# %% how long
-def final_steps(project: Project, data: RunData) -> tuple[int, int]:
-    """Optimizer steps of the final model: of the learning rate's whole course, and those that are taken.
-
-    Both are as many passes over all rows as the folds made on average over theirs, up to their best epoch where the best epoch's
-    weights are used.
-    """
-    courses, taken = [], []
-    for fold in project.config.folds_to_train:
-        result = read_json(project.paths.fold(fold) / "result.json", dict)
-        passes = result["steps"] / steps_per_epoch(project, data, fold)
-        courses.append(passes)
-        taken.append(min(passes, result["best_epoch"] + 1) if project.config.keep == "best" else passes)
-    per_epoch = steps_per_epoch(project, data, FINAL)
-    course = round(float(np.mean(courses)) * per_epoch)
-    return course, min(course, round(float(np.mean(taken)) * per_epoch))
-
-
-def steps_per_epoch(project: Project, data: RunData, fold: int) -> int:
-    return math.ceil(len(data.fold_rows(fold)[0]) / project.config.effective_batch)
 
 
 # %% tasks
@@ -60,38 +30,6 @@ def final_tasks(project: Project, data: RunData, needs: Sequence[str] = ()) -> t
 
 def final_is_done(project: Project, data: RunData) -> bool:
     return all(map(project.records.is_done, final_tasks(project, data)))
-
-
-def fit_finally(execution: Execution) -> None:
-    """Train the final model on all rows and score the test rows with it; within a time budget only if it fits.
-
-    Its accuracy cannot be measured.
-    """
-    project, data = execution.project, execution.data
-    if not by_main(_can_begin, execution):
-        return
-    before = execution.training()
-    tasks = by_main(final_tasks, project, data, [task.name for task in before if task.kind == "features"])
-    execution.run([*before, *tasks], [task.name for task in tasks])
-    rows = counted(len(data.fold_rows(FINAL)[0]), "labelled row")
-    print(f"  final model: learned from {rows}, so its accuracy is not measured; that of the folds is")
-
-
-def _can_begin(execution: Execution) -> bool:
-    """Whether all folds are trained and the time suffices; says so where it does not."""
-    project, schedule = execution.project, execution.schedule
-    if missing := [fold for fold in project.config.folds_to_train if fold not in execution.trained]:
-        print(f"  no final model: fold {missing[0]}, which says how long to train it, is not trained")
-        return False
-    if schedule is None or project.paths.fold(FINAL).exists():
-        return True
-    folds = [read_json(project.paths.fold(fold) / "result.json", dict) for fold in project.config.folds_to_train]
-    pace = sum(fold["seconds"] for fold in folds) / max(1, sum(fold["steps"] for fold in folds))
-    needed = SCORING_TOO * pace * final_steps(project, execution.data)[1]
-    left = project.seconds_until(seconds_for_end(project.config.budget_seconds))
-    if needed > left:
-        print(f"  no final model: it takes about {spell_duration(needed)}, and {spell_duration(left)} are left")
-    return needed <= left
 
 
 # %% its scores

@@ -9,11 +9,10 @@ import numpy as np
 
 from mcvqa.base.informing import informing
 from mcvqa.base.uncertainty import Accuracy, without_measure
-from mcvqa.data.folds import FINAL
 from mcvqa.data.language import language_of_pages
 from mcvqa.data.prior import Prior
-from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
-from mcvqa.ensemble.predictions import is_of_run, stored_member, write_run_predictions
+from mcvqa.ensemble.blend import Blend, Member, blend_members
+from mcvqa.ensemble.predictions import is_of_run, write_run_predictions
 from mcvqa.report.advice import Advice, choose_advice, read_learning_curves
 from mcvqa.report.content import ReportInput
 from mcvqa.report.experiments import record_experiment, update_index
@@ -22,76 +21,16 @@ from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure, own_fig
 from mcvqa.report.page import write_report
 from mcvqa.run.dataset import RunData, prior_of_train, without_test
 from mcvqa.run.exploration import data_findings
-from mcvqa.run.other_runs import other_run
+from mcvqa.run.members import other_member, run_member
 from mcvqa.run.pages import Explained, explorer_beside_report, thumbnails_in_report
 from mcvqa.run.project import CurrentLog, Project, RunStopped, attempts_of, heading, seconds_of
 from mcvqa.run.provenance import environment
-from mcvqa.run.score import scored_folds, splits_of, unmeasured_folds, valid_scores
+from mcvqa.run.score import scored_folds, unmeasured_folds, valid_scores, variant_scores
 from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, Submitted, hand_in, image_groups_of, submission_files, validate_file
-from mcvqa.run.tasks import MADE_BY_0_1
-from mcvqa.scoring.scores import Scores, joined, load_scores
+from mcvqa.scoring.scores import Scores, joined
 
 
 # %% step 9: ensemble
-def run_member(project: Project, data: RunData) -> Member:
-    """Make this run's folds one member of the ensemble.
-
-    Returns:
-        Out-of-fold scores by each row's own fold, and test scores by all folds.
-
-    Raises:
-        CheckpointError: a fold has no weights.
-        RunStopped: a fold has no scores of these weights, rows and settings.
-    """
-    folds = scored_folds(project, data)
-    if not folds:
-        raise RunStopped(f"The run {project.config.run!r} has no scores: finish it first (mcvqa run).")
-    parts = [valid_scores(project, data, fold) for fold in folds]
-    final = list[Scores]()
-    if project.config.final_fit:
-        from mcvqa.run.final import final_scores
-
-        final = final_scores(project, data)
-    is_of_0_1 = any(project.records.is_of_0_1(f"score fold {fold} oof") for fold in folds)
-    return Member(
-        project.config.run, joined([oof for oof, _ in parts]), (*(test for _, test in parts), *final),
-        f"The scores of {project.config.run} were {MADE_BY_0_1}." if is_of_0_1 else "", bool(final),
-    )
-
-
-def other_member(project: Project, data: RunData, name: str) -> Member:
-    """Make a member that the settings name: 'prior', a prediction file, or another run in this folder.
-
-    Args:
-        project: this run.
-        data: its rows.
-        name: from the setting `members`.
-
-    Raises:
-        RunStopped: the other run is unfinished or answered other rows.
-        BlendError, DataError: the prediction file cannot be used.
-    """
-    if name == "prior":
-        oof, test = (load_scores(project.paths.scores / f"prior-{split}.npz") for split in ("oof", "test"))
-        return Member("prior", oof, (test,))
-    if name.lower().endswith(".csv"):
-        if is_of_run(Path(name)):
-            return stored_member(Path(name), data.test, data.train, data.tables[0].convention)
-        return read_predictions(name, data.test, data.tables[0].convention)
-    other = other_run(data, project.config, name, "members")
-    if (other.paths.experiment / "trial.json").exists():
-        from mcvqa.run.of_search import searched_member
-
-        return searched_member(other, data)
-    scores_by_split = {split: list(other.scores(split).values()) for split in splits_of(data)}
-    oof, final = joined(scores_by_split["oof"]), list[Scores]()
-    if other.paths.fold(FINAL).exists():
-        from mcvqa.run.final import final_of
-
-        final = final_of(other)
-    return Member(name, oof, (*scores_by_split.get("test", [oof.rows(np.arange(0))]), *final), final=bool(final))
-
-
 def run_members(project: Project, data: RunData) -> tuple[Member, ...]:
     """The run, its other seeds, then the members that it names; without test rows, prediction files cannot be used."""
     own, seeds = run_member(project, data), list[Member]()
@@ -258,16 +197,6 @@ def technique_variants(
     return variants
 
 
-def variant_scores(project: Project, folds: Sequence[int], name: str, attempts: Mapping[int, str]) -> list[Scores]:
-    """Validation scores of one kind of weights, from the attempts of the current weights; empty if a fold's are missing."""
-    files = [project.paths.scores / f"fold{fold}-{name}.npz" for fold in folds]
-    if not all(file.exists() for file in files):
-        return []
-    parts = [load_scores(file) for file in files]
-    current = all(part.provenance.get("attempt", "") == attempts[fold] for part, fold in zip(parts, folds, strict=True))
-    return parts if current else []
-
-
 def _predictions_by_id(scores: Scores, ids: np.ndarray) -> np.ndarray:
     """(N,) predicted choices of the rows `ids`; -2: none."""
     known = dict(zip(scores.ids.tolist(), scores.predictions().tolist(), strict=True))
@@ -399,5 +328,5 @@ def explain_rows(project: Project, data: RunData, prior: Prior, combined: Combin
     from mcvqa.run.insights import accuracy_before_fixes, tags_of_errors, write_run_evidence
 
     rows = write_run_evidence(project, data, prior, combined.members, combined.blend.temperatures[project.config.run])
-    more = beside_folds(project, combined)
+    more = beside_folds(project, combined.blend, combined.members[0])
     return Explained(accuracy_before_fixes(data, combined.members[0]), tags_of_errors(rows), more)

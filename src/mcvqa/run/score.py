@@ -1,6 +1,6 @@
 """Score a fold's validation rows and the test rows in all views, and check that scores belong to the current weights."""
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -222,6 +222,16 @@ def _why_invalid(project: Project, data: RunData, fold: int) -> str | None:
                     f"{orders} at {list(scales)}")
         return "was scored on other rows or photographs, or its scores are damaged"
     return None
+
+
+def variant_scores(project: Project, folds: Sequence[int], name: str, attempts: Mapping[int, str]) -> list[Scores]:
+    """Validation scores of one kind of weights, from the attempts of the current weights; empty if a fold's are missing."""
+    files = [project.paths.scores / f"fold{fold}-{name}.npz" for fold in folds]
+    if not all(file.exists() for file in files):
+        return []
+    parts = [load_scores(file) for file in files]
+    current = all(part.provenance.get("attempt", "") == attempts[fold] for part, fold in zip(parts, folds, strict=True))
+    return parts if current else []
 
 
 def require_weights(project: Project, folds: Sequence[int]) -> None:

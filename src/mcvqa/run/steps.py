@@ -92,11 +92,11 @@ def _all_steps(project: Project) -> Outcome:
                     train_folds(execution)
                     score_folds(execution)
                     if project.config.final_fit:
-                        from mcvqa.run.final import fit_finally
+                        from mcvqa.run.final_fit import fit_finally
 
                         fit_finally(execution)
                 if project.config.n_seeds > 1:
-                    from mcvqa.run.seeds import train_seeds
+                    from mcvqa.run.other_seeds import train_seeds
 
                     train_seeds(project, data, prior, plan)
     except TimeUp:

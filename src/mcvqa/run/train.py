@@ -61,7 +61,7 @@ def train_task(project: Project, data: RunData, fold: int, needs: Sequence[str] 
 
 
 def _final_steps(project: Project, data: RunData) -> tuple[int, int]:
-    from mcvqa.run.final import final_steps
+    from mcvqa.run.final_steps import final_steps
 
     return final_steps(project, data)
 
