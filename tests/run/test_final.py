@@ -150,7 +150,7 @@ def test_a_later_session_takes_it_over(finished, tmp_path, capsys):
 
 
 def test_without_time_for_it_the_folds_are_handed_in(tmp_path, dataset, capsys, monkeypatch):
-    monkeypatch.setattr("mcvqa.run.final_fit.SCORING_TOO", 1e6)
+    monkeypatch.setattr("mcvqa.run.final_fit.TIME_OF_FINAL", 1e6)
     outcome = run(tiny_settings(
         tmp_path, data_dir=str(dataset), use_kfold=False, run_name="short", final_fit=True, time_budget="20m"))
     said = capsys.readouterr().out

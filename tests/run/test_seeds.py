@@ -74,6 +74,14 @@ def test_what_is_finished_is_not_trained_again_and_a_lost_seed_is(finished):
     np.testing.assert_array_equal(oof_of(seed_runs(finished)[0]), scores)
 
 
+def test_a_later_session_takes_over_the_seeds_that_are_there(finished, tmp_path):
+    run(finished.replace(output_dir=str(tmp_path), resume_from=finished.output_dir, n_seeds=3))
+    for name in ("r", "r-seed106"):
+        result = f"checkpoints/{name}/fold0/result.json"
+        assert (tmp_path / result).read_bytes() == (Path(finished.output_dir) / result).read_bytes()
+    assert (tmp_path / "checkpoints/r-seed207/fold0/result.json").exists()
+
+
 def test_a_run_gets_more_seeds_later_step_by_step(tmp_path, dataset):
     config = tiny_settings(tmp_path, data_dir=str(dataset), use_kfold=False, run_name="late")
     train_only(config)
@@ -84,7 +92,7 @@ def test_a_run_gets_more_seeds_later_step_by_step(tmp_path, dataset):
 
 
 def test_without_time_for_another_seed_the_run_is_handed_in(tmp_path, dataset, capsys, monkeypatch):
-    monkeypatch.setattr("mcvqa.run.other_seeds.SCORING_TOO", 1e6)
+    monkeypatch.setattr("mcvqa.run.other_seeds.TIME_OF_SEED", 1e6)
     outcome = run(tiny_settings(
         tmp_path, data_dir=str(dataset), use_kfold=False, run_name="short", n_seeds=2, time_budget="20m"))
     said = capsys.readouterr().out

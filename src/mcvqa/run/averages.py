@@ -15,7 +15,7 @@ from mcvqa.run.score import variant_scores
 from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import joined, log_softmax
 
-KINDS = ("raw", "ema", "swa")  # a later one is what is saved as last/ where several are made
+AVERAGE_KINDS = ("raw", "ema", "swa")  # a later one is what is saved as last/ where several are made
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class AverageChoice:
     """The kind of weights that a run is scored with.
 
     Attributes:
-        kind: one of KINDS.
+        kind: one of AVERAGE_KINDS.
         losses: kind -> log-loss out of fold, in nats.
         optimism: by how much the accuracy is probably too high, as the kind was chosen on the rows that it is judged by.
     """
@@ -60,7 +60,7 @@ def settle_average(project: Project, data: RunData) -> None:
     task = average_task(project)
     if not project.records.is_done(task):
         choice = choose_average(project, data)
-        last = [kind for kind in KINDS if kind in choice.losses][-1]
+        last = [kind for kind in AVERAGE_KINDS if kind in choice.losses][-1]
         folder = "last" if choice.kind == last else choice.kind
         project.records.finish(task, folder=folder, kind=choice.kind, losses=choice.losses, optimism=choice.optimism)
     print(f"  weights: {recorded_average(project)}")
@@ -80,7 +80,7 @@ def choose_average(project: Project, data: RunData) -> AverageChoice:
         RunStopped: the folds have no scores to choose by.
     """
     folds, attempts = project.config.folds_to_train, attempts_of(project)
-    found = {kind: joined(parts) for kind in KINDS if (parts := variant_scores(project, folds, kind, attempts))}
+    found = {kind: joined(parts) for kind in AVERAGE_KINDS if (parts := variant_scores(project, folds, kind, attempts))}
     if not found:
         raise RunStopped(
             f"average=auto: the run {project.config.run!r} has no validation scores of its weights. Train it again, or set "

@@ -8,7 +8,7 @@ from mcvqa.run.execution import Execution
 from mcvqa.run.final import final_tasks
 from mcvqa.run.final_steps import final_steps
 
-SCORING_TOO = 1.5  # time of the final model relative to that of its training
+TIME_OF_FINAL = 1.5  # time of the final model relative to that of its training
 
 
 def fit_finally(execution: Execution) -> None:
@@ -36,7 +36,7 @@ def _can_begin(execution: Execution) -> bool:
         return True
     folds = [read_json(project.paths.fold(fold) / "result.json", dict) for fold in project.config.folds_to_train]
     pace = sum(fold["seconds"] for fold in folds) / max(1, sum(fold["steps"] for fold in folds))
-    needed = SCORING_TOO * pace * final_steps(project, execution.data)[1]
+    needed = TIME_OF_FINAL * pace * final_steps(project, execution.data)[1]
     left = project.seconds_until(seconds_for_end(project.config.budget_seconds))
     if needed > left:
         print(f"  no final model: it takes about {spell_duration(needed)}, and {spell_duration(left)} are left")

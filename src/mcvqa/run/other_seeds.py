@@ -20,7 +20,7 @@ from mcvqa.run.seeds import seed_runs
 from mcvqa.run.session import run_session
 from mcvqa.run.takeover import output_with
 
-SCORING_TOO = 1.5  # time of another seed relative to that of this run's training
+TIME_OF_SEED = 1.5  # time of another seed relative to that of this run's training
 
 
 def train_seeds(project: Project, data: RunData, prior: Prior, plan: DevicePlan) -> None:
@@ -38,7 +38,7 @@ def train_seeds(project: Project, data: RunData, prior: Prior, plan: DevicePlan)
             return
         print(f"\nseed {number} of {project.config.n_seeds}: {config.run}", flush=True)
         with run_session(config, augment=project.augment) as other:
-            by_main(_settle, other, data)
+            by_main(_settle_seed, other, data)
             with prepare_model(other, data, plan) as execution:
                 training = execution.training()
                 execution.run(training, [task.name for task in training if task.kind == "train"])
@@ -48,7 +48,7 @@ def train_seeds(project: Project, data: RunData, prior: Prior, plan: DevicePlan)
                 execution.run([*execution.training(), *scoring], [task.name for task in scoring if task.kind == "score"])
                 if config.final_fit:
                     fit_finally(execution)
-            by_main(_record, other, data, prior)
+            by_main(_record_seed, other, data, prior)
 
 
 def _earlier_output(config: Config) -> str:
@@ -64,7 +64,7 @@ def _fits(project: Project, config: Config) -> bool:
     files = [project.paths.fold(fold) / "result.json" for fold in project.config.folds_to_train]
     if not all(file.exists() for file in files):
         return False
-    needed = SCORING_TOO * sum(read_json(file, dict)["seconds"] for file in files)
+    needed = TIME_OF_SEED * sum(read_json(file, dict)["seconds"] for file in files)
     left = project.seconds_until(seconds_for_end(project.config.budget_seconds))
     if needed <= left or open_project(config).paths.checkpoints.exists():
         return True
@@ -73,13 +73,13 @@ def _fits(project: Project, config: Config) -> bool:
     return False
 
 
-def _settle(other: Project, data: RunData) -> None:
+def _settle_seed(other: Project, data: RunData) -> None:
     settle_settings(other)
     settle_data(other, data)
     write_folds(other, data)
 
 
-def _record(other: Project, data: RunData, prior: Prior) -> None:
+def _record_seed(other: Project, data: RunData, prior: Prior) -> None:
     """Measure a seed for the index of runs; it has no report of its own."""
     member = run_member(other, data)
     metrics = measure_run(other, data, prior, Combined(blended(other, data, (member,)), (member,), None, member.name))
