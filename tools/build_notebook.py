@@ -78,6 +78,7 @@ NOT_IN_NOTEBOOK = {
     "run.explorer": "the explorer", "data.fixes": "labels that the audit has found",
     "run.guidance": "weights of rows, pseudo labels, a teacher", **dict.fromkeys(("run.seeds", "run.other_seeds"), "n_seeds"),
     **dict.fromkeys(("run.final", "run.final_steps", "run.final_fit"), "final_fit"), "run.averages": "average=auto",
+    "run.learned": "evidence=full",
     "run.beside": "other seeds, the choice of weights and the final model in the report", "answer": "the model after training",
 }
 # the same for single top-level names of other modules: nothing in the notebook uses them

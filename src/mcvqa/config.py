@@ -451,6 +451,11 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         default=(0.9, 1.0, 1.1), min_length=1, description="image scales with TTA, as factors of image_size"
     )
 
+    evidence: Literal["oof", "full"] = Field(
+        default="oof",
+        description="full: each fold also answers the rows that it has learned from, to find those that are never learned",
+    )
+
     # %% ensemble
     ensemble: Literal["auto", "vote", "weighted_vote", "mean", "geometric", "stacking"] = Field(
         default="auto",

@@ -12,6 +12,7 @@ from mcvqa.insight.evidence import RowEvidence
 from mcvqa.insight.explorer import ExploredRun
 from mcvqa.run.dataset import RunData
 from mcvqa.run.insights import evidence_of_run
+from mcvqa.run.learned import learned_probabilities
 from mcvqa.run.project import Project
 from mcvqa.run.score import unmeasured_folds
 
@@ -25,7 +26,7 @@ def explored_run(project: Project, data: RunData, prior: Prior, members: tuple[M
         prior: the text-only prior.
         members: of the ensemble, the run itself first.
     """
-    rows = evidence_of_run(data, prior, members, _temperature_of(data, members[0]))
+    rows = evidence_of_run(data, prior, members, _temperature_of(data, members[0]), learned_probabilities(project, data))
     records = data.records.items()
     unmeasured = next(iter(unmeasured_folds(project, data).values()), "")
     return ExploredRun(

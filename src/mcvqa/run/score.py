@@ -106,7 +106,7 @@ def do_score(side: ModelSide, task: Task) -> None:
 
     def score(part: Sequence[Question]) -> Scores:
         started = time.monotonic()
-        title = f"{fold_title(fold)} {SPLITS[split]}"
+        title = f"{fold_title(fold)} {SPLITS.get(split, split)}"
         scores = score_questions(model, loaded.base, loaded.maker, part, config, facts, title=title)
         if side.schedule and tta_plan(config) == (1, (1.0,)):
             side.schedule.pace.read = (time.monotonic() - started) / len(part)
@@ -126,6 +126,8 @@ def scored_rows(data: RunData, task: Task, seed: int) -> Sequence[Question]:
     fold, sample = int(task.arguments["fold"]), int(task.arguments["sample"])
     if task.arguments["split"] == "test":
         return data.test
+    if task.arguments["split"] == "train":
+        return data.learned_rows(fold)
     return data.validation_rows(fold, sample, seed)
 
 

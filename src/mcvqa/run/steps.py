@@ -299,6 +299,10 @@ def score_folds(execution: Execution) -> None:
         by_main(settle_average, project, execution.data)
     for config, sample in _scoring_rounds(execution, folds):
         _score_round(execution, config, sample, folds)
+    if project.config.evidence == "full":
+        from mcvqa.run.learned import score_learned
+
+        score_learned(execution)
 
 
 def _require_trained(execution: Execution, folds: Sequence[int]) -> None:

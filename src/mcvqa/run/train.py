@@ -163,7 +163,7 @@ def remove_results(project: Project, fold: int) -> None:
     (folder / "result.json").unlink(missing_ok=True)
     for file in project.paths.scores.glob(f"{folder.name}-*.npz"):
         file.unlink()
-    for split in ("oof", "test"):
+    for split in ("oof", "test", "train"):
         project.records.forget(f"score {fold_title(fold)} {split}")
 
 
