@@ -112,15 +112,15 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_are_told_in_one_message(mistake):
-    words, told = MISTAKES[mistake]
+def test_mistakes_are_said_in_one_message(mistake):
+    words, message = MISTAKES[mistake]
     if "device=cuda" in words:
         import torch
 
         if torch.cuda.is_available():
             pytest.skip("there is one here")
     said = typed(*words, status=1)
-    assert said.count("error: ") == 1 and told in said and "Traceback" not in said
+    assert said.count("error: ") == 1 and message in said and "Traceback" not in said
 
 
 def test_a_mistake_in_a_real_shell(desk):

@@ -51,7 +51,7 @@ def test_unknown_names_suggest_the_nearest():
         Config(lr_schedule="cosin")
 
 
-@pytest.mark.parametrize(("name", "value", "told"), [
+@pytest.mark.parametrize(("name", "value", "message"), [
     ("num_epochs", -1, "num_epochs=-1 is out of range: 0 to 1000"),
     ("lora_dropout", 1.5, "lora_dropout=1.5 is out of range: 0.0 to 0.9"),
     ("image_size", "big", "image_size='big' is no whole number"),
@@ -63,10 +63,10 @@ def test_unknown_names_suggest_the_nearest():
     ("run_name", "가" * 67, "at most 200 bytes"),
     ("learning_rate", "nan", "no number"),
 ])
-def test_impossible_values_name_field_value_and_range(name, value, told):
+def test_impossible_values_name_field_value_and_range(name, value, message):
     with pytest.raises(ConfigError) as error:
         Config(**{name: value})
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_fold_that_does_not_exist_is_refused():
@@ -74,7 +74,7 @@ def test_a_fold_that_does_not_exist_is_refused():
         Config(train_folds=(3,))
 
 
-def test_settings_that_need_each_other_are_told():
+def test_settings_that_need_each_other_are_said():
     with pytest.raises(ConfigError, match="needs shuffle_choices=true"):
         Config(train_orders=2, shuffle_choices=False)
     with pytest.raises(ConfigError, match="set train_orders to 2 or more"):
@@ -246,11 +246,11 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_yaml_is_refused_in_few_words(name, tmp_path):
-    text, told = HOSTILE[name]
+    text, message = HOSTILE[name]
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(ConfigError) as error:
         load_config(tmp_path / "c.yaml")
-    assert told in str(error.value) and len(str(error.value)) < 700
+    assert message in str(error.value) and len(str(error.value)) < 700
 
 
 def test_a_configuration_that_is_no_file_is_refused(tmp_path):

@@ -72,6 +72,20 @@ def test_files_and_classes_of_run_and_training_stay_short(path: Path):
             assert (node.end_lineno or 0) - node.lineno + 1 <= CLASS_LINES, f"class {node.name}"
 
 
+SECTIONS = ("Args:", "Returns:", "Raises:", "Yields:", "Attributes:")
+HEADLESS = ("As", "At", "By", "For", "From", "In", "Like", "Of", "On", "Those", "To", "With", *SECTIONS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_docstrings_begin_with_a_sentence_and_sections_have_lines_of_their_own(path: Path):
+    for node in ast.walk(tree(path)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and (text := ast.get_docstring(node)):
+            where = f"{module_name(path)}, {getattr(node, 'name', 'its head')}: {text.splitlines()[0]}"
+            assert text.split()[0] not in HEADLESS or text.startswith("Like `"), f"what does it do? {where}"
+            lines = [line.strip() for line in text.splitlines()]
+            assert all(line in SECTIONS for line in lines if any(name in line for name in SECTIONS)), where
+
+
 def top_level_names(path: Path) -> list[str]:
     names = []
     for node in tree(path).body:

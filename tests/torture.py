@@ -309,8 +309,8 @@ def deadlines(torturer: Torturer, share: float) -> str:
 def launches(torturer: Torturer, share: float) -> str:
     ended = [torturer.launch_to_deadline(seed) for seed in range(max(2, round(20 * share)))]
     wrong = [end for end in ended if end]
-    told = f"{len(ended)} launches of two processes with a deadline: {len(wrong)} hung or failed"
-    print(*wrong[:5], told, sep="\n", flush=True)
+    message = f"{len(ended)} launches of two processes with a deadline: {len(wrong)} hung or failed"
+    print(*wrong[:5], message, sep="\n", flush=True)
     return f"{len(wrong)} launches" if wrong else ""
 
 

@@ -354,11 +354,10 @@ def validate(
 ) -> None:
     with _errors_explained():
         settings = _config(config, preset, set_, data)
-        from mcvqa.report.submission import validate_submission
-        from mcvqa.run.dataset import read_form
         from mcvqa.run.project import open_project
+        from mcvqa.run.submissions import validate_any
 
-        found = validate_submission(file, *read_form(open_project(settings)))
+        found = validate_any(file, open_project(settings))
         print(str(found))
         if found.problems:
             raise typer.Exit(1)

@@ -223,11 +223,11 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     seed: int = Field(default=42, ge=0, le=2**32 - 1, json_schema_extra=WEIGHTS, description="seed of every random choice")
     train_seed: int = Field(
         default=-1, ge=-1, le=2**32 - 1, json_schema_extra=WEIGHTS,
-        description="seed of training alone (first adapters, order of rows and choices, dropout), on the same folds; -1: seed",
+        description="seed of training alone: first adapters, order of rows and choices, dropout; -1: seed",
     )
     n_seeds: int = Field(
         default=1, ge=1, le=50,
-        description="train the run with so many seeds on the same folds and combine them; the others are runs of their own",
+        description="train the run with so many seeds, on the same folds, and combine them",
     )
 
     # %% model
@@ -246,6 +246,9 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     gpu_profile: Literal["own", "t4"] = Field(
         default="own",
         description="what the GPU is taken for; t4: float16, no FlashAttention, 15 GiB, to rehearse a T4 on a larger GPU",
+    )
+    gpus_per_model: Literal["auto"] | Annotated[int, Ge(1), Le(64)] = Field(
+        default="auto", description="GPUs among which the layers of one model are divided; auto: as few as hold it"
     )
     precision: Literal["auto", "float16", "bfloat16", "float32"] = Field(
         default="auto", json_schema_extra=WEIGHTS, description="number format of the weights; auto: by the GPU's capability"
@@ -398,12 +401,12 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     )
     average: Literal["as_set", "auto"] = Field(
         default="as_set",
-        description="weights to score with; as_set: SWA or EMA where use_swa or use_ema is on; auto: whichever of these and the "
-        "last step's has the lowest log-loss out of fold, for all folds; needs keep=last",
+        description="weights to score with; as_set: as use_swa and use_ema say; auto: raw, EMA or SWA, whichever has the lowest "
+        "log-loss out of fold, for all folds",
     )
     final_fit: bool = Field(
         default=False,
-        description="after the folds, train one more model on all labelled rows, as long as they; it answers test rows with them",
+        description="after the folds, train one more model on all labelled rows, which answers test rows with them",
     )
     keep: Literal["best", "last"] = Field(default="best", description="weights to score with: best epoch on validation, or last")
     save_minutes: float = Field(
@@ -552,7 +555,8 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
             raise ConfigError("average=auto compares all folds' weights of the last step: set keep=last, and no time_budget.")
         if unpaired := [pair for pair in self.template_arguments if not re.match(r"\w+=", pair)]:
             raise ConfigError(f"template_arguments={unpaired[0]!r}: write name=value, for example enable_thinking=true.")
-        _ = self.budget_seconds
+        if not self.budget_seconds:
+            raise ConfigError(f"time_budget={self.time_budget!r} is no length of time. Write 8h30m, 45m or 90s.")
         if self.run_name and not is_folder_name(self.run_name):
             raise ConfigError(f"run_name={_clipped(self.run_name)} is no folder name: {NAME_RULE}.")
         return self
@@ -565,7 +569,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
 
     @property
     def budget_seconds(self) -> float:
-        """Of the time budget; infinite without one. Raises ConfigError for what is no length of time."""
+        """Seconds that `time_budget` allows; infinite without one."""
         if not self.time_budget:
             return math.inf
         parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", self.time_budget.replace(" ", "").lower())
@@ -573,9 +577,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
             hours, minutes, seconds = (float(part or 0) for part in parts.groups()) if parts else (0.0, 0.0, 0.0)
         except ValueError:
             hours = minutes = seconds = 0.0
-        if not (found := 3600 * hours + 60 * minutes + seconds):
-            raise ConfigError(f"time_budget={self.time_budget!r} is no length of time. Write 8h30m, 45m or 90s.")
-        return found
+        return 3600 * hours + 60 * minutes + seconds  # 0: no length of time, which settings cannot have
 
     @property
     def training_seed(self) -> int:
@@ -632,7 +634,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         return type(self)(**self.as_dict() | {name.lower(): value for name, value in changes.items()})
 
     def model_copy(self, *, update: Any = None, deep: bool = False) -> "Config":
-        """As `replace`: pydantic's own copy would not check the values."""
+        """Copy with changes, as `replace` does: pydantic's own copy would not check the values."""
         return self.replace(**update or {})
 
     def to_yaml(self) -> str:

@@ -156,19 +156,19 @@ def test_settings_that_scoring_reads_may_be_changed(trained, dataset):
 
 
 # %% refused in one line
-@pytest.mark.parametrize(("choices", "told"), [
+@pytest.mark.parametrize(("choices", "message"), [
     (["red"], "2 to 26 choices, not 1"), ([], "not 0"), (["x"] * 27, "not 27"), ("red", "one text"), (["red", " "], "b is empty"),
 ])
-def test_wrong_choices(answerer, dataset, choices, told):
-    with pytest.raises(DataError, match=told):
+def test_wrong_choices(answerer, dataset, choices, message):
+    with pytest.raises(DataError, match=message):
         answerer.answer(dataset / "test/test_0000.jpg", "?", choices)
 
 
-@pytest.mark.parametrize(("image", "told"), [
+@pytest.mark.parametrize(("image", "message"), [
     ("nowhere.jpg", "no such file"), (b"no picture at all", "a text, not a picture"), (b"", "empty file"), (7, "a path, bytes"),
 ])
-def test_photographs_that_cannot_be_read(answerer, image, told):
-    with pytest.raises((ImageError, DataError), match=told):
+def test_photographs_that_cannot_be_read(answerer, image, message):
+    with pytest.raises((ImageError, DataError), match=message):
         answerer.answer(image, "?", CHOICES)
 
 

@@ -155,20 +155,20 @@ def test_examples_are_the_errors_of_the_run(trained, answerer, dataset):
     assert shares == sorted(shares, reverse=True) and mistakes_of_run(answerer.trained, 1) == found[:1]
 
 
-@pytest.mark.parametrize(("harm", "told"), [
+@pytest.mark.parametrize(("harm", "expected"), [
     (lambda run, data: shutil.rmtree(data), "data cannot be read"),
     (lambda run, data: (data / "train.csv").write_text((data / "train.csv").read_text().replace("색", "빛")), "other rows"),
     (lambda run, data: (run / "oof_predictions.csv").unlink(), "mcvqa ensemble r writes it"),
     (lambda run, data: (run / "data.json").write_text("{"), "data cannot be read"),
 ])
-def test_without_the_runs_own_data_there_are_no_examples(copied, dataset, tmp_path, harm, told):
+def test_without_the_runs_own_data_there_are_no_examples(copied, dataset, tmp_path, harm, expected):
     shutil.copytree(dataset, tmp_path / "data")
     answerer = Answerer(copied, data_dir=str(tmp_path / "data"))
     assert mistakes_of_run(answerer.trained, 1)
     harm(Path(copied.output_dir) / "experiments" / copied.run, tmp_path / "data")
-    with pytest.raises(DataError, match=told) as caught:
+    with pytest.raises(DataError, match=expected) as caught:
         mistakes_of_run(answerer.trained, 1)
-    assert told.split()[0] in text_of(mistakes_as_html(0, str(caught.value), "ko"))
+    assert expected.split()[0] in text_of(mistakes_as_html(0, str(caught.value), "ko"))
 
 
 # %% the page
@@ -223,8 +223,8 @@ def test_an_answer_is_shown_with_its_bars_and_orders():
     answer = OrderedAnswer(Answer("green", "b", (0.25, 0.75)), ("red", "green"), (
         OrderOpinion((0, 1), 1, (0.4, 0.6)), OrderOpinion((1, 0), 1, (0.1, 0.9))), True)
     english, korean = (shown_as_html(Shown(answer), language) for language in ("en", "ko"))
-    for told in ("All 2 orders choose b.", "The answer is the average", "b a", "75.0%", "90%"):
-        assert told in text_of(english)
+    for expected in ("All 2 orders choose b.", "The answer is the average", "b a", "75.0%", "90%"):
+        assert expected in text_of(english)
     assert "width:75.00%" in english and "2가지 순서 모두 b를 골랐습니다" in text_of(korean)
     split = OrderedAnswer(answer.answer, answer.choices, (OrderOpinion((0, 1), 0, (0.6, 0.4)), answer.opinions[1]), False)
     assert "1 of 2 orders choose b. The answer is that of the order you typed" in text_of(shown_as_html(Shown(split), "en"))
@@ -233,12 +233,12 @@ def test_an_answer_is_shown_with_its_bars_and_orders():
     assert words_in("en")["one_order"] in text_of(shown) and "<table>" not in shown
 
 
-@pytest.mark.parametrize(("there", "told"), [
+@pytest.mark.parametrize(("there", "expected"), [
     (None, "6.16 or newer: pip install"), (SimpleNamespace(__version__="5.49.1"), "6.16 or newer, not 5.49.1: pip install"),
 ])
-def test_the_page_is_refused_without_gradio(trained, monkeypatch, there, told):
+def test_the_page_is_refused_without_gradio(trained, monkeypatch, there, expected):
     monkeypatch.setitem(sys.modules, "gradio", there)
-    with pytest.raises(ConfigError, match=rf"{told} 'mcvqa\[ui\]'$"):
+    with pytest.raises(ConfigError, match=rf"{expected} 'mcvqa\[ui\]'$"):
         serve_run(trained)
 
 

@@ -165,12 +165,12 @@ def test_no_path_of_this_machine_travels(trained, exported):
 def test_the_card_tells_accuracy_data_proof_and_how_to_ask(exported):
     card = (exported["adapters"] / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlicense: apache-2.0\nlibrary_name: peft\n")
-    for told in (
+    for message in (
         "LoRA adapters, rank 8 of tiny", "24 labelled rows", "on 12 validation rows", "95 % interval", "asked 9 rows",
         "9 of them get the letter", "The run itself scored 9 of these rows with weights in float32", "Answer {letters}.",
         "{question}\n{options}", "3,136 pixels", "The base model's licence is apache-2.0", "Before you publish it",
     ):
-        assert told in card, told
+        assert message in card, message
     merged = (exported["merged"] / "README.md").read_text(encoding="utf-8")
     assert "library_name: transformers" in merged and "whole weights in 16 bits" in merged
 
@@ -239,8 +239,8 @@ def test_the_prompt_keeps_its_places(tiny_config):
 
 
 # %% refused, and nothing stays
-def refused(config, to: Path, told: str, **options) -> None:
-    with pytest.raises(ExportError, match=told):
+def refused(config, to: Path, message: str, **options) -> None:
+    with pytest.raises(ExportError, match=message):
         export_run(config, to, **options)
     assert not to.exists() and not list(to.parent.glob(f".{to.name}*"))
 
@@ -252,8 +252,8 @@ def test_weights_that_were_not_merged_are_refused(trained, tmp_path, monkeypatch
         model.unload().to(dtype).save_pretrained(folder)
 
     monkeypatch.setattr(export, "save_merged", dropped)
-    told = r"56 of \d+ weights are not those of the base model with the adapters, first model\.language"
-    refused(trained, tmp_path / "m", told, merged=True)
+    message = r"56 of \d+ weights are not those of the base model with the adapters, first model\.language"
+    refused(trained, tmp_path / "m", message, merged=True)
 
 
 @pytest.mark.nightly
@@ -266,12 +266,12 @@ def test_adapters_of_another_fold_are_refused(copied, old, tmp_path, monkeypatch
     refused(copied, tmp_path / "a", "answers otherwise than the run")
 
 
-@pytest.mark.parametrize(("after", "told"), [
+@pytest.mark.parametrize(("after", "message"), [
     ([0.2, 0.8], "1 of 1 letters differ"), ([0.52, 0.48], r"by up to 0\.\d+ where 0\.05 is explained"),
 ])
-def test_answers_that_differ_are_refused(after, told):
+def test_answers_that_differ_are_refused(after, message):
     before, after = (plain_scores(["x"], np.log([shares]), [2], {}) for shares in ([0.6, 0.4], after))
-    with pytest.raises(ExportError, match=told):
+    with pytest.raises(ExportError, match=message):
         compare_scores(before, after, 0.05)
 
 
@@ -295,10 +295,10 @@ def test_what_cannot_be_exported(trained, exported, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize(("changes", "merged", "told"), [
+@pytest.mark.parametrize(("changes", "merged", "message"), [
     ({"prompt_by_type": True}, False, "asks by the kind of question"), ({"model_id": "{packed}"}, True, "has 4-bit weights"),
 ])
-def test_models_that_only_this_package_can_ask_or_that_cannot_be_merged(answerer, tmp_path, changes, merged, told):
+def test_models_that_only_this_package_can_ask_or_that_cannot_be_merged(answerer, tmp_path, changes, merged, message):
     shutil.copytree(TINY, tmp_path / "packed")
     packing = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
     write_json(tmp_path / "packed/config.json", read_json(TINY / "config.json", dict) | packing)
@@ -306,7 +306,7 @@ def test_models_that_only_this_package_can_ask_or_that_cannot_be_merged(answerer
     given = {name: str(value).format(packed=tmp_path / "packed") for name, value in changes.items()}
     changed = project.config.replace(**given)
     trained = replace(answerer.trained, project=replace(project, config=changed))
-    with pytest.raises(ExportError, match=told):
+    with pytest.raises(ExportError, match=message):
         export._require_exportable(trained, merged)
 
 

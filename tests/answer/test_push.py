@@ -73,19 +73,19 @@ def test_the_folder_is_one_commit_into_a_private_repository(folder, hub):
 def test_without_a_hub_the_folder_stays(folder, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_TOKEN", "hf_test")
-    with pytest.raises(ExportError) as told:
+    with pytest.raises(ExportError) as message:
         push_folder(folder, "kim/quiz")
-    assert "\n" not in str(told.value) and str(told.value).endswith(f"Later: hf upload kim/quiz {folder} .")
-    assert f"{folder} is exported and stays" in str(told.value) and len(list(folder.iterdir())) == 2
+    assert "\n" not in str(message.value) and str(message.value).endswith(f"Later: hf upload kim/quiz {folder} .")
+    assert f"{folder} is exported and stays" in str(message.value) and len(list(folder.iterdir())) == 2
 
 
-@pytest.mark.parametrize(("name", "token", "offline", "told"), [
+@pytest.mark.parametrize(("name", "token", "offline", "message"), [
     ("quiz", "hf_x", False, "write OWNER/NAME"), ("kim/quiz", "", False, "needs a token that may write: run `hf auth login`"),
     ("kim/quiz", "hf_x", True, "HF_HUB_OFFLINE=1 switches it off"),
 ])
-def test_what_is_missing_is_said_before_the_export(monkeypatch, tmp_path, name, token, offline, told):
+def test_what_is_missing_is_said_before_the_export(monkeypatch, tmp_path, name, token, offline, message):
     monkeypatch.setenv("HF_TOKEN", token)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    with pytest.raises(ExportError, match=told):
+    with pytest.raises(ExportError, match=message):
         require_pushable(name)

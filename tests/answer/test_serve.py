@@ -226,8 +226,10 @@ def test_a_photograph_can_be_pasted_also_upon_another(tab, hostile_run, tmp_path
 def test_an_error_of_the_run_is_filled_in_and_asked(tab):
     card = tab.page.inner_text(".mcvqa-card >> nth=0")
     assert "<img src=x onerror=" in card, "the question's markup as text"
-    told = tab.shown(".mcvqa-mistake", click=".mcvqa-card >> nth=0")
-    said = re.fullmatch(r"In validation it answered ([a-d])\. (\w+) \(([\d.]+%)\); the right answer is ([a-d])\. (\w+)\.", told)
+    message = tab.shown(".mcvqa-mistake", click=".mcvqa-card >> nth=0")
+    said = re.fullmatch(
+        r"In validation it answered ([a-d])\. (\w+) \(([\d.]+%)\); the right answer is ([a-d])\. (\w+)\.", message
+    )
     assert said and f"✗ {said[2]}" in card and f"✓ {said[5]}" in card
     assert HOSTILE in tab.page.input_value("#question textarea")
     assert tab.page.input_value("#choices textarea").split("\n")["abcd".index(said[4])] == said[5]

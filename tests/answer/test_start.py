@@ -206,21 +206,21 @@ def test_a_fresh_run_does_not_go_on_from_adapters(copied, checkpoint):
 
 
 # %% refused
-def refused(config: Config, told: str, kind: type[McvqaError] = ModelError) -> None:
-    with pytest.raises(kind, match=told):
+def refused(config: Config, message: str, kind: type[McvqaError] = ModelError) -> None:
+    with pytest.raises(kind, match=message):
         train_only(config)
     assert not (Path(config.output_dir) / "experiments").exists(), "nothing is left of it"
 
 
-@pytest.mark.parametrize(("changes", "told"), [
+@pytest.mark.parametrize(("changes", "message"), [
     ({"lora_r": 4}, r"have lora_r=8, the settings lora_r=4.*--set lora_r=8"),
     ({"lora_alpha": 32, "use_rslora": True}, r"lora_alpha=16, use_rslora=false.*--set lora_alpha=16 --set use_rslora=false"),
     ({"use_dora": True}, r"have use_dora=false, the settings use_dora=True"),
     ({"target_modules": ("q_proj", "v_proj")}, r"the settings put them on q_proj, v_proj\. --set target_modules=down_proj,gate"),
     ({"lora_vision": True}, r"--set lora_vision=false"),
 ])
-def test_settings_that_adapters_do_not_have(trained, checkpoint, tmp_path, changes, told):
-    refused(started(trained, checkpoint, tmp_path / "out", **changes), told)
+def test_settings_that_adapters_do_not_have(trained, checkpoint, tmp_path, changes, message):
+    refused(started(trained, checkpoint, tmp_path / "out", **changes), message)
 
 
 def without_a_tensor(folder: Path) -> None:
@@ -249,7 +249,7 @@ def of_another_name(folder: Path) -> None:
     with_facts(base_model_name_or_path="Qwen/Qwen3-VL-8B-Instruct")(folder)
 
 
-@pytest.mark.parametrize(("damage", "told"), [
+@pytest.mark.parametrize(("damage", "message"), [
     (without_a_tensor, r"1 tensors differ, first .* missing instead of \(\d+, \d+\)"),
     (of_another_shape, "tensors differ, first"),
     (with_facts(peft_type="IA3"), "adapters of the type IA3"), (with_facts(rank_pattern={"q_proj": 2}), "rank_pattern"),
@@ -257,32 +257,32 @@ def of_another_name(folder: Path) -> None:
     (of_another_name, r"made for 'Qwen/Qwen3-VL-8B-Instruct', and model_id='tiny'"),
     (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"12345"), "cut off or damaged"),
 ])
-def test_adapters_that_do_not_fit(trained, adapters, tmp_path, damage, told):
+def test_adapters_that_do_not_fit(trained, adapters, tmp_path, damage, message):
     damage(adapters)
-    refused(started(trained, adapters, tmp_path / "out"), told)
+    refused(started(trained, adapters, tmp_path / "out"), message)
 
 
-@pytest.mark.parametrize(("files", "changes", "told"), [
+@pytest.mark.parametrize(("files", "changes", "message"), [
     ([], {}, "holds no adapters .*Name an exported folder"),
     (["model.safetensors"], {}, "It is a whole model: set model_id to it"),
     (["adapter_config.json", "adapter_model.bin"], {}, r"has no adapter_model\.safetensors; other formats can run code"),
     (None, {}, "there is no such folder"), ([], {"lora_r": 0}, "lora_r=0 trains whole weights: set model_id"),
 ])
-def test_folders_without_adapters(trained, tmp_path, files, changes, told):
+def test_folders_without_adapters(trained, tmp_path, files, changes, message):
     for name in files or ():
         (tmp_path / "given").mkdir(exist_ok=True)
         (tmp_path / "given" / name).write_text("{}")
     if files == []:
         (tmp_path / "given").mkdir()
-    refused(started(trained, tmp_path / "given", tmp_path / "out", **changes), told, ConfigError)
+    refused(started(trained, tmp_path / "given", tmp_path / "out", **changes), message, ConfigError)
 
 
 # %% check
-@pytest.mark.parametrize(("changes", "told", "ready"), [
+@pytest.mark.parametrize(("changes", "message", "ready"), [
     pytest.param({}, "fold 0 starts from", True, marks=pytest.mark.nightly),
     ({"seed": 3}, "not measured: " + WHY, True),
     pytest.param({"lora_r": 4}, "--set lora_r=8", False, marks=pytest.mark.nightly),
 ])
-def test_the_pre_flight_says_what_is_started_from(trained, checkpoint, tmp_path, changes, told, ready):
+def test_the_pre_flight_says_what_is_started_from(trained, checkpoint, tmp_path, changes, message, ready):
     found, said = said_by(check_run, started(trained, checkpoint, tmp_path / "out", **changes))
-    assert found == ready and told in said, said
+    assert found == ready and message in said, said

@@ -79,8 +79,8 @@ def test_a_folder_an_archive_and_other_tables_hold_the_same_rows(trained, new, t
 def test_a_photograph_that_cannot_be_read_is_named_in_its_row(answerer, new, tmp_path, capsys):
     (new / "test/test_0003.jpg").write_bytes(b"no picture at all")
     answer_table(answerer, new / "questions.csv", tmp_path / "answers.csv")
-    told = {row["id"]: row["photograph"] for row in rows_of(tmp_path / "answers.csv")}
-    assert told.pop("test_0003") == "a text, not a picture" and not any(told.values())
+    message = {row["id"]: row["photograph"] for row in rows_of(tmp_path / "answers.csv")}
+    assert message.pop("test_0003") == "a text, not a picture" and not any(message.values())
     assert "1 row has no readable photograph and is answered from text alone" in capsys.readouterr().out
 
 
@@ -209,13 +209,13 @@ def no_photographs(new: Path) -> Path:
     return new
 
 
-@pytest.mark.parametrize(("spoil", "told"), [
+@pytest.mark.parametrize(("spoil", "message"), [
     (without_choices, "has no choice columns"), (two_tables, r"several tables: more\.csv, questions\.csv"),
     (no_table, "holds no table"), (no_photographs, "9 of 9 photographs .* cannot be read"),
     (lambda new: new / "nowhere.csv", "There is no .*nowhere"), (lambda new: new / "test/test_0000.jpg", "neither a table nor"),
 ])
-def test_tables_that_cannot_be_answered(answerer, new, tmp_path, spoil, told):
-    with pytest.raises(DataError, match=told):
+def test_tables_that_cannot_be_answered(answerer, new, tmp_path, spoil, message):
+    with pytest.raises(DataError, match=message):
         answer_table(answerer, spoil(new), tmp_path / "answers.csv")
     assert not (tmp_path / "answers.csv").exists()
 
@@ -270,11 +270,11 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_are_told_in_one_line(trained, dataset, mistake):
-    words, told = MISTAKES[mistake]
+def test_mistakes_are_said_in_one_line(trained, dataset, mistake):
+    words, message = MISTAKES[mistake]
     photograph = str(dataset / "test/test_0000.jpg")
     said = command(trained, *(photograph if word == "{photograph}" else word for word in words), status=1)
-    assert said.count("error: ") == 1 and told in said and "Traceback" not in said
+    assert said.count("error: ") == 1 and message in said and "Traceback" not in said
 
 
 @pytest.mark.nightly

@@ -15,7 +15,7 @@ def two_processes(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
 
 
-def test_whoever_swallows_it_is_told_again():
+def test_whoever_swallows_it_is_alarmed_again():
     swallowed = 0
     with pytest.raises(TimeUp), Alarm(0.02, again=0.02):
         for _ in range(3):

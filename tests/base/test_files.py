@@ -87,10 +87,10 @@ def test_a_damaged_file_is_named_with_what_to_do(read, content, tmp_path):
     file.write_bytes(content)
     with pytest.raises(DamagedFile) as error:
         read(file, dict)
-    told = str(error.value)
-    assert told.startswith(f"{file} is damaged: ") and "Restore a copy, or move it away" in told and "\n" not in told
+    message = str(error.value)
+    assert message.startswith(f"{file} is damaged: ") and "Restore a copy, or move it away" in message and "\n" not in message
     again = pickle.loads(pickle.dumps(error.value))
-    assert str(again) == told and again.path == file
+    assert str(again) == message and again.path == file
 
 
 def test_a_name_with_bytes_that_are_no_text_is_read_back_from_json(tmp_path):
@@ -155,8 +155,8 @@ def test_the_log_passes_over_what_is_no_event(line, tmp_path):
 def test_a_text_in_the_log_may_hold_any_character(tmp_path):
     log = RunLog(tmp_path / "run.jsonl")
     text = "".join(map(chr, (10, 11, 12, 13, 28, 29, 30, 0x85, 0x2028, 0x2029))) + "한글"
-    log.write("failed", told=text)
-    assert [e["told"] for e in log.events("failed")] == [text]
+    log.write("failed", message=text)
+    assert [e["message"] for e in log.events("failed")] == [text]
 
 
 def test_a_full_disk_is_explained_and_other_errors_are_not(tmp_path):

@@ -48,12 +48,12 @@ def test_save_figure_writes_a_png_or_nothing(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["그림.png"]
 
 
-def test_letters_without_a_glyph_are_told_once(tmp_path):
+def test_letters_without_a_glyph_are_said_once(tmp_path):
     figure, axes = new_figure(width=3, height=2)
     axes.set(title="\U0001f9ff \U0001fa80 \U0001fa81")
-    with pytest.warns(UserWarning, match=r"[36] letters have no glyph here") as told:
+    with pytest.warns(UserWarning, match=r"[36] letters have no glyph here") as expected:
         save_figure(figure, tmp_path / "x.png")
-    assert len(told) == 1
+    assert len(expected) == 1
 
 
 def test_matplotlib_is_imported_late_and_its_backend_left_alone():

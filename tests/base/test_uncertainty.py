@@ -106,7 +106,7 @@ def test_one_photograph_tells_next_to_nothing():
 
 def test_an_accuracy_survives_json_and_older_files_are_read():
     for accuracy in (accuracy_of_right(np.arange(12) < 9, np.arange(12) // 3), Accuracy(3, 4)):
-        assert Accuracy(*json.loads(json.dumps(accuracy.record))) == accuracy
+        assert Accuracy.from_record(json.loads(json.dumps(accuracy.record))) == accuracy
     assert Accuracy(3, 4).record == [3, 4]
 
 

@@ -52,7 +52,7 @@ def test_choices_divided_by_a_sign(tmp_path: Path, divider: str) -> None:
     pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
     read = read_questions(tmp_path / "train.csv")
     assert [q.choices for q in read.questions] == CELLS and [q.answer for q in read.questions] == [0, 1, 2]
-    assert ", choices divided at " in read.encoding
+    assert ", choices divided at " in read.read_as
 
 
 @pytest.mark.parametrize("series", ["(a) (b) (c)", "A. B. C.", "a) b) c)", "① ② ③", "1. 2. 3.", "가. 나. 다.", "[A] [B] [C]"])

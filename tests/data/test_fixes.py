@@ -47,7 +47,7 @@ def test_only_four_columns_are_needed_in_any_order_and_case(tmp_path):
     assert with_fixes(ROWS, file).before == {"c": 0}
 
 
-@pytest.mark.parametrize(("line", "told"), [
+@pytest.mark.parametrize(("line", "message"), [
     ("elsewhere,a,b,fix,0.9", r"row 2 \(id 'elsewhere'\): no labelled row has this id"),
     ("1,a,b,fix,0.9", r"row 2 \(id '1'\): no labelled row has this id; a spreadsheet seems to have cut the zeros of '0001'"),
     ("c,b,a,fix,0.9", r"row 2 \(id 'c'\): its label is 'a', not 'b': the file was made from other data"),
@@ -58,12 +58,12 @@ def test_only_four_columns_are_needed_in_any_order_and_case(tmp_path):
     ("0001,a,b,fix,0.9", r"row 2 \(id '0001'\): the same id as in row 1"),
     ("tied,a,b,fix,0.9", r"row 2 \(id 'tied'\): its label is 'missing', not 'a'"),
 ])
-def test_what_does_not_fit_the_data_is_told_by_row_and_nothing_is_applied(tmp_path, line, told):
-    with pytest.raises(DataError, match=told):
+def test_what_does_not_fit_the_data_is_said_by_row_and_nothing_is_applied(tmp_path, line, message):
+    with pytest.raises(DataError, match=message):
         with_fixes(ROWS, file_with(tmp_path, "0001,a,b,fix,0.9", line))
 
 
-def test_many_mistakes_are_told_in_few_lines(tmp_path):
+def test_many_mistakes_are_said_in_few_lines(tmp_path):
     with pytest.raises(DataError) as error:
         with_fixes(ROWS, file_with(tmp_path, *(f"x{i},a,b,fix,1" for i in range(30))))
     assert str(error.value).count("\n") == 11 and str(error.value).endswith("and 20 more")

@@ -96,7 +96,7 @@ def test_groups_come_from_look_alike_images_else_from_the_path():
     assert len(set(groups)) == 3
 
 
-def test_a_group_larger_than_a_fold_is_told():
+def test_a_group_larger_than_a_fold_is_said():
     assert large_group_warning(np.arange(9), 3) == ""
     assert "5 of 9 rows" in large_group_warning(np.array([4, 4, 4, 4, 4, 1, 2, 3, 5]), 3)
 

@@ -33,7 +33,7 @@ def test_every_shape_without_doubt_gives_the_same_rows(tmp_path: Path, value: ob
     table = read_questions(saved(tmp_path, value, name))
     assert [(q.id, q.text, q.choices, q.answer) for q in table.questions] == [
         (r["id"], r["question"], (r["a"], r["b"]), "ab".index(r["answer"])) for r in RECORDS]
-    assert table.encoding.endswith(f"JSON, {found}" if found else "JSON")
+    assert table.read_as.endswith(f"JSON, {found}" if found else "JSON")
 
 
 def test_columns_are_put_together_by_their_row_and_not_by_their_order(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_one_line_is_one_row(tmp_path: Path) -> None:
         assert read_questions(saved(tmp_path, row, name)).questions[0].choices == ("red", "blue")
 
 
-@pytest.mark.parametrize(("value", "told"), [
+@pytest.mark.parametrize(("value", "message"), [
     ({"train": RECORDS, "test": RECORDS[:3]}, r"several lists of objects: 'train' \(12\), 'test' \(3\)\. Save each"),
     ({"images": [{"id": 1, "file_name": "p.jpg"}], "annotations": RECORDS}, r"'images' \(1\), 'annotations' \(12\)\. Join them:"),
     (FRAME.set_index("id").to_json(), r"objects under the keys 'image', 'question', 'a', .*each with the keys 'r0', 'r1'.*"
@@ -66,7 +66,7 @@ def test_one_line_is_one_row(tmp_path: Path) -> None:
     ([["id", "question"], ["1", "?"]], "holds a list where each row is an object"),
     ("7", "holds a number"), ({}, "holds an empty object"),
 ])
-def test_what_leaves_a_doubt_is_named(tmp_path: Path, value: object, told: str) -> None:
-    with pytest.raises(DataError, match=rf"train\.json .*{told}") as error:
+def test_what_leaves_a_doubt_is_named(tmp_path: Path, value: object, message: str) -> None:
+    with pytest.raises(DataError, match=rf"train\.json .*{message}") as error:
         read_cells(saved(tmp_path, value))
     assert "Expected: a list of objects" in str(error.value) or re.search("Save each|Join them", str(error.value))

@@ -98,7 +98,7 @@ def test_a_table_means_its_folder(tmp_path: Path) -> None:
         find_data(tmp_path / "questions.csv", tmp_path / "cache")
 
 
-@pytest.mark.parametrize(("names", "told"), [
+@pytest.mark.parametrize(("names", "message"), [
     (["train (1).csv", "readme.txt"], r"There is 'train \(1\)\.csv': the file name is not recognized.*\.parquet.*rename it"),
     (["train.ods", "test.ods"], r"'test\.ods' is an OpenDocument table \(\.ods\): save.*; 'train\.ods' is an OpenDocument"),
     (["train.numbers"], r"'train\.numbers' is a Numbers document: export it"),
@@ -115,8 +115,8 @@ def test_a_table_means_its_folder(tmp_path: Path) -> None:
     ([f"train_{i}.json" for i in range(12)], r"There are 12 such files, first 'train_0\.json': put all rows into one table"),
     (["vqa/quiz.jsonl", "vqa/1.jpg"], r"There is 'quiz\.jsonl': the file name"),
 ])
-def test_a_near_miss_is_named_and_no_other_folder_is_asked_for(tmp_path: Path, names: list[str], told: str) -> None:
-    with pytest.raises(DataError, match=told) as error:
+def test_a_near_miss_is_named_and_no_other_folder_is_asked_for(tmp_path: Path, names: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message) as error:
         find_data(lay(tmp_path / "data", *names), tmp_path / "cache", NO_KAGGLE)
     assert "right folder" not in str(error.value)
 
@@ -132,8 +132,8 @@ def test_a_near_miss_counts_where_the_photographs_are_in_archives(tmp_path: Path
 def test_what_is_missing_beside_the_other_table(tmp_path: Path) -> None:
     root = lay(tmp_path, "train (1).csv", "test.tsv", "notes.csv")
     assert find_data(root, tmp_path / "cache").train is None
-    told = str(missing_table(root, "train"))
-    assert re.search(r"has no train\.csv\. There is 'train \(1\)\.csv': the file name.* to train\.csv", told)
+    message = str(missing_table(root, "train"))
+    assert re.search(r"has no train\.csv\. There is 'train \(1\)\.csv': the file name.* to train\.csv", message)
     assert str(missing_table(root, "test")).endswith("Expected: train.csv with answers and test.csv without.")
 
 

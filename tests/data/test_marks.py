@@ -34,7 +34,7 @@ def test_one_hot_columns(tmp_path: Path, name: str, slots: str, yes: object, no:
         rows[4] = [no] * 4  # a row that nobody has marked
     read = marked(tmp_path, [name.format(slot) for slot in slots], rows)
     assert [q.answer for q in read.questions] == [None if i == 4 and rows[4] == [no] * 4 else k for i, k in enumerate(RIGHT)]
-    assert f"answers by the marks in {name.format(slots[0])} to {name.format(slots[3])}" in read.encoding
+    assert f"answers by the marks in {name.format(slots[0])} to {name.format(slots[3])}" in read.read_as
 
 
 def test_counted_votes_are_votes(tmp_path: Path) -> None:

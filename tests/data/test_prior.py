@@ -12,9 +12,9 @@ def made_up(n: int, seed: int = 0, tell: float = 0.7) -> list[Question]:
     for i in range(n):
         width = int(random.integers(2, 6))
         answer = int(random.integers(width))
-        told = random.random() < tell
+        shown = random.random() < tell
         choices = tuple(
-            f"{'화려한' if told and k == answer else '평범한'} 물건 {random.integers(1000)}" for k in range(width)
+            f"{'화려한' if shown and k == answer else '평범한'} 물건 {random.integers(1000)}" for k in range(width)
         )
         rows.append(Question(f"{seed}-{i}", f"{i}.jpg", "이것은 무엇인가요?", choices, answer))
     return rows

@@ -300,8 +300,8 @@ def test_any_bytes_give_a_table_or_a_data_error(tmp_path_factory, raw: bytes) ->
 def test_an_id_that_a_submission_cannot_keep_is_refused_at_the_start(tmp_path: Path, id: str) -> None:
     with pytest.raises(DataError) as error:
         table(tmp_path, rows_as_csv([HEADER.strip().split(","), ["a", *"pqabcda"], [id, *"pqabcda"]]))
-    told = str(error.value)
-    assert "train.csv" in told and (("row 2, id: the id " in told and repr(id) in told) or "contains NUL" in told)  # Python 3.10
+    shown = str(error.value)
+    assert "train.csv" in shown and (("row 2, id: the id " in shown and repr(id) in shown) or "contains NUL" in shown)  # 3.10
 
 
 @pytest.mark.parametrize("number", [n for n in range(1, 256) if unicodedata.category(chr(n)) == "Cc" and chr(n) != "\r"])

@@ -120,12 +120,12 @@ def test_what_is_no_table_is_named_whatever_the_file_is_called(tmp_path: Path, c
             read_cells(written(tmp_path / name, content))
 
 
-@pytest.mark.parametrize(("content", "told"), [
+@pytest.mark.parametrize(("content", "message"), [
     (b"PK\3\4" + bytes(range(256)), "is not a zip file"), (zipped(b"id", "a.png", "b.png"), "holds 3 files"),
     (zipped(b"", "mimetype", "content.xml"), "a document of another program"),
 ])
-def test_an_archive_under_the_name_of_a_table_is_not_taken_for_one(tmp_path: Path, content: bytes, told: str) -> None:
-    with pytest.raises(DataError, match=rf"train\.csv cannot be unpacked: .*{told}.*unpack it by hand"):
+def test_an_archive_under_the_name_of_a_table_is_not_taken_for_one(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=rf"train\.csv cannot be unpacked: .*{message}.*unpack it by hand"):
         read_cells(written(tmp_path / "train.csv", content))
 
 
@@ -163,7 +163,7 @@ def test_damaged_packing_is_named(tmp_path: Path) -> None:
 def test_the_encoding_is_the_one_that_makes_sense(tmp_path: Path, text: str, encoding: str, read_as: str) -> None:
     path = written(tmp_path / "train.csv", f'id,path,question,a,b\n1,p,"{text}",x,y\n'.encode(encoding))
     table = read_questions(path)
-    assert table.questions[0].text == text and table.encoding == read_as
+    assert table.questions[0].text == text and table.read_as == read_as
 
 
 @pytest.mark.parametrize(
@@ -202,4 +202,4 @@ def test_of_several_sheets_the_one_with_the_table_is_read(tmp_path: Path) -> Non
             for sheet, content in sheets.items():
                 content.to_excel(book, sheet_name=sheet, index=False)
         cells = read_cells(tmp_path / f"{name}.xlsx")
-        assert cells.records == ROWS and cells.encoding == f"xlsx, sheet {chosen!r}"
+        assert cells.records == ROWS and cells.read_as == f"xlsx, sheet {chosen!r}"

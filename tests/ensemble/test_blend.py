@@ -141,7 +141,7 @@ def test_without_out_of_fold_scores_weights_are_equal_and_it_is_said():
 
 
 # %% rows
-def test_rows_are_matched_by_id_and_not_by_place():
+def test_rows_are_matched_by_id_and_not_by_position():
     world = World()
     a, b = world.member("a", 1.5), world.member("b", 1.5)
     mixed = world.random.permutation(world.half)

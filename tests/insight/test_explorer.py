@@ -180,17 +180,17 @@ def test_two_runs_are_joined_by_split_and_id(tmp_path):
     assert "other" not in data["rows"][1] and "other" not in data["rows"][2] and data["only_second"] == 1
 
 
-@pytest.mark.parametrize(("change", "told"), [
+@pytest.mark.parametrize(("change", "message"), [
     ({"text": "What?"}, "its question is another one ('What color is it?' in r, 'What?' in other)"),
     ({"truth": 1}, "its label is another one ('a' in r, 'b' in other)"),
     ({"image": "b.png"}, "its photograph is another one (a.png and b.png)"),
 ])
-def test_runs_on_other_data_are_refused(tmp_path, change, told):
+def test_runs_on_other_data_are_refused(tmp_path, change, message):
     first = explored(tmp_path, [row("q0"), row("q1"), row("q2", "b.png")])
     second = explored(tmp_path, [row("q0"), row("q1", **change), row("q2", "b.png")], name="other")
     with pytest.raises(DataError) as error:
         write_explorer(tmp_path / "x.html", first, second)
-    assert told in str(error.value) and "1 row of 3" in str(error.value) and "'q1'" in str(error.value)
+    assert message in str(error.value) and "1 row of 3" in str(error.value) and "'q1'" in str(error.value)
     assert not (tmp_path / "x.html").exists()
 
 

@@ -32,7 +32,7 @@ def test_every_rule_has_an_example():
 @pytest.mark.parametrize("tag", EXAMPLES)
 def test_a_rule_names_its_row_and_says_why(tag):
     found, (reason, korean) = tag_of(EXAMPLES[tag])
-    told = {
+    message = {
         "unreadable photograph": "no such file", "label probably wrong": "86% probable that 'red' is wrong",
         "never learned": "have learned the label 'red' still say 'green' with 60%",
         "order-sensitive": "50% of the option orders", "misled by the picture": "the texts alone say 'red' with 70%",
@@ -44,7 +44,7 @@ def test_a_rule_names_its_row_and_says_why(tag):
         "order-sensitive": "보기 순서 가운데 50%", "misled by the picture": "글만 보면 맞히지만('red' 70%)",
         "resolution-sensitive": "이미지 배율 가운데 67%", "ambiguous": "5명 중 3명",
     }
-    assert found == tag and told[tag] in reason and in_korean[tag] in korean
+    assert found == tag and message[tag] in reason and in_korean[tag] in korean
 
 
 @pytest.mark.parametrize("row", [

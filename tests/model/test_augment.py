@@ -57,13 +57,13 @@ def failing(image, question):
     return 1 / 0
 
 
-@pytest.mark.parametrize(("augment", "told"), [
+@pytest.mark.parametrize(("augment", "message"), [
     (failing, r"augment= raised ZeroDivisionError at the row 'train_0000': division by zero \(.*test_augment\.py, line \d+\)"),
     (lambda image, question: image, r"augment= gave <PIL.*return \(image, question\)"),
     (lambda image, question: (image, replace(question, choices=question.choices[:2])), "as many choices"),
     (lambda image, question: (image, "What?"), r"return \(image, question\)"),
 ])
-def test_an_error_says_whose_it_is(made, augment, told):
+def test_an_error_says_whose_it_is(made, augment, message):
     maker, questions, config = made
-    with pytest.raises(AugmentError, match=told):
+    with pytest.raises(AugmentError, match=message):
         training_row(augmenting(maker, augment), questions[0], 0, config)

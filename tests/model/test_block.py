@@ -134,8 +134,8 @@ def test_weights_are_joined_and_the_model_s_modules_go_on_working(tiny_config, q
         one.model.save_pretrained(tmp_path / folder)
     assert file_hash(tmp_path / "plain" / "model.safetensors") == file_hash(tmp_path / "joined" / "model.safetensors")
     ids = torch.randint(10, 400, (1, 12), generator=torch.Generator().manual_seed(0))
-    told = [one.model.generate(input_ids=ids, max_new_tokens=4, do_sample=False) for one in (plain, base)]
-    assert torch.equal(*told)
+    message = [one.model.generate(input_ids=ids, max_new_tokens=4, do_sample=False) for one in (plain, base)]
+    assert torch.equal(*message)
 
 
 def test_weights_that_were_moved_are_joined_again():

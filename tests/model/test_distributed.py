@@ -87,7 +87,7 @@ def test_what_is_divided_comes_back_whole_and_an_error_ends_all(tmp_path):
     assert [(status, out) for status, out, _ in ended] == [(1, said), (0, said), (0, said)], ended
     assert "KeyError: 'lost'" in ended[0][2] and (sys.version_info < (3, 11) or "In process 2: Traceback" in ended[0][2])
     # torch itself may warn of a lost connection there, so not every word is ours
-    assert all("KeyError" not in told and "Traceback" not in told for _, _, told in ended[1:]), "told once, by the main process"
+    assert all("KeyError" not in message and "Traceback" not in message for _, _, message in ended[1:]), "said once, by one"
 
 
 TOGETHER = """

@@ -162,7 +162,7 @@ def test_the_list_holds_every_prompt_and_nothing_twice(rows):
 
 @examples(60)
 @given(rows_of_any_kind)
-def test_a_token_s_gradient_is_that_of_all_places_where_it_is_seen(rows):
+def test_a_token_s_gradient_is_that_of_all_positions_where_it_is_seen(rows):
     """And of none of the padding."""
     layout = lay_out(rows, IMAGE)
     seen, count = torch.from_numpy(layout.prompt_tokens), len(layout.input_ids)

@@ -264,7 +264,7 @@ def test_transformers_with_wrong_positions_are_refused(version, refused, monkeyp
         load.check_transformers()
 
 
-def test_a_model_that_is_not_there_is_told_for_people(tmp_path, tiny_config):
+def test_a_model_that_is_not_there_is_said_for_people(tmp_path, tiny_config):
     config = tiny_config.replace(model_id=str(tmp_path))
     with pytest.raises(ModelError, match="Expected a hub name such as"):
         load.load_encoder(config)

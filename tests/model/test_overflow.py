@@ -73,7 +73,7 @@ def test_what_overflowed_in_blocks_is_float32_in_the_library_s_layers_too(tiny_c
         assert all(torch.isfinite(second(batch)).all() for batch in batches)
 
 
-def test_damaged_weights_are_told_with_the_questions(tiny_config, batches):
+def test_damaged_weights_are_said_with_the_questions(tiny_config, batches):
     _, base = planted(tiny_config, "float16")
     with torch.no_grad():
         base.language.layers[1].mlp.up_proj.weight[0, 0] = float("nan")

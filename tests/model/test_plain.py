@@ -303,7 +303,7 @@ def test_all_weights_can_be_trained_and_saved(config, maker, questions, tmp_path
 
 
 # %% what is refused
-def test_a_processor_that_needs_more_is_told_for_people(config, monkeypatch):
+def test_a_processor_that_needs_more_is_said_for_people(config, monkeypatch):
     def wants_more(*args, **kwargs):
         raise ImportError("SomeVideoProcessor requires the Torchvision library\nbut it was not found")
 

@@ -95,16 +95,16 @@ DAMAGES = {
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_model_is_named_and_refused(tiny_config, tmp_path, name):
-    damage, told = DAMAGES[name]
+    damage, message = DAMAGES[name]
     folder = shutil.copytree(model_folder(tiny_config), tmp_path / "model")
     damage(folder)
     config = tiny_config.replace(model_id=str(folder))
-    with pytest.raises(ModelError, match=told) as before:  # as `mcvqa check` looks at it: without its weights
+    with pytest.raises(ModelError, match=message) as before:  # as `mcvqa check` looks at it: without its weights
         _, _, model_config = load_encoder(config)
         measure_model(model_config, config)
         require_whole_model(config, model_config)
     assert "/model" in str(before.value)
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=message):
         load_base(config, plan_device(config))
 
 

@@ -100,8 +100,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_leaves_the_question_out_is_refused(encoder_of, name):
-    source, told = REFUSED[name]
-    with pytest.raises(AlignmentError, match=told):
+    source, message = REFUSED[name]
+    with pytest.raises(AlignmentError, match=message):
         encoder_of(source)
 
 
@@ -123,10 +123,10 @@ def test_a_letter_that_is_no_token_of_its_own_is_refused_with_both_texts(base, t
 
     with pytest.raises(AlignmentError) as refused:
         Encoder(Splitting(base.tokenizer), tiny_config, image_token_id=base.image_token_id, merge=base.merge)
-    told = str(refused.value)
-    assert told.startswith("The letter 'b' is not one token of its own after the prompt.\nThe prompt:\n<|im_start|>system\n")
-    assert "assistant\n\nIts conversation:\n<|im_start|>system\n" in told
-    assert told.endswith("assistant\na<|im_end|>\n")
+    message = str(refused.value)
+    assert message.startswith("The letter 'b' is not one token of its own after the prompt.\nThe prompt:\n<|im_start|>system\n")
+    assert "assistant\n\nIts conversation:\n<|im_start|>system\n" in message
+    assert message.endswith("assistant\na<|im_end|>\n")
 
 
 def test_a_template_file_that_is_not_there_is_named(tiny_config):

@@ -38,25 +38,25 @@ def test_a_run_that_shows_nothing_gets_the_last_advice(calm):
     assert advised(calm).startswith("Further options: larger images") and advised(calm).count("\n") == 0
 
 
-@pytest.mark.parametrize(("settings", "told"), [
+@pytest.mark.parametrize(("settings", "message"), [
     (dict(use_sample=True, use_kfold=False), "sample of 200 rows was used. For all rows: preset `single`"),
     (dict(use_kfold=False), "preset `ensemble`"),
     (dict(model_id="weights/tiny"), "model tiny, which knows drawn shapes only"),
     (dict(num_epochs=1), "`num_epochs=3` to 5"),
 ])
-def test_settings_that_ask_for_more(calm, settings, told):
-    assert told in advised(calm, **settings) and advised(calm, **settings).count("\n") == 0
+def test_settings_that_ask_for_more(calm, settings, message):
+    assert message in advised(calm, **settings) and advised(calm, **settings).count("\n") == 0
 
 
-@pytest.mark.parametrize(("course", "told"), [
+@pytest.mark.parametrize(("course", "message"), [
     (LearningCurves(((0.9, 0.6, 0.5), (0.9, 0.6, 0.5)), 0.5, False), "still fell in the last epoch: `num_epochs=5`"),
     (LearningCurves(((0.9, 0.6, 0.7),), 0.1, False),
      "(0.10) is far below the validation loss. Try `num_epochs=2` or `lora_dropout=0.1`"),
     (LearningCurves(((0.9, 0.6, 0.5), (0.9, 0.6, 0.6)), 0.5, False), "Further options"),
     (LearningCurves((), float("nan"), True), "Only one row at a time fits into GPU memory"),
 ])
-def test_what_training_showed(calm, course, told):
-    assert told in advised(calm, course)
+def test_what_training_showed(calm, course, message):
+    assert message in advised(calm, course)
 
 
 def test_what_was_measured(calm):

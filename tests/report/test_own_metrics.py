@@ -34,14 +34,14 @@ def failing(truth, logprobs, questions):
     return 1 / 0
 
 
-@pytest.mark.parametrize(("metric", "told"), [
+@pytest.mark.parametrize(("metric", "message"), [
     (failing, r"the metric 'mine' raised ZeroDivisionError: division by zero \(.*test_own_metrics\.py, line \d+\)\. It is left"),
     (lambda *_: "much", "could not convert string to float"), (lambda *_: math.nan, "it gave nan, which is no number"),
 ])
-def test_a_metric_that_fails_is_named_and_left_out(capsys, metric, told):
+def test_a_metric_that_fails_is_named_and_left_out(capsys, metric, message):
     found = measure_own({"mine": metric, "share": accuracy}, QUESTIONS, LOGPROBS, GROUPS)
     assert list(found) == ["share"]
-    assert re.search(told, capsys.readouterr().out)
+    assert re.search(message, capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("given", [{"f1": 0.5}, {"": accuracy}, {1: accuracy}])

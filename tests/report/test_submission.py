@@ -48,9 +48,9 @@ def test_a_choice_the_row_does_not_have_is_refused_and_the_old_file_stays(tmp_pa
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_what_is_wrong_is_told_line_by_line(tmp_path):
-    told = str(validate_submission(written(tmp_path, "id,answer\ntest_0000,e\n"), questions(2)))
-    assert told.startswith("NOT valid:\n  - ") and "test_0001" in told
+def test_what_is_wrong_is_said_line_by_line(tmp_path):
+    expected = str(validate_submission(written(tmp_path, "id,answer\ntest_0000,e\n"), questions(2)))
+    assert expected.startswith("NOT valid:\n  - ") and "test_0001" in expected
 
 
 def test_the_wrong_number_of_predictions_is_refused(tmp_path):
@@ -251,5 +251,5 @@ def test_a_pipe_is_not_waited_for_and_ids_stay_on_their_line(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert "a named pipe, not a file" in validate_submission(tmp_path / "pipe", questions()).problems[0]
     rows = [Question("a\nvalid: 9 rows\x1b[2J", "p.jpg", "?", ("x", "y"))]
-    told = str(validate_submission(written(tmp_path, "id,answer\n"), rows))
-    assert "\x1b" not in told and "valid: 9 rows" not in told.splitlines()
+    expected = str(validate_submission(written(tmp_path, "id,answer\n"), rows))
+    assert "\x1b" not in expected and "valid: 9 rows" not in expected.splitlines()

@@ -358,8 +358,8 @@ def right_letters(folder: Path) -> list[str]:
 
     table = records("train.csv") or records("train/train.csv")
     truth = [row["truth"] for row in records("train_truth.csv")] or [row["answer"].lower() for row in table]
-    told = [letter for letter, row in zip(truth, table, strict=True) if row["answer"]]
-    return [LETTERS[int(letter) - 1] if letter.isdigit() else letter for letter in told]
+    message = [letter for letter, row in zip(truth, table, strict=True) if row["answer"]]
+    return [LETTERS[int(letter) - 1] if letter.isdigit() else letter for letter in message]
 
 
 @pytest.mark.skipif(not REVIEW.exists(), reason="the review's inputs are not beside this repository")
@@ -375,10 +375,10 @@ def test_the_inputs_of_the_review(tmp_path):
     assert set(made) == {*WANTED, "named-otherwise"}, "each is compared"
     for name, (style, header) in WANTED.items():
         data = read_data(open_project(settings_of(made[name], tmp_path / "out" / name)))
-        told = f"{name}: {(made[name] / 'EXPECT.txt').read_text('utf-8')}"
-        assert [LETTERS[q.answer] for q in data.train if q.answer is not None] == right_letters(made[name]), told
-        assert not data.broken([*data.train, *data.test]), told
+        message = f"{name}: {(made[name] / 'EXPECT.txt').read_text('utf-8')}"
+        assert [LETTERS[q.answer] for q in data.train if q.answer is not None] == right_letters(made[name]), message
+        assert not data.broken([*data.train, *data.test]), message
         lines = submit(data, data.form, tmp_path / "submission.csv")
-        assert (data.form.style, lines[0], len(lines)) == (style, header, 1 + len(data.test)), told
+        assert (data.form.style, lines[0], len(lines)) == (style, header, 1 + len(data.test)), message
     with pytest.raises(DataError, match=r"'train \(1\)\.csv': the file name is not recognized"):
         read_data(open_project(settings_of(made["named-otherwise"], tmp_path / "out")))

@@ -106,7 +106,7 @@ def test_the_most_that_fits():
     assert short.plan().epochs < work.epochs, "folds that wait for being scored take time too"
 
 
-def test_told_once(capsys):
+def test_it_is_announced_once(capsys):
     short = schedule_of(700.0, learn=1.0, read=0.1)
     short.plan()
     said = capsys.readouterr().out

@@ -209,9 +209,9 @@ def test_without_photographs_the_run_stops_with_one_clear_message(data, tmp_path
     project = project_on(data, tmp_path)
     with pytest.raises(RunStopped) as stop:
         require_photographs(project, read_data(project), "Until then there is the prior.")
-    told = str(stop.value)
-    assert f"{found} photographs cannot be read" in told and f"'{split}/{split}_0000.jpg': no such file" in told
-    assert str(data) in told and told.endswith("\nUntil then there is the prior.")
+    message = str(stop.value)
+    assert f"{found} photographs cannot be read" in message and f"'{split}/{split}_0000.jpg': no such file" in message
+    assert str(data) in message and message.endswith("\nUntil then there is the prior.")
 
 
 def test_without_any_photograph_folds_say_so(data, tmp_path):
@@ -317,9 +317,9 @@ def test_a_trained_run_is_not_overwritten_by_other_settings(plain):
     kept = (plain.paths.experiment / "config.yaml").read_text()
     with pytest.raises(ConfigError) as refusal:
         settle_settings(open_project(plain.config.replace(learning_rate=0.5, lora_r=4)))
-    told = str(refusal.value)
-    assert "learning_rate: was 0.001, now 0.5" in told and "lora_r: was 8, now 4" in told and "run_name" in told
-    assert "num_epochs" not in told
+    message = str(refusal.value)
+    assert "learning_rate: was 0.001, now 0.5" in message and "lora_r: was 8, now 4" in message and "run_name" in message
+    assert "num_epochs" not in message
     assert (plain.paths.experiment / "config.yaml").read_text() == kept
     settle_settings(open_project(plain.config.replace(use_tta=True, batch_size=4, grad_accum_steps=2)))
 

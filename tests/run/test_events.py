@@ -62,9 +62,9 @@ def small_run(folder, callbacks, metrics=None, augment=None, **changes):
 
 @pytest.fixture(scope="module")
 def watched_run(tmp_path_factory):
-    told, shown = Told(), arguments_in_document()
-    callbacks = [told, Broken(), *shown["callbacks"]]
-    return told, *small_run(tmp_path_factory.mktemp("watched"), callbacks, shown["metrics"], shown["augment"])
+    received, shown = Told(), arguments_in_document()
+    callbacks = [received, Broken(), *shown["callbacks"]]
+    return received, *small_run(tmp_path_factory.mktemp("watched"), callbacks, shown["metrics"], shown["augment"])
 
 
 def arguments_in_document() -> dict:
@@ -79,14 +79,15 @@ def arguments_in_document() -> dict:
     return given
 
 
-def test_callbacks_are_told_of_every_step_epoch_and_scoring(watched_run):
-    told, config, outcome, _ = watched_run
+def test_callbacks_are_called_for_every_step_epoch_and_scoring(watched_run):
+    received, config, outcome, _ = watched_run
     log = RunLog(folder_of(config) / "logs" / "seen.jsonl")
-    assert told.steps == log.events("step") and len(told.steps) > 0 and {"loss", "lr", "rows_per_s"} <= set(told.steps[0])
-    assert told.epochs == log.events("epoch") and told.epochs[-1]["accuracy"] >= 0
-    assert {event["split"] for event in told.scores} == {"oof", "test"}
-    assert all((folder_of(config) / event["file"]).suffix == ".npz" for event in told.scores)
-    assert told.outcomes == [outcome]
+    assert received.steps == log.events("step") and len(received.steps) > 0
+    assert {"loss", "lr", "rows_per_s"} <= set(received.steps[0])
+    assert received.epochs == log.events("epoch") and received.epochs[-1]["accuracy"] >= 0
+    assert {event["split"] for event in received.scores} == {"oof", "test"}
+    assert all((folder_of(config) / event["file"]).suffix == ".npz" for event in received.scores)
+    assert received.outcomes == [outcome]
 
 
 def test_own_metrics_are_in_tables_and_report(watched_run):
@@ -100,7 +101,7 @@ def test_own_metrics_are_in_tables_and_report(watched_run):
 
 
 def test_an_own_augmentation_belongs_to_the_run(watched_run, tmp_path):
-    told, first, outcome, _ = watched_run
+    received, first, outcome, _ = watched_run
     shutil.copytree(folder_of(first), tmp_path / "copy")  # its report is written anew here, without the own metrics
     config, shown = first.replace(output_dir=str(tmp_path / "copy")), arguments_in_document()["augment"]
     with pytest.raises(ConfigError, match="another augment= changed, or none"):
@@ -109,7 +110,7 @@ def test_an_own_augmentation_belongs_to_the_run(watched_run, tmp_path):
         run(config.replace(executor="processes"), augment=shown)
     assert report_only(config).accuracy == outcome.accuracy, "what is trained needs it no more"
     assert run(config, augment=shown).accuracy == outcome.accuracy
-    assert len(RunLog(folder_of(config) / "logs" / "seen.jsonl").events("step")) == len(told.steps)
+    assert len(RunLog(folder_of(config) / "logs" / "seen.jsonl").events("step")) == len(received.steps)
 
 
 @pytest.mark.nightly
@@ -158,11 +159,11 @@ def tags_of(file):
 
 
 def test_an_error_is_passed_on_as_an_end_without_outcome(tmp_path):
-    told = Told()
+    received = Told()
     config = tiny_settings(tmp_path / "out", data_dir=str(tmp_path / "none"), run_name="r")
     with pytest.raises(Exception, match="none"):
-        run(config, callbacks=[told])
-    assert told.outcomes == [None] and not told.steps
+        run(config, callbacks=[received])
+    assert received.outcomes == [None] and not received.steps
 
 
 def test_only_what_is_added_is_read_and_only_whole_lines(tmp_path):
@@ -181,12 +182,12 @@ def test_only_what_is_added_is_read_and_only_whole_lines(tmp_path):
     assert [event["step"] for event in reader.new_events()] == [2] and reader.new_events() == []
 
 
-def test_events_of_an_earlier_session_are_not_told_again(tmp_path):
-    log, told = RunLog(tmp_path / "r.jsonl"), Told()
+def test_events_of_an_earlier_session_are_not_reported_again(tmp_path):
+    log, received = RunLog(tmp_path / "r.jsonl"), Told()
     log.write("step", step=1)
-    with watched(log.path, [told]):
+    with watched(log.path, [received]):
         log.write("step", step=2)
-    assert [event["step"] for event in told.steps] == [2]
+    assert [event["step"] for event in received.steps] == [2]
 
 
 def test_a_callback_that_hangs_is_not_waited_for_without_end(tmp_path, monkeypatch, capsys):

@@ -146,7 +146,8 @@ def test_weights_are_read_from_a_file_and_have_the_mean_1(second, tmp_path):
 
 
 @pytest.mark.parametrize(("lines", "message"), [
-    (("id,weight", "train_0001,much"), r"w\.csv, row 1 \(id 'train_0001'\), column weight: \['much'\] is no number"),
+    (("id,weight", "train_0001,much"), r"w\.csv, row 1 \(id 'train_0001'\), column weight: 'much' is no number"),
+    (("id,weight", "train_0000,1", "train_0001"), r"row 2 \(id 'train_0001'\), column weight: '' is no number"),
     (("id,weight", "train_0001,-1"), "is no number of at least 0"),
     (("id,weight", "train_0001,1", "train_0001,2"), r"row 2 .* 2, but an earlier row of this id has 1"),
     (("id,share", "train_0001,1"), "has no column weight or confidence"),

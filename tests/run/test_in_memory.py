@@ -1,4 +1,7 @@
 """Tables in memory are what their files would be."""
+import os
+import shutil
+
 import pandas as pd
 import pytest
 from PIL import Image
@@ -48,6 +51,18 @@ def test_the_folder_is_named_by_the_content(dataset, frames, tmp_path):
     config = Config(data_dir=str(dataset), output_dir=str(tmp_path))
     first, again = with_tables(config, **frames), with_tables(config, **frames)
     assert first == again != with_tables(config, train=frames["train"][:10], test=frames["test"])
+
+
+def test_a_photograph_put_in_the_place_of_another_one_is_read(dataset, frames, tmp_path):
+    """Its name was known by path and date alone, and the old photograph was linked again."""
+    folder, image = shutil.copytree(dataset, tmp_path / "data"), frames["test"]["path"][0]
+    config = Config(data_dir=str(folder), output_dir=str(tmp_path / "out"))
+    before = data_of(with_tables(config, **frames)).test_print
+    other = shutil.copyfile(folder / frames["test"]["path"][1], folder / "other.jpg")
+    date = (folder / image).stat().st_mtime_ns
+    os.utime(other, ns=(date, date))
+    os.replace(other, folder / image)
+    assert data_of(with_tables(config, **frames)).test_print != before
 
 
 def test_an_index_with_a_name_is_a_column(dataset, frames, tmp_path):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from mcvqa import run
+from mcvqa.base.files import read_json, write_json
 from mcvqa.config import Config, ConfigError
 from mcvqa.data.fixes import FIXES_HEADER, read_decisions
 from mcvqa.data.table import DataError
@@ -88,13 +89,18 @@ def test_tables_and_figures_of_other_data_are_not_in_the_report(copied):
 
 
 def test_an_explorer_of_earlier_scores_is_not_linked(copied):
-    paths = open_project(copied).paths
-    page, scores = paths.experiment / "explore.html", next(paths.scores.glob("*.npz"))
-    assert explorer_beside_report(paths) == ""
-    page.write_text("")
-    assert explorer_beside_report(paths) == "explore.html"
-    os.utime(scores, (page.stat().st_mtime + 9,) * 2)
-    assert explorer_beside_report(paths) == ""
+    project = open_project(copied)
+    data, page = split_rows(read_data(project), copied), project.paths.experiment / "explore.html"
+    page.write_text("left by somebody")
+    assert explorer_beside_report(project, data) == ""
+    explorer_only(copied)
+    assert explorer_beside_report(project, data) == "explore.html"
+    for scores in project.paths.scores.glob("*.npz"):
+        os.utime(scores, (page.stat().st_mtime + 9,) * 2)
+    assert explorer_beside_report(project, data) == "explore.html", "dates say nothing: a copied folder has other ones"
+    fold = project.records.file("score fold 0 oof")
+    write_json(fold, read_json(fold) | {"made": {"scores": "of other weights"}})
+    assert explorer_beside_report(project, data) == ""
 
 
 def test_look_alikes_of_both_splits_come_first(copied):
@@ -249,9 +255,9 @@ def test_the_next_run_learns_from_fixed_labels_and_says_how_accurate_it_is_witho
     config = trained.config.replace(fixes=str(tmp_path / "mine.csv"), run_name="", use_tta=False)
     outcome, said = said_by(run, config)
     report = (outcome.report.parent / "REPORT.md").read_text(encoding="utf-8")
-    for told in ("mine.csv: 1 label fixed, 1 row dropped, 1 kept", "labels fixed: 1. Accuracy out of fold on",
+    for message in ("mine.csv: 1 label fixed, 1 row dropped, 1 kept", "labels fixed: 1. Accuracy out of fold on",
                  "the labels as they were in the file: ", "rows whose label was not touched: "):
-        assert told in report
+        assert message in report
     assert "(n=23)" in report and "(n=22)" in report, "without the dropped row, and without the fixed one"
     assert outcome.run != "r" and "mine.csv: 1 label fixed" in said
     fixed, dropped, kept = (one.id for one in read_decisions(tmp_path / "mine.csv")[:3])

@@ -235,7 +235,7 @@ def test_a_signal_at_any_moment_leaves_a_durable_checkpoint_and_75(dataset, whol
     config = settings_in(tmp_path, dataset).replace(num_workers=0)
     (tmp_path / "settings.yaml").write_text(config.to_yaml(), encoding="utf-8")
     points = open_project(config).paths.fold(0) / RESUME
-    for moment, (place, name, on, told) in MOMENTS.items():
+    for moment, (place, name, on, message) in MOMENTS.items():
         reached, plain = [], getattr(place, name)
 
         def signalled(*given, plain=plain, reached=reached, on=on, **named):
@@ -248,7 +248,7 @@ def test_a_signal_at_any_moment_leaves_a_durable_checkpoint_and_75(dataset, whol
         with monkeypatch.context() as patch:
             patch.setattr(place, name, signalled)
             ended = CliRunner().invoke(app, ["train", "--config", str(tmp_path / "settings.yaml")])
-        assert reached and ended.exit_code == RUN_ME_AGAIN and told in ended.output, (moment, ended.output)
+        assert reached and ended.exit_code == RUN_ME_AGAIN and message in ended.output, (moment, ended.output)
         assert time.monotonic() - started < 20
         assert points.exists() == (moment != "loading") and (moment == "loading" or newest_point(points)), moment
         assert not list(points.parent.glob("**/.*.part")), "nothing half written"
@@ -267,11 +267,11 @@ def test_outside_of_training_a_run_leaves_at_once_and_has_not_failed(dataset, tm
     assert not (tmp_path / "experiments" / "README.md").exists(), "it stands nowhere as failed"
 
 
-@pytest.mark.parametrize(("raised", "told"), [(KeyboardInterrupt(), "Stopped."), (Interrupted("Saved."), "Saved.")])
-def test_a_command_says_that_it_goes_on_and_exits_with_75(monkeypatch, raised, told):
+@pytest.mark.parametrize(("raised", "message"), [(KeyboardInterrupt(), "Stopped."), (Interrupted("Saved."), "Saved.")])
+def test_a_command_says_that_it_goes_on_and_exits_with_75(monkeypatch, raised, message):
     def stopped(*given):
         raise raised
 
     monkeypatch.setattr(single, "train_only", stopped)
     ended = CliRunner().invoke(app, ["train"])
-    assert ended.exit_code == 75 and ended.output.strip() == f"{told} The same command goes on from there."
+    assert ended.exit_code == 75 and ended.output.strip() == f"{message} The same command goes on from there."

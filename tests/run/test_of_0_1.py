@@ -7,6 +7,8 @@ import pytest
 from mcvqa import run
 from mcvqa.base.files import RunLog
 from mcvqa.config import Config
+from mcvqa.run.dataset import read_data
+from mcvqa.run.other_runs import other_run
 from mcvqa.run.project import RunStopped, open_project, settings_of_run
 from mcvqa.run.single import combine_only, predict_only, report_only, train_only
 from mcvqa.scoring.scores import load_scores
@@ -53,6 +55,16 @@ def test_it_is_scored_in_other_ways_and_blended(old):
     assert abs(again[real] - plain[real]).max() < 5e-3, "the same model, whatever the versions of torch and Pillow"
     said_by(combine_only, richer.replace(members=("prior",)))
     assert [adapter_hash(open_project(old).paths.fold(fold) / "best") for fold in (0, 1)] == weights
+
+
+def test_it_is_a_member_of_other_runs_by_its_own_record(old):
+    new = old.replace(run_name="new")
+    data = read_data(open_project(new))
+    assert other_run(data, new, "old", "members").folds == (0, 1)
+    for fold in (0, 1):
+        open_project(old).records.file_of_0_1(f"train fold {fold}").unlink()
+    with pytest.raises(RunStopped, match="the run 'old' has no scores of its current weights"):
+        other_run(data, new, "old", "members")
 
 
 def test_what_is_damaged_is_not_trained_over_without_being_asked(old):

@@ -52,13 +52,13 @@ def ended(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def test_a_second_process_is_refused_and_told_the_first(tmp_path):
+def test_a_second_process_is_refused_and_the_first_is_named(tmp_path):
     with held(tmp_path / "r.lock") as other:
         with pytest.raises(Owned) as refusal:
             Ownership(tmp_path / "r.lock", "the run 'r'").take()
-        told = str(refusal.value)
-        assert "Another process works on the run 'r', on " in told and f"Stop it with: kill {other.pid}\n" in told
-        assert f", since {time.strftime('%Y-')}" in told and "-c" in told and "--set run_name" in told
+        message = str(refusal.value)
+        assert "Another process works on the run 'r', on " in message and f"Stop it with: kill {other.pid}\n" in message
+        assert f", since {time.strftime('%Y-')}" in message and "-c" in message and "--set run_name" in message
         ended(other)
         mine = Ownership(tmp_path / "r.lock", "the run 'r'")
         mine.take()  # a process that was killed leaves its facts, and no lock
@@ -114,7 +114,7 @@ def test_a_child_of_the_owner_passes_and_others_do_not(tmp_path, monkeypatch):
             mine.take()
 
 
-def test_where_files_cannot_be_locked_it_is_told(tmp_path, monkeypatch, capsys):
+def test_where_files_cannot_be_locked_it_is_said(tmp_path, monkeypatch, capsys):
     """A folder in the place of the lock: a real error of the system, as some mounted drives give one."""
     (tmp_path / "r.lock").mkdir()
     Ownership(tmp_path / "r.lock", "the run 'r'").take()

@@ -194,11 +194,11 @@ app()
 """
 
 
-@pytest.mark.parametrize(("script", "statuses", "told"), [
+@pytest.mark.parametrize(("script", "statuses", "message"), [
     pytest.param(STOPPED_ALONE, [75, 75], "Stopped after step 4 of fold 0; saved in", marks=pytest.mark.nightly),
     pytest.param(FAILING_ALONE, [1, 0], "ValueError: a broken adapter", marks=pytest.mark.torture),
 ])
-def test_what_one_process_meets_in_a_step_ends_all(tmp_path, script, statuses, told):
+def test_what_one_process_meets_in_a_step_ends_all(tmp_path, script, statuses, message):
     """A signal or an error. Without a launcher nobody else would end those that wait."""
     generate_demo(tmp_path / "data", 26, 9, seed=0, size=64)
     config = tiny_settings(tmp_path / "out", data_dir=str(tmp_path / "data"), run_name="r", use_kfold=False, num_epochs=3)
@@ -206,4 +206,4 @@ def test_what_one_process_meets_in_a_step_ends_all(tmp_path, script, statuses, t
     (tmp_path / "alone.py").write_text(script, encoding="utf-8")
     ended = side_by_side(str(tmp_path / "alone.py"), "train", "--config", str(tmp_path / "r.yaml"))
     assert [status for status, *_ in ended] == statuses, ended
-    assert told in ended[0][1] + ended[0][2]
+    assert message in ended[0][1] + ended[0][2]

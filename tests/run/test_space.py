@@ -13,15 +13,15 @@ from tests.conftest import tiny_settings
 from tests.faults import read_only, small_disk
 
 
-def test_a_disk_that_is_too_small_is_told_before_any_training(dataset, tmp_path, capsys):
+def test_a_disk_that_is_too_small_is_said_before_any_training(dataset, tmp_path, capsys):
     """Its image features would have fit: they leave room for what cannot be made again."""
     config = tiny_settings(tmp_path / "small", data_dir=str(dataset), run_name="r", n_folds=2)
     with small_disk(tmp_path / "small", "12m"):
         assert not check_run(config)
         assert "! disk: 0.02 of 0.0 GiB free (trained weights 0.01, resume points 0.02, scores 0.00)" in capsys.readouterr().out
-        with pytest.raises(RunStopped, match=r"has 0\.01 GiB free; training needs 0\.02: .*\nMake space") as told:
+        with pytest.raises(RunStopped, match=r"has 0\.01 GiB free; training needs 0\.02: .*\nMake space") as message:
             train_only(config)
-        assert "--set output_dir=FOLDER" in str(told.value)
+        assert "--set output_dir=FOLDER" in str(message.value)
         paths = open_project(config).paths
         assert not paths.fold(0).exists() and (paths.outputs / "submission_ensemble.csv").exists(), "the prior's is there"
 
@@ -50,7 +50,7 @@ def test_folds_trained_side_by_side_need_more(dataset, tmp_path, capsys):
             train_only(config)
 
 
-def test_a_read_only_folder_is_told_before_anything(dataset, tmp_path, capsys):
+def test_a_read_only_folder_is_said_before_anything(dataset, tmp_path, capsys):
     config = tiny_settings(tmp_path, data_dir=str(dataset), run_name="r")
     with read_only(tmp_path):
         assert not check_run(config)

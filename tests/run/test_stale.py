@@ -11,6 +11,7 @@ import pytest
 from mcvqa import run
 from mcvqa.base.files import RunLog, read_json
 from mcvqa.config import Config, ConfigError, McvqaError
+from mcvqa.run.check import check_run
 from mcvqa.run.project import RunStopped, open_project, settings_of_run
 from mcvqa.run.single import combine_only, explore_only, predict_only, report_only, split_only, train_only
 from mcvqa.run.tasks import Task, TaskRecords
@@ -72,8 +73,11 @@ def test_scores_in_other_ways_are_refused(own):
 
 @pytest.mark.parametrize("changes", [dict(use_tta=True), dict(answer_by="generate")])
 def test_a_report_tells_what_was_scored_and_not_what_is_asked_for(own, changes):
+    kept = open_project(own).paths.experiment / "config.yaml"
+    before = kept.read_bytes()
     with pytest.raises(RunStopped, match="Fold 0 of the run 'r' was scored"):
         said_by(report_only, own.replace(**changes))
+    assert kept.read_bytes() == before, "the next report would be refused too"
 
 
 def test_scores_of_earlier_weights_are_not_blended_after_a_fold_is_trained_again(own):
@@ -161,6 +165,12 @@ def test_a_member_made_on_other_test_rows_is_refused_by_name(own):
     said_by(predict_only, own)
     with pytest.raises(RunStopped, match=r"members: the run 'other' answered other test rows"):
         said_by(combine_only, own.replace(members=("other",)))
+    later = own.replace(run_name="later", members=("other",))
+    ready, said = said_by(check_run, later)
+    assert not ready and "! members: the run 'other' answered other test rows" in said
+    with pytest.raises(RunStopped, match=r"members: the run 'other' answered other test rows"):
+        said_by(run, later)
+    assert not open_project(later).paths.checkpoints.exists(), "this was said after all training"
 
 
 def test_a_member_whose_weights_changed_since_it_was_scored_is_refused(own):
@@ -171,7 +181,7 @@ def test_a_member_whose_weights_changed_since_it_was_scored_is_refused(own):
         said_by(combine_only, own.replace(members=("other",)))
 
 
-def test_members_with_points_in_their_names_are_told_apart(own):
+def test_members_with_points_in_their_names_are_distinguished(own):
     first, second = (own.replace(run_name=f"lr0.{n}", use_kfold=False, num_epochs=0) for n in (1, 2))
     for config in (first, second):
         said_by(run, config)
@@ -249,8 +259,10 @@ def test_a_task_is_done_only_where_its_key_is_beside_whole_results(tmp_path):
     (tmp_path / "scores").unlink()
     records.finish(first)
     assert not records.is_done(second)
-    records.file("train fold 0").write_text("{")
-    assert not records.is_done(first)
+    wrong = ('{"key": ["k1"]}', '{"key": "k1", "finished": true}', '{"key": "k1", "made": 3, "finished": true}')
+    for damaged in ("{", "[1]", *wrong):
+        records.file("train fold 0").write_text(damaged)
+        assert not records.is_done(first) and not records.print_of(first.name) and not records.read(first.name)
 
 
 def test_an_attempt_that_was_cut_off_goes_on_and_another_key_begins_a_new_one(tmp_path):

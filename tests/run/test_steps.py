@@ -380,7 +380,7 @@ def test_what_comes_too_early_is_no_failed_run(dataset, tmp_path):
     assert not (tmp_path / "experiments" / "README.md").exists()
 
 
-def test_a_full_disk_is_told_and_nothing_is_lost(copied):
+def test_a_full_disk_is_said_and_nothing_is_lost(copied):
     """A real error of the system: no file may be longer than the limit."""
     config = copied(use_tta=True, tta_orders=2)
     held = {p: p.read_bytes() for p in Path(config.output_dir).rglob("*.npz")}
@@ -394,7 +394,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(copied):
     assert held == {p: p.read_bytes() for p in held}
 
 
-def test_memory_that_is_full_at_last_is_told_with_advice(dataset, tmp_path, monkeypatch):
+def test_memory_that_is_full_at_last_is_said_with_advice(dataset, tmp_path, monkeypatch):
     def full(*given, **named):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 

@@ -1,5 +1,7 @@
 """What is handed in: the file holds what it is said to hold, and better answers are never replaced by worse ones."""
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +13,16 @@ from mcvqa.report.submission import validate_submission
 from mcvqa.run.dataset import fit_text_prior, read_data
 from mcvqa.run.folds import split_rows
 from mcvqa.run.project import open_project
-from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, hand_in, read_submitted, submit_prior, write_answers
+from mcvqa.run.submissions import (
+    ENSEMBLE_FILE,
+    Answers,
+    hand_in,
+    read_submitted,
+    submit_prior,
+    validate_any,
+    validate_file,
+    write_answers,
+)
 from tests.conftest import make_dataset, tiny_settings
 
 
@@ -143,12 +154,31 @@ def test_answers_to_other_test_rows_of_the_same_ids_are_replaced_and_named(start
     assert letters_in(first.project.paths.experiment / "submission.csv") == {"a"}
 
 
+def test_a_file_that_answers_other_test_rows_is_not_valid(start, data_folder, tmp_path):
+    """The organiser corrects test.csv under the same ids: `validate` and the report called the old answers valid."""
+    folder = shutil.copytree(data_folder, tmp_path / "data")
+    run = start(folder=folder)
+    hand_in(run.project, run.data, answers_right(run, 1.0), run.prior)
+    by_hand = shutil.copyfile(run.file, tmp_path / "by_hand.csv")
+    assert not validate_any(run.file, run.project).problems
+    test = folder / "test.csv"
+    test.write_text(test.read_text(encoding="utf-8").replace("색은", "색깔은"), encoding="utf-8")
+    for report in (validate_any(run.file, run.project), validate_file(run.file, start(folder=folder).data)):
+        (problem,) = report.problems
+        assert "answers of the run 'r' to other test rows" in problem and "mcvqa predict r" in problem
+    assert not validate_any(by_hand, run.project).problems, "nothing is recorded of it"
+
+
 def test_a_damaged_record_is_named_and_what_the_file_holds_is_not_known(start, capsys):
     run = start()
     hand_in(run.project, run.data, answers_right(run, 0.7), run.prior)
     record = run.project.paths.outputs / "submissions.json"
-    record.write_text(record.read_text()[:30])
-    assert read_submitted(run.file) is None and f"{record} is damaged" in capsys.readouterr().out
+    whole = read_json(record)
+    facts = whole[run.file.name]
+    others = [facts | {"accuracy": "x"}, facts | {"accuracy": [1]}, facts | {"source": 3}, {"run": "r"}, 7]
+    for text in (record.read_text()[:30], *(json.dumps(whole | {run.file.name: other}) for other in others)):
+        record.write_text(text)
+        assert read_submitted(run.file) is None and f"{record} is damaged" in capsys.readouterr().out
 
 
 def test_records_of_version_0_1_are_read(start):

@@ -73,10 +73,12 @@ def test_a_moved_folder_goes_on_by_itself(earlier, dataset, tmp_path, capsys):
     assert "fold 0: already trained" in said and "fold 1 resumes after step" in said
 
 
-@pytest.mark.parametrize(("run", "told"), [("other", "It has the runs r: give the settings"), ("r", "Name the folder that an")])
-def test_what_is_not_there_is_told(earlier, dataset, tmp_path, run, told):
+@pytest.mark.parametrize(
+    ("run", "message"), [("other", "It has the runs r: give the settings"), ("r", "Name the folder that an")]
+)
+def test_what_is_not_there_is_said(earlier, dataset, tmp_path, run, message):
     given = earlier if run == "other" else tmp_path
-    with pytest.raises(RunStopped, match=rf"holds no checkpoints/{run}\. {told}"):
+    with pytest.raises(RunStopped, match=rf"holds no checkpoints/{run}\. {message}"):
         train_only(settings_for(tmp_path / "out", dataset, run_name=run, resume_from=str(given)))
 
 

@@ -76,9 +76,9 @@ def test_the_run_ends_with_a_report_and_without_a_submission(trained):
     assert trained.outcome.metrics.leaderboard is None
     assert not list(trained.top.glob("out/**/*submission*"))
     assert "submission  none: there is no test.csv" in trained.said
-    for told in (trained.said, (trained.outcome.report.parent / "REPORT.md").read_text(encoding="utf-8")):
-        assert "there is no test.csv, so no submission is written" in told
-        assert "mcvqa predict r and mcvqa report r" in told
+    for message in (trained.said, (trained.outcome.report.parent / "REPORT.md").read_text(encoding="utf-8")):
+        assert "there is no test.csv, so no submission is written" in message
+        assert "mcvqa predict r and mcvqa report r" in message
 
 
 def test_each_step_by_itself_works_and_says_so(trained, tmp_path, capsys):

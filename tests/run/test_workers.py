@@ -99,7 +99,7 @@ def test_what_needs_a_task_that_is_left_out_is_left_out_too(capsys):
 @pytest.mark.parametrize(("trained", "folds", "left", "found"), [
     (0, 3, 3, (2, 0)), (0, 3, 2, (1, 1)), (0, 4, 1, (1, 1)), (2, 1, 1, (1, 1)), (0, 2, 2, (1, 0)),
 ])
-def test_each_worker_is_told_what_it_has_still_to_do(trained, folds, left, found):
+def test_each_worker_knows_what_it_has_still_to_do(trained, folds, left, found):
     """Of two workers; the numbers are folds to train with the next one, and rounds of scoring besides these."""
     schedule = Schedule(lambda: 1e6, Work(folds, 1, 1, (1.0,)), RowCounts(8, 4, 4, 16), variants=1)
     workers = ProcessWorkers(None, None, ["0", "1"], {}, 0)
@@ -112,8 +112,8 @@ def test_each_worker_is_told_what_it_has_still_to_do(trained, folds, left, found
 
     workers.facts |= {"pace": {"learn": 1e9, "read": 1.0, "encode": 0.0}, "unencoded": 0}
     allot = allot_training(execution, trained, range(folds))
-    told = [allot(task) for task in tasks[: folds - left + 1]][-1]
-    assert (told is None) == (trained > 0 or folds - left >= 2), "those that begin at once measure for the others"
+    message = [allot(task) for task in tasks[: folds - left + 1]][-1]
+    assert (message is None) == (trained > 0 or folds - left >= 2), "those that begin at once measure for the others"
     assert schedule.pace.read == 1.0
 
 
@@ -285,17 +285,17 @@ def test_a_task_that_is_left_out(workers_of):
     assert "train fold 1: left out" in said and graph.done == {"train fold 0", "score fold 0"}
 
 
-@pytest.mark.parametrize(("number", "error", "told"), [
+@pytest.mark.parametrize(("number", "error", "message"), [
     (signal.SIGKILL, RunStopped, "was ended by SIGKILL"), (signal.SIGTERM, Interrupted, "was asked to stop"),
 ])
-def test_a_process_that_is_ended_while_it_waits_is_reported(workers_of, number, error, told):
+def test_a_process_that_is_ended_while_it_waits_is_reported(workers_of, number, error, message):
     workers = workers_of()
     workers.run(TaskGraph.of(folds_of_a_run(2)[:2], lambda task: False), ["train fold 0", "train fold 1"])
     first, second = (worker.process for worker in workers.workers)
     assert wait_for(lambda: both(workers.project.paths.log).count("begun") == 2, 60)
     second.send_signal(number)
     second.wait()
-    with pytest.raises(error, match=f"Worker 1.* {told}"):
+    with pytest.raises(error, match=f"Worker 1.* {message}"):
         workers.run(graph_of(2), ["score fold 0", "score fold 1"])
     assert first.returncode in (0, RUN_ME_AGAIN), "it was free, or had begun a task"
 
@@ -366,7 +366,7 @@ def weights_and_scores(config: Config) -> SimpleNamespace:
     pytest.param(dict(lora_dropout=0.1, use_tta=True, tta_orders=2), id="adapters"),
     pytest.param(dict(lora_r=0, num_epochs=1), id="all weights", marks=pytest.mark.torture),
 ])
-def test_three_folds_at_two_places_are_those_one_after_the_other(dataset, tmp_path, settings):
+def test_three_folds_on_two_workers_are_those_one_after_the_other(dataset, tmp_path, settings):
     """Bit for bit: weights, scores, submissions; the features are computed once."""
     settings = dict(n_folds=3, num_workers=0) | settings
     one, two = (short_run(dataset, tmp_path / f"{n}", parallel_folds=n, **settings) for n in (1, 2))
@@ -409,7 +409,7 @@ def test_workers_that_were_launched_early_get_the_settings_as_they_were_settled_
 
 # %% errors and signals
 @pytest.mark.nightly
-def test_a_fold_that_fails_is_told_and_the_others_save(dataset, tmp_path):
+def test_a_fold_that_fails_is_said_and_the_others_save(dataset, tmp_path):
     """Fold 1 finds a resume point of other rows; fold 0, which would take long, stops and can go on."""
     config = short_run(dataset, tmp_path, parallel_folds=2, num_epochs=1)
     alone = config.replace(parallel_folds=1)

@@ -38,14 +38,14 @@ def test_a_description_names_everything():
                 assert WORDS[thing.shape][i] in text and thing.label in text
 
 
-def test_distances_are_told_as_measured():
+def test_distances_are_described_as_measured():
     rng = np.random.default_rng(6)
     for _ in range(20):
         scene = sample_scene(rng, layout="six")
-        told = re.findall(r"(\w+) (?:[\w ]+): closest (\w+) (?:[\w ]+), furthest (\w+) ", describe_distances(scene, "en"))
-        assert len(told) == 6
+        message = re.findall(r"(\w+) (?:[\w ]+): closest (\w+) (?:[\w ]+), furthest (\w+) ", describe_distances(scene, "en"))
+        assert len(message) == 6
         things = {thing.color: np.array([thing.x, thing.y]) for thing in scene.things}
-        for color, near, far_off in told:
+        for color, near, far_off in message:
             apart = {other: np.hypot(*(things[other] - things[color])) for other in things if other != color}
             assert (near, far_off) == (min(apart, key=apart.get), max(apart, key=apart.get))
 

@@ -66,7 +66,7 @@ def test_the_setting_that_decides_is_the_most_important_and_few_trials_say_nothi
     assert importances_of(study, 5, seed=1) == {}
 
 
-def test_ties_and_what_the_other_folds_say_are_told(tmp_path):
+def test_ties_and_what_the_other_folds_say_are_said(tmp_path):
     tie = trial(2, 0.001)
     found = found_in(tmp_path, trial(1), tie, trial(3, 0.5))
     assert [one.number for one in found.ties] == [2]

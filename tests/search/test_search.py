@@ -125,11 +125,11 @@ def test_members_of_a_search_are_judged_by_rows_that_did_not_choose_them(searche
         with_members_of_search(config.replace(members=("search:s-search:4",)))
 
 
-@pytest.mark.parametrize(("member", "told"), [
+@pytest.mark.parametrize(("member", "message"), [
     ("search:nix:5", "no search 'nix'"), ("search:nix", "not of the form search:NAME:5"), ("search:nix:0", "not of the form"),
 ])
-def test_a_search_that_is_not_there_is_one_clear_line(tmp_path, member, told):
-    with pytest.raises(RunStopped, match=told):
+def test_a_search_that_is_not_there_is_one_clear_line(tmp_path, member, message):
+    with pytest.raises(RunStopped, match=message):
         with_members_of_search(tiny_settings(tmp_path, members=(member,)))
 
 
@@ -190,11 +190,11 @@ def test_a_search_without_data_leaves_nothing_behind(tmp_path):
     assert not (tmp_path / "experiments").exists()
 
 
-@pytest.mark.parametrize(("name", "told"), [
+@pytest.mark.parametrize(("name", "message"), [
     ("a/b", "--study 'a/b' is no folder name"), ("..", "is no folder name"), ("x" * 192, "at most 200 bytes"),
 ])
-def test_a_study_has_a_name_that_folders_can_have(tmp_path, name, told):
-    with pytest.raises(McvqaError, match=told):
+def test_a_study_has_a_name_that_folders_can_have(tmp_path, name, message):
+    with pytest.raises(McvqaError, match=message):
         search_settings(settings(tmp_path), trials=1, space=space_in(tmp_path), study=name)
     assert [file.name for file in tmp_path.iterdir()] == ["space.yaml"]
 

@@ -32,7 +32,7 @@ def test_no_adapters_no_ranks():
     assert "train_orders" not in default_space(Config(shuffle_choices=False))
 
 
-@pytest.mark.parametrize(("text", "told"), [
+@pytest.mark.parametrize(("text", "message"), [
     ("learnin_rate: [1.0e-4]", "no setting 'learnin_rate'. Did you mean 'learning_rate'"),
     ("lora_r: [4, 5000]", "lora_r=5000 is out of range: 0 to 1024"),
     ("loss: [voices]", "loss='voices' is none of"),
@@ -59,12 +59,12 @@ def test_no_adapters_no_ranks():
     ("use_rslora: [true, false]\nuse_dora: [1, 2]", "use_dora=2"),
     ("order_consistency: [0.5]\nlora_r: [4, 8]", "order_consistency compares the orders"),
 ])
-def test_a_mistake_is_named_in_one_line_with_the_file(tmp_path, text, told):
+def test_a_mistake_is_named_in_one_line_with_the_file(tmp_path, text, message):
     file = tmp_path / "space.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError) as error:
         searched_settings(read_space(file), Config(), (), str(file))
-    assert told in str(error.value) and str(file) in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and str(file) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path):

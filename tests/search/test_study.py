@@ -91,7 +91,7 @@ def test_settings_that_were_tried_are_not_trained_again(tmp_path):
     assert all(trial.value == by_run[trial.user_attrs["run"]] for trial in study.trials)
 
 
-@pytest.mark.parametrize(("changes", "told"), [
+@pytest.mark.parametrize(("changes", "message"), [
     (dict(data=dict(train_print="other")), "was made on other data"),
     (dict(data=dict(folds=np.zeros(4))), "was made on other data"),
     (dict(settings=dict(max_grad_norm=2.0)), "has other settings: max_grad_norm was 1.0, is 2.0"),
@@ -99,10 +99,10 @@ def test_settings_that_were_tried_are_not_trained_again(tmp_path):
     (dict(space={**SPACE, "loss": ["choices"]}), "loss was not searched, is"),
     (dict(space={**SPACE, "lora_r": [4, 16]}), r"searches something else: lora_r was \[4, 8\], is \[4, 16\]"),
 ])
-def test_a_study_of_something_else_is_refused_in_one_line(tmp_path, changes, told):
+def test_a_study_of_something_else_is_refused_in_one_line(tmp_path, changes, message):
     begun(plan_in(tmp_path))
     data = rows(**changes.pop("data", {}))
-    with pytest.raises(RunStopped, match=told) as error:
+    with pytest.raises(RunStopped, match=message) as error:
         SearchStudy(plan_in(tmp_path, **changes)).settle(data)
     assert "--study NAME" in str(error.value) and "\n" not in str(error.value)
 

@@ -134,7 +134,7 @@ def test_when_a_module_moves_to_float32_all_is_recorded_anew(make_trainer, recor
     assert len(recordings) == 3, "the weight of a row is recorded too"
 
 
-def test_the_scaled_loss_is_differentiated_and_the_loss_itself_told(make_trainer, recordings):
+def test_the_scaled_loss_is_differentiated_and_the_loss_itself_said(make_trainer, recordings):
     trainer = make_trainer(**SETTINGS)
     assert trainer.ready
     parameters = [*trainer.state.parameters.values()]
@@ -409,11 +409,11 @@ def test_on_a_gpu_a_step_waits_once(make_trainer, recorded_passes):
     torch.set_warn_always(True)
     torch.cuda.set_sync_debug_mode("warn")
     try:
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as expected:
             warnings.simplefilter("always")
             trainer.stepper.step(batches, 4)
     finally:
         torch.cuda.set_sync_debug_mode("default")
         torch.set_warn_always(False)
-    waits = [f"{warning.filename}:{warning.lineno}" for warning in told if "synchronizing" in str(warning.message)]
+    waits = [f"{warning.filename}:{warning.lineno}" for warning in expected if "synchronizing" in str(warning.message)]
     assert len(waits) == 1 and bool(trainer.stepper.recorder.recordings) == recorded_passes, waits

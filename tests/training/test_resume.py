@@ -214,7 +214,7 @@ def test_a_point_of_another_version_is_refused(trainer_in, cut_at_four, monkeypa
         trainer_in(cut_at_four).run()
 
 
-def test_damaged_best_weights_are_told_and_found_anew(trainer_in, cut_at_four, capsys):
+def test_damaged_best_weights_are_said_and_found_anew(trainer_in, cut_at_four, capsys):
     (cut_at_four / "best" / "adapter_model.safetensors").write_bytes(b"")
     assert trainer_in(cut_at_four).run().best_epoch == 1
     assert "Continuing; the best of the following epochs is kept" in capsys.readouterr().out

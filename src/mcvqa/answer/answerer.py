@@ -119,7 +119,11 @@ class Answerer:
         return answers_from(asked, self.scores(asked)) if asked.questions else []
 
     def asked(self, rows: Iterable[Any]) -> NewRows:
-        """What is asked by (image, question, choices), or by mappings with these names. Raises: as `answer`."""
+        """Read questions from (image, question, choices), or from mappings with these names.
+
+        Raises:
+            DataError: as in `answer`.
+        """
         questions, records = [], {}
         for row in rows:
             image, text, choices = (row[name] for name in ("image", "question", "choices")) if isinstance(row, Mapping) else row
@@ -135,7 +139,11 @@ class Answerer:
         return [self.fold_scores(fold, asked.questions, fold_title(fold)) for fold in self.trained.folds]
 
     def fold_scores(self, fold: int, questions: Sequence[Question], title: str) -> Scores:
-        """Scores by one fold of questions whose photographs are in `models.records`. Args: title: of the progress bar."""
+        """Score questions, whose photographs are in `models.records`, with one fold.
+
+        Args:
+            title: of the progress bar.
+        """
         with memory_explained(self.trained.project.config):
             return self.models.score(fold, questions, title)
 

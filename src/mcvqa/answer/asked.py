@@ -98,7 +98,7 @@ def _only_table(folder: Path) -> Path:
 
 
 def _require_photographs(root: Path, asked: NewRows) -> None:
-    """As before training: where most photographs are missing, the folder is the wrong one."""
+    """Refuse a folder without most photographs, as before training: it is the wrong one."""
     broken = [record for record in asked.records.values() if record.problem]
     if 2 * len(broken) > len(asked.records):
         raise DataError(

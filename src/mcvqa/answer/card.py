@@ -90,7 +90,7 @@ def _accuracy_of_folds(accuracy: dict[str, Any] | None) -> list[str]:
 
 
 def _card_accuracy(trained: TrainedRun) -> list[str]:
-    """Of the exported fold, on the rows that it has not learned from."""
+    """Say how accurate the exported fold is on the rows that it has not learned from."""
     metrics = _facts_in(trained.project.paths.experiment / "metrics.json").get("metrics") or {}
     if trained.folds[0] == FINAL:
         return _accuracy_of_folds((metrics.get("overall") or {}).get("accuracy"))
@@ -115,7 +115,7 @@ def _facts_in(file: Path) -> dict[str, Any]:
 
 
 def licence_of(config: Config) -> str:
-    """As the base model's own card states it; empty where it does not."""
+    """Read the licence from the base model's own card; empty where it states none."""
     folder = local_folder(config)
     card = folder / "README.md" if folder else Path("README.md")
     if folder is None or not card.exists():

@@ -158,7 +158,7 @@ def _config_of(folder: Path, config: Config) -> Config:
 
 
 def _scores_of(model: nn.Module, base: BaseModel, asked: NewRows, config: Config) -> Scores:
-    """In the original order of the choices at the size of training, as other tools ask."""
+    """Score in the original order of the choices at the size of training, as other tools ask."""
     loaded = with_photographs(base, asked.records, config, None)
     once = config.replace(use_tta=False, answer_by="letters")
     return score_questions(model, base, loaded.maker, asked.questions, once, {}, title="proof")

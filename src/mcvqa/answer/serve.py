@@ -96,7 +96,8 @@ def _temporary_folder() -> Iterator[Path]:
 
 
 def require_gradio() -> None:
-    """
+    """Check that the page can be served.
+
     Raises:
         ConfigError: gradio is not installed, or older than OLDEST_GRADIO.
     """

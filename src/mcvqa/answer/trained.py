@@ -130,10 +130,7 @@ def _is_trained(project: Project, fold: int) -> bool:
 
 
 def _is_of_0_1(project: Project, fold: int) -> bool:
-    """Whether version 0.1 trained a fold; until this version goes on with the run, only 0.1's own record says so."""
-    records, name = project.records, f"train {fold_title(fold)}"
-    own = (records.old_folder / f"{name.replace(' ', '-')}.json").exists()
-    return records.is_of_0_1(name) or (own and not records.read(name) and project.paths.fold(fold).exists())
+    return project.records.is_of_0_1(f"train {fold_title(fold)}") and project.paths.fold(fold).exists()
 
 
 def _require_recorded_weights(project: Project, fold: int) -> None:

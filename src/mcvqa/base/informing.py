@@ -33,7 +33,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """As `printable`, with newlines escaped: a name that contains one could fake a line of output."""
+    """Make text printable in one line: a name that contains a newline could fake a line of output."""
     return printable(text).replace("\n", "\\n")
 
 

@@ -104,11 +104,24 @@ class Accuracy:
 
     @property
     def record(self) -> list[Any]:
-        """List for JSON, read back with Accuracy(*record); older files have [right, n]."""
+        """List for JSON, read back by `from_record`; older files have [right, n]."""
         if self.not_measured:
             return [self.right, self.n, self.design_effect, self.groups, self.not_measured]
         plain = [self.right, self.n]
         return plain if self.groups is None else [*plain, self.design_effect, self.groups]
+
+    @classmethod
+    def from_record(cls, record: Any) -> "Accuracy":
+        """Read back what `record` gave.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        kinds = (int, int, (int, float), (int, type(None)), str)
+        fits = isinstance(record, list) and 2 <= len(record) <= len(kinds)
+        if not fits or not all(isinstance(value, kind) for value, kind in zip(record, kinds, strict=False)):
+            raise ValueError(f"{str(record)[:40]!r} is no accuracy")
+        return cls(*record)
 
     @property
     def without_count(self) -> str:

@@ -27,7 +27,7 @@ class VoteAgreement:
     standard_error: float
 
     def lines(self) -> list[str]:
-        """For the summary: kappa, and in how many of the rows the answer has how many votes."""
+        """Lines of the summary: kappa, and in how many of the rows the answer has how many votes."""
         n, each = sum(self.rows.values()), sorted({votes for votes, _, _ in self.rows})
         votes = f"{each[0]} to {each[-1]}" if len(each) > 1 else f"{each[0]}"
         winners: Counter[str] = Counter()
@@ -44,7 +44,7 @@ class VoteAgreement:
 
 # %% files
 def agreements_of(tables: Sequence[Table], image_groups: dict[str, int]) -> list[VoteAgreement]:
-    """Of each file with votes, ties included.
+    """Measure how far the annotators of each file with votes agree, ties included.
 
     Args:
         image_groups: written path -> group of look-alike photographs.

@@ -242,7 +242,11 @@ def find_convention(
 
 
 def _unlike(cells: list[tuple[str, Sequence[str], int]], usual: str) -> tuple[str, ...]:
-    """Args: cells: what was written, the choices of its row, and the choice that it means."""
+    """What most cells write otherwise than usual, and how usual it would be written; empty: most are as usual.
+
+    Args:
+        cells: what was written, the choices of its row, and the choice that it means.
+    """
     pairs = [(written.strip(), written_answer(index, choices, usual)) for written, choices, index in cells]
     other = [pair for pair in pairs if pair[0] != pair[1].strip()]
     return other[0] if 2 * len(other) > len(pairs) else ()
@@ -325,7 +329,11 @@ class AnswersRead:
         ]
 
     def losses(self, but: str = "") -> list[str]:
-        """One line for each kind of row that has no answer. Args: but: a kind whose rows are used all the same."""
+        """One line for each kind of row that has no answer.
+
+        Args:
+            but: a kind whose rows are used all the same.
+        """
         return [f"{counted(count, 'row is', 'rows are')} left out: {why}" for why, count in self.left_out.items() if why != but]
 
 

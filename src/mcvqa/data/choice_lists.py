@@ -34,7 +34,7 @@ def expand_choice_lists(table: Cells, position: int) -> Cells:
     ]
     names = [f"choice{i}" for i in range(1, width + 1)]
     return replace(table, header=[*table.header[:position], *names, *table.header[position + 1 :]], records=records,
-                   encoding=f"{table.encoding}{divided}")
+                   read_as=f"{table.read_as}{divided}")
 
 
 # %% texts

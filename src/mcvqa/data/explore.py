@@ -474,7 +474,11 @@ def _text_lines(
 
 
 def _shared_line(duplicates: "pd.DataFrame", what: str, title: str, table: str = "") -> list[str]:
-    """One line, or none where nothing is shared. Args: table: where its rows are listed."""
+    """One line, or none where nothing is shared.
+
+    Args:
+        table: where its rows are listed.
+    """
     entry = duplicates[duplicates.shared == what].iloc[0]
     groups = counted(entry.groups, "group")
     line = f"{title:<12}{entry.members:,} in {groups}, of which {counted(entry.groups_in_both, 'spans', 'span')} both splits"

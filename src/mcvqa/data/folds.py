@@ -56,7 +56,8 @@ def assign_folds(
         groups: (N,) rows of one group are never on both sides.
         use_kfold: off, one fold of size N / n_folds is validation and everything else is training only.
 
-    Returns: (N,) int, 0 to n_folds - 1; without K-fold 0 for validation, else TRAINING_ONLY.
+    Returns:
+        (N,) int, 0 to n_folds - 1; without K-fold 0 for validation, else TRAINING_ONLY.
 
     Raises:
         FoldError: fewer groups than folds.
@@ -103,7 +104,11 @@ def _group_contents(questions: Sequence[Question], group: np.ndarray) -> np.ndar
 
 
 def _spread_groups(contents: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
-    """(G,) the fold of each group. Args: contents (G, S) non-negative shares, the first column that of all rows."""
+    """(G,) the fold of each group.
+
+    Args:
+        contents: (G, S) non-negative shares, the first column that of all rows.
+    """
     shuffled = np.random.default_rng(seed).permutation(len(contents))
     # large groups first, then those with scarce contents; the plain rest evens out what they left
     order = shuffled[np.lexsort((-contents[shuffled].sum(1), -contents[shuffled, 0]))]

@@ -33,7 +33,7 @@ def cells_of_library(path: Path, raw: bytes, kind: str) -> Cells:
 
 
 def _frame_of_sheets(sheets: dict[str, Any], stem: str) -> tuple[Any, str]:
-    """Of several sheets the one that is named like the file, else the first with a table's columns; what it is called."""
+    """Choose the sheet that is named like the file, else the first with a table's columns; returns its name too."""
     tables = [name for name, frame in sheets.items() if frame.shape[1] > 2] or [*sheets]
     chosen = next((name for name in tables if name.strip().lower() == stem.lower()), tables[0])
     return sheets[chosen], f"xlsx, sheet {chosen!r}" if len(sheets) > 1 else "xlsx"

@@ -19,7 +19,11 @@ MAYBE_PICTURE = re.compile(r"\s*(data:image/.*|[\w+/=\s-]{64,})", re.DOTALL)  # 
 
 @dataclass(frozen=True)
 class SplitRows:
-    """The rows of one table and the file they are from. Args: split: 'train', 'dev' or 'test'."""
+    """The rows of one table and the file they are from.
+
+    Attributes:
+        split: 'train', 'dev' or 'test'.
+    """
 
     split: str
     file: Path
@@ -29,7 +33,8 @@ class SplitRows:
 def find_photographs(root: Path, tables: Sequence[SplitRows], unpack_to: Path) -> tuple[ImageFolder, list[SplitRows], list[str]]:
     """Look for the photographs of all rows; archives beside the tables are unpacked where they hold some that are missing.
 
-    Returns: the files of the data folder; the tables, with other paths where others are meant than are written; what was done.
+    Returns:
+        The files of the data folder; the tables, with other paths where others are meant than are written; what was done.
     """
     folder, notes = ImageFolder(root), []
     tables, cells = _pictures_out_of_cells(tables, unpack_to / CELLS_FOLDER)
@@ -112,7 +117,11 @@ def _from_root(root: Path, folder: ImageFolder, written: str) -> str:
 def _in_own_folder(
     folder: ImageFolder, path: str, tried: Sequence[Sequence[PurePosixPath]], split: str, *, shared: bool
 ) -> str:
-    """`path`, or the one file that it means in the first folders that have one. Args: shared: another split has this path too."""
+    """`path`, or the one file that it means in the first folders that have one.
+
+    Args:
+        shared: another split has this path too.
+    """
     file = _matching_file(folder, path)
     for tops in tried:
         inside = {own for top in tops if (own := _matching_file(folder, f"{top}/{path}")) and top in own.parents}

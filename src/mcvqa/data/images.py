@@ -89,13 +89,13 @@ def open_image(path: str | Path) -> Image.Image:
 
 
 def open_with_hash(path: str | Path) -> tuple[Image.Image, str]:
-    """As `open_image`, and the SHA-256 of the very bytes that were decoded: the file is read once."""
+    """Open an image as `open_image` does, and hash the very bytes that were decoded: the file is read once."""
     data = _image_bytes(Path(path))
     return open_image_bytes(data, str(path)), hashlib.sha256(data).hexdigest()
 
 
 def open_image_bytes(data: bytes, name: str) -> Image.Image:
-    """As `open_image`, for the content of a file, such as a cell holds it.
+    """Open an image as `open_image` does, from the content of a file, such as a cell holds it.
 
     Args:
         name: for messages.
@@ -405,7 +405,8 @@ THUMBNAIL_SIDE = 16
 def survey_images(folder: ImageFolder, written_paths: Iterable[str], workers: int = 4) -> dict[str, ImageRecord]:
     """Find and fully decode every distinct picture once, in `workers` threads (Pillow decodes outside of the GIL).
 
-    Returns: written path -> record, in the order of first occurrence. Broken and missing pictures are records too.
+    Returns:
+        written path -> record, in the order of first occurrence. Broken and missing pictures are records too.
     """
     found = {written: _found_image(folder, written) for written in dict.fromkeys(written_paths)}
     paths = list(dict.fromkeys(record.path for record in found.values() if record.path is not None))
@@ -447,7 +448,7 @@ def _warnings_by_file() -> Iterator[tuple[threading.local, dict[str, list[Path]]
 
 
 def _name_warnings(warned: dict[str, list[Path]]) -> None:
-    """Args: warned: pictures that are used, by warning; refused ones have their reason anyway."""
+    """Name what Pillow warned of, for pictures that are used; refused ones have their reason anyway."""
     named = {text: paths for text, paths in warned.items() if paths}
     for text, paths in list(named.items())[:NAMED_WARNINGS]:
         tqdm.write(f"  {min(paths)}{f' and {len(paths) - 1:,} more' if len(paths) > 1 else ''}: {text}")
@@ -497,7 +498,8 @@ def near_duplicate_groups(records: dict[str, ImageRecord]) -> dict[str, int]:
     counts when its hashes differ in at most MAX_HASH_DISTANCE bits and its colour thumbnails, freed of brightness and
     contrast, agree overall and in each cell: plain backgrounds alone make no duplicates.
 
-    Returns: written path -> group, numbered by first occurrence.
+    Returns:
+        written path -> group, numbered by first occurrence.
     """
     usable = {record.content_hash: record for record in records.values() if record.thumbnail}
     labels = dict(zip(usable, _similarity_labels(list(usable.values())).tolist(), strict=True))

@@ -104,8 +104,8 @@ def notes_on_encodings(tables: Sequence[Table]) -> list[str]:
     notes = []
     for table in tables:
         shown = next((q.text for q in table.questions if not q.text.isascii()), "")
-        if table.encoding.startswith(("cp949", "cp1252")):
-            notes.append(f"{table.name}: read as {table.encoding}" + (f", for example {shown[:40]!r}" if shown else ""))
+        if table.read_as.startswith(("cp949", "cp1252")):
+            notes.append(f"{table.name}: read as {table.read_as}" + (f", for example {shown[:40]!r}" if shown else ""))
     return notes
 
 

@@ -30,6 +30,6 @@ def hangul_share(questions: Sequence[Question]) -> float:
 
 
 def language_of_pages(questions: Sequence[Question]) -> str:
-    """In which language pages open: "ko" where the locale is Korean, or at least half of the questions, else "en"."""
+    """The language in which pages open: "ko" where the locale is Korean, or at least half of the questions, else "en"."""
     is_korean = (locale.getlocale()[0] or "").startswith(("ko", "Korean"))
     return "ko" if is_korean or hangul_share(questions) >= 0.5 else "en"

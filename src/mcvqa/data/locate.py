@@ -105,7 +105,7 @@ def _holds_data(folder: Path) -> bool:
 
 
 def _folders_with_tables(top: Path, skipped: Collection[Path] = ()) -> list[Path]:
-    """Those with CSV files, else with tables of other kinds, else train/ and test/ as `datasets` has them."""
+    """Folders with CSV files, else with tables of other kinds, else train/ and test/ as `datasets` has them."""
     return (
         _folders_with(top, lambda name: name in ("train.csv", "test.csv"), skipped) or _folders_with(top, _is_table, skipped)
         or [path for path in _folders_with(top, lambda name: table_stem(name) in SPLIT_TABLES, skipped)
@@ -276,8 +276,9 @@ FREE_BYTES = 100 * 2**20  # small archives may have any ratio
 def unpack_archive(archive: Path, unpack_to: Path) -> Path:
     """Unpack a .zip into a folder of its own below `unpack_to`, once for the same content.
 
-    Returns: that folder. Its name ends in a hash of the archive's table of contents (names, sizes, checksums), and it
-    appears only when everything is unpacked, so its existence is the proof that nothing is left to do.
+    Returns:
+        That folder. Its name ends in a hash of the archive's table of contents (names, sizes, checksums), and it
+        appears only when everything is unpacked, so its existence is the proof that nothing is left to do.
 
     Raises:
         DataError: no archive, damaged, encrypted, too large, or with entries that would lie outside of the folder.
@@ -306,7 +307,7 @@ def unpack_archive(archive: Path, unpack_to: Path) -> Path:
 
 
 def archived_names(archive: Path, wanted: Collection[str]) -> set[str]:
-    """Those of the wanted file names, with or without their endings, that an archive holds; none of one that cannot be read."""
+    """The wanted file names, with or without their endings, that an archive holds; none if it cannot be read."""
     try:
         with zipfile.ZipFile(archive) as opened:
             paths = [PurePosixPath(_entry_name(entry)) for entry in opened.infolist() if not _is_litter(entry)]

@@ -26,5 +26,5 @@ def answers_of_marks(table: Cells, positions: Sequence[int], marks: Sequence[Seq
             [*(cells[i] for i in kept), *row, *[""] * (most - len(row))]
             for cells, row in zip(table.records, letters, strict=True)
         ],
-        encoding=f"{table.encoding}, answers by the marks in {shown}",
+        read_as=f"{table.read_as}, answers by the marks in {shown}",
     )

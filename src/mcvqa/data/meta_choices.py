@@ -48,7 +48,7 @@ def fixed_positions(choices: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def _in_words(choice: str) -> str:
-    """In lower case, signs as spaces; `a, b`, `a & b` and `a/b` as `a and b`."""
+    """Spell a choice in lower case, signs as spaces; `a, b`, `a & b` and `a/b` as `a and b`."""
     return " ".join(re.sub(r"\W", " ", re.sub(r"\s*[,&+/·]\s*", " and ", compared_text(choice))).split())
 
 
@@ -62,7 +62,7 @@ def _names_others(text: str, n_choices: int) -> bool:
 
 
 def order_rule(questions: Iterable[Question]) -> dict[str, int]:
-    """For a key: which version of this rule `questions` are concerned by; empty where all their choices move."""
+    """What a key holds of this rule: its version if it concerns `questions`; nothing where all their choices move."""
     return {"fixed choices": 2} if any(map(fixed_positions, {question.choices for question in questions})) else {}
 
 

@@ -35,7 +35,7 @@ def strip_own_letters(choices: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
 
 
 def letter_rule(rows: Iterable[tuple[str, ...]]) -> dict[str, int]:
-    """For a key: which version of this rule concerns rows with these choices; empty where no letters are taken off."""
+    """What a key holds of this rule: its version if it concerns rows with these choices, else nothing."""
     return {"own letters": 2} if any(strip_own_letters(choices)[1] for choices in {*rows}) else {}
 
 

@@ -79,7 +79,11 @@ def fit_prior(
 
 
 def _predict_pairs(pairs: "PairTable", texts: Any, right: np.ndarray, learned: np.ndarray) -> np.ndarray:
-    """(P,) log-probabilities of all pairs from a model of the `learned` rows. Args: right (N,), learned (N,) bool."""
+    """(P,) log-probabilities of all pairs from a model of the `learned` rows.
+
+    Args:
+        right, learned: (N,) bool.
+    """
     from scipy.sparse import csr_matrix, hstack
 
     if not learned.any():  # all answered rows are in the one fold
@@ -97,7 +101,10 @@ def _predict_pairs(pairs: "PairTable", texts: Any, right: np.ndarray, learned: n
 def _fit_conditional_logit(features: Any, counts: np.ndarray, is_right: np.ndarray) -> np.ndarray:
     """Weights (D,) that make the right choices likely, by Newton's method with conjugate gradients.
 
-    Args: features (P, D) sparse, counts (N,) choices of each row, is_right (P,) bool.
+    Args:
+        features: (P, D) sparse.
+        counts: (N,) choices of each row.
+        is_right: (P,) bool.
     """
     from scipy.optimize import minimize
     from scipy.sparse import diags
@@ -126,12 +133,17 @@ def _fit_conditional_logit(features: Any, counts: np.ndarray, is_right: np.ndarr
 
 
 def _sum_by_row(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(P,) for each pair the sum over its row. Args: values (P,), counts (N,) pairs of each row, none of them 0."""
+    """(P,) for each pair the sum over its row.
+
+    Args:
+        values: (P,).
+        counts: (N,) pairs of each row, none of them 0.
+    """
     return np.repeat(np.add.reduceat(values, np.cumsum(counts) - counts), counts)
 
 
 def _log_softmax_by_row(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(P,) log-probabilities among the pairs of each row. Args: as _sum_by_row."""
+    """(P,) log-probabilities among the pairs of each row; arguments as for _sum_by_row."""
     shifted = scores - np.repeat(np.maximum.reduceat(scores, np.cumsum(counts) - counts), counts)
     return shifted - np.log(_sum_by_row(np.exp(shifted), counts))
 

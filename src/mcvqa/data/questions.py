@@ -85,7 +85,8 @@ class Table:
     Attributes:
         questions: every data row, in the file's order.
         columns: part (id, image, question, choices, answer, votes) -> name of its column or columns.
-        encoding, delimiter: as found.
+        read_as: the encoding or kind of the file, then what its shape was taken for.
+        delimiter: as found.
         name: the file's name.
         answers: how its answers were read; None for a file without.
     """
@@ -93,7 +94,7 @@ class Table:
     questions: tuple[Question, ...]
     problems: tuple[Problem, ...]
     columns: dict[str, str]
-    encoding: str
+    read_as: str
     delimiter: str
     name: str = ""
     answers: AnswersRead | None = None
@@ -105,7 +106,11 @@ class Table:
 
 
 def read_questions(path: str | Path, **settings: Any) -> Table:
-    """Read one file. Args: settings: as of `read_tables`."""
+    """Read one file.
+
+    Args:
+        settings: as of `read_tables`.
+    """
     (table,) = read_tables([path], **settings)
     return table
 
@@ -316,7 +321,11 @@ def _choice_columns(path: Path, header: list[str]) -> tuple[int, ...]:
 
 
 def _runs_of_choices(path: Path, header: list[str], *, votes: bool) -> list[list[list[int]]]:
-    """Positions by slot for each set of columns that are named like choices. Args: votes: answer1, answer2, ... too."""
+    """Positions by slot for each set of columns that are named like choices.
+
+    Args:
+        votes: whether answer1, answer2, ... count too.
+    """
     families: dict[tuple[str, bool, bool], dict[int, list[int]]] = {}
     for position, name in enumerate(header):
         match = CHOICE_NAME.fullmatch(_header_key(name))
@@ -388,7 +397,7 @@ def _read_rows(table: Cells, layout: ColumnLayout, rows: PaddedRows, convention:
         left_out = Counter(p.message.partition(":")[0] for p in problems if p.of_answer and p.message.startswith(WITHOUT_ANSWER))
         answers = replace(_answers_read(rows, read, convention), left_out=dict(left_out))
     return Table(
-        tuple(questions), tuple(problems), _named_columns(header, layout), table.encoding, table.delimiter, file, answers
+        tuple(questions), tuple(problems), _named_columns(header, layout), table.read_as, table.delimiter, file, answers
     )
 
 

@@ -8,10 +8,13 @@ import io
 import json
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mcvqa.base.files import from_spreadsheet_cell
 from mcvqa.config import McvqaError, read_user_file
 
 
@@ -27,14 +30,14 @@ class Cells:
         path: the file.
         header: names of the columns.
         records: one list of cells for each row that holds anything.
-        encoding: of a text file, as found; else the kind of file.
+        read_as: the encoding of a text file, as found, or the kind of file; then what its shape was taken for.
         delimiter: of a CSV file; else ''.
     """
 
     path: Path
     header: list[str]
     records: list[list[str]]
-    encoding: str
+    read_as: str
     delimiter: str = ""
 
 
@@ -128,7 +131,7 @@ def _file_bytes(path: Path) -> bytes:
 
 
 def _kind_of(raw: bytes) -> str:
-    """By its first bytes: what a file is called says less."""
+    """Tell the kind of a file by its first bytes: what it is called says less."""
     starts = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff" * 4: "arrow"}
     if raw.startswith(b"PK\x03\x04"):
         return "xlsx" if b"xl/workbook" in raw else "zip"
@@ -328,3 +331,10 @@ def as_cell(value: Any) -> str:
     if isinstance(value, list | tuple | dict):
         return json.dumps(value, ensure_ascii=False, default=lambda part: part.tolist() if hasattr(part, "tolist") else str(part))
     return "" if value is None or value != value else str(value)  # NaN and NaT differ from themselves
+
+
+def column_of_ids(header: Sequence[str], records: Iterable[Sequence[str]], ids: Collection[str]) -> int | None:
+    """Position of the column that holds the most of `ids`; None: none holds any."""
+    cells = ((i, cell) for record in records for i, cell in zip(range(len(header)), record, strict=False))
+    hits = Counter(i for i, cell in cells if cell in ids or from_spreadsheet_cell(cell) in ids)
+    return min(hits, key=lambda i: (-hits[i], i), default=None)

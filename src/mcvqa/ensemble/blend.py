@@ -18,7 +18,7 @@ from mcvqa.base.uncertainty import Accuracy, accuracy_of, paired_gain, spell_p_v
 from mcvqa.config import McvqaError
 from mcvqa.data.answers import LETTERS, AnswerConvention, find_convention, read_answer
 from mcvqa.data.questions import Question
-from mcvqa.data.table import csv_delimiter, csv_records, csv_text
+from mcvqa.data.table import column_of_ids, csv_delimiter, csv_records, csv_text
 from mcvqa.ensemble.calibrate import RULED_OUT, fit_temperature
 from mcvqa.scoring.scores import Scores, log_softmax, plain_scores
 
@@ -384,9 +384,18 @@ def _extend_fit(members: Sequence[Member], fit: _Fit | None, method: str, answer
     temperatures = np.ones(len(members))
     for i, member in enumerate(members):
         if member.oof is not None:
-            truth = np.array([answers.get(row, -1) for row in member.oof.ids.tolist()], dtype=int)
-            temperatures[i] = fit_temperature(member.oof.mean(), truth)
+            temperatures[i] = temperature_of(member.oof, answers)
     return _Fit(temperatures, {method: weights}, best)
+
+
+def temperature_of(oof: Scores, answers: Mapping[str, int]) -> float:
+    """The temperature of one member by itself, fitted on all its out-of-fold rows.
+
+    Args:
+        oof: its out-of-fold scores.
+        answers: id -> choice index of each labelled row.
+    """
+    return fit_temperature(oof.mean(), np.array([answers.get(row, -1) for row in oof.ids.tolist()], dtype=int))
 
 
 # %% imported predictions
@@ -417,7 +426,9 @@ def read_predictions(path: str | Path, questions: Sequence[Question], known: Ans
     by_id = {q.id: q for q in questions}
     # the file may be derived from one of our tables, where formula-like cells have a leading quote
     records = [[cell if cell in by_id else from_spreadsheet_cell(cell) for cell in row] for row in records]
-    id_column = _id_column(path, header, records, by_id)
+    id_column = column_of_ids(header, records, by_id)
+    if id_column is None:
+        raise BlendError(f"{path} contains none of the test ids; its columns are {', '.join(header)}.")
     counts = Counter(row[id_column] for row in records if len(row) > id_column)
     if duplicates := [i for i, count in counts.items() if count > 1 and i in by_id]:
         raise BlendError(f"{path} has duplicate rows: {_some_ids(duplicates)}.")
@@ -438,13 +449,6 @@ def read_predictions(path: str | Path, questions: Sequence[Question], known: Ans
     logprobs = np.log(np.maximum(probabilities, np.exp(RULED_OUT)))
     scores = plain_scores(np.array([q.id for q in questions]), logprobs, n_choices, {"file": str(path)})
     return Member(path.stem, None, (scores,), " ".join(notes))
-
-
-def _id_column(path: Path, header: list[str], records: list[list[str]], by_id: Mapping[str, Question]) -> int:
-    hits = [sum(len(row) > i and row[i] in by_id for row in records) for i in range(len(header))]
-    if not any(hits):
-        raise BlendError(f"{path} contains none of the test ids; its columns are {', '.join(header)}.")
-    return int(np.argmax(hits))
 
 
 def _probability_columns(header: list[str], width: int) -> list[int]:

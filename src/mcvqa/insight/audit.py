@@ -88,7 +88,11 @@ def _spell_proposal(one: Proposal) -> str:
 
 
 def write_audit(audit: LabelAudit, path: Path, decided: Sequence[Decision] = ()) -> str:
-    """Write fixes.csv; returns what to do with it. Args: decided: what a person has decided before, which the file keeps."""
+    """Write fixes.csv; returns what to do with it.
+
+    Args:
+        decided: what a person has decided before, which the file keeps.
+    """
     write_fixes(path, audit.proposals, decided)
     kept = f" and {counted(len(decided), 'earlier decision')}" if decided else ""
     return (

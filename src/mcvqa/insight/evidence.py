@@ -138,7 +138,11 @@ def agreements(judged: Judged, said: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _share_of_several(choices: np.ndarray, said: np.ndarray) -> np.ndarray:
-    """(N,) share of the voices that say what was said; NaN where there is one voice only. Args: choices (V, N), -1: silent."""
+    """(N,) share of the voices that say what was said; NaN where there is one voice only.
+
+    Args:
+        choices: (V, N); -1: silent.
+    """
     voices = (choices >= 0).sum(0)
     return np.where(voices > 1, (choices == said).sum(0) / np.maximum(voices, 1), np.nan)
 
@@ -307,7 +311,11 @@ def _measured(judged: Judged, noise: LabelNoise | None, questions: Sequence[Ques
 
 
 def _spread_of_shares(shares: np.ndarray, truth: int | None) -> dict[str, Any]:
-    """Margin, rank of the truth and entropy. Args: shares (C,) of the row's choices."""
+    """Margin, rank of the truth and entropy.
+
+    Args:
+        shares: (C,) of the row's choices.
+    """
     first, second = np.sort(shares)[::-1][:2].tolist()
     some = shares[shares > 0]
     return {

@@ -93,7 +93,7 @@ def require_same_rows(first: ExploredRun, second: ExploredRun) -> None:
 
 
 def _difference(first: ExploredRun, row: RowEvidence, second: ExploredRun, other: RowEvidence) -> str:
-    """In what a row is another one in the second run; empty where it is the same."""
+    """How a row differs in the second run; empty where it is the same."""
     one, two = row.question, other.question
     label, other_label = first.label_in_file(row), second.label_in_file(other)
     pairs = {
@@ -268,7 +268,11 @@ def _photograph_blocks(photographs: Sequence[Path]) -> Iterator[str]:
 
 
 def _thumbnail_url(photograph: Path, most: int) -> str:
-    """A small picture; empty where the photograph can no longer be read. Args: most: bytes."""
+    """A small picture; empty where the photograph can no longer be read.
+
+    Args:
+        most: bytes.
+    """
     try:
         picture = open_image(photograph)
     except ImageError:

@@ -112,7 +112,7 @@ class AugmentedInputs(ImageInputs):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentingRowMaker(RowMaker):
-    """As RowMaker, for training rows that a user's function changes."""
+    """A RowMaker of training rows that a user's function changes."""
 
     augmentation: Augmentation
 
@@ -124,7 +124,7 @@ class AugmentingRowMaker(RowMaker):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentingPlainMaker(PlainMaker):
-    """As PlainMaker, for training rows that a user's function changes."""
+    """A PlainMaker of training rows that a user's function changes."""
 
     augmentation: Augmentation
 

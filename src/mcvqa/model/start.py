@@ -84,7 +84,7 @@ def _assigned(values: Mapping[str, Any], between: str) -> str:
 
 
 def _require_base(folder: Path, config: Config) -> None:
-    """By the content of the base model's weights where the adapters' print has it, else by its name, where there is one."""
+    """Check the base model by its weights' content where the adapters' print has it, else by its name, where there is one."""
     now = _weights_in(json.loads(base_print(config)))
     file = folder / TRAINED_ON
     then = _weights_in(read_json(file, dict).get("base") or {}) if file.exists() else {}

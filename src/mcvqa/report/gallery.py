@@ -69,7 +69,11 @@ class ErrorCard:
 
 # %% photographs
 def thumbnails_of(paths: Iterable[str], open_picture: OpenPicture) -> dict[str, Thumbnail]:
-    """Make a small picture of each photograph. Args: open_picture: gives it upright and in RGB."""
+    """Make a small picture of each photograph.
+
+    Args:
+        open_picture: gives it upright and in RGB.
+    """
     return {path: _thumbnail_of(path, open_picture) for path in dict.fromkeys(paths)}
 
 

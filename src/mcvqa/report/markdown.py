@@ -23,7 +23,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], numeric
 
 
 def _markdown_rows(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: bool) -> str:
-    """Args: rows: of cells that are Markdown already."""
+    """Format a table whose cells are Markdown already."""
     ruler = ["---", *(["---:" if numeric else "---"] * (len(header) - 1))]
     return "\n".join(f"| {' | '.join(line)} |" for line in (list(map(markdown_text, header)), ruler, *rows))
 

@@ -31,7 +31,7 @@ def write_report(folder: str | Path, content: ReportInput) -> tuple[Path, Path]:
 
 
 def _write_error_pictures(folder: Path, sections: Sequence[ReportSection]) -> None:
-    """Those of this report, in the place of those of an earlier one."""
+    """Write the pictures of this report in place of those of an earlier one."""
     shutil.rmtree(folder / ERRORS_FOLDER, ignore_errors=True)
     cards = [card for section in sections for block in section.blocks for card in block.cards]
     for number, card in enumerate(cards):

@@ -114,7 +114,7 @@ def find_form(
 
 
 def _notes_on_spelling(chosen: AnswerConvention | None, sample: Path | None, of_sample: AnswerConvention) -> list[str]:
-    """Where answers are spelt otherwise than in the file they follow, or are no numbers although the sample's are."""
+    """Note where answers are spelt otherwise than in the file they follow, or are no numbers although the sample's are."""
     notes = []
     if chosen and chosen.unlike:
         written, ours = chosen.unlike

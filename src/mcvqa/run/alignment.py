@@ -25,7 +25,11 @@ def print_line(good: bool, text: str) -> None:
 def maker_without_weights(
     config: Config, data: RunData, encoder: Encoder | PlainEncoder, processor: Any, model_config: Any
 ) -> PlainMaker | RowMaker:
-    """Makes rows for looking at their tokens; no weights are loaded. Args: the last three as `load_encoder` gives them."""
+    """Make a maker of rows, to inspect their tokens; no weights are loaded.
+
+    Args:
+        encoder, processor, model_config: as `load_encoder` gives them.
+    """
     if isinstance(encoder, PlainEncoder):
         return PlainMaker(encoder, data.records)
     return RowMaker(encoder, ImageInputs.of_model(data.records, encoder, processor, model_config, config.image_size), None)

@@ -14,7 +14,7 @@ from mcvqa.base.budget import Work, spell_duration
 from mcvqa.base.files import DamagedFile
 from mcvqa.base.informing import counted, one_line
 from mcvqa.base.versions import version_notes
-from mcvqa.config import Config, ConfigError
+from mcvqa.config import Config, ConfigError, McvqaError
 from mcvqa.data.answers import ANSWER_STYLES
 from mcvqa.data.folds import FoldError
 from mcvqa.data.language import with_prompt
@@ -39,7 +39,7 @@ from mcvqa.run.dataset import RunData, read_data, require_photographs
 from mcvqa.run.folds import fold_summary, split_rows
 from mcvqa.run.lengths import kept_values, length_problems, memory_of, trains_in_blocks
 from mcvqa.run.project import Project, RunPaths, RunStopped, open_project, with_kept_prompt
-from mcvqa.run.results import require_members
+from mcvqa.run.results import require_members, require_members_fit
 from mcvqa.run.space import disk_need, existing_folder, free_space
 from mcvqa.run.start import start_folder
 from mcvqa.run.workers.processes import worker_gpus
@@ -55,7 +55,7 @@ def check_run(config: Config) -> bool:
     with tempfile.TemporaryDirectory() as scratch:
         project = open_project(config.replace(output_dir=scratch))
         data = read_data(project)
-        ready = _check_data(project, data) & _check_members(project, config)
+        ready = _check_data(project, data) & _check_members(project, config, data)
         config, why = with_prompt(config, data.train)
         print_line(True, f"instruction of the prompt: {why}")
         project = replace(project, config=config.replace(output_dir=scratch))
@@ -84,11 +84,17 @@ def check_run(config: Config) -> bool:
 
 
 # %% data
-def _check_members(project: Project, config: Config) -> bool:
-    """Whether all members of the ensemble are there. Args: config: with the folder that the run will write to."""
+def _check_members(project: Project, config: Config, data: RunData) -> bool:
+    """Whether all members of the ensemble are there and answer the same test rows.
+
+    Args:
+        config: with the folder that the run will write to.
+    """
+    written_to = replace(project, config=config, paths=RunPaths(Path(config.output_dir), config.run))
     try:
-        require_members(replace(project, config=config, paths=RunPaths(Path(config.output_dir), config.run)))
-    except RunStopped as error:
+        require_members(written_to)
+        require_members_fit(written_to, data)
+    except McvqaError as error:
         print_line(False, str(error))
         return False
     return True
@@ -101,7 +107,7 @@ def _check_data(project: Project, data: RunData) -> bool:
     for path, table in zip(paths, tables, strict=True):
         delimiter = f", delimiter {table.delimiter!r}" if table.delimiter else ""
         columns = ", ".join(f"{part}={name}" for part, name in table.columns.items())
-        print_line(True, f"{path}: {counted(len(table.questions), 'row')}, {table.encoding}{delimiter}; {columns}")
+        print_line(True, f"{path}: {counted(len(table.questions), 'row')}, {table.read_as}{delimiter}; {columns}")
     if fixed := [(q, at[0]) for q in (*data.train, *data.test) if (at := fixed_positions(q.choices))]:
         question, position = fixed[0]
         rows = counted(len(fixed), "row has", "rows have")
@@ -279,7 +285,11 @@ def _check_resources(
 
 
 def check_memory(config: Config, plan: DevicePlan, size: ModelSize, activations: int) -> bool:
-    """Whether a step fits by estimate, with what to do where it does not. Args: activations: bytes of those of a step."""
+    """Whether a step fits by estimate, with what to do where it does not.
+
+    Args:
+        activations: bytes of those of a step.
+    """
     weights, there = size.weight_bytes(plan), memory_of(plan)
     needed, usable = weights + size.training_bytes + activations, there * (MARGIN if plan.memory else 1)
     print_line(needed < usable, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {weights / GIB:.1f}, "
@@ -294,7 +304,11 @@ def check_memory(config: Config, plan: DevicePlan, size: ModelSize, activations:
 
 
 def _check_disk(config: Config, size: ModelSize, plan: DevicePlan, data: RunData, features: int = 0) -> bool:
-    """Args: features: bytes of the image features, which may be left out."""
+    """Whether the disk has room for what the run will write.
+
+    Args:
+        features: bytes of the image features, which may be left out.
+    """
     at_once = len(worker_gpus(config, plan.device))
     models = (len(config.folds_to_train) + config.final_fit) * config.n_seeds
     need = disk_need(config, size.trained, data, models, at_once)
@@ -333,7 +347,7 @@ def estimate_time(
     config: Config, size: ModelSize, tokens: float, patches: int, train_rows: int, test_rows: int, rate: float,
     again: float,
 ) -> TimeEstimate:
-    """From the number of multiplications and additions alone; kernels of small models reach less.
+    """Estimate seconds from the number of multiplications and additions alone; kernels of small models reach less.
 
     Args:
         tokens: of a row, on average.

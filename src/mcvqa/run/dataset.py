@@ -114,7 +114,11 @@ class RunData:
         return [q for q, f in zip(self.train, self.folds, strict=True) if f not in (fold, LEFT_OUT)]
 
     def validation_rows(self, fold: int, sample: int = 0, seed: int = 0) -> list[Question]:
-        """Args: sample: so many of them, by random numbers from `seed`, the same in every session; 0: all."""
+        """The rows that a fold validates with.
+
+        Args:
+            sample: so many of them, by random numbers from `seed`, the same in every session; 0: all.
+        """
         rows = [q for q, validated in zip(self.train, self.validated(fold), strict=True) if validated]
         chosen = np.sort(np.random.default_rng([seed, fold]).permutation(len(rows))[:sample]) if sample else range(len(rows))
         return [rows[i] for i in chosen]
@@ -331,9 +335,8 @@ def fit_text_prior(project: Project, data: RunData) -> Prior:
     if project.records.is_done(task):
         known = load_scores(files["oof"])
         facts = known.provenance
-        return Prior(
-            known.logprobs[:, 0], load_scores(files["test"]).logprobs[:, 0], Accuracy(*facts["accuracy"]), facts["note"]
-        )
+        accuracy, of_test = Accuracy.from_record(facts["accuracy"]), load_scores(files["test"])
+        return Prior(known.logprobs[:, 0], of_test.logprobs[:, 0], accuracy, facts["note"])
     prior = fit_prior(data.all_train, data.test, question_groups(data.all_train), seed)
     facts = {"model": "prior", "accuracy": prior.accuracy.record, "note": prior.note, "test": data.test_print}
     question_scores(data.all_train, prior.oof_logprobs, facts | {"split": "oof"}).save(files["oof"])

@@ -127,7 +127,7 @@ def asked_of_folds(side: ModelSide, variant: str) -> tuple[Scores, ...]:
 
 
 def weights_folder(project: Project, fold: int, variant: str) -> Path:
-    """Where the weights at the end of training lie; those to score with are in last/."""
+    """The folder of the weights at the end of training; those to score with are in last/."""
     folder = project.paths.fold(fold)
     return folder / variant if (folder / variant).exists() else folder / "last"
 
@@ -138,7 +138,11 @@ def together(folds: tuple[Scores, ...]) -> np.ndarray:
 
 
 def measure_rungs(predicted: dict[str, np.ndarray], answers: np.ndarray, groups: np.ndarray | None = None) -> list[Rung]:
-    """Accuracy of each rung and its gain over the one below. Args: groups: (N,) image groups of the rows."""
+    """Accuracy of each rung and its gain over the one below.
+
+    Args:
+        groups: (N,) image groups of the rows.
+    """
     rungs: list[Rung] = []
     below = None
     for name, choices in predicted.items():

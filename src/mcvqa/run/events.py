@@ -38,7 +38,11 @@ class Callback:
         """Rows were scored: fold, split (oof, test), rows, file (.npz, below output_dir)."""
 
     def on_end(self, outcome: Any) -> None:
-        """The run is over. Args: outcome: what `run` returns, or None: it ended with an error."""
+        """The run is over.
+
+        Args:
+            outcome: what `run` returns, or None: it ended with an error.
+        """
 
 
 METHODS = {"step": "on_step", "epoch": "on_epoch", "scored": "on_scores"}

@@ -6,8 +6,7 @@ import numpy as np
 from mcvqa.base.uncertainty import accuracy_of_right
 from mcvqa.data.fixes import read_decisions
 from mcvqa.data.prior import Prior
-from mcvqa.ensemble.blend import Member
-from mcvqa.ensemble.calibrate import fit_temperature
+from mcvqa.ensemble.blend import Member, temperature_of
 from mcvqa.insight.evidence import RowEvidence
 from mcvqa.insight.explorer import ExploredRun
 from mcvqa.run.dataset import RunData
@@ -26,7 +25,10 @@ def explored_run(project: Project, data: RunData, prior: Prior, members: tuple[M
         prior: the text-only prior.
         members: of the ensemble, the run itself first.
     """
-    rows = evidence_of_run(data, prior, members, _temperature_of(data, members[0]), learned_probabilities(project, data))
+    assert members[0].oof is not None
+    answers = {q.id: q.answer for q in data.train if q.answer is not None}
+    temperature = temperature_of(members[0].oof, answers)
+    rows = evidence_of_run(data, prior, members, temperature, learned_probabilities(project, data))
     records = data.records.items()
     unmeasured = next(iter(unmeasured_folds(project, data).values()), "")
     return ExploredRun(
@@ -35,13 +37,6 @@ def explored_run(project: Project, data: RunData, prior: Prior, members: tuple[M
         hashes={written: record.content_hash for written, record in records},
         before=data.before, decided=read_decisions(Path(project.config.fixes)) if project.config.fixes else (),
     )
-
-
-def _temperature_of(data: RunData, member: Member) -> float:
-    """Of the run by itself, as the ensemble fits it."""
-    assert member.oof is not None
-    answers = {q.id: q.answer for q in data.train if q.answer is not None}
-    return fit_temperature(member.oof.mean(), np.array([answers.get(name, -1) for name in member.oof.ids.tolist()]))
 
 
 def _accuracy_in_words(data: RunData, rows: list[RowEvidence]) -> str:

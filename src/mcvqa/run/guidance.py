@@ -16,7 +16,7 @@ from mcvqa.base.informing import counted
 from mcvqa.config import Config, ConfigError
 from mcvqa.data.folds import FINAL, fold_title
 from mcvqa.data.questions import Question
-from mcvqa.data.table import DataError, read_cells
+from mcvqa.data.table import DataError, column_of_ids, read_cells
 from mcvqa.data.targets import Guidance, answer_target
 from mcvqa.ensemble.blend import LETTER_CONFIDENCE, BlendError, read_predictions
 from mcvqa.run.dataset import RunData
@@ -77,17 +77,17 @@ def _table_of_weights(file: Path, rows: Sequence[Question], columns: Sequence[st
     table, known = read_cells(file), {q.id for q in rows}
     names = [name.strip().lower() for name in table.header]
     column = next((names.index(name) for name in columns if name in names), None)
-    hits = [sum(len(cells) > i and cells[i] in known for cells in table.records) for i in range(len(names))]
-    if column is None or not any(hits):
+    id_column = column_of_ids(table.header, table.records, known)
+    if column is None or id_column is None:
         missing = f"column {' or '.join(columns)}" if column is None else "column with the ids of training rows"
         raise ConfigError(f"row_weights: {file} has no {missing}; its columns are {', '.join(table.header)}.")
     found: dict[str, float] = {}
-    for number, cells in enumerate(table.records, 1):
-        name = from_spreadsheet_cell(cells[int(np.argmax(hits))])
-        weight = _as_weight(cells[column] if len(cells) > column else "")
+    for number, record in enumerate(table.records, 1):
+        cells = [*record, *[""] * (len(names) - len(record))]
+        name, weight = from_spreadsheet_cell(cells[id_column]), _as_weight(cells[column])
         where = f"row_weights: {file.name}, row {number} (id {name!r}), column {table.header[column]}"
         if weight is None:
-            raise ConfigError(f"{where}: {cells[column:column + 1]!r} is no number of at least 0.")
+            raise ConfigError(f"{where}: {cells[column]!r} is no number of at least 0.")
         if found.setdefault(name, weight) != weight:
             raise ConfigError(f"{where}: {weight:g}, but an earlier row of this id has {found[name]:g}.")
     return {q.id: found[name] for q in rows if (name := q.id if q.id in found else q.id.split("#")[0]) in found}

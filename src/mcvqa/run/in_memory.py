@@ -70,7 +70,7 @@ def _with_linked_photographs(config: Config, split: str, cells: Cells) -> tuple[
     column = None if split == "sample_submission" else find_column(cells.path, cells.header, "image", config.image_column)
     for record in cells.records:
         if column is not None and (source := _file_of(config, record[column])):
-            stamp = hashlib.sha256(f"{source.resolve()} {source.stat().st_mtime_ns}".encode()).hexdigest()[:16]
+            stamp = hashlib.sha256(f"{source.resolve()} {_stamp_of(source)}".encode()).hexdigest()[:16]
             record[column] = f"photographs/{stamp}{source.suffix}"
             photographs[record[column]] = source
     text = io.StringIO()
@@ -86,6 +86,12 @@ def _file_of(config: Config, written: str) -> Path | None:
         return next((path for path in (Path(config.data_dir) / written, Path(written)) if path.is_file()), None)
     except (OSError, ValueError):
         return None
+
+
+def _stamp_of(file: Path) -> tuple[int, int, int]:
+    """Changes where a file is written again or another one is put in its place."""
+    facts = file.stat()
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
 def _link(source: Path, target: Path) -> None:

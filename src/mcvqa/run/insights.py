@@ -39,7 +39,11 @@ def judges_of(members: tuple[Member, ...]) -> list[Scores]:
 
 
 def noise_of_run(data: RunData, judges: list[Scores]) -> LabelNoise:
-    """How probably the label of each row that the judges have scored is wrong. Args: judges: as `judges_of` gives them."""
+    """How probably the label of each row that the judges have scored is wrong.
+
+    Args:
+        judges: as `judges_of` gives them.
+    """
     answers = {q.id: q.answer for q in data.train}
     labels = [answers[name] for name in judges[0].ids.tolist()]
     return estimate_label_noise(judges, np.array([-1 if label is None else label for label in labels]))
@@ -140,7 +144,11 @@ def accuracy_before_fixes(data: RunData, member: Member) -> str:
 
 # %% the label audit
 def audit_of_run(data: RunData, members: tuple[Member, ...], decided: Collection[str] = ()) -> LabelAudit:
-    """Which labels of a run are probably wrong. Args: decided: ids of rows that a person has decided on."""
+    """Which labels of a run are probably wrong.
+
+    Args:
+        decided: ids of rows that a person has decided on.
+    """
     judges, by_id = judges_of(members), {q.id: q for q in data.train}
     questions = [by_id[name] for name in judges[0].ids.tolist()]
     return audit_labels(questions, noise_of_run(data, judges), judges[0].logprobs.shape[1], decided)

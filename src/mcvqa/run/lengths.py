@@ -92,7 +92,7 @@ def _positions(model_config: Any) -> RowLimit | None:
 
 # %% memory
 def _memory_limit(maker: Maker, config: Config, plan: DevicePlan, model_config: Any, size: ModelSize) -> RowLimit:
-    """By an estimate, for one row at a time; what really fits is tried on a GPU."""
+    """Estimate how long one row may be for the memory; what really fits is tried on a GPU."""
     there = memory_of(plan)
     kept = kept_values(maker, config, plan, model_config) * plan.dtype.itemsize
     left = max(0, there - size.weight_bytes(plan) - size.training_bytes)

@@ -129,7 +129,7 @@ class ModelSide:
 
     # %% image features
     def without_features(self, images: Sequence[str], scale: float) -> list[str]:
-        """Those of `images` that can be read and have no features yet; empty where no features are kept."""
+        """The `images` that can be read and have no features yet; empty where no features are kept."""
         store = self.load().store
         asked = [image for image in dict.fromkeys(images) if (image, scale) not in self._known]
         if store is None or not asked:

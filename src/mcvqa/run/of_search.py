@@ -31,7 +31,7 @@ def with_members_of_search(config: Config) -> Config:
 
 
 def _best_runs(config: Config, member: str) -> list[str]:
-    """Those that `member` means, without the run itself, which is a member anyway."""
+    """The runs that `member` means, without the run itself, which is a member anyway."""
     asked = re.fullmatch(r"search:(.+):([1-9]\d*)", member)
     if asked is None:
         raise RunStopped(f"members: {member!r} is not of the form search:NAME:5, with the name of a study and how many of it.")

@@ -34,8 +34,8 @@ class OtherRun:
             return False
         records = TaskRecords(self.paths.experiment / "tasks", self.paths.experiment / "steps", self.paths.root)
         train = f"train {fold_title(fold)}"
-        if not records.read(train):  # from version 0.1, or deleted
-            return self.paths.fold(fold).exists()
+        if not records.read(train):  # without a record, scores are believed only where version 0.1 recorded the training
+            return records.is_of_0_1(train) and self.paths.fold(fold).exists()
         scored = [records.read(f"score {fold_title(fold)} {split}") for split in splits]
         return all(one.get("finished") and one["used"].get(train) == records.print_of(train) for one in scored)
 
@@ -53,7 +53,7 @@ def other_run(data: RunData, config: Config, name: str, setting: str) -> OtherRu
         RunStopped: it is unfinished or answered other rows.
     """
     paths = RunPaths(Path(config.output_dir), name)
-    _require_same_test(data, config, paths, setting)
+    require_same_test(data, config, name, setting)
     folds = sorted(int(f.stem.removeprefix("fold").removesuffix("-oof")) for f in paths.scores.glob("fold*-oof.npz"))
     valid = tuple(fold for fold in folds if OtherRun(paths, ()).has_scores(fold, splits_of(data)))
     if not valid:
@@ -61,12 +61,16 @@ def other_run(data: RunData, config: Config, name: str, setting: str) -> OtherRu
     return OtherRun(paths, valid)
 
 
-def _require_same_test(data: RunData, config: Config, paths: RunPaths, setting: str) -> None:
-    """Check that the run answered the same test rows: equal ids may have other choices.
+def require_same_test(data: RunData, config: Config, name: str, setting: str) -> None:
+    """Check that another run answers the same test rows: equal ids may have other choices.
+
+    Args:
+        data, config, name, setting: as for `other_run`.
 
     Raises:
-        RunStopped: it did not.
+        RunStopped: it does not.
     """
+    paths = RunPaths(Path(config.output_dir), name)
     file = paths.experiment / "data.json"
     if not file.exists():
         raise RunStopped(f"{setting}: the run {paths.run!r} has no {file}: finish it first (mcvqa run).")

@@ -70,7 +70,7 @@ class Ownership:
             self._inherit()
 
     def _inherit(self) -> None:
-        """From an owner that is gone, whose lock is held by processes that it forked."""
+        """Take over from an owner that is gone, whose lock is held by processes that it forked."""
         try:
             self.lock.acquire(timeout=ORPHANS_END)
         except Timeout:
@@ -97,7 +97,7 @@ class Ownership:
 
 
 def _is_alive(owner: dict[str, Any]) -> bool:
-    """Of another machine, or where nothing is known, the lock itself is believed."""
+    """Whether an owner still works; one of another machine, or an unknown one, does as long as its lock is held."""
     if owner.get("host") != socket.gethostname():
         return True
     return _process_runs(owner["pid"]) and _birth(owner["pid"]) == owner["birth"]

@@ -3,13 +3,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mcvqa.config import settings_hash
 from mcvqa.data.images import ImageError, open_image
 from mcvqa.data.language import language_of_pages
 from mcvqa.report.content import DataFindings, ReportBlock
 from mcvqa.report.gallery import ErrorTag, Thumbnail, error_cards, gallery_as_html, thumbnails_of
 from mcvqa.report.metrics import WrongAnswer
 from mcvqa.run.dataset import RunData
-from mcvqa.run.project import RunPaths
+from mcvqa.run.project import Project
+from mcvqa.run.score import splits_of
+from mcvqa.run.tasks import Task
 
 EXPLORER_PAGE = "explore.html"
 
@@ -42,7 +45,11 @@ def gallery_of_errors(data: RunData, errors: Sequence[WrongAnswer]) -> str:
 
 
 def _thumbnails(data: RunData, images: Iterable[str]) -> dict[str, Thumbnail]:
-    """Args: images: paths as written."""
+    """Small pictures of photographs.
+
+    Args:
+        images: paths as written.
+    """
     def opened(written: str) -> Any:
         record = data.records[written]
         if record.problem or record.path is None:
@@ -52,8 +59,14 @@ def _thumbnails(data: RunData, images: Iterable[str]) -> dict[str, Thumbnail]:
     return thumbnails_of(images, opened)
 
 
-def explorer_beside_report(paths: RunPaths) -> str:
+def explorer_task(project: Project, data: RunData) -> Task:
+    """The task that writes the explorer's page, from the scores and the data as they are now."""
+    config, folds = project.config, project.config.folds_to_train
+    shown = {"train": data.train_print, "test": data.test_print, "members": list(config.members), "fixes": config.fixes}
+    needs = tuple(f"score fold {fold} {split}" for fold in folds for split in splits_of(data))
+    return Task("explorer", "explorer", settings_hash(shown), (f"experiments/{config.run}/{EXPLORER_PAGE}",), needs)
+
+
+def explorer_beside_report(project: Project, data: RunData) -> str:
     """Name of the explorer's page if there is one of these very scores; '' otherwise."""
-    page, scores = paths.experiment / EXPLORER_PAGE, paths.scores.glob("*.npz")
-    is_current = page.exists() and all(file.stat().st_mtime <= page.stat().st_mtime for file in scores)
-    return EXPLORER_PAGE if is_current else ""
+    return EXPLORER_PAGE if project.records.is_done(explorer_task(project, data)) else ""

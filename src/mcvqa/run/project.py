@@ -71,7 +71,7 @@ def _data_dir_from_here(values: dict[str, Any], root: Path) -> str:
 # %% folders
 @dataclass(frozen=True)
 class RunPaths:
-    """Where a run keeps what."""
+    """Files and folders of a run."""
 
     root: Path
     run: str
@@ -185,6 +185,16 @@ def settle_settings(project: Project) -> None:
     Raises:
         ConfigError: naming the settings that differ.
     """
+    require_same_settings(project)
+    write_text(project.paths.experiment / "config.yaml", project.config.to_yaml())
+
+
+def require_same_settings(project: Project) -> None:
+    """Check that a trained run was trained with these settings.
+
+    Raises:
+        ConfigError: naming the settings that differ.
+    """
     file = project.paths.experiment / "config.yaml"
     if file.exists() and project.paths.checkpoints.exists():
         try:
@@ -196,7 +206,6 @@ def settle_settings(project: Project) -> None:
             raise ConfigError("\n".join((
                 f"The run {project.config.run!r} was trained with other settings:", *changed, remedy(project)
             )))
-    write_text(file, project.config.to_yaml())
 
 
 def settle_prompt(project: Project, questions: Sequence[Question]) -> Project:

@@ -22,11 +22,13 @@ from mcvqa.report.page import write_report
 from mcvqa.run.dataset import RunData, prior_of_train, without_test
 from mcvqa.run.exploration import data_findings
 from mcvqa.run.members import other_member, run_member
+from mcvqa.run.other_runs import require_same_test
 from mcvqa.run.pages import Explained, explorer_beside_report, thumbnails_in_report
 from mcvqa.run.project import CurrentLog, Project, RunStopped, attempts_of, heading, seconds_of
 from mcvqa.run.provenance import environment
 from mcvqa.run.score import scored_folds, unmeasured_folds, valid_scores, variant_scores
 from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, Submitted, hand_in, image_groups_of, submission_files, validate_file
+from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import Scores, joined
 
 
@@ -66,6 +68,21 @@ def require_members(project: Project) -> None:
     names = [member_name(name) for name in (project.config.run, *project.config.members)]
     if len(set(names)) < len(names):
         raise RunStopped(f"members: names must be distinct ({', '.join(names)}). Rename a file.")
+
+
+def require_members_fit(project: Project, data: RunData) -> None:
+    """Check before training that the other members answer the same test rows.
+
+    Of another run only its rows are compared: it may still be at work.
+
+    Raises:
+        BlendError, DataError, RunStopped: one does not.
+    """
+    for name in project.config.members if data.test else ():
+        if name.lower().endswith(".csv"):
+            other_member(project, data, name)
+        elif name != "prior":
+            require_same_test(data, project.config, name, "members")
 
 
 @dataclass(frozen=True)
@@ -261,7 +278,7 @@ def render_report(
         write_report(folder, ReportInput(
             run=project.config.run, config=config, metrics=metrics, methods=blend.table if len(blend.alone) > 1 else {},
             data=found, method=blend.method, method_reason=blend.reason, figures=figures, tags=explained.tags,
-            thumbnails=thumbnails_in_report(data, metrics.errors, found), explorer=explorer_beside_report(project.paths),
+            thumbnails=thumbnails_in_report(data, metrics.errors, found), explorer=explorer_beside_report(project, data),
             submitted=current.source, submitted_run=current.run, submitted_accuracy=current.accuracy,
             submissions={str(f): validate_file(f, data) for f in submission_files(project, data)},
             not_submitted="" if data.test else without_test(project), advice=advice,
@@ -307,8 +324,9 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
         metrics = dataclasses.replace(metrics, leaderboard=estimate)
     seconds = seconds_of(project) + time.time() - started
     explained = Explained()
-    with informing("evidence.csv"):
-        explained = explain_rows(project, data, prior, combined)
+    if Task.__module__ != "__main__":  # evidence per row stays in the package
+        with informing("evidence.csv"):
+            explained = explain_rows(project, data, prior, combined)
     page, index, advice = render_report(project, data, combined, metrics, environment(device), seconds, explained)
     accuracy = metrics.overall.accuracy
     project.log.write(

@@ -194,8 +194,8 @@ def valid_scores(project: Project, data: RunData, fold: int) -> tuple[Scores, Sc
     if reason is not None:
         verified(project.weights(fold))
         raise RunStopped(
-            f"Fold {fold} of the run {project.config.run!r} {reason}. Score it with these settings first: mcvqa predict "
-            f"{project.config.run}"
+            f"Fold {fold} of the run {project.config.run!r} {reason}. Score it first, with the settings given here: "
+            f"mcvqa predict {project.config.run}"
         )
     scores = {split: load_scores(project.paths.scores / f"fold{fold}-{split}.npz") for split in splits_of(data)}
     return scores["oof"], scores.get("test", scores["oof"].rows(np.arange(0)))
@@ -222,7 +222,7 @@ def _why_invalid(project: Project, data: RunData, fold: int) -> str | None:
         if record.get("orders") and (record["orders"], record["scales"]) != (orders, list(scales)):
             return (f"was scored in {record['orders']} option orders at scales {record['scales']}, while the settings ask for "
                     f"{orders} at {list(scales)}")
-        return "was scored on other rows or photographs, or its scores are damaged"
+        return "was scored on other rows or photographs or by another answer_by, or its scores are damaged"
     return None
 
 

@@ -16,8 +16,8 @@ from mcvqa.run.exploration import explore_files
 from mcvqa.run.explorer import explored_run
 from mcvqa.run.folds import fold_summary, split_rows, write_folds
 from mcvqa.run.insights import audit_of_run
-from mcvqa.run.pages import EXPLORER_PAGE
-from mcvqa.run.project import Project, RunStopped, open_project, settle_prompt, settle_settings
+from mcvqa.run.pages import EXPLORER_PAGE, explorer_task
+from mcvqa.run.project import Project, RunStopped, open_project, require_same_settings, settle_prompt, settle_settings
 from mcvqa.run.provenance import device_named
 from mcvqa.run.results import Combined, Outcome, combine, require_members, run_members, write_results
 from mcvqa.run.score import require_weights
@@ -25,6 +25,7 @@ from mcvqa.run.seeds import seed_runs
 from mcvqa.run.session import owning, run_session
 from mcvqa.run.steps import prior_note, score_folds, train_folds
 from mcvqa.run.submissions import submit_prior
+from mcvqa.run.tasks import Task
 
 
 # %% with a model
@@ -41,6 +42,7 @@ def train_only(config: Config, fold: int | None = None) -> None:
     join_processes(config)
     by_main(_require_fold, config, fold)
     with run_session(config) as project:
+        by_main(settle_settings, project)
         data, prior = by_main(_prepare_data, project)
         project = by_main(settle_prompt, project, data.train)
         by_main(_first_submission, project, data, prior)
@@ -62,7 +64,7 @@ def _first_submission(project: Project, data: RunData, prior: Prior) -> None:
 
 def _prepare_data(project: Project) -> tuple[RunData, Prior]:
     """Check settings and data against those of the run, assign folds and fit the prior."""
-    settle_settings(project)
+    require_same_settings(project)
     data = split_rows(read_run_data(project), project.config)
     write_folds(project, data)
     return data, fit_text_prior(project, data)
@@ -73,6 +75,7 @@ def predict_only(config: Config) -> None:
     for other in seed_runs(config):  # first: submission_single.csv is to hold this run's answers
         predict_only(other)
     with run_session(config) as project:
+        by_main(settle_settings, project)
         data, _ = by_main(_prepare_data, project)
         by_main(require_weights, project, [] if config.time_budget else config.folds_to_train)
         with prepare_model(project, data, by_each(plan_device, config)) as execution:
@@ -101,7 +104,9 @@ def report_only(config: Config) -> Outcome:
 def _combine_scores(project: Project, force: bool) -> tuple[RunData, Prior, Combined]:
     data, prior = _prepare_data(project)
     require_members(project)
-    return data, prior, combine(project, data, prior, force=force)
+    combined = combine(project, data, prior, force=force)
+    settle_settings(project)  # only now: refused settings are not those of the run
+    return data, prior, combined
 
 
 # %% without a model
@@ -144,22 +149,24 @@ def explorer_only(config: Config, other: Config | None = None, out: Path | None 
         RunStopped: a run is not scored, or was trained with other settings or data; or both are the same.
         DataError: the runs have other data.
     """
-    paths = open_project(config).paths
-    if other is not None and open_project(other).paths.experiment.absolute() == paths.experiment.absolute():
+    project = open_project(config)
+    if other is not None and open_project(other).paths.experiment.absolute() == project.paths.experiment.absolute():
         raise RunStopped(f"The run {config.run!r} cannot be shown beside itself: name two runs.")
-    first, second = _explored(config), None if other is None else _explored(other)
-    file = out or paths.experiment / EXPLORER_PAGE
+    (first, written), second = _explored(project), None if other is None else _explored(open_project(other))[0]
+    file = out or project.paths.experiment / EXPLORER_PAGE
     write_explorer(file, first, second)
+    if out is None:
+        project.records.finish(written)
     size = f"{counted(len(first.rows), 'row')}, {file.stat().st_size / 1e6:.1f} MB"
     return f"written: {file} ({size}). Open it in a browser; it needs neither a server nor the internet."
 
 
-def _explored(config: Config) -> ExploredRun:
-    project = open_project(config)
+def _explored(project: Project) -> tuple[ExploredRun, Task]:
+    """A run as the explorer shows it, and the task of writing its page."""
     with owning(project):
         data, prior = _prepare_data(project)
         require_members(project)
-        return explored_run(project, data, prior, run_members(project, data))
+        return explored_run(project, data, prior, run_members(project, data)), explorer_task(project, data)
 
 
 def explore_only(config: Config) -> str:

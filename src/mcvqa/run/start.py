@@ -58,7 +58,7 @@ def _with_weights(folder: Path) -> Path:
 
 
 def announced_start(config: Config, fold: int) -> Path:
-    """As `start_folder`, and say so."""
+    """Find the adapters that a fold starts from, and say so."""
     folder = start_folder(config, fold)
     print(f"  {fold_title(fold)} starts from {folder}")
     return folder

@@ -40,10 +40,10 @@ from mcvqa.run.exploration import exploration_task, explore_files
 from mcvqa.run.folds import fold_summary, split_rows, write_folds
 from mcvqa.run.project import Project, RunStopped, heading, settle_prompt, settle_settings
 from mcvqa.run.provenance import device_named
-from mcvqa.run.results import Outcome, combine, require_members, write_results
+from mcvqa.run.results import Outcome, combine, require_members, require_members_fit, write_results
 from mcvqa.run.score import is_scored, require_weights, scored_folds, splits_of, valid_scores
 from mcvqa.run.session import run_session
-from mcvqa.run.submissions import ENSEMBLE_FILE, SINGLE_FILE, Answers, read_submitted, submit_prior, write_answers
+from mcvqa.run.submissions import ENSEMBLE_FILE, SINGLE_FILE, Answers, read_submitted, spell_content, submit_prior, write_answers
 from mcvqa.run.tasks import CODE_OF_SCORING, Task, code_print
 from mcvqa.run.train import forget_progress, require_untouched_0_1, result_of, train_task
 from mcvqa.scoring.orders import tta_plan
@@ -124,7 +124,7 @@ def _finished(
 ) -> Outcome:
     """Steps 9 and 10, in the remaining time."""
     if data is None or prior is None or not len(data.folds) or not scored_folds(project, data):
-        handed_in = f"{project.paths.outputs / ENSEMBLE_FILE} is unchanged; in a new run it holds the text-only prior's answers. "
+        handed_in = spell_content(project.paths.outputs / ENSEMBLE_FILE)
         if Task.__module__ != "__main__":  # the notebook scores all test rows at once
             from mcvqa.run.unfinished import hand_in_parts
 
@@ -162,6 +162,7 @@ def explore_data(project: Project) -> tuple[RunData, Prior]:
     """Step 3: read and explore the data, fit the text-only prior and submit its answers as the first valid submission."""
     heading("data and EDA", str(project.config.data_dir))
     data = read_run_data(project)
+    require_members_fit(project, data)
     prior = fit_text_prior(project, data)
     report, accuracy = submit_prior(project, data, prior), prior.accuracy
     project.log.write("prior", accuracy=accuracy.value, standard_error=accuracy.standard_error, n=accuracy.n)

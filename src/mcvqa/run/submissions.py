@@ -17,7 +17,7 @@ from mcvqa.base.informing import counted
 from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of_right, paired_gain
 from mcvqa.data.prior import Prior
 from mcvqa.report.submission import SubmissionError, SubmissionReport, validate_submission, write_submission
-from mcvqa.run.dataset import RunData, prior_of_train, without_test
+from mcvqa.run.dataset import RunData, prior_of_train, read_data, read_form, without_test
 from mcvqa.run.project import Project
 
 ENSEMBLE_FILE, SINGLE_FILE = "submission_ensemble.csv", "submission_single.csv"
@@ -114,13 +114,31 @@ def record_submitted(path: Path, content: Submitted) -> None:
 def read_submitted(path: Path) -> Submitted | None:
     """Read the recorded content of a submission file; None: there is no file or no record."""
     record = _records_beside(path).get(path.name)
-    if not path.exists() or not isinstance(record, dict) or "source" not in record:
+    if not path.exists() or record is None:
         return None
+    try:
+        return _submitted_from(record)
+    except (TypeError, ValueError, AttributeError):
+        print(f"  {path.with_name('submissions.json')} is damaged, so the content of {path.name} is unknown")
+        return None
+
+
+def _submitted_from(record: Any) -> Submitted:
+    """Read back what `record_submitted` wrote; version 0.1 wrote less. Raises other errors for what is something else."""
+    texts = {name: record.get(name, "") for name in ("run", "source", "test", "rows")}
+    if not texts["source"] or not all(isinstance(text, str) for text in texts.values()):
+        raise ValueError("names of files and runs are texts")
     accuracy = record.get("accuracy")
-    return Submitted(
-        str(record.get("run", "")), str(record["source"]), Accuracy(*accuracy) if accuracy else None, str(record.get("test", "")),
-        str(record.get("rows", "")),
-    )
+    return Submitted(**texts, accuracy=Accuracy.from_record(accuracy) if accuracy else None)
+
+
+def spell_content(path: Path) -> str:
+    """A sentence that says whose answers a submission file holds; '' where that is not recorded."""
+    current = read_submitted(path)
+    if current is None:
+        return ""
+    by = "the text-only prior" if current.source == "prior" else f"the run {current.run!r} ({current.source})"
+    return f"{path} holds the answers of {by}. "
 
 
 def _records_beside(path: Path) -> dict[str, Any]:
@@ -144,13 +162,27 @@ def submission_files(project: Project, data: RunData) -> list[Path]:
 
 
 def validate_file(path: Path, data: RunData) -> SubmissionReport:
-    return validate_submission(path, data.test, data.form)
+    """Validate a submission file; one of which is recorded that it answers other test rows is not valid."""
+    report, content = validate_submission(path, data.test, data.form), read_submitted(path)
+    if content is None or content.test in ("", data.test_print):
+        return report
+    other = (
+        f"It holds answers of the run {content.run!r} to other test rows: questions, choices or photographs were others. "
+        f"Score these: mcvqa predict {content.run}, then mcvqa ensemble {content.run}."
+    )
+    return dataclasses.replace(report, problems=(*report.problems, other))
 
 
-def _is_current(path: Path, data: RunData, content: Submitted | None) -> bool:
+def validate_any(path: Path, project: Project) -> SubmissionReport:
+    """Validate a file that a run may have written; photographs are only surveyed where its content is recorded."""
+    content = read_submitted(path)
+    if content is not None and content.test:
+        return validate_file(path, read_data(project))
+    return validate_submission(path, *read_form(project))
+
+
+def _is_current(path: Path, data: RunData) -> bool:
     """Whether a submission file is valid for the current test rows."""
-    if content is not None and content.test and content.test != data.test_print:
-        return False
     try:
         return path.exists() and not validate_file(path, data).problems
     except SubmissionError:
@@ -188,7 +220,7 @@ def submit_prior(project: Project, data: RunData, prior: Prior) -> SubmissionRep
         return None
     path = project.paths.outputs / ENSEMBLE_FILE
     current = read_submitted(path)
-    if _is_current(path, data, current) and (current is None or current.source != "prior"):
+    if _is_current(path, data) and (current is None or current.source != "prior"):
         return None
     _print_replaced(project, path, current, data)
     write_answers(project, data, prior_answers(data, prior), path)
@@ -225,7 +257,7 @@ def hand_in(project: Project, data: RunData, answers: Answers, prior: Prior, *, 
     current = read_submitted(path)
     reason = None if force else _reason_to_keep(project, data, chosen, path, current)
     if reason is None:
-        if not _is_current(path, data, current):
+        if not _is_current(path, data):
             _print_replaced(project, path, current, data)
         current = write_answers(project, data, chosen, path)
         print(f"  {path}: {validate_file(path, data)}")
@@ -249,7 +281,7 @@ def _run_or_prior(project: Project, data: RunData, answers: Answers, prior: Prio
 
 def _reason_to_keep(project: Project, data: RunData, answers: Answers, path: Path, current: Submitted | None) -> str | None:
     """Why a submission file is not replaced; None: it is replaced."""
-    if not _is_current(path, data, current):
+    if not _is_current(path, data):
         return None
     if current is None:
         return "its content is unknown."

@@ -33,7 +33,7 @@ def tables_with_photographs(
 
 
 def survey_photographs(cache: Path, folder: ImageFolder, written: Sequence[str]) -> dict[str, ImageRecord]:
-    """As `survey_images`; kept for as long as no photograph's size or date changes.
+    """Survey photographs as `survey_images` does, once for as long as no size or date of theirs changes.
 
     Args:
         cache: folder it is kept in.

@@ -161,7 +161,7 @@ def _is_usable(file: Path, earlier: RunPaths, folders: set[str]) -> bool:
 
 
 def _weights_print(folder: Path) -> str:
-    """As `adapter_hash` of training/checkpoint.py, which needs torch."""
+    """Hash the weights as `adapter_hash` of training/checkpoint.py does, which needs torch."""
     files = read_json(folder / MANIFEST)["files"]
     return "-".join(facts["sha256"][:16] for name, facts in sorted(files.items()) if name.endswith(".safetensors"))
 
@@ -175,7 +175,11 @@ def _copied(root: Path, path: str, new: Path) -> bool:
 
 
 def _copied_folder(root: Path, names: Sequence[str], new: Path) -> bool:
-    """Whether it was not there yet. Args: names: of its files, relative to `root`."""
+    """Copy a folder; returns whether it was not there yet.
+
+    Args:
+        names: of its files, relative to `root`.
+    """
     if new.exists():
         return False
     part = new.with_name(f".{new.name}.part")

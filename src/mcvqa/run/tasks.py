@@ -6,6 +6,7 @@ key, a print of each file or folder the task made, and of what it used. A file t
 import ast
 import contextlib
 import hashlib
+import re
 import secrets
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -61,6 +62,9 @@ class TaskRecords:
     def file(self, name: str) -> Path:
         return self.folder / f"{name.replace(' ', '-')}.json"
 
+    def file_of_0_1(self, name: str) -> Path:
+        return self.old_folder / f"{name.replace(' ', '-')}.json"
+
     def read(self, name: str) -> dict[str, Any]:
         """The record of a task; empty without one. One that is damaged counts as none: the work is done again."""
         return _record_in(self.file(name))
@@ -79,15 +83,16 @@ class TaskRecords:
     def _adopted(self, task: Task) -> bool:
         """Whether version 0.1 has finished the task; then it gets a record that says so."""
         name, keys = task.of_0_1
-        old = _record_in(self.old_folder / f"{name.replace(' ', '-')}.json") if name else {}
+        old = _record_in(self.file_of_0_1(name)) if name else {}
         done = old.get("key") in keys and all(content_print(self.root / path) for path in task.makes)
         if done:
             self.finish(task, by="0.1")
         return done
 
     def is_of_0_1(self, name: str) -> bool:
-        """Whether the task was done by version 0.1, which recorded less."""
-        return self.read(name).get("by") == "0.1"
+        """Whether version 0.1 did the task; until this version goes on with the run, only 0.1's own record says so."""
+        record = self.read(name)
+        return record.get("by") == "0.1" if record else bool(_record_in(self.file_of_0_1(name)))
 
     def print_of(self, name: str) -> str:
         """Changes with the results of a task; empty where none are recorded."""
@@ -135,10 +140,17 @@ def _record_in(file: Path) -> dict[str, Any]:
         record = read_json(file)
     except ValueError:
         record = None
-    if not isinstance(record, dict) or "key" not in record:
+    if not isinstance(record, dict) or not _is_record(record):
         print(f"  {file} is damaged: what it records counts as not done")
         return {}
     return record
+
+
+def _is_record(record: dict[str, Any]) -> bool:
+    """Whether it has the form in which records are written; those of version 0.1 hold a key alone."""
+    forms = {"key": str, "made": dict, "used": dict, "sample": int, "orders": int, "scales": list}
+    known = all(isinstance(record[name], form) for name, form in forms.items() if name in record)
+    return known and "key" in record and (not record.get("finished") or {"made", "used"} <= record.keys())
 
 
 def content_print(path: Path) -> str:
@@ -194,7 +206,7 @@ class TaskGraph:
         return [name for name in self.tasks if name in wanted]
 
     def ready(self, goals: Iterable[str]) -> list[Task]:
-        """Those of the outstanding tasks that nobody has taken and whose needs are all done."""
+        """Outstanding tasks that nobody has taken and whose needs are all done."""
         waiting = (self.tasks[name] for name in self.outstanding(goals) if name not in self.running)
         return [task for task in waiting if set(task.needs) <= self.done]
 
@@ -229,9 +241,15 @@ def code_print(parts: Collection[str]) -> str:
     Args:
         parts: how the paths of the modules concerned begin.
     """
-    cells = [cell for title, cell in notebook_cells().items() if title.removeprefix("# @title mcvqa/").startswith(tuple(parts))]
-    trees = [ast.dump(_without_docstrings(ast.parse(cell))) for cell in cells]
+    modules = [code for cell in notebook_cells().values() for path, code in _modules_of(cell) if path.startswith(tuple(parts))]
+    trees = [ast.dump(_without_docstrings(ast.parse(code))) for code in modules]
     return settings_hash({"version": RESULTS_VERSION, "cells": [hashlib.sha256(t.encode()).hexdigest() for t in trees]})
+
+
+def _modules_of(cell: str) -> list[tuple[str, str]]:
+    """Path below the package and code of each module in a notebook's cell; small modules of a folder share one."""
+    _, *pieces = re.split(r"^# (?:@title )?mcvqa/(.*)$", cell, flags=re.MULTILINE)
+    return list(zip(pieces[::2], pieces[1::2], strict=True))
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
@@ -246,10 +264,10 @@ def notebook_cells() -> dict[str, str]:
     """Title -> the notebook's library cell as it was run last, in the order of first runs; empty in the package."""
     if Task.__module__ != "__main__":
         return {}
-    return {cell.split("\n")[0]: cell for cell in _run_cells() if cell.startswith("# @title mcvqa/")}
+    return {cell.split("\n")[0]: cell for cell in run_cells() if cell.startswith("# @title mcvqa/")}
 
 
-def _run_cells() -> Iterator[str]:
+def run_cells() -> Iterator[str]:
     """Every cell that was run, without those that Python could not read."""
     for cell in vars(sys.modules["__main__"]).get("In", []):
         with contextlib.suppress(SyntaxError):

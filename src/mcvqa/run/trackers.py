@@ -30,7 +30,8 @@ PACKAGES = {"comet_ml": "comet-ml"}  # where they are not called as the tracker
 
 # %% in the run's process
 def require_trackers(config: Config) -> None:
-    """
+    """Check that the trackers can be used.
+
     Raises:
         ConfigError: report_to names a tracker that is unknown or not installed.
     """
@@ -129,7 +130,8 @@ class Trackers:
             self.active.pop(name, None)
 
     def log(self, values: dict[str, Any], own_step: int | None, step: int) -> None:
-        """
+        """Send values to the tracker.
+
         Args:
             values: numbers and texts by their names.
             own_step: of the fold.

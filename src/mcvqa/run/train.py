@@ -245,7 +245,7 @@ def require_untouched_0_1(project: Project, task: Task) -> None:
         RunStopped: it would.
     """
     fold, name = int(task.arguments["fold"]), task.of_0_1[0]
-    old = project.records.old_folder / f"{name.replace(' ', '-')}.json"
+    old = project.records.file_of_0_1(name)
     if old.exists() and not project.records.read(task.name) and (project.paths.fold(fold) / "result.json").exists():
         raise RunStopped(
             f"Fold {fold} was trained by version 0.1 with other settings or data, or its weights are damaged. It is not replaced "
@@ -262,8 +262,7 @@ def result_of(project: Project, fold: int) -> Accuracy:
     """
     file = project.paths.fold(fold) / "result.json"
     try:
-        right, n, *clusters = read_json(file)["accuracy"]
-        return Accuracy(int(right), int(n), *clusters)
+        return Accuracy.from_record(read_json(file)["accuracy"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{file} is damaged or missing ({error}): delete {file.parent} and train this fold again."

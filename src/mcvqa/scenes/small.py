@@ -73,7 +73,11 @@ def paint(rng: np.random.Generator, shapes: Sequence[Painted]) -> Image.Image:
 
 
 def small_questions(rng: np.random.Generator, shapes: Sequence[Painted], slots: Sequence[int]) -> Iterator[list[str]]:
-    """Text and choices of up to four questions. Args: slots: where their answers are."""
+    """Text and choices of up to four questions.
+
+    Args:
+        slots: where their answers are.
+    """
     any_one, other = (shapes[i] for i in rng.permutation(len(shapes))[:2])
     colors, kinds, cells = zip(*shapes, strict=True)
     asked = (

@@ -20,11 +20,14 @@ BEST_COLOR, TRIAL_COLOR = PALETTE[4], PALETTE[0]
 
 
 def draw_search(found: Found, importances: Mapping[str, float], folder: Path) -> dict[str, Path]:
-    """Draw all figures that have data. Returns: name of each -> its file.
+    """Draw all figures that have data.
 
     Args:
         importances: name of a setting -> its share of the variance of the log-loss; empty: there are too few trials.
         folder: where the files go.
+
+    Returns:
+        Name of each figure -> its file.
     """
     complete, searched = found.ranked, found.plan.searched
     to_draw: dict[str, Callable[[], Any]] = {
@@ -115,7 +118,7 @@ def _losses(trials: Sequence[TrialResult]) -> np.ndarray:
 
 
 def _axis_places(one: Searched, trials: Sequence[TrialResult]) -> list[float]:
-    """Where values stand on an axis: numbers of a range as they are, others by their place among the values."""
+    """Positions of values on an axis: numbers of a range as they are, others by their rank among the values."""
     found = [trial.values[one.name] for trial in trials]
     return [one.values.index(value) for value in found] if one.values else found
 

@@ -33,7 +33,7 @@ class Judgement:
 
     @cached_property
     def standard_error(self) -> float:
-        """Of the log-loss, clustered by image group."""
+        """Standard error of the log-loss, clustered by image group."""
         return clustered_error(self.losses, self.groups)
 
     @property

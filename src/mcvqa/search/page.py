@@ -73,7 +73,11 @@ HEADER = ("trial", "log-loss", "above the best", "accuracy", "epochs", "time", "
 
 
 def write_search_page(found: Found, importances: Mapping[str, float]) -> Path:
-    """Write the page with its figures. Args: importances: as `draw_search` takes them."""
+    """Write the page with its figures.
+
+    Args:
+        importances: as `draw_search` takes them.
+    """
     folder = found.plan.paths.experiment
     figures = draw_search(found, importances, folder)
     environment = jinja2.Environment(
@@ -90,7 +94,12 @@ def write_search_page(found: Found, importances: Mapping[str, float]) -> Path:
 
 
 def importances_of(study: Any, complete: int, seed: int) -> dict[str, float]:
-    """How much each setting matters; empty where that cannot be said. Args: study: of Optuna; complete: different trials."""
+    """How much each setting matters; empty where that cannot be said.
+
+    Args:
+        study: of Optuna.
+        complete: number of different trials.
+    """
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     found: dict[str, float] = {}

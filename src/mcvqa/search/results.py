@@ -52,7 +52,11 @@ class TrialResult:
 
 
 def trial_results(plan: SearchPlan, data: RunData, trials: Sequence[Any]) -> list[TrialResult]:
-    """The trials of a study, oldest first. Args: trials: of Optuna."""
+    """The trials of a study, oldest first.
+
+    Args:
+        trials: of Optuna.
+    """
     return [trial_result(plan, data, trial) for trial in trials]
 
 
@@ -109,7 +113,7 @@ class Found:
 
     @property
     def ties(self) -> list[TrialResult]:
-        """Those that the rows cannot tell from the best one."""
+        """Trials that the rows cannot tell from the best one."""
         first, *others = self.ranked
         assert first.judged is not None
         return [one for one in others if one.judged is not None and one.judged.ties_with(first.judged)]
@@ -129,7 +133,11 @@ def ranked(trials: Sequence[TrialResult]) -> list[TrialResult]:
 
 
 def confirmed_result(plan: SearchPlan, data: RunData, trial: TrialResult, everywhere: Judgement) -> Confirmed:
-    """Args: everywhere: how good the run is on the rows of all folds."""
+    """The result of a confirmed run, on all rows and on those that did not choose it.
+
+    Args:
+        everywhere: how good the run is on the rows of all folds.
+    """
     rows = np.flatnonzero(data.validated(plan.fold)).tolist()
     elsewhere = ~np.isin(everywhere.ids, [data.train[row].id for row in rows])
     parts = (getattr(everywhere, name)[elsewhere] for name in ("ids", "losses", "right", "groups"))

@@ -56,10 +56,15 @@ def search_here(study: SearchStudy, output: Path, tell: Tell) -> None:
 
 
 def confirm_here(plan: SearchPlan, values: Mapping[str, Any], output: Path) -> Judgement:
-    """Train the other folds of a run. Args: values: of the searched settings; output: file for what the run prints.
+    """Train the other folds of a run.
+
+    Args:
+        values: of the searched settings.
+        output: file for what the run prints.
 
     Raises:
-        Owned: another process does it. McvqaError, Interrupted, TimeUp: from the run.
+        Owned: another process does it.
+        McvqaError, Interrupted, TimeUp: from the run.
     """
     with Alarm(plan.end - time.time()), _printed_to(output):
         return confirm(plan, values)

@@ -60,7 +60,7 @@ class Searched:
         return min(max(float(f"{value:.3g}"), self.low), self.high)
 
     def distribution(self) -> Any:
-        """For Optuna."""
+        """The distribution that Optuna draws from."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.values:

@@ -210,7 +210,11 @@ class SearchStudy:
         return None
 
     def fail(self, trial: Any, note: str) -> None:
-        """Settle a trial that trying again would not mend. Args: note: why, in a sentence."""
+        """Settle a trial that trying again would not mend.
+
+        Args:
+            note: why, in a sentence.
+        """
         trial.set_user_attr("note", note)
         self.study.tell(trial, state=required_optuna().trial.TrialState.FAIL)
 
@@ -306,7 +310,11 @@ def _without_password(storage: str) -> str:
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any], absent: str) -> str:
-    """'n_folds was 3, is 5'. Args: absent: what is said of one that is not there."""
+    """Differences in words, such as 'n_folds was 3, is 5'.
+
+    Args:
+        absent: what is said of one that is not there.
+    """
     def spelled(values: Mapping[str, Any], name: str) -> str:
         return repr(values[name]) if name in values else absent
 

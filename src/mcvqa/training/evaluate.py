@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,6 +47,9 @@ class Evaluator:
     def __init__(self, job: FoldJob, answers: Answering, state: TrainingState) -> None:
         self.job, self.answers, self.state = job, answers, state
         self.maker = job.validating or job.maker
+        self._indices: list[int] = []
+        self._rows: list[Any] = []
+        self._rows_per_pass = 0
 
     def scoring_variant(self) -> str:
         """The kind of weights used for scoring: SWA if available, else EMA, else raw."""
@@ -78,8 +80,8 @@ class Evaluator:
         if not self.job.validation:
             return dict.fromkeys(names, Validation([], Accuracy(0, 0), float("nan")))
         results = {}
-        if self.job.features:  # before scoring is timed
-            self.job.features([question.image for question in self.questions])
+        if not self._indices:
+            self._choose_rows()
         for name in names:
             started = time.monotonic()
             with self.weights(name):
@@ -96,25 +98,21 @@ class Evaluator:
 
     @property
     def questions(self) -> Sequence[Question]:
-        """The validation rows in use: all, or within a time budget a random sample."""
+        """The rows that `validate` uses: all, or within a time budget a random sample."""
         return [self.job.validation[i] for i in self._indices]
 
-    @cached_property
-    def _indices(self) -> list[int]:
-        available, state = len(self.job.validation), self.state
+    def _choose_rows(self) -> None:
+        """Choose the validation rows, the same in every session, and encode them; all processes do it together."""
+        job, available, state = self.job, len(self.job.validation), self.state
         if not state.validation_rows:
-            wanted = by_main(self.job.schedule.validation_rows, available) if self.job.schedule else available
+            wanted = by_main(job.schedule.validation_rows, available) if job.schedule else available
             state.validation_rows = min(max(wanted, 1), available)
-        order = np.random.default_rng([self.job.config.seed, self.job.fold]).permutation(available)
-        return sorted(order[: state.validation_rows].tolist())
-
-    @cached_property
-    def _rows(self) -> list[Any]:
-        return encode_rows(self.maker, self.questions, [None] * len(self.questions), self.job.base.plan.workers)
-
-    @cached_property
-    def _rows_per_pass(self) -> int:
-        return rows_per_pass(self.answers, self.maker, self._rows, self.job.config, self.job.base.plan)
+        order = np.random.default_rng([job.config.seed, job.fold]).permutation(available)
+        self._indices = sorted(order[: state.validation_rows].tolist())
+        if job.features:  # before scoring is timed
+            job.features([question.image for question in self.questions])
+        self._rows = encode_rows(self.maker, self.questions, [None] * len(self.questions), job.base.plan.workers)
+        self._rows_per_pass = rows_per_pass(self.answers, self.maker, self._rows, job.config, job.base.plan)
 
     def _score(self, title: str) -> Validation:
         job, questions = self.job, self.questions

@@ -257,7 +257,7 @@ def _wait_for(writing: Iterable[Future]) -> None:
 
 
 def _as_numpy(features: torch.Tensor) -> np.ndarray:
-    """As a numpy array, which cannot be bfloat16: two-byte formats are stored as int16 bits, and the key names the format."""
+    """Convert to numpy, which has no bfloat16: two-byte formats are stored as int16 bits, and the key names the format."""
     features = features.contiguous()
     return features.view(torch.int16).numpy() if features.dtype.itemsize == 2 else features.numpy()
 

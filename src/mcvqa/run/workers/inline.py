@@ -27,12 +27,10 @@ class InlineWorker:
         return 1
 
     def run(self, graph: TaskGraph, goals: Iterable[str], allot: Allot = as_it_is) -> None:
-        """Do what the goals need and is not done.
+        """Do what the goals need and is not done. An error of a task passes through; finished tasks stay so.
 
         Args:
             allot: called with each task before it starts.
-
-        Raises: what a task raises; tasks that are finished stay so.
         """
         goals = list(goals)
         while ready := graph.ready(goals):

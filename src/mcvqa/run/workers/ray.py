@@ -299,7 +299,7 @@ def ray_workers(project: Project, program: Callable[..., Any], loaders: int) -> 
 
 
 def run_name_of(project: Project) -> str:
-    """By which a run is known on the cluster."""
+    """The name by which a run is known on the cluster."""
     return str(project.paths.experiment.absolute())
 
 
