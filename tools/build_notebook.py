@@ -77,7 +77,10 @@ NOT_IN_NOTEBOOK = {
     "insight": "evidence per row, label audit, explorer", "run.insights": "evidence per row, label audit",
     **dict.fromkeys(("run.parts", "run.unfinished"), "test rows that a time budget had no time for: a GPU has"),
     "run.explorer": "the explorer", "data.fixes": "labels that the audit has found",
-    "run.guidance": "weights of rows, pseudo labels, a teacher", "answer": "the model after training",
+    "run.guidance": "weights of rows, pseudo labels, a teacher", **dict.fromkeys(("run.seeds", "run.other_seeds"), "n_seeds"),
+    **dict.fromkeys(("run.final", "run.final_steps", "run.final_fit"), "final_fit"), "run.averages": "average=auto",
+    "run.learned": "evidence=full",
+    "run.beside": "other seeds, the choice of weights and the final model in the report", "answer": "the model after training",
 }
 # the same for single top-level names of other modules: nothing in the notebook uses them
 NAMES_NOT_IN_NOTEBOOK = {

@@ -103,7 +103,7 @@ def row_generator(seed: int, epoch: int, name: str) -> np.random.Generator:
 def training_row(maker: Maker, question: Question, epoch: int, config: Config) -> Any:
     """The augmented training row of an epoch: choices shuffled along with the answer, the ending paraphrased, changed by the
     user's own function."""
-    random = row_generator(config.seed, epoch, question.id)
+    random = row_generator(config.training_seed, epoch, question.id)
     orders = training_orders(question.choices, config, random)
     if config.use_augmentation and random.random() < config.aug_prob:
         question = replace(question, text=paraphrase(question.text, random))
@@ -333,6 +333,6 @@ def without_empty(question: Question, logprobs: np.ndarray) -> np.ndarray:
 # %% optimizer steps of an epoch
 def epoch_windows(n_rows: int, epoch: int, config: Config) -> Iterator[np.ndarray]:
     """Row numbers of each optimizer step of an epoch; the last step may have fewer rows."""
-    order = np.random.default_rng([config.seed, epoch]).permutation(n_rows)
+    order = np.random.default_rng([config.training_seed, epoch]).permutation(n_rows)
     for start in range(0, n_rows, config.effective_batch):
         yield order[start : start + config.effective_batch]

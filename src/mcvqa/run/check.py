@@ -310,7 +310,8 @@ def _check_disk(config: Config, size: ModelSize, plan: DevicePlan, data: RunData
         features: bytes of the image features, which may be left out.
     """
     at_once = len(worker_gpus(config, plan.device))
-    need = disk_need(config, size.trained, data, len(config.folds_to_train), at_once)
+    models = (len(config.folds_to_train) + config.final_fit) * config.n_seeds
+    need = disk_need(config, size.trained, data, models, at_once)
     free = free_space(Path(config.output_dir))
     enough = need.total <= free
     print_line(enough, f"disk: {need.total / GIB:.2f} of {free / GIB:.1f} GiB free ({need})")
@@ -357,12 +358,13 @@ def estimate_time(
     forward = 2 * size.language_linears * tokens  # of a row
     passes = 2 if config.lora_r else 3  # adapters: no gradient for the frozen weights
     step = config.effective_batch * forward * (passes + again) / rate
-    folds = len(config.folds_to_train)
-    steps = int(np.ceil(train_rows * (1 - 1 / config.n_folds) / config.effective_batch)) * config.num_epochs * folds
+    folds, finals = len(config.folds_to_train) * config.n_seeds, config.final_fit * config.n_seeds
+    of_fold, of_final = (int(np.ceil(share * train_rows / config.effective_batch)) for share in (1 - 1 / config.n_folds, 1))
+    steps = (of_fold * folds + of_final * finals) * config.num_epochs
     validated = train_rows * folds / config.n_folds
     validations = config.num_epochs + config.use_ema + config.use_swa  # of every kind of weights at the end
     row_cost = Work(folds, config.num_epochs, *tta_plan(config)).row_cost
-    scored = validated * (validations + row_cost) + folds * test_rows * row_cost
+    scored = validated * (validations + row_cost) + (folds + finals) * test_rows * row_cost
     return TimeEstimate(step, steps, 2 * size.vision * patches / rate, steps * step, scored * forward / rate)
 
 

@@ -76,9 +76,9 @@ class Execution:
         self.close()
 
     def close(self) -> None:
-        """End the worker processes; the training in progress is saved."""
+        """End the worker processes, where the training in progress is saved, and free the model's memory."""
         self.workers.close()
-        self.side.release()
+        self.side.unload()
 
     def unload_model(self) -> None:
         """Free the memory of this process's model before worker processes load theirs."""
@@ -174,7 +174,7 @@ def prepare_model(
     folds_left, n_workers = len(project.config.folds_to_train) - len(trained), len(worker_gpus(project.config, plan.device))
     loaded = by_each(load_encoder, project.config)
     size = measure_model(loaded[-1], project.config)
-    need = disk_need(project.config, size.trained, data, folds_left, n_workers)
+    need = disk_need(project.config, size.trained, data, folds_left + project.config.final_fit, n_workers)
     by_main(require_space, need, project.config)
     by_main(require_rows_fit, project.config, data, plan, folds_left > 0, loaded, size)
     keep_features = by_main(features_fit, project, data, plan, need, loaded)
@@ -225,7 +225,12 @@ def trained_folds(project: Project, data: RunData) -> tuple[int, ...]:
 
 
 def _all_scored(project: Project, data: RunData) -> bool:
-    return all(is_scored(project, data, project.config, fold) for fold in project.config.folds_to_train)
+    scored = all(is_scored(project, data, project.config, fold) for fold in project.config.folds_to_train)
+    if scored and project.config.final_fit:
+        from mcvqa.run.final import final_is_done
+
+        return final_is_done(project, data)
+    return scored
 
 
 TASK_FUNCTIONS: dict[str, Callable[[ModelSide, Task], None]] = {"features": do_features, "train": do_train, "score": do_score}

@@ -11,6 +11,7 @@ from mcvqa.insight.evidence import RowEvidence
 from mcvqa.insight.explorer import ExploredRun
 from mcvqa.run.dataset import RunData
 from mcvqa.run.insights import evidence_of_run
+from mcvqa.run.learned import learned_probabilities
 from mcvqa.run.project import Project
 from mcvqa.run.score import unmeasured_folds
 
@@ -26,7 +27,8 @@ def explored_run(project: Project, data: RunData, prior: Prior, members: tuple[M
     """
     assert members[0].oof is not None
     answers = {q.id: q.answer for q in data.train if q.answer is not None}
-    rows = evidence_of_run(data, prior, members, temperature_of(members[0].oof, answers))
+    temperature = temperature_of(members[0].oof, answers)
+    rows = evidence_of_run(data, prior, members, temperature, learned_probabilities(project, data))
     records = data.records.items()
     unmeasured = next(iter(unmeasured_folds(project, data).values()), "")
     return ExploredRun(

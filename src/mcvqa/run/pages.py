@@ -6,7 +6,7 @@ from typing import Any
 from mcvqa.config import settings_hash
 from mcvqa.data.images import ImageError, open_image
 from mcvqa.data.language import language_of_pages
-from mcvqa.report.content import DataFindings
+from mcvqa.report.content import DataFindings, ReportBlock
 from mcvqa.report.gallery import ErrorTag, Thumbnail, error_cards, gallery_as_html, thumbnails_of
 from mcvqa.report.metrics import WrongAnswer
 from mcvqa.run.dataset import RunData
@@ -24,10 +24,12 @@ class Explained:
     Attributes:
         fixes: what is said of fixed labels.
         tags: id of each wrongly answered row -> what is probably the matter.
+        more: language -> what follows the accuracies.
     """
 
     fixes: str = ""
     tags: Mapping[str, ErrorTag] = field(default_factory=dict)
+    more: Mapping[str, Sequence[ReportBlock]] = field(default_factory=dict)
 
 
 def thumbnails_in_report(data: RunData, errors: Sequence[WrongAnswer], found: DataFindings) -> dict[str, Thumbnail]:

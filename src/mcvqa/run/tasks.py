@@ -184,7 +184,12 @@ class TaskGraph:
     @classmethod
     def of(cls, tasks: Iterable[Task], done: Callable[[Task], bool]) -> "TaskGraph":
         named = {task.name: task for task in tasks}
-        return cls(named, {name for name, task in named.items() if task.key and done(task)})
+        whole = {name for name, task in named.items() if task.key and done(task)}
+
+        def stands(name: str) -> bool:  # what was made from what will be made again is made again too
+            return name in whole and all(stands(need) for need in named[name].needs if need in named and named[need].key)
+
+        return cls(named, {name for name in named if stands(name)})
 
     def outstanding(self, goals: Iterable[str]) -> list[str]:
         """The goals that are not done and what they need that is not done, in the order of the graph."""

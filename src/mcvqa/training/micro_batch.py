@@ -79,7 +79,7 @@ def find_micro_batch(stepper: Stepper) -> None:
     longest, tokens = rows[0], job.maker.tokens(rows[0])
     if not trials:
         stop_all(TrainingError(
-            f"Fold {job.fold}: the longest row ({longest.id}, {tokens} tokens) does not fit on its own into "
+            f"{job.title.capitalize()}: the longest row ({longest.id}, {tokens} tokens) does not fit on its own into "
             f"{MARGIN:.0%} of {limit / GIB:.1f} GiB (gradient_checkpointing={config.gradient_checkpointing}). "
             f"{less_memory(config, four_bit=job.base.plan.four_bit)}"
         ))
@@ -153,12 +153,12 @@ def use_less_memory(stepper: Stepper) -> None:
     previous = str(job.memory)
     if not job.memory.shrink(job.config):
         stop_all(TrainingError(
-            f"Fold {job.fold}, step {step}: the GPU's memory is full with {previous}, so not even one row fits. "
+            f"{job.title.capitalize()}, step {step}: the GPU's memory is full with {previous}, so not even one row fits. "
             f"{less_memory(job.config, four_bit=job.base.plan.four_bit)}"
         ))
     stepper.answers.set_checkpointing(job.memory.checkpointing)
     stepper.recorder.forget()
     tqdm.write(
-        f"fold {job.fold} step {step}: the GPU's memory was full with {previous}. The step is repeated with "
+        f"{job.title} step {step}: the GPU's memory was full with {previous}. The step is repeated with "
         f"{job.memory}; it still counts {counted(job.config.effective_batch, 'row')}."
     )

@@ -326,7 +326,7 @@ def _raise(error: Exception | None) -> None:
 def prepare(job: FoldJob) -> Stepper:
     """Prepare a fold for its first step: adapters, optimizer and averages."""
     config, plan = job.config, job.base.plan
-    model = make_trainable(job.base, config, config.seed + job.fold, job.start)
+    model = make_trainable(job.base, config, config.training_seed + job.fold, job.start)
     parameters = trained_parameters(model)
     precision = {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(plan.dtype, "no") if plan.amp else "no"
     AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may change precision or device between runs
