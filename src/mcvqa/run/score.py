@@ -189,8 +189,8 @@ def valid_scores(project: Project, data: RunData, fold: int) -> tuple[Scores, Sc
     if reason is not None:
         verified(project.paths.fold(fold) / project.config.keep)
         raise RunStopped(
-            f"Fold {fold} of the run {project.config.run!r} {reason}. Score it first, with the settings given here: mcvqa predict "
-            f"{project.config.run}"
+            f"Fold {fold} of the run {project.config.run!r} {reason}. Score it first, with the settings given here: mcvqa "
+            f"predict {project.config.run}"
         )
     scores = {split: load_scores(project.paths.scores / f"fold{fold}-{split}.npz") for split in splits_of(data)}
     return scores["oof"], scores.get("test", scores["oof"].rows(np.arange(0)))
