@@ -1,6 +1,7 @@
 """The notebooks: made from the package, whole in one file, and running from an empty folder where the package is not."""
 import ast
 import atexit
+import difflib
 import functools
 import importlib.util
 import json
@@ -21,22 +22,26 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from tools.build_notebook import (
     COLLAPSED,
+    LIBRARY_PART,
     LIBRARY_TITLE,
     NAMES_NOT_IN_NOTEBOOK,
     NOT_IN_NOTEBOOK,
     ROOT,
     STORIES,
     Module,
+    Piece,
     StoryError,
     build,
+    by_folder,
     left_out,
     requirements,
     with_filled_lines,
+    with_narrow_hanging,
     with_plain_signatures,
     with_single_quotes,
 )
 
-from mcvqa.config import Config, ConfigError
+from mcvqa.config import OTHER_NAMES, PRESETS, Config, ConfigError, load_config
 from mcvqa.data.questions import Question, read_questions
 from mcvqa.report.submission import validate_submission
 from mcvqa.scoring.scores import load_scores
@@ -44,7 +49,7 @@ from tests.conftest import make_dataset
 from tests.test_structure import MODULES, PACKAGE, module_name
 
 NOTEBOOK = ROOT / "Kaggle_AllInOne_Pro.ipynb"
-MOST_BYTES = 800_000
+MOST_BYTES, MOST_CELLS = 800_000, 120
 
 
 def cells_of(file: Path) -> list[dict]:
@@ -55,9 +60,12 @@ def cells_of(file: Path) -> list[dict]:
 CELLS = cells_of(NOTEBOOK)
 CODE = [cell for cell in CELLS if cell["cell_type"] == "code"]
 LIBRARY = [cell for cell in CODE if cell["source"].startswith(LIBRARY_TITLE)]
-OF_MODULE = defaultdict(list)  # module -> its cells
+OF_MODULE = defaultdict(list)  # module -> its pieces, which are cells or share one with others of its folder
 for cell in LIBRARY:
-    OF_MODULE[cell["source"].removeprefix(LIBRARY_TITLE).split(".py")[0].replace("/", ".")].append(cell["source"])
+    title, code = cell["source"].split("\n", 1)
+    for piece in code.strip().split(f"\n{LIBRARY_PART}") if ", " in title else [f"{title.removeprefix(LIBRARY_TITLE)}\n{code}"]:
+        path, code = piece.removeprefix(LIBRARY_PART).split("\n", 1)
+        OF_MODULE[path.split(".py")[0].replace("/", ".")].append(code)
 OWN = [cell for cell in CODE if cell["id"].startswith("own-")]
 USER = [cell for cell in CODE if cell["id"].startswith("user-")]
 
@@ -71,7 +79,7 @@ def test_a_notebook_is_what_the_package_and_its_story_make(name):
 
 @pytest.mark.parametrize("name", STORIES)
 def test_a_notebook_is_small_and_its_cells_compile(name):
-    assert (ROOT / name).stat().st_size <= MOST_BYTES
+    assert (ROOT / name).stat().st_size <= MOST_BYTES and len(cells_of(ROOT / name)) <= MOST_CELLS
     for cell in cells_of(ROOT / name):
         if cell["cell_type"] == "code":
             compile(cell["source"], cell["id"], "exec")
@@ -105,7 +113,7 @@ def test_every_part_of_every_module_is_there_once():
         made = [statement for cell in cells for statement in code_of(cell)]
         source = with_plain_signatures(Module(name).source)
         assert sorted(made) == sorted(code_of(source, NAMES_NOT_IN_NOTEBOOK.get(name, ()))), name
-        assert cells[0].split("\n")[1].startswith(('"', "'")), f"{name}: the docstring comes first"
+        assert cells[0].startswith(('"', "'")), f"{name}: the docstring comes first"
     assert len(LIBRARY) == len({cell["source"].split("\n")[0] for cell in LIBRARY})
 
 
@@ -119,12 +127,11 @@ def test_what_stays_in_the_package_is_refused_where_it_is_asked_for():
         "data.choice_lists", "run.trackers", "run.insights", "data.fixes", "run.start", "data.picture_cells",
         "report.own_metrics", "model.augment", "run.workers.ray", "run.guidance", "data.marks", "run.of_search", "run.parts",
     )}
-    space = {"load_config": lambda **_: None, "found_data": lambda *_: Config(answer_by="generate"), "ConfigError": ConfigError,
-             "Config": Config, "PRESETS": {}}
+    space = {"checked_settings": lambda *_: Config(answer_by="generate"), "ConfigError": ConfigError, "Config": Config}
     own = next(cell["source"] for cell in OWN if "def with_data" in cell["source"])
     exec(ast.unparse(next(node for node in ast.parse(own).body if getattr(node, "name", "") == "with_data")), space)
     with pytest.raises(ConfigError, match="Only the package has it"):
-        space["with_data"]("auto", "quick", "auto", {})
+        space["with_data"]("auto", "quick", {})
 
 
 def test_what_is_not_in_the_notebook_is_in_the_package_or_planned():
@@ -184,6 +191,34 @@ def test_a_text_is_written_with_single_quotes_where_it_holds_none(code, shorter)
 def test_lines_inside_brackets_are_filled(code, filled):
     assert with_filled_lines(code) == filled
     assert ast.dump(ast.parse(code)) == ast.dump(ast.parse(filled))
+
+
+@pytest.mark.parametrize(("code", "narrower"), [
+    ("if a:\n    if b:\n        c()", None),
+    ("def f():\n    return g(\n        a, [\n            b,\n        ],\n    )",
+     "def f():\n    return g(\n      a, [\n        b,\n      ],\n    )"),
+    ("if a:\n    b = (c,\n         d)", None),
+    ("x = [\n    # why\n    a,\n]", "x = [\n  # why\n  a,\n]"),
+    ("x = f(\n    '''c\n    d''')\nif x:\n    e()", "x = f(\n  '''c\n    d''')\nif x:\n    e()"),
+    ("x = f(\n    f'''{c}\n    d''')", "x = f(\n  f'''{c}\n    d''')"),
+])
+def test_lines_inside_brackets_hang_by_two_spaces(code, narrower):
+    """None: nothing changes."""
+    assert with_narrow_hanging(code) == (narrower or code)
+    assert ast.dump(ast.parse(code)) == ast.dump(ast.parse(narrower or code))
+
+
+def test_small_modules_of_a_folder_share_a_cell():
+    """As far as each stays behind what it imports: scores imports base.files alone, budget and informing nothing of scoring."""
+    names = ("base.files", "scoring.scores", "base.informing", "run.tasks", "base.budget")
+    pieces = [Piece(Module(name), ("start",)) for name in names]
+    assert [piece.module.name for piece in by_folder(pieces)] == [
+        "base.files", "base.informing", "base.budget", "scoring.scores", "run.tasks"]
+    made = build("<!-- module: base.informing -->\n<!-- module: base.files -->")
+    cell = json.loads(made)["cells"][-1]["source"]
+    first, _, second, *_ = cell.split("\n")
+    assert first == f"{LIBRARY_TITLE}base/files.py, informing.py" and second == f"{LIBRARY_PART}base/files.py"
+    assert f"\n\n{LIBRARY_PART}base/informing.py\n'" in cell
 
 
 @pytest.mark.parametrize(("line", "said"), [
@@ -253,14 +288,89 @@ def test_other_cells_take_no_name_of_the_library():
 
 def test_no_name_of_ours_is_taken_for_a_setting():
     """NUM_EPOCHS in a user's cell is a setting: no constant may be called so."""
-    ours = {name for cell in CODE for name in bound_names(cell["source"])}
-    assert not ours & {name.upper() for name in Config.model_fields}
+    settings = {name.upper() for name in Config.model_fields}
+    (config_cell,) = [cell for cell in USER if "PRESET = " in cell["source"]]
+    ours = {name for cell in CODE if cell != config_cell for name in bound_names(cell["source"])}
+    assert not ours & settings
+    assert bound_names(config_cell["source"]).keys() <= settings | {"DATA", "PRESET", "MORE"}
 
 
 def test_every_name_is_defined():
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "--config", 'builtins=["In"]']
     done = subprocess.run([*command, *(str(ROOT / name) for name in STORIES)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+# %% section 2
+def section_2(folder: Path, *cells: str, **values: object) -> dict:
+    """The functions that read section 2, in a namespace with its values. Args: cells: that were run."""
+    source = next(cell["source"] for cell in OWN if "def with_data" in cell["source"])
+    wanted = {"settings_chosen", "names_given_values", "check_names", "allowed", "checked_settings", "data_folder"}
+    space = {
+        "Config": Config, "ConfigError": ConfigError, "PRESETS": PRESETS, "OTHER_NAMES": OTHER_NAMES, "load_config": load_config,
+        "re": re, "ast": ast, "difflib": difflib, "Path": Path, "host": "Kaggle", "ATTACHED": folder, "run_cells": lambda: cells,
+        "_holds_data": lambda place: (place / "train.csv").exists(), "DATA": "auto", "PRESET": "quick", "MORE": {}, **values,
+    }
+    tree = ast.parse(source)
+    tree.body = [node for node in tree.body if getattr(node, "name", "") in wanted]
+    exec(ast.unparse(tree), space)
+    return space
+
+
+def test_the_seeds_settings_are_lines_of_the_config_cell():
+    """None takes the preset's value, a value wins, and MORE wins over both."""
+    (config_cell,) = [cell["source"] for cell in USER if "PRESET = " in cell["source"]]
+    seeds = ["MODEL_ID", "IMAGE_SIZE", "N_FOLDS", "USE_KFOLD", "TRAIN_FOLDS", "NUM_EPOCHS", "BATCH_SIZE", "GRAD_ACCUM_STEPS",
+             "LEARNING_RATE", "LORA_R", "USE_AMP", "USE_EMA", "USE_SWA", "USE_TTA", "TTA_SCALES", "USE_SAMPLE", "SAMPLE_SIZE"]
+    assert [line.split(" = None  # preset; seed: ")[0] for line in config_cell.split("\n") if " = None" in line] == seeds
+    space = section_2(Path("nowhere"), NUM_EPOCHS=5, TRAIN_FOLDS=[0], USE_TTA=None, MORE={"LORA_R": 4, "NUM_EPOCHS": 2})
+    assert space["settings_chosen"]() == ("auto", "quick", {"num_epochs": 2, "train_folds": [0], "lora_r": 4})
+    assert space["checked_settings"]("best", {"num_epochs": 2}) == load_config(preset="best", changes={"num_epochs": 2})
+
+
+@pytest.mark.parametrize(("preset", "more", "said"), [
+    ("fast", {}, "'2 설정'의 PRESET = 'fast': quick, single, "),
+    ("quick", {"num_epochs": "five"}, "'2 설정'의 NUM_EPOCHS = 'five': 0부터 1000까지 쓸 수 있습니다.\nnum_epochs='five' is"),
+    ("quick", {"num_epoch": 5}, "'2 설정'의 NUM_EPOCH = 5: 이런 설정은 없습니다. NUM_EPOCHS를 찾으셨나요?\nThere is no setting"),
+    ("quick", {"quantization": "4bits"}, "'2 설정'의 QUANTIZATION = '4bits': auto, 4bit, none 중에서 고르세요."),
+    ("quick", {"use_amp": "maybe"}, "'2 설정'의 USE_AMP = 'maybe': True나 False를 적으세요."),
+    ("ensemble", {"train_folds": [7]}, "'2 설정'의 TRAIN_FOLDS = [7]: 다른 설정과 맞지 않습니다.\ntrain_folds=[7]: "),
+])
+def test_what_section_2_cannot_hold_is_said_in_its_words(preset, more, said, tmp_path):
+    with pytest.raises(ConfigError, match="^" + re.escape(said)) as error:
+        section_2(tmp_path)["checked_settings"](preset, more)
+    assert "mcvqa" not in str(error.value) and "--" not in str(error.value), "no advice for the command line"
+
+
+def test_data_that_are_not_there_are_said_before_anything_else(tmp_path):
+    space = section_2(tmp_path)
+    assert space["data_folder"]("auto") == ""
+    for data in ("nowhere", "/content/drive/MyDrive/data.zip"):
+        with pytest.raises(ConfigError, match=f"^'2 설정'의 DATA = '{data}': 그런 폴더나 .zip이 없습니다"):
+            space["data_folder"](data)
+    (tmp_path / "train.csv").touch()
+    assert space["data_folder"]("auto") == space["data_folder"](str(tmp_path)) == str(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "value", "said"), [
+    ("MORE", "NUM_EPOCHS=5", "'2 설정'의 MORE: dict(SEED=1)처럼 적으세요."),
+    ("DATA", None, "'2 설정'의 DATA: \"auto\"처럼 적으세요."),
+])
+def test_section_2_with_a_value_of_the_wrong_kind(name, value, said, tmp_path):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        section_2(tmp_path, **{name: value})["settings_chosen"]()
+
+
+def test_a_name_in_section_2_that_is_no_setting_and_values_above_it_are_said(tmp_path, capsys):
+    for line, meant in (("NUM_EPOCH = 5", "NUM_EPOCHS"), ('MODEL = "tiny"', "MODEL_ID")):
+        with pytest.raises(ConfigError, match=f"^'2 설정'의 {line.split()[0]}: 이런 설정은 없습니다. {meant}를 찾으셨나요"):
+            section_2(tmp_path, f'PRESET = "quick"\n{line}', "check_names()")["check_names"]()
+    now = 'PRESET = "quick"\nNUM_EPOCHS = None'
+    section_2(tmp_path, "NUM_EPOCHS = 5; mine = 1; MINE = 2", now, "check_names()")["check_names"]()
+    assert capsys.readouterr().out.startswith("! NUM_EPOCHS: '2 설정'보다 위의 셀에 적은 값은 쓰지 않습니다.")
+    older = 'PRESET = "quick"\nNUM_EPOCHS = 5'
+    section_2(tmp_path, older, now, "LORA_R = 4", "check_names()")["check_names"]()
+    assert capsys.readouterr().out == ""
 
 
 # %% running
@@ -349,7 +459,7 @@ class Session:
         library, cell = (cell["source"] for cell in CODE[:2])
         cell = edited([{"source": cell}], ATTACHED=f'Path("{self.folder / "input"}")', OPTIONAL='("mcvqa-font",)')[0]
         for name, lines in (("NEEDED", needed), ("NEEDED_ON_GPU", ())):
-            cell, count = re.subn(rf"^{name} = \(.*?^\)", f"{name} = {lines!r}", cell, flags=re.MULTILINE | re.DOTALL)
+            cell, count = re.subn(rf"^{name} = \(.*?\)$", f"{name} = {lines!r}", cell, flags=re.MULTILINE | re.DOTALL)
             assert count == 1
         again = f"try:\n    exec({cell!r})\nexcept RuntimeError as error:\n    print('refused:', error)"
         return run_cells([before, library, *[again] * times, after], self.folder, self.environment)
@@ -437,7 +547,7 @@ def test_attached_data_are_found_and_looked_at(tmp_path):
 @pytest.mark.nightly
 def test_attached_weights_are_found(tmp_path):
     """The trained `tiny`: in an attached folder, or beside the notebook."""
-    told_where = {"source": "config = with_data(DATA, PRESET, MODEL, MORE)\nprint(config.model_id)"}
+    told_where = {"source": "config = with_data(DATA, PRESET, MORE)\nprint(config.model_id)"}
     start = [*CODE[: place_of("config = with_data(")], told_where]
     (tmp_path / "working").mkdir()
     (tmp_path / "weights").mkdir()
@@ -455,8 +565,8 @@ def test_a_variable_called_like_a_setting_is_one_and_a_default_that_the_preset_o
     number = place_of("class Config(")
     more = dict(SMALL_DEMO_ROWS="(8, 4)", PRESET='"single"', MORE="dict(LORA_R=4)")
     output = run_cells(edited(cells, **more), tmp_path)
-    assert output.splitlines()[-1].split()[1] == "4" and "your own settings: lora_r=4\n" in output
-    assert "! num_epochs" not in output
+    assert output.splitlines()[-1].split()[1] == "4" and "! num_epochs" not in output
+    assert "changed against the preset: LORA_R 16 → 4\n" in output
     sources = edited(cells, **more)
     sources[number] = re.sub(r"(num_epochs: int = Field\(\s*default=)1", r"\g<1>7", sources[number])
     output = run_cells([*sources[:number], *sources[number:-1], "LORA_R = 2; LEARNING_RATE = 3e-4", sources[-1]], tmp_path)
@@ -530,7 +640,7 @@ def test_real_data_laid_out_as_kaggle_does_it(tmp_path):
     model = f'"{tmp_path / "input" / "tiny-weights" / "tiny"}"'
     asked = "one = data.test[0]\nanswer_one('nowhere.jpg', '?', 'a', 'b')\nprint('again')\n"
     asked += "answer_one(str(data.records[one.image].path), one.text, *one.choices)"
-    output = run_cells([*edited(CODE, ATTACHED=f'Path("{tmp_path / "input"}")', MODEL=model, MORE=more), asked], here)
+    output = run_cells([*edited(CODE, ATTACHED=f'Path("{tmp_path / "input"}")', MODEL_ID=model, MORE=more), asked], here)
     output, again = output.split("again\n")
     assert "could not be made, continuing without it: ImageError: nowhere.jpg: no such file" in output.splitlines()[-1]
     assert output.startswith("Kaggle, ") and "For all rows: preset `single`" in output and "in a process of its own" not in output

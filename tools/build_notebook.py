@@ -12,9 +12,10 @@ A story is Markdown. What stands in it becomes text, and:
     @needed@, @needed-gpu@    the requirements that pyproject.toml names
     @defaults@                the defaults of the settings that presets set
 
-Each module becomes one collapsed cell, the first sentence of its docstring first; other docstrings are cut after their first
-sentence (methods, private and short functions lose theirs), annotations of functions and `# %%` lines are cut, "text" is written
-as 'text', lines inside brackets are filled.
+Each module becomes one collapsed cell, the first sentence of its docstring first; small modules of one folder share a cell,
+whose title names them, and each begins there with a line of its own, `# mcvqa/data/folds.py`. Other docstrings are cut after
+their first sentence (methods, private and short functions lose theirs), annotations of functions and `# %%` lines are cut, "text"
+is written as 'text', lines inside brackets are filled and hang by two spaces.
 Imports inside the package are dropped, and those that an earlier cell has made: in the notebook all names live in one
 namespace. Where a function imports a module that stays in the package, its block becomes an error. What the story orders and the
 package does not have is an error that names it.
@@ -95,6 +96,7 @@ NAMES_NOT_IN_NOTEBOOK = {
 }
 
 LIBRARY_TITLE = "# @title mcvqa/"  # how a cell of the package begins
+LIBRARY_PART = "# mcvqa/"  # how a module begins in a cell that several share
 # what makes a cell start collapsed on Kaggle, on Colab (with the title in its first line) and in JupyterLab
 COLLAPSED = {"_kg_hide-input": True, "cellView": "form", "jupyter": {"source_hidden": True}}
 LANGUAGE = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"}
@@ -210,7 +212,7 @@ def without_imports(code: str, known: set[str]) -> str:
 
 def with_short_docstrings(code: str) -> str:
     """The code with the first sentence of each docstring, and none of methods, private functions, and functions of at most
-    five statements: whole ones cost 150 KB."""
+    eight statements: whole ones cost 150 KB."""
     lines = code.splitlines()
     for node in ast.walk(ast.parse(code)):
         if not isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) or not ast.get_docstring(node):
@@ -219,7 +221,7 @@ def with_short_docstrings(code: str) -> str:
         text = "\n".join(lines[first:last])
         name = getattr(node, "name", "")
         method = isinstance(node, ast.FunctionDef) and node.col_offset > 0
-        at_a_glance = isinstance(node, ast.FunctionDef) and len(node.body) <= 6
+        at_a_glance = isinstance(node, ast.FunctionDef) and len(node.body) <= 9
         private = method or at_a_glance or (name.startswith("_") and not name.startswith("__"))
         only_arguments = text.lstrip().startswith(('"""Args:', '"""Raises', '"""Attributes:'))
         if (private or only_arguments) and len(node.body) > 1:
@@ -253,7 +255,49 @@ def with_plain_signatures(code: str) -> str:
     return b"\n".join(lines).decode()
 
 
+def with_narrow_hanging(code: str) -> str:
+    """The code with two spaces instead of four for each level inside brackets, where they mean nothing. Statements keep four: two
+    would break what a student pastes.
+
+    Raises:
+        StoryError: it would mean something else.
+    """
+    lines, done = code.split("\n"), _lines_inside_texts(code)
+    depth, statement = 0, 0
+    for token in tokenize.generate_tokens(io.StringIO(code + "\n").readline):
+        number, bracket = token.start[0] - 1, token.string if token.type == tokenize.OP else ""
+        hanging = depth > 0
+        depth += (bracket in OPENING) - (bracket in CLOSING)
+        if number in done or not token.string.strip():
+            continue
+        done.add(number)
+        indent = len(lines[number]) - len(lines[number].lstrip())
+        statement = statement if hanging else indent
+        beyond = indent - statement
+        if hanging and beyond % 4 == 0:
+            lines[number] = " " * (statement + beyond // 2) + lines[number].lstrip()
+    text = "\n".join(lines)
+    if ast.dump(ast.parse(text)) != ast.dump(ast.parse(code)):
+        raise StoryError(f"the indentation cannot be changed: {code.splitlines()[0]}")
+    return text
+
+
+def _lines_inside_texts(code: str) -> set[int]:
+    """Numbers of the lines, counted from 0, that begin inside a text of several lines."""
+    inside: set[int] = set()
+    starts = []
+    for token in tokenize.generate_tokens(io.StringIO(code + "\n").readline):
+        kind = tokenize.tok_name[token.type]
+        if kind == "FSTRING_START":
+            starts.append(token.start[0])
+        if kind == "STRING" or kind == "FSTRING_END":
+            first = starts.pop() if kind == "FSTRING_END" else token.start[0]
+            inside |= set(range(first, token.end[0]))
+    return inside
+
+
 LONGEST_LINE = 130
+OPENING, CLOSING = tuple("([{"), tuple(")]}")
 
 
 def with_filled_lines(code: str) -> str:
@@ -373,39 +417,111 @@ PART = re.compile(r"<!-- part: (\S+) / (.+) -->")
 ORDER = re.compile(r"^(```python(?: hidden)?\n.*?^```$|<!-- (?:module|part): .*? -->$)", re.MULTILINE | re.DOTALL)
 
 
+LARGEST_SHARED_CELL = 20_000  # bytes of modules that share a cell: larger ones would be long to read, smaller ones too many
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A module in a library cell, or a part of one.
+
+    Attributes:
+        titles: of its parts.
+        part: title of the only part; empty: all that no line of the story orders by name.
+    """
+
+    module: Module
+    titles: tuple[str, ...]
+    part: str = ""
+
+    @property
+    def folder(self) -> str:
+        """'model/fast/'"""
+        return self.module.name.replace(".", "/").removesuffix(self.module.name.rpartition(".")[2])
+
+    @property
+    def path(self) -> str:
+        return f"{self.module.name.replace('.', '/')}.py{f' · {self.part}' if self.part else ''}"
+
+    @property
+    def slug(self) -> str:
+        name = self.module.name.replace(".", "-")
+        return f"{name}-{list(self.module.parts).index(self.part) + 1}" if self.part else name
+
+    def needs(self, other: "Piece") -> bool:
+        """Whether it stays behind the other one."""
+        return other.module.name in (self.module.name, *self.module.imported)
+
+
+def by_folder(pieces: list[Piece]) -> list[Piece]:
+    """The pieces, those of one folder together as far as each stays behind what it imports.
+
+    Args:
+        pieces: in an order in which each stands behind what it imports.
+    """
+    ordered: list[Piece] = []
+    while left := [piece for piece in pieces if piece not in ordered]:
+        ready = [piece for at, piece in enumerate(left) if not any(map(piece.needs, left[:at]))]
+        folder = ordered[-1].folder if ordered else ""
+        ordered.append(next((piece for piece in ready if piece.folder == folder), ready[0]))
+    return ordered
+
+
+def as_shown(code: str) -> str:
+    """The code of a collapsed cell with all that makes it shorter and changes nothing."""
+    return with_single_quotes(with_filled_lines(with_narrow_hanging(with_plain_signatures(with_short_docstrings(code)))))
+
+
 class Builder:
     """Turns one story into cells; remembers which modules and parts have come."""
 
     def __init__(self) -> None:
         self.cells: list[NotebookNode] = []
+        self.waiting: list[Piece] = []  # for their cells, which come before the next cell of another kind
         self.known: set[str] = set()
         self.imports: set[str] = set()  # those that library cells have made, one by one: 'from pathlib import Path'
         self.ordered: dict[str, list[str]] = {}  # module -> parts that lines of the story order by name
 
     def text(self, text: str, name: str) -> None:
+        self.library()
         self.cells.append(new_markdown_cell(text, id=name))
 
     def code(self, code: str, name: str, *, collapsed: bool) -> None:
+        self.library()
         self.cells.append(new_code_cell(code, id=name, metadata=COLLAPSED if collapsed else {}))
 
-    def library(self, module: Module, titles: list[str], part: str = "") -> None:
-        """A cell with these parts of a module. Args: part: title of the only part, '' for a module's own cell."""
-        slug, number = module.name.replace(".", "-"), list(module.parts).index(titles[0]) + 1
-        title = f"{LIBRARY_TITLE}{module.name.replace('.', '/')}.py{f' · {part}' if part else ''}"
-        shown = with_short_docstrings(without_imports(module.code(titles), self.imports))
-        code = with_single_quotes(with_filled_lines(with_plain_signatures(shown)))
-        code = re.sub(r"^# %% .*\n+", "", code, flags=re.MULTILINE)
-        self.code(f"{title}\n{code}", f"{slug}-{number}" if part else slug, collapsed=True)
+    def library(self) -> None:
+        """The cells of all pieces that wait for theirs."""
+        cells: list[list[Piece]] = []
+        shown, size = {}, 0
+        for piece in by_folder(self.waiting):
+            shown[piece] = self.shown(piece)
+            size += len(shown[piece].encode())
+            if cells and cells[-1][0].folder == piece.folder and size <= LARGEST_SHARED_CELL:
+                cells[-1].append(piece)
+            else:
+                cells.append([piece])
+                size = len(shown[piece].encode())
+        self.waiting = []
+        for pieces in cells:
+            first, *others = pieces
+            title = LIBRARY_TITLE + ", ".join([first.path, *(piece.path.removeprefix(first.folder) for piece in others)])
+            each = [f"{LIBRARY_PART}{piece.path}\n{shown[piece]}" for piece in pieces] if others else [shown[first]]
+            self.code("\n\n".join([title, *each]) if others else f"{title}\n{each[0]}", first.slug, collapsed=True)
 
-    def own_cell(self, module: Module) -> None:
-        """The cell of all that no line of the story orders by name."""
-        titles = [title for title in module.parts if title not in self.ordered.get(module.name, ())]
+    def shown(self, piece: Piece) -> str:
+        """The code of a piece as its cell shows it."""
+        code = as_shown(without_imports(piece.module.code(piece.titles), self.imports))
+        return re.sub(r"^# %% .*\n+", "", code, flags=re.MULTILINE)
+
+    def own_piece(self, module: Module) -> None:
+        """All that no line of the story orders by name."""
+        titles = tuple(title for title in module.parts if title not in self.ordered.get(module.name, ()))
         if titles:
-            self.library(module, titles)
+            self.waiting.append(Piece(module, titles))
 
     def module(self, name: str, line: str) -> None:
         for module in with_imported(name, self.known, line):
-            self.own_cell(module)
+            self.own_piece(module)
 
     def part(self, name: str, title: str, line: str) -> None:
         """After the module's own cell, where that has not come."""
@@ -414,8 +530,8 @@ class Builder:
             raise StoryError(f"{line}: {name} has no part {title!r}; it has {', '.join(map(repr, module.parts))}")
         if name not in self.known:
             self.known.add(name)
-            self.own_cell(module)
-        self.library(module, [title], title)
+            self.own_piece(module)
+        self.waiting.append(Piece(module, (title,), title))
 
     def story(self, story: str) -> list[NotebookNode]:
         """Raises StoryError."""
@@ -428,7 +544,8 @@ class Builder:
                 titles.append(order[2])
         for number, piece in enumerate(pieces):
             if fence := re.fullmatch(r"```python( hidden)?\n(.*)\n```", piece, re.DOTALL):
-                self.code(fence[2], f"{'own' if fence[1] else 'user'}-{number}", collapsed=bool(fence[1]))
+                kind, code = ("own", as_shown(fence[2])) if fence[1] else ("user", fence[2])
+                self.code(code, f"{kind}-{number}", collapsed=bool(fence[1]))
             elif order := MODULE.fullmatch(piece):
                 self.module(order[1], piece)
             elif order := PART.fullmatch(piece):
@@ -437,6 +554,7 @@ class Builder:
                 raise StoryError(f"not understood: {unknown[0]!r}")
             elif piece.strip():
                 self.text(piece.strip(), f"story-{number}")
+        self.library()
         return self.cells
 
 

@@ -24,7 +24,7 @@ import tomllib
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements.txt"
 PYTHONS = ("3.11", "3.12", "3.13")
-BUILD = ("setuptools>=77",)  # installs the package itself; the `build-system` of pyproject.toml
+BUILD = ("setuptools",)  # installs the package itself
 OF_TORCH = re.compile(r"nvidia-|cuda-|triton$")
 HEADER = f"""\
 # The versions that everything is tested with: Python {PYTHONS[0]} to {PYTHONS[-1]}, Linux. Made by `make lock`, not by hand.

@@ -239,6 +239,9 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         default="own",
         description="what the GPU is taken for; t4: float16, no FlashAttention, 15 GiB, to rehearse a T4 on a larger GPU",
     )
+    gpus_per_model: Literal["auto"] | Annotated[int, Ge(1), Le(64)] = Field(
+        default="auto", description="GPUs among which the layers of one model are divided; auto: as few as hold it"
+    )
     precision: Literal["auto", "float16", "bfloat16", "float32"] = Field(
         default="auto", json_schema_extra=WEIGHTS, description="number format of the weights; auto: by the GPU's capability"
     )

@@ -22,6 +22,23 @@ class DeviceError(McvqaError, RuntimeError):
 
 
 @dataclass(frozen=True)
+class Stage:
+    """The GPU that computes some layers of a model, and what it is expected to hold.
+
+    Attributes:
+        device: 'cuda:1'.
+        layers: numbers of the layers.
+        memory: bytes that may be used there.
+        weights: bytes of the weights there and of what training keeps for them.
+    """
+
+    device: str
+    layers: range
+    memory: int
+    weights: int
+
+
+@dataclass(frozen=True)
 class DevicePlan:
     """How and where to compute.
 
@@ -34,6 +51,7 @@ class DevicePlan:
         workers: loader processes, which read images and encode rows.
         reasons: one line per choice, for users.
         flash_attention: whether attention may run on FlashAttention's kernels, which need compute capability 8.0.
+        stages: the GPUs of a model that is divided among several (model/split.py); empty: it is not.
     """
 
     device: str
@@ -44,6 +62,12 @@ class DevicePlan:
     workers: int
     reasons: tuple[str, ...]
     flash_attention: bool = True
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def limits(self) -> dict[str | None, int]:
+        """Bytes that may be used, by GPU; None: the current one."""
+        return {stage.device: stage.memory for stage in self.stages} or {None: self.memory}
 
     @property
     def scale_gradients(self) -> bool:
@@ -180,7 +204,9 @@ def apply_device(plan: DevicePlan) -> None:
     torch.backends.cudnn.benchmark = False
     if plan.device == "cuda":
         _let_memory_grow()
-        torch.cuda.set_per_process_memory_fraction(min(1.0, plan.memory / _gpu_facts("cuda")[2]))
+        for gpu, memory in plan.limits.items():
+            whole = torch.cuda.get_device_properties(gpu).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, memory / whole), gpu)
         torch.backends.cuda.enable_flash_sdp(plan.flash_attention)
         torch.backends.cuda.enable_cudnn_sdp(False)
 

@@ -1,4 +1,5 @@
 """Loading the base model with full or 4-bit weights, and adding LoRA adapters."""
+import os
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from mcvqa.model.fast.block import blocks_suit
 from mcvqa.model.fast.forward import Answering, AnswerModel
 from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE
 from mcvqa.model.fast.overflow import cast_weights
+from mcvqa.model.memory import MARGIN
 from mcvqa.model.plain import PlainAnswerModel, PlainEncoder
 from mcvqa.model.published import FOUR_BIT, as_loaded, packing_settings, published_bits, unpack_linears
 from mcvqa.model.source import (
@@ -80,6 +82,10 @@ class BaseModel:
         """
         if self.family.vision is None:
             return PlainAnswerModel(model, self.family)
+        if self.plan.stages:
+            from mcvqa.model.split import SplitAnswerModel
+
+            return SplitAnswerModel(model, self.family, self.image_token_id, self.plan)
         return AnswerModel(model, self.family, self.image_token_id)
 
 
@@ -229,21 +235,30 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
             f"{config.model_id}: its config.json asks for an activation, dropout or rotary positions that the published models "
             f"of type {family.model_type} do not have, and that are not known here."
         )
-    plan = choose_weights(config, plan, model_config)
+    plan = place_model(config, plan, model_config)
     apply_device(plan)  # here, because every computing process first allocates memory here
     # not quantization_config=None: packed weights would be read as unpacked ones
     packing: dict[str, Any] = {"quantization_config": four_bit_settings(family, plan.dtype)} if plan.four_bit else {}
     if bits:
         packing = {"config": as_loaded(model_config, plan.dtype)}
+    devices: dict[str, Any] = {"": torch.cuda.current_device() if plan.device == "cuda" else plan.device}
+    if plan.stages:
+        from mcvqa.model.split import device_map
+
+        devices = device_map(model_config, family, plan.stages)
     with loading_model(config.model_id):
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             model_folder(config), **hub_revision(config), output_loading_info=True, ignore_mismatched_sizes=True,
             dtype=plan.dtype, trust_remote_code=False,
             attn_implementation=EVERY_TOKEN_ONCE if family.vision else None,  # None: the library's default
-            device_map={"": torch.cuda.current_device() if plan.device == "cuda" else plan.device}, **packing,
+            device_map=devices, **packing,
         )
     model, report = loaded
     require_all_tensors(report, model_folder(config))
+    if plan.stages:
+        from mcvqa.model.split import without_hooks
+
+        without_hooks(model)
     if bits:
         unpack_linears(model, plan.dtype, keep=family.decoder_layers if plan.four_bit else None)
         cast_weights(model, plan.dtype)  # some keep the precision of the file
@@ -439,6 +454,7 @@ class ModelSize:
 # checkpointing (about 1.5 GiB per 300 tokens) or of a larger one with it. If less were free, 4-bit weights would gain more
 # than dequantizing them in every pass costs.
 ACTIVATION_MEMORY = 3 * GIB
+LEAST_ROOM = 2 * GIB  # the same with 4-bit weights and checkpointing: a layer in full, and activations of a few rows
 
 
 def choose_weights(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize | None = None) -> DevicePlan:
@@ -469,13 +485,36 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any, size: Mo
     if config.lora_r == 0:
         return plan.with_weights(False, "lora_r=0 trains all weights, which 4-bit weights cannot do")
     size = size or measure_model(model_config, config)
-    weights = size.weight_bytes(replace(plan, four_bit=False))
-    fits = weights + size.training_bytes + ACTIVATION_MEMORY <= plan.memory
+    weights, memory = size.weight_bytes(replace(plan, four_bit=False)), plan.memory * gpus_wanted(config)
+    fits = weights + size.training_bytes + ACTIVATION_MEMORY <= memory
     return plan.with_weights(not fits, (
         f"{weights / GIB:.1f} GiB of weights in {str(plan.dtype).removeprefix('torch.')} + {size.training_bytes / GIB:.1f} GiB "
         f"training state + {ACTIVATION_MEMORY / GIB:.0f} GiB for activations {'fit' if fits else 'do not fit'} into "
-        f"{plan.memory / GIB:.1f} GiB"
+        f"{memory / GIB:.1f} GiB"
     ))
+
+
+def gpus_wanted(config: Config) -> int:
+    """GPUs that a model takes by the settings; 1: of `auto`, as long as the model is not known."""
+    return 1 if config.gpus_per_model == "auto" else config.gpus_per_model
+
+
+def place_model(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize | None = None) -> DevicePlan:
+    """The plan with the choice of weights and, for a model larger than one GPU, of the GPUs of its layers.
+
+    Raises:
+        DeviceError, ModelError: from choose_weights; the model cannot be divided, or fits all GPUs together no more than one.
+    """
+    plan, auto = choose_weights(config, plan, model_config, size), config.gpus_per_model == "auto"
+    several = torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ if auto else gpus_wanted(config) > 1
+    if plan.device != "cuda" or plan.stages or not several:
+        return plan
+    size = size or measure_model(model_config, config)
+    if auto and size.weight_bytes(plan) + size.training_bytes + LEAST_ROOM <= MARGIN * plan.memory:
+        return plan
+    from mcvqa.model.split import spread
+
+    return spread(config, plan, model_config, size)
 
 
 def measure_model(model_config: Any, config: Config) -> ModelSize:

@@ -5,7 +5,7 @@ the longest rows: an estimate would have to know every kernel of every GPU.
 """
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,32 +169,40 @@ def launches_bind(single: Trial, plain: Trial) -> bool:
 
 # %% measuring
 def measure_pass(
-    rows: int, checkpointing: bool, run: Callable[[], Any], kept: int, limit: float, *, recorded: bool = False
+    rows: int, checkpointing: bool, run: Callable[[], Any], kept: int, limits: Mapping[str | None, int], *,
+    recorded: bool = False,
 ) -> Trial | None:
     """Time a pass on the GPU, after one to warm up or, if CUDA graphs are recorded, two: the second records.
 
     Args:
         run: a pass of `rows` rows.
-        kept: bytes that training will keep in addition.
-        limit: bytes available for both.
+        kept: bytes that training will keep in addition, on each GPU.
+        limits: bytes that may be used, by GPU, as in DevicePlan.
 
     Returns:
         The measurement; None: it does not fit.
     """
     free_memory()
-    torch.cuda.reset_peak_memory_stats()
+    for gpu in limits:
+        torch.cuda.reset_peak_memory_stats(gpu)
     seconds = math.inf
     try:
         for _ in range(2 + recorded):
-            torch.cuda.synchronize()
+            _wait_for_gpus(limits)
             started = time.perf_counter()
             run()
-            torch.cuda.synchronize()
+            _wait_for_gpus(limits)
             seconds = time.perf_counter() - started
     except torch.cuda.OutOfMemoryError:
         return None
-    peak = torch.cuda.max_memory_reserved() + kept
-    return Trial(rows, checkpointing, seconds, peak, recorded) if peak <= limit else None
+    peaks = {gpu: torch.cuda.max_memory_reserved(gpu) + kept for gpu in limits}
+    fits = all(peaks[gpu] <= MARGIN * limit for gpu, limit in limits.items())
+    return Trial(rows, checkpointing, seconds, max(peaks.values()), recorded) if fits else None
+
+
+def _wait_for_gpus(gpus: Iterable[str | None]) -> None:
+    for gpu in gpus:
+        torch.cuda.synchronize(gpu)
 
 
 def free_memory() -> None:

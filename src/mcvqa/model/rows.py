@@ -19,7 +19,7 @@ from mcvqa.model.batches import Batches
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.distributed import by_each, by_main, divided, interruptible, progress
 from mcvqa.model.fast.forward import Answering, AskedRows, Batch, collate, read_letters
-from mcvqa.model.memory import MARGIN, Trial, free_memory, measure_pass
+from mcvqa.model.memory import Trial, free_memory, measure_pass
 from mcvqa.model.text.encode import Encoder, Row
 from mcvqa.model.vision.features import FeatureStore, ImageInputs
 
@@ -210,7 +210,7 @@ def rows_per_pass(
     def measure(count: int) -> Trial | None:
         batch = maker.batch(longest[:count], scale)
         with torch.autocast(plan.device, dtype=plan.dtype, enabled=plan.amp):
-            return measure_pass(count, False, lambda: read_letters(model, [batch], plan.device), 0, MARGIN * plan.memory)
+            return measure_pass(count, False, lambda: read_letters(model, [batch], plan.device), 0, plan.limits)
 
     def measured() -> int:
         best = measure(FEWEST_AT_ONCE)
@@ -250,6 +250,10 @@ def read_rows(
         batches = progress(Batches(dataset, part, plan.workers, pin=plan.device == "cuda"), desc=title, unit="batch")
         halving = HalvingReader(model, dataset, plan.device, batch_size)
         with torch.autocast(plan.device, dtype=plan.dtype, enabled=plan.amp):
+            if plan.stages:
+                from mcvqa.model.split import read_ahead
+
+                return [*read_ahead(model, part, batches, halving)]
             return [halving.read(key, batch) for key, batch in zip(part, batches, strict=True)]
 
     logprobs: list[np.ndarray] = [np.empty(0)] * len(rows)

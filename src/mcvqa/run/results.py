@@ -27,7 +27,7 @@ from mcvqa.run.project import CurrentLog, Project, RunStopped, attempts_of, head
 from mcvqa.run.provenance import environment
 from mcvqa.run.score import scored_folds, splits_of, unmeasured_folds, valid_scores
 from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, Submitted, hand_in, image_groups_of, submission_files, validate_file
-from mcvqa.run.tasks import MADE_BY_0_1
+from mcvqa.run.tasks import MADE_BY_0_1, Task
 from mcvqa.scoring.scores import Scores, joined, load_scores
 
 
@@ -367,8 +367,9 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
         metrics = dataclasses.replace(metrics, leaderboard=estimate)
     seconds = seconds_of(project) + time.time() - started
     explained = Explained()
-    with informing("evidence.csv"):
-        explained = explain_rows(project, data, prior, combined)
+    if Task.__module__ != "__main__":  # evidence per row stays in the package
+        with informing("evidence.csv"):
+            explained = explain_rows(project, data, prior, combined)
     page, index, advice = render_report(project, data, combined, metrics, environment(device), seconds, explained)
     accuracy = metrics.overall.accuracy
     project.log.write(

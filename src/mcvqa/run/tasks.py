@@ -6,6 +6,7 @@ key, a print of each file or folder the task made, and of what it used. A file t
 import ast
 import contextlib
 import hashlib
+import re
 import secrets
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -234,9 +235,15 @@ def code_print(parts: Collection[str]) -> str:
     Args:
         parts: how the paths of the modules concerned begin.
     """
-    cells = [cell for title, cell in notebook_cells().items() if title.removeprefix("# @title mcvqa/").startswith(tuple(parts))]
-    trees = [ast.dump(_without_docstrings(ast.parse(cell))) for cell in cells]
+    modules = [code for cell in notebook_cells().values() for path, code in _modules_of(cell) if path.startswith(tuple(parts))]
+    trees = [ast.dump(_without_docstrings(ast.parse(code))) for code in modules]
     return settings_hash({"version": RESULTS_VERSION, "cells": [hashlib.sha256(t.encode()).hexdigest() for t in trees]})
+
+
+def _modules_of(cell: str) -> list[tuple[str, str]]:
+    """Path below the package and code of each module in a notebook's cell; small modules of a folder share one."""
+    _, *pieces = re.split(r"^# (?:@title )?mcvqa/(.*)$", cell, flags=re.MULTILINE)
+    return list(zip(pieces[::2], pieces[1::2], strict=True))
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
@@ -251,10 +258,10 @@ def notebook_cells() -> dict[str, str]:
     """Title -> the notebook's library cell as it was run last, in the order of first runs; empty in the package."""
     if Task.__module__ != "__main__":
         return {}
-    return {cell.split("\n")[0]: cell for cell in _run_cells() if cell.startswith("# @title mcvqa/")}
+    return {cell.split("\n")[0]: cell for cell in run_cells() if cell.startswith("# @title mcvqa/")}
 
 
-def _run_cells() -> Iterator[str]:
+def run_cells() -> Iterator[str]:
     """Every cell that was run, without those that Python could not read."""
     for cell in vars(sys.modules["__main__"]).get("In", []):
         with contextlib.suppress(SyntaxError):

@@ -5,7 +5,7 @@ Shapes: B rows, K option orders, C choices.
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -49,8 +49,13 @@ def weighted_loss(answers: Answering, config: Config, batch: AskedRows, weight: 
     Returns:
         () the weighted sum of the rows' losses.
     """
+    return loss_of_logits(config, answers(batch), batch, weight)
+
+
+def loss_of_logits(config: Config, logits: torch.Tensor, batch: AskedRows, weight: float) -> torch.Tensor:
+    """Like weighted_loss, from logits (B, K, V)."""
     losses = answer_loss(
-        answers(batch), batch, among_choices=config.loss == "choices", label_smoothing=config.label_smoothing,
+        logits, batch, among_choices=config.loss == "choices", label_smoothing=config.label_smoothing,
         consistency=config.order_consistency,
     )  # (B,)
     return losses.sum() * weight
@@ -164,8 +169,8 @@ class Stepper:
         self.job, self.model, self.answers, self.accelerator, self.state = job, model, answers, accelerator, state
         self.plan = StepPlan(job)
         self.loss_of = functools.partial(weighted_loss, answers, job.config)
-        scaled = accelerator.scaler.scale if accelerator.scaler else lambda loss: loss
-        self.recorder = Recorder(answers, self.loss_of, scaled, state.parameters.values())
+        self.scaled = accelerator.scaler.scale if accelerator.scaler else lambda loss: loss
+        self.recorder = Recorder(answers, self.loss_of, self.scaled, state.parameters.values())
         self.exchange = Exchange(state.parameters.values(), accelerator.num_processes)
 
     def share(self, window: np.ndarray) -> list[tuple[int, ...]]:
@@ -229,9 +234,8 @@ class Stepper:
         """
         total, fits, error = torch.zeros((), device=self.accelerator.device), True, None
         try:
-            for batch, counts in batches:
-                seen.append(batch)
-                total += self.backward(batch.to(self.accelerator.device), counts / rows_in_step)
+            for loss in self.losses((batch, counts / rows_in_step) for batch, counts in _noted(batches, seen)):
+                total += loss
         except torch.cuda.OutOfMemoryError:
             fits = False
         except Exception as caught:
@@ -244,6 +248,20 @@ class Stepper:
         if agreed.failed:
             by_each(_raise, error)
         return agreed
+
+    def losses(self, batches: Iterable[tuple[AskedRows, float]]) -> Iterator[torch.Tensor]:
+        """Add the gradients of micro-batches and yield their contributions () to the loss of the step, or that of all together.
+
+        Args:
+            batches: micro-batches, each with the weight of its rows.
+        """
+        if self.job.base.plan.stages:
+            from mcvqa.model.split import Pipeline
+
+            yield Pipeline(self.answers, functools.partial(loss_of_logits, self.job.config), self.scaled)(batches)
+            return
+        for batch, weight in batches:
+            yield self.backward(batch.to(self.accelerator.device), weight)
 
     def backward(self, batch: AskedRows, weight: float) -> torch.Tensor:
         """Add the gradients of a micro-batch; over a step they sum to the mean over its rows in all processes.
@@ -290,6 +308,13 @@ class Stepper:
                 moved = self.answers.mend(batch.to(self.accelerator.device))
                 if moved and self.accelerator.is_main_process:
                     self.job.log.write("float32", fold=self.job.fold, step=self.state.step, modules=moved)
+
+
+def _noted(batches: Iterable[tuple[AskedRows, bool]], seen: list[AskedRows]) -> Iterator[tuple[AskedRows, bool]]:
+    """The same batches, which `seen` receives."""
+    for batch, counts in batches:
+        seen.append(batch)
+        yield batch, counts
 
 
 def _raise(error: Exception | None) -> None:

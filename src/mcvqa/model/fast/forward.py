@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mcvqa.model.families.family import Family, Grid
 from mcvqa.model.fast.block import Tables, blocks_suit, pack, rotary_tables
 from mcvqa.model.fast.delta import ChunkTree, chunk_tree
-from mcvqa.model.fast.dropout import draw_dropout
+from mcvqa.model.fast.dropout import Dropout, draw_dropout
 from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE, Sight, lay_out
 from mcvqa.model.fast.overflow import OWN_FLOAT32, OverflowInModel, layer_parts, mend_overflow, run_in_float32
 from mcvqa.model.text.encode import Row
@@ -267,8 +267,15 @@ class AnswerModel(Answering):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """(B, K, V) float32 logits; missing orders repeat those of the list's last token."""
-        language = self.parts["language"]
-        embeds = language.get_input_embeddings()(batch.input_ids)  # (T, H)
+        embeds, is_image, deeper = self.embed(batch)
+        sight = Sight(batch.prompt_tokens, batch.first_use, learning=torch.is_grad_enabled())
+        read = self._through_blocks if self.blocks else self._through_layers
+        return self.parts["head"](read(batch, sight, embeds, is_image, deeper)).float()
+
+    def embed(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Sequence[torch.Tensor]]:
+        """Embeddings (T, H) with image features, which tokens (T,) are of images, and features (tokens, H) that are added to
+        these after each of the first layers."""
+        embeds = self.parts["language"].get_input_embeddings()(batch.input_ids)
         is_image, deeper = batch.input_ids == self.image_token_id, []
         if batch.images is not None:
             features = batch.images
@@ -277,9 +284,7 @@ class AnswerModel(Answering):
                 features = tower_features(tower, features.to(next(tower.parameters()).dtype), batch.grids)
             shallow, *deeper = features.to(embeds.dtype).split(embeds.shape[-1], -1)  # (tokens, H) each
             embeds = embeds.masked_scatter(is_image[:, None], shallow)
-        sight = Sight(batch.prompt_tokens, batch.first_use, learning=torch.is_grad_enabled())
-        read = self._through_blocks if self.blocks else self._through_layers
-        return self.parts["head"](read(batch, sight, embeds, is_image, deeper)).float()
+        return embeds, is_image, deeper
 
     def _through_blocks(
         self, batch: Batch, sight: Sight, hidden: torch.Tensor, is_image: torch.Tensor, deeper: Sequence[torch.Tensor]
@@ -287,24 +292,43 @@ class AnswerModel(Answering):
         """(B, K, H) last hidden states at the answer positions, from embeddings (T, H).
 
         Args:
-            deeper: (tokens, H) features added to the image tokens (T,) after each of the first layers.
+            deeper: as from `embed`.
         """
         language = self.parts["language"]
         tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), sight, batch.chunks)
+        dropouts = self.draw_masks(hidden)
+        answers = self.run_blocks(range(len(self.blocks)), batch, tables, hidden, dropouts, is_image, deeper)  # (B * K, H)
+        return language.norm(answers).unflatten(0, batch.answer_at.shape)
+
+    def draw_masks(self, hidden: torch.Tensor) -> Sequence[Dropout | None]:
+        """Draw the dropout masks of all projections for hidden states (T, H); None: no dropout."""
         projections = [one for block in self.blocks for one in (block.before, block.after)]
+        return draw_dropout(projections, len(hidden), hidden.device) if self.training else (None,) * len(projections)
+
+    def run_blocks(
+        self, numbers: range, batch: Batch, tables: Tables, hidden: torch.Tensor, dropouts: Sequence[Dropout | None],
+        is_image: torch.Tensor, deeper: Sequence[torch.Tensor],
+    ) -> torch.Tensor:
+        """(T, H) hidden states after some of the blocks or, after the last one, (B * K, H) at the answer positions.
+
+        Args:
+            numbers: numbers of the blocks.
+            dropouts: masks of their projections.
+            is_image, deeper: as from `embed`.
+        """
+        blocks = [self.blocks[n] for n in numbers]
+        projections = [one for block in blocks for one in (block.before, block.after)]
         packed = pack(projections, hidden.dtype, training=self.training)
-        dropouts = draw_dropout(projections, len(hidden), hidden.device) if self.training else (None,) * len(projections)
-        *others, last = self.blocks
         with torch.autocast(hidden.device.type, enabled=False):  # blocks compute in the precision of their input
-            for n, block in enumerate(others):
-                halves = slice(2 * n, 2 * n + 2)
-                hidden = block(hidden, tables, packed[halves], dropouts[halves])
+            for i, (n, block) in enumerate(zip(numbers, blocks, strict=True)):
+                masks = tuple(dropouts[2 * i : 2 * i + 2])
+                if n == len(self.blocks) - 1:  # an MLP treats each token separately, and no others are needed
+                    at = batch.answer_at.flatten()
+                    hidden, masks = hidden[at], tuple(one and one.of_tokens(at) for one in masks)
+                hidden = block(hidden, tables, packed[2 * i : 2 * i + 2], masks)
                 if n % 2 and n // 2 < len(deeper):
                     hidden = hidden + torch.zeros_like(hidden).masked_scatter(is_image[:, None], deeper[n // 2])
-            at = batch.answer_at.flatten()  # an MLP treats each token separately, and no others are needed
-            last_dropouts = tuple(one and one.of_tokens(at) for one in dropouts[-2:])
-            answers = last(hidden[at], tables, packed[-2:], last_dropouts)  # (B * K, H)
-        return language.norm(answers).unflatten(0, batch.answer_at.shape)
+        return hidden
 
     def _through_layers(
         self, batch: Batch, sight: Sight, embeds: torch.Tensor, is_image: torch.Tensor, deeper: Sequence[torch.Tensor]
@@ -392,6 +416,10 @@ def _row_logprobs(model: Answering, moved: AskedRows, batch: AskedRows) -> list[
     Args:
         moved: `batch` on the device.
     """
-    logprobs = letter_logprobs(model(moved), moved.letters).cpu().numpy()  # (B, K, C)
+    return letters_of_rows(letter_logprobs(model(moved), moved.letters).cpu().numpy(), batch)
+
+
+def letters_of_rows(logprobs: np.ndarray, batch: AskedRows) -> list[np.ndarray]:
+    """(K, C) of each row, without orders and choices that it does not have, from (B, K, C)."""
     real = [letters >= 0 for letters in batch.letters.numpy()]
     return [values[mask.any(-1)][:, mask.any(0)] for values, mask in zip(logprobs, real, strict=True)]

@@ -1,0 +1,543 @@
+"""A model larger than one GPU: its layers over several, one stage each, through which the micro-batches of a step pass.
+
+Everything of a layer lies on its GPU: weights, adapters, the optimizer's moments, averages. One process launches the kernels of
+all stages, and no GPU waits for the CPU. Micro-batches follow each other as in PipeDream-Flush (arXiv:2006.09503, "1F1B"): a
+stage alternates between a forward and a backward pass, and holds the activations of few micro-batches, the first stage of as
+many as there are stages. With m micro-batches and S stages each GPU works for m / (m + S - 1) of the time.
+
+Stages do not know what a device is: two may lie on one, which is how this is tested.
+
+Shapes: B rows, K option orders, T distinct tokens, H hidden size, V vocabulary.
+"""
+import contextlib
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.hooks import remove_hook_from_module
+from torch import nn
+
+from mcvqa.base.informing import counted
+from mcvqa.config import Config
+from mcvqa.model.device import GIB, DeviceError, DevicePlan, Stage
+from mcvqa.model.families.family import Family
+from mcvqa.model.fast.block import Tables, rotary_tables
+from mcvqa.model.fast.dropout import Dropout
+from mcvqa.model.fast.forward import AnswerModel, AskedRows, Batch, letter_logprobs, letters_of_rows
+from mcvqa.model.fast.layout import Group, NewTokens, Sight
+from mcvqa.model.load import LEAST_ROOM, ModelSize, decoder_linears, family_of
+from mcvqa.model.memory import MARGIN, Measure, Trial, measure_pass
+from mcvqa.model.rows import HalvingReader
+from mcvqa.model.source import ModelError, empty_model
+
+AHEAD = 2  # micro-batches, times the number of stages, that the CPU may launch before the GPUs have computed them
+
+
+# %% from one GPU to another
+def computing_on(device: torch.device) -> contextlib.AbstractContextManager:
+    """Within the block, kernels are launched on this device."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+class Carrier:
+    """Copies tensors between GPUs.
+
+    torch's own copy makes each GPU wait for all that the other was told to do before, so that they would compute in turn. Here a
+    copy arrives on a stream of its own: the source copies when it has the tensor, and the target waits for nothing but the copy.
+    """
+
+    def __init__(self, devices: Iterable[torch.device]) -> None:
+        self.arrivals = {device: torch.cuda.Stream(device) for device in devices if device.type == "cuda"}
+
+    def __call__(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        if tensor.device == device:
+            return tensor
+        arrival, computing = self.arrivals[device], torch.cuda.current_stream(device)
+        with torch.cuda.stream(arrival):
+            copy = tensor.to(device, non_blocking=True)
+        computing.wait_stream(arrival)
+        copy.record_stream(computing)
+        return copy
+
+    def masks(self, masks: Sequence[Dropout | None], device: torch.device) -> Sequence[Dropout | None]:
+        """Dropout masks, whose keys travel as one tensor."""
+        keys = [key for mask in masks if mask for key in (mask.token_keys, mask.input_keys)]
+        if not keys or keys[0].device == device:
+            return masks
+        moved = iter(self(torch.cat(keys), device).split([*map(len, keys)]))
+        return [mask and replace(mask, token_keys=next(moved), input_keys=next(moved)) for mask in masks]
+
+
+def pinned(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of a CPU tensor from which a GPU can copy without making the CPU wait."""
+    return tensor.pin_memory() if tensor.device.type == "cpu" and torch.cuda.is_available() else tensor
+
+
+def sight_on(sight: Sight, device: torch.device) -> Sight:
+    """A copy on a device. Groups of new tokens are made before, as they would make the CPU wait for the device."""
+    def there(tensor: torch.Tensor) -> torch.Tensor:
+        return pinned(tensor).to(device, non_blocking=True)
+
+    moved = Sight(there(sight.prompt_tokens), there(sight.first_use), sight.learning)
+    new = sight.new_tokens
+    groups = () if new is None else tuple(
+        there(group) if isinstance(group, torch.Tensor)
+        else Group(there(group.new), there(group.seen), there(group.visible)) for group in new.groups
+    )
+    vars(moved)["new_tokens"] = new and NewTokens(groups, there(new.results_at))
+    return moved
+
+
+# %% the model
+@dataclass(frozen=True)
+class Passing:
+    """A batch between two stages.
+
+    Attributes:
+        batch: as it came, without image features.
+        hidden: (T, H) what the next stage takes in.
+        tables: (cosines, sines) of the rotary angles.
+        sight: which tokens each prompt attends to, where the batch came from.
+        masks: dropout masks of the stages to come.
+        is_image, deeper: as from AnswerModel.embed.
+    """
+
+    batch: Batch
+    hidden: torch.Tensor
+    tables: tuple[torch.Tensor, torch.Tensor]
+    sight: Sight
+    masks: Sequence[Dropout | None]
+    is_image: torch.Tensor
+    deeper: Sequence[torch.Tensor]
+
+
+class SplitAnswerModel(AnswerModel):
+    """An AnswerModel whose layers lie on several devices.
+
+    Args:
+        model, family, image_token_id: as for AnswerModel.
+        plan: with the stages.
+    """
+
+    def __init__(self, model: nn.Module, family: Family, image_token_id: int, plan: DevicePlan) -> None:
+        super().__init__(model, family, image_token_id)
+        if not self.blocks:
+            raise DeviceError(
+                "A model over several GPUs (gpus_per_model) is computed by the fast layers, which these settings leave: set "
+                "use_dora=false, and lora_r to 8 or more."
+            )
+        self.plan = plan
+        self.devices = [torch.device(stage.device) for stage in plan.stages]
+        self.numbers = [range(2 * stage.layers.start, 2 * stage.layers.stop) for stage in plan.stages]  # of the blocks
+        self.carry = Carrier(self.devices)
+
+    def can_be_recorded(self, batch: AskedRows) -> Any:
+        return False  # layers of models this large take longer than their launches
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """(B, K, V) float32 logits on the first stage's device."""
+        return self.logits(batch).to(self.devices[0])
+
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """(B, K, V) float32 logits on the device of the head.
+
+        Args:
+            batch: on the CPU or the first stage's device.
+        """
+        passing = self.begin(batch)
+        for stage in range(len(self.devices)):
+            hidden = self.run_stage(stage, passing)
+            passing = self.handed_on(stage, passing, hidden)
+        return self.read_head(passing)
+
+    def precision(self) -> contextlib.AbstractContextManager:
+        """Mixed precision, as accelerate applies it to the forward pass of other models."""
+        return torch.autocast(self.devices[0].type, dtype=self.plan.dtype, enabled=self.plan.amp)
+
+    def begin(self, batch: Batch) -> Passing:
+        """The embeddings of a batch, on the first stage's device."""
+        first = self.devices[0]
+        sight = Sight(batch.prompt_tokens, batch.first_use, learning=torch.is_grad_enabled())
+        with computing_on(first), self.precision():
+            own = batch.each(pinned).to(first)
+            embeds, is_image, deeper = self.embed(own)
+            tables = rotary_tables(self.parts["language"], self.axes, own.position_ids, embeds.dtype)
+            return Passing(replace(batch, images=None), embeds, tables, sight, self.draw_masks(embeds), is_image, deeper)
+
+    def run_stage(self, stage: int, passing: Passing) -> torch.Tensor:
+        """(T, H) hidden states after a stage or, after the last one, (B * K, H) at the answer positions."""
+        device, numbers = self.devices[stage], self.numbers[stage]
+        with computing_on(device):
+            batch = passing.batch.each(pinned).to(device)
+            tables = Tables(*passing.tables, sight_on(passing.sight, device), batch.chunks)
+            masks = passing.masks[: 2 * len(numbers)]
+            return self.run_blocks(numbers, batch, tables, passing.hidden, masks, passing.is_image, passing.deeper)
+
+    def handed_on(self, stage: int, passing: Passing, hidden: torch.Tensor) -> Passing:
+        """The batch for the next stage, on its device; after the last one as it is.
+
+        Args:
+            hidden: what this stage has computed.
+        """
+        if stage + 1 == len(self.devices):
+            return replace(passing, hidden=hidden)
+        device, numbers, (cos, sin) = self.devices[stage + 1], self.numbers[stage], passing.tables
+        deeper = passing.deeper if 2 * len(passing.deeper) > numbers.stop else ()  # else the layers before have read them all
+        return replace(
+            passing, hidden=hidden.to(device) if hidden.requires_grad else self.carry(hidden, device),
+            tables=(self.carry(cos, device), self.carry(sin, device)),
+            masks=self.carry.masks(passing.masks[2 * len(numbers) :], device),
+            is_image=self.carry(passing.is_image, device), deeper=[self.carry(one, device) for one in deeper],
+        )
+
+    def read_head(self, passing: Passing) -> torch.Tensor:
+        """(B, K, V) float32 logits of what the last stage has computed, where the head lies."""
+        head = self.parts["head"]
+        with computing_on(self.devices[-1]), self.precision():
+            answers = self.parts["language"].norm(passing.hidden).unflatten(0, passing.batch.answer_at.shape)
+        with computing_on(head.weight.device), self.precision():  # with tied embeddings on the first stage's device
+            return head(answers.to(head.weight.device)).float()
+
+
+# %% training
+LossOf = Callable[[torch.Tensor, AskedRows, float], torch.Tensor]
+
+
+@dataclass
+class _Running:
+    """A micro-batch in a stage, between its forward and its backward pass there.
+
+    Attributes:
+        entered: (T, H) what the stage has taken in, whose gradient the stage before it needs.
+        left: what it has given on; of the last stage the loss ().
+    """
+
+    entered: torch.Tensor
+    left: torch.Tensor
+
+
+class Pipeline:
+    """The passes of one optimizer step.
+
+    Args:
+        answers: the model.
+        loss_of: (B, K, V) logits, the batch on their device, the weight of a row -> () loss.
+        scaled: scales the loss before differentiation.
+    """
+
+    def __init__(
+        self, answers: SplitAnswerModel, loss_of: LossOf, scaled: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        self.answers, self.loss_of, self.scaled = answers, loss_of, scaled
+        stages = len(answers.devices)
+        self.waiting: list[deque[tuple[Passing, float]]] = [deque() for _ in range(stages)]  # in front of each stage
+        self.running: list[deque[_Running]] = [deque() for _ in range(stages)]
+        self.gradients: list[deque[torch.Tensor | None]] = [deque() for _ in range(stages)]  # of what a stage has given on
+        self.launched: deque[Any] = deque()  # events after the backward passes of the first stage
+        self.loss: torch.Tensor | None = None
+
+    def __call__(self, batches: Iterable[tuple[Batch, float]]) -> torch.Tensor:
+        """Add the gradients of all micro-batches to those of the parameters.
+
+        Args:
+            batches: micro-batches, each with the weight of its rows in the loss of the step.
+
+        Returns:
+            () the loss of the step, on the first stage's device.
+        """
+        source, stages = iter(batches), range(len(self.answers.devices))
+        worked = True
+        while worked:
+            worked = False
+            for stage in stages:
+                if len(self.running[stage]) < len(stages) - stage and self._take(stage, source):
+                    self._forward(stage)
+                elif self.gradients[stage]:
+                    self._backward(stage)
+                else:
+                    continue
+                worked = True
+        first = self.answers.devices[0]
+        return torch.zeros((), device=first) if self.loss is None else self.loss.to(first)
+
+    def _take(self, stage: int, source: Iterator[tuple[Batch, float]]) -> bool:
+        """Whether a micro-batch waits in front of a stage; the first one takes it from `source`."""
+        if stage == 0 and (item := next(source, None)) is not None:
+            if len(self.launched) > AHEAD * len(self.running):
+                self.launched.popleft().synchronize()
+            self.waiting[0].append((self.answers.begin(item[0]), item[1]))
+        return bool(self.waiting[stage])
+
+    def _forward(self, stage: int) -> None:
+        answers = self.answers
+        passing, weight = self.waiting[stage].popleft()
+        if stage:
+            passing = replace(passing, hidden=passing.hidden.requires_grad_())
+        left = answers.run_stage(stage, passing)
+        if stage + 1 < len(self.running):
+            self.waiting[stage + 1].append((answers.handed_on(stage, passing, left.detach()), weight))
+        else:
+            logits = answers.read_head(replace(passing, hidden=left))
+            with computing_on(logits.device):
+                loss = self.loss_of(logits, passing.batch.each(pinned).to(logits.device), weight)
+                self.loss = loss.detach() if self.loss is None else self.loss + loss.detach()
+                left = self.scaled(loss)
+            self.gradients[stage].append(None)
+        self.running[stage].append(_Running(passing.hidden, left))
+
+    def _backward(self, stage: int) -> None:
+        run, gradient, device = self.running[stage].popleft(), self.gradients[stage].popleft(), self.answers.devices[stage]
+        if run.left.requires_grad:  # else no layer up to here has adapters
+            with computing_on(device):
+                torch.autograd.backward(run.left, gradient)
+        if stage:
+            assert run.entered.grad is not None
+            before = self.answers.devices[stage - 1]
+            self.gradients[stage - 1].append(self.answers.carry(run.entered.grad, before))
+        elif device.type == "cuda":
+            self.launched.append(torch.cuda.current_stream(device).record_event())
+
+
+# %% scoring
+@torch.no_grad()
+def read_ahead(
+    answers: Any, keys: Sequence[tuple[int, ...]], batches: Iterable[Any], halving: HalvingReader
+) -> Iterator[list[np.ndarray]]:
+    """Letter log-probabilities (K, C) of each row of each batch. Results are read when as many batches follow as there are stages.
+
+    Args:
+        answers: a SplitAnswerModel.
+        keys: row numbers of each batch.
+        halving: reads a batch by itself, where it does not fit into memory or overflows.
+    """
+    answers.eval()
+    started: deque[tuple[tuple[int, ...], Batch, tuple[torch.Tensor, Any] | None]] = deque()
+
+    def first() -> list[np.ndarray]:
+        key, batch, reading = started.popleft()
+        if reading is not None:
+            logprobs, done = reading
+            if done:
+                done.synchronize()
+            found = letters_of_rows(logprobs.numpy(), batch)
+            if all(np.isfinite(values).all() for values in found):
+                return found
+        return halving.read(key, batch)
+
+    for key, batch in zip(keys, batches, strict=True):
+        started.append((key, batch, _start_reading(answers, batch) if len(key) <= halving.most else None))
+        if len(started) > len(answers.devices):
+            yield first()
+    while started:
+        yield first()
+
+
+def _start_reading(answers: SplitAnswerModel, batch: Batch) -> tuple[torch.Tensor, Any] | None:
+    """Letter log-probabilities (B, K, C) in CPU memory, valid after an event; None: there is not enough memory."""
+    try:
+        logits = answers.logits(batch)
+        with computing_on(logits.device):
+            logprobs = letter_logprobs(logits, pinned(batch.letters).to(logits.device, non_blocking=True))
+            there = logprobs.to("cpu", non_blocking=logprobs.is_cuda)
+            return there, torch.cuda.current_stream().record_event() if logprobs.is_cuda else None
+    except torch.cuda.OutOfMemoryError:
+        return None
+
+
+# %% the micro-batch
+def try_pipeline(
+    losses: Callable[[Any], Iterable[torch.Tensor]], batch: Batch, rows: int, checkpointing: bool, share: int, kept: int,
+    plan: DevicePlan,
+) -> Trial | None:
+    """Time some micro-batches together; None: they do not fit.
+
+    Args:
+        losses: adds the gradients of micro-batches.
+        batch: the micro-batch.
+        rows: its rows.
+        share: rows of a step.
+        kept: bytes that training will keep in addition, on all GPUs together.
+
+    Returns:
+        A trial whose seconds are those of one micro-batch in a step. While the stages fill and empty, a step takes the time of as
+        many passes more as there are stages, less one.
+    """
+    more, passes = len(plan.stages) - 1, math.ceil(share / rows)
+    tried = min(passes, 2 * len(plan.stages))
+    batch = batch.each(pinned)
+    found = measure_pass(
+        rows, checkpointing, lambda: [*losses([(batch, 1 / rows)] * tried)], kept // len(plan.stages), plan.limits)
+    if found is None:
+        return None
+    seconds = found.seconds * (passes + more) / (tried + more)  # of a step
+    return replace(found, seconds=seconds * rows / share)
+
+
+def fastest_in_pipeline(counts: Sequence[int], setting: str, measure: Measure) -> list[Trial]:
+    """Like `fastest_fitting`: the largest pass is not the fastest here, as fewer passes leave the stages waiting for longer.
+
+    Args:
+        counts: numbers of rows to try, largest first.
+        setting: the setting gradient_checkpointing.
+        measure: as for `fastest_fitting`, with the seconds of a micro-batch in a step.
+    """
+    found: list[Trial] = []
+    for checkpointing in [way for way in (False, True) if setting != ("never" if way else "always")]:
+        before: Trial | None = None
+        for rows in counts:
+            if before and rows > 0.75 * before.rows:
+                continue
+            trial = measure(rows, checkpointing)
+            if trial:
+                found.append(trial)
+            if before and (trial is None or trial.rate < before.rate):
+                break
+            before = trial or before
+    return sorted(found, key=lambda trial: -trial.rate)
+
+
+# %% where the layers go
+@dataclass(frozen=True)
+class Weights:
+    """Bytes of a model's parts in memory, with the training state of adapters.
+
+    Attributes:
+        layers: of each decoder layer.
+        embedding: of the embedding, and the head where it is the same.
+        head: of the norm and the head behind the layers.
+        vision: of the vision tower, which is only there while images are encoded unless it is trained.
+    """
+
+    layers: Sequence[int]
+    embedding: int
+    head: int
+    vision: int
+
+    @property
+    def whole(self) -> int:
+        return sum(self.layers) + self.embedding + self.head
+
+
+def divide(weights: Weights, memory: Sequence[int]) -> list[range] | None:
+    """The layers of each stage: as many on each as memory allows, so that all take the same time; None: they do not fit.
+
+    Args:
+        memory: bytes that may be used on each GPU.
+    """
+    largest, last = max(weights.layers), len(memory) - 1
+    rooms = []
+    for n, size in enumerate(memory):
+        beside = weights.embedding * (n == 0) + weights.head * (n == last) + max(LEAST_ROOM, weights.vision * (n == 0))
+        rooms.append(max(0, int((MARGIN * size - beside) // largest)))
+    counts = [0] * len(memory)
+    for _ in weights.layers:  # of two equal stages the later one first: it holds fewer micro-batches
+        free = [n for n, room in enumerate(rooms) if counts[n] < room]
+        if not free:
+            return None
+        counts[min(free, key=lambda n: (counts[n], -n))] += 1
+    ends = [sum(counts[: n + 1]) for n in range(len(counts))]
+    return [range(end - count, end) for end, count in zip(ends, counts, strict=True)] if all(counts) else None
+
+
+def weigh(model_config: Any, config: Config, plan: DevicePlan, size: ModelSize) -> Weights:
+    """The bytes of a model's parts, counted on an empty model.
+
+    Args:
+        plan: with the choice of weights made.
+        size: of the same model.
+    """
+    model = empty_model(model_config)
+    family, each = family_of(model_config, config, model), plan.dtype.itemsize
+    packed = {id(linear.weight) for linear in decoder_linears(model, family).values()} if plan.four_bit else set()
+
+    def bytes_of(*parts: nn.Module) -> int:
+        weights = {id(p): p for part in parts for p in part.parameters()}
+        return int(sum(p.numel() * (size.four_bits if number in packed else each) for number, p in weights.items()))
+
+    language, head = model.get_submodule(family.language), model.get_output_embeddings()
+    layers, embedding = [*language.get_submodule(family.layers)], language.get_input_embeddings()
+    tied = head.weight is embedding.weight
+    training = size.training_bytes // len(layers)  # of adapters, which all layers have alike
+    return Weights(
+        [bytes_of(layer) + training for layer in layers], bytes_of(embedding),
+        bytes_of(language.norm) + (0 if tied else bytes_of(head)),
+        bytes_of(model.get_submodule(family.vision)) if family.vision else 0,
+    )
+
+
+def spread(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize) -> DevicePlan:
+    """The plan with the layers divided among as many GPUs as gpus_per_model says or, with auto, as the model needs.
+
+    Raises:
+        DeviceError: there are fewer GPUs, or they are too small.
+        ModelError: the model or these settings have no fast path.
+    """
+    memory = [min(plan.memory, torch.cuda.mem_get_info(gpu)[0]) for gpu in range(torch.cuda.device_count())]
+    wanted = config.gpus_per_model
+    if wanted != "auto" and wanted > len(memory):
+        raise DeviceError(f"gpus_per_model={wanted}, and there {'is' if len(memory) == 1 else 'are'} {counted(len(memory), 'GPU')} "
+                          "for it here. Set it to auto or to fewer.")
+    family = family_of(model_config, config)
+    if family.vision is None or config.use_dora or config.lora_r == 0:
+        why = f"models of type {family.model_type}" if family.vision is None else "use_dora=true" if config.use_dora else "lora_r=0"
+        raise ModelError(
+            f"{config.model_id} would be divided among several GPUs (gpus_per_model={wanted}), which {why} cannot: only adapters "
+            "on the layers of the fast path are trained so. Take a smaller model, or set gpus_per_model=1."
+        )
+    weights = weigh(model_config, config, plan, size)
+    for count in range(1, len(memory) + 1) if wanted == "auto" else [wanted]:
+        if parts := divide(weights, memory[:count]):
+            return replace(plan, stages=() if count == 1 else stages_of(parts, weights, memory))
+    there = " + ".join(f"{each / GIB:.1f}" for each in memory[: None if wanted == "auto" else wanted])
+    advice = "" if plan.four_bit else " With quantization=4bit they are about a quarter of it."
+    raise DeviceError(
+        f"{config.model_id} does not fit: its weights and the training state of its adapters are {weights.whole / GIB:.1f} GiB, and "
+        f"each GPU needs {LEAST_ROOM / GIB:.0f} GiB more to compute; there are {there} GiB of memory (of which {MARGIN:.0%} are "
+        f"used).{advice} Take more GPUs or a smaller model: nothing is moved to the CPU, which would take days."
+    )
+
+
+def stages_of(parts: Sequence[range], weights: Weights, memory: Sequence[int]) -> tuple[Stage, ...]:
+    """The stages of layers `parts` on the first GPUs."""
+    last = len(parts) - 1
+    return tuple(
+        Stage(f"cuda:{n}", layers, memory[n], sum(weights.layers[layer] for layer in layers)
+              + weights.embedding * (n == 0) + weights.head * (n == last))
+        for n, layers in enumerate(parts)
+    )
+
+
+def lines_of(plan: DevicePlan) -> list[str]:
+    """What lies on which GPU, one line each."""
+    lines, last = [], len(plan.stages) - 1
+    for n, stage in enumerate(plan.stages):
+        beside = ["the embedding and the vision tower"] * (n == 0) + ["the head"] * (n == last)
+        lines.append(
+            f"GPU {stage.device.partition(':')[2]}: layers {stage.layers.start} to {stage.layers.stop - 1}"
+            f"{''.join(f', {one}' for one in beside)}: {stage.weights / GIB:.1f} of {stage.memory / GIB:.1f} GiB"
+        )
+    return lines
+
+
+# %% loading
+def device_map(model_config: Any, family: Family, stages: Sequence[Stage]) -> dict[str, str]:
+    """The device of every part of a model, for the library's loading."""
+    model, first = empty_model(model_config), stages[0].device
+    language, head, inner = model.get_submodule(family.language), model.get_output_embeddings(), f"{family.language}."
+    where = {f"{family.decoder_layers}{layer}": stage.device for stage in stages for layer in stage.layers}
+    where |= {f"{inner}{name}": first for name, _ in language.named_children() if name != family.layers}
+    where[f"{inner}norm"] = stages[-1].device
+    tied = head.weight is language.get_input_embeddings().weight
+    others = [name for name, module in model.named_modules() if module is head or name == family.vision]
+    where |= {name: first if tied or name == family.vision else stages[-1].device for name in others}
+    return where
+
+
+def without_hooks(model: nn.Module) -> None:
+    """Remove the library's hooks, which would move inputs between devices and make these wait for each other."""
+    remove_hook_from_module(model, recurse=True)
+    vars(model).pop("hf_device_map", None)  # PEFT would install hooks again
