@@ -86,6 +86,7 @@ NOT_IN_NOTEBOOK = {
 NAMES_NOT_IN_NOTEBOOK = {
     "config": ("parse_changes",), "run.dataset": ("read_form",),
     "base.uncertainty": ("significantly_worse",),  # the benchmarks
+    "run.submissions": ("validate_any",),  # the command line
     "run.project": ("settings_of_run", "_data_dir_from_here"), "report.experiments": ("list_experiments",),  # the command line
     "model.source": ("HUB_SECONDS", "without_hub"),  # the pre-flight
     "report.figures": ("draw_ladder",),  # the ladder

@@ -141,13 +141,13 @@ def reason_for(trials: Sequence[Trial], rows: int, tokens: int) -> str:
     """
     best, *others = trials
 
-    def way(trial: Trial) -> str:
+    def means(trial: Trial) -> str:
         return f"{'with' if trial.checkpointing else 'without'} checkpointing{', recorded' * trial.recorded}"
 
-    line = (f"micro-batch {best.rows} of {rows} rows {way(best)}: {best.peak / GIB:.1f} GiB "
+    line = (f"micro-batch {best.rows} of {rows} rows {means(best)}: {best.peak / GIB:.1f} GiB "
             f"at the longest rows (up to {tokens} tokens), {best.rate:.1f} rows/s")
     for other in others:
-        line += f"; {way(other)} {other.rows} fit and are {1 - other.rate / best.rate:.0%} slower"
+        line += f"; {means(other)} {other.rows} fit and are {1 - other.rate / best.rate:.0%} slower"
     return line
 
 
