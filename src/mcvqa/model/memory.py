@@ -5,7 +5,7 @@ the longest rows: an estimate would have to know every kernel of every GPU.
 """
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,21 +188,18 @@ def measure_pass(
     seconds = math.inf
     try:
         for _ in range(2 + recorded):
-            _wait_for_gpus(limits)
+            for gpu in limits:
+                torch.cuda.synchronize(gpu)
             started = time.perf_counter()
             run()
-            _wait_for_gpus(limits)
+            for gpu in limits:
+                torch.cuda.synchronize(gpu)
             seconds = time.perf_counter() - started
     except torch.cuda.OutOfMemoryError:
         return None
     peaks = {gpu: torch.cuda.max_memory_reserved(gpu) + kept for gpu in limits}
     fits = all(peaks[gpu] <= MARGIN * limit for gpu, limit in limits.items())
     return Trial(rows, checkpointing, seconds, max(peaks.values()), recorded) if fits else None
-
-
-def _wait_for_gpus(gpus: Iterable[str | None]) -> None:
-    for gpu in gpus:
-        torch.cuda.synchronize(gpu)
 
 
 def free_memory() -> None:

@@ -271,10 +271,8 @@ def read_rows(
         batches = progress(Batches(dataset, part, plan.workers, pin=plan.device == "cuda"), desc=title, unit="batch")
         halving = HalvingReader(model, dataset, plan.device, batch_size)
         with torch.autocast(plan.device, dtype=plan.dtype, enabled=plan.amp):
-            if plan.stages:
-                from mcvqa.model.split import read_ahead
-
-                return [*read_ahead(model, part, batches, halving)]
+            if model.divided:
+                return [*model.divided.read_ahead(part, batches, halving)]
             return [halving.read(key, batch) for key, batch in zip(part, batches, strict=True)]
 
     logprobs: list[np.ndarray] = [np.empty(0)] * len(rows)
