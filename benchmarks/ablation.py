@@ -22,9 +22,9 @@ from mcvqa.report.metrics import reliability
 from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.demo import answers_of_test, asked_of_folds, asked_once, second_model, together
 from mcvqa.run.folds import split_rows
+from mcvqa.run.members import run_member
 from mcvqa.run.model_side import ModelSide, plan_weights
 from mcvqa.run.project import Project, open_project
-from mcvqa.run.results import run_member
 from mcvqa.run.single import predict_only, train_only
 from mcvqa.scenes.dataset import generate_demo
 from mcvqa.scoring.scores import Scores, log_softmax

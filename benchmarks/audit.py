@@ -28,8 +28,8 @@ from mcvqa.data.answers import LETTERS
 from mcvqa.insight.label_noise import estimate_label_noise
 from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.folds import split_rows
+from mcvqa.run.members import run_member
 from mcvqa.run.project import open_project
-from mcvqa.run.results import run_member
 from mcvqa.run.single import predict_only, train_only
 from mcvqa.scenes.dataset import generate_demo
 from mcvqa.scoring.scores import Scores

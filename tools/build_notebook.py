@@ -62,7 +62,7 @@ NOT_IN_NOTEBOOK = {
     "data.packed": "packed tables, .csv.gz and the like: unpack them",
     "data.picture_cells": "photographs inside the cells of a table: save them as files",
     "data.json_shapes": "JSON files that are no list of objects",
-    "model.augment": "own augmentation, for scripts",
+    "model.augment": "own augmentation, for scripts", "model.split": "a model larger than one GPU",
     **dict.fromkeys(
         ("data.trained_on", "model.start", "run.beginning", "run.start"),
         "start_from"),
@@ -78,12 +78,16 @@ NOT_IN_NOTEBOOK = {
     "insight": "evidence per row, label audit, explorer", "run.insights": "evidence per row, label audit",
     **dict.fromkeys(("run.parts", "run.unfinished"), "test rows that a time budget had no time for: a GPU has"),
     "run.explorer": "the explorer", "data.fixes": "labels that the audit has found",
-    "run.guidance": "weights of rows, pseudo labels, a teacher", "answer": "the model after training",
+    "run.guidance": "weights of rows, pseudo labels, a teacher", **dict.fromkeys(("run.seeds", "run.other_seeds"), "n_seeds"),
+    **dict.fromkeys(("run.final", "run.final_steps", "run.final_fit"), "final_fit"), "run.averages": "average=auto",
+    "run.learned": "evidence=full",
+    "run.beside": "other seeds, the choice of weights and the final model in the report", "answer": "the model after training",
 }
 # the same for single top-level names of other modules: nothing in the notebook uses them
 NAMES_NOT_IN_NOTEBOOK = {
     "config": ("parse_changes",),
     "base.uncertainty": ("significantly_worse",),  # the benchmarks
+    "run.submissions": ("validate_any",),  # the command line
     "run.project": ("settings_of_run", "_data_dir_from_here"), "report.experiments": ("list_experiments",),  # the command line
     "model.source": ("HUB_SECONDS", "without_hub"),  # the pre-flight
     "report.figures": ("draw_ladder",),  # the ladder

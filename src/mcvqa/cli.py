@@ -294,7 +294,7 @@ def answer(
     choices: Annotated[list[str] | None, typer.Option(help="A choice; give it once for each.")] = None,
     data: Annotated[Path | None, typer.Option(help="Instead: a table, a folder or a .zip with rows to answer.")] = None,
     out: Annotated[Path | None, typer.Option(help="The file with the answers; answers.csv or submission.csv by itself.")] = None,
-    fold: Annotated[int | None, typer.Option(help="Only this fold, counted from 0; all folds by themselves.")] = None,
+    fold: Annotated[str | None, typer.Option(help="Only this fold, counted from 0, or final; all by themselves.")] = None,
     submission: Annotated[bool, typer.Option("--submission", help="Write what a competition takes: id and answer.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as one line of JSON.")] = False,
 ) -> None:
@@ -318,12 +318,18 @@ def answer(
             print((answer_as_json if json else answer_with_bars)(found, choices or []))
 
 
+def _number(fold: str | None) -> int | None:
+    from mcvqa.answer.trained import fold_number
+
+    return None if fold is None else fold_number(fold)
+
+
 @app.command(help="Write a trained model for other tools: adapters or whole weights, processor, model card, infer.py; proven by "
              "asking it.\n\nExample: mcvqa export RUN --to FOLDER --merged")
 def export(
     run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
     to: Annotated[Path, typer.Option(help="The new folder.")] = Path("exported"),
-    fold: Annotated[int | None, typer.Option(help="Which fold, counted from 0; the first by itself.")] = None,
+    fold: Annotated[str | None, typer.Option(help="Which fold, counted from 0, or final; by itself final, else 0.")] = None,
     merged: Annotated[bool, typer.Option("--merged", help="Whole weights in 16 bits instead of adapters.")] = False,
     data: Annotated[Path | None, typer.Option(help="Rows to prove it by; those of the run's data by themselves.")] = None,
     push: Annotated[str | None, typer.Option(help="OWNER/NAME on the hub; a new repository is private.")] = None,
@@ -335,7 +341,7 @@ def export(
 
         if push is not None:
             require_pushable(push)
-        export_run(settings, to, fold=fold, merged=merged, data=data)
+        export_run(settings, to, fold=_number(fold), merged=merged, data=data)
         if push is not None:
             print(f"  pushed: {push_folder(to, push)}")
 
@@ -344,7 +350,7 @@ def export(
              "Example: mcvqa serve RUN --fold 0")
 def serve(
     run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
-    fold: Annotated[int | None, typer.Option(help="Only this fold, counted from 0, which is faster.")] = None,
+    fold: Annotated[str | None, typer.Option(help="Only this fold, counted from 0, or final, which is faster.")] = None,
     port: Annotated[int | None, typer.Option(help="Of 127.0.0.1; the first free one from 7860 on by itself.")] = None,
     share: Annotated[bool, typer.Option("--share", help="Also make a public link, through gradio's servers.")] = False,
 ) -> None:
@@ -352,7 +358,7 @@ def serve(
         settings = _of_run(run, config, preset, set_, data)
         from mcvqa.answer.serve import serve_run
 
-        serve_run(settings, fold=fold, port=port, share=share)
+        serve_run(settings, fold=_number(fold), port=port, share=share)
 
 
 @app.command(help="Check a submission file against the test rows: ids, order, letters.\n\n"

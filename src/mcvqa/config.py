@@ -221,6 +221,14 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         default=(), description="folds to train, counted from 0; empty: all of them"
     )
     seed: int = Field(default=42, ge=0, le=2**32 - 1, json_schema_extra=WEIGHTS, description="seed of every random choice")
+    train_seed: int = Field(
+        default=-1, ge=-1, le=2**32 - 1, json_schema_extra=WEIGHTS,
+        description="seed of training alone: first adapters, order of rows and choices, dropout; -1: seed",
+    )
+    n_seeds: int = Field(
+        default=1, ge=1, le=50,
+        description="train the run with so many seeds, on the same folds, and combine them",
+    )
 
     # %% model
     model_id: str = Field(
@@ -239,8 +247,8 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         default="own",
         description="what the GPU is taken for; t4: float16, no FlashAttention, 15 GiB, to rehearse a T4 on a larger GPU",
     )
-    gpus_per_model: Literal["auto"] | Annotated[int, Ge(1), Le(64)] = Field(
-        default="auto", description="GPUs among which the layers of one model are divided; auto: as few as hold it"
+    gpus_per_model: Literal["auto", "1", "2", "3", "4", "5", "6", "7", "8"] = Field(
+        default="auto", description="GPUs that share the layers of a model; auto: as few as hold it"
     )
     precision: Literal["auto", "float16", "bfloat16", "float32"] = Field(
         default="auto", json_schema_extra=WEIGHTS, description="number format of the weights; auto: by the GPU's capability"
@@ -391,6 +399,15 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         default=-1.0, ge=-1.0, le=1000, json_schema_extra=WEIGHTS,
         description="epoch from which weights are averaged, counted from 0; -1: the last quarter of training",
     )
+    average: Literal["as_set", "auto"] = Field(
+        default="as_set",
+        description="weights to score with; as_set: as use_swa and use_ema say; auto: raw, EMA or SWA, whichever has the lowest "
+        "log-loss out of fold, for all folds",
+    )
+    final_fit: bool = Field(
+        default=False,
+        description="after the folds, train one more model on all labelled rows, which answers test rows with them",
+    )
     keep: Literal["best", "last"] = Field(default="best", description="weights to score with: best epoch on validation, or last")
     save_minutes: float = Field(
         default=5.0, ge=0.0, le=100_000,
@@ -435,6 +452,11 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     tta_orders: int = Field(default=4, ge=1, le=120, description="option orders per question with TTA")
     tta_scales: tuple[Annotated[float, Ge(0.25), Le(4.0)], ...] = Field(
         default=(0.9, 1.0, 1.1), min_length=1, description="image scales with TTA, as factors of image_size"
+    )
+
+    evidence: Literal["oof", "full"] = Field(
+        default="oof",
+        description="full: each fold also answers the rows that it has learned from, to find those that are never learned",
     )
 
     # %% ensemble
@@ -529,6 +551,8 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
                 raise ConfigError(
                     f"{name} uses unknown placeholders {sorted(unknown)}; there are question, options, letters, hint."
                 )
+        if self.average == "auto" and (self.keep != "last" or self.time_budget):
+            raise ConfigError("average=auto compares all folds' weights of the last step: set keep=last, and no time_budget.")
         if unpaired := [pair for pair in self.template_arguments if not re.match(r"\w+=", pair)]:
             raise ConfigError(f"template_arguments={unpaired[0]!r}: write name=value, for example enable_thinking=true.")
         if not self.budget_seconds:
@@ -544,6 +568,11 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         return self.batch_size * self.grad_accum_steps
 
     @property
+    def gpus_at_least(self) -> int:
+        """GPUs that one model takes; 1 where that depends on the model."""
+        return 1 if self.gpus_per_model == "auto" else int(self.gpus_per_model)
+
+    @property
     def budget_seconds(self) -> float:
         """Seconds that `time_budget` allows; infinite without one."""
         if not self.time_budget:
@@ -554,6 +583,10 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         except ValueError:
             hours = minutes = seconds = 0.0
         return 3600 * hours + 60 * minutes + seconds  # 0: no length of time, which settings cannot have
+
+    @property
+    def training_seed(self) -> int:
+        return self.seed if self.train_seed < 0 else self.train_seed
 
     @property
     def folds_to_train(self) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ SAME = Neighbour("r7", "Green", same_question=True)
 EXAMPLES = {
     "unreadable photograph": replace(RIGHT, photograph_problem="no such file"),
     "label probably wrong": replace(WRONG, label_wrong=0.86),
+    "never learned": replace(WRONG, learned=(0.3, 0.6, 0.05, 0.05)),
     "order-sensitive": replace(WRONG, order_agreement=0.5),
     "misled by the picture": replace(WRONG, prior=(0.7, 0.1, 0.1, 0.1)),
     "resolution-sensitive": replace(RIGHT, scale_agreement=2 / 3),
@@ -33,11 +34,13 @@ def test_a_rule_names_its_row_and_says_why(tag):
     found, (reason, korean) = tag_of(EXAMPLES[tag])
     message = {
         "unreadable photograph": "no such file", "label probably wrong": "86% probable that 'red' is wrong",
+        "never learned": "have learned the label 'red' still say 'green' with 60%",
         "order-sensitive": "50% of the option orders", "misled by the picture": "the texts alone say 'red' with 70%",
         "resolution-sensitive": "67% of the image scales", "ambiguous": "3 of 5",
     }
     in_korean = {
         "unreadable photograph": "읽을 수 없습니다: no such file", "label probably wrong": "'red': 틀렸을 확률 86%",
+        "never learned": "이 라벨을 학습한 모델의 답도 'green'입니다(60%)",
         "order-sensitive": "보기 순서 가운데 50%", "misled by the picture": "글만 보면 맞히지만('red' 70%)",
         "resolution-sensitive": "이미지 배율 가운데 67%", "ambiguous": "5명 중 3명",
     }
@@ -47,7 +50,7 @@ def test_a_rule_names_its_row_and_says_why(tag):
 @pytest.mark.parametrize("row", [
     RIGHT, WRONG, replace(RIGHT, order_agreement=None, scale_agreement=None, label_wrong=None, proposed=None),
     replace(WRONG, prior=(0.4, 0.2, 0.2, 0.2)), replace(RIGHT, prior=(0.9, 0.1, 0.0, 0.0)),
-    replace(RIGHT, question=replace(QUESTION, votes=(4, 1, 0, 0))),
+    replace(RIGHT, question=replace(QUESTION, votes=(4, 1, 0, 0))), replace(WRONG, learned=(0.9, 0.05, 0.05, 0.0)),
     replace(RIGHT, question=replace(QUESTION, votes=(1, 0, 0, 0))),
     replace(WRONG, look_alikes=(replace(SAME, same_question=False),)), replace(WRONG, look_alikes=(replace(SAME, answer="red"),)),
 ], ids=str)
@@ -77,5 +80,5 @@ def test_a_test_row_has_no_label_to_be_wrong():
 def test_rows_keep_their_tags_and_are_counted():
     rows = tagged([RIGHT, *EXAMPLES.values()])
     assert [row.tag for row in rows] == ["", *EXAMPLES] and all(row.reason for row in rows[1:])
-    assert tag_counts(rows).startswith("7 rows; unreadable photograph 1, label probably wrong 1")
+    assert tag_counts(rows).startswith("8 rows; unreadable photograph 1, label probably wrong 1")
     assert tag_counts([RIGHT]) == "1 row; none has a tag"

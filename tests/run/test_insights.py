@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from mcvqa import run
@@ -22,10 +23,11 @@ from mcvqa.insight.evidence import COLUMNS
 from mcvqa.report.content import DataFindings
 from mcvqa.run.dataset import read_data
 from mcvqa.run.exploration import data_findings, look_alike_groups
+from mcvqa.run.explorer import explorer_beside_report
 from mcvqa.run.folds import split_rows
-from mcvqa.run.pages import explorer_beside_report
 from mcvqa.run.project import RunStopped, open_project
-from mcvqa.run.single import audit_only, explorer_only, report_only
+from mcvqa.run.single import audit_only, explorer_only, predict_only, report_only
+from mcvqa.scoring.scores import load_scores
 from tests.conftest import make_dataset, tiny_settings
 
 
@@ -277,3 +279,29 @@ def test_other_labels_are_no_continuation_of_the_same_run(trained, tmp_path):
     decided(trained, tmp_path / "mine.csv")
     with pytest.raises(ConfigError, match="fixes: was '', now"):
         run(trained.config.replace(fixes=str(tmp_path / "mine.csv")))
+
+
+# %% rows that were learned from
+def test_full_evidence_asks_each_fold_what_it_has_learned_and_changes_no_accuracy(trained, copied):
+    full = copied.replace(evidence="full")
+    predict_only(full)
+    outcome, _ = said_by(report_only, full)
+    assert outcome.accuracy == trained.outcome.accuracy
+    folder = Path(full.output_dir) / "experiments/r"
+    rows = {row["id"]: row for row in rows_of(folder / "evidence.csv")}
+    folds = {row["id"]: int(row["fold"]) for row in rows_of(folder / "folds.csv")}
+    scores = {fold: load_scores(folder / f"scores/fold{fold}-train.npz") for fold in (0, 1)}
+    for fold in (0, 1):
+        assert set(scores[fold].ids.tolist()) == {name for name, of_row in folds.items() if of_row == 1 - fold}
+    for name, fold in folds.items():
+        if fold < 0:  # its photograph is missing
+            assert rows[name]["learned_of_truth"] == ""
+            continue
+        (logprobs,) = scores[1 - fold].of_ids(np.array([name])).mean()
+        row = rows[name]
+        assert row["learned_said"] == "abcd"[logprobs.argmax()]
+        assert float(row["learned_of_truth"]) == pytest.approx(np.exp(logprobs["abcd".index(row["truth"])]), rel=1e-3)
+        assert row["tag"] != "never learned" or row["learned_said"] != row["truth"]
+    assert rows["test_0000"]["learned_said"] == ""
+    said_by(report_only, copied)
+    assert {row["learned_said"] for row in rows_of(folder / "evidence.csv")} == {""}, "what is not asked for is not read"

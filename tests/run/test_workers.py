@@ -70,6 +70,12 @@ def graph_of(folds: int) -> TaskGraph:
     return TaskGraph.of(folds_of_a_run(folds), lambda task: False)
 
 
+def test_what_was_made_from_a_lost_result_is_made_again_with_it():
+    graph = TaskGraph.of(folds_of_a_run(2), lambda task: task.name != "train fold 1")
+    assert graph.done == {"train fold 0", "score fold 0"}
+    assert graph.outstanding(["score fold 0", "score fold 1"]) == ["train fold 1", "score fold 1"]
+
+
 def test_one_after_the_other_in_this_process():
     done: list[str] = []
     worker, graph = InlineWorker(lambda task: done.append(task.name)), graph_of(2)

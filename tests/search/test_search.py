@@ -14,10 +14,10 @@ from mcvqa.config import McvqaError, load_config
 from mcvqa.ensemble.blend import blend_members
 from mcvqa.report.experiments import read_experiment
 from mcvqa.run import single
+from mcvqa.run.members import run_member
 from mcvqa.run.of_search import searched_member, with_members_of_search
 from mcvqa.run.other_runs import other_run
 from mcvqa.run.project import RunStopped, open_project
-from mcvqa.run.results import run_member
 from mcvqa.search.search import search_settings
 from mcvqa.search.space import space_as_yaml
 from tests.conftest import make_dataset, tiny_settings

@@ -12,6 +12,7 @@ from mcvqa.answer.page_words import spoken, words_in
 from mcvqa.answer.typed import AskError
 from mcvqa.base.informing import printable
 from mcvqa.data.answers import LETTERS
+from mcvqa.data.folds import fold_title
 from mcvqa.data.images import open_image
 
 CARD_PIXELS = 320  # the longer side of a card's picture
@@ -52,7 +53,7 @@ def shown_as_html(shown: Shown, language: str) -> str:
 def heading_as_html(run: str, model: str, folds: tuple[int, ...], language: str) -> str:
     """The head of the page."""
     words = words_in(language)
-    facts = words["facts"].format(model=model, folds=", ".join(map(str, folds)))
+    facts = words["facts"].format(model=model, folds=", ".join(fold_title(fold).removeprefix("fold ") for fold in folds))
     return (
         f'<div class="mcvqa-head"><h1>{as_text(words["heading"].format(run=run))}</h1><p>{as_text(words["lead"])}</p>'
         f'<p class="mcvqa-small">{as_text(facts)}<br>{as_text(words["private"])}</p></div>'

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcvqa.answer.asked import NewRows, asked_question, photograph_record, read_asked
-from mcvqa.answer.trained import TrainedModels, TrainedRun, find_trained
+from mcvqa.answer.asked import NewRows, Photographs, asked_question, read_asked
+from mcvqa.answer.trained import TrainedModels, TrainedRun, find_trained, fold_number
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
+from mcvqa.data.folds import fold_title
 from mcvqa.data.questions import Question
 from mcvqa.ensemble.predictions import mean_probabilities, most_probable
 from mcvqa.model.distributed import by_main, join_processes
@@ -46,7 +47,7 @@ class Answerer:
 
     Args:
         run: name of the run, path of experiments/<run>, or its settings.
-        fold: the only fold to ask, which is faster for single questions; None: all.
+        fold: the only fold to ask, which is faster for single questions, or "final"; None: all.
         output_dir: where experiments/ is, for a name.
         keep_features: whether image features are kept in cache/, so that no photograph is encoded twice.
         changes: settings such as device="cpu", use_tta=True or, where the base model lies elsewhere now, model_id=FOLDER.
@@ -67,15 +68,17 @@ class Answerer:
     """
 
     def __init__(
-        self, run: str | Path | Config, *, fold: int | None = None, output_dir: str = ".", keep_features: bool = True,
+        self, run: str | Path | Config, *, fold: int | str | None = None, output_dir: str = ".", keep_features: bool = True,
         **changes: Any,
     ) -> None:
         if not isinstance(run, Config):
             run = Config().replace(**settings_of_run(str(run), output_dir))
         join_processes(run)
-        self.trained: TrainedRun = by_main(find_trained, run.replace(**changes), fold)
+        number = fold_number(fold) if isinstance(fold, str) else fold
+        self.trained: TrainedRun = by_main(find_trained, run.replace(**changes), number)
         self.models = TrainedModels(self.trained, keep_features)
         self._pictures = tempfile.TemporaryDirectory(prefix="mcvqa-")  # those without a file of their own
+        self._photographs = Photographs(Path(self._pictures.name))
 
     def answer(self, image: Any, question: str, choices: Sequence[str]) -> Answer:
         """Answer one question.
@@ -120,21 +123,21 @@ class Answerer:
         """Read questions from (image, question, choices), or from mappings with these names.
 
         Raises:
+            ImageError: as in `answer`.
             DataError: as in `answer`.
         """
-        questions, records = [], {}
+        questions, files = [], []
         for row in rows:
             image, text, choices = (row[name] for name in ("image", "question", "choices")) if isinstance(row, Mapping) else row
-            record = photograph_record(image, Path(self._pictures.name))
-            records[record.written] = record
+            files.append(self._photographs.file_of(image))
             name = str(row.get("id", "")) if isinstance(row, Mapping) else ""
-            questions.append(asked_question(text, choices, record.written, name))
-        return NewRows(tuple(questions), records, Path(), None, ())
+            questions.append(asked_question(text, choices, str(files[-1]), name))
+        return NewRows(tuple(questions), self._photographs.records(files), Path(), None, ())
 
     def scores(self, asked: NewRows) -> list[Scores]:
         """Scores of the rows by each fold."""
         self.models.records.update(asked.records)
-        return [self.fold_scores(fold, asked.questions, f"fold {fold}") for fold in self.trained.folds]
+        return [self.fold_scores(fold, asked.questions, fold_title(fold)) for fold in self.trained.folds]
 
     def fold_scores(self, fold: int, questions: Sequence[Question], title: str) -> Scores:
         """Score questions, whose photographs are in `models.records`, with one fold.

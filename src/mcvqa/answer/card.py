@@ -8,6 +8,7 @@ from typing import Any
 from mcvqa.answer.trained import TrainedRun
 from mcvqa.base.files import DamagedFile, read_json
 from mcvqa.config import Config
+from mcvqa.data.folds import FINAL, fold_title
 from mcvqa.model.content import local_folder
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM's --max-lora-rank takes
@@ -31,7 +32,7 @@ def model_card(trained: TrainedRun, ask: dict[str, Any], proof: Sequence[str], m
     front += [f"base_model: {base}"] if "/" in base else []
     return "\n".join((
         "---", *front, f"library_name: {library}", "pipeline_tag: image-text-to-text", "---", "",
-        f"# {config.run}, fold {fold}", "",
+        f"# {config.run}, {fold_title(fold)}{' model' * (fold == FINAL)}", "",
         f"Answers multiple-choice questions about photographs: {kind} of {base}, fine-tuned with mcvqa.{unverified}", "",
         "## Data", "", _data_line(trained), "", "## Accuracy", "", *_card_accuracy(trained), "",
         "## Proven", "", *proof, "", "## How to ask", "",
@@ -70,14 +71,29 @@ def _data_line(trained: TrainedRun) -> str:
     facts = _facts_in(trained.project.paths.experiment / "data.json")
     if "training_rows" not in facts:
         return "Not recorded."
+    if trained.folds[0] == FINAL:
+        return f"{facts['training_rows']:,} labelled rows, all of which were learned from."
     folds = trained.project.config.folds_to_train
     split = f"all but fold {trained.folds[0]} of {len(folds)} folds" if len(folds) > 1 else "all but the validation rows"
     return f"{facts['training_rows']:,} labelled rows, of which {split} were learned from."
 
 
+def _accuracy_of_folds(accuracy: dict[str, Any] | None) -> list[str]:
+    """Of the models that were trained like the final one, on fewer rows."""
+    own = "Not measured: this model has learned from all labelled rows."
+    if not accuracy or accuracy.get("not_measured"):
+        return [own]
+    return [own, (
+        f"The run's folds, trained alike on fewer rows, reach {accuracy['value']:.3f} (95 % interval {accuracy['low']:.3f} to "
+        f"{accuracy['high']:.3f}) on {accuracy['n']:,} rows that they have not learned from."
+    )]
+
+
 def _card_accuracy(trained: TrainedRun) -> list[str]:
     """Say how accurate the exported fold is on the rows that it has not learned from."""
     metrics = _facts_in(trained.project.paths.experiment / "metrics.json").get("metrics") or {}
+    if trained.folds[0] == FINAL:
+        return _accuracy_of_folds((metrics.get("overall") or {}).get("accuracy"))
     found = [group for group in metrics.get("by_fold", []) if group.get("name") == f"fold {trained.folds[0]}"]
     if not found:
         return ["Not measured: the run has no report."]

@@ -13,9 +13,10 @@ from mcvqa.answer.asked import NewRows, read_asked
 from mcvqa.answer.card import model_card, serving_page
 from mcvqa.answer.how_to_ask import how_to_ask, hub_name
 from mcvqa.answer.merge import ExportError, require_same_weights, sampled_weights, save_merged
-from mcvqa.answer.trained import TrainedRun, find_trained
+from mcvqa.answer.trained import TrainedRun, find_trained, models_named
 from mcvqa.base.files import read_json, write_json, write_text
 from mcvqa.config import Config
+from mcvqa.data.folds import FINAL, fold_title
 from mcvqa.data.locate import find_data
 from mcvqa.data.table import DataError
 from mcvqa.data.trained_on import TRAINED_ON
@@ -62,7 +63,7 @@ def export_run(config: Config, to: Path, *, fold: int | None = None, merged: boo
     Args:
         config: settings that name the run.
         to: the new folder.
-        fold: number of the fold; None: the first.
+        fold: number of the fold, or FINAL; None: the final model, which has learned from all rows, else the first fold.
         merged: whole weights in 16 bits instead of adapters.
         data: rows to prove it by; None: those of the run's data folder.
 
@@ -77,12 +78,15 @@ def export_run(config: Config, to: Path, *, fold: int | None = None, merged: boo
     if to.exists():
         raise ExportError(f"{to} exists: name a new folder, or delete it first.")
     trained = find_trained(config, fold)
-    trained, merged = replace(trained, folds=trained.folds[:1]), merged or config.lora_r == 0
+    chosen = FINAL if FINAL in trained.folds else trained.folds[0]
+    trained, merged = replace(trained, folds=(chosen,)), merged or config.lora_r == 0
     _require_exportable(trained, merged)
     asked = _rows_for_proof(trained, data)
-    with atomic_folder(to, {"run": config.run, "fold": trained.folds[0]}) as part:
+    with atomic_folder(to, {"run": config.run, "fold": fold_title(chosen)}) as part:
         proof = _export_into(part, trained, asked, merged)
-    print(f"  {to}: {proof.same} of {proof.rows} rows get the same letter, log-probabilities at most {proof.furthest:.2g} apart")
+    letters = f"{proof.same} of {proof.rows} rows get the same letter"
+    source = f"{models_named(trained.folds)} of {config.run}"
+    print(f"  {to}: {source}; {letters}, log-probabilities at most {proof.furthest:.2g} apart")
     return proof
 
 
@@ -188,7 +192,8 @@ NOT_ASKED = -1e3  # log-probabilities of choices that are not there, or have no 
 
 def _with_own_scores(proof: Proof, trained: TrainedRun, found: Scores) -> Proof:
     """How far that is from the run's own scores of the same rows, which may be of 4-bit weights."""
-    file = trained.project.paths.scores / f"fold{trained.folds[0]}-test.npz"
+    paths = trained.project.paths
+    file = paths.scores / f"{paths.fold(trained.folds[0]).name}-test.npz"
     if not file.exists():
         return proof
     own = load_scores(file)

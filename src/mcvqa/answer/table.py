@@ -7,11 +7,12 @@ import numpy as np
 
 from mcvqa.answer.answerer import Answerer
 from mcvqa.answer.asked import NewRows, read_asked
-from mcvqa.answer.trained import TrainedRun
+from mcvqa.answer.trained import TrainedRun, models_named
 from mcvqa.base.files import DamagedFile
 from mcvqa.base.informing import counted
 from mcvqa.config import ConfigError, settings_hash
 from mcvqa.data.answers import AnswerConvention
+from mcvqa.data.folds import fold_title
 from mcvqa.ensemble.predictions import mean_probabilities, most_probable, write_predictions
 from mcvqa.model.content import base_print
 from mcvqa.model.distributed import by_main
@@ -84,9 +85,8 @@ def _form_of(answerer: Answerer, asked: NewRows) -> SubmissionForm:
 
 def _notes(answerer: Answerer, asked: NewRows) -> list[str]:
     trained, broken = answerer.trained, sum(bool(asked.problem(question)) for question in asked.questions)
-    folds = f"fold{'s' * (len(trained.folds) > 1)} {', '.join(map(str, trained.folds))}"
     rows = counted(len(asked.questions), "row")
-    notes = [*asked.notes, f"{rows} of {asked.file}, answered by {folds} of {trained.project.config.run}"]
+    notes = [*asked.notes, f"{rows} of {asked.file}, answered by {models_named(trained.folds)} of {trained.project.config.run}"]
     unread = counted(broken, "row has", "rows have")
     notes += [f"{unread} no readable photograph and {'are' if broken > 1 else 'is'} answered from text alone"] if broken else []
     return [*notes, *([f"the weights were {MADE_BY_0_1}"] if trained.unverified else [])]
@@ -114,7 +114,7 @@ def _scored_part(answerer: Answerer, asked: NewRows, fold: int, start: int, fold
     file, rows = folder / f"fold{fold}-{start:08d}.npz", asked.questions[start : start + PART_ROWS]
     scores = by_main(_kept, file)
     if scores is None:
-        scores = answerer.fold_scores(fold, rows, f"fold {fold}, rows {start + 1:,}-{start + len(rows):,}")
+        scores = answerer.fold_scores(fold, rows, f"{fold_title(fold)}, rows {start + 1:,}-{start + len(rows):,}")
         by_main(scores.save, file)
     return scores
 

@@ -10,11 +10,13 @@ from torch import nn
 
 from mcvqa.base.files import RunLog, read_json, read_yaml
 from mcvqa.config import Config, ConfigError, settings_hash, weight_changes
+from mcvqa.data.folds import FINAL, fold_title
 from mcvqa.data.images import ImageRecord
 from mcvqa.data.questions import Question
 from mcvqa.model.device import plan_device
 from mcvqa.model.distributed import by_each, by_main, process_share
 from mcvqa.model.load import load_base, remove_adapters, vision_is_frozen
+from mcvqa.model.rows import KnownPasses
 from mcvqa.model.vision.features import bytes_needed
 from mcvqa.run.model_side import LoadedModel, plan_weights, with_photographs
 from mcvqa.run.project import Project, RunPaths, RunStopped
@@ -34,7 +36,7 @@ class TrainedRun:
 
     Attributes:
         project: the run. Its settings name a folder for cache/ that can be written to; nothing else is written.
-        folds: that answer.
+        folds: that answer; FINAL is the model on all rows (final_fit).
         unverified: folds that version 0.1 trained, which recorded less.
         style: how the competition writes answers, one of SUBMISSION_STYLES.
     """
@@ -45,7 +47,7 @@ class TrainedRun:
     style: str
 
     def weights(self, fold: int) -> Path:
-        return self.project.paths.fold(fold) / self.project.config.keep
+        return self.project.weights(fold)
 
     @property
     def cache(self) -> Path:
@@ -57,7 +59,7 @@ def find_trained(config: Config, fold: int | None = None) -> TrainedRun:
 
     Args:
         config: settings that name the run; the base model may lie elsewhere than when it was trained.
-        fold: the only fold to answer; None: all.
+        fold: the only fold to answer, or FINAL; None: all that answer the run's test rows.
 
     Raises:
         ConfigError: there is no such run, or the settings are not those that it was trained with.
@@ -93,30 +95,50 @@ def _require_same_settings(paths: RunPaths, config: Config) -> None:
 
 def _trained_folds(project: Project, only: int | None) -> tuple[int, ...]:
     config = project.config
-    if only is not None and only not in config.folds_to_train:
-        raise RunStopped(f"There is no fold {only}: the run has folds {', '.join(map(str, config.folds_to_train))}.")
-    asked = config.folds_to_train if only is None else (only,)
+    there = (*config.folds_to_train, *((FINAL,) if config.final_fit else ()))
+    if only is not None and only not in there:
+        has = " and ".join(filter(None, (
+            f"folds {', '.join(map(str, config.folds_to_train))}", "a final model" if config.final_fit else "")))
+        none = "no final model (final_fit=true trains one)" if only == FINAL else f"no {fold_title(only)}"
+        raise RunStopped(f"There is {none}: the run has {has}.")
+    asked = there if only is None else (only,)
     trained = tuple(fold for fold in asked if _is_trained(project, fold))
     if not trained or (len(trained) < len(asked) and not config.time_budget):
-        missing = ", ".join(str(fold) for fold in asked if fold not in trained)
-        there = f", or answer with one fold: --fold {trained[0]}" if trained else ""
-        raise RunStopped(f"Fold {missing} of the run {config.run!r} is not trained: finish it (mcvqa run){there}.")
+        missing = models_named([fold for fold in asked if fold not in trained])
+        instead = f", or answer with one fold: --fold {trained[0]}" if trained else ""
+        raise RunStopped(f"The run {config.run!r} lacks {missing}: finish it (mcvqa run){instead}.")
     return trained
 
 
+def models_named(folds: Sequence[int]) -> str:
+    """'fold 1', 'folds 0, 1 and the final model'"""
+    numbers = [str(fold) for fold in folds if fold != FINAL]
+    parts = [f"fold{'s' * (len(numbers) > 1)} {', '.join(numbers)}"] if numbers else []
+    return " and ".join([*parts, *(["the final model"] if FINAL in folds else [])])
+
+
+def fold_number(text: str) -> int:
+    """'2' or 'final' as the number of a fold. Raises ConfigError for anything else."""
+    if text.strip().lower() == "final":
+        return FINAL
+    if text.strip().isdecimal() and int(text) < FINAL:
+        return int(text)
+    raise ConfigError(f"--fold {text}: write the number of a fold, counted from 0, or final.")
+
+
 def _is_trained(project: Project, fold: int) -> bool:
-    return bool(project.records.read(f"train fold {fold}").get("finished")) or _is_of_0_1(project, fold)
+    return bool(project.records.read(f"train {fold_title(fold)}").get("finished")) or _is_of_0_1(project, fold)
 
 
 def _is_of_0_1(project: Project, fold: int) -> bool:
-    return project.records.is_of_0_1(f"train fold {fold}") and project.paths.fold(fold).exists()
+    return project.records.is_of_0_1(f"train {fold_title(fold)}") and project.paths.fold(fold).exists()
 
 
 def _require_recorded_weights(project: Project, fold: int) -> None:
     """Raises CheckpointError for weights that are damaged or were exchanged after they were trained."""
-    folder = project.paths.fold(fold) / project.config.keep
+    folder = project.weights(fold)
     verified(folder)
-    made = project.records.read(f"train fold {fold}").get("made", {})
+    made = project.records.read(f"train {fold_title(fold)}").get("made", {})
     recorded = [value for path, value in made.items() if Path(path).name == folder.name]
     if recorded and recorded != [content_print(folder)]:
         raise CheckpointError(
@@ -146,6 +168,7 @@ class TrainedModels:
     records: dict[str, ImageRecord] = field(default_factory=dict)
     _loaded: LoadedModel | None = None
     _on_base: tuple[int, nn.Module] | None = None
+    _passes: KnownPasses = field(default_factory=KnownPasses)
 
     def load(self) -> LoadedModel:
         """The base model, where that was not done yet."""
@@ -170,7 +193,8 @@ class TrainedModels:
         for scale in tta_plan(config)[1]:
             self._make_features([question.image for question in questions], scale)
         loaded, model = self.load(), self._with_weights(fold)
-        return score_questions(model, loaded.base, loaded.maker, questions, config, self._provenance(fold), title=title)
+        facts, passes = self._provenance(fold), self._passes
+        return score_questions(model, loaded.base, loaded.maker, questions, config, facts, title=title, passes=passes)
 
     def _make_features(self, images: Sequence[str], scale: float) -> None:
         """Image features that are missing; where the disk has no room for them, none are kept from here on."""

@@ -526,10 +526,8 @@ KOREAN = {
     "쓰려면 같은 명령을 다시 실행하세요. 이 말이 또 나오면 출력 폴더의 cache/에서 pictures-*.json을 지우세요.",
     "{} has no finite features, not even in float32: the model's weights are damaged.":
         "{}의 특징이 float32에서도 유한하지 않습니다. 모델의 가중치가 손상되었습니다.",
-    "gpus_per_model={}, and there is {} for it here. Set it to auto or to fewer.":
-        "gpus_per_model={0}인데 여기서 쓸 수 있는 것은 {1}입니다. auto나 더 작은 수로 하세요.",
-    "gpus_per_model={}, and there are {} for it here. Set it to auto or to fewer.":
-        "gpus_per_model={0}인데 여기서 쓸 수 있는 것은 {1}입니다. auto나 더 작은 수로 하세요.",
+    "gpus_per_model={}, and there {} {} for it here. Set it to auto or to fewer.":
+        "gpus_per_model={0}인데 여기서 쓸 수 있는 것은 {2}입니다. auto나 더 작은 수로 하세요.",
     "{} GPU": "GPU {}개", "{} GPUs": "GPU {}개",
     "{} would be divided among several GPUs (gpus_per_model={}), which {} cannot: only adapters on the layers of the fast path are trained so. Take a smaller model, or set gpus_per_model=1.":
         "{}을 여러 GPU에 나누어야 하는데(gpus_per_model={}) {}로는 할 수 없습니다. 최적화된 경로의 층에 붙인 어댑터만 그렇게 학습합니다. 더 작은 모델을 쓰거나 gpus_per_model=1로 하세요.",
@@ -588,4 +586,46 @@ KOREAN = {
     "{}: {} rows": "{}: {}행", "{} rows of {}, answered by folds {} of {}": "{1}의 {0}행에 {3}의 폴드 {2}로 답합니다",
     "{} does not hold the weights that were recorded when the fold was trained. Copy the run's own folder back, or delete it and train "
     "this fold again.": "{}의 가중치는 폴드를 학습했을 때 기록한 것이 아닙니다. 실행의 원래 폴더를 되돌려 놓거나, 지우고 이 폴드를 다시 학습하세요.",
+    # %% seeds, the final model, averages, models over several GPUs
+    "The run {} lacks {}: finish it (mcvqa run){}.": "실행 {}에 {}이 없습니다. 끝내세요(mcvqa run){}.",
+    "There is {}: the run has {}.": "{}입니다. 실행에 있는 것: {}.",
+    "--fold {}: write the number of a fold, counted from 0, or final.": "--fold {}: 0부터 세는 폴드 번호나 final을 적으세요.",
+    "average=auto compares all folds' weights of the last step: set keep=last, and no time_budget.":
+        "average=auto는 모든 폴드의 마지막 스텝 가중치를 비교합니다. keep=last로 하고 time_budget은 빼세요.",
+    "average=auto: the run {} has no validation scores of its weights. Train it again, or set average=as_set.":
+        "average=auto: 실행 {}에 가중치의 검증 점수가 없습니다. 다시 학습하거나 average=as_set으로 하세요.",
+    "config.json of {} is damaged: {}.{} is {}. Get it again.": "{}의 config.json이 손상되었습니다: {}.{}이 {}입니다. 다시 받으세요.",
+    "{} is {}. Copy the model's files into a folder of their own.": "{}은 {}입니다. 모델의 파일을 따로 폴더에 복사하세요.",
+    "gpus_per_model={}: a process finds {} here. Set it to auto or to fewer.": "gpus_per_model={}: 프로세스 하나가 쓸 수 있는 것은 {}입니다. auto나 더 작은 수로 하세요.",
+    "{} would be divided among several GPUs (gpus_per_model={}), and {} has no fast path, which alone can be. Take a smaller model, or set gpus_per_model=1.":
+        "{}을 여러 GPU에 나누어야 하는데(gpus_per_model={}) {}에는 최적화된 경로가 없어 나눌 수 없습니다. 더 작은 모델을 쓰거나 gpus_per_model=1로 하세요.",
+    "gpus_per_model={} does not go together with torchrun or accelerate launch, whose processes have one GPU each. Start the run as usual: one process computes on all GPUs of a model, others on the other GPUs.":
+        "gpus_per_model={}은 프로세스마다 GPU가 하나인 torchrun이나 accelerate launch와 함께 쓸 수 없습니다. 보통대로 시작하세요. 한 프로세스가 모델의 모든 GPU에서, 다른 프로세스는 나머지 GPU에서 계산합니다.",
+    "gpus_per_model={} divides a model among NVIDIA GPUs, and this run computes on {}: set gpus_per_model=auto.":
+        "gpus_per_model={}은 모델을 NVIDIA GPU에 나누는데 이 실행은 {}에서 계산합니다. gpus_per_model=auto로 하세요.",
+    "The model needs {} GPUs: with executor=ray set gpus_per_model={}.": "모델에 GPU {}개가 필요합니다. executor=ray라면 gpus_per_model={}로 하세요.",
+    "weights: {}": "가중치: {}", "seeds: {}": "시드: {}", "n_seeds={}: {}": "n_seeds={}: {}", "left out: {}": "생략: {}",
+    "seed {} of {}: {}": "시드 {}/{}: {}", "{}: accuracy {}": "{}: 정확도 {}",
+    "time budget: no further seed is trained: {}": "시간 예산: 시드를 더 학습하지 않습니다: {}",
+    "final model": "최종 모델", "the final model": "최종 모델",
+    "final_fit=true: the final model of the run {} is not trained and scored with these settings: mcvqa run finishes it.":
+        "final_fit=true: 실행 {}의 최종 모델을 이 설정으로 학습하고 채점하지 않았습니다. mcvqa run으로 끝내세요.",
+    "left out: the final model, which is not finished": "생략: 끝나지 않은 최종 모델",
+    "final model: learned from {}, so its accuracy is not measured; that of the folds is":
+        "최종 모델: {}에서 배웠으므로 정확도를 재지 않습니다. 폴드의 정확도를 잽니다",
+    "no final model: fold {}, which says how long to train it, is not trained": "최종 모델 없음: 얼마나 학습할지 알려 주는 폴드 {}을 학습하지 않았습니다",
+    "no final model: it takes about {}, and {} are left": "최종 모델 없음: {}쯤 걸리는데 {} 남았습니다",
+    "no time to answer the rows that were learned from (evidence=full)": "학습한 행에 답할 시간이 없습니다(evidence=full)",
+    "{} starts from {}": "{}: {}에서 시작합니다", "{} resumes after step {} of {}": "{0}: {2}스텝 중 {1}스텝 다음부터 이어 합니다",
+    "start_from={}: that run has no {}, which would start from it. Name one of its folds, such as {}, or train only the folds that it has: --set train_folds=0":
+        "start_from={}: 그 실행에는 여기서 시작할 {}이 없습니다. {} 같은 폴드를 적거나, 있는 폴드만 학습하세요: --set train_folds=0",
+    "{}: its task has changed since it was interrupted, so it starts from the beginning": "{}: 중단된 뒤에 할 일이 바뀌어 처음부터 시작합니다",
+    "{} {}: accuracy {} ({}), loss {}": "{} {}: 정확도 {} ({}), 손실 {}",
+    "fold {}: its task has changed since it was interrupted, so it starts from the beginning": "폴드 {}: 중단된 뒤에 할 일이 바뀌어 처음부터 시작합니다",
+    "Stopped after step {} of {}; saved in {}.": "{1}의 스텝 {0} 다음에 멈췄습니다. {2}에 저장했습니다.",
+    "Stopped after step {} of {}; nothing could be saved.": "{1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다.",
+    "{} step {}: the GPU's memory was full with {}. The step is repeated with {}; it still counts {}.":
+        "{} 스텝 {}: GPU 메모리가 {}에서 부족했습니다. {}으로 스텝을 되풀이하며, 스텝의 행 수는 그대로 {}입니다.",
+    "fold {} step {}: the GPU's memory was full with {}. The step is repeated with {}; it still counts {}.":
+        "폴드 {} 스텝 {}: GPU 메모리가 {}에서 부족했습니다. {}으로 스텝을 되풀이하며, 스텝의 행 수는 그대로 {}입니다.",
 }

@@ -117,7 +117,7 @@ class Accuracy:
         Raises:
             ValueError: it is something else.
         """
-        kinds = (int, int, (int, float), (int, type(None)), str)
+        kinds: tuple[Any, ...] = (int, int, (int, float), (int, type(None)), str)
         fits = isinstance(record, list) and 2 <= len(record) <= len(kinds)
         if not fits or not all(isinstance(value, kind) for value, kind in zip(record, kinds, strict=False)):
             raise ValueError(f"{str(record)[:40]!r} is no accuracy")
@@ -319,7 +319,8 @@ def significantly_worse(after: np.ndarray, before: np.ndarray, groups: np.ndarra
 
 # %% the best of several epochs
 def selection_optimism(
-    right: np.ndarray, groups: np.ndarray | None = None, losses: np.ndarray | None = None, *, draws: int = 300, seed: int = 42
+    right: np.ndarray, groups: np.ndarray | None = None, losses: np.ndarray | None = None, *, gains: np.ndarray | None = None,
+    draws: int = 300, seed: int = 42,
 ) -> float:
     """Estimate by how much the accuracy of the best epoch is too high because it was chosen on its own validation rows.
 
@@ -330,6 +331,7 @@ def selection_optimism(
         right: (E, N) booleans, right or wrong after each epoch, on the same rows.
         groups: (N,) image group of each row; None: each row is its own group.
         losses: (E,) validation losses, which break ties between equally accurate epochs; None: the first epoch wins.
+        gains: (E, N) whose largest sum is chosen; None: `right`.
         draws: number of bootstrap samples.
         seed: of the samples.
 
@@ -344,13 +346,14 @@ def selection_optimism(
         right = right[np.argsort(losses, kind="stable")]  # argmax returns the first of equal values
     index = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
     sizes = np.bincount(index).astype(float)  # (G,)
-    by_group = np.stack([np.bincount(index, row) for row in right], axis=1)  # (G, E)
+    by_group, gain = (np.stack([np.bincount(index, row) for row in rows], axis=1)  # (G, E)
+                      for rows in (right, right if gains is None else gains))
     times = np.random.default_rng(seed).multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=draws)  # (draws, G)
-    chosen = (times @ by_group).argmax(-1)  # (draws,)
+    chosen = (times @ gain).argmax(-1)  # (draws,)
     left_out = times == 0
     rows = left_out @ sizes
     unbiased = (left_out @ by_group)[np.arange(draws), chosen][rows > 0] / rows[rows > 0]
-    return max(0.0, float(right.mean(-1).max() - unbiased.mean())) if len(unbiased) else 0.0
+    return max(0.0, float(right.mean(-1)[gain.sum(0).argmax()] - unbiased.mean())) if len(unbiased) else 0.0
 
 
 def pack_right(right: np.ndarray) -> str:

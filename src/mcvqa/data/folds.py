@@ -13,6 +13,11 @@ from mcvqa.data.kinds import basic_kind
 from mcvqa.data.questions import Question
 
 TRAINING_ONLY, LEFT_OUT = -1, -2  # instead of a fold's number
+FINAL = 50  # number of the model that learns from all rows (final_fit): behind all folds
+
+
+def fold_title(fold: int) -> str:
+    return "final" if fold == FINAL else f"fold {fold}"
 
 
 # %% what must stay together, what must be spread

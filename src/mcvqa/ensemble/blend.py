@@ -42,12 +42,20 @@ class Member:
         oof: out-of-fold scores of the training rows; None: there are none.
         test: scores of the test rows by each fold's model, at least one; the folds share the member's weight.
         note: remark for the report.
+        final: whether the last of `test` is by a model on all rows, beside the folds'.
     """
 
     name: str
     oof: Scores | None
     test: tuple[Scores, ...]
     note: str = ""
+    final: bool = False
+
+    @property
+    def models(self) -> str:
+        """'demo (3 folds and final)'"""
+        folds = counted(len(self.test) - self.final, "fold") + " and final" * self.final
+        return f"{self.name} ({folds})" if len(self.test) > 1 else self.name
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class RowEvidence:
         member_agreement: share of the ensemble's members that say so; None for one member.
         fold_agreement: of a test row, share of the folds that say so; None for one fold.
         prior: probability of each choice by the texts alone, out of fold.
+        learned: probability of each choice by the models that have learned the label, where these were asked (evidence=full).
         label_wrong: probability that the label is wrong (`insight/label_noise.py`).
         proposed: what the label should be then.
         photograph_problem: why the photograph cannot be read; empty where it can.
@@ -78,6 +79,7 @@ class RowEvidence:
     member_agreement: float | None = None
     fold_agreement: float | None = None
     prior: tuple[float, ...] = ()
+    learned: tuple[float, ...] = ()
     label_wrong: float | None = None
     proposed: int | None = None
     photograph_problem: str = ""
@@ -200,8 +202,8 @@ def _neighbour(question: Question, same_question: bool) -> Neighbour:
 COLUMNS = (
     "id", "split", "source", "fold", "kind", "tag", "reason", "truth", "said", "truth_text", "said_text", "probability_of_truth",
     "probability_of_said", "margin", "rank_of_truth", "entropy", "label_wrong", "proposed", "order_agreement", "scale_agreement",
-    "member_agreement", "fold_agreement", "prior_said", "prior_of_truth", "votes", "look_alikes", "look_alikes_count",
-    "same_question", "same_question_count", "image", "question", "choices",
+    "member_agreement", "fold_agreement", "prior_said", "prior_of_truth", "learned_said", "learned_of_truth", "votes",
+    "look_alikes", "look_alikes_count", "same_question", "same_question_count", "image", "question", "choices",
 )
 
 
@@ -217,6 +219,7 @@ def write_evidence(path: Path, rows: Sequence[RowEvidence]) -> None:
 def _cells_of(row: RowEvidence) -> dict[str, str]:
     question, shares = row.question, row.probabilities
     best_of_prior = int(np.argmax(row.prior)) if row.prior else None
+    best_of_learned = int(np.argmax(row.learned)) if row.learned else None
     return {
         "id": question.id, "split": row.split, "source": question.source, "fold": "" if row.fold is None else str(row.fold),
         "kind": row.kind, "tag": row.tag, "reason": row.reason,
@@ -230,6 +233,8 @@ def _cells_of(row: RowEvidence) -> dict[str, str]:
             "order_agreement", "scale_agreement", "member_agreement", "fold_agreement")},
         "prior_said": _letter(best_of_prior),
         "prior_of_truth": _cell_of_number(row.prior[row.truth] if row.prior and row.truth is not None else None),
+        "learned_said": _letter(best_of_learned),
+        "learned_of_truth": _cell_of_number(row.learned[row.truth] if row.learned and row.truth is not None else None),
         "votes": " ".join(map(str, question.votes or ())),
         "look_alikes": _named(row.look_alikes), "look_alikes_count": str(row.look_alikes_count),
         "same_question": _named(row.same_question), "same_question_count": str(row.same_question_count),
@@ -257,6 +262,7 @@ def _named(neighbours: Sequence[Neighbour]) -> str:
 def gather_evidence(
     questions: Sequence[Question], split: str, folds: Sequence[int | None], prior: np.ndarray, neighbours: Neighbours,
     problems: Mapping[str, str], judged: Judged | None = None, noise: LabelNoise | None = None,
+    learned: Mapping[str, np.ndarray] | None = None,
 ) -> list[RowEvidence]:
     """Make one record for each row.
 
@@ -269,6 +275,7 @@ def gather_evidence(
         problems: path of a photograph -> why it cannot be read.
         judged: scores of the same rows, in their order; None: they were not scored.
         noise: how probably their labels are wrong; None: not known.
+        learned: id -> (C,) probabilities by the models that have learned the label.
     """
     measured = _measured(judged, noise, questions) if judged else [{}] * len(questions)
     found = []
@@ -276,6 +283,7 @@ def gather_evidence(
         alike, elsewhere = neighbours.of(question)
         found.append(RowEvidence(
             question, split, fold, question_kind(question), prior=tuple(shares[: len(question.choices)].tolist()),
+            learned=tuple((learned or {}).get(question.id, np.empty(0))[: len(question.choices)].tolist()),
             photograph_problem=problems.get(question.image, ""),
             look_alikes=tuple(alike[:NEIGHBOURS]), same_question=tuple(elsewhere[:NEIGHBOURS]),
             look_alikes_count=len(alike), same_question_count=len(elsewhere), **more,

@@ -5,6 +5,10 @@ TAG_WORDS = {  # tag -> what it is called and what to do, in Korean, then in Eng
         ("라벨 오류 의심", "사진을 보고 라벨을 확인하세요(mcvqa audit)."),
         ("label probably wrong", "Look at the photographs and decide (mcvqa audit)."),
     ),
+    "never learned": (
+        ("학습되지 않음", "라벨을 확인하고, 맞다면 에폭을 늘리거나 더 큰 모델을 쓰세요."),
+        ("never learned", "Check the label; if it is right, use more epochs or a larger model."),
+    ),
     "order-sensitive": (
         ("보기 순서에 민감", "보기 순서를 늘리세요(use_tta=true, train_orders=2)."),
         ("order-sensitive", "Use more option orders (use_tta=true, train_orders=2)."),

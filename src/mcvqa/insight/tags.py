@@ -65,6 +65,16 @@ def _contradictions(row: RowEvidence) -> list[Neighbour]:
     return [one for one in row.look_alikes if one.same_question and bare_text(one.answer) in choices - {label}]
 
 
+def _never_learned(row: RowEvidence) -> Reason | None:
+    if row.truth is None or not row.learned or int(np.argmax(row.learned)) == row.truth:
+        return None
+    label, said, share = row.question.choices[row.truth], row.question.choices[int(np.argmax(row.learned))], max(row.learned)
+    return Reason(
+        f"models that have learned the label {label!r} still say {said!r} with {share:.0%}",
+        f"라벨 {label!r}: 이 라벨을 학습한 모델의 답도 {said!r}입니다({share:.0%})",
+    )
+
+
 def _order_sensitive(row: RowEvidence) -> Reason | None:
     share = row.order_agreement
     if share is None or share >= AGREEMENT:
@@ -110,6 +120,7 @@ def _ambiguous(row: RowEvidence) -> Reason | None:
 RULES_OF_TAGS: tuple[tuple[str, Callable[[RowEvidence], Reason | None]], ...] = (
     ("unreadable photograph", _unreadable_photograph),
     ("label probably wrong", _label_probably_wrong),
+    ("never learned", _never_learned),
     ("order-sensitive", _order_sensitive),
     ("misled by the picture", _misled_by_the_picture),
     ("resolution-sensitive", _resolution_sensitive),

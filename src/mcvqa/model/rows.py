@@ -2,7 +2,7 @@
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,7 +103,7 @@ def row_generator(seed: int, epoch: int, name: str) -> np.random.Generator:
 def training_row(maker: Maker, question: Question, epoch: int, config: Config) -> Any:
     """The augmented training row of an epoch: choices shuffled along with the answer, the ending paraphrased, changed by the
     user's own function."""
-    random = row_generator(config.seed, epoch, question.id)
+    random = row_generator(config.training_seed, epoch, question.id)
     orders = training_orders(question.choices, config, random)
     if config.use_augmentation and random.random() < config.aug_prob:
         question = replace(question, text=paraphrase(question.text, random))
@@ -225,6 +225,27 @@ def rows_per_pass(
     return by_main(measured)
 
 
+@dataclass
+class KnownPasses:
+    """How many rows a pass has, by image scale, where the rows scored before left nothing to measure again.
+
+    Attributes:
+        found: by scale the rows of a pass, and how many rows there were to measure with.
+    """
+
+    found: dict[float, tuple[int, int]] = field(default_factory=dict)
+
+    def rows(
+        self, model: Answering, maker: Maker, rows: Sequence[Any], config: Config, plan: DevicePlan, scale: float = 1.0
+    ) -> int:
+        """As `rows_per_pass`, which is asked again only where more rows could make larger passes."""
+        size, measured = self.found.get(scale, (0, 0))
+        if len(rows) > measured and measured < max(2 * size, 4 * FEWEST_AT_ONCE + 1):
+            size = rows_per_pass(model, maker, rows, config, plan, scale)
+            self.found[scale] = size, len(rows)
+        return size
+
+
 def read_rows(
     model: Answering, maker: Maker, rows: Sequence[Any], batch_size: int, plan: DevicePlan, *,
     scale: float = 1.0, title: str = "scoring",
@@ -250,10 +271,8 @@ def read_rows(
         batches = progress(Batches(dataset, part, plan.workers, pin=plan.device == "cuda"), desc=title, unit="batch")
         halving = HalvingReader(model, dataset, plan.device, batch_size)
         with torch.autocast(plan.device, dtype=plan.dtype, enabled=plan.amp):
-            if plan.stages:
-                from mcvqa.model.split import read_ahead
-
-                return [*read_ahead(model, part, batches, halving)]
+            if model.divided:
+                return [*model.divided.read_ahead(part, batches, halving)]
             return [halving.read(key, batch) for key, batch in zip(part, batches, strict=True)]
 
     logprobs: list[np.ndarray] = [np.empty(0)] * len(rows)
@@ -312,6 +331,6 @@ def without_empty(question: Question, logprobs: np.ndarray) -> np.ndarray:
 # %% optimizer steps of an epoch
 def epoch_windows(n_rows: int, epoch: int, config: Config) -> Iterator[np.ndarray]:
     """Row numbers of each optimizer step of an epoch; the last step may have fewer rows."""
-    order = np.random.default_rng([config.seed, epoch]).permutation(n_rows)
+    order = np.random.default_rng([config.training_seed, epoch]).permutation(n_rows)
     for start in range(0, n_rows, config.effective_batch):
         yield order[start : start + config.effective_batch]

@@ -69,6 +69,7 @@ class ReportInput:
         environment: versions, commit, device, ...
         seconds: duration of the run.
         language: in which the page opens, "ko" or "en".
+        more: language -> what follows the accuracies.
     """
 
     run: str
@@ -91,6 +92,7 @@ class ReportInput:
     environment: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     language: str = "en"
+    more: Mapping[str, Sequence["ReportBlock"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,7 @@ def _accuracy_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]
         *([] if metrics.overall.accuracy.not_measured else drawn),
         _table_block(header, [_group_row(name, group, say) for name, group in groups], numeric=True),
         *([_table_block((say("own_metric"), say("value")), own.items(), numeric=True)] if own else []),
-        *_figure_block(content.figures, "confusion", say("confusion_figure")),
+        *_figure_block(content.figures, "confusion", say("confusion_figure")), *content.more.get(say("language"), ()),
     ]
 
 

@@ -107,8 +107,11 @@ class RunData:
 
     def fold_rows(self, fold: int) -> tuple[list[Question], list[Question]]:
         """Training and validation questions of a fold; no row, image or near-duplicate is on both sides."""
-        train = [q for q, f in zip(self.train, self.folds, strict=True) if f not in (fold, LEFT_OUT)]
-        return self.guidance.guided(train, fold), self.validation_rows(fold)
+        return self.guidance.guided(self.learned_rows(fold), fold), self.validation_rows(fold)
+
+    def learned_rows(self, fold: int) -> list[Question]:
+        """The labelled rows that a fold learns from."""
+        return [q for q, f in zip(self.train, self.folds, strict=True) if f not in (fold, LEFT_OUT)]
 
     def validation_rows(self, fold: int, sample: int = 0, seed: int = 0) -> list[Question]:
         """The rows that a fold validates with.

@@ -21,9 +21,10 @@ from mcvqa.model.device import plan_device
 from mcvqa.report.figures import draw_ladder
 from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.folds import split_rows
+from mcvqa.run.members import run_member
 from mcvqa.run.model_side import ModelSide, plan_weights
 from mcvqa.run.project import Project, open_project
-from mcvqa.run.results import Outcome, run_member
+from mcvqa.run.results import Outcome
 from mcvqa.run.single import predict_only, report_only, train_only
 from mcvqa.run.steps import run
 from mcvqa.scenes.dataset import write_demo_data

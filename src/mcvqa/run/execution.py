@@ -29,7 +29,7 @@ from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.folds import split_rows
 from mcvqa.run.lengths import require_rows_fit
 from mcvqa.run.model_side import ModelSide, do_features, feature_tasks, features_fit, plan_weights
-from mcvqa.run.project import Project, heading
+from mcvqa.run.project import Project, RunStopped, heading
 from mcvqa.run.score import SPLITS, do_score, is_scored, score_task, splits_of
 from mcvqa.run.session import in_attempt, memory_explained
 from mcvqa.run.space import disk_need, require_space
@@ -76,9 +76,9 @@ class Execution:
         self.close()
 
     def close(self) -> None:
-        """End the worker processes; the training in progress is saved."""
+        """End the worker processes, where the training in progress is saved, and free the model's memory."""
         self.workers.close()
-        self.side.release()
+        self.side.unload()
 
     def unload_model(self) -> None:
         """Free the memory of this process's model before worker processes load theirs."""
@@ -171,14 +171,17 @@ def prepare_model(
         return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule, trained)
     heading("model", project.config.model_id)
     plan = by_each(plan_weights, project, plan)
-    folds_left, n_workers = len(project.config.folds_to_train) - len(trained), len(worker_gpus(project.config, plan.device))
+    folds_left, n_workers = len(project.config.folds_to_train) - len(trained), len(gpus_of_workers(project, plan))
     loaded = by_each(load_encoder, project.config)
     size = measure_model(loaded[-1], project.config)
-    need = disk_need(project.config, size.trained, data, folds_left, n_workers)
+    need = disk_need(project.config, size.trained, data, folds_left + project.config.final_fit, n_workers)
     by_main(require_space, need, project.config)
     by_main(require_rows_fit, project.config, data, plan, folds_left > 0, loaded, size)
     keep_features = by_main(features_fit, project, data, plan, need, loaded)
     side = ModelSide(project, data, plan, keep_features, schedule)
+    if launched and list(launched.gpus) != gpus_of_workers(project, plan):  # before the model was known to need several GPUs
+        launched.close()
+        launched = None
     workers = launched or worker_pool(project, plan)
     if workers is None:
         return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule, trained)
@@ -187,14 +190,21 @@ def prepare_model(
     return Execution(project, data, side, workers, schedule, trained)
 
 
+def gpus_of_workers(project: Project, plan: DevicePlan) -> list[str]:
+    """The GPUs of each worker, several where a model is divided among them."""
+    return worker_gpus(project.config, plan.device, len(plan.stages) or 1)
+
+
 def worker_pool(project: Project, plan: DevicePlan) -> WorkerPool[Any] | None:
     """Workers for several GPUs and folds, or if the settings ask for them; None: this process does the tasks."""
-    gpus, executor = worker_gpus(project.config, plan.device), project.config.executor
+    gpus, executor = gpus_of_workers(project, plan), project.config.executor
     if executor == "inline" or project.augment or (executor == "auto" and len(gpus) < 2) or "LOCAL_RANK" in os.environ:
         return None
     if executor == "ray":
         from mcvqa.run.workers.ray import ray_workers
 
+        if plan.stages and project.config.gpus_at_least < len(plan.stages):
+            raise RunStopped(f"The model needs {len(plan.stages)} GPUs: with executor=ray set gpus_per_model={len(plan.stages)}.")
         return ray_workers(project, begin_tasks, plan.workers)
     return ProcessWorkers(project, begin_worker, gpus, {}, plan.workers)
 
@@ -225,7 +235,12 @@ def trained_folds(project: Project, data: RunData) -> tuple[int, ...]:
 
 
 def _all_scored(project: Project, data: RunData) -> bool:
-    return all(is_scored(project, data, project.config, fold) for fold in project.config.folds_to_train)
+    scored = all(is_scored(project, data, project.config, fold) for fold in project.config.folds_to_train)
+    if scored and project.config.final_fit:
+        from mcvqa.run.final import final_is_done
+
+        return final_is_done(project, data)
+    return scored
 
 
 TASK_FUNCTIONS: dict[str, Callable[[ModelSide, Task], None]] = {"features": do_features, "train": do_train, "score": do_score}

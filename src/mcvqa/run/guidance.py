@@ -14,13 +14,14 @@ import numpy as np
 from mcvqa.base.files import DamagedFile, from_spreadsheet_cell, read_json
 from mcvqa.base.informing import counted
 from mcvqa.config import Config, ConfigError
+from mcvqa.data.folds import FINAL, fold_title
 from mcvqa.data.questions import Question
 from mcvqa.data.table import DataError, column_of_ids, read_cells
 from mcvqa.data.targets import Guidance, answer_target
 from mcvqa.ensemble.blend import LETTER_CONFIDENCE, BlendError, read_predictions
 from mcvqa.run.dataset import RunData
 from mcvqa.run.other_runs import OtherRun, other_run
-from mcvqa.scoring.scores import Scores, joined, log_softmax
+from mcvqa.scoring.scores import Scores, joined, log_softmax, plain_scores
 
 WEIGHT_COLUMNS = ("weight", "confidence", "가중치", "신뢰도", "확신도")
 CONFIDENCE_COLUMNS = WEIGHT_COLUMNS[1:]
@@ -164,7 +165,7 @@ def _pseudo_labelled(data: RunData, config: Config) -> tuple[dict[int, tuple[Que
         raise ConfigError("pseudo: there is no test.csv, so there are no rows without labels.")
     said = []
     if config.pseudo.lower().endswith(".csv"):
-        scores = dict.fromkeys(config.folds_to_train, _scores_in(Path(config.pseudo), data))
+        scores = dict.fromkeys((*config.folds_to_train, FINAL), _scores_in(Path(config.pseudo), data))
         said.append(
             f"pseudo={config.pseudo}: what its model has learned from is not known. If this run's validation rows are among it, "
             "the accuracies of this run are too high"
@@ -172,9 +173,11 @@ def _pseudo_labelled(data: RunData, config: Config) -> tuple[dict[int, tuple[Que
     else:
         run = _run_of_same_folds(data, config, config.pseudo, "pseudo")
         scores = run.scores("test")
+        scores[FINAL] = _averaged(list(scores.values()))
         if missing := [fold for fold in config.folds_to_train if fold not in scores]:
             raise ConfigError(f"pseudo: the run {config.pseudo!r} has no test scores of fold {missing[0]}: finish it first.")
-    rows = {fold: _pseudo_rows(data, config, fold, scores[fold]) for fold in config.folds_to_train}
+    folds = (*config.folds_to_train, *((FINAL,) if config.final_fit else ()))
+    rows = {fold: _pseudo_rows(data, config, fold, scores[fold]) for fold in folds}
     if not any(rows.values()):
         most = max(probabilities.max() for one in scores.values() for _, probabilities in _probabilities(one))
         raise ConfigError(
@@ -182,11 +185,17 @@ def _pseudo_labelled(data: RunData, config: Config) -> tuple[dict[int, tuple[Que
             f"{most:.3g} (an answer without one counts as {LETTER_CONFIDENCE:g}), pseudo_min is {config.pseudo_min:g}: lower it."
         )
     said += [
-        f"pseudo={config.pseudo}: fold {fold} learns from {len(found):,} of {counted(len(data.test), 'test row')}: those "
+        f"pseudo={config.pseudo}: {fold_title(fold)} learns from {len(found):,} of {counted(len(data.test), 'test row')}: those "
         f"answered with a probability of {config.pseudo_min:g} or more, without photographs like those it validates with"
         for fold, found in rows.items()
     ]
     return rows, said
+
+
+def _averaged(folds: list[Scores]) -> Scores:
+    """For the final model, which validates with no rows: what all folds say."""
+    means = np.mean([scores.of_ids(folds[0].ids).mean() for scores in folds], axis=0)
+    return plain_scores(folds[0].ids, means, folds[0].n_choices, {})
 
 
 def _scores_in(path: Path, data: RunData) -> Scores:

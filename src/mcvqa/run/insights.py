@@ -1,5 +1,5 @@
 """Evidence per row and the label audit of a run: from its scores, data and ensemble to `insight/`."""
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from mcvqa.insight.tag_words import tag_words
 from mcvqa.insight.tags import tag_counts, tagged
 from mcvqa.report.gallery import ErrorTag
 from mcvqa.run.dataset import RunData, prior_of_train
+from mcvqa.run.learned import learned_probabilities
 from mcvqa.run.project import Project
 from mcvqa.scoring.scores import Scores
 
@@ -50,7 +51,7 @@ def noise_of_run(data: RunData, judges: list[Scores]) -> LabelNoise:
 
 # %% evidence
 def evidence_of_run(
-    data: RunData, prior: Prior, members: tuple[Member, ...], temperature: float
+    data: RunData, prior: Prior, members: tuple[Member, ...], temperature: float, learned: Mapping[str, np.ndarray] | None = None
 ) -> list[RowEvidence]:
     """Evidence of all rows of a run, labelled rows first.
 
@@ -59,6 +60,7 @@ def evidence_of_run(
         prior: the text-only prior.
         members: of the ensemble, the run itself first.
         temperature: of the run.
+        learned: id -> (C,) probabilities by the models that have learned the label (evidence=full).
 
     Returns:
         One record a row, with its tag.
@@ -76,7 +78,7 @@ def evidence_of_run(
     for index, judge, noise in ((scored, judged, noise_of_run(data, judges)), (others, None, None)):
         questions = [data.train[i] for i in index]
         folds = [int(fold) if fold >= 0 else None for fold in data.folds[index].tolist()]
-        found = gather_evidence(questions, "train", folds, shares[index], neighbours, problems, judge, noise)
+        found = gather_evidence(questions, "train", folds, shares[index], neighbours, problems, judge, noise, learned)
         rows |= dict(zip(index.tolist(), found, strict=True))
     labelled = [rows[i] for i in range(len(data.train))]
     return tagged([*labelled, *_evidence_of_test(data, prior, members, temperature, neighbours, problems)])
@@ -99,7 +101,7 @@ def write_run_evidence(
 ) -> list[RowEvidence]:
     """Write experiments/<run>/evidence.csv and return its rows."""
     path = project.paths.experiment / EVIDENCE
-    rows = evidence_of_run(data, prior, members, temperature)
+    rows = evidence_of_run(data, prior, members, temperature, learned_probabilities(project, data))
     write_evidence(path, rows)
     print(f"  {path}: {tag_counts(rows)}")
     return rows

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mcvqa.base.files import read_json
 from mcvqa.config import Config
+from mcvqa.data.folds import fold_title
 from mcvqa.run.dataset import RunData
 from mcvqa.run.project import RunPaths, RunStopped
 from mcvqa.run.score import splits_of
@@ -27,6 +28,17 @@ class OtherRun:
         """Fold -> its scores of 'oof' or 'test' rows."""
         return {fold: load_scores(self.paths.scores / f"fold{fold}-{split}.npz") for fold in self.folds}
 
+    def has_scores(self, fold: int, splits: Sequence[str]) -> bool:
+        """Whether there are scores of a fold that match the run's records and current weights."""
+        if not all((self.paths.scores / f"{self.paths.fold(fold).name}-{split}.npz").exists() for split in splits):
+            return False
+        records = TaskRecords(self.paths.experiment / "tasks", self.paths.experiment / "steps", self.paths.root)
+        train = f"train {fold_title(fold)}"
+        if not records.read(train):  # without a record, scores are believed only where version 0.1 recorded the training
+            return records.is_of_0_1(train) and self.paths.fold(fold).exists()
+        scored = [records.read(f"score {fold_title(fold)} {split}") for split in splits]
+        return all(one.get("finished") and one["used"].get(train) == records.print_of(train) for one in scored)
+
 
 def other_run(data: RunData, config: Config, name: str, setting: str) -> OtherRun:
     """Find another run.
@@ -41,27 +53,12 @@ def other_run(data: RunData, config: Config, name: str, setting: str) -> OtherRu
         RunStopped: it is unfinished or answered other rows.
     """
     paths = RunPaths(Path(config.output_dir), name)
-    records = TaskRecords(paths.experiment / "tasks", paths.experiment / "steps", paths.root)
     require_same_test(data, config, name, setting)
     folds = sorted(int(f.stem.removeprefix("fold").removesuffix("-oof")) for f in paths.scores.glob("fold*-oof.npz"))
-    valid = tuple(fold for fold in folds if _has_valid_scores(records, paths, fold, splits_of(data)))
+    valid = tuple(fold for fold in folds if OtherRun(paths, ()).has_scores(fold, splits_of(data)))
     if not valid:
         raise RunStopped(f"{setting}: the run {name!r} has no scores of its current weights: finish it first (mcvqa run).")
     return OtherRun(paths, valid)
-
-
-def _has_valid_scores(records: TaskRecords, paths: RunPaths, fold: int, splits: Sequence[str]) -> bool:
-    """Whether the scores of a fold match the run's records and current weights."""
-    if not all((paths.scores / f"fold{fold}-{split}.npz").exists() for split in splits):
-        return False
-    train = records.read(f"train fold {fold}")
-    if not train:  # without a record, scores are believed only where version 0.1 recorded the training
-        return records.is_of_0_1(f"train fold {fold}") and paths.fold(fold).exists()
-    for split in splits:
-        scored = records.read(f"score fold {fold} {split}")
-        if not scored.get("finished") or scored["used"].get(f"train fold {fold}") != records.print_of(f"train fold {fold}"):
-            return False
-    return True
 
 
 def require_same_test(data: RunData, config: Config, name: str, setting: str) -> None:

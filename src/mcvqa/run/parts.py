@@ -22,7 +22,7 @@ FIRST_ROWS = 64  # rows of the first part, unless the pace is known
 
 def parts_folder(project: Project, task: Task) -> Path:
     """The folder in cache/ for the parts of a task's scores by the weights that are there now."""
-    weights = adapter_hash(project.paths.fold(int(task.arguments["fold"])) / project.config.keep)
+    weights = adapter_hash(project.weights(int(task.arguments["fold"])))
     return project.paths.cache / "scores" / settings_hash({"task": task.key, "adapter": weights})
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mcvqa.base.files import DamagedFile, RunLog, read_json, read_yaml, write_text
 from mcvqa.config import KOREAN_PROMPT, Config, ConfigError, McvqaError, weight_changes
+from mcvqa.data.folds import fold_title
 from mcvqa.data.language import with_prompt
 from mcvqa.data.questions import Question
 from mcvqa.run.tasks import TaskRecords
@@ -105,11 +106,11 @@ class RunPaths:
         return tuple(self.root / name for name in ("cache", "checkpoints", "experiments", "logs", "outputs"))
 
     def fold(self, fold: int) -> Path:
-        return self.checkpoints / f"fold{fold}"
+        return self.checkpoints / fold_title(fold).replace(" ", "")
 
     def lock(self, fold: int | None = None) -> Path:
         """Locked by whoever works on the run, or trains one of its folds."""
-        return self.root / "logs" / (f"{self.run}.lock" if fold is None else f"{self.run}.fold{fold}.lock")
+        return self.root / "logs" / (f"{self.run}.lock" if fold is None else f"{self.run}.{self.fold(fold).name}.lock")
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,11 @@ class Project:
     began: float
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     augment: Any = None
+
+    def weights(self, fold: int) -> Path:
+        """The folder of the weights to score with."""
+        chosen = self.records.read("average") if self.config.average == "auto" else {}
+        return self.paths.fold(fold) / chosen.get("folder", self.config.keep)
 
     def seconds_until(self, kept: float) -> float:
         """Seconds until no more than `kept` seconds of the time budget are left; infinite without a budget."""
@@ -251,4 +257,4 @@ class CurrentLog(RunLog):
 
     def events(self, event: str) -> list[dict[str, Any]]:
         found = super().events(event)
-        return [e for e in found if "fold" not in e or e.get("attempt", "") == self.attempts.get(e["fold"], "")]
+        return [e for e in found if "fold" not in e or e.get("attempt", "") == self.attempts.get(e["fold"])]

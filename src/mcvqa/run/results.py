@@ -11,8 +11,8 @@ from mcvqa.base.informing import informing
 from mcvqa.base.uncertainty import Accuracy, without_measure
 from mcvqa.data.language import language_of_pages
 from mcvqa.data.prior import Prior
-from mcvqa.ensemble.blend import Blend, Member, blend_members, read_predictions
-from mcvqa.ensemble.predictions import is_of_run, stored_member, write_run_predictions
+from mcvqa.ensemble.blend import Blend, Member, blend_members
+from mcvqa.ensemble.predictions import is_of_run, write_run_predictions
 from mcvqa.report.advice import Advice, choose_advice, read_learning_curves
 from mcvqa.report.content import ReportInput
 from mcvqa.report.experiments import record_experiment, update_index
@@ -21,71 +21,27 @@ from mcvqa.report.metrics import Metrics, leaderboard_estimate, measure, own_fig
 from mcvqa.report.page import write_report
 from mcvqa.run.dataset import RunData, prior_of_train, without_test
 from mcvqa.run.exploration import data_findings
-from mcvqa.run.other_runs import other_run, require_same_test
-from mcvqa.run.pages import Explained, explorer_beside_report, thumbnails_in_report
+from mcvqa.run.members import other_member, run_member
+from mcvqa.run.other_runs import require_same_test
+from mcvqa.run.pages import Explained, thumbnails_in_report
 from mcvqa.run.project import CurrentLog, Project, RunStopped, attempts_of, heading, seconds_of
 from mcvqa.run.provenance import environment
-from mcvqa.run.score import scored_folds, splits_of, unmeasured_folds, valid_scores
+from mcvqa.run.score import scored_folds, unmeasured_folds, valid_scores, variant_scores
 from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, Submitted, hand_in, image_groups_of, submission_files, validate_file
-from mcvqa.run.tasks import MADE_BY_0_1, Task
-from mcvqa.scoring.scores import Scores, joined, load_scores
+from mcvqa.run.tasks import Task
+from mcvqa.scoring.scores import Scores, joined
 
 
 # %% step 9: ensemble
-def run_member(project: Project, data: RunData) -> Member:
-    """Make this run's folds one member of the ensemble.
-
-    Returns:
-        Out-of-fold scores by each row's own fold, and test scores by all folds.
-
-    Raises:
-        CheckpointError: a fold has no weights.
-        RunStopped: a fold has no scores of these weights, rows and settings.
-    """
-    folds = scored_folds(project, data)
-    if not folds:
-        raise RunStopped(f"The run {project.config.run!r} has no scores: finish it first (mcvqa run).")
-    parts = [valid_scores(project, data, fold) for fold in folds]
-    is_of_0_1 = any(project.records.is_of_0_1(f"score fold {fold} oof") for fold in folds)
-    return Member(
-        project.config.run, joined([oof for oof, _ in parts]), tuple(test for _, test in parts),
-        f"The scores of {project.config.run} were {MADE_BY_0_1}." if is_of_0_1 else "",
-    )
-
-
-def other_member(project: Project, data: RunData, name: str) -> Member:
-    """Make a member that the settings name: 'prior', a prediction file, or another run in this folder.
-
-    Args:
-        project: this run.
-        data: its rows.
-        name: from the setting `members`.
-
-    Raises:
-        RunStopped: the other run is unfinished or answered other rows.
-        BlendError, DataError: the prediction file cannot be used.
-    """
-    if name == "prior":
-        oof, test = (load_scores(project.paths.scores / f"prior-{split}.npz") for split in ("oof", "test"))
-        return Member("prior", oof, (test,))
-    if name.lower().endswith(".csv"):
-        if is_of_run(Path(name)):
-            return stored_member(Path(name), data.test, data.train, data.tables[0].convention)
-        return read_predictions(name, data.test, data.tables[0].convention)
-    other = other_run(data, project.config, name, "members")
-    if (other.paths.experiment / "trial.json").exists():
-        from mcvqa.run.of_search import searched_member
-
-        return searched_member(other, data)
-    scores_by_split = {split: list(other.scores(split).values()) for split in splits_of(data)}
-    oof = joined(scores_by_split["oof"])
-    return Member(name, oof, tuple(scores_by_split.get("test", [oof.rows(np.arange(0))])))
-
-
 def run_members(project: Project, data: RunData) -> tuple[Member, ...]:
-    """The run, then the members that it names; without test rows, prediction files cannot be used."""
+    """The run, its other seeds, then the members that it names; without test rows, prediction files cannot be used."""
+    own, seeds = run_member(project, data), list[Member]()
+    if project.config.n_seeds > 1:
+        from mcvqa.run.seeds import seed_members
+
+        seeds = seed_members(project, data)
     others = [name for name in project.config.members if data.test or not name.lower().endswith(".csv")]
-    return run_member(project, data), *(other_member(project, data, name) for name in others)
+    return own, *seeds, *(other_member(project, data, name) for name in others)
 
 
 def member_name(name: str) -> str:
@@ -101,6 +57,10 @@ def require_members(project: Project) -> None:
     Raises:
         RunStopped: they do not.
     """
+    if project.config.n_seeds > 1:
+        from mcvqa.run.seeds import seed_runs
+
+        seed_runs(project.config)
     for name in project.config.members:
         path = Path(name) if name.lower().endswith(".csv") else project.paths.experiment.parent / name / "scores"
         if name != "prior" and not path.exists():
@@ -157,23 +117,30 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
     heading("ensemble", project.config.ensemble)
     members = run_members(project, data)
     write_run_predictions(project.paths.experiment, members[0], data.train, data.folds, data.test, data.style)
+    blend = blended(project, data, members)
+    names = ", ".join(m.models for m in members)
+    print("\n".join((f"  members: {names}\n  method: {blend.method}. {blend.reason}", *_accuracy_lines(blend))))
+    project.log.write(
+        "ensemble", method=blend.method, members=names, accuracies={k: a.record for k, a in blend.table.items()},
+    )
+    answers = {q.id: q.answer for q in data.train}
+    truth = np.array([answers[name] for name in blend.oof_ids.tolist()], dtype=int)
+    combined = Answers(
+        f"{blend.method} of {names}", blend.predictions, blend.oof_ids,
+        blend.oof_predictions == truth if len(blend.oof_predictions) == len(truth) else np.empty(0, bool),
+        next(iter(unmeasured_folds(project, data).values()), ""),
+    )
+    return Combined(blend, members, hand_in(project, data, combined, prior, force=force), names)
+
+
+def blended(project: Project, data: RunData, members: Sequence[Member]) -> Blend:
+    """The members' combined answers, their accuracies marked where they are not measured."""
     answers = {q.id: q.answer for q in data.train if q.answer is not None}
     groups = image_groups_of(data)
     blend = blend_members(members, answers, project.config.ensemble, seed=project.config.seed, groups=groups)
     if reason := next(iter(unmeasured_folds(project, data).values()), ""):
         blend = dataclasses.replace(blend, alone=without_measure(blend.alone, reason), table=without_measure(blend.table, reason))
-    names = ", ".join(f"{m.name} ({len(m.test)} folds)" if len(m.test) > 1 else m.name for m in members)
-    print("\n".join((f"  members: {names}\n  method: {blend.method}. {blend.reason}", *_accuracy_lines(blend))))
-    project.log.write(
-        "ensemble", method=blend.method, members=names, accuracies={k: a.record for k, a in blend.table.items()},
-    )
-    truth = np.array([answers[name] for name in blend.oof_ids.tolist()], dtype=int)
-    combined = Answers(
-        f"{blend.method} of {names}", blend.predictions, blend.oof_ids,
-        blend.oof_predictions == truth if len(blend.oof_predictions) == len(truth) else np.empty(0, bool),
-        reason,
-    )
-    return Combined(blend, members, hand_in(project, data, combined, prior, force=force), names)
+    return blend
 
 
 def _accuracy_lines(blend: Blend) -> list[str]:
@@ -225,7 +192,7 @@ def technique_variants(
     """
     variants: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     folds, attempts = scored_folds(project, data), attempts_of(project)
-    by_variant = {name: _variant_scores_of(project, folds, name, attempts) for name in ("raw", "ema", "swa")}
+    by_variant = {name: variant_scores(project, folds, name, attempts) for name in ("raw", "ema", "swa")}
     rows = {name: joined(parts) for name, parts in by_variant.items() if parts}
     predicted = {name: _predictions_by_id(part, scores.ids) for name, part in rows.items()}
     right = {name: choices == answers for name, choices in predicted.items() if (choices >= 0).all()}
@@ -247,16 +214,6 @@ def technique_variants(
     return variants
 
 
-def _variant_scores_of(project: Project, folds: Sequence[int], name: str, attempts: Mapping[int, str]) -> list[Scores]:
-    """Validation scores of one kind of weights, from the attempts of the current weights; empty if a fold's are missing."""
-    files = [project.paths.scores / f"fold{fold}-{name}.npz" for fold in folds]
-    if not all(file.exists() for file in files):
-        return []
-    parts = [load_scores(file) for file in files]
-    current = all(part.provenance.get("attempt", "") == attempts[fold] for part, fold in zip(parts, folds, strict=True))
-    return parts if current else []
-
-
 def _predictions_by_id(scores: Scores, ids: np.ndarray) -> np.ndarray:
     """(N,) predicted choices of the rows `ids`; -2: none."""
     known = dict(zip(scores.ids.tolist(), scores.predictions().tolist(), strict=True))
@@ -272,7 +229,7 @@ def measure_run(project: Project, data: RunData, prior: Prior, combined: Combine
     questions = [data.train[i] for i in rows]
     answers = np.array([-1 if q.answer is None else q.answer for q in questions])
     variants = technique_variants(project, data, scores, answers)
-    if project.config.members:
+    if len(combined.members) > 1:
         blend = combined.blend
         blended = dict(zip(blend.oof_ids.tolist(), blend.oof_predictions.tolist(), strict=True))
         if {q.id for q in questions} <= blended.keys():
@@ -321,11 +278,11 @@ def render_report(
         write_report(folder, ReportInput(
             run=project.config.run, config=config, metrics=metrics, methods=blend.table if len(blend.alone) > 1 else {},
             data=found, method=blend.method, method_reason=blend.reason, figures=figures, tags=explained.tags,
-            thumbnails=thumbnails_in_report(data, metrics.errors, found), explorer=explorer_beside_report(project, data),
+            thumbnails=thumbnails_in_report(data, metrics.errors, found), explorer=explained.explorer,
             submitted=current.source, submitted_run=current.run, submitted_accuracy=current.accuracy,
             submissions={str(f): validate_file(f, data) for f in submission_files(project, data)},
             not_submitted="" if data.test else without_test(project), advice=advice,
-            environment=provenance, seconds=seconds, language=language_of_pages(data.train),
+            environment=provenance, seconds=seconds, language=language_of_pages(data.train), more=explained.more,
         ))
     with informing("the index of runs"):
         index = update_index(folder.parent)
@@ -385,7 +342,10 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
 
 def explain_rows(project: Project, data: RunData, prior: Prior, combined: Combined) -> Explained:
     """Write evidence.csv, what was measured on each row."""
+    from mcvqa.run.beside import beside_folds
+    from mcvqa.run.explorer import explorer_beside_report
     from mcvqa.run.insights import accuracy_before_fixes, tags_of_errors, write_run_evidence
 
     rows = write_run_evidence(project, data, prior, combined.members, combined.blend.temperatures[project.config.run])
-    return Explained(accuracy_before_fixes(data, combined.members[0]), tags_of_errors(rows))
+    fixes, more = accuracy_before_fixes(data, combined.members[0]), beside_folds(project, combined.blend, combined.members[0])
+    return Explained(fixes, tags_of_errors(rows), more, explorer_beside_report(project, data))

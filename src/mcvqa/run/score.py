@@ -1,14 +1,16 @@
 """Score a fold's validation rows and the test rows in all views, and check that scores belong to the current weights."""
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from mcvqa.config import Config, settings_hash
+from mcvqa.data.folds import fold_title
 from mcvqa.data.meta_choices import order_rule
 from mcvqa.data.own_letters import letter_rule
 from mcvqa.data.questions import Question
 from mcvqa.model.distributed import by_main
+from mcvqa.model.rows import KnownPasses
 from mcvqa.run.dataset import RunData, weights_key
 from mcvqa.run.model_side import ModelSide
 from mcvqa.run.project import Project, RunStopped
@@ -45,15 +47,16 @@ def score_task(
     sample = sample if split == "oof" and sample < data.validated(fold).sum() else 0
     orders, scales = tta_plan(config)
     key = settings_hash({
-        "weights": weights_key(project, data, fold), "keep": config.keep, "code": code_print(CODE_OF_SCORING), "orders": orders,
-        "scales": scales, "rows": data.test_print if split == "test" else "",
+        "weights": weights_key(project, data, fold), "keep": project.weights(fold).name, "code": code_print(CODE_OF_SCORING),
+        "orders": orders, "scales": scales, "rows": data.test_print if split == "test" else "",
         "answer_by": [config.answer_by, config.max_new_tokens], **({"sample": sample} if sample else {}),
         **letter_rule(q.choices for q in (data.test if split == "test" else data.train)),
         **(order_rule(data.test if split == "test" else data.train) if orders > 1 else {}),
     })
     return Task(
-        "score", f"score fold {fold} {split}", key, makes=(f"experiments/{config.run}/scores/fold{fold}-{split}.npz",),
-        needs=(f"train fold {fold}", *needs),
+        "score", f"score {fold_title(fold)} {split}", key,
+        makes=(f"experiments/{config.run}/scores/{project.paths.fold(fold).name}-{split}.npz",),
+        needs=(f"train {fold_title(fold)}", *needs),
         arguments={
             "fold": fold, "split": split, "sample": sample,
             "settings": {name: getattr(config, name) for name in TTA_SETTINGS},
@@ -67,7 +70,7 @@ TTA_SETTINGS = ("use_tta", "tta_orders", "tta_scales")  # settings that determin
 
 def _keys_of_0_1(project: Project, data: RunData, config: Config, fold: int) -> tuple[str, ...]:
     """Keys of version 0.1, one for each precision, which was part of them."""
-    folder = project.paths.fold(fold) / config.keep
+    folder = project.weights(fold)
     orders, scales = tta_plan(config)
     try:
         adapter = adapter_hash(folder)
@@ -91,7 +94,7 @@ def do_score(side: ModelSide, task: Task) -> None:
     """
     project, fold, split = side.project, int(task.arguments["fold"]), str(task.arguments["split"])
     config = project.config.replace(**task.arguments["settings"])
-    loaded, folder = side.load(), project.paths.fold(fold) / config.keep
+    loaded, folder = side.load(), project.weights(fold)
     rows = scored_rows(side.data, task, config.seed)
     for scale in tta_plan(config)[1]:
         side.make_features([question.image for question in rows], scale)
@@ -102,9 +105,11 @@ def do_score(side: ModelSide, task: Task) -> None:
         "four_bit": bool(side.plan.four_bit),
     }
 
+    title, passes = f"{fold_title(fold)} {SPLITS.get(split, split)}", KnownPasses()
+
     def score(part: Sequence[Question]) -> Scores:
         started = time.monotonic()
-        scores = score_questions(model, loaded.base, loaded.maker, part, config, facts, title=f"fold {fold} {SPLITS[split]}")
+        scores = score_questions(model, loaded.base, loaded.maker, part, config, facts, title=title, passes=passes)
         if side.schedule and tta_plan(config) == (1, (1.0,)):
             side.schedule.pace.read = (time.monotonic() - started) / len(part)
         return scores
@@ -123,6 +128,8 @@ def scored_rows(data: RunData, task: Task, seed: int) -> Sequence[Question]:
     fold, sample = int(task.arguments["fold"]), int(task.arguments["sample"])
     if task.arguments["split"] == "test":
         return data.test
+    if task.arguments["split"] == "train":
+        return data.learned_rows(fold)
     return data.validation_rows(fold, sample, seed)
 
 
@@ -187,10 +194,10 @@ def valid_scores(project: Project, data: RunData, fold: int) -> tuple[Scores, Sc
     """
     reason = _why_invalid(project, data, fold)
     if reason is not None:
-        verified(project.paths.fold(fold) / project.config.keep)
+        verified(project.weights(fold))
         raise RunStopped(
-            f"Fold {fold} of the run {project.config.run!r} {reason}. Score it first, with the settings given here: mcvqa predict "
-            f"{project.config.run}"
+            f"Fold {fold} of the run {project.config.run!r} {reason}. Score it first, with the settings given here: "
+            f"mcvqa predict {project.config.run}"
         )
     scores = {split: load_scores(project.paths.scores / f"fold{fold}-{split}.npz") for split in splits_of(data)}
     return scores["oof"], scores.get("test", scores["oof"].rows(np.arange(0)))
@@ -200,7 +207,7 @@ def _why_invalid(project: Project, data: RunData, fold: int) -> str | None:
     """What is wrong with the scores of a fold, as a predicate; None: they match the current weights, rows and settings."""
     config = project.config
     try:
-        adapter = adapter_hash(project.paths.fold(fold) / config.keep)
+        adapter = adapter_hash(project.weights(fold))
     except (OSError, ValueError, KeyError):
         return "has no weights"
     for split in splits_of(data):
@@ -221,6 +228,16 @@ def _why_invalid(project: Project, data: RunData, fold: int) -> str | None:
     return None
 
 
+def variant_scores(project: Project, folds: Sequence[int], name: str, attempts: Mapping[int, str]) -> list[Scores]:
+    """Validation scores of one kind of weights, from the attempts of the current weights; empty if a fold's are missing."""
+    files = [project.paths.scores / f"fold{fold}-{name}.npz" for fold in folds]
+    if not all(file.exists() for file in files):
+        return []
+    parts = [load_scores(file) for file in files]
+    current = all(part.provenance.get("attempt", "") == attempts[fold] for part, fold in zip(parts, folds, strict=True))
+    return parts if current else []
+
+
 def require_weights(project: Project, folds: Sequence[int]) -> None:
     """Verify the weights of the folds.
 
@@ -228,6 +245,6 @@ def require_weights(project: Project, folds: Sequence[int]) -> None:
         CheckpointError: a fold has no weights, or they are damaged.
     """
     for fold in folds:
-        verified(project.paths.fold(fold) / project.config.keep)
+        verified(project.weights(fold))
 
 

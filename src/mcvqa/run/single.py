@@ -13,14 +13,14 @@ from mcvqa.model.distributed import by_each, by_main, join_processes
 from mcvqa.run.dataset import RunData, fit_text_prior, read_run_data, require_photographs
 from mcvqa.run.execution import prepare_model
 from mcvqa.run.exploration import explore_files
-from mcvqa.run.explorer import explored_run
+from mcvqa.run.explorer import EXPLORER_PAGE, explored_run, explorer_task
 from mcvqa.run.folds import fold_summary, split_rows, write_folds
 from mcvqa.run.insights import audit_of_run
-from mcvqa.run.pages import EXPLORER_PAGE, explorer_task
 from mcvqa.run.project import Project, RunStopped, open_project, require_same_settings, settle_prompt, settle_settings
 from mcvqa.run.provenance import device_named
 from mcvqa.run.results import Combined, Outcome, combine, require_members, run_members, write_results
 from mcvqa.run.score import require_weights
+from mcvqa.run.seeds import seed_runs
 from mcvqa.run.session import owning, run_session
 from mcvqa.run.steps import prior_note, score_folds, train_folds
 from mcvqa.run.submissions import submit_prior
@@ -47,6 +47,8 @@ def train_only(config: Config, fold: int | None = None) -> None:
         by_main(_first_submission, project, data, prior)
         with prepare_model(project, data, by_each(plan_device, config)) as execution:
             train_folds(execution, fold)
+    for other in seed_runs(config) if fold is None else ():
+        train_only(other)
 
 
 def _require_fold(config: Config, fold: int | None) -> None:
@@ -69,6 +71,8 @@ def _prepare_data(project: Project) -> tuple[RunData, Prior]:
 
 def predict_only(config: Config) -> None:
     """Run step 8 for trained folds."""
+    for other in seed_runs(config):  # first: submission_single.csv is to hold this run's answers
+        predict_only(other)
     with run_session(config) as project:
         by_main(settle_settings, project)
         data, _ = by_main(_prepare_data, project)

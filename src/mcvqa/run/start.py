@@ -5,6 +5,7 @@ from typing import Any
 
 from mcvqa.base.files import file_hash, read_json, write_json
 from mcvqa.config import Config, ConfigError, settings_hash
+from mcvqa.data.folds import FINAL, fold_title
 from mcvqa.model.source import ADAPTER_CONFIG, WEIGHTS_FILE, WEIGHTS_INDEX, read_model_config
 from mcvqa.model.start import ADAPTER_FILE, require_start_fits
 from mcvqa.run.project import START_FILE, Project, remedy
@@ -32,12 +33,13 @@ def start_folder(config: Config, fold: int) -> Path:
     if (given / "config.yaml").exists():  # experiments/<run>
         given = given.absolute().parent.parent / "checkpoints" / given.absolute().name
     if any(given.glob("fold*/")):
-        if not (given / f"fold{fold}").is_dir():
+        title = fold_title(fold)
+        if not (given / title.replace(" ", "")).is_dir():
             raise ConfigError(
-                f"start_from={config.start_from!r}: that run has no fold {fold}, which would start from it. Name one of its "
+                f"start_from={config.start_from!r}: that run has no {title}, which would start from it. Name one of its "
                 f"folds, such as {given / 'fold0'}, or train only the folds that it has: --set train_folds=0"
             )
-        given = given / f"fold{fold}"
+        given = given / title.replace(" ", "")
     if (given / config.keep / ADAPTER_CONFIG).exists():
         return _with_weights(given / config.keep)
     whole = (given / WEIGHTS_FILE).exists() or (given / WEIGHTS_INDEX).exists()
@@ -58,7 +60,7 @@ def _with_weights(folder: Path) -> Path:
 def announced_start(config: Config, fold: int) -> Path:
     """Find the adapters that a fold starts from, and say so."""
     folder = start_folder(config, fold)
-    print(f"  fold {fold} starts from {folder}")
+    print(f"  {fold_title(fold)} starts from {folder}")
     return folder
 
 
@@ -73,7 +75,8 @@ def settle_start(project: Project) -> None:
     config, file = project.config, project.paths.experiment / START_FILE
     before: dict[str, Any] = read_json(file, dict) if file.exists() else {}
     begun = project.paths.checkpoints.exists()
-    todo = [fold for fold in config.folds_to_train if not project.records.read(f"train fold {fold}").get("finished")]
+    models = (*config.folds_to_train, *((FINAL,) if config.final_fit else ()))
+    todo = [fold for fold in models if not project.records.read(f"train {fold_title(fold)}").get("finished")]
     if project.augment and config.executor == "processes":
         raise ConfigError("augment= is a function of this process, which others do not have: set executor=inline.")
     if begun and bool(before.get("weights")) != bool(config.start_from):

@@ -91,6 +91,14 @@ def _all_steps(project: Project) -> Outcome:
                     schedule = execution.schedule
                     train_folds(execution)
                     score_folds(execution)
+                    if project.config.final_fit:
+                        from mcvqa.run.final_fit import fit_finally
+
+                        fit_finally(execution)
+                if project.config.n_seeds > 1:
+                    from mcvqa.run.other_seeds import train_seeds
+
+                    train_seeds(project, data, prior, plan)
     except TimeUp:
         print(f"\n  the time budget of {project.config.time_budget} is used up; the finished work is handed in")
     return by_main(_finished, project, data, prior, plan, schedule, started)
@@ -251,9 +259,9 @@ def train_folds(execution: Execution, only: int | None = None) -> None:
         return
     make_first_features(execution)
     tasks, goals = execution.training(), [f"train fold {fold}" for fold in todo]
-    if only is None and execution.schedule is None:
+    if only is None and execution.schedule is None and project.config.average != "auto":
         tasks = [*tasks, *execution.scoring(project.config)]
-    elif only is None:
+    elif execution.schedule and only is None:
         tasks = execution.first_answers()
         if not by_main(_has_scores, project, data, folds[0]):
             goals = [task.name for task in tasks if task.name in goals or f"train fold {folds[0]}" in task.needs]
@@ -286,8 +294,16 @@ def score_folds(execution: Execution) -> None:
     folds = execution.trained if project.config.time_budget else project.config.folds_to_train
     by_main(require_weights, project, folds)
     by_main(_require_trained, execution, folds)
+    if project.config.average == "auto":
+        from mcvqa.run.averages import settle_average
+
+        by_main(settle_average, project, execution.data)
     for config, sample in _scoring_rounds(execution, folds):
         _score_round(execution, config, sample, folds)
+    if project.config.evidence == "full":
+        from mcvqa.run.learned import score_learned
+
+        score_learned(execution)
 
 
 def _require_trained(execution: Execution, folds: Sequence[int]) -> None:

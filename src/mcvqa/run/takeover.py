@@ -24,10 +24,10 @@ from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import load_scores
 
 # all that is taken over, so that nothing else gets into folders that people publish
-WEIGHTS_FOLDERS = r"fold\d+/(?:best|last|raw|ema|swa|resume/[\d-]+)"
+WEIGHTS_FOLDERS = r"(?:fold\d+|final)/(?:best|last|raw|ema|swa|resume/[\d-]+)"
 KNOWN_FILES = (
-    r"checkpoints/{run}/fold\d+/result\.json|logs/{run}\.jsonl|"
-    r"experiments/{run}/(?:config\.yaml|data\.json|start\.json|folds\.csv|(?:steps|tasks)/[\w.-]+\.json|scores/(?:fold\d+|prior)-\w+\.npz)"
+    r"checkpoints/{run}/(?:fold\d+|final)/result\.json|logs/{run}\.jsonl|"
+    r"experiments/{run}/(?:config\.yaml|data\.json|start\.json|folds\.csv|(?:steps|tasks)/[\w.-]+\.json|scores/(?:fold\d+|final|prior)-\w+\.npz)"
 )
 
 
@@ -42,7 +42,7 @@ def take_over(project: Project) -> None:
     task = Task("take over", "take over", key)
     if not given or project.records.is_done(task):
         return
-    earlier = _output_with(project.config.run, Path(given))
+    earlier = output_with(project.config.run, Path(given))
     found, root = _parts(earlier), project.paths.root
     copied = [_copied_folder(earlier.root, names, root / folder) for folder, names in found.folders.items()]
     copied += [_copied(earlier.root, path, root / path) for path in found.files]
@@ -54,7 +54,7 @@ def take_over(project: Project) -> None:
     project.records.finish(task)
 
 
-def _output_with(run: str, given: Path) -> RunPaths:
+def output_with(run: str, given: Path) -> RunPaths:
     """The output folder at `given` or up to two folders below it, as Kaggle attaches the output of a notebook."""
     folders = (given, *sorted(given.glob("*/")), *sorted(given.glob("*/*/")))
     for folder in folders:
@@ -100,7 +100,7 @@ def _parts(earlier: RunPaths) -> Earlier:
                 folders[folder] = [f"{folder}/{name}" for name in names]
     files = sorted(path for path in regular if re.fullmatch(KNOWN_FILES.format(run=run), path))
     scores = [path for path in files if path.endswith(".npz")]
-    unfit = [path for path in scores if not _is_usable(root / path, root / f"checkpoints/{earlier.run}", {*folders}, root)]
+    unfit = [path for path in scores if not _is_usable(root / path, earlier, {*folders})]
     for path in unfit:
         print(f"  {root / path} is damaged or not of the weights there: it is not taken over")
     inside = [path for path in regular if path.startswith("checkpoints/") and path not in files]
@@ -145,7 +145,7 @@ def _whole_files(root: Path, folder: str, regular: set[str]) -> tuple[list[str],
     return names, damaged_file(root / folder)
 
 
-def _is_usable(file: Path, checkpoints: Path, folders: set[str], root: Path) -> bool:
+def _is_usable(file: Path, earlier: RunPaths, folders: set[str]) -> bool:
     """Whether scores can be read, are probabilities, and are of weights that are whole; what is not can be scored again."""
     try:
         scores = load_scores(file)
@@ -153,10 +153,10 @@ def _is_usable(file: Path, checkpoints: Path, folders: set[str], root: Path) -> 
         sums = np.exp(asked.astype(np.float64)).sum(-1)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return False
-    adapter, fold = scores.provenance.get("adapter"), scores.provenance.get("fold")
+    adapter, fold = scores.provenance.get("adapter"), scores.provenance.get("fold", -1)
     if adapter is None:  # of the prior, or noted while training
         return bool((sums <= 1 + 1e-3).all())
-    whole = [root / folder for folder in folders if (root / folder).parent == checkpoints / f"fold{fold}"]
+    whole = [folder for name in folders if (folder := earlier.root / name).parent == earlier.fold(fold)]
     return bool((sums <= 1 + 1e-3).all()) and adapter in {_weights_print(folder) for folder in whole}
 
 

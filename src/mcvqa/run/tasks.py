@@ -148,9 +148,8 @@ def _record_in(file: Path) -> dict[str, Any]:
 
 def _is_record(record: dict[str, Any]) -> bool:
     """Whether it has the form in which records are written; those of version 0.1 hold a key alone."""
-    forms = {"key": str, "made": dict, "used": dict, "sample": int, "orders": int, "scales": list}
-    known = all(isinstance(record[name], form) for name, form in forms.items() if name in record)
-    return known and "key" in record and (not record.get("finished") or {"made", "used"} <= record.keys())
+    kinds = {"key": str, **(dict.fromkeys(("made", "used"), dict) if record.get("finished") else {})}
+    return all(isinstance(record.get(name), kind) for name, kind in kinds.items())
 
 
 def content_print(path: Path) -> str:
@@ -184,7 +183,12 @@ class TaskGraph:
     @classmethod
     def of(cls, tasks: Iterable[Task], done: Callable[[Task], bool]) -> "TaskGraph":
         named = {task.name: task for task in tasks}
-        return cls(named, {name for name, task in named.items() if task.key and done(task)})
+        whole = {name for name, task in named.items() if task.key and done(task)}
+
+        def stands(name: str) -> bool:  # what was made from what will be made again is made again too
+            return name in whole and all(stands(need) for need in named[name].needs if need in named and named[need].key)
+
+        return cls(named, {name for name in named if stands(name)})
 
     def outstanding(self, goals: Iterable[str]) -> list[str]:
         """The goals that are not done and what they need that is not done, in the order of the graph."""

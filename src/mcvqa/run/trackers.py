@@ -18,6 +18,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from PIL import Image
 
 from mcvqa.config import Config, ConfigError
+from mcvqa.data.folds import fold_title
 from mcvqa.model.distributed import by_main, is_main_process
 from mcvqa.run.events import READ_EVERY, LogReader, log_size
 from mcvqa.run.project import Project
@@ -157,7 +158,7 @@ class Trackers:
 
 def values_of(event: dict[str, Any]) -> dict[str, Any]:
     """What trackers are given of an event: figures by names such as fold0/loss and fold0/ema/accuracy; empty: nothing."""
-    fold, kind = f"fold{event.get('fold')}", event["event"]
+    fold, kind = fold_title(event.get("fold", -1)).replace(" ", ""), event["event"]
     groups: dict[str, dict[str, Any]] = {}
     if kind == "step":
         groups = {fold: {name: event[name] for name in ("loss", "lr", "grad_norm", "rows_per_s")}}

@@ -12,6 +12,7 @@ from mcvqa.base.files import read_json, write_json
 from mcvqa.base.informing import counted
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import settings_hash
+from mcvqa.data.folds import FINAL, fold_title
 from mcvqa.data.meta_choices import order_rule
 from mcvqa.data.own_letters import letter_rule
 from mcvqa.data.questions import Question
@@ -46,13 +47,23 @@ def train_task(project: Project, data: RunData, fold: int, needs: Sequence[str] 
         needs: tasks that encode images.
     """
     key_of_0_1 = weights_key(project, data, fold)
-    folder = f"checkpoints/{project.config.run}/fold{fold}"
+    folder = f"checkpoints/{project.config.run}/{project.paths.fold(fold).name}"
+    steps = {"steps": _final_steps(project, data)} if fold == FINAL else {}
+    folds = project.config.folds_to_train if steps else ()
     rules = letter_rule(q.choices for q in data.train) | (order_rule(data.train) if project.config.shuffle_choices else {})
     return Task(
-        "train", f"train fold {fold}", settings_hash({"weights": key_of_0_1, "code": code_print(CODE_OF_TRAINING)} | rules),
-        makes=(f"{folder}/result.json", f"{folder}/best", f"{folder}/last"), needs=tuple(needs), arguments={"fold": fold},
+        "train", f"train {fold_title(fold)}",
+        settings_hash({"weights": key_of_0_1, "code": code_print(CODE_OF_TRAINING)} | rules | steps),
+        makes=(f"{folder}/result.json", f"{folder}/best", f"{folder}/last"), needs=(*(f"train fold {n}" for n in folds), *needs),
+        arguments={"fold": fold} | steps,
         of_0_1=(f"train fold {fold}", (key_of_0_1,)),
     )
+
+
+def _final_steps(project: Project, data: RunData) -> tuple[int, int]:
+    from mcvqa.run.final_steps import final_steps
+
+    return final_steps(project, data)
 
 
 # %% training
@@ -73,9 +84,10 @@ def do_train(side: ModelSide, task: Task) -> None:
         attempt, begins = by_main(_start_attempt, project, task, fold), by_main(_beginning, project, side.data, fold)
         job = FoldJob(
             project.config, loaded.base, learner, train, validation, fold, project.paths.fold(fold),
-            project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold), side.schedule,
+            project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold),
+            None if fold == FINAL else side.schedule,
             side.data.groups[side.data.validated(fold)], _features_ahead(side, fold) if task.arguments.get("ahead") else None,
-            *begins, maker,
+            *begins, maker, tuple(task.arguments.get("steps", ())),
         )
         result = train_fold(job)
         side.free_base(result.model)
@@ -136,7 +148,7 @@ def _start_attempt(project: Project, task: Task, fold: int) -> str:
     attempt = project.records.begin(task, base=base_print(project.config))
     continues = resume.exists() and any(resume.iterdir())
     if continues and record and record["key"] != task.key:
-        print(f"  fold {fold}: the code has changed since it was interrupted, so it starts from the beginning")
+        print(f"  {fold_title(fold)}: its task has changed since it was interrupted, so it starts from the beginning")
         continues = False
     if not continues:
         remove_results(project, fold)
@@ -149,15 +161,15 @@ def remove_results(project: Project, fold: int) -> None:
     for name in (*KINDS_OF_WEIGHTS, RESUME):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "result.json").unlink(missing_ok=True)
-    for file in project.paths.scores.glob(f"fold{fold}-*.npz"):
+    for file in project.paths.scores.glob(f"{folder.name}-*.npz"):
         file.unlink()
-    for split in ("oof", "test"):
-        project.records.forget(f"score fold {fold} {split}")
+    for split in ("oof", "test", "train"):
+        project.records.forget(f"score {fold_title(fold)} {split}")
 
 
 def _save_result(project: Project, data: RunData, task: Task, result: FoldResult, attempt: str) -> None:
     fold = result.fold
-    for name, validation in result.variants.items():
+    for name, validation in result.variants.items() if result.validated else ():
         facts = {"run": project.config.run, "fold": fold, "variant": name, "attempt": attempt}
         _variant_scores(result.validated, validation.logprobs, facts).save(project.paths.scores / f"fold{fold}-{name}.npz")
     write_json(project.paths.fold(fold) / "result.json", _result_facts(result))
@@ -167,6 +179,8 @@ def _save_result(project: Project, data: RunData, task: Task, result: FoldResult
     trouble = f" ({result.skipped} skipped, {counted(result.rollbacks, 'rollback')})"
     skipped = trouble if result.skipped or result.rollbacks else ""
     optimism = spell_selection(_selection(project, data, fold, attempt))
+    if fold == FINAL:
+        return
     accuracy = ", ".join(filter(None, (str(result.accuracy), "" if result.accuracy.not_measured else optimism)))
     print(
         f"  fold {fold}: accuracy {accuracy}, best epoch {result.best_epoch + 1}, {counted(result.steps, 'step')}{skipped}, "

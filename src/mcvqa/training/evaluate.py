@@ -77,6 +77,8 @@ class Evaluator:
         """
         chosen = self.scoring_variant()
         names = ["raw", *(n for n, a in self.state.averages.items() if a.updates)] if every_variant else [chosen]
+        if not self.job.validation:
+            return dict.fromkeys(names, Validation([], Accuracy(0, 0), float("nan")))
         results = {}
         if not self._indices:
             self._choose_rows()
@@ -91,7 +93,7 @@ class Evaluator:
         self.state.right.append(shown.right)
         if is_main_process():
             when = "untrained" if epoch < 0 else f"epoch {epoch + 1}"
-            tqdm.write(f"fold {self.job.fold} {when}: accuracy {shown.accuracy} ({chosen}), loss {shown.loss:.3f}")
+            tqdm.write(f"{self.job.title} {when}: accuracy {shown.accuracy} ({chosen}), loss {shown.loss:.3f}")
         return results
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 
 from mcvqa.base.files import RunLog
 from mcvqa.config import Config, McvqaError
+from mcvqa.data.folds import FINAL
 from mcvqa.data.questions import Question
 from mcvqa.model.distributed import by_main
 from mcvqa.model.load import BaseModel
@@ -79,6 +80,7 @@ class FoldJob:
         not_measured: why these, or the base model, may have learned from the validation rows; empty: they have not.
         beside: files that are saved beside the trained weights, name -> text.
         validating: builds batches of validation rows; None: `maker` does.
+        steps: optimizer steps of the learning rate's whole course, and those that are taken; empty: those of all epochs.
     """
 
     config: Config
@@ -98,6 +100,11 @@ class FoldJob:
     not_measured: str = ""
     beside: Mapping[str, str] = field(default_factory=dict)
     validating: Maker | None = None
+    steps: tuple[int, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return "the final model" if self.fold == FINAL else f"fold {self.fold}"
 
     @property
     def steps_per_epoch(self) -> int:
@@ -130,10 +137,12 @@ class StepPlan:
 
     Attributes:
         total: steps of the whole fold, possibly fewer than its epochs have.
+        end: those that are taken of them.
     """
 
     def __init__(self, job: FoldJob) -> None:
-        self.job, self.total = job, job.steps_per_epoch * job.config.num_epochs
+        self.job, every = job, job.steps_per_epoch * job.config.num_epochs
+        self.total, self.end = job.steps or (every, every)
         self.start_clock(0)
 
     def learning_rate(self, step: int, rollbacks: int) -> float:
@@ -166,4 +175,4 @@ class StepPlan:
         """Take the number of steps from the schedule, if there is one."""
         if self.job.schedule is not None:
             planned = by_main(self.job.schedule.steps_total, step, self.job.steps_per_epoch)
-            self.total = max(step, min(planned, self.job.steps_per_epoch * self.job.config.num_epochs))
+            self.total = self.end = max(step, min(planned, self.job.steps_per_epoch * self.job.config.num_epochs))

@@ -78,7 +78,7 @@ def train_fold(job: FoldJob, stepper: Stepper | None = None) -> FoldResult:
         TimeUp: the time budget is used up.
     """
     config = job.config
-    set_seeds(config.seed + job.fold + 1009 * PartialState().process_index)  # each process draws its own dropout
+    set_seeds(config.training_seed + job.fold + 1009 * PartialState().process_index)  # each process draws its own dropout
     stepper = stepper or prepare(job)
     state, plan = stepper.state, stepper.plan
     evaluator = Evaluator(job, stepper.answers, state)
@@ -95,7 +95,7 @@ def train_fold(job: FoldJob, stepper: Stepper | None = None) -> FoldResult:
         while state.epochs_done < config.num_epochs:
             if not train_epoch(stepper, points, pace):
                 continue  # rolled back
-            last = state.step >= plan.total
+            last = state.step >= plan.end
             results = evaluator.validate(state.epochs_done, every_variant=last)
             kept.keep(state.epochs_done, results, evaluator.scoring_variant(), last=last)
             state.epochs_done += 1
@@ -140,11 +140,11 @@ def train_epoch(stepper: Stepper, points: ResumePoints, pace: TrainingPace) -> b
     epoch = state.epochs_done
     windows, first = list(epoch_windows(len(job.train), epoch, job.config)), epoch * job.steps_per_epoch
     stepper.answers.train()
-    bar_options = dict(unit="step", desc=f"fold {job.fold} epoch {epoch + 1}", initial=state.step - first)
+    bar_options = dict(unit="step", desc=f"{job.title} epoch {epoch + 1}", initial=state.step - first)
     with StopRequest() as stop, progress(windows, **bar_options) as bar:
         plan.start_clock(state.step)
         # repeated after running out of memory, with smaller micro-batches, and after the schedule became shorter
-        while remaining := windows[state.step - first : max(0, plan.total - first)]:
+        while remaining := windows[state.step - first : max(0, plan.end - first)]:
             train_windows(stepper, points, pace, with_features(stepper, remaining), stop, bar)
             if points.must_roll_back():
                 points.roll_back()
@@ -212,7 +212,7 @@ def train_windows(
         if points.must_roll_back():
             return
         between_steps(stepper, points, requests() if stepper.accelerator.num_processes == 1 else result.requests)
-        if state.step >= plan.total:
+        if state.step >= plan.end:
             return
 
 
@@ -231,8 +231,8 @@ def between_steps(stepper: Stepper, points: ResumePoints, requests: Requests) ->
         points.save()
     if requests.stop:
         raise Interrupted(
-            f"Stopped after step {state.step} of fold {job.fold}; saved in {points.folder / points.newest}."
-            if points.newest else f"Stopped after step {state.step} of fold {job.fold}; nothing could be saved."
+            f"Stopped after step {state.step} of {job.title}; saved in {points.folder / points.newest}."
+            if points.newest else f"Stopped after step {state.step} of {job.title}; nothing could be saved."
         )
     if requests.time_up:
         raise TimeUp

@@ -48,7 +48,7 @@ class KeptWeights:
         self.best: Validation | None = None
 
     def keep(self, epoch: int, results: dict[str, Validation], chosen: str, *, last: bool) -> None:
-        """Save the weights if they are the best so far; after the last epoch save every variant.
+        """Save the weights if they are the best so far, or if nothing validates them; after the last epoch save every variant.
 
         Args:
             epoch: number of the epoch, from 0.
@@ -59,7 +59,7 @@ class KeptWeights:
         Raises:
             NotSaved: the disk is full or unavailable.
         """
-        if self.best is None or results[chosen].is_better(self.best):
+        if self.best is None or not self.job.validation or results[chosen].is_better(self.best):
             self.best_epoch, self.best = epoch, results[chosen]
             self.save("best", chosen, epoch, self.best)
         for variant, result in results.items() if last else ():
@@ -147,7 +147,7 @@ class ResumePoints:
             save_point(self.folder / point, state.tensors(), facts, state.anchor)
             self.newest = point
         except NotSaved as error:
-            message = f"fold {self.job.fold} step {state.step}: {error}. Training continues"
+            message = f"{self.job.title} step {state.step}: {error}. Training continues"
             tqdm.write(f"{message}; the previous resume point is kept.")
 
     def resume(self) -> None:
@@ -162,7 +162,7 @@ class ResumePoints:
         tensors, facts = read_point(point)
         if differences := self._differences(facts):
             stop_all(TrainingError("\n".join((
-                f"Fold {job.fold} was interrupted with other settings or rows, in {point}:", *differences,
+                f"{job.title.capitalize()} was interrupted with other settings or rows, in {point}:", *differences,
                 f"Restore them to continue, or delete {point.parent} to start this fold again.",
             ))))
         self._restore(tensors, facts)
@@ -172,7 +172,7 @@ class ResumePoints:
             vars(memory).update({name: facts["memory"][name] for name in vars(memory) if name in facts["memory"]})
         if self.stepper.state.epochs_done:
             self.kept.restore_best()
-        tqdm.write(f"  fold {job.fold} resumes after step {self.stepper.state.step} of {self.stepper.plan.total}")
+        tqdm.write(f"  {job.title} resumes after step {self.stepper.state.step} of {self.stepper.plan.end}")
 
     def must_roll_back(self) -> bool:
         return self.stepper.state.skipped_on_end == SKIPS_ON_END
@@ -187,7 +187,7 @@ class ResumePoints:
         """
         job, state = self.job, self.stepper.state
         point, skipped, rollbacks, failed_at = self.folder / state.anchor, state.skipped, state.rollbacks + 1, state.step
-        why = f"Fold {job.fold}: no finite gradient in {SKIPS_ON_END} steps in a row, up to step {failed_at}"
+        why = f"{job.title.capitalize()}: no finite gradient in {SKIPS_ON_END} steps in a row, up to step {failed_at}"
         is_intact = bool(state.anchor) and by_main(damaged_file, point) is None
         if rollbacks > MOST_ROLLBACKS or not is_intact:
             after = f"after {counted(state.rollbacks, 'rollback')}"

@@ -232,9 +232,14 @@ class Stepper:
         Raises:
             Exception: from this process; with several processes `by_each` raises it in all of them.
         """
+        def noted() -> Iterator[tuple[AskedRows, float]]:
+            for batch, counts in batches:
+                seen.append(batch)
+                yield batch, counts / rows_in_step
+
         total, fits, error = torch.zeros((), device=self.accelerator.device), True, None
         try:
-            for loss in self.losses((batch, counts / rows_in_step) for batch, counts in _noted(batches, seen)):
+            for loss in self.losses(noted()):
                 total += loss
         except torch.cuda.OutOfMemoryError:
             fits = False
@@ -255,10 +260,8 @@ class Stepper:
         Args:
             batches: micro-batches, each with the weight of its rows.
         """
-        if self.job.base.plan.stages:
-            from mcvqa.model.split import Pipeline
-
-            yield Pipeline(self.answers, functools.partial(loss_of_logits, self.job.config), self.scaled)(batches)
+        if self.answers.divided:
+            yield self.answers.divided.gradients(functools.partial(loss_of_logits, self.job.config), self.scaled, batches)
             return
         for batch, weight in batches:
             yield self.backward(batch.to(self.accelerator.device), weight)
@@ -310,13 +313,6 @@ class Stepper:
                     self.job.log.write("float32", fold=self.job.fold, step=self.state.step, modules=moved)
 
 
-def _noted(batches: Iterable[tuple[AskedRows, bool]], seen: list[AskedRows]) -> Iterator[tuple[AskedRows, bool]]:
-    """The same batches, which `seen` receives."""
-    for batch, counts in batches:
-        seen.append(batch)
-        yield batch, counts
-
-
 def _raise(error: Exception | None) -> None:
     if error is not None:
         raise error
@@ -326,7 +322,7 @@ def _raise(error: Exception | None) -> None:
 def prepare(job: FoldJob) -> Stepper:
     """Prepare a fold for its first step: adapters, optimizer and averages."""
     config, plan = job.config, job.base.plan
-    model = make_trainable(job.base, config, config.seed + job.fold, job.start)
+    model = make_trainable(job.base, config, config.training_seed + job.fold, job.start)
     parameters = trained_parameters(model)
     precision = {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(plan.dtype, "no") if plan.amp else "no"
     AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may change precision or device between runs

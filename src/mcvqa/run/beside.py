@@ -1,0 +1,100 @@
+"""What the report says behind the accuracies of the folds: other seeds, the choice of weights, the model on all rows."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import chdtri, stdtrit
+
+from mcvqa.base.uncertainty import spell_error, spell_interval
+from mcvqa.ensemble.blend import Blend, Member
+from mcvqa.report.content import ReportBlock
+from mcvqa.run.averages import recorded_average
+from mcvqa.run.project import Project
+from mcvqa.run.seeds import seed_runs
+
+
+def beside_folds(project: Project, blend: Blend, own: Member) -> dict[str, list[ReportBlock]]:
+    """What follows the accuracies in the report. Prints how far seeds differ.
+
+    Args:
+        project: the run.
+        blend: its ensemble.
+        own: the run itself as a member.
+
+    Returns:
+        Language -> blocks.
+    """
+    blocks: dict[str, list[ReportBlock]] = {"ko": [], "en": []}
+    names = [project.config.run, *(config.run for config in seed_runs(project.config))]
+    accuracies = {name: blend.alone[name] for name in names if name in blend.alone}
+    measured = [accuracy.value for accuracy in accuracies.values() if not accuracy.not_measured]
+    if len(measured) > 1:
+        spread = seed_spread(measured)
+        error = max(accuracy.standard_error for accuracy in accuracies.values())
+        texts = {"ko": spread.in_korean(error), "en": spread.in_english(error)}
+        rows = tuple(
+            (name, spell_error(a.value, a.standard_error), spell_interval(*a.interval)) for name, a in accuracies.items())
+        headers = {"ko": ("시드", "정확도", "95% 구간"), "en": ("seed", "accuracy", "95% interval")}
+        for language, found in blocks.items():
+            found += [ReportBlock("table", header=headers[language], rows=rows, numeric=True),
+                      ReportBlock("text", texts[language])]
+        print(f"  seeds: {', '.join(f'{name} {value:.3f}' for name, value in zip(accuracies, measured, strict=True))}")
+        print(f"  {texts['en']}")
+    if project.config.average == "auto":
+        choice = recorded_average(project)
+        for language, said in (("ko", choice.in_korean()), ("en", f"Weights: {choice}.")):
+            blocks[language].append(ReportBlock("text", said))
+    if own.final:
+        for language, said in ABOUT_FINAL.items():
+            blocks[language].append(ReportBlock("text", said))
+    return blocks
+
+
+ABOUT_FINAL = {
+    "ko": "테스트 행에는 레이블이 있는 행 전체로 학습한 최종 모델도 폴드와 같은 비중으로 답했습니다. "
+    "최종 모델은 검증에 쓸 행이 남아 있지 않아 정확도를 측정할 수 없습니다. 위 정확도는 폴드의 정확도입니다.",
+    "en": "Test rows are also answered by the final model, which has learned from all labelled rows and weighs as much as "
+    "a fold. No rows are left to measure its accuracy: the accuracies above are those of the folds.",
+}
+
+
+# %% seeds
+@dataclass(frozen=True)
+class SeedSpread:
+    """How far accuracies of S seeds on the same rows differ, if these are normally distributed.
+
+    Attributes:
+        seeds: S, at least 2.
+        deviation: standard deviation between seeds.
+        low, high: its 95 % interval.
+        difference: by so much two single seeds differ in at most 5 of 100 cases, as far as S seeds can tell.
+    """
+
+    seeds: int
+    deviation: float
+    low: float
+    high: float
+    difference: float
+
+    def in_english(self, error: float) -> str:
+        """In a sentence. Args: error: of an accuracy, for lack of rows."""
+        return (
+            f"Standard deviation between {self.seeds} seeds: {self.deviation:.4f} (95 % interval {self.low:.4f} to "
+            f"{self.high:.4f}); standard error of an accuracy for lack of rows: {error:.4f}. Two runs of one seed each may "
+            f"differ by {self.difference:.3f} on these rows by their seeds alone."
+        )
+
+    def in_korean(self, error: float) -> str:
+        return (
+            f"시드 {self.seeds}개 사이의 표준편차: {self.deviation:.4f}(95% 구간 {self.low:.4f} ~ {self.high:.4f}), 행 수가 "
+            f"유한해서 생기는 정확도의 표준오차: {error:.4f}. 시드가 하나씩인 두 실행은 시드만 달라도 이 행들에서 정확도가 "
+            f"{self.difference:.3f}까지 차이 날 수 있습니다."
+        )
+
+
+def seed_spread(accuracies: Sequence[float]) -> SeedSpread:
+    """The spread of the accuracies of at least two seeds."""
+    degrees, deviation = len(accuracies) - 1, float(np.std(accuracies, ddof=1))
+    low, high = (deviation * np.sqrt(degrees / chdtri(degrees, tail)) for tail in (0.025, 0.975))
+    difference = np.sqrt(2) * deviation * stdtrit(degrees, 0.975)
+    return SeedSpread(len(accuracies), deviation, float(low), float(high), float(difference))

@@ -1,0 +1,59 @@
+"""The model on all rows (`final_fit`) among the tasks of a run, and its scores."""
+from collections.abc import Sequence
+
+from mcvqa.base.files import read_yaml
+from mcvqa.data.folds import FINAL
+from mcvqa.run.dataset import RunData
+from mcvqa.run.other_runs import OtherRun
+from mcvqa.run.project import Project, RunStopped
+from mcvqa.run.score import expected_task, score_task
+from mcvqa.run.tasks import Task
+from mcvqa.run.train import train_task
+from mcvqa.scoring.scores import Scores, load_scores
+
+FINAL_SCORES = "final-test.npz"
+
+
+# %% tasks
+def final_tasks(project: Project, data: RunData, needs: Sequence[str] = ()) -> tuple[Task, ...]:
+    """The tasks that train the final model and score the test rows with it, in the views in which the folds have scored them.
+
+    Args:
+        needs: tasks that encode images.
+    """
+    train = train_task(project, data, FINAL, needs)
+    if not data.test:
+        return (train,)
+    views = expected_task(project, data, project.config.folds_to_train[0], "test").arguments["settings"]
+    return train, score_task(project, data, project.config.replace(**views), FINAL, "test", needs)
+
+
+def final_is_done(project: Project, data: RunData) -> bool:
+    return all(map(project.records.is_done, final_tasks(project, data)))
+
+
+# %% its scores
+def final_scores(project: Project, data: RunData) -> list[Scores]:
+    """Test scores of the final model; none without test rows, or where a time budget had no time for it.
+
+    Raises:
+        RunStopped: they are missing, or of other weights, rows or settings.
+    """
+    if not data.test:
+        return []
+    if not final_is_done(project, data):
+        if project.config.time_budget:
+            print("  left out: the final model, which is not finished")
+            return []
+        raise RunStopped(
+            f"final_fit=true: the final model of the run {project.config.run!r} is not trained and scored with these settings: "
+            "mcvqa run finishes it."
+        )
+    return [load_scores(project.paths.scores / FINAL_SCORES)]
+
+
+def final_of(other: OtherRun) -> list[Scores]:
+    """Test scores of another run's final model; none where its settings ask for none, or it is unfinished."""
+    file = other.paths.scores / FINAL_SCORES
+    asked = bool(read_yaml(other.paths.experiment / "config.yaml", dict).get("final_fit"))
+    return [load_scores(file)] if asked and file.exists() and other.has_scores(FINAL, ("test",)) else []

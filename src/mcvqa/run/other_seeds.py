@@ -1,0 +1,87 @@
+"""Train and score the other seeds of a run (`n_seeds`), each as a run of its own on the same folds."""
+from pathlib import Path
+
+from mcvqa.base.budget import seconds_for_end, spell_duration
+from mcvqa.base.files import read_json
+from mcvqa.config import Config
+from mcvqa.data.prior import Prior
+from mcvqa.model.device import DevicePlan
+from mcvqa.model.distributed import by_main
+from mcvqa.report.experiments import record_experiment
+from mcvqa.run.averages import settle_average
+from mcvqa.run.dataset import RunData, settle_data
+from mcvqa.run.execution import prepare_model
+from mcvqa.run.final_fit import fit_finally
+from mcvqa.run.folds import write_folds
+from mcvqa.run.members import run_member
+from mcvqa.run.project import Project, RunStopped, open_project, seconds_of, settle_settings
+from mcvqa.run.results import Combined, blended, measure_run
+from mcvqa.run.seeds import seed_runs
+from mcvqa.run.session import run_session
+from mcvqa.run.takeover import output_with
+
+TIME_OF_SEED = 1.5  # time of another seed relative to that of this run's training
+
+
+def train_seeds(project: Project, data: RunData, prior: Prior, plan: DevicePlan) -> None:
+    """Train and score the other seeds; within a time budget, no seed is begun that does not fit into it.
+
+    Args:
+        project: the run, whose own seed is trained and scored.
+        data: its rows, with folds, which are those of the other seeds too.
+        prior: the text-only prior.
+        plan: device and precision.
+    """
+    for number, config in enumerate(seed_runs(project.config), 2):
+        config = config.replace(resume_from=by_main(_earlier_output, config))
+        if not by_main(_fits, project, config):
+            return
+        print(f"\nseed {number} of {project.config.n_seeds}: {config.run}", flush=True)
+        with run_session(config, augment=project.augment) as other:
+            by_main(_settle_seed, other, data)
+            with prepare_model(other, data, plan) as execution:
+                training = execution.training()
+                execution.run(training, [task.name for task in training if task.kind == "train"])
+                if config.average == "auto":
+                    by_main(settle_average, other, data)
+                scoring = execution.scoring(other.config)
+                execution.run([*execution.training(), *scoring], [task.name for task in scoring if task.kind == "score"])
+                if config.final_fit:
+                    fit_finally(execution)
+            by_main(_record_seed, other, data, prior)
+
+
+def _earlier_output(config: Config) -> str:
+    """`resume_from` where that output has this seed, else nothing: it had not been begun."""
+    try:
+        return config.resume_from and str(output_with(config.run, Path(config.resume_from)).root)
+    except RunStopped:
+        return ""
+
+
+def _fits(project: Project, config: Config) -> bool:
+    """Whether the time left suffices for another seed, or it is to be gone on with; says so where it is not."""
+    files = [project.paths.fold(fold) / "result.json" for fold in project.config.folds_to_train]
+    if not all(file.exists() for file in files):
+        return False
+    needed = TIME_OF_SEED * sum(read_json(file, dict)["seconds"] for file in files)
+    left = project.seconds_until(seconds_for_end(project.config.budget_seconds))
+    if needed <= left or open_project(config).paths.checkpoints.exists():
+        return True
+    times = f"it takes about {spell_duration(needed)}, and {spell_duration(left)} are left"
+    print(f"\n  time budget: no further seed is trained: {times}")
+    return False
+
+
+def _settle_seed(other: Project, data: RunData) -> None:
+    settle_settings(other)
+    settle_data(other, data)
+    write_folds(other, data)
+
+
+def _record_seed(other: Project, data: RunData, prior: Prior) -> None:
+    """Measure a seed for the index of runs; it has no report of its own."""
+    member = run_member(other, data)
+    metrics = measure_run(other, data, prior, Combined(blended(other, data, (member,)), (member,), None, member.name))
+    record_experiment(other.paths.experiment, status="finished", seconds=seconds_of(other), metrics=metrics)
+    print(f"  {other.config.run}: accuracy {metrics.overall.accuracy}")
