@@ -3,6 +3,7 @@
 Stages do not know what a device is; here all of them lie on the CPU.
 """
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
@@ -20,7 +21,7 @@ from mcvqa.model.memory import Trial
 from mcvqa.model.rows import HalvingReader, read_rows
 from mcvqa.model.source import ModelError, empty_model
 from mcvqa.model.split import SplitAnswerModel, Stage, Weights, divide
-from mcvqa.training.step import loss_of_logits
+from mcvqa.training.step import weighted_loss
 from tests.model.model_sizes import SIZES
 from tests.model.small import IMAGE, ROWS, batch_of, small_model, small_pictures
 
@@ -59,12 +60,11 @@ def trained(name: str, ends: tuple[int, ...]):
     for _ in range(2):
         weighted = [(batch, 1 / 8) for batch in batches]
         if ends:
-            loss = answers.gradients(
-                lambda logits, batch, weight: loss_of_logits(Config(), logits, batch, weight), lambda loss: 1024 * loss, weighted)
+            loss = answers.gradients(functools.partial(weighted_loss, config=Config()), lambda loss: 1024 * loss, weighted)
         else:
             loss = torch.zeros(())
             for batch, weight in weighted:
-                part = loss_of_logits(Config(), answers(batch), batch, weight)
+                part = weighted_loss(answers, Config(), batch, weight)
                 (1024 * part).backward()
                 loss += part.detach()
         losses.append(loss.item())
@@ -100,7 +100,7 @@ def test_a_stage_holds_few_micro_batches_and_alternates(monkeypatch):
         seen.append((stage, "F")), run(self, stage, passing))[1])
     monkeypatch.setattr(split.Pipeline, "_backward", lambda self, stage: (seen.append((stage, "B")), backward(self, stage))[1])
     batch = batch_of(ROWS[:1], small_pictures(answers.model.get_base_model()))
-    answers.gradients(lambda logits, batch, weight: logits.sum() * weight, lambda loss: loss, [(batch, 1.0)] * 5)
+    answers.gradients(lambda answers, batch, weight: answers(batch).sum() * weight, lambda loss: loss, [(batch, 1.0)] * 5)
     orders = ["".join(kind for at, kind in seen if at == stage) for stage in range(3)]
     assert orders == ["FFFBFBFBBB", "FFBFBFBFBB", "FBFBFBFBFB"]
 
