@@ -533,7 +533,7 @@ def spread(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize 
                 return plan
             stages = stages_of(parts, weights, memory)
             divided = replace(plan, stages=stages, device_map=device_map(model_config, family, stages))
-            return replace(divided, reasons=(*plan.reasons, *lines_of(divided)))
+            return replace(divided, reasons=(*plan.reasons, *placement_lines(divided)))
     there = " + ".join(f"{each / GIB:.1f}" for each in memory[: None if auto else wanted])
     advice = "" if plan.four_bit else " With quantization=4bit they are about a quarter of it."
     raise DeviceError(
@@ -553,7 +553,7 @@ def stages_of(parts: Sequence[range], weights: Weights, memory: Sequence[int]) -
     )
 
 
-def lines_of(plan: DevicePlan) -> list[str]:
+def placement_lines(plan: DevicePlan) -> list[str]:
     """What lies on which GPU, one line each."""
     lines, last = [], len(plan.stages) - 1
     for n, stage in enumerate(plan.stages):
