@@ -39,7 +39,7 @@ from mcvqa.model.load import BaseModel, decoder_linears, load_base, load_encoder
 from mcvqa.model.memory import MemoryPlan, free_memory
 from mcvqa.model.rows import RowMaker, read_rows, rows_per_pass
 from mcvqa.model.source import empty_model
-from mcvqa.model.split import divide, lines_of, stages_of, weigh
+from mcvqa.model.split import divide, placement_lines, stages_of, weigh
 from mcvqa.model.vision.features import FeatureStore
 from mcvqa.scenes.small import write_small_demo
 from mcvqa.scoring.orders import option_orders
@@ -191,7 +191,7 @@ def measure(config: Config, options: argparse.Namespace) -> dict[str, Any]:
     plan = plan_of(config, options.gpus, options.devices.split(",") if options.devices else [])
     base: BaseModel = load_base(config, plan)
     plan = base.plan
-    print("\n".join(lines_of(plan)), f"\nloaded in {time.time() - started:.0f} s", flush=True)
+    print("\n".join(placement_lines(plan)), f"\nloaded in {time.time() - started:.0f} s", flush=True)
     loading = peaks(plan)
     questions = read_questions(options.csv).questions[: options.rows]
     images = inputs_of(base, options.csv.parent, questions, config)

@@ -83,23 +83,29 @@ def test_the_reason_names_figures_of_both():
 # %% a real pass, with the GPU's counters replaced
 @pytest.fixture
 def counters(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
-    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 9 * GIB)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda gpu: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda gpu: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", {None: 9 * GIB, "cuda:1": 6 * GIB}.get)
 
 
 def test_a_pass_is_measured_warm_and_against_the_limit(counters):
     runs = []
-    trial = measure_pass(4, True, lambda: runs.append(1), GIB, 10 * GIB)
+    trial = measure_pass(4, True, lambda: runs.append(1), GIB, {None: 11 * GIB})
     assert (trial.rows, trial.checkpointing, trial.peak) == (4, True, 10 * GIB) and trial.seconds > 0 and len(runs) == 2
-    assert measure_pass(4, True, lambda: None, 2 * GIB, 10 * GIB) is None, "with what the optimizer keeps it is too much"
+    assert measure_pass(4, True, lambda: None, 2 * GIB, {None: 11 * GIB}) is None, "with what the optimizer keeps it is too much"
+
+
+def test_a_pass_fits_if_it_does_on_every_gpu(counters):
+    trial = measure_pass(4, True, lambda: None, GIB, {None: 11 * GIB, "cuda:1": 8 * GIB})
+    assert trial and trial.peak == 10 * GIB
+    assert measure_pass(4, True, lambda: None, GIB, {None: 11 * GIB, "cuda:1": 7 * GIB}) is None
 
 
 def test_a_pass_that_runs_out_of_memory_does_not_fit(counters):
     def full() -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
-    assert measure_pass(4, False, full, 0, 10 * GIB) is None
+    assert measure_pass(4, False, full, 0, {None: 10 * GIB}) is None
 
 
 def test_random_numbers_can_be_drawn_again():

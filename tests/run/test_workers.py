@@ -49,6 +49,14 @@ def test_one_worker_for_each_gpu(monkeypatch, visible, wanted, found):
     assert worker_gpus(Config(parallel_folds=wanted), "cuda") == found
 
 
+def test_a_worker_has_as_many_gpus_as_its_model_needs(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7,8")
+    assert worker_gpus(Config(gpus_per_model="2"), "cuda") == ["4,5", "6,7"], "the fifth would be half a worker"
+    assert worker_gpus(Config(), "cuda", 2) == ["4,5", "6,7"], "as the model turned out to need"
+    assert worker_gpus(Config(gpus_per_model="4"), "cuda", 2) == ["4,5,6,7"]
+    assert worker_gpus(Config(gpus_per_model="2", parallel_folds=1), "cuda") == ["4,5"]
+
+
 def test_without_gpus_one_worker_unless_more_are_asked_for(monkeypatch):
     assert worker_gpus(Config(), "cpu") == [""] and worker_gpus(Config(parallel_folds=2), "cpu") == ["", ""]
     assert worker_gpus(Config(parallel_folds=5, n_folds=3), "cpu") == ["", "", ""], "no more than there are folds"

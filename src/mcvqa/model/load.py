@@ -251,7 +251,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     model, report = loaded
     require_all_tensors(report, model_folder(config))
     if plan.stages:
-        remove_hook_from_module(model, recurse=True)  # the library's, which move inputs from GPU to GPU and wait for each
+        remove_hook_from_module(model, recurse=True)  # which would make GPUs wait for each other
         vars(model).pop("hf_device_map", None)  # PEFT would add others
     if bits:
         unpack_linears(model, plan.dtype, keep=family.decoder_layers if plan.four_bit else None)
@@ -448,7 +448,7 @@ class ModelSize:
 # checkpointing (about 1.5 GiB per 300 tokens) or of a larger one with it. If less were free, 4-bit weights would gain more
 # than dequantizing them in every pass costs.
 ACTIVATION_MEMORY = 3 * GIB
-LEAST_ROOM = 2 * GIB  # the same with 4-bit weights and checkpointing: a layer in full, and activations of a few rows
+LEAST_ROOM = 2 * GIB  # the same with 4-bit weights and checkpointing
 
 
 def choose_weights(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize | None = None) -> DevicePlan:

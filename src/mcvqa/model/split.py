@@ -111,7 +111,7 @@ def sight_on(sight: Sight, device: torch.device) -> Sight:
 
 
 # %% the model
-LossOf = Callable[[torch.Tensor, AskedRows, float], torch.Tensor]  # (B, K, V) logits, the batch there, the weight of a row -> ()
+LossOf = Callable[..., torch.Tensor]  # keywords answers (batch -> logits), batch, weight (of a row) -> ()
 
 
 @dataclass(frozen=True)
@@ -352,7 +352,7 @@ class Pipeline:
 
     Args:
         answers: the model.
-        loss_of: (B, K, V) logits, the batch on their device, the weight of a row -> () loss.
+        loss_of: the loss () from `answers`, a function that gives the logits, `batch` on their device, `weight` of a row.
         scaled: scales the loss before differentiation.
     """
 
@@ -410,7 +410,8 @@ class Pipeline:
         else:
             logits = answers.read_head(replace(passing, hidden=left))
             with computing_on(logits.device):
-                loss = self.loss_of(logits, passing.batch.each(pinned).to(logits.device), weight)
+                batch = passing.batch.each(pinned).to(logits.device)
+                loss = self.loss_of(answers=lambda _: logits, batch=batch, weight=weight)
                 self.loss = loss.detach() if self.loss is None else self.loss + loss.detach()
                 left = self.scaled(loss)
             self.gradients[stage].append(None)
@@ -532,7 +533,7 @@ def spread(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize 
                 return plan
             stages = stages_of(parts, weights, memory)
             divided = replace(plan, stages=stages, device_map=device_map(model_config, family, stages))
-            return replace(divided, reasons=(*plan.reasons, *lines_of(divided)))
+            return replace(divided, reasons=(*plan.reasons, *placement_lines(divided)))
     there = " + ".join(f"{each / GIB:.1f}" for each in memory[: None if auto else wanted])
     advice = "" if plan.four_bit else " With quantization=4bit they are about a quarter of it."
     raise DeviceError(
@@ -552,7 +553,7 @@ def stages_of(parts: Sequence[range], weights: Weights, memory: Sequence[int]) -
     )
 
 
-def lines_of(plan: DevicePlan) -> list[str]:
+def placement_lines(plan: DevicePlan) -> list[str]:
     """What lies on which GPU, one line each."""
     lines, last = [], len(plan.stages) - 1
     for n, stage in enumerate(plan.stages):

@@ -179,7 +179,7 @@ def prepare_model(
     by_main(require_rows_fit, project.config, data, plan, folds_left > 0, loaded, size)
     keep_features = by_main(features_fit, project, data, plan, need, loaded)
     side = ModelSide(project, data, plan, keep_features, schedule)
-    if launched and list(launched.gpus) != gpus_of_workers(project, plan):  # before the model was known to need several GPUs
+    if launched and len(plan.stages) > project.config.gpus_at_least:  # each with one GPU, before the model was known
         launched.close()
         launched = None
     workers = launched or worker_pool(project, plan)

@@ -37,7 +37,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def weighted_loss(answers: Answering, config: Config, batch: AskedRows, weight: float) -> torch.Tensor:
+def weighted_loss(answers: Callable[[AskedRows], torch.Tensor], config: Config, batch: AskedRows, weight: float) -> torch.Tensor:
     """Contribution of a batch to the loss of a step.
 
     Args:
@@ -49,13 +49,8 @@ def weighted_loss(answers: Answering, config: Config, batch: AskedRows, weight: 
     Returns:
         () the weighted sum of the rows' losses.
     """
-    return loss_of_logits(config, answers(batch), batch, weight)
-
-
-def loss_of_logits(config: Config, logits: torch.Tensor, batch: AskedRows, weight: float) -> torch.Tensor:
-    """Like weighted_loss, from logits (B, K, V)."""
     losses = answer_loss(
-        logits, batch, among_choices=config.loss == "choices", label_smoothing=config.label_smoothing,
+        answers(batch), batch, among_choices=config.loss == "choices", label_smoothing=config.label_smoothing,
         consistency=config.order_consistency,
     )  # (B,)
     return losses.sum() * weight
@@ -261,7 +256,7 @@ class Stepper:
             batches: micro-batches, each with the weight of its rows.
         """
         if self.answers.divided:
-            yield self.answers.divided.gradients(functools.partial(loss_of_logits, self.job.config), self.scaled, batches)
+            yield self.answers.divided.gradients(functools.partial(weighted_loss, config=self.job.config), self.scaled, batches)
             return
         for batch, weight in batches:
             yield self.backward(batch.to(self.accelerator.device), weight)
