@@ -18,11 +18,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from peers import PEERS
-
 from engine import origin, write_section
 from make_model import make_model
 from mcvqa.base.versions import installed_version
+from peers import PEERS
 from whole import make_data
 
 SIZES = {"qwen2_5_vl": "qwen2.5-vl-3b", "qwen3_vl": "qwen3-vl-4b", "qwen3_5": "qwen3.5-4b"}

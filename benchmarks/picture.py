@@ -21,14 +21,15 @@ COLOURS = {  # ground, ink, faint, mark, line
     "light": ("#ffffff", "#1f2328", "#57606a", "#d9480f", "#c4cad1"),
     "dark": ("#0d1117", "#e6edf3", "#9aa3ad", "#ff922b", "#3d444d"),
 }
-NAMES = {"ours": "mcvqa", "Unsloth": "Unsloth", "TRL": "TRL", "notebook": "original notebook"}
+NAMES = {"ours": "mcvqa", "unsloth": "Unsloth", "trl": "TRL"}
 
 
-def training_speeds(measured: dict) -> dict[str, float]:
-    """Name -> rows/s."""
-    rows = {name: [part.get("per_second") if part.get("part") == "training" else part.get("rows_per_s") for part in parts]
-            for name, parts in measured["results"].items()}
-    return {NAMES[name]: max(filter(None, rows[name])) for name in NAMES}
+def training_speeds(call: dict) -> dict[str, float]:
+    """Name -> rows/s, of one call of against.py."""
+    return {
+        shown: max(part["per_second"] for part in call["results"][name] if part["part"] in ("training", name))
+        for name, shown in NAMES.items()
+    }
 
 
 def bars(speeds: dict[str, float], colours: tuple[str, ...]) -> str:
@@ -52,7 +53,7 @@ def page(measured: dict, explorer: bytes, colours: tuple[str, ...]) -> str:
       i {{ display: inline-block; height: 26px; vertical-align: middle; margin-right: 9px }}
       img {{ width: 700px; border: 1px solid {line}; border-radius: 8px }}
     </style><div><h1>Training rows per second</h1><table>{bars(training_speeds(measured), colours)}</table>
-    <p>Qwen2.5-VL-3B sizes with random weights, 4 bits, LoRA,<br>16 rows a step (notebook: 4);
+    <p>Qwen2.5-VL-3B sizes with random weights, 4 bits, LoRA,<br>16 rows a step;
     {measured["machine"]} limited to 15 GiB</p></div>
     <img src="data:image/png;base64,{base64.b64encode(explorer).decode()}">"""
 
@@ -76,7 +77,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--explorer", type=Path, required=True, help="what `mcvqa explore demo` has written")
     file = parser.parse_args().explorer
-    measured = json.loads((HERE / "against.json").read_text(encoding="utf-8"))
+    calls = json.loads((HERE / "against.json").read_text(encoding="utf-8"))
+    measured = next(call for call in calls if NAMES.keys() <= call["results"].keys())
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         for scheme, colours in COLOURS.items():

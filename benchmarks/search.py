@@ -19,7 +19,7 @@ from scipy import stats
 from mcvqa.base.files import read_json, write_json
 from mcvqa.config import load_config
 from mcvqa.scenes.dataset import generate_demo
-from mcvqa.search.results import Found
+from mcvqa.search.results import SearchOutcome
 from mcvqa.search.search import search_settings
 from mcvqa.search.space import space_as_yaml
 
@@ -49,7 +49,7 @@ def searched(out: Path, seed: int, way: str, options: argparse.Namespace) -> lis
     return read_json(file, list)
 
 
-def trials_of(found: Found) -> list[dict[str, Any]]:
+def trials_of(found: SearchOutcome) -> list[dict[str, Any]]:
     return [
         {"log_loss": one.judged.log_loss if one.judged else None, "seconds": one.seconds, "epochs": one.epochs}
         for one in found.trials

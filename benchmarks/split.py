@@ -3,11 +3,12 @@
     python benchmarks/split.py --model Qwen/Qwen3-VL-32B-Instruct --tokenizer QWEN_FOLDER --csv train.csv --folder FOLDER
     python benchmarks/split.py --small --devices cpu,cpu            # a small model, both stages on the CPU
 
-FOLDER receives a model of that size with random 4-bit weights as bitsandbytes stores them (32B: 20 GB), made layer by layer, once.
-QWEN_FOLDER: of any Qwen-VL, for its tokenizer, chat template and image processor. Each measurement runs in a process of its own,
-as a T4 would: float16, no FlashAttention. Two GPUs: each held to 15 GiB (gpu_profile=t4). One GPU: held to 40 GiB, once with the
-micro-batch that it finds fastest, and once for the losses with that of the two, as dropout differs between micro-batches.
-Prints a line RESULT {json} for each, then a table. The first two steps warm up and are not counted.
+FOLDER receives a model of that size with random 4-bit weights as bitsandbytes stores them (32B: 22 GB), made layer by layer,
+once. QWEN_FOLDER: of any Qwen-VL, for its tokenizer, chat template and image processor. Each measurement runs in a process of its
+own, as a T4 would: float16, no FlashAttention. Two GPUs: each held to 15 GiB (gpu_profile=t4). One GPU: held to 40 GiB, once with
+the micro-batch that it finds fastest, and once for the losses with that of the two, as dropout differs between micro-batches.
+Prints a line RESULT {json} for each, then a table; --parts chooses measurements, and FOLDER.json keeps those of earlier calls.
+The first two steps warm up and are not counted.
 """
 import argparse
 import dataclasses
@@ -25,9 +26,9 @@ import torch
 from safetensors.torch import save_file
 
 sys.path.append(str(Path(__file__).parents[1]))
-from engine import gib, inputs_of
 from tests.model.model_sizes import SIZES, layers, qwen3_5, qwen3_vl
 
+from engine import gib, inputs_of
 from mcvqa.base.files import RunLog
 from mcvqa.config import Config, load_config, parse_changes
 from mcvqa.data.questions import Question, read_questions
@@ -218,7 +219,8 @@ def measure(config: Config, options: argparse.Namespace) -> dict[str, Any]:
         skipped=steps[-1]["skipped"], rows_per_s=round(config.effective_batch * len(warm) / sum(warm), 2),
         tokens=round(float(np.mean([*map(len, rows)]))), scoring_per_s=round(len(rows) / scored, 2), rows_at_once=at_once,
         peak_gib=[max(each) for each in zip(loading, encoding, training, peaks(plan), strict=True)], training_gib=training,
-        probabilities=[[round(float(p), 7) for p in np.exp(row[0])] for row in logprobs[:32]], seconds=round(time.time() - started),
+        probabilities=[[round(float(p), 7) for p in np.exp(row[0])] for row in logprobs[:32]],
+        seconds=round(time.time() - started),
     )
 
 
@@ -256,8 +258,9 @@ def table(two: dict[str, Any], alike: dict[str, Any] | None, one: dict[str, Any]
     if alike:
         flat = [[p for row in found["probabilities"] for p in row] for found in (two, alike)]
         scores = max(abs(a - b) for a, b in zip(*flat, strict=True))
-        lines.append(f"losses of {len(two['losses'])} steps: {difference(two['losses'], alike['losses']):.1e} apart at most "
-                     f"(relative), the letters' probabilities after them {scores:.1e}; skipped {two['skipped']}, {alike['skipped']}")
+        apart = difference(two["losses"], alike["losses"])
+        lines.append(f"losses of {len(two['losses'])} steps: {apart:.1e} apart at most (relative), the letters' probabilities "
+                     f"after them {scores:.1e}; skipped steps {two['skipped']}, {alike['skipped']}")
         lines.append("  ".join(f"{a:.4f} {b:.4f}" for a, b in zip(two["losses"], alike["losses"], strict=True)))
     return "\n".join(lines)
 
@@ -275,7 +278,7 @@ def settings(options: argparse.Namespace) -> Config:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="Qwen/Qwen3-VL-32B-Instruct", help="name in tests/model/model_sizes.py; small: qwen3_vl")
+    parser.add_argument("--model", default="Qwen/Qwen3-VL-32B-Instruct", help="of SIZES; small: qwen3_vl, qwen3_5")
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--folder", type=Path, help="of the model, which is made where it is not there")
     parser.add_argument("--csv", type=Path, help="rows with answers, beside their photographs; default: painted scenes")
@@ -283,7 +286,7 @@ if __name__ == "__main__":
     parser.add_argument("--devices", default="", help="of the stages, cpu,cpu; default: GPUs")
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--rows-in-step", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--image-size", type=int, default=384)
     parser.add_argument("--micro-batch", type=int, default=0)
     parser.add_argument("--parts", default="two,alike,one", help="which measurements")
@@ -305,11 +308,10 @@ if __name__ == "__main__":
         print("RESULT", json.dumps(measure(settings(options), options)), flush=True)
         sys.exit()
     common = [*sys.argv[1:], "--folder", str(options.folder), "--csv", str(options.csv)]
-    parts, found = options.parts.split(","), {}
-    if "two" in parts:
-        found["two"] = run_apart([*common, "--gpus", "2"])
-    if "alike" in parts:
-        found["alike"] = run_apart([*common, "--gpus", "1", "--micro-batch", str(found["two"]["micro_batch"])])
-    if "one" in parts:
-        found["one"] = run_apart([*common, "--gpus", "1"])
+    kept = options.folder.with_name(f"{options.folder.name}.json")
+    found = json.loads(kept.read_text()) if kept.exists() else {}
+    for part in options.parts.split(","):
+        more = ["--micro-batch", str(found["two"]["micro_batch"])] if part == "alike" else []
+        found[part] = run_apart([*common, "--gpus", "2" if part == "two" else "1", *more])
+        kept.write_text(json.dumps(found))
     print(table(found["two"], found.get("alike"), found.get("one")))

@@ -61,7 +61,7 @@ NOT_IN_NOTEBOOK = {
     "data.packed": "packed tables, .csv.gz and the like: unpack them",
     "data.picture_cells": "photographs inside the cells of a table: save them as files",
     "data.json_shapes": "JSON files that are no list of objects",
-    "model.augment": "own augmentation, for scripts",
+    "model.augment": "own augmentation, for scripts", "model.split": "a model larger than one GPU",
     **dict.fromkeys(
         ("data.trained_on", "model.start", "run.beginning", "run.start"),
         "start_from"),
@@ -86,6 +86,7 @@ NOT_IN_NOTEBOOK = {
 NAMES_NOT_IN_NOTEBOOK = {
     "config": ("parse_changes",), "run.dataset": ("read_form",),
     "base.uncertainty": ("significantly_worse",),  # the benchmarks
+    "run.submissions": ("validate_any",),  # the command line
     "run.project": ("settings_of_run", "_data_dir_from_here"), "report.experiments": ("list_experiments",),  # the command line
     "model.source": ("HUB_SECONDS", "without_hub"),  # the pre-flight
     "report.figures": ("draw_ladder",),  # the ladder

@@ -247,8 +247,8 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         default="own",
         description="what the GPU is taken for; t4: float16, no FlashAttention, 15 GiB, to rehearse a T4 on a larger GPU",
     )
-    gpus_per_model: Literal["auto"] | Annotated[int, Ge(1), Le(64)] = Field(
-        default="auto", description="GPUs among which the layers of one model are divided; auto: as few as hold it"
+    gpus_per_model: Literal["auto", "1", "2", "3", "4", "5", "6", "7", "8"] = Field(
+        default="auto", description="GPUs that share the layers of a model; auto: as few as hold it"
     )
     precision: Literal["auto", "float16", "bfloat16", "float32"] = Field(
         default="auto", json_schema_extra=WEIGHTS, description="number format of the weights; auto: by the GPU's capability"
@@ -566,6 +566,11 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     def effective_batch(self) -> int:
         """Rows per optimizer step."""
         return self.batch_size * self.grad_accum_steps
+
+    @property
+    def gpus_at_least(self) -> int:
+        """GPUs that one model takes; 1 where that depends on the model."""
+        return 1 if self.gpus_per_model == "auto" else int(self.gpus_per_model)
 
     @property
     def budget_seconds(self) -> float:

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from mcvqa.insight.label_noise import estimate_label_noise, order_divergence, ways_to_labels
+from mcvqa.insight.label_noise import estimate_label_noise, label_likelihoods, order_divergence
 from mcvqa.scoring.orders import option_orders
 from mcvqa.scoring.scores import Scores, log_softmax
 
@@ -90,7 +90,7 @@ def test_probabilities_mean_what_they_say(rate):
 
 
 def test_ways_to_a_label_are_those_of_bayes():
-    kept, replaced = ways_to_labels(np.array([[0.1, 0.7, 0.2]]), np.array([0]), np.array([3]), 0.1, 0.8)
+    kept, replaced = label_likelihoods(np.array([[0.1, 0.7, 0.2]]), np.array([0]), np.array([3]), 0.1, 0.8)
     assert kept == pytest.approx(0.9 * 0.1)
     slip, alike = 0.2 / 2, 0.8
     assert replaced[0].tolist() == pytest.approx(

@@ -19,7 +19,7 @@ from mcvqa.model.memory import (
     set_random_state,
     settings_plan,
 )
-from mcvqa.model.rows import longest_first, longest_training_rows, rows_per_pass
+from mcvqa.model.rows import KnownPasses, longest_first, longest_training_rows, rows_per_pass
 
 
 class SimulatedGpu:
@@ -183,6 +183,18 @@ def test_as_many_rows_are_scored_at_a_time_as_pay(base, maker, questions, monkey
     rows = [maker.row(dataclasses.replace(questions[i % 4], id=str(i))) for i in range(100)]
     assert rows_per_pass(base.answers(base.model), maker, rows, Config(), plan) == found and reader.tried == tried
     assert ("rows at a time" in capsys.readouterr().out) == (most >= 8)
+
+
+def test_rows_of_a_pass_are_measured_again_only_where_more_rows_could_make_larger_passes(base, maker, questions, monkeypatch):
+    reader, plan = Reader(0.2, 999), dataclasses.replace(base.plan, device="cuda", amp=False)
+    monkeypatch.setattr(rows_module, "measure_pass", reader.measure)
+    monkeypatch.setattr(rows_module, "read_letters", lambda model, batches, device: [])
+    rows = [maker.row(dataclasses.replace(questions[i % 4], id=str(i))) for i in range(300)]
+    known, answers, sizes = KnownPasses(), base.answers(base.model), []
+    for count, most in ((20, 999), (100, 999), (90, 999), (300, 64), (290, 64), (300, 64)):
+        reader.most = most
+        sizes.append((known.rows(answers, maker, rows[:count], Config(), plan), len(reader.tried)))
+    assert sizes == [(8, 0), (64, 4), (64, 4), (64, 9), (64, 9), (64, 9)]
 
 
 def test_rows_of_a_pass_are_not_measured_where_they_are_set_few_or_on_a_cpu(base, maker, questions):

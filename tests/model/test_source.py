@@ -1,5 +1,6 @@
 """A base model whose folder is damaged: named and refused, never filled up with random weights."""
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +75,8 @@ DAMAGES = {
     "a tensor is missing": (with_tensors(lambda t: t.pop(LAYER)), "1 tensor missing, first model.language_model.layers.3.mlp"),
     "a tensor is renamed": (with_tensors(lambda t: t.update(x=t.pop(LAYER))), "; 1 tensor not part of the model, first x"),
     "shapes": (edited(text_config={"intermediate_size": 512}), r"24 tensors of another shape, first .* instead of \(256, 512\)"),
-    "a patch without size": (edited(vision_config={"patch_size": 0}), r"patch_embed.* instead of \(160, 3, 2, 0, 0\)"),
+    "a patch without size": (edited(vision_config={"patch_size": 0}), r"config\.json of .*: vision_config\.patch_size is 0"),
+    "a pipe": (lambda f: os.mkfifo((f / FILE).unlink() or f / FILE), r"model\.safetensors is a named pipe, not a file"),
     "layers": (edited(text_config={"num_hidden_layers": 12}), r"`num_hidden_layers` \(12\) must be equal"),
     "heads": (edited(text_config={"num_attention_heads": 7}), "divisible by num_heads"),
     "another class": (edited(model_type="qwen3_vl"), "tensors missing"),

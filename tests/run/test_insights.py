@@ -23,8 +23,8 @@ from mcvqa.insight.evidence import COLUMNS
 from mcvqa.report.content import DataFindings
 from mcvqa.run.dataset import read_data
 from mcvqa.run.exploration import data_findings, look_alike_groups
+from mcvqa.run.explorer import explorer_beside_report
 from mcvqa.run.folds import split_rows
-from mcvqa.run.pages import explorer_beside_report
 from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.single import audit_only, explorer_only, predict_only, report_only
 from mcvqa.scoring.scores import load_scores

@@ -10,7 +10,7 @@ from mcvqa.run.project import RunStopped
 from mcvqa.search.figures import draw_search
 from mcvqa.search.judge import Judgement
 from mcvqa.search.page import importances_of, write_search_page
-from mcvqa.search.results import Confirmed, Found, TrialResult, outcome_lines, write_found
+from mcvqa.search.results import Confirmed, SearchOutcome, TrialResult, outcome_lines, write_outcome
 from mcvqa.search.study import SearchPlan
 from tests.conftest import tiny_settings
 
@@ -33,9 +33,9 @@ def trial(number: int, shift: float = 0.0, state: str = "complete", **changes) -
     return TrialResult(number, state, f"s-{number}", values, {25: 2.0}, judged, 61.0, 1, **changes)
 
 
-def found_in(folder, *trials: TrialResult) -> Found:
+def found_in(folder, *trials: TrialResult) -> SearchOutcome:
     plan = SearchPlan(tiny_settings(folder), "s&b$", str(folder / "j"), SPACE, len(trials), 2)
-    return Found(plan, trials)
+    return SearchOutcome(plan, trials)
 
 
 def test_hostile_text_is_shown_and_does_nothing(tmp_path):
@@ -72,7 +72,7 @@ def test_ties_and_what_the_other_folds_say_are_said(tmp_path):
     assert [one.number for one in found.ties] == [2]
     said = "\n".join(outcome_lines(found))
     assert "a tie: trial 2 differs from it by no more than two standard errors" in said and "probably too good" in said
-    confirmed = Found(found.plan, found.trials, (Confirmed(tie, tie.judged, trial(1).judged),))
+    confirmed = SearchOutcome(found.plan, found.trials, (Confirmed(tie, tie.judged, trial(1).judged),))
     said = "\n".join(outcome_lines(confirmed))
     assert "confirmed: trial 2" in said and "on the folds that did not choose it" in said and "too good" not in said
     assert confirmed.best is tie, "the other folds decide"
@@ -82,9 +82,9 @@ def test_files_hold_the_different_trials_the_best_first_and_the_settings_of_the_
     twin = TrialResult(**{**vars(trial(3, 0.2)), "run": "s-1", "number": 4})
     found = found_in(tmp_path, trial(2, 0.3), trial(1, 0.1), TrialResult(**{**vars(twin), "judged": trial(1, 0.1).judged}),
                      trial(5, state="failed", note="diverged"))
-    best = load_config(write_found(found))
+    best = load_config(write_outcome(found))
     assert best.learning_rate == 1e-5 and best.run == found.plan.run_of(trial(1).values) and not best.train_folds
     records = read_json(found.plan.paths.experiment / "trials.json")
     assert [one["trial"] for one in records] == [1, 2, 4, 5] and records[-1]["note"] == "diverged"
     with pytest.raises(RunStopped, match=r"No trial was trained to its end \(diverged\)"):
-        write_found(found_in(tmp_path, trial(5, state="failed", note="diverged")))
+        write_outcome(found_in(tmp_path, trial(5, state="failed", note="diverged")))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcvqa.answer.asked import NewRows, asked_question, photograph_record, read_asked
+from mcvqa.answer.asked import NewRows, Photographs, asked_question, read_asked
 from mcvqa.answer.trained import TrainedModels, TrainedRun, find_trained, fold_number
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
@@ -78,6 +78,7 @@ class Answerer:
         self.trained: TrainedRun = by_main(find_trained, run.replace(**changes), number)
         self.models = TrainedModels(self.trained, keep_features)
         self._pictures = tempfile.TemporaryDirectory(prefix="mcvqa-")  # those without a file of their own
+        self._photographs = Photographs(Path(self._pictures.name))
 
     def answer(self, image: Any, question: str, choices: Sequence[str]) -> Answer:
         """Answer one question.
@@ -122,16 +123,16 @@ class Answerer:
         """Read questions from (image, question, choices), or from mappings with these names.
 
         Raises:
+            ImageError: as in `answer`.
             DataError: as in `answer`.
         """
-        questions, records = [], {}
+        questions, files = [], []
         for row in rows:
             image, text, choices = (row[name] for name in ("image", "question", "choices")) if isinstance(row, Mapping) else row
-            record = photograph_record(image, Path(self._pictures.name))
-            records[record.written] = record
+            files.append(self._photographs.file_of(image))
             name = str(row.get("id", "")) if isinstance(row, Mapping) else ""
-            questions.append(asked_question(text, choices, record.written, name))
-        return NewRows(tuple(questions), records, Path(), None, ())
+            questions.append(asked_question(text, choices, str(files[-1]), name))
+        return NewRows(tuple(questions), self._photographs.records(files), Path(), None, ())
 
     def scores(self, asked: NewRows) -> list[Scores]:
         """Scores of the rows by each fold."""

@@ -1,11 +1,11 @@
 """What a trained run is asked: rows of a table without answers, or a photograph, a question and its choices."""
 import contextlib
-import dataclasses
 import hashlib
 import io
+import os
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mcvqa.base.files import atomic_path
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.image_paths import SplitRows, find_photographs
-from mcvqa.data.images import ImageError, ImageRecord, surveyed_image
+from mcvqa.data.images import ImageError, ImageRecord, survey_files
 from mcvqa.data.locate import find_data, unpack_archive
 from mcvqa.data.questions import Question, read_questions
 from mcvqa.data.table import TABLE_NAME, DataError, table_stem
@@ -123,30 +123,58 @@ def asked_question(question: str, choices: Sequence[str], image: str, name: str 
     return Question(name, image, question, texts)
 
 
-def photograph_record(image: Any, folder: Path) -> ImageRecord:
-    """The record of one photograph, by the path of its file.
+@dataclass
+class Photographs:
+    """Single photographs that are asked about; each is surveyed once for as long as its file does not change.
 
-    Args:
-        image: a path, the content of a picture file, or a PIL image.
+    Attributes:
         folder: where pictures without a file of their own are written.
-
-    Raises:
-        ImageError: it cannot be read, with the reason.
-        DataError: it is something else.
     """
-    if isinstance(image, (str, Path)):
-        path = Path(image)
-    elif isinstance(image, (bytes, Image.Image)):
+
+    folder: Path
+    _surveyed: dict[Path, tuple[tuple[int, ...], ImageRecord]] = field(default_factory=dict)  # with the file's stamp
+
+    def file_of(self, image: Any) -> Path:
+        """The file of a photograph, which is written where it has none.
+
+        Args:
+            image: a path, the content of a picture file, or a PIL image.
+
+        Raises:
+            DataError: it is something else.
+        """
+        if isinstance(image, (str, Path)):
+            return Path(image)
+        if not isinstance(image, (bytes, Image.Image)):
+            raise DataError(f"image is a {type(image).__name__}; a path, bytes or a PIL image is expected.")
         content = image if isinstance(image, bytes) else _as_png(image)
-        path = folder / hashlib.sha256(content).hexdigest()[:24]
-        with atomic_path(path) as part:
+        file = self.folder / hashlib.sha256(content).hexdigest()[:24]
+        with atomic_path(file) as part:
             part.write_bytes(content)
-    else:
-        raise DataError(f"image is a {type(image).__name__}; a path, bytes or a PIL image is expected.")
-    record = surveyed_image(path)
-    if record.problem:
-        raise ImageError(path, record.problem)
-    return dataclasses.replace(record, written=str(path))
+        return file
+
+    def records(self, files: Iterable[Path]) -> dict[str, ImageRecord]:
+        """The record of each file, by its path.
+
+        Raises:
+            ImageError: one cannot be read, with the reason.
+        """
+        stamps = {file: _stamp_of(file) for file in files}
+        changed = [file for file, stamp in stamps.items() if self._surveyed.get(file, (None,))[0] != stamp]
+        for file, record in survey_files(changed, os.cpu_count() or 2).items():
+            if record.problem:
+                raise ImageError(file, record.problem)
+            self._surveyed[file] = stamps[file], replace(record, written=str(file))
+        return {str(file): self._surveyed[file][1] for file in stamps}
+
+
+def _stamp_of(file: Path) -> tuple[int, ...]:
+    """What differs once a file has changed; empty where there is none."""
+    try:
+        facts = file.stat()
+    except (OSError, ValueError):  # a path that no file can have
+        return ()
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 def _as_png(image: Image.Image) -> bytes:

@@ -16,6 +16,7 @@ from mcvqa.data.questions import Question
 from mcvqa.model.device import plan_device
 from mcvqa.model.distributed import by_each, by_main, process_share
 from mcvqa.model.load import load_base, remove_adapters, vision_is_frozen
+from mcvqa.model.rows import KnownPasses
 from mcvqa.model.vision.features import bytes_needed
 from mcvqa.run.model_side import LoadedModel, plan_weights, with_photographs
 from mcvqa.run.project import Project, RunPaths, RunStopped
@@ -167,6 +168,7 @@ class TrainedModels:
     records: dict[str, ImageRecord] = field(default_factory=dict)
     _loaded: LoadedModel | None = None
     _on_base: tuple[int, nn.Module] | None = None
+    _passes: KnownPasses = field(default_factory=KnownPasses)
 
     def load(self) -> LoadedModel:
         """The base model, where that was not done yet."""
@@ -191,7 +193,8 @@ class TrainedModels:
         for scale in tta_plan(config)[1]:
             self._make_features([question.image for question in questions], scale)
         loaded, model = self.load(), self._with_weights(fold)
-        return score_questions(model, loaded.base, loaded.maker, questions, config, self._provenance(fold), title=title)
+        facts, passes = self._provenance(fold), self._passes
+        return score_questions(model, loaded.base, loaded.maker, questions, config, facts, title=title, passes=passes)
 
     def _make_features(self, images: Sequence[str], scale: float) -> None:
         """Image features that are missing; where the disk has no room for them, none are kept from here on."""

@@ -117,7 +117,7 @@ class Accuracy:
         Raises:
             ValueError: it is something else.
         """
-        kinds = (int, int, (int, float), (int, type(None)), str)
+        kinds: tuple[Any, ...] = (int, int, (int, float), (int, type(None)), str)
         fits = isinstance(record, list) and 2 <= len(record) <= len(kinds)
         if not fits or not all(isinstance(value, kind) for value, kind in zip(record, kinds, strict=False)):
             raise ValueError(f"{str(record)[:40]!r} is no accuracy")

@@ -409,17 +409,23 @@ def survey_images(folder: ImageFolder, written_paths: Iterable[str], workers: in
         written path -> record, in the order of first occurrence. Broken and missing pictures are records too.
     """
     found = {written: _found_image(folder, written) for written in dict.fromkeys(written_paths)}
-    paths = list(dict.fromkeys(record.path for record in found.values() if record.path is not None))
+    by_path = survey_files([record.path for record in found.values() if record.path is not None], workers)
+    return {w: replace(by_path[r.path], written=w) if r.path is not None else r for w, r in found.items()}
+
+
+def survey_files(paths: Iterable[Path], workers: int = 4) -> dict[Path, ImageRecord]:
+    """As `survey_images`, of files; `written` is empty in the records."""
+    files = list(dict.fromkeys(paths))
     with _warnings_by_file() as (of_file, warned), ThreadPoolExecutor(max(1, workers)) as pool:
 
         def surveyed(path: Path) -> ImageRecord:
             of_file.path = path
             return surveyed_image(path)
 
-        bar = tqdm(pool.map(surveyed, paths), total=len(paths), desc="pictures", disable=not paths)
-        by_path = dict(zip(paths, bar, strict=True))
+        bar = tqdm(pool.map(surveyed, files), total=len(files), desc="pictures", disable=len(files) < 2)
+        by_path = dict(zip(files, bar, strict=True))
     _name_warnings({text: [p for p in dict.fromkeys(of) if not by_path[p].problem] for text, of in warned.items()})
-    return {w: replace(by_path[r.path], written=w) if r.path is not None else r for w, r in found.items()}
+    return by_path
 
 
 NAMED_WARNINGS = 5  # of each survey

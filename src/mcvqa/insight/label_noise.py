@@ -73,12 +73,12 @@ def estimate_label_noise(members: Sequence[Scores], labels: np.ndarray) -> Label
         logits = np.tensordot(np.exp(values[:-3]), evidence, 1) / (1 + values[-3] * contradictions)[:, None]
         return np.exp(log_softmax(np.where(exists, logits, -np.inf)))
 
-    def ways(values: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    def likelihoods(values: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
         of_known = beliefs_with(values)[known], labels[known], n_choices[known]
-        return ways_to_labels(*of_known, float(np.exp(values[-2])), share)
+        return label_likelihoods(*of_known, float(np.exp(values[-2])), share)
 
     def loss(values: np.ndarray) -> float:
-        kept, replaced = ways(values, float(values[-1]))
+        kept, replaced = likelihoods(values, float(values[-1]))
         likelihood = np.log(np.maximum(kept + replaced.sum(-1), 1e-300)).sum()
         pull = ((values[:-3] - start[:-3]) ** 2).sum() / WEIGHT_WIDTH**2 + (values[-3] / FLATTENING_WIDTH) ** 2
         usual = RATE_ROWS * _usual(USUAL_RATE, np.exp(values[-2])) + SHARE_ROWS * _usual(USUAL_SHARE, values[-1])
@@ -89,9 +89,9 @@ def estimate_label_noise(members: Sequence[Scores], labels: np.ndarray) -> Label
         bounds = [*[(-4.0, 3.0)] * len(means), (0.0, 20.0), (np.log(1e-4), np.log(0.9)), (0.01, 0.99)]
         found = minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
     suspicion, wrong, proposed = np.full(len(labels), np.nan), np.full(len(labels), np.nan), means.mean(0).argmax(-1)
-    kept, replaced = ways(found, SUSPECTED_SHARE)
+    kept, replaced = likelihoods(found, SUSPECTED_SHARE)
     suspicion[known], proposed[known] = _share_replaced(kept, replaced), replaced.argmax(-1)
-    wrong[known] = _falling_along(suspicion[known], _share_replaced(*ways(found, float(found[-1]))))
+    wrong[known] = _falling_along(suspicion[known], _share_replaced(*likelihoods(found, float(found[-1]))))
     return LabelNoise(
         suspicion, wrong, proposed, float(np.exp(found[-2])), float(found[-1]), np.exp(found[:-3]), float(found[-3]))
 
@@ -115,10 +115,10 @@ def _usual(usual: float, share: float) -> float:
     return float(usual * np.log(share) + (1 - usual) * np.log(1 - share))
 
 
-def ways_to_labels(
+def label_likelihoods(
     beliefs: np.ndarray, labels: np.ndarray, n_choices: np.ndarray, rate: float, look_alikes: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How probable the given labels are, by the ways that lead to them.
+    """Likelihoods of the given labels: kept as they were, or replaced.
 
     Args:
         beliefs: (N, C) probability of each choice to be true, before the label is seen.

@@ -4,9 +4,10 @@
 """
 import contextlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 
@@ -22,23 +23,6 @@ class DeviceError(McvqaError, RuntimeError):
 
 
 @dataclass(frozen=True)
-class Stage:
-    """The GPU that computes some layers of a model, and what it is expected to hold.
-
-    Attributes:
-        device: 'cuda:1'.
-        layers: numbers of the layers.
-        memory: bytes that may be used there.
-        weights: bytes of the weights there and of what training keeps for them.
-    """
-
-    device: str
-    layers: range
-    memory: int
-    weights: int
-
-
-@dataclass(frozen=True)
 class DevicePlan:
     """How and where to compute.
 
@@ -51,7 +35,8 @@ class DevicePlan:
         workers: loader processes, which read images and encode rows.
         reasons: one line per choice, for users.
         flash_attention: whether attention may run on FlashAttention's kernels, which need compute capability 8.0.
-        stages: the GPUs of a model that is divided among several (model/split.py); empty: it is not.
+        stages: of a model that is divided among several GPUs, a Stage of model/split.py for each; empty: it is not.
+        device_map: the GPU of each part of such a model, by its path.
     """
 
     device: str
@@ -62,7 +47,8 @@ class DevicePlan:
     workers: int
     reasons: tuple[str, ...]
     flash_attention: bool = True
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[Any, ...] = ()
+    device_map: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def limits(self) -> dict[str | None, int]:

@@ -1,5 +1,4 @@
 """Loading the base model with full or 4-bit weights, and adding LoRA adapters."""
-import os
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,6 +6,7 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate.hooks import remove_hook_from_module
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
@@ -241,24 +241,18 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     packing: dict[str, Any] = {"quantization_config": four_bit_settings(family, plan.dtype)} if plan.four_bit else {}
     if bits:
         packing = {"config": as_loaded(model_config, plan.dtype)}
-    devices: dict[str, Any] = {"": torch.cuda.current_device() if plan.device == "cuda" else plan.device}
-    if plan.stages:
-        from mcvqa.model.split import device_map
-
-        devices = device_map(model_config, family, plan.stages)
     with loading_model(config.model_id):
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             model_folder(config), **hub_revision(config), output_loading_info=True, ignore_mismatched_sizes=True,
             dtype=plan.dtype, trust_remote_code=False,
             attn_implementation=EVERY_TOKEN_ONCE if family.vision else None,  # None: the library's default
-            device_map=devices, **packing,
+            device_map=plan.device_map or {"": torch.cuda.current_device() if plan.device == "cuda" else plan.device}, **packing,
         )
     model, report = loaded
     require_all_tensors(report, model_folder(config))
     if plan.stages:
-        from mcvqa.model.split import without_hooks
-
-        without_hooks(model)
+        remove_hook_from_module(model, recurse=True)  # the library's, which move inputs from GPU to GPU and wait for each
+        vars(model).pop("hf_device_map", None)  # PEFT would add others
     if bits:
         unpack_linears(model, plan.dtype, keep=family.decoder_layers if plan.four_bit else None)
         cast_weights(model, plan.dtype)  # some keep the precision of the file
@@ -485,7 +479,7 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any, size: Mo
     if config.lora_r == 0:
         return plan.with_weights(False, "lora_r=0 trains all weights, which 4-bit weights cannot do")
     size = size or measure_model(model_config, config)
-    weights, memory = size.weight_bytes(replace(plan, four_bit=False)), plan.memory * gpus_wanted(config)
+    weights, memory = size.weight_bytes(replace(plan, four_bit=False)), plan.memory * config.gpus_at_least
     fits = weights + size.training_bytes + ACTIVATION_MEMORY <= memory
     return plan.with_weights(not fits, (
         f"{weights / GIB:.1f} GiB of weights in {str(plan.dtype).removeprefix('torch.')} + {size.training_bytes / GIB:.1f} GiB "
@@ -494,24 +488,21 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any, size: Mo
     ))
 
 
-def gpus_wanted(config: Config) -> int:
-    """GPUs that a model takes by the settings; 1: of `auto`, as long as the model is not known."""
-    return 1 if config.gpus_per_model == "auto" else config.gpus_per_model
-
-
 def place_model(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize | None = None) -> DevicePlan:
-    """The plan with the choice of weights and, for a model larger than one GPU, of the GPUs of its layers.
+    """The plan with the choice of weights and, for a model larger than one GPU, with the GPUs of its layers.
 
     Raises:
-        DeviceError, ModelError: from choose_weights; the model cannot be divided, or fits all GPUs together no more than one.
+        DeviceError, ModelError: from choose_weights and spread.
     """
-    plan, auto = choose_weights(config, plan, model_config, size), config.gpus_per_model == "auto"
-    several = torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ if auto else gpus_wanted(config) > 1
-    if plan.device != "cuda" or plan.stages or not several:
+    plan = choose_weights(config, plan, model_config, size)
+    if plan.stages or config.gpus_per_model == "1":
         return plan
-    size = size or measure_model(model_config, config)
-    if auto and size.weight_bytes(plan) + size.training_bytes + LEAST_ROOM <= MARGIN * plan.memory:
-        return plan
+    if config.gpus_per_model == "auto":
+        if plan.device != "cuda" or torch.cuda.device_count() == 1:
+            return plan
+        size = size or measure_model(model_config, config)
+        if size.weight_bytes(plan) + size.training_bytes + LEAST_ROOM <= MARGIN * plan.memory:
+            return plan
     from mcvqa.model.split import spread
 
     return spread(config, plan, model_config, size)

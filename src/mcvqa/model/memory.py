@@ -5,7 +5,7 @@ the longest rows: an estimate would have to know every kernel of every GPU.
 """
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,13 +141,13 @@ def reason_for(trials: Sequence[Trial], rows: int, tokens: int) -> str:
     """
     best, *others = trials
 
-    def way(trial: Trial) -> str:
+    def means(trial: Trial) -> str:
         return f"{'with' if trial.checkpointing else 'without'} checkpointing{', recorded' * trial.recorded}"
 
-    line = (f"micro-batch {best.rows} of {rows} rows {way(best)}: {best.peak / GIB:.1f} GiB "
+    line = (f"micro-batch {best.rows} of {rows} rows {means(best)}: {best.peak / GIB:.1f} GiB "
             f"at the longest rows (up to {tokens} tokens), {best.rate:.1f} rows/s")
     for other in others:
-        line += f"; {way(other)} {other.rows} fit and are {1 - other.rate / best.rate:.0%} slower"
+        line += f"; {means(other)} {other.rows} fit and are {1 - other.rate / best.rate:.0%} slower"
     return line
 
 
@@ -188,21 +188,18 @@ def measure_pass(
     seconds = math.inf
     try:
         for _ in range(2 + recorded):
-            _wait_for_gpus(limits)
+            for gpu in limits:
+                torch.cuda.synchronize(gpu)
             started = time.perf_counter()
             run()
-            _wait_for_gpus(limits)
+            for gpu in limits:
+                torch.cuda.synchronize(gpu)
             seconds = time.perf_counter() - started
     except torch.cuda.OutOfMemoryError:
         return None
     peaks = {gpu: torch.cuda.max_memory_reserved(gpu) + kept for gpu in limits}
     fits = all(peaks[gpu] <= MARGIN * limit for gpu, limit in limits.items())
     return Trial(rows, checkpointing, seconds, max(peaks.values()), recorded) if fits else None
-
-
-def _wait_for_gpus(gpus: Iterable[str | None]) -> None:
-    for gpu in gpus:
-        torch.cuda.synchronize(gpu)
 
 
 def free_memory() -> None:

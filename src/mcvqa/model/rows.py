@@ -2,7 +2,7 @@
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -225,6 +225,27 @@ def rows_per_pass(
     return by_main(measured)
 
 
+@dataclass
+class KnownPasses:
+    """How many rows a pass has, by image scale, where the rows scored before left nothing to measure again.
+
+    Attributes:
+        found: by scale the rows of a pass, and how many rows there were to measure with.
+    """
+
+    found: dict[float, tuple[int, int]] = field(default_factory=dict)
+
+    def rows(
+        self, model: Answering, maker: Maker, rows: Sequence[Any], config: Config, plan: DevicePlan, scale: float = 1.0
+    ) -> int:
+        """As `rows_per_pass`, which is asked again only where more rows could make larger passes."""
+        size, measured = self.found.get(scale, (0, 0))
+        if len(rows) > measured and measured < max(2 * size, 4 * FEWEST_AT_ONCE + 1):
+            size = rows_per_pass(model, maker, rows, config, plan, scale)
+            self.found[scale] = size, len(rows)
+        return size
+
+
 def read_rows(
     model: Answering, maker: Maker, rows: Sequence[Any], batch_size: int, plan: DevicePlan, *,
     scale: float = 1.0, title: str = "scoring",
@@ -250,10 +271,8 @@ def read_rows(
         batches = progress(Batches(dataset, part, plan.workers, pin=plan.device == "cuda"), desc=title, unit="batch")
         halving = HalvingReader(model, dataset, plan.device, batch_size)
         with torch.autocast(plan.device, dtype=plan.dtype, enabled=plan.amp):
-            if plan.stages:
-                from mcvqa.model.split import read_ahead
-
-                return [*read_ahead(model, part, batches, halving)]
+            if model.divided:
+                return [*model.divided.read_ahead(part, batches, halving)]
             return [halving.read(key, batch) for key, batch in zip(part, batches, strict=True)]
 
     logprobs: list[np.ndarray] = [np.empty(0)] * len(rows)

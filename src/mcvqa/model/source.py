@@ -14,7 +14,7 @@ from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig, AutoM
 
 from mcvqa.base.files import DamagedFile, read_json
 from mcvqa.base.informing import counted
-from mcvqa.config import Config
+from mcvqa.config import Config, special_file
 from mcvqa.model.content import ModelError, local_folder
 from mcvqa.model.device import DeviceError
 from mcvqa.model.published import drop_packing, packing_settings, truly_mismatched, without_companions
@@ -23,6 +23,7 @@ from mcvqa.model.tiny import tiny_folder
 WEIGHTS_FILE, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model", "tekken.json", "vocab.txt")
+POSITIVE_SIZES = ("patch_size", "spatial_merge_size", "temporal_patch_size", "hidden_size")
 HUB_SECONDS = 5.0  # timeout of requests to the hub
 NAMED_TENSORS = 3  # at most, in a message
 
@@ -64,13 +65,15 @@ def read_model_config(config: Config) -> Any:
     """Read the model's config.json.
 
     Raises:
-        ModelError: there is none, or the folder holds only adapters.
+        ModelError: there is none, it is damaged, or the folder holds only adapters, or pipes.
     """
     if config.revision and (config.model_id == "tiny" or Path(config.model_id).is_dir()):
         raise ModelError(
             f"revision={config.revision!r} is for models on the hub, and {config.model_id!r} is none."
         )
     folder = local_folder(config)
+    if folder:
+        _require_regular_files(folder)
     if folder and (folder / ADAPTER_CONFIG).exists():  # the library would load the model that it names, adapted
         with loading_model(config.model_id):
             named = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
@@ -79,7 +82,19 @@ def read_model_config(config: Config) -> Any:
             f"{f': {named}' if named else ''}."
         )
     with loading_model(config.model_id):
-        return AutoConfig.from_pretrained(model_folder(config), **hub_revision(config), trust_remote_code=False)
+        found = AutoConfig.from_pretrained(model_folder(config), **hub_revision(config), trust_remote_code=False)
+    for part, values in found.to_dict().items():
+        for name in POSITIVE_SIZES if isinstance(values, dict) else ():
+            if isinstance(values.get(name), int) and values[name] < 1:
+                raise ModelError(f"config.json of {config.model_id} is damaged: {part}.{name} is {values[name]}. Get it again.")
+    return found
+
+
+def _require_regular_files(folder: Path) -> None:
+    """Check that a model's folder holds no pipe or device, which reading may wait for without end."""
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not file.is_dir() and file.exists() and (kind := special_file(file)):
+            raise ModelError(f"{file} is {kind}. Copy the model's files into a folder of their own.")
 
 
 def require_images_and_text(model_config: Any) -> None:

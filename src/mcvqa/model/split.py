@@ -10,31 +10,49 @@ Stages do not know what a device is: two may lie on one, which is how this is te
 Shapes: B rows, K option orders, T distinct tokens, H hidden size, V vocabulary.
 """
 import contextlib
+import itertools
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
-from accelerate.hooks import remove_hook_from_module
 from torch import nn
 
 from mcvqa.base.informing import counted
 from mcvqa.config import Config
-from mcvqa.model.device import GIB, DeviceError, DevicePlan, Stage
+from mcvqa.model.device import GIB, DeviceError, DevicePlan
 from mcvqa.model.families.family import Family
 from mcvqa.model.fast.block import Tables, rotary_tables
 from mcvqa.model.fast.dropout import Dropout
 from mcvqa.model.fast.forward import AnswerModel, AskedRows, Batch, letter_logprobs, letters_of_rows
 from mcvqa.model.fast.layout import Group, NewTokens, Sight
-from mcvqa.model.load import LEAST_ROOM, ModelSize, decoder_linears, family_of
+from mcvqa.model.load import LEAST_ROOM, ModelSize, decoder_linears, family_of, measure_model
 from mcvqa.model.memory import MARGIN, Measure, Trial, measure_pass
 from mcvqa.model.rows import HalvingReader
 from mcvqa.model.source import ModelError, empty_model
 
 AHEAD = 2  # micro-batches, times the number of stages, that the CPU may launch before the GPUs have computed them
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The GPU that computes some layers of a model, and what it is expected to hold.
+
+    Attributes:
+        device: 'cuda:1'.
+        layers: numbers of the layers.
+        memory: bytes that may be used there.
+        weights: bytes of the weights there and of what training keeps for them.
+    """
+
+    device: str
+    layers: range
+    memory: int
+    weights: int
 
 
 # %% from one GPU to another
@@ -93,6 +111,9 @@ def sight_on(sight: Sight, device: torch.device) -> Sight:
 
 
 # %% the model
+LossOf = Callable[[torch.Tensor, AskedRows, float], torch.Tensor]  # (B, K, V) logits, the batch there, the weight of a row -> ()
+
+
 @dataclass(frozen=True)
 class Passing:
     """A batch between two stages.
@@ -135,7 +156,11 @@ class SplitAnswerModel(AnswerModel):
         self.numbers = [range(2 * stage.layers.start, 2 * stage.layers.stop) for stage in plan.stages]  # of the blocks
         self.carry = Carrier(self.devices)
 
-    def can_be_recorded(self, batch: AskedRows) -> Any:
+    @property
+    def divided(self) -> "SplitAnswerModel":
+        return self
+
+    def can_be_recorded(self, batch: AskedRows) -> TypeGuard[Batch]:
         return False  # layers of models this large take longer than their launches
 
     def forward(self, batch: Batch) -> torch.Tensor:
@@ -202,11 +227,113 @@ class SplitAnswerModel(AnswerModel):
         with computing_on(head.weight.device), self.precision():  # with tied embeddings on the first stage's device
             return head(answers.to(head.weight.device)).float()
 
+    # %% what training and scoring do otherwise with a divided model
+    def gradients(
+        self, loss_of: LossOf, scaled: Callable[[torch.Tensor], torch.Tensor], batches: Iterable[tuple[Any, float]]
+    ) -> torch.Tensor:
+        """Add the gradients of a step's micro-batches to those of the parameters; see Pipeline.
+
+        Returns:
+            () the loss of the step, on the first stage's device.
+        """
+        return Pipeline(self, loss_of, scaled)(batches)
+
+    @torch.no_grad()
+    def read_ahead(
+        self, keys: Sequence[tuple[int, ...]], batches: Iterable[Any], halving: HalvingReader
+    ) -> Iterator[list[np.ndarray]]:
+        """Letter log-probabilities (K, C) of each row of each batch, read when as many batches follow as there are stages.
+
+        Args:
+            keys: row numbers of each batch.
+            halving: reads a batch by itself, where it does not fit into memory or overflows.
+        """
+        self.eval()
+        started: deque[tuple[tuple[int, ...], Any, Reading | None]] = deque()
+        for key, batch in itertools.chain(zip(keys, batches, strict=True), [(None, None)] * len(self.devices)):
+            if key is not None:
+                started.append((key, batch, self._start_reading(batch) if len(key) <= halving.most else None))
+            if started and (key is None or len(started) > len(self.devices)):
+                key, batch, reading = started.popleft()
+                found = reading and reading.rows(batch)
+                finite = found and all(np.isfinite(values).all() for values in found)
+                yield found if found and finite else halving.read(key, batch)
+
+    def _start_reading(self, batch: Batch) -> "Reading | None":
+        """Launch the kernels for a batch; None: there is not enough memory."""
+        try:
+            logits = self.logits(batch)
+            with computing_on(logits.device):
+                logprobs = letter_logprobs(logits, pinned(batch.letters).to(logits.device, non_blocking=True))
+                there = logprobs.to("cpu", non_blocking=logprobs.is_cuda)
+                return Reading(there, torch.cuda.current_stream().record_event() if logprobs.is_cuda else None)
+        except torch.cuda.OutOfMemoryError:
+            return None
+
+    def try_passes(
+        self, losses: Callable[[Any], Iterable[torch.Tensor]], batch: Batch, rows: int, checkpointing: bool, share: int, kept: int
+    ) -> Trial | None:
+        """Time some micro-batches together; None: they do not fit.
+
+        Args:
+            losses: adds the gradients of micro-batches.
+            batch: the micro-batch.
+            rows: its rows.
+            share: rows of a step.
+            kept: bytes that training will keep in addition, on all GPUs together.
+
+        Returns:
+            A trial whose seconds are those of one micro-batch in a step. While the stages fill and empty, a step takes the time
+            of as many passes more as there are stages, less one.
+        """
+        stages, passes, batch = len(self.devices), math.ceil(share / rows), batch.each(pinned)
+        tried = min(passes, 2 * stages)
+        found = measure_pass(
+            rows, checkpointing, lambda: [*losses([(batch, 1 / rows)] * tried)], kept // stages, self.plan.limits)
+        if found is None:
+            return None
+        seconds = found.seconds * (passes + stages - 1) / (tried + stages - 1)  # of a step
+        return replace(found, seconds=seconds * rows / share)
+
+    @staticmethod
+    def fastest_fitting(counts: Sequence[int], setting: str, measure: Measure) -> list[Trial]:
+        """Like fastest_fitting in memory.py: the largest pass is not the fastest here, as with few passes the stages wait longer.
+
+        Args:
+            counts: numbers of rows to try, largest first.
+            setting: the setting gradient_checkpointing.
+            measure: as there, with the seconds of a micro-batch in a step.
+        """
+        found: list[Trial] = []
+        for checkpointing in [way for way in (False, True) if setting != ("never" if way else "always")]:
+            before: Trial | None = None
+            for rows in counts:
+                if before and rows > 0.75 * before.rows:
+                    continue
+                trial = measure(rows, checkpointing)
+                if trial:
+                    found.append(trial)
+                if before and (trial is None or trial.rate < before.rate):
+                    break
+                before = trial or before
+        return sorted(found, key=lambda trial: -trial.rate)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Letter log-probabilities (B, K, C) in CPU memory, valid after an event; None: they are there."""
+
+    logprobs: torch.Tensor
+    done: Any
+
+    def rows(self, batch: AskedRows) -> list[np.ndarray]:
+        """(K, C) of each row, once they are there."""
+        if self.done:
+            self.done.synchronize()
+        return letters_of_rows(self.logprobs.numpy(), batch)
+
 
 # %% training
-LossOf = Callable[[torch.Tensor, AskedRows, float], torch.Tensor]
-
-
 @dataclass
 class _Running:
     """A micro-batch in a stage, between its forward and its backward pass there.
@@ -240,7 +367,7 @@ class Pipeline:
         self.launched: deque[Any] = deque()  # events after the backward passes of the first stage
         self.loss: torch.Tensor | None = None
 
-    def __call__(self, batches: Iterable[tuple[Batch, float]]) -> torch.Tensor:
+    def __call__(self, batches: Iterable[tuple[Any, float]]) -> torch.Tensor:
         """Add the gradients of all micro-batches to those of the parameters.
 
         Args:
@@ -264,7 +391,7 @@ class Pipeline:
         first = self.answers.devices[0]
         return torch.zeros((), device=first) if self.loss is None else self.loss.to(first)
 
-    def _take(self, stage: int, source: Iterator[tuple[Batch, float]]) -> bool:
+    def _take(self, stage: int, source: Iterator[tuple[Any, float]]) -> bool:
         """Whether a micro-batch waits in front of a stage; the first one takes it from `source`."""
         if stage == 0 and (item := next(source, None)) is not None:
             if len(self.launched) > AHEAD * len(self.running):
@@ -302,104 +429,6 @@ class Pipeline:
             self.launched.append(torch.cuda.current_stream(device).record_event())
 
 
-# %% scoring
-@torch.no_grad()
-def read_ahead(
-    answers: Any, keys: Sequence[tuple[int, ...]], batches: Iterable[Any], halving: HalvingReader
-) -> Iterator[list[np.ndarray]]:
-    """Letter log-probabilities (K, C) of each row of each batch. Results are read when as many batches follow as there are stages.
-
-    Args:
-        answers: a SplitAnswerModel.
-        keys: row numbers of each batch.
-        halving: reads a batch by itself, where it does not fit into memory or overflows.
-    """
-    answers.eval()
-    started: deque[tuple[tuple[int, ...], Batch, tuple[torch.Tensor, Any] | None]] = deque()
-
-    def first() -> list[np.ndarray]:
-        key, batch, reading = started.popleft()
-        if reading is not None:
-            logprobs, done = reading
-            if done:
-                done.synchronize()
-            found = letters_of_rows(logprobs.numpy(), batch)
-            if all(np.isfinite(values).all() for values in found):
-                return found
-        return halving.read(key, batch)
-
-    for key, batch in zip(keys, batches, strict=True):
-        started.append((key, batch, _start_reading(answers, batch) if len(key) <= halving.most else None))
-        if len(started) > len(answers.devices):
-            yield first()
-    while started:
-        yield first()
-
-
-def _start_reading(answers: SplitAnswerModel, batch: Batch) -> tuple[torch.Tensor, Any] | None:
-    """Letter log-probabilities (B, K, C) in CPU memory, valid after an event; None: there is not enough memory."""
-    try:
-        logits = answers.logits(batch)
-        with computing_on(logits.device):
-            logprobs = letter_logprobs(logits, pinned(batch.letters).to(logits.device, non_blocking=True))
-            there = logprobs.to("cpu", non_blocking=logprobs.is_cuda)
-            return there, torch.cuda.current_stream().record_event() if logprobs.is_cuda else None
-    except torch.cuda.OutOfMemoryError:
-        return None
-
-
-# %% the micro-batch
-def try_pipeline(
-    losses: Callable[[Any], Iterable[torch.Tensor]], batch: Batch, rows: int, checkpointing: bool, share: int, kept: int,
-    plan: DevicePlan,
-) -> Trial | None:
-    """Time some micro-batches together; None: they do not fit.
-
-    Args:
-        losses: adds the gradients of micro-batches.
-        batch: the micro-batch.
-        rows: its rows.
-        share: rows of a step.
-        kept: bytes that training will keep in addition, on all GPUs together.
-
-    Returns:
-        A trial whose seconds are those of one micro-batch in a step. While the stages fill and empty, a step takes the time of as
-        many passes more as there are stages, less one.
-    """
-    more, passes = len(plan.stages) - 1, math.ceil(share / rows)
-    tried = min(passes, 2 * len(plan.stages))
-    batch = batch.each(pinned)
-    found = measure_pass(
-        rows, checkpointing, lambda: [*losses([(batch, 1 / rows)] * tried)], kept // len(plan.stages), plan.limits)
-    if found is None:
-        return None
-    seconds = found.seconds * (passes + more) / (tried + more)  # of a step
-    return replace(found, seconds=seconds * rows / share)
-
-
-def fastest_in_pipeline(counts: Sequence[int], setting: str, measure: Measure) -> list[Trial]:
-    """Like `fastest_fitting`: the largest pass is not the fastest here, as fewer passes leave the stages waiting for longer.
-
-    Args:
-        counts: numbers of rows to try, largest first.
-        setting: the setting gradient_checkpointing.
-        measure: as for `fastest_fitting`, with the seconds of a micro-batch in a step.
-    """
-    found: list[Trial] = []
-    for checkpointing in [way for way in (False, True) if setting != ("never" if way else "always")]:
-        before: Trial | None = None
-        for rows in counts:
-            if before and rows > 0.75 * before.rows:
-                continue
-            trial = measure(rows, checkpointing)
-            if trial:
-                found.append(trial)
-            if before and (trial is None or trial.rate < before.rate):
-                break
-            before = trial or before
-    return sorted(found, key=lambda trial: -trial.rate)
-
-
 # %% where the layers go
 @dataclass(frozen=True)
 class Weights:
@@ -409,7 +438,7 @@ class Weights:
         layers: of each decoder layer.
         embedding: of the embedding, and the head where it is the same.
         head: of the norm and the head behind the layers.
-        vision: of the vision tower, which is only there while images are encoded unless it is trained.
+        vision: of the vision tower, which is there while images are encoded: in some runs in every step.
     """
 
     layers: Sequence[int]
@@ -431,7 +460,7 @@ def divide(weights: Weights, memory: Sequence[int]) -> list[range] | None:
     largest, last = max(weights.layers), len(memory) - 1
     rooms = []
     for n, size in enumerate(memory):
-        beside = weights.embedding * (n == 0) + weights.head * (n == last) + max(LEAST_ROOM, weights.vision * (n == 0))
+        beside = LEAST_ROOM + (weights.embedding + weights.vision) * (n == 0) + weights.head * (n == last)
         rooms.append(max(0, int((MARGIN * size - beside) // largest)))
     counts = [0] * len(memory)
     for _ in weights.layers:  # of two equal stages the later one first: it holds fewer micro-batches
@@ -469,35 +498,47 @@ def weigh(model_config: Any, config: Config, plan: DevicePlan, size: ModelSize) 
     )
 
 
-def spread(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize) -> DevicePlan:
+def spread(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize | None = None) -> DevicePlan:
     """The plan with the layers divided among as many GPUs as gpus_per_model says or, with auto, as the model needs.
 
     Raises:
-        DeviceError: there are fewer GPUs, or they are too small.
+        DeviceError: there are fewer GPUs, they are too small, or a launcher has started a process for each.
         ModelError: the model or these settings have no fast path.
     """
+    if plan.device != "cuda":
+        raise DeviceError(f"gpus_per_model={config.gpus_per_model} divides a model among NVIDIA GPUs, and this run computes on "
+                          f"{plan.device}: set gpus_per_model=auto.")
+    if "LOCAL_RANK" in os.environ:
+        raise DeviceError(
+            f"gpus_per_model={config.gpus_per_model} does not go together with torchrun or accelerate launch, whose processes "
+            "have one GPU each. Start the run as usual: one process computes on all GPUs of a model, others on the other GPUs."
+        )
     memory = [min(plan.memory, torch.cuda.mem_get_info(gpu)[0]) for gpu in range(torch.cuda.device_count())]
-    wanted = config.gpus_per_model
-    if wanted != "auto" and wanted > len(memory):
-        raise DeviceError(f"gpus_per_model={wanted}, and there {'is' if len(memory) == 1 else 'are'} {counted(len(memory), 'GPU')} "
-                          "for it here. Set it to auto or to fewer.")
+    auto, wanted = config.gpus_per_model == "auto", config.gpus_at_least
+    if wanted > len(memory):
+        raise DeviceError(
+            f"gpus_per_model={wanted}: a process finds {counted(len(memory), 'GPU')} here. Set it to auto or to fewer.")
     family = family_of(model_config, config)
     if family.vision is None or config.use_dora or config.lora_r == 0:
-        why = f"models of type {family.model_type}" if family.vision is None else "use_dora=true" if config.use_dora else "lora_r=0"
+        slow = "use_dora=true" if config.use_dora else "lora_r=0" if config.lora_r == 0 else f"type {family.model_type}"
         raise ModelError(
-            f"{config.model_id} would be divided among several GPUs (gpus_per_model={wanted}), which {why} cannot: only adapters "
-            "on the layers of the fast path are trained so. Take a smaller model, or set gpus_per_model=1."
+            f"{config.model_id} would be divided among several GPUs (gpus_per_model={config.gpus_per_model}), and {slow} has no "
+            "fast path, which alone can be. Take a smaller model, or set gpus_per_model=1."
         )
-    weights = weigh(model_config, config, plan, size)
-    for count in range(1, len(memory) + 1) if wanted == "auto" else [wanted]:
+    weights = weigh(model_config, config, plan, size or measure_model(model_config, config))
+    for count in range(1, len(memory) + 1) if auto else [wanted]:
         if parts := divide(weights, memory[:count]):
-            return replace(plan, stages=() if count == 1 else stages_of(parts, weights, memory))
-    there = " + ".join(f"{each / GIB:.1f}" for each in memory[: None if wanted == "auto" else wanted])
+            if count == 1:
+                return plan
+            stages = stages_of(parts, weights, memory)
+            divided = replace(plan, stages=stages, device_map=device_map(model_config, family, stages))
+            return replace(divided, reasons=(*plan.reasons, *lines_of(divided)))
+    there = " + ".join(f"{each / GIB:.1f}" for each in memory[: None if auto else wanted])
     advice = "" if plan.four_bit else " With quantization=4bit they are about a quarter of it."
     raise DeviceError(
-        f"{config.model_id} does not fit: its weights and the training state of its adapters are {weights.whole / GIB:.1f} GiB, and "
-        f"each GPU needs {LEAST_ROOM / GIB:.0f} GiB more to compute; there are {there} GiB of memory (of which {MARGIN:.0%} are "
-        f"used).{advice} Take more GPUs or a smaller model: nothing is moved to the CPU, which would take days."
+        f"{config.model_id} does not fit: its weights and the training state of its adapters are {weights.whole / GIB:.1f} GiB, "
+        f"and each GPU needs {LEAST_ROOM / GIB:.0f} GiB more to compute; there are {there} GiB of memory (of which {MARGIN:.0%} "
+        f"are used).{advice} Take more GPUs or a smaller model: nothing is moved to the CPU, which would take days."
     )
 
 
@@ -535,9 +576,3 @@ def device_map(model_config: Any, family: Family, stages: Sequence[Stage]) -> di
     others = [name for name, module in model.named_modules() if module is head or name == family.vision]
     where |= {name: first if tied or name == family.vision else stages[-1].device for name in others}
     return where
-
-
-def without_hooks(model: nn.Module) -> None:
-    """Remove the library's hooks, which would move inputs between devices and make these wait for each other."""
-    remove_hook_from_module(model, recurse=True)
-    vars(model).pop("hf_device_map", None)  # PEFT would install hooks again

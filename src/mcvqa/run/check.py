@@ -25,7 +25,7 @@ from mcvqa.model.coverage import adapter_coverage
 from mcvqa.model.device import GIB, DeviceError, DevicePlan, plan_device
 from mcvqa.model.download import planned_download
 from mcvqa.model.families.family import FamilyError, feature_width, image_tokens
-from mcvqa.model.load import ModelSize, choose_weights, load_encoder, measure_model, path_note, vision_is_frozen
+from mcvqa.model.load import ModelSize, load_encoder, measure_model, path_note, place_model, vision_is_frozen
 from mcvqa.model.memory import MARGIN, less_memory, settings_plan
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker, training_orders
@@ -169,7 +169,7 @@ def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, WeightlessMode
         download = _check_download(offline)
         loaded = load_encoder(offline)
         size = measure_model(loaded[-1], offline)
-        model = WeightlessModel(loaded, size, choose_weights(offline, plan, loaded[-1], size))
+        model = WeightlessModel(loaded, size, place_model(offline, plan, loaded[-1], size))
     except (ModelError, AlignmentError, FamilyError, DeviceError) as error:
         print_line(False, str(error).replace("\n", "\n    "))
         return False, None
@@ -297,7 +297,7 @@ def check_memory(config: Config, plan: DevicePlan, size: ModelSize, activations:
                f"{settings_plan(config, plan)}{'; training tries what more fits' if plan.memory else ''})")
     if needed >= usable:
         larger = f"a GPU with {needed / MARGIN / GIB:.0f} GiB" if plan.memory else f"{needed / GIB:.0f} GiB of memory"
-        several = " (one model is not divided among several GPUs)" if plan.memory else ""
+        several = " or several smaller ones (gpus_per_model)" if plan.memory and not plan.stages else ""
         print_line(False, f"it does not fit: it takes {larger} or more{several}. {less_memory(config, four_bit=plan.four_bit)} "
                    "mcvqa models shows what fits here.")
     return needed < usable
@@ -309,7 +309,7 @@ def _check_disk(config: Config, size: ModelSize, plan: DevicePlan, data: RunData
     Args:
         features: bytes of the image features, which may be left out.
     """
-    at_once = len(worker_gpus(config, plan.device))
+    at_once = len(worker_gpus(config, plan.device, len(plan.stages) or 1))
     models = (len(config.folds_to_train) + config.final_fit) * config.n_seeds
     need = disk_need(config, size.trained, data, models, at_once)
     free = free_space(Path(config.output_dir))
@@ -371,7 +371,7 @@ def estimate_time(
 def _estimate_time(
     config: Config, plan: DevicePlan, size: ModelSize, tokens: np.ndarray, data: RunData, patches: int, again: float
 ) -> None:
-    rate = _matrix_rate(plan)
+    rate = _matrix_rate(plan) * _stages_at_work(config, plan)
     found = estimate_time(
         config, size, float(tokens.mean()), patches, len(data.train), len(data.test), 0.5 * rate, again
     )
@@ -380,6 +380,12 @@ def _estimate_time(
                 f"scoring {spell_duration(found.scoring)}, at half of {rate / 1e12:.2f} TFLOP/s")
     if found.features + found.training + found.scoring > config.budget_seconds:
         print_line(True, f"time_budget={config.time_budget} is shorter: the run will leave out what is worth least, and say what")
+
+
+def _stages_at_work(config: Config, plan: DevicePlan) -> float:
+    """How many GPUs of a divided model compute at once, on average over a step: while it begins and ends, some have nothing."""
+    stages = len(plan.stages) or 1
+    return stages * config.effective_batch / (config.effective_batch + stages - 1)
 
 
 def _matrix_rate(plan: DevicePlan) -> float:

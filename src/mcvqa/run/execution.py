@@ -29,7 +29,7 @@ from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.folds import split_rows
 from mcvqa.run.lengths import require_rows_fit
 from mcvqa.run.model_side import ModelSide, do_features, feature_tasks, features_fit, plan_weights
-from mcvqa.run.project import Project, heading
+from mcvqa.run.project import Project, RunStopped, heading
 from mcvqa.run.score import SPLITS, do_score, is_scored, score_task, splits_of
 from mcvqa.run.session import in_attempt, memory_explained
 from mcvqa.run.space import disk_need, require_space
@@ -171,7 +171,7 @@ def prepare_model(
         return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule, trained)
     heading("model", project.config.model_id)
     plan = by_each(plan_weights, project, plan)
-    folds_left, n_workers = len(project.config.folds_to_train) - len(trained), len(worker_gpus(project.config, plan.device))
+    folds_left, n_workers = len(project.config.folds_to_train) - len(trained), len(gpus_of_workers(project, plan))
     loaded = by_each(load_encoder, project.config)
     size = measure_model(loaded[-1], project.config)
     need = disk_need(project.config, size.trained, data, folds_left + project.config.final_fit, n_workers)
@@ -179,6 +179,9 @@ def prepare_model(
     by_main(require_rows_fit, project.config, data, plan, folds_left > 0, loaded, size)
     keep_features = by_main(features_fit, project, data, plan, need, loaded)
     side = ModelSide(project, data, plan, keep_features, schedule)
+    if launched and list(launched.gpus) != gpus_of_workers(project, plan):  # before the model was known to need several GPUs
+        launched.close()
+        launched = None
     workers = launched or worker_pool(project, plan)
     if workers is None:
         return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule, trained)
@@ -187,14 +190,21 @@ def prepare_model(
     return Execution(project, data, side, workers, schedule, trained)
 
 
+def gpus_of_workers(project: Project, plan: DevicePlan) -> list[str]:
+    """The GPUs of each worker, several where a model is divided among them."""
+    return worker_gpus(project.config, plan.device, len(plan.stages) or 1)
+
+
 def worker_pool(project: Project, plan: DevicePlan) -> WorkerPool[Any] | None:
     """Workers for several GPUs and folds, or if the settings ask for them; None: this process does the tasks."""
-    gpus, executor = worker_gpus(project.config, plan.device), project.config.executor
+    gpus, executor = gpus_of_workers(project, plan), project.config.executor
     if executor == "inline" or project.augment or (executor == "auto" and len(gpus) < 2) or "LOCAL_RANK" in os.environ:
         return None
     if executor == "ray":
         from mcvqa.run.workers.ray import ray_workers
 
+        if plan.stages and project.config.gpus_at_least < len(plan.stages):
+            raise RunStopped(f"The model needs {len(plan.stages)} GPUs: with executor=ray set gpus_per_model={len(plan.stages)}.")
         return ray_workers(project, begin_tasks, plan.workers)
     return ProcessWorkers(project, begin_worker, gpus, {}, plan.workers)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 
 from mcvqa.base.uncertainty import accuracy_of_right
+from mcvqa.config import settings_hash
 from mcvqa.data.fixes import read_decisions
 from mcvqa.data.prior import Prior
 from mcvqa.ensemble.blend import Member, temperature_of
@@ -13,7 +14,10 @@ from mcvqa.run.dataset import RunData
 from mcvqa.run.insights import evidence_of_run
 from mcvqa.run.learned import learned_probabilities
 from mcvqa.run.project import Project
-from mcvqa.run.score import unmeasured_folds
+from mcvqa.run.score import splits_of, unmeasured_folds
+from mcvqa.run.tasks import Task
+
+EXPLORER_PAGE = "explore.html"
 
 
 def explored_run(project: Project, data: RunData, prior: Prior, members: tuple[Member, ...]) -> ExploredRun:
@@ -37,6 +41,19 @@ def explored_run(project: Project, data: RunData, prior: Prior, members: tuple[M
         hashes={written: record.content_hash for written, record in records},
         before=data.before, decided=read_decisions(Path(project.config.fixes)) if project.config.fixes else (),
     )
+
+
+def explorer_task(project: Project, data: RunData) -> Task:
+    """The task that writes the explorer's page, from the scores and the data as they are now."""
+    config, folds = project.config, project.config.folds_to_train
+    shown = {"train": data.train_print, "test": data.test_print, "members": list(config.members), "fixes": config.fixes}
+    needs = tuple(f"score fold {fold} {split}" for fold in folds for split in splits_of(data))
+    return Task("explorer", "explorer", settings_hash(shown), (f"experiments/{config.run}/{EXPLORER_PAGE}",), needs)
+
+
+def explorer_beside_report(project: Project, data: RunData) -> str:
+    """Name of the explorer's page if there is one of these very scores; '' otherwise."""
+    return EXPLORER_PAGE if project.records.is_done(explorer_task(project, data)) else ""
 
 
 def _accuracy_in_words(data: RunData, rows: list[RowEvidence]) -> str:

@@ -116,8 +116,8 @@ def trains_in_blocks(maker: Maker, config: Config) -> bool:
 
 
 def memory_of(plan: DevicePlan) -> int:
-    """Bytes of the device, or of this machine."""
+    """Bytes of the device, of all GPUs of a model that is divided, or of this machine."""
     if plan.memory:
-        return plan.memory
+        return sum(plan.limits.values())
     meminfo = Path("/proc/meminfo")
     return int(meminfo.read_text().split()[1]) * 1024 if meminfo.exists() else 8 * GIB

@@ -18,9 +18,9 @@ from mcvqa.model.distributed import by_each, by_main, is_main_process, process_s
 from mcvqa.model.families.family import feature_width, image_tokens
 from mcvqa.model.load import (
     BaseModel,
-    choose_weights,
     load_base,
     path_note,
+    place_model,
     read_model_config,
     remove_adapters,
     vision_is_frozen,
@@ -170,12 +170,14 @@ class ModelSide:
 
 
 def plan_weights(project: Project, plan: DevicePlan) -> DevicePlan:
-    """`plan` with the choice between full and 4-bit weights, which depends on the model."""
-    if plan.four_bit is not None:
+    """`plan` with what depends on the model: the choice between full and 4-bit weights, and which GPUs have its layers."""
+    if plan.four_bit is not None and plan.device != "cuda" and project.config.gpus_at_least == 1:
         return plan
-    chosen = choose_weights(project.config, plan, read_model_config(project.config))
-    print(f"  {chosen.reasons[-1]}")
-    return chosen
+    placed = place_model(project.config, plan, read_model_config(project.config))
+    for reason in placed.reasons:
+        if reason not in plan.reasons:
+            print(f"  {reason}")
+    return placed
 
 
 def images_seen(data: RunData) -> list[str]:

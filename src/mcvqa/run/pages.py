@@ -3,18 +3,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mcvqa.config import settings_hash
 from mcvqa.data.images import ImageError, open_image
 from mcvqa.data.language import language_of_pages
 from mcvqa.report.content import DataFindings, ReportBlock
 from mcvqa.report.gallery import ErrorTag, Thumbnail, error_cards, gallery_as_html, thumbnails_of
 from mcvqa.report.metrics import WrongAnswer
 from mcvqa.run.dataset import RunData
-from mcvqa.run.project import Project
-from mcvqa.run.score import splits_of
-from mcvqa.run.tasks import Task
-
-EXPLORER_PAGE = "explore.html"
 
 
 @dataclass(frozen=True)
@@ -25,11 +19,13 @@ class Explained:
         fixes: what is said of fixed labels.
         tags: id of each wrongly answered row -> what is probably the matter.
         more: language -> what follows the accuracies.
+        explorer: name of the page of the explorer; empty: there is none of these scores.
     """
 
     fixes: str = ""
     tags: Mapping[str, ErrorTag] = field(default_factory=dict)
     more: Mapping[str, Sequence[ReportBlock]] = field(default_factory=dict)
+    explorer: str = ""
 
 
 def thumbnails_in_report(data: RunData, errors: Sequence[WrongAnswer], found: DataFindings) -> dict[str, Thumbnail]:
@@ -57,16 +53,3 @@ def _thumbnails(data: RunData, images: Iterable[str]) -> dict[str, Thumbnail]:
         return open_image(record.path)
 
     return thumbnails_of(images, opened)
-
-
-def explorer_task(project: Project, data: RunData) -> Task:
-    """The task that writes the explorer's page, from the scores and the data as they are now."""
-    config, folds = project.config, project.config.folds_to_train
-    shown = {"train": data.train_print, "test": data.test_print, "members": list(config.members), "fixes": config.fixes}
-    needs = tuple(f"score fold {fold} {split}" for fold in folds for split in splits_of(data))
-    return Task("explorer", "explorer", settings_hash(shown), (f"experiments/{config.run}/{EXPLORER_PAGE}",), needs)
-
-
-def explorer_beside_report(project: Project, data: RunData) -> str:
-    """Name of the explorer's page if there is one of these very scores; '' otherwise."""
-    return EXPLORER_PAGE if project.records.is_done(explorer_task(project, data)) else ""

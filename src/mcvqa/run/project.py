@@ -257,4 +257,4 @@ class CurrentLog(RunLog):
 
     def events(self, event: str) -> list[dict[str, Any]]:
         found = super().events(event)
-        return [e for e in found if "fold" not in e or e.get("attempt", "") == self.attempts.get(e["fold"], "")]
+        return [e for e in found if "fold" not in e or e.get("attempt", "") == self.attempts.get(e["fold"])]

@@ -23,7 +23,7 @@ from mcvqa.run.dataset import RunData, prior_of_train, without_test
 from mcvqa.run.exploration import data_findings
 from mcvqa.run.members import other_member, run_member
 from mcvqa.run.other_runs import require_same_test
-from mcvqa.run.pages import Explained, explorer_beside_report, thumbnails_in_report
+from mcvqa.run.pages import Explained, thumbnails_in_report
 from mcvqa.run.project import CurrentLog, Project, RunStopped, attempts_of, heading, seconds_of
 from mcvqa.run.provenance import environment
 from mcvqa.run.score import scored_folds, unmeasured_folds, valid_scores, variant_scores
@@ -278,7 +278,7 @@ def render_report(
         write_report(folder, ReportInput(
             run=project.config.run, config=config, metrics=metrics, methods=blend.table if len(blend.alone) > 1 else {},
             data=found, method=blend.method, method_reason=blend.reason, figures=figures, tags=explained.tags,
-            thumbnails=thumbnails_in_report(data, metrics.errors, found), explorer=explorer_beside_report(project, data),
+            thumbnails=thumbnails_in_report(data, metrics.errors, found), explorer=explained.explorer,
             submitted=current.source, submitted_run=current.run, submitted_accuracy=current.accuracy,
             submissions={str(f): validate_file(f, data) for f in submission_files(project, data)},
             not_submitted="" if data.test else without_test(project), advice=advice,
@@ -343,8 +343,9 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
 def explain_rows(project: Project, data: RunData, prior: Prior, combined: Combined) -> Explained:
     """Write evidence.csv, what was measured on each row."""
     from mcvqa.run.beside import beside_folds
+    from mcvqa.run.explorer import explorer_beside_report
     from mcvqa.run.insights import accuracy_before_fixes, tags_of_errors, write_run_evidence
 
     rows = write_run_evidence(project, data, prior, combined.members, combined.blend.temperatures[project.config.run])
-    more = beside_folds(project, combined.blend, combined.members[0])
-    return Explained(accuracy_before_fixes(data, combined.members[0]), tags_of_errors(rows), more)
+    fixes, more = accuracy_before_fixes(data, combined.members[0]), beside_folds(project, combined.blend, combined.members[0])
+    return Explained(fixes, tags_of_errors(rows), more, explorer_beside_report(project, data))

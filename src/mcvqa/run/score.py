@@ -10,6 +10,7 @@ from mcvqa.data.meta_choices import order_rule
 from mcvqa.data.own_letters import letter_rule
 from mcvqa.data.questions import Question
 from mcvqa.model.distributed import by_main
+from mcvqa.model.rows import KnownPasses
 from mcvqa.run.dataset import RunData, weights_key
 from mcvqa.run.model_side import ModelSide
 from mcvqa.run.project import Project, RunStopped
@@ -104,10 +105,11 @@ def do_score(side: ModelSide, task: Task) -> None:
         "four_bit": bool(side.plan.four_bit),
     }
 
+    title, passes = f"{fold_title(fold)} {SPLITS.get(split, split)}", KnownPasses()
+
     def score(part: Sequence[Question]) -> Scores:
         started = time.monotonic()
-        title = f"{fold_title(fold)} {SPLITS.get(split, split)}"
-        scores = score_questions(model, loaded.base, loaded.maker, part, config, facts, title=title)
+        scores = score_questions(model, loaded.base, loaded.maker, part, config, facts, title=title, passes=passes)
         if side.schedule and tta_plan(config) == (1, (1.0,)):
             side.schedule.pace.read = (time.monotonic() - started) / len(part)
         return scores

@@ -13,10 +13,9 @@ from mcvqa.model.distributed import by_each, by_main, join_processes
 from mcvqa.run.dataset import RunData, fit_text_prior, read_run_data, require_photographs
 from mcvqa.run.execution import prepare_model
 from mcvqa.run.exploration import explore_files
-from mcvqa.run.explorer import explored_run
+from mcvqa.run.explorer import EXPLORER_PAGE, explored_run, explorer_task
 from mcvqa.run.folds import fold_summary, split_rows, write_folds
 from mcvqa.run.insights import audit_of_run
-from mcvqa.run.pages import EXPLORER_PAGE, explorer_task
 from mcvqa.run.project import Project, RunStopped, open_project, require_same_settings, settle_prompt, settle_settings
 from mcvqa.run.provenance import device_named
 from mcvqa.run.results import Combined, Outcome, combine, require_members, run_members, write_results

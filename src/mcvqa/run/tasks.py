@@ -148,9 +148,8 @@ def _record_in(file: Path) -> dict[str, Any]:
 
 def _is_record(record: dict[str, Any]) -> bool:
     """Whether it has the form in which records are written; those of version 0.1 hold a key alone."""
-    forms = {"key": str, "made": dict, "used": dict, "sample": int, "orders": int, "scales": list}
-    known = all(isinstance(record[name], form) for name, form in forms.items() if name in record)
-    return known and "key" in record and (not record.get("finished") or {"made", "used"} <= record.keys())
+    kinds = {"key": str, **(dict.fromkeys(("made", "used"), dict) if record.get("finished") else {})}
+    return all(isinstance(record.get(name), kind) for name, kind in kinds.items())
 
 
 def content_print(path: Path) -> str:

@@ -8,14 +8,14 @@ from torch import nn
 from mcvqa.config import Config
 from mcvqa.data.questions import Question
 from mcvqa.model.load import BaseModel
-from mcvqa.model.rows import Maker, encode_rows, read_rows, rows_per_pass, without_empty
+from mcvqa.model.rows import KnownPasses, Maker, encode_rows, read_rows, without_empty
 from mcvqa.scoring.orders import question_orders, tta_plan
 from mcvqa.scoring.scores import Scores
 
 
 def score_questions(
     model: nn.Module, base: BaseModel, maker: Maker, questions: Sequence[Question], config: Config,
-    provenance: dict[str, Any], *, title: str = "scoring",
+    provenance: dict[str, Any], *, title: str = "scoring", passes: KnownPasses | None = None,
 ) -> Scores:
     """Score every question in all views of the TTA plan.
 
@@ -27,6 +27,7 @@ def score_questions(
         config: all settings.
         provenance: stored with the scores.
         title: of the progress bar.
+        passes: what earlier calls with this model have found, and this one will.
 
     Returns:
         Scores with K = orders x scales views, all orders of the first scale first.
@@ -40,10 +41,11 @@ def score_questions(
     widest = max(len(question.choices) for question in questions)
     logprobs = np.full((len(questions), len(scales) * n_orders, widest), np.nan, np.float32)
     orders = np.full(logprobs.shape, -1, np.int8)
+    passes = passes or KnownPasses()
     orders_by_row = [question_orders(question.choices, n_orders) for question in questions]
     for s, scale in enumerate(scales):
         rows = encode_rows(maker, questions, orders_by_row, base.plan.workers, scale)
-        size = rows_per_pass(answers, maker, rows, config, base.plan, scale)
+        size = passes.rows(answers, maker, rows, config, base.plan, scale)
         by_row = read_rows(answers, maker, rows, size, base.plan, scale=scale, title=f"{title}, scale {scale:g}")
         for i, row in enumerate(rows):
             _fill_views(logprobs[i], orders[i], row, without_empty(questions[i], by_row[i]), first=s * n_orders)

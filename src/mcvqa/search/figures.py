@@ -10,7 +10,7 @@ import numpy as np
 
 from mcvqa.base.informing import printable
 from mcvqa.base.plots import FAINT_INK, PALETTE, draw_each, new_figure
-from mcvqa.search.results import Found, TrialResult
+from mcvqa.search.results import SearchOutcome, TrialResult
 from mcvqa.search.space import Searched
 
 LONGEST_LABEL = 14  # characters of a value on an axis
@@ -19,7 +19,7 @@ PANELS_IN_ROW = 4  # panels beside one another
 BEST_COLOR, TRIAL_COLOR = PALETTE[4], PALETTE[0]
 
 
-def draw_search(found: Found, importances: Mapping[str, float], folder: Path) -> dict[str, Path]:
+def draw_search(found: SearchOutcome, importances: Mapping[str, float], folder: Path) -> dict[str, Path]:
     """Draw all figures that have data.
 
     Args:
@@ -73,8 +73,8 @@ def draw_slices(complete: Sequence[TrialResult], searched: Sequence[Searched]) -
     figure, panels = new_figure(rows, columns, width=2.6 * columns, height=2.5 * rows, sharey=True, squeeze=False)
     losses = _losses(complete)
     for one, axes in zip(searched, panels.flat, strict=False):
-        axes.plot(_axis_places(one, complete), losses, "o", color=TRIAL_COLOR, markersize=4, alpha=0.8)
-        axes.plot(_axis_places(one, complete[:1]), losses[:1], "o", color=BEST_COLOR, markersize=6)
+        axes.plot(_axis_positions(one, complete), losses, "o", color=TRIAL_COLOR, markersize=4, alpha=0.8)
+        axes.plot(_axis_positions(one, complete[:1]), losses[:1], "o", color=BEST_COLOR, markersize=6)
         axes.set_title(one.name, fontsize=10.5, parse_math=False)
         if one.values:
             axes.set_xticks(range(len(one.values)), [_value_label(value) for value in one.values], parse_math=False)
@@ -112,12 +112,12 @@ def draw_coordinates(complete: Sequence[TrialResult], searched: Sequence[Searche
     return figure
 
 
-# %% places on axes
+# %% positions on axes
 def _losses(trials: Sequence[TrialResult]) -> np.ndarray:
     return np.array([one.judged.log_loss for one in trials if one.judged is not None])
 
 
-def _axis_places(one: Searched, trials: Sequence[TrialResult]) -> list[float]:
+def _axis_positions(one: Searched, trials: Sequence[TrialResult]) -> list[float]:
     """Positions of values on an axis: numbers of a range as they are, others by their rank among the values."""
     found = [trial.values[one.name] for trial in trials]
     return [one.values.index(value) for value in found] if one.values else found
@@ -125,11 +125,11 @@ def _axis_places(one: Searched, trials: Sequence[TrialResult]) -> list[float]:
 
 def _heights(one: Searched, trials: Sequence[TrialResult]) -> np.ndarray:
     """Places between 0, the lowest, and 1."""
-    places = np.array(_axis_places(one, trials), dtype=float)
+    positions = np.array(_axis_positions(one, trials), dtype=float)
     low, high = (0, max(1, len(one.values) - 1)) if one.values else (one.low, one.high)
     if one.log:
-        places, low, high = np.log(places), np.log(low), np.log(high)
-    return (places - low) / (high - low)
+        positions, low, high = np.log(positions), np.log(low), np.log(high)
+    return (positions - low) / (high - low)
 
 
 def _value_label(value: Any) -> str:

@@ -14,7 +14,7 @@ from mcvqa.base.uncertainty import spell_error
 from mcvqa.report.experiments import settings_text
 from mcvqa.report.page import PAGE_HEAD
 from mcvqa.search.figures import TO_WEIGH, draw_search
-from mcvqa.search.results import Found, TrialResult, outcome_lines
+from mcvqa.search.results import SearchOutcome, TrialResult, outcome_lines
 
 SEARCH_PAGE = "search.html"
 CAPTIONS = {
@@ -72,7 +72,7 @@ code { padding: .1rem .3rem; border-radius: 4px; background: var(--panel); font-
 HEADER = ("trial", "log-loss", "above the best", "accuracy", "epochs", "time", "settings")
 
 
-def write_search_page(found: Found, importances: Mapping[str, float]) -> Path:
+def write_search_page(found: SearchOutcome, importances: Mapping[str, float]) -> Path:
     """Write the page with its figures.
 
     Args:
@@ -118,7 +118,7 @@ def _inlined(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def _trials_table(found: Found) -> list[tuple[tuple[str, ...], str]]:
+def _trials_table(found: SearchOutcome) -> list[tuple[tuple[str, ...], str]]:
     """The different complete trials, the best first, then all others."""
     complete = found.ranked
     others = [one for one in found.trials if one not in complete]

@@ -89,7 +89,7 @@ class Confirmed:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchOutcome:
     """The outcome of a search.
 
     Attributes:
@@ -145,7 +145,7 @@ def confirmed_result(plan: SearchPlan, data: RunData, trial: TrialResult, everyw
 
 
 # %% written
-def write_found(found: Found) -> Path:
+def write_outcome(found: SearchOutcome) -> Path:
     """Write trials.json and best.yaml, and return the latter."""
     folder = found.plan.paths.experiment
     everywhere = {one.trial.run: one for one in found.confirmed}
@@ -172,7 +172,7 @@ def _figures(one: Judgement) -> dict[str, Any]:
     return {"log_loss": one.log_loss, "standard_error": one.standard_error, "accuracy": one.accuracy.record}
 
 
-def outcome_lines(found: Found) -> Iterator[str]:
+def outcome_lines(found: SearchOutcome) -> Iterator[str]:
     """The outcome for a terminal, line by line."""
     first, ties = found.ranked[0], [str(one.number) for one in found.ties]
     yield f"\nbest on fold {found.plan.fold}: trial {first.number}, {first.measured}: {settings_text(first.values)}"

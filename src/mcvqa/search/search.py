@@ -18,13 +18,13 @@ from mcvqa.run.workers.pool import silent
 from mcvqa.search.page import importances_of, write_search_page
 from mcvqa.search.results import (
     Confirmed,
-    Found,
+    SearchOutcome,
     TrialResult,
     confirmed_result,
     outcome_lines,
     trial_result,
     trial_results,
-    write_found,
+    write_outcome,
 )
 from mcvqa.search.searchers import confirm_here, search_here, search_in_processes
 from mcvqa.search.space import default_space, own_values, read_space, searched_settings, space_as_yaml
@@ -37,7 +37,7 @@ SECONDS_FOR_END = 60.0  # of a time budget, at most a twentieth, for judging and
 def search_settings(
     config: Config, *, trials: int, parallel: int = 1, study: str = "", space: Path | None = None, storage: str = "",
     best: int = 3, by_hand: Collection[str] = (), prune: bool = True,
-) -> Found:
+) -> SearchOutcome:
     """Try settings on one fold until the study has `trials` trials, and train the other folds of the best.
 
     Args:
@@ -79,11 +79,11 @@ def search_settings(
     except TimeUp:
         is_over = True
     finally:
-        found = Found(plan, tuple(trial_results(plan, data, study_now.trials)))
+        found = SearchOutcome(plan, tuple(trial_results(plan, data, study_now.trials)))
         with contextlib.suppress(RunStopped):  # there is nothing yet
-            write_found(found)  # after Ctrl-C too
+            write_outcome(found)  # after Ctrl-C too
     if plan.confirm and not is_over:
-        found = Found(plan, found.trials, tuple(_confirmed(study_now, data, found.ranked[: plan.confirm], parallel)))
+        found = SearchOutcome(plan, found.trials, tuple(_confirmed(study_now, data, found.ranked[: plan.confirm], parallel)))
     return _written(found, study_now)
 
 
@@ -170,8 +170,8 @@ def _confirmed(study: SearchStudy, data: RunData, best: list[TrialResult], paral
     return sorted(confirmed, key=lambda one: one.everywhere.log_loss)
 
 
-def _written(found: Found, study: SearchStudy) -> Found:
-    file, plan = write_found(found), found.plan
+def _written(found: SearchOutcome, study: SearchStudy) -> SearchOutcome:
+    file, plan = write_outcome(found), found.plan
     print("\n".join(outcome_lines(found)))
     with informing("the page of the search"):
         importances = importances_of(study.study, len(found.ranked), plan.config.seed)

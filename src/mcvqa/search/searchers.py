@@ -27,7 +27,7 @@ from mcvqa.search.judge import Judgement
 from mcvqa.search.study import SearchPlan, SearchStudy
 from mcvqa.search.trial import confirm, do_trial
 
-LOOK_EVERY = 1.0  # seconds
+POLL_EVERY = 1.0  # seconds
 SAVING = 600.0  # seconds that a process has to save and end
 Tell = Callable[[SearchStudy], None]
 
@@ -49,7 +49,7 @@ def search_here(study: SearchStudy, output: Path, tell: Tell) -> None:
                 with _printed_to(output):
                     do_trial(study, taken)
             elif study.running() and time.time() < study.plan.until:
-                time.sleep(LOOK_EVERY)
+                time.sleep(POLL_EVERY)
             else:
                 break
             tell(study)
@@ -97,7 +97,7 @@ def search_in_processes(study: SearchStudy, count: int, job: dict[str, Any], tel
                 if any(process.poll() in (FAILED, TIME_IS_UP) for process in processes):
                     break
                 tell(study)
-                time.sleep(LOOK_EVERY)
+                time.sleep(POLL_EVERY)
     finally:
         _end(processes)
     tell(study)

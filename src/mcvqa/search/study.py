@@ -150,13 +150,13 @@ class SearchStudy:
                 # the first trial is what was there, so what is found is no worse
                 self.study.enqueue_trial(own_values(self.plan.searched, self.plan.config))
                 return
-        told = {
+        reasons = {
             "rows": "was made on other data: rows, answers, photographs or folds changed",
             "folder": "belongs to another output folder, and all processes of a search share one",
             "space": "searches something else: " + _differing(before["space"], about["space"], "not searched"),
             "settings": "has other settings: " + _differing(before["settings"], about["settings"], "the default"),
         }
-        for name, what in told.items():
+        for name, what in reasons.items():
             if before[name] != about[name]:
                 raise RunStopped(f"The study {self.plan.name!r} {what}. Take another name: --study NAME.")
 

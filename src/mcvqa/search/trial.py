@@ -179,8 +179,8 @@ def _settle(plan: SearchPlan, taken: Taken, reports: EpochReports, began: float,
     taken.trial.set_user_attr("seconds", round(seconds, 2))
     taken.trial.set_user_attr("epochs", reports.epochs_done)
     write_json(folder / CHOSEN_ON, {"study": plan.name, "trial": taken.trial.number, "folds": [plan.fold]})
-    told = f"trial {taken.trial.number + 1} of the search {plan.name}, fold {plan.fold} only: {note}"
-    record_experiment(folder, status=status, seconds=seconds, note=told)
+    message = f"trial {taken.trial.number + 1} of the search {plan.name}, fold {plan.fold} only: {note}"
+    record_experiment(folder, status=status, seconds=seconds, note=message)
     update_index(folder.parent)
 
 

@@ -65,11 +65,7 @@ def find_micro_batch(stepper: Stepper) -> None:
     if job.features:
         job.features([row.image for row in rows[: counts[0]] if row.image is not None])
     stepper.answers.train()
-    find = fastest_fitting
-    if job.base.plan.stages:
-        from mcvqa.model.split import fastest_in_pipeline
-
-        find = fastest_in_pipeline
+    find = stepper.answers.divided.fastest_fitting if stepper.answers.divided else fastest_fitting
     trials = find(counts, config.gradient_checkpointing, partial(try_pass, stepper, rows))
     if trials and is_recording_promising(stepper, rows, trials[0], stepper.plan.total * math.ceil(share / trials[0].rows)):
         trials += fastest_fitting(counts, config.gradient_checkpointing, partial(try_pass, stepper, rows, recorded=True))
@@ -126,14 +122,14 @@ def try_pass(
     kept = 8 * sum(p.numel() for p in stepper.state.parameters.values())  # AdamW's two moments come with the first step
     if recorded:
         kept += USUAL_SHAPES * sum(tensor.nbytes for tensor in batch.tensors())  # inputs of the other recordings
-    run, plan = partial(recorder if recorded else stepper.backward, weight=1 / rows), stepper.job.base.plan
-    if plan.stages:
-        from mcvqa.model.split import try_pipeline
-
-        measured = try_pipeline(stepper.losses, batch, rows, checkpointing, rows_of_process(stepper), kept, plan)
+    run, divided = partial(recorder if recorded else stepper.backward, weight=1 / rows), stepper.answers.divided
+    if divided:
+        measured = divided.try_passes(stepper.losses, batch, rows, checkpointing, rows_of_process(stepper), kept)
     else:
         measured = by_each(
-            partial(measure_pass, recorded=recorded), rows, checkpointing, lambda: run(batch.to(device)), kept, plan.limits)
+            partial(measure_pass, recorded=recorded), rows, checkpointing, lambda: run(batch.to(device)), kept,
+            stepper.job.base.plan.limits,
+        )
     trials: list[Trial | None] = gather_object([None if recorded and not recorder.recordings else measured])
     recorder.forget()
     stepper.state.optimizer.zero_grad(set_to_none=True)

@@ -232,9 +232,14 @@ class Stepper:
         Raises:
             Exception: from this process; with several processes `by_each` raises it in all of them.
         """
+        def noted() -> Iterator[tuple[AskedRows, float]]:
+            for batch, counts in batches:
+                seen.append(batch)
+                yield batch, counts / rows_in_step
+
         total, fits, error = torch.zeros((), device=self.accelerator.device), True, None
         try:
-            for loss in self.losses((batch, counts / rows_in_step) for batch, counts in _noted(batches, seen)):
+            for loss in self.losses(noted()):
                 total += loss
         except torch.cuda.OutOfMemoryError:
             fits = False
@@ -255,10 +260,8 @@ class Stepper:
         Args:
             batches: micro-batches, each with the weight of its rows.
         """
-        if self.job.base.plan.stages:
-            from mcvqa.model.split import Pipeline
-
-            yield Pipeline(self.answers, functools.partial(loss_of_logits, self.job.config), self.scaled)(batches)
+        if self.answers.divided:
+            yield self.answers.divided.gradients(functools.partial(loss_of_logits, self.job.config), self.scaled, batches)
             return
         for batch, weight in batches:
             yield self.backward(batch.to(self.accelerator.device), weight)
@@ -308,13 +311,6 @@ class Stepper:
                 moved = self.answers.mend(batch.to(self.accelerator.device))
                 if moved and self.accelerator.is_main_process:
                     self.job.log.write("float32", fold=self.job.fold, step=self.state.step, modules=moved)
-
-
-def _noted(batches: Iterable[tuple[AskedRows, bool]], seen: list[AskedRows]) -> Iterator[tuple[AskedRows, bool]]:
-    """The same batches, which `seen` receives."""
-    for batch, counts in batches:
-        seen.append(batch)
-        yield batch, counts
 
 
 def _raise(error: Exception | None) -> None:

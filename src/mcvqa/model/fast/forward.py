@@ -157,6 +157,7 @@ class Answering(nn.Module):
 
     parts: dict[str, Any]  # by name, not registered as submodules: parameters are registered once, under `model`
     watched: dict[str, nn.Module]  # modules that may be switched to float32, in the order of computation
+    divided: Any = None  # the same model, where its layers lie on several GPUs: SplitAnswerModel in model/split.py
 
     def set_checkpointing(self, on: bool) -> None:
         """Whether to recompute activations in the backward pass instead of keeping them (arXiv:1604.06174)."""

@@ -1,4 +1,4 @@
-"""Workers in processes of their own on this machine, one GPU each.
+"""Workers in processes of their own on this machine, one GPU each, or as many as a model needs.
 
 Requests travel to a worker through its standard input, records back through its standard output, one line of JSON each. What it
 prints goes to `logs/<run>-worker<n>.txt`, and line by line to the display of the main process, which joins all progress bars.
@@ -39,11 +39,12 @@ from mcvqa.run.workers.pool import (
 
 
 # %% where
-def worker_gpus(config: Config, device: str) -> list[str]:
-    """One entry for each worker: its GPU as CUDA_VISIBLE_DEVICES names it, else ''.
+def worker_gpus(config: Config, device: str, each: int = 1) -> list[str]:
+    """One entry for each worker: its GPUs as CUDA_VISIBLE_DEVICES names them, else ''.
 
     Args:
         device: 'cuda', 'mps' or 'cpu'.
+        each: GPUs that the model needs, which the settings may raise.
     """
     if "LOCAL_RANK" in os.environ:  # a launcher's processes share each task
         return [""]
@@ -51,7 +52,8 @@ def worker_gpus(config: Config, device: str) -> list[str]:
         import torch  # here, as the processes of the workers use this module without it
 
         named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-        gpus = named or [str(number) for number in range(torch.cuda.device_count())]
+        single, each = named or [str(number) for number in range(torch.cuda.device_count())], max(each, config.gpus_at_least)
+        gpus = [",".join(single[start : start + each]) for start in range(0, len(single) - each + 1, each)]
         return gpus[: min(config.parallel_folds or len(gpus), len(config.folds_to_train))]
     return [""] * (min(config.parallel_folds or 1, len(config.folds_to_train)) if device == "cpu" else 1)
 
@@ -104,10 +106,10 @@ class WorkerProcess(PoolWorker):
 
 
 class ProcessWorkers(WorkerPool[WorkerProcess]):
-    """Processes with one GPU each; `program` calls `serve`, and `gpus` are as `worker_gpus` gives them."""
+    """Processes with GPUs of their own; `program` calls `serve`, and `gpus` are as `worker_gpus` gives them."""
 
     def __str__(self) -> str:
-        devices = ", ".join(f"GPU {gpu}" for gpu in self.gpus) if self.gpus[0] else "the CPU"
+        devices = ", ".join(f"GPU{'s' * (',' in gpu)} {gpu}" for gpu in self.gpus) if self.gpus[0] else "the CPU"
         return f"{counted(len(self), 'worker')}, each in a process of its own, on {devices}"
 
     def _launched(self, number: int) -> WorkerProcess:

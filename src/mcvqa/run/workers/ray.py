@@ -87,27 +87,30 @@ class Slots:
     nodes: tuple[str, ...]
 
     def __str__(self) -> str:
-        each = f"{self.gpus} GPU" if self.gpus else counted(self.cpus, "CPU core")
+        each = counted(self.gpus, "GPU") if self.gpus else counted(self.cpus, "CPU core")
         return (f"{counted(self.workers, 'worker')} with {each} each, on a Ray cluster of {counted(len(self.nodes), 'node')} "
                 f"({', '.join(self.nodes[:8])}{', ...' if len(self.nodes) > 8 else ''})")
 
 
 def slots_of(nodes: Sequence[dict[str, Any]], config: Config) -> Slots:
-    """One worker for each GPU, without GPUs one for each node; no more than `parallel_folds`, if set, nor than folds.
+    """One worker for each GPU, or for as many as a model takes by the settings; without GPUs one for each node. No more than
+    `parallel_folds`, if set, nor than folds.
 
     Args:
         nodes: as `ray.nodes()` gives them.
     """
     alive = [node for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) + node["Resources"].get("GPU", 0)]
-    gpus = int(sum(node["Resources"].get("GPU", 0) for node in alive))
+    each = config.gpus_at_least
+    gpus = int(sum(node["Resources"].get("GPU", 0) // each for node in alive))
     workers = max(1, min(config.parallel_folds or gpus or len(alive), len(config.folds_to_train)))
     with_gpu = [node for node in alive if node["Resources"].get("GPU")] or alive
     smallest = min((int(node["Resources"].get("CPU", 1)) for node in with_gpu), default=1)
-    on_a_node = int(max((node["Resources"].get("GPU", 0) for node in with_gpu), default=0)) or -(-workers // max(1, len(alive)))
+    most = int(max((node["Resources"].get("GPU", 0) // each for node in with_gpu), default=0))  # workers on a node
+    on_a_node = most or -(-workers // max(1, len(alive)))
     names = [node["NodeManagerHostname"] for node in alive]
     if len({*names}) < len(names):  # several on one machine
         names = [f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}" for node in alive]
-    return Slots(workers, int(gpus > 0), max(1, smallest // on_a_node), tuple(names))
+    return Slots(workers, each * (gpus > 0), max(1, smallest // on_a_node), tuple(names))
 
 
 # %% in the main process
