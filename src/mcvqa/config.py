@@ -223,11 +223,11 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     seed: int = Field(default=42, ge=0, le=2**32 - 1, json_schema_extra=WEIGHTS, description="seed of every random choice")
     train_seed: int = Field(
         default=-1, ge=-1, le=2**32 - 1, json_schema_extra=WEIGHTS,
-        description="seed of training alone: first adapters, order of rows and choices, dropout; -1: seed",
+        description="seed of training alone, on the same folds; -1: seed",
     )
     n_seeds: int = Field(
         default=1, ge=1, le=50,
-        description="train the run with so many seeds, on the same folds, and combine them",
+        description="seeds to train, on the same folds, and combine",
     )
 
     # %% model
@@ -401,12 +401,12 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     )
     average: Literal["as_set", "auto"] = Field(
         default="as_set",
-        description="weights to score with; as_set: as use_swa and use_ema say; auto: raw, EMA or SWA, whichever has the lowest "
-        "log-loss out of fold, for all folds",
+        description="weights to score with; as_set: as use_swa and use_ema say; auto: the kind with the lowest "
+        "log-loss out of fold",
     )
     final_fit: bool = Field(
         default=False,
-        description="after the folds, train one more model on all labelled rows, which answers test rows with them",
+        description="after the folds, train one more model on all labelled rows",
     )
     keep: Literal["best", "last"] = Field(default="best", description="weights to score with: best epoch on validation, or last")
     save_minutes: float = Field(
@@ -456,7 +456,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
 
     evidence: Literal["oof", "full"] = Field(
         default="oof",
-        description="full: each fold also answers the rows that it has learned from, to find those that are never learned",
+        description="full: ask each fold the rows that it has learned from too",
     )
 
     # %% ensemble

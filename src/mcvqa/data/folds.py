@@ -13,7 +13,7 @@ from mcvqa.data.kinds import basic_kind
 from mcvqa.data.questions import Question
 
 TRAINING_ONLY, LEFT_OUT = -1, -2  # instead of a fold's number
-FINAL = 50  # number of the model that learns from all rows (final_fit): behind all folds
+FINAL = 50  # the model on all rows (final_fit)
 
 
 def fold_title(fold: int) -> str:

@@ -1,4 +1,4 @@
-"""Members of the ensemble: a run with its folds and final model, prediction files, the text-only prior."""
+"""Members of the ensemble."""
 from pathlib import Path
 
 import numpy as np

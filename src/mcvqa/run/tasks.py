@@ -185,7 +185,8 @@ class TaskGraph:
         named = {task.name: task for task in tasks}
         whole = {name for name, task in named.items() if task.key and done(task)}
 
-        def stands(name: str) -> bool:  # what was made from what will be made again is made again too
+        def stands(name: str) -> bool:
+            """Whether nothing that it was made from will be made again."""
             return name in whole and all(stands(need) for need in named[name].needs if need in named and named[need].key)
 
         return cls(named, {name for name in named if stands(name)})

@@ -48,8 +48,12 @@ def train_task(project: Project, data: RunData, fold: int, needs: Sequence[str] 
     """
     key_of_0_1 = weights_key(project, data, fold)
     folder = f"checkpoints/{project.config.run}/{project.paths.fold(fold).name}"
-    steps = {"steps": _final_steps(project, data)} if fold == FINAL else {}
-    folds = project.config.folds_to_train if steps else ()
+    steps: dict[str, Any] = {}
+    folds: tuple[int, ...] = ()
+    if fold == FINAL:
+        from mcvqa.run.final_steps import final_steps
+
+        steps, folds = {"steps": final_steps(project, data)}, project.config.folds_to_train
     rules = letter_rule(q.choices for q in data.train) | (order_rule(data.train) if project.config.shuffle_choices else {})
     return Task(
         "train", f"train {fold_title(fold)}",
@@ -58,12 +62,6 @@ def train_task(project: Project, data: RunData, fold: int, needs: Sequence[str] 
         arguments={"fold": fold} | steps,
         of_0_1=(f"train fold {fold}", (key_of_0_1,)),
     )
-
-
-def _final_steps(project: Project, data: RunData) -> tuple[int, int]:
-    from mcvqa.run.final_steps import final_steps
-
-    return final_steps(project, data)
 
 
 # %% training

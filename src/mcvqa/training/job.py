@@ -10,7 +10,7 @@ import numpy as np
 
 from mcvqa.base.files import RunLog
 from mcvqa.config import Config, McvqaError
-from mcvqa.data.folds import FINAL
+from mcvqa.data.folds import fold_title
 from mcvqa.data.questions import Question
 from mcvqa.model.distributed import by_main
 from mcvqa.model.load import BaseModel
@@ -104,7 +104,7 @@ class FoldJob:
 
     @property
     def title(self) -> str:
-        return "the final model" if self.fold == FINAL else f"fold {self.fold}"
+        return fold_title(self.fold)
 
     @property
     def steps_per_epoch(self) -> int:
