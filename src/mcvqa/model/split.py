@@ -297,7 +297,7 @@ class SplitAnswerModel(AnswerModel):
 
     @staticmethod
     def fastest_fitting(counts: Sequence[int], setting: str, measure: Measure) -> list[Trial]:
-        """Like fastest_fitting in memory.py: the largest pass is not the fastest here, as with few passes the stages wait longer.
+        """Choose rows as fastest_fitting in memory.py does, but by speed: with few passes the stages wait longer.
 
         Args:
             counts: numbers of rows to try, largest first.
@@ -532,7 +532,7 @@ def spread(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize 
                 return plan
             stages = stages_of(parts, weights, memory)
             divided = replace(plan, stages=stages, device_map=device_map(model_config, family, stages))
-            return replace(divided, reasons=(*plan.reasons, *lines_of(divided)))
+            return replace(divided, reasons=(*plan.reasons, *stage_lines(divided)))
     there = " + ".join(f"{each / GIB:.1f}" for each in memory[: None if auto else wanted])
     advice = "" if plan.four_bit else " With quantization=4bit they are about a quarter of it."
     raise DeviceError(
@@ -552,7 +552,7 @@ def stages_of(parts: Sequence[range], weights: Weights, memory: Sequence[int]) -
     )
 
 
-def lines_of(plan: DevicePlan) -> list[str]:
+def stage_lines(plan: DevicePlan) -> list[str]:
     """What lies on which GPU, one line each."""
     lines, last = [], len(plan.stages) - 1
     for n, stage in enumerate(plan.stages):

@@ -77,7 +77,11 @@ class SeedSpread:
     difference: float
 
     def in_english(self, error: float) -> str:
-        """In a sentence. Args: error: of an accuracy, for lack of rows."""
+        """The comparison as a sentence.
+
+        Args:
+            error: of an accuracy, for lack of rows.
+        """
         return (
             f"Standard deviation between {self.seeds} seeds: {self.deviation:.4f} (95 % interval {self.low:.4f} to "
             f"{self.high:.4f}); standard error of an accuracy for lack of rows: {error:.4f}. Two runs of one seed each may "

@@ -53,7 +53,7 @@ def weighted_loss(answers: Answering, config: Config, batch: AskedRows, weight: 
 
 
 def loss_of_logits(config: Config, logits: torch.Tensor, batch: AskedRows, weight: float) -> torch.Tensor:
-    """Like weighted_loss, from logits (B, K, V)."""
+    """The loss of weighted_loss from logits (B, K, V)."""
     losses = answer_loss(
         logits, batch, among_choices=config.loss == "choices", label_smoothing=config.label_smoothing,
         consistency=config.order_consistency,
