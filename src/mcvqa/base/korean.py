@@ -373,6 +373,7 @@ KOREAN = {
     "{}: {} is damaged, so the data of the run {} are unknown.": "{}: {}이 손상되어 실행 {}의 데이터를 알 수 없습니다.",
     "There is no run {}: {} is missing. {} Name one, or give the path of experiments/<run>.":
         "실행 {}이 없습니다: {}이 없습니다. {} 그 가운데 하나를 적거나 experiments/<run>의 경로를 주세요.",
+    "The runs here are: {}.": "여기 있는 실행: {}.", "There are no runs yet.": "아직 실행이 없습니다.",
     "There is no run {}: {} is missing. mcvqa experiments lists the runs.": "실행 {}이 없습니다: {}이 없습니다. mcvqa experiments로 목록을 볼 수 있습니다.",
     "The run {} has no scores: finish it first (mcvqa run).": "실행 {}에 점수가 없습니다. 먼저 끝내세요(mcvqa run).",
     "members: names must be distinct ({}). Rename a file.": "members: 이름이 서로 달라야 합니다({}). 파일 이름을 바꾸세요.",
@@ -626,6 +627,4 @@ KOREAN = {
     "Stopped after step {} of {}; nothing could be saved.": "{1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다.",
     "{} step {}: the GPU's memory was full with {}. The step is repeated with {}; it still counts {}.":
         "{} 스텝 {}: GPU 메모리가 {}에서 부족했습니다. {}으로 스텝을 되풀이하며, 스텝의 행 수는 그대로 {}입니다.",
-    "fold {} step {}: the GPU's memory was full with {}. The step is repeated with {}; it still counts {}.":
-        "폴드 {} 스텝 {}: GPU 메모리가 {}에서 부족했습니다. {}으로 스텝을 되풀이하며, 스텝의 행 수는 그대로 {}입니다.",
 }

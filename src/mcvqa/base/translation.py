@@ -1,8 +1,8 @@
 """The console in another language: what is printed is looked up in a catalogue where it leaves the program.
 
 Texts stay English and readable where they are made, and so do the messages of errors. A catalogue maps templates to templates,
-in which `{}` stands for any text: "fold {}: already scored" -> "폴드 {}: 이미 채점했습니다". The texts it stands for are looked up
-too. What a catalogue lacks stays as it is, and so does whatever is written to files.
+in which `{}` stands for any text: "fold {}: already scored" -> "폴드 {}: 이미 채점했습니다". The texts it stands for are looked
+up too. What a catalogue lacks stays as it is, and so does whatever is written to files.
 """
 import contextlib
 import re
