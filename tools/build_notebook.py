@@ -15,7 +15,7 @@ A story is Markdown. What stands in it becomes text, and:
 Each module becomes one collapsed cell, the first sentence of its docstring first; small modules of one folder share a cell,
 whose title names them, and each begins there with a line of its own, `# mcvqa/data/folds.py`. Other docstrings are cut after
 their first sentence (methods, private and short functions lose theirs), annotations of functions and `# %%` lines are cut, "text"
-is written as 'text', lines inside brackets are filled and hang by two spaces.
+is written as 'text', a level is two spaces, lines inside brackets are filled.
 Imports inside the package are dropped, and those that an earlier cell has made: in the notebook all names live in one
 namespace. Where a function imports a module that stays in the package, its block becomes an error. What the story orders and the
 package does not have is an error that names it.
@@ -46,6 +46,7 @@ NOT_NEEDED = {"typer"}  # the command line's
 # modules that stay in the package, with the reason; a name stands for all modules below it too
 NOT_IN_NOTEBOOK = {
     "cli": "the command line", "__main__": "the command line",
+    **dict.fromkeys(("base.korean", "base.translation"), "the command line in Korean"),
     "run.single": "single steps, for the command line",
     "run.installation": "what a bug report needs, for the command line",
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
@@ -84,13 +85,14 @@ NOT_IN_NOTEBOOK = {
 }
 # the same for single top-level names of other modules: nothing in the notebook uses them
 NAMES_NOT_IN_NOTEBOOK = {
-    "config": ("parse_changes",), "run.dataset": ("read_form",),
+    "config": ("parse_changes",),
     "base.uncertainty": ("significantly_worse",),  # the benchmarks
     "run.submissions": ("validate_any",),  # the command line
     "run.project": ("settings_of_run", "_data_dir_from_here"), "report.experiments": ("list_experiments",),  # the command line
     "model.source": ("HUB_SECONDS", "without_hub"),  # the pre-flight
     "report.figures": ("draw_ladder",),  # the ladder
     "model.fast.forward": ("AskedRows", "WithLetters"), "model.fast.dropout": ("HasDropout",),  # these stand in annotations alone
+    "model.split": ("LossOf",),
     "report.words": ("ReportWord",), "report.gallery": ("OpenPicture",),
     "model.vision.features": ("bytes_needed",),  # the model after training
     "training.job": ("MeasuredPace",), "run.workers.pool": ("MainSide",), "model.text.prompt": ("Message",),
@@ -258,9 +260,8 @@ def with_plain_signatures(code: str) -> str:
     return b"\n".join(lines).decode()
 
 
-def with_narrow_hanging(code: str) -> str:
-    """The code with two spaces instead of four for each level inside brackets, where they mean nothing. Statements keep four: two
-    would break what a student pastes.
+def with_narrow_indentation(code: str) -> str:
+    """The code with two spaces a level, as Colab's editor makes them, for four: 35 KB.
 
     Raises:
         StoryError: it would mean something else.
@@ -277,8 +278,7 @@ def with_narrow_hanging(code: str) -> str:
         indent = len(lines[number]) - len(lines[number].lstrip())
         statement = statement if hanging else indent
         beyond = indent - statement
-        if hanging and beyond % 4 == 0:
-            lines[number] = " " * (statement + beyond // 2) + lines[number].lstrip()
+        lines[number] = " " * (statement // 2 + (beyond // 2 if beyond % 4 == 0 else beyond)) + lines[number].lstrip()
     text = "\n".join(lines)
     if ast.dump(ast.parse(text)) != ast.dump(ast.parse(code)):
         raise StoryError(f"the indentation cannot be changed: {code.splitlines()[0]}")
@@ -471,7 +471,7 @@ def by_folder(pieces: list[Piece]) -> list[Piece]:
 
 def as_shown(code: str) -> str:
     """The code of a collapsed cell with all that makes it shorter and changes nothing."""
-    return with_single_quotes(with_filled_lines(with_narrow_hanging(with_plain_signatures(with_short_docstrings(code)))))
+    return with_single_quotes(with_filled_lines(with_narrow_indentation(with_plain_signatures(with_short_docstrings(code)))))
 
 
 class Builder:

@@ -16,6 +16,7 @@ from mcvqa import __version__
 from mcvqa.base.files import disk_errors_explained
 from mcvqa.base.informing import printable_output
 from mcvqa.base.interrupt import RUN_ME_AGAIN
+from mcvqa.base.translation import CONSOLE_LANGUAGES, console_language, translated_output
 from mcvqa.config import PRESETS, Config, ConfigError, McvqaError, Setting, load_config, parse_changes
 
 
@@ -30,11 +31,18 @@ def one_change_each(args: list[str]) -> list[str]:
     return each
 
 
+def language_first(args: list[str]) -> list[str]:
+    """`run --data data --lang ko` -> `--lang ko run --data data`"""
+    at = next((number for number, word in enumerate(args) if word == "--lang" or word.startswith("--lang=")), len(args))
+    end = at + (2 if args[at : at + 1] == ["--lang"] else 1)
+    return [*args[at:end], *args[:at], *args[end:]]
+
+
 class Commands(TyperGroup):
-    """The commands; `--set` takes several changes."""
+    """The commands; `--set` takes several changes, and `--lang` may stand behind the command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, one_change_each(args))
+        return super().parse_args(ctx, language_first(one_change_each(args)))
 
 
 app = typer.Typer(
@@ -127,7 +135,14 @@ DIVIDED = ("run", "train", "predict", "answer")  # commands that several process
 def main(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    lang: Annotated[str, typer.Option(
+        "--lang", help="Language of what is printed: en or ko; by itself that of the locale (LC_ALL, LANG).", metavar="LANG",
+    )] = "",
 ) -> None:
+    if lang not in ("", *CONSOLE_LANGUAGES):
+        print(f"error: --lang {lang}: there are {', '.join(CONSOLE_LANGUAGES)}.", file=sys.stderr)
+        raise typer.Exit(1)
+    context.with_resource(translated_output(console_language(lang, os.environ)))  # until the command has ended
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in DIVIDED:
         if os.environ.get("RANK", "0") != "0":
             raise typer.Exit

@@ -1,0 +1,630 @@
+# ruff: noqa: E501
+"""What the command line says, in Korean: English template -> Korean template.
+
+`{}` stands for any text; `{0}`, `{1}`, ... in the Korean put the texts into another order. A particle behind one (이, 을, 은, 과, 로)
+is chosen by how the text ends. How they are looked up: translation.py.
+"""
+
+KOREAN = {
+    # %% the ten steps
+    "[{}/10] {}": "[{}/10] {}", "[{}/10] {}: {}": "[{}/10] {}: {}",
+    "set-up": "준비", "config": "설정", "data and EDA": "데이터와 EDA", "folds": "폴드", "rows": "데이터셋", "model": "모델",
+    "training": "학습", "scoring": "채점", "ensemble": "앙상블", "report": "보고서",
+    "Python {}, torch {}": "Python {}, torch {}", "run {}": "실행 {}", "{} folds": "{}폴드", "folds {}": "폴드 {}",
+    "one stratified split": "층화 분할 한 번", "every fold is trained and scored": "모든 폴드를 이미 학습하고 채점했습니다",
+    "{} to learn from, {} to answer in {}": "학습 {}행, 테스트 {}행, {}", "rollback": "되돌림",
+    # %% what is counted
+    "{} row": "{}행", "{} rows": "{}행", "{} row is": "{}행", "{} rows are": "{}행", "{} row has": "{}행", "{} rows have": "{}행",
+    "{} training row": "학습 {}행", "{} training rows": "학습 {}행", "{} training row is": "학습 {}행", "{} training rows are": "학습 {}행",
+    "{} test row": "테스트 {}행", "{} test rows": "테스트 {}행", "{} test row has": "테스트 {}행", "{} test rows have": "테스트 {}행",
+    "{} validation row": "검증 {}행", "{} validation rows": "검증 {}행",
+    "{} labelled row": "정답이 있는 {}행", "{} labelled rows": "정답이 있는 {}행",
+    "{} answered row is": "정답이 있는 {}행", "{} answered rows are": "정답이 있는 {}행",
+    "{} independent one": "독립적인 {}행", "{} independent ones": "독립적인 {}행",
+    "{} answer is": "정답 {}개", "{} answers are": "정답 {}개", "{} wrong answer": "오답 {}개", "{} wrong answers": "오답 {}개",
+    "{} image group": "이미지 그룹 {}개", "{} image groups": "이미지 그룹 {}개", "{} group": "{}묶음", "{} groups": "{}묶음",
+    "{} spans": "{}묶음", "{} span": "{}묶음", "{} option order": "보기 순서 {}가지", "{} option orders": "보기 순서 {}가지",
+    "{} image scale": "이미지 배율 {}가지", "{} image scales": "이미지 배율 {}가지", "{} fold": "폴드 {}개", "{} epoch": "에폭 {}개",
+    "{} epochs": "에폭 {}개", "{} photograph": "사진 {}장", "{} photographs": "사진 {}장", "{} photograph is": "사진 {}장",
+    "{} photographs are": "사진 {}장", "{} photograph has": "사진 {}장", "{} photographs have": "사진 {}장",
+    "{} other photograph": "나머지 사진 {}장", "{} other photographs": "나머지 사진 {}장", "{} is": "{}개", "{} are": "{}개",
+    "{} step": "스텝 {}번", "{} steps": "스텝 {}번", "{} worker": "작업 프로세스 {}개", "{} workers": "작업 프로세스 {}개",
+    "{} tensor": "텐서 {}개", "{} tensors": "텐서 {}개", "{} cell": "셀 {}개", "{} cells": "셀 {}개", "{} id": "id {}개", "{} ids": "id {}개",
+    "{} label": "라벨 {}개", "{} labels": "라벨 {}개", "{} decision": "판단 {}개", "{} decisions": "판단 {}개",
+    "{} prediction": "예측 {}개", "{} predictions": "예측 {}개", "{} other warning": "그 밖의 경고 {}개",
+    "{} other warnings": "그 밖의 경고 {}개", "{} file or folder": "파일·폴더 {}개", "{} files and folders": "파일·폴더 {}개",
+    "{} file or link": "파일·링크 {}개", "{} files or links": "파일·링크 {}개", "scale {}": "배율 {}", "scales {}": "배율 {}",
+    "{} option orders, scale {}": "보기 순서 {}가지, 배율 {}", "{} option order, scale {}": "보기 순서 {}가지, 배율 {}",
+    "{} option orders, scales {}": "보기 순서 {}가지, 배율 {}", "{} option order, scales {}": "보기 순서 {}가지, 배율 {}",
+    "{} h {} min": "{}시간 {}분", "{} min {} s": "{}분 {}초", "{} s": "{}초", "one scale": "배율 하나",
+    # %% the device
+    "device {}: {}": "장치 {}: {}", "the fastest one here": "여기서 가장 빠릅니다", "as set": "설정한 대로",
+    "{}; taken for a T4: {} of its {} GiB": "{0}. T4로 간주합니다: {1} GiB({2} GiB 중)",
+    "precision {}: {}": "정밀도 {}: {}", "a CPU computes float32 fastest": "CPU는 float32가 가장 빠릅니다",
+    "exact on Apple GPUs": "Apple GPU에서 정확합니다", "compute capability {} has bfloat16 units": "연산 능력 {}에는 bfloat16 장치가 있습니다",
+    "compute capability {} is below 8.0: no bfloat16 units": "연산 능력 {}은 8.0보다 낮아 bfloat16 장치가 없습니다",
+    "attention SDPA: it runs on every GPU; FlashAttention needs capability 8.0":
+        "어텐션 SDPA: 모든 GPU에서 돌아갑니다(FlashAttention은 연산 능력 8.0 이상)",
+    "mixed precision on: {}": "혼합 정밀도 사용: {}", "mixed precision off: {}": "혼합 정밀도 사용 안 함: {}",
+    "no gain on a CPU": "CPU에서는 이득이 없습니다", "loader processes: {}": "데이터 로더 프로세스: {}개",
+    "4-bit weights on: {}": "4비트 가중치 사용: {}", "4-bit weights off: {}": "4비트 가중치 사용 안 함: {}",
+    "not needed without a GPU's memory limit": "GPU 메모리 제한이 없어 필요하지 않습니다",
+    # %% data
+    "pictures": "사진", "unpacking {}": "{} 압축 풀기",
+    "Questions   train {} ({} answered), test {}, {} choices a row": "질문        학습 {}({}개에 정답), 테스트 {}, 행마다 보기 {}개",
+    "Answers     {}": "정답        {}",
+    "Same text   {} in {}, of which {} both splits{}": "같은 글     {}행, {}, 그중 학습·테스트에 걸친 것 {}{}",
+    "+ choices {} in {}, of which {} both splits{}": "+ 보기    {}행, {}, 그중 학습·테스트에 걸친 것 {}{}",
+    "Same id     {} in {}, of which {} both splits{}": "같은 id     {}행, {}, 그중 학습·테스트에 걸친 것 {}{}",
+    "same file {} in {}, of which {} both splits": "같은 파일 {}장, {}, 그중 학습·테스트에 걸친 것 {}",
+    "similar   {} in {}, of which {} both splits": "비슷함    {}장, {}, 그중 학습·테스트에 걸친 것 {}",
+    "Files       {}": "파일        {}",
+    "Choices     the same one twice in {}: {} (problems.csv)": "보기        같은 보기가 두 번 나옵니다. {}: {} (problems.csv)",
+    "Cells       {} more not as they should be (problems.csv)": "셀          그 밖에 {}개가 잘못되었습니다 (problems.csv)",
+    "Cells       {} not as they should be (problems.csv)": "셀          {}개가 잘못되었습니다 (problems.csv)",
+    "Photographs not looked at": "사진        보지 않았습니다",
+    "Photographs none of {} is there; everything else goes on without them": "사진        {}장이 모두 없습니다. 나머지는 사진 없이 진행합니다",
+    "Photographs {}, of them {} missing and {} broken": "사진        {}장, 그중 {}장은 없고 {}장은 읽을 수 없습니다",
+    "Photographs {}, of them {} missing and {} broken; {} refused, outside the data folder":
+        "사진        {}장, 그중 {}장은 없고 {}장은 읽을 수 없습니다. {}장은 데이터 폴더 밖이라 거부했습니다",
+    "missing   {}": "없음      {}", "broken    {}": "읽기 실패 {}", "refused   {}": "거부      {}",
+    "size      all {} x {} pixels": "크기      모두 {} x {} 픽셀",
+    "kind          train   test   blind accuracy (chance)": "유형           학습 테스트   사진 없이 정확도(찍을 때)",
+    "counting    {}": "개수        {}", "color       {}": "색          {}", "ocr         {}": "글자        {}", "yesno       {}": "예/아니요   {}",
+    "location    {}": "위치        {}", "attribute   {}": "속성        {}", "negation    {}": "부정문      {}", "food        {}": "음식        {}",
+    "animals     {}": "동물        {}", "general     {}": "기타        {}", "all         {}": "전체        {}",
+    "Figures and tables: {}": "그림과 표: {}", "{} and {} more": "{} 외 {}개",
+    "first submission: the text-only prior's, {}, accuracy {} out of fold": "첫 제출 파일: 글만 보는 모델의 답, {}, OOF 정확도 {}",
+    "first submission: the text-only prior's, {}{}": "첫 제출 파일: 글만 보는 모델의 답, {}{}",
+    "'{}' is {}": "'{}' = {}",
+    "{}: answers are letters: {}": "{}: 정답은 글자입니다: {}", "{}: answers are numbers: {}": "{}: 정답은 번호입니다: {}",
+    "{}: answers are the texts of the choices: {}": "{}: 정답은 보기의 글입니다: {}",
+    "{}: answers are not understood": "{}: 정답을 이해하지 못했습니다",
+    "instruction of the prompt: {}": "프롬프트의 지시문: {}",
+    "in Korean (which is what tiny has learned)": "한국어(tiny가 배운 말)", "as user_prompt says": "user_prompt에 적은 대로",
+    "in Korean, as {} of the training questions are": "한국어(학습 질문의 {}가 한국어)", "in English, as {} of the training questions are": "영어(학습 질문의 {}가 영어)",
+    "already done: {}": "이미 했습니다: {}",
+    "no tables and figures: they take more than {} of the time budget (mcvqa eda makes them)":
+        "표와 그림을 만들지 않았습니다: 시간 예산의 {}보다 오래 걸립니다(mcvqa eda로 만듭니다)",
+    "fold {}: {} in {}   {}": "폴드 {}: {}, {}   {}", "never validated, only learned from: {}": "검증에는 쓰지 않고 학습에만 쓰는 행: {}",
+    "left out: {} whose photograph cannot be read (listed in the EDA)": "사진을 읽을 수 없어 뺀 행: {}(EDA에 목록이 있습니다)",
+    "{} left out: no readable photograph": "{}을 뺐습니다: 읽을 수 있는 사진이 없습니다",
+    "{} no readable photograph: answered from the text alone (eda/problems.csv)":
+        "{}은 읽을 수 있는 사진이 없어 글만 보고 답합니다 (eda/problems.csv)",
+    "... and {} about pictures": "... 사진에 관한 {}",
+    "{} is damaged: the photographs are surveyed again": "{}이 손상되어 사진을 다시 살펴봅니다",
+    "{}\n\nWritten: {}": "{}\n\n저장했습니다: {}",
+    # %% model, training, scoring
+    "tiny: its trained weights come with the mcvqa package, which is not here: the weights are random":
+        "tiny: 학습된 가중치는 mcvqa 패키지에 들어 있는데 여기에 없어 무작위 가중치를 씁니다",
+    "image features: {} at {}, {} MiB in {}": "이미지 특징: {}, {}, {} MiB, 위치 {}",
+    "image features are made anew in every step: the vision tower is trained": "이미지 특징을 스텝마다 새로 계산합니다: 비전 타워도 학습합니다",
+    "image features are made anew in every step: {} GiB do not fit on the disk":
+        "이미지 특징을 스텝마다 새로 계산합니다: {} GiB가 디스크에 들어가지 않습니다",
+    "image features are not kept: {} has no room for them": "이미지 특징을 저장하지 않습니다: {}에 공간이 없습니다",
+    "{} of {} images overflow float16: their features were computed in float32":
+        "이미지 {1}장 중 {0}장이 float16 범위를 넘어 float32로 특징을 계산했습니다",
+    "image features x{}": "이미지 특징 x{}", "fold {} epoch {}": "폴드 {} 에폭 {}", "validation": "검증", "validation ({})": "검증 ({})",
+    "fold {} test, scale {}": "폴드 {} 테스트, 배율 {}", "fold {} out of fold, scale {}": "폴드 {} OOF, 배율 {}",
+    "epoch {}": "에폭 {}", "fold {}": "폴드 {}", "fold {}, scale {}": "폴드 {}, 배율 {}", "fold {}, rows {}, scale {}": "폴드 {}, {}행, 배율 {}",
+    "fold {} {}: accuracy {} ({}), loss {}": "폴드 {} {}: 정확도 {} ({}), 손실 {}",
+    "fold {}: accuracy {}, best epoch {}, {}{}, {} rows/s": "폴드 {}: 정확도 {}, 최고 에폭 {}, {}{}, 초당 {}행",
+    "fold {}: already trained, accuracy {}{}": "폴드 {}: 이미 학습했습니다. 정확도 {}{}", "fold {}: already scored": "폴드 {}: 이미 채점했습니다",
+    "fold {}: {}": "폴드 {}: {}", "fold {} starts from {}": "폴드 {}: {}에서 시작합니다",
+    "fold {}: the code has changed since it was interrupted, so it starts from the beginning":
+        "폴드 {}: 중단된 뒤에 코드가 바뀌어 처음부터 시작합니다",
+    "fold {} resumes after step {} of {}": "폴드 {0}: {2}스텝 중 {1}스텝 다음부터 이어 합니다",
+    "the code has changed since: the folds are scored again": "그 뒤에 코드가 바뀌어 폴드를 다시 채점합니다",
+    "there is time for all {} of a fold": "폴드의 {}을 모두 읽을 시간이 있습니다", "there is time for more: {}": "시간이 남아 더 합니다: {}",
+    "the time budget of {} is used up; the finished work is handed in": "시간 예산 {}을 다 썼습니다. 끝난 결과로 제출 파일을 만듭니다",
+    "time budget: {} left; the plan follows once some rows have been timed": "시간 예산: {} 남음. 몇 행의 시간을 재고 나서 계획을 세웁니다",
+    "time budget: {} for {}{}{}": "시간 예산: {} 동안 {}{}{}", "time budget: encoding {}{}{}": "시간 예산: 인코딩 {}{}{}",
+    "{}: left out, there is no time for it": "{}: 시간이 없어 생략합니다",
+    "{} rows at a time: {} rows/s where they are longest": "한 번에 {}행: 가장 긴 행에서 초당 {}행",
+    "the GPU's memory was full: from here on {} at a time": "GPU 메모리가 부족해 이제부터 한 번에 {}씩 처리합니다",
+    "fold {} step {}: the GPU's memory was full with {}. The step is repeated with {}; it still counts {}.":
+        "폴드 {} 스텝 {}: GPU 메모리가 {}에서 부족했습니다. {}으로 스텝을 되풀이하며, 스텝의 행 수는 그대로 {}입니다.",
+    "float16 overflowed in {}: float32 there from now on": "{}에서 float16 범위를 넘어 이제부터 float32로 계산합니다",
+    "passes are not recorded: {}": "CUDA 그래프를 쓰지 않습니다: {}",
+    "{}. Back to step {}, with half the learning rate (rollback {} of {})": "{}. 스텝 {}으로 되돌아가 학습률을 절반으로 줄입니다(되돌림 {}/{})",
+    "{} Continuing; the best of the following epochs is kept.": "{} 계속합니다. 이후 에폭 중 최고를 저장합니다.",
+    "{}; the previous resume point is kept.": "{}. 이전 저장점을 그대로 둡니다.",
+    "{} is damaged or missing: this resume point is deleted and the previous one is used": "{}이 손상되었거나 없습니다. 이 저장점을 지우고 이전 것을 씁니다",
+    "{} The {} batches that are left are made without.": "{} 남은 배치 {}개는 그것 없이 만듭니다.",
+    "{} of {} generated answers could not be parsed and count as undecided": "생성한 답 {1}개 중 {0}개를 해석하지 못해 미정으로 셉니다",
+    "{} cannot be written now: {}. Its lines are kept in memory": "지금은 {}에 쓸 수 없습니다: {}. 내용은 메모리에 둡니다",
+    "{} cannot be locked here ({}): start no second process on {}": "{}을 잠글 수 없습니다({}). {}에 두 번째 프로세스를 시작하지 마세요",
+    "{} is damaged: what it records counts as not done": "{}이 손상되어 그 기록은 하지 않은 것으로 셉니다",
+    "going on from {}: {} of the run {} taken over": "{0}에서 이어 합니다: 실행 {2}의 {1}를 가져왔습니다",
+    "left behind, for no run writes them: {}, first {}": "실행이 만들지 않는 것이라 두고 갑니다: {}, 첫째 {}",
+    "{} is damaged or not of the weights there: it is not taken over": "{}이 손상되었거나 거기 있는 가중치의 것이 아니라 가져오지 않습니다",
+    "{} is damaged or missing: {} is not taken over": "{}이 손상되었거나 없어 {}을 가져오지 않습니다",
+    # %% ensemble, submission, report
+    "members: {}": "구성: {}", "method: {}. {}": "방법: {}. {}", "out of fold: {}": "OOF 정확도: {}", "{} ({} folds)": "{} (폴드 {}개)",
+    "Equal weights: no rows have both an answer and out-of-fold scores.": "같은 가중치: 정답과 OOF 점수가 모두 있는 행이 없습니다.",
+    "Equal weights: one member has out-of-fold scores, so there is nothing to weigh.":
+        "같은 가중치: OOF 점수가 있는 구성원이 하나라 가중치를 정할 것이 없습니다.",
+    "The configuration asks for {}.": "설정에서 {}을 골랐습니다.",
+    "{}: valid: {} rows; {}": "{}: 정상, {}행, {}", "valid: {} rows; {}": "정상, {}행, {}",
+    "{} is kept: {}\n  This run's answers are in {}. To hand them in: mcvqa ensemble {} --force":
+        "{}을 그대로 둡니다: {}\n  이 실행의 답은 {}에 있습니다. 이것을 제출하려면: mcvqa ensemble {} --force",
+    "{} is damaged, so the content of the submissions beside it is unknown": "{}이 손상되어 옆에 있는 제출 파일의 내용을 알 수 없습니다",
+    "{} is damaged, so the content of {} is unknown": "{}이 손상되어 {}의 내용을 알 수 없습니다",
+    "{} held the answers of the run {} to other test rows{}": "{}에는 실행 {}이 다른 테스트 행에 답한 것이 들어 있었습니다{}",
+    "the text-only prior is significantly better than this run ({} on the same rows): its answers are used":
+        "글만 보는 모델이 이 실행보다 유의하게 더 정확합니다(같은 행에서 {}). 그 모델의 답을 제출합니다",
+    "this run, out of fold: {}; without the photographs: {}": "이 실행의 OOF 정확도: {}, 사진 없이: {}",
+    "submission  none: there is no test.csv": "제출 파일  없음: test.csv가 없습니다",
+    "submission  {}\n            {} of the run {}, accuracy {}": "제출 파일  {0}\n           실행 {2}의 {1}, 정확도 {3}",
+    "submission  {}\n            {} of the run {}": "제출 파일  {0}\n           실행 {2}의 {1}", "{} of {} ({} folds)": "{1}(폴드 {2}개)의 {0}",
+    "{} of {} of the run {}": "실행 {2}의 {1} {0}",
+    "accuracies  {}\nreport      {}\nall runs    {}": "정확도     {}\n보고서     {}\n모든 실행  {}",
+    "{}: {} rows; {}": "{}: {}행, {}", "order-sensitive {}": "순서에 민감 {}", "TTA orders   {}": "TTA 순서     {}", "TTA scales   {}": "TTA 배율     {}",
+    "the report": "보고서", "evidence.csv": "evidence.csv", "the index of runs": "실행 목록",
+    "{} could not be made, continuing without it: {}{}": "{}을 만들지 못해 없이 계속합니다: {}{}",
+    "{}, of which choosing the best of {} epochs adds {}": "{}, 그중 에폭 {}개에서 최고를 고른 효과 {}",
+    "about {} points": "약 {}점", "less than 0.1 points": "0.1점 미만", "no runs yet": "아직 실행이 없습니다",
+    # %% check
+    "data": "데이터", "model {}": "모델 {}", "device": "장치", "start": "시작", "memory, disk, time": "메모리, 디스크, 시간",
+    "memory, disk, time (estimates)": "메모리, 디스크, 시간(추정)", "label alignment, question {}": "라벨 정렬, 질문 {}",
+    "· {}": "· {}", "! {}": "! {}",
+    "ready: nothing stands in the way": "준비되었습니다. 문제가 없습니다", "ready; look at the lines marked with ! first":
+        "준비되었습니다. 먼저 !로 표시한 줄을 확인하세요", "not ready: see the lines marked with !": "아직 준비되지 않았습니다. !로 표시한 줄을 보세요",
+    "photographs: {}, of which {} cannot be read": "사진: {}장, 그중 {}장을 읽을 수 없습니다", "and {} more": "그 밖에 {}개",
+    "{}: {}, {}, delimiter {}; {}": "{}: {}, {}, 구분자 {}, {}",
+    "{} choices that speak of the others and keep their position in every order, first in {}: {}":
+        "{}에 다른 보기를 가리키는 보기가 있어 순서를 바꾸어도 제자리에 둡니다. 첫째 {}: {}",
+    "{}. If they mean something, say it with answer_style={}": "{}. 뜻이 있다면 answer_style={}로 알려 주세요",
+    "the hub cannot be reached: looked at in its cache, {}": "허브에 연결할 수 없어 캐시를 보았습니다: {}",
+    "fast path: image features are computed once, option orders share a prompt":
+        "최적화된 경로: 이미지 특징을 한 번만 계산하고, 보기 순서들이 프롬프트를 함께 씁니다",
+    "its weights are whole and those of its configuration (names and shapes; their values are not read)":
+        "가중치가 온전하고 설정과 맞습니다(이름과 모양만 보고 값은 읽지 않습니다)",
+    "its weights are not downloaded yet: that is done when the run begins": "가중치를 아직 내려받지 않았습니다. 실행을 시작할 때 내려받습니다",
+    "disk: {} GiB free": "디스크: {} GiB 남음",
+    "how much memory, disk and time it takes depends on the model, and is not known without its config.json":
+        "필요한 메모리, 디스크, 시간은 모델에 달렸으며 config.json 없이는 알 수 없습니다",
+    "fold {} starts from {}; not measured: {}": "폴드 {}: {}에서 시작합니다. 측정하지 않음: {}",
+    "{} training rows, {} test rows": "학습 {}행, 테스트 {}행", "{} training rows, {} test row": "학습 {}행, 테스트 {}행",
+    "{} training row, {} test rows": "학습 {}행, 테스트 {}행", "{} training row, {} test row": "학습 {}행, 테스트 {}행",
+    "adapters on {}: {} layers, of {} linear ones in the language model; they hold {} of all weights":
+        "어댑터: {0}, 언어 모델의 선형 층 {2}개 중 {1}개(모든 가중치의 {3})",
+    "micro-batch {} without checkpointing": "마이크로배치 {}, 체크포인팅 없이", "micro-batch {} with checkpointing": "마이크로배치 {}, 체크포인팅 사용",
+    "trained weights {}, resume points {}, scores {}": "학습한 가중치 {}, 저장점 {}, 점수 {}",
+    "{} ({} left out, their photographs cannot be read), {}": "{}({}행은 사진을 읽을 수 없어 뺌), {}",
+    "tokens per row: mean {}, longest {} (of {} looked at)": "행마다 토큰: 평균 {}, 최대 {}({}을 보았습니다)",
+    "encoding: {} rows/s in one process": "인코딩: 프로세스 하나에서 초당 {}행",
+    "parameters: {}, trained {}": "파라미터: {}, 학습하는 것 {}",
+    "the vision tower of {} runs for every prompt, which this time leaves out": "{}의 비전 타워는 프롬프트마다 돌며, 이 시간에는 들어 있지 않습니다",
+    "memory: {} of {} GiB (weights {}, training state {}, activations {}: {})":
+        "메모리: {1} GiB 중 {0} GiB(가중치 {2}, 학습 상태 {3}, 활성값 {4}: {5})",
+    "{}; training tries what more fits": "{}. 학습할 때 더 들어가는지 시험합니다",
+    "it does not fit: it takes {} or more{}. {} mcvqa models shows what fits here.":
+        "들어가지 않습니다: {}가 넘게 필요합니다{}. {} mcvqa models로 여기에 들어가는 모델을 볼 수 있습니다.",
+    "disk: {} of {} GiB free ({})": "디스크: 남은 {1} GiB 중 {0} GiB({2})", "disk: image features {} GiB{}": "디스크: 이미지 특징 {} GiB{}",
+    " do not fit too: made anew in every step": ", 함께 들어가지 않아 스텝마다 새로 계산합니다",
+    "output_dir={} cannot be written to: choose another (--set output_dir=FOLDER)":
+        "output_dir={}에 쓸 수 없습니다. 다른 폴더를 고르세요(--set output_dir=FOLDER)",
+    "time: {} s a step of {} rows, {} steps; image features {}, training {}, scoring {}, at half of {} TFLOP/s":
+        "시간: {1}행짜리 스텝 하나에 {0}초, {2}스텝; 이미지 특징 {3}, 학습 {4}, 채점 {5}({6} TFLOP/s의 절반으로 계산)",
+    "time_budget={} is shorter: the run will leave out what is worth least, and say what":
+        "time_budget={}이 더 짧습니다: 효과가 작은 것부터 생략하고 무엇을 생략했는지 알려 줍니다",
+    "the {} tokens of the prompt are the same in training and scoring": "프롬프트의 토큰 {}개가 학습과 채점에서 같습니다",
+    "supervised: token {} {} at position {}, predicted from position {}, which is the position that is read":
+        "학습하는 자리: 위치 {2}의 토큰 {0} {1}. 위치 {3}에서 예측하며, 채점도 그 자리를 읽습니다",
+    "in the template's own conversation the letter does not follow this prompt, so the prompt and the letter right behind it are "
+    "trained. The template's own:": "템플릿의 대화에서는 글자가 이 프롬프트 바로 뒤에 오지 않아, 프롬프트와 바로 뒤의 글자를 학습합니다. 템플릿의 대화:",
+    # %% stopping
+    "error: {}": "오류: {}", "Stopped.": "멈췄습니다.", "{} The same command goes on from there.": "{} 같은 명령을 다시 실행하면 거기서부터 이어 합니다.",
+    "Stopped at once by {}. What was saved before is intact.": "{}로 바로 멈췄습니다. 그 전에 저장한 것은 그대로 있습니다.",
+    "Stopped after step {} of fold {}; saved in {}.": "폴드 {1}의 스텝 {0} 다음에 멈췄습니다. {2}에 저장했습니다.",
+    "Stopped after step {} of fold {}; nothing could be saved.": "폴드 {1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다.",
+    "The machine's memory is full. Use less: a smaller image_size, batch_size or num_workers.":
+        "메모리가 부족합니다. image_size, batch_size, num_workers를 줄이세요.",
+    "The machine's memory is full. Finished work is kept. Use less: a smaller image_size (now {}), batch_size (now {}) or num_workers.":
+        "메모리가 부족합니다. 끝난 것은 저장되어 있습니다. image_size(지금 {}), batch_size(지금 {}), num_workers를 줄이세요.",
+    "The GPU's memory is full. Finished work is kept. {}": "GPU 메모리가 부족합니다. 끝난 것은 저장되어 있습니다. {}",
+    "The disk is full or unavailable: {}. {}": "디스크가 가득 찼거나 쓸 수 없습니다: {}. {}",
+    # %% settings
+    "There is no setting {}. Did you mean {}? All settings: mcvqa presets --fields":
+        "{}라는 설정은 없습니다. {}를 뜻하셨나요? 모든 설정: mcvqa presets --fields",
+    "There is no setting {}. All settings: mcvqa presets --fields": "{}라는 설정은 없습니다. 모든 설정: mcvqa presets --fields",
+    "{} is out of range: {} to {}. It is: {}.": "{}은 범위를 벗어났습니다: {}부터 {}까지. 설명: {}.",
+    "{} is none of {}. Did you mean {}?": "{}은 {} 가운데 없습니다. {}를 뜻하셨나요?", "{} is none of {}.": "{}은 {} 가운데 없습니다.",
+    "{} must not be empty. It is: {}.": "{}은 비워 둘 수 없습니다. 설명: {}.", "{}={} is no {}. It is: {}.": "{}={}은 {}이 아닙니다. 설명: {}.",
+    "whole number": "정수", "number": "수", "true or false": "true나 false", "text": "글",
+    "There is no preset {}; there are {}.": "{}라는 프리셋은 없습니다. 있는 것: {}.",
+    "{} must hold 'name: value' lines; it holds a {}.": "{}에는 '이름: 값' 줄이 있어야 하는데 {}이 들어 있습니다.",
+    "There is no configuration file {}.": "설정 파일 {}이 없습니다.", "The configuration file {} cannot be read: {}.": "설정 파일 {}을 읽을 수 없습니다: {}.",
+    "{} is not valid YAML: {}": "{}은 올바른 YAML이 아닙니다: {}", "{} is there twice, again in line {}": "{}이 두 번 나옵니다. 두 번째는 {}행입니다",
+    "aliases (*name) are not read; write the value out": "별칭(*name)은 읽지 않습니다. 값을 그대로 적으세요",
+    "it is nested more than {} deep": "{}단계보다 깊습니다", "it holds more than {} values": "값이 {}개보다 많습니다",
+    "--set {}: write it as name=value, for example --set num_epochs=3.": "--set {}: --set num_epochs=3처럼 이름=값으로 적으세요.",
+    "A Config does not change. Make another one: config = config.replace({}={})":
+        "Config는 바꿀 수 없습니다. 새로 만드세요: config = config.replace({}={})",
+    "train_folds={}: there are folds 0 to {} (n_folds={}, use_kfold={}).":
+        "train_folds={}: 폴드는 0부터 {}까지 있습니다(n_folds={}, use_kfold={}).",
+    "lora_r=0 trains all weights, which 4-bit weights cannot do: set quantization=none.":
+        "lora_r=0은 모든 가중치를 학습하는데 4비트 가중치로는 할 수 없습니다. quantization=none으로 하세요.",
+    "{}=true is a kind of adapters, and lora_r=0 has none: set lora_r to 8 or more.":
+        "{}=true는 어댑터의 한 종류인데 lora_r=0이면 어댑터가 없습니다. lora_r을 8 이상으로 하세요.",
+    "train_orders={} needs shuffle_choices=true: there is one order without it.":
+        "train_orders={}에는 shuffle_choices=true가 필요합니다. 아니면 순서가 하나뿐입니다.",
+    "order_consistency compares the orders of a row: set train_orders to 2 or more, or leave it at 0.":
+        "order_consistency는 한 행의 여러 순서를 비교합니다. train_orders를 2 이상으로 하거나 0으로 두세요.",
+    "user_prompt must contain {question} and {options}.": "user_prompt에는 {question}과 {options}가 있어야 합니다.",
+    "{} uses unknown placeholders {}; there are question, options, letters, hint.":
+        "{}에 모르는 자리표시자 {}가 있습니다. 쓸 수 있는 것: question, options, letters, hint.",
+    "template_arguments={}: write name=value, for example enable_thinking=true.":
+        "template_arguments={}: enable_thinking=true처럼 이름=값으로 적으세요.",
+    "run_name={} is no folder name: {}.": "run_name={}은 폴더 이름으로 쓸 수 없습니다: {}.",
+    "use letters, digits, '-', '_' and '.', at most 200 bytes": "글자, 숫자, '-', '_', '.'을 200바이트까지 쓰세요",
+    "time_budget={} is no length of time. Write 8h30m, 45m or 90s.": "time_budget={}은 시간이 아닙니다. 8h30m, 45m, 90s처럼 적으세요.",
+    "{}={}: the home folder {} is not known. Write the whole path.": "{}={}: 홈 폴더 {}를 알 수 없습니다. 전체 경로를 적으세요.",
+    "file of {} {}; at most {} are read": "{} {} 크기의 파일입니다. {}까지만 읽습니다",
+    "a folder, not a file": "파일이 아니라 폴더입니다", "The settings of the run {} come from its config.yaml: leave --config and --preset out.":
+        "실행 {}의 설정은 그 실행의 config.yaml에서 읽습니다. --config와 --preset을 빼세요.",
+    "Say what to answer: --image, --question and --choices (once for each choice), or else --data.":
+        "무엇에 답할지 알려 주세요: --image, --question, --choices(보기마다 한 번씩)를 주거나 --data를 주세요.",
+    "{} works in one process: start it without a launcher.": "{}은 프로세스 하나로 실행합니다. 런처 없이 시작하세요.",
+    # %% data that cannot be used
+    "There is no {}. Expected: a folder (or .zip) with train.csv, test.csv and photographs. Name it with --set data_dir=FOLDER.":
+        "{}이 없습니다. train.csv, test.csv, 사진이 든 폴더나 .zip이어야 합니다. --data 폴더로 알려 주세요.",
+    "There is no train.csv or test.csv in {}, nor in the folders or a .zip in it{}":
+        "{}과 그 안의 폴더나 .zip에 train.csv도 test.csv도 없습니다{}",
+    "{} holds several archives and no train.csv:{}\nName the one that holds all tables with --set data_dir=FILE, or unpack those with "
+    "train.csv and test.csv there.": "{}에 압축 파일이 여러 개 있고 train.csv가 없습니다:{}\n표가 모두 든 것을 --data 파일로 알려 주거나, "
+    "train.csv와 test.csv가 든 것을 거기에 푸세요.",
+    "{} is neither a folder nor a .zip archive. {}": "{}은 폴더도 .zip도 아닙니다. {}",
+    "{} is neither a table nor a .zip archive.": "{}은 표도 .zip도 아닙니다.",
+    "{} is refused: its entry {} lies outside of the archive's folder.": "{}을 거부했습니다: 항목 {}이 압축 파일의 폴더 밖을 가리킵니다.",
+    "{} is refused: its entry {} is a link or a special file.": "{}을 거부했습니다: 항목 {}은 링크나 특수 파일입니다.",
+    "{} is encrypted. Unpack it by hand and name the folder.": "{}은 암호가 걸려 있습니다. 직접 풀고 그 폴더를 알려 주세요.",
+    "{} is refused: {} MB would become {} MB, more than {} times as much. Unpack it by hand if you trust it.":
+        "{}을 거부했습니다: {} MB가 {} MB가 되어 {}배가 넘습니다. 믿을 수 있다면 직접 푸세요.",
+    "{} needs {} GB in {}; {} GB are free.": "{0}을 풀려면 {2}에 {1} GB가 필요한데 {3} GB가 남았습니다.",
+    "{} cannot be unpacked: {}. Is it a complete .zip? Download it again.": "{}을 풀 수 없습니다: {}. .zip이 온전한가요? 다시 내려받으세요.",
+    "{} has no rows below its header ({}).": "{}에 머리글({}) 아래 행이 없습니다.", "{} is empty.": "{}이 비어 있습니다.",
+    "{} has the columns {}; {}: {}.": "{}의 열은 {}입니다. {}: {}.", "There is no file {}.": "파일 {}이 없습니다.",
+    "{} cannot be read: {}.": "{}을 읽을 수 없습니다: {}.", "{} cannot be read ({})": "{}을 읽을 수 없습니다({})",
+    "{}. Save it again as 'CSV UTF-8'.": "{}. 'CSV UTF-8'로 다시 저장하세요.",
+    "{} is {} that is cut off or damaged. Copy it again, or save it as 'CSV UTF-8'.":
+        "{}은 잘렸거나 손상된 {}입니다. 다시 복사하거나 'CSV UTF-8'로 저장하세요.",
+    "{}: the row that begins in line {} is broken ({}). A text with quotes in it must be written as \"he said \"\"yes\"\" to me\", and "
+    "every quote must be closed.": "{}: {}번째 줄에서 시작하는 행이 깨졌습니다({}). 따옴표가 든 글은 \"he said \"\"yes\"\" to me\"처럼 "
+    "적고, 따옴표는 모두 닫아야 합니다.",
+    "{} is not JSON: {}. Expected: a list of objects, or one object a line.": "{}은 JSON이 아닙니다: {}. 객체의 목록이거나 한 줄에 객체 하나여야 합니다.",
+    "{} is UTF-8 with a damaged character in line {}. Copy it again.": "{}은 UTF-8인데 {}번째 줄의 글자가 손상되었습니다. 다시 복사하세요.",
+    "{} has no answers ({}). Name their column with --set answer_column=NAME.{}":
+        "{}에 정답이 없습니다({}). --set answer_column=이름으로 정답 열을 알려 주세요.{}",
+    "{} has no column {} ({}_column); its columns are {}.": "{}에 열 {}({}_column)이 없습니다. 있는 열: {}.",
+    "{} has no {} column; its columns are {}. Name it with --set {}_column=NAME{}.":
+        "{}에 {} 열이 없습니다. 있는 열: {}. --set {}_column=이름으로 알려 주세요{}.",
+    "{} has no choice columns (a, b, ... or choice1, choice2, ...); its columns are {}.{}":
+        "{}에 보기 열(a, b, ... 또는 choice1, choice2, ...)이 없습니다. 있는 열: {}.{}",
+    "{}: several columns could be the choices: {}. Keep one set, named a, b, c, ...":
+        "{}: 보기 열이 될 수 있는 것이 여럿입니다: {}. 한 벌만 남기고 a, b, c, ...로 이름을 붙이세요.",
+    "{}: several columns could be the {}: {}. Choose with --set {}_column=NAME.":
+        "{}: {} 열이 될 수 있는 것이 여럿입니다: {}. --set {}_column=이름으로 고르세요.",
+    "{} has {} choice columns; there are letters for {}.": "{}에 보기 열이 {}개 있는데 글자는 {}개까지 있습니다.",
+    "{}: a choice column is missing between {} and {}.": "{}: {}와 {} 사이의 보기 열이 없습니다.",
+    "{}: {} of {} answers are not understood.\n  {}\nSay what they mean with --set answer_style={}, or which column holds them with --set "
+    "answer_column=NAME; or write letters into it, as a, b, c, d.": "{0}: 정답 {2}개 중 {1}개를 이해하지 못했습니다.\n  {3}\n"
+    "--set answer_style={4}로 뜻을, 또는 --set answer_column=이름으로 열을 알려 주거나, a, b, c, d 글자로 적으세요.",
+    "{}, row {}, {}: the id {} holds a NUL or a carriage return, which a submission cannot keep. Write the id without it.":
+        "{}, {}행, {}: id {}에 NUL이나 캐리지 리턴이 있어 제출 파일에 쓸 수 없습니다. 빼고 적으세요.",
+    "The photograph in the image cell of the row {} is not whole ({}). Excel cuts cells after 32,767 characters: keep photographs in "
+    "files, and their paths in the table.": "{}행 이미지 셀의 사진이 온전하지 않습니다({}). 엑셀은 32,767자 뒤를 자릅니다. 사진은 파일로 두고 "
+    "표에는 경로를 적으세요.",
+    "{} needs {} to be read: pip install {}. Or save it as 'CSV UTF-8'.": "{}을 읽으려면 {}이 필요합니다: pip install {}. 또는 'CSV UTF-8'로 저장하세요.",
+    "{} cannot be read as {}: {}": "{}을 {}로 읽을 수 없습니다: {}",
+    "{} folds need at least {} groups of different images; rows to validate with: {}, in {}. Use more rows or a smaller n_folds.":
+        "{}폴드에는 서로 다른 사진의 묶음이 적어도 {}개 필요합니다. 검증할 행: {}, {}. 행을 늘리거나 n_folds를 줄이세요.",
+    "validate_on={}: no answered row is from there. There are rows from {}; those of dev.csv are read with use_dev=true.":
+        "validate_on={}: 거기에서 온 정답 있는 행이 없습니다. {}에서 온 행이 있으며, dev.csv의 행은 use_dev=true로 읽습니다.",
+    "No row of {} has an answer that could be understood: nothing to train on.": "{}에 이해할 수 있는 정답이 하나도 없어 학습할 것이 없습니다.",
+    "{} has {} more than once, first {}: each test row needs an id of its own.": "{}에 {}가 두 번 이상 나옵니다. 첫째 {}. 테스트 행마다 id가 달라야 합니다.",
+    "The run {} was trained on other data: {} training rows of {}, now {} of {} (rows, answers or photographs changed).\n{}":
+        "실행 {0}은 다른 데이터로 학습했습니다: {2}의 학습 {1}행, 지금은 {4}의 {3}행(행, 정답, 사진이 바뀌었습니다).\n{5}",
+    "{} of {} {} photographs cannot be read, for example {}: {}\nThey are looked for in {} and its folders. Put them there (or unpack "
+    "the archive they came in) and run the same command again.{}": "{2} 사진 {1}장 중 {0}장을 읽을 수 없습니다. 예: {3}: {4}\n{5}과 그 아래 "
+    "폴더에서 찾습니다. 사진을 거기에 두고(압축 파일이면 풀고) 같은 명령을 다시 실행하세요.{6}",
+    "{} of {} photographs of {} cannot be read, for example {}: {}. They are looked for in {} and its folders.":
+        "{2}의 사진 {1}장 중 {0}장을 읽을 수 없습니다. 예: {3}: {4}. {5}과 그 아래 폴더에서 찾습니다.",
+    "no such file": "그런 파일이 없습니다", "Until then {} holds the answers of the text-only prior{}.": "그때까지 {}에는 글만 보는 모델의 답이 있습니다{}.",
+    "None of the training photographs can be read, so there is nothing to split: mcvqa check names them.":
+        "학습 사진을 하나도 읽을 수 없어 나눌 것이 없습니다. mcvqa check로 어떤 것인지 볼 수 있습니다.",
+    "Fold {} has no answered row to validate with. Use more rows or a smaller n_folds.":
+        "폴드 {}에 검증할 정답 있는 행이 없습니다. 행을 늘리거나 n_folds를 줄이세요.",
+    "{} holds {} of a person and is not overwritten. Choose another --out.": "{}에 사람이 내린 {}이 있어 덮어쓰지 않습니다. --out에 다른 이름을 주세요.",
+    "{} has no column {}; its columns are {}. Expected: {}, as `mcvqa audit RUN` writes them.":
+        "{}에 열 {}이 없습니다. 있는 열: {}. `mcvqa audit RUN`이 쓰는 {}이어야 합니다.",
+    "{} does not fit the data; nothing was applied:\n  {}{}": "{}이 데이터와 맞지 않아 아무것도 적용하지 않았습니다:\n  {}{}",
+    "{}: {}; {} more of this kind (mcvqa eda lists them all)": "{}: {}. 같은 종류가 {}개 더 있습니다(mcvqa eda가 모두 보여 줍니다)",
+    # %% weights of rows, pseudo labels, other runs
+    "row_weights={}: all weights are 0, so there is nothing to learn from.": "row_weights={}: 가중치가 모두 0이라 배울 것이 없습니다.",
+    "row_weights={}: there is no such file. Write votes, confidence, or a file with id and weight.":
+        "row_weights={}: 그런 파일이 없습니다. votes, confidence, 또는 id와 weight가 든 파일을 적으세요.",
+    "row_weights: {} has no {}; its columns are {}.": "row_weights: {}에 {}이 없습니다. 있는 열: {}.",
+    "row_weights=votes: no training row has votes. Omit it, or name a file with id and weight.":
+        "row_weights=votes: 표(votes)가 있는 학습 행이 없습니다. 빼거나, id와 weight가 든 파일을 적으세요.",
+    "{}={} is this run itself. Choose another run_name for this one.": "{}={}은 이 실행 자신입니다. 이 실행의 run_name을 다르게 하세요.",
+    "{}: the run {} was trained on other rows, labels or photographs, so its models may have learned from rows that this run validates "
+    "with. Train it with {} as this run.": "{}: 실행 {}은 다른 행, 정답, 사진으로 학습해서 이 실행이 검증에 쓰는 행을 배웠을 수 있습니다. "
+    "이 실행과 같은 {}로 학습하세요.",
+    "{}: {} is no number of at least 0.": "{}: {}은 0 이상의 수가 아닙니다.", "{}: {}, but an earlier row of this id has {}.":
+        "{}: {}인데 같은 id의 앞 행은 {}입니다.",
+    "{}: the folds of the run {} are not known ({}): run it again.": "{}: 실행 {}의 폴드를 알 수 없습니다({}). 다시 실행하세요.",
+    "pseudo: there is no test.csv, so there are no rows without labels.": "pseudo: test.csv가 없어 정답 없는 행이 없습니다.",
+    "pseudo={}: no test row is left to learn from. The most probable answer has a probability of {} (an answer without one counts as {}), "
+    "pseudo_min is {}: lower it.": "pseudo={}: 배울 테스트 행이 없습니다. 가장 확실한 답의 확률이 {}인데(확률이 없는 답은 {}로 칩니다) "
+    "pseudo_min은 {}입니다. 낮추세요.",
+    "pseudo={}: there is no such file.": "pseudo={}: 그런 파일이 없습니다.", "pseudo: {}": "pseudo: {}",
+    "pseudo: the run {} has no test scores of fold {}: finish it first.": "pseudo: 실행 {}에 폴드 {}의 테스트 점수가 없습니다. 먼저 끝내세요.",
+    "pseudo: {} has answers to {}, such as {}: leave them out.": "pseudo: {}에 {}의 답이 있습니다. 예: {}. 빼세요.",
+    "{}: row {} is in fold {} here and in fold {} of the run {}, whose models may so have learned from rows that this run validates with. "
+    "Give both {}.": "{0}: {1}행은 여기서 폴드 {2}, 실행 {4}에서 폴드 {3}에 있어, 그 모델이 이 실행의 검증 행을 배웠을 수 있습니다. 둘에 같은 {5}를 주세요.",
+    "{}: the run {} has no scores of its current weights: finish it first (mcvqa run).":
+        "{}: 실행 {}에 지금 가중치의 점수가 없습니다. 먼저 끝내세요(mcvqa run).",
+    "{}: the run {} has no {}: finish it first (mcvqa run).": "{}: 실행 {}에 {}이 없습니다. 먼저 끝내세요(mcvqa run).",
+    "{}: the run {} answered other test rows ({}): questions, choices or photographs differ. Score it on these (mcvqa predict {} --data "
+    "{}), or omit it.": "{}: 실행 {}은 다른 테스트 행({})에 답했습니다(질문, 보기, 사진이 다름). 이 행으로 채점하거나"
+    "(mcvqa predict {} --data {}) 빼세요.",
+    "{}: {} is damaged, so the data of the run {} are unknown.": "{}: {}이 손상되어 실행 {}의 데이터를 알 수 없습니다.",
+    "There is no run {}: {} is missing. {} Name one, or give the path of experiments/<run>.":
+        "실행 {}이 없습니다: {}이 없습니다. {} 그 가운데 하나를 적거나 experiments/<run>의 경로를 주세요.",
+    "The runs here are: {}.": "여기 있는 실행: {}.", "There are no runs yet.": "아직 실행이 없습니다.",
+    "There is no run {}: {} is missing. mcvqa experiments lists the runs.": "실행 {}이 없습니다: {}이 없습니다. mcvqa experiments로 목록을 볼 수 있습니다.",
+    "The run {} has no scores: finish it first (mcvqa run).": "실행 {}에 점수가 없습니다. 먼저 끝내세요(mcvqa run).",
+    "members: names must be distinct ({}). Rename a file.": "members: 이름이 서로 달라야 합니다({}). 파일 이름을 바꾸세요.",
+    "members: {} does not exist. Name 'prior', a prediction file (.csv) or a run in this folder.":
+        "members: {}이 없습니다. 'prior', 예측 파일(.csv), 또는 이 폴더의 실행을 적으세요.",
+    "The run {} cannot be shown beside itself: name two runs.": "실행 {}을 자기 자신과 나란히 볼 수 없습니다. 실행 둘을 적으세요.",
+    "There is no fold {}: the settings have folds {}.": "폴드 {}이 없습니다. 설정에는 폴드 {}이 있습니다.",
+    "There is no fold {}: the run has folds {}.": "폴드 {}이 없습니다. 실행에는 폴드 {}이 있습니다.",
+    "Fold {} of the run {} is not trained: finish it (mcvqa run){}.": "실행 {1}의 폴드 {0}을 아직 학습하지 않았습니다. 끝내세요(mcvqa run){2}.",
+    "Fold {} of the run {} {}. Score it first, with the settings given here: mcvqa predict {}":
+        "실행 {1}의 폴드 {0}: {2}. 먼저 이 설정으로 채점하세요: mcvqa predict {3}",
+    "The weights of fold {} in {} are unfinished or of other settings, rows or code: train first (mcvqa train).":
+        "{1}에 있는 폴드 {0}의 가중치는 끝나지 않았거나 설정, 행, 코드가 다릅니다. 먼저 학습하세요(mcvqa train).",
+    "Within the time budget of {} no fold was trained and scored{}. {}Run the same command again to continue. For more speed: a smaller "
+    "image_size, use_sample=true, a GPU.": "시간 예산 {} 안에 학습하고 채점한 폴드가 없습니다{}. {}같은 명령을 다시 실행하면 이어 합니다. "
+    "더 빠르게 하려면 image_size를 줄이거나, use_sample=true로 하거나, GPU를 쓰세요.",
+    "The time budget of {} ended during the ensemble or the report. {}mcvqa report {} finishes it.":
+        "앙상블이나 보고서를 만드는 동안 시간 예산 {}이 끝났습니다. {}mcvqa report {}로 마칠 수 있습니다.",
+    "resume_from={} holds no checkpoints/{}. It has the runs {}: give the settings that one of them was trained with.":
+        "resume_from={}에 checkpoints/{}이 없습니다. 실행 {}이 있으니 그 가운데 하나를 학습한 설정을 주세요.",
+    "resume_from={} holds no checkpoints/{}. Name the folder that an earlier session wrote to: the one with checkpoints/, experiments/ "
+    "and logs/ in it.": "resume_from={}에 checkpoints/{}이 없습니다. 이전 세션이 쓴 폴더(checkpoints/, experiments/, logs/가 든 것)를 적으세요.",
+    "Fold {} was trained by version 0.1 with other settings or data, or its weights are damaged. It is not replaced without being asked: "
+    "delete {} and {} to train it again, or choose another name (--set run_name=...).": "폴드 {}은 0.1판이 다른 설정이나 데이터로 학습했거나 "
+    "가중치가 손상되었습니다. 묻지 않고 바꾸지 않습니다: 다시 학습하려면 {}과 {}를 지우고, 아니면 다른 이름을 고르세요(--set run_name=...).",
+    "{} is damaged or missing ({}): delete {} and train this fold again.": "{}이 손상되었거나 없습니다({}). {}을 지우고 이 폴드를 다시 학습하세요.",
+    "{} is damaged or missing: delete {} and train this fold again.": "{}이 손상되었거나 없습니다. {}을 지우고 이 폴드를 다시 학습하세요.",
+    "There is no checkpoint in {}: train first (mcvqa train).": "{}에 체크포인트가 없습니다. 먼저 학습하세요(mcvqa train).",
+    "{} could not be written: {}. Free some space (cache/ may be deleted) or reconnect the disk, then run the same command again":
+        "{}을 쓰지 못했습니다: {}. 공간을 비우거나(cache/는 지워도 됩니다) 디스크를 다시 연결하고 같은 명령을 다시 실행하세요",
+    "output_dir={} has {} GiB free; training needs {}: {}.\nMake space (cache/ may be deleted), train fewer folds (--set train_folds=0) or a "
+    "smaller lora_r, or choose another folder: --set output_dir=FOLDER.": "output_dir={}에 {} GiB가 남았는데 학습에는 {}가 필요합니다: {}.\n"
+    "공간을 비우거나(cache/는 지워도 됩니다) 폴드를 줄이거나(--set train_folds=0) lora_r을 줄이거나, 다른 폴더를 고르세요: --set output_dir=FOLDER.",
+    "{} was ended by {}. Its full output: {}": "{}이 {}로 끝났습니다. 자세한 출력: {}",
+    # %% predictions and submissions
+    "There is nothing to combine: no member has been scored yet.": "합칠 것이 없습니다. 아직 아무것도 채점하지 않았습니다.",
+    "{} has duplicate rows: {}.": "{}에 중복된 행이 있습니다: {}.", "{} has no scores for {}.": "{}에 {}의 점수가 없습니다.",
+    "{} has a different number of choices than {}: {}.": "{}은 {}과 보기 수가 다릅니다: {}.",
+    "{} has no usable log-probabilities (NaN or infinite): {}.": "{}에 쓸 수 있는 로그 확률이 없습니다(NaN이나 무한대): {}.",
+    "{} has no prediction for {}.": "{}에 {}의 예측이 없습니다.",
+    "{} contains none of the test ids; its columns are {}.": "{}에 테스트 id가 하나도 없습니다. 있는 열: {}.",
+    "{}: which column holds the answers? Name it 'answer', or give probabilities in columns a, b, c, ... Its columns are {}.":
+        "{}: 답이 든 열을 알 수 없습니다. 'answer'로 이름을 붙이거나 a, b, c, ... 열에 확률을 주세요. 있는 열: {}.",
+    "{}: probabilities must be 0 or more and sum to 1 over a row's choices; they are not in {}.":
+        "{}: 확률은 0 이상이고 한 행의 보기에서 더해 1이어야 하는데 {}에서 그렇지 않습니다.",
+    "{}: no answer could be parsed, the first is {}. Expected letters, choice texts or sentences.":
+        "{}: 해석할 수 있는 답이 없습니다. 첫째는 {}. 글자, 보기의 글, 또는 문장이어야 합니다.",
+    "Neither sample_submission.csv nor train.csv shows how the submission's answers are written. Choose with --set submission_style={}.":
+        "sample_submission.csv에도 train.csv에도 답을 적는 방식이 없습니다. --set submission_style={}로 고르세요.",
+    "{}: {} for {}.": "{0}: {2}에 {1}.", "{} was not written: {}": "{}을 쓰지 않았습니다: {}",
+    "The file begins with a byte order mark; save it as UTF-8 without BOM.": "파일이 바이트 순서 표식(BOM)으로 시작합니다. BOM 없는 UTF-8로 저장하세요.",
+    "The file is not a CSV table in UTF-8: {}.": "파일이 UTF-8 CSV가 아닙니다: {}.",
+    # %% the device
+    "device={} is not available here. Use --set device=auto, or switch on a GPU (Kaggle: Settings > Accelerator > GPU T4; Colab: Runtime "
+    "> Change runtime type > T4).": "device={}을 여기서 쓸 수 없습니다. --set device=auto로 하거나 GPU를 켜세요(캐글: Settings > Accelerator > "
+    "GPU T4, 코랩: 런타임 > 런타임 유형 변경 > T4).",
+    "4-bit weights ({}) need bitsandbytes: pip install bitsandbytes. Or do without: --set quantization=none.":
+        "4비트 가중치({})에는 bitsandbytes가 필요합니다: pip install bitsandbytes. 없이 하려면: --set quantization=none.",
+    "gpu_profile=t4 rehearses a T4 on another NVIDIA GPU, and this run computes on {}: --set gpu_profile=own.":
+        "gpu_profile=t4는 다른 NVIDIA GPU로 T4를 연습하는데 이 실행은 {}에서 계산합니다: --set gpu_profile=own.",
+    "{} cannot run this build of torch ({}). On Kaggle choose 'GPU T4 x2' instead of P100.":
+        "{}에서 이 torch를 돌릴 수 없습니다({}). 캐글에서는 P100 대신 'GPU T4 x2'를 고르세요.",
+    "{} processes need {} GPUs, but here are {}: start one process for each GPU.":
+        "프로세스 {}개에는 GPU {}개가 필요한데 {}개가 있습니다. GPU마다 프로세스 하나를 시작하세요.",
+    "The processes met to compute on {}: start this run in a program of its own.": "프로세스들이 {}에서 계산하도록 만났습니다. 이 실행은 따로 시작하세요.",
+    # %% the model
+    "The model {} could not be loaded: {}\nExpected a hub name such as Qwen/Qwen2.5-VL-3B-Instruct (with internet switched on), a folder "
+    "that holds config.json, tokenizer and weights, or 'tiny'.": "모델 {}을 읽지 못했습니다: {}\nQwen/Qwen2.5-VL-3B-Instruct 같은 허브의 "
+    "이름(인터넷을 켜고), config.json·토크나이저·가중치가 든 폴더, 또는 'tiny'여야 합니다.",
+    "{} is not downloaded yet and {} cannot be reached ({}): switch the internet on, or set model_id to a folder that holds the model":
+        "{}을 아직 내려받지 않았고 {}에 연결할 수 없습니다({}). 인터넷을 켜거나 model_id에 모델이 든 폴더를 적으세요",
+    "revision={} is for models on the hub, and {} is none.": "revision={}은 허브의 모델에 쓰는데 {}은 허브의 모델이 아닙니다.",
+    "{} holds adapters ({}), not a model to train. Set model_id to the model they were made for{}.":
+        "{}에는 학습할 모델이 아니라 어댑터({})가 있습니다. model_id에 그 어댑터의 모델을 적으세요{}.",
+    "{} is no model that answers questions about pictures: transformers {} does not list the type {} among its models of images and text "
+    "(AutoModelForImageTextToText). Set model_id to another model.": "{}은 사진에 관한 질문에 답하는 모델이 아닙니다: transformers {}의 "
+    "이미지·글 모델(AutoModelForImageTextToText)에 {} 유형이 없습니다. model_id에 다른 모델을 적으세요.",
+    "The weights in {} are not those that its config.json describes: {}.\nParts of the model would be random. Copy or download the whole "
+    "folder again, or set model_id to another model.": "{}의 가중치가 config.json과 다릅니다: {}.\n모델의 일부가 무작위가 됩니다. 폴더를 모두 다시 "
+    "복사하거나 내려받거나, model_id에 다른 모델을 적으세요.",
+    "{} has no weights: expected {}, or {} and the files it names.": "{}에 가중치가 없습니다. {}, 또는 {}과 거기 적힌 파일이 있어야 합니다.",
+    "{} lacks {} of {} weight files, first {}: copy or download the whole folder.":
+        "{0}에 가중치 파일 {2}개 중 {1}개가 없습니다. 첫째 {3}. 폴더를 모두 복사하거나 내려받으세요.",
+    "{} has no tokenizer ({}): copy or download the whole folder.": "{}에 토크나이저({})가 없습니다. 폴더를 모두 복사하거나 내려받으세요.",
+    "{} is damaged ({}): copy or download it again.": "{}이 손상되었습니다({}). 다시 복사하거나 내려받으세요.",
+    "{} is cut off or damaged ({}): copy or download it again.": "{}이 잘렸거나 손상되었습니다({}). 다시 복사하거나 내려받으세요.",
+    "{} is gated: accept its terms at {}/{}, make a token at {}/settings/tokens and set it as the environment variable HF_TOKEN (on Kaggle: "
+    "Add-ons, Secrets).": "{}은 승인이 필요한 모델입니다. {}/{}에서 약관에 동의하고 {}/settings/tokens에서 토큰을 만들어 환경 변수 HF_TOKEN에 "
+    "넣으세요(캐글: Add-ons, Secrets).",
+    "{} has no version revision={} on the hub.": "허브의 {}에 revision={}이 없습니다.",
+    "There is no model {} on the hub, or it is private: check its name; if it is yours, set HF_TOKEN.":
+        "허브에 모델 {}이 없거나 비공개입니다. 이름을 확인하고, 자신의 것이면 HF_TOKEN을 설정하세요.",
+    "{} refuses {}: {}": "{}이 {}을 거부했습니다: {}",
+    "The language model of {} has no linear layers {}; it has {}. Set target_modules to some of them, or to all-linear.":
+        "{}의 언어 모델에 선형 층 {}이 없습니다. 있는 것: {}. target_modules에 그 가운데 일부나 all-linear를 적으세요.",
+    "lora_vision=true does not work with models of type {}, only with Qwen2-VL, Qwen2.5-VL and Qwen3-VL: set lora_vision=false.":
+        "lora_vision=true는 {} 유형에서 되지 않고 Qwen2-VL, Qwen2.5-VL, Qwen3-VL에서만 됩니다. lora_vision=false로 하세요.",
+    "Models of type {} cannot be trained here: their language model ({}) is not a stack of layers with linear projections. Models of type "
+    "{} can, and most others.": "{} 유형의 모델은 학습할 수 없습니다: 언어 모델({})이 선형 사영으로 된 층의 묶음이 아닙니다. {} 유형과 다른 대부분은 "
+    "학습할 수 있습니다.",
+    "The model's answers to the questions {} are not finite numbers: {}. Try --set precision=float32, or bfloat16 on a newer GPU.":
+        "질문 {}에 대한 모델의 답이 유한한 수가 아닙니다: {}. --set precision=float32로, 최신 GPU라면 bfloat16으로 해 보세요.",
+    "values that are no numbers stay so in float32 (are the weights damaged?)": "float32에서도 수가 아닌 값이 나옵니다(가중치가 손상되었나요?)",
+    "transformers {} computes wrong image positions (5.4.0 to 5.5.3 do). Fix: pip install 'transformers>=5.5.4' and restart.":
+        "transformers {}는 이미지 위치를 잘못 계산합니다(5.4.0~5.5.3). pip install 'transformers>=5.5.4'를 하고 다시 시작하세요.",
+    "{} has no chat template (chat_template.jinja): copy or download the whole folder.":
+        "{}에 채팅 템플릿(chat_template.jinja)이 없습니다. 폴더를 모두 복사하거나 내려받으세요.",
+    "{} has no processor with a chat template for images: it is no model that answers questions about pictures in a conversation. Look "
+    "for a variant whose name ends in Instruct, chat or it.": "{}에 이미지용 채팅 템플릿이 없습니다. 대화로 사진에 관한 질문에 답하는 모델이 "
+    "아닙니다. 이름이 Instruct, chat, it로 끝나는 것을 찾아보세요.",
+    "{} is of type {}, of which adapters are trained here, with the settings of the published models. Set lora_r to 8 or more.":
+        "{}은 {} 유형이며, 여기서는 공개된 모델의 설정으로 어댑터를 학습합니다. lora_r을 8 이상으로 하세요.",
+    "{}: its config.json asks for an activation, dropout or rotary positions that the published models of type {} do not have, and that "
+    "are not known here.": "{}: config.json이 {} 유형의 공개된 모델에 없는 활성 함수, 드롭아웃, 회전 위치를 요구하는데 여기서는 모르는 것입니다.",
+    "4-bit weights are not where they should be, for example {}. Set quantization=none.":
+        "4비트 가중치가 있어야 할 곳에 없습니다. 예: {}. quantization=none으로 하세요.",
+    "{} holds no weights as safetensors; other formats can run code when they are read, and are not.":
+        "{}에 safetensors 가중치가 없습니다. 다른 형식은 읽을 때 코드를 실행할 수 있어 읽지 않습니다.",
+    "quantization=4bit packs weights that are in full, and {} has {} weights, which are unpacked: set quantization=none, or model_id to "
+    "the original model.": "quantization=4bit는 압축되지 않은 가중치를 압축하는데 {}의 가중치는 {}라 풀어서 씁니다. quantization=none으로 하거나 "
+    "model_id에 원래 모델을 적으세요.",
+    "The processor of {} could not be loaded: {}\nMany want torchvision (in the version that suits torch), num2words or timm: pip install "
+    "'mcvqa[vlm]'.": "{}의 프로세서를 읽지 못했습니다: {}\ntorchvision(torch에 맞는 판), num2words, timm이 필요한 것이 많습니다: pip install "
+    "'mcvqa[vlm]'.",
+    "The adapters in {} are not those of this model: {} tensors differ or are missing, first {}. Delete the folder and train this fold "
+    "again, or set model_id to the model they were made for.": "{}의 어댑터는 이 모델의 것이 아닙니다: 텐서 {}개가 다르거나 없습니다. 첫째 {}. 폴더를 "
+    "지우고 이 폴드를 다시 학습하거나, model_id에 그 어댑터의 모델을 적으세요.",
+    "{} pads on the left although it is asked to pad on the right.": "{}은 오른쪽을 채우라고 해도 왼쪽을 채웁니다.",
+    "The letters are other tokens after a prompt with a picture than after one without.":
+        "글자의 토큰이 사진이 있는 프롬프트 뒤와 없는 프롬프트 뒤에서 다릅니다.",
+    "{} refuses a prompt {} a photograph: {}\nThe model has to take both kinds: a test row whose photograph is missing is asked from its "
+    "text.": "{}은 사진이 {} 프롬프트를 거부합니다: {}\n모델은 두 가지를 모두 받아야 합니다. 사진이 없는 테스트 행은 글만으로 묻습니다.",
+    "The weights of {} are packed by {} (quantization_config in config.json), which is for inference. Set model_id to the original model, "
+    "with quantization=4bit, or to a folder in 4 bits of bitsandbytes (-bnb-4bit).": "{}의 가중치는 {}으로 압축되어 있어(config.json의 "
+    "quantization_config) 추론에만 쓸 수 있습니다. quantization=4bit와 함께 model_id에 원래 모델을 적거나, bitsandbytes 4비트(-bnb-4bit) "
+    "폴더를 적으세요.",
+    "The prompt of question {} holds {} image placeholders instead of {}. The chat template of the tokenizer does not suit this model.":
+        "질문 {0}의 프롬프트에 이미지 자리표시자가 {2}개가 아니라 {1}개 있습니다. 토크나이저의 채팅 템플릿이 이 모델과 맞지 않습니다.",
+    "template_arguments: the chat template does not read {}; it reads {}.": "template_arguments: 채팅 템플릿은 {}을 읽지 않고 {}을 읽습니다.",
+    "Two letters share a token: this tokenizer cannot tell the answers apart.": "두 글자의 토큰이 같아 이 토크나이저로는 답을 구별할 수 없습니다.",
+    "The chat template is no Jinja template: {}.": "채팅 템플릿이 Jinja 템플릿이 아닙니다: {}.",
+    "{}\nThe prompt:\n{}\nIts conversation:\n{}": "{}\n프롬프트:\n{}\n대화:\n{}",
+    "The text with the letter {} does not begin with the tokens of the prompt.": "글자 {}이 든 글이 프롬프트의 토큰으로 시작하지 않습니다.",
+    "The letter {} is not one token of its own after the prompt.": "프롬프트 뒤에서 글자 {}이 토큰 하나가 아닙니다.",
+    "The model's chat template refuses the conversation: {}\nIf it knows no system message, put what is wanted into user_prompt and set "
+    "system_prompt= (nothing): the message is then left out.": "모델의 채팅 템플릿이 대화를 거부합니다: {}\n시스템 메시지를 모르는 템플릿이라면 내용을 "
+    "user_prompt에 넣고 system_prompt=로 비우세요. 그러면 그 메시지를 뺍니다.",
+    "chat_template={} cannot be read ({}).": "chat_template={}을 읽을 수 없습니다({}).",
+    "{} changed since the survey, first {}. Put the originals back, or run the same command again to use the new ones; if this message "
+    "comes again, delete pictures-*.json in cache/ of the output folder.": "{}이 살펴본 뒤에 바뀌었습니다. 첫째 {}. 원래 것을 되돌려 놓거나, 새 것을 "
+    "쓰려면 같은 명령을 다시 실행하세요. 이 말이 또 나오면 출력 폴더의 cache/에서 pictures-*.json을 지우세요.",
+    "{} has no finite features, not even in float32: the model's weights are damaged.":
+        "{}의 특징이 float32에서도 유한하지 않습니다. 모델의 가중치가 손상되었습니다.",
+    "gpus_per_model={}, and there {} {} for it here. Set it to auto or to fewer.":
+        "gpus_per_model={0}인데 여기서 쓸 수 있는 것은 {2}입니다. auto나 더 작은 수로 하세요.",
+    "{} GPU": "GPU {}개", "{} GPUs": "GPU {}개",
+    "{} would be divided among several GPUs (gpus_per_model={}), which {} cannot: only adapters on the layers of the fast path are trained so. Take a smaller model, or set gpus_per_model=1.":
+        "{}을 여러 GPU에 나누어야 하는데(gpus_per_model={}) {}로는 할 수 없습니다. 최적화된 경로의 층에 붙인 어댑터만 그렇게 학습합니다. 더 작은 모델을 쓰거나 gpus_per_model=1로 하세요.",
+    "A model over several GPUs (gpus_per_model) is computed by the fast layers, which these settings leave: set use_dora=false, and lora_r to 8 or more.":
+        "여러 GPU에 나눈 모델(gpus_per_model)은 최적화된 층으로 계산하는데 이 설정에서는 쓰지 않습니다. use_dora=false로, lora_r을 8 이상으로 하세요.",
+    "{} does not fit: its weights and the training state of its adapters are {} GiB, and each GPU needs {} GiB more to compute; there are {} GiB of memory (of which {} are used).{} Take more GPUs or a smaller model: nothing is moved to the CPU, which would take days.":
+        "{0}이 들어가지 않습니다: 가중치와 어댑터의 학습 상태가 {1} GiB이고 GPU마다 계산에 {2} GiB가 더 필요한데 메모리는 {3} GiB입니다(그중 {4}를 씁니다).{5} GPU를 늘리거나 더 작은 모델을 쓰세요. CPU로는 옮기지 않습니다. 며칠이 걸리기 때문입니다.",
+    # %% starting from adapters
+    "start_from: the adapters in {} do not fit model_id={}: {} tensors differ, first {}. Set model_id to the model that they were made for.":
+        "start_from: {}의 어댑터가 model_id={}과 맞지 않습니다: 텐서 {}개가 다릅니다. 첫째 {}. model_id에 그 어댑터의 모델을 적으세요.",
+    "{} adapters of {} were not loaded, first {}.": "{1}의 어댑터 {0}개를 읽지 못했습니다. 첫째 {2}.",
+    "start_from: {} holds adapters of the type {}; training here goes on from LoRA only.":
+        "start_from: {}의 어댑터는 {} 종류입니다. 여기서는 LoRA에서만 이어 학습합니다.",
+    "start_from: {} has other ranks or scales in some layers ({}), which no setting here says.":
+        "start_from: {}의 일부 층({})은 랭크나 배율이 다른데 그런 설정이 없습니다.",
+    "start_from: the adapters in {} have {}, the settings {}. Adapters keep their shape and scale: --set {}":
+        "start_from: {}의 어댑터는 {}, 설정은 {}입니다. 어댑터는 모양과 배율을 그대로 둡니다: --set {}",
+    "start_from: the adapters in {} were made for {}, and model_id={}. Set model_id to that model. If it is the same one under another "
+    "name, change base_model_name_or_path in {}.": "start_from: {}의 어댑터는 {}에 맞춘 것인데 model_id={}입니다. model_id에 그 모델을 적으세요. "
+    "이름만 다른 같은 모델이면 {}의 base_model_name_or_path를 바꾸세요.",
+    "start_from: the adapters in {} are on {}, the settings put them on {}. {}": "start_from: {}의 어댑터는 {}에 있는데 설정은 {}에 둡니다. {}",
+    "start_from: the adapters in {} were trained on other weights than those of model_id={}. Set model_id to the model that they were "
+    "made for.": "start_from: {}의 어댑터는 model_id={}과 다른 가중치에서 학습했습니다. model_id에 그 어댑터의 모델을 적으세요.",
+    "start_from: {} is cut off or damaged ({}): copy it again.": "start_from: {}이 잘렸거나 손상되었습니다({}). 다시 복사하세요.",
+    "start_from={} holds no adapters ({}). It is a whole model: set model_id to it.":
+        "start_from={}에 어댑터({})가 없습니다. 온전한 모델이니 model_id에 적으세요.",
+    "start_from={} holds no adapters ({}). Name an exported folder, or that of a trained fold or run.":
+        "start_from={}에 어댑터({})가 없습니다. 내보낸 폴더나, 학습한 폴드나 실행의 폴더를 적으세요.",
+    "start_from goes on from adapters, and lora_r=0 trains whole weights: set model_id to their folder.":
+        "start_from은 어댑터에서 이어 하는데 lora_r=0은 가중치를 모두 학습합니다. model_id에 그 폴더를 적으세요.",
+    "start_from={}: there is no such folder.": "start_from={}: 그런 폴더가 없습니다.",
+    "start_from: {} has no {}; other formats can run code when they are read, and are not read here.":
+        "start_from: {}에 {}이 없습니다. 다른 형식은 읽을 때 코드를 실행할 수 있어 읽지 않습니다.",
+    "augment= is a function of this process, which others do not have: set executor=inline.":
+        "augment=는 이 프로세스의 함수라 다른 프로세스에는 없습니다. executor=inline으로 하세요.",
+    "The run {} started from {}, and would go on from {}. {}": "실행 {}은 {}에서 시작했는데 {}에서 이어 하게 됩니다. {}",
+    "The run {} learned from rows that another augment= changed, or none. {}": "실행 {}은 다른 augment=로 바꾼(또는 바꾸지 않은) 행에서 배웠습니다. {}",
+    "start_from={} belongs to the run itself. Name another run: --set run_name=...":
+        "start_from={}은 이 실행 자신의 것입니다. 다른 이름을 주세요: --set run_name=...",
+    "Fold {} of the run {} started from other weights than {} holds now. {}": "실행 {1}의 폴드 {0}은 지금 {2}에 있는 것과 다른 가중치에서 시작했습니다. {3}",
+    "start_from={}: that run has no fold {}, which would start from it. Name one of its folds, such as {}, or train only the folds that it "
+    "has: --set train_folds=0": "start_from={}: 그 실행에는 여기서 시작할 폴드 {}이 없습니다. {} 같은 폴드를 적거나, 있는 폴드만 학습하세요: "
+    "--set train_folds=0",
+    # %% answering new questions
+    "There is no {}. Name a table (CSV, JSON, Parquet, Excel), a folder or a .zip with one.":
+        "{}이 없습니다. 표(CSV, JSON, Parquet, Excel)나, 표가 든 폴더나 .zip을 적으세요.",
+    "{} holds {}. Name the one to answer: --data FILE.": "{}에 {}가 있습니다. 답할 것을 적으세요: --data 파일.",
+    "A question has 2 to {} choices, not {}: give each choice by itself.": "보기는 2개부터 {}개까지인데 {}개입니다. 보기를 하나씩 주세요.",
+    "Choice {} is empty.": "보기 {}가 비어 있습니다.",
+    "image is a {}; a path, bytes or a PIL image is expected.": "image가 {}입니다. 경로, bytes, PIL 이미지여야 합니다.",
+    "{} holds other rows or photographs than those that the run was trained on": "{}에 실행이 학습한 것과 다른 행이나 사진이 있습니다",
+    "{} is missing: mcvqa ensemble {} writes it": "{}이 없습니다: mcvqa ensemble {}로 만듭니다",
+    "the run's data cannot be read: {}": "실행의 데이터를 읽을 수 없습니다: {}",
+    "--out {} is {}: name another file.": "--out {}은 {}입니다. 다른 파일을 적으세요.",
+    "--out {} lies in {}, where runs keep their files: name another folder.": "--out {}은 실행의 파일이 있는 {} 안입니다. 다른 폴더를 적으세요.",
+    "{}: {} rows": "{}: {}행", "{} rows of {}, answered by folds {} of {}": "{1}의 {0}행에 {3}의 폴드 {2}로 답합니다",
+    "{} does not hold the weights that were recorded when the fold was trained. Copy the run's own folder back, or delete it and train "
+    "this fold again.": "{}의 가중치는 폴드를 학습했을 때 기록한 것이 아닙니다. 실행의 원래 폴더를 되돌려 놓거나, 지우고 이 폴드를 다시 학습하세요.",
+    # %% seeds, the final model, averages, models over several GPUs
+    "The run {} lacks {}: finish it (mcvqa run){}.": "실행 {}에 {}이 없습니다. 끝내세요(mcvqa run){}.",
+    "There is {}: the run has {}.": "{}입니다. 실행에 있는 것: {}.",
+    "--fold {}: write the number of a fold, counted from 0, or final.": "--fold {}: 0부터 세는 폴드 번호나 final을 적으세요.",
+    "average=auto compares all folds' weights of the last step: set keep=last, and no time_budget.":
+        "average=auto는 모든 폴드의 마지막 스텝 가중치를 비교합니다. keep=last로 하고 time_budget은 빼세요.",
+    "average=auto: the run {} has no validation scores of its weights. Train it again, or set average=as_set.":
+        "average=auto: 실행 {}에 가중치의 검증 점수가 없습니다. 다시 학습하거나 average=as_set으로 하세요.",
+    "config.json of {} is damaged: {}.{} is {}. Get it again.": "{}의 config.json이 손상되었습니다: {}.{}이 {}입니다. 다시 받으세요.",
+    "{} is {}. Copy the model's files into a folder of their own.": "{}은 {}입니다. 모델의 파일을 따로 폴더에 복사하세요.",
+    "gpus_per_model={}: a process finds {} here. Set it to auto or to fewer.": "gpus_per_model={}: 프로세스 하나가 쓸 수 있는 것은 {}입니다. auto나 더 작은 수로 하세요.",
+    "{} would be divided among several GPUs (gpus_per_model={}), and {} has no fast path, which alone can be. Take a smaller model, or set gpus_per_model=1.":
+        "{}을 여러 GPU에 나누어야 하는데(gpus_per_model={}) {}에는 최적화된 경로가 없어 나눌 수 없습니다. 더 작은 모델을 쓰거나 gpus_per_model=1로 하세요.",
+    "gpus_per_model={} does not go together with torchrun or accelerate launch, whose processes have one GPU each. Start the run as usual: one process computes on all GPUs of a model, others on the other GPUs.":
+        "gpus_per_model={}은 프로세스마다 GPU가 하나인 torchrun이나 accelerate launch와 함께 쓸 수 없습니다. 보통대로 시작하세요. 한 프로세스가 모델의 모든 GPU에서, 다른 프로세스는 나머지 GPU에서 계산합니다.",
+    "gpus_per_model={} divides a model among NVIDIA GPUs, and this run computes on {}: set gpus_per_model=auto.":
+        "gpus_per_model={}은 모델을 NVIDIA GPU에 나누는데 이 실행은 {}에서 계산합니다. gpus_per_model=auto로 하세요.",
+    "The model needs {} GPUs: with executor=ray set gpus_per_model={}.": "모델에 GPU {}개가 필요합니다. executor=ray라면 gpus_per_model={}로 하세요.",
+    "weights: {}": "가중치: {}", "seeds: {}": "시드: {}", "n_seeds={}: {}": "n_seeds={}: {}", "left out: {}": "생략: {}",
+    "seed {} of {}: {}": "시드 {}/{}: {}", "{}: accuracy {}": "{}: 정확도 {}",
+    "time budget: no further seed is trained: {}": "시간 예산: 시드를 더 학습하지 않습니다: {}",
+    "final model": "최종 모델", "the final model": "최종 모델",
+    "final_fit=true: the final model of the run {} is not trained and scored with these settings: mcvqa run finishes it.":
+        "final_fit=true: 실행 {}의 최종 모델을 이 설정으로 학습하고 채점하지 않았습니다. mcvqa run으로 끝내세요.",
+    "left out: the final model, which is not finished": "생략: 끝나지 않은 최종 모델",
+    "final model: learned from {}, so its accuracy is not measured; that of the folds is":
+        "최종 모델: {}에서 배웠으므로 정확도를 재지 않습니다. 폴드의 정확도를 잽니다",
+    "no final model: fold {}, which says how long to train it, is not trained": "최종 모델 없음: 얼마나 학습할지 알려 주는 폴드 {}을 학습하지 않았습니다",
+    "no final model: it takes about {}, and {} are left": "최종 모델 없음: {}쯤 걸리는데 {} 남았습니다",
+    "no time to answer the rows that were learned from (evidence=full)": "학습한 행에 답할 시간이 없습니다(evidence=full)",
+    "{} starts from {}": "{}: {}에서 시작합니다", "{} resumes after step {} of {}": "{0}: {2}스텝 중 {1}스텝 다음부터 이어 합니다",
+    "start_from={}: that run has no {}, which would start from it. Name one of its folds, such as {}, or train only the folds that it has: --set train_folds=0":
+        "start_from={}: 그 실행에는 여기서 시작할 {}이 없습니다. {} 같은 폴드를 적거나, 있는 폴드만 학습하세요: --set train_folds=0",
+    "{}: its task has changed since it was interrupted, so it starts from the beginning": "{}: 중단된 뒤에 할 일이 바뀌어 처음부터 시작합니다",
+    "{} {}: accuracy {} ({}), loss {}": "{} {}: 정확도 {} ({}), 손실 {}",
+    "fold {}: its task has changed since it was interrupted, so it starts from the beginning": "폴드 {}: 중단된 뒤에 할 일이 바뀌어 처음부터 시작합니다",
+    "Stopped after step {} of {}; saved in {}.": "{1}의 스텝 {0} 다음에 멈췄습니다. {2}에 저장했습니다.",
+    "Stopped after step {} of {}; nothing could be saved.": "{1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다.",
+    "{} step {}: the GPU's memory was full with {}. The step is repeated with {}; it still counts {}.":
+        "{} 스텝 {}: GPU 메모리가 {}에서 부족했습니다. {}으로 스텝을 되풀이하며, 스텝의 행 수는 그대로 {}입니다.",
+}

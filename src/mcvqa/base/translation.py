@@ -1,0 +1,135 @@
+"""The console in another language: what is printed is looked up in a catalogue where it leaves the program.
+
+Texts stay English and readable where they are made, and so do the messages of errors. A catalogue maps templates to templates,
+in which `{}` stands for any text: "fold {}: already scored" -> "폴드 {}: 이미 채점했습니다". The texts it stands for are looked
+up too. What a catalogue lacks stays as it is, and so does whatever is written to files.
+"""
+import contextlib
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mcvqa.base.korean import KOREAN
+
+CONSOLE_LANGUAGES = ("en", "ko")
+BAR = re.compile(r"(\r?)([^|%]+?)(: +\d+%\|.*)", re.DOTALL)  # of tqdm: "fold 0 epoch 1:  40%|####"
+DEEPEST = 4  # texts inside of texts
+LONG = 25  # letters of a template that is surely meant; "{} rows" must not be found in any sentence that ends so
+PARTICLE = re.compile(r"\{(\d*)\}(?:(이|가|을|를|은|는|과|와|으로|로)(?=[ .,)]|$))?")
+PAIRS = {"이": "이가", "가": "이가", "을": "을를", "를": "을를", "은": "은는", "는": "은는", "과": "과와", "와": "과와"}
+
+
+def console_language(wanted: str, environment: Mapping[str, str]) -> str:
+    """One of CONSOLE_LANGUAGES: the wanted one, else that of the locale, else English."""
+    locale = next((value for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (value := environment.get(name))), "")
+    return wanted or ("ko" if locale.startswith("ko") else "en")
+
+
+class Translator:
+    """Looks texts up in a catalogue."""
+
+    def __init__(self, catalogue: Mapping[str, str]) -> None:
+        self.whole = {english: other for english, other in catalogue.items() if "{}" not in english}
+        templates = [(english.split("{}"), other) for english, other in catalogue.items() if "{}" in english]
+        # the most particular first; before any that begin with a value, as such a value could hold the beginning of another text
+        self.templates = sorted(templates, key=lambda entry: (not entry[0][0], -sum(map(len, entry[0]))))
+
+    def console(self, text: str) -> str:
+        """What is printed: a message as a whole, else line by line; of a progress bar its title."""
+        if bar := BAR.fullmatch(text):
+            return bar[1] + self.console(bar[2]) + bar[3]
+        lines = text.splitlines(keepends=True)
+        return self._found(text, DEEPEST) or "".join(self._found(line, DEEPEST) or line for line in lines)
+
+    def _found(self, text: str, depth: int) -> str:
+        """The translation; empty where there is none. Spaces and newlines around the text stay."""
+        core = text.strip()
+        before, _, after = text.partition(core) if core else ("", "", "")
+        if core in self.whole:
+            return before + self.whole[core] + after
+        for pieces, other in self.templates if depth and core else ():
+            values = values_in(core, pieces)
+            if values is not None and (pieces[0] or " " not in values[0] or sum(map(len, pieces)) >= LONG):
+                return before + filled(other, [self._value(value, depth - 1) for value in values]) + after
+        return ""
+
+    def _value(self, text: str, depth: int) -> str:
+        parts = [self._found(part, depth) for part in text.split("; ")]
+        if len(parts) > 1 and all(parts):
+            return "; ".join(parts)
+        return self._found(text, depth) or "\n".join(self._found(line, depth) or line for line in text.split("\n"))
+
+
+def values_in(text: str, pieces: list[str]) -> list[str] | None:
+    """The texts between the pieces of a template, each as short as it can be; None: the text is not of this template."""
+    first, *middle, last = pieces
+    if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last):
+        return None
+    at, end, values = len(first), len(text) - len(last), []
+    for piece in middle:
+        found = text.find(piece, at, end) if piece else at
+        if found < 0:
+            return None
+        values.append(text[at:found])
+        at = found + len(piece)
+    return [*values, text[at:end]]
+
+
+def filled(template: str, values: list[str]) -> str:
+    """The template with the values in place of {} one after the other, and of {0}, {1}, ... by number."""
+    following = iter(values)
+
+    def put(match: re.Match[str]) -> str:
+        value = values[int(match[1])] if match[1] else next(following)
+        return value + particle(value, match[2] or "")
+
+    return PARTICLE.sub(put, template)
+
+
+def particle(word: str, wanted: str) -> str:
+    """The form of a Korean particle that follows this word: 폴드가, 실행이; 파일로, 폴더에서 온 것으로.
+
+    Args:
+        wanted: one of its forms; empty: none.
+    """
+    end = word.rstrip("'\")]}").lower()[-1:]
+    if "가" <= end <= "힣":
+        final = (ord(end) - ord("가")) % 28
+    else:  # as digits and letters are read: 1 is 일, n is 엔
+        final = 8 if end in ("1", "7", "8", "l") else 1 if end in ("0", "3", "6", "m", "n") else 0
+    if wanted in ("으로", "로"):
+        return "으로" if final not in (0, 8) else "로"
+    return PAIRS[wanted][0 if final else 1] if wanted else ""
+
+
+class TranslatedStream:
+    """A text stream that translates what is written to it."""
+
+    def __init__(self, stream: Any, translator: Translator) -> None:
+        self.stream, self.translator = stream, translator
+
+    def write(self, text: str) -> int:
+        self.stream.write(self.translator.console(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def translated_output(language: str) -> Iterator[None]:
+    """Within the block, stdout and stderr are in this language.
+
+    Args:
+        language: one of CONSOLE_LANGUAGES.
+    """
+    if language == "en":
+        yield
+        return
+    before, translator = (sys.stdout, sys.stderr), Translator(KOREAN)
+    sys.stdout, sys.stderr = (TranslatedStream(stream, translator) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
