@@ -79,7 +79,7 @@ def _data_line(trained: TrainedRun) -> str:
 
 
 def _accuracy_of_folds(accuracy: dict[str, Any] | None) -> list[str]:
-    """The accuracy of the folds, whose models were trained like the final one on fewer rows."""
+    """Say how accurate the models are that were trained like the final one, on fewer rows."""
     own = "Not measured: this model has learned from all labelled rows."
     if not accuracy or accuracy.get("not_measured"):
         return [own]

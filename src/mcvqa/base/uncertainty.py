@@ -2,6 +2,7 @@
 
 Questions about one photograph are not independent, so the unit of sampling is a group of rows, not a single row.
 """
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -117,11 +118,11 @@ class Accuracy:
         Raises:
             ValueError: it is something else.
         """
-        kinds: tuple[Any, ...] = (int, int, (int, float), (int, type(None)), str)
-        fits = isinstance(record, list) and 2 <= len(record) <= len(kinds)
-        if not fits or not all(isinstance(value, kind) for value, kind in zip(record, kinds, strict=False)):
-            raise ValueError(f"{str(record)[:40]!r} is no accuracy")
-        return cls(*record)
+        with contextlib.suppress(TypeError):
+            accuracy = cls(*record)
+            if 0 <= accuracy.right <= accuracy.n:
+                return accuracy
+        raise ValueError(f"{str(record)[:40]!r} is no accuracy")
 
     @property
     def without_count(self) -> str:

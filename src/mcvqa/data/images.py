@@ -414,7 +414,7 @@ def survey_images(folder: ImageFolder, written_paths: Iterable[str], workers: in
 
 
 def survey_files(paths: Iterable[Path], workers: int = 4) -> dict[Path, ImageRecord]:
-    """As `survey_images`, of files; `written` is empty in the records."""
+    """Survey files as `survey_images` does; `written` is empty in the records."""
     files = list(dict.fromkeys(paths))
     with _warnings_by_file() as (of_file, warned), ThreadPoolExecutor(max(1, workers)) as pool:
 

@@ -238,7 +238,7 @@ class KnownPasses:
     def rows(
         self, model: Answering, maker: Maker, rows: Sequence[Any], config: Config, plan: DevicePlan, scale: float = 1.0
     ) -> int:
-        """As `rows_per_pass`, which is asked again only where more rows could make larger passes."""
+        """Rows of a pass by `rows_per_pass`, which is asked again only where more rows could make larger passes."""
         size, measured = self.found.get(scale, (0, 0))
         if len(rows) > measured and measured < max(2 * size, 4 * FEWEST_AT_ONCE + 1):
             size = rows_per_pass(model, maker, rows, config, plan, scale)

@@ -14,7 +14,7 @@ from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig, AutoM
 
 from mcvqa.base.files import DamagedFile, read_json
 from mcvqa.base.informing import counted
-from mcvqa.config import Config, special_file
+from mcvqa.config import Config
 from mcvqa.model.content import ModelError, local_folder
 from mcvqa.model.device import DeviceError
 from mcvqa.model.published import drop_packing, packing_settings, truly_mismatched, without_companions
@@ -72,8 +72,8 @@ def read_model_config(config: Config) -> Any:
             f"revision={config.revision!r} is for models on the hub, and {config.model_id!r} is none."
         )
     folder = local_folder(config)
-    if folder:
-        _require_regular_files(folder)
+    if folder and (pipe := next((file for file in folder.glob("*") if file.is_fifo()), None)):
+        raise ModelError(f"{pipe} is a named pipe, not a file: reading it might never end.")
     if folder and (folder / ADAPTER_CONFIG).exists():  # the library would load the model that it names, adapted
         with loading_model(config.model_id):
             named = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
@@ -88,13 +88,6 @@ def read_model_config(config: Config) -> Any:
             if isinstance(values.get(name), int) and values[name] < 1:
                 raise ModelError(f"config.json of {config.model_id} is damaged: {part}.{name} is {values[name]}. Get it again.")
     return found
-
-
-def _require_regular_files(folder: Path) -> None:
-    """Check that a model's folder holds no pipe or device, which reading may wait for without end."""
-    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not file.is_dir() and file.exists() and (kind := special_file(file)):
-            raise ModelError(f"{file} is {kind}. Copy the model's files into a folder of their own.")
 
 
 def require_images_and_text(model_config: Any) -> None:

@@ -297,7 +297,7 @@ class SplitAnswerModel(AnswerModel):
 
     @staticmethod
     def fastest_fitting(counts: Sequence[int], setting: str, measure: Measure) -> list[Trial]:
-        """Like fastest_fitting in memory.py: the largest pass is not the fastest here, as with few passes the stages wait longer.
+        """Choose rows as fastest_fitting in memory.py does, but by speed: with few passes the stages wait longer.
 
         Args:
             counts: numbers of rows to try, largest first.

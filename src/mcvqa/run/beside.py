@@ -77,10 +77,10 @@ class SeedSpread:
     difference: float
 
     def in_english(self, error: float) -> str:
-        """Spell the spread out.
+        """The comparison as a sentence.
 
         Args:
-            error: standard error of an accuracy for lack of rows.
+            error: of an accuracy, for lack of rows.
         """
         return (
             f"Standard deviation between {self.seeds} seeds: {self.deviation:.4f} (95 % interval {self.low:.4f} to "

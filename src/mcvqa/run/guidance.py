@@ -193,7 +193,7 @@ def _pseudo_labelled(data: RunData, config: Config) -> tuple[dict[int, tuple[Que
 
 
 def _averaged(folds: list[Scores]) -> Scores:
-    """The mean of what all folds say, for the final model, which validates with no rows."""
+    """What all folds say, for the final model, which validates with no rows."""
     means = np.mean([scores.of_ids(folds[0].ids).mean() for scores in folds], axis=0)
     return plain_scores(folds[0].ids, means, folds[0].n_choices, {})
 

@@ -70,7 +70,7 @@ def _with_linked_photographs(config: Config, split: str, cells: Cells) -> tuple[
     column = None if split == "sample_submission" else find_column(cells.path, cells.header, "image", config.image_column)
     for record in cells.records:
         if column is not None and (source := _file_of(config, record[column])):
-            stamp = hashlib.sha256(f"{source.resolve()} {_stamp_of(source)}".encode()).hexdigest()[:16]
+            stamp = hashlib.sha256(f"{source.resolve()} {_link_stamp(source)}".encode()).hexdigest()[:16]
             record[column] = f"photographs/{stamp}{source.suffix}"
             photographs[record[column]] = source
     text = io.StringIO()
@@ -88,7 +88,7 @@ def _file_of(config: Config, written: str) -> Path | None:
         return None
 
 
-def _stamp_of(file: Path) -> tuple[int, int, int]:
+def _link_stamp(file: Path) -> tuple[int, int, int]:
     """Changes where a file is written again or another one is put in its place."""
     facts = file.stat()
     return facts.st_mtime_ns, facts.st_size, facts.st_ino

@@ -43,7 +43,7 @@ from mcvqa.run.provenance import device_named
 from mcvqa.run.results import Outcome, combine, require_members, require_members_fit, write_results
 from mcvqa.run.score import is_scored, require_weights, scored_folds, splits_of, valid_scores
 from mcvqa.run.session import run_session
-from mcvqa.run.submissions import ENSEMBLE_FILE, SINGLE_FILE, Answers, read_submitted, spell_content, submit_prior, write_answers
+from mcvqa.run.submissions import ENSEMBLE_FILE, SINGLE_FILE, Answers, read_submitted, submit_prior, write_answers
 from mcvqa.run.tasks import CODE_OF_SCORING, Task, code_print
 from mcvqa.run.train import forget_progress, require_untouched_0_1, result_of, train_task
 from mcvqa.scoring.orders import tta_plan
@@ -124,11 +124,11 @@ def _finished(
 ) -> Outcome:
     """Steps 9 and 10, in the remaining time."""
     if data is None or prior is None or not len(data.folds) or not scored_folds(project, data):
-        handed_in = spell_content(project.paths.outputs / ENSEMBLE_FILE)
+        handed_in = ""
         if Task.__module__ != "__main__":  # the notebook scores all test rows at once
-            from mcvqa.run.unfinished import hand_in_parts
+            from mcvqa.run.unfinished import hand_in_parts, spell_content
 
-            handed_in = hand_in_parts(project, data, prior) or handed_in
+            handed_in = hand_in_parts(project, data, prior) or spell_content(project.paths.outputs / ENSEMBLE_FILE)
         raise RunStopped(
             f"Within the time budget of {project.config.time_budget} no fold was trained and scored{_why_no_scores(schedule)}. "
             f"{handed_in if data is None or data.test else ''}Run the same command again to continue. "

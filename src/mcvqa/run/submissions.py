@@ -132,15 +132,6 @@ def _submitted_from(record: Any) -> Submitted:
     return Submitted(**texts, accuracy=Accuracy.from_record(accuracy) if accuracy else None)
 
 
-def spell_content(path: Path) -> str:
-    """A sentence that says whose answers a submission file holds; '' where that is not recorded."""
-    current = read_submitted(path)
-    if current is None:
-        return ""
-    by = "the text-only prior" if current.source == "prior" else f"the run {current.run!r} ({current.source})"
-    return f"{path} holds the answers of {by}. "
-
-
 def _records_beside(path: Path) -> dict[str, Any]:
     file = path.with_name("submissions.json")
     if not file.exists():

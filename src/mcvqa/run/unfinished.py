@@ -1,4 +1,6 @@
 """What a time budget left unfinished: answers to a part of the test rows are handed in with the prior's to the others."""
+from pathlib import Path
+
 import numpy as np
 
 from mcvqa.base.files import DamagedFile
@@ -55,3 +57,12 @@ def _scored_parts(project: Project, data: RunData, fold: int) -> list[Scores]:
         return read_parts(parts_folder(project, task))
     except (OSError, ValueError, KeyError, DamagedFile, CheckpointError):
         return []
+
+
+def spell_content(path: Path) -> str:
+    """A sentence that says whose answers a submission file holds; '' where that is not recorded."""
+    current = read_submitted(path)
+    if current is None:
+        return ""
+    by = "the text-only prior" if current.source == "prior" else f"the run {current.run!r} ({current.source})"
+    return f"{path} holds the answers of {by}. "
