@@ -189,7 +189,7 @@ def test_a_fold_that_is_not_trained(copied):
         Answerer(copied, fold=3)
     record = RunPaths(Path(copied.output_dir), "r").experiment / "tasks/train-fold-0.json"
     write_json(record, {name: value for name, value in read_json(record).items() if name != "finished"})
-    with pytest.raises(RunStopped, match="Fold 0 of the run 'r' is not trained"):
+    with pytest.raises(RunStopped, match="The run 'r' lacks fold 0: finish it"):
         Answerer(copied)
 
 

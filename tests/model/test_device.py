@@ -34,7 +34,7 @@ def hopper(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: facts)
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share: limits.update(share=share))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, gpu=None: limits.update(share=share))
     monkeypatch.setattr(torch.backends.cuda, "enable_flash_sdp", lambda on: limits.update(flash=on))
     monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", lambda on: limits.update(cudnn=on))
     monkeypatch.setattr(device, "_let_memory_grow", lambda: limits.update(grows=True))

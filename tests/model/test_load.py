@@ -7,6 +7,7 @@ import pickle
 import shutil
 import warnings
 
+import bitsandbytes
 import pytest
 import torch
 from peft import PeftModel
@@ -274,6 +275,8 @@ def test_4_bit_weights_stay_as_they_are_packed_when_they_are_read(tiny_config):
     """bitsandbytes would pack them anew on a CPU with AVX512-BF16, and stop at rows of 480 values."""
     config = tiny_config.replace(quantization="4bit")
     model = load_base(config, plan_device(config)).model
+    if not hasattr(bitsandbytes.nn.Linear4bit(2, 2), "support_avx512bf16_for_cpu"):
+        pytest.skip("this version of bitsandbytes packs nothing anew")
     packed = [module for module in model.modules() if hasattr(module, "support_avx512bf16_for_cpu")]
     before = [module.weight.data.clone() for module in packed]
     model.generate(input_ids=torch.arange(10, 20)[None], max_new_tokens=2, do_sample=False)

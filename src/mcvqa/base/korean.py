@@ -459,6 +459,7 @@ KOREAN = {
         "{0}에 가중치 파일 {2}개 중 {1}개가 없습니다. 첫째 {3}. 폴더를 모두 복사하거나 내려받으세요.",
     "{} has no tokenizer ({}): copy or download the whole folder.": "{}에 토크나이저({})가 없습니다. 폴더를 모두 복사하거나 내려받으세요.",
     "{} is damaged ({}): copy or download it again.": "{}이 손상되었습니다({}). 다시 복사하거나 내려받으세요.",
+    "{} is a named pipe, not a file: reading it might never end.": "{}은 파일이 아니라 이름 있는 파이프입니다. 읽기가 끝나지 않을 수 있습니다.",
     "{} is cut off or damaged ({}): copy or download it again.": "{}이 잘렸거나 손상되었습니다({}). 다시 복사하거나 내려받으세요.",
     "{} is gated: accept its terms at {}/{}, make a token at {}/settings/tokens and set it as the environment variable HF_TOKEN (on Kaggle: "
     "Add-ons, Secrets).": "{}은 승인이 필요한 모델입니다. {}/{}에서 약관에 동의하고 {}/settings/tokens에서 토큰을 만들어 환경 변수 HF_TOKEN에 "

@@ -2,6 +2,7 @@
 
 Each family is described in a separate file of this folder; registry.py lists them.
 """
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -137,7 +138,8 @@ def image_grid(width: int, height: int, pixels: int, *, patch: int, merge: int) 
 
     Sides are rounded to multiples of `patch * merge`; if the rounded area is not exactly `pixels` (both the least and the most
     pixels), the sides are scaled to this area and rounded down, or up for a smaller image.
-    Source: "smart resize" of the Qwen2-VL report, arXiv:2409.12191, section 2.1; a test compares it with the processor.
+    Source: "smart resize" of the Qwen2-VL report, arXiv:2409.12191, section 2.1; a test compares it with the processor, whose
+    order of operations this is: the last bit of a root decides where a side is a multiple of a unit.
 
     Args:
         width, height: size of the upright image in pixels.
@@ -147,12 +149,12 @@ def image_grid(width: int, height: int, pixels: int, *, patch: int, merge: int) 
     unit = patch * merge
     rows, columns = round(height / unit) * unit, round(width / unit) * unit  # 0 for a very narrow image, enlarged below
     if rows * columns > pixels:
-        shrink = (height * width / pixels) ** 0.5
-        rows = max(unit, int(height / shrink / unit) * unit)
-        columns = max(unit, int(width / shrink / unit) * unit)
+        shrink = math.sqrt(height * width / pixels)
+        rows = max(unit, math.floor(height / shrink / unit) * unit)
+        columns = max(unit, math.floor(width / shrink / unit) * unit)
     elif rows * columns < pixels:
-        grow = (pixels / (height * width)) ** 0.5
-        rows, columns = -int(-height * grow // unit) * unit, -int(-width * grow // unit) * unit
+        grow = math.sqrt(pixels / (height * width))
+        rows, columns = math.ceil(height * grow / unit) * unit, math.ceil(width * grow / unit) * unit
     return (1, rows // patch, columns // patch)
 
 

@@ -114,7 +114,7 @@ class PatchBatches(Dataset):
 
 
 # %% features on disk
-FEATURES_VERSION = 1  # raised whenever a change in this package changes features
+FEATURES_VERSION = 2  # raised whenever a change in this package changes features
 NAMED_PHOTOGRAPHS = 5  # at most, in a message
 MOST_PIXELS = 16 * 1024**2  # of a batch, whose patches take 24 bytes each
 
