@@ -541,7 +541,7 @@ def test_attached_data_are_found_and_looked_at(tmp_path):
     here = tmp_path / "working"
     here.mkdir()
     until = place_of("config = with_data(") + 1
-    output = run_cells(edited(CODE[:until], ATTACHED=f'Path("{tmp_path / "input"}")'), here)
+    output = run_cells(edited(CODE[:until], ATTACHED=f'Path("{tmp_path / "input"}")', MODEL_ID='"tiny"'), here)
     assert output.startswith("Kaggle, ") and f"data: {tmp_path / 'input'}" in output and "24" in output
     assert (here / "outputs" / "submission_ensemble.csv").exists()
 

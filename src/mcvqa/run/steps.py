@@ -84,6 +84,7 @@ def _all_steps(project: Project) -> Outcome:
             by_main(settle_config, project)
             with launched_workers(project, plan) as launched:
                 data, prior = by_main(explore_data, project)
+                by_main(require_members_fit, project, data)
                 project = by_main(settle_prompt, project, data.train)
                 data = by_main(make_folds, project, data, prior)
                 by_main(prepare_rows, project, data)
@@ -162,7 +163,6 @@ def explore_data(project: Project) -> tuple[RunData, Prior]:
     """Step 3: read and explore the data, fit the text-only prior and submit its answers as the first valid submission."""
     heading("data and EDA", str(project.config.data_dir))
     data = read_run_data(project)
-    require_members_fit(project, data)
     prior = fit_text_prior(project, data)
     report, accuracy = submit_prior(project, data, prior), prior.accuracy
     project.log.write("prior", accuracy=accuracy.value, standard_error=accuracy.standard_error, n=accuracy.n)
