@@ -244,7 +244,7 @@ def collated(rows: list[dict[str, str]], processor: Any, answer: bool) -> Any:
 
 
 def batches(work: Work, processor: Any, answer: bool) -> Iterator[Any]:
-    """Endless, made by loader processes."""
+    """As many as are made until the clock stops, by loader processes."""
     processor.tokenizer.padding_side = "right" if answer else "left"
     rows = list(itertools.islice(work.endless(), (WARM_STEPS + work.steps) * work.batch))
     return iter(DataLoader(

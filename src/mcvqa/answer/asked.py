@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from mcvqa.base.files import atomic_path
+from mcvqa.base.files import atomic_path, file_stamp
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.image_paths import SplitRows, find_photographs
@@ -132,7 +132,7 @@ class Photographs:
     """
 
     folder: Path
-    _surveyed: dict[Path, tuple[tuple[int, ...], ImageRecord]] = field(default_factory=dict)  # with the file's stamp
+    _surveyed: dict[Path, tuple[list[int], ImageRecord]] = field(default_factory=dict)  # with the file's stamp
 
     def file_of(self, image: Any) -> Path:
         """The file of a photograph, which is written where it has none.
@@ -168,13 +168,12 @@ class Photographs:
         return {str(file): self._surveyed[file][1] for file in stamps}
 
 
-def _stamp_of(file: Path) -> tuple[int, ...]:
-    """What differs once a file has changed; empty where there is none."""
+def _stamp_of(file: Path) -> list[int]:
+    """The file's stamp; empty where there is none."""
     try:
-        facts = file.stat()
+        return file_stamp(file)
     except (OSError, ValueError):  # a path that no file can have
-        return ()
-    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+        return []
 
 
 def _as_png(image: Image.Image) -> bytes:

@@ -192,8 +192,7 @@ NOT_ASKED = -1e3  # log-probabilities of choices that are not there, or have no 
 
 def _with_own_scores(proof: Proof, trained: TrainedRun, found: Scores) -> Proof:
     """How far that is from the run's own scores of the same rows, which may be of 4-bit weights."""
-    paths = trained.project.paths
-    file = paths.scores / f"{paths.fold(trained.folds[0]).name}-test.npz"
+    file = trained.project.paths.scores_of(trained.folds[0], "test")
     if not file.exists():
         return proof
     own = load_scores(file)

@@ -195,6 +195,12 @@ def patiently(work: Callable[[], Result], what: str, waits: Sequence[float], say
     return work()
 
 
+def file_stamp(path: Path) -> list[int]:
+    """Size, date of change and ctime of a file, which differ once it has changed: users cannot set the last."""
+    facts = path.stat()
+    return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
+
+
 def file_hash(path: str | Path) -> str:
     """SHA-256 of a file, 64 hex digits."""
     with open(path, "rb") as handle:

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
-from mcvqa.base.files import DamagedFile, file_hash, read_json, write_json
+from mcvqa.base.files import DamagedFile, file_hash, file_stamp, read_json, write_json
 from mcvqa.config import Config, McvqaError
 
 # files that the answers depend on; not images, READMEs or the settings of generate()
@@ -83,12 +83,11 @@ def _known_hashes(cache: Path) -> dict[str, Any]:
 
 
 def _file_facts(path: Path, known: dict[str, Any]) -> dict[str, Any]:
-    """Hash, size and dates of a file. The date of its last status change (ctime) is included because users cannot set it."""
+    """Hash and stamp of a file."""
     target = Path(os.path.realpath(path))
     if path.is_symlink() and target.parent.name == "blobs":
         return {"sha256": target.name, "stamp": None}
-    facts = path.stat()
-    stamp = [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
+    stamp = file_stamp(path)
     before = known.get(str(path.absolute()))
     if isinstance(before, dict) and before.get("stamp") == stamp and isinstance(before.get("sha256"), str):
         return before

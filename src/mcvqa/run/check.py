@@ -309,7 +309,7 @@ def _check_disk(config: Config, size: ModelSize, plan: DevicePlan, data: RunData
     Args:
         features: bytes of the image features, which may be left out.
     """
-    at_once = len(worker_gpus(config, plan.device, len(plan.stages) or 1))
+    at_once = len(worker_gpus(config, plan.device, len(plan.limits)))
     models = (len(config.folds_to_train) + config.final_fit) * config.n_seeds
     need = disk_need(config, size.trained, data, models, at_once)
     free = free_space(Path(config.output_dir))
@@ -384,7 +384,7 @@ def _estimate_time(
 
 def _stages_at_work(config: Config, plan: DevicePlan) -> float:
     """How many GPUs of a divided model compute at once, on average over a step: while it begins and ends, some have nothing."""
-    stages = len(plan.stages) or 1
+    stages = len(plan.limits)
     return stages * config.effective_batch / (config.effective_batch + stages - 1)
 
 

@@ -192,7 +192,7 @@ def prepare_model(
 
 def gpus_of_workers(project: Project, plan: DevicePlan) -> list[str]:
     """The GPUs of each worker, several where a model is divided among them."""
-    return worker_gpus(project.config, plan.device, len(plan.stages) or 1)
+    return worker_gpus(project.config, plan.device, len(plan.limits))
 
 
 def worker_pool(project: Project, plan: DevicePlan) -> WorkerPool[Any] | None:

@@ -11,8 +11,6 @@ from mcvqa.run.tasks import Task
 from mcvqa.run.train import train_task
 from mcvqa.scoring.scores import Scores, load_scores
 
-FINAL_SCORES = "final-test.npz"
-
 
 # %% tasks
 def final_tasks(project: Project, data: RunData, needs: Sequence[str] = ()) -> tuple[Task, ...]:
@@ -49,11 +47,11 @@ def final_scores(project: Project, data: RunData) -> list[Scores]:
             f"final_fit=true: the final model of the run {project.config.run!r} is not trained and scored with these settings: "
             "mcvqa run finishes it."
         )
-    return [load_scores(project.paths.scores / FINAL_SCORES)]
+    return [load_scores(project.paths.scores_of(FINAL, "test"))]
 
 
 def final_of(other: OtherRun) -> list[Scores]:
     """Test scores of another run's final model; none where its settings ask for none, or it is unfinished."""
-    file = other.paths.scores / FINAL_SCORES
+    file = other.paths.scores_of(FINAL, "test")
     asked = bool(read_yaml(other.paths.experiment / "config.yaml", dict).get("final_fit"))
     return [load_scores(file)] if asked and file.exists() and other.has_scores(FINAL, ("test",)) else []

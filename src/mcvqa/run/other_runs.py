@@ -26,11 +26,11 @@ class OtherRun:
 
     def scores(self, split: str) -> dict[int, Scores]:
         """Fold -> its scores of 'oof' or 'test' rows."""
-        return {fold: load_scores(self.paths.scores / f"fold{fold}-{split}.npz") for fold in self.folds}
+        return {fold: load_scores(self.paths.scores_of(fold, split)) for fold in self.folds}
 
     def has_scores(self, fold: int, splits: Sequence[str]) -> bool:
         """Whether there are scores of a fold that match the run's records and current weights."""
-        if not all((self.paths.scores / f"{self.paths.fold(fold).name}-{split}.npz").exists() for split in splits):
+        if not all(self.paths.scores_of(fold, split).exists() for split in splits):
             return False
         records = TaskRecords(self.paths.experiment / "tasks", self.paths.experiment / "steps", self.paths.root)
         train = f"train {fold_title(fold)}"

@@ -108,6 +108,10 @@ class RunPaths:
     def fold(self, fold: int) -> Path:
         return self.checkpoints / fold_title(fold).replace(" ", "")
 
+    def scores_of(self, fold: int, rows: str) -> Path:
+        """Scores by a fold's model. Rows are 'oof', 'test' or 'train', or of the validation 'raw', 'ema' or 'swa'."""
+        return self.scores / f"{self.fold(fold).name}-{rows}.npz"
+
     def lock(self, fold: int | None = None) -> Path:
         """Locked by whoever works on the run, or trains one of its folds."""
         return self.root / "logs" / (f"{self.run}.lock" if fold is None else f"{self.run}.{self.fold(fold).name}.lock")

@@ -199,7 +199,7 @@ def valid_scores(project: Project, data: RunData, fold: int) -> tuple[Scores, Sc
             f"Fold {fold} of the run {project.config.run!r} {reason}. Score it first, with the settings given here: "
             f"mcvqa predict {project.config.run}"
         )
-    scores = {split: load_scores(project.paths.scores / f"fold{fold}-{split}.npz") for split in splits_of(data)}
+    scores = {split: load_scores(project.paths.scores_of(fold, split)) for split in splits_of(data)}
     return scores["oof"], scores.get("test", scores["oof"].rows(np.arange(0)))
 
 
@@ -230,7 +230,7 @@ def _why_invalid(project: Project, data: RunData, fold: int) -> str | None:
 
 def variant_scores(project: Project, folds: Sequence[int], name: str, attempts: Mapping[int, str]) -> list[Scores]:
     """Validation scores of one kind of weights, from the attempts of the current weights; empty if a fold's are missing."""
-    files = [project.paths.scores / f"fold{fold}-{name}.npz" for fold in folds]
+    files = [project.paths.scores_of(fold, name) for fold in folds]
     if not all(file.exists() for file in files):
         return []
     parts = [load_scores(file) for file in files]

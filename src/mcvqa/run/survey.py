@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mcvqa.base.files import read_json, write_json
+from mcvqa.base.files import file_stamp, read_json, write_json
 from mcvqa.config import settings_hash
 from mcvqa.data.image_paths import SplitRows, find_photographs
 from mcvqa.data.images import DECODER_VERSION, ImageError, ImageFolder, ImageRecord, survey_images
@@ -59,8 +59,7 @@ def _image_stamp(folder: ImageFolder, written: str) -> list[Any]:
     """The file behind a written path, with its size and date."""
     try:
         path = folder.find(written)
-        facts = path.stat()
-        return [written, str(path), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]  # the last cannot be set by hand
+        return [written, str(path), *file_stamp(path)]
     except (ImageError, OSError) as error:
         return [written, str(error)]
 

@@ -169,7 +169,7 @@ def _save_result(project: Project, data: RunData, task: Task, result: FoldResult
     fold = result.fold
     for name, validation in result.variants.items() if result.validated else ():
         facts = {"run": project.config.run, "fold": fold, "variant": name, "attempt": attempt}
-        _variant_scores(result.validated, validation.logprobs, facts).save(project.paths.scores / f"fold{fold}-{name}.npz")
+        _variant_scores(result.validated, validation.logprobs, facts).save(project.paths.scores_of(fold, name))
     write_json(project.paths.fold(fold) / "result.json", _result_facts(result))
     weights = adapter_hash(project.paths.fold(fold) / project.config.keep)
     project.records.finish(task, adapter=weights, base=base_print(project.config))

@@ -116,7 +116,7 @@ def trained_and_scored(
 
 def out_of_fold(project: Project, data: RunData) -> Scores:
     """The run's scores of the validation rows of all its folds."""
-    return joined([load_scores(project.paths.scores / f"fold{fold}-oof.npz") for fold in project.config.folds_to_train])
+    return joined([load_scores(project.paths.scores_of(fold, "oof")) for fold in project.config.folds_to_train])
 
 
 def judged_run(data: RunData, scores: Scores) -> Judgement:
