@@ -58,20 +58,25 @@ def test_the_report_says_which_and_how_much_choosing_adds(finished):
     assert f"Weights: {kind} for all folds" in page and f"모든 폴드에 {kind} 가중치를 썼습니다" in page
 
 
-def test_it_is_chosen_anew_when_a_fold_was_trained_again_and_changes_no_training(finished):
-    weights = Path(finished.output_dir) / "checkpoints/r/fold0/result.json"
+def test_which_weights_score_changes_no_training(finished, tmp_path):
+    config = finished.replace(output_dir=str(shutil.copytree(finished.output_dir, tmp_path / "out")))
+    weights = Path(config.output_dir) / "checkpoints/r/fold0/result.json"
     before = weights.stat().st_mtime_ns
-    run(finished.replace(average="as_set"))
-    assert weights.stat().st_mtime_ns == before, "which weights score is no setting of training"
-    scored = load_scores(Path(finished.output_dir) / "experiments/r/scores/fold0-test.npz")
+    run(config.replace(average="as_set"))
+    assert weights.stat().st_mtime_ns == before
+    scored = load_scores(Path(config.output_dir) / "experiments/r/scores/fold0-test.npz")
     assert scored.provenance["adapter"] == adapter_hash(weights.parent / "last")
-    shutil.rmtree(weights.parent)
-    run(finished.replace(average="as_set"))
-    project = open_project(finished)
+
+
+def test_it_is_chosen_anew_when_the_folds_have_other_weights(finished, tmp_path):
+    config = finished.replace(output_dir=str(shutil.copytree(finished.output_dir, tmp_path / "out")), learning_rate=3e-3)
+    shutil.rmtree(open_project(finished.replace(output_dir=config.output_dir)).paths.checkpoints)
+    run(config.replace(average="as_set"))
+    project = open_project(config)
     assert not project.records.is_done(average_task(project))
-    run(finished)
+    run(config)
     assert project.records.is_done(average_task(project))
-    scored = load_scores(Path(finished.output_dir) / "experiments/r/scores/fold0-test.npz")
+    scored = load_scores(Path(config.output_dir) / "experiments/r/scores/fold0-test.npz")
     assert scored.provenance["adapter"] == adapter_hash(project.weights(0))
 
 
