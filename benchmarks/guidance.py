@@ -1,4 +1,4 @@
-"""What weights of rows, pseudo labels and a teacher bring: the accuracy on test rows beside that of the same run without them.
+"""What weights of rows, pseudo labels, a teacher, changed photographs and robust losses bring, beside the same run without.
 
     python benchmarks/guidance.py --out OUT              # five seeds; a second call goes on
     python benchmarks/guidance.py --out OUT --table      # only reads
@@ -8,11 +8,18 @@ are known here and to no run. In the second set every fifth label is wrong. Runs
 a gain is the difference in accuracy on the test rows to the run without guidance, with an interval over the seeds (Student's t).
 The last column is what a run's own accuracy, out of fold, has more than that on the test rows: were labels of validation rows to
 leak through a teacher or pseudo labels, it would be larger than without.
+
+Robust losses are no settings: they are put in the place of the run's own here, to see whether one earns a setting. They are
+generalized cross-entropy (Zhang and Sabuncu 2018, arXiv 1805.07836, q = 0.7 as there) and symmetric cross-entropy (Wang et al.
+2019, arXiv 1908.06112, A = -4, alpha = 0.1 and beta = 1 as there on CIFAR-10).
 """
 import argparse
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
+import torch
 from scipy import stats
 
 from audit import rows_of, write_rows
@@ -20,6 +27,7 @@ from mcvqa import run
 from mcvqa.base.files import read_json, write_json
 from mcvqa.config import Config, load_config
 from mcvqa.data.answers import LETTERS
+from mcvqa.model.fast.forward import answer_loss
 from mcvqa.scenes.dataset import generate_demo
 
 ROWS, TEST_ROWS, WRONG = 400, 600, 0.2
@@ -30,14 +38,38 @@ GUIDANCE = {  # of true and of partly wrong labels -> title -> settings; {plain}
         "pseudo, hard, 0.9": {"pseudo": "{plain}"},
         "pseudo, soft, all": {"pseudo": "{plain}", "pseudo_targets": "soft", "pseudo_min": 0.0},
         "teacher, half": {"teacher": "{plain}"},
+        "photographs cropped": {"image_augmentation": ("crop",)},
+        "photographs flipped": {"image_augmentation": ("flip",)},
+        "photographs lightened": {"image_augmentation": ("light",)},
+        "all three": {"image_augmentation": ("crop", "flip", "light")},
     },
     "wrong": {
         PLAIN: {},
         "pseudo, soft, all": {"pseudo": "{plain}", "pseudo_targets": "soft", "pseudo_min": 0.0},
         "teacher, half": {"teacher": "{plain}"},
         "weights: label probably right": {"row_weights": "{weights}"},
+        "label_smoothing=0.1": {"label_smoothing": 0.1},
+        "generalized cross-entropy": {},
+        "symmetric cross-entropy": {},
     },
 }
+
+
+# %% robust losses, by the probability of the answer letter
+def generalized_cross_entropy(*given: Any, **settings: Any) -> torch.Tensor:
+    probability = (-answer_loss(*given, **settings)).exp()
+    return (1 - probability**0.7) / 0.7
+
+
+def symmetric_cross_entropy(*given: Any, **settings: Any) -> torch.Tensor:
+    loss = answer_loss(*given, **settings)
+    return 0.1 * loss + 4.0 * (1 - (-loss).exp())
+
+
+LOSSES = {"generalized cross-entropy": generalized_cross_entropy, "symmetric cross-entropy": symmetric_cross_entropy}
+
+
+# %% rows and runs
 
 
 def make_rows(folder: Path, seed: int, wrong: bool) -> None:
@@ -65,27 +97,27 @@ def settings(out: Path, seed: int, labels: str, title: str) -> Config:
     ))
 
 
-def accuracies(config: Config) -> tuple[float, float]:
+def accuracies(config: Config, title: str) -> tuple[float, float]:
     """On the test rows, and the run's own, out of fold."""
-    outcome = run(config)
+    with mock.patch("mcvqa.training.step.answer_loss", LOSSES.get(title, answer_loss)):
+        outcome = run(config)
     truth = {row["id"]: row["answer"] for row in rows_of(Path(config.data_dir).with_suffix(".answers.csv"))}
     answered = rows_of(outcome.report.parent / "test_predictions.csv")
     return float(np.mean([row["answer"] == truth[row["id"]] for row in answered])), outcome.metrics.overall.accuracy.value
 
 
-def measure(out: Path, seed: int, labels: str) -> dict[str, tuple[float, float]]:
-    """Title -> accuracies of the runs of one seed."""
+def measure(out: Path, seed: int, labels: str, file: Path) -> None:
+    """Write title -> accuracies of the runs of one seed, after each run; those that are there stay."""
     make_rows(out / "data" / f"{labels}{seed}", seed, labels == "wrong")
-    found = {}
-    for title in GUIDANCE[labels]:
+    measured = read_json(file) if file.exists() else {}
+    for title in (title for title in GUIDANCE[labels] if title not in measured):
         config = settings(out, seed, labels, title)
         if config.row_weights:
             evidence = rows_of(out / "experiments" / f"{labels}{seed}" / "evidence.csv")
             write_rows(Path(config.row_weights), [
                 {"id": row["id"], "weight": f"{1 - float(row['label_wrong']):.4f}"} for row in evidence if row["label_wrong"]
             ])
-        found[title] = accuracies(config)
-    return found
+        write_json(file, measured := measured | {title: accuracies(config, title)})
 
 
 def spell_interval(values: np.ndarray) -> str:
@@ -96,7 +128,7 @@ def spell_interval(values: np.ndarray) -> str:
 def table(results: list[dict[str, list[float]]]) -> str:
     """Markdown, one line a kind of guidance."""
     lines = ["| guidance | test accuracy | gain | out of fold more than on test rows |", "|---|---|---|---|"]
-    for title in results[0]:
+    for title in (title for title in results[0] if all(title in result for result in results)):
         test, own, plain = (np.array([result[t][i] for result in results]) for t, i in ((title, 0), (title, 1), (PLAIN, 0)))
         gain = "" if title == PLAIN else spell_interval(test - plain)
         lines.append(f"| {title} | {test.mean():.3f} | {gain} | {spell_interval(own - test)} |")
@@ -114,8 +146,8 @@ if __name__ == "__main__":
         results = []
         for seed in range(options.seeds):
             file = options.out / f"guidance-{labels}{seed}.json"
-            if not file.exists() and not options.table:
-                write_json(file, measure(options.out, seed, labels))
+            if not options.table:
+                measure(options.out, seed, labels, file)
             results += [read_json(file)] if file.exists() else []
         if results:
             print(f"\n{labels} labels, {len(results)} seeds\n\n{table(results)}", flush=True)

@@ -62,7 +62,7 @@ NOT_IN_NOTEBOOK = {
     "data.packed": "packed tables, .csv.gz and the like: unpack them",
     "data.picture_cells": "photographs inside the cells of a table: save them as files",
     "data.json_shapes": "JSON files that are no list of objects",
-    "model.augment": "own augmentation, for scripts",
+    **dict.fromkeys(("model.augment", "data.image_changes"), "image_augmentation and own augmentation"),
     **dict.fromkeys(
         ("data.trained_on", "model.start", "run.beginning", "run.start"),
         "start_from"),

@@ -383,6 +383,11 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     aug_prob: float = Field(
         default=0.3, ge=0.0, le=1.0, json_schema_extra=WEIGHTS, description="probability that a question is paraphrased"
     )
+    image_augmentation: tuple[Literal["crop", "flip", "light"], ...] = Field(
+        default=(), json_schema_extra=WEIGHTS,
+        description="random changes of training photographs, left out where the question's words say that they might alter the "
+        "answer; photographs are then encoded anew in every step",
+    )
     use_amp: bool = Field(default=True, json_schema_extra=WEIGHTS, description="automatic mixed precision on a GPU")
     use_ema: bool = Field(
         default=True, json_schema_extra=WEIGHTS, description="score with the exponential moving average of the trained weights"

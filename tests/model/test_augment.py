@@ -53,6 +53,18 @@ def test_photograph_and_question_are_changed_anew_in_each_epoch_and_the_same_whe
     assert not rows.maker.augmentation.pictures, "nothing is kept"
 
 
+def test_photographs_are_changed_as_the_settings_say(made):
+    maker, questions, config = made
+    plain, unchanged, changed = (
+        TrainingRows(m, questions, config) for m in (maker, augmenting(maker, None), augmenting(maker, None, ("crop", "light"))))
+    torch.testing.assert_close(unchanged[0, (0, 1)].images, plain[0, (0, 1)].images)
+    first, again, later = (changed[epoch, (0, 1)] for epoch in (0, 0, 1))
+    torch.testing.assert_close(first.images, again.images)
+    assert not torch.equal(first.images, later.images)
+    torch.testing.assert_close(first.target, plain[0, (0, 1)].target)
+    torch.testing.assert_close(first.letters, plain[0, (0, 1)].letters)
+
+
 def failing(image, question):
     return 1 / 0
 

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
@@ -17,6 +18,7 @@ from mcvqa.config import ConfigError
 from mcvqa.run.events import LogReader, watched
 from mcvqa.run.single import report_only
 from mcvqa.run.trackers import require_trackers, values_of
+from mcvqa.scoring.scores import load_scores
 from tests.conftest import make_dataset, tiny_settings
 from tests.model.other_families import save_family
 
@@ -111,6 +113,19 @@ def test_an_own_augmentation_belongs_to_the_run(watched_run, tmp_path):
     assert report_only(config).accuracy == outcome.accuracy, "what is trained needs it no more"
     assert run(config, augment=shown).accuracy == outcome.accuracy
     assert len(RunLog(folder_of(config) / "logs" / "seen.jsonl").events("step")) == len(received.steps)
+
+
+@pytest.mark.nightly
+def test_photographs_that_are_changed_are_learned_from_alike_in_other_processes(tmp_path):
+    losses, scored = {}, {}
+    for name, changes in {"plain": {}, "here": {"executor": "inline"}, "there": {"executor": "processes"}}.items():
+        if name != "plain":
+            changes |= {"image_augmentation": ("crop", "flip", "light")}
+        config, *_ = small_run(tmp_path / name, [], **changes)
+        losses[name] = [event["loss"] for event in RunLog(folder_of(config) / "logs" / "seen.jsonl").events("step")]
+        scored[name] = load_scores(folder_of(config) / "experiments/seen/scores/fold0-oof.npz").logprobs
+    assert losses["here"] == losses["there"] != losses["plain"]
+    np.testing.assert_array_equal(scored["here"], scored["there"])
 
 
 @pytest.mark.nightly

@@ -3,6 +3,7 @@
 To teach it your own data, add a line to RULES: the first rule that fits wins, what fits none is `general`.
 """
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from mcvqa.data.questions import Question
@@ -91,11 +92,19 @@ def basic_kind(question: Question) -> str:
 
 
 def _kind_among(kinds: tuple[str, ...], question: Question) -> str:
+    return next((kind for kind in _fitting_kinds(question) if kind in kinds), "general")
+
+
+def every_kind(question: Question) -> set[str]:
+    """All of KINDS of which a rule fits: "Is STOP written there?" is both yesno and ocr. 'general' where none does."""
+    return set(_fitting_kinds(question)) or {"general"}
+
+
+def _fitting_kinds(question: Question) -> Iterator[str]:
     text = question.text.lower()
     choices = [choice.strip().lower() for choice in question.choices]
     for rule in RULES:
-        if rule.kind in kinds and re.search(rule.question, text) and (
+        if re.search(rule.question, text) and (
             not rule.choices or all(re.fullmatch(rule.choices, choice) for choice in choices)
         ):
-            return rule.kind
-    return "general"
+            yield rule.kind

@@ -1,5 +1,6 @@
-"""A user's own augmentation: the photograph or the question of a training row is changed each time that it is learned from.
+"""Augmentation: the photograph or the question of a training row is changed each time that it is learned from.
 
+`image_augmentation` names changes of photographs; a user's own function may change both.
 Image features are kept per photograph, so they are of no use here: changed photographs go through the vision tower in every step.
 Scoring never sees a changed row.
 """
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 
 from mcvqa.config import McvqaError
+from mcvqa.data.image_changes import changed_image
 from mcvqa.data.images import ImageRecord, open_image
 from mcvqa.data.questions import Question
 from mcvqa.model.families.family import Grid, image_grid
@@ -36,19 +38,24 @@ class Augmentation:
     """Changed photographs of the rows that are being made, by the names that their rows have for them.
 
     Args:
-        augment: the user's function.
+        augment: the user's function; None: there is none.
+        changes: what may be done to photographs, as in `image_augmentation`.
         records: survey of the photographs.
     """
 
-    augment: Augment
+    augment: Augment | None
+    changes: tuple[str, ...]
     records: dict[str, ImageRecord]
     pictures: dict[str, Image.Image] = field(default_factory=dict)
 
     def changed(self, question: Question, generator: np.random.Generator) -> Question:
-        """The question as the user's function changes it, naming its changed photograph.
+        """Change a row: its photograph by the settings, then both by the user's function.
 
         Args:
             generator: of the row in this epoch; `random` and `numpy.random` are seeded by it for the call.
+
+        Returns:
+            The question, which names its changed photograph.
 
         Raises:
             AugmentError: the function raised an error, or gave something else.
@@ -56,25 +63,30 @@ class Augmentation:
         path = self.records[question.image].path
         assert path is not None, "rows without a photograph are not learned from"
         with _seeded_by(generator):
-            try:
-                found = self.augment(open_image(path), question)
-            except Exception as error:
-                line = traceback.extract_tb(error.__traceback__)[-1]
-                at = f"{line.filename}, line {line.lineno}"
-                raise AugmentError(
-                    f"augment= raised {type(error).__name__} at the row {question.id!r}: {error} ({at})."
-                ) from error
-        picture, other = found if isinstance(found, tuple) and len(found) == 2 else (None, None)
-        if not isinstance(picture, Image.Image) or not isinstance(other, Question) or other.id != question.id or (
-            len(other.choices) != len(question.choices)
-        ):
-            raise AugmentError(
-                f"augment= gave {found!r:.200} for the row {question.id!r}: return (image, question), a PIL image and the "
-                "question, maybe changed by dataclasses.replace, with its id and as many choices."
-            )
+            picture, other = changed_image(open_image(path), question, self.changes), question
+            if self.augment:
+                picture, other = _changed_by_user(self.augment, picture, question)
         name = f"{question.id} (changed)"
         self.pictures[name] = picture.convert("RGB")
         return replace(other, image=name)
+
+
+def _changed_by_user(augment: Augment, image: Image.Image, question: Question) -> tuple[Image.Image, Question]:
+    try:
+        changed: Any = augment(image, question)
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        at = f"{line.filename}, line {line.lineno}"
+        raise AugmentError(f"augment= raised {type(error).__name__} at the row {question.id!r}: {error} ({at}).") from error
+    picture, other = changed if isinstance(changed, tuple) and len(changed) == 2 else (None, None)
+    if not isinstance(picture, Image.Image) or not isinstance(other, Question) or other.id != question.id or (
+        len(other.choices) != len(question.choices)
+    ):
+        raise AugmentError(
+            f"augment= gave {changed!r:.200} for the row {question.id!r}: return (image, question), a PIL image and the "
+            "question, maybe changed by dataclasses.replace, with its id and as many choices."
+        )
+    return picture, other
 
 
 @contextlib.contextmanager
@@ -112,7 +124,7 @@ class AugmentedInputs(ImageInputs):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentingRowMaker(RowMaker):
-    """A RowMaker of training rows that a user's function changes."""
+    """A RowMaker of training rows that are changed."""
 
     augmentation: Augmentation
 
@@ -124,7 +136,7 @@ class AugmentingRowMaker(RowMaker):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentingPlainMaker(PlainMaker):
-    """A PlainMaker of training rows that a user's function changes."""
+    """A PlainMaker of training rows that are changed."""
 
     augmentation: Augmentation
 
@@ -142,17 +154,18 @@ class AugmentingPlainMaker(PlainMaker):
         return made
 
 
-def augmenting(maker: Any, augment: Augment) -> Maker:
-    """A maker whose training rows a user's function changes.
+def augmenting(maker: Any, augment: Augment | None, changes: tuple[str, ...] = ()) -> Maker:
+    """A maker whose training rows are changed.
 
     Args:
         maker: of the run.
-        augment: (image, question) -> (image, question).
+        augment: the user's function, (image, question) -> (image, question); None: there is none.
+        changes: what may be done to photographs, as in `image_augmentation`.
     """
     if isinstance(maker, PlainMaker):
-        augmentation = Augmentation(augment, maker.records)
+        augmentation = Augmentation(augment, changes, maker.records)
         return AugmentingPlainMaker(encoder=maker.encoder, records=maker.records, augmentation=augmentation)
-    augmentation = Augmentation(augment, maker.images.records)
+    augmentation = Augmentation(augment, changes, maker.images.records)
     return AugmentingRowMaker(
         encoder=maker.encoder, images=AugmentedInputs(maker.images, augmentation), store=None, recurrent=maker.recurrent,
         augmentation=augmentation,

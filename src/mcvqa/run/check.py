@@ -269,16 +269,20 @@ def _check_resources(
     rows = settings_plan(config, plan).rows
     activations = rows * int(tokens.max()) * kept_values(maker, config, plan, model_config) * plan.dtype.itemsize
     fits = check_memory(config, plan, size, activations)
-    features, patches = 0, 0
-    if isinstance(maker, RowMaker) and vision_is_frozen(config):  # else there is no store: features are made anew in every step
+    features, patches, anew = 0, 0, 0.0
+    again = (AGAIN_IN_BLOCKS if trains_in_blocks(maker, config) else 1.0) * settings_plan(config, plan).checkpointing
+    if isinstance(maker, RowMaker):
         images = maker.images
         grids = [images.grid(image) for image in dict.fromkeys(q.image for q in (*data.train, *data.test))]
         scales = {1.0, *tta_plan(config)[1]}
-        tokens_seen = int(sum(image_tokens(grid, images.merge) for grid in grids if grid) * sum(s * s for s in scales))
-        features, patches = tokens_seen * feature_width(model_config) * plan.dtype.itemsize, tokens_seen * images.merge**2
+        per_image = [image_tokens(grid, images.merge) for grid in grids if grid]
+        if vision_is_frozen(config):  # else there is no store: features are made anew in every step
+            tokens_seen = int(sum(per_image) * sum(s * s for s in scales))
+            features, patches = tokens_seen * feature_width(model_config) * plan.dtype.itemsize, tokens_seen * images.merge**2
+        passes = 3 + again if not vision_is_frozen(config) else float(bool(config.image_augmentation))
+        anew = passes * float(np.mean(per_image or [0])) * images.merge**2
     on_disk = _check_disk(config, size, plan, data, features)
-    again = (AGAIN_IN_BLOCKS if trains_in_blocks(maker, config) else 1.0) * settings_plan(config, plan).checkpointing
-    _estimate_time(config, plan, size, tokens, data, patches, again)
+    _estimate_time(config, plan, size, tokens, data, patches, again, anew)
     if isinstance(maker, PlainMaker):
         print_line(True, f"the vision tower of {model_config.model_type} runs for every prompt, which this time leaves out")
     return fits and on_disk
@@ -345,7 +349,7 @@ AGAIN_IN_BLOCKS = 0.65  # of the products of a layer, those in front of attentio
 
 def estimate_time(
     config: Config, size: ModelSize, tokens: float, patches: int, train_rows: int, test_rows: int, rate: float,
-    again: float,
+    again: float, anew: float = 0.0,
 ) -> TimeEstimate:
     """Estimate seconds from the number of multiplications and additions alone; kernels of small models reach less.
 
@@ -354,10 +358,11 @@ def estimate_time(
         patches: of all images at all scales that are encoded once.
         rate: FLOP/s that the device keeps up.
         again: share of a forward pass that checkpointing makes again.
+        anew: patches of a training row that pass through the vision tower in each step, backward passes counted too.
     """
     forward = 2 * size.language_linears * tokens  # of a row
     passes = 2 if config.lora_r else 3  # adapters: no gradient for the frozen weights
-    step = config.effective_batch * forward * (passes + again) / rate
+    step = config.effective_batch * (forward * (passes + again) + 2 * size.vision * anew) / rate
     folds, finals = len(config.folds_to_train) * config.n_seeds, config.final_fit * config.n_seeds
     of_fold, of_final = (int(np.ceil(share * train_rows / config.effective_batch)) for share in (1 - 1 / config.n_folds, 1))
     steps = (of_fold * folds + of_final * finals) * config.num_epochs
@@ -369,11 +374,11 @@ def estimate_time(
 
 
 def _estimate_time(
-    config: Config, plan: DevicePlan, size: ModelSize, tokens: np.ndarray, data: RunData, patches: int, again: float
+    config: Config, plan: DevicePlan, size: ModelSize, tokens: np.ndarray, data: RunData, patches: int, again: float, anew: float
 ) -> None:
     rate = _matrix_rate(plan) * _stages_at_work(config, plan)
     found = estimate_time(
-        config, size, float(tokens.mean()), patches, len(data.train), len(data.test), 0.5 * rate, again
+        config, size, float(tokens.mean()), patches, len(data.train), len(data.test), 0.5 * rate, again, anew
     )
     print_line(True, f"time: {found.step:.2f} s a step of {config.effective_batch} rows, {found.steps} steps; "
                 f"image features {spell_duration(found.features)}, training {spell_duration(found.training)}, "

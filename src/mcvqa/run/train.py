@@ -77,7 +77,7 @@ def do_train(side: ModelSide, task: Task) -> None:
         side.release()
         loaded = side.load()
         maker, learner = loaded.maker, loaded.maker
-        if project.augment:
+        if project.augment or project.config.image_augmentation:
             learner = _augmenting(side, loaded)
         attempt, begins = by_main(_start_attempt, project, task, fold), by_main(_beginning, project, side.data, fold)
         job = FoldJob(
@@ -93,12 +93,12 @@ def do_train(side: ModelSide, task: Task) -> None:
 
 
 def _augmenting(side: ModelSide, loaded: LoadedModel) -> Maker:
-    """A maker of training rows that the caller's own function changes; features of photographs are then of no use."""
+    """A maker of training rows that are changed each time; kept features of photographs are then of no use."""
     from mcvqa.model.augment import augmenting
 
     if isinstance(loaded.maker, RowMaker):
         loaded.base.vision.to(loaded.base.plan.device)  # which computing features has left on the CPU
-    return augmenting(loaded.maker, side.project.augment)
+    return augmenting(loaded.maker, side.project.augment, side.project.config.image_augmentation)
 
 
 def _beginning(project: Project, data: RunData, fold: int) -> tuple[Path | None, str, dict[str, str]]:
