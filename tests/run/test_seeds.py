@@ -62,6 +62,12 @@ def test_the_report_says_how_far_seeds_differ_in_both_languages(finished):
     assert measured["overall"]["accuracy"]["value"] == pytest.approx(alone[1])
 
 
+def test_seeds_with_the_same_accuracy_have_no_measured_spread():
+    spread = seed_spread([0.5, 0.5, 0.5])
+    assert spread.in_english(0.1234).startswith("All 3 seeds have the same accuracy") and "0.1234" in spread.in_english(0.1234)
+    assert "0.0000" not in spread.in_english(0.1234) + spread.in_korean(0.1234)
+
+
 def test_what_is_finished_is_not_trained_again_and_a_lost_seed_is(finished):
     files = [Path(finished.output_dir) / "checkpoints" / name / "fold0/result.json" for name in ("r", "r-seed106")]
     before, scores = [file.stat().st_mtime_ns for file in files], oof_of(seed_runs(finished)[0])

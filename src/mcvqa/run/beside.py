@@ -82,6 +82,11 @@ class SeedSpread:
         Args:
             error: of an accuracy, for lack of rows.
         """
+        if not self.deviation:
+            return (
+                f"All {self.seeds} seeds have the same accuracy on these rows, which are too few to show how far seeds differ; "
+                f"standard error of an accuracy for lack of rows: {error:.4f}."
+            )
         return (
             f"Standard deviation between {self.seeds} seeds: {self.deviation:.4f} (95 % interval {self.low:.4f} to "
             f"{self.high:.4f}); standard error of an accuracy for lack of rows: {error:.4f}. Two runs of one seed each may "
@@ -89,6 +94,11 @@ class SeedSpread:
         )
 
     def in_korean(self, error: float) -> str:
+        if not self.deviation:
+            return (
+                f"시드 {self.seeds}개의 정확도가 이 행들에서 모두 같습니다. 행이 적어 시드 사이의 차이를 잴 수 없습니다. 행 수가 유한해서 "
+                f"생기는 정확도의 표준오차: {error:.4f}."
+            )
         return (
             f"시드 {self.seeds}개 사이의 표준편차: {self.deviation:.4f}(95% 구간 {self.low:.4f} ~ {self.high:.4f}), 행 수가 "
             f"유한해서 생기는 정확도의 표준오차: {error:.4f}. 시드가 하나씩인 두 실행은 시드만 달라도 이 행들에서 정확도가 "
