@@ -96,8 +96,8 @@ class SeedSpread:
     def in_korean(self, error: float) -> str:
         if not self.deviation:
             return (
-                f"시드 {self.seeds}개의 정확도가 이 행들에서 모두 같습니다. 행이 적어 시드 사이의 차이를 잴 수 없습니다. 행 수가 유한해서 "
-                f"생기는 정확도의 표준오차: {error:.4f}."
+                f"시드 {self.seeds}개의 정확도가 이 행들에서 모두 같습니다. 행이 적어 시드 사이의 차이를 잴 수 없습니다. "
+                f"행 수가 유한해서 생기는 정확도의 표준오차: {error:.4f}."
             )
         return (
             f"시드 {self.seeds}개 사이의 표준편차: {self.deviation:.4f}(95% 구간 {self.low:.4f} ~ {self.high:.4f}), 행 수가 "
