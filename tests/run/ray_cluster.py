@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +27,8 @@ from mcvqa.config import Config, ConfigError  # noqa: E402
 from mcvqa.run.project import RunStopped, open_project  # noqa: E402
 from mcvqa.run.tasks import Task, TaskGraph  # noqa: E402
 from mcvqa.run.workers.ray import RayWorkers, ray_workers  # noqa: E402
+from mcvqa.scoring.scores import load_scores  # noqa: E402
+from mcvqa.search.space import space_as_yaml  # noqa: E402
 from tests.conftest import make_dataset, tiny_settings  # noqa: E402
 
 RESULTS = ("experiments/r/submission.csv", "experiments/r/oof_predictions.csv", "experiments/r/folds.csv",
@@ -80,21 +84,21 @@ def test_a_run_gives_bit_for_bit_the_results_of_one_process(cluster, dataset, in
 
 # %% what dies
 def in_background(config: Config) -> "Background":
-    background = Background(config)
+    background = Background(lambda: run(config))
     background.start()
     return background
 
 
 class Background(threading.Thread):
-    """A run in a thread, as the cluster can be shut down by the main one alone."""
+    """A run or a search in a thread, as the cluster can be shut down by the main one alone."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, work: Callable[[], Any]) -> None:
         super().__init__(daemon=True)
-        self.config, self.error = config, None
+        self.work, self.result, self.error = work, None, None
 
     def run(self) -> None:
         try:
-            run(self.config)
+            self.result = self.work()
         except BaseException as error:
             self.error = error
 
@@ -106,11 +110,12 @@ class Background(threading.Thread):
             assert time.monotonic() < ends, "nothing happens"
             time.sleep(0.02)
 
-    def finish(self) -> None:
+    def finish(self) -> Any:
         self.join(timeout=400)
         assert not self.is_alive(), "the run does not end"
         if self.error:
             raise self.error
+        return self.result
 
 
 def actors_at_work() -> list[int]:
@@ -139,6 +144,50 @@ def test_workers_and_nodes_that_go_and_come_change_nothing(cluster, dataset, inl
             cluster.add_node(num_cpus=2)
     background.finish()
     require_same(tmp_path, inline)
+
+
+SPACE = {"learning_rate": {"low": 3e-4, "high": 1e-2, "log": True}, "lora_r": [4, 8]}
+
+
+def test_a_search_loses_no_trial_when_a_worker_is_killed(cluster, dataset, tmp_path):
+    """The killed trial is done again, and what was judged is, bit for bit, what the same run gives in one process."""
+    pytest.importorskip("optuna")
+    from mcvqa.search.search import search_settings
+
+    space, where = tmp_path / "space.yaml", tmp_path / "out"
+    space.write_text(space_as_yaml(SPACE), encoding="utf-8")
+    config = settings(dataset, where, executor="ray", run_name="s", use_tta=False, save_minutes=0)
+    background = Background(lambda: search_settings(config, trials=4, parallel=2, space=space, best=1, prune=False))
+    background.start()
+    background.until(lambda: any((where / "checkpoints").glob("s-search-*/fold0/resume/*")))
+    background.until(kill_one)
+    found = background.finish()
+    assert sum(one.judged is not None for one in found.trials) == 4 and len(found.confirmed) == 1
+    best = found.best
+    alone = settings(dataset, tmp_path / "alone", executor="inline", run_name="s", use_tta=False, train_folds=(0,), **best.values)
+    run(alone)
+    judged = load_scores(where / f"experiments/s-search/scores/{best.run}.npz")
+    again = load_scores(tmp_path / "alone/experiments/s/scores/fold0-oof.npz")
+    assert judged.ids.tolist() == again.ids.tolist() and (judged.logprobs == again.logprobs).all()
+
+
+@pytest.mark.torture
+def test_more_seeds_a_final_model_and_changed_photographs_survive_a_kill(cluster, dataset, tmp_path):
+    more = dict(use_tta=False, n_seeds=2, final_fit=True, average="auto", keep="last", use_swa=True, evidence="full",
+                image_augmentation=("crop", "flip", "light"))
+    run(settings(dataset, tmp_path / "inline", executor="inline", **more))
+    background = in_background(settings(dataset, tmp_path / "ray", executor="ray", save_minutes=0, **more))
+    for sign in ("checkpoints/r/fold*/resume/*", "checkpoints/r-seed*/fold*/resume/*"):
+        background.until(lambda sign=sign: any((tmp_path / "ray").glob(sign)))
+        background.until(kill_one)
+    background.finish()
+    made = [file for file in (tmp_path / "inline").rglob("*") if file.suffix in (".npz", ".safetensors", ".csv")]
+    of_attempt = {f"fold{fold}-{kind}.npz" for fold in (0, 1) for kind in ("raw", "ema", "swa")}  # which attempt is in them
+    compared = [
+        file.relative_to(tmp_path / "inline") for file in made if "cache" not in file.parts and file.name not in of_attempt]
+    assert len(compared) > 40
+    for name in compared:
+        assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "inline" / name).read_bytes(), name
 
 
 def command(config: Config, file: Path) -> subprocess.Popen:

@@ -28,14 +28,14 @@ def node(host: str, alive: bool = True, **resources: float) -> dict:
     ([node("a", CPU=1)], 0, (1, 0, 1)),
 ])
 def test_a_worker_for_each_gpu_or_node(nodes, parallel, found):
-    slots = slots_of(nodes, Config(parallel_folds=parallel, n_folds=3))
+    slots = slots_of(nodes, Config(parallel_folds=parallel), 3)
     assert (slots.workers, slots.gpus, slots.cpus) == found
     assert "gone" not in slots.nodes and f"{found[0]} worker" in str(slots)
 
 
 def test_nodes_on_one_machine_have_different_names():
     nodes = [node("vm", CPU=1), node("vm", CPU=1) | {"NodeManagerPort": 9}]
-    assert slots_of(nodes, Config()).nodes == ("10.0.0.1:72", "10.0.0.1:9")
+    assert slots_of(nodes, Config(), 3).nodes == ("10.0.0.1:72", "10.0.0.1:9")
 
 
 def test_a_node_without_the_folder_or_with_other_versions_is_refused(tmp_path):

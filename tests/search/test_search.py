@@ -213,8 +213,3 @@ def test_it_says_which_settings_lie_outside_the_space(tmp_path, capsys):
     with pytest.raises(RunStopped, match="No trial was trained to its end"):
         search_settings(config, trials=1, space=space_in(tmp_path))
     assert "outside the search space, so no trial has it: num_epochs=3\n" in capsys.readouterr().out
-
-
-def test_ray_gets_no_trials(tmp_path):
-    with pytest.raises(RunStopped, match="start the same command on every machine"):
-        search_settings(tiny_settings(tmp_path, executor="ray"), trials=1)

@@ -55,14 +55,10 @@ def search_settings(
         All trials, and the best.
 
     Raises:
-        RunStopped: the search cannot begin or go on.
+        RunStopped: the search cannot begin or go on. Owned: another main process searches with this study on the Ray cluster.
         ConfigError: the space is impossible. Interrupted: the same call goes on.
     """
     began = time.time()
-    if config.executor == "ray":
-        raise RunStopped(
-            "A search gives no trials to Ray: start the same command on every machine, with one output folder for all of them."
-        )
     plan, left_out = make_plan(config, trials, study, space, storage, best, by_hand, prune, began)
     required_optuna()
     data = _data_of(plan)
@@ -72,7 +68,11 @@ def search_settings(
     _announce(plan, study_now, data, left_out)
     teller, is_over = _Teller(plan, data, study_now), False
     try:
-        if parallel > 1:
+        if config.executor == "ray":
+            from mcvqa.search.on_ray import search_on_ray
+
+            search_on_ray(study_now, parallel, teller)
+        elif parallel > 1:
             search_in_processes(study_now, parallel, {}, teller)
         else:
             search_here(study_now, plan.paths.log.with_name(f"{plan.name}-search.txt"), teller)
@@ -155,7 +155,11 @@ def _confirmed(study: SearchStudy, data: RunData, best: list[TrialResult], paral
     plan, confirmed = study.plan, []
     print(f"\nconfirming on the other folds: trials {', '.join(str(one.number) for one in best)}")
     try:
-        if parallel > 1:
+        if plan.config.executor == "ray":
+            from mcvqa.search.on_ray import confirm_on_ray
+
+            confirm_on_ray(plan, {one.number: one.values for one in best}, parallel)
+        elif parallel > 1:
             search_in_processes(study, min(parallel, len(best)), {"best": [dict(one.values) for one in best]}, lambda _: None)
         output = plan.paths.log.with_name(f"{plan.name}-search.txt")
         for one in best:

@@ -141,9 +141,16 @@ def _launched(plan: SearchPlan, number: int, gpu: str, count: int, job: dict[str
             start_new_session=True,  # Ctrl-C reaches it through the main process
         )
     assert process.stdin is not None
-    plan_in_json = dataclasses.asdict(plan) | {"config": plan.config.as_dict()}
-    process.stdin.write(json.dumps({"plan": plan_in_json, "log": str(log), **job}).encode() + b"\n")
+    process.stdin.write(json.dumps({"plan": plan_in_json(plan), "log": str(log), **job}).encode() + b"\n")
     return process
+
+
+def plan_in_json(plan: SearchPlan) -> dict[str, Any]:
+    return dataclasses.asdict(plan) | {"config": plan.config.as_dict()}
+
+
+def plan_from_json(values: dict[str, Any]) -> SearchPlan:
+    return SearchPlan(**values | {"config": Config(**values["config"])})
 
 
 def _end(processes: Sequence[subprocess.Popen]) -> None:
@@ -166,7 +173,7 @@ def begin_searcher() -> None:
     """The life of a process that searches: its job is a line of standard input, whose end ends it."""
     job = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_input, daemon=True).start()
-    plan, log = SearchPlan(**job["plan"] | {"config": Config(**job["plan"]["config"])}), Path(job["log"])
+    plan, log = plan_from_json(job["plan"]), Path(job["log"])
     try:
         with StopRequest(at_once=True):
             if "best" in job:

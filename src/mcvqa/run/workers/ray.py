@@ -92,17 +92,18 @@ class Slots:
                 f"({', '.join(self.nodes[:8])}{', ...' if len(self.nodes) > 8 else ''})")
 
 
-def slots_of(nodes: Sequence[dict[str, Any]], config: Config) -> Slots:
+def slots_of(nodes: Sequence[dict[str, Any]], config: Config, most: int) -> Slots:
     """One worker for each GPU, or for as many as a model takes by the settings; without GPUs one for each node. No more than
-    `parallel_folds`, if set, nor than folds.
+    `parallel_folds`, if set.
 
     Args:
         nodes: as `ray.nodes()` gives them.
+        most: workers that have something to do at the same time.
     """
     alive = [node for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) + node["Resources"].get("GPU", 0)]
     each = config.gpus_at_least
     gpus = int(sum(node["Resources"].get("GPU", 0) // each for node in alive))
-    workers = max(1, min(config.parallel_folds or gpus or len(alive), len(config.folds_to_train)))
+    workers = max(1, min(config.parallel_folds or gpus or len(alive), most))
     with_gpu = [node for node in alive if node["Resources"].get("GPU")] or alive
     smallest = min((int(node["Resources"].get("CPU", 1)) for node in with_gpu), default=1)
     most = int(max((node["Resources"].get("GPU", 0) // each for node in with_gpu), default=0))  # workers on a node
@@ -274,11 +275,12 @@ class RayWorkers(WorkerPool[RayWorker]):
                 self.connected = False
 
 
-def ray_workers(project: Project, program: Callable[..., Any], loaders: int) -> RayWorkers:
+def ray_workers(project: Project, program: Callable[..., Any], loaders: int, most: int = 0) -> RayWorkers:
     """Connect to the cluster that the settings name, and take the right to work on the run there. Actors start later.
 
     Args:
         program, loaders: as `WorkerPool` has them.
+        most: workers that have something to do at the same time; 0: as many as folds.
 
     Raises:
         ConfigError: there is no cluster.
@@ -287,7 +289,7 @@ def ray_workers(project: Project, program: Callable[..., Any], loaders: int) -> 
     connected = connect(project.config.ray_address)
     import ray
 
-    slots = slots_of(ray.nodes(), project.config)
+    slots = slots_of(ray.nodes(), project.config, most or len(project.config.folds_to_train))
     pool = RayWorkers(project, program, [""] * slots.workers, {}, loaders, slots=slots, connected=connected)
     try:
         pool.reports = _reports_of(project)
