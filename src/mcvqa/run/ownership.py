@@ -24,7 +24,7 @@ QUERY_LIMITED_INFORMATION, STILL_ACTIVE, ACCESS_DENIED = 0x1000, 259, 5  # winnt
 
 
 class Owned(McvqaError, RuntimeError):
-    """Another process works on the same run or fold."""
+    """Raised if another process is working on the same run or fold."""
 
 
 class Ownership:

@@ -21,7 +21,7 @@ STEP_TITLES = (
 
 
 class RunStopped(McvqaError, RuntimeError):
-    """A run that cannot go on; what was reached so far is kept and the message says what to do."""
+    """Raised if a run cannot go on; finished work is kept, and the message says what to do."""
 
 
 def heading(title: str, detail: str = "") -> None:

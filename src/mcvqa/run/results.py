@@ -155,15 +155,16 @@ def _accuracy_lines(blend: Blend) -> list[str]:
 # %% step 10: report
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a finished run.
+    """Holds the outcome of a finished run.
 
     Attributes:
-        run: its name.
-        accuracy: of the answers in `submission`, on rows that their models have not seen; with `not_measured` where they may.
+        run: name of the run.
+        accuracy: accuracy of the answers in `submission`, on rows that their models have not seen; if they may have seen
+            them, its `not_measured` says why.
         submission: the CSV file to hand in; None: there is no test file.
-        submitted: its content, which may be another run's better answers.
+        submitted: record of that file, which may hold another run's better answers.
         report: path of report.html.
-        metrics: of this run.
+        metrics: all figures of this run's report.
         advice: what to try next.
     """
 

@@ -1,4 +1,4 @@
-"""run(config): the ten steps from CSV files and photographs to a validated submission.
+"""Runs the ten steps from CSV files and photographs to a validated submission: run(config).
 
 Work that is already done for the same settings, rows and weights is reported and skipped.
 """
@@ -55,8 +55,8 @@ def run(config: Config, metrics: Mapping[str, Any] | None = None, augment: Any =
 
     Args:
         config: all settings of the run.
-        metrics: own metrics, name -> function.
-        augment: own augmentation of training rows.
+        metrics: own metrics, name -> function; see `mcvqa.report.own_metrics`.
+        augment: own augmentation of training rows; see `mcvqa.model.augment`.
 
     Returns:
         Paths of the submission and the report, and the accuracy of the submission.

@@ -26,12 +26,12 @@ ENSEMBLE_FILE, SINGLE_FILE = "submission_ensemble.csv", "submission_single.csv"
 # %% records
 @dataclass(frozen=True)
 class Submitted:
-    """Content of a submission file.
+    """Records the content of a submission file.
 
     Attributes:
-        run: the run that the answers are from.
+        run: name of the run that made the answers.
         source: what produced them ('prior', 'geometric of r (3 folds)', ...).
-        accuracy: on unseen training rows; None: not known.
+        accuracy: accuracy on unseen training rows; None: not known.
         test: hash of the answered test rows and their photographs; '' in files of version 0.1.
         rows: file with the measured rows, relative to the output folder; '': not known.
     """
@@ -45,10 +45,10 @@ class Submitted:
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers to all test rows, and the results of the same models on unseen training rows.
+    """Holds the answers to all test rows, and the results of the same models on unseen training rows.
 
     Attributes:
-        source: what produced them.
+        source: what produced them, as in `Submitted`.
         predictions: (M,) choice index of each test row.
         ids: (R,) training rows.
         right: (R,) whether they were answered correctly.
