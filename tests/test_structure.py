@@ -1,11 +1,19 @@
 """The structure of the house: directions of import, light rooms, and what the notebook needs of every module."""
 import ast
+import inspect
+import re
 import subprocess
 import sys
+import textwrap
 from collections import defaultdict
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import pydantic
 import pytest
+
+import mcvqa
 
 PACKAGE = Path(__file__).parents[1] / "src" / "mcvqa"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
@@ -84,6 +92,89 @@ def test_docstrings_begin_with_a_sentence_and_sections_have_lines_of_their_own(p
             assert text.split()[0] not in HEADLESS or text.startswith("Like `"), f"what does it do? {where}"
             lines = [line.strip() for line in text.splitlines()]
             assert all(line in SECTIONS for line in lines if any(name in line for name in SECTIONS)), where
+
+
+# %% the docstrings of the public interface
+def section(text: str, *titles: str) -> str:
+    """The lines of these sections of a docstring."""
+    parts = re.split(r"^(\w+:)$", text, flags=re.MULTILINE)
+    return "".join(body for title, body in zip(parts[1::2], parts[2::2], strict=True) if title.rstrip(":") in titles)
+
+
+def described(text: str, *titles: str) -> set[str]:
+    """Names that these sections describe: 'a' and 'b' of the line '    a, b: ...'."""
+    lines = re.findall(r"^    (\w[\w, ]*):", section(text, *titles), re.MULTILINE)
+    return {name for line in lines for name in line.split(", ")}
+
+
+def parameters(function: Any) -> set[str]:
+    return set(inspect.signature(function).parameters) - {"self", "cls"}
+
+
+def raised_by(function: Any) -> set[str]:
+    """Names of the exceptions that the function itself raises."""
+    nodes = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function))))
+    errors = [node.exc for node in nodes if isinstance(node, ast.Raise) and node.exc]
+    return {ast.unparse(error.func if isinstance(error, ast.Call) else error) for error in errors}
+
+
+def undescribed(function: Any) -> list[str]:
+    """What the docstring of a function lacks."""
+    text = inspect.getdoc(function) or ""
+    missing = [f"Args: {name}" for name in sorted(parameters(function) - described(text, "Args"))]
+    if inspect.signature(function).return_annotation not in (None, "None") and not section(text, "Returns", "Yields"):
+        missing.append("Returns")
+    return missing + [f"Raises: {name}" for name in sorted(raised_by(function) - described(text, "Raises"))]
+
+
+def undescribed_of_class(kind: type) -> list[str]:
+    """What the docstrings of a class, its fields or constructor, and its public methods lack."""
+    text = inspect.getdoc(kind) or ""
+    if issubclass(kind, pydantic.BaseModel):
+        fields = {name for name, field in kind.model_fields.items() if not field.description}
+    elif "__dataclass_fields__" in vars(kind):
+        fields = set(kind.__dataclass_fields__) - described(text, "Attributes")
+    else:
+        fields = parameters(kind) - described(text, "Args", "Attributes") if "__init__" in vars(kind) else set()
+    missing = [f"Attributes: {name}" for name in sorted(fields)]
+    for name, member in vars(kind).items():
+        if not name.startswith("_") and isinstance(member, property) and not member.__doc__:
+            missing.append(f"docstring of {name}")
+        if not name.startswith("_") and inspect.isfunction(method := getattr(member, "__func__", member)):
+            missing += [f"{name}, {what}" for what in undescribed(method)]
+    return missing
+
+
+PUBLIC = sorted({*mcvqa.__all__} - {"__version__"})
+DOCUMENTED = sorted(set(re.findall(r"^\.\. auto\w+:: mcvqa\.(\w+\.[\w.]+)", (PACKAGE.parents[1] / "docs/python.md").read_text(
+    encoding="utf-8"), re.MULTILINE)))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_exported_interface_describes_parameters_results_and_errors(name: str):
+    exported = getattr(mcvqa, name)
+    if isinstance(exported, type):
+        assert not undescribed_of_class(exported)
+    else:
+        assert not undescribed(exported if inspect.isfunction(exported) else type(exported).__call__)  # a package that is called
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_the_python_reference_describes_all_fields(name: str):
+    module, _, kind = name.rpartition(".")
+    assert not undescribed_of_class(getattr(import_module(f"mcvqa.{module}"), kind))
+
+
+def test_a_docstring_that_lacks_something_is_seen():
+    def silent(rows: int, seed: int) -> int:
+        """Count rows.
+
+        Args:
+            rows: their number.
+        """
+        raise ValueError(rows)
+
+    assert undescribed(silent) == ["Args: seed", "Returns", "Raises: ValueError"]
 
 
 def top_level_names(path: Path) -> list[str]:

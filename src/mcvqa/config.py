@@ -40,27 +40,47 @@ class McvqaError(Exception):
 
 # %% files that a user names
 class UnusualFile(McvqaError, OSError):
-    """What is no regular file of a usual size, and so is not read; `strerror` says what it is."""
+    """Raised for a path that is not a regular file of a plausible size; the file is not read.
+
+    Args:
+        path: the file.
+        reason: what it is instead; kept as `strerror`.
+    """
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(errno.EINVAL, reason, str(path))
 
 
 def special_file(path: str | Path) -> str:
-    """What stands under a name instead of a regular file; empty for one. Raises OSError: nothing, or it cannot be asked."""
+    """Return what kind of thing a path is if it is not a regular file.
+
+    Args:
+        path: any path.
+
+    Returns:
+        Such as "a folder, not a file"; empty for a regular file.
+
+    Raises:
+        OSError: the path does not exist or cannot be examined.
+    """
     kinds = {stat.S_IFREG: "", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
     kind = kinds.get(stat.S_IFMT(Path(path).stat().st_mode), "a device")
     return kind and f"{kind}, not a file"
 
 
 def read_user_file(path: str | Path, limit: int = 2**30) -> bytes:
-    """The content of a file that a user names. A pipe or a device, which may never end, is not even opened.
+    """Read a file that a user names. Pipes and devices, which may never end, are not even opened.
 
     Args:
-        limit: most bytes that are read.
+        path: the file.
+        limit: maximum size in bytes.
+
+    Returns:
+        Its content.
 
     Raises:
-        UnusualFile: it is no regular file, or larger. OSError: it cannot be read.
+        UnusualFile: it is not a regular file, or it is larger than `limit`.
+        OSError: it cannot be read.
     """
     if kind := special_file(path):
         raise UnusualFile(path, kind)
@@ -81,8 +101,10 @@ NAME_RULE = "use letters, digits, '-', '_' and '.', at most 200 bytes"
 
 
 class SettingsLoader(yaml.SafeLoader):
-    """YAML as settings need it. An alias, which can make gigabytes of 400 bytes, is an error, and so are deep nesting and
-    one name twice."""
+    """Loads the YAML of settings.
+
+    Aliases (400 bytes of them can expand to gigabytes), deep nesting and duplicate names are errors.
+    """
 
     depth = values = 0
 
@@ -112,10 +134,17 @@ ENDS_WITH_DOTS = "# settings of mcvqa; the last line is '...'"  # half of a YAML
 
 
 def load_yaml(path: str | Path) -> Any:
-    """What a YAML file holds.
+    """Load a YAML file of settings.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its content.
 
     Raises:
-        ValueError: it is no YAML of settings, or no UTF-8. OSError: it cannot be read, or is larger than YAML_BYTES.
+        ValueError: it is not valid YAML of settings, or not UTF-8.
+        OSError: it cannot be read, or is larger than YAML_BYTES.
     """
     try:
         text = read_user_file(path, YAML_BYTES).decode("utf-8")
@@ -128,18 +157,19 @@ def load_yaml(path: str | Path) -> Any:
 
 # %% settings
 class ConfigError(McvqaError, ValueError):
-    """A setting that cannot be used; the message names the field, the value and what is allowed."""
+    """Raised for a setting that cannot be used; the message names the field, its value and the allowed values."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known about one setting.
+    """Describes one setting of `Config`.
 
     Attributes:
-        meaning: what it does, with its unit.
-        low, high: inclusive range of a number, or of each number of a list; None where there is none.
-        choices: the allowed words; empty where any text will do.
-        weights: whether trained weights depend on it (such settings name the run folder).
+        meaning: description, with the unit.
+        default: value when nothing else is set.
+        low, high: inclusive range of a number, or of each number of a list; None: unlimited.
+        choices: allowed words; empty: any text.
+        weights: whether trained weights depend on it; such settings are part of the run's name.
     """
 
     meaning: str
@@ -154,7 +184,14 @@ WEIGHTS: dict[str, Any] = {"weights": True}  # marks the settings that trained w
 
 
 class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, validate_default=True, protected_namespaces=()):
-    """All settings of one run. Every field is read somewhere; a test proves it."""
+    """Holds all settings of one run; it is immutable, and every value is checked.
+
+    Args:
+        settings: setting -> value. Settings left out keep their defaults.
+
+    Raises:
+        ConfigError: an unknown setting, or a value that is not allowed.
+    """
 
     # %% where things are
     data_dir: str = Field(default="data", description="folder (or .zip) with train.csv, test.csv and the photographs")
@@ -490,7 +527,18 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
 
     @classmethod
     def converted(cls, name: str, value: Any) -> Any:
-        """A value in the type of its setting. Raises ConfigError: it has another one."""
+        """Convert a value to the type of its setting.
+
+        Args:
+            name: the setting.
+            value: the value, possibly as text.
+
+        Returns:
+            The converted value.
+
+        Raises:
+            ConfigError: it cannot be converted.
+        """
         field = cls.model_fields[name]
         try:
             return _converted(field.annotation, value)
@@ -574,7 +622,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
 
     @property
     def gpus_at_least(self) -> int:
-        """GPUs that one model takes; 1 where that depends on the model."""
+        """Number of GPUs per model; 1 if `gpus_per_model` is "auto"."""
         return 1 if self.gpus_per_model == "auto" else int(self.gpus_per_model)
 
     @property
@@ -591,15 +639,17 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
 
     @property
     def training_seed(self) -> int:
+        """Seed of training: `train_seed`, or `seed` if that is negative."""
         return self.seed if self.train_seed < 0 else self.train_seed
 
     @property
     def folds_to_train(self) -> tuple[int, ...]:
+        """Folds that this run trains, in order."""
         return self.train_folds or tuple(range(self.n_folds if self.use_kfold else 1))
 
     @property
     def run(self) -> str:
-        """Name of the run's folders: run_name, or the model, the size and a hash of what the weights depend on."""
+        """Name of the run's folders: run_name, or the model, the image size and a hash of the settings that change weights."""
         if self.run_name:
             return self.run_name
         model = Path(self.model_id.rstrip("/\\")).name.lower()
@@ -607,9 +657,13 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         return f"{model}-{self.image_size}px-{settings_hash(self.weight_settings() | started)}"
 
     def weight_settings(self) -> dict[str, Any]:
-        """The settings that trained weights depend on; `start_from` is not among them, as its weights are known by content.
+        """Collect the settings that trained weights depend on.
 
-        Settings that version 0.1 did not have are left out at their default, so that they rename no run of 0.1.
+        `start_from` is not among them: its weights are identified by their content. Settings that version 0.1 did not have
+        are omitted at their default, so that runs of 0.1 keep their names.
+
+        Returns:
+            Setting -> value.
         """
         marked = {name: setting for name, setting in self.settings().items() if setting.weights}
         values = {name: getattr(self, name) for name in marked} | {"user_prompt": self.user_prompt or KOREAN_PROMPT}
@@ -622,7 +676,11 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     # %% as a whole
     @classmethod
     def settings(cls) -> dict[str, Setting]:
-        """What is known about each setting, by its name."""
+        """Describe every setting.
+
+        Returns:
+            Name -> description, default and allowed values.
+        """
         found = {}
         for name, field in cls.model_fields.items():
             low, high = _limits(field.annotation, field.metadata)
@@ -632,22 +690,48 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """Name -> value; lists are tuples."""
+        """Return all settings.
+
+        Returns:
+            Name -> value; lists are tuples.
+        """
         return {name: getattr(self, name) for name in type(self).model_fields}
 
     def replace(self, **changes: Any) -> "Config":
-        """A copy with other values; names in upper case and values as text are accepted too.
+        """Return a copy with some settings changed.
+
+        Args:
+            changes: setting -> new value. Names may be in upper case, values may be text.
+
+        Returns:
+            The new Config.
 
         Raises:
-            ConfigError: an unknown setting, or an impossible value.
+            ConfigError: an unknown setting, or a value that is not allowed.
         """
         return type(self)(**self.as_dict() | {name.lower(): value for name, value in changes.items()})
 
     def model_copy(self, *, update: Any = None, deep: bool = False) -> "Config":
-        """Copy with changes, as `replace` does: pydantic's own copy would not check the values."""
+        """Copy with changes, as `replace` does; pydantic's own method would not check the values.
+
+        Args:
+            update: setting -> new value.
+            deep: has no effect, as all values are immutable.
+
+        Returns:
+            The new Config.
+
+        Raises:
+            ConfigError: an unknown setting, or a value that is not allowed.
+        """
         return self.replace(**update or {})
 
     def to_yaml(self) -> str:
+        """Write all settings as YAML, which `load_config` reads.
+
+        Returns:
+            The text, whose first and last lines reveal a file that was cut off.
+        """
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in self.as_dict().items()}
         return f"{ENDS_WITH_DOTS}\n{yaml.safe_dump(plain, allow_unicode=True, sort_keys=False, width=100)}...\n"
 
@@ -777,15 +861,19 @@ def _without_tilde(path: str, name: str) -> str:
 
 
 def settings_hash(settings: dict[str, Any]) -> str:
-    """Eight hex digits that change with any value of `settings`."""
+    """Hash settings to eight hex digits."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode()).hexdigest()[:8]
 
 
 def weight_changes(before: dict[str, Any], now: Config) -> list[str]:
-    """One line for each setting that trained weights depend on and that differs.
+    """List the changed settings that trained weights depend on.
 
     Args:
         before: all settings of a run, of this version or an older one.
+        now: the settings to compare with.
+
+    Returns:
+        One line per changed setting.
     """
     then = type(now)(**{name: value for name, value in before.items() if name in type(now).model_fields})
     names = {**then.weight_settings(), **now.weight_settings()}
@@ -822,10 +910,18 @@ PRESETS: dict[str, dict[str, Any]] = {
 def load_config(
     file: str | Path | None = None, preset: str | None = None, changes: dict[str, Any] | None = None
 ) -> Config:
-    """A Config from a preset, then a YAML file, then single changes, later ones winning.
+    """Make a Config from a preset, a YAML file and single changes; later ones override earlier ones.
+
+    Args:
+        file: YAML file with `name: value` lines; None: no file.
+        preset: name of a preset; None: the defaults.
+        changes: setting -> value; names may be in upper case, values may be text.
+
+    Returns:
+        The settings.
 
     Raises:
-        ConfigError: an unknown preset or setting, or an impossible value.
+        ConfigError: an unknown preset or setting, an unreadable file, or a value that is not allowed.
     """
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"There is no preset {preset!r}; there are {', '.join(PRESETS)}.")
@@ -850,7 +946,17 @@ def _read_settings_file(file: Path) -> dict[str, Any]:
 
 
 def parse_changes(pairs: list[str]) -> dict[str, Any]:
-    """['NUM_EPOCHS=3'] -> {'num_epochs': '3'}"""
+    """Split settings as typed behind --set: ['NUM_EPOCHS=3'] -> {'num_epochs': '3'}.
+
+    Args:
+        pairs: texts "name=value".
+
+    Returns:
+        Setting -> value as text.
+
+    Raises:
+        ConfigError: a text without "=".
+    """
     for pair in pairs:
         if "=" not in pair:
             raise ConfigError(f"--set {pair}: write it as name=value, for example --set num_epochs=3.")

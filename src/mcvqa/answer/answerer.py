@@ -1,4 +1,4 @@
-"""Ask a trained run: from Python, a question at a time or a table of them."""
+"""Answers new questions with a trained run, from Python: one question or a whole table."""
 import functools
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,14 +22,14 @@ from mcvqa.scoring.scores import Scores
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to one question.
+    """Holds the answer to one question.
 
     Attributes:
         choice: text of the most probable choice.
-        letter: its letter, by its place among the choices.
-        probabilities: of each choice, in the order of the choices.
-        id: of the row; empty for a question by itself.
-        problem: why the photograph could not be read; the row was then answered from its text alone.
+        letter: its letter: "a" for the first choice, and so on.
+        probabilities: probability of each choice, in the order of the choices.
+        id: id of the row; empty for a single question.
+        problem: why the photograph could not be read (the row was then answered from its text alone); empty: it was read.
     """
 
     choice: str
@@ -40,21 +40,21 @@ class Answer:
 
 
 class Answerer:
-    """A trained run that answers new questions. The model is loaded by the first one.
+    """Answers new questions with a trained run; the first question loads the model.
 
-    Probabilities are averaged over the run's folds, and within a fold over option orders and image scales as the run's
-    settings have them.
+    Probabilities are averaged over the run's folds, and within a fold over the option orders and image scales that the run's
+    settings ask for.
 
     Args:
         run: name of the run, path of experiments/<run>, or its settings.
-        fold: the only fold to ask, which is faster for single questions, or "final"; None: all.
-        output_dir: where experiments/ is, for a name.
-        keep_features: whether image features are kept in cache/, so that no photograph is encoded twice.
-        changes: settings such as device="cpu", use_tta=True or, where the base model lies elsewhere now, model_id=FOLDER.
+        fold: number of the only fold to use, which is faster for single questions, or "final"; None: all folds.
+        output_dir: folder that contains experiments/; needed if `run` is a name.
+        keep_features: whether to keep image features in cache/, so that no photograph is encoded twice.
+        changes: settings to change, such as device="cpu", use_tta=True or, if the base model has been moved, model_id=FOLDER.
 
     Attributes:
         trained: the run, with the folds that answer.
-        models: their models.
+        models: the models of these folds.
 
     Raises:
         ConfigError: there is no such run, or a setting that its weights depend on was changed.
@@ -77,7 +77,7 @@ class Answerer:
         number = fold_number(fold) if isinstance(fold, str) else fold
         self.trained: TrainedRun = by_main(find_trained, run.replace(**changes), number)
         self.models = TrainedModels(self.trained, keep_features)
-        self._pictures = tempfile.TemporaryDirectory(prefix="mcvqa-")  # those without a file of their own
+        self._pictures = tempfile.TemporaryDirectory(prefix="mcvqa-")  # for images without a file
         self._photographs = Photographs(Path(self._pictures.name))
 
     def answer(self, image: Any, question: str, choices: Sequence[str]) -> Answer:
@@ -85,27 +85,27 @@ class Answerer:
 
         Args:
             image: path of a photograph, the content of its file, or a PIL image.
-            question: the text.
+            question: text of the question.
             choices: 2 to 26 texts.
 
         Returns:
-            The most probable choice, with the probabilities of all.
+            The most probable choice, with the probabilities of all choices.
 
         Raises:
             ImageError: the photograph cannot be read.
-            DataError: there are too few or too many choices, or the image is something else.
+            DataError: there are too few or too many choices, or `image` is none of these types.
         """
         return self.answer_all([(image, question, choices)])[0]
 
     def answer_all(self, rows: Any) -> list[Answer]:
-        """Answer many questions, their photographs and prompts batched.
+        """Answer many questions in batches.
 
         Args:
-            rows: a pandas DataFrame or `datasets.Dataset` with columns as test.csv has them, or an iterable of
-                (image, question, choices), also as mappings with these names and maybe an id.
+            rows: a pandas DataFrame or `datasets.Dataset` with the columns of test.csv, or an iterable of
+                (image, question, choices) or of mappings with these keys and an optional id.
 
         Returns:
-            One answer a row. In a table, rows without a readable photograph are answered from their text.
+            One answer per row. In a table, rows without a readable photograph are answered from their text.
 
         Raises:
             ImageError: a photograph outside of a table cannot be read.
@@ -120,11 +120,17 @@ class Answerer:
         return answers_from(asked, self.scores(asked)) if asked.questions else []
 
     def asked(self, rows: Iterable[Any]) -> NewRows:
-        """Read questions from (image, question, choices), or from mappings with these names.
+        """Read questions without answering them.
+
+        Args:
+            rows: (image, question, choices), or mappings with these keys and an optional id.
+
+        Returns:
+            The rows, with the records of their photographs.
 
         Raises:
-            ImageError: as in `answer`.
-            DataError: as in `answer`.
+            ImageError: a photograph cannot be read.
+            DataError: a row cannot be understood.
         """
         questions, files = [], []
         for row in rows:
@@ -135,22 +141,42 @@ class Answerer:
         return NewRows(tuple(questions), self._photographs.records(files), Path(), None, ())
 
     def scores(self, asked: NewRows) -> list[Scores]:
-        """Scores of the rows by each fold."""
+        """Score rows with every fold.
+
+        Args:
+            asked: rows as `asked` returns them.
+
+        Returns:
+            One Scores per fold.
+        """
         self.models.records.update(asked.records)
         return [self.fold_scores(fold, asked.questions, fold_title(fold)) for fold in self.trained.folds]
 
     def fold_scores(self, fold: int, questions: Sequence[Question], title: str) -> Scores:
-        """Score questions, whose photographs are in `models.records`, with one fold.
+        """Score questions with one fold.
 
         Args:
-            title: of the progress bar.
+            fold: number of the fold.
+            questions: questions whose photographs are in `models.records`.
+            title: title of the progress bar.
+
+        Returns:
+            Log-probabilities of the choices, per question, option order and scale.
         """
         with memory_explained(self.trained.project.config):
             return self.models.score(fold, questions, title)
 
 
 def answers_from(asked: NewRows, folds: Sequence[Scores]) -> list[Answer]:
-    """The answers that scores of the rows give, the folds' probabilities averaged."""
+    """Average the folds' probabilities and choose the most probable answers.
+
+    Args:
+        asked: N rows.
+        folds: scores of these rows, by each fold.
+
+    Returns:
+        N answers.
+    """
     probabilities = mean_probabilities(folds)
     chosen = most_probable(probabilities, [question.id for question in asked.questions])
     return [

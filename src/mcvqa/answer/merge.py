@@ -15,7 +15,7 @@ NAMED_WEIGHTS = 3  # in a message
 
 
 class ExportError(McvqaError, RuntimeError):
-    """A model that cannot be exported, or whose exported folder does not answer as the run does; nothing is left of it."""
+    """Raised if a model cannot be exported or does not answer like the run after the export; the exported files are removed."""
 
 
 def save_merged(model: nn.Module, folder: Path, dtype: torch.dtype) -> None:

@@ -15,7 +15,7 @@ SHOWN_BY_BROWSERS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 
 
 class AskError(McvqaError, ValueError):
-    """Something that cannot be asked.
+    """Raised for a question that cannot be asked.
 
     Args:
         kind: what is wrong, a text of PAGE_WORDS.

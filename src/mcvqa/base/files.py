@@ -84,7 +84,7 @@ def or_nan(number: float | None) -> float:
 
 
 class DamagedFile(McvqaError, ValueError):
-    """A file of a run that cannot be read because it was truncated or changed.
+    """Raised for a file of a run that cannot be read because it was truncated or changed.
 
     Attributes:
         path: the file.
@@ -154,7 +154,7 @@ DISK_ADVICE = (
 
 
 class DiskError(McvqaError, RuntimeError):
-    """The disk is full, or a mounted drive is unavailable."""
+    """Raised if the disk is full or a mounted drive is unavailable."""
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ REQUEST: ContextVar["StopRequest | None"] = ContextVar("REQUEST", default=None) 
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to stop and can be resumed; a KeyboardInterrupt, like the one of a notebook's stop button."""
+    """Raised when a run is asked to stop; it can be resumed. A KeyboardInterrupt, like that of a notebook's stop button."""
 
 
 def may_leave_alone() -> bool:

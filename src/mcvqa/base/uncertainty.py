@@ -51,10 +51,11 @@ def spell_p_value(p: float) -> str:
 # %% accuracy
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of right answers, with a standard error and a 95 % interval clustered by image group.
+    """Holds the share of right answers, with a standard error and a 95 % interval clustered by image group.
 
     Attributes:
-        right: number of right answers among `n` rows.
+        right: number of right answers.
+        n: number of rows.
         design_effect: variance relative to that of as many independent rows, at least 1 (Kish 1965).
         groups: number of image groups; None: every row is its own group.
         not_measured: why the model may have learned from these rows; empty: they are unseen.
@@ -68,6 +69,7 @@ class Accuracy:
 
     @property
     def value(self) -> float:
+        """Share of right answers; NaN without rows."""
         return self.right / self.n if self.n else float("nan")
 
     @property
@@ -113,7 +115,13 @@ class Accuracy:
 
     @classmethod
     def from_record(cls, record: Any) -> "Accuracy":
-        """Read back what `record` gave.
+        """Read back a `record`.
+
+        Args:
+            record: the list, as JSON gives it.
+
+        Returns:
+            The accuracy.
 
         Raises:
             ValueError: it is something else.

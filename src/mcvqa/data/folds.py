@@ -22,7 +22,7 @@ def fold_title(fold: int) -> str:
 
 # %% what must stay together, what must be spread
 class FoldError(McvqaError, ValueError):
-    """Rows that cannot be split as asked."""
+    """Raised if rows cannot be split as requested."""
 
 
 def question_groups(questions: Sequence[Question], image_groups: dict[str, int] | None = None) -> np.ndarray:

@@ -68,7 +68,12 @@ UPRIGHT = {
 
 
 class ImageError(McvqaError, ValueError):
-    """A picture that cannot be used. `reason` says why in a few words."""
+    """Raised for a picture that cannot be used.
+
+    Args:
+        path: the file.
+        reason: why it cannot be used, in a few words.
+    """
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(str(path), reason)  # these two, so that it survives the way back from a worker process

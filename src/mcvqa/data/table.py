@@ -19,7 +19,7 @@ from mcvqa.config import McvqaError, read_user_file
 
 
 class DataError(McvqaError, ValueError):
-    """Data that cannot be used at all; the message says what was found, what was expected and how to fix it."""
+    """Raised for data that cannot be used; the message says what was found, what was expected and how to fix it."""
 
 
 @dataclass(frozen=True)

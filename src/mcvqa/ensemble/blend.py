@@ -30,7 +30,7 @@ WEIGHT_SPREAD = 0.5  # standard deviation of the prior on stacking weights, arou
 
 # %% records
 class BlendError(McvqaError, ValueError):
-    """Members cannot be combined; the message names the member and the rows."""
+    """Raised if members cannot be combined; the message names the member and the rows."""
 
 
 @dataclass(frozen=True)

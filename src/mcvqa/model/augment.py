@@ -30,7 +30,7 @@ Augment = Callable[[Image.Image, Question], tuple[Image.Image, Question]]
 
 
 class AugmentError(McvqaError, RuntimeError):
-    """A user's own augmentation failed, or gave something that is no photograph with its question."""
+    """Raised if a user's augmentation fails, or does not return a photograph and a question."""
 
 
 @dataclass

@@ -206,7 +206,7 @@ def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoa
 
 # %% in a loader process
 class NotShared(McvqaError, RuntimeError):
-    """A batch does not fit into the shared memory through which processes pass tensors."""
+    """Raised if a batch does not fit into the shared memory through which processes pass tensors."""
 
 
 class SharedBatches(Dataset):

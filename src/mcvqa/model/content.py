@@ -19,7 +19,7 @@ CONTENT_FILES = (
 
 
 class ModelError(McvqaError, RuntimeError):
-    """The model cannot be loaded or is not what it should be."""
+    """Raised if the model cannot be loaded or its files are not the expected ones."""
 
 
 def packaged_tiny() -> Path | None:

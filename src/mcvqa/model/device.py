@@ -19,7 +19,7 @@ FLASH_CAPABILITY = (8, 0)
 
 
 class DeviceError(McvqaError, RuntimeError):
-    """The device asked for is missing or does not work."""
+    """Raised if the requested device is missing or does not work."""
 
 
 @dataclass(frozen=True)

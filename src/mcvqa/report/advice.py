@@ -24,7 +24,12 @@ WITHOUT = {
 
 @dataclass(frozen=True)
 class Advice:
-    """An observation and what to try, in both languages."""
+    """Holds an observation and a suggestion, in both languages.
+
+    Attributes:
+        english: the text in English.
+        korean: the same in Korean.
+    """
 
     english: str
     korean: str

@@ -126,23 +126,23 @@ class Selection:
 
 @dataclass(frozen=True)
 class Metrics:
-    """All figures of the report, measured on out-of-fold rows with a known answer.
+    """Holds all figures of the report, measured on out-of-fold rows with a known answer.
 
     Attributes:
-        overall: on all rows.
-        by_fold, by_kind, by_choices: by fold, kind of question and number of choices.
+        overall: accuracy on all rows.
+        by_fold, by_kind, by_choices: accuracy by fold, kind of question and number of choices.
         over_blind: gain over the text-only prior; None: no prior.
         circular: share of rows right in every option order, of those with at least two (CircularEval of MMBench,
             Liu et al. 2023); None: there are none.
         letters: preference for letters.
-        temperature: of the probabilities.
+        temperature: temperature that calibrates the probabilities.
         before, after: reliability of the probabilities without and with the temperature.
         confusion: confusion[true][predicted] counts, by the letters of the original order.
         gains: name of a technique -> gain on the same rows.
         errors: wrong answers, most confident first.
         leaderboard: estimate for the test rows; None: there are none.
         selection: optimism of choosing the best epoch; None: nothing was chosen, or the log does not say.
-        by_source: by source file; empty if there is only one.
+        by_source: accuracy by source file; empty if there is only one.
         own: name of a user's own metric -> its value and standard error.
     """
 
@@ -165,12 +165,16 @@ class Metrics:
     own: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Convert to plain lists, dicts, strings and numbers; NaN becomes None."""
+        """Convert to data that JSON can hold.
+
+        Returns:
+            Lists, dicts, strings and numbers; NaN becomes None.
+        """
         return {f.name: json_value(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
 
 def json_value(value: Any) -> Any:
-    """`value` as JSON data; an Accuracy includes its value, error and interval, or why they are not measured."""
+    """Convert a value to JSON data; an Accuracy includes its value, error and interval, or why they are not measured."""
     if isinstance(value, Accuracy):
         low, high = value.interval
         figures: dict[str, Any] = {"value": value.value, "standard_error": value.standard_error, "low": low, "high": high}

@@ -18,7 +18,7 @@ from mcvqa.data.table import Cells, DataError, read_cells
 
 # %% records
 class SubmissionError(McvqaError, ValueError):
-    """A submission would be rejected; the message names the file and the rows."""
+    """Raised if a submission would be rejected; the message names the file and the rows."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a run has to do, in which order, and who does it.
+"""Runs the ten steps: their tasks, the order of these, and the workers that execute them.
 
 The package has the name of its main function: `from mcvqa import run` gives this package, and calling it runs all ten steps:
 
@@ -7,8 +7,8 @@ The package has the name of its main function: `from mcvqa import run` gives thi
     print(outcome.accuracy, outcome.submission)
 
 `run(config)`, or `run(config, train=frame, test=frame)` with tables in memory, takes a `Config` and returns an `Outcome`
-(run, accuracy, submission, report, metrics, advice). It raises `McvqaError` for what a person has to change and
-`Interrupted` after Ctrl-C or SIGTERM; the same call goes on from there.
+(run, accuracy, submission, report, metrics, advice). It raises `McvqaError` if something must be changed first and
+`Interrupted` after Ctrl-C or SIGTERM; the same call continues from there.
 """
 import os
 import sys
@@ -28,7 +28,7 @@ class _CallableModule(ModuleType):
         self, config: "Config", *, callbacks: "Sequence[Any]" = (), metrics: "Mapping[str, Any] | None" = None,
         augment: "Any" = None, **tables: Any,
     ) -> "Outcome":
-        """All ten steps, from the data to the submission; see `mcvqa.run.steps.run`.
+        """Run all ten steps, from the data to the submission.
 
         Args:
             config: all settings of the run.
@@ -39,10 +39,15 @@ class _CallableModule(ModuleType):
 
         Returns:
             Paths of the submission and the report, and the accuracy of the submission.
+
+        Raises:
+            McvqaError: a setting, the data, the model or the machine must be changed first; the message says how. Finished
+                work stays on disk, and the same call continues from there.
+            Interrupted: after SIGTERM or SIGINT, a KeyboardInterrupt; the same call continues from there too.
         """
         from mcvqa.run.events import watched
         from mcvqa.run.project import RunPaths
-        from mcvqa.run.steps import run  # brings torch along, so it is imported when it is needed
+        from mcvqa.run.steps import run  # imports torch, so only when it is needed
 
         if tables:
             from mcvqa.run.in_memory import with_tables
@@ -56,7 +61,7 @@ class _CallableModule(ModuleType):
             from mcvqa.run.of_search import with_members_of_search
 
             config = with_members_of_search(config)
-        own_process = os.environ.get("RANK", "0") == "0"  # of those that torchrun has started
+        own_process = os.environ.get("RANK", "0") == "0"  # among those that torchrun has started
         with watched(RunPaths(Path(config.output_dir), config.run).log, callbacks if own_process else ()) as watch:
             watch.outcome = run(config, metrics, augment)
         return watch.outcome

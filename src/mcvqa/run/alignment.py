@@ -1,4 +1,4 @@
-"""Label alignment shown on one row: the answer is learned at the very token where it is read."""
+"""Shows the label alignment on one row: the answer is trained at exactly the token where it is read."""
 import itertools
 from typing import Any
 
@@ -25,10 +25,15 @@ def print_line(good: bool, text: str) -> None:
 def maker_without_weights(
     config: Config, data: RunData, encoder: Encoder | PlainEncoder, processor: Any, model_config: Any
 ) -> PlainMaker | RowMaker:
-    """Make a maker of rows, to inspect their tokens; no weights are loaded.
+    """Make a row maker for inspecting tokens; no weights are loaded.
 
     Args:
-        encoder, processor, model_config: as `load_encoder` gives them.
+        config: all settings.
+        data: rows of the run.
+        encoder, processor, model_config: results of `load_encoder`.
+
+    Returns:
+        A maker for the plain or the fast path.
     """
     if isinstance(encoder, PlainEncoder):
         return PlainMaker(encoder, data.records)
@@ -36,7 +41,7 @@ def maker_without_weights(
 
 
 def show_alignment(config: Config, data: RunData) -> None:
-    """Print the tokens of the first row with a photograph, and which of them is supervised and read.
+    """Print the tokens of the first row with a photograph, marking the supervised token and the position that is read.
 
     Raises:
         ModelError, AlignmentError: the model cannot be loaded, or its template does not align labels.
@@ -47,7 +52,16 @@ def show_alignment(config: Config, data: RunData) -> None:
 
 
 def check_alignment(maker: Maker, encoder: Encoder | PlainEncoder, question: Question) -> None:
-    """One row's tokens: what is read, and the one token that is supervised."""
+    """Print one row's tokens, marking the supervised token and the position that is read.
+
+    Args:
+        maker: makes rows of the model.
+        encoder: its encoder.
+        question: the row.
+
+    Raises:
+        AlignmentError: they do not match.
+    """
     print_section(f"label alignment, question {question.id}")
     letter, tokenizer = LETTERS[question.answer or 0], encoder.tokenizer
     prompt, trained = maker.conversation(question), maker.conversation(question, letter)
@@ -70,7 +84,7 @@ def check_alignment(maker: Maker, encoder: Encoder | PlainEncoder, question: Que
 
 
 def _with_short_images(tokenizer: Any, tokens: list[int]) -> str:
-    """The prompt's text with a run of one special token, which is an image's, written as one."""
+    """Decode the prompt, writing a run of image tokens as a single token."""
     special = set(tokenizer.get_added_vocab().values())
     shown, between = [], []  # what stands between two runs is decoded at once: a letter may have several tokens
     for token, same in itertools.groupby(tokens):

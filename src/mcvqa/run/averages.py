@@ -1,6 +1,6 @@
-"""`average=auto`: one kind of weights for all folds of a run, chosen by the pooled log-loss of their validation rows.
+"""Chooses one kind of weights for all folds (`average=auto`) by the pooled log-loss of their validation rows.
 
-Compared are the weights at the end of training: those of the last step, their EMA with `use_ema`, their SWA with `use_swa`.
+It compares the weights at the end of training: those of the last step, their EMA with `use_ema`, and their SWA with `use_swa`.
 """
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +20,12 @@ AVERAGE_KINDS = ("raw", "ema", "swa")  # a later one is what is saved as last/ w
 
 @dataclass(frozen=True)
 class AverageChoice:
-    """The kind of weights that a run is scored with.
+    """Records the kind of weights with which a run is scored.
 
     Attributes:
         kind: one of AVERAGE_KINDS.
-        losses: kind -> log-loss out of fold, in nats.
-        optimism: by how much the accuracy is probably too high, as the kind was chosen on the rows that it is judged by.
+        losses: kind -> out-of-fold log-loss, in nats.
+        optimism: how much the accuracy is probably too high, because the kind was chosen on the rows by which it is judged.
     """
 
     kind: str
@@ -52,7 +52,7 @@ def average_task(project: Project) -> Task:
 
 
 def settle_average(project: Project, data: RunData) -> None:
-    """Choose the kind of weights, unless that was done for these very weights, and say which.
+    """Choose the kind of weights and print the choice, unless it was already made for these weights.
 
     Raises:
         RunStopped: the folds have no scores to choose by.
@@ -67,14 +67,14 @@ def settle_average(project: Project, data: RunData) -> None:
 
 
 def recorded_average(project: Project) -> AverageChoice:
-    """The choice of a run that has made it."""
+    """Read the recorded choice of a run."""
     record: dict[str, Any] = project.records.read("average")
     return AverageChoice(record["kind"], record["losses"], record["optimism"])
 
 
 # %% the choice
 def choose_average(project: Project, data: RunData) -> AverageChoice:
-    """The kind of weights with the lowest log-loss on the validation rows of all folds together.
+    """Choose the kind of weights with the lowest log-loss on the validation rows of all folds together.
 
     Raises:
         RunStopped: the folds have no scores to choose by.

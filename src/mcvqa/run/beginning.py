@@ -1,4 +1,4 @@
-"""What a fold begins with, and whether that may have learned from its validation rows: then their accuracy is not measured."""
+"""Finds the weights a fold starts from. If they may have been trained on its validation rows, its accuracy is not measured."""
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +13,12 @@ from mcvqa.run.project import Project
 
 
 class Beginning(NamedTuple):
-    """What a fold begins with.
+    """Describes the weights a fold starts from.
 
     Attributes:
-        adapters: folder of trained adapters; None: freshly initialised ones.
-        not_measured: why these, or the base model, may have learned from the validation rows; empty: they have not.
-        beside: what the fold's weights will have learned from, as a file that travels with them: name -> text.
+        adapters: folder of trained adapters; None: newly initialised ones.
+        not_measured: why these adapters, or the base model, may have been trained on the validation rows; empty: they were not.
+        beside: files that accompany the fold's weights and list their training photographs: name -> text.
     """
 
     adapters: Path | None
@@ -27,10 +27,18 @@ class Beginning(NamedTuple):
 
 
 def beginning_of(project: Project, data: RunData, fold: int) -> Beginning:
-    """Find what a fold begins with.
+    """Find the weights a fold starts from.
+
+    Args:
+        project: the run.
+        data: its rows, with folds.
+        fold: number of the fold.
+
+    Returns:
+        The start, with the files to store next to the fold's weights.
 
     Raises:
-        ConfigError: the folder of the adapters is not there.
+        ConfigError: the folder of the adapters does not exist.
     """
     prints, adapters = prints_of_base(project.config), None
     if project.config.start_from:
@@ -47,16 +55,16 @@ def beginning_of(project: Project, data: RunData, fold: int) -> Beginning:
 
 
 def prints_of_base(config: Config) -> list[dict[str, Any]]:
-    """What the base model has learned from, where its folder says so, as that of a merged export does; else empty."""
+    """Read the training photographs of the base model if its folder lists them, as a merged export does."""
     folder = local_folder(config)
     return [print_beside(folder)] if folder and (folder / TRAINED_ON).exists() else []
 
 
 def print_beside(folder: Path) -> dict[str, Any]:
-    """What weights have learned from, or that it is not known.
+    """Read the list of training photographs next to some weights, or note that it is unknown.
 
     Raises:
-        DamagedFile: the file that says so is damaged.
+        DamagedFile: the list is damaged.
     """
     file = folder / TRAINED_ON
     if not file.exists():
@@ -72,12 +80,15 @@ def _unknown_in(prints: list[dict[str, Any]]) -> str:
 
 
 def why_not_measured(prints: list[dict[str, Any]], data: RunData, fold: int) -> str:
-    """Why validation rows of a fold may have been learned from before; empty: they have not.
+    """Explain why the validation rows of a fold may have been seen before.
 
     Args:
-        prints: of what the fold begins with.
+        prints: lists of the training photographs of the weights the fold starts from.
         data: rows with folds.
         fold: number of the fold.
+
+    Returns:
+        The reason; empty: they have not been seen.
     """
     if unknown := _unknown_in(prints):
         return unknown

@@ -1,4 +1,4 @@
-"""What the report says behind the accuracies of the folds: other seeds, the choice of weights, the model on all rows."""
+"""Writes the parts of the report that follow the folds' accuracies: other seeds, the choice of weights, the model on all rows."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from mcvqa.run.seeds import seed_runs
 
 
 def beside_folds(project: Project, blend: Blend, own: Member) -> dict[str, list[ReportBlock]]:
-    """What follows the accuracies in the report. Prints how far seeds differ.
+    """Make the parts of the report that follow the accuracies, and print how much seeds differ.
 
     Args:
         project: the run.
@@ -61,13 +61,13 @@ ABOUT_FINAL = {
 # %% seeds
 @dataclass(frozen=True)
 class SeedSpread:
-    """How far accuracies of S seeds on the same rows differ, if these are normally distributed.
+    """Describes how much the accuracies of S seeds differ on the same rows, assuming a normal distribution.
 
     Attributes:
         seeds: S, at least 2.
         deviation: standard deviation between seeds.
         low, high: its 95 % interval.
-        difference: by so much two single seeds differ in at most 5 of 100 cases, as far as S seeds can tell.
+        difference: difference that two single seeds exceed in 5 of 100 cases, as far as S seeds can tell.
     """
 
     seeds: int
@@ -77,10 +77,13 @@ class SeedSpread:
     difference: float
 
     def in_english(self, error: float) -> str:
-        """The comparison as a sentence.
+        """Describe the spread in a sentence.
 
         Args:
-            error: of an accuracy, for lack of rows.
+            error: sampling error of an accuracy.
+
+        Returns:
+            The sentence.
         """
         if not self.deviation:
             return (
@@ -107,7 +110,7 @@ class SeedSpread:
 
 
 def seed_spread(accuracies: Sequence[float]) -> SeedSpread:
-    """The spread of the accuracies of at least two seeds."""
+    """Compute the spread of the accuracies of at least two seeds."""
     degrees, deviation = len(accuracies) - 1, float(np.std(accuracies, ddof=1))
     low, high = (deviation * np.sqrt(degrees / chdtri(degrees, tail)) for tail in (0.025, 0.975))
     difference = np.sqrt(2) * deviation * stdtrit(degrees, 0.975)

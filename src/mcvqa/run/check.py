@@ -1,4 +1,4 @@
-"""`mcvqa check`: everything that can be known before hours of training are spent. It changes nothing."""
+"""Checks everything that can be known before hours of training are spent (`mcvqa check`). It changes nothing."""
 import contextlib
 import os
 import tempfile
@@ -50,7 +50,11 @@ SAMPLED_ROWS = 200
 
 
 def check_run(config: Config) -> bool:
-    """Print the pre-flight of a run; returns whether nothing stands in its way."""
+    """Print the pre-flight of a run.
+
+    Returns:
+        Whether the run can start.
+    """
     config = with_kept_prompt(config)
     with tempfile.TemporaryDirectory() as scratch:
         project = open_project(config.replace(output_dir=scratch))
@@ -85,11 +89,7 @@ def check_run(config: Config) -> bool:
 
 # %% data
 def _check_members(project: Project, config: Config, data: RunData) -> bool:
-    """Whether all members of the ensemble are there and answer the same test rows.
-
-    Args:
-        config: with the folder that the run will write to.
-    """
+    """Check that all members of the ensemble exist and answer the same test rows."""
     written_to = replace(project, config=config, paths=RunPaths(Path(config.output_dir), config.run))
     try:
         require_members(written_to)
@@ -135,7 +135,7 @@ def _check_data(project: Project, data: RunData) -> bool:
 
 
 def _lines_of_problems(data: RunData) -> list[str]:
-    """One line for each kind of odd cell: the first, and how many are like it."""
+    """Make one line per kind of odd cell: the first one, and the number of others."""
     kinds: dict[tuple[str, str, str], list[Problem]] = {}
     for problem in data.problems:
         if not problem.of_answer:
@@ -149,10 +149,10 @@ def _lines_of_problems(data: RunData) -> list[str]:
 # %% model
 @dataclass(frozen=True)
 class WeightlessModel:
-    """What can be known of a model without its weights.
+    """Holds what is known about a model without its weights.
 
     Attributes:
-        loaded: as `load_encoder` gives it.
+        loaded: result of `load_encoder`.
         plan: with the choice of weights made.
     """
 
@@ -162,7 +162,7 @@ class WeightlessModel:
 
 
 def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, WeightlessModel | None]:
-    """Whether the model is whole; and what is known of it, where that much can be loaded."""
+    """Check that the model is complete; also return what is known about it, if that could be loaded."""
     print_section(f"model {config.model_id}")
     try:
         offline = without_hub(config)
@@ -190,7 +190,7 @@ def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, WeightlessMode
 
 
 def _check_download(config: Config) -> bool:
-    """Whether there is enough space for what is still to be fetched; True for a folder, and where the hub cannot be reached."""
+    """Check that there is enough space for the download; True for a folder, and if the hub cannot be reached."""
     if config.model_id == "tiny" or Path(config.model_id).is_dir():
         return True
     planned = planned_download(config)
@@ -200,7 +200,7 @@ def _check_download(config: Config) -> bool:
 
 
 def _check_without_model(config: Config, plan: DevicePlan, data: RunData) -> None:
-    """What can be said of device and disk; of a model whose configuration is in the cache also the sizes."""
+    """Print what is known about device and disk, and the model's sizes if its configuration is in the cache."""
     print_section("device")
     print("\n".join(f"  {reason}" for reason in plan.reasons))
     print_section("memory, disk, time")
@@ -216,7 +216,7 @@ def _check_without_model(config: Config, plan: DevicePlan, data: RunData) -> Non
 
 
 def _check_start(project: Project, data: RunData, model_config: Any) -> bool:
-    """Whether folds can start from the adapters that the settings name; says what then is not measured."""
+    """Check that folds can start from the adapters in the settings; print what is not measured then."""
     config, folders = project.config, {}
     try:
         prints = prints_of_base(config)
@@ -240,7 +240,7 @@ def _check_start(project: Project, data: RunData, model_config: Any) -> bool:
 
 # %% rows
 def _check_rows(maker: Maker, data: RunData, config: Config) -> np.ndarray:
-    """(rows,) token counts of a sample of the training rows."""
+    """Count the tokens of a sample of the training rows, (rows,)."""
     print_section("rows")
     chosen = np.random.default_rng(config.seed).permutation(len(data.train))[:SAMPLED_ROWS]
     start = time.time()
@@ -289,10 +289,13 @@ def _check_resources(
 
 
 def check_memory(config: Config, plan: DevicePlan, size: ModelSize, activations: int) -> bool:
-    """Whether a step fits by estimate, with what to do where it does not.
+    """Estimate whether a step fits into memory, and print what to do if it does not.
 
     Args:
-        activations: bytes of those of a step.
+        config: all settings.
+        plan: device and precision.
+        size: size of the model.
+        activations: bytes of a step's activations.
     """
     weights, there = size.weight_bytes(plan), memory_of(plan)
     needed, usable = weights + size.training_bytes + activations, there * (MARGIN if plan.memory else 1)
@@ -308,10 +311,10 @@ def check_memory(config: Config, plan: DevicePlan, size: ModelSize, activations:
 
 
 def _check_disk(config: Config, size: ModelSize, plan: DevicePlan, data: RunData, features: int = 0) -> bool:
-    """Whether the disk has room for what the run will write.
+    """Check that the disk has space for the run's files.
 
     Args:
-        features: bytes of the image features, which may be left out.
+        features: bytes of the image features, which may be omitted.
     """
     at_once = len(worker_gpus(config, plan.device, len(plan.limits)))
     models = (len(config.folds_to_train) + config.final_fit) * config.n_seeds
@@ -335,7 +338,7 @@ def _check_writable(config: Config) -> bool:
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Seconds of the parts of a run, and of one of its optimizer steps."""
+    """Holds the estimated seconds of the parts of a run, and of one of its optimizer steps."""
 
     step: float
     steps: int
@@ -351,14 +354,17 @@ def estimate_time(
     config: Config, size: ModelSize, tokens: float, patches: int, train_rows: int, test_rows: int, rate: float,
     again: float, anew: float = 0.0,
 ) -> TimeEstimate:
-    """Estimate seconds from the number of multiplications and additions alone; kernels of small models reach less.
+    """Estimate seconds from the number of multiplications and additions alone; kernels of small models are slower.
 
     Args:
-        tokens: of a row, on average.
-        patches: of all images at all scales that are encoded once.
-        rate: FLOP/s that the device keeps up.
-        again: share of a forward pass that checkpointing makes again.
-        anew: patches of a training row that pass through the vision tower in each step, backward passes counted too.
+        config: all settings.
+        size: size of the model.
+        tokens: mean tokens per row.
+        patches: patches of all images at all scales that are encoded once.
+        train_rows, test_rows: numbers of rows.
+        rate: FLOP/s that the device sustains.
+        again: share of a forward pass that checkpointing recomputes.
+        anew: patches per training row that pass through the vision tower in each step; a backward pass counts as two.
     """
     forward = 2 * size.language_linears * tokens  # of a row
     passes = 2 if config.lora_r else 3  # adapters: no gradient for the frozen weights
@@ -388,13 +394,13 @@ def _estimate_time(
 
 
 def _stages_at_work(config: Config, plan: DevicePlan) -> float:
-    """How many GPUs of a divided model compute at once, on average over a step: while it begins and ends, some have nothing."""
+    """Compute how many GPUs of a divided model work at once, averaged over a step: some are idle at its beginning and end."""
     stages = len(plan.limits)
     return stages * config.effective_batch / (config.effective_batch + stages - 1)
 
 
 def _matrix_rate(plan: DevicePlan) -> float:
-    """FLOP/s of a large matrix product on this device, now."""
+    """Measure the FLOP/s of a large matrix product on this device."""
     n, times = (4096, 8) if plan.device == "cuda" else (1024, 4)
     a = torch.ones(n, n, dtype=plan.dtype, device=plan.device)
     float((a @ a)[0, 0])  # warm-up; reading a value waits for the device

@@ -1,4 +1,4 @@
-"""The data of a run: files to questions, photographs surveyed, folds, and what the texts alone give away. No torch here."""
+"""Reads the data of a run: questions, surveyed photographs, folds, and the text-only prior. Does not import torch."""
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -41,24 +41,25 @@ from mcvqa.scoring.scores import Scores, load_scores, plain_scores
 
 @dataclass(frozen=True)
 class RunData:
-    """The questions of a run, with their photographs surveyed.
+    """Holds the questions of a run and the survey of their photographs.
 
     Attributes:
-        form: how the competition wants its submissions; the plain one where there are no test rows.
-        tables: of the training files, then of the test file where there is one, as they were read.
-        train: rows with an answer, of the sample if there is one.
+        form: format of the competition's submissions; a plain one if there are no test rows.
+        tables: tables of the training files, then of the test file if there is one, as read.
+        train: rows with an answer; those of the sample if there is one.
         all_train: every row of the training files with an answer.
-        test: none where the competition keeps its test file to itself: then nothing is handed in.
-        problems: what was odd in the files.
-        notes: how the files were read; doubts: what of them is not used although it may mean something.
+        test: rows of the test file; none if there is no such file, and then no submission.
+        problems: irregularities in the files.
+        notes: how the files were read.
+        doubts: parts of the files that are not used although they may mean something.
         records: survey of the photographs by the path written in the CSV.
         groups: (N,) rows of `train` in one group share an image or a near-duplicate.
-        train_print, test_print: change with any question, answer or photograph of that split, and with nothing else.
-        validates: (N,) whether each row of `train` may be validated with; the others are learned from only.
-        folds: (N,) the fold whose model does not learn from each row of `train`; TRAINING_ONLY, or LEFT_OUT without a readable
-            photograph; empty before `split_rows`.
+        train_print, test_print: hashes of the questions, answers and photographs of a split.
+        validates: (N,) whether each row of `train` may be used for validation; the others are for training only.
+        folds: (N,) the fold that holds out each row of `train`; TRAINING_ONLY, or LEFT_OUT without a readable photograph; empty
+            before `split_rows`.
         before: id of a row that `fixes` relabelled -> its answer in the file.
-        guidance: what training rows are learned with besides their answers; none before `split_rows`.
+        guidance: targets and weights of training rows besides their answers; none before `split_rows`.
     """
 
     files: DataFiles
@@ -81,13 +82,13 @@ class RunData:
     guidance: Guidance = dataclasses.field(default_factory=Guidance)
 
     def broken(self, questions: Sequence[Question]) -> list[ImageRecord]:
-        """Photographs of `questions` that cannot be read."""
+        """List the photographs of `questions` that cannot be read."""
         written = dict.fromkeys(q.image for q in questions)
         return [self.records[w] for w in written if self.records[w].problem]
 
     @property
     def style(self) -> str:
-        """How answers are written, one of SUBMISSION_STYLES."""
+        """Notation of answers, one of SUBMISSION_STYLES."""
         known = self.tables[0].convention
         return self.form.style if self.test or known is None else known.usual or self.form.style
 
@@ -98,26 +99,28 @@ class RunData:
 
     @property
     def used(self) -> int:
-        """Rows of `train` that are really learned from or validated with."""
+        """Number of rows of `train` that are used for training or validation."""
         return int((self.folds != LEFT_OUT).sum()) if len(self.folds) else int(self.with_image.sum())
 
     def validated(self, fold: int) -> np.ndarray:
-        """(N,) whether each row of `train` is validated with in a fold."""
+        """Return (N,) whether each row of `train` is in the validation rows of a fold."""
         return (self.folds == fold) & self.validates
 
     def fold_rows(self, fold: int) -> tuple[list[Question], list[Question]]:
-        """Training and validation questions of a fold; no row, image or near-duplicate is on both sides."""
+        """Return the training and validation questions of a fold; no row, image or near-duplicate is in both."""
         return self.guidance.guided(self.learned_rows(fold), fold), self.validation_rows(fold)
 
     def learned_rows(self, fold: int) -> list[Question]:
-        """The labelled rows that a fold learns from."""
+        """Return the labelled rows on which a fold is trained."""
         return [q for q, f in zip(self.train, self.folds, strict=True) if f not in (fold, LEFT_OUT)]
 
     def validation_rows(self, fold: int, sample: int = 0, seed: int = 0) -> list[Question]:
-        """The rows that a fold validates with.
+        """Return the validation rows of a fold.
 
         Args:
-            sample: so many of them, by random numbers from `seed`, the same in every session; 0: all.
+            fold: number of the fold.
+            sample: size of a random sample, the same in every session; 0: all rows.
+            seed: seed of the sample.
         """
         rows = [q for q, validated in zip(self.train, self.validated(fold), strict=True) if validated]
         chosen = np.sort(np.random.default_rng([seed, fold]).permutation(len(rows))[:sample]) if sample else range(len(rows))
@@ -126,10 +129,10 @@ class RunData:
 
 # %% files and photographs
 def read_data(project: Project) -> RunData:
-    """Find and read the files, survey the photographs, group look-alikes.
+    """Find and read the files, survey the photographs and group near-duplicates.
 
     Raises:
-        DataError: train.csv is missing, or a file cannot be understood at all.
+        DataError: train.csv is missing, or a file cannot be understood.
     """
     config = project.config
     files, test = read_test_rows(project)
@@ -162,7 +165,7 @@ def read_data(project: Project) -> RunData:
 
 
 def _with_decided_labels(rows: list[Question], config: Config) -> tuple[list[Question], dict[str, int], Sequence[str]]:
-    """The rows with the labels of `fixes`, the answers before by id, and what is to be said of it."""
+    """Apply the labels of `fixes`; also return the previous answers by id, and lines that describe the changes."""
     if config.fixes:
         from mcvqa.data.fixes import with_fixes
 
@@ -172,10 +175,13 @@ def _with_decided_labels(rows: list[Question], config: Config) -> tuple[list[Que
 
 
 def read_test_rows(project: Project) -> tuple[DataFiles, Table | None]:
-    """The files of the data, and the table of the test rows; None where there is no test file.
+    """Find the data files and read the table of the test rows.
+
+    Returns:
+        The files, and the table; None without a test file.
 
     Raises:
-        DataError: train.csv is missing, or test.csv is there under a name that is not understood.
+        DataError: train.csv is missing, or there is a test.csv under a name that is not recognised.
     """
     config = project.config
     files = find_data(config.data_dir, project.paths.cache / "data", written_by_runs=project.paths.written)
@@ -186,7 +192,7 @@ def read_test_rows(project: Project) -> tuple[DataFiles, Table | None]:
 
 
 def without_test(project: Project) -> str:
-    """What it means that there is no test file, and how the test is answered later."""
+    """Explain what the missing test file means, and how to answer the test later."""
     run, folder = project.config.run, project.config.data_dir
     return (
         f"there is no test.csv, so no submission is written. Later, put it into {folder} and give the same command again, or "
@@ -195,12 +201,12 @@ def without_test(project: Project) -> str:
 
 
 def _groups_of(train: Sequence[Question], records: dict[str, ImageRecord]) -> np.ndarray:
-    """(N,) groups by the training photographs alone: folds, and with them trained weights, do not depend on test rows."""
+    """Group rows (N,) by the training photographs only: folds, and thus trained weights, do not depend on test rows."""
     return question_groups(train, near_duplicate_groups({q.image: records[q.image] for q in train}))
 
 
 def _as_written(before: Sequence[Table], after: Sequence[Table]) -> dict[str, str]:
-    """Path of a photograph -> as its table has it, where another one is meant; of the training files."""
+    """Map the paths of photographs of the training files to the paths in their table, where these differ."""
     pairs = [
         (new.image, old.image) for one, other in zip(before, after, strict=True) if one.answers
         for old, new in zip(one.questions, other.questions, strict=True)
@@ -209,7 +215,7 @@ def _as_written(before: Sequence[Table], after: Sequence[Table]) -> dict[str, st
 
 
 def read_form(project: Project) -> tuple[tuple[Question, ...], SubmissionForm]:
-    """The test rows, and how the competition wants its submissions by its own files.
+    """Read the test rows and the competition's format of submissions.
 
     Raises:
         DataError: train.csv or test.csv is missing.
@@ -233,7 +239,7 @@ def named_columns_of(config: Config) -> dict[str, str]:
 
 
 def _notes_on_files(project: Project, files: DataFiles) -> list[str]:
-    """Files that are missing, and those that are there and not used."""
+    """List files that are missing, and files that exist but are not used."""
     notes = [] if files.test else [without_test(project)]
     if files.dev and not project.config.use_dev:
         notes.append(f"{files.dev.name} is not used; --set use_dev=true trains on its rows too")
@@ -245,7 +251,15 @@ def _notes_on_files(project: Project, files: DataFiles) -> list[str]:
 
 
 def require_distinct_ids(test: Sequence[Question], file: Path | None) -> None:
-    """Raises DataError for ids that occur twice in the test file: a submission has one answer an id."""
+    """Check that no id occurs twice in the test file: a submission has one answer per id.
+
+    Args:
+        test: rows of the test file.
+        file: the file, for the message.
+
+    Raises:
+        DataError: an id occurs twice.
+    """
     repeated = [name for name, count in Counter(q.id for q in test).items() if count > 1]
     if repeated:
         raise DataError(
@@ -257,10 +271,12 @@ def require_distinct_ids(test: Sequence[Question], file: Path | None) -> None:
 def questions_print(
     questions: Sequence[Question], records: dict[str, ImageRecord] | None = None, written: Mapping[str, str] | None = None
 ) -> str:
-    """Changes with any text, answer or order of `questions` and, given their records, with any of their photographs.
+    """Hash the texts, answers and order of `questions` and, given their records, their photographs.
 
     Args:
-        written: path of a photograph -> as its table has it, which does not change when another table is added.
+        questions: the rows.
+        records: survey of the photographs; None: they are not part of the hash.
+        written: path of a photograph -> the path in its table, which does not change when another table is added.
     """
     pictures = [(records[q.image].content_hash, records[q.image].problem) for q in questions] if records else []
     written = written or {}
@@ -269,10 +285,10 @@ def questions_print(
 
 
 def settle_data(project: Project, data: RunData) -> None:
-    """Write data.json; a run that was trained on other data is not overwritten.
+    """Write data.json, unless the run was trained on other data.
 
     Raises:
-        ConfigError: saying how the data differ.
+        ConfigError: the data differ; the message says how.
     """
     file = project.paths.experiment / "data.json"
     now = {
@@ -297,10 +313,10 @@ def settle_data(project: Project, data: RunData) -> None:
 
 
 def read_run_data(project: Project) -> RunData:
-    """The data of a run, which must be those that it was trained on, if it was.
+    """Read the data of a run. If it is trained, they must be the data it was trained on.
 
     Raises:
-        DataError, ConfigError: as `read_data` and `settle_data` do.
+        DataError, ConfigError: see `read_data` and `settle_data`.
     """
     data = read_data(project)
     settle_data(project, data)
@@ -308,10 +324,15 @@ def read_run_data(project: Project) -> RunData:
 
 
 def require_photographs(project: Project, data: RunData, meanwhile: str = "") -> None:
-    """Raises RunStopped when most photographs of either split are missing: a model would see nothing.
+    """Check that most photographs of both splits exist: without them, a model would see nothing.
 
     Args:
-        meanwhile: a sentence about what can be handed in until they are there.
+        project: the run.
+        data: its rows.
+        meanwhile: a sentence about the submission that is valid until they are found.
+
+    Raises:
+        RunStopped: most of them are missing.
     """
     for split, questions in (("training", data.train), ("test", data.test)):
         broken, named = data.broken(questions), len({q.image for q in questions})
@@ -326,7 +347,7 @@ def require_photographs(project: Project, data: RunData, meanwhile: str = "") ->
 
 # %% what the texts alone give away
 def fit_text_prior(project: Project, data: RunData) -> Prior:
-    """The text-only model: what can be answered without seeing the photograph. Its scores are kept in scores/prior-*.npz."""
+    """Fit the text-only model, which answers without seeing the photograph; its scores are saved in scores/prior-*.npz."""
     seed, scores = project.config.seed, project.paths.scores
     key = settings_hash({"train": questions_print(data.all_train), "test": questions_print(data.test), "seed": seed})
     files = {split: scores / f"prior-{split}.npz" for split in ("oof", "test")}
@@ -346,7 +367,7 @@ def fit_text_prior(project: Project, data: RunData) -> Prior:
 
 
 def prior_of_train(data: RunData, prior: Prior) -> np.ndarray:
-    """(N, C) out-of-fold log-probabilities of the prior for the rows of `data.train`."""
+    """Return the prior's out-of-fold log-probabilities (N, C) for the rows of `data.train`."""
     index = {q.id: i for i, q in enumerate(data.all_train)}
     return prior.oof_logprobs[[index[q.id] for q in data.train]]
 
@@ -358,7 +379,7 @@ def question_scores(questions: Sequence[Question], logprobs: np.ndarray, provena
 
 # %% what keys are made of
 def weights_key(project: Project, data: RunData, fold: int) -> str:
-    """Changes with the settings, rows, folds and adapters that the trained weights of a fold depend on."""
+    """Hash the settings, rows, folds and adapters on which the trained weights of a fold depend."""
     start = start_print(project, fold)
     return settings_hash({
         "settings": project.config.weight_settings(), "data": data.train_print, "folds": data.folds.tolist(), "fold": fold,
@@ -368,5 +389,5 @@ def weights_key(project: Project, data: RunData, fold: int) -> str:
 
 
 def rows_key(data: RunData, fold: int) -> str:
-    """Changes with the rows that a fold learns from and their photographs, whatever the settings."""
+    """Hash the training rows of a fold and their photographs, regardless of the settings."""
     return settings_hash({"data": data.train_print, "folds": data.folds.tolist(), "fold": fold, **data.guidance.key(fold)})

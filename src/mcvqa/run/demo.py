@@ -1,8 +1,8 @@
-"""`mcvqa demo`: the whole pipeline on a generated data set, with no download and no GPU, and what each technique brings.
+"""Runs the whole pipeline on generated data, without a download or a GPU, and measures each technique (`mcvqa demo`).
 
-The data are scenes in colours, textures and wordings that `tiny` has never met. Their test rows have answers, which a
-competition would not tell, so that every rung of the ladder can be measured: the untouched model, one fold, all folds,
-then one technique more each time.
+The data are scenes in colours, textures and wordings that `tiny` has not seen. Unlike in a competition, the test rows have
+answers, so that every rung of the ladder can be measured: the untouched model, one fold, all folds, then one more technique at a
+time.
 """
 import csv
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from mcvqa.scoring.scores import Scores, load_scores
 
 @dataclass(frozen=True)
 class Rung:
-    """One step up: its accuracy on the test rows, and its gain over the rung below."""
+    """Holds one rung of the ladder: its accuracy on the test rows, and its gain over the rung below."""
 
     name: str
     accuracy: Accuracy
@@ -73,14 +73,14 @@ def run_demo(config: Config) -> Outcome:
 
 
 def second_model(config: Config) -> Config:
-    """Another member of the ensemble: other pixels, another seed, one fold of other rows."""
+    """Make the settings of another member of the ensemble: other image size, another seed, one fold of other rows."""
     return config.replace(
         run_name=f"{config.run}-second", image_size=config.image_size * 5 // 4, seed=config.seed + 1, train_folds=(0,)
     )
 
 
 def answers_of_test(data: RunData) -> np.ndarray:
-    """(N,) choices, from test_answers.csv, which only generated data have."""
+    """Read the answers (N,) of the test rows from test_answers.csv, which only generated data have."""
     return _letters(data.files.root / "test_answers.csv")
 
 
@@ -95,8 +95,16 @@ def _letters(file: Path) -> np.ndarray:
 
 # %% the ladder
 def climb(project: Project, data: RunData) -> dict[str, np.ndarray]:
-    """(N,) answers to the test rows, rung by rung: the untouched model, one fold, all folds, with each average of the
-    weights instead of the last ones, and with all option orders. For a run that is trained and scored."""
+    """Answer the test rows on each rung of the ladder.
+
+    Args:
+        project: a run that is trained and scored.
+        data: its rows, with folds.
+
+    Returns:
+        Rung -> (N,) answers: of the untouched model, one fold, all folds, all folds with each average of the weights instead of
+        the last ones, and with all option orders.
+    """
     plan = plan_weights(project, plan_device(project.config))
     side, folds = ModelSide(project, data, plan, keep_features=True), project.config.folds_to_train
     rungs = {"zero-shot": asked_once(side, None, "zero-shot").predictions()}
@@ -109,7 +117,13 @@ def climb(project: Project, data: RunData) -> dict[str, np.ndarray]:
 
 
 def asked_once(side: ModelSide, folder: Path | None, title: str) -> Scores:
-    """Scores of the test rows in their own order of choices, by the weights in `folder`, or by the untouched model."""
+    """Score the test rows in their original order of choices.
+
+    Args:
+        side: the model.
+        folder: weights to use; None: the untouched model.
+        title: title of the progress bar.
+    """
     loaded = side.load()
     model = loaded.base.model if folder is None else side.with_weights(folder)
     once = side.project.config.replace(use_tta=False)
@@ -119,7 +133,7 @@ def asked_once(side: ModelSide, folder: Path | None, title: str) -> Scores:
 
 
 def asked_of_folds(side: ModelSide, variant: str) -> tuple[Scores, ...]:
-    """The same by each fold's 'raw', 'ema' or 'swa' weights at the end of training."""
+    """Score the test rows with the 'raw', 'ema' or 'swa' weights of each fold at the end of training."""
     return tuple(
         asked_once(side, weights_folder(side.project, fold, variant), f"fold {fold} {variant}")
         for fold in side.project.config.folds_to_train
@@ -127,21 +141,23 @@ def asked_of_folds(side: ModelSide, variant: str) -> tuple[Scores, ...]:
 
 
 def weights_folder(project: Project, fold: int, variant: str) -> Path:
-    """The folder of the weights at the end of training; those to score with are in last/."""
+    """Return the folder of the weights at the end of training; those used for scoring are in last/."""
     folder = project.paths.fold(fold)
     return folder / variant if (folder / variant).exists() else folder / "last"
 
 
 def together(folds: tuple[Scores, ...]) -> np.ndarray:
-    """(N,) answers of several folds as one."""
+    """Average several folds and return their answers (N,)."""
     return blend_members([Member("folds", None, folds)], {}, "geometric").predictions
 
 
 def measure_rungs(predicted: dict[str, np.ndarray], answers: np.ndarray, groups: np.ndarray | None = None) -> list[Rung]:
-    """Accuracy of each rung and its gain over the one below.
+    """Measure each rung's accuracy and its gain over the rung below.
 
     Args:
-        groups: (N,) image groups of the rows.
+        predicted: rung -> (N,) answers.
+        answers: (N,) true answers.
+        groups: (N,) image groups of the rows; None: every row is its own group.
     """
     rungs: list[Rung] = []
     below = None
@@ -154,7 +170,12 @@ def measure_rungs(predicted: dict[str, np.ndarray], answers: np.ndarray, groups:
 
 
 def ladder_table(rungs: list[Rung], blind: Accuracy) -> str:
-    """Markdown: accuracy, its 95 % interval, and the gain over the rung below, with its own interval."""
+    """Write the ladder as Markdown: accuracy, its 95 % interval, and the gain over the rung below with its interval.
+
+    Args:
+        rungs: from the bottom up.
+        blind: accuracy of the text-only prior.
+    """
     lines = ["| | accuracy | 95 % interval | gain over the line above |", "|---|---|---|---|"]
     for name, accuracy, gain in [("text-only prior", blind, None), *((r.name, r.accuracy, r.gain) for r in rungs)]:
         lines.append(f"| {name:15} | {accuracy.value:.3f} | {spell_interval(*accuracy.interval)} | {gain or ''!s:22} |")

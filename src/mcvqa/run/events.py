@@ -1,7 +1,7 @@
-"""A run seen from outside while it goes on: what it writes into its log is passed on to callbacks and trackers.
+"""Follows a run from outside: events of its log are passed on to callbacks and trackers.
 
-Every process of a run writes its events into one file, logs/<run>.jsonl (docs/callbacks.md lists their fields). Whoever wants to
-know of them reads that file, so a training step waits for nobody, and what fails there stops no run.
+Every process of a run writes its events into one file, logs/<run>.jsonl (docs/callbacks.md lists their fields). Observers only
+read that file, so a training step never waits for them, and their failures do not stop the run.
 """
 import contextlib
 import json
@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 READ_EVERY = 0.5  # seconds
-HANGING = 60.0  # seconds that callbacks have at the end
+HANGING = 60.0  # seconds to wait for callbacks at the end
 Event = Mapping[str, Any]
 
 
 class Callback:
-    """Base of what `run(config, callbacks=[...])` takes; its methods do nothing, so that only some need be written.
+    """Base class for `run(config, callbacks=[...])`; its methods do nothing, so override only those you need.
 
-    They are called in the process that called `run`, in a thread of their own, within a second of the event. Each takes the
-    event as it stands in the log. One that raises an error is named and not called again; the run goes on.
+    Methods are called in the process that called `run`, in a separate thread, within a second of the event. Each gets the event
+    as it is in the log. A callback that raises an error is reported and not called again; the run goes on.
 
     Example:
         >>> class Losses(Callback):
@@ -29,19 +29,31 @@ class Callback:
     """
 
     def on_step(self, event: Event) -> None:
-        """An optimizer step was made: fold, step, epoch, loss, lr, grad_norm, skipped, rows_per_s."""
-
-    def on_epoch(self, event: Event) -> None:
-        """Weights were validated: fold, epoch, variant (raw, ema, swa), accuracy, standard_error, n, nll, chosen."""
-
-    def on_scores(self, event: Event) -> None:
-        """Rows were scored: fold, split (oof, test), rows, file (.npz, below output_dir)."""
-
-    def on_end(self, outcome: Any) -> None:
-        """The run is over.
+        """Called after an optimizer step.
 
         Args:
-            outcome: what `run` returns, or None: it ended with an error.
+            event: fold, step, epoch, loss, lr, grad_norm, skipped, rows_per_s.
+        """
+
+    def on_epoch(self, event: Event) -> None:
+        """Called after weights were validated.
+
+        Args:
+            event: fold, epoch, variant (raw, ema, swa), accuracy, standard_error, n, nll, chosen.
+        """
+
+    def on_scores(self, event: Event) -> None:
+        """Called after rows were scored.
+
+        Args:
+            event: fold, split (oof, test), rows, file (.npz, below output_dir).
+        """
+
+    def on_end(self, outcome: Any) -> None:
+        """Called when the run is over.
+
+        Args:
+            outcome: the Outcome that `run` returns; None: the run ended with an error.
         """
 
 
@@ -49,10 +61,10 @@ METHODS = {"step": "on_step", "epoch": "on_epoch", "scored": "on_scores"}
 
 
 class LogReader:
-    """Reads what is added to a log.
+    """Reads events as they are appended to a log.
 
     Args:
-        path: of the log, which need not be there yet.
+        path: the log, which need not exist yet.
         position: byte to start at.
     """
 
@@ -60,7 +72,7 @@ class LogReader:
         self.path, self.position = path, position
 
     def new_events(self) -> list[dict[str, Any]]:
-        """The events since the last call; a line that is not whole yet is left for the next one."""
+        """Return the events since the last call; an incomplete last line is left for the next call."""
         if not self.path.exists():
             return []
         with open(self.path, "rb") as log:
@@ -76,7 +88,7 @@ class LogReader:
 
 
 def log_size(path: Path) -> int:
-    """Bytes of a log that is there already; what they say happened before."""
+    """Return the size of a log in bytes; 0 if there is none. Events before it are from earlier."""
     return path.stat().st_size if path.exists() else 0
 
 
@@ -84,8 +96,8 @@ class Watch:
     """Calls callbacks from a thread until it is stopped.
 
     Args:
-        path: of the log.
-        callbacks: of the caller.
+        path: the log.
+        callbacks: objects with some of the methods of `Callback`.
     """
 
     def __init__(self, path: Path, callbacks: Sequence[Any]) -> None:
@@ -118,7 +130,7 @@ class Watch:
                 )
 
     def stop(self) -> None:
-        """Pass on what is left, then the outcome. A callback that hangs is waited for HANGING seconds."""
+        """Pass on the remaining events, then the outcome. Waits at most HANGING seconds for a callback."""
         self.over.set()
         self.thread.join(HANGING)
         if self.thread.is_alive():
@@ -130,14 +142,14 @@ class Watch:
 
 @contextlib.contextmanager
 def watched(path: Path, callbacks: Sequence[Any]) -> Iterator[Watch]:
-    """Within the block, callbacks learn of what is added to the log.
+    """Within the block, pass events that are appended to the log on to callbacks.
 
     Args:
-        path: of the log.
+        path: the log.
         callbacks: objects with some of the methods of `Callback`.
 
-    Returns:
-        Whose `outcome` is passed to on_end.
+    Yields:
+        The watch; set its `outcome`, which is passed to on_end.
     """
     watch = Watch(path, callbacks)
     if callbacks:

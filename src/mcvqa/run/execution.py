@@ -1,4 +1,4 @@
-"""Execution of a session's tasks, in this process or in worker processes with one GPU each."""
+"""Executes the tasks of a session, in this process or in worker processes with one GPU each."""
 import contextlib
 import dataclasses
 import functools
@@ -43,17 +43,17 @@ from mcvqa.scoring.orders import tta_plan
 
 @dataclass
 class Execution:
-    """The tasks of a session and the workers that carry them out.
+    """Holds the tasks of a session and the workers that execute them.
 
     Attributes:
         project: the run.
         data: its rows, with folds.
         side: the model in this process, loaded by the first task that runs here.
         workers: this process, or processes with one GPU each.
-        schedule: of a session with a time budget.
+        schedule: schedule of a session with a time budget; None: there is no budget.
         trained: folds with weights trained with these settings, rows and code.
         features_ready: whether no task for image features at scale 1 is needed any more.
-        encode_on_demand: whether photographs are encoded as training reaches their rows, as there is no time for all.
+        encode_on_demand: whether photographs are encoded as training reaches their rows, because there is no time for all.
         unencoded: photographs without features after the last task that encoded some.
         feature_tasks_done: names of this session's finished feature tasks.
     """
@@ -76,7 +76,7 @@ class Execution:
         self.close()
 
     def close(self) -> None:
-        """End the worker processes, where the training in progress is saved, and free the model's memory."""
+        """End the worker processes, saving the training in progress, and free the model's memory."""
         self.workers.close()
         self.side.unload()
 
@@ -191,12 +191,12 @@ def prepare_model(
 
 
 def gpus_of_workers(project: Project, plan: DevicePlan) -> list[str]:
-    """The GPUs of each worker, several where a model is divided among them."""
+    """List the GPUs of each worker; several if a model is divided among them."""
     return worker_gpus(project.config, plan.device, len(plan.limits))
 
 
 def worker_pool(project: Project, plan: DevicePlan) -> WorkerPool[Any] | None:
-    """Workers for several GPUs and folds, or if the settings ask for them; None: this process does the tasks."""
+    """Make workers for several GPUs and folds, or if the settings ask for them; None: this process executes the tasks."""
     gpus, executor = gpus_of_workers(project, plan), project.config.executor
     if executor == "inline" or project.augment or (executor == "auto" and len(gpus) < 2) or "LOCAL_RANK" in os.environ:
         return None
@@ -211,9 +211,10 @@ def worker_pool(project: Project, plan: DevicePlan) -> WorkerPool[Any] | None:
 
 @contextlib.contextmanager
 def launched_workers(project: Project, plan: DevicePlan) -> Iterator[WorkerPool[Any] | None]:
-    """Launch workers, which import libraries while this one reads the data and end with the block.
+    """Launch workers, which import libraries while this process reads the data, and end them after the block.
 
-    Yields None if no worker processes are used or everything is recorded as done.
+    Yields:
+        The workers; None if no worker processes are used or everything is recorded as done.
     """
     tasks = [f"{kind} fold {fold}{split}" for fold in project.config.folds_to_train
              for kind, split in (("train", ""), ("score", " test"), ("score", " oof"))]
@@ -247,7 +248,7 @@ TASK_FUNCTIONS: dict[str, Callable[[ModelSide, Task], None]] = {"features": do_f
 
 
 def do_task(side: ModelSide, task: Task) -> dict[str, Any]:
-    """Carry out one task in this process.
+    """Execute one task in this process.
 
     Args:
         side: the model.
@@ -268,10 +269,14 @@ def begin_worker() -> None:
 
 
 def begin_tasks(project: Project, settings: dict[str, Any]) -> Callable[[Task], dict[str, Any]]:
-    """Read the data in a worker and return what does its tasks, which loads the model for the first one and keeps it.
+    """Read the data in a worker.
 
     Args:
-        settings: whatever the workers must decide alike.
+        project: the run.
+        settings: values that all workers must share.
+
+    Returns:
+        The function that executes a task; it loads the model for the first one and keeps it.
     """
     with silent():
         data = split_rows(read_data(project), project.config)
@@ -289,7 +294,7 @@ def begin_tasks(project: Project, settings: dict[str, Any]) -> Callable[[Task], 
 
 # %% within a time budget
 def make_schedule(project: Project, data: RunData) -> Schedule:
-    """Make the schedule of a session with a time budget, which began when `project` was opened."""
+    """Make the schedule of a session with a time budget, which starts when `project` is opened."""
     config, folds = project.config, project.config.folds_to_train
     held_out = math.ceil(np.mean([(data.folds == fold).sum() for fold in folds]))
     validation = math.ceil(np.mean([data.validated(fold).sum() for fold in folds]))
@@ -371,7 +376,7 @@ def allot_training(execution: Execution, trained: int, todo: Sequence[int]) -> A
 
 
 def with_sample(execution: Execution, task: Task, sample: int) -> Task:
-    """The scoring task with at most `sample` validation rows."""
+    """Limit a scoring task to `sample` validation rows."""
     config, fold = execution.project.config.replace(**task.arguments["settings"]), task.arguments["fold"]
     if task.arguments["split"] == "test" or 0 < task.arguments["sample"] <= sample:
         return task
@@ -379,7 +384,7 @@ def with_sample(execution: Execution, task: Task, sample: int) -> Task:
 
 
 def update_pace(execution: Execution) -> None:
-    """Take the latest measurements of the worker processes."""
+    """Adopt the latest measurements of the worker processes."""
     execution.unencoded = execution.side.unencoded
     if execution.schedule and isinstance(execution.workers, WorkerPool) and "pace" in execution.workers.facts:
         execution.unencoded = execution.workers.facts["unencoded"]

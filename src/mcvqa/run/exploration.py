@@ -1,4 +1,4 @@
-"""Tables and figures of the data of a run, and what its report shows of them."""
+"""Makes tables and figures of a run's data, and the part of the report about them."""
 import csv
 import dataclasses
 from collections import defaultdict
@@ -25,14 +25,14 @@ GROUPS_IN_REPORT, PHOTOGRAPHS_OF_GROUP = 8, 4
 
 # %% step 3
 def exploration_task(project: Project, data: RunData) -> Task:
-    """The task that makes the tables and figures of these data."""
+    """Describe the task that makes the tables and figures of these data."""
     return Task("eda", "eda", settings_hash({"train": data.train_print, "test": data.test_print}), (
         f"experiments/{project.config.run}/eda/summary.txt",
     ))
 
 
 def explore_files(project: Project, data: RunData, prior: Prior) -> Exploration:
-    """Tables, figures and summary.txt of the data in experiments/<run>/eda/."""
+    """Write tables, figures and summary.txt of the data in experiments/<run>/eda/."""
     folder = project.paths.experiment / "eda"
     prior = dataclasses.replace(prior, oof_logprobs=prior_of_train(data, prior))
     notes = (*data.notes, *data.doubts)
@@ -47,7 +47,7 @@ def explore_files(project: Project, data: RunData, prior: Prior) -> Exploration:
 
 # %% step 10
 def data_findings(project: Project, data: RunData) -> DataFindings:
-    """What the report shows of the data; nothing where tables and figures are not of these data."""
+    """Collect the report's part about the data; empty if the tables and figures were made from other data."""
     folder = project.paths.experiment / "eda"
     if not project.records.is_done(exploration_task(project, data)):
         return DataFindings()
@@ -68,7 +68,7 @@ def _counted_duplicates(file: Path) -> tuple[tuple[str, int, int, int], ...]:
 
 
 def look_alike_groups(data: RunData) -> list[list[LookAlike]]:
-    """The first photographs of some groups that look alike, those that span both splits first."""
+    """Return the first photographs of some groups of near-duplicates, groups that span both splits first."""
     first_rows: dict[tuple[str, str], str] = {}
     for split, questions in (("train", data.train), ("test", data.test)):
         for q in questions:

@@ -1,4 +1,4 @@
-"""What the explorer shows of a run: evidence from the scores of its current weights, its photographs, and decisions on labels."""
+"""Prepares a run for the explorer: evidence from the scores of its current weights, photographs, and label decisions."""
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,13 @@ EXPLORER_PAGE = "explore.html"
 
 
 def explored_run(project: Project, data: RunData, prior: Prior, members: tuple[Member, ...]) -> ExploredRun:
-    """A run as the explorer shows it.
+    """Prepare a run for the explorer.
 
     Args:
         project: the run.
         data: its rows, with folds.
         prior: the text-only prior.
-        members: of the ensemble, the run itself first.
+        members: members of the ensemble, the run itself first.
     """
     assert members[0].oof is not None
     answers = {q.id: q.answer for q in data.train if q.answer is not None}
@@ -44,7 +44,7 @@ def explored_run(project: Project, data: RunData, prior: Prior, members: tuple[M
 
 
 def explorer_task(project: Project, data: RunData) -> Task:
-    """The task that writes the explorer's page, from the scores and the data as they are now."""
+    """Describe the task that writes the explorer's page from the current scores and data."""
     config, folds = project.config, project.config.folds_to_train
     shown = {"train": data.train_print, "test": data.test_print, "members": list(config.members), "fixes": config.fixes}
     needs = tuple(f"score fold {fold} {split}" for fold in folds for split in splits_of(data))
@@ -52,7 +52,7 @@ def explorer_task(project: Project, data: RunData) -> Task:
 
 
 def explorer_beside_report(project: Project, data: RunData) -> str:
-    """Name of the explorer's page if there is one of these very scores; '' otherwise."""
+    """Return the name of the explorer's page if it was made from the current scores, else ''."""
     return EXPLORER_PAGE if project.records.is_done(explorer_task(project, data)) else ""
 
 

@@ -1,4 +1,4 @@
-"""The model on all rows (`final_fit`) among the tasks of a run, and its scores."""
+"""Defines the tasks of the model on all rows (`final_fit`), and reads its scores."""
 from collections.abc import Sequence
 
 from mcvqa.base.files import read_yaml
@@ -14,9 +14,11 @@ from mcvqa.scoring.scores import Scores, load_scores
 
 # %% tasks
 def final_tasks(project: Project, data: RunData, needs: Sequence[str] = ()) -> tuple[Task, ...]:
-    """The tasks that train the final model and score the test rows with it, in the views in which the folds have scored them.
+    """List the tasks that train the final model and score the test rows with it, in the views used by the folds.
 
     Args:
+        project: the run.
+        data: its rows, with folds.
         needs: tasks that encode images.
     """
     train = train_task(project, data, FINAL, needs)
@@ -32,10 +34,10 @@ def final_is_done(project: Project, data: RunData) -> bool:
 
 # %% its scores
 def final_scores(project: Project, data: RunData) -> list[Scores]:
-    """Test scores of the final model; none without test rows, or where a time budget had no time for it.
+    """Read the test scores of the final model; none without test rows, or if a time budget left no time for it.
 
     Raises:
-        RunStopped: they are missing, or of other weights, rows or settings.
+        RunStopped: they are missing, or belong to other weights, rows or settings.
     """
     if not data.test:
         return []
@@ -51,7 +53,7 @@ def final_scores(project: Project, data: RunData) -> list[Scores]:
 
 
 def final_of(other: OtherRun) -> list[Scores]:
-    """Test scores of another run's final model; none where its settings ask for none, or it is unfinished."""
+    """Read the test scores of another run's final model; none if its settings ask for none, or it is unfinished."""
     file = other.paths.scores_of(FINAL, "test")
     asked = bool(read_yaml(other.paths.experiment / "config.yaml", dict).get("final_fit"))
     return [load_scores(file)] if asked and file.exists() and other.has_scores(FINAL, ("test",)) else []

@@ -1,4 +1,4 @@
-"""`final_fit`: after the folds, one model on all labelled rows."""
+"""Trains one model on all labelled rows after the folds (`final_fit`)."""
 from mcvqa.base.budget import seconds_for_end, spell_duration
 from mcvqa.base.files import read_json
 from mcvqa.base.informing import counted
@@ -14,7 +14,7 @@ TIME_OF_FINAL = 1.5  # time of the final model relative to that of its training
 def fit_finally(execution: Execution) -> None:
     """Train the final model on all rows and score the test rows with it; within a time budget only if it fits.
 
-    Its accuracy cannot be measured.
+    The accuracy of this model cannot be measured.
     """
     project, data = execution.project, execution.data
     if not by_main(_can_begin, execution):
@@ -27,7 +27,7 @@ def fit_finally(execution: Execution) -> None:
 
 
 def _can_begin(execution: Execution) -> bool:
-    """Whether all folds are trained and the time suffices; says so where it does not."""
+    """Check that all folds are trained and the time suffices; print a line if not."""
     project, schedule = execution.project, execution.schedule
     if missing := [fold for fold in project.config.folds_to_train if fold not in execution.trained]:
         print(f"  no final model: fold {missing[0]}, which says how long to train it, is not trained")

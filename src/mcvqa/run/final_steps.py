@@ -1,4 +1,4 @@
-"""How long the model on all rows (`final_fit`) is trained: the folds say it, as no rows are left to validate it with."""
+"""Determines how long the model on all rows (`final_fit`) is trained, from the folds: no rows are left to validate it on."""
 import math
 
 import numpy as np
@@ -10,10 +10,13 @@ from mcvqa.run.project import Project
 
 
 def final_steps(project: Project, data: RunData) -> tuple[int, int]:
-    """Optimizer steps of the final model: of the learning rate's whole course, and those that are taken.
+    """Compute the optimizer steps of the final model.
 
-    Both are as many passes over all rows as the folds made on average over theirs, up to their best epoch where the best epoch's
+    It makes as many epochs over all rows as the folds made on average over theirs, up to their best epoch if the best epoch's
     weights are used.
+
+    Returns:
+        Steps of the learning-rate schedule, and steps to take.
     """
     courses, taken = [], []
     for fold in project.config.folds_to_train:

@@ -1,4 +1,4 @@
-"""Step 4: which rows each fold learns from and validates with."""
+"""Assigns rows to folds (step 4)."""
 import csv
 import dataclasses
 from pathlib import Path
@@ -16,10 +16,17 @@ from mcvqa.run.project import Project
 
 
 def split_rows(data: RunData, config: Config) -> RunData:
-    """`data` with its folds, and what their training rows are learned with.
+    """Assign rows to folds, and collect the other training targets.
+
+    Args:
+        data: the rows.
+        config: all settings.
+
+    Returns:
+        The data with folds and guidance.
 
     Raises:
-        FoldError: there are fewer groups of images to validate with than folds, or a fold has no row with an answer.
+        FoldError: there are fewer groups of images for validation than folds, or a fold has no row with an answer.
         ConfigError, RunStopped: from `guidance_of`.
     """
     usable = data.with_image
@@ -40,7 +47,7 @@ def split_rows(data: RunData, config: Config) -> RunData:
 
 
 def write_folds(project: Project, data: RunData) -> Path:
-    """experiments/<run>/folds.csv"""
+    """Write experiments/<run>/folds.csv and return its path."""
     file = project.paths.experiment / "folds.csv"
     with atomic_path(file) as part, open(part, "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
@@ -53,7 +60,7 @@ def write_folds(project: Project, data: RunData) -> Path:
 
 
 def fold_summary(data: RunData, n_folds: int) -> str:
-    """One line per fold for a terminal."""
+    """Describe each fold in one line."""
     lines = []
     for fold in sorted(set(data.folds[data.folds >= 0].tolist())):
         rows = data.validation_rows(fold)

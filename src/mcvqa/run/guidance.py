@@ -1,7 +1,7 @@
-"""`row_weights`, `pseudo` and `teacher`: what training rows are learned with besides their own answers.
+"""Adds training targets besides the rows' own answers: `row_weights`, `pseudo` and `teacher`.
 
-No label of a fold's validation rows may reach its training rows this way: a fold's pseudo labels come from a model that has not
-learned from these rows, and other runs must have split the same rows into the same folds.
+No label of a fold's validation rows may reach its training rows this way: a fold's pseudo labels come from a model that was not
+trained on these rows, and other runs must have split the same rows into the same folds.
 """
 import csv
 import dataclasses
@@ -28,14 +28,15 @@ CONFIDENCE_COLUMNS = WEIGHT_COLUMNS[1:]
 
 
 def guidance_of(data: RunData, config: Config) -> Guidance:
-    """Weights, targets and pseudo-labelled rows that the settings ask for.
+    """Collect the weights, targets and pseudo-labelled rows that the settings ask for.
 
     Args:
         data: rows with folds.
         config: all settings.
 
     Raises:
-        ConfigError: a run or a file cannot be used. RunStopped: the other run is unfinished.
+        ConfigError: a run or a file cannot be used.
+        RunStopped: the other run is unfinished.
     """
     notes: list[str] = []
     weights = _weights(data, config) if config.row_weights else {}
@@ -50,7 +51,7 @@ def guidance_of(data: RunData, config: Config) -> Guidance:
 
 # %% weights
 def _weights(data: RunData, config: Config) -> dict[str, float]:
-    """Id -> weight, divided by the mean over all training rows: the learning rate then means what it means without weights."""
+    """Map ids to weights, divided by their mean over all training rows so that the learning rate keeps its meaning."""
     if config.row_weights == "votes":
         given = {q.id: max(q.votes) / sum(q.votes) for q in data.train if q.votes is not None and any(q.votes)}
         if not given:
@@ -67,10 +68,10 @@ def _weights(data: RunData, config: Config) -> dict[str, float]:
 
 
 def _table_of_weights(file: Path, rows: Sequence[Question], columns: Sequence[str]) -> dict[str, float]:
-    """Id -> weight of the rows that a table has.
+    """Read the weights of the rows in a table, by id.
 
     Raises:
-        ConfigError: naming the row and the column that cannot be used.
+        ConfigError: a cell cannot be used; the message names its row and column.
     """
     if not file.is_file():
         raise ConfigError(f"row_weights={file}: there is no such file. Write votes, confidence, or a file with id and weight.")
@@ -103,10 +104,11 @@ def _as_weight(cell: str) -> float | None:
 
 # %% a run of the same folds
 def _run_of_same_folds(data: RunData, config: Config, name: str, setting: str) -> OtherRun:
-    """Another run whose models have not learned from the rows that this run's folds validate with.
+    """Find another run whose models were not trained on the rows that this run's folds validate on.
 
     Raises:
-        ConfigError: its folds are others. RunStopped: it is unfinished.
+        ConfigError: its folds differ.
+        RunStopped: it is unfinished.
     """
     name = Path(name).name  # experiments/<run> is a name too
     if name == config.run:
@@ -136,7 +138,7 @@ def _run_of_same_folds(data: RunData, config: Config, name: str, setting: str) -
 
 # %% a teacher
 def _taught(data: RunData, config: Config) -> tuple[dict[str, tuple[float, ...]], list[str]]:
-    """Id -> what the row's own answer and the teacher make together."""
+    """Map ids to the mixture of the row's own answer and the teacher's probabilities."""
     teacher = _run_of_same_folds(data, config, config.teacher, "teacher")
     probabilities = dict(_probabilities(joined(list(teacher.scores("oof").values())), config.teacher_temperature))
     targets = {}
@@ -154,13 +156,13 @@ def _taught(data: RunData, config: Config) -> tuple[dict[str, tuple[float, ...]]
 
 
 def _probabilities(scores: Scores, temperature: float = 1.0) -> Iterable[tuple[str, np.ndarray]]:
-    """Id and (C,) probabilities of each row."""
+    """Yield the id and the probabilities (C,) of each row."""
     return zip(scores.ids.tolist(), np.exp(log_softmax(scores.mean() / temperature)), strict=True)
 
 
 # %% pseudo labels
 def _pseudo_labelled(data: RunData, config: Config) -> tuple[dict[int, tuple[Question, ...]], list[str]]:
-    """Fold -> test rows with a model's answers."""
+    """Map folds to test rows with a model's answers."""
     if not data.test:
         raise ConfigError("pseudo: there is no test.csv, so there are no rows without labels.")
     said = []
@@ -193,16 +195,16 @@ def _pseudo_labelled(data: RunData, config: Config) -> tuple[dict[int, tuple[Que
 
 
 def _averaged(folds: list[Scores]) -> Scores:
-    """What all folds say, for the final model, which validates with no rows."""
+    """Average all folds, for the final model, which has no validation rows."""
     means = np.mean([scores.of_ids(folds[0].ids).mean() for scores in folds], axis=0)
     return plain_scores(folds[0].ids, means, folds[0].n_choices, {})
 
 
 def _scores_in(path: Path, data: RunData) -> Scores:
-    """What a prediction file says of the test rows.
+    """Read a prediction file's scores of the test rows.
 
     Raises:
-        ConfigError: it cannot be read, lacks some of them, or holds labelled rows.
+        ConfigError: it cannot be read, lacks some of them, or contains labelled rows.
     """
     if not path.is_file():
         raise ConfigError(f"pseudo={path}: there is no such file.")
@@ -220,7 +222,7 @@ def _scores_in(path: Path, data: RunData) -> Scores:
 
 
 def _pseudo_rows(data: RunData, config: Config, fold: int, scores: Scores) -> tuple[Question, ...]:
-    """Test rows as training rows of a fold: sure ones, whose photographs look like none that the fold validates with."""
+    """Make training rows of a fold from confident test rows whose photographs resemble none of its validation photographs."""
     validated = {data.image_groups.get(q.image, q.image) for q in data.validation_rows(fold)}
     probabilities, rows = dict(_probabilities(scores)), []
     for question in data.test:

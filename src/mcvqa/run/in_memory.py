@@ -1,4 +1,4 @@
-"""Tables in memory -> a data folder: `run(config, train=frame, test=frame)`."""
+"""Writes tables in memory as a data folder, for `run(config, train=frame, test=frame)`."""
 import csv
 import hashlib
 import io
@@ -18,6 +18,7 @@ def with_tables(config: Config, **tables: Any) -> Config:
     """Write tables as CSV files, their photographs beside them, in a folder named by the content.
 
     Args:
+        config: settings; `output_dir` is where the folder is made.
         tables: "train", "test", "dev", "sample_submission" -> a pandas DataFrame or a `datasets.Dataset`. Photographs are
             paths (from `data_dir`, else from the current folder), bytes, or PIL images.
 
@@ -25,7 +26,7 @@ def with_tables(config: Config, **tables: Any) -> Config:
         The settings, with that folder as their data_dir.
 
     Raises:
-        DataError: something that is no table, a table without an image column, or a photograph that is not there.
+        DataError: a value is not a table, a table has no image column, or a photograph is missing.
     """
     given = {split: _cells(split, table) for split, table in tables.items() if table is not None}
     texts = {split: _with_linked_photographs(config, split, cells) for split, cells in given.items()}
@@ -56,7 +57,7 @@ def _cells(split: str, table: Any) -> Cells:
 
 
 def _picture_as_bytes(value: Any) -> Any:
-    """A PIL image as the bytes of a PNG file; anything else as it is."""
+    """Encode a PIL image as PNG; return anything else unchanged."""
     if not hasattr(value, "save") or not hasattr(value, "getbbox"):
         return value
     content = io.BytesIO()
@@ -65,7 +66,7 @@ def _picture_as_bytes(value: Any) -> Any:
 
 
 def _with_linked_photographs(config: Config, split: str, cells: Cells) -> tuple[str, dict[str, Path]]:
-    """The table as CSV, and the photographs that it names: name in the new folder -> file."""
+    """Return the table as CSV, and the photographs it names: name in the new folder -> file."""
     photographs: dict[str, Path] = {}
     column = None if split == "sample_submission" else find_column(cells.path, cells.header, "image", config.image_column)
     for record in cells.records:
@@ -79,7 +80,7 @@ def _with_linked_photographs(config: Config, split: str, cells: Cells) -> tuple[
 
 
 def _file_of(config: Config, written: str) -> Path | None:
-    """The file of a path from the data folder or from here; None for a photograph in the cell, or one that is not there."""
+    """Resolve a path from the data folder or the current one; None: the cell holds the photograph itself, or there is no file."""
     if not written.strip() or len(written) > 1000:
         return None
     try:
@@ -89,13 +90,13 @@ def _file_of(config: Config, written: str) -> Path | None:
 
 
 def _link_stamp(file: Path) -> tuple[int, int, int]:
-    """Changes where a file is written again or another one is put in its place."""
+    """Identify the content of a file by its time, size and inode: rewriting or replacing it changes them."""
     facts = file.stat()
     return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
 def _link(source: Path, target: Path) -> None:
-    """A hard link where the disk allows it, else a copy."""
+    """Hard-link a file if the file system allows it, else copy it."""
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Evidence per row and the label audit of a run: from its scores, data and ensemble to `insight/`."""
+"""Computes the evidence per row and the label audit of a run from its scores, data and ensemble."""
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -20,7 +20,7 @@ from mcvqa.scoring.scores import Scores
 
 # %% out-of-fold scores of the same rows
 def aligned_to(ids: np.ndarray, scores: Scores | None) -> Scores | None:
-    """The rows `ids` of some scores, in that order; None where a row is missing."""
+    """Select the rows `ids` of some scores, in that order; None if a row is missing."""
     try:
         return None if scores is None else scores.of_ids(ids)
     except KeyError:
@@ -28,9 +28,9 @@ def aligned_to(ids: np.ndarray, scores: Scores | None) -> Scores | None:
 
 
 def judges_of(members: tuple[Member, ...]) -> list[Scores]:
-    """Out-of-fold scores of the first member, and of each other one that has them for all of its rows.
+    """Return the out-of-fold scores of the first member, and of each other member that has them for all of its rows.
 
-    The text-only prior is no judge of labels: it has not seen the photographs.
+    The text-only prior does not judge labels, since it has not seen the photographs.
     """
     first = members[0].oof
     assert first is not None
@@ -39,10 +39,11 @@ def judges_of(members: tuple[Member, ...]) -> list[Scores]:
 
 
 def noise_of_run(data: RunData, judges: list[Scores]) -> LabelNoise:
-    """How probably the label of each row that the judges have scored is wrong.
+    """Estimate the probability that each scored label is wrong.
 
     Args:
-        judges: as `judges_of` gives them.
+        data: the rows, with folds.
+        judges: result of `judges_of`.
     """
     answers = {q.id: q.answer for q in data.train}
     labels = [answers[name] for name in judges[0].ids.tolist()]
@@ -53,17 +54,17 @@ def noise_of_run(data: RunData, judges: list[Scores]) -> LabelNoise:
 def evidence_of_run(
     data: RunData, prior: Prior, members: tuple[Member, ...], temperature: float, learned: Mapping[str, np.ndarray] | None = None
 ) -> list[RowEvidence]:
-    """Evidence of all rows of a run, labelled rows first.
+    """Collect the evidence of all rows of a run, labelled rows first.
 
     Args:
         data: the rows, with folds.
         prior: the text-only prior.
-        members: of the ensemble, the run itself first.
-        temperature: of the run.
-        learned: id -> (C,) probabilities by the models that have learned the label (evidence=full).
+        members: members of the ensemble, the run itself first.
+        temperature: calibration temperature of the run.
+        learned: id -> (C,) probabilities by the models trained on the label (evidence=full).
 
     Returns:
-        One record a row, with its tag.
+        One record per row, with its tag.
     """
     neighbours = Neighbours(data.all_train, data.image_groups)
     problems = {written: record.problem for written, record in data.records.items() if record.problem}
@@ -108,7 +109,7 @@ def write_run_evidence(
 
 
 def tags_of_errors(rows: list[RowEvidence]) -> dict[str, ErrorTag]:
-    """Id of each row that was answered wrongly -> what is probably the matter."""
+    """Map the id of each wrongly answered row to its probable cause."""
     tags = {}
     for row in rows:
         if row.said is not None and row.is_right is False:
@@ -122,9 +123,9 @@ def tags_of_errors(rows: list[RowEvidence]) -> dict[str, ErrorTag]:
 
 # %% after labels were fixed
 def accuracy_before_fixes(data: RunData, member: Member) -> str:
-    """How accurate a run is beside labels that were not decided with a model's help; empty without `fixes`.
+    """Describe the accuracy on labels that were not decided with a model's help; empty without `fixes`.
 
-    A row that was relabelled as a model proposed says little about a model like it.
+    A row relabelled by a model's proposal says little about a similar model.
     """
     if not data.before or member.oof is None:
         return ""
@@ -144,10 +145,12 @@ def accuracy_before_fixes(data: RunData, member: Member) -> str:
 
 # %% the label audit
 def audit_of_run(data: RunData, members: tuple[Member, ...], decided: Collection[str] = ()) -> LabelAudit:
-    """Which labels of a run are probably wrong.
+    """List the labels of a run that are probably wrong.
 
     Args:
-        decided: ids of rows that a person has decided on.
+        data: the rows, with folds.
+        members: members of the ensemble, the run itself first.
+        decided: ids of rows that a person has already decided.
     """
     judges, by_id = judges_of(members), {q.id: q for q in data.train}
     questions = [by_id[name] for name in judges[0].ids.tolist()]

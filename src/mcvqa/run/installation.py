@@ -1,4 +1,4 @@
-"""What a bug report needs: versions, commit, device and memory. No path, no user and no name of a machine is in it."""
+"""Collects versions, commit, device and memory for a bug report, without paths, users or machine names."""
 import os
 
 import torch
@@ -12,7 +12,7 @@ MORE_PACKAGES = ("tokenizers", "pydantic", "pandas", "triton", "ray", "gradio")
 
 
 def installation_report() -> str:
-    """One line for each fact, then what is to be said about the versions."""
+    """Describe the installation: one line per fact, then warnings about versions."""
     try:
         device = device_named(plan_device(Config()))
     except DeviceError as error:  # which is what the report may be about

@@ -1,4 +1,5 @@
-"""`evidence=full`: the folds' answers to rows that they have learned from, which judge no model but show what was not learned."""
+"""Scores folds on their own training rows (`evidence=full`): these scores judge no model but reveal rows that were not
+learned."""
 import numpy as np
 
 from mcvqa.run.dataset import RunData
@@ -10,13 +11,13 @@ from mcvqa.scoring.scores import load_scores
 
 
 def learned_tasks(project: Project, data: RunData) -> list[Task]:
-    """Score the rows that each fold has learned from, in their original order of choices at the size of training."""
+    """List the tasks that score each fold's training rows, in the original order of choices at the training image size."""
     config = project.config.replace(use_tta=False)
     return [score_task(project, data, config, fold, "train") for fold in config.folds_to_train]
 
 
 def score_learned(execution: Execution) -> None:
-    """Score what is not scored yet of the rows that trained folds have learned from; within a time budget while there is time."""
+    """Score the training rows of trained folds that have no scores yet; within a time budget as long as there is time."""
     project, schedule = execution.project, execution.schedule
     tasks = [task for task in learned_tasks(project, execution.data) if task.arguments["fold"] in execution.trained]
     if schedule and not schedule.has_time_for(sum(len(execution.data.learned_rows(t.arguments["fold"])) for t in tasks)):
@@ -26,7 +27,7 @@ def score_learned(execution: Execution) -> None:
 
 
 def learned_probabilities(project: Project, data: RunData) -> dict[str, np.ndarray]:
-    """Id of a labelled row -> (C,) mean probabilities of its choices by the folds that have learned from it, as far as scored."""
+    """Return the mean probabilities (C,) of each labelled row, by id, over the folds trained on it, as far as they are scored."""
     if project.config.evidence != "full":
         return {}
     found: dict[str, list[np.ndarray]] = {}

@@ -1,4 +1,4 @@
-"""Rows that are too long for the model: found before anything is trained, by `check` and by a run in the same words."""
+"""Finds rows that are too long for the model before training, for `check` and for a run, with the same messages."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,12 @@ LONG_ROWS = 32  # with most text, that are looked at in each split
 
 @dataclass(frozen=True)
 class RowLimit:
-    """The most tokens of a row.
+    """Limits the tokens of a row.
 
     Attributes:
-        why: where that is from, in words.
-        firm: the model has no more positions; else its memory is estimated.
+        tokens: the most tokens of a row.
+        why: the reason for the limit, in words.
+        firm: whether the model has no more positions; otherwise the memory is estimated.
     """
 
     tokens: int
@@ -37,15 +38,18 @@ def require_rows_fit(
     config: Config, data: RunData, plan: DevicePlan, training: bool, loaded: tuple[Encoder | PlainEncoder, Any, Any],
     size: ModelSize,
 ) -> None:
-    """Stop for training rows that are too long.
+    """Check that no training row is too long.
 
     Args:
+        config: all settings.
+        data: the rows.
+        plan: device and precision.
         training: whether some fold is still to be trained.
-        loaded: as `load_encoder` gives it.
-        size: of the model.
+        loaded: result of `load_encoder`.
+        size: size of the model.
 
     Raises:
-        RunStopped: naming the worst of them.
+        RunStopped: some are too long; the message names the worst.
     """
     refused, said = length_problems(maker_without_weights(config, data, *loaded), config, data, plan, loaded[-1], size)
     if refused and training:
@@ -57,11 +61,18 @@ def require_rows_fit(
 def length_problems(
     maker: Maker, config: Config, data: RunData, plan: DevicePlan, model_config: Any, size: ModelSize
 ) -> tuple[str, str]:
-    """Why training cannot begin, and what to know of the test rows; '' where all rows fit.
+    """Explain why training cannot begin.
 
     Args:
-        maker: as `maker_without_weights` gives it.
+        maker: result of `maker_without_weights`.
+        config: all settings.
+        data: the rows.
         plan: with the choice of weights made.
+        model_config: configuration of the model.
+        size: size of the model.
+
+    Returns:
+        The reason, and a note on the test rows; each '' if all rows fit.
     """
     limits = [_positions(model_config), _memory_limit(maker, config, plan, model_config, size)]
     train = _too_long("training", maker, data.train, limits)
@@ -73,7 +84,7 @@ def length_problems(
 
 
 def _too_long(split: str, maker: Maker, questions: Sequence[Question], limits: Sequence[RowLimit | None]) -> str:
-    """What is wrong with the longest of the rows; '' if nothing is."""
+    """Describe what is wrong with the longest of the rows; '' if all fit."""
     rows = {q.id: maker.row(q) for q in wordiest(questions, LONG_ROWS)}
     for limit in filter(None, limits):
         lengths = {name: (maker.positions if limit.firm else maker.tokens)(row) for name, row in rows.items()}
@@ -92,7 +103,7 @@ def _positions(model_config: Any) -> RowLimit | None:
 
 # %% memory
 def _memory_limit(maker: Maker, config: Config, plan: DevicePlan, model_config: Any, size: ModelSize) -> RowLimit:
-    """Estimate how long one row may be for the memory; what really fits is tried on a GPU."""
+    """Estimate how many tokens of one row fit into memory; a GPU tries what really fits."""
     there = memory_of(plan)
     kept = kept_values(maker, config, plan, model_config) * plan.dtype.itemsize
     left = max(0, there - size.weight_bytes(plan) - size.training_bytes)
@@ -100,7 +111,7 @@ def _memory_limit(maker: Maker, config: Config, plan: DevicePlan, model_config: 
 
 
 def kept_values(maker: Maker, config: Config, plan: DevicePlan, model_config: Any) -> int:
-    """Values that a training step holds for a token at its fullest."""
+    """Count the values that a training step holds per token at its peak."""
     text, checkpointing = model_config.get_text_config(), settings_plan(config, plan).checkpointing
     width, layers = text.hidden_size, text.num_hidden_layers
     if not trains_in_blocks(maker, config):  # of transformers' layers about 34 vectors; with checkpointing only the layer's input
@@ -111,12 +122,12 @@ def kept_values(maker: Maker, config: Config, plan: DevicePlan, model_config: An
 
 
 def trains_in_blocks(maker: Maker, config: Config) -> bool:
-    """Whether layers are those of model/fast/block.py."""
+    """Return whether training uses the layers of model/fast/block.py."""
     return isinstance(maker, RowMaker) and config.lora_r > 0 and not config.use_dora
 
 
 def memory_of(plan: DevicePlan) -> int:
-    """Bytes of the device, of all GPUs of a model that is divided, or of this machine."""
+    """Return the memory in bytes of the device, of all GPUs of a divided model, or of this machine."""
     if plan.memory:
         return sum(plan.limits.values())
     meminfo = Path("/proc/meminfo")

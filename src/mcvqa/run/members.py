@@ -1,4 +1,4 @@
-"""Members of the ensemble."""
+"""Makes the members of the ensemble."""
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ def run_member(project: Project, data: RunData) -> Member:
 
 
 def other_member(project: Project, data: RunData, name: str) -> Member:
-    """Make a member that the settings name: 'prior', a prediction file, or another run in this folder.
+    """Make a member named by the settings: 'prior', a prediction file, or another run in this folder.
 
     Args:
         project: this run.

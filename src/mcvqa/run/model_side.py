@@ -1,4 +1,4 @@
-"""The model side of a run in the process that computes: base model, rows and image features, loaded once for all its tasks."""
+"""Holds the model of a run in the process that computes: base model, rows and image features, loaded once for all tasks."""
 import bisect
 import gc
 import time
@@ -42,7 +42,7 @@ CODE_OF_FEATURES = ("data/images", "model/vision", "model/families")  # modules 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What is in memory once the model is loaded. store: None where image features are not kept on disk."""
+    """Holds a loaded model; `store` is None if image features are not kept on disk."""
 
     base: BaseModel
     maker: Maker
@@ -52,11 +52,13 @@ class LoadedModel:
 def with_photographs(
     base: BaseModel, records: dict[str, ImageRecord], config: Config, features: Path | None
 ) -> LoadedModel:
-    """The base model with the photographs it is asked about.
+    """Attach photographs to a base model.
 
     Args:
+        base: the base model.
         records: survey of the photographs; may grow later.
-        features: folder of their features; None: they are computed anew each time.
+        config: all settings.
+        features: folder of their features; None: features are recomputed each time.
     """
     if isinstance(base.encoder, PlainEncoder):
         return LoadedModel(base, PlainMaker(base.encoder, records), None)
@@ -68,15 +70,15 @@ def with_photographs(
 
 @dataclass
 class ModelSide:
-    """Where tasks find the model.
+    """Provides the model to tasks.
 
     Attributes:
         plan: with the choice between full and 4-bit weights made.
         keep_features: whether image features are computed once and kept on disk.
-        memory: how a step is divided; found by the first fold, used by the next.
-        schedule: of a session with a time budget.
-        unencoded: photographs without features, as the last task that computed some has left it.
-        loaded: None until `load` was called.
+        memory: the division of a step into passes; found by the first fold, used by the next ones.
+        schedule: schedule of a session with a time budget.
+        unencoded: photographs without features after the last task that encoded some.
+        loaded: None until `load` is called.
     """
 
     project: Project
@@ -91,7 +93,7 @@ class ModelSide:
     _known: set[tuple[str, float]] = field(default_factory=set)  # photographs and scales whose features are there
 
     def load(self) -> LoadedModel:
-        """Load the base model, where that was not done yet."""
+        """Load the base model, unless it is loaded."""
         if self.loaded is None:
             base = by_each(load_base, self.project.config, self.plan)
             features = self.project.paths.cache / "features" if self.keep_features else None
@@ -99,7 +101,7 @@ class ModelSide:
         return self.loaded
 
     def unload(self) -> None:
-        """Give back the memory of the model."""
+        """Free the memory of the model."""
         self.release()
         self.loaded = None
         gc.collect()
@@ -107,7 +109,7 @@ class ModelSide:
 
     # %% weights on top of the base
     def with_weights(self, folder: Path) -> nn.Module:
-        """The model with the weights of a checkpoint; those that were used last stay loaded for the next task."""
+        """Return the model with the weights of a checkpoint; the last ones stay loaded for the next task."""
         wanted = adapter_hash(folder)
         if self._adapters is None or self._adapters[0] != wanted:
             self.release()
@@ -115,13 +117,13 @@ class ModelSide:
         return self._adapters[1]
 
     def release(self) -> None:
-        """Free the base model of the weights that were used last."""
+        """Remove the last loaded weights from the base model."""
         if self._adapters is not None:
             model, self._adapters = self._adapters[1], None
             self.free_base(model)
 
     def free_base(self, model: nn.Module) -> None:
-        """Free the base model of adapters; where its own weights were changed (lora_r=0) it is loaded anew when needed."""
+        """Remove adapters from the base model; if its own weights were changed (lora_r=0), it is reloaded when needed."""
         if self.loaded is not None:
             remove_adapters(self.loaded.base, model)
         if self.project.config.lora_r == 0:
@@ -129,7 +131,7 @@ class ModelSide:
 
     # %% image features
     def without_features(self, images: Sequence[str], scale: float) -> list[str]:
-        """The `images` that can be read and have no features yet; empty where no features are kept."""
+        """List the readable `images` that have no features yet; empty if no features are kept."""
         store = self.load().store
         asked = [image for image in dict.fromkeys(images) if (image, scale) not in self._known]
         if store is None or not asked:
@@ -142,11 +144,13 @@ class ModelSide:
     def make_features(
         self, images: Sequence[str], scale: float, share: tuple[int, int] | None = None, among: Sequence[str] | None = None
     ) -> None:
-        """Compute the features of photographs that have none yet.
+        """Compute the features of photographs that have none.
 
         Args:
-            share: (i, n): of n workers the i-th; None: the share of this process, of several that a launcher started.
-            among: with which batches are made up, so that these do not depend on what is asked for; None: `images` alone.
+            images: the photographs.
+            scale: image scale.
+            share: (i, n): the i-th of n workers; None: the share of this process among those of a launcher.
+            among: photographs from which batches are formed, so that batches do not depend on the request; None: only `images`.
         """
         if not self.without_features(images, scale):
             return
@@ -170,7 +174,7 @@ class ModelSide:
 
 
 def plan_weights(project: Project, plan: DevicePlan) -> DevicePlan:
-    """`plan` with what depends on the model: the choice between full and 4-bit weights, and which GPUs have its layers."""
+    """Complete the plan with choices that depend on the model: full or 4-bit weights, and the GPUs of its layers."""
     if plan.four_bit is not None and plan.device != "cuda" and project.config.gpus_at_least == 1:
         return plan
     placed = place_model(project.config, plan, read_model_config(project.config))
@@ -181,16 +185,16 @@ def plan_weights(project: Project, plan: DevicePlan) -> DevicePlan:
 
 
 def images_seen(data: RunData) -> list[str]:
-    """Photographs of both splits that can be read, as written in the CSV files."""
+    """List the readable photographs of both splits, as written in the CSV files."""
     return list(dict.fromkeys(q.image for q in (*data.train, *data.test) if not data.records[q.image].problem))
 
 
 @dataclass
 class FeaturesAhead:
-    """Image features that are computed as training reaches their rows, where there is no time for all of them.
+    """Computes image features as training reaches their rows, if there is no time for all of them.
 
     Args:
-        first_read: photograph -> epochs of the fold after which it is read first.
+        first_read: photograph -> number of epochs of the fold before it is first read.
     """
 
     side: ModelSide
@@ -200,7 +204,7 @@ class FeaturesAhead:
         self._update()
 
     def __call__(self, images: Sequence[str]) -> None:
-        """Compute what `images` lack; these are about to be read."""
+        """Compute the missing features of `images`, which are about to be read."""
         self.side.make_features(images, 1.0)
         self._update()
 
@@ -208,19 +212,23 @@ class FeaturesAhead:
         self.left = sorted(self.first_read[image] for image in self.side.without_features([*self.first_read], 1.0))
 
     def unencoded(self, epochs: float) -> int:
-        """How many photographs are still to be computed for so many epochs."""
+        """Count the photographs still to be encoded for a number of epochs."""
         return bisect.bisect_right(self.left, epochs)
 
 
 def features_fit(
     project: Project, data: RunData, plan: DevicePlan, need: DiskNeed, loaded: tuple[Encoder | PlainEncoder, Any, Any]
 ) -> bool:
-    """Whether image features are to be kept on disk: not where the vision tower is trained, and not where they do not fit beside
-    what cannot be made again. Prints which. The model itself is not loaded for it.
+    """Decide whether to keep image features on disk, and print the decision. Does not load the model.
+
+    They are not kept if the vision tower is trained, or if they do not fit next to files that cannot be recomputed.
 
     Args:
-        need: what else the run is going to write.
-        loaded: as `load_encoder` gives it.
+        project: the run.
+        data: its rows.
+        plan: device and precision.
+        need: space for the other files of the run.
+        loaded: result of `load_encoder`.
     """
     config = project.config
     encoder, processor, model_config = loaded
@@ -247,11 +255,15 @@ def features_fit(
 
 # %% the task
 def feature_tasks(scale: float, parts: int, rows: str = "all", sample: int = 0) -> list[Task]:
-    """Image features at one scale, divided among workers. Nothing is recorded: the features' own keys say what is missing.
+    """List the tasks that encode images at one scale, divided among workers.
+
+    Nothing is recorded: the features' own keys show which are missing.
 
     Args:
+        scale: image scale.
+        parts: number of tasks.
         rows: 'all', 'test', or 'scored': test rows and the validation rows of the folds.
-        sample: how many of a fold's validation rows; 0: all.
+        sample: number of validation rows per fold; 0: all.
     """
     which = f"of {rows} rows {f'({sample}) ' if sample else ''}" if rows != "all" else ""
     return [
@@ -271,7 +283,7 @@ def do_features(side: ModelSide, task: Task) -> None:
 
 
 def _images_of(side: ModelSide, task: Task) -> list[str]:
-    """Photographs of the rows that a task names."""
+    """List the photographs of a task's rows."""
     data, config = side.data, side.project.config
     if task.arguments["rows"] == "all":
         return images_seen(data)

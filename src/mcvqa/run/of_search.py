@@ -1,4 +1,4 @@
-"""Runs of a search as members of an ensemble: members=search:NAME:5, and which rows judge them."""
+"""Uses runs of a search as ensemble members, members=search:NAME:5, and selects the rows that judge them."""
 import re
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ CHOSEN_ON = "trial.json"  # in experiments/<run>: the folds whose rows have chos
 
 
 def with_members_of_search(config: Config) -> Config:
-    """The settings with the names of runs in place of search:NAME:5.
+    """Replace search:NAME:5 in the settings by names of runs.
 
-    Those count as best that were so on the fold which judged all trials, not on the others: so the rows of the others have chosen
-    nothing, and only these judge the ensemble (`searched_member`).
+    The best runs are those with the lowest loss on the fold that judged all trials. The rows of the other folds had no part in
+    this choice, so only they judge the ensemble (`searched_member`).
 
     Raises:
         RunStopped: there is no such search, or too few of its runs are trained on all folds.
@@ -31,7 +31,7 @@ def with_members_of_search(config: Config) -> Config:
 
 
 def _best_runs(config: Config, member: str) -> list[str]:
-    """The runs that `member` means, without the run itself, which is a member anyway."""
+    """List the runs that `member` refers to, without the run itself, which is always a member."""
     asked = re.fullmatch(r"search:(.+):([1-9]\d*)", member)
     if asked is None:
         raise RunStopped(f"members: {member!r} is not of the form search:NAME:5, with the name of a study and how many of it.")
@@ -49,7 +49,7 @@ def _best_runs(config: Config, member: str) -> list[str]:
 
 
 def searched_member(other: OtherRun, data: RunData) -> Member:
-    """A run of a search, judged by the rows that did not choose it; not at all where it has no others."""
+    """Make a member of a run of a search, judged only by rows that had no part in choosing it; unjudged if there are none."""
     name, chosen = other.paths.run, read_json(other.paths.experiment / CHOSEN_ON, dict)["folds"]
     scores = other.scores("oof")
     judging = [part for fold, part in scores.items() if fold not in chosen]
@@ -59,7 +59,14 @@ def searched_member(other: OtherRun, data: RunData) -> Member:
 
 
 def recorded_trials(root: Path, study: str) -> list[dict[str, Any]]:
-    """The trials of a search in an output folder: the different complete ones, the best first, then the others.
+    """Read the trials of a search.
+
+    Args:
+        root: output folder.
+        study: name of the search.
+
+    Returns:
+        The complete trials with different settings, the best first, then the others.
 
     Raises:
         RunStopped: there is no such search.

@@ -1,4 +1,4 @@
-"""Scores of another run in the same output folder."""
+"""Reads the scores of another run in the same output folder."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +15,21 @@ from mcvqa.scoring.scores import Scores, load_scores
 
 @dataclass(frozen=True)
 class OtherRun:
-    """Another run that answered the same test rows.
+    """Describes another run that answered the same test rows.
 
     Attributes:
-        folds: those with scores of the weights that are there now.
+        folds: folds with scores of their current weights.
     """
 
     paths: RunPaths
     folds: tuple[int, ...]
 
     def scores(self, split: str) -> dict[int, Scores]:
-        """Fold -> its scores of 'oof' or 'test' rows."""
+        """Read the scores of 'oof' or 'test' rows by fold."""
         return {fold: load_scores(self.paths.scores_of(fold, split)) for fold in self.folds}
 
     def has_scores(self, fold: int, splits: Sequence[str]) -> bool:
-        """Whether there are scores of a fold that match the run's records and current weights."""
+        """Return whether a fold has scores of all `splits` that match the run's records and current weights."""
         if not all(self.paths.scores_of(fold, split).exists() for split in splits):
             return False
         records = TaskRecords(self.paths.experiment / "tasks", self.paths.experiment / "steps", self.paths.root)
@@ -45,9 +45,9 @@ def other_run(data: RunData, config: Config, name: str, setting: str) -> OtherRu
 
     Args:
         data: the rows of this run.
-        config: of this run.
-        name: of the other run.
-        setting: which names it, for messages.
+        config: settings of this run.
+        name: name of the other run.
+        setting: the setting that names it, for messages.
 
     Raises:
         RunStopped: it is unfinished or answered other rows.
@@ -65,10 +65,10 @@ def require_same_test(data: RunData, config: Config, name: str, setting: str) ->
     """Check that another run answers the same test rows: equal ids may have other choices.
 
     Args:
-        data, config, name, setting: as for `other_run`.
+        data, config, name, setting: see `other_run`.
 
     Raises:
-        RunStopped: it does not.
+        RunStopped: it answers other rows.
     """
     paths = RunPaths(Path(config.output_dir), name)
     file = paths.experiment / "data.json"

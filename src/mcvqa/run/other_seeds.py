@@ -1,4 +1,4 @@
-"""Train and score the other seeds of a run (`n_seeds`), each as a run of its own on the same folds."""
+"""Trains and scores the other seeds of a run (`n_seeds`), each as a separate run on the same folds."""
 from pathlib import Path
 
 from mcvqa.base.budget import seconds_for_end, spell_duration
@@ -24,11 +24,11 @@ TIME_OF_SEED = 1.5  # time of another seed relative to that of this run's traini
 
 
 def train_seeds(project: Project, data: RunData, prior: Prior, plan: DevicePlan) -> None:
-    """Train and score the other seeds; within a time budget, no seed is begun that does not fit into it.
+    """Train and score the other seeds; within a time budget, only seeds that fit are started.
 
     Args:
         project: the run, whose own seed is trained and scored.
-        data: its rows, with folds, which are those of the other seeds too.
+        data: its rows, with the folds that all seeds share.
         prior: the text-only prior.
         plan: device and precision.
     """
@@ -52,7 +52,7 @@ def train_seeds(project: Project, data: RunData, prior: Prior, plan: DevicePlan)
 
 
 def _earlier_output(config: Config) -> str:
-    """`resume_from` where that output has this seed, else nothing: it had not been begun."""
+    """Return `resume_from` if that output contains this seed; empty: the seed had not been started there."""
     try:
         return config.resume_from and str(output_with(config.run, Path(config.resume_from)).root)
     except RunStopped:
@@ -60,7 +60,7 @@ def _earlier_output(config: Config) -> str:
 
 
 def _fits(project: Project, config: Config) -> bool:
-    """Whether the time left suffices for another seed, or it is to be gone on with; says so where it is not."""
+    """Check that the remaining time suffices for another seed, or that the seed is to be continued; print a line if not."""
     files = [project.paths.fold(fold) / "result.json" for fold in project.config.folds_to_train]
     if not all(file.exists() for file in files):
         return False
@@ -80,7 +80,7 @@ def _settle_seed(other: Project, data: RunData) -> None:
 
 
 def _record_seed(other: Project, data: RunData, prior: Prior) -> None:
-    """Measure a seed for the index of runs; it has no report of its own."""
+    """Measure a seed for the index of runs; it has no report."""
     member = run_member(other, data)
     metrics = measure_run(other, data, prior, Combined(blended(other, data, (member,)), (member,), None, member.name))
     record_experiment(other.paths.experiment, status="finished", seconds=seconds_of(other), metrics=metrics)

@@ -1,7 +1,7 @@
-"""One run, one owner: a second process in the same run folder is refused, and told who the first one is.
+"""Gives a run one owner: a second process in the same run folder is refused, naming the first one.
 
-The lock is the operating system's, so a crash, a SIGKILL or a restart of the machine frees it by itself. Beside it stands who
-took it. A child process that an owner starts passes the owner's lock where it has the owner's pid in MCVQA_OWNER.
+The lock belongs to the operating system, so a crash, a SIGKILL or a restart of the machine releases it. A file next to it
+describes the owner. A child process started by the owner may use the owner's lock if MCVQA_OWNER contains the owner's pid.
 """
 import ctypes
 import os
@@ -24,15 +24,15 @@ QUERY_LIMITED_INFORMATION, STILL_ACTIVE, ACCESS_DENIED = 0x1000, 259, 5  # winnt
 
 
 class Owned(McvqaError, RuntimeError):
-    """Another process works on the same run or fold."""
+    """Raised if another process is working on the same run or fold."""
 
 
 class Ownership:
-    """The right to work on something. The same process may take it again, as a notebook does after an interrupt.
+    """Represents the right to work on a run or fold. The same process may take it again, as a notebook does after an interrupt.
 
     Args:
-        lock: the file that is locked; it stays.
-        what: is owned, for messages.
+        lock: the file that is locked; it is never deleted.
+        what: the thing that is owned, for messages.
     """
 
     def __init__(self, lock: Path, what: str) -> None:
@@ -41,7 +41,11 @@ class Ownership:
         self.lock = FileLock(lock, is_singleton=True)  # which counts how often this process has taken it
 
     def take(self) -> None:
-        """Raises Owned where another process that is alive has it."""
+        """Take the ownership.
+
+        Raises:
+            Owned: another living process has it.
+        """
         if self._passes():
             return
         try:
@@ -54,13 +58,18 @@ class Ownership:
         })
 
     def give_back(self) -> None:
-        """Nothing happens where this process has not taken it."""
+        """Release the ownership, if this process has taken it."""
         if self.lock.lock_counter == 1:
             self.facts.unlink(missing_ok=True)
         self.lock.release()
 
     def _acquire(self) -> None:
-        """Raises Owned; OSError or NotImplementedError where files cannot be locked."""
+        """Lock the file.
+
+        Raises:
+            Owned: another process has locked it.
+            OSError, NotImplementedError: files cannot be locked here.
+        """
         try:
             self.lock.acquire(timeout=0)
         except Timeout:
@@ -70,7 +79,7 @@ class Ownership:
             self._inherit()
 
     def _inherit(self) -> None:
-        """Take over from an owner that is gone, whose lock is held by processes that it forked."""
+        """Take over from a dead owner whose lock is held by processes that it forked."""
         try:
             self.lock.acquire(timeout=ORPHANS_END)
         except Timeout:
@@ -78,7 +87,7 @@ class Ownership:
             self.lock.acquire(timeout=0)
 
     def _passes(self) -> bool:
-        """Whether the owner has started this process."""
+        """Return whether the owner has started this process."""
         owner = self._owner()
         return os.environ.get(OWNER) == str(owner.get("pid")) and owner.get("host") == socket.gethostname() and _is_alive(owner)
 
@@ -97,14 +106,15 @@ class Ownership:
 
 
 def _is_alive(owner: dict[str, Any]) -> bool:
-    """Whether an owner still works; one of another machine, or an unknown one, does as long as its lock is held."""
+    """Return whether an owner still works; an owner on another machine, or an unknown one, is alive as long as its lock is
+    held."""
     if owner.get("host") != socket.gethostname():
         return True
     return _process_runs(owner["pid"]) and _birth(owner["pid"]) == owner["birth"]
 
 
 def _process_runs(pid: int, platform: str = sys.platform) -> bool:
-    """Whether there is a process with this number, of whatever user."""
+    """Return whether a process with this number exists, of any user."""
     if platform == "win32":  # there os.kill(pid, 0) sends Ctrl-C
         return _windows_process_runs(pid)
     try:
@@ -117,7 +127,7 @@ def _process_runs(pid: int, platform: str = sys.platform) -> bool:
 
 
 def _windows_process_runs(pid: int) -> bool:
-    """A process that has ended stays known while somebody holds a handle of it; then its exit status tells."""
+    """Return whether a Windows process runs: one that has ended is known as long as a handle is open, but has an exit status."""
     kernel = getattr(ctypes, "WinDLL")("kernel32", use_last_error=True)  # noqa: B009 - other systems have none
     handle = kernel.OpenProcess(QUERY_LIMITED_INFORMATION, False, pid)
     if not handle:
@@ -129,7 +139,7 @@ def _windows_process_runs(pid: int) -> bool:
 
 
 def _birth(pid: int) -> str:
-    """When a process was started, in Linux' own counting: numbers of processes are used again. Elsewhere empty."""
+    """Return the start time of a process in Linux' own units, since process numbers are reused; empty on other systems."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
     except OSError:

@@ -1,4 +1,4 @@
-"""What the report shows of a run beside its figures: photographs of errors with what is probably the matter, and the data."""
+"""Prepares the parts of a run's report besides its figures: photographs of errors with their probable cause, and the data."""
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,13 +13,13 @@ from mcvqa.run.dataset import RunData
 
 @dataclass(frozen=True)
 class Explained:
-    """What the evidence per row adds to the report.
+    """Holds the evidence per row for the report.
 
     Attributes:
-        fixes: what is said of fixed labels.
-        tags: id of each wrongly answered row -> what is probably the matter.
-        more: language -> what follows the accuracies.
-        explorer: name of the page of the explorer; empty: there is none of these scores.
+        fixes: text about fixed labels.
+        tags: id of each wrongly answered row -> its probable cause.
+        more: language -> blocks that follow the accuracies.
+        explorer: name of the explorer's page; empty: there is none for these scores.
     """
 
     fixes: str = ""
@@ -29,23 +29,19 @@ class Explained:
 
 
 def thumbnails_in_report(data: RunData, errors: Sequence[WrongAnswer], found: DataFindings) -> dict[str, Thumbnail]:
-    """Small pictures of all photographs that the report shows."""
+    """Make thumbnails of all photographs in the report."""
     look_alikes = (one.image for group in found.look_alikes for one in group)
     return _thumbnails(data, (*(error.image for error in errors), *look_alikes))
 
 
 def gallery_of_errors(data: RunData, errors: Sequence[WrongAnswer]) -> str:
-    """The most confident errors as HTML, for a notebook."""
+    """Show the most confident errors as HTML, for a notebook."""
     cards = error_cards(errors, _thumbnails(data, (error.image for error in errors)), {})
     return gallery_as_html(cards, language_of_pages(data.train))
 
 
 def _thumbnails(data: RunData, images: Iterable[str]) -> dict[str, Thumbnail]:
-    """Small pictures of photographs.
-
-    Args:
-        images: paths as written.
-    """
+    """Make thumbnails of photographs, given by their paths as written."""
     def opened(written: str) -> Any:
         record = data.records[written]
         if record.problem or record.path is None:

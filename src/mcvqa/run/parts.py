@@ -1,4 +1,4 @@
-"""Test scores in parts, so that a time budget that ends among the test rows loses few of them."""
+"""Saves test scores in parts, so that little is lost if a time budget ends among the test rows."""
 import dataclasses
 import shutil
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ FIRST_ROWS = 64  # rows of the first part, unless the pace is known
 
 
 def parts_folder(project: Project, task: Task) -> Path:
-    """The folder in cache/ for the parts of a task's scores by the weights that are there now."""
+    """Return the folder in cache/ for the parts of a task's scores by the current weights."""
     weights = adapter_hash(project.weights(int(task.arguments["fold"])))
     return project.paths.cache / "scores" / settings_hash({"task": task.key, "adapter": weights})
 
@@ -29,14 +29,14 @@ def parts_folder(project: Project, task: Task) -> Path:
 def score_in_parts(
     project: Project, task: Task, rows: Sequence[Question], score: Callable[[Sequence[Question]], Scores], pace: Pace
 ) -> Scores:
-    """Score rows part by part, each saved when it is done and read again by a later session.
+    """Score rows part by part, saving each part for later sessions.
 
     Args:
         project: the run.
-        task: what is scored; its parts are deleted at the end.
-        rows: to score.
-        score: scores some of them and measures the pace.
-        pace: of the session.
+        task: the scoring task; its parts are deleted at the end.
+        rows: the rows.
+        score: scores some rows and measures the pace.
+        pace: pace of the session.
 
     Returns:
         Scores of all rows, in their order.
@@ -59,7 +59,7 @@ def score_in_parts(
 
 
 def read_parts(folder: Path) -> list[Scores]:
-    """The parts that are whole."""
+    """Read the complete parts."""
     parts = (_part_in(file) for file in sorted(folder.glob("*.npz")))
     return [part for part in parts if part is not None]
 

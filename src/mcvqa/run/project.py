@@ -1,4 +1,4 @@
-"""A run's settings and folders: whose run it is, and whether it may go on with these settings. No torch here."""
+"""Manages a run's settings and folders, and decides whether it may continue with these settings. Does not import torch."""
 import dataclasses
 import os
 import tempfile
@@ -21,7 +21,7 @@ STEP_TITLES = (
 
 
 class RunStopped(McvqaError, RuntimeError):
-    """A run that cannot go on; what was reached so far is kept and the message says what to do."""
+    """Raised if a run cannot go on; finished work is kept, and the message says what to do."""
 
 
 def heading(title: str, detail: str = "") -> None:
@@ -31,11 +31,11 @@ def heading(title: str, detail: str = "") -> None:
 
 # %% which run
 def settings_of_run(run: str, output_dir: str = ".") -> dict[str, Any]:
-    """The settings of a run that is there already.
+    """Read the settings of an existing run.
 
     Args:
         run: its name, as `mcvqa experiments` shows it, or the path of its folder experiments/<run>.
-        output_dir: where experiments/ is, for a name.
+        output_dir: folder that contains experiments/; needed for a name.
 
     Raises:
         ConfigError: there is no such run, or its config.yaml is damaged.
@@ -55,10 +55,10 @@ def settings_of_run(run: str, output_dir: str = ".") -> dict[str, Any]:
 
 
 def _data_dir_from_here(values: dict[str, Any], root: Path) -> str:
-    """A run's `data_dir`; where it is relative, config.yaml means it from the folder in which the run was started.
+    """Resolve a run's `data_dir`; in config.yaml, a relative one starts from the folder in which the run was started.
 
     Args:
-        values: of config.yaml.
+        values: content of config.yaml.
         root: its `output_dir`, absolute.
     """
     data_dir, parts = str(values["data_dir"]), Path(str(values.get("output_dir", "."))).parts
@@ -71,7 +71,7 @@ def _data_dir_from_here(values: dict[str, Any], root: Path) -> str:
 # %% folders
 @dataclass(frozen=True)
 class RunPaths:
-    """Files and folders of a run."""
+    """Names the files and folders of a run."""
 
     root: Path
     run: str
@@ -102,29 +102,34 @@ class RunPaths:
 
     @property
     def written(self) -> tuple[Path, ...]:
-        """The folders that runs write to."""
+        """Folders that runs write to."""
         return tuple(self.root / name for name in ("cache", "checkpoints", "experiments", "logs", "outputs"))
 
     def fold(self, fold: int) -> Path:
         return self.checkpoints / fold_title(fold).replace(" ", "")
 
     def scores_of(self, fold: int, rows: str) -> Path:
-        """Scores by a fold's model. Rows are 'oof', 'test' or 'train', or of the validation 'raw', 'ema' or 'swa'."""
+        """Return the file of scores by a fold's model.
+
+        Args:
+            fold: number of the fold.
+            rows: 'oof', 'test' or 'train'; or 'raw', 'ema' or 'swa' for validation rows scored with these weights.
+        """
         return self.scores / f"{self.fold(fold).name}-{rows}.npz"
 
     def lock(self, fold: int | None = None) -> Path:
-        """Locked by whoever works on the run, or trains one of its folds."""
+        """Return the file locked by the process that works on the run or, with `fold`, trains this fold."""
         return self.root / "logs" / (f"{self.run}.lock" if fold is None else f"{self.run}.{self.fold(fold).name}.lock")
 
 
 @dataclass(frozen=True)
 class Project:
-    """One run: its settings, folders, task records and log.
+    """Holds one run: its settings, folders, task records and log.
 
     Attributes:
-        began: when the session began, by time.monotonic() of this process.
-        metrics: the caller's own, name -> function; see `report.own_metrics`.
-        augment: the caller's own augmentation of training rows; see `model.augment`.
+        began: start of the session by time.monotonic() of this process.
+        metrics: the user's metrics, name -> function; see `report.own_metrics`.
+        augment: the user's augmentation of training rows; see `model.augment`.
     """
 
     config: Config
@@ -136,23 +141,24 @@ class Project:
     augment: Any = None
 
     def weights(self, fold: int) -> Path:
-        """The folder of the weights to score with."""
+        """Return the folder of the weights used for scoring."""
         chosen = self.records.read("average") if self.config.average == "auto" else {}
         return self.paths.fold(fold) / chosen.get("folder", self.config.keep)
 
     def seconds_until(self, kept: float) -> float:
-        """Seconds until no more than `kept` seconds of the time budget are left; infinite without a budget."""
+        """Return the seconds until only `kept` seconds of the time budget are left; infinite without a budget."""
         return self.began + self.config.budget_seconds - kept - time.monotonic()
 
 
 def open_project(config: Config, seconds_ago: float = 0.0) -> Project:
-    """The run that `config` names. Nothing is written yet.
+    """Open the run that `config` names, without writing anything.
 
     Args:
-        seconds_ago: how long the session has been going on already.
+        config: all settings.
+        seconds_ago: duration of the session so far.
 
     Raises:
-        ConfigError: nothing can be written to the output folder.
+        ConfigError: the output folder is not writable.
     """
     config = with_kept_prompt(config)
     paths = RunPaths(Path(config.output_dir), config.run)
@@ -172,7 +178,7 @@ def _require_writable(root: Path) -> None:
 
 # %% step 2: config
 def with_kept_prompt(config: Config) -> Config:
-    """The settings with the instruction line of the run that they name, where that is trained and they set none."""
+    """Adopt the instruction line of the trained run that the settings name, if they set none."""
     paths = RunPaths(Path(config.output_dir), config.run)
     if config.user_prompt or not paths.checkpoints.exists():
         return config
@@ -184,10 +190,10 @@ def with_kept_prompt(config: Config) -> Config:
 
 
 def settle_settings(project: Project) -> None:
-    """Write config.yaml; a run that was trained with other settings is not overwritten.
+    """Write config.yaml, unless the run was trained with other settings.
 
     Raises:
-        ConfigError: naming the settings that differ.
+        ConfigError: settings differ; the message names them.
     """
     require_same_settings(project)
     write_text(project.paths.experiment / "config.yaml", project.config.to_yaml())
@@ -197,7 +203,7 @@ def require_same_settings(project: Project) -> None:
     """Check that a trained run was trained with these settings.
 
     Raises:
-        ConfigError: naming the settings that differ.
+        ConfigError: settings differ; the message names them.
     """
     file = project.paths.experiment / "config.yaml"
     if file.exists() and project.paths.checkpoints.exists():
@@ -213,7 +219,7 @@ def require_same_settings(project: Project) -> None:
 
 
 def settle_prompt(project: Project, questions: Sequence[Question]) -> Project:
-    """The run with an instruction line in the language of its training questions, which config.yaml keeps."""
+    """Set the instruction line in the language of the run's training questions, and record it in config.yaml."""
     if project.config.user_prompt:
         return project
     config, why = with_prompt(project.config, questions)
@@ -232,7 +238,7 @@ START_FILE = "start.json"  # in experiments/<run>
 
 
 def start_print(project: Project, fold: int) -> str:
-    """Changes with the adapters that a fold starts from and with the caller's own augmentation; empty: there are none."""
+    """Hash the adapters a fold starts from and the user's augmentation; empty if there are none."""
     file = project.paths.experiment / START_FILE
     found = read_json(file, dict) if file.exists() else {}
     return str(found.get("weights", {}).get(str(fold), "")) + str(found.get("augment", ""))
@@ -240,20 +246,20 @@ def start_print(project: Project, fold: int) -> str:
 
 # %% the log of the weights that are there
 def attempts_of(project: Project) -> dict[int, str]:
-    """The attempt in which each fold of the run was trained."""
+    """Return the attempt in which each fold of the run was trained."""
     return {
         fold: str(project.records.read(f"train fold {fold}").get("attempt", "")) for fold in project.config.folds_to_train
     }
 
 
 def seconds_of(project: Project) -> float:
-    """Seconds spent by earlier sessions of the run, without those of abandoned attempts."""
+    """Sum the seconds of earlier sessions of the run, without abandoned attempts."""
     attempt = project.log.facts.get("attempt", "")
     return sum(event["seconds"] for event in project.log.events("session") if event.get("attempt", "") == attempt)
 
 
 class CurrentLog(RunLog):
-    """A run's log as reports read it: of each fold only the attempt whose weights are there, no abandoned one."""
+    """Reads a run's log for reports: for each fold only the attempt of the current weights, no abandoned one."""
 
     def __init__(self, log: RunLog, attempts: Mapping[int, str]) -> None:
         super().__init__(log.path, log.facts)

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit and device."""
+"""Records the origin of a result: versions, commit and device."""
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -9,7 +9,7 @@ from mcvqa.model.device import DevicePlan
 
 
 def environment(device: str) -> dict[str, str]:
-    """Provenance of a result: versions, commit and device."""
+    """Collect the provenance of a result: versions, commit and device."""
     packages = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "numpy", "scikit-learn", "pillow")
     facts = {"python": platform.python_version(), "system": platform.platform(), "mcvqa": _version_of("mcvqa")}
     facts |= {name: _version_of(name) for name in packages}
@@ -17,7 +17,7 @@ def environment(device: str) -> dict[str, str]:
 
 
 def device_named(plan: DevicePlan) -> str:
-    """Name of the device, for display."""
+    """Return the name of the device for display."""
     return plan.reasons[0].split(":")[0].removeprefix("device ")
 
 
@@ -29,7 +29,7 @@ def _version_of(package: str) -> str:
 
 
 def code_commit() -> str:
-    """Commit of the checkout that contains the package, '-dirty' where its code was changed since; 'unknown' without one.
+    """Return the commit of the checkout that contains the package, with '-dirty' if its code has changed; 'unknown' without one.
 
     A repository that only contains the environment in which the package is installed does not count.
     """

@@ -1,4 +1,4 @@
-"""Steps 9 and 10: combine members into one submission; measure, draw and report the result."""
+"""Combines members into one submission (step 9), then measures, draws and reports the result (step 10)."""
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ from mcvqa.scoring.scores import Scores, joined
 
 # %% step 9: ensemble
 def run_members(project: Project, data: RunData) -> tuple[Member, ...]:
-    """The run, its other seeds, then the members that it names; without test rows, prediction files cannot be used."""
+    """List the run, its other seeds, then the members that it names; without test rows, prediction files cannot be used."""
     own, seeds = run_member(project, data), list[Member]()
     if project.config.n_seeds > 1:
         from mcvqa.run.seeds import seed_members
@@ -45,7 +45,7 @@ def run_members(project: Project, data: RunData) -> tuple[Member, ...]:
 
 
 def member_name(name: str) -> str:
-    """Name of a member: that of the run, or that of a prediction file without .csv."""
+    """Return the name of a member: the run's name, or the prediction file's without .csv."""
     if is_of_run(Path(name)):
         return Path(name).absolute().parent.name
     return Path(name).stem if name.lower().endswith(".csv") else name
@@ -73,10 +73,10 @@ def require_members(project: Project) -> None:
 def require_members_fit(project: Project, data: RunData) -> None:
     """Check before training that the other members answer the same test rows.
 
-    Of another run only its rows are compared: it may still be at work.
+    For another run only its rows are compared: it may still be in progress.
 
     Raises:
-        BlendError, DataError, RunStopped: one does not.
+        BlendError, DataError, RunStopped: a member does not match.
     """
     for name in project.config.members if data.test else ():
         if name.lower().endswith(".csv"):
@@ -87,13 +87,13 @@ def require_members_fit(project: Project, data: RunData) -> None:
 
 @dataclass(frozen=True)
 class Combined:
-    """The ensemble of a run.
+    """Holds the ensemble of a run.
 
     Attributes:
         blend: the combined answers.
         members: this run, then the others.
         submitted: content of outputs/submission_ensemble.csv; None: there are no test rows.
-        names: of the members, for display.
+        names: names of the members, for display.
     """
 
     blend: Blend
@@ -134,7 +134,7 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
 
 
 def blended(project: Project, data: RunData, members: Sequence[Member]) -> Blend:
-    """The members' combined answers, their accuracies marked where they are not measured."""
+    """Combine the members' answers; accuracies that are not measured are marked."""
     answers = {q.id: q.answer for q in data.train if q.answer is not None}
     groups = image_groups_of(data)
     blend = blend_members(members, answers, project.config.ensemble, seed=project.config.seed, groups=groups)
@@ -144,7 +144,7 @@ def blended(project: Project, data: RunData, members: Sequence[Member]) -> Blend
 
 
 def _accuracy_lines(blend: Blend) -> list[str]:
-    """One line per member and method; with a single member all methods agree, so one line suffices."""
+    """Make one line per member and method; with a single member all methods agree, so one line suffices."""
     if len(blend.alone) < 2:
         return [f"  out of fold: {accuracy}" for accuracy in blend.alone.values()]
     named = {f"{name} alone": accuracy for name, accuracy in blend.alone.items()} | blend.table
@@ -155,15 +155,16 @@ def _accuracy_lines(blend: Blend) -> list[str]:
 # %% step 10: report
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a finished run.
+    """Holds the outcome of a finished run.
 
     Attributes:
-        run: its name.
-        accuracy: of the answers in `submission`, on rows that their models have not seen; with `not_measured` where they may.
+        run: name of the run.
+        accuracy: accuracy of the answers in `submission`, on rows that their models have not seen; if they may have seen
+            them, its `not_measured` says why.
         submission: the CSV file to hand in; None: there is no test file.
-        submitted: its content, which may be another run's better answers.
+        submitted: record of that file, which may hold another run's better answers.
         report: path of report.html.
-        metrics: of this run.
+        metrics: all figures of this run's report.
         advice: what to try next.
     """
 
@@ -341,7 +342,7 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
 
 
 def explain_rows(project: Project, data: RunData, prior: Prior, combined: Combined) -> Explained:
-    """Write evidence.csv, what was measured on each row."""
+    """Write evidence.csv and collect the evidence for the report."""
     from mcvqa.run.beside import beside_folds
     from mcvqa.run.explorer import explorer_beside_report
     from mcvqa.run.insights import accuracy_before_fixes, tags_of_errors, write_run_evidence

@@ -1,4 +1,4 @@
-"""Score a fold's validation rows and the test rows in all views, and check that scores belong to the current weights."""
+"""Scores a fold's validation rows and the test rows in all views, and checks that scores belong to the current weights."""
 import time
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +25,7 @@ SPLITS = {"test": "test", "oof": "out of fold"}
 
 
 def splits_of(data: RunData) -> tuple[str, ...]:
-    """The splits that are scored: the test rows, if there are any, and the validation rows (oof)."""
+    """List the splits to score: the test rows, if there are any, and the validation rows (oof)."""
     return tuple(split for split in SPLITS if split == "oof" or data.test)
 
 
@@ -69,7 +69,7 @@ TTA_SETTINGS = ("use_tta", "tta_orders", "tta_scales")  # settings that determin
 
 
 def _keys_of_0_1(project: Project, data: RunData, config: Config, fold: int) -> tuple[str, ...]:
-    """Keys of version 0.1, one for each precision, which was part of them."""
+    """List the keys of version 0.1, one per precision, which was part of the key."""
     folder = project.weights(fold)
     orders, scales = tta_plan(config)
     try:
@@ -124,7 +124,13 @@ def do_score(side: ModelSide, task: Task) -> None:
 
 
 def scored_rows(data: RunData, task: Task, seed: int) -> Sequence[Question]:
-    """The rows that a task scores; a sample is the same in all sessions."""
+    """Select the rows that a task scores; a sample is the same in all sessions.
+
+    Args:
+        data: rows of the run.
+        task: the scoring task.
+        seed: seed of the sample.
+    """
     fold, sample = int(task.arguments["fold"]), int(task.arguments["sample"])
     if task.arguments["split"] == "test":
         return data.test
@@ -145,14 +151,14 @@ def _save_scores(project: Project, task: Task, scores: Scores, plan: tuple[int, 
 
 # %% existing scores
 def expected_task(project: Project, data: RunData, fold: int, split: str) -> Task:
-    """The scoring task for the settings or, within a time budget, for what the record says there was time for."""
+    """Make the scoring task for the settings or, within a time budget, for the views and rows recorded as scored."""
     record = project.records.read(f"score fold {fold} {split}")
     sample = int(record.get("sample", 0)) if project.config.time_budget else 0
     return score_task(project, data, _expected_config(project, fold, split), fold, split, sample=sample)
 
 
 def _expected_config(project: Project, fold: int, split: str) -> Config:
-    """The settings, within a time budget with the orders and scales that there was time for."""
+    """Return the settings; within a time budget, with the orders and scales that were scored."""
     config, record = project.config, project.records.read(f"score fold {fold} {split}")
     orders, scales = tta_plan(config)
     if not config.time_budget or not record.get("finished"):
@@ -163,13 +169,13 @@ def _expected_config(project: Project, fold: int, split: str) -> Config:
 
 
 def is_scored(project: Project, data: RunData, config: Config, fold: int, sample: int = 0) -> bool:
-    """Whether both splits have scores of the current weights and rows, in the views of `config`."""
+    """Return whether both splits have scores of the current weights and rows, in the views of `config`."""
     tasks = (score_task(project, data, config, fold, split, sample=sample) for split in splits_of(data))
     return all(map(project.records.is_done, tasks))
 
 
 def scored_folds(project: Project, data: RunData) -> tuple[int, ...]:
-    """The folds that form the run's predictions: all, or within a time budget those with valid scores."""
+    """List the folds that make the run's predictions: all, or within a time budget those with valid scores."""
     folds = project.config.folds_to_train
     if not project.config.time_budget:
         return folds
@@ -177,7 +183,7 @@ def scored_folds(project: Project, data: RunData) -> tuple[int, ...]:
 
 
 def unmeasured_folds(project: Project, data: RunData) -> dict[int, str]:
-    """Fold -> why its model may have learned from its validation rows; without the folds whose models have not."""
+    """Map folds whose models may have been trained on their validation rows to the reason."""
     reasons = {fold: result_of(project, fold).not_measured for fold in scored_folds(project, data)}
     return {fold: reason for fold, reason in reasons.items() if reason}
 
@@ -204,7 +210,8 @@ def valid_scores(project: Project, data: RunData, fold: int) -> tuple[Scores, Sc
 
 
 def _why_invalid(project: Project, data: RunData, fold: int) -> str | None:
-    """What is wrong with the scores of a fold, as a predicate; None: they match the current weights, rows and settings."""
+    """Describe what is wrong with the scores of a fold, as a predicate; None: they match the current weights, rows and
+    settings."""
     config = project.config
     try:
         adapter = adapter_hash(project.weights(fold))
@@ -229,7 +236,14 @@ def _why_invalid(project: Project, data: RunData, fold: int) -> str | None:
 
 
 def variant_scores(project: Project, folds: Sequence[int], name: str, attempts: Mapping[int, str]) -> list[Scores]:
-    """Validation scores of one kind of weights, from the attempts of the current weights; empty if a fold's are missing."""
+    """Read the validation scores of one kind of weights, from the attempts of the current weights; empty if a fold lacks them.
+
+    Args:
+        project: the run.
+        folds: their numbers.
+        name: 'raw', 'ema' or 'swa'.
+        attempts: fold -> attempt of its current weights.
+    """
     files = [project.paths.scores_of(fold, name) for fold in folds]
     if not all(file.exists() for file in files):
         return []

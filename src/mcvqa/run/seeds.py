@@ -1,6 +1,6 @@
-"""`n_seeds`: the run with other seeds on the same folds. Each is a run of its own, so it resumes, answers and is exported as any.
+"""Describes the run with other seeds on the same folds (`n_seeds`): separate runs that resume, answer and export like any run.
 
-What differs between the seeds is the training alone: the first adapters, the order of rows and choices, dropout.
+Seeds differ only in training: the initial adapters, the order of rows and choices, and dropout.
 """
 from mcvqa.config import Config, ConfigError
 from mcvqa.ensemble.blend import Member
@@ -13,7 +13,7 @@ SEED_STEP = 101  # between two seeds; there are fewer folds, whose first adapter
 
 
 def seed_runs(config: Config) -> tuple[Config, ...]:
-    """The settings of the run's other seeds, `<run>-seed<number>`. A time budget never shortens their training.
+    """List the settings of the run's other seeds, `<run>-seed<number>`. A time budget never shortens their training.
 
     Raises:
         ConfigError: `members` names one of them.
@@ -30,7 +30,7 @@ def seed_runs(config: Config) -> tuple[Config, ...]:
 
 
 def seed_members(project: Project, data: RunData) -> list[Member]:
-    """The other seeds as members of the ensemble; within a time budget those that are finished.
+    """Make members of the other seeds; within a time budget, of the finished ones.
 
     Raises:
         RunStopped: one is unfinished.

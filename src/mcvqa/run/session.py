@@ -1,4 +1,4 @@
-"""A session of a run: exclusive ownership, its record in the log, and helpful errors."""
+"""Manages a session of a run: exclusive ownership, its record in the log, and helpful errors."""
 import contextlib
 import dataclasses
 import os
@@ -25,9 +25,9 @@ from mcvqa.training.checkpoint import CheckpointError
 
 @contextlib.contextmanager
 def owning(project: Project, fold: int | None = None) -> Iterator[None]:
-    """Within the block, no other session works on the run or, with `fold`, trains this fold.
+    """Within the block, ensure that no other session works on the run or, with `fold`, trains this fold.
 
-    Of several processes, the main one is the owner.
+    With several processes, the main one is the owner.
 
     Raises:
         Owned: another session does.
@@ -56,16 +56,20 @@ def owning(project: Project, fold: int | None = None) -> Iterator[None]:
 
 
 def _has_begun(project: Project) -> bool:
-    """Whether a run got as far as its data; a run stopped earlier, by a mistyped setting, leaves nothing."""
+    """Return whether a run has read its data; a run that stopped earlier, for example at a mistyped setting, leaves nothing."""
     return (project.paths.experiment / "data.json").exists() or project.paths.checkpoints.exists()
 
 
 @contextlib.contextmanager
 def run_session(config: Config, **own: Any) -> Iterator[Project]:
-    """Own the run, copy what `resume_from` names, and record this session in the log.
+    """Own the run, copy the output named by `resume_from`, and record this session in the log.
 
     Args:
-        own: metrics and augment of the caller; see Project.
+        config: all settings.
+        own: the user's metrics and augment; see `Project`.
+
+    Yields:
+        The run.
     """
     join_processes(config)
     project = by_main(open_project, config)
@@ -80,14 +84,14 @@ def run_session(config: Config, **own: Any) -> Iterator[Project]:
 
 
 def with_attempt(project: Project) -> Project:
-    """`project` with a log whose events carry the attempt, a new one if the run has no weights."""
+    """Give the project a log that records the attempt with each event, a new attempt if the run has no weights."""
     if not project.paths.checkpoints.exists():
         write_json(project.records.file("run"), {"key": "", "attempt": secrets.token_hex(4)})
     return in_attempt(project)
 
 
 def in_attempt(project: Project) -> Project:
-    """`project` with a log whose events carry the recorded attempt."""
+    """Give the project a log that records the current attempt with each event."""
     attempt = str(project.records.read("run").get("attempt", ""))
     return dataclasses.replace(project, log=project.log.with_facts(attempt=attempt)) if attempt else project
 
@@ -96,7 +100,7 @@ def in_attempt(project: Project) -> Project:
 def _session(project: Project) -> Iterator[Project]:
     """Log the duration of a session; a run that fails without a result is recorded as failed in the index.
 
-    Of several processes, only the main one prints and writes this record.
+    With several processes, only the main one prints and writes this record.
     """
     started, folder = time.time(), project.paths.experiment
     output = printable_output() if is_main_process() else contextlib.redirect_stdout(open(os.devnull, "w"))  # noqa: SIM115
@@ -119,7 +123,7 @@ def _session(project: Project) -> Iterator[Project]:
 
 @contextlib.contextmanager
 def memory_explained(config: Config) -> Iterator[None]:
-    """Within the block, out-of-memory errors become RunStopped with advice."""
+    """Within the block, convert out-of-memory errors to RunStopped with advice."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Single steps of a run for the command line: eda, folds, train, predict, ensemble, report, audit, explore."""
+"""Runs single steps for the command line: eda, folds, train, predict, ensemble, report, audit, explore."""
 import time
 from pathlib import Path
 
@@ -110,18 +110,18 @@ def _combine_scores(project: Project, force: bool) -> tuple[RunData, Prior, Comb
 
 # %% without a model
 def audit_only(config: Config, out: Path | None = None) -> str:
-    """Rank the labels of a scored run by how probably they are wrong (`mcvqa audit`); nothing of the run is changed.
+    """Rank the labels of a scored run by the probability that they are wrong (`mcvqa audit`). The run is not changed.
 
     Args:
         config: all settings.
-        out: the file with the proposals; None: experiments/<run>/fixes.csv.
+        out: file for the proposals; None: experiments/<run>/fixes.csv.
 
     Returns:
         The audit, and what to do with the file.
 
     Raises:
         RunStopped: the run is not scored, or was trained with other settings or data.
-        DataError: the file holds decisions.
+        DataError: the file contains decisions.
     """
     project = open_project(config)
     with owning(project):
@@ -134,19 +134,19 @@ def audit_only(config: Config, out: Path | None = None) -> str:
 
 
 def explorer_only(config: Config, other: Config | None = None, out: Path | None = None) -> str:
-    """Write the explorer of a scored run (`mcvqa explore`), from the scores of its current weights; the run is not changed.
+    """Write the explorer of a scored run (`mcvqa explore`) from the scores of its current weights. The run is not changed.
 
     Args:
         config: all settings.
-        other: those of a run to show beside it.
+        other: settings of a second run to compare; None: no comparison.
         out: the page; None: experiments/<run>/explore.html.
 
     Returns:
-        What was written.
+        Text about the written page.
 
     Raises:
         RunStopped: a run is not scored, or was trained with other settings or data; or both are the same.
-        DataError: the runs have other data.
+        DataError: the runs have different data.
     """
     project = open_project(config)
     if other is not None and open_project(other).paths.experiment.absolute() == project.paths.experiment.absolute():
@@ -161,7 +161,7 @@ def explorer_only(config: Config, other: Config | None = None, out: Path | None 
 
 
 def _explored(project: Project) -> tuple[ExploredRun, Task]:
-    """A run as the explorer shows it, and the task of writing its page."""
+    """Prepare a run for the explorer, and the task that writes its page."""
     with owning(project):
         data, prior = _prepare_data(project)
         require_members(project)
@@ -169,7 +169,7 @@ def _explored(project: Project) -> tuple[ExploredRun, Task]:
 
 
 def explore_only(config: Config) -> str:
-    """Make tables and figures of the data (`mcvqa eda`), in experiments/data/eda if there is no run.
+    """Make tables and figures of the data (`mcvqa eda`); if there is no run, in experiments/data/eda.
 
     Returns:
         The summary.
@@ -184,7 +184,7 @@ def explore_only(config: Config) -> str:
 
 
 def split_only(config: Config) -> tuple[str, Path]:
-    """Write the split (`mcvqa folds`), to experiments/data/folds.csv if there is no run.
+    """Write the split (`mcvqa folds`); if there is no run, to experiments/data/folds.csv.
 
     Returns:
         One line per fold, and the file.
@@ -204,7 +204,7 @@ DATA_FOLDER = "data"  # folder in experiments/ for results without a run
 
 
 def _project_for_data(config: Config) -> Project:
-    """The run that the settings name, if it exists, else DATA_FOLDER."""
+    """Open the run that the settings name, if it exists, else DATA_FOLDER."""
     project = open_project(config)
     named = config.run_name or project.paths.experiment.exists()
     return project if named else open_project(config.replace(run_name=DATA_FOLDER))

@@ -1,4 +1,4 @@
-"""Room on the disk: what a run will write, told by `check`, and asked for before any training."""
+"""Estimates the disk space of a run; `check` reports it, and a run requires it before training."""
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ POINTS_AT_ONCE = 4  # resume points: the two newest, the beginning of the epoch,
 
 @dataclass(frozen=True)
 class DiskNeed:
-    """Bytes that the folds of a run take, beside the image features."""
+    """Holds the bytes that the folds of a run need besides the image features."""
 
     weights: int
     points: int
@@ -30,12 +30,14 @@ class DiskNeed:
 
 
 def disk_need(config: Config, trained: int, data: RunData, folds: int, at_once: int = 1) -> DiskNeed:
-    """What is still to be written.
+    """Estimate the space of the files still to be written.
 
     Args:
-        trained: parameters.
-        folds: that are still to be trained.
-        at_once: folds trained at the same time, each with resume points of its own; they go when the fold is finished.
+        config: all settings.
+        trained: number of trained parameters.
+        data: the rows.
+        folds: number of folds still to be trained.
+        at_once: number of folds trained at the same time, each with resume points, which are deleted when the fold is finished.
     """
     averages = config.use_ema + config.use_swa
     kinds = 2 + averages  # the best, the last, and the other weights at the end
@@ -48,17 +50,25 @@ def disk_need(config: Config, trained: int, data: RunData, folds: int, at_once: 
 
 
 def free_space(folder: Path) -> int:
-    """Bytes that are free where `folder` is or will be."""
+    """Return the free bytes of the disk that has, or will have, `folder`."""
     return shutil.disk_usage(existing_folder(folder)).free
 
 
 def existing_folder(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """Return the folder, or its nearest existing parent."""
     return next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
 
 
 def require_space(need: DiskNeed, config: Config) -> None:
-    """Raises RunStopped, with the figures, where the disk is too small."""
+    """Check that the disk has enough space.
+
+    Args:
+        need: space for the files of the run.
+        config: all settings.
+
+    Raises:
+        RunStopped: it has not; the message gives the figures.
+    """
     free = free_space(Path(config.output_dir))
     if need.total > free:
         raise RunStopped(

@@ -1,4 +1,4 @@
-"""`start_from`: trained adapters that folds begin with, known by content, so that a moved folder is the same start."""
+"""Starts folds from trained adapters (`start_from`), identified by content, so that a moved folder is the same start."""
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from mcvqa.run.project import START_FILE, Project, remedy
 
 # %% where the adapters are
 def start_folder(config: Config, fold: int) -> Path:
-    """The adapters that a fold starts from.
+    """Find the adapters that a fold starts from.
 
     Args:
-        config: whose start_from is a PEFT folder, such as `mcvqa export` writes; the folder of a fold; or that of a run, whose
-            folds start the folds of the same numbers.
+        config: its start_from is a PEFT folder, as `mcvqa export` writes it; the folder of a fold; or the folder of a run, whose
+            folds start the folds with the same numbers.
         fold: number of the fold.
 
     Raises:
@@ -58,7 +58,7 @@ def _with_weights(folder: Path) -> Path:
 
 
 def announced_start(config: Config, fold: int) -> Path:
-    """Find the adapters that a fold starts from, and say so."""
+    """Find the adapters that a fold starts from, and print their folder."""
     folder = start_folder(config, fold)
     print(f"  {fold_title(fold)} starts from {folder}")
     return folder
@@ -66,10 +66,10 @@ def announced_start(config: Config, fold: int) -> Path:
 
 # %% known by content
 def settle_start(project: Project) -> None:
-    """Record the adapters that folds start from and the caller's own augmentation; a run that began otherwise does not go on.
+    """Record the adapters that folds start from and the user's augmentation. A run that started differently cannot be continued.
 
     Raises:
-        ConfigError: there are no such adapters, or the run began with others or with another augmentation.
+        ConfigError: there are no such adapters, or the run started from others or with another augmentation.
         ModelError: they do not fit the settings or the base model.
     """
     config, file = project.config, project.paths.experiment / START_FILE
@@ -93,7 +93,7 @@ def settle_start(project: Project) -> None:
 
 
 def _settled_weights(project: Project, todo: Sequence[int], before: Mapping[str, str]) -> dict[str, str]:
-    """Hash of the adapters of each fold, those of folds that are trained included."""
+    """Hash the adapters of each fold, including those of trained folds."""
     config = project.config
     if project.paths.checkpoints.absolute() in (Path(config.start_from) / "fold").absolute().parents:
         raise ConfigError(f"start_from={config.start_from!r} belongs to the run itself. Name another run: --set run_name=...")
@@ -110,7 +110,7 @@ def _settled_weights(project: Project, todo: Sequence[int], before: Mapping[str,
 
 
 def _code_print(function: Any) -> str:
-    """Changes with the code of a function; empty for None."""
+    """Hash the code of a function; empty for None."""
     if function is None:
         return ""
     called = function if hasattr(function, "__code__") else type(function).__call__

@@ -1,4 +1,4 @@
-"""run(config): the ten steps from CSV files and photographs to a validated submission.
+"""Runs the ten steps from CSV files and photographs to a validated submission: run(config).
 
 Work that is already done for the same settings, rows and weights is reported and skipped.
 """
@@ -55,8 +55,8 @@ def run(config: Config, metrics: Mapping[str, Any] | None = None, augment: Any =
 
     Args:
         config: all settings of the run.
-        metrics: own metrics, name -> function.
-        augment: own augmentation of training rows.
+        metrics: own metrics, name -> function; see `mcvqa.report.own_metrics`.
+        augment: own augmentation of training rows; see `mcvqa.model.augment`.
 
     Returns:
         Paths of the submission and the report, and the accuracy of the submission.
@@ -123,7 +123,7 @@ def settle_config(project: Project) -> None:
 def _finished(
     project: Project, data: RunData | None, prior: Prior | None, plan: DevicePlan, schedule: Schedule | None, started: float
 ) -> Outcome:
-    """Steps 9 and 10, in the remaining time."""
+    """Run steps 9 and 10 in the remaining time."""
     if data is None or prior is None or not len(data.folds) or not scored_folds(project, data):
         handed_in = ""
         if Task.__module__ != "__main__":  # the notebook scores all test rows at once
@@ -148,7 +148,7 @@ def _finished(
 
 
 def _why_no_scores(schedule: Schedule | None) -> str:
-    """How long the least work for a submission takes, as far as it was measured."""
+    """Say how long the minimum work for a submission takes, as far as it was measured."""
     if schedule is None:
         return ": it ended before the model was loaded"
     if seconds := schedule.seconds_to_read(schedule.rows.test):
@@ -203,7 +203,7 @@ def make_folds(project: Project, data: RunData, prior: Prior) -> RunData:
 
 
 def prior_note(project: Project, prior: Prior) -> str:
-    """A sentence that names the prior's submission; '' if there is none."""
+    """Make a sentence that names the prior's submission; '' if there is none."""
     path = project.paths.outputs / ENSEMBLE_FILE
     current = read_submitted(path)
     if current is None or current.source != "prior":
@@ -214,7 +214,7 @@ def prior_note(project: Project, prior: Prior) -> str:
 
 # %% step 5: rows
 def describe_views(config: Config) -> str:
-    """'2 option orders, scales 1, 1.25'"""
+    """Describe the views: '2 option orders, scales 1, 1.25'."""
     orders, scales = tta_plan(config)
     sizes = ", ".join(f"{scale:g}" for scale in scales)
     return f"{counted(orders, 'option order')}, scale{'s' * (len(scales) > 1)} {sizes}"

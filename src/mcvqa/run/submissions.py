@@ -1,4 +1,4 @@
-"""Submission files: what each contains, how accurate it is, and when it may be replaced.
+"""Manages submission files: their content, their accuracy, and when they may be replaced.
 
 A run's own answers are always in experiments/<run>/submission.csv. outputs/submission_ensemble.csv is the file to hand in: it is
 replaced only by answers that are not significantly worse on the rows on which both were measured.
@@ -26,12 +26,12 @@ ENSEMBLE_FILE, SINGLE_FILE = "submission_ensemble.csv", "submission_single.csv"
 # %% records
 @dataclass(frozen=True)
 class Submitted:
-    """Content of a submission file.
+    """Records the content of a submission file.
 
     Attributes:
-        run: the run that the answers are from.
+        run: name of the run that made the answers.
         source: what produced them ('prior', 'geometric of r (3 folds)', ...).
-        accuracy: on unseen training rows; None: not known.
+        accuracy: accuracy on unseen training rows; None: not known.
         test: hash of the answered test rows and their photographs; '' in files of version 0.1.
         rows: file with the measured rows, relative to the output folder; '': not known.
     """
@@ -45,14 +45,14 @@ class Submitted:
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers to all test rows, and the results of the same models on unseen training rows.
+    """Holds the answers to all test rows, and the results of the same models on unseen training rows.
 
     Attributes:
-        source: what produced them.
+        source: what produced them, as in `Submitted`.
         predictions: (M,) choice index of each test row.
         ids: (R,) training rows.
         right: (R,) whether they were answered correctly.
-        not_measured: why the models may have learned from these rows; empty: they have not.
+        not_measured: why the models may have been trained on these rows; empty: they were not.
     """
 
     source: str
@@ -62,7 +62,7 @@ class Answers:
     not_measured: str = ""
 
     def accuracy(self, groups: Mapping[str, int]) -> Accuracy | None:
-        """Accuracy on the training rows; None: there are none.
+        """Compute the accuracy on the training rows; None: there are none.
 
         Args:
             groups: id of a training row -> image group.
@@ -74,7 +74,7 @@ class Answers:
 
 
 def prior_answers(data: RunData, prior: Prior) -> Answers:
-    """The answers of the text-only prior."""
+    """Return the answers of the text-only prior."""
     truth, known = np.array([-1 if q.answer is None else q.answer for q in data.train]), data.validates
     right = prior_of_train(data, prior).argmax(-1) == truth
     ids = np.array([q.id for q in data.train], dtype=np.str_)
@@ -82,7 +82,7 @@ def prior_answers(data: RunData, prior: Prior) -> Answers:
 
 
 def image_groups_of(data: RunData) -> dict[str, int]:
-    """Id of a training row -> image group."""
+    """Map the id of each training row to its image group."""
     return {q.id: int(group) for q, group in zip(data.train, data.groups, strict=True)}
 
 
@@ -124,7 +124,7 @@ def read_submitted(path: Path) -> Submitted | None:
 
 
 def _submitted_from(record: Any) -> Submitted:
-    """Read back what `record_submitted` wrote; version 0.1 wrote less. Raises other errors for what is something else."""
+    """Read back a record of `record_submitted`; version 0.1 wrote less. Raises various errors for anything else."""
     texts = {name: record.get(name, "") for name in ("run", "source", "test", "rows")}
     if not texts["source"] or not all(isinstance(text, str) for text in texts.values()):
         raise ValueError("names of files and runs are texts")
@@ -147,13 +147,13 @@ def _records_beside(path: Path) -> dict[str, Any]:
 
 
 def submission_files(project: Project, data: RunData) -> list[Path]:
-    """Submission files of the run and of its output folder; none without test rows."""
+    """List the submission files of the run and of its output folder; none without test rows."""
     files = [*sorted(project.paths.outputs.glob("submission_*.csv")), project.paths.experiment / "submission.csv"]
     return files if data.test else []
 
 
 def validate_file(path: Path, data: RunData) -> SubmissionReport:
-    """Validate a submission file; one of which is recorded that it answers other test rows is not valid."""
+    """Validate a submission file; a file recorded as answering other test rows is invalid."""
     report, content = validate_submission(path, data.test, data.form), read_submitted(path)
     if content is None or content.test in ("", data.test_print):
         return report
@@ -165,7 +165,7 @@ def validate_file(path: Path, data: RunData) -> SubmissionReport:
 
 
 def validate_any(path: Path, project: Project) -> SubmissionReport:
-    """Validate a file that a run may have written; photographs are only surveyed where its content is recorded."""
+    """Validate a file that a run may have written; photographs are surveyed only if its content is recorded."""
     content = read_submitted(path)
     if content is not None and content.test:
         return validate_file(path, read_data(project))
@@ -182,7 +182,7 @@ def _is_current(path: Path, data: RunData) -> bool:
 
 # %% comparison
 def gain_over(project: Project, data: RunData, answers: Answers, current: Submitted) -> Gain | None:
-    """Gain of `answers` over a file's content, on the rows on which both were measured; None: there are none."""
+    """Compute the gain of `answers` over a file's content, on the rows on which both were measured; None: there are none."""
     file = project.paths.root / current.rows
     try:
         with np.load(file, allow_pickle=False) as stored:
@@ -193,7 +193,7 @@ def gain_over(project: Project, data: RunData, answers: Answers, current: Submit
 
 
 def _gain_on_common_rows(data: RunData, answers: Answers, before: Mapping[str, bool]) -> Gain | None:
-    """Gain over `before`, which maps ids of training rows to right or wrong."""
+    """Compute the gain over `before`, which maps ids of training rows to right or wrong."""
     groups = image_groups_of(data)
     common = [(bool(right), before[name], groups[name]) for name, right in zip(answers.ids.tolist(), answers.right, strict=True)
             if name in before and name in groups]
@@ -232,7 +232,7 @@ def hand_in(project: Project, data: RunData, answers: Answers, prior: Prior, *, 
     Args:
         project: the run.
         data: its rows, with folds.
-        answers: of the run.
+        answers: the run's answers.
         prior: the text-only prior.
         force: replace the file to hand in, whatever its accuracy and the prior's.
 
@@ -261,7 +261,7 @@ def hand_in(project: Project, data: RunData, answers: Answers, prior: Prior, *, 
 
 
 def _run_or_prior(project: Project, data: RunData, answers: Answers, prior: Prior) -> Answers:
-    """The run's answers, or the prior's if they are significantly better on the same rows."""
+    """Return the run's answers, or the prior's if they are significantly better on the same rows."""
     blind = prior_answers(data, prior)
     gain = _gain_on_common_rows(data, answers, dict(zip(blind.ids.tolist(), blind.right.tolist(), strict=True)))
     if gain is not None and gain.is_worse:
@@ -271,7 +271,7 @@ def _run_or_prior(project: Project, data: RunData, answers: Answers, prior: Prio
 
 
 def _reason_to_keep(project: Project, data: RunData, answers: Answers, path: Path, current: Submitted | None) -> str | None:
-    """Why a submission file is not replaced; None: it is replaced."""
+    """Say why a submission file is not replaced; None: it is replaced."""
     if not _is_current(path, data):
         return None
     if current is None:

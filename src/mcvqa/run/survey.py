@@ -1,4 +1,4 @@
-"""The photographs that the tables of a run name: where they are, and a survey of them that is kept from run to run."""
+"""Finds the photographs that the tables name, and surveys them; the survey is kept from run to run."""
 import dataclasses
 import os
 from base64 import b64decode, b64encode
@@ -21,10 +21,12 @@ def tables_with_photographs(
     """Look for the photographs that the tables name.
 
     Args:
-        tables: of train.csv, then of dev.csv and test.csv where they are used.
+        project: the run.
+        files: files of the data folder.
+        tables: tables of train.csv, then of dev.csv and test.csv if they are used.
 
     Returns:
-        The tables with the paths of the photographs that are meant; the files of the data folder; what is to be said of it.
+        The tables with the paths of the photographs found; the files of the data folder; lines for the user.
     """
     splits = ["train", *(["dev"] if project.config.use_dev and files.dev else []), *(["test"] if files.test else [])]
     rows = [SplitRows(split, getattr(files, split), table.questions) for split, table in zip(splits, tables, strict=True)]
@@ -33,11 +35,12 @@ def tables_with_photographs(
 
 
 def survey_photographs(cache: Path, folder: ImageFolder, written: Sequence[str]) -> dict[str, ImageRecord]:
-    """Survey photographs as `survey_images` does, once for as long as no size or date of theirs changes.
+    """Survey photographs as `survey_images` does; the survey is reused until a size or date changes.
 
     Args:
-        cache: folder it is kept in.
-        written: paths as the tables have them, or as they are meant.
+        cache: folder of the saved survey.
+        folder: files of the data folder.
+        written: paths as in the tables, or as resolved.
 
     Returns:
         The record of each path.
@@ -56,7 +59,7 @@ def survey_photographs(cache: Path, folder: ImageFolder, written: Sequence[str])
 
 
 def _image_stamp(folder: ImageFolder, written: str) -> list[Any]:
-    """The file behind a written path, with its size and date."""
+    """Return the file of a written path, with its size and date."""
     try:
         path = folder.find(written)
         return [written, str(path), *file_stamp(path)]

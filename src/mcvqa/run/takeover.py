@@ -1,7 +1,7 @@
-"""Going on from the output of an earlier session that lies elsewhere, maybe where nothing can be written.
+"""Continues from the output of an earlier session in another folder, which may be read-only.
 
-What belongs to the run is copied into output_dir, verified, where it is not there already. No path is kept in a checkpoint, so a
-folder may also simply be moved or copied by hand.
+Files of the run are copied into output_dir and verified, unless they exist there. Checkpoints contain no paths, so a folder may
+also simply be moved or copied by hand.
 """
 import errno
 import os
@@ -32,10 +32,10 @@ KNOWN_FILES = (
 
 
 def take_over(project: Project) -> None:
-    """Copy, once, what `resume_from` holds of this run.
+    """Copy the files of this run from `resume_from`, once.
 
     Raises:
-        RunStopped: there is nothing of this run.
+        RunStopped: there are none.
     """
     given = project.config.resume_from
     key = settings_hash({"from": str(Path(given).absolute())})
@@ -55,7 +55,7 @@ def take_over(project: Project) -> None:
 
 
 def output_with(run: str, given: Path) -> RunPaths:
-    """The output folder at `given` or up to two folders below it, as Kaggle attaches the output of a notebook."""
+    """Find the output folder at `given` or up to two folders below it, since Kaggle attaches a notebook's output that way."""
     folders = (given, *sorted(given.glob("*/")), *sorted(given.glob("*/*/")))
     for folder in folders:
         if (folder / "checkpoints" / run).is_dir() and not (folder / "checkpoints" / run).is_symlink():
@@ -69,12 +69,12 @@ def output_with(run: str, given: Path) -> RunPaths:
 
 @dataclass(frozen=True)
 class Earlier:
-    """What an earlier output has of a run, by path relative to its root.
+    """Lists an earlier output's files of a run, by path relative to its root.
 
     Attributes:
-        folders: with weights that are as they were written -> the files that their manifests name.
-        files: results, scores, steps that are done, the log.
-        strange: links, devices, pipes, and files among the checkpoints that no run writes; they are left where they are.
+        folders: folders with unchanged weights -> the files in their manifests.
+        files: results, scores, records of steps, the log.
+        strange: links, devices, pipes, and files among the checkpoints that no run writes; they are ignored.
     """
 
     folders: dict[str, list[str]]
@@ -83,7 +83,7 @@ class Earlier:
 
 
 def _parts(earlier: RunPaths) -> Earlier:
-    """Whole checkpoints and known files; what is damaged, and how much is strange, is reported."""
+    """List complete checkpoints and known files; report damaged ones and the number of strange ones."""
     run, root = re.escape(earlier.run), earlier.root
     regular, strange = _listed(root, [f"checkpoints/{earlier.run}", f"experiments/{earlier.run}"])
     log = f"logs/{earlier.run}.jsonl"
@@ -110,7 +110,7 @@ def _parts(earlier: RunPaths) -> Earlier:
 
 
 def _listed(root: Path, folders: Sequence[str]) -> tuple[set[str], list[str]]:
-    """(regular files, links and everything else) below `folders`, relative to `root`. No link is followed, nothing is opened."""
+    """List (regular files, links and everything else) below `folders`, relative to `root`. Follows no link, opens nothing."""
     regular, strange = set(), []
     for folder in folders:
         links = [p for p in (Path(folder), *Path(folder).parents) if (root / p).is_symlink() and p != Path()]
@@ -127,7 +127,7 @@ def _listed(root: Path, folders: Sequence[str]) -> tuple[set[str], list[str]]:
 
 
 def _is_regular(path: Path) -> bool:
-    """Whether it is a file, and no link to one: opening a pipe would wait for ever."""
+    """Return whether it is a file and not a link to one: opening a pipe would wait forever."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
@@ -135,7 +135,7 @@ def _is_regular(path: Path) -> bool:
 
 
 def _whole_files(root: Path, folder: str, regular: set[str]) -> tuple[list[str], Path | None]:
-    """The files of a checkpoint and its manifest, and the first that is not as it was written. Only regular files are opened."""
+    """List the files of a checkpoint and its manifest, and the first changed one. Opens only regular files."""
     try:
         names = [*read_json(root / folder / MANIFEST)["files"], MANIFEST]
     except (DamagedFile, KeyError, TypeError):
@@ -146,7 +146,7 @@ def _whole_files(root: Path, folder: str, regular: set[str]) -> tuple[list[str],
 
 
 def _is_usable(file: Path, earlier: RunPaths, folders: set[str]) -> bool:
-    """Whether scores can be read, are probabilities, and are of weights that are whole; what is not can be scored again."""
+    """Return whether scores can be read, are probabilities, and belong to complete weights; others can be scored again."""
     try:
         scores = load_scores(file)
         asked = scores.logprobs[~np.isnan(scores.logprobs).any(-1)]
@@ -167,7 +167,7 @@ def _weights_print(folder: Path) -> str:
 
 
 def _copied(root: Path, path: str, new: Path) -> bool:
-    """Whether it was not there yet."""
+    """Copy a file; returns whether it did not exist yet."""
     if new.exists():
         return False
     patiently(lambda: _copy_file(root / path, new), f"copying {root / path}", LONG_WAITS)
@@ -175,10 +175,10 @@ def _copied(root: Path, path: str, new: Path) -> bool:
 
 
 def _copied_folder(root: Path, names: Sequence[str], new: Path) -> bool:
-    """Copy a folder; returns whether it was not there yet.
+    """Copy a folder; returns whether it did not exist yet.
 
     Args:
-        names: of its files, relative to `root`.
+        names: its files, relative to `root`.
     """
     if new.exists():
         return False
@@ -192,7 +192,7 @@ def _copied_folder(root: Path, names: Sequence[str], new: Path) -> bool:
 
 
 def _copy_file(old: Path, new: Path) -> None:
-    """Raises OSError where it has become a link or a pipe since it was listed."""
+    """Copy a file. Raises OSError if it has become a link or a pipe since it was listed."""
     handle = os.open(old, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(handle, "rb") as source, atomic_path(new) as part, open(part, "wb") as target:
         if not stat.S_ISREG(os.fstat(handle).st_mode):

@@ -1,7 +1,7 @@
-"""Tasks: what a run has to do. One place decides whether a task is done: its key stands beside results that are whole.
+"""Defines tasks, the units of work of a run. A task is done when its key is recorded next to complete results.
 
-A key changes with everything a result depends on. The record of a finished task (`experiments/<run>/tasks/<task>.json`) holds the
-key, a print of each file or folder the task made, and of what it used. A file that merely exists says nothing.
+A key changes with everything a result depends on. The record of a finished task (`experiments/<run>/tasks/<task>.json`) contains
+the key and hashes of the task's results and inputs. The mere existence of a file proves nothing.
 """
 import ast
 import contextlib
@@ -23,15 +23,15 @@ MADE_BY_0_1 = "made by 0.1, unverified"
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work.
+    """Describes one unit of work.
 
     Attributes:
-        kind: which function does it: 'features', 'train', 'score', ...
-        name: for people, and the name of its record.
-        key: changes with everything the result depends on; empty: nothing is recorded, and whoever needs it does it again.
+        kind: selects the function: 'features', 'train', 'score', ...
+        name: name for display and of the record.
+        key: hash of everything the result depends on; empty: nothing is recorded, and the task is repeated whenever needed.
         makes: files and folders of the result, relative to the output folder.
         needs: names of the tasks that must be done before it.
-        arguments: what the function is called with; JSON only, so that a task can travel to another process or machine.
+        arguments: arguments of the function; JSON only, so that a task can be sent to another process or machine.
         of_0_1: name and possible keys of the record that version 0.1 would have written.
     """
 
@@ -47,11 +47,11 @@ class Task:
 # %% what is done
 @dataclass(frozen=True)
 class TaskRecords:
-    """The records of a run's tasks, one small file each, so that several processes may write them.
+    """Reads and writes the records of a run's tasks, one small file each, so that several processes may write them.
 
     Args:
-        folder: of the records.
-        old_folder: of the records of version 0.1, which are only read.
+        folder: folder of the records.
+        old_folder: folder of the records of version 0.1, which are only read.
         root: the output folder, to which `Task.makes` is relative.
     """
 
@@ -66,11 +66,11 @@ class TaskRecords:
         return self.old_folder / f"{name.replace(' ', '-')}.json"
 
     def read(self, name: str) -> dict[str, Any]:
-        """The record of a task; empty without one. One that is damaged counts as none: the work is done again."""
+        """Read the record of a task; empty without one. A damaged record counts as none: the task is repeated."""
         return _record_in(self.file(name))
 
     def is_done(self, task: Task) -> bool:
-        """Whether the task was finished with this key, from what it needs as that is now, and its results are whole."""
+        """Return whether the task was finished with this key and its current inputs, and its results are complete."""
         record = self.read(task.name)
         if not record:
             return self._adopted(task)
@@ -81,7 +81,7 @@ class TaskRecords:
         return record.get("used") == used and record.get("made") == made and all(made.values())
 
     def _adopted(self, task: Task) -> bool:
-        """Whether version 0.1 has finished the task; then it gets a record that says so."""
+        """Return whether version 0.1 has finished the task; if so, record it."""
         name, keys = task.of_0_1
         old = _record_in(self.file_of_0_1(name)) if name else {}
         done = old.get("key") in keys and all(content_print(self.root / path) for path in task.makes)
@@ -90,20 +90,21 @@ class TaskRecords:
         return done
 
     def is_of_0_1(self, name: str) -> bool:
-        """Whether version 0.1 did the task; until this version goes on with the run, only 0.1's own record says so."""
+        """Return whether version 0.1 did the task; until this version continues the run, only 0.1's own record says so."""
         record = self.read(name)
         return record.get("by") == "0.1" if record else bool(_record_in(self.file_of_0_1(name)))
 
     def print_of(self, name: str) -> str:
-        """Changes with the results of a task; empty where none are recorded."""
+        """Hash the results of a task; empty if none are recorded."""
         record = self.read(name)
         return settings_hash({"made": record["made"]}) if record.get("finished") else ""
 
     def begin(self, task: Task, **facts: Any) -> str:
-        """The attempt in which a task is done: a new one, or that of an earlier session that was cut off with the same key.
+        """Return the attempt of a task: a new one, or that of an interrupted session with the same key.
 
         Args:
-            facts: to be kept beside its key.
+            task: the task.
+            facts: further values for its record.
         """
         record = self.read(task.name)
         if record.get("key") == task.key and record.get("attempt") and not record.get("finished"):
@@ -116,7 +117,8 @@ class TaskRecords:
         """Record a task whose results are on the disk.
 
         Args:
-            facts: to be kept beside its key.
+            task: the task.
+            facts: further values for its record.
         """
         record = self.read(task.name)
         write_json(self.file(task.name), {
@@ -126,7 +128,7 @@ class TaskRecords:
         })
 
     def _used_by(self, task: Task) -> dict[str, str]:
-        """Prints of what a task needs, where that is recorded."""
+        """Return the recorded hashes of a task's inputs."""
         return {need: found for need in task.needs if (found := self.print_of(need))}
 
     def forget(self, name: str) -> None:
@@ -147,13 +149,13 @@ def _record_in(file: Path) -> dict[str, Any]:
 
 
 def _is_record(record: dict[str, Any]) -> bool:
-    """Whether it has the form in which records are written; those of version 0.1 hold a key alone."""
+    """Return whether a record has the form in which records are written; those of version 0.1 contain only a key."""
     kinds = {"key": str, **(dict.fromkeys(("made", "used"), dict) if record.get("finished") else {})}
     return all(isinstance(record.get(name), kind) for name, kind in kinds.items())
 
 
 def content_print(path: Path) -> str:
-    """SHA-256 of a file's content, or of the manifest of a folder that is as it was written; empty where it is not whole."""
+    """Hash (SHA-256) a file's content, or the manifest of an unchanged folder; empty if it is not complete."""
     if path.is_dir():
         return file_hash(path / MANIFEST)[:16] if _path_is_whole(path) else ""
     return file_hash(path)[:16] if path.is_file() else ""
@@ -166,11 +168,11 @@ def _path_is_whole(path: Path) -> bool:
 # %% what depends on what
 @dataclass
 class TaskGraph:
-    """Tasks in the order in which free workers should take them, and how far they are.
+    """Orders tasks for free workers and tracks their progress.
 
     Attributes:
-        tasks: by name.
-        done: tasks that are finished, or were before.
+        tasks: tasks by name.
+        done: finished tasks, including earlier sessions'.
         running: tasks that a worker has taken.
         left_out: tasks for which there is no time, and those that need them.
     """
@@ -192,7 +194,7 @@ class TaskGraph:
         return cls(named, {name for name in named if stands(name)})
 
     def outstanding(self, goals: Iterable[str]) -> list[str]:
-        """The goals that are not done and what they need that is not done, in the order of the graph."""
+        """List the unfinished goals and their unfinished needs, in the order of the graph."""
         wanted: set[str] = set()
 
         def want(name: str) -> None:
@@ -206,12 +208,12 @@ class TaskGraph:
         return [name for name in self.tasks if name in wanted]
 
     def ready(self, goals: Iterable[str]) -> list[Task]:
-        """Outstanding tasks that nobody has taken and whose needs are all done."""
+        """List outstanding tasks that are not taken and whose needs are all done."""
         waiting = (self.tasks[name] for name in self.outstanding(goals) if name not in self.running)
         return [task for task in waiting if set(task.needs) <= self.done]
 
     def leave_out(self, name: str) -> None:
-        """The task, and whatever needs it, will not be done."""
+        """Mark a task, and all tasks that need it, as not to be done."""
         self.left_out.add(name)
         for other in self.tasks.values():
             if name in other.needs and other.name not in self.left_out:
@@ -234,12 +236,12 @@ CODE_OF_SCORING = (*CODE_OF_TRAINING, "scoring", "run/score")
 
 
 def code_print(parts: Collection[str]) -> str:
-    """Changes when the code that makes results changes.
+    """Hash the code that makes results.
 
-    In the package that is RESULTS_VERSION, in a notebook the syntax tree of its cells: a comment or a docstring changes nothing.
+    In the package that is RESULTS_VERSION, in a notebook the syntax tree of its cells, without comments and docstrings.
 
     Args:
-        parts: how the paths of the modules concerned begin.
+        parts: prefixes of the paths of the modules concerned.
     """
     modules = [code for cell in notebook_cells().values() for path, code in _modules_of(cell) if path.startswith(tuple(parts))]
     trees = [ast.dump(_without_docstrings(ast.parse(code))) for code in modules]
@@ -247,7 +249,7 @@ def code_print(parts: Collection[str]) -> str:
 
 
 def _modules_of(cell: str) -> list[tuple[str, str]]:
-    """Path below the package and code of each module in a notebook's cell; small modules of a folder share one."""
+    """Split a notebook cell into its modules, (path in the package, code); small modules of a folder share a cell."""
     _, *pieces = re.split(r"^# (?:@title )?mcvqa/(.*)$", cell, flags=re.MULTILINE)
     return list(zip(pieces[::2], pieces[1::2], strict=True))
 
@@ -261,14 +263,14 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 
 def notebook_cells() -> dict[str, str]:
-    """Title -> the notebook's library cell as it was run last, in the order of first runs; empty in the package."""
+    """Map the titles of the notebook's library cells to their latest code, in the order of first runs; empty in the package."""
     if Task.__module__ != "__main__":
         return {}
     return {cell.split("\n")[0]: cell for cell in run_cells() if cell.startswith("# @title mcvqa/")}
 
 
 def run_cells() -> Iterator[str]:
-    """Every cell that was run, without those that Python could not read."""
+    """Yield every cell that was run, except those with syntax errors."""
     for cell in vars(sys.modules["__main__"]).get("In", []):
         with contextlib.suppress(SyntaxError):
             compile(cell, "cell", "exec")

@@ -1,7 +1,7 @@
-"""`report_to`: losses, rates, accuracies and figures of a run in TensorBoard, W&B, MLflow, trackio and others.
+"""Sends losses, rates, accuracies and figures of a run to TensorBoard, W&B, MLflow, trackio and others (`report_to`).
 
-Trackers live in a process of their own, which reads the run's log: a step does not wait for them, one that hangs or fails stops
-no run, and worker processes need know nothing of them.
+Trackers run in a separate process, which reads the run's log: training never waits for them, a tracker that hangs or fails stops
+no run, and worker processes do not know of them.
 """
 import contextlib
 import json
@@ -33,7 +33,7 @@ def require_trackers(config: Config) -> None:
     """Check that the trackers can be used.
 
     Raises:
-        ConfigError: report_to names a tracker that is unknown or not installed.
+        ConfigError: report_to names an unknown tracker, or one that is not installed.
     """
     installed = {str(getattr(one, "value", one)) for one in get_available_trackers()}
     for name in config.report_to:
@@ -47,13 +47,13 @@ def require_trackers(config: Config) -> None:
 
 @contextlib.contextmanager
 def tracked(project: Project) -> Iterator[None]:
-    """Within the block, trackers learn of the run. Their output is in logs/<run>-trackers.txt.
+    """Within the block, send the run's events to its trackers. Their output is in logs/<run>-trackers.txt.
 
     Args:
-        project: whose report_to names them.
+        project: the run; its report_to names the trackers.
 
     Raises:
-        ConfigError: as require_trackers.
+        ConfigError: see `require_trackers`.
     """
     by_main(require_trackers, project.config)
     if not is_main_process():
@@ -78,13 +78,13 @@ def tracked(project: Project) -> Iterator[None]:
 
 
 def plain_settings(config: Config) -> dict[str, Any]:
-    """Settings as trackers take them: numbers, texts and switches."""
+    """Convert settings to what trackers accept: numbers, texts and booleans."""
     values = config.as_dict().items()
     return {name: value if isinstance(value, (bool, int, float, str)) else json.dumps(value) for name, value in values}
 
 
 def _finish(process: "subprocess.Popen[bytes]", output: Path) -> None:
-    """Let the trackers end; the end of their standard input tells them that the run is over."""
+    """Let the trackers finish: closing their standard input tells them that the run is over."""
     assert process.stdin is not None
     with contextlib.suppress(OSError):
         process.stdin.close()
@@ -101,10 +101,10 @@ def _finish(process: "subprocess.Popen[bytes]", output: Path) -> None:
 
 # %% in the trackers' process
 class Trackers:
-    """The trackers that have not failed.
+    """Holds the trackers that have not failed.
 
     Attributes:
-        failed: whether one has.
+        failed: whether one has failed.
     """
 
     def __init__(self, names: list[str], run: str, folder: str, settings: dict[str, Any]) -> None:
@@ -121,7 +121,7 @@ class Trackers:
 
     @contextlib.contextmanager
     def guarded(self, name: str) -> Iterator[None]:
-        """Within the block, an error is printed and ends the tracker's use."""
+        """Within the block, print an error and stop using the tracker."""
         try:
             yield
         except Exception:
@@ -130,19 +130,24 @@ class Trackers:
             self.active.pop(name, None)
 
     def log(self, values: dict[str, Any], own_step: int | None, step: int) -> None:
-        """Send values to the tracker.
+        """Send values to the trackers.
 
         Args:
             values: numbers and texts by their names.
-            own_step: of the fold.
-            step: of all folds together.
+            own_step: step of the fold.
+            step: step of all folds together.
         """
         for name, tracker in list(self.active.items()):
             with self.guarded(name):
                 tracker.log(values, step=own_step if name in OWN_STEPS and own_step is not None else step)
 
     def finish(self, figures: list[Path], step: int) -> None:
-        """Hand over the figures and close."""
+        """Send the figures and close the trackers.
+
+        Args:
+            figures: image files.
+            step: step of all folds together.
+        """
         for name, tracker in list(self.active.items()):
             with self.guarded(name):
                 for file in figures:
@@ -157,7 +162,7 @@ class Trackers:
 
 
 def values_of(event: dict[str, Any]) -> dict[str, Any]:
-    """What trackers are given of an event: figures by names such as fold0/loss and fold0/ema/accuracy; empty: nothing."""
+    """Convert an event to values with names such as fold0/loss and fold0/ema/accuracy; empty: nothing to send."""
     fold, kind = fold_title(event.get("fold", -1)).replace(" ", ""), event["event"]
     groups: dict[str, dict[str, Any]] = {}
     if kind == "step":
@@ -179,7 +184,7 @@ def _set_at_end_of_input(over: threading.Event) -> None:
 
 
 def main() -> None:
-    """Pass on events until standard input ends, then the figures. Exits with 1 where a tracker has failed."""
+    """Pass on events until standard input ends, then the figures. Exits with 1 if a tracker has failed."""
     given = json.loads(sys.argv[1])
     over = threading.Event()
     threading.Thread(target=_set_at_end_of_input, args=(over,), daemon=True).start()

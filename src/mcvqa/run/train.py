@@ -1,4 +1,4 @@
-"""Train a fold: the task, its dependencies, and its results."""
+"""Trains a fold: the task, its dependencies, and its results."""
 import shutil
 import time
 from collections.abc import Sequence
@@ -93,7 +93,7 @@ def do_train(side: ModelSide, task: Task) -> None:
 
 
 def _augmenting(side: ModelSide, loaded: LoadedModel) -> Maker:
-    """A maker of training rows that are changed each time; kept features of photographs are then of no use."""
+    """Make a maker of training rows that applies augmentations of photographs; cached image features cannot be used then."""
     from mcvqa.model.augment import augmenting
 
     if isinstance(loaded.maker, RowMaker):
@@ -102,7 +102,7 @@ def _augmenting(side: ModelSide, loaded: LoadedModel) -> Maker:
 
 
 def _beginning(project: Project, data: RunData, fold: int) -> tuple[Path | None, str, dict[str, str]]:
-    """The adapters to begin with, why the accuracy is then not measured, and what the weights are accompanied by."""
+    """Return the adapters to start from, why the accuracy is then not measured, and the files to store next to the weights."""
     if Task.__module__ == "__main__":  # the notebook begins with fresh adapters
         return None, "", {}
     from mcvqa.run.beginning import beginning_of

@@ -1,4 +1,4 @@
-"""What a time budget left unfinished: answers to a part of the test rows are handed in with the prior's to the others."""
+"""Submits the answers to some of the test rows if a time budget ends early, with the prior's answers to the others."""
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,13 @@ from mcvqa.training.checkpoint import CheckpointError
 
 
 def hand_in_parts(project: Project, data: RunData | None, prior: Prior | None) -> str:
-    """Hand in what a fold without an accuracy has answered, and the prior's answers to the other test rows.
+    """Submit the answers of a fold without an accuracy, and the prior's answers to the other test rows.
 
-    Only answers of the prior, or of an earlier session of this run that ended so, are replaced, and only by a fold that was more
-    accurate when it was trained.
+    Only answers of the prior, or of an earlier session of this run that ended in the same way, are replaced, and only by a fold
+    that was more accurate when it was trained.
 
     Returns:
-        A sentence that says so; '' where nothing was handed in.
+        A sentence about it; '' if nothing was submitted.
     """
     if data is None or prior is None or not data.test or not len(data.folds):
         return ""
@@ -49,7 +49,7 @@ def hand_in_parts(project: Project, data: RunData | None, prior: Prior | None) -
 
 
 def _scored_parts(project: Project, data: RunData, fold: int) -> list[Scores]:
-    """Test scores of a fold in one order and scale: whole, or the parts that there was time for; none without weights."""
+    """Read a fold's test scores in one order and scale: all of them, or the parts scored so far; none without weights."""
     try:
         task = score_task(project, data, project.config.replace(use_tta=False), fold, "test")
         if project.records.is_done(task):
@@ -60,7 +60,7 @@ def _scored_parts(project: Project, data: RunData, fold: int) -> list[Scores]:
 
 
 def spell_content(path: Path) -> str:
-    """A sentence that says whose answers a submission file holds; '' where that is not recorded."""
+    """Make a sentence that says whose answers a submission file contains; '' if that is not recorded."""
     current = read_submitted(path)
     if current is None:
         return ""

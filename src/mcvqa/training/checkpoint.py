@@ -25,11 +25,11 @@ POINTS_KEPT = 2  # the newest, and the previous one in case the newest is damage
 
 
 class CheckpointError(McvqaError, RuntimeError):
-    """A checkpoint is missing or damaged."""
+    """Raised if a checkpoint is missing or damaged."""
 
 
 class NotSaved(McvqaError, RuntimeError):
-    """A checkpoint could not be written; the previous one is unchanged."""
+    """Raised if a checkpoint could not be written; the previous one is unchanged."""
 
 
 # %% atomic folders

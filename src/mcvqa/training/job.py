@@ -22,7 +22,7 @@ PACE_SECONDS = 30.0  # seconds after which fewer steps (at least two) suffice
 
 
 class TrainingError(McvqaError, RuntimeError):
-    """Training cannot continue; the message says why and what to change."""
+    """Raised if training cannot continue; the message says why and what to change."""
 
 
 # %% interface of the time budget

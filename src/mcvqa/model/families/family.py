@@ -14,7 +14,7 @@ from mcvqa.config import ALL_LINEAR, McvqaError
 
 
 class FamilyError(McvqaError, RuntimeError):
-    """This package cannot train the model."""
+    """Raised for a model that this package cannot train."""
 
 
 def axes_in_sections(sections: Sequence[int]) -> np.ndarray:

@@ -15,7 +15,7 @@ OWN_FLOAT32 = "_runs_in_float32"  # attribute of a module that computes in float
 
 
 class OverflowInModel(McvqaError, FloatingPointError):
-    """An answer or a feature is infinite or NaN."""
+    """Raised if a log-probability or an image feature is infinite or NaN."""
 
 
 def layer_parts(language: nn.Module, layers: str = "layers") -> dict[str, nn.Module]:

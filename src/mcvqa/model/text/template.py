@@ -25,7 +25,7 @@ FORMS: tuple[tuple[str, ...], ...] = ((), ("system",), ("system", "user", "assis
 
 
 class AlignmentError(McvqaError, ValueError):
-    """The tokenizer or chat template does not put the answer letter where scoring reads it."""
+    """Raised if the tokenizer or chat template does not put the answer letter at the token that scoring reads."""
 
 
 # %% text from a CSV

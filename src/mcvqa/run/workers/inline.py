@@ -1,4 +1,4 @@
-"""The simplest worker: this process, one task after the other. Processes that a launcher started do each task together."""
+"""Implements the simplest worker: this process, one task after the other. Processes of a launcher do each task together."""
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -9,16 +9,16 @@ Allot = Callable[[Task], Task | None]  # the task with its share of the time; No
 
 
 def as_it_is(task: Task) -> Task | None:
-    """Without a time budget there is nothing to allot."""
+    """Return the task unchanged: without a time budget there is nothing to allot."""
     return task
 
 
 @dataclass(frozen=True)
 class InlineWorker:
-    """Does tasks in this process.
+    """Executes tasks in this process.
 
     Attributes:
-        do: carries out one task and records it.
+        do: executes one task and records it.
     """
 
     do: Callable[[Task], dict[str, Any]]
@@ -27,9 +27,11 @@ class InlineWorker:
         return 1
 
     def run(self, graph: TaskGraph, goals: Iterable[str], allot: Allot = as_it_is) -> None:
-        """Do what the goals need and is not done. An error of a task passes through; finished tasks stay so.
+        """Execute the unfinished tasks that the goals need. A task's error is passed on; finished tasks stay finished.
 
         Args:
+            graph: the tasks.
+            goals: names of the tasks to finish.
             allot: called with each task before it starts.
         """
         goals = list(goals)
@@ -44,4 +46,4 @@ class InlineWorker:
             graph.finish(task.name)
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing: there is nothing to end."""

@@ -1,6 +1,6 @@
-"""Workers besides the main process: a free one takes whatever task is ready, and one display joins what they report.
+"""Manages workers besides the main process: a free one takes whatever task is ready, and one display shows their progress.
 
-Where a worker runs is for the implementations to say: processes on this machine (processes.py), a Ray cluster (ray.py).
+Implementations determine where a worker runs: as a process on this machine (processes.py) or on a Ray cluster (ray.py).
 """
 import contextlib
 import dataclasses
@@ -27,16 +27,16 @@ SHORT_BAR = "{desc} {percentage:.0f}% <{remaining}, {rate_fmt}{postfix}"  # of a
 # %% in the main process
 @dataclass(kw_only=True)
 class PoolWorker(ABC):
-    """A worker as the main process sees it.
+    """Represents a worker in the main process.
 
     Attributes:
-        name: for messages: 'worker 1'.
-        task: that it works on; None: none.
-        began: when it was given that task.
-        introduced: whether it was told the run's settings; before that it only imports what it needs.
+        name: name for messages: 'worker 1'.
+        task: its current task; None: none.
+        began: start of that task.
+        introduced: whether it has received the run's settings; before that it only imports libraries.
         ready: whether it has started up and may be given a task.
         bar: its progress bar.
-        failure: what it reported before it ended.
+        failure: failure that it reported before it ended.
     """
 
     name: str
@@ -58,11 +58,11 @@ class PoolWorker(ABC):
 
     @abstractmethod
     def send(self, **request: Any) -> None:
-        """Pass on a request: `config`, `seconds_ago` and `settings` to begin with, or a `task`."""
+        """Send a request: `config`, `seconds_ago` and `settings` at first, then a `task`."""
 
     @abstractmethod
     def end(self) -> None:
-        """Let it save what it works on, and end."""
+        """Let it save its current work and end."""
 
 
 SomeWorker = TypeVar("SomeWorker", bound=PoolWorker)
@@ -70,17 +70,18 @@ SomeWorker = TypeVar("SomeWorker", bound=PoolWorker)
 
 @dataclass
 class WorkerPool(ABC, Generic[SomeWorker]):
-    """Workers that do tasks until `close`; what one has loaded serves all of its tasks.
+    """Manages workers that execute tasks until `close`; a worker keeps its loaded model for all of its tasks.
 
     Args:
-        program: what a worker runs, a function of a module's top level.
-        gpus: one entry for each worker.
-        settings: whatever the workers must decide alike.
-        loaders: loader processes of all workers together, where the settings give no number.
+        project: the run.
+        program: function that a worker runs, at a module's top level.
+        gpus: one entry per worker.
+        settings: values that all workers must share.
+        loaders: loader processes of all workers together, if the settings give no number.
 
     Attributes:
-        messages: what workers report; None when one has ended.
-        facts: what tasks returned last.
+        messages: messages of the workers; None when one has ended.
+        facts: the latest return values of tasks.
     """
 
     project: Project
@@ -101,19 +102,19 @@ class WorkerPool(ABC, Generic[SomeWorker]):
 
     @abstractmethod
     def _ended(self, worker: SomeWorker) -> BaseException:
-        """Why a worker has ended, as an exception."""
+        """Explain the end of a worker, as an exception."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let the workers save and end, and wait for that; a second interrupt, or ten minutes, ends them at once."""
+        """Let the workers save and end, and wait for them; a second interrupt, or ten minutes, ends them at once."""
 
     def launch(self, count: int) -> None:
-        """Start up to `count` workers that are not running; they import while the main process goes on."""
+        """Start up to `count` workers that are not running; they import libraries while the main process continues."""
         for number in range(len(self.workers), min(count, len(self.gpus))):
             self.workers.append(self._launched(number))
 
     def start(self, count: int) -> None:
-        """Have up to `count` workers begin with the run."""
+        """Let up to `count` workers open the run."""
         self.launch(count)
         for worker in self.workers[:count]:
             if not worker.introduced:
@@ -128,14 +129,18 @@ class WorkerPool(ABC, Generic[SomeWorker]):
         return config if config.num_workers >= 0 else config.replace(num_workers=self.loaders // len(self.gpus))
 
     def run(self, graph: TaskGraph, goals: Iterable[str], allot: Allot = as_it_is) -> None:
-        """Do tasks until the goals are done. Workers that are free meanwhile take other tasks of the graph that are ready; these
-        may still be running afterwards.
+        """Execute tasks until the goals are done.
+
+        Meanwhile, free workers take other ready tasks of the graph, which may still be running afterwards.
 
         Args:
+            graph: the tasks.
+            goals: names of the tasks to finish.
             allot: called with each task before it starts.
 
         Raises:
-            RunStopped: a worker failed. Interrupted: one was asked to stop. The others save and end first.
+            RunStopped: a worker failed.
+            Interrupted: a worker was asked to stop. The others save and end first.
         """
         goals = list(goals)
         for worker in self.workers:  # what one still does for earlier goals is not to be done twice
@@ -168,7 +173,7 @@ class WorkerPool(ABC, Generic[SomeWorker]):
                 graph.leave_out(ready[0].name)
 
     def _receive(self, graph: TaskGraph, display: tqdm) -> None:
-        """Take in one message, or wait a second for one.
+        """Process one message, or wait a second for one.
 
         Raises:
             RunStopped, Interrupted: a worker has ended.
@@ -201,14 +206,14 @@ class WorkerPool(ABC, Generic[SomeWorker]):
 
 # %% in a worker
 class MainSide(Protocol):
-    """The main process as a worker sees it."""
+    """Represents the main process in a worker."""
 
     def report(self, **message: Any) -> None:
         """Send a message for the display or the graph of tasks."""
 
 
 class ReportedLines(io.TextIOBase):
-    """Standard output of a worker: everything goes to its log, whole lines to the main process too.
+    """Replaces a worker's standard output: everything goes to its log, whole lines also to the main process.
 
     Args:
         main: receives the lines.
@@ -234,7 +239,8 @@ class ReportedLines(io.TextIOBase):
 
 
 class ReportedBars(io.TextIOBase):
-    """Standard error of a worker: progress bars, which end in no line feed, go to the main process, everything else to the log.
+    """Replaces a worker's standard error: progress bars, which end without a line feed, go to the main process, the rest to the
+    log.
 
     Args:
         main: receives the bars.
@@ -267,7 +273,7 @@ def explained_failure(error: Exception, task: str) -> str:
 
 
 def silent() -> contextlib.AbstractContextManager[Any]:
-    """Nothing is printed within the block: the main process has said it."""
+    """Within the block, print nothing: the main process has already printed it."""
     return contextlib.redirect_stdout(io.StringIO())
 
 

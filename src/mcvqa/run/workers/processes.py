@@ -1,10 +1,10 @@
-"""Workers in processes of their own on this machine, one GPU each, or as many as a model needs.
+"""Runs workers in separate processes on this machine, with one GPU each, or as many as a model needs.
 
-Requests travel to a worker through its standard input, records back through its standard output, one line of JSON each. What it
-prints goes to `logs/<run>-worker<n>.txt`, and line by line to the display of the main process, which joins all progress bars.
+Requests reach a worker through its standard input, records come back through its standard output, one line of JSON each. Its
+output goes to `logs/<run>-worker<n>.txt`, and line by line to the display of the main process, which shows all progress bars.
 
-Not loky (joblib's): when one of its workers dies, it ends the others at once and what they were training is not saved, and Triton
-cannot read the source of kernels that a notebook's cells define (tried; DECISIONS.md).
+This does not use loky (joblib): when one of its workers dies, it ends the others at once without saving their training, and
+Triton cannot read the source of kernels defined in notebook cells (tried; DECISIONS.md).
 """
 import contextlib
 import io
@@ -40,11 +40,12 @@ from mcvqa.run.workers.pool import (
 
 # %% where
 def worker_gpus(config: Config, device: str, each: int = 1) -> list[str]:
-    """One entry for each worker: its GPUs as CUDA_VISIBLE_DEVICES names them, else ''.
+    """List the GPUs of each worker as CUDA_VISIBLE_DEVICES names them; '' without GPUs.
 
     Args:
+        config: all settings.
         device: 'cuda', 'mps' or 'cpu'.
-        each: GPUs that the model needs, which the settings may raise.
+        each: number of GPUs that the model needs; the settings may raise it.
     """
     if "LOCAL_RANK" in os.environ:  # a launcher's processes share each task
         return [""]
@@ -69,8 +70,10 @@ def worker_environment(gpu: str, workers: int) -> dict[str, str]:
 
 
 def worker_command(project: Project, program: Callable[[], None]) -> list[str]:
-    """The command that calls `program`; of a notebook, with its cells as they are now in a file of their own, from which Triton
-    reads the source of kernels."""
+    """Make the command that calls `program`.
+
+    In a notebook, its current cells are written to a file first, from which Triton reads the source of kernels.
+    """
     if program.__module__ != "__main__":
         return [sys.executable, "-c", f"from {program.__module__} import {program.__name__}; {program.__name__}()"]
     script = project.paths.experiment / "notebook.py"
@@ -81,10 +84,10 @@ def worker_command(project: Project, program: Callable[[], None]) -> list[str]:
 # %% in the main process
 @dataclass(kw_only=True)
 class WorkerProcess(PoolWorker):
-    """A process on this machine.
+    """Represents a worker process on this machine.
 
     Attributes:
-        log: the file with its full output.
+        log: file with its full output.
     """
 
     process: subprocess.Popen
@@ -95,8 +98,11 @@ class WorkerProcess(PoolWorker):
             cast(IO[bytes], self.process.stdin).write(json.dumps(request).encode() + b"\n")
 
     def end(self) -> None:
-        """Let it save and end: by a request where it waits for one, as loaders may hold the pipe open; else by a signal. One that
-        has nothing to save is killed."""
+        """Let it save and end.
+
+        It gets a request if it is waiting for one, since loaders may keep the pipe open, otherwise a signal. If it has nothing to
+        save, it is killed.
+        """
         if not self.introduced:
             self.process.kill()
         elif self.task is None:
@@ -106,7 +112,7 @@ class WorkerProcess(PoolWorker):
 
 
 class ProcessWorkers(WorkerPool[WorkerProcess]):
-    """Processes with GPUs of their own; `program` calls `serve`, and `gpus` are as `worker_gpus` gives them."""
+    """Manages processes with separate GPUs; `program` calls `serve`, and `gpus` is the result of `worker_gpus`."""
 
     def __str__(self) -> str:
         devices = ", ".join(f"GPU{'s' * (',' in gpu)} {gpu}" for gpu in self.gpus) if self.gpus[0] else "the CPU"
@@ -126,14 +132,14 @@ class ProcessWorkers(WorkerPool[WorkerProcess]):
         return worker
 
     def _listen(self, worker: WorkerProcess) -> None:
-        """Pass on what a worker reports, and None when it has closed its output."""
+        """Pass on a worker's messages, and None when it has closed its output."""
         for line in io.BufferedReader(cast(io.RawIOBase, worker.process.stdout)):
             with contextlib.suppress(ValueError):
                 self.messages.put((worker, json.loads(line)))
         self.messages.put((worker, None))
 
     def _ended(self, worker: WorkerProcess) -> BaseException:
-        """Why a worker has ended, as an exception."""
+        """Explain the end of a worker, as an exception."""
         status = worker.process.wait(timeout=SAVING_TAKES)
         doing = f", which was at work on {worker.task!r}," if worker.task else ""
         if status == RUN_ME_AGAIN:
@@ -144,7 +150,7 @@ class ProcessWorkers(WorkerPool[WorkerProcess]):
         return RunStopped(f"{worker.name.capitalize()}{doing} was ended by {by}. Its full output: {worker.log}")
 
     def close(self) -> None:
-        """Let the workers save and end, and wait for that; a second interrupt, or ten minutes, ends them at once."""
+        """Let the workers save and end, and wait for them; a second interrupt, or ten minutes, ends them at once."""
         workers, self.workers = self.workers, []
         until = time.monotonic() + SAVING_TAKES
         try:
@@ -171,11 +177,11 @@ class ProcessWorkers(WorkerPool[WorkerProcess]):
 # %% in a worker's process
 @dataclass(frozen=True)
 class MainProcess:
-    """The main process as a worker sees it.
+    """Represents the main process in a worker.
 
     Args:
-        pipe: to write reports to.
-        lock: held while one is written.
+        pipe: pipe for reports.
+        lock: held while a report is written.
     """
 
     pipe: IO[bytes]
@@ -188,13 +194,13 @@ class MainProcess:
 
 
 def serve(begin: Callable[[Project, dict[str, Any]], Callable[[Task], dict[str, Any]]]) -> None:
-    """The life of a worker's process: one task after the other, as the main process asks for them.
+    """Run a worker process: execute one task after the other, as the main process requests.
 
-    It ends with status 0 when there are no more, or none came at all, 75 when it was stopped and has saved, else 1.
+    It ends with status 0 when there are no more tasks, or none came at all; 75 when it was stopped and has saved; else 1.
 
     Args:
-        begin: called once with the run and the workers' common settings; returns what does a task, and gives back figures to plan
-            the next ones with.
+        begin: called once with the run and the shared settings; returns the function that executes a task and returns
+            measurements for planning the next ones.
     """
     main, requests = MainProcess(_own_output()), queue.SimpleQueue[bytes]()
     working, task = threading.Event(), None
@@ -222,7 +228,7 @@ def serve(begin: Callable[[Project, dict[str, Any]], Callable[[Task], dict[str, 
 
 
 def _own_output() -> IO[bytes]:
-    """Standard output for reports alone: what libraries write to it goes to the log from now on."""
+    """Reserve standard output for reports: from now on, output of libraries goes to the log."""
     sys.stdout.flush()
     own = os.dup(1)
     os.dup2(2, 1)
@@ -230,14 +236,14 @@ def _own_output() -> IO[bytes]:
 
 
 def _next_request(requests: "queue.SimpleQueue[bytes]") -> dict[str, Any] | None:
-    """None: there is no more to do."""
+    """Return the next request; None: there are no more."""
     line = requests.get().strip()
     request = json.loads(line) if line else {"end": True}
     return None if "end" in request else request
 
 
 def _receive_requests(requests: "queue.SimpleQueue[bytes]", working: threading.Event) -> None:
-    """The lines that come through the pipe, and an empty one when it ends, as it does with the main process however that ends."""
+    """Pass on the lines from the pipe, and an empty one when it closes, as it does however the main process ends."""
     for line in io.FileIO(0, closefd=False):  # not sys.stdin: a thread that waits there holds a lock that Python needs to end
         if b'"task"' in line:
             working.set()

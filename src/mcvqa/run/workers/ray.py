@@ -1,8 +1,8 @@
-"""Workers on a Ray cluster. Each is an actor, which Ray places and, when its process or its node dies, starts again and gives its
-task once more; training then goes on from its last resume point.
+"""Runs workers on a Ray cluster.
 
-The run folder must be one that all nodes see. Reports travel through an actor on the main process's node, and a request to stop
-as the signal that a worker on this machine would get.
+Each worker is an actor, which Ray places. When its process or node dies, Ray restarts it and repeats its task; training then
+resumes from its last resume point. All nodes must see the run folder. Reports travel through an actor on the main process's node,
+and a request to stop is the signal that a worker on this machine would get.
 """
 import logging
 import signal
@@ -32,14 +32,14 @@ OWNER_LEAVES = 60.0  # seconds after which Ray has ended the actors of a main pr
 
 # %% the cluster
 def connect(address: str) -> bool:
-    """Connect to a Ray cluster, unless this process is connected already.
+    """Connect to a Ray cluster, unless this process is connected.
 
     Args:
-        address: 'auto': the cluster of this machine, or the one that RAY_ADDRESS names; 'local': one on this machine alone, for
-            this process; else an address, such as 'ray://head:10001'.
+        address: 'auto': the cluster of this machine, or the one in RAY_ADDRESS; 'local': a cluster on this machine only, for this
+            process; otherwise an address, such as 'ray://head:10001'.
 
     Returns:
-        Whether this call has connected, so that its caller is to disconnect.
+        Whether this call has connected, so that its caller must disconnect.
 
     Raises:
         ConfigError: ray is not installed, or there is no cluster at the address.
@@ -73,10 +73,10 @@ def connect(address: str) -> bool:
 
 @dataclass(frozen=True)
 class Slots:
-    """What each worker of a run gets of the cluster.
+    """Describes the share of each worker in the cluster.
 
     Attributes:
-        workers: how many there are.
+        workers: number of workers.
         gpus, cpus: of each worker.
         nodes: host names or addresses of the cluster's nodes.
     """
@@ -93,12 +93,14 @@ class Slots:
 
 
 def slots_of(nodes: Sequence[dict[str, Any]], config: Config, most: int) -> Slots:
-    """One worker for each GPU, or for as many as a model takes by the settings; without GPUs one for each node. No more than
-    `parallel_folds`, if set.
+    """Divide the cluster: one worker per GPU, or per group of GPUs that a model takes by the settings; one per node without GPUs.
+
+    There are at most `parallel_folds` workers, if that is set.
 
     Args:
-        nodes: as `ray.nodes()` gives them.
-        most: workers that have something to do at the same time.
+        nodes: result of `ray.nodes()`.
+        config: all settings.
+        most: number of workers that can be busy at the same time.
     """
     alive = [node for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) + node["Resources"].get("GPU", 0)]
     each = config.gpus_at_least
@@ -117,16 +119,16 @@ def slots_of(nodes: Sequence[dict[str, Any]], config: Config, most: int) -> Slot
 # %% in the main process
 @dataclass(kw_only=True)
 class RayWorker(PoolWorker):
-    """An actor.
+    """Represents an actor.
 
     Attributes:
         actor: its handle.
-        pool: to which it belongs.
-        request: with which it begins; it goes along with each task, as Ray may have started the actor anew.
+        pool: the pool it belongs to.
+        request: its first request; sent along with each task, since Ray may have restarted the actor.
         process, node, host: where it runs now, as it reports when it starts.
-        deaths: how often its process has ended during its task.
+        deaths: number of times its process has died during its task.
         stopped: whether it was asked to stop.
-        loss: what Ray says once it has given it up.
+        loss: Ray's message after giving it up.
         call: waits for the answer to the last request.
     """
 
@@ -170,7 +172,7 @@ class RayWorker(PoolWorker):
             self.pool.messages.put((self, None))
 
     def end(self) -> None:
-        """Let it save what it works on, and end: by the signal that a process on this machine would get."""
+        """Let it save its current work and end, by the signal that a process on this machine would get."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -183,15 +185,15 @@ class RayWorker(PoolWorker):
 
 @dataclass
 class RayWorkers(WorkerPool[RayWorker]):
-    """Actors on a Ray cluster; `program(project, settings)` returns what does a task.
+    """Manages actors on a Ray cluster; `program(project, settings)` returns the function that executes a task.
 
     Attributes:
-        slots: what each worker gets.
+        slots: the share of each worker.
         connected: whether this run has connected to the cluster, and so disconnects.
-        reports: the actor that collects what workers report.
-        shared: a file of the run folder, and its content, by which a worker sees whether it shares that folder.
+        reports: the actor that collects the workers' reports.
+        shared: a file of the run folder, and its content, by which a worker checks that it sees that folder.
         taking: held while reports are taken.
-        closed: whether there is nobody to report to any more.
+        closed: whether nobody receives reports any more.
     """
 
     slots: Slots = Slots(1, 0, 1, ())
@@ -219,7 +221,7 @@ class RayWorkers(WorkerPool[RayWorker]):
             self.take_reports()
 
     def take_reports(self) -> None:
-        """Pass on what workers have reported so far."""
+        """Pass on the workers' reports so far."""
         import ray
 
         with self.taking:
@@ -252,7 +254,7 @@ class RayWorkers(WorkerPool[RayWorker]):
         )
 
     def close(self) -> None:
-        """Let the workers save and end, and wait for that; a second interrupt, or ten minutes, ends them at once."""
+        """Let the workers save and end, and wait for them; a second interrupt, or ten minutes, ends them at once."""
         import ray
 
         workers, until = self.workers, time.monotonic() + SAVING_TAKES
@@ -276,11 +278,12 @@ class RayWorkers(WorkerPool[RayWorker]):
 
 
 def ray_workers(project: Project, program: Callable[..., Any], loaders: int, most: int = 0) -> RayWorkers:
-    """Connect to the cluster that the settings name, and take the right to work on the run there. Actors start later.
+    """Connect to the cluster in the settings, and claim the run there. Actors start later.
 
     Args:
-        program, loaders: as `WorkerPool` has them.
-        most: workers that have something to do at the same time; 0: as many as folds.
+        project: the run.
+        program, loaders: see `WorkerPool`.
+        most: number of workers that can be busy at the same time; 0: the number of folds.
 
     Raises:
         ConfigError: there is no cluster.
@@ -304,15 +307,15 @@ def ray_workers(project: Project, program: Callable[..., Any], loaders: int, mos
 
 
 def run_name_of(project: Project) -> str:
-    """The name by which a run is known on the cluster."""
+    """Return the name of a run on the cluster."""
     return str(project.paths.experiment.absolute())
 
 
 def _reports_of(project: Project) -> Any:
-    """The actor that collects the reports of a run, on this node. Its name is the run's, so that there is one main process.
+    """Start the actor that collects a run's reports, on this node. It has the run's name, so there is only one main process.
 
     Raises:
-        Owned: there is another one.
+        Owned: another main process has started it.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -1,4 +1,4 @@
-"""The side of a Ray worker that runs on its node: the actor that does tasks, and the one that collects reports."""
+"""Implements a Ray worker on its node: the actor that executes tasks, and the one that collects reports."""
 import contextlib
 import os
 import platform
@@ -22,7 +22,7 @@ SAME_VERSIONS = ("torch", "transformers", "peft", "accelerate", "numpy")  # resu
 
 # %% reports
 class Reports:
-    """An actor: what workers report until the main process takes it."""
+    """Collects the workers' reports, as an actor, until the main process takes them."""
 
     def __init__(self) -> None:
         self.waiting: list[tuple[int, dict[str, Any]]] = []
@@ -37,10 +37,10 @@ class Reports:
 
 @dataclass(frozen=True)
 class DistantMain:
-    """The main process as an actor sees it.
+    """Represents the main process in an actor.
 
     Args:
-        number: of the worker.
+        number: number of the worker.
         reports: the actor that collects reports.
     """
 
@@ -56,12 +56,12 @@ class DistantMain:
 
 # %% tasks
 class RayTasks:
-    """The actor: does one task after the other, in the main thread of its process.
+    """Executes one task after the other, as an actor, in the main thread of its process.
 
     Args:
-        number: of the worker.
-        program: called once with the run and the workers' common settings; returns what does a task.
-        run: its name on the cluster.
+        number: number of the worker.
+        program: called once with the run and the shared settings; returns the function that executes a task.
+        run: name of the run on the cluster.
     """
 
     def __init__(self, number: int, program: Callable[..., Any], run: str) -> None:
@@ -72,23 +72,24 @@ class RayTasks:
         self.main.report(process=os.getpid(), node=ray.get_runtime_context().get_node_id(), host=socket.gethostname(), bar="")
 
     def begin(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Read what the run needs.
+        """Read the data of the run.
 
         Args:
-            request: settings, and how to see whether this node fits.
+            request: settings, and values by which this node is checked.
         """
         return self._guarded(lambda: self._begin(request))
 
     def do(self, task: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-        """Do a task.
+        """Execute a task.
 
         Args:
-            request: as for `begin`, where Ray has just started this actor anew.
+            task: the task.
+            request: see `begin`; needed if Ray has just restarted this actor.
         """
         return self._guarded(lambda: self._do(Task(**task), request), task["name"])
 
     def _guarded(self, work: Callable[[], dict[str, Any]], task: str = "") -> dict[str, Any]:
-        """What `work` returns, or why it did not."""
+        """Return the result of `work`, or the reason for its failure."""
         try:
             with StopRequest(at_once=True):
                 return work()
@@ -117,14 +118,14 @@ class RayTasks:
 
 
 def ask_to_stop(process: int) -> None:
-    """Send a process of this node the signal on which it saves and ends."""
+    """Send a process on this node the signal that makes it save and end."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGTERM)
 
 
 # %% what a node must have
 def versions_here() -> dict[str, str]:
-    """Versions of what results depend on."""
+    """Return the versions of the libraries that results depend on."""
     found = {"python": platform.python_version().rpartition(".")[0]}
     for package in SAME_VERSIONS:
         with contextlib.suppress(PackageNotFoundError):
@@ -133,14 +134,14 @@ def versions_here() -> dict[str, str]:
 
 
 def require_same_node(shared: tuple[str, str], versions: dict[str, str]) -> None:
-    """Check that this node sees the run's folder and would get the results of the main process's node.
+    """Check that this node sees the run's folder and has the same versions as the main process's node.
 
     Args:
-        shared: a file of the run's folder, and what it holds.
-        versions: as `versions_here` gives them there.
+        shared: a file of the run's folder, and its content.
+        versions: `versions_here` of that node.
 
     Raises:
-        ConfigError: naming what differs.
+        ConfigError: something differs; the message names it.
     """
     host, here = socket.gethostname(), versions_here()
     if differing := [f"{name} {here.get(name, 'missing')} instead of {there}" for name, there in versions.items()
