@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mcvqa.base.korean import KOREAN
+from mcvqa.base.korean_figures import KOREAN_FIGURES
 from mcvqa.base.korean_help import KOREAN_HELP
+from mcvqa.base.plots import FIGURE_WORDS
 
 CONSOLE_LANGUAGES = ("en", "ko")
 BAR = re.compile(r"(\r?)([^|%]+?)(: +\d+%\|.*)", re.DOTALL)  # of tqdm: "fold 0 epoch 1:  40%|####"
@@ -133,7 +135,7 @@ class TranslatedStream:
 
 @contextlib.contextmanager
 def translated_output(language: str) -> Iterator[None]:
-    """Within the block, stdout and stderr are in this language.
+    """Within the block, stdout, stderr and figures are in this language.
 
     Args:
         language: one of CONSOLE_LANGUAGES.
@@ -143,7 +145,9 @@ def translated_output(language: str) -> Iterator[None]:
         return
     before, translator = (sys.stdout, sys.stderr), korean_translator()
     sys.stdout, sys.stderr = (TranslatedStream(stream, translator) for stream in before)
+    figures = FIGURE_WORDS.set(Translator(KOREAN_FIGURES).console)
     try:
         yield
     finally:
         sys.stdout, sys.stderr = before
+        FIGURE_WORDS.reset(figures)
