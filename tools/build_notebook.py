@@ -46,7 +46,7 @@ NOT_NEEDED = {"typer"}  # the command line's
 # modules that stay in the package, with the reason; a name stands for all modules below it too
 NOT_IN_NOTEBOOK = {
     "cli": "the command line", "__main__": "the command line",
-    **dict.fromkeys(("base.korean", "base.translation"), "the command line in Korean"),
+    **dict.fromkeys(("base.korean", "base.korean_figures", "base.korean_help", "base.translation"), "the command line in Korean"),
     "run.single": "single steps, for the command line",
     "run.installation": "what a bug report needs, for the command line",
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",

@@ -4,8 +4,9 @@ Heavy imports stand inside the commands, so that asking for help takes well unde
 """
 import contextlib
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from mcvqa import __version__
 from mcvqa.base.files import disk_errors_explained
 from mcvqa.base.informing import printable_output
 from mcvqa.base.interrupt import RUN_ME_AGAIN
-from mcvqa.base.translation import CONSOLE_LANGUAGES, console_language, translated_output
+from mcvqa.base.translation import CONSOLE_LANGUAGES, console_language, korean_translator, translated_output
 from mcvqa.config import PRESETS, Config, ConfigError, McvqaError, Setting, load_config, parse_changes
 
 
@@ -38,8 +39,60 @@ def language_first(args: list[str]) -> list[str]:
     return [*args[at:end], *args[:at], *args[end:]]
 
 
+def asked_language(args: Sequence[str]) -> str:
+    """The value of `--lang`; empty: it is not given, or is no language that the command line speaks."""
+    first, *others = language_first([*args]) or [""]
+    language = first.partition("=")[2] if first.startswith("--lang=") else others[0] if first == "--lang" and others else ""
+    return language if language in CONSOLE_LANGUAGES else ""
+
+
+HELP_CONTEXT: Any = TyperGroup.context_class  # of click, which newer versions of typer bring along
+HELP_FORMATTER: Any = HELP_CONTEXT.formatter_class
+SECOND_COLUMN = "\0"  # stands behind a letter that takes two columns of a terminal, while lines are wrapped
+
+
+class KoreanHelp(HELP_FORMATTER):
+    """Writes help in Korean: texts are translated before they are wrapped."""
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        super().write_usage(prog, args, prefix or "사용법: ")
+
+    def write_heading(self, heading: str) -> None:
+        super().write_heading(korean_translator().console(heading))
+
+    def write_text(self, text: str) -> None:
+        super().write_text(self._in_columns(text))
+
+    def write_dl(self, rows: Sequence[tuple[str, str]], *widths: int, **named_widths: int) -> None:
+        super().write_dl([(name, self._in_columns(meaning)) for name, meaning in rows], *widths, **named_widths)
+
+    def getvalue(self) -> str:
+        return str(super().getvalue()).replace(SECOND_COLUMN, "")
+
+    @staticmethod
+    def _in_columns(text: str) -> str:
+        text, gap, default = text.partition("  [")  # [default: 12; required]
+        default = default.replace("default: ", "기본값: ").replace("required", "필수")
+        return re.sub("([ㄱ-ㆎ가-힣])", rf"\1{SECOND_COLUMN}", korean_translator().console(text) + gap + default)
+
+
+class KoreanContext(HELP_CONTEXT):
+    """The context of a command whose help is in Korean."""
+
+    formatter_class = KoreanHelp
+
+
 class Commands(TyperGroup):
     """The commands; `--set` takes several changes, and `--lang` may stand behind the command."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        """Run the command that the arguments name, in the language that they or the locale ask for."""
+        language = console_language(asked_language(sys.argv[1:] if args is None else args), os.environ)
+        for command in (self, *self.commands.values()) if language == "ko" else ():
+            command.context_class = KoreanContext
+            command.help = korean_translator().console(command.help or "")
+        with translated_output(language):
+            return super().main(args, *more, **options)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, language_first(one_change_each(args)))
@@ -142,7 +195,6 @@ def main(
     if lang not in ("", *CONSOLE_LANGUAGES):
         print(f"error: --lang {lang}: there are {', '.join(CONSOLE_LANGUAGES)}.", file=sys.stderr)
         raise typer.Exit(1)
-    context.with_resource(translated_output(console_language(lang, os.environ)))  # until the command has ended
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in DIVIDED:
         if os.environ.get("RANK", "0") != "0":
             raise typer.Exit

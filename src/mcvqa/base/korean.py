@@ -81,8 +81,7 @@ KOREAN = {
     "{}: answers are the texts of the choices: {}": "{}: 정답은 보기의 글입니다: {}",
     "{}: answers are not understood": "{}: 정답을 이해하지 못했습니다",
     "instruction of the prompt: {}": "프롬프트의 지시문: {}",
-    "in Korean (which is what tiny has learned)": "한국어(tiny가 배운 말)", "as user_prompt says": "user_prompt에 적은 대로",
-    "in Korean, as {} of the training questions are": "한국어(학습 질문의 {}가 한국어)", "in English, as {} of the training questions are": "영어(학습 질문의 {}가 영어)",
+    "as user_prompt says": "user_prompt에 적은 대로",
     "already done: {}": "이미 했습니다: {}",
     "no tables and figures: they take more than {} of the time budget (mcvqa eda makes them)":
         "표와 그림을 만들지 않았습니다: 시간 예산의 {}보다 오래 걸립니다(mcvqa eda로 만듭니다)",
@@ -159,7 +158,7 @@ KOREAN = {
     "submission  {}\n            {} of the run {}": "제출 파일  {0}\n           실행 {2}의 {1}", "{} of {} ({} folds)": "{1}(폴드 {2}개)의 {0}",
     "{} of {} of the run {}": "실행 {2}의 {1} {0}",
     "accuracies  {}\nreport      {}\nall runs    {}": "정확도     {}\n보고서     {}\n모든 실행  {}",
-    "{}: {} rows; {}": "{}: {}행, {}", "order-sensitive {}": "순서에 민감 {}", "TTA orders   {}": "TTA 순서     {}", "TTA scales   {}": "TTA 배율     {}",
+    "{}: {} rows; {}": "{}: {}행, {}", "TTA orders   {}": "TTA 순서     {}", "TTA scales   {}": "TTA 배율     {}",
     "the report": "보고서", "evidence.csv": "evidence.csv", "the index of runs": "실행 목록",
     "{} could not be made, continuing without it: {}{}": "{}을 만들지 못해 없이 계속합니다: {}{}",
     "{}, of which choosing the best of {} epochs adds {}": "{}, 그중 에폭 {}개에서 최고를 고른 효과 {}",
@@ -202,7 +201,7 @@ KOREAN = {
     "it does not fit: it takes {} or more{}. {} mcvqa models shows what fits here.":
         "들어가지 않습니다: {}가 넘게 필요합니다{}. {} mcvqa models로 여기에 들어가는 모델을 볼 수 있습니다.",
     "disk: {} of {} GiB free ({})": "디스크: 남은 {1} GiB 중 {0} GiB({2})", "disk: image features {} GiB{}": "디스크: 이미지 특징 {} GiB{}",
-    " do not fit too: made anew in every step": ", 함께 들어가지 않아 스텝마다 새로 계산합니다",
+    "do not fit too: made anew in every step": "함께 들어가지 않아 스텝마다 새로 계산합니다",
     "output_dir={} cannot be written to: choose another (--set output_dir=FOLDER)":
         "output_dir={}에 쓸 수 없습니다. 다른 폴더를 고르세요(--set output_dir=FOLDER)",
     "time: {} s a step of {} rows, {} steps; image features {}, training {}, scoring {}, at half of {} TFLOP/s":
@@ -628,4 +627,340 @@ KOREAN = {
     "Stopped after step {} of {}; nothing could be saved.": "{1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다.",
     "{} step {}: the GPU's memory was full with {}. The step is repeated with {}; it still counts {}.":
         "{} 스텝 {}: GPU 메모리가 {}에서 부족했습니다. {}으로 스텝을 되풀이하며, 스텝의 행 수는 그대로 {}입니다.",
+    # %% what is said of the data
+    "Questions   train {} ({} answered), test {}, {} to {} choices a row": "질문        학습 {}({}개에 정답), 테스트 {}, 행마다 보기 {}~{}개",
+    "train {}": "학습 {}", "train": "학습", "test": "테스트",
+    "Votes       {}: {}, votes a row: {}; Fleiss' kappa {} (0: as by chance, 1: all agree)":
+        "투표        {}: {}, 행마다 {}표; 플라이스 카파 {}(0: 우연 수준, 1: 모두 일치)",
+    "votes of the answer, share of the rows   {} (votes.csv)": "정답의 표, 행의 비율   {} (votes.csv)", "not known": "알 수 없음",
+    "Texts alone answer significantly more rows of one source than of another; test rows may be like either (validate_on=SOURCE).":
+        "글만 보고 맞히는 비율이 파일에 따라 유의하게 다릅니다. 테스트 행은 어느 쪽과 비슷할지 알 수 없습니다(validate_on=SOURCE).",
+    "{}: answers are letters, numbers and texts: {}": "{}: 정답은 글자, 번호, 글입니다: {}", "{}: answers are {}: {}": "{}: 정답은 {}입니다: {}",
+    "of several kinds": "여러 방식", "letters": "글자", "numbers": "번호", "{}: {} not used, {}: {}": "{}: {}를 쓰지 않습니다. 이유: {}. {}",
+    "{}: {} left out: {}": "{}: {}을 뺐습니다: {}", "{}: {} left out: fewer than min_votes={} votes": "{}: {}을 뺐습니다: 표가 min_votes={}보다 적습니다",
+    "{}: {} learned from by vote shares and never validated: {}": "{}: {}은 득표 비율로 학습만 하고 검증에는 쓰지 않습니다: {}",
+    "{} left out: the same as an earlier one": "{}을 뺐습니다: 앞의 행과 같습니다",
+    "the files write their answers differently: {}": "파일마다 정답을 적는 방식이 다릅니다: {}",
+    "{}: read as {}, for example {}": "{}: {}로 읽었습니다. 예: {}", "{}: read as {}": "{}: {}로 읽었습니다",
+    "{} choices that carry letters of their own: {} is shown to the model as {}": "{}의 보기에 글자가 붙어 있습니다: {}를 모델에는 {}로 보여 줍니다",
+    "capital letters": "대문자", "lower-case letters": "소문자", "Korean letters": "한글 글자(가, 나, ...)", "Korean letters (가, 나, ...)": "한글 글자(가, 나, ...)",
+    "positions counted from 1": "1부터 세는 번호", "positions counted from 0": "0부터 세는 번호", "positions from 1": "1부터 세는 번호",
+    "positions from 0": "0부터 세는 번호", "the choices' texts": "보기의 글", "the texts": "보기의 글",
+    "the choices' texts without their letters": "글자를 뗀 보기의 글", "the texts without their letters": "글자를 뗀 보기의 글",
+    "not clear: a letter, and the text of another choice": "글자이면서 다른 보기의 글이라 분명하지 않습니다", "the text of several choices": "여러 보기와 같은 글입니다",
+    "no letter and no text of the row's choices": "그 행의 글자도 보기의 글도 아닙니다", "several answers": "답이 여러 개입니다",
+    "numbers that are not clear ({})": "분명하지 않은 숫자입니다({})", "numbers that are no choice's text": "보기의 글이 아닌 숫자입니다",
+    "numbers that are no choice's text, and not taken as positions because {}": "보기의 글이 아니고, 번호로도 보지 않은 숫자입니다({})",
+    "numbers that are no position": "번호가 될 수 없는 숫자입니다", "the file answers by text, for example {}": "파일의 정답이 글이기 때문. 예: {}",
+    "they go from 0 up to the number of choices": "0부터 보기 수까지 있기 때문", "{} is no position": "{}은 번호가 아닙니다",
+    "they may be positions, or stand for the choices' own texts": "번호일 수도 보기의 글일 수도 있습니다",
+    "they may count from 0 or from 1: neither 0 nor the last position occurs": "0부터 셀 수도 1부터 셀 수도 있습니다. 0도 마지막 번호도 나오지 않습니다",
+    "no answer": "정답 없음", "no answer by any annotator": "아무도 답하지 않음", "the annotators' votes are tied": "표가 동점", "no image": "사진 없음",
+    "no question": "질문 없음", "the same text as choice {}": "보기 {}와 같은 글입니다", "the same id as in row {}": "{}행과 같은 id입니다",
+    "choice {} is empty; it keeps its letter": "보기 {}가 비어 있습니다. 글자는 그대로 둡니다", "the answer {} is not used: {}": "정답 {}을 쓰지 않습니다: {}",
+    "{}, row {} (id {}), {}: {}": "{}, {}행(id {}), {}: {}",
+    "{} in the row, {} in the header; is a quote or a delimiter missing?": "행에는 {}, 머리글에는 {}. 따옴표나 구분자가 빠졌나요?",
+    "{} too few for a text-only prior: all choices count as equally likely, and each row's answer is drawn by a hash of its id.":
+        "{}은 글만 보는 모델에 너무 적습니다. 모든 보기를 같은 확률로 보고, 답은 id의 해시로 뽑습니다.",
+    "in Korean (which is what tiny has learned)": "한국어(tiny가 배운 말)", "in Korean (Hangul in {} of the training questions)": "한국어(학습 질문의 {}에 한글이 있음)",
+    "in English (Hangul in {} of the training questions)": "영어(학습 질문의 {}에 한글이 있음)",
+    "{} in the tables themselves: written to {}": "표 안의 {}을 {}에 저장했습니다", "photographs: {} is unpacked in {}": "사진: {}을 {}에 풀었습니다",
+    "photographs: {} not found; {}": "사진: {}를 찾지 못했습니다. {}",
+    "{}: the image paths of {} point into {}/ (they are absolute, or exist in several folders)":
+        "{}: {}의 사진 경로는 {}/ 안의 것으로 봅니다(절대 경로이거나 여러 폴더에 있습니다)",
+    "{} is not used; --set use_dev=true trains on its rows too": "{}은 쓰지 않습니다. --set use_dev=true이면 그 행도 학습합니다",
+    "use_dev=true has no effect: there is no dev.csv in {}": "use_dev=true는 효과가 없습니다: {}에 dev.csv가 없습니다",
+    "{} is not used: name it sample_submission.csv if the submission is to have its header and form":
+        "{}은 쓰지 않습니다. 제출 파일을 그 머리글과 형식으로 쓰려면 이름을 sample_submission.csv로 바꾸세요",
+    "there is no test.csv, so no submission is written. Later, put it into {} and give the same command again, or mcvqa predict {} and mcvqa report {}: the test rows are answered and nothing is trained again.":
+        "test.csv가 없어 제출 파일을 만들지 않습니다. 나중에 {}에 넣고 같은 명령이나 mcvqa predict {}와 mcvqa report {}를 실행하면, 다시 학습하지 않고 테스트 행에 답합니다.",
+    "{} is damaged, so which data the run was trained on is not known. {}": "{}이 손상되어 실행이 무엇을 학습했는지 알 수 없습니다. {}",
+    "One group of look-alike images holds {} of {} rows, more than one of {} folds ({} rows): the folds differ in size, and their accuracies should be read with that in mind.":
+        "거의 같은 사진의 묶음 하나에 {1}행 중 {0}행이 있어 {2}폴드 중 하나({3}행)보다 큽니다. 폴드의 크기가 서로 다르니 정확도를 볼 때 염두에 두세요.",
+    "{} is neither UTF-8 (or -16, -32) nor plausible cp949 or cp1252 text{}": "{}은 UTF-8(또는 -16, -32)도, cp949나 cp1252로 볼 만한 글도 아닙니다{}",
+    ": {}": ": {}", "as {} it reads {}": "{}로 읽으면 {}",
+    # %% photographs that cannot be read
+    "a Git LFS pointer, not the picture; run: git lfs pull": "사진이 아니라 Git LFS 포인터입니다. git lfs pull을 실행하세요",
+    "a web page (HTML), not a picture; download it again": "사진이 아니라 웹 페이지(HTML)입니다. 다시 내려받으세요",
+    "an SVG drawing; save it as PNG": "SVG 그림입니다. PNG로 저장하세요", "a PDF document; save its page as PNG": "PDF 문서입니다. 쪽을 PNG로 저장하세요",
+    "a ZIP archive; unpack it": "ZIP 압축 파일입니다. 푸세요", "a packed archive; unpack it": "압축 파일입니다. 푸세요", "a video, not a picture": "사진이 아니라 동영상입니다",
+    "a JSON file, not a picture": "사진이 아니라 JSON 파일입니다", "a text, not a picture": "사진이 아니라 글입니다", "an XML file, not a picture": "사진이 아니라 XML 파일입니다",
+    "an array of numbers, not a picture": "사진이 아니라 숫자 배열입니다", "a damaged picture": "손상된 사진입니다", "empty file": "빈 파일입니다",
+    "cannot be read ({})": "읽을 수 없습니다({})", "not a picture that Pillow can read ({})": "Pillow가 읽을 수 있는 사진이 아닙니다({})",
+    "truncated or damaged ({})": "잘렸거나 손상되었습니다({})", "{} MiB; at most {} are read": "{} MiB입니다. {} MiB까지 읽습니다",
+    "{} megapixels; at most {} are decoded": "{}메가픽셀입니다. {}메가픽셀까지 읽습니다", "a strip of {} x {} pixels": "{} x {} 픽셀의 가늘고 긴 사진입니다",
+    "HEIC picture; to read it: pip install pillow-heif": "HEIC 사진입니다. 읽으려면: pip install pillow-heif", "leaves the data folder": "데이터 폴더 밖을 가리킵니다",
+    "leaves the data folder through a link": "링크로 데이터 폴더 밖을 가리킵니다",
+    "a web address; download the picture and write its file name": "웹 주소입니다. 사진을 내려받고 파일 이름을 적으세요",
+    "several files fit: {}": "맞는 파일이 여럿입니다: {}", "no path": "경로가 없습니다",
+    # %% decided labels
+    "no labelled row has this id{}": "이 id의 정답 있는 행이 없습니다{}",
+    "its label is {}, not {}: the file was made from other data, or 'now' was edited": "라벨이 {1}이 아니라 {0}입니다. 다른 데이터로 만든 파일이거나 'now'를 고쳤습니다",
+    "the decision {} is none of {}, and not empty": "결정 {}은 {} 가운데 없고 비어 있지도 않습니다", "row {} (id {}): {}": "{}행(id {}): {}",
+    "'proposed' is {}; the row has the choices {}": "'proposed'가 {}인데 그 행의 보기는 {}입니다",
+    "'proposed' is the label that it has, {}: write keep, or another letter": "'proposed'가 지금 라벨 {}과 같습니다. keep이나 다른 글자를 적으세요",
+    "{}: {} fixed, {} dropped, {} kept; {} not decided on and unchanged": "{}: {} 수정, {} 제외, {}개 유지; {}은 결정하지 않아 그대로 둡니다",
+    "{}: {} fixed, {} dropped, {} kept": "{}: {} 수정, {} 제외, {}개 유지",
+    "labels fixed: {}. Accuracy out of fold on": "수정한 라벨: {}개. OOF 정확도:", "fixed labels: {}": "수정한 라벨로: {}",
+    "the labels as they were in the file: {}": "파일에 있던 라벨로: {}", "rows whose label was not touched: {}": "라벨을 바꾸지 않은 행에서: {}",
+    # %% weights of rows, pseudo labels
+    "row_weights={}: {} a weight, from {} to {} where the mean is 1": "row_weights={}: {}에 가중치가 있습니다. 평균을 1로 하면 {}부터 {}까지",
+    "teacher={}: {} of {} learn from its out-of-fold probabilities too. Those of a row come from models that have learned from the fold validated with, so this run's accuracies are probably a little too high":
+        "teacher={0}: {2} 중 {1}이 그 OOF 확률도 배웁니다. 그 확률을 낸 모델은 검증 폴드를 학습했으므로 이 실행의 정확도는 실제보다 조금 높을 수 있습니다",
+    "pseudo={}: what its model has learned from is not known. If this run's validation rows are among it, the accuracies of this run are too high":
+        "pseudo={}: 그 모델이 무엇을 학습했는지 알 수 없습니다. 이 실행의 검증 행을 학습했다면 이 실행의 정확도는 실제보다 높습니다",
+    "pseudo={}: {} learns from {} of {}: those answered with a probability of {} or more, without photographs like those it validates with":
+        "pseudo={0}: {1}에서 {3} 중 {2}행을 배웁니다. 답의 확률이 {4} 이상이고 검증 사진과 비슷한 사진이 없는 행입니다",
+    # %% the device and memory
+    "the model is published so": "모델이 그렇게 공개되었습니다", "the model's {} weights are unpacked": "모델의 {} 가중치를 풀어서 씁니다",
+    "lora_r=0 trains all weights, which 4-bit weights cannot do": "lora_r=0은 모든 가중치를 학습하는데 4비트 가중치로는 할 수 없습니다",
+    "{} GiB of weights in {} + {} GiB training state + {} GiB for activations fit into {} GiB": "{1} 가중치 {0} GiB + 학습 상태 {2} GiB + 활성값 {3} GiB가 {4} GiB에 들어갑니다",
+    "{} GiB of weights in {} + {} GiB training state + {} GiB for activations do not fit into {} GiB":
+        "{1} 가중치 {0} GiB + 학습 상태 {2} GiB + 활성값 {3} GiB가 {4} GiB에 들어가지 않습니다",
+    "precision is float32": "정밀도가 float32입니다", "bfloat16 needs no gradient scaling": "bfloat16에는 기울기 배율이 필요 없습니다",
+    "gradients are scaled against underflow": "언더플로를 막으려고 기울기에 배율을 곱합니다",
+    "micro-batch {} of {} rows {}: {} GiB at the longest rows (up to {} tokens), {} rows/s{}":
+        "마이크로배치 {0}행({1}행 중), {2}: 가장 긴 행(토큰 {4}개)에서 {3} GiB, 초당 {5}행{6}",
+    "with checkpointing": "체크포인팅 사용", "without checkpointing": "체크포인팅 없이", "with checkpointing, recorded": "체크포인팅과 CUDA 그래프 사용",
+    "without checkpointing, recorded": "체크포인팅 없이, CUDA 그래프 사용", "; with checkpointing {} fit and are {} slower": "; 체크포인팅을 쓰면 {}행이 들어가고 {} 느립니다",
+    "; without checkpointing {} fit and are {} slower": "; 체크포인팅 없이는 {}행이 들어가고 {} 느립니다",
+    "GPU {}: layers {} to {}{}: {} of {} GiB": "GPU {0}: 층 {1}~{2}{3}: {5} GiB 중 {4} GiB", "the embedding and the vision tower": "임베딩과 비전 타워", "the head": "출력층",
+    "Use less: {}": "줄일 수 있는 것: {}", "a smaller model (3B instead of 7B)": "더 작은 모델(7B 대신 3B)", "{} {}: every prompt is encoded with its own photograph":
+        "{} {}: 프롬프트마다 사진을 함께 인코딩합니다",
+    "{} has no fast path: every prompt is encoded with its own photograph": "{}에는 최적화된 경로가 없어 프롬프트마다 사진을 함께 인코딩합니다",
+    "{} leaves its fast path with use_dora=true: every prompt is encoded with its own photograph":
+        "use_dora=true라서 {}의 최적화된 경로를 쓰지 않고 프롬프트마다 사진을 함께 인코딩합니다",
+    "use_dora=true leaves the fast layers: PEFT's compute, and prompts and image features are shared as before":
+        "use_dora=true라서 최적화된 층 대신 PEFT로 계산합니다. 프롬프트와 이미지 특징은 그대로 함께 씁니다",
+    "{} {} is newer than {}, the newest version tested. If something fails, try that one.": "{} {}은 시험한 최신판 {}보다 새것입니다. 문제가 생기면 그 판을 써 보세요.",
+    "{} {} has published security advisories, fixed in {}: be careful with untrusted files.":
+        "{} {}에는 공개된 보안 권고가 있습니다({}에서 수정). 믿을 수 없는 파일을 조심하세요.",
+    "{} GB are to be downloaded to {}, where {} GB are free{}": "{1}에 {0} GB를 내려받아야 하는데 {2} GB가 남았습니다{3}",
+    ": choose a smaller model or one in 4 bits, or another disk by the environment variable HF_HOME":
+        ". 더 작은 모델이나 4비트 모델을 고르거나, 환경 변수 HF_HOME으로 다른 디스크를 쓰세요",
+    "{}: {} no glyph here; for Korean: pip install koreanize-matplotlib": "{}: 글꼴에 없는 글자가 있습니다({}). 한글은: pip install koreanize-matplotlib",
+    "the figure {}": "그림 {}",
+    # %% rows that are too long
+    "{} Shorten its question or choices, or leave the row out of the file.": "{} 질문이나 보기를 줄이거나 파일에서 그 행을 빼세요.",
+    "{} Its answer means little: the model has never read as much at once.": "{} 모델이 그만큼 긴 글을 읽어 본 적이 없어 그 답은 믿기 어렵습니다.",
+    "The training row {} has {} tokens; {} at most {}{}.": "학습 행 {}의 토큰이 {}개입니다. {} {}개까지입니다{}.",
+    "The test row {} has {} tokens; {} at most {}{}.": "테스트 행 {}의 토큰이 {}개입니다. {} {}개까지입니다{}.",
+    "{} GiB of memory hold": "메모리 {} GiB에 들어가는 것은",
+    # %% the time budget
+    "{} of {}, scoring in {} at {}": "{}(에폭: {}), 채점: {}, {}", "the untrained model, scoring in {} at {}": "학습하지 않은 모델, 채점: {}, {}",
+    "scoring in {} at {}": "채점: {}, {}", "image features of {}, {}": "이미지 특징({}), {}", "{}: less than the settings ask for": "{}: 설정한 것보다 적습니다",
+    "time budget: encoding {} takes about {} of the remaining {}: they are encoded as training reaches their rows":
+        "시간 예산: {0} 인코딩에 남은 {2} 중 약 {1}이 걸려, 학습이 그 행에 이를 때 인코딩합니다",
+    "time budget: encoding {} takes about {} of the remaining {}": "시간 예산: {0} 인코딩에 남은 {2} 중 약 {1}이 걸립니다",
+    "time budget: encoding {}: they are encoded as training reaches their rows": "시간 예산: {}을 학습이 그 행에 이를 때 인코딩합니다",
+    ": it ended before the model was loaded": "(모델을 읽기 전에 끝났습니다)", ": scoring {} alone takes about {}": "({} 채점에만 약 {}이 걸립니다)",
+    ": encoding a photograph takes {} s, and no row was scored before it ended": "(사진 하나를 인코딩하는 데 {}초가 걸리며, 한 행도 채점하기 전에 끝났습니다)",
+    ": it ended before the photographs of the test rows were encoded": "(테스트 행의 사진을 인코딩하기 전에 끝났습니다)",
+    "{} is valid;": "{}은 정상입니다.", "it takes about {}, and {} are left": "{}쯤 걸리는데 {} 남았습니다",
+    "{} holds the answers of the text-only prior.": "{}에는 글만 보는 모델의 답이 있습니다.", "{} holds the answers of {}.": "{}에 {}의 답이 있습니다.",
+    "{} holds the answers of fold {} to {} of {}{}.": "{0}에 폴드 {1}이 {3} 중 {2}행에 한 답이 있습니다{4}.",
+    ", and those of the text-only prior to the others": "(나머지는 글만 보는 모델의 답)", "the text-only prior": "글만 보는 모델", "the run {} ({})": "실행 {}({})", "the run {}": "실행 {}",
+    # %% stopping, processes
+    "Stopped. Finished work is saved.": "멈췄습니다. 끝난 것은 저장했습니다.",
+    "{}: stopping after this step; send it again to stop at once": "{}: 이 스텝을 마치고 멈춥니다. 한 번 더 누르면 바로 멈춥니다",
+    "{}: stopping as soon as all processes can; send it again to stop at once": "{}: 모든 프로세스가 멈출 수 있을 때 멈춥니다. 한 번 더 누르면 바로 멈춥니다",
+    "{}, each in a process of its own, on {}": "{}, 프로세스마다 하나씩, 장치 {}", "the CPU": "CPU(프로세서)", "{}: {}. Trying again in {} s": "{}: {}. {}초 뒤에 다시 해 봅니다",
+    "an error, status {}": "오류(상태 {})", "{}, perhaps because memory ran out": "{}(메모리가 부족했을 수 있습니다)",
+    "Finished work is kept. Free some space (cache/ may be deleted) or reconnect the disk, then run the same command again.":
+        "끝난 것은 저장되어 있습니다. 공간을 비우거나(cache/는 지워도 됩니다) 디스크를 다시 연결하고 같은 명령을 다시 실행하세요.",
+    "{} is damaged: {}. Restore a copy, or move it away and run the same command again: whatever can be rebuilt from other files is rebuilt.":
+        "{}이 손상되었습니다: {}. 사본을 되돌려 놓거나, 다른 곳으로 옮기고 같은 명령을 다시 실행하세요. 다른 파일로 다시 만들 수 있는 것은 다시 만듭니다.",
+    "Another process works on {}, {}\nWait for it to end, or choose another name: --set run_name=...":
+        "다른 프로세스가 {}에서 작업하고 있습니다: {}\n끝나기를 기다리거나 다른 이름을 고르세요: --set run_name=...",
+    "on {}, since {}: {}\nStop it with: kill {}": "{}, {}부터: {}\n멈추려면: kill {}", "which has just begun or ended.": "방금 시작했거나 끝났습니다.",
+    "Loader processes cannot pass batches on ({}): is /dev/shm too small? --set num_workers=0 does without them; in Docker, --shm-size=1g gives it more.":
+        "로더 프로세스가 배치를 넘기지 못합니다({}). /dev/shm이 너무 작지 않나요? --set num_workers=0으로 하면 로더 없이 되고, 도커라면 --shm-size=1g로 늘릴 수 있습니다.",
+    "Loader processes have made no batch for {} s (--set num_workers=0 does without them).":
+        "로더 프로세스가 {}초 동안 배치를 만들지 못했습니다(--set num_workers=0이면 로더 없이 합니다).",
+    "{}: a process that made batches was ended, perhaps because the computer's memory was full (--set num_workers=0 saves some).":
+        "{}: 배치를 만들던 프로세스가 끝났습니다. 메모리가 부족했을 수 있습니다(--set num_workers=0으로 줄일 수 있습니다).",
+    "report_to={} is no tracker that accelerate knows. Choose from {}.": "report_to={}은 accelerate가 아는 트래커가 아닙니다. 고를 수 있는 것: {}.",
+    "report_to={} needs the package {}: pip install {}, or leave report_to empty.": "report_to={}에는 {} 패키지가 필요합니다: pip install {}. 아니면 report_to를 비우세요.",
+    "report_to: the trackers were not ready {} s after the end of the run and were ended; see {}":
+        "report_to: 실행이 끝나고 {}초가 지나도 트래커가 끝나지 않아 중단했습니다. {}을 보세요",
+    "report_to: not everything was reported; see {}": "report_to: 일부를 보내지 못했습니다. {}을 보세요",
+    "executor=ray needs ray: pip install 'mcvqa[ray]'": "executor=ray에는 ray가 필요합니다: pip install 'mcvqa[ray]'",
+    "No Ray cluster answers at ray_address={} ({}). Start one with `ray start --head`, name another, or take --set ray_address=local.":
+        "ray_address={}에서 Ray 클러스터가 응답하지 않습니다({}). `ray start --head`로 시작하거나, 다른 주소를 적거나, --set ray_address=local로 하세요.",
+    # %% training
+    "{} step {}: {}. Training continues": "{} 스텝 {}: {}. 학습은 계속합니다",
+    "{}: no finite gradient in {} steps in a row, up to step {}": "{0}: 스텝 {2}까지 {1}번 잇달아 기울기가 유한하지 않았습니다",
+    "{}: no finite gradient in {} steps in a row, up to step {}, and there is no resume point to return to (learning rate {}). Lower learning_rate (now {}) or set precision=float32.":
+        "{0}: 스텝 {2}까지 {1}번 잇달아 기울기가 유한하지 않았고 되돌아갈 저장점이 없습니다(학습률 {3}). learning_rate(지금 {4})를 낮추거나 precision=float32로 하세요.",
+    "{}: no finite gradient in {} steps in a row, up to step {}, after {} rollbacks (learning rate {}). Lower learning_rate (now {}) or set precision=float32.":
+        "{0}: 되돌림을 {3}번 한 뒤 스텝 {2}까지 {1}번 잇달아 기울기가 유한하지 않았습니다(학습률 {4}). learning_rate(지금 {5})를 낮추거나 precision=float32로 하세요.",
+    "{}: the longest row ({}, {} tokens) does not fit on its own into {} of {} GiB (gradient_checkpointing={}). {}":
+        "{0}: 가장 긴 행({1}, 토큰 {2}개) 하나도 {4} GiB의 {3}에 들어가지 않습니다(gradient_checkpointing={5}). {6}",
+    "{}, step {}: the GPU's memory is full with {}, so not even one row fits. {}": "{}, 스텝 {}: GPU 메모리가 {}에서 가득 차 한 행도 들어가지 않습니다. {}",
+    "The run {} was trained with other settings:{}": "실행 {}은 다른 설정으로 학습했습니다:{}", "The run {} was trained with other settings:": "실행 {}은 다른 설정으로 학습했습니다:",
+    "Choose another name (--set run_name=...), or delete {} to start over.": "다른 이름을 고르거나(--set run_name=...), 처음부터 하려면 {}를 지우세요.",
+    "output_dir={} cannot be written to ({}). Choose another: --set output_dir=FOLDER.": "output_dir={}에 쓸 수 없습니다({}). 다른 폴더를 고르세요: --set output_dir=폴더",
+    "{} is damaged, so what the run was trained with is not known. {}": "{}이 손상되어 실행을 어떤 설정으로 학습했는지 알 수 없습니다. {}",
+    "has no weights": "가중치가 없습니다", "is not scored": "채점하지 않았습니다", "was scored with weights other than the current ones": "지금과 다른 가중치로 채점했습니다",
+    "was scored in {} option orders at scales {}, while the settings ask for {} at {}": "보기 순서 {}가지, 배율 {}로 채점했는데 설정은 {}가지, 배율 {}입니다",
+    "was scored on other rows or photographs or by another answer_by, or its scores are damaged": "다른 행이나 사진, 다른 answer_by로 채점했거나 점수가 손상되었습니다",
+    # %% ensemble and submission
+    "text-only prior": "글만 보는 모델", "{} (folds {}) {}": "{} (폴드 {}) {}",
+    "{} Its weights are equal: fewer than two members have out-of-fold scores to learn them from.":
+        "{} 가중치는 같습니다: OOF 점수가 있는 구성원이 둘보다 적어 가중치를 학습할 수 없습니다.",
+    "Learned weights: learned weights change the accuracy on rows they were not fitted on by {} (n={}, {}).":
+        "학습한 가중치: 가중치를 맞추지 않은 행에서 정확도가 {} 달라집니다(n={}, {}).",
+    "Equal weights: learned weights change the accuracy on rows they were not fitted on by {} (n={}, {}), no significant improvement.":
+        "같은 가중치: 학습한 가중치는 가중치를 맞추지 않은 행에서 정확도를 {}만큼 바꿀 뿐(n={}, {}) 유의하게 낫지 않습니다.",
+    "{}: no clear answer in {}, counted as undecided.": "{}: {}에 분명한 답이 없어 미정으로 셉니다.", "{}: {} are not in the test set and are not used.": "{}: {}은 테스트에 없어 쓰지 않습니다.",
+    "it holds {} of the run {}, and the accuracy of the new answers is not measured.": "실행 {1}의 {0}이 들어 있고, 새 답의 정확도를 재지 않았습니다.",
+    "it holds {} of the run {}, accuracy {}, and there are no rows on which both were measured.": "실행 {1}의 {0}(정확도 {2})이 들어 있고, 둘 다 잰 행이 없습니다.",
+    "it holds {} of the run {}, and there are no rows on which both were measured.": "실행 {1}의 {0}이 들어 있고, 둘 다 잰 행이 없습니다.",
+    "it holds {} of the run {}, accuracy {}, and the new answers are significantly worse: {} on {} on which both were measured.":
+        "실행 {1}의 {0}(정확도 {2})이 들어 있는데 새 답이 유의하게 나쁩니다: 둘 다 잰 {4}에서 {3}.",
+    "it holds {} of the run {}, and the new answers are significantly worse: {} on {} on which both were measured.":
+        "실행 {1}의 {0}이 들어 있는데 새 답이 유의하게 나쁩니다: 둘 다 잰 {3}에서 {2}.",
+    "its content is unknown.": "무엇이 들어 있는지 알 수 없습니다.", "; they are also in {}": "({}에도 있습니다)",
+    "It holds answers of the run {} to other test rows: questions, choices or photographs were others. Score these: mcvqa predict {}, then mcvqa ensemble {}.":
+        "실행 {}이 다른 테스트 행(질문, 보기, 사진이 다름)에 한 답이 들어 있습니다. 이 행을 채점하세요: mcvqa predict {}, 그다음 mcvqa ensemble {}.",
+    "NOT valid:": "제출할 수 없습니다:", "NOT valid:\n{}": "제출할 수 없습니다:\n{}", "- {}": "- {}", "{}, and {} more": "{} 외 {}개",
+    "The file has {}, the test set {}.": "파일에는 {}, 테스트에는 {}행이 있습니다.", "Missing ids: {}.": "빠진 id: {}.", "Duplicate ids: {}.": "중복된 id: {}.",
+    "Ids not in the test set: {}.": "테스트에 없는 id: {}.", "The ids are not in the order of the test set: {}.": "id의 순서가 테스트와 다릅니다: {}.",
+    "Not two cells in {}.": "셀이 두 개가 아닌 행: {}.", "Not three cells in {}.": "셀이 세 개가 아닌 행: {}.",
+    "The first line must be {}; it is {}.{}": "첫 줄은 {}이어야 하는데 {}입니다.{}",
+    "It looks as if the table's index was written too (use index=False).": "표의 인덱스까지 쓴 것 같습니다(index=False로 하세요).",
+    "Answers must be {} of the row's choices; they are not in {}.": "답은 그 행의 보기를 가리키는 {}여야 하는데 그렇지 않은 행: {}.",
+    "{} has {}{}, the training file {}: the submission is written in {} (submission_style={} changes that).":
+        "{}에는 {}{}, 학습 파일에는 {}가 있습니다. 제출 파일은 {}로 씁니다(submission_style={}로 바꿀 수 있습니다).",
+    "(the same in every row)": "(모든 행이 같음)", "the training file": "학습 파일",
+    "{} writes {} where the submission has {}: compare that with the competition's rules": "{}에는 {}로, 제출 파일에는 {}로 적습니다. 대회 규칙과 맞는지 확인하세요",
+    "{} holds numbers that do not tell what they count from: the submission is written in {}, as the training file (submission_style=one or zero changes that)":
+        "{}의 숫자가 0부터인지 1부터인지 알 수 없어 학습 파일처럼 {}로 씁니다(submission_style=one이나 zero로 바꿀 수 있습니다)",
+    "{} It is not used: the submission's header is id,answer.": "{} 쓰지 않습니다. 제출 파일의 머리글은 id,answer입니다.",
+    "{} has the columns {}; an id and an answer are expected. The header is id,answer.": "{}의 열은 {}입니다. id와 answer가 있어야 합니다. 머리글은 id,answer로 씁니다.",
+    "{} does not match the test rows: only in the sample {}; only in the test rows {}. The submission uses the ids and the order of the test file.":
+        "{}이 테스트 행과 맞지 않습니다. 샘플에만 있는 것 {}; 테스트에만 있는 것 {}. 제출 파일은 테스트의 id와 순서를 따릅니다.",
+    "{} has the id {} where the test file, and so the submission, has {}: compare that with the competition's rules":
+        "{}에는 id {}, 테스트와 제출 파일에는 {}입니다. 대회 규칙과 맞는지 확인하세요",
+    "not measured: {}": "측정하지 않음: {}", "no rows": "행 없음",
+    "{} for all folds, by the log-loss out of fold ({}); choosing makes the accuracy about {} points too high":
+        "모든 폴드에 {}, OOF 로그 손실({})로 골랐습니다. 고른 만큼 정확도가 약 {}점 높게 나왔을 수 있습니다",
+    "Standard deviation between {} seeds: {} (95 % interval {} to {}); standard error of an accuracy for lack of rows: {}. Two runs of one seed each may differ by {} on these rows by their seeds alone.":
+        "시드 {}개 사이의 표준편차: {}(95% 구간 {} ~ {}), 행 수가 유한해서 생기는 정확도의 표준오차: {}. 시드가 하나씩인 두 실행은 시드만 달라도 이 행들에서 정확도가 {}까지 차이 날 수 있습니다.",
+    # %% tags
+    "label probably wrong {}": "라벨 오류 의심 {}", "never learned {}": "학습되지 않음 {}", "order-sensitive {}": "보기 순서에 민감 {}",
+    "misled by the picture {}": "사진이 오히려 방해 {}", "resolution-sensitive {}": "해상도에 민감 {}", "ambiguous {}": "답이 애매함 {}",
+    "unreadable photograph {}": "사진을 읽을 수 없음 {}", "none has a tag": "진단이 붙은 행 없음",
+    # %% the demo
+    "a second model for the ensemble: {}, one fold, at {} pixels": "앙상블에 넣을 두 번째 모델: {}, 폴드 하나, {} 픽셀", "both models together: {} and {}": "두 모델을 함께: {}, {}",
+    "what each technique brings on the test rows, whose answers a competition would not tell": "테스트 행에서 잰 기법별 향상 폭(대회라면 알 수 없는 정답으로 쟀습니다)",
+    "| | accuracy | 95 % interval | gain over the line above |": "| | 정확도 | 95% 구간 | 윗줄보다 향상된 폭 |", "| text-only prior | {}": "| 글만 보는 모델  | {}",
+    "| zero-shot       | {}": "| 학습 전         | {}", "| single fold     | {}": "| 폴드 하나       | {}", "| {} folds         | {}": "| 폴드 {}개        | {}",
+    "| + ensemble      | {}": "| + 앙상블        | {}", "ladder      {}, {}": "기법별 표   {}, {}",
+    "{}/train.csv was not generated here: choose an empty folder for the demo data.": "{}/train.csv는 여기서 생성한 것이 아닙니다. 데모 데이터에는 빈 폴더를 고르세요.",
+    # %% audit, explorer
+    "{} judged by models that never saw them, in {} by {}": "{}를 그 라벨을 학습하지 않은 모델로 판정했습니다({}, {})",
+    "{} views (option orders and scales)": "보기 순서와 배율 {}가지", "{} view": "보기 순서와 배율 {}가지", "{} member": "모델 {}개", "{} members": "모델 {}개",
+    "expected to be wrong: {} ({}); a model's confident mistakes count as well": "틀린 것으로 예상되는 라벨: {}개({}). 모델이 확신하고 틀린 것도 포함됩니다",
+    "expected precision: {}": "예상 정밀도: {}", "no label is worth a look": "확인할 만한 라벨이 없습니다",
+    "{} of the first {}": "처음 {1}개 중 {0}", "{} earlier decision": "이전 판단 {}개", "{} earlier decisions": "이전 판단 {}개",
+    "written: {} ({} and {}). Look at each, write fix, drop or keep into the column {}, and train with --set fixes={}. What is left empty changes nothing.":
+        "저장했습니다: {}({}, {}). 하나씩 보고 {} 열에 fix, drop, keep 가운데 하나를 적은 다음 --set fixes={}로 학습하세요. 비워 둔 행은 바뀌지 않습니다.",
+    "written: {} ({}). Look at each, write fix, drop or keep into the column {}, and train with --set fixes={}. What is left empty changes nothing.":
+        "저장했습니다: {}({}). 하나씩 보고 {} 열에 fix, drop, keep 가운데 하나를 적은 다음 --set fixes={}로 학습하세요. 비워 둔 행은 바뀌지 않습니다.",
+    "written: {} ({}). Open it in a browser; it needs neither a server nor the internet.": "저장했습니다: {}({}). 브라우저에서 여세요. 서버도 인터넷도 필요 없습니다.",
+    "{} row, {} MB": "{}행, {} MB", "{} rows, {} MB": "{}행, {} MB",
+    "The runs {} cannot be shown side by side: {} of {} with the same id are not the same. The first is the {} row {}: {}. Explore them one by one.":
+        "실행 {0}을 나란히 볼 수 없습니다: id가 같은 {2} 중 {1}개의 내용이 다릅니다. 첫째는 {3} 행 {4}: {5}. 하나씩 보세요.",
+    "The runs {} have no row in common: only runs on the same data can be shown side by side.": "실행 {}에 같은 행이 없습니다. 같은 데이터의 실행만 나란히 볼 수 있습니다.",
+    # %% answering, exporting, serving
+    "{} of {}, answered by {} of {}": "{1}의 {0}에 {3}의 {2}로 답합니다", "{} no readable photograph and is answered from text alone": "{}은 읽을 수 있는 사진이 없어 글만 보고 답합니다",
+    "{} no readable photograph and are answered from text alone": "{}은 읽을 수 있는 사진이 없어 글만 보고 답합니다", "the weights were made by 0.1, unverified": "가중치는 0.1판이 만든 것으로 확인하지 못했습니다",
+    "{} (made by 0.1, unverified)": "{} (0.1판이 만든 것, 확인하지 못함)", "no table": "표가 없습니다", "several tables: {}": "표가 여러 개: {}",
+    "no final model (final_fit=true trains one)": "최종 모델 없음(final_fit=true로 학습합니다)", "a final model": "최종 모델 있음",
+    ", or answer with one fold: --fold {}": ". 폴드 하나로 답하려면: --fold {}",
+    "{}: {}; {} of {} rows get the same letter, log-probabilities at most {} apart": "{0}: {1}. {3}행 중 {2}행에서 같은 글자를 고르고, 로그 확률의 차이는 {4} 이하입니다",
+    "fold {} of {}": "{1}의 폴드 {0}", "the final model of {}": "{}의 최종 모델", "folds {} of {}": "{1}의 폴드 {0}", "pushed: {}": "올렸습니다: {}",
+    "{} exists: name a new folder, or delete it first.": "{}이 이미 있습니다. 새 폴더를 적거나 먼저 지우세요.",
+    "prompt_by_type=true asks by the kind of question, which only this package knows: use mcvqa answer.":
+        "prompt_by_type=true는 질문 유형에 따라 묻는데, 유형은 이 패키지만 압니다. mcvqa answer를 쓰세요.",
+    "{} has {} weights, and merging needs those in 16 bits: export without --merged.": "{}의 가중치는 {}인데 합치려면 16비트여야 합니다. --merged 없이 내보내세요.",
+    "{}\nThe export is proven by asking rows: name some with --data FILE.": "{}\n내보낸 모델에 물어 확인할 행이 필요합니다: --data 파일로 알려 주세요.",
+    "The exported folder answers otherwise than the run: {} of {} letters differ, log-probabilities by up to {} where {} is explained. Nothing was exported.":
+        "내보낸 폴더의 답이 실행과 다릅니다: 글자 {1}개 중 {0}개가 다르고, 로그 확률이 {3}까지만 다를 수 있는데 {2}까지 다릅니다. 아무것도 내보내지 않았습니다.",
+    "The chat template changes {} of the prompt, which infer.py would not: use mcvqa answer.": "채팅 템플릿이 프롬프트의 {}을 바꾸는데 infer.py는 그렇게 하지 못합니다. mcvqa answer를 쓰세요.",
+    "{} of {} weights are not those of the base model with the adapters, first {}: nothing was exported.":
+        "가중치 {1}개 중 {0}개가 기본 모델에 어댑터를 더한 것과 다릅니다. 첫째 {2}. 아무것도 내보내지 않았습니다.",
+    "--push {}: write OWNER/NAME, such as kim/traffic-quiz.": "--push {}: kim/traffic-quiz처럼 OWNER/NAME으로 적으세요.",
+    "--push needs the hub, and HF_HUB_OFFLINE=1 switches it off.": "--push에는 허브가 필요한데 HF_HUB_OFFLINE=1로 꺼져 있습니다.",
+    "--push needs a token that may write: run `hf auth login`, or set HF_TOKEN. Nothing was exported.":
+        "--push에는 쓰기 토큰이 필요합니다. `hf auth login`을 실행하거나 HF_TOKEN을 설정하세요. 아무것도 내보내지 않았습니다.",
+    "{} is exported and stays, but could not be uploaded to {}: {} Later: hf upload {} {} .": "{}에 내보냈으나 {}에 올리지 못했습니다: {} 나중에: hf upload {} {} .",
+    "loading the model ...": "모델을 읽는 중 ...", "Ctrl-C ends it.": "Ctrl-C로 끝냅니다.", "The page needs gradio {} or newer{}: pip install 'mcvqa[ui]'":
+        "페이지에는 gradio {} 이상이 필요합니다{}: pip install 'mcvqa[ui]'", ", not {}": "(지금 {})",
+    "The page cannot be served at {}:{}: {}. Give another --port.": "{}:{}에서 페이지를 열 수 없습니다: {}. --port를 바꾸세요.",
+    "The page cannot be served: {}. Give another --port.": "페이지를 열 수 없습니다: {}. --port를 바꾸세요.",
+    # %% presets, models, experiments
+    "Use one with --preset NAME; see all of its settings with: mcvqa presets --preset NAME": "--preset 이름으로 쓰고, 모든 설정은 mcvqa presets --preset 이름으로 봅니다",
+    "mcvqa {}": "mcvqa {}", "path": "경로", "4 bits": "4비트", "16 bits": "16비트", "no GPU here": "GPU 없음", "{} GiB here": "여기 {} GiB",
+    "GiB for weights and activations, ?: not counted (mcvqa check counts any model by its config.json).":
+        "가중치와 활성값의 GiB. ?: 계산하지 않음(mcvqa check가 어떤 모델이든 config.json으로 계산합니다).",
+    "fast: image features are computed once; plain: every prompt runs whole.": "fast: 이미지 특징을 한 번만 계산합니다. plain: 프롬프트마다 처음부터 계산합니다.",
+    "Families that were tried: docs/models.md. Choose one with --set model_id=NAME": "시험한 모델 계열: docs/models.md. --set model_id=이름으로 고르세요",
+    "run": "실행", "accuracy": "정확도", "blind": "글만", "settings": "설정", "time": "시간", "date": "날짜", "There are no runs in {}.": "{}에 실행이 없습니다.",
+    "{}  unfinished: no metrics.json yet{}": "{}  미완성: metrics.json이 아직 없음{}", "{}  failed: {}": "{}  실패: {}", "{}  trial: {}": "{}  탐색: {}",
+    # %% searching
+    "study {}: {}, {} done before": "탐색 {}: {}, 그중 {}번은 이미 했습니다", "study {}: {}": "탐색 {}: {}", "{} trial": "시도 {}번", "{} trials": "시도 {}번",
+    "judged by the log-loss of the {} of fold {}, which no trial learns from": "어느 시도도 학습하지 않는 폴드 {1}의 {0}의 로그 손실로 평가합니다",
+    "searched: {}": "탐색할 설정: {}", "outside the search space, so no trial has it: {}": "탐색 공간 밖이라 어느 시도에도 없음: {}",
+    "set by hand, so not searched: {}": "직접 정해 탐색하지 않음: {}", "confirming on the other folds: trials {}": "나머지 폴드로 확인: 시도 {}",
+    "trial {} ({}/{}): {}: {}": "시도 {} ({}/{}): {}: {}", "log-loss {}, accuracy {}": "로그 손실 {}, 정확도 {}",
+    "pruned, log-loss {} then": "조기 중단, 그때 로그 손실 {}", "pruned": "조기 중단", "failed": "실패", "killed": "중단됨", "failed: {}": "실패: {}",
+    "failed, log-loss {} then: {}": "실패, 그때 로그 손실 {}: {}", "killed, log-loss {} then": "중단됨, 그때 로그 손실 {}", "the settings of trial {}, which was {}": "시도 {}와 같은 설정({})",
+    "trial {} was cut off; it is done again": "시도 {}가 중단되어 다시 합니다", "trial {} is confirmed by another process": "시도 {}는 다른 프로세스가 확인하고 있습니다",
+    "the time budget is used up; run the same command again to resume": "시간 예산을 다 썼습니다. 같은 명령을 다시 실행하면 이어 합니다",
+    "the page of the search": "탐색 페이지", "the importances of settings": "설정의 중요도",
+    "page       {}": "페이지     {}", "settings   {}\nuse them   mcvqa run --config {}": "설정       {}\n쓰려면     mcvqa run --config {}",
+    "{} of {} trials were done; run the same command again for the others": "시도 {1}번 중 {0}번을 했습니다. 같은 명령을 다시 실행하면 나머지를 합니다",
+    "best on fold {}: trial {}, {}: {}": "폴드 {}에서 최고: 시도 {}, {}: {}",
+    "a tie: trials {} differ from it by no more than two standard errors of the difference. These rows cannot tell which is best.":
+        "동점: 시도 {}은 이것과 차이가 차이의 표준 오차의 두 배 이하입니다. 이 행들로는 어느 것이 최고인지 알 수 없습니다.",
+    "a tie: trial {} differs from it by no more than two standard errors of the difference. These rows cannot tell which is best.":
+        "동점: 시도 {}은 이것과 차이가 차이의 표준 오차의 두 배 이하입니다. 이 행들로는 어느 것이 최고인지 알 수 없습니다.",
+    "confirmed: trial {}, log-loss {} on all folds; on the folds that did not choose it {}, accuracy {}":
+        "확인: 시도 {}, 모든 폴드에서 로그 손실 {}; 이것을 고르는 데 쓰지 않은 폴드에서 {}, 정확도 {}",
+    "confirmed: trial {}, log-loss {} on all folds": "확인: 시도 {}, 모든 폴드에서 로그 손실 {}",
+    "not confirmed on other folds: the log-loss of the best of many is probably too good.": "나머지 폴드로 확인하지 않았습니다. 여러 시도 중 최고의 로그 손실은 실제보다 좋게 나왔을 가능성이 큽니다.",
+    "No trial was trained to its end{}. Begin from a lower learning_rate, or give it more time.": "끝까지 학습한 시도가 없습니다{}. learning_rate를 낮추거나 시간을 더 주세요.",
+    "--study {} is no folder name: {} with the hash of a trial behind it.": "--study {}은 폴더 이름으로 쓸 수 없습니다: {}(뒤에 시도의 해시가 붙습니다).",
+    "A search gives no trials to Ray: start the same command on every machine, with one output folder for all of them.":
+        "탐색은 Ray에 시도를 맡기지 않습니다. 출력 폴더 하나를 함께 쓰고 컴퓨터마다 같은 명령을 시작하세요.",
+    "{} is the folder of a run. A study needs one of its own: --study NAME.": "{}은 실행의 폴더입니다. 탐색에는 따로 이름을 주세요: --study 이름.",
+    "A process that searched has failed. Its last words are in {}.": "탐색하던 프로세스가 실패했습니다. 마지막 출력: {}.",
+    "All processes that searched were killed (status {}), perhaps because memory ran out: {}. The same command goes on.":
+        "탐색하던 프로세스가 모두 중단되었습니다(상태 {}). 메모리가 부족했을 수 있습니다: {}. 같은 명령을 다시 실행하면 이어 합니다.",
+    "The search space {} cannot be read: {}.": "탐색 공간 {}을 읽을 수 없습니다: {}.",
+    "{} must hold lines such as 'lora_r: [8, 16]'. mcvqa search --show-space prints a whole one.": "{}에는 'lora_r: [8, 16]' 같은 줄이 있어야 합니다. mcvqa search --show-space가 예를 보여 줍니다.",
+    "{}: all of its settings were set by hand ({}), so there is nothing to search.": "{}: 모든 설정을 직접 정해({}) 탐색할 것이 없습니다.", "The default search space": "기본 탐색 공간",
+    "{}: num_epochs=0 trains nothing, so there is nothing to compare.": "{}: num_epochs=0이면 학습하지 않아 비교할 것이 없습니다.",
+    "{}: search {} instead of {}: the rows of a step are what weights depend on.": "{0}: {2} 대신 {1}을 탐색하세요. 가중치는 스텝의 행 수에 달렸습니다.",
+    "{}: {} cannot be searched: it decides on rows, and all trials are judged on the same ones.": "{}: {}은 행을 정하는 설정이라 탐색할 수 없습니다. 모든 시도를 같은 행으로 평가합니다.",
+    "{}: {} cannot be searched: trained weights do not depend on it.": "{}: {}은 학습한 가중치에 영향을 주지 않아 탐색할 수 없습니다.",
+    "{}: {} has no effect with lora_r=0, which trains all weights. Take it out.": "{}: lora_r=0은 모든 가중치를 학습하므로 {}은 효과가 없습니다. 빼세요.",
+    "{}: {}: {} is neither [values] nor {low: ..., high: ...} with numbers, low below high (and above 0 with log: true).":
+        "{}: {}: {}은 [값들]도 {low: ..., high: ...}도 아닙니다(수, low < high, log: true이면 0보다 커야 함).",
+    "{}: {}: {} is neither [values] nor {low: ..., high: ...} with whole numbers, low below high (and above 0 with log: true).":
+        "{}: {}: {}은 [값들]도 {low: ..., high: ...}도 아닙니다(정수, low < high, log: true이면 0보다 커야 함).",
+    "{}: {}: {} is no list of values. It is no number, so write {}: [one, another].": "{}: {}: {}은 값의 목록이 아닙니다. 수가 아니므로 {}: [하나, 다른 하나]처럼 적으세요.",
+    "{}={} is no whole number of rows.": "{}={}은 행 수(정수)가 아닙니다.",
+    "The search needs Optuna: pip install 'mcvqa[search]'": "탐색에는 Optuna가 필요합니다: pip install 'mcvqa[search]'",
+    "The storage {} cannot be opened: {}. Expected: a file in a folder that exists, or a URL such as sqlite:///study.db whose database driver is installed.":
+        "저장소 {}을 열 수 없습니다: {}. 있는 폴더의 파일이거나, 드라이버를 설치한 데이터베이스의 URL(예: sqlite:///study.db)이어야 합니다.",
+    "The study {} was made on other data: rows, answers, photographs or folds changed. Take another name: --study NAME.":
+        "탐색 {}은 다른 데이터로 만들었습니다(행, 정답, 사진, 폴드가 바뀜). 이름을 바꾸세요: --study 이름.",
+    "The study {} belongs to another output folder, and all processes of a search share one. Take another name: --study NAME.":
+        "탐색 {}은 다른 출력 폴더의 것입니다. 한 탐색의 프로세스는 모두 같은 폴더를 씁니다. 이름을 바꾸세요: --study 이름.",
+    "The study {} searches something else: {}. Take another name: --study NAME.": "탐색 {}의 탐색 공간이 다릅니다: {}. 이름을 바꾸세요: --study 이름.",
+    "The study {} has other settings: {}. Take another name: --study NAME.": "탐색 {}의 설정이 다릅니다: {}. 이름을 바꾸세요: --study 이름.",
+    "The study {} {}. Take another name: --study NAME.": "탐색 {}: {}. 이름을 바꾸세요: --study 이름.",
 }

@@ -6,6 +6,7 @@ matplotlib's defaults stay changed, so that a notebook's own figures look the sa
 import importlib.util
 import warnings
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette without its yellow, which is too faint for lines on white
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 INK, FAINT_INK, GRID = "#2B2F36", "#6B7280", "#E5E7EB"
+FIGURE_WORDS: ContextVar[Callable[[str], str]] = ContextVar("FIGURE_WORDS", default=str)  # English -> the language of figures
 KOREAN_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo")
 
 
@@ -72,6 +74,11 @@ def _korean_font() -> list[str]:
 
 
 # %% figures
+def in_figures(text: str) -> str:
+    """A text in the language of figures; in English where no font is there for it."""
+    return FIGURE_WORDS.get()(text) if _korean_font() else text
+
+
 def new_figure(
     rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 4.0, **subplots: Any
 ) -> tuple["Figure", Any]:
@@ -120,6 +127,7 @@ def save_figure(figure: "Figure", path: str | Path) -> Path:
     Matplotlib warns of every missing glyph; they become one warning that says what to do.
     """
     path = Path(path)
+    _translate_titles(figure)
     with warnings.catch_warnings(record=True) as caught, atomic_path(path) as part:
         warnings.simplefilter("always")
         figure.savefig(part, format="png", facecolor="white")
@@ -132,3 +140,12 @@ def save_figure(figure: "Figure", path: str | Path) -> Path:
         if other not in missing:
             warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
     return path
+
+
+def _translate_titles(figure: "Figure") -> None:
+    """Put titles, labels of axes and legends into the language of figures; names of ticks and texts inside stay as drawn."""
+    from matplotlib.text import Text
+
+    inside = {text for axes in figure.axes for text in axes.texts}
+    for text in set(figure.findobj(Text)) - inside:
+        text.set_text(in_figures(text.get_text()))

@@ -5,12 +5,16 @@ in which `{}` stands for any text: "fold {}: already scored" -> "폴드 {}: 이�
 up too. What a catalogue lacks stays as it is, and so does whatever is written to files.
 """
 import contextlib
+import functools
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mcvqa.base.korean import KOREAN
+from mcvqa.base.korean_figures import KOREAN_FIGURES
+from mcvqa.base.korean_help import KOREAN_HELP
+from mcvqa.base.plots import FIGURE_WORDS
 
 CONSOLE_LANGUAGES = ("en", "ko")
 BAR = re.compile(r"(\r?)([^|%]+?)(: +\d+%\|.*)", re.DOTALL)  # of tqdm: "fold 0 epoch 1:  40%|####"
@@ -61,6 +65,12 @@ class Translator:
         return self._found(text, depth) or "\n".join(self._found(line, depth) or line for line in text.split("\n"))
 
 
+@functools.cache
+def korean_translator() -> Translator:
+    """What says all texts of the package in Korean."""
+    return Translator({**KOREAN, **KOREAN_HELP})
+
+
 def values_in(text: str, pieces: list[str]) -> list[str] | None:
     """The texts between the pieces of a template, each as short as it can be; None: the text is not of this template."""
     first, *middle, last = pieces
@@ -73,7 +83,13 @@ def values_in(text: str, pieces: list[str]) -> list[str] | None:
             return None
         values.append(text[at:found])
         at = found + len(piece)
-    return [*values, text[at:end]]
+    values.append(text[at:end])
+    return None if any(map(_is_column, pieces, values)) else values
+
+
+def _is_column(piece: str, value: str) -> bool:
+    """Whether a value stands in a column of its own: "run    all steps" is not of the template "run {}"."""
+    return value.startswith(" ") and piece.endswith(" ") and not piece.endswith("  ")
 
 
 def filled(template: str, values: list[str]) -> str:
@@ -119,7 +135,7 @@ class TranslatedStream:
 
 @contextlib.contextmanager
 def translated_output(language: str) -> Iterator[None]:
-    """Within the block, stdout and stderr are in this language.
+    """Within the block, stdout, stderr and figures are in this language.
 
     Args:
         language: one of CONSOLE_LANGUAGES.
@@ -127,9 +143,11 @@ def translated_output(language: str) -> Iterator[None]:
     if language == "en":
         yield
         return
-    before, translator = (sys.stdout, sys.stderr), Translator(KOREAN)
+    before, translator = (sys.stdout, sys.stderr), korean_translator()
     sys.stdout, sys.stderr = (TranslatedStream(stream, translator) for stream in before)
+    figures = FIGURE_WORDS.set(Translator(KOREAN_FIGURES).console)
     try:
         yield
     finally:
         sys.stdout, sys.stderr = before
+        FIGURE_WORDS.reset(figures)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mcvqa.base.files import as_spreadsheet_cell, atomic_path
 from mcvqa.base.informing import counted
-from mcvqa.base.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
+from mcvqa.base.plots import FAINT_INK, INK, PALETTE, draw_each, in_figures, new_figure
 from mcvqa.base.uncertainty import Accuracy, accuracy_of_right, spell_error
 from mcvqa.data.agreement import VoteAgreement
 from mcvqa.data.answers import LETTERS
@@ -297,7 +297,7 @@ def _draw_kinds(kinds: "pd.DataFrame") -> "Figure | None":
             continue
         bars = axes.barh(heights + shift, kinds[split] / n * 100, 0.36, color=color, label=f"{split} ({n:,})")
         axes.bar_label(bars, [f"{count:,}" for count in kinds[split]], padding=4, fontsize=8.5, color=FAINT_INK)
-    _name_bars(axes, list(kinds.kind))
+    _name_bars(axes, [*map(in_figures, kinds.kind)])
     axes.set(title="Kinds of questions", xlabel="share of the split's questions, %")
     axes.margins(x=0.1)
     figure.legend(loc="outside lower center", ncols=2)
@@ -337,7 +337,7 @@ def _draw_letters(letters: "pd.DataFrame", rows: "pd.DataFrame") -> "Figure | No
     for (i, j), share in np.ndenumerate(shares):
         table.text(j, i, f"{share:.0f}", ha="center", va="center", color="white" if share > 40 else INK)
     table.set_xticks(range(len(used)), used)
-    table.set_yticks(range(len(letters)), [f"{k} ({n:,})" for k, n in zip(letters.kind, letters.rows, strict=True)])
+    table.set_yticks(range(len(letters)), [f"{in_figures(k)} ({n:,})" for k, n in zip(letters.kind, letters.rows, strict=True)])
     table.set_title("The same by kind of question, %")
     table.grid(False)
     table.spines[:].set_visible(False)
@@ -402,7 +402,7 @@ def _draw_options(options: "pd.DataFrame", most: int = 20) -> "Figure | None":
     heights = np.arange(len(top))
     axes.barh(heights, top.right, 0.66, color=PALETTE[2], label="right")
     wrong = axes.barh(heights, top.offered - top.right, 0.66, left=top.right, color="#CBD5E1", label="wrong")
-    axes.bar_label(wrong, [f"{share:.0%} right" for share in top.share_right], padding=4, fontsize=8.5, color=FAINT_INK)
+    axes.bar_label(wrong, [in_figures(f"{share:.0%} right") for share in top.share_right], padding=4, fontsize=8.5, color=FAINT_INK)
     _name_bars(axes, [_choice_label(choice) for choice in top.choice])
     axes.set(title="Choices offered most often in train", xlabel="times offered")
     axes.margins(x=0.12)
@@ -429,7 +429,7 @@ def _draw_blind(kinds: "pd.DataFrame", sources: "pd.DataFrame | None", accuracy:
         label="blind, with 95 % interval",
     )  # fmt: skip
     axes.plot(kinds.chance * 100, heights, "|", color=PALETTE[4], markersize=16, markeredgewidth=2, label="chance")
-    _name_bars(axes, [f"{kind} ({n:,})" for kind, n in zip(kinds.kind, kinds.answered, strict=True)])
+    _name_bars(axes, [f"{in_figures(kind)} ({n:,})" for kind, n in zip(kinds.kind, kinds.answered, strict=True)])
     axes.set(title="Accuracy without looking at the photograph", xlabel="accuracy, %", xlim=(0, 100))
     axes.set_ylim(len(kinds) - 0.4, -0.6)
     figure.legend(loc="outside lower center", ncols=3)

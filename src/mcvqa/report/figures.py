@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mcvqa.base.files import RunLog, or_nan
-from mcvqa.base.plots import FAINT_INK, INK, PALETTE, draw_each, new_figure
+from mcvqa.base.plots import FAINT_INK, INK, PALETTE, draw_each, in_figures, new_figure
 from mcvqa.base.uncertainty import Accuracy, Gain, spell_p_value
 from mcvqa.data.answers import LETTERS
 from mcvqa.report.metrics import LetterBias, Metrics, Reliability
@@ -117,7 +117,7 @@ def draw_groups(metrics: Metrics) -> Any:
         handles.append(_dots(axes, np.add(y, 0.12), blind, **style))
     chances = [g.chance for g in groups]
     handles += axes.plot(chances, y, "|", color=QUIET_COLOR, markersize=9, markeredgewidth=1.5, label="guessing")
-    _name_rows(axes, y, [f"{g.name}  (n={g.accuracy.n:,})" for g in groups])
+    _name_rows(axes, y, [f"{in_figures(g.name)}  (n={g.accuracy.n:,})" for g in groups])
     axes.set(xlabel="accuracy, 95% interval", xlim=(0, 1.02))
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
@@ -147,7 +147,7 @@ def draw_gains(gains: Mapping[str, Gain]) -> Any:
         text, point = f"{100 * gain.value:+.1f}", (100 * gain.value, y)
         axes.annotate(text, point, (0, 7), textcoords="offset points", ha="center", fontsize=9)
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
-    _name_rows(axes, range(len(gains)), list(gains))
+    _name_rows(axes, range(len(gains)), [*map(in_figures, gains)])
     axes.set(xlabel="gain in points of accuracy on the same rows, 95% interval")
     return figure
 
@@ -164,7 +164,7 @@ def draw_ladder(rungs: Mapping[str, Accuracy], blind: Accuracy) -> Any:
     _dots(axes, np.arange(len(rungs)), list(rungs.values()), color=MODEL_COLOR, marker="o", label="test rows, 95% interval")
     for y, accuracy in enumerate(rungs.values()):
         axes.annotate(f"{accuracy.value:.3f}", (accuracy.value, y), (0, 8), textcoords="offset points", ha="center")
-    _name_rows(axes, range(len(rungs)), list(rungs))
+    _name_rows(axes, range(len(rungs)), [*map(in_figures, rungs)])
     axes.set(xlabel=f"accuracy on {next(iter(rungs.values())).n:,} test rows")
     figure.legend(loc="outside upper center", ncols=2)
     return figure
@@ -245,7 +245,7 @@ def draw_letters(bias: LetterBias) -> Any:
             points = surplus[order, letter]
             _write_in_cell(panels[1], order, letter, f"{points:+.1f}", dark=bool(abs(points) > 0.6 * limit))
         panels[1].set_xticks(x, letters)
-        panels[1].set_yticks(range(len(surplus)), [f"order {k}" for k in range(1, len(surplus) + 1)])
+        panels[1].set_yticks(range(len(surplus)), [in_figures(f"order {k}") for k in range(1, len(surplus) + 1)])
         panels[1].set(title="predicted more often than true, in points")
         panels[1].grid(visible=False)
         figure.colorbar(image, ax=panels[1])
