@@ -83,6 +83,13 @@ def test_the_list_of_commands_is_whole():
     assert all(f"\n  {name} " in said for name in COMMANDS)
 
 
+def test_help_fits_a_narrow_terminal_and_cuts_no_sentence(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = [typed("--help"), *(typed(name, "--help") for name in COMMANDS)]
+    assert max(len(line) for text in said for line in text.splitlines()) <= 80
+    assert "..." not in said[0] and "no\n               download, no GPU." in said[0] and "[[" not in "".join(said)
+
+
 def test_every_command_that_reads_settings_takes_config_and_changes():
     for name in set(COMMANDS) - {"version"}:
         said = typed(name, "--help")
@@ -97,7 +104,7 @@ MISTAKES = {
     "no value": (["run", "--set", "num_epochs"], "name=value"),
     "an unknown preset": (["presets", "--preset", "fast"], "quick, single, ensemble, best"),
     "no such configuration": (["check", "--config", "none.yaml"], "no configuration file none.yaml"),
-    "no such data": (["run", "--data", "nowhere"], "train.csv, test.csv and photographs"),
+    "no such data": (["run", "--data", "nowhere"], "train.csv, test.csv and photographs. Name it with --data FOLDER"),
     "more folds than photographs": (["folds", "--config", "tiny.yaml", "--set", "run_name=new", "--set", "n_folds=50"],
                                     "smaller n_folds"),
     "a fold that is not there": (["train", "--config", "tiny.yaml", "--fold", "7"], "no fold 7"),
@@ -109,6 +116,18 @@ MISTAKES = {
                                 "device=cuda is not available"),
     "a file in the place of the folder": (["folds", "--config", "tiny.yaml", "--set", "output_dir=tiny.yaml"], "tiny.yaml"),
 }
+
+
+def test_data_that_are_not_there_are_said_before_torch_is_loaded():
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom mcvqa.cli import app\n"
+        "for name in ('run', 'check', 'eda', 'folds', 'train', 'validate', 'search'):\n"
+        "    words = [name, *['x.csv'] * (name == 'validate'), '--data', 'nowhere']\n"
+        "    result = CliRunner().invoke(app, words)\n"
+        "    assert result.exit_code == 1 and 'There is no ' in result.output, (name, result.output)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

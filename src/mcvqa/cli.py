@@ -19,6 +19,7 @@ from mcvqa.base.informing import printable_output
 from mcvqa.base.interrupt import RUN_ME_AGAIN
 from mcvqa.base.translation import CONSOLE_LANGUAGES, console_language, korean_translator, translated_output
 from mcvqa.config import PRESETS, Config, ConfigError, McvqaError, Setting, load_config, parse_changes
+from mcvqa.data.locate import place_of_data
 
 
 def one_change_each(args: list[str]) -> list[str]:
@@ -82,6 +83,12 @@ class KoreanContext(HELP_CONTEXT):
     formatter_class = KoreanHelp
 
 
+def first_sentence(text: str) -> str:
+    """'Do this. Or that.' -> 'Do this.'"""
+    first, stop, _ = text.partition("\n\n")[0].partition(". ")
+    return first + stop.strip()
+
+
 class Commands(TyperGroup):
     """The commands; `--set` takes several changes, and `--lang` may stand behind the command."""
 
@@ -97,6 +104,11 @@ class Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, language_first(one_change_each(args)))
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands with the whole first sentence of their help, which would be cut otherwise."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, first_sentence(command.help or "")) for name, command in self.commands.items()])
+
 
 app = typer.Typer(
     name="mcvqa", cls=Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -111,7 +123,7 @@ Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Settings, for example NUM_EPOCHS=3 SEED=1.", metavar="NAME=VALUE ...")
 ]
 RunName = Annotated[str | None, typer.Argument(
-    metavar="[RUN]", help="A run that is there: its name, as `mcvqa experiments` shows it, or the path of experiments/<run>. "
+    metavar="RUN", help="A run that is there: its name, as `mcvqa experiments` shows it, or the path of experiments/<run>. "
     "Its settings come from its config.yaml."
 )]
 DataDir = Annotated[str | None, typer.Option("--data", help="Folder or .zip with train.csv, test.csv and photographs.")]
@@ -151,6 +163,13 @@ def _say(message: str) -> None:
 def _config(file: Path | None, preset: str | None, changes: list[str] | None, data: str | None) -> Config:
     values: dict[str, Any] = {"data_dir": data} if data else {}
     return _with_members(load_config(file, preset, values | parse_changes(changes or [])))
+
+
+def _config_and_data(file: Path | None, preset: str | None, changes: list[str] | None, data: str | None) -> Config:
+    """The settings, with data that are there: known before the slow imports."""
+    settings = _config(file, preset, changes, data)
+    place_of_data(settings.data_dir)
+    return settings
 
 
 def _with_members(settings: Config) -> Config:
@@ -207,7 +226,7 @@ def main(
              "Example: mcvqa run --data data --preset ensemble --set NUM_EPOCHS=3")
 def run(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _errors_explained():
-        settings = _config(config, preset, set_, data)
+        settings = _config_and_data(config, preset, set_, data)
         from mcvqa.run import steps
 
         steps.run(settings)
@@ -228,7 +247,7 @@ def demo(config: ConfigFile = None, preset: PresetName = "demo", set_: Changes =
              "Example: mcvqa check --data data --preset single")
 def check(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _errors_explained():
-        settings = _config(config, preset, set_, data)
+        settings = _config_and_data(config, preset, set_, data)
         from mcvqa.run.check import check_run
 
         if not check_run(settings):
@@ -239,7 +258,7 @@ def check(config: ConfigFile = None, preset: PresetName = None, set_: Changes = 
              "Example: mcvqa eda --data data")
 def eda(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _errors_explained():
-        settings = _config(config, preset, set_, data)
+        settings = _config_and_data(config, preset, set_, data)
         from mcvqa.run.single import explore_only
 
         print(explore_only(settings))
@@ -249,7 +268,7 @@ def eda(config: ConfigFile = None, preset: PresetName = None, set_: Changes = No
              "Example: mcvqa folds --data data --set n_folds=5")
 def folds(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _errors_explained():
-        settings = _config(config, preset, set_, data)
+        settings = _config_and_data(config, preset, set_, data)
         from mcvqa.run.single import split_only
 
         summary, file = split_only(settings)
@@ -262,7 +281,7 @@ def train(
     fold: Annotated[int | None, typer.Option(help="Only this fold, counted from 0.")] = None,
 ) -> None:
     with _errors_explained():
-        settings = _config(config, preset, set_, data)
+        settings = _config_and_data(config, preset, set_, data)
         from mcvqa.run.single import train_only
 
         train_only(settings, fold)
@@ -321,7 +340,7 @@ def audit(
              "side. One file, without a server.\n\nExample: mcvqa explore RUN OTHER_RUN --out explore.html")
 def explore(
     run: RunName = None,
-    other: Annotated[str | None, typer.Argument(metavar="[RUN2]", help="A run on the same data, to be shown beside it.")] = None,
+    other: Annotated[str | None, typer.Argument(metavar="RUN2", help="A run on the same data, to be shown beside it.")] = None,
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
     out: Annotated[Path | None, typer.Option(help="The page; experiments/<run>/explore.html by itself.")] = None,
 ) -> None:
@@ -420,7 +439,7 @@ def validate(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
 ) -> None:
     with _errors_explained():
-        settings = _config(config, preset, set_, data)
+        settings = _config_and_data(config, preset, set_, data)
         from mcvqa.run.project import open_project
         from mcvqa.run.submissions import validate_any
 
@@ -519,7 +538,7 @@ def search(
     show_space: Annotated[bool, typer.Option("--show-space", help="Only print what is searched, as --space takes it.")] = False,
 ) -> None:
     with _errors_explained():
-        settings = _config(config, preset, set_, data)
+        settings = _config_and_data(config, preset, set_, data)
         from mcvqa.search.space import default_space, read_space, set_by_hand, space_as_yaml
 
         if show_space:

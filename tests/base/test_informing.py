@@ -7,7 +7,7 @@ import sys
 import pytest
 from tqdm import tqdm
 
-from mcvqa.base.informing import PrintableStream, counted, one_line, printable, printable_output
+from mcvqa.base.informing import BarsInFile, PrintableStream, counted, one_line, printable, printable_output
 
 
 @pytest.mark.parametrize(("text", "shown"), [
@@ -43,13 +43,44 @@ def test_every_character_can_be_printed_in_any_encoding(encoding):
     assert ("한글 ±" if encoding != "ascii" else "?? ?") in said and "\\udcb0 \\x1b[1m" in said
 
 
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def test_progress_bars_move_the_cursor_and_their_texts_do_not():
-    bars, lines = io.StringIO(), io.StringIO()
+    bars, lines = Terminal(), io.StringIO()
     with contextlib.redirect_stderr(bars), contextlib.redirect_stdout(lines), printable_output():
         for _ in tqdm(range(2), desc="a\x1b[2Jb"):
             tqdm.write("line \x1b[2J\rready")
     assert "\r" in bars.getvalue() and "a\\x1b[2Jb" in bars.getvalue() and "\x1b[2J" not in bars.getvalue()
     assert lines.getvalue() == 2 * "line \\x1b[2J\\rready\n"
+
+
+def test_a_file_gets_the_end_of_each_bar():
+    """Nested bars, a bar that is removed at its end and lines between them."""
+    with contextlib.redirect_stderr(io.StringIO()) as file, printable_output():
+        for number in tqdm(range(2), desc="outer", mininterval=0):
+            for _ in tqdm(range(50), desc=f"inner {number}", mininterval=0):
+                pass
+        for _ in tqdm(range(3), desc="gone", leave=False, mininterval=0):
+            pass
+        print("a line", file=sys.stderr)
+    lines = file.getvalue().split("\n")
+    assert [line.partition("|")[0] for line in lines] == ["inner 0: 100%", "inner 1: 100%", "outer: 100%", "a line", ""]
+    assert "\r" not in file.getvalue() and "50/50" in lines[0]
+
+
+def test_a_file_gets_a_line_of_a_long_bar_now_and_then(monkeypatch):
+    seconds = iter(range(0, 1000, 25))
+    monkeypatch.setattr("mcvqa.base.informing.time.monotonic", lambda: next(seconds))
+    file = io.StringIO()
+    stream = BarsInFile(file)
+    for percent in range(0, 60, 10):
+        stream.write(f"\rfold 0:  {percent}%|")
+    assert file.getvalue() == "fold 0:  20%|\nfold 0:  50%|\n"
 
 
 @pytest.mark.parametrize("library", ["bitsandbytes.backends.cpu.ops", "huggingface_hub.utils._http", "urllib3.connectionpool"])

@@ -101,6 +101,7 @@ def test_a_translation_has_all_values_of_its_template(english):
     ("What color is the car of the three rows", "What color is the car of the three rows"),
     ('{"answer": "b", "rows": 3}', '{"answer": "b", "rows": 3}'),
     ("빨강", "빨강"), ("", ""), ("\n", "\n"),
+    ("Example: mcvqa run --data data --set SEED=1", "예: mcvqa run --data data --set SEED=1"),
 ])
 def test_texts_and_the_texts_inside_them_are_translated(english, korean):
     assert TRANSLATOR.console(english) == korean

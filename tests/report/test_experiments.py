@@ -1,5 +1,6 @@
 """The index is made from real run folders, damaged ones among them."""
 import dataclasses
+import json
 
 import pytest
 
@@ -85,10 +86,19 @@ def test_writing_the_index_again_changes_nothing(experiments) -> None:
     assert update_index(experiments).read_text("utf-8") == first
 
 
-def test_the_terminal_lists_every_run_on_a_line(experiments) -> None:
+def test_the_terminal_lists_every_run_whole_within_its_width(experiments, metrics, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    many = {"model_id": "somebody/a-model", "user_prompt": "{question}\n{options}", "num_epochs": 3, "n_folds": 7, "seed": 5}
+    folder = experiments / "much changed"
+    record_experiment(folder, status="finished", seconds=90, metrics=metrics)
+    (folder / "config.yaml").write_text(json.dumps(many), encoding="utf-8")
     lines = list_experiments(experiments).splitlines()
-    assert [line.split("  ")[0] for line in lines] == ["run", "better", "a worse", "failed", "just started", "torn"]
-    assert "unfinished" in lines[4]
+    names = [line for line in lines if not line.startswith(" ")]
+    assert sorted(names) == ["a worse", "better", "failed", "just started", "much changed", "torn"]
+    about = lines[lines.index("much changed") + 1 :][:4]
+    assert max(map(len, about)) <= 60
+    assert "texts alone" in about[0] and "somebody/a-model; 1 min 30 s; " in about[1] and "seed=5" in " ".join(about[2:])
+    assert "  unfinished: no metrics.json yet" in lines
 
 
 def test_no_runs_is_no_error(tmp_path) -> None:

@@ -3,6 +3,7 @@ import contextlib
 import logging
 import re
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ for quiet in ("bitsandbytes.backends.cpu.ops", "huggingface_hub.utils._http", "u
 # C0 and C1 controls except tab and newline, characters that change the writing direction, undecodable bytes of file names
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 CURSOR_MOVES = re.compile("(\r|\x1b\\[A)")  # of progress bars
+BETWEEN_LINES = 60.0  # seconds between two lines of a progress bar where there is no terminal
 
 
 def counted(count: int, one: str, several: str = "") -> str:
@@ -59,12 +61,47 @@ class PrintableStream:
         return getattr(self.stream, name)
 
 
+class BarsInFile:
+    """A text stream to a file or pipe: of a progress bar it gets a line now and then and how it ended, not every refresh."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self.latest, self.written_at = stream, "", time.monotonic()
+        self.in_bar = False  # whether the cursor is where a bar has left it
+
+    def write(self, text: str) -> int:
+        if CURSOR_MOVES.match(text):
+            self.in_bar, self.latest = True, CURSOR_MOVES.split(text)[-1].rstrip()
+            if self.latest and time.monotonic() > self.written_at + BETWEEN_LINES:
+                self._write_latest()
+        elif text == "\n" and self.in_bar:  # the bar is closed, or one below it is refreshed
+            if "100%|" in self.latest:
+                self._write_latest()
+        else:
+            self.in_bar = False
+            self.stream.write(text)
+        return len(text)
+
+    def _write_latest(self) -> None:
+        self.stream.write(f"{self.latest}\n")
+        self.stream.flush()
+        self.latest, self.written_at = "", time.monotonic()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _is_file(stream: Any) -> bool:
+    """Whether a stream ends in a file or pipe: neither in a terminal nor in a notebook, which shows bars too."""
+    return not stream.isatty() and "ipykernel" not in sys.modules
+
+
 @contextlib.contextmanager
 def printable_output() -> Iterator[None]:
-    """Within the block, stdout and stderr are PrintableStreams."""
+    """Within the block, stdout and stderr are PrintableStreams, and progress bars leave few lines in a file."""
     before = sys.stdout, sys.stderr
     if not isinstance(sys.stdout, PrintableStream):
-        sys.stdout, sys.stderr = PrintableStream(before[0], bars=False), PrintableStream(before[1], bars=True)
+        bars = BarsInFile(sys.stderr) if _is_file(sys.stderr) else sys.stderr
+        sys.stdout, sys.stderr = PrintableStream(sys.stdout, bars=False), PrintableStream(bars, bars=True)
     try:
         yield
     finally:

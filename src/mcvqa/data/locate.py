@@ -25,6 +25,7 @@ from mcvqa.data.table import (
 )
 
 KAGGLE_INPUT = Path("/kaggle/input")
+HOW_TO_NAME = "--data FOLDER (in Python: data_dir)"  # the data; of an option, and of the setting
 SEARCH_DEPTH = 4  # /kaggle/input/datasets/<owner>/<name>/<folder>
 TABLE_NAMES = {
     "train": ("train",), "test": ("test",), "dev": ("dev", "validation", "valid", "val"),
@@ -76,14 +77,7 @@ def find_data(
     Raises:
         DataError: nothing found, several candidates, or an archive that cannot be trusted.
     """
-    folder = Path(data_dir)
-    if str(data_dir) == "auto" or (str(data_dir) == "data" and kaggle_input.is_dir() and not _holds_data(folder)):
-        folder = kaggle_input
-    if not folder.exists():
-        raise DataError(
-            f"There is no {folder.absolute()}. Expected: a folder (or .zip) with train.csv, test.csv and photographs. "
-            "Name it with --set data_dir=FOLDER."
-        )
+    folder = place_of_data(data_dir, kaggle_input)
     if folder.is_file():
         if _is_table(folder.name.lower()):
             return _files_in(_above_splits(folder.parent))
@@ -98,6 +92,23 @@ def find_data(
     if len(roots) != 1:
         raise _not_one_folder(folder, folders)
     return _files_in(roots[0])
+
+
+def place_of_data(data_dir: str | Path, kaggle_input: Path = KAGGLE_INPUT) -> Path:
+    """The folder or file that `data_dir` means; see `find_data`.
+
+    Raises:
+        DataError: it does not exist.
+    """
+    folder = Path(data_dir)
+    if str(data_dir) == "auto" or (str(data_dir) == "data" and kaggle_input.is_dir() and not _holds_data(folder)):
+        folder = kaggle_input
+    if not folder.exists():
+        raise DataError(
+            f"There is no {folder.absolute()}. Expected: a folder (or .zip) with train.csv, test.csv and photographs. "
+            f"Name it with {HOW_TO_NAME}."
+        )
+    return folder
 
 
 def _holds_data(folder: Path) -> bool:
@@ -249,7 +260,7 @@ def _only_archive(top: Path, skipped: Collection[Path]) -> Path | None:
         names = "".join(f"\n  {archive}" for archive in archives)
         raise DataError(
             f"{top} holds several archives and no train.csv:{names}\nName the one that holds all tables with "
-            "--set data_dir=FILE, or unpack those with train.csv and test.csv there."
+            "--data FILE (in Python: data_dir), or unpack those with train.csv and test.csv there."
         )
     return archives[0] if archives else None
 
@@ -257,7 +268,7 @@ def _only_archive(top: Path, skipped: Collection[Path]) -> Path | None:
 def _not_one_folder(top: Path, folders: list[Path]) -> DataError:
     if folders:
         names = "".join(f"\n  {folder}" for folder in folders)
-        return DataError(f"Several folders in {top} hold data:{names}\nName one with --set data_dir=FOLDER.")
+        return DataError(f"Several folders in {top} hold data:{names}\nName one with {HOW_TO_NAME}.")
     missing = f"There is no train.csv or test.csv in {top}, nor in the folders or a .zip in it"
     near = [name for folder in (top, *_folders_in(top)) for name in _near_misses(folder)]
     if near:
@@ -265,7 +276,7 @@ def _not_one_folder(top: Path, folders: list[Path]) -> DataError:
     if packed := " ".join(filter(None, map(packed_beside, (top, *_folders_in(top))))):
         return DataError(f"{missing}. {packed}")
     seen = ", ".join(entry.name for entry in _listing(top)[:10]) or "nothing"
-    return DataError(f"{missing} (it holds: {seen}). Name the right folder with --set data_dir=FOLDER.")
+    return DataError(f"{missing} (it holds: {seen}). Name the right folder with {HOW_TO_NAME}.")
 
 
 # %% archives: everything is checked before the first byte is written

@@ -1,5 +1,7 @@
 """Experiments: an index of all runs, best first, including failed ones: a negative result is a result."""
 import datetime
+import shutil
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,15 +161,19 @@ def _index_table(experiments: list[Experiment]) -> str:
 
 
 def list_experiments(experiments_dir: str | Path) -> str:
-    """Format the index for a terminal, one line per run."""
+    """Format the index for a terminal: a paragraph for each run, its name at the beginning of a line."""
     experiments = read_experiments(experiments_dir)
     if not experiments:
         return f"There are no runs in {experiments_dir}."
-    rows: list[tuple[str, ...]] = [("run", "accuracy", "blind", "model", "settings", "time", "date")]
-    rows += [(e.run, e.result, *_table_cells(e)) for e in experiments]
-    widths = [min(48, max(map(len, column))) for column in zip(*rows, strict=True)]
-    clipped = ([c if len(c) <= 48 else c[:47] + "…" for c in row] for row in rows)
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in clipped)
+    width = max(40, shutil.get_terminal_size().columns)
+    return "\n".join(line for e in experiments for line in [e.run, *_indented(e, width)])
+
+
+def _indented(e: Experiment, width: int) -> list[str]:
+    blind, model, settings, took, date = _table_cells(e)
+    texts = (f"{e.result}; texts alone {blind}" if e.blind else e.result, f"{model or '–'}; {took}; {date}", settings)
+    return [line for text in texts if text for line in textwrap.wrap(
+        text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)]
 
 
 def _table_cells(e: Experiment) -> tuple[str, ...]:
