@@ -87,7 +87,7 @@ def test_help_fits_a_narrow_terminal_and_cuts_no_sentence(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     said = [typed("--help"), *(typed(name, "--help") for name in COMMANDS)]
     assert max(len(line) for text in said for line in text.splitlines()) <= 80
-    assert "..." not in said[0] and "no\n               download, no GPU." in said[0] and "[[" not in "".join(said)
+    assert "..." not in said[0].replace("[ARGS]...", "") and "no\n               download, no GPU." in said[0] and "[[" not in "".join(said)
 
 
 def test_every_command_that_reads_settings_takes_config_and_changes():
@@ -308,7 +308,7 @@ def test_single_steps_find_their_results(trained):
     assert "members: r" in typed("ensemble", *settings, "--set", "ensemble=vote")
     assert "report.html" in typed("report", *settings)
     assert "validation rows" in typed("folds", *settings)
-    assert typed("experiments").splitlines()[1].startswith("r ")
+    assert "r" in typed("experiments").splitlines()
 
 
 def test_eda_shows_the_summary_and_where_the_figures_are(trained, desk):

@@ -10,7 +10,15 @@ import pytest
 
 from mcvqa.base.informing import printable_output
 from mcvqa.base.korean import KOREAN
-from mcvqa.base.translation import TranslatedStream, Translator, console_language, filled, particle, translated_output
+from mcvqa.base.translation import (
+    TranslatedStream,
+    Translator,
+    console_language,
+    filled,
+    korean_translator,
+    particle,
+    translated_output,
+)
 from tests.test_structure import MODULES, PACKAGE, module_name
 
 TRANSLATOR = Translator(KOREAN)
@@ -101,10 +109,14 @@ def test_a_translation_has_all_values_of_its_template(english):
     ("What color is the car of the three rows", "What color is the car of the three rows"),
     ('{"answer": "b", "rows": 3}', '{"answer": "b", "rows": 3}'),
     ("빨강", "빨강"), ("", ""), ("\n", "\n"),
-    ("Example: mcvqa run --data data --set SEED=1", "예: mcvqa run --data data --set SEED=1"),
 ])
 def test_texts_and_the_texts_inside_them_are_translated(english, korean):
     assert TRANSLATOR.console(english) == korean
+
+
+def test_commands_to_type_stay_as_they_are():
+    said = korean_translator().console("Example: mcvqa run --data data --set SEED=1")
+    assert said == "예: mcvqa run --data data --set SEED=1"
 
 
 def test_a_message_of_several_lines_is_one():

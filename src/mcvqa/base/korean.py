@@ -267,8 +267,9 @@ KOREAN = {
         "무엇에 답할지 알려 주세요: --image, --question, --choices(보기마다 한 번씩)를 주거나 --data를 주세요.",
     "{} works in one process: start it without a launcher.": "{}은 프로세스 하나로 실행합니다. 런처 없이 시작하세요.",
     # %% data that cannot be used
+    "--data FOLDER (in Python: data_dir)": "--data 폴더(파이썬에서는 data_dir)",
     "There is no {}. Expected: a folder (or .zip) with train.csv, test.csv and photographs. Name it with {}.":
-        "{}이 없습니다. train.csv, test.csv, 사진이 든 폴더나 .zip이어야 합니다. --data 폴더(파이썬에서는 data_dir)로 알려 주세요.",
+        "{}이 없습니다. train.csv, test.csv, 사진이 든 폴더나 .zip이어야 합니다. {}로 알려 주세요.",
     "There is no train.csv or test.csv in {}, nor in the folders or a .zip in it{}":
         "{}과 그 안의 폴더나 .zip에 train.csv도 test.csv도 없습니다{}",
     "{} holds several archives and no train.csv:{}\nName the one that holds all tables with --data FILE (in Python: data_dir), or unpack those "
