@@ -78,22 +78,25 @@ RULES = (
     Rule("animals", rf"^(?!.*(인형|조각상|동상|캐릭터)).*({ANIMAL_WORDS})"),
 )
 
+# Come after negation and before what follows in RULES, but not for folds and hints, which stay as they were.
+LATER_RULES = (Rule("ocr", r"문자|읽으면|^read\b|\bread aloud\b"),)
+
 
 # %% which rule fits
 def question_kind(question: Question) -> str:
     """One of KINDS, by the first of RULES that fits the question and its choices."""
-    return _kind_among(KINDS, question)
+    return _kind_among(KINDS, question, (*RULES[:2], *LATER_RULES, *RULES[2:]))
 
 
 def basic_kind(question: Question) -> str:
     """One of BASIC_KINDS: as `question_kind`, without the rules of the other kinds."""
-    return _kind_among(BASIC_KINDS, question)
+    return _kind_among(BASIC_KINDS, question, RULES)
 
 
-def _kind_among(kinds: tuple[str, ...], question: Question) -> str:
+def _kind_among(kinds: tuple[str, ...], question: Question, rules: tuple[Rule, ...]) -> str:
     text = question.text.lower()
     choices = [choice.strip().lower() for choice in question.choices]
-    for rule in RULES:
+    for rule in rules:
         if rule.kind in kinds and re.search(rule.question, text) and (
             not rule.choices or all(re.fullmatch(rule.choices, choice) for choice in choices)
         ):
