@@ -26,6 +26,8 @@ def kind(text: str, *choices: str) -> str:
         ("이 신발의 가격은 얼마인가요?", "ocr"),
         ("간판에 적힌 가게 이름은 무엇인가요?", "ocr"),
         ("What brand is the laptop?", "ocr"),
+        ("회색 도형 위에 칠해진 문자를 읽으면 어느 것인가요?", "ocr"),
+        ("Read aloud what was painted onto the ring.", "ocr"),
         ("사진에 보이는 창문 색깔은 무엇인가요?", "color"),
         ("What is the COLOR of the car?", "color"),
         ("이 사진은 어디에서 찍은 것일까요?", "location"),
@@ -103,3 +105,9 @@ def test_the_table_is_whole():
 )
 def test_folds_and_hints_keep_to_the_basic_kinds(text, expected):
     assert basic_kind(asked(text)) == expected and kind(text) not in BASIC_KINDS
+
+
+def test_what_is_read_aloud_is_no_count_in_a_report_and_folds_stay_as_they_were():
+    read = asked("회색 도형 위에 칠해진 문자를 읽으면 어느 것인가요?", "5", "2", "3", "0")
+    assert (question_kind(read), basic_kind(read)) == ("ocr", "counting")
+    assert kind("책을 읽고 있는 사람은 몇 명인가요?", "1", "2") == "counting" and kind("What is the man reading?") == "general"

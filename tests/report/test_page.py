@@ -16,6 +16,7 @@ from mcvqa.base.informing import printable
 from mcvqa.base.uncertainty import Accuracy, Gain
 from mcvqa.config import Config
 from mcvqa.data.questions import Question
+from mcvqa.report.advice import Advice
 from mcvqa.report.content import (
     DataFindings,
     LookAlike,
@@ -185,7 +186,7 @@ def test_figures_of_the_report_reach_the_reader(metrics, tmp_path) -> None:
     for text in (markdown.read_text("utf-8"), page.read_text("utf-8")):
         shown = Page(rendered_markdown(text)).text if text.startswith("#") else Page(text).text
         accuracy = metrics.overall.accuracy
-        assert f"{accuracy.value:.3f} ± {accuracy.standard_error:.3f}" in shown
+        assert f"{100 * accuracy.value:.1f} ± {100 * accuracy.standard_error:.1f}" in shown
         for group in (*metrics.by_fold, *metrics.by_kind, *metrics.by_choices):
             assert group.name in shown
         assert f"{metrics.after.ece:.3f}" in shown
@@ -201,7 +202,7 @@ def test_accuracy_by_source_and_the_source_that_validates_are_in_both_reports(me
     content = dataclasses.replace(report_input(two, tmp_path), config={"validate_on": "dev"})
     markdown, page = (file.read_text("utf-8") for file in write_report(tmp_path, content))
     for text in (Page(rendered_markdown(markdown)).text, Page(page).text):
-        assert "from train" in text and "0.717 ±" in text and "from dev" in text and "0.433 ±" in text
+        assert "from train" in text and "71.7 ±" in text and "from dev" in text and "43.3 ±" in text
         assert "Only rows of the source dev are used for validation" in text
 
 
@@ -342,3 +343,11 @@ def test_rows_that_share_photographs_are_stated(make_run) -> None:
 )
 def test_durations_are_spelled(seconds, text) -> None:
     assert spell_duration(seconds) == text
+
+
+def test_code_in_advice_is_code_in_both_reports_and_both_say_what_they_are(metrics, tmp_path) -> None:
+    advice = Advice("Set `a_b=1` *now*: ` and <b>", "`a_b=1`을 쓰세요")
+    markdown, page = (file.read_text("utf-8") for file in write_report(
+        tmp_path, dataclasses.replace(report_input(metrics, tmp_path), advice=(advice,))))
+    assert "\n- Set `a_b=1` \\*now\\*: \\` and &lt;b&gt;\n" in markdown and markdown.splitlines()[0].endswith(": report of a run")
+    assert "<code>a_b=1</code>" in page and "실행 보고서" in page and "report of a run" in page

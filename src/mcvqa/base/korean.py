@@ -266,6 +266,10 @@ KOREAN = {
     "Say what to answer: --image, --question and --choices (once for each choice), or else --data.":
         "무엇에 답할지 알려 주세요: --image, --question, --choices(보기마다 한 번씩)를 주거나 --data를 주세요.",
     "{} works in one process: start it without a launcher.": "{}은 프로세스 하나로 실행합니다. 런처 없이 시작하세요.",
+    "a second model for the ensemble, {}: steps 5 to 8 once more, for one fold at {} pixels":
+        "앙상블에 넣을 두 번째 모델 {}: 5~8단계를 폴드 하나, {} 픽셀로 다시 합니다",
+    "what each technique brings on the test rows; accuracies in the report are out of fold, on training rows":
+        "테스트 행에서 잰 기법별 향상 폭(보고서의 정확도는 학습 행의 OOF 정확도입니다)",
     # %% data that cannot be used
     "--data FOLDER (in Python: data_dir)": "--data 폴더(파이썬에서는 data_dir)",
     "There is no {}. Expected: a folder (or .zip) with train.csv, test.csv and photographs. Name it with {}.":

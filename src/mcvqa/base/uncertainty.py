@@ -30,6 +30,12 @@ def spell_points(share: float) -> str:
     return f"{100 * share:.{decimals_for(100 * share, 1)}f}"
 
 
+def spell_error_in_percent(value: float, error: float) -> str:
+    """'93.0 ± 2.6', with more decimals if the error would print as zero."""
+    decimals = decimals_for(100 * error, 1)
+    return f"{100 * value:.{decimals}f} ± {100 * error:.{decimals}f}"
+
+
 def spell_interval(low: float, high: float, between: str = " to ", decimals: int = 3, sign: str = "") -> str:
     """'0.863 to 0.966', with more decimals if both ends would print alike.
 

@@ -71,6 +71,7 @@ def explore(
     """
     out_dir = Path(out_dir)
     rows = _row_table(train, test, prior, groups)
+    blind = _blind_accuracy(rows) if prior.accuracy.n else prior.accuracy
     questions = [("train", q) for q in train] + [("test", q) for q in test]
     shared = _shared_values(questions, images or {}, groups or {})
     tables = {
@@ -98,14 +99,14 @@ def explore(
         "letters": lambda: _draw_letters(tables["letters"], rows),
         "lengths": lambda: _draw_lengths(rows, train),
         "options": lambda: _draw_options(tables["options"]),
-        "blind": lambda: _draw_blind(tables["kinds"], tables.get("sources"), prior.accuracy),
+        "blind": lambda: _draw_blind(tables["kinds"], tables.get("sources"), blind),
         "images": lambda: _draw_images(images or {}),
     }
     figures = draw_each(to_draw, out_dir)
     lines = [*_text_lines(train, test, problems, tables), *(f"Files       {note}" for note in notes)]
     lines += [line for agreement in agreements for line in agreement.lines()]
     lines += _image_lines(images, tables["duplicates"])
-    lines += ["", *_blind_lines(tables["kinds"], tables.get("sources"), prior), "", f"Figures and tables: {out_dir}"]
+    lines += ["", *_blind_lines(tables["kinds"], tables.get("sources"), blind, prior.note), "", f"Figures and tables: {out_dir}"]
     return Exploration(out_dir, tuple(figures.values()), tables, tuple(lines))
 
 
@@ -133,6 +134,12 @@ def _row_table(
     })  # fmt: skip
 
 
+def _blind_accuracy(rows: "pd.DataFrame") -> Accuracy:
+    """Measure the prior on the answered ones of these rows; it may have learned from more than a sample holds."""
+    answered = rows[rows.answer != ""]
+    return accuracy_of_right((answered.blind_guess == answered.answer).to_numpy(), answered.image_group.to_numpy())
+
+
 def _blind_table(rows: "pd.DataFrame", column: str, names: Sequence[str]) -> "pd.DataFrame":
     """Per kind of question, or per source: rows of both splits, blind accuracy with its 95 % interval, and chance."""
     import pandas as pd
@@ -140,8 +147,7 @@ def _blind_table(rows: "pd.DataFrame", column: str, names: Sequence[str]) -> "pd
     lines = []
     for name in names:
         part = rows[rows[column] == name]
-        answered = part[part.answer != ""]
-        blind = accuracy_of_right((answered.blind_guess == answered.answer).to_numpy(), answered.image_group.to_numpy())
+        answered, blind = part[part.answer != ""], _blind_accuracy(part)
         lines.append({
             column: name,
             "train": int((part.split == "train").sum()),
@@ -514,19 +520,23 @@ def _image_lines(images: dict[str, ImageRecord] | None, duplicates: "pd.DataFram
     return lines
 
 
-def _blind_lines(kinds: "pd.DataFrame", sources: "pd.DataFrame | None", prior: Prior) -> list[str]:
-    """Blind accuracy by kind of question, of all rows, and by source where there are several."""
+def _blind_lines(kinds: "pd.DataFrame", sources: "pd.DataFrame | None", accuracy: Accuracy, note: str) -> list[str]:
+    """Blind accuracy by kind of question, of all rows, and by source where there are several.
+
+    Args:
+        accuracy: of all rows; n=0: not measured, which `note` explains.
+    """
     def line(name: str, part: Any) -> str:
-        measured = part.answered and prior.accuracy.n
+        measured = part.answered and accuracy.n
         figure = f"{spell_error(part.blind_accuracy, part.standard_error)} ({part.chance:.3f})" if measured else "-"
         return f"{name:<12}{part.train:>7,}{part.test:>7,}   {figure}"
 
     lines = [f"{'kind':<12}{'train':>7}{'test':>7}   blind accuracy (chance)"]
     lines += [line(kind.kind, kind) for _, kind in kinds[(kinds.train > 0) | (kinds.test > 0)].iterrows()]
-    lines.append(f"{'all':<12}{kinds.train.sum():>7,}{kinds.test.sum():>7,}   {prior.note or prior.accuracy}")
+    lines.append(f"{'all':<12}{kinds.train.sum():>7,}{kinds.test.sum():>7,}   {note or accuracy}")
     if sources is not None:
         lines += [line(f"from {one.source}", one) for _, one in sources.iterrows()]
-        if prior.accuracy.n and sources.low.max() > sources.high.min():
+        if accuracy.n and sources.low.max() > sources.high.min():
             lines.append("Texts alone answer significantly more rows of one source than of another; test rows may be like either "
                          "(validate_on=SOURCE).")
     return lines

@@ -79,31 +79,31 @@ RULES = (
     Rule("animals", rf"^(?!.*(인형|조각상|동상|캐릭터)).*({ANIMAL_WORDS})"),
 )
 
+# Come after negation and before what follows in RULES, but not for folds and hints, which stay as they were.
+LATER_RULES = (Rule("ocr", r"문자|읽으면|^read\b|\bread aloud\b"),)
+ALL_RULES = (*RULES[:2], *LATER_RULES, *RULES[2:])
+
 
 # %% which rule fits
 def question_kind(question: Question) -> str:
     """One of KINDS, by the first of RULES that fits the question and its choices."""
-    return _kind_among(KINDS, question)
+    return next(_fitting_kinds(question, ALL_RULES), "general")
 
 
 def basic_kind(question: Question) -> str:
     """One of BASIC_KINDS: as `question_kind`, without the rules of the other kinds."""
-    return _kind_among(BASIC_KINDS, question)
-
-
-def _kind_among(kinds: tuple[str, ...], question: Question) -> str:
-    return next((kind for kind in _fitting_kinds(question) if kind in kinds), "general")
+    return next((kind for kind in _fitting_kinds(question, RULES) if kind in BASIC_KINDS), "general")
 
 
 def every_kind(question: Question) -> set[str]:
     """All of KINDS of which a rule fits: "Is STOP written there?" is both yesno and ocr. 'general' where none does."""
-    return set(_fitting_kinds(question)) or {"general"}
+    return set(_fitting_kinds(question, ALL_RULES)) or {"general"}
 
 
-def _fitting_kinds(question: Question) -> Iterator[str]:
+def _fitting_kinds(question: Question, rules: tuple[Rule, ...]) -> Iterator[str]:
     text = question.text.lower()
     choices = [choice.strip().lower() for choice in question.choices]
-    for rule in RULES:
+    for rule in rules:
         if re.search(rule.question, text) and (
             not rule.choices or all(re.fullmatch(rule.choices, choice) for choice in choices)
         ):

@@ -25,7 +25,6 @@ from mcvqa.data.table import (
 )
 
 KAGGLE_INPUT = Path("/kaggle/input")
-HOW_TO_NAME = "--data FOLDER (in Python: data_dir)"  # the data; of an option, and of the setting
 SEARCH_DEPTH = 4  # /kaggle/input/datasets/<owner>/<name>/<folder>
 TABLE_NAMES = {
     "train": ("train",), "test": ("test",), "dev": ("dev", "validation", "valid", "val"),
@@ -106,7 +105,7 @@ def place_of_data(data_dir: str | Path, kaggle_input: Path = KAGGLE_INPUT) -> Pa
     if not folder.exists():
         raise DataError(
             f"There is no {folder.absolute()}. Expected: a folder (or .zip) with train.csv, test.csv and photographs. "
-            f"Name it with {HOW_TO_NAME}."
+            "Name it with --data FOLDER (in Python: data_dir)."
         )
     return folder
 
@@ -268,7 +267,7 @@ def _only_archive(top: Path, skipped: Collection[Path]) -> Path | None:
 def _not_one_folder(top: Path, folders: list[Path]) -> DataError:
     if folders:
         names = "".join(f"\n  {folder}" for folder in folders)
-        return DataError(f"Several folders in {top} hold data:{names}\nName one with {HOW_TO_NAME}.")
+        return DataError(f"Several folders in {top} hold data:{names}\nName one with --data FOLDER (in Python: data_dir).")
     missing = f"There is no train.csv or test.csv in {top}, nor in the folders or a .zip in it"
     near = [name for folder in (top, *_folders_in(top)) for name in _near_misses(folder)]
     if near:
@@ -276,7 +275,7 @@ def _not_one_folder(top: Path, folders: list[Path]) -> DataError:
     if packed := " ".join(filter(None, map(packed_beside, (top, *_folders_in(top))))):
         return DataError(f"{missing}. {packed}")
     seen = ", ".join(entry.name for entry in _listing(top)[:10]) or "nothing"
-    return DataError(f"{missing} (it holds: {seen}). Name the right folder with {HOW_TO_NAME}.")
+    return DataError(f"{missing} (it holds: {seen}). Name the right folder with --data FOLDER (in Python: data_dir).")
 
 
 # %% archives: everything is checked before the first byte is written

@@ -7,7 +7,7 @@ from typing import Any
 
 from mcvqa.base.budget import spell_duration
 from mcvqa.base.informing import counted
-from mcvqa.base.uncertainty import SIGNIFICANT, Accuracy, Gain, spell_error, spell_interval, spell_p_value, spell_points
+from mcvqa.base.uncertainty import SIGNIFICANT, Accuracy, Gain, spell_error_in_percent, spell_interval, spell_p_value, spell_points
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.report.advice import Advice
@@ -163,7 +163,8 @@ def _result_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
     submitted, metrics = content.submitted_accuracy, content.metrics
     if not content.submitted or submitted == metrics.overall.accuracy:
         return [_headline(metrics, say)]
-    accuracy = say("accuracy_is", accuracy=submitted) if submitted else say("not_known")
+    shown = f"{_accuracy_text(submitted, say)}%, n = {submitted.n:,}" if submitted else ""
+    accuracy = say("accuracy_is", accuracy=shown) if submitted else say("not_known")
     text = say("handed_in", source=content.submitted, run=content.submitted_run, accuracy=accuracy)
     return [ReportBlock("text", text), _headline(metrics, say)]
 
@@ -229,7 +230,7 @@ def _error_row(card: ErrorCard, say: ReportWord) -> tuple[str, ...]:
 # %% accuracy
 def _accuracy_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
     metrics = content.metrics
-    header = tuple(map(say, ("rows", "accuracy", "interval", "without_image", "guessing", "n")))
+    header = tuple(map(say, ("rows", "accuracy_in_percent", "interval", "without_image", "guessing", "n")))
     groups = [
         (say("all"), metrics.overall),
         *((say("source", name=_name_in(group, "from ")), group) for group in metrics.by_source),
@@ -253,8 +254,9 @@ def _name_in(group: GroupAccuracy, before: str) -> str:
 
 def _group_row(name: str, group: GroupAccuracy, say: ReportWord) -> tuple[str, ...]:
     accuracy = group.accuracy
-    blind = f"{group.blind.value:.3f}" if group.blind else "–"
-    return (name, _accuracy_text(accuracy, say), _interval_text(accuracy, say), blind, f"{group.chance:.3f}", f"{accuracy.n:,}")
+    blind = f"{100 * group.blind.value:.1f}" if group.blind else "–"
+    chance = f"{100 * group.chance:.1f}"
+    return (name, _accuracy_text(accuracy, say), _interval_text(accuracy, say), blind, chance, f"{accuracy.n:,}")
 
 
 def _gain_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
@@ -262,11 +264,11 @@ def _gain_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
     if not gains:
         return []
     rows = [
-        (name, f"{g.value:+.3f}", spell_interval(g.low, g.high, say("to"), sign="+"), spell_p_value(g.p_value),
-         say(gain_verdict(g)))
+        (name, f"{100 * g.value:+.1f}", spell_interval(100 * g.low, 100 * g.high, say("to"), 1, "+"),
+         spell_p_value(g.p_value), say(gain_verdict(g)))
         for name, g in gains.items()
     ]
-    header = tuple(map(say, ("technique", "gain", "interval", "p_value", "verdict")))
+    header = tuple(map(say, ("technique", "gain_in_points", "interval", "p_value", "verdict")))
     return [
         ReportBlock("text", say("tested")),
         *_figure_block(content.figures, "gains", say("gains_figure")),
@@ -286,7 +288,7 @@ def _ensemble_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]
         (say("used", name=name) if name == content.method else name, _accuracy_text(accuracy, say), _interval_text(accuracy, say))
         for name, accuracy in sorted(content.methods.items(), key=lambda item: -item[1].value)
     ]
-    header = (say("method"), say("accuracy"), say("interval"))
+    header = (say("method"), say("accuracy_in_percent"), say("interval"))
     return [ReportBlock("text", content.method_reason), _table_block(header, rows, numeric=True)]
 
 
@@ -307,12 +309,13 @@ def _letter_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
     letters = content.metrics.letters
     verdict = say("beyond_chance" if letters.p_value < SIGNIFICANT else "by_chance")
     shares = zip(LETTERS, letters.overall.predicted, letters.overall.truth, strict=False)
-    rows = [(letter, f"{predicted:.3f}", f"{true:.3f}", f"{predicted - true:+.3f}") for letter, predicted, true in shares]
+    rows = [(letter, *(f"{100 * share:.1f}" for share in (predicted, true)), f"{100 * (predicted - true):+.1f}")
+            for letter, predicted, true in shares]
     summary = say("letter_distance", distance=letters.overall.distance, p=spell_p_value(letters.p_value), verdict=verdict)
     return [
         ReportBlock("text", summary),
         *_figure_block(content.figures, "letters", say("letters_figure")),
-        _table_block(tuple(map(say, ("letter", "predicted", "true", "difference"))), rows, numeric=True),
+        _table_block(tuple(map(say, ("letter", "predicted_share", "true_share", "difference"))), rows, numeric=True),
     ]
 
 
@@ -428,8 +431,9 @@ def _error_in_percent(accuracy: Accuracy) -> str:
 
 
 def _accuracy_text(accuracy: Accuracy, say: ReportWord) -> str:
-    return say("not_measured") if accuracy.not_measured else spell_error(accuracy.value, accuracy.standard_error)
+    return say("not_measured") if accuracy.not_measured else spell_error_in_percent(accuracy.value, accuracy.standard_error)
 
 
 def _interval_text(accuracy: Accuracy, say: ReportWord) -> str:
-    return "–" if accuracy.not_measured else spell_interval(*accuracy.interval, say("to"))
+    low, high = accuracy.interval
+    return "–" if accuracy.not_measured else spell_interval(100 * low, 100 * high, say("to"), 1)

@@ -17,6 +17,7 @@ VARIANT_STYLES: dict[str, dict[str, Any]] = {
     "ema": dict(marker="o", linestyle="-", linewidth=1.3, markersize=5),
     "swa": dict(marker="^", linestyle="--", linewidth=1.3, markersize=7, markerfacecolor="white"),
 }
+IN_PERCENT = "{x:.0%}"
 VARIANT_SHIFTS = {"raw": -0.025, "ema": 0.0, "swa": 0.025}  # in epochs, so that equal accuracies do not overlap
 
 
@@ -119,6 +120,7 @@ def draw_groups(metrics: Metrics) -> Any:
     handles += axes.plot(chances, y, "|", color=QUIET_COLOR, markersize=9, markeredgewidth=1.5, label="guessing")
     _name_rows(axes, y, [f"{in_figures(g.name)}  (n={g.accuracy.n:,})" for g in groups])
     axes.set(xlabel="accuracy, 95% interval", xlim=(0, 1.02))
+    axes.xaxis.set_major_formatter(IN_PERCENT)
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
@@ -216,6 +218,8 @@ def draw_reliability(before: Reliability, after: Reliability, temperature: float
         histogram.bar(middles, [b.accuracy.n for b in measured.bins], width=0.06, color=MODEL_COLOR)
         histogram.set(xlabel="confidence")
     panels[0][0].set_ylabel("accuracy")
+    for axis in (panels[0][0].yaxis, *(panel.xaxis for panel in panels[1])):
+        axis.set_major_formatter(IN_PERCENT)
     panels[1][0].set_ylabel("rows")
     return figure
 
@@ -234,6 +238,7 @@ def draw_letters(bias: LetterBias) -> Any:
     bars.set_xticks(x, letters)
     bars.set_title(f"all orders: distance {bias.overall.distance:.3f}, {spell_p_value(bias.p_value)}")
     bars.set_ylabel("share of the rows")
+    bars.yaxis.set_major_formatter(IN_PERCENT)
     bars.set_ylim(0, 1.2 * max(*bias.overall.predicted, *bias.overall.truth))
     bars.legend(ncols=2, loc="upper right")
     bars.grid(axis="x", visible=False)

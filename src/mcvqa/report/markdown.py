@@ -9,11 +9,16 @@ from urllib.parse import quote
 from mcvqa.base.informing import printable
 from mcvqa.report.content import ReportBlock, ReportSection
 from mcvqa.report.gallery import ErrorCard
+from mcvqa.report.words import report_word
 
 
 def markdown_text(text: Any) -> str:
     """Escape `text` as one line of Markdown, for a paragraph or a table cell."""
-    line = printable(re.sub(r"[\x09-\x0d\x20\x85\u2028\u2029]+", " ", str(text))).strip()
+    return _escaped(str(text)).strip()
+
+
+def _escaped(text: str) -> str:
+    line = printable(re.sub(r"[\x09-\x0d\x20\x85\u2028\u2029]+", " ", text))
     return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", html.escape(line, quote=False))
 
 
@@ -30,7 +35,7 @@ def _markdown_rows(header: Sequence[str], rows: Sequence[Sequence[str]], numeric
 
 def markdown_report(run: str, sections: Sequence[ReportSection], folder: Path) -> str:
     """Render REPORT.md; figures are linked relative to `folder`."""
-    parts = [f"# {markdown_text(run)}", "The same as one page, in Korean too, with figures inside: [report.html](report.html)."]
+    parts = [f"# {markdown_text(run)}: {report_word('en', 'report')}", "The same as one page, in Korean too, with figures inside: [report.html](report.html)."]
     for section in sections:
         parts += [f"## {markdown_text(section.title)}", *(_markdown_block(block, folder) for block in section.blocks)]
     return "\n\n".join(parts) + "\n"
@@ -40,7 +45,7 @@ def _markdown_block(block: ReportBlock, folder: Path) -> str:
     if block.kind in ("table", "tiles"):
         return markdown_table(block.header, block.rows, block.numeric)
     if block.kind == "list":
-        return "\n".join(f"- {markdown_text(text)}" for (text,) in block.rows)
+        return "\n".join(f"- {_with_code(text)}" for (text,) in block.rows)
     if block.kind == "figure":
         path = Path(block.path).resolve().relative_to(folder.resolve()).as_posix()
         return f"![{markdown_text(block.text)}]({quote(path)})"
@@ -60,6 +65,13 @@ def _markdown_block(block: ReportBlock, folder: Path) -> str:
 
 # %% photographs of errors
 ERRORS_FOLDER = "errors"
+
+
+def _with_code(text: str) -> str:
+    """Escape `text`, with what stands between two backticks as code."""
+    return "".join(
+        f"`{printable(' '.join(part.split()))}`" if number % 2 else _escaped(part)
+        for number, part in enumerate(re.split("`([^`]+)`", text)))
 
 
 def error_picture_name(number: int) -> str:

@@ -12,7 +12,7 @@ from mcvqa.base.files import write_text
 from mcvqa.report.content import ReportInput, ReportSection, report_sections
 from mcvqa.report.gallery import GALLERY_CSS, report_template
 from mcvqa.report.markdown import ERRORS_FOLDER, error_picture_name, markdown_report
-from mcvqa.report.words import REPORT_LANGUAGES
+from mcvqa.report.words import REPORT_LANGUAGES, report_word
 
 
 def write_report(folder: str | Path, content: ReportInput) -> tuple[Path, Path]:
@@ -48,7 +48,7 @@ PAGE_HEAD = """<head>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="color-scheme" content="light dark">
-<title>{{ name }}</title>
+<title>{{ name }} · mcvqa</title>
 <style>
 :root { --ink: #1d2329; --soft: #5c6670; --line: #dfe3e7; --paper: #ffffff; --panel: #f5f7f8; --accent: #0b6e99; }
 @media (prefers-color-scheme: dark) {
@@ -90,6 +90,7 @@ body { margin: 0 auto; padding: 2.2rem 1.25rem 4rem; max-width: 66rem; backgroun
   word-break: keep-all; overflow-wrap: break-word; }
 header { display: flex; flex-wrap: wrap; gap: .6rem 1.5rem; align-items: center; justify-content: space-between; }
 h1 { margin: 0; font-size: 1.9rem; line-height: 1.25; min-width: 0; overflow-wrap: anywhere; }
+h1 small { color: var(--soft); font-size: 1rem; font-weight: 400; }
 .languages { display: flex; flex: none; border: 1px solid var(--line); border-radius: 8px; overflow: hidden; font-size: .87rem; }
 .languages label { padding: .3rem .8rem; cursor: pointer; color: var(--soft); }
 #in-ko:checked ~ main label[for=in-ko], #in-en:checked ~ main label[for=in-en] { background: var(--accent); color: var(--paper); }
@@ -113,6 +114,13 @@ th { color: var(--soft); font-weight: 600; border-bottom-width: 2px; }
 figure { margin: 1.4rem 0; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; padding: .6rem; background: #fff;
   border-radius: 8px; }
+@media (max-width: 40rem) {  /* figures and tables of a phone can be moved sideways, so that their letters stay legible */
+  .drawn { overflow-x: auto; }
+  .drawn img { max-width: none; width: 40rem; }
+  th, td { padding: .3rem .4rem; }
+  table:not(.numeric) td:last-child { min-width: 6.5rem; }
+  table { font-size: .8rem; }
+}
 figcaption { margin-top: .4rem; color: var(--soft); font-size: .87rem; text-align: center; }
 .alike { display: flex; flex-wrap: wrap; gap: .8rem; }
 .alike > div { display: flex; gap: .3rem; padding: .5rem; background: var(--panel); border-radius: 8px; max-width: 100%;
@@ -141,7 +149,7 @@ code { padding: .1rem .3rem; border-radius: 4px; background: var(--panel); font-
 <input class="switch" type="radio" name="language" id="in-{{ language }}"{% if language == opening %} checked{% endif %}>
 {% endfor %}
 <main>
-<header><h1>{{ name }}</h1>
+<header><h1>{{ name }} <small>{{ both(subtitle) }}</small></h1>
 <div class="languages">{% for language, name in REPORT_LANGUAGES.items() %}
 <label for="in-{{ language }}" lang="{{ language }}">{{ name }}</label>{% endfor %}</div></header>
 <nav>{% for section in sections %}<a href="#{{ section.name }}">{{ both(section.title) }}</a>{% endfor %}</nav>
@@ -152,7 +160,7 @@ code { padding: .1rem .3rem; border-radius: 4px; background: var(--panel); font-
 {% if first.kind == "gallery" %}
 {{ gallery(first.cards) }}
 {% elif first.kind == "figure" %}
-<figure><img src="{{ inlined(first.path) }}" alt="{{ first.text }}"><figcaption>{{ both(texts_of(block)) }}</figcaption></figure>
+<figure><div class="drawn"><img src="{{ inlined(first.path) }}" alt="{{ first.text }}"></div><figcaption>{{ both(texts_of(block)) }}</figcaption></figure>
 {% elif first.kind == "photographs" %}
 <p>{{ both(texts_of(block)) }}</p>
 <div class="alike">{% for group in first.groups %}<div>{% for picture, caption in group %}
@@ -185,6 +193,7 @@ def html_report(run: str, sections: Mapping[str, Sequence[ReportSection]], openi
     template = report_template(PAGE_TEMPLATE, languages)
     return template.render(
         name=run, sections=_side_by_side(sections), opening=opening, inlined=_inlined_png, gallery_css=GALLERY_CSS,
+        subtitle={language: report_word(language, "report") for language in sections},
         texts_of=lambda block: {language: one.text for language, one in block.items()},
     ).lstrip()
 

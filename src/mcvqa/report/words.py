@@ -6,6 +6,7 @@ REPORT_LANGUAGES = {"ko": "한국어", "en": "English"}
 REPORT_WORDS = {
     "language": ("ko", "en"), "duration": ("{korean}", "{english}"), "to": (" ~ ", " to "),
     # sections
+    "report": ("실행 보고서", "report of a run"),
     "result": ("결과", "Result"), "errors": ("틀린 문제", "Errors"), "advice": ("다음에 할 일", "What to try next"),
     "accuracies": ("정확도", "Accuracy"),
     "gains": ("기법별 향상 폭", "What each technique brings"),
@@ -41,7 +42,7 @@ REPORT_WORDS = {
     "more_choices": ("그 밖의 보기 {n}개", "{n} more choices"),
     "wrong_answers": ("오답 수", "wrong answers"), "what_to_do": ("할 일", "what to do"),
     # accuracy
-    "rows": ("행", "rows"), "accuracy": ("정확도", "accuracy"), "guessing": ("찍을 때", "guessing"), "n": ("행 수", "n"),
+    "rows": ("행", "rows"), "accuracy_in_percent": ("정확도 (%)", "accuracy, %"), "guessing": ("찍을 때", "guessing"), "n": ("행 수", "n"),
     "all": ("전체", "all"), "fold": ("폴드 {name}", "fold {name}"), "source": ("{name} 파일", "from {name}"),
     "n_choices": ("보기 {name}개", "{name} choices"), "own_metric": ("직접 정의한 지표", "own metric"),
     "counting": ("개수", "counting"), "color": ("색", "color"), "ocr": ("글자", "ocr"), "yesno": ("예/아니요", "yesno"),
@@ -61,7 +62,7 @@ REPORT_WORDS = {
     ),
     "gains_figure": ("기법별 향상 폭과 95% 구간", "Gain of each technique with its 95% interval"),
     "technique": ("기법", "technique"),
-    "gain": ("향상 폭", "gain"),
+    "gain_in_points": ("향상 폭 (점)", "gain, points"),
     "p_value": ("p값", "p-value"),
     "verdict": ("판정", "verdict"),
     "helps": ("도움 됨", "helps"), "hurts": ("나빠짐", "hurts"), "not significant": ("유의하지 않음", "not significant"),
@@ -84,7 +85,8 @@ REPORT_WORDS = {
         "글자별 비율: 모델의 답과 정답(보여 준 순서 기준)",
         "Share of each letter among predictions and answers, as shown to the model",
     ),
-    "letter": ("글자", "letter"), "difference": ("차이", "difference"),
+    "letter": ("글자", "letter"), "predicted_share": ("모델의 답 (%)", "predicted, %"), "true_share": ("정답 (%)", "true, %"),
+    "difference": ("차이", "difference"),
     # training and data
     "curves_figure": ("폴드별 손실, 학습률, 검증 정확도", "Loss, learning rate and validation accuracy of each fold"),
     "shared": ("겹치는 것", "shared"), "groups": ("묶음", "groups"), "members": ("해당 행·사진", "rows or photographs"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import chdtri, stdtrit
 
-from mcvqa.base.uncertainty import spell_error, spell_interval
+from mcvqa.base.uncertainty import spell_error_in_percent, spell_interval
 from mcvqa.ensemble.blend import Blend, Member
 from mcvqa.report.content import ReportBlock
 from mcvqa.run.averages import recorded_average
@@ -33,8 +33,9 @@ def beside_folds(project: Project, blend: Blend, own: Member) -> dict[str, list[
         error = max(accuracy.standard_error for accuracy in accuracies.values())
         texts = {"ko": spread.in_korean(error), "en": spread.in_english(error)}
         rows = tuple(
-            (name, spell_error(a.value, a.standard_error), spell_interval(*a.interval)) for name, a in accuracies.items())
-        headers = {"ko": ("시드", "정확도", "95% 구간"), "en": ("seed", "accuracy", "95% interval")}
+            (name, spell_error_in_percent(a.value, a.standard_error), spell_interval(*(100 * end for end in a.interval), decimals=1))
+            for name, a in accuracies.items())
+        headers = {"ko": ("시드", "정확도 (%)", "95% 구간"), "en": ("seed", "accuracy, %", "95% interval")}
         for language, found in blocks.items():
             found += [ReportBlock("table", header=headers[language], rows=rows, numeric=True),
                       ReportBlock("text", texts[language])]

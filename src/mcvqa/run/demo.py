@@ -32,6 +32,18 @@ from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores, load_scores
 
 
+LADDER_PAGE = """# What each technique brings
+
+Measured on the {rows} test rows, whose answers a competition would not tell; from the line of the folds on, these answer together.
+The accuracy in [REPORT.md](REPORT.md) and [report.html](report.html) is another one: out of fold, on the training rows, each
+answered by the one model that has not learned from it.
+
+{table}
+
+![ladder](ladder.png)
+"""
+
+
 @dataclass(frozen=True)
 class Rung:
     """Holds one rung of the ladder: its accuracy on the test rows, and its gain over the rung below."""
@@ -50,13 +62,13 @@ def run_demo(config: Config) -> Outcome:
     outcome = run(config)
 
     second = second_model(config)
-    print(f"\na second model for the ensemble: {second.run}, one fold, at {second.image_size} pixels")
+    print(f"\na second model for the ensemble, {second.run}: steps 5 to 8 once more, for one fold at {second.image_size} pixels")
     train_only(second)
     predict_only(second)
     print(f"\nboth models together: {config.run} and {second.run}")
     report_only(config.replace(members=(*config.members, second.run)))
 
-    print("\nwhat each technique brings on the test rows, whose answers a competition would not tell")
+    print("\nwhat each technique brings on the test rows; accuracies in the report are out of fold, on training rows")
     project = open_project(config)
     data = split_rows(read_data(project), config)
     answers = answers_of_test(data)
@@ -67,7 +79,7 @@ def run_demo(config: Config) -> Outcome:
     print(f"\n{ladder_table(rungs, blind)}\n")
     page, figure = project.paths.experiment / "LADDER.md", project.paths.experiment / "ladder.png"
     save_figure(draw_ladder({rung.name: rung.accuracy for rung in rungs}, blind), figure)
-    write_text(page, f"# What each technique brings\n\n{ladder_table(rungs, blind)}\n\n![ladder](ladder.png)\n")
+    write_text(page, LADDER_PAGE.format(rows=len(answers), table=ladder_table(rungs, blind)))
     print(f"ladder      {page}, {figure}")
     return outcome
 
