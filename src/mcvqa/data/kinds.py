@@ -1,6 +1,6 @@
-"""Kinds of questions: counting, color, ocr, negation, food and more, found by a table of rules.
+"""Classifies questions by a table of rules: counting, color, ocr, negation, food and more.
 
-To teach it your own data, add a line to RULES: the first rule that fits wins, what fits none is `general`.
+To adapt it to your own data, add a line to RULES: the first matching rule wins; without one, the kind is `general`.
 """
 import re
 from typing import NamedTuple
@@ -81,12 +81,12 @@ RULES = (
 
 # %% which rule fits
 def question_kind(question: Question) -> str:
-    """One of KINDS, by the first of RULES that fits the question and its choices."""
+    """Return one of KINDS, by the first of RULES that matches the question and its choices."""
     return _kind_among(KINDS, question)
 
 
 def basic_kind(question: Question) -> str:
-    """One of BASIC_KINDS: as `question_kind`, without the rules of the other kinds."""
+    """Return one of BASIC_KINDS: as `question_kind`, without the rules of the other kinds."""
     return _kind_among(BASIC_KINDS, question)
 
 
