@@ -1,4 +1,4 @@
-"""The time budget: plan what fits from measured speeds, and drop what is worth least first."""
+"""Plans what fits into a time budget from measured speeds, and drops the least useful work first."""
 import contextlib
 import math
 import signal
@@ -25,7 +25,7 @@ FEATURES_SHARE = 0.1  # of the remaining time; images that take longer to encode
 
 
 def spell_duration(seconds: float) -> str:
-    """7500 -> '2 h 05 min'"""
+    """Spell a duration: 7500 -> '2 h 05 min'."""
     minutes, seconds = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
@@ -33,13 +33,13 @@ def spell_duration(seconds: float) -> str:
 
 
 class TimeUp(BaseException):
-    """The time budget is used up. Code that recovers from errors of photographs or workers must not catch it."""
+    """Raised when the time budget is used up. Code that recovers from errors of photographs or workers must not catch it."""
 
 
 # %% what a run does
 @dataclass(frozen=True)
 class Work:
-    """The remaining work of a session.
+    """Describes the remaining work of a session.
 
     Attributes:
         folds: folds to train, including the one in training.
@@ -68,17 +68,17 @@ class Work:
 
 
 def seconds_for_end(budget: float) -> float:
-    """Seconds of a time budget that are reserved for the ensemble and the report."""
+    """Return how many seconds of a time budget are reserved for the ensemble and the report."""
     return min(60.0, 0.25 * budget) + 0.02 * budget if math.isfinite(budget) else 0.0
 
 
 def seconds_to_spare(budget: float) -> float:
-    """Seconds of a time budget that even a slow report must leave for the index of runs."""
+    """Return how many seconds of a time budget even a slow report must leave for the index of runs."""
     return min(30.0, 0.1 * budget)
 
 
 def reduced_plans(work: Work) -> Iterator[Work]:
-    """`work`, then ever smaller plans; what is worth least goes first (benchmarks/RESULTS.md)."""
+    """Yield `work`, then ever smaller plans, dropping the least useful work first (benchmarks/RESULTS.md)."""
     yield work
     while work.orders > 1:
         yield (work := replace(work, orders=work.orders // 2))
@@ -95,7 +95,7 @@ def reduced_plans(work: Work) -> Iterator[Work]:
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Rows of one fold by split, and the number of distinct photographs that scoring reads."""
+    """Counts the rows of one fold by split, and the distinct photographs that scoring reads."""
 
     train: int
     validation: int
@@ -105,12 +105,12 @@ class RowCounts:
 
 @dataclass
 class Pace:
-    """The latest measurements, in seconds; 0: not measured yet.
+    """Holds the latest measurements in seconds; 0: not measured yet.
 
     Attributes:
-        learn: to train on a row.
-        read: to score a row in one option order at scale 1.
-        encode: to encode a photograph.
+        learn: time to train on a row.
+        read: time to score a row in one option order at scale 1.
+        encode: time to encode a photograph.
     """
 
     learn: float = 0.0
@@ -124,6 +124,9 @@ def seconds_needed(
     """Estimate the time until the last score.
 
     Args:
+        work: the planned work.
+        pace: measured speeds.
+        rows: rows of one fold.
         epochs_done: epochs that the fold in training has finished.
         variants: kinds of weights (raw, EMA, SWA) validated at the end of a fold.
         waiting: trained folds that are not scored yet.
@@ -142,12 +145,12 @@ def seconds_needed(
 
 
 def validation_samples() -> tuple[int, ...]:
-    """Sizes of a validation sample if time is short, largest first; a smaller sample is a subset of a larger one."""
+    """List the sizes of a validation sample if time is short, largest first; a smaller sample is a subset of a larger one."""
     return tuple(max(1, SAMPLED // part) for part in (1, 4, 16))
 
 
 def all_encoded(epochs: float) -> int:
-    """Number of photographs to encode, if all of them are encoded."""
+    """Return 0 photographs to encode, for when all of them are encoded."""
     return 0
 
 
@@ -157,18 +160,18 @@ RING_AGAIN = 10.0  # seconds; longer than it takes to clean up after the first r
 
 
 def time_is_up() -> bool:
-    """Whether the innermost Alarm's time is over; several processes ask at the same step."""
+    """Return whether the innermost Alarm's time is over; several processes ask at the same step."""
     return time.monotonic() >= DEADLINE.get()
 
 
 class Alarm:
-    """Context manager that raises TimeUp after `seconds`.
+    """Raises TimeUp after `seconds`, as a context manager.
 
-    A signal raises it wherever the code is, and again if something swallowed it. No signal is used where other processes wait
-    for this one, in threads other than the main one and on Windows: there `time_is_up` is checked between batches and steps.
+    A signal raises it wherever the code is, and again if something swallowed it. No signal is used where other processes wait for
+    this one, in threads other than the main one and on Windows: there `time_is_up` is checked between batches and steps.
 
     Args:
-        seconds: until TimeUp; infinite: never.
+        seconds: time until TimeUp; infinite: never.
         again: seconds until the signal is repeated.
     """
 
@@ -224,7 +227,7 @@ def working_alone() -> Iterator[None]:
 # %% one session
 @dataclass
 class Schedule:
-    """The plan of a session with a time budget, revised after each measurement.
+    """Holds the plan of a session with a time budget and revises it after each measurement.
 
     Args:
         left: returns the seconds until the last score must be written.
@@ -303,7 +306,7 @@ class Schedule:
 
     @property
     def rows_read(self) -> RowCounts:
-        """The row counts with the validation rows that are used in any case."""
+        """Return the row counts with only the validation rows that are always used."""
         return replace(self.rows, validation=self.validation_rows(self.rows.validation))
 
     def validation_rows(self, available: int) -> int:
@@ -316,7 +319,7 @@ class Schedule:
         return next(filter(self.has_time_for, larger), least)
 
     def has_time_for(self, rows: int, images: int = 0) -> bool:
-        """Whether there is time to score `rows` in one order and scale and to encode `images`, as far as was measured."""
+        """Return whether there is time to score `rows` in one view and to encode `images`, as far as was measured."""
         return (1 + SPARE) * (self.seconds_to_read(rows) + images * self.pace.encode) <= self.left()
 
     def seconds_to_read(self, rows: int) -> float:

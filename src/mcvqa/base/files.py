@@ -1,4 +1,4 @@
-"""Atomic file writes (temporary file, fsync, rename), and reading what a run wrote."""
+"""Writes files atomically (temporary file, fsync, rename), and reads the files of a run."""
 import contextlib
 import errno
 import hashlib
@@ -62,9 +62,13 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def as_json(value: Any, indent: int | None = 1) -> str:
-    """`value` as JSON text with a final newline; NaN and infinity become null.
+    """Write a value as JSON text with a final newline; NaN and infinity become null.
 
     Undecodable bytes of a file name are escaped, so that the name survives the round trip.
+
+    Args:
+        value: data for JSON.
+        indent: spaces per level; None: one line.
     """
     text = json.dumps(_without_nan(value), ensure_ascii=False, indent=indent, allow_nan=False)
     return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):x}", text) + "\n"
@@ -79,7 +83,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def or_nan(number: float | None) -> float:
-    """A number read from JSON; null means NaN."""
+    """Return a number read from JSON; null means NaN."""
     return math.nan if number is None else number
 
 
@@ -104,16 +108,17 @@ def read_json(path: str | Path, kind: type = object) -> Any:
     """Read a JSON file.
 
     Args:
+        path: the file.
         kind: the required type, dict or list.
 
     Raises:
-        DamagedFile: it is not valid JSON, or holds another type.
+        DamagedFile: it is not valid JSON, or contains another type.
     """
     return _parsed(path, lambda file: json.loads(Path(file).read_text(encoding="utf-8")), kind)
 
 
 def read_yaml(path: str | Path, kind: type = object) -> Any:
-    """Read a YAML file; arguments and errors as for `read_json`."""
+    """Read a YAML file; see `read_json` for arguments and errors."""
     return _parsed(path, load_yaml, kind)
 
 
@@ -134,7 +139,7 @@ FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")  # start of a formula (OWAS
 
 
 def as_spreadsheet_cell(value: Any) -> Any:
-    """`value` for a CSV file; text that a spreadsheet would run as a formula gets a leading quote."""
+    """Quote a value for a CSV file: text that a spreadsheet would run as a formula gets a leading quote."""
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 
@@ -159,7 +164,7 @@ class DiskError(McvqaError, RuntimeError):
 
 @contextlib.contextmanager
 def disk_errors_explained() -> Iterator[None]:
-    """Within the block, errors of a full or unavailable disk become DiskErrors that say what to do."""
+    """Within the block, convert errors of a full or unavailable disk to DiskErrors that say what to do."""
     try:
         yield
     except OSError as error:
@@ -196,13 +201,13 @@ def patiently(work: Callable[[], Result], what: str, waits: Sequence[float], say
 
 
 def file_stamp(path: Path) -> list[int]:
-    """Size, date of change and ctime of a file, which differ once it has changed: users cannot set the last."""
+    """Return size, modification time and ctime of a file; a change alters the last one, which users cannot set."""
     facts = path.stat()
     return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
 
 
 def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file, 64 hex digits."""
+    """Hash a file by SHA-256, 64 hex digits."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(handle)
 
@@ -218,7 +223,7 @@ MANIFEST = "manifest.json"  # size and SHA-256 of each file of a folder that was
 
 
 def damaged_file(folder: Path) -> Path | None:
-    """The first file of a folder that does not match its manifest; None: all files match."""
+    """Find the first file of a folder that does not match its manifest; None: all files match."""
     try:
         files = read_json(folder / MANIFEST)["files"].items()
         for name, facts in files:
@@ -231,7 +236,7 @@ def damaged_file(folder: Path) -> Path | None:
 
 
 class RunLog:
-    """`logs/<run>.jsonl`: one JSON line per event, with its time (seconds since 1970).
+    """Writes `logs/<run>.jsonl`: one JSON line per event, with its time (seconds since 1970).
 
     A line that cannot be written because the disk is full or unavailable is kept in memory and written with the next one.
 
@@ -244,7 +249,7 @@ class RunLog:
         self.path, self.facts, self.pending, self.is_failing = Path(path), facts or {}, "", False
 
     def with_facts(self, **facts: Any) -> "RunLog":
-        """The same log with more fields in every event."""
+        """Return the same log with more fields in every event."""
         return RunLog(self.path, self.facts | facts)
 
     def write(self, event: str, **figures: Any) -> None:
@@ -261,7 +266,7 @@ class RunLog:
             self.is_failing = True
 
     def events(self, event: str) -> list[dict[str, Any]]:
-        """All events of one kind, oldest first; damaged lines, such as one truncated by a crash, are skipped."""
+        """Return all events of one kind, oldest first; damaged lines, such as one truncated by a crash, are skipped."""
         if not self.path.exists():
             return []
         events = []

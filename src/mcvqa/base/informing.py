@@ -1,4 +1,4 @@
-"""Console output: text from files cannot control the terminal, and a failing figure or page never stops a run."""
+"""Makes console output safe: text from files cannot control the terminal, and a failing figure or page never stops a run."""
 import contextlib
 import logging
 import re
@@ -20,17 +20,18 @@ BETWEEN_LINES = 60.0  # seconds between two lines of a progress bar where there 
 
 
 def counted(count: int, one: str, several: str = "") -> str:
-    """A number with what it counts: "1 row", "2,000 rows".
+    """Spell a number with its noun: "1 row", "2,000 rows".
 
     Args:
+        count: the number.
         one: words for one: "row is".
-        several: words for any other number: "rows are"; without them `one` with an s.
+        several: words for any other number: "rows are"; without them, `one` with an s.
     """
     return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
 def printable(text: str) -> str:
-    """`text` with control characters shown as escapes such as \\x1b."""
+    """Escape the control characters of a text, such as \\x1b."""
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
@@ -40,7 +41,7 @@ def one_line(text: str) -> str:
 
 
 class PrintableStream:
-    """A text stream that escapes control characters and replaces characters that its encoding lacks.
+    """Escapes control characters, and replaces characters that its encoding lacks, in a text stream.
 
     Args:
         stream: the stream to write to.
@@ -97,7 +98,7 @@ def _is_file(stream: Any) -> bool:
 
 @contextlib.contextmanager
 def printable_output() -> Iterator[None]:
-    """Within the block, stdout and stderr are PrintableStreams, and progress bars leave few lines in a file."""
+    """Within the block, make stdout and stderr PrintableStreams, and have progress bars leave few lines in a file."""
     before = sys.stdout, sys.stderr
     if not isinstance(sys.stdout, PrintableStream):
         bars = BarsInFile(sys.stderr) if _is_file(sys.stderr) else sys.stderr
@@ -110,7 +111,7 @@ def printable_output() -> Iterator[None]:
 
 @contextlib.contextmanager
 def informing(what: str) -> Iterator[None]:
-    """Within the block, an error is reported in one line and the program continues.
+    """Within the block, report an error in one line and continue.
 
     Args:
         what: what the block makes, for the message ("the figure kinds.png").

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGHUP: a run stops at a safe point and can be resumed with the same command."""
+"""Handles SIGTERM, SIGINT and SIGHUP: a run stops at a safe point and can be resumed with the same command."""
 import contextlib
 import os
 import signal
@@ -20,7 +20,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def may_leave_alone() -> bool:
-    """Whether this process may raise TimeUp or Interrupted at any moment.
+    """Return whether this process may raise TimeUp or Interrupted at any moment.
 
     It may if no other process waits for it, or if its current work ends in an exchange that informs the others.
     """
@@ -28,25 +28,25 @@ def may_leave_alone() -> bool:
 
 
 def stop_is_asked() -> bool:
-    """Whether a signal asked to stop at once and all processes still have to stop together."""
+    """Return whether a signal asked to stop at once and all processes still have to stop together."""
     request = REQUEST.get()
     return request is not None and request.at_once and request.asked
 
 
 def stopping_signals() -> list[int]:
-    """Signals that stop a run. Windows has no SIGHUP (a closed terminal), and `nohup` ignores it."""
+    """List the signals that stop a run. Windows has no SIGHUP (a closed terminal), and `nohup` ignores it."""
     hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
     return [signal.SIGTERM, signal.SIGINT, *hangup]
 
 
 class StopRequest:
-    """Context manager that turns a signal into Interrupted at the end of the block, or earlier where code checks `asked`.
+    """Turns a signal into Interrupted at the end of the block, or earlier if code checks `asked`, as a context manager.
 
     A second signal raises it immediately. Only the main thread receives signals; elsewhere this does nothing.
 
     Args:
-        at_once: raise at the first signal, as there is nothing to lose. Where other processes wait for this one, the request
-            is kept until all of them can stop together.
+        at_once: raise at the first signal, as there is nothing to lose. If other processes wait for this one, the request is kept
+            until all of them can stop together.
 
     Attributes:
         asked: whether to stop.

@@ -1,4 +1,4 @@
-"""Figures: one plain style, a colour-blind-safe palette, and a font with Korean.
+"""Draws figures in one plain style, with a colour-blind-safe palette and a font with Korean.
 
 pyplot is not used, so no backend is chosen, no window opens and nothing needs closing; a notebook shows figures as usual.
 matplotlib's defaults stay changed, so that a notebook's own figures look the same.
@@ -59,7 +59,7 @@ def use_plot_style() -> None:
 
 
 def _korean_font() -> list[str]:
-    """Name of the first installed Korean font, else of the one in the package koreanize-matplotlib."""
+    """Return the name of the first installed Korean font, else of the one in the package koreanize-matplotlib."""
     from matplotlib.font_manager import fontManager
 
     installed = set(fontManager.get_font_names())
@@ -102,11 +102,11 @@ def new_figure(
 def draw_each(to_draw: Mapping[str, "Callable[[], Figure | None]"], folder: str | Path) -> dict[str, Path]:
     """Draw and save figures as <name>.png; one that fails is reported and the others are still drawn.
 
-    Files of an earlier call are replaced, or removed where there is nothing to show now.
+    Files of an earlier call are replaced, or removed if there is nothing to show now.
 
     Args:
-        to_draw: name -> function that draws it, or returns None if there is nothing to show.
-        folder: where the files go.
+        to_draw: name -> function that draws the figure, or returns None if there is nothing to show.
+        folder: folder for the files.
 
     Returns:
         Name of each saved figure -> its file.
@@ -124,7 +124,14 @@ def draw_each(to_draw: Mapping[str, "Callable[[], Figure | None]"], folder: str 
 def save_figure(figure: "Figure", path: str | Path) -> Path:
     """Write the figure as PNG, atomically.
 
-    Matplotlib warns of every missing glyph; they become one warning that says what to do.
+    Matplotlib warns about every missing glyph; these warnings are replaced by a single one that says what to do.
+
+    Args:
+        figure: the figure.
+        path: the file.
+
+    Returns:
+        The file.
     """
     path = Path(path)
     _translate_titles(figure)

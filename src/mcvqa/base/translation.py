@@ -1,8 +1,8 @@
-"""The console in another language: what is printed is looked up in a catalogue where it leaves the program.
+"""Shows the console in another language: output is looked up in a catalogue when it leaves the program.
 
 Texts stay English and readable where they are made, and so do the messages of errors. A catalogue maps templates to templates,
-in which `{}` stands for any text: "fold {}: already scored" -> "폴드 {}: 이미 채점했습니다". The texts it stands for are looked
-up too. What a catalogue lacks stays as it is, and so does whatever is written to files.
+in which `{}` stands for any text: "fold {}: already scored" -> "폴드 {}: 이미 채점했습니다". These texts are looked up too. Text
+that is not in the catalogue stays unchanged, and so does everything written to files.
 """
 import contextlib
 import functools
@@ -25,7 +25,7 @@ PAIRS = {"이": "이가", "가": "이가", "을": "을를", "를": "을를", "�
 
 
 def console_language(wanted: str, environment: Mapping[str, str]) -> str:
-    """One of CONSOLE_LANGUAGES: the wanted one, else that of the locale, else English."""
+    """Choose one of CONSOLE_LANGUAGES: the wanted one, else that of the locale, else English."""
     locale = next((value for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (value := environment.get(name))), "")
     return wanted or ("ko" if locale.startswith("ko") else "en")
 
@@ -40,14 +40,14 @@ class Translator:
         self.templates = sorted(templates, key=lambda entry: (not entry[0][0], -sum(map(len, entry[0]))))
 
     def console(self, text: str) -> str:
-        """What is printed: a message as a whole, else line by line; of a progress bar its title."""
+        """Translate output: a message as a whole, else line by line; in a progress bar, its title."""
         if bar := BAR.fullmatch(text):
             return bar[1] + self.console(bar[2]) + bar[3]
         lines = text.splitlines(keepends=True)
         return self._found(text, DEEPEST) or "".join(self._found(line, DEEPEST) or line for line in lines)
 
     def _found(self, text: str, depth: int) -> str:
-        """The translation; empty where there is none. Spaces and newlines around the text stay."""
+        """Translate a text, keeping spaces and newlines around it; empty if there is no translation."""
         core = text.strip()
         before, _, after = text.partition(core) if core else ("", "", "")
         if core in self.whole:
@@ -74,7 +74,12 @@ def korean_translator() -> Translator:
 
 
 def values_in(text: str, pieces: list[str]) -> list[str] | None:
-    """The texts between the pieces of a template, each as short as it can be; None: the text is not of this template."""
+    """Find the texts between the pieces of a template, each as short as possible; None: the text does not match.
+
+    Args:
+        text: the text.
+        pieces: fixed parts of the template.
+    """
     first, *middle, last = pieces
     if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last):
         return None
@@ -95,7 +100,7 @@ def _is_column(piece: str, value: str) -> bool:
 
 
 def filled(template: str, values: list[str]) -> str:
-    """The template with the values in place of {} one after the other, and of {0}, {1}, ... by number."""
+    """Fill the values into a template: in place of {} one after the other, and of {0}, {1}, ... by number."""
     following = iter(values)
 
     def put(match: re.Match[str]) -> str:
@@ -106,10 +111,11 @@ def filled(template: str, values: list[str]) -> str:
 
 
 def particle(word: str, wanted: str) -> str:
-    """The form of a Korean particle that follows this word: 폴드가, 실행이; 파일로, 폴더에서 온 것으로.
+    """Choose the form of a Korean particle that follows this word: 폴드가, 실행이; 파일로, 폴더에서 온 것으로.
 
     Args:
-        wanted: one of its forms; empty: none.
+        word: the word.
+        wanted: one of its forms; empty: no particle.
     """
     end = word.rstrip("'\")]}").lower()[-1:]
     if "가" <= end <= "힣":
@@ -122,7 +128,7 @@ def particle(word: str, wanted: str) -> str:
 
 
 class TranslatedStream:
-    """A text stream that translates what is written to it."""
+    """Translates what is written to a text stream."""
 
     def __init__(self, stream: Any, translator: Translator) -> None:
         self.stream, self.translator = stream, translator
@@ -137,7 +143,7 @@ class TranslatedStream:
 
 @contextlib.contextmanager
 def translated_output(language: str) -> Iterator[None]:
-    """Within the block, stdout, stderr and figures are in this language.
+    """Within the block, translate stdout, stderr and figures.
 
     Args:
         language: one of CONSOLE_LANGUAGES.

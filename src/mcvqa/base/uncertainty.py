@@ -1,4 +1,4 @@
-"""Standard errors and intervals of accuracies and gains, clustered by photograph.
+"""Computes standard errors and intervals of accuracies and gains, clustered by photograph.
 
 Questions about one photograph are not independent, so the unit of sampling is a group of rows, not a single row.
 """
@@ -15,18 +15,18 @@ SIGNIFICANT = 0.05  # a smaller p-value is significant
 
 # %% numbers as text
 def decimals_for(error: float, least: int) -> int:
-    """The number of decimals, at least `least`, at which an error above 0 does not print as zero."""
+    """Return the number of decimals, at least `least`, with which an error above 0 does not print as zero."""
     return next((n for n in range(least, 12) if float(f"{error:.{n}f}")), least)
 
 
 def spell_error(value: float, error: float) -> str:
-    """'0.930 ± 0.026', with more decimals if the error would print as zero."""
+    """Spell a value with its error, '0.930 ± 0.026', with more decimals if the error would print as zero."""
     decimals = decimals_for(error, 3)
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
 def spell_points(share: float) -> str:
-    """'2.6', a share in points, with more decimals if it would print as zero."""
+    """Spell a share in points, '2.6', with more decimals if it would print as zero."""
     return f"{100 * share:.{decimals_for(100 * share, 1)}f}"
 
 
@@ -37,7 +37,7 @@ def spell_error_in_percent(value: float, error: float) -> str:
 
 
 def spell_interval(low: float, high: float, between: str = " to ", decimals: int = 3, sign: str = "") -> str:
-    """'0.863 to 0.966', with more decimals if both ends would print alike.
+    """Spell an interval, '0.863 to 0.966', with more decimals if both ends would print alike.
 
     Args:
         low, high: the ends.
@@ -153,12 +153,17 @@ class Accuracy:
 
 
 def without_measure(accuracies: Mapping[str, Accuracy], reason: str) -> dict[str, Accuracy]:
-    """The same accuracies, of rows that the model may have learned from."""
+    """Mark accuracies as not measured, because the model may have been trained on their rows.
+
+    Args:
+        accuracies: name -> accuracy.
+        reason: why the model may have been trained on these rows.
+    """
     return {name: replace(accuracy, not_measured=reason) for name, accuracy in accuracies.items()}
 
 
 def accuracy_of(predicted: np.ndarray, answers: np.ndarray, groups: np.ndarray | None = None) -> Accuracy:
-    """Accuracy of predictions.
+    """Compute the accuracy of predictions.
 
     Args:
         predicted, answers: (N,) choice indices; rows whose answer is below 0 (unknown) do not count.
@@ -170,7 +175,7 @@ def accuracy_of(predicted: np.ndarray, answers: np.ndarray, groups: np.ndarray |
 
 
 def accuracy_of_right(right: np.ndarray, groups: np.ndarray | None = None) -> Accuracy:
-    """Accuracy of rows known to be right or wrong.
+    """Compute the accuracy of rows known to be right or wrong.
 
     Args:
         right: (N,) booleans.
@@ -215,13 +220,13 @@ def _t_quantile(degrees: float) -> float:
 # %% gain
 @dataclass(frozen=True)
 class Gain:
-    """Difference of two accuracies on the same rows.
+    """Holds the difference of two accuracies on the same rows.
 
     Attributes:
         standard_error: clustered by image group, never 0.
         low, high: 95 % interval; it contains 0 exactly if the test is not significant.
         n: number of rows.
-        p_value: of the two-sided sign-flip test.
+        p_value: p-value of the two-sided sign-flip test.
     """
 
     value: float
@@ -233,12 +238,12 @@ class Gain:
 
     @property
     def is_better(self) -> bool:
-        """Significantly above 0."""
+        """Whether the gain is significantly above 0."""
         return self.value > 0 and self.p_value < SIGNIFICANT
 
     @property
     def is_worse(self) -> bool:
-        """Significantly below 0."""
+        """Whether the gain is significantly below 0."""
         return self.value < 0 and self.p_value < SIGNIFICANT
 
     @property
@@ -255,13 +260,13 @@ class Gain:
 
 
 def paired_gain(after: np.ndarray, before: np.ndarray, groups: np.ndarray | None = None) -> Gain:
-    """Gain of `after` over `before`, the only comparison of two sets of answers to the same rows.
+    """Compute the gain of `after` over `before`; every comparison of two sets of answers to the same rows uses this.
 
     The p-value is that of `sign_flip_p_value`. The interval is Bonett and Price's (2012, "Adjusted Wald confidence interval for a
     difference of binomial proportions based on paired data": one row that became right and one that became wrong are added), by
     image group as in Yang, Sun and Hardin (2012, "Confidence intervals for the difference of marginal probabilities in clustered
-    matched-pair binary data"). It has a width even if nothing differs, and about 95 % coverage even if
-    few rows differ. It is cut at 0 where it would otherwise contradict the test.
+    matched-pair binary data"). Its width is never 0, and its coverage is about 95 % even if few rows differ. It is cut at 0 if it
+    would otherwise contradict the test.
 
     Args:
         after, before: (N,) booleans, right or wrong.
@@ -300,11 +305,10 @@ def _changes_by_group(after: np.ndarray, before: np.ndarray, groups: np.ndarray 
 
 
 def sign_flip_p_value(changes: np.ndarray) -> float:
-    """Exact two-sided p-value of the sum of `changes` under all flips of their signs.
+    """Compute the exact two-sided p-value of the sum of `changes` under all flips of their signs.
 
-    If two models are equally good, the sign of each group's change is a coin toss. The distribution of the sum over all flips
-    is computed by convolution, without sampling (Pagano and Tritchler 1983). With changes of one row this is McNemar's exact
-    test.
+    If two models are equally good, the sign of each group's change is a coin toss. The distribution of the sum over all flips is
+    computed by convolution, without sampling (Pagano and Tritchler 1983). With changes of one row this is McNemar's exact test.
 
     Args:
         changes: (G,) integers, net number of rows of each image group that became right.
@@ -328,7 +332,7 @@ def sign_flip_p_value(changes: np.ndarray) -> float:
 
 
 def significantly_worse(after: np.ndarray, before: np.ndarray, groups: np.ndarray | None = None) -> bool:
-    """Whether `after` is significantly worse than `before` (5 %, two-sided); arguments as for `paired_gain`."""
+    """Return whether `after` is significantly worse than `before` (5 %, two-sided); see `paired_gain` for the arguments."""
     return paired_gain(after, before, groups).is_worse
 
 
@@ -337,7 +341,7 @@ def selection_optimism(
     right: np.ndarray, groups: np.ndarray | None = None, losses: np.ndarray | None = None, *, gains: np.ndarray | None = None,
     draws: int = 300, seed: int = 42,
 ) -> float:
-    """Estimate by how much the accuracy of the best epoch is too high because it was chosen on its own validation rows.
+    """Estimate how much the accuracy of the best epoch is too high because it was chosen on its own validation rows.
 
     Bootstrap bias correction (Tsamardinos, Greasidou and Borboudakis 2018): image groups are drawn with replacement, and the
     epoch that is best on them is evaluated on the groups not drawn; the mean estimates the accuracy on new rows.
@@ -346,9 +350,9 @@ def selection_optimism(
         right: (E, N) booleans, right or wrong after each epoch, on the same rows.
         groups: (N,) image group of each row; None: each row is its own group.
         losses: (E,) validation losses, which break ties between equally accurate epochs; None: the first epoch wins.
-        gains: (E, N) whose largest sum is chosen; None: `right`.
+        gains: (E, N) values; the epoch with the largest sum is chosen; None: `right`.
         draws: number of bootstrap samples.
-        seed: of the samples.
+        seed: seed of the samples.
 
     Returns:
         The optimism as a share of the rows, 0 or more.
@@ -372,15 +376,19 @@ def selection_optimism(
 
 
 def pack_right(right: np.ndarray) -> str:
-    """(N,) booleans as hexadecimal text for a log."""
+    """Pack (N,) booleans as hexadecimal text for a log."""
     return np.packbits(np.asarray(right, dtype=bool)).tobytes().hex()
 
 
 def unpack_right(text: str, n: int) -> np.ndarray:
     """Read (n,) booleans written by `pack_right`.
 
+    Args:
+        text: the hexadecimal text.
+        n: number of rows.
+
     Raises:
-        ValueError: the text does not hold `n` booleans.
+        ValueError: the text does not contain `n` booleans.
     """
     packed = np.frombuffer(bytes.fromhex(text), np.uint8)
     if len(packed) != -(-n // 8):

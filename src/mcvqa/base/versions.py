@@ -1,4 +1,4 @@
-"""Installed versions of the libraries, and warnings about them. Nothing is installed or replaced."""
+"""Finds installed versions of the libraries and warns about them. Installs and replaces nothing."""
 import importlib.metadata
 
 from packaging.version import Version
@@ -8,7 +8,7 @@ SAFE_SINCE = {"pillow": "12.3", "torch": "2.10"}  # older versions have publishe
 
 
 def installed_version(name: str) -> str | None:
-    """The version of an installed package; None: it is not installed."""
+    """Return the version of an installed package; None: it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -16,7 +16,7 @@ def installed_version(name: str) -> str | None:
 
 
 def version_notes() -> list[str]:
-    """One sentence for each installed library that is newer than tested or has a security advisory."""
+    """Make one sentence for each installed library that is newer than tested or has a security advisory."""
     notes = []
     for name, tested in TESTED.items():
         current = installed_version(name)

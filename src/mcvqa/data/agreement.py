@@ -1,4 +1,4 @@
-"""Agreement: how far the annotators of a file agree, where several voted on a row."""
+"""Measures how much the annotators of a file agree, if several voted on a row."""
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from mcvqa.data.questions import Table
 
 @dataclass(frozen=True)
 class VoteAgreement:
-    """How far the annotators of one file agree.
+    """Describes how much the annotators of one file agree.
 
     Attributes:
-        file: its name.
-        rows: (votes in a row, votes of its most voted choice, whether several have as many) -> number of rows.
+        file: name of the file.
+        rows: (votes in a row, votes of its most voted choice, whether several choices are tied) -> number of rows.
         kappa, standard_error: see `fleiss_kappa`.
     """
 
@@ -27,7 +27,7 @@ class VoteAgreement:
     standard_error: float
 
     def lines(self) -> list[str]:
-        """Lines of the summary: kappa, and in how many of the rows the answer has how many votes."""
+        """Make the lines of the summary: kappa, and the number of rows by votes for the answer."""
         n, each = sum(self.rows.values()), sorted({votes for votes, _, _ in self.rows})
         votes = f"{each[0]} to {each[-1]}" if len(each) > 1 else f"{each[0]}"
         winners: Counter[str] = Counter()
@@ -44,10 +44,11 @@ class VoteAgreement:
 
 # %% files
 def agreements_of(tables: Sequence[Table], image_groups: dict[str, int]) -> list[VoteAgreement]:
-    """Measure how far the annotators of each file with votes agree, ties included.
+    """Measure how much the annotators of each file with votes agree, ties included.
 
     Args:
-        image_groups: written path -> group of look-alike photographs.
+        tables: the files.
+        image_groups: written path -> group of near-duplicate photographs.
     """
     found = []
     for table in tables:
@@ -61,18 +62,18 @@ def agreements_of(tables: Sequence[Table], image_groups: dict[str, int]) -> list
 
 # %% kappa
 def fleiss_kappa(votes: Sequence[tuple[int, ...]], groups: np.ndarray) -> tuple[float, float]:
-    """Fleiss' kappa (1971), and its standard error by image group (jackknife).
+    """Compute Fleiss' kappa (1971), and its standard error by image group (jackknife).
 
     Rows may differ in their number of votes: each counts once, those with fewer than two votes not at all (Gwet 2014, "Handbook
-    of Inter-Rater Reliability"). Rows may differ in their number of choices: what chance gives is counted among rows with as
-    many. Where neither differs, both are Fleiss' own formula.
+    of Inter-Rater Reliability"). Rows may differ in their number of choices: chance agreement is computed among rows with the
+    same number. If neither differs, both are Fleiss' own formula.
 
     Args:
-        votes: of N rows, per choice.
+        votes: votes per choice, of N rows.
         groups: (N,) image group of each row.
 
     Returns:
-        Both NaN where no row has two votes, or all votes are for the same choice.
+        Kappa and its error; both NaN if no row has two votes, or all votes are for the same choice.
     """
     judged = [i for i, row in enumerate(votes) if sum(row) > 1]
     sizes, stratum = np.unique([len(votes[i]) for i in judged], return_inverse=True)  # rows with as many choices
@@ -96,7 +97,7 @@ def fleiss_kappa(votes: Sequence[tuple[int, ...]], groups: np.ndarray) -> tuple[
 
 
 def _kappa(agreed: np.ndarray, shares: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(...) from sums over rows: agreed (...), shares (..., S, C), rows (..., S)."""
+    """Compute kappa (...) from sums over rows: agreed (...), shares (..., S, C), rows (..., S)."""
     total = rows.sum(-1)
     by_chance = ((shares / np.maximum(rows, 1)[..., None]) ** 2).sum(-1)  # (..., S)
     expected = (rows * by_chance).sum(-1) / total

@@ -1,8 +1,8 @@
-"""Answers: what was written -> which choice, and back. What a cell means is decided by its whole file, never row by row.
+"""Maps written answers to choices and back. The whole file decides what a cell means, never a single row.
 
-A cell may be read as a letter, as a number that is a position (counted from 1 or from 0), and as the text of a choice, where
-numbers compare by value. Each file has its convention: the meanings that none of its cells contradicts. A cell is an answer
-where all meanings that are left agree on it; any other cell is no answer, and is counted and shown.
+A cell may be read as a letter, as a number that is a position (counted from 1 or from 0), and as the text of a choice, with
+numbers compared by value. A file's convention consists of the meanings that none of its cells contradicts. A cell is an answer if
+all remaining meanings agree on it; any other cell is no answer, and is counted and shown.
 """
 import re
 import string
@@ -27,14 +27,14 @@ Cell = tuple[str, Sequence[str]]  # what was written, and the choices of its row
 # %% one cell: every reading of it
 @dataclass(frozen=True)
 class Readings:
-    """Every way to understand one cell; None where there is none.
+    """Holds every way to read one cell; None for a way that does not apply.
 
     Attributes:
         filled: for each choice of the row, whether it has a text; one without is never an answer.
-        letter, text: index of the choice that it means as a letter and as a text.
-        number: its value, where it is a number.
-        ordinal: it says that it counts positions: "2번", "보기 2", "②".
-        written: letters as "lower", "upper" or "korean"; of a text "bare" where it lacks the letter that the choice carries.
+        letter, text: index of the choice if the cell is read as a letter, or as a text.
+        number: its value, if it is a number.
+        ordinal: whether it is explicitly a position: "2번", "보기 2", "②".
+        written: notation of a letter: "lower", "upper" or "korean"; of a text, "bare" if it lacks the choice's own letter.
     """
 
     filled: tuple[bool, ...]
@@ -45,19 +45,19 @@ class Readings:
     written: str = ""
 
     def position(self, meaning: Meaning) -> int | None:
-        """The position that a number is, counted from "one" or "zero"; None if the row has no such position."""
+        """Return the position that the number means, counted from "one" or "zero"; None if the row has no such position."""
         if self.number is None or not self.number.is_integer():
             return None
         position = int(self.number) - (meaning == "one")
         return position if 0 <= position < len(self.filled) else None
 
     def agreed(self, convention: "AnswerConvention") -> int | None:
-        """The choice on which all meanings agree that the file leaves open; None if there is no such choice."""
+        """Return the choice on which all meanings that the file leaves open agree; None if they do not agree."""
         found = self.meant(convention)
         return next(iter(found.values())) if len(set(found.values())) == 1 else None
 
     def meant(self, convention: "AnswerConvention") -> dict[Meaning, int]:
-        """The choice by each meaning that the file leaves open."""
+        """Return the choice by each meaning that the file leaves open."""
         by_meaning = {"letter": self.letter, "text": self.text, "one": self.position("one"), "zero": self.position("zero")}
         meanings = convention.words if self.number is None else convention.numbers
         return {m: i for m in meanings if (i := by_meaning[m]) is not None and self.filled[i]}
@@ -80,7 +80,7 @@ AMOUNT = re.compile(r"[₩$€£¥]?\s*(?P<value>[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)
 
 
 def uncircled_character(char: str) -> str:
-    """ⓒ and 🅒 as (c), ③ and ❸ as 3번, ㉮ as (가); characters without a shape of their own are dropped."""
+    """Convert ⓒ and 🅒 to (c), ③ and ❸ to 3번, ㉮ to (가); drop invisible characters."""
     name = unicodedata.name(char, "")
     if match := re.search(r"(?:CIRCLED|SQUARED) LATIN (?:CAPITAL|SMALL) LETTER (\w)$", name):
         return f"({match[1]})"
@@ -95,14 +95,19 @@ UNUSUAL = re.compile(r"[^\x00-\x7f가-힣]")  # what may have another form; most
 
 
 def compared_text(text: str) -> str:
-    """`text` as it is compared, never as it is kept: full-width forms, case and spaces do not matter."""
+    """Normalise a text for comparison only: full-width forms, case and spaces do not matter."""
     if UNUSUAL.search(text):
         text = unicodedata.normalize("NFKC", "".join(map(uncircled_character, text)))
     return " ".join(text.casefold().split())
 
 
 def read_cell(written: str, choices: Sequence[str]) -> Readings:
-    """Every reading of one cell."""
+    """Read one cell in every possible way.
+
+    Args:
+        written: content of the cell.
+        choices: choices of its row.
+    """
     whole, filled = compared_text(written), tuple(bool(c.strip()) for c in choices)
     spoken = SPOKEN.fullmatch(whole)
     shown = spoken["answer"] if spoken else whole
@@ -150,10 +155,10 @@ def _case(written: str, label: str) -> str:
 
 
 def _same_text(written: str, choices: Sequence[str], *, amounts: bool = True) -> int | None:
-    """The one choice with this text, or with this value where it is a number; None if there is none or several.
+    """Find the only choice with this text, or with this value if it is a number; None if there is none or several.
 
     Args:
-        amounts: whether values count: that of `4. red` is no amount.
+        amounts: whether values count: the number in `4. red` is not an amount.
     """
     shown = compared_text(written).rstrip(".")
     if not shown:
@@ -169,7 +174,7 @@ def _same_text(written: str, choices: Sequence[str], *, amounts: bool = True) ->
 
 
 def _same_amount(shown: str, choices: Sequence[str]) -> list[int]:
-    """`3` is the choice `3.0`, `3개`, `03` or `$3`; two units differ."""
+    """Find the choices with the same amount: `3` is the choice `3.0`, `3개`, `03` or `$3`; different units differ."""
     wanted = AMOUNT.fullmatch(shown)
     if not wanted:
         return []
@@ -185,14 +190,14 @@ def _amount(match: re.Match[str]) -> float:
 # %% a file: what its cells mean
 @dataclass(frozen=True)
 class AnswerConvention:
-    """How a file writes its answers.
+    """Describes how a file writes its answers.
 
     Attributes:
-        words: what a cell that is no number may mean; several where the file uses several.
-        numbers: what a number may mean; several where the file does not tell which.
-        usual: how nine of ten of its answers are written, one of SUBMISSION_STYLES; "" if there is no such style.
-        why: for numbers that were not taken as positions or are not clear, the cell that shows it.
-        unlike: (as most of its answers are written, as that is in the `usual` style): '2번' and '2'; empty where they agree.
+        words: what a cell that is not a number may mean; several if the file uses several.
+        numbers: what a number may mean; several if the file is ambiguous.
+        usual: notation of nine in ten of its answers, one of SUBMISSION_STYLES; "" if there is no such style.
+        why: for numbers that are not positions or are ambiguous, the cell that shows it.
+        unlike: (how most of its answers are written, the same in the `usual` style): '2번' and '2'; empty if they agree.
     """
 
     words: tuple[Meaning, ...] = ("letter", "text")
@@ -203,7 +208,7 @@ class AnswerConvention:
 
     @property
     def is_clear(self) -> bool:
-        """Whether every cell has one meaning at most."""
+        """Whether every cell has at most one meaning."""
         return len(self.words) == 1 and len(self.numbers) <= 1
 
 
@@ -211,19 +216,25 @@ PLAIN_CONVENTION = AnswerConvention()
 
 
 def read_answer(written: str, choices: Sequence[str], convention: AnswerConvention = PLAIN_CONVENTION) -> int | None:
-    """The choice that a cell means, if all meanings that its file leaves open agree on it; else None."""
+    """Read the choice that a cell means, if all meanings that its file leaves open agree on it; else None.
+
+    Args:
+        written: content of the cell.
+        choices: choices of its row.
+        convention: convention of its file.
+    """
     return read_cell(written, choices).agreed(convention)
 
 
 def find_convention(
     cells: Iterable[Cell], style: str = "auto", known: AnswerConvention | None = None
 ) -> AnswerConvention:
-    """The convention of a file.
+    """Find the convention of a file.
 
     Args:
-        cells: all cells of the file that hold anything, with the choices of their rows.
-        style: one of ANSWER_STYLES; all but "auto" say it.
-        known: the convention of a file of the same competition; it decides what this one leaves open.
+        cells: all non-empty cells of the file, with the choices of their rows.
+        style: one of ANSWER_STYLES; any but "auto" determines the convention.
+        known: the convention of another file of the same competition; it settles what this one leaves open.
     """
     cells = list(cells)
     read = [(written, read_cell(written, choices)) for written, choices in cells]
@@ -242,10 +253,10 @@ def find_convention(
 
 
 def _unlike(cells: list[tuple[str, Sequence[str], int]], usual: str) -> tuple[str, ...]:
-    """What most cells write otherwise than usual, and how usual it would be written; empty: most are as usual.
+    """Find how most cells differ from the usual notation, and their usual form; empty: most are as usual.
 
     Args:
-        cells: what was written, the choices of its row, and the choice that it means.
+        cells: written text, choices of the row, and the choice that it means.
     """
     pairs = [(written.strip(), written_answer(index, choices, usual)) for written, choices, index in cells]
     other = [pair for pair in pairs if pair[0] != pair[1].strip()]
@@ -253,7 +264,7 @@ def _unlike(cells: list[tuple[str, Sequence[str], int]], usual: str) -> tuple[st
 
 
 def _meanings_of_words(cells: list[Readings]) -> tuple[Meaning, ...]:
-    """Letters or texts: what is written where only one of them is possible shows it."""
+    """Decide between letters and texts by the cells for which only one of them is possible."""
     words = [c for c in cells if c.number is None]
     letters = any(c.letter is not None and c.text is None for c in words)
     texts = any(c.text is not None and c.letter is None for c in words)
@@ -261,10 +272,10 @@ def _meanings_of_words(cells: list[Readings]) -> tuple[Meaning, ...]:
 
 
 def _meanings_of_numbers(read: list[tuple[str, Readings]]) -> tuple[tuple[Meaning, ...], str]:
-    """What the numbers of a file may mean, and the reason where they are no positions or not clear.
+    """Decide what the numbers of a file may mean, and why they are not positions or are ambiguous.
 
-    Where one number cannot be a position, or the file answers by text, no number is a position. Where most numbers are some
-    choice's text as well, which positions are only by chance, both stay possible.
+    If one number cannot be a position, or the file answers by text, no number is a position. If most numbers are also the text of
+    some choice, which positions are only by chance, both remain possible.
     """
     numbers = [(written, cell) for written, cell in read if cell.number is not None]
     if not numbers:
@@ -300,11 +311,11 @@ def _style_of(cell: Readings, convention: AnswerConvention) -> str:
 # %% what is said about it
 @dataclass(frozen=True)
 class AnswersRead:
-    """How the answers of one file were read.
+    """Records how the answers of one file were read.
 
     Attributes:
         examples: (written, letter and text of the choice), three of them.
-        understood: number of cells.
+        understood: number of cells that are answers.
         unread: why a cell is no answer -> the cells.
         left_out: why a row has no answer although none of its cells is in doubt -> number of rows.
     """
@@ -316,23 +327,23 @@ class AnswersRead:
     left_out: dict[str, int] = field(default_factory=dict)
 
     def summary(self) -> str:
-        """One line: the convention, with examples."""
+        """Describe the convention in one line, with examples."""
         words = STYLE_WORDS.get(self.convention.usual, "of several kinds")
         shown = "; ".join(f"{written!r} is {choice}" for written, choice in self.examples)
         return f"answers are {words}: {shown}" if shown else "answers are not understood"
 
     def doubts(self) -> list[str]:
-        """One line for each kind of cell that is no answer."""
+        """Make one line for each kind of cell that is no answer."""
         return [
             f"{counted(len(cells), 'answer is', 'answers are')} not used, {why}: {_few(cells)}"
             for why, cells in self.unread.items()
         ]
 
     def losses(self, but: str = "") -> list[str]:
-        """One line for each kind of row that has no answer.
+        """Make one line for each kind of row that has no answer.
 
         Args:
-            but: a kind whose rows are used all the same.
+            but: a kind whose rows are used nevertheless.
         """
         return [f"{counted(count, 'row is', 'rows are')} left out: {why}" for why, count in self.left_out.items() if why != but]
 
@@ -350,7 +361,13 @@ STYLE_WORDS = {
 
 
 def why_unread(written: str, choices: Sequence[str], convention: AnswerConvention) -> str:
-    """Why a cell is no answer, in words for a person."""
+    """Explain to a person why a cell is no answer.
+
+    Args:
+        written: content of the cell.
+        choices: choices of its row.
+        convention: convention of its file.
+    """
     cell = read_cell(written, choices)
     several = len(set(cell.meant(convention).values())) > 1
     if cell.number is None:
@@ -371,7 +388,13 @@ def why_unread(written: str, choices: Sequence[str], convention: AnswerConventio
 
 # %% back: a choice -> what the competition writes
 def written_answer(index: int, choices: Sequence[str], style: str) -> str:
-    """A choice in one of SUBMISSION_STYLES."""
+    """Write a choice in one of SUBMISSION_STYLES.
+
+    Args:
+        index: the choice.
+        choices: all choices of the row.
+        style: the style.
+    """
     if style in ("text", "bare"):
         return (choices if style == "text" else strip_own_letters(tuple(choices))[0])[index]
     if style in ("one", "zero"):

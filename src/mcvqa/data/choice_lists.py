@@ -1,4 +1,4 @@
-"""All choices in one column become columns choice1, choice2, ...: lists such as ["red", "blue"], objects of letters, or texts
+"""Splits choices in one column into columns choice1, choice2, ...: lists such as ["red", "blue"], objects of letters, or texts
 such as `red|blue` and `(a) red (b) blue`."""
 import ast
 import json
@@ -15,11 +15,14 @@ CHOICE_LABEL = re.compile(r"(?:.*[\W_])?(?P<label>[a-z]|\d\d?)\W*")  # "A", "(b)
 
 
 def expand_choice_lists(table: Cells, position: int) -> Cells:
-    """The table with a column for each choice in place of the column that holds them all.
+    """Replace the column that contains all choices by one column per choice.
 
     Args:
-        position: of that column: lists as JSON, Python or NumPy write them, or texts that are divided alike in all cells. Where
-            its cells are something else, or may be divided in several ways, the table is unchanged.
+        table: the table.
+        position: that column: lists as JSON, Python or NumPy write them, or texts with the same separator in all cells.
+
+    Returns:
+        The new table; the same one if the cells are something else, or could be split in several ways.
     """
     cells = [record[position] if position < len(record) else "" for record in table.records]
     lists, divided = [_choices_in(cell) for cell in cells], ""
@@ -43,9 +46,9 @@ DIVIDERS = ("\n", "\t", "|", ";", " / ")
 
 
 def _divided(cells: Sequence[str]) -> tuple[list[list[str] | None], str]:
-    """The choices of each cell, and what divides them; no choices unless exactly one divider is in every cell that is not empty.
+    """Split each cell into choices; also return the separator. Empty unless exactly one separator is in every non-empty cell.
 
-    A comma or a stroke is one too, where it gives every cell the same number of choices, three or more.
+    A comma or a slash counts too, if it gives every cell the same number of choices, at least three.
     """
     cells = [cell.strip() for cell in cells]
     if any(OBJECT.match(cell) for cell in cells):  # of another shape than those that are read
@@ -69,7 +72,7 @@ SERIES = [*OWN_SERIES, "123456789", "①②③④⑤⑥⑦⑧⑨"]
 
 
 def _with_lines(cell: str) -> str:
-    """`(a) red (b) blue` with a line for each of its choices; '' where it holds no such series from its beginning."""
+    """Put each choice of `(a) red (b) blue` on a line; '' if the cell does not start with such a series."""
     for series in SERIES:
         lines, rest = [], cell.strip()
         for letter, follower in zip(series, [*series[1:], ""], strict=False):
@@ -95,7 +98,7 @@ LABEL_OF = {letter: _own_label(letter) for series in SERIES for letter in series
 
 # %% lists
 def _choices_in(cell: str) -> list[str] | None:
-    """The texts of a cell; none of an empty one; None if it is no list of texts."""
+    """Read the texts of a cell; empty for an empty cell; None if it is not a list of texts."""
     if not cell.strip():
         return []
     spaced = re.sub(r"""(['"])\s+(?=['"])""", r"\1, ", cell)  # ['red' 'blue'], as NumPy prints lists: Python would join the texts
@@ -122,7 +125,7 @@ def _texts_of(value: Any) -> list[str] | None:
 
 
 def _ordered(texts: Sequence[Any], labels: Sequence[Any] | None) -> list[str] | None:
-    """Texts in the order of their labels (A, B, ..., or numbers from 0 or 1); None where these have gaps."""
+    """Order texts by their labels (A, B, ..., or numbers from 0 or 1); None if these have gaps."""
     if labels is None:
         return [as_cell(text) for text in texts]
     found = [match["label"] for label in labels if (match := CHOICE_LABEL.fullmatch(str(label).casefold()))]

@@ -1,4 +1,4 @@
-"""What is in the data: tables, figures, and a summary for the terminal."""
+"""Explores the data: tables, figures, and a summary for the terminal."""
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
@@ -30,12 +30,12 @@ REPEATED_CHOICE = "choice within its row"
 
 @dataclass(frozen=True)
 class Exploration:
-    """What `explore` found.
+    """Holds the results of `explore`.
 
     Attributes:
         out_dir: folder with the figures and tables.
         figures: PNG files, in reading order.
-        tables: name -> table, each written as <name>.csv too.
+        tables: name -> table; each is also written as <name>.csv.
         lines: the summary.
     """
 
@@ -62,12 +62,14 @@ def explore(
     """Write tables (CSV) and figures (PNG) of both splits into `out_dir`.
 
     Args:
-        problems: what the reader of the CSV files found.
-        images: written path -> record of every photograph, or None where they were not looked at.
-        groups: written path -> group of look-alike photographs, or None.
-        prior: the text-only predictions of the same rows.
-        notes: what the summary says of the files besides.
-        agreements: of the annotators, one for each file with votes.
+        train, test: rows of both splits.
+        problems: irregularities in the CSV files.
+        images: written path -> record of every photograph; None: they were not surveyed.
+        groups: written path -> group of near-duplicate photographs; None: unknown.
+        prior: text-only predictions of the same rows.
+        out_dir: folder for the files.
+        notes: further lines about the files for the summary.
+        agreements: agreement of the annotators, one for each file with votes.
     """
     out_dir = Path(out_dir)
     rows = _row_table(train, test, prior, groups)
@@ -114,7 +116,7 @@ def explore(
 def _row_table(
     train: Sequence[Question], test: Sequence[Question], prior: Prior, groups: dict[str, int] | None = None
 ) -> "pd.DataFrame":
-    """One line per question of both splits; what the prior says about it."""
+    """Make one line per question of both splits, with the prior's answer."""
     import pandas as pd
 
     questions = [*train, *test]
@@ -141,7 +143,7 @@ def _blind_accuracy(rows: "pd.DataFrame") -> Accuracy:
 
 
 def _blind_table(rows: "pd.DataFrame", column: str, names: Sequence[str]) -> "pd.DataFrame":
-    """Per kind of question, or per source: rows of both splits, blind accuracy with its 95 % interval, and chance."""
+    """Tabulate rows of both splits, blind accuracy with its 95 % interval, and chance, per kind of question or per source."""
     import pandas as pd
 
     lines = []
@@ -164,7 +166,7 @@ def _blind_table(rows: "pd.DataFrame", column: str, names: Sequence[str]) -> "pd
 
 
 def _vote_table(agreements: Sequence[VoteAgreement]) -> "pd.DataFrame":
-    """How many rows of each file have how many votes, and how many of these are for the answer."""
+    """Count the rows of each file by number of votes and by votes for the answer."""
     import pandas as pd
 
     lines = [(a.file, *facts, count) for a in agreements for facts, count in sorted(a.rows.items(), reverse=True)]
@@ -172,7 +174,7 @@ def _vote_table(agreements: Sequence[VoteAgreement]) -> "pd.DataFrame":
 
 
 def _letter_table(rows: "pd.DataFrame") -> "pd.DataFrame":
-    """How often each letter is right: all answered rows, then by kind of question."""
+    """Count how often each letter is right: for all answered rows, then by kind of question."""
     import pandas as pd
 
     answered = rows[rows.answer != ""]
@@ -185,7 +187,7 @@ def _letter_table(rows: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _length_table(rows: "pd.DataFrame") -> "pd.DataFrame":
-    """Smallest, quartiles, 99 % and largest of each length, per split."""
+    """Tabulate the minimum, quartiles, 99 % quantile and maximum of each length, per split."""
     import pandas as pd
 
     marks = {"smallest": 0, "25 %": 0.25, "half": 0.5, "75 %": 0.75, "99 %": 0.99, "largest": 1}
@@ -197,7 +199,7 @@ def _length_table(rows: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _option_table(train: Sequence[Question]) -> "pd.DataFrame":
-    """How often each choice text was offered and was right, the most offered first."""
+    """Count how often each choice text was offered and was right, the most frequent first."""
     import pandas as pd
 
     answered = [q for q in train if q.answer is not None]
@@ -219,7 +221,7 @@ def _problem_table(problems: Sequence[Problem], images: dict[str, ImageRecord]) 
 def _shared_values(
     rows: Sequence[tuple[str, Question]], images: dict[str, ImageRecord], groups: dict[str, int]
 ) -> dict[str, list[list[tuple[str, Question]]]]:
-    """What is shared -> groups of at least two (split, question) that share it. Photographs count once per split."""
+    """Map each shared property to groups of at least two (split, question) that share it. Photographs count once per split."""
     pictures = list({(split, q.image): (split, q) for split, q in rows}.values())
     readable = [(split, q) for split, q in pictures if q.image in images and not images[q.image].problem]
     return {
@@ -243,12 +245,12 @@ def _grouped_by(
 
 
 def bare_text(text: str) -> str:
-    """Lower case, letters and digits only: for comparing, never for showing to a model."""
+    """Reduce a text to lower-case letters and digits: for comparing, never for showing to a model."""
     return re.sub(r"[\W_]+", "", text.lower()) or text
 
 
 def _duplicate_counts(shared: dict[str, list[list[tuple[str, Question]]]]) -> "pd.DataFrame":
-    """Per kind of duplicate: groups, their rows, and how many of the groups are in both splits."""
+    """Count, per kind of duplicate, the groups, their rows, and the groups in both splits."""
     import pandas as pd
 
     lines = [
@@ -261,7 +263,7 @@ def _duplicate_counts(shared: dict[str, list[list[tuple[str, Question]]]]) -> "p
 def _duplicate_rows(
     shared: dict[str, list[list[tuple[str, Question]]]], rows: Sequence[tuple[str, Question]]
 ) -> "pd.DataFrame":
-    """Every member of the groups that matter (ids and photographs), and every choice that is twice in one row."""
+    """List every member of the relevant groups (ids and photographs), and every choice that is twice in one row."""
     import pandas as pd
 
     lines = [
@@ -280,7 +282,7 @@ def _duplicate_rows(
 
 
 def _same_text_rows(shared: dict[str, list[list[tuple[str, Question]]]]) -> "pd.DataFrame":
-    """Every row whose question another row has too, first the groups that share the choices as well."""
+    """List every row whose question another row has too, first the groups that share the choices as well."""
     import pandas as pd
 
     lines = [
@@ -317,13 +319,13 @@ def _name_bars(axes: Any, names: Sequence[str]) -> None:
 
 
 def _choice_label(text: str, longest: int = 24) -> str:
-    """One short line; a dollar sign would start a formula in matplotlib."""
+    """Shorten a choice to one line; a dollar sign would start a formula in matplotlib."""
     line = " ".join(text.split())
     return (line if len(line) <= longest else line[: longest - 1] + "…").replace("$", r"\$")
 
 
 def _draw_letters(letters: "pd.DataFrame", rows: "pd.DataFrame") -> "Figure | None":
-    """Share of each letter over all rows beside what chance would give it, and by kind of question."""
+    """Draw the share of each letter over all rows next to its share by chance, and by kind of question."""
     used = [c for c in letters.columns[2:] if letters[c].any()]
     letters = letters[letters.rows > 0]
     if not used or letters.empty:
@@ -351,7 +353,7 @@ def _draw_letters(letters: "pd.DataFrame", rows: "pd.DataFrame") -> "Figure | No
 
 
 def _chance_shares(letters: Sequence[str], rows: "pd.DataFrame") -> list[float]:
-    """Percentage of the answered rows that each letter would be right in, were every choice of a row as likely."""
+    """Compute the percentage of answered rows in which each letter would be right if all choices of a row were equally likely."""
     choices = rows.choices[rows.answer != ""]
     return [float(((choices > LETTERS.index(letter)) / choices).mean() * 100) for letter in letters]
 
@@ -374,7 +376,7 @@ def _draw_lengths(rows: "pd.DataFrame", train: Sequence[Question]) -> "Figure | 
 
 
 def _draw_histograms(axes: Any, values: dict[str, np.ndarray]) -> None:
-    """Outlines over common bins, up to the 99.5 % quantile; the last bin holds what is longer."""
+    """Draw outlines over common bins, up to the 99.5 % quantile; the last bin contains all larger values."""
     everything = np.concatenate(list(values.values()))
     if not len(everything):
         return
@@ -393,14 +395,14 @@ def _draw_histograms(axes: Any, values: dict[str, np.ndarray]) -> None:
 
 
 def _name_last_bin(axes: Any, bins: np.ndarray) -> None:
-    """A tick such as 60+ below the bin that holds what is longer too, in the place of the numbers next to it."""
+    """Put a tick such as 60+ below the last bin, which contains all larger values, in place of the numbers next to it."""
     last = bins[-2:].mean()
     free = [int(t) for t in axes.get_xticks() if t == int(t) and bins[0] < t < last - 0.08 * (last - bins[0])]
     axes.set_xticks([*free, last], [*map(str, free), f"{bins[-2] + 0.5:.0f}+"])
 
 
 def _draw_options(options: "pd.DataFrame", most: int = 20) -> "Figure | None":
-    """The choices offered most often, and how often they were right: why a blind guess can be good."""
+    """Draw the choices offered most often, and how often they were right: why a blind guess can be good."""
     top = options[options.offered > 1].head(most)
     if top.empty:
         return None
@@ -417,7 +419,7 @@ def _draw_options(options: "pd.DataFrame", most: int = 20) -> "Figure | None":
 
 
 def _draw_blind(kinds: "pd.DataFrame", sources: "pd.DataFrame | None", accuracy: Accuracy) -> "Figure | None":
-    """What the text-only prior gets right by kind of question, and by source where there are several, against chance."""
+    """Draw the prior's accuracy by kind of question, and by source if there are several, against chance."""
     import pandas as pd
 
     if sources is not None:
@@ -480,10 +482,10 @@ def _text_lines(
 
 
 def _shared_line(duplicates: "pd.DataFrame", what: str, title: str, table: str = "") -> list[str]:
-    """One line, or none where nothing is shared.
+    """Make one line, or none if nothing is shared.
 
     Args:
-        table: where its rows are listed.
+        table: the table that lists the rows.
     """
     entry = duplicates[duplicates.shared == what].iloc[0]
     groups = counted(entry.groups, "group")
@@ -521,7 +523,7 @@ def _image_lines(images: dict[str, ImageRecord] | None, duplicates: "pd.DataFram
 
 
 def _blind_lines(kinds: "pd.DataFrame", sources: "pd.DataFrame | None", accuracy: Accuracy, note: str) -> list[str]:
-    """Blind accuracy by kind of question, of all rows, and by source where there are several.
+    """Describe the blind accuracy by kind of question, of all rows, and by source if there are several.
 
     Args:
         accuracy: of all rows; n=0: not measured, which `note` explains.

@@ -1,6 +1,6 @@
-"""Decisions about labels: fixes.csv as `mcvqa audit` writes it and a person edits it -> labelled rows with what was decided.
+"""Applies decisions about labels: fixes.csv, written by `mcvqa audit` and edited by a person.
 
-Nothing is applied that a person has not decided: a row whose decision is empty stays as it is.
+Only a person's decisions are applied: a row whose decision is empty does not change.
 """
 import csv
 import re
@@ -21,12 +21,12 @@ SHOWN_MISTAKES = 10
 
 @dataclass(frozen=True)
 class Proposal:
-    """One row of fixes.csv that is to be decided on.
+    """Describes one row of fixes.csv that needs a decision.
 
     Attributes:
         question: the labelled row.
-        proposed: what its answer should be.
-        probability: that the label is wrong.
+        proposed: the proposed answer.
+        probability: probability that the label is wrong.
     """
 
     question: Question
@@ -36,11 +36,11 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person has decided about one row.
+    """Holds a person's decision about one row.
 
     Attributes:
-        row: of the file, counted from 1 without the header.
-        id: of the labelled row.
+        row: row of the file, counted from 1 without the header.
+        id: id of the labelled row.
         word: one of DECISIONS, or empty: undecided.
         now, proposed: letters; `proposed` may be empty unless the word is `fix`.
     """
@@ -54,13 +54,13 @@ class Decision:
 
 @dataclass(frozen=True)
 class Fixed:
-    """Labelled rows after the decisions.
+    """Holds labelled rows after the decisions.
 
     Attributes:
         questions: the rows, without those dropped.
-        before: id of each relabelled row -> its answer before.
-        dropped: ids of the rows that were left out.
-        notes: what was changed, in sentences.
+        before: id of each relabelled row -> its previous answer.
+        dropped: ids of the rows that were dropped.
+        notes: the changes, in sentences.
     """
 
     questions: tuple[Question, ...]
@@ -71,10 +71,15 @@ class Fixed:
 
 # %% write
 def write_fixes(path: Path, proposals: Sequence[Proposal], decided: Sequence[Decision] = ()) -> None:
-    """Write the proposals, none of them decided, then decisions that were made before: the new file replaces theirs.
+    """Write undecided proposals, followed by earlier decisions: the new file replaces the old one.
+
+    Args:
+        path: the file.
+        proposals: rows without a decision.
+        decided: earlier decisions to keep.
 
     Raises:
-        DataError: the file holds decisions already, or is something else.
+        DataError: the file already contains decisions, or is something else.
     """
     if path.exists() and (count := _decided_in(path)):
         raise DataError(f"{path} holds {counted(count, 'decision')} of a person and is not overwritten. Choose another --out.")
@@ -98,10 +103,10 @@ def _decided_in(path: Path) -> int:
 
 # %% read
 def read_decisions(path: Path) -> list[Decision]:
-    """Read a file of decisions, whatever encoding and separator a spreadsheet gave it.
+    """Read a file of decisions, in any encoding and with any separator of a spreadsheet.
 
     Raises:
-        DataError: no such file, not a table, or columns are missing.
+        DataError: the file does not exist or is not a table, or columns are missing.
     """
     table = read_cells(path, allow_empty=True)
     columns = _columns_of(table)
@@ -127,17 +132,18 @@ def _columns_of(table: Cells) -> dict[str, int]:
 
 # %% apply
 def with_fixes(questions: Sequence[Question], path: Path) -> Fixed:
-    """Labelled rows with the decisions of a file.
+    """Apply the decisions of a file to labelled rows.
 
     Args:
         questions: all labelled rows.
         path: the file.
 
     Returns:
-        The rows and what was changed. The votes of a relabelled row are gone: the decision counts instead of them.
+        The rows and the changes. A relabelled row loses its votes: the decision replaces them.
 
     Raises:
-        DataError: naming each row of the file that cannot be applied: another id, another label, an unknown word or letter.
+        DataError: rows of the file cannot be applied: an unknown id, another label, an unknown word or letter; the message names
+            each.
     """
     decisions, by_id = read_decisions(path), {q.id: q for q in questions}
     seen: dict[str, int] = {}
@@ -153,7 +159,7 @@ def with_fixes(questions: Sequence[Question], path: Path) -> Fixed:
 
 
 def _mistake_in(one: Decision, by_id: dict[str, Question], seen: dict[str, int]) -> str:
-    """What is wrong with a decision; empty where nothing is."""
+    """Describe what is wrong with a decision; empty if nothing is."""
     if one.id not in by_id:
         return f"no labelled row has this id{_id_a_spreadsheet_changed(one.id, by_id)}"
     if one.id in seen:

@@ -1,7 +1,7 @@
-"""Folds: which rows a model learns from and which it is judged by.
+"""Assigns rows to folds: the rows on which a model is trained, and those by which it is judged.
 
-Rows whose images look alike stay together (else a model is praised for remembering), and every fold gets its share of
-each answer and of each kind of question.
+Rows with similar images stay together (otherwise a model is rewarded for memorising), and every fold gets its share of each
+answer and of each kind of question.
 """
 from collections.abc import Sequence
 
@@ -26,19 +26,19 @@ class FoldError(McvqaError, ValueError):
 
 
 def question_groups(questions: Sequence[Question], image_groups: dict[str, int] | None = None) -> np.ndarray:
-    """(N,) group number of each row: that of its image in `image_groups`, else one group per written image path."""
+    """Return the group number (N,) of each row: that of its image in `image_groups`, else one group per written image path."""
     keys: list[int | str] = [(image_groups or {}).get(q.image, q.image) for q in questions]
     numbers: dict[int | str, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 def _strata(questions: Sequence[Question]) -> np.ndarray:
-    """(N,) stratum number of each row: its answer and its kind of question."""
+    """Return the stratum number (N,) of each row, given by its answer and its kind of question."""
     return _numbered([f"{-1 if q.answer is None else q.answer:02d} {basic_kind(q)}" for q in questions])
 
 
 def _numbered(values: np.ndarray | Sequence) -> np.ndarray:
-    """Equal values -> equal numbers 0, 1, ... in sorted order."""
+    """Number equal values equally, 0, 1, ... in sorted order."""
     return np.unique(np.asarray(values), return_inverse=True)[1].reshape(-1)
 
 
@@ -46,21 +46,24 @@ def _numbered(values: np.ndarray | Sequence) -> np.ndarray:
 def assign_folds(
     questions: Sequence[Question], groups: np.ndarray, n_folds: int, seed: int, use_kfold: bool = True
 ) -> np.ndarray:
-    """The fold in which each row is validation.
+    """Assign each row to the fold in which it is validated.
 
-    Groups go one by one to the fold that has least of what they hold: of rows, of their answers, and of their answers
-    within their kind of question (after the iterative stratification of Sechidis et al. 2011). Scarce answers
+    Groups are assigned one at a time to the fold that has the smallest share of their contents: of rows, of their answers, and of
+    their answers within their kind of question (after the iterative stratification of Sechidis et al. 2011). Rare answers
     therefore need no special case.
 
     Args:
+        questions: N rows.
         groups: (N,) rows of one group are never on both sides.
-        use_kfold: off, one fold of size N / n_folds is validation and everything else is training only.
+        n_folds: number of folds.
+        seed: seed of the order among equal groups.
+        use_kfold: if false, one fold of size N / n_folds is for validation and everything else for training only.
 
     Returns:
         (N,) int, 0 to n_folds - 1; without K-fold 0 for validation, else TRAINING_ONLY.
 
     Raises:
-        FoldError: fewer groups than folds.
+        FoldError: there are fewer groups than folds.
     """
     group = _numbered(groups)
     n_groups = int(group.max(initial=-1)) + 1
@@ -79,9 +82,9 @@ def assign_folds(
 
 
 def folds_of_groups(groups: np.ndarray, assigned: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """(N,) the fold of every row where some were assigned one: that of its group, or TRAINING_ONLY.
+    """Extend the folds of some rows to all rows: each gets the fold of its group, or TRAINING_ONLY.
 
-    No model then learns from a row whose photograph it is validated with.
+    So no model is trained on a row whose photograph is used to validate it.
 
     Args:
         groups: (N,) group of each row.
@@ -93,7 +96,7 @@ def folds_of_groups(groups: np.ndarray, assigned: np.ndarray, folds: np.ndarray)
 
 
 def _group_contents(questions: Sequence[Question], group: np.ndarray) -> np.ndarray:
-    """(G, S) share of all rows, of all rows with an answer, and of all rows of a stratum that each group holds."""
+    """Compute each group's share (G, S) of all rows, of all rows with an answer, and of all rows of each stratum."""
     answers = _numbered([-1 if q.answer is None else q.answer for q in questions])
     columns = []
     for labels in (np.zeros_like(group), answers, _strata(questions)):
@@ -104,7 +107,7 @@ def _group_contents(questions: Sequence[Question], group: np.ndarray) -> np.ndar
 
 
 def _spread_groups(contents: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
-    """(G,) the fold of each group.
+    """Assign groups to folds, (G,).
 
     Args:
         contents: (G, S) non-negative shares, the first column that of all rows.
@@ -123,7 +126,7 @@ def _spread_groups(contents: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
 
 
 def large_group_warning(groups: np.ndarray, n_folds: int) -> str:
-    """What to tell the user when one group alone is larger than a fold; empty when none is."""
+    """Make the warning that one group alone is larger than a fold; empty if none is."""
     largest, rows = int(np.bincount(_numbered(groups)).max(initial=0)), len(groups)
     if largest <= rows / n_folds:
         return ""
@@ -135,10 +138,19 @@ def large_group_warning(groups: np.ndarray, n_folds: int) -> str:
 
 # %% a sample that looks like the whole
 def sample_rows(questions: Sequence[Question], groups: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Indices (size,), ascending, of a sample with the whole's shares of answers and kinds; all rows if no more exist.
+    """Draw a sample with the same shares of answers and kinds as all rows.
 
-    Rows are ordered by stratum, at random within it, and taken at even distances from a random start (systematic
-    sampling). Where there are enough groups, each gives one row: different images teach more than the same one twice.
+    Rows are ordered by stratum, at random within it, and taken at equal distances from a random start (systematic sampling). If
+    there are enough groups, each gives one row: different images teach more than the same one twice.
+
+    Args:
+        questions: N rows.
+        groups: (N,) group of each row.
+        size: size of the sample.
+        seed: seed of the sample.
+
+    Returns:
+        (size,) ascending row numbers; all rows if there are no more.
     """
     if size >= len(questions):
         return np.arange(len(questions))

@@ -1,4 +1,4 @@
-"""Tables that pandas reads (Excel, Parquet, Arrow as `datasets` writes it), and tables in memory -> cells."""
+"""Reads tables by pandas (Excel, Parquet, Arrow as `datasets` writes it) and tables in memory as cells."""
 import io
 import json
 from pathlib import Path
@@ -8,14 +8,15 @@ from mcvqa.data.table import Cells, DataError, as_cell
 
 
 def cells_of_library(path: Path, raw: bytes, kind: str) -> Cells:
-    """A table in bytes.
+    """Read a table from bytes.
 
     Args:
         path: for messages.
+        raw: content of the file.
         kind: "xlsx", "parquet" or "arrow".
 
     Raises:
-        DataError: a damaged file, or a library that is not installed.
+        DataError: the file is damaged, or a library is not installed.
     """
     import pandas as pd
 
@@ -51,11 +52,11 @@ def _frame_of_arrow(raw: bytes, kind: str) -> Any:
 
 
 def with_class_names(frame: Any, features: dict[str, Any]) -> Any:
-    """A table of `datasets` with the names of classes in place of their numbers, which are no positions; -1 is none.
+    """Replace the class numbers of a `datasets` table, which are not positions, by their names; -1 means none.
 
     Args:
         frame: a pandas table, which is changed.
-        features: column -> how `datasets` describes it: {"_type": "ClassLabel", "names": [...]}.
+        features: column -> its description by `datasets`: {"_type": "ClassLabel", "names": [...]}.
     """
     for column, feature in features.items():
         if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
@@ -65,7 +66,13 @@ def with_class_names(frame: Any, features: dict[str, Any]) -> Any:
 
 
 def cells_of_frame(path: Path, frame: Any, kind: str = "DataFrame") -> Cells:
-    """A pandas table as text; what is missing is an empty cell, and an index with a name is a column."""
+    """Convert a pandas table to text; missing values become empty cells, and a named index becomes a column.
+
+    Args:
+        path: for messages.
+        frame: the table.
+        kind: kind of the file, for display.
+    """
     frame = frame.reset_index([name for name in frame.index.names if name and name not in frame.columns])
     columns = [[as_cell(value) for value in frame.iloc[:, i].tolist()] for i in range(frame.shape[1])]
     records = [list(cells) for cells in zip(*columns, strict=True)]

@@ -1,4 +1,4 @@
-"""Which file a row's image path means: as written from the data folder, else beside its table, else in the folder of its split.
+"""Resolves image paths: as written from the data folder, else next to their table, else in the folder of their split.
 
 Both splits may use the same names: `0001.jpg` of train.csv and that of test.csv are two photographs.
 """
@@ -19,7 +19,7 @@ MAYBE_PICTURE = re.compile(r"\s*(data:image/.*|[\w+/=\s-]{64,})", re.DOTALL)  # 
 
 @dataclass(frozen=True)
 class SplitRows:
-    """The rows of one table and the file they are from.
+    """Holds the rows of one table and their file.
 
     Attributes:
         split: 'train', 'dev' or 'test'.
@@ -31,10 +31,15 @@ class SplitRows:
 
 
 def find_photographs(root: Path, tables: Sequence[SplitRows], unpack_to: Path) -> tuple[ImageFolder, list[SplitRows], list[str]]:
-    """Look for the photographs of all rows; archives beside the tables are unpacked where they hold some that are missing.
+    """Look for the photographs of all rows; archives next to the tables are unpacked if they contain missing ones.
+
+    Args:
+        root: the data folder.
+        tables: the rows.
+        unpack_to: folder for the content of archives.
 
     Returns:
-        The files of the data folder; the tables, with other paths where others are meant than are written; what was done.
+        The files of the data folder; the tables with resolved paths; lines about what was done.
     """
     folder, notes = ImageFolder(root), []
     tables, cells = _pictures_out_of_cells(tables, unpack_to / CELLS_FOLDER)
@@ -68,7 +73,7 @@ def find_photographs(root: Path, tables: Sequence[SplitRows], unpack_to: Path) -
 
 
 def _missing_names(folder: ImageFolder, meant: Sequence[dict[str, str]]) -> set[str]:
-    """File names of the photographs that are meant and not there."""
+    """List the file names of the photographs that were not found."""
     return {
         PurePosixPath(path).name for paths in meant for path in paths.values()
         if not folder.holds(path) and _matching_file(folder, path) is None
@@ -85,7 +90,7 @@ def _pictures_out_of_cells(tables: Sequence[SplitRows], into: Path) -> tuple[Seq
 
 
 def _meant_paths(root: Path, folder: ImageFolder, table: SplitRows, tables: Sequence[SplitRows]) -> dict[str, str]:
-    """Path as written -> path from the data folder; unchanged where it leads to the same file, or to none."""
+    """Map written paths to paths from the data folder; unchanged if a path leads to the same file, or to none."""
     own = [path for path in (_from_top(folder, table.file.parent),) if path.parts]
     named = [path for path in sorted(folder.folders()) if is_named_like(path, table.split)]
     named = named if len(named) < 20 else []  # train_0001/, train_0002/, ...: each photograph has a folder of its own
@@ -100,13 +105,13 @@ def _meant_paths(root: Path, folder: ImageFolder, table: SplitRows, tables: Sequ
 
 
 def _from_top(folder: ImageFolder, path: Path) -> PurePosixPath:
-    """A folder as seen from the root; the root itself for one that a link leads away to."""
+    """Return a folder relative to the root; the root itself for one outside of it, reached by a link."""
     real = path.resolve()
     return PurePosixPath(real.relative_to(folder.root).as_posix() if real.is_relative_to(folder.root) else ".")
 
 
 def _from_root(root: Path, folder: ImageFolder, written: str) -> str:
-    """An absolute path inside the data folder as one from there; `../input/x/a.jpg` where x/a.jpg or a.jpg is in it."""
+    """Make an absolute path inside the data folder relative; `../input/x/a.jpg` too, if x/a.jpg or a.jpg is in it."""
     text = written.strip().replace("\\", "/")
     if (inside := re.sub(r"^(\.\./)+", "", text)) != text and _matching_file(folder, inside):
         return inside
@@ -117,10 +122,10 @@ def _from_root(root: Path, folder: ImageFolder, written: str) -> str:
 def _in_own_folder(
     folder: ImageFolder, path: str, tried: Sequence[Sequence[PurePosixPath]], split: str, *, shared: bool
 ) -> str:
-    """`path`, or the one file that it means in the first folders that have one.
+    """Return `path`, or the one file that it means in the first folders that have one.
 
     Args:
-        shared: another split has this path too.
+        shared: whether another split has this path too.
     """
     file = _matching_file(folder, path)
     for tops in tried:

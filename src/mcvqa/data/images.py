@@ -1,4 +1,4 @@
-"""Any image file -> an upright RGB picture, or a named reason why not. Nothing is ever replaced silently."""
+"""Opens any image file as an upright RGB picture, or raises an error with the reason. Never replaces a picture silently."""
 import contextlib
 import ctypes
 import functools
@@ -85,25 +85,26 @@ class ImageError(McvqaError, ValueError):
 
 # %% one file -> one picture
 def open_image(path: str | Path) -> Image.Image:
-    """The whole picture, decoded: upright, RGB, transparency on white, at most MAX_ASPECT times as long as wide.
+    """Decode a whole picture: upright, RGB, transparency on white, at most MAX_ASPECT times as long as wide.
 
     Raises:
-        ImageError: whatever is wrong with the file; Pillow's own errors of all kinds become this one.
+        ImageError: anything is wrong with the file; all of Pillow's own errors become this one.
     """
     return open_with_hash(path)[0]
 
 
 def open_with_hash(path: str | Path) -> tuple[Image.Image, str]:
-    """Open an image as `open_image` does, and hash the very bytes that were decoded: the file is read once."""
+    """Open an image as `open_image` does, and hash exactly the decoded bytes: the file is read only once."""
     data = _image_bytes(Path(path))
     return open_image_bytes(data, str(path)), hashlib.sha256(data).hexdigest()
 
 
 def open_image_bytes(data: bytes, name: str) -> Image.Image:
-    """Open an image as `open_image` does, from the content of a file, such as a cell holds it.
+    """Open an image as `open_image` does, from the content of a file.
 
     Args:
-        name: for messages.
+        data: the bytes.
+        name: name for messages.
     """
     if len(data) > MAX_FILE_BYTES:
         raise ImageError(name, f"{len(data) / 2**20:.0f} MiB; at most {MAX_FILE_BYTES >> 20} are read")
@@ -162,7 +163,8 @@ def _require_size(path: str | Path, opened: Image.Image) -> None:
 
 @contextlib.contextmanager
 def _one_after_the_other() -> Iterator[None]:
-    """One thread of all the user's processes is in the block at a time, unless one takes a minute or locks do not work."""
+    """Within the block, run only one thread of all the user's processes at a time, unless one takes a minute or locks do not
+    work."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, NotImplementedError):  # filelock's Timeout is an OSError
             user = os.getuid() if hasattr(os, "getuid") else "user"
@@ -171,7 +173,7 @@ def _one_after_the_other() -> Iterator[None]:
 
 
 def _other_content(head: bytes) -> str:
-    """What the first bytes of a file say it is; empty where they do not."""
+    """Describe a file by its first bytes; empty if they are not known."""
     head = head.removeprefix(b"\xef\xbb\xbf")
     return next((name for begin, name in OTHER_CONTENT.items() if re.match(begin, head, re.DOTALL | re.IGNORECASE)), "")
 
@@ -187,10 +189,10 @@ def _let_heic_in(path: str | Path, head: bytes) -> None:
 
 @functools.cache
 def _libtiff_warns() -> Any:
-    """Errors that libtiff would print to the terminal, without the file's name, become Python warnings.
+    """Turn errors that libtiff would print to the terminal, without the file's name, into Python warnings.
 
     Returns:
-        What must stay in memory for that.
+        An object that must stay in memory meanwhile.
     """
     @ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
     def warn(module: bytes | None, form: bytes, values: Any) -> None:
@@ -204,7 +206,7 @@ def _libtiff_warns() -> Any:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation; 1 (upright) where it is missing or unreadable, since the picture itself is fine."""
+    """Return the EXIF orientation; 1 (upright) if it is missing or unreadable, since the picture itself is fine."""
     try:
         return int(image.getexif().get(274, 1))
     except Exception:  # broken metadata raises as many kinds of errors as broken pictures
@@ -212,10 +214,10 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey pictures of 16 bits, 32 bits or floats as 8 bits; Pillow's own conversion makes all above 255 white.
+    """Convert grey pictures of 16 bits, 32 bits or floats to 8 bits; Pillow's own conversion makes all above 255 white.
 
-    A sensor's 10, 12 or 14 bits in a file of 16 would be black: where the file is deeper than what it holds, and where it
-    declares no range, the range in use becomes the whole one.
+    A sensor's 10, 12 or 14 bits in a file of 16 would be black: if the file is deeper than its content and declares no range, the
+    range in use is stretched to the full one.
     """
     if image.mode[0] not in "IF":
         return image
@@ -232,7 +234,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _stretched_colors(image: Image.Image) -> Image.Image:
-    """Colours of 16 bits, of which Pillow keeps the upper 8, by the same rule."""
+    """Stretch colours of 16 bits, of which Pillow keeps the upper 8, by the same rule."""
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         return _eight_bits(image)
     bands = image.getbands()
@@ -245,7 +247,7 @@ def _stretched_colors(image: Image.Image) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """RGB; what is transparent becomes white instead of the colour hidden below it."""
+    """Convert to RGB; transparent areas become white instead of the colour hidden below."""
     if {"A", "a"} & set(image.getbands()) or "transparency" in image.info:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -253,7 +255,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _padded_to_aspect(path: str | Path, picture: Image.Image) -> Image.Image:
-    """White added beside (or below) the middle of a strip that is too narrow for the model's processor."""
+    """Add white next to (or below) the middle of a strip that is too narrow for the model's processor."""
     width, height = picture.size
     least = -(-max(picture.size) // MAX_ASPECT)
     if min(picture.size) >= least:
@@ -272,7 +274,7 @@ OUTSIDE = "leaves the data folder"  # how the reason of a refused path starts
 
 
 class ImageFolder:
-    """The files below a data folder, listed once, found by what a CSV says about them."""
+    """Lists the files below a data folder once, and finds them by the paths in a CSV."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).resolve()
@@ -288,30 +290,31 @@ class ImageFolder:
         self.by_stem.setdefault(_folded(file.stem), []).append(file)
 
     def add(self, unpacked: Path, at: PurePosixPath) -> None:
-        """List the files of an unpacked archive too, as if they were in the folder `at` of the root; what is there stays."""
+        """List the files of an unpacked archive as if they were in the folder `at` of the root; existing files take
+        precedence."""
         for inside in _files_below(unpacked.resolve()):
             if not self.holds(str(at / inside)):
                 self._enter(at / inside)
                 self.unpacked[at / inside] = (unpacked.resolve(), inside)
 
     def folders(self) -> set[PurePosixPath]:
-        """All folders with files, from the root."""
+        """Return all folders with files, relative to the root."""
         return {file.parent for files in self.by_name.values() for file in files} - {PurePosixPath(".")}
 
     def holds(self, path: str) -> bool:
-        """Whether there is a file of exactly this path from the root."""
+        """Return whether there is a file of exactly this path from the root."""
         file = PurePosixPath(path)
         return file in self.by_name.get(_folded(file.name), ())
 
     def find(self, written: str) -> Path:
-        """The file meant by a CSV's path or id.
+        """Find the file meant by a CSV's path or id.
 
-        Case, back slashes and the extension may differ (none at all, or .jpeg for .jpg). The file may lie deeper than
-        written (train/train/1.jpg for train/1.jpg), or directly in the root or a neutral folder such as images/; but
-        never in another named folder, since train/1.jpg and test/1.jpg are different pictures.
+        Case, backslashes and the extension may differ (none at all, or .jpeg for .jpg). The file may lie deeper than written
+        (train/train/1.jpg for train/1.jpg), or directly in the root or a neutral folder such as images/; but never in another
+        named folder, since train/1.jpg and test/1.jpg are different pictures.
 
         Raises:
-            ImageError: no such file, several that fit, or a path that leaves the data folder.
+            ImageError: no file matches, several do, or the path leaves the data folder.
         """
         file = self.match(written) or PurePosixPath(*self._parts(written))
         base, inside = self.unpacked.get(file, (self.root, file))
@@ -328,7 +331,7 @@ class ImageFolder:
         return path
 
     def match(self, written: str) -> PurePosixPath | None:
-        """The path from the root of the listed file that is meant, None without one. Errors as of `find`."""
+        """Return the path from the root of the listed file that is meant; None without one. Raises the errors of `find`."""
         parts = self._parts(written)
         fits = self._fitting(parts)
         exact = [file for file in fits if file.parts == parts]
@@ -346,7 +349,7 @@ class ImageFolder:
         return parts
 
     def _fitting(self, parts: tuple[str, ...]) -> list[PurePosixPath]:
-        """The files that fit best: by full name before by stem, as deep as written or deeper before higher up."""
+        """Return the best matches: full names before stems, at the written depth or deeper before higher up."""
         above, name = tuple(map(_folded, parts[:-1])), _folded(parts[-1])
         stem, dot, extension = name.rpartition(".")
         jpegs = [f for f in self.by_stem.get(stem, []) if f.suffix.lower() in JPEG_SUFFIXES]
@@ -367,7 +370,7 @@ class ImageFolder:
 
 
 def _files_below(root: Path) -> Iterator[PurePosixPath]:
-    """All visible files, without following linked folders, relative to the root."""
+    """Yield all visible files relative to the root, without following linked folders."""
     for folder, below, files in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith((".", "__MACOSX")))
         inside = PurePosixPath(Path(folder).relative_to(root).as_posix())
@@ -375,20 +378,20 @@ def _files_below(root: Path) -> Iterator[PurePosixPath]:
 
 
 def _folded(name: str) -> str:
-    """A name as it is compared: archives made on a Mac hold decomposed Hangul."""
+    """Normalise a name for comparison: archives made on a Mac contain decomposed Hangul."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 # %% all pictures of a data set, each decoded once
 @dataclass(frozen=True)
 class ImageRecord:
-    """What is known about the picture that a CSV names.
+    """Describes the picture named by a CSV.
 
     Attributes:
-        written: the path as the CSV has it.
-        path: the file, or None where none was found.
-        problem: why the picture cannot be used; empty where it can.
-        width, height: in pixels, upright; 0 where there is a problem.
+        written: the path in the CSV.
+        path: the file; None if none was found.
+        problem: why the picture cannot be used; empty if it can.
+        width, height: in pixels, upright; 0 if there is a problem.
         content_hash: SHA-256 of the file, or empty.
         dhash: 64 signs of brightness steps between neighbours on a 9 x 8 grid.
         thumbnail: 16 x 16 RGB bytes.
@@ -408,10 +411,15 @@ THUMBNAIL_SIDE = 16
 
 
 def survey_images(folder: ImageFolder, written_paths: Iterable[str], workers: int = 4) -> dict[str, ImageRecord]:
-    """Find and fully decode every distinct picture once, in `workers` threads (Pillow decodes outside of the GIL).
+    """Find and fully decode every distinct picture once (Pillow decodes outside of the GIL).
+
+    Args:
+        folder: files of the data folder.
+        written_paths: paths in the CSV files.
+        workers: number of threads.
 
     Returns:
-        written path -> record, in the order of first occurrence. Broken and missing pictures are records too.
+        Written path -> record, in the order of first occurrence. Broken and missing pictures have records too.
     """
     found = {written: _found_image(folder, written) for written in dict.fromkeys(written_paths)}
     by_path = survey_files([record.path for record in found.values() if record.path is not None], workers)
@@ -438,10 +446,10 @@ NAMED_WARNINGS = 5  # of each survey
 
 @contextlib.contextmanager
 def _warnings_by_file() -> Iterator[tuple[threading.local, dict[str, list[Path]]]]:
-    """Collect what Pillow warns of within the block: its own lines name no file.
+    """Collect Pillow's warnings within the block: its own lines name no file.
 
     Yields:
-        What a thread sets `path` of to the file that it decodes, and the files by warning.
+        An object whose `path` a thread sets to the file it decodes, and the files by warning.
     """
     of_file, found = threading.local(), defaultdict[str, list[Path]](list)
 
@@ -459,7 +467,7 @@ def _warnings_by_file() -> Iterator[tuple[threading.local, dict[str, list[Path]]
 
 
 def _name_warnings(warned: dict[str, list[Path]]) -> None:
-    """Name what Pillow warned of, for pictures that are used; refused ones have their reason anyway."""
+    """Print Pillow's warnings with the names of the pictures that are used; refused ones have a reason anyway."""
     named = {text: paths for text, paths in warned.items() if paths}
     for text, paths in list(named.items())[:NAMED_WARNINGS]:
         tqdm.write(f"  {min(paths)}{f' and {len(paths) - 1:,} more' if len(paths) > 1 else ''}: {text}")
@@ -475,7 +483,7 @@ def _found_image(folder: ImageFolder, written: str) -> ImageRecord:
 
 
 def surveyed_image(path: Path) -> ImageRecord:
-    """The record of one file; `written` is empty."""
+    """Survey one file; `written` is empty."""
     record = ImageRecord("", path)
     try:
         data = _image_bytes(path)
@@ -489,7 +497,8 @@ def surveyed_image(path: Path) -> ImageRecord:
 
 
 def _difference_hash(picture: Image.Image) -> int:
-    """Bit set where the right neighbour is clearly brighter; flat areas give 0 instead of the sign of their noise."""
+    """Compute a hash whose bits are set where the right neighbour is clearly brighter; flat areas give 0, not the sign of
+    noise."""
     grey = np.asarray(picture.resize((9, 8), Image.Resampling.BOX).convert("L"), dtype=np.int16)  # (8, 9)
     return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1] + 2).tobytes(), "big")
 
@@ -505,12 +514,15 @@ MAX_CELL_DIFFERENCE = 0.75  # the same for the worst of the 16 x 16 cells: one m
 def near_duplicate_groups(records: dict[str, ImageRecord]) -> dict[str, int]:
     """Number the groups of pictures with the same content or the same look; most pictures are alone in theirs.
 
-    Candidates share a 16-bit block of their difference hash (sure for up to three differing bits, usual beyond). A pair
-    counts when its hashes differ in at most MAX_HASH_DISTANCE bits and its colour thumbnails, freed of brightness and
-    contrast, agree overall and in each cell: plain backgrounds alone make no duplicates.
+    Candidates share a 16-bit block of their difference hash (certain for up to three differing bits, usual beyond). A pair counts
+    if its hashes differ in at most MAX_HASH_DISTANCE bits and its colour thumbnails, normalised for brightness and contrast,
+    agree overall and in each cell: plain backgrounds alone make no duplicates.
+
+    Args:
+        records: written path -> record.
 
     Returns:
-        written path -> group, numbered by first occurrence.
+        Written path -> group, numbered by first occurrence.
     """
     usable = {record.content_hash: record for record in records.values() if record.thumbnail}
     labels = dict(zip(usable, _similarity_labels(list(usable.values())).tolist(), strict=True))
@@ -523,7 +535,7 @@ def near_duplicate_groups(records: dict[str, ImageRecord]) -> dict[str, int]:
 
 
 def _similarity_labels(records: list[ImageRecord]) -> np.ndarray:
-    """One label (N,) per picture, the same for those that look alike, directly or through others."""
+    """Label (N,) pictures, equally if they look alike, directly or through others."""
     n, side = len(records), THUMBNAIL_SIDE
     thumbnails = np.frombuffer(b"".join(r.thumbnail for r in records), np.uint8).reshape(n, side * side * 3)
     mean = thumbnails.mean(1, dtype=np.float32)  # (N,)
@@ -553,7 +565,7 @@ def _similarity_labels(records: list[ImageRecord]) -> np.ndarray:
 
 
 def _sharing_a_block(blocks: np.ndarray) -> Iterator[np.ndarray]:
-    """Indices of the pictures with the same value in one of the blocks (N, 4); the same set only once."""
+    """Yield the indices of pictures with the same value in one of the blocks (N, 4); the same set only once."""
     seen = set()
     for values in blocks.T:
         order = np.argsort(values, kind="stable")
@@ -564,7 +576,7 @@ def _sharing_a_block(blocks: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _near_pairs(bucket: np.ndarray, coarse: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(one, others near it) by coarse thumbnails (N, 192); one matrix product per 1024 pictures bounds the memory."""
+    """Yield (one, similar ones) by coarse thumbnails (N, 192); one matrix product per 1024 pictures bounds the memory."""
     inside = coarse[bucket]
     squares = np.square(inside).sum(1)
     limit = (MAX_DIFFERENCE**2) * coarse.shape[1]

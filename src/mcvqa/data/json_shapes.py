@@ -1,4 +1,4 @@
-"""The shapes in which people keep rows as JSON: a list of objects under a key, or columns as pandas' `to_json` writes them."""
+"""Reads rows from the usual shapes of JSON: a list of objects under a key, or columns as pandas' `to_json` writes them."""
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -8,16 +8,16 @@ RECORDS_EXPECTED = 'Expected: a list of objects [{"id": ..., "question": ...}, .
 
 
 def records_of_json(value: Any) -> tuple[list[Record], str]:
-    """The rows of a JSON file, where its shape leaves no doubt.
+    """Find the rows of a JSON file, if its shape is unambiguous.
 
     Args:
-        value: what the file holds.
+        value: content of the file.
 
     Returns:
-        One object for each row; where they were found, in words.
+        One object for each row, and their location in words.
 
     Raises:
-        ValueError: saying what the file holds instead, and what is expected.
+        ValueError: the shape is ambiguous; the message says what the file contains and what is expected.
     """
     if isinstance(value, list):
         odd = next(item for item in value if not isinstance(item, dict))
@@ -42,7 +42,7 @@ def records_of_json(value: Any) -> tuple[list[Record], str]:
 
 
 def _records_of_frame(value: Record) -> tuple[list[Record], str]:
-    """The rows of a pandas table as `to_json` writes it with any `orient`."""
+    """Read the rows of a pandas table as `to_json` writes it with any `orient`."""
     inner = list(value.values())
     if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
         return [dict(zip(value["columns"], row, strict=True)) for row in value["data"]], "as of pandas, split"
@@ -62,7 +62,7 @@ def _records_of_frame(value: Record) -> tuple[list[Record], str]:
 
 
 def _with_index(rows: dict[str, Record]) -> list[Record]:
-    """The rows, with their numbers as a column unless pandas counted them itself."""
+    """Return the rows with their numbers as a column, unless pandas numbered them itself."""
     if list(rows) == [str(number) for number in range(len(rows))] or any("index" in row for row in rows.values()):
         return list(rows.values())
     return [{"index": number} | row for number, row in rows.items()]

@@ -1,6 +1,6 @@
-"""Kinds of questions: counting, color, ocr, negation, food and more, found by a table of rules.
+"""Classifies questions by a table of rules: counting, color, ocr, negation, food and more.
 
-To teach it your own data, add a line to RULES: the first rule that fits wins, what fits none is `general`.
+To adapt it to your own data, add a line to RULES: the first matching rule wins; without one, the kind is `general`.
 """
 import re
 from collections.abc import Iterator
@@ -86,17 +86,17 @@ ALL_RULES = (*RULES[:2], *LATER_RULES, *RULES[2:])
 
 # %% which rule fits
 def question_kind(question: Question) -> str:
-    """One of KINDS, by the first of RULES that fits the question and its choices."""
+    """Return one of KINDS, by the first rule that matches the question and its choices."""
     return next(_fitting_kinds(question, ALL_RULES), "general")
 
 
 def basic_kind(question: Question) -> str:
-    """One of BASIC_KINDS: as `question_kind`, without the rules of the other kinds."""
+    """Return one of BASIC_KINDS: as `question_kind`, without the rules of the other kinds."""
     return next((kind for kind in _fitting_kinds(question, RULES) if kind in BASIC_KINDS), "general")
 
 
 def every_kind(question: Question) -> set[str]:
-    """All of KINDS of which a rule fits: "Is STOP written there?" is both yesno and ocr. 'general' where none does."""
+    """Return all of KINDS that have a matching rule: "Is STOP written there?" is both yesno and ocr. 'general' if none does."""
     return set(_fitting_kinds(question, ALL_RULES)) or {"general"}
 
 

@@ -1,4 +1,4 @@
-"""Labelled rows: which of train.csv and dev.csv are learned from, which are validated with, and what is said of the others."""
+"""Selects labelled rows: those of train.csv and dev.csv for training and for validation, with notes about the others."""
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
@@ -16,16 +16,17 @@ SOURCES = ("train", "dev")  # of the labelled tables, in their order
 
 # %% learned from
 def answered_rows(tables: Sequence[Table], config: Config) -> tuple[list[Question], list[str]]:
-    """Rows that can be learned from, each with its source and an id of its own. Rows that are the same throughout count once.
+    """Collect the rows for training, each with its source and a unique id. Identical rows count once.
 
-    An id may name a photograph with several questions: the second row of the id "x" is called "x#2". An id of dev.csv may
-    be in train.csv too. Rows whose votes are tied are learned from with `soft_votes`.
+    An id may name a photograph with several questions: the second row of the id "x" is called "x#2". An id of dev.csv may be in
+    train.csv too. Rows with tied votes are used with `soft_votes`.
 
     Args:
-        tables: of train.csv and, where it is used, dev.csv.
+        tables: tables of train.csv and, if it is used, dev.csv.
+        config: all settings.
 
     Returns:
-        The rows, and what is said of those that were left out or have no single answer.
+        The rows, and notes about those that were left out or have no single answer.
     """
     answered: dict[str, Question] = {}
     train_ids = {q.id for q in tables[0].questions}
@@ -62,13 +63,14 @@ def answered_rows(tables: Sequence[Table], config: Config) -> tuple[list[Questio
 
 # %% validated with
 def rows_that_validate(questions: Sequence[Question], source: str) -> np.ndarray:
-    """(N,) whether a row may be validated with: it has an answer, and it is from this source.
+    """Select the rows (N,) that may be used for validation: they have an answer, and are from this source.
 
     Args:
+        questions: N rows.
         source: a source of `questions`; empty: all of them.
 
     Raises:
-        ConfigError: no row with an answer is from this source; naming those there are.
+        ConfigError: no row with an answer is from this source; the message lists the sources.
     """
     counts = np.array([q.answer is not None and source in ("", q.source) for q in questions], dtype=bool)
     if source and not counts.any():
@@ -82,12 +84,12 @@ def rows_that_validate(questions: Sequence[Question], source: str) -> np.ndarray
 
 # %% said about them
 def named_answers(tables: Sequence[Table]) -> list[tuple[str, AnswersRead]]:
-    """How the answers of each file were read, by the file's name."""
+    """Return how the answers of each file were read, with the file's name."""
     return [(table.name, table.answers) for table in tables if table.answers is not None]
 
 
 def notes_on_answers(tables: Sequence[Table], config: Config) -> list[str]:
-    """How the answers of each file were read, and how many rows are left out because they have none."""
+    """Describe how the answers of each file were read, and how many rows are left out because they have none."""
     read = named_answers(tables)
     used = TIED if config.soft_votes else ""
     notes = [f"{name}: {line}" for name, answers in read for line in (answers.summary(), *answers.losses(used))]
@@ -100,7 +102,7 @@ def notes_on_answers(tables: Sequence[Table], config: Config) -> list[str]:
 
 
 def notes_on_encodings(tables: Sequence[Table]) -> list[str]:
-    """Files whose encoding was not said by themselves, with a text to look at."""
+    """List files whose encoding was guessed, each with a text to check."""
     notes = []
     for table in tables:
         shown = next((q.text for q in table.questions if not q.text.isascii()), "")
@@ -110,7 +112,7 @@ def notes_on_encodings(tables: Sequence[Table]) -> list[str]:
 
 
 def notes_on_own_letters(questions: Sequence[Question]) -> list[str]:
-    """That choices are shown without the letters that they carry."""
+    """Note that choices are shown without their own letters."""
     stripped = [(q.choices[0], new[0]) for q in questions for new, changed in [strip_own_letters(q.choices)] if changed]
     if not stripped:
         return []

@@ -1,4 +1,4 @@
-"""The language of the questions, and the prompt's instruction line that suits it."""
+"""Detects the language of the questions and chooses the prompt's instruction line."""
 import locale
 import re
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from mcvqa.data.questions import Question
 
 
 def with_prompt(config: Config, questions: Sequence[Question]) -> tuple[Config, str]:
-    """The settings with an instruction line in the language of the questions, where none is set, and why it is that one.
+    """Set the instruction line in the language of the questions, if none is set; also return the reason.
 
-    The name of the run stays: it is given before the questions are read.
+    The name of the run does not change: it is needed before the questions are read.
     """
     if config.user_prompt:
         return config, "as user_prompt says"
@@ -25,11 +25,11 @@ def with_prompt(config: Config, questions: Sequence[Question]) -> tuple[Config, 
 
 
 def hangul_share(questions: Sequence[Question]) -> float:
-    """Share of the questions that hold a Korean letter."""
+    """Return the share of the questions that contain a Korean letter."""
     return sum(bool(re.search("[가-힣]", q.text)) for q in questions) / max(1, len(questions))
 
 
 def language_of_pages(questions: Sequence[Question]) -> str:
-    """The language in which pages open: "ko" where the locale is Korean, or at least half of the questions, else "en"."""
+    """Choose the language in which pages open: "ko" if the locale or at least half of the questions are Korean, else "en"."""
     is_korean = (locale.getlocale()[0] or "").startswith(("ko", "Korean"))
     return "ko" if is_korean or hangul_share(questions) >= 0.5 else "en"

@@ -1,4 +1,4 @@
-"""Where the data is: the folder with the CSV files, on Kaggle, on Colab, at home, or inside a .zip archive."""
+"""Finds the data: the folder with the CSV files, on Kaggle, on Colab, at home, or inside a .zip archive."""
 import hashlib
 import os
 import re
@@ -51,7 +51,7 @@ TABLE_NAMING = (
 
 @dataclass(frozen=True)
 class DataFiles:
-    """The data folder and the files in it; None where there is no such file."""
+    """Holds the data folder and its files; None if there is no such file."""
 
     root: Path
     train: Path | None = None
@@ -63,18 +63,19 @@ class DataFiles:
 def find_data(
     data_dir: str | Path, unpack_to: Path, kaggle_input: Path = KAGGLE_INPUT, written_by_runs: Collection[Path] = ()
 ) -> DataFiles:
-    """The one folder with train.csv or test.csv, in or below `data_dir`; an archive is unpacked first.
+    """Find the one folder with train.csv or test.csv, in or below `data_dir`; an archive is unpacked first.
 
-    The tables of a split may also be in a folder of its name: train/train.csv beside test/test.csv.
+    The tables of a split may also be in a folder with its name: train/train.csv and test/test.csv.
 
     Args:
-        data_dir: a folder, a table in it, a .zip archive, or "auto": Kaggle's input folder. That is also searched where the
-            default folder "data" holds nothing.
-        unpack_to: folder that receives the content of an archive, in a folder of its own.
-        written_by_runs: folders that runs write to; what lies below them is nobody's input.
+        data_dir: a folder, a table in it, a .zip archive, or "auto": Kaggle's input folder, which is also searched if the default
+            folder "data" is empty.
+        unpack_to: folder that receives the content of an archive, in a separate folder.
+        kaggle_input: Kaggle's input folder.
+        written_by_runs: folders that runs write to; files below them are never input.
 
     Raises:
-        DataError: nothing found, several candidates, or an archive that cannot be trusted.
+        DataError: nothing was found, there are several candidates, or an archive cannot be trusted.
     """
     folder = place_of_data(data_dir, kaggle_input)
     if folder.is_file():
@@ -115,7 +116,7 @@ def _holds_data(folder: Path) -> bool:
 
 
 def _folders_with_tables(top: Path, skipped: Collection[Path] = ()) -> list[Path]:
-    """Folders with CSV files, else with tables of other kinds, else train/ and test/ as `datasets` has them."""
+    """List folders with CSV files, else with tables of other kinds, else train/ and test/ as `datasets` has them."""
     return (
         _folders_with(top, lambda name: name in ("train.csv", "test.csv"), skipped) or _folders_with(top, _is_table, skipped)
         or [path for path in _folders_with(top, lambda name: table_stem(name) in SPLIT_TABLES, skipped)
@@ -133,14 +134,14 @@ def _is_archive(name: str) -> bool:
 
 # %% the tables of a folder
 def _files_in(root: Path) -> DataFiles:
-    """The tables in the folder, or each in a folder in it that is named like its split."""
+    """Find the tables in the folder, or each in a subfolder that is named like its split."""
     below = {split: [path for path in _folders_in(root) if is_named_like(path, split)] for split in SPLIT_WORDS}
     where = {split: [root, *below.get(split, below["test"])] for split in TABLE_NAMES}  # the sample may lie beside test.csv
     return DataFiles(root, **{split: next(filter(None, (_table(one, split) for one in where[split])), None) for split in where})
 
 
 def _table(folder: Path, split: str) -> Path | None:
-    """The table of a split in a folder; of one in several parts the first."""
+    """Find the table of a split in a folder; of one in several parts, the first."""
     found = {entry.name: match for entry in _listing(folder) if (match := TABLE_NAME.fullmatch(entry.name)) and entry.is_file()}
     words = [name for name in SPLIT_WORDS if is_named_like(folder.absolute(), name)]
     alone = split == "train" and not words and "state.json" in found  # a Dataset without splits
@@ -157,13 +158,13 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def is_named_like(path: Path | PurePath, split: str) -> bool:
-    """Whether a folder or an archive has the name of this split and of no other: train/, Train_images/, vqa-train.zip."""
+    """Return whether a folder or archive has the name of this split and of no other: train/, Train_images/, vqa-train.zip."""
     words = {*re.split(r"[\W_\d]+", path.name.lower())}
     return [name for name, usual in SPLIT_WORDS.items() if usual & words] == [split]
 
 
 def _above_splits(folder: Path) -> Path:
-    """The folder above one that is named like the split of its only table, where another split has its own there too."""
+    """Return the folder above one that is named like the split of its only table, if another split has such a folder too."""
     files = {split: _table(folder, split) for split in ("train", "test")}
     here = [split for split, file in files.items() if file]
     if len(here) != 1 or not is_named_like(folder.absolute(), here[0]):
@@ -174,7 +175,7 @@ def _above_splits(folder: Path) -> Path:
 
 
 def missing_table(root: Path, split: str) -> DataError:
-    """What to say where the data folder lacks the table of a split, whose name may be nearly right."""
+    """Make the error for a data folder without the table of a split, whose name may be slightly different."""
     near = near_misses_of(root, split)
     return DataError(f"{root} has no {split}.csv. " + (
         _advice(near, split) if near else "Expected: train.csv with answers and test.csv without."
@@ -182,12 +183,12 @@ def missing_table(root: Path, split: str) -> DataError:
 
 
 def near_misses_of(root: Path, split: str) -> list[str]:
-    """Files of the data folder that look like the table of a split but have other names: 'test (1).csv'."""
+    """List files of the data folder that look like the table of a split but have other names: 'test (1).csv'."""
     return [name for name in _near_misses(root) if split in name.lower()]
 
 
 def _near_misses(folder: Path) -> list[str]:
-    """Files that look like tables but have other names: 'train (1).csv', 'train.xls', or where no name is near, 'data.csv'."""
+    """List files that look like tables but have other names: 'train (1).csv', 'train.xls', or if no name is near, 'data.csv'."""
     known = [*(stem for usual in TABLE_NAMES.values() for stem in usual), "test_answers", *WRITTEN_BY_RUNS]
     names = [e.name for e in _listing(folder) if e.is_file() and table_stem(e.name) not in known]
     names = [name for name in names if not _is_archive(name.lower())]
@@ -196,7 +197,7 @@ def _near_misses(folder: Path) -> list[str]:
 
 
 def _advice(names: Sequence[str], split: str = "train") -> str:
-    """What to do with files that are not read: those of other formats are named, others only have to be renamed."""
+    """Say what to do with files that are not read: those of other formats are named, others only have to be renamed."""
     if unread := [name for name in names if NOT_READ_NAME.search(name.lower())]:
         return _named_formats(unread)
     if len(names) > 9:
@@ -212,20 +213,20 @@ def _named_formats(names: Sequence[str]) -> str:
 
 
 def packed_beside(folder: Path) -> str:
-    """What archives of other kinds than .zip a folder holds, and what to do with them; '' if there are none."""
+    """Describe archives other than .zip in a folder, and what to do with them; '' if there are none."""
     names = [entry.name for entry in _listing(folder) if entry.is_file() and NOT_READ_ARCHIVE.search(entry.name.lower())]
     return _named_formats(names) if names else ""
 
 
 def unread_sample(root: Path) -> str:
-    """A file that seems to be the sample of a submission under another name: 'sample_submission (1).csv'; '' if there is none."""
+    """Return a file that is probably the sample of a submission under another name: 'sample_submission (1).csv'; '' if none."""
     names = [e.name for e in _listing(root) if e.is_file() and re.search(OTHER_TABLE, e.name.lower())]
     return next((name for name in names if re.search("submi|제출", name.lower())), "")
 
 
 # %% the search
 def _listing(folder: Path) -> list[os.DirEntry[str]]:
-    """Visible entries by name. Not Path.iterdir: asking each of 10,000 photographs for its kind is slow on a Drive."""
+    """List visible entries by name. Path.iterdir is slow on a Drive, as it asks each of 10,000 photographs for its kind."""
     try:
         with os.scandir(folder) as entries:
             return sorted((e for e in entries if not e.name.startswith((".", "__"))), key=lambda e: e.name)
@@ -234,7 +235,7 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _folders_with(top: Path, wanted: Callable[[str], bool], skipped: Collection[Path] = ()) -> list[Path]:
-    """The topmost folders, down to SEARCH_DEPTH and outside of `skipped`, that hold a file with a wanted name (in lower case)."""
+    """List the topmost folders, down to SEARCH_DEPTH and outside of `skipped`, with a file of a wanted name (in lower case)."""
     found, level = [], [top]
     for _ in range(SEARCH_DEPTH + 1):
         below: list[Path] = []
@@ -284,14 +285,18 @@ FREE_BYTES = 100 * 2**20  # small archives may have any ratio
 
 
 def unpack_archive(archive: Path, unpack_to: Path) -> Path:
-    """Unpack a .zip into a folder of its own below `unpack_to`, once for the same content.
+    """Unpack a .zip into a separate folder below `unpack_to`, once for the same content.
+
+    Args:
+        archive: the file.
+        unpack_to: parent of the new folder.
 
     Returns:
-        That folder. Its name ends in a hash of the archive's table of contents (names, sizes, checksums), and it
-        appears only when everything is unpacked, so its existence is the proof that nothing is left to do.
+        That folder. Its name ends in a hash of the archive's table of contents (names, sizes, checksums). It appears only when
+        everything is unpacked, so its existence proves that it is complete.
 
     Raises:
-        DataError: no archive, damaged, encrypted, too large, or with entries that would lie outside of the folder.
+        DataError: it is not an archive, or it is damaged, encrypted, too large, or has entries outside of the folder.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -317,7 +322,7 @@ def unpack_archive(archive: Path, unpack_to: Path) -> Path:
 
 
 def archived_names(archive: Path, wanted: Collection[str]) -> set[str]:
-    """The wanted file names, with or without their endings, that an archive holds; none if it cannot be read."""
+    """Return which of the wanted file names, with or without extension, are in an archive; empty if it cannot be read."""
     try:
         with zipfile.ZipFile(archive) as opened:
             paths = [PurePosixPath(_entry_name(entry)) for entry in opened.infolist() if not _is_litter(entry)]
@@ -332,7 +337,7 @@ def _is_litter(entry: zipfile.ZipInfo) -> bool:
 
 
 def _safe_entry(archive: Path, entry: zipfile.ZipInfo) -> str:
-    """The entry's relative path, or DataError: what this archive asks for is refused as a whole."""
+    """Return the entry's relative path. Raises DataError for an unsafe one: the whole archive is refused then."""
     name = _entry_name(entry).replace("\\", "/")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/") or "\0" in name:
         raise DataError(f"{archive} is refused: its entry {name!r} lies outside of the archive's folder.")
@@ -345,7 +350,7 @@ def _safe_entry(archive: Path, entry: zipfile.ZipInfo) -> str:
 
 
 def _entry_name(entry: zipfile.ZipInfo) -> str:
-    """Windows in Korea writes names in cp949 without saying so; zipfile then takes them for cp437."""
+    """Decode an entry's name: Windows in Korea writes cp949 without declaring it, which zipfile reads as cp437."""
     if entry.flag_bits & 0x800 or entry.filename.isascii():
         return entry.filename
     raw = entry.filename.encode("cp437", errors="replace")

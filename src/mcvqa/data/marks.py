@@ -1,4 +1,4 @@
-"""Answers as marks, one column for each choice: one-hot (0 1 0 0, X O X X), or votes that were counted (3 0 1 0)."""
+"""Reads answers given as marks, one column per choice: one-hot (0 1 0 0, X O X X), or counts of votes (3 0 1 0)."""
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -7,12 +7,13 @@ from mcvqa.data.table import Cells
 
 
 def answers_of_marks(table: Cells, positions: Sequence[int], marks: Sequence[Sequence[int]], *, alone: bool) -> Cells:
-    """The table with letters in place of the marks: in one column "answer", or of votes in answer1, answer2, ...
+    """Replace marks by letters: in one column "answer", or for votes in answer1, answer2, ...
 
     Args:
-        positions: of the columns with marks, in the order of the choices.
-        marks: what they hold, for each row.
-        alone: there is no other column of answers.
+        table: the table.
+        positions: columns with marks, in the order of the choices.
+        marks: their values, for each row.
+        alone: whether there is no other column of answers.
     """
     letters = [[letter for letter, count in zip(LETTERS, row, strict=False) for _ in range(count)] for row in marks]
     most = max(map(len, letters))

@@ -1,4 +1,4 @@
-"""Choices that speak of the others, and the option orders they allow.
+"""Handles choices that refer to the others, and the option orders they allow.
 
 "All of the above" must not be shown first, and "Both A and C" means other choices as soon as the order changes.
 """
@@ -33,9 +33,9 @@ LETTERS_NAMED = re.compile(
 # %% what stays
 @lru_cache(maxsize=1 << 17)
 def fixed_positions(choices: tuple[str, ...]) -> tuple[int, ...]:
-    """Positions of the choices that stay where they are in every option order.
+    """Return the positions of the choices that must not move in any option order.
 
-    All of them where one names others by letter, or where they carry letters of their own that do not fit.
+    These are all choices if one names others by letter, or if they have letters of their own that do not match.
     """
     if letters_out_of_order(choices):
         return tuple(range(len(choices)))
@@ -62,16 +62,17 @@ def _names_others(text: str, n_choices: int) -> bool:
 
 
 def order_rule(questions: Iterable[Question]) -> dict[str, int]:
-    """What a key holds of this rule: its version if it concerns `questions`; nothing where all their choices move."""
+    """Return this rule's part of a key: its version if it concerns `questions`; empty if all their choices may move."""
     return {"fixed choices": 2} if any(map(fixed_positions, {question.choices for question in questions})) else {}
 
 
 # %% the orders that are left
 def orders_around_fixed(choices: Sequence[str], orders_of: Callable[[int], np.ndarray]) -> np.ndarray:
-    """(K, C) option orders in which only the other choices move.
+    """Make option orders (K, C) in which only the other choices move.
 
     Args:
-        orders_of: (K, F) orders of so many choices.
+        choices: C texts.
+        orders_of: makes (K, F) orders of F choices.
     """
     fixed = fixed_positions(tuple(choices))
     if not fixed:

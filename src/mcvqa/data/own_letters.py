@@ -1,4 +1,4 @@
-"""Letters that choices carry themselves ('A. red', '(a) red', '① 빨강') are taken off: they contradict those of the prompt."""
+"""Removes letters that are part of the choices ('A. red', '(a) red', '① 빨강'): they contradict those of the prompt."""
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -18,10 +18,10 @@ OWN_LETTER = re.compile(
 
 @lru_cache(maxsize=1 << 17)  # keys ask for every row, again and again
 def strip_own_letters(choices: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
-    """The choices without letters or numbers of their own, and whether they had any.
+    """Remove letters or numbers from the choices; also return whether they had any.
 
-    They are taken off only where every choice that is not empty carries the letter of its position, in one series (a, b, c;
-    1, 2, 3; 가, 나, 다), and something different remains of them: '(가) 지역' and '(나) 지역' are names.
+    They are removed only if every non-empty choice has the letter of its position, in one series (a, b, c; 1, 2, 3; 가, 나, 다),
+    and distinct texts remain: '(가) 지역' and '(나) 지역' are names.
     """
     matches = [OWN_LETTER.fullmatch(choice) for choice in choices if choice.strip()]
     at = [position for position, choice in enumerate(choices) if choice.strip()]
@@ -35,15 +35,15 @@ def strip_own_letters(choices: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
 
 
 def letter_rule(rows: Iterable[tuple[str, ...]]) -> dict[str, int]:
-    """What a key holds of this rule: its version if it concerns rows with these choices, else nothing."""
+    """Return this rule's part of a key: its version if it concerns rows with these choices, else empty."""
     return {"own letters": 2} if any(strip_own_letters(choices)[1] for choices in {*rows}) else {}
 
 
 @lru_cache(maxsize=1 << 17)
 def letters_out_of_order(choices: tuple[str, ...]) -> dict[str, int]:
-    """The letters that choices carry without those being taken off ('B. red', 'A. green', 'blue') -> their positions.
+    """Map the letters of choices from which they are not removed ('B. red', 'A. green', 'blue') to their positions.
 
-    Empty unless most choices begin with different letters of one series, and something different follows them.
+    Empty unless most choices begin with different letters of one series, followed by different texts.
     """
     choices, _ = strip_own_letters(choices)
     matches = {position: match for position, choice in enumerate(choices) if (match := OWN_LETTER.fullmatch(choice))}
@@ -55,5 +55,5 @@ def letters_out_of_order(choices: tuple[str, ...]) -> dict[str, int]:
 
 
 def _bare_letter(written: str) -> str:
-    """'Ａ', 'A', '⒜' and 'ⓐ' -> 'a'; '①' and '1번' -> '1'; '㉮' -> '가'."""
+    """Normalise a label: 'Ａ', 'A', '⒜' and 'ⓐ' -> 'a'; '①' and '1번' -> '1'; '㉮' -> '가'."""
     return unicodedata.normalize("NFKC", written).casefold().strip("()").removesuffix("번")

@@ -1,4 +1,4 @@
-"""Tables that are packed, each alone in its file (train.csv.gz, train.csv.zip) -> their bytes."""
+"""Unpacks tables that are each compressed alone (train.csv.gz, train.csv.zip)."""
 import io
 import zipfile
 from importlib import import_module
@@ -8,14 +8,15 @@ PACKERS = {"gz": "gzip", "bz2": "bz2", "xz": "lzma"}  # kind of file -> module, 
 
 
 def unpacked_table(raw: bytes, kind: str, most: int) -> bytes:
-    """The one file in packed bytes.
+    """Unpack the only file in packed bytes.
 
     Args:
+        raw: the packed bytes.
         kind: "zip" or one of PACKERS.
-        most: how many bytes it may have when it is unpacked.
+        most: maximum size after unpacking, in bytes.
 
     Raises:
-        ValueError: damaged, encrypted, several files, or more bytes than that; what to say of the file.
+        ValueError: the file is damaged, encrypted or too large, or contains several files; the message describes it.
     """
     try:
         with _only_file(raw) if kind == "zip" else import_module(PACKERS[kind]).open(io.BytesIO(raw)) as opened:

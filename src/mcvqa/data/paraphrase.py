@@ -1,8 +1,8 @@
-"""Paraphrases: the same question with another ending, so that a model learns what is asked and not how it is put.
+"""Paraphrases questions by changing their ending, so that a model learns what is asked and not how it is worded.
 
-A rule is a list of forms that ask the same thing. Any form of a rule may be read, and any other may be written; what
-stands in a {slot} is carried over letter by letter, so content words, numbers and quotations never change. To extend
-the table, add a form to a rule, or a rule to the table.
+A rule is a list of forms that ask the same thing. Any form of a rule may be read, and any other may be written; the text of a
+{slot} is copied unchanged, so content words, numbers and quotations never change. To extend the table, add a form to a rule, or a
+rule to the table.
 """
 import functools
 import re
@@ -16,7 +16,7 @@ QUOTES_AND_BRACKETS = "'\"’”」』)]}"
 
 
 def ends_in_consonant(text: str) -> bool | None:
-    """Whether the last sound of `text` is a consonant (받침); None where the spelling does not tell (Latin, signs)."""
+    """Return whether the last sound of `text` is a consonant (받침); None if the spelling does not tell (Latin, signs)."""
     last = text.rstrip(QUOTES_AND_BRACKETS)[-1:]
     if "가" <= last <= "힣":
         return (ord(last) - ord("가")) % 28 != 0  # 28 syllables per pair of initial and vowel, the first without final
@@ -26,11 +26,11 @@ def ends_in_consonant(text: str) -> bool | None:
 
 
 def fill_form(form: str, slots: Mapping[str, str]) -> str | None:
-    """'{x}[은/는] 무슨 색인가요?' with x='별' -> '별은 무슨 색인가요?'; None where a particle cannot be told.
+    """Fill a form: '{x}[은/는] 무슨 색인가요?' with x='별' -> '별은 무슨 색인가요?'; None if a particle cannot be determined.
 
     Args:
         form: text with {slots} and [form after a consonant/form after a vowel].
-        slots: what to put in; never looked into, so brackets and braces in it stay.
+        slots: values, which are never interpreted, so brackets and braces in them stay.
     """
     first, *rest = re.split(PARTICLE_MARK, form)
     text = first.format_map(slots)
@@ -92,11 +92,11 @@ PARAPHRASE_RULES: tuple[tuple[tuple[str, ...], ...], ...] = (
 
 # %% paraphrase
 def paraphrase(text: str, rng: np.random.Generator) -> str:
-    """`text` with another ending that asks the same; unchanged where no rule fits.
+    """Rephrase a question with another ending of the same meaning; unchanged if no rule matches.
 
     Args:
         text: a question in Korean or English.
-        rng: decides which of the other forms is written.
+        rng: chooses among the other forms.
     """
     if text.count('"') % 2 or "\n" in text:  # an open quotation, or lines: where the question ends is not clear
         return text
@@ -110,7 +110,7 @@ def paraphrase(text: str, rng: np.random.Generator) -> str:
 
 
 def _other_forms(body: str, forms: tuple[str, ...]) -> list[str]:
-    """`body` in the other forms of a rule; empty where it is in none of them."""
+    """Return `body` in the other forms of a rule; empty if it matches none of them."""
     for form in forms:
         if match := _form_pattern(form).fullmatch(body):
             written = (fill_form(other, match.groupdict()) for other in forms if other != form)
@@ -120,7 +120,7 @@ def _other_forms(body: str, forms: tuple[str, ...]) -> list[str]:
 
 @functools.cache
 def _form_pattern(form: str) -> re.Pattern[str]:
-    """'{x}[은/는] 무슨 {noun}' -> a regular expression with the slots as named groups."""
+    """Compile a form to a regular expression with the slots as named groups: '{x}[은/는] 무슨 {noun}'."""
     pattern = re.sub(PARTICLE_MARK, r"(?:\1|\2)", form)
     return re.compile(re.sub(r"\{(\w+)\}", lambda slot: f"(?P<{slot[1]}>{PARAPHRASE_SLOTS[slot[1]]})", pattern), re.I)
 

@@ -1,4 +1,4 @@
-"""Photographs that a table holds itself, as base64 text (or bytes, which become that): each is written to a file of its own."""
+"""Extracts photographs stored in a table as base64 text (or bytes, converted to that); each is written to a file."""
 import base64
 import binascii
 import hashlib
@@ -19,13 +19,14 @@ def write_picture_cells(questions: Sequence[Question], into: Path) -> tuple[tupl
     """Write the photographs among the image cells to files named by their content.
 
     Args:
-        into: folder of the files.
+        questions: rows.
+        into: folder for the files.
 
     Returns:
-        The questions, with the files' paths in place of the photographs; how many photographs there are.
+        The questions, with the files' paths in place of the photographs; the number of photographs.
 
     Raises:
-        DataError: a cell that begins as a photograph does and is cut off or damaged.
+        DataError: a cell begins like a photograph but is cut off or damaged.
     """
     files: dict[str, str] = {}
     for question in questions:
@@ -41,7 +42,7 @@ def write_picture_cells(questions: Sequence[Question], into: Path) -> tuple[tupl
 
 
 def _picture_in(cell: str, row_id: str) -> bytes | None:
-    """The bytes of a photograph in base64, also as a data URL; None for anything else."""
+    """Decode a photograph from base64, also from a data URL; None for anything else."""
     text = cell.strip()
     if text.startswith("data:image/"):
         text = text.partition(",")[2]

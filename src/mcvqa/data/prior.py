@@ -1,9 +1,9 @@
-"""Text-only prior: what can be guessed without looking at the photograph.
+"""Fits the text-only prior: the answers that can be guessed without looking at the photograph.
 
-A vision model's accuracy means little until it is read against this one. The prior is also the first valid submission.
+A vision model's accuracy means little until it is compared with this one. The prior is also the first valid submission.
 
-Every (question, choice) pair gets a score, linear in sparse features of the texts; a softmax over the row's own choices
-turns scores into probabilities (conditional logit, McFadden 1974), so rows may have any number of choices.
+Every (question, choice) pair gets a score, linear in sparse features of the texts; a softmax over the row's own choices turns
+scores into probabilities (conditional logit, McFadden 1974), so rows may have any number of choices.
 """
 import hashlib
 import re
@@ -29,13 +29,13 @@ NEGATION = re.compile(r"않|없|아닌|아니|제외|\bnot\b|\bno\b|n't\b|\bexce
 
 @dataclass(frozen=True)
 class Prior:
-    """What texts alone say about every row.
+    """Holds the text-only predictions of every row.
 
     Attributes:
         oof_logprobs: (N, C) log-probabilities of the training rows, each from a model that never saw the row's group.
-        test_logprobs: (M, C) of the test rows. In both -inf beyond a row's own choices.
-        accuracy: of `oof_logprobs`; over no rows where nothing was learned.
-        note: why nothing was learned, else empty.
+        test_logprobs: (M, C) log-probabilities of the test rows. In both, -inf beyond a row's own choices.
+        accuracy: accuracy of `oof_logprobs`; on no rows if nothing was fitted.
+        note: why nothing was fitted, else empty.
     """
 
     oof_logprobs: np.ndarray
@@ -48,10 +48,12 @@ class Prior:
 def fit_prior(
     train: Sequence[Question], test: Sequence[Question], groups: np.ndarray | None = None, seed: int = 42
 ) -> Prior:
-    """Out-of-fold predictions of the training rows, and predictions of the test rows by a model of all training rows.
+    """Predict the training rows out of fold, and the test rows by a model of all training rows.
 
     Args:
-        groups: (N,) rows of one group (an image and its near-duplicates) share a fold; None: each row is on its own.
+        train, test: rows.
+        groups: (N,) rows of one group (an image and its near-duplicates) share a fold; None: each row is its own group.
+        seed: seed of the folds.
     """
     answers = np.array([-1 if q.answer is None else q.answer for q in train], dtype=np.int64)  # (N,)
     groups = np.arange(len(train)) if groups is None else np.asarray(groups)
@@ -79,7 +81,7 @@ def fit_prior(
 
 
 def _predict_pairs(pairs: "PairTable", texts: Any, right: np.ndarray, learned: np.ndarray) -> np.ndarray:
-    """(P,) log-probabilities of all pairs from a model of the `learned` rows.
+    """Predict the log-probabilities (P,) of all pairs by a model of the `learned` rows.
 
     Args:
         right, learned: (N,) bool.
@@ -99,7 +101,7 @@ def _predict_pairs(pairs: "PairTable", texts: Any, right: np.ndarray, learned: n
 
 
 def _fit_conditional_logit(features: Any, counts: np.ndarray, is_right: np.ndarray) -> np.ndarray:
-    """Weights (D,) that make the right choices likely, by Newton's method with conjugate gradients.
+    """Fit weights (D,) that make the right choices likely, by Newton's method with conjugate gradients.
 
     Args:
         features: (P, D) sparse.
@@ -133,7 +135,7 @@ def _fit_conditional_logit(features: Any, counts: np.ndarray, is_right: np.ndarr
 
 
 def _sum_by_row(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(P,) for each pair the sum over its row.
+    """Sum over each row, and repeat the sum for each of its pairs, (P,).
 
     Args:
         values: (P,).
@@ -143,17 +145,17 @@ def _sum_by_row(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _log_softmax_by_row(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(P,) log-probabilities among the pairs of each row; arguments as for _sum_by_row."""
+    """Compute log-probabilities (P,) among the pairs of each row; see `_sum_by_row` for the arguments."""
     shifted = scores - np.repeat(np.maximum.reduceat(scores, np.cumsum(counts) - counts), counts)
     return shifted - np.log(_sum_by_row(np.exp(shifted), counts))
 
 
 # %% rows -> pairs
 class PairTable:
-    """All (question, choice) pairs of N rows, one below the other: P pairs.
+    """Lists all P (question, choice) pairs of N rows, row by row.
 
     Attributes:
-        row, slot: (P,) the pair's row, and the place of its choice there.
+        row, slot: (P,) the pair's row, and the position of its choice there.
         counts: (N,) choices of each row.
         texts: the P choices.
         negated: (P,) whether the question asks for what is not there.
@@ -172,17 +174,20 @@ class PairTable:
         return int(self.counts.sum())
 
     def log_softmax(self, scores: np.ndarray) -> np.ndarray:
-        """(P,) scores -> (P,) log-probabilities among the choices of each row."""
+        """Convert scores (P,) to log-probabilities (P,) among the choices of each row."""
         return _log_softmax_by_row(scores, self.counts) if self.size else scores
 
     def even(self) -> np.ndarray:
-        """(P,) log-probabilities of choices that are equally likely, but for a hair by which one of each row, drawn by a hash of
-        its id, is ahead: the most probable choice is then not the first letter in every row."""
+        """Return log-probabilities (P,) of nearly equally likely choices.
+
+        One choice of each row, picked by a hash of its id, is ahead by a hair, so that the most probable choice is not always the
+        first letter.
+        """
         drawn = [int(hashlib.sha256(q.id.encode()).hexdigest(), 16) % len(q.choices) for q in self.questions]
         return self.log_softmax(1e-6 * (self.slot == np.array(drawn, dtype=np.int64)[self.row]))
 
     def as_table(self, values: np.ndarray, fill: float = -np.inf) -> np.ndarray:
-        """(P,) -> (N, C), `fill` where a row has no such choice."""
+        """Reshape (P,) to (N, C), with `fill` where a row has no such choice."""
         table = np.full((len(self.counts), self.counts.max(initial=2)), fill)
         table[self.row, self.slot] = values
         return table
@@ -190,10 +195,10 @@ class PairTable:
 
 # %% features
 def _text_features(pairs: PairTable) -> Any:
-    """(P, 4 * HASHED_COLUMNS) sparse: four families, each of unit length.
+    """Make sparse features (P, 4 * HASHED_COLUMNS): four families, each of unit length.
 
-    Characters of the choice; the same again where the question is negated ("what is not there" turns the usual guess
-    round); question word with choice; choice with each of its rivals.
+    They are the characters of the choice; the same again if the question is negated ("what is not there" reverses the usual
+    guess); question word with choice; choice with each of its rivals.
     """
     from scipy.sparse import diags, hstack
     from sklearn.feature_extraction.text import HashingVectorizer
@@ -215,7 +220,7 @@ def _character_grams(text: str, longest: int = 4) -> list[str]:
 
 
 def _with_question(question: str, choice: str) -> list[str]:
-    """The first two letters of each question word (Korean endings fall away) with the choice, its start and its end."""
+    """Combine the first two letters of each question word (dropping Korean endings) with the choice, its start and its end."""
     parts = {choice, choice[:2], choice[-1:]}
     return [f"{word[:2]}|{part}" for word in re.findall(r"\w+", question.lower()) for part in parts]
 
@@ -226,10 +231,10 @@ def _with_rivals(choices: tuple[str, ...], i: int) -> list[str]:
 
 
 def _dense_features(pairs: PairTable, learned: np.ndarray) -> np.ndarray:
-    """(P, D) length, and how common the choice and its words are among the choices of the `learned` rows (N,).
+    """Make dense features (P, D): lengths, and how common the choice and its words are among those of the `learned` rows (N,).
 
-    Wrong choices are mostly stock phrases; right ones describe one photograph and are longer and rarer.
-    A learned row does not count itself, so that its figures mean the same as those of a row never seen.
+    Wrong choices are mostly stock phrases; right ones describe one photograph and are longer and rarer. A learned row does not
+    count itself, so that its figures mean the same as those of an unseen row.
     """
     own = learned[pairs.row].astype(int)  # (P,)
     seen = [text for text, mine in zip(pairs.texts, own, strict=True) if mine]
@@ -254,7 +259,7 @@ def _mean_log(counts: Iterable[int]) -> float:
 
 
 def _rank_in_row(values: np.ndarray, pairs: PairTable) -> np.ndarray:
-    """(P,) share of the row's choices that are smaller; equal ones count half."""
+    """Compute the share (P,) of the row's choices that are smaller; equal ones count half."""
     table = pairs.as_table(values, np.nan)
     smaller = (table[:, :, None] > table[:, None, :]).sum(-1) + (table[:, :, None] == table[:, None, :]).sum(-1) / 2
     return (smaller / pairs.counts[:, None])[pairs.row, pairs.slot]

@@ -1,6 +1,6 @@
-"""Tables -> Question records, exactly as they were written.
+"""Reads tables as Question records, exactly as they were written.
 
-Nothing is guessed silently: what cannot be understood is listed with file, row and field.
+Nothing is guessed silently: anything that cannot be read is listed with file, row and field.
 """
 import re
 import unicodedata
@@ -30,18 +30,18 @@ from mcvqa.data.table import Cells, DataError, read_cells
 
 @dataclass(frozen=True)
 class Question:
-    """One multiple-choice question. Text is kept as read.
+    """Holds one multiple-choice question. Text is kept as read.
 
     Attributes:
-        id: identifier, text even where it looks like a number.
+        id: identifier, text even if it looks like a number.
         image: path as written in the CSV, resolved inside the data root by `data/images.py`.
         text: the question.
         choices: 2 to 26 texts, in the order of their letters.
-        answer: index of the right choice, or None where it is not known.
-        votes: annotators' votes per choice, or None where there is one answer only.
+        answer: index of the right choice; None: unknown.
+        votes: annotators' votes per choice; None: there is only one answer.
         source: the file it is from: train, dev, ...; pseudo: its answer is a model's.
-        targets: probability of each choice, learned instead of the answer; None: the answer or the votes are.
-        weight: of the row in the loss of training.
+        targets: probability of each choice for training; None: the answer or the votes are used.
+        weight: weight of the row in the training loss.
     """
 
     id: str
@@ -57,14 +57,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Problem:
-    """One cell that is not as it should be. Its row stays in the table, without an answer where that is in doubt.
+    """Describes an irregular cell. Its row stays in the table, without an answer if that is in doubt.
 
     Attributes:
         file: name of the CSV file.
         row: data row counted from 1; the header and blank lines do not count.
         field: the column's name.
         id: the row's identifier.
-        of_answer: it is about the row's answer; these are counted by kind in `AnswersRead`.
+        of_answer: whether it concerns the row's answer; these are counted by kind in `AnswersRead`.
     """
 
     file: str
@@ -80,15 +80,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Table:
-    """What a file holds, and how it was read.
+    """Holds the content of a file, and how it was read.
 
     Attributes:
         questions: every data row, in the file's order.
         columns: part (id, image, question, choices, answer, votes) -> name of its column or columns.
-        read_as: the encoding or kind of the file, then what its shape was taken for.
-        delimiter: as found.
+        read_as: the encoding or kind of the file, then its shape.
+        delimiter: the delimiter of a CSV file.
         name: the file's name.
-        answers: how its answers were read; None for a file without.
+        answers: how its answers were read; None for a file without answers.
     """
 
     questions: tuple[Question, ...]
@@ -101,7 +101,7 @@ class Table:
 
     @property
     def convention(self) -> AnswerConvention | None:
-        """How the file writes its answers; None for a file without."""
+        """How the file writes its answers; None for a file without answers."""
         return self.answers.convention if self.answers else None
 
 
@@ -109,7 +109,8 @@ def read_questions(path: str | Path, **settings: Any) -> Table:
     """Read one file.
 
     Args:
-        settings: as of `read_tables`.
+        path: the file.
+        settings: arguments of `read_tables`.
     """
     (table,) = read_tables([path], **settings)
     return table
@@ -127,18 +128,19 @@ def read_tables(
 ) -> list[Table]:
     """Read files of one competition. Every row is kept, because a submission needs every id.
 
-    Empty cells at the end of a row's choices mean fewer choices. An empty cell between choices stays as an empty
-    choice, so that the choices behind it keep their letters; it is listed, and it is never the answer. What an answer means
-    is decided by its whole file; what one file leaves open, by the first of the others that does not.
+    Empty cells at the end of a row's choices mean fewer choices. An empty cell between choices stays as an empty choice, so that
+    the choices behind it keep their letters; it is listed, and it is never the answer. The whole file decides what an answer
+    means; if it is ambiguous, the first other file that is not decides.
 
     Args:
+        paths: the files.
         id_column, image_column, question_column, answer_column: names of columns; empty: found by their usual names.
         answer_style: one of ANSWER_STYLES.
-        labelled: True: answers are required; False: they are not read; None: read where there are any.
+        labelled: True: answers are required; False: they are not read; None: read if there are any.
 
     Raises:
-        DataError: no such file, not a table, columns that are missing or ambiguous, answers of which most are not understood,
-            or an id with a NUL or a carriage return.
+        DataError: a file does not exist or is not a table, columns are missing or ambiguous, most answers cannot be read, or an
+            id contains a NUL or a carriage return.
     """
     named = {"id": id_column, "image": image_column, "question": question_column, "answer": answer_column}
     tables = [_with_choice_columns(read_cells(Path(path))) for path in paths]
@@ -165,7 +167,7 @@ MARKS = {"": "0", "x": "0", "false": "0", "o": "1", "true": "1"}
 
 
 def _with_answers_of_marks(table: Cells) -> Cells:
-    """Marks or counts, a column for each choice, are known by their sum: it is the same in nearly every row."""
+    """Detect marks or counts, one column per choice, by their sum, which is the same in nearly every row."""
     at = [i for i, name in enumerate(table.header) if MARK_NAME.fullmatch(_header_key(name))]
     try:
         written = [[cells[i].strip().lower().removesuffix(".0") for i in at] for cells in table.records]
@@ -210,7 +212,7 @@ def _layout_of(table: Cells, named: dict[str, str], labelled: bool | None) -> "C
 
 
 def _header_below(table: Cells, named: dict[str, str]) -> str:
-    """Advice where one of the first rows is the header, as below the title of a spreadsheet; else nothing."""
+    """Advise the user if one of the first rows is the header, as below the title of a spreadsheet; else ''."""
     for row, cells in enumerate(table.records[:10], start=1):
         try:
             _find_layout(table.path, cells, named, labelled=None)
@@ -223,7 +225,7 @@ def _header_below(table: Cells, named: dict[str, str]) -> str:
 # %% the header: which column plays which part
 @dataclass(frozen=True)
 class ColumnLayout:
-    """Positions of the columns. `votes` are the answers of several annotators."""
+    """Holds the positions of the columns. `votes` are the answers of several annotators."""
 
     id: int
     image: int
@@ -234,7 +236,7 @@ class ColumnLayout:
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """All columns that hold answers."""
+        """All columns with answers."""
         return self.votes if self.answer is None else (self.answer, *self.votes)
 
 
@@ -284,7 +286,17 @@ def _find_layout(path: Path, header: list[str], named: dict[str, str], labelled:
 
 
 def find_column(path: Path, header: list[str], part: str, wanted: str) -> int | None:
-    """Position of the column that plays a part ("id", "image", "question", "answer"); see `read_tables`."""
+    """Find the column of a part ("id", "image", "question", "answer"); see `read_tables`.
+
+    Args:
+        path: the file, for messages.
+        header: names of the columns.
+        part: the part.
+        wanted: name given by the user; empty: the usual names.
+
+    Returns:
+        Its position; None: there is none.
+    """
     return _part_column(path, header, part, wanted, ())
 
 
@@ -303,7 +315,7 @@ def _part_column(path: Path, header: list[str], part: str, wanted: str, choices:
 
 
 def _choice_columns(path: Path, header: list[str]) -> tuple[int, ...]:
-    """Positions of the choices in the order of their letters: a, b, ... or choice1, choice2, ... and the like."""
+    """Find the choices in the order of their letters: a, b, ... or choice1, choice2, ... and the like."""
     lists = [name for name in header if name.strip().lower() in CHOICE_LISTS]
     # answer1, answer2, ... are choices where there are no others, else the answers of annotators
     runs = _runs_of_choices(path, header, votes=False) or (not lists and _runs_of_choices(path, header, votes=True))
@@ -321,7 +333,7 @@ def _choice_columns(path: Path, header: list[str]) -> tuple[int, ...]:
 
 
 def _runs_of_choices(path: Path, header: list[str], *, votes: bool) -> list[list[list[int]]]:
-    """Positions by slot for each set of columns that are named like choices.
+    """Find the positions by slot of each set of columns that are named like choices.
 
     Args:
         votes: whether answer1, answer2, ... count too.
@@ -361,7 +373,7 @@ def _padded_rows(table: Cells, layout: ColumnLayout) -> PaddedRows:
 
 
 def _answer_cells(rows: PaddedRows, layout: ColumnLayout) -> list[Cell]:
-    """What decides the convention: the total at the foot of a table does not."""
+    """List the cells that decide the convention; a total in the last line of a table does not."""
     return [(cells[i], choices) for cells, choices in rows for i in layout.labels if cells[i].strip() and any(choices)]
 
 
@@ -413,7 +425,7 @@ def _answers_read(rows: PaddedRows, read: list[dict[int, int | None]], conventio
 
 
 def _require_understood(path: Path, answers: AnswersRead) -> None:
-    """Raises DataError where most answers are not understood: the file means something else than was read."""
+    """Raises DataError if most answers cannot be read: the file then means something else."""
     unread = sum(map(len, answers.unread.values()))
     if unread > answers.understood:
         raise DataError(
@@ -425,7 +437,7 @@ def _require_understood(path: Path, answers: AnswersRead) -> None:
 
 
 def _row_choices(cells: list[str], layout: ColumnLayout) -> tuple[str, ...]:
-    """Texts up to the last one that is not empty, at least two."""
+    """Return the texts up to the last non-empty one, at least two."""
     texts = [cells[i] if cells[i].strip() else "" for i in layout.choices]
     while len(texts) > 2 and not texts[-1]:
         texts.pop()
@@ -433,7 +445,7 @@ def _row_choices(cells: list[str], layout: ColumnLayout) -> tuple[str, ...]:
 
 
 def _row_notes(cells: list[str], choices: tuple[str, ...], layout: ColumnLayout) -> list[tuple[int, str]]:
-    """(column, message) for everything odd in a row but its answer."""
+    """List (column, message) for each irregularity in a row except its answer."""
     parts = {layout.id: "no id", layout.image: "no image", layout.question: "no question"}
     notes = [(column, message) for column, message in parts.items() if not cells[column].strip()]
     choices, _ = strip_own_letters(choices)
@@ -450,7 +462,7 @@ def _row_notes(cells: list[str], choices: tuple[str, ...], layout: ColumnLayout)
 def _row_answer(
     cells: list[str], choices: tuple[str, ...], layout: ColumnLayout, read: dict[int, int | None], convention: AnswerConvention
 ) -> tuple[int | None, tuple[int, ...] | None, list[tuple[int, str]]]:
-    """Answer, votes, and what could not be understood. A column of its own decides the answer, else the majority."""
+    """Read the answer and the votes, and list unreadable ones. A separate answer column decides, else the majority."""
     notes = [
         (i, f"the answer {cells[i]!r} is not used: {why_unread(cells[i], choices, convention)}")
         for i, index in read.items() if index is None

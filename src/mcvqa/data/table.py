@@ -1,6 +1,6 @@
-"""Tables: any file that people keep rows in -> cells of text, exactly as they were written.
+"""Reads tables of any kind as cells of text, exactly as they were written.
 
-CSV in its spellings (encodings, separators, quotes) is read here; JSON too; Parquet, Arrow and Excel files by pandas (frames.py).
+CSV in its varieties (encodings, separators, quotes) is read here; JSON too; Parquet, Arrow and Excel files by pandas (frames.py).
 """
 import base64
 import csv
@@ -24,14 +24,14 @@ class DataError(McvqaError, ValueError):
 
 @dataclass(frozen=True)
 class Cells:
-    """A table as text.
+    """Holds a table as text.
 
     Attributes:
         path: the file.
         header: names of the columns.
-        records: one list of cells for each row that holds anything.
-        read_as: the encoding of a text file, as found, or the kind of file; then what its shape was taken for.
-        delimiter: of a CSV file; else ''.
+        records: one list of cells for each non-empty row.
+        read_as: the encoding of a text file, as found, or the kind of file; then its shape.
+        delimiter: delimiter of a CSV file; else ''.
     """
 
     path: Path
@@ -56,7 +56,7 @@ TABLE_NAME = re.compile(
 
 
 def table_stem(name: str) -> str:
-    """What a file is called without its ending and number; '' if it is no table."""
+    """Return a file name without its extension and number; '' if it is not a table."""
     match = TABLE_NAME.fullmatch(name)
     return match["stem"].lower() if match else ""
 
@@ -66,10 +66,10 @@ def read_cells(path: Path, *, allow_empty: bool = False) -> Cells:
 
     Args:
         path: the file; of a table in several parts the first one.
-        allow_empty: a header without rows is a table too.
+        allow_empty: whether a header without rows is accepted.
 
     Raises:
-        DataError: no such file, not a table, parts that do not fit together, or no rows below its header.
+        DataError: the file does not exist or is not a table, its parts do not match, or there are no rows below its header.
     """
     first, *others = [_read_file(part) for part in _parts_of(path)]
     for other in others:
@@ -131,7 +131,7 @@ def _file_bytes(path: Path) -> bytes:
 
 
 def _kind_of(raw: bytes) -> str:
-    """Tell the kind of a file by its first bytes: what it is called says less."""
+    """Detect the kind of a file by its first bytes, which are more reliable than its name."""
     starts = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff" * 4: "arrow"}
     if raw.startswith(b"PK\x03\x04"):
         return "xlsx" if b"xl/workbook" in raw else "zip"
@@ -162,7 +162,12 @@ def _of_csv(path: Path, raw: bytes) -> Cells:
 
 
 def csv_text(path: Path, raw: bytes | None = None) -> tuple[str, str]:
-    """The file's text without a byte order mark, and its encoding."""
+    """Decode a file, without its byte order mark; also return its encoding.
+
+    Args:
+        path: the file.
+        raw: its content; None: it is read.
+    """
     raw = _file_bytes(path) if raw is None else raw
     encoding = _csv_encoding(path, raw)
     try:
@@ -177,10 +182,10 @@ def csv_text(path: Path, raw: bytes | None = None) -> tuple[str, str]:
 
 
 def _csv_encoding(path: Path, raw: bytes) -> str:
-    """UTF-8, UTF-16 or UTF-32; else what gives plausible Korean (cp949) or plausible Western text (cp1252).
+    """Detect UTF-8, UTF-16 or UTF-32, else the encoding that gives plausible Korean (cp949) or Western text (cp1252).
 
     Raises:
-        DataError: UTF-8 with damage, or text that neither reading makes plausible.
+        DataError: the UTF-8 is damaged, or neither reading is plausible.
     """
     if raw.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         return "utf-32"
@@ -224,7 +229,7 @@ ENCLOSED_HANGUL = re.compile(r"(?<=[a-z])[가-힣]{1,2}(?=[a-z])")  # "What뭩":
 
 
 def _is_plausible_korean(text: str) -> bool:
-    """Korean text is nearly all syllables of KS X 1001; what other encodings make of theirs is not."""
+    """Return whether nearly all of a text's syllables are in KS X 1001, unlike misread text of other encodings."""
     foreign = [c for c in text if c > "\x7f"]
     hangul = [c for c in foreign if "가" <= c <= "힣"]
     rare = sum(not _in_ks_x_1001(c) for c in hangul) + len(ENCLOSED_HANGUL.findall(text))
@@ -241,21 +246,21 @@ def _in_ks_x_1001(syllable: str) -> bool:
 
 
 def _is_plausible_western(text: str) -> bool:
-    """Letters and marks of Western languages among much more ASCII; no capital for an apostrophe, as in 'manÕs'."""
+    """Return whether a text is mostly ASCII with some Western letters, and has no capital as apostrophe, as in 'manÕs'."""
     foreign = [c for c in text if c > "\x7f"]
     usual = sum(c.isalpha() or c in "’‘“”„–—…•°€£¥©®™½¼¾²³·«»¿¡×÷±µ\xa0´" for c in foreign)
     return usual == len(foreign) < 0.3 * len(text) and not re.search(r"[À-ÿ]{5}|[a-z]{2}[À-ÞŒ-Ÿ]s\b", text)
 
 
 def _foreign_example(text: str) -> str:
-    """The first word that is not ASCII, with its neighbours."""
+    """Return the first word that is not ASCII, with its neighbours."""
     at = next(i for i, c in enumerate(text) if c > "\x7f")
     return text[max(0, at - 10) : at + 10].strip()
 
 
 # %% CSV: text -> cells
 def csv_delimiter(text: str) -> str:
-    """The one of comma, semicolon, tab and bar that splits the first line into most cells."""
+    """Choose comma, semicolon, tab or bar: the one that splits the first line into most cells."""
     line = text.lstrip().splitlines()[0][:100_000]
     return max(",;\t|", key=lambda sign: len(next(csv.reader([line.replace("\0", "")], delimiter=sign))))
 
@@ -264,7 +269,13 @@ MAX_CELL = 64 * 2**20  # a photograph in base64; csv allows 128 KiB by itself
 
 
 def csv_records(path: Path, text: str, delimiter: str) -> list[list[str]]:
-    """All rows that hold anything. Strict, since a quote left open would silently swallow the rows behind it."""
+    """Read all non-empty rows, strictly, since an unclosed quote would silently swallow the rows behind it.
+
+    Args:
+        path: the file, for messages.
+        text: its content.
+        delimiter: separator of the cells.
+    """
     csv.field_size_limit(MAX_CELL)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     start, records = 1, []
@@ -283,7 +294,7 @@ def csv_records(path: Path, text: str, delimiter: str) -> list[list[str]]:
 
 # %% other formats
 def _of_json(path: Path, raw: bytes) -> Cells:
-    """A list of objects, one object a line, or another shape that leaves no doubt which are the rows."""
+    """Read a list of objects, one object per line, or another unambiguous shape."""
     text, encoding = csv_text(path, raw)
     try:
         value = _json_value(text)
@@ -307,7 +318,7 @@ def _rows_in_shape(path: Path, value: Any) -> tuple[list[dict[str, Any]], str]:
 
 
 def _json_value(text: str) -> Any:
-    """One value, else the list of the values of all lines."""
+    """Parse one value, or one value per line as a list."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -317,7 +328,7 @@ def _json_value(text: str) -> Any:
 
 
 def as_cell(value: Any) -> str:
-    """One value as text: whole numbers without a fraction, bytes in base64, lists as JSON, what is missing as nothing."""
+    """Write one value as text: whole numbers without a fraction, bytes in base64, lists as JSON, missing values as ''."""
     if isinstance(value, str):
         return value
     if hasattr(value, "tolist"):  # NumPy's, as Parquet gives numbers and lists
@@ -334,7 +345,13 @@ def as_cell(value: Any) -> str:
 
 
 def column_of_ids(header: Sequence[str], records: Iterable[Sequence[str]], ids: Collection[str]) -> int | None:
-    """Position of the column that holds the most of `ids`; None: none holds any."""
+    """Find the column with the most of `ids`; None: none contains any.
+
+    Args:
+        header: names of the columns.
+        records: rows.
+        ids: the ids to find.
+    """
     cells = ((i, cell) for record in records for i, cell in zip(range(len(header)), record, strict=False))
     hits = Counter(i for i, cell in cells if cell in ids or from_spreadsheet_cell(cell) in ids)
     return min(hits, key=lambda i: (-hits[i], i), default=None)

@@ -1,4 +1,4 @@
-"""What training rows teach: the target of each row, and what it is besides the row's own answer."""
+"""Defines training targets: the target of each row, also if it differs from the row's own answer."""
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -9,9 +9,13 @@ from mcvqa.data.questions import Question
 
 
 def answer_target(question: Question, *, soft_votes: bool = False) -> np.ndarray:
-    """(C,) float32 target of a row, whose sum is the row's weight in the loss; all zero if nothing is known.
+    """Make the target (C,) float32 of a row; its sum is the row's weight in the loss, and all zero if nothing is known.
 
-    It is one-hot at the answer, or the shares of the annotators' votes, unless the row has targets of its own.
+    It is one-hot at the answer, or the shares of the annotators' votes, unless the row has separate targets.
+
+    Args:
+        question: the row.
+        soft_votes: whether to use vote shares.
     """
     target = np.zeros(len(question.choices), np.float32)
     if question.targets is not None:
@@ -25,12 +29,12 @@ def answer_target(question: Question, *, soft_votes: bool = False) -> np.ndarray
 
 @dataclasses.dataclass(frozen=True)
 class Guidance:
-    """What training rows are learned with besides their own answers. Validation rows are never changed.
+    """Holds training targets other than the rows' own answers. Validation rows are never changed.
 
     Attributes:
-        weights: by id; rows without one have weight 1, rows with weight 0 are not learned from.
-        targets: by id, the probability of each choice, learned instead of the answer.
-        pseudo: by fold, more rows to learn from, whose answers a model has given.
+        weights: id -> weight; rows without one have weight 1, rows with weight 0 are not trained on.
+        targets: id -> probability of each choice, which replaces the answer.
+        pseudo: fold -> additional training rows, whose answers a model has given.
         notes: all this in sentences, for people.
     """
 
@@ -40,14 +44,14 @@ class Guidance:
     notes: tuple[str, ...] = ()
 
     def guided(self, questions: Sequence[Question], fold: int) -> list[Question]:
-        """The training rows of a fold, with the fold's pseudo-labelled rows at the end."""
+        """Return the training rows of a fold, followed by the fold's pseudo-labelled rows."""
         changed = [
             dataclasses.replace(q, weight=self.weights.get(q.id, 1.0), targets=self.targets.get(q.id)) for q in questions
         ] if self.weights or self.targets else questions
         return [*(q for q in changed if q.weight), *self.pseudo.get(fold, ())]
 
     def key(self, fold: int) -> dict[str, str]:
-        """What the key of a fold's weights gets; empty without guidance."""
+        """Return the guidance's part of the key of a fold's weights; empty without guidance."""
         pseudo = [(q.id, q.image, q.text, q.choices, q.answer, q.targets) for q in self.pseudo.get(fold, ())]
         if not (self.weights or self.targets or pseudo):
             return {}

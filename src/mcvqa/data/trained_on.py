@@ -1,4 +1,4 @@
-"""Which photographs weights have learned from: a compact print that travels with them, and which others may be among these."""
+"""Records the photographs that weights were trained on, as compact prints stored with them, and finds others among these."""
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 
@@ -21,16 +21,16 @@ PRINT_BYTES = CONTENT + HASH + 1 + CELLS * CELLS * 3
 
 
 def photographs_print(records: Iterable[ImageRecord]) -> str:
-    """Prints of photographs as text; 3,887 of them take 340 KB.
+    """Make prints of photographs as text; 3,887 of them take 340 KB.
 
     Args:
-        records: of photographs that can be read.
+        records: records of readable photographs.
     """
     return b64encode(b"".join(sorted({_print_of(record) for record in records}))).decode()
 
 
 def are_prints(text: object) -> bool:
-    """Whether something is what `photographs_print` gives."""
+    """Return whether something is a result of `photographs_print`."""
     try:
         return isinstance(text, str) and len(b64decode(text, validate=True)) % PRINT_BYTES == 0
     except ValueError:
@@ -38,7 +38,7 @@ def are_prints(text: object) -> bool:
 
 
 def joined_prints(prints: Iterable[str]) -> str:
-    """Several prints as one."""
+    """Join several prints."""
     decoded = map(b64decode, prints)
     every = {whole[i : i + PRINT_BYTES] for whole in decoded for i in range(0, len(whole), PRINT_BYTES)}
     return b64encode(b"".join(sorted(every))).decode()
@@ -53,13 +53,16 @@ def _print_of(record: ImageRecord) -> bytes:
 
 
 def seen_photographs(text: str, records: Mapping[str, ImageRecord]) -> set[str]:
-    """Names of the photographs that may be among those of a print: the same file, or one that looks alike.
+    """Find the photographs that may be among those of a print: the same file, or a near-duplicate.
 
-    A print holds 4 x 4 cells of each thumbnail, so this finds every pair that `near_duplicate_groups` finds, and some more.
+    A print contains 4 x 4 cells of each thumbnail, so this finds every pair that `near_duplicate_groups` finds, and some more.
 
     Args:
-        text: from `photographs_print`.
-        records: of photographs that can be read.
+        text: result of `photographs_print`.
+        records: name -> record of readable photographs.
+
+    Returns:
+        Their names.
     """
     known = _unpacked_prints(b64decode(text))
     return {name for name, record in records.items() if _is_among(_unpacked_prints(_print_of(record)), known)}

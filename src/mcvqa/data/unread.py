@@ -1,4 +1,4 @@
-"""Files that are not read: what each of them is, by how it begins or by its name, and what to do about it."""
+"""Recognises files that are not read, by their content or name, and says what to do about them."""
 import re
 
 AS_TABLE = "save its table as 'CSV UTF-8'"
@@ -29,11 +29,11 @@ UNREAD_FORMATS = (
 
 
 def unread_format(name: str, begin: bytes = b"") -> str:
-    """What a file is and what to do about it, for formats that are not read; '' for any other.
+    """Describe a file of a format that is not read, and what to do about it; '' for any other.
 
     Args:
-        name: of the file.
-        begin: its first bytes, 512 or more; without them its name decides.
+        name: name of the file.
+        begin: its first bytes, 512 or more; without them the name decides.
     """
     for begins, ending, what in UNREAD_FORMATS:
         if begin and begins and re.match(begins, begin.removeprefix(b"\xef\xbb\xbf"), re.DOTALL):

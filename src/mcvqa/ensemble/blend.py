@@ -1,7 +1,7 @@
-"""Ensemble: combine the scores of several models into one answer per question.
+"""Combines the scores of several models into one answer per question.
 
-By default, calibrated log-probabilities are averaged with equal weights. Learned weights are used only if they are
-significantly better on rows they were not fitted on: weights tuned on a few validation rows mostly fit their noise.
+By default, calibrated log-probabilities are averaged with equal weights. Learned weights are used only if they are significantly
+better on rows they were not fitted on: weights tuned on a few validation rows mostly fit their noise.
 """
 import hashlib
 from collections import Counter
@@ -35,14 +35,14 @@ class BlendError(McvqaError, ValueError):
 
 @dataclass(frozen=True)
 class Member:
-    """A member of the ensemble: a run with its folds, or an imported prediction file.
+    """Represents a member of the ensemble: a run with its folds, or an imported prediction file.
 
     Attributes:
         name: unique among the members.
         oof: out-of-fold scores of the training rows; None: there are none.
         test: scores of the test rows by each fold's model, at least one; the folds share the member's weight.
         note: remark for the report.
-        final: whether the last of `test` is by a model on all rows, beside the folds'.
+        final: whether the last of `test` is by a model on all rows, in addition to the folds.
     """
 
     name: str
@@ -53,14 +53,14 @@ class Member:
 
     @property
     def models(self) -> str:
-        """'demo (3 folds and final)'"""
+        """Its models, for display: 'demo (3 folds and final)'."""
         folds = counted(len(self.test) - self.final, "fold") + " and final" * self.final
         return f"{self.name} ({folds})" if len(self.test) > 1 else self.name
 
 
 @dataclass(frozen=True)
 class Blend:
-    """The combined answers to N test rows with up to C choices, and how they were combined.
+    """Holds the combined answers to N test rows with up to C choices, and how they were combined.
 
     Attributes:
         ids: (N,) text.
@@ -68,11 +68,10 @@ class Blend:
         predictions: (N,) choice indices.
         method: one of BLEND_METHODS.
         reason: why this method was used, in a sentence for the report.
-        weights: by member; 1 is the weight of an ordinary member.
-        temperatures: by member.
+        weights: weight of each member; 1 is the weight of an ordinary member.
+        temperatures: temperature of each member.
         oof_ids: (R,) training rows that all members with out-of-fold scores share.
-        oof_predictions: (R,) answers of the method to these rows, with temperatures and weights from five-fold
-            cross-fitting.
+        oof_predictions: (R,) answers of the method to these rows, with temperatures and weights from five-fold cross-fitting.
         table: accuracy of every method on these rows; empty without such rows.
         alone: accuracy of each member on these rows; empty without such rows.
     """
@@ -92,7 +91,7 @@ class Blend:
 
 @dataclass(frozen=True)
 class _StackedScores:
-    """Scores of V models (the fold models of M members) for the same R rows.
+    """Stacks the scores of V models (the fold models of M members) for the same R rows.
 
     Attributes:
         logprobs: (V, R, C), finite; 0 if the row has no such choice.
@@ -112,13 +111,13 @@ class _StackedScores:
         return _StackedScores(self.logprobs[:, index], self.exists[index], self.agreement[:, index], self.member, self.share)
 
     def among_choices(self, values: np.ndarray) -> np.ndarray:
-        """Log-softmax of (..., R, C) over existing choices."""
+        """Compute the log-softmax of (..., R, C) over existing choices."""
         return log_softmax(np.where(self.exists, values, -np.inf))
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """Parameters fitted on answered rows: (M,) temperatures, (M,) weights per method, index of the best member or None."""
+    """Holds parameters fitted on answered rows: (M,) temperatures, (M,) weights per method, index of the best member or None."""
 
     temperatures: np.ndarray
     weights: dict[str, np.ndarray]
@@ -135,9 +134,9 @@ def blend_members(
     Args:
         members: at least one, with scores of the same test rows; the order of the first member is kept.
         answers: id of a training row -> index of its answer.
-        method: one of BLEND_METHODS, or auto: the geometric mean of calibrated probabilities, or stacking if it is
-            significantly better on rows its weights were not fitted on.
-        seed: of the parts for cross-fitting.
+        method: one of BLEND_METHODS, or auto: the geometric mean of calibrated probabilities, or stacking if it is significantly
+            better on rows its weights were not fitted on.
+        seed: seed of the parts for cross-fitting.
         groups: id of a training row -> image group, for standard errors; None: each row is its own group.
 
     Returns:
@@ -196,7 +195,7 @@ def _choose_method(
 
 # %% aligned rows
 def _common_rows(members: Sequence[Member], answers: Mapping[str, int]) -> np.ndarray:
-    """(R,) ids with a known answer that all `members` have scored out of fold, in the order of the first one."""
+    """Return the ids (R,) with a known answer that all `members` have scored out of fold, in the order of the first one."""
     if not members:
         return np.empty(0, dtype=np.str_)
     shared = set(answers).intersection(*(m.oof.ids.tolist() for m in members if m.oof is not None))
@@ -226,7 +225,7 @@ def _stack_scores(named: Sequence[tuple[str, tuple[Scores, ...]]], ids: np.ndarr
 
 
 def _aligned(name: str, scores: Scores, ids: np.ndarray) -> Scores:
-    """The rows `ids` of `scores`, in that order, or an error that names what stands in the way."""
+    """Select the rows `ids` of `scores`, in that order; the error names rows that are missing or do not match."""
     known = {*scores.ids.tolist()}
     if len(known) < len(scores.ids):
         values, counts = np.unique(scores.ids, return_counts=True)
@@ -238,13 +237,13 @@ def _aligned(name: str, scores: Scores, ids: np.ndarray) -> Scores:
 
 
 def _first_view(scores: Scores) -> np.ndarray:
-    """(N, C) log-probabilities of each row in its first view."""
+    """Return the log-probabilities (N, C) of each row in its first view."""
     has_view = ~np.isnan(scores.logprobs).all(-1)  # (N, K)
     return scores.logprobs[np.arange(len(has_view)), has_view.argmax(1)]
 
 
 def _view_agreement(scores: Scores) -> np.ndarray:
-    """(N, C) share of each row's views that favour each choice; a tied view is split among its choices."""
+    """Compute the share (N, C) of each row's views that favour each choice; a tied view is split among its choices."""
     views = np.nan_to_num(scores.per_view(), nan=-np.inf)  # (N, K, C)
     best = views.max(-1, keepdims=True)
     favoured = (views >= best - EQUAL) & np.isfinite(best)
@@ -259,7 +258,7 @@ def _some_ids(ids: Sequence[str] | np.ndarray) -> str:
 
 # %% methods
 def _combine(method: str, stacked: _StackedScores, fit: _Fit) -> np.ndarray:
-    """(R, C) combined log-probabilities."""
+    """Combine the log-probabilities to (R, C)."""
     weights = (fit.weights[method][stacked.member] * stacked.share)[:, None, None]
     temperatures = fit.temperatures[stacked.member][:, None, None]
     calibrated = stacked.among_choices(stacked.logprobs / temperatures)  # (V, R, C)
@@ -275,7 +274,7 @@ def _combine(method: str, stacked: _StackedScores, fit: _Fit) -> np.ndarray:
 
 
 def _break_ties(logprobs: np.ndarray, stacked: _StackedScores, fit: _Fit, ids: np.ndarray) -> np.ndarray:
-    """(R,) most probable choices; ties go by agreement across views, then the best member, then a hash of the id."""
+    """Choose the most probable choices (R,); ties go by agreement across views, then the best member, then a hash of the id."""
     candidates = _highest(logprobs, stacked.exists)
     candidates = _highest((stacked.agreement * stacked.share[:, None, None]).sum(0), candidates)
     if fit.best is not None:
@@ -285,7 +284,15 @@ def _break_ties(logprobs: np.ndarray, stacked: _StackedScores, fit: _Fit, ids: n
 
 
 def untied(candidates: np.ndarray, ids: Sequence[str] | np.ndarray) -> np.ndarray:
-    """(R,) one of the candidates (R, C) of each row, among several by a hash of its id: never just the first letter."""
+    """Choose one of the candidates of each row, by a hash of its id if there are several: never just the first letter.
+
+    Args:
+        candidates: (R, C) booleans.
+        ids: (R,) ids.
+
+    Returns:
+        (R,) choice indices.
+    """
     chosen = candidates.argmax(-1)
     for row in np.flatnonzero(candidates.sum(-1) > 1).tolist():
         tied = np.flatnonzero(candidates[row])
@@ -294,7 +301,7 @@ def untied(candidates: np.ndarray, ids: Sequence[str] | np.ndarray) -> np.ndarra
 
 
 def _highest(values: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """(R, C) the candidates with the highest value of their row."""
+    """Select the candidates (R, C) with the highest value of their row."""
     values = np.where(candidates, values, -np.inf)
     return candidates & (values >= values.max(-1, keepdims=True) - EQUAL)
 
@@ -361,7 +368,7 @@ def stacking_weights(logprobs: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _nested_predictions(stacked: _StackedScores, truth: np.ndarray, ids: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Method -> (R,) predictions by cross-fitting: temperatures and weights are fitted without the row."""
+    """Predict (R,) by each method with cross-fitting: temperatures and weights are fitted without the row."""
     part = np.random.default_rng(seed).permutation(len(truth)) % NESTED_FOLDS
     predictions = {method: np.empty(len(truth), dtype=int) for method in BLEND_METHODS}
     for held_out in range(NESTED_FOLDS):
@@ -389,7 +396,7 @@ def _extend_fit(members: Sequence[Member], fit: _Fit | None, method: str, answer
 
 
 def temperature_of(oof: Scores, answers: Mapping[str, int]) -> float:
-    """The temperature of one member by itself, fitted on all its out-of-fold rows.
+    """Fit the temperature of a single member on all its out-of-fold rows.
 
     Args:
         oof: its out-of-fold scores.
@@ -452,7 +459,7 @@ def read_predictions(path: str | Path, questions: Sequence[Question], known: Ans
 
 
 def _probability_columns(header: list[str], width: int) -> list[int]:
-    """Columns named a, b, c, ... (or prob_a, p_a) for each of `width` letters; empty unless all of them exist."""
+    """Find columns named a, b, c, ... (or prob_a, p_a) for each of `width` letters; empty unless all of them exist."""
     names = [name.strip().lower().removeprefix("prob_").removeprefix("p_") for name in header]
     return [names.index(letter) for letter in LETTERS[:width]] if set(LETTERS[:width]) <= set(names) else []
 
@@ -476,7 +483,7 @@ def _as_number(cell: str) -> float | None:
 
 
 def _given_probabilities(path: Path, questions: Sequence[Question], cells: list[list[str]]) -> np.ndarray:
-    """(N, C) probabilities from the file, normalised over each row's choices."""
+    """Read the probabilities (N, C) from the file, normalised over each row's choices."""
     values = np.array([[_as_number(cell) for cell in row] for row in cells], dtype=np.float64)
     values[np.arange(values.shape[1]) >= np.array([[len(q.choices)] for q in questions])] = 0.0
     total = values.sum(-1, keepdims=True)
@@ -499,7 +506,7 @@ def _read_sentence(text: str, choices: tuple[str, ...]) -> int | None:
 def _answered_probabilities(
     path: Path, questions: Sequence[Question], answers: list[str], known: AnswerConvention | None
 ) -> tuple[np.ndarray, list[str]]:
-    """(N, C) probabilities with LETTER_CONFIDENCE for the given answer, and the ids whose answer cannot be parsed."""
+    """Give the written answers LETTER_CONFIDENCE, (N, C); also return the ids whose answer cannot be parsed."""
     cells = [(cell, q.choices) for cell, q in zip(answers, questions, strict=True) if cell.strip()]
     convention = find_convention(cells, known=known)
     n_choices = np.array([[len(q.choices)] for q in questions])

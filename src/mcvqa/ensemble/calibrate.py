@@ -1,7 +1,7 @@
-"""Temperature scaling: one temperature per model, so that its probabilities can be trusted and averaged with others.
+"""Scales temperatures: one per model, so that its probabilities can be trusted and averaged with others.
 
-Guo et al. 2017, "On Calibration of Modern Neural Networks": dividing the logits by one number, fitted on unseen rows,
-removes most of a network's overconfidence and never changes its prediction.
+Guo et al. 2017, "On Calibration of Modern Neural Networks": dividing the logits by one number, fitted on unseen rows, removes
+most of a network's overconfidence and never changes its prediction.
 """
 import numpy as np
 from scipy.optimize import minimize_scalar

@@ -1,4 +1,4 @@
-"""What a run predicts, one line a row with the probability of each choice: for stacking elsewhere, and for `members`."""
+"""Writes a run's predictions, one line per row with the probability of each choice: for stacking elsewhere, and for `members`."""
 import csv
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,12 +18,17 @@ OOF_PREDICTIONS, TEST_PREDICTIONS = "oof_predictions.csv", "test_predictions.csv
 
 # %% probabilities
 def mean_probabilities(folds: Sequence[Scores]) -> np.ndarray:
-    """(N, C) mean of the probabilities that the folds give, each averaged over its views; 0 where there is no such choice."""
+    """Average the probabilities of the folds, each averaged over its views; (N, C), 0 where there is no such choice."""
     return np.mean([np.exp(scores.mean()) for scores in folds], axis=0)
 
 
 def most_probable(probabilities: np.ndarray, ids: Sequence[str]) -> np.ndarray:
-    """(N,) choice indices; ties go by a hash of the id."""
+    """Return the most probable choices (N,); ties go by a hash of the id.
+
+    Args:
+        probabilities: (N, C).
+        ids: (N,) ids.
+    """
     return untied(probabilities >= probabilities.max(-1, keepdims=True) - EQUAL, ids)
 
 
@@ -31,15 +36,15 @@ def most_probable(probabilities: np.ndarray, ids: Sequence[str]) -> np.ndarray:
 def write_run_predictions(
     folder: Path, member: Member, train: Sequence[Question], folds: np.ndarray, test: Sequence[Question], style: str
 ) -> None:
-    """Write oof_predictions.csv and, where there are test rows, test_predictions.csv.
+    """Write oof_predictions.csv and, if there are test rows, test_predictions.csv.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         member: the run's scores.
         train: N training rows.
         folds: (N,) the fold of each.
         test: test rows.
-        style: how answers are written, one of SUBMISSION_STYLES.
+        style: notation of answers, one of SUBMISSION_STYLES.
     """
     assert member.oof is not None
     index = {question.id: i for i, question in enumerate(train)}
@@ -61,7 +66,7 @@ def write_predictions(
         path: the file.
         questions: N rows.
         probabilities: (N, C).
-        style: how answers are written, one of SUBMISSION_STYLES.
+        style: notation of answers, one of SUBMISSION_STYLES.
         more: cells of further columns, by their names.
     """
     answers = most_probable(probabilities, [question.id for question in questions])
@@ -76,17 +81,17 @@ def write_predictions(
 
 
 def is_of_run(path: Path) -> bool:
-    """Whether a prediction file lies as a run has left it, with the out-of-fold predictions beside it."""
+    """Return whether a prediction file is where a run has left it, next to the out-of-fold predictions."""
     return path.name == TEST_PREDICTIONS and path.with_name(OOF_PREDICTIONS).exists()
 
 
 def stored_member(path: Path, test: Sequence[Question], train: Sequence[Question], known: AnswerConvention | None) -> Member:
-    """A run's test_predictions.csv as a member, with the out-of-fold rows beside it.
+    """Make a member of a run's test_predictions.csv and the out-of-fold predictions next to it.
 
     Args:
-        path: of test_predictions.csv.
-        test: the test rows, all of which it must hold.
-        train: training rows; those of the other file join the member, whose folds may be others.
+        path: test_predictions.csv.
+        test: the test rows, all of which it must contain.
+        train: training rows; those in the other file join the member, whose folds may differ.
         known: how the competition writes answers.
 
     Raises:

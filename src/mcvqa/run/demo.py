@@ -31,7 +31,6 @@ from mcvqa.scenes.dataset import write_demo_data
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores, load_scores
 
-
 LADDER_PAGE = """# What each technique brings
 
 Measured on the {rows} test rows, whose answers a competition would not tell; from the line of the folds on, these answer together.

@@ -1,4 +1,4 @@
-"""Generated answers (answer_by=generate): generate a text, then parse the answer in it."""
+"""Scores generated answers (answer_by=generate): generates a text, then parses the answer in it."""
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def generated_scores(
     model: nn.Module, base: BaseModel, maker: Maker, questions: Sequence[Question], config: Config,
     provenance: dict[str, Any], *, title: str,
 ) -> Scores:
-    """Score answers generated as text and parsed; arguments as for `score_questions`.
+    """Score answers generated as text and parsed; see `score_questions` for the arguments.
 
     Returns:
         Scores with K = 1; an answer that cannot be parsed gets equal probabilities.
@@ -49,7 +49,7 @@ def generated_scores(
 
 
 def _parsed_logprobs(question: Question, choice: int | None) -> np.ndarray:
-    """(C,) log-probabilities for a parsed answer; None: undecided."""
+    """Make log-probabilities (C,) of a parsed answer; None: undecided."""
     n = len(question.choices)
     if choice is None:
         logprobs = np.full(n, np.log(1 / n))
@@ -61,7 +61,7 @@ def _parsed_logprobs(question: Question, choice: int | None) -> np.ndarray:
 
 
 def generate_answer(model: Any, base: BaseModel, maker: Maker, question: Question, config: Config) -> str:
-    """Generate an answer greedily, with at most max_new_tokens tokens."""
+    """Generate an answer greedily, with at most max_new_tokens tokens; see `score_questions` for the arguments."""
     device, dtype = next(model.parameters()).device, base.model.dtype
     inputs = {
         name: value.to(device, dtype if value.is_floating_point() else None)

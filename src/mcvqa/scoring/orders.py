@@ -1,9 +1,9 @@
-"""Option orders: the orders in which the choices of a question are shown.
+"""Makes option orders: the orders in which the choices of a question are shown.
 
-A model prefers some letters, and its answer depends on the neighbouring choices. Averaging over orders removes this best if
-every choice occurs once in every slot and once after every other choice. Such a set is a Williams square: n orders for an
-even number n of choices, 2n for an odd one (Williams 1949, "Experimental designs balanced for
-the estimation of residual effects of treatments", Australian Journal of Scientific Research A 2, 149-168).
+A model prefers some letters, and its answer depends on the neighbouring choices. Averaging over orders removes this best if every
+choice occurs once in every slot and once after every other choice. Such a set is a Williams square: n orders for an even number n
+of choices, 2n for an odd one (Williams 1949, "Experimental designs balanced for the estimation of residual effects of
+treatments", Australian Journal of Scientific Research A 2, 149-168).
 """
 import math
 from collections.abc import Sequence
@@ -16,16 +16,17 @@ from mcvqa.data.meta_choices import orders_around_fixed
 
 # %% the plan
 def tta_plan(config: Config) -> tuple[int, tuple[float, ...]]:
-    """Option orders per question, and image scales; one of each without TTA or if answers are generated as text."""
+    """Return the option orders per question, and the image scales; one of each without TTA or if answers are generated as
+    text."""
     return (config.tta_orders, config.tta_scales) if config.use_tta and config.answer_by == "letters" else (1, (1.0,))
 
 
 def question_orders(choices: Sequence[str], k: int) -> np.ndarray:
-    """Orders for one question: `option_orders` of the choices that may move; the others keep their slots.
+    """Make orders for one question: `option_orders` of the choices that may move; the others keep their slots.
 
     Args:
         choices: C texts.
-        k: the most orders, 1 or more.
+        k: maximum number of orders, 1 or more.
 
     Returns:
         (K', C) with K' <= k: the original choice shown in each slot.
@@ -34,17 +35,17 @@ def question_orders(choices: Sequence[str], k: int) -> np.ndarray:
 
 
 def option_orders(n_choices: int, k: int, seed: int = 0) -> np.ndarray:
-    """Orders for a question with `n_choices` choices, for test-time augmentation.
+    """Make orders for a question with `n_choices` choices, for test-time augmentation.
 
-    The first order is the original one. For k >= n only complete squares are used: the largest multiple of n up to k and n!,
-    so that every choice occurs equally often in every slot. Further squares relabel the choices of the first one, so no order
-    is repeated, and for odd n every other square is the mirror that completes the pairs of neighbours. For k < n, k rows are
-    spread over the square, so that every choice still occurs in k different slots.
+    The first order is the original one. For k >= n only complete squares are used: the largest multiple of n up to k and n!, so
+    that every choice occurs equally often in every slot. Further squares relabel the choices of the first one, so no order is
+    repeated, and for odd n every other square is the mirror that completes the pairs of neighbours. For k < n, k rows are spread
+    over the square, so that every choice still occurs in k different slots.
 
     Args:
         n_choices: number of choices, 2 or more.
-        k: the most orders, 1 or more.
-        seed: of the relabellings; it matters beyond the first square (n even) or pair of squares (n odd).
+        k: maximum number of orders, 1 or more.
+        seed: seed of the relabellings; it matters beyond the first square (n even) or pair of squares (n odd).
 
     Returns:
         (K', n_choices) with K' <= k: the original choice shown in each slot.
@@ -74,7 +75,7 @@ def option_orders(n_choices: int, k: int, seed: int = 0) -> np.ndarray:
 
 
 def williams_square(n: int) -> np.ndarray:
-    """(n, n) Latin square whose first row is 0, 1, ..., n-1: row k is the original choice in each slot.
+    """Make an (n, n) Latin square whose first row is 0, 1, ..., n-1: row k is the original choice in each slot.
 
     For even n each ordered pair of neighbours occurs once; for odd n once in the square and its mirror together.
     """

@@ -1,11 +1,11 @@
-"""Parse a choice, or no answer, from free text. For replies of other systems: our own scoring reads letter probabilities.
+"""Parses a choice, or no answer, from free text, for replies of other systems: our own scoring reads letter probabilities.
 
 A reply is parsed in four steps. Each may end in "no answer", because a guess is worse than an abstention:
 
 1. *Extract the reply.* Thinking, turns of other roles and markup are removed.
 2. *Mark mentions.* Every label (`b`, `(b)`, `2번`, `option b`) and every choice's text, longest first, becomes one mark.
    Content takes precedence over ordinals: "2" means a choice that reads 2 rather than the second choice.
-3. *Drop what does not count.* Negated mentions ("not a", "a는 틀렸고"), mere possibilities and lists of options are
+3. *Drop irrelevant mentions.* Negated mentions ("not a", "a는 틀렸고"), mere possibilities and lists of options are
    dropped; "b or c" becomes one mark for no single choice.
 4. *Weigh the evidence, strongest first.* A statement of the answer (the last one counts, as people correct themselves); a
    sentence that consists of a choice only; the only choice mentioned. Different choices on one level mean no answer.
@@ -41,7 +41,7 @@ QUOTES = str.maketrans("“”„‘’‚「」『』《》〈〉【】→⇒�
 
 
 def _extract_reply(text: str) -> str:
-    """The reply without its thinking and without turns of other roles."""
+    """Return the reply without its thinking and without turns of other roles."""
     text = re.sub(rf"(?is).*</(?:{THINKING})>|<(?:{THINKING})>.*", "", text)
     reply, *turns = ROLE_LINE.split(text)  # [before, role, text, role, text, ...]
     if turns and not TURN_END.sub("", reply).strip():  # the text includes the prompt
@@ -153,7 +153,7 @@ class _Marker:
         return self.keys.index(key) if self.keys.count(key) == 1 else NO_CHOICE
 
     def _choice_labelled(self, label: str, kind: str) -> int:
-        """The choice with a label; none if the text of another choice is equal to it."""
+        """Find the choice with a label; none if the text of another choice equals the label."""
         rival = None
         if label in ORDINALS:
             choice = ORDINALS[label]
@@ -169,7 +169,7 @@ class _Marker:
         return choice if 0 <= choice < self.n and rival in (None, choice) else NO_CHOICE
 
     def _amount(self, number: int) -> int | None:
-        """The choice whose amount is `number`. If all choices are amounts, any other number is none of them."""
+        """Find the choice whose amount is `number`. If all choices are amounts, any other number is none of them."""
         same = [i for i, amount in enumerate(self.amounts) if amount == number]
         if None not in self.amounts:
             return same[0] if len(same) == 1 else NO_CHOICE
@@ -182,7 +182,7 @@ def _content_key(choice: str) -> str:
 
 
 def _content_pattern(key: str) -> str:
-    """Pattern for a choice's text with flexible spacing, also between a number and its unit."""
+    """Make a pattern for a choice's text with flexible spacing, also between a number and its unit."""
     return r"\s*".join(map(re.escape, re.sub(r"(?<=\d)(?=[a-z가-힣%])", " ", key).split()))
 
 
@@ -230,7 +230,7 @@ def _assertions(marked: str) -> str:
 
 
 def _merged(match: re.Match) -> str:
-    """`b. glass bottle` is one mention; a label followed by another choice's text names no choice."""
+    """Merge `b. glass bottle` into one mention; a label followed by another choice's text names no choice."""
     label, separator, content, closed = match.groups()
     if _choice_of(label) == _choice_of(content):
         return content
@@ -238,7 +238,7 @@ def _merged(match: re.Match) -> str:
 
 
 def _judged(match: re.Match) -> str:
-    """One mark for `a`, or for `a or b`, in its context."""
+    """Make one mark for `a`, or for `a or b`, in its context."""
     before = match.string[max(0, match.start() - 60) : match.start()]
     after = match.string[match.end() : match.end() + 60]
     marks = re.findall(MARK, match[0])
@@ -328,7 +328,7 @@ def parse_answer(text: str, choices: Sequence[str]) -> int | None:
 
 
 def _stated(marked: str) -> list[str]:
-    """Marks stated to be the answer, in the order of the text."""
+    """Return the marks stated to be the answer, in the order of the text."""
     stated = [(m.start(), mark) for m in SAID_AFTER.finditer(marked) for mark in m.groups() if mark]
     for match in SAID_BEFORE.finditer(marked):
         if direct := DIRECT.match(marked, match.end()):
@@ -342,12 +342,12 @@ def _stated(marked: str) -> list[str]:
 
 
 def _isolated(marked: str) -> list[str]:
-    """Marks that form a sentence, start the reply or end it after an arrow."""
+    """Return the marks that form a sentence, start the reply or end it after an arrow."""
     sentences = [m for s in re.split(r"[\n.!?;]+", marked) if (m := ALONE.fullmatch(s.strip()))]
     edges = [m for m in (LEADING.match(marked), POINTED.search(marked)) if m]
     return [mark for m in (*sentences, *edges) for mark in re.findall(MARK, m[1])]
 
 
 def _mentioned(marked: str) -> list[str]:
-    """All marks that certainly mean a choice, unless the reply is a refusal."""
+    """Return all marks that certainly mean a choice, unless the reply is a refusal."""
     return [] if REFUSAL.search(marked) else re.findall(FIRM_MARK, marked)

@@ -1,4 +1,4 @@
-"""Score questions: letter log-probabilities, all option orders in one pass, in the original order of the choices."""
+"""Scores questions: letter log-probabilities, all option orders in one pass, in the original order of the choices."""
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,8 +26,8 @@ def score_questions(
         questions: the N questions.
         config: all settings.
         provenance: stored with the scores.
-        title: of the progress bar.
-        passes: what earlier calls with this model have found, and this one will.
+        title: title of the progress bar.
+        passes: pass sizes found by earlier calls with this model; this call adds its own.
 
     Returns:
         Scores with K = orders x scales views, all orders of the first scale first.

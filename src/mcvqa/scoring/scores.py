@@ -1,4 +1,4 @@
-"""Scores: one model's log-probabilities for every question, in one file. Everything after scoring reads only these.
+"""Holds scores: one model's log-probabilities for every question, in one file. Everything after scoring reads only these.
 
 A view is one option order at one image scale; test-time augmentation averages the views of a row.
 """
@@ -17,17 +17,17 @@ from mcvqa.base.files import LONG_WAITS, DamagedFile, atomic_path, patiently
 
 @dataclass(frozen=True)
 class Scores:
-    """Letter log-probabilities of one model for N questions with up to C choices, in up to K views.
+    """Holds the letter log-probabilities of one model for N questions with up to C choices, in up to K views.
 
     Attributes:
         ids: (N,) text.
-        logprobs: (N, K, C) float32, natural logarithm, in the original order of the choices. -inf: the row has no such
-            choice; NaN in all C entries: the row has no k-th view (fewer choices, fewer orders).
-        orders: (N, K, C) int8, `orders[n, k, slot]` is the original choice shown in that slot; -1: none.
-            Stored per row because rows with 2, 3 and 4 choices need different orders.
+        logprobs: (N, K, C) float32, natural logarithm, in the original order of the choices. -inf: the row has no such choice;
+            NaN in all C entries: the row has no k-th view (fewer choices, fewer orders).
+        orders: (N, K, C) int8, `orders[n, k, slot]` is the original choice shown in that slot; -1: none. Stored per row because
+            rows with 2, 3 and 4 choices need different orders.
         scales: (K,) float32, factor of the image size in the k-th view.
-        provenance: origin of the scores: run, fold, split, hashes of settings and adapter; in a file also `content`, a digest
-            of the arrays that reveals later edits.
+        provenance: origin of the scores: run, fold, split, hashes of settings and adapter; in a file also `content`, a digest of
+            the arrays that reveals later edits.
     """
 
     ids: np.ndarray
@@ -46,21 +46,21 @@ class Scores:
 
     @property
     def n_choices(self) -> np.ndarray:
-        """(N,) number of choices of each row."""
+        """Number of choices (N,) of each row."""
         return (self.orders >= 0).any(1).sum(-1)
 
     def per_view(self) -> np.ndarray:
-        """(N, K, C) log-probabilities normalised over the row's choices; -inf and NaN are kept."""
+        """Compute log-probabilities (N, K, C) normalised over the row's choices; -inf and NaN are kept."""
         return log_softmax(self.logprobs)
 
     def mean(self) -> np.ndarray:
-        """(N, C) normalised geometric mean over the views of each row: the TTA average."""
+        """Compute the normalised geometric mean (N, C) over the views of each row: the TTA average."""
         has_view = ~np.isnan(self.logprobs[:, :, 0])  # (N, K)
         total = np.where(has_view[:, :, None], self.per_view(), 0.0).sum(1)
         return log_softmax(total / has_view.sum(1)[:, None])
 
     def predictions(self) -> np.ndarray:
-        """(N,) most probable choice after averaging the views."""
+        """Return the most probable choice (N,) after averaging the views."""
         return self.mean().argmax(-1)
 
     def rows(self, index: np.ndarray) -> "Scores":
@@ -68,10 +68,10 @@ class Scores:
         return Scores(self.ids[index], self.logprobs[index], self.orders[index], self.scales, self.provenance)
 
     def of_ids(self, ids: np.ndarray) -> "Scores":
-        """The rows with these ids, in that order; rows are matched by id, never by position.
+        """Select the rows with these ids, in that order; rows are matched by id, never by position.
 
         Raises:
-            KeyError: there is no row with one of them.
+            KeyError: one of them is not there.
         """
         index = {name: row for row, name in enumerate(self.ids.tolist())}
         return self.rows(np.array([index[name] for name in ids.tolist()], dtype=int))
@@ -86,7 +86,7 @@ class Scores:
 
     @property
     def content(self) -> str:
-        """SHA-256 of the arrays as they are saved."""
+        """Hash the arrays as they are saved (SHA-256)."""
         digest = hashlib.sha256(json.dumps([self.ids.tolist(), self.logprobs.shape]).encode())
         for array, kind in ((self.logprobs, "<f4"), (self.orders, "i1"), (self.scales, "<f4")):
             digest.update(array.astype(kind).tobytes())
@@ -130,14 +130,14 @@ def load_scores(path: str | Path) -> Scores:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log-softmax over the last axis in float64, ignoring -inf entries."""
+    """Compute the log-softmax over the last axis in float64, ignoring -inf entries."""
     logits = logits.astype(np.float64)
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 def plain_scores(ids: np.ndarray, logprobs: np.ndarray, n_choices: np.ndarray, provenance: dict[str, Any]) -> Scores:
-    """Scores of a single view per row, in the original order of the choices.
+    """Make scores of a single view per row, in the original order of the choices.
 
     Args:
         ids: (N,) text.
@@ -181,7 +181,7 @@ def joined(parts: list[Scores]) -> Scores:
 
 
 def _view_keys(scales: np.ndarray) -> list[tuple[float, int]]:
-    """Each view as its image scale and its number among the views of that scale."""
+    """Identify each view by its image scale and its number among the views of that scale."""
     counts: dict[float, int] = {}
     keys = []
     for scale in map(float, scales):

@@ -1,4 +1,4 @@
-"""Figures of a search: its history, which settings matter, the log-loss against each of them, and all of them at once.
+"""Draws the figures of a search: its history, the importance of settings, and the log-loss against each and all of them.
 
 Text of values comes from a file and is never read as mathematics.
 """
@@ -23,8 +23,9 @@ def draw_search(found: SearchOutcome, importances: Mapping[str, float], folder: 
     """Draw all figures that have data.
 
     Args:
+        found: outcome of the search.
         importances: name of a setting -> its share of the variance of the log-loss; empty: there are too few trials.
-        folder: where the files go.
+        folder: folder for the files.
 
     Returns:
         Name of each figure -> its file.
@@ -40,7 +41,7 @@ def draw_search(found: SearchOutcome, importances: Mapping[str, float], folder: 
 
 
 def draw_history(trials: Sequence[TrialResult]) -> Any:
-    """Log-loss of each trial, of pruned ones as it was then, and the best one so far."""
+    """Draw the log-loss of each trial (for pruned ones, the last one reported), and the best one so far."""
     figure, axes = new_figure(width=8, height=3.6)
     complete = [(one.number, one.judged.log_loss, one.judged.standard_error) for one in trials if one.judged is not None]
     pruned = [(one.number, one.reported[max(one.reported)]) for one in trials if one.state == "pruned" and one.reported]
@@ -57,7 +58,7 @@ def draw_history(trials: Sequence[TrialResult]) -> Any:
 
 
 def draw_importances(importances: Mapping[str, float]) -> Any:
-    """One bar for each setting."""
+    """Draw one bar for each setting."""
     figure, axes = new_figure(width=7, height=0.8 + 0.32 * len(importances))
     names = sorted(importances, key=lambda name: importances[name])
     axes.barh(range(len(names)), [importances[name] for name in names], color=TRIAL_COLOR)
@@ -67,7 +68,7 @@ def draw_importances(importances: Mapping[str, float]) -> Any:
 
 
 def draw_slices(complete: Sequence[TrialResult], searched: Sequence[Searched]) -> Any:
-    """Log-loss against each searched setting."""
+    """Draw the log-loss against each searched setting."""
     rows = -(-len(searched) // PANELS_IN_ROW)
     columns = min(PANELS_IN_ROW, len(searched))
     figure, panels = new_figure(rows, columns, width=2.6 * columns, height=2.5 * rows, sharey=True, squeeze=False)
@@ -96,7 +97,7 @@ def draw_slices(complete: Sequence[TrialResult], searched: Sequence[Searched]) -
 
 
 def draw_coordinates(complete: Sequence[TrialResult], searched: Sequence[Searched]) -> Any:
-    """Each trial as a line through its settings, the best in front and the darker the better."""
+    """Draw each trial as a line through its settings, the best in front and the darker the better."""
     figure, axes = new_figure(width=max(7.0, 1.35 * len(searched)), height=4.2)
     heights = np.array([_heights(one, complete) for one in searched]).T  # (trials, settings)
     for rank in range(len(complete) - 1, -1, -1):
@@ -118,13 +119,13 @@ def _losses(trials: Sequence[TrialResult]) -> np.ndarray:
 
 
 def _axis_positions(one: Searched, trials: Sequence[TrialResult]) -> list[float]:
-    """Positions of values on an axis: numbers of a range as they are, others by their rank among the values."""
+    """Return the positions of values on an axis: numbers of a range unchanged, others by their rank among the values."""
     found = [trial.values[one.name] for trial in trials]
     return [one.values.index(value) for value in found] if one.values else found
 
 
 def _heights(one: Searched, trials: Sequence[TrialResult]) -> np.ndarray:
-    """Places between 0, the lowest, and 1."""
+    """Scale the positions to between 0, the lowest, and 1."""
     positions = np.array(_axis_positions(one, trials), dtype=float)
     low, high = (0, max(1, len(one.values) - 1)) if one.values else (one.low, one.high)
     if one.log:

@@ -1,4 +1,4 @@
-"""How good a trial is: its log-loss on rows that it has not learned from, compared with others row by row."""
+"""Judges a trial by its log-loss on rows that it was not trained on, compared with others row by row."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +13,10 @@ TIE = 2.0  # standard errors of the difference within which two trials are calle
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """N rows with a known answer, as one trial answers them.
+    """Holds a trial's results on N rows with a known answer.
 
     Attributes:
-        ids: (N,) of the rows.
+        ids: (N,) ids of the rows.
         losses: (N,) negative log-probability of the answer among the row's choices, in nats.
         right: (N,) whether the most probable choice is the answer.
         groups: (N,) image group of each row.
@@ -41,13 +41,13 @@ class Judgement:
         return accuracy_of_right(self.right, self.groups)
 
     def above(self, other: "Judgement") -> tuple[float, float]:
-        """How much higher this log-loss is than another one on the same rows, and the standard error of that."""
+        """Return how much higher this log-loss is than another one on the same rows, and the standard error of the difference."""
         assert self.ids.tolist() == other.ids.tolist(), "judged on other rows"
         difference = self.losses - other.losses
         return float(difference.mean()), clustered_error(difference, self.groups)
 
     def ties_with(self, better: "Judgement") -> bool:
-        """Whether the difference is no more than TIE standard errors."""
+        """Return whether the difference is at most TIE standard errors."""
         difference, error = self.above(better)
         return difference <= TIE * error
 
@@ -56,7 +56,7 @@ def judged(scores: Scores, answers: Mapping[str, int], groups: Mapping[str, int]
     """Judge scores on their rows with a known answer, in the order of the ids.
 
     Args:
-        scores: out of fold.
+        scores: out-of-fold scores.
         answers: id -> index of the answer.
         groups: id -> image group.
     """
@@ -68,7 +68,12 @@ def judged(scores: Scores, answers: Mapping[str, int], groups: Mapping[str, int]
 
 
 def clustered_error(values: np.ndarray, groups: np.ndarray) -> float:
-    """Standard error of the mean of `values`, (N,), where rows of one group are not independent; infinite for one group."""
+    """Compute the standard error of the mean if rows of one group are not independent; infinite for one group.
+
+    Args:
+        values: (N,) values.
+        groups: (N,) group of each row.
+    """
     names, index = np.unique(groups, return_inverse=True)
     if len(names) < 2:
         return float("inf")

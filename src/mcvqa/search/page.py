@@ -1,4 +1,4 @@
-"""The page of a search: experiments/<study>/search.html, one file without scripts; all text in it is escaped."""
+"""Writes the page of a search: experiments/<study>/search.html, one file without scripts; all text in it is escaped."""
 import base64
 import shlex
 from collections.abc import Mapping
@@ -76,7 +76,8 @@ def write_search_page(found: SearchOutcome, importances: Mapping[str, float]) ->
     """Write the page with its figures.
 
     Args:
-        importances: as `draw_search` takes them.
+        found: outcome of the search.
+        importances: see `draw_search`.
     """
     folder = found.plan.paths.experiment
     figures = draw_search(found, importances, folder)
@@ -94,11 +95,12 @@ def write_search_page(found: SearchOutcome, importances: Mapping[str, float]) ->
 
 
 def importances_of(study: Any, complete: int, seed: int) -> dict[str, float]:
-    """How much each setting matters; empty where that cannot be said.
+    """Estimate the importance of each setting; empty if that is not possible.
 
     Args:
-        study: of Optuna.
-        complete: number of different trials.
+        study: study of Optuna.
+        complete: number of complete trials with different settings.
+        seed: seed of the estimate.
     """
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
@@ -110,7 +112,7 @@ def importances_of(study: Any, complete: int, seed: int) -> dict[str, float]:
 
 
 def _shown(value: Any) -> Any:
-    """Text without control characters and half characters, which no file takes."""
+    """Remove control characters and lone surrogates, which no file can contain."""
     return printable(value) if type(value) is str else value
 
 
@@ -119,7 +121,7 @@ def _inlined(path: Path) -> str:
 
 
 def _trials_table(found: SearchOutcome) -> list[tuple[tuple[str, ...], str]]:
-    """The different complete trials, the best first, then all others."""
+    """List the complete trials with different settings, the best first, then all others."""
     complete = found.ranked
     others = [one for one in found.trials if one not in complete]
     return [(_trial_cells(one, complete[0]), settings_text(one.values)) for one in (*complete, *others)]

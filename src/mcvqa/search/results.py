@@ -1,4 +1,4 @@
-"""What a search has found: all trials, the best first, ties, and what the other folds say of the best few."""
+"""Collects the results of a search: all trials, the best first, ties, and the other folds' results of the best few."""
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +21,14 @@ from mcvqa.search.trial import judged_run
 # %% one trial
 @dataclass(frozen=True, eq=False)
 class TrialResult:
-    """A trial as it ended.
+    """Holds the result of a trial.
 
     Attributes:
         number: from 1.
         state: complete, pruned, failed, killed or running.
-        values: of the searched settings.
+        values: values of the searched settings.
         reported: share of the training in percent -> log-loss.
-        judged: on the rows of the fold that judges; None: not complete.
+        judged: result on the rows of the judging fold; None: not complete.
         note: why it failed.
     """
 
@@ -44,7 +44,7 @@ class TrialResult:
 
     @property
     def measured(self) -> str:
-        """'log-loss 0.712 ± 0.031, accuracy 0.730 ± 0.026 (n=300)', or what happened instead."""
+        """Describe the result: 'log-loss 0.712 ± 0.031, accuracy 0.730 ± 0.026 (n=300)', or what happened instead."""
         if self.judged is not None:
             return f"log-loss {_loss_and_error(self.judged)}, accuracy {self.judged.accuracy}"
         last = f", log-loss {self.reported[max(self.reported)]:.3f} then" if self.reported else ""
@@ -52,16 +52,18 @@ class TrialResult:
 
 
 def trial_results(plan: SearchPlan, data: RunData, trials: Sequence[Any]) -> list[TrialResult]:
-    """The trials of a study, oldest first.
+    """Collect the trials of a study, oldest first.
 
     Args:
-        trials: of Optuna.
+        plan: plan of the search.
+        data: rows, with folds.
+        trials: trials of Optuna.
     """
     return [trial_result(plan, data, trial) for trial in trials]
 
 
 def trial_result(plan: SearchPlan, data: RunData, trial: Any) -> TrialResult:
-    """One of the study's trials, with its scores of each row."""
+    """Collect one trial of Optuna, with its scores of each row."""
     facts, names = trial.user_attrs, {"FAIL": "killed" if was_killed(trial) else "failed"}
     run, complete = facts.get("run", ""), trial.state.name == "COMPLETE"
     return TrialResult(
@@ -75,12 +77,12 @@ def trial_result(plan: SearchPlan, data: RunData, trial: Any) -> TrialResult:
 # %% all of them
 @dataclass(frozen=True)
 class Confirmed:
-    """A run of the search that was trained on all folds.
+    """Describes a run of the search that was trained on all folds.
 
     Attributes:
-        trial: that it began as.
-        everywhere: on the rows of all folds.
-        elsewhere: on the rows that did not choose it; None: there is one fold only.
+        trial: its trial.
+        everywhere: result on the rows of all folds.
+        elsewhere: result on the rows that had no part in choosing it; None: there is only one fold.
     """
 
     trial: TrialResult
@@ -90,11 +92,11 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """The outcome of a search.
+    """Holds the outcome of a search.
 
     Attributes:
         trials: oldest first.
-        confirmed: the best few, the best of all folds first.
+        confirmed: the best few, the best on all folds first.
     """
 
     plan: SearchPlan
@@ -103,24 +105,24 @@ class SearchOutcome:
 
     @property
     def ranked(self) -> list[TrialResult]:
-        """The different complete ones, the lowest log-loss first."""
+        """List the complete trials with different settings, the lowest log-loss first."""
         return ranked(self.trials)
 
     @property
     def best(self) -> TrialResult:
-        """The best of all folds, where some were confirmed, else the best of the fold that judges."""
+        """Return the best trial on all folds, if some were confirmed, else the best on the judging fold."""
         return self.confirmed[0].trial if self.confirmed else self.ranked[0]
 
     @property
     def ties(self) -> list[TrialResult]:
-        """Trials that the rows cannot tell from the best one."""
+        """List trials that the rows cannot distinguish from the best one."""
         first, *others = self.ranked
         assert first.judged is not None
         return [one for one in others if one.judged is not None and one.judged.ties_with(first.judged)]
 
 
 def ranked(trials: Sequence[TrialResult]) -> list[TrialResult]:
-    """The different complete trials, the lowest log-loss first.
+    """List the complete trials with different settings, the lowest log-loss first.
 
     Raises:
         RunStopped: there is none.
@@ -133,10 +135,13 @@ def ranked(trials: Sequence[TrialResult]) -> list[TrialResult]:
 
 
 def confirmed_result(plan: SearchPlan, data: RunData, trial: TrialResult, everywhere: Judgement) -> Confirmed:
-    """The result of a confirmed run, on all rows and on those that did not choose it.
+    """Make the result of a confirmed run, on all rows and on those that had no part in choosing it.
 
     Args:
-        everywhere: how good the run is on the rows of all folds.
+        plan: plan of the search.
+        data: rows, with folds.
+        trial: the trial.
+        everywhere: result on the rows of all folds.
     """
     rows = np.flatnonzero(data.validated(plan.fold)).tolist()
     elsewhere = ~np.isin(everywhere.ids, [data.train[row].id for row in rows])
@@ -173,7 +178,7 @@ def _figures(one: Judgement) -> dict[str, Any]:
 
 
 def outcome_lines(found: SearchOutcome) -> Iterator[str]:
-    """The outcome for a terminal, line by line."""
+    """Yield the outcome for a terminal, line by line."""
     first, ties = found.ranked[0], [str(one.number) for one in found.ties]
     yield f"\nbest on fold {found.plan.fold}: trial {first.number}, {first.measured}: {settings_text(first.values)}"
     if ties:

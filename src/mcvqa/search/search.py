@@ -1,4 +1,5 @@
-"""mcvqa search: look for better settings with Optuna. Each trial is a run; the best few are confirmed on the other folds."""
+"""Searches for better settings with Optuna (`mcvqa search`). Each trial is a run; the best few are confirmed on the other
+folds."""
 import contextlib
 import shlex
 import time
@@ -41,22 +42,24 @@ def search_settings(
     """Try settings on one fold until the study has `trials` trials, and train the other folds of the best.
 
     Args:
-        config: all settings, as they are by themselves.
-        trials: the study is to have, with those of earlier calls.
-        parallel: processes at the same time.
-        study: its name; empty: that of the run, with '-search'.
-        space: YAML with what is searched; None: the default.
+        config: all settings, which are the values of the first trial.
+        trials: number of trials in the study, including earlier calls.
+        parallel: number of parallel processes.
+        study: name of the study; empty: that of the run, with '-search'.
+        space: YAML with the search space; None: the default.
         storage: URL of a database, or a file; empty: a journal in experiments/<study>.
-        best: how many are confirmed.
-        by_hand: names of settings that stay as they are.
-        prune: end trials that fall behind.
+        best: number of trials to confirm.
+        by_hand: names of settings that stay fixed.
+        prune: whether trials that fall behind are stopped.
 
     Returns:
         All trials, and the best.
 
     Raises:
-        RunStopped: the search cannot begin or go on. Owned: another main process searches with this study on the Ray cluster.
-        ConfigError: the space is impossible. Interrupted: the same call goes on.
+        RunStopped: the search cannot begin or go on.
+        Owned: another main process uses this study on the Ray cluster.
+        ConfigError: the space is impossible.
+        Interrupted: the same call resumes.
     """
     began = time.time()
     plan, left_out = make_plan(config, trials, study, space, storage, best, by_hand, prune, began)
@@ -93,11 +96,16 @@ def make_plan(
 ) -> tuple[SearchPlan, list[str]]:
     """Check the space and divide the time.
 
+    Args:
+        config, trials, study, space, storage, best, by_hand, prune: see `search_settings`.
+        began: time.time() at the start of the search.
+
     Returns:
         The plan, and the settings of the space that were set by hand.
 
     Raises:
-        ConfigError: the space or the name is impossible. RunStopped: a run has this name.
+        ConfigError: the space or the name is impossible.
+        RunStopped: a run has this name.
     """
     spelled = read_space(space) if space else default_space(config)
     where = str(space) if space else "The default search space"
@@ -137,7 +145,7 @@ def _announce(plan: SearchPlan, study: SearchStudy, data: RunData, left_out: lis
 
 
 class _Teller:
-    """Prints each trial as it ends."""
+    """Prints each trial when it ends."""
 
     def __init__(self, plan: SearchPlan, data: RunData, study: SearchStudy) -> None:
         self.plan, self.data, self.said = plan, data, {trial.number for trial in study.finished()}
@@ -151,7 +159,7 @@ class _Teller:
 
 
 def _confirmed(study: SearchStudy, data: RunData, best: list[TrialResult], parallel: int) -> list[Confirmed]:
-    """The best on all folds, the best of all folds first; those for which there was time."""
+    """Train the best on all folds, as far as there is time; the best on all folds comes first."""
     plan, confirmed = study.plan, []
     print(f"\nconfirming on the other folds: trials {', '.join(str(one.number) for one in best)}")
     try:

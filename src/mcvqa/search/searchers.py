@@ -1,6 +1,6 @@
-"""Processes that search: each takes trials from the study, one after the other, and then confirms the best.
+"""Runs processes that search: each takes trials from the study, one after the other, and then confirms the best.
 
-One by itself is this process; several are processes of their own, spread over the GPUs, whose output goes to
+A single searcher is this process; several are separate processes, spread over the GPUs, with their output in
 `logs/<study>-searcher<n>.txt`. Processes on other machines that share the output folder join by the same command.
 """
 import contextlib
@@ -34,11 +34,12 @@ Tell = Callable[[SearchStudy], None]
 
 # %% one process
 def search_here(study: SearchStudy, output: Path, tell: Tell) -> None:
-    """Do trials until the study has enough, and wait for those of other processes: one may be killed and left to this one.
+    """Do trials until the study has enough, and wait for those of other processes: if one is killed, this process takes over.
 
     Args:
-        output: file for what the runs print; progress bars are shown.
-        tell: is called after each trial.
+        study: the study.
+        output: file for the output of the runs; progress bars are shown.
+        tell: called after each trial.
 
     Raises:
         McvqaError, Interrupted, TimeUp: from a trial.
@@ -59,8 +60,9 @@ def confirm_here(plan: SearchPlan, values: Mapping[str, Any], output: Path) -> J
     """Train the other folds of a run.
 
     Args:
-        values: of the searched settings.
-        output: file for what the run prints.
+        plan: plan of the search.
+        values: values of the searched settings.
+        output: file for the output of the run.
 
     Raises:
         Owned: another process does it.
@@ -82,8 +84,10 @@ def search_in_processes(study: SearchStudy, count: int, job: dict[str, Any], tel
     """Let `count` processes search, and wait for them.
 
     Args:
-        job: what they do: {} trials, {"best": [settings]} confirming.
-        tell: is called again and again.
+        study: the study.
+        count: number of processes.
+        job: their job: {} for trials, {"best": [settings]} for confirming.
+        tell: called repeatedly.
 
     Raises:
         RunStopped: one has failed; the others have saved and ended.
@@ -117,7 +121,7 @@ TIME_IS_UP, FAILED = 76, 1  # exit statuses of a process that searches
 
 
 def _gpus(config: Config, count: int) -> list[str]:
-    """The GPU of each process as CUDA_VISIBLE_DEVICES names it, else ''."""
+    """List the GPU of each process as CUDA_VISIBLE_DEVICES names it, else ''."""
     if plan_device(config).device != "cuda":
         return [""] * count
     import torch
@@ -170,7 +174,7 @@ def _end(processes: Sequence[subprocess.Popen]) -> None:
 
 
 def begin_searcher() -> None:
-    """The life of a process that searches: its job is a line of standard input, whose end ends it."""
+    """Run a searcher process: its job is a line of standard input, whose end ends the process."""
     job = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_input, daemon=True).start()
     plan, log = plan_from_json(job["plan"]), Path(job["log"])
@@ -193,7 +197,7 @@ def begin_searcher() -> None:
 
 
 def _end_with_input() -> None:
-    """When the main process is gone, however it ended, this one saves and ends."""
+    """Save and end when the main process is gone, however it ended."""
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

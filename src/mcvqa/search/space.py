@@ -1,7 +1,7 @@
-"""What a search tries: a YAML that a person can read and change, checked against the settings that there are.
+"""Defines the search space: YAML that a person can read and change, checked against the existing settings.
 
-    learning_rate: {low: 2.0e-5, high: 1.0e-3, log: true}
-    lora_r: [8, 16, 32]
+learning_rate: {low: 2.0e-5, high: 1.0e-3, log: true}
+lora_r: [8, 16, 32]
 """
 import math
 from collections.abc import Collection, Mapping
@@ -29,10 +29,10 @@ Spelled = Mapping[str, Any]  # name -> what the YAML has for it
 
 @dataclass(frozen=True)
 class Searched:
-    """One setting that is searched.
+    """Describes one searched setting.
 
     Attributes:
-        values: to choose from; empty: a range.
+        values: values to choose from; empty: a range.
         low, high: inclusive range.
         log: whether orders of magnitude are equally probable.
         whole: whether the range is one of whole numbers.
@@ -54,13 +54,13 @@ class Searched:
         return self.values or (self.low, self.high)
 
     def rounded(self, value: Any) -> Any:
-        """A number of a range with three digits, within the range."""
+        """Round a number of a range to three digits, within the range."""
         if self.values or self.whole:
             return value
         return min(max(float(f"{value:.3g}"), self.low), self.high)
 
     def distribution(self) -> Any:
-        """The distribution that Optuna draws from."""
+        """Return the distribution from which Optuna draws."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.values:
@@ -72,7 +72,7 @@ class Searched:
 
 # %% the default
 def default_space(config: Config) -> dict[str, Any]:
-    """What is searched without a file, around what works for LoRA on vision-language models and around the given sizes."""
+    """Return the default space, around values that work for LoRA on vision-language models and around the given sizes."""
     adapters = {
         "lora_r": [8, 16, 32], "lora_alpha": [8, 16, 32, 64], "lora_dropout": {"low": 0.0, "high": 0.2},
     }
@@ -90,17 +90,17 @@ def default_space(config: Config) -> dict[str, Any]:
 
 
 def space_as_yaml(space: Spelled) -> str:
-    """The text of a file that --space takes."""
+    """Write a space as the text of a file for --space."""
     style: dict[str, Any] = dict(default_flow_style=None, sort_keys=False, width=1000, allow_unicode=True)
     return ABOUT_SPACE + "".join(yaml.safe_dump({name: spelled}, **style) for name, spelled in space.items())
 
 
 # %% a file
 def read_space(file: Path) -> dict[str, Any]:
-    """What a YAML file wants to be searched.
+    """Read the search space from a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, or holds something else.
+        ConfigError: it cannot be read, or contains something else.
     """
     try:
         content = load_yaml(file)
@@ -114,11 +114,13 @@ def read_space(file: Path) -> dict[str, Any]:
 
 
 def searched_settings(space: Spelled, config: Config, by_hand: Collection[str], where: str = "space") -> tuple[Searched, ...]:
-    """The settings to search, without those that were set by hand.
+    """Select the settings to search, without those that were set by hand.
 
     Args:
-        by_hand: names of settings that stay as they are.
-        where: names the space in messages.
+        space: name -> content of the YAML.
+        config: all settings.
+        by_hand: names of settings that stay fixed.
+        where: name of the space in messages.
 
     Raises:
         ConfigError: a name or a value is impossible, or nothing is left to search.
@@ -139,7 +141,7 @@ def searched_settings(space: Spelled, config: Config, by_hand: Collection[str], 
 
 
 def _searched(name: str, spelled: Any, where: str) -> Searched:
-    """Raises ConfigError: it is neither a list nor a range."""
+    """Parse one setting of the space. Raises ConfigError if it is neither a list nor a range."""
     if name in DECIDE_ON_ROWS:
         raise ConfigError(f"{where}: {name} cannot be searched: it decides on rows, and all trials are judged on the same ones.")
     if name in ("batch_size", "grad_accum_steps"):
@@ -165,7 +167,7 @@ def _searched(name: str, spelled: Any, where: str) -> Searched:
 
 
 def _typed(name: str, value: Any, where: str) -> Any:
-    """A value as its setting has it: YAML calls 1e-4, which has no dot, text. Raises ConfigError: it is of another type."""
+    """Convert a value to the type of its setting: in YAML, 1e-4 without a dot is text. Raises ConfigError for another type."""
     setting = Config.settings().get(name)
     if setting is None or not isinstance(setting.default, (bool, int, float)):
         return value  # lists are kept as the text that they are written as
@@ -176,7 +178,7 @@ def _typed(name: str, value: Any, where: str) -> Any:
 
 
 def _require_possible(one: Searched, every: Collection[Searched], config: Config, where: str) -> None:
-    """Check the ends of a searched setting, which may be possible only with a value of another one.
+    """Check the ends of a searched setting, which may be possible only together with a value of another one.
 
     Raises:
         ConfigError: there is no such setting, or it cannot have one of these values.
@@ -189,7 +191,7 @@ def _require_possible(one: Searched, every: Collection[Searched], config: Config
 
 
 def _mistake_of(config: Config, values: Mapping[str, Any]) -> str:
-    """What is wrong with these values; empty: nothing."""
+    """Describe what is wrong with these values; empty: nothing."""
     try:
         with_searched(config, values)
     except ConfigError as error:
@@ -199,10 +201,14 @@ def _mistake_of(config: Config, values: Mapping[str, Any]) -> str:
 
 # %% values
 def with_searched(config: Config, values: Mapping[str, Any]) -> Config:
-    """The settings with searched values.
+    """Apply searched values to the settings.
+
+    Args:
+        config: all settings.
+        values: name -> value.
 
     Raises:
-        ConfigError: an impossible value, or values that do not go together.
+        ConfigError: a value is impossible, or values contradict each other.
     """
     changes = dict(values)
     if ROWS_PER_STEP in changes:
@@ -215,19 +221,24 @@ def with_searched(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def own_values(searched: Collection[Searched], config: Config) -> dict[str, Any]:
-    """The values that the settings have already, where these are among what is searched."""
+    """Return the current values of the settings, where they are inside the space.
+
+    Args:
+        searched: the space.
+        config: all settings.
+    """
     values = {one.name: getattr(config, one.name) for one in searched}
     return {one.name: values[one.name] for one in searched if values[one.name] in one}
 
 
 def set_by_hand(file: Path | None, changes: Collection[str]) -> set[str]:
-    """Names of settings that a person has chosen.
+    """Find the names of settings that a person has chosen.
 
-    A config.yaml that a run has written names all settings, so of such a file only those count that are not the default.
+    A config.yaml written by a run names all settings, so only those that differ from the default count in such a file.
 
     Args:
-        file: the settings of --config, which can be read.
-        changes: names of those of --set.
+        file: the settings of --config, a readable file.
+        changes: names of the settings of --set.
     """
     content = (load_yaml(file.expanduser()) or {}) if file else {}
     given, known = {str(name).lower(): value for name, value in content.items()}, Config.settings()

@@ -1,7 +1,7 @@
-"""The study: which settings were tried, shared by all processes that search. Kept by Optuna in a journal file or a database.
+"""Shares a study among all processes that search; Optuna keeps it in a journal file or a database.
 
-A trial is alive as long as its run is owned (run/ownership.py). One that is called running and whose run nobody owns was killed:
-it is marked as failed, without a note, and its settings are tried again, from where its training was saved.
+A trial is alive as long as its run is owned (run/ownership.py). A trial that is marked as running but whose run has no owner was
+killed: it is marked as failed, without a note, and its settings are tried again, resuming from its last save.
 """
 import secrets
 import sys
@@ -32,17 +32,18 @@ UNFINISHED = ("RUNNING", "WAITING")
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What the processes of one search have in common.
+    """Holds what the processes of one search have in common.
 
     Attributes:
-        config: the settings, with those that are searched as they are by themselves.
-        name: of the study.
+        config: the settings, with the original values of those that are searched.
+        name: name of the study.
         storage: a journal file, or the URL of a database.
-        space: name -> what the YAML has for it, without what was set by hand.
-        trials: the study is to have.
-        confirm: of how many of the best the other folds are trained.
-        prune: whether trials that fall behind are ended.
-        until: time.time() after which no trial begins; `end`: when the time is up altogether.
+        space: name -> content of the YAML, without what was set by hand.
+        trials: number of trials in the study.
+        confirm: number of the best trials whose other folds are trained.
+        prune: whether trials that fall behind are stopped.
+        until: time.time() after which no trial begins.
+        end: time.time() of the end of the time budget.
     """
 
     config: Config
@@ -62,7 +63,7 @@ class SearchPlan:
 
     @property
     def fold(self) -> int:
-        """The fold whose rows trials are judged on."""
+        """The fold on whose rows trials are judged."""
         return self.config.folds_to_train[0]
 
     @cached_property
@@ -70,7 +71,7 @@ class SearchPlan:
         return searched_settings(self.space, self.config, ())
 
     def values_of(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
-        """What was drawn with three digits, as a person would write it; values that were there before stay as they are."""
+        """Round drawn values to three digits, as a person would write them; values of the original settings stay unchanged."""
         own = own_values(self.searched, self.config)
         return {
             one.name: drawn[one.name] if drawn[one.name] == own.get(one.name) else one.rounded(drawn[one.name])
@@ -78,15 +79,15 @@ class SearchPlan:
         }
 
     def run_of(self, values: Mapping[str, Any]) -> str:
-        """The run with these settings: the same ones are never trained twice."""
+        """Return the run with these settings: equal settings are never trained twice."""
         return f"{self.name}-{settings_hash(dict(values))}"
 
     def final_config(self, values: Mapping[str, Any]) -> Config:
-        """The run with these settings on all folds."""
+        """Return the settings of the run on all folds."""
         return with_searched(self.config, values).replace(run_name=self.run_of(values), time_budget="")
 
     def trial_config(self, values: Mapping[str, Any]) -> Config:
-        """The run with these settings on the fold that judges, in one view."""
+        """Return the settings of the run on the judging fold, in one view."""
         return self.final_config(values).replace(
             train_folds=(self.fold,), use_tta=False, answer_by="letters", executor="inline", report_to=(), members=(),
         )
@@ -94,12 +95,12 @@ class SearchPlan:
 
 @dataclass(frozen=True)
 class Taken:
-    """A trial that this process is to do.
+    """Describes a trial that this process is to do.
 
     Attributes:
-        trial: of Optuna.
-        config: of its run.
-        ownership: of the run, to be given back when the trial is settled.
+        trial: trial of Optuna.
+        config: settings of its run.
+        ownership: ownership of the run, to be given back when the trial is settled.
     """
 
     trial: Any
@@ -108,7 +109,7 @@ class Taken:
 
 
 class SearchStudy:
-    """The study of a plan, as one process sees it.
+    """Accesses the study of a plan from one process.
 
     Raises:
         RunStopped: Optuna is missing, or the storage cannot be opened.
@@ -126,11 +127,11 @@ class SearchStudy:
 
     @property
     def trials(self) -> list[Any]:
-        """All trials, oldest first, without those that were only enqueued."""
+        """List all trials, oldest first, without those that were only enqueued."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
 
     def finished(self) -> list[Any]:
-        """Trials that count: judged, pruned, or failed for a reason that trying again would not change."""
+        """List the trials that count: judged, pruned, or failed for a reason that trying again would not change."""
         return [trial for trial in self.trials if trial.state.name not in UNFINISHED and not was_killed(trial)]
 
     def running(self) -> list[Any]:
@@ -138,10 +139,10 @@ class SearchStudy:
 
     # %% whose study
     def settle(self, data: RunData) -> None:
-        """Write down what the study is about; a study of something else is refused.
+        """Record the subject of the study; a study of something else is refused.
 
         Raises:
-            RunStopped: its rows, settings, space or folder are others.
+            RunStopped: its rows, settings, space or folder differ.
         """
         with self.lock:
             about, before = self._about(data), self.study.user_attrs.get("about")
@@ -174,7 +175,7 @@ class SearchStudy:
 
     # %% taking a trial
     def take(self) -> Taken | None:
-        """The next trial, owned by this process; None: there is none to begin now."""
+        """Take the next trial, owned by this process; None: there is none to begin now."""
         with self.lock:
             self.mark_killed()
             while len(self.finished()) + len(self.running()) < self.plan.trials and self._has_time():
@@ -185,7 +186,7 @@ class SearchStudy:
         return None
 
     def _owned(self, trial: Any) -> Taken | None:
-        """The trial to be done; None: it is settled already, as its settings are impossible together or were tried before."""
+        """Take ownership of a trial; None: it is settled, as its settings are impossible together or were tried before."""
         values = self.plan.values_of(trial.params)
         run = self.plan.run_of(values)
         twin = next((other for other in self.trials if other.user_attrs.get("run") == run and not was_killed(other)), None)
@@ -210,16 +211,17 @@ class SearchStudy:
         return None
 
     def fail(self, trial: Any, note: str) -> None:
-        """Settle a trial that trying again would not mend.
+        """Settle a trial that trying again would not fix.
 
         Args:
-            note: why, in a sentence.
+            trial: trial of Optuna.
+            note: why it failed, in a sentence.
         """
         trial.set_user_attr("note", note)
         self.study.tell(trial, state=required_optuna().trial.TrialState.FAIL)
 
     def mark_killed(self) -> None:
-        """Trials of processes that are gone fail, and their settings are tried again before others."""
+        """Mark trials of dead processes as failed, and enqueue their settings before others."""
         for trial in self.running():
             run = trial.user_attrs.get("run")
             ownership = Ownership(RunPaths(Path(self.plan.config.output_dir), run).lock(), f"the run {run!r}") if run else None
@@ -235,12 +237,12 @@ class SearchStudy:
                 print(f"  trial {trial.number + 1} was cut off; it is done again")
 
     def _has_time(self) -> bool:
-        """Whether a trial as long as the median one ends in time; the first one always begins."""
+        """Return whether a trial as long as the median one ends in time; the first one always begins."""
         seconds = [trial.user_attrs["seconds"] for trial in self.finished() if trial.user_attrs.get("seconds")]
         return time.time() + (float(np.median(seconds)) if seconds else 0.0) < self.plan.until
 
     def _sampler(self) -> Any:
-        """TPE, seeded by the number of trials, so that a search that goes on does not begin with the same ones again."""
+        """Make TPE, seeded by the number of trials, so that a resumed search does not begin with the same ones again."""
         seed = int(np.random.SeedSequence([self.plan.config.seed, len(self.trials)]).generate_state(1)[0])
         return required_optuna().samplers.TPESampler(
             n_startup_trials=startup_trials(self.plan.trials), multivariate=True, constant_liar=True, seed=seed,
@@ -248,22 +250,22 @@ class SearchStudy:
 
 
 def startup_trials(trials: int) -> int:
-    """How many trials are drawn at random before the sampler learns from them."""
+    """Return how many trials are drawn at random before the sampler learns from them."""
     return max(4, trials // 5)
 
 
 def was_killed(trial: Any) -> bool:
-    """Whether a trial has failed because its process ended: all other failures have a note."""
+    """Return whether a trial has failed because its process ended: all other failures have a note."""
     return trial.state.name == "FAIL" and "note" not in trial.user_attrs
 
 
 # %% pruning
 def pruner_of(plan: SearchPlan) -> Any:
-    """Hyperband's most eager bracket alone, which is asynchronous successive halving: one trial in three goes on.
+    """Make the pruner: only Hyperband's most eager bracket, which is asynchronous successive halving; one trial in three goes on.
 
-    Trials of a few epochs have two brackets, and the second one, two trials in five, would never be pruned. A Wilcoxon test
-    over folds needs six folds to be significant at 5 %. Values are compared at equal shares of each trial's own training, where
-    the learning rate has fallen as far.
+    Trials of a few epochs have two brackets, and the second one, two trials in five, would never be pruned. A Wilcoxon test over
+    folds needs six folds to be significant at 5 %. Values are compared at equal shares of each trial's own training, where the
+    learning rates have decayed equally.
     """
     pruners = required_optuna().pruners
     if not plan.prune:
@@ -274,7 +276,7 @@ def pruner_of(plan: SearchPlan) -> Any:
 
 # %% Optuna
 def required_optuna() -> Any:
-    """The library. Raises RunStopped: it is not installed."""
+    """Import Optuna. Raises RunStopped if it is not installed."""
     try:
         import optuna
     except ImportError:
@@ -285,7 +287,7 @@ def required_optuna() -> Any:
 
 
 def _open_storage(storage: str) -> Any:
-    """Raises RunStopped: it cannot be opened."""
+    """Open the storage. Raises RunStopped if that fails."""
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
 
@@ -310,10 +312,10 @@ def _without_password(storage: str) -> str:
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any], absent: str) -> str:
-    """Differences in words, such as 'n_folds was 3, is 5'.
+    """Describe differences in words, such as 'n_folds was 3, is 5'.
 
     Args:
-        absent: what is said of one that is not there.
+        absent: text for a missing value.
     """
     def spelled(values: Mapping[str, Any], name: str) -> str:
         return repr(values[name]) if name in values else absent

@@ -1,4 +1,4 @@
-"""One trial: a run of its own that trains one fold and scores its validation rows, reporting every epoch to the study."""
+"""Does one trial: a run that trains one fold and scores its validation rows, reporting every epoch to the study."""
 import dataclasses
 import shutil
 import time
@@ -26,7 +26,8 @@ from mcvqa.training.job import TrainingError
 
 
 class PrunedTrial(BaseException):
-    """A trial has fallen behind the others and is ended. Like TimeUp no error: whoever recovers from errors must not catch it."""
+    """Raised when a trial has fallen behind the others. Like TimeUp it is no error: code that recovers from errors must not catch
+    it."""
 
 
 # %% every epoch is reported
@@ -34,11 +35,11 @@ class PrunedTrial(BaseException):
 class EpochReports:
     """Passes on what a fold's training writes into its run's log.
 
-    A trial that goes on after its process was killed also reports the epochs of before.
+    A trial that resumes after its process was killed also reports earlier epochs.
 
     Args:
-        trial: of Optuna.
-        epochs: of the whole training.
+        trial: trial of Optuna.
+        epochs: number of epochs of the whole training.
 
     Attributes:
         reported: share of the training in percent -> log-loss.
@@ -49,10 +50,10 @@ class EpochReports:
     reported: dict[int, float] = dataclasses.field(default_factory=dict)
 
     def report(self, log: RunLog) -> None:
-        """Report the epochs of the log's attempt that are new.
+        """Report the new epochs of the log's attempt.
 
         Raises:
-            PrunedTrial: after an epoch that is not the last, at which others were better, unless it is the best of all already.
+            PrunedTrial: others were better after an epoch that is not the last, and the trial is not the best of all already.
         """
         for event in log.events("epoch"):
             share = OF_STEPS * (event["epoch"] + 1) // self.epochs
@@ -64,8 +65,10 @@ class EpochReports:
             raise PrunedTrial
 
     def _beats_the_best(self) -> bool:
-        """Whether the log-loss is lower than that of any trial at its end: where training too long raises it, comparing early
-        epochs with one another would keep the trials that learn, and overfit, fastest."""
+        """Return whether the log-loss is lower than the final one of any trial.
+
+        If training too long raises the loss, comparing only early epochs would keep the trials that learn, and overfit, fastest.
+        """
         ends = [one.value for one in self.trial.study.get_trials(deepcopy=False) if one.state.name == "COMPLETE"]
         return bool(ends) and self.reported[max(self.reported)] < min(ends)
 
@@ -75,7 +78,7 @@ class EpochReports:
 
 
 class ReportedLog(RunLog):
-    """A run's log whose epochs are reported as they are written, by the training itself: a trial ends between two steps."""
+    """Reports epochs as they are written to a run's log, by the training itself: a trial ends between two steps."""
 
     def __init__(self, log: RunLog, reports: EpochReports) -> None:
         super().__init__(log.path, log.facts)
@@ -97,9 +100,9 @@ def trained_and_scored(
     """Open the run, read its data and let `work` train and score.
 
     Args:
-        config: of the run.
-        work: does the tasks.
-        reports: takes its epochs.
+        config: settings of the run.
+        work: executes the tasks.
+        reports: receives the epochs.
     """
     with run_session(config) as project:
         if reports:
@@ -115,23 +118,27 @@ def trained_and_scored(
 
 
 def out_of_fold(project: Project, data: RunData) -> Scores:
-    """The run's scores of the validation rows of all its folds."""
+    """Read the run's scores of the validation rows of all its folds."""
     return joined([load_scores(project.paths.scores_of(fold, "oof")) for fold in project.config.folds_to_train])
 
 
 def judged_run(data: RunData, scores: Scores) -> Judgement:
-    """How good out-of-fold scores are on the rows of `data`."""
+    """Judge out-of-fold scores on the rows of `data`."""
     answers = {q.id: q.answer for q in data.train if q.answer is not None}
     return judged(scores, answers, dict(zip((q.id for q in data.train), data.groups.tolist(), strict=True)))
 
 
 # %% a trial
 def do_trial(study: SearchStudy, taken: Taken) -> None:
-    """Train and judge a trial that this process owns, and tell the study.
+    """Train and judge a trial that this process owns, and report it to the study.
+
+    Args:
+        study: the study.
+        taken: the trial.
 
     Raises:
-        McvqaError: the search cannot go on, such as when the data are not there.
-        Interrupted, TimeUp: the trial is done again when the search goes on.
+        McvqaError: the search cannot go on, for example because the data are missing.
+        Interrupted, TimeUp: the trial is repeated when the search resumes.
     """
     plan, trial, config = study.plan, taken.trial, taken.config
     reports, began = EpochReports(trial, config.num_epochs), time.monotonic()
@@ -174,7 +181,7 @@ def _train_and_score_fold(execution: Execution) -> None:
 
 
 def _settle(plan: SearchPlan, taken: Taken, reports: EpochReports, began: float, status: str, note: str) -> None:
-    """Record a trial in its study and in the index of runs, as what it is."""
+    """Record a trial with its status in its study and in the index of runs."""
     seconds, folder = time.monotonic() - began, RunPaths(plan.paths.root, taken.config.run).experiment
     taken.trial.set_user_attr("seconds", round(seconds, 2))
     taken.trial.set_user_attr("epochs", reports.epochs_done)
@@ -186,7 +193,11 @@ def _settle(plan: SearchPlan, taken: Taken, reports: EpochReports, began: float,
 
 # %% the best on all folds
 def confirm(plan: SearchPlan, values: Mapping[str, Any]) -> Judgement:
-    """Train and score all folds of a run; the fold that judged it as a trial is there already.
+    """Train and score all folds of a run; the fold that judged it as a trial is already trained.
+
+    Args:
+        plan: plan of the search.
+        values: values of the searched settings.
 
     Raises:
         Owned: another process does it.

@@ -1,4 +1,4 @@
-"""Averages of the trained weights: exponential (EMA), and plain over the last part of training (SWA).
+"""Averages the trained weights: exponentially (EMA), and plainly over the last part of training (SWA).
 
 Only trained tensors are averaged, in float32. These models have no batch norm, so no statistics need to be recomputed.
 """
@@ -10,7 +10,7 @@ from torch import nn
 
 
 class WeightAverage:
-    """A running average of some parameters.
+    """Keeps a running average of some parameters.
 
     Args:
         parameters: the trained parameters by name.
@@ -34,7 +34,7 @@ class WeightAverage:
 
     @contextlib.contextmanager
     def applied(self, parameters: dict[str, nn.Parameter]) -> Iterator[None]:
-        """Within the block, the parameters hold the average."""
+        """Within the block, let the parameters hold the average."""
         backup = {name: p.detach().clone() for name, p in parameters.items()}
         with torch.no_grad():
             for name, p in parameters.items():
@@ -48,9 +48,13 @@ class WeightAverage:
 
 
 def warm_decay(decay: float, updates: int) -> float:
-    """Decay at an update: (1 + t) / (10 + t), up to `decay`.
+    """Compute the decay at an update: (1 + t) / (10 + t), up to `decay`.
 
-    Without a warm-up, an average with decay 0.999 still contains 74 % of the untrained weights after 300 steps.
-    This is the schedule of TensorFlow's ExponentialMovingAverage with num_updates.
+    Without a warm-up, an average with decay 0.999 still contains 74 % of the untrained weights after 300 steps. This is the
+    schedule of TensorFlow's ExponentialMovingAverage with num_updates.
+
+    Args:
+        decay: the final decay.
+        updates: t, number of updates so far.
     """
     return min(decay, (1 + updates) / (10 + updates))

@@ -1,6 +1,6 @@
-"""Checkpoints on disk: written atomically, verified when read, in safetensors and JSON only.
+"""Reads and writes checkpoints: written atomically, verified when read, in safetensors and JSON only.
 
-Trained weights are plain PEFT folders. A resume point holds what a fold needs to continue; the newest two are kept.
+Trained weights are plain PEFT folders. A resume point contains everything a fold needs to continue; the newest two are kept.
 """
 import contextlib
 import errno
@@ -93,7 +93,7 @@ def save_trained(model: Any, folder: str | Path, facts: dict[str, Any], beside: 
         model: the trained model.
         folder: the checkpoint to write or replace.
         facts: additional fields of the manifest.
-        beside: files to write beside the weights, name -> text.
+        beside: files to write next to the weights, name -> text.
 
     Raises:
         NotSaved: the disk is full, or stayed unavailable for five minutes; `folder` is unchanged.
@@ -143,7 +143,7 @@ def verified(folder: str | Path) -> dict[str, Any]:
 
 
 def adapter_hash(folder: str | Path) -> str:
-    """Hash of the weights of a checkpoint, the provenance of its scores."""
+    """Hash the weights of a checkpoint, which identifies the origin of scores."""
     files = read_json(Path(folder) / MANIFEST, dict)["files"]
     weights = [facts["sha256"] for name, facts in sorted(files.items()) if name.endswith(".safetensors")]
     return "-".join(value[:16] for value in weights)
@@ -175,7 +175,7 @@ def save_point(point: Path, tensors: dict[str, torch.Tensor], state: dict[str, A
 
 
 def newest_point(folder: Path) -> Path | None:
-    """The newest intact resume point in `folder`, or None; damaged ones are reported and deleted."""
+    """Find the newest intact resume point in `folder`, or None; damaged ones are reported and deleted."""
     for point in reversed(_points(folder)):
         damaged = damaged_file(point)
         if damaged is None:
@@ -191,5 +191,5 @@ def read_point(point: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def _points(folder: Path) -> list[Path]:
-    """Resume points, oldest first."""
+    """List resume points, oldest first."""
     return sorted(folder.glob("[0-9]*"))

@@ -1,4 +1,4 @@
-"""Validation of a fold: its raw weights and their averages, on its validation rows.
+"""Validates a fold: its raw weights and their averages, on its validation rows.
 
 Shapes: N rows, C choices.
 """
@@ -22,11 +22,11 @@ from mcvqa.training.state import TrainingState
 
 @dataclass(frozen=True)
 class Validation:
-    """Validation result of one set of weights.
+    """Holds the validation result of one set of weights.
 
     Attributes:
         logprobs: letter log-probabilities (C,) of each row, in the original order of its choices.
-        accuracy: on the rows with a known answer.
+        accuracy: accuracy on the rows with a known answer.
         loss: mean negative log-probability of the answer among the choices, in nats.
         right: (N,) whether each row with a known answer was answered correctly.
     """
@@ -37,7 +37,7 @@ class Validation:
     right: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
     def is_better(self, old: "Validation") -> bool:
-        """Whether the accuracy is higher or, at equal accuracy, the loss lower."""
+        """Return whether the accuracy is higher or, at equal accuracy, the loss lower."""
         return (self.accuracy.value, -self.loss) > (old.accuracy.value, -old.loss)
 
 
@@ -60,7 +60,7 @@ class Evaluator:
 
     @contextlib.contextmanager
     def weights(self, variant: str) -> Iterator[None]:
-        """Within the block, the model has the weights of one variant."""
+        """Within the block, load the weights of one variant into the model."""
         average = contextlib.nullcontext() if variant == "raw" else self.state.averages[variant].applied(self.state.parameters)
         with average:
             yield
@@ -70,7 +70,7 @@ class Evaluator:
 
         Args:
             epoch: number of the epoch, from 0; -1: the untrained model.
-            every_variant: validate raw weights and all averages, to measure what each of them brings.
+            every_variant: validate raw weights and all averages, to measure the gain of each.
 
         Returns:
             Name of each validated variant -> its result.

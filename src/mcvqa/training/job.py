@@ -1,4 +1,4 @@
-"""A fold's training job: rows and settings, number of optimizer steps, and learning rate of each step."""
+"""Defines a fold's training job: rows and settings, number of optimizer steps, and learning rate of each step."""
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,21 +27,21 @@ class TrainingError(McvqaError, RuntimeError):
 
 # %% interface of the time budget
 class MeasuredPace(Protocol):
-    """Seconds per row, measured by training: `learn` to train on a row, `read` to score a validation row in one order."""
+    """Holds seconds per row, measured by training: `learn` to train on a row, `read` to score a validation row in one order."""
 
     learn: float
     read: float
 
 
 class TrainingSchedule(Protocol):
-    """What training needs from the plan of a session with a time budget.
+    """Describes what training needs from the plan of a session with a time budget.
 
     With several processes only the main process is asked, at the same step of all of them.
     """
 
     @property
     def pace(self) -> MeasuredPace:
-        """Where training writes its measurements."""
+        """Receives the measurements of training."""
 
     def steps_total(self, done: int, per_epoch: int) -> int:
         """Return the optimizer steps of the whole fold at the current `pace`, before the first step and again later.
@@ -60,7 +60,7 @@ class TrainingSchedule(Protocol):
 # %% the job
 @dataclass(frozen=True)
 class FoldJob:
-    """One fold to train.
+    """Describes one fold to train.
 
     Args:
         config: all settings.
@@ -68,19 +68,19 @@ class FoldJob:
         maker: builds batches from questions.
         train, validation: disjoint questions with answers.
         fold: number of the fold, from 0.
-        folder: receives best/, last/ and, after training, one folder for each other kind of weights (raw/, ema/); during
-            training also resume/.
+        folder: receives best/, last/ and, after training, one folder for each other kind of weights (raw/, ema/); during training
+            also resume/.
         log: receives the events of training.
         memory: division of a step into micro-batches, shared by the folds of a run and determined by the first one.
         rows_key: hash of the rows and their photographs.
         schedule: plan of a session with a time budget.
         groups: (N,) image group of each validation row, for standard errors; None: each row is its own group.
         features: encodes the photographs that are about to be used; None: all are encoded already.
-        start: folder of trained adapters to begin with; None: freshly initialised ones.
-        not_measured: why these, or the base model, may have learned from the validation rows; empty: they have not.
-        beside: files that are saved beside the trained weights, name -> text.
+        start: folder of trained adapters to start from; None: newly initialised ones.
+        not_measured: why these, or the base model, may have been trained on the validation rows; empty: they were not.
+        beside: files that are saved next to the trained weights, name -> text.
         validating: builds batches of validation rows; None: `maker` does.
-        steps: optimizer steps of the learning rate's whole course, and those that are taken; empty: those of all epochs.
+        steps: optimizer steps of the learning-rate schedule, and steps to take; empty: those of all epochs.
     """
 
     config: Config
@@ -118,7 +118,13 @@ class FoldJob:
 
 # %% the number of steps
 def learning_rate_at(step: int, total: int, config: Config) -> float:
-    """Learning rate of optimizer step `step` (from 0) of `total`: linear warm-up, then cosine or linear decay to zero."""
+    """Compute the learning rate of an optimizer step: linear warm-up, then cosine or linear decay to zero.
+
+    Args:
+        step: the step, from 0.
+        total: number of steps of the schedule.
+        config: all settings.
+    """
     warmup = math.ceil(config.warmup_ratio * total)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
@@ -127,17 +133,17 @@ def learning_rate_at(step: int, total: int, config: Config) -> float:
 
 
 def swa_start_step(steps_per_epoch: int, total: int, config: Config) -> int:
-    """First optimizer step, of `total`, whose weights enter the SWA average."""
+    """Return the first optimizer step, of `total`, whose weights enter the SWA average."""
     start = config.swa_start_epoch * steps_per_epoch if config.swa_start_epoch >= 0 else 0.75 * total
     return min(int(start), total - 1)
 
 
 class StepPlan:
-    """The number of optimizer steps of a fold, which a time budget may change during training.
+    """Counts the optimizer steps of a fold, which a time budget may change during training.
 
     Attributes:
         total: steps of the whole fold, possibly fewer than its epochs have.
-        end: those that are taken of them.
+        end: number of these steps to take.
     """
 
     def __init__(self, job: FoldJob) -> None:
@@ -146,7 +152,7 @@ class StepPlan:
         self.start_clock(0)
 
     def learning_rate(self, step: int, rollbacks: int) -> float:
-        """Learning rate of optimizer step `step`, halved by each rollback."""
+        """Return the learning rate of optimizer step `step`, halved by each rollback."""
         return learning_rate_at(step, self.total, self.job.config) / 2**rollbacks
 
     def swa_start(self) -> int:
@@ -157,7 +163,7 @@ class StepPlan:
         self.clock_step, self.clock_started = step, time.monotonic()
 
     def is_measured(self, step: int) -> bool:
-        """Whether enough steps were timed to revise the plan."""
+        """Return whether enough steps were timed to revise the plan."""
         steps, seconds = step - self.clock_step, time.monotonic() - self.clock_started
         return self.job.schedule is not None and (
             steps >= min(PACE_STEPS, self.job.steps_per_epoch) or (steps > 1 and seconds >= PACE_SECONDS)
@@ -172,7 +178,7 @@ class StepPlan:
         self.start_clock(step)
 
     def ask(self, step: int) -> None:
-        """Take the number of steps from the schedule, if there is one."""
+        """Adopt the number of steps from the schedule, if there is one."""
         if self.job.schedule is not None:
             planned = by_main(self.job.schedule.steps_total, step, self.job.steps_per_epoch)
             self.total = self.end = max(step, min(planned, self.job.steps_per_epoch * self.job.config.num_epochs))

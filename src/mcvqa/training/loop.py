@@ -1,4 +1,4 @@
-"""Train one fold: validate after every epoch, keep the best and the last weights."""
+"""Trains one fold: validates after every epoch, and keeps the best and the last weights."""
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ from mcvqa.training.step import Requests, Stepper, prepare
 
 @dataclass
 class FoldResult:
-    """Outcome of one fold.
+    """Holds the outcome of one fold.
 
     Attributes:
         fold: number of the fold, from 0.
         best_epoch: epoch of the weights in `best/`, counted from 0.
-        accuracy: of the weights used for scoring, on the validation rows.
+        accuracy: accuracy of the weights used for scoring, on the validation rows.
         variants: result of the raw weights and of each average ('raw', 'ema', 'swa') at the end of training.
         validated: the N validation rows that were used: all, or within a time budget a sample.
         right: (E, N) bool, whether the weights used for scoring answered each row with a known answer correctly after each
@@ -40,7 +40,7 @@ class FoldResult:
         skipped: optimizer steps skipped because a gradient was not finite.
         rollbacks: returns to the beginning of an epoch, after twenty skipped steps in a row.
         seconds: time of all sessions, including validation and saving.
-        rows_per_second: of this session's optimizer steps.
+        rows_per_second: speed of this session's optimizer steps.
         trained_parameters: number of trained parameters.
         model: the model with the weights of the last step.
     """
@@ -120,7 +120,7 @@ def train_fold(job: FoldJob, stepper: Stepper | None = None) -> FoldResult:
 # %% an epoch
 @dataclass
 class TrainingPace:
-    """Rows and seconds of this session's optimizer steps."""
+    """Counts the rows and seconds of this session's optimizer steps."""
 
     rows: int = 0
     seconds: float = 0.0
@@ -132,6 +132,11 @@ class TrainingPace:
 
 def train_epoch(stepper: Stepper, points: ResumePoints, pace: TrainingPace) -> bool:
     """Train the remaining steps of an epoch.
+
+    Args:
+        stepper: takes the steps.
+        points: resume points of the fold.
+        pace: counts rows and seconds.
 
     Returns:
         Whether the epoch was finished; False: it was rolled back.
@@ -154,12 +159,13 @@ def train_epoch(stepper: Stepper, points: ResumePoints, pace: TrainingPace) -> b
 
 
 def with_features(stepper: Stepper, windows: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-    """The next windows whose rows have image features.
+    """Return the next windows whose rows have image features.
 
-    That is all of them or, if photographs are encoded as training reaches them, first enough to measure the pace, then three
-    times as many as have been trained.
+    These are all windows or, if photographs are encoded as training reaches their rows, first enough to measure the pace, then
+    three times as many as have been trained.
 
     Args:
+        stepper: takes the steps.
         windows: row numbers of each remaining step.
     """
     job, state = stepper.job, stepper.state
@@ -179,7 +185,12 @@ def train_windows(
     """Take optimizer steps until one does not fit into memory or twenty in a row were skipped.
 
     Args:
+        stepper: takes the steps.
+        points: resume points of the fold.
+        pace: counts rows and seconds.
         windows: row numbers of each step.
+        stop: tells whether a signal asked to stop.
+        bar: the progress bar.
     """
     job, state, plan = stepper.job, stepper.state, stepper.plan
     shares = [stepper.share(window) for window in windows]
@@ -217,10 +228,12 @@ def train_windows(
 
 
 def between_steps(stepper: Stepper, points: ResumePoints, requests: Requests) -> None:
-    """Carry out what was requested: save, stop, revise the plan.
+    """Carry out requests: save, stop, revise the plan.
 
     Args:
-        requests: of all processes together.
+        stepper: takes the steps.
+        points: resume points of the fold.
+        requests: requests of all processes together.
 
     Raises:
         Interrupted: a signal asked to stop.

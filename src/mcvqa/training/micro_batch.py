@@ -1,4 +1,4 @@
-"""Micro-batch search: the fastest micro-batch that fits, found by trying the longest rows."""
+"""Searches the micro-batch: the fastest one that fits, found by trying the longest rows."""
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -48,12 +48,12 @@ def settle_micro_batch(stepper: Stepper) -> None:
 
 
 def rows_of_process(stepper: Stepper) -> int:
-    """Most rows of a step that one process computes."""
+    """Return the largest number of rows of a step that one process computes."""
     return math.ceil(stepper.job.rows_in_step / stepper.accelerator.num_processes)
 
 
 def find_micro_batch(stepper: Stepper) -> None:
-    """Try passes over the longest rows, and take the fastest way of those that fit.
+    """Try passes over the longest rows, and choose the fastest that fits.
 
     Raises:
         TrainingError: not even one row fits.
@@ -89,9 +89,10 @@ def find_micro_batch(stepper: Stepper) -> None:
 
 
 def is_recording_promising(stepper: Stepper, rows: Sequence[Any], plain: Trial, passes: int) -> bool:
-    """Whether recorded CUDA graphs are worth trying.
+    """Return whether recorded CUDA graphs are worth trying.
 
     Args:
+        stepper: takes the steps.
         rows: the longest rows.
         plain: the fastest pass over them.
         passes: number of passes in the training of the fold.

@@ -1,8 +1,8 @@
-"""CUDA graphs: forward and backward passes are recorded once per batch shape, then replayed.
+"""Replays CUDA graphs: forward and backward passes are recorded once per batch shape.
 
 If a machine launches kernels more slowly than its GPU executes them, a pass is mostly waiting. A graph replays the recorded
-kernels on the same memory: each batch is copied there first, and lengths are rounded up so that few shapes occur. Passes of
-rare shapes are recorded too, replayed once and dropped: passes without a recording would need as much memory again.
+kernels on the same memory: each batch is copied there first, and lengths are rounded up so that few shapes occur. Passes of rare
+shapes are recorded too, replayed once and dropped: passes without a recording would need as much memory again.
 """
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ MOST_SHAPES = 16  # recordings kept at most: each holds its inputs, and later sh
 
 @dataclass(frozen=True)
 class Recording:
-    """The recorded pass of one batch shape.
+    """Holds the recorded pass of one batch shape.
 
     Attributes:
         replay: adds the gradients of `batch` and writes its loss.

@@ -1,4 +1,4 @@
-"""Resume points of a fold: saving, resuming from the newest, and rolling back after skipped steps."""
+"""Manages the resume points of a fold: saving, resuming from the newest, and rolling back after skipped steps."""
 import dataclasses
 import time
 from typing import Any
@@ -35,7 +35,7 @@ MOST_ROLLBACKS = 3
 
 # %% trained weights
 class KeptWeights:
-    """The checkpoints of a fold: best/, last/ and one folder for each other variant.
+    """Manages the checkpoints of a fold: best/, last/ and one folder for each other variant.
 
     Attributes:
         best_epoch: epoch of the weights in best/, counted from 0; -1: there are none yet.
@@ -66,7 +66,14 @@ class KeptWeights:
             self.save("last" if variant == chosen else variant, variant, epoch, result)
 
     def save(self, name: str, variant: str, epoch: int, result: Validation) -> None:
-        """Save one variant's weights in the folder `name`; only the main process writes."""
+        """Save one variant's weights; only the main process writes.
+
+        Args:
+            name: name of the folder.
+            variant: 'raw', 'ema' or 'swa'.
+            epoch: number of the epoch, from 0.
+            result: validation result of the variant.
+        """
         if not is_main_process():
             return
         with self.evaluator.weights(variant):
@@ -81,7 +88,7 @@ class KeptWeights:
         self.best_epoch, self.best = by_main(self._best_on_disk)
 
     def _best_on_disk(self) -> tuple[int, Validation | None]:
-        """Epoch and result of the weights in best/.
+        """Read the epoch and result of the weights in best/.
 
         They may belong to an epoch that will be repeated with the same result, unless it was rolled back.
         """
@@ -117,7 +124,7 @@ class ResumePoints:
         self._earlier, self._started = 0.0, time.time()
 
     def seconds(self) -> float:
-        """Time spent on the fold in all sessions."""
+        """Return the time spent on the fold in all sessions."""
         return self._earlier + time.time() - self._started
 
     def is_due(self) -> bool:
@@ -214,14 +221,14 @@ class ResumePoints:
             set_generator_states(states[0])
 
     def _differences(self, facts: dict[str, Any]) -> list[str]:
-        """One line for each relevant difference between a resume point and this run."""
+        """Make one line for each relevant difference between a resume point and this run."""
         if facts["format"] != STATE_FORMAT:
             return [f"  its format is {facts['format']}, this version of mcvqa reads {STATE_FORMAT}"]
         other_rows = facts["rows_key"] != self.job.rows_key
         return weight_changes(facts["settings"], self.job.config) + ["  other rows or photographs"] * other_rows
 
     def _memory_terms(self) -> list[Any]:
-        """Conditions of the memory plan; if they change, the micro-batch is searched again."""
+        """Return the conditions of the memory plan; if they change, the micro-batch is searched again."""
         config, plan = self.job.config, self.job.base.plan
         return [
             config.batch_size, config.micro_batch, config.gradient_checkpointing, plan.device, plan.memory,

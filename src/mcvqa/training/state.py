@@ -1,4 +1,4 @@
-"""Everything that optimizer steps change, serialised to tensors and JSON and restored bit for bit."""
+"""Holds everything that optimizer steps change, serialised to tensors and JSON and restored bit for bit."""
 import random
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ COUNTED = ("step", "skipped", "skipped_on_end", "epochs_done", "rollbacks", "anc
 
 @dataclass
 class TrainingState:
-    """Progress, weights and optimizer state of a fold in training.
+    """Holds progress, weights and optimizer state of a fold in training.
 
     The order of rows is a function of seed and epoch, so `step` and `epochs_done` determine which rows come next.
 
@@ -46,7 +46,7 @@ class TrainingState:
     validation_rows: int = 0
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All tensors by name, such as 'optimizer/3/exp_avg' of the fourth parameter."""
+        """Return all tensors by name, such as 'optimizer/3/exp_avg' of the fourth parameter."""
         tensors = {f"weights/{name}": p.detach() for name, p in self.parameters.items()}
         for name, average in self.averages.items():
             tensors |= {f"{name}/{parameter}": value for parameter, value in average.values.items()}
@@ -55,7 +55,7 @@ class TrainingState:
         return tensors
 
     def facts(self) -> dict[str, Any]:
-        """Everything that is not a tensor, for JSON."""
+        """Return everything that is not a tensor, for JSON."""
         return {
             "counters": {name: getattr(self, name) for name in COUNTED},
             "updates": {name: average.updates for name, average in self.averages.items()},
@@ -89,7 +89,8 @@ class TrainingState:
 
 # %% random numbers
 def generator_states() -> dict[str, Any]:
-    """States of all random generators of this process, for JSON: torch on the CPU and the GPU in use, numpy and Python."""
+    """Return the states of all random generators of this process, for JSON: torch on the CPU and the GPU in use, numpy and
+    Python."""
     on_cpu, on_gpu = random_state()
     numpy_state: Any = np.random.get_state()
     return {

@@ -1,4 +1,4 @@
-"""One optimizer step: forward and backward passes, recovery from full memory, exchange between processes.
+"""Takes one optimizer step: forward and backward passes, recovery from full memory, exchange between processes.
 
 Shapes: B rows, K option orders, C choices.
 """
@@ -29,7 +29,12 @@ from mcvqa.training.state import TrainingState
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Optimizer parameter groups: weight decay for matrices, none for vectors (norms, biases)."""
+    """Make optimizer parameter groups: weight decay for matrices, none for vectors (norms, biases).
+
+    Args:
+        model: the model.
+        weight_decay: decay of matrices.
+    """
     trained = trained_parameters(model).values()
     return [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
@@ -38,13 +43,13 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def weighted_loss(answers: Callable[[AskedRows], torch.Tensor], config: Config, batch: AskedRows, weight: float) -> torch.Tensor:
-    """Contribution of a batch to the loss of a step.
+    """Compute the contribution of a batch to the loss of a step.
 
     Args:
         answers: the model.
         config: all settings.
         batch: B rows.
-        weight: of each row, 1 / rows in the step.
+        weight: weight of each row, 1 / rows in the step.
 
     Returns:
         () the weighted sum of the rows' losses.
@@ -58,7 +63,7 @@ def weighted_loss(answers: Callable[[AskedRows], torch.Tensor], config: Config, 
 
 # %% between processes
 class Requests(NamedTuple):
-    """What a process requests after a step; all processes do what any of them requests.
+    """Holds the requests of a process after a step; all processes do what any of them requests.
 
     Attributes:
         save: it is time for a resume point.
@@ -74,12 +79,12 @@ class Requests(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """What all processes know after the exchange of a step.
+    """Holds what all processes know after the exchange of a step.
 
     Attributes:
         fits: every process had enough memory.
         failed: some process raised an error.
-        requests: of all processes together.
+        requests: requests of all processes together.
         loss: () loss of the whole step.
     """
 
@@ -109,7 +114,7 @@ class Exchange:
         """Exchange; every process calls this once per step, whatever happened.
 
         Args:
-            fits, failed, requests, loss: of this process; see Agreement.
+            fits, failed, requests, loss: values of this process; see `Agreement`.
 
         Returns:
             The same for all processes together; their gradients are summed.
@@ -132,14 +137,14 @@ class Exchange:
 # %% one step
 @dataclass(frozen=True)
 class StepResult:
-    """Outcome of an optimizer step.
+    """Holds the outcome of an optimizer step.
 
     Attributes:
         loss: mean over the rows of the step.
-        norm: of the gradient before clipping.
+        norm: norm of the gradient before clipping.
         rate: learning rate.
         done: whether the weights changed.
-        requests: of all processes together; with one process, those from before the optimizer update.
+        requests: requests of all processes together; with one process, those from before the optimizer update.
     """
 
     loss: float
