@@ -158,7 +158,7 @@ KOREAN = {
     "submission  {}\n            {} of the run {}": "제출 파일  {0}\n           실행 {2}의 {1}", "{} of {} ({} folds)": "{1}(폴드 {2}개)의 {0}",
     "{} of {} of the run {}": "실행 {2}의 {1} {0}",
     "accuracies  {}\nreport      {}\nall runs    {}": "정확도     {}\n보고서     {}\n모든 실행  {}",
-    "{}: {} rows; {}": "{}: {}행, {}", "TTA orders   {}": "TTA 순서     {}", "TTA scales   {}": "TTA 배율     {}",
+    "{}: {} rows; {}": "{}: {}행, {}", "TTA orders": "TTA 순서", "TTA scales": "TTA 배율", "TTA orders   {}": "TTA 순서     {}", "TTA scales   {}": "TTA 배율     {}",
     "the report": "보고서", "evidence.csv": "evidence.csv", "the index of runs": "실행 목록",
     "{} could not be made, continuing without it: {}{}": "{}을 만들지 못해 없이 계속합니다: {}{}",
     "{}, of which choosing the best of {} epochs adds {}": "{}, 그중 에폭 {}개에서 최고를 고른 효과 {}",

@@ -159,7 +159,8 @@ code { padding: .1rem .3rem; border-radius: 4px; background: var(--panel); font-
 <figure>{{ photo(picture, caption) }}
 <figcaption>{{ caption }}</figcaption></figure>{% endfor %}</div>{% endfor %}</div>
 {% elif first.kind == "verbatim" %}
-<pre lang="en">{{ first.text }}</pre>
+{% for language, shown in once(block) %}
+<pre class="{{ language }}" lang="{{ language or "en" }}">{{ shown.text }}</pre>{% endfor %}
 {% else %}
 {% for language, shown in once(block) %}
 <div{% if language %} class="{{ language }}" lang="{{ language }}"{% endif %}>{{ told(shown) }}</div>{% endfor %}

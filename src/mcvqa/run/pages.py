@@ -1,5 +1,5 @@
 """What the report shows of a run beside its figures: photographs of errors with what is probably the matter, and the data."""
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +20,14 @@ class Explained:
         tags: id of each wrongly answered row -> what is probably the matter.
         more: language -> what follows the accuracies.
         explorer: name of the page of the explorer; empty: there is none of these scores.
+        korean: as `ReportInput` has it.
     """
 
     fixes: str = ""
     tags: Mapping[str, ErrorTag] = field(default_factory=dict)
     more: Mapping[str, Sequence[ReportBlock]] = field(default_factory=dict)
     explorer: str = ""
+    korean: Callable[[str], str] = str
 
 
 def thumbnails_in_report(data: RunData, errors: Sequence[WrongAnswer], found: DataFindings) -> dict[str, Thumbnail]:
