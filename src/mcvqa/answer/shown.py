@@ -1,10 +1,10 @@
 """An answer for people, with a bar for each choice, and for programs."""
 import json
-import unicodedata
 from collections.abc import Sequence
 
 from mcvqa.answer.answerer import Answer
 from mcvqa.base.informing import one_line
+from mcvqa.base.translation import columns_of
 from mcvqa.data.answers import LETTERS
 
 BAR_WIDTH, TEXT_WIDTH = 30, 40  # columns of a terminal
@@ -13,9 +13,9 @@ BAR_WIDTH, TEXT_WIDTH = 30, 40  # columns of a terminal
 def answer_with_bars(answer: Answer, choices: Sequence[str]) -> str:
     """The choice, its letter, and every choice with its probability as a bar."""
     texts = [_shortened(one_line(choice), TEXT_WIDTH) for choice in choices]
-    width = max(map(_columns, texts))
+    width = max(map(columns_of, texts))
     lines = [
-        f"  {letter}  {text}{' ' * (width - _columns(text))}  {_bar(share)}  {share:6.1%}"
+        f"  {letter}  {text}{' ' * (width - columns_of(text))}  {_bar(share)}  {share:6.1%}"
         for letter, text, share in zip(LETTERS, texts, answer.probabilities, strict=False)
     ]
     return "\n".join([f"{answer.letter}: {one_line(answer.choice)}", "", *lines])
@@ -34,14 +34,9 @@ def _bar(share: float) -> str:
     return "█" * filled + "·" * (BAR_WIDTH - filled)
 
 
-def _columns(text: str) -> int:
-    """How wide a terminal shows a text: Hangul takes two columns, marks on other characters none."""
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else not unicodedata.combining(char) for char in text)
-
-
 def _shortened(text: str, width: int) -> str:
-    if _columns(text) <= width:
+    if columns_of(text) <= width:
         return text
-    while _columns(text) >= width:
+    while columns_of(text) >= width:
         text = text[:-1]
     return f"{text}…"

@@ -92,7 +92,7 @@ KOREAN = {
         "{}은 읽을 수 있는 사진이 없어 글만 보고 답합니다 (eda/problems.csv)",
     "... and {} about pictures": "... 사진에 관한 {}",
     "{} is damaged: the photographs are surveyed again": "{}이 손상되어 사진을 다시 살펴봅니다",
-    "{}\n\nWritten: {}": "{}\n\n저장했습니다: {}",
+    "Written: {}": "저장했습니다: {}",
     # %% model, training, scoring
     "tiny: its trained weights come with the mcvqa package, which is not here: the weights are random":
         "tiny: 학습된 가중치는 mcvqa 패키지에 들어 있는데 여기에 없어 무작위 가중치를 씁니다",
@@ -158,7 +158,7 @@ KOREAN = {
     "submission  {}\n            {} of the run {}": "제출 파일  {0}\n           실행 {2}의 {1}", "{} of {} ({} folds)": "{1}(폴드 {2}개)의 {0}",
     "{} of {} of the run {}": "실행 {2}의 {1} {0}",
     "accuracies  {}\nreport      {}\nall runs    {}": "정확도     {}\n보고서     {}\n모든 실행  {}",
-    "{}: {} rows; {}": "{}: {}행, {}", "TTA orders   {}": "TTA 순서     {}", "TTA scales   {}": "TTA 배율     {}",
+    "{}: {} rows; {}": "{}: {}행, {}", "TTA orders": "TTA 순서", "TTA scales": "TTA 배율", "TTA orders   {}": "TTA 순서     {}", "TTA scales   {}": "TTA 배율     {}",
     "the report": "보고서", "evidence.csv": "evidence.csv", "the index of runs": "실행 목록",
     "{} could not be made, continuing without it: {}{}": "{}을 만들지 못해 없이 계속합니다: {}{}",
     "{}, of which choosing the best of {} epochs adds {}": "{}, 그중 에폭 {}개에서 최고를 고른 효과 {}",
@@ -907,12 +907,13 @@ KOREAN = {
     "The page cannot be served: {}. Give another --port.": "페이지를 열 수 없습니다: {}. --port를 바꾸세요.",
     # %% presets, models, experiments
     "Use one with --preset NAME; see all of its settings with: mcvqa presets --preset NAME": "--preset 이름으로 쓰고, 모든 설정은 mcvqa presets --preset 이름으로 봅니다",
-    "mcvqa {}": "mcvqa {}", "path": "경로", "4 bits": "4비트", "16 bits": "16비트", "no GPU here": "GPU 없음", "{} GiB here": "여기 {} GiB",
+    "mcvqa {}": "mcvqa {}", "model  path  4 bits  16 bits  no GPU here": "모델  경로  4비트  16비트  GPU 없음",
+    "model  path  4 bits  16 bits  {} GiB here": "모델  경로  4비트  16비트  GPU {} GiB",
     "GiB for weights and activations, ?: not counted (mcvqa check counts any model by its config.json).":
         "가중치와 활성값의 GiB. ?: 계산하지 않음(mcvqa check가 어떤 모델이든 config.json으로 계산합니다).",
     "fast: image features are computed once; plain: every prompt runs whole.": "fast: 이미지 특징을 한 번만 계산합니다. plain: 프롬프트마다 처음부터 계산합니다.",
     "Families that were tried: docs/models.md. Choose one with --set model_id=NAME": "시험한 모델 계열: docs/models.md. --set model_id=이름으로 고르세요",
-    "run": "실행", "accuracy": "정확도", "blind": "글만", "settings": "설정", "time": "시간", "date": "날짜", "There are no runs in {}.": "{}에 실행이 없습니다.",
+    "run  accuracy  blind  model  settings  time  date": "실행  정확도  글만  모델  설정  시간  날짜", "There are no runs in {}.": "{}에 실행이 없습니다.",
     "{}  unfinished: no metrics.json yet{}": "{}  미완성: metrics.json이 아직 없음{}", "{}  failed: {}": "{}  실패: {}", "{}  trial: {}": "{}  탐색: {}",
     # %% searching
     "study {}: {}, {} done before": "탐색 {}: {}, 그중 {}번은 이미 했습니다", "study {}: {}": "탐색 {}: {}", "{} trial": "시도 {}번", "{} trials": "시도 {}번",

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ CONSOLE_LANGUAGES = ("en", "ko")
 BAR = re.compile(r"(\r?)([^|%]+?)(: +\d+%\|.*)", re.DOTALL)  # of tqdm: "fold 0 epoch 1:  40%|####"
 DEEPEST = 4  # texts inside of texts
 LONG = 25  # letters of a template that is surely meant; "{} rows" must not be found in any sentence that ends so
+COLUMN = re.compile("( {2,})")
 PARTICLE = re.compile(r"\{(\d*)\}(?:(이|가|을|를|은|는|과|와|으로|로)(?=[ .,)]|$))?")
 PAIRS = {"이": "이가", "가": "이가", "을": "을를", "를": "을를", "은": "은는", "는": "은는", "과": "과와", "와": "과와"}
 
@@ -57,13 +59,29 @@ class Translator:
         for pieces, other in self.templates if depth and core else ():
             values = values_in(core, pieces)
             if values is not None and (pieces[0] or " " not in values[0] or sum(map(len, pieces)) >= LONG):
+                if "\n" in core and not any("\n" in piece for piece in pieces) and not self._all_are_messages(values, depth - 1):
+                    continue  # several lines are several messages
                 return before + filled(other, [self._value(value, depth - 1) for value in values]) + after
-        return ""
+        heading = self._heading(core, depth)
+        return before + heading + after if heading else ""
+
+    def _all_are_messages(self, values: list[str], depth: int) -> bool:
+        return all(self._found(value, depth) for value in values if "\n" in value)
+
+    def _heading(self, line: str, depth: int) -> str:
+        """The heading of a table, whose columns keep their places: in the catalogue they stand two spaces apart."""
+        cells = COLUMN.split(line)  # cell, gap, cell, ...
+        other = self._found("  ".join(cells[::2]), depth - 1).split("  ") if depth and len(cells) > 3 else []
+        if len(other) != len(cells[::2]) or set(cells[1::2]) == {"  "}:
+            return ""
+        places = [columns_of(cell) + len(gap) for cell, gap in zip(cells[::2], cells[1::2], strict=False)]
+        return "".join(cell + " " * (place - columns_of(cell)) for cell, place in zip(other, [*places, 0], strict=True))
 
     def _value(self, text: str, depth: int) -> str:
-        parts = [self._found(part, depth) for part in text.split("; ")]
-        if len(parts) > 1 and all(parts):
-            return "; ".join(parts)
+        for between in ("; ", ", "):
+            parts = [self._found(part, depth) for part in text.split(between)]
+            if len(parts) > 1 and all(parts):
+                return between.join(parts)
         return self._found(text, depth) or "\n".join(self._found(line, depth) or line for line in text.split("\n"))
 
 
@@ -71,6 +89,11 @@ class Translator:
 def korean_translator() -> Translator:
     """What says all texts of the package in Korean."""
     return Translator({**KOREAN, **KOREAN_HELP})
+
+
+def columns_of(text: str) -> int:
+    """How wide a terminal shows a text: Hangul takes two columns, marks on other characters none."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else not unicodedata.combining(char) for char in text)
 
 
 def values_in(text: str, pieces: list[str]) -> list[str] | None:

@@ -1,7 +1,7 @@
 """The content of a report in one language, as plain text in sections and blocks; `report/page.py` writes the files."""
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,7 @@ class ReportInput:
         seconds: duration of the run.
         language: in which the page opens, "ko" or "en".
         more: language -> what follows the accuracies.
+        korean: English text of the program -> Korean text.
     """
 
     run: str
@@ -101,6 +102,19 @@ class ReportInput:
     seconds: float = 0.0
     language: str = "en"
     more: Mapping[str, Sequence["ReportBlock"]] = field(default_factory=dict)
+    korean: Callable[[str], str] = str
+
+    def in_korean(self) -> "ReportInput":
+        """The same, its texts in Korean."""
+        said, overall = self.korean, self.metrics.overall
+        accuracy = replace(overall.accuracy, not_measured=said(overall.accuracy.not_measured))
+        return replace(
+            self, method_reason=said(self.method_reason), not_submitted=said(self.not_submitted), submitted=said(self.submitted),
+            data=replace(self.data, summary=said(self.data.summary)),
+            submissions={path: replace(one, problems=tuple(map(said, one.problems))) for path, one in self.submissions.items()},
+            metrics=replace(self.metrics, gains={said(name): gain for name, gain in self.metrics.gains.items()},
+                            overall=replace(overall, accuracy=accuracy)),
+        )
 
 
 @dataclass(frozen=True)
@@ -131,7 +145,7 @@ class ReportSection:
 
 def report_sections(content: ReportInput, language: str = "en") -> list[ReportSection]:
     """Assemble all sections that have content, in one of REPORT_LANGUAGES."""
-    say = report_words_in(language)
+    say, content = report_words_in(language), content.in_korean() if language == "ko" else content
     parts: list[tuple[str, list[ReportBlock]]] = [
         ("result", _result_blocks(content, say)),
         ("errors", _error_blocks(content, say)),

@@ -1,5 +1,5 @@
 """Prepares the parts of a run's report besides its figures: photographs of errors with their probable cause, and the data."""
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +20,14 @@ class Explained:
         tags: id of each wrongly answered row -> its probable cause.
         more: language -> blocks that follow the accuracies.
         explorer: name of the explorer's page; empty: there is none for these scores.
+        korean: see `ReportInput`.
     """
 
     fixes: str = ""
     tags: Mapping[str, ErrorTag] = field(default_factory=dict)
     more: Mapping[str, Sequence[ReportBlock]] = field(default_factory=dict)
     explorer: str = ""
+    korean: Callable[[str], str] = str
 
 
 def thumbnails_in_report(data: RunData, errors: Sequence[WrongAnswer], found: DataFindings) -> dict[str, Thumbnail]:

@@ -284,6 +284,7 @@ def render_report(
             submissions={str(f): validate_file(f, data) for f in submission_files(project, data)},
             not_submitted="" if data.test else without_test(project), advice=advice,
             environment=provenance, seconds=seconds, language=language_of_pages(data.train), more=explained.more,
+            korean=explained.korean,
         ))
     with informing("the index of runs"):
         index = update_index(folder.parent)
@@ -343,10 +344,11 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
 
 def explain_rows(project: Project, data: RunData, prior: Prior, combined: Combined) -> Explained:
     """Write evidence.csv and collect the evidence for the report."""
+    from mcvqa.base.translation import korean_translator
     from mcvqa.run.beside import beside_folds
     from mcvqa.run.explorer import explorer_beside_report
     from mcvqa.run.insights import accuracy_before_fixes, tags_of_errors, write_run_evidence
 
     rows = write_run_evidence(project, data, prior, combined.members, combined.blend.temperatures[project.config.run])
     fixes, more = accuracy_before_fixes(data, combined.members[0]), beside_folds(project, combined.blend, combined.members[0])
-    return Explained(fixes, tags_of_errors(rows), more, explorer_beside_report(project, data))
+    return Explained(fixes, tags_of_errors(rows), more, explorer_beside_report(project, data), korean_translator().console)
