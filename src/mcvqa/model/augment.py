@@ -1,7 +1,7 @@
-"""A user's own augmentation: the photograph or the question of a training row is changed each time that it is learned from.
+"""Applies a user's own augmentation: the photograph or the question of a training row changes each time it is trained on.
 
-Image features are kept per photograph, so they are of no use here: changed photographs go through the vision tower in every step.
-Scoring never sees a changed row.
+Image features are cached per photograph, so they cannot be used here: changed photographs go through the vision tower in every
+step. Scoring never sees a changed row.
 """
 import contextlib
 import random
@@ -33,7 +33,7 @@ class AugmentError(McvqaError, RuntimeError):
 
 @dataclass
 class Augmentation:
-    """Changed photographs of the rows that are being made, by the names that their rows have for them.
+    """Holds the changed photographs of the rows being made, by the names their rows use for them.
 
     Args:
         augment: the user's function.
@@ -45,13 +45,14 @@ class Augmentation:
     pictures: dict[str, Image.Image] = field(default_factory=dict)
 
     def changed(self, question: Question, generator: np.random.Generator) -> Question:
-        """The question as the user's function changes it, naming its changed photograph.
+        """Apply the user's function; the result names its changed photograph.
 
         Args:
-            generator: of the row in this epoch; `random` and `numpy.random` are seeded by it for the call.
+            question: the row.
+            generator: generator of the row in this epoch; seeds `random` and `numpy.random` for the call.
 
         Raises:
-            AugmentError: the function raised an error, or gave something else.
+            AugmentError: the function raised an error, or returned something else.
         """
         path = self.records[question.image].path
         assert path is not None, "rows without a photograph are not learned from"
@@ -79,7 +80,8 @@ class Augmentation:
 
 @contextlib.contextmanager
 def _seeded_by(generator: np.random.Generator) -> Iterator[None]:
-    """Loader processes are copies of one process, and would all draw the same numbers."""
+    """Within the block, seed the global generators: loader processes are copies of one process, and would draw the same
+    numbers."""
     before, seed = (random.getstate(), np.random.get_state()), int(generator.integers(2**32))
     random.seed(seed)
     np.random.seed(seed)
@@ -112,7 +114,7 @@ class AugmentedInputs(ImageInputs):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentingRowMaker(RowMaker):
-    """A RowMaker of training rows that a user's function changes."""
+    """Makes training rows changed by a user's function, on the fast path."""
 
     augmentation: Augmentation
 
@@ -124,7 +126,7 @@ class AugmentingRowMaker(RowMaker):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentingPlainMaker(PlainMaker):
-    """A PlainMaker of training rows that a user's function changes."""
+    """Makes training rows changed by a user's function, on the plain path."""
 
     augmentation: Augmentation
 
@@ -143,10 +145,10 @@ class AugmentingPlainMaker(PlainMaker):
 
 
 def augmenting(maker: Any, augment: Augment) -> Maker:
-    """A maker whose training rows a user's function changes.
+    """Make a maker whose training rows a user's function changes.
 
     Args:
-        maker: of the run.
+        maker: maker of the run.
         augment: (image, question) -> (image, question).
     """
     if isinstance(maker, PlainMaker):
