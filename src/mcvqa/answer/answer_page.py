@@ -1,4 +1,4 @@
-"""An answer as HTML: letter, bars, and what each option order says. Whatever comes from people or files is escaped."""
+"""Renders an answer as HTML: letter, bars, and the answer in each option order. All text from people or files is escaped."""
 import base64
 import html
 import io
@@ -21,17 +21,17 @@ IN_TEMPLATES = str.maketrans({char: f"&#{ord(char)};" for char in "${}`\\"})
 
 
 def as_text(text: str) -> str:
-    """Text that a page shows as it is, whatever it holds: no markup, no template, no control characters."""
+    """Escape a text so that a page shows it unchanged: no markup, no template, no control characters."""
     return html.escape(printable(text)).translate(IN_TEMPLATES)
 
 
 # %% what the page shows
 @dataclass(frozen=True)
 class Shown:
-    """What is beside the form: an answer, an error of the run, what is wrong with the input, or nothing yet.
+    """Describes what is next to the form: an answer, an error of the run, a problem with the input, or nothing yet.
 
     Attributes:
-        learned: whether folds that have learned from the mistake answer too.
+        learned: whether some folds that answer were trained on the mistake's row.
     """
 
     answer: OrderedAnswer | None = None
@@ -41,7 +41,7 @@ class Shown:
 
 
 def shown_as_html(shown: Shown, language: str) -> str:
-    """The HTML of what is beside the form, in a language."""
+    """Render what is next to the form, in a language."""
     words = words_in(language)
     if shown.problem:
         return f'<div class="mcvqa-problem" role="alert">{as_text(spoken(shown.problem, language))}</div>'
@@ -51,7 +51,14 @@ def shown_as_html(shown: Shown, language: str) -> str:
 
 
 def heading_as_html(run: str, model: str, folds: tuple[int, ...], language: str) -> str:
-    """The head of the page."""
+    """Render the head of the page.
+
+    Args:
+        run: name of the run.
+        model: name of the model.
+        folds: folds that answer.
+        language: one of PAGE_LANGUAGES.
+    """
     words = words_in(language)
     facts = words["facts"].format(model=model, folds=", ".join(fold_title(fold).removeprefix("fold ") for fold in folds))
     return (
@@ -61,14 +68,20 @@ def heading_as_html(run: str, model: str, folds: tuple[int, ...], language: str)
 
 
 def mistakes_as_html(count: int, why: str, language: str) -> str:
-    """The heading above the errors of the run, or why there are none."""
+    """Render the heading above the errors of the run, or the reason why there are none.
+
+    Args:
+        count: number of errors.
+        why: why there are none.
+        language: one of PAGE_LANGUAGES.
+    """
     words = words_in(language)
     lead = words["mistakes_lead"] if count else words["no_mistakes"].format(why=why) if why else words["none_wrong"]
     return f'<div class="mcvqa-head"><h2>{as_text(words["mistakes"])}</h2><p class="mcvqa-small">{as_text(lead)}</p></div>'
 
 
 def cards_as_html(mistakes: Sequence[Mistake]) -> str:
-    """Errors of the run, each a button with its number."""
+    """Render errors of the run, each as a button with its number."""
     return f'<div class="mcvqa-cards">{"".join(_card(number, mistake) for number, mistake in enumerate(mistakes))}</div>'
 
 
@@ -142,7 +155,7 @@ def _orders_block(ordered: OrderedAnswer, words: dict[str, str]) -> str:
 
 
 def agreement(ordered: OrderedAnswer, words: dict[str, str]) -> str:
-    """How many option orders choose the answer."""
+    """Say how many option orders choose the answer."""
     chosen, count = LETTERS.index(ordered.answer.letter), len(ordered.opinions)
     agree = sum(opinion.choice == chosen for opinion in ordered.opinions)
     return words["agree_all" if agree == count else "agree"].format(count=count, agree=agree, letter=ordered.answer.letter)

@@ -1,4 +1,4 @@
-"""What a trained run is asked: rows of a table without answers, or a photograph, a question and its choices."""
+"""Reads the questions for a trained run: rows of a table without answers, or a photograph, a question and its choices."""
 import contextlib
 import hashlib
 import io
@@ -26,13 +26,13 @@ from mcvqa.run.survey import survey_photographs
 # %% a table
 @dataclass(frozen=True)
 class NewRows:
-    """Rows of a table that are to be answered.
+    """Holds rows to be answered.
 
     Attributes:
         questions: every row, in the file's order.
-        records: survey of their photographs by the path that the rows have.
+        records: survey of their photographs, by the rows' paths.
         file: the table.
-        sample: sample_submission.csv beside it; None: there is none.
+        sample: sample_submission.csv next to it; None: there is none.
         notes: how the file was read.
     """
 
@@ -43,20 +43,20 @@ class NewRows:
     notes: tuple[str, ...]
 
     def problem(self, question: Question) -> str:
-        """Why the photograph of a row cannot be read; empty where it can."""
+        """Return why the photograph of a row cannot be read; empty if it can."""
         return self.records[question.image].problem
 
 
 def read_asked(source: Path, config: Config, cache: Path) -> NewRows:
-    """Read the rows to be answered; answers in the file are not looked at.
+    """Read the rows to be answered, ignoring any answers in the file.
 
     Args:
-        source: a table, a folder or a .zip archive with one.
-        config: with names of columns.
+        source: a table, or a folder or .zip archive with one.
+        config: settings with names of columns.
         cache: folder for unpacked archives and the survey of photographs.
 
     Raises:
-        DataError: there is no table, several, or one that cannot be understood; or most photographs cannot be read.
+        DataError: there is no table, several, or one that cannot be read; or most photographs cannot be read.
     """
     root, file, sample = _table_of(source, cache / "data")
     table = read_questions(file, **named_columns_of(config), labelled=False)
@@ -71,7 +71,7 @@ NAMED_PROBLEMS = 5
 
 
 def _table_of(source: Path, unpack_to: Path) -> tuple[Path, Path, Path | None]:
-    """The data folder, the table in it, and the sample of a submission."""
+    """Find the data folder, the table in it, and the sample of a submission."""
     if not source.exists():
         raise DataError(f"There is no {source}. Name a table (CSV, JSON, Parquet, Excel), a folder or a .zip with one.")
     if source.is_file() and not table_stem(source.name):
@@ -109,7 +109,13 @@ def _require_photographs(root: Path, asked: NewRows) -> None:
 
 # %% one question
 def asked_question(question: str, choices: Sequence[str], image: str, name: str = "question") -> Question:
-    """A question with its choices.
+    """Make a question with its choices.
+
+    Args:
+        question: text of the question.
+        choices: 2 to 26 texts.
+        image: path of the photograph.
+        name: id of the row.
 
     Raises:
         DataError: there are fewer than 2 choices or more than 26, or one is empty.
@@ -125,17 +131,17 @@ def asked_question(question: str, choices: Sequence[str], image: str, name: str 
 
 @dataclass
 class Photographs:
-    """Single photographs that are asked about; each is surveyed once for as long as its file does not change.
+    """Surveys photographs of single questions; each is surveyed again only if its file changes.
 
     Attributes:
-        folder: where pictures without a file of their own are written.
+        folder: folder for pictures without a file.
     """
 
     folder: Path
     _surveyed: dict[Path, tuple[list[int], ImageRecord]] = field(default_factory=dict)  # with the file's stamp
 
     def file_of(self, image: Any) -> Path:
-        """The file of a photograph, which is written where it has none.
+        """Return the file of a photograph, writing one if there is none.
 
         Args:
             image: a path, the content of a picture file, or a PIL image.
@@ -154,10 +160,10 @@ class Photographs:
         return file
 
     def records(self, files: Iterable[Path]) -> dict[str, ImageRecord]:
-        """The record of each file, by its path.
+        """Return the record of each file, by its path.
 
         Raises:
-            ImageError: one cannot be read, with the reason.
+            ImageError: one cannot be read; the message gives the reason.
         """
         stamps = {file: _stamp_of(file) for file in files}
         changed = [file for file, stamp in stamps.items() if self._surveyed.get(file, (None,))[0] != stamp]
@@ -169,7 +175,7 @@ class Photographs:
 
 
 def _stamp_of(file: Path) -> list[int]:
-    """The file's stamp; empty where there is none."""
+    """Return the file's stamp; empty if there is no file."""
     try:
         return file_stamp(file)
     except (OSError, ValueError):  # a path that no file can have
@@ -177,7 +183,7 @@ def _stamp_of(file: Path) -> list[int]:
 
 
 def _as_png(image: Image.Image) -> bytes:
-    """Upright, as the same picture would be read from its file."""
+    """Encode an image as PNG, upright, as the same picture would be read from its file."""
     content, upright = io.BytesIO(), ImageOps.exif_transpose(image)
     (upright if upright.mode in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA") else upright.convert("RGB")).save(content, "PNG")
     return content.getvalue()

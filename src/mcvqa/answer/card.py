@@ -1,4 +1,4 @@
-"""The pages of an exported folder: a model card made from the run's report, and how to serve it."""
+"""Writes the pages of an exported folder: a model card made from the run's report, and how to serve the model."""
 import json
 import re
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM's --max-lora-ra
 
 
 def model_card(trained: TrainedRun, ask: dict[str, Any], proof: Sequence[str], merged: bool) -> str:
-    """README.md of the folder, with the front matter of the hub.
+    """Write README.md of the folder, with the front matter of the hub.
 
     Args:
         trained: the run, with the fold that is exported.
         ask: content of ask.json.
-        proof: how the folder was proven, in sentences.
-        merged: whole weights, not adapters.
+        proof: sentences about the verification of the folder.
+        merged: whether it has full weights, not adapters.
     """
     config, fold = trained.project.config, trained.folds[0]
     base, licence = ask["base_model"], licence_of(config)
@@ -79,7 +79,7 @@ def _data_line(trained: TrainedRun) -> str:
 
 
 def _accuracy_of_folds(accuracy: dict[str, Any] | None) -> list[str]:
-    """Say how accurate the models are that were trained like the final one, on fewer rows."""
+    """State the accuracy of the models that were trained like the final one, on fewer rows."""
     own = "Not measured: this model has learned from all labelled rows."
     if not accuracy or accuracy.get("not_measured"):
         return [own]
@@ -90,7 +90,7 @@ def _accuracy_of_folds(accuracy: dict[str, Any] | None) -> list[str]:
 
 
 def _card_accuracy(trained: TrainedRun) -> list[str]:
-    """Say how accurate the exported fold is on the rows that it has not learned from."""
+    """State the accuracy of the exported fold on the rows on which it was not trained."""
     metrics = _facts_in(trained.project.paths.experiment / "metrics.json").get("metrics") or {}
     if trained.folds[0] == FINAL:
         return _accuracy_of_folds((metrics.get("overall") or {}).get("accuracy"))
@@ -115,7 +115,7 @@ def _facts_in(file: Path) -> dict[str, Any]:
 
 
 def licence_of(config: Config) -> str:
-    """Read the licence from the base model's own card; empty where it states none."""
+    """Read the licence from the base model's own card; empty if it states none."""
     folder = local_folder(config)
     card = folder / "README.md" if folder else Path("README.md")
     if folder is None or not card.exists():
@@ -127,7 +127,13 @@ def licence_of(config: Config) -> str:
 
 # %% serving
 def serving_page(config: Config, ask: dict[str, Any], merged: bool) -> str:
-    """serve.md: commands for vLLM and SGLang, and one request that reads the letters' log-probabilities."""
+    """Write serve.md: commands for vLLM and SGLang, and a request that reads the letters' log-probabilities.
+
+    Args:
+        config: settings of the run.
+        ask: content of ask.json.
+        merged: whether the folder has full weights, not adapters.
+    """
     rank = next((rank for rank in LORA_RANKS if rank >= config.lora_r), config.lora_r)
     model = "." if merged else ask["base_model"]
     lora = "" if merged else f" --enable-lora --max-lora-rank {rank} --lora-modules quiz=."

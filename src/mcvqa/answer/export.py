@@ -1,4 +1,4 @@
-"""Take a trained model elsewhere: adapters or whole weights in a folder that other tools load, proven by asking it."""
+"""Exports a trained model: adapters or full weights in a folder that other tools load, verified by running it."""
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -38,14 +38,14 @@ SAME_NUMBERS, ROUNDED = 1e-3, {torch.float16: 0.05, torch.bfloat16: 0.5}
 
 @dataclass(frozen=True)
 class Proof:
-    """How an exported folder, loaded anew, answers.
+    """Records how an exported folder answers after it is loaded again.
 
     Attributes:
-        rows: that were asked.
-        same: of them, with the same letter as the base model with the adapters beside it.
+        rows: number of rows tested.
+        same: number of them with the same letter as the base model with separate adapters.
         furthest: largest difference of a log-probability.
-        run_rows, run_same, run_mean: rows that the run has scored too, those with its letter, and the mean difference.
-        run_weights: number format in which the run scored them; empty where it did not.
+        run_rows, run_same, run_mean: rows that the run has scored too, those with the run's letter, and the mean difference.
+        run_weights: number format in which the run scored them; empty if it did not.
     """
 
     rows: int
@@ -58,22 +58,22 @@ class Proof:
 
 
 def export_run(config: Config, to: Path, *, fold: int | None = None, merged: bool = False, data: Path | None = None) -> Proof:
-    """Write the model of one fold with everything that asking it needs, and prove it.
+    """Write the model of one fold with everything needed to use it, and verify it.
 
     Args:
         config: settings that name the run.
         to: the new folder.
-        fold: number of the fold, or FINAL; None: the final model, which has learned from all rows, else the first fold.
-        merged: whole weights in 16 bits instead of adapters.
-        data: rows to prove it by; None: those of the run's data folder.
+        fold: number of the fold, or FINAL; None: the final model, which was trained on all rows, else the first fold.
+        merged: write full weights in 16 bits instead of adapters.
+        data: rows for the verification; None: those of the run's data folder.
 
     Returns:
         How the folder answers.
 
     Raises:
-        ExportError: `to` exists, the model cannot be merged, or the folder does not answer as the run does.
-        ConfigError, RunStopped, CheckpointError: of the run; see `find_trained`.
-        DataError: there are no rows to prove it by.
+        ExportError: `to` exists, the model cannot be merged, or the folder does not answer like the run.
+        ConfigError, RunStopped, CheckpointError: problems of the run; see `find_trained`.
+        DataError: there are no rows for the verification.
     """
     if to.exists():
         raise ExportError(f"{to} exists: name a new folder, or delete it first.")
@@ -140,39 +140,39 @@ def _export_into(part: Path, trained: TrainedRun, asked: NewRows, merged: bool) 
 
 
 def _plan_of(config: Config) -> DevicePlan:
-    """Whole weights: in the number format of the base model's files on a GPU, in float32 on a CPU."""
+    """Plan full weights: in the number format of the base model's files on a GPU, in float32 on a CPU."""
     plan = plan_device(config.replace(quantization="none"))
     return replace(plan, dtype=stored_dtype(config)) if plan.device == "cuda" else plan
 
 
 def stored_dtype(config: Config) -> torch.dtype:
-    """The 16-bit format of the base model's files; bfloat16 for one that is stored in others."""
+    """Return the 16-bit format of the base model's files; bfloat16 if it is stored in another format."""
     stored = getattr(read_model_config(config), "dtype", None)
     found = getattr(torch, str(stored).removeprefix("torch."), None)
     return found if found in ROUNDED else torch.bfloat16
 
 
 def _config_of(folder: Path, config: Config) -> Config:
-    """The settings with the exported folder as the model."""
+    """Use the exported folder as the model in the settings."""
     return config.replace(model_id=str(folder), revision="", chat_template="")
 
 
 def _scores_of(model: nn.Module, base: BaseModel, asked: NewRows, config: Config) -> Scores:
-    """Score in the original order of the choices at the size of training, as other tools ask."""
+    """Score in the original order of the choices at the training image size, as other tools do."""
     loaded = with_photographs(base, asked.records, config, None)
     once = config.replace(use_tta=False, answer_by="letters")
     return score_questions(model, base, loaded.maker, asked.questions, once, {}, title="proof")
 
 
 def compare_scores(expected: Scores, found: Scores, limit: float) -> Proof:
-    """Compare the same rows.
+    """Compare the scores of the same rows.
 
     Args:
         expected, found: scores in the same views.
-        limit: by how much log-probabilities may differ.
+        limit: largest allowed difference of log-probabilities.
 
     Raises:
-        ExportError: they differ by more, or letters differ where two choices are not as close as that.
+        ExportError: they differ by more, or letters differ although two choices are further apart than twice that.
     """
     before, after = expected.mean(), found.mean()
     known = before > NOT_ASKED
@@ -191,7 +191,7 @@ NOT_ASKED = -1e3  # log-probabilities of choices that are not there, or have no 
 
 
 def _with_own_scores(proof: Proof, trained: TrainedRun, found: Scores) -> Proof:
-    """How far that is from the run's own scores of the same rows, which may be of 4-bit weights."""
+    """Add the difference from the run's own scores of the same rows, which may come from 4-bit weights."""
     file = trained.project.paths.scores_of(trained.folds[0], "test")
     if not file.exists():
         return proof
@@ -213,7 +213,7 @@ def _with_own_scores(proof: Proof, trained: TrainedRun, found: Scores) -> Proof:
 
 # %% the files beside the weights
 def _copy_processor(part: Path, base: BaseModel, config: Config) -> None:
-    """Tokenizer, image processor, chat template and generation settings, byte for byte those of the base model."""
+    """Copy tokenizer, image processor, chat template and generation settings of the base model byte for byte."""
     folder = local_folder(config)
     assert folder is not None, "the model was loaded from there"
     patterns = [p for p in CONTENT_FILES if p != "config.json" and "safetensors" not in p and not p.startswith("*.bin")]
@@ -226,7 +226,7 @@ def _copy_processor(part: Path, base: BaseModel, config: Config) -> None:
 
 
 def _copy_adapters(part: Path, weights: Path, config: Config) -> None:
-    """The adapters as they are, with the name of their base model instead of a path of this machine."""
+    """Copy the adapters unchanged, with the name of their base model instead of a path of this machine."""
     for file in weights.glob("*.safetensors"):
         shutil.copyfile(file, part / file.name)
     name = hub_name(config)
@@ -235,7 +235,7 @@ def _copy_adapters(part: Path, weights: Path, config: Config) -> None:
 
 
 def _copy_print(part: Path, weights: Path) -> None:
-    """What the weights have learned from, or that it is not known."""
+    """Copy the list of training photographs, or note that it is unknown."""
     if (weights / TRAINED_ON).exists():
         shutil.copyfile(weights / TRAINED_ON, part / TRAINED_ON)
     else:
@@ -258,7 +258,12 @@ def _source_of_infer() -> str:
 
 
 def proof_lines(proof: Proof, merged: bool) -> Sequence[str]:
-    """What the card says about the proof."""
+    """Make the card's sentences about the verification.
+
+    Args:
+        proof: how the folder answers.
+        merged: whether it has full weights, not adapters.
+    """
     how = "merged weights rounded to 16 bits" if merged else "adapters on the 16-bit base model"
     lines = [
         f"Loaded anew after writing and asked {proof.rows} rows ({how}): {proof.same} of them get the letter of the base model "

@@ -1,4 +1,4 @@
-"""How an exported model is asked: the prompt as a text with places to fill, the letters' tokens, the size of the photograph."""
+"""Describes how to use an exported model: the prompt with placeholders, the letters' tokens, the size of the photograph."""
 import re
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from mcvqa.model.text.template import ChatTemplate
 
 
 def how_to_ask(base: BaseModel, config: Config, dtype: str) -> dict[str, Any]:
-    """What ask.json holds; infer.py needs nothing else but the model.
+    """Make the content of ask.json; infer.py needs only this and the model.
 
     Args:
         base: the base model.
-        config: of the run, with its prompts.
+        config: settings of the run, with its prompts.
         dtype: name of the number format of the weights.
     """
     fast = not isinstance(base.encoder, PlainEncoder)
@@ -35,10 +35,14 @@ def how_to_ask(base: BaseModel, config: Config, dtype: str) -> dict[str, Any]:
 
 
 def prompt_to_fill(template: ChatTemplate, *, with_image: bool) -> str:
-    """The prompt as the chat template renders it, with {question}, {options} and {letters} where these are filled in.
+    """Render the prompt by the chat template, with {question}, {options} and {letters} as placeholders.
+
+    Args:
+        template: the chat template.
+        with_image: whether the prompt has a photograph.
 
     Raises:
-        ExportError: the template changes what is asked.
+        ExportError: the template changes the question.
     """
     text = template.text(MARKED, range(len(LETTERS)), with_image=with_image)
     filled = {"options": option_lines(MARKED.choices), "letters": letter_list(len(LETTERS)), "question": MARKED.text}
@@ -53,7 +57,7 @@ MARKED = Question("marked", "", "@@question@@", tuple(f"@@{letter}@@" for letter
 
 
 def hub_name(config: Config) -> str:
-    """The base model's name on the hub, also for a folder of the hub's cache; else the bare name of its folder."""
+    """Return the base model's name on the hub, also for a folder of the hub's cache; else the bare name of its folder."""
     folder = local_folder(config)
     cached = re.search(r"models--([^/\\]+?)--([^/\\]+)[/\\]snapshots", str(folder or config.model_id))
     if cached:

@@ -1,4 +1,4 @@
-"""Adapters merged into the 16-bit weights of their base, and proof by samples that the file holds what it should."""
+"""Merges adapters into the 16-bit weights of their base, and verifies the file by samples."""
 import zlib
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,19 @@ class ExportError(McvqaError, RuntimeError):
 
 
 def save_merged(model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
-    """Write whole weights in 16 bits. The model itself is changed.
+    """Write full weights in 16 bits. The model itself is changed.
 
     Args:
-        model: base model with adapters, or trained as a whole.
-        folder: to write to.
-        dtype: of the base model's own files.
+        model: base model with adapters, or with all weights trained.
+        folder: the folder to write.
+        dtype: number format of the base model's own files.
     """
     whole: Any = model.merge_and_unload() if isinstance(model, PeftModel) else model
     whole.to(dtype).save_pretrained(folder, safe_serialization=True)
 
 
 def sampled_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Some rows of each weight in float64, as they should be after merging; the same rows for the same names and shapes."""
+    """Return some rows of each weight in float64, as expected after merging; the same rows for the same names and shapes."""
     core: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     adapted = {name: module for name, module in core.named_modules() if hasattr(module, "lora_A")}
     sampled = {}
@@ -55,14 +55,14 @@ def _some_rows_of(name: str, count: int) -> list[int]:
 
 
 def require_same_weights(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
-    """Compare what should be in a file with what is.
+    """Compare the expected weights with those in a file.
 
     Args:
-        expected, found: from `sampled_weights`.
-        dtype: of the file.
+        expected, found: results of `sampled_weights`.
+        dtype: number format of the file.
 
     Raises:
-        ExportError: a weight is further off than rounding to `dtype` explains.
+        ExportError: a weight deviates by more than rounding to `dtype`.
     """
     limits = torch.finfo(dtype)
     wrong = sorted(expected.keys() ^ found.keys()) or [

@@ -1,4 +1,4 @@
-"""Errors of a run on rows that it had not learned from, with the photographs where they are still there."""
+"""Finds errors of a run on rows on which it was not trained, with their photographs if these still exist."""
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from mcvqa.run.dataset import RunData, read_data
 
 @dataclass(frozen=True)
 class Mistake:
-    """A validation row that the run answered wrongly.
+    """Describes a validation row that the run answered wrongly.
 
     Attributes:
-        question: with the right answer.
+        question: the question, with the right answer.
         photograph: its file.
-        said: index of the choice that the run gave.
-        share: probability that it gave to this choice.
+        said: index of the run's choice.
+        share: probability of this choice.
     """
 
     question: Question
@@ -33,14 +33,14 @@ class Mistake:
 
 
 def mistakes_of_run(trained: TrainedRun, most: int) -> list[Mistake]:
-    """Errors with photographs that can be read, the most confident first, one for each photograph.
+    """List errors with readable photographs, the most confident first, one for each photograph.
 
     Args:
-        trained: the run; errors of other folds than those that answer are left out, as these folds have learned from them.
-        most: how many at most.
+        trained: the run; errors of folds that do not answer are left out, since the answering folds were trained on them.
+        most: maximum number.
 
     Raises:
-        DataError: the run has left no predictions, or its data are gone or others now.
+        DataError: the run has left no predictions, or its data are missing or have changed.
     """
     predictions, data = _predictions(trained), _own_data(trained)
     asked = [(row, predictions.get(as_spreadsheet_cell(row.id))) for row in data.train]
@@ -50,7 +50,7 @@ def mistakes_of_run(trained: TrainedRun, most: int) -> list[Mistake]:
 
 
 def _predictions(trained: TrainedRun) -> dict[str, Mapping[str, str]]:
-    """Rows of oof_predictions.csv by their first cell."""
+    """Map the first cell to each row of oof_predictions.csv."""
     file = trained.project.paths.experiment / OOF_PREDICTIONS
     try:
         with open(file, newline="", encoding="utf-8") as handle:
@@ -63,7 +63,7 @@ def _predictions(trained: TrainedRun) -> dict[str, Mapping[str, str]]:
 
 
 def _own_data(trained: TrainedRun) -> RunData:
-    """The data that the run was trained on, as they are now."""
+    """Read the data that the run was trained on, as they are now."""
     project = trained.project
     file = project.paths.experiment / "data.json"
     try:
@@ -77,7 +77,7 @@ def _own_data(trained: TrainedRun) -> RunData:
 
 
 def _mistake(question: Question, predicted: Mapping[str, str], data: RunData) -> Mistake | None:
-    """None: the answer is right or unknown, or the photograph cannot be shown."""
+    """Make a mistake; None: the answer is right or unknown, or the photograph cannot be shown."""
     record = data.records[question.image]
     shares = [_share(predicted.get(f"prob_{letter}")) for letter in LETTERS[: len(question.choices)]]
     said = max(range(len(shares)), key=shares.__getitem__)
@@ -87,7 +87,7 @@ def _mistake(question: Question, predicted: Mapping[str, str], data: RunData) ->
 
 
 def _share(cell: str | None) -> float:
-    """0 for a cell that was edited into something else."""
+    """Read a probability; 0 for a cell that was edited into something else."""
     try:
         return float(cell or 0)
     except ValueError:
@@ -95,6 +95,6 @@ def _share(cell: str | None) -> float:
 
 
 def is_asked_by(mistake: Mistake, question: str, choices: Sequence[str]) -> bool:
-    """Whether a question with its choices is that of a mistake."""
+    """Return whether a question with its choices is that of a mistake."""
     own = mistake.question
     return question == own.text.strip() and typed_choices(lines_of(own.choices)) == tuple(choices)

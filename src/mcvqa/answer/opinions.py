@@ -1,4 +1,4 @@
-"""One question in several option orders: the answer, and what each order by itself would have said."""
+"""Asks one question in several option orders: the answer, and the answer in each order."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +14,12 @@ from mcvqa.scoring.scores import Scores
 
 @dataclass(frozen=True)
 class OrderOpinion:
-    """What the model says where the choices are shown in one order.
+    """Holds the model's answer when the choices are shown in one order.
 
     Attributes:
         order: the original choice shown in each slot.
         choice: index of the most probable choice.
-        probabilities: of each choice, in the original order.
+        probabilities: probability of each choice, in the original order.
     """
 
     order: tuple[int, ...]
@@ -29,13 +29,13 @@ class OrderOpinion:
 
 @dataclass(frozen=True)
 class OrderedAnswer:
-    """An answer with the opinions of the option orders.
+    """Holds an answer with the opinions of the option orders.
 
     Attributes:
-        answer: as `mcvqa answer` gives it.
+        answer: the answer of `mcvqa answer`.
         choices: texts of the choices.
         opinions: one for each order, the original order first.
-        averaged: whether the answer is the average over the orders; else it is that of the first one.
+        averaged: whether the answer is the average over the orders; otherwise it is that of the first one.
     """
 
     answer: Answer
@@ -45,7 +45,7 @@ class OrderedAnswer:
 
 
 def asks_with_orders(config: Config) -> dict[str, Any]:
-    """Changes to the settings of a run by which it is asked in several option orders, where it is not by itself."""
+    """Return changes to the settings of a run that make it use several option orders, if it does not already."""
     return {} if config.use_tta else {"use_tta": True, "tta_scales": (1.0,)}
 
 
@@ -55,14 +55,14 @@ def answer_in_orders(
     """Answer one question in all option orders of the settings.
 
     Args:
-        answerer: with the changes of `asks_with_orders`.
+        answerer: made with the changes of `asks_with_orders`.
         image: path of a photograph, the content of its file, or a PIL image.
-        question: the text.
+        question: text of the question.
         choices: 2 to 26 texts.
-        averaged: whether the run averages over option orders by itself.
+        averaged: whether the run's own settings average over option orders.
 
     Returns:
-        The answer that the run's own settings give, and each order's opinion.
+        The answer by the run's own settings, and each order's opinion.
 
     Raises:
         ImageError: the photograph cannot be read.
@@ -77,7 +77,7 @@ def answer_in_orders(
 
 
 def opinions_by_order(folds: Sequence[Scores]) -> tuple[OrderOpinion, ...]:
-    """The opinion of each option order, averaged over folds and image scales.
+    """Compute the opinion of each option order, averaged over folds and image scales.
 
     Args:
         folds: scores of one row by each fold, in the same views.

@@ -1,4 +1,4 @@
-"""The words of the page, in Korean and English."""
+"""Holds the words of the page, in Korean and English."""
 from mcvqa.answer.typed import AskError
 
 PAGE_LANGUAGES = {"ko": "한국어", "en": "English"}
@@ -77,11 +77,11 @@ PAGE_WORDS = {
 
 
 def words_in(language: str) -> dict[str, str]:
-    """The words of one of PAGE_LANGUAGES."""
+    """Return the words of one of PAGE_LANGUAGES."""
     number = list(PAGE_LANGUAGES).index(language)
     return {name: texts[number] for name, texts in PAGE_WORDS.items()}
 
 
 def spoken(error: AskError, language: str) -> str:
-    """What is wrong, in a language."""
+    """Say what is wrong, in a language."""
     return words_in(language)[error.kind].format(**error.details)

@@ -1,4 +1,4 @@
-"""Hand an exported folder to the hub, as `hf upload OWNER/NAME FOLDER` does."""
+"""Uploads an exported folder to the hub, as `hf upload OWNER/NAME FOLDER` does."""
 import re
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from mcvqa.answer.merge import ExportError
 
 
 def require_pushable(name: str) -> None:
-    """Check what can be known before a folder is exported.
+    """Check before an export that its folder can be uploaded.
 
     Args:
-        name: of the repository, OWNER/NAME.
+        name: name of the repository, OWNER/NAME.
 
     Raises:
-        ExportError: it is no such name, there is no token, or the hub is switched off.
+        ExportError: it is not such a name, there is no token, or the hub is turned off.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ExportError(f"--push {name}: write OWNER/NAME, such as kim/traffic-quiz.")
@@ -25,11 +25,11 @@ def require_pushable(name: str) -> None:
 
 
 def push_folder(folder: Path, name: str) -> str:
-    """Upload a folder. A repository that is not there is made, private: what its card says is to be read before others see it.
+    """Upload a folder. A new repository is private: its card should be read before others see it.
 
     Args:
-        folder: the exported folder; it stays as it is.
-        name: of the repository, OWNER/NAME.
+        folder: the exported folder; it is not changed.
+        name: name of the repository, OWNER/NAME.
 
     Returns:
         The address of the commit.

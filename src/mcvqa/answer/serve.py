@@ -1,4 +1,4 @@
-"""`mcvqa serve`: a page in the browser that asks a trained run. The only module that needs gradio."""
+"""Serves a page in the browser that asks a trained run (`mcvqa serve`). This is the only module that needs gradio."""
 import contextlib
 import os
 import shutil
@@ -57,12 +57,12 @@ def serve_run(config: Config, *, fold: int | None = None, port: int | None = Non
 
     Args:
         config: settings that name the run.
-        fold: the only fold to ask; None: all.
-        port: of 127.0.0.1; None: the first free one from 7860 on.
+        fold: the only fold to use; None: all folds.
+        port: port on 127.0.0.1; None: the first free one from 7860.
         share: whether gradio makes a public link, through its own servers.
 
     Raises:
-        ConfigError: gradio is not installed, or the port is taken; or as `Answerer` does.
+        ConfigError: gradio is not installed, or the port is taken; see also `Answerer`.
     """
     with contextlib.suppress(KeyboardInterrupt), StopRequest(at_once=True), _temporary_folder() as folder:
         require_gradio()
@@ -79,7 +79,7 @@ def serve_run(config: Config, *, fold: int | None = None, port: int | None = Non
 
 @contextlib.contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """A folder for all that gradio and the page write, which it is told of by the environment."""
+    """Make a temporary folder for all files of gradio and the page; the environment tells gradio about it."""
     with tempfile.TemporaryDirectory(prefix="mcvqa-serve-") as name:
         given = {
             "GRADIO_TEMP_DIR": name, "GRADIO_EXAMPLES_CACHE": name, "GRADIO_ANALYTICS_ENABLED": "False",
@@ -111,10 +111,10 @@ def require_gradio() -> None:
 
 
 def require_free_port(port: int | None) -> None:
-    """Before the model is loaded.
+    """Check the port, before the model is loaded.
 
     Raises:
-        ConfigError: another program listens at the port, or it may not be used.
+        ConfigError: another program uses the port, or it is not permitted.
     """
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -125,7 +125,7 @@ def require_free_port(port: int | None) -> None:
 
 
 class LocalOnly:
-    """ASGI middleware: every response carries a policy by which the browser loads nothing from elsewhere."""
+    """Adds a policy to every response that forbids the browser to load anything external, as ASGI middleware."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -142,12 +142,12 @@ class LocalOnly:
 
 # %% the page
 class AskingPage:
-    """The page: a form, what is beside it, and errors of the run as examples.
+    """Implements the page: a form, the area next to it, and errors of the run as examples.
 
     Args:
-        answerer: with the changes of `asks_with_orders`.
-        folder: temporary, for all that is written.
-        averaged: whether the run averages over option orders by itself.
+        answerer: made with the changes of `asks_with_orders`.
+        folder: temporary folder for all files.
+        averaged: whether the run's own settings average over option orders.
     """
 
     def __init__(self, answerer: Answerer, folder: Path, *, averaged: bool) -> None:
@@ -163,7 +163,15 @@ class AskingPage:
 
     @contextlib.contextmanager
     def served(self, port: int | None, share: bool) -> Iterator[tuple[str, ...]]:
-        """Within the block the page can be asked. Yields its addresses."""
+        """Within the block, serve the page.
+
+        Args:
+            port: port on 127.0.0.1; None: the first free one.
+            share: whether gradio makes a public link.
+
+        Yields:
+            Its addresses.
+        """
         import gradio as gr
         from starlette.middleware import Middleware  # comes with gradio
 
@@ -185,7 +193,7 @@ class AskingPage:
 
     # %% its parts
     def built(self) -> Any:
-        """The page as gradio's Blocks."""
+        """Build the page as gradio's Blocks."""
         import gradio as gr
 
         words = words_in("en")
@@ -233,7 +241,7 @@ class AskingPage:
         return blocks
 
     def labels(self, language: str, shown: Shown) -> list[Any]:
-        """Everything on the page that has words, in a language."""
+        """Return everything on the page that contains words, in a language."""
         import gradio as gr
 
         words = words_in(language)
@@ -256,7 +264,7 @@ class AskingPage:
     def answered(
         self, photograph: Mapping[str, Any] | None, question: str | None, choices: str | None, before: Shown, language: str
     ) -> tuple[Shown, str]:
-        """The answer to what is in the form, or what is wrong with it."""
+        """Answer the question in the form, or say what is wrong with it."""
         try:
             image = self._dropped(photograph)
             asked = typed_question(question or ""), typed_choices(choices or "")
@@ -271,7 +279,7 @@ class AskingPage:
         return shown, shown_as_html(shown, language)
 
     def uploaded(self, photograph: Mapping[str, Any] | None, language: str) -> tuple[Any, Shown, str]:
-        """A photograph as soon as it is there: as a browser can show it, or what is wrong with it."""
+        """Show a photograph after its upload in a format that browsers can show, or say what is wrong with it."""
         shown, path = Shown(), None
         try:
             path = str(for_browsers(self._dropped(photograph), self.folder / "uploaded.png"))
@@ -284,7 +292,7 @@ class AskingPage:
         return dropped_photograph(path if path.is_relative_to(self.folder) else None)
 
     def chosen(self, number: int, language: str) -> tuple[Any, ...]:
-        """An error of the run, filled into the form."""
+        """Fill an error of the run into the form."""
         mistake, path = self.mistakes[number], None
         copy = self.folder / f"chosen-{number}{mistake.photograph.suffix}"
         try:

@@ -1,4 +1,4 @@
-"""An answer for people, with a bar for each choice, and for programs."""
+"""Formats an answer for people, with a bar for each choice, and for programs."""
 import json
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ BAR_WIDTH, TEXT_WIDTH = 30, 40  # columns of a terminal
 
 
 def answer_with_bars(answer: Answer, choices: Sequence[str]) -> str:
-    """The choice, its letter, and every choice with its probability as a bar."""
+    """Show the choice, its letter, and every choice with its probability as a bar."""
     texts = [_shortened(one_line(choice), TEXT_WIDTH) for choice in choices]
     width = max(map(columns_of, texts))
     lines = [
@@ -22,7 +22,7 @@ def answer_with_bars(answer: Answer, choices: Sequence[str]) -> str:
 
 
 def answer_as_json(answer: Answer, choices: Sequence[str]) -> str:
-    """One line of JSON: choice, letter, and the probability of each choice by letter."""
+    """Write one line of JSON: choice, letter, and the probability of each choice by letter."""
     shares = dict(zip(LETTERS, answer.probabilities, strict=False))
     texts = dict(zip(LETTERS, choices, strict=False))
     facts = {"choice": answer.choice, "letter": answer.letter, "probabilities": shares, "choices": texts}

@@ -1,4 +1,4 @@
-"""A table of new questions -> answers.csv or a submission. Work that was cut off is kept in cache/ and goes on."""
+"""Answers a table of new questions as answers.csv or a submission. Interrupted work is kept in cache/ and resumed."""
 import dataclasses
 import shutil
 from pathlib import Path
@@ -33,11 +33,11 @@ def answer_table(answerer: Answerer, source: Path, out: Path, *, submission: boo
         answerer: the run.
         source: a table, or a folder or a .zip archive with one.
         out: the file to write: id, answer, prob_a, prob_b, ..., and why a photograph could not be read.
-        submission: whether `out` is to be a submission instead, in the form of sample_submission.csv beside the table.
+        submission: write a submission instead, in the form of sample_submission.csv next to the table.
 
     Raises:
-        ConfigError: `out` is the table itself, or lies where runs keep their files.
-        DataError: the table cannot be understood, or most of its photographs cannot be read.
+        ConfigError: `out` is the table itself, or is in a folder where runs keep their files.
+        DataError: the table cannot be read, or most of its photographs cannot be read.
         SubmissionError: the submission would not be valid.
     """
     trained = answerer.trained
@@ -93,7 +93,7 @@ def _notes(answerer: Answerer, asked: NewRows) -> list[str]:
 
 
 def _key(trained: TrainedRun, asked: NewRows) -> str:
-    """Changes with everything that the scores of these rows depend on."""
+    """Hash everything on which the scores of these rows depend."""
     config = trained.project.config
     return settings_hash({
         "rows": questions_print(asked.questions, asked.records), "base": base_print(config), "views": tta_plan(config),
@@ -104,7 +104,7 @@ def _key(trained: TrainedRun, asked: NewRows) -> str:
 
 
 def _scored_in_parts(answerer: Answerer, asked: NewRows, fold: int, folder: Path) -> Scores:
-    """Scores of all rows by a fold, of which those that an earlier call has left in `folder` are read."""
+    """Score all rows by a fold, reusing the parts that an earlier call has left in `folder`."""
     answerer.models.records.update(asked.records)
     starts = range(0, len(asked.questions), PART_ROWS)
     return dataclasses.replace(joined([_scored_part(answerer, asked, fold, start, folder) for start in starts]), provenance={})

@@ -1,4 +1,4 @@
-"""A trained run, found and verified without its data, and its models: the base with the weights of one fold at a time."""
+"""Finds and verifies a trained run without its data, and loads its models: the base with the weights of one fold at a time."""
 import os
 import time
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ from mcvqa.training.checkpoint import CheckpointError, adapter_hash, load_traine
 # %% which run
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run with verified weights.
+    """Describes a run with verified weights.
 
     Attributes:
-        project: the run. Its settings name a folder for cache/ that can be written to; nothing else is written.
-        folds: that answer; FINAL is the model on all rows (final_fit).
-        unverified: folds that version 0.1 trained, which recorded less.
+        project: the run. Its settings name a writable folder for cache/; nothing else is written.
+        folds: folds that answer; FINAL is the model on all rows (final_fit).
+        unverified: folds trained by version 0.1, which recorded less.
         style: how the competition writes answers, one of SUBMISSION_STYLES.
     """
 
@@ -55,14 +55,14 @@ class TrainedRun:
 
 
 def find_trained(config: Config, fold: int | None = None) -> TrainedRun:
-    """Find a run and verify its weights and base model; its data are not needed.
+    """Find a run and verify its weights and base model, without its data.
 
     Args:
-        config: settings that name the run; the base model may lie elsewhere than when it was trained.
-        fold: the only fold to answer, or FINAL; None: all that answer the run's test rows.
+        config: settings that name the run; the base model may have been moved since training.
+        fold: the only fold to use, or FINAL; None: all that answer the run's test rows.
 
     Raises:
-        ConfigError: there is no such run, or the settings are not those that it was trained with.
+        ConfigError: there is no such run, or it was trained with other settings.
         RunStopped: a fold is not trained, or the base model consists of other files.
         CheckpointError: weights are missing, damaged, or not those that were recorded.
     """
@@ -111,14 +111,14 @@ def _trained_folds(project: Project, only: int | None) -> tuple[int, ...]:
 
 
 def models_named(folds: Sequence[int]) -> str:
-    """'fold 1', 'folds 0, 1 and the final model'"""
+    """Spell the models: 'fold 1', 'folds 0, 1 and the final model'."""
     numbers = [str(fold) for fold in folds if fold != FINAL]
     parts = [f"fold{'s' * (len(numbers) > 1)} {', '.join(numbers)}"] if numbers else []
     return " and ".join([*parts, *(["the final model"] if FINAL in folds else [])])
 
 
 def fold_number(text: str) -> int:
-    """'2' or 'final' as the number of a fold. Raises ConfigError for anything else."""
+    """Parse '2' or 'final' as the number of a fold. Raises ConfigError for anything else."""
     if text.strip().lower() == "final":
         return FINAL
     if text.strip().isdecimal() and int(text) < FINAL:
@@ -135,7 +135,7 @@ def _is_of_0_1(project: Project, fold: int) -> bool:
 
 
 def _require_recorded_weights(project: Project, fold: int) -> None:
-    """Raises CheckpointError for weights that are damaged or were exchanged after they were trained."""
+    """Raises CheckpointError if weights are damaged or were replaced after training."""
     folder = project.weights(fold)
     verified(folder)
     made = project.records.read(f"train {fold_title(fold)}").get("made", {})
@@ -148,7 +148,7 @@ def _require_recorded_weights(project: Project, fold: int) -> None:
 
 
 def _style_of_run(paths: RunPaths) -> str:
-    """How the competition writes answers; letters for a run that did not note it."""
+    """Return how the competition writes answers; letters for a run that did not record it."""
     file = paths.experiment / "data.json"
     return str(read_json(file, dict).get("style", "lower")) if file.exists() else "lower"
 
@@ -156,11 +156,11 @@ def _style_of_run(paths: RunPaths) -> str:
 # %% its models
 @dataclass
 class TrainedModels:
-    """The base model of a run, loaded by the first question, with the weights of the fold that was asked last.
+    """Holds the base model of a run, loaded by the first question, with the weights of the fold used last.
 
     Attributes:
         keep_features: whether image features are kept in cache/, so that no photograph is encoded twice.
-        records: survey of the photographs, by the names that questions have for them; grows with what is asked.
+        records: survey of the photographs, by the names that questions use; grows with new questions.
     """
 
     trained: TrainedRun
@@ -171,7 +171,7 @@ class TrainedModels:
     _passes: KnownPasses = field(default_factory=KnownPasses)
 
     def load(self) -> LoadedModel:
-        """The base model, where that was not done yet."""
+        """Return the base model, loading it if necessary."""
         if self._loaded is None:
             project = self.trained.project
             plan = by_each(plan_device, project.config)
@@ -182,12 +182,12 @@ class TrainedModels:
         return self._loaded
 
     def score(self, fold: int, questions: Sequence[Question], title: str) -> Scores:
-        """Scores of questions by a fold's weights, in the option orders and image scales of the settings.
+        """Score questions by a fold's weights, in the option orders and image scales of the settings.
 
         Args:
             fold: number of the fold.
-            questions: their photographs are in `records`.
-            title: of the progress bar.
+            questions: questions whose photographs are in `records`.
+            title: title of the progress bar.
         """
         config = self.trained.project.config
         for scale in tta_plan(config)[1]:
@@ -197,7 +197,7 @@ class TrainedModels:
         return score_questions(model, loaded.base, loaded.maker, questions, config, facts, title=title, passes=passes)
 
     def _make_features(self, images: Sequence[str], scale: float) -> None:
-        """Image features that are missing; where the disk has no room for them, none are kept from here on."""
+        """Compute missing image features; if the disk has no space for them, none are kept from here on."""
         loaded = self.load()
         store = loaded.store
         if store is None or not (missing := by_main(store.missing, images, scale)):

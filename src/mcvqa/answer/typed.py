@@ -1,4 +1,4 @@
-"""What people type and drop into a page -> a question that can be asked, or what is wrong with it."""
+"""Converts what people type and drop into a page to a valid question, or explains what is wrong."""
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ class AskError(McvqaError, ValueError):
 
     Args:
         kind: what is wrong, a text of PAGE_WORDS.
-        details: what fills the places of that text.
+        details: values of that text's placeholders.
     """
 
     def __init__(self, kind: str, **details: Any) -> None:
@@ -28,7 +28,7 @@ class AskError(McvqaError, ValueError):
 
 
 def typed_question(text: str) -> str:
-    """The question without blanks around it.
+    """Strip the question.
 
     Raises:
         AskError: it is empty or too long.
@@ -42,7 +42,7 @@ def typed_question(text: str) -> str:
 
 
 def typed_choices(text: str) -> tuple[str, ...]:
-    """The choices of a box with one on each line; blank lines do not count, nor letters as in "a) red".
+    """Read the choices from a box with one per line, without blank lines and letters as in "a) red".
 
     Raises:
         AskError: there are too few or too many, or they are too long.
@@ -56,12 +56,12 @@ def typed_choices(text: str) -> tuple[str, ...]:
 
 
 def lines_of(choices: Sequence[str]) -> str:
-    """Choices as that box has them."""
+    """Write choices one per line, as that box shows them."""
     return "\n".join(" ".join(choice.split()) for choice in choices)
 
 
 def dropped_photograph(file: str | Path | None) -> Path:
-    """A photograph that can be read.
+    """Check that a photograph can be read.
 
     Raises:
         AskError: there is none, or it cannot be read.
@@ -76,11 +76,11 @@ def dropped_photograph(file: str | Path | None) -> Path:
 
 
 def for_browsers(photograph: Path, png: Path) -> Path:
-    """The photograph as a browser can show it.
+    """Return the photograph in a format that browsers can show.
 
     Args:
-        photograph: that can be read.
-        png: where it is written, pixel for pixel, if browsers do not show its format (HEIC, TIFF, ...).
+        photograph: a readable photograph.
+        png: file to write, pixel for pixel, if browsers do not show its format (HEIC, TIFF, ...).
     """
     with Image.open(photograph) as opened:
         if opened.format in SHOWN_BY_BROWSERS:

@@ -1,6 +1,6 @@
-"""The label audit: the rows whose labels are most probably wrong, and how many of the first k will be.
+"""Audits labels: ranks rows by the probability that their labels are wrong, and estimates how many of the first k are.
 
-Nothing is changed here. A person decides on each row of fixes.csv, and the setting `fixes` reads the decisions.
+Nothing is changed here. A person decides on each row of fixes.csv, and the setting `fixes` applies the decisions.
 """
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -21,13 +21,14 @@ DEPTHS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 @dataclass(frozen=True)
 class LabelAudit:
-    """The result of an audit.
+    """Holds the result of an audit.
 
     Attributes:
-        proposals: most probably wrong first.
+        proposals: proposed fixes, most probably wrong labels first.
         rows: number of labels that were judged.
-        expected: number of wrong labels among them, by the estimate.
-        n_orders, n_members: what was used: option orders and scales of a row, and members of the ensemble.
+        expected: estimated number of wrong labels among them.
+        n_orders: number of views (option orders and scales) per row.
+        n_members: number of members of the ensemble.
     """
 
     proposals: tuple[Proposal, ...]
@@ -37,23 +38,23 @@ class LabelAudit:
     n_members: int
 
     def expected_precision(self, k: int) -> float:
-        """Share of the first k proposals whose labels are expected to be wrong."""
+        """Return the expected share of wrong labels among the first k proposals."""
         return float(np.mean([one.probability for one in self.proposals[:k]]))
 
 
 def audit_labels(
     questions: Sequence[Question], noise: LabelNoise, n_orders: int, decided: Collection[str] = ()
 ) -> LabelAudit:
-    """Rank labels by how probably they are wrong.
+    """Rank labels by the probability that they are wrong.
 
     Args:
         questions: N rows.
-        noise: of the same rows, in their order.
-        n_orders: views of a row that the scores hold.
-        decided: ids of rows that a person has decided on.
+        noise: estimates for the same rows, in their order.
+        n_orders: number of views per row in the scores.
+        decided: ids of rows that a person has already decided.
 
     Returns:
-        Proposals for the other rows that are at least WORTH_A_LOOK.
+        Proposals for the other rows whose probability is at least WORTH_A_LOOK.
     """
     judged = np.flatnonzero(~np.isnan(noise.wrong))
     order = judged[np.argsort(-noise.suspicion[judged], kind="stable")]
@@ -66,7 +67,7 @@ def audit_labels(
 
 # %% shown
 def spell_audit(audit: LabelAudit) -> str:
-    """The audit for a terminal."""
+    """Describe the audit for a terminal."""
     share = audit.expected / audit.rows if audit.rows else 0.0
     views = counted(audit.n_orders, "view", "views (option orders and scales)")
     members = counted(audit.n_members, "member")
@@ -88,10 +89,15 @@ def _spell_proposal(one: Proposal) -> str:
 
 
 def write_audit(audit: LabelAudit, path: Path, decided: Sequence[Decision] = ()) -> str:
-    """Write fixes.csv; returns what to do with it.
+    """Write fixes.csv.
 
     Args:
-        decided: what a person has decided before, which the file keeps.
+        audit: the audit.
+        path: the file.
+        decided: earlier decisions of a person, which the file keeps.
+
+    Returns:
+        Text that says what to do with the file.
     """
     write_fixes(path, audit.proposals, decided)
     kept = f" and {counted(len(decided), 'earlier decision')}" if decided else ""

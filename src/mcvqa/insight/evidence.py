@@ -1,6 +1,6 @@
-"""Evidence per row: what was measured on each question, and one tag that says what is the matter with it, if anything.
+"""Collects the evidence per row: what was measured on each question, and a tag with its probable problem, if any.
 
-One record a row, labelled rows first, then test rows; `experiments/<run>/evidence.csv` is the same as a table.
+There is one record per row, labelled rows first, then test rows; `experiments/<run>/evidence.csv` is the same as a table.
 """
 import csv
 from collections import defaultdict
@@ -27,7 +27,7 @@ NEIGHBOURS = 5  # at most so many look-alikes, and rows with the same question, 
 # %% the record
 @dataclass(frozen=True)
 class Neighbour:
-    """Another labelled row: its id, its answer's text, and whether it asks the same question."""
+    """Describes another labelled row: its id, its answer's text, and whether it asks the same question."""
 
     id: str
     answer: str
@@ -36,33 +36,33 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class RowEvidence:
-    """What is known about one row. What does not apply is None, or empty.
+    """Holds the evidence about one row. Fields that do not apply are None, or empty.
 
     Attributes:
         question: the row as it was read; its answer is the label, or None.
         split: "train" or "test".
-        fold: whose model said it; None for test rows, and for training rows that no fold validates.
-        kind: of the question, one of KINDS.
-        probabilities: of each choice, calibrated; empty where the row was not scored. A training row is judged by the fold that
-            has not learned from it, a test row by the mean of all folds.
+        fold: the fold that judged the row; None for test rows, and for training rows that no fold validates.
+        kind: kind of the question, one of KINDS.
+        probabilities: calibrated probability of each choice; empty if the row was not scored. A training row is judged by the
+            fold that was not trained on it, a test row by the mean of all folds.
         said: the most probable choice.
-        margin: probability of what was said, less that of the next choice.
-        rank_of_truth: 1 where the label is the most probable choice.
-        entropy: of the probabilities, as a share of what even ones would have: 0 is sure, 1 is clueless.
-        order_agreement: share of the option orders at the scale nearest to 1 that say so; None for one order.
-        scale_agreement: share of the image scales, each averaged over its orders, that say so; None for one scale.
-        member_agreement: share of the ensemble's members that say so; None for one member.
-        fold_agreement: of a test row, share of the folds that say so; None for one fold.
+        margin: probability of `said`, less that of the next choice.
+        rank_of_truth: 1 if the label is the most probable choice.
+        entropy: entropy of the probabilities, relative to that of equal ones. 0: certain; 1: no idea.
+        order_agreement: share of the option orders, at the scale nearest to 1, that agree with `said`; None for one order.
+        scale_agreement: share of the image scales, each averaged over its orders, that agree; None for one scale.
+        member_agreement: share of the ensemble's members that agree; None for one member.
+        fold_agreement: of a test row, share of the folds that agree; None for one fold.
         prior: probability of each choice by the texts alone, out of fold.
-        learned: probability of each choice by the models that have learned the label, where these were asked (evidence=full).
+        learned: probability of each choice by the models trained on the label, if these were scored (evidence=full).
         label_wrong: probability that the label is wrong (`insight/label_noise.py`).
-        proposed: what the label should be then.
-        photograph_problem: why the photograph cannot be read; empty where it can.
-        look_alikes: labelled rows with the same or a look-alike photograph, those with the same question first.
+        proposed: the proposed label in that case.
+        photograph_problem: why the photograph cannot be read; empty if it can.
+        look_alikes: labelled rows with the same or a near-duplicate photograph, those with the same question first.
         same_question: labelled rows with the same question about other photographs.
-        look_alikes_count, same_question_count: how many there are; `look_alikes` and `same_question` hold the first NEIGHBOURS.
-        tag, reason, reason_in_korean: what is probably the matter, by the first rule of `insight/tags.py` that fits; empty where
-            none does.
+        look_alikes_count, same_question_count: their total numbers; `look_alikes` and `same_question` hold the first NEIGHBOURS.
+        tag, reason, reason_in_korean: the probable problem, by the first matching rule of `insight/tags.py`; empty if none
+            matches.
     """
 
     question: Question
@@ -98,19 +98,19 @@ class RowEvidence:
 
     @property
     def is_right(self) -> bool | None:
-        """Whether the label was said; None without a label or an answer."""
+        """Whether the label is the most probable choice; None without a label or an answer."""
         return None if self.truth is None or self.said is None else self.said == self.truth
 
 
 # %% what the scores say
 @dataclass(frozen=True)
 class Judged:
-    """Scores of N rows as evidence needs them.
+    """Holds the scores of N rows that the evidence needs.
 
     Attributes:
         models: the run's models that scored each row: one out of fold, all folds on test rows.
-        members: (M, N, C) log-probabilities of the ensemble's members, the run itself included.
-        temperature: of the run.
+        members: (M, N, C) log-probabilities of the ensemble's members, including the run itself.
+        temperature: calibration temperature of the run.
     """
 
     models: tuple[Scores, ...]
@@ -118,15 +118,19 @@ class Judged:
     temperature: float
 
     def probabilities(self) -> np.ndarray:
-        """(N, C) calibrated, each model's views averaged first, then the models."""
+        """Compute calibrated probabilities (N, C), averaging first each model's views, then the models."""
         return np.mean([np.exp(log_softmax(scores.mean() / self.temperature)) for scores in self.models], axis=0)
 
 
 def agreements(judged: Judged, said: np.ndarray) -> dict[str, np.ndarray]:
-    """Name in `RowEvidence` -> (N,) shares of the orders, scales, members and folds that say what was said; NaN: one only.
+    """Compute the shares of orders, scales, members and folds that agree with the answer.
 
     Args:
+        judged: scores of N rows.
         said: (N,) choice indices.
+
+    Returns:
+        Name in `RowEvidence` -> (N,) shares; NaN if there is only one.
     """
     by_fold = np.stack([scores.predictions() for scores in judged.models])
     return {
@@ -138,10 +142,10 @@ def agreements(judged: Judged, said: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _share_of_several(choices: np.ndarray, said: np.ndarray) -> np.ndarray:
-    """(N,) share of the voices that say what was said; NaN where there is one voice only.
+    """Compute the share (N,) of voters that agree with the answer; NaN for a single voter.
 
     Args:
-        choices: (V, N); -1: silent.
+        choices: (V, N); -1: no vote.
     """
     voices = (choices >= 0).sum(0)
     return np.where(voices > 1, (choices == said).sum(0) / np.maximum(voices, 1), np.nan)
@@ -166,11 +170,11 @@ def _scales_that_agree(scores: Scores, said: np.ndarray) -> np.ndarray:
 
 # %% neighbours
 class Neighbours:
-    """The labelled rows that share a look-alike photograph or a question, found by both.
+    """Finds labelled rows that share a near-duplicate photograph or a question.
 
     Args:
         labelled: all labelled rows.
-        image_groups: path of a photograph -> its number, the same for look-alikes.
+        image_groups: path of a photograph -> its group, the same for near-duplicates.
     """
 
     def __init__(self, labelled: Sequence[Question], image_groups: Mapping[str, int]) -> None:
@@ -186,7 +190,7 @@ class Neighbours:
         return self.image_groups.get(question.image, question.image)
 
     def of(self, question: Question) -> tuple[list[Neighbour], list[Neighbour]]:
-        """Rows with a look-alike photograph, and rows with the same question elsewhere."""
+        """Return the rows with a near-duplicate photograph, and the rows with the same question about other photographs."""
         group, text = self._group_of(question), bare_text(question.text)
         alike = [_neighbour(q, bare_text(q.text) == text) for q in self.by_photograph.get(group, ()) if q.id != question.id]
         elsewhere = [_neighbour(q, True) for q in self.by_text.get(text, ()) if self._group_of(q) != group]
@@ -208,7 +212,7 @@ COLUMNS = (
 
 
 def write_evidence(path: Path, rows: Sequence[RowEvidence]) -> None:
-    """Write one line a row."""
+    """Write one line per row."""
     with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -271,11 +275,11 @@ def gather_evidence(
         split: "train" or "test".
         folds: the fold of each row.
         prior: (N, C) log-probabilities by the texts alone.
-        neighbours: among all labelled rows.
+        neighbours: neighbours among all labelled rows.
         problems: path of a photograph -> why it cannot be read.
         judged: scores of the same rows, in their order; None: they were not scored.
-        noise: how probably their labels are wrong; None: not known.
-        learned: id -> (C,) probabilities by the models that have learned the label.
+        noise: estimated label noise of the rows; None: unknown.
+        learned: id -> (C,) probabilities by the models trained on the label.
     """
     measured = _measured(judged, noise, questions) if judged else [{}] * len(questions)
     found = []
@@ -292,7 +296,7 @@ def gather_evidence(
 
 
 def _measured(judged: Judged, noise: LabelNoise | None, questions: Sequence[Question]) -> list[dict[str, Any]]:
-    """The fields of each row that its scores decide."""
+    """Return the fields of each row that depend on its scores."""
     shares = judged.probabilities()
     said = most_probable(shares, [question.id for question in questions])
     columns = agreements(judged, said)
@@ -311,10 +315,10 @@ def _measured(judged: Judged, noise: LabelNoise | None, questions: Sequence[Ques
 
 
 def _spread_of_shares(shares: np.ndarray, truth: int | None) -> dict[str, Any]:
-    """Margin, rank of the truth and entropy.
+    """Compute margin, rank of the truth and entropy.
 
     Args:
-        shares: (C,) of the row's choices.
+        shares: (C,) probabilities of the row's choices.
     """
     first, second = np.sort(shares)[::-1][:2].tolist()
     some = shares[shares > 0]

@@ -1,7 +1,7 @@
-"""The explorer: every row of a run, or of two side by side, as one page that needs no server and no internet.
+"""Writes the explorer: every row of a run, or of two runs side by side, on one page that needs no server and no internet.
 
-The page holds all it shows: style, script, data and thumbnails. Its policy allows this style and this script by their hashes and
-nothing else, and the data are JSON that neither an HTML parser nor a JavaScript engine runs. What is shown is set as text.
+The page contains everything it shows: style, script, data and thumbnails. Its policy allows only this style and this script, by
+their hashes, and the data are JSON that neither an HTML parser nor a JavaScript engine executes. Content is inserted as text.
 """
 import base64
 import hashlib
@@ -38,17 +38,17 @@ SCRIPTS = ("rows.js", "decisions.js", "view.js")
 
 @dataclass(frozen=True)
 class ExploredRun:
-    """A run as the page shows it.
+    """Holds a run for the page.
 
     Attributes:
-        name, model: of the run.
-        accuracy: out of fold, in words; empty where it is not measured.
-        not_measured: why not.
-        rows: its evidence.
+        name, model: names of the run and its model.
+        accuracy: out-of-fold accuracy, in words; empty if it is not measured.
+        not_measured: why it is not measured.
+        rows: evidence of the run.
         photographs: path written in the CSV -> the file; without those that cannot be read.
         hashes: path written in the CSV -> SHA-256 of the file.
         before: id of a row that `fixes` relabelled -> its answer in the file.
-        decided: the decisions that the run has read with `fixes`.
+        decided: the decisions that the run has applied with `fixes`.
     """
 
     name: str
@@ -63,11 +63,11 @@ class ExploredRun:
 
     @property
     def by_key(self) -> dict[tuple[str, str], RowEvidence]:
-        """Rows by split and id: a test row may have the id of a training row."""
+        """Map (split, id) to rows: a test row may have the id of a training row."""
         return {(row.split, row.question.id): row for row in self.rows}
 
     def label_in_file(self, row: RowEvidence) -> int | None:
-        """The label before `fixes`."""
+        """Return the label before `fixes`."""
         return self.before.get(row.question.id, row.truth) if row.split == "train" else None
 
 
@@ -75,8 +75,11 @@ class ExploredRun:
 def require_same_rows(first: ExploredRun, second: ExploredRun) -> None:
     """Check that rows with the same id are the same rows.
 
+    Args:
+        first, second: the runs.
+
     Raises:
-        DataError: naming the first row that differs and in what, or that no id is in both.
+        DataError: a row differs (the message names the first one), or the runs have no id in common.
     """
     others = second.by_key
     shared = [(row, others[key]) for key, row in first.by_key.items() if key in others]
@@ -93,7 +96,7 @@ def require_same_rows(first: ExploredRun, second: ExploredRun) -> None:
 
 
 def _difference(first: ExploredRun, row: RowEvidence, second: ExploredRun, other: RowEvidence) -> str:
-    """How a row differs in the second run; empty where it is the same."""
+    """Describe how a row differs in the second run; empty if it is the same."""
     one, two = row.question, other.question
     label, other_label = first.label_in_file(row), second.label_in_file(other)
     pairs = {
@@ -115,11 +118,11 @@ def write_explorer(path: Path, first: ExploredRun, second: ExploredRun | None = 
 
     Args:
         path: the file.
-        first: its rows are shown.
-        second: shown beside it, where it has the same row.
+        first: the run whose rows are shown.
+        second: a run to compare, for rows that it has too; None: no comparison.
 
     Raises:
-        DataError: the runs have other data.
+        DataError: the runs have different data.
     """
     if second is not None:
         require_same_rows(first, second)
@@ -132,7 +135,7 @@ def write_explorer(path: Path, first: ExploredRun, second: ExploredRun | None = 
 
 
 def _shell(first: ExploredRun, second: ExploredRun | None, photographs: Mapping[str, Path]) -> tuple[str, str]:
-    """The page without thumbnails: what is before them, and what is behind."""
+    """Make the page without thumbnails: the parts before and after them."""
     folder = files("mcvqa.insight") / "page"
     text = {name: (folder / name).read_text(encoding="utf-8") for name in ("explorer.html", "explorer.css", *SCRIPTS)}
     script, style = "".join(text[name] for name in SCRIPTS), text["explorer.css"]
@@ -155,7 +158,8 @@ def _hash_of(text: str) -> str:
 
 
 def inert_json(value: Any) -> str:
-    """JSON for a script element of type application/json: no text in it can end the element, open a comment or be markup."""
+    """Write JSON for a script element of type application/json: no text in it can end the element, open a comment or be
+    markup."""
     text = as_json(value, indent=None).strip()
     return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
@@ -186,7 +190,7 @@ def _run_facts(run: ExploredRun) -> dict[str, Any]:
 
 
 def _rows_print(run: ExploredRun) -> str:
-    """Changes with the rows that are decided on, and with earlier decisions: a browser keeps decisions by it."""
+    """Hash the rows and earlier decisions; a browser stores decisions under this hash."""
     keys = [(*key, row.question.text, row.question.choices, run.label_in_file(row)) for key, row in run.by_key.items()]
     return hashlib.sha256(as_json([keys, _decisions_made(run)]).encode()).hexdigest()[:16]
 
@@ -198,7 +202,7 @@ def _labels_that_differ(first: ExploredRun, second: ExploredRun) -> int:
 
 # %% decisions that were made before
 def _decisions_made(run: ExploredRun) -> dict[str, list[Any]]:
-    """Id of a row -> the word and the choice that a person has decided on before this run."""
+    """Map ids to the word and the choice of decisions that a person made before this run."""
     there = {row.question.id for row in run.rows if row.split == "train"}
     made = {}
     for one in run.decided:
@@ -208,7 +212,7 @@ def _decisions_made(run: ExploredRun) -> dict[str, list[Any]]:
 
 
 def _dropped_before(run: ExploredRun) -> list[list[str]]:
-    """Cells of the rows that were dropped, which the run no longer has: the next fixes.csv must drop them too."""
+    """List the cells of dropped rows, which the run no longer has: the next fixes.csv must drop them too."""
     cells = ({"id": one.id, "now": one.now, "decision": DROP} for one in run.decided if one.word == DROP)
     return [[one.get(name, "") for name in FIXES_HEADER] for one in cells]
 
@@ -227,7 +231,7 @@ def _row_facts(row: RowEvidence) -> dict[str, Any]:
 
 
 def _said_facts(row: RowEvidence) -> dict[str, Any]:
-    """What a run says about a row."""
+    """Collect what a run says about a row."""
     measured = ("margin", "entropy", "order_agreement", "scale_agreement", "member_agreement", "fold_agreement")
     return {
         "fold": row.fold, "said": row.said, "shares": [_short(share) for share in row.probabilities], "rank": row.rank_of_truth,
@@ -246,7 +250,7 @@ def _neighbour_facts(neighbours: Sequence[Neighbour]) -> list[list[Any]]:
 
 # %% thumbnails
 def _distinct_photographs(run: ExploredRun) -> dict[str, Path]:
-    """Hash -> file of the photographs that rows show, the most suspicious rows first: the page opens with these."""
+    """Map hashes to files of the photographs shown, the most suspicious rows first: the page opens with these."""
     shown = sorted(run.rows, key=lambda row: -(row.label_wrong or 0.0))
     found: dict[str, Path] = {}
     for row in shown:
@@ -257,7 +261,7 @@ def _distinct_photographs(run: ExploredRun) -> dict[str, Path]:
 
 
 def _photograph_blocks(photographs: Sequence[Path]) -> Iterator[str]:
-    """Script elements with a JSON list of data URLs each, PER_BLOCK at a time."""
+    """Yield script elements with a JSON list of data URLs each, PER_BLOCK at a time."""
     most = THUMBNAILS_BYTES // max(len(photographs), 1)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and encodes outside of the GIL
         made = pool.map(lambda photograph: _thumbnail_url(photograph, most), photographs)
@@ -268,10 +272,10 @@ def _photograph_blocks(photographs: Sequence[Path]) -> Iterator[str]:
 
 
 def _thumbnail_url(photograph: Path, most: int) -> str:
-    """A small picture; empty where the photograph can no longer be read.
+    """Make a thumbnail; empty if the photograph can no longer be read.
 
     Args:
-        most: bytes.
+        most: maximum size in bytes.
     """
     try:
         picture = open_image(photograph)

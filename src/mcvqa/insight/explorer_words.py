@@ -1,4 +1,4 @@
-"""The words of the explorer, in Korean and English."""
+"""Holds the words of the explorer, in Korean and English."""
 from mcvqa.insight.tag_words import TAG_WORDS
 
 EXPLORER_LANGUAGES = {"ko": "한국어", "en": "English"}
@@ -101,7 +101,7 @@ EXPLORER_WORDS = {
 
 
 def explorer_words() -> dict[str, dict[str, str]]:
-    """Language -> name -> text."""
+    """Return the words: language -> name -> text."""
     tags = {tag or "no_tag": (korean[0], english[0]) for tag, (korean, english) in TAG_WORDS.items()}
     return {
         language: {name: texts[number] for name, texts in {**EXPLORER_WORDS, **tags}.items()}

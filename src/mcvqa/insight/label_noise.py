@@ -1,14 +1,16 @@
-"""How probably each label is wrong, from log-probabilities of models that never saw it, in several option orders.
+"""Estimates the probability that each label is wrong, from log-probabilities of models that never saw it, in several option
+orders.
 
-A label is thought of as made in two steps. The true answer is drawn from what the models believe; then it is kept, or at a small
-rate replaced by another choice: mostly one that the models find likely too (a look-alike), sometimes any other (a slip). Beliefs
-are a softmax of the members' mean log-probabilities, each with a weight of its own (a temperature), and flatter where the option
-orders of a row contradict one another: a model that answers by position is no witness against a label. Weights, flattening,
-rate and the share of look-alikes are those that make the given labels most likely, pulled towards what is usual; Bayes' rule then
-gives the probability that a label was replaced. A model's own confident mistakes look just like wrong labels and count as such.
+A label is modelled in two steps. The true answer is drawn from the models' beliefs; then it is kept or, at a low rate, replaced
+by another choice: usually one that the models also find likely (a look-alike), sometimes any other (a slip). Beliefs are a
+softmax of the members' mean log-probabilities, each with a separate weight (a temperature), and are flattened where the option
+orders of a row contradict each other: a model that answers by position is no evidence against a label. Weights, flattening, rate
+and the share of look-alikes maximise the likelihood of the given labels, with priors around usual values; Bayes' rule then gives
+the probability that a label was replaced. A model's confident mistakes look just like wrong labels and count as such.
 
-Labels tell the rate well and the share of look-alikes badly, but the order of the rows depends on that share: it is that of
-SUSPECTED_SHARE, which finds slips as well and look-alikes better. The probabilities are made to fall along that order (isotonic).
+Labels determine the rate well and the share of look-alikes badly, but the order of the rows depends on that share: it uses
+SUSPECTED_SHARE, which finds slips equally well and look-alikes better. The probabilities are made to decrease along that order
+(isotonic regression).
 
 Confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70)
 counts disagreements by class instead. Choices have no classes: letter a means something else in every row.
@@ -30,15 +32,15 @@ WEIGHT_WIDTH, FLATTENING_WIDTH = 1.0, 3.0  # standard deviations of the log weig
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """What the scores say about N labels.
+    """Holds the estimates for N labels.
 
     Attributes:
         suspicion: (N,) ranks the rows, the highest first; NaN without a label.
         wrong: (N,) probability that the label is wrong, never higher for a row of less suspicion; NaN without a label.
-        proposed: (N,) the most probable true answer if it is.
+        proposed: (N,) the most probable true answer if the label is wrong.
         rate: share of the labels that were replaced.
         look_alikes: share of those that were replaced by a choice that the models find likely.
-        weights: (M,) factor of each member's log-probabilities; below 1 it was too sure of itself.
+        weights: (M,) factor of each member's log-probabilities; below 1 for an overconfident member.
         flattening: how much a contradiction between option orders weakens a belief.
     """
 
@@ -52,14 +54,14 @@ class LabelNoise:
 
 
 def estimate_label_noise(members: Sequence[Scores], labels: np.ndarray) -> LabelNoise:
-    """Estimate how probably each label is wrong.
+    """Estimate the probability that each label is wrong.
 
     Args:
-        members: at least one; out-of-fold scores of the same N rows, so that no model has learned from the label it judges.
+        members: at least one; out-of-fold scores of the same N rows, so that no model was trained on the label it judges.
         labels: (N,) index of the given answer; below 0: none.
 
     Returns:
-        Probabilities and what was fitted; with fewer than 20 labels nothing is fitted.
+        Probabilities and fitted parameters; with fewer than 20 labels nothing is fitted.
     """
     means = stacked_means(members)  # (M, N, C)
     n_choices = members[0].n_choices
@@ -101,7 +103,7 @@ def _share_replaced(kept: np.ndarray, replaced: np.ndarray) -> np.ndarray:
 
 
 def _falling_along(suspicion: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """The probabilities, averaged where they would rise from a row to one of less suspicion."""
+    """Average the probabilities where they would rise from a row to one of less suspicion."""
     from sklearn.isotonic import isotonic_regression
 
     order = np.argsort(-suspicion, kind="stable")
@@ -111,21 +113,21 @@ def _falling_along(suspicion: np.ndarray, wrong: np.ndarray) -> np.ndarray:
 
 
 def _usual(usual: float, share: float) -> float:
-    """Log-density, up to a constant, of a share that is thought to be near the usual one; times the rows it counts as."""
+    """Return the log-density, up to a constant, of a share with a prior near the usual one, weighted as a number of rows."""
     return float(usual * np.log(share) + (1 - usual) * np.log(1 - share))
 
 
 def label_likelihoods(
     beliefs: np.ndarray, labels: np.ndarray, n_choices: np.ndarray, rate: float, look_alikes: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Likelihoods of the given labels: kept as they were, or replaced.
+    """Compute the likelihoods of the given labels: kept, or replaced.
 
     Args:
         beliefs: (N, C) probability of each choice to be true, before the label is seen.
         labels: (N,) choice indices.
         n_choices: (N,) number of choices of each row.
         rate: share of the labels that are replaced.
-        look_alikes: share of those replaced by a likely choice; the others by any.
+        look_alikes: share of those replaced by a likely choice; the others are replaced by any.
 
     Returns:
         (N,) the label is true and was kept; (N, C) each other choice is true and was replaced by the label.
@@ -140,14 +142,14 @@ def label_likelihoods(
 
 
 def stacked_means(members: Sequence[Scores]) -> np.ndarray:
-    """(M, N, C) log-probabilities of the same N rows, each member's views averaged."""
+    """Stack the log-probabilities (M, N, C) of the same N rows, averaging each member's views."""
     width = max(scores.logprobs.shape[2] for scores in members)
     pads = [((0, 0), (0, width - scores.logprobs.shape[2])) for scores in members]
     return np.stack([np.pad(scores.mean(), pad, constant_values=-np.inf) for scores, pad in zip(members, pads, strict=True)])
 
 
 def order_divergence(scores: Scores) -> np.ndarray:
-    """(N,) how far the views of each row contradict one another: Jensen-Shannon divergence in bits, 0 for one view."""
+    """Compute the Jensen-Shannon divergence (N,) between the views of each row in bits; 0 for one view."""
     views = np.exp(np.nan_to_num(scores.per_view(), nan=-np.inf))  # (N, K, C); all 0 where a row has no such view
     count = (~np.isnan(scores.logprobs[:, :, 0])).sum(1)
     mean = views.sum(1) / count[:, None]
@@ -155,5 +157,5 @@ def order_divergence(scores: Scores) -> np.ndarray:
 
 
 def _bits(shares: np.ndarray) -> np.ndarray:
-    """Entropy over the last axis, in bits."""
+    """Compute the entropy over the last axis, in bits."""
     return -(shares * np.log2(np.where(shares > 0, shares, 1.0))).sum(-1)

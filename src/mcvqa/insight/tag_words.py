@@ -1,4 +1,4 @@
-"""What tags are called, and what to do about rows that have them, in Korean and English."""
+"""Holds the names of tags, and advice for rows that have them, in Korean and English."""
 
 TAG_WORDS = {  # tag -> what it is called and what to do, in Korean, then in English; an empty tag: no rule fits
     "label probably wrong": (
@@ -37,5 +37,5 @@ TAG_WORDS = {  # tag -> what it is called and what to do, in Korean, then in Eng
 
 
 def tag_words(tag: str) -> dict[str, tuple[str, str]]:
-    """Language -> what a tag is called, and what to do about it."""
+    """Return the name of a tag and the advice, by language."""
     return dict(zip(("ko", "en"), TAG_WORDS[tag], strict=True))

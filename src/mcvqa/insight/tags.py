@@ -1,6 +1,6 @@
-"""Tags: what is probably the matter with a row, by rules that are read from top to bottom; the first that fits names it.
+"""Tags rows with their probable problem, by rules in a fixed order; the first matching rule wins.
 
-A rule returns its reason in words, English and Korean, or nothing. A row that no rule fits has no tag.
+A rule returns its reason in words, English and Korean, or nothing. A row without a matching rule has no tag.
 """
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ CLUELESS = 0.9  # entropy, as a share of what even probabilities have
 
 
 class Reason(NamedTuple):
-    """Why a rule fits a row."""
+    """Explains why a rule matches a row."""
 
     english: str
     korean: str
@@ -59,7 +59,7 @@ def _spelled(other: Neighbour) -> Reason:
 
 
 def _contradictions(row: RowEvidence) -> list[Neighbour]:
-    """Look-alike rows with the same question whose answer is a choice of this row, and another than its label."""
+    """List near-duplicate rows with the same question whose answer is a choice of this row but not its label."""
     assert row.truth is not None
     choices, label = {bare_text(choice) for choice in row.question.choices}, bare_text(row.question.choices[row.truth])
     return [one for one in row.look_alikes if one.same_question and bare_text(one.answer) in choices - {label}]
@@ -130,17 +130,17 @@ RULES_OF_TAGS: tuple[tuple[str, Callable[[RowEvidence], Reason | None]], ...] = 
 
 # %% which rule fits
 def tag_of(row: RowEvidence) -> tuple[str, Reason]:
-    """The tag of a row and its reason in words; all of them empty where no rule fits."""
+    """Return the tag of a row and its reason; all of them empty if no rule matches."""
     return next(((tag, reason) for tag, rule in RULES_OF_TAGS if (reason := rule(row))), ("", Reason("", "")))
 
 
 def tagged(rows: Sequence[RowEvidence]) -> list[RowEvidence]:
-    """The rows with their tags and reasons."""
+    """Return the rows with their tags and reasons."""
     return [replace(row, tag=tag, reason=why.english, reason_in_korean=why.korean) for row in rows for tag, why in [tag_of(row)]]
 
 
 def tag_counts(rows: Sequence[RowEvidence]) -> str:
-    """How many rows have each tag, in a line."""
+    """Describe in a line how many rows have each tag."""
     count = Counter(row.tag for row in rows)
     named = [f"{tag} {count[tag]:,}" for tag, _ in RULES_OF_TAGS if count[tag]]
     return f"{counted(len(rows), 'row')}; " + (", ".join(named) or "none has a tag")

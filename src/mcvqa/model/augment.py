@@ -1,8 +1,8 @@
-"""Augmentation: the photograph or the question of a training row is changed each time that it is learned from.
+"""Applies augmentations: the photograph or the question of a training row changes each time it is trained on.
 
-`image_augmentation` names changes of photographs; a user's own function may change both.
-Image features are kept per photograph, so they are of no use here: changed photographs go through the vision tower in every step.
-Scoring never sees a changed row.
+`image_augmentation` selects changes of photographs; a user's function may change both photograph and question. Image features are
+cached per photograph, so they cannot be used here: changed photographs go through the vision tower in every step. Scoring never
+sees a changed row.
 """
 import contextlib
 import random
@@ -35,7 +35,7 @@ class AugmentError(McvqaError, RuntimeError):
 
 @dataclass
 class Augmentation:
-    """Changed photographs of the rows that are being made, by the names that their rows have for them.
+    """Holds the changed photographs of the rows being made, by the names their rows use for them.
 
     Args:
         augment: the user's function; None: there is none.
@@ -49,16 +49,17 @@ class Augmentation:
     pictures: dict[str, Image.Image] = field(default_factory=dict)
 
     def changed(self, question: Question, generator: np.random.Generator) -> Question:
-        """Change a row: its photograph by the settings, then both by the user's function.
+        """Change the photograph by the settings, then photograph and question by the user's function.
 
         Args:
-            generator: of the row in this epoch; `random` and `numpy.random` are seeded by it for the call.
+            question: the row.
+            generator: generator of the row in this epoch; seeds `random` and `numpy.random` for the call.
 
         Returns:
             The question, which names its changed photograph.
 
         Raises:
-            AugmentError: the function raised an error, or gave something else.
+            AugmentError: the function raised an error, or returned something else.
         """
         path = self.records[question.image].path
         assert path is not None, "rows without a photograph are not learned from"
@@ -91,7 +92,8 @@ def _changed_by_user(augment: Augment, image: Image.Image, question: Question) -
 
 @contextlib.contextmanager
 def _seeded_by(generator: np.random.Generator) -> Iterator[None]:
-    """Loader processes are copies of one process, and would all draw the same numbers."""
+    """Within the block, seed the global generators: loader processes are copies of one process, and would draw the same
+    numbers."""
     before, seed = (random.getstate(), np.random.get_state()), int(generator.integers(2**32))
     random.seed(seed)
     np.random.seed(seed)
@@ -124,7 +126,7 @@ class AugmentedInputs(ImageInputs):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentingRowMaker(RowMaker):
-    """A RowMaker of training rows that are changed."""
+    """Makes augmented training rows on the fast path."""
 
     augmentation: Augmentation
 
@@ -136,7 +138,7 @@ class AugmentingRowMaker(RowMaker):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentingPlainMaker(PlainMaker):
-    """A PlainMaker of training rows that are changed."""
+    """Makes augmented training rows on the plain path."""
 
     augmentation: Augmentation
 
@@ -155,12 +157,12 @@ class AugmentingPlainMaker(PlainMaker):
 
 
 def augmenting(maker: Any, augment: Augment | None, changes: tuple[str, ...] = ()) -> Maker:
-    """A maker whose training rows are changed.
+    """Return a maker that augments training rows.
 
     Args:
-        maker: of the run.
+        maker: maker of the run.
         augment: the user's function, (image, question) -> (image, question); None: there is none.
-        changes: what may be done to photographs, as in `image_augmentation`.
+        changes: changes of photographs, as in `image_augmentation`.
     """
     if isinstance(maker, PlainMaker):
         augmentation = Augmentation(augment, changes, maker.records)

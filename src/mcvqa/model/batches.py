@@ -1,4 +1,4 @@
-"""Batches prepared ahead of time by loader processes; all batches arrive in order even if these processes fail."""
+"""Prepares batches ahead of time in loader processes; all batches arrive in order even if these processes fail."""
 import atexit
 import contextlib
 import dataclasses
@@ -25,10 +25,12 @@ SILENCE = 600.0  # seconds without a batch until they are killed; file access is
 
 
 class Batches:
-    """Batches of `rows` in the order of `keys`, prepared by `workers` loader processes; if these fail, by this process.
+    """Yields batches of `rows` in the order of `keys`, prepared by `workers` loader processes; if these fail, by this process.
 
     Args:
         rows: returns the batch of a key.
+        keys: keys of the batches.
+        workers: number of loader processes.
         pin: whether to pin memory, for a GPU.
     """
 
@@ -52,7 +54,7 @@ class Batches:
 
 
 def _why_loaders_failed(error: RuntimeError) -> str | None:
-    """The message for failed loader processes; None: the error has another cause.
+    """Explain the failure of loader processes; None: the error has another cause.
 
     If the cause is permanent, this program starts no more of them: each start would wait and fail again.
     """
@@ -75,7 +77,7 @@ def _why_loaders_failed(error: RuntimeError) -> str | None:
 
 
 def _received(batches: DataLoader) -> Iterator[Any]:
-    """Batches received from the loader processes. On failure all are killed: one that hangs would keep its memory.
+    """Yield batches received from the loader processes. On failure all are killed: one that hangs would keep its memory.
 
     Raises:
         RuntimeError: a process died, or none has sent anything for SILENCE seconds.
@@ -164,7 +166,7 @@ def _end_loaders(started: Iterator[Any], workers: Sequence[Any], *, torn: bool =
 
 
 def _pinning(started: Iterator[Any]) -> bool:
-    """Whether torch's pin-memory thread, if there is one, is alive: without it no batch arrives."""
+    """Return whether torch's pin-memory thread, if there is one, is alive: without it no batch arrives."""
     thread = getattr(started, "_pin_memory_thread", None)
     return thread is None or thread.is_alive()
 
@@ -189,10 +191,16 @@ def _end_workers() -> None:
 
 
 def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoader:
-    """The DataLoader that `Batches` iterates over.
+    """Make the DataLoader that `Batches` iterates over.
 
-    Classes defined in a notebook are in `__main__`, where a spawned process does not find them: there the processes are
-    forked, and where forking is unsafe (macOS, Windows) this process prepares the batches.
+    Classes defined in a notebook are in `__main__`, where a spawned process does not find them: there the processes are forked,
+    and where forking is unsafe (macOS, Windows) this process prepares the batches.
+
+    Args:
+        rows: returns the batch of a key.
+        keys: keys of the batches.
+        workers: number of loader processes.
+        pin: whether to pin memory, for a GPU.
     """
     in_notebook, can_fork = type(rows).__module__ == "__main__", sys.platform == "linux"
     workers = workers if can_fork or not in_notebook else 0
@@ -210,7 +218,7 @@ class NotShared(McvqaError, RuntimeError):
 
 
 class SharedBatches(Dataset):
-    """`rows` with tensors in shared memory.
+    """Wraps `rows` and puts tensors in shared memory.
 
     Torch would move them there in a thread of the loader process, whose errors are lost: the main process would wait forever.
     """
@@ -230,7 +238,7 @@ class SharedBatches(Dataset):
 
 
 def _tensors_in(value: Any) -> Iterable[torch.Tensor]:
-    """All tensors of a batch, including those nested in sequences, dicts and dataclasses."""
+    """Yield all tensors of a batch, including those nested in sequences, dicts and dataclasses."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, (list, tuple, dict)) or dataclasses.is_dataclass(value):

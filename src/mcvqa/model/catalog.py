@@ -1,4 +1,4 @@
-"""The table of `mcvqa models`: models worth trying, and the memory needed to train adapters on them."""
+"""Lists recommended models and the memory needed to train adapters on them (`mcvqa models`)."""
 from dataclasses import dataclass
 
 from mcvqa.model.device import GIB
@@ -8,10 +8,10 @@ from mcvqa.model.load import ACTIVATION_MEMORY, NF4_BYTES
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model on the hub, of a family that tools/families.py trains.
+    """Describes a model on the hub, of a family that tools/families.py trains.
 
     Attributes:
-        name: on the hub.
+        name: name on the hub.
         model_type: as in its config.json.
         weights: in billions, counted on an empty model of its layer sizes (tests/model/model_sizes.py); 0: not known.
         kept: billions of weights that stay in 16 bits with 4-bit loading: embeddings, the vision tower, experts.
@@ -23,12 +23,12 @@ class KnownModel:
     kept: float = 0.0
 
     def memory(self, *, four_bit: bool) -> float:
-        """GiB for the weights, and for activations and training state of the adapters (see choose_weights)."""
+        """Estimate the GiB for the weights, and for activations and training state of the adapters (see choose_weights)."""
         packed = (self.weights - self.kept) * (NF4_BYTES if four_bit else 2)
         return (packed + 2 * self.kept) * 1e9 / GIB + ACTIVATION_MEMORY / GIB
 
     def described(self, memory: int) -> str:
-        """A line of the table.
+        """Make a line of the table.
 
         Args:
             memory: bytes of GPU memory; 0: no GPU.
@@ -64,7 +64,7 @@ KNOWN_MODELS = (
 
 
 def list_models(memory: int) -> str:
-    """The table as text.
+    """Format the table as text.
 
     Args:
         memory: bytes of GPU memory; 0: no GPU.

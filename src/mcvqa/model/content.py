@@ -1,4 +1,4 @@
-"""The files of a base model, identified by content: replaced weights under the same name are another model."""
+"""Identifies the files of a base model by content: replaced weights under the same name are another model."""
 import contextlib
 import json
 import os
@@ -23,7 +23,7 @@ class ModelError(McvqaError, RuntimeError):
 
 
 def packaged_tiny() -> Path | None:
-    """The folder of the trained tiny model in the package; None: the package is not installed (notebook only)."""
+    """Return the folder of the trained tiny model in the package; None: the package is not installed (notebook only)."""
     package = find_spec("mcvqa")
     for parent in package.submodule_search_locations or () if package else ():
         if (Path(parent) / "tiny" / "model.safetensors").exists():
@@ -32,7 +32,7 @@ def packaged_tiny() -> Path | None:
 
 
 def local_folder(config: Config) -> Path | None:
-    """The folder with the model's files, without network access.
+    """Find the folder with the model's files, without network access.
 
     Returns:
         The folder, for a hub model the one in the hub's cache; None: it is not downloaded yet.
@@ -74,7 +74,7 @@ def base_print(config: Config) -> str:
 
 
 def _known_hashes(cache: Path) -> dict[str, Any]:
-    """Hashes noted by earlier runs; empty if the file is missing or damaged, as they can be computed again."""
+    """Read the hashes noted by earlier runs; empty if the file is missing or damaged, as they can be computed again."""
     try:
         known = read_json(cache)
     except (OSError, DamagedFile):
@@ -83,7 +83,7 @@ def _known_hashes(cache: Path) -> dict[str, Any]:
 
 
 def _file_facts(path: Path, known: dict[str, Any]) -> dict[str, Any]:
-    """Hash and stamp of a file."""
+    """Return hash and stamp of a file."""
     target = Path(os.path.realpath(path))
     if path.is_symlink() and target.parent.name == "blobs":
         return {"sha256": target.name, "stamp": None}
@@ -95,7 +95,12 @@ def _file_facts(path: Path, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def base_differences(before: str, now: str) -> list[str]:
-    """The files in which two results of `base_print` differ, and how each one changed."""
+    """List the files in which two results of `base_print` differ, and how each one changed.
+
+    Args:
+        before: the earlier result.
+        now: the current one.
+    """
     old, new = json.loads(before), json.loads(now)
     return [
         f"{name} {'is gone' if name not in new else 'is new' if name not in old else 'has changed'}"

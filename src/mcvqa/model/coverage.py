@@ -1,4 +1,4 @@
-"""Which layers of a model get adapters, and how much of the model that is, before any weight is loaded."""
+"""Determines which layers of a model get adapters, and their share of the model, before any weight is loaded."""
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from mcvqa.model.source import empty_model
 
 @dataclass(frozen=True)
 class AdapterCoverage:
-    """Which layers get adapters.
+    """Describes which layers get adapters.
 
     Attributes:
         names: last names of the layers with adapters, in order.

@@ -1,4 +1,4 @@
-"""Choice of device, precision and attention: every automatic choice has a reason.
+"""Chooses device, precision and attention, with a reason for every automatic choice.
 
 `plan_device` only inspects and decides; `apply_device` changes global state of this process.
 """
@@ -24,7 +24,7 @@ class DeviceError(McvqaError, RuntimeError):
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """How and where to compute.
+    """Describes how and where to compute.
 
     Attributes:
         device: 'cuda', 'mps' or 'cpu'.
@@ -35,7 +35,7 @@ class DevicePlan:
         workers: loader processes, which read images and encode rows.
         reasons: one line per choice, for users.
         flash_attention: whether attention may run on FlashAttention's kernels, which need compute capability 8.0.
-        stages: of a model that is divided among several GPUs, a Stage of model/split.py for each; empty: it is not.
+        stages: stages of a model that is divided among several GPUs (see model/split.py); empty: it is not divided.
         device_map: the GPU of each part of such a model, by its path.
     """
 
@@ -60,7 +60,7 @@ class DevicePlan:
         return self.amp and self.dtype == torch.float16
 
     def with_weights(self, four_bit: bool, why: str) -> "DevicePlan":
-        """This plan with 4-bit or full weights.
+        """Return this plan with 4-bit or full weights.
 
         Args:
             four_bit: whether the weights are 4-bit.
@@ -78,7 +78,7 @@ class DevicePlan:
 
 
 def plan_device(config: Config) -> DevicePlan:
-    """The plan for these settings on this machine; global state is not changed.
+    """Plan device and precision for these settings on this machine; global state is not changed.
 
     Raises:
         DeviceError: the device is missing, fails a first operation, or cannot emulate a T4.
@@ -111,7 +111,7 @@ def plan_device(config: Config) -> DevicePlan:
 
 
 def _spare_cores() -> int:
-    """Cores for loader processes: at most eight, which keep any GPU busy, and this process's share if several run here."""
+    """Count cores for loader processes: at most eight, which keep any GPU busy, and this process's share if several run here."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(8, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
@@ -131,7 +131,7 @@ def _choose_device(config: Config) -> tuple[str, str]:
 
 
 def _gpu_facts(device: str) -> tuple[str, tuple[int, int], int]:
-    """Name, compute capability and bytes of memory of the device."""
+    """Return name, compute capability and bytes of memory of the device."""
     if device != "cuda":
         return device.upper(), (0, 0), 0
     facts = torch.cuda.get_device_properties(torch.cuda.current_device())
@@ -140,6 +140,10 @@ def _gpu_facts(device: str) -> tuple[str, tuple[int, int], int]:
 
 def prove_device(device: str, name: str) -> None:
     """Run one operation: on a P100 `is_available()` is True, but the first kernel fails with current builds of torch.
+
+    Args:
+        device: 'cuda', 'mps' or 'cpu'.
+        name: name for messages.
 
     Raises:
         DeviceError: it failed.
@@ -156,6 +160,11 @@ def prove_device(device: str, name: str) -> None:
 
 def choose_precision(wanted: str, device: str, capability: tuple[int, int]) -> tuple[torch.dtype, str]:
     """Choose the precision by compute capability: `is_bf16_supported()` is True on a T4, where bfloat16 is emulated and slow.
+
+    Args:
+        wanted: the setting `precision`.
+        device: 'cuda', 'mps' or 'cpu'.
+        capability: compute capability of a GPU.
 
     Returns:
         The precision and the reason.
@@ -207,7 +216,7 @@ def _let_memory_grow() -> None:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within the block torch's generators are seeded; afterwards those of the CPU and the GPU in use continue as before."""
+    """Within the block, seed torch's generators; afterwards those of the CPU and the GPU in use continue as before."""
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
         torch.manual_seed(seed)
         yield

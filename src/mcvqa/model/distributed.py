@@ -1,11 +1,11 @@
-"""One run in several processes, started by torchrun or `accelerate launch`: division of work and handling of errors.
+"""Runs in several processes, started by torchrun or `accelerate launch`: division of work and handling of errors.
 
-There are three kinds of work: done by one process for all (`by_main`), divided among them (`divided`), and training, which
-all do together. With one process every function here is a plain call.
+There are three kinds of work: done by one process for all (`by_main`), divided among them (`divided`), and training, which all do
+together. With one process every function here is a plain call.
 
-An error, the end of the time budget or a signal occurs in one process, but all of them must stop together: if one stopped
-alone, the others would wait. So a process checks between its batches (`interruptible`), the next `by_each` informs the others,
-and all stop there. Training decides in the exchange of each step (training/step.py).
+An error, the end of the time budget or a signal occurs in one process, but all of them must stop together: if one stopped alone,
+the others would wait. So a process checks between its batches (`interruptible`), the next `by_each` informs the others, and all
+stop there. Training decides in the exchange of each step (training/step.py).
 """
 import atexit
 import contextlib
@@ -63,18 +63,18 @@ def _close_connections() -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this process prints and writes."""
+    """Return whether this process prints and writes."""
     return PartialState().is_main_process
 
 
 def process_share() -> tuple[int, int]:
-    """(i, n): index of this process and number of processes."""
+    """Return (i, n): index of this process and number of processes."""
     state = PartialState()
     return state.process_index, state.num_processes
 
 
 def own_share(items: Sequence[Item]) -> Sequence[Item]:
-    """Every n-th item, for n processes: neighboring items are similar, so the shares take the same time."""
+    """Select every n-th item, for n processes: neighboring items are similar, so the shares take the same time."""
     state = PartialState()
     return items[state.process_index :: state.num_processes]
 
@@ -98,7 +98,12 @@ def _by_itself(step: Callable[..., Output], *args: Any) -> Output:
 
 # %% divided work
 def divided(items: Sequence[Item], work: Callable[[Sequence[Item]], Iterable[Output]]) -> list[Output]:
-    """Divide `work(items)`, which gives one result per item, among the processes; all of them get all results."""
+    """Divide `work(items)` among the processes; all of them get all results.
+
+    Args:
+        items: the items.
+        work: returns one result per item.
+    """
     parts = gather_object([by_each(lambda: list(work(own_share(items))))])
     results: list[Any] = [None] * len(items)
     for i, part in enumerate(parts):
@@ -145,8 +150,10 @@ def leave_if_asked() -> None:
 
 
 def interruptible(items: Iterable[Item]) -> Iterator[Item]:
-    """The items, with `leave_if_asked` before each. With several processes, use it within `by_each` or `divided`, which stop all
-    of them."""
+    """Yield the items, calling `leave_if_asked` before each.
+
+    With several processes, use it within `by_each` or `divided`, which stop all of them.
+    """
     for item in items:
         leave_if_asked()
         yield item
@@ -161,6 +168,6 @@ def stop_all(error: Exception) -> NoReturn:
 
 # %% one display
 def progress(items: Iterable[Item], **shown: Any) -> "tqdm[Item]":
-    """A progress bar, shown in the main process only; iterating over it is interruptible."""
+    """Show a progress bar, in the main process only; iterating over it is interruptible."""
     total = len(items) if isinstance(items, Sized) else None
     return tqdm(interruptible(items), total=total, disable=not is_main_process(), **shown)

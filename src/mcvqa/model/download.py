@@ -1,4 +1,4 @@
-"""The planned download of a hub model: whether it is accessible, how large it is and whether it fits on the disk."""
+"""Plans the download of a hub model: whether it is accessible, how large it is and whether it fits on the disk."""
 import fnmatch
 import shutil
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ GB = 10**9  # as the hub counts
 
 @dataclass(frozen=True)
 class Download:
-    """A download from the hub that has not started.
+    """Describes a download from the hub that has not started.
 
     Attributes:
         size: bytes still to be downloaded.

@@ -1,4 +1,4 @@
-"""Loading the base model with full or 4-bit weights, and adding LoRA adapters."""
+"""Loads the base model with full or 4-bit weights, and adds LoRA adapters."""
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +45,7 @@ SAME_PIXELS = {"backend": "pil"}
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A frozen base model with its tokenizer and processor."""
+    """Holds a frozen base model with its tokenizer and processor."""
 
     model: Any  # *ForConditionalGeneration of transformers, whose submodules the type checker does not know
     tokenizer: Any
@@ -75,7 +75,7 @@ class BaseModel:
         return self.model.config.image_token_id
 
     def answers(self, model: nn.Module) -> Answering:
-        """A module that computes (B, K, V) logits for batches of rows.
+        """Make a module that computes (B, K, V) logits for batches of rows.
 
         Args:
             model: this base model, with or without adapters.
@@ -105,7 +105,7 @@ def check_transformers() -> None:
 
 
 def takes_fast_path(model_config: Any, config: Config) -> bool:
-    """Whether the model's family has an optimized path that supports these settings.
+    """Return whether the model's family has an optimized path that supports these settings.
 
     DoRA is computed by PEFT's layers in the library's model, which cannot read the batches of a recurrent family.
     """
@@ -114,7 +114,7 @@ def takes_fast_path(model_config: Any, config: Config) -> bool:
 
 
 def path_note(model_config: Any, config: Config) -> str:
-    """A note if the run cannot use the optimized path fully, with the reason; empty: it can."""
+    """Note if the run cannot use the optimized path fully, with the reason; empty: it can."""
     if not takes_fast_path(model_config, config):
         why = "has no fast path" if model_config.model_type not in FAMILIES else "leaves its fast path with use_dora=true"
         return f"{model_config.model_type} {why}: every prompt is encoded with its own photograph"
@@ -123,9 +123,11 @@ def path_note(model_config: Any, config: Config) -> str:
 
 
 def family_of(model_config: Any, config: Config, model: Any = None) -> Family:
-    """The family of a model.
+    """Find the family of a model.
 
     Args:
+        model_config: configuration of the model.
+        config: all settings.
         model: an empty model, if there is one already.
 
     Raises:
@@ -144,7 +146,7 @@ def family_of(model_config: Any, config: Config, model: Any = None) -> Family:
 
 
 def decoder_linears(model: nn.Module, family: Family) -> dict[str, nn.Linear]:
-    """The linear layers of the language model's decoder, by path."""
+    """Return the linear layers of the language model's decoder, by path."""
     inside = [(name, module) for name, module in model.named_modules() if name.startswith(family.decoder_layers)]
     return {name: module for name, module in inside if isinstance(module, nn.Linear) and name not in family.unquantised}
 
@@ -264,7 +266,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
 
 
 def four_bit_settings(family: Family, dtype: torch.dtype) -> BitsAndBytesConfig:
-    """NF4 (QLoRA, arXiv:2305.14314) on the language model only.
+    """Make the settings of NF4 (QLoRA, arXiv:2305.14314) for the language model only.
 
     Without double quantization: it saves 0.37 bits a weight, but dequantizing takes one more kernel per product.
 
@@ -291,7 +293,9 @@ def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool =
     """Check after loading that exactly the language model's linear layers are 4-bit.
 
     Args:
-        all_of_them: whether all must be; some publishers leave layers unpacked.
+        model: the loaded model.
+        family: its family.
+        all_of_them: whether all must be; some publishers leave layers unquantized.
 
     Raises:
         ModelError: other layers are 4-bit, or some are not.
@@ -305,8 +309,14 @@ def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool =
 
 # %% trained weights
 def adapter_settings(config: Config, family: Family) -> LoraConfig:
-    """LoRA (arXiv:2106.09685) on the language model's projections, by full path, with optional rsLoRA (arXiv:2312.03732) and
-    DoRA (arXiv:2402.09353)."""
+    """Make the settings of LoRA (arXiv:2106.09685) on the language model's projections, by full path.
+
+    Optional are rsLoRA (arXiv:2312.03732) and DoRA (arXiv:2402.09353).
+
+    Args:
+        config: all settings.
+        family: family of the model.
+    """
     return LoraConfig(
         r=config.lora_r, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, bias="none",
         target_modules=family.adapter_pattern(config.target_modules, vision=config.lora_vision), task_type="CAUSAL_LM",
@@ -315,9 +325,12 @@ def adapter_settings(config: Config, family: Family) -> LoraConfig:
 
 
 def with_adapters(model: nn.Module, config: Config, family: Family, **options: Any) -> PeftModel:
-    """The model with fresh adapters.
+    """Add new adapters to the model.
 
     Args:
+        model: the base model.
+        config: all settings.
+        family: family of the model.
         options: passed on to get_peft_model.
     """
     with warnings.catch_warnings():
@@ -331,8 +344,10 @@ def make_trainable(base: BaseModel, config: Config, seed: int, start: Path | Non
     With lora_r=0 the base model itself changes: reload it for the next fold. Otherwise `remove_adapters` restores it.
 
     Args:
+        base: the base model.
+        config: all settings.
         seed: seed of the adapters' initial values.
-        start: folder of trained adapters to begin with; None: fresh ones.
+        start: folder of trained adapters to start from; None: new ones.
 
     Returns:
         The model to train.
@@ -358,8 +373,12 @@ def make_trainable(base: BaseModel, config: Config, seed: int, start: Path | Non
 def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
     """Load weights saved by `save_trained`, for scoring.
 
+    Args:
+        base: the base model.
+        folder: the checkpoint.
+
     Raises:
-        ModelError: they do not fit the model (PEFT would keep fresh adapters for missing ones), or are pickled.
+        ModelError: they do not fit the model (PEFT would keep new adapters for missing ones), or are pickled.
     """
     folder = Path(folder)
     if not list(folder.glob("*.safetensors")):
@@ -384,7 +403,7 @@ def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
 
 
 def _not_loaded(model: PeftModel, folder: Path) -> list[str]:
-    """Names of adapter tensors that are not exactly equal to those in the file."""
+    """List the adapter tensors that are not exactly equal to those in the file."""
     loaded, stored = get_peft_model_state_dict(model), load_file(folder / "adapter_model.safetensors")
     return sorted(loaded.keys() ^ stored.keys()) or [
         name for name, value in stored.items() if not torch.equal(loaded[name].cpu(), value.to(loaded[name].dtype))
@@ -404,7 +423,7 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def vision_is_frozen(config: Config) -> bool:
-    """Whether image features do not change during training, so that they need to be computed only once."""
+    """Return whether image features do not change during training, so that they need to be computed only once."""
     return config.lora_r > 0 and not config.lora_vision
 
 
@@ -415,12 +434,12 @@ NF4_BYTES, NESTED_NF4_BYTES = (4 + 32 / 64) / 8, (4 + 8 / 64 + 32 / (64 * 256)) 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Parameter counts of a model and of its trained part.
+    """Counts the parameters of a model and of its trained part.
 
     Attributes:
-        language_linears: in linear layers of the language model.
-        vision: in the vision tower.
-        rest: everywhere but in the language model's linear layers.
+        language_linears: parameters in linear layers of the language model.
+        vision: parameters in the vision tower.
+        rest: parameters everywhere except in the language model's linear layers.
         trained: trained parameters.
         averages: number of averages kept of the trained weights (EMA, SWA).
         four_bits: bytes per 4-bit weight.
@@ -434,13 +453,13 @@ class ModelSize:
     four_bits: float = NF4_BYTES
 
     def weight_bytes(self, plan: DevicePlan) -> int:
-        """Memory of the frozen weights."""
+        """Return the memory of the frozen weights."""
         each = plan.dtype.itemsize
         return int(self.language_linears * (self.four_bits if plan.four_bit else each) + self.rest * each)
 
     @property
     def training_bytes(self) -> int:
-        """Float32 weight, gradient, AdamW's two moments and the averages of each trained parameter."""
+        """Bytes for the float32 weight, gradient, AdamW's two moments and the averages of each trained parameter."""
         return 4 * (4 + self.averages) * self.trained
 
 
@@ -455,6 +474,9 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any, size: Mo
     """Decide on 4-bit weights, unless the plan has: they are used if full weights would not leave enough memory.
 
     Args:
+        config: all settings.
+        plan: device and precision.
+        model_config: configuration of the model.
         size: size of the model, if it is known already.
 
     Returns:
@@ -489,7 +511,10 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any, size: Mo
 
 
 def place_model(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize | None = None) -> DevicePlan:
-    """The plan with the choice of weights and, for a model larger than one GPU, with the GPUs of its layers.
+    """Complete the plan with the choice of weights and, for a model larger than one GPU, with the GPUs of its layers.
+
+    Args:
+        config, plan, model_config, size: see `choose_weights`.
 
     Raises:
         DeviceError, ModelError: from choose_weights and spread.

@@ -1,7 +1,7 @@
-"""The memory of a training step: how many rows one forward pass takes, and whether activations are kept.
+"""Plans the memory of a training step: how many rows one forward pass takes, and whether activations are kept.
 
-The rows of a step are always the effective batch; only their division into forward passes changes. What fits is measured with
-the longest rows: an estimate would have to know every kernel of every GPU.
+The rows of a step are always the effective batch; only their division into forward passes changes. What fits is measured with the
+longest rows: an estimate would have to know every kernel of every GPU.
 """
 import math
 import time
@@ -19,7 +19,7 @@ MARGIN = 0.92  # share of the memory for a step; the rest is for the CUDA contex
 
 @dataclass
 class MemoryPlan:
-    """How the rows of an optimizer step are divided into passes. All folds of a run share it, with all later changes.
+    """Describes how the rows of an optimizer step are divided into passes. All folds of a run share it, with all later changes.
 
     Attributes:
         rows: most rows in one forward pass; 0: not known yet.
@@ -53,15 +53,16 @@ class MemoryPlan:
 
 
 def settings_plan(config: Config, plan: DevicePlan) -> MemoryPlan:
-    """The plan from the settings, before anything is measured: on a GPU the smallest step, elsewhere the final plan."""
+    """Make the plan from the settings, before anything is measured: on a GPU the smallest step, elsewhere the final plan."""
     saving = config.gradient_checkpointing == "always" or (config.gradient_checkpointing == "auto" and plan.device != "cpu")
     return MemoryPlan(config.micro_batch or (1 if plan.device == "cuda" else config.batch_size), saving)
 
 
 def less_memory(config: Config, *, four_bit: bool | None = None) -> str:
-    """Advice on settings that save memory, the cheapest first.
+    """Advise on settings that save memory, the cheapest first.
 
     Args:
+        config: all settings.
         four_bit: whether the weights are 4-bit already; None: not known.
     """
     options = [
@@ -77,7 +78,7 @@ def less_memory(config: Config, *, four_bit: bool | None = None) -> str:
 # %% what fits
 @dataclass(frozen=True)
 class Trial:
-    """A forward and backward pass that fits.
+    """Describes a forward and backward pass that fits.
 
     Attributes:
         seconds: duration after a warm-up.
@@ -101,27 +102,30 @@ Measure = Callable[[int, bool], Trial | None]  # (rows, checkpointing) -> None w
 
 
 def row_counts(rows: int) -> list[int]:
-    """Rows per pass if `rows` are divided into 1, 2, 3, ... passes of similar size, down to a single row."""
+    """List the rows per pass if `rows` are divided into 1, 2, 3, ... passes of similar size, down to a single row."""
     return sorted({math.ceil(rows / passes) for passes in range(1, rows + 1)}, reverse=True)
 
 
 def largest_fitting(counts: Sequence[int], checkpointing: bool, measure: Measure) -> Trial | None:
-    """The largest pass that fits; None: none does.
+    """Find the largest pass that fits; None: none does.
 
     Args:
         counts: numbers of rows to try, largest first.
+        checkpointing: whether activations are recomputed.
+        measure: tries a pass.
     """
     return next((trial for rows in counts if (trial := measure(rows, checkpointing))), None)
 
 
 def fastest_fitting(counts: Sequence[int], setting: str, measure: Measure) -> list[Trial]:
-    """The largest pass that fits without checkpointing and, if it holds more rows, the largest with it.
+    """Find the largest pass that fits without checkpointing and, if it holds more rows, the largest with it.
 
     With the same number of rows checkpointing can only be slower, so that is not tried.
 
     Args:
         counts: numbers of rows to try, largest first.
         setting: the setting gradient_checkpointing.
+        measure: tries a pass.
 
     Returns:
         The passes, faster one first; empty: nothing fits.
@@ -155,10 +159,10 @@ LEAST_PASSES = 100  # in a fold, to record passes: recording about four shapes c
 
 
 def launches_bind(single: Trial, plain: Trial) -> bool:
-    """Whether kernel launches limit the speed, so that it is worth trying recorded passes.
+    """Return whether kernel launches limit the speed, so that it is worth trying recorded passes.
 
-    Launches, loader and optimizer share one CPU, so a GPU waits for launches that take half of its time. In
-    benchmarks/RESULTS.md recording loses about 4 % at a ratio of 0.2 and gains 8 % at 0.7.
+    Launches, loader and optimizer share one CPU, so a GPU waits for launches that take half of its time. In benchmarks/RESULTS.md
+    recording loses about 4 % at a ratio of 0.2 and gains 8 % at 0.7.
 
     Args:
         single: a pass of one row, with as many kernels and little to compute.
@@ -175,9 +179,12 @@ def measure_pass(
     """Time a pass on the GPU, after one to warm up or, if CUDA graphs are recorded, two: the second records.
 
     Args:
+        rows: number of rows.
+        checkpointing: whether activations are recomputed.
         run: a pass of `rows` rows.
         kept: bytes that training will keep in addition, on each GPU.
-        limits: bytes that may be used, by GPU, as in DevicePlan.
+        limits: bytes that may be used, by GPU, see DevicePlan.
+        recorded: whether CUDA graphs are recorded.
 
     Returns:
         The measurement; None: it does not fit.
@@ -212,7 +219,7 @@ RandomState = tuple[torch.Tensor, torch.Tensor | None]
 
 
 def random_state() -> RandomState:
-    """State of the generators used by dropout, on the CPU and on the GPU in use."""
+    """Return the state of the generators used by dropout, on the CPU and on the GPU in use."""
     return torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
 
 

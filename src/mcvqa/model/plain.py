@@ -1,7 +1,7 @@
-"""The plain path: any vision-language model, through its own forward pass.
+"""Implements the plain path: any vision-language model, through its own forward pass.
 
 It uses only the model's processor, chat template and output: every option order of a question is a separate prompt, the
-photograph is encoded again for each, and the logits are read at the prompt's last token. Slower than the path for Qwen's
+photograph is encoded again for each, and the logits are read at the prompt's last token. This is slower than the path for Qwen's
 models, and correct for all.
 
 Shapes: B rows, K option orders, C choices, N prompts in one forward pass, L tokens, V vocabulary.
@@ -32,7 +32,7 @@ from mcvqa.model.text.template import AlignmentError, ChatTemplate, Letters, spe
 # %% one row
 @dataclass(frozen=True)
 class PlainRow:
-    """One question as K prompts, one for each option order.
+    """Holds one question as K prompts, one for each option order.
 
     Attributes:
         id: id of the question.
@@ -78,7 +78,9 @@ class PlainEncoder:
         """Encode one question.
 
         Args:
+            question: the question.
             orders: (K, C) option orders; None: the original one.
+            with_image: whether the prompt has a photograph.
         """
         orders = np.arange(len(question.choices))[None] if orders is None else np.asarray(orders, dtype=np.int64)
         return PlainRow(
@@ -89,9 +91,10 @@ class PlainEncoder:
         )
 
     def inputs(self, texts: Sequence[str], photographs: Sequence[Image.Image | None]) -> dict[str, torch.Tensor]:
-        """Model inputs of some prompts, padded on the right, so that no token attends to padding.
+        """Make the model inputs of some prompts, padded on the right, so that no token attends to padding.
 
         Args:
+            texts: the prompts.
             photographs: one per prompt, or all None: not every processor accepts both in one call.
         """
         start = self.tokenizer.bos_token
@@ -114,7 +117,14 @@ class PlainEncoder:
     def prompt_tokens(
         self, question: Question, order: Sequence[int], photograph: Image.Image | None, answer: str | None = None
     ) -> list[int]:
-        """Tokens of the scoring prompt as the model receives them; with `answer`, of the training conversation."""
+        """Return the tokens of the scoring prompt as the model receives them; with `answer`, of the training conversation.
+
+        Args:
+            question: the question.
+            order: order of its choices.
+            photograph: the picture; None: none.
+            answer: letter of the answer.
+        """
         if answer is not None and not self.rendered:
             return [*self.prompt_tokens(question, order, photograph), int(self.letter_tokens[LETTERS.index(answer)])]
         text = self.template.text(question, order, answer, with_image=photograph is not None)
@@ -136,7 +146,7 @@ class PlainEncoder:
 # %% rows side by side
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts of one forward pass: one option order of some rows, all with a photograph or all without.
+    """Holds the prompts of one forward pass: one option order of some rows, all with a photograph or all without.
 
     Attributes:
         inputs: model inputs by name.
@@ -154,7 +164,7 @@ class Prompts:
 
 @dataclass(frozen=True)
 class PlainBatch:
-    """A batch of rows, as their prompts.
+    """Holds a batch of rows, as their prompts.
 
     Attributes:
         ids: ids of the questions.
@@ -199,7 +209,7 @@ class PlainMaker:
         return self.encoder.encode(question, orders, with_image=not self.records[question.image].problem)
 
     def photograph(self, image: str | None, scale: float = 1.0) -> Image.Image | None:
-        """The upright RGB photograph; None: the row has none. It is resized by `scale` before the processor resizes it."""
+        """Open the photograph, upright and in RGB, resized by `scale` before the processor resizes it; None: the row has none."""
         path = self.records[image].path if image is not None else None
         if path is None:
             return None
@@ -226,22 +236,22 @@ class PlainMaker:
         return PlainBatch(tuple(row.id for row in rows), tuple(parts), torch.from_numpy(where), letters, target)
 
     def tokens(self, row: PlainRow) -> int:
-        """Tokens of a row in the forward pass: those of all its prompts."""
+        """Count the tokens of a row in the forward pass: those of all its prompts."""
         inputs = self.encoder.inputs(row.texts, [self.photograph(row.image)] * len(row.texts))
         return int(inputs["attention_mask"].sum())
 
     def positions(self, row: PlainRow) -> int:
-        """Tokens of the row's longest prompt."""
+        """Count the tokens of the row's longest prompt."""
         inputs = self.encoder.inputs(row.texts, [self.photograph(row.image)] * len(row.texts))
         return int(inputs["attention_mask"].sum(1).max())
 
     def conversation(self, question: Question, answer: str | None = None) -> list[int]:
-        """Tokens of the prompt in the original order; with `answer`, of the whole training conversation."""
+        """Return the tokens of the prompt in the original order; with `answer`, of the whole training conversation."""
         image = None if self.records[question.image].problem else question.image
         return self.encoder.prompt_tokens(question, range(len(question.choices)), self.photograph(image), answer)
 
     def prompt_inputs(self, row: PlainRow) -> dict[str, torch.Tensor]:
-        """Inputs of the model's own forward pass for a row with one order."""
+        """Make the inputs of the model's own forward pass for a row with one order."""
         return self.encoder.inputs(row.texts, [self.photograph(row.image)])
 
 
@@ -264,7 +274,7 @@ class PlainAnswerModel(Answering):
         self.keeps = "logits_to_keep" in inspect.signature(core.forward).parameters  # skips the output head at other tokens
 
     def forward(self, batch: PlainBatch) -> torch.Tensor:
-        """(B, K, V) float32 logits; missing orders repeat those of the last prompt."""
+        """Compute float32 logits (B, K, V); missing orders repeat those of the last prompt."""
         per_part = []
         for part in batch.parts:
             inputs = {

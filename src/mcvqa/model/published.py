@@ -1,7 +1,7 @@
-"""Models published with quantized weights: which are trained as they are, which are unpacked first, which are refused.
+"""Decides how models published with quantized weights are used: trained as they are, dequantized first, or refused.
 
-bitsandbytes 4-bit weights stay packed in the language model's layers, whichever of these the publisher packed, and are
-unpacked elsewhere. bitsandbytes 8-bit and FP8 weights are unpacked everywhere: they are for inference.
+bitsandbytes 4-bit weights stay quantized in the language model's layers, whichever of these the publisher quantized, and are
+dequantized elsewhere. bitsandbytes 8-bit and FP8 weights are dequantized everywhere: they are for inference.
 """
 import copy
 import math
@@ -19,13 +19,13 @@ COMPANIONS = ("absmax", "quant_map", "nested_absmax", "nested_quant_map", "SCB",
 
 
 def published_bits(model_config: Any) -> str:
-    """How the published weights are packed, according to config.json.
+    """Determine how the published weights are quantized, according to config.json.
 
     Returns:
-        "4-bit", "8-bit" or "FP8"; empty: not packed.
+        "4-bit", "8-bit" or "FP8"; empty: not quantized.
 
     Raises:
-        ModelError: they are packed in a way that cannot be trained here.
+        ModelError: they are quantized in a way that cannot be trained here.
     """
     packing = packing_settings(model_config)
     method = packing.get("quant_method", "")
@@ -41,7 +41,7 @@ def published_bits(model_config: Any) -> str:
 
 
 def packing_settings(model_config: Any) -> dict[str, Any]:
-    """quantization_config of a config.json; empty if there is none."""
+    """Return the quantization_config of a config.json; empty if there is none."""
     settings = getattr(model_config, "quantization_config", None) or getattr(
         model_config.get_text_config(), "quantization_config", None
     ) or {}
@@ -49,7 +49,12 @@ def packing_settings(model_config: Any) -> dict[str, Any]:
 
 
 def as_loaded(model_config: Any, dtype: torch.dtype) -> Any:
-    """The configuration for loading packed weights: 4-bit weights compute in `dtype`, FP8 weights are unpacked while loading."""
+    """Return the configuration for loading quantized weights: 4-bit weights compute in `dtype`, FP8 weights are dequantized.
+
+    Args:
+        model_config: configuration of the model.
+        dtype: precision of the computation.
+    """
     loading_config = copy.deepcopy(model_config)
     packing = packing_settings(model_config)
     if published_bits(model_config) == FOUR_BIT:
@@ -60,19 +65,19 @@ def as_loaded(model_config: Any, dtype: torch.dtype) -> Any:
 
 
 def drop_packing(model_config: Any) -> None:
-    """Change the configuration to that of the same model with unpacked weights."""
+    """Change the configuration to that of the same model with dequantized weights."""
     for part in (model_config, model_config.get_text_config()):
         part.__dict__.pop("quantization_config", None)
 
 
 # %% in files
 def without_companions(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of a file without those that accompany packed weights, such as scales."""
+    """Remove tensors of a file that accompany quantized weights, such as scales."""
     return {name: tensor for name, tensor in stored.items() if not name.endswith(tuple(f".{end}" for end in COMPANIONS))}
 
 
 def truly_mismatched(report: dict[str, Any]) -> dict[str, Any]:
-    """A loading report without mismatches that come from packing: 4-bit weights are stored as (n, 1), several values each."""
+    """Remove mismatches that come from packing from a loading report: 4-bit weights are stored as (n, 1), several values each."""
     def packed(stored: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
         return len(stored) == 2 and stored[1] == 1 and math.prod(wanted) in (2 * stored[0], 4 * stored[0], 8 * stored[0])
 
@@ -81,9 +86,11 @@ def truly_mismatched(report: dict[str, Any]) -> dict[str, Any]:
 
 # %% in memory
 def unpack_linears(model: nn.Module, dtype: torch.dtype, keep: str | None) -> None:
-    """Replace packed layers of bitsandbytes by plain linear layers.
+    """Replace quantized layers of bitsandbytes by plain linear layers.
 
     Args:
+        model: the loaded model.
+        dtype: precision of the new layers.
         keep: prefix of the paths at which 4-bit layers stay; None: all are replaced.
     """
     for name, module in [*model.named_modules()]:

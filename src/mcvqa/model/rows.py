@@ -1,4 +1,4 @@
-"""Questions and photographs -> batches of tensors, for both training and scoring."""
+"""Turns questions and photographs into batches of tensors, for both training and scoring."""
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -63,7 +63,7 @@ class RowMaker:
         return self.encoder.encode(question, orders, self.images.grid(question.image, scale))
 
     def image(self, row: Row, scale: float = 1.0) -> torch.Tensor:
-        """Features or patches of the image of a row that has one."""
+        """Return features or patches of the image of a row that has one."""
         assert row.image is not None
         return self.store.load(row.image, scale) if self.store else self.images.patches(row.image, scale)
 
@@ -72,19 +72,19 @@ class RowMaker:
                        recurrent=self.recurrent)
 
     def tokens(self, row: Row) -> int:
-        """Tokens of a row in the forward pass; in a batch it shares some with other rows."""
+        """Count the tokens of a row in the forward pass; in a batch it shares some with other rows."""
         return len(row)
 
     def positions(self, row: Row) -> int:
-        """Positions of the row's longest prompt; a photograph has fewer positions than tokens."""
+        """Count the positions of the row's longest prompt; a photograph has fewer positions than tokens."""
         return int(row.position_ids.max()) + 1
 
     def conversation(self, question: Question, answer: str | None = None) -> list[int]:
-        """Tokens of the prompt in the original order; with `answer`, of the whole training conversation."""
+        """Return the tokens of the prompt in the original order; with `answer`, of the whole training conversation."""
         return self.encoder.prompt_tokens(question, range(len(question.choices)), self.images.grid(question.image), answer)
 
     def prompt_inputs(self, row: Row) -> dict[str, torch.Tensor]:
-        """Inputs of the library's own forward pass for a row with one order."""
+        """Make the inputs of the library's own forward pass for a row with one order."""
         ids = torch.from_numpy(row.input_ids)[None]
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if row.image is not None:
@@ -96,13 +96,27 @@ class RowMaker:
 
 # %% training rows: new choice orders and wording in every epoch
 def row_generator(seed: int, epoch: int, name: str) -> np.random.Generator:
-    """The random generator of one row in one epoch, independent of batch and process."""
+    """Make the random generator of one row in one epoch, independent of batch and process.
+
+    Args:
+        seed: seed of training.
+        epoch: number of the epoch, from 0.
+        name: id of the row.
+    """
     return np.random.default_rng([seed, epoch, zlib.crc32(name.encode())])
 
 
 def training_row(maker: Maker, question: Question, epoch: int, config: Config) -> Any:
-    """The augmented training row of an epoch: choices shuffled along with the answer, the ending paraphrased, changed by the
-    user's own function."""
+    """Make the augmented training row of an epoch.
+
+    The choices are shuffled along with the answer, the ending is paraphrased, and the user's own function is applied.
+
+    Args:
+        maker: makes rows.
+        question: the question.
+        epoch: number of the epoch, from 0.
+        config: all settings.
+    """
     random = row_generator(config.training_seed, epoch, question.id)
     orders = training_orders(question.choices, config, random)
     if config.use_augmentation and random.random() < config.aug_prob:
@@ -113,9 +127,14 @@ def training_row(maker: Maker, question: Question, epoch: int, config: Config) -
 
 
 def training_orders(choices: Sequence[str], config: Config, random: np.random.Generator) -> np.ndarray:
-    """(K, C) orders trained in one pass: a random one and its rotations, so that each choice appears in K slots.
+    """Draw the orders (K, C) trained in one pass: a random one and its rotations, so that each choice appears in K slots.
 
     Choices that refer to others ("all of the above") keep their slots.
+
+    Args:
+        choices: C texts.
+        config: all settings.
+        random: generator of the row.
     """
     def rotated(n_choices: int) -> np.ndarray:
         order = random.permutation(n_choices) if config.shuffle_choices else np.arange(n_choices)
@@ -129,13 +148,16 @@ LONGEST_CANDIDATES = 256  # rows with the most text, among which those with the 
 
 
 def longest_training_rows(maker: Maker, questions: Sequence[Question], config: Config) -> list[Any]:
-    """Training rows in the order of `longest_first`, at least the longest of all (photographs have similar numbers of tokens)."""
+    """Make training rows in the order of `longest_first`, including the longest of all (photographs have similar token
+    counts)."""
     return longest_first([training_row(maker, question, 0, config) for question in wordiest(questions, LONGEST_CANDIDATES)])
 
 
 def longest_first(rows: Sequence[Any]) -> list[Any]:
-    """The rows by length, those whose photograph a longer row has last: the first n take the most memory of any n rows, as rows
-    on one photograph share its tokens."""
+    """Sort rows by length, those whose photograph a longer row has last.
+
+    Rows on one photograph share its tokens, so the first n take the most memory of any n rows.
+    """
     by_length, seen = sorted(rows, key=len, reverse=True), set()
     again = []
     for row in by_length:
@@ -145,12 +167,12 @@ def longest_first(rows: Sequence[Any]) -> list[Any]:
 
 
 def wordiest(questions: Sequence[Question], count: int) -> list[Question]:
-    """The `count` questions with the most text, longest first."""
+    """Return the `count` questions with the most text, longest first."""
     return sorted(questions, key=lambda question: -len(question.text) - sum(map(len, question.choices)))[:count]
 
 
 class TrainingRows(Dataset):
-    """Batches of training rows by (epoch, row numbers): pure functions of the key, so loader processes hold no state."""
+    """Makes batches of training rows by (epoch, row numbers): pure functions of the key, so loader processes hold no state."""
 
     def __init__(self, maker: Maker, questions: Sequence[Question], config: Config) -> None:
         self.maker, self.questions, self.config = maker, questions, config
@@ -161,7 +183,7 @@ class TrainingRows(Dataset):
 
 
 class Encoding(Dataset):
-    """Rows of some questions at one image scale, by question numbers."""
+    """Encodes rows of some questions at one image scale, by question numbers."""
 
     def __init__(self, maker: Maker, questions: Sequence[Question], orders: Sequence[np.ndarray | None], scale: float) -> None:
         self.maker, self.questions, self.orders, self.scale = maker, questions, orders, scale
@@ -176,7 +198,11 @@ def encode_rows(
     """Encode all questions, with `workers` loader processes if there are enough questions to be worth starting them.
 
     Args:
+        maker: makes rows.
+        questions: the questions.
         orders: (K, C) option orders of each question; None: the original one.
+        workers: number of loader processes.
+        scale: image scale.
     """
     parts = [range(start, min(start + 64, len(questions))) for start in range(0, len(questions), 64)]
     batches = Batches(Encoding(maker, questions, orders, scale), parts, workers if len(parts) > 8 else 0, pin=False)
@@ -184,7 +210,7 @@ def encode_rows(
 
 
 class ScoringRows(Dataset):
-    """Batches of encoded rows at one image scale, by row numbers."""
+    """Makes batches of encoded rows at one image scale, by row numbers."""
 
     def __init__(self, maker: Maker, rows: Sequence[Any], scale: float) -> None:
         self.maker, self.rows, self.scale = maker, rows, scale
@@ -199,9 +225,17 @@ FEWEST_AT_ONCE = 8  # in a pass of scoring; on a CPU more are no faster
 def rows_per_pass(
     model: Answering, maker: Maker, rows: Sequence[Any], config: Config, plan: DevicePlan, scale: float = 1.0
 ) -> int:
-    """Rows of one forward pass when scoring: as set or, on a GPU, twice as many while that is 5 % faster, from 8 on.
+    """Choose the rows of one scoring pass: as set or, on a GPU, doubled from 8 on as long as that is 5 % faster.
 
-    Measured with the longest rows; with several processes by the main process for all of them.
+    This is measured with the longest rows; with several processes by the main process for all of them.
+
+    Args:
+        model: computes logits.
+        maker: makes batches.
+        rows: encoded rows.
+        config: all settings.
+        plan: device and precision.
+        scale: image scale.
     """
     if config.eval_batch_size or plan.device != "cuda" or len(rows) <= 4 * FEWEST_AT_ONCE:
         return config.eval_batch_size or FEWEST_AT_ONCE
@@ -227,10 +261,10 @@ def rows_per_pass(
 
 @dataclass
 class KnownPasses:
-    """How many rows a pass has, by image scale, where the rows scored before left nothing to measure again.
+    """Remembers how many rows a pass has, by image scale, so that it is not measured again without need.
 
     Attributes:
-        found: by scale the rows of a pass, and how many rows there were to measure with.
+        found: scale -> (rows of a pass, number of rows it was measured with).
     """
 
     found: dict[float, tuple[int, int]] = field(default_factory=dict)
@@ -238,7 +272,11 @@ class KnownPasses:
     def rows(
         self, model: Answering, maker: Maker, rows: Sequence[Any], config: Config, plan: DevicePlan, scale: float = 1.0
     ) -> int:
-        """Rows of a pass by `rows_per_pass`, which is asked again only where more rows could make larger passes."""
+        """Return the rows of a pass; `rows_per_pass` is called again only if more rows could make larger passes.
+
+        Args:
+            model, maker, rows, config, plan, scale: see `rows_per_pass`.
+        """
         size, measured = self.found.get(scale, (0, 0))
         if len(rows) > measured and measured < max(2 * size, 4 * FEWEST_AT_ONCE + 1):
             size = rows_per_pass(model, maker, rows, config, plan, scale)
@@ -250,14 +288,20 @@ def read_rows(
     model: Answering, maker: Maker, rows: Sequence[Any], batch_size: int, plan: DevicePlan, *,
     scale: float = 1.0, title: str = "scoring",
 ) -> list[np.ndarray]:
-    """Letter log-probabilities (K, C) of each row, in the order of `rows`.
+    """Compute letter log-probabilities (K, C) of each row, in the order of `rows`.
 
-    Rows with the same picture are batched together, so that it is processed once; pictures are sorted by their longest rows,
-    so that batches hold rows of similar length. The batch with the most tokens is first: lack of memory shows at once.
-    Several processes divide the batches.
+    Rows with the same picture are batched together, so that it is processed once; pictures are sorted by their longest rows, so
+    that batches hold rows of similar length. The batch with the most tokens is first: lack of memory shows at once. Several
+    processes divide the batches.
 
     Args:
+        model: computes logits.
+        maker: makes batches.
+        rows: encoded rows.
         batch_size: rows in one forward pass; halved for all further batches if one does not fit into the GPU's memory.
+        plan: device and precision.
+        scale: image scale.
+        title: title of the progress bar.
     """
     longest: dict[str | None, int] = defaultdict(int)  # row length per picture
     for row in rows:
@@ -296,9 +340,10 @@ class HalvingReader:
     most: int
 
     def read(self, key: tuple[int, ...], batch: AskedRows | None = None) -> list[np.ndarray]:
-        """Letter log-probabilities (K, C) of each row of `key`.
+        """Compute letter log-probabilities (K, C) of each row of `key`.
 
         Args:
+            key: row numbers.
             batch: the batch of these rows, if it is loaded already.
         """
         logprobs = self._within_memory(key, batch) if len(key) <= self.most else None
@@ -323,14 +368,20 @@ NEVER = -1e4  # log-probability of a choice without text: it has a letter but ca
 
 
 def without_empty(question: Question, logprobs: np.ndarray) -> np.ndarray:
-    """(K, C) `logprobs` with empty choices (see data/questions.py) ruled out."""
+    """Rule out empty choices (see data/questions.py) in log-probabilities (K, C)."""
     empty = [not choice.strip() for choice in question.choices]
     return np.where(empty, NEVER, logprobs)
 
 
 # %% optimizer steps of an epoch
 def epoch_windows(n_rows: int, epoch: int, config: Config) -> Iterator[np.ndarray]:
-    """Row numbers of each optimizer step of an epoch; the last step may have fewer rows."""
+    """Yield the row numbers of each optimizer step of an epoch; the last step may have fewer rows.
+
+    Args:
+        n_rows: number of training rows.
+        epoch: number of the epoch, from 0.
+        config: all settings.
+    """
     order = np.random.default_rng([config.training_seed, epoch]).permutation(n_rows)
     for start in range(0, n_rows, config.effective_batch):
         yield order[start : start + config.effective_batch]

@@ -1,4 +1,4 @@
-"""Find the base model and check that it is complete: transformers fills missing tensors with random weights."""
+"""Finds the base model and checks that it is complete: transformers fills missing tensors with random weights."""
 import contextlib
 import copy
 import re
@@ -29,20 +29,20 @@ NAMED_TENSORS = 3  # at most, in a message
 
 
 def model_folder(config: Config) -> str:
-    """model_id, with 'tiny' replaced by its folder."""
+    """Return model_id, with 'tiny' replaced by its folder."""
     if config.model_id == "tiny":
         return str(tiny_folder(Path(config.output_dir) / "cache" / "tiny"))
     return config.model_id
 
 
 def hub_revision(config: Config) -> dict[str, str]:
-    """Keyword arguments that make the library load the configured version of a hub model instead of the newest."""
+    """Return keyword arguments that make the library load the configured version of a hub model instead of the newest."""
     return {"revision": config.revision} if config.revision else {}
 
 
 @contextlib.contextmanager
 def loading_model(model_id: str) -> Iterator[None]:
-    """Report errors of the library, whatever their class, in one line that names the model.
+    """Within the block, report errors of the library, whatever their class, in one line that names the model.
 
     Raises:
         ModelError: the library raised an error.
@@ -105,7 +105,7 @@ def require_images_and_text(model_config: Any) -> None:
 
 
 def empty_model(model_config: Any) -> Any:
-    """The model on torch's meta device: its modules and shapes, without memory for weights."""
+    """Make the model on torch's meta device: its modules and shapes, without memory for weights."""
     with loading_model(model_config.name_or_path), torch.device("meta"):
         return AutoModelForImageTextToText.from_config(model_config)
 
@@ -176,7 +176,7 @@ def require_whole_model(config: Config, model_config: Any) -> None:
 
 
 def weights_are_here(config: Config) -> bool:
-    """Whether the weight files of a hub model are in the cache; always true for a local folder."""
+    """Return whether the weight files of a hub model are in the cache; always true for a local folder."""
     folder = local_folder(config)
     if folder is None or config.model_id == "tiny" or Path(config.model_id).is_dir():
         return folder is not None
@@ -215,7 +215,7 @@ def require_all_tensors(report: dict[str, Any], folder: str) -> None:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that the library would read; empty if the weights are in another format.
+    """List the safetensors files that the library would read; empty if the weights are in another format.
 
     Raises:
         ModelError: there are no weights, or a file named in the index is missing.
@@ -239,7 +239,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _stored_tensors(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file, without memory. Opening the file compares its length with the header.
+    """Read the tensors of a file, without memory. Opening the file compares its length with the header.
 
     Raises:
         ModelError: the file is cut off or damaged.

@@ -1,11 +1,11 @@
-"""A model larger than one GPU: its layers over several, one stage each, through which the micro-batches of a step pass.
+"""Divides a model larger than one GPU: its layers are on several GPUs, one stage each, and micro-batches pass through all stages.
 
-Everything of a layer lies on its GPU: weights, adapters, the optimizer's moments, averages. One process launches the kernels of
-all stages, and no GPU waits for the CPU. Micro-batches follow each other as in PipeDream-Flush (arXiv:2006.09503, "1F1B"): a
-stage alternates between a forward and a backward pass, and holds the activations of few micro-batches, the first stage of as
-many as there are stages. With m micro-batches and S stages each GPU works for m / (m + S - 1) of the time.
+Everything that belongs to a layer is on its GPU: weights, adapters, optimizer state, averages. One process launches the kernels
+of all stages, and no GPU waits for the CPU. Micro-batches are pipelined as in PipeDream-Flush (arXiv:2006.09503, "1F1B"): a stage
+alternates between forward and backward passes and holds the activations of few micro-batches, the first stage of as many as there
+are stages. With m micro-batches and S stages, each GPU works for m / (m + S - 1) of the time.
 
-Stages do not know what a device is: two may lie on one, which is how this is tested.
+Stages do not depend on the kind of device: two may be on the same one, which is how this is tested.
 
 Shapes: B rows, K option orders, T distinct tokens, H hidden size, V vocabulary.
 """
@@ -40,13 +40,13 @@ AHEAD = 2  # micro-batches, times the number of stages, that the CPU may launch 
 
 @dataclass(frozen=True)
 class Stage:
-    """The GPU that computes some layers of a model, and what it is expected to hold.
+    """Describes the GPU that computes some layers of a model, and its expected memory.
 
     Attributes:
         device: 'cuda:1'.
         layers: numbers of the layers.
         memory: bytes that may be used there.
-        weights: bytes of the weights there and of what training keeps for them.
+        weights: bytes of the weights there and of their training state.
     """
 
     device: str
@@ -57,15 +57,15 @@ class Stage:
 
 # %% from one GPU to another
 def computing_on(device: torch.device) -> contextlib.AbstractContextManager:
-    """Within the block, kernels are launched on this device."""
+    """Within the block, launch kernels on this device."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 class Carrier:
     """Copies tensors between GPUs.
 
-    torch's own copy makes each GPU wait for all that the other was told to do before, so that they would compute in turn. Here a
-    copy arrives on a stream of its own: the source copies when it has the tensor, and the target waits for nothing but the copy.
+    Torch's own copy makes each GPU wait for all work queued on the other one, so they would compute one after the other. Here a
+    copy uses a separate stream: the source copies when it has the tensor, and the target waits only for the copy.
     """
 
     def __init__(self, devices: Iterable[torch.device]) -> None:
@@ -82,7 +82,7 @@ class Carrier:
         return copy
 
     def masks(self, masks: Sequence[Dropout | None], device: torch.device) -> Sequence[Dropout | None]:
-        """Dropout masks, whose keys travel as one tensor."""
+        """Copy dropout masks, whose keys are sent as one tensor."""
         keys = [key for mask in masks if mask for key in (mask.token_keys, mask.input_keys)]
         if not keys or keys[0].device == device:
             return masks
@@ -91,12 +91,12 @@ class Carrier:
 
 
 def pinned(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy of a CPU tensor from which a GPU can copy without making the CPU wait."""
+    """Copy a CPU tensor so that a GPU can copy from it without making the CPU wait."""
     return tensor.pin_memory() if tensor.device.type == "cpu" and torch.cuda.is_available() else tensor
 
 
 def sight_on(sight: Sight, device: torch.device) -> Sight:
-    """A copy on a device. Groups of new tokens are made before, as they would make the CPU wait for the device."""
+    """Copy to a device. Groups of new tokens are made before, as they would make the CPU wait for the device."""
     def there(tensor: torch.Tensor) -> torch.Tensor:
         return pinned(tensor).to(device, non_blocking=True)
 
@@ -116,15 +116,15 @@ LossOf = Callable[..., torch.Tensor]  # keywords answers (batch -> logits), batc
 
 @dataclass(frozen=True)
 class Passing:
-    """A batch between two stages.
+    """Holds a batch between two stages.
 
     Attributes:
-        batch: as it came, without image features.
-        hidden: (T, H) what the next stage takes in.
+        batch: the original batch, without image features.
+        hidden: (T, H) input of the next stage.
         tables: (cosines, sines) of the rotary angles.
-        sight: which tokens each prompt attends to, where the batch came from.
-        masks: dropout masks of the stages to come.
-        is_image, deeper: as from AnswerModel.embed.
+        sight: the tokens each prompt attends to, on the original device.
+        masks: dropout masks of the remaining stages.
+        is_image, deeper: from AnswerModel.embed.
     """
 
     batch: Batch
@@ -137,10 +137,10 @@ class Passing:
 
 
 class SplitAnswerModel(AnswerModel):
-    """An AnswerModel whose layers lie on several devices.
+    """Implements an AnswerModel whose layers are on several devices.
 
     Args:
-        model, family, image_token_id: as for AnswerModel.
+        model, family, image_token_id: see AnswerModel.
         plan: with the stages.
     """
 
@@ -164,11 +164,11 @@ class SplitAnswerModel(AnswerModel):
         return False  # layers of models this large take longer than their launches
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """(B, K, V) float32 logits on the first stage's device."""
+        """Compute float32 logits (B, K, V) on the first stage's device."""
         return self.logits(batch).to(self.devices[0])
 
     def logits(self, batch: Batch) -> torch.Tensor:
-        """(B, K, V) float32 logits on the device of the head.
+        """Compute float32 logits (B, K, V) on the device of the head.
 
         Args:
             batch: on the CPU or the first stage's device.
@@ -180,11 +180,11 @@ class SplitAnswerModel(AnswerModel):
         return self.read_head(passing)
 
     def precision(self) -> contextlib.AbstractContextManager:
-        """Mixed precision, as accelerate applies it to the forward pass of other models."""
+        """Use mixed precision within the block, as accelerate applies it to the forward pass of other models."""
         return torch.autocast(self.devices[0].type, dtype=self.plan.dtype, enabled=self.plan.amp)
 
     def begin(self, batch: Batch) -> Passing:
-        """The embeddings of a batch, on the first stage's device."""
+        """Compute the embeddings of a batch, on the first stage's device."""
         first = self.devices[0]
         sight = Sight(batch.prompt_tokens, batch.first_use, learning=torch.is_grad_enabled())
         with computing_on(first), self.precision():
@@ -194,7 +194,12 @@ class SplitAnswerModel(AnswerModel):
             return Passing(replace(batch, images=None), embeds, tables, sight, self.draw_masks(embeds), is_image, deeper)
 
     def run_stage(self, stage: int, passing: Passing) -> torch.Tensor:
-        """(T, H) hidden states after a stage or, after the last one, (B * K, H) at the answer positions."""
+        """Compute hidden states (T, H) after a stage or, after the last one, (B * K, H) at the answer positions.
+
+        Args:
+            stage: number of the stage.
+            passing: the batch.
+        """
         device, numbers = self.devices[stage], self.numbers[stage]
         with computing_on(device):
             batch = passing.batch.each(pinned).to(device)
@@ -203,10 +208,12 @@ class SplitAnswerModel(AnswerModel):
             return self.run_blocks(numbers, batch, tables, passing.hidden, masks, passing.is_image, passing.deeper)
 
     def handed_on(self, stage: int, passing: Passing, hidden: torch.Tensor) -> Passing:
-        """The batch for the next stage, on its device; after the last one as it is.
+        """Prepare the batch for the next stage, on its device; after the last one it is unchanged.
 
         Args:
-            hidden: what this stage has computed.
+            stage: number of the stage.
+            passing: the batch.
+            hidden: output of this stage.
         """
         if stage + 1 == len(self.devices):
             return replace(passing, hidden=hidden)
@@ -220,7 +227,7 @@ class SplitAnswerModel(AnswerModel):
         )
 
     def read_head(self, passing: Passing) -> torch.Tensor:
-        """(B, K, V) float32 logits of what the last stage has computed, where the head lies."""
+        """Compute float32 logits (B, K, V) from the output of the last stage, on the device of the head."""
         head = self.parts["head"]
         with computing_on(self.devices[-1]), self.precision():
             answers = self.parts["language"].norm(passing.hidden).unflatten(0, passing.batch.answer_at.shape)
@@ -231,7 +238,11 @@ class SplitAnswerModel(AnswerModel):
     def gradients(
         self, loss_of: LossOf, scaled: Callable[[torch.Tensor], torch.Tensor], batches: Iterable[tuple[Any, float]]
     ) -> torch.Tensor:
-        """Add the gradients of a step's micro-batches to those of the parameters; see Pipeline.
+        """Add the gradients of a step's micro-batches to those of the parameters.
+
+        Args:
+            loss_of, scaled: see `Pipeline`.
+            batches: micro-batches, each with the weight of its rows in the loss of the step.
 
         Returns:
             () the loss of the step, on the first stage's device.
@@ -242,11 +253,13 @@ class SplitAnswerModel(AnswerModel):
     def read_ahead(
         self, keys: Sequence[tuple[int, ...]], batches: Iterable[Any], halving: HalvingReader
     ) -> Iterator[list[np.ndarray]]:
-        """Letter log-probabilities (K, C) of each row of each batch, read when as many batches follow as there are stages.
+        """Compute letter log-probabilities (K, C) of each row of each batch, keeping as many batches in flight as there are
+        stages.
 
         Args:
             keys: row numbers of each batch.
-            halving: reads a batch by itself, where it does not fit into memory or overflows.
+            batches: the batches.
+            halving: reads a single batch that does not fit into memory or overflows.
         """
         self.eval()
         started: deque[tuple[tuple[int, ...], Any, Reading | None]] = deque()
@@ -279,12 +292,13 @@ class SplitAnswerModel(AnswerModel):
             losses: adds the gradients of micro-batches.
             batch: the micro-batch.
             rows: its rows.
+            checkpointing: whether activations are recomputed.
             share: rows of a step.
             kept: bytes that training will keep in addition, on all GPUs together.
 
         Returns:
-            A trial whose seconds are those of one micro-batch in a step. While the stages fill and empty, a step takes the time
-            of as many passes more as there are stages, less one.
+            A trial whose seconds are those of one micro-batch in a step. Filling and emptying the stages takes the time of S - 1
+            additional passes.
         """
         stages, passes, batch = len(self.devices), math.ceil(share / rows), batch.each(pinned)
         tried = min(passes, 2 * stages)
@@ -297,12 +311,12 @@ class SplitAnswerModel(AnswerModel):
 
     @staticmethod
     def fastest_fitting(counts: Sequence[int], setting: str, measure: Measure) -> list[Trial]:
-        """Choose rows as fastest_fitting in memory.py does, but by speed: with few passes the stages wait longer.
+        """Choose rows like fastest_fitting in memory.py, but by speed: with few passes the stages wait longer.
 
         Args:
             counts: numbers of rows to try, largest first.
             setting: the setting gradient_checkpointing.
-            measure: as there, with the seconds of a micro-batch in a step.
+            measure: tries a pass; its seconds are those of a micro-batch in a step.
         """
         found: list[Trial] = []
         for checkpointing in [way for way in (False, True) if setting != ("never" if way else "always")]:
@@ -321,13 +335,13 @@ class SplitAnswerModel(AnswerModel):
 
 @dataclass(frozen=True)
 class Reading:
-    """Letter log-probabilities (B, K, C) in CPU memory, valid after an event; None: they are there."""
+    """Holds letter log-probabilities (B, K, C) in CPU memory, valid after an event; None: they are complete."""
 
     logprobs: torch.Tensor
     done: Any
 
     def rows(self, batch: AskedRows) -> list[np.ndarray]:
-        """(K, C) of each row, once they are there."""
+        """Return (K, C) of each row, once they are complete."""
         if self.done:
             self.done.synchronize()
         return letters_of_rows(self.logprobs.numpy(), batch)
@@ -336,11 +350,11 @@ class Reading:
 # %% training
 @dataclass
 class _Running:
-    """A micro-batch in a stage, between its forward and its backward pass there.
+    """Holds a micro-batch in a stage, between its forward and its backward pass there.
 
     Attributes:
-        entered: (T, H) what the stage has taken in, whose gradient the stage before it needs.
-        left: what it has given on; of the last stage the loss ().
+        entered: (T, H) input of the stage, whose gradient the previous stage needs.
+        left: output of the stage; of the last stage the loss ().
     """
 
     entered: torch.Tensor
@@ -348,11 +362,12 @@ class _Running:
 
 
 class Pipeline:
-    """The passes of one optimizer step.
+    """Runs the passes of one optimizer step.
 
     Args:
         answers: the model.
-        loss_of: the loss () from `answers`, a function that gives the logits, `batch` on their device, `weight` of a row.
+        loss_of: computes the loss () from `answers`, a function that returns the logits, `batch` on their device, and the
+            `weight` of a row.
         scaled: scales the loss before differentiation.
     """
 
@@ -392,7 +407,7 @@ class Pipeline:
         return torch.zeros((), device=first) if self.loss is None else self.loss.to(first)
 
     def _take(self, stage: int, source: Iterator[tuple[Any, float]]) -> bool:
-        """Whether a micro-batch waits in front of a stage; the first one takes it from `source`."""
+        """Return whether a micro-batch waits in front of a stage; the first stage takes it from `source`."""
         if stage == 0 and (item := next(source, None)) is not None:
             if len(self.launched) > AHEAD * len(self.running):
                 self.launched.popleft().synchronize()
@@ -433,13 +448,13 @@ class Pipeline:
 # %% where the layers go
 @dataclass(frozen=True)
 class Weights:
-    """Bytes of a model's parts in memory, with the training state of adapters.
+    """Holds the bytes of a model's parts in memory, with the training state of adapters.
 
     Attributes:
-        layers: of each decoder layer.
-        embedding: of the embedding, and the head where it is the same.
-        head: of the norm and the head behind the layers.
-        vision: of the vision tower, which is there while images are encoded: in some runs in every step.
+        layers: bytes of each decoder layer.
+        embedding: bytes of the embedding, and of the head if it is the same.
+        head: bytes of the norm and the head after the layers.
+        vision: bytes of the vision tower, which is loaded while images are encoded: in some runs in every step.
     """
 
     layers: Sequence[int]
@@ -453,9 +468,10 @@ class Weights:
 
 
 def divide(weights: Weights, memory: Sequence[int]) -> list[range] | None:
-    """The layers of each stage: as many on each as memory allows, so that all take the same time; None: they do not fit.
+    """Divide layers into stages, as evenly as memory allows, so that all take the same time; None: they do not fit.
 
     Args:
+        weights: bytes of the model's parts.
         memory: bytes that may be used on each GPU.
     """
     largest, last = max(weights.layers), len(memory) - 1
@@ -474,11 +490,13 @@ def divide(weights: Weights, memory: Sequence[int]) -> list[range] | None:
 
 
 def weigh(model_config: Any, config: Config, plan: DevicePlan, size: ModelSize) -> Weights:
-    """The bytes of a model's parts, counted on an empty model.
+    """Count the bytes of a model's parts on an empty model.
 
     Args:
+        model_config: configuration of the model.
+        config: all settings.
         plan: with the choice of weights made.
-        size: of the same model.
+        size: size of the same model.
     """
     model = empty_model(model_config)
     family, each = family_of(model_config, config, model), plan.dtype.itemsize
@@ -500,7 +518,16 @@ def weigh(model_config: Any, config: Config, plan: DevicePlan, size: ModelSize) 
 
 
 def spread(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize | None = None) -> DevicePlan:
-    """The plan with the layers divided among as many GPUs as gpus_per_model says or, with auto, as the model needs.
+    """Divide the layers among as many GPUs as gpus_per_model says or, with auto, as the model needs.
+
+    Args:
+        config: all settings.
+        plan: with the choice of weights made.
+        model_config: configuration of the model.
+        size: size of the model, if it is known already.
+
+    Returns:
+        The plan with the stages.
 
     Raises:
         DeviceError: there are fewer GPUs, they are too small, or a launcher has started a process for each.
@@ -544,7 +571,13 @@ def spread(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize 
 
 
 def stages_of(parts: Sequence[range], weights: Weights, memory: Sequence[int]) -> tuple[Stage, ...]:
-    """The stages of layers `parts` on the first GPUs."""
+    """Make the stages of layers `parts` on the first GPUs.
+
+    Args:
+        parts: layers of each stage.
+        weights: bytes of the model's parts.
+        memory: bytes that may be used on each GPU.
+    """
     last = len(parts) - 1
     return tuple(
         Stage(f"cuda:{n}", layers, memory[n], sum(weights.layers[layer] for layer in layers)
@@ -554,7 +587,7 @@ def stages_of(parts: Sequence[range], weights: Weights, memory: Sequence[int]) -
 
 
 def placement_lines(plan: DevicePlan) -> list[str]:
-    """What lies on which GPU, one line each."""
+    """Describe the placement of the layers, one line per GPU."""
     lines, last = [], len(plan.stages) - 1
     for n, stage in enumerate(plan.stages):
         beside = ["the embedding and the vision tower"] * (n == 0) + ["the head"] * (n == last)
@@ -567,7 +600,13 @@ def placement_lines(plan: DevicePlan) -> list[str]:
 
 # %% loading
 def device_map(model_config: Any, family: Family, stages: Sequence[Stage]) -> dict[str, str]:
-    """The device of every part of a model, for the library's loading."""
+    """Map every part of a model to its device, for the library's loading.
+
+    Args:
+        model_config: configuration of the model.
+        family: family of the model.
+        stages: the stages.
+    """
     model, first = empty_model(model_config), stages[0].device
     language, head, inner = model.get_submodule(family.language), model.get_output_embeddings(), f"{family.language}."
     where = {f"{family.decoder_layers}{layer}": stage.device for stage in stages for layer in stage.layers}

@@ -1,4 +1,4 @@
-"""Trained adapters as the start of a training: whether they fit the settings and the base model, and loading them."""
+"""Starts training from trained adapters: checks that they fit the settings and the base model, and loads them."""
 import json
 import re
 from collections.abc import Mapping
@@ -31,10 +31,10 @@ def require_start_fits(folder: Path, config: Config, model_config: Any) -> None:
     Args:
         folder: a PEFT folder.
         config: settings of the run that starts from it.
-        model_config: of the base model.
+        model_config: configuration of the base model.
 
     Raises:
-        ModelError: naming what differs, and what to set.
+        ModelError: something differs; the message names it and the settings to use.
     """
     _require_settings(folder, config)
     _require_base(folder, config)
@@ -44,10 +44,10 @@ def require_start_fits(folder: Path, config: Config, model_config: Any) -> None:
 
 
 def load_start(model: PeftModel, folder: Path, config: Config) -> None:
-    """Replace freshly initialised adapters by trained ones.
+    """Replace newly initialised adapters by trained ones.
 
     Args:
-        model: with fresh adapters.
+        model: model with new adapters.
         folder: a PEFT folder.
         config: settings of the run.
 
@@ -84,7 +84,7 @@ def _assigned(values: Mapping[str, Any], between: str) -> str:
 
 
 def _require_base(folder: Path, config: Config) -> None:
-    """Check the base model by its weights' content where the adapters' print has it, else by its name, where there is one."""
+    """Check the base model by the content of its weights if the adapters record it, else by its name, if there is one."""
     now = _weights_in(json.loads(base_print(config)))
     file = folder / TRAINED_ON
     then = _weights_in(read_json(file, dict).get("base") or {}) if file.exists() else {}
@@ -108,14 +108,14 @@ def _weights_in(files: Mapping[str, str]) -> dict[str, str]:
 
 
 def _bare_name(model: str) -> str:
-    """'Qwen/Qwen3-VL-8B' and a folder of the hub's cache -> 'qwen3-vl-8b'"""
+    """Normalise a model name: 'Qwen/Qwen3-VL-8B' and a folder of the hub's cache -> 'qwen3-vl-8b'."""
     cached = re.search(r"models--[^/\\]+?--([^/\\]+)[/\\]snapshots", model)
     return (cached[1] if cached else re.split(r"[/\\]", model.rstrip("/\\"))[-1]).lower()
 
 
 # %% tensors
 def _shapes_in(folder: Path) -> Shapes:
-    """Names and shapes of the adapters in a file, whose header alone is read."""
+    """Read the names and shapes of the adapters in a file, from its header alone."""
     try:
         with safe_open(folder / ADAPTER_FILE, "pt") as opened:
             return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118

@@ -1,4 +1,4 @@
-"""`tiny`: the Qwen2.5-VL architecture with 7.8 million parameters, included in the package; nothing is downloaded.
+"""Provides `tiny`: the Qwen2.5-VL architecture with 7.8 million parameters, included in the package; nothing is downloaded.
 
 tools/train_tiny.py trained it on the scenes of mcvqa.scenes; tiny/README.md describes its abilities and limits.
 """
@@ -34,7 +34,7 @@ TINY_TEMPLATE = (
 
 # %% tokenizer
 def tiny_tokenizer(sentences: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A small byte-level BPE tokenizer like Qwen's, which can encode any text.
+    """Train a small byte-level BPE tokenizer like Qwen's, which can encode any text.
 
     Args:
         sentences: training text for its merges, besides the prompts.
@@ -88,8 +88,9 @@ def save_tiny(model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTo
 
 
 def tiny_folder(cache: Path) -> Path:
-    """The folder of the trained model in the package; without the package (notebook only) that of a model with random weights,
-    built in `cache` once.
+    """Return the folder of the trained model in the package.
+
+    Without the package (notebook only) it is that of a model with random weights, built in `cache` once.
     """
     return packaged_tiny() or build_tiny(cache / "random")
 

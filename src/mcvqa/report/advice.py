@@ -1,4 +1,4 @@
-"""Advice: what to try next, based on the results of a run, in English and Korean."""
+"""Suggests what to try next, based on the results of a run, in English and Korean."""
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class Advice:
 # %% learning curves
 @dataclass(frozen=True)
 class LearningCurves:
-    """Losses of a run, in nats.
+    """Holds the losses of a run, in nats.
 
     Attributes:
         validation: losses of each fold after each epoch, of the weights used for scoring.
@@ -81,7 +81,7 @@ def choose_advice(metrics: Metrics, config: Mapping[str, Any], curves: LearningC
     """Choose what to try next.
 
     Args:
-        metrics: of the run.
+        metrics: metrics of the run.
         config: every setting and its value.
         curves: losses of the run.
         seconds: duration of the run.
@@ -102,7 +102,7 @@ def choose_advice(metrics: Metrics, config: Mapping[str, Any], curves: LearningC
 
 
 def collapsed_letter(letters: LetterBias) -> int | None:
-    """The letter that the model nearly always answers although it is right far less often, or None."""
+    """Find the letter that the model nearly always answers although it is right far less often, or None."""
     predicted, true = letters.overall.predicted, letters.overall.truth
     letter = int(np.argmax(predicted))
     return letter if predicted[letter] >= COLLAPSED and true[letter] <= predicted[letter] - FAR_LESS else None
@@ -214,7 +214,7 @@ def _about_letters(metrics: Metrics, config: Mapping[str, Any]) -> Iterator[Advi
 
 
 def _about_techniques(gains: Mapping[str, Gain]) -> Iterator[Advice]:
-    """Techniques with a significant gain or loss."""
+    """Yield advice on techniques with a significant gain or loss."""
     for name, gain in gains.items():
         points = gain.in_points
         if gain.is_better:

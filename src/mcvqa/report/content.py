@@ -1,4 +1,4 @@
-"""The content of a report in one language, as plain text in sections and blocks; `report/page.py` writes the files."""
+"""Assembles the content of a report in one language, as plain text in sections and blocks; `report/page.py` writes the files."""
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,7 @@ from mcvqa.report.words import ReportWord, report_words_in
 # %% input
 @dataclass(frozen=True)
 class LookAlike:
-    """A photograph that looks like another one: its path as written, the split, and the first row that shows it."""
+    """Describes a near-duplicate photograph: its path as written, the split, and the first row that shows it."""
 
     image: str
     split: str
@@ -37,13 +37,13 @@ class LookAlike:
 
 @dataclass(frozen=True)
 class DataFindings:
-    """What is known about the data.
+    """Holds the report's part about the data.
 
     Attributes:
         summary: text for a terminal, shown verbatim.
         figures: name -> PNG inside the report's folder.
         duplicates: what is shared, how many groups share it, their rows or photographs, and how many groups span both splits.
-        look_alikes: some groups of photographs that look alike.
+        look_alikes: some groups of near-duplicate photographs.
     """
 
     summary: str = ""
@@ -54,30 +54,30 @@ class DataFindings:
 
 @dataclass(frozen=True)
 class ReportInput:
-    """The content of a report, as plain data.
+    """Holds the content of a report, as plain data.
 
     Attributes:
         run: name of the run.
         config: every setting and its value.
-        data: what is known about the data.
-        metrics: of the run.
+        data: the part about the data.
+        metrics: metrics of the run.
         methods: ensemble method -> its out-of-fold accuracy.
         method: the method used.
         method_reason: why it was used.
         figures: name -> PNG inside the report's folder (see `mcvqa.report.figures.draw_figures`).
-        tags: id of each wrongly answered row -> what is probably the matter; empty: not known.
-        thumbnails: path of a photograph -> its small picture, of the errors shown and of look-alikes.
-        explorer: name of the explorer's page beside the report; empty: there is none.
+        tags: id of each wrongly answered row -> its probable cause; empty: unknown.
+        thumbnails: path of a photograph -> its thumbnail, for the errors shown and near-duplicates.
+        explorer: name of the explorer's page next to the report; empty: there is none.
         submissions: path as shown -> result of its validation.
         not_submitted: why there are no submissions; '' if there are.
         submitted: source of the answers in the file to hand in.
-        submitted_run: the run that these answers are from.
-        submitted_accuracy: their accuracy on unseen rows; None: not known.
+        submitted_run: the run that made these answers.
+        submitted_accuracy: their accuracy on unseen rows; None: unknown.
         advice: what to try next.
         environment: versions, commit, device, ...
         seconds: duration of the run.
-        language: in which the page opens, "ko" or "en".
-        more: language -> what follows the accuracies.
+        language: language in which the page opens, "ko" or "en".
+        more: language -> blocks that follow the accuracies.
         korean: English text of the program -> Korean text.
     """
 
@@ -119,11 +119,11 @@ class ReportInput:
 
 @dataclass(frozen=True)
 class ReportBlock:
-    """Part of a section; its kind is text, list, table, tiles, figure, verbatim, link, gallery or photographs.
+    """Represents a part of a section; its kind is text, list, table, tiles, figure, verbatim, link, gallery or photographs.
 
     Attributes:
-        cards: of a gallery, whose rows say the same without photographs.
-        groups: of photographs: each with its small picture and caption.
+        cards: cards of a gallery, whose rows say the same without photographs.
+        groups: groups of photographs, each with its thumbnail and caption.
     """
 
     kind: str
@@ -169,7 +169,7 @@ LANGUAGE_OF_ADVICE = {"en": "english", "ko": "korean"}
 
 
 def changed_settings(config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ from the default: name -> (value, default), without run_name and output_dir."""
+    """Return the settings that differ from the default: name -> (value, default), without run_name and output_dir."""
     defaults = _without_tuples({name: setting.default for name, setting in Config.settings().items()})
     changed = {k: (v, defaults.get(k)) for k, v in _without_tuples(config).items() if v != defaults.get(k)}
     return {k: pair for k, pair in changed.items() if k not in ("run_name", "output_dir")}
@@ -181,7 +181,7 @@ def _without_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 # %% result and errors
 def _result_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
-    """This run's figures, preceded by what the file to hand in contains if it is from elsewhere."""
+    """Show this run's figures, preceded by the content of the file to hand in if it is from another run."""
     submitted, metrics = content.submitted_accuracy, content.metrics
     if not content.submitted or submitted == metrics.overall.accuracy:
         return [_headline(metrics, say)]
@@ -229,7 +229,7 @@ def _error_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
 
 
 def _tag_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
-    """How many wrong answers have each tag and what to do about it, the most frequent first, those without a tag last."""
+    """Show the number of wrong answers per tag with advice, the most frequent first, those without a tag last."""
     language, tags = say("language"), content.tags.values()
     counts = Counter((one.reasons[language] == "", one.names[language], one.remedies[language]) for one in tags)
     ordered = sorted(counts.items(), key=lambda item: (item[0][0], -item[1]))
@@ -299,7 +299,7 @@ def _gain_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
 
 
 def gain_verdict(gain: Gain) -> str:
-    """The verdict that the test supports."""
+    """Return the verdict that the test supports."""
     return "helps" if gain.is_better else "hurts" if gain.is_worse else "not significant"
 
 
@@ -343,7 +343,7 @@ def _letter_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
 
 # %% data, submission, settings
 def _data_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
-    """Duplicates first: they decide what may be believed."""
+    """Show the data, duplicates first, since they limit what the figures mean."""
     data, blocks = content.data, []
     if data.duplicates:
         rows = [(say(what), f"{n:,}", f"{rows:,}", f"{both:,}") for what, n, rows, both in data.duplicates if n]
@@ -386,7 +386,7 @@ def _settings_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]
 
 # %% how to read the figures
 def _remarks(content: ReportInput, say: ReportWord) -> list[str]:
-    """Remarks on how to interpret the figures of this run."""
+    """Make remarks on how to interpret the figures of this run."""
     metrics, config = content.metrics, content.config
     accuracy, selection = metrics.overall.accuracy, metrics.selection
     remarks = [say("unseen")]
@@ -445,7 +445,7 @@ def _optimism_text(selection: Selection, say: ReportWord) -> str:
 
 
 def _error_in_percent(accuracy: Accuracy) -> str:
-    """'± 2.6%', or the interval if all or no answers are right."""
+    """Spell the error, '± 2.6%', or the interval if all or no answers are right."""
     if 0 < accuracy.right < accuracy.n:
         return f"± {spell_points(accuracy.standard_error)}%"
     low, high = accuracy.interval

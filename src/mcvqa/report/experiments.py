@@ -1,4 +1,4 @@
-"""Experiments: an index of all runs, best first, including failed ones: a negative result is a result."""
+"""Writes the index of all runs, best first, including failed ones: a negative result is a result."""
 import datetime
 import re
 import shutil
@@ -20,21 +20,21 @@ from mcvqa.report.metrics import Metrics, Selection, spell_optimism
 # %% one run
 @dataclass(frozen=True)
 class Experiment:
-    """A run as its folder experiments/<run>/ describes it.
+    """Describes a run by its folder experiments/<run>/.
 
     Attributes:
-        run: its name.
+        run: name of the run.
         status: finished, failed, unfinished (no result yet) or unreadable.
         note: why it failed, in a sentence.
         date: when it ended or, if unfinished, was last modified; local time, to the minute.
         model: model_id.
         settings: settings that differ from the default.
-        accuracy: out of fold; None: no result.
+        accuracy: out-of-fold accuracy; None: no result.
         blind: accuracy of the text-only prior.
-        seconds: duration; 0: not known.
+        seconds: duration; 0: unknown.
         has_report: whether there is a REPORT.md.
         selection: optimism of choosing the best epoch; None: nothing was chosen.
-        own: own metrics, name -> value and standard error.
+        own: the user's metrics, name -> value and standard error.
     """
 
     run: str
@@ -52,7 +52,7 @@ class Experiment:
 
     @property
     def result(self) -> str:
-        """The accuracy with its error and optimism or, without a result, the status."""
+        """Spell the accuracy with its error and optimism or, without a result, the status."""
         if self.accuracy is None:
             return f"{self.status}: {self.note}"
         own = "" if self.accuracy.not_measured else "".join(f", {name} {value:.3f}" for name, (value, _) in self.own.items())
@@ -68,7 +68,7 @@ def record_experiment(
         folder: experiments/<run>.
         status: "finished" or "failed".
         seconds: duration of the run.
-        metrics: of a finished run.
+        metrics: metrics of a finished run.
         note: why it failed, in a sentence.
     """
     now = datetime.datetime.now().isoformat(timespec="minutes")
@@ -120,7 +120,7 @@ def _modified_on(folder: Path) -> str:
 
 # %% all runs
 def read_experiments(experiments_dir: str | Path) -> list[Experiment]:
-    """Read folders with a config.yaml or metrics.json, the most accurate first, those not measured or without a result last."""
+    """Read folders with a config.yaml or metrics.json: the most accurate first, those not measured or without a result last."""
     folders = {p.parent for name in ("config.yaml", "metrics.json") for p in Path(experiments_dir).glob(f"*/{name}")}
     experiments = [read_experiment(folder) for folder in folders]
 
@@ -184,5 +184,5 @@ def _table_cells(e: Experiment) -> tuple[str, ...]:
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """{'num_epochs': 3, 'use_ema': False} -> 'num_epochs=3, use_ema=False'"""
+    """Spell settings: {'num_epochs': 3, 'use_ema': False} -> 'num_epochs=3, use_ema=False'."""
     return ", ".join(f"{name}={','.join(map(str, v)) if isinstance(v, list) else v}" for name, v in settings.items())

@@ -1,4 +1,4 @@
-"""Figures of the report: each function draws one of them."""
+"""Draws the figures of the report: one function per figure."""
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ def draw_figures(metrics: Metrics, log: RunLog, folder: str | Path) -> dict[str,
     """Draw all figures that have data, as PNG files in `folder`.
 
     Args:
-        metrics: of the run.
+        metrics: metrics of the run.
         log: the run's log, with events "step" and "epoch" for the training curves.
-        folder: where the files go.
+        folder: folder for the files.
 
     Returns:
         Name of each figure -> its file.
@@ -90,7 +90,7 @@ def _draw_epochs(axes: Any, epochs: Sequence[Mapping[str, Any]], shift: float, c
 
 
 def running_mean(values: np.ndarray, width: int) -> np.ndarray:
-    """(N,) mean of each value and up to width - 1 before it, ignoring NaN (skipped steps)."""
+    """Average each value and up to width - 1 before it, (N,), ignoring NaN (skipped steps)."""
     known = np.isfinite(values)
     total, count = (np.concatenate([[0], np.cumsum(v)]) for v in (np.where(known, values, 0), known))
     end = np.arange(1, len(values) + 1)

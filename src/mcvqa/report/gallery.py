@@ -1,4 +1,4 @@
-"""Wrong answers with their photographs as HTML, for the report and the notebook. Whatever comes from files is escaped."""
+"""Shows wrong answers with their photographs as HTML, for the report and the notebook. All text from files is escaped."""
 import base64
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,13 +19,13 @@ OpenPicture = Callable[[str], Any]  # path as written in the CSV -> PIL image; r
 
 @dataclass(frozen=True)
 class ErrorTag:
-    """What is probably the matter with a wrong answer, in each language.
+    """Describes the probable cause of a wrong answer, in each language.
 
     Attributes:
         said: the answer that it is about.
-        names: what it is called.
-        reasons: why; empty texts where nothing is known to be the matter.
-        remedies: what to do about such rows.
+        names: names of the tag.
+        reasons: reasons; empty texts if no cause is known.
+        remedies: advice for such rows.
     """
 
     said: int
@@ -36,7 +36,7 @@ class ErrorTag:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small photograph as JPEG, or why there is none."""
+    """Holds a small photograph as JPEG, or the reason why there is none."""
 
     jpeg: bytes = b""
     problem: str = ""
@@ -48,11 +48,11 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class ErrorCard:
-    """A wrong answer as it is shown.
+    """Describes a wrong answer for display.
 
     Attributes:
-        tag: of this answer; None: not known.
-        choices: (index, letter, text, probability) of those that are shown.
+        tag: tag of this answer; None: unknown.
+        choices: (index, letter, text, probability) of the choices shown.
     """
 
     error: WrongAnswer
@@ -69,10 +69,11 @@ class ErrorCard:
 
 # %% photographs
 def thumbnails_of(paths: Iterable[str], open_picture: OpenPicture) -> dict[str, Thumbnail]:
-    """Make a small picture of each photograph.
+    """Make a thumbnail of each photograph.
 
     Args:
-        open_picture: gives it upright and in RGB.
+        paths: the photographs.
+        open_picture: opens one upright and in RGB.
     """
     return {path: _thumbnail_of(path, open_picture) for path in dict.fromkeys(paths)}
 
@@ -91,10 +92,11 @@ def _thumbnail_of(path: str, open_picture: OpenPicture) -> Thumbnail:
 def error_cards(
     errors: Sequence[WrongAnswer], thumbnails: Mapping[str, Thumbnail], tags: Mapping[str, ErrorTag]
 ) -> tuple[ErrorCard, ...]:
-    """Cards of wrong answers, without the tag where that is about another answer.
+    """Make cards of wrong answers, without the tag if that is about another answer.
 
     Args:
-        thumbnails: path of a photograph -> its small picture.
+        errors: the wrong answers.
+        thumbnails: path of a photograph -> its thumbnail.
         tags: id of a row -> its tag.
     """
     of_answer = {e.id: tag for e in errors if (tag := tags.get(e.id)) and tag.said == e.predicted}
@@ -161,11 +163,11 @@ GALLERY_MACROS = """
 
 
 def report_template(text: str, languages: Sequence[str]) -> jinja2.Template:
-    """A template that knows the macros above.
+    """Compile a template that can use the macros above.
 
     Args:
-        text: of the template, as HTML.
-        languages: those that it is shown in, the first one where there can be only one.
+        text: the template, as HTML.
+        languages: languages in which it is shown; the first one is used where only one can be.
     """
     def say(name: str, /, **values: object) -> dict[str, str]:
         return {language: report_word(language, name, **values) for language in languages}
@@ -189,5 +191,5 @@ def report_template(text: str, languages: Sequence[str]) -> jinja2.Template:
 
 
 def gallery_as_html(cards: Sequence[ErrorCard], language: str) -> str:
-    """The gallery alone in one language, as a notebook shows it."""
+    """Render only the gallery in one language, for a notebook."""
     return report_template("<style>{{ css|safe }}</style>{{ gallery(cards) }}", [language]).render(cards=cards, css=GALLERY_CSS)

@@ -1,4 +1,4 @@
-"""Reports and tables as Markdown. Whatever comes from files is escaped: questions, file names and run names are untrusted."""
+"""Renders reports and tables as Markdown. All text from files is escaped: questions, file names and run names are untrusted."""
 import html
 import re
 from collections.abc import Iterable, Sequence
@@ -76,7 +76,7 @@ def _with_code(text: str) -> str:
 
 
 def error_picture_name(number: int) -> str:
-    """The file of an error's photograph beside REPORT.md."""
+    """Return the file name of an error's photograph next to REPORT.md."""
     return f"{ERRORS_FOLDER}/{number + 1:02}.jpg"
 
 

@@ -1,4 +1,4 @@
-"""Metrics of a model on its out-of-fold rows, with error bars."""
+"""Measures a model on its out-of-fold rows, with error bars."""
 import contextlib
 import dataclasses
 import math
@@ -18,7 +18,7 @@ from mcvqa.scoring.scores import Scores, log_softmax
 # %% records
 @dataclass(frozen=True)
 class GroupAccuracy:
-    """Accuracy on a subset of the rows, with that of the text-only prior (blind) and of guessing (chance)."""
+    """Holds the accuracy on a subset of the rows, with that of the text-only prior (blind) and of guessing (chance)."""
 
     name: str
     accuracy: Accuracy
@@ -28,7 +28,7 @@ class GroupAccuracy:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Rows with a confidence in (low, high]: their mean confidence and accuracy."""
+    """Describes rows with a confidence in (low, high]: their mean confidence and accuracy."""
 
     low: float
     high: float
@@ -38,7 +38,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Calibration of probabilities.
+    """Describes the calibration of probabilities.
 
     Attributes:
         ece: expected calibration error, 0..1 (Guo et al. 2017, "On Calibration of Modern Neural Networks").
@@ -55,7 +55,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class LetterUse:
-    """Shares of the letters a, b, ... among predictions and answers, by the slot in which a choice was shown.
+    """Holds the shares of the letters a, b, ... among predictions and answers, by the slot in which a choice was shown.
 
     Attributes:
         n: number of rows and views.
@@ -71,13 +71,13 @@ class LetterUse:
 
 @dataclass(frozen=True)
 class LetterBias:
-    """Whether the model prefers some letters.
+    """Describes whether the model prefers some letters.
 
     Attributes:
         overall: all views together.
         per_order: each option order on its own.
-        p_value: probability of such a distance without a preference. A model without one confuses x with y as often as
-            y with x, so the null distribution comes from swapping prediction and answer of random image groups.
+        p_value: probability of such a distance without a preference. A model without one confuses x with y as often as y with x,
+            so the null distribution comes from swapping prediction and answer of random image groups.
     """
 
     overall: LetterUse
@@ -87,7 +87,7 @@ class LetterBias:
 
 @dataclass(frozen=True)
 class WrongAnswer:
-    """A row that was answered wrongly, with the probability of each choice."""
+    """Describes a row that was answered wrongly, with the probability of each choice."""
 
     id: str
     image: str
@@ -101,8 +101,10 @@ class WrongAnswer:
 
 @dataclass(frozen=True)
 class LeaderboardEstimate:
-    """Accuracy expected on `n` test rows, corrected for the optimism of a chosen epoch; the error includes the sampling of the
-    test rows and of the measured rows."""
+    """Holds the expected accuracy on `n` test rows, corrected for the optimism of a chosen epoch.
+
+    Its error includes the sampling of the test rows and of the measured rows.
+    """
 
     value: float
     standard_error: float
@@ -113,11 +115,11 @@ class LeaderboardEstimate:
 
 @dataclass(frozen=True)
 class Selection:
-    """The best epoch of each fold was chosen on its own validation rows.
+    """Records that the best epoch of each fold was chosen on its own validation rows.
 
     Attributes:
-        epochs: the most epochs that a fold chose from.
-        optimism: by how much the accuracy is therefore too high, as a share of all rows.
+        epochs: the largest number of epochs that a fold chose from.
+        optimism: how much the accuracy is therefore too high, as a share of all rows.
     """
 
     epochs: int
@@ -193,7 +195,7 @@ def json_value(value: Any) -> Any:
 
 
 def own_figures(metrics: Metrics) -> dict[str, str]:
-    """Own metrics as text, 'not measured' where the accuracy is not."""
+    """Spell the user's metrics, 'not measured' if the accuracy is not."""
     unseen = not metrics.overall.accuracy.not_measured
     shown = {name: spell_error(*figure).removesuffix(" ± nan") for name, figure in metrics.own.items()}
     return shown if unseen else dict.fromkeys(shown, "not measured")
@@ -228,8 +230,8 @@ def measure(
         epochs: fold -> its epochs, if the best one is scored; the rows of a fold are in the order of `questions`.
         test_size: number of test rows; 0: no leaderboard estimate.
         max_errors: the most wrong answers to list.
-        not_measured: fold -> why its model may have learned from its rows.
-        own: figures of the caller's own metrics.
+        not_measured: fold -> why its model may have been trained on its rows.
+        own: results of the user's metrics.
 
     Returns:
         All figures of the report.
@@ -284,7 +286,7 @@ def measure(
 
 
 def _measurable_rows(questions: Sequence[Question], scores: Scores, folds: np.ndarray) -> np.ndarray:
-    """Indices of the rows with a known answer, after checking that all arguments are about the same rows."""
+    """Return the indices of the rows with a known answer, after checking that all arguments are about the same rows."""
     if len(questions) != len(scores.ids) or len(folds) != len(scores.ids):
         raise ValueError(f"{len(questions)} questions, {len(scores.ids)} scores, {len(folds)} folds do not match.")
     for row, (question, scored) in enumerate(zip(questions, scores.ids, strict=True)):
@@ -305,13 +307,13 @@ def group_accuracy(
     name: str, rows: np.ndarray, right: np.ndarray, blind_right: np.ndarray | None, n_choices: np.ndarray, groups: np.ndarray,
     not_measured: str = "",
 ) -> GroupAccuracy:
-    """Accuracy on the rows of a group.
+    """Measure the accuracy on the rows of a group.
 
     Args:
-        name: of the group.
+        name: name of the group.
         rows, right, blind_right: (N,) booleans: in the group, right, right without the photograph.
         n_choices, groups: (N,) number of choices, image group.
-        not_measured: as in Accuracy.
+        not_measured: see `Accuracy`.
     """
     accuracy = dataclasses.replace(accuracy_of_right(right[rows], groups[rows]), not_measured=not_measured)
     blind = None if blind_right is None else accuracy_of_right(blind_right[rows], groups[rows])
@@ -319,7 +321,12 @@ def group_accuracy(
 
 
 def confusion_counts(predicted: np.ndarray, answers: np.ndarray, size: int) -> tuple[tuple[int, ...], ...]:
-    """(size, size) number of rows by true and predicted choice."""
+    """Count the rows by true and predicted choice, (size, size).
+
+    Args:
+        predicted, answers: (N,) choice indices.
+        size: number of choices.
+    """
     from sklearn.metrics import confusion_matrix
 
     return tuple(map(tuple, confusion_matrix(answers, predicted, labels=range(size)).tolist()))
@@ -345,7 +352,7 @@ def leaderboard_estimate(measured: Accuracy, test_size: int, selection: Selectio
 # %% the best of several epochs
 @dataclass(frozen=True)
 class FoldEpochs:
-    """Validation results of a fold after each epoch.
+    """Holds the validation results of a fold after each epoch.
 
     Attributes:
         right: (E, N) booleans of the rows with a known answer.
@@ -397,7 +404,7 @@ def selection_of(epochs: Mapping[int, FoldEpochs], folds: np.ndarray, groups: np
 
 
 def spell_selection(selection: Selection | None) -> str:
-    """'of which choosing the best of 5 epochs adds about 2.2 points'; '' for None."""
+    """Spell the optimism: 'of which choosing the best of 5 epochs adds about 2.2 points'; '' for None."""
     return f"of which choosing the best of {selection.epochs} epochs adds {spell_optimism(selection)}" if selection else ""
 
 
@@ -431,21 +438,21 @@ def worst_errors(
 
 # %% orders and letters
 def _orders_at_original_scale(scores: Scores) -> np.ndarray:
-    """(N, K) whether a row has the k-th view and that view shows the image at its original size."""
+    """Return (N, K) whether a row has the k-th view and that view shows the image at its original size."""
     original = scores.scales[np.argmin(np.abs(scores.scales - 1))]  # the nearest if 1.0 is not among them
     return ~np.isnan(scores.logprobs[:, :, 0]) & np.isclose(scores.scales, original)
 
 
 def _choices_per_view(scores: Scores) -> np.ndarray:
-    """(N, K) predicted choice in each view; meaningless if a row does not have the view."""
+    """Return the predicted choice (N, K) in each view; meaningless if a row does not have the view."""
     return np.nan_to_num(scores.per_view(), nan=-np.inf).argmax(-1)
 
 
 def circular_accuracy(scores: Scores, answers: np.ndarray, groups: np.ndarray | None = None) -> Accuracy | None:
-    """Share of the rows that are right in every option order, of those with two or more; None: there are none.
+    """Compute the share of rows that are right in every option order, of those with at least two; None: there are none.
 
     Args:
-        scores: of N rows.
+        scores: scores of N rows.
         answers, groups: (N,) choice indices, image groups.
     """
     has_view = _orders_at_original_scale(scores)
@@ -460,10 +467,10 @@ def letter_bias(
     """Compare predicted and true letters, by the slots in which choices were shown.
 
     Args:
-        scores: of N rows.
+        scores: scores of N rows.
         answers, groups: (N,) choice indices, image groups.
         draws: number of random swaps for the p-value.
-        seed: of the swaps.
+        seed: seed of the swaps.
     """
     has_view = _orders_at_original_scale(scores)
     slots = scores.n_choices.max()
@@ -488,7 +495,7 @@ def letter_bias(
 
 
 def _letter_use(predicted: np.ndarray, truth: np.ndarray) -> LetterUse:
-    """Letter shares of (..., slots) one-hot predictions and answers, all zero for missing views."""
+    """Compute the letter shares of (..., slots) one-hot predictions and answers, all zero for missing views."""
     n = int(truth.sum())
     predicted_share, true_share = (one_hot.reshape(-1, one_hot.shape[-1]).sum(0) / n for one_hot in (predicted, truth))
     distance = float(np.abs(predicted_share - true_share).sum() / 2)

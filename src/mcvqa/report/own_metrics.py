@@ -1,4 +1,4 @@
-"""A user's own metrics: functions of answers and log-probabilities, measured with their errors on out-of-fold rows."""
+"""Measures a user's own metrics: functions of answers and log-probabilities, with their errors, on out-of-fold rows."""
 import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +14,13 @@ DRAWS = 100  # of image groups, for the standard error
 
 
 def require_metrics(metrics: Mapping[str, Any]) -> None:
-    """Check own metrics before a run begins.
+    """Check the user's metrics before a run begins.
 
     Args:
         metrics: name -> function of (N,) indices of the right choices, (N, C) log-probabilities and N questions.
 
     Raises:
-        ConfigError: something is no function, or has no name.
+        ConfigError: a metric is not a function, or has no name.
     """
     for name, metric in dict(metrics).items():
         if not isinstance(name, str) or not name.strip() or not callable(metric):
@@ -30,7 +30,7 @@ def require_metrics(metrics: Mapping[str, Any]) -> None:
 def measure_own(
     metrics: Mapping[str, OwnMetric], questions: Sequence[Question], logprobs: np.ndarray, groups: np.ndarray
 ) -> dict[str, tuple[float, float]]:
-    """Figures of own metrics. One that fails is named with its file and line, and is left out; the run goes on.
+    """Compute the user's metrics. One that fails is reported with its file and line and left out; the run goes on.
 
     Args:
         metrics: name -> function.
@@ -39,7 +39,7 @@ def measure_own(
         groups: (N,) image group of each row.
 
     Returns:
-        Name -> value and standard error, by a bootstrap over image groups; NaN: no draw could be measured.
+        Name -> value and standard error, by a bootstrap over image groups; NaN: no sample could be measured.
     """
     truth, figures = np.array([-1 if q.answer is None else q.answer for q in questions]), {}
     known = np.flatnonzero(truth >= 0)
@@ -60,7 +60,7 @@ def measure_own(
 def _figure_of(
     metric: OwnMetric, truth: np.ndarray, logprobs: np.ndarray, questions: Sequence[Question], rows: np.ndarray
 ) -> float:
-    """The metric of some rows, given copies, which it may change."""
+    """Compute the metric of some rows, passing copies, which it may change."""
     value = metric(truth[rows], logprobs[rows], [questions[i] for i in rows])
     number = float(value)
     if not math.isfinite(number):

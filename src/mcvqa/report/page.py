@@ -1,7 +1,7 @@
-"""The report of a run, as Markdown for the repository and as one self-contained HTML page in Korean and English.
+"""Writes the report of a run, as Markdown for the repository and as one self-contained HTML page in Korean and English.
 
-The content is assembled once a language, as plain text in sections and blocks (`report/content.py`). Only the two renderers write
-markup, and both escape all input: questions, file names and run names are untrusted.
+The content is assembled once per language, as plain text in sections and blocks (`report/content.py`). Only the two renderers
+write markup, and both escape all input: questions, file names and run names are untrusted.
 """
 import base64
 import shutil
@@ -16,7 +16,11 @@ from mcvqa.report.words import REPORT_LANGUAGES, report_word
 
 
 def write_report(folder: str | Path, content: ReportInput) -> tuple[Path, Path]:
-    """Write REPORT.md, with the photographs of errors beside it, and report.html into `folder`.
+    """Write REPORT.md, with the photographs of errors next to it, and report.html into `folder`.
+
+    Args:
+        folder: folder of the run.
+        content: content of the report.
 
     Returns:
         The paths of both.
@@ -31,7 +35,7 @@ def write_report(folder: str | Path, content: ReportInput) -> tuple[Path, Path]:
 
 
 def _write_error_pictures(folder: Path, sections: Sequence[ReportSection]) -> None:
-    """Write the pictures of this report in place of those of an earlier one."""
+    """Write the pictures of this report, replacing those of an earlier one."""
     shutil.rmtree(folder / ERRORS_FOLDER, ignore_errors=True)
     cards = [card for section in sections for block in section.blocks for card in block.cards]
     for number, card in enumerate(cards):
@@ -201,7 +205,7 @@ def html_report(run: str, sections: Mapping[str, Sequence[ReportSection]], openi
 
 
 def _side_by_side(sections: Mapping[str, Sequence[ReportSection]]) -> list[dict[str, object]]:
-    """Each section with its title and its blocks in all languages."""
+    """Combine each section's title and blocks in all languages."""
     columns = zip(*sections.values(), strict=True)
     return [
         {

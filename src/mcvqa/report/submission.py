@@ -1,4 +1,4 @@
-"""Submission files: exactly the test ids, in order, with answers in the competition's format, or no file at all."""
+"""Writes and validates submission files: exactly the test ids, in order, in the competition's format, or no file at all."""
 import csv
 import io
 from collections import Counter
@@ -23,7 +23,7 @@ class SubmissionError(McvqaError, ValueError):
 
 @dataclass(frozen=True)
 class SubmissionReport:
-    """Result of validating a submission file.
+    """Holds the result of validating a submission file.
 
     Attributes:
         rows: number of rows below the header.
@@ -49,14 +49,14 @@ SHOWN_ANSWERS = 10
 # %% the competition's format
 @dataclass(frozen=True)
 class SubmissionForm:
-    """Format of the competition's submissions.
+    """Describes the format of the competition's submissions.
 
     Attributes:
         header: column names, in the sample's order.
         id_at, answer_at: indices of the id and answer columns; a third column numbers the rows.
         style: one of SUBMISSION_STYLES.
-        delimiter: between cells.
-        first_number: of the column that numbers the rows.
+        delimiter: separator of the cells.
+        first_number: first value of the column that numbers the rows.
         notes: remarks for the user, such as a sample_submission.csv that does not match.
     """
 
@@ -114,7 +114,7 @@ def find_form(
 
 
 def _notes_on_spelling(chosen: AnswerConvention | None, sample: Path | None, of_sample: AnswerConvention) -> list[str]:
-    """Note where answers are spelt otherwise than in the file they follow, or are no numbers although the sample's are."""
+    """Note if answers are spelt differently from the file they follow, or are not numbers although the sample's are."""
     notes = []
     if chosen and chosen.unlike:
         written, ours = chosen.unlike
@@ -127,7 +127,7 @@ def _notes_on_spelling(chosen: AnswerConvention | None, sample: Path | None, of_
 
 
 def _form_of_sample(test: Sequence[Question], sample: Path) -> tuple[SubmissionForm, AnswerConvention, bool]:
-    """The sample's columns, how it writes answers (`usual` is '' where it does not show), and whether they count."""
+    """Return the sample's columns, its notation of answers (`usual` is '' if it shows none), and whether its answers count."""
     try:
         table = read_cells(sample, allow_empty=True)
     except DataError as error:
@@ -182,7 +182,7 @@ def _plain_id(text: str) -> str:
 
 
 def _is_spoilt(of_sample: str, test_id: str) -> bool:
-    """Whether a test file has lost what the same id in the sample has: zeros in front, or it got .0 or blanks."""
+    """Return whether a test file has damaged an id that is intact in the sample: lost leading zeros, or added .0 or blanks."""
     whole = of_sample.strip()
     lost = whole.isdigit() and (not test_id.isdigit() or len(test_id) < len(whole))
     return test_id != whole and (lost or test_id.strip() == whole)
@@ -316,5 +316,5 @@ FORM_WORDS = {
 
 
 def _some_rows(rows: Sequence[str]) -> str:
-    """The count and the first ten."""
+    """Spell the count and the first ten."""
     return f"{len(rows)}: {', '.join(map(one_line, rows[:10]))}{', ...' if len(rows) > 10 else ''}" if rows else "none"

@@ -1,4 +1,4 @@
-"""The words of the report, in Korean and English."""
+"""Holds the words of the report, in Korean and English."""
 from collections.abc import Callable
 from functools import partial
 
@@ -175,10 +175,10 @@ ReportWord = Callable[..., str]  # name, values to fill in -> text
 
 
 def report_word(language: str, name: str, /, **values: object) -> str:
-    """A text of REPORT_WORDS in one of REPORT_LANGUAGES."""
+    """Return a text of REPORT_WORDS in one of REPORT_LANGUAGES."""
     return REPORT_WORDS[name][list(REPORT_LANGUAGES).index(language)].format(**values)
 
 
 def report_words_in(language: str) -> ReportWord:
-    """What gives each text in one language."""
+    """Return a function that gives each text in one language."""
     return partial(report_word, language)

@@ -34,8 +34,8 @@ from mcvqa.scoring.scores import Scores, load_scores
 LADDER_PAGE = """# What each technique brings
 
 Measured on the {rows} test rows, whose answers a competition would not reveal; from the line of the folds on, these answer
-together. The accuracy in [REPORT.md](REPORT.md) and [report.html](report.html) is another one: out of fold, on the training rows, each
-answered by the one model that has not learned from it.
+together. The accuracy in [REPORT.md](REPORT.md) and [report.html](report.html) is a different one: out of fold, on the training
+rows, each answered by the one model that was not trained on it.
 
 {table}
 

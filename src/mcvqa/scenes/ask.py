@@ -1,7 +1,7 @@
-"""Questions about a scene whose answers are beyond doubt, with wrong answers to choose from.
+"""Makes questions about a scene with unambiguous answers, and wrong answers to choose from.
 
-A question is asked only where the scene leaves no doubt: what is nearest is nearest by a margin, what is named is the only one
-of its name. A puzzle finds what can be asked; mcvqa.scenes.words puts it into words, in Korean or English.
+A question is asked only if the scene is unambiguous: the nearest thing is nearest by a margin, and a named thing is the only one
+with its name. A puzzle finds what can be asked; mcvqa.scenes.words puts it into words, in Korean or English.
 """
 import functools
 import itertools
@@ -33,7 +33,7 @@ from mcvqa.scenes.words import CELLS, OPPOSITE, STATEMENT, Phrase, plural, say, 
 
 # %% what can be said beyond doubt
 class Statement(NamedTuple):
-    """'The x is left of the y.'"""
+    """Represents a statement: 'The x is left of the y.'"""
 
     x: Phrase
     relation: str
@@ -41,8 +41,7 @@ class Statement(NamedTuple):
 
 
 class Puzzle(NamedTuple):
-    """A question before it is put into words: what fills the wording's slots, the answer, and wrong answers, those of
-    `tempting` before others."""
+    """Holds a question before it is put into words: the wording's slots, the answer, and wrong answers, `tempting` ones first."""
 
     slots: dict[str, Phrase]
     answer: Phrase | Statement
@@ -51,12 +50,12 @@ class Puzzle(NamedTuple):
 
 
 def things_named(scene: Scene, phrase: Phrase) -> list[Thing]:
-    """The things that every word of the phrase is true of."""
+    """Return the things for which every word of the phrase is true."""
     return [thing for thing in scene.things if thing.words.issuperset(phrase)]
 
 
 def _names(scene: Scene, thing: Thing, *hidden: str) -> list[Phrase]:
-    """Short phrases that name this thing and no other, without the hidden ones of color, shape, texture, label."""
+    """Return short phrases that name only this thing, without the hidden ones of color, shape, texture, label."""
     names = {
         ("thing",): (), (thing.color, "thing"): ("color",), (thing.shape,): ("shape",),
         (thing.color, thing.shape): ("color", "shape"), (thing.texture, thing.shape): ("texture", "shape"),
@@ -68,13 +67,13 @@ def _names(scene: Scene, thing: Thing, *hidden: str) -> list[Phrase]:
 
 
 def _thing_with_name(scene: Scene, rng: np.random.Generator, *hidden: str) -> tuple[Thing, Phrase] | None:
-    """A random thing with a name of its own."""
+    """Choose a random thing that has a unique name."""
     pairs = [(thing, name) for thing in scene.things for name in _names(scene, thing, *hidden)]
     return pick_one(rng, pairs) if pairs else None
 
 
 def _first(values: np.ndarray, margin: float) -> int | None:
-    """Index of the row (N, C) that is smallest in every column, and by a margin; None where there is no such row."""
+    """Return the index of the row (N, C) that is smallest in every column by a margin; None if there is no such row."""
     if len(values) < 2:
         return None
     order, best = np.sort(values, 0), values.argmin(0)
@@ -82,7 +81,7 @@ def _first(values: np.ndarray, margin: float) -> int | None:
 
 
 def extreme(scene: Scene, word: str) -> Thing | None:
-    """The leftmost, rightmost, topmost, bottommost, largest or smallest thing, if one clearly is."""
+    """Return the leftmost, rightmost, topmost, bottommost, largest or smallest thing, if one clearly is."""
     x, y, r = np.array([(thing.x, thing.y, thing.radius) for thing in scene.things]).T
     sizes = np.log([(t.radius, outline_area(outline_of(t))) for t in scene.things])  # (N, 2): both must agree
     columns = {
@@ -94,7 +93,7 @@ def extreme(scene: Scene, word: str) -> Thing | None:
 
 
 def by_distance(scene: Scene, thing: Thing, word: str) -> Thing | None:
-    """The thing nearest to, or furthest from, another one, if it clearly is: by centres and by edges."""
+    """Return the thing clearly nearest to, or furthest from, another one, by centres and by edges; None if it is not clear."""
     others = [other for other in scene.things if other is not thing]
     between = np.array([(np.hypot(t.x - thing.x, t.y - thing.y), t.radius) for t in others]).reshape(-1, 2)
     values = np.stack([between[:, 0], between[:, 0] - between[:, 1]], 1)
@@ -103,7 +102,7 @@ def by_distance(scene: Scene, thing: Thing, word: str) -> Thing | None:
 
 
 def relation(a: Thing, b: Thing) -> str | None:
-    """How a lies to b: left of, right of, above, below; None where it is not clearly one of them."""
+    """Return how a lies relative to b: left of, right of, above, below; None if that is not clear."""
     dx, dy = a.x - b.x, a.y - b.y
     if min(abs(dx), abs(dy)) > 0.4 * max(abs(dx), abs(dy)) or max(abs(dx), abs(dy)) < 0.12:
         return None
@@ -115,7 +114,7 @@ def _clear_cell(thing: Thing) -> bool:
 
 
 def _combinations(scene: Scene, rng: np.random.Generator, present: bool) -> list[Phrase]:
-    """Colour-and-shape phrases that the scene holds, or such that it does not, of colours and shapes like its own."""
+    """Make colour-and-shape phrases that are in the scene, or that are not but use similar colours and shapes."""
     held = {(thing.color, thing.shape) for thing in scene.things}
     if present:
         return pick_some(rng, sorted(held), len(held))
@@ -138,7 +137,7 @@ def _count_all(scene: Scene, rng: np.random.Generator) -> Puzzle | None:
 
 
 def _count_group(scene: Scene, rng: np.random.Generator) -> Puzzle | None:
-    """A number is chosen first and then a group of that number, so that small numbers are not the usual answer."""
+    """Choose a number first and then a group of that size, so that small numbers are not the usual answer."""
     groups: list[Phrase] = [(color, "thing") for color in COLORS] + _words(SHAPES)
     groups += _combinations(scene, rng, True) + _combinations(scene, rng, False)[:2]
     counts = {group: len(things_named(scene, group)) for group in groups}
@@ -172,8 +171,10 @@ def _trait(what: str, thing: Thing | None, slots: dict[str, Phrase]) -> Puzzle |
 
 
 def _trait_of(scene: Scene, rng: np.random.Generator, what: str) -> Puzzle | None:
-    """A texture is chosen before the thing, so that "plain" is not the usual one; only some shapes carry a label, so
-    that the label would tell of the shape."""
+    """Choose a texture before the thing, so that "plain" is not the usual one.
+
+    Names do not mention labels: only some shapes have one, so a label would reveal the shape.
+    """
     textures = sorted({thing.texture for thing in scene.things})
     wanted = {pick_one(rng, textures)} if what == "texture" else set(textures)
     pairs = [(t, name) for t in scene.things if t.texture in wanted for name in _names(scene, t, what, "label")]
@@ -230,7 +231,7 @@ def _which_at(scene: Scene, rng: np.random.Generator) -> Puzzle | None:
 
 
 def _read(scene: Scene, rng: np.random.Generator) -> Puzzle | None:
-    """What is painted on a thing; wrong answers are of the same sort (digit, number, letter, word)."""
+    """Ask what is painted on a thing; wrong answers are of the same sort (digit, number, letter, word)."""
     named = [(t, n) for t in scene.things if t.label for n in _names(scene, t, "label")]
     return _label(*pick_one(rng, named), rng) if named else None
 
@@ -303,7 +304,7 @@ def _are_more(scene: Scene, rng: np.random.Generator) -> Puzzle | None:
 
 
 def _are_alike(scene: Scene, rng: np.random.Generator, what: str) -> Puzzle | None:
-    """Whether two things share color or shape; as many pairs that do as pairs that do not."""
+    """Ask whether two things share color or shape; pairs that do and pairs that do not are equally frequent."""
     alike = bool(rng.integers(2))
     for a, b in pick_some(rng, itertools.combinations(scene.things, 2), 12):
         x, y = _names(scene, a, what), _names(scene, b, what)
@@ -345,7 +346,8 @@ def _true_statement(scene: Scene, rng: np.random.Generator) -> Puzzle | None:
 
 # %% the topics
 class Topic(NamedTuple):
-    """What a question is about: its kind, one of BASIC_KINDS, and what finds it in a scene. Its words are in WORDINGS."""
+    """Describes the topic of a question: its kind, one of BASIC_KINDS, and the function that finds it. Its words are in
+    WORDINGS."""
 
     kind: str
     puzzle: Callable[..., Puzzle | None]
@@ -394,7 +396,7 @@ TOPICS: dict[str, Topic] = {
 # %% asking
 @dataclass(frozen=True)
 class Asked:
-    """A multiple-choice question about a scene; `answer` is the index of the only right choice."""
+    """Holds a multiple-choice question about a scene; `answer` is the index of the only right choice."""
 
     kind: str
     topic: str
@@ -404,9 +406,11 @@ class Asked:
 
 
 def ask(scene: Scene, rng: np.random.Generator, language: str, kind: str, n_choices: int) -> Asked | None:
-    """A question of one kind; None where the scene has nothing to ask for beyond doubt, or too few wrong answers.
+    """Ask a question of one kind; None if the scene has nothing unambiguous to ask for, or too few wrong answers.
 
     Args:
+        scene: the scene.
+        rng: source of randomness.
         language: "ko" or "en".
         kind: one of BASIC_KINDS, or of TOPICS for a narrower choice.
         n_choices: 2 to 13.
@@ -423,9 +427,9 @@ def ask(scene: Scene, rng: np.random.Generator, language: str, kind: str, n_choi
 
 
 def _wrong_choices(puzzle: Puzzle, n: int, rng: np.random.Generator) -> list[Phrase | Statement] | None:
-    """n wrong answers, none of which the question mentions; None if the answer is mentioned or there are too few.
+    """Choose n wrong answers that the question does not mention; None if the answer is mentioned or there are too few.
 
-    From six choices on, and where the right kind runs out, some are answers to other questions: 'yes' to a colour.
+    With six or more choices, and if the right kind runs out, some answer other questions: 'yes' to a colour.
     """
     mentioned = {word for phrase in puzzle.slots.values() for word in phrase}
     answer = puzzle.answer
@@ -440,7 +444,7 @@ def _wrong_choices(puzzle: Puzzle, n: int, rng: np.random.Generator) -> list[Phr
 
 
 def _other_sorts(word: str) -> list[str]:
-    """Answers to other sorts of questions than the one that `word` answers."""
+    """Return answers to other sorts of questions than the one that `word` answers."""
     tints = {*COLORS, *(name for each in BACKGROUNDS.values() for name in each)}  # sky blue is too like blue
     return [
         other for sort in (("yes", "no"), SHAPES, COLORS) for other in sort

@@ -1,7 +1,7 @@
-"""Pictures of coloured shapes with questions whose answers are known: a data set in the competition's format.
+"""Generates pictures of coloured shapes with questions whose answers are known: a data set in the competition's format.
 
-It is the demo's data, the tests' input, and what a small model is pre-trained on: seven kinds of questions in Korean and English,
-letters evenly used, and answers that are hard to guess from the text.
+It is used for the demo, as input of tests, and for pre-training a small model: seven kinds of questions in Korean and English,
+evenly distributed letters, and answers that are hard to guess from the text.
 """
 import csv
 import io
@@ -28,15 +28,17 @@ QUESTIONS_PER_PICTURE = 4
 def generate_demo(
     out_dir: str | Path, n_train: int, n_test: int, seed: int, *, size: int = 84, style: str = "plain"
 ) -> None:
-    """Write train.csv, test.csv, sample_submission.csv, test_answers.csv and the pictures; nothing if they are there.
+    """Write train.csv, test.csv, sample_submission.csv, test_answers.csv and the pictures, unless they exist.
 
     Args:
-        n_train, n_test: rows; about four questions share a picture.
+        out_dir: the folder.
+        n_train, n_test: numbers of rows; about four questions share a picture.
+        seed: seed of the data.
         size: side of the pictures in pixels.
-        style: as in sample_scene.
+        style: see `sample_scene`.
 
     Raises:
-        FileExistsError: the folder holds another train.csv; it is never overwritten.
+        FileExistsError: the folder contains another train.csv, which is never overwritten.
     """
     out = Path(out_dir)
     wanted = dict(version=SCENES_VERSION, n_train=n_train, n_test=n_test, seed=seed, size=size, style=style)
@@ -61,12 +63,12 @@ DEMO_ROWS = (600, 200)  # training, test
 
 
 def write_demo_data(folder: str | Path, seed: int) -> None:
-    """The data of the demo, in `folder`: pictures in colours and wordings that `tiny` has never met."""
+    """Write the data of the demo: pictures in colours and wordings that `tiny` has not seen."""
     generate_demo(folder, *DEMO_ROWS, seed=seed, size=96, style="shifted")
 
 
 def scene_sentences() -> Iterator[str]:
-    """What the tokenizer of `tiny` was trained on: descriptions of scenes, and questions about them."""
+    """Yield the texts on which the tokenizer of `tiny` was trained: descriptions of scenes, and questions about them."""
     random = np.random.default_rng(0)
     for style in ("plain", "shifted"):
         for _ in range(150):
@@ -101,7 +103,7 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]
 
 
 def _demo_rows(n_rows: int, rng: np.random.Generator, style: str) -> Iterable[tuple[int, Scene, Asked]]:
-    """(picture, its scene, a question): kinds in turn, letters evenly used, answers hard to guess from the text."""
+    """Yield (picture, its scene, a question): alternating kinds, evenly distributed letters, answers that are hard to guess."""
     kinds = itertools.chain.from_iterable(pick_some(rng, BASIC_KINDS, len(BASIC_KINDS)) for _ in itertools.count())
     letters = {n: itertools.cycle(range(n)) for n in (2, 3, 4)}
     guesser, done = Guesser(), 0
@@ -119,7 +121,7 @@ def _demo_rows(n_rows: int, rng: np.random.Generator, style: str) -> Iterable[tu
 def _scene_for(
     kinds: list[str], rng: np.random.Generator, style: str, guesser: "Guesser"
 ) -> tuple[Scene, list[Asked]]:
-    """A scene that can be asked about in all these ways, with the questions."""
+    """Make a scene for which all these kinds of questions can be asked, and the questions."""
     while True:
         scene, questions = sample_scene(rng, style), []
         for kind in kinds:
@@ -140,16 +142,16 @@ def _with_answer_at(asked: Asked, slot: int) -> Asked:
 
 
 class Guesser:
-    """How easily an answer is guessed without the picture: how often it was right when it was offered."""
+    """Tracks how easily an answer is guessed without the picture: how often it was right when it was offered."""
 
     def __init__(self) -> None:
         self.offered: Counter[tuple[str, str]] = Counter()  # (topic, choice)
         self.excess: dict[tuple[str, str], float] = defaultdict(float)  # times it was right, less what chance gives
 
     def guessability(self, asked: Asked) -> float:
-        """Standard errors by which the answer is right too often, beyond one; 0 for most answers.
+        """Return by how many standard errors, beyond one, the answer is right too often; 0 for most answers.
 
-        Evening out what chance brings about would make the *rarer* answer the better guess.
+        Correcting chance deviations would make the *rarer* answer the better guess.
         """
         key = asked.topic, asked.choices[asked.answer].split()[-1]
         return max(0.0, self.excess[key] / (self.offered[key] + 1) ** 0.5 / 0.43 - 1)  # 0.43: one in four, binomial

@@ -1,4 +1,4 @@
-"""A scene as a picture, drawn from its numbers alone: the same scene gives the same pixels."""
+"""Draws a scene as a picture from its numbers alone: the same scene gives the same pixels."""
 import functools
 
 import numpy as np
@@ -8,7 +8,7 @@ from mcvqa.scenes.scene import Color, Scene, Thing, outline_of
 
 
 def draw(scene: Scene, size: int) -> Image.Image:
-    """The scene as an RGB picture of size x size pixels, drawn larger and averaged down, so that edges are smooth."""
+    """Draw the scene as an RGB picture of size x size pixels, drawn larger and averaged down for smooth edges."""
     fine = 3 if size < 128 else 2
     picture = _backdrop(scene, size * fine)
     for thing in scene.things:
@@ -34,7 +34,7 @@ def _backdrop(scene: Scene, n: int) -> Image.Image:
 
 
 def _shade(color: Color, share: float) -> Color:
-    """The colour, a share of the way to black or, where it is dark, to white."""
+    """Move the colour a share of the way to black or, if it is dark, to white."""
     target = 0 if sum(color) > 300 else 255
     red, green, blue = (round(value + share * (target - value)) for value in color)
     return red, green, blue
@@ -60,7 +60,7 @@ def _paint(picture: Image.Image, thing: Thing) -> None:
 
 
 def _pattern(thing: Thing, n: int) -> Image.Image:
-    """A texture in the thing's colour and a lighter or darker shade of it, (n, n) pixels."""
+    """Draw a texture in the thing's colour and a lighter or darker shade of it, (n, n) pixels."""
     pattern, second = Image.new("RGB", (n, n), thing.rgb), _shade(thing.rgb, 0.6)
     pen, step = ImageDraw.Draw(pattern), max(3.0, 0.42 * thing.radius * n)
     low_x, low_y = (thing.x - thing.radius) * n, (thing.y - thing.radius) * n

@@ -1,4 +1,4 @@
-"""A scene: coloured shapes on a background, sampled at random, and described in words.
+"""Defines scenes: coloured shapes on a background, sampled at random, and described in words.
 
 Everything that may be asked about a scene is in its numbers: mcvqa.scenes.draw makes a picture of it, and mcvqa.scenes.ask a
 question.
@@ -56,7 +56,7 @@ SIGN_LETTERS = "ABCDEFGHKLMNPRSTUVXYZ"  # without those that look like digits
 
 
 def _arc(n: int, start: float = -90.0, sweep: float = 360.0, radius: float = 1.0) -> np.ndarray:
-    """(n, 2) points on a circle from `start` degrees on, clockwise on the screen as y grows downward."""
+    """Return (n, 2) points on a circle from `start` degrees on, clockwise on the screen as y grows downward."""
     angles = np.radians(start + np.arange(n) * sweep / n)
     return radius * np.stack([np.cos(angles), np.sin(angles)], -1)
 
@@ -92,13 +92,13 @@ SHAPES: dict[str, np.ndarray] = {
 # %% a scene
 @dataclass(frozen=True)
 class Thing:
-    """One shape. Lengths are shares of the picture's side; y grows downward.
+    """Describes one shape. Lengths are shares of the picture's side; y grows downward.
 
     Attributes:
-        radius: of the circle around the outline.
+        radius: radius of the circle around the outline.
         texture: one of TEXTURES, or "unpatterned".
-        label: painted on it; empty for none.
-        turn: degrees, clockwise.
+        label: text painted on it; empty for none.
+        turn: rotation in degrees, clockwise.
         aspect: width over height of the outline.
     """
 
@@ -115,7 +115,7 @@ class Thing:
 
     @functools.cached_property
     def words(self) -> frozenset[str]:
-        """What it may be called in a phrase."""
+        """Words by which a phrase may name it."""
         return frozenset(("thing", self.color, self.shape, self.texture, f"mark:{self.label}"))
 
 
@@ -124,11 +124,11 @@ CLEARLY = 0.03  # margin of most scenes, see Scene
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows.
+    """Describes the content of a picture.
 
     Attributes:
-        style: decides the wording of questions too.
-        seed: of the grain of the backdrop.
+        style: also decides the wording of questions.
+        seed: seed of the grain of the background.
         margin: share of the picture's side by which the nearest or furthest thing must be so, to be asked for.
     """
 
@@ -142,7 +142,7 @@ class Scene:
 
 
 class Layout(NamedTuple):
-    """A family of scenes: ranges of the number of things and of their radius, and how alike they are."""
+    """Describes a family of scenes: ranges of the number of things and of their radius, and how similar they are."""
 
     share: float
     things: tuple[int, int]
@@ -171,7 +171,7 @@ def pick_one(rng: np.random.Generator, options: Sequence[Picked]) -> Picked:
 
 
 def pick_some(rng: np.random.Generator, options: Iterable[Picked], n: int) -> list[Picked]:
-    """Up to n of them, in random order."""
+    """Pick up to n of them, in random order."""
     pool = list(options)
     return [pool[i] for i in rng.permutation(len(pool))[:n]]
 
@@ -181,11 +181,12 @@ def _contrast(a: Color, b: Color) -> float:
 
 
 def sample_scene(rng: np.random.Generator, style: str = "plain", layout: str | None = None) -> Scene:
-    """A random scene.
+    """Sample a random scene.
 
     Args:
-        style: "plain"; "varied": more backgrounds, tints mixed with up to a sixth of some other colour; or "shifted": chalk
-            tints, backgrounds of its own, more textures, other wordings.
+        rng: source of randomness.
+        style: "plain"; "varied": more backgrounds, tints mixed with up to a sixth of another colour; or "shifted": chalk tints,
+            other backgrounds, more textures, other wordings.
         layout: one of LAYOUTS; None: any, by their shares.
 
     Raises:
@@ -225,7 +226,7 @@ def _near(rng: np.random.Generator, color: Color, spread: int = 5) -> Color:
 
 
 def _visible_colors(rng: np.random.Generator, style: str, background: Color) -> list[tuple[str, Color]]:
-    """One tint of each colour that stands out from the background."""
+    """Choose one tint of each colour that stands out from the background."""
     tints = []
     share, mixed = (rng.uniform(0, 1 / 6), rng.uniform(0, 255, 3)) if style == "varied" else (0, np.zeros(3))
     for name, (start, end) in COLORS.items():
@@ -238,7 +239,7 @@ def _visible_colors(rng: np.random.Generator, style: str, background: Color) -> 
 
 
 def _circles(rng: np.random.Generator, plan: Layout, gap: float = 0.02) -> list[tuple[float, float, float]]:
-    """(x, y, radius) of things that lie inside the picture and do not touch."""
+    """Place things inside the picture without touching: (x, y, radius)."""
     n = int(rng.integers(plan.things[0], plan.things[1] + 1))
     radii = rng.uniform(*plan.radius, size=n)
     if plan.sign:
@@ -257,7 +258,7 @@ def _circles(rng: np.random.Generator, plan: Layout, gap: float = 0.02) -> list[
 
 
 def _decoration(rng: np.random.Generator, shape: str, radius: float, share: float) -> tuple[str, str]:
-    """A texture, or a painted digit, letter or two-digit number, or neither: never both, so that both can be read."""
+    """Choose a texture, or a painted digit, letter or two-digit number, or neither: never both, so that both can be read."""
     if radius < 0.1 or rng.random() > share:
         return "unpatterned", ""
     if shape in ROOMY_SHAPES and rng.random() < 0.6:
@@ -268,7 +269,7 @@ def _decoration(rng: np.random.Generator, shape: str, radius: float, share: floa
 
 # %% geometry
 def outline_of(thing: Thing) -> np.ndarray:
-    """(n, 2) outline of a thing in shares of the picture's side."""
+    """Return the outline (n, 2) of a thing in shares of the picture's side."""
     stretch = np.array((thing.aspect, 1.0)) * np.sqrt(2 / (1 + thing.aspect**2))  # keeps a corner on the circle
     angle = np.radians(thing.turn)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -276,13 +277,13 @@ def outline_of(thing: Thing) -> np.ndarray:
 
 
 def cell_of(thing: Thing) -> str:
-    """The ninth of the picture its centre lies in."""
+    """Return the ninth of the picture in which its centre lies."""
     return CELLS[3 * min(2, int(3 * thing.y)) + min(2, int(3 * thing.x))]
 
 
 # %% describing
 def describe(scene: Scene, language: str) -> str:
-    """Everything there is to see, in reading order: background, number of things, then each with its place."""
+    """Describe everything in the scene, in reading order: background, number of things, then each with its position."""
     things = _in_reading_order(scene)
     background, n = say((scene.background,), language), len(things)
     if language == "en":
@@ -295,14 +296,14 @@ def describe(scene: Scene, language: str) -> str:
 
 
 def full_name(thing: Thing) -> Phrase:
-    """Size where it is clear, colour, texture, shape, and what is painted on it."""
+    """Name a thing by its size if it is clear, colour, texture, shape, and what is painted on it."""
     size = ("large",) if thing.radius > 0.14 else ("small",) if thing.radius < 0.085 else ()
     texture = () if thing.texture == "unpatterned" else (thing.texture,)
     return (*size, thing.color, *texture, thing.shape, *((f"mark:{thing.label}",) if thing.label else ()))
 
 
 def describe_distances(scene: Scene, language: str) -> str:
-    """What is nearest to and furthest from each of two or more things, by their centres, in reading order."""
+    """Describe what is nearest to and furthest from each of two or more things, by their centres, in reading order."""
     things = _in_reading_order(scene)
     at = np.array([(thing.x, thing.y) for thing in things])
     apart = np.linalg.norm(at[:, None] - at, axis=-1)

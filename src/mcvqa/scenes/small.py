@@ -1,7 +1,8 @@
-"""The notebook's demo: pictures of coloured shapes and four questions in Korean about each, in the competition's format.
+"""Generates the notebook's demo: pictures of coloured shapes and four questions in Korean about each, in the competition's
+format.
 
 The answers follow from how a picture was drawn. Each letter is right equally often and all names are drawn at random, so the
-texts alone tell nothing. Another color or shape is one more line in a table below.
+texts alone reveal nothing. To add a color or shape, add a line to a table below.
 """
 import csv
 import io
@@ -41,7 +42,7 @@ SMALL_FORMS = (
 
 
 class Painted(NamedTuple):
-    """One shape in a picture: no two of a picture have the same color or cell."""
+    """Describes one shape in a picture: no two in a picture have the same color or cell."""
 
     color: str
     shape: str
@@ -49,7 +50,7 @@ class Painted(NamedTuple):
 
 
 def painted_shapes(rng: np.random.Generator, number: int) -> list[Painted]:
-    """Two shapes that are the only ones of their kind, then `number` that are alike but for their colors."""
+    """Place two shapes that are the only ones of their kind, then `number` that differ only in color."""
     first, second, alike, *_ = rng.permutation(list(OUTLINES)).tolist()
     shapes = [first, second, *[alike] * number]
     colors, cells = rng.permutation(list(PAINTS)).tolist(), rng.permutation(CELL_NAMES).tolist()
@@ -57,7 +58,7 @@ def painted_shapes(rng: np.random.Generator, number: int) -> list[Painted]:
 
 
 def paint(rng: np.random.Generator, shapes: Sequence[Painted]) -> Image.Image:
-    """The picture, drawn larger and averaged down, so that edges are smooth."""
+    """Draw the picture larger and average it down for smooth edges."""
     side = 3 * SMALL_DEMO_SIZE
     picture = Image.new("RGB", (side, side), BOARDS[rng.integers(len(BOARDS))])
     for one in shapes:
@@ -73,10 +74,12 @@ def paint(rng: np.random.Generator, shapes: Sequence[Painted]) -> Image.Image:
 
 
 def small_questions(rng: np.random.Generator, shapes: Sequence[Painted], slots: Sequence[int]) -> Iterator[list[str]]:
-    """Text and choices of up to four questions.
+    """Make the text and choices of up to four questions.
 
     Args:
-        slots: where their answers are.
+        rng: source of randomness.
+        shapes: the picture.
+        slots: slots of their answers.
     """
     any_one, other = (shapes[i] for i in rng.permutation(len(shapes))[:2])
     colors, kinds, cells = zip(*shapes, strict=True)
@@ -93,16 +96,20 @@ def small_questions(rng: np.random.Generator, shapes: Sequence[Painted], slots: 
 
 
 def small_demo_sentences() -> list[str]:
-    """All that is ever asked or answered, form by form and name by name."""
+    """List all possible questions and answers, form by form and name by name."""
     return [*SMALL_FORMS, " ".join([*PAINTS, *OUTLINES, *CELL_NAMES, *NUMBERS])]
 
 
 # %% files
 def write_small_demo(folder: str | Path, seed: int) -> None:
-    """train.csv, test.csv, test_answers.csv, sample_submission.csv and the pictures; nothing if they are there.
+    """Write train.csv, test.csv, test_answers.csv, sample_submission.csv and the pictures, unless they exist.
+
+    Args:
+        folder: the folder.
+        seed: seed of the data.
 
     Raises:
-        FileExistsError: the folder holds another train.csv; it is never overwritten.
+        FileExistsError: the folder contains another train.csv, which is never overwritten.
     """
     folder = Path(folder)
     note, wanted = folder / "scenes.json", dict(version=SMALL_DEMO_VERSION, rows=[*SMALL_DEMO_ROWS], seed=seed)
@@ -129,7 +136,7 @@ def write_small_demo(folder: str | Path, seed: int) -> None:
 
 
 def _small_split(folder: Path, split: str, n_rows: int, rng: np.random.Generator) -> list[list[str]]:
-    """The rows of one file, their answers last; draws the pictures."""
+    """Draw the pictures of one file and return its rows, answers last."""
     rows: list[list[str]] = []
     slots = rng.permutation(np.resize(np.arange(4), n_rows)).tolist()
     numbers = rng.permutation(np.resize(np.arange(1, 5), -(-n_rows // 4))).tolist()

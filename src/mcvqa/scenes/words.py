@@ -1,6 +1,6 @@
-"""What is said about scenes, in English and Korean: the word for each thing, and the forms in which each topic is asked.
+"""Puts scenes into words, in English and Korean: the word for each thing, and the forms in which each topic is asked.
 
-The words of a question are looked up here, so scenes and puzzles speak of keys ('red', 'left of') and know no language.
+The words of a question are looked up here, so scenes and puzzles use language-independent keys ('red', 'left of').
 """
 from typing import NamedTuple
 
@@ -48,7 +48,7 @@ OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "bel
 
 
 def say(phrase: Phrase, language: str) -> str:
-    """('red', 'circle') -> 'red circle' or '빨간색 원'; ('thing', 'mark:A') -> "shape marked 'A'"."""
+    """Put a phrase into words: ('red', 'circle') -> 'red circle' or '빨간색 원'; ('thing', 'mark:A') -> "shape marked 'A'"."""
     column = LANGUAGES.index(language)
     words = [WORDS.get(word, (word, word))[column] for word in phrase if not word.startswith("mark:")]
     for mark in (word[5:] for word in phrase if word.startswith("mark:")):
@@ -57,13 +57,13 @@ def say(phrase: Phrase, language: str) -> str:
 
 
 def plural(noun: str) -> str:
-    """English: 'cross' -> 'crosses', "shape marked 'A'" is never counted."""
+    """Make the English plural: 'cross' -> 'crosses'; "shape marked 'A'" is never counted."""
     return noun + ("es" if noun.endswith("s") else "s")
 
 
 # %% the forms of questions
 class Wordings(NamedTuple):
-    """The forms in which a topic is asked, in each language and in the style of shifted scenes.
+    """Holds the forms in which a topic is asked, in each language and in the style of shifted scenes.
 
     {x} is a thing or group, {xs} its plural, {ax} with its article; other slots are filled likewise.
     """
@@ -249,7 +249,7 @@ STATEMENT = {"en": "The {x} is {r} the {y}.", "ko": "{x}[은/는] {y}의 {r}에 
 
 
 def wordings_of(topic: str, style: str, language: str) -> tuple[str, ...]:
-    """The forms in which a topic is asked."""
+    """Return the forms in which a topic is asked."""
     entry = WORDINGS[topic]
     if style != "shifted":
         return entry.english if language == "en" else entry.korean

@@ -1,4 +1,4 @@
-"""The description of a model family, and what all families share: image tokens and their positions.
+"""Describes a model family, and what all families share: image tokens and their positions.
 
 Each family is described in a separate file of this folder; registry.py lists them.
 """
@@ -18,8 +18,9 @@ class FamilyError(McvqaError, RuntimeError):
 
 
 def axes_in_sections(sections: Sequence[int]) -> np.ndarray:
-    """(D / 2,) position axis (time, row, column) of each rotary frequency, in three sections (M-RoPE, arXiv:2409.12191, section
-    2.1).
+    """Return the position axis (time, row, column) of each rotary frequency, (D / 2,), in three sections.
+
+    M-RoPE, arXiv:2409.12191, section 2.1.
 
     Args:
         sections: number of frequencies per axis, the model's mrope_section.
@@ -33,7 +34,7 @@ QWEN_LINEARS = (*(f"self_attn.{one}_proj" for one in "qkvo"), *(f"mlp.{one}_proj
 
 @dataclass(frozen=True)
 class Family:
-    """Properties of a family of `*ForConditionalGeneration` models.
+    """Describes a family of `*ForConditionalGeneration` models.
 
     Attributes:
         model_type: as in the model's config.json.
@@ -66,7 +67,7 @@ class Family:
         return f"{self.language}.{self.layers}." if self.language else f"{self.layers}."
 
     def adapted_linears(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """The paths of the linear layers in a decoder layer that get adapters.
+        """Return the paths of the linear layers in a decoder layer that get adapters.
 
         Args:
             names: last parts of their paths, or all-linear.
@@ -86,13 +87,13 @@ class Family:
         return tuple(dict.fromkeys(path for matches in chosen.values() for path in matches))
 
     def adapter_pattern(self, names: tuple[str, ...], *, vision: bool = False) -> str:
-        """A regular expression of full paths for PEFT's target_modules.
+        """Make a regular expression of full paths for PEFT's target_modules.
 
-        Bare suffixes such as 'up_proj' would also match the MLP of the vision tower (18.6 million trainable
-        parameters instead of 15.0 on Qwen2.5-VL-3B with r=8).
+        Bare suffixes such as 'up_proj' would also match the MLP of the vision tower (18.6 million trainable parameters instead of
+        15.0 on Qwen2.5-VL-3B with r=8).
 
         Args:
-            names: as for adapted_linears.
+            names: see adapted_linears.
             vision: whether the tower's linear layers get adapters too.
 
         Raises:
@@ -120,12 +121,17 @@ Grid = tuple[int, int, int]  # patches in time, rows, columns
 
 
 def image_tokens(grid: Grid, merge: int) -> int:
-    """Number of tokens of an image: one per `merge` x `merge` patches."""
+    """Count the tokens of an image: one per `merge` x `merge` patches.
+
+    Args:
+        grid: patches (time, rows, columns).
+        merge: side of the square of patches that is merged into one token.
+    """
     return grid[0] * grid[1] * grid[2] // merge**2
 
 
 def feature_width(model_config: Any) -> int:
-    """Values per image token: the hidden size, and once more for each level of Qwen3-VL's deepstack.
+    """Return the values per image token: the hidden size, and once more for each level of Qwen3-VL's deepstack.
 
     Deepstack (arXiv:2406.04334) adds features of some inner layers of the tower to the first layers of the language model.
     """
@@ -134,12 +140,12 @@ def feature_width(model_config: Any) -> int:
 
 
 def image_grid(width: int, height: int, pixels: int, *, patch: int, merge: int) -> Grid:
-    """Patches (time, rows, columns) of an image resized to about `pixels` pixels by Qwen2-VL's processor.
+    """Compute the patches (time, rows, columns) of an image resized to about `pixels` pixels by Qwen2-VL's processor.
 
     Sides are rounded to multiples of `patch * merge`; if the rounded area is not exactly `pixels` (both the least and the most
-    pixels), the sides are scaled to this area and rounded down, or up for a smaller image.
-    Source: "smart resize" of the Qwen2-VL report, arXiv:2409.12191, section 2.1; a test compares it with the processor, whose
-    order of operations this is: the last bit of a root decides where a side is a multiple of a unit.
+    pixels), the sides are scaled to this area and rounded down, or up for a smaller image. Source: "smart resize" of the Qwen2-VL
+    report, arXiv:2409.12191, section 2.1; a test compares it with the processor. It uses the processor's order of operations,
+    because the last bit of a root decides whether a side is a multiple of a unit.
 
     Args:
         width, height: size of the upright image in pixels.
@@ -159,14 +165,15 @@ def image_grid(width: int, height: int, pixels: int, *, patch: int, merge: int) 
 
 
 def token_positions(is_image: np.ndarray, grid: Grid | None, merge: int) -> np.ndarray:
-    """(3, L) positions (time, row, column) of M-RoPE for a sequence with at most one still image.
+    """Compute M-RoPE positions (3, L) (time, row, column) for a sequence with at most one still image.
 
-    Text tokens count up by one on all three axes; image tokens share a time step and count rows and columns; text after the
-    image continues from the largest position. Source: multimodal rotary embedding, arXiv:2409.12191, section 2.1.
+    Text tokens count up by one on all three axes; image tokens share a time step and count rows and columns; text after the image
+    continues from the largest position. Source: multimodal rotary embedding, arXiv:2409.12191, section 2.1.
 
     Args:
         is_image: (L,) True at image tokens, which are contiguous.
         grid: patches (time, rows, columns), before `merge` x `merge` of them are merged into a token.
+        merge: side of that square.
     """
     length = len(is_image)
     if grid is None or not is_image.any():

@@ -23,12 +23,12 @@ class OffsetNorm:
 
     @property
     def weight(self) -> torch.Tensor:
-        """Computed at each use, as the model may be moved to another device."""
+        """The weight, computed at each use, as the model may be moved to another device."""
         return 1 + self.norm.weight
 
 
 def hybrid_blocks(layer: Any) -> dict[str, Block]:
-    """The token mixer, by its name in the layer, and the MLP."""
+    """Make the blocks of a decoder layer: the token mixer, by its name in the layer, and the MLP."""
     norm, mlp = OffsetNorm(layer.input_layernorm), gated_mlp(layer.mlp, OffsetNorm(layer.post_attention_layernorm))
     if hasattr(layer, "linear_attn"):
         return dict(linear_attn=_delta_block(layer.linear_attn, norm), mlp=mlp)

@@ -9,7 +9,7 @@ from mcvqa.model.fast.block import layer_blocks
 
 
 def interleaved_axes(sections: Sequence[int]) -> np.ndarray:
-    """(D / 2,) position axis (time, row, column) of each rotary frequency, interleaved: time, row, column, time, ...
+    """Return the position axis (D / 2,) of each rotary frequency, interleaved: time, row, column, time, ...
 
     Row and column get every third frequency, from the highest, up to the size of their section; time gets the rest.
 

@@ -1,7 +1,7 @@
-"""The families with an optimized path by model_type, and a description of all others derived from their modules.
+"""Lists the families with an optimized path by model_type, and describes all others from their modules.
 
-A new family takes a file in this folder and an entry here (docs/add-a-family.md); tests/model/test_families.py then compares
-its logits, gradients and packed orders with the library's.
+A new family takes a file in this folder and an entry here (docs/add-a-family.md); tests/model/test_families.py then compares its
+logits, gradients and packed orders with the library's.
 """
 import re
 from collections import Counter
@@ -21,6 +21,7 @@ def plain_family(model_type: str, language: str, linears: Iterable[str]) -> Fami
     """Describe a family without an optimized path.
 
     Args:
+        model_type: as in the model's config.json.
         language: path of the language model.
         linears: paths of all linear layers of the model.
 

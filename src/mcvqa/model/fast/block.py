@@ -1,9 +1,9 @@
-"""Decoder layers for frozen weights with adapters, with fewer kernels, less Python and less memory.
+"""Computes decoder layers for frozen weights with adapters, with fewer kernels, less Python and less memory.
 
-Both halves of a decoder layer have the form x + after(mix(before(norm(x)))): attention mixes queries, keys and values, the
-MLP mixes gate and up. A block is one autograd function that saves only x (and, if memory allows, the output of `before`); its
-backward pass recomputes the rest, except the products of `after`, which no gradient needs. Gradients of frozen weights are
-never computed; dropout masks are computed, and 4-bit weights dequantized, when used.
+Both halves of a decoder layer have the form x + after(mix(before(norm(x)))): attention mixes queries, keys and values, the MLP
+mixes gate and up. A block is one autograd function that saves only x (and, if memory allows, the output of `before`); its
+backward pass recomputes the rest, except the products of `after`, which no gradient needs. Gradients of frozen weights are never
+computed; dropout masks are computed, and 4-bit weights dequantized, when used.
 
 Shapes: T distinct tokens of a batch (see fast/layout.py), H hidden size, I inputs, O outputs and R rank of a projection.
 """
@@ -27,11 +27,11 @@ from mcvqa.model.memory import free_memory
 
 @dataclass(frozen=True)
 class Tables:
-    """Inputs of all layers besides the hidden states.
+    """Holds the inputs of all layers besides the hidden states.
 
     Attributes:
-        cos, sin: (T, 1, D), as in rotary_tables; D values per head.
-        sight: which tokens each prompt attends to.
+        cos, sin: (T, 1, D), see rotary_tables; D values per head.
+        sight: the tokens each prompt attends to.
         chunks: chunks of tokens, for recurrent layers.
     """
 
@@ -55,7 +55,7 @@ def joint_tensor(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _follows(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether `other` directly follows `one` in the same storage."""
+    """Return whether `other` directly follows `one` in the same storage."""
     same = one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
     return same and other.storage_offset() == one.storage_offset() + one.numel()
 
@@ -64,7 +64,7 @@ Stored = tuple[torch.Tensor, Any]  # a weight, and bitsandbytes' state if it is 
 
 
 class FrozenWeight:
-    """Joint weight (O, I) and bias (O,) of frozen linear layers with the same input, concatenated along O.
+    """Joins the weights (O, I) and biases (O,) of frozen linear layers with the same input, concatenated along O.
 
     The weights are stored together, so that all are dequantized at once. The layers hold views of them and still work.
     """
@@ -87,13 +87,13 @@ class FrozenWeight:
             free_memory()  # layer by layer, or torch would keep the memory of all the separate weights
 
     def unpacked(self, dtype: torch.dtype) -> torch.Tensor:
-        """The weight (O, I), dequantized."""
+        """Return the weight (O, I), dequantized."""
         each = [_unpacked(*stored).to(dtype) for stored in self.stored]
         return each[0] if len(each) == 1 else torch.cat(each)
 
 
 def _can_be_joined(stored: Sequence[Stored]) -> bool:
-    """Whether the weights have the same format and, in 4 bits, no block with a common scale would span two weights."""
+    """Return whether the weights have the same format and, in 4 bits, no block with a common scale would span two weights."""
     kinds, whole = set(), True
     for weight, state in stored:
         kinds.add((weight.dtype, state and (state.quant_type, state.blocksize, state.dtype)))
@@ -125,7 +125,7 @@ Packed = tuple[torch.Tensor, ...]  # the joint A (R, I) of one Projections, and 
 
 @dataclass(frozen=True)
 class AdapterSpec:
-    """A LoRA adapter (arXiv:2106.09685) without its weights.
+    """Describes a LoRA adapter (arXiv:2106.09685) without its weights.
 
     Attributes:
         layer: name of the adapted layer: q, up, ...
@@ -144,16 +144,16 @@ class AdapterSpec:
     rate: float
 
     def factor(self, training: bool) -> float:
-        """Multiplier for A's output: LoRA scale x 1/(1-p)."""
+        """Return the multiplier for A's output: LoRA scale x 1/(1-p)."""
         return self.scale / (1 - self.rate * training)
 
 
 @dataclass(frozen=True)
 class ProjectionSpec:
-    """Projections without their weights; those with equal specs are packed together.
+    """Describes projections without their weights; those with equal specs are packed together.
 
     Attributes:
-        inputs: inputs I.
+        inputs: number of inputs I.
         sizes: outputs O of each part.
         adapters: in the order of the layers, so that those of a part are adjacent.
     """
@@ -175,7 +175,7 @@ def projection_spec(layers: Mapping[str, Any], *, apart: bool) -> ProjectionSpec
     """Describe Projections.
 
     Args:
-        layers, apart: as for Projections.
+        layers, apart: see `Projections`.
     """
     outputs = {name: getattr(layer, "base_layer", layer).out_features for name, layer in layers.items()}
     adapters: list[AdapterSpec] = []
@@ -194,7 +194,7 @@ def projection_spec(layers: Mapping[str, Any], *, apart: bool) -> ProjectionSpec
 
 
 class Projections:
-    """Frozen linear layers with the same input, each x W' + b + scale * drop(x) A' B', with one dropout mask for all.
+    """Computes frozen linear layers with the same input, each x W' + b + scale * drop(x) A' B', with one dropout mask for all.
 
     Args:
         layers: linear layers, or PEFT's layers around them, by name.
@@ -212,9 +212,10 @@ class Projections:
         self.ups = {name: layer.lora_B[next(iter(layer.lora_B))] for name, layer in adapted.items()}  # B of each layer
 
     def forward(self, x: torch.Tensor, low: torch.Tensor | None, packed: Packed) -> list[torch.Tensor]:
-        """(T, O) of each part from (T, I).
+        """Compute the outputs (T, O) of each part.
 
         Args:
+            x: (T, I).
             low: (T, R), from `lowered`.
             packed: the packed adapters.
         """
@@ -232,11 +233,13 @@ class Projections:
     def adapters_backward(
         self, gradients: Sequence[torch.Tensor], x_dropped: torch.Tensor, low: torch.Tensor | None, packed: Packed
     ) -> tuple[torch.Tensor | None, Packed]:
-        """Gradients of `low` and of the packed adapters.
+        """Compute the gradients of `low` and of the packed adapters.
 
         Args:
             gradients: (T, O) of each part.
             x_dropped: (T, I) input after dropout.
+            low: (T, R), from `lowered`.
+            packed: the packed adapters.
         """
         if low is None:
             return None, ()
@@ -249,10 +252,13 @@ class Projections:
     def backward(
         self, gradients: Sequence[torch.Tensor], of_low: torch.Tensor | None, dropout: Dropout | None, packed: Packed
     ) -> torch.Tensor:
-        """(T, I) gradient of the input.
+        """Compute the gradient (T, I) of the input.
 
         Args:
-            gradients, of_low: as in adapters_backward.
+            gradients: (T, O) of each part.
+            of_low: (T, R) gradient of `low`.
+            dropout: mask of the input.
+            packed: the packed adapters.
         """
         of_x = None
         if of_low is not None:  # the small product first, as in forward
@@ -265,7 +271,13 @@ class Projections:
 
 
 def lowered(x: torch.Tensor, dropout: Dropout | None, packed: Packed) -> torch.Tensor | None:
-    """(T, R) product of the input (T, I) with A; None: no adapters. It is saved for the backward pass, as it is small."""
+    """Multiply the input by A; the result (T, R) is small, so it is saved for the backward pass. None: no adapters.
+
+    Args:
+        x: (T, I).
+        dropout: mask of the input.
+        packed: the packed adapters.
+    """
     return F.linear(dropped(x, dropout), packed[0]) if packed else None
 
 
@@ -275,6 +287,14 @@ def pack(projections: Sequence[Projections], dtype: torch.dtype, *, training: bo
 
     All A of one Projections form one matrix, and so do all B of a part (block-diagonal, with zeros): each takes one product. A is
     multiplied by the adapter's scale and, in training, by 1 / (1 - dropout rate).
+
+    Args:
+        projections: the projections.
+        dtype: precision of the packed adapters.
+        training: whether dropout is active.
+
+    Returns:
+        Packed adapters of each Projections.
     """
     stacks: dict[ProjectionSpec, list[int]] = {}  # numbers of the projections with equal specs
     for number, one in enumerate(projections):
@@ -290,7 +310,7 @@ def pack(projections: Sequence[Projections], dtype: torch.dtype, *, training: bo
 
 
 def packed_downs(spec: ProjectionSpec, alike: Sequence[Projections], dtype: torch.dtype, training: bool) -> torch.Tensor:
-    """(n, R, I) scaled A of n Projections with the same spec, their adapters concatenated along R."""
+    """Concatenate the scaled A of n Projections with the same spec along R, (n, R, I)."""
     downs = [
         torch.stack([one.downs[adapter.layer].weight for one in alike]) * adapter.factor(training) for adapter in spec.adapters
     ]
@@ -298,7 +318,7 @@ def packed_downs(spec: ProjectionSpec, alike: Sequence[Projections], dtype: torc
 
 
 def packed_ups(spec: ProjectionSpec, alike: Sequence[Projections], dtype: torch.dtype) -> list[torch.Tensor]:
-    """B of n Projections for each part with adapters, (n, O, R of the part), zero where an adapter adds nothing."""
+    """Pack B of n Projections for each part with adapters, (n, O, R of the part), zero where an adapter adds nothing."""
     parts = []
     for part, adapters in spec.part_adapters().items():
         ups = []
@@ -315,15 +335,15 @@ Mixed = tuple[torch.Tensor, Callable[[torch.Tensor], Sequence[torch.Tensor]]]
 
 
 class Block(nn.Module):
-    """One half of a decoder layer: x + after(mix(before(norm(x)))).
+    """Computes one half of a decoder layer: x + after(mix(before(norm(x)))).
 
     Its modules belong to the model and are only read here.
 
     Args:
         norm: RMSNorm before the half.
         before, after: the projections.
-        mix: takes a batch's tables and the outputs of `before`, (T, O) of each part; returns the input of `after`, and a
-            function from its gradient to those of the parts, which is not called if grad mode is off.
+        mix: takes a batch's tables and the outputs of `before`, (T, O) of each part; returns the input of `after`, and a function
+            from its gradient to those of the parts, which is not called if grad mode is off.
     """
 
     def __init__(self, norm: Any, before: Projections, mix: Callable[..., Mixed], after: Projections) -> None:
@@ -336,9 +356,11 @@ class Block(nn.Module):
     def forward(
         self, x: torch.Tensor, tables: Tables, packed: tuple[Packed, ...], dropouts: tuple[Dropout | None, ...]
     ) -> torch.Tensor:
-        """(T, H) -> (T, H), in the precision of x.
+        """Map (T, H) to (T, H), in the precision of x.
 
         Args:
+            x: (T, H).
+            tables: inputs of all layers.
             packed: packed adapters of `before` and `after`.
             dropouts: masks of both, from draw_dropout.
         """
@@ -390,7 +412,7 @@ class _BlockStep(torch.autograd.Function):
 
 # %% decoder layers of Qwen's language models
 def blocks_suit(config: Any) -> bool:
-    """Whether blocks implement the layers of a language model.
+    """Return whether blocks implement the layers of a language model.
 
     Args:
         config: configuration of the language model.
@@ -401,7 +423,7 @@ def blocks_suit(config: Any) -> bool:
 
 
 def layer_blocks(layer: Any) -> dict[str, Block]:
-    """The attention and the MLP of a decoder layer of Qwen2-VL, Qwen2.5-VL or Qwen3-VL, with or without adapters."""
+    """Make the attention and MLP blocks of a layer of Qwen2-VL, Qwen2.5-VL or Qwen3-VL, with or without adapters."""
     attention = layer.self_attn
     size = attention.head_dim
     queries, keys = (part.out_features // size for part in (attention.q_proj, attention.k_proj))  # heads
@@ -425,24 +447,25 @@ def layer_blocks(layer: Any) -> dict[str, Block]:
 
 
 def gated_mlp(mlp: Any, norm: Any) -> Block:
-    """The block of an MLP. gate and up are separate parts: concatenated they save 3 kernels of 149, but are read with strides."""
+    """Make the block of an MLP. gate and up are separate parts: concatenated they save 3 kernels of 149, but are read with
+    strides."""
     return Block(
         norm, Projections(dict(gate=mlp.gate_proj, up=mlp.up_proj), apart=True), gated, Projections(dict(down=mlp.down_proj)),
     )
 
 
 def gated(tables: Tables, gate: torch.Tensor, up: torch.Tensor) -> Mixed:
-    """SwiGLU. These are the largest tensors of a layer, of which only the two inputs are kept."""
+    """Compute SwiGLU. These are the largest tensors of a layer, of which only the two inputs are kept."""
     return gate_up(gate, up), lambda gradient: gate_up_backward(gradient, gate, up)
 
 
 def normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
-    """RMSNorm (arXiv:1910.07467) with torch's function, a single kernel in newer versions."""
+    """Compute RMSNorm (arXiv:1910.07467) with torch's function, a single kernel in newer versions."""
     return F.rms_norm(x, x.shape[-1:], norm.weight.to(x.dtype), norm.variance_epsilon)
 
 
 def cos_and_sin(angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(..., D) cosines and sines of angles (..., D / 2), the first half of the sines negated, as `rotate` expects."""
+    """Compute cosines and sines (..., D) of angles (..., D / 2), the first half of the sines negated, as `rotate` expects."""
     cos, sin = angles.cos(), angles.sin()
     return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 
@@ -450,11 +473,13 @@ def cos_and_sin(angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def rotary_tables(
     language: Any, axes: torch.Tensor, positions: torch.Tensor, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(T, 1, D) cosines and sines of the rotary angles, as in `cos_and_sin`.
+    """Compute cosines and sines (T, 1, D) of the rotary angles; see `cos_and_sin`.
 
     Args:
+        language: the language model.
         axes: (D / 2,) position axis of each frequency.
         positions: (3, T).
+        dtype: precision of the result.
     """
     rotary = language.rotary_emb
     cos, sin = cos_and_sin((positions[axes].T * rotary.inv_freq.float())[:, None])

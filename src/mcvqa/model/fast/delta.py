@@ -1,4 +1,4 @@
-"""The gated delta rule (arXiv:2412.06464) over a tree of prompts: shared tokens are computed once.
+"""Computes the gated delta rule (arXiv:2412.06464) over a tree of prompts: shared tokens are computed once.
 
 Such a layer keeps a state S of D x D' values per head instead of keys and values. Each token decays the state, replaces a share
 beta of the value stored under the token's key k by the token's value v, and reads the state with the query q:
@@ -31,7 +31,7 @@ HALO = 3  # tokens before a chunk in its convolution's window
 # %% the tree
 @dataclass(frozen=True)
 class ChunkTree:
-    """The tokens of the list in chunks.
+    """Divides the tokens of the list into chunks.
 
     Attributes:
         tokens: (N, C) index in the list, T at padding on the right.
@@ -84,6 +84,7 @@ def chunk_tree(layout: TokenLayout, size: int = CHUNK) -> ChunkTree:
     """Divide the list into chunks.
 
     Args:
+        layout: the list.
         size: most tokens of a chunk.
     """
     tokens = len(layout.input_ids)
@@ -113,7 +114,7 @@ def chunk_tree(layout: TokenLayout, size: int = CHUNK) -> ChunkTree:
 
 
 def token_parents(layout: TokenLayout) -> np.ndarray:
-    """(T,) index in the list of each token's predecessor in its prompts, -1 for the first token of a prompt."""
+    """Return the index (T,) in the list of each token's predecessor in its prompts, -1 for the first token of a prompt."""
     length = layout.prompt_tokens.shape[1]
     flat, used = layout.prompt_tokens.reshape(-1), layout.first_use
     return np.where(used % length > 0, flat[used - 1], -1)
@@ -143,7 +144,7 @@ def gated_delta_rule(
     joint: torch.Tensor, weight: torch.Tensor, fade: torch.Tensor, beta: torch.Tensor, heads: tuple[int, int],
     width: int, tree: ChunkTree,
 ) -> torch.Tensor:
-    """(T, G * R, D') values read from the state by each token. Products are in the precision of `joint`.
+    """Compute the values (T, G * R, D') that each token reads from the state, with products in the precision of `joint`.
 
     Args:
         joint: (T, W) projected queries, keys and values, concatenated, before their causal convolution.
@@ -163,12 +164,13 @@ def gated_delta_rule(
 def read_states(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, fade: torch.Tensor, beta: torch.Tensor, tree: ChunkTree
 ) -> torch.Tensor:
-    """(T, G * R, D') the rule, after the convolution.
+    """Compute the rule (T, G * R, D'), after the convolution.
 
     Args:
         q, k: (N, G, C, D), normalized to length one, q times the scale.
         v: (N, G * R, C, D').
-        fade, beta: (T, G * R) float32, as in gated_delta_rule.
+        fade, beta: (T, G * R) float32, see gated_delta_rule.
+        tree: the chunks.
     """
     dtype, grouped = v.dtype, (q.shape[1], -1)
     v, g, b = v.unflatten(1, grouped), in_chunks(fade, tree).unflatten(1, grouped), in_chunks(beta, tree).unflatten(1, grouped)
@@ -199,7 +201,7 @@ def read_states(
 
 # %% list to chunks and back
 class _Gathered(torch.autograd.Function):
-    """Rows of x, or zeros for the index after its end. Its gradient is a gather too, as each row is used at most once."""
+    """Gathers rows of x, or zeros for the index after its end. Its gradient is a gather too, as each row is used at most once."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, wanted: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
@@ -216,11 +218,11 @@ def _rows(x: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 
 def in_chunks(x: torch.Tensor, tree: ChunkTree) -> torch.Tensor:
-    """(N, heads, C) from (T, heads), zero at padding, so that nothing decays or is replaced there."""
+    """Arrange (T, heads) as (N, heads, C), zero at padding, so that nothing decays or is replaced there."""
     return _Gathered.apply(x, tree.tokens.flatten(), tree.at).view(*tree.tokens.shape, -1).transpose(1, 2).contiguous()
 
 
 def from_chunks(x: torch.Tensor, tree: ChunkTree) -> torch.Tensor:
-    """(T, heads, D) from (N, heads, C, D)."""
+    """Arrange (N, heads, C, D) as (T, heads, D)."""
     chunks = x.transpose(1, 2).flatten(0, 1)
     return _Gathered.apply(chunks.flatten(1), tree.at, tree.tokens.flatten()).view(-1, *chunks.shape[1:])

@@ -14,7 +14,7 @@ from mcvqa.model.fast.kernels import kernels_agree, tl, triton
 
 
 class Part(NamedTuple):
-    """Queries, keys or values among the channels.
+    """Describes queries, keys or values among the channels.
 
     Attributes:
         heads: number of heads.
@@ -31,7 +31,7 @@ Parts = Sequence[Part]
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:
-    """Vectors (..., D) normalized to length one, in the precision of x."""
+    """Normalize vectors (..., D) to length one, in the precision of x."""
     wide = x.float()
     return (wide * (wide.square().sum(-1, keepdim=True) + 1e-6).rsqrt()).to(x.dtype)
 
@@ -40,13 +40,15 @@ def unit(x: torch.Tensor) -> torch.Tensor:
 def convolve(
     x: torch.Tensor, weight: torch.Tensor, parts: Parts, tokens: torch.Tensor, halo: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
-    """(N, heads, C, D) of each part: depthwise causal convolution over four tokens, SiLU, and normalization of each head to the
-    part's length.
+    """Compute the causal convolution of each part, (N, heads, C, D).
+
+    It is a depthwise convolution over four tokens, SiLU, and normalization of each head to the part's length.
 
     Args:
         x: (T, W), the parts concatenated.
         weight: (W, 4), frozen, the last one for the token itself.
-        tokens, halo: as in ChunkTree.
+        parts: queries, keys and values.
+        tokens, halo: see ChunkTree.
     """
     if _works_on(x.device, x.dtype):
         return _Convolved.apply(x, weight, parts, tokens, halo)
@@ -205,7 +207,7 @@ def _convolve_back_by_triton(
 def faded_products(
     kk: torch.Tensor, qk: torch.Tensor, faded: torch.Tensor, beta: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, G, R, C, C) each: beta_i exp(f_i - f_j) kk_ij and exp(f_i - f_j) qk_ij for j <= i, zero elsewhere.
+    """Compute (N, G, R, C, C) each: beta_i exp(f_i - f_j) kk_ij and exp(f_i - f_j) qk_ij for j <= i, zero elsewhere.
 
     Args:
         kk, qk: (N, G, C, C).
@@ -301,7 +303,7 @@ def _fade_back_by_triton(
 
 # %% small triangular matrices
 def unit_inverse(below: torch.Tensor) -> torch.Tensor:
-    """(..., C, C) inverses of lower triangular matrices with ones on the diagonal, by forward substitution in float32.
+    """Invert lower triangular matrices (..., C, C) with ones on the diagonal, by forward substitution in float32.
 
     Args:
         below: (..., C, C), read only below the diagonal; C is a power of two, 16 or more.
@@ -340,7 +342,7 @@ def _invert_by_triton(below: torch.Tensor) -> torch.Tensor:
 # %% testing the kernels
 @functools.cache
 def _works_on(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether these kernels work on this GPU in this precision, tested once.
+    """Return whether these kernels work on this GPU in this precision, tested once.
 
     Raises:
         OutOfMemoryError: there is no memory to test them.
@@ -349,8 +351,14 @@ def _works_on(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def compared(device: torch.device, dtype: torch.dtype) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Pairs of results of each kernel and of torch's functions for small inputs, with widths that are not powers of two, padding
-    and two chunks that follow the same tokens."""
+    """Compute pairs of results of each kernel and of torch's functions for small inputs.
+
+    The inputs have widths that are not powers of two, padding, and two chunks that follow the same tokens.
+
+    Args:
+        device: the GPU.
+        dtype: precision of the inputs.
+    """
     random = torch.Generator().manual_seed(0)  # on the CPU: the same values everywhere
 
     def normal(*shape: int) -> torch.Tensor:

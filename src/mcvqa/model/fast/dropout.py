@@ -1,9 +1,9 @@
-"""Dropout before LoRA adapters: masks are computed when used, from random keys drawn for each of them.
+"""Applies dropout before LoRA adapters: masks are computed when used, from random keys drawn for each of them.
 
-Stored masks would have to be kept from the forward to the backward pass: 3.7 GB for 3,000 tokens of a 3B model. So a mask is
-a function of two short vectors of random keys, for its tokens and its inputs, and is recomputed in the backward pass. Keys
-are drawn from torch's generator once per pass, also when a CUDA graph is replayed: every pass, layer and projection has
-different masks, and a resumed training run has the same ones as an uninterrupted run.
+Stored masks would have to be kept from the forward to the backward pass: 3.7 GB for 3,000 tokens of a 3B model. So a mask is a
+function of two short vectors of random keys, for its tokens and its inputs, and is recomputed in the backward pass. Keys are
+drawn from torch's generator once per pass, also when a CUDA graph is replayed: every pass, layer and projection has different
+masks, and a resumed training run has the same ones as an uninterrupted run.
 
 Shapes: T tokens, I inputs of a projection.
 """
@@ -17,7 +17,7 @@ from mcvqa.model.fast.kernels import drop
 
 
 class HasDropout(Protocol):
-    """Something with an input of `inputs` values per token, of which the share `rate` is dropped."""
+    """Describes an input of `inputs` values per token, of which the share `rate` is dropped."""
 
     @property
     def inputs(self) -> int: ...
@@ -28,7 +28,7 @@ class HasDropout(Protocol):
 
 @dataclass(frozen=True)
 class Dropout:
-    """The mask of one input (T, I).
+    """Holds the mask of one input (T, I).
 
     Attributes:
         token_keys: (T,) int32.
@@ -41,7 +41,7 @@ class Dropout:
     rate: float
 
     def of_tokens(self, tokens: torch.Tensor) -> "Dropout":
-        """The mask of some of the tokens.
+        """Select the mask of some of the tokens.
 
         Args:
             tokens: (n,) indices.
@@ -50,16 +50,24 @@ class Dropout:
 
 
 def dropped(x: torch.Tensor, dropout: Dropout | None, *, overwrite: bool = False) -> torch.Tensor:
-    """`x` (T, I) with dropped values set to zero; the adapter scales the others (see AdapterSpec.factor).
+    """Set the dropped values of `x` to zero; the adapter scales the others (see AdapterSpec.factor).
 
     Args:
+        x: (T, I).
+        dropout: the mask; None: nothing is dropped.
         overwrite: whether the result may overwrite x.
     """
     return x if dropout is None else drop(x, dropout.token_keys, dropout.input_keys, dropout.rate, overwrite=overwrite)
 
 
 def draw_dropout(projections: Sequence[HasDropout], tokens: int, device: torch.device) -> tuple[Dropout | None, ...]:
-    """Draw the masks of one pass: one per projection; None: no dropout."""
+    """Draw the masks of one pass: one per projection; None: no dropout.
+
+    Args:
+        projections: the projections.
+        tokens: number of tokens T.
+        device: device of the keys.
+    """
     active = [number for number, one in enumerate(projections) if one.rate]
     drawn: list[Dropout | None] = [None] * len(projections)
     if active:

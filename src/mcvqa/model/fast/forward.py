@@ -1,4 +1,4 @@
-"""Rows -> batch -> logits at the answer positions, for both training and scoring.
+"""Computes logits at the answer positions, from rows to batches, for both training and scoring.
 
 Shapes: B rows, K option orders, C choices, E prompts, L tokens of the longest, T distinct tokens, H hidden size, V vocabulary.
 """
@@ -25,7 +25,7 @@ KNOWN_TO_OVERFLOW = "_known_to_overflow"  # attribute of a base model's module: 
 
 
 class AskedRows(Protocol):
-    """Interface of all batches: Batch here, PlainBatch in model/plain.py."""
+    """Defines the interface of all batches: Batch here, PlainBatch in model/plain.py."""
 
     @property
     def ids(self) -> tuple[str, ...]: ...
@@ -40,7 +40,7 @@ class AskedRows(Protocol):
 
 
 class WithLetters(Protocol):
-    """Interface of all rows: see Row in text/encode.py."""
+    """Defines the interface of all rows: see Row in text/encode.py."""
 
     @property
     def letters(self) -> np.ndarray: ...
@@ -50,7 +50,7 @@ class WithLetters(Protocol):
 
 
 def stack_letters(rows: Sequence[WithLetters]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, K, C) letters, -1 for orders and choices that a row does not have, and (B, C) targets."""
+    """Stack letters (B, K, C), -1 for orders and choices that a row does not have, and targets (B, C)."""
     k, c = (max(row.letters.shape[axis] for row in rows) for axis in (0, 1))
     letters = torch.full((len(rows), k, c), -1, dtype=torch.int64)
     target = torch.zeros(len(rows), c)
@@ -62,14 +62,14 @@ def stack_letters(rows: Sequence[WithLetters]) -> tuple[torch.Tensor, torch.Tens
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one forward pass, every token once: see fast/layout.py.
+    """Holds the rows of one forward pass, every token once: see fast/layout.py.
 
     Attributes:
         ids: ids of the questions.
         input_ids: (T,).
         position_ids: (3, T).
-        prompt_tokens: (E, L), as in TokenLayout.
-        first_use: (T,), as in TokenLayout.
+        prompt_tokens: (E, L), see TokenLayout.
+        first_use: (T,), see TokenLayout.
         answer_at: (B, K) index among the T, -1 for orders that a row does not have.
         letters: (B, K, C), -1 for orders and choices that a row does not have.
         target: (B, C).
@@ -95,7 +95,7 @@ class Batch:
         return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """Called by the loader: copies from pinned memory to the GPU overlap with the computation."""
+        """Pin the memory, called by the loader: copies from pinned memory to the GPU overlap with the computation."""
         return self.each(torch.Tensor.pin_memory)
 
     def rounded(self) -> "Batch":
@@ -117,7 +117,7 @@ class Batch:
         )
 
     def tensors(self) -> list[torch.Tensor]:
-        """All tensors, in a fixed order."""
+        """List all tensors, in a fixed order."""
         tensors = [value for value in vars(self).values() if isinstance(value, torch.Tensor)]
         return tensors if self.chunks is None else [*tensors, *self.chunks.tensors()]
 
@@ -134,8 +134,10 @@ def collate(
     """Make a batch.
 
     Args:
+        rows: rows of the batch.
         image_of: returns features or patches of a row's image; called once per image.
-        patches: whether it returns patches.
+        image_token_id: token of image placeholders.
+        patches: whether `image_of` returns patches.
         recurrent: whether the model belongs to a recurrent family.
     """
     layout = lay_out(rows, image_token_id)
@@ -160,18 +162,18 @@ class Answering(nn.Module):
     divided: Any = None  # this model, if it is a SplitAnswerModel (model/split.py)
 
     def set_checkpointing(self, on: bool) -> None:
-        """Whether to recompute activations in the backward pass instead of keeping them (arXiv:1604.06174)."""
+        """Set whether to recompute activations in the backward pass instead of keeping them (arXiv:1604.06174)."""
         if on:
             self.parts["language"].gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         else:
             self.parts["language"].gradient_checkpointing_disable()
 
     def can_be_recorded(self, batch: AskedRows) -> TypeGuard[Batch]:
-        """Whether a pass with `batch` runs the same kernels for any values: see training/recorded.py."""
+        """Return whether a pass with `batch` runs the same kernels for any values: see training/recorded.py."""
         return False
 
     def in_float32(self) -> list[str]:
-        """Names of the modules that compute in float32."""
+        """List the names of the modules that compute in float32."""
         return [name for name, part in self.watched.items() if hasattr(part, OWN_FLOAT32)]
 
     def move_to_float32(self, names: Iterable[str]) -> None:
@@ -205,7 +207,7 @@ class Answering(nn.Module):
 
 
 def carries_dora(model: nn.Module) -> bool:
-    """Whether the adapters also train magnitudes (DoRA, arXiv:2402.09353), which blocks do not support."""
+    """Return whether the adapters also train magnitudes (DoRA, arXiv:2402.09353), which blocks do not support."""
     return isinstance(model, PeftModel) and any(getattr(one, "use_dora", False) for one in model.peft_config.values())
 
 
@@ -267,7 +269,7 @@ class AnswerModel(Answering):
             setattr(self.parts["language"].get_submodule(name), KNOWN_TO_OVERFLOW, True)
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """(B, K, V) float32 logits; missing orders repeat those of the list's last token."""
+        """Compute float32 logits (B, K, V); missing orders repeat those of the list's last token."""
         embeds, is_image, deeper = self.embed(batch)
         sight = Sight(batch.prompt_tokens, batch.first_use, learning=torch.is_grad_enabled())
         read = self._through_blocks if self.blocks else self._through_layers
@@ -310,12 +312,15 @@ class AnswerModel(Answering):
         self, numbers: range, batch: Batch, tables: Tables, hidden: torch.Tensor, dropouts: Sequence[Dropout | None],
         is_image: torch.Tensor, deeper: Sequence[torch.Tensor],
     ) -> torch.Tensor:
-        """(T, H) hidden states after some of the blocks or, after the last one, (B * K, H) at the answer positions.
+        """Compute hidden states (T, H) after some of the blocks or, after the last one, (B * K, H) at the answer positions.
 
         Args:
             numbers: numbers of the blocks.
+            batch: the rows.
+            tables: inputs of all layers.
+            hidden: (T, H) hidden states before these blocks.
             dropouts: masks of their projections.
-            is_image, deeper: as from `embed`.
+            is_image, deeper: from `embed`.
         """
         blocks = [self.blocks[n] for n in numbers]
         projections = [one for block in blocks for one in (block.before, block.after)]
@@ -345,7 +350,7 @@ class AnswerModel(Answering):
 
 # %% log-probabilities and loss
 def letter_logprobs(logits: torch.Tensor, letters: torch.Tensor) -> torch.Tensor:
-    """(B, K, C) log-probability of each choice's letter among the whole vocabulary; -inf for missing choices.
+    """Compute the log-probability of each choice's letter among the whole vocabulary, (B, K, C); -inf for missing choices.
 
     Args:
         logits: (B, K, V) float32.
@@ -359,10 +364,11 @@ def answer_loss(
     logits: torch.Tensor, batch: AskedRows, *, among_choices: bool = False, label_smoothing: float = 0.0,
     consistency: float = 0.0,
 ) -> torch.Tensor:
-    """(B,) cross-entropy of the answer letter, averaged over the row's orders, plus a penalty if these disagree.
+    """Compute the cross-entropy (B,) of the answer letter, averaged over the row's orders, plus a penalty if these disagree.
 
     Args:
         logits: (B, K, V) float32.
+        batch: the rows.
         among_choices: normalize among the letters of the row's choices instead of the whole vocabulary.
         label_smoothing: share of the target distributed evenly over the row's choices.
         consistency: weight of the Jensen-Shannon divergence between the answers in a row's orders, in nats.
@@ -384,7 +390,8 @@ NO_CHANCE = -30.0  # log-probability of missing choices: infinities would give N
 
 
 def _disagreement(logprobs: torch.Tensor, has_order: torch.Tensor) -> torch.Tensor:
-    """(B,) Jensen-Shannon divergence, in nats, between the distributions (B, K, C) of the orders in `has_order` (B, K)."""
+    """Compute the Jensen-Shannon divergence (B,), in nats, between the distributions (B, K, C) of the orders in `has_order` (B,
+    K)."""
     share = has_order / has_order.sum(-1, keepdim=True)
     middle = (logprobs.exp() * share[..., None]).sum(1, keepdim=True).clamp(min=1e-13).log()  # (B, 1, C)
     return ((logprobs.exp() * (logprobs - middle)).sum(-1) * share).sum(-1)
@@ -392,9 +399,14 @@ def _disagreement(logprobs: torch.Tensor, has_order: torch.Tensor) -> torch.Tens
 
 @torch.no_grad()
 def read_letters(model: Answering, batches: Iterable[AskedRows], device: torch.device | str) -> list[np.ndarray]:
-    """Letter log-probabilities (K, C) of every row, in the order of the batches.
+    """Compute letter log-probabilities (K, C) of every row, in the order of the batches.
 
     If float16 overflows, the module where it occurs is switched to float32, and the batch is scored again.
+
+    Args:
+        model: computes logits.
+        batches: the rows.
+        device: device of the model.
 
     Raises:
         OverflowInModel: logits are not finite even so; the message names the rows. An argmax over NaN would look like an answer.
@@ -421,6 +433,6 @@ def _row_logprobs(model: Answering, moved: AskedRows, batch: AskedRows) -> list[
 
 
 def letters_of_rows(logprobs: np.ndarray, batch: AskedRows) -> list[np.ndarray]:
-    """(K, C) of each row, without orders and choices that it does not have, from (B, K, C)."""
+    """Split (B, K, C) into (K, C) of each row, without orders and choices that it does not have."""
     real = [letters >= 0 for letters in batch.letters.numpy()]
     return [values[mask.any(-1)][:, mask.any(0)] for values, mask in zip(logprobs, real, strict=True)]

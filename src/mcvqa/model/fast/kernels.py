@@ -51,7 +51,7 @@ SHIFT_1, FACTOR_1, SHIFT_2, FACTOR_2 = 16, 0x21F0AAAD, 15, 0x735A2D97
 
 
 def drop_threshold(rate: float) -> int:
-    """Smallest signed 16-bit value that is kept."""
+    """Return the smallest signed 16-bit value that is kept."""
     return round(rate * 2**16) - 2**15
 
 
@@ -225,11 +225,15 @@ def sum_rows_by_triton(values: torch.Tensor, order: torch.Tensor, starts: torch.
 
 # %% with either
 def rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n: int) -> torch.Tensor:
-    """(T, heads, D) rotary embedding (arXiv:2104.09864) of the first `n` heads, pairing value i with value i + D / 2.
+    """Apply rotary embedding (arXiv:2104.09864) to the first `n` heads, pairing value i with value i + D / 2.
 
     Args:
         heads: (T, heads, D); the others are copied.
         cos, sin: (T, 1, D), from `cos_and_sin` in fast/block.py.
+        n: number of heads to rotate.
+
+    Returns:
+        (T, heads, D).
     """
     return _Rotated.apply(heads, cos, sin, n)
 
@@ -247,13 +251,15 @@ class _Rotated(torch.autograd.Function):
 
 
 def gate_up(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """SwiGLU (arXiv:2002.05202): silu(gate) * up, both contiguous and of the same shape."""
+    """Compute SwiGLU (arXiv:2002.05202): silu(gate) * up, both contiguous and of the same shape."""
     return gate_by_triton(gate, up) if fused_on(gate.device, gate.dtype) else gate_by_torch(gate, up)
 
 
 def gate_up_backward(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of gate and up from that of `gate_up`; all contiguous. They overwrite gate and up, the largest tensors of a
-    layer."""
+    """Compute the gradients of gate and up from that of `gate_up`; all are contiguous.
+
+    They overwrite gate and up, the largest tensors of a layer.
+    """
     by = gate_back_by_triton if fused_on(gate.device, gate.dtype) else gate_back_by_torch
     return by(gradient, gate, up)
 
@@ -261,13 +267,15 @@ def gate_up_backward(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tenso
 def drop(
     x: torch.Tensor, token_keys: torch.Tensor, input_keys: torch.Tensor, rate: float, *, overwrite: bool = False
 ) -> torch.Tensor:
-    """(T, I) `x` with a share of about `rate` of its values set to zero, chosen by a 16-bit hash of their two keys.
+    """Set a share of about `rate` of the values of `x` to zero, chosen by a 16-bit hash of their two keys.
 
     The same keys drop the same values on every device. Gradients do not pass through it.
 
     Args:
+        x: (T, I).
         token_keys: (T,) int32, contiguous.
         input_keys: (I / 2, rounded up) int32, contiguous, one per two adjacent inputs.
+        rate: share of values to drop.
         overwrite: whether the result may overwrite x.
     """
     by = drop_by_triton if fused_on(x.device, x.dtype) else drop_by_torch
@@ -275,7 +283,7 @@ def drop(
 
 
 def norm_backward(norm: Any, x: torch.Tensor, of_normed: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """(T, H) gradient of x if both x and RMSNorm(x) (arXiv:1910.07467) are used.
+    """Compute the gradient (T, H) of x if both x and RMSNorm(x) (arXiv:1910.07467) are used.
 
     Args:
         norm: frozen RMSNorm of transformers' Qwen models.
@@ -287,9 +295,10 @@ def norm_backward(norm: Any, x: torch.Tensor, of_normed: torch.Tensor, gradient:
 
 
 def sum_rows(values: torch.Tensor, order: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
-    """(R, W) sums of rows of `values` (N, W), in float32 and in the given order.
+    """Sum rows of `values` in float32 and in the given order, (R, W).
 
     Args:
+        values: (N, W).
         order: row numbers, grouped by sum; those beyond the last group are not added.
         starts: (R + 1,) offsets of the groups.
     """
@@ -298,7 +307,7 @@ def sum_rows(values: torch.Tensor, order: torch.Tensor, starts: torch.Tensor) ->
 
 @functools.cache
 def fused_on(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether these kernels work on this GPU in this precision, tested once.
+    """Return whether these kernels work on this GPU in this precision, tested once.
 
     Raises:
         OutOfMemoryError: there is no memory to test them.
@@ -310,11 +319,12 @@ Pairs = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 
 def kernels_agree(device: torch.device, trials: Callable[[], Pairs], tolerance: float) -> bool:
-    """Whether Triton is installed and its kernels agree with torch's functions.
+    """Return whether Triton is installed and its kernels agree with torch's functions.
 
     An old GPU or driver, or a machine without a C compiler, must not stop a run.
 
     Args:
+        device: the GPU.
         trials: runs both and returns pairs of their results.
         tolerance: largest absolute difference.
 

@@ -42,7 +42,7 @@ FIRST_PICTURE = 2**32  # above all tokens: image tokens are identified by the nu
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """The list of distinct tokens and those of each prompt; see the example above.
+    """Holds the list of distinct tokens and those of each prompt; see the example above.
 
     Attributes:
         input_ids: (T,) the list.
@@ -63,7 +63,7 @@ class TokenLayout:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One order of one row.
+    """Holds one order of one row.
 
     Attributes:
         names: (tokens,) identifies tokens across prompts: the token, or FIRST_PICTURE + number of the picture.
@@ -77,7 +77,12 @@ class Prompt:
 
 
 def read_prompts(rows: Sequence[Row], image_token_id: int) -> list[Prompt]:
-    """The prompts of all rows, order by order."""
+    """Read the prompts of all rows, order by order.
+
+    Args:
+        rows: encoded rows.
+        image_token_id: token of image placeholders.
+    """
     picture_numbers: dict[Any, int] = {}  # images with the same path and size have the same tokens
     prompts, row_start = [], 0
     for i, row in enumerate(rows):
@@ -95,6 +100,10 @@ def lay_out(rows: Sequence[Row], image_token_id: int) -> TokenLayout:
 
     Prompts are sorted by their tokens, so that a prefix shared by two is shared by all between them, and each needs to be
     compared only with the one before it.
+
+    Args:
+        rows: encoded rows.
+        image_token_id: token of image placeholders.
     """
     prompts = read_prompts(rows, image_token_id)
     prompts.sort(key=lambda prompt: prompt.names.astype(">i8").tobytes())  # numeric order
@@ -120,7 +129,7 @@ def lay_out(rows: Sequence[Row], image_token_id: int) -> TokenLayout:
 
 
 def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """(E, L) the rows, padded with -1."""
+    """Pad the rows with -1, (E, L)."""
     table = np.full((len(rows), max(map(len, rows))), -1)
     for e, row in enumerate(rows):
         table[e, : len(row)] = row
@@ -133,11 +142,11 @@ EVERY_TOKEN_ONCE = "every_token_once"  # name of `attend_apart` in transformers'
 
 @dataclass(frozen=True)
 class Sight:
-    """Which tokens of the list each prompt attends to, for all layers.
+    """Records which tokens of the list each prompt attends to, for all layers.
 
     Attributes:
-        prompt_tokens: (E, L), as in TokenLayout.
-        first_use: (T,), as in TokenLayout.
+        prompt_tokens: (E, L), see TokenLayout.
+        first_use: (T,), see TokenLayout.
         learning: whether gradients are computed. Random training rows share little, so whole prompts are faster then.
     """
 
@@ -170,17 +179,18 @@ Uses = tuple[torch.Tensor, torch.Tensor]  # (N,) places in an index, sorted by t
 
 
 def uses_of(index: torch.Tensor, rows: int) -> Uses:
-    """Where each of `rows` rows is used.
+    """Find where each of `rows` rows is used.
 
     Args:
         index: rows of any shape, of N entries in all; those from `rows` on are ignored.
+        rows: number of rows.
     """
     ordered, order = index.flatten().sort(stable=True)
     return order, torch.searchsorted(ordered, torch.arange(rows + 1, device=ordered.device))
 
 
 class _SharedRows(torch.autograd.Function):
-    """`gathered` for GPUs."""
+    """Implements `gathered` for GPUs."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, index: torch.Tensor, uses: Callable[[], Uses]) -> torch.Tensor:
@@ -195,21 +205,25 @@ class _SharedRows(torch.autograd.Function):
 
 
 def gathered(values: torch.Tensor, index: torch.Tensor, uses: Callable[[], Uses]) -> torch.Tensor:
-    """(..., W) rows of `values` (T, W) at an index (...).
+    """Gather rows of `values` at an index, (..., W).
 
     Args:
+        values: (T, W).
+        index: (...).
         uses: returns where each row is used.
     """
     return _SharedRows.apply(values, index, uses) if values.is_cuda else F.embedding(index, values)
 
 
 def attend(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None, dropout: float = 0.0) -> torch.Tensor:
-    """(T, queries, D) causal attention of the listed tokens, each within its prompt.
+    """Compute causal attention (T, queries, D) of the listed tokens, each within its prompt.
 
     Args:
         heads: (T, heads, D), first the queries, then the keys, then as many values.
         queries: number of query heads.
+        sight: the tokens each prompt attends to.
         scale: factor of the scores; None: 1 / sqrt(D).
+        dropout: dropout rate of the attention weights.
     """
     new = sight.new_tokens
     if new is not None:
@@ -222,7 +236,7 @@ def attend(heads: torch.Tensor, queries: int, sight: Sight, scale: float | None,
 
 
 def _attend_whole(apart: torch.Tensor, queries: int, scale: float | None, dropout: float = 0.0) -> torch.Tensor:
-    """(E, L, queries, D) attention of whole prompts (E, L, heads, D). Padding is on the right, so no token attends to it."""
+    """Compute attention of whole prompts (E, L, heads, D). Padding is on the right, so no token attends to it."""
     keys = (apart.shape[2] - queries) // 2
     q, both = apart.split([queries, 2 * keys], 2)
     k, v = both.chunk(2, 2)
@@ -236,8 +250,14 @@ def _attend_whole(apart: torch.Tensor, queries: int, scale: float | None, dropou
 
 
 def flash_attends(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout: float) -> bool:
-    """Whether FlashAttention takes these (E, L, heads, D): only it reads fewer keys than queries without copies of them. A T4
-    has none."""
+    """Return whether FlashAttention takes these (E, L, heads, D).
+
+    Only FlashAttention reads fewer keys than queries without copying them. A T4 does not have it.
+
+    Args:
+        q, k, v: queries, keys and values.
+        dropout: dropout rate of the attention weights.
+    """
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     asked = torch.backends.cuda.SDPAParams(q, k, v, None, dropout, True, True)
     return q.is_cuda and torch.backends.cuda.can_use_flash_attention(asked)
@@ -245,7 +265,7 @@ def flash_attends(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout: fl
 
 # %% much sharing: attention for new tokens only
 def mostly_new(new: int, total: int) -> bool:
-    """Whether attention over whole prompts costs no more than over new tokens.
+    """Return whether attention over whole prompts costs no more than over new tokens.
 
     Args:
         new, total: number of tokens in some prompts that no earlier prompt has, and of all, padding included.
@@ -255,7 +275,7 @@ def mostly_new(new: int, total: int) -> bool:
 
 @dataclass(frozen=True)
 class Group:
-    """G prompts with at most N new tokens, which attend to at most S tokens.
+    """Holds G prompts with at most N new tokens, which attend to at most S tokens.
 
     Attributes:
         new: (G, N) indices in the list of each prompt's new tokens, followed by arbitrary ones if it has fewer.
@@ -324,7 +344,7 @@ def group_prompts(prompt_tokens: torch.Tensor, first_use: torch.Tensor) -> NewTo
 
 
 def _attend_by_groups(heads: torch.Tensor, queries: int, new: NewTokens, scale: float | None) -> torch.Tensor:
-    """(T, queries, D) attention of all groups."""
+    """Compute attention (T, queries, D) of all groups."""
     listed, results = heads.flatten(1), []
     for group in new.groups:
         if isinstance(group, torch.Tensor):
@@ -336,8 +356,10 @@ def _attend_by_groups(heads: torch.Tensor, queries: int, new: NewTokens, scale: 
 
 
 def _attend_new(heads: torch.Tensor, queries: int, group: Group, scale: float | None) -> torch.Tensor:
-    """(G, N, queries, D) attention of new tokens. Query heads that share a key head are stacked along the token axis, so that no
-    keys are repeated."""
+    """Compute attention (G, N, queries, D) of new tokens.
+
+    Query heads that share a key head are stacked along the token axis, so that no keys are repeated.
+    """
     size, keys = heads.shape[2], (heads.shape[1] - queries) // 2
     sharing = queries // keys  # query heads per key head
     query_values, key_values = heads.flatten(1).split([queries * size, 2 * keys * size], 1)
@@ -353,11 +375,13 @@ def attend_apart(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
     *, sight: Sight | None = None, dropout: float = 0.0, scaling: float | None = None, **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention function for transformers' layers: attend(), or the same as "sdpa" without a layout.
+    """Compute attention for transformers' layers: attend(), or the same as "sdpa" without a layout.
 
     Args:
         query: (1, heads, T, D).
         key, value: (1, fewer heads, T, D).
+        sight: the tokens each prompt attends to; None: no layout.
+        module, attention_mask, dropout, scaling, others: as transformers passes them.
     """
     if sight is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others)

@@ -1,7 +1,7 @@
-"""Overflow of float16: the module where it occurs is switched to float32, the rest stays in float16.
+"""Handles overflow of float16: the module where it occurs is switched to float32, the rest stays in float16.
 
-The largest float16 value is 65,504. The product inside an MLP can exceed it even if the output is small; one infinity there
-makes the answer NaN. bfloat16 does not overflow, but a T4 does not have it.
+The largest float16 value is 65,504. The product inside an MLP can exceed it even if the output is small; one infinity there makes
+the answer NaN. bfloat16 does not overflow, but a T4 does not have it.
 """
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ class OverflowInModel(McvqaError, FloatingPointError):
 
 
 def layer_parts(language: nn.Module, layers: str = "layers") -> dict[str, nn.Module]:
-    """Modules of a language model that may overflow: its layers, each after its parts.
+    """List the modules of a language model that may overflow: its layers, each after its parts.
 
     Args:
         language: the language model.
@@ -63,7 +63,7 @@ def mend_overflow(parts: dict[str, nn.Module], run: Callable[[], torch.Tensor]) 
 
 
 def _watch(name: str, origins: list[str]) -> Callable:
-    """A hook that records a module whose output is not finite although its input is; parts run before their layer."""
+    """Make a hook that records a module whose output is not finite although its input is; parts run before their layer."""
 
     def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         inputs = [t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor) and t.is_floating_point() and t.ndim < 4]

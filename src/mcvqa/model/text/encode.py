@@ -1,4 +1,4 @@
-"""Messages -> Row: one shared prefix, then one suffix per option order.
+"""Encodes messages as Row: one shared prefix, then one suffix per option order.
 
 Training and scoring use the same encoder, so their prompts are the same, token for token.
 """
@@ -18,7 +18,7 @@ from mcvqa.model.text.template import AlignmentError, ChatTemplate, special_toke
 
 @dataclass(frozen=True)
 class Row:
-    """One question, tokenized, with K option orders.
+    """Holds one question, tokenized, with K option orders.
 
     Attributes:
         id: id of the question.
@@ -75,6 +75,7 @@ class Encoder:
         """Encode one question.
 
         Args:
+            question: the question.
             orders: (K, C) option orders; None: the original one.
             grid: patches (time, rows, columns) of the image; None: there is no image.
         """
@@ -110,7 +111,14 @@ class Encoder:
     def prompt_tokens(
         self, question: Question, order: Sequence[int], grid: Grid | None, answer: str | None = None
     ) -> list[int]:
-        """Tokens of the scoring prompt; with `answer`, of the training conversation."""
+        """Return the tokens of the scoring prompt; with `answer`, of the training conversation.
+
+        Args:
+            question: the question.
+            order: order of its choices.
+            grid: patches (time, rows, columns) of the image; None: there is no image.
+            answer: letter of the answer.
+        """
         if answer is not None and not self.rendered:
             return [*self.prompt_tokens(question, order, grid), int(self.letter_tokens[LETTERS.index(answer)])]
         text = self.template.text(question, order, answer, with_image=grid is not None)
@@ -134,7 +142,7 @@ class Encoder:
 
 
 def _common_prefix(sequences: list[list[int]]) -> int:
-    """Length of the longest common prefix that leaves every sequence at least one token."""
+    """Return the length of the longest common prefix that leaves every sequence at least one token."""
     limit = min(map(len, sequences)) - 1
     first = sequences[0]
     for n in range(limit):

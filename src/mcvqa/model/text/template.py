@@ -67,7 +67,14 @@ class ChatTemplate:
         self.as_text = self._suitable_form()
 
     def text(self, question: Question, order: Sequence[int], answer: str | None = None, *, with_image: bool) -> str:
-        """The scoring prompt; with `answer`, the whole conversation as rendered by the template."""
+        """Render the scoring prompt; with `answer`, the whole conversation as rendered by the template.
+
+        Args:
+            question: the question.
+            order: order of its choices.
+            answer: letter of the answer.
+            with_image: whether the prompt has a photograph.
+        """
         return self._rendered(self._messages(question, order, with_image, answer), asks=answer is None)
 
     def _messages(
@@ -91,7 +98,7 @@ class ChatTemplate:
             ) from error
 
     def _suitable_form(self) -> tuple[str, ...]:
-        """The first form in which the template shows all messages, else the first in which it shows the question."""
+        """Return the first form in which the template shows all messages, else the first in which it shows the question."""
         refusal: AlignmentError | None = None
         shown, partly = "", None
         for form in FORMS:
@@ -114,7 +121,7 @@ class ChatTemplate:
         )
 
     def _shown(self, *, with_image: bool) -> tuple[bool, bool, str]:
-        """Whether a prompt contains the text of the system and of the user message, and the prompt itself."""
+        """Return whether a prompt contains the text of the system and of the user message, and the prompt itself."""
         messages = self._messages(PROBE, range(len(LETTERS)), with_image)
         text = self._rendered(messages, asks=True)
         system, user = (
@@ -125,7 +132,7 @@ class ChatTemplate:
 
 
 def _as_text(message: Message) -> Message:
-    """The message with plain text as its content, if it has only text."""
+    """Return the message with plain text as its content, if it has only text."""
     first, *more = message["content"]
     return message if more or first["type"] != "text" else {**message, "content": first["text"]}
 
@@ -134,7 +141,7 @@ PROBE = Question("probe", "", "Which one?", tuple(f"choice {letter}" for letter 
 
 
 def _template_source(renderer: Any, file: str) -> str:
-    """Source text of the template.
+    """Return the source text of the template.
 
     Raises:
         AlignmentError: the file cannot be read.
@@ -149,7 +156,7 @@ def _template_source(renderer: Any, file: str) -> str:
 
 
 def template_arguments(source: str, settings: Sequence[str]) -> dict[str, Any]:
-    """Arguments of the template besides the messages; thinking before the answer is off unless the settings enable it.
+    """Collect arguments of the template besides the messages; thinking is off unless the settings enable it.
 
     Args:
         source: text of the template.
@@ -184,12 +191,12 @@ def _value(text: str) -> Any:
 # %% label alignment
 @dataclass(frozen=True)
 class Letters:
-    """Tokens of the answer letters after a prompt.
+    """Holds the tokens of the answer letters after a prompt.
 
     Attributes:
         tokens: (26,) int64, token of each letter.
-        rendered: whether the rendered conversation continues the prompt with the letter; otherwise only the prompt and the
-            letter are trained.
+        rendered: whether the rendered conversation continues the prompt with the letter; otherwise only the prompt and the letter
+            are trained.
     """
 
     tokens: np.ndarray
@@ -199,13 +206,16 @@ class Letters:
 def verified_letters(
     template: ChatTemplate, tokenizer: Any, tokens_of: Callable[[str], list[int]], *, with_image: bool
 ) -> Letters:
-    """The letters, after verifying that each is trained exactly where scoring reads it.
+    """Find the letters' tokens, verifying that each is trained exactly where scoring reads it.
 
-    The training conversation must begin with the scoring prompt, continue with one token that differs between letters, and
-    end the same for all of them. If it does not, the letter appended to the prompt must be a separate token.
+    The training conversation must begin with the scoring prompt, continue with one token that differs between letters, and end
+    the same for all of them. If it does not, the letter appended to the prompt must be a separate token.
 
     Args:
+        template: the chat template.
+        tokenizer: tokenizer of the model.
         tokens_of: returns the tokens of a text as the model receives them.
+        with_image: whether the prompt has a photograph.
 
     Raises:
         AlignmentError: a letter is not a separate token.
@@ -233,7 +243,7 @@ def verified_letters(
 
 
 def rendered_or_why(render: Callable[[], str]) -> str:
-    """The rendered text, or the reason why the template rejects it."""
+    """Return the rendered text, or the reason why the template rejects it."""
     try:
         return render()
     except AlignmentError as error:
@@ -241,7 +251,7 @@ def rendered_or_why(render: Callable[[], str]) -> str:
 
 
 def letters_behind(prompt: list[int], trained: list[list[int]]) -> np.ndarray:
-    """(26,) token of each letter after a prompt.
+    """Find the token (26,) of each letter after a prompt.
 
     Args:
         prompt: tokens of the prompt.

@@ -1,4 +1,4 @@
-"""Images as model inputs: patches, and, if the vision tower is frozen, features computed once and stored on disk."""
+"""Prepares images as model inputs: patches, and, if the vision tower is frozen, features computed once and stored on disk."""
 import hashlib
 import json
 import math
@@ -52,21 +52,23 @@ class ImageInputs:
         """Create the inputs for a model.
 
         Args:
-            encoder, processor, model_config: as returned by `load_encoder`.
+            records: survey records by the path written in the CSV.
+            encoder, processor, model_config: results of `load_encoder`.
+            image_size: images are resized to about image_size² pixels.
         """
         return cls(
             records, processor, image_size=image_size, patch=model_config.vision_config.patch_size, merge=encoder.merge
         )
 
     def grid(self, image: str, scale: float = 1.0) -> Grid | None:
-        """Patches (time, rows, columns); None: the image cannot be read."""
+        """Compute the patches (time, rows, columns); None: the image cannot be read."""
         record = self.records[image]
         if record.problem:
             return None
         return image_grid(record.width, record.height, self.pixels(scale), patch=self.patch, merge=self.merge)
 
     def patches(self, image: str, scale: float = 1.0) -> torch.Tensor:
-        """(P, 3 * 2 * patch**2) float32, normalised.
+        """Compute patches (P, 3 * 2 * patch**2) in float32, normalised.
 
         Raises:
             ImageError: the file can no longer be read.
@@ -74,26 +76,27 @@ class ImageInputs:
         return self.patches_and_hash(image, scale)[0]
 
     def patches_and_hash(self, image: str, scale: float = 1.0) -> tuple[torch.Tensor, str]:
-        """Like `patches`, with the SHA-256 of the file that they were computed from."""
+        """Compute patches like `patches`; also return the SHA-256 of their file."""
         path = self.records[image].path
         assert path is not None, f"{image} has a problem: ask grid() first"
         picture, content = open_with_hash(path)
         return self.patches_of(picture, scale), content
 
     def patches_of(self, picture: Image.Image, scale: float = 1.0) -> torch.Tensor:
-        """Patches of an upright RGB picture."""
+        """Compute the patches of an upright RGB picture."""
         pixels = self.pixels(scale)
         size = {"shortest_edge": pixels, "longest_edge": pixels}
         return self.processor(images=[picture], size=size, return_tensors="pt")["pixel_values"]
 
     def pixels(self, scale: float = 1.0) -> int:
-        """Target area of a resized image."""
+        """Return the target area of a resized image."""
         return round((self.image_size * scale) ** 2)
 
 
 class PatchBatches(Dataset):
-    """Patches (P, values) of some images, concatenated, by the images' names; and the names of images that are left out because
-    their files have changed since the survey.
+    """Makes patches (P, values) of some images, concatenated, by the images' names.
+
+    It also returns the names of images that are left out because their files have changed since the survey.
     """
 
     def __init__(self, images: ImageInputs, scale: float) -> None:
@@ -120,10 +123,10 @@ MOST_PIXELS = 16 * 1024**2  # of a batch, whose patches take 24 bytes each
 
 
 class FeatureStore:
-    """One file per image under `folder`, named by everything the features depend on.
+    """Stores one file per image under `folder`, named by everything the features depend on.
 
-    Files are written under a temporary name and renamed, so several processes may fill the store at once and an interrupted
-    run continues where it stopped. Features under a photograph's hash were computed from exactly the bytes with this hash.
+    Files are written under a temporary name and renamed, so several processes may fill the store at once and an interrupted run
+    continues where it stopped. Features under a photograph's hash were computed from exactly the bytes with this hash.
 
     Args:
         folder: folder of the store.
@@ -150,7 +153,7 @@ class FeatureStore:
         return self.folder / key[:2] / f"{key}.npy"
 
     def missing(self, images: Iterable[str], scale: float = 1.0) -> list[str]:
-        """Readable images without a complete file, each content once."""
+        """List readable images without a complete file, each content once."""
         wanted = {self.path(i, scale): i for i in images if not self.images.records[i].problem}
         return [image for path, image in wanted.items() if not _is_whole(path)]
 
@@ -160,10 +163,13 @@ class FeatureStore:
     ) -> int:
         """Compute missing features with the tower of `base`.
 
-        The last bit of an image's features depends on the other images of its batch. So the composition of batches is always
-        the same, whichever process computes them and whatever is stored already.
+        The last bit of an image's features depends on the other images of its batch. So the composition of batches is always the
+        same, whichever process computes them and whatever is stored already.
 
         Args:
+            base: model whose vision tower computes the features.
+            images: the photographs.
+            scale: image scale.
             batch: images per batch, fewer if they are large.
             share: (i, n): every n-th batch, from the i-th on, for n processes that divide the work.
             only: only the batches that contain these images; None: all batches.
@@ -219,7 +225,7 @@ class FeatureStore:
     def _unchanged(
         batches: Iterable[tuple[tuple[str, ...], tuple[torch.Tensor, tuple[str, ...]]]], changed: list[str]
     ) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
-        """Names and patches of the images that are unchanged since the survey; the other names are added to `changed`."""
+        """Yield names and patches of images that are unchanged since the survey; the other names are added to `changed`."""
         for part, (patches, others) in batches:
             changed += others
             if names := tuple(image for image in part if image not in others):
@@ -233,7 +239,7 @@ class FeatureStore:
         patiently(attempt, f"writing the features of {image}", LONG_WAITS)
 
     def load(self, image: str, scale: float = 1.0) -> torch.Tensor:
-        """(tokens, width) in the precision of the model, memory-mapped."""
+        """Load features (tokens, width) in the precision of the model, memory-mapped."""
         stored = patiently(
             lambda: np.load(self.path(image, scale), mmap_mode="c", allow_pickle=False), f"reading the features of {image}",
             LONG_WAITS,
@@ -242,7 +248,7 @@ class FeatureStore:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file exists and is as long as its header says; a mounted drive or an aborted copy can truncate it."""
+    """Return whether a file exists and is as long as its header says; a mounted drive or an aborted copy can truncate it."""
     try:
         np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -263,7 +269,7 @@ def _as_numpy(features: torch.Tensor) -> np.ndarray:
 
 
 def weights_hash(module: torch.nn.Module) -> str:
-    """SHA-256 of the names and values of all weights of a module."""
+    """Hash the names and values of all weights of a module (SHA-256)."""
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
         digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
@@ -274,7 +280,7 @@ def weights_hash(module: torch.nn.Module) -> str:
 # %% the vision tower
 @dataclass(frozen=True)
 class ImageEncoding:
-    """Images whose features a GPU may still be computing.
+    """Holds images whose features a GPU may still be computing.
 
     Attributes:
         names: names of the images, for messages.
@@ -298,7 +304,8 @@ def start_encoding(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]
     """Start to compute features without waiting for the GPU.
 
     Args:
-        patches, grids, names: as in ImageEncoding.
+        base: model whose vision tower computes the features.
+        patches, grids, names: see ImageEncoding.
     """
     computed = _tower_in_parts(base, patches, grids)
     finite = torch.isfinite(computed).all(-1)
@@ -344,7 +351,7 @@ def finished(base: BaseModel, encoding: ImageEncoding) -> tuple[list[torch.Tenso
 
 
 def one_behind(items: Iterable[Output]) -> Iterator[Output]:
-    """The same items, each one delayed until the next has arrived."""
+    """Yield the same items, each one delayed until the next has arrived."""
     before: list[Output] = []
     for item in items:
         yield from before
@@ -353,7 +360,7 @@ def one_behind(items: Iterable[Output]) -> Iterator[Output]:
 
 
 def _tower_in_parts(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
-    """Features of all images, in halves if the GPU's memory does not hold them at once."""
+    """Compute the features of all images, in halves if the GPU's memory does not hold them at once."""
     try:
         return _tower(base, patches, grids)
     except torch.cuda.OutOfMemoryError:
@@ -367,14 +374,20 @@ def _tower_in_parts(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid
 
 
 def _tower(base: BaseModel, patches: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
-    """(sum of tokens, width) features of all images."""
+    """Compute the features (sum of tokens, width) of all images."""
     weight = next(base.vision.parameters())
     on_device = patches.to(weight.device, non_blocking=True)  # a combined cast would run on the CPU and block
     return tower_features(base.vision, on_device.to(weight.dtype), grids)
 
 
 def bytes_needed(store: FeatureStore, images: Iterable[str], scale: float = 1.0) -> int:
-    """Size of the features of `images` on disk."""
+    """Compute the size of the features of `images` on disk.
+
+    Args:
+        store: the store.
+        images: the photographs.
+        scale: image scale.
+    """
     grids = [store.images.grid(image, scale) for image in images]
     tokens = sum(image_tokens(grid, store.images.merge) for grid in grids if grid)
     return tokens * store.width * store.dtype.itemsize

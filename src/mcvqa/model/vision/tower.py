@@ -1,7 +1,7 @@
-"""The vision towers of Qwen2-VL, Qwen2.5-VL and Qwen3-VL, with windows (or whole images) of equal size batched.
+"""Runs the vision towers of Qwen2-VL, Qwen2.5-VL and Qwen3-VL, with windows (or whole images) of equal size batched.
 
-The library's own forward pass attends to each window of each image in a Python loop, 16 windows x 28 layers for one
-photograph of 364 x 364 pixels; here all windows of the same size share one call. Same weights, same result.
+The library's own forward pass attends to each window of each image in a Python loop, 16 windows x 28 layers for one photograph of
+364 x 364 pixels; here all windows of the same size share one call. Weights and results are the same.
 
 Shapes: P patches, T = P / merge**2 tokens, D width of the tower, H heads.
 """
@@ -28,7 +28,7 @@ ROTARY_BASE = 10_000.0
 # %% which patches attend to each other
 @dataclass(frozen=True)
 class TowerPlan:
-    """The order in which patches pass through the tower.
+    """Holds the order in which patches pass through the tower.
 
     Attributes:
         order: (T,) index of the token at each position, window by window.
@@ -50,7 +50,7 @@ class TowerPlan:
 
 @functools.lru_cache(maxsize=4096)
 def _one_image(grid: Grid, merge: int, side: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Token order (T,), patch positions (P, 2) and patches per window of one image.
+    """Return token order (T,), patch positions (P, 2) and patches per window of one image.
 
     Args:
         side: side of a window, in tokens.
@@ -72,6 +72,7 @@ def plan_tower(grids: Sequence[Grid], *, merge: int, window_side: int | None) ->
 
     Args:
         grids: patches (1, rows, columns) of each image.
+        merge: side of the square of patches that is merged into one token.
         window_side: side of a window, in tokens; None: every layer attends to the whole image.
     """
     orders, positions, relative = [], [], []
@@ -104,7 +105,7 @@ NEEDED_UNIT, BEST_UNIT = 8, 64  # multiples of the MLP width that matrix units n
 
 @contextlib.contextmanager
 def aligned(tower: Any) -> Iterator[None]:
-    """Within the block the MLPs of Qwen2.5-VL are padded with zeros in their inner dimension, which changes only the speed.
+    """Within the block, pad the MLPs of Qwen2.5-VL with zeros in their inner dimension, which changes only the speed.
 
     It is 3,420, which is not a multiple of 8; for such sizes matrix units have no kernel in half precision, or a slow one
     (NVIDIA, Matrix Multiplication Background User's Guide, section 4.1).
@@ -129,7 +130,7 @@ def _frozen(weight: torch.Tensor) -> nn.Parameter:
 
 
 def tower_features(tower: Any, patches: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
-    """Image features of the tower.
+    """Compute image features of the tower.
 
     Args:
         tower: `model.visual` of a model of one of these families, with or without adapters.
@@ -162,7 +163,7 @@ def tower_features(tower: Any, patches: torch.Tensor, grids: Sequence[Grid]) -> 
 
 
 def _embedded(embed: Any, patches: torch.Tensor) -> torch.Tensor:
-    """(P, D) by a matrix product: each patch is convolved alone, and GPU convolutions are not exact in float32."""
+    """Embed patches (P, D) by a matrix product: each patch is convolved alone, and GPU convolutions are not exact in float32."""
     if type(embed.proj) is not nn.Conv3d:  # with an adapter
         return embed(patches)
     return F.linear(patches, embed.proj.weight.flatten(1), embed.proj.bias)
@@ -170,15 +171,15 @@ def _embedded(embed: Any, patches: torch.Tensor) -> torch.Tensor:
 
 @functools.lru_cache(maxsize=16)
 def _plan_on(device: torch.device, grids: tuple[Grid, ...], merge: int, side: int | None) -> TowerPlan:
-    """The plan on the device, cached because batches of equal grids are frequent."""
+    """Make the plan on the device, cached because batches of equal grids are frequent."""
     return plan_tower(grids, merge=merge, window_side=side).to(device)
 
 
 def _learned_positions(table: torch.Tensor, relative: torch.Tensor) -> torch.Tensor:
-    """(P, D) the square table of learned positions stretched over each image, with bilinear interpolation in float32.
+    """Stretch the square table of learned positions over each image, with bilinear interpolation in float32, (P, D).
 
     Args:
-        table: (side * side, D), row by row; its corners lie on the corners of every image.
+        table: (side * side, D), row by row; its corners are at the corners of every image.
     """
     side = round(len(table) ** 0.5)
     scaled = relative * (side - 1)
@@ -207,7 +208,7 @@ def _rotary(positions: torch.Tensor, head: int) -> tuple[torch.Tensor, torch.Ten
 def _attend(
     attention: Any, x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], groups: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """(P, D) self-attention within each of `groups`, (n, length) patch indices each."""
+    """Compute self-attention (P, D) within each of `groups`, (n, length) patch indices each."""
     joined = attention.qkv(x).view(len(x), 3 * attention.num_heads, -1)  # (P, heads, D / H) queries, keys, values
     q, k, v = rotate(joined, *rotary, 2 * attention.num_heads).chunk(3, 1)
     if len(groups) == 1:  # all windows have the same size
@@ -221,5 +222,5 @@ def _attend(
 
 
 def _within(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """(n, length, H, D / H) attention of each of n windows."""
+    """Compute attention (n, length, H, D / H) of each of n windows."""
     return F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
