@@ -128,7 +128,7 @@ def test_what_stays_in_the_package_is_refused_where_it_is_asked_for():
         "scoring.generated", "scoring.parse", "data.frames", "data.unread", "data.packed", "data.json_shapes",
         "data.choice_lists", "run.trackers", "run.insights", "data.fixes", "run.start", "data.picture_cells",
         "report.own_metrics", "model.augment", "run.workers.ray", "run.guidance", "data.marks", "run.of_search", "run.parts",
-        "run.seeds", "run.final_fit", "run.averages", "run.learned", "run.beside", "run.explorer",
+        "run.seeds", "run.final_fit", "run.averages", "run.learned", "run.beside", "run.explorer", "base.translation",
     )}
     space = {"checked_settings": lambda *_: Config(answer_by="generate"), "ConfigError": ConfigError, "Config": Config}
     own = next(cell["source"] for cell in OWN if "def with_data" in cell["source"])
