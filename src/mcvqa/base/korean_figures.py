@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """The words of figures, in Korean: English template -> Korean template, as in korean.py.
 
 They are apart from what the console says: a figure also shows texts of the data, and these stay as they are.

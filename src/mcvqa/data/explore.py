@@ -402,7 +402,8 @@ def _draw_options(options: "pd.DataFrame", most: int = 20) -> "Figure | None":
     heights = np.arange(len(top))
     axes.barh(heights, top.right, 0.66, color=PALETTE[2], label="right")
     wrong = axes.barh(heights, top.offered - top.right, 0.66, left=top.right, color="#CBD5E1", label="wrong")
-    axes.bar_label(wrong, [in_figures(f"{share:.0%} right") for share in top.share_right], padding=4, fontsize=8.5, color=FAINT_INK)
+    shares = [in_figures(f"{share:.0%} right") for share in top.share_right]
+    axes.bar_label(wrong, shares, padding=4, fontsize=8.5, color=FAINT_INK)
     _name_bars(axes, [_choice_label(choice) for choice in top.choice])
     axes.set(title="Choices offered most often in train", xlabel="times offered")
     axes.margins(x=0.12)
