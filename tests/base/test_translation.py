@@ -7,28 +7,32 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
 
 from mcvqa.base.informing import printable_output
 from mcvqa.base.korean import KOREAN
+from mcvqa.base.korean_figures import KOREAN_FIGURES
+from mcvqa.base.korean_help import KOREAN_HELP
+from mcvqa.base.plots import in_figures
 from mcvqa.base.translation import (
     TranslatedStream,
-    Translator,
+    columns_of,
     console_language,
     filled,
     korean_translator,
     particle,
     translated_output,
 )
+from mcvqa.cli import app
+from mcvqa.config import Config
 from tests.test_structure import MODULES, PACKAGE, module_name
 
-TRANSLATOR = Translator(KOREAN)
-# what stays English, with the reason: other commands than run, check, eda, predict, ensemble, report, experiments and answer
+TRANSLATOR = korean_translator()
+# what stays English, with the reason
 ENGLISH = (
-    "scenes", "search", "insight", "run.of_search", "run.demo",  # demo, search, audit, explore
-    "answer.export", "answer.merge", "answer.push", "answer.serve", "answer.typed", "answer.how_to_ask",  # export and serve
-    "run.trackers", "run.workers.ray", "run.workers.ray_node",  # services and clusters
     "run.in_memory", "run.events", "report.own_metrics", "model.augment",  # Python scripts
-    "base.plots", "report.content", "cli",  # figures; pages, which have words of their own; presets, export, serve
+    "answer.typed",  # names of errors, which the page has words for
 )
 OTHER_ERRORS = {  # for programs, or made into errors for people where they are caught
     "AssertionError", "AttributeError", "Exit", "KeyError", "NotImplementedError", "OverflowError", "RuntimeError",
@@ -80,16 +84,20 @@ def test_every_message_is_translated(path):
 
 def test_the_modules_that_stay_english_are_there():
     assert all(any(module_name(path).startswith(name) for path in MODULES) for name in ENGLISH)
-    assert len(SPOKEN) > 80 and sum(map(len, map(messages, SPOKEN))) > 200, "the syntax tree finds them"
+    assert len(SPOKEN) > 110 and sum(map(len, map(messages, SPOKEN))) > 300, "the syntax tree finds them"
 
 
-@pytest.mark.parametrize("english", KOREAN)
+CATALOGUE = KOREAN | KOREAN_FIGURES | KOREAN_HELP
+
+
+@pytest.mark.parametrize("english", CATALOGUE)
 def test_a_translation_has_all_values_of_its_template(english):
     """By number, each at least once, or one after the other; but for 'is' and 'are', which Korean has no use for."""
-    wanted, numbers = set(range(english.count("{}"))), re.findall(r"\{(\d*)\}", KOREAN[english])
+    wanted, numbers = set(range(english.count("{}"))), re.findall(r"\{(\d*)\}", CATALOGUE[english])
     wanted -= {1} if "and there {} {} for it here" in english else set()
     assert numbers.count("") in (0, len(wanted)) and (numbers.count("") or set(map(int, filter(None, numbers))) == wanted)
-    assert re.search("[가-힣]", KOREAN[english]) or english in (KOREAN[english], "'{}' is {}")
+    assert re.search("[가-힣]", CATALOGUE[english]) or english.upper() == CATALOGUE[english].upper() or english == "'{}' is {}"
+    assert english == english.strip() and CATALOGUE[english] == CATALOGUE[english].strip(), "looked up without spaces around it"
 
 
 @pytest.mark.parametrize(("english", "korean"), [
@@ -103,7 +111,7 @@ def test_a_translation_has_all_values_of_its_template(english):
     ("\rfold 0 epoch 1:  40%|####      | 10/25", "\r폴드 0 에폭 1:  40%|####      | 10/25"),
     ("\nerror: start_from=x: there is no such folder.", "\n오류: start_from=x: 그런 폴더가 없습니다."),
     ("error: num_epochs=5000 is out of range: 0 to 1000. It is: passes over the training rows.",
-     "오류: num_epochs=5000은 범위를 벗어났습니다: 0부터 1000까지. 설명: passes over the training rows."),
+     "오류: num_epochs=5000은 범위를 벗어났습니다: 0부터 1000까지. 설명: 학습 행을 되풀이해 읽는 횟수(에폭)."),
     ("  train.csv: answers are letters: 'b' is b (2); 'c' is c (red)",
      "  train.csv: 정답은 글자입니다: 'b' = b (2); 'c' = c (red)"),
     ("What color is the car of the three rows", "What color is the car of the three rows"),
@@ -126,6 +134,21 @@ def test_a_message_of_several_lines_is_one():
     assert TRANSLATOR.console("no setting\nfold 0: already scored\n") == "no setting\n폴드 0: 이미 채점했습니다\n"
 
 
+def test_lines_that_are_messages_of_their_own_do_not_become_values_of_the_first():
+    told = "NOT valid:\n  - Missing ids: 1: b.\n  - Duplicate ids: 2: a, c."
+    assert TRANSLATOR.console(told) == "제출할 수 없습니다:\n  - 빠진 id: 1: b.\n  - 중복된 id: 2: a, c."
+    told = "error: The run 'a' was trained with other settings:\n  seed: 42, now 1\nThere are no runs yet."
+    assert TRANSLATOR.console(told) == "오류: 실행 'a'는 다른 설정으로 학습했습니다:\n  seed: 42, now 1\n아직 실행이 없습니다."
+
+
+def test_the_heading_of_a_table_keeps_its_columns():
+    line = "run     accuracy              blind  model    settings  time  date\n"
+    korean = "실행    정확도                글만   모델     설정      시간  날짜\n"
+    assert TRANSLATOR.console(line) == korean
+    assert columns_of(korean.partition("글만")[0]) == line.index("blind")
+    assert TRANSLATOR.console("run    all of it") == "run    all of it", "a word in a column is not the beginning of a message"
+
+
 @pytest.mark.parametrize(("word", "wanted", "form"), [
     ("폴드", "이", "가"), ("실행", "가", "이"), ("파일", "으로", "로"), ("사진", "로", "으로"), ("train.csv", "은", "는"),
     ("'model'", "을", "을"), ("7", "로", "로"), ("3", "과", "과"), ("(2)", "이", "가"), ("n", "", ""),
@@ -146,8 +169,10 @@ def test_the_language_is_that_asked_for_or_that_of_the_locale(wanted, environmen
 def test_output_is_korean_within_the_block_alone(capsys):
     with translated_output("ko"), printable_output():
         print("  fold 0: already scored")
+        assert in_figures("learning rate") == "학습률"
     with translated_output("en"):
         print("fold 0: already scored")
+    assert in_figures("learning rate") == "learning rate"
     assert capsys.readouterr().out == "  폴드 0: 이미 채점했습니다\nfold 0: already scored\n"
     assert TranslatedStream(io.StringIO(), TRANSLATOR).write("fold 0: already scored") == len("fold 0: already scored")
 
@@ -157,3 +182,52 @@ def test_the_command_line_speaks_korean(arguments, tmp_path):
     command, environment = [sys.executable, "-m", "mcvqa", *arguments], {"PYTHONPATH": str(PACKAGE.parent), "PYTHONUTF8": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith(f"\n오류: {tmp_path / 'nowhere'}") and "없습니다" in done.stderr
+
+
+# %% help
+COMMANDS = get_command(app)
+
+
+@pytest.mark.parametrize("command", [COMMANDS, *COMMANDS.commands.values()], ids=lambda command: command.name)
+def test_the_help_of_every_command_and_option_is_translated(command):
+    texts = [*command.help.splitlines(), *(parameter.help or "" for parameter in command.params)]
+    assert not {text for text in texts if text and TRANSLATOR.console(text) == text}, "add them to src/mcvqa/base/korean_help.py"
+
+
+def test_the_meaning_of_every_setting_is_translated():
+    meanings = [setting.meaning for setting in Config.settings().values()]
+    assert not [meaning for meaning in meanings if meaning not in KOREAN_HELP], "add them to src/mcvqa/base/korean_help.py"
+
+
+def in_korean(*arguments: str) -> str:
+    done = CliRunner().invoke(app, ["--lang", "ko", *arguments], env={"COLUMNS": "80"})
+    return done.output
+
+
+@pytest.mark.parametrize("command", ["search", "answer", "export", "explore"])
+def test_help_in_korean_fits_the_terminal_and_has_no_english_sentence(command):
+    page = in_korean(command, "--help")
+    assert page.startswith(f"사용법: mcvqa {command} [OPTIONS]") and "\n옵션:\n" in page and "이 도움말을 보여 줍니다." in page
+    assert max(map(columns_of, page.splitlines())) <= 80
+    described = re.sub(r"(?m)^  (예|또는): .*\n(  --.*\n)?|^.{0,26}(?=  )|\[.*?\]", "", page)
+    assert not re.search(r"[a-z]{3,} [a-z]{3,} [a-z]{3,}", described)
+
+
+def test_the_list_of_commands_names_them_as_they_are_typed():
+    page = in_korean("--help")
+    assert all(re.search(rf"(?m)^  {name} +[가-힣A-Z]", page) for name in COMMANDS.commands)
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["run", "--foo"], "오류: --foo라는 옵션은 없습니다"), (["sarch"], "오류: 'sarch'라는 명령은 없습니다."),
+    (["search", "--trials", "x"], "오류: '--trials'의 값이 잘못되었습니다: "), (["validate"], "오류: 인수 "),
+    (["folds", "--data"], "오류: 옵션 '--data'에 값을 적으세요."),
+    (["eda", "--set", "nmu_epochs=3"], "오류: 'nmu_epochs'라는 설정은 없습니다. 'num_epochs'를 뜻하셨나요?"),
+])
+def test_errors_in_arguments_are_told_in_korean(arguments, said):
+    assert said in in_korean(*arguments)
+
+
+def test_without_lang_and_a_korean_locale_help_is_english():
+    assert CliRunner().invoke(app, ["run", "--help"], env={"LC_ALL": "C"}).output.startswith("Usage: ")
+    assert CliRunner().invoke(app, ["run", "--help"], env={"LC_ALL": "ko_KR.UTF-8"}).output.startswith("사용법: ")

@@ -12,6 +12,7 @@ from mcvqa.data.folds import question_groups
 from mcvqa.data.images import ImageFolder, ImageRecord, near_duplicate_groups, survey_images
 from mcvqa.data.prior import fit_prior
 from mcvqa.data.questions import SAME_TEXT, Problem, Question
+from tests.figure_words import untranslated, words_of_figures
 
 TRAIN = [
     Question("t1", "train/1.png", "이 음식은 무엇인가요?", ("김밥", "$\\frac 라면$", "None", "떡\n볶이"), 1),
@@ -62,6 +63,15 @@ def test_figures_are_pictures_and_tables_can_be_read_back(found):
     for name, table in found.tables.items():
         again = pd.read_csv(found.out_dir / f"{name}.csv", keep_default_na=False)
         assert list(again.columns) == list(table.columns) and len(again) == len(table)
+
+
+def test_every_word_of_the_figures_is_translated_and_the_texts_of_choices_stay(found, tmp_path):
+    photographs = {f"{n}.png": ImageRecord(f"{n}.png", width=n, height=90) for n in (80, 90)}
+    prior = fit_prior(TRAIN, TEST)
+    with words_of_figures() as words:
+        explore(TRAIN, TEST, [], photographs, None, prior, tmp_path)
+    assert {"Kinds of questions", "chance", "Size of 2 photographs", "times offered"} <= words
+    assert not untranslated(words) - {"\\$\\frac 라면\\$"}, "but for a choice"
 
 
 def test_counts_by_kind(found):

@@ -8,6 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from mcvqa.base.files import RunLog
+from mcvqa.base.plots import new_figure, save_figure
+from mcvqa.base.translation import translated_output
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.data.questions import Question
 from mcvqa.report.figures import (
@@ -20,6 +22,7 @@ from mcvqa.report.figures import (
 )
 from mcvqa.report.metrics import measure
 from mcvqa.scoring.scores import plain_scores
+from tests.figure_words import untranslated, words_of_figures
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +57,30 @@ def test_every_figure_is_a_picture(metrics, tmp_path) -> None:
             assert picture.format == "PNG"
             assert min(picture.size) > 200
             assert np.asarray(picture.convert("L")).std() > 5  # something is drawn
+
+
+def test_every_word_of_every_figure_is_translated(metrics, tmp_path) -> None:
+    rungs = {"zero-shot": Accuracy(1, 9), "single fold": Accuracy(2, 9), "3 folds": Accuracy(2, 9), "+ ensemble": Accuracy(3, 9)}
+    with words_of_figures() as words:
+        draw_figures(metrics, written_log(tmp_path / "log.jsonl"), tmp_path / "figures")
+        save_figure(draw_ladder(rungs, Accuracy(1, 9)), tmp_path / "ladder.png")
+    assert {"training loss", "accuracy, 95% interval", "text only, no image", "order 2", "3 folds"} <= words
+    assert not untranslated(words) - {"nothing"}, "but for a technique of the test"
+
+
+def test_figures_are_korean_where_the_run_is_and_there_is_a_font(tmp_path, monkeypatch) -> None:
+    def title() -> str:
+        figure, axes = new_figure()
+        axes.set(title="training loss")
+        save_figure(figure, tmp_path / "x.png")
+        return str(axes.get_title(loc="left"))
+
+    with translated_output("ko"):
+        assert title() == "학습 손실"
+        monkeypatch.setattr("mcvqa.base.plots.KOREAN_FONTS", ())
+        monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+        assert title() == "training loss", "no font would show boxes"
+    assert title() == "training loss"
 
 
 def test_what_was_not_measured_is_not_drawn(metrics, tmp_path) -> None:

@@ -13,6 +13,7 @@ from mcvqa.search.page import importances_of, write_search_page
 from mcvqa.search.results import Confirmed, SearchOutcome, TrialResult, outcome_lines, write_outcome
 from mcvqa.search.study import SearchPlan
 from tests.conftest import tiny_settings
+from tests.figure_words import untranslated, words_of_figures
 
 HOSTILE = ("<script>alert(1)</script>", "$\\frac{", "{letters} \x1b[31m\u202e", "한국어" * 20)
 SPACE = {
@@ -55,6 +56,26 @@ def test_figures_are_drawn_of_whatever_there_is(tmp_path):
     many = found_in(tmp_path, *(trial(n, n / 10) for n in range(1, 5)))
     importances = {"system_prompt": 0.7, "loss": 0.3}
     assert set(draw_search(many, importances, tmp_path)) == {"history", "importance", "slices", "coordinates"}
+
+
+def test_every_word_of_the_figures_is_translated_and_names_of_settings_stay(tmp_path):
+    found = found_in(tmp_path, *(trial(n, n / 10) for n in range(1, 5)), trial(5, state="pruned"))
+    with words_of_figures() as words:
+        draw_search(found, {"system_prompt": 0.7, "loss": 0.3}, tmp_path)
+    assert {"History", "pruned", "share of the variance of the log-loss", "All settings at once"} <= words
+    values = {str(value) for one in found.plan.searched for value in one.values}
+    assert {name for name in untranslated(words) if not name.startswith(tuple(v[:5] for v in values))} <= set(SPACE)
+
+
+def test_the_page_says_everything_in_korean_and_english(tmp_path):
+    found = found_in(tmp_path, trial(1), trial(2, 0.001), trial(3, 0.5), trial(4, state="pruned"))
+    text = write_search_page(found, {}, "ko").read_text(encoding="utf-8")
+    assert '<html lang="ko">' in text and 'id="in-ko" checked' in text and 'for="in-en"' in text
+    shown = {language: re.sub(r"\s+", " ", "".join(re.findall(rf'class="{language}" lang="{language}">([^<]*)<', text)))
+             for language in ("ko", "en")}
+    expected = ("평가합니다", "폴드 0에서 최고: 시도 1", "동점: 시도 2", "조기 중단, 그때 로그 손실 2.000", "최고와의 차이")
+    assert all(word in shown["ko"] for word in expected)
+    assert "judge all trials" in shown["en"] and "a tie: trial 2" in shown["en"] and not re.search("[가-힣]{2}", shown["en"])
 
 
 def test_the_setting_that_decides_is_the_most_important_and_few_trials_say_nothing():

@@ -789,6 +789,11 @@ KOREAN = {
     "report_to: the trackers were not ready {} s after the end of the run and were ended; see {}":
         "report_to: 실행이 끝나고 {}초가 지나도 트래커가 끝나지 않아 중단했습니다. {}을 보세요",
     "report_to: not everything was reported; see {}": "report_to: 일부를 보내지 못했습니다. {}을 보세요",
+    "Another process works on the run {} on this Ray cluster. Wait for it to end, or choose another name: --set run_name=...":
+        "이 Ray 클러스터에서 다른 프로세스가 실행 {}을 작업하고 있습니다. 끝나기를 기다리거나 다른 이름을 고르세요: --set run_name=...",
+    "Node {} has other versions, which may change results: {}. Install the same.": "노드 {}의 버전이 달라 결과가 달라질 수 있습니다: {}. 같은 버전을 설치하세요.",
+    "Node {} does not see {} as the main process does. All nodes must share output_dir and data_dir: put them on a file system that is mounted everywhere, under the same path.":
+        "노드 {}에서는 {}이 주 프로세스와 다르게 보입니다. 모든 노드가 output_dir과 data_dir을 함께 써야 합니다. 모든 노드에 같은 경로로 마운트한 파일 시스템에 두세요.",
     "executor=ray needs ray: pip install 'mcvqa[ray]'": "executor=ray에는 ray가 필요합니다: pip install 'mcvqa[ray]'",
     "No Ray cluster answers at ray_address={} ({}). Start one with `ray start --head`, name another, or take --set ray_address=local.":
         "ray_address={}에서 Ray 클러스터가 응답하지 않습니다({}). `ray start --head`로 시작하거나, 다른 주소를 적거나, --set ray_address=local로 하세요.",
@@ -879,12 +884,12 @@ KOREAN = {
         "실행 {0}을 나란히 볼 수 없습니다: id가 같은 {2} 중 {1}개의 내용이 다릅니다. 첫째는 {3} 행 {4}: {5}. 하나씩 보세요.",
     "The runs {} have no row in common: only runs on the same data can be shown side by side.": "실행 {}에 같은 행이 없습니다. 같은 데이터의 실행만 나란히 볼 수 있습니다.",
     # %% answering, exporting, serving
-    "{} of {}, answered by {} of {}": "{1}의 {0}에 {3}의 {2}로 답합니다", "{} no readable photograph and is answered from text alone": "{}은 읽을 수 있는 사진이 없어 글만 보고 답합니다",
+    "{} rows of {}, answered by {} of {}": "{1}의 {0}행에 {3}의 {2}로 답합니다", "{} row of {}, answered by {} of {}": "{1}의 {0}행에 {3}의 {2}로 답합니다", "{} no readable photograph and is answered from text alone": "{}은 읽을 수 있는 사진이 없어 글만 보고 답합니다",
     "{} no readable photograph and are answered from text alone": "{}은 읽을 수 있는 사진이 없어 글만 보고 답합니다", "the weights were made by 0.1, unverified": "가중치는 0.1판이 만든 것으로 확인하지 못했습니다",
     "{} (made by 0.1, unverified)": "{} (0.1판이 만든 것, 확인하지 못함)", "no table": "표가 없습니다", "several tables: {}": "표가 여러 개: {}",
     "no final model (final_fit=true trains one)": "최종 모델 없음(final_fit=true로 학습합니다)", "a final model": "최종 모델 있음",
     ", or answer with one fold: --fold {}": ". 폴드 하나로 답하려면: --fold {}",
-    "{}: {}; {} of {} rows get the same letter, log-probabilities at most {} apart": "{0}: {1}. {3}행 중 {2}행에서 같은 글자를 고르고, 로그 확률의 차이는 {4} 이하입니다",
+    "{}: {}; {}, log-probabilities at most {} apart": "{}: {}. {}, 로그 확률은 최대 {} 차이 납니다", "{} of {} rows get the same letter": "{1}행 중 {0}행에서 같은 글자를 고르고",
     "fold {} of {}": "{1}의 폴드 {0}", "the final model of {}": "{}의 최종 모델", "folds {} of {}": "{1}의 폴드 {0}", "pushed: {}": "올렸습니다: {}",
     "{} exists: name a new folder, or delete it first.": "{}이 이미 있습니다. 새 폴더를 적거나 먼저 지우세요.",
     "prompt_by_type=true asks by the kind of question, which only this package knows: use mcvqa answer.":
@@ -916,6 +921,12 @@ KOREAN = {
     "run  accuracy  blind  model  settings  time  date": "실행  정확도  글만  모델  설정  시간  날짜", "There are no runs in {}.": "{}에 실행이 없습니다.",
     "{}  unfinished: no metrics.json yet{}": "{}  미완성: metrics.json이 아직 없음{}", "{}  failed: {}": "{}  실패: {}", "{}  trial: {}": "{}  탐색: {}",
     # %% searching
+    "# Settings that `mcvqa search` tries. Take a line out, and that setting stays as it is; so does one that you set by hand.":
+        "# `mcvqa search`가 탐색하는 설정. 줄을 지운 설정과 직접 정한 설정은 그대로 둡니다.",
+    "# name: [values to choose from]     or     name: {low: ..., high: ..., log: true}, log for orders of magnitude":
+        "# 이름: [고를 값들]     또는     이름: {low: ..., high: ..., log: true}, log는 자릿수 단위로 탐색할 때",
+    "# effective_batch is the number of rows in an optimizer step: batch_size times grad_accum_steps.":
+        "# effective_batch는 옵티마이저 스텝당 행 수입니다: batch_size 곱하기 grad_accum_steps.",
     "study {}: {}, {} done before": "탐색 {}: {}, 그중 {}번은 이미 했습니다", "study {}: {}": "탐색 {}: {}", "{} trial": "시도 {}번", "{} trials": "시도 {}번",
     "judged by the log-loss of the {} of fold {}, which no trial learns from": "어느 시도도 학습하지 않는 폴드 {1}의 {0}의 로그 손실로 평가합니다",
     "searched: {}": "탐색할 설정: {}", "outside the search space, so no trial has it: {}": "탐색 공간 밖이라 어느 시도에도 없음: {}",
@@ -930,11 +941,11 @@ KOREAN = {
     "{} of {} trials were done; run the same command again for the others": "시도 {1}번 중 {0}번을 했습니다. 같은 명령을 다시 실행하면 나머지를 합니다",
     "best on fold {}: trial {}, {}: {}": "폴드 {}에서 최고: 시도 {}, {}: {}",
     "a tie: trials {} differ from it by no more than two standard errors of the difference. These rows cannot tell which is best.":
-        "동점: 시도 {}은 이것과 차이가 차이의 표준 오차의 두 배 이하입니다. 이 행들로는 어느 것이 최고인지 알 수 없습니다.",
+        "동점: 시도 {}은 최고와의 차이가 그 표준 오차의 두 배를 넘지 않습니다. 이 행들로는 어느 것이 최고인지 가릴 수 없습니다.",
     "a tie: trial {} differs from it by no more than two standard errors of the difference. These rows cannot tell which is best.":
-        "동점: 시도 {}은 이것과 차이가 차이의 표준 오차의 두 배 이하입니다. 이 행들로는 어느 것이 최고인지 알 수 없습니다.",
+        "동점: 시도 {}은 최고와의 차이가 그 표준 오차의 두 배를 넘지 않습니다. 이 행들로는 어느 것이 최고인지 가릴 수 없습니다.",
     "confirmed: trial {}, log-loss {} on all folds; on the folds that did not choose it {}, accuracy {}":
-        "확인: 시도 {}, 모든 폴드에서 로그 손실 {}; 이것을 고르는 데 쓰지 않은 폴드에서 {}, 정확도 {}",
+        "확인: 시도 {}, 모든 폴드에서 로그 손실 {}; 선택에 쓰지 않은 폴드에서 {}, 정확도 {}",
     "confirmed: trial {}, log-loss {} on all folds": "확인: 시도 {}, 모든 폴드에서 로그 손실 {}",
     "not confirmed on other folds: the log-loss of the best of many is probably too good.": "나머지 폴드로 확인하지 않았습니다. 여러 시도 중 최고의 로그 손실은 실제보다 좋게 나왔을 가능성이 큽니다.",
     "No trial was trained to its end{}. Begin from a lower learning_rate, or give it more time.": "끝까지 학습한 시도가 없습니다{}. learning_rate를 낮추거나 시간을 더 주세요.",
@@ -953,8 +964,8 @@ KOREAN = {
     "{}: {} cannot be searched: it decides on rows, and all trials are judged on the same ones.": "{}: {}은 행을 정하는 설정이라 탐색할 수 없습니다. 모든 시도를 같은 행으로 평가합니다.",
     "{}: {} cannot be searched: trained weights do not depend on it.": "{}: {}은 학습한 가중치에 영향을 주지 않아 탐색할 수 없습니다.",
     "{}: {} has no effect with lora_r=0, which trains all weights. Take it out.": "{}: lora_r=0은 모든 가중치를 학습하므로 {}은 효과가 없습니다. 빼세요.",
-    "{}: {}: {} is neither [values] nor {low: ..., high: ...} with numbers, low below high (and above 0 with log: true).":
-        "{}: {}: {}은 [값들]도 {low: ..., high: ...}도 아닙니다(수, low < high, log: true이면 0보다 커야 함).",
+    "{}: {}: {} is neither [values] nor {low: ..., high: ...} with {}numbers, low below high (and above 0 with log: true).":
+        "{}: {}: {}은 [값들]도 {low: ..., high: ...}도 아닙니다({}수, low < high, log: true이면 0보다 커야 함).",
     "{}: {}: {} is neither [values] nor {low: ..., high: ...} with whole numbers, low below high (and above 0 with log: true).":
         "{}: {}: {}은 [값들]도 {low: ..., high: ...}도 아닙니다(정수, low < high, log: true이면 0보다 커야 함).",
     "{}: {}: {} is no list of values. It is no number, so write {}: [one, another].": "{}: {}: {}은 값의 목록이 아닙니다. 수가 아니므로 {}: [하나, 다른 하나]처럼 적으세요.",

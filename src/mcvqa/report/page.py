@@ -60,7 +60,25 @@ PAGE_HEAD = """<head>
 }
 * { box-sizing: border-box; }
 """
-# radio buttons switch the language
+# radio buttons switch the language: their style, the buttons in front of <main>, and what is clicked
+LANGUAGE_STYLE = """\
+#in-ko:checked ~ main .en, #in-en:checked ~ main .ko { display: none; }
+.switch { position: absolute; opacity: 0; pointer-events: none; }
+header { display: flex; flex-wrap: wrap; gap: .6rem 1.5rem; align-items: center; justify-content: space-between; }
+.languages { display: flex; flex: none; border: 1px solid var(--line); border-radius: 8px; overflow: hidden; font-size: .87rem; }
+.languages label { padding: .3rem .8rem; cursor: pointer; color: var(--soft); }
+#in-ko:checked ~ main label[for=in-ko], #in-en:checked ~ main label[for=in-en] { background: var(--accent); color: var(--paper); }
+#in-ko:focus-visible ~ main label[for=in-ko], #in-en:focus-visible ~ main label[for=in-en] {
+  outline: 2px solid var(--ink); outline-offset: -4px; }
+"""
+LANGUAGE_BUTTONS = """\
+{% for language, name in REPORT_LANGUAGES.items() %}
+<input class="switch" type="radio" name="language" id="in-{{ language }}"{% if language == opening %} checked{% endif %}>
+{% endfor %}
+"""
+LANGUAGE_LABELS = """\
+<div class="languages">{% for language, name in REPORT_LANGUAGES.items() %}
+<label for="in-{{ language }}" lang="{{ language }}">{{ name }}</label>{% endfor %}</div>"""
 PAGE_TEMPLATE = """
 {% macro with_code(text) %}
 {% for part in text.split("`") %}{% if loop.index is even %}<code>{{ part }}</code>{% else %}{{ part }}{% endif %}{% endfor %}
@@ -86,20 +104,12 @@ PAGE_TEMPLATE = """
 {% endmacro %}
 <!doctype html>
 <html lang="{{ opening }}">
-""" + PAGE_HEAD + """\
-#in-ko:checked ~ main .en, #in-en:checked ~ main .ko { display: none; }
-.switch { position: absolute; opacity: 0; pointer-events: none; }
+""" + PAGE_HEAD + LANGUAGE_STYLE + """\
 body { margin: 0 auto; padding: 2.2rem 1.25rem 4rem; max-width: 66rem; background: var(--paper); color: var(--ink);
   font: 16px/1.6 system-ui, "Apple SD Gothic Neo", "Malgun Gothic", "Noto Sans KR", "Noto Sans CJK KR", NanumGothic, sans-serif;
   word-break: keep-all; overflow-wrap: break-word; }
-header { display: flex; flex-wrap: wrap; gap: .6rem 1.5rem; align-items: center; justify-content: space-between; }
 h1 { margin: 0; font-size: 1.9rem; line-height: 1.25; min-width: 0; overflow-wrap: anywhere; }
 h1 small { color: var(--soft); font-size: 1rem; font-weight: 400; }
-.languages { display: flex; flex: none; border: 1px solid var(--line); border-radius: 8px; overflow: hidden; font-size: .87rem; }
-.languages label { padding: .3rem .8rem; cursor: pointer; color: var(--soft); }
-#in-ko:checked ~ main label[for=in-ko], #in-en:checked ~ main label[for=in-en] { background: var(--accent); color: var(--paper); }
-#in-ko:focus-visible ~ main label[for=in-ko], #in-en:focus-visible ~ main label[for=in-en] {
-  outline: 2px solid var(--ink); outline-offset: -4px; }
 h2 { margin: 2.8rem 0 .8rem; padding-top: .8rem; border-top: 1px solid var(--line); font-size: 1.25rem; }
 nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin-top: .6rem; font-size: .9rem; }
 a { color: var(--accent); text-decoration: none; }
@@ -149,13 +159,10 @@ code { padding: .1rem .3rem; border-radius: 4px; background: var(--panel); font-
 </style>
 </head>
 <body>
-{% for language, name in REPORT_LANGUAGES.items() %}
-<input class="switch" type="radio" name="language" id="in-{{ language }}"{% if language == opening %} checked{% endif %}>
-{% endfor %}
+""" + LANGUAGE_BUTTONS + """\
 <main>
 <header><h1>{{ name }} <small>{{ both(subtitle) }}</small></h1>
-<div class="languages">{% for language, name in REPORT_LANGUAGES.items() %}
-<label for="in-{{ language }}" lang="{{ language }}">{{ name }}</label>{% endfor %}</div></header>
+""" + LANGUAGE_LABELS + """</header>
 <nav>{% for section in sections %}<a href="#{{ section.name }}">{{ both(section.title) }}</a>{% endfor %}</nav>
 {% for section in sections %}
 <section id="{{ section.name }}">

@@ -10,6 +10,7 @@ from mcvqa.base.budget import TimeUp
 from mcvqa.base.files import write_text
 from mcvqa.base.informing import counted, informing
 from mcvqa.config import NAME_RULE, Config, ConfigError, is_folder_name, settings_hash
+from mcvqa.data.language import language_of_pages
 from mcvqa.report.experiments import settings_text
 from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.folds import split_rows
@@ -87,7 +88,7 @@ def search_settings(
             write_outcome(found)  # after Ctrl-C too
     if plan.confirm and not is_over:
         found = SearchOutcome(plan, found.trials, tuple(_confirmed(study_now, data, found.ranked[: plan.confirm], parallel)))
-    return _written(found, study_now)
+    return _written(found, study_now, data)
 
 
 def make_plan(
@@ -182,12 +183,12 @@ def _confirmed(study: SearchStudy, data: RunData, best: list[TrialResult], paral
     return sorted(confirmed, key=lambda one: one.everywhere.log_loss)
 
 
-def _written(found: SearchOutcome, study: SearchStudy) -> SearchOutcome:
+def _written(found: SearchOutcome, study: SearchStudy, data: RunData) -> SearchOutcome:
     file, plan = write_outcome(found), found.plan
     print("\n".join(outcome_lines(found)))
     with informing("the page of the search"):
         importances = importances_of(study.study, len(found.ranked), plan.config.seed)
-        print(f"\npage       {write_search_page(found, importances)}")
+        print(f"\npage       {write_search_page(found, importances, language_of_pages(data.train))}")
     print(f"settings   {file}\nuse them   mcvqa run --config {shlex.quote(str(file))}")
     if (done := len(study.finished())) < plan.trials:
         print(f"{done} of {plan.trials} trials were done; run the same command again for the others")
