@@ -7,7 +7,15 @@ from typing import Any
 
 from mcvqa.base.budget import spell_duration
 from mcvqa.base.informing import counted
-from mcvqa.base.uncertainty import SIGNIFICANT, Accuracy, Gain, spell_error_in_percent, spell_interval, spell_p_value, spell_points
+from mcvqa.base.uncertainty import (
+    SIGNIFICANT,
+    Accuracy,
+    Gain,
+    spell_error_in_percent,
+    spell_interval,
+    spell_p_value,
+    spell_points,
+)
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.report.advice import Advice

@@ -160,7 +160,8 @@ code { padding: .1rem .3rem; border-radius: 4px; background: var(--panel); font-
 {% if first.kind == "gallery" %}
 {{ gallery(first.cards) }}
 {% elif first.kind == "figure" %}
-<figure><div class="drawn"><img src="{{ inlined(first.path) }}" alt="{{ first.text }}"></div><figcaption>{{ both(texts_of(block)) }}</figcaption></figure>
+<figure><div class="drawn"><img src="{{ inlined(first.path) }}" alt="{{ first.text }}"></div>
+<figcaption>{{ both(texts_of(block)) }}</figcaption></figure>
 {% elif first.kind == "photographs" %}
 <p>{{ both(texts_of(block)) }}</p>
 <div class="alike">{% for group in first.groups %}<div>{% for picture, caption in group %}

@@ -31,12 +31,11 @@ from mcvqa.scenes.dataset import write_demo_data
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores, load_scores
 
-
 LADDER_PAGE = """# What each technique brings
 
-Measured on the {rows} test rows, whose answers a competition would not tell; from the line of the folds on, these answer together.
-The accuracy in [REPORT.md](REPORT.md) and [report.html](report.html) is another one: out of fold, on the training rows, each
-answered by the one model that has not learned from it.
+Measured on the {rows} test rows, whose answers a competition would not tell; from the line of the folds on, these answer
+together. The accuracy in [REPORT.md](REPORT.md) and [report.html](report.html) is another one: out of fold, on the training rows,
+each answered by the one model that has not learned from it.
 
 {table}
 
