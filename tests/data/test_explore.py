@@ -170,7 +170,7 @@ def test_blind_accuracy_by_kind(tmp_path):
     right = int((prior.oof_logprobs[:30].argmax(-1) == [q.answer for q in train[:30]]).sum())
     sample = dataclasses.replace(prior, oof_logprobs=prior.oof_logprobs[:30])
     (line,) = [line for line in explore(train[:30], [], [], None, None, sample, tmp_path).lines if line.startswith("all ")]
-    assert f" {right / 30:.3f} ± " in line and line.endswith("(n=30)"), "all is of the rows above it"
+    assert f" {right / 30:.3f} ± " in line and line.endswith("(n=30)")
 
 
 @pytest.mark.nightly

@@ -35,8 +35,8 @@ def _markdown_rows(header: Sequence[str], rows: Sequence[Sequence[str]], numeric
 
 def markdown_report(run: str, sections: Sequence[ReportSection], folder: Path) -> str:
     """Render REPORT.md; figures are linked relative to `folder`."""
-    parts = [f"# {markdown_text(run)}: {report_word('en', 'report')}",
-             "The same as one page, in Korean too, with figures inside: [report.html](report.html)."]
+    title = f"# {markdown_text(run)}: {report_word('en', 'report')}"
+    parts = [title, "The same as one page, in Korean too, with figures inside: [report.html](report.html)."]
     for section in sections:
         parts += [f"## {markdown_text(section.title)}", *(_markdown_block(block, folder) for block in section.blocks)]
     return "\n\n".join(parts) + "\n"

@@ -42,8 +42,8 @@ REPORT_WORDS = {
     "more_choices": ("그 밖의 보기 {n}개", "{n} more choices"),
     "wrong_answers": ("오답 수", "wrong answers"), "what_to_do": ("할 일", "what to do"),
     # accuracy
-    "rows": ("행", "rows"), "accuracy_in_percent": ("정확도 (%)", "accuracy, %"), "guessing": ("찍을 때", "guessing"),
-    "n": ("행 수", "n"),
+    "rows": ("행", "rows"), "accuracy_in_percent": ("정확도 (%)", "accuracy, %"),
+    "guessing": ("찍을 때", "guessing"), "n": ("행 수", "n"),
     "all": ("전체", "all"), "fold": ("폴드 {name}", "fold {name}"), "source": ("{name} 파일", "from {name}"),
     "n_choices": ("보기 {name}개", "{name} choices"), "own_metric": ("직접 정의한 지표", "own metric"),
     "counting": ("개수", "counting"), "color": ("색", "color"), "ocr": ("글자", "ocr"), "yesno": ("예/아니요", "yesno"),

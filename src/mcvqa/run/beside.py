@@ -33,9 +33,8 @@ def beside_folds(project: Project, blend: Blend, own: Member) -> dict[str, list[
         error = max(accuracy.standard_error for accuracy in accuracies.values())
         texts = {"ko": spread.in_korean(error), "en": spread.in_english(error)}
         rows = tuple(
-            (name, spell_error_in_percent(a.value, a.standard_error),
-             spell_interval(100 * a.interval[0], 100 * a.interval[1], decimals=1))
-            for name, a in accuracies.items())
+            (name, spell_error_in_percent(a.value, a.standard_error), spell_interval(100 * low, 100 * high, decimals=1))
+            for name, a in accuracies.items() for low, high in [a.interval])
         headers = {"ko": ("시드", "정확도 (%)", "95% 구간"), "en": ("seed", "accuracy, %", "95% interval")}
         for language, found in blocks.items():
             found += [ReportBlock("table", header=headers[language], rows=rows, numeric=True),
