@@ -567,7 +567,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     @field_validator("target_modules")
     @classmethod
     def _read_all_projections(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        """The default of 0.1, which every config.yaml of it holds, is the default."""
+        """Read the default of 0.1, which every config.yaml of 0.1 contains, as the present default."""
         return (ALL_LINEAR,) if value == LANGUAGE_PROJECTIONS else value
 
     @field_validator("train_folds")
@@ -750,7 +750,7 @@ def is_folder_name(name: str) -> bool:
 
 
 def _config_mistake(error: Any) -> str:
-    """One of pydantic's errors as a sentence that names the setting, its value and what is allowed."""
+    """Turn one of pydantic's errors into a sentence that names the setting, its value and what is allowed."""
     kind, value = error["type"], error["input"]
     if kind == "value_error":  # raised in this file
         return str(error["ctx"]["error"])
@@ -775,7 +775,7 @@ def _clipped(value: Any) -> str:
 
 
 def _unknown_setting(name: str) -> str:
-    """There is no such setting; the nearest that exists is suggested."""
+    """Make the message that there is no such setting, suggesting the most similar one."""
     close = difflib.get_close_matches(name.lower(), Config.model_fields, n=1, cutoff=0.5)
     meant = OTHER_NAMES.get(name.lower()) or next(iter(close), "")
     hint = f" Did you mean {meant!r}?" if meant else ""
@@ -783,7 +783,7 @@ def _unknown_setting(name: str) -> str:
 
 
 def _limits(kind: Any, constraints: Iterable[Any]) -> tuple[float | None, float | None]:
-    """Lowest and highest value of a number, or of each number of a list."""
+    """Return the lowest and highest value of a number, or of each number of a list."""
     if get_origin(kind) is tuple:
         constraints = getattr(get_args(kind)[0], "__metadata__", ())
     bounds = {name: getattr(c, name) for c in constraints for name in ("ge", "le") if hasattr(c, name)}
@@ -797,11 +797,7 @@ def _choices(kind: Any) -> tuple[str, ...]:
 
 
 def _converted(kind: Any, value: Any) -> Any:
-    """`value` in the type of its setting.
-
-    Raises:
-        TypeError, ValueError, OverflowError: it is not of that type.
-    """
+    """Convert a value to the type of its setting."""
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) is tuple:
@@ -822,7 +818,7 @@ def _converted(kind: Any, value: Any) -> Any:
 
 
 def _whole(value: Any) -> int:
-    """3, "3", 3.0, "3.0" and "3e0" -> 3"""
+    """Convert 3, "3", 3.0, "3.0" and "3e0" to 3."""
     if isinstance(value, str):
         try:
             return int(value)  # exact, where a float has too few digits
@@ -845,7 +841,7 @@ def _kind_name(kind: Any) -> str:
 
 
 def _without_tilde(path: str, name: str) -> str:
-    """`path` with the home folder in place of a leading "~", else as it is."""
+    """Replace a leading "~" in a path by the home folder."""
     if not path.startswith("~"):
         return path
     try:

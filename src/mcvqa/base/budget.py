@@ -306,7 +306,7 @@ class Schedule:
 
     @property
     def rows_read(self) -> RowCounts:
-        """Return the row counts with only the validation rows that are always used."""
+        """Row counts with only the validation rows that are always used."""
         return replace(self.rows, validation=self.validation_rows(self.rows.validation))
 
     def validation_rows(self, available: int) -> int:
