@@ -28,8 +28,8 @@ DEFAULT_SYSTEM_PROMPT = (
     "You are a helpful assistant for visual question answering. "
     "Answer with exactly one letter among {letters}. No explanation."
 )
-# The instruction stands before the options: all option orders of a question then share one long prefix.
-# Korean, which `tiny` has learned, or English: where user_prompt is empty, the training questions decide.
+# The instruction precedes the options, so that all option orders of a question share one long prefix.
+# Korean, on which `tiny` was trained, or English: if user_prompt is empty, the training questions decide.
 KOREAN_PROMPT = "{question}\n정답을 반드시 {letters} 중 하나의 소문자 한 글자로만 출력하세요.\n{options}"
 ENGLISH_PROMPT = "{question}\nAnswer with exactly one lowercase letter, one of {letters}.\n{options}"
 
@@ -821,7 +821,7 @@ def _whole(value: Any) -> int:
     """Convert 3, "3", 3.0, "3.0" and "3e0" to 3."""
     if isinstance(value, str):
         try:
-            return int(value)  # exact, where a float has too few digits
+            return int(value)  # exact: a float has too few digits
         except ValueError:
             value = float(value)
     number = int(value)

@@ -270,7 +270,7 @@ def _check_resources(
     activations = rows * int(tokens.max()) * kept_values(maker, config, plan, model_config) * plan.dtype.itemsize
     fits = check_memory(config, plan, size, activations)
     features, patches = 0, 0
-    if isinstance(maker, RowMaker) and vision_is_frozen(config):  # else there is no store: features are made anew in every step
+    if isinstance(maker, RowMaker) and vision_is_frozen(config):  # else there is no store: features are recomputed in every step
         images = maker.images
         grids = [images.grid(image) for image in dict.fromkeys(q.image for q in (*data.train, *data.test))]
         scales = {1.0, *tta_plan(config)[1]}

@@ -90,7 +90,7 @@ def chunk_tree(layout: TokenLayout, size: int = CHUNK) -> ChunkTree:
     tokens = len(layout.input_ids)
     follows = token_parents(layout)
     starts = (follows < 0) | (follows != np.arange(-1, tokens - 1))  # whether a token does not follow its neighbor in the list
-    ends = np.zeros(tokens + 1, bool)  # where a chunk must end, because others start from there
+    ends = np.zeros(tokens + 1, bool)  # tokens at which a chunk must end, because others start there
     ends[follows[starts] + 1] = True
     cuts = np.flatnonzero(starts | ends[:-1])
     chunks = [range(at, min(at + size, end)) for begin, end in itertools.pairwise((*cuts.tolist(), tokens))

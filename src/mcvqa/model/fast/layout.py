@@ -175,7 +175,7 @@ class Sight:
         return uses_of(self.first_use, self.prompt_tokens.numel())
 
 
-Uses = tuple[torch.Tensor, torch.Tensor]  # (N,) places in an index, sorted by the row that is there, and (rows + 1,) offsets
+Uses = tuple[torch.Tensor, torch.Tensor]  # (N,) positions in an index, sorted by their row, and (rows + 1,) offsets
 
 
 def uses_of(index: torch.Tensor, rows: int) -> Uses:
