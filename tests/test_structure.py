@@ -82,6 +82,12 @@ def test_files_and_classes_of_run_and_training_stay_short(path: Path):
 
 SECTIONS = ("Args:", "Returns:", "Raises:", "Yields:", "Attributes:")
 HEADLESS = ("As", "At", "By", "For", "From", "In", "Like", "Of", "On", "Those", "To", "With", *SECTIONS)
+# how a noun phrase, a question or a bare value begins; a function does something: "Return (N,) ...", "Check that ..."
+NO_VERB = ("A", "All", "An", "Each", "How", "One", "The", "There", "What", "Where", "Whether", "Which", "Who", "Why")
+
+
+def is_property(node: ast.AST) -> bool:
+    return any("property" in ast.unparse(decorator) for decorator in getattr(node, "decorator_list", ()))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
@@ -90,6 +96,9 @@ def test_docstrings_begin_with_a_sentence_and_sections_have_lines_of_their_own(p
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and (text := ast.get_docstring(node)):
             where = f"{module_name(path)}, {getattr(node, 'name', 'its head')}: {text.splitlines()[0]}"
             assert text.split()[0] not in HEADLESS or text.startswith("Like `"), f"what does it do? {where}"
+            is_help = module_name(path) == "cli"  # the command line prints these docstrings
+            if isinstance(node, ast.FunctionDef) and not is_property(node) and not is_help:
+                assert text[0].isupper() and text.split()[0] not in NO_VERB, f"begin with a verb: {where}"
             lines = [line.strip() for line in text.splitlines()]
             assert all(line in SECTIONS for line in lines if any(name in line for name in SECTIONS)), where
 

@@ -28,8 +28,8 @@ DEFAULT_SYSTEM_PROMPT = (
     "You are a helpful assistant for visual question answering. "
     "Answer with exactly one letter among {letters}. No explanation."
 )
-# The instruction stands before the options: all option orders of a question then share one long prefix.
-# Korean, which `tiny` has learned, or English: where user_prompt is empty, the training questions decide.
+# The instruction precedes the options, so that all option orders of a question share one long prefix.
+# Korean, on which `tiny` was trained, or English: if user_prompt is empty, the training questions decide.
 KOREAN_PROMPT = "{question}\n정답을 반드시 {letters} 중 하나의 소문자 한 글자로만 출력하세요.\n{options}"
 ENGLISH_PROMPT = "{question}\nAnswer with exactly one lowercase letter, one of {letters}.\n{options}"
 
@@ -572,7 +572,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     @field_validator("target_modules")
     @classmethod
     def _read_all_projections(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        """The default of 0.1, which every config.yaml of it holds, is the default."""
+        """Read the default of 0.1, which every config.yaml of 0.1 contains, as the present default."""
         return (ALL_LINEAR,) if value == LANGUAGE_PROJECTIONS else value
 
     @field_validator("train_folds")
@@ -755,7 +755,7 @@ def is_folder_name(name: str) -> bool:
 
 
 def _config_mistake(error: Any) -> str:
-    """One of pydantic's errors as a sentence that names the setting, its value and what is allowed."""
+    """Turn one of pydantic's errors into a sentence that names the setting, its value and what is allowed."""
     kind, value = error["type"], error["input"]
     if kind == "value_error":  # raised in this file
         return str(error["ctx"]["error"])
@@ -780,7 +780,7 @@ def _clipped(value: Any) -> str:
 
 
 def _unknown_setting(name: str) -> str:
-    """There is no such setting; the nearest that exists is suggested."""
+    """Make the message that there is no such setting, suggesting the most similar one."""
     close = difflib.get_close_matches(name.lower(), Config.model_fields, n=1, cutoff=0.5)
     meant = OTHER_NAMES.get(name.lower()) or next(iter(close), "")
     hint = f" Did you mean {meant!r}?" if meant else ""
@@ -788,7 +788,7 @@ def _unknown_setting(name: str) -> str:
 
 
 def _limits(kind: Any, constraints: Iterable[Any]) -> tuple[float | None, float | None]:
-    """Lowest and highest value of a number, or of each number of a list."""
+    """Return the lowest and highest value of a number, or of each number of a list."""
     if get_origin(kind) is tuple:
         constraints = getattr(get_args(kind)[0], "__metadata__", ())
     bounds = {name: getattr(c, name) for c in constraints for name in ("ge", "le") if hasattr(c, name)}
@@ -802,11 +802,7 @@ def _choices(kind: Any) -> tuple[str, ...]:
 
 
 def _converted(kind: Any, value: Any) -> Any:
-    """`value` in the type of its setting.
-
-    Raises:
-        TypeError, ValueError, OverflowError: it is not of that type.
-    """
+    """Convert a value to the type of its setting."""
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) is tuple:
@@ -827,10 +823,10 @@ def _converted(kind: Any, value: Any) -> Any:
 
 
 def _whole(value: Any) -> int:
-    """3, "3", 3.0, "3.0" and "3e0" -> 3"""
+    """Convert 3, "3", 3.0, "3.0" and "3e0" to 3."""
     if isinstance(value, str):
         try:
-            return int(value)  # exact, where a float has too few digits
+            return int(value)  # exact: a float has too few digits
         except ValueError:
             value = float(value)
     number = int(value)
@@ -850,7 +846,7 @@ def _kind_name(kind: Any) -> str:
 
 
 def _without_tilde(path: str, name: str) -> str:
-    """`path` with the home folder in place of a leading "~", else as it is."""
+    """Replace a leading "~" in a path by the home folder."""
     if not path.startswith("~"):
         return path
     try:

@@ -15,7 +15,7 @@ LETTER = "abcdefghijklmnopqrstuvwxyz"
 
 
 def load_exported(folder: Path, base: str = "") -> tuple[Any, ...]:
-    """Model, tokenizer or whole processor, image processor, and how to ask."""
+    """Load model, tokenizer or whole processor, image processor, and how to ask."""
     ask = json.loads((folder / "ask.json").read_text(encoding="utf-8"))
     device, dtype = ("cuda", getattr(torch, ask["dtype"])) if torch.cuda.is_available() else ("cpu", torch.float32)
     adapted = (folder / "adapter_config.json").exists()
@@ -29,7 +29,7 @@ def load_exported(folder: Path, base: str = "") -> tuple[Any, ...]:
 
 
 def letter_probabilities(loaded: tuple[Any, ...], photo: str, question: str, choices: list[str]) -> list[float]:
-    """The probability of each choice: the letters' share of the logits right behind the prompt."""
+    """Compute the probability of each choice: the letters' share of the logits right behind the prompt."""
     model, tokenizer, images, ask = loaded
     for token in ask["special"]:  # text must not end a message
         question, *choices = (text.replace(token, f"{token[0]} {token[1:]}") for text in (question, *choices))

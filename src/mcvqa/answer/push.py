@@ -41,7 +41,7 @@ def push_folder(folder: Path, name: str) -> str:
     try:
         api.create_repo(name, private=True, exist_ok=True)
         commit = api.upload_folder(repo_id=name, folder_path=folder, commit_message=f"{folder.name}, exported by mcvqa")
-    except Exception as error:  # of two HTTP libraries, and a dozen of the hub's own
+    except Exception as error:  # from two HTTP libraries, and a dozen of the hub's own
         why = " ".join(str(error).split())[:300] or type(error).__name__
         raise ExportError(
             f"{folder} is exported and stays, but could not be uploaded to {name}: {why} Later: hf upload {name} {folder} ."

@@ -28,7 +28,7 @@ OLDEST_GRADIO = "6.16"
 WAITING = 16  # questions that may wait; more are refused
 PHOTOGRAPHS_FOR = 3600  # seconds that an uploaded photograph is kept
 EXAMPLES = 12  # errors of the run that are shown
-# No word of the page goes elsewhere, and nothing comes from elsewhere. gradio's own page has scripts and styles in it.
+# The page sends nothing to other servers and loads nothing from them. gradio's own page contains scripts and styles.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "

@@ -79,7 +79,7 @@ def find_trained(config: Config, fold: int | None = None) -> TrainedRun:
     return TrainedRun(project, folds, tuple(f for f in folds if _is_of_0_1(project, f)), _style_of_run(paths))
 
 
-# the base model is known by its content, and new tables have columns of their own
+# the base model is identified by its content, and new tables may have other columns
 MAY_DIFFER = ("model_id", "revision", "id_column", "image_column", "question_column", "answer_column")
 
 

@@ -17,7 +17,7 @@ from mcvqa.base.interrupt import WORKS_ALONE, may_leave_alone
 
 ORDER_SHARE = 0.15  # relative cost of each further option order: orders share their prefix (benchmarks/RESULTS.md)
 SPARE = 0.05  # safety margin on the planned time
-SCORING_SLACK = 1.25  # scoring comes last, when no time can be made up, and also encodes rows and loads adapters
+SCORING_SLACK = 1.25  # scoring comes last, when lost time cannot be made up, and also encodes rows and loads adapters
 SAMPLED = 512  # validation rows scored first, or alone if time is short: a standard error of 2 points
 READ_SHARE = 0.4  # scoring time of a row relative to training it, until scoring was measured
 EDA_SHARE = 0.1  # largest share of the time budget for tables and figures of the data
@@ -306,7 +306,7 @@ class Schedule:
 
     @property
     def rows_read(self) -> RowCounts:
-        """Return the row counts with only the validation rows that are always used."""
+        """Row counts with only the validation rows that are always used."""
         return replace(self.rows, validation=self.validation_rows(self.rows.validation))
 
     def validation_rows(self, available: int) -> int:

@@ -20,7 +20,7 @@ from mcvqa.base.plots import FIGURE_WORDS
 CONSOLE_LANGUAGES = ("en", "ko")
 BAR = re.compile(r"(\r?)([^|%]+?)(: +\d+%\|.*)", re.DOTALL)  # of tqdm: "fold 0 epoch 1:  40%|####"
 DEEPEST = 4  # texts inside of texts
-LONG = 25  # letters of a template that is surely meant; "{} rows" must not be found in any sentence that ends so
+LONG = 25  # fewest fixed letters of a template that may begin with any text, which "{} rows" must not
 COLUMN = re.compile("( {2,})")
 PARTICLE = re.compile(r"\{(\d*)\}(?:(이|가|을|를|은|는|과|와|으로|로)(?=[ .,)]|$))?")
 PAIRS = {"이": "이가", "가": "이가", "을": "을를", "를": "을를", "은": "은는", "는": "은는", "과": "과와", "와": "과와"}

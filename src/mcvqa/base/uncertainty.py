@@ -193,10 +193,10 @@ def accuracy_of_right(right: np.ndarray, groups: np.ndarray | None = None) -> Ac
 
 
 def _design_effect(right: np.ndarray, sizes: np.ndarray) -> float:
-    """Clustered variance of the share of right rows (ratio estimator) over the binomial variance, at least 1.
+    """Divide the clustered variance of the share of right rows (ratio estimator) by the binomial variance; at least 1.
 
-    Half a group of right rows and half a group of wrong ones are added, of typical size. If hardly any answer is wrong, the
-    data show nothing of the correlation within a photograph, and without them coverage falls to 88 % (benchmarks/errors.py).
+    Half a group of right rows and half a group of wrong ones are added, of typical size. If hardly any answer is wrong, the data
+    show nothing of the correlation within a photograph, and without them coverage falls to 88 % (benchmarks/errors.py).
 
     Args:
         right, sizes: (G,) right rows and rows of each group.
@@ -211,7 +211,7 @@ def _design_effect(right: np.ndarray, sizes: np.ndarray) -> float:
 
 
 def _t_quantile(degrees: float) -> float:
-    """97.5 % quantile of Student's t; infinite without degrees of freedom."""
+    """Return the 97.5 % quantile of Student's t; infinite without degrees of freedom."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, 0.975)) if degrees > 0 else float("inf")
@@ -295,7 +295,7 @@ def paired_gain(after: np.ndarray, before: np.ndarray, groups: np.ndarray | None
 
 
 def _changes_by_group(after: np.ndarray, before: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """(G,) net number of rows of each group that became right, and (G,) its size."""
+    """Count the rows of each group that became right, less those that became wrong (G,), and all rows of the group (G,)."""
     change = np.asarray(after, dtype=np.int64) - np.asarray(before, dtype=np.int64)  # (N,) in -1, 0, 1
     if groups is None:
         return change, np.ones(len(change))

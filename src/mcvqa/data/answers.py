@@ -20,7 +20,7 @@ KOREAN_LETTERS = "가나다라마바사아자차카타파하"
 ALPHABETS = (LETTERS, KOREAN_LETTERS, unicodedata.normalize("NFKC", "ㄱㄴㄷㄹㅁㅂㅅㅇㅈㅊㅋㅌㅍㅎ"))
 Meaning = Literal["letter", "one", "zero", "text"]  # a number is a position from one or from zero, or a choice's text
 ANSWER_STYLES = ("auto", "letter", "one", "zero", "text")
-SUBMISSION_STYLES = ("lower", "upper", "one", "zero", "text", "bare", "korean")  # bare: texts without letters of their own
+SUBMISSION_STYLES = ("lower", "upper", "one", "zero", "text", "bare", "korean")  # bare: texts without their own letters
 Cell = tuple[str, Sequence[str]]  # what was written, and the choices of its row
 
 
@@ -63,7 +63,7 @@ class Readings:
         return {m: i for m in meanings if (i := by_meaning[m]) is not None and self.filled[i]}
 
 
-# what is said around an answer: "The answer is C.", "정답은 2번입니다."
+# words around an answer: "The answer is C.", "정답은 2번입니다."
 SPOKEN = re.compile(
     r"(?:(?:the\s+)?(?:정답|답|answer|ans)(?![a-z])\s*(?:(?:[:=#은는]|is\b)\s*)*)?(?P<answer>.+?)(?:\s*입니다\.?)?", re.DOTALL
 )
@@ -90,7 +90,7 @@ def uncircled_character(char: str) -> str:
     return "" if unicodedata.category(char) in ("Cf", "Co", "Cs") else char
 
 
-TRUE_WORDS = ("yes", "true", "예", "네", "참", "o")  # what 1 may stand for
+TRUE_WORDS = ("yes", "true", "예", "네", "참", "o")  # words that 1 may mean
 UNUSUAL = re.compile(r"[^\x00-\x7f가-힣]")  # what may have another form; most texts hold nothing of it
 
 
@@ -123,7 +123,7 @@ def read_cell(written: str, choices: Sequence[str]) -> Readings:
         if text is None:  # 4.000, as much of Europe writes 4,000
             text = _same_text(re.sub(r"\.(?=\d{3}$)", "", shown), choices, amounts=not lettered)
         if text is None and value in (0, 1) and len(choices) == 2 and compared_text(choices[0]).rstrip(".") in TRUE_WORDS:
-            text = 1 - int(value)  # not the position from 0: the file has to tell
+            text = 1 - int(value)  # not the position from 0: the file decides
         return Readings(filled, text=text, number=value, ordinal=ordinal, written=style)
     letter, label = None, ""
     if match := LETTER_FORM.fullmatch(shown):

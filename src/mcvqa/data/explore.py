@@ -390,7 +390,7 @@ def _draw_histograms(axes: Any, values: dict[str, np.ndarray]) -> None:
             axes.hist(shown, bins, weights=weights, histtype="step", edgecolor=color, linewidth=1.8, label=label)
     if everything.max() > bins[-1]:
         _name_last_bin(axes, bins)
-    axes.set_ylim(0, 1.25 * axes.get_ylim()[1])  # the legend stands above the lines
+    axes.set_ylim(0, 1.25 * axes.get_ylim()[1])  # the legend is above the lines
     axes.legend(loc="upper right")
 
 

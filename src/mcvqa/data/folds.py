@@ -113,7 +113,7 @@ def _spread_groups(contents: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
         contents: (G, S) non-negative shares, the first column that of all rows.
     """
     shuffled = np.random.default_rng(seed).permutation(len(contents))
-    # large groups first, then those with scarce contents; the plain rest evens out what they left
+    # large groups first, then those with rare contents; the common rest evens out the differences
     order = shuffled[np.lexsort((-contents[shuffled].sum(1), -contents[shuffled, 0]))]
     held = np.zeros((n_folds, contents.shape[1]))
     folds = np.empty(len(contents), dtype=np.int64)

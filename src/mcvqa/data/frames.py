@@ -28,7 +28,7 @@ def cells_of_library(path: Path, raw: bytes, kind: str) -> Cells:
             frame = _frame_of_arrow(raw, kind)
     except ImportError:
         raise DataError(f"{path} needs {needed} to be read: pip install {needed}. Or save it as 'CSV UTF-8'.") from None
-    except Exception as error:  # each library has errors of its own for damage
+    except Exception as error:  # each library raises its own errors for damaged files
         raise DataError(f"{path} cannot be read as {kind}: {error}") from None
     return cells_of_frame(path, frame, kind)
 

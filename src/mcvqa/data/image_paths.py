@@ -13,7 +13,7 @@ from mcvqa.data.images import ImageError, ImageFolder
 from mcvqa.data.locate import SPLIT_WORDS, archived_names, is_named_like, packed_beside, unpack_archive
 from mcvqa.data.questions import Question
 
-CELLS_FOLDER = "cells"  # where photographs out of cells are, as seen from the data folder
+CELLS_FOLDER = "cells"  # folder of photographs from cells, relative to the data folder
 MAYBE_PICTURE = re.compile(r"\s*(data:image/.*|[\w+/=\s-]{64,})", re.DOTALL)  # a cell that may hold a photograph in base64
 
 
@@ -93,7 +93,7 @@ def _meant_paths(root: Path, folder: ImageFolder, table: SplitRows, tables: Sequ
     """Map written paths to paths from the data folder; unchanged if a path leads to the same file, or to none."""
     own = [path for path in (_from_top(folder, table.file.parent),) if path.parts]
     named = [path for path in sorted(folder.folders()) if is_named_like(path, table.split)]
-    named = named if len(named) < 20 else []  # train_0001/, train_0002/, ...: each photograph has a folder of its own
+    named = named if len(named) < 20 else []  # train_0001/, train_0002/, ...: each photograph has a separate folder
     shared = {q.image for other in tables if other.split != table.split for q in other.questions}
     meant = {}
     for written in dict.fromkeys(q.image for q in table.questions):

@@ -26,18 +26,18 @@ from mcvqa.base.files import SHORT_WAITS, patiently
 from mcvqa.base.informing import counted
 from mcvqa.config import McvqaError, UnusualFile, read_user_file, special_file
 
-DECODER_VERSION = 2  # raised when pictures are decoded otherwise, or others can be: surveys and features are made again
+DECODER_VERSION = 2  # increase it when decoding changes, or more formats are supported: surveys and features are recomputed
 MAX_PIXELS = 64_000_000  # larger pictures are refused before decoding: a 24 KB PNG can ask for gigabytes
 LARGE_PIXELS = 25_000_000  # larger ones take up to a gigabyte: they are decoded one after the other
 MAX_FILE_BYTES = 256 * 2**20
 MAX_ASPECT = 190  # long side over short side; Qwen's processor refuses more than 200
-# Pictures of pixels that Pillow decodes by itself: no EPS or WMF, which start other programs. TGA has no mark of its own: last.
+# Raster formats that Pillow itself decodes: no EPS or WMF, which start other programs. TGA has no signature, so it is last.
 IMAGE_FORMATS = (
     *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "PPM", "JPEG2000", "AVIF", "HEIF"),
     *("ICO", "CUR", "ICNS", "PSD", "PCX", "DCX", "QOI", "DDS", "SGI", "SUN", "XBM", "XPM", "MSP", "FLI", "TGA"),
 )
-NESTED_FORMATS = ("ICO", "ICNS")  # hold pictures whose sizes their headers may not tell
-# What else people name .jpg: how it begins -> what it is
+NESTED_FORMATS = ("ICO", "ICNS")  # contain pictures whose sizes their headers may not state
+# Other files that people name .jpg: first bytes -> description
 OTHER_CONTENT = {
     rb"version https://git-lfs": "a Git LFS pointer, not the picture; run: git lfs pull",
     rb"\s*<(!doctype html|html|head|body)": "a web page (HTML), not a picture; download it again",
@@ -526,7 +526,7 @@ def near_duplicate_groups(records: dict[str, ImageRecord]) -> dict[str, int]:
     """
     usable = {record.content_hash: record for record in records.values() if record.thumbnail}
     labels = dict(zip(usable, _similarity_labels(list(usable.values())).tolist(), strict=True))
-    numbers: dict[int | str, int] = {}  # label, or content where it is no picture, or path where there is no file
+    numbers: dict[int | str, int] = {}  # label, or content if it is not a picture, or path if there is no file
     groups = {}
     for written, record in records.items():
         key = labels.get(record.content_hash, record.content_hash or f"missing {written}")
@@ -540,7 +540,7 @@ def _similarity_labels(records: list[ImageRecord]) -> np.ndarray:
     thumbnails = np.frombuffer(b"".join(r.thumbnail for r in records), np.uint8).reshape(n, side * side * 3)
     mean = thumbnails.mean(1, dtype=np.float32)  # (N,)
     normalised = thumbnails - mean[:, None]  # (N, 768)
-    contrast = np.maximum(normalised.std(1), 10)  # (N,), with a floor: plain pictures are not told apart by noise
+    contrast = np.maximum(normalised.std(1), 10)  # (N,), with a minimum, so that noise does not distinguish plain pictures
     normalised /= contrast[:, None]
     coarse = normalised.reshape(n, side // 2, 2, side // 2, 2, 3).mean((2, 4))
     coarse = coarse.reshape(n, side * side * 3 // 4)  # (N, 192)

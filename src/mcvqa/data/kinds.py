@@ -15,9 +15,11 @@ KINDS = ("negation", *BASIC_KINDS[:-1], "food", "animals", "general")
 
 # %% the rules
 class Rule(NamedTuple):
-    """Regular expressions in lower case: `question` is found in the question, `choices` fits every choice as a whole.
+    """Describes when a kind applies, by regular expressions in lower case; an empty expression matches everything.
 
-    An empty expression fits everything.
+    Attributes:
+        question: is searched in the question.
+        choices: must match every choice as a whole.
     """
 
     kind: str

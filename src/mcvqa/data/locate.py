@@ -38,7 +38,7 @@ SPLIT_TABLES = ("metadata", "data")  # what `datasets` calls the table in the fo
 SPLIT_WORDS = {"train": {"train", "training"}, "test": {"test", "testing"}, "dev": {"dev", "val", "valid", "validation"}}
 OTHER_TABLE = r"\.(csv|tsv|txt|jsonl?|ndjson|parquet|xls[xmb]?|ods|numbers|gsheet|feather|arrow|pkl|pickle)\b"
 LIKELY_TABLE = r"\.(csv|tsv|jsonl|ndjson|parquet|xls[xmb]?|ods|numbers|feather)(\.\w+)?$"  # whatever its name
-# files that are not read and named for what they are
+# files that are not read but identified in a message
 NOT_READ_ARCHIVE = re.compile(r"\.(tar|t[gbx]z2?|tar\.\w+|7z|rar|zst|alz|egg|z\d\d|zip\.\d+|part|partial|crdownload|download)$")
 NOT_READ_NAME = re.compile(
     NOT_READ_ARCHIVE.pattern + r"|\.(xls[bm]?|ods|numbers|gsheet|pdf|html?|xml|sqlite3?|db|hdf5?|h5|np[yz]|orc|pkl|pickle)$"

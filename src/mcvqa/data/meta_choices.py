@@ -42,7 +42,7 @@ def fixed_positions(choices: tuple[str, ...]) -> tuple[int, ...]:
     choices, _ = strip_own_letters(choices)  # 'D. All of the above'
     texts = [_in_words(choice) for choice in choices]
     named = [_names_others(text, len(choices)) for text in texts]
-    if any(named) and not all(named):  # where all do, they name what is in the picture or in the question
+    if any(named) and not all(named):  # if all do, they name things in the picture or in the question
         return tuple(range(len(choices)))
     return tuple(i for i, text in enumerate(texts) if OF_THE_OTHERS.fullmatch(text.replace(" ", "")))
 

@@ -21,7 +21,7 @@ def unpacked_table(raw: bytes, kind: str, most: int) -> bytes:
     try:
         with _only_file(raw) if kind == "zip" else import_module(PACKERS[kind]).open(io.BytesIO(raw)) as opened:
             content: bytes = opened.read(most + 1)
-    except Exception as error:  # each module has errors of its own for damage
+    except Exception as error:  # each module raises its own errors for damaged files
         raise ValueError(f"cannot be unpacked: {error}. Copy it again, or unpack it by hand.") from None
     if len(content) > most:
         raise ValueError(f"is more than {most >> 30} GiB when unpacked. Unpack it by hand if you trust it.")

@@ -43,7 +43,7 @@ def fill_form(form: str, slots: Mapping[str, str]) -> str | None:
 
 
 # %% the table
-# What may stand in a slot. {x} is free; it ends where the words of the form begin.
+# Allowed content of a slot. {x} is free; it ends where the words of the form begin.
 PARAPHRASE_SLOTS = {
     "x": r".+",
     "owner": r".+(?<! 개)(?<! 가지)",  # '두 개의 색깔' are two colours, not the colour of two
@@ -98,7 +98,7 @@ def paraphrase(text: str, rng: np.random.Generator) -> str:
         text: a question in Korean or English.
         rng: chooses among the other forms.
     """
-    if text.count('"') % 2 or "\n" in text:  # an open quotation, or lines: where the question ends is not clear
+    if text.count('"') % 2 or "\n" in text:  # an open quotation, or several lines: the end of the question is unclear
         return text
     cut = re.search(r"[\s?？.]*\Z", text)
     body, tail = (text[: cut.start()], cut[0]) if cut else (text, "")

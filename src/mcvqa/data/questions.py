@@ -317,7 +317,7 @@ def _part_column(path: Path, header: list[str], part: str, wanted: str, choices:
 def _choice_columns(path: Path, header: list[str]) -> tuple[int, ...]:
     """Find the choices in the order of their letters: a, b, ... or choice1, choice2, ... and the like."""
     lists = [name for name in header if name.strip().lower() in CHOICE_LISTS]
-    # answer1, answer2, ... are choices where there are no others, else the answers of annotators
+    # answer1, answer2, ... are choices if there are no others, else the answers of annotators
     runs = _runs_of_choices(path, header, votes=False) or (not lists and _runs_of_choices(path, header, votes=True))
     if not runs:
         advice = f" {lists[0]!r} is read where each of its cells is a list: [\"red\", \"blue\"] or red|blue." if lists else ""

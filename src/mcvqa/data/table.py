@@ -44,7 +44,7 @@ class Cells:
 TEXT_SUFFIXES, JSON_SUFFIXES, OTHER_SUFFIXES = (
     (".csv", ".tsv", ".txt"), (".jsonl", ".json", ".ndjson"), (".parquet", ".xlsx", ".arrow", ".feather")
 )
-PACKED_SUFFIXES = (".gz", ".zip", ".bz2", ".xz")  # of one file, behind its own: train.csv.gz
+PACKED_SUFFIXES = (".gz", ".zip", ".bz2", ".xz")  # of a single packed file, after its own extension: train.csv.gz
 TABLE_SUFFIXES = (
     *(suffix + packed for suffixes in (TEXT_SUFFIXES, JSON_SUFFIXES) for packed in ("", *PACKED_SUFFIXES) for suffix in suffixes),
     *OTHER_SUFFIXES,
@@ -157,7 +157,7 @@ def _of_csv(path: Path, raw: bytes) -> Cells:
     text = text[said.end() :] if said else text
     delimiter = said[1] if said else csv_delimiter(text)
     header, *records = csv_records(path, text, delimiter) or [[]]
-    records = [cells for cells in records if cells != header]  # again where files were put together
+    records = [cells for cells in records if cells != header]  # again where files were concatenated
     return Cells(path, header, records, encoding, delimiter)
 
 
@@ -265,7 +265,7 @@ def csv_delimiter(text: str) -> str:
     return max(",;\t|", key=lambda sign: len(next(csv.reader([line.replace("\0", "")], delimiter=sign))))
 
 
-MAX_CELL = 64 * 2**20  # a photograph in base64; csv allows 128 KiB by itself
+MAX_CELL = 64 * 2**20  # a photograph in base64; csv allows 128 KiB by default
 
 
 def csv_records(path: Path, text: str, delimiter: str) -> list[list[str]]:

@@ -3,7 +3,7 @@ import re
 
 AS_TABLE = "save its table as 'CSV UTF-8'"
 UNPACK = "unpack it and name the folder with --data FOLDER (in Python: data_dir); of archives only .zip is unpacked here"
-# how a file begins (as NOT_READ has it); how its name ends (as NOT_READ_NAME has it); what it is, and what to do
+# first bytes (see NOT_READ); end of the name (see NOT_READ_NAME); description, and advice
 UNREAD_FORMATS = (
     (rb".{257}ustar", r"tar|t[gbx]z2?|tar\.\w+", f"a tar archive: {UNPACK}"),
     (rb"7z\xbc\xaf", r"7z", f"a 7z archive: {UNPACK}"),

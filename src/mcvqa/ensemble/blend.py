@@ -323,7 +323,7 @@ def _fit(stacked: _StackedScores, truth: np.ndarray) -> _Fit:
 
 
 def vote_weights(right: np.ndarray, n: int, n_choices: float) -> np.ndarray:
-    """Optimal weights of independent voters: log-odds of being right minus those of guessing (Nitzan and Paroush 1982).
+    """Compute optimal weights of independent voters: log-odds of being right minus those of guessing (Nitzan and Paroush 1982).
 
     Args:
         right: (M,) number of right answers among `n`.

@@ -63,7 +63,7 @@ class ExploredRun:
 
     @property
     def by_key(self) -> dict[tuple[str, str], RowEvidence]:
-        """Map (split, id) to rows: a test row may have the id of a training row."""
+        """Rows by (split, id): a test row may have the id of a training row."""
         return {(row.split, row.question.id): row for row in self.rows}
 
     def label_in_file(self, row: RowEvidence) -> int | None:

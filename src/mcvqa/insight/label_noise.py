@@ -24,7 +24,7 @@ from scipy.optimize import minimize
 from mcvqa.ensemble.calibrate import FEWEST_ROWS, RULED_OUT
 from mcvqa.scoring.scores import Scores, log_softmax
 
-USUAL_RATE, RATE_ROWS = 0.05, 20.0  # what is thought of the rate before any label is seen, and how many rows that counts as
+USUAL_RATE, RATE_ROWS = 0.05, 20.0  # prior of the rate, and the number of rows that it counts as
 USUAL_SHARE, SHARE_ROWS = 0.7, 10.0  # the same of the share of look-alikes
 SUSPECTED_SHARE = 0.9  # share of look-alikes by which rows are ranked
 WEIGHT_WIDTH, FLATTENING_WIDTH = 1.0, 3.0  # standard deviations of the log weights, and of the flattening
@@ -150,7 +150,7 @@ def stacked_means(members: Sequence[Scores]) -> np.ndarray:
 
 def order_divergence(scores: Scores) -> np.ndarray:
     """Compute the Jensen-Shannon divergence (N,) between the views of each row in bits; 0 for one view."""
-    views = np.exp(np.nan_to_num(scores.per_view(), nan=-np.inf))  # (N, K, C); all 0 where a row has no such view
+    views = np.exp(np.nan_to_num(scores.per_view(), nan=-np.inf))  # (N, K, C); all 0 if a row has no such view
     count = (~np.isnan(scores.logprobs[:, :, 0])).sum(1)
     mean = views.sum(1) / count[:, None]
     return np.maximum(_bits(mean) - _bits(views).sum(1) / count, 0.0)

@@ -98,7 +98,7 @@ class Trial:
         return self.rows / self.seconds
 
 
-Measure = Callable[[int, bool], Trial | None]  # (rows, checkpointing) -> None where they do not fit
+Measure = Callable[[int, bool], Trial | None]  # (rows, checkpointing) -> None if they do not fit
 
 
 def row_counts(rows: int) -> list[int]:

@@ -51,7 +51,7 @@ class PlainRow:
     target: np.ndarray
 
     def __len__(self) -> int:
-        """Characters of the longest prompt, to batch rows of similar length."""
+        """Return the characters of the longest prompt, to batch rows of similar length."""
         return max(map(len, self.texts))
 
 
@@ -134,7 +134,7 @@ class PlainEncoder:
         return self.inputs([text], [photograph])["input_ids"][0].tolist()
 
     def _verified_letters(self) -> Letters:
-        """The letters, if they are the same with a picture and without one."""
+        """Return the letters, if they are the same with a picture and without one."""
         blank = Image.new("RGB", (64, 64), "gray")
         alone = verified_letters(self.template, self.tokenizer, lambda text: self._tokens(text, None), with_image=False)
         seen = verified_letters(self.template, self.tokenizer, lambda text: self._tokens(text, blank), with_image=True)

@@ -18,7 +18,7 @@ from mcvqa.model.load import family_of, with_adapters
 from mcvqa.model.source import ADAPTER_CONFIG, NAMED_TENSORS, empty_model
 
 ADAPTER_FILE = "adapter_model.safetensors"
-# setting -> its name in PEFT's adapter_config.json, and what it is there where nothing is said
+# setting -> its name in PEFT's adapter_config.json, and its default there
 OF_PEFT: dict[str, tuple[str, Any]] = {
     "lora_r": ("r", 8), "lora_alpha": ("lora_alpha", 8), "use_rslora": ("use_rslora", False), "use_dora": ("use_dora", False),
 }

@@ -52,7 +52,7 @@ class Experiment:
 
     @property
     def result(self) -> str:
-        """Spell the accuracy with its error and optimism or, without a result, the status."""
+        """The accuracy with its error and optimism or, without a result, the status."""
         if self.accuracy is None:
             return f"{self.status}: {self.note}"
         own = "" if self.accuracy.not_measured else "".join(f", {name} {value:.3f}" for name, (value, _) in self.own.items())

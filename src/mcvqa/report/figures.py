@@ -76,7 +76,7 @@ def draw_curves(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str
     accuracy.set_xticks(sorted({e["epoch"] + 1 for e in epochs}))
     loss.legend()
     if epochs:
-        accuracy.margins(y=0.3)  # room for the legend above the error bars
+        accuracy.margins(y=0.3)  # space for the legend above the error bars
         accuracy.legend(ncols=3, loc="upper center", columnspacing=1)
     return figure
 

@@ -129,7 +129,7 @@ GALLERY_CSS = """
 .card .name:last-child { margin-top: auto; }
 """
 
-# `say(name)` gives a word in each language; `both(texts)` shows texts in each language, what is the same in all once
+# `say(name)` shows a word in each language; `both(texts)` shows texts in each language, or once if all are equal
 GALLERY_MACROS = """
 {% macro both(texts) %}
 {% for language, text in once(texts) %}

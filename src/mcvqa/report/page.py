@@ -46,7 +46,7 @@ def _write_error_pictures(folder: Path, sections: Sequence[ReportSection]) -> No
 
 
 # %% HTML
-# The head of a page up to its own style. The policy lets the browser load and run nothing, whatever the page contains.
+# The head of a page up to its style. The policy forbids the browser to load or run anything, whatever the page contains.
 PAGE_HEAD = """<head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">

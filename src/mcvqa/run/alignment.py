@@ -86,7 +86,7 @@ def check_alignment(maker: Maker, encoder: Encoder | PlainEncoder, question: Que
 def _with_short_images(tokenizer: Any, tokens: list[int]) -> str:
     """Decode the prompt, writing a run of image tokens as a single token."""
     special = set(tokenizer.get_added_vocab().values())
-    shown, between = [], []  # what stands between two runs is decoded at once: a letter may have several tokens
+    shown, between = [], []  # the tokens between two runs are decoded together: a letter may have several tokens
     for token, same in itertools.groupby(tokens):
         count = len(list(same))
         if count == 1 or token not in special:

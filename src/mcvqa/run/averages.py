@@ -15,7 +15,7 @@ from mcvqa.run.score import variant_scores
 from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import joined, log_softmax
 
-AVERAGE_KINDS = ("raw", "ema", "swa")  # a later one is what is saved as last/ where several are made
+AVERAGE_KINDS = ("raw", "ema", "swa")  # if there are several, the last one is saved as last/
 
 
 @dataclass(frozen=True)

@@ -105,18 +105,18 @@ class Execution:
         self.feature_tasks_done |= {name for name in graph.done if graph.tasks[name].kind == "features"}
 
     def _is_done(self, task: Task) -> bool:
-        """Whether a task is done, without hashing the weights of `trained` folds again."""
+        """Return whether a task is done, without hashing the weights of `trained` folds again."""
         return (task.kind == "train" and task.arguments["fold"] in self.trained) or self.project.records.is_done(task)
 
     def training(self) -> list[Task]:
-        """Tasks that encode images and train each fold."""
+        """List the tasks that encode images and train each fold."""
         features = [] if self.features_ready else self._features(feature_tasks(1.0, len(self.workers)))
         needs = [task.name for task in features]
         folds = self.project.config.folds_to_train
         return [*features, *(train_task(self.project, self.data, fold, needs) for fold in folds)]
 
     def scoring(self, config: Config, sample: int = 0) -> list[Task]:
-        """Tasks that encode images at all scales and score the test and validation rows of each fold.
+        """List the tasks that encode images at all scales and score the test and validation rows of each fold.
 
         Args:
             config: with the option orders and scales.
@@ -137,13 +137,14 @@ class Execution:
         ]
 
     def first_answers(self) -> list[Task]:
-        """Tasks within a time budget: score the first fold before training the next, so that there is a submission."""
+        """List the tasks within a time budget: the first fold is scored before the next is trained, so that there is a
+        submission."""
         first, *rest = (task for task in self.training() if task.kind == "train")
         scored = self.scoring(self.project.config.replace(use_tta=False), validation_samples()[0])
         return [first, *(task for task in scored if first.name in task.needs), *rest, *scored]
 
     def _features(self, tasks: Iterable[Task]) -> list[Task]:
-        """The feature tasks that this session has not done yet."""
+        """Return the feature tasks that this session has not done yet."""
         return [task for task in tasks if self.side.keep_features and task.name not in self.feature_tasks_done]
 
 
@@ -230,7 +231,7 @@ def launched_workers(project: Project, plan: DevicePlan) -> Iterator[WorkerPool[
 
 
 def trained_folds(project: Project, data: RunData) -> tuple[int, ...]:
-    """Folds with weights trained with these settings, rows and code."""
+    """Return the folds with weights trained with these settings, rows and code."""
     folds = project.config.folds_to_train
     return tuple(fold for fold in folds if project.records.is_done(train_task(project, data, fold)))
 
@@ -264,7 +265,7 @@ def do_task(side: ModelSide, task: Task) -> dict[str, Any]:
 
 
 def begin_worker() -> None:
-    """Main function of a worker process."""
+    """Run a worker process."""
     serve(begin_tasks)
 
 
@@ -328,7 +329,7 @@ def make_first_features(execution: Execution) -> None:
 
 
 def _must_encode_on_demand(execution: Execution) -> bool:
-    """Whether encoding the remaining images takes more than a small share of the time, or an unknown time."""
+    """Return whether encoding the remaining images takes more than a small share of the time, or an unknown time."""
     schedule, unencoded = execution.schedule, execution.unencoded
     assert schedule is not None
     seconds, left = unencoded * schedule.pace.encode / len(execution.workers), schedule.left()
@@ -393,7 +394,7 @@ def update_pace(execution: Execution) -> None:
 
 
 def _has_time_to_train(schedule: Schedule, folds: int, waiting: int, *, first: bool) -> bool:
-    """Whether to train the next fold: the first in any case, another if there is time for an epoch.
+    """Decide whether to train the next fold: the first in any case, another if there is time for an epoch.
 
     Args:
         folds: number of folds left, including this one.

@@ -34,7 +34,7 @@ class OtherRun:
             return False
         records = TaskRecords(self.paths.experiment / "tasks", self.paths.experiment / "steps", self.paths.root)
         train = f"train {fold_title(fold)}"
-        if not records.read(train):  # without a record, scores are believed only where version 0.1 recorded the training
+        if not records.read(train):  # without a record, scores are trusted only if version 0.1 recorded the training
             return records.is_of_0_1(train) and self.paths.fold(fold).exists()
         scored = [records.read(f"score {fold_title(fold)} {split}") for split in splits]
         return all(one.get("finished") and one["used"].get(train) == records.print_of(train) for one in scored)

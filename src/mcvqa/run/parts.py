@@ -16,7 +16,7 @@ from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import Scores, joined, load_scores
 from mcvqa.training.checkpoint import adapter_hash
 
-PART_SECONDS = 60.0  # time that a part takes, which is lost where it is cut off
+PART_SECONDS = 60.0  # duration of a part, which is lost if it is interrupted
 FIRST_ROWS = 64  # rows of the first part, unless the pace is known
 
 

@@ -216,7 +216,7 @@ def technique_variants(
 
 
 def _predictions_by_id(scores: Scores, ids: np.ndarray) -> np.ndarray:
-    """(N,) predicted choices of the rows `ids`; -2: none."""
+    """Return the predicted choices (N,) of the rows `ids`; -2: none."""
     known = dict(zip(scores.ids.tolist(), scores.predictions().tolist(), strict=True))
     return np.array([known.get(name, -2) for name in ids.tolist()])
 

@@ -269,7 +269,7 @@ def train_folds(execution: Execution, only: int | None = None) -> None:
 
 
 def _has_scores(project: Project, data: RunData, fold: int) -> bool:
-    """Whether a fold has scores, with or without TTA, on all or on a sample of the validation rows."""
+    """Return whether a fold has scores, with or without TTA, on all or on a sample of the validation rows."""
     configs, samples = (project.config, project.config.replace(use_tta=False)), (0, *validation_samples())
     return any(is_scored(project, data, config, fold, sample) for config in configs for sample in samples)
 

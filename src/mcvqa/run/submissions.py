@@ -173,7 +173,7 @@ def validate_any(path: Path, project: Project) -> SubmissionReport:
 
 
 def _is_current(path: Path, data: RunData) -> bool:
-    """Whether a submission file is valid for the current test rows."""
+    """Return whether a submission file is valid for the current test rows."""
     try:
         return path.exists() and not validate_file(path, data).problems
     except SubmissionError:

@@ -187,11 +187,11 @@ class TaskGraph:
         named = {task.name: task for task in tasks}
         whole = {name for name, task in named.items() if task.key and done(task)}
 
-        def stands(name: str) -> bool:
-            """Whether nothing that it was made from will be made again."""
-            return name in whole and all(stands(need) for need in named[name].needs if need in named and named[need].key)
+        def is_current(name: str) -> bool:
+            """Return whether the task is done and none of its inputs will be made again."""
+            return name in whole and all(is_current(need) for need in named[name].needs if need in named and named[need].key)
 
-        return cls(named, {name for name in named if stands(name)})
+        return cls(named, {name for name in named if is_current(name)})
 
     def outstanding(self, goals: Iterable[str]) -> list[str]:
         """List the unfinished goals and their unfinished needs, in the order of the graph."""

@@ -23,9 +23,9 @@ from mcvqa.model.distributed import by_main, is_main_process
 from mcvqa.run.events import READ_EVERY, LogReader, log_size
 from mcvqa.run.project import Project
 
-FINISHING = 120  # seconds that trackers have at the end, to upload what is left
-OWN_STEPS = ("tensorboard", "mlflow")  # take steps that begin anew with each fold; others want numbers that only grow
-PACKAGES = {"comet_ml": "comet-ml"}  # where they are not called as the tracker
+FINISHING = 120  # seconds for trackers to upload the rest at the end
+OWN_STEPS = ("tensorboard", "mlflow")  # accept steps that restart with each fold; others need increasing numbers
+PACKAGES = {"comet_ml": "comet-ml"}  # if they are not called like the tracker
 
 
 # %% in the run's process

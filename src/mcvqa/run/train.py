@@ -128,7 +128,7 @@ def _features_ahead(side: ModelSide, fold: int) -> FeaturesAhead:
 
 
 def _measure_scoring_pace(side: ModelSide) -> float:
-    """Seconds per row that the untrained model takes for scoring, a first estimate until training is measured."""
+    """Measure the seconds per row of scoring with the untrained model, a first estimate until training is measured."""
     config, loaded = side.project.config.replace(use_tta=False, answer_by="letters"), side.load()
     rows = (side.data.test or side.data.train)[: 1 + PACE_ROWS]
     side.make_features([question.image for question in rows], 1.0)  # test rows are encoded already
@@ -187,7 +187,7 @@ def _save_result(project: Project, data: RunData, task: Task, result: FoldResult
 
 
 def _selection(project: Project, data: RunData, fold: int, attempt: str) -> Selection | None:
-    """The optimism of choosing the best epoch of a fold; None: nothing was chosen."""
+    """Estimate the optimism of choosing the best epoch of a fold; None: nothing was chosen."""
     if project.config.keep != "best":
         return None
     events = (e for e in project.log.events("epoch") if e["fold"] == fold and e.get("attempt", "") == attempt)

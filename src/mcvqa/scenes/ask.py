@@ -194,7 +194,7 @@ def _trait_by_distance(scene: Scene, rng: np.random.Generator, what: str) -> Puz
         return None
     word = pick_one(rng, ("nearest", "furthest"))
     puzzle = _trait(what, by_distance(scene, named[0], word), {"x": named[1], "d": (word,)})
-    # what cannot be seen at all would be a wrong answer too easy to tell
+    # something that is not in the scene at all would be too easy to reject
     return puzzle and puzzle._replace(tempting=_words(sorted({getattr(thing, what) for thing in scene.things})))
 
 

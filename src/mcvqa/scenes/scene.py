@@ -161,7 +161,7 @@ LAYOUTS = {
     "crowd": Layout(0.2, (4, 9), (0.06, 0.095), 4, 3, decorated=0.15),
     "free": Layout(0.3, (2, 5), (0.09, 0.2), 5, 5, decorated=0.65),
     "sign": Layout(0.15, (2, 5), (0.08, 0.15), 5, 5, decorated=0.3, sign=True),
-    # asked for by name: hard to tell what is nearest
+    # asked for by name: the nearest one is hard to determine
     "six": Layout(0.0, (6, 6), (0.06, 0.09), 6, 2, all_colors_differ=True, margin=0.008),
 }
 

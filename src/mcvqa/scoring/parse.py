@@ -22,7 +22,7 @@ NO_CHOICE = 63
 DROPPED = "\ue0ff"
 MARK, CONTENT_MARK = "[\ue000-\ue0bf]", "[\ue000-\ue03f]"
 LETTER_MARK = "[\ue040-\ue0bf]"  # marked as a label, or bare
-FIRM_MARK = "[\ue000-\ue07f]"  # means a choice anywhere; a bare mark only where an answer is expected
+FIRM_MARK = "[\ue000-\ue07f]"  # means a choice anywhere; a bare mark only in the position of an answer
 
 
 def _choice_of(mark: str) -> int:

@@ -110,7 +110,7 @@ class SearchOutcome:
 
     @property
     def best(self) -> TrialResult:
-        """Return the best trial on all folds, if some were confirmed, else the best on the judging fold."""
+        """The best trial on all folds, if some were confirmed, else the best on the judging fold."""
         return self.confirmed[0].trial if self.confirmed else self.ranked[0]
 
     @property

@@ -13,7 +13,7 @@ import yaml
 
 from mcvqa.config import Config, ConfigError, load_yaml
 
-ROWS_PER_STEP = "effective_batch"  # searched in place of batch_size and grad_accum_steps, whose product it is
+ROWS_PER_STEP = "effective_batch"  # searched instead of batch_size and grad_accum_steps, whose product it is
 # settings that change which rows there are, or their answers: trials would not be judged alike
 DECIDE_ON_ROWS = {
     "id_column", "image_column", "question_column", "answer_column", "answer_style", "use_dev", "min_votes", "fixes",

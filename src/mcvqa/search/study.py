@@ -148,7 +148,7 @@ class SearchStudy:
             about, before = self._about(data), self.study.user_attrs.get("about")
             if before is None:
                 self.study.set_user_attr("about", about)
-                # the first trial is what was there, so what is found is no worse
+                # the first trial has the original settings, so the result is no worse
                 self.study.enqueue_trial(own_values(self.plan.searched, self.plan.config))
                 return
         reasons = {

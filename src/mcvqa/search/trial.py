@@ -206,7 +206,7 @@ def confirm(plan: SearchPlan, values: Mapping[str, Any]) -> Judgement:
     project, data = trained_and_scored(config, _train_and_score_all)
     found = judged_run(data, out_of_fold(project, data))
     folder = project.paths.experiment
-    if read_experiment(folder).accuracy is None:  # else the run was finished by itself
+    if read_experiment(folder).accuracy is None:  # else the run finished on its own
         note = f"of the search {plan.name}, all folds: log-loss {found.log_loss:.4f}, accuracy {found.accuracy}"
         seconds = sum(event["seconds"] for event in project.log.events("session"))
         record_experiment(folder, status="trial", seconds=seconds, note=note)

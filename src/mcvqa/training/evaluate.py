@@ -52,7 +52,7 @@ class Evaluator:
         self._rows_per_pass = 0
 
     def scoring_variant(self) -> str:
-        """The kind of weights used for scoring: SWA if available, else EMA, else raw."""
+        """Return the kind of weights used for scoring: SWA if available, else EMA, else raw."""
         config, averages = self.job.config, self.state.averages
         if config.use_swa and averages["swa"].updates:
             return "swa"

@@ -163,11 +163,11 @@ class ProjectionSpec:
     adapters: tuple[AdapterSpec, ...]
 
     def part_adapters(self) -> dict[int, list[AdapterSpec]]:
-        """The adapters by part, for parts that have any."""
+        """Return the adapters by part, for parts that have any."""
         return {part: [*group] for part, group in itertools.groupby(self.adapters, lambda adapter: adapter.part)}
 
     def part_ranks(self) -> dict[int, slice]:
-        """Ranks of each part that has adapters, among all R."""
+        """Return the ranks of each part that has adapters, among all R."""
         return {part: slice(adapters[0].ranks[0], adapters[-1].ranks[1]) for part, adapters in self.part_adapters().items()}
 
 

@@ -90,7 +90,7 @@ def chunk_tree(layout: TokenLayout, size: int = CHUNK) -> ChunkTree:
     tokens = len(layout.input_ids)
     follows = token_parents(layout)
     starts = (follows < 0) | (follows != np.arange(-1, tokens - 1))  # whether a token does not follow its neighbor in the list
-    ends = np.zeros(tokens + 1, bool)  # where a chunk must end, because others start from there
+    ends = np.zeros(tokens + 1, bool)  # tokens at which a chunk must end, because others start there
     ends[follows[starts] + 1] = True
     cuts = np.flatnonzero(starts | ends[:-1])
     chunks = [range(at, min(at + size, end)) for begin, end in itertools.pairwise((*cuts.tolist(), tokens))
@@ -121,7 +121,7 @@ def token_parents(layout: TokenLayout) -> np.ndarray:
 
 
 def _padded_table(chunks: Sequence[range], padding: int) -> np.ndarray:
-    """(N, C) the chunks, padded to a power of two C."""
+    """Pad the chunks to a power of two C, (N, C)."""
     longest = max(map(len, chunks))
     table = np.full((len(chunks), max(SHORTEST_CHUNK, 1 << (longest - 1).bit_length())), padding)
     for row, chunk in zip(table, chunks, strict=True):
@@ -130,7 +130,7 @@ def _padded_table(chunks: Sequence[range], padding: int) -> np.ndarray:
 
 
 def _tokens_before(follows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """(N, 3) the three tokens before each of `tokens` (N,), in their order; T for missing ones."""
+    """Find the three tokens (N, 3) before each of `tokens` (N,), in their order; T for missing ones."""
     none = len(follows)
     before = np.append(np.where(follows < 0, none, follows), none)
     columns = [before[tokens]]

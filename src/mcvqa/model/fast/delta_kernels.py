@@ -1,5 +1,6 @@
-"""Kernels for layers with a gated delta rule: the causal convolution into chunks, the decayed products inside a chunk, and the
-inverse of small triangular matrices. In Triton as in kernels.py, elsewhere with torch's functions.
+"""Provides kernels for layers with a gated delta rule, in Triton as in kernels.py, elsewhere with torch's functions.
+
+They are the causal convolution into chunks, the decayed products inside a chunk, and the inverse of small triangular matrices.
 
 Shapes as in delta.py; W channels.
 """
@@ -100,8 +101,8 @@ if triton:
     def _convolve(  # type: ignore[no-untyped-def]
         x, weight, tokens, halo, out, first, count, width, row, length, C: tl.constexpr, SIZE: tl.constexpr, UNIT: tl.constexpr
     ):
-        """One head of one chunk. first: first channel of its part; row: stride of tokens; count: tokens of the list; UNIT:
-        whether vectors are normalized to `length`."""
+        """Process one head of one chunk. first: first channel of its part; row: stride of tokens; count: tokens of the list;
+        UNIT: whether vectors are normalized to `length`."""
         chunk, head, heads = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
         value = tl.arange(0, SIZE)
         mask, channel = value < width, first + head * width + value
@@ -189,7 +190,7 @@ def _convolve_back_by_triton(
     gradients: Sequence[torch.Tensor], x: torch.Tensor, weight: torch.Tensor, parts: Parts, tokens: torch.Tensor,
     halo: torch.Tensor,
 ) -> torch.Tensor:
-    """(T, W) gradient of x."""
+    """Compute the gradient (T, W) of x."""
     (chunks, count), weight, first = tokens.shape, weight.contiguous(), 0
     out = x.new_zeros(len(x) + 1, x.shape[1])  # zeros, because a padded list has tokens in no chunk
     of_halo = x.new_empty(chunks * halo.shape[1], x.shape[1])
@@ -243,7 +244,7 @@ if triton:
 
     @triton.jit
     def _fade(kk, qk, faded, beta, below, met, C: tl.constexpr):  # type: ignore[no-untyped-def]
-        """One value head of one chunk."""
+        """Process one value head of one chunk."""
         group, head = tl.program_id(0).to(tl.int64), tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)
         every = tl.arange(0, C)
         i, j = every[:, None], every[None, :]
@@ -258,7 +259,7 @@ if triton:
     def _fade_back(  # type: ignore[no-untyped-def]
         of_below, of_met, kk, qk, faded, beta, of_kk, of_qk, of_faded, of_beta, R: tl.constexpr, C: tl.constexpr
     ):
-        """All value heads that share a key head, of one chunk."""
+        """Process all value heads of one chunk that share a key head."""
         group = tl.program_id(0).to(tl.int64)
         every = tl.arange(0, C)
         i, j = every[:, None], every[None, :]
@@ -293,7 +294,7 @@ def _fade_by_triton(
 def _fade_back_by_triton(
     gradients: Sequence[torch.Tensor], kk: torch.Tensor, qk: torch.Tensor, faded: torch.Tensor, beta: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
-    """Gradients of the inputs of `faded_products`."""
+    """Compute the gradients of the inputs of `faded_products`."""
     chunks, groups, heads, count = faded.shape
     inputs = [x.contiguous() for x in (*gradients, kk, qk, faded, beta)]
     outputs = tuple(torch.empty_like(x) for x in inputs[2:])

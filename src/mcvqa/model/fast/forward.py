@@ -276,8 +276,12 @@ class AnswerModel(Answering):
         return self.parts["head"](read(batch, sight, embeds, is_image, deeper)).float()
 
     def embed(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Sequence[torch.Tensor]]:
-        """Embeddings (T, H) with image features, which tokens (T,) are of images, and features (tokens, H) that are added to
-        these after each of the first layers."""
+        """Embed the tokens of a batch and insert the image features.
+
+        Returns:
+            Embeddings (T, H); which tokens (T,) are image tokens; features (tokens, H) that are added to these after each of the
+            first layers.
+        """
         embeds = self.parts["language"].get_input_embeddings()(batch.input_ids)
         is_image, deeper = batch.input_ids == self.image_token_id, []
         if batch.images is not None:
@@ -292,10 +296,10 @@ class AnswerModel(Answering):
     def _through_blocks(
         self, batch: Batch, sight: Sight, hidden: torch.Tensor, is_image: torch.Tensor, deeper: Sequence[torch.Tensor]
     ) -> torch.Tensor:
-        """(B, K, H) last hidden states at the answer positions, from embeddings (T, H).
+        """Compute the last hidden states (B, K, H) at the answer positions from embeddings (T, H).
 
         Args:
-            deeper: as from `embed`.
+            deeper: from `embed`.
         """
         language = self.parts["language"]
         tables = Tables(*rotary_tables(language, self.axes, batch.position_ids, hidden.dtype), sight, batch.chunks)
@@ -424,7 +428,7 @@ def read_letters(model: Answering, batches: Iterable[AskedRows], device: torch.d
 
 
 def _row_logprobs(model: Answering, moved: AskedRows, batch: AskedRows) -> list[np.ndarray]:
-    """Log-probabilities (K, C) per row, without orders and choices that it does not have.
+    """Compute log-probabilities (K, C) per row, without orders and choices that it does not have.
 
     Args:
         moved: `batch` on the device.

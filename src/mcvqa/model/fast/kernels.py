@@ -1,8 +1,8 @@
-"""Fused kernels, one each where torch runs two to nine: rotary embedding, SwiGLU and its gradients, the gradient of RMSNorm,
-dropout, sums of rows.
+"""Provides fused kernels, one each where torch runs two to nine.
 
-They are written in Triton, which comes with torch for NVIDIA GPUs on Linux, and compute in float32 with one rounding at the
-end. Elsewhere, and on a GPU where their results differ from torch's in a first test, torch's functions are used.
+They compute rotary embedding, SwiGLU and its gradients, the gradient of RMSNorm, dropout, and sums of rows. They are written in
+Triton, which comes with torch for NVIDIA GPUs on Linux, and compute in float32 with one rounding at the end. Elsewhere, and on a
+GPU where their results differ from torch's in a first test, torch's functions are used.
 
 Shapes: T tokens, H hidden size, D values per head.
 """
@@ -89,7 +89,7 @@ if triton:
     def _rotate(  # type: ignore[no-untyped-def]
         heads, cos, sin, out, row, n, direction, COUNT: tl.constexpr, HALF: tl.constexpr, H: tl.constexpr, D: tl.constexpr
     ):
-        """One token: rotates the first `n` of COUNT heads with 2 * HALF values, copies the others. `row`: stride of tokens."""
+        """Rotate the first `n` of COUNT heads of one token with 2 * HALF values, copy the others. `row`: stride of tokens."""
         token = tl.program_id(0).to(tl.int64)
         head, value = tl.arange(0, H)[:, None], tl.arange(0, D)[None, :]
         mask = (head < COUNT) & (value < HALF)
@@ -125,7 +125,7 @@ if triton:
 
     @triton.jit
     def _norm_back(x, weight, of_normed, gradient, out, size, eps, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
-        """One token of `size` values."""
+        """Process one token of `size` values."""
         value = tl.arange(0, SIZE)
         offset = tl.program_id(0).to(tl.int64) * size + value
         token = tl.load(x + offset, value < size, 0)
@@ -358,5 +358,5 @@ def _trials(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[torch.Te
 
 
 def _clones(inputs: tuple[Any, ...]) -> Iterator[Any]:
-    """Copies of the arguments, which a function may overwrite."""
+    """Yield copies of the arguments, which a function may overwrite."""
     return (value.clone() if isinstance(value, torch.Tensor) else value for value in inputs)

@@ -1,4 +1,4 @@
-"""Every token once: a batch is one list of distinct tokens, and only attention treats the prompts separately.
+"""Lays out a batch as one list of distinct tokens, so that only attention treats the prompts separately.
 
 Prompts share their common prefixes: the system message of all rows, the picture of all questions about it, the question of all
 its option orders. In a causal model the vectors of a token depend only on the tokens before it, so those of shared tokens are
@@ -175,7 +175,7 @@ class Sight:
         return uses_of(self.first_use, self.prompt_tokens.numel())
 
 
-Uses = tuple[torch.Tensor, torch.Tensor]  # (N,) places in an index, sorted by the row that is there, and (rows + 1,) offsets
+Uses = tuple[torch.Tensor, torch.Tensor]  # (N,) positions in an index, sorted by their row, and (rows + 1,) offsets
 
 
 def uses_of(index: torch.Tensor, rows: int) -> Uses:
@@ -290,17 +290,17 @@ class Group:
 
 @dataclass(frozen=True)
 class NewTokens:
-    """The tokens of every prompt that no earlier prompt has, in groups.
+    """Groups the tokens of every prompt that no earlier prompt has.
 
     In the example at the top of this file prompt 0 has six new tokens of six, prompt 1 two of six, prompt 2 one of four. These
-    numbers differ too much to share a group: prompt 0 is a bare [[0 1 2 3 4 5]]; prompt 1 has new = [[6 7]] and
-    seen = [[0 1 2 3 6 7]], and token 6 attends to the first five of these; prompt 2 has new = [[8]] and seen = [[0 1 2 8]]. The
-    groups give 6 + 2 + 1 rows of results, and results_at is 0 1 2 3 4 5 6 7 8.
+    numbers differ too much to share a group: prompt 0 is a bare [[0 1 2 3 4 5]]; prompt 1 has new = [[6 7]] and seen = [[0 1 2 3
+    6 7]], and token 6 attends to the first five of these; prompt 2 has new = [[8]] and seen = [[0 1 2 8]]. The groups give 6 + 2
+    + 1 rows of results, and results_at is 0 1 2 3 4 5 6 7 8.
 
     Attributes:
         groups: one entry per group; a bare `seen` tensor (G, S) means full causal attention, for prompts that are mostly new.
-        results_at: (T,) index of each token of the list in the concatenated results of all groups: G * N rows for a Group,
-            G * S for a bare tensor.
+        results_at: (T,) index of each token of the list in the concatenated results of all groups: G * N rows for a Group, G * S
+            for a bare tensor.
     """
 
     groups: tuple[Group | torch.Tensor, ...]

@@ -45,7 +45,7 @@ class Row:
     target: np.ndarray
 
     def __len__(self) -> int:
-        """Number of tokens."""
+        """Return the number of tokens."""
         return len(self.input_ids)
 
 

@@ -1,4 +1,4 @@
-"""Question -> chat messages, for any order of its choices.
+"""Turns a question into chat messages, for any order of its choices.
 
 The instruction precedes the options, so the prompts of all option orders of a question share everything up to the options:
 scoring several orders costs one prefix and a short suffix for each.
@@ -29,12 +29,12 @@ HINTS = {
 
 # %% letters
 def letter_list(n_choices: int) -> str:
-    """4 -> 'a, b, c, d'"""
+    """List the letters: 4 -> 'a, b, c, d'."""
     return ", ".join(LETTERS[:n_choices])
 
 
 def option_lines(choices: Sequence[str]) -> str:
-    """One line '(a) ...' per choice."""
+    """Write one line '(a) ...' per choice."""
     return "\n".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
 
 
@@ -42,10 +42,12 @@ def option_lines(choices: Sequence[str]) -> str:
 def chat_messages(
     question: Question, order: Sequence[int], config: Config, *, with_image: bool = True, answer: str | None = None
 ) -> list[Message]:
-    """The conversation of one question in the format of chat templates.
+    """Make the conversation of one question in the format of chat templates.
 
     Args:
+        question: the question.
         order: `order[slot]` is the index of the choice shown in that slot.
+        config: settings with the prompts.
         with_image: whether there is a photograph; without one (missing in the test data) only the text is sent.
         answer: letter for the assistant's message; None: no such message, for scoring.
     """

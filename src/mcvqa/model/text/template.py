@@ -1,8 +1,8 @@
-"""Chat templates: render a question as the model's prompt, and verify that the answer is one token after it.
+"""Renders a question as the model's prompt by its chat template, and verifies that the answer is one token after it.
 
-The scoring prompt is the reference. If the training conversation that the template renders begins with it, the answer is
-where the template puts it. Otherwise (some templates add an empty thinking block to one of the two only) the letter is
-appended directly to the prompt, where scoring reads it.
+The scoring prompt is the reference. If the training conversation that the template renders begins with it, the answer is where
+the template puts it. Otherwise (some templates add an empty thinking block to one of the two only) the letter is appended
+directly to the prompt, where scoring reads it.
 """
 import json
 import re
@@ -30,12 +30,13 @@ class AlignmentError(McvqaError, ValueError):
 
 # %% text from a CSV
 def special_tokens(tokenizer: Any, *others: str) -> list[str]:
-    """Strings that must not occur in a question, longest first: special and added tokens of the tokenizer, and `others`."""
+    """List the strings that must not occur in a question, longest first: special and added tokens of the tokenizer, and
+    `others`."""
     return sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab(), *others}, key=len, reverse=True)
 
 
 def without_special(question: Question, special: Sequence[str]) -> Question:
-    """The question with special tokens split by a space: text from a CSV must not end a message."""
+    """Split special tokens in a question by a space: text from a CSV must not end a message."""
 
     def plain(text: str) -> str:
         for token in special:

@@ -199,8 +199,10 @@ def _norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def _rotary(positions: torch.Tensor, head: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine (P, 1, head): half of the frequencies rotate by row, half by column. In float32, because half precision
-    would lose small angles."""
+    """Compute cosine and sine (P, 1, head) in float32, because half precision would lose small angles.
+
+    Half of the frequencies rotate by row, half by column.
+    """
     frequencies = ROTARY_BASE ** -(torch.arange(0, head // 2, 2, device=positions.device) / (head // 2))
     return cos_and_sin((positions[..., None] * frequencies).flatten(1)[:, None])
 

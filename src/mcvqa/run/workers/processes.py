@@ -94,7 +94,7 @@ class WorkerProcess(PoolWorker):
     log: str
 
     def send(self, **request: Any) -> None:
-        with contextlib.suppress(OSError):  # it has just ended, which its closed output tells
+        with contextlib.suppress(OSError):  # it has just ended, as its closed output will show
             cast(IO[bytes], self.process.stdin).write(json.dumps(request).encode() + b"\n")
 
     def end(self) -> None:
@@ -188,7 +188,7 @@ class MainProcess:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def report(self, **message: Any) -> None:
-        with self.lock, contextlib.suppress(OSError):  # it is gone, as the closed input tells
+        with self.lock, contextlib.suppress(OSError):  # it is gone, as the closed input will show
             self.pipe.write(json.dumps(message).encode() + b"\n")
             self.pipe.flush()
 

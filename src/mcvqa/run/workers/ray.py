@@ -26,7 +26,7 @@ from mcvqa.run.workers.pool import SAVING_TAKES, SHORT_BAR, PoolWorker, WorkerPo
 from mcvqa.run.workers.ray_node import RayTasks, Reports, ask_to_stop, versions_here
 
 NAMESPACE = "mcvqa"
-MOST_DEATHS = 5  # of a worker in one task: one that dies more often has a reason of its own
+MOST_DEATHS = 5  # of a worker in one task: one that dies more often has a permanent cause
 OWNER_LEAVES = 60.0  # seconds after which Ray has ended the actors of a main process that was killed
 
 
@@ -226,11 +226,11 @@ class RayWorkers(WorkerPool[RayWorker]):
 
         with self.taking:
             workers, reports = self.workers, self.reports
-            if reports is None:  # closed, and Ray would start a cluster of its own to ask
+            if reports is None:  # closed, and Ray would start a new cluster to ask
                 return
             try:
                 reported = ray.get(reports.take.remote())
-            except ray.exceptions.RayError:  # the cluster is gone, as the workers' calls will tell
+            except ray.exceptions.RayError:  # the cluster is gone, as the workers' calls will show
                 return
             for number, message in reported:
                 worker = workers[number]
