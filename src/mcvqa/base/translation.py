@@ -73,11 +73,11 @@ def values_in(text: str, pieces: list[str]) -> list[str] | None:
         return None
     at, end, values = len(first), len(text) - len(last), []
     for piece in middle:
-        found = text.find(piece, at, end) if piece else at
-        if found < 0:
+        position = text.find(piece, at, end) if piece else at
+        if position < 0:
             return None
-        values.append(text[at:found])
-        at = found + len(piece)
+        values.append(text[at:position])
+        at = position + len(piece)
     return [*values, text[at:end]]
 
 

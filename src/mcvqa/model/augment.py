@@ -58,19 +58,19 @@ class Augmentation:
         assert path is not None, "rows without a photograph are not learned from"
         with _seeded_by(generator):
             try:
-                found = self.augment(open_image(path), question)
+                returned = self.augment(open_image(path), question)
             except Exception as error:
                 line = traceback.extract_tb(error.__traceback__)[-1]
                 at = f"{line.filename}, line {line.lineno}"
                 raise AugmentError(
                     f"augment= raised {type(error).__name__} at the row {question.id!r}: {error} ({at})."
                 ) from error
-        picture, other = found if isinstance(found, tuple) and len(found) == 2 else (None, None)
+        picture, other = returned if isinstance(returned, tuple) and len(returned) == 2 else (None, None)
         if not isinstance(picture, Image.Image) or not isinstance(other, Question) or other.id != question.id or (
             len(other.choices) != len(question.choices)
         ):
             raise AugmentError(
-                f"augment= gave {found!r:.200} for the row {question.id!r}: return (image, question), a PIL image and the "
+                f"augment= gave {returned!r:.200} for the row {question.id!r}: return (image, question), a PIL image and the "
                 "question, maybe changed by dataclasses.replace, with its id and as many choices."
             )
         name = f"{question.id} (changed)"
@@ -119,9 +119,9 @@ class AugmentingRowMaker(RowMaker):
     augmentation: Augmentation
 
     def batch(self, rows: Sequence[Row], scale: float = 1.0) -> Batch:
-        made = super().batch(rows, scale)
+        batch = super().batch(rows, scale)
         self.augmentation.pictures.clear()
-        return made
+        return batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +139,9 @@ class AugmentingPlainMaker(PlainMaker):
         return self.augmentation.pictures[image] if image in self.augmentation.pictures else super().photograph(image, scale)
 
     def batch(self, rows: Sequence[PlainRow], scale: float = 1.0) -> PlainBatch:
-        made = super().batch(rows, scale)
+        batch = super().batch(rows, scale)
         self.augmentation.pictures.clear()
-        return made
+        return batch
 
 
 def augmenting(maker: Any, augment: Augment) -> Maker:
