@@ -1,4 +1,4 @@
-"""What weights of rows, pseudo labels and a teacher bring: the accuracy on test rows beside that of the same run without them.
+"""Measures the gain of row weights, pseudo labels and a teacher on test rows, compared with the same run without them.
 
     python benchmarks/guidance.py --out OUT              # five seeds; a second call goes on
     python benchmarks/guidance.py --out OUT --table      # only reads
