@@ -1,4 +1,4 @@
-"""What each technique brings to `tiny`, measured with real runs: five data sets, five seeds, 600 test rows each.
+"""Measures the gain of each technique for `tiny` with real runs: five data sets, five seeds, 600 test rows each.
 
     python benchmarks/ablation.py --out FOLDER [--seeds 5] [--rows 600]   # trains; a second call goes on
     python benchmarks/ablation.py --out FOLDER --table                    # only reads

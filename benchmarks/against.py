@@ -1,4 +1,4 @@
-"""Ours and what users would otherwise pick, in turn on one GPU: the same rows, the same model sizes, a T4's memory.
+"""Compares ours with what users would otherwise pick, one after the other on one GPU: same rows, model sizes and memory (a T4's).
 
     python benchmarks/against.py --family qwen2_5_vl --source QWEN_FOLDER --questions train.csv [--out benchmarks]
     python benchmarks/against.py --family qwen2_5_vl ... --peers able generate --add      # a further call on the same machine

@@ -1,4 +1,4 @@
-"""How many new questions a trained run answers in a second: with photographs it has not seen, and once more with their features.
+"""Measures how many new questions a trained run answers per second: with new photographs, and again with their features cached.
 
     python benchmarks/answering.py --model FOLDER --csv train.csv [--rows 512] [--set gpu_profile=t4]
 

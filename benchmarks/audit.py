@@ -1,4 +1,4 @@
-"""The label audit beside cleanlab: labels are flipped on purpose, a run is trained on them, and both look for the flips.
+"""Compares the label audit with cleanlab: labels are flipped on purpose, a run is trained on them, and both look for the flips.
 
     pip install --target CL cleanlab          # AGPL: a peer of this benchmark alone, never a dependency
     PYTHONPATH=CL python benchmarks/audit.py --out OUT --data EASYVQA            # trains; a second call goes on

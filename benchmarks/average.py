@@ -1,4 +1,4 @@
-"""Which weights to score with: those of the last step, their EMA or their SWA; and what choosing among them brings.
+"""Compares scoring with the weights of the last step, their EMA and their SWA, and measures the gain of choosing among them.
 
     python benchmarks/average.py --out OUT --data EASYVQA   # five seeds of each kind of rows; a second call goes on
     python benchmarks/average.py --out OUT --only scenes

@@ -1,4 +1,4 @@
-"""How fast a CPU is with `tiny`, by this version and an earlier one in turn: encoding, image features and scoring.
+"""Measures the speed of a CPU with `tiny`, alternating this version and an earlier one: encoding, image features and scoring.
 
     python benchmarks/cpu.py [--before 8788cc0] [--rounds 5] [--out benchmarks]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How fast questions become rows: one process, one order and four packed orders.
+"""Measures how fast questions are encoded: one process, one order and four packed orders.
 
     python benchmarks/encoding.py --model FOLDER --csv train.csv
 

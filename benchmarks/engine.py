@@ -1,4 +1,4 @@
-"""How fast the parts of a run are on one machine: images, training steps, scoring in one and several orders.
+"""Measures the speed of the parts of a run on one machine: images, training steps, scoring in one and several orders.
 
     python benchmarks/engine.py --model FOLDER --csv train.csv --set gpu_profile=t4   # a GPU, as a T4
     python benchmarks/engine.py --model tiny --csv train.csv --set image_size=112     # this CPU

@@ -1,4 +1,4 @@
-"""Whether error bars hold what they say: simulations whose truth is known, of accuracies, gains and the best of several epochs.
+"""Tests error bars by simulations with a known truth: of accuracies, gains and the best of several epochs.
 
     python benchmarks/errors.py                # some minutes
     python benchmarks/errors.py --draws 300    # quick

@@ -1,4 +1,4 @@
-"""The explorer with many rows: how long it takes to make, how large it is, and how fast it is in Chromium.
+"""Measures the explorer with many rows: how long it takes to write, how large it is, and how fast it is in Chromium.
 
     python benchmarks/explorer.py --out OUT [--rows 10000] [--write]
 

@@ -1,4 +1,4 @@
-"""How alike folds are: ours beside scikit-learn's StratifiedGroupKFold, with answer and kind of question as its label.
+"""Measures how similar folds are: ours and scikit-learn's StratifiedGroupKFold, with answer and kind of question as its label.
 
     python benchmarks/folds.py train.csv [more.csv ...] [--rows 2000]
 

@@ -1,4 +1,4 @@
-"""What weights of rows, pseudo labels, a teacher, changed photographs and robust losses bring, beside the same run without.
+"""Measures the gain of row weights, pseudo labels, a teacher, augmented photographs and robust losses over the same run without.
 
     python benchmarks/guidance.py --out OUT              # five seeds; a second call goes on
     python benchmarks/guidance.py --out OUT --table      # only reads

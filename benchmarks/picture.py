@@ -1,4 +1,4 @@
-"""The picture of both READMEs: training speed as measured (against.json), beside the explorer on the demo.
+"""Draws the picture of both READMEs: the measured training speed (against.json) next to the explorer on the demo.
 
     mcvqa demo && mcvqa explore demo
     python benchmarks/picture.py --explorer experiments/demo/explore.html

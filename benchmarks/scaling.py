@@ -1,5 +1,5 @@
-"""How the time of a step, of scoring and of photographs grows: with rows in a pass, tokens, image size, option orders and model
-size.
+"""Measures how the time of a step, of scoring and of photographs grows: with rows in a pass, tokens, image size, option orders
+and model size.
 
     python benchmarks/scaling.py --csv train.csv --model FOLDER [FOLDER ...] [--set gpu_profile=t4 quantization=4bit] [--out OUT]
 

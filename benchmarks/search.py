@@ -1,4 +1,4 @@
-"""What pruning saves: seconds and epochs until a search with it, and one without, have found settings of an equal log-loss.
+"""Measures what pruning saves: seconds and epochs until a search with and one without it reach the same log-loss.
 
     python benchmarks/search.py --out OUT              # five seeds; a second call goes on
     python benchmarks/search.py --out OUT --table      # only reads

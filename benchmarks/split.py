@@ -1,4 +1,4 @@
-"""A model over two GPUs of 15 GiB beside the same model on one GPU of 40 GiB: losses, memory, speed. Weights are random.
+"""Compares a model on two GPUs of 15 GiB with the same model on one GPU of 40 GiB: losses, memory, speed. Weights are random.
 
     python benchmarks/split.py --model Qwen/Qwen3-VL-32B-Instruct --tokenizer QWEN_FOLDER --csv train.csv --folder FOLDER
     python benchmarks/split.py --small --devices cpu,cpu            # a small model, both stages on the CPU

@@ -1,4 +1,4 @@
-"""What a T4 would take for the presets, by arithmetic: no T4 has been run.
+"""Estimates the time of the presets on a T4 by arithmetic: nothing has been run on a T4.
 
     python benchmarks/t4.py --data FOLDER --model3b FOLDER --model7b FOLDER
 

@@ -1,4 +1,4 @@
-"""What the embedded model `tiny` answers without any fine-tuning: held-out scenes, shifted scenes, and easy-VQA.
+"""Evaluates the embedded model `tiny` without fine-tuning: held-out scenes, shifted scenes, and easy-VQA.
 
     python benchmarks/tiny.py [--easyvqa FOLDER]
 

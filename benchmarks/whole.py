@@ -1,4 +1,4 @@
-"""How long a whole run takes, from CSV files and photographs to the submission, and how long each worker idles in it.
+"""Measures how long a whole run takes, from CSV files and photographs to the submission, and how long each worker is idle.
 
     python benchmarks/whole.py --model FOLDER --out OUT                                        # all GPUs, each as a T4
     python benchmarks/whole.py --model tiny --rows 24 --set parallel_folds=2 image_size=112 --out OUT   # this CPU

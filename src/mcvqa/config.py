@@ -681,13 +681,13 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         Returns:
             Name -> description, default and allowed values.
         """
-        found = {}
+        described = {}
         for name, field in cls.model_fields.items():
             low, high = _limits(field.annotation, field.metadata)
             marks = field.json_schema_extra
             weights = isinstance(marks, dict) and bool(marks.get("weights"))
-            found[name] = Setting(field.description or "", field.default, low, high, _choices(field.annotation), weights)
-        return found
+            described[name] = Setting(field.description or "", field.default, low, high, _choices(field.annotation), weights)
+        return described
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings.

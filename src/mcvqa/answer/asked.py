@@ -81,9 +81,9 @@ def _table_of(source: Path, unpack_to: Path) -> tuple[Path, Path, Path | None]:
     if source.is_file() and table_stem(source.name) not in ("train", "test"):
         return source.parent, source, None
     with contextlib.suppress(DataError):  # a folder with a table of another name
-        found = find_data(source, unpack_to)
-        if table := source if source.is_file() else found.test:
-            return found.root, table, found.sample_submission
+        files = find_data(source, unpack_to)
+        if table := source if source.is_file() else files.test:
+            return files.root, table, files.sample_submission
     return source, _only_table(source), None
 
 

@@ -80,10 +80,10 @@ def _data_line(trained: TrainedRun) -> str:
 
 def _accuracy_of_folds(accuracy: dict[str, Any] | None) -> list[str]:
     """State the accuracy of the models that were trained like the final one, on fewer rows."""
-    own = "Not measured: this model has learned from all labelled rows."
+    statement = "Not measured: this model has learned from all labelled rows."
     if not accuracy or accuracy.get("not_measured"):
-        return [own]
-    return [own, (
+        return [statement]
+    return [statement, (
         f"The run's folds, trained alike on fewer rows, reach {accuracy['value']:.3f} (95 % interval {accuracy['low']:.3f} to "
         f"{accuracy['high']:.3f}) on {accuracy['n']:,} rows that they have not learned from."
     )]
@@ -94,15 +94,15 @@ def _card_accuracy(trained: TrainedRun) -> list[str]:
     metrics = _facts_in(trained.project.paths.experiment / "metrics.json").get("metrics") or {}
     if trained.folds[0] == FINAL:
         return _accuracy_of_folds((metrics.get("overall") or {}).get("accuracy"))
-    found = [group for group in metrics.get("by_fold", []) if group.get("name") == f"fold {trained.folds[0]}"]
-    if not found:
+    groups = [group for group in metrics.get("by_fold", []) if group.get("name") == f"fold {trained.folds[0]}"]
+    if not groups:
         return ["Not measured: the run has no report."]
-    accuracy, blind = found[0]["accuracy"], found[0].get("blind") or {}
+    accuracy, blind = groups[0]["accuracy"], groups[0].get("blind") or {}
     if reason := accuracy.get("not_measured"):
         return [f"Not measured: {reason}."]
     lines = [
         f"{accuracy['value']:.3f} (95 % interval {accuracy['low']:.3f} to {accuracy['high']:.3f}) on {accuracy['n']:,} "
-        f"validation rows of this fold, which it has not learned from. Guessing: {found[0]['chance']:.3f}."
+        f"validation rows of this fold, which it has not learned from. Guessing: {groups[0]['chance']:.3f}."
     ]
     return [*lines, *([f"The texts alone, without the photograph, give {blind['value']:.3f}."] if blind.get("value") else [])]
 

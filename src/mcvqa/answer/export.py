@@ -102,10 +102,10 @@ def _rows_for_proof(trained: TrainedRun, data: Path | None) -> NewRows:
     config = trained.project.config
     if data is None:
         try:
-            found = find_data(config.data_dir, trained.cache / "data", written_by_runs=trained.project.paths.written)
+            files = find_data(config.data_dir, trained.cache / "data", written_by_runs=trained.project.paths.written)
         except DataError as error:
             raise DataError(f"{error}\nThe export is proven by asking rows: name some with --data FILE.") from None
-        data = found.test or found.train
+        data = files.test or files.train
     assert data is not None
     asked = read_asked(data, config, trained.cache)
     readable = [question for question in asked.questions if not asked.problem(question)]
@@ -127,14 +127,14 @@ def _export_into(part: Path, trained: TrainedRun, asked: NewRows, merged: bool) 
         free_memory()
         anew = load_base(_config_of(part, config), plan)
         require_same_weights(expected, sampled_weights(anew.model), dtype)
-        found = _scores_of(anew.model, anew, asked, config)
+        exported = _scores_of(anew.model, anew, asked, config)
     else:
         _copy_adapters(part, weights, config)
         remove_adapters(base, model)
-        found = _scores_of(load_adapter(base, part), base, asked, config)
+        exported = _scores_of(load_adapter(base, part), base, asked, config)
     _copy_print(part, weights)
-    proof = compare_scores(scores, found, ROUNDED[dtype] if merged else SAME_NUMBERS)
-    proof = _with_own_scores(proof, trained, found)
+    proof = compare_scores(scores, exported, ROUNDED[dtype] if merged else SAME_NUMBERS)
+    proof = _with_own_scores(proof, trained, exported)
     _write_pages(part, trained, proof, merged)
     return proof
 
@@ -148,8 +148,8 @@ def _plan_of(config: Config) -> DevicePlan:
 def stored_dtype(config: Config) -> torch.dtype:
     """Return the 16-bit format of the base model's files; bfloat16 if it is stored in another format."""
     stored = getattr(read_model_config(config), "dtype", None)
-    found = getattr(torch, str(stored).removeprefix("torch."), None)
-    return found if found in ROUNDED else torch.bfloat16
+    dtype = getattr(torch, str(stored).removeprefix("torch."), None)
+    return dtype if dtype in ROUNDED else torch.bfloat16
 
 
 def _config_of(folder: Path, config: Config) -> Config:
@@ -164,17 +164,17 @@ def _scores_of(model: nn.Module, base: BaseModel, asked: NewRows, config: Config
     return score_questions(model, base, loaded.maker, asked.questions, once, {}, title="proof")
 
 
-def compare_scores(expected: Scores, found: Scores, limit: float) -> Proof:
+def compare_scores(expected: Scores, actual: Scores, limit: float) -> Proof:
     """Compare the scores of the same rows.
 
     Args:
-        expected, found: scores in the same views.
+        expected, actual: scores in the same views.
         limit: largest allowed difference of log-probabilities.
 
     Raises:
         ExportError: they differ by more, or letters differ although two choices are further apart than twice that.
     """
-    before, after = expected.mean(), found.mean()
+    before, after = expected.mean(), actual.mean()
     known = before > NOT_ASKED
     furthest = float(abs(after[known] - before[known]).max())
     ranked = np.sort(np.where(known, before, -np.inf), axis=-1)
@@ -190,21 +190,21 @@ def compare_scores(expected: Scores, found: Scores, limit: float) -> Proof:
 NOT_ASKED = -1e3  # log-probabilities of choices that are not there, or have no text, are below
 
 
-def _with_own_scores(proof: Proof, trained: TrainedRun, found: Scores) -> Proof:
+def _with_own_scores(proof: Proof, trained: TrainedRun, scores: Scores) -> Proof:
     """Add the difference from the run's own scores of the same rows, which may come from 4-bit weights."""
     file = trained.project.paths.scores_of(trained.folds[0], "test")
     if not file.exists():
         return proof
-    own = load_scores(file)
-    index = {name: i for i, name in enumerate(own.ids.tolist())}
-    both = [(i, index[name]) for i, name in enumerate(found.ids.tolist()) if name in index]
-    if not both or own.logprobs.shape[2] != found.logprobs.shape[2]:
+    recorded = load_scores(file)
+    index = {name: i for i, name in enumerate(recorded.ids.tolist())}
+    both = [(i, index[name]) for i, name in enumerate(scores.ids.tolist()) if name in index]
+    if not both or recorded.logprobs.shape[2] != scores.logprobs.shape[2]:
         return proof
     ours, theirs = (np.array(rows) for rows in zip(*both, strict=True))
-    first = np.arange(len(own.scales)) == int(abs(own.scales - 1).argmin())
-    before, after = own.rows(theirs).views(first).mean(), found.rows(ours).mean()
+    first = np.arange(len(recorded.scales)) == int(abs(recorded.scales - 1).argmin())
+    before, after = recorded.rows(theirs).views(first).mean(), scores.rows(ours).mean()
     known = before > NOT_ASKED
-    format_ = "4 bits" if own.provenance.get("four_bit") else str(own.provenance.get("precision", "other versions"))
+    format_ = "4 bits" if recorded.provenance.get("four_bit") else str(recorded.provenance.get("precision", "other versions"))
     same = int((before.argmax(-1) == after.argmax(-1)).sum())
     return replace(
         proof, run_rows=len(both), run_same=same, run_mean=float(abs(after[known] - before[known]).mean()), run_weights=format_

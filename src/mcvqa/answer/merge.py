@@ -41,12 +41,12 @@ def sampled_weights(model: nn.Module) -> dict[str, torch.Tensor]:
         name = name.replace(".base_layer", "")
         rows = _some_rows_of(name, len(value))
         owner, _, kind = name.rpartition(".")
-        found = value.detach()[rows].double().cpu()
+        samples = value.detach()[rows].double().cpu()
         if owner in adapted and kind == "weight":
             layer, one = adapted[owner], next(iter(adapted[owner].lora_A))
             a, b = layer.lora_A[one].weight.detach(), layer.lora_B[one].weight.detach()[rows]
-            found = found + layer.scaling[one] * (b.double() @ a.double()).cpu()
-        sampled[name] = found
+            samples = samples + layer.scaling[one] * (b.double() @ a.double()).cpu()
+        sampled[name] = samples
     return sampled
 
 
@@ -54,20 +54,20 @@ def _some_rows_of(name: str, count: int) -> list[int]:
     return np.random.default_rng(zlib.crc32(name.encode())).permutation(count)[:ROWS_COMPARED].tolist()
 
 
-def require_same_weights(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
+def require_same_weights(expected: dict[str, torch.Tensor], actual: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
     """Compare the expected weights with those in a file.
 
     Args:
-        expected, found: results of `sampled_weights`.
+        expected, actual: results of `sampled_weights`.
         dtype: number format of the file.
 
     Raises:
         ExportError: a weight deviates by more than rounding to `dtype`.
     """
     limits = torch.finfo(dtype)
-    wrong = sorted(expected.keys() ^ found.keys()) or [
+    wrong = sorted(expected.keys() ^ actual.keys()) or [
         name for name, value in expected.items()
-        if not ((found[name] - value).abs() <= limits.eps * value.abs() + limits.tiny).all()
+        if not ((actual[name] - value).abs() <= limits.eps * value.abs() + limits.tiny).all()
     ]
     if wrong:
         raise ExportError(

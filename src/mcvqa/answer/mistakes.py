@@ -96,5 +96,5 @@ def _share(cell: str | None) -> float:
 
 def is_asked_by(mistake: Mistake, question: str, choices: Sequence[str]) -> bool:
     """Return whether a question with its choices is that of a mistake."""
-    own = mistake.question
-    return question == own.text.strip() and typed_choices(lines_of(own.choices)) == tuple(choices)
+    asked = mistake.question
+    return question == asked.text.strip() and typed_choices(lines_of(asked.choices)) == tuple(choices)

@@ -138,8 +138,8 @@ def _require_recorded_weights(project: Project, fold: int) -> None:
     """Raises CheckpointError if weights are damaged or were replaced after training."""
     folder = project.weights(fold)
     verified(folder)
-    made = project.records.read(f"train {fold_title(fold)}").get("made", {})
-    recorded = [value for path, value in made.items() if Path(path).name == folder.name]
+    results = project.records.read(f"train {fold_title(fold)}").get("made", {})
+    recorded = [value for path, value in results.items() if Path(path).name == folder.name]
     if recorded and recorded != [content_print(folder)]:
         raise CheckpointError(
             f"{folder} does not hold the weights that were recorded when the fold was trained. Copy the run's own folder back, "

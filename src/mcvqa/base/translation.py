@@ -108,17 +108,17 @@ def values_in(text: str, pieces: list[str]) -> list[str] | None:
         return None
     at, end, values = len(first), len(text) - len(last), []
     for piece in middle:
-        found = text.find(piece, at, end) if piece else at
-        if found < 0:
+        position = text.find(piece, at, end) if piece else at
+        if position < 0:
             return None
-        values.append(text[at:found])
-        at = found + len(piece)
+        values.append(text[at:position])
+        at = position + len(piece)
     values.append(text[at:end])
     return None if any(map(_is_column, pieces, values)) else values
 
 
 def _is_column(piece: str, value: str) -> bool:
-    """Whether a value stands in a column of its own: "run    all steps" is not of the template "run {}"."""
+    """Return whether a value is in a column of its own: "run    all steps" does not match the template "run {}"."""
     return value.startswith(" ") and piece.endswith(" ") and not piece.endswith("  ")
 
 

@@ -50,14 +50,14 @@ def agreements_of(tables: Sequence[Table], image_groups: dict[str, int]) -> list
         tables: the files.
         image_groups: written path -> group of near-duplicate photographs.
     """
-    found = []
+    agreements = []
     for table in tables:
         voted = [(q, q.votes) for q in table.questions if q.votes is not None]
         if voted:
             rows = Counter((sum(votes), max(votes), votes.count(max(votes)) > 1) for _, votes in voted)
             groups = question_groups([q for q, _ in voted], image_groups)
-            found.append(VoteAgreement(table.name, dict(rows), *fleiss_kappa([votes for _, votes in voted], groups)))
-    return found
+            agreements.append(VoteAgreement(table.name, dict(rows), *fleiss_kappa([votes for _, votes in voted], groups)))
+    return agreements
 
 
 # %% kappa
@@ -83,11 +83,11 @@ def fleiss_kappa(votes: Sequence[tuple[int, ...]], groups: np.ndarray) -> tuple[
     n_groups = int(index.max()) + 1
     agreed, rows = np.zeros(n_groups), np.zeros((n_groups, len(sizes)))
     shares = np.zeros((n_groups, len(sizes), int(sizes.max())))  # of the votes, by group, stratum and choice
-    for i, group, own in zip(judged, index.tolist(), stratum.reshape(-1).tolist(), strict=True):
+    for i, group, size_index in zip(judged, index.tolist(), stratum.reshape(-1).tolist(), strict=True):
         counts = np.array(votes[i])
         agreed[group] += (counts * (counts - 1)).sum() / (counts.sum() * (counts.sum() - 1))
-        rows[group, own] += 1
-        shares[group, own, : len(counts)] += counts / counts.sum()
+        rows[group, size_index] += 1
+        shares[group, size_index, : len(counts)] += counts / counts.sum()
     every = agreed.sum(), shares.sum(0), rows.sum(0)
     if n_groups < 2:
         return float(_kappa(*every)), float("nan")

@@ -53,8 +53,8 @@ class Readings:
 
     def agreed(self, convention: "AnswerConvention") -> int | None:
         """Return the choice on which all meanings that the file leaves open agree; None if they do not agree."""
-        found = self.meant(convention)
-        return next(iter(found.values())) if len(set(found.values())) == 1 else None
+        meanings = self.meant(convention)
+        return next(iter(meanings.values())) if len(set(meanings.values())) == 1 else None
 
     def meant(self, convention: "AnswerConvention") -> dict[Meaning, int]:
         """Return the choice by each meaning that the file leaves open."""

@@ -55,13 +55,13 @@ def _divided(cells: Sequence[str]) -> tuple[list[list[str] | None], str]:
         return [], ""
     if all(_with_lines(cell) for cell in cells if cell):
         return [_split_at(_with_lines(cell), "\n") for cell in cells], ", choices divided at their letters"
-    found = [sign for sign in DIVIDERS if all(len(_split_at(cell, sign)) > 1 for cell in cells if cell)]
-    for sign in () if found else (",", "/"):
+    dividers = [sign for sign in DIVIDERS if all(len(_split_at(cell, sign)) > 1 for cell in cells if cell)]
+    for sign in () if dividers else (",", "/"):
         counts = {len(_split_at(cell, sign)) for cell in cells if cell}
-        found += [sign] if len(counts) == 1 and min(counts) > 2 else []
-    if len(found) != 1:
+        dividers += [sign] if len(counts) == 1 and min(counts) > 2 else []
+    if len(dividers) != 1:
         return [], ""
-    return [_split_at(cell, found[0]) for cell in cells], f", choices divided at {found[0]!r}"
+    return [_split_at(cell, dividers[0]) for cell in cells], f", choices divided at {dividers[0]!r}"
 
 
 def _split_at(cell: str, sign: str) -> list[str]:
@@ -128,9 +128,9 @@ def _ordered(texts: Sequence[Any], labels: Sequence[Any] | None) -> list[str] | 
     """Order texts by their labels (A, B, ..., or numbers from 0 or 1); None if these have gaps."""
     if labels is None:
         return [as_cell(text) for text in texts]
-    found = [match["label"] for label in labels if (match := CHOICE_LABEL.fullmatch(str(label).casefold()))]
-    numbered = all(label.isdigit() for label in found)
-    positions = [int(label) if numbered else ord(label[0]) - ord("a") for label in found]
+    plain = [match["label"] for label in labels if (match := CHOICE_LABEL.fullmatch(str(label).casefold()))]
+    numbered = all(label.isdigit() for label in plain)
+    positions = [int(label) if numbered else ord(label[0]) - ord("a") for label in plain]
     first = int(numbered and 0 not in positions)
     if sorted(positions) != list(range(first, first + len(texts))):
         return None

@@ -238,10 +238,10 @@ def _shared_values(
 def _grouped_by(
     rows: Sequence[tuple[str, Question]], key: Callable[[Question], Hashable]
 ) -> list[list[tuple[str, Question]]]:
-    found: dict[Hashable, list[tuple[str, Question]]] = defaultdict(list)
+    groups: dict[Hashable, list[tuple[str, Question]]] = defaultdict(list)
     for split, question in rows:
-        found[key(question)].append((split, question))
-    return [group for group in found.values() if len(group) > 1]
+        groups[key(question)].append((split, question))
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def bare_text(text: str) -> str:

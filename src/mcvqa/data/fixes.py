@@ -110,13 +110,13 @@ def read_decisions(path: Path) -> list[Decision]:
     """
     table = read_cells(path, allow_empty=True)
     columns = _columns_of(table)
-    found = []
+    decisions = []
     for number, cells in enumerate(table.records, 1):
         padded = [*cells, *[""] * (len(table.header) - len(cells))]
         values = {name: from_spreadsheet_cell(padded[at]) for name, at in columns.items()}
         words = {name: values[name].strip().lower() for name in ("decision", "now", "proposed")}
-        found.append(Decision(number, values["id"], words["decision"], words["now"], words["proposed"]))
-    return found
+        decisions.append(Decision(number, values["id"], words["decision"], words["now"], words["proposed"]))
+    return decisions
 
 
 def _columns_of(table: Cells) -> dict[str, int]:

@@ -91,7 +91,7 @@ def _pictures_out_of_cells(tables: Sequence[SplitRows], into: Path) -> tuple[Seq
 
 def _meant_paths(root: Path, folder: ImageFolder, table: SplitRows, tables: Sequence[SplitRows]) -> dict[str, str]:
     """Map written paths to paths from the data folder; unchanged if a path leads to the same file, or to none."""
-    own = [path for path in (_from_top(folder, table.file.parent),) if path.parts]
+    own_folder = [path for path in (_from_top(folder, table.file.parent),) if path.parts]
     named = [path for path in sorted(folder.folders()) if is_named_like(path, table.split)]
     named = named if len(named) < 20 else []  # train_0001/, train_0002/, ...: each photograph has a separate folder
     shared = {q.image for other in tables if other.split != table.split for q in other.questions}
@@ -99,7 +99,7 @@ def _meant_paths(root: Path, folder: ImageFolder, table: SplitRows, tables: Sequ
     for written in dict.fromkeys(q.image for q in table.questions):
         path = _from_root(root, folder, written)
         if not folder.holds(path):
-            path = _in_own_folder(folder, path, (own, named), table.split, shared=written in shared)
+            path = _in_own_folder(folder, path, (own_folder, named), table.split, shared=written in shared)
         meant[written] = path
     return meant
 
@@ -129,7 +129,7 @@ def _in_own_folder(
     """
     file = _matching_file(folder, path)
     for tops in tried:
-        inside = {own for top in tops if (own := _matching_file(folder, f"{top}/{path}")) and top in own.parents}
+        inside = {match for top in tops if (match := _matching_file(folder, f"{top}/{path}")) and top in match.parents}
         if len(inside) == 1:
             return path if inside == {file} else str(inside.pop())
     others = [other for other in SPLIT_WORDS if other != split]

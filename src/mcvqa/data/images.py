@@ -421,9 +421,9 @@ def survey_images(folder: ImageFolder, written_paths: Iterable[str], workers: in
     Returns:
         Written path -> record, in the order of first occurrence. Broken and missing pictures have records too.
     """
-    found = {written: _found_image(folder, written) for written in dict.fromkeys(written_paths)}
-    by_path = survey_files([record.path for record in found.values() if record.path is not None], workers)
-    return {w: replace(by_path[r.path], written=w) if r.path is not None else r for w, r in found.items()}
+    records = {written: _found_image(folder, written) for written in dict.fromkeys(written_paths)}
+    by_path = survey_files([record.path for record in records.values() if record.path is not None], workers)
+    return {w: replace(by_path[r.path], written=w) if r.path is not None else r for w, r in records.items()}
 
 
 def survey_files(paths: Iterable[Path], workers: int = 4) -> dict[Path, ImageRecord]:
@@ -451,11 +451,11 @@ def _warnings_by_file() -> Iterator[tuple[threading.local, dict[str, list[Path]]
     Yields:
         An object whose `path` a thread sets to the file it decodes, and the files by warning.
     """
-    of_file, found = threading.local(), defaultdict[str, list[Path]](list)
+    of_file, by_message = threading.local(), defaultdict[str, list[Path]](list)
 
     def note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if hasattr(of_file, "path"):
-            found[" ".join(str(message).split())].append(of_file.path)
+            by_message[" ".join(str(message).split())].append(of_file.path)
         else:
             before(message, category, *where, **more)
 
@@ -463,7 +463,7 @@ def _warnings_by_file() -> Iterator[tuple[threading.local, dict[str, list[Path]]
         before = warnings.showwarning
         warnings.simplefilter("always")
         warnings.showwarning = note
-        yield of_file, found
+        yield of_file, by_message
 
 
 def _name_warnings(warned: dict[str, list[Path]]) -> None:

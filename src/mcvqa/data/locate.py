@@ -142,13 +142,13 @@ def _files_in(root: Path) -> DataFiles:
 
 def _table(folder: Path, split: str) -> Path | None:
     """Find the table of a split in a folder; of one in several parts, the first."""
-    found = {entry.name: match for entry in _listing(folder) if (match := TABLE_NAME.fullmatch(entry.name)) and entry.is_file()}
+    matches = {entry.name: match for entry in _listing(folder) if (match := TABLE_NAME.fullmatch(entry.name)) and entry.is_file()}
     words = [name for name in SPLIT_WORDS if is_named_like(folder.absolute(), name)]
-    alone = split == "train" and not words and "state.json" in found  # a Dataset without splits
+    alone = split == "train" and not words and "state.json" in matches  # a Dataset without splits
     stems = (*TABLE_NAMES[split], *(SPLIT_TABLES if alone or words == [split] else ()))
     usual = [
         (stems.index(stem), TABLE_SUFFIXES.index(match["ending"].lower()), name)
-        for name, match in found.items() if (stem := match["stem"].lower()) in stems
+        for name, match in matches.items() if (stem := match["stem"].lower()) in stems
     ]
     return folder / min(usual)[-1] if usual else None
 
@@ -236,19 +236,19 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
 
 def _folders_with(top: Path, wanted: Callable[[str], bool], skipped: Collection[Path] = ()) -> list[Path]:
     """List the topmost folders, down to SEARCH_DEPTH and outside of `skipped`, with a file of a wanted name (in lower case)."""
-    found, level = [], [top]
+    folders, level = [], [top]
     for _ in range(SEARCH_DEPTH + 1):
         below: list[Path] = []
         for folder in level:
             entries = _listing(folder)
             if any(wanted(entry.name.lower()) and entry.is_file() for entry in entries):
-                found.append(folder)
+                folders.append(folder)
             else:
                 # The generated demo lies in data/demo; it is used when asked for, never taken for the user's data.
                 inside = (Path(entry) for entry in entries if entry.is_dir() and entry.name != "demo")
                 below += [path for path in inside if not skipped or path.resolve() not in skipped]
         level = below
-    return found
+    return folders
 
 
 def _only_archive(top: Path, skipped: Collection[Path]) -> Path | None:

@@ -25,12 +25,12 @@ def strip_own_letters(choices: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
     """
     matches = [OWN_LETTER.fullmatch(choice) for choice in choices if choice.strip()]
     at = [position for position, choice in enumerate(choices) if choice.strip()]
-    found = [(_bare_letter(next(filter(None, match.groups()))), match[5]) for match in matches if match]
-    numbered = all(letter == str(i + 1) for i, (letter, _) in zip(at, found, strict=False))
-    lettered = any(all(letter == series[i : i + 1] for i, (letter, _) in zip(at, found, strict=False)) for series in OWN_SERIES)
-    if len(at) < 2 or len(found) < len(at) or not (numbered or lettered) or len({text.casefold() for _, text in found}) < 2:
+    marked = [(_bare_letter(next(filter(None, match.groups()))), match[5]) for match in matches if match]
+    numbered = all(letter == str(i + 1) for i, (letter, _) in zip(at, marked, strict=False))
+    lettered = any(all(letter == series[i : i + 1] for i, (letter, _) in zip(at, marked, strict=False)) for series in OWN_SERIES)
+    if len(at) < 2 or len(marked) < len(at) or not (numbered or lettered) or len({text.casefold() for _, text in marked}) < 2:
         return choices, False
-    kept = dict(zip(at, (text for _, text in found), strict=True))
+    kept = dict(zip(at, (text for _, text in marked), strict=True))
     return tuple(kept.get(position, choice) for position, choice in enumerate(choices)), True
 
 

@@ -128,10 +128,10 @@ def _fit_conditional_logit(features: Any, counts: np.ndarray, is_right: np.ndarr
         return transposed @ (change - p * _sum_by_row(change, counts)) + penalty * direction
 
     start = np.zeros(len(scale))
-    found = minimize(
+    optimum = minimize(
         loss_and_gradient, start, jac=True, hessp=curvature_along, method="Newton-CG", options={"maxiter": NEWTON_STEPS}
     )
-    return found.x * scale
+    return optimum.x * scale
 
 
 def _sum_by_row(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -236,15 +236,15 @@ def _dense_features(pairs: PairTable, learned: np.ndarray) -> np.ndarray:
     Wrong choices are mostly stock phrases; right ones describe one photograph and are longer and rarer. A learned row does not
     count itself, so that its figures mean the same as those of an unseen row.
     """
-    own = learned[pairs.row].astype(int)  # (P,)
-    seen = [text for text, mine in zip(pairs.texts, own, strict=True) if mine]
+    learned_pairs = learned[pairs.row].astype(int)  # (P,)
+    seen = [text for text, mine in zip(pairs.texts, learned_pairs, strict=True) if mine]
     words = [text.split() for text in pairs.texts]
     choice_counts, word_counts = Counter(seen), Counter(w for text in seen for w in text.split())
     columns = [
         np.log1p([len(text) for text in pairs.texts]),
         np.log1p([len(w) for w in words]),
-        np.log1p([choice_counts[t] - mine for t, mine in zip(pairs.texts, own, strict=True)]) / 3,
-        np.array([_mean_log(word_counts[w] - mine for w in ws) for ws, mine in zip(words, own, strict=True)]) / 3,
+        np.log1p([choice_counts[t] - mine for t, mine in zip(pairs.texts, learned_pairs, strict=True)]) / 3,
+        np.array([_mean_log(word_counts[w] - mine for w in ws) for ws, mine in zip(words, learned_pairs, strict=True)]) / 3,
     ]
     means = [np.nanmean(table, axis=1) for table in (pairs.as_table(c, np.nan) for c in columns)]  # (N,) each
     relative = [c - mean[pairs.row] for c, mean in zip(columns, means, strict=True)]

@@ -155,11 +155,11 @@ def read_tables(
     conventions = [
         own if own.is_clear else find_convention(cells, answer_style, clear) for own, cells in zip(alone, written, strict=True)
     ]
-    found = [_read_rows(*parts) for parts in zip(tables, layouts, rows, conventions, strict=True)]
-    for path, table in zip(paths, found, strict=True):
+    read = [_read_rows(*parts) for parts in zip(tables, layouts, rows, conventions, strict=True)]
+    for path, table in zip(paths, read, strict=True):
         if labelled and table.answers is not None:
             _require_understood(Path(path), table.answers)
-    return found
+    return read
 
 
 MARK_NAME = re.compile(r"(?:is)?(?:answer|label|correct|target|votes?|정답|답)(?:[a-z]|\d\d?)")
@@ -205,9 +205,9 @@ def _layout_of(table: Cells, named: dict[str, str], labelled: bool | None) -> "C
     answered = any(i < len(cells) and cells[i].strip() for cells in table.records for i in layout.labels)
     if labelled and not answered:
         names = [header[i] for i in layout.labels]
-        found = f"empty: {', '.join(names)}" if names else f"its columns are {', '.join(header)}"
+        contents = f"empty: {', '.join(names)}" if names else f"its columns are {', '.join(header)}"
         beside = f" If they are in {', '.join(near)}, join them by id." if (near := near_misses_of(path.parent, "train")) else ""
-        raise DataError(f"{path} has no answers ({found}). Name their column with --set answer_column=NAME.{beside}")
+        raise DataError(f"{path} has no answers ({contents}). Name their column with --set answer_column=NAME.{beside}")
     return layout if answered else replace(layout, answer=None, votes=())
 
 
@@ -271,13 +271,13 @@ def _is_named(name: str, pattern: str) -> bool:
 
 def _find_layout(path: Path, header: list[str], named: dict[str, str], labelled: bool | None) -> ColumnLayout:
     choices = _choice_columns(path, header)
-    found = {part: _part_column(path, header, part, named[part], choices) for part in ("id", "image", "question")}
+    positions = {part: _part_column(path, header, part, named[part], choices) for part in ("id", "image", "question")}
     for part in ("id", "image", "question"):
-        if found[part] is None:
+        if positions[part] is None:
             advice = " (that of the image, where each row has its own)" if part == "id" else ""
             raise DataError(f"{path} has no {part} column; its columns are {', '.join(header)}. "
                             f"Name it with --set {part}_column=NAME{advice}.")
-    layout = ColumnLayout(choices=choices, **found)  # type: ignore[arg-type]
+    layout = ColumnLayout(choices=choices, **positions)  # type: ignore[arg-type]
     if labelled is False:
         return layout
     answer = _part_column(path, header, "answer", named["answer"], choices)
@@ -394,10 +394,10 @@ def _read_rows(table: Cells, layout: ColumnLayout, rows: PaddedRows, convention:
             notes.append((layout.id, f"the same id as in row {first_row[id]}"))
         answer, votes = None, None
         doubts: list[tuple[int, str]] = []
-        found = len(table.records[row - 1])
-        ragged = found < len(header) or any(cell.strip() for cell in cells[len(header) :])
+        count = len(table.records[row - 1])
+        ragged = count < len(header) or any(cell.strip() for cell in cells[len(header) :])
         if ragged or any(cell.strip() for cell in cells[named:]):
-            note = f"{counted(found, 'cell')} in the row, {named} in the header; is a quote or a delimiter missing?"
+            note = f"{counted(count, 'cell')} in the row, {named} in the header; is a quote or a delimiter missing?"
             notes.append((layout.id, note + " Its answer is not used" * ragged))
         if layout.labels and not ragged:
             answer, votes, doubts = _row_answer(cells, choices, layout, read[row - 1], convention)
@@ -414,7 +414,7 @@ def _read_rows(table: Cells, layout: ColumnLayout, rows: PaddedRows, convention:
 
 
 def _answers_read(rows: PaddedRows, read: list[dict[int, int | None]], convention: AnswerConvention) -> AnswersRead:
-    cells = [(row[i], choices, index) for (row, choices), found in zip(rows, read, strict=True) for i, index in found.items()]
+    cells = [(row[i], choices, index) for (row, choices), answers in zip(rows, read, strict=True) for i, index in answers.items()]
     unread: dict[str, list[str]] = {}
     for written, choices, index in cells:
         if index is None:

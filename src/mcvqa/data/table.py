@@ -300,21 +300,21 @@ def _of_json(path: Path, raw: bytes) -> Cells:
         value = _json_value(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}. Expected: a list of objects, or one object a line.") from None
-    rows, found = value, ""
+    rows, shape = value, ""
     if not (isinstance(value, list) and all(isinstance(row, dict) for row in value)):
-        rows, found = _rows_in_shape(path, value)
+        rows, shape = _rows_in_shape(path, value)
     header = list(dict.fromkeys(name for row in rows for name in row))
-    return Cells(path, header, [[as_cell(row.get(name)) for name in header] for row in rows], f"{encoding}, JSON{found}")
+    return Cells(path, header, [[as_cell(row.get(name)) for name in header] for row in rows], f"{encoding}, JSON{shape}")
 
 
 def _rows_in_shape(path: Path, value: Any) -> tuple[list[dict[str, Any]], str]:
     from mcvqa.data.json_shapes import records_of_json
 
     try:
-        rows, found = records_of_json(value)
+        rows, shape = records_of_json(value)
     except ValueError as error:
         raise DataError(f"{path} {error}") from None
-    return rows, f", {found}"
+    return rows, f", {shape}"
 
 
 def _json_value(text: str) -> Any:

@@ -282,17 +282,17 @@ def gather_evidence(
         learned: id -> (C,) probabilities by the models trained on the label.
     """
     measured = _measured(judged, noise, questions) if judged else [{}] * len(questions)
-    found = []
+    rows = []
     for question, fold, shares, more in zip(questions, folds, np.exp(prior), measured, strict=True):
         alike, elsewhere = neighbours.of(question)
-        found.append(RowEvidence(
+        rows.append(RowEvidence(
             question, split, fold, question_kind(question), prior=tuple(shares[: len(question.choices)].tolist()),
             learned=tuple((learned or {}).get(question.id, np.empty(0))[: len(question.choices)].tolist()),
             photograph_problem=problems.get(question.image, ""),
             look_alikes=tuple(alike[:NEIGHBOURS]), same_question=tuple(elsewhere[:NEIGHBOURS]),
             look_alikes_count=len(alike), same_question_count=len(elsewhere), **more,
         ))
-    return found
+    return rows
 
 
 def _measured(judged: Judged, noise: LabelNoise | None, questions: Sequence[Question]) -> list[dict[str, Any]]:

@@ -204,11 +204,11 @@ def _labels_that_differ(first: ExploredRun, second: ExploredRun) -> int:
 def _decisions_made(run: ExploredRun) -> dict[str, list[Any]]:
     """Map ids to the word and the choice of decisions that a person made before this run."""
     there = {row.question.id for row in run.rows if row.split == "train"}
-    made = {}
+    decisions = {}
     for one in run.decided:
         if one.word and one.id in there:
-            made[one.id] = [one.word, LETTERS.index(one.proposed) if one.word == FIX else None]
-    return made
+            decisions[one.id] = [one.word, LETTERS.index(one.proposed) if one.word == FIX else None]
+    return decisions
 
 
 def _dropped_before(run: ExploredRun) -> list[list[str]]:
@@ -252,20 +252,20 @@ def _neighbour_facts(neighbours: Sequence[Neighbour]) -> list[list[Any]]:
 def _distinct_photographs(run: ExploredRun) -> dict[str, Path]:
     """Map hashes to files of the photographs shown, the most suspicious rows first: the page opens with these."""
     shown = sorted(run.rows, key=lambda row: -(row.label_wrong or 0.0))
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for row in shown:
         image = row.question.image
         if image in run.photographs:
-            found.setdefault(run.hashes[image], run.photographs[image])
-    return found
+            files.setdefault(run.hashes[image], run.photographs[image])
+    return files
 
 
 def _photograph_blocks(photographs: Sequence[Path]) -> Iterator[str]:
     """Yield script elements with a JSON list of data URLs each, PER_BLOCK at a time."""
     most = THUMBNAILS_BYTES // max(len(photographs), 1)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and encodes outside of the GIL
-        made = pool.map(lambda photograph: _thumbnail_url(photograph, most), photographs)
-        bar = iter(tqdm(made, total=len(photographs), desc="thumbnails", disable=not photographs))
+        drawn = pool.map(lambda photograph: _thumbnail_url(photograph, most), photographs)
+        bar = iter(tqdm(drawn, total=len(photographs), desc="thumbnails", disable=not photographs))
         for number in range(-(-len(photographs) // PER_BLOCK)):
             urls = inert_json(list(islice(bar, PER_BLOCK)))
             yield f'<script type="application/json" id="photographs-{number}">{urls}</script>\n'

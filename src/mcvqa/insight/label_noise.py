@@ -86,16 +86,16 @@ def estimate_label_noise(members: Sequence[Scores], labels: np.ndarray) -> Label
         usual = RATE_ROWS * _usual(USUAL_RATE, np.exp(values[-2])) + SHARE_ROWS * _usual(USUAL_SHARE, values[-1])
         return float(pull / 2 - likelihood - usual)
 
-    found = start
+    fitted = start
     if known.sum() >= FEWEST_ROWS:
         bounds = [*[(-4.0, 3.0)] * len(means), (0.0, 20.0), (np.log(1e-4), np.log(0.9)), (0.01, 0.99)]
-        found = minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
+        fitted = minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
     suspicion, wrong, proposed = np.full(len(labels), np.nan), np.full(len(labels), np.nan), means.mean(0).argmax(-1)
-    kept, replaced = likelihoods(found, SUSPECTED_SHARE)
+    kept, replaced = likelihoods(fitted, SUSPECTED_SHARE)
     suspicion[known], proposed[known] = _share_replaced(kept, replaced), replaced.argmax(-1)
-    wrong[known] = _falling_along(suspicion[known], _share_replaced(*likelihoods(found, float(found[-1]))))
+    wrong[known] = _falling_along(suspicion[known], _share_replaced(*likelihoods(fitted, float(fitted[-1]))))
     return LabelNoise(
-        suspicion, wrong, proposed, float(np.exp(found[-2])), float(found[-1]), np.exp(found[:-3]), float(found[-3]))
+        suspicion, wrong, proposed, float(np.exp(fitted[-2])), float(fitted[-1]), np.exp(fitted[:-3]), float(fitted[-3]))
 
 
 def _share_replaced(kept: np.ndarray, replaced: np.ndarray) -> np.ndarray:

@@ -131,9 +131,9 @@ class AugmentingRowMaker(RowMaker):
     augmentation: Augmentation
 
     def batch(self, rows: Sequence[Row], scale: float = 1.0) -> Batch:
-        made = super().batch(rows, scale)
+        batch = super().batch(rows, scale)
         self.augmentation.pictures.clear()
-        return made
+        return batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,9 +151,9 @@ class AugmentingPlainMaker(PlainMaker):
         return self.augmentation.pictures[image] if image in self.augmentation.pictures else super().photograph(image, scale)
 
     def batch(self, rows: Sequence[PlainRow], scale: float = 1.0) -> PlainBatch:
-        made = super().batch(rows, scale)
+        batch = super().batch(rows, scale)
         self.augmentation.pictures.clear()
-        return made
+        return batch
 
 
 def augmenting(maker: Any, augment: Augment | None, changes: tuple[str, ...] = ()) -> Maker:

@@ -82,12 +82,12 @@ def read_model_config(config: Config) -> Any:
             f"{f': {named}' if named else ''}."
         )
     with loading_model(config.model_id):
-        found = AutoConfig.from_pretrained(model_folder(config), **hub_revision(config), trust_remote_code=False)
-    for part, values in found.to_dict().items():
+        model_config = AutoConfig.from_pretrained(model_folder(config), **hub_revision(config), trust_remote_code=False)
+    for part, values in model_config.to_dict().items():
         for name in POSITIVE_SIZES if isinstance(values, dict) else ():
             if isinstance(values.get(name), int) and values[name] < 1:
                 raise ModelError(f"config.json of {config.model_id} is damaged: {part}.{name} is {values[name]}. Get it again.")
-    return found
+    return model_config
 
 
 def require_images_and_text(model_config: Any) -> None:

@@ -188,9 +188,9 @@ class SplitAnswerModel(AnswerModel):
         first = self.devices[0]
         sight = Sight(batch.prompt_tokens, batch.first_use, learning=torch.is_grad_enabled())
         with computing_on(first), self.precision():
-            own = batch.each(pinned).to(first)
-            embeds, is_image, deeper = self.embed(own)
-            tables = rotary_tables(self.parts["language"], self.axes, own.position_ids, embeds.dtype)
+            moved = batch.each(pinned).to(first)
+            embeds, is_image, deeper = self.embed(moved)
+            tables = rotary_tables(self.parts["language"], self.axes, moved.position_ids, embeds.dtype)
             return Passing(replace(batch, images=None), embeds, tables, sight, self.draw_masks(embeds), is_image, deeper)
 
     def run_stage(self, stage: int, passing: Passing) -> torch.Tensor:
@@ -268,9 +268,9 @@ class SplitAnswerModel(AnswerModel):
                 started.append((key, batch, self._start_reading(batch) if len(key) <= halving.most else None))
             if started and (key is None or len(started) > len(self.devices)):
                 key, batch, reading = started.popleft()
-                found = reading and reading.rows(batch)
-                finite = found and all(np.isfinite(values).all() for values in found)
-                yield found if found and finite else halving.read(key, batch)
+                scores = reading and reading.rows(batch)
+                finite = scores and all(np.isfinite(values).all() for values in scores)
+                yield scores if scores and finite else halving.read(key, batch)
 
     def _start_reading(self, batch: Batch) -> "Reading | None":
         """Launch the kernels for a batch; None: there is not enough memory."""
@@ -302,12 +302,12 @@ class SplitAnswerModel(AnswerModel):
         """
         stages, passes, batch = len(self.devices), math.ceil(share / rows), batch.each(pinned)
         tried = min(passes, 2 * stages)
-        found = measure_pass(
+        trial = measure_pass(
             rows, checkpointing, lambda: [*losses([(batch, 1 / rows)] * tried)], kept // stages, self.plan.limits)
-        if found is None:
+        if trial is None:
             return None
-        seconds = found.seconds * (passes + stages - 1) / (tried + stages - 1)  # of a step
-        return replace(found, seconds=seconds * rows / share)
+        seconds = trial.seconds * (passes + stages - 1) / (tried + stages - 1)  # of a step
+        return replace(trial, seconds=seconds * rows / share)
 
     @staticmethod
     def fastest_fitting(counts: Sequence[int], setting: str, measure: Measure) -> list[Trial]:
@@ -318,7 +318,7 @@ class SplitAnswerModel(AnswerModel):
             setting: the setting gradient_checkpointing.
             measure: tries a pass; its seconds are those of a micro-batch in a step.
         """
-        found: list[Trial] = []
+        trials: list[Trial] = []
         for checkpointing in [way for way in (False, True) if setting != ("never" if way else "always")]:
             before: Trial | None = None
             for rows in counts:
@@ -326,11 +326,11 @@ class SplitAnswerModel(AnswerModel):
                     continue
                 trial = measure(rows, checkpointing)
                 if trial:
-                    found.append(trial)
+                    trials.append(trial)
                 if before and (trial is None or trial.rate < before.rate):
                     break
                 before = trial or before
-        return sorted(found, key=lambda trial: -trial.rate)
+        return sorted(trials, key=lambda trial: -trial.rate)
 
 
 @dataclass(frozen=True)

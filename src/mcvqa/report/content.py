@@ -261,11 +261,11 @@ def _accuracy_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]
         *((say("fold", name=_name_in(group, "fold ")), group) for group in metrics.by_fold),
     ]
     drawn = _figure_block(content.figures, "groups", say("groups_figure"))
-    own = own_figures(metrics)
+    figures = own_figures(metrics)
     return [
         *([] if metrics.overall.accuracy.not_measured else drawn),
         _table_block(header, [_group_row(name, group, say) for name, group in groups], numeric=True),
-        *([_table_block((say("own_metric"), say("value")), own.items(), numeric=True)] if own else []),
+        *([_table_block((say("own_metric"), say("value")), figures.items(), numeric=True)] if figures else []),
         *_figure_block(content.figures, "confusion", say("confusion_figure")), *content.more.get(say("language"), ()),
     ]
 

@@ -55,8 +55,8 @@ class Experiment:
         """The accuracy with its error and optimism or, without a result, the status."""
         if self.accuracy is None:
             return f"{self.status}: {self.note}"
-        own = "" if self.accuracy.not_measured else "".join(f", {name} {value:.3f}" for name, (value, _) in self.own.items())
-        return str(self.accuracy) + (f", {spell_optimism(self.selection)} too high" if self.selection else "") + own
+        more = "" if self.accuracy.not_measured else "".join(f", {name} {value:.3f}" for name, (value, _) in self.own.items())
+        return str(self.accuracy) + (f", {spell_optimism(self.selection)} too high" if self.selection else "") + more
 
 
 def record_experiment(

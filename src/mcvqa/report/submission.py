@@ -89,8 +89,8 @@ def find_form(
     Raises:
         SubmissionError: neither file shows how answers are written.
     """
-    form, found, counts = _form_of_sample(test, sample) if sample else (PLAIN_FORM, NO_CONVENTION, False)
-    known, shown = train.usual if train else "", found.usual
+    form, of_sample, counts = _form_of_sample(test, sample) if sample else (PLAIN_FORM, NO_CONVENTION, False)
+    known, shown = train.usual if train else "", of_sample.usual
     chosen = style if style != "auto" else shown if shown and counts else known
     if not chosen:
         raise SubmissionError(
@@ -99,7 +99,7 @@ def find_form(
         )
     if style != "auto":
         return replace(form, style=chosen)
-    spelt = _notes_on_spelling(found if shown and counts else train, sample, found)
+    spelt = _notes_on_spelling(of_sample if shown and counts else train, sample, of_sample)
     form = replace(form, style=chosen, notes=(*form.notes, *spelt))
     other = known if chosen == shown else shown
     if not shown or not other or other == chosen:
@@ -154,8 +154,8 @@ def _form_of_sample(test: Sequence[Question], sample: Path) -> tuple[SubmissionF
         form = replace(form, notes=(*form.notes, f"{note}: compare that with the competition's rules"))
     cells = [(row[form.answer_at], questions[i].choices) for row in rows if (i := _plain_id(row[form.id_at])) in questions]
     written = {compared_text(cell) for cell, _ in cells}
-    found = find_convention((cell, choices) for cell, choices in cells if cell.strip())
-    return form, replace(found, usual="") if written == {"0"} else found, len(written) > 1 and "" not in written
+    convention = find_convention((cell, choices) for cell, choices in cells if cell.strip())
+    return form, replace(convention, usual="") if written == {"0"} else convention, len(written) > 1 and "" not in written
 
 
 def _columns_of_sample(test: Sequence[Question], table: Cells) -> SubmissionForm | None:

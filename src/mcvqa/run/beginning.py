@@ -69,10 +69,10 @@ def print_beside(folder: Path) -> dict[str, Any]:
     file = folder / TRAINED_ON
     if not file.exists():
         return {"unknown": f"what {folder.name} was trained on is not known, as it has no {TRAINED_ON}", "photographs": ""}
-    found = read_json(file, dict)
-    if not isinstance(found.get("unknown"), str) or not are_prints(found.get("photographs")):
+    record = read_json(file, dict)
+    if not isinstance(record.get("unknown"), str) or not are_prints(record.get("photographs")):
         raise DamagedFile(file, "it has no prints of photographs")
-    return found
+    return record
 
 
 def _unknown_in(prints: list[dict[str, Any]]) -> str:

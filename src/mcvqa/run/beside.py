@@ -13,13 +13,13 @@ from mcvqa.run.project import Project
 from mcvqa.run.seeds import seed_runs
 
 
-def beside_folds(project: Project, blend: Blend, own: Member) -> dict[str, list[ReportBlock]]:
+def beside_folds(project: Project, blend: Blend, member: Member) -> dict[str, list[ReportBlock]]:
     """Make the parts of the report that follow the accuracies, and print how much seeds differ.
 
     Args:
         project: the run.
         blend: its ensemble.
-        own: the run itself as a member.
+        member: the run itself as a member.
 
     Returns:
         Language -> blocks.
@@ -36,8 +36,8 @@ def beside_folds(project: Project, blend: Blend, own: Member) -> dict[str, list[
             (name, spell_error_in_percent(a.value, a.standard_error), spell_interval(100 * low, 100 * high, decimals=1))
             for name, a in accuracies.items() for low, high in [a.interval])
         headers = {"ko": ("시드", "정확도 (%)", "95% 구간"), "en": ("seed", "accuracy, %", "95% interval")}
-        for language, found in blocks.items():
-            found += [ReportBlock("table", header=headers[language], rows=rows, numeric=True),
+        for language, parts in blocks.items():
+            parts += [ReportBlock("table", header=headers[language], rows=rows, numeric=True),
                       ReportBlock("text", texts[language])]
         print(f"  seeds: {', '.join(f'{name} {value:.3f}' for name, value in zip(accuracies, measured, strict=True))}")
         print(f"  {texts['en']}")
@@ -45,7 +45,7 @@ def beside_folds(project: Project, blend: Blend, own: Member) -> dict[str, list[
         choice = recorded_average(project)
         for language, said in (("ko", choice.in_korean()), ("en", f"Weights: {choice}.")):
             blocks[language].append(ReportBlock("text", said))
-    if own.final:
+    if member.final:
         for language, said in ABOUT_FINAL.items():
             blocks[language].append(ReportBlock("text", said))
     return blocks

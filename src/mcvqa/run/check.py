@@ -82,8 +82,8 @@ def check_run(config: Config) -> bool:
         ready &= not refused
         ready &= _check_resources(config, model, maker, data, tokens)
     marked = bool(said or data.doubts or data.broken([*data.train, *data.test]))
-    found = "ready; look at the lines marked with ! first" if marked else "ready: nothing stands in the way"
-    print("\n" + (found if ready else "not ready: see the lines marked with !"))
+    verdict = "ready; look at the lines marked with ! first" if marked else "ready: nothing stands in the way"
+    print("\n" + (verdict if ready else "not ready: see the lines marked with !"))
     return ready
 
 
@@ -383,13 +383,13 @@ def _estimate_time(
     config: Config, plan: DevicePlan, size: ModelSize, tokens: np.ndarray, data: RunData, patches: int, again: float, anew: float
 ) -> None:
     rate = _matrix_rate(plan) * _stages_at_work(config, plan)
-    found = estimate_time(
+    estimate = estimate_time(
         config, size, float(tokens.mean()), patches, len(data.train), len(data.test), 0.5 * rate, again, anew
     )
-    print_line(True, f"time: {found.step:.2f} s a step of {config.effective_batch} rows, {found.steps} steps; "
-                f"image features {spell_duration(found.features)}, training {spell_duration(found.training)}, "
-                f"scoring {spell_duration(found.scoring)}, at half of {rate / 1e12:.2f} TFLOP/s")
-    if found.features + found.training + found.scoring > config.budget_seconds:
+    print_line(True, f"time: {estimate.step:.2f} s a step of {config.effective_batch} rows, {estimate.steps} steps; "
+                f"image features {spell_duration(estimate.features)}, training {spell_duration(estimate.training)}, "
+                f"scoring {spell_duration(estimate.scoring)}, at half of {rate / 1e12:.2f} TFLOP/s")
+    if estimate.features + estimate.training + estimate.scoring > config.budget_seconds:
         print_line(True, f"time_budget={config.time_budget} is shorter: the run will leave out what is worth least, and say what")
 
 

@@ -120,10 +120,10 @@ def climb(project: Project, data: RunData) -> dict[str, np.ndarray]:
     side, folds = ModelSide(project, data, plan, keep_features=True), project.config.folds_to_train
     rungs = {"zero-shot": asked_once(side, None, "zero-shot").predictions()}
     for variant in ("raw", *(name for name in ("ema", "swa") if getattr(project.config, f"use_{name}"))):
-        found = asked_of_folds(side, variant)
+        scored = asked_of_folds(side, variant)
         if variant == "raw":
-            rungs["single fold"] = found[0].predictions()
-        rungs[f"{len(folds)} folds" if variant == "raw" else f"+ {variant.upper()}"] = together(found)
+            rungs["single fold"] = scored[0].predictions()
+        rungs[f"{len(folds)} folds" if variant == "raw" else f"+ {variant.upper()}"] = together(scored)
     return rungs | {"+ TTA": together(run_member(project, data).test)}
 
 

@@ -37,12 +37,12 @@ def explore_files(project: Project, data: RunData, prior: Prior) -> Exploration:
     prior = dataclasses.replace(prior, oof_logprobs=prior_of_train(data, prior))
     notes = (*data.notes, *data.doubts)
     agreements = agreements_of(data.tables[:-1], data.image_groups)
-    found = explore(
+    exploration = explore(
         data.train, data.test, data.problems, data.records, data.image_groups, prior, folder, notes, agreements
     )
-    write_text(folder / "summary.txt", printable(found.summary()) + "\n")
+    write_text(folder / "summary.txt", printable(exploration.summary()) + "\n")
     project.records.finish(exploration_task(project, data))
-    return found
+    return exploration
 
 
 # %% step 10

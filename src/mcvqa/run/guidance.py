@@ -82,16 +82,16 @@ def _table_of_weights(file: Path, rows: Sequence[Question], columns: Sequence[st
     if column is None or id_column is None:
         missing = f"column {' or '.join(columns)}" if column is None else "column with the ids of training rows"
         raise ConfigError(f"row_weights: {file} has no {missing}; its columns are {', '.join(table.header)}.")
-    found: dict[str, float] = {}
+    weights: dict[str, float] = {}
     for number, record in enumerate(table.records, 1):
         cells = [*record, *[""] * (len(names) - len(record))]
         name, weight = from_spreadsheet_cell(cells[id_column]), _as_weight(cells[column])
         where = f"row_weights: {file.name}, row {number} (id {name!r}), column {table.header[column]}"
         if weight is None:
             raise ConfigError(f"{where}: {cells[column]!r} is no number of at least 0.")
-        if found.setdefault(name, weight) != weight:
-            raise ConfigError(f"{where}: {weight:g}, but an earlier row of this id has {found[name]:g}.")
-    return {q.id: found[name] for q in rows if (name := q.id if q.id in found else q.id.split("#")[0]) in found}
+        if weights.setdefault(name, weight) != weight:
+            raise ConfigError(f"{where}: {weight:g}, but an earlier row of this id has {weights[name]:g}.")
+    return {q.id: weights[name] for q in rows if (name := q.id if q.id in weights else q.id.split("#")[0]) in weights}
 
 
 def _as_weight(cell: str) -> float | None:
@@ -144,9 +144,9 @@ def _taught(data: RunData, config: Config) -> tuple[dict[str, tuple[float, ...]]
     targets = {}
     for question in data.train:
         if question.id in probabilities:
-            own = answer_target(question, soft_votes=config.soft_votes)
-            share = config.teacher_weight if own.any() else 1.0
-            mixed = (1 - share) * own + share * probabilities[question.id][: len(own)]
+            target = answer_target(question, soft_votes=config.soft_votes)
+            share = config.teacher_weight if target.any() else 1.0
+            mixed = (1 - share) * target + share * probabilities[question.id][: len(target)]
             targets[question.id] = tuple(float(p) for p in mixed)
     rows = counted(len(targets), "row")
     return targets, [
@@ -187,9 +187,9 @@ def _pseudo_labelled(data: RunData, config: Config) -> tuple[dict[int, tuple[Que
             f"{most:.3g} (an answer without one counts as {LETTER_CONFIDENCE:g}), pseudo_min is {config.pseudo_min:g}: lower it."
         )
     said += [
-        f"pseudo={config.pseudo}: {fold_title(fold)} learns from {len(found):,} of {counted(len(data.test), 'test row')}: those "
+        f"pseudo={config.pseudo}: {fold_title(fold)} learns from {len(chosen):,} of {counted(len(data.test), 'test row')}: those "
         f"answered with a probability of {config.pseudo_min:g} or more, without photographs like those it validates with"
-        for fold, found in rows.items()
+        for fold, chosen in rows.items()
     ]
     return rows, said
 

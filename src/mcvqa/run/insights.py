@@ -79,8 +79,8 @@ def evidence_of_run(
     for index, judge, noise in ((scored, judged, noise_of_run(data, judges)), (others, None, None)):
         questions = [data.train[i] for i in index]
         folds = [int(fold) if fold >= 0 else None for fold in data.folds[index].tolist()]
-        found = gather_evidence(questions, "train", folds, shares[index], neighbours, problems, judge, noise, learned)
-        rows |= dict(zip(index.tolist(), found, strict=True))
+        evidence = gather_evidence(questions, "train", folds, shares[index], neighbours, problems, judge, noise, learned)
+        rows |= dict(zip(index.tolist(), evidence, strict=True))
     labelled = [rows[i] for i in range(len(data.train))]
     return tagged([*labelled, *_evidence_of_test(data, prior, members, temperature, neighbours, problems)])
 

@@ -30,10 +30,10 @@ def learned_probabilities(project: Project, data: RunData) -> dict[str, np.ndarr
     """Return the mean probabilities (C,) of each labelled row, by id, over the folds trained on it, as far as they are scored."""
     if project.config.evidence != "full":
         return {}
-    found: dict[str, list[np.ndarray]] = {}
+    by_id: dict[str, list[np.ndarray]] = {}
     for task in learned_tasks(project, data):
         if project.records.is_done(task):
             scores = load_scores(project.paths.root / task.makes[0])
             for name, logprobs in zip(scores.ids.tolist(), scores.mean(), strict=True):
-                found.setdefault(name, []).append(np.exp(logprobs))
-    return {name: np.mean(each, axis=0) for name, each in found.items()}
+                by_id.setdefault(name, []).append(np.exp(logprobs))
+    return {name: np.mean(each, axis=0) for name, each in by_id.items()}

@@ -159,16 +159,16 @@ class ModelSide:
         assert store is not None
         self.release()
         started = time.monotonic()
-        own = by_each(lambda: store.fill(loaded.base, among or images, scale, share=share or process_share(), only=images))
-        made, overflowed = (sum(gather_object([count])) for count in (own, store.overflowed))
-        if not made:
+        here = by_each(lambda: store.fill(loaded.base, among or images, scale, share=share or process_share(), only=images))
+        encoded, overflowed = (sum(gather_object([count])) for count in (here, store.overflowed))
+        if not encoded:
             return
         if overflowed:
-            print(f"  {overflowed} of {made} images overflow float16: their features were computed in float32")
+            print(f"  {overflowed} of {encoded} images overflow float16: their features were computed in float32")
         if is_main_process():
-            rate = made / max(time.monotonic() - started, 1e-9)
+            rate = encoded / max(time.monotonic() - started, 1e-9)
             self.project.log.write(
-                "features", scale=scale, images=made, images_per_s=round(rate, 1), in_float32=overflowed)
+                "features", scale=scale, images=encoded, images_per_s=round(rate, 1), in_float32=overflowed)
             if self.schedule:
                 self.schedule.pace.encode = 1 / (rate * scale * scale)
 

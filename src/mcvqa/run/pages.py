@@ -30,9 +30,9 @@ class Explained:
     korean: Callable[[str], str] = str
 
 
-def thumbnails_in_report(data: RunData, errors: Sequence[WrongAnswer], found: DataFindings) -> dict[str, Thumbnail]:
+def thumbnails_in_report(data: RunData, errors: Sequence[WrongAnswer], findings: DataFindings) -> dict[str, Thumbnail]:
     """Make thumbnails of all photographs in the report."""
-    look_alikes = (one.image for group in found.look_alikes for one in group)
+    look_alikes = (one.image for group in findings.look_alikes for one in group)
     return _thumbnails(data, (*(error.image for error in errors), *look_alikes))
 
 

@@ -240,8 +240,8 @@ START_FILE = "start.json"  # in experiments/<run>
 def start_print(project: Project, fold: int) -> str:
     """Hash the adapters a fold starts from and the user's augmentation; empty if there are none."""
     file = project.paths.experiment / START_FILE
-    found = read_json(file, dict) if file.exists() else {}
-    return str(found.get("weights", {}).get(str(fold), "")) + str(found.get("augment", ""))
+    recorded = read_json(file, dict) if file.exists() else {}
+    return str(recorded.get("weights", {}).get(str(fold), "")) + str(recorded.get("augment", ""))
 
 
 # %% the log of the weights that are there
@@ -266,5 +266,5 @@ class CurrentLog(RunLog):
         self.attempts = attempts
 
     def events(self, event: str) -> list[dict[str, Any]]:
-        found = super().events(event)
-        return [e for e in found if "fold" not in e or e.get("attempt", "") == self.attempts.get(e["fold"])]
+        events = super().events(event)
+        return [e for e in events if "fold" not in e or e.get("attempt", "") == self.attempts.get(e["fold"])]

@@ -35,13 +35,13 @@ from mcvqa.scoring.scores import Scores, joined
 # %% step 9: ensemble
 def run_members(project: Project, data: RunData) -> tuple[Member, ...]:
     """List the run, its other seeds, then the members that it names; without test rows, prediction files cannot be used."""
-    own, seeds = run_member(project, data), list[Member]()
+    run, seeds = run_member(project, data), list[Member]()
     if project.config.n_seeds > 1:
         from mcvqa.run.seeds import seed_members
 
         seeds = seed_members(project, data)
     others = [name for name in project.config.members if data.test or not name.lower().endswith(".csv")]
-    return own, *seeds, *(other_member(project, data, name) for name in others)
+    return run, *seeds, *(other_member(project, data, name) for name in others)
 
 
 def member_name(name: str) -> str:
@@ -235,16 +235,16 @@ def measure_run(project: Project, data: RunData, prior: Prior, combined: Combine
         blended = dict(zip(blend.oof_ids.tolist(), blend.oof_predictions.tolist(), strict=True))
         if {q.id for q in questions} <= blended.keys():
             variants["ensemble"] = (np.array([blended[q.id] for q in questions]) == answers, scores.predictions() == answers)
-    log, own = CurrentLog(project.log, attempts_of(project)), {}
+    log, own_metrics = CurrentLog(project.log, attempts_of(project)), {}
     if project.metrics:
         from mcvqa.report.own_metrics import measure_own
 
-        own = measure_own(project.metrics, questions, scores.mean(), data.groups[rows])
+        own_metrics = measure_own(project.metrics, questions, scores.mean(), data.groups[rows])
     return measure(
         questions, scores, data.folds[rows], groups=data.groups[rows], prior=prior_of_train(data, prior)[rows],
         temperature=combined.blend.temperatures[project.config.run], variants=variants, test_size=len(data.test),
         epochs=read_epochs(log.events("epoch")) if project.config.keep == "best" else None,
-        not_measured=unmeasured_folds(project, data), own=own,
+        not_measured=unmeasured_folds(project, data), own=own_metrics,
     )
 
 
@@ -273,13 +273,13 @@ def render_report(
     advice = choose_advice(metrics, config, read_learning_curves(log), seconds) if measured else ()
     page, index = folder / "report.html", folder.parent / "README.md"
     with informing("the report"):
-        figures, found = draw_figures(metrics, log, folder), data_findings(project, data)
-        found = dataclasses.replace(found, summary=found.summary + explained.fixes)
+        figures, findings = draw_figures(metrics, log, folder), data_findings(project, data)
+        findings = dataclasses.replace(findings, summary=findings.summary + explained.fixes)
         blend, current = combined.blend, combined.submitted or Submitted("", "")
         write_report(folder, ReportInput(
             run=project.config.run, config=config, metrics=metrics, methods=blend.table if len(blend.alone) > 1 else {},
-            data=found, method=blend.method, method_reason=blend.reason, figures=figures, tags=explained.tags,
-            thumbnails=thumbnails_in_report(data, metrics.errors, found), explorer=explained.explorer,
+            data=findings, method=blend.method, method_reason=blend.reason, figures=figures, tags=explained.tags,
+            thumbnails=thumbnails_in_report(data, metrics.errors, findings), explorer=explained.explorer,
             submitted=current.source, submitted_run=current.run, submitted_accuracy=current.accuracy,
             submissions={str(f): validate_file(f, data) for f in submission_files(project, data)},
             not_submitted="" if data.test else without_test(project), advice=advice,

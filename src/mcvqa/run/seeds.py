@@ -35,8 +35,8 @@ def seed_members(project: Project, data: RunData) -> list[Member]:
     Raises:
         RunStopped: one is unfinished.
     """
-    found = (_seed_member(project, config, data) for config in seed_runs(project.config))
-    return [member for member in found if member is not None]
+    members = (_seed_member(project, config, data) for config in seed_runs(project.config))
+    return [member for member in members if member is not None]
 
 
 def _seed_member(project: Project, config: Config, data: RunData) -> Member | None:

@@ -61,12 +61,12 @@ def _has_begun(project: Project) -> bool:
 
 
 @contextlib.contextmanager
-def run_session(config: Config, **own: Any) -> Iterator[Project]:
+def run_session(config: Config, **given: Any) -> Iterator[Project]:
     """Own the run, copy the output named by `resume_from`, and record this session in the log.
 
     Args:
         config: all settings.
-        own: the user's metrics and augment; see `Project`.
+        given: the user's metrics and augment; see `Project`.
 
     Yields:
         The run.
@@ -75,7 +75,7 @@ def run_session(config: Config, **own: Any) -> Iterator[Project]:
     project = by_main(open_project, config)
     with owning(project), _session(by_main(with_attempt, project)) as recorded:
         by_main(take_over, recorded)
-        project = dataclasses.replace(recorded, config=by_main(with_kept_prompt, recorded.config), **own)
+        project = dataclasses.replace(recorded, config=by_main(with_kept_prompt, recorded.config), **given)
         if project.config.start_from or project.augment or (project.paths.experiment / START_FILE).exists():
             from mcvqa.run.start import settle_start
 

@@ -276,9 +276,9 @@ def _reason_to_keep(project: Project, data: RunData, answers: Answers, path: Pat
         return None
     if current is None:
         return "its content is unknown."
-    own, held = current.run == project.config.run or current.source == "prior", current.accuracy
+    is_own, held = current.run == project.config.run or current.source == "prior", current.accuracy
     if bool(answers.not_measured) != bool(held and held.not_measured):  # how right they are cannot be compared
-        return None if own or not answers.not_measured else (
+        return None if is_own or not answers.not_measured else (
             f"it holds {current.source} of the run {current.run!r}, and the accuracy of the new answers is not measured."
         )
     gain = gain_over(project, data, answers, current)

@@ -43,12 +43,12 @@ def take_over(project: Project) -> None:
     if not given or project.records.is_done(task):
         return
     earlier = output_with(project.config.run, Path(given))
-    found, root = _parts(earlier), project.paths.root
-    copied = [_copied_folder(earlier.root, names, root / folder) for folder, names in found.folders.items()]
-    copied += [_copied(earlier.root, path, root / path) for path in found.files]
-    if found.strange:
-        strange = counted(len(found.strange), "file or link", "files or links")
-        print(f"  left behind, for no run writes them: {strange}, first {found.strange[0]}")
+    files, root = _parts(earlier), project.paths.root
+    copied = [_copied_folder(earlier.root, names, root / folder) for folder, names in files.folders.items()]
+    copied += [_copied(earlier.root, path, root / path) for path in files.files]
+    if files.strange:
+        strange = counted(len(files.strange), "file or link", "files or links")
+        print(f"  left behind, for no run writes them: {strange}, first {files.strange[0]}")
     taken = counted(sum(copied), "file or folder", "files and folders")
     print(f"  going on from {earlier.root}: {taken} of the run {earlier.run!r} taken over")
     project.records.finish(task)

@@ -77,8 +77,8 @@ class TaskRecords:
         if record["key"] != task.key or not record.get("finished"):
             return False
         used = self._used_by(task)
-        made = {path: content_print(self.root / path) for path in task.makes}
-        return record.get("used") == used and record.get("made") == made and all(made.values())
+        results = {path: content_print(self.root / path) for path in task.makes}
+        return record.get("used") == used and record.get("made") == results and all(results.values())
 
     def _adopted(self, task: Task) -> bool:
         """Return whether version 0.1 has finished the task; if so, record it."""
@@ -129,7 +129,7 @@ class TaskRecords:
 
     def _used_by(self, task: Task) -> dict[str, str]:
         """Return the recorded hashes of a task's inputs."""
-        return {need: found for need in task.needs if (found := self.print_of(need))}
+        return {need: recorded for need in task.needs if (recorded := self.print_of(need))}
 
     def forget(self, name: str) -> None:
         self.file(name).unlink(missing_ok=True)

@@ -111,10 +111,10 @@ class Trackers:
         self.active: dict[str, Any] = {}
         self.failed = False
         for name in names:
-            made = LOGGER_TYPE_TO_CLASS[name]
-            arguments = (run, folder) if made.requires_logging_directory else (run,)
+            kind = LOGGER_TYPE_TO_CLASS[name]
+            arguments = (run, folder) if kind.requires_logging_directory else (run,)
             with self.guarded(name):
-                tracker = made(*arguments)
+                tracker = kind(*arguments)
                 tracker.start()
                 tracker.store_init_configuration(settings)
                 self.active[name] = tracker

@@ -88,8 +88,8 @@ def extreme(scene: Scene, word: str) -> Thing | None:
         "leftmost": np.stack([x, x - r], 1), "rightmost": -np.stack([x, x + r], 1), "largest": -sizes,
         "topmost": np.stack([y, y - r], 1), "bottommost": -np.stack([y, y + r], 1), "smallest": sizes,
     }  # fmt: skip
-    found = _first(columns[word], np.log(1.25) if word in ("largest", "smallest") else 0.05)
-    return None if found is None else scene.things[found]
+    index = _first(columns[word], np.log(1.25) if word in ("largest", "smallest") else 0.05)
+    return None if index is None else scene.things[index]
 
 
 def by_distance(scene: Scene, thing: Thing, word: str) -> Thing | None:
@@ -97,8 +97,8 @@ def by_distance(scene: Scene, thing: Thing, word: str) -> Thing | None:
     others = [other for other in scene.things if other is not thing]
     between = np.array([(np.hypot(t.x - thing.x, t.y - thing.y), t.radius) for t in others]).reshape(-1, 2)
     values = np.stack([between[:, 0], between[:, 0] - between[:, 1]], 1)
-    found = _first(values if word == "nearest" else -values, scene.margin)
-    return None if found is None else others[found]
+    index = _first(values if word == "nearest" else -values, scene.margin)
+    return None if index is None else others[index]
 
 
 def relation(a: Thing, b: Thing) -> str | None:
@@ -437,9 +437,9 @@ def _wrong_choices(puzzle: Puzzle, n: int, rng: np.random.Generator) -> list[Phr
         return None
     wrong = [p for p in dict.fromkeys(puzzle.wrong) if p != answer and not set(p) <= mentioned]
     others = _words(_other_sorts(answer[0])) if len(answer) == 1 else []
-    own = sorted(pick_some(rng, wrong, len(wrong)), key=lambda p: p not in puzzle.tempting)
-    own = own[: n if n < 5 or not others else (2 * n + 2) // 3]
-    chosen = own + pick_some(rng, [p for p in others if not set(p) <= mentioned], n - len(own))
+    same_kind = sorted(pick_some(rng, wrong, len(wrong)), key=lambda p: p not in puzzle.tempting)
+    same_kind = same_kind[: n if n < 5 or not others else (2 * n + 2) // 3]
+    chosen = same_kind + pick_some(rng, [p for p in others if not set(p) <= mentioned], n - len(same_kind))
     return chosen if len(chosen) == n else None
 
 

@@ -19,20 +19,20 @@ PANELS_IN_ROW = 4  # panels beside one another
 BEST_COLOR, TRIAL_COLOR = PALETTE[4], PALETTE[0]
 
 
-def draw_search(found: SearchOutcome, importances: Mapping[str, float], folder: Path) -> dict[str, Path]:
+def draw_search(outcome: SearchOutcome, importances: Mapping[str, float], folder: Path) -> dict[str, Path]:
     """Draw all figures that have data.
 
     Args:
-        found: outcome of the search.
+        outcome: outcome of the search.
         importances: name of a setting -> its share of the variance of the log-loss; empty: there are too few trials.
         folder: folder for the files.
 
     Returns:
         Name of each figure -> its file.
     """
-    complete, searched = found.ranked, found.plan.searched
+    complete, searched = outcome.ranked, outcome.plan.searched
     to_draw: dict[str, Callable[[], Any]] = {
-        "history": lambda: draw_history(found.trials),
+        "history": lambda: draw_history(outcome.trials),
         "importance": lambda: draw_importances(importances) if importances else None,
         "slices": lambda: draw_slices(complete, searched),
         "coordinates": lambda: draw_coordinates(complete, searched) if len(complete) > 1 else None,
@@ -107,9 +107,9 @@ def draw_coordinates(complete: Sequence[TrialResult], searched: Sequence[Searche
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
     axes.set(yticks=[], ylim=(-0.12, 1.12), title="All settings at once")
-    for place, one in enumerate(searched):
+    for position, one in enumerate(searched):
         for end, value, align in ((1.04, one.ends[-1], "bottom"), (-0.04, one.ends[0], "top")):
-            axes.text(place, end, _value_label(value), ha="center", va=align, fontsize=8.5, color=FAINT_INK, parse_math=False)
+            axes.text(position, end, _value_label(value), ha="center", va=align, fontsize=8.5, color=FAINT_INK, parse_math=False)
     return figure
 
 
@@ -120,8 +120,8 @@ def _losses(trials: Sequence[TrialResult]) -> np.ndarray:
 
 def _axis_positions(one: Searched, trials: Sequence[TrialResult]) -> list[float]:
     """Return the positions of values on an axis: numbers of a range unchanged, others by their rank among the values."""
-    found = [trial.values[one.name] for trial in trials]
-    return [one.values.index(value) for value in found] if one.values else found
+    values = [trial.values[one.name] for trial in trials]
+    return [one.values.index(value) for value in values] if one.values else values
 
 
 def _heights(one: Searched, trials: Sequence[TrialResult]) -> np.ndarray:

@@ -140,21 +140,21 @@ def importances_of(study: Any, complete: int, seed: int) -> dict[str, float]:
     """
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    found: dict[str, float] = {}
+    importances: dict[str, float] = {}
     if complete >= TO_WEIGH:
         with informing("the importances of settings"):
-            found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
-    return found
+            importances = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
+    return importances
 
 
 def _inlined(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def _trials_table(found: SearchOutcome) -> list[tuple[list[dict[str, str]], str]]:
+def _trials_table(outcome: SearchOutcome) -> list[tuple[list[dict[str, str]], str]]:
     """List the different complete trials, the best first, then all others."""
-    complete = found.ranked
-    others = [one for one in found.trials if one not in complete]
+    complete = outcome.ranked
+    others = [one for one in outcome.trials if one not in complete]
     return [(_trial_cells(one, complete[0]), settings_text(one.values)) for one in (*complete, *others)]
 
 

@@ -150,14 +150,14 @@ def confirmed_result(plan: SearchPlan, data: RunData, trial: TrialResult, everyw
 
 
 # %% written
-def write_outcome(found: SearchOutcome) -> Path:
+def write_outcome(outcome: SearchOutcome) -> Path:
     """Write trials.json and best.yaml, and return the latter."""
-    folder = found.plan.paths.experiment
-    everywhere = {one.trial.run: one for one in found.confirmed}
-    complete = ranked(found.trials)
-    others = [one for one in found.trials if one not in complete]
+    folder = outcome.plan.paths.experiment
+    everywhere = {one.trial.run: one for one in outcome.confirmed}
+    complete = ranked(outcome.trials)
+    others = [one for one in outcome.trials if one not in complete]
     write_json(folder / TRIALS_FILE, [_record(one, everywhere.get(one.run)) for one in (*complete, *others)])
-    best = found.plan.final_config(found.best.values).replace(time_budget=found.plan.config.time_budget)
+    best = outcome.plan.final_config(outcome.best.values).replace(time_budget=outcome.plan.config.time_budget)
     write_text(folder / "best.yaml", best.to_yaml())
     return folder / "best.yaml"
 
@@ -177,19 +177,19 @@ def _figures(one: Judgement) -> dict[str, Any]:
     return {"log_loss": one.log_loss, "standard_error": one.standard_error, "accuracy": one.accuracy.record}
 
 
-def outcome_lines(found: SearchOutcome) -> Iterator[str]:
+def outcome_lines(outcome: SearchOutcome) -> Iterator[str]:
     """Yield the outcome for a terminal, line by line."""
-    first, ties = found.ranked[0], [str(one.number) for one in found.ties]
-    yield f"\nbest on fold {found.plan.fold}: trial {first.number}, {first.measured}: {settings_text(first.values)}"
+    first, ties = outcome.ranked[0], [str(one.number) for one in outcome.ties]
+    yield f"\nbest on fold {outcome.plan.fold}: trial {first.number}, {first.measured}: {settings_text(first.values)}"
     if ties:
         who = f"trials {', '.join(ties)} differ" if len(ties) > 1 else f"trial {ties[0]} differs"
         yield f"a tie: {who} from it by no more than two standard errors of the difference. These rows cannot tell which is best."
-    for one in found.confirmed:
+    for one in outcome.confirmed:
         line = f"confirmed: trial {one.trial.number}, log-loss {_loss_and_error(one.everywhere)} on all folds"
         if one.elsewhere is not None:
             line += f"; on the folds that did not choose it {_loss_and_error(one.elsewhere)}, accuracy {one.elsewhere.accuracy}"
         yield line
-    if not found.confirmed:
+    if not outcome.confirmed:
         yield "not confirmed on other folds: the log-loss of the best of many is probably too good."
 
 

@@ -83,12 +83,12 @@ def search_settings(
     except TimeUp:
         is_over = True
     finally:
-        found = SearchOutcome(plan, tuple(trial_results(plan, data, study_now.trials)))
+        result = SearchOutcome(plan, tuple(trial_results(plan, data, study_now.trials)))
         with contextlib.suppress(RunStopped):  # there is nothing yet
-            write_outcome(found)  # after Ctrl-C too
+            write_outcome(result)  # after Ctrl-C too
     if plan.confirm and not is_over:
-        found = SearchOutcome(plan, found.trials, tuple(_confirmed(study_now, data, found.ranked[: plan.confirm], parallel)))
-    return _written(found, study_now, data)
+        result = SearchOutcome(plan, result.trials, tuple(_confirmed(study_now, data, result.ranked[: plan.confirm], parallel)))
+    return _written(result, study_now, data)
 
 
 def make_plan(
@@ -138,8 +138,8 @@ def _announce(plan: SearchPlan, study: SearchStudy, data: RunData, left_out: lis
     print(f"study {plan.name}: {counted(plan.trials, 'trial')}" + (f", {before} done before" if before else ""))
     print(f"  judged by the log-loss of the {counted(rows, 'row')} of fold {plan.fold}, which no trial learns from")
     print(f"  searched: {', '.join(plan.space)}")
-    own = own_values(plan.searched, plan.config)
-    if outside := {one.name: getattr(plan.config, one.name) for one in plan.searched if one.name not in own}:
+    own_settings = own_values(plan.searched, plan.config)
+    if outside := {one.name: getattr(plan.config, one.name) for one in plan.searched if one.name not in own_settings}:
         print(f"  outside the search space, so no trial has it: {settings_text(outside)}")
     if left_out:
         print(f"  set by hand, so not searched: {', '.join(left_out)}")
@@ -183,13 +183,13 @@ def _confirmed(study: SearchStudy, data: RunData, best: list[TrialResult], paral
     return sorted(confirmed, key=lambda one: one.everywhere.log_loss)
 
 
-def _written(found: SearchOutcome, study: SearchStudy, data: RunData) -> SearchOutcome:
-    file, plan = write_outcome(found), found.plan
-    print("\n".join(outcome_lines(found)))
+def _written(outcome: SearchOutcome, study: SearchStudy, data: RunData) -> SearchOutcome:
+    file, plan = write_outcome(outcome), outcome.plan
+    print("\n".join(outcome_lines(outcome)))
     with informing("the page of the search"):
-        importances = importances_of(study.study, len(found.ranked), plan.config.seed)
-        print(f"\npage       {write_search_page(found, importances, language_of_pages(data.train))}")
+        importances = importances_of(study.study, len(outcome.ranked), plan.config.seed)
+        print(f"\npage       {write_search_page(outcome, importances, language_of_pages(data.train))}")
     print(f"settings   {file}\nuse them   mcvqa run --config {shlex.quote(str(file))}")
     if (done := len(study.finished())) < plan.trials:
         print(f"{done} of {plan.trials} trials were done; run the same command again for the others")
-    return found
+    return outcome

@@ -72,9 +72,9 @@ class SearchPlan:
 
     def values_of(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         """Round drawn values to three digits, as a person would write them; values of the original settings stay unchanged."""
-        own = own_values(self.searched, self.config)
+        original = own_values(self.searched, self.config)
         return {
-            one.name: drawn[one.name] if drawn[one.name] == own.get(one.name) else one.rounded(drawn[one.name])
+            one.name: drawn[one.name] if drawn[one.name] == original.get(one.name) else one.rounded(drawn[one.name])
             for one in self.searched if one.name in drawn
         }
 

@@ -147,11 +147,11 @@ def do_trial(study: SearchStudy, taken: Taken) -> None:
         project, data = trained_and_scored(config, _train_and_score_fold, reports)
         scores = out_of_fold(project, data)
         scores.save(plan.paths.scores / f"{config.run}.npz")
-        found = judged_run(data, scores)
-        trial.set_user_attr("accuracy", found.accuracy.record)
-        trial.set_user_attr("error", found.standard_error)
-        _settle(plan, taken, reports, began, "trial", f"log-loss {found.log_loss:.4f}, accuracy {found.accuracy}")
-        study.study.tell(trial, found.log_loss)
+        judgement = judged_run(data, scores)
+        trial.set_user_attr("accuracy", judgement.accuracy.record)
+        trial.set_user_attr("error", judgement.standard_error)
+        _settle(plan, taken, reports, began, "trial", f"log-loss {judgement.log_loss:.4f}, accuracy {judgement.accuracy}")
+        study.study.tell(trial, judgement.log_loss)
     except PrunedTrial:
         shutil.rmtree(paths.checkpoints, ignore_errors=True)  # it never goes on
         _settle(plan, taken, reports, began, "pruned", f"ended after {reports.epochs_done} of {reports.epochs} epochs")
@@ -204,14 +204,14 @@ def confirm(plan: SearchPlan, values: Mapping[str, Any]) -> Judgement:
     """
     config = plan.final_config(values).replace(executor="inline", report_to=(), members=(), answer_by="letters")
     project, data = trained_and_scored(config, _train_and_score_all)
-    found = judged_run(data, out_of_fold(project, data))
+    judgement = judged_run(data, out_of_fold(project, data))
     folder = project.paths.experiment
     if read_experiment(folder).accuracy is None:  # else the run finished on its own
-        note = f"of the search {plan.name}, all folds: log-loss {found.log_loss:.4f}, accuracy {found.accuracy}"
+        note = f"of the search {plan.name}, all folds: log-loss {judgement.log_loss:.4f}, accuracy {judgement.accuracy}"
         seconds = sum(event["seconds"] for event in project.log.events("session"))
         record_experiment(folder, status="trial", seconds=seconds, note=note)
         update_index(folder.parent)
-    return found
+    return judgement
 
 
 def _train_and_score_all(execution: Execution) -> None:

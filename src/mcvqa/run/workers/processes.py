@@ -230,9 +230,9 @@ def serve(begin: Callable[[Project, dict[str, Any]], Callable[[Task], dict[str, 
 def _own_output() -> IO[bytes]:
     """Reserve standard output for reports: from now on, output of libraries goes to the log."""
     sys.stdout.flush()
-    own = os.dup(1)
+    output = os.dup(1)
     os.dup2(2, 1)
-    return os.fdopen(own, "wb")
+    return os.fdopen(output, "wb")
 
 
 def _next_request(requests: "queue.SimpleQueue[bytes]") -> dict[str, Any] | None:

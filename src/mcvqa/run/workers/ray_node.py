@@ -126,11 +126,11 @@ def ask_to_stop(process: int) -> None:
 # %% what a node must have
 def versions_here() -> dict[str, str]:
     """Return the versions of the libraries that results depend on."""
-    found = {"python": platform.python_version().rpartition(".")[0]}
+    versions = {"python": platform.python_version().rpartition(".")[0]}
     for package in SAME_VERSIONS:
         with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package).partition("+")[0]
-    return found
+            versions[package] = version(package).partition("+")[0]
+    return versions
 
 
 def require_same_node(shared: tuple[str, str], versions: dict[str, str]) -> None:
