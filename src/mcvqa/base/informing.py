@@ -92,7 +92,7 @@ class BarsInFile:
 
 
 def _is_file(stream: Any) -> bool:
-    """Whether a stream ends in a file or pipe: neither in a terminal nor in a notebook, which shows bars too."""
+    """Return whether a stream is a file or pipe: neither a terminal nor a notebook, which shows bars too."""
     return not stream.isatty() and "ipykernel" not in sys.modules
 
 

@@ -75,7 +75,7 @@ def _korean_font() -> list[str]:
 
 # %% figures
 def in_figures(text: str) -> str:
-    """A text in the language of figures; in English where no font is there for it."""
+    """Translate a text into the language of figures; it stays English if no font covers that language."""
     return FIGURE_WORDS.get()(text) if _korean_font() else text
 
 

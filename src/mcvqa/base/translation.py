@@ -87,7 +87,7 @@ class Translator:
 
 @functools.cache
 def korean_translator() -> Translator:
-    """What says all texts of the package in Korean."""
+    """Return the translator of all texts of the package into Korean."""
     return Translator({**KOREAN, **KOREAN_HELP})
 
 

@@ -31,7 +31,7 @@ def spell_points(share: float) -> str:
 
 
 def spell_error_in_percent(value: float, error: float) -> str:
-    """'93.0 ± 2.6', with more decimals if the error would print as zero."""
+    """Spell a share in percent, '93.0 ± 2.6', with more decimals if the error would print as zero."""
     decimals = decimals_for(100 * error, 1)
     return f"{100 * value:.{decimals}f} ± {100 * error:.{decimals}f}"
 

@@ -27,7 +27,7 @@ SHADES = re.compile(
 
 
 def answer_keeping_changes(question: Question) -> set[str]:
-    """The changes of a photograph that leave the answer to a question about it as it is.
+    """Return the changes of a photograph that do not alter the answer to a question about it.
 
     Args:
         question: its text and choices are searched for words about sides, edges, letters and shades.
@@ -47,7 +47,7 @@ def answer_keeping_changes(question: Question) -> set[str]:
 
 
 def changed_image(image: Image.Image, question: Question, changes: Collection[str]) -> Image.Image:
-    """The photograph, changed at random as far as the answer to the question allows. It draws from `random`.
+    """Change the photograph at random, as far as the answer to the question allows; draws from `random`.
 
     Args:
         image: upright, RGB.
@@ -66,7 +66,7 @@ def changed_image(image: Image.Image, question: Question, changes: Collection[st
 
 
 def _random_box(width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, upper, right and lower edge in pixels."""
+    """Draw left, upper, right and lower edge in pixels."""
     left, right = (int(width * random.uniform(0, MOST_CUT)) for _ in range(2))
     upper, lower = (int(height * random.uniform(0, MOST_CUT)) for _ in range(2))
     return left, upper, width - right, height - lower

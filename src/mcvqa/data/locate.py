@@ -95,7 +95,7 @@ def find_data(
 
 
 def place_of_data(data_dir: str | Path, kaggle_input: Path = KAGGLE_INPUT) -> Path:
-    """The folder or file that `data_dir` means; see `find_data`.
+    """Return the folder or file that `data_dir` means; see `find_data`.
 
     Raises:
         DataError: it does not exist.

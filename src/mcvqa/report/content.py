@@ -105,7 +105,7 @@ class ReportInput:
     korean: Callable[[str], str] = str
 
     def in_korean(self) -> "ReportInput":
-        """The same, its texts in Korean."""
+        """Return the same block with its texts in Korean."""
         said, overall = self.korean, self.metrics.overall
         accuracy = replace(overall.accuracy, not_measured=said(overall.accuracy.not_measured))
         return replace(

@@ -74,7 +74,7 @@ def _told_meanwhile(study: SearchStudy, tell: Tell) -> Iterator[None]:
 
 # %% in a worker
 def begin_searching(project: Project, settings: dict[str, Any]) -> Callable[[Task], dict[str, Any]]:
-    """What does a task of the search in a worker.
+    """Return the function that executes a task of the search in a worker.
 
     Args:
         settings: with the plan in JSON.
