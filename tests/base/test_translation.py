@@ -26,6 +26,8 @@ from mcvqa.base.translation import (
 )
 from mcvqa.cli import app
 from mcvqa.config import Config
+from mcvqa.data.images import OTHER_CONTENT
+from mcvqa.data.unread import UNREAD_FORMATS
 from tests.test_structure import MODULES, PACKAGE, module_name
 
 TRANSLATOR = korean_translator()
@@ -80,6 +82,11 @@ SPOKEN = [path for path in MODULES if not module_name(path).startswith(ENGLISH)]
 def test_every_message_is_translated(path):
     lacking = {text for text in messages(path) if text not in KOREAN and TRANSLATOR.console(text) == text}
     assert not lacking, "add them to src/mcvqa/base/korean.py"
+
+
+def test_what_is_said_of_unread_files_and_broken_photographs_is_translated():
+    said = [what for *_, what in UNREAD_FORMATS] + [*OTHER_CONTENT.values()]
+    assert not [text for text in said if TRANSLATOR.console(text) == text]
 
 
 def test_the_modules_that_stay_english_are_there():

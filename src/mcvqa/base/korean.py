@@ -688,6 +688,9 @@ KOREAN = {
     "a Git LFS pointer, not the picture; run: git lfs pull": "사진이 아니라 Git LFS 포인터입니다. git lfs pull을 실행하세요",
     "a web page (HTML), not a picture; download it again": "사진이 아니라 웹 페이지(HTML)입니다. 다시 내려받으세요",
     "an SVG drawing; save it as PNG": "SVG 그림입니다. PNG로 저장하세요", "a PDF document; save its page as PNG": "PDF 문서입니다. 쪽을 PNG로 저장하세요",
+    "a PostScript (EPS) drawing; save it as PNG": "PostScript(EPS) 그림입니다. PNG로 저장하세요", "a Windows metafile (WMF, EMF); save it as PNG":
+        "윈도 메타파일(WMF, EMF)입니다. PNG로 저장하세요", "a JPEG XL picture, which Pillow does not read; save it as PNG":
+        "Pillow가 읽지 못하는 JPEG XL 사진입니다. PNG로 저장하세요",
     "a ZIP archive; unpack it": "ZIP 압축 파일입니다. 압축을 푸세요", "a packed archive; unpack it": "압축 파일입니다. 압축을 푸세요", "a video, not a picture": "사진이 아니라 동영상입니다",
     "a JSON file, not a picture": "사진이 아니라 JSON 파일입니다", "a text, not a picture": "사진이 아니라 글입니다", "an XML file, not a picture": "사진이 아니라 XML 파일입니다",
     "an array of numbers, not a picture": "사진이 아니라 숫자 배열입니다", "a damaged picture": "손상된 사진입니다", "empty file": "빈 파일입니다",
@@ -767,8 +770,6 @@ KOREAN = {
     ", and those of the text-only prior to the others": "(나머지는 텍스트 전용 모델의 답)", "the text-only prior": "텍스트 전용 모델", "the run {} ({})": "실행 {}({})", "the run {}": "실행 {}",
     # %% stopping, processes
     "Stopped. Finished work is saved.": "멈췄습니다. 끝난 작업은 저장했습니다.",
-    "{}: stopping after this step; send it again to stop at once": "{}: 이 스텝을 마치고 멈춥니다. 한 번 더 누르면 바로 멈춥니다",
-    "{}: stopping as soon as all processes can; send it again to stop at once": "{}: 모든 프로세스가 멈출 수 있을 때 멈춥니다. 한 번 더 누르면 바로 멈춥니다",
     "{}, each in a process of its own, on {}": "{}, 프로세스마다 하나씩, 장치 {}", "the CPU": "CPU(프로세서)", "{}: {}. Trying again in {} s": "{}: {}. {}초 뒤에 다시 해 봅니다",
     "an error, status {}": "오류(상태 {})", "{}, perhaps because memory ran out": "{}(메모리가 부족했을 수 있습니다)",
     "Finished work is kept. Free some space (cache/ may be deleted) or reconnect the disk, then run the same command again.":
@@ -980,4 +981,43 @@ KOREAN = {
     "The study {} searches something else: {}. Take another name: --study NAME.": "탐색 {}의 탐색 공간이 다릅니다: {}. 이름을 바꾸세요: --study 이름.",
     "The study {} has other settings: {}. Take another name: --study NAME.": "탐색 {}의 설정이 다릅니다: {}. 이름을 바꾸세요: --study 이름.",
     "The study {} {}. Take another name: --study NAME.": "탐색 {}: {}. 이름을 바꾸세요: --study 이름.",
+    # %% files that are not read
+    "save its table as 'CSV UTF-8'": "표를 'CSV UTF-8'로 저장하세요", "a tar archive: {}": "tar 압축 파일입니다. {}", "a 7z archive: {}": "7z 압축 파일입니다. {}",
+    "unpack it and name the folder with --set data_dir=FOLDER; of archives only .zip is unpacked here":
+        "압축을 풀고 --data 폴더로 알려 주세요. 압축 파일 중에서는 .zip만 풉니다",
+    "a RAR archive: {}": "RAR 압축 파일입니다. {}", "compressed with Zstandard: {}": "Zstandard로 압축되었습니다. {}", "an ALZip archive: {}": "알집 압축 파일입니다. {}",
+    "one part of an archive: {}": "나뉜 압축 파일의 한 조각입니다. {}", "an unfinished download: download it again": "내려받다 만 파일입니다. 다시 내려받으세요",
+    "an old Excel file (.xls), or one with a password: save it as .xlsx or 'CSV UTF-8'":
+        "옛 엑셀 파일(.xls)이거나 암호가 걸려 있습니다. .xlsx나 'CSV UTF-8'로 저장하세요",
+    "an Excel file with macros or in binary form: {}": "매크로가 있거나 이진 형식인 엑셀 파일입니다. {}", "an OpenDocument table (.ods): {}": "OpenDocument 표(.ods)입니다. {}",
+    "a Numbers document: export it as CSV": "Numbers 문서입니다. CSV로 내보내세요", "a link to Google Sheets: download the table as CSV": "구글 시트 링크입니다. 표를 CSV로 내려받으세요",
+    "a PDF document: {}": "PDF 문서입니다. {}", "a Git LFS pointer, not the file itself: run git lfs pull": "파일이 아니라 Git LFS 포인터입니다. git lfs pull을 실행하세요",
+    "a web page (HTML): download it again, as a CSV file": "웹 페이지(HTML)입니다. CSV 파일로 다시 내려받으세요", "an XML file: {}": "XML 파일입니다. {}",
+    "a file of another program: {}": "다른 프로그램의 파일입니다. {}",
+    "a pickle, which can run programs when it is read: write it with DataFrame.to_csv": "읽을 때 프로그램을 실행할 수 있는 pickle입니다. DataFrame.to_csv로 저장하세요",
+    "packed twice: unpack it by hand": "두 번 압축되었습니다. 직접 압축을 푸세요", "a picture, not a table": "표가 아니라 사진입니다",
+    "{} is an old Excel file (.xls), or one with a password: save it as .xlsx or 'CSV UTF-8'.":
+        "{}은 옛 엑셀 파일(.xls)이거나 암호가 걸려 있습니다. .xlsx나 'CSV UTF-8'로 저장하세요.",
+    "{} is a web page (HTML): download it again, as a CSV file.": "{}은 웹 페이지(HTML)입니다. CSV 파일로 다시 내려받으세요.",
+    "{} has no {}.csv. {}": "{}에 {}.csv가 없습니다. {}", "Expected: train.csv with answers and test.csv without.": "정답이 있는 train.csv와 정답이 없는 test.csv가 있어야 합니다.",
+    "There are {} such files, first {}: put all rows into one table, {}.csv.": "그런 파일이 {}개 있습니다. 예: {}. 모든 행을 표 하나({}.csv)로 합치세요.",
+    "There is {}: the file name is not recognized. {}; rename it, for example to {}.csv.": "{}이 있는데 파일 이름을 알아볼 수 없습니다. {}. 이름을 {}.csv처럼 바꾸세요.",
+    "A table is named train or test and ends in {} (also packed as {}), {}": "표의 이름은 train이나 test이고 {}로 끝나야 합니다({}로 압축해도 됩니다), {}",
+    "Several folders in {} hold data:{}\nName one with --set data_dir=FOLDER.": "{}에 데이터가 든 폴더가 여럿입니다:{}\n--data 폴더로 하나를 알려 주세요.",
+    "There is no train.csv or test.csv in {}, nor in the folders or a .zip in it (it holds: {}). Name the right folder with --set data_dir=FOLDER.":
+        "{}과 그 안의 폴더나 .zip에 train.csv도 test.csv도 없습니다(있는 것: {}). 맞는 폴더를 --data 폴더로 알려 주세요.",
+    "There is no train.csv or test.csv in {}, nor in the folders or a .zip in it. {}": "{}과 그 안의 폴더나 .zip에 train.csv도 test.csv도 없습니다. {}",
+    "empty: {}": "비어 있음: {}", "its columns are {}": "있는 열: {}", "If they are in {}, join them by id.": "정답이 {}에 있다면 id로 합치세요.",
+    "The header seems to be row {} below that line ({}): delete what is above it.": "머리글은 그 줄 아래 {}행({})인 것 같습니다. 그 위를 지우세요.",
+    "{} is read where each of its cells is a list: [\"red\", \"blue\"] or red|blue.": "{}은 모든 셀이 목록일 때 읽습니다: [\"빨강\", \"파랑\"] 또는 빨강|파랑.",
+    "Save each in a file of its own: train.json, test.json.": "각각 train.json, test.json으로 저장하세요.",
+    "Join them: one list, in which each row has its image, question, choices and answer.": "하나로 합치세요. 행마다 사진, 질문, 보기, 정답이 있는 목록이어야 합니다.",
+    "rows under {}": "{} 아래의 행", "one row": "한 행", "by columns": "열별로", "by row numbers": "행 번호별로", "as of pandas, split": "pandas의 split 형식으로",
+    "xlsx, sheet {}": "xlsx, 시트 {}", "own letters": "보기에 붙은 글자", "fixed choices": "제자리에 두는 보기",
+    "The model's chat template leaves out what is asked. The prompt that it makes:\n{}\nSet chat_template to a file with another template.":
+        "모델의 채팅 템플릿에 질문이 들어가지 않습니다. 만들어진 프롬프트:\n{}\nchat_template에 다른 템플릿 파일을 적으세요.",
+    "what {} was trained on is not known, as it has no {}": "{}이 무엇을 학습했는지 알 수 없습니다({}이 없음)",
+    "it has no prints of photographs": "사진의 지문이 없음", "the weights it began with may have learned from the photographs of {}": "시작한 가중치가 {}의 사진을 학습했을 수 있습니다",
+    "fresh adapters": "새 어댑터", "other adapters": "다른 어댑터", "not readable": "읽을 수 없음", "of another shape": "모양이 다름", "not part of the model": "모델에 없는 것",
+    "There are {}.": "있는 것: {}.", "There are none yet.": "아직 없습니다.", "{} is not judged by {}.": "{}을 {}로 평가하지 않았습니다.",
 }
