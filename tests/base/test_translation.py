@@ -122,6 +122,9 @@ def test_a_translation_has_all_values_of_its_template(english):
     ("  train.csv: answers are letters: 'b' is b (2); 'c' is c (red)",
      "  train.csv: 정답은 글자입니다: 'b' = b (2); 'c' = c (red)"),
     ("What color is the car of the three rows", "What color is the car of the three rows"),
+    ("fold 0: what of it", "폴드 0: what of it"), ("error: x.csv has no rows below its header (text, data).", "오류: x.csv에 머리글(text, data) 아래 행이 없습니다."),
+    ("  experiments/a/evidence.csv: 9 rows; order-sensitive 2, ambiguous 1",
+     "  experiments/a/evidence.csv: 9행, 보기 순서에 민감 2, 답이 애매함 1"),
     ('{"answer": "b", "rows": 3}', '{"answer": "b", "rows": 3}'),
     ("빨강", "빨강"), ("", ""), ("\n", "\n"),
 ])

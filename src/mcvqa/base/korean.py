@@ -139,7 +139,7 @@ KOREAN = {
     "{} is damaged or not of the weights there: it is not taken over": "{}이 손상되었거나 그곳의 가중치와 맞지 않아 가져오지 않습니다",
     "{} is damaged or missing: {} is not taken over": "{}이 손상되었거나 없어 {}을 가져오지 않습니다",
     # %% ensemble, submission, report
-    "members: {}": "멤버: {}", "method: {}. {}": "방법: {}. {}", "out of fold: {}": "OOF 정확도: {}", "{} ({} folds)": "{} (폴드 {}개)",
+    "members: {}": "멤버: {}", "method: {}. {}": "방법: {}. {}", "out of fold: {}": "OOF 정확도: {}", "{} ({} folds)": "{} (폴드 {}개)", "{} ({} folds and final)": "{} (폴드 {}개와 최종 모델)",
     "Equal weights: no rows have both an answer and out-of-fold scores.": "같은 가중치: 정답과 OOF 점수가 모두 있는 행이 없습니다.",
     "Equal weights: one member has out-of-fold scores, so there is nothing to weigh.":
         "같은 가중치: OOF 점수가 있는 멤버이 하나라 가중치를 정할 것이 없습니다.",
@@ -214,7 +214,12 @@ KOREAN = {
     "in the template's own conversation the letter does not follow this prompt, so the prompt and the letter right behind it are "
     "trained. The template's own:": "템플릿의 대화에서는 글자가 이 프롬프트 바로 뒤에 오지 않아, 프롬프트와 바로 뒤의 글자를 학습합니다. 템플릿의 대화:",
     # %% stopping
-    "error: {}": "오류: {}", "Stopped.": "멈췄습니다.", "{} The same command goes on from there.": "{} 같은 명령을 다시 실행하면 거기서부터 이어 합니다.",
+    "error: {}": "오류: {}", "Stopped.": "멈췄습니다.",
+    "Stopped after step {} of {}; saved in {}. The same command goes on from there.":
+        "{1}의 스텝 {0} 다음에 멈췄습니다. {2}에 저장했습니다. 같은 명령을 다시 실행하면 거기서부터 이어 합니다.",
+    "Stopped after step {} of {}; nothing could be saved. The same command goes on from there.":
+        "{1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다. 같은 명령을 다시 실행하면 그 전에 저장한 데서 이어 합니다.",
+ "{} The same command goes on from there.": "{} 같은 명령을 다시 실행하면 거기서부터 이어 합니다.",
     "Stopped at once by {}. What was saved before is intact.": "{}로 바로 멈췄습니다. 그 전에 저장한 것은 그대로 있습니다.",
     "Stopped after step {} of fold {}; saved in {}.": "폴드 {1}의 스텝 {0} 다음에 멈췄습니다. {2}에 저장했습니다.",
     "Stopped after step {} of fold {}; nothing could be saved.": "폴드 {1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다.",
@@ -623,6 +628,7 @@ KOREAN = {
     "no final model: it takes about {}, and {} are left": "최종 모델 없음: {}쯤 걸리는데 {} 남았습니다",
     "no time to answer the rows that were learned from (evidence=full)": "학습한 행에 답할 시간이 없습니다(evidence=full)",
     "{} starts from {}": "{}: {}에서 시작합니다", "{} resumes after step {} of {}": "{0}: {2}스텝 중 {1}스텝 다음부터 이어 합니다",
+    "final model starts from {}": "최종 모델: {}에서 시작합니다", "final model resumes after step {} of {}": "최종 모델: {1}스텝 중 {0}스텝 다음부터 이어 합니다",
     "start_from={}: that run has no {}, which would start from it. Name one of its folds, such as {}, or train only the folds that it has: --set train_folds=0":
         "start_from={}: 그 실행에는 여기서 시작할 {}이 없습니다. {} 같은 폴드를 적거나, 있는 폴드만 학습하세요: --set train_folds=0",
     "{}: its task has changed since it was interrupted, so it starts from the beginning": "{}: 중단된 뒤에 할 일이 바뀌어 처음부터 시작합니다",
@@ -634,7 +640,7 @@ KOREAN = {
         "{} 스텝 {}: GPU 메모리가 {}에서 부족했습니다. {}으로 스텝을 반복하며, 스텝의 행 수는 그대로 {}입니다.",
     # %% what is said of the data
     "Questions   train {} ({} answered), test {}, {} to {} choices a row": "질문        학습 {}({}개에 정답), 테스트 {}, 행마다 보기 {}~{}개",
-    "train {}": "학습 {}", "train": "학습", "test": "테스트",
+    "train fold {}": "폴드 {} 학습", "score fold {} {}": "폴드 {} {} 채점",
     "Votes       {}: {}, votes a row: {}; Fleiss' kappa {} (0: as by chance, 1: all agree)":
         "투표        {}: {}, 행마다 {}표; 플라이스 카파 {}(0: 우연 수준, 1: 모두 일치)",
     "votes of the answer, share of the rows   {} (votes.csv)": "정답의 표, 행의 비율   {} (votes.csv)", "not known": "알 수 없음",
@@ -755,7 +761,9 @@ KOREAN = {
     "The test row {} has {} tokens; {} at most {}{}.": "테스트 행 {}의 토큰이 {}개입니다. {} {}개까지입니다{}.",
     "{} GiB of memory hold": "메모리 {} GiB에 들어가는 것은",
     # %% the time budget
-    "{} of {}, scoring in {} at {}": "{}(에폭: {}), 채점: {}, {}", "the untrained model, scoring in {} at {}": "학습하지 않은 모델, 채점: {}, {}",
+    "{} folds of {} epochs, scoring in {} at {}": "폴드 {}개를 {}에폭, 채점: {}, {}", "{} fold of {} epochs, scoring in {} at {}": "폴드 {}개를 {}에폭, 채점: {}, {}",
+    "{} folds of {} epoch, scoring in {} at {}": "폴드 {}개를 {}에폭, 채점: {}, {}", "{} fold of {} epoch, scoring in {} at {}": "폴드 {}개를 {}에폭, 채점: {}, {}",
+    "the untrained model, scoring in {} at {}": "학습하지 않은 모델, 채점: {}, {}",
     "scoring in {} at {}": "채점: {}, {}", "image features of {}, {}": "이미지 특징({}), {}", "{}: less than the settings ask for": "{}: 설정한 것보다 적습니다",
     "time budget: encoding {} takes about {} of the remaining {}: they are encoded as training reaches their rows":
         "시간 예산: {0} 인코딩에 남은 {2} 중 약 {1}이 걸려, 학습이 그 행에 이를 때 인코딩합니다",
@@ -812,6 +820,8 @@ KOREAN = {
     "Choose another name (--set run_name=...), or delete {} to start over.": "다른 이름을 고르거나(--set run_name=...), 처음부터 하려면 {}를 지우세요.",
     "output_dir={} cannot be written to ({}). Choose another: --set output_dir=FOLDER.": "output_dir={}에 쓸 수 없습니다({}). 다른 폴더를 고르세요: --set output_dir=폴더",
     "{} is damaged, so what the run was trained with is not known. {}": "{}이 손상되어 실행을 어떤 설정으로 학습했는지 알 수 없습니다. {}",
+    "Fold {} of the run {} was trained on different files of the base model {}:\n{}\nRestore them. {}":
+        "실행 {1}의 폴드 {0}은 기본 모델 {2}의 다른 파일로 학습했습니다:\n{3}\n원래 파일을 되돌려 놓으세요. {4}",
     "has no weights": "가중치가 없습니다", "is not scored": "채점하지 않았습니다", "was scored with weights other than the current ones": "지금과 다른 가중치로 채점했습니다",
     "was scored in {} option orders at scales {}, while the settings ask for {} at {}": "보기 순서 {}가지, 배율 {}로 채점했는데 설정은 {}가지, 배율 {}입니다",
     "was scored on other rows or photographs or by another answer_by, or its scores are damaged": "다른 행이나 사진, 다른 answer_by로 채점했거나 점수가 손상되었습니다",
@@ -874,7 +884,7 @@ KOREAN = {
     "{} views (option orders and scales)": "보기 순서와 배율 {}가지", "{} view": "보기 순서와 배율 {}가지", "{} member": "모델 {}개", "{} members": "모델 {}개",
     "expected to be wrong: {} ({}); a model's confident mistakes count as well": "틀린 것으로 예상되는 라벨: {}개({}). 모델이 확신하고 틀린 것도 포함됩니다",
     "expected precision: {}": "예상 정밀도: {}", "no label is worth a look": "확인할 만한 라벨이 없습니다",
-    "{} of the first {}": "처음 {1}개 중 {0}", "{} earlier decision": "이전 결정 {}개", "{} earlier decisions": "이전 결정 {}개",
+    "{}% of the first {}": "처음 {1}개 중 {0}%", "{} earlier decision": "이전 결정 {}개", "{} earlier decisions": "이전 결정 {}개",
     "written: {} ({} and {}). Look at each, write fix, drop or keep into the column {}, and train with --set fixes={}. What is left empty changes nothing.":
         "저장했습니다: {}({}, {}). 하나씩 보고 {} 열에 fix, drop, keep 가운데 하나를 적은 다음 --set fixes={}로 학습하세요. 비워 둔 행은 바뀌지 않습니다.",
     "written: {} ({}). Look at each, write fix, drop or keep into the column {}, and train with --set fixes={}. What is left empty changes nothing.":
@@ -885,13 +895,19 @@ KOREAN = {
         "실행 {0}을 나란히 볼 수 없습니다: id가 같은 {2} 중 {1}개의 내용이 다릅니다. 예: {3} 행 {4}: {5}. 하나씩 보세요.",
     "The runs {} have no row in common: only runs on the same data can be shown side by side.": "실행 {}에 같은 행이 없습니다. 같은 데이터의 실행만 나란히 볼 수 있습니다.",
     # %% answering, exporting, serving
-    "{} rows of {}, answered by {} of {}": "{1}의 {0}행에 {3}의 {2}로 답합니다", "{} row of {}, answered by {} of {}": "{1}의 {0}행에 {3}의 {2}로 답합니다", "{} no readable photograph and is answered from text alone": "{}은 읽을 수 있는 사진이 없어 글만 보고 답합니다",
+    "{} rows of {}, answered by {} of {}": "{1}의 {0}행에 {3}의 {2}로 답합니다", "{} row of {}, answered by {} of {}": "{1}의 {0}행에 {3}의 {2}로 답합니다",
+    "{} rows of {}, answered by folds {} and the final model of {}": "{1}의 {0}행에 {3}의 폴드 {2}와 최종 모델로 답합니다",
+    "{} rows of {}, answered by fold {} of {}": "{1}의 {0}행에 {3}의 폴드 {2}로 답합니다", "{} row of {}, answered by fold {} of {}": "{1}의 {0}행에 {3}의 폴드 {2}로 답합니다",
+    "{} rows of {}, answered by the final model of {}": "{1}의 {0}행에 {2}의 최종 모델로 답합니다", "{} no readable photograph and is answered from text alone": "{}은 읽을 수 있는 사진이 없어 글만 보고 답합니다",
     "{} no readable photograph and are answered from text alone": "{}은 읽을 수 있는 사진이 없어 글만 보고 답합니다", "the weights were made by 0.1, unverified": "가중치는 0.1 버전이 만든 것으로 확인하지 못했습니다",
     "{} (made by 0.1, unverified)": "{} (0.1 버전이 만든 것, 확인하지 못함)", "no table": "표가 없습니다", "several tables: {}": "표가 여러 개: {}",
     "no final model (final_fit=true trains one)": "최종 모델 없음(final_fit=true로 학습합니다)", "a final model": "최종 모델 있음",
     ", or answer with one fold: --fold {}": ". 폴드 하나로 답하려면: --fold {}",
-    "{}: {}; {}, log-probabilities at most {} apart": "{}: {}. {}, 로그 확률은 최대 {} 차이 납니다", "{} of {} rows get the same letter": "{1}행 중 {0}행에서 같은 글자를 고르고",
-    "fold {} of {}": "{1}의 폴드 {0}", "the final model of {}": "{}의 최종 모델", "folds {} of {}": "{1}의 폴드 {0}", "pushed: {}": "올렸습니다: {}",
+    "{}: {}; {}, log-probabilities at most {} apart": "{}: {}. {}, 로그 확률은 최대 {} 차이 납니다",
+    "{}: fold {} of {}; {}, log-probabilities at most {} apart": "{0}: {2}의 폴드 {1}. {3}, 로그 확률은 최대 {4} 차이 납니다",
+    "{}: the final model of {}; {}, log-probabilities at most {} apart": "{}: {}의 최종 모델. {}, 로그 확률은 최대 {} 차이 납니다",
+    "{} of {} rows get the same letter": "{1}행 중 {0}행에서 같은 글자를 고르고",
+    "pushed: {}": "올렸습니다: {}",
     "{} exists: name a new folder, or delete it first.": "{}이 이미 있습니다. 새 폴더를 적거나 먼저 지우세요.",
     "prompt_by_type=true asks by the kind of question, which only this package knows: use mcvqa answer.":
         "prompt_by_type=true는 질문 유형에 따라 묻는데, 유형은 이 패키지만 압니다. mcvqa answer를 쓰세요.",
