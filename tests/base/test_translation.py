@@ -26,6 +26,8 @@ from mcvqa.base.translation import (
 )
 from mcvqa.cli import app
 from mcvqa.config import Config
+from mcvqa.data.images import OTHER_CONTENT
+from mcvqa.data.unread import UNREAD_FORMATS
 from tests.test_structure import MODULES, PACKAGE, module_name
 
 TRANSLATOR = korean_translator()
@@ -82,6 +84,11 @@ def test_every_message_is_translated(path):
     assert not lacking, "add them to src/mcvqa/base/korean.py"
 
 
+def test_what_is_said_of_unread_files_and_broken_photographs_is_translated():
+    said = [what for *_, what in UNREAD_FORMATS] + [*OTHER_CONTENT.values()]
+    assert not [text for text in said if TRANSLATOR.console(text) == text]
+
+
 def test_the_modules_that_stay_english_are_there():
     assert all(any(module_name(path).startswith(name) for path in MODULES) for name in ENGLISH)
     assert len(SPOKEN) > 110 and sum(map(len, map(messages, SPOKEN))) > 300, "the syntax tree finds them"
@@ -111,10 +118,13 @@ def test_a_translation_has_all_values_of_its_template(english):
     ("\rfold 0 epoch 1:  40%|####      | 10/25", "\r폴드 0 에폭 1:  40%|####      | 10/25"),
     ("\nerror: start_from=x: there is no such folder.", "\n오류: start_from=x: 그런 폴더가 없습니다."),
     ("error: num_epochs=5000 is out of range: 0 to 1000. It is: passes over the training rows.",
-     "오류: num_epochs=5000은 범위를 벗어났습니다: 0부터 1000까지. 설명: 학습 행을 되풀이해 읽는 횟수(에폭)."),
+     "오류: num_epochs=5000은 범위를 벗어났습니다: 0부터 1000까지. 설명: 학습 행을 반복해서 읽는 횟수(에폭)."),
     ("  train.csv: answers are letters: 'b' is b (2); 'c' is c (red)",
      "  train.csv: 정답은 글자입니다: 'b' = b (2); 'c' = c (red)"),
     ("What color is the car of the three rows", "What color is the car of the three rows"),
+    ("fold 0: what of it", "폴드 0: what of it"), ("error: x.csv has no rows below its header (text, data).", "오류: x.csv에 머리글(text, data) 아래 행이 없습니다."),
+    ("  experiments/a/evidence.csv: 9 rows; order-sensitive 2, ambiguous 1",
+     "  experiments/a/evidence.csv: 9행, 보기 순서에 민감 2, 답이 애매함 1"),
     ('{"answer": "b", "rows": 3}', '{"answer": "b", "rows": 3}'),
     ("빨강", "빨강"), ("", ""), ("\n", "\n"),
 ])

@@ -40,7 +40,7 @@ PAGE_WORDS = {
     # the errors of the run
     "mistakes": ("이 모델이 틀린 문제", "Errors of this run"),
     "mistakes_lead": (
-        "검증에서 틀린 문제를 확신이 높았던 것부터 보여 줍니다. 누르면 위 칸에 채워집니다.",
+        "검증에서 틀린 문제를 확신이 높았던 것부터 보여 줍니다. 누르면 위 입력란에 채워집니다.",
         "Validation questions that it got wrong, the most confident first. Click one to fill it in above.",
     ),
     "no_mistakes": ("틀린 문제를 보여 줄 수 없습니다: {why}", "No errors to show: {why}"),

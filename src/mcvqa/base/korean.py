@@ -30,7 +30,7 @@ KOREAN = {
     "{} other photograph": "나머지 사진 {}장", "{} other photographs": "나머지 사진 {}장", "{} is": "{}개", "{} are": "{}개",
     "{} step": "스텝 {}번", "{} steps": "스텝 {}번", "{} worker": "작업 프로세스 {}개", "{} workers": "작업 프로세스 {}개",
     "{} tensor": "텐서 {}개", "{} tensors": "텐서 {}개", "{} cell": "셀 {}개", "{} cells": "셀 {}개", "{} id": "id {}개", "{} ids": "id {}개",
-    "{} label": "라벨 {}개", "{} labels": "라벨 {}개", "{} decision": "판단 {}개", "{} decisions": "판단 {}개",
+    "{} label": "라벨 {}개", "{} labels": "라벨 {}개", "{} decision": "결정 {}개", "{} decisions": "결정 {}개",
     "{} prediction": "예측 {}개", "{} predictions": "예측 {}개", "{} other warning": "그 밖의 경고 {}개",
     "{} other warnings": "그 밖의 경고 {}개", "{} file or folder": "파일·폴더 {}개", "{} files and folders": "파일·폴더 {}개",
     "{} file or link": "파일·링크 {}개", "{} files or links": "파일·링크 {}개", "scale {}": "배율 {}", "scales {}": "배율 {}",
@@ -41,10 +41,10 @@ KOREAN = {
     "device {}: {}": "장치 {}: {}", "the fastest one here": "여기서 가장 빠릅니다", "as set": "설정한 대로",
     "{}; taken for a T4: {} of its {} GiB": "{0}. T4로 간주합니다: {1} GiB({2} GiB 중)",
     "precision {}: {}": "정밀도 {}: {}", "a CPU computes float32 fastest": "CPU는 float32가 가장 빠릅니다",
-    "exact on Apple GPUs": "Apple GPU에서 정확합니다", "compute capability {} has bfloat16 units": "연산 능력 {}에는 bfloat16 장치가 있습니다",
-    "compute capability {} is below 8.0: no bfloat16 units": "연산 능력 {}은 8.0보다 낮아 bfloat16 장치가 없습니다",
+    "exact on Apple GPUs": "Apple GPU에서 정확합니다", "compute capability {} has bfloat16 units": "연산 능력 {}은 bfloat16 연산을 지원합니다",
+    "compute capability {} is below 8.0: no bfloat16 units": "연산 능력 {}은 8.0보다 낮아 bfloat16 연산을 지원하지 않습니다",
     "attention SDPA: it runs on every GPU; FlashAttention needs capability 8.0":
-        "어텐션 SDPA: 모든 GPU에서 돌아갑니다(FlashAttention은 연산 능력 8.0 이상)",
+        "어텐션 SDPA: 모든 GPU에서 실행됩니다(FlashAttention은 연산 능력 8.0 이상)",
     "mixed precision on: {}": "혼합 정밀도 사용: {}", "mixed precision off: {}": "혼합 정밀도 사용 안 함: {}",
     "no gain on a CPU": "CPU에서는 이득이 없습니다", "loader processes: {}": "데이터 로더 프로세스: {}개",
     "4-bit weights on: {}": "4비트 가중치 사용: {}", "4-bit weights off: {}": "4비트 가중치 사용 안 함: {}",
@@ -74,8 +74,8 @@ KOREAN = {
     "location    {}": "위치        {}", "attribute   {}": "속성        {}", "negation    {}": "부정문      {}", "food        {}": "음식        {}",
     "animals     {}": "동물        {}", "general     {}": "기타        {}", "all         {}": "전체        {}",
     "Figures and tables: {}": "그림과 표: {}", "{} and {} more": "{} 외 {}개",
-    "first submission: the text-only prior's, {}, accuracy {} out of fold": "첫 제출 파일: 글만 보는 모델의 답, {}, OOF 정확도 {}",
-    "first submission: the text-only prior's, {}{}": "첫 제출 파일: 글만 보는 모델의 답, {}{}",
+    "first submission: the text-only prior's, {}, accuracy {} out of fold": "첫 제출 파일: 텍스트 전용 모델의 답, {}, OOF 정확도 {}",
+    "first submission: the text-only prior's, {}{}": "첫 제출 파일: 텍스트 전용 모델의 답, {}{}",
     "'{}' is {}": "'{}' = {}",
     "{}: answers are letters: {}": "{}: 정답은 글자입니다: {}", "{}: answers are numbers: {}": "{}: 정답은 번호입니다: {}",
     "{}: answers are the texts of the choices: {}": "{}: 정답은 보기의 글입니다: {}",
@@ -115,34 +115,34 @@ KOREAN = {
     "fold {} resumes after step {} of {}": "폴드 {0}: {2}스텝 중 {1}스텝 다음부터 이어 합니다",
     "the code has changed since: the folds are scored again": "그 뒤에 코드가 바뀌어 폴드를 다시 채점합니다",
     "there is time for all {} of a fold": "폴드의 {}을 모두 읽을 시간이 있습니다", "there is time for more: {}": "시간이 남아 더 합니다: {}",
-    "the time budget of {} is used up; the finished work is handed in": "시간 예산 {}을 다 썼습니다. 끝난 결과로 제출 파일을 만듭니다",
+    "the time budget of {} is used up; the finished work is handed in": "시간 예산 {}을 다 썼습니다. 끝난 폴드로 제출 파일을 만듭니다",
     "time budget: {} left; the plan follows once some rows have been timed": "시간 예산: {} 남음. 몇 행의 시간을 재고 나서 계획을 세웁니다",
     "time budget: {} for {}{}{}": "시간 예산: {} 동안 {}{}{}", "time budget: encoding {}{}{}": "시간 예산: 인코딩 {}{}{}",
     "{}: left out, there is no time for it": "{}: 시간이 없어 생략합니다",
     "{} rows at a time: {} rows/s where they are longest": "한 번에 {}행: 가장 긴 행에서 초당 {}행",
     "the GPU's memory was full: from here on {} at a time": "GPU 메모리가 부족해 이제부터 한 번에 {}씩 처리합니다",
     "fold {} step {}: the GPU's memory was full with {}. The step is repeated with {}; it still counts {}.":
-        "폴드 {} 스텝 {}: GPU 메모리가 {}에서 부족했습니다. {}으로 스텝을 되풀이하며, 스텝의 행 수는 그대로 {}입니다.",
+        "폴드 {} 스텝 {}: GPU 메모리가 {}에서 부족했습니다. {}으로 스텝을 반복하며, 스텝의 행 수는 그대로 {}입니다.",
     "float16 overflowed in {}: float32 there from now on": "{}에서 float16 범위를 넘어 이제부터 float32로 계산합니다",
     "passes are not recorded: {}": "CUDA 그래프를 쓰지 않습니다: {}",
     "{}. Back to step {}, with half the learning rate (rollback {} of {})": "{}. 스텝 {}으로 되돌아가 학습률을 절반으로 줄입니다(되돌림 {}/{})",
     "{} Continuing; the best of the following epochs is kept.": "{} 계속합니다. 이후 에폭 중 최고를 저장합니다.",
-    "{}; the previous resume point is kept.": "{}. 이전 저장점을 그대로 둡니다.",
-    "{} is damaged or missing: this resume point is deleted and the previous one is used": "{}이 손상되었거나 없습니다. 이 저장점을 지우고 이전 것을 씁니다",
-    "{} The {} batches that are left are made without.": "{} 남은 배치 {}개는 그것 없이 만듭니다.",
+    "{}; the previous resume point is kept.": "{}. 이전 재개 지점을 그대로 둡니다.",
+    "{} is damaged or missing: this resume point is deleted and the previous one is used": "{}이 손상되었거나 없습니다. 이 재개 지점을 지우고 이전 것을 씁니다",
+    "{} The {} batches that are left are made without.": "{} 남은 배치 {}개는 로더 없이 만듭니다.",
     "{} of {} generated answers could not be parsed and count as undecided": "생성한 답 {1}개 중 {0}개를 해석하지 못해 미정으로 셉니다",
     "{} cannot be written now: {}. Its lines are kept in memory": "지금은 {}에 쓸 수 없습니다: {}. 내용은 메모리에 둡니다",
     "{} cannot be locked here ({}): start no second process on {}": "{}을 잠글 수 없습니다({}). {}에 두 번째 프로세스를 시작하지 마세요",
     "{} is damaged: what it records counts as not done": "{}이 손상되어 그 기록은 하지 않은 것으로 셉니다",
     "going on from {}: {} of the run {} taken over": "{0}에서 이어 합니다: 실행 {2}의 {1}를 가져왔습니다",
-    "left behind, for no run writes them: {}, first {}": "실행이 만들지 않는 것이라 두고 갑니다: {}, 첫째 {}",
-    "{} is damaged or not of the weights there: it is not taken over": "{}이 손상되었거나 거기 있는 가중치의 것이 아니라 가져오지 않습니다",
+    "left behind, for no run writes them: {}, first {}": "실행이 만든 것이 아니어서 가져오지 않습니다: {}, 예: {}",
+    "{} is damaged or not of the weights there: it is not taken over": "{}이 손상되었거나 그곳의 가중치와 맞지 않아 가져오지 않습니다",
     "{} is damaged or missing: {} is not taken over": "{}이 손상되었거나 없어 {}을 가져오지 않습니다",
     # %% ensemble, submission, report
-    "members: {}": "구성: {}", "method: {}. {}": "방법: {}. {}", "out of fold: {}": "OOF 정확도: {}", "{} ({} folds)": "{} (폴드 {}개)",
+    "members: {}": "멤버: {}", "method: {}. {}": "방법: {}. {}", "out of fold: {}": "OOF 정확도: {}", "{} ({} folds)": "{} (폴드 {}개)", "{} ({} folds and final)": "{} (폴드 {}개와 최종 모델)",
     "Equal weights: no rows have both an answer and out-of-fold scores.": "같은 가중치: 정답과 OOF 점수가 모두 있는 행이 없습니다.",
     "Equal weights: one member has out-of-fold scores, so there is nothing to weigh.":
-        "같은 가중치: OOF 점수가 있는 구성원이 하나라 가중치를 정할 것이 없습니다.",
+        "같은 가중치: OOF 점수가 있는 멤버이 하나라 가중치를 정할 것이 없습니다.",
     "The configuration asks for {}.": "설정에서 {}을 골랐습니다.",
     "{}: valid: {} rows; {}": "{}: 정상, {}행, {}", "valid: {} rows; {}": "정상, {}행, {}",
     "{} is kept: {}\n  This run's answers are in {}. To hand them in: mcvqa ensemble {} --force":
@@ -151,7 +151,7 @@ KOREAN = {
     "{} is damaged, so the content of {} is unknown": "{}이 손상되어 {}의 내용을 알 수 없습니다",
     "{} held the answers of the run {} to other test rows{}": "{}에는 실행 {}이 다른 테스트 행에 답한 것이 들어 있었습니다{}",
     "the text-only prior is significantly better than this run ({} on the same rows): its answers are used":
-        "글만 보는 모델이 이 실행보다 유의하게 더 정확합니다(같은 행에서 {}). 그 모델의 답을 제출합니다",
+        "텍스트 전용 모델이 이 실행보다 유의하게 더 정확합니다(같은 행에서 {}). 그 모델의 답을 제출합니다",
     "this run, out of fold: {}; without the photographs: {}": "이 실행의 OOF 정확도: {}, 사진 없이: {}",
     "submission  none: there is no test.csv": "제출 파일  없음: test.csv가 없습니다",
     "submission  {}\n            {} of the run {}, accuracy {}": "제출 파일  {0}\n           실행 {2}의 {1}, 정확도 {3}",
@@ -172,7 +172,7 @@ KOREAN = {
     "photographs: {}, of which {} cannot be read": "사진: {}장, 그중 {}장을 읽을 수 없습니다", "and {} more": "그 밖에 {}개",
     "{}: {}, {}, delimiter {}; {}": "{}: {}, {}, 구분자 {}, {}",
     "{} choices that speak of the others and keep their position in every order, first in {}: {}":
-        "{}에 다른 보기를 가리키는 보기가 있어 순서를 바꾸어도 제자리에 둡니다. 첫째 {}: {}",
+        "{}에 다른 보기를 가리키는 보기가 있어 순서를 바꾸어도 제자리에 둡니다. 예: {}: {}",
     "{}. If they mean something, say it with answer_style={}": "{}. 뜻이 있다면 answer_style={}로 알려 주세요",
     "the hub cannot be reached: looked at in its cache, {}": "허브에 연결할 수 없어 캐시를 보았습니다: {}",
     "fast path: image features are computed once, option orders share a prompt":
@@ -187,14 +187,14 @@ KOREAN = {
     "{} training rows, {} test rows": "학습 {}행, 테스트 {}행", "{} training rows, {} test row": "학습 {}행, 테스트 {}행",
     "{} training row, {} test rows": "학습 {}행, 테스트 {}행", "{} training row, {} test row": "학습 {}행, 테스트 {}행",
     "adapters on {}: {} layers, of {} linear ones in the language model; they hold {} of all weights":
-        "어댑터: {0}, 언어 모델의 선형 층 {2}개 중 {1}개(모든 가중치의 {3})",
+        "어댑터: {0}, 언어 모델의 선형 레이어 {2}개 중 {1}개(모든 가중치의 {3})",
     "micro-batch {} without checkpointing": "마이크로배치 {}, 체크포인팅 없이", "micro-batch {} with checkpointing": "마이크로배치 {}, 체크포인팅 사용",
-    "trained weights {}, resume points {}, scores {}": "학습한 가중치 {}, 저장점 {}, 점수 {}",
+    "trained weights {}, resume points {}, scores {}": "학습한 가중치 {}, 재개 지점 {}, 점수 {}",
     "{} ({} left out, their photographs cannot be read), {}": "{}({}행은 사진을 읽을 수 없어 뺌), {}",
-    "tokens per row: mean {}, longest {} (of {} looked at)": "행마다 토큰: 평균 {}, 최대 {}({}을 보았습니다)",
+    "tokens per row: mean {}, longest {} (of {} looked at)": "행당 토큰 수: 평균 {}, 최대 {}({}을 보았습니다)",
     "encoding: {} rows/s in one process": "인코딩: 프로세스 하나에서 초당 {}행",
     "parameters: {}, trained {}": "파라미터: {}, 학습하는 것 {}",
-    "the vision tower of {} runs for every prompt, which this time leaves out": "{}의 비전 타워는 프롬프트마다 돌며, 이 시간에는 들어 있지 않습니다",
+    "the vision tower of {} runs for every prompt, which this time leaves out": "{}의 비전 타워는 프롬프트마다 실행되며, 이 시간에는 들어 있지 않습니다",
     "memory: {} of {} GiB (weights {}, training state {}, activations {}: {})":
         "메모리: {1} GiB 중 {0} GiB(가중치 {2}, 학습 상태 {3}, 활성값 {4}: {5})",
     "{}; training tries what more fits": "{}. 학습할 때 더 들어가는지 시험합니다",
@@ -214,15 +214,20 @@ KOREAN = {
     "in the template's own conversation the letter does not follow this prompt, so the prompt and the letter right behind it are "
     "trained. The template's own:": "템플릿의 대화에서는 글자가 이 프롬프트 바로 뒤에 오지 않아, 프롬프트와 바로 뒤의 글자를 학습합니다. 템플릿의 대화:",
     # %% stopping
-    "error: {}": "오류: {}", "Stopped.": "멈췄습니다.", "{} The same command goes on from there.": "{} 같은 명령을 다시 실행하면 거기서부터 이어 합니다.",
+    "error: {}": "오류: {}", "Stopped.": "멈췄습니다.",
+    "Stopped after step {} of {}; saved in {}. The same command goes on from there.":
+        "{1}의 스텝 {0} 다음에 멈췄습니다. {2}에 저장했습니다. 같은 명령을 다시 실행하면 거기서부터 이어 합니다.",
+    "Stopped after step {} of {}; nothing could be saved. The same command goes on from there.":
+        "{1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다. 같은 명령을 다시 실행하면 그 전에 저장한 데서 이어 합니다.",
+ "{} The same command goes on from there.": "{} 같은 명령을 다시 실행하면 거기서부터 이어 합니다.",
     "Stopped at once by {}. What was saved before is intact.": "{}로 바로 멈췄습니다. 그 전에 저장한 것은 그대로 있습니다.",
     "Stopped after step {} of fold {}; saved in {}.": "폴드 {1}의 스텝 {0} 다음에 멈췄습니다. {2}에 저장했습니다.",
     "Stopped after step {} of fold {}; nothing could be saved.": "폴드 {1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다.",
     "The machine's memory is full. Use less: a smaller image_size, batch_size or num_workers.":
         "메모리가 부족합니다. image_size, batch_size, num_workers를 줄이세요.",
     "The machine's memory is full. Finished work is kept. Use less: a smaller image_size (now {}), batch_size (now {}) or num_workers.":
-        "메모리가 부족합니다. 끝난 것은 저장되어 있습니다. image_size(지금 {}), batch_size(지금 {}), num_workers를 줄이세요.",
-    "The GPU's memory is full. Finished work is kept. {}": "GPU 메모리가 부족합니다. 끝난 것은 저장되어 있습니다. {}",
+        "메모리가 부족합니다. 끝난 작업은 저장되어 있습니다. image_size(지금 {}), batch_size(지금 {}), num_workers를 줄이세요.",
+    "The GPU's memory is full. Finished work is kept. {}": "GPU 메모리가 부족합니다. 끝난 작업은 저장되어 있습니다. {}",
     "The disk is full or unavailable: {}. {}": "디스크가 가득 찼거나 쓸 수 없습니다: {}. {}",
     # %% settings
     "There is no setting {}. Did you mean {}? All settings: mcvqa presets --fields":
@@ -278,14 +283,14 @@ KOREAN = {
         "{}과 그 안의 폴더나 .zip에 train.csv도 test.csv도 없습니다{}",
     "{} holds several archives and no train.csv:{}\nName the one that holds all tables with --data FILE (in Python: data_dir), or unpack those "
     "with train.csv and test.csv there.": "{}에 압축 파일이 여러 개 있고 train.csv가 없습니다:{}\n표가 모두 든 것을 --data 파일로 알려 주거나, "
-    "train.csv와 test.csv가 든 것을 거기에 푸세요.",
+    "train.csv와 test.csv가 든 압축 파일을 거기에 푸세요.",
     "{} is neither a folder nor a .zip archive. {}": "{}은 폴더도 .zip도 아닙니다. {}",
     "{} is neither a table nor a .zip archive.": "{}은 표도 .zip도 아닙니다.",
     "{} is refused: its entry {} lies outside of the archive's folder.": "{}을 거부했습니다: 항목 {}이 압축 파일의 폴더 밖을 가리킵니다.",
     "{} is refused: its entry {} is a link or a special file.": "{}을 거부했습니다: 항목 {}은 링크나 특수 파일입니다.",
-    "{} is encrypted. Unpack it by hand and name the folder.": "{}은 암호가 걸려 있습니다. 직접 풀고 그 폴더를 알려 주세요.",
+    "{} is encrypted. Unpack it by hand and name the folder.": "{}은 암호가 걸려 있습니다. 직접 압축을 풀고 그 폴더를 알려 주세요.",
     "{} is refused: {} MB would become {} MB, more than {} times as much. Unpack it by hand if you trust it.":
-        "{}을 거부했습니다: {} MB가 {} MB가 되어 {}배가 넘습니다. 믿을 수 있다면 직접 푸세요.",
+        "{}을 거부했습니다: {} MB가 {} MB가 되어 {}배가 넘습니다. 믿을 수 있는 파일이라면 직접 압축을 푸세요.",
     "{} needs {} GB in {}; {} GB are free.": "{0}을 풀려면 {2}에 {1} GB가 필요한데 {3} GB가 남았습니다.",
     "{} cannot be unpacked: {}. Is it a complete .zip? Download it again.": "{}을 풀 수 없습니다: {}. .zip이 온전한가요? 다시 내려받으세요.",
     "{} has no rows below its header ({}).": "{}에 머리글({}) 아래 행이 없습니다.", "{} is empty.": "{}이 비어 있습니다.",
@@ -327,7 +332,7 @@ KOREAN = {
     "validate_on={}: no answered row is from there. There are rows from {}; those of dev.csv are read with use_dev=true.":
         "validate_on={}: 거기에서 온 정답 있는 행이 없습니다. {}에서 온 행이 있으며, dev.csv의 행은 use_dev=true로 읽습니다.",
     "No row of {} has an answer that could be understood: nothing to train on.": "{}에 이해할 수 있는 정답이 하나도 없어 학습할 것이 없습니다.",
-    "{} has {} more than once, first {}: each test row needs an id of its own.": "{}에 {}가 두 번 이상 나옵니다. 첫째 {}. 테스트 행마다 id가 달라야 합니다.",
+    "{} has {} more than once, first {}: each test row needs an id of its own.": "{}에 {}가 두 번 이상 나옵니다. 예: {}. 테스트 행마다 id가 달라야 합니다.",
     "The run {} was trained on other data: {} training rows of {}, now {} of {} (rows, answers or photographs changed).\n{}":
         "실행 {0}은 다른 데이터로 학습했습니다: {2}의 학습 {1}행, 지금은 {4}의 {3}행(행, 정답, 사진이 바뀌었습니다).\n{5}",
     "{} of {} {} photographs cannot be read, for example {}: {}\nThey are looked for in {} and its folders. Put them there (or unpack "
@@ -335,7 +340,7 @@ KOREAN = {
     "폴더에서 찾습니다. 사진을 거기에 두고(압축 파일이면 풀고) 같은 명령을 다시 실행하세요.{6}",
     "{} of {} photographs of {} cannot be read, for example {}: {}. They are looked for in {} and its folders.":
         "{2}의 사진 {1}장 중 {0}장을 읽을 수 없습니다. 예: {3}: {4}. {5}과 그 아래 폴더에서 찾습니다.",
-    "no such file": "그런 파일이 없습니다", "Until then {} holds the answers of the text-only prior{}.": "그때까지 {}에는 글만 보는 모델의 답이 있습니다{}.",
+    "no such file": "그런 파일이 없습니다", "Until then {} holds the answers of the text-only prior{}.": "그때까지 {}에는 텍스트 전용 모델의 답이 있습니다{}.",
     "None of the training photographs can be read, so there is nothing to split: mcvqa check names them.":
         "학습 사진을 하나도 읽을 수 없어 나눌 것이 없습니다. mcvqa check로 어떤 것인지 볼 수 있습니다.",
     "Fold {} has no answered row to validate with. Use more rows or a smaller n_folds.":
@@ -346,7 +351,7 @@ KOREAN = {
     "{} does not fit the data; nothing was applied:\n  {}{}": "{}이 데이터와 맞지 않아 아무것도 적용하지 않았습니다:\n  {}{}",
     "{}: {}; {} more of this kind (mcvqa eda lists them all)": "{}: {}. 같은 종류가 {}개 더 있습니다(mcvqa eda가 모두 보여 줍니다)",
     # %% weights of rows, pseudo labels, other runs
-    "row_weights={}: all weights are 0, so there is nothing to learn from.": "row_weights={}: 가중치가 모두 0이라 배울 것이 없습니다.",
+    "row_weights={}: all weights are 0, so there is nothing to learn from.": "row_weights={}: 가중치가 모두 0이라 학습할 것이 없습니다.",
     "row_weights={}: there is no such file. Write votes, confidence, or a file with id and weight.":
         "row_weights={}: 그런 파일이 없습니다. votes, confidence, 또는 id와 weight가 든 파일을 적으세요.",
     "row_weights: {} has no {}; its columns are {}.": "row_weights: {}에 {}이 없습니다. 있는 열: {}.",
@@ -354,23 +359,23 @@ KOREAN = {
         "row_weights=votes: 표(votes)가 있는 학습 행이 없습니다. 빼거나, id와 weight가 든 파일을 적으세요.",
     "{}={} is this run itself. Choose another run_name for this one.": "{}={}은 이 실행 자신입니다. 이 실행의 run_name을 다르게 하세요.",
     "{}: the run {} was trained on other rows, labels or photographs, so its models may have learned from rows that this run validates "
-    "with. Train it with {} as this run.": "{}: 실행 {}은 다른 행, 정답, 사진으로 학습해서 이 실행이 검증에 쓰는 행을 배웠을 수 있습니다. "
+    "with. Train it with {} as this run.": "{}: 실행 {}은 다른 행, 정답, 사진으로 학습해서 이 실행이 검증에 쓰는 행을 학습했을 수 있습니다. "
     "이 실행과 같은 {}로 학습하세요.",
     "{}: {} is no number of at least 0.": "{}: {}은 0 이상의 수가 아닙니다.", "{}: {}, but an earlier row of this id has {}.":
         "{}: {}인데 같은 id의 앞 행은 {}입니다.",
     "{}: the folds of the run {} are not known ({}): run it again.": "{}: 실행 {}의 폴드를 알 수 없습니다({}). 다시 실행하세요.",
     "pseudo: there is no test.csv, so there are no rows without labels.": "pseudo: test.csv가 없어 정답 없는 행이 없습니다.",
     "pseudo={}: no test row is left to learn from. The most probable answer has a probability of {} (an answer without one counts as {}), "
-    "pseudo_min is {}: lower it.": "pseudo={}: 배울 테스트 행이 없습니다. 가장 확실한 답의 확률이 {}인데(확률이 없는 답은 {}로 칩니다) "
+    "pseudo_min is {}: lower it.": "pseudo={}: 학습할 테스트 행이 없습니다. 가장 확실한 답의 확률이 {}인데(확률이 없는 답은 {}로 칩니다) "
     "pseudo_min은 {}입니다. 낮추세요.",
     "pseudo={}: there is no such file.": "pseudo={}: 그런 파일이 없습니다.", "pseudo: {}": "pseudo: {}",
-    "pseudo: the run {} has no test scores of fold {}: finish it first.": "pseudo: 실행 {}에 폴드 {}의 테스트 점수가 없습니다. 먼저 끝내세요.",
+    "pseudo: the run {} has no test scores of fold {}: finish it first.": "pseudo: 실행 {}에 폴드 {}의 테스트 점수가 없습니다. 먼저 실행을 마치세요.",
     "pseudo: {} has answers to {}, such as {}: leave them out.": "pseudo: {}에 {}의 답이 있습니다. 예: {}. 빼세요.",
     "{}: row {} is in fold {} here and in fold {} of the run {}, whose models may so have learned from rows that this run validates with. "
-    "Give both {}.": "{0}: {1}행은 여기서 폴드 {2}, 실행 {4}에서 폴드 {3}에 있어, 그 모델이 이 실행의 검증 행을 배웠을 수 있습니다. 둘에 같은 {5}를 주세요.",
+    "Give both {}.": "{0}: {1}행은 여기서 폴드 {2}, 실행 {4}에서 폴드 {3}에 있어, 그 모델이 이 실행의 검증 행을 학습했을 수 있습니다. 두 실행에 같은 {5}를 쓰세요.",
     "{}: the run {} has no scores of its current weights: finish it first (mcvqa run).":
-        "{}: 실행 {}에 지금 가중치의 점수가 없습니다. 먼저 끝내세요(mcvqa run).",
-    "{}: the run {} has no {}: finish it first (mcvqa run).": "{}: 실행 {}에 {}이 없습니다. 먼저 끝내세요(mcvqa run).",
+        "{}: 실행 {}에 지금 가중치의 점수가 없습니다. 먼저 실행을 마치세요(mcvqa run).",
+    "{}: the run {} has no {}: finish it first (mcvqa run).": "{}: 실행 {}에 {}이 없습니다. 먼저 실행을 마치세요(mcvqa run).",
     "{}: the run {} answered other test rows ({}): questions, choices or photographs differ. Score it on these (mcvqa predict {} --data "
     "{}), or omit it.": "{}: 실행 {}은 다른 테스트 행({})에 답했습니다(질문, 보기, 사진이 다름). 이 행으로 채점하거나"
     "(mcvqa predict {} --data {}) 빼세요.",
@@ -379,14 +384,14 @@ KOREAN = {
         "실행 {}이 없습니다: {}이 없습니다. {} 그 가운데 하나를 적거나 experiments/<run>의 경로를 주세요.",
     "The runs here are: {}.": "여기 있는 실행: {}.", "There are no runs yet.": "아직 실행이 없습니다.",
     "There is no run {}: {} is missing. mcvqa experiments lists the runs.": "실행 {}이 없습니다: {}이 없습니다. mcvqa experiments로 목록을 볼 수 있습니다.",
-    "The run {} has no scores: finish it first (mcvqa run).": "실행 {}에 점수가 없습니다. 먼저 끝내세요(mcvqa run).",
+    "The run {} has no scores: finish it first (mcvqa run).": "실행 {}에 점수가 없습니다. 먼저 실행을 마치세요(mcvqa run).",
     "members: names must be distinct ({}). Rename a file.": "members: 이름이 서로 달라야 합니다({}). 파일 이름을 바꾸세요.",
     "members: {} does not exist. Name 'prior', a prediction file (.csv) or a run in this folder.":
         "members: {}이 없습니다. 'prior', 예측 파일(.csv), 또는 이 폴더의 실행을 적으세요.",
     "The run {} cannot be shown beside itself: name two runs.": "실행 {}을 자기 자신과 나란히 볼 수 없습니다. 실행 둘을 적으세요.",
     "There is no fold {}: the settings have folds {}.": "폴드 {}이 없습니다. 설정에는 폴드 {}이 있습니다.",
     "There is no fold {}: the run has folds {}.": "폴드 {}이 없습니다. 실행에는 폴드 {}이 있습니다.",
-    "Fold {} of the run {} is not trained: finish it (mcvqa run){}.": "실행 {1}의 폴드 {0}을 아직 학습하지 않았습니다. 끝내세요(mcvqa run){2}.",
+    "Fold {} of the run {} is not trained: finish it (mcvqa run){}.": "실행 {1}의 폴드 {0}을 아직 학습하지 않았습니다. 실행을 마치세요(mcvqa run){2}.",
     "Fold {} of the run {} {}. Score it first, with the settings given here: mcvqa predict {}":
         "실행 {1}의 폴드 {0}: {2}. 먼저 이 설정으로 채점하세요: mcvqa predict {3}",
     "The weights of fold {} in {} are unfinished or of other settings, rows or code: train first (mcvqa train).":
@@ -401,8 +406,8 @@ KOREAN = {
     "resume_from={} holds no checkpoints/{}. Name the folder that an earlier session wrote to: the one with checkpoints/, experiments/ "
     "and logs/ in it.": "resume_from={}에 checkpoints/{}이 없습니다. 이전 세션이 쓴 폴더(checkpoints/, experiments/, logs/가 든 것)를 적으세요.",
     "Fold {} was trained by version 0.1 with other settings or data, or its weights are damaged. It is not replaced without being asked: "
-    "delete {} and {} to train it again, or choose another name (--set run_name=...).": "폴드 {}은 0.1판이 다른 설정이나 데이터로 학습했거나 "
-    "가중치가 손상되었습니다. 묻지 않고 바꾸지 않습니다: 다시 학습하려면 {}과 {}를 지우고, 아니면 다른 이름을 고르세요(--set run_name=...).",
+    "delete {} and {} to train it again, or choose another name (--set run_name=...).": "폴드 {}은 0.1 버전이 다른 설정이나 데이터로 학습했거나 "
+    "가중치가 손상되었습니다. 확인 없이 덮어쓰지 않습니다: 다시 학습하려면 {}과 {}를 지우고, 아니면 다른 이름을 고르세요(--set run_name=...).",
     "{} is damaged or missing ({}): delete {} and train this fold again.": "{}이 손상되었거나 없습니다({}). {}을 지우고 이 폴드를 다시 학습하세요.",
     "{} is damaged or missing: delete {} and train this fold again.": "{}이 손상되었거나 없습니다. {}을 지우고 이 폴드를 다시 학습하세요.",
     "There is no checkpoint in {}: train first (mcvqa train).": "{}에 체크포인트가 없습니다. 먼저 학습하세요(mcvqa train).",
@@ -424,10 +429,10 @@ KOREAN = {
     "{}: probabilities must be 0 or more and sum to 1 over a row's choices; they are not in {}.":
         "{}: 확률은 0 이상이고 한 행의 보기에서 더해 1이어야 하는데 {}에서 그렇지 않습니다.",
     "{}: no answer could be parsed, the first is {}. Expected letters, choice texts or sentences.":
-        "{}: 해석할 수 있는 답이 없습니다. 첫째는 {}. 글자, 보기의 글, 또는 문장이어야 합니다.",
+        "{}: 해석할 수 있는 답이 없습니다. 예: {}. 글자, 보기의 글, 또는 문장이어야 합니다.",
     "Neither sample_submission.csv nor train.csv shows how the submission's answers are written. Choose with --set submission_style={}.":
         "sample_submission.csv에도 train.csv에도 답을 적는 방식이 없습니다. --set submission_style={}로 고르세요.",
-    "{}: {} for {}.": "{0}: {2}에 {1}.", "{} was not written: {}": "{}을 쓰지 않았습니다: {}",
+    "{}: {} for {}.": "{0}: {2}인데 {1}입니다.", "{} was not written: {}": "{}을 쓰지 않았습니다: {}",
     "The file begins with a byte order mark; save it as UTF-8 without BOM.": "파일이 바이트 순서 표식(BOM)으로 시작합니다. BOM 없는 UTF-8로 저장하세요.",
     "The file is not a CSV table in UTF-8: {}.": "파일이 UTF-8 CSV가 아닙니다: {}.",
     # %% the device
@@ -439,13 +444,13 @@ KOREAN = {
     "gpu_profile=t4 rehearses a T4 on another NVIDIA GPU, and this run computes on {}: --set gpu_profile=own.":
         "gpu_profile=t4는 다른 NVIDIA GPU로 T4를 연습하는데 이 실행은 {}에서 계산합니다: --set gpu_profile=own.",
     "{} cannot run this build of torch ({}). On Kaggle choose 'GPU T4 x2' instead of P100.":
-        "{}에서 이 torch를 돌릴 수 없습니다({}). 캐글에서는 P100 대신 'GPU T4 x2'를 고르세요.",
+        "{}에서 이 torch를 실행할 수 없습니다({}). 캐글에서는 P100 대신 'GPU T4 x2'를 고르세요.",
     "{} processes need {} GPUs, but here are {}: start one process for each GPU.":
         "프로세스 {}개에는 GPU {}개가 필요한데 {}개가 있습니다. GPU마다 프로세스 하나를 시작하세요.",
-    "The processes met to compute on {}: start this run in a program of its own.": "프로세스들이 {}에서 계산하도록 만났습니다. 이 실행은 따로 시작하세요.",
+    "The processes met to compute on {}: start this run in a program of its own.": "프로세스들이 이미 {}에서 계산하도록 묶여 있습니다. 이 실행은 별도의 프로그램으로 시작하세요.",
     # %% the model
     "The model {} could not be loaded: {}\nExpected a hub name such as Qwen/Qwen2.5-VL-3B-Instruct (with internet switched on), a folder "
-    "that holds config.json, tokenizer and weights, or 'tiny'.": "모델 {}을 읽지 못했습니다: {}\nQwen/Qwen2.5-VL-3B-Instruct 같은 허브의 "
+    "that holds config.json, tokenizer and weights, or 'tiny'.": "모델 {}을 불러오지 못했습니다: {}\nQwen/Qwen2.5-VL-3B-Instruct 같은 허브의 "
     "이름(인터넷을 켜고), config.json·토크나이저·가중치가 든 폴더, 또는 'tiny'여야 합니다.",
     "{} is not downloaded yet and {} cannot be reached ({}): switch the internet on, or set model_id to a folder that holds the model":
         "{}을 아직 내려받지 않았고 {}에 연결할 수 없습니다({}). 인터넷을 켜거나 model_id에 모델이 든 폴더를 적으세요",
@@ -460,10 +465,10 @@ KOREAN = {
     "복사하거나 내려받거나, model_id에 다른 모델을 적으세요.",
     "{} has no weights: expected {}, or {} and the files it names.": "{}에 가중치가 없습니다. {}, 또는 {}과 거기 적힌 파일이 있어야 합니다.",
     "{} lacks {} of {} weight files, first {}: copy or download the whole folder.":
-        "{0}에 가중치 파일 {2}개 중 {1}개가 없습니다. 첫째 {3}. 폴더를 모두 복사하거나 내려받으세요.",
+        "{0}에 가중치 파일 {2}개 중 {1}개가 없습니다. 예: {3}. 폴더를 모두 복사하거나 내려받으세요.",
     "{} has no tokenizer ({}): copy or download the whole folder.": "{}에 토크나이저({})가 없습니다. 폴더를 모두 복사하거나 내려받으세요.",
     "{} is damaged ({}): copy or download it again.": "{}이 손상되었습니다({}). 다시 복사하거나 내려받으세요.",
-    "{} is a named pipe, not a file: reading it might never end.": "{}은 파일이 아니라 이름 있는 파이프입니다. 읽기가 끝나지 않을 수 있습니다.",
+    "{} is a named pipe, not a file: reading it might never end.": "{}은 파일이 아니라 명명된 파이프(named pipe)입니다. 읽기가 끝나지 않을 수 있습니다.",
     "{} is cut off or damaged ({}): copy or download it again.": "{}이 잘렸거나 손상되었습니다({}). 다시 복사하거나 내려받으세요.",
     "{} is gated: accept its terms at {}/{}, make a token at {}/settings/tokens and set it as the environment variable HF_TOKEN (on Kaggle: "
     "Add-ons, Secrets).": "{}은 승인이 필요한 모델입니다. {}/{}에서 약관에 동의하고 {}/settings/tokens에서 토큰을 만들어 환경 변수 HF_TOKEN에 "
@@ -473,11 +478,11 @@ KOREAN = {
         "허브에 모델 {}이 없거나 비공개입니다. 이름을 확인하고, 자신의 것이면 HF_TOKEN을 설정하세요.",
     "{} refuses {}: {}": "{}이 {}을 거부했습니다: {}",
     "The language model of {} has no linear layers {}; it has {}. Set target_modules to some of them, or to all-linear.":
-        "{}의 언어 모델에 선형 층 {}이 없습니다. 있는 것: {}. target_modules에 그 가운데 일부나 all-linear를 적으세요.",
+        "{}의 언어 모델에 선형 레이어 {}이 없습니다. 있는 것: {}. target_modules에 그 가운데 일부나 all-linear를 적으세요.",
     "lora_vision=true does not work with models of type {}, only with Qwen2-VL, Qwen2.5-VL and Qwen3-VL: set lora_vision=false.":
         "lora_vision=true는 {} 유형에서 되지 않고 Qwen2-VL, Qwen2.5-VL, Qwen3-VL에서만 됩니다. lora_vision=false로 하세요.",
     "Models of type {} cannot be trained here: their language model ({}) is not a stack of layers with linear projections. Models of type "
-    "{} can, and most others.": "{} 유형의 모델은 학습할 수 없습니다: 언어 모델({})이 선형 사영으로 된 층의 묶음이 아닙니다. {} 유형과 다른 대부분은 "
+    "{} can, and most others.": "{} 유형의 모델은 학습할 수 없습니다: 언어 모델({})이 선형 프로젝션으로 된 레이어를 쌓은 구조가 아닙니다. {} 유형과 다른 대부분은 "
     "학습할 수 있습니다.",
     "The model's answers to the questions {} are not finite numbers: {}. Try --set precision=float32, or bfloat16 on a newer GPU.":
         "질문 {}에 대한 모델의 답이 유한한 수가 아닙니다: {}. --set precision=float32로, 최신 GPU라면 bfloat16으로 해 보세요.",
@@ -492,7 +497,7 @@ KOREAN = {
     "{} is of type {}, of which adapters are trained here, with the settings of the published models. Set lora_r to 8 or more.":
         "{}은 {} 유형이며, 여기서는 공개된 모델의 설정으로 어댑터를 학습합니다. lora_r을 8 이상으로 하세요.",
     "{}: its config.json asks for an activation, dropout or rotary positions that the published models of type {} do not have, and that "
-    "are not known here.": "{}: config.json이 {} 유형의 공개된 모델에 없는 활성 함수, 드롭아웃, 회전 위치를 요구하는데 여기서는 모르는 것입니다.",
+    "are not known here.": "{}: config.json이 {} 유형의 공개된 모델에 없는 활성 함수, 드롭아웃, 회전 위치를 요구하는데 여기서는 지원하지 않습니다.",
     "4-bit weights are not where they should be, for example {}. Set quantization=none.":
         "4비트 가중치가 있어야 할 곳에 없습니다. 예: {}. quantization=none으로 하세요.",
     "{} holds no weights as safetensors; other formats can run code when they are read, and are not.":
@@ -501,12 +506,12 @@ KOREAN = {
     "the original model.": "quantization=4bit는 압축되지 않은 가중치를 압축하는데 {}의 가중치는 {}라 풀어서 씁니다. quantization=none으로 하거나 "
     "model_id에 원래 모델을 적으세요.",
     "The processor of {} could not be loaded: {}\nMany want torchvision (in the version that suits torch), num2words or timm: pip install "
-    "'mcvqa[vlm]'.": "{}의 프로세서를 읽지 못했습니다: {}\ntorchvision(torch에 맞는 판), num2words, timm이 필요한 것이 많습니다: pip install "
+    "'mcvqa[vlm]'.": "{}의 프로세서를 불러오지 못했습니다: {}\ntorchvision(torch에 맞는 버전), num2words, timm이 필요한 것이 많습니다: pip install "
     "'mcvqa[vlm]'.",
     "The adapters in {} are not those of this model: {} tensors differ or are missing, first {}. Delete the folder and train this fold "
-    "again, or set model_id to the model they were made for.": "{}의 어댑터는 이 모델의 것이 아닙니다: 텐서 {}개가 다르거나 없습니다. 첫째 {}. 폴더를 "
+    "again, or set model_id to the model they were made for.": "{}의 어댑터는 이 모델의 것이 아닙니다: 텐서 {}개가 다르거나 없습니다. 예: {}. 폴더를 "
     "지우고 이 폴드를 다시 학습하거나, model_id에 그 어댑터의 모델을 적으세요.",
-    "{} pads on the left although it is asked to pad on the right.": "{}은 오른쪽을 채우라고 해도 왼쪽을 채웁니다.",
+    "{} pads on the left although it is asked to pad on the right.": "{}은 오른쪽 패딩을 지정해도 왼쪽에 패딩합니다.",
     "The letters are other tokens after a prompt with a picture than after one without.":
         "글자의 토큰이 사진이 있는 프롬프트 뒤와 없는 프롬프트 뒤에서 다릅니다.",
     "{} refuses a prompt {} a photograph: {}\nThe model has to take both kinds: a test row whose photograph is missing is asked from its "
@@ -528,29 +533,29 @@ KOREAN = {
     "user_prompt에 넣고 system_prompt=로 비우세요. 그러면 그 메시지를 뺍니다.",
     "chat_template={} cannot be read ({}).": "chat_template={}을 읽을 수 없습니다({}).",
     "{} changed since the survey, first {}. Put the originals back, or run the same command again to use the new ones; if this message "
-    "comes again, delete pictures-*.json in cache/ of the output folder.": "{}이 살펴본 뒤에 바뀌었습니다. 첫째 {}. 원래 것을 되돌려 놓거나, 새 것을 "
-    "쓰려면 같은 명령을 다시 실행하세요. 이 말이 또 나오면 출력 폴더의 cache/에서 pictures-*.json을 지우세요.",
+    "comes again, delete pictures-*.json in cache/ of the output folder.": "{}이 살펴본 뒤에 바뀌었습니다. 예: {}. 원래 것을 되돌려 놓거나, 새 것을 "
+    "쓰려면 같은 명령을 다시 실행하세요. 이 메시지가 다시 나오면 출력 폴더의 cache/에서 pictures-*.json을 지우세요.",
     "{} has no finite features, not even in float32: the model's weights are damaged.":
         "{}의 특징이 float32에서도 유한하지 않습니다. 모델의 가중치가 손상되었습니다.",
     "gpus_per_model={}, and there {} {} for it here. Set it to auto or to fewer.":
         "gpus_per_model={0}인데 여기서 쓸 수 있는 것은 {2}입니다. auto나 더 작은 수로 하세요.",
     "{} GPU": "GPU {}개", "{} GPUs": "GPU {}개",
     "{} would be divided among several GPUs (gpus_per_model={}), which {} cannot: only adapters on the layers of the fast path are trained so. Take a smaller model, or set gpus_per_model=1.":
-        "{}을 여러 GPU에 나누어야 하는데(gpus_per_model={}) {}로는 할 수 없습니다. 최적화된 경로의 층에 붙인 어댑터만 그렇게 학습합니다. 더 작은 모델을 쓰거나 gpus_per_model=1로 하세요.",
+        "{}을 여러 GPU에 나누어야 하는데(gpus_per_model={}) {}로는 할 수 없습니다. 최적화된 경로의 레이어에 붙인 어댑터만 그렇게 학습합니다. 더 작은 모델을 쓰거나 gpus_per_model=1로 하세요.",
     "A model over several GPUs (gpus_per_model) is computed by the fast layers, which these settings leave: set use_dora=false, and lora_r to 8 or more.":
-        "여러 GPU에 나눈 모델(gpus_per_model)은 최적화된 층으로 계산하는데 이 설정에서는 쓰지 않습니다. use_dora=false로, lora_r을 8 이상으로 하세요.",
+        "여러 GPU에 나눈 모델(gpus_per_model)은 최적화된 레이어로 계산하는데 이 설정에서는 쓰지 않습니다. use_dora=false로, lora_r을 8 이상으로 하세요.",
     "{} does not fit: its weights and the training state of its adapters are {} GiB, and each GPU needs {} GiB more to compute; there are {} GiB of memory (of which {} are used).{} Take more GPUs or a smaller model: nothing is moved to the CPU, which would take days.":
         "{0}이 들어가지 않습니다: 가중치와 어댑터의 학습 상태가 {1} GiB이고 GPU마다 계산에 {2} GiB가 더 필요한데 메모리는 {3} GiB입니다(그중 {4}를 씁니다).{5} GPU를 늘리거나 더 작은 모델을 쓰세요. CPU로는 옮기지 않습니다. 며칠이 걸리기 때문입니다.",
     # %% starting from adapters
     "start_from: the adapters in {} do not fit model_id={}: {} tensors differ, first {}. Set model_id to the model that they were made for.":
-        "start_from: {}의 어댑터가 model_id={}과 맞지 않습니다: 텐서 {}개가 다릅니다. 첫째 {}. model_id에 그 어댑터의 모델을 적으세요.",
-    "{} adapters of {} were not loaded, first {}.": "{1}의 어댑터 {0}개를 읽지 못했습니다. 첫째 {2}.",
+        "start_from: {}의 어댑터가 model_id={}과 맞지 않습니다: 텐서 {}개가 다릅니다. 예: {}. model_id에 그 어댑터의 모델을 적으세요.",
+    "{} adapters of {} were not loaded, first {}.": "{1}의 어댑터 {0}개를 불러오지 못했습니다. 예: {2}.",
     "start_from: {} holds adapters of the type {}; training here goes on from LoRA only.":
         "start_from: {}의 어댑터는 {} 종류입니다. 여기서는 LoRA에서만 이어 학습합니다.",
     "start_from: {} has other ranks or scales in some layers ({}), which no setting here says.":
-        "start_from: {}의 일부 층({})은 랭크나 배율이 다른데 그런 설정이 없습니다.",
+        "start_from: {}의 일부 레이어({})는 랭크나 배율이 다른데 이를 나타낼 설정이 없습니다.",
     "start_from: the adapters in {} have {}, the settings {}. Adapters keep their shape and scale: --set {}":
-        "start_from: {}의 어댑터는 {}, 설정은 {}입니다. 어댑터는 모양과 배율을 그대로 둡니다: --set {}",
+        "start_from: {}의 어댑터는 {}, 설정은 {}입니다. 어댑터의 모양과 배율은 바꿀 수 없습니다: --set {}",
     "start_from: the adapters in {} were made for {}, and model_id={}. Set model_id to that model. If it is the same one under another "
     "name, change base_model_name_or_path in {}.": "start_from: {}의 어댑터는 {}에 맞춘 것인데 model_id={}입니다. model_id에 그 모델을 적으세요. "
     "이름만 다른 같은 모델이면 {}의 base_model_name_or_path를 바꾸세요.",
@@ -570,7 +575,7 @@ KOREAN = {
     "augment= is a function of this process, which others do not have: set executor=inline.":
         "augment=는 이 프로세스의 함수라 다른 프로세스에는 없습니다. executor=inline으로 하세요.",
     "The run {} started from {}, and would go on from {}. {}": "실행 {}은 {}에서 시작했는데 {}에서 이어 하게 됩니다. {}",
-    "The run {} learned from rows that another augment= changed, or none. {}": "실행 {}은 다른 augment=로 바꾼(또는 바꾸지 않은) 행에서 배웠습니다. {}",
+    "The run {} learned from rows that another augment= changed, or none. {}": "실행 {}은 다른 augment=로 바꾼(또는 바꾸지 않은) 행을 학습했습니다. {}",
     "start_from={} belongs to the run itself. Name another run: --set run_name=...":
         "start_from={}은 이 실행 자신의 것입니다. 다른 이름을 주세요: --set run_name=...",
     "Fold {} of the run {} started from other weights than {} holds now. {}": "실행 {1}의 폴드 {0}은 지금 {2}에 있는 것과 다른 가중치에서 시작했습니다. {3}",
@@ -593,7 +598,7 @@ KOREAN = {
     "{} does not hold the weights that were recorded when the fold was trained. Copy the run's own folder back, or delete it and train "
     "this fold again.": "{}의 가중치는 폴드를 학습했을 때 기록한 것이 아닙니다. 실행의 원래 폴더를 되돌려 놓거나, 지우고 이 폴드를 다시 학습하세요.",
     # %% seeds, the final model, averages, models over several GPUs
-    "The run {} lacks {}: finish it (mcvqa run){}.": "실행 {}에 {}이 없습니다. 끝내세요(mcvqa run){}.",
+    "The run {} lacks {}: finish it (mcvqa run){}.": "실행 {}에 {}이 없습니다. 실행을 마치세요(mcvqa run){}.",
     "There is {}: the run has {}.": "{}입니다. 실행에 있는 것: {}.",
     "--fold {}: write the number of a fold, counted from 0, or final.": "--fold {}: 0부터 세는 폴드 번호나 final을 적으세요.",
     "average=auto compares all folds' weights of the last step: set keep=last, and no time_budget.":
@@ -618,11 +623,12 @@ KOREAN = {
         "final_fit=true: 실행 {}의 최종 모델을 이 설정으로 학습하고 채점하지 않았습니다. mcvqa run으로 끝내세요.",
     "left out: the final model, which is not finished": "생략: 끝나지 않은 최종 모델",
     "final model: learned from {}, so its accuracy is not measured; that of the folds is":
-        "최종 모델: {}에서 배웠으므로 정확도를 재지 않습니다. 폴드의 정확도를 잽니다",
+        "최종 모델: {}을 모두 학습해 정확도를 잴 수 없습니다. 정확도는 폴드에서 잽니다",
     "no final model: fold {}, which says how long to train it, is not trained": "최종 모델 없음: 얼마나 학습할지 알려 주는 폴드 {}을 학습하지 않았습니다",
     "no final model: it takes about {}, and {} are left": "최종 모델 없음: {}쯤 걸리는데 {} 남았습니다",
     "no time to answer the rows that were learned from (evidence=full)": "학습한 행에 답할 시간이 없습니다(evidence=full)",
     "{} starts from {}": "{}: {}에서 시작합니다", "{} resumes after step {} of {}": "{0}: {2}스텝 중 {1}스텝 다음부터 이어 합니다",
+    "final model starts from {}": "최종 모델: {}에서 시작합니다", "final model resumes after step {} of {}": "최종 모델: {1}스텝 중 {0}스텝 다음부터 이어 합니다",
     "start_from={}: that run has no {}, which would start from it. Name one of its folds, such as {}, or train only the folds that it has: --set train_folds=0":
         "start_from={}: 그 실행에는 여기서 시작할 {}이 없습니다. {} 같은 폴드를 적거나, 있는 폴드만 학습하세요: --set train_folds=0",
     "{}: its task has changed since it was interrupted, so it starts from the beginning": "{}: 중단된 뒤에 할 일이 바뀌어 처음부터 시작합니다",
@@ -631,10 +637,10 @@ KOREAN = {
     "Stopped after step {} of {}; saved in {}.": "{1}의 스텝 {0} 다음에 멈췄습니다. {2}에 저장했습니다.",
     "Stopped after step {} of {}; nothing could be saved.": "{1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다.",
     "{} step {}: the GPU's memory was full with {}. The step is repeated with {}; it still counts {}.":
-        "{} 스텝 {}: GPU 메모리가 {}에서 부족했습니다. {}으로 스텝을 되풀이하며, 스텝의 행 수는 그대로 {}입니다.",
+        "{} 스텝 {}: GPU 메모리가 {}에서 부족했습니다. {}으로 스텝을 반복하며, 스텝의 행 수는 그대로 {}입니다.",
     # %% what is said of the data
     "Questions   train {} ({} answered), test {}, {} to {} choices a row": "질문        학습 {}({}개에 정답), 테스트 {}, 행마다 보기 {}~{}개",
-    "train {}": "학습 {}", "train": "학습", "test": "테스트",
+    "train fold {}": "폴드 {} 학습", "score fold {} {}": "폴드 {} {} 채점",
     "Votes       {}: {}, votes a row: {}; Fleiss' kappa {} (0: as by chance, 1: all agree)":
         "투표        {}: {}, 행마다 {}표; 플라이스 카파 {}(0: 우연 수준, 1: 모두 일치)",
     "votes of the answer, share of the rows   {} (votes.csv)": "정답의 표, 행의 비율   {} (votes.csv)", "not known": "알 수 없음",
@@ -666,8 +672,8 @@ KOREAN = {
     "{}, row {} (id {}), {}: {}": "{}, {}행(id {}), {}: {}",
     "{} in the row, {} in the header; is a quote or a delimiter missing?": "행에는 {}, 머리글에는 {}. 따옴표나 구분자가 빠졌나요?",
     "{} too few for a text-only prior: all choices count as equally likely, and each row's answer is drawn by a hash of its id.":
-        "{}은 글만 보는 모델에 너무 적습니다. 모든 보기를 같은 확률로 보고, 답은 id의 해시로 뽑습니다.",
-    "in Korean (which is what tiny has learned)": "한국어(tiny가 배운 말)", "in Korean (Hangul in {} of the training questions)": "한국어(학습 질문의 {}에 한글이 있음)",
+        "{}은 텍스트 전용 모델에 너무 적습니다. 모든 보기를 같은 확률로 보고, 답은 id의 해시로 뽑습니다.",
+    "in Korean (which is what tiny has learned)": "한국어(tiny가 학습한 언어)", "in Korean (Hangul in {} of the training questions)": "한국어(학습 질문의 {}에 한글이 있음)",
     "in English (Hangul in {} of the training questions)": "영어(학습 질문의 {}에 한글이 있음)",
     "{} in the tables themselves: written to {}": "표 안의 {}을 {}에 저장했습니다", "photographs: {} is unpacked in {}": "사진: {}을 {}에 풀었습니다",
     "photographs: {} not found; {}": "사진: {}를 찾지 못했습니다. {}",
@@ -688,7 +694,10 @@ KOREAN = {
     "a Git LFS pointer, not the picture; run: git lfs pull": "사진이 아니라 Git LFS 포인터입니다. git lfs pull을 실행하세요",
     "a web page (HTML), not a picture; download it again": "사진이 아니라 웹 페이지(HTML)입니다. 다시 내려받으세요",
     "an SVG drawing; save it as PNG": "SVG 그림입니다. PNG로 저장하세요", "a PDF document; save its page as PNG": "PDF 문서입니다. 쪽을 PNG로 저장하세요",
-    "a ZIP archive; unpack it": "ZIP 압축 파일입니다. 푸세요", "a packed archive; unpack it": "압축 파일입니다. 푸세요", "a video, not a picture": "사진이 아니라 동영상입니다",
+    "a PostScript (EPS) drawing; save it as PNG": "PostScript(EPS) 그림입니다. PNG로 저장하세요", "a Windows metafile (WMF, EMF); save it as PNG":
+        "윈도 메타파일(WMF, EMF)입니다. PNG로 저장하세요", "a JPEG XL picture, which Pillow does not read; save it as PNG":
+        "Pillow가 읽지 못하는 JPEG XL 사진입니다. PNG로 저장하세요",
+    "a ZIP archive; unpack it": "ZIP 압축 파일입니다. 압축을 푸세요", "a packed archive; unpack it": "압축 파일입니다. 압축을 푸세요", "a video, not a picture": "사진이 아니라 동영상입니다",
     "a JSON file, not a picture": "사진이 아니라 JSON 파일입니다", "a text, not a picture": "사진이 아니라 글입니다", "an XML file, not a picture": "사진이 아니라 XML 파일입니다",
     "an array of numbers, not a picture": "사진이 아니라 숫자 배열입니다", "a damaged picture": "손상된 사진입니다", "empty file": "빈 파일입니다",
     "cannot be read ({})": "읽을 수 없습니다({})", "not a picture that Pillow can read ({})": "Pillow가 읽을 수 있는 사진이 아닙니다({})",
@@ -711,11 +720,11 @@ KOREAN = {
     # %% weights of rows, pseudo labels
     "row_weights={}: {} a weight, from {} to {} where the mean is 1": "row_weights={}: {}에 가중치가 있습니다. 평균을 1로 하면 {}부터 {}까지",
     "teacher={}: {} of {} learn from its out-of-fold probabilities too. Those of a row come from models that have learned from the fold validated with, so this run's accuracies are probably a little too high":
-        "teacher={0}: {2} 중 {1}이 그 OOF 확률도 배웁니다. 그 확률을 낸 모델은 검증 폴드를 학습했으므로 이 실행의 정확도는 실제보다 조금 높을 수 있습니다",
+        "teacher={0}: {2} 중 {1}이 그 OOF 확률도 학습합니다. 그 확률을 낸 모델은 검증 폴드를 학습했으므로 이 실행의 정확도는 실제보다 조금 높을 수 있습니다",
     "pseudo={}: what its model has learned from is not known. If this run's validation rows are among it, the accuracies of this run are too high":
         "pseudo={}: 그 모델이 무엇을 학습했는지 알 수 없습니다. 이 실행의 검증 행을 학습했다면 이 실행의 정확도는 실제보다 높습니다",
     "pseudo={}: {} learns from {} of {}: those answered with a probability of {} or more, without photographs like those it validates with":
-        "pseudo={0}: {1}에서 {3} 중 {2}행을 배웁니다. 답의 확률이 {4} 이상이고 검증 사진과 비슷한 사진이 없는 행입니다",
+        "pseudo={0}: {1}에서 {3} 중 {2}행을 학습합니다. 답의 확률이 {4} 이상이고 검증 사진과 비슷한 사진이 없는 행입니다",
     # %% the device and memory
     "the model is published so": "모델이 그렇게 공개되었습니다", "the model's {} weights are unpacked": "모델의 {} 가중치를 풀어서 씁니다",
     "lora_r=0 trains all weights, which 4-bit weights cannot do": "lora_r=0은 모든 가중치를 학습하는데 4비트 가중치로는 할 수 없습니다",
@@ -729,15 +738,15 @@ KOREAN = {
     "with checkpointing": "체크포인팅 사용", "without checkpointing": "체크포인팅 없이", "with checkpointing, recorded": "체크포인팅과 CUDA 그래프 사용",
     "without checkpointing, recorded": "체크포인팅 없이, CUDA 그래프 사용", "; with checkpointing {} fit and are {} slower": "; 체크포인팅을 쓰면 {}행이 들어가고 {} 느립니다",
     "; without checkpointing {} fit and are {} slower": "; 체크포인팅 없이는 {}행이 들어가고 {} 느립니다",
-    "GPU {}: layers {} to {}{}: {} of {} GiB": "GPU {0}: 층 {1}~{2}{3}: {5} GiB 중 {4} GiB", "the embedding and the vision tower": "임베딩과 비전 타워", "the head": "출력층",
+    "GPU {}: layers {} to {}{}: {} of {} GiB": "GPU {0}: 레이어 {1}~{2}{3}: {5} GiB 중 {4} GiB", "the embedding and the vision tower": "임베딩과 비전 타워", "the head": "출력층",
     "Use less: {}": "줄일 수 있는 것: {}", "a smaller model (3B instead of 7B)": "더 작은 모델(7B 대신 3B)", "{} {}: every prompt is encoded with its own photograph":
         "{} {}: 프롬프트마다 사진을 함께 인코딩합니다",
     "{} has no fast path: every prompt is encoded with its own photograph": "{}에는 최적화된 경로가 없어 프롬프트마다 사진을 함께 인코딩합니다",
     "{} leaves its fast path with use_dora=true: every prompt is encoded with its own photograph":
         "use_dora=true라서 {}의 최적화된 경로를 쓰지 않고 프롬프트마다 사진을 함께 인코딩합니다",
     "use_dora=true leaves the fast layers: PEFT's compute, and prompts and image features are shared as before":
-        "use_dora=true라서 최적화된 층 대신 PEFT로 계산합니다. 프롬프트와 이미지 특징은 그대로 함께 씁니다",
-    "{} {} is newer than {}, the newest version tested. If something fails, try that one.": "{} {}은 시험한 최신판 {}보다 새것입니다. 문제가 생기면 그 판을 써 보세요.",
+        "use_dora=true라서 최적화된 레이어 대신 PEFT로 계산합니다. 프롬프트와 이미지 특징은 그대로 함께 씁니다",
+    "{} {} is newer than {}, the newest version tested. If something fails, try that one.": "{} {}은 시험한 최신 버전 {}보다 새 버전입니다. 문제가 생기면 그 버전을 써 보세요.",
     "{} {} has published security advisories, fixed in {}: be careful with untrusted files.":
         "{} {}에는 공개된 보안 권고가 있습니다({}에서 수정). 믿을 수 없는 파일을 조심하세요.",
     "{} GB are to be downloaded to {}, where {} GB are free{}": "{1}에 {0} GB를 내려받아야 하는데 {2} GB가 남았습니다{3}",
@@ -752,27 +761,27 @@ KOREAN = {
     "The test row {} has {} tokens; {} at most {}{}.": "테스트 행 {}의 토큰이 {}개입니다. {} {}개까지입니다{}.",
     "{} GiB of memory hold": "메모리 {} GiB에 들어가는 것은",
     # %% the time budget
-    "{} of {}, scoring in {} at {}": "{}(에폭: {}), 채점: {}, {}", "the untrained model, scoring in {} at {}": "학습하지 않은 모델, 채점: {}, {}",
+    "{} folds of {} epochs, scoring in {} at {}": "폴드 {}개를 {}에폭, 채점: {}, {}", "{} fold of {} epochs, scoring in {} at {}": "폴드 {}개를 {}에폭, 채점: {}, {}",
+    "{} folds of {} epoch, scoring in {} at {}": "폴드 {}개를 {}에폭, 채점: {}, {}", "{} fold of {} epoch, scoring in {} at {}": "폴드 {}개를 {}에폭, 채점: {}, {}",
+    "the untrained model, scoring in {} at {}": "학습하지 않은 모델, 채점: {}, {}",
     "scoring in {} at {}": "채점: {}, {}", "image features of {}, {}": "이미지 특징({}), {}", "{}: less than the settings ask for": "{}: 설정한 것보다 적습니다",
     "time budget: encoding {} takes about {} of the remaining {}: they are encoded as training reaches their rows":
         "시간 예산: {0} 인코딩에 남은 {2} 중 약 {1}이 걸려, 학습이 그 행에 이를 때 인코딩합니다",
     "time budget: encoding {} takes about {} of the remaining {}": "시간 예산: {0} 인코딩에 남은 {2} 중 약 {1}이 걸립니다",
     "time budget: encoding {}: they are encoded as training reaches their rows": "시간 예산: {}을 학습이 그 행에 이를 때 인코딩합니다",
-    ": it ended before the model was loaded": "(모델을 읽기 전에 끝났습니다)", ": scoring {} alone takes about {}": "({} 채점에만 약 {}이 걸립니다)",
+    ": it ended before the model was loaded": "(모델을 불러오기 전에 끝났습니다)", ": scoring {} alone takes about {}": "({} 채점에만 약 {}이 걸립니다)",
     ": encoding a photograph takes {} s, and no row was scored before it ended": "(사진 하나를 인코딩하는 데 {}초가 걸리며, 한 행도 채점하기 전에 끝났습니다)",
     ": it ended before the photographs of the test rows were encoded": "(테스트 행의 사진을 인코딩하기 전에 끝났습니다)",
     "{} is valid;": "{}은 정상입니다.", "it takes about {}, and {} are left": "{}쯤 걸리는데 {} 남았습니다",
-    "{} holds the answers of the text-only prior.": "{}에는 글만 보는 모델의 답이 있습니다.", "{} holds the answers of {}.": "{}에 {}의 답이 있습니다.",
+    "{} holds the answers of the text-only prior.": "{}에는 텍스트 전용 모델의 답이 있습니다.", "{} holds the answers of {}.": "{}에 {}의 답이 있습니다.",
     "{} holds the answers of fold {} to {} of {}{}.": "{0}에 폴드 {1}이 {3} 중 {2}행에 한 답이 있습니다{4}.",
-    ", and those of the text-only prior to the others": "(나머지는 글만 보는 모델의 답)", "the text-only prior": "글만 보는 모델", "the run {} ({})": "실행 {}({})", "the run {}": "실행 {}",
+    ", and those of the text-only prior to the others": "(나머지는 텍스트 전용 모델의 답)", "the text-only prior": "텍스트 전용 모델", "the run {} ({})": "실행 {}({})", "the run {}": "실행 {}",
     # %% stopping, processes
-    "Stopped. Finished work is saved.": "멈췄습니다. 끝난 것은 저장했습니다.",
-    "{}: stopping after this step; send it again to stop at once": "{}: 이 스텝을 마치고 멈춥니다. 한 번 더 누르면 바로 멈춥니다",
-    "{}: stopping as soon as all processes can; send it again to stop at once": "{}: 모든 프로세스가 멈출 수 있을 때 멈춥니다. 한 번 더 누르면 바로 멈춥니다",
+    "Stopped. Finished work is saved.": "멈췄습니다. 끝난 작업은 저장했습니다.",
     "{}, each in a process of its own, on {}": "{}, 프로세스마다 하나씩, 장치 {}", "the CPU": "CPU(프로세서)", "{}: {}. Trying again in {} s": "{}: {}. {}초 뒤에 다시 해 봅니다",
     "an error, status {}": "오류(상태 {})", "{}, perhaps because memory ran out": "{}(메모리가 부족했을 수 있습니다)",
     "Finished work is kept. Free some space (cache/ may be deleted) or reconnect the disk, then run the same command again.":
-        "끝난 것은 저장되어 있습니다. 공간을 비우거나(cache/는 지워도 됩니다) 디스크를 다시 연결하고 같은 명령을 다시 실행하세요.",
+        "끝난 작업은 저장되어 있습니다. 공간을 비우거나(cache/는 지워도 됩니다) 디스크를 다시 연결하고 같은 명령을 다시 실행하세요.",
     "{} is damaged: {}. Restore a copy, or move it away and run the same command again: whatever can be rebuilt from other files is rebuilt.":
         "{}이 손상되었습니다: {}. 사본을 되돌려 놓거나, 다른 곳으로 옮기고 같은 명령을 다시 실행하세요. 다른 파일로 다시 만들 수 있는 것은 다시 만듭니다.",
     "Another process works on {}, {}\nWait for it to end, or choose another name: --set run_name=...":
@@ -801,7 +810,7 @@ KOREAN = {
     "{} step {}: {}. Training continues": "{} 스텝 {}: {}. 학습은 계속합니다",
     "{}: no finite gradient in {} steps in a row, up to step {}": "{0}: 스텝 {2}까지 {1}번 잇달아 기울기가 유한하지 않았습니다",
     "{}: no finite gradient in {} steps in a row, up to step {}, and there is no resume point to return to (learning rate {}). Lower learning_rate (now {}) or set precision=float32.":
-        "{0}: 스텝 {2}까지 {1}번 잇달아 기울기가 유한하지 않았고 되돌아갈 저장점이 없습니다(학습률 {3}). learning_rate(지금 {4})를 낮추거나 precision=float32로 하세요.",
+        "{0}: 스텝 {2}까지 {1}번 잇달아 기울기가 유한하지 않았고 되돌아갈 재개 지점이 없습니다(학습률 {3}). learning_rate(지금 {4})를 낮추거나 precision=float32로 하세요.",
     "{}: no finite gradient in {} steps in a row, up to step {}, after {} rollbacks (learning rate {}). Lower learning_rate (now {}) or set precision=float32.":
         "{0}: 되돌림을 {3}번 한 뒤 스텝 {2}까지 {1}번 잇달아 기울기가 유한하지 않았습니다(학습률 {4}). learning_rate(지금 {5})를 낮추거나 precision=float32로 하세요.",
     "{}: the longest row ({}, {} tokens) does not fit on its own into {} of {} GiB (gradient_checkpointing={}). {}":
@@ -811,13 +820,15 @@ KOREAN = {
     "Choose another name (--set run_name=...), or delete {} to start over.": "다른 이름을 고르거나(--set run_name=...), 처음부터 하려면 {}를 지우세요.",
     "output_dir={} cannot be written to ({}). Choose another: --set output_dir=FOLDER.": "output_dir={}에 쓸 수 없습니다({}). 다른 폴더를 고르세요: --set output_dir=폴더",
     "{} is damaged, so what the run was trained with is not known. {}": "{}이 손상되어 실행을 어떤 설정으로 학습했는지 알 수 없습니다. {}",
+    "Fold {} of the run {} was trained on different files of the base model {}:\n{}\nRestore them. {}":
+        "실행 {1}의 폴드 {0}은 기본 모델 {2}의 다른 파일로 학습했습니다:\n{3}\n원래 파일을 되돌려 놓으세요. {4}",
     "has no weights": "가중치가 없습니다", "is not scored": "채점하지 않았습니다", "was scored with weights other than the current ones": "지금과 다른 가중치로 채점했습니다",
     "was scored in {} option orders at scales {}, while the settings ask for {} at {}": "보기 순서 {}가지, 배율 {}로 채점했는데 설정은 {}가지, 배율 {}입니다",
     "was scored on other rows or photographs or by another answer_by, or its scores are damaged": "다른 행이나 사진, 다른 answer_by로 채점했거나 점수가 손상되었습니다",
     # %% ensemble and submission
-    "text-only prior": "글만 보는 모델", "{} (folds {}) {}": "{} (폴드 {}) {}",
+    "text-only prior": "텍스트 전용 모델", "{} (folds {}) {}": "{} (폴드 {}) {}",
     "{} Its weights are equal: fewer than two members have out-of-fold scores to learn them from.":
-        "{} 가중치는 같습니다: OOF 점수가 있는 구성원이 둘보다 적어 가중치를 학습할 수 없습니다.",
+        "{} 가중치는 같습니다: OOF 점수가 있는 멤버이 둘보다 적어 가중치를 학습할 수 없습니다.",
     "Learned weights: learned weights change the accuracy on rows they were not fitted on by {} (n={}, {}).":
         "학습한 가중치: 가중치를 맞추지 않은 행에서 정확도가 {} 달라집니다(n={}, {}).",
     "Equal weights: learned weights change the accuracy on rows they were not fitted on by {} (n={}, {}), no significant improvement.":
@@ -856,7 +867,7 @@ KOREAN = {
     "{} for all folds, by the log-loss out of fold ({}); choosing makes the accuracy about {} points too high":
         "모든 폴드에 {}, OOF 로그 손실({})로 골랐습니다. 고른 만큼 정확도가 약 {}점 높게 나왔을 수 있습니다",
     "Standard deviation between {} seeds: {} (95 % interval {} to {}); standard error of an accuracy for lack of rows: {}. Two runs of one seed each may differ by {} on these rows by their seeds alone.":
-        "시드 {}개 사이의 표준편차: {}(95% 구간 {} ~ {}), 행 수가 유한해서 생기는 정확도의 표준오차: {}. 시드가 하나씩인 두 실행은 시드만 달라도 이 행들에서 정확도가 {}까지 차이 날 수 있습니다.",
+        "시드 {}개 사이의 표준편차: {}(95% 구간 {} ~ {}), 행 수가 유한해서 생기는 정확도의 표준 오차: {}. 시드가 하나씩인 두 실행은 시드만 달라도 이 행들에서 정확도가 {}까지 차이 날 수 있습니다.",
     # %% tags
     "label probably wrong {}": "라벨 오류 의심 {}", "never learned {}": "학습되지 않음 {}", "order-sensitive {}": "보기 순서에 민감 {}",
     "misled by the picture {}": "사진이 오히려 방해 {}", "resolution-sensitive {}": "해상도에 민감 {}", "ambiguous {}": "답이 애매함 {}",
@@ -864,7 +875,7 @@ KOREAN = {
     # %% the demo
     "a second model for the ensemble: {}, one fold, at {} pixels": "앙상블에 넣을 두 번째 모델: {}, 폴드 하나, {} 픽셀", "both models together: {} and {}": "두 모델을 함께: {}, {}",
     "what each technique brings on the test rows, whose answers a competition would not tell": "테스트 행에서 잰 기법별 향상 폭(대회라면 알 수 없는 정답으로 쟀습니다)",
-    "| | accuracy | 95 % interval | gain over the line above |": "| | 정확도 | 95% 구간 | 윗줄보다 향상된 폭 |", "| text-only prior | {}": "| 글만 보는 모델  | {}",
+    "| | accuracy | 95 % interval | gain over the line above |": "| | 정확도 | 95% 구간 | 윗줄보다 향상된 폭 |", "| text-only prior | {}": "| 텍스트 전용     | {}",
     "| zero-shot       | {}": "| 학습 전         | {}", "| single fold     | {}": "| 폴드 하나       | {}", "| {} folds         | {}": "| 폴드 {}개        | {}",
     "| + ensemble      | {}": "| + 앙상블        | {}", "ladder      {}, {}": "기법별 표   {}, {}",
     "{}/train.csv was not generated here: choose an empty folder for the demo data.": "{}/train.csv는 여기서 생성한 것이 아닙니다. 데모 데이터에는 빈 폴더를 고르세요.",
@@ -873,7 +884,7 @@ KOREAN = {
     "{} views (option orders and scales)": "보기 순서와 배율 {}가지", "{} view": "보기 순서와 배율 {}가지", "{} member": "모델 {}개", "{} members": "모델 {}개",
     "expected to be wrong: {} ({}); a model's confident mistakes count as well": "틀린 것으로 예상되는 라벨: {}개({}). 모델이 확신하고 틀린 것도 포함됩니다",
     "expected precision: {}": "예상 정밀도: {}", "no label is worth a look": "확인할 만한 라벨이 없습니다",
-    "{} of the first {}": "처음 {1}개 중 {0}", "{} earlier decision": "이전 판단 {}개", "{} earlier decisions": "이전 판단 {}개",
+    "{}% of the first {}": "처음 {1}개 중 {0}%", "{} earlier decision": "이전 결정 {}개", "{} earlier decisions": "이전 결정 {}개",
     "written: {} ({} and {}). Look at each, write fix, drop or keep into the column {}, and train with --set fixes={}. What is left empty changes nothing.":
         "저장했습니다: {}({}, {}). 하나씩 보고 {} 열에 fix, drop, keep 가운데 하나를 적은 다음 --set fixes={}로 학습하세요. 비워 둔 행은 바뀌지 않습니다.",
     "written: {} ({}). Look at each, write fix, drop or keep into the column {}, and train with --set fixes={}. What is left empty changes nothing.":
@@ -881,16 +892,22 @@ KOREAN = {
     "written: {} ({}). Open it in a browser; it needs neither a server nor the internet.": "저장했습니다: {}({}). 브라우저에서 여세요. 서버도 인터넷도 필요 없습니다.",
     "{} row, {} MB": "{}행, {} MB", "{} rows, {} MB": "{}행, {} MB",
     "The runs {} cannot be shown side by side: {} of {} with the same id are not the same. The first is the {} row {}: {}. Explore them one by one.":
-        "실행 {0}을 나란히 볼 수 없습니다: id가 같은 {2} 중 {1}개의 내용이 다릅니다. 첫째는 {3} 행 {4}: {5}. 하나씩 보세요.",
+        "실행 {0}을 나란히 볼 수 없습니다: id가 같은 {2} 중 {1}개의 내용이 다릅니다. 예: {3} 행 {4}: {5}. 하나씩 보세요.",
     "The runs {} have no row in common: only runs on the same data can be shown side by side.": "실행 {}에 같은 행이 없습니다. 같은 데이터의 실행만 나란히 볼 수 있습니다.",
     # %% answering, exporting, serving
-    "{} rows of {}, answered by {} of {}": "{1}의 {0}행에 {3}의 {2}로 답합니다", "{} row of {}, answered by {} of {}": "{1}의 {0}행에 {3}의 {2}로 답합니다", "{} no readable photograph and is answered from text alone": "{}은 읽을 수 있는 사진이 없어 글만 보고 답합니다",
-    "{} no readable photograph and are answered from text alone": "{}은 읽을 수 있는 사진이 없어 글만 보고 답합니다", "the weights were made by 0.1, unverified": "가중치는 0.1판이 만든 것으로 확인하지 못했습니다",
-    "{} (made by 0.1, unverified)": "{} (0.1판이 만든 것, 확인하지 못함)", "no table": "표가 없습니다", "several tables: {}": "표가 여러 개: {}",
+    "{} rows of {}, answered by {} of {}": "{1}의 {0}행에 {3}의 {2}로 답합니다", "{} row of {}, answered by {} of {}": "{1}의 {0}행에 {3}의 {2}로 답합니다",
+    "{} rows of {}, answered by folds {} and the final model of {}": "{1}의 {0}행에 {3}의 폴드 {2}와 최종 모델로 답합니다",
+    "{} rows of {}, answered by fold {} of {}": "{1}의 {0}행에 {3}의 폴드 {2}로 답합니다", "{} row of {}, answered by fold {} of {}": "{1}의 {0}행에 {3}의 폴드 {2}로 답합니다",
+    "{} rows of {}, answered by the final model of {}": "{1}의 {0}행에 {2}의 최종 모델로 답합니다", "{} no readable photograph and is answered from text alone": "{}은 읽을 수 있는 사진이 없어 글만 보고 답합니다",
+    "{} no readable photograph and are answered from text alone": "{}은 읽을 수 있는 사진이 없어 글만 보고 답합니다", "the weights were made by 0.1, unverified": "가중치는 0.1 버전이 만든 것으로 확인하지 못했습니다",
+    "{} (made by 0.1, unverified)": "{} (0.1 버전이 만든 것, 확인하지 못함)", "no table": "표가 없습니다", "several tables: {}": "표가 여러 개: {}",
     "no final model (final_fit=true trains one)": "최종 모델 없음(final_fit=true로 학습합니다)", "a final model": "최종 모델 있음",
     ", or answer with one fold: --fold {}": ". 폴드 하나로 답하려면: --fold {}",
-    "{}: {}; {}, log-probabilities at most {} apart": "{}: {}. {}, 로그 확률은 최대 {} 차이 납니다", "{} of {} rows get the same letter": "{1}행 중 {0}행에서 같은 글자를 고르고",
-    "fold {} of {}": "{1}의 폴드 {0}", "the final model of {}": "{}의 최종 모델", "folds {} of {}": "{1}의 폴드 {0}", "pushed: {}": "올렸습니다: {}",
+    "{}: {}; {}, log-probabilities at most {} apart": "{}: {}. {}, 로그 확률은 최대 {} 차이 납니다",
+    "{}: fold {} of {}; {}, log-probabilities at most {} apart": "{0}: {2}의 폴드 {1}. {3}, 로그 확률은 최대 {4} 차이 납니다",
+    "{}: the final model of {}; {}, log-probabilities at most {} apart": "{}: {}의 최종 모델. {}, 로그 확률은 최대 {} 차이 납니다",
+    "{} of {} rows get the same letter": "{1}행 중 {0}행에서 같은 글자를 고르고",
+    "pushed: {}": "올렸습니다: {}",
     "{} exists: name a new folder, or delete it first.": "{}이 이미 있습니다. 새 폴더를 적거나 먼저 지우세요.",
     "prompt_by_type=true asks by the kind of question, which only this package knows: use mcvqa answer.":
         "prompt_by_type=true는 질문 유형에 따라 묻는데, 유형은 이 패키지만 압니다. mcvqa answer를 쓰세요.",
@@ -900,13 +917,13 @@ KOREAN = {
         "내보낸 폴더의 답이 실행과 다릅니다: 글자 {1}개 중 {0}개가 다르고, 로그 확률이 {3}까지만 다를 수 있는데 {2}까지 다릅니다. 아무것도 내보내지 않았습니다.",
     "The chat template changes {} of the prompt, which infer.py would not: use mcvqa answer.": "채팅 템플릿이 프롬프트의 {}을 바꾸는데 infer.py는 그렇게 하지 못합니다. mcvqa answer를 쓰세요.",
     "{} of {} weights are not those of the base model with the adapters, first {}: nothing was exported.":
-        "가중치 {1}개 중 {0}개가 기본 모델에 어댑터를 더한 것과 다릅니다. 첫째 {2}. 아무것도 내보내지 않았습니다.",
+        "가중치 {1}개 중 {0}개가 기본 모델에 어댑터를 합친 것과 다릅니다. 예: {2}. 아무것도 내보내지 않았습니다.",
     "--push {}: write OWNER/NAME, such as kim/traffic-quiz.": "--push {}: kim/traffic-quiz처럼 OWNER/NAME으로 적으세요.",
     "--push needs the hub, and HF_HUB_OFFLINE=1 switches it off.": "--push에는 허브가 필요한데 HF_HUB_OFFLINE=1로 꺼져 있습니다.",
     "--push needs a token that may write: run `hf auth login`, or set HF_TOKEN. Nothing was exported.":
         "--push에는 쓰기 토큰이 필요합니다. `hf auth login`을 실행하거나 HF_TOKEN을 설정하세요. 아무것도 내보내지 않았습니다.",
     "{} is exported and stays, but could not be uploaded to {}: {} Later: hf upload {} {} .": "{}에 내보냈으나 {}에 올리지 못했습니다: {} 나중에: hf upload {} {} .",
-    "loading the model ...": "모델을 읽는 중 ...", "Ctrl-C ends it.": "Ctrl-C로 끝냅니다.", "The page needs gradio {} or newer{}: pip install 'mcvqa[ui]'":
+    "loading the model ...": "모델을 불러오는 중 ...", "Ctrl-C ends it.": "Ctrl-C로 끝냅니다.", "The page needs gradio {} or newer{}: pip install 'mcvqa[ui]'":
         "페이지에는 gradio {} 이상이 필요합니다{}: pip install 'mcvqa[ui]'", ", not {}": "(지금 {})",
     "The page cannot be served at {}:{}: {}. Give another --port.": "{}:{}에서 페이지를 열 수 없습니다: {}. --port를 바꾸세요.",
     "The page cannot be served: {}. Give another --port.": "페이지를 열 수 없습니다: {}. --port를 바꾸세요.",
@@ -980,4 +997,43 @@ KOREAN = {
     "The study {} searches something else: {}. Take another name: --study NAME.": "탐색 {}의 탐색 공간이 다릅니다: {}. 이름을 바꾸세요: --study 이름.",
     "The study {} has other settings: {}. Take another name: --study NAME.": "탐색 {}의 설정이 다릅니다: {}. 이름을 바꾸세요: --study 이름.",
     "The study {} {}. Take another name: --study NAME.": "탐색 {}: {}. 이름을 바꾸세요: --study 이름.",
+    # %% files that are not read
+    "save its table as 'CSV UTF-8'": "표를 'CSV UTF-8'로 저장하세요", "a tar archive: {}": "tar 압축 파일입니다. {}", "a 7z archive: {}": "7z 압축 파일입니다. {}",
+    "unpack it and name the folder with --set data_dir=FOLDER; of archives only .zip is unpacked here":
+        "압축을 풀고 --data 폴더로 알려 주세요. 압축 파일 중에서는 .zip만 풉니다",
+    "a RAR archive: {}": "RAR 압축 파일입니다. {}", "compressed with Zstandard: {}": "Zstandard로 압축되었습니다. {}", "an ALZip archive: {}": "알집 압축 파일입니다. {}",
+    "one part of an archive: {}": "나뉜 압축 파일의 한 조각입니다. {}", "an unfinished download: download it again": "내려받다 만 파일입니다. 다시 내려받으세요",
+    "an old Excel file (.xls), or one with a password: save it as .xlsx or 'CSV UTF-8'":
+        "옛 엑셀 파일(.xls)이거나 암호가 걸려 있습니다. .xlsx나 'CSV UTF-8'로 저장하세요",
+    "an Excel file with macros or in binary form: {}": "매크로가 있거나 이진 형식인 엑셀 파일입니다. {}", "an OpenDocument table (.ods): {}": "OpenDocument 표(.ods)입니다. {}",
+    "a Numbers document: export it as CSV": "Numbers 문서입니다. CSV로 내보내세요", "a link to Google Sheets: download the table as CSV": "구글 시트 링크입니다. 표를 CSV로 내려받으세요",
+    "a PDF document: {}": "PDF 문서입니다. {}", "a Git LFS pointer, not the file itself: run git lfs pull": "파일이 아니라 Git LFS 포인터입니다. git lfs pull을 실행하세요",
+    "a web page (HTML): download it again, as a CSV file": "웹 페이지(HTML)입니다. CSV 파일로 다시 내려받으세요", "an XML file: {}": "XML 파일입니다. {}",
+    "a file of another program: {}": "다른 프로그램의 파일입니다. {}",
+    "a pickle, which can run programs when it is read: write it with DataFrame.to_csv": "읽을 때 프로그램을 실행할 수 있는 pickle입니다. DataFrame.to_csv로 저장하세요",
+    "packed twice: unpack it by hand": "두 번 압축되었습니다. 직접 압축을 푸세요", "a picture, not a table": "표가 아니라 사진입니다",
+    "{} is an old Excel file (.xls), or one with a password: save it as .xlsx or 'CSV UTF-8'.":
+        "{}은 옛 엑셀 파일(.xls)이거나 암호가 걸려 있습니다. .xlsx나 'CSV UTF-8'로 저장하세요.",
+    "{} is a web page (HTML): download it again, as a CSV file.": "{}은 웹 페이지(HTML)입니다. CSV 파일로 다시 내려받으세요.",
+    "{} has no {}.csv. {}": "{}에 {}.csv가 없습니다. {}", "Expected: train.csv with answers and test.csv without.": "정답이 있는 train.csv와 정답이 없는 test.csv가 있어야 합니다.",
+    "There are {} such files, first {}: put all rows into one table, {}.csv.": "그런 파일이 {}개 있습니다. 예: {}. 모든 행을 표 하나({}.csv)로 합치세요.",
+    "There is {}: the file name is not recognized. {}; rename it, for example to {}.csv.": "{}이 있는데 파일 이름을 알아볼 수 없습니다. {}. 이름을 {}.csv처럼 바꾸세요.",
+    "A table is named train or test and ends in {} (also packed as {}), {}": "표의 이름은 train이나 test이고 {}로 끝나야 합니다({}로 압축해도 됩니다), {}",
+    "Several folders in {} hold data:{}\nName one with --set data_dir=FOLDER.": "{}에 데이터가 든 폴더가 여럿입니다:{}\n--data 폴더로 하나를 알려 주세요.",
+    "There is no train.csv or test.csv in {}, nor in the folders or a .zip in it (it holds: {}). Name the right folder with --set data_dir=FOLDER.":
+        "{}과 그 안의 폴더나 .zip에 train.csv도 test.csv도 없습니다(있는 것: {}). 맞는 폴더를 --data 폴더로 알려 주세요.",
+    "There is no train.csv or test.csv in {}, nor in the folders or a .zip in it. {}": "{}과 그 안의 폴더나 .zip에 train.csv도 test.csv도 없습니다. {}",
+    "empty: {}": "비어 있음: {}", "its columns are {}": "있는 열: {}", "If they are in {}, join them by id.": "정답이 {}에 있다면 id로 합치세요.",
+    "The header seems to be row {} below that line ({}): delete what is above it.": "머리글은 그 줄 아래 {}행({})인 것 같습니다. 그 위를 지우세요.",
+    "{} is read where each of its cells is a list: [\"red\", \"blue\"] or red|blue.": "{}은 모든 셀이 목록일 때 읽습니다: [\"빨강\", \"파랑\"] 또는 빨강|파랑.",
+    "Save each in a file of its own: train.json, test.json.": "각각 train.json, test.json으로 저장하세요.",
+    "Join them: one list, in which each row has its image, question, choices and answer.": "하나로 합치세요. 행마다 사진, 질문, 보기, 정답이 있는 목록이어야 합니다.",
+    "rows under {}": "{} 아래의 행", "one row": "한 행", "by columns": "열별로", "by row numbers": "행 번호별로", "as of pandas, split": "pandas의 split 형식으로",
+    "xlsx, sheet {}": "xlsx, 시트 {}", "own letters": "보기에 붙은 글자", "fixed choices": "제자리에 두는 보기",
+    "The model's chat template leaves out what is asked. The prompt that it makes:\n{}\nSet chat_template to a file with another template.":
+        "모델의 채팅 템플릿에 질문이 들어가지 않습니다. 만들어진 프롬프트:\n{}\nchat_template에 다른 템플릿 파일을 적으세요.",
+    "what {} was trained on is not known, as it has no {}": "{}이 무엇을 학습했는지 알 수 없습니다({}이 없음)",
+    "it has no prints of photographs": "사진의 지문이 없음", "the weights it began with may have learned from the photographs of {}": "시작한 가중치가 {}의 사진을 학습했을 수 있습니다",
+    "fresh adapters": "새 어댑터", "other adapters": "다른 어댑터", "not readable": "읽을 수 없음", "of another shape": "모양이 다름", "not part of the model": "모델에 없는 것",
+    "There are {}.": "있는 것: {}.", "There are none yet.": "아직 없습니다.", "{} is not judged by {}.": "{}을 {}로 평가하지 않았습니다.",
 }

@@ -121,7 +121,7 @@ KOREAN_HELP = {
     "images are resized to about image_size² pixels": "사진을 약 image_size² 픽셀로 줄이거나 키웁니다", "where to compute": "계산할 장치",
     "what the GPU is taken for; t4: float16, no FlashAttention, 15 GiB, to rehearse a T4 on a larger GPU":
         "GPU를 무엇으로 볼지. t4: 더 큰 GPU에서 T4를 연습합니다(float16, FlashAttention 없음, 15 GiB)",
-    "GPUs that share the layers of a model; auto: as few as hold it": "모델의 층을 나누어 맡을 GPU 수. auto: 모델이 들어가는 가장 적은 수",
+    "GPUs that share the layers of a model; auto: as few as hold it": "모델의 레이어를 나누어 맡을 GPU 수. auto: 모델이 들어가는 가장 적은 수",
     "number format of the weights; auto: by the GPU's capability": "가중치의 수 형식. auto: GPU의 연산 능력에 따릅니다",
     "4-bit NF4 for the language model; auto: where the weights in full do not fit into the GPU's memory":
         "언어 모델의 4비트 NF4. auto: 가중치가 GPU 메모리에 다 들어가지 않을 때",
@@ -134,7 +134,7 @@ KOREAN_HELP = {
     "adapters learn direction and length of the weights apart (DoRA); off the optimized path, so slower":
         "어댑터가 가중치의 방향과 크기를 따로 배웁니다(DoRA). 최적화된 경로를 쓰지 못해 느립니다",
     "language-model layers that get adapters, by the ends of their names; all-linear: all of them":
-        "어댑터를 붙일 언어 모델의 층을 이름의 끝으로 적습니다. all-linear: 모든 선형 층",
+        "어댑터를 붙일 언어 모델의 레이어를 이름의 끝으로 적습니다. all-linear: 모든 선형 레이어",
     "adapters on the vision tower's attention and MLP too": "비전 타워의 어텐션과 MLP에도 어댑터를 붙입니다",
     "system message; may use {letters}": "시스템 메시지. {letters}를 쓸 수 있습니다",
     "user message; uses {question} and {options}, may use {letters} and {hint}; empty: Korean or English, as the training questions are":
@@ -144,7 +144,7 @@ KOREAN_HELP = {
         "채팅 템플릿에 줄 이름=값. enable_thinking과 thinking은 적지 않으면 false입니다",
     "add a hint for the type of question (counting, color, ...)": "질문 유형(개수, 색, ...)에 맞는 힌트를 프롬프트에 넣습니다",
     # %% settings: training
-    "passes over the training rows": "학습 행을 되풀이해 읽는 횟수(에폭)", "rows per optimizer step, times grad_accum_steps": "옵티마이저 스텝당 행 수(grad_accum_steps를 곱함)",
+    "passes over the training rows": "학습 행을 반복해서 읽는 횟수(에폭)", "rows per optimizer step, times grad_accum_steps": "옵티마이저 스텝당 행 수(grad_accum_steps를 곱함)",
     "rows per optimizer step, times batch_size": "옵티마이저 스텝당 행 수(batch_size를 곱함)",
     "rows in one forward pass; 0: as many as fit, found by trying (without an NVIDIA GPU: batch_size)":
         "순전파 한 번에 넣는 행 수. 0: 들어가는 만큼 시험해서 정합니다(NVIDIA GPU가 없으면 batch_size)",
@@ -202,6 +202,6 @@ KOREAN_HELP = {
     "option orders per question with TTA": "TTA에서 질문마다 쓸 보기 순서의 수", "image scales with TTA, as factors of image_size": "TTA의 이미지 배율(image_size의 배수)",
     "full: ask each fold the rows that it has learned from too": "full: 폴드마다 학습한 행도 물어봅니다",
     "how members are combined; auto: calibrated geometric mean unless learned weights are proven better":
-        "구성원을 합치는 방법. auto: 학습한 가중치가 유의하게 낫지 않으면 보정한 기하 평균",
+        "멤버을 합치는 방법. auto: 학습한 가중치가 유의하게 낫지 않으면 보정한 기하 평균",
     "other runs' names or prediction CSV files to combine with this run": "이 실행과 합칠 다른 실행의 이름이나 예측 CSV 파일",
 }

@@ -19,7 +19,7 @@ from mcvqa.base.plots import FIGURE_WORDS
 
 CONSOLE_LANGUAGES = ("en", "ko")
 BAR = re.compile(r"(\r?)([^|%]+?)(: +\d+%\|.*)", re.DOTALL)  # of tqdm: "fold 0 epoch 1:  40%|####"
-DEEPEST = 4  # texts inside of texts
+DEEPEST = 5  # texts inside of texts
 LONG = 25  # fewest fixed letters of a template that may begin with any text, which "{} rows" must not
 COLUMN = re.compile("( {2,})")
 PARTICLE = re.compile(r"\{(\d*)\}(?:(이|가|을|를|은|는|과|와|으로|로)(?=[ .,)]|$))?")
@@ -79,7 +79,7 @@ class Translator:
 
     def _value(self, text: str, depth: int) -> str:
         for between in ("; ", ", "):
-            parts = [self._found(part, depth) for part in text.split(between)]
+            parts = [self._found(part, depth) if " " in part else "" for part in text.split(between)]  # words may be names
             if len(parts) > 1 and all(parts):
                 return between.join(parts)
         return self._found(text, depth) or "\n".join(self._found(line, depth) or line for line in text.split("\n"))

@@ -52,7 +52,7 @@ def beside_folds(project: Project, blend: Blend, member: Member) -> dict[str, li
 
 
 ABOUT_FINAL = {
-    "ko": "테스트 행에는 레이블이 있는 행 전체로 학습한 최종 모델도 폴드와 같은 비중으로 답했습니다. "
+    "ko": "테스트 행에는 라벨이 있는 모든 행으로 학습한 최종 모델도 폴드와 같은 비중으로 답했습니다. "
     "최종 모델은 검증에 쓸 행이 남아 있지 않아 정확도를 측정할 수 없습니다. 위 정확도는 폴드의 정확도입니다.",
     "en": "Test rows are also answered by the final model, which has learned from all labelled rows and weighs as much as "
     "a fold. No rows are left to measure its accuracy: the accuracies above are those of the folds.",
@@ -105,7 +105,7 @@ class SeedSpread:
             )
         return (
             f"시드 {self.seeds}개 사이의 표준편차: {self.deviation:.4f}(95% 구간 {self.low:.4f} ~ {self.high:.4f}), 행 수가 "
-            f"유한해서 생기는 정확도의 표준오차: {error:.4f}. 시드가 하나씩인 두 실행은 시드만 달라도 이 행들에서 정확도가 "
+            f"유한해서 생기는 정확도의 표준 오차: {error:.4f}. 시드가 하나씩인 두 실행은 시드만 달라도 이 행들에서 정확도가 "
             f"{self.difference:.3f}까지 차이 날 수 있습니다."
         )
 
