@@ -442,6 +442,7 @@ class Session:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.environment, self.wheels = folder, folder / "env", folder / "input" / "wheels"
+        self.internet = folder / "internet"  # what pip finds without wheels
         venv.create(self.environment)
 
     def has(self, name: str, version: str, *requires: str) -> None:
@@ -463,6 +464,8 @@ class Session:
         for name, lines in (("NEEDED", needed), ("NEEDED_ON_GPU", ())):
             cell, count = re.subn(rf"^{name} = \(.*?\)$", f"{name} = {lines!r}", cell, flags=re.MULTILINE | re.DOTALL)
             assert count == 1
+        internet = {"PIP_INDEX_URL": self.internet.as_uri(), "PIP_EXTRA_INDEX_URL": "", "PIP_CONFIG_FILE": os.devnull}
+        before = f"import os\nos.environ |= {internet}\n{before}"
         again = f"try:\n    exec({cell!r})\nexcept RuntimeError as error:\n    print('refused:', error)"
         return run_cells([before, library, *[again] * times, after], self.folder, self.environment)
 
@@ -483,8 +486,18 @@ def test_what_is_missing_is_installed_from_attached_wheels(session):
 def test_what_no_wheel_has_is_said_with_the_way_to_get_it(session):
     write_wheel(session.wheels, "mcvqa-trial", "1.0")
     said = session.run("mcvqa-trial>=2.0")
-    assert "refused: 설치하지 못했습니다" in said and "pip download --no-deps -d wheels mcvqa-trial\n" in said
+    assert "refused: 설치하지 못했습니다" in said and "-d wheels mcvqa-trial\n" in said and "70 MB" in said
     assert "No matching distribution found for mcvqa-trial>=2.0" in said
+
+
+def test_what_attached_wheels_lack_comes_from_the_internet(session):
+    """Any attached data set may hold a wheel of something else."""
+    write_wheel(session.wheels, "mcvqa-other", "1.0")
+    offered = session.internet / "mcvqa-trial"
+    write_wheel(offered, "mcvqa-trial", "1.0")
+    (offered / "index.html").write_text("".join(f'<a href="{wheel.name}">{wheel.name}</a>' for wheel in offered.glob("*.whl")))
+    said = session.run("mcvqa-trial>=1.0", after="import mcvqa_trial; print(mcvqa_trial.VERSION)")
+    assert "refused" not in said and said.endswith("1.0\n")
 
 
 def test_nothing_that_will_do_is_upgraded(session):

@@ -92,7 +92,7 @@ def korean_translator() -> Translator:
 
 
 def columns_of(text: str) -> int:
-    """How wide a terminal shows a text: Hangul takes two columns, marks on other characters none."""
+    """Return how many columns of a terminal a text takes: two for Hangul, none for combining marks."""
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else not unicodedata.combining(char) for char in text)
 
 
