@@ -868,13 +868,14 @@ KOREAN = {
         "모든 폴드에 {}, OOF 로그 손실({})로 골랐습니다. 고른 만큼 정확도가 약 {}점 높게 나왔을 수 있습니다",
     "Standard deviation between {} seeds: {} (95 % interval {} to {}); standard error of an accuracy for lack of rows: {}. Two runs of one seed each may differ by {} on these rows by their seeds alone.":
         "시드 {}개 사이의 표준편차: {}(95% 구간 {} ~ {}), 행 수가 유한해서 생기는 정확도의 표준 오차: {}. 시드가 하나씩인 두 실행은 시드만 달라도 이 행들에서 정확도가 {}까지 차이 날 수 있습니다.",
+    "All {} seeds have the same accuracy on these rows, which are too few to show how far seeds differ; standard error of an accuracy for lack of rows: {}.":
+        "시드 {}개의 정확도가 이 행들에서 모두 같습니다. 행이 너무 적어 시드 차이를 알 수 없습니다. 행 수가 유한해서 생기는 정확도의 표준 오차: {}.",
     # %% tags
     "label probably wrong {}": "라벨 오류 의심 {}", "never learned {}": "학습되지 않음 {}", "order-sensitive {}": "보기 순서에 민감 {}",
     "misled by the picture {}": "사진이 오히려 방해 {}", "resolution-sensitive {}": "해상도에 민감 {}", "ambiguous {}": "답이 애매함 {}",
     "unreadable photograph {}": "사진을 읽을 수 없음 {}", "none has a tag": "진단이 붙은 행 없음",
     # %% the demo
-    "a second model for the ensemble: {}, one fold, at {} pixels": "앙상블에 넣을 두 번째 모델: {}, 폴드 하나, {} 픽셀", "both models together: {} and {}": "두 모델을 함께: {}, {}",
-    "what each technique brings on the test rows, whose answers a competition would not tell": "테스트 행에서 잰 기법별 향상 폭(대회라면 알 수 없는 정답으로 쟀습니다)",
+    "both models together: {} and {}": "두 모델을 함께: {}, {}",
     "| | accuracy | 95 % interval | gain over the line above |": "| | 정확도 | 95% 구간 | 윗줄보다 향상된 폭 |", "| text-only prior | {}": "| 텍스트 전용     | {}",
     "| zero-shot       | {}": "| 학습 전         | {}", "| single fold     | {}": "| 폴드 하나       | {}", "| {} folds         | {}": "| 폴드 {}개        | {}",
     "| + ensemble      | {}": "| + 앙상블        | {}", "ladder      {}, {}": "기법별 표   {}, {}",
@@ -999,7 +1000,7 @@ KOREAN = {
     "The study {} {}. Take another name: --study NAME.": "탐색 {}: {}. 이름을 바꾸세요: --study 이름.",
     # %% files that are not read
     "save its table as 'CSV UTF-8'": "표를 'CSV UTF-8'로 저장하세요", "a tar archive: {}": "tar 압축 파일입니다. {}", "a 7z archive: {}": "7z 압축 파일입니다. {}",
-    "unpack it and name the folder with --set data_dir=FOLDER; of archives only .zip is unpacked here":
+    "unpack it and name the folder with --data FOLDER (in Python: data_dir); of archives only .zip is unpacked here":
         "압축을 풀고 --data 폴더로 알려 주세요. 압축 파일 중에서는 .zip만 풉니다",
     "a RAR archive: {}": "RAR 압축 파일입니다. {}", "compressed with Zstandard: {}": "Zstandard로 압축되었습니다. {}", "an ALZip archive: {}": "알집 압축 파일입니다. {}",
     "one part of an archive: {}": "나뉜 압축 파일의 한 조각입니다. {}", "an unfinished download: download it again": "내려받다 만 파일입니다. 다시 내려받으세요",
@@ -1019,8 +1020,8 @@ KOREAN = {
     "There are {} such files, first {}: put all rows into one table, {}.csv.": "그런 파일이 {}개 있습니다. 예: {}. 모든 행을 표 하나({}.csv)로 합치세요.",
     "There is {}: the file name is not recognized. {}; rename it, for example to {}.csv.": "{}이 있는데 파일 이름을 알아볼 수 없습니다. {}. 이름을 {}.csv처럼 바꾸세요.",
     "A table is named train or test and ends in {} (also packed as {}), {}": "표의 이름은 train이나 test이고 {}로 끝나야 합니다({}로 압축해도 됩니다), {}",
-    "Several folders in {} hold data:{}\nName one with --set data_dir=FOLDER.": "{}에 데이터가 든 폴더가 여럿입니다:{}\n--data 폴더로 하나를 알려 주세요.",
-    "There is no train.csv or test.csv in {}, nor in the folders or a .zip in it (it holds: {}). Name the right folder with --set data_dir=FOLDER.":
+    "Several folders in {} hold data:{}\nName one with --data FOLDER (in Python: data_dir).": "{}에 데이터가 든 폴더가 여럿입니다:{}\n--data 폴더로 하나를 알려 주세요.",
+    "There is no train.csv or test.csv in {}, nor in the folders or a .zip in it (it holds: {}). Name the right folder with --data FOLDER (in Python: data_dir).":
         "{}과 그 안의 폴더나 .zip에 train.csv도 test.csv도 없습니다(있는 것: {}). 맞는 폴더를 --data 폴더로 알려 주세요.",
     "There is no train.csv or test.csv in {}, nor in the folders or a .zip in it. {}": "{}과 그 안의 폴더나 .zip에 train.csv도 test.csv도 없습니다. {}",
     "empty: {}": "비어 있음: {}", "its columns are {}": "있는 열: {}", "If they are in {}, join them by id.": "정답이 {}에 있다면 id로 합치세요.",

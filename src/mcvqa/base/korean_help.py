@@ -173,6 +173,8 @@ KOREAN_HELP = {
     "weight in the loss of how far the answers in these orders differ (Jensen-Shannon divergence)":
         "이 순서들의 답이 서로 다른 정도(옌센-섀넌 발산)에 주는 손실 가중치",
     "paraphrase question endings (Korean and English)": "질문의 끝말을 바꿔 씁니다(한국어와 영어)", "probability that a question is paraphrased": "질문을 바꿔 쓸 확률",
+    "random changes of training photographs, left out where the question's words say that they might alter the answer; photographs are then encoded anew in every step":
+        "학습 사진을 무작위로 바꿉니다. 질문의 말로 보아 정답이 달라질 수 있으면 바꾸지 않으며, 사진을 스텝마다 다시 인코딩합니다",
     "automatic mixed precision on a GPU": "GPU에서 자동 혼합 정밀도", "score with the exponential moving average of the trained weights": "가중치의 지수 이동 평균(EMA)으로 채점합니다",
     "decay per step of that average, after its warm-up": "EMA의 스텝당 감쇠율(워밍업 뒤)",
     "score with the plain average of the weights over the last part of training": "학습 마지막 부분의 가중치 평균(SWA)으로 채점합니다",
