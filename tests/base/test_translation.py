@@ -17,6 +17,7 @@ from mcvqa.base.korean_help import KOREAN_HELP
 from mcvqa.base.plots import in_figures
 from mcvqa.base.translation import (
     TranslatedStream,
+    Translator,
     columns_of,
     console_language,
     filled,
@@ -122,7 +123,8 @@ def test_a_translation_has_all_values_of_its_template(english):
     ("  train.csv: answers are letters: 'b' is b (2); 'c' is c (red)",
      "  train.csv: 정답은 글자입니다: 'b' = b (2); 'c' = c (red)"),
     ("What color is the car of the three rows", "What color is the car of the three rows"),
-    ("fold 0: what of it", "폴드 0: what of it"), ("error: x.csv has no rows below its header (text, data).", "오류: x.csv에 머리글(text, data) 아래 행이 없습니다."),
+    ("fold 0: what of it", "폴드 0: what of it"),
+    ("error: x.csv has no rows below its header (text, data).", "오류: x.csv에 머리글(text, data) 아래 행이 없습니다."),
     ("  experiments/a/evidence.csv: 9 rows; order-sensitive 2, ambiguous 1",
      "  experiments/a/evidence.csv: 9행, 보기 순서에 민감 2, 답이 애매함 1"),
     ('{"answer": "b", "rows": 3}', '{"answer": "b", "rows": 3}'),
@@ -174,6 +176,12 @@ def test_a_particle_fits_the_word_before_it(word, wanted, form):
 ])
 def test_the_language_is_that_asked_for_or_that_of_the_locale(wanted, environment, language):
     assert console_language(wanted, environment) == language
+
+
+def test_a_translation_that_fails_leaves_the_text_as_it_is():
+    stream = io.StringIO()
+    TranslatedStream(stream, Translator({"fold {}": "폴드 {3}"})).write("fold 0")
+    assert stream.getvalue() == "fold 0"
 
 
 def test_output_is_korean_within_the_block_alone(capsys):

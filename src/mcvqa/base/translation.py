@@ -69,7 +69,7 @@ class Translator:
         return all(self._found(value, depth) for value in values if "\n" in value)
 
     def _heading(self, line: str, depth: int) -> str:
-        """The heading of a table, whose columns keep their places: in the catalogue they stand two spaces apart."""
+        """Translate the heading of a table, whose columns keep their places: in the catalogue they are two spaces apart."""
         cells = COLUMN.split(line)  # cell, gap, cell, ...
         other = self._found("  ".join(cells[::2]), depth - 1).split("  ") if depth and len(cells) > 3 else []
         if len(other) != len(cells[::2]) or set(cells[1::2]) == {"  "}:
@@ -157,7 +157,10 @@ class TranslatedStream:
         self.stream, self.translator = stream, translator
 
     def write(self, text: str) -> int:
-        self.stream.write(self.translator.console(text))
+        said = text
+        with contextlib.suppress(Exception):  # a run does not end because of how it is told
+            said = self.translator.console(text)
+        self.stream.write(said)
         return len(text)
 
     def __getattr__(self, name: str) -> Any:
