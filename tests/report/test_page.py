@@ -13,6 +13,7 @@ from PIL import Image
 
 from mcvqa.base.budget import spell_duration
 from mcvqa.base.informing import printable
+from mcvqa.base.translation import korean_translator
 from mcvqa.base.uncertainty import Accuracy, Gain
 from mcvqa.config import Config
 from mcvqa.data.questions import Question
@@ -229,6 +230,22 @@ def test_both_languages_say_the_same(metrics, tmp_path) -> None:
             assert len(a.rows) == len(b.rows) and len(a.header) == len(b.header)
             if ours.name != "remarks":
                 assert numbers_in(a) == numbers_in(b)
+
+
+def test_sentences_of_the_program_are_korean_on_the_korean_page(metrics, tmp_path) -> None:
+    content = report_input(
+        metrics, tmp_path, method_reason="The configuration asks for vote.", korean=korean_translator().console,
+        submissions={"a.csv": SubmissionReport(2, {}, ("Missing ids: 1: x.",))},
+        data=DataFindings("Answers     a 100.0%\nFigures and tables: eda"),
+    )
+    page = write_report(tmp_path, content)[1].read_text(encoding="utf-8")
+    said = {"ko": ("설정에서 vote를 골랐습니다.", "빠진 id: 1: x.", "그림과 표: eda"),
+            "en": ("The configuration asks for vote.", "Missing ids: 1: x.", "Figures and tables: eda")}
+    for language, texts in said.items():
+        shown = " ".join(re.findall(rf'<(?:div|pre) class="{language}" lang="{language}">(.*?)</(?:div|pre)>', page, re.DOTALL))
+        assert all(text in shown for text in texts)
+        assert not any(text in shown for other in said if other != language for text in said[other])
+    assert "asks for vote" in (tmp_path / "REPORT.md").read_text(encoding="utf-8")
 
 
 def numbers_in(block: ReportBlock) -> list[str]:
