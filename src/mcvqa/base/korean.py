@@ -737,6 +737,8 @@ KOREAN = {
         "마이크로배치 {0}행({1}행 중), {2}: 가장 긴 행(토큰 {4}개)에서 {3} GiB, 초당 {5}행{6}",
     "with checkpointing": "체크포인팅 사용", "without checkpointing": "체크포인팅 없이", "with checkpointing, recorded": "체크포인팅과 CUDA 그래프 사용",
     "without checkpointing, recorded": "체크포인팅 없이, CUDA 그래프 사용", "; with checkpointing {} fit and are {} slower": "; 체크포인팅을 쓰면 {}행이 들어가고 {} 느립니다",
+    "{}; kernel launches take much of a pass, so passes are recorded as CUDA graphs":
+        "{}. 커널 실행이 시간을 많이 차지해 CUDA 그래프로 기록합니다",
     "; without checkpointing {} fit and are {} slower": "; 체크포인팅 없이는 {}행이 들어가고 {} 느립니다",
     "GPU {}: layers {} to {}{}: {} of {} GiB": "GPU {0}: 레이어 {1}~{2}{3}: {5} GiB 중 {4} GiB", "the embedding and the vision tower": "임베딩과 비전 타워", "the head": "출력층",
     "Use less: {}": "줄일 수 있는 것: {}", "a smaller model (3B instead of 7B)": "더 작은 모델(7B 대신 3B)", "{} {}: every prompt is encoded with its own photograph":
