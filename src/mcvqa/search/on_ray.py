@@ -1,4 +1,4 @@
-"""A search on a Ray cluster: its searchers are tasks of a pool of workers, which Ray places and starts again where they die."""
+"""Runs a search on a Ray cluster: its searchers are tasks of a pool of workers, which Ray places and restarts when they die."""
 import contextlib
 import os
 import socket
@@ -20,10 +20,14 @@ def search_on_ray(study: SearchStudy, count: int, tell: Tell) -> None:
     """Let up to `count` workers of the cluster search, each taking one trial after the other.
 
     Args:
-        tell: is called again and again.
+        study: the study.
+        count: number of workers.
+        tell: called repeatedly.
 
     Raises:
-        ConfigError: there is no cluster. RunStopped: a worker has failed. Interrupted, TimeUp: the search goes on later.
+        ConfigError: there is no cluster.
+        RunStopped: a worker has failed.
+        Interrupted, TimeUp: the search goes on later.
     """
     with _told_meanwhile(study, tell):
         _do_all(study.plan, [Task("search", f"search worker {number}", "") for number in range(count)], count)
@@ -33,10 +37,12 @@ def confirm_on_ray(plan: SearchPlan, best: Mapping[int, Mapping[str, Any]], coun
     """Let up to `count` workers train the other folds of the best.
 
     Args:
+        plan: plan of the search.
         best: number of the trial -> values of the searched settings.
+        count: number of workers.
 
     Raises:
-        As `search_on_ray`.
+        ConfigError, RunStopped, Interrupted, TimeUp: see `search_on_ray`.
     """
     _do_all(plan, [
         Task("confirm", f"confirm trial {number}", "", arguments={"values": dict(values)}) for number, values in best.items()
@@ -55,7 +61,7 @@ def _do_all(plan: SearchPlan, tasks: Sequence[Task], count: int) -> None:
 
 @contextlib.contextmanager
 def _told_meanwhile(study: SearchStudy, tell: Tell) -> Iterator[None]:
-    """Tell of trials as they end, from a thread: the main one waits for the workers."""
+    """Within the block, report trials as they end, from a thread: the main one waits for the workers."""
     done = threading.Event()
 
     def telling() -> None:
@@ -77,6 +83,7 @@ def begin_searching(project: Project, settings: dict[str, Any]) -> Callable[[Tas
     """Return the function that executes a task of the search in a worker.
 
     Args:
+        project: the run.
         settings: with the plan in JSON.
     """
     plan = plan_from_json(settings["plan"])

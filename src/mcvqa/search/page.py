@@ -98,22 +98,22 @@ code { padding: .1rem .3rem; border-radius: 4px; background: var(--panel); font-
 """
 
 
-def write_search_page(found: SearchOutcome, importances: Mapping[str, float], opening: str = "en") -> Path:
+def write_search_page(outcome: SearchOutcome, importances: Mapping[str, float], opening: str = "en") -> Path:
     """Write the page with its figures.
 
     Args:
-        found: outcome of the search.
+        outcome: outcome of the search.
         importances: see `draw_search`.
         opening: language in which the page opens.
     """
-    folder, first = found.plan.paths.experiment, found.ranked[0].judged
-    figures = draw_search(found, importances, folder)
+    folder, first = outcome.plan.paths.experiment, outcome.ranked[0].judged
+    figures = draw_search(outcome, importances, folder)
     rows = 0 if first is None else len(first.ids)
     languages = [opening, *(language for language in REPORT_LANGUAGES if language != opening)]
     text = report_template(SEARCH_TEMPLATE, languages).render(
-        name=found.plan.name, opening=opening, words=_in_each_language, header=HEADER, table=_trials_table(found),
-        judged=_in_each_language("judged", model=found.plan.config.model_id, fold=found.plan.fold, rows=rows),
-        lines=[_translated(line.strip()) for line in outcome_lines(found)], best=shlex.quote(str(folder / "best.yaml")),
+        name=outcome.plan.name, opening=opening, words=_in_each_language, header=HEADER, table=_trials_table(outcome),
+        judged=_in_each_language("judged", model=outcome.plan.config.model_id, fold=outcome.plan.fold, rows=rows),
+        lines=[_translated(line.strip()) for line in outcome_lines(outcome)], best=shlex.quote(str(folder / "best.yaml")),
         figures=[(_in_each_language(name), _inlined(path)) for name, path in figures.items()],
     )
     write_text(folder / SEARCH_PAGE, text)
