@@ -307,7 +307,8 @@ def test_every_name_is_defined():
 def section_2(folder: Path, *cells: str, **values: object) -> dict:
     """The functions that read section 2, in a namespace with its values. Args: cells: that were run."""
     source = next(cell["source"] for cell in OWN if "def with_data" in cell["source"])
-    wanted = {"settings_chosen", "names_given_values", "check_names", "allowed", "checked_settings", "data_folder"}
+    wanted = {"settings_chosen", "names_given_values", "check_names", "allowed", "checked_settings", "data_folder",
+              "require_unchanged"}
     space = {
         "Config": Config, "ConfigError": ConfigError, "PRESETS": PRESETS, "OTHER_NAMES": OTHER_NAMES, "load_config": load_config,
         "re": re, "ast": ast, "difflib": difflib, "Path": Path, "host": "Kaggle", "ATTACHED": folder, "run_cells": lambda: cells,
@@ -335,6 +336,8 @@ def test_the_seeds_settings_are_lines_of_the_config_cell():
     ("quick", {"num_epochs": "five"}, "'2 설정'의 NUM_EPOCHS = 'five': 0부터 1000까지 쓸 수 있습니다.\nnum_epochs='five' is"),
     ("quick", {"num_epoch": 5}, "'2 설정'의 NUM_EPOCH = 5: 이런 설정은 없습니다. NUM_EPOCHS를 찾으셨나요?\nThere is no setting"),
     ("quick", {"quantization": "4bits"}, "'2 설정'의 QUANTIZATION = '4bits': auto, 4bit, none 중에서 고르세요."),
+    ("quick", {"tta_scales": 1.0}, "'2 설정'의 TTA_SCALES = 1.0: [0.9, 1.0, 1.1]처럼 목록으로 적으세요. 값은 0.25부터 4까지"),
+    ("quick", {"time_budget": "8"}, "'2 설정'의 TIME_BUDGET = '8': 쓸 수 없는 값입니다.\ntime_budget='8' is no length of time."),
     ("quick", {"use_amp": "maybe"}, "'2 설정'의 USE_AMP = 'maybe': True나 False를 적으세요."),
     ("ensemble", {"train_folds": [7]}, "'2 설정'의 TRAIN_FOLDS = [7]: 다른 설정과 맞지 않습니다.\ntrain_folds=[7]: "),
 ])
@@ -351,7 +354,19 @@ def test_data_that_are_not_there_are_said_before_anything_else(tmp_path):
         with pytest.raises(ConfigError, match=f"^'2 설정'의 DATA = '{data}': 그런 폴더나 .zip이 없습니다"):
             space["data_folder"](data)
     (tmp_path / "train.csv").touch()
-    assert space["data_folder"]("auto") == space["data_folder"](str(tmp_path)) == str(tmp_path)
+    assert space["data_folder"]("") == space["data_folder"]("auto") == space["data_folder"](str(tmp_path)) == str(tmp_path)
+
+
+def test_a_changed_working_folder_is_said_and_so_are_changed_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    space = section_2(tmp_path, home=tmp_path, chosen=("auto", "quick", {}))
+    space["require_unchanged"]()
+    monkeypatch.chdir("/")
+    with pytest.raises(ConfigError, match=re.escape(f"os.chdir({str(tmp_path)!r})")):
+        space["require_unchanged"]()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="바뀌었습니다"):
+        section_2(tmp_path, home=tmp_path, chosen=("auto", "best", {}))["require_unchanged"]()
 
 
 @pytest.mark.parametrize(("name", "value", "said"), [
@@ -593,7 +608,7 @@ def test_a_variable_called_like_a_setting_is_one_and_a_default_that_the_preset_o
 def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path):
     """The demo, smaller, two folds side by side; then a library cell is changed and run again with all that follows."""
     small = dict(SMALL_DEMO_ROWS="(48, 12)", MORE='dict(num_epochs=1, n_folds=2, parallel_folds=2, tta_orders=2, use_swa=False)')
-    sources = edited(CODE, **small)
+    sources = edited(CODE, **small, COPY_TO='"/proc/nowhere"')
     number = place_of("def score_questions(")
     changed = re.sub(r"(def score_questions\([^)]*\):\n)", r'\1  print("the edited cell at work")\n', sources[number])
     assert changed != sources[number]
@@ -603,6 +618,8 @@ def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path)
     output, comment = output.split("only a comment\n")
     assert comment.count("already trained") == 2 and "image features" not in comment and "changed since" not in comment
     first, again = output.split("fold 0: already trained", 1)  # an edit of the scoring trains nothing again
+    assert "복사 · the copy could not be made" in first and "다음에 할 일" in first.split("복사 ·")[0]
+    assert not (tmp_path / "experiments" / "demo").exists(), "with other settings it is another run than the demo"
     assert "the weights are random" in first and first.count("tiny: its trained weights") == 1
     assert {"  fold 0: the edited cell at work", "  fold 1: the edited cell at work"} <= set(again.splitlines())
     assert first.count("2 workers, each in a process of its own") == 2 and "the code has changed since" in again
