@@ -22,6 +22,7 @@ from mcvqa.config import McvqaError
 NO_LOADERS = "MCVQA_NO_LOADERS"  # environment variable, inherited by child processes: loader processes do not work here
 POLL = 5.0  # seconds between two checks that the loader processes are alive
 SILENCE = 600.0  # seconds without a batch until they are killed; file access is retried for five minutes
+BUS_ERROR = getattr(signal, "SIGBUS", signal.SIGTERM)  # ends a process whose shared memory has no room; Windows has no such signal
 
 
 class Batches:
@@ -92,12 +93,16 @@ def _received(batches: DataLoader) -> Iterator[Any]:
                     batch = next(started)
             except StopIteration:
                 return
-            except RuntimeError as error:
+            except (RuntimeError, EOFError, ConnectionError) as error:  # the last two: it ended while its batch was being opened
                 # counted in polls, not by the clock: this process itself may have been suspended
                 if "DataLoader timed out" in str(error) and (silent := silent + 1) * POLL < SILENCE and _pinning(started):
                     continue
                 _end_loaders(started, workers)
-                raise
+                if any(process.exitcode == -BUS_ERROR for process in workers):
+                    raise RuntimeError("out of shared memory: a bus error") from error
+                if isinstance(error, RuntimeError):
+                    raise
+                raise RuntimeError("DataLoader worker (pid unknown) ended while it passed a batch on") from error
             silent = 0
             yield batch
 

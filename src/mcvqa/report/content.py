@@ -105,11 +105,12 @@ class ReportInput:
     korean: Callable[[str], str] = str
 
     def in_korean(self) -> "ReportInput":
-        """Return the same block with its texts in Korean."""
-        said, overall = self.korean, self.metrics.overall
+        """Return the same content with its texts in Korean."""
+        said, overall, submitted = self.korean, self.metrics.overall, self.submitted_accuracy
         accuracy = replace(overall.accuracy, not_measured=said(overall.accuracy.not_measured))
         return replace(
             self, method_reason=said(self.method_reason), not_submitted=said(self.not_submitted), submitted=said(self.submitted),
+            submitted_accuracy=replace(submitted, not_measured=said(submitted.not_measured)) if submitted else None,
             data=replace(self.data, summary=said(self.data.summary)),
             submissions={path: replace(one, problems=tuple(map(said, one.problems))) for path, one in self.submissions.items()},
             metrics=replace(self.metrics, gains={said(name): gain for name, gain in self.metrics.gains.items()},
@@ -185,8 +186,9 @@ def _result_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
     submitted, metrics = content.submitted_accuracy, content.metrics
     if not content.submitted or submitted == metrics.overall.accuracy:
         return [_headline(metrics, say)]
-    shown = f"{_accuracy_text(submitted, say)}%, n = {submitted.n:,}" if submitted else ""
-    accuracy = say("accuracy_is", accuracy=shown) if submitted else say("not_known")
+    accuracy = say("not_known")
+    if submitted and not submitted.not_measured:
+        accuracy = say("accuracy_is", accuracy=f"{_accuracy_text(submitted, say)}%, n = {submitted.n:,}")
     text = say("handed_in", source=content.submitted, run=content.submitted_run, accuracy=accuracy)
     return [ReportBlock("text", text), _headline(metrics, say)]
 
