@@ -22,7 +22,7 @@ from mcvqa.config import McvqaError
 NO_LOADERS = "MCVQA_NO_LOADERS"  # environment variable, inherited by child processes: loader processes do not work here
 POLL = 5.0  # seconds between two checks that the loader processes are alive
 SILENCE = 600.0  # seconds without a batch until they are killed; file access is retried for five minutes
-BUS_ERROR = getattr(signal, "SIGBUS", signal.SIGTERM)  # ends a process whose shared memory has no room; Windows has no such signal
+BUS_ERROR = getattr(signal, "SIGBUS", signal.SIGTERM)  # ends a process whose shared memory is full; not on Windows
 
 
 class Batches:
