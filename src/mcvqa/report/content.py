@@ -188,7 +188,7 @@ def _result_blocks(content: ReportInput, say: ReportWord) -> list[ReportBlock]:
         return [_headline(metrics, say)]
     accuracy = say("not_known")
     if submitted and not submitted.not_measured:
-        accuracy = say("accuracy_is", accuracy=f"{_accuracy_text(submitted, say)}%, n = {submitted.n:,}")
+        accuracy = say("accuracy_is", accuracy=f"{submitted.value:.1%} ({_error_in_percent(submitted)}, n = {submitted.n:,})")
     text = say("handed_in", source=content.submitted, run=content.submitted_run, accuracy=accuracy)
     return [ReportBlock("text", text), _headline(metrics, say)]
 
