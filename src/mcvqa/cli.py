@@ -168,7 +168,8 @@ def _config(file: Path | None, preset: str | None, changes: list[str] | None, da
 def _config_and_data(file: Path | None, preset: str | None, changes: list[str] | None, data: str | None) -> Config:
     """The settings, with data that are there: known before the slow imports."""
     settings = _config(file, preset, changes, data)
-    place_of_data(settings.data_dir)
+    if "RANK" not in os.environ:  # processes of a launcher look for the data together, so that one of them speaks
+        place_of_data(settings.data_dir)
     return settings
 
 
