@@ -47,6 +47,7 @@ NOT_NEEDED = {"typer"}  # the command line's
 NOT_IN_NOTEBOOK = {
     "cli": "the command line", "__main__": "the command line",
     **dict.fromkeys(("base.korean", "base.korean_figures", "base.korean_help", "base.translation"), "the command line in Korean"),
+    "base.columns": "columns of a terminal, for the command line",
     "run.single": "single steps, for the command line",
     "run.installation": "what a bug report needs, for the command line",
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
@@ -88,7 +89,8 @@ NAMES_NOT_IN_NOTEBOOK = {
     "config": ("parse_changes",),
     "base.uncertainty": ("significantly_worse",),  # the benchmarks
     "run.submissions": ("validate_any",),  # the command line
-    "run.project": ("settings_of_run", "_data_dir_from_here"), "report.experiments": ("list_experiments",),  # the command line
+    "run.project": ("settings_of_run", "_data_dir_from_here"),  # the command line
+    "report.experiments": ("list_experiments", "_indented"),  # the command line
     "model.source": ("HUB_SECONDS", "without_hub"),  # the pre-flight
     "report.figures": ("draw_ladder",),  # the ladder
     "model.fast.forward": ("AskedRows", "WithLetters"), "model.fast.dropout": ("HasDropout",),  # these stand in annotations alone

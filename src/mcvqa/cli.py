@@ -4,7 +4,6 @@ Heavy imports stand inside the commands, so that asking for help takes well unde
 """
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from mcvqa import __version__
+from mcvqa.base.columns import with_second_columns, without_second_columns
 from mcvqa.base.files import disk_errors_explained
 from mcvqa.base.informing import printable_output
 from mcvqa.base.interrupt import RUN_ME_AGAIN
@@ -49,7 +49,6 @@ def asked_language(args: Sequence[str]) -> str:
 
 HELP_CONTEXT: Any = TyperGroup.context_class  # of click, which newer versions of typer bring along
 HELP_FORMATTER: Any = HELP_CONTEXT.formatter_class
-SECOND_COLUMN = "\0"  # stands behind a letter that takes two columns of a terminal, while lines are wrapped
 
 
 class KoreanHelp(HELP_FORMATTER):
@@ -68,13 +67,13 @@ class KoreanHelp(HELP_FORMATTER):
         super().write_dl([(name, self._in_columns(meaning)) for name, meaning in rows], *widths, **named_widths)
 
     def getvalue(self) -> str:
-        return str(super().getvalue()).replace(SECOND_COLUMN, "")
+        return without_second_columns(str(super().getvalue()))
 
     @staticmethod
     def _in_columns(text: str) -> str:
         text, gap, default = text.partition("  [")  # [default: 12; required]
         default = default.replace("default: ", "기본값: ").replace("required", "필수")
-        return re.sub("([ㄱ-ㆎ가-힣])", rf"\1{SECOND_COLUMN}", korean_translator().console(text) + gap + default)
+        return with_second_columns(korean_translator().console(text) + gap + default)
 
 
 class KoreanContext(HELP_CONTEXT):

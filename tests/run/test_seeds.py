@@ -8,6 +8,7 @@ import pytest
 
 from mcvqa import run
 from mcvqa.base.files import read_json
+from mcvqa.base.translation import korean_translator
 from mcvqa.config import Config, ConfigError
 from mcvqa.run.beside import seed_spread
 from mcvqa.run.project import RunStopped
@@ -65,7 +66,7 @@ def test_the_report_says_how_far_seeds_differ_in_both_languages(finished):
 def test_seeds_with_the_same_accuracy_have_no_measured_spread():
     spread = seed_spread([0.5, 0.5, 0.5])
     assert spread.in_english(0.1234).startswith("All 3 seeds have the same accuracy") and "0.1234" in spread.in_english(0.1234)
-    assert "0.0000" not in spread.in_english(0.1234) + spread.in_korean(0.1234)
+    assert "0.0000" not in spread.in_english(0.1234) + korean_translator().console(spread.in_english(0.1234))
 
 
 def test_what_is_finished_is_not_trained_again_and_a_lost_seed_is(finished):

@@ -3,8 +3,8 @@ import json
 from collections.abc import Sequence
 
 from mcvqa.answer.answerer import Answer
+from mcvqa.base.columns import columns_of
 from mcvqa.base.informing import one_line
-from mcvqa.base.translation import columns_of
 from mcvqa.data.answers import LETTERS
 
 BAR_WIDTH, TEXT_WIDTH = 30, 40  # columns of a terminal

@@ -8,10 +8,10 @@ import contextlib
 import functools
 import re
 import sys
-import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mcvqa.base.columns import columns_of
 from mcvqa.base.korean import KOREAN
 from mcvqa.base.korean_figures import KOREAN_FIGURES
 from mcvqa.base.korean_help import KOREAN_HELP
@@ -89,11 +89,6 @@ class Translator:
 def korean_translator() -> Translator:
     """Return the translator of all texts of the package into Korean."""
     return Translator({**KOREAN, **KOREAN_HELP})
-
-
-def columns_of(text: str) -> int:
-    """Return how many columns of a terminal a text takes: two for Hangul, none for combining marks."""
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else not unicodedata.combining(char) for char in text)
 
 
 def values_in(text: str, pieces: list[str]) -> list[str] | None:

@@ -19,9 +19,9 @@ def decimals_for(error: float, least: int) -> int:
     return next((n for n in range(least, 12) if float(f"{error:.{n}f}")), least)
 
 
-def spell_error(value: float, error: float) -> str:
-    """Spell a value with its error, '0.930 ± 0.026', with more decimals if the error would print as zero."""
-    decimals = decimals_for(error, 3)
+def spell_error(value: float, error: float, least: int = 3) -> str:
+    """Spell a value with its error, '0.930 ± 0.026', with at least `least` decimals, so many that the error is not zero."""
+    decimals = decimals_for(error, least)
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
@@ -32,8 +32,7 @@ def spell_points(share: float) -> str:
 
 def spell_error_in_percent(value: float, error: float) -> str:
     """Spell a share in percent, '93.0 ± 2.6', with more decimals if the error would print as zero."""
-    decimals = decimals_for(100 * error, 1)
-    return f"{100 * value:.{decimals}f} ± {100 * error:.{decimals}f}"
+    return spell_error(100 * value, 100 * error, 1)
 
 
 def spell_interval(low: float, high: float, between: str = " to ", decimals: int = 3, sign: str = "") -> str:

@@ -1,6 +1,5 @@
 """Writes the index of all runs, best first, including failed ones: a negative result is a result."""
 import datetime
-import re
 import shutil
 import textwrap
 from collections.abc import Mapping
@@ -171,10 +170,12 @@ def list_experiments(experiments_dir: str | Path) -> str:
 
 
 def _indented(e: Experiment, width: int) -> list[str]:
+    from mcvqa.base.columns import with_second_columns, without_second_columns  # the notebook has no command line
+
     blind, model, settings, took, date = _table_cells(e)
     texts = (f"{e.result}; texts alone {blind}" if e.blind else e.result, f"{model or '–'}; {took}; {date}", settings)
-    double = (re.sub("([ㄱ-ㆎ가-힣])", r"\1\0", text) for text in texts if text)  # Hangul takes two columns
-    return [line.replace("\0", "") for text in double for line in textwrap.wrap(
+    wide = (with_second_columns(text) for text in texts if text)
+    return [without_second_columns(line) for text in wide for line in textwrap.wrap(
         text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)]
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import chdtri, stdtrit
 
+from mcvqa.base.translation import korean_translator
 from mcvqa.base.uncertainty import spell_error_in_percent, spell_interval
 from mcvqa.ensemble.blend import Blend, Member
 from mcvqa.report.content import ReportBlock
@@ -31,7 +32,8 @@ def beside_folds(project: Project, blend: Blend, member: Member) -> dict[str, li
     if len(measured) > 1:
         spread = seed_spread(measured)
         error = max(accuracy.standard_error for accuracy in accuracies.values())
-        texts = {"ko": spread.in_korean(error), "en": spread.in_english(error)}
+        text = spread.in_english(error)
+        texts = {"ko": korean_translator().console(text), "en": text}
         rows = tuple(
             (name, spell_error_in_percent(a.value, a.standard_error), spell_interval(100 * low, 100 * high, decimals=1))
             for name, a in accuracies.items() for low, high in [a.interval])
@@ -40,7 +42,7 @@ def beside_folds(project: Project, blend: Blend, member: Member) -> dict[str, li
             parts += [ReportBlock("table", header=headers[language], rows=rows, numeric=True),
                       ReportBlock("text", texts[language])]
         print(f"  seeds: {', '.join(f'{name} {value:.3f}' for name, value in zip(accuracies, measured, strict=True))}")
-        print(f"  {texts['en']}")
+        print(f"  {text}")
     if project.config.average == "auto":
         choice = recorded_average(project)
         for language, said in (("ko", choice.in_korean()), ("en", f"Weights: {choice}.")):
@@ -95,18 +97,6 @@ class SeedSpread:
             f"Standard deviation between {self.seeds} seeds: {self.deviation:.4f} (95 % interval {self.low:.4f} to "
             f"{self.high:.4f}); standard error of an accuracy for lack of rows: {error:.4f}. Two runs of one seed each may "
             f"differ by {self.difference:.3f} on these rows by their seeds alone."
-        )
-
-    def in_korean(self, error: float) -> str:
-        if not self.deviation:
-            return (
-                f"시드 {self.seeds}개의 정확도가 이 행들에서 모두 같습니다. 행이 적어 시드 사이의 차이를 잴 수 없습니다. "
-                f"행 수가 유한해서 생기는 정확도의 표준오차: {error:.4f}."
-            )
-        return (
-            f"시드 {self.seeds}개 사이의 표준편차: {self.deviation:.4f}(95% 구간 {self.low:.4f} ~ {self.high:.4f}), 행 수가 "
-            f"유한해서 생기는 정확도의 표준 오차: {error:.4f}. 시드가 하나씩인 두 실행은 시드만 달라도 이 행들에서 정확도가 "
-            f"{self.difference:.3f}까지 차이 날 수 있습니다."
         )
 
 

@@ -274,13 +274,14 @@ def _check_resources(
     if isinstance(maker, RowMaker):
         images = maker.images
         grids = [images.grid(image) for image in dict.fromkeys(q.image for q in (*data.train, *data.test))]
-        scales = {1.0, *tta_plan(config)[1]}
         per_image = [image_tokens(grid, images.merge) for grid in grids if grid]
-        if vision_is_frozen(config):  # else there is no store: features are made anew in every step
-            tokens_seen = int(sum(per_image) * sum(s * s for s in scales))
+        of_row = float(np.mean(per_image or [0])) * images.merge**2
+        if vision_is_frozen(config):
+            tokens_seen = int(sum(per_image) * sum(s * s for s in {1.0, *tta_plan(config)[1]}))
             features, patches = tokens_seen * feature_width(model_config) * plan.dtype.itemsize, tokens_seen * images.merge**2
-        passes = 3 + again if not vision_is_frozen(config) else float(bool(config.image_augmentation))
-        anew = passes * float(np.mean(per_image or [0])) * images.merge**2
+            anew = of_row if config.image_augmentation else 0.0
+        else:  # there is no store: features are computed in every step, and gradients too
+            anew = (3 + again) * of_row
     on_disk = _check_disk(config, size, plan, data, features)
     _estimate_time(config, plan, size, tokens, data, patches, again, anew)
     if isinstance(maker, PlainMaker):

@@ -8,11 +8,10 @@ from typing import Any
 
 from mcvqa.base.budget import TimeUp
 from mcvqa.base.interrupt import StopRequest
-from mcvqa.run.ownership import Owned
 from mcvqa.run.project import Project, open_project
 from mcvqa.run.tasks import Task, TaskGraph
 from mcvqa.run.workers.ray import ray_workers
-from mcvqa.search.searchers import POLL_EVERY, Tell, confirm_here, plan_from_json, plan_in_json, search_here
+from mcvqa.search.searchers import POLL_EVERY, Tell, do_job, plan_from_json, plan_in_json
 from mcvqa.search.study import SearchPlan, SearchStudy
 
 
@@ -45,13 +44,13 @@ def confirm_on_ray(plan: SearchPlan, best: Mapping[int, Mapping[str, Any]], coun
         ConfigError, RunStopped, Interrupted, TimeUp: see `search_on_ray`.
     """
     _do_all(plan, [
-        Task("confirm", f"confirm trial {number}", "", arguments={"values": dict(values)}) for number, values in best.items()
+        Task("confirm", f"confirm trial {number}", "", arguments={"best": [dict(values)]}) for number, values in best.items()
     ], count)
 
 
 def _do_all(plan: SearchPlan, tasks: Sequence[Task], count: int) -> None:
     project = open_project(plan.config.replace(run_name=plan.name))
-    pool = ray_workers(project, begin_searching, loaders=max(1, os.cpu_count() or 1), most=min(count, len(tasks)))
+    pool = ray_workers(project, begin_searching, loaders=0, most=min(count, len(tasks)))
     pool.settings = {"plan": plan_in_json(plan)}
     with StopRequest(at_once=True), contextlib.closing(pool):
         pool.run(TaskGraph.of(tasks, lambda task: False), [task.name for task in tasks])
@@ -91,11 +90,7 @@ def begin_searching(project: Project, settings: dict[str, Any]) -> Callable[[Tas
 
     def work(task: Task) -> dict[str, Any]:
         try:
-            if task.kind == "search":
-                search_here(SearchStudy(plan), output, lambda _: None)
-            else:
-                with contextlib.suppress(Owned):  # another search confirms it
-                    confirm_here(plan, task.arguments["values"], output)
+            do_job(plan, task.arguments, output)
         except TimeUp:
             return {"time_is_up": True}
         return {}

@@ -180,12 +180,7 @@ def begin_searcher() -> None:
     plan, log = plan_from_json(job["plan"]), Path(job["log"])
     try:
         with StopRequest(at_once=True):
-            if "best" in job:
-                for values in job["best"]:
-                    with contextlib.suppress(Owned):
-                        confirm_here(plan, values, log)
-            else:
-                search_here(SearchStudy(plan), log, lambda _: None)
+            do_job(plan, job, log)
     except TimeUp:
         sys.exit(TIME_IS_UP)
     except Interrupted as stopped:
@@ -194,6 +189,24 @@ def begin_searcher() -> None:
     except McvqaError as error:
         print(f"error: {error}")
         sys.exit(FAILED)
+
+
+def do_job(plan: SearchPlan, job: Mapping[str, Any], output: Path) -> None:
+    """Search, or confirm the settings that another process does not.
+
+    Args:
+        plan: plan of the search.
+        job: {} for trials, {"best": [settings]} for confirming.
+        output: file for what the runs print.
+
+    Raises:
+        McvqaError, Interrupted, TimeUp: from a run.
+    """
+    if "best" not in job:
+        search_here(SearchStudy(plan), output, lambda _: None)
+    for values in job.get("best", ()):
+        with contextlib.suppress(Owned):
+            confirm_here(plan, values, output)
 
 
 def _end_with_input() -> None:
