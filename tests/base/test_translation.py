@@ -10,6 +10,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from mcvqa.base.columns import columns_of
 from mcvqa.base.informing import printable_output
 from mcvqa.base.korean import KOREAN
 from mcvqa.base.korean_figures import KOREAN_FIGURES
@@ -18,7 +19,6 @@ from mcvqa.base.plots import in_figures
 from mcvqa.base.translation import (
     TranslatedStream,
     Translator,
-    columns_of,
     console_language,
     filled,
     korean_translator,

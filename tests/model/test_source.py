@@ -81,7 +81,7 @@ DAMAGES = {
     "heads": (edited(text_config={"num_attention_heads": 7}), "divisible by num_heads"),
     "another class": (edited(model_type="qwen3_vl"), "tensors missing"),
     "no class": (edited(model_type="bert"), "is no model that answers questions about pictures"),
-    "cut off": (cut(3_000_000), r"model\.safetensors is cut off or damaged \("),
+    "cut off": (cut(3_000_000), r"model\.safetensors is cut off or damaged \(.*(file not fully covered|IncompleteBuffer)"),
     "cut off in its header": (cut(1000), r"model\.safetensors is cut off or damaged"),
     "empty": (cut(0), r"model\.safetensors is cut off or damaged"),
     "no weights": (without(FILE), "has no weights: expected model.safetensors"),

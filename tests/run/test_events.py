@@ -223,7 +223,7 @@ def test_a_callback_that_hangs_is_not_waited_for_without_end(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    ("tensorbord", "no tracker that accelerate knows. Choose from .*tensorboard, .*wandb"),
+    ("tensorbord", "no tracker that accelerate knows. Choose from .*tensorboard, (trackio, )?wandb"),
     ("comet_ml", "needs the package comet-ml: pip install comet-ml"),
 ])
 def test_a_tracker_that_cannot_be_had_is_named_before_the_run(tmp_path, name, message):
