@@ -211,6 +211,15 @@ def test_what_was_measured_of_earlier_weights_is_gone_when_a_fold_is_trained_aga
     assert (project.paths.experiment / "submission.csv").exists(), "its record says whose answers it holds"
 
 
+def test_a_report_of_some_folds_stays_while_the_next_one_is_trained(own):
+    first = own.replace(run_name="some", train_folds=(0,))
+    said_by(run, first)
+    report = open_project(first).paths.experiment / "REPORT.md"
+    before = report.read_bytes()
+    said_by(train_only, first.replace(train_folds=()), 1)
+    assert report.read_bytes() == before
+
+
 # %% the log
 def test_the_log_of_an_abandoned_attempt_feeds_no_report(own):
     """Curves, advice and seconds were those of both attempts."""

@@ -157,9 +157,12 @@ def start_attempt(project: Project, task: Task, fold: int) -> str:
 
 
 def remove_results(project: Project, fold: int) -> None:
-    """Delete weights, scores and records of a fold, and what was made of all folds, so that they cannot be mistaken for those of
-    the next attempt. Submissions stay: each has a record of whose answers it holds."""
-    folder = project.paths.fold(fold)
+    """Delete weights, scores and records of a fold, so that they cannot be mistaken for those of the next attempt.
+
+    If it was trained before, so is what was made of all folds. Submissions stay: each has a record of whose answers it holds.
+    """
+    folder, experiment = project.paths.fold(fold), project.paths.experiment
+    was_trained = project.records.read(f"train {fold_title(fold)}").get("finished") or (folder / "result.json").exists()
     for name in (*KINDS_OF_WEIGHTS, RESUME):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "result.json").unlink(missing_ok=True)
@@ -167,12 +170,10 @@ def remove_results(project: Project, fold: int) -> None:
         file.unlink()
     for split in ("oof", "test", "train"):
         project.records.forget(f"score {fold_title(fold)} {split}")
-    project.records.forget("average")
-    experiment = project.paths.experiment
-    is_indexed = (experiment / "metrics.json").exists()
-    for name in MADE_OF_ALL_FOLDS:
-        (experiment / name).unlink(missing_ok=True)
-    if is_indexed:
+    if was_trained:
+        project.records.forget("average")
+        for name in MADE_OF_ALL_FOLDS:
+            (experiment / name).unlink(missing_ok=True)
         with informing("the index of runs"):
             update_index(experiment.parent)
 
