@@ -47,6 +47,7 @@ from mcvqa.training.job import FoldJob
 from mcvqa.training.loop import train_fold
 
 ONE_GPU = 40 * GIB
+PLENTY = 100 * GIB  # of devices that are named
 WARM = 2  # steps
 SMALL = dict(tie_word_embeddings=False, vocab_size=2048)
 SMALL_SIZES = {
@@ -154,19 +155,19 @@ def usual_vector(name: str, weight: torch.Tensor, model_type: str) -> torch.Tens
 # %% one measurement
 def plan_of(config: Config, gpus: int, devices: list[str]) -> DevicePlan:
     """Where to compute: on two GPUs of 15 GiB, on one of 40, or on the devices named."""
-    if devices:
-        plan, model_config = plan_device(config), load_encoder(config)[-1]
-        plan = place_model(config, plan, model_config)
-        if gpus == 1:
-            return plan
-        weights = weigh(model_config, config, plan, measure_model(model_config, config))
-        parts = divide(weights, [100 * GIB] * len(devices))
-        assert parts is not None
-        stages = stages_of(parts, weights, [100 * GIB] * len(devices))
-        return dataclasses.replace(plan, stages=tuple(
-            dataclasses.replace(stage, device=device) for stage, device in zip(stages, devices, strict=True)))
     plan = plan_device(config)
-    return plan if gpus > 1 else dataclasses.replace(plan, memory=ONE_GPU)
+    if not devices:
+        return plan if gpus > 1 else dataclasses.replace(plan, memory=ONE_GPU)
+    model_config = load_encoder(config)[-1]
+    plan = place_model(config, dataclasses.replace(plan, memory=PLENTY if plan.device == "cuda" else 0), model_config)
+    if gpus == 1:
+        return plan
+    weights = weigh(model_config, config, plan, measure_model(model_config, config))
+    parts = divide(weights, [PLENTY] * len(devices))
+    assert parts is not None
+    stages = stages_of(parts, weights, [PLENTY] * len(devices))
+    return dataclasses.replace(plan, stages=tuple(
+        dataclasses.replace(stage, device=device) for stage, device in zip(stages, devices, strict=True)))
 
 
 def peaks(plan: DevicePlan) -> list[float]:
@@ -270,7 +271,8 @@ def settings(options: argparse.Namespace) -> Config:
         model_id=str(options.folder), image_size=options.image_size, num_epochs=1, batch_size=options.rows_in_step,
         grad_accum_steps=1, use_ema=True, save_minutes=1e5,
     )
-    changes |= dict(device="cpu", micro_batch=2) if options.devices else dict(gpu_profile="t4", gpus_per_model=options.gpus)
+    on_cpu, gpus = options.devices.startswith("cpu"), 1 if options.devices else options.gpus
+    changes |= dict(device="cpu", micro_batch=2) if on_cpu else dict(gpu_profile="t4", gpus_per_model=gpus)
     if options.micro_batch:
         changes["micro_batch"] = options.micro_batch
     return load_config(changes=changes | parse_changes(options.set))
@@ -283,7 +285,7 @@ if __name__ == "__main__":
     parser.add_argument("--folder", type=Path, help="of the model, which is made where it is not there")
     parser.add_argument("--csv", type=Path, help="rows with answers, beside their photographs; default: painted scenes")
     parser.add_argument("--small", action="store_true")
-    parser.add_argument("--devices", default="", help="of the stages, cpu,cpu; default: GPUs")
+    parser.add_argument("--devices", default="", help="of the stages, all on one: cpu,cpu or cuda:0,cuda:0; default: GPUs")
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--rows-in-step", type=int, default=128)
     parser.add_argument("--steps", type=int, default=5)
