@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText
 from mcvqa.config import Config
 from mcvqa.model.experts import STACKS, is_packed, stacked_experts
 from mcvqa.model.families.family import FamilyError
+from mcvqa.model.fast.overflow import run_in_float32
 from mcvqa.model.load import (
     ModelError,
     adapter_settings,
@@ -42,7 +43,8 @@ FAMILIES = {  # stacked, with rows and columns exchanged, in the file; a tensor 
 
 
 def loaded(folder: Path, **options) -> nn.Module:
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, device_map={"": "cpu"}, **options)
+    settings = dict(dtype=torch.float32, device_map={"": "cpu"}) | options
+    model = AutoModelForImageTextToText.from_pretrained(folder, **settings)
     return model.requires_grad_(False).eval()
 
 
@@ -113,6 +115,18 @@ def test_logits_and_gradients_are_those_of_the_dequantised_weights(folder, full,
     for mine, theirs in zip(*found, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
     assert all(gradient.abs().max() > 1e-6 for gradient in found[0][1:])
+
+
+def test_experts_that_overflow_float16_are_computed_in_float32(folder, full):
+    family = family_of(full.config, Config())
+    model = loaded(folder, dtype=torch.float16, quantization_config=four_bit_settings(family, torch.float16))
+    experts = next(iter(stacked_experts(model).values()))
+    experts.gate_up_proj.quant_state.absmax *= 1e4
+    hidden, chosen = torch.ones(3, 64, dtype=torch.float16), torch.tensor([[0, 5]] * 3)
+    weights = torch.full((3, 2), 0.01, dtype=torch.float16)
+    assert not torch.isfinite(experts(hidden, chosen, weights)).all()
+    run_in_float32(experts)
+    assert torch.isfinite(experts(hidden, chosen, weights)).all()
 
 
 # %% what is refused

@@ -108,12 +108,12 @@ class ExpertsProduct(torch.autograd.Function):
             counts: inputs of each.
         """
         ctx.stack, ctx.experts, ctx.counts = stack, experts, counts
-        matrices = dequantized(stack, experts)
+        matrices = dequantized(stack, experts).to(inputs.dtype)
         return torch.cat([F.linear(part, matrix) for part, matrix in zip(inputs.split(counts), matrices, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        matrices = dequantized(ctx.stack, ctx.experts)
+        matrices = dequantized(ctx.stack, ctx.experts).to(gradient.dtype)
         parts = zip(gradient.split(ctx.counts), matrices, strict=True)
         return torch.cat([part @ matrix for part, matrix in parts]), None, None, None
 
@@ -130,7 +130,9 @@ def packed_experts_forward(
     """
     chosen = top_k_index.flatten()  # pairs of token and expert
     order = chosen.argsort(stable=True)
-    inputs = hidden_states[order // top_k_index.shape[1]].to(module.gate_up_proj.quant_state.dtype)
+    inputs = hidden_states[order // top_k_index.shape[1]]
+    if torch.is_autocast_enabled(inputs.device.type):  # else in the precision of the hidden states (see fast/overflow.py)
+        inputs = inputs.to(module.gate_up_proj.quant_state.dtype)
     experts, counts = torch.unique_consecutive(chosen[order], return_counts=True)
     sizes, outputs = counts.tolist(), []
     for some in experts.split(AT_ONCE):
