@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModelForImageTextToText
 
 from mcvqa.config import Config
-from mcvqa.model.experts import STACKS, is_packed, stacked_experts
+from mcvqa.model.experts import STACKS, stacked_experts
 from mcvqa.model.families.family import FamilyError
 from mcvqa.model.fast.overflow import run_in_float32
 from mcvqa.model.load import (
@@ -140,7 +140,7 @@ def test_experts_of_another_size_are_refused_by_name(folder, full):
 
 def test_adapters_on_experts_are_refused_by_name(full):
     family = family_of(full.config, Config())
-    with pytest.raises(FamilyError, match=r"no linear layers gate_up_proj; (.|\n)*experts(.|\n)*get no adapters"):
+    with pytest.raises(FamilyError, match=r"no linear layers gate_up_proj; (.|\n)*Its experts get no adapters"):
         adapter_settings(Config(target_modules="q_proj,gate_up_proj"), family)
 
 

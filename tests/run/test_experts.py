@@ -3,29 +3,18 @@ import signal
 
 import numpy as np
 import pytest
-import torch
-from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from mcvqa import Config, run
 from mcvqa.model.device import plan_device
 from mcvqa.model.experts import STACKS, is_packed, stacked_experts
 from mcvqa.model.load import load_base
-from tests.model.other_families import TEXT, llava
+from tests.model.other_families import save_family
 from tests.run.test_interrupt import settings_in, stopped_by, trained_in
-
-EXPERTS = dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=64, norm_topk_prob=True)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> str:
-    """A model whose language model has experts, and whose processor needs nothing that is not installed."""
-    torch.manual_seed(0)
-    made = tmp_path_factory.mktemp("model")
-    processor, small = llava()
-    config = LlavaConfig(**small.config.to_dict() | dict(text_config=dict(TEXT, model_type="qwen3_moe", **EXPERTS)))
-    for each in (processor, LlavaForConditionalGeneration(config)):
-        each.save_pretrained(made)
-    return str(made)
+    return save_family("llava_moe", tmp_path_factory.mktemp("model"))
 
 
 def test_experts_are_in_4_bits_where_they_are_asked_for(folder):

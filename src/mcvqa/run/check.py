@@ -266,6 +266,9 @@ def _check_resources(
     if config.lora_r > 0:
         print_line(True, str(adapter_coverage(model_config, config)))
     print_line(True, f"parameters: {size.total:,}, trained {size.trained:,}")
+    if size.experts:
+        bits = 4 if plan.four_bit else 8 * plan.dtype.itemsize
+        print_line(True, f"experts: {size.experts:,} of them, in {bits} bits and without adapters")
     rows = settings_plan(config, plan).rows
     activations = rows * int(tokens.max()) * kept_values(maker, config, plan, model_config) * plan.dtype.itemsize
     fits = check_memory(config, plan, size, activations)

@@ -84,8 +84,7 @@ class Family:
             raise FamilyError(
                 f"The language model of {self.model_type} has no linear layers {', '.join(absent)}; it has "
                 f"{', '.join(dict.fromkeys(path.rpartition('.')[2] for path in self.language_linears))}. "
-                "Set target_modules to some of them, or to all-linear. The stacked experts of a mixture of experts are no linear "
-                "layers and get no adapters."
+                f"Set target_modules to some of them, or to all-linear.{' Its experts get no adapters.' * self.experts}"
             )
         return tuple(dict.fromkeys(path for matches in chosen.values() for path in matches))
 
