@@ -11,10 +11,12 @@ import pytest
 from mcvqa import run
 from mcvqa.base.files import RunLog, read_json
 from mcvqa.config import Config, ConfigError, McvqaError
+from mcvqa.report.experiments import list_experiments
 from mcvqa.run.check import check_run
 from mcvqa.run.project import RunStopped, open_project, settings_of_run
 from mcvqa.run.single import combine_only, explore_only, predict_only, report_only, split_only, train_only
 from mcvqa.run.tasks import Task, TaskRecords
+from mcvqa.run.train import start_attempt
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import CheckpointError, adapter_hash
 from tests.conftest import make_dataset, tiny_settings
@@ -122,6 +124,91 @@ def test_started_over_with_a_time_budget_nothing_old_is_handed_in(own):
     change_test_rows(own)
     with pytest.raises(RunStopped, match="The run 'r' has no scores"):
         said_by(combine_only, own.replace(time_budget="1h"))
+
+
+def test_a_member_that_is_trained_again_brings_nothing_of_its_earlier_attempt(own):
+    """Fold 0 was trained and scored again, fold 1 not yet: its old scores, without weights, were blended with the new ones."""
+    project = open_project(own)
+    shutil.copytree(project.paths.experiment, project.paths.experiment.with_name("mine"))
+    shutil.copytree(project.paths.checkpoints, project.paths.checkpoints.with_name("mine"))
+    mine = own.replace(run_name="mine", members=("r",))
+    said_by(combine_only, mine)
+    stale = (project.paths.scores / "fold0-oof.npz").read_bytes()
+    shutil.rmtree(project.paths.checkpoints)
+    said_by(combine_only, mine)  # all weights are gone, to save space for example: the scores are those of one attempt
+    only = own.replace(train_folds=(0,), train_seed=5)
+    (project.paths.experiment / "config.yaml").unlink()
+    said_by(train_only, only, 0)
+    with pytest.raises(RunStopped, match="members: the run 'r' has no scores of its current weights"):
+        said_by(combine_only, mine)
+    said_by(predict_only, only)
+    (project.paths.experiment / "config.yaml").write_text(own.to_yaml())
+    assert "members: the run 'r' is unfinished: fold 0 is used, and fold 1 is not yet scored" in said_by(combine_only, mine)[1]
+    (project.paths.scores / "fold0-oof.npz").write_bytes(stale)  # as when an earlier copy of the folder is synced back
+    with pytest.raises(RunStopped, match="members: the run 'r' has no scores of its current weights"):
+        said_by(combine_only, mine)
+
+
+# %% trained weights
+def change_learning_rate(config: Config) -> Config:
+    file = open_project(config).paths.experiment / "config.yaml"
+    file.write_text(file.read_text(encoding="utf-8").replace("learning_rate: 0.001", "learning_rate: 0.002"), encoding="utf-8")
+    return Config(**settings_of_run(str(file.parent)))
+
+
+def cut_result(config: Config) -> None:
+    file = open_project(config).paths.fold(0) / "result.json"
+    file.write_text(file.read_text()[:50])
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    (change_learning_rate, "with other settings, rows, other runs' answers"),
+    (cut_result, r"checkpoints/r/fold0/result\.json changed afterwards"),
+    (lambda config: shutil.rmtree(open_project(config).paths.experiment), r"train-fold-0\.json is missing"),
+    (lambda config: open_project(config).records.file("train fold 0").write_text("{"), r"train-fold-0\.json is .*damaged"),
+], ids=["config.yaml edited", "result.json cut", "no experiments", "record cut"])
+def test_trained_weights_are_not_replaced_without_being_asked(own, change, reason):
+    """Hours of training were deleted without a word because a small file beside them was edited, cut or not copied."""
+    fold = open_project(own).paths.fold(0)
+    before = adapter_hash(fold / "best")
+    changed = change(own)
+    config = changed if isinstance(changed, Config) else own
+    with pytest.raises(RunStopped, match=f"Fold 0 of the run 'r' is trained, but .*{reason}.* not replaced without being asked"):
+        said_by(run, config)
+    assert adapter_hash(fold / "best") == before
+
+
+def test_a_run_may_be_renamed(own):
+    project = open_project(own)
+    for folder in (project.paths.experiment, project.paths.checkpoints):
+        folder.rename(folder.with_name("renamed"))
+    project.paths.log.rename(project.paths.log.with_name("renamed.jsonl"))
+    _, said = said_by(run, own.replace(run_name="renamed"))
+    assert "fold 1: already trained" in said and "fold 1: already scored" in said
+
+
+def test_a_kill_before_a_new_attempt_is_recorded_leaves_nothing_of_the_old_one(own, monkeypatch):
+    """A resume point of the old attempt was continued by the new one."""
+    project = open_project(own)
+    task = Task("train", "train fold 0", "another key", arguments={"fold": 0})
+    point = project.paths.fold(0) / "resume" / "0-0000-00000001"
+    point.mkdir(parents=True)
+    monkeypatch.setattr(TaskRecords, "begin", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        start_attempt(project, task, 0)
+    assert not point.exists() and not (project.paths.fold(0) / "best").exists()
+
+
+def test_what_was_measured_of_earlier_weights_is_gone_when_a_fold_is_trained_again(own):
+    """The index of runs, an exported model's card and a blend went on with the figures of weights that were no longer there."""
+    project = open_project(own)
+    shutil.rmtree(project.paths.fold(1))
+    said_by(train_only, own, 1)
+    for name in ("metrics.json", "REPORT.md", "report.html", "evidence.csv", "oof_predictions.csv", "test_predictions.csv"):
+        assert not (project.paths.experiment / name).exists(), name
+    assert "unfinished" in list_experiments(project.paths.experiment.parent)
+    assert "0." not in (project.paths.experiment.parent / "README.md").read_text(encoding="utf-8").split("Without a result")[0]
+    assert (project.paths.experiment / "submission.csv").exists(), "its record says whose answers it holds"
 
 
 # %% the log

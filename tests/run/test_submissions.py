@@ -1,6 +1,7 @@
 """What is handed in: the file holds what it is said to hold, and better answers are never replaced by worse ones."""
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,6 +82,42 @@ def test_a_submission_the_user_wrote_is_left_alone_and_one_for_other_rows_is_not
     assert run.file.read_text() == by_hand, "what it is worth is not known"
     run.file.write_text("id,answer\nanother_competition,a\n")
     assert not submit_prior(run.project, run.data, run.prior).problems and run.file.read_text().count("test_") == 9
+
+
+def test_a_file_that_was_edited_by_hand_is_not_what_is_recorded(start, capsys):
+    """The report gave the edited file the accuracy of the answers that were there before, and the next session replaced it."""
+    run = start()
+    hand_in(run.project, run.data, answers_right(run, 0.9), run.prior)
+    edited = run.file.read_text().replace("test_0003,a", "test_0003,c")
+    run.file.write_text(edited)
+    assert read_submitted(run.file) is None
+    held = hand_in(run.project, run.data, answers_right(run, 1.0), run.prior)
+    assert run.file.read_text() == edited and (held.source, held.accuracy) == ("unknown", None)
+    assert "is kept: its content is unknown" in capsys.readouterr().out
+    assert submit_prior(run.project, run.data, run.prior) is None and run.file.read_text() == edited
+    hand_in(run.project, run.data, answers_right(run, 0.9), run.prior, force=True)
+    assert read_submitted(run.file).accuracy.value == 0.9
+
+
+@pytest.mark.parametrize("again", ["first", "second"])
+def test_a_kill_just_before_a_file_is_replaced_leaves_its_record_true(start, monkeypatch, again):
+    first, second = start("first"), start("second")
+    held = hand_in(first.project, first.data, answers_right(first, 0.5, letter=0), first.prior)
+    replace = os.replace
+
+    def killed(old: Path, new: Path) -> None:
+        if Path(new) == first.file:
+            raise KeyboardInterrupt
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        hand_in(second.project, second.data, answers_right(second, 0.9, letter=1), second.prior)
+    monkeypatch.undo()
+    assert read_submitted(first.file) == held and letters_in(first.file) == {"a"}
+    run = {"first": first, "second": second}[again]
+    assert hand_in(run.project, run.data, answers_right(run, 0.9, letter=1), run.prior).run == again
+    assert letters_in(first.file) == {"b"}
 
 
 # %% better, equal, worse

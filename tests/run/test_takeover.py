@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcvqa.base.files import file_hash
+from mcvqa.base.files import RunLog, file_hash
 from mcvqa.config import Config
-from mcvqa.run.project import RunStopped, open_project
+from mcvqa.run.project import RunStopped, open_project, seconds_of
+from mcvqa.run.session import run_session
 from mcvqa.run.single import train_only
 from mcvqa.run.takeover import take_over
 from mcvqa.scoring.scores import load_scores
@@ -65,6 +66,17 @@ def test_a_run_goes_on_from_a_read_only_folder(earlier, dataset, tmp_path, capsy
     train_only(whole)
     assert hashes(config) == hashes(whole)
     assert not [p for p in (tmp_path / "out").rglob("*") if p.name.endswith(".part")]
+
+
+def test_the_sessions_before_count_in_the_time_of_a_run_that_goes_on_elsewhere(earlier, dataset, tmp_path):
+    """The report of a run in three sessions on Kaggle told the time of the last one only."""
+    config = settings_for(tmp_path / "out", dataset, resume_from=str(earlier))
+    with run_session(config) as project:
+        before = seconds_of(project)
+    first = RunLog(earlier / "logs" / "r.jsonl").events("session")
+    assert before == sum(event["seconds"] for event in first) > 0
+    sessions = project.log.events("session")
+    assert len(sessions) == len(first) + 1 and len({event["attempt"] for event in sessions}) == 1
 
 
 def test_a_moved_folder_goes_on_by_itself(earlier, dataset, tmp_path, capsys):

@@ -2,6 +2,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted
 from mcvqa.config import Config
 from mcvqa.model.device import plan_device
 from mcvqa.run.dataset import read_data
-from mcvqa.run.execution import allot_training, prepare_model, worker_pool
+from mcvqa.run.execution import allot_training, begin_tasks, data_key, prepare_model, worker_pool
 from mcvqa.run.folds import split_rows
 from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.single import train_only
@@ -413,6 +414,19 @@ def test_workers_that_were_launched_early_get_the_settings_as_they_were_settled_
     data = split_rows(read_data(settled), config)
     execution = said_by(prepare_model, settled, data, plan, launched)[0]
     assert execution.workers is launched and launched.project is settled and "keep_features" in launched.settings
+
+
+def test_a_worker_that_reads_other_rows_than_the_run_began_with_refuses(dataset, tmp_path):
+    """train.csv was saved again while workers started, or a node has a copy of its own: weights counted as of the old rows."""
+    shutil.copytree(dataset, tmp_path / "data")
+    config = short_run(tmp_path / "data", tmp_path, parallel_folds=2)
+    project = open_project(config)
+    settings = {"keep_features": True, "data": data_key(config, split_rows(read_data(project), config))}
+    assert callable(begin_tasks(project, settings))
+    train = tmp_path / "data" / "train.csv"
+    train.write_text(train.read_text(encoding="utf-8").replace("사진 3의", "사진 33의"), encoding="utf-8")
+    with pytest.raises(RunStopped, match=r"has read other rows, .* in .*data than this run began"):
+        begin_tasks(project, settings)
 
 
 # %% errors and signals

@@ -127,7 +127,8 @@ def fold_number(text: str) -> int:
 
 
 def _is_trained(project: Project, fold: int) -> bool:
-    return bool(project.records.read(f"train {fold_title(fold)}").get("finished")) or _is_of_0_1(project, fold)
+    """Return whether a fold is trained; the final model is not while it follows folds that were trained again since."""
+    return project.records.is_current(f"train {fold_title(fold)}") or _is_of_0_1(project, fold)
 
 
 def _is_of_0_1(project: Project, fold: int) -> bool:

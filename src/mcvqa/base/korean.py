@@ -406,9 +406,22 @@ KOREAN = {
         "resume_from={}에 checkpoints/{}이 없습니다. 실행 {}이 있으니 그 가운데 하나를 학습한 설정을 주세요.",
     "resume_from={} holds no checkpoints/{}. Name the folder that an earlier session wrote to: the one with checkpoints/, experiments/ "
     "and logs/ in it.": "resume_from={}에 checkpoints/{}이 없습니다. 이전 세션이 쓴 폴더(checkpoints/, experiments/, logs/가 든 것)를 적으세요.",
-    "Fold {} was trained by version 0.1 with other settings or data, or its weights are damaged. It is not replaced without being asked: "
-    "delete {} and {} to train it again, or choose another name (--set run_name=...).": "폴드 {}은 0.1 버전이 다른 설정이나 데이터로 학습했거나 "
-    "가중치가 손상되었습니다. 확인 없이 덮어쓰지 않습니다: 다시 학습하려면 {}과 {}를 지우고, 아니면 다른 이름을 고르세요(--set run_name=...).",
+    "Fold {} of the run {} {}. It is not replaced without being asked: restore what changed, delete {} to train it again, or choose "
+    "another name (--set run_name=...).": "실행 {1}의 폴드 {0}: {2}. 확인 없이 덮어쓰지 않습니다. 바뀐 것을 되돌리거나, 다시 학습하려면 {3}을 "
+    "지우거나, 다른 이름을 고르세요(--set run_name=...).",
+    "A worker on {} has read other rows, photographs or answers of other runs in {} than this run began with. Either they changed "
+    "meanwhile, or this machine has other copies: make them the same, and run the same command again.":
+        "{}의 작업 프로세스가 {}에서 읽은 행, 사진, 다른 실행의 답이 이 실행이 시작할 때와 다릅니다. 그사이 바뀌었거나 이 기기의 사본이 "
+        "다릅니다. 같게 맞추고 같은 명령을 다시 실행하세요.",
+    "{}: the run {} is unfinished: fold {} is used, and fold {} is not yet scored":
+        "{}: 실행 {}이 아직 끝나지 않았습니다. 폴드 {}만 쓰고, 폴드 {}은 아직 채점하지 않았습니다",
+    "was trained by version 0.1 with other settings or data, or its weights are damaged":
+        "0.1 버전이 다른 설정이나 데이터로 학습했거나 가중치가 손상되었습니다",
+    "is trained, but {} is missing or damaged, so with what is not known":
+        "학습되어 있지만 {}이 없거나 손상되어 무엇으로 학습했는지 알 수 없습니다",
+    "is trained, but with other settings, rows, other runs' answers or another version of mcvqa":
+        "학습되어 있지만 설정, 행, 다른 실행의 답, mcvqa 버전 가운데 무엇이 다릅니다",
+    "is trained, but {} changed afterwards": "학습되어 있지만 {}이 그 뒤에 바뀌었습니다",
     "{} is damaged or missing ({}): delete {} and train this fold again.": "{}이 손상되었거나 없습니다({}). {}을 지우고 이 폴드를 다시 학습하세요.",
     "{} is damaged or missing: delete {} and train this fold again.": "{}이 손상되었거나 없습니다. {}을 지우고 이 폴드를 다시 학습하세요.",
     "There is no checkpoint in {}: train first (mcvqa train).": "{}에 체크포인트가 없습니다. 먼저 학습하세요(mcvqa train).",

@@ -2,7 +2,7 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -194,6 +194,7 @@ def write_submission(
     test_questions: Sequence[Question],
     predictions: Sequence[int] | np.ndarray,
     form: SubmissionForm = PLAIN_FORM,
+    record: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a submission, which is read back and validated before it gets its name.
 
@@ -202,6 +203,7 @@ def write_submission(
         test_questions: the N test rows.
         predictions: (N,) choice indices, in the same order.
         form: from `find_form`.
+        record: called with the valid file before it gets its name.
 
     Raises:
         SubmissionError: the file would not be valid; an existing file is unchanged.
@@ -219,6 +221,8 @@ def write_submission(
                 writer.writerow(cells)
         if problems := validate_submission(part, test_questions, form).problems:
             raise SubmissionError(f"{path} was not written: " + " ".join(problems))
+        if record:
+            record(part)
 
 
 def _answer(choice: int, question: Question, style: str) -> str:

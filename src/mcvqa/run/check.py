@@ -243,11 +243,11 @@ def _check_rows(maker: Maker, data: RunData, config: Config) -> np.ndarray:
     """Count the tokens of a sample of the training rows, (rows,)."""
     print_section("rows")
     chosen = np.random.default_rng(config.seed).permutation(len(data.train))[:SAMPLED_ROWS]
-    start = time.time()
+    start = time.monotonic()
     rows = [data.train[i] for i in chosen]
     orders = [training_orders(q.choices, config, np.random.default_rng(0)) for q in rows]
     tokens = np.array([maker.tokens(maker.row(q, o)) for q, o in zip(rows, orders, strict=True)])
-    rate = len(chosen) / (time.time() - start)
+    rate = len(chosen) / (time.monotonic() - start)
     usable = int(data.with_image.sum())
     left_out = f" ({len(data.train) - usable} left out, their photographs cannot be read)" if usable < len(data.train) else ""
     print_line(True, f"{counted(usable, 'training row')}{left_out}, {counted(len(data.test), 'test row')}")

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,7 @@ from mcvqa.base.budget import (
     validation_samples,
 )
 from mcvqa.base.informing import counted
-from mcvqa.config import Config
+from mcvqa.config import Config, settings_hash
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.distributed import by_each, by_main
 from mcvqa.model.load import load_encoder, measure_model
@@ -186,7 +187,8 @@ def prepare_model(
     workers = launched or worker_pool(project, plan)
     if workers is None:
         return Execution(project, data, side, InlineWorker(functools.partial(do_task, side)), schedule, trained)
-    workers.project, workers.settings = project, {"keep_features": keep_features}  # which have changed since the launch
+    # which have changed since the launch
+    workers.project, workers.settings = project, {"keep_features": keep_features, "data": data_key(project.config, data)}
     print(f"  {workers}")
     return Execution(project, data, side, workers, schedule, trained)
 
@@ -245,6 +247,12 @@ def _all_scored(project: Project, data: RunData) -> bool:
     return scored
 
 
+def data_key(config: Config, data: RunData) -> str:
+    """Hash the rows, photographs, folds and targets of a run."""
+    guidance = [data.guidance.key(fold) for fold in config.folds_to_train]
+    return settings_hash({"train": data.train_print, "test": data.test_print, "folds": data.folds.tolist(), "guidance": guidance})
+
+
 TASK_FUNCTIONS: dict[str, Callable[[ModelSide, Task], None]] = {"features": do_features, "train": do_train, "score": do_score}
 
 
@@ -278,9 +286,18 @@ def begin_tasks(project: Project, settings: dict[str, Any]) -> Callable[[Task], 
 
     Returns:
         The function that executes a task; it loads the model for the first one and keeps it.
+
+    Raises:
+        RunStopped: this worker's rows are not those of the run: its results would be recorded as theirs.
     """
     with silent():
         data = split_rows(read_data(project), project.config)
+        if data_key(project.config, data) != settings["data"]:
+            raise RunStopped(
+                f"A worker on {socket.gethostname()} has read other rows, photographs or answers of other runs in "
+                f"{data.files.root.absolute()} than this run began with. Either they changed meanwhile, or this machine has "
+                "other copies: make them the same, and run the same command again."
+            )
         plan = plan_weights(project, plan_device(project.config))
     project = in_attempt(project)
     schedule = make_schedule(project, data) if project.config.time_budget else None

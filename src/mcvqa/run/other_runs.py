@@ -7,9 +7,9 @@ from mcvqa.base.files import read_json
 from mcvqa.config import Config
 from mcvqa.data.folds import fold_title
 from mcvqa.run.dataset import RunData
-from mcvqa.run.project import RunPaths, RunStopped
+from mcvqa.run.project import RunPaths, RunStopped, settings_of_run
 from mcvqa.run.score import splits_of
-from mcvqa.run.tasks import TaskRecords
+from mcvqa.run.tasks import TaskRecords, content_print
 from mcvqa.scoring.scores import Scores, load_scores
 
 
@@ -36,8 +36,17 @@ class OtherRun:
         train = f"train {fold_title(fold)}"
         if not records.read(train):  # without a record, scores are trusted only if version 0.1 recorded the training
             return records.is_of_0_1(train) and self.paths.fold(fold).exists()
-        scored = [records.read(f"score {fold_title(fold)} {split}") for split in splits]
-        return all(one.get("finished") and one["used"].get(train) == records.print_of(train) for one in scored)
+        if self.paths.checkpoints.exists() and not self.paths.fold(fold).exists():  # started over: another attempt's scores
+            return False
+        return all(self._is_scored(records, fold, split) for split in splits)
+
+    def _is_scored(self, records: TaskRecords, fold: int, split: str) -> bool:
+        """Return whether a split's scores are the recorded ones, by the recorded weights of the fold."""
+        train, score = f"train {fold_title(fold)}", f"score {fold_title(fold)} {split}"
+        if not (records.is_current(train) and records.is_current(score)):
+            return False
+        record = records.read(score)
+        return train in record["used"] and [content_print(self.paths.scores_of(fold, split))] == [*record["made"].values()]
 
 
 def other_run(data: RunData, config: Config, name: str, setting: str) -> OtherRun:
@@ -58,6 +67,10 @@ def other_run(data: RunData, config: Config, name: str, setting: str) -> OtherRu
     valid = tuple(fold for fold in folds if OtherRun(paths, ()).has_scores(fold, splits_of(data)))
     if not valid:
         raise RunStopped(f"{setting}: the run {name!r} has no scores of its current weights: finish it first (mcvqa run).")
+    asked = Config(**settings_of_run(name, config.output_dir)).folds_to_train
+    if missing := [fold for fold in asked if fold not in valid]:
+        used, unused = (", ".join(map(str, some)) for some in (valid, missing))
+        print(f"  {setting}: the run {name!r} is unfinished: fold {used} is used, and fold {unused} is not yet scored")
     return OtherRun(paths, valid)
 
 

@@ -19,6 +19,7 @@ from mcvqa.run.results import Combined, blended, measure_run
 from mcvqa.run.seeds import seed_runs
 from mcvqa.run.session import run_session
 from mcvqa.run.takeover import output_with
+from mcvqa.run.train import require_replaceable
 
 TIME_OF_SEED = 1.5  # time of another seed relative to that of this run's training
 
@@ -41,6 +42,9 @@ def train_seeds(project: Project, data: RunData, prior: Prior, plan: DevicePlan)
             by_main(_settle_seed, other, data)
             with prepare_model(other, data, plan) as execution:
                 training = execution.training()
+                for task in training:
+                    if task.kind == "train" and task.arguments["fold"] not in execution.trained:
+                        by_main(require_replaceable, other, task)
                 execution.run(training, [task.name for task in training if task.kind == "train"])
                 if config.average == "auto":
                     by_main(settle_average, other, data)

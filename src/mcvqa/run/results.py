@@ -315,7 +315,7 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
         prior: the text-only prior.
         combined: the ensemble.
         device: name of the device.
-        started: time.time() at the start of this session.
+        started: time.monotonic() at the start of this session.
     """
     heading("report")
     metrics = measure_run(project, data, prior, combined)
@@ -324,7 +324,7 @@ def write_results(project: Project, data: RunData, prior: Prior, combined: Combi
         is_own = submitted.run == project.config.run and submitted.source != "prior"  # has the optimism of this run's epochs
         estimate = leaderboard_estimate(submitted.accuracy, len(data.test), metrics.selection if is_own else None)
         metrics = dataclasses.replace(metrics, leaderboard=estimate)
-    seconds = seconds_of(project) + time.time() - started
+    seconds = seconds_of(project) + time.monotonic() - started
     explained = Explained()
     if Task.__module__ != "__main__":  # evidence per row stays in the package
         with informing("evidence.csv"):

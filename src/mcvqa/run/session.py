@@ -75,7 +75,7 @@ def run_session(config: Config, **given: Any) -> Iterator[Project]:
     project = by_main(open_project, config)
     with owning(project), _session(by_main(with_attempt, project)) as recorded:
         by_main(take_over, recorded)
-        project = dataclasses.replace(recorded, config=by_main(with_kept_prompt, recorded.config), **given)
+        project = dataclasses.replace(by_main(in_attempt, recorded), config=by_main(with_kept_prompt, recorded.config), **given)
         if project.config.start_from or project.augment or (project.paths.experiment / START_FILE).exists():
             from mcvqa.run.start import settle_start
 
@@ -102,7 +102,7 @@ def _session(project: Project) -> Iterator[Project]:
 
     With several processes, only the main one prints and writes this record.
     """
-    started, folder = time.time(), project.paths.experiment
+    started, folder = time.monotonic(), project.paths.experiment
     output = printable_output() if is_main_process() else contextlib.redirect_stdout(open(os.devnull, "w"))  # noqa: SIM115
     try:
         # outside of training all files are written atomically, so a signal may end a run anywhere
@@ -113,12 +113,12 @@ def _session(project: Project) -> Iterator[Project]:
         is_unrecorded = isinstance(error, (CheckpointError, DiskError))
         if is_main_process() and _has_begun(project) and not is_unrecorded and read_experiment(folder).accuracy is None:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            record_experiment(folder, status="failed", seconds=time.time() - started, note=reason)
+            record_experiment(folder, status="failed", seconds=time.monotonic() - started, note=reason)
             update_index(folder.parent)
         raise
     finally:
         if is_main_process() and folder.exists():
-            project.log.write("session", seconds=round(time.time() - started, 1))
+            in_attempt(project).log.write("session", seconds=round(time.monotonic() - started, 1))
 
 
 @contextlib.contextmanager

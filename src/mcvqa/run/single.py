@@ -94,7 +94,7 @@ def combine_only(config: Config, *, force: bool = False) -> Combined:
 
 def report_only(config: Config) -> Outcome:
     """Run steps 9 and 10 for scored folds."""
-    started = time.time()
+    started = time.monotonic()
     with run_session(config) as project:
         data, prior, combined = by_main(_combine_scores, project, False)
         return by_main(write_results, project, data, prior, combined, device_named(plan_device(config)), started)

@@ -45,7 +45,7 @@ from mcvqa.run.score import is_scored, require_weights, scored_folds, splits_of,
 from mcvqa.run.session import run_session
 from mcvqa.run.submissions import ENSEMBLE_FILE, SINGLE_FILE, Answers, read_submitted, submit_prior, write_answers
 from mcvqa.run.tasks import CODE_OF_SCORING, Task, code_print
-from mcvqa.run.train import forget_progress, require_untouched_0_1, result_of, train_task
+from mcvqa.run.train import forget_progress, require_replaceable, result_of, train_task
 from mcvqa.scoring.orders import tta_plan
 
 
@@ -76,7 +76,7 @@ def run(config: Config, metrics: Mapping[str, Any] | None = None, augment: Any =
 
 
 def _all_steps(project: Project) -> Outcome:
-    started = time.time()
+    started = time.monotonic()
     plan = set_up(project)
     data, prior, schedule = None, None, None
     try:
@@ -254,7 +254,7 @@ def train_folds(execution: Execution, only: int | None = None) -> None:
             print(f"  fold {fold}: already trained, accuracy {by_main(result_of, project, fold)}{_origin_note(project, fold)}")
     todo = [fold for fold in folds if fold not in done]
     for fold in todo:
-        by_main(require_untouched_0_1, project, train_task(project, data, fold))
+        by_main(require_replaceable, project, train_task(project, data, fold))
     if not todo:
         return
     make_first_features(execution)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mcvqa.base.files import atomic_path, read_json, write_json
+from mcvqa.base.files import atomic_path, file_hash, read_json, write_json
 from mcvqa.base.informing import counted
 from mcvqa.base.uncertainty import Accuracy, Gain, accuracy_of_right, paired_gain
 from mcvqa.data.prior import Prior
@@ -34,6 +34,7 @@ class Submitted:
         accuracy: accuracy on unseen training rows; None: not known.
         test: hash of the answered test rows and their photographs; '' in files of version 0.1.
         rows: file with the measured rows, relative to the output folder; '': not known.
+        content: hash of the file; '' in records of earlier versions.
     """
 
     run: str
@@ -41,6 +42,7 @@ class Submitted:
     accuracy: Accuracy | None = None
     test: str = ""
     rows: str = ""
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,39 +95,55 @@ def write_answers(project: Project, data: RunData, answers: Answers, path: Path)
     Raises:
         SubmissionError: the file would not be valid; an existing one is unchanged.
     """
-    write_submission(path, data.test, answers.predictions, data.form)
     rows = project.paths.experiment / f"{path.stem}-rows.npz"
-    with atomic_path(rows) as part, open(part, "wb") as handle:
-        np.savez_compressed(handle, ids=answers.ids.astype(np.str_), right=answers.right.astype(bool))
     relative = rows.absolute().relative_to(project.paths.root.absolute()).as_posix()
     content = Submitted(project.config.run, answers.source, answers.accuracy(image_groups_of(data)), data.test_print, relative)
-    record_submitted(path, content)
+
+    def record(written: Path) -> None:
+        nonlocal content
+        content = dataclasses.replace(content, content=file_hash(written))
+        with atomic_path(rows) as part, open(part, "wb") as handle:
+            right = answers.right.astype(bool)
+            np.savez_compressed(handle, ids=answers.ids.astype(np.str_), right=right, submission=content.content)
+        record_submitted(path, content)
+
+    write_submission(path, data.test, answers.predictions, data.form, record)
     return content
 
 
 def record_submitted(path: Path, content: Submitted) -> None:
-    """Record the content of a submission file in submissions.json beside it."""
-    accuracy = content.accuracy.record if content.accuracy else None
-    write_json(path.with_name("submissions.json"), _records_beside(path) | {
-        path.name: dataclasses.asdict(content) | {"accuracy": accuracy}
-    })
+    """Record the content of a submission file in submissions.json beside it, just before the file is replaced.
+
+    The record of the file that is still there stays beside it, so that a kill in between leaves neither file unknown.
+    """
+    before = read_submitted(path)
+    record = _record_of(content)
+    if before is not None:
+        record["before"] = _record_of(dataclasses.replace(before, content=file_hash(path)))
+    write_json(path.with_name("submissions.json"), _records_beside(path) | {path.name: record})
+
+
+def _record_of(content: Submitted) -> dict[str, Any]:
+    return dataclasses.asdict(content) | {"accuracy": content.accuracy.record if content.accuracy else None}
 
 
 def read_submitted(path: Path) -> Submitted | None:
-    """Read the recorded content of a submission file; None: there is no file or no record."""
+    """Read the recorded content of a submission file; None: there is no file, or no record of this file."""
     record = _records_beside(path).get(path.name)
     if not path.exists() or record is None:
         return None
     try:
-        return _submitted_from(record)
+        recorded = [_submitted_from(one) for one in (record, record.get("before")) if one is not None]
     except (TypeError, ValueError, AttributeError):
         print(f"  {path.with_name('submissions.json')} is damaged, so the content of {path.name} is unknown")
         return None
+    written = file_hash(path)
+    return next((content for content in recorded if content.content in ("", written)), None)
 
 
 def _submitted_from(record: Any) -> Submitted:
     """Read back a record of `record_submitted`; version 0.1 wrote less. Raises various errors for anything else."""
-    texts = {name: record.get(name, "") for name in ("run", "source", "test", "rows")}
+    texts = {name: record.get(name, "") for name in ("run", "source", "test", "rows", "content")}
     if not texts["source"] or not all(isinstance(text, str) for text in texts.values()):
         raise ValueError("names of files and runs are texts")
     accuracy = record.get("accuracy")
@@ -172,7 +190,7 @@ def validate_any(path: Path, project: Project) -> SubmissionReport:
     return validate_submission(path, *read_form(project))
 
 
-def _is_current(path: Path, data: RunData) -> bool:
+def is_current(path: Path, data: RunData) -> bool:
     """Return whether a submission file is valid for the current test rows."""
     try:
         return path.exists() and not validate_file(path, data).problems
@@ -187,6 +205,8 @@ def gain_over(project: Project, data: RunData, answers: Answers, current: Submit
     try:
         with np.load(file, allow_pickle=False) as stored:
             before = dict(zip(stored["ids"].tolist(), stored["right"].tolist(), strict=True))
+            if str(stored.get("submission", "")) != current.content:
+                return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return _gain_on_common_rows(data, answers, before)
@@ -211,7 +231,7 @@ def submit_prior(project: Project, data: RunData, prior: Prior) -> SubmissionRep
         return None
     path = project.paths.outputs / ENSEMBLE_FILE
     current = read_submitted(path)
-    if _is_current(path, data) and (current is None or current.source != "prior"):
+    if is_current(path, data) and (current is None or current.source != "prior"):
         return None
     _print_replaced(project, path, current, data)
     write_answers(project, data, prior_answers(data, prior), path)
@@ -248,7 +268,7 @@ def hand_in(project: Project, data: RunData, answers: Answers, prior: Prior, *, 
     current = read_submitted(path)
     reason = None if force else _reason_to_keep(project, data, chosen, path, current)
     if reason is None:
-        if not _is_current(path, data):
+        if not is_current(path, data):
             _print_replaced(project, path, current, data)
         current = write_answers(project, data, chosen, path)
         print(f"  {path}: {validate_file(path, data)}")
@@ -272,7 +292,7 @@ def _run_or_prior(project: Project, data: RunData, answers: Answers, prior: Prio
 
 def _reason_to_keep(project: Project, data: RunData, answers: Answers, path: Path, current: Submitted | None) -> str | None:
     """Say why a submission file is not replaced; None: it is replaced."""
-    if not _is_current(path, data):
+    if not is_current(path, data):
         return None
     if current is None:
         return "its content is unknown."

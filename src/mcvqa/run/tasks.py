@@ -76,9 +76,9 @@ class TaskRecords:
             return self._adopted(task)
         if record["key"] != task.key or not record.get("finished"):
             return False
-        used = self._used_by(task)
-        results = {path: content_print(self.root / path) for path in task.makes}
-        return record.get("used") == used and record.get("made") == results and all(results.values())
+        results = [content_print(self.root / path) for path in task.makes]
+        # paths are not compared: the folders of a run may be renamed
+        return record["used"] == self._used_by(task) and [*record["made"].values()] == results and all(results)
 
     def _adopted(self, task: Task) -> bool:
         """Return whether version 0.1 has finished the task; if so, record it."""
@@ -130,6 +130,11 @@ class TaskRecords:
     def _used_by(self, task: Task) -> dict[str, str]:
         """Return the recorded hashes of a task's inputs."""
         return {need: recorded for need in task.needs if (recorded := self.print_of(need))}
+
+    def is_current(self, name: str) -> bool:
+        """Return whether a recorded task is finished and nothing that it used was made again afterwards."""
+        record = self.read(name)
+        return bool(record.get("finished")) and all(self.print_of(need) == used for need, used in record["used"].items())
 
     def forget(self, name: str) -> None:
         self.file(name).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mcvqa.base.budget import READ_SHARE
 from mcvqa.base.files import read_json, write_json
-from mcvqa.base.informing import counted
+from mcvqa.base.informing import counted, informing
 from mcvqa.base.uncertainty import Accuracy
 from mcvqa.config import settings_hash
 from mcvqa.data.folds import FINAL, fold_title
@@ -19,12 +19,13 @@ from mcvqa.data.questions import Question
 from mcvqa.model.content import base_differences, base_print
 from mcvqa.model.distributed import by_main
 from mcvqa.model.rows import Maker, RowMaker, epoch_windows
+from mcvqa.report.experiments import update_index
 from mcvqa.report.metrics import Selection, read_epochs, selection_of, spell_selection
 from mcvqa.run.dataset import RunData, question_scores, rows_key, weights_key
 from mcvqa.run.model_side import FeaturesAhead, LoadedModel, ModelSide
 from mcvqa.run.project import Project, RunStopped, remedy
 from mcvqa.run.session import owning
-from mcvqa.run.tasks import CODE_OF_TRAINING, Task, code_print
+from mcvqa.run.tasks import CODE_OF_TRAINING, Task, code_print, content_print
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores
 from mcvqa.training.checkpoint import CheckpointError, adapter_hash
@@ -33,6 +34,9 @@ from mcvqa.training.loop import FoldResult, train_fold
 from mcvqa.training.resume import RESUME
 
 PACE_ROWS = 32  # rows that the untrained model scores to estimate the pace
+MADE_OF_ALL_FOLDS = (  # files in experiments/<run>
+    "metrics.json", "REPORT.md", "report.html", "LADDER.md", "evidence.csv", "oof_predictions.csv", "test_predictions.csv",
+)
 KINDS_OF_WEIGHTS = ("best", "last", "raw", "ema", "swa")  # folders of a fold
 
 
@@ -79,7 +83,7 @@ def do_train(side: ModelSide, task: Task) -> None:
         maker, learner = loaded.maker, loaded.maker
         if project.augment or project.config.image_augmentation:
             learner = _augmenting(side, loaded)
-        attempt, begins = by_main(_start_attempt, project, task, fold), by_main(_beginning, project, side.data, fold)
+        attempt, begins = by_main(start_attempt, project, task, fold), by_main(_beginning, project, side.data, fold)
         job = FoldJob(
             project.config, loaded.base, learner, train, validation, fold, project.paths.fold(fold),
             project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold),
@@ -140,21 +144,21 @@ def _measure_scoring_pace(side: ModelSide) -> float:
     return (time.monotonic() - started) / max(1, len(rows) - 1)
 
 
-def _start_attempt(project: Project, task: Task, fold: int) -> str:
+def start_attempt(project: Project, task: Task, fold: int) -> str:
     """Return the attempt of this training; a new one first deletes the results of earlier attempts."""
     record, resume = project.records.read(task.name), project.paths.fold(fold) / RESUME
-    attempt = project.records.begin(task, base=base_print(project.config))
     continues = resume.exists() and any(resume.iterdir())
     if continues and record and record["key"] != task.key:
         print(f"  {fold_title(fold)}: its task has changed since it was interrupted, so it starts from the beginning")
         continues = False
-    if not continues:
+    if not continues:  # before the new attempt is recorded: a kill in between must not make these results its own
         remove_results(project, fold)
-    return attempt
+    return project.records.begin(task, base=base_print(project.config))
 
 
 def remove_results(project: Project, fold: int) -> None:
-    """Delete weights, scores and records of a fold, so that they cannot be mistaken for those of the next attempt."""
+    """Delete weights, scores and records of a fold, and what was made of all folds, so that they cannot be mistaken for those of
+    the next attempt. Submissions stay: each has a record of whose answers it holds."""
     folder = project.paths.fold(fold)
     for name in (*KINDS_OF_WEIGHTS, RESUME):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -163,6 +167,14 @@ def remove_results(project: Project, fold: int) -> None:
         file.unlink()
     for split in ("oof", "test", "train"):
         project.records.forget(f"score {fold_title(fold)} {split}")
+    project.records.forget("average")
+    experiment = project.paths.experiment
+    is_indexed = (experiment / "metrics.json").exists()
+    for name in MADE_OF_ALL_FOLDS:
+        (experiment / name).unlink(missing_ok=True)
+    if is_indexed:
+        with informing("the index of runs"):
+            update_index(experiment.parent)
 
 
 def _save_result(project: Project, data: RunData, task: Task, result: FoldResult, attempt: str) -> None:
@@ -236,20 +248,41 @@ def require_same_base(project: Project) -> None:
             )))
 
 
-def require_untouched_0_1(project: Project, task: Task) -> None:
-    """Check that training would not replace damaged results of version 0.1 without being asked.
+def require_replaceable(project: Project, task: Task) -> None:
+    """Check that training would not replace trained weights without being asked.
+
+    In a notebook an edited cell trains again: its code is part of the task's key.
 
     Raises:
         RunStopped: it would.
     """
-    fold, name = int(task.arguments["fold"]), task.of_0_1[0]
-    old = project.records.file_of_0_1(name)
-    if old.exists() and not project.records.read(task.name) and (project.paths.fold(fold) / "result.json").exists():
+    fold, record = int(task.arguments["fold"]), project.records.read(task.name)
+    folder, of_0_1 = project.paths.fold(fold), project.records.file_of_0_1(task.of_0_1[0])
+    may_begin = record and (Task.__module__ == "__main__" or not record.get("finished"))
+    if may_begin or not (folder / "result.json").exists():
+        return
+    replaced, why = folder, ""
+    if not record and of_0_1.exists():
+        replaced = f"{folder} and {of_0_1}"
+        why = "was trained by version 0.1 with other settings or data, or its weights are damaged"
+    elif content_print(project.weights(fold)):
+        why = _why_not_done(project, task, record)
+    if why:
         raise RunStopped(
-            f"Fold {fold} was trained by version 0.1 with other settings or data, or its weights are damaged. It is not replaced "
-            f"without being asked: delete {project.paths.fold(fold)} and {old} to train it again, or choose another name "
-            "(--set run_name=...)."
+            f"Fold {fold} of the run {project.config.run!r} {why}. It is not replaced without being asked: restore what changed, "
+            f"delete {replaced} to train it again, or choose another name (--set run_name=...)."
         )
+
+
+def _why_not_done(project: Project, task: Task, record: dict[str, Any]) -> str:
+    """Say why trained weights do not count as a task's result, as a predicate."""
+    if not record:
+        return f"is trained, but {project.records.file(task.name)} is missing or damaged, so with what is not known"
+    if record["key"] != task.key:
+        return "is trained, but with other settings, rows, other runs' answers or another version of mcvqa"
+    made = zip(task.makes, record["made"].values(), strict=False)
+    changed = [path for path, before in made if before != content_print(project.paths.root / path)]
+    return f"is trained, but {', '.join(changed)} changed afterwards" if changed else ""
 
 
 def result_of(project: Project, fold: int) -> Accuracy:

@@ -10,7 +10,7 @@ from mcvqa.run.dataset import RunData
 from mcvqa.run.parts import parts_folder, read_parts
 from mcvqa.run.project import Project
 from mcvqa.run.score import score_task
-from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, read_submitted, write_answers
+from mcvqa.run.submissions import ENSEMBLE_FILE, Answers, is_current, read_submitted, write_answers
 from mcvqa.run.train import result_of
 from mcvqa.scoring.scores import Scores, load_scores
 from mcvqa.training.checkpoint import CheckpointError
@@ -30,7 +30,7 @@ def hand_in_parts(project: Project, data: RunData | None, prior: Prior | None) -
     path = project.paths.outputs / ENSEMBLE_FILE
     current = read_submitted(path)
     unmeasured = current is not None and current.run == project.config.run and current.accuracy is None
-    if current is not None and current.source != "prior" and not unmeasured:
+    if (current is None and is_current(path, data)) or (current is not None and current.source != "prior" and not unmeasured):
         return ""
     for fold in project.config.folds_to_train:
         parts = _scored_parts(project, data, fold)

@@ -205,13 +205,13 @@ def train_windows(
         return Requests(points.is_due(), stop.asked, time_is_up(), plan.is_measured(state.step))
 
     for window, share in zip(windows, shares, strict=True):
-        started = time.time()
+        started = time.monotonic()
         result = stepper.step(((next(batches), bool(part)) for part in share), len(window), requests)
         if result is None:
             use_less_memory(stepper)
             return
         state.skipped_on_end = 0 if result.done else state.skipped_on_end + 1
-        seconds = time.time() - started
+        seconds = time.monotonic() - started
         pace.rows, pace.seconds = pace.rows + len(window), pace.seconds + seconds
         bar.set_postfix(refresh=False, loss=f"{result.loss:.3f}", skipped=state.skipped)
         bar.update()

@@ -121,11 +121,11 @@ class ResumePoints:
     def __init__(self, job: FoldJob, stepper: Stepper, kept: KeptWeights) -> None:
         self.job, self.stepper, self.kept, self.folder = job, stepper, kept, job.folder / RESUME
         self.newest, self.saved_at = "", time.monotonic()
-        self._earlier, self._started = 0.0, time.time()
+        self._earlier, self._started = 0.0, time.monotonic()
 
     def seconds(self) -> float:
         """Return the time spent on the fold in all sessions."""
-        return self._earlier + time.time() - self._started
+        return self._earlier + time.monotonic() - self._started
 
     def is_due(self) -> bool:
         return time.monotonic() - self.saved_at >= 60 * self.job.config.save_minutes
