@@ -82,14 +82,14 @@ NOT_IN_NOTEBOOK = {
     "run.explorer": "the explorer", "data.fixes": "labels that the audit has found",
     "run.guidance": "weights of rows, pseudo labels, a teacher", **dict.fromkeys(("run.seeds", "run.other_seeds"), "n_seeds"),
     **dict.fromkeys(("run.final", "run.final_steps", "run.final_fit"), "final_fit"), "run.averages": "average=auto",
-    "run.learned": "evidence=full",
+    "run.learned": "evidence=full", "run.replaceable": "trained weights that settings or files no longer fit",
     "run.beside": "other seeds, the choice of weights and the final model in the report", "answer": "the model after training",
 }
 # the same for single top-level names of other modules: nothing in the notebook uses them
 NAMES_NOT_IN_NOTEBOOK = {
     "config": ("parse_changes",),
     "base.uncertainty": ("significantly_worse",),  # the benchmarks
-    "run.submissions": ("validate_any",),  # the command line
+    "run.submissions": ("validate_any",), "run.dataset": ("read_form",),  # the command line
     "run.project": ("settings_of_run", "_data_dir_from_here"),  # the command line
     "report.experiments": ("list_experiments", "_indented"),  # the command line
     "model.source": ("HUB_SECONDS", "without_hub"),  # the pre-flight

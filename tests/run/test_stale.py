@@ -143,7 +143,7 @@ def test_a_member_that_is_trained_again_brings_nothing_of_its_earlier_attempt(ow
         said_by(combine_only, mine)
     said_by(predict_only, only)
     (project.paths.experiment / "config.yaml").write_text(own.to_yaml())
-    assert "members: the run 'r' is unfinished: fold 0 is used, and fold 1 is not yet scored" in said_by(combine_only, mine)[1]
+    assert "members: mine (2 folds), r\n" in said_by(combine_only, mine)[1], "one fold of r"
     (project.paths.scores / "fold0-oof.npz").write_bytes(stale)  # as when an earlier copy of the folder is synced back
     with pytest.raises(RunStopped, match="members: the run 'r' has no scores of its current weights"):
         said_by(combine_only, mine)

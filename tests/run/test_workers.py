@@ -425,7 +425,7 @@ def test_a_worker_that_reads_other_rows_than_the_run_began_with_refuses(dataset,
     assert callable(begin_tasks(project, settings))
     train = tmp_path / "data" / "train.csv"
     train.write_text(train.read_text(encoding="utf-8").replace("사진 3의", "사진 33의"), encoding="utf-8")
-    with pytest.raises(RunStopped, match=r"has read other rows, .* in .*data than this run began"):
+    with pytest.raises(RunStopped, match=r"has read other rows or photographs in .*data than this run began"):
         begin_tasks(project, settings)
 
 

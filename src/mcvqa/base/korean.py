@@ -409,12 +409,9 @@ KOREAN = {
     "Fold {} of the run {} {}. It is not replaced without being asked: restore what changed, delete {} to train it again, or choose "
     "another name (--set run_name=...).": "실행 {1}의 폴드 {0}: {2}. 확인 없이 덮어쓰지 않습니다. 바뀐 것을 되돌리거나, 다시 학습하려면 {3}을 "
     "지우거나, 다른 이름을 고르세요(--set run_name=...).",
-    "A worker on {} has read other rows, photographs or answers of other runs in {} than this run began with. Either they changed "
-    "meanwhile, or this machine has other copies: make them the same, and run the same command again.":
-        "{}의 작업 프로세스가 {}에서 읽은 행, 사진, 다른 실행의 답이 이 실행이 시작할 때와 다릅니다. 그사이 바뀌었거나 이 기기의 사본이 "
-        "다릅니다. 같게 맞추고 같은 명령을 다시 실행하세요.",
-    "{}: the run {} is unfinished: fold {} is used, and fold {} is not yet scored":
-        "{}: 실행 {}이 아직 끝나지 않았습니다. 폴드 {}만 쓰고, 폴드 {}은 아직 채점하지 않았습니다",
+    "A worker on {} has read other rows or photographs in {} than this run began with: they changed, or are other copies. Make them the "
+    "same and run again.": "{}의 작업 프로세스가 {}에서 읽은 행이나 사진이 이 실행이 시작할 때와 다릅니다. 그사이 바뀌었거나 "
+    "사본이 다릅니다. 같게 맞추고 다시 실행하세요.",
     "was trained by version 0.1 with other settings or data, or its weights are damaged":
         "0.1 버전이 다른 설정이나 데이터로 학습했거나 가중치가 손상되었습니다",
     "is trained, but {} is missing or damaged, so with what is not known":

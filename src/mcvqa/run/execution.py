@@ -250,7 +250,7 @@ def _all_scored(project: Project, data: RunData) -> bool:
 def data_key(config: Config, data: RunData) -> str:
     """Hash the rows, photographs, folds and targets of a run."""
     guidance = [data.guidance.key(fold) for fold in config.folds_to_train]
-    return settings_hash({"train": data.train_print, "test": data.test_print, "folds": data.folds.tolist(), "guidance": guidance})
+    return settings_hash({"rows": [data.train_print, data.test_print, data.folds.tolist(), guidance]})
 
 
 TASK_FUNCTIONS: dict[str, Callable[[ModelSide, Task], None]] = {"features": do_features, "train": do_train, "score": do_score}
@@ -294,9 +294,8 @@ def begin_tasks(project: Project, settings: dict[str, Any]) -> Callable[[Task], 
         data = split_rows(read_data(project), project.config)
         if data_key(project.config, data) != settings["data"]:
             raise RunStopped(
-                f"A worker on {socket.gethostname()} has read other rows, photographs or answers of other runs in "
-                f"{data.files.root.absolute()} than this run began with. Either they changed meanwhile, or this machine has "
-                "other copies: make them the same, and run the same command again."
+                f"A worker on {socket.gethostname()} has read other rows or photographs in {data.files.root.absolute()} than "
+                "this run began with: they changed, or are other copies. Make them the same and run again."
             )
         plan = plan_weights(project, plan_device(project.config))
     project = in_attempt(project)

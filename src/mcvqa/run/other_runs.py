@@ -7,7 +7,7 @@ from mcvqa.base.files import read_json
 from mcvqa.config import Config
 from mcvqa.data.folds import fold_title
 from mcvqa.run.dataset import RunData
-from mcvqa.run.project import RunPaths, RunStopped, settings_of_run
+from mcvqa.run.project import RunPaths, RunStopped
 from mcvqa.run.score import splits_of
 from mcvqa.run.tasks import TaskRecords, content_print
 from mcvqa.scoring.scores import Scores, load_scores
@@ -67,10 +67,6 @@ def other_run(data: RunData, config: Config, name: str, setting: str) -> OtherRu
     valid = tuple(fold for fold in folds if OtherRun(paths, ()).has_scores(fold, splits_of(data)))
     if not valid:
         raise RunStopped(f"{setting}: the run {name!r} has no scores of its current weights: finish it first (mcvqa run).")
-    asked = Config(**settings_of_run(name, config.output_dir)).folds_to_train
-    if missing := [fold for fold in asked if fold not in valid]:
-        used, unused = (", ".join(map(str, some)) for some in (valid, missing))
-        print(f"  {setting}: the run {name!r} is unfinished: fold {used} is used, and fold {unused} is not yet scored")
     return OtherRun(paths, valid)
 
 

@@ -15,11 +15,11 @@ from mcvqa.run.final_fit import fit_finally
 from mcvqa.run.folds import write_folds
 from mcvqa.run.members import run_member
 from mcvqa.run.project import Project, RunStopped, open_project, seconds_of, settle_settings
+from mcvqa.run.replaceable import require_replaceable
 from mcvqa.run.results import Combined, blended, measure_run
 from mcvqa.run.seeds import seed_runs
 from mcvqa.run.session import run_session
 from mcvqa.run.takeover import output_with
-from mcvqa.run.train import require_replaceable
 
 TIME_OF_SEED = 1.5  # time of another seed relative to that of this run's training
 

@@ -97,18 +97,18 @@ def write_answers(project: Project, data: RunData, answers: Answers, path: Path)
     """
     rows = project.paths.experiment / f"{path.stem}-rows.npz"
     relative = rows.absolute().relative_to(project.paths.root.absolute()).as_posix()
-    content = Submitted(project.config.run, answers.source, answers.accuracy(image_groups_of(data)), data.test_print, relative)
+    new = Submitted(project.config.run, answers.source, answers.accuracy(image_groups_of(data)), data.test_print, relative)
 
     def record(written: Path) -> None:
-        nonlocal content
-        content = dataclasses.replace(content, content=file_hash(written))
-        with atomic_path(rows) as part, open(part, "wb") as handle:
-            right = answers.right.astype(bool)
-            np.savez_compressed(handle, ids=answers.ids.astype(np.str_), right=right, submission=content.content)
-        record_submitted(path, content)
+        nonlocal new
+        new = dataclasses.replace(new, content=file_hash(written))
+        ids, right = answers.ids.astype(np.str_), answers.right.astype(bool)
+        with atomic_path(rows) as part, open(part, "wb") as file:
+            np.savez_compressed(file, ids=ids, right=right, submission=new.content)
+        record_submitted(path, new)
 
     write_submission(path, data.test, answers.predictions, data.form, record)
-    return content
+    return new
 
 
 def record_submitted(path: Path, content: Submitted) -> None:
@@ -133,12 +133,12 @@ def read_submitted(path: Path) -> Submitted | None:
     if not path.exists() or record is None:
         return None
     try:
-        recorded = [_submitted_from(one) for one in (record, record.get("before")) if one is not None]
+        known = [_submitted_from(one) for one in (record, record.get("before")) if one is not None]
     except (TypeError, ValueError, AttributeError):
         print(f"  {path.with_name('submissions.json')} is damaged, so the content of {path.name} is unknown")
         return None
-    written = file_hash(path)
-    return next((content for content in recorded if content.content in ("", written)), None)
+    held = ("", file_hash(path))
+    return next((one for one in known if one.content in held), None)
 
 
 def _submitted_from(record: Any) -> Submitted:

@@ -44,8 +44,7 @@ def take_over(project: Project) -> None:
         return
     earlier = output_with(project.config.run, Path(given))
     files, root = _parts(earlier), project.paths.root
-    attempt = project.records.file("run").absolute().relative_to(root.absolute()).as_posix()
-    if attempt in files.files and not project.paths.checkpoints.exists():
+    if f"experiments/{earlier.run}/tasks/run.json" in files.files and not project.paths.checkpoints.exists():
         project.records.forget("run")  # a new run's: the earlier attempt goes on, and its sessions count
     copied = [_copied_folder(earlier.root, names, root / folder) for folder, names in files.folders.items()]
     copied += [_copied(earlier.root, path, root / path) for path in files.files]

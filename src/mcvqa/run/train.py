@@ -25,7 +25,7 @@ from mcvqa.run.dataset import RunData, question_scores, rows_key, weights_key
 from mcvqa.run.model_side import FeaturesAhead, LoadedModel, ModelSide
 from mcvqa.run.project import Project, RunStopped, remedy
 from mcvqa.run.session import owning
-from mcvqa.run.tasks import CODE_OF_TRAINING, Task, code_print, content_print
+from mcvqa.run.tasks import CODE_OF_TRAINING, Task, code_print
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores
 from mcvqa.training.checkpoint import CheckpointError, adapter_hash
@@ -35,7 +35,7 @@ from mcvqa.training.resume import RESUME
 
 PACE_ROWS = 32  # rows that the untrained model scores to estimate the pace
 MADE_OF_ALL_FOLDS = (  # files in experiments/<run>
-    "metrics.json", "REPORT.md", "report.html", "LADDER.md", "evidence.csv", "oof_predictions.csv", "test_predictions.csv",
+    "metrics.json", "REPORT.md", "report.html", "evidence.csv", "oof_predictions.csv", "test_predictions.csv",
 )
 KINDS_OF_WEIGHTS = ("best", "last", "raw", "ema", "swa")  # folders of a fold
 
@@ -162,7 +162,7 @@ def remove_results(project: Project, fold: int) -> None:
     If it was trained before, so is what was made of all folds. Submissions stay: each has a record of whose answers it holds.
     """
     folder, experiment = project.paths.fold(fold), project.paths.experiment
-    was_trained = project.records.read(f"train {fold_title(fold)}").get("finished") or (folder / "result.json").exists()
+    trained = (folder / "result.json").exists() or project.records.read(f"train {fold_title(fold)}").get("finished")
     for name in (*KINDS_OF_WEIGHTS, RESUME):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "result.json").unlink(missing_ok=True)
@@ -170,7 +170,7 @@ def remove_results(project: Project, fold: int) -> None:
         file.unlink()
     for split in ("oof", "test", "train"):
         project.records.forget(f"score {fold_title(fold)} {split}")
-    if was_trained:
+    if trained:
         project.records.forget("average")
         for name in MADE_OF_ALL_FOLDS:
             (experiment / name).unlink(missing_ok=True)
@@ -247,43 +247,6 @@ def require_same_base(project: Project) -> None:
                 f"Fold {fold} of the run {project.config.run!r} was trained on different files of the base model "
                 f"{project.config.model_id!r}:", *(f"  {line}" for line in differing), f"Restore them. {remedy(project)}",
             )))
-
-
-def require_replaceable(project: Project, task: Task) -> None:
-    """Check that training would not replace trained weights without being asked.
-
-    In a notebook an edited cell trains again: its code is part of the task's key.
-
-    Raises:
-        RunStopped: it would.
-    """
-    fold, record = int(task.arguments["fold"]), project.records.read(task.name)
-    folder, of_0_1 = project.paths.fold(fold), project.records.file_of_0_1(task.of_0_1[0])
-    may_begin = record and (Task.__module__ == "__main__" or not record.get("finished"))
-    if may_begin or not (folder / "result.json").exists():
-        return
-    replaced, why = folder, ""
-    if not record and of_0_1.exists():
-        replaced = f"{folder} and {of_0_1}"
-        why = "was trained by version 0.1 with other settings or data, or its weights are damaged"
-    elif content_print(project.weights(fold)):
-        why = _why_not_done(project, task, record)
-    if why:
-        raise RunStopped(
-            f"Fold {fold} of the run {project.config.run!r} {why}. It is not replaced without being asked: restore what changed, "
-            f"delete {replaced} to train it again, or choose another name (--set run_name=...)."
-        )
-
-
-def _why_not_done(project: Project, task: Task, record: dict[str, Any]) -> str:
-    """Say why trained weights do not count as a task's result, as a predicate."""
-    if not record:
-        return f"is trained, but {project.records.file(task.name)} is missing or damaged, so with what is not known"
-    if record["key"] != task.key:
-        return "is trained, but with other settings, rows, other runs' answers or another version of mcvqa"
-    made = zip(task.makes, record["made"].values(), strict=False)
-    changed = [path for path, before in made if before != content_print(project.paths.root / path)]
-    return f"is trained, but {', '.join(changed)} changed afterwards" if changed else ""
 
 
 def result_of(project: Project, fold: int) -> Accuracy:

@@ -1,0 +1,39 @@
+"""Protects trained weights: only the user deletes them."""
+from typing import Any
+
+from mcvqa.run.project import Project, RunStopped
+from mcvqa.run.tasks import Task, content_print
+
+
+def require_replaceable(project: Project, task: Task) -> None:
+    """Check that training would not replace trained weights without being asked.
+
+    Raises:
+        RunStopped: it would.
+    """
+    fold, record = int(task.arguments["fold"]), project.records.read(task.name)
+    folder, of_0_1 = project.paths.fold(fold), project.records.file_of_0_1(task.of_0_1[0])
+    if (record and not record.get("finished")) or not (folder / "result.json").exists():
+        return
+    replaced, why = str(folder), ""
+    if not record and of_0_1.exists():
+        replaced = f"{folder} and {of_0_1}"
+        why = "was trained by version 0.1 with other settings or data, or its weights are damaged"
+    elif content_print(project.weights(fold)):
+        why = _why_not_done(project, task, record)
+    if why:
+        raise RunStopped(
+            f"Fold {fold} of the run {project.config.run!r} {why}. It is not replaced without being asked: restore what changed, "
+            f"delete {replaced} to train it again, or choose another name (--set run_name=...)."
+        )
+
+
+def _why_not_done(project: Project, task: Task, record: dict[str, Any]) -> str:
+    """Say why trained weights do not count as a task's result, as a predicate."""
+    if not record:
+        return f"is trained, but {project.records.file(task.name)} is missing or damaged, so with what is not known"
+    if record["key"] != task.key:
+        return "is trained, but with other settings, rows, other runs' answers or another version of mcvqa"
+    made = zip(task.makes, record["made"].values(), strict=False)
+    changed = [path for path, before in made if before != content_print(project.paths.root / path)]
+    return f"is trained, but {', '.join(changed)} changed afterwards" if changed else ""
