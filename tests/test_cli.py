@@ -101,7 +101,7 @@ def test_every_command_that_reads_settings_takes_config_and_changes():
 # %% errors
 MISTAKES = {
     "an unknown setting": (["run", "--set", "num_epoch=3"], "Did you mean 'num_epochs'"),
-    "an impossible value": (["train", "--set", "IMAGE_SIZE=big"], "image_size='big' is no whole number"),
+    "an impossible value": (["train", "--set", "IMAGE_SIZE=big"], "image_size='big' is invalid: expected a whole number"),
     "no value": (["run", "--set", "num_epochs"], "name=value"),
     "an unknown preset": (["presets", "--preset", "fast"], "quick, single, ensemble, best"),
     "no such configuration": (["check", "--config", "none.yaml"], "no configuration file none.yaml"),
@@ -150,7 +150,7 @@ def test_a_mistake_in_a_real_shell(desk):
     )
     assert made.returncode == 1 and made.stdout == ""
     assert made.stderr.strip() == (
-        "error: num_epochs=-3 is out of range: 0 to 1000. It is: passes over the training rows."
+        "error: num_epochs=-3 is out of range: 0 to 1000. Meaning: passes over the training rows."
     )
 
 

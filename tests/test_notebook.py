@@ -337,7 +337,7 @@ def test_the_seeds_settings_are_lines_of_the_config_cell():
     ("quick", {"num_epoch": 5}, "'2 설정'의 NUM_EPOCH = 5: 이런 설정은 없습니다. NUM_EPOCHS를 찾으셨나요?\nThere is no setting"),
     ("quick", {"quantization": "4bits"}, "'2 설정'의 QUANTIZATION = '4bits': auto, 4bit, none 중에서 고르세요."),
     ("quick", {"tta_scales": 1.0}, "'2 설정'의 TTA_SCALES = 1.0: [0.9, 1.0, 1.1]처럼 목록으로 적으세요. 값은 0.25부터 4까지"),
-    ("quick", {"time_budget": "8"}, "'2 설정'의 TIME_BUDGET = '8': 쓸 수 없는 값입니다.\ntime_budget='8' is no length of time."),
+    ("quick", {"time_budget": "8"}, "'2 설정'의 TIME_BUDGET = '8': 쓸 수 없는 값입니다.\ntime_budget='8' is not a length of time."),
     ("quick", {"use_amp": "maybe"}, "'2 설정'의 USE_AMP = 'maybe': True나 False를 적으세요."),
     ("ensemble", {"train_folds": [7]}, "'2 설정'의 TRAIN_FOLDS = [7]: 다른 설정과 맞지 않습니다.\ntrain_folds=[7]: "),
 ])

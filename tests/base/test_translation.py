@@ -118,7 +118,7 @@ def test_a_translation_has_all_values_of_its_template(english):
      "  폴드 1: 이미지 특징을 저장하지 않습니다: cache에 공간이 없습니다"),
     ("\rfold 0 epoch 1:  40%|####      | 10/25", "\r폴드 0 에폭 1:  40%|####      | 10/25"),
     ("\nerror: start_from=x: there is no such folder.", "\n오류: start_from=x: 그런 폴더가 없습니다."),
-    ("error: num_epochs=5000 is out of range: 0 to 1000. It is: passes over the training rows.",
+    ("error: num_epochs=5000 is out of range: 0 to 1000. Meaning: passes over the training rows.",
      "오류: num_epochs=5000은 범위를 벗어났습니다: 0부터 1000까지. 설명: 학습 행을 반복해서 읽는 횟수(에폭)."),
     ("  train.csv: answers are letters: 'b' is b (2); 'c' is c (red)",
      "  train.csv: 정답은 글자입니다: 'b' = b (2); 'c' = c (red)"),

@@ -148,4 +148,4 @@ def test_an_error_of_the_main_process_does_not_leave_the_others_waiting(tmp_path
 def test_a_command_that_divides_nothing_is_refused():
     ended = side_by_side("-m", "mcvqa", "search")
     assert [status for status, *_ in ended] == [1, 0]
-    assert ended[0][2].strip() == "error: search works in one process: start it without a launcher." and not ended[1][2]
+    assert ended[0][2].strip() == "error: search runs in a single process: start it without a launcher." and not ended[1][2]

@@ -35,19 +35,19 @@ def test_no_adapters_no_ranks():
 @pytest.mark.parametrize(("text", "message"), [
     ("learnin_rate: [1.0e-4]", "no setting 'learnin_rate'. Did you mean 'learning_rate'"),
     ("lora_r: [4, 5000]", "lora_r=5000 is out of range: 0 to 1024"),
-    ("loss: [voices]", "loss='voices' is none of"),
+    ("loss: [voices]", "loss='voices' is not one of"),
     ("n_folds: [3, 5]", "n_folds cannot be searched: it decides on rows"),
     ("eval_batch_size: [3, 5]", "trained weights do not depend on it"),
     ("batch_size: [3, 5]", "search effective_batch instead of batch_size"),
     ("effective_batch: [0, 4]", "effective_batch=0 is no whole number of rows"),
     ("num_epochs: {low: 0, high: 2}", "num_epochs=0 trains nothing"),
-    ("num_epochs: {low: 1.5, high: 2}", "num_epochs=1.5 is no whole number"),
+    ("num_epochs: {low: 1.5, high: 2}", "num_epochs=1.5 is invalid: expected a whole number"),
     ("num_epochs: {low: 2, high: 2}", "whole numbers, low below high"),
-    ("learning_rate: {low: .nan, high: 0.1}", "learning_rate=nan is no number"),
+    ("learning_rate: {low: .nan, high: 0.1}", "learning_rate=nan is invalid: expected a number"),
     ("use_ema: {low: 0, high: 1}", "write use_ema: [one, another]"),
     ("loss: {low: 1, high: 2}", "write loss: [one, another]"),
-    ("lora_r: [8]\nseed: [1]\nLORA_R: [16]", "'lora_r' is there twice, again in line 3"),
-    ("learning_rate: {low: 0.001, high: 0.01, low: 0.002}", "'low' is there twice, again in line 1"),
+    ("lora_r: [8]\nseed: [1]\nLORA_R: [16]", "'lora_r' is defined twice, the second time in line 3"),
+    ("learning_rate: {low: 0.001, high: 0.01, low: 0.002}", "'low' is defined twice, the second time in line 1"),
     ("learning_rate: {low: 0.0, high: 0.1, log: true}", "above 0 with log: true"),
     ("learning_rate: {low: 0.1, high: 0.001}", "low below high"),
     ("learning_rate: {low: 0.001, hihg: 0.1}", "neither"),
@@ -57,7 +57,7 @@ def test_no_adapters_no_ranks():
     ("", "must hold lines such as"),
     ("lora_r: [4", "is not valid YAML"),
     ("use_rslora: [true, false]\nuse_dora: [1, 2]", "use_dora=2"),
-    ("order_consistency: [0.5]\nlora_r: [4, 8]", "order_consistency compares the orders"),
+    ("order_consistency: [0.5]\nlora_r: [4, 8]", "order_consistency compares several orders"),
 ])
 def test_a_mistake_is_named_in_one_line_with_the_file(tmp_path, text, message):
     file = tmp_path / "space.yaml"

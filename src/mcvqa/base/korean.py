@@ -142,7 +142,7 @@ KOREAN = {
     "members: {}": "멤버: {}", "method: {}. {}": "방법: {}. {}", "out of fold: {}": "OOF 정확도: {}", "{} ({} folds)": "{} (폴드 {}개)", "{} ({} folds and final)": "{} (폴드 {}개와 최종 모델)",
     "Equal weights: no rows have both an answer and out-of-fold scores.": "같은 가중치: 정답과 OOF 점수가 모두 있는 행이 없습니다.",
     "Equal weights: one member has out-of-fold scores, so there is nothing to weigh.":
-        "같은 가중치: OOF 점수가 있는 멤버이 하나라 가중치를 정할 것이 없습니다.",
+        "같은 가중치: OOF 점수가 있는 멤버가 하나라 가중치를 정할 것이 없습니다.",
     "The configuration asks for {}.": "설정에서 {}을 골랐습니다.",
     "{}: valid: {} rows; {}": "{}: 정상, {}행, {}", "valid: {} rows; {}": "정상, {}행, {}",
     "{} is kept: {}\n  This run's answers are in {}. To hand them in: mcvqa ensemble {} --force":
@@ -215,15 +215,15 @@ KOREAN = {
     "trained. The template's own:": "템플릿의 대화에서는 글자가 이 프롬프트 바로 뒤에 오지 않아, 프롬프트와 바로 뒤의 글자를 학습합니다. 템플릿의 대화:",
     # %% stopping
     "error: {}": "오류: {}", "Stopped.": "멈췄습니다.",
-    "Stopped after step {} of {}; saved in {}. The same command goes on from there.":
+    "Stopped after step {} of {}; saved in {}. Run the same command again to continue from there.":
         "{1}의 스텝 {0} 다음에 멈췄습니다. {2}에 저장했습니다. 같은 명령을 다시 실행하면 거기서부터 이어 합니다.",
-    "Stopped after step {} of {}; nothing could be saved. The same command goes on from there.":
+    "Stopped after step {} of {}; nothing could be saved. Run the same command again to continue from there.":
         "{1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다. 같은 명령을 다시 실행하면 그 전에 저장한 데서 이어 합니다.",
- "{} The same command goes on from there.": "{} 같은 명령을 다시 실행하면 거기서부터 이어 합니다.",
+ "{} Run the same command again to continue from there.": "{} 같은 명령을 다시 실행하면 거기서부터 이어 합니다.",
     "Stopped at once by {}. What was saved before is intact.": "{}로 바로 멈췄습니다. 그 전에 저장한 것은 그대로 있습니다.",
     "Stopped after step {} of fold {}; saved in {}.": "폴드 {1}의 스텝 {0} 다음에 멈췄습니다. {2}에 저장했습니다.",
     "Stopped after step {} of fold {}; nothing could be saved.": "폴드 {1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다.",
-    "The machine's memory is full. Use less: a smaller image_size, batch_size or num_workers.":
+    "The machine is out of memory. Reduce image_size, batch_size or num_workers.":
         "메모리가 부족합니다. image_size, batch_size, num_workers를 줄이세요.",
     "The machine's memory is full. Finished work is kept. Use less: a smaller image_size (now {}), batch_size (now {}) or num_workers.":
         "메모리가 부족합니다. 끝난 작업은 저장되어 있습니다. image_size(지금 {}), batch_size(지금 {}), num_workers를 줄이세요.",
@@ -233,44 +233,46 @@ KOREAN = {
     "There is no setting {}. Did you mean {}? All settings: mcvqa presets --fields":
         "{}라는 설정은 없습니다. {}를 뜻하셨나요? 모든 설정: mcvqa presets --fields",
     "There is no setting {}. All settings: mcvqa presets --fields": "{}라는 설정은 없습니다. 모든 설정: mcvqa presets --fields",
-    "{} is out of range: {} to {}. It is: {}.": "{}은 범위를 벗어났습니다: {}부터 {}까지. 설명: {}.",
-    "{} is none of {}. Did you mean {}?": "{}은 {} 가운데 없습니다. {}를 뜻하셨나요?", "{} is none of {}.": "{}은 {} 가운데 없습니다.",
-    "{} must not be empty. It is: {}.": "{}은 비워 둘 수 없습니다. 설명: {}.", "{}={} is no {}. It is: {}.": "{}={}은 {}이 아닙니다. 설명: {}.",
-    "whole number": "정수", "number": "수", "true or false": "true나 false", "text": "글",
-    "There is no preset {}; there are {}.": "{}라는 프리셋은 없습니다. 있는 것: {}.",
-    "{} must hold 'name: value' lines; it holds a {}.": "{}에는 '이름: 값' 줄이 있어야 하는데 {}이 들어 있습니다.",
+    "{} is out of range: {} to {}. Meaning: {}.": "{}은 범위를 벗어났습니다: {}부터 {}까지. 설명: {}.",
+    "{} is not one of {}. Did you mean {}?": "{}은 쓸 수 없는 값입니다. 쓸 수 있는 값: {}. {}를 뜻하셨나요?", "{} is not one of {}.": "{}은 쓸 수 없는 값입니다. 쓸 수 있는 값: {}.",
+    "{} must not be empty. Meaning: {}.": "{}은 비워 둘 수 없습니다. 설명: {}.", "{}={} is invalid: expected {}. Meaning: {}.": "{}={}은 잘못된 값입니다. 필요한 것: {}. 설명: {}.",
+    "a whole number": "정수", "a number": "수", "true or false": "true나 false", "text": "글", "a list of whole numbers": "정수 목록",
+    "a list of numbers": "수 목록", "a list of texts": "글 목록", "it is cut off: its last line should be '...'": "잘렸습니다. 마지막 줄이 '...'이어야 합니다",
+    "{}: was {}, now {}": "{}: 이전 {}, 지금 {}",
+    "There is no preset {}. Presets: {}.": "{}라는 프리셋은 없습니다. 있는 것: {}.",
+    "{} must contain 'name: value' lines, but contains a {}.": "{}에는 '이름: 값' 줄이 있어야 하는데 {}이 들어 있습니다.",
     "There is no configuration file {}.": "설정 파일 {}이 없습니다.", "The configuration file {} cannot be read: {}.": "설정 파일 {}을 읽을 수 없습니다: {}.",
-    "{} is not valid YAML: {}": "{}은 올바른 YAML이 아닙니다: {}", "{} is there twice, again in line {}": "{}이 두 번 나옵니다. 두 번째는 {}행입니다",
-    "aliases (*name) are not read; write the value out": "별칭(*name)은 읽지 않습니다. 값을 그대로 적으세요",
-    "it is nested more than {} deep": "{}단계보다 깊습니다", "it holds more than {} values": "값이 {}개보다 많습니다",
+    "{} is not valid YAML: {}": "{}은 올바른 YAML이 아닙니다: {}", "{} is defined twice, the second time in line {}": "{}이 두 번 나옵니다. 두 번째는 {}행입니다",
+    "aliases (*name) are not supported; write the value out": "별칭(*name)은 지원하지 않습니다. 값을 그대로 적으세요",
+    "it is nested more than {} levels deep": "{}단계보다 깊습니다", "it contains more than {} values": "값이 {}개보다 많습니다",
     "--set {}: write it as name=value, for example --set num_epochs=3.": "--set {}: --set num_epochs=3처럼 이름=값으로 적으세요.",
-    "A Config does not change. Make another one: config = config.replace({}={})":
+    "A Config cannot be changed. Make a new one: config = config.replace({}={})":
         "Config는 바꿀 수 없습니다. 새로 만드세요: config = config.replace({}={})",
-    "train_folds={}: there are folds 0 to {} (n_folds={}, use_kfold={}).":
+    "train_folds={}: the folds are 0 to {} (n_folds={}, use_kfold={}).":
         "train_folds={}: 폴드는 0부터 {}까지 있습니다(n_folds={}, use_kfold={}).",
-    "lora_r=0 trains all weights, which 4-bit weights cannot do: set quantization=none.":
+    "lora_r=0 trains all weights, which is impossible with 4-bit weights: set quantization=none.":
         "lora_r=0은 모든 가중치를 학습하는데 4비트 가중치로는 할 수 없습니다. quantization=none으로 하세요.",
-    "{}=true is a kind of adapters, and lora_r=0 has none: set lora_r to 8 or more.":
-        "{}=true는 어댑터의 한 종류인데 lora_r=0이면 어댑터가 없습니다. lora_r을 8 이상으로 하세요.",
-    "train_orders={} needs shuffle_choices=true: there is one order without it.":
-        "train_orders={}에는 shuffle_choices=true가 필요합니다. 아니면 순서가 하나뿐입니다.",
-    "order_consistency compares the orders of a row: set train_orders to 2 or more, or leave it at 0.":
-        "order_consistency는 한 행의 여러 순서를 비교합니다. train_orders를 2 이상으로 하거나 0으로 두세요.",
+    "{}=true is a variant of LoRA, and lora_r=0 trains without LoRA: set lora_r to 8 or more.":
+        "{}=true는 LoRA의 한 방식인데 lora_r=0이면 LoRA를 쓰지 않습니다. lora_r을 8 이상으로 하세요.",
+    "train_orders={} needs shuffle_choices=true: without shuffling there is only one order.":
+        "train_orders={}에는 shuffle_choices=true가 필요합니다. 섞지 않으면 순서가 하나뿐입니다.",
+    "order_consistency compares several orders of a row: set train_orders to 2 or more, or order_consistency to 0.":
+        "order_consistency는 한 행의 여러 순서를 비교합니다. train_orders를 2 이상으로 하거나 order_consistency를 0으로 하세요.",
     "user_prompt must contain {question} and {options}.": "user_prompt에는 {question}과 {options}가 있어야 합니다.",
-    "{} uses unknown placeholders {}; there are question, options, letters, hint.":
+    "{} contains unknown placeholders {}. Available: question, options, letters, hint.":
         "{}에 모르는 자리표시자 {}가 있습니다. 쓸 수 있는 것: question, options, letters, hint.",
     "template_arguments={}: write name=value, for example enable_thinking=true.":
         "template_arguments={}: enable_thinking=true처럼 이름=값으로 적으세요.",
-    "run_name={} is no folder name: {}.": "run_name={}은 폴더 이름으로 쓸 수 없습니다: {}.",
+    "run_name={} cannot be a folder name: {}.": "run_name={}은 폴더 이름으로 쓸 수 없습니다: {}.",
     "use letters, digits, '-', '_' and '.', at most 200 bytes": "글자, 숫자, '-', '_', '.'을 200바이트까지 쓰세요",
-    "time_budget={} is no length of time. Write 8h30m, 45m or 90s.": "time_budget={}은 시간이 아닙니다. 8h30m, 45m, 90s처럼 적으세요.",
-    "{}={}: the home folder {} is not known. Write the whole path.": "{}={}: 홈 폴더 {}를 알 수 없습니다. 전체 경로를 적으세요.",
+    "time_budget={} is not a length of time. Write 8h30m, 45m or 90s.": "time_budget={}은 시간이 아닙니다. 8h30m, 45m, 90s처럼 적으세요.",
+    "{}={}: the home folder {} is unknown. Write the full path.": "{}={}: 홈 폴더 {}를 알 수 없습니다. 전체 경로를 적으세요.",
     "file of {} {}; at most {} are read": "{} {} 크기의 파일입니다. {}까지만 읽습니다",
-    "a folder, not a file": "파일이 아니라 폴더입니다", "The settings of the run {} come from its config.yaml: leave --config and --preset out.":
+    "a folder, not a file": "파일이 아니라 폴더입니다", "The settings of the run {} are read from its config.yaml: omit --config and --preset.":
         "실행 {}의 설정은 그 실행의 config.yaml에서 읽습니다. --config와 --preset을 빼세요.",
-    "Say what to answer: --image, --question and --choices (once for each choice), or else --data.":
-        "무엇에 답할지 알려 주세요: --image, --question, --choices(보기마다 한 번씩)를 주거나 --data를 주세요.",
-    "{} works in one process: start it without a launcher.": "{}은 프로세스 하나로 실행합니다. 런처 없이 시작하세요.",
+    "There is nothing to answer. Give --image, --question and --choices (once for each choice), or --data.":
+        "답할 문제가 없습니다. --image, --question, --choices(보기마다 한 번씩)를 모두 주거나 --data를 주세요.",
+    "{} runs in a single process: start it without a launcher.": "{}은 프로세스 하나로 실행합니다. torchrun이나 accelerate launch 없이 시작하세요.",
     "a second model for the ensemble, {}: steps 5 to 8 once more, for one fold at {} pixels":
         "앙상블에 넣을 두 번째 모델 {}: 5~8단계를 폴드 하나, {} 픽셀로 다시 합니다",
     "what each technique brings on the test rows; accuracies in the report are out of fold, on training rows":
@@ -601,8 +603,8 @@ KOREAN = {
     "The run {} lacks {}: finish it (mcvqa run){}.": "실행 {}에 {}이 없습니다. 실행을 마치세요(mcvqa run){}.",
     "There is {}: the run has {}.": "{}입니다. 실행에 있는 것: {}.",
     "--fold {}: write the number of a fold, counted from 0, or final.": "--fold {}: 0부터 세는 폴드 번호나 final을 적으세요.",
-    "average=auto compares all folds' weights of the last step: set keep=last, and no time_budget.":
-        "average=auto는 모든 폴드의 마지막 스텝 가중치를 비교합니다. keep=last로 하고 time_budget은 빼세요.",
+    "average=auto compares the last-step weights of all folds: set keep=last and leave time_budget empty.":
+        "average=auto는 모든 폴드의 마지막 스텝 가중치를 비교합니다. keep=last로 하고 time_budget을 비우세요.",
     "average=auto: the run {} has no validation scores of its weights. Train it again, or set average=as_set.":
         "average=auto: 실행 {}에 가중치의 검증 점수가 없습니다. 다시 학습하거나 average=as_set으로 하세요.",
     "config.json of {} is damaged: {}.{} is {}. Get it again.": "{}의 config.json이 손상되었습니다: {}.{}이 {}입니다. 다시 받으세요.",
@@ -727,7 +729,7 @@ KOREAN = {
         "pseudo={0}: {1}에서 {3} 중 {2}행을 학습합니다. 답의 확률이 {4} 이상이고 검증 사진과 비슷한 사진이 없는 행입니다",
     # %% the device and memory
     "the model is published so": "모델이 그렇게 공개되었습니다", "the model's {} weights are unpacked": "모델의 {} 가중치를 풀어서 씁니다",
-    "lora_r=0 trains all weights, which 4-bit weights cannot do": "lora_r=0은 모든 가중치를 학습하는데 4비트 가중치로는 할 수 없습니다",
+    "lora_r=0 trains all weights, which is impossible with 4-bit weights": "lora_r=0은 모든 가중치를 학습하는데 4비트 가중치로는 할 수 없습니다",
     "{} GiB of weights in {} + {} GiB training state + {} GiB for activations fit into {} GiB": "{1} 가중치 {0} GiB + 학습 상태 {2} GiB + 활성값 {3} GiB가 {4} GiB에 들어갑니다",
     "{} GiB of weights in {} + {} GiB training state + {} GiB for activations do not fit into {} GiB":
         "{1} 가중치 {0} GiB + 학습 상태 {2} GiB + 활성값 {3} GiB가 {4} GiB에 들어가지 않습니다",
@@ -830,7 +832,7 @@ KOREAN = {
     # %% ensemble and submission
     "text-only prior": "텍스트 전용 모델", "{} (folds {}) {}": "{} (폴드 {}) {}",
     "{} Its weights are equal: fewer than two members have out-of-fold scores to learn them from.":
-        "{} 가중치는 같습니다: OOF 점수가 있는 멤버이 둘보다 적어 가중치를 학습할 수 없습니다.",
+        "{} 가중치는 같습니다: OOF 점수가 있는 멤버가 둘보다 적어 가중치를 학습할 수 없습니다.",
     "Learned weights: learned weights change the accuracy on rows they were not fitted on by {} (n={}, {}).":
         "학습한 가중치: 가중치를 맞추지 않은 행에서 정확도가 {} 달라집니다(n={}, {}).",
     "Equal weights: learned weights change the accuracy on rows they were not fitted on by {} (n={}, {}), no significant improvement.":

@@ -357,7 +357,7 @@ def make_trainable(base: BaseModel, config: Config, seed: int, start: Path | Non
     """
     if config.lora_r == 0:
         if base.plan.four_bit:
-            raise ModelError("lora_r=0 trains all weights, which 4-bit weights cannot do: set quantization=none.")
+            raise ModelError("lora_r=0 trains all weights, which is impossible with 4-bit weights: set quantization=none.")
         base.model.float().requires_grad_(True)  # master weights; mixed precision casts in the forward pass
         model = base.model
     else:
@@ -499,7 +499,7 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any, size: Mo
     if plan.four_bit is not None:
         return plan
     if config.lora_r == 0:
-        return plan.with_weights(False, "lora_r=0 trains all weights, which 4-bit weights cannot do")
+        return plan.with_weights(False, "lora_r=0 trains all weights, which is impossible with 4-bit weights")
     size = size or measure_model(model_config, config)
     weights, memory = size.weight_bytes(replace(plan, four_bit=False)), plan.memory * config.gpus_at_least
     fits = weights + size.training_bytes + ACTIVATION_MEMORY <= memory
