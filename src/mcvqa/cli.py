@@ -484,7 +484,7 @@ def presets(
             print(_config(config, preset, set_, None).to_yaml())
         elif fields:
             for name, setting in Config.settings().items():
-                default = as_typed(setting.default).replace("\n", "\\n") or "(empty)"
+                default = as_typed(setting.default).replace("\n", "\\n") or '""'
                 print(f"{name:24} {default}{allowed_values(setting)}\n{'':26}{setting.meaning}")
         else:
             for name, values in PRESETS.items():
@@ -502,10 +502,10 @@ def as_typed(value: Any) -> str:
 def allowed_values(setting: Setting) -> str:
     """Range or choices of a setting, in brackets; empty where any text will do."""
     if setting.choices:
-        return f"  [{'some' if isinstance(setting.default, tuple) else 'one'} of {', '.join(setting.choices)}]"
+        return f"  [{' | '.join(setting.choices)}{', ...' if isinstance(setting.default, tuple) else ''}]"
     if setting.low is not None:
-        return f"  [{setting.low} to {setting.high}]"
-    return "  [true or false]" if isinstance(setting.default, bool) else ""
+        return f"  [{setting.low} .. {setting.high}]"
+    return "  [true | false]" if isinstance(setting.default, bool) else ""
 
 
 @app.command(help="List recommended models, the memory that each needs and whether it fits on this GPU.\n\n"

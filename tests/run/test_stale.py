@@ -304,7 +304,7 @@ def test_a_run_is_named_as_experiments_shows_it_or_by_its_folder(own):
     by_name = Config().replace(**settings_of_run("r", own.output_dir))
     by_path = Config().replace(**settings_of_run(str(open_project(own).paths.experiment)))
     assert by_name == by_path and by_name.replace(output_dir=own.output_dir, data_dir=own.data_dir) == own
-    with pytest.raises(ConfigError, match=r"There is no run 'x'.* The runs here are: r"):
+    with pytest.raises(ConfigError, match=r"There is no run 'x'.* Runs in this folder: r"):
         settings_of_run("x", own.output_dir)
 
 

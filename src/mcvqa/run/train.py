@@ -146,7 +146,7 @@ def _start_attempt(project: Project, task: Task, fold: int) -> str:
     attempt = project.records.begin(task, base=base_print(project.config))
     continues = resume.exists() and any(resume.iterdir())
     if continues and record and record["key"] != task.key:
-        print(f"  {fold_title(fold)}: its task has changed since it was interrupted, so it starts from the beginning")
+        print(f"  {fold_title(fold)}: its task has changed since it was interrupted, so it starts over")
         continues = False
     if not continues:
         remove_results(project, fold)
@@ -246,9 +246,9 @@ def require_untouched_0_1(project: Project, task: Task) -> None:
     old = project.records.file_of_0_1(name)
     if old.exists() and not project.records.read(task.name) and (project.paths.fold(fold) / "result.json").exists():
         raise RunStopped(
-            f"Fold {fold} was trained by version 0.1 with other settings or data, or its weights are damaged. It is not replaced "
-            f"without being asked: delete {project.paths.fold(fold)} and {old} to train it again, or choose another name "
-            "(--set run_name=...)."
+            f"Fold {fold} was trained by version 0.1 with other settings or data, or its weights are damaged. It is not "
+            f"overwritten: delete {project.paths.fold(fold)} and {old} to train it again, or choose another name (--set "
+            "run_name=...)."
         )
 
 
