@@ -94,7 +94,7 @@ if __name__ == "__main__":
     parser.add_argument("--source", type=Path, required=True, help="a folder of any Qwen-VL: its tokenizer and image processor")
     parser.add_argument("--questions", type=Path, required=True, help="rows with answers; their photographs are not needed")
     parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS), help="ours")
-    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=[peer for peer in PEERS if peer != "trl-split"])
     parser.add_argument("--set", nargs="*", default=[], help="other settings of ours, name=value")
     parser.add_argument("--add", action="store_true", help="to what OUT/against.json holds")
     parser.add_argument("--commit", help="where there is no git")

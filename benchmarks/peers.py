@@ -4,6 +4,7 @@
 
     notebook      the public notebook's loop: one row at a time, four a step, checkpointing
     trl           SFTTrainer, bfloat16 (it fails in float16), the loss of the answer alone, 8 loader processes
+    trl-split     the same over all GPUs, its layers divided by device_map
     unsloth       FastVisionModel and SFTTrainer, float16, its own checkpointing, 8 loader processes
     able          what an able user writes with transformers and peft: a loop, bfloat16, a fused optimizer, 8 loader processes
     able-scoring  the same for inference: one forward for a batch, the logits of the letters
@@ -14,6 +15,7 @@ and the first steps, in which kernels are compiled, do not. Needs torchvision, t
 """
 import argparse
 import csv
+import functools
 import itertools
 import json
 import os
@@ -39,6 +41,7 @@ LANGUAGE = r".*language_model.*\.(q|k|v|o|gate|up|down|out|in)_proj(_qkv|_z|_a|_
 SUFFIXES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]  # the notebook's
 WORKERS = 8
 WARM_STEPS = 4
+FREE = 2.0  # GiB of each GPU that a divided model leaves for activations
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Work:
         count: rows to be timed.
         batch: rows a step.
         pixels: of a photograph.
+        memory: GiB of each GPU.
     """
 
     model: str
@@ -58,6 +62,7 @@ class Work:
     count: int
     batch: int
     pixels: int
+    memory: float
 
     @property
     def steps(self) -> int:
@@ -78,23 +83,27 @@ class Clock:
         self.step += 1
         if self.step == WARM_STEPS:
             synchronize()
-            if torch.cuda.is_available():
-                torch.cuda.reset_peak_memory_stats()
+            for gpu in gpus():
+                torch.cuda.reset_peak_memory_stats(gpu)
             self.started = time.time()
         if self.step < WARM_STEPS + self.work.steps:
             return False
         synchronize()
         rows = self.work.steps * self.work.batch
         found = dict(part=self.part, per_second=round(rows / (time.time() - self.started), 2), rows=rows)
-        if torch.cuda.is_available():
-            found |= dict(peak_gib=round(torch.cuda.max_memory_reserved() / 2**30, 2))
+        if used := [torch.cuda.max_memory_reserved(gpu) for gpu in gpus()]:
+            found |= dict(peak_gib=round(max(used) / 2**30, 2))
         print("RESULT", json.dumps(found), flush=True)
         return True
 
 
+def gpus() -> range:
+    return range(torch.cuda.device_count())
+
+
 def synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    for gpu in gpus():
+        torch.cuda.synchronize(gpu)
 
 
 # %% rows
@@ -120,14 +129,15 @@ def read(file: Path) -> list[dict[str, str]]:
 
 
 # %% models
-def load(work: Work, dtype: torch.dtype) -> tuple[Any, Any]:
-    """The model in 4 bits, and its processor."""
+def load(work: Work, dtype: torch.dtype, *, split: bool = False) -> tuple[Any, Any]:
+    """The model in 4 bits, on the first GPU or on all, and its processor."""
     four_bits = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_use_double_quant=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
     processor = AutoProcessor.from_pretrained(work.model, min_pixels=work.pixels, max_pixels=work.pixels)
     model = AutoModelForImageTextToText.from_pretrained(
         work.model, quantization_config=four_bits, dtype=dtype, attn_implementation="sdpa",
-        device_map={"": 0 if torch.cuda.is_available() else "cpu"},
+        device_map="auto" if split else {"": 0 if torch.cuda.is_available() else "cpu"},
+        max_memory={gpu: f"{work.memory - FREE:.1f}GiB" for gpu in gpus()} if split else None,
     )
     return model, processor
 
@@ -196,15 +206,16 @@ def train_by_trl(work: Work, part: str, model: Any, processor: Any, data: Any, c
     ).train()
 
 
-def trl(work: Work) -> None:
+def trl(work: Work, *, split: bool = False) -> None:
     from datasets import Dataset
     from datasets import Image as ImageColumn
 
-    model, processor = load(work, torch.bfloat16)
+    model, processor = load(work, torch.bfloat16, split=split)
     data = Dataset.from_list([
         dict(image=row["path"], prompt=messages(row, answer=False), completion=messages(row)[-1:]) for row in work.rows
     ]).cast_column("image", ImageColumn())
-    train_by_trl(work, "trl", with_adapters(model, LANGUAGE), processor, data, bf16=torch.cuda.is_available())
+    train_by_trl(
+        work, "trl-split" if split else "trl", with_adapters(model, LANGUAGE), processor, data, bf16=torch.cuda.is_available())
 
 
 def unsloth(work: Work) -> None:
@@ -294,7 +305,8 @@ def generate(work: Work) -> None:
 
 
 PEERS: dict[str, Callable[[Work], None]] = {
-    "notebook": notebook, "trl": trl, "unsloth": unsloth, "able": able, "able-scoring": able_scoring, "generate": generate,
+    "notebook": notebook, "trl": trl, "trl-split": functools.partial(trl, split=True), "unsloth": unsloth, "able": able,
+    "able-scoring": able_scoring, "generate": generate,
 }
 USUAL_BATCH = {"notebook": 4, "able-scoring": 32, "generate": 1}
 
@@ -309,9 +321,9 @@ if __name__ == "__main__":
     parser.add_argument("--memory", type=float, default=15, help="GiB")
     parser.add_argument("--image-size", type=int, default=384)
     given = parser.parse_args()
-    if torch.cuda.is_available():
-        whole = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, given.memory * 2**30 / whole))
+    for gpu in gpus():
+        whole = torch.cuda.get_device_properties(gpu).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, given.memory * 2**30 / whole), gpu)
     rows = read(given.csv.absolute())
     batch = given.batch or USUAL_BATCH.get(given.peer, 16)
-    PEERS[given.peer](Work(given.model, rows, given.rows, batch, given.image_size**2))
+    PEERS[given.peer](Work(given.model, rows, given.rows, batch, given.image_size**2, given.memory))

@@ -47,6 +47,7 @@ from mcvqa.training.job import FoldJob
 from mcvqa.training.loop import train_fold
 
 ONE_GPU = 40 * GIB
+PLENTY = 100 * GIB  # of devices that are named
 WARM = 2  # steps
 SMALL = dict(tie_word_embeddings=False, vocab_size=2048)
 SMALL_SIZES = {
@@ -71,7 +72,7 @@ def sizes(name: str, tokenizer: Path, *, small: bool) -> Any:
             text.vocab_size, text.linear_num_key_heads, text.linear_key_head_dim, text.linear_value_head_dim = 2048, 2, 32, 32
             text.layer_types = (["linear_attention"] * 3 + ["full_attention"]) * 2
     width = text.head_dim // 2
-    if config.model_type == "qwen3_5":
+    if config.model_type.startswith("qwen3_5"):
         width //= 4
         text.rope_parameters = dict(rope_type="default", rope_theta=1e7, partial_rotary_factor=0.25)
     axis = width // 3
@@ -80,8 +81,8 @@ def sizes(name: str, tokenizer: Path, *, small: bool) -> Any:
     return config
 
 
-def make_folder(config: Any, tokenizer: Path, folder: Path) -> None:
-    """Write a model with random weights, its language layers in 4 bits as bitsandbytes stores them.
+def make_folder(config: Any, tokenizer: Path, folder: Path, *, packed: bool = True) -> None:
+    """Write a model with random weights, its language layers in 4 bits as bitsandbytes stores them, or all of them in 16.
 
     The numbers come from two pools, from a random place on: drawing billions would take longer than everything else.
     """
@@ -93,8 +94,8 @@ def make_folder(config: Any, tokenizer: Path, folder: Path) -> None:
         if file.is_file() and file.suffix != ".safetensors" and file.name != "config.json":
             (part / file.name).write_bytes(file.read_bytes())
     model, random = empty_model(config), np.random.default_rng(0)
-    family = FAMILIES[config.model_type]
-    packed, code = decoder_linears(model, family), get_4bit_type("nf4", device="cpu")
+    linears = decoder_linears(model, FAMILIES[config.model_type]) if packed else {}
+    code = get_4bit_type("nf4", device="cpu")
     nibbles = torch.from_numpy(random.integers(0, 256, 2**24, np.uint8))
     normal = (0.02 * torch.from_numpy(random.standard_normal(2**22, np.float32))).half()
 
@@ -103,11 +104,13 @@ def make_folder(config: Any, tokenizer: Path, folder: Path) -> None:
         return torch.roll(pool, place).repeat(-(-count // len(pool)))[:count]
 
     def tensors_of(name: str, weight: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-        if name.removesuffix(".weight") in packed:
+        if name.removesuffix(".weight") in linears:
             absmax = torch.full((weight.numel() // 64,), 0.036)  # times the codes' 0.56: a standard deviation of 0.02
             state = QuantState(absmax, weight.shape, code, 64, "nf4", torch.float16)
             yield name, drawn(nibbles, weight.numel() // 2)[:, None].contiguous()
             yield from ((f"{name}.{kind}", value.clone()) for kind, value in state.as_dict(packed=True).items())
+        elif config.model_type == "qwen3_vl_moe" and weight.ndim == 3:  # its files have rows and columns of experts exchanged
+            yield name, drawn(normal, weight.numel()).view(weight.transpose(1, 2).shape).contiguous()
         elif weight.ndim > 1:
             yield name, drawn(normal, weight.numel()).view(weight.shape).contiguous()
         else:
@@ -132,7 +135,9 @@ def make_folder(config: Any, tokenizer: Path, folder: Path) -> None:
         llm_int8_skip_modules=["lm_head", "visual", "model.visual"],
     )
     architecture = type(model).__name__
-    facts = config.to_dict() | dict(architectures=[architecture], dtype="float16", quantization_config=packing)
+    facts = config.to_dict() | dict(architectures=[architecture], dtype="float16")
+    if packed:
+        facts["quantization_config"] = packing
     (part / "config.json").write_text(json.dumps(facts))
     if config.model_type != "qwen2_5_vl":
         settings = part / "preprocessor_config.json"
@@ -146,7 +151,7 @@ def usual_vector(name: str, weight: torch.Tensor, model_type: str) -> torch.Tens
     """A vector as the library begins with: norms that change nothing, no bias, decays between 1 and 16."""
     if name.endswith("A_log"):
         return torch.linspace(1, 16, len(weight)).log().half()
-    offset = model_type == "qwen3_5" and "language_model" in name and "linear_attn.norm" not in name
+    offset = model_type.startswith("qwen3_5") and "language_model" in name and "linear_attn.norm" not in name
     ones = name.endswith("dt_bias") or ("norm" in name and not name.endswith("bias") and not offset)
     return torch.full((len(weight),), float(ones), dtype=torch.float16)
 
@@ -154,19 +159,19 @@ def usual_vector(name: str, weight: torch.Tensor, model_type: str) -> torch.Tens
 # %% one measurement
 def plan_of(config: Config, gpus: int, devices: list[str]) -> DevicePlan:
     """Where to compute: on two GPUs of 15 GiB, on one of 40, or on the devices named."""
-    if devices:
-        plan, model_config = plan_device(config), load_encoder(config)[-1]
-        plan = place_model(config, plan, model_config)
-        if gpus == 1:
-            return plan
-        weights = weigh(model_config, config, plan, measure_model(model_config, config))
-        parts = divide(weights, [100 * GIB] * len(devices))
-        assert parts is not None
-        stages = stages_of(parts, weights, [100 * GIB] * len(devices))
-        return dataclasses.replace(plan, stages=tuple(
-            dataclasses.replace(stage, device=device) for stage, device in zip(stages, devices, strict=True)))
     plan = plan_device(config)
-    return plan if gpus > 1 else dataclasses.replace(plan, memory=ONE_GPU)
+    if not devices:
+        return plan if gpus > 1 else dataclasses.replace(plan, memory=ONE_GPU)
+    model_config = load_encoder(config)[-1]
+    plan = place_model(config, dataclasses.replace(plan, memory=PLENTY if plan.device == "cuda" else 0), model_config)
+    if gpus == 1:
+        return plan
+    weights = weigh(model_config, config, plan, measure_model(model_config, config))
+    parts = divide(weights, [PLENTY] * len(devices))
+    assert parts is not None
+    stages = stages_of(parts, weights, [PLENTY] * len(devices))
+    return dataclasses.replace(plan, stages=tuple(
+        dataclasses.replace(stage, device=device) for stage, device in zip(stages, devices, strict=True)))
 
 
 def peaks(plan: DevicePlan) -> list[float]:
@@ -270,7 +275,8 @@ def settings(options: argparse.Namespace) -> Config:
         model_id=str(options.folder), image_size=options.image_size, num_epochs=1, batch_size=options.rows_in_step,
         grad_accum_steps=1, use_ema=True, save_minutes=1e5,
     )
-    changes |= dict(device="cpu", micro_batch=2) if options.devices else dict(gpu_profile="t4", gpus_per_model=options.gpus)
+    on_cpu, gpus = options.devices.startswith("cpu"), 1 if options.devices else options.gpus
+    changes |= dict(device="cpu", micro_batch=2) if on_cpu else dict(gpu_profile="t4", gpus_per_model=gpus)
     if options.micro_batch:
         changes["micro_batch"] = options.micro_batch
     return load_config(changes=changes | parse_changes(options.set))
@@ -283,7 +289,7 @@ if __name__ == "__main__":
     parser.add_argument("--folder", type=Path, help="of the model, which is made where it is not there")
     parser.add_argument("--csv", type=Path, help="rows with answers, beside their photographs; default: painted scenes")
     parser.add_argument("--small", action="store_true")
-    parser.add_argument("--devices", default="", help="of the stages, cpu,cpu; default: GPUs")
+    parser.add_argument("--devices", default="", help="of the stages, all on one: cpu,cpu or cuda:0,cuda:0; default: GPUs")
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--rows-in-step", type=int, default=128)
     parser.add_argument("--steps", type=int, default=5)

@@ -86,6 +86,14 @@ def llava():
     return processor, LlavaForConditionalGeneration(config)
 
 
+def llava_moe():
+    """The same with a mixture of experts in each layer, and without torchvision, which the processors of Qwen's want."""
+    processor, small = llava()
+    experts = dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=64, norm_topk_prob=True)
+    config = LlavaConfig(**small.config.to_dict() | dict(text_config=dict(TEXT, model_type="qwen3_moe", **experts)))
+    return processor, LlavaForConditionalGeneration(config)
+
+
 def gemma3():
     """SigLIP and Gemma 3: image tokens see each other in both directions, told by token types."""
     tokenizer = small_tokenizer(
@@ -157,7 +165,7 @@ PLAIN_FAMILIES = {"llava": llava, "gemma3": gemma3, "idefics3": idefics3}
 def save_family(name: str, folder) -> str:
     """A model folder as a hub download would be."""
     torch.manual_seed(0)
-    made, model = qwen3_vl() if name == "qwen3_vl" else PLAIN_FAMILIES[name]()
+    made, model = (PLAIN_FAMILIES | {"qwen3_vl": qwen3_vl, "llava_moe": llava_moe})[name]()
     for part in (*(made if isinstance(made, tuple) else (made,)), model):
         part.save_pretrained(folder)
     return str(folder)

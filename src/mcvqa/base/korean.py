@@ -196,6 +196,7 @@ KOREAN = {
     "tokens per row: mean {}, longest {} (sample of {})": "행당 토큰 수: 평균 {}, 최대 {}(표본 {})",
     "encoding: {} rows/s in one process": "인코딩: 프로세스 하나에서 초당 {}행",
     "parameters: {}, trained {}": "파라미터: {}, 학습하는 것 {}",
+    "experts: {} of them, in {} bits and without adapters": "전문가(expert): 그중 {}, {}비트, 어댑터 없이",
     "the vision tower of {} runs for every prompt, which this estimate does not include": "{}의 비전 타워는 프롬프트마다 실행되는데, 이 추정에는 그 시간이 들어 있지 않습니다",
     "memory: {} of {} GiB (weights {}, training state {}, activations {}: {})":
         "메모리: {1} GiB 중 {0} GiB(가중치 {2}, 학습 상태 {3}, 활성값 {4}: {5})",
@@ -450,6 +451,9 @@ KOREAN = {
     "{} is not a vision-language model: transformers {} does not list its type, {}, among the image-and-text models (AutoModelForImageTextToText). Set model_id to another model.": "{}은 비전 언어 모델이 아닙니다: transformers {}의 이미지·글 모델(AutoModelForImageTextToText)에 {} 유형이 없습니다. model_id에 다른 모델을 적으세요.",
     "The weights in {} do not match its config.json: {}.\nParts of the model would be random. Copy or download the whole folder again, or set model_id to another model.": "{}의 가중치가 config.json과 다릅니다: {}.\n모델의 일부가 무작위가 됩니다. 폴더를 모두 다시 "
     "복사하거나 내려받거나, model_id에 다른 모델을 적으세요.",
+    "{} has experts in 4 bits, first {}, which the library cannot read. Set model_id to the original model, with quantization=4bit: its "
+    "experts are then quantized while it is loaded.": "{}에 4비트 전문가(expert)가 있는데 라이브러리가 읽지 못합니다. 예: {}. model_id에 원래 "
+    "모델을 적고 quantization=4bit로 두세요. 그러면 읽어 들이면서 전문가를 양자화합니다.",
     "{} has no weights: expected {}, or {} and the files that it lists.": "{}에 가중치가 없습니다. {}, 또는 {}과 거기 적힌 파일이 있어야 합니다.",
     "{} is missing {} of {} weight files, first {}: copy or download the whole folder.":
         "{0}에 가중치 파일 {2}개 중 {1}개가 없습니다. 예: {3}. 폴더를 모두 복사하거나 내려받으세요.",
@@ -463,8 +467,9 @@ KOREAN = {
     "There is no model {} on the hub, or it is private: check its name; if it is yours, set HF_TOKEN.":
         "허브에 모델 {}이 없거나 비공개입니다. 이름을 확인하고, 자신의 것이면 HF_TOKEN을 설정하세요.",
     "{} refuses {}: {}": "{}이 {}을 거부했습니다: {}",
-    "The language model of {} has no linear layers {}; it has {}. Set target_modules to some of them, or to all-linear.":
-        "{}의 언어 모델에 선형 레이어 {}이 없습니다. 있는 것: {}. target_modules에 그 가운데 일부나 all-linear를 적으세요.",
+    "The language model of {} has no linear layers {}; it has {}. Set target_modules to some of them, or to all-linear.{}":
+        "{}의 언어 모델에 선형 레이어 {}이 없습니다. 있는 것: {}. target_modules에 그 가운데 일부나 all-linear를 적으세요.{}",
+    "Its experts get no adapters.": "전문가(expert)에는 어댑터를 붙이지 않습니다.",
     "lora_vision=true does not work with models of type {}, only with Qwen2-VL, Qwen2.5-VL and Qwen3-VL: set lora_vision=false.":
         "lora_vision=true는 {} 유형에서 되지 않고 Qwen2-VL, Qwen2.5-VL, Qwen3-VL에서만 됩니다. lora_vision=false로 하세요.",
     "Models of type {} cannot be trained here: their language model ({}) is not a stack of layers with linear projections. Models of type {}, and most others, can.": "{} 유형의 모델은 학습할 수 없습니다: 언어 모델({})이 선형 프로젝션으로 된 레이어를 쌓은 구조가 아닙니다. {} 유형과 다른 대부분은 "

@@ -14,7 +14,7 @@ class KnownModel:
         name: name on the hub.
         model_type: as in its config.json.
         weights: in billions, counted on an empty model of its layer sizes (tests/model/model_sizes.py); 0: not known.
-        kept: billions of weights that stay in 16 bits with 4-bit loading: embeddings, the vision tower, experts.
+        kept: billions of weights that stay in 16 bits with 4-bit loading: embeddings, the vision tower.
     """
 
     name: str
@@ -49,11 +49,11 @@ KNOWN_MODELS = (
     KnownModel("Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl", 4.44, 0.80),
     KnownModel("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl", 8.77, 1.82),
     KnownModel("Qwen/Qwen3-VL-32B-Instruct", "qwen3_vl", 33.36, 2.15),
-    KnownModel("Qwen/Qwen3-VL-30B-A3B-Instruct", "qwen3_vl_moe", 31.07, 30.16),
+    KnownModel("Qwen/Qwen3-VL-30B-A3B-Instruct", "qwen3_vl_moe", 31.07, 1.17),
     KnownModel("Qwen/Qwen3.5-4B", "qwen3_5", 4.54, 0.97),
     KnownModel("Qwen/Qwen3.5-9B", "qwen3_5", 9.41, 2.49),
     KnownModel("Qwen/Qwen3.5-27B", "qwen3_5", 27.36, 3.01),
-    KnownModel("Qwen/Qwen3.5-35B-A3B", "qwen3_5_moe", 35.11, 33.70),
+    KnownModel("Qwen/Qwen3.5-35B-A3B", "qwen3_5_moe", 35.11, 1.49),
     KnownModel("google/gemma-3-4b-it", "gemma3"),
     KnownModel("google/gemma-3-12b-it", "gemma3"),
     KnownModel("OpenGVLab/InternVL3_5-8B-HF", "internvl"),

@@ -15,6 +15,7 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor  #
 
 from mcvqa.config import Config
 from mcvqa.model.device import GIB, DevicePlan, apply_device, seeded
+from mcvqa.model.experts import STACKS, count_experts, is_packed, stacked_experts
 from mcvqa.model.families.family import Family
 from mcvqa.model.families.registry import FAMILIES, plain_family
 from mcvqa.model.fast.block import blocks_suit
@@ -142,7 +143,8 @@ def family_of(model_config: Any, config: Config, model: Any = None) -> Family:
     # a router may be a linear layer with another forward(): it can neither get adapters nor become a 4-bit layer
     others = [name for name, module in linears.items() if type(module).forward is not nn.Linear.forward]
     family = plain_family(model_config.model_type, language, [name for name in linears if name not in others])
-    return replace(family, unquantised=(*family.unquantised, *others))
+    experts = bool(stacked_experts(model, family.decoder_layers))
+    return replace(family, unquantised=(*family.unquantised, *others), experts=experts)
 
 
 def decoder_linears(model: nn.Module, family: Family) -> dict[str, nn.Linear]:
@@ -224,12 +226,11 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
         ModelError: it cannot be loaded, is incomplete, or bitsandbytes quantized the wrong layers.
     """
     encoder, processor, model_config = load_encoder(config)
-    bits = published_bits(model_config)
-    if bits:  # the library fails at missing packed weights before it reports them
+    bits, family = published_bits(model_config), family_of(model_config, config)
+    if bits or family.experts:  # the library fails at missing packed weights before it reports them, and may take any experts
         require_whole_model(config, model_config)
     else:
         require_whole_files(config)
-    family = family_of(model_config, config)
     if family.recurrent and (config.lora_r == 0 or not blocks_suit(model_config.text_config)):
         raise ModelError(
             f"{config.model_id} is of type {family.model_type}: only adapters can be trained, and only with the configuration "
@@ -266,16 +267,21 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
 
 
 def four_bit_settings(family: Family, dtype: torch.dtype) -> BitsAndBytesConfig:
-    """Make the settings of NF4 (QLoRA, arXiv:2305.14314) for the language model only.
+    """Make the settings of NF4 (QLoRA, arXiv:2305.14314) for the language model only: linear layers and experts.
 
     Without double quantization: it saves 0.37 bits a weight, but dequantizing takes one more kernel per product.
 
     Modules to skip must be listed with their full paths ('visual' alone skips nothing), lm_head included.
     """
-    return BitsAndBytesConfig(
+    settings: dict[str, Any] = dict(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=False, bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=list(family.unquantised),
     )
+    if family.experts:
+        from mcvqa.model.packed_experts import WithExperts
+
+        return WithExperts(**settings)
+    return BitsAndBytesConfig(**settings)
 
 
 def keep_packing(model: nn.Module) -> None:
@@ -290,7 +296,7 @@ def keep_packing(model: nn.Module) -> None:
 
 
 def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool = True) -> None:
-    """Check after loading that exactly the language model's linear layers are 4-bit.
+    """Check after loading that exactly the language model's linear layers and experts are 4-bit.
 
     Args:
         model: the loaded model.
@@ -301,7 +307,10 @@ def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool =
         ModelError: other layers are 4-bit, or some are not.
     """
     quantized = {name for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
-    wanted = decoder_linears(model, family).keys()
+    wanted = {*decoder_linears(model, family)}
+    stacks = {f"{path}.{name}": getattr(one, name) for path, one in stacked_experts(model).items() for name in STACKS}
+    quantized |= {name for name, stack in stacks.items() if is_packed(stack)}
+    wanted |= {name for name in stacks if name.startswith(family.decoder_layers)} if all_of_them else set()
     if quantized - wanted or not quantized or (all_of_them and quantized != wanted):
         odd = sorted(quantized ^ wanted)[:3]
         raise ModelError(f"Some layers that should have 4-bit weights do not, for example {odd}. Set quantization=none.")
@@ -440,10 +449,12 @@ class ModelSize:
     Attributes:
         language_linears: parameters in linear layers of the language model.
         vision: parameters in the vision tower.
-        rest: parameters everywhere except in the language model's linear layers.
+        rest: parameters everywhere except in the language model's linear layers and `experts`.
         trained: trained parameters.
         averages: number of averages kept of the trained weights (EMA, SWA).
         four_bits: bytes per 4-bit weight.
+        experts: parameters in experts that 4-bit loading quantizes.
+        routed: share of a layer's experts that each token is sent to.
     """
 
     language_linears: int
@@ -452,11 +463,23 @@ class ModelSize:
     trained: int
     averages: int = 0
     four_bits: float = NF4_BYTES
+    experts: int = 0
+    routed: float = 0.0
+
+    @property
+    def total(self) -> int:
+        return self.language_linears + self.experts + self.rest
+
+    @property
+    def active(self) -> float:
+        """Parameters of the language model's linear layers and experts that compute a token."""
+        return self.language_linears + self.routed * self.experts
 
     def weight_bytes(self, plan: DevicePlan) -> int:
         """Return the memory of the frozen weights."""
         each = plan.dtype.itemsize
-        return int(self.language_linears * (self.four_bits if plan.four_bit else each) + self.rest * each)
+        packed = self.language_linears + self.experts
+        return int(packed * (self.four_bits if plan.four_bit else each) + self.rest * each)
 
     @property
     def training_bytes(self) -> int:
@@ -540,6 +563,7 @@ def measure_model(model_config: Any, config: Config) -> ModelSize:
     family = family_of(model_config, config, model)
     linears = sum(linear.weight.numel() for linear in decoder_linears(model, family).values())
     total = sum(p.numel() for p in model.parameters())
+    experts, routed = (0, 0.0) if published_bits(model_config) else count_experts(model, family.decoder_layers)
     language = {*model.get_submodule(family.language).parameters(), *model.get_output_embeddings().parameters()}
     vision = total - sum(p.numel() for p in language)  # the tower and its projector
     if config.lora_r > 0:
@@ -547,4 +571,5 @@ def measure_model(model_config: Any, config: Config) -> ModelSize:
     trained = sum(p.numel() for p in trained_parameters(model).values())
     nested = packing_settings(model_config).get("bnb_4bit_use_double_quant")
     return ModelSize(
-        linears, vision, total - linears, trained, config.use_ema + config.use_swa, NESTED_NF4_BYTES if nested else NF4_BYTES)
+        linears, vision, total - linears - experts, trained, config.use_ema + config.use_swa,
+        NESTED_NF4_BYTES if nested else NF4_BYTES, experts, routed)

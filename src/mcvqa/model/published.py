@@ -79,7 +79,8 @@ def without_companions(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
 def truly_mismatched(report: dict[str, Any]) -> dict[str, Any]:
     """Remove mismatches that come from packing from a loading report: 4-bit weights are stored as (n, 1), several values each."""
     def packed(stored: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-        return len(stored) == 2 and stored[1] == 1 and math.prod(wanted) in (2 * stored[0], 4 * stored[0], 8 * stored[0])
+        sizes = (2 * stored[0], 4 * stored[0], 8 * stored[0])
+        return len(stored) == len(wanted) == 2 and stored[1] == 1 and math.prod(wanted) in sizes
 
     return report | {"mismatched_keys": [key for key in report["mismatched_keys"] if not packed(*map(tuple, key[1:]))]}
 

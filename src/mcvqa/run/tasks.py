@@ -198,7 +198,7 @@ class TaskGraph:
         wanted: set[str] = set()
 
         def want(name: str) -> None:
-            if name not in wanted | self.done | self.left_out and name in self.tasks:
+            if name in self.tasks and not any(name in names for names in (wanted, self.done, self.left_out)):
                 wanted.add(name)
                 for need in self.tasks[name].needs:
                     want(need)

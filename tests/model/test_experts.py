@@ -1,0 +1,173 @@
+"""Experts in 4 bits: quantised while they are loaded, and computed as the library computes the dequantised ones."""
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModelForImageTextToText
+
+from mcvqa.config import Config
+from mcvqa.model.experts import STACKS, stacked_experts
+from mcvqa.model.families.family import FamilyError
+from mcvqa.model.fast.overflow import run_in_float32
+from mcvqa.model.load import (
+    ModelError,
+    adapter_settings,
+    family_of,
+    four_bit_settings,
+    keep_packing,
+    measure_model,
+    verify_quantization,
+    with_adapters,
+)
+from mcvqa.model.packed_experts import AT_ONCE, dequantized
+from mcvqa.model.source import require_whole_model
+from tests.model.family_parts import DELTA, model_of, rope
+from tests.model.other_families import TEXT
+
+COUNT = AT_ONCE + 4  # of experts: more than are dequantised together
+EXPERTS = dict(
+    num_experts=COUNT, num_experts_per_tok=2, moe_intermediate_size=64, shared_expert_intermediate_size=64, norm_topk_prob=True)
+TOWER = dict(
+    hidden_size=64, intermediate_size=96, out_hidden_size=64, num_position_embeddings=36, depth=1, num_heads=2, patch_size=16)
+FAMILIES = {  # stacked, with rows and columns exchanged, in the file; a tensor for each expert in the file
+    "qwen3_vl_moe": lambda: model_of(
+        "qwen3_vl_moe", text_config=TEXT | EXPERTS | rope(4, 2, 2, mrope_interleaved=True),
+        vision_config=TOWER | dict(deepstack_visual_indexes=[0])),
+    "qwen3_5_moe": lambda: model_of("qwen3_5_moe", text_config=TEXT | DELTA | EXPERTS, vision_config=TOWER),
+}
+
+
+def loaded(folder: Path, **options) -> nn.Module:
+    settings = dict(dtype=torch.float32, device_map={"": "cpu"}) | options
+    model = AutoModelForImageTextToText.from_pretrained(folder, **settings)
+    return model.requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def folder(request, tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    made = tmp_path_factory.mktemp(request.param)
+    FAMILIES[request.param]().save_pretrained(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def full(folder):
+    return loaded(folder)
+
+
+@pytest.fixture(scope="module")
+def packed(folder, full):
+    family = family_of(full.config, Config())
+    model = loaded(folder, quantization_config=four_bit_settings(family, torch.float32))
+    verify_quantization(model, family)
+    keep_packing(model)
+    return model
+
+
+def stacks_of(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {f"{path}.{name}": getattr(one, name) for path, one in stacked_experts(model).items() for name in STACKS}
+
+
+# %% what is loaded
+def test_each_expert_is_what_bitsandbytes_makes_of_its_matrix(full, packed):
+    stacks, whole = stacks_of(packed), stacks_of(full)
+    assert stacks.keys() == whole.keys() and len(stacks) == 2 * 2
+    some = torch.tensor([COUNT - 1, 0, 7])
+    for name, stack in stacks.items():
+        for number, mine in zip(some.tolist(), dequantized(stack, some), strict=True):
+            alone, state = quantize_4bit(whole[name][number].contiguous(), blocksize=64, quant_type="nf4")
+            assert torch.equal(mine, dequantize_4bit(alone, state)) and not torch.equal(mine, whole[name][number])
+
+
+def test_experts_take_as_many_bytes_as_the_estimate_says(full, packed):
+    held = sum(stack.nbytes + stack.quant_state.absmax.nbytes for stack in stacks_of(packed).values())
+    size = measure_model(full.config, Config(quantization="4bit"))
+    assert held == size.experts * size.four_bits == 2 * COUNT * 3 * 64 * 64 * (1 / 2 + 4 / 64)
+    assert size.total == sum(p.numel() for p in full.parameters()) and size.routed == 2 / COUNT
+
+
+# %% what is computed
+def test_logits_and_gradients_are_those_of_the_dequantised_weights(folder, full, packed):
+    """Adapters get the same gradients, through the experts and their weights."""
+    plain = loaded(folder)
+    for name, stack in stacks_of(packed).items():
+        plain.get_parameter(name).data = dequantized(stack, torch.arange(COUNT))
+    for name, module in packed.named_modules():
+        if type(module).__name__ == "Linear4bit":
+            plain.get_submodule(name).weight.data = dequantize_4bit(module.weight.data, module.weight.quant_state)
+    ids, found = torch.arange(5, 65).view(2, 30), []
+    for model in (packed, plain):
+        torch.manual_seed(1)
+        adapted = with_adapters(model, Config(lora_dropout=0.0), family_of(model.config, Config()))
+        learned = [p for p in adapted.parameters() if p.requires_grad]
+        for p in learned:
+            nn.init.normal_(p, std=0.1)
+        logits = adapted(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        gradients = torch.autograd.grad(logits.log_softmax(-1)[..., 7].mean(), learned)
+        found.append((logits, *gradients))
+        adapted.unload()
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+    assert all(gradient.abs().max() > 1e-6 for gradient in found[0][1:])
+
+
+def test_experts_that_overflow_float16_are_computed_in_float32(folder, full):
+    family = family_of(full.config, Config())
+    model = loaded(folder, dtype=torch.float16, quantization_config=four_bit_settings(family, torch.float16))
+    experts = next(iter(stacked_experts(model).values()))
+    experts.gate_up_proj.quant_state.absmax *= 1e4
+    hidden, chosen = torch.ones(3, 64, dtype=torch.float16), torch.tensor([[0, 5]] * 3)
+    weights = torch.full((3, 2), 0.01, dtype=torch.float16)
+    assert not torch.isfinite(experts(hidden, chosen, weights)).all()
+    run_in_float32(experts)
+    assert torch.isfinite(experts(hidden, chosen, weights)).all()
+
+
+# %% what is refused
+def test_experts_of_another_size_are_refused_by_name(folder, full):
+    """Before any weight is read: the library takes quantized weights of any shape."""
+    other = copy.deepcopy(full.config)
+    other.text_config.moe_intermediate_size = 128
+    with pytest.raises(ModelError, match=r"tensors of another shape, first .*experts\.down_proj \(20, 64, 64\) instead of"):
+        require_whole_model(Config(model_id=str(folder)), other)
+
+
+def test_adapters_on_experts_are_refused_by_name(full):
+    family = family_of(full.config, Config())
+    with pytest.raises(FamilyError, match=r"no linear layers gate_up_proj; (.|\n)*Its experts get no adapters"):
+        adapter_settings(Config(target_modules="q_proj,gate_up_proj"), family)
+
+
+def test_a_folder_with_experts_in_4_bits_is_refused_by_name(folder, full, tmp_path):
+    made: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        for name, value in load_file(file).items():
+            if ".experts." in name:
+                value, state = quantize_4bit(value.contiguous(), blocksize=64, quant_type="nf4")
+                made |= {f"{name}.{kind}": part for kind, part in state.as_dict(packed=True).items()}
+            made[name] = value
+    save_file(made, tmp_path / "model.safetensors", {"format": "pt"})
+    packing = dict(quant_method="bitsandbytes", load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    facts = json.loads((folder / "config.json").read_text()) | {"quantization_config": packing}
+    (tmp_path / "config.json").write_text(json.dumps(facts))
+    config = Config(model_id=str(tmp_path))
+    model_config = type(full.config).from_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"experts in 4 bits(.|\n)*original model(.|\n)*quantization=4bit"):
+        require_whole_model(config, model_config)
+
+
+def test_experts_left_in_full_are_noticed(full, packed):
+    family = family_of(full.config, Config())
+    whole, (path, experts) = stacks_of(full), next(iter(stacked_experts(packed).items()))
+    stack = experts.down_proj
+    experts.down_proj = nn.Parameter(whole[f"{path}.down_proj"].data, requires_grad=False)
+    with pytest.raises(ModelError, match=r"experts\.down_proj"):
+        verify_quantization(packed, family)
+    experts.down_proj = stack
+    verify_quantization(packed, family)
