@@ -90,7 +90,7 @@ REFUSED = {
     "parts are shown as data": (
         "{% for m in messages %}{{ m.content | tojson }}{% endfor %}",
         "leaves out the question"),
-    "no template": ("{% for %}", "is no Jinja template"),
+    "no template": ("{% for %}", "is not a valid Jinja template"),
     "no system message is known": (
         "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" +
         KINDS["qwen3-vl"][0],

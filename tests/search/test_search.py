@@ -191,7 +191,7 @@ def test_a_search_without_data_leaves_nothing_behind(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    ("a/b", "--study 'a/b' is no folder name"), ("..", "is no folder name"), ("x" * 192, "at most 200 bytes"),
+    ("a/b", "--study 'a/b' cannot be a folder name"), ("..", "cannot be a folder name"), ("x" * 192, "at most 200 bytes"),
 ])
 def test_a_study_has_a_name_that_folders_can_have(tmp_path, name, message):
     with pytest.raises(McvqaError, match=message):
