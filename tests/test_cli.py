@@ -101,7 +101,7 @@ def test_every_command_that_reads_settings_takes_config_and_changes():
 # %% errors
 MISTAKES = {
     "an unknown setting": (["run", "--set", "num_epoch=3"], "Did you mean 'num_epochs'"),
-    "an impossible value": (["train", "--set", "IMAGE_SIZE=big"], "image_size='big' is no whole number"),
+    "an impossible value": (["train", "--set", "IMAGE_SIZE=big"], "image_size='big' is invalid: expected a whole number"),
     "no value": (["run", "--set", "num_epochs"], "name=value"),
     "an unknown preset": (["presets", "--preset", "fast"], "quick, single, ensemble, best"),
     "no such configuration": (["check", "--config", "none.yaml"], "no configuration file none.yaml"),
@@ -150,7 +150,7 @@ def test_a_mistake_in_a_real_shell(desk):
     )
     assert made.returncode == 1 and made.stdout == ""
     assert made.stderr.strip() == (
-        "error: num_epochs=-3 is out of range: 0 to 1000. It is: passes over the training rows."
+        "error: num_epochs=-3 is out of range: 0 to 1000. Meaning: passes over the training rows."
     )
 
 
@@ -284,8 +284,8 @@ def test_presets_are_listed_and_shown_whole():
     assert best["num_epochs"] == 5 and best["tta_scales"] == [0.9, 1.0, 1.1] and set(best) == set(Config.settings())
     fields = typed("presets", "--fields")
     assert all(f"{name} " in fields for name in Config.settings()) and "peak learning rate" in fields
-    assert "\nnum_epochs               1  [0 to 1000]\n" in fields and "[one of cosine, linear]" in fields
-    assert "\nrun_name                 (empty)\n" in fields
+    assert "\nnum_epochs               1  [0 .. 1000]\n" in fields and "[cosine | linear]" in fields
+    assert "\nrun_name                 \"\"\n" in fields
 
 
 def test_later_settings_win_and_names_may_be_in_upper_case():
@@ -321,7 +321,7 @@ def test_eda_shows_the_summary_and_where_the_figures_are(trained, desk):
 def test_check_changes_nothing(trained, desk):
     before = {p: p.stat().st_mtime_ns for p in desk.rglob("*")}
     said = typed("check", "--config", "tiny.yaml")
-    assert "ready: nothing stands in the way" in said and ">>>" in said
+    assert "ready: no problems found" in said and ">>>" in said
     assert {p: p.stat().st_mtime_ns for p in desk.rglob("*")} == before
 
 

@@ -54,14 +54,14 @@ def test_unknown_names_suggest_the_nearest():
 @pytest.mark.parametrize(("name", "value", "message"), [
     ("num_epochs", -1, "num_epochs=-1 is out of range: 0 to 1000"),
     ("lora_dropout", 1.5, "lora_dropout=1.5 is out of range: 0.0 to 0.9"),
-    ("image_size", "big", "image_size='big' is no whole number"),
-    ("use_ema", "maybe", "use_ema='maybe' is no true or false"),
+    ("image_size", "big", "image_size='big' is invalid: expected a whole number"),
+    ("use_ema", "maybe", "use_ema='maybe' is invalid: expected true or false"),
     ("tta_scales", (0.9, 9.0), "tta_scales=9.0 is out of range"),
     ("user_prompt", "no places", "must contain"),
     ("user_prompt", "{question} {options} {anwser}", "unknown placeholders"),
-    ("run_name", "../up", "no folder name"),
+    ("run_name", "../up", "cannot be a folder name"),
     ("run_name", "가" * 67, "at most 200 bytes"),
-    ("learning_rate", "nan", "no number"),
+    ("learning_rate", "nan", "expected a number"),
 ])
 def test_impossible_values_name_field_value_and_range(name, value, message):
     with pytest.raises(ConfigError) as error:
@@ -70,7 +70,7 @@ def test_impossible_values_name_field_value_and_range(name, value, message):
 
 
 def test_a_fold_that_does_not_exist_is_refused():
-    with pytest.raises(ConfigError, match="there are folds 0 to 2"):
+    with pytest.raises(ConfigError, match="the folds are 0 to 2"):
         Config(train_folds=(3,))
 
 
@@ -79,14 +79,14 @@ def test_settings_that_need_each_other_are_said():
         Config(train_orders=2, shuffle_choices=False)
     with pytest.raises(ConfigError, match="set train_orders to 2 or more"):
         Config(order_consistency=0.5)
-    with pytest.raises(ConfigError, match="use_dora=true is a kind of adapters, and lora_r=0 has none"):
+    with pytest.raises(ConfigError, match="use_dora=true is a variant of LoRA, and lora_r=0 trains without"):
         Config(lora_r=0, use_dora=True)
 
 
 def test_checkpointing_is_read_from_older_files_too():
     for written, meant in ((True, "always"), ("false", "never"), ("auto", "auto")):
         assert Config(gradient_checkpointing=written).gradient_checkpointing == meant
-    with pytest.raises(ConfigError, match="gradient_checkpointing='sometimes' is none of auto, always, never"):
+    with pytest.raises(ConfigError, match="gradient_checkpointing='sometimes' is not one of auto, always, never"):
         Config(gradient_checkpointing="sometimes")
 
 
@@ -106,7 +106,7 @@ def test_whole_numbers_may_be_written_in_many_ways(written):
 def test_whole_numbers_are_exact_and_nothing_is_rounded():
     assert Config(sample_size="1e3").sample_size == 1000
     for wrong in (3.5, "3.5", True, "three", float("inf"), "nan", None, [3]):
-        with pytest.raises(ConfigError, match="is no whole number"):
+        with pytest.raises(ConfigError, match="expected a whole number"):
             Config(num_epochs=wrong)
     with pytest.raises(ConfigError, match="seed=9007199254740993 is out of range"):
         Config(seed="9007199254740993")
@@ -117,7 +117,7 @@ def test_every_mistake_is_named_in_a_line_of_its_own():
         Config(num_epochs=-1, devise="cpu", tta_scales=())
     lines = str(error.value).splitlines()
     assert len(lines) == 3 and "num_epochs=-1 is out of range" in lines[0] and "'devise'" in lines[2]
-    assert lines[1].startswith("tta_scales must not be empty. It is: image scales with TTA")
+    assert lines[1].startswith("tta_scales must not be empty. Meaning: image scales with TTA")
 
 
 def test_a_config_does_not_change_and_says_what_to_do():
@@ -159,7 +159,7 @@ def test_a_home_folder_may_be_written_with_a_tilde(monkeypatch, tmp_path):
     assert (config.output_dir, config.data_dir, config.resume_from) == (f"{tmp_path}/runs", str(tmp_path), f"{tmp_path}/old")
     assert config.members == ("other", f"{tmp_path}/friend.csv") and config.model_id == f"{tmp_path}/qwen"
     assert Config(output_dir="./a~/").output_dir == "./a~/", "everything else stays as it is written"
-    with pytest.raises(ConfigError, match="output_dir='~nobody-here/x': the home folder ~nobody-here is not known"):
+    with pytest.raises(ConfigError, match="output_dir='~nobody-here/x': the home folder ~nobody-here is unknown"):
         Config(output_dir="~nobody-here/x")
 
 
@@ -234,13 +234,13 @@ def test_yaml_round_trip(tmp_path):
 BOMB = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9))]
 HOSTILE = {
     "an alias bomb": ("\n".join([*BOMB, "system_prompt: *a8"]), "aliases"),
-    "deep nesting": ("seed: " + "[" * 3000 + "]" * 3000, "nested more than 20 deep"),
-    "nesting by lines": ("".join(" " * n + "a:\n" for n in range(40)), "nested more than 20 deep"),
+    "deep nesting": ("seed: " + "[" * 3000 + "]" * 3000, "nested more than 20 levels deep"),
+    "nesting by lines": ("".join(" " * n + "a:\n" for n in range(40)), "nested more than 20 levels deep"),
     "a long number": ("seed: " + "9" * 5000, "not valid YAML"), "no such date": ("run_name: 2001-99-99", "not valid YAML"),
-    "a long file": ("# " + "x" * 300_000, "file of 293 KiB; at most 256 are read"), "a list": ("- a", "holds a list"),
+    "a long file": ("# " + "x" * 300_000, "file of 293 KiB; at most 256 are read"), "a list": ("- a", "contains a list"),
     "many values": (f"seed: [{'x, ' * 50_000}]", "more than 1000 values"),
-    "a name twice": ("seed: 1\nlora_r: 8\nSEED: 2", "'seed' is there twice, again in line 3"),
-    "a long text": ("seed: " + "x" * 9000, "no whole number"),
+    "a name twice": ("seed: 1\nlora_r: 8\nSEED: 2", "'seed' is defined twice, the second time in line 3"),
+    "a long text": ("seed: " + "x" * 9000, "expected a whole number"),
 }
 
 

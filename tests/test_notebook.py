@@ -1,6 +1,7 @@
 """The notebooks: made from the package, whole in one file, and running from an empty folder where the package is not."""
 import ast
 import atexit
+import contextlib
 import difflib
 import functools
 import importlib.util
@@ -44,7 +45,10 @@ from tools.build_notebook import (
 from mcvqa.config import OTHER_NAMES, PRESETS, Config, ConfigError, load_config
 from mcvqa.data.questions import Question, read_questions
 from mcvqa.report.submission import validate_submission
+from mcvqa.run.project import RunStopped, open_project
+from mcvqa.run.score import scored_folds, valid_scores
 from mcvqa.scoring.scores import load_scores
+from mcvqa.training.checkpoint import CheckpointError
 from tests.conftest import make_dataset
 from tests.test_structure import MODULES, PACKAGE, module_name
 
@@ -308,7 +312,7 @@ def section_2(folder: Path, *cells: str, **values: object) -> dict:
     """The functions that read section 2, in a namespace with its values. Args: cells: that were run."""
     source = next(cell["source"] for cell in OWN if "def with_data" in cell["source"])
     wanted = {"settings_chosen", "names_given_values", "check_names", "allowed", "checked_settings", "data_folder",
-              "require_unchanged"}
+              "require_unchanged", "require_scored"}
     space = {
         "Config": Config, "ConfigError": ConfigError, "PRESETS": PRESETS, "OTHER_NAMES": OTHER_NAMES, "load_config": load_config,
         "re": re, "ast": ast, "difflib": difflib, "Path": Path, "host": "Kaggle", "ATTACHED": folder, "run_cells": lambda: cells,
@@ -337,7 +341,7 @@ def test_the_seeds_settings_are_lines_of_the_config_cell():
     ("quick", {"num_epoch": 5}, "'2 설정'의 NUM_EPOCH = 5: 이런 설정은 없습니다. NUM_EPOCHS를 찾으셨나요?\nThere is no setting"),
     ("quick", {"quantization": "4bits"}, "'2 설정'의 QUANTIZATION = '4bits': auto, 4bit, none 중에서 고르세요."),
     ("quick", {"tta_scales": 1.0}, "'2 설정'의 TTA_SCALES = 1.0: [0.9, 1.0, 1.1]처럼 목록으로 적으세요. 값은 0.25부터 4까지"),
-    ("quick", {"time_budget": "8"}, "'2 설정'의 TIME_BUDGET = '8': 쓸 수 없는 값입니다.\ntime_budget='8' is no length of time."),
+    ("quick", {"time_budget": "8"}, "'2 설정'의 TIME_BUDGET = '8': 쓸 수 없는 값입니다.\ntime_budget='8' is not a length"),
     ("quick", {"use_amp": "maybe"}, "'2 설정'의 USE_AMP = 'maybe': True나 False를 적으세요."),
     ("ensemble", {"train_folds": [7]}, "'2 설정'의 TRAIN_FOLDS = [7]: 다른 설정과 맞지 않습니다.\ntrain_folds=[7]: "),
 ])
@@ -367,6 +371,16 @@ def test_a_changed_working_folder_is_said_and_so_are_changed_settings(tmp_path, 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="바뀌었습니다"):
         section_2(tmp_path, home=tmp_path, chosen=("auto", "best", {}))["require_unchanged"]()
+
+
+def test_what_to_run_before_combining_is_said_in_the_notebooks_words(tmp_path):
+    project = open_project(Config(model_id="tiny", output_dir=str(tmp_path)))
+    space = section_2(
+        tmp_path, project=project, data=None, scored_folds=scored_folds, valid_scores=valid_scores, contextlib=contextlib,
+        CheckpointError=CheckpointError, RunStopped=RunStopped,
+    )
+    with pytest.raises(RunStopped, match=r"'▶ 학습하기'와 '▶ 채점하기' 셀을 먼저 실행하세요\.\nThere is nothing to combine yet"):
+        space["require_scored"]()
 
 
 @pytest.mark.parametrize(("name", "value", "said"), [
@@ -596,7 +610,7 @@ def test_a_variable_called_like_a_setting_is_one_and_a_default_that_the_preset_o
     more = dict(SMALL_DEMO_ROWS="(8, 4)", PRESET='"single"', MORE="dict(LORA_R=4)")
     output = run_cells(edited(cells, **more), tmp_path)
     assert output.splitlines()[-1].split()[1] == "4" and "! num_epochs" not in output
-    assert "changed against the preset: LORA_R 16 → 4\n" in output
+    assert "changed from the preset: LORA_R 16 → 4\n" in output
     sources = edited(cells, **more)
     sources[number] = re.sub(r"(num_epochs: int = Field\(\s*default=)1", r"\g<1>7", sources[number])
     output = run_cells([*sources[:number], *sources[number:-1], "LORA_R = 2; LEARNING_RATE = 3e-4", sources[-1]], tmp_path)
@@ -620,7 +634,7 @@ def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path)
     first, again = output.split("fold 0: already trained", 1)  # an edit of the scoring trains nothing again
     assert "복사 · the copy could not be made" in first and "다음에 할 일" in first.split("복사 ·")[0]
     assert not (tmp_path / "experiments" / "demo").exists(), "with other settings it is another run than the demo"
-    assert "the weights are random" in first and first.count("tiny: its trained weights") == 1
+    assert "the weights are random" in first and first.count("tiny: the trained weights") == 1
     assert {"  fold 0: the edited cell at work", "  fold 1: the edited cell at work"} <= set(again.splitlines())
     assert first.count("2 workers, each in a process of its own") == 2 and "the code has changed since" in again
     assert "fold 1: already trained" in again and "step/s" not in again
@@ -675,7 +689,8 @@ def test_real_data_laid_out_as_kaggle_does_it(tmp_path):
     output = run_cells([*edited(CODE, ATTACHED=f'Path("{tmp_path / "input"}")', MODEL_ID=model, MORE=more), asked], here)
     output, again = output.split("again\n")
     assert "could not be made, continuing without it: ImageError: nowhere.jpg: no such file" in output.splitlines()[-1]
-    assert output.startswith("Kaggle, ") and "For all rows: preset `single`" in output and "in a process of its own" not in output
+    assert output.startswith("Kaggle, ") and "To use all rows: preset `single`" in output\
+        and "in a process of its own" not in output
     test = read_questions(EASYVQA / "test.csv", labelled=False).questions[:200]
     for name in ("single", "ensemble"):
         assert not validate_submission(here / "outputs" / f"submission_{name}.csv", test).problems

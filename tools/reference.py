@@ -44,7 +44,7 @@ def setting_groups() -> dict[str, list[str]]:
 def setting_row(name: str) -> tuple[str, str, str, str]:
     setting = Config.settings()[name]
     default = as_typed(setting.default).replace("\n", "\\n")
-    allowed = allowed_values(setting).strip().strip("[]")
+    allowed = allowed_values(setting).strip().strip("[]").replace(" | ", ", ")
     mark = " \\*" if setting.weights else ""
     return f"`{name}`{mark}", f"`{default}`" if default else "(empty)", allowed, f"{setting.meaning}."
 

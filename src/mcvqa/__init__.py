@@ -1,4 +1,4 @@
-"""mcvqa: fine-tune vision-language models on multiple-choice visual question answering and hand in a submission.
+"""mcvqa: fine-tune vision-language models on multiple-choice visual question answering and write a checked submission.
 
     from mcvqa import Config, run
     run(Config(data_dir="data"))

@@ -111,7 +111,7 @@ class Commands(TyperGroup):
 
 app = typer.Typer(
     name="mcvqa", cls=Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
-    help="Fine-tune vision-language models on multiple-choice visual question answering and hand in a submission.\n\n"
+    help="Fine-tune vision-language models on multiple-choice visual question answering and write a checked submission.\n\n"
     "Start with: mcvqa demo, or mcvqa run --data FOLDER --preset quick",
 )
 
@@ -122,8 +122,8 @@ Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Settings, for example NUM_EPOCHS=3 SEED=1.", metavar="NAME=VALUE ...")
 ]
 RunName = Annotated[str | None, typer.Argument(
-    metavar="RUN", help="A run that is there: its name, as `mcvqa experiments` shows it, or the path of experiments/<run>. "
-    "Its settings come from its config.yaml."
+    metavar="RUN", help="An existing run: its name, as `mcvqa experiments` lists it, or the path of experiments/<run>. "
+    "Its settings are read from its config.yaml."
 )]
 DataDir = Annotated[str | None, typer.Option("--data", help="Folder or .zip with train.csv, test.csv and photographs.")]
 
@@ -141,10 +141,10 @@ def _errors_explained() -> Iterator[None]:
                 sys.stdout.flush()
         except KeyboardInterrupt as stopped:
             if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-                _say(f"{str(stopped) or 'Stopped.'} The same command goes on from there.")
+                _say(f"{str(stopped) or 'Stopped.'} Run the same command again to continue from there.")
             raise typer.Exit(RUN_ME_AGAIN) from None
         except (McvqaError, MemoryError) as error:
-            full = "The machine's memory is full. Use less: a smaller image_size, batch_size or num_workers."
+            full = "The machine is out of memory. Reduce image_size, batch_size or num_workers."
             _say(f"error: {full if isinstance(error, MemoryError) else error}")
             raise typer.Exit(1) from None
 
@@ -186,7 +186,7 @@ def _of_run(run: str | None, file: Path | None, preset: str | None, changes: lis
     if run is None:
         return _config(file, preset, changes, data)
     if file or preset:
-        raise ConfigError(f"The settings of the run {run!r} come from its config.yaml: leave --config and --preset out.")
+        raise ConfigError(f"The settings of the run {run!r} are read from its config.yaml: omit --config and --preset.")
     from mcvqa.run.project import settings_of_run
 
     given = {"data_dir": data} if data else {}
@@ -208,21 +208,21 @@ def main(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
     lang: Annotated[str, typer.Option(
-        "--lang", help="Language of what is printed: en or ko; by itself that of the locale (LC_ALL, LANG).", metavar="LANG",
+        "--lang", help="Output language: en or ko. Default: the language of the locale (LC_ALL, LANG).", metavar="LANG",
     )] = "",
 ) -> None:
     if lang not in ("", *CONSOLE_LANGUAGES):
-        print(f"error: --lang {lang}: there are {', '.join(CONSOLE_LANGUAGES)}.", file=sys.stderr)
+        print(f"error: --lang {lang} is not one of {', '.join(CONSOLE_LANGUAGES)}.", file=sys.stderr)
         raise typer.Exit(1)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in DIVIDED:
         if os.environ.get("RANK", "0") != "0":
             raise typer.Exit
-        print(f"error: {context.invoked_subcommand} works in one process: start it without a launcher.", file=sys.stderr)
+        print(f"error: {context.invoked_subcommand} runs in a single process: start it without a launcher.", file=sys.stderr)
         raise typer.Exit(1)
 
 
 # %% everything
-@app.command(help="All ten steps, from the data to a validated submission. Steps already done are skipped.\n\n"
+@app.command(help="Run all ten steps, from the data to a checked submission. Finished steps are skipped.\n\n"
              "Example: mcvqa run --data data --preset ensemble --set NUM_EPOCHS=3")
 def run(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _errors_explained():
@@ -243,7 +243,7 @@ def demo(config: ConfigFile = None, preset: PresetName = "demo", set_: Changes =
 
 
 # %% one step at a time
-@app.command(help="Pre-flight: data, images, label alignment, device, memory, time. Changes nothing.\n\n"
+@app.command(help="Check data, images, label alignment, device, memory and time before a run. Changes nothing.\n\n"
              "Example: mcvqa check --data data --preset single")
 def check(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _errors_explained():
@@ -254,7 +254,7 @@ def check(config: ConfigFile = None, preset: PresetName = None, set_: Changes = 
             raise typer.Exit(1)
 
 
-@app.command(help="What is in the data: tables, figures, duplicates, and what can be guessed from the texts alone.\n\n"
+@app.command(help="Explore the data: tables, figures, duplicates, and how much can be guessed from the texts alone.\n\n"
              "Example: mcvqa eda --data data")
 def eda(config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None) -> None:
     with _errors_explained():
@@ -275,7 +275,8 @@ def folds(config: ConfigFile = None, preset: PresetName = None, set_: Changes = 
         print(f"{summary}\n\nWritten: {file}")
 
 
-@app.command(help="Train the folds that have no result yet, or one of them.\n\nExample: mcvqa train --data data --fold 0")
+@app.command(help="Train all folds that have no result yet, or a single fold.\n\n"
+             "Example: mcvqa train --data data --fold 0")
 def train(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
     fold: Annotated[int | None, typer.Option(help="Only this fold, counted from 0.")] = None,
@@ -303,7 +304,7 @@ def predict(
              "Example: mcvqa ensemble RUN --set members=other-run,friend.csv")
 def ensemble(
     run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
-    force: Annotated[bool, typer.Option("--force", help="Hand these answers in, whatever the submission holds now.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the submission, whatever it contains now.")] = False,
 ) -> None:
     with _errors_explained():
         settings = _of_run(run, config, preset, set_, data)
@@ -312,7 +313,8 @@ def ensemble(
         combine_only(settings, force=force)
 
 
-@app.command(help="Write REPORT.md and report.html of a scored run again.\n\nExample: mcvqa report RUN")
+@app.command(help="Rewrite REPORT.md and report.html of a scored run.\n\n"
+             "Example: mcvqa report RUN")
 def report(
     run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
 ) -> None:
@@ -323,11 +325,12 @@ def report(
         report_only(settings)
 
 
-@app.command(help="Which labels are probably wrong, by out-of-fold scores in all option orders: proposals that a person decides "
-             "on.\n\nExample: mcvqa audit RUN --out fixes.csv")
+@app.command(help="Find labels that are probably wrong, using out-of-fold scores in all option orders. A person decides on "
+             "each.\n\n"
+             "Example: mcvqa audit RUN --out fixes.csv")
 def audit(
     run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
-    out: Annotated[Path | None, typer.Option(help="The file with the proposals; experiments/<run>/fixes.csv by itself.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the proposals. Default: experiments/<run>/fixes.csv.")] = None,
 ) -> None:
     with _errors_explained():
         settings = _of_run(run, config, preset, set_, data)
@@ -336,13 +339,14 @@ def audit(
         print(audit_only(settings, out))
 
 
-@app.command(help="Look at every row in the browser: photographs, answers, tags, filters, label decisions; two runs side by "
-             "side. One file, without a server.\n\nExample: mcvqa explore RUN OTHER_RUN --out explore.html")
+@app.command(help="Browse every row: photographs, answers, tags, filters, label decisions, two runs side by side. One HTML "
+             "file, no server.\n\n"
+             "Example: mcvqa explore RUN OTHER_RUN --out explore.html")
 def explore(
     run: RunName = None,
-    other: Annotated[str | None, typer.Argument(metavar="RUN2", help="A run on the same data, to be shown beside it.")] = None,
+    other: Annotated[str | None, typer.Argument(metavar="RUN2", help="A second run on the same data, to compare with.")] = None,
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
-    out: Annotated[Path | None, typer.Option(help="The page; experiments/<run>/explore.html by itself.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the page. Default: experiments/<run>/explore.html.")] = None,
 ) -> None:
     with _errors_explained():
         settings = _of_run(run, config, preset, set_, data)
@@ -355,24 +359,26 @@ def explore(
 
 
 # %% after training
-@app.command(help="Answer new questions with a trained run: one photograph, or a table of rows.\n\n"
+@app.command(help="Answer new questions with a trained run: one photograph or a table of rows.\n\n"
              "Example: mcvqa answer RUN --image photo.jpg --question \"What color is it?\" --choices red --choices blue\n\n"
              "Or: mcvqa answer RUN --data new.csv --out answers.csv")
 def answer(
     run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
     image: Annotated[Path | None, typer.Option(help="A photograph.")] = None,
     question: Annotated[str | None, typer.Option(help="A question about it.")] = None,
-    choices: Annotated[list[str] | None, typer.Option(help="A choice; give it once for each.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Instead: a table, a folder or a .zip with rows to answer.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The file with the answers; answers.csv or submission.csv by itself.")] = None,
-    fold: Annotated[str | None, typer.Option(help="Only this fold, counted from 0, or final; all by themselves.")] = None,
-    submission: Annotated[bool, typer.Option("--submission", help="Write what a competition takes: id and answer.")] = False,
+    choices: Annotated[list[str] | None, typer.Option(help="A choice; repeat the option for each choice.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Instead of one question: a table, folder or .zip of rows.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the answers. Default: answers.csv or submission.csv.")] = None,
+    fold: Annotated[str | None, typer.Option(help="Only this fold (counted from 0), or final. Default: all of them.")] = None,
+    submission: Annotated[bool, typer.Option("--submission", help="Write the submission format: id and answer.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as one line of JSON.")] = False,
 ) -> None:
     with _errors_explained():
         one = (image, question, choices)
         if (data is None) == (not any(one)) or (data is None and not all(one)):
-            raise ConfigError("Say what to answer: --image, --question and --choices (once for each choice), or else --data.")
+            raise ConfigError(
+                "There is nothing to answer. Give --image, --question and --choices (once for each choice), or --data."
+            )
         settings = _of_run(run, config, preset, set_, None)
         with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
             from mcvqa.answer.answerer import Answerer
@@ -395,15 +401,16 @@ def _number(fold: str | None) -> int | None:
     return None if fold is None else fold_number(fold)
 
 
-@app.command(help="Write a trained model for other tools: adapters or whole weights, processor, model card, infer.py; proven by "
-             "asking it.\n\nExample: mcvqa export RUN --to FOLDER --merged")
+@app.command(help="Export a trained model for other tools: adapters or merged weights, processor, model card, infer.py. The "
+             "export is verified by answering rows with it.\n\n"
+             "Example: mcvqa export RUN --to FOLDER --merged")
 def export(
     run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
-    to: Annotated[Path, typer.Option(help="The new folder.")] = Path("exported"),
-    fold: Annotated[str | None, typer.Option(help="Which fold, counted from 0, or final; by itself final, else 0.")] = None,
-    merged: Annotated[bool, typer.Option("--merged", help="Whole weights in 16 bits instead of adapters.")] = False,
-    data: Annotated[Path | None, typer.Option(help="Rows to prove it by; those of the run's data by themselves.")] = None,
-    push: Annotated[str | None, typer.Option(help="OWNER/NAME on the hub; a new repository is private.")] = None,
+    to: Annotated[Path, typer.Option(help="Folder to create.")] = Path("exported"),
+    fold: Annotated[str | None, typer.Option(help="Fold to export (from 0), or final. Default: final, else 0.")] = None,
+    merged: Annotated[bool, typer.Option("--merged", help="Merged 16-bit weights instead of adapters.")] = False,
+    data: Annotated[Path | None, typer.Option(help="Rows to verify the export with. Default: those of the run's data.")] = None,
+    push: Annotated[str | None, typer.Option(help="Also upload to OWNER/NAME on the hub. A new repository is private.")] = None,
 ) -> None:
     with _errors_explained():
         settings = _of_run(run, config, preset, set_, None)
@@ -417,13 +424,14 @@ def export(
             print(f"  pushed: {push_folder(to, push)}")
 
 
-@app.command(help="Ask a trained run in the browser: drop a photograph, type a question and choices. Needs mcvqa[ui].\n\n"
+@app.command(help="Ask a trained run questions in the browser: drop a photograph, type a question and choices. Needs "
+             "mcvqa[ui].\n\n"
              "Example: mcvqa serve RUN --fold 0")
 def serve(
     run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
-    fold: Annotated[str | None, typer.Option(help="Only this fold, counted from 0, or final, which is faster.")] = None,
-    port: Annotated[int | None, typer.Option(help="Of 127.0.0.1; the first free one from 7860 on by itself.")] = None,
-    share: Annotated[bool, typer.Option("--share", help="Also make a public link, through gradio's servers.")] = False,
+    fold: Annotated[str | None, typer.Option(help="Only this fold (counted from 0), or final. Faster than all of them.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1. Default: the first free one from 7860.")] = None,
+    share: Annotated[bool, typer.Option("--share", help="Also create a public link through gradio's servers.")] = False,
 ) -> None:
     with _errors_explained():
         settings = _of_run(run, config, preset, set_, data)
@@ -450,10 +458,11 @@ def validate(
 
 
 # %% about settings, runs and this installation
-@app.command(help="The version; with --verbose what a bug report needs: versions, commit, device, memory. It names no path, no "
-             "user and no machine.\n\nExample: mcvqa version --verbose")
+@app.command(help="Show the version. With --verbose: what a bug report needs (versions, commit, device, memory), without paths, "
+             "user or host names.\n\n"
+             "Example: mcvqa version --verbose")
 def version(
-    verbose: Annotated[bool, typer.Option("--verbose", help="All that a bug report needs.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show everything that a bug report needs.")] = False,
 ) -> None:
     with _errors_explained():
         if verbose:
@@ -464,7 +473,8 @@ def version(
             print(f"mcvqa {__version__}")
 
 
-@app.command(help="The presets; with --fields every setting, its default and its meaning.\n\nExample: mcvqa presets --fields")
+@app.command(help="List the presets; with --fields, every setting with its default and meaning.\n\n"
+             "Example: mcvqa presets --fields")
 def presets(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
     fields: Annotated[bool, typer.Option("--fields", help="List every setting.")] = False,
@@ -474,7 +484,7 @@ def presets(
             print(_config(config, preset, set_, None).to_yaml())
         elif fields:
             for name, setting in Config.settings().items():
-                default = as_typed(setting.default).replace("\n", "\\n") or "(empty)"
+                default = as_typed(setting.default).replace("\n", "\\n") or '""'
                 print(f"{name:24} {default}{allowed_values(setting)}\n{'':26}{setting.meaning}")
         else:
             for name, values in PRESETS.items():
@@ -492,13 +502,13 @@ def as_typed(value: Any) -> str:
 def allowed_values(setting: Setting) -> str:
     """Range or choices of a setting, in brackets; empty where any text will do."""
     if setting.choices:
-        return f"  [{'some' if isinstance(setting.default, tuple) else 'one'} of {', '.join(setting.choices)}]"
+        return f"  [{' | '.join(setting.choices)}{', ...' if isinstance(setting.default, tuple) else ''}]"
     if setting.low is not None:
-        return f"  [{setting.low} to {setting.high}]"
-    return "  [true or false]" if isinstance(setting.default, bool) else ""
+        return f"  [{setting.low} .. {setting.high}]"
+    return "  [true | false]" if isinstance(setting.default, bool) else ""
 
 
-@app.command(help="Models worth a try, with the memory that each takes and whether it fits the GPU here.\n\n"
+@app.command(help="List recommended models, the memory that each needs and whether it fits on this GPU.\n\n"
              "Example: mcvqa models")
 def models(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
@@ -511,7 +521,8 @@ def models(
         print(list_models(plan_device(settings.replace(quantization="none")).memory))
 
 
-@app.command(help="All runs in this folder, the most accurate first.\n\nExample: mcvqa experiments")
+@app.command(help="List all runs in this folder, the most accurate first.\n\n"
+             "Example: mcvqa experiments")
 def experiments(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None,
 ) -> None:
@@ -522,20 +533,21 @@ def experiments(
         print(list_experiments(Path(settings.output_dir) / "experiments"))
 
 
-@app.command(help="Look for better settings with Optuna: trials on one fold, the best few confirmed on the others. Run "
-             "it again to resume.\n\nExample: mcvqa search --data data --trials 24 --parallel 2 --set time_budget=8h")
+@app.command(help="Search for better settings with Optuna: trials on one fold, the best few confirmed on the others. Run it "
+             "again to resume.\n\n"
+             "Example: mcvqa search --data data --trials 24 --parallel 2 --set time_budget=8h")
 def search(
     config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,
-    trials: Annotated[int, typer.Option(help="Number of trials in the study, earlier ones included.", min=1)] = 12,
-    parallel: Annotated[int, typer.Option(help="Processes at the same time, spread over the GPUs.", min=1, max=256)] = 1,
-    study: Annotated[str, typer.Option(help="Name of the study; by default the run's name with -search.")] = "",
-    space: Annotated[Path | None, typer.Option(help="What is searched; see --show-space.", metavar="FILE.yaml")] = None,
+    trials: Annotated[int, typer.Option(help="Number of trials in the study, including earlier ones.", min=1)] = 12,
+    parallel: Annotated[int, typer.Option(help="Trials to run at the same time, spread over the GPUs.", min=1, max=256)] = 1,
+    study: Annotated[str, typer.Option(help="Name of the study. Default: the run's name followed by -search.")] = "",
+    space: Annotated[Path | None, typer.Option(help="File with the search space; see --show-space.", metavar="FILE.yaml")] = None,
     storage: Annotated[str, typer.Option(
-        help="URL of a database that Optuna knows, such as sqlite:///study.db; by default a file in experiments/<study>."
+        help="URL of a database that Optuna supports, such as sqlite:///study.db. Default: a file in experiments/<study>."
     )] = "",
-    best: Annotated[int, typer.Option(help="How many of the best are trained on the other folds too.", min=0, max=50)] = 3,
-    prune: Annotated[bool, typer.Option(help="End trials that fall behind.")] = True,
-    show_space: Annotated[bool, typer.Option("--show-space", help="Only print what is searched, as --space takes it.")] = False,
+    best: Annotated[int, typer.Option(help="Number of best trials to train on the other folds too.", min=0, max=50)] = 3,
+    prune: Annotated[bool, typer.Option(help="Stop trials early when they fall behind.")] = True,
+    show_space: Annotated[bool, typer.Option("--show-space", help="Only print the search space, as --space takes it.")] = False,
 ) -> None:
     with _errors_explained():
         settings = _config_and_data(config, preset, set_, data)

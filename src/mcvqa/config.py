@@ -110,11 +110,11 @@ class SettingsLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not read; write the value out")
+            raise yaml.YAMLError("aliases (*name) are not supported; write the value out")
         if self.depth > YAML_DEPTH:
-            raise yaml.YAMLError(f"it is nested more than {YAML_DEPTH} deep")
+            raise yaml.YAMLError(f"it is nested more than {YAML_DEPTH} levels deep")
         if self.values > YAML_VALUES:
-            raise yaml.YAMLError(f"it holds more than {YAML_VALUES} values")
+            raise yaml.YAMLError(f"it contains more than {YAML_VALUES} values")
         self.values += 1
         self.depth += 1
         node = super().compose_node(parent, index)
@@ -125,7 +125,7 @@ class SettingsLoader(yaml.SafeLoader):
         node, names = super().compose_mapping_node(anchor), set()
         for key, _ in node.value:
             if (name := str(key.value).lower()) in names:
-                raise yaml.YAMLError(f"{name!r} is there twice, again in line {key.start_mark.line + 1}")
+                raise yaml.YAMLError(f"{name!r} is defined twice, the second time in line {key.start_mark.line + 1}")
             names.add(name)
         return node
 
@@ -149,7 +149,7 @@ def load_yaml(path: str | Path) -> Any:
     try:
         text = read_user_file(path, YAML_BYTES).decode("utf-8")
         if text.startswith(ENDS_WITH_DOTS) and not text.rstrip().endswith("\n..."):
-            raise ValueError("it is cut off: its first line says that the last one is '...'")
+            raise ValueError("it is cut off: its last line should be '...'")
         return yaml.load(text, SettingsLoader)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
@@ -200,55 +200,58 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     )
     resume_from: str = Field(
         default="",
-        description="output folder of an earlier session, also read-only: its results of this run are checked and copied",
+        description="output folder of an earlier session (may be read-only); its results for this run are verified and copied",
     )
     start_from: str = Field(
         default="",
-        description="folder of trained adapters, or of a run, from which folds start; empty: from freshly initialised adapters",
+        description="folder of trained adapters or of a run that the folds start from; empty: newly initialized adapters",
     )
-    run_name: str = Field(default="", description="name of the run's folders; empty: made from the model and the settings")
+    run_name: str = Field(default="", description="name of the run's folders; empty: derived from the model and the settings")
     id_column: str = Field(
-        default="", json_schema_extra=WEIGHTS, description="CSV column with the row's id; empty: found by itself"
+        default="", json_schema_extra=WEIGHTS, description="CSV column with the row's id; empty: detected automatically"
     )
     image_column: str = Field(
-        default="", json_schema_extra=WEIGHTS, description="CSV column with the image path; empty: found by itself"
+        default="", json_schema_extra=WEIGHTS, description="CSV column with the image path; empty: detected automatically"
     )
     question_column: str = Field(
-        default="", json_schema_extra=WEIGHTS, description="CSV column with the question; empty: found by itself"
+        default="", json_schema_extra=WEIGHTS, description="CSV column with the question; empty: detected automatically"
     )
     answer_column: str = Field(
-        default="", json_schema_extra=WEIGHTS, description="CSV column with the answer; empty: found by itself"
+        default="", json_schema_extra=WEIGHTS, description="CSV column with the answer; empty: detected automatically"
     )
     answer_style: Literal["auto", "letter", "one", "zero", "text"] = Field(
         default="auto", json_schema_extra=WEIGHTS,
-        description="what answers mean: letters, positions counted from one or zero, choices' texts; auto: the file shows it",
+        description="how answers are written: letters, positions counted from one or zero, or the choices' texts; auto: "
+        "detected from the file",
     )
     submission_style: Literal["auto", "lower", "upper", "one", "zero", "text", "bare", "korean"] = Field(
         default="auto",
-        description="how the submission writes answers: a, A, 1, 0, a text, 가; auto: as sample_submission.csv, else train.csv",
+        description="how answers are written in the submission: a, A, 1, 0, the choice's text, 가; auto: as in "
+        "sample_submission.csv, else train.csv",
     )
     use_dev: bool = Field(
-        default=False, json_schema_extra=WEIGHTS, description="train on the rows of dev.csv too, when there is one"
+        default=False, json_schema_extra=WEIGHTS, description="also train on the rows of dev.csv, if it exists"
     )
     min_votes: int = Field(
         default=0, ge=0, le=1000, json_schema_extra=WEIGHTS,
-        description="where annotators voted, leave out rows whose answer has fewer votes; 0: none",
+        description="for data with annotator votes: leave out rows whose answer has fewer votes; 0: keep all",
     )
     fixes: str = Field(
         default="", json_schema_extra=WEIGHTS,
-        description="file of decided labels, as `mcvqa audit` proposes them: fix, drop or keep; empty: none",
+        description="file of label decisions (fix, drop or keep), proposed by `mcvqa audit` and decided by you; empty: none",
     )
     validate_on: str = Field(
         default="", json_schema_extra=WEIGHTS,
-        description="validate with the rows of one source only, such as train; the others are only learned from; empty: with all",
+        description="validate only on the rows of one source, such as train; the other rows are only trained on; empty: "
+        "validate on all",
     )
 
     # %% which rows
     use_sample: bool = Field(
-        default=False, json_schema_extra=WEIGHTS, description="work on a stratified sample of the training rows only"
+        default=False, json_schema_extra=WEIGHTS, description="use only a stratified sample of the training rows"
     )
     sample_size: int = Field(
-        default=200, ge=8, le=10_000_000, json_schema_extra=WEIGHTS, description="training rows of that sample"
+        default=200, ge=8, le=10_000_000, json_schema_extra=WEIGHTS, description="number of training rows in that sample"
     )
     use_kfold: bool = Field(
         default=True, json_schema_extra=WEIGHTS, description="stratified K-fold; off: one stratified split of the same size"
@@ -260,11 +263,11 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     seed: int = Field(default=42, ge=0, le=2**32 - 1, json_schema_extra=WEIGHTS, description="seed of every random choice")
     train_seed: int = Field(
         default=-1, ge=-1, le=2**32 - 1, json_schema_extra=WEIGHTS,
-        description="seed of training alone, on the same folds; -1: seed",
+        description="seed of training only (the folds stay the same); -1: same as seed",
     )
     n_seeds: int = Field(
         default=1, ge=1, le=50,
-        description="seeds to train, on the same folds, and combine",
+        description="number of seeds to train on the same folds and combine",
     )
 
     # %% model
@@ -273,69 +276,71 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         description="hub name, folder, or 'tiny' (built in, no download)",
     )
     revision: str = Field(
-        default="", json_schema_extra=WEIGHTS, description="version of a hub model: branch, tag or commit; empty: its newest"
+        default="", json_schema_extra=WEIGHTS, description="version of a hub model: branch, tag or commit; empty: the newest"
     )
     image_size: int = Field(
         default=384, ge=28, le=4096, json_schema_extra=WEIGHTS,
         description="images are resized to about image_size² pixels",
     )
-    device: Literal["auto", "cuda", "mps", "cpu"] = Field(default="auto", description="where to compute")
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field(default="auto", description="device to compute on")
     gpu_profile: Literal["own", "t4"] = Field(
         default="own",
-        description="what the GPU is taken for; t4: float16, no FlashAttention, 15 GiB, to rehearse a T4 on a larger GPU",
+        description="GPU to run as; t4: simulate a T4 on a larger GPU (float16, no FlashAttention, 15 GiB)",
     )
     gpus_per_model: Literal["auto", "1", "2", "3", "4", "5", "6", "7", "8"] = Field(
-        default="auto", description="GPUs that share the layers of a model; auto: as few as hold it"
+        default="auto", description="number of GPUs that the layers of a model are split across; auto: as few as it fits on"
     )
     precision: Literal["auto", "float16", "bfloat16", "float32"] = Field(
-        default="auto", json_schema_extra=WEIGHTS, description="number format of the weights; auto: by the GPU's capability"
+        default="auto", json_schema_extra=WEIGHTS,
+        description="data type of the weights; auto: chosen by the GPU's compute capability",
     )
     quantization: Literal["auto", "4bit", "none"] = Field(
         default="auto", json_schema_extra=WEIGHTS,
-        description="4-bit NF4 for the language model; auto: where the weights in full do not fit into the GPU's memory",
+        description="4-bit NF4 weights for the language model; auto: if unquantized weights do not fit in GPU memory",
     )
     gradient_checkpointing: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="compute activations again in the backward pass instead of keeping them; auto: where that is faster",
+        description="recompute activations in the backward pass instead of storing them; auto: if that is faster",
     )
     lora_r: int = Field(
         default=8, ge=0, le=1024, json_schema_extra=WEIGHTS, description="rank of the LoRA adapters; 0: train all weights"
     )
     lora_alpha: int = Field(default=16, ge=1, le=4096, json_schema_extra=WEIGHTS, description="LoRA scale is lora_alpha / lora_r")
     lora_dropout: float = Field(
-        default=0.05, ge=0.0, le=0.9, json_schema_extra=WEIGHTS, description="dropout in front of the adapters, a share"
+        default=0.05, ge=0.0, le=0.9, json_schema_extra=WEIGHTS, description="dropout probability before the adapters"
     )
     use_rslora: bool = Field(
         default=False, json_schema_extra=WEIGHTS,
-        description="LoRA scale is lora_alpha / sqrt(lora_r) instead, so that adapters of a large rank learn as fast (rsLoRA)",
+        description="LoRA scale is lora_alpha / sqrt(lora_r) instead, so that adapters of high rank learn as fast (rsLoRA)",
     )
     use_dora: bool = Field(
         default=False, json_schema_extra=WEIGHTS,
-        description="adapters learn direction and length of the weights apart (DoRA); off the optimized path, so slower",
+        description="adapters learn the direction and the magnitude of the weights separately (DoRA); slower, without the "
+        "optimized path",
     )
     target_modules: tuple[str, ...] = Field(
         default=(ALL_LINEAR,), min_length=1, json_schema_extra=WEIGHTS,
-        description="language-model layers that get adapters, by the ends of their names; all-linear: all of them",
+        description="language-model layers that get adapters, given by the ends of their names; all-linear: all linear layers",
     )
     lora_vision: bool = Field(
-        default=False, json_schema_extra=WEIGHTS, description="adapters on the vision tower's attention and MLP too"
+        default=False, json_schema_extra=WEIGHTS, description="also put adapters on the vision tower's attention and MLP"
     )
 
     # %% prompt
     system_prompt: str = Field(
-        default=DEFAULT_SYSTEM_PROMPT, json_schema_extra=WEIGHTS, description="system message; may use {letters}"
+        default=DEFAULT_SYSTEM_PROMPT, json_schema_extra=WEIGHTS, description="system message; may contain {letters}"
     )
     user_prompt: str = Field(
         default="", json_schema_extra=WEIGHTS,
-        description="user message; uses {question} and {options}, may use {letters} and {hint}; empty: Korean or English, "
-        "as the training questions are",
+        description="user message; must contain {question} and {options}, may contain {letters} and {hint}; empty: Korean or "
+        "English, like the training questions",
     )
     chat_template: str = Field(
         default="", json_schema_extra=WEIGHTS, description="file with a chat template (Jinja); empty: the model's own"
     )
     template_arguments: tuple[str, ...] = Field(
         default=(), json_schema_extra=WEIGHTS,
-        description="name=value pairs for the chat template; enable_thinking and thinking are false unless given",
+        description="name=value pairs for the chat template; enable_thinking and thinking default to false",
     )
     prompt_by_type: bool = Field(
         default=False, json_schema_extra=WEIGHTS, description="add a hint for the type of question (counting, color, ...)"
@@ -343,76 +348,83 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
 
     # %% training
     num_epochs: int = Field(default=1, ge=0, le=1000, json_schema_extra=WEIGHTS, description="passes over the training rows")
-    batch_size: int = Field(default=1, ge=1, le=4096, description="rows per optimizer step, times grad_accum_steps")
-    grad_accum_steps: int = Field(default=4, ge=1, le=4096, description="rows per optimizer step, times batch_size")
+    batch_size: int = Field(
+        default=1, ge=1, le=4096, description="an optimizer step has batch_size x grad_accum_steps rows"
+    )
+    grad_accum_steps: int = Field(
+        default=4, ge=1, le=4096, description="batches per optimizer step, which has batch_size x grad_accum_steps rows"
+    )
     micro_batch: int = Field(
         default=0, ge=0, le=4096,
-        description="rows in one forward pass; 0: as many as fit, found by trying (without an NVIDIA GPU: batch_size)",
+        description="rows per forward pass; 0: as many as fit, measured before training (without an NVIDIA GPU: batch_size)",
     )
     learning_rate: float = Field(
         default=1e-4, ge=1e-8, le=1.0, json_schema_extra=WEIGHTS, description="peak learning rate of AdamW"
     )
     lr_schedule: Literal["cosine", "linear"] = Field(
-        default="cosine", json_schema_extra=WEIGHTS, description="course of the learning rate after warm-up"
+        default="cosine", json_schema_extra=WEIGHTS, description="shape of the learning-rate decay after warm-up"
     )
     weight_decay: float = Field(
         default=0.01, ge=0.0, le=1.0, json_schema_extra=WEIGHTS, description="AdamW's decoupled weight decay"
     )
     warmup_ratio: float = Field(
-        default=0.03, ge=0.0, le=1.0, json_schema_extra=WEIGHTS, description="share of the steps with rising learning rate"
+        default=0.03, ge=0.0, le=1.0, json_schema_extra=WEIGHTS,
+        description="share of the steps over which the learning rate rises (warm-up)",
     )
     max_grad_norm: float = Field(
         default=1.0, ge=1e-6, le=1e6, json_schema_extra=WEIGHTS, description="gradients are clipped to this norm"
     )
     loss: Literal["vocabulary", "choices"] = Field(
         default="vocabulary", json_schema_extra=WEIGHTS,
-        description="cross-entropy of the answer letter among all tokens, or among the letters of the choices only",
+        description="cross-entropy of the answer letter over the whole vocabulary, or over the letters of the choices only",
     )
     label_smoothing: float = Field(
-        default=0.0, ge=0.0, le=0.9, json_schema_extra=WEIGHTS, description="share of the target spread over the row's choices"
+        default=0.0, ge=0.0, le=0.9, json_schema_extra=WEIGHTS,
+        description="share of the target probability spread evenly over the row's choices",
     )
     soft_votes: bool = Field(
-        default=False, json_schema_extra=WEIGHTS, description="where annotators voted, learn their shares instead of the majority"
+        default=False, json_schema_extra=WEIGHTS,
+        description="for data with annotator votes: learn the vote shares instead of the majority answer",
     )
     row_weights: str = Field(
         default="", json_schema_extra=WEIGHTS,
-        description="weights of training rows in the loss: votes (the answer's share of them), confidence (a column of the "
-        "training files), or a file with id and weight; empty: all the same",
+        description="weights of training rows in the loss: votes (the answer's share of the votes), confidence (a column of the "
+        "training files), or a file with id and weight; empty: all equal",
     )
     pseudo: str = Field(
         default="", json_schema_extra=WEIGHTS,
-        description="learn from test rows too, with the answers that a run of the same folds or a prediction file gives them",
+        description="also train on test rows, labelled by a run on the same folds or by a prediction file",
     )
     pseudo_min: float = Field(
         default=0.9, ge=0.0, le=1.0, json_schema_extra=WEIGHTS,
-        description="leave out pseudo-labelled rows whose answer is less probable",
+        description="leave out pseudo-labelled rows whose answer has a lower probability",
     )
     pseudo_targets: Literal["hard", "soft"] = Field(
         default="hard", json_schema_extra=WEIGHTS,
-        description="what pseudo-labelled rows teach: their most probable answer, or the probability of each choice",
+        description="target of pseudo-labelled rows: their most probable answer, or the probability of each choice",
     )
     teacher: str = Field(
         default="", json_schema_extra=WEIGHTS,
-        description="run of the same folds, such as one of a larger model, whose out-of-fold probabilities are learned too",
+        description="run on the same folds, for example with a larger model, whose out-of-fold probabilities are learned too",
     )
     teacher_weight: float = Field(
         default=0.5, ge=0.0, le=1.0, json_schema_extra=WEIGHTS,
-        description="share of the teacher's probabilities in the target; the rest is the row's own answer",
+        description="share of the teacher's probabilities in the target; the rest is the row's label",
     )
     teacher_temperature: float = Field(
         default=1.0, ge=0.1, le=20.0, json_schema_extra=WEIGHTS,
-        description="the teacher's log-probabilities are divided by it; above 1, its probabilities are more even",
+        description="divides the teacher's log-probabilities; values above 1 make its probabilities more even",
     )
     shuffle_choices: bool = Field(
-        default=True, json_schema_extra=WEIGHTS, description="a new random order of the choices for each row and epoch"
+        default=True, json_schema_extra=WEIGHTS, description="shuffle the choices anew for each row and epoch"
     )
     train_orders: int = Field(
         default=1, ge=1, le=26, json_schema_extra=WEIGHTS,
-        description="orders of the choices learned in one pass over a row (at most its number of choices); needs shuffle_choices",
+        description="option orders trained per pass over a row (at most its number of choices); needs shuffle_choices",
     )
     order_consistency: float = Field(
         default=0.0, ge=0.0, le=100.0, json_schema_extra=WEIGHTS,
-        description="weight in the loss of how far the answers in these orders differ (Jensen-Shannon divergence)",
+        description="loss weight of the disagreement between these orders (Jensen-Shannon divergence)",
     )
     use_augmentation: bool = Field(
         default=False, json_schema_extra=WEIGHTS, description="paraphrase question endings (Korean and English)"
@@ -422,8 +434,8 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     )
     image_augmentation: tuple[Literal["crop", "flip", "light"], ...] = Field(
         default=(), json_schema_extra=WEIGHTS,
-        description="random changes of training photographs, left out where the question's words say that they might alter the "
-        "answer; photographs are then encoded anew in every step",
+        description="random changes to training photographs, skipped where the question's wording suggests that they could "
+        "change the answer; photographs are then encoded again in every step",
     )
     use_amp: bool = Field(default=True, json_schema_extra=WEIGHTS, description="automatic mixed precision on a GPU")
     use_ema: bool = Field(
@@ -431,7 +443,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     )
     ema_decay: float = Field(
         default=0.999, ge=0.0, le=0.99999, json_schema_extra=WEIGHTS,
-        description="decay per step of that average, after its warm-up",
+        description="decay of the EMA per step, after its warm-up",
     )
     use_swa: bool = Field(
         default=False, json_schema_extra=WEIGHTS,
@@ -439,58 +451,65 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     )
     swa_start_epoch: float = Field(
         default=-1.0, ge=-1.0, le=1000, json_schema_extra=WEIGHTS,
-        description="epoch from which weights are averaged, counted from 0; -1: the last quarter of training",
+        description="epoch from which weights are averaged for SWA, counted from 0; -1: the last quarter of training",
     )
     average: Literal["as_set", "auto"] = Field(
         default="as_set",
-        description="weights to score with; as_set: as use_swa and use_ema say; auto: the kind with the lowest "
-        "log-loss out of fold",
+        description="weights to score with; as_set: those that use_swa and use_ema select; auto: the kind with the lowest "
+        "out-of-fold log-loss",
     )
     final_fit: bool = Field(
         default=False,
         description="after the folds, train one more model on all labelled rows",
     )
-    keep: Literal["best", "last"] = Field(default="best", description="weights to score with: best epoch on validation, or last")
+    keep: Literal["best", "last"] = Field(
+        default="best", description="epoch whose weights are scored with: the best on validation, or the last"
+    )
     save_minutes: float = Field(
         default=5.0, ge=0.0, le=100_000,
-        description="minutes between saves of what a fold needs to go on after a cut; 0: every step",
+        description="minutes between the resume points of a fold, from which it continues after an interruption; 0: every step",
     )
     time_budget: str = Field(
         default="",
-        description="time for a session, such as 8h30m or 45m; what does not fit is left out, least useful first; empty: any",
+        description="time limit of a session, such as 8h30m or 45m; what does not fit is left out, least useful first; empty: "
+        "no limit",
     )
     report_to: tuple[str, ...] = Field(
-        default=(), description="trackers that are sent losses, accuracies and figures: tensorboard, wandb, mlflow, trackio, ..."
+        default=(), description="trackers that receive losses, accuracies and figures: tensorboard, wandb, mlflow, trackio, ..."
     )
     num_workers: int = Field(
         default=-1, ge=-1, le=256,
-        description="processes that read images and encode rows; -1: one per core, at most 8, with a GPU, none without",
+        description="processes that read images and encode rows; -1: with a GPU one per core, at most 8; without a GPU none",
     )
     parallel_folds: int = Field(
         default=0, ge=0, le=64,
-        description="folds worked on at the same time, each in a process of its own; 0: one for each GPU, and without GPUs one",
+        description="folds processed at the same time, each in its own process; 0: one per GPU, or one without GPUs",
     )
 
     executor: Literal["auto", "inline", "processes", "ray"] = Field(
         default="auto",
-        description="who does the tasks of a run; inline: this process; processes: workers of their own, one for each GPU; "
-        "ray: workers on a Ray cluster; auto: processes where there are several GPUs",
+        description="where the tasks of a run are executed; inline: in this process; processes: in worker processes, one per "
+        "GPU; ray: in workers on a Ray cluster; auto: processes if there are several GPUs, else inline",
     )
     ray_address: str = Field(
-        default="auto", description="of the Ray cluster; auto: the one that runs here or that RAY_ADDRESS names; local: only here"
+        default="auto",
+        description="address of the Ray cluster; auto: the one running here or named by RAY_ADDRESS; local: this machine only",
     )
 
     # %% scoring
     eval_batch_size: int = Field(
-        default=0, ge=0, le=4096, description="rows in one forward pass when scoring; 0: on a GPU as many as pay, else 8"
+        default=0, ge=0, le=4096,
+        description="rows per forward pass when scoring; 0: on a GPU as many as it gains speed from, else 8",
     )
     answer_by: Literal["letters", "generate"] = Field(
         default="letters", description="read the letters' log-probabilities, or generate text and parse it (the plain baseline)"
     )
     max_new_tokens: int = Field(
-        default=8, ge=1, le=1024, description="longest generated answer in tokens, for answer_by=generate"
+        default=8, ge=1, le=1024, description="maximum length of a generated answer in tokens (answer_by=generate)"
     )
-    use_tta: bool = Field(default=False, description="test-time augmentation: several option orders and image scales, averaged")
+    use_tta: bool = Field(
+        default=False, description="test-time augmentation: average over several option orders and image scales"
+    )
     tta_orders: int = Field(default=4, ge=1, le=120, description="option orders per question with TTA")
     tta_scales: tuple[Annotated[float, Ge(0.25), Le(4.0)], ...] = Field(
         default=(0.9, 1.0, 1.1), min_length=1, description="image scales with TTA, as factors of image_size"
@@ -498,15 +517,17 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
 
     evidence: Literal["oof", "full"] = Field(
         default="oof",
-        description="full: ask each fold the rows that it has learned from too",
+        description="training rows that each fold scores; oof: those it was not trained on; full: also those it was trained on",
     )
 
     # %% ensemble
     ensemble: Literal["auto", "vote", "weighted_vote", "mean", "geometric", "stacking"] = Field(
         default="auto",
-        description="how members are combined; auto: calibrated geometric mean unless learned weights are proven better",
+        description="how members are combined; auto: calibrated geometric mean, unless learned weights are significantly better",
     )
-    members: tuple[str, ...] = Field(default=(), description="other runs' names or prediction CSV files to combine with this run")
+    members: tuple[str, ...] = Field(
+        default=(), description="names of other runs, or prediction CSV files, to combine with this run"
+    )
 
     # %% checks
     if not TYPE_CHECKING:  # a type checker or an IDE shows the settings themselves
@@ -518,7 +539,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
                 raise ConfigError("\n".join(_config_mistake(mistake) for mistake in error.errors())) from None
 
         def __setattr__(self, name, value):
-            raise ConfigError(f"A Config does not change. Make another one: config = config.replace({name}={value!r})")
+            raise ConfigError(f"A Config cannot be changed. Make a new one: config = config.replace({name}={value!r})")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -544,7 +565,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
             return _converted(field.annotation, value)
         except (TypeError, ValueError, OverflowError):
             kind = _kind_name(field.annotation)
-            raise ConfigError(f"{name}={_clipped(value)} is no {kind}. It is: {field.description}.") from None
+            raise ConfigError(f"{name}={_clipped(value)} is invalid: expected {kind}. Meaning: {field.description}.") from None
 
     @field_validator("gradient_checkpointing", mode="before")
     @classmethod
@@ -584,34 +605,40 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     def _check_together(self) -> "Config":
         if self.train_folds and max(self.train_folds) >= (self.n_folds if self.use_kfold else 1):
             raise ConfigError(
-                f"train_folds={list(self.train_folds)}: there are folds 0 to "
-                f"{(self.n_folds if self.use_kfold else 1) - 1} (n_folds={self.n_folds}, use_kfold={self.use_kfold})."
+                f"train_folds={list(self.train_folds)}: the folds are 0 to {(self.n_folds if self.use_kfold else 1) - 1} "
+                f"(n_folds={self.n_folds}, use_kfold={self.use_kfold})."
             )
         if self.lora_r == 0 and self.quantization == "4bit":
-            raise ConfigError("lora_r=0 trains all weights, which 4-bit weights cannot do: set quantization=none.")
+            raise ConfigError("lora_r=0 trains all weights, which is impossible with 4-bit weights: set quantization=none.")
         if self.lora_r == 0 and (self.use_rslora or self.use_dora):
             kind = "use_rslora" if self.use_rslora else "use_dora"
-            raise ConfigError(f"{kind}=true is a kind of adapters, and lora_r=0 has none: set lora_r to 8 or more.")
+            raise ConfigError(f"{kind}=true is a variant of LoRA, and lora_r=0 trains without LoRA: set lora_r to 8 or more.")
         if self.train_orders > 1 and not self.shuffle_choices:
-            raise ConfigError(f"train_orders={self.train_orders} needs shuffle_choices=true: there is one order without it.")
+            raise ConfigError(
+                f"train_orders={self.train_orders} needs shuffle_choices=true: without shuffling there is only one order."
+            )
         if self.order_consistency and self.train_orders == 1:
-            raise ConfigError("order_consistency compares the orders of a row: set train_orders to 2 or more, or leave it at 0.")
+            raise ConfigError(
+                "order_consistency compares several orders of a row: set train_orders to 2 or more, or order_consistency to 0."
+            )
         if self.user_prompt and not all(name in self.user_prompt for name in ("{question}", "{options}")):
             raise ConfigError("user_prompt must contain {question} and {options}.")
         for name in ("system_prompt", "user_prompt"):
             unknown = set(re.findall(r"\{(\w*)\}", getattr(self, name))) - {"question", "options", "letters", "hint"}
             if unknown:
                 raise ConfigError(
-                    f"{name} uses unknown placeholders {sorted(unknown)}; there are question, options, letters, hint."
+                    f"{name} contains unknown placeholders {sorted(unknown)}. Available: question, options, letters, hint."
                 )
         if self.average == "auto" and (self.keep != "last" or self.time_budget):
-            raise ConfigError("average=auto compares all folds' weights of the last step: set keep=last, and no time_budget.")
+            raise ConfigError(
+                "average=auto compares the last-step weights of all folds: set keep=last and leave time_budget empty."
+            )
         if unpaired := [pair for pair in self.template_arguments if not re.match(r"\w+=", pair)]:
             raise ConfigError(f"template_arguments={unpaired[0]!r}: write name=value, for example enable_thinking=true.")
         if not self.budget_seconds:
-            raise ConfigError(f"time_budget={self.time_budget!r} is no length of time. Write 8h30m, 45m or 90s.")
+            raise ConfigError(f"time_budget={self.time_budget!r} is not a length of time. Write 8h30m, 45m or 90s.")
         if self.run_name and not is_folder_name(self.run_name):
-            raise ConfigError(f"run_name={_clipped(self.run_name)} is no folder name: {NAME_RULE}.")
+            raise ConfigError(f"run_name={_clipped(self.run_name)} cannot be a folder name: {NAME_RULE}.")
         return self
 
     # %% derived
@@ -764,14 +791,14 @@ def _config_mistake(error: Any) -> str:
         return _unknown_setting(name)
     setting = Config.settings()[name]
     if kind in ("greater_than_equal", "less_than_equal"):
-        return f"{name}={value} is out of range: {setting.low} to {setting.high}. It is: {setting.meaning}."
+        return f"{name}={value} is out of range: {setting.low} to {setting.high}. Meaning: {setting.meaning}."
     if kind == "literal_error":
         close = difflib.get_close_matches(str(value), setting.choices, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        return f"{name}={_clipped(value)} is none of {', '.join(setting.choices)}.{hint}"
+        return f"{name}={_clipped(value)} is not one of {', '.join(setting.choices)}.{hint}"
     if kind == "too_short":
-        return f"{name} must not be empty. It is: {setting.meaning}."
-    return f"{name}={value!r}: {error['msg']}. It is: {setting.meaning}."
+        return f"{name} must not be empty. Meaning: {setting.meaning}."
+    return f"{name}={value!r}: {error['msg']}. Meaning: {setting.meaning}."
 
 
 def _clipped(value: Any) -> str:
@@ -841,8 +868,8 @@ def _kind_name(kind: Any) -> str:
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) is tuple:
-        return f"list of {_kind_name(get_args(kind)[0])}s"
-    return {bool: "true or false", int: "whole number", float: "number"}.get(kind, "text")
+        return f"a list of {_kind_name(get_args(kind)[0]).removeprefix('a ')}s"
+    return {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text")
 
 
 def _without_tilde(path: str, name: str) -> str:
@@ -853,7 +880,7 @@ def _without_tilde(path: str, name: str) -> str:
         return str(Path(path).expanduser())
     except RuntimeError:
         user = path.split("/")[0]
-        raise ValueError(f"{name}={path!r}: the home folder {user} is not known. Write the whole path.") from None
+        raise ValueError(f"{name}={path!r}: the home folder {user} is unknown. Write the full path.") from None
 
 
 def settings_hash(settings: dict[str, Any]) -> str:
@@ -920,7 +947,7 @@ def load_config(
         ConfigError: an unknown preset or setting, an unreadable file, or a value that is not allowed.
     """
     if preset is not None and preset not in PRESETS:
-        raise ConfigError(f"There is no preset {preset!r}; there are {', '.join(PRESETS)}.")
+        raise ConfigError(f"There is no preset {preset!r}. Presets: {', '.join(PRESETS)}.")
     values = dict(PRESETS[preset]) if preset else {}
     if file is not None:
         values |= _read_settings_file(Path(_without_tilde(str(file), "config")))
@@ -937,7 +964,7 @@ def _read_settings_file(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{file} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{file} must hold 'name: value' lines; it holds a {type(content).__name__}.")
+        raise ConfigError(f"{file} must contain 'name: value' lines, but contains a {type(content).__name__}.")
     return {str(k).lower(): v for k, v in content.items()}
 
 

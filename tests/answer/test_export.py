@@ -196,7 +196,7 @@ def test_a_run_goes_on_from_the_merged_folder(exported, dataset, tmp_path):
     with figures_made_by(blank_each), contextlib.redirect_stdout(io.StringIO()):
         assert run(config).accuracy.not_measured == "", "the same split: its rows were not learned from"
         other = run(config.replace(run_name="other", seed=3))
-    assert "may have learned from the photographs" in other.metrics.overall.accuracy.not_measured
+    assert "may have been trained on the photographs" in other.metrics.overall.accuracy.not_measured
     assert other.submitted.run == "on", "a submission whose accuracy is measured is not replaced by one whose accuracy is not"
     assert Answerer(config).answer(dataset / "test/test_0000.jpg", "?", ["red", "green"]).letter in "ab"
     assert export_run(config, tmp_path / "again", merged=True).same == 9
@@ -252,7 +252,7 @@ def test_weights_that_were_not_merged_are_refused(trained, tmp_path, monkeypatch
         model.unload().to(dtype).save_pretrained(folder)
 
     monkeypatch.setattr(export, "save_merged", dropped)
-    message = r"56 of \d+ weights are not those of the base model with the adapters, first model\.language"
+    message = r"56 of \d+ weights differ from those of the base model with the adapters, first model\.language"
     refused(trained, tmp_path / "m", message, merged=True)
 
 
@@ -263,7 +263,7 @@ def test_adapters_of_another_fold_are_refused(copied, old, tmp_path, monkeypatch
             shutil.copyfile(file, part / file.name)
 
     monkeypatch.setattr(export, "_copy_adapters", other)
-    refused(copied, tmp_path / "a", "answers otherwise than the run")
+    refused(copied, tmp_path / "a", "answers of the exported folder differ from the run's")
 
 
 @pytest.mark.parametrize(("after", "message"), [

@@ -75,13 +75,13 @@ def test_without_a_hub_the_folder_stays(folder, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     with pytest.raises(ExportError) as message:
         push_folder(folder, "kim/quiz")
-    assert "\n" not in str(message.value) and str(message.value).endswith(f"Later: hf upload kim/quiz {folder} .")
-    assert f"{folder} is exported and stays" in str(message.value) and len(list(folder.iterdir())) == 2
+    assert "\n" not in str(message.value) and str(message.value).endswith(f"To upload it later: hf upload kim/quiz {folder} .")
+    assert f"{folder} was exported and is kept" in str(message.value) and len(list(folder.iterdir())) == 2
 
 
 @pytest.mark.parametrize(("name", "token", "offline", "message"), [
-    ("quiz", "hf_x", False, "write OWNER/NAME"), ("kim/quiz", "", False, "needs a token that may write: run `hf auth login`"),
-    ("kim/quiz", "hf_x", True, "HF_HUB_OFFLINE=1 switches it off"),
+    ("quiz", "hf_x", False, "write OWNER/NAME"), ("kim/quiz", "", False, "needs a token with write access: run `hf auth login`"),
+    ("kim/quiz", "hf_x", True, "HF_HUB_OFFLINE=1 turns it off"),
 ])
 def test_what_is_missing_is_said_before_the_export(monkeypatch, tmp_path, name, token, offline, message):
     monkeypatch.setenv("HF_TOKEN", token)

@@ -272,7 +272,7 @@ def test_a_port_that_is_taken_is_said_before_the_model_is_loaded(server, hostile
     with pytest.raises(AssertionError) as said:
         Server(hostile_run, tmp_path, "--port", port)
     assert f"error: The page cannot be served at 127.0.0.1:{port}: " in str(said.value)
-    assert "Give another --port" in str(said.value) and "loading the model" not in str(said.value)
+    assert "Choose another --port" in str(said.value) and "loading the model" not in str(said.value)
 
 
 def test_nothing_is_left_and_nothing_of_the_run_is_changed(server, hostile_run, tab):

@@ -125,7 +125,7 @@ def test_folds_start_from_the_folds_of_a_run(dataset, trained, tmp_path, kind):
 
 
 # %% what it has learned from
-WHY = "the weights it began with may have learned from the photographs of"
+WHY = "the weights it started from may have been trained on the photographs of"
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_what_is_not_measured_replaces_no_measured_submission(other_split, untra
 def test_adapters_from_elsewhere_have_no_print(trained, adapters, tmp_path):
     (adapters / TRAINED_ON).unlink()
     outcome, _ = said_by(run, started(trained, adapters, tmp_path / "out", num_epochs=0))
-    assert outcome.accuracy.not_measured == f"what adapters was trained on is not known, as it has no {TRAINED_ON}"
+    assert outcome.accuracy.not_measured == f"it is unknown what adapters was trained on, as it has no {TRAINED_ON}"
 
 
 def test_a_print_travels_on(other_split, checkpoint):
@@ -192,16 +192,16 @@ def test_a_moved_folder_is_the_same_start_and_other_weights_are_refused(trained,
     (tmp_path / "out/experiments/on/tasks/train-fold-0.json").unlink()
     changed = load_file(adapters / "adapter_model.safetensors")
     save_file({name: value + 0.01 for name, value in changed.items()}, adapters / "adapter_model.safetensors")
-    with pytest.raises(ConfigError, match=r"Fold 0 of the run 'on' started from other weights than .*adapters holds now"):
+    with pytest.raises(ConfigError, match=r"Fold 0 of the run 'on' started from weights other than those now in .*adapters"):
         train_only(moved)
-    with pytest.raises(ConfigError, match="'on' started from other adapters, and would go on from fresh ones"):
+    with pytest.raises(ConfigError, match="'on' started from other adapters, but would now continue from fresh ones"):
         train_only(moved.replace(start_from=""))
     with pytest.raises(ConfigError, match="belongs to the run itself"):
         train_only(moved.replace(start_from=str(tmp_path / "out/checkpoints/on/fold0")))
 
 
 def test_a_fresh_run_does_not_go_on_from_adapters(copied, checkpoint):
-    with pytest.raises(ConfigError, match="'r' started from fresh adapters, and would go on from"):
+    with pytest.raises(ConfigError, match="'r' started from fresh adapters, but would now continue from"):
         train_only(copied.replace(start_from=str(checkpoint)))
 
 
@@ -252,9 +252,9 @@ def of_another_name(folder: Path) -> None:
 @pytest.mark.parametrize(("damage", "message"), [
     (without_a_tensor, r"1 tensors differ, first .* missing instead of \(\d+, \d+\)"),
     (of_another_shape, "tensors differ, first"),
-    (with_facts(peft_type="IA3"), "adapters of the type IA3"), (with_facts(rank_pattern={"q_proj": 2}), "rank_pattern"),
+    (with_facts(peft_type="IA3"), "adapters of type IA3"), (with_facts(rank_pattern={"q_proj": 2}), "rank_pattern"),
     (of_other_weights, r"trained on other weights than those of model_id='tiny'"),
-    (of_another_name, r"made for 'Qwen/Qwen3-VL-8B-Instruct', and model_id='tiny'"),
+    (of_another_name, r"made for 'Qwen/Qwen3-VL-8B-Instruct', but model_id='tiny'"),
     (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"12345"), "cut off or damaged"),
 ])
 def test_adapters_that_do_not_fit(trained, adapters, tmp_path, damage, message):
@@ -265,8 +265,8 @@ def test_adapters_that_do_not_fit(trained, adapters, tmp_path, damage, message):
 @pytest.mark.parametrize(("files", "changes", "message"), [
     ([], {}, "holds no adapters .*Name an exported folder"),
     (["model.safetensors"], {}, "It is a whole model: set model_id to it"),
-    (["adapter_config.json", "adapter_model.bin"], {}, r"has no adapter_model\.safetensors; other formats can run code"),
-    (None, {}, "there is no such folder"), ([], {"lora_r": 0}, "lora_r=0 trains whole weights: set model_id"),
+    (["adapter_config.json", "adapter_model.bin"], {}, r"has no adapter_model\.safetensors\. Other formats are not read"),
+    (None, {}, "there is no such folder"), ([], {"lora_r": 0}, "lora_r=0 trains all weights: to continue"),
 ])
 def test_folders_without_adapters(trained, tmp_path, files, changes, message):
     for name in files or ():

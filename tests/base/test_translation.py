@@ -114,11 +114,11 @@ def test_a_translation_has_all_values_of_its_template(english):
      "\n[5/10] 데이터셋: 학습 48행, 테스트 12행, 보기 순서 2가지, 배율 1"),
     ("  fold 0: already trained, accuracy 0.750 ± 0.103 (n=24)",
      "  폴드 0: 이미 학습했습니다. 정확도 0.750 ± 0.103 (n=24)"),
-    ("  fold 1: image features are not kept: cache has no room for them",
+    ("  fold 1: image features are not cached: cache has no space for them",
      "  폴드 1: 이미지 특징을 저장하지 않습니다: cache에 공간이 없습니다"),
     ("\rfold 0 epoch 1:  40%|####      | 10/25", "\r폴드 0 에폭 1:  40%|####      | 10/25"),
     ("\nerror: start_from=x: there is no such folder.", "\n오류: start_from=x: 그런 폴더가 없습니다."),
-    ("error: num_epochs=5000 is out of range: 0 to 1000. It is: passes over the training rows.",
+    ("error: num_epochs=5000 is out of range: 0 to 1000. Meaning: passes over the training rows.",
      "오류: num_epochs=5000은 범위를 벗어났습니다: 0부터 1000까지. 설명: 학습 행을 반복해서 읽는 횟수(에폭)."),
     ("  train.csv: answers are letters: 'b' is b (2); 'c' is c (red)",
      "  train.csv: 정답은 글자입니다: 'b' = b (2); 'c' = c (red)"),
@@ -127,6 +127,12 @@ def test_a_translation_has_all_values_of_its_template(english):
     ("error: x.csv has no rows below its header (text, data).", "오류: x.csv에 머리글(text, data) 아래 행이 없습니다."),
     ("  experiments/a/evidence.csv: 9 rows; order-sensitive 2, ambiguous 1",
      "  experiments/a/evidence.csv: 9행, 보기 순서에 민감 2, 답이 애매함 1"),
+    ("error: train_folds='x' is invalid: expected a list of whole numbers. Meaning: folds to train, counted from 0; empty: all "
+     "of them.", "오류: train_folds='x'는 잘못된 값입니다. 필요한 것: 정수 목록. 설명: 학습할 폴드(0부터). 비우면 모두."),
+    ("out.csv holds the answers of the run 'r' (geometric mean of r (3 folds) + prior).",
+     "out.csv에 실행 'r'(r (폴드 3개) + prior의 기하 평균)의 답이 있습니다."),
+    ("  - The ids are not in the order of the test set: 2: row 2 has b instead of a, row 3 has a instead of b.",
+     "  - id의 순서가 테스트와 다릅니다: 2개: 2행은 b(맞는 값 a), 3행은 a(맞는 값 b)."),
     ('{"answer": "b", "rows": 3}', '{"answer": "b", "rows": 3}'),
     ("빨강", "빨강"), ("", ""), ("\n", "\n"),
 ])
@@ -140,8 +146,8 @@ def test_commands_to_type_stay_as_they_are():
 
 
 def test_a_message_of_several_lines_is_one():
-    told = "\nsubmission  out.csv\n            geometric of demo (2 folds) of the run 'demo', accuracy 0.854 ± 0.063 (n=48)"
-    korean = "실행 'demo'의 demo(폴드 2개)의 geometric, 정확도 0.854 ± 0.063 (n=48)"
+    told = "\nsubmission  out.csv\n            geometric mean of demo (2 folds) of the run 'demo', accuracy 0.854 ± 0.063 (n=48)"
+    korean = "실행 'demo'의 demo (폴드 2개)의 기하 평균, 정확도 0.854 ± 0.063 (n=48)"
     assert TRANSLATOR.console(told) == f"\n제출 파일  out.csv\n           {korean}"
     assert TRANSLATOR.console("no setting\nfold 0: already scored\n") == "no setting\n폴드 0: 이미 채점했습니다\n"
 
@@ -149,8 +155,9 @@ def test_a_message_of_several_lines_is_one():
 def test_lines_that_are_messages_of_their_own_do_not_become_values_of_the_first():
     told = "NOT valid:\n  - Missing ids: 1: b.\n  - Duplicate ids: 2: a, c."
     assert TRANSLATOR.console(told) == "제출할 수 없습니다:\n  - 빠진 id: 1: b.\n  - 중복된 id: 2: a, c."
-    told = "error: The run 'a' was trained with other settings:\n  seed: 42, now 1\nThere are no runs yet."
-    assert TRANSLATOR.console(told) == "오류: 실행 'a'는 다른 설정으로 학습했습니다:\n  seed: 42, now 1\n아직 실행이 없습니다."
+    told = "error: The run 'a' was trained with other settings:\n  seed: 42, now 1\nThere are no runs here yet."
+    korean = "오류: 실행 'a'는 다른 설정으로 학습했습니다:\n  seed: 42, now 1\n여기에는 아직 실행이 없습니다."
+    assert TRANSLATOR.console(told) == korean
 
 
 def test_the_heading_of_a_table_keeps_its_columns():

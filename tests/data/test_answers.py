@@ -157,7 +157,7 @@ def test_numbers_that_cannot_be_positions_are_values() -> None:
 def test_numbers_that_may_be_both_are_not_used_until_it_is_said() -> None:
     cells = [("4", ("4", "1", "2", "3")), ("2", ("1", "3", "2", "4"))]
     assert read_all(cells) == [None, None]
-    assert "positions, or stand for the choices' own texts" in why_unread(*cells[0], find_convention(cells))
+    assert "positions or the texts of choices" in why_unread(*cells[0], find_convention(cells))
     for style, answers in (("text", [0, 2]), ("one", [3, 1]), ("zero", [None, 2])):
         assert [read_answer(*cell, find_convention(cells, style)) for cell in cells] == answers
 
@@ -252,9 +252,9 @@ def test_a_number_is_the_value_of_a_choice_behind_its_letter() -> None:
 def test_why_a_cell_is_no_answer() -> None:
     letters = find_convention([("a", ROW)])
     assert why_unread("a, c", ROW, letters) == "several answers"
-    assert why_unread("x", ROW, letters) == "no letter and no text of the row's choices"
+    assert why_unread("x", ROW, letters) == "neither a letter nor the text of a choice"
     ones = find_convention([("1", ROW), ("4", ROW)])
-    assert why_unread("7", ROW, ones) == "numbers that are no position"
+    assert why_unread("7", ROW, ones) == "numbers that are not positions"
 
 
 # %% what people write around an answer
@@ -309,7 +309,7 @@ def test_answers_that_are_spelt_otherwise_than_a_submission_are_known(form, writ
 
 
 @pytest.mark.parametrize(("written", "why"), [
-    ("a,b", "several answers"), ("1/2", "several answers"), ("#N/A", "no letter and no text"), ("N/A", "no letter and no text"),
+    ("a,b", "several answers"), ("1/2", "several answers"), ("#N/A", "neither a letter"), ("N/A", "neither a letter"),
 ])
 def test_what_excel_writes_for_nothing_is_not_several_answers(written: str, why: str) -> None:
     cells = [(written, ("w", "x", "y", "z"))]

@@ -113,7 +113,7 @@ def test_summary_names_what_is_wrong(found):
     assert len(text.splitlines()) < 40
     for part in ("2 missing and 1 broken", "train/4.png", "train/3.png", "t2", "too few", str(found.out_dir)):
         assert part in text
-    assert "twice in 1 row: t2" in text and "1 more not as they should be" in text
+    assert "duplicated in 1 row: t2" in text and "1 more with problems" in text
     fields = found.tables["problems"]
     assert {"train.csv", "train/3.png", "train/4.png", "test/2.png"} == set(fields.file)
 
@@ -149,7 +149,7 @@ def test_chance_gives_a_letter_its_share_of_the_rows_that_have_it():
 
 def test_without_images_or_rows(tmp_path):
     found = explore([], [], [], None, None, fit_prior([], []), tmp_path)
-    assert "not looked at" in found.summary()
+    assert "not examined" in found.summary()
 
 
 def test_blind_accuracy_by_kind(tmp_path):

@@ -30,7 +30,7 @@ def test_proposals_are_written_undecided_and_read_back(tmp_path):
         ("=b", "", "b", "a"), ("0001", "", "a", "c")]
     unchanged = with_fixes(ROWS, file)
     assert unchanged.questions == ROWS and not unchanged.before and not unchanged.dropped
-    assert unchanged.notes == ("fixes.csv: 0 labels fixed, 0 rows dropped, 0 kept; 2 rows are not decided on and unchanged",)
+    assert unchanged.notes == ("fixes.csv: 0 labels fixed, 0 rows dropped, 0 kept; 2 rows are undecided and unchanged",)
     write_fixes(file, [Proposal(ROWS[2], 1, 0.2)])
     assert len(read_decisions(file)) == 1, "a file without decisions may be written again"
 
@@ -51,10 +51,10 @@ def test_only_four_columns_are_needed_in_any_order_and_case(tmp_path):
     ("elsewhere,a,b,fix,0.9", r"row 2 \(id 'elsewhere'\): no labelled row has this id"),
     ("1,a,b,fix,0.9", r"row 2 \(id '1'\): no labelled row has this id; a spreadsheet seems to have cut the zeros of '0001'"),
     ("c,b,a,fix,0.9", r"row 2 \(id 'c'\): its label is 'a', not 'b': the file was made from other data"),
-    ("c,a,b,maybe,0.9", r"row 2 \(id 'c'\): the decision 'maybe' is none of keep, fix, drop"),
+    ("c,a,b,maybe,0.9", r"row 2 \(id 'c'\): the decision 'maybe' is neither empty nor one of keep, fix, drop"),
     ("c,a,d,fix,0.9", r"row 2 \(id 'c'\): 'proposed' is 'd'; the row has the choices a, b"),
     ("c,a,,fix,0.9", r"row 2 \(id 'c'\): 'proposed' is ''"),
-    ("c,a,a,fix,0.9", r"row 2 \(id 'c'\): 'proposed' is the label that it has"),
+    ("c,a,a,fix,0.9", r"row 2 \(id 'c'\): 'proposed' is the label that the row already has"),
     ("0001,a,b,fix,0.9", r"row 2 \(id '0001'\): the same id as in row 1"),
     ("tied,a,b,fix,0.9", r"row 2 \(id 'tied'\): its label is 'missing', not 'a'"),
 ])

@@ -28,10 +28,10 @@ def test_the_line_is_in_the_language_of_the_questions(questions, line, said):
 @pytest.mark.parametrize("model", ["tiny", "/kaggle/input/mine/tiny"])
 def test_tiny_keeps_the_line_that_it_has_learned(model):
     config, why = with_prompt(Config(model_id=model), [PLAIN])
-    assert config.user_prompt == KOREAN_PROMPT and why == "in Korean (which is what tiny has learned)"
+    assert config.user_prompt == KOREAN_PROMPT and why == "in Korean (the language that tiny was trained on)"
     assert config.weight_settings() == Config(model_id=model).weight_settings()
 
 
 def test_a_line_that_is_set_stays():
     config = Config(user_prompt="{question}: {options}")
-    assert with_prompt(config, [KOREAN]) == (config, "as user_prompt says")
+    assert with_prompt(config, [KOREAN]) == (config, "as set in user_prompt")

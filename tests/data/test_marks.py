@@ -91,5 +91,5 @@ def test_choices_that_are_numbers_are_no_marks(tmp_path: Path) -> None:
 
 
 def test_shares_are_no_marks(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not understood"):
+    with pytest.raises(DataError, match="could not be interpreted"):
         marked(tmp_path, ["label1", "label2", "label3", "label4"], one_hot("0.7", "0.1"))

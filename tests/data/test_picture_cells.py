@@ -32,7 +32,7 @@ def test_a_photograph_in_a_cell_becomes_a_file(tmp_path: Path, form: str) -> Non
 
 
 def test_a_photograph_that_is_cut_off_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="image cell of the row '1' is not whole"):
+    with pytest.raises(DataError, match="image cell of the row '1' is incomplete"):
         write_picture_cells(rows_with("a.jpg", encoded("red")[:-3]), tmp_path)
 
 

@@ -192,12 +192,12 @@ def test_rows_without_choices_stay(tmp_path: Path) -> None:
 def test_problems_name_file_row_and_field(tmp_path: Path) -> None:
     read = table(tmp_path, HEADER + "7,p,q,x,y,z,w,a\n\n,,,,,,,\n7,,,x,y,x ,w,e\n")
     assert read.answers is not None
-    assert read.answers.doubts() == ["1 answer is not used, no letter and no text of the row's choices: 'e'"]
+    assert read.answers.doubts() == ["1 answer is not used, neither a letter nor the text of a choice: 'e'"]
     assert [str(p) for p in read.problems] == [
         "train.csv, row 2 (id '7'), path: no image",
         "train.csv, row 2 (id '7'), question: no question",
         "train.csv, row 2 (id '7'), c: the same text as choice a: 'x'",
-        "train.csv, row 2 (id '7'), answer: the answer 'e' is not used: no letter and no text of the row's choices",
+        "train.csv, row 2 (id '7'), answer: the answer 'e' is not used: neither a letter nor the text of a choice",
     ]
 
 

@@ -31,4 +31,4 @@ def test_it_is_said_and_written(tmp_path):
 
 def test_clean_labels_give_an_empty_file(tmp_path):
     audit = audit_labels(ROWS[:1], LabelNoise(WRONG[:1], WRONG[:1], np.array([1]), 0.01, 0.9, np.ones(1), 0.0), 1)
-    assert "no label is worth a look" in spell_audit(audit) and "(0 rows)" in write_audit(audit, tmp_path / "fixes.csv")
+    assert "no label needs a second look" in spell_audit(audit) and "(0 rows)" in write_audit(audit, tmp_path / "fixes.csv")

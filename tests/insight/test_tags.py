@@ -81,4 +81,4 @@ def test_rows_keep_their_tags_and_are_counted():
     rows = tagged([RIGHT, *EXAMPLES.values()])
     assert [row.tag for row in rows] == ["", *EXAMPLES] and all(row.reason for row in rows[1:])
     assert tag_counts(rows).startswith("8 rows; unreadable photograph 1, label probably wrong 1")
-    assert tag_counts([RIGHT]) == "1 row; none has a tag"
+    assert tag_counts([RIGHT]) == "1 row; no row has a tag"

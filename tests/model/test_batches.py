@@ -66,7 +66,7 @@ def test_shared_memory_that_is_too_small_is_done_without(tmp_path):
     *said, workers = ended.stdout.splitlines()
     assert len(said) == 1 and workers == "0", "it is said once, and no loader process stays"
     assert "unable to allocate shared memory" in said[0] or "out of shared memory: a bus error" in said[0]  # as torch 2.6 ends
-    assert "--set num_workers=0" in said[0] and "--shm-size" in said[0] and "batches that are left are made without" in said[0]
+    assert "--set num_workers=0" in said[0] and "--shm-size" in said[0] and "batches are made without" in said[0]
 
 
 STOPPED = """
@@ -94,7 +94,7 @@ def test_a_loader_process_that_hangs_is_not_waited_for_without_end(tmp_path):
     ended = ran(tmp_path, STOPPED)
     assert ended.returncode == 0, ended.stderr
     said, workers = ended.stdout.splitlines()
-    assert "Loader processes have made no batch for 6 s (--set num_workers=0" in said and "left are made without" in said
+    assert "Loader processes have made no batch for 6 s (--set num_workers=0" in said and "batches are made without" in said
     assert workers == "0", "what hung is ended"
 
 
@@ -141,7 +141,7 @@ def test_a_loader_process_that_is_killed_in_the_middle_of_a_message_is_not_waite
     ended = ran(tmp_path, TORN)
     assert ended.returncode == 0, ended.stderr
     said, last = ended.stdout.splitlines()
-    assert "a process that made batches was ended" in said and "left are made without" in said and last == "True 0"
+    assert "a loader process was ended" in said and "batches are made without" in said and last == "True 0"
 
 
 @pytest.mark.nightly

@@ -45,7 +45,7 @@ def hopper(monkeypatch):
 def test_a_large_gpu_is_taken_for_a_t4_and_then_for_itself_again(hopper):
     rehearsed = plan_device(Config(gpu_profile="t4"))
     assert (rehearsed.dtype, rehearsed.memory) == (torch.float16, 15 * GIB) and rehearsed.scale_gradients
-    assert "taken for a T4: 15 of its 80 GiB" in rehearsed.reasons[0]
+    assert "simulating a T4 with 15 of its 80 GiB" in rehearsed.reasons[0]
     own = plan_device(Config())
     assert (own.dtype, own.memory) == (torch.bfloat16, 80 * GIB)
     for plan, share, flash in ((rehearsed, 15 / 80, False), (own, 1.0, True)):
@@ -76,7 +76,7 @@ def test_whoever_loads_a_model_applies_its_plan(tiny_config, monkeypatch):
 
 
 def test_a_t4_is_not_rehearsed_without_a_gpu():
-    with pytest.raises(DeviceError, match=r"gpu_profile=t4 rehearses .* computes on CPU: --set gpu_profile=own"):
+    with pytest.raises(DeviceError, match=r"gpu_profile=t4 simulates .* computes on CPU: --set gpu_profile=own"):
         plan_device(Config(device="cpu", gpu_profile="t4"))
 
 

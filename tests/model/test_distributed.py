@@ -45,7 +45,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(DeviceError, match="2 processes need 2 GPUs, but here are 1"):
+    with pytest.raises(DeviceError, match="2 processes need 2 GPUs, but there are 1"):
         join_processes(Config())
 
 
@@ -83,7 +83,7 @@ def test_what_is_divided_comes_back_whole_and_an_error_ends_all(tmp_path):
     script = tmp_path / "dividing.py"
     script.write_text(DIVIDING, encoding="utf-8")
     ended = side_by_side(str(script), count=3)
-    said = "The processes met to compute on cpu: start this run in a program of its own.\nso far\n"
+    said = "The processes of this program are already set up to compute on cpu: start this run in a separate program.\nso far\n"
     assert [(status, out) for status, out, _ in ended] == [(1, said), (0, said), (0, said)], ended
     assert "KeyError: 'lost'" in ended[0][2] and (sys.version_info < (3, 11) or "In process 2: Traceback" in ended[0][2])
     # torch itself may warn of a lost connection there, so not every word is ours
@@ -148,4 +148,4 @@ def test_an_error_of_the_main_process_does_not_leave_the_others_waiting(tmp_path
 def test_a_command_that_divides_nothing_is_refused():
     ended = side_by_side("-m", "mcvqa", "search")
     assert [status for status, *_ in ended] == [1, 0]
-    assert ended[0][2].strip() == "error: search works in one process: start it without a launcher." and not ended[1][2]
+    assert ended[0][2].strip() == "error: search runs in a single process: start it without a launcher." and not ended[1][2]

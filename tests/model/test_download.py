@@ -43,22 +43,22 @@ def test_the_size_of_a_download_is_said_before_it_is_fetched_and_then_it_is_trai
     server = hub()
     checked = mcvqa(server, tmp_path, "check")
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "· 0.0 GB are to be downloaded to" in checked.stdout and "GB are free" in checked.stdout
+    assert "· 0.0 GB must be downloaded to" in checked.stdout and "GB free" in checked.stdout
     assert not list((tmp_path / "hf").rglob("*.safetensors")), "check fetches no weights"
     again = mcvqa(server, tmp_path, "check")
     assert again.returncode == 0 and "not downloaded yet" in again.stdout, "configuration and tokenizer alone are no damage"
     trained = mcvqa(server, tmp_path, "run", "user_prompt={question} {options}")
     assert trained.returncode == 0, trained.stdout + trained.stderr
     assert (tmp_path / "outputs" / "submission_ensemble.csv").exists() and list((tmp_path / "hf").rglob("*.safetensors"))
-    assert "its weights are whole" in mcvqa(server, tmp_path, "check").stdout
+    assert "the weights are complete" in mcvqa(server, tmp_path, "check").stdout
 
 
 @pytest.mark.nightly
 def test_a_download_without_room_stands_in_the_way(hub, tmp_path):
     checked = mcvqa(hub(sizes={"model-00001-of-00002.safetensors": 10**15}), tmp_path, "check")
     assert checked.returncode == 1
-    assert "! 1000000.0 GB are to be downloaded to" in checked.stdout
-    assert "choose a smaller model or one in 4 bits" in checked.stdout
+    assert "! 1000000.0 GB must be downloaded to" in checked.stdout
+    assert "choose a smaller or 4-bit model" in checked.stdout
 
 
 @pytest.mark.nightly

@@ -134,7 +134,7 @@ def test_the_settings_say_where_to_begin():
 
 
 def test_advice_leaves_out_what_is_so_already():
-    assert less_memory(Config()).startswith("Use less: --set quantization=4bit, a smaller image_size (now 384), a smaller")
+    assert less_memory(Config()).startswith("To use less memory: --set quantization=4bit, a smaller image_size (now 384), a")
     message = less_memory(Config(train_orders=4, gradient_checkpointing="never"), four_bit=True)
     assert "4bit" not in message and "gradient_checkpointing=auto" in message and "train_orders=1 (now 4)" in message
 

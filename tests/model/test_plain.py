@@ -117,7 +117,7 @@ def test_special_tokens_in_a_question_end_nothing(base, maker, hostile):
 def test_a_template_that_drops_the_question_is_refused(base, config):
     processor = load_processor(config.model_id)
     processor.chat_template = "{% for m in messages %}{{ m.role }}{% endfor %}{% if add_generation_prompt %}assistant{% endif %}"
-    with pytest.raises(AlignmentError, match="leaves out what is asked"):
+    with pytest.raises(AlignmentError, match="leaves out the question"):
         PlainEncoder(processor, config)
 
 
@@ -141,7 +141,7 @@ def test_a_processor_that_always_wants_a_photograph_is_refused(base, config, mon
         return made(self, images=images, **kwargs)
 
     monkeypatch.setattr(type(processor), "__call__", wants_images)
-    with pytest.raises(AlignmentError, match=r"refuses a prompt without a photograph: `images` are expected"):
+    with pytest.raises(AlignmentError, match=r"rejects a prompt without a photograph: `images` are expected"):
         PlainEncoder(processor, config)
 
 

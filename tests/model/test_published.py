@@ -118,7 +118,7 @@ def test_quantization_none_unpacks_4_bit_weights_and_4bit_refuses_8_bit_ones(pub
         assert {p.dtype for p in full.model.parameters()} == {torch.float32}
     else:
         config = config.replace(quantization="4bit")
-        with pytest.raises(ModelError, match=r"quantization=4bit packs weights that are in full, and .* has (8-bit|FP8) weights"):
+        with pytest.raises(ModelError, match=r"quantization=4bit needs unquantized weights, but .* has (8-bit|FP8) weights"):
             load_base(config, plan_device(config))
 
 
@@ -146,5 +146,5 @@ def test_what_is_packed_for_inference_is_refused_by_name(tiny_config, tmp_path, 
 
 
 def test_a_version_is_of_a_model_on_the_hub(tiny_config):
-    with pytest.raises(ModelError, match=r"revision='v1' is for models on the hub, and 'tiny' is none"):
+    with pytest.raises(ModelError, match=r"revision='v1' applies to models on the hub, but 'tiny' is not one"):
         load_encoder(tiny_config.replace(revision="v1"))

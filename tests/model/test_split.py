@@ -246,7 +246,7 @@ def test_full_weights_are_chosen_where_all_gpus_together_hold_them(gpus):
 
 def test_what_cannot_be_divided_is_told_with_figures(gpus, monkeypatch):
     gpus(10, 10)
-    with pytest.raises(DeviceError, match=r"weights and the training state of its adapters are 20\.5 GiB.* 10\.0 \+ 10\.0 GiB"):
+    with pytest.raises(DeviceError, match=r"weights and the training state of its adapters take 20\.5 GiB.* 10\.0 \+ 10\.0 GiB"):
         placed(LARGE)
     with pytest.raises(DeviceError, match="gpus_per_model=3: a process finds 2 GPUs here"):
         placed(LARGE, gpus_per_model="3")
@@ -254,8 +254,8 @@ def test_what_cannot_be_divided_is_told_with_figures(gpus, monkeypatch):
         placed(LARGE, use_dora=True, gpus_per_model="2")
     with pytest.raises(ModelError, match="type qwen3_vl_moe has no fast path"):
         placed("Qwen/Qwen3-VL-30B-A3B-Instruct", gpus_per_model="2")
-    with pytest.raises(DeviceError, match="among NVIDIA GPUs, and this run computes on cpu"):
+    with pytest.raises(DeviceError, match="across NVIDIA GPUs, but this run computes on cpu"):
         placed(LARGE, PLAN, gpus_per_model="2")
     monkeypatch.setenv("LOCAL_RANK", "0")
-    with pytest.raises(DeviceError, match="gpus_per_model=2 does not go together with torchrun"):
+    with pytest.raises(DeviceError, match="gpus_per_model=2 cannot be combined with torchrun"):
         placed(LARGE, gpus_per_model="2")

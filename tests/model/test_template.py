@@ -86,11 +86,11 @@ def test_arguments_are_numbers_truths_or_text(encoder_of, questions):
 REFUSED = {
     "the question is left out": (
         "{% for m in messages %}{{ m.role }}{% endfor %}{% if add_generation_prompt %}assistant{% endif %}",
-        r"leaves out what is asked\. The prompt that it makes:\nsystemuserassistant"),
+        r"leaves out the question\. The prompt that it makes:\nsystemuserassistant"),
     "parts are shown as data": (
         "{% for m in messages %}{{ m.content | tojson }}{% endfor %}",
-        "leaves out what is asked"),
-    "no template": ("{% for %}", "is no Jinja template"),
+        "leaves out the question"),
+    "no template": ("{% for %}", "is not a valid Jinja template"),
     "no system message is known": (
         "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" +
         KINDS["qwen3-vl"][0],
@@ -124,7 +124,7 @@ def test_a_letter_that_is_no_token_of_its_own_is_refused_with_both_texts(base, t
     with pytest.raises(AlignmentError) as refused:
         Encoder(Splitting(base.tokenizer), tiny_config, image_token_id=base.image_token_id, merge=base.merge)
     message = str(refused.value)
-    assert message.startswith("The letter 'b' is not one token of its own after the prompt.\nThe prompt:\n<|im_start|>system\n")
+    assert message.startswith("The letter 'b' is not a single token after the prompt.\nThe prompt:\n<|im_start|>system\n")
     assert "assistant\n\nIts conversation:\n<|im_start|>system\n" in message
     assert message.endswith("assistant\na<|im_end|>\n")
 

@@ -196,7 +196,7 @@ def test_features_are_never_of_other_bytes_than_their_name_says(base, images, tm
         os.utime(tmp_path / name, ns=(before.st_atime_ns, before.st_mtime_ns))
     plan = dataclasses.replace(base.plan, workers=workers)
     store = FeatureStore(tmp_path / "features", dataclasses.replace(base, plan=plan), surveyed)
-    with pytest.raises(DataError, match=r"3 photographs have changed since the survey, first .*\.bmp") as message:
+    with pytest.raises(DataError, match=r"3 photographs have changed since the data was examined, first .*\.bmp") as message:
         store.fill(dataclasses.replace(base, plan=plan), names)
     assert all(name in str(message.value) for name in names[:3]) and "w.bmp" not in str(message.value)
     assert store.missing(names) == names[:3] and [p for p in tmp_path.rglob("*.npy")] == [store.path("w.bmp")]

@@ -39,9 +39,9 @@ def test_a_run_that_shows_nothing_gets_the_last_advice(calm):
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    (dict(use_sample=True, use_kfold=False), "sample of 200 rows was used. For all rows: preset `single`"),
+    (dict(use_sample=True, use_kfold=False), "sample of 200 rows was used. To use all rows: preset `single`"),
     (dict(use_kfold=False), "preset `ensemble`"),
-    (dict(model_id="weights/tiny"), "model tiny, which knows drawn shapes only"),
+    (dict(model_id="weights/tiny"), "model tiny, which only knows drawn shapes"),
     (dict(num_epochs=1), "`num_epochs=3` to 5"),
 ])
 def test_settings_that_ask_for_more(calm, settings, message):
@@ -49,7 +49,7 @@ def test_settings_that_ask_for_more(calm, settings, message):
 
 
 @pytest.mark.parametrize(("course", "message"), [
-    (LearningCurves(((0.9, 0.6, 0.5), (0.9, 0.6, 0.5)), 0.5, False), "still fell in the last epoch: `num_epochs=5`"),
+    (LearningCurves(((0.9, 0.6, 0.5), (0.9, 0.6, 0.5)), 0.5, False), "was still falling in the last epoch: try `num_epochs=5`"),
     (LearningCurves(((0.9, 0.6, 0.7),), 0.1, False),
      "(0.10) is far below the validation loss. Try `num_epochs=2` or `lora_dropout=0.1`"),
     (LearningCurves(((0.9, 0.6, 0.5), (0.9, 0.6, 0.6)), 0.5, False), "Further options"),
@@ -98,7 +98,7 @@ def test_the_luck_of_the_best_epoch_is_stated(calm):
 
 
 def test_a_slow_run(calm):
-    assert "It took 7 hours. Faster: `image_size=256`" in advised(calm, seconds=7 * 3600)
+    assert "The run took 7 hours. To speed it up: `image_size=256`" in advised(calm, seconds=7 * 3600)
     assert "`use_tta=false`" in advised(calm, seconds=7 * 3600, use_tta=True)
 
 

@@ -210,7 +210,7 @@ def test_accuracy_by_source_and_the_source_that_validates_are_in_both_reports(me
 def test_sections_without_content_are_left_out(metrics) -> None:
     bare = ReportInput("run", {}, dataclasses.replace(metrics, gains={}))
     titles = {section.title for section in report_sections(bare)}
-    assert not {"Data", "Training", "What each technique brings", "Ensemble", "Submission"} & titles
+    assert not {"Data", "Training", "Gain of each technique", "Ensemble", "Submission"} & titles
     assert {"Result", "Accuracy", "Calibration", "Letters", "How to read these figures"} <= titles
 
 

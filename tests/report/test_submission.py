@@ -79,8 +79,8 @@ FAULTS = {
     "columns swapped": (lambda lines: ["answer,id", *lines[1:]], "first line must be"),
     "index column": (lambda lines: [f"{i or ''},{line}" for i, line in enumerate(lines)], "index=False"),
     "semicolons": (lambda lines: [line.replace(",", ";") for line in lines], "first line must be"),
-    "third cell": (lambda lines: [*lines[:-1], "test_0011,a,b"], "Not two cells in 1: row 13"),
-    "blank line": (lambda lines: [*lines[:3], "", *lines[3:]], "Not two cells in 1: row 4"),
+    "third cell": (lambda lines: [*lines[:-1], "test_0011,a,b"], "Rows that do not have 2 cells: 1: row 13"),
+    "blank line": (lambda lines: [*lines[:3], "", *lines[3:]], "Rows that do not have 2 cells: 1: row 4"),
     "open quote": (lambda lines: [*lines[:-1], '"test_0011,a'], "not a CSV table"),
 }
 

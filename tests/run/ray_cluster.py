@@ -248,7 +248,7 @@ def one_task() -> TaskGraph:
 
 
 def test_a_task_that_always_ends_its_worker_is_given_up(workers_of):
-    with pytest.raises(RunStopped, match=r"Worker 0 on .*, which was at work on 'train fold 0', was lost after 6 deaths"):
+    with pytest.raises(RunStopped, match=r"Worker 0 on .*, working on .train fold 0., was lost: its process died 6 times"):
         workers_of(dying).run(one_task(), ["train fold 0"])
 
 
@@ -263,5 +263,5 @@ def test_a_second_main_process_is_refused(workers_of, monkeypatch):
 
     workers_of(refusing)
     monkeypatch.setattr(module, "OWNER_LEAVES", 0.0)
-    with pytest.raises(Owned, match="Another process works on the run 'r' on this Ray cluster"):
+    with pytest.raises(Owned, match="Another process is working on the run 'r' on this Ray cluster"):
         workers_of(refusing)

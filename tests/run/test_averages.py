@@ -82,7 +82,7 @@ def test_it_is_chosen_anew_when_the_folds_have_other_weights(finished, tmp_path)
 
 def test_what_cannot_be_compared_is_refused():
     for changes in ({"keep": "best"}, {"keep": "last", "time_budget": "1h"}):
-        with pytest.raises(ConfigError, match="set keep=last, and no time_budget"):
+        with pytest.raises(ConfigError, match="set keep=last and leave time_budget empty"):
             Config(average="auto", **changes)
 
 

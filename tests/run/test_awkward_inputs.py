@@ -211,7 +211,7 @@ def absolute_paths(its: Situation) -> None:
 def choices_with_letters(its: Situation) -> None:
     for row in (*its.train, *its.test):
         row |= {letter: f"{letter.upper()}. {row[letter]}" for letter in LETTERS}
-    its.said = ("carry letters of their own",)
+    its.said = ("begin with their own letters",)
     its.write()
 
 
@@ -219,7 +219,7 @@ def choices_about_choices(its: Situation) -> None:
     meant = ("All of the above", "위의 모든 것", "None of the above", "해당 없음")
     for number, row in enumerate((*its.train, *its.test)):
         row["d"] = meant[number % 4]
-    its.said = ("30 rows have choices that speak of the others and keep their position",)
+    its.said = ("30 rows have choices that refer to other choices and keep their position",)
     its.write()
 
 

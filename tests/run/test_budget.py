@@ -210,7 +210,7 @@ def test_the_first_folds_answers_are_there_whatever_happens_then(tmp_path, data,
 
     monkeypatch.setattr(training, "train_fold", ring)
     outcome = run(settings_in(tmp_path, data, "2h"))
-    assert outcome.submitted.source.startswith(("geometric of r", "prior")) and outcome.metrics.overall.accuracy.n == 20
+    assert outcome.submitted.source.startswith(("geometric mean of r", "prior")) and outcome.metrics.overall.accuracy.n == 20
     own = tmp_path / "experiments" / "r" / "submission.csv"
     assert validate_submission(own, read_questions(data / "test.csv", labelled=False).questions).rows == 8
 

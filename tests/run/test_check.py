@@ -45,8 +45,8 @@ def checked(tmp_path, monkeypatch, capsys):
 
 def test_a_run_that_can_go_on(checked, tmp_path):
     ready, said = checked(user_prompt="")
-    assert "instruction of the prompt: in Korean (which is what tiny has learned)" in said
-    assert ready and said.rstrip().endswith("ready: nothing stands in the way")
+    assert "instruction of the prompt: in Korean (the language that tiny was trained on)" in said
+    assert ready and said.rstrip().endswith("ready: no problems found")
     assert not [line for line in said.splitlines() if line.startswith("  !")]
     for section in ("data", "device", "label alignment", "rows", "memory, disk, time"):
         assert re.search(rf"^{section}", said, re.MULTILINE)
@@ -58,9 +58,9 @@ def test_a_run_that_can_go_on(checked, tmp_path):
     assert f"({letter}) {question.choices[question.answer]}" in said and "<|image_pad|> x " in said
     assert "· fast path: image features are computed once, option orders share a prompt" in said
     assert "24 training rows, 9 test rows" in said and "photographs: 33, of which 0 cannot be read" in said
-    assert re.search(r"adapters on q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj: 56 layers, of 56 linear ones "
-                     r"in the language model; they hold \d\d% of all weights", said)
-    for figure in (r"memory: [\d.]+ of [\d.]+ GiB", r"disk: [\d.]+ of [\d.]+ GiB", r"time: [\d.]+ s a step", r"\d+ rows/s"):
+    assert re.search(r"adapters on q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj: 56 layers "
+                     r"\(the language model has 56 linear layers\), which hold \d\d% of all weights", said)
+    for figure in (r"memory: [\d.]+ of [\d.]+ GiB", r"disk: [\d.]+ of [\d.]+ GiB", r"time: [\d.]+ s per step", r"\d+ rows/s"):
         assert re.search(figure, said)
 
 
@@ -92,7 +92,7 @@ def test_a_conversation_that_differs_from_the_prompt_is_said_with_both_texts(che
     source = KINDS["gemma 4: the prompt holds an empty thought, the conversation none"][0]
     (tmp_path / "data" / "template.jinja").write_text(source)
     ready, said = checked(chat_template=str(tmp_path / "data" / "template.jinja"))
-    assert ready and "the letter does not follow this prompt, so the prompt and the letter right behind it are trained" in said
+    assert ready and "the letter does not directly follow this prompt; training uses the prompt followed directly" in said
     letter = re.search(r"<\|channel>thought\n  <channel\|>>>>(\w)<<<\n", said)[1]
     assert f"    <|im_start|>assistant\n    {letter}<|im_end|>\n" in said
 
@@ -113,7 +113,7 @@ def test_what_is_odd_is_marked_but_does_not_stop(checked):
         (data / "train.csv").write_text(text + "train_0000,train/train_0000.jpg,또?,x,y,z,w,q\n", encoding="utf-8")
 
     ready, said = checked(damage, use_dev=True)
-    assert ready and "! train.csv: 1 answer is not used, no letter and no text of the row's choices: 'q'" in said
+    assert ready and "! train.csv: 1 answer is not used, neither a letter nor the text of a choice: 'q'" in said
     assert "train.csv: answers are letters: " in said
 
 
@@ -122,12 +122,12 @@ def test_other_families_are_checked_too(checked, tmp_path_factory, family, image
     ready, said = checked(model_id=save_family(family, tmp_path_factory.mktemp(family)), image_size=128)
     assert ready and not [line for line in said.splitlines() if line.startswith("  !")]
     assert image in said and "사진 0의 색은 무엇입니까?" in said, "letters of several tokens are shown whole"
-    assert ("which this time leaves out" in said) == (family == "idefics3")
+    assert ("which this estimate does not include" in said) == (family == "idefics3")
 
 
 def test_dora_is_said_to_leave_the_fast_layers(checked):
     ready, said = checked(use_dora=True)
-    assert ready and "· use_dora=true leaves the fast layers: PEFT's compute" in said and "fast path:" not in said
+    assert ready and "· use_dora=true uses PEFT's layers instead of the fast ones" in said and "fast path:" not in said
 
 
 @pytest.mark.nightly
@@ -155,7 +155,7 @@ def test_whether_the_presets_for_large_models_fit_is_said_for_the_gpu_at_hand(ca
     assert "· memory: 21.6 of 23.6 GiB" in large(23.6, torch.bfloat16), "of an RTX 3090 or 4090"
     for memory, dtype in ((14.6, torch.float16), (22.0, torch.bfloat16)):  # of a T4, and of an L4 or A10G
         assert "takes a GPU with 24 GiB or more or several smaller ones (gpus_per_model)" in large(memory, dtype)
-    assert "Use less: a smaller lora_r (now 16), " in large(22.0, torch.bfloat16)
+    assert "To use less memory: a smaller lora_r (now 16), " in large(22.0, torch.bfloat16)
 
 
 def test_a_damaged_model_is_named_and_the_rest_is_checked(checked, tmp_path_factory):

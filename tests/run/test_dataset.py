@@ -262,7 +262,7 @@ def test_a_damaged_record_or_survey_is_named_and_made_again(plain, capsys):
         file.write_text(file.read_text(encoding="utf-8")[:40], encoding="utf-8")
     fit_text_prior(plain, data_of(plain))
     said = capsys.readouterr().out
-    assert f"{record} is damaged" in said and f"{survey} is damaged: the photographs are surveyed again" in said
+    assert f"{record} is damaged" in said and f"{survey} is damaged: the photographs are examined again" in said
     capsys.readouterr()
     fit_text_prior(plain, data_of(plain))
     assert "damaged" not in capsys.readouterr().out

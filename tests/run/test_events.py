@@ -106,7 +106,7 @@ def test_an_own_augmentation_belongs_to_the_run(watched_run, tmp_path):
     received, first, outcome, _ = watched_run
     shutil.copytree(folder_of(first), tmp_path / "copy")  # its report is written anew here, without the own metrics
     config, shown = first.replace(output_dir=str(tmp_path / "copy")), arguments_in_document()["augment"]
-    with pytest.raises(ConfigError, match="another augment= changed, or none"):
+    with pytest.raises(ConfigError, match="with another augment=, or without one"):
         run(config, augment=lambda image, question: (image, question))
     with pytest.raises(ConfigError, match="set executor=inline"):
         run(config.replace(executor="processes"), augment=shown)
@@ -223,7 +223,7 @@ def test_a_callback_that_hangs_is_not_waited_for_without_end(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    ("tensorbord", "no tracker that accelerate knows. Choose from .*tensorboard, (trackio, )?wandb"),
+    ("tensorbord", "not a tracker that accelerate supports. Choose from .*tensorboard, (trackio, )?wandb"),
     ("comet_ml", "needs the package comet-ml: pip install comet-ml"),
 ])
 def test_a_tracker_that_cannot_be_had_is_named_before_the_run(tmp_path, name, message):

@@ -65,7 +65,7 @@ def test_only_sure_answers_are_learned_hard_or_soft(second):
 def test_a_run_with_pseudo_labels_ends_with_a_submission(second, capsys):
     config = second.replace(pseudo="first", pseudo_min=0.0, run_name="with-pseudo")
     outcome = run(config)
-    assert "pseudo=first: fold 0 learns from " in capsys.readouterr().out
+    assert "pseudo=first: fold 0 also trains on " in capsys.readouterr().out
     assert outcome.metrics.overall.accuracy.n == 24 and outcome.submission.exists(), "validated with labelled rows only"
     steps = {name: read_json(Path(config.output_dir) / f"checkpoints/{name}/fold0/result.json")["steps"]
              for name in ("first", "with-pseudo")}
@@ -77,13 +77,13 @@ def test_a_run_with_pseudo_labels_ends_with_a_submission(second, capsys):
 def test_answers_from_a_file_are_learned_and_what_is_not_known_is_said(second, tmp_path, capsys):
     file = tmp_path / "answers.csv"
     file.write_text("id,answer\n" + "".join(f"test_{i:04d},b\n" for i in range(9)), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"no test row is left .* probability of 0\.8 .*, pseudo_min is 0\.9: lower it"):
+    with pytest.raises(ConfigError, match=r"no test row qualifies.* probability of 0\.8 .*, but pseudo_min is 0\.9: lower it"):
         read(second.replace(pseudo=str(file)))
     data = read(second.replace(pseudo=str(file), pseudo_min=0.8))
     assert {q.answer for rows in data.guidance.pseudo.values() for q in rows} == {1}
-    assert "what its model has learned from is not known" in data.guidance.notes[0]
+    assert "it is unknown what its model was trained on" in data.guidance.notes[0]
     file.write_text(file.read_text(encoding="utf-8") + "train_0003,a\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"answers\.csv has answers to 1 labelled row, such as 'train_0003': leave them out"):
+    with pytest.raises(ConfigError, match=r"answers\.csv has answers to 1 labelled row, such as 'train_0003': remove them"):
         read(second.replace(pseudo=str(file), pseudo_min=0.8))
     file.write_text("id,answer\ntest_0000,b\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"pseudo: .*answers\.csv has no prediction for 8 rows \(test_0001"):
@@ -94,11 +94,11 @@ def test_answers_from_a_file_are_learned_and_what_is_not_known_is_said(second, t
 
 @pytest.mark.parametrize("setting", ["pseudo", "teacher"])
 def test_a_run_whose_models_may_have_seen_validation_rows_is_refused(second, setting, tmp_path):
-    with pytest.raises(ConfigError, match=rf"{setting}: row 'train_\d+' is in fold \d here and in fold \d of the run 'first'"):
+    with pytest.raises(ConfigError, match=rf"{setting}: row 'train_\d+' is in fold \d here but in fold \d of the run 'first'"):
         read(second.replace(**{setting: "first"}, seed=5))
     with pytest.raises(ConfigError, match=rf"{setting}: row .* fold 2 of the run|{setting}: row .* of the run 'first'"):
         read(second.replace(**{setting: "first"}, n_folds=3))
-    with pytest.raises(ConfigError, match=rf"{setting}='second' is this run itself"):
+    with pytest.raises(ConfigError, match=rf"{setting}='second' names this run itself"):
         read(second.replace(**{setting: "second"}))
     with pytest.raises(RunStopped, match=rf"{setting}: the run 'nowhere' has no .*finish it first"):
         read(second.replace(**{setting: "nowhere"}))
@@ -146,10 +146,10 @@ def test_weights_are_read_from_a_file_and_have_the_mean_1(second, tmp_path):
 
 
 @pytest.mark.parametrize(("lines", "message"), [
-    (("id,weight", "train_0001,much"), r"w\.csv, row 1 \(id 'train_0001'\), column weight: 'much' is no number"),
-    (("id,weight", "train_0000,1", "train_0001"), r"row 2 \(id 'train_0001'\), column weight: '' is no number"),
-    (("id,weight", "train_0001,-1"), "is no number of at least 0"),
-    (("id,weight", "train_0001,1", "train_0001,2"), r"row 2 .* 2, but an earlier row of this id has 1"),
+    (("id,weight", "train_0001,much"), r"w\.csv, row 1 \(id 'train_0001'\), column weight: 'much' is not a number"),
+    (("id,weight", "train_0000,1", "train_0001"), r"row 2 \(id 'train_0001'\), column weight: '' is not a number"),
+    (("id,weight", "train_0001,-1"), "is not a number of at least 0"),
+    (("id,weight", "train_0001,1", "train_0001,2"), r"row 2 .* 2, but an earlier row with this id has 1"),
     (("id,share", "train_0001,1"), "has no column weight or confidence"),
     (("id,weight", "elsewhere,1"), "has no column with the ids of training rows"),
 ])

@@ -240,7 +240,7 @@ def test_decisions_are_read_as_a_spreadsheet_saves_them(trained, tmp_path, encod
     assert set(before) - set(after) == {dropped} and after[kept] == before[kept]
     assert after[fixed].answer == (before[fixed].answer + 1) % 4 and data.before == {fixed: before[fixed].answer}
     assert data.train_print != read_data(open_project(trained.config)).train_print
-    assert "mine.csv: 1 label fixed, 1 row dropped, 1 kept; 2 rows are not decided on and unchanged" in data.notes
+    assert "mine.csv: 1 label fixed, 1 row dropped, 1 kept; 2 rows are undecided and unchanged" in data.notes
 
 
 def test_a_file_with_decisions_is_not_overwritten(trained, tmp_path):
@@ -255,8 +255,8 @@ def test_the_next_run_learns_from_fixed_labels_and_says_how_accurate_it_is_witho
     config = trained.config.replace(fixes=str(tmp_path / "mine.csv"), run_name="", use_tta=False)
     outcome, said = said_by(run, config)
     report = (outcome.report.parent / "REPORT.md").read_text(encoding="utf-8")
-    for message in ("mine.csv: 1 label fixed, 1 row dropped, 1 kept", "labels fixed: 1. Accuracy out of fold on",
-                 "the labels as they were in the file: ", "rows whose label was not touched: "):
+    for message in ("mine.csv: 1 label fixed, 1 row dropped, 1 kept", "labels fixed: 1. Out-of-fold accuracy on",
+                 "the original labels: ", "rows whose label was not changed: "):
         assert message in report
     assert "(n=23)" in report and "(n=22)" in report, "without the dropped row, and without the fixed one"
     assert outcome.run != "r" and "mine.csv: 1 label fixed" in said

@@ -186,7 +186,7 @@ def test_a_command_that_was_stopped_and_killed_ends_as_if_it_had_not(dataset, wh
     status, said = stopped_by(signal.SIGTERM, config, 3)
     assert status == RUN_ME_AGAIN == 75, said
     assert "SIGTERM: stopping after this step" in said and "Traceback" not in said
-    assert "Stopped after step" in said and said.rstrip().endswith("The same command goes on from there.")
+    assert "Stopped after step" in said and said.rstrip().endswith("Run the same command again to continue from there.")
 
     status, said = stopped_by(signal.SIGKILL, config, 3)
     assert status == -signal.SIGKILL and "fold 0 resumes after step" in said
@@ -274,4 +274,4 @@ def test_a_command_says_that_it_goes_on_and_exits_with_75(monkeypatch, raised, m
 
     monkeypatch.setattr(single, "train_only", stopped)
     ended = CliRunner().invoke(app, ["train"])
-    assert ended.exit_code == 75 and ended.output.strip() == f"{message} The same command goes on from there."
+    assert ended.exit_code == 75 and ended.output.strip() == f"{message} Run the same command again to continue from there."

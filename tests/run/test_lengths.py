@@ -68,7 +68,7 @@ def test_a_test_row_is_answered_all_the_same_and_named(config, capsys):
     with_long_row(Path(config.data_dir), "test", 4200)
     assert check_run(config)
     said = capsys.readouterr().out
-    assert "! The test row 'test_0005' has 4," in said and "ready; look at the lines marked with ! first" in said
+    assert "! The test row 'test_0005' has 4," in said and "ready; check the lines marked with ! first" in said
     outcome = run(config.replace(n_folds=2, train_folds=(0,)))
     assert outcome.submission is not None and "The test row 'test_0005' has 4," in capsys.readouterr().out
 

@@ -57,7 +57,7 @@ def test_a_second_process_is_refused_and_the_first_is_named(tmp_path):
         with pytest.raises(Owned) as refusal:
             Ownership(tmp_path / "r.lock", "the run 'r'").take()
         message = str(refusal.value)
-        assert "Another process works on the run 'r', on " in message and f"Stop it with: kill {other.pid}\n" in message
+        assert "Another process is working on the run 'r', on " in message and f"Stop it with: kill {other.pid}\n" in message
         assert f", since {time.strftime('%Y-')}" in message and "-c" in message and "--set run_name" in message
         ended(other)
         mine = Ownership(tmp_path / "r.lock", "the run 'r'")
@@ -129,7 +129,7 @@ def test_damaged_facts_are_no_reason_to_stop(tmp_path, facts):
     mine.give_back()
     with held(tmp_path / "r.lock"):
         (tmp_path / "r.json").write_text(facts)
-        with pytest.raises(Owned, match="which has just begun or ended"):
+        with pytest.raises(Owned, match="which has just started or ended"):
             mine.take()
 
 

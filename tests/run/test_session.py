@@ -10,7 +10,7 @@ from mcvqa.run.session import memory_explained
 
 @pytest.mark.parametrize("fill", [lambda: np.empty(2**60, np.uint8), lambda: torch.empty(2**60, dtype=torch.uint8)])
 def test_a_full_memory_of_the_machine_is_explained(fill):
-    with pytest.raises(RunStopped, match=r"machine's memory is full.*smaller image_size \(now 4096\)"), \
+    with pytest.raises(RunStopped, match=r"machine is out of memory.*Reduce image_size \(now 4096\)"), \
             memory_explained(Config(image_size=4096)):
         fill()
 

@@ -108,7 +108,7 @@ def test_where_one_process_is_short_of_memory_both_halve(tmp_path):
     (tmp_path / "two.yaml").write_text(two.to_yaml(), encoding="utf-8")
     (tmp_path / "short.py").write_text(SHORT_OF_MEMORY, encoding="utf-8")
     out, _ = launched("train", "--config", str(tmp_path / "two.yaml"), program=(str(tmp_path / "short.py"),))
-    assert out.count("memory was full with micro-batch 4 without checkpointing. The step is repeated with micro-batch 2") == 1
+    assert out.count("out of GPU memory with micro-batch 4 without checkpointing. The step is repeated with micro-batch 2") == 1
     assert_same_steps(one, two)
 
 

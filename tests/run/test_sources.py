@@ -114,7 +114,7 @@ def test_rows_without_a_winner_or_with_few_votes_are_counted_as_what_they_are(tw
     ))
     tied, no_vote = "the annotators' votes are tied", "dev.csv: 12 rows are left out: no answer by any annotator"
     assert f"dev.csv: 24 rows are left out: {tied}" in plain.notes and no_vote in plain.notes
-    assert f"dev.csv: 24 rows are learned from by vote shares and never validated: {tied}" in soft.notes and no_vote in soft.notes
+    assert f"dev.csv: 24 rows are trained on by vote shares, but never validated: {tied}" in soft.notes and no_vote in soft.notes
     assert not any("left out: the annotators' votes are tied" in note for note in (*soft.notes, *few.notes))
     assert "dev.csv: 36 rows are left out: fewer than min_votes=3 votes" in few.notes, "the ties too: two votes at most"
     assert not any("vote shares" in note for note in few.notes)
@@ -128,7 +128,7 @@ def test_ties_train_and_never_validate(two_sources, tmp_path):
     learned = [{q.id for q in data.fold_rows(fold)[0]} for fold in (0, 1)]
     assert len(ties) == 24 and ties <= learned[0] | learned[1]
     assert not any(q.id in ties for fold in (0, 1) for q in data.validation_rows(fold))
-    assert "never validated, only learned from: 24 rows" in fold_summary(data, 2)
+    assert "trained on, but never validated: 24 rows" in fold_summary(data, 2)
 
 
 # %% which rows are validated with
@@ -176,13 +176,13 @@ def test_folds_of_one_source_are_those_it_has_alone(two_sources, tmp_path):
     alone = data_with(two_sources, tmp_path, use_dev=False)
     beside = data_with(two_sources, tmp_path, validate_on="train")
     assert beside.folds[: len(alone.folds)].tolist() == alone.folds.tolist() and (beside.folds[len(alone.folds) :] == -1).all()
-    assert "never validated, only learned from: 84 rows" in fold_summary(beside, 2)
+    assert "trained on, but never validated: 84 rows" in fold_summary(beside, 2)
 
 
 def test_a_source_that_is_not_there_is_refused_by_name(two_sources, tmp_path):
-    with pytest.raises(ConfigError, match=r"validate_on='devv'.* There are rows from train and dev; .*use_dev=true"):
+    with pytest.raises(ConfigError, match=r"validate_on='devv'.* Sources: train and dev; .*use_dev=true"):
         data_with(two_sources, tmp_path, validate_on="devv")
-    with pytest.raises(ConfigError, match=r"validate_on='dev'.* There are rows from train; "):
+    with pytest.raises(ConfigError, match=r"validate_on='dev'.* Sources: train; "):
         data_with(two_sources, tmp_path, validate_on="dev", use_dev=False)
 
 
@@ -233,7 +233,7 @@ def test_a_run_that_learns_from_both_and_is_judged_by_one(mixed, tmp_path):
     assert len(train) == 24 and len(data.train) == 36 and data.folds.tolist().count(TRAINING_ONLY) == 6
     validated = [set(load_scores(project.paths.scores / f"fold{fold}-oof.npz").ids.tolist()) for fold in (0, 1)]
     assert validated[0] | validated[1] == train and not validated[0] & validated[1]
-    assert "never validated, only learned from: 12 rows" in said and "1 row is learned from by vote shares" in said
+    assert "trained on, but never validated: 12 rows" in said and "1 row is trained on by vote shares" in said
     epochs = RunLog(project.paths.log).events("epoch")
     assert {e["n"] for e in epochs if e["fold"] == 0} == {len(validated[0])}, "keep=best sees these rows only"
     metrics = read_json(project.paths.experiment / "metrics.json")["metrics"]

@@ -19,7 +19,7 @@ def test_a_disk_that_is_too_small_is_said_before_any_training(dataset, tmp_path,
     with small_disk(tmp_path / "small", "12m"):
         assert not check_run(config)
         assert "! disk: 0.02 of 0.0 GiB free (trained weights 0.01, resume points 0.02, scores 0.00)" in capsys.readouterr().out
-        with pytest.raises(RunStopped, match=r"has 0\.01 GiB free; training needs 0\.02: .*\nMake space") as message:
+        with pytest.raises(RunStopped, match=r"has 0\.01 GiB free; training needs 0\.02: .*\nFree some space") as message:
             train_only(config)
         assert "--set output_dir=FOLDER" in str(message.value)
         paths = open_project(config).paths
@@ -54,7 +54,7 @@ def test_a_read_only_folder_is_said_before_anything(dataset, tmp_path, capsys):
     config = tiny_settings(tmp_path, data_dir=str(dataset), run_name="r")
     with read_only(tmp_path):
         assert not check_run(config)
-        assert "cannot be written to: choose another (--set output_dir=FOLDER)" in capsys.readouterr().out
-        with pytest.raises(ConfigError, match=r"cannot be written to \(Read-only file system\)\. Choose another"):
+        assert "is not writable: choose another folder (--set output_dir=FOLDER)" in capsys.readouterr().out
+        with pytest.raises(ConfigError, match=r"is not writable \(Read-only file system\)\. Choose another"):
             train_only(config)
     assert not list(tmp_path.iterdir())

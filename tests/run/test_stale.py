@@ -173,7 +173,7 @@ def test_trained_weights_are_not_replaced_without_being_asked(own, change, reaso
     before = adapter_hash(fold / "best")
     changed = change(own)
     config = changed if isinstance(changed, Config) else own
-    with pytest.raises(RunStopped, match=f"Fold 0 of the run 'r' is trained, but .*{reason}.* not replaced without being asked"):
+    with pytest.raises(RunStopped, match=f"Fold 0 of the run 'r' is trained, but .*{reason}.* does not overwrite it"):
         said_by(run, config)
     assert adapter_hash(fold / "best") == before
 
@@ -400,7 +400,7 @@ def test_a_run_is_named_as_experiments_shows_it_or_by_its_folder(own):
     by_name = Config().replace(**settings_of_run("r", own.output_dir))
     by_path = Config().replace(**settings_of_run(str(open_project(own).paths.experiment)))
     assert by_name == by_path and by_name.replace(output_dir=own.output_dir, data_dir=own.data_dir) == own
-    with pytest.raises(ConfigError, match=r"There is no run 'x'.* The runs here are: r"):
+    with pytest.raises(ConfigError, match=r"There is no run 'x'.* Runs in this folder: r"):
         settings_of_run("x", own.output_dir)
 
 

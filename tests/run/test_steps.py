@@ -107,7 +107,7 @@ def test_other_families_go_all_the_way(dataset, tmp_path, family, dora):
     assert outcome.accuracy.n == 24
     assert bool(list((tmp_path / "out").rglob("features/*/*.npy"))) == (family == "qwen3_vl")
     assert ("has no fast path" in said) == (family == "idefics3")
-    assert ("use_dora=true leaves the fast layers" in said) == dora
+    assert ("use_dora=true uses PEFT's layers" in said) == dora
 
 
 def test_each_of_the_ten_steps_is_announced_once_and_in_order(finished):
@@ -124,7 +124,7 @@ def test_submissions_are_valid(finished, dataset):
     assert read_submitted(finished.paths.outputs / "submission_single.csv").source == "fold 0 of r"
     # nine photographs of noise teach little: the model's answers are handed in unless the prior is significantly better
     held = read_submitted(finished.outcome.submission)
-    assert held.source.startswith("geometric of r") and held == finished.outcome.submitted
+    assert held.source.startswith("geometric mean of r") and held == finished.outcome.submitted
     own = finished.paths.experiment / "submission.csv"
     assert own.read_bytes() == finished.outcome.submission.read_bytes()
 
@@ -321,7 +321,7 @@ def kept_features(project):
 
 def test_a_vision_tower_in_training_has_no_features_kept_and_says_so(dataset, tmp_path):
     kept, said = kept_features(open_project(short_run(dataset, tmp_path, lora_vision=True)))
-    assert not kept and "image features are made anew in every step: the vision tower is trained" in said
+    assert not kept and "image features are recomputed in every step: the vision tower is trained" in said
 
 
 def test_features_are_kept_where_they_fit_beside_what_cannot_be_made_again(dataset, tmp_path, monkeypatch):
@@ -332,7 +332,7 @@ def test_features_are_kept_where_they_fit_beside_what_cannot_be_made_again(datas
     size = bytes_needed(side.load().store, images)
     monkeypatch.setattr(model_side, "free_space", lambda folder: size - 1)
     kept, said = kept_features(project)
-    assert not kept and "image features are made anew in every step: 0.0 GiB do not fit on the disk" in said
+    assert not kept and "image features are recomputed in every step: 0.0 GiB do not fit on the disk" in said
     monkeypatch.setattr(model_side, "free_space", lambda folder: size)
     kept, said = kept_features(project)
     assert kept and f"{len(images)} photographs at one scale, {size / 2**20:.0f} MiB in" in said
@@ -401,7 +401,7 @@ def test_memory_that_is_full_at_last_is_said_with_advice(dataset, tmp_path, monk
 
     monkeypatch.setattr(pipeline, "score_folds", full)
     config = short_run(dataset, tmp_path, train_folds=(0,), num_epochs=0)
-    with pytest.raises(RunStopped, match=r"memory is full\. Finished work is kept\. Use less: .*smaller image_size"):
+    with pytest.raises(RunStopped, match=r"Out of GPU memory\. Finished work is kept\. To use less memory: .*smaller image_size"):
         said_by(run, config)
     assert (open_project(config).paths.fold(0) / "result.json").exists()
 

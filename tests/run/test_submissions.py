@@ -187,7 +187,7 @@ def test_answers_to_other_test_rows_of_the_same_ids_are_replaced_and_named(start
     held = hand_in(other.project, other.data, answers_right(other, 0.5, letter=1), other.prior)
     said = capsys.readouterr().out
     assert held.run == "second" and letters_in(other.file) == {"b"}
-    assert "held the answers of the run 'first' to other test rows; they are also in" in said
+    assert "held the run 'first''s answers to other test rows; they are also in" in said
     assert letters_in(first.project.paths.experiment / "submission.csv") == {"a"}
 
 

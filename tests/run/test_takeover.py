@@ -56,11 +56,11 @@ def test_a_run_goes_on_from_a_read_only_folder(earlier, dataset, tmp_path, capsy
     with read_only(earlier):
         train_only(config)
         said = capsys.readouterr().out
-        assert f"{TENSORS} is damaged or missing: " in said and "0-0000-00000002 is not taken over" in said
-        assert f"going on from {earlier}" in said and "fold 0: already trained" in said
+        assert f"{TENSORS} is damaged or missing: " in said and "0-0000-00000002 is not copied" in said
+        assert f"continuing from {earlier}" in said and "fold 0: already trained" in said
         assert "fold 1 resumes after step 1 of 3" in said
         train_only(config)
-        assert "going on from" not in capsys.readouterr().out, "once is enough"
+        assert "continuing from" not in capsys.readouterr().out, "once is enough"
     assert before == {p: p.stat().st_mtime_ns for p in earlier.rglob("*")}
     whole = settings_for(tmp_path / "whole", dataset)
     train_only(whole)
@@ -86,7 +86,7 @@ def test_a_moved_folder_goes_on_by_itself(earlier, dataset, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("run", "message"), [("other", "It has the runs r: give the settings"), ("r", "Name the folder that an")]
+    ("run", "message"), [("other", "It has the runs r: use the settings"), ("r", "Name the folder that an")]
 )
 def test_what_is_not_there_is_said(earlier, dataset, tmp_path, run, message):
     given = earlier if run == "other" else tmp_path
@@ -113,7 +113,7 @@ def test_only_what_a_run_writes_is_taken_over(earlier, dataset, tmp_path, capsys
         json.dumps({"files": {"../../../../secret.txt": {"bytes": 6, "sha256": file_hash(secret)}}}))
     take_over(open_project(settings_for(tmp_path / "out", dataset, resume_from=str(given))))
     said = capsys.readouterr().out
-    assert "left behind, for no run writes them: " in said and "secret.txt is damaged or missing" in said
+    assert "not copied, as runs do not write such files: " in said and "secret.txt is damaged or missing" in said
     copied = [path for path in (tmp_path / "out").rglob("*") if not path.is_dir()]
     assert all(stat.S_ISREG(path.lstat().st_mode) for path in copied)
     assert not [path for path in copied if b"secret" in path.read_bytes() or b"foreign" in path.read_bytes()]
@@ -142,6 +142,6 @@ def test_scores_that_cannot_be_are_not_taken_over(earlier, dataset, tmp_path, ca
         dataclasses.replace(prior, provenance=facts | {"adapter": "0123456789abcdef"}).save(file)
     capsys.readouterr()
     take_over(open_project(settings_for(tmp_path / "out", dataset, resume_from=str(given))))
-    assert "fold0-test.npz is damaged or not of the weights there" in capsys.readouterr().out
+    assert "fold0-test.npz is damaged or belongs to other weights" in capsys.readouterr().out
     scores = tmp_path / "out" / "experiments" / "r" / "scores"
     assert not (scores / "fold0-test.npz").exists() and (scores / "prior-test.npz").exists()

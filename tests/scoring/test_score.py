@@ -95,7 +95,7 @@ def test_a_batch_that_does_not_fit_is_read_in_halves(base, maker, questions, tin
     scores = score(base, maker, questions, tiny_config, eval_batch_size=3)
     np.testing.assert_array_equal(scores.logprobs, undisturbed.logprobs)
     assert sizes == [3, 2, 1, 1, 1, 1], "halved until it fits, and not tried again"
-    assert "memory was full: from here on 2 rows at a time" in capsys.readouterr().out
+    assert "out of GPU memory: from now on 2 rows at a time" in capsys.readouterr().out
     monkeypatch.setattr(AnswerModel, "forward", lambda self, batch: forward(self, maker.batch([maker.row(questions[0])] * 2)))
     with pytest.raises(torch.cuda.OutOfMemoryError):
         score(base, maker, questions[:1], tiny_config)

@@ -92,7 +92,7 @@ def test_ties_and_what_the_other_folds_say_are_said(tmp_path):
     found = found_in(tmp_path, trial(1), tie, trial(3, 0.5))
     assert [one.number for one in found.ties] == [2]
     said = "\n".join(outcome_lines(found))
-    assert "a tie: trial 2 differs from it by no more than two standard errors" in said and "probably too good" in said
+    assert "a tie: trial 2 differs from the best by no more than two" in said and "probably too optimistic" in said
     confirmed = SearchOutcome(found.plan, found.trials, (Confirmed(tie, tie.judged, trial(1).judged),))
     said = "\n".join(outcome_lines(confirmed))
     assert "confirmed: trial 2" in said and "on the folds that did not choose it" in said and "too good" not in said
@@ -107,5 +107,5 @@ def test_files_hold_the_different_trials_the_best_first_and_the_settings_of_the_
     assert best.learning_rate == 1e-5 and best.run == found.plan.run_of(trial(1).values) and not best.train_folds
     records = read_json(found.plan.paths.experiment / "trials.json")
     assert [one["trial"] for one in records] == [1, 2, 4, 5] and records[-1]["note"] == "diverged"
-    with pytest.raises(RunStopped, match=r"No trial was trained to its end \(diverged\)"):
+    with pytest.raises(RunStopped, match=r"No trial was trained to the end \(diverged\)"):
         write_outcome(found_in(tmp_path, trial(5, state="failed", note="diverged")))

@@ -191,7 +191,7 @@ def test_a_search_without_data_leaves_nothing_behind(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    ("a/b", "--study 'a/b' is no folder name"), ("..", "is no folder name"), ("x" * 192, "at most 200 bytes"),
+    ("a/b", "--study 'a/b' cannot be a folder name"), ("..", "cannot be a folder name"), ("x" * 192, "at most 200 bytes"),
 ])
 def test_a_study_has_a_name_that_folders_can_have(tmp_path, name, message):
     with pytest.raises(McvqaError, match=message):
@@ -202,7 +202,7 @@ def test_a_study_has_a_name_that_folders_can_have(tmp_path, name, message):
 def test_the_folder_of_a_run_is_not_taken_for_a_study(tmp_path):
     (tmp_path / "experiments" / "mine").mkdir(parents=True)
     (tmp_path / "experiments" / "mine" / "config.yaml").write_text(settings(tmp_path).to_yaml())
-    with pytest.raises(RunStopped, match=r"mine is the folder of a run\. A study needs one of its own: --study NAME"):
+    with pytest.raises(RunStopped, match=r"mine is the folder of a run\. A study needs its own folder: --study NAME"):
         search_settings(settings(tmp_path), trials=1, space=space_in(tmp_path), study="mine")
     assert [file.name for file in (tmp_path / "experiments" / "mine").iterdir()] == ["config.yaml"]
 
@@ -210,6 +210,6 @@ def test_the_folder_of_a_run_is_not_taken_for_a_study(tmp_path):
 def test_it_says_which_settings_lie_outside_the_space(tmp_path, capsys):
     make_dataset(tmp_path / "data")
     config = settings(tmp_path, num_epochs=3, time_budget="0.001s")
-    with pytest.raises(RunStopped, match="No trial was trained to its end"):
+    with pytest.raises(RunStopped, match="No trial was trained to the end"):
         search_settings(config, trials=1, space=space_in(tmp_path))
     assert "outside the search space, so no trial has it: num_epochs=3\n" in capsys.readouterr().out

@@ -97,7 +97,7 @@ def test_settings_that_were_tried_are_not_trained_again(tmp_path):
     (dict(settings=dict(max_grad_norm=2.0)), "has other settings: max_grad_norm was 1.0, is 2.0"),
     (dict(settings=dict(use_rslora=True)), "use_rslora was the default, is True"),
     (dict(space={**SPACE, "loss": ["choices"]}), "loss was not searched, is"),
-    (dict(space={**SPACE, "lora_r": [4, 16]}), r"searches something else: lora_r was \[4, 8\], is \[4, 16\]"),
+    (dict(space={**SPACE, "lora_r": [4, 16]}), r"has another search space: lora_r was \[4, 8\], is \[4, 16\]"),
 ])
 def test_a_study_of_something_else_is_refused_in_one_line(tmp_path, changes, message):
     begun(plan_in(tmp_path))
@@ -128,7 +128,7 @@ def test_values_that_do_not_go_together_fail_with_the_reason_and_the_search_goes
     while taken := study.take():
         finish(study, taken, 1.0)
     notes = [trial.user_attrs["note"] for trial in study.trials if trial.state.name == "FAIL"]
-    assert len(study.finished()) == 12 and any("order_consistency compares the orders" in note for note in notes)
+    assert len(study.finished()) == 12 and any("order_consistency compares several orders" in note for note in notes)
 
 
 def test_no_trial_begins_when_the_time_is_up(tmp_path):

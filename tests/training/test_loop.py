@@ -300,8 +300,8 @@ def test_a_step_that_does_not_fit_is_done_again_in_halves(make_trainer, small_se
     assert [(s["step"], s["lr"]) for s in trainer.log.events("step")] == [(n, pytest.approx(lr)) for n, lr in (
         (1, 1e-3), (2, 1e-3), (3, 5e-4))]
     said = capsys.readouterr().out
-    assert "fold 0 step 1: the GPU's memory was full with micro-batch 8 without checkpointing. The step is repeated" in said
-    assert "with micro-batch 2 without checkpointing; it still counts 8 rows" in said
+    assert "fold 0 step 1: out of GPU memory with micro-batch 8 without checkpointing. The step is repeated" in said
+    assert "with micro-batch 2 without checkpointing; it still covers 8 rows" in said
 
 
 def test_a_step_late_in_an_epoch_is_not_lost(make_trainer, small_settings, monkeypatch):
@@ -328,7 +328,7 @@ def test_with_one_row_left_activations_are_computed_again(make_trainer, small_se
 
 def test_where_nothing_is_left_to_save_the_run_says_what_to_change(make_trainer, small_settings, monkeypatch):
     make_memory_small(monkeypatch, lambda model, batch: True)
-    with pytest.raises(TrainingError, match=r"step 1: .* full with micro-batch 1 with checkpointing.*Use less: --set quant"):
+    with pytest.raises(TrainingError, match=r"step 1: out of GPU memory .* 1 with checkpointing.*To use less memory: --set "):
         make_trainer(**small_settings).run()
 
 
@@ -362,7 +362,7 @@ def test_a_loader_process_that_dies_loses_no_row(make_trainer, small_settings, m
     monkeypatch.setattr(TrainingRows, "__getitem__", dying)
     assert torch.equal(trained_weights(make_trainer(**small_settings, num_workers=2)), undisturbed)
     said = capsys.readouterr().out
-    assert "DataLoader worker (pid" in said and "batches that are left are made without" in said
+    assert "DataLoader worker (pid" in said and "batches are made without" in said
 
 
 @pytest.mark.nightly

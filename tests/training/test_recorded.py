@@ -201,7 +201,7 @@ def test_a_step_that_does_not_fit_is_done_again_without_recordings(make_trainer,
     monkeypatch.setattr(Recorder, "_compute", run_out)
     torch.testing.assert_close(trained_weights(trainer), trained_weights(plain), atol=CLOSE, rtol=0)
     assert trainer.memory == MemoryPlan(2) and left == [(0, 0)]
-    said = "full with micro-batch 2 without checkpointing, recorded. The step is repeated with micro-batch 2 without"
+    said = "out of GPU memory with micro-batch 2 without checkpointing, recorded. The step is repeated with micro-batch 2 without"
     assert said in capsys.readouterr().out
 
 
@@ -250,7 +250,7 @@ def test_where_it_cannot_be_recorded_training_goes_on(make_trainer, monkeypatch,
     monkeypatch.setattr(Recorder, "_recorded", fail)
     plain, trainer = make_trainer(**SETTINGS), with_recordings(make_trainer(**SETTINGS))
     torch.testing.assert_close(trained_weights(trainer), trained_weights(plain), atol=CLOSE, rtol=0)
-    assert capsys.readouterr().out.count("passes are not recorded: operation not permitted") == 1
+    assert capsys.readouterr().out.count("CUDA graphs are not used: operation not permitted") == 1
 
 
 def test_where_memory_runs_out_recordings_go_first():
@@ -290,7 +290,7 @@ def test_passes_are_recorded_where_launches_bind_the_fold_is_long_and_it_is_meas
     if promising and not fits:
         promising += [(1, False, True), (2, True, True), (1, True, True)]
     assert tried == [(2, False, False)] + [(1, False, False)] * (steps == 50) + promising
-    assert ("so passes are recorded" in capsys.readouterr().out) == recorded
+    assert ("so CUDA graphs are used" in capsys.readouterr().out) == recorded
     assert all(p.grad is None for p in trainer.state.parameters.values()) and not stepper.recorder.recordings
 
 

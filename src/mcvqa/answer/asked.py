@@ -123,7 +123,7 @@ def asked_question(question: str, choices: Sequence[str], image: str, name: str 
     texts = tuple(map(str, choices))
     if isinstance(choices, str) or not 2 <= len(texts) <= len(LETTERS):
         given = "one text" if isinstance(choices, str) else len(texts)
-        raise DataError(f"A question has 2 to {len(LETTERS)} choices, not {given}: give each choice by itself.")
+        raise DataError(f"A question has 2 to {len(LETTERS)} choices, not {given}: give each choice separately.")
     if empty := [letter for letter, text in zip(LETTERS, texts, strict=False) if not text.strip()]:
         raise DataError(f"Choice {empty[0]} is empty.")
     return Question(name, image, question, texts)

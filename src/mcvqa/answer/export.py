@@ -93,9 +93,9 @@ def export_run(config: Config, to: Path, *, fold: int | None = None, merged: boo
 def _require_exportable(trained: TrainedRun, merged: bool) -> None:
     config = trained.project.config
     if config.prompt_by_type:
-        raise ExportError("prompt_by_type=true asks by the kind of question, which only this package knows: use mcvqa answer.")
+        raise ExportError("prompt_by_type=true depends on the type of question, which only mcvqa determines: use mcvqa answer.")
     if merged and (bits := published_bits(read_model_config(config))):
-        raise ExportError(f"{config.model_id} has {bits} weights, and merging needs those in 16 bits: export without --merged.")
+        raise ExportError(f"{config.model_id} has {bits} weights, but merging needs 16-bit weights: export without --merged.")
 
 
 def _rows_for_proof(trained: TrainedRun, data: Path | None) -> NewRows:
@@ -104,7 +104,7 @@ def _rows_for_proof(trained: TrainedRun, data: Path | None) -> NewRows:
         try:
             files = find_data(config.data_dir, trained.cache / "data", written_by_runs=trained.project.paths.written)
         except DataError as error:
-            raise DataError(f"{error}\nThe export is proven by asking rows: name some with --data FILE.") from None
+            raise DataError(f"{error}\nThe export is verified by answering rows: name some with --data FILE.") from None
         data = files.test or files.train
     assert data is not None
     asked = read_asked(data, config, trained.cache)
@@ -181,8 +181,8 @@ def compare_scores(expected: Scores, actual: Scores, limit: float) -> Proof:
     other = before.argmax(-1) != after.argmax(-1)
     if not furthest <= limit or (other & (ranked[:, -1] - ranked[:, -2] > 2 * limit)).any():
         raise ExportError(
-            f"The exported folder answers otherwise than the run: {int(other.sum())} of {len(other)} letters differ, "
-            f"log-probabilities by up to {furthest:.2g} where {limit:.2g} is explained. Nothing was exported."
+            f"The answers of the exported folder differ from the run's: {int(other.sum())} of {len(other)} letters differ, "
+            f"log-probabilities by up to {furthest:.2g} where {limit:.2g} is acceptable. Nothing was exported."
         )
     return Proof(len(other), int((~other).sum()), furthest)
 

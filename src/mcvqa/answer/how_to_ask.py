@@ -49,7 +49,7 @@ def prompt_to_fill(template: ChatTemplate, *, with_image: bool) -> str:
     for name, shown in filled.items():
         text = text.replace(shown, f"{{{name}}}")
     if missing := [name for name in ("{question}", "{options}") if name not in text]:
-        raise ExportError(f"The chat template changes {missing[0]} of the prompt, which infer.py would not: use mcvqa answer.")
+        raise ExportError(f"The chat template changes {missing[0]} of the prompt, which infer.py cannot do: use mcvqa answer.")
     return text
 
 

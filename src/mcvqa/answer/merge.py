@@ -71,6 +71,6 @@ def require_same_weights(expected: dict[str, torch.Tensor], actual: dict[str, to
     ]
     if wrong:
         raise ExportError(
-            f"{len(wrong)} of {len(expected)} weights are not those of the base model with the adapters, first "
+            f"{len(wrong)} of {len(expected)} weights differ from those of the base model with the adapters, first "
             f"{', '.join(wrong[:NAMED_WEIGHTS])}: nothing was exported."
         )

@@ -72,7 +72,7 @@ def _own_data(trained: TrainedRun) -> RunData:
     except (OSError, DamagedFile, McvqaError) as error:
         raise DataError(f"the run's data cannot be read: {error}") from None
     if data.train_print != before.get("content"):
-        raise DataError(f"{data.files.root} holds other rows or photographs than those that the run was trained on")
+        raise DataError(f"{data.files.root} holds rows or photographs other than those that the run was trained on")
     return data
 
 

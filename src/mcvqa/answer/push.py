@@ -19,9 +19,9 @@ def require_pushable(name: str) -> None:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ExportError(f"--push {name}: write OWNER/NAME, such as kim/traffic-quiz.")
     if constants.HF_HUB_OFFLINE:
-        raise ExportError("--push needs the hub, and HF_HUB_OFFLINE=1 switches it off.")
+        raise ExportError("--push needs the hub, but HF_HUB_OFFLINE=1 turns it off.")
     if not get_token():
-        raise ExportError("--push needs a token that may write: run `hf auth login`, or set HF_TOKEN. Nothing was exported.")
+        raise ExportError("--push needs a token with write access: run `hf auth login`, or set HF_TOKEN. Nothing was exported.")
 
 
 def push_folder(folder: Path, name: str) -> str:
@@ -44,6 +44,7 @@ def push_folder(folder: Path, name: str) -> str:
     except Exception as error:  # from two HTTP libraries, and a dozen of the hub's own
         why = " ".join(str(error).split())[:300] or type(error).__name__
         raise ExportError(
-            f"{folder} is exported and stays, but could not be uploaded to {name}: {why} Later: hf upload {name} {folder} ."
+            f"{folder} was exported and is kept, but could not be uploaded to {name}: {why} To upload it later: hf upload "
+            f"{name} {folder} ."
         ) from error
     return str(commit.commit_url)

@@ -72,7 +72,7 @@ def serve_run(config: Config, *, fold: int | None = None, port: int | None = Non
         answerer.models.load()
         page = AskingPage(answerer, folder, averaged=config.use_tta)
         with page.served(port, share) as addresses:
-            print("\n".join((*addresses, "Ctrl-C ends it.")), flush=True)
+            print("\n".join((*addresses, "Press Ctrl-C to stop.")), flush=True)
             while True:
                 time.sleep(1)  # a signal interrupts it
 
@@ -121,7 +121,7 @@ def require_free_port(port: int | None) -> None:
         try:
             tried.bind((HERE, port or 0))
         except (OSError, OverflowError) as error:
-            raise ConfigError(f"The page cannot be served at {HERE}:{port}: {error}. Give another --port.") from None
+            raise ConfigError(f"The page cannot be served at {HERE}:{port}: {error}. Choose another --port.") from None
 
 
 class LocalOnly:
@@ -185,7 +185,7 @@ class AskingPage:
                 theme=gr.themes.Default(font=FONTS, font_mono=("ui-monospace", "monospace"), primary_hue="blue"),
             )
         except OSError as error:
-            raise ConfigError(f"The page cannot be served: {error}. Give another --port.") from None
+            raise ConfigError(f"The page cannot be served: {error}. Choose another --port.") from None
         try:
             yield tuple(address for address in (local, public) if address)
         finally:

@@ -143,8 +143,8 @@ def _require_recorded_weights(project: Project, fold: int) -> None:
     recorded = [value for path, value in results.items() if Path(path).name == folder.name]
     if recorded and recorded != [content_print(folder)]:
         raise CheckpointError(
-            f"{folder} does not hold the weights that were recorded when the fold was trained. Copy the run's own folder back, "
-            "or delete it and train this fold again."
+            f"{folder} does not hold the weights that were recorded when the fold was trained. Restore the run's original "
+            "folder, or delete it and train this fold again."
         )
 
 
@@ -204,7 +204,7 @@ class TrainedModels:
         if store is None or not (missing := by_main(store.missing, images, scale)):
             return
         if by_main(lambda: bytes_needed(store, missing, scale) > free_space(self.trained.cache)):
-            print(f"  image features are not kept: {self.trained.cache} has no room for them")
+            print(f"  image features are not cached: {self.trained.cache} has no space for them")
             loaded.base.vision.to(loaded.base.plan.device)  # which `fill` may have left on the CPU
             self._loaded = with_photographs(loaded.base, self.records, self.trained.project.config, None)
             return

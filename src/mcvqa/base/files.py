@@ -261,7 +261,7 @@ class RunLog:
             self.pending, self.is_failing = "", False
         except OSError as error:
             if not self.is_failing:
-                print(f"\n  {self.path} cannot be written now: {error}. Its lines are kept in memory")
+                print(f"\n  {self.path} cannot be written at the moment: {error}. Its lines are kept in memory")
                 self.pending = "\n" + self.pending  # the first line may be partly written
             self.is_failing = True
 

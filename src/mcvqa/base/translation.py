@@ -78,10 +78,15 @@ class Translator:
         return "".join(cell + " " * (place - columns_of(cell)) for cell, place in zip(other, [*places, 0], strict=True))
 
     def _value(self, text: str, depth: int) -> str:
+        if text in self.whole:
+            return self.whole[text]
         for between in ("; ", ", "):
-            parts = [self._found(part, depth) if " " in part else "" for part in text.split(between)]  # words may be names
-            if len(parts) > 1 and all(parts):
-                return between.join(parts)
+            parts = text.split(between)
+            others = [self._found(part, depth) if " " in part else part for part in parts]  # words may be names
+            if len(parts) > 1 and all(others) and others != parts:
+                return between.join(others)
+        if " + " in text and not self._found(text, depth):  # the members of an ensemble
+            return " + ".join(self._found(part, depth) or part for part in text.split(" + "))
         return self._found(text, depth) or "\n".join(self._found(line, depth) or line for line in text.split("\n"))
 
 

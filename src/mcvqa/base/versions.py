@@ -21,7 +21,10 @@ def version_notes() -> list[str]:
     for name, tested in TESTED.items():
         current = installed_version(name)
         if current and Version(current).release[:2] > Version(tested).release[:2]:
-            notes.append(f"{name} {current} is newer than {tested}, the newest version tested. If something fails, try that one.")
+            notes.append(
+                f"{name} {current} is newer than {tested}, the newest version tested. If something fails, try the tested "
+                "version."
+            )
     for name, safe in SAFE_SINCE.items():
         current = installed_version(name)
         if current and Version(current) < Version(safe):

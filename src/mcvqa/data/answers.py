@@ -287,11 +287,11 @@ def _meanings_of_numbers(read: list[tuple[str, Readings]]) -> tuple[tuple[Meanin
     fitting = tuple(base for base in bases if all(cell.position(base) is not None for _, cell in numbers))
     if not fitting:
         odd = [written for written, cell in numbers if cell.position("one") is None and cell.position("zero") is None]
-        return ("text",), f"{odd[0]!r} is no position" if odd else "they go from 0 up to the number of choices"
+        return ("text",), f"{odd[0]!r} is not a position" if odd else "they go from 0 up to the number of choices"
     if "one" in fitting and any(cell.ordinal for _, cell in numbers):
         fitting = ("one",)
     if 2 * sum(cell.text is not None for _, cell in numbers) > len(numbers):
-        return ("text", *fitting), "they may be positions, or stand for the choices' own texts"
+        return ("text", *fitting), "they may be positions or the texts of choices"
     return fitting, "" if len(fitting) == 1 else "they may count from 0 or from 1: neither 0 nor the last position occurs"
 
 
@@ -330,7 +330,7 @@ class AnswersRead:
         """Describe the convention in one line, with examples."""
         words = STYLE_WORDS.get(self.convention.usual, "of several kinds")
         shown = "; ".join(f"{written!r} is {choice}" for written, choice in self.examples)
-        return f"answers are {words}: {shown}" if shown else "answers are not understood"
+        return f"answers are {words}: {shown}" if shown else "answers could not be interpreted"
 
     def doubts(self) -> list[str]:
         """Make one line for each kind of cell that is no answer."""
@@ -372,18 +372,18 @@ def why_unread(written: str, choices: Sequence[str], convention: AnswerConventio
     several = len(set(cell.meant(convention).values())) > 1
     if cell.number is None:
         if several:
-            return "not clear: a letter, and the text of another choice"
+            return "ambiguous: a letter, but also the text of another choice"
         if [compared_text(choice) for choice in choices].count(compared_text(written)) > 1:
             return "the text of several choices"
         last = LETTERS[len(choices) - 1]
         plain = re.sub("['\"]", "", compared_text(written))
         listed = re.fullmatch(rf"{OPEN}[a-{last}\d](?:\s*[,;/&+]\s*[a-{last}\d])+{CLOSE}", plain)
-        return "several answers" if listed else "no letter and no text of the row's choices"
+        return "several answers" if listed else "neither a letter nor the text of a choice"
     if several:
-        return f"numbers that are not clear ({convention.why})"
+        return f"ambiguous numbers ({convention.why})"
     if convention.numbers == ("text",) and convention.why:
-        return f"numbers that are no choice's text, and not taken as positions because {convention.why}"
-    return "numbers that are no position" if "text" not in convention.numbers else "numbers that are no choice's text"
+        return f"numbers that are not the text of a choice, and not taken as positions because {convention.why}"
+    return "numbers that are not positions" if "text" not in convention.numbers else "numbers that are not the text of a choice"
 
 
 # %% back: a choice -> what the competition writes

@@ -476,9 +476,9 @@ def _text_lines(
     repeated = [p for p in problems if p.message.startswith(SAME_TEXT)]
     if repeated:
         names = list({(p.file, p.row): p.id for p in repeated}.values())
-        lines.append(f"Choices     the same one twice in {counted(len(names), 'row')}: {_first_few(names)} (problems.csv)")
+        lines.append(f"Choices     duplicated in {counted(len(names), 'row')}: {_first_few(names)} (problems.csv)")
     if others := sum(not p.of_answer for p in problems) - len(repeated):
-        lines.append(f"Cells       {others:,} {'more ' if repeated else ''}not as they should be (problems.csv)")
+        lines.append(f"Cells       {others:,} {'more ' if repeated else ''}with problems (problems.csv)")
     return lines
 
 
@@ -504,11 +504,11 @@ def _first_few(names: Sequence[str], most: int = 5) -> str:
 
 def _image_lines(images: dict[str, ImageRecord] | None, duplicates: "pd.DataFrame") -> list[str]:
     if images is None:
-        return ["Photographs not looked at"]
+        return ["Photographs not examined"]
     refused = [w for w, r in images.items() if r.problem.startswith(OUTSIDE)]
     missing = [w for w, r in images.items() if r.path is None and not r.problem.startswith(OUTSIDE)]
     if len(missing) == len(images):
-        return [f"Photographs none of {len(images):,} is there; everything else goes on without them"]
+        return [f"Photographs missing: all {len(images):,}; everything else continues without them"]
     broken = [f"{w} ({r.problem})" for w, r in images.items() if r.path is not None and r.problem]
     lines = [f"Photographs {len(images):,}, of them {len(missing):,} missing and {len(broken):,} broken"]
     if refused:
@@ -540,6 +540,8 @@ def _blind_lines(kinds: "pd.DataFrame", sources: "pd.DataFrame | None", accuracy
     if sources is not None:
         lines += [line(f"from {one.source}", one) for _, one in sources.iterrows()]
         if accuracy.n and sources.low.max() > sources.high.min():
-            lines.append("Texts alone answer significantly more rows of one source than of another; test rows may be like either "
-                         "(validate_on=SOURCE).")
+            lines.append(
+                "The texts alone answer significantly more rows of one source than of another; the test rows may resemble "
+                "either (validate_on=SOURCE)."
+            )
     return lines

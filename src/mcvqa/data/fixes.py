@@ -82,7 +82,9 @@ def write_fixes(path: Path, proposals: Sequence[Proposal], decided: Sequence[Dec
         DataError: the file already contains decisions, or is something else.
     """
     if path.exists() and (count := _decided_in(path)):
-        raise DataError(f"{path} holds {counted(count, 'decision')} of a person and is not overwritten. Choose another --out.")
+        raise DataError(
+            f"{path} contains {counted(count, 'decision')} made by a person and is not overwritten. Choose another --out."
+        )
     with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8-sig") as handle:  # the mark is for Excel
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(FIXES_HEADER)
@@ -154,7 +156,8 @@ def with_fixes(questions: Sequence[Question], path: Path) -> Fixed:
         mistakes += [f"row {one.row} (id {one.id!r}): {mistake}"] if mistake else []
     if mistakes:
         more = f"\n  and {len(mistakes) - SHOWN_MISTAKES} more" if len(mistakes) > SHOWN_MISTAKES else ""
-        raise DataError(f"{path} does not fit the data; nothing was applied:\n  " + "\n  ".join(mistakes[:SHOWN_MISTAKES]) + more)
+        shown = "\n  ".join(mistakes[:SHOWN_MISTAKES])
+        raise DataError(f"{path} does not match the data; nothing was applied:\n  {shown}{more}")
     return _applied(questions, decisions, path)
 
 
@@ -170,11 +173,11 @@ def _mistake_in(one: Decision, by_id: dict[str, Question], seen: dict[str, int])
     if one.now != label:
         return f"its label is {label or 'missing'!r}, not {one.now!r}: the file was made from other data, or 'now' was edited"
     if one.word not in ("", *DECISIONS):
-        return f"the decision {one.word!r} is none of {', '.join(DECISIONS)}, and not empty"
+        return f"the decision {one.word!r} is neither empty nor one of {', '.join(DECISIONS)}"
     if one.word == FIX and (len(one.proposed) != 1 or one.proposed not in letters):
         return f"'proposed' is {one.proposed!r}; the row has the choices {', '.join(letters)}"
     if one.word == FIX and one.proposed == label:
-        return f"'proposed' is the label that it has, {label!r}: write keep, or another letter"
+        return f"'proposed' is the label that the row already has, {label!r}: write keep, or another letter"
     return ""
 
 
@@ -196,7 +199,7 @@ def _applied(questions: Sequence[Question], decisions: Sequence[Decision], path:
 
 def _notes_on_decisions(decisions: Sequence[Decision], path: Path) -> tuple[str, ...]:
     count = {word: sum(one.word == word for one in decisions) for word in ("", *DECISIONS)}
-    undecided = f"; {counted(count[''], 'row is', 'rows are')} not decided on and unchanged" if count[""] else ""
+    undecided = f"; {counted(count[''], 'row is', 'rows are')} undecided and unchanged" if count[""] else ""
     labels, rows = counted(count[FIX], "label"), counted(count[DROP], "row")
     return (
         f"{path.name}: {labels} fixed, {rows} dropped, {count[KEEP]:,} kept{undecided}",

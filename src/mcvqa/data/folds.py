@@ -131,8 +131,8 @@ def large_group_warning(groups: np.ndarray, n_folds: int) -> str:
     if largest <= rows / n_folds:
         return ""
     return (
-        f"One group of look-alike images holds {largest} of {rows} rows, more than one of {n_folds} folds "
-        f"({rows / n_folds:.0f} rows): the folds differ in size, and their accuracies should be read with that in mind."
+        f"One group of similar images holds {largest} of {rows} rows, more than one of {n_folds} folds ({rows / n_folds:.0f} "
+        "rows): the folds differ in size, so compare their accuracies with care."
     )
 
 

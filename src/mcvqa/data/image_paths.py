@@ -46,7 +46,7 @@ def find_photographs(root: Path, tables: Sequence[SplitRows], unpack_to: Path) -
     if cells:
         folder.add(unpack_to / CELLS_FOLDER, PurePosixPath(CELLS_FOLDER))
         there = counted(cells, "photograph is", "photographs are")
-        notes.append(f"{there} in the tables themselves: written to {unpack_to / CELLS_FOLDER}")
+        notes.append(f"{there} embedded in the tables: written to {unpack_to / CELLS_FOLDER}")
     meant = [_meant_paths(root, folder, table, tables) for table in tables]
     missing, folders = _missing_names(folder, meant), sorted({root, *(table.file.parent for table in tables)})
     for archive in (path for top in folders for path in sorted(top.glob("*.zip"))):

@@ -270,7 +270,7 @@ def _padded_to_aspect(path: str | Path, picture: Image.Image) -> Image.Image:
 # %% what a CSV says -> a file inside the data folder
 NEUTRAL_FOLDERS = {"image", "images", "img", "imgs", "photo", "photos"}  # folders that say nothing about the split
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-OUTSIDE = "leaves the data folder"  # how the reason of a refused path starts
+OUTSIDE = "points outside the data folder"  # how the reason of a refused path starts
 
 
 class ImageFolder:

@@ -56,7 +56,7 @@ def answered_rows(tables: Sequence[Table], config: Config) -> tuple[list[Questio
             notes.append(f"{table.name}: {left_out} left out: fewer than min_votes={config.min_votes} votes")
         if tied:
             learned_from = counted(tied, "row is", "rows are")
-            notes.append(f"{table.name}: {learned_from} learned from by vote shares and never validated: {TIED}")
+            notes.append(f"{table.name}: {learned_from} trained on by vote shares, but never validated: {TIED}")
     notes += [f"{counted(repeated, 'row is', 'rows are')} left out: the same as an earlier one"] if repeated else []
     return list(answered.values()), notes
 
@@ -76,7 +76,7 @@ def rows_that_validate(questions: Sequence[Question], source: str) -> np.ndarray
     if source and not counts.any():
         there = " and ".join(dict.fromkeys(q.source for q in questions if q.answer is not None))
         raise ConfigError(
-            f"validate_on={source!r}: no answered row is from there. There are rows from {there}; those of dev.csv are read with "
+            f"validate_on={source!r}: no answered row comes from this source. Sources: {there}; rows of dev.csv are read with "
             "use_dev=true."
         )
     return counts
@@ -118,4 +118,4 @@ def notes_on_own_letters(questions: Sequence[Question]) -> list[str]:
         return []
     before, after = stripped[0]
     rows = counted(len(stripped), "row has", "rows have")
-    return [f"{rows} choices that carry letters of their own: {before!r} is shown to the model as {after!r}"]
+    return [f"{rows} choices that begin with their own letters: {before!r} is shown to the model as {after!r}"]

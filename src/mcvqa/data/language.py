@@ -14,10 +14,10 @@ def with_prompt(config: Config, questions: Sequence[Question]) -> tuple[Config, 
     The name of the run does not change: it is needed before the questions are read.
     """
     if config.user_prompt:
-        return config, "as user_prompt says"
+        return config, "as set in user_prompt"
     share = hangul_share(questions)
     tiny = Path(config.model_id).name == "tiny"
-    why = "which is what tiny has learned" if tiny else f"Hangul in {share:.0%} of the training questions"
+    why = "the language that tiny was trained on" if tiny else f"Hangul in {share:.0%} of the training questions"
     korean = tiny or share >= 0.5
     settled = config.replace(user_prompt=KOREAN_PROMPT if korean else ENGLISH_PROMPT)
     named = settled if settled.run == config.run else settled.replace(run_name=config.run)

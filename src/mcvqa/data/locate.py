@@ -340,7 +340,7 @@ def _safe_entry(archive: Path, entry: zipfile.ZipInfo) -> str:
     """Return the entry's relative path. Raises DataError for an unsafe one: the whole archive is refused then."""
     name = _entry_name(entry).replace("\\", "/")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/") or "\0" in name:
-        raise DataError(f"{archive} is refused: its entry {name!r} lies outside of the archive's folder.")
+        raise DataError(f"{archive} is refused: its entry {name!r} points outside the archive's folder.")
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise DataError(f"{archive} is refused: its entry {name!r} is a link or a special file.")
@@ -364,7 +364,7 @@ def _check_archive_size(archive: Path, entries: list[zipfile.ZipInfo], unpack_to
     packed, unpacked = archive.stat().st_size, sum(entry.file_size for entry in entries)
     if unpacked > max(FREE_BYTES, MAX_ARCHIVE_RATIO * packed):
         raise DataError(
-            f"{archive} is refused: {packed / 1e6:.1f} MB would become {unpacked / 1e6:.0f} MB, more than "
+            f"{archive} is refused: {packed / 1e6:.1f} MB would unpack to {unpacked / 1e6:.0f} MB, more than "
             f"{MAX_ARCHIVE_RATIO} times as much. Unpack it by hand if you trust it."
         )
     unpack_to.mkdir(parents=True, exist_ok=True)

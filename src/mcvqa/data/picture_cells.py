@@ -52,7 +52,7 @@ def _picture_in(cell: str, row_id: str) -> bytes | None:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise DataError(
-            f"The photograph in the image cell of the row {row_id!r} is not whole ({error}). Excel cuts cells after 32,767 "
+            f"The photograph in the image cell of the row {row_id!r} is incomplete ({error}). Excel cuts cells after 32,767 "
             "characters: keep photographs in files, and their paths in the table."
         ) from None
 

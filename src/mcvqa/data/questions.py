@@ -328,7 +328,7 @@ def _choice_columns(path: Path, header: list[str]) -> tuple[int, ...]:
         names = ", ".join(header[i] for run in runs for at in run for i in at)
         raise DataError(f"{path}: several columns could be the choices: {names}. Keep one set, named a, b, c, ...")
     if len(runs[0]) > len(LETTERS):
-        raise DataError(f"{path} has {len(runs[0])} choice columns; there are letters for {len(LETTERS)}.")
+        raise DataError(f"{path} has {len(runs[0])} choice columns; at most {len(LETTERS)} are supported.")
     return tuple(at[0] for at in runs[0])
 
 
@@ -387,8 +387,10 @@ def _read_rows(table: Cells, layout: ColumnLayout, rows: PaddedRows, convention:
     for row, (cells, choices) in enumerate(rows, start=1):
         id = cells[layout.id]
         if "\0" in id or "\r" in id:  # NumPy drops a NUL at the end of a text, and csv writes a CR without quotes
-            raise DataError(f"{table.path}, row {row}, {header[layout.id]}: the id {id!r} holds a NUL or a carriage return, "
-                            "which a submission cannot keep. Write the id without it.")
+            raise DataError(
+                f"{table.path}, row {row}, {header[layout.id]}: the id {id!r} contains a NUL or a carriage return, which a "
+                "submission cannot. Write the id without it."
+            )
         notes = _row_notes(cells, choices, layout)
         if first_row.setdefault(id, row) != row and not layout.labels:
             notes.append((layout.id, f"the same id as in row {first_row[id]}"))
@@ -429,10 +431,10 @@ def _require_understood(path: Path, answers: AnswersRead) -> None:
     unread = sum(map(len, answers.unread.values()))
     if unread > answers.understood:
         raise DataError(
-            f"{path}: {unread:,} of {unread + answers.understood:,} answers are not understood.\n  "
+            f"{path}: {unread:,} of {unread + answers.understood:,} answers could not be interpreted.\n  "
             + "\n  ".join(answers.doubts())
-            + f"\nSay what they mean with --set answer_style={'|'.join(ANSWER_STYLES[1:])}, or which column holds them with "
-            "--set answer_column=NAME; or write letters into it, as a, b, c, d."
+            + f"\nState what they mean with --set answer_style={'|'.join(ANSWER_STYLES[1:])}, name their column with "
+            "--set answer_column=NAME, or write them as letters (a, b, c, d)."
         )
 
 

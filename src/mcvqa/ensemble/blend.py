@@ -23,6 +23,10 @@ from mcvqa.ensemble.calibrate import RULED_OUT, fit_temperature
 from mcvqa.scoring.scores import Scores, log_softmax, plain_scores
 
 BLEND_METHODS = ("vote", "weighted_vote", "mean", "geometric", "stacking")
+BLEND_NAMES = {
+    "vote": "majority vote", "weighted_vote": "weighted vote", "mean": "mean", "geometric": "geometric mean",
+    "stacking": "stacking",
+}
 NESTED_FOLDS = 5
 EQUAL = 1e-9  # smaller differences are rounding errors: a tie
 WEIGHT_SPREAD = 0.5  # standard deviation of the prior on stacking weights, around 1
@@ -185,7 +189,7 @@ def _choose_method(
     if not nested:
         return "geometric", "Equal weights: no rows have both an answer and out-of-fold scores."
     if n_scored < 2:
-        return "geometric", "Equal weights: one member has out-of-fold scores, so there is nothing to weigh."
+        return "geometric", "Equal weights: only one member has out-of-fold scores, so there is nothing to weigh."
     gain = paired_gain(nested["stacking"] == truth, nested["geometric"] == truth, groups)
     measured = f"learned weights change the accuracy on rows they were not fitted on by {gain} (n={gain.n:,}"
     if gain.is_better:
@@ -469,8 +473,8 @@ def _answer_column(path: Path, header: list[str], id_column: int) -> int:
     named = [i for i in others if header[i].strip().lower() in ANSWER_NAMES] or others
     if len(named) != 1:
         raise BlendError(
-            f"{path}: which column holds the answers? Name it 'answer', or give probabilities in columns a, b, c, ... "
-            f"Its columns are {', '.join(header)}."
+            f"{path}: it is not clear which column holds the answers. Name it 'answer', or give probabilities in columns a, b, "
+            f"c, ... Its columns are {', '.join(header)}."
         )
     return named[0]
 

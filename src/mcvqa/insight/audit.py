@@ -77,7 +77,7 @@ def spell_audit(audit: LabelAudit) -> str:
     ]
     depths = [k for k in DEPTHS if k < len(audit.proposals)]
     precision = ", ".join(f"{audit.expected_precision(k):.0%} of the first {k}" for k in [*depths, len(audit.proposals)] if k)
-    lines += [f"expected precision: {precision}"] if precision else ["no label is worth a look"]
+    lines += [f"expected precision: {precision}"] if precision else ["no label needs a second look"]
     lines += [f"  {one_line(_spell_proposal(one))}" for one in audit.proposals[:SHOWN_ROWS]]
     return "\n".join(lines)
 
@@ -102,6 +102,6 @@ def write_audit(audit: LabelAudit, path: Path, decided: Sequence[Decision] = ())
     write_fixes(path, audit.proposals, decided)
     kept = f" and {counted(len(decided), 'earlier decision')}" if decided else ""
     return (
-        f"written: {path} ({counted(len(audit.proposals), 'row')}{kept}). Look at each, write fix, drop or keep into the column "
-        f"{FIXES_HEADER[3]!r}, and train with --set fixes={path}. What is left empty changes nothing."
+        f"written: {path} ({counted(len(audit.proposals), 'row')}{kept}). Review each row, write fix, drop or keep into the "
+        f"column {FIXES_HEADER[3]!r}, and train with --set fixes={path}. Empty cells change nothing."
     )

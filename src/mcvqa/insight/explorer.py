@@ -91,7 +91,7 @@ def require_same_rows(first: ExploredRun, second: ExploredRun) -> None:
         row, what = differing[0]
         raise DataError(
             f"The runs {names} cannot be shown side by side: {counted(len(differing), 'row')} of {len(shared):,} with the same "
-            f"id are not the same. The first is the {row.split} row {row.question.id!r}: {what}. Explore them one by one."
+            f"id differ. The first is the {row.split} row {row.question.id!r}: {what}. Explore them one by one."
         )
 
 

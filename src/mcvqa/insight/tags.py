@@ -143,4 +143,4 @@ def tag_counts(rows: Sequence[RowEvidence]) -> str:
     """Describe in a line how many rows have each tag."""
     count = Counter(row.tag for row in rows)
     named = [f"{tag} {count[tag]:,}" for tag, _ in RULES_OF_TAGS if count[tag]]
-    return f"{counted(len(rows), 'row')}; " + (", ".join(named) or "none has a tag")
+    return f"{counted(len(rows), 'row')}; " + (", ".join(named) or "no row has a tag")

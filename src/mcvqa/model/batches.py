@@ -50,7 +50,7 @@ class Batches:
         except RuntimeError as error:  # torch raises no more specific class
             if (why := _why_loaders_failed(error)) is None:
                 raise
-            tqdm.write(f"  {why} The {len(self.keys) - received} batches that are left are made without.")
+            tqdm.write(f"  {why} The remaining {len(self.keys) - received} batches are made without loader processes.")
             yield from loader(self.rows, self.keys[received:], 0, pin=self.pin)
 
 
@@ -63,16 +63,16 @@ def _why_loaders_failed(error: RuntimeError) -> str | None:
     if isinstance(error, NotShared) or "out of shared memory" in text:
         os.environ[NO_LOADERS] = "shared memory"
         return (
-            f"Loader processes cannot pass batches on ({text.splitlines()[-1].rpartition('NotShared: ')[2]}): is /dev/shm "
-            "too small? --set num_workers=0 does without them; in Docker, --shm-size=1g gives it more."
+            f"Loader processes cannot pass on their batches ({text.splitlines()[-1].rpartition('NotShared: ')[2]}). /dev/shm "
+            "may be too small: --set num_workers=0 works without them, and in Docker --shm-size=1g enlarges it."
         )
     if "DataLoader timed out" in text:
         os.environ[NO_LOADERS] = "silent"
-        return f"Loader processes have made no batch for {SILENCE:.0f} s (--set num_workers=0 does without them)."
+        return f"Loader processes have made no batch for {SILENCE:.0f} s (--set num_workers=0 works without them)."
     if re.search(r"DataLoader worker \(pid|Pin memory thread exited", text):
         return (
-            f"{text.splitlines()[0]}: a process that made batches was ended, perhaps because the computer's memory was full "
-            "(--set num_workers=0 saves some)."
+            f"{text.splitlines()[0]}: a loader process was ended, perhaps because memory ran out (--set num_workers=0 saves "
+            "some)."
         )
     return None
 

@@ -72,7 +72,7 @@ def list_models(memory: int) -> str:
     here = f"{memory / GIB:.0f} GiB here" if memory else "no GPU here"
     return "\n".join([
         f"{'model':50} {'path':6} {'4 bits':>8} {'16 bits':>8}  {here}", *(model.described(memory) for model in KNOWN_MODELS), "",
-        "GiB for weights and activations, ?: not counted (mcvqa check counts any model by its config.json).",
-        "fast: image features are computed once; plain: every prompt runs whole.",
-        "Families that were tried: docs/models.md. Choose one with --set model_id=NAME",
+        "GiB for weights and activations; ?: not estimated (mcvqa check estimates any model from its config.json).",
+        "fast: image features are computed once; plain: every prompt is computed in full.",
+        "Tested model families: docs/models.md. Choose a model with --set model_id=NAME",
     ])

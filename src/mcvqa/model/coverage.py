@@ -26,8 +26,8 @@ class AdapterCoverage:
 
     def __str__(self) -> str:
         return (
-            f"adapters on {', '.join(self.names)}: {self.adapted:,} layers, of {self.linears:,} linear ones in the language "
-            f"model; they hold {self.share:.0%} of all weights"
+            f"adapters on {', '.join(self.names)}: {self.adapted:,} layers (the language model has "
+            f"{self.linears:,} linear layers), which hold {self.share:.0%} of all weights"
         )
 
 

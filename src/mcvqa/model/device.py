@@ -89,10 +89,10 @@ def plan_device(config: Config) -> DevicePlan:
     if config.gpu_profile == "t4":
         if device != "cuda":
             raise DeviceError(
-                f"gpu_profile=t4 rehearses a T4 on another NVIDIA GPU, and this run computes on {name}: --set gpu_profile=own."
+                f"gpu_profile=t4 simulates a T4 on another NVIDIA GPU, but this run computes on {name}: --set gpu_profile=own."
             )
         capability, whole, memory = T4_CAPABILITY, memory, min(memory, T4_MEMORY)
-        why_device += f"; taken for a T4: {memory / GIB:.0f} of its {whole / GIB:.0f} GiB"
+        why_device += f"; simulating a T4 with {memory / GIB:.0f} of its {whole / GIB:.0f} GiB"
     dtype, why_dtype = choose_precision(config.precision, device, capability)
     on_gpu = device != "cpu"
     amp = config.use_amp and on_gpu and dtype != torch.float32
@@ -121,7 +121,7 @@ def _choose_device(config: Config) -> tuple[str, str]:
     available = {"cuda": torch.cuda.is_available(), "mps": alone and torch.backends.mps.is_available(), "cpu": True}
     if config.device == "auto":
         fastest = next(name for name, usable in available.items() if usable)
-        return fastest, "the fastest one here"
+        return fastest, "the fastest available"
     if not available[config.device]:
         raise DeviceError(
             f"device={config.device} is not available here. Use --set device=auto, or switch on a GPU "

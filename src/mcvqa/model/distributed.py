@@ -47,13 +47,16 @@ def join_processes(config: Config) -> None:
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
     started, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
     if not on_cpu and gpus < started:
-        raise DeviceError(f"{started} processes need {started} GPUs, but here are {gpus}: start one process for each GPU.")
+        raise DeviceError(f"{started} processes need {started} GPUs, but there are {gpus}: start one process per GPU.")
     budget = config.budget_seconds
     patience = min(PATIENCE, timedelta(seconds=budget) + AFTER_BUDGET) if math.isfinite(budget) else PATIENCE
     state = PartialState(cpu=on_cpu, timeout=patience)
     atexit.register(_close_connections)
     if on_cpu == (state.device.type == "cuda"):
-        raise DeviceError(f"The processes met to compute on {state.device.type}: start this run in a program of its own.")
+        raise DeviceError(
+            f"The processes of this program are already set up to compute on {state.device.type}: start this run in a separate "
+            "program."
+        )
 
 
 def _close_connections() -> None:

@@ -33,8 +33,8 @@ class Download:
         return self.size <= self.free
 
     def __str__(self) -> str:
-        return f"{self.size / GB:.1f} GB are to be downloaded to {self.cache}, where {self.free / GB:.1f} GB are free" + (
-            "" if self.fits else ": choose a smaller model or one in 4 bits, or another disk by the environment variable HF_HOME")
+        return f"{self.size / GB:.1f} GB must be downloaded to {self.cache}, which has {self.free / GB:.1f} GB free" + (
+            "" if self.fits else ": choose a smaller or 4-bit model, or another disk with the environment variable HF_HOME")
 
 
 def planned_download(config: Config) -> Download:
@@ -48,11 +48,12 @@ def planned_download(config: Config) -> Download:
             config.model_id, revision=config.revision or None, files_metadata=True, timeout=HUB_SECONDS)
     except GatedRepoError:
         raise ModelError(
-            f"{config.model_id} is gated: accept its terms at {constants.ENDPOINT}/{config.model_id}, make a token at "
-            f"{constants.ENDPOINT}/settings/tokens and set it as the environment variable HF_TOKEN (on Kaggle: Add-ons, Secrets)."
+            f"{config.model_id} is gated: accept its terms at {constants.ENDPOINT}/{config.model_id}, create a token at "
+            f"{constants.ENDPOINT}/settings/tokens and set it as the environment variable HF_TOKEN (on Kaggle: Add-ons, "
+            "Secrets)."
         ) from None
     except RevisionNotFoundError:
-        raise ModelError(f"{config.model_id} has no version revision={config.revision!r} on the hub.") from None
+        raise ModelError(f"{config.model_id} has no revision={config.revision!r} on the hub.") from None
     except RepositoryNotFoundError:
         raise ModelError(
             f"There is no model {config.model_id!r} on the hub, or it is private: check its name; if it is yours, set HF_TOKEN."

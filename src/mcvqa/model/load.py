@@ -117,9 +117,9 @@ def takes_fast_path(model_config: Any, config: Config) -> bool:
 def path_note(model_config: Any, config: Config) -> str:
     """Note if the run cannot use the optimized path fully, with the reason; empty: it can."""
     if not takes_fast_path(model_config, config):
-        why = "has no fast path" if model_config.model_type not in FAMILIES else "leaves its fast path with use_dora=true"
+        why = "has no fast path" if model_config.model_type not in FAMILIES else "does not use its fast path with use_dora=true"
         return f"{model_config.model_type} {why}: every prompt is encoded with its own photograph"
-    slower = "use_dora=true leaves the fast layers: PEFT's compute, and prompts and image features are shared as before"
+    slower = "use_dora=true uses PEFT's layers instead of the fast ones; prompts and image features are still shared"
     return slower if config.use_dora else ""
 
 
@@ -206,13 +206,13 @@ def load_processor(folder: str, template: str = "", **revision: str) -> Any:
                 folder, **revision, **SAME_PIXELS, trust_remote_code=False)
     except (ImportError, ValueError) as error:
         raise ModelError(
-            f"The processor of {folder!r} could not be loaded: {' '.join(str(error).split())}\n"
-            "Many want torchvision (in the version that suits torch), num2words or timm: pip install 'mcvqa[vlm]'."
+            f"The processor of {folder!r} could not be loaded: {' '.join(str(error).split())}\nMany processors need "
+            "torchvision (in the version that matches torch), num2words or timm: pip install 'mcvqa[vlm]'."
         ) from error
     if not hasattr(processor, "image_processor") or not (template or getattr(processor, "chat_template", None)):
         raise ModelError(
-            f"{folder!r} has no processor with a chat template for images: it is no model that answers questions about "
-            "pictures in a conversation. Look for a variant whose name ends in Instruct, chat or it."
+            f"{folder!r} has no processor with a chat template for images, so it is not a chat model that sees pictures. Look "
+            "for a variant whose name ends in Instruct, chat or it."
         )
     if processor.tokenizer.pad_token is None:
         processor.tokenizer.pad_token = processor.tokenizer.eos_token  # logits at padding are never read
@@ -233,10 +233,10 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
         require_whole_files(config)
     if family.recurrent and (config.lora_r == 0 or not blocks_suit(model_config.text_config)):
         raise ModelError(
-            f"{config.model_id} is of type {family.model_type}, of which adapters are trained here, with the settings of the "
-            "published models. Set lora_r to 8 or more." if config.lora_r == 0 else
-            f"{config.model_id}: its config.json asks for an activation, dropout or rotary positions that the published models "
-            f"of type {family.model_type} do not have, and that are not known here."
+            f"{config.model_id} is of type {family.model_type}: only adapters can be trained, and only with the configuration "
+            "of the published models. Set lora_r to 8 or more." if config.lora_r == 0 else
+            f"{config.model_id}: its config.json specifies an activation, dropout or rotary positions that the published "
+            f"models of type {family.model_type} do not have and that mcvqa does not support."
         )
     plan = place_model(config, plan, model_config)
     apply_device(plan)  # here, because every computing process first allocates memory here
@@ -313,7 +313,7 @@ def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool =
     wanted |= {name for name in stacks if name.startswith(family.decoder_layers)} if all_of_them else set()
     if quantized - wanted or not quantized or (all_of_them and quantized != wanted):
         odd = sorted(quantized ^ wanted)[:3]
-        raise ModelError(f"4-bit weights are not where they should be, for example {odd}. Set quantization=none.")
+        raise ModelError(f"Some layers that should have 4-bit weights do not, for example {odd}. Set quantization=none.")
 
 
 # %% trained weights
@@ -366,7 +366,7 @@ def make_trainable(base: BaseModel, config: Config, seed: int, start: Path | Non
     """
     if config.lora_r == 0:
         if base.plan.four_bit:
-            raise ModelError("lora_r=0 trains all weights, which 4-bit weights cannot do: set quantization=none.")
+            raise ModelError("lora_r=0 trains all weights, which is impossible with 4-bit weights: set quantization=none.")
         base.model.float().requires_grad_(True)  # master weights; mixed precision casts in the forward pass
         model = base.model
     else:
@@ -391,14 +391,15 @@ def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
     """
     folder = Path(folder)
     if not list(folder.glob("*.safetensors")):
-        raise ModelError(f"{folder} holds no weights as safetensors; other formats can run code when they are read, and are not.")
+        raise ModelError(f"{folder} has no safetensors weights. Other formats are not read, because loading them can run code.")
     if (folder / "adapter_config.json").exists():
         model = PeftModel.from_pretrained(base.model, str(folder)).eval()
         if other := _not_loaded(model, folder):
             remove_adapters(base, model)
             raise ModelError(
-                f"The adapters in {folder} are not those of this model: {len(other)} tensors differ or are missing, "
-                f"first {other[0]}. Delete the folder and train this fold again, or set model_id to the model they were made for."
+                f"The adapters in {folder} do not belong to this model: {len(other)} tensors differ or are missing, first "
+                f"{other[0]}. Delete the folder and train this fold again, or set model_id to the model that they were made "
+                "for."
             )
         return model
     with loading_model(str(folder)):
@@ -511,18 +512,18 @@ def choose_weights(config: Config, plan: DevicePlan, model_config: Any, size: Mo
     """
     bits = published_bits(model_config)
     if bits == FOUR_BIT and config.quantization != "none" and config.lora_r > 0:
-        return plan if plan.four_bit else plan.with_weights(True, "the model is published so")
+        return plan if plan.four_bit else plan.with_weights(True, "the model is published that way")
     if bits and plan.four_bit:
         raise ModelError(
-            f"quantization=4bit packs weights that are in full, and {config.model_id!r} has {bits} weights, which are unpacked: "
+            f"quantization=4bit needs unquantized weights, but {config.model_id!r} has {bits} weights, which are dequantized: "
             "set quantization=none, or model_id to the original model."
         )
     if bits and plan.four_bit is None:
-        return plan.with_weights(False, f"the model's {bits} weights are unpacked")
+        return plan.with_weights(False, f"the model's {bits} weights are dequantized")
     if plan.four_bit is not None:
         return plan
     if config.lora_r == 0:
-        return plan.with_weights(False, "lora_r=0 trains all weights, which 4-bit weights cannot do")
+        return plan.with_weights(False, "lora_r=0 trains all weights, which is impossible with 4-bit weights")
     size = size or measure_model(model_config, config)
     weights, memory = size.weight_bytes(replace(plan, four_bit=False)), plan.memory * config.gpus_at_least
     fits = weights + size.training_bytes + ACTIVATION_MEMORY <= memory

@@ -72,7 +72,7 @@ def less_memory(config: Config, *, four_bit: bool | None = None) -> str:
         f"a smaller lora_r (now {config.lora_r})" if config.lora_r > 8 else "",
         f"a smaller image_size (now {config.image_size})", "a smaller model (3B instead of 7B)",
     ]
-    return "Use less: " + ", ".join(option for option in options if option) + "."
+    return "To use less memory: " + ", ".join(option for option in options if option) + "."
 
 
 # %% what fits

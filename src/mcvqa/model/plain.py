@@ -107,8 +107,8 @@ class PlainEncoder:
             )
         except ValueError as error:
             raise AlignmentError(
-                f"{type(self.processor).__name__} refuses a prompt {'with' if present else 'without'} a photograph: {error}\n"
-                "The model has to take both kinds: a test row whose photograph is missing is asked from its text."
+                f"{type(self.processor).__name__} rejects a prompt {'with' if present else 'without'} a photograph: {error}"
+                "\nThe model must accept both kinds: test rows without a readable photograph are answered from their text."
             ) from error
         if not inputs["attention_mask"][:, 0].all():
             raise AlignmentError(f"{type(self.processor).__name__} pads on the left although it is asked to pad on the right.")
@@ -139,7 +139,7 @@ class PlainEncoder:
         alone = verified_letters(self.template, self.tokenizer, lambda text: self._tokens(text, None), with_image=False)
         seen = verified_letters(self.template, self.tokenizer, lambda text: self._tokens(text, blank), with_image=True)
         if not np.array_equal(alone.tokens, seen.tokens):
-            raise AlignmentError("The letters are other tokens after a prompt with a picture than after one without.")
+            raise AlignmentError("The letters have different tokens after a prompt with a picture and after one without.")
         return Letters(alone.tokens, alone.rendered and seen.rendered)
 
 

@@ -33,9 +33,9 @@ def published_bits(model_config: Any) -> str:
         return FOUR_BIT if packing.get("load_in_4bit") else EIGHT_BIT
     if packing and method != "fp8":
         raise ModelError(
-            f"The weights of {model_config.name_or_path!r} are packed by {method or 'an unknown method'} (quantization_config in "
-            "config.json), which is for inference. Set model_id to the original model, with quantization=4bit, or to a folder in "
-            "4 bits of bitsandbytes (-bnb-4bit)."
+            f"The weights of {model_config.name_or_path!r} are quantized by {method or 'an unknown method'} "
+            "(quantization_config in config.json), which is for inference only. Set model_id to the original model, with "
+            "quantization=4bit, or to a model in bitsandbytes 4-bit (-bnb-4bit)."
         )
     return FP8 if packing else ""
 

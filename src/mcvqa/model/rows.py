@@ -359,7 +359,7 @@ class HalvingReader:
             if len(key) == 1:
                 raise
         self.most = (len(key) + 1) // 2
-        tqdm.write(f"  the GPU's memory was full: from here on {counted(self.most, 'row')} at a time")
+        tqdm.write(f"  out of GPU memory: from now on {counted(self.most, 'row')} at a time")
         free_memory()
         return None
 

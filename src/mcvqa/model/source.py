@@ -56,9 +56,8 @@ def loading_model(model_id: str) -> Iterator[None]:
         first, *more = (str(error) or type(error).__name__).splitlines()
         why = " ".join([first, *(line.strip() for line in more[:1] if first.endswith(":"))])
         raise ModelError(
-            f"The model {model_id!r} could not be loaded: {why}\n"
-            "Expected a hub name such as Qwen/Qwen2.5-VL-3B-Instruct (with internet switched on), a folder that holds "
-            "config.json, tokenizer and weights, or 'tiny'."
+            f"The model {model_id!r} could not be loaded: {why}\nExpected a hub name such as Qwen/Qwen2.5-VL-3B-Instruct (with "
+            "internet access), a folder with config.json, tokenizer and weights, or 'tiny'."
         ) from error
 
 
@@ -70,7 +69,7 @@ def read_model_config(config: Config) -> Any:
     """
     if config.revision and (config.model_id == "tiny" or Path(config.model_id).is_dir()):
         raise ModelError(
-            f"revision={config.revision!r} is for models on the hub, and {config.model_id!r} is none."
+            f"revision={config.revision!r} applies to models on the hub, but {config.model_id!r} is not one."
         )
     folder = local_folder(config)
     if folder and (pipe := next((file for file in folder.glob("*") if file.is_fifo()), None)):
@@ -87,7 +86,9 @@ def read_model_config(config: Config) -> Any:
     for part, values in model_config.to_dict().items():
         for name in POSITIVE_SIZES if isinstance(values, dict) else ():
             if isinstance(values.get(name), int) and values[name] < 1:
-                raise ModelError(f"config.json of {config.model_id} is damaged: {part}.{name} is {values[name]}. Get it again.")
+                raise ModelError(
+                    f"config.json of {config.model_id} is damaged: {part}.{name} is {values[name]}. Copy or download it again."
+                )
     return model_config
 
 
@@ -99,9 +100,9 @@ def require_images_and_text(model_config: Any) -> None:
     """
     if type(model_config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ModelError(
-            f"{model_config.name_or_path!r} is no model that answers questions about pictures: transformers "
-            f"{transformers.__version__} does not list the type {model_config.model_type!r} among its models of images and text "
-            "(AutoModelForImageTextToText). Set model_id to another model."
+            f"{model_config.name_or_path!r} is not a vision-language model: transformers {transformers.__version__} does not "
+            f"list its type, {model_config.model_type!r}, among the image-and-text models (AutoModelForImageTextToText). Set "
+            "model_id to another model."
         )
 
 
@@ -132,7 +133,7 @@ def without_hub(config: Config) -> Config:
         if folder is None:
             raise ModelError(
                 f"{config.model_id} is not downloaded yet and {constants.ENDPOINT} cannot be reached ({type(error).__name__}): "
-                "switch the internet on, or set model_id to a folder that holds the model"
+                "turn on internet access, or set model_id to a folder that holds the model"
             ) from None
         return config.replace(model_id=str(folder), revision="")
     return config
@@ -214,15 +215,15 @@ def require_all_tensors(report: dict[str, Any], folder: str) -> None:
     differences = [
         f"{counted(len(names), 'tensor')} {what}, first {', '.join(sorted(names)[:NAMED_TENSORS])}"
         for what, names in (
-            ("missing", report["missing_keys"]), ("of another shape", other_shapes),
+            ("missing", report["missing_keys"]), ("with another shape", other_shapes),
             ("not part of the model", report["unexpected_keys"]),
-            ("not readable", report.get("error_msgs", ())),
+            ("unreadable", report.get("error_msgs", ())),
         ) if names
     ]
     if differences:
         raise ModelError(
-            f"The weights in {folder} are not those that its config.json describes: {'; '.join(differences)}.\n"
-            "Parts of the model would be random. Copy or download the whole folder again, or set model_id to another model."
+            f"The weights in {folder} do not match its config.json: {'; '.join(differences)}.\nParts of the model would be "
+            "random. Copy or download the whole folder again, or set model_id to another model."
         )
 
 
@@ -238,14 +239,15 @@ def _weight_files(folder: Path) -> list[Path]:
     if not index.exists():
         if list(folder.glob("*.bin")):
             return []
-        raise ModelError(f"{folder} has no weights: expected {WEIGHTS_FILE}, or {WEIGHTS_INDEX} and the files it names.")
+        raise ModelError(f"{folder} has no weights: expected {WEIGHTS_FILE}, or {WEIGHTS_INDEX} and the files that it lists.")
     try:
         files = [folder / name for name in sorted(set(read_json(index)["weight_map"].values()))]
     except (DamagedFile, KeyError, AttributeError, TypeError) as error:
         raise ModelError(f"{index} is damaged ({error}): copy or download it again.") from None
     if missing := [file.name for file in files if not file.exists()]:
         raise ModelError(
-            f"{folder} lacks {len(missing)} of {len(files)} weight files, first {missing[0]}: copy or download the whole folder."
+            f"{folder} is missing {len(missing)} of {len(files)} weight files, first {missing[0]}: copy or download the whole "
+            "folder."
         )
     return files
 

@@ -148,7 +148,7 @@ class SplitAnswerModel(AnswerModel):
         super().__init__(model, family, image_token_id)
         if not self.blocks:
             raise DeviceError(
-                "A model over several GPUs (gpus_per_model) is computed by the fast layers, which these settings leave: set "
+                "A model split across several GPUs (gpus_per_model) needs the fast layers, which these settings turn off: set "
                 "use_dora=false, and lora_r to 8 or more."
             )
         self.plan = plan
@@ -534,12 +534,15 @@ def spread(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize 
         ModelError: the model or these settings have no fast path.
     """
     if plan.device != "cuda":
-        raise DeviceError(f"gpus_per_model={config.gpus_per_model} divides a model among NVIDIA GPUs, and this run computes on "
-                          f"{plan.device}: set gpus_per_model=auto.")
+        raise DeviceError(
+            f"gpus_per_model={config.gpus_per_model} splits a model across NVIDIA GPUs, but this run computes on {plan.device}"
+            ": set gpus_per_model=auto."
+        )
     if "LOCAL_RANK" in os.environ:
         raise DeviceError(
-            f"gpus_per_model={config.gpus_per_model} does not go together with torchrun or accelerate launch, whose processes "
-            "have one GPU each. Start the run as usual: one process computes on all GPUs of a model, others on the other GPUs."
+            f"gpus_per_model={config.gpus_per_model} cannot be combined with torchrun or accelerate launch, whose processes "
+            "have one GPU each. Start the run without them: one process computes on all GPUs of a model, others on the other "
+            "GPUs."
         )
     memory = [min(plan.memory, torch.cuda.mem_get_info(gpu)[0]) for gpu in range(torch.cuda.device_count())]
     auto, wanted = config.gpus_per_model == "auto", config.gpus_at_least
@@ -550,8 +553,8 @@ def spread(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize 
     if family.vision is None or config.use_dora or config.lora_r == 0:
         slow = "use_dora=true" if config.use_dora else "lora_r=0" if config.lora_r == 0 else f"type {family.model_type}"
         raise ModelError(
-            f"{config.model_id} would be divided among several GPUs (gpus_per_model={config.gpus_per_model}), and {slow} has no "
-            "fast path, which alone can be. Take a smaller model, or set gpus_per_model=1."
+            f"{config.model_id} would have to be split across several GPUs (gpus_per_model={config.gpus_per_model}), but {slow}"
+            " has no fast path, which that requires. Use a smaller model, or set gpus_per_model=1."
         )
     weights = weigh(model_config, config, plan, size or measure_model(model_config, config))
     for count in range(1, len(memory) + 1) if auto else [wanted]:
@@ -564,9 +567,10 @@ def spread(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize 
     there = " + ".join(f"{each / GIB:.1f}" for each in memory[: None if auto else wanted])
     advice = "" if plan.four_bit else " With quantization=4bit they are about a quarter of it."
     raise DeviceError(
-        f"{config.model_id} does not fit: its weights and the training state of its adapters are {weights.whole / GIB:.1f} GiB, "
-        f"and each GPU needs {LEAST_ROOM / GIB:.0f} GiB more to compute; there are {there} GiB of memory (of which {MARGIN:.0%} "
-        f"are used).{advice} Take more GPUs or a smaller model: nothing is moved to the CPU, which would take days."
+        f"{config.model_id} does not fit: its weights and the training state of its adapters take {weights.whole / GIB:.1f} "
+        f"GiB, and each GPU needs {LEAST_ROOM / GIB:.0f} GiB more to compute; there are {there} GiB of memory (of which "
+        f"{MARGIN:.0%} are used).{advice} Use more GPUs or a smaller model: nothing is offloaded to the CPU, where training "
+        "would take days."
     )
 
 

@@ -67,15 +67,17 @@ def load_start(model: PeftModel, folder: Path, config: Config) -> None:
 def _require_settings(folder: Path, config: Config) -> None:
     stated = read_json(folder / ADAPTER_CONFIG, dict)
     if (kind := stated.get("peft_type", "LORA")) != "LORA":
-        raise ModelError(f"start_from: {folder} holds adapters of the type {kind}; training here goes on from LoRA only.")
+        raise ModelError(f"start_from: {folder} holds adapters of type {kind}; training can only continue from LoRA.")
     if uneven := next((name for name in ("rank_pattern", "alpha_pattern") if stated.get(name)), None):
-        raise ModelError(f"start_from: {folder} has other ranks or scales in some layers ({uneven}), which no setting here says.")
+        raise ModelError(
+            f"start_from: {folder} has different ranks or scales in some layers ({uneven}), which mcvqa does not support."
+        )
     there = {name: stated.get(key, default) for name, (key, default) in OF_PEFT.items()}
     if differing := {name: value for name, value in there.items() if value != getattr(config, name)}:
         here = ", ".join(f"{name}={getattr(config, name)}" for name in differing)
         raise ModelError(
-            f"start_from: the adapters in {folder} have {_assigned(differing, ', ')}, the settings {here}. Adapters keep their "
-            f"shape and scale: --set {_assigned(differing, ' --set ')}"
+            f"start_from: the adapters in {folder} have {_assigned(differing, ', ')}, the settings {here}. The shape and scale "
+            f"of adapters cannot be changed: --set {_assigned(differing, ' --set ')}"
         )
 
 
@@ -98,8 +100,9 @@ def _require_base(folder: Path, config: Config) -> None:
     named = str(read_json(folder / ADAPTER_CONFIG, dict).get("base_model_name_or_path") or "")
     if named and _bare_name(named) != _bare_name(str(local_folder(config) or config.model_id)):
         raise ModelError(
-            f"start_from: the adapters in {folder} were made for {named!r}, and model_id={config.model_id!r}. Set model_id to "
-            f"that model. If it is the same one under another name, change base_model_name_or_path in {folder / ADAPTER_CONFIG}."
+            f"start_from: the adapters in {folder} were made for {named!r}, but model_id={config.model_id!r}. Set model_id to "
+            "that model. If it is the same model under another name, change base_model_name_or_path in "
+            f"{folder / ADAPTER_CONFIG}."
         )
 
 

@@ -99,7 +99,7 @@ def build_tiny(folder: Path) -> Path:
     """Build the model with random weights once; two processes may do so at the same time."""
     if folder.exists():
         return folder
-    print("  tiny: its trained weights come with the mcvqa package, which is not here: the weights are random")
+    print("  tiny: the trained weights come with the mcvqa package, which is not installed here, so the weights are random")
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".tiny-", dir=folder.parent))
     tokenizer = tiny_tokenizer(small_demo_sentences())

@@ -128,7 +128,7 @@ def _about_collapse(metrics: Metrics, config: Mapping[str, Any]) -> Iterator[Adv
 def _about_model(config: Mapping[str, Any]) -> Iterator[Advice]:
     if Path(config["model_id"]).name == "tiny":
         yield Advice(
-            "This was the built-in model tiny, which knows drawn shapes only. For photographs: your own data and "
+            "This run used the built-in model tiny, which only knows drawn shapes. For photographs, use your own data and "
             "`model_id=Qwen/Qwen2.5-VL-3B-Instruct`.",
             "자동 생성한 도형 그림만 아는 내장 소형 모델 tiny를 썼습니다. 실제 사진에는 자신의 데이터와 "
             "`model_id=Qwen/Qwen2.5-VL-3B-Instruct`를 쓰세요.",
@@ -158,7 +158,7 @@ def _about_pictures(metrics: Metrics, config: Mapping[str, Any]) -> Iterator[Adv
 def _about_rows(config: Mapping[str, Any]) -> Iterator[Advice]:
     if config["use_sample"]:
         yield Advice(
-            f"Only a sample of {config['sample_size']:,} rows was used. For all rows: preset `single` (`use_sample=false`).",
+            f"Only a sample of {config['sample_size']:,} rows was used. To use all rows: preset `single` (`use_sample=false`).",
             f"{config['sample_size']:,}행만 뽑아 학습했습니다. 모든 행으로 학습하려면: PRESET `single` (`use_sample=false`).",
         )
     elif not config["use_kfold"]:
@@ -181,7 +181,7 @@ def _about_epochs(config: Mapping[str, Any], curves: LearningCurves) -> Iterator
         )
     elif curves.is_falling:
         yield Advice(
-            f"The validation loss still fell in the last epoch: `num_epochs={epochs + 2}`.",
+            f"The validation loss was still falling in the last epoch: try `num_epochs={epochs + 2}`.",
             f"마지막 에폭에서도 검증 손실이 줄었습니다: `num_epochs={epochs + 2}`.",
         )
     elif epochs == 1:
@@ -237,6 +237,6 @@ def _about_resources(config: Mapping[str, Any], curves: LearningCurves, seconds:
     if seconds > SLOW:
         slower = " `use_tta=false`," if config["use_tta"] else ""
         yield Advice(
-            f"It took {seconds / 3600:.0f} hours. Faster:{slower} `image_size=256`, fewer epochs or folds.",
+            f"The run took {seconds / 3600:.0f} hours. To speed it up:{slower} `image_size=256`, fewer epochs or folds.",
             f"{seconds / 3600:.0f}시간 걸렸습니다. 더 빠르게 하려면:{slower} `image_size=256`, 에폭이나 폴드 줄이기.",
         )

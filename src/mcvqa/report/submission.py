@@ -94,8 +94,8 @@ def find_form(
     chosen = style if style != "auto" else shown if shown and counts else known
     if not chosen:
         raise SubmissionError(
-            "Neither sample_submission.csv nor train.csv shows how the submission's answers are written. "
-            f"Choose with --set submission_style={'|'.join(SUBMISSION_STYLES)}."
+            "Neither sample_submission.csv nor train.csv shows how to write the answers of the submission. Choose with --set "
+            f"submission_style={'|'.join(SUBMISSION_STYLES)}."
         )
     if style != "auto":
         return replace(form, style=chosen)
@@ -119,10 +119,12 @@ def _notes_on_spelling(chosen: AnswerConvention | None, sample: Path | None, of_
     if chosen and chosen.unlike:
         written, ours = chosen.unlike
         name = sample.name if sample and chosen is of_sample else "the training file"
-        notes.append(f"{name} writes {written!r} where the submission has {ours!r}: compare that with the competition's rules")
+        notes.append(f"{name} writes {written!r} where the submission has {ours!r}: check the competition's rules")
     if sample and not of_sample.usual and of_sample.numbers and chosen and chosen.usual not in ("one", "zero"):
-        notes.append(f"{sample.name} holds numbers that do not tell what they count from: the submission is written in "
-                     f"{STYLE_WORDS[chosen.usual]}, as the training file (submission_style=one or zero changes that)")
+        notes.append(
+            f"{sample.name} holds numbers that may count from 0 or from 1: the submission is written in "
+            f"{STYLE_WORDS[chosen.usual]}, like the training file (submission_style=one or zero changes that)"
+        )
     return notes
 
 
@@ -151,7 +153,7 @@ def _form_of_sample(test: Sequence[Question], sample: Path) -> tuple[SubmissionF
     pairs = [(cells[form.id_at], questions[i].id) for cells in rows if (i := _plain_id(cells[form.id_at])) in questions]
     if spoilt := [pair for pair in pairs if _is_spoilt(*pair)]:
         note = f"{sample.name} has the id {spoilt[0][0]!r} where the test file, and so the submission, has {spoilt[0][1]!r}"
-        form = replace(form, notes=(*form.notes, f"{note}: compare that with the competition's rules"))
+        form = replace(form, notes=(*form.notes, f"{note}: check the competition's rules"))
     cells = [(row[form.answer_at], questions[i].choices) for row in rows if (i := _plain_id(row[form.id_at])) in questions]
     written = {compared_text(cell) for cell, _ in cells}
     convention = find_convention((cell, choices) for cell, choices in cells if cell.strip())
@@ -252,7 +254,7 @@ def validate_submission(
     problems = [] if header == list(form.header) else [_header_problem(header, form)]
     odd = [f"row {n}" for n, cells in enumerate(records, start=2) if len(cells) != len(form.header)]
     if odd:
-        problems.append(f"Not {'two' if len(form.header) == 2 else 'three'} cells in {_some_rows(odd)}.")
+        problems.append(f"Rows that do not have {len(form.header)} cells: {_some_rows(odd)}.")
     if len(header) != len(form.header) or odd:
         return SubmissionReport(len(records), {}, tuple(problems))
     ids, answers = [cells[form.id_at] for cells in records], [cells[form.answer_at] for cells in records]
@@ -291,7 +293,7 @@ def _id_problems(ids: list[str], wanted: list[str]) -> list[str]:
     problems += [f"{words}: {_some_rows(rows)}." for words, rows in named.items() if rows]
     if not missing and not unknown:
         pairs = enumerate(zip(ids, wanted, strict=True), start=2)
-        moved = [f"row {n} has {is_now}, not {should_be}" for n, (is_now, should_be) in pairs if is_now != should_be]
+        moved = [f"row {n} has {is_now} instead of {should_be}" for n, (is_now, should_be) in pairs if is_now != should_be]
         problems.append(f"The ids are not in the order of the test set: {_some_rows(moved)}.")
     return problems
 

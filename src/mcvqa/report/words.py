@@ -9,14 +9,14 @@ REPORT_WORDS = {
     "report": ("실행 보고서", "report of a run"),
     "result": ("결과", "Result"), "errors": ("틀린 문제", "Errors"), "advice": ("다음에 할 일", "What to try next"),
     "accuracies": ("정확도", "Accuracy"),
-    "gains": ("기법별 향상 폭", "What each technique brings"),
+    "gains": ("기법별 향상 폭", "Gain of each technique"),
     "ensemble": ("앙상블", "Ensemble"),
     "calibration": ("확률 보정", "Calibration"), "letters": ("답 글자", "Letters"), "training": ("학습", "Training"),
-    "data": ("데이터", "Data"), "submission": ("제출 파일", "Submission"), "settings": ("실행 설정", "What was run"),
-    "remarks": ("수치 읽는 법", "How to read these figures"), "origin": ("실행 환경", "Where it comes from"),
+    "data": ("데이터", "Data"), "submission": ("제출 파일", "Submission"), "settings": ("실행 설정", "Settings of this run"),
+    "remarks": ("수치 읽는 법", "How to read these figures"), "origin": ("실행 환경", "Environment"),
     # result
     "figure": ("항목", "figure"), "value": ("값", "value"), "error": ("오차", "error"), "why": ("이유", "why"),
-    "out_of_fold": ("OOF 정확도", "accuracy, out of fold"), "not_measured": ("측정 못 함", "not measured"),
+    "out_of_fold": ("OOF 정확도", "out-of-fold accuracy"), "not_measured": ("측정 못 함", "not measured"),
     "chosen": (
         "에폭 {epochs}개 중 최고를 고른 효과 {points} 포함", "of which choosing the best of {epochs} epochs adds {points}",
     ),
@@ -26,9 +26,9 @@ REPORT_WORDS = {
     "expected": ("테스트 {n:,}행 예상 정확도", "expected on {rows}"), "interval": ("95% 구간", "95% interval"),
     "handed_in": (
         "제출할 파일에는 실행 {run}의 {source} 답이 들어 있습니다: {accuracy}. 아래 수치는 이 실행의 것입니다.",
-        "The file to hand in contains {source} of the run {run}: {accuracy}. The figures below are this run's.",
+        "The submission contains {source} of the run {run}: {accuracy}. The figures below are those of this run.",
     ),
-    "accuracy_is": ("정확도 {accuracy}", "accuracy {accuracy}"), "not_known": ("정확도 알 수 없음", "accuracy not known"),
+    "accuracy_is": ("정확도 {accuracy}", "accuracy {accuracy}"), "not_known": ("정확도 알 수 없음", "accuracy unknown"),
     "about_points": ("약 {points:.1f}점", "about {points:.1f} points"), "few_points": ("0.1점 미만", "less than 0.1 points"),
     # errors
     "none_wrong": ("틀린 문제가 없습니다.", "No row was answered wrongly."),
@@ -80,7 +80,7 @@ REPORT_WORDS = {
         "답한 글자와 정답 글자의 분포 차이(총변동 거리)는 {distance:.3f}입니다({p}). {verdict}",
         "Predicted and true letters differ by a total variation distance of {distance:.3f} ({p}). {verdict}",
     ),
-    "beyond_chance": ("우연으로 보기 어렵습니다.", "This is more than chance explains."),
+    "beyond_chance": ("우연으로 보기 어렵습니다.", "Chance is an unlikely explanation."),
     "by_chance": ("우연으로 설명되는 차이입니다.", "Chance alone explains this."),
     "letters_figure": (
         "글자별 비율: 모델의 답과 정답(보여 준 순서 기준)",
@@ -96,9 +96,9 @@ REPORT_WORDS = {
     "question and choices": ("질문과 보기", "question and choices"), "photograph, path": ("사진 경로", "photograph, path"),
     "photograph, content": ("같은 사진 파일", "photograph, content"),
     "photograph, alike": ("거의 같은 사진", "photograph, alike"),
-    "no_duplicates": ("중복된 행이나 사진이 없습니다.", "No row and no photograph is there twice."),
+    "no_duplicates": ("중복된 행이나 사진이 없습니다.", "No duplicate rows or photographs."),
     "look_alikes": (
-        "거의 같은 사진입니다. 한 묶음은 같은 폴드에 들어갑니다.", "Look-alike photographs; those of a group stay in one fold.",
+        "거의 같은 사진입니다. 한 묶음은 같은 폴드에 들어갑니다.", "Similar photographs; those of a group stay in one fold.",
     ),
     "kinds_eda": ("질문 유형별 비율", "Kinds of questions"), "letters_eda": ("정답 글자의 비율", "Right answers by letter"),
     "lengths_eda": ("질문과 보기의 길이", "Lengths of questions and choices"),
@@ -118,11 +118,11 @@ REPORT_WORDS = {
     ),
     "seen": (
         "정확도를 측정할 수 없습니다: {why}. 이 행들에 대한 다른 수치도 실제보다 좋게 나옵니다. 다른 행으로 검증하세요.",
-        "The accuracy is not measured: {why}. What is said below of these rows is too good too. Validate on other rows.",
+        "The accuracy is not measured: {why}. Other figures on these rows are too optimistic as well. Validate on other rows.",
     ),
     "standard_error": (
         "표준 오차는 {error}점입니다. 다른 행에서 잰 두 실행은 {least}점 이상 차이 나야 유의합니다.",
-        "The standard error is {error} points: runs on different rows differ significantly only by {least} points or more.",
+        "The standard error is {error} points: runs on different rows differ significantly from {least} points on.",
     ),
     "clustered": (
         "여러 행이 같은 사진을 쓰므로 오차는 이미지 그룹별로 계산했습니다. {n:,}행에 담긴 정보는 독립적인 "
@@ -153,7 +153,7 @@ REPORT_WORDS = {
     ),
     "sampled": (
         "{n:,}행만 뽑아 썼습니다. 모든 행을 쓰면 수치가 달라질 수 있습니다.",
-        "A sample of {n:,} rows was used; all may give different figures.",
+        "Only a sample of {n:,} rows was used; all rows may give different figures.",
     ),
     "blind": (
         "질문과 보기만으로는 {blind:.1%}, 찍으면 {chance:.1%}입니다. 앞의 값보다 낮은 정확도는 사진을 본다는 증거가 되지 "

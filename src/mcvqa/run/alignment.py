@@ -73,13 +73,13 @@ def check_alignment(maker: Maker, encoder: Encoder | PlainEncoder, question: Que
     print_line(
         supervised == encoder.letter_tokens[question.answer or 0],
         f"supervised: token {supervised} {letter!r} at position {len(prompt)}, predicted from position {len(prompt) - 1}, "
-        "which is the position that is read",
+        "which is also the position read when scoring",
     )
     if not encoder.rendered:
         order = range(len(question.choices))
         text = rendered_or_why(lambda: encoder.template.text(question, order, letter, with_image=True))
-        print_line(True, "in the template's own conversation the letter does not follow this prompt, so the prompt and the "
-                   "letter right behind it are trained. The template's own:")
+        print_line(True, "in the template's own conversation, the letter does not directly follow this prompt; training uses "
+                   "the prompt followed directly by the letter. The template's own conversation:")
         print("    " + text.replace("\n", "\n    "))
 
 

@@ -34,15 +34,8 @@ class AverageChoice:
 
     def __str__(self) -> str:
         losses = ", ".join(f"{kind} {loss:.4f}" for kind, loss in self.losses.items())
-        added = f"choosing makes the accuracy about {spell_points(self.optimism)} points too high"
-        return f"{self.kind} for all folds, by the log-loss out of fold ({losses}); {added}"
-
-    def in_korean(self) -> str:
-        losses = ", ".join(f"{kind} {loss:.4f}" for kind, loss in self.losses.items())
-        return (
-            f"모든 폴드에 {self.kind} 가중치를 썼습니다. OOF 로그 손실({losses})이 가장 작기 때문입니다. 같은 행으로 골랐으므로 "
-            f"정확도가 약 {spell_points(self.optimism)}점 높게 나왔을 수 있습니다."
-        )
+        added = f"the choice makes the accuracy about {spell_points(self.optimism)} points too high"
+        return f"{self.kind} for all folds, chosen by out-of-fold log-loss ({losses}); {added}"
 
 
 # %% the task

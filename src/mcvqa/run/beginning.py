@@ -68,10 +68,10 @@ def print_beside(folder: Path) -> dict[str, Any]:
     """
     file = folder / TRAINED_ON
     if not file.exists():
-        return {"unknown": f"what {folder.name} was trained on is not known, as it has no {TRAINED_ON}", "photographs": ""}
+        return {"unknown": f"it is unknown what {folder.name} was trained on, as it has no {TRAINED_ON}", "photographs": ""}
     record = read_json(file, dict)
     if not isinstance(record.get("unknown"), str) or not are_prints(record.get("photographs")):
-        raise DamagedFile(file, "it has no prints of photographs")
+        raise DamagedFile(file, "it has no fingerprints of photographs")
     return record
 
 
@@ -97,4 +97,4 @@ def why_not_measured(prints: list[dict[str, Any]], data: RunData, fold: int) -> 
     seen = {name for one in prints for name in seen_photographs(one["photographs"], records)}
     count = sum(q.image in seen for q in rows)
     shown = f"{count:,} of {counted(len(rows), 'validation row')}"
-    return f"the weights it began with may have learned from the photographs of {shown}" if count else ""
+    return f"the weights it started from may have been trained on the photographs of {shown}" if count else ""

@@ -44,8 +44,8 @@ def beside_folds(project: Project, blend: Blend, member: Member) -> dict[str, li
         print(f"  seeds: {', '.join(f'{name} {value:.3f}' for name, value in zip(accuracies, measured, strict=True))}")
         print(f"  {text}")
     if project.config.average == "auto":
-        choice = recorded_average(project)
-        for language, said in (("ko", choice.in_korean()), ("en", f"Weights: {choice}.")):
+        chosen = f"Weights: {recorded_average(project)}."
+        for language, said in (("ko", korean_translator().console(chosen)), ("en", chosen)):
             blocks[language].append(ReportBlock("text", said))
     if member.final:
         for language, said in ABOUT_FINAL.items():
@@ -90,13 +90,13 @@ class SeedSpread:
         """
         if not self.deviation:
             return (
-                f"All {self.seeds} seeds have the same accuracy on these rows, which are too few to show how far seeds differ; "
-                f"standard error of an accuracy for lack of rows: {error:.4f}."
+                f"All {self.seeds} seeds have the same accuracy on these rows, which are too few to show how much seeds "
+                f"differ; sampling error of an accuracy: {error:.4f}."
             )
         return (
             f"Standard deviation between {self.seeds} seeds: {self.deviation:.4f} (95 % interval {self.low:.4f} to "
-            f"{self.high:.4f}); standard error of an accuracy for lack of rows: {error:.4f}. Two runs of one seed each may "
-            f"differ by {self.difference:.3f} on these rows by their seeds alone."
+            f"{self.high:.4f}); sampling error of an accuracy: {error:.4f}. Two runs of one seed each may differ by "
+            f"{self.difference:.3f} on these rows because of their seeds alone."
         )
 
 

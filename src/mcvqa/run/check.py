@@ -82,7 +82,7 @@ def check_run(config: Config) -> bool:
         ready &= not refused
         ready &= _check_resources(config, model, maker, data, tokens)
     marked = bool(said or data.doubts or data.broken([*data.train, *data.test]))
-    verdict = "ready; look at the lines marked with ! first" if marked else "ready: nothing stands in the way"
+    verdict = "ready; check the lines marked with ! first" if marked else "ready: no problems found"
     print("\n" + (verdict if ready else "not ready: see the lines marked with !"))
     return ready
 
@@ -111,12 +111,12 @@ def _check_data(project: Project, data: RunData) -> bool:
     if fixed := [(q, at[0]) for q in (*data.train, *data.test) if (at := fixed_positions(q.choices))]:
         question, position = fixed[0]
         rows = counted(len(fixed), "row has", "rows have")
-        print_line(True, f"{rows} choices that speak of the others and keep their position in every order, "
+        print_line(True, f"{rows} choices that refer to other choices and keep their position in every order, "
                    f"first in {question.id!r}: {question.choices[position]!r}")
     for note in data.notes:
         print_line(True, note)
     for doubt in data.doubts:
-        print_line(False, f"{doubt}. If they mean something, say it with answer_style={'|'.join(ANSWER_STYLES[1:])}")
+        print_line(False, f"{doubt}. If they are valid answers, set answer_style={'|'.join(ANSWER_STYLES[1:])}")
     for line in _lines_of_problems(data):
         print_line(True, line)
     broken = data.broken([*data.train, *data.test])
@@ -174,7 +174,7 @@ def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, WeightlessMode
         print_line(False, str(error).replace("\n", "\n    "))
         return False, None
     if offline is not config:
-        print_line(True, f"the hub cannot be reached: looked at in its cache, {offline.model_id}")
+        print_line(True, f"the hub cannot be reached; checked the cached copy in {offline.model_id}")
     fast = "fast path: image features are computed once, option orders share a prompt"
     print_line(True, path_note(loaded[-1], offline) or fast)
     try:
@@ -183,9 +183,9 @@ def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, WeightlessMode
         print_line(False, str(error).replace("\n", "\n    "))
         return False, model
     if weights_are_here(offline):
-        print_line(True, "its weights are whole and those of its configuration (names and shapes; their values are not read)")
+        print_line(True, "the weights are complete and match the configuration (names and shapes; values are not read)")
     else:
-        print_line(True, "its weights are not downloaded yet: that is done when the run begins")
+        print_line(True, "the weights are not downloaded yet; the run downloads them when it starts")
     return download, model
 
 
@@ -212,7 +212,7 @@ def _check_without_model(config: Config, plan: DevicePlan, data: RunData) -> Non
             return
     print_line(True, f"disk: {free_space(Path(config.output_dir)) / GIB:.1f} GiB free")
     _check_writable(config)
-    print_line(True, "how much memory, disk and time it takes depends on the model, and is not known without its config.json")
+    print_line(True, "memory, disk and time cannot be estimated without the model's config.json")
 
 
 def _check_start(project: Project, data: RunData, model_config: Any) -> bool:
@@ -252,7 +252,7 @@ def _check_rows(maker: Maker, data: RunData, config: Config) -> np.ndarray:
     left_out = f" ({len(data.train) - usable} left out, their photographs cannot be read)" if usable < len(data.train) else ""
     print_line(True, f"{counted(usable, 'training row')}{left_out}, {counted(len(data.test), 'test row')}")
     seen = counted(len(tokens), "row")
-    print_line(True, f"tokens per row: mean {tokens.mean():.0f}, longest {tokens.max()} (of {seen} looked at)")
+    print_line(True, f"tokens per row: mean {tokens.mean():.0f}, longest {tokens.max()} (sample of {seen})")
     print_line(True, f"encoding: {rate:.0f} rows/s in one process")
     return tokens
 
@@ -288,7 +288,8 @@ def _check_resources(
     on_disk = _check_disk(config, size, plan, data, features)
     _estimate_time(config, plan, size, tokens, data, patches, again, anew)
     if isinstance(maker, PlainMaker):
-        print_line(True, f"the vision tower of {model_config.model_type} runs for every prompt, which this time leaves out")
+        print_line(True, f"the vision tower of {model_config.model_type} runs for every prompt, which this estimate "
+                   "does not include")
     return fits and on_disk
 
 
@@ -305,12 +306,12 @@ def check_memory(config: Config, plan: DevicePlan, size: ModelSize, activations:
     needed, usable = weights + size.training_bytes + activations, there * (MARGIN if plan.memory else 1)
     print_line(needed < usable, f"memory: {needed / GIB:.1f} of {there / GIB:.1f} GiB (weights {weights / GIB:.1f}, "
                f"training state {size.training_bytes / GIB:.1f}, activations {activations / GIB:.1f}: "
-               f"{settings_plan(config, plan)}{'; training tries what more fits' if plan.memory else ''})")
+               f"{settings_plan(config, plan)}{'; training tests whether more fits' if plan.memory else ''})")
     if needed >= usable:
         larger = f"a GPU with {needed / MARGIN / GIB:.0f} GiB" if plan.memory else f"{needed / GIB:.0f} GiB of memory"
         several = " or several smaller ones (gpus_per_model)" if plan.memory and not plan.stages else ""
-        print_line(False, f"it does not fit: it takes {larger} or more{several}. {less_memory(config, four_bit=plan.four_bit)} "
-                   "mcvqa models shows what fits here.")
+        print_line(False, f"it does not fit: it needs {larger} or more{several}. {less_memory(config, four_bit=plan.four_bit)} "
+                   "mcvqa models lists what fits here.")
     return needed < usable
 
 
@@ -328,7 +329,7 @@ def _check_disk(config: Config, size: ModelSize, plan: DevicePlan, data: RunData
     print_line(enough, f"disk: {need.total / GIB:.2f} of {free / GIB:.1f} GiB free ({need})")
     if features and enough:
         kept = need.total + features <= free
-        unfit = "" if kept else " do not fit too: made anew in every step"
+        unfit = "" if kept else " do not fit as well: recomputed in every step"
         print_line(kept, f"disk: image features {features / GIB:.2f} GiB{unfit}")
     return _check_writable(config) and enough
 
@@ -336,7 +337,7 @@ def _check_disk(config: Config, size: ModelSize, plan: DevicePlan, data: RunData
 def _check_writable(config: Config) -> bool:
     writable = os.access(existing_folder(Path(config.output_dir)), os.W_OK)
     if not writable:
-        print_line(False, f"output_dir={config.output_dir!r} cannot be written to: choose another (--set output_dir=FOLDER)")
+        print_line(False, f"output_dir={config.output_dir!r} is not writable: choose another folder (--set output_dir=FOLDER)")
     return writable
 
 
@@ -390,11 +391,12 @@ def _estimate_time(
     estimate = estimate_time(
         config, size, float(tokens.mean()), patches, len(data.train), len(data.test), 0.5 * rate, again, anew
     )
-    print_line(True, f"time: {estimate.step:.2f} s a step of {config.effective_batch} rows, {estimate.steps} steps; "
-                f"image features {spell_duration(estimate.features)}, training {spell_duration(estimate.training)}, "
-                f"scoring {spell_duration(estimate.scoring)}, at half of {rate / 1e12:.2f} TFLOP/s")
+    print_line(True, f"time: {estimate.step:.2f} s per step of {config.effective_batch} rows, {estimate.steps} steps; "
+               f"image features {spell_duration(estimate.features)}, training {spell_duration(estimate.training)}, "
+               f"scoring {spell_duration(estimate.scoring)}, at half of {rate / 1e12:.2f} TFLOP/s")
     if estimate.features + estimate.training + estimate.scoring > config.budget_seconds:
-        print_line(True, f"time_budget={config.time_budget} is shorter: the run will leave out what is worth least, and say what")
+        print_line(True, f"time_budget={config.time_budget} is shorter: the run will leave out the least useful parts "
+                   "and report them")
 
 
 def _stages_at_work(config: Config, plan: DevicePlan) -> float:

@@ -143,7 +143,7 @@ def read_data(project: Project) -> RunData:
     require_distinct_ids(asked, files.test)
     rows, notes_on_rows = answered_rows(labelled, config)
     if not rows:
-        raise DataError(f"No row of {files.train} has an answer that could be understood: nothing to train on.")
+        raise DataError(f"No answer in {files.train} could be interpreted, so there is nothing to train on.")
     rows, before, said = _with_decided_labels(rows, config)
     train = rows
     if config.use_sample:
@@ -195,8 +195,8 @@ def without_test(project: Project) -> str:
     """Explain what the missing test file means, and how to answer the test later."""
     run, folder = project.config.run, project.config.data_dir
     return (
-        f"there is no test.csv, so no submission is written. Later, put it into {folder} and give the same command again, or "
-        f"mcvqa predict {run} and mcvqa report {run}: the test rows are answered and nothing is trained again."
+        f"there is no test.csv, so no submission is written. To write one later, put test.csv into {folder} and run the same "
+        f"command again, or mcvqa predict {run} and mcvqa report {run}: the test rows are answered without training again."
     )
 
 
@@ -263,8 +263,8 @@ def require_distinct_ids(test: Sequence[Question], file: Path | None) -> None:
     repeated = [name for name, count in Counter(q.id for q in test).items() if count > 1]
     if repeated:
         raise DataError(
-            f"{file} has {counted(len(repeated), 'id')} more than once, first {', '.join(map(repr, repeated[:5]))}: "
-            "each test row needs an id of its own."
+            f"{file} has {counted(len(repeated), 'id')} more than once, first {', '.join(map(repr, repeated[:5]))}: each test "
+            "row needs a unique id."
         )
 
 
@@ -301,11 +301,11 @@ def settle_data(project: Project, data: RunData) -> None:
             before = read_json(file)
             other = before["content"] != now["content"]
         except (ValueError, KeyError, TypeError):
-            message = f"{file} is damaged, so which data the run was trained on is not known. {remedy(project)}"
+            message = f"{file} is damaged, so it is unknown which data the run was trained on. {remedy(project)}"
             raise ConfigError(message) from None
         if other:
             raise ConfigError(
-                f"The run {project.config.run!r} was trained on other data: {before['training_rows']:,} training rows of "
+                f"The run {project.config.run!r} was trained on different data: {before['training_rows']:,} training rows of "
                 f"{before['folder']}, now {now['training_rows']:,} of {now['folder']} (rows, answers or photographs changed).\n"
                 f"{remedy(project)}"
             )

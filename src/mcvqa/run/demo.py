@@ -31,7 +31,7 @@ from mcvqa.scenes.dataset import write_demo_data
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores, load_scores
 
-LADDER_PAGE = """# What each technique brings
+LADDER_PAGE = """# Gain of each technique
 
 Measured on the {rows} test rows, whose answers a competition would not reveal; from the line of the folds on, these answer
 together. The accuracy in [REPORT.md](REPORT.md) and [report.html](report.html) is a different one: out of fold, on the training
@@ -67,7 +67,7 @@ def run_demo(config: Config) -> Outcome:
     print(f"\nboth models together: {config.run} and {second.run}")
     report_only(config.replace(members=(*config.members, second.run)))
 
-    print("\nwhat each technique brings on the test rows; accuracies in the report are out of fold, on training rows")
+    print("\ngain of each technique on the test rows (accuracies in the report are out of fold, on training rows)")
     project = open_project(config)
     data = split_rows(read_data(project), config)
     answers = answers_of_test(data)

@@ -23,14 +23,14 @@ def fit_finally(execution: Execution) -> None:
     tasks = by_main(final_tasks, project, data, [task.name for task in before if task.kind == "features"])
     execution.run([*before, *tasks], [task.name for task in tasks])
     rows = counted(len(data.fold_rows(FINAL)[0]), "labelled row")
-    print(f"  final model: learned from {rows}, so its accuracy is not measured; that of the folds is")
+    print(f"  final model: trained on {rows}, so its accuracy cannot be measured; see that of the folds")
 
 
 def _can_begin(execution: Execution) -> bool:
     """Check that all folds are trained and the time suffices; print a line if not."""
     project, schedule = execution.project, execution.schedule
     if missing := [fold for fold in project.config.folds_to_train if fold not in execution.trained]:
-        print(f"  no final model: fold {missing[0]}, which says how long to train it, is not trained")
+        print(f"  no final model: fold {missing[0]}, which determines how long to train it, is not trained")
         return False
     if schedule is None or project.paths.fold(FINAL).exists():
         return True
@@ -39,5 +39,5 @@ def _can_begin(execution: Execution) -> bool:
     needed = TIME_OF_FINAL * pace * final_steps(project, execution.data)[1]
     left = project.seconds_until(seconds_for_end(project.config.budget_seconds))
     if needed > left:
-        print(f"  no final model: it takes about {spell_duration(needed)}, and {spell_duration(left)} are left")
+        print(f"  no final model: it would take about {spell_duration(needed)}, and {spell_duration(left)} are left")
     return needed <= left

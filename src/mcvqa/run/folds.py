@@ -31,7 +31,7 @@ def split_rows(data: RunData, config: Config) -> RunData:
     """
     usable = data.with_image
     if not usable.any():
-        raise FoldError("None of the training photographs can be read, so there is nothing to split: mcvqa check names them.")
+        raise FoldError("None of the training photographs can be read, so there is nothing to split: mcvqa check lists them.")
     assigned = usable & np.array([config.validate_on in ("", q.source) for q in data.train], dtype=bool)
     chosen = [data.train[i] for i in np.flatnonzero(assigned)]
     of_chosen = assign_folds(chosen, data.groups[assigned], config.n_folds, config.seed, config.use_kfold)
@@ -70,7 +70,7 @@ def fold_summary(data: RunData, n_folds: int) -> str:
         lines.append(f"  fold {fold}: {counted(len(rows), 'validation row')} in {counted(groups, 'image group')}   {shares}")
     in_use = data.folds != LEFT_OUT
     if others := int((in_use & ~data.validates).sum()):
-        lines.append(f"  never validated, only learned from: {counted(others, 'row')}")
+        lines.append(f"  trained on, but never validated: {counted(others, 'row')}")
     left_out = int((~in_use).sum())
     if left_out:
         lines.append(f"  left out: {counted(left_out, 'row')} whose photograph cannot be read (listed in the EDA)")

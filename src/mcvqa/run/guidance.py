@@ -88,9 +88,9 @@ def _table_of_weights(file: Path, rows: Sequence[Question], columns: Sequence[st
         name, weight = from_spreadsheet_cell(cells[id_column]), _as_weight(cells[column])
         where = f"row_weights: {file.name}, row {number} (id {name!r}), column {table.header[column]}"
         if weight is None:
-            raise ConfigError(f"{where}: {cells[column]!r} is no number of at least 0.")
+            raise ConfigError(f"{where}: {cells[column]!r} is not a number of at least 0.")
         if weights.setdefault(name, weight) != weight:
-            raise ConfigError(f"{where}: {weight:g}, but an earlier row of this id has {weights[name]:g}.")
+            raise ConfigError(f"{where}: {weight:g}, but an earlier row with this id has {weights[name]:g}.")
     return {q.id: weights[name] for q in rows if (name := q.id if q.id in weights else q.id.split("#")[0]) in weights}
 
 
@@ -112,7 +112,7 @@ def _run_of_same_folds(data: RunData, config: Config, name: str, setting: str) -
     """
     name = Path(name).name  # experiments/<run> is a name too
     if name == config.run:
-        raise ConfigError(f"{setting}={name!r} is this run itself. Choose another run_name for this one.")
+        raise ConfigError(f"{setting}={name!r} names this run itself. Choose another run_name for this run.")
     other = other_run(data, config, name, setting)
     same = "the same data, seed, n_folds, use_kfold and validate_on"
     try:
@@ -120,18 +120,19 @@ def _run_of_same_folds(data: RunData, config: Config, name: str, setting: str) -
             theirs = {from_spreadsheet_cell(row["id"]): int(row["fold"]) for row in csv.DictReader(handle)}
         content = read_json(other.paths.experiment / "data.json", dict)["content"]
     except (OSError, ValueError, KeyError, DamagedFile) as error:
-        raise ConfigError(f"{setting}: the folds of the run {name!r} are not known ({error}): run it again.") from None
+        raise ConfigError(f"{setting}: the folds of the run {name!r} are unknown ({error}): run it again.") from None
     if content != data.train_print:
         raise ConfigError(
-            f"{setting}: the run {name!r} was trained on other rows, labels or photographs, so its models may have learned from "
-            f"rows that this run validates with. Train it with {same} as this run."
+            f"{setting}: the run {name!r} was trained on other rows, labels or photographs, so its models may have been "
+            f"trained on rows that this run validates on. Train it with {same} as this run."
         )
     for fold in config.folds_to_train:
         for question in data.validation_rows(fold):
             if theirs.get(question.id) != fold:
                 raise ConfigError(
-                    f"{setting}: row {question.id!r} is in fold {fold} here and in fold {theirs.get(question.id)} of the run "
-                    f"{name!r}, whose models may so have learned from rows that this run validates with. Give both {same}."
+                    f"{setting}: row {question.id!r} is in fold {fold} here but in fold {theirs.get(question.id)} of the run "
+                    f"{name!r}, whose models may therefore have been trained on rows that this run validates on. Give both "
+                    f"runs {same}."
                 )
     return other
 
@@ -150,8 +151,9 @@ def _taught(data: RunData, config: Config) -> tuple[dict[str, tuple[float, ...]]
             targets[question.id] = tuple(float(p) for p in mixed)
     rows = counted(len(targets), "row")
     return targets, [
-        f"teacher={config.teacher}: {rows} of {len(data.train):,} learn from its out-of-fold probabilities too. Those of a row "
-        "come from models that have learned from the fold validated with, so this run's accuracies are probably a little too high"
+        f"teacher={config.teacher}: {rows} of {len(data.train):,} also learn from its out-of-fold probabilities. These come "
+        "from models that were trained on the fold that is validated on here, so this run's accuracies are probably slightly "
+        "too high"
     ]
 
 
@@ -169,8 +171,8 @@ def _pseudo_labelled(data: RunData, config: Config) -> tuple[dict[int, tuple[Que
     if config.pseudo.lower().endswith(".csv"):
         scores = dict.fromkeys((*config.folds_to_train, FINAL), _scores_in(Path(config.pseudo), data))
         said.append(
-            f"pseudo={config.pseudo}: what its model has learned from is not known. If this run's validation rows are among it, "
-            "the accuracies of this run are too high"
+            f"pseudo={config.pseudo}: it is unknown what its model was trained on. If this included this run's validation "
+            "rows, the accuracies of this run are too high"
         )
     else:
         run = _run_of_same_folds(data, config, config.pseudo, "pseudo")
@@ -183,12 +185,13 @@ def _pseudo_labelled(data: RunData, config: Config) -> tuple[dict[int, tuple[Que
     if not any(rows.values()):
         most = max(probabilities.max() for one in scores.values() for _, probabilities in _probabilities(one))
         raise ConfigError(
-            f"pseudo={config.pseudo}: no test row is left to learn from. The most probable answer has a probability of "
-            f"{most:.3g} (an answer without one counts as {LETTER_CONFIDENCE:g}), pseudo_min is {config.pseudo_min:g}: lower it."
+            f"pseudo={config.pseudo}: no test row qualifies. The most probable answer has a probability of {most:.3g} (an "
+            f"answer without one counts as {LETTER_CONFIDENCE:g}), but pseudo_min is {config.pseudo_min:g}: lower it."
         )
     said += [
-        f"pseudo={config.pseudo}: {fold_title(fold)} learns from {len(chosen):,} of {counted(len(data.test), 'test row')}: those "
-        f"answered with a probability of {config.pseudo_min:g} or more, without photographs like those it validates with"
+        f"pseudo={config.pseudo}: {fold_title(fold)} also trains on {len(chosen):,} of {counted(len(data.test), 'test row')}: "
+        f"those answered with a probability of {config.pseudo_min:g} or more whose photographs do not resemble validation "
+        "photographs"
         for fold, chosen in rows.items()
     ]
     return rows, said
@@ -215,7 +218,7 @@ def _scores_in(path: Path, data: RunData) -> Scores:
         ids = next((ids for cells in columns if asked <= (ids := set(map(from_spreadsheet_cell, cells)))), set())
         if known := sorted(ids & labelled):
             rows = counted(len(known), "labelled row")
-            raise ConfigError(f"pseudo: {path} has answers to {rows}, such as {known[0]!r}: leave them out.")
+            raise ConfigError(f"pseudo: {path} has answers to {rows}, such as {known[0]!r}: remove them.")
         return read_predictions(path, data.test, data.tables[0].convention).test[0]
     except (DataError, BlendError) as error:
         raise ConfigError(f"pseudo: {error}") from None

@@ -135,12 +135,12 @@ def accuracy_before_fixes(data: RunData, member: Member) -> str:
     group = np.array([groups[name] for name in ids])
     answers = {
         "fixed labels": [now[name] for name in ids],
-        "the labels as they were in the file": [data.before.get(name, now[name]) for name in ids],
-        "rows whose label was not touched": [None if name in data.before else now[name] for name in ids],
+        "the original labels": [data.before.get(name, now[name]) for name in ids],
+        "rows whose label was not changed": [None if name in data.before else now[name] for name in ids],
     }
     lines = [f"  {title}: {accuracy_of(predicted, np.array([-1 if a is None else a for a in column]), group)}"
              for title, column in answers.items()]
-    return "\n".join(["", f"labels fixed: {len(data.before)}. Accuracy out of fold on", *lines, ""])
+    return "\n".join(["", f"labels fixed: {len(data.before)}. Out-of-fold accuracy on", *lines, ""])
 
 
 # %% the label audit

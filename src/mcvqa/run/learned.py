@@ -21,7 +21,7 @@ def score_learned(execution: Execution) -> None:
     project, schedule = execution.project, execution.schedule
     tasks = [task for task in learned_tasks(project, execution.data) if task.arguments["fold"] in execution.trained]
     if schedule and not schedule.has_time_for(sum(len(execution.data.learned_rows(t.arguments["fold"])) for t in tasks)):
-        print("  no time to answer the rows that were learned from (evidence=full)")
+        print("  no time to score the rows that were trained on (evidence=full)")
         return
     execution.run([*execution.training(), *tasks], [task.name for task in tasks])
 

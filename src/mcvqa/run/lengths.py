@@ -79,7 +79,7 @@ def length_problems(
     test = _too_long("test", maker, data.test, limits[:1])
     return (
         train and f"{train} Shorten its question or choices, or leave the row out of the file.",
-        test and f"{test} Its answer means little: the model has never read as much at once.",
+        test and f"{test} Its answer is unreliable: the model was not trained on inputs that long.",
     )
 
 

@@ -237,7 +237,7 @@ def features_fit(
     if isinstance(encoder, PlainEncoder):
         return False
     if not vision_is_frozen(config):
-        print("  image features are made anew in every step: the vision tower is trained")
+        print("  image features are recomputed in every step: the vision tower is trained")
         return False
     images = ImageInputs.of_model(data.records, encoder, processor, model_config, config.image_size)
     width, folder, seen = feature_width(model_config) * plan.dtype.itemsize, project.paths.cache / "features", images_seen(data)
@@ -246,7 +246,7 @@ def features_fit(
     size = sum(image_tokens(grid, encoder.merge) for grid in grids) * width
     there = min(size, sum(file.stat().st_size for file in folder.glob("*/*.npy")))  # maybe another model's, made room for in vain
     if size - there > free_space(folder) - need.total:
-        print(f"  image features are made anew in every step: {size / 2**30:.1f} GiB do not fit on the disk")
+        print(f"  image features are recomputed in every step: {size / 2**30:.1f} GiB do not fit on the disk")
         return False
     at = f"{len(scales)} scales" if len(scales) > 1 else "one scale"
     print(f"  image features: {counted(len(seen), 'photograph')} at {at}, {size / 2**20:.0f} MiB in {folder}")

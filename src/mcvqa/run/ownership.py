@@ -51,7 +51,7 @@ class Ownership:
         try:
             self._acquire()
         except (OSError, NotImplementedError) as error:
-            print(f"  {self.lock.lock_file} cannot be locked here ({error}): start no second process on {self.what}")
+            print(f"  {self.lock.lock_file} cannot be locked here ({error}): do not start a second process on {self.what}")
         write_json(self.facts, {
             "host": socket.gethostname(), "pid": os.getpid(), "birth": _birth(os.getpid()),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"), "command": shlex.join(sys.argv),
@@ -99,10 +99,10 @@ class Ownership:
         return facts if isinstance(facts, dict) and OWNER_FACTS <= facts.keys() else {}
 
     def _refusal(self, owner: dict[str, Any]) -> str:
-        who = "which has just begun or ended."
+        who = "which has just started or ended."
         if owner:
             who = "on {host}, since {since}: {command}\nStop it with: kill {pid}".format(**owner)
-        return f"Another process works on {self.what}, {who}\nWait for it to end, or choose another name: --set run_name=..."
+        return f"Another process is working on {self.what}, {who}\nWait for it to end, or choose another name: --set run_name=..."
 
 
 def _is_alive(owner: dict[str, Any]) -> bool:

@@ -44,8 +44,8 @@ def settings_of_run(run: str, output_dir: str = ".") -> dict[str, Any]:
     file = folder / "config.yaml"
     if not file.exists():
         known = sorted(path.parent.name for path in (Path(output_dir) / "experiments").glob("*/config.yaml"))
-        there = f"The runs here are: {', '.join(known)}." if known else "There are no runs yet."
-        raise ConfigError(f"There is no run {run!r}: {file} is missing. {there} Name one, or give the path of experiments/<run>.")
+        there = f"Runs in this folder: {', '.join(known)}." if known else "There are no runs here yet."
+        raise ConfigError(f"There is no run {run!r}: {file} is missing. {there} Give its name or the path of experiments/<run>.")
     values = read_yaml(file, dict)
     root = folder.absolute().parent.parent
     return {"user_prompt": KOREAN_PROMPT} | {name: value for name, value in values.items() if name in Config.settings()} | {
@@ -172,7 +172,7 @@ def _require_writable(root: Path) -> None:
         with tempfile.TemporaryFile(dir=next(folder for folder in (root, *root.parents) if folder.exists())):
             pass
     except OSError as error:
-        message = f"output_dir={str(root)!r} cannot be written to ({error.strerror}). Choose another: --set output_dir=FOLDER."
+        message = f"output_dir={str(root)!r} is not writable ({error.strerror}). Choose another folder: --set output_dir=FOLDER."
         raise ConfigError(message) from None
 
 
@@ -210,7 +210,7 @@ def require_same_settings(project: Project) -> None:
         try:
             before = read_yaml(file, dict)
         except DamagedFile:
-            message = f"{file} is damaged, so what the run was trained with is not known. {remedy(project)}"
+            message = f"{file} is damaged, so it is unknown which settings the run was trained with. {remedy(project)}"
             raise ConfigError(message) from None
         if changed := weight_changes(before, project.config):
             raise ConfigError("\n".join((

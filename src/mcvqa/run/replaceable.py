@@ -23,7 +23,7 @@ def require_replaceable(project: Project, task: Task) -> None:
         why = _why_not_done(project, task, record)
     if why:
         raise RunStopped(
-            f"Fold {fold} of the run {project.config.run!r} {why}. It is not replaced without being asked: restore what changed, "
+            f"Fold {fold} of the run {project.config.run!r} {why}. mcvqa does not overwrite it: restore what changed, "
             f"delete {replaced} to train it again, or choose another name (--set run_name=...)."
         )
 

@@ -11,7 +11,7 @@ from mcvqa.base.informing import informing
 from mcvqa.base.uncertainty import Accuracy, without_measure
 from mcvqa.data.language import language_of_pages
 from mcvqa.data.prior import Prior
-from mcvqa.ensemble.blend import Blend, Member, blend_members
+from mcvqa.ensemble.blend import BLEND_NAMES, Blend, Member, blend_members
 from mcvqa.ensemble.predictions import is_of_run, write_run_predictions
 from mcvqa.report.advice import Advice, choose_advice, read_learning_curves
 from mcvqa.report.content import ReportInput
@@ -119,14 +119,14 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
     write_run_predictions(project.paths.experiment, members[0], data.train, data.folds, data.test, data.style)
     blend = blended(project, data, members)
     names = ", ".join(m.models for m in members)
-    print("\n".join((f"  members: {names}\n  method: {blend.method}. {blend.reason}", *_accuracy_lines(blend))))
+    print("\n".join((f"  members: {names}\n  method: {BLEND_NAMES[blend.method]}. {blend.reason}", *_accuracy_lines(blend))))
     project.log.write(
         "ensemble", method=blend.method, members=names, accuracies={k: a.record for k, a in blend.table.items()},
     )
     answers = {q.id: q.answer for q in data.train}
     truth = np.array([answers[name] for name in blend.oof_ids.tolist()], dtype=int)
     combined = Answers(
-        f"{blend.method} of {names}", blend.predictions, blend.oof_ids,
+        f"{BLEND_NAMES[blend.method]} of {' + '.join(m.models for m in members)}", blend.predictions, blend.oof_ids,
         blend.oof_predictions == truth if len(blend.oof_predictions) == len(truth) else np.empty(0, bool),
         next(iter(unmeasured_folds(project, data).values()), ""),
     )

@@ -128,10 +128,10 @@ def memory_explained(config: Config) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, torch.cuda.OutOfMemoryError):
-            raise RunStopped(f"The GPU's memory is full. Finished work is kept. {less_memory(config)}") from error
+            raise RunStopped(f"Out of GPU memory. Finished work is kept. {less_memory(config)}") from error
         if not isinstance(error, MemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
         raise RunStopped(
-            f"The machine's memory is full. Finished work is kept. Use less: a smaller image_size (now {config.image_size}), "
-            f"batch_size (now {config.batch_size}) or num_workers."
+            f"The machine is out of memory. Finished work is kept. Reduce image_size (now {config.image_size}), batch_size "
+            f"(now {config.batch_size}) or num_workers."
         ) from error

@@ -150,7 +150,7 @@ def explorer_only(config: Config, other: Config | None = None, out: Path | None 
     """
     project = open_project(config)
     if other is not None and open_project(other).paths.experiment.absolute() == project.paths.experiment.absolute():
-        raise RunStopped(f"The run {config.run!r} cannot be shown beside itself: name two runs.")
+        raise RunStopped(f"The run {config.run!r} cannot be compared with itself: name two runs.")
     (first, written), second = _explored(project), None if other is None else _explored(open_project(other))[0]
     file = out or project.paths.experiment / EXPLORER_PAGE
     write_explorer(file, first, second)

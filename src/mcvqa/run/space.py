@@ -72,7 +72,7 @@ def require_space(need: DiskNeed, config: Config) -> None:
     free = free_space(Path(config.output_dir))
     if need.total > free:
         raise RunStopped(
-            f"output_dir={config.output_dir!r} has {free / GIB:.2f} GiB free; training needs {need.total / GIB:.2f}: {need}.\n"
-            "Make space (cache/ may be deleted), train fewer folds (--set train_folds=0) or a smaller lora_r, or choose another "
-            "folder: --set output_dir=FOLDER."
+            f"output_dir={config.output_dir!r} has {free / GIB:.2f} GiB free; training needs {need.total / GIB:.2f}: {need}"
+            ".\nFree some space (cache/ may be deleted), train fewer folds (--set train_folds=0) or use a smaller lora_r, or "
+            "choose another folder: --set output_dir=FOLDER."
         )

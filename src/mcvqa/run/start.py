@@ -25,7 +25,10 @@ def start_folder(config: Config, fold: int) -> Path:
     """
     given = Path(config.start_from)
     if config.lora_r == 0:
-        raise ConfigError("start_from goes on from adapters, and lora_r=0 trains whole weights: set model_id to their folder.")
+        raise ConfigError(
+            "start_from continues from adapters, but lora_r=0 trains all weights: to continue from such weights, set model_id "
+            "to their folder."
+        )
     if not given.is_dir():
         raise ConfigError(f"start_from={config.start_from!r}: there is no such folder.")
     if (given / ADAPTER_CONFIG).exists():
@@ -36,8 +39,8 @@ def start_folder(config: Config, fold: int) -> Path:
         title = fold_title(fold)
         if not (given / title.replace(" ", "")).is_dir():
             raise ConfigError(
-                f"start_from={config.start_from!r}: that run has no {title}, which would start from it. Name one of its "
-                f"folds, such as {given / 'fold0'}, or train only the folds that it has: --set train_folds=0"
+                f"start_from={config.start_from!r}: that run has no {title} to start from. Name one of its folds, such as "
+                f"{given / 'fold0'}, or train only the folds that it has: --set train_folds=0"
             )
         given = given / title.replace(" ", "")
     if (given / config.keep / ADAPTER_CONFIG).exists():
@@ -52,7 +55,7 @@ def start_folder(config: Config, fold: int) -> Path:
 def _with_weights(folder: Path) -> Path:
     if not (folder / ADAPTER_FILE).is_file():
         raise ConfigError(
-            f"start_from: {folder} has no {ADAPTER_FILE}; other formats can run code when they are read, and are not read here."
+            f"start_from: {folder} has no {ADAPTER_FILE}. Other formats are not read, because loading them can run code."
         )
     return folder
 
@@ -78,13 +81,13 @@ def settle_start(project: Project) -> None:
     models = (*config.folds_to_train, *((FINAL,) if config.final_fit else ()))
     todo = [fold for fold in models if not project.records.read(f"train {fold_title(fold)}").get("finished")]
     if project.augment and config.executor == "processes":
-        raise ConfigError("augment= is a function of this process, which others do not have: set executor=inline.")
+        raise ConfigError("augment= is a function of this process, which worker processes do not have: set executor=inline.")
     if begun and bool(before.get("weights")) != bool(config.start_from):
         was, then = ("other adapters", "fresh ones") if before.get("weights") else ("fresh adapters", config.start_from)
-        raise ConfigError(f"The run {config.run!r} started from {was}, and would go on from {then}. {remedy(project)}")
+        raise ConfigError(f"The run {config.run!r} started from {was}, but would now continue from {then}. {remedy(project)}")
     augmented = _code_print(project.augment)
     if begun and augmented != before.get("augment", "") and (todo or augmented):
-        raise ConfigError(f"The run {config.run!r} learned from rows that another augment= changed, or none. {remedy(project)}")
+        raise ConfigError(f"The run {config.run!r} was trained with another augment=, or without one. {remedy(project)}")
     if not config.start_from and not augmented and not begun:
         file.unlink(missing_ok=True)
     elif todo:  # else the folder is not needed any more
@@ -103,8 +106,8 @@ def _settled_weights(project: Project, todo: Sequence[int], before: Mapping[str,
     now = {str(fold): file_hash(folder / ADAPTER_FILE)[:16] for fold, folder in folders.items()}
     if others := [fold for fold, content in now.items() if before.get(fold, content) != content]:
         raise ConfigError(
-            f"Fold {others[0]} of the run {config.run!r} started from other weights than {folders[int(others[0])]} holds now. "
-            f"{remedy(project)}"
+            f"Fold {others[0]} of the run {config.run!r} started from weights other than those now in {folders[int(others[0])]}"
+            f". {remedy(project)}"
         )
     return {**before, **now}
 

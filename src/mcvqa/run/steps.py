@@ -101,7 +101,7 @@ def _all_steps(project: Project) -> Outcome:
 
                     train_seeds(project, data, prior, plan)
     except TimeUp:
-        print(f"\n  the time budget of {project.config.time_budget} is used up; the finished work is handed in")
+        print(f"\n  the time budget of {project.config.time_budget} is used up; the submission is written from the finished work")
     return by_main(_finished, project, data, prior, plan, schedule, started)
 
 
@@ -132,8 +132,8 @@ def _finished(
             handed_in = hand_in_parts(project, data, prior) or spell_content(project.paths.outputs / ENSEMBLE_FILE)
         raise RunStopped(
             f"Within the time budget of {project.config.time_budget} no fold was trained and scored{_why_no_scores(schedule)}. "
-            f"{handed_in if data is None or data.test else ''}Run the same command again to continue. "
-            "For more speed: a smaller image_size, use_sample=true, a GPU."
+            f"{handed_in if data is None or data.test else ''}Run the same command again to continue. To speed it up: a "
+            "smaller image_size, use_sample=true, a GPU."
         )
     try:
         with Alarm(project.seconds_until(seconds_to_spare(project.config.budget_seconds))):
@@ -317,8 +317,8 @@ def _require_trained(execution: Execution, folds: Sequence[int]) -> None:
     """
     if outdated := [fold for fold in folds if fold not in execution.trained]:
         raise RunStopped(
-            f"The weights of fold {', '.join(map(str, outdated))} in {execution.project.paths.checkpoints} are unfinished or of "
-            "other settings, rows or code: train first (mcvqa train)."
+            f"The weights of fold {', '.join(map(str, outdated))} in {execution.project.paths.checkpoints} are unfinished or "
+            "belong to other settings, rows or code: train first (mcvqa train)."
         )
 
 

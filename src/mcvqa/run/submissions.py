@@ -30,7 +30,7 @@ class Submitted:
 
     Attributes:
         run: name of the run that made the answers.
-        source: what produced them ('prior', 'geometric of r (3 folds)', ...).
+        source: what produced them ('prior', 'geometric mean of r (3 folds)', ...).
         accuracy: accuracy on unseen training rows; None: not known.
         test: hash of the answered test rows and their photographs; '' in files of version 0.1.
         rows: file with the measured rows, relative to the output folder; '': not known.
@@ -159,7 +159,7 @@ def _records_beside(path: Path) -> dict[str, Any]:
     except ValueError:
         records = None
     if not isinstance(records, dict):
-        print(f"  {file} is damaged, so the content of the submissions beside it is unknown")
+        print(f"  {file} is damaged, so the content of the submissions next to it is unknown")
         return {}
     return records
 
@@ -176,8 +176,8 @@ def validate_file(path: Path, data: RunData) -> SubmissionReport:
     if content is None or content.test in ("", data.test_print):
         return report
     other = (
-        f"It holds answers of the run {content.run!r} to other test rows: questions, choices or photographs were others. "
-        f"Score these: mcvqa predict {content.run}, then mcvqa ensemble {content.run}."
+        f"It holds answers of the run {content.run!r} to other test rows: questions, choices or photographs differ. Score "
+        f"these rows: mcvqa predict {content.run}, then mcvqa ensemble {content.run}."
     )
     return dataclasses.replace(report, problems=(*report.problems, other))
 
@@ -242,7 +242,7 @@ def _print_replaced(project: Project, path: Path, current: Submitted | None, dat
     if current is not None and current.run != project.config.run and current.source != "prior":
         copy = project.paths.experiment.parent / current.run / "submission.csv"
         where = f"; they are also in {copy}" if copy.exists() else ""
-        print(f"  {path} held the answers of the run {current.run!r} to other test rows{where}")
+        print(f"  {path} held the run {current.run!r}'s answers to other test rows{where}")
 
 
 # %% a run's submission
@@ -274,8 +274,8 @@ def hand_in(project: Project, data: RunData, answers: Answers, prior: Prior, *, 
         print(f"  {path}: {validate_file(path, data)}")
         return current
     print(
-        f"  {path} is kept: {reason}\n  This run's answers are in {project.paths.experiment / 'submission.csv'}. "
-        f"To hand them in: mcvqa ensemble {project.config.run} --force"
+        f"  {path} is kept: {reason}\n  This run's answers are in {project.paths.experiment / 'submission.csv'}. To submit "
+        f"them: mcvqa ensemble {project.config.run} --force"
     )
     return current or Submitted("", "unknown")
 

@@ -52,7 +52,7 @@ def survey_photographs(cache: Path, folder: ImageFolder, written: Sequence[str])
         try:
             return {r["written"]: _record_from(r) for r in read_json(memory)}
         except (ValueError, TypeError, KeyError, AttributeError):
-            print(f"  {memory} is damaged: the photographs are surveyed again")
+            print(f"  {memory} is damaged: the photographs are examined again")
     records = survey_images(folder, written, workers=os.cpu_count() or 2)
     write_json(memory, [_record_as_json(record) for record in records.values()])
     return records

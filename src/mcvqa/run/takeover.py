@@ -50,9 +50,9 @@ def take_over(project: Project) -> None:
     copied += [_copied(earlier.root, path, root / path) for path in files.files]
     if files.strange:
         strange = counted(len(files.strange), "file or link", "files or links")
-        print(f"  left behind, for no run writes them: {strange}, first {files.strange[0]}")
+        print(f"  not copied, as runs do not write such files: {strange}, first {files.strange[0]}")
     taken = counted(sum(copied), "file or folder", "files and folders")
-    print(f"  going on from {earlier.root}: {taken} of the run {earlier.run!r} taken over")
+    print(f"  continuing from {earlier.root}: {taken} of the run {earlier.run!r} copied")
     project.records.finish(task)
 
 
@@ -64,7 +64,7 @@ def output_with(run: str, given: Path) -> RunPaths:
             return RunPaths(folder, run)
     others = sorted({checkpoints.name for folder in folders for checkpoints in folder.glob("checkpoints/*")})
     raise RunStopped(f"resume_from={str(given)!r} holds no checkpoints/{run}. " + (
-        f"It has the runs {', '.join(others)}: give the settings that one of them was trained with." if others else
+        f"It has the runs {', '.join(others)}: use the settings that one of them was trained with." if others else
         "Name the folder that an earlier session wrote to: the one with checkpoints/, experiments/ and logs/ in it."
     ))
 
@@ -97,14 +97,14 @@ def _parts(earlier: RunPaths) -> Earlier:
         if re.fullmatch(rf"checkpoints/{run}/{WEIGHTS_FOLDERS}", folder):
             names, damaged = _whole_files(root, folder, regular)
             if damaged:
-                print(f"  {damaged} is damaged or missing: {root / folder} is not taken over")
+                print(f"  {damaged} is damaged or missing: {root / folder} is not copied")
             else:
                 folders[folder] = [f"{folder}/{name}" for name in names]
     files = sorted(path for path in regular if re.fullmatch(KNOWN_FILES.format(run=run), path))
     scores = [path for path in files if path.endswith(".npz")]
     unfit = [path for path in scores if not _is_usable(root / path, earlier, {*folders})]
     for path in unfit:
-        print(f"  {root / path} is damaged or not of the weights there: it is not taken over")
+        print(f"  {root / path} is damaged or belongs to other weights: it is not copied")
     inside = [path for path in regular if path.startswith("checkpoints/") and path not in files]
     strange += [path for path in inside if not re.match(rf"checkpoints/{run}/{WEIGHTS_FOLDERS}/", path)]
     strange += [path for path in inside if (folder := path.rpartition("/")[0]) in folders and path not in folders[folder]]

@@ -148,7 +148,7 @@ def _record_in(file: Path) -> dict[str, Any]:
     except ValueError:
         record = None
     if not isinstance(record, dict) or not _is_record(record):
-        print(f"  {file} is damaged: what it records counts as not done")
+        print(f"  {file} is damaged: the work that it records is treated as not done")
         return {}
     return record
 

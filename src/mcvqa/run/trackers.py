@@ -39,7 +39,7 @@ def require_trackers(config: Config) -> None:
     for name in config.report_to:
         if name not in LOGGER_TYPE_TO_CLASS:
             known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
-            raise ConfigError(f"report_to={name!r} is no tracker that accelerate knows. Choose from {known}.")
+            raise ConfigError(f"report_to={name!r} is not a tracker that accelerate supports. Choose from {known}.")
         if name not in installed:
             package = PACKAGES.get(name, name)
             raise ConfigError(f"report_to={name} needs the package {package}: pip install {package}, or leave report_to empty.")
@@ -93,7 +93,7 @@ def _finish(process: "subprocess.Popen[bytes]", output: Path) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        print(f"\n  report_to: the trackers were not ready {FINISHING} s after the end of the run and were ended; see {output}")
+        print(f"\n  report_to: the trackers had not finished {FINISHING} s after the run and were stopped; see {output}")
         return
     if ended:
         print(f"\n  report_to: not everything was reported; see {output}")

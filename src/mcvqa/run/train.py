@@ -149,7 +149,7 @@ def start_attempt(project: Project, task: Task, fold: int) -> str:
     record, resume = project.records.read(task.name), project.paths.fold(fold) / RESUME
     continues = resume.exists() and any(resume.iterdir())
     if continues and record and record["key"] != task.key:
-        print(f"  {fold_title(fold)}: its task has changed since it was interrupted, so it starts from the beginning")
+        print(f"  {fold_title(fold)}: its task has changed since it was interrupted, so it starts over")
         continues = False
     if not continues:  # before the new attempt is recorded: a kill in between must not make these results its own
         remove_results(project, fold)

@@ -130,7 +130,7 @@ def ranked(trials: Sequence[TrialResult]) -> list[TrialResult]:
     complete = {one.run: one for one in reversed(trials) if one.judged is not None}
     if not complete:
         reason = next((f" ({one.note})" for one in trials if one.note), "")
-        raise RunStopped(f"No trial was trained to its end{reason}. Begin from a lower learning_rate, or give it more time.")
+        raise RunStopped(f"No trial was trained to the end{reason}. Start from a lower learning_rate, or allow more time.")
     return sorted(complete.values(), key=lambda one: (one.judged.log_loss if one.judged else 0.0, one.number))
 
 
@@ -183,14 +183,17 @@ def outcome_lines(outcome: SearchOutcome) -> Iterator[str]:
     yield f"\nbest on fold {outcome.plan.fold}: trial {first.number}, {first.measured}: {settings_text(first.values)}"
     if ties:
         who = f"trials {', '.join(ties)} differ" if len(ties) > 1 else f"trial {ties[0]} differs"
-        yield f"a tie: {who} from it by no more than two standard errors of the difference. These rows cannot tell which is best."
+        yield (
+            f"a tie: {who} from the best by no more than two standard errors of the difference. These rows cannot tell which "
+            "is best."
+        )
     for one in outcome.confirmed:
         line = f"confirmed: trial {one.trial.number}, log-loss {_loss_and_error(one.everywhere)} on all folds"
         if one.elsewhere is not None:
             line += f"; on the folds that did not choose it {_loss_and_error(one.elsewhere)}, accuracy {one.elsewhere.accuracy}"
         yield line
     if not outcome.confirmed:
-        yield "not confirmed on other folds: the log-loss of the best of many is probably too good."
+        yield "not confirmed on other folds: the log-loss of the best of many trials is probably too optimistic."
 
 
 def _loss_and_error(one: Judgement) -> str:

@@ -115,10 +115,10 @@ def make_plan(
     budget, several = config.budget_seconds, len(config.folds_to_train) > 1 and best > 0
     end = began + budget - min(SECONDS_FOR_END, budget / 20)
     if not (is_folder_name(name) and is_folder_name(f"{name}-{settings_hash({})}")):  # that of a trial's run
-        raise ConfigError(f"--study {name!r} is no folder name: {NAME_RULE} with the hash of a trial behind it.")
+        raise ConfigError(f"--study {name!r} cannot be a folder name: {NAME_RULE}, including the hash of a trial at its end.")
     paths = RunPaths(Path(config.output_dir), name)
     if (paths.experiment / "config.yaml").exists() and not (paths.experiment / "study.json").exists():
-        raise RunStopped(f"{paths.experiment} is the folder of a run. A study needs one of its own: --study NAME.")
+        raise RunStopped(f"{paths.experiment} is the folder of a run. A study needs its own folder: --study NAME.")
     plan = SearchPlan(
         config.replace(run_name=""), name, storage or str(paths.experiment / "journal.log"),
         {name: value for name, value in spelled.items() if name in searched}, trials, best if several else 0, prune,
@@ -136,7 +136,7 @@ def _data_of(plan: SearchPlan) -> RunData:
 def _announce(plan: SearchPlan, study: SearchStudy, data: RunData, left_out: list[str]) -> None:
     rows, before = int(data.validated(plan.fold).sum()), len(study.finished())
     print(f"study {plan.name}: {counted(plan.trials, 'trial')}" + (f", {before} done before" if before else ""))
-    print(f"  judged by the log-loss of the {counted(rows, 'row')} of fold {plan.fold}, which no trial learns from")
+    print(f"  judged by the log-loss of the {counted(rows, 'row')} of fold {plan.fold}, which no trial trains on")
     print(f"  searched: {', '.join(plan.space)}")
     own_settings = own_values(plan.searched, plan.config)
     if outside := {one.name: getattr(plan.config, one.name) for one in plan.searched if one.name not in own_settings}:

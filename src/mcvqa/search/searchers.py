@@ -109,11 +109,11 @@ def search_in_processes(study: SearchStudy, count: int, job: dict[str, Any], tel
     if TIME_IS_UP in statuses:
         raise TimeUp
     if FAILED in statuses:
-        raise RunStopped(f"A process that searched has failed. Its last words are in {_log(plan, statuses.index(FAILED))}.")
+        raise RunStopped(f"A search process failed. The end of its output is in {_log(plan, statuses.index(FAILED))}.")
     if not any(status == 0 for status in statuses):  # else the others have done the trials of those that were killed
         raise RunStopped(
-            f"All processes that searched were killed (status {statuses[0]}), perhaps because memory ran out: {_log(plan, 0)}. "
-            "The same command goes on."
+            f"All search processes were killed (status {statuses[0]}), perhaps because memory ran out: {_log(plan, 0)}. Run "
+            "the same command again to continue."
         )
 
 

@@ -20,7 +20,7 @@ DECIDE_ON_ROWS = {
     "validate_on", "use_sample", "sample_size", "use_kfold", "n_folds", "seed",
 }
 ABOUT_SPACE = """\
-# Settings that `mcvqa search` tries. Take a line out, and that setting stays as it is; so does one that you set by hand.
+# Settings that `mcvqa search` varies. Settings whose line you delete, or that you set by hand, stay as they are.
 # name: [values to choose from]     or     name: {low: ..., high: ..., log: true}, log for orders of magnitude
 # effective_batch is the number of rows in an optimizer step: batch_size times grad_accum_steps.
 """
@@ -109,7 +109,7 @@ def read_space(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not content:
-        raise ConfigError(f"{file} must hold lines such as 'lora_r: [8, 16]'. mcvqa search --show-space prints a whole one.")
+        raise ConfigError(f"{file} must contain lines such as 'lora_r: [8, 16]'. mcvqa search --show-space prints an example.")
     return {str(name).lower(): spelled for name, spelled in content.items()}
 
 
@@ -133,7 +133,7 @@ def searched_settings(space: Spelled, config: Config, by_hand: Collection[str], 
     if not searched:
         raise ConfigError(f"{where}: all of its settings were set by hand ({', '.join(space)}), so there is nothing to search.")
     if not config.lora_r and "lora_r" not in space and (idle := [s.name for s in searched if s.name.startswith("lora_")]):
-        raise ConfigError(f"{where}: {', '.join(idle)} has no effect with lora_r=0, which trains all weights. Take it out.")
+        raise ConfigError(f"{where}: {', '.join(idle)} has no effect with lora_r=0, which trains all weights. Remove it.")
     epochs = next((one for one in searched if one.name == "num_epochs"), None)
     if 0 in (epochs.ends if epochs else (config.num_epochs,)):
         raise ConfigError(f"{where}: num_epochs=0 trains nothing, so there is nothing to compare.")
@@ -143,9 +143,11 @@ def searched_settings(space: Spelled, config: Config, by_hand: Collection[str], 
 def _searched(name: str, spelled: Any, where: str) -> Searched:
     """Parse one setting of the space. Raises ConfigError if it is neither a list nor a range."""
     if name in DECIDE_ON_ROWS:
-        raise ConfigError(f"{where}: {name} cannot be searched: it decides on rows, and all trials are judged on the same ones.")
+        raise ConfigError(f"{where}: {name} cannot be searched: it selects rows, and all trials must be judged on the same rows.")
     if name in ("batch_size", "grad_accum_steps"):
-        raise ConfigError(f"{where}: search {ROWS_PER_STEP} instead of {name}: the rows of a step are what weights depend on.")
+        raise ConfigError(
+            f"{where}: search {ROWS_PER_STEP} instead of {name}: the weights depend only on the number of rows per step."
+        )
     setting = Config.settings().get(name)
     if setting is not None and not setting.weights:
         raise ConfigError(f"{where}: {name} cannot be searched: trained weights do not depend on it.")
@@ -159,7 +161,9 @@ def _searched(name: str, spelled: Any, where: str) -> Searched:
         if numbers and isinstance(log, bool) and low < high and (low > 0 or not log):
             return Searched(name, (), low, high, log, whole)
     if not is_number:
-        raise ConfigError(f"{where}: {name}: {spelled!r} is no list of values. It is no number, so write {name}: [one, another].")
+        raise ConfigError(
+            f"{where}: {name}: {spelled!r} is not a list of values. The setting is not a number, so write {name}: [one, another]."
+        )
     raise ConfigError(
         f"{where}: {name}: {spelled!r} is neither [values] nor {{low: ..., high: ...}} with {'whole ' * whole}numbers, low below "
         "high (and above 0 with log: true)."
@@ -214,7 +218,7 @@ def with_searched(config: Config, values: Mapping[str, Any]) -> Config:
     if ROWS_PER_STEP in changes:
         rows = changes.pop(ROWS_PER_STEP)
         if type(rows) is not int or rows < 1:
-            raise ConfigError(f"{ROWS_PER_STEP}={rows!r} is no whole number of rows.")
+            raise ConfigError(f"{ROWS_PER_STEP}={rows!r} is not a whole number of rows.")
         batch = math.gcd(rows, config.batch_size)
         changes |= {"batch_size": batch, "grad_accum_steps": rows // batch}
     return config.replace(**changes)

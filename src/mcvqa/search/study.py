@@ -154,12 +154,12 @@ class SearchStudy:
         reasons = {
             "rows": "was made on other data: rows, answers, photographs or folds changed",
             "folder": "belongs to another output folder, and all processes of a search share one",
-            "space": "searches something else: " + _differing(before["space"], about["space"], "not searched"),
+            "space": "has another search space: " + _differing(before["space"], about["space"], "not searched"),
             "settings": "has other settings: " + _differing(before["settings"], about["settings"], "the default"),
         }
         for name, what in reasons.items():
             if before[name] != about[name]:
-                raise RunStopped(f"The study {self.plan.name!r} {what}. Take another name: --study NAME.")
+                raise RunStopped(f"The study {self.plan.name!r} {what}. Choose another name: --study NAME.")
 
     def _about(self, data: RunData) -> dict[str, Any]:
         plan, file = self.plan, self.plan.paths.experiment / "study.json"
@@ -234,7 +234,7 @@ class SearchStudy:
             if ownership:
                 ownership.give_back()
                 self.study.enqueue_trial(trial.params)
-                print(f"  trial {trial.number + 1} was cut off; it is done again")
+                print(f"  trial {trial.number + 1} was interrupted; it is run again")
 
     def _has_time(self) -> bool:
         """Return whether a trial as long as the median one ends in time; the first one always begins."""

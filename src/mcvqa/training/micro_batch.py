@@ -81,7 +81,7 @@ def find_micro_batch(stepper: Stepper) -> None:
         ))
     best = trials[0]
     job.memory.rows, job.memory.checkpointing, job.memory.recorded = best.rows, best.checkpointing, best.recorded
-    note = "; kernel launches take much of a pass, so passes are recorded as CUDA graphs" if best.recorded else ""
+    note = "; kernel launches take much of the time, so CUDA graphs are used" if best.recorded else ""
     tqdm.write(f"  {reason_for(trials, share, tokens)}{note}")
     if stepper.accelerator.is_main_process:
         tried = [dataclasses.asdict(trial) for trial in trials]
@@ -150,12 +150,12 @@ def use_less_memory(stepper: Stepper) -> None:
     previous = str(job.memory)
     if not job.memory.shrink(job.config):
         stop_all(TrainingError(
-            f"{job.title.capitalize()}, step {step}: the GPU's memory is full with {previous}, so not even one row fits. "
+            f"{job.title.capitalize()}, step {step}: out of GPU memory with {previous}, so not even one row fits. "
             f"{less_memory(job.config, four_bit=job.base.plan.four_bit)}"
         ))
     stepper.answers.set_checkpointing(job.memory.checkpointing)
     stepper.recorder.forget()
     tqdm.write(
-        f"{job.title} step {step}: the GPU's memory was full with {previous}. The step is repeated with "
-        f"{job.memory}; it still counts {counted(job.config.effective_batch, 'row')}."
+        f"{job.title} step {step}: out of GPU memory with {previous}. The step is repeated with {job.memory}; it still covers "
+        f"{counted(job.config.effective_batch, 'row')}."
     )

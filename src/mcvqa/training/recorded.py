@@ -119,7 +119,7 @@ class Recorder:
                 raise
             self._own_gradients()
             self.works = False
-            tqdm.write(f"  passes are not recorded: {error}")
+            tqdm.write(f"  CUDA graphs are not used: {error}")
             return None
 
     def _recorded(self, batch: Batch, weight: float) -> Recording:

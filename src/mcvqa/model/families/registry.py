@@ -32,8 +32,8 @@ def plain_family(model_type: str, language: str, linears: Iterable[str]) -> Fami
     matches = [match for path in linears if (match := numbered.fullmatch(path))]
     if not matches:
         raise FamilyError(
-            f"Models of type {model_type!r} cannot be trained here: their language model ({language or 'the model itself'}) "
-            f"is not a stack of layers with linear projections. Models of type {', '.join(FAMILIES)} can, and most others."
+            f"Models of type {model_type!r} cannot be trained here: their language model ({language or 'the model itself'}) is "
+            f"not a stack of layers with linear projections. Models of type {', '.join(FAMILIES)}, and most others, can."
         )
     (layers, _), = Counter(match[1] for match in matches).most_common(1)
     inside = tuple(dict.fromkeys(match[2] for match in matches if match[1] == layers))

@@ -57,7 +57,7 @@ def mend_overflow(parts: dict[str, nn.Module], run: Callable[[], torch.Tensor]) 
         if finite:
             return moved
         if not origins or hasattr(parts[origins[0]], OWN_FLOAT32):
-            raise OverflowInModel("values that are no numbers stay so in float32 (are the weights damaged?)")
+            raise OverflowInModel("values are not finite in float32 either (are the weights damaged?)")
         run_in_float32(parts[origins[0]])
         moved.append(origins[0])
 

@@ -132,8 +132,8 @@ class Encoder:
         expected = 0 if grid is None else 1
         if ids.count(self.image_token_id) != expected:
             raise AlignmentError(
-                f"The prompt of question {name} holds {ids.count(self.image_token_id)} image placeholders instead of "
-                f"{expected}. The chat template of the tokenizer does not suit this model."
+                f"The prompt of question {name} contains {ids.count(self.image_token_id)} image placeholders instead of "
+                f"{expected}. The tokenizer's chat template does not match this model."
             )
         if grid is None:
             return ids

@@ -94,8 +94,8 @@ class ChatTemplate:
             )
         except (jinja2.TemplateError, TypeError) as error:
             raise AlignmentError(
-                f"The model's chat template refuses the conversation: {error}\nIf it knows no system message, put what is "
-                "wanted into user_prompt and set system_prompt= (nothing): the message is then left out."
+                f"The model's chat template rejects the conversation: {error}\nIf it does not support system messages, move "
+                "the instruction into user_prompt and set system_prompt= (empty): the message is then left out."
             ) from error
 
     def _suitable_form(self) -> tuple[str, ...]:
@@ -117,8 +117,8 @@ class ChatTemplate:
         if partly is not None:
             return partly
         raise refusal or AlignmentError(
-            f"The model's chat template leaves out what is asked. The prompt that it makes:\n{shown}\n"
-            "Set chat_template to a file with another template."
+            f"The model's chat template leaves out the question. The prompt that it makes:\n{shown}\nSet chat_template to a "
+            "file with another template."
         )
 
     def _shown(self, *, with_image: bool) -> tuple[bool, bool, str]:
@@ -171,7 +171,7 @@ def template_arguments(source: str, settings: Sequence[str]) -> dict[str, Any]:
             re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", source)  # a tag that only transformers defines
         )
     except jinja2.TemplateError as error:
-        raise AlignmentError(f"The chat template is no Jinja template: {error}.") from error
+        raise AlignmentError(f"The chat template is not a valid Jinja template: {error}.") from error
     variables = meta.find_undeclared_variables(parsed)
     passed = {name: _value(text) for name, _, text in (pair.partition("=") for pair in settings)}
     if unread := sorted(passed.keys() - variables):
@@ -266,7 +266,7 @@ def letters_behind(prompt: list[int], trained: list[list[int]]) -> np.ndarray:
         if tokens[:n] != prompt:
             raise AlignmentError(f"The text with the letter {letter!r} does not begin with the tokens of the prompt.")
         if len(tokens) <= n or tokens[n + 1 :] != trained[0][n + 1 :]:
-            raise AlignmentError(f"The letter {letter!r} is not one token of its own after the prompt.")
+            raise AlignmentError(f"The letter {letter!r} is not a single token after the prompt.")
     letters = np.array([tokens[n] for tokens in trained], np.int64)
     if len(set(letters.tolist())) != len(LETTERS):
         raise AlignmentError("Two letters share a token: this tokenizer cannot tell the answers apart.")

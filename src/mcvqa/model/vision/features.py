@@ -215,9 +215,9 @@ class FeatureStore:
         base.vision.to("cpu")  # frees GPU memory: it is not needed until other images are encoded
         if changed:
             raise DataError(
-                f"{counted(len(changed), 'photograph has', 'photographs have')} changed since the survey, first "
-                f"{', '.join(changed[:NAMED_PHOTOGRAPHS])}. Put the originals back, or run the same command again to use the new "
-                "ones; if this message comes again, delete pictures-*.json in cache/ of the output folder."
+                f"{counted(len(changed), 'photograph has', 'photographs have')} changed since the data was examined, first "
+                f"{', '.join(changed[:NAMED_PHOTOGRAPHS])}. Restore the originals, or run the same command again to use the "
+                "new ones. If this message appears again, delete pictures-*.json in cache/ of the output folder."
             )
         return len(missing)
 

@@ -141,7 +141,7 @@ class ProcessWorkers(WorkerPool[WorkerProcess]):
     def _ended(self, worker: WorkerProcess) -> BaseException:
         """Explain the end of a worker, as an exception."""
         status = worker.process.wait(timeout=SAVING_TAKES)
-        doing = f", which was at work on {worker.task!r}," if worker.task else ""
+        doing = f", working on {worker.task!r}," if worker.task else ""
         if status == RUN_ME_AGAIN:
             return Interrupted(f"{worker.name.capitalize()}{doing} was asked to stop; finished work is saved.")
         if worker.failure:

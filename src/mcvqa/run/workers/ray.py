@@ -61,8 +61,8 @@ def connect(address: str) -> bool:
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"No Ray cluster answers at ray_address={address!r} ({str(error).splitlines()[0]}). Start one with "
-            "`ray start --head`, name another, or take --set ray_address=local."
+            f"No Ray cluster answers at ray_address={address!r} ({str(error).splitlines()[0]}). Start one with `ray start "
+            "--head`, name another, or use --set ray_address=local."
         ) from None
     finally:
         if threading.current_thread() is threading.main_thread():
@@ -243,14 +243,14 @@ class RayWorkers(WorkerPool[RayWorker]):
 
     def _ended(self, worker: RayWorker) -> BaseException:
         name = f"{worker.name.capitalize()} on {worker.host}" if worker.host else worker.name.capitalize()
-        doing = f", which was at work on {worker.task!r}," if worker.task else ""
+        doing = f", working on {worker.task!r}," if worker.task else ""
         if worker.stopped:
             return Interrupted(f"{name}{doing} was asked to stop; finished work is saved.")
         if worker.failure:
             return RunStopped(worker.failure if len(self.slots.nodes) == 1 else f"{name}: {worker.failure}")
         return RunStopped(
-            f"{name}{doing} was lost after {counted(worker.deaths, 'death')} of its process ({worker.loss}). Finished work is "
-            "saved: the same command goes on."
+            f"{name}{doing} was lost: its process died {counted(worker.deaths, 'time')} ({worker.loss}). Finished work is "
+            "saved. Run the same command again to continue."
         )
 
     def close(self) -> None:
@@ -328,8 +328,8 @@ def _reports_of(project: Project) -> Any:
         return ray.remote(Reports).options(name=name, num_cpus=0, scheduling_strategy=here).remote()
     except ValueError:
         raise Owned(
-            f"Another process works on the run {project.config.run!r} on this Ray cluster. Wait for it to end, or choose another "
-            "name: --set run_name=..."
+            f"Another process is working on the run {project.config.run!r} on this Ray cluster. Wait for it to end, or choose "
+            "another name: --set run_name=..."
         ) from None
 
 

@@ -150,6 +150,6 @@ def require_same_node(shared: tuple[str, str], versions: dict[str, str]) -> None
     file, content = Path(shared[0]), shared[1]
     if not file.is_file() or file.read_text() != content:
         raise ConfigError(
-            f"Node {host} does not see {file.parent.parent} as the main process does. All nodes must share output_dir and "
-            "data_dir: put them on a file system that is mounted everywhere, under the same path."
+            f"Node {host} does not see the same {file.parent.parent} as the main process. All nodes must share output_dir and "
+            "data_dir: put them on a file system that is mounted under the same path everywhere."
         )
