@@ -52,7 +52,7 @@ NOT_IN_NOTEBOOK = {
     "run.installation": "what a bug report needs, for the command line",
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
     "model.catalog": "`mcvqa models`", "model.download": "what is to be downloaded, for the pre-flight",
-    "model.packed_experts": "4-bit weights of a mixture of experts (set quantization=none)",
+    **dict.fromkeys(("model.experts", "model.packed_experts"), "mixtures of experts"),
     "model.coverage": "which layers get adapters, for the pre-flight",
     "run.of_search": "members of a search",
     "search": "needs optuna, and the hours of many runs",
