@@ -79,7 +79,7 @@ def measure(config: Config, options: argparse.Namespace) -> dict[str, Any]:
     size, started = measure_model(load_encoder(config)[-1], config), time.time()
     base = load_base(config, plan)
     seconds, loading, held = time.time() - started, peaks(base.plan), _held_bytes(base.model)
-    print(f"{weights_in(size) / 1e9:.4f} billion weights, of which {size.experts / 1e9:.4f} in experts, loaded in {seconds:.0f} s: "
+    print(f"{weights_in(size) / 1e9:.4f} billion weights, {size.experts / 1e9:.4f} of them in experts, in {seconds:.0f} s: "
           f"{held / GIB:.4f} GiB, estimated {size.weight_bytes(base.plan) / GIB:.4f}", flush=True)
     questions = read_questions(options.csv).questions[: options.rows]
     maker = PlainMaker(base.encoder, survey_images(ImageFolder(options.csv.parent), [q.image for q in questions]))
