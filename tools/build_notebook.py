@@ -199,7 +199,7 @@ def _end_of_block(tree: ast.Module, node: ast.stmt) -> int | None:
 def _raised(node: ast.ImportFrom) -> str:
     reason = next(reason for name, reason in NOT_IN_NOTEBOOK.items() if f"{_module_of(node)}.".startswith(f"{name}."))
     return " " * node.col_offset + (
-        f'raise McvqaError("Only in the package (see the end): {reason}")')
+        f'raise McvqaError("Not in the notebook: {reason}. See the end.")')
 
 
 def without_imports(code: str, known: set[str]) -> str:
