@@ -30,7 +30,7 @@ from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.data.questions import read_questions
 from mcvqa.model.content import packaged_tiny
 from mcvqa.model.device import GIB, plan_device
-from mcvqa.model.load import load_base, load_encoder, measure_model
+from mcvqa.model.load import ModelSize, load_base, load_encoder, measure_model
 from mcvqa.model.memory import MemoryPlan
 from mcvqa.model.plain import PlainMaker
 from mcvqa.model.rows import read_rows, rows_per_pass
@@ -44,6 +44,10 @@ WARM = 2  # steps
 
 
 # %% the model
+def weights_in(size: ModelSize) -> int:
+    return size.language_linears + size.experts + size.rest
+
+
 def make_model(name: str, tokenizer: Path, folder: Path, layers: int) -> None:
     """Write the model in 16 bits, if the disk has room for it."""
     config = sizes(name, tokenizer, small=False)
@@ -53,7 +57,7 @@ def make_model(name: str, tokenizer: Path, folder: Path, layers: int) -> None:
         if hasattr(text, "layer_types"):
             text.layer_types = text.layer_types[:layers]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    needed, free = 2 * measure_model(config, Config()).total, shutil.disk_usage(folder.parent).free
+    needed, free = 2 * weights_in(measure_model(config, Config())), shutil.disk_usage(folder.parent).free
     if needed > free:
         raise SystemExit(f"{folder} takes {needed / 1e9:.0f} GB, and {free / 1e9:.0f} GB are free: --layers N makes fewer layers")
     make_folder(config, tokenizer, folder, packed=False)
@@ -75,7 +79,7 @@ def measure(config: Config, options: argparse.Namespace) -> dict[str, Any]:
     size, started = measure_model(load_encoder(config)[-1], config), time.time()
     base = load_base(config, plan)
     seconds, loading, held = time.time() - started, peaks(base.plan), _held_bytes(base.model)
-    print(f"{size.total / 1e9:.4f} billion weights, of which {size.experts / 1e9:.4f} in experts, loaded in {seconds:.0f} s: "
+    print(f"{weights_in(size) / 1e9:.4f} billion weights, {size.experts / 1e9:.4f} of them in experts, in {seconds:.0f} s: "
           f"{held / GIB:.4f} GiB, estimated {size.weight_bytes(base.plan) / GIB:.4f}", flush=True)
     questions = read_questions(options.csv).questions[: options.rows]
     maker = PlainMaker(base.encoder, survey_images(ImageFolder(options.csv.parent), [q.image for q in questions]))
@@ -93,8 +97,8 @@ def measure(config: Config, options: argparse.Namespace) -> dict[str, Any]:
     read_rows(answers, maker, rows, at_once, base.plan)
     scored = time.time() - scored
     return dict(
-        model=options.model, weights=size.total, experts=size.experts, held_gib=round(held / GIB, 2), loading_s=round(seconds),
-        plan=str(memory), losses=[event["loss"] for event in steps], skipped=steps[-1]["skipped"],
+        model=options.model, weights=weights_in(size), experts=size.experts, held_gib=round(held / GIB, 2),
+        loading_s=round(seconds), plan=str(memory), losses=[event["loss"] for event in steps], skipped=steps[-1]["skipped"],
         rows_per_s=round(config.effective_batch * len(warm) / sum(warm), 2), scoring_per_s=round(len(rows) / scored, 2),
         rows_at_once=at_once, tokens=round(sum(map(maker.tokens, rows[:8])) / len(rows[:8])),
         peak_gib=dict(loading=loading, training=training, scoring=peaks(base.plan)),

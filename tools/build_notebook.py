@@ -52,7 +52,7 @@ NOT_IN_NOTEBOOK = {
     "run.installation": "what a bug report needs, for the command line",
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
     "model.catalog": "`mcvqa models`", "model.download": "what is to be downloaded, for the pre-flight",
-    "model.packed_experts": "4-bit weights of a mixture of experts (set quantization=none)",
+    **dict.fromkeys(("model.experts", "model.packed_experts"), "mixtures of experts"),
     "model.coverage": "which layers get adapters, for the pre-flight",
     "run.of_search": "members of a search",
     "search": "needs optuna, and the hours of many runs",
@@ -199,7 +199,7 @@ def _end_of_block(tree: ast.Module, node: ast.stmt) -> int | None:
 def _raised(node: ast.ImportFrom) -> str:
     reason = next(reason for name, reason in NOT_IN_NOTEBOOK.items() if f"{_module_of(node)}.".startswith(f"{name}."))
     return " " * node.col_offset + (
-        f'raise McvqaError("Not in the notebook: {reason}. Install the package, see the end.")')
+        f'raise McvqaError("Not in the notebook: {reason}. See the end.")')
 
 
 def without_imports(code: str, known: set[str]) -> str:

@@ -1,14 +1,19 @@
 """Runs of a model with experts in 4 bits."""
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from mcvqa import Config, run
 from mcvqa.model.device import plan_device
 from mcvqa.model.experts import STACKS, is_packed, stacked_experts
 from mcvqa.model.load import load_base
-from tests.model.other_families import save_family
+from tests.model.other_families import TEXT, llava, save_family
 from tests.run.test_interrupt import settings_in, stopped_by, trained_in
 
 
@@ -23,6 +28,51 @@ def test_experts_are_in_4_bits_where_they_are_asked_for(folder):
         base = load_base(config.replace(quantization=bits), plan_device(config.replace(quantization=bits)))
         stacks = [getattr(one, name) for one in stacked_experts(base.model).values() for name in STACKS]
         assert len(stacks) == 4 and all(is_packed(stack) is wanted for stack in stacks)
+
+
+LOADING = """
+import sys, threading, time
+from pathlib import Path
+from mcvqa.config import Config
+from mcvqa.model.device import plan_device
+from mcvqa.model.load import load_base
+
+def held():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024
+
+def load(folder):
+    config = Config(model_id=folder, device="cpu", quantization="4bit", precision="float16")
+    return load_base(config, plan_device(config))
+
+load(sys.argv[1])
+before, seen, base = held(), [], []
+loading = threading.Thread(target=lambda: base.append(load(sys.argv[2])))
+loading.start()
+while loading.is_alive():
+    seen.append(held())
+    time.sleep(0.001)
+print("PEAK", max(seen) - before, held() - before)
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="measures memory by Linux's /proc")
+def test_the_16_bit_experts_are_never_all_in_memory(folder, tmp_path):
+    """At the peak of loading there are the packed weights and what quantizing one stack takes: on CPUs bitsandbytes makes it
+    float32 several times."""
+    processor, small = llava()
+    text = dict(TEXT, model_type="qwen3_moe", hidden_size=256, num_hidden_layers=20, num_experts=64, num_experts_per_tok=2,
+                moe_intermediate_size=256)
+    model = LlavaForConditionalGeneration(LlavaConfig(**small.config.to_dict() | dict(text_config=text))).half()
+    for each in (processor, model):
+        each.save_pretrained(tmp_path)
+    full, stack = 2 * sum(p.numel() for p in model.parameters()), 2 * 64 * 2 * 256 * 256
+    said = subprocess.run(
+        [sys.executable, "-c", LOADING, folder, str(tmp_path)], capture_output=True, text=True, check=True,
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}).stdout  # freed tensors are given back at once
+    peak, held = map(int, said.split("PEAK")[1].split())
+    assert held < 0.35 * full and peak < held + 9 * stack < 0.7 * full, (held, peak, stack, full)
 
 
 @pytest.mark.nightly

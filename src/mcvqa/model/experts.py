@@ -1,7 +1,11 @@
 """Finds the experts of mixture-of-experts models, which the library stacks into two tensors (E, rows, columns) per layer."""
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from torch import nn
+
+from mcvqa.model.content import ModelError
 
 STACKS = ("gate_up_proj", "down_proj")
 BLOCK = 64  # weights per scale of 4-bit weights
@@ -33,16 +37,38 @@ def stacked_experts(model: nn.Module, prefix: str = "") -> dict[str, Any]:
     return {name: module for name, module in model.named_modules() if name.startswith(prefix) and can_be_packed(module)}
 
 
+def named_stacks(model: nn.Module, prefix: str = "") -> dict[str, Any]:
+    """Return the stacks of `stacked_experts`, by path."""
+    return {f"{path}.{name}": getattr(one, name) for path, one in stacked_experts(model, prefix).items() for name in STACKS}
+
+
 def count_experts(model: Any, prefix: str) -> tuple[int, float]:
     """Return the weights of an empty model's experts, and the share of them that each token is sent to.
 
     Args:
-        model: the model.
+        model: the model, which has experts.
         prefix: beginning of the paths.
     """
-    found = [*stacked_experts(model, prefix).values()]
-    if not found:
-        return 0, 0.0
     text = model.config.get_text_config()
     routed = getattr(text, "num_experts_per_tok", None) or getattr(text, "top_k_experts", 1)  # Gemma's name
-    return sum(getattr(one, name).numel() for one in found for name in STACKS), routed / found[0].num_experts
+    first = next(iter(stacked_experts(model, prefix).values()))
+    return sum(stack.numel() for stack in named_stacks(model, prefix).values()), routed / first.num_experts
+
+
+def require_experts_in_full(stored: Iterable[str], model: nn.Module, folder: Path | None) -> None:
+    """Check that no experts that the library stacks are stored in 4 bits, which it cannot read.
+
+    Args:
+        stored: names of the tensors in the folder.
+        model: an empty model.
+        folder: the folder, for the message.
+
+    Raises:
+        ModelError: they are.
+    """
+    packed = [name.removesuffix(".absmax") for name in stored if ".experts." in name and name.endswith(".absmax")]
+    if packed and stacked_experts(model):
+        raise ModelError(
+            f"{folder} has experts in 4 bits, first {min(packed)}, which the library cannot read. Set model_id to the original "
+            "model, with quantization=4bit: its experts are then quantized while it is loaded."
+        )

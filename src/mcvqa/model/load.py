@@ -15,7 +15,6 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor  #
 
 from mcvqa.config import Config
 from mcvqa.model.device import GIB, DevicePlan, apply_device, seeded
-from mcvqa.model.experts import STACKS, count_experts, is_packed, stacked_experts
 from mcvqa.model.families.family import Family
 from mcvqa.model.families.registry import FAMILIES, plain_family
 from mcvqa.model.fast.block import blocks_suit
@@ -143,8 +142,12 @@ def family_of(model_config: Any, config: Config, model: Any = None) -> Family:
     # a router may be a linear layer with another forward(): it can neither get adapters nor become a 4-bit layer
     others = [name for name, module in linears.items() if type(module).forward is not nn.Linear.forward]
     family = plain_family(model_config.model_type, language, [name for name in linears if name not in others])
-    experts = bool(stacked_experts(model, family.decoder_layers))
-    return replace(family, unquantised=(*family.unquantised, *others), experts=experts)
+    family = replace(family, unquantised=(*family.unquantised, *others))
+    if any(hasattr(module, "has_gate") for module in model.modules()):  # the library's mark of experts
+        from mcvqa.model.experts import stacked_experts
+
+        family = replace(family, experts=bool(stacked_experts(model, family.decoder_layers)))
+    return family
 
 
 def decoder_linears(model: nn.Module, family: Family) -> dict[str, nn.Linear]:
@@ -308,9 +311,11 @@ def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool =
     """
     quantized = {name for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
     wanted = {*decoder_linears(model, family)}
-    stacks = {f"{path}.{name}": getattr(one, name) for path, one in stacked_experts(model).items() for name in STACKS}
-    quantized |= {name for name, stack in stacks.items() if is_packed(stack)}
-    wanted |= {name for name in stacks if name.startswith(family.decoder_layers)} if all_of_them else set()
+    if family.experts and all_of_them:
+        from mcvqa.model.experts import is_packed, named_stacks
+
+        wanted |= named_stacks(model, family.decoder_layers).keys()
+        quantized |= {name for name, stack in named_stacks(model).items() if is_packed(stack)}
     if quantized - wanted or not quantized or (all_of_them and quantized != wanted):
         odd = sorted(quantized ^ wanted)[:3]
         raise ModelError(f"Some layers that should have 4-bit weights do not, for example {odd}. Set quantization=none.")
@@ -449,12 +454,12 @@ class ModelSize:
     Attributes:
         language_linears: parameters in linear layers of the language model.
         vision: parameters in the vision tower.
-        rest: parameters everywhere except in the language model's linear layers and `experts`.
+        rest: parameters everywhere else.
         trained: trained parameters.
         averages: number of averages kept of the trained weights (EMA, SWA).
         four_bits: bytes per 4-bit weight.
-        experts: parameters in experts that 4-bit loading quantizes.
-        routed: share of a layer's experts that each token is sent to.
+        experts: parameters in experts that 4-bit loading quantizes (experts.py).
+        routed: share of them that computes a token.
     """
 
     language_linears: int
@@ -466,19 +471,9 @@ class ModelSize:
     experts: int = 0
     routed: float = 0.0
 
-    @property
-    def total(self) -> int:
-        return self.language_linears + self.experts + self.rest
-
-    @property
-    def active(self) -> float:
-        """Parameters of the language model's linear layers and experts that compute a token."""
-        return self.language_linears + self.routed * self.experts
-
     def weight_bytes(self, plan: DevicePlan) -> int:
         """Return the memory of the frozen weights."""
-        each = plan.dtype.itemsize
-        packed = self.language_linears + self.experts
+        each, packed = plan.dtype.itemsize, self.language_linears + self.experts
         return int(packed * (self.four_bits if plan.four_bit else each) + self.rest * each)
 
     @property
@@ -563,7 +558,11 @@ def measure_model(model_config: Any, config: Config) -> ModelSize:
     family = family_of(model_config, config, model)
     linears = sum(linear.weight.numel() for linear in decoder_linears(model, family).values())
     total = sum(p.numel() for p in model.parameters())
-    experts, routed = (0, 0.0) if published_bits(model_config) else count_experts(model, family.decoder_layers)
+    experts, routed = 0, 0.0
+    if family.experts and not published_bits(model_config):
+        from mcvqa.model.experts import count_experts
+
+        experts, routed = count_experts(model, family.decoder_layers)
     language = {*model.get_submodule(family.language).parameters(), *model.get_output_embeddings().parameters()}
     vision = total - sum(p.numel() for p in language)  # the tower and its projector
     if config.lora_r > 0:

@@ -2,7 +2,7 @@
 import contextlib
 import copy
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from mcvqa.base.informing import counted
 from mcvqa.config import Config
 from mcvqa.model.content import ModelError, local_folder
 from mcvqa.model.device import DeviceError
-from mcvqa.model.experts import stacked_experts
 from mcvqa.model.published import drop_packing, packing_settings, truly_mismatched, without_companions
 from mcvqa.model.tiny import tiny_folder
 
@@ -167,7 +166,10 @@ def require_whole_model(config: Config, model_config: Any) -> None:
     model_class: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(model_config)]
     plain = copy.deepcopy(model_config)
     if packed := packing_settings(model_config):
-        _require_experts_in_full(stored, model_config, folder)
+        if any(".experts." in name for name in stored):
+            from mcvqa.model.experts import require_experts_in_full
+
+            require_experts_in_full(stored, empty_model(model_config), folder)
         stored = without_companions(stored)
         drop_packing(plain)
     with loading_model(config.model_id), _without_report():
@@ -176,16 +178,6 @@ def require_whole_model(config: Config, model_config: Any) -> None:
             ignore_mismatched_sizes=True, output_loading_info=True,
         )
     require_all_tensors(truly_mismatched(report) if packed else report, str(folder))
-
-
-def _require_experts_in_full(stored: Iterable[str], model_config: Any, folder: Path | None) -> None:
-    """Raises ModelError if experts that the library stacks are stored in 4 bits, which it cannot read."""
-    packed = [name.removesuffix(".absmax") for name in stored if ".experts." in name and name.endswith(".absmax")]
-    if packed and stacked_experts(empty_model(model_config)):
-        raise ModelError(
-            f"{folder} has experts in 4 bits, first {min(packed)}, which the library cannot read. Set model_id to the original "
-            "model, with quantization=4bit: its experts are then quantized while it is loaded."
-        )
 
 
 def weights_are_here(config: Config) -> bool:

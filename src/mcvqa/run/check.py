@@ -265,7 +265,7 @@ def _check_resources(
     plan, size, model_config = model.plan, model.size, model.loaded[-1]
     if config.lora_r > 0:
         print_line(True, str(adapter_coverage(model_config, config)))
-    print_line(True, f"parameters: {size.total:,}, trained {size.trained:,}")
+    print_line(True, f"parameters: {size.language_linears + size.experts + size.rest:,}, trained {size.trained:,}")
     if size.experts:
         bits = 4 if plan.four_bit else 8 * plan.dtype.itemsize
         print_line(True, f"experts: {size.experts:,} of them, in {bits} bits and without adapters")
@@ -371,7 +371,7 @@ def estimate_time(
         again: share of a forward pass that checkpointing recomputes.
         anew: patches per training row that pass through the vision tower in each step; a backward pass counts as two.
     """
-    forward = 2 * size.active * tokens  # of a row
+    forward = 2 * (size.language_linears + size.routed * size.experts) * tokens  # of a row
     passes = 2 if config.lora_r else 3  # adapters: no gradient for the frozen weights
     step = config.effective_batch * (forward * (passes + again) + 2 * size.vision * anew) / rate
     folds, finals = len(config.folds_to_train) * config.n_seeds, config.final_fit * config.n_seeds

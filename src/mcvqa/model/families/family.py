@@ -48,7 +48,7 @@ class Family:
         blocks: maps a decoder layer to its halves as blocks of fast/block.py, by their names in the layer; None: no blocks.
         recurrent: whether some layers keep a state. Batches then say which chunks of tokens follow each other (fast/delta.py),
             which transformers' own layers do not support.
-        experts: whether there are experts that 4-bit loading quantizes (see experts.py).
+        experts: whether 4-bit loading finds experts (experts.py).
     """
 
     model_type: str
