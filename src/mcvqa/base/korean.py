@@ -406,8 +406,9 @@ KOREAN = {
     "A worker on {} has read other rows or photographs in {} than this run began with: they changed, or are other copies. Make them the "
     "same and run again.": "{}의 작업 프로세스가 {}에서 읽은 행이나 사진이 이 실행이 시작할 때와 다릅니다. 그사이 바뀌었거나 "
     "사본이 다릅니다. 같게 맞추고 다시 실행하세요.",
-    "was trained by version 0.1 with other settings or data, or its weights are damaged":
-        "0.1 버전이 다른 설정이나 데이터로 학습했거나 가중치가 손상되었습니다",
+    "Fold {} was trained by version 0.1 with other settings or data, or its weights are damaged. mcvqa does not overwrite it: delete "
+    "{} and {} to train it again, or choose another name (--set run_name=...).": "폴드 {}은 0.1 버전이 다른 설정이나 데이터로 학습했거나 "
+    "가중치가 손상되었습니다. 덮어쓰지 않았습니다. 다시 학습하려면 {}과 {}을 지우고, 아니면 다른 이름을 고르세요(--set run_name=...).",
     "is trained, but {} is missing or damaged, so with what is not known":
         "학습되어 있지만 {}이 없거나 손상되어 무엇으로 학습했는지 알 수 없습니다",
     "is trained, but with other settings, rows, other runs' answers or another version of mcvqa":

@@ -1,4 +1,4 @@
-"""Protects trained weights: only the user deletes them."""
+"""Protects trained weights: only the user deletes them. Those of version 0.1: see `require_untouched_0_1` in train.py."""
 from typing import Any
 
 from mcvqa.run.project import Project, RunStopped
@@ -12,19 +12,14 @@ def require_replaceable(project: Project, task: Task) -> None:
         RunStopped: it would.
     """
     fold, record = int(task.arguments["fold"]), project.records.read(task.name)
-    folder, of_0_1 = project.paths.fold(fold), project.records.file_of_0_1(task.of_0_1[0])
+    folder = project.paths.fold(fold)
     if (record and not record.get("finished")) or not (folder / "result.json").exists():
         return
-    replaced, why = str(folder), ""
-    if not record and of_0_1.exists():
-        replaced = f"{folder} and {of_0_1}"
-        why = "was trained by version 0.1 with other settings or data, or its weights are damaged"
-    elif content_print(project.weights(fold)):
-        why = _why_not_done(project, task, record)
+    why = _why_not_done(project, task, record) if content_print(project.weights(fold)) else ""
     if why:
         raise RunStopped(
             f"Fold {fold} of the run {project.config.run!r} {why}. mcvqa does not overwrite it: restore what changed, "
-            f"delete {replaced} to train it again, or choose another name (--set run_name=...)."
+            f"delete {folder} to train it again, or choose another name (--set run_name=...)."
         )
 
 

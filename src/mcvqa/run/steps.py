@@ -45,7 +45,7 @@ from mcvqa.run.score import is_scored, require_weights, scored_folds, splits_of,
 from mcvqa.run.session import run_session
 from mcvqa.run.submissions import ENSEMBLE_FILE, SINGLE_FILE, Answers, read_submitted, submit_prior, write_answers
 from mcvqa.run.tasks import CODE_OF_SCORING, Task, code_print
-from mcvqa.run.train import forget_progress, result_of, train_task
+from mcvqa.run.train import forget_progress, require_untouched_0_1, result_of, train_task
 from mcvqa.scoring.orders import tta_plan
 
 
@@ -253,6 +253,8 @@ def train_folds(execution: Execution, only: int | None = None) -> None:
             by_main(forget_progress, project, fold)
             print(f"  fold {fold}: already trained, accuracy {by_main(result_of, project, fold)}{_origin_note(project, fold)}")
     todo = [fold for fold in folds if fold not in done]
+    for fold in todo:
+        by_main(require_untouched_0_1, project, train_task(project, data, fold))
     if Task.__module__ != "__main__":  # in a notebook an edited cell trains again
         from mcvqa.run.replaceable import require_replaceable
 

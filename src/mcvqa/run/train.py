@@ -249,6 +249,21 @@ def require_same_base(project: Project) -> None:
             )))
 
 
+def require_untouched_0_1(project: Project, task: Task) -> None:
+    """Check that training would not replace damaged results of version 0.1 without being asked.
+
+    Raises:
+        RunStopped: it would.
+    """
+    fold, old = int(task.arguments["fold"]), project.records.file_of_0_1(task.of_0_1[0])
+    if old.exists() and not project.records.read(task.name) and (project.paths.fold(fold) / "result.json").exists():
+        raise RunStopped(
+            f"Fold {fold} was trained by version 0.1 with other settings or data, or its weights are damaged. mcvqa does not "
+            f"overwrite it: delete {project.paths.fold(fold)} and {old} to train it again, or choose another name (--set "
+            "run_name=...)."
+        )
+
+
 def result_of(project: Project, fold: int) -> Accuracy:
     """Read the accuracy of a trained fold on its validation rows.
 
