@@ -382,6 +382,10 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         default=0.0, ge=0.0, le=0.9, json_schema_extra=WEIGHTS,
         description="share of the target probability spread evenly over the row's choices",
     )
+    label_noise_loss: float = Field(
+        default=0.0, ge=0.0, le=1.0, json_schema_extra=WEIGHTS,
+        description="for wrong labels: q of generalized cross-entropy, 0.7 in its paper; 0 is cross-entropy",
+    )
     soft_votes: bool = Field(
         default=False, json_schema_extra=WEIGHTS,
         description="for data with annotator votes: learn the vote shares instead of the majority answer",

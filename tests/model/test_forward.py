@@ -81,6 +81,19 @@ def test_losses_by_hand():
     assert answer_loss(logits, votes).item() == pytest.approx(-(0.25 * np.log(0.2) + 0.75 * np.log(0.3)))
 
 
+def test_generalized_cross_entropy_by_hand():
+    """Between cross-entropy (q = 0) and 1 - p (q = 1); missing choices cost nothing, and the gradient shrinks with p^q."""
+    batch = batch_for_loss([[[0, 1, -1]]], [[0.25, 0.75, 0.0]])
+    logits = torch.log(torch.tensor([[[0.2, 0.3, 0.5]]])).requires_grad_()
+    by_hand = (0.25 * (1 - 0.2**0.7) + 0.75 * (1 - 0.3**0.7)) / 0.7
+    assert answer_loss(logits, batch, noise=0.7).item() == pytest.approx(by_hand)
+    assert answer_loss(logits, batch, noise=1.0).item() == pytest.approx(0.25 * 0.8 + 0.75 * 0.7)
+    assert answer_loss(logits, batch, noise=1e-6).item() == pytest.approx(answer_loss(logits, batch).item(), rel=1e-4)
+    one = batch_for_loss([[[0, 1, -1]]], [[1.0, 0.0, 0.0]])
+    (plain,), (robust,) = (torch.autograd.grad(answer_loss(logits, one, noise=q).sum(), logits) for q in (0.0, 0.7))
+    torch.testing.assert_close(robust, 0.2**0.7 * plain)
+
+
 @pytest.mark.parametrize("among", [False, True])
 def test_a_weight_multiplies_the_loss_of_its_row(among):
     logits = torch.log(torch.tensor([[[0.2, 0.3, 0.5]]]))

@@ -290,7 +290,7 @@ def test_members_with_points_in_their_names_are_distinguished(own):
 def test_looking_at_other_data_under_a_runs_name_changes_nothing(own, tmp_path, look):
     folds = open_project(own).paths.experiment / "folds.csv"
     kept = folds.read_bytes(), (folds.parent / "eda" / "summary.txt").read_bytes()
-    with pytest.raises(ConfigError, match="was trained on other data"):
+    with pytest.raises(ConfigError, match="was trained on different data"):
         look(own.replace(data_dir=str(make_dataset(tmp_path / "more", n_train=40))))
     assert kept == (folds.read_bytes(), (folds.parent / "eda" / "summary.txt").read_bytes())
 

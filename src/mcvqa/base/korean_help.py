@@ -154,6 +154,8 @@ KOREAN_HELP = {
     "cross-entropy of the answer letter over the whole vocabulary, or over the letters of the choices only":
         "정답 글자의 교차 엔트로피: 어휘 전체에서, 또는 보기의 글자 안에서",
     "share of the target probability spread evenly over the row's choices": "목표 확률 중 그 행의 보기에 고르게 나누는 비율",
+    "for wrong labels: q of generalized cross-entropy, 0.7 in its paper; 0 is cross-entropy":
+        "틀린 정답이 많을 때: generalized cross-entropy의 q, 논문의 값은 0.7. 0이면 교차 엔트로피",
     "for data with annotator votes: learn the vote shares instead of the majority answer": "여러 명이 답한 데이터에서 다수결 대신 득표 비율을 학습합니다",
     "weights of training rows in the loss: votes (the answer's share of the votes), confidence (a column of the training files), or a file with id and weight; empty: all equal":
         "손실에서 학습 행의 가중치: votes(정답의 득표 비율), confidence(학습 파일의 열), 또는 id와 weight가 든 파일. 비우면 모두 같음",

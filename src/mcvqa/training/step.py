@@ -56,7 +56,7 @@ def weighted_loss(answers: Callable[[AskedRows], torch.Tensor], config: Config, 
     """
     losses = answer_loss(
         answers(batch), batch, among_choices=config.loss == "choices", label_smoothing=config.label_smoothing,
-        consistency=config.order_consistency,
+        noise=config.label_noise_loss, consistency=config.order_consistency,
     )  # (B,)
     return losses.sum() * weight
 

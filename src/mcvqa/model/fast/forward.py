@@ -366,7 +366,7 @@ def letter_logprobs(logits: torch.Tensor, letters: torch.Tensor) -> torch.Tensor
 
 def answer_loss(
     logits: torch.Tensor, batch: AskedRows, *, among_choices: bool = False, label_smoothing: float = 0.0,
-    consistency: float = 0.0,
+    noise: float = 0.0, consistency: float = 0.0,
 ) -> torch.Tensor:
     """Compute the cross-entropy (B,) of the answer letter, averaged over the row's orders, plus a penalty if these disagree.
 
@@ -375,6 +375,7 @@ def answer_loss(
         batch: the rows.
         among_choices: normalize among the letters of the row's choices instead of the whole vocabulary.
         label_smoothing: share of the target distributed evenly over the row's choices.
+        noise: q of generalized cross-entropy, (1 - p^q) / q (arXiv:1805.07836), which trusts labels less: 0 is cross-entropy.
         consistency: weight of the Jensen-Shannon divergence between the answers in a row's orders, in nats.
     """
     logprobs = letter_logprobs(logits, batch.letters)  # (B, K, C)
@@ -385,7 +386,9 @@ def answer_loss(
         logprobs = choice_logprobs
     choices, weights = real[:, 0].float(), batch.target.sum(-1, keepdim=True)  # (B, C), (B, 1)
     target = (1 - label_smoothing) * batch.target + label_smoothing * weights * choices / choices.sum(-1, keepdim=True)
-    per_order = -(target[:, None] * logprobs.masked_fill(~real, 0.0)).sum(-1)  # (B, K)
+    logprobs = logprobs.masked_fill(~real, 0.0)
+    costs = -torch.expm1(noise * logprobs) / noise if noise else -logprobs
+    per_order = (target[:, None] * costs).sum(-1)  # (B, K)
     loss = (per_order * has_order).sum(-1) / has_order.sum(-1)
     return loss + consistency * _disagreement(choice_logprobs.masked_fill(~real, NO_CHANCE), has_order) if consistency else loss
 
