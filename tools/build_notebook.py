@@ -100,6 +100,7 @@ NAMES_NOT_IN_NOTEBOOK = {
     "model.vision.features": ("bytes_needed",),  # the model after training
     "training.job": ("MeasuredPace",), "run.workers.pool": ("MainSide",), "model.text.prompt": ("Message",),
     "model.memory": ("RandomState",), "model.fast.block": ("Mixed", "Packed", "Stored"),
+    "data.kinds": ("every_kind",), "model.fast.delta_kernels": ("Parts",), "model.fast.kernels": ("Pairs",),
     "data.questions": ("find_column", "PaddedRows"), "data.answers": ("Cell",), "run.workers.inline": ("Allot",),
 }
 

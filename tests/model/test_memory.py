@@ -176,7 +176,7 @@ class Reader:
 
 
 @pytest.mark.parametrize(("launch", "most", "found", "tried"), [
-    (0.2, 999, 64, [8, 16, 32, 64]),  # as many as there are, here 100
+    (0.2, 999, 64, [8, 16, 32, 64]),  # eight passes of the 600 rows
     (0.08, 999, 64, [8, 16, 32, 64]),
     (0.01, 999, 16, [8, 16, 32]),  # twice as many are 3 % faster
     (0.2, 40, 32, [8, 16, 32, 64]),
@@ -186,7 +186,7 @@ def test_as_many_rows_are_scored_at_a_time_as_pay(base, maker, questions, monkey
     reader, plan = Reader(launch, most), dataclasses.replace(base.plan, device="cuda", amp=False)
     monkeypatch.setattr(rows_module, "measure_pass", reader.measure)
     monkeypatch.setattr(rows_module, "read_letters", lambda model, batches, device: [])
-    rows = [maker.row(dataclasses.replace(questions[i % 4], id=str(i))) for i in range(100)]
+    rows = [maker.row(dataclasses.replace(questions[i % 4], id=str(i))) for i in range(600)]
     assert rows_per_pass(base.answers(base.model), maker, rows, Config(), plan) == found and reader.tried == tried
     assert ("rows at a time" in capsys.readouterr().out) == (most >= 8)
 
@@ -195,12 +195,12 @@ def test_rows_of_a_pass_are_measured_again_only_where_more_rows_could_make_large
     reader, plan = Reader(0.2, 999), dataclasses.replace(base.plan, device="cuda", amp=False)
     monkeypatch.setattr(rows_module, "measure_pass", reader.measure)
     monkeypatch.setattr(rows_module, "read_letters", lambda model, batches, device: [])
-    rows = [maker.row(dataclasses.replace(questions[i % 4], id=str(i))) for i in range(300)]
+    rows = [maker.row(dataclasses.replace(questions[i % 4], id=str(i))) for i in range(1100)]
     known, answers, sizes = KnownPasses(), base.answers(base.model), []
-    for count, most in ((20, 999), (100, 999), (90, 999), (300, 64), (290, 64), (300, 64)):
+    for count, most in ((100, 999), (600, 999), (500, 999), (1024, 64), (1000, 64), (1100, 64)):
         reader.most = most
         sizes.append((known.rows(answers, maker, rows[:count], Config(), plan), len(reader.tried)))
-    assert sizes == [(8, 0), (64, 4), (64, 4), (64, 9), (64, 9), (64, 9)]
+    assert sizes == [(8, 0), (64, 4), (64, 4), (64, 9), (64, 9), (64, 9)]  # 600 rows have no eight passes of 128
 
 
 def test_rows_of_a_pass_are_not_measured_where_they_are_set_few_or_on_a_cpu(base, maker, questions):
