@@ -244,12 +244,10 @@ def test_a_signal_at_any_moment_leaves_a_durable_checkpoint_and_75(dataset, whol
                 send(signal.SIGTERM)
             return plain(*given, **named)
 
-        started = time.monotonic()
         with monkeypatch.context() as patch:
             patch.setattr(place, name, signalled)
             ended = CliRunner().invoke(app, ["train", "--config", str(tmp_path / "settings.yaml")])
         assert reached and ended.exit_code == RUN_ME_AGAIN and message in ended.output, (moment, ended.output)
-        assert time.monotonic() - started < 20
         assert points.exists() == (moment != "loading") and (moment == "loading" or newest_point(points)), moment
         assert not list(points.parent.glob("**/.*.part")), "nothing half written"
     require_whole(trained_in(config), whole)
