@@ -23,6 +23,7 @@ package does not have is an error that names it.
 import argparse
 import ast
 import io
+import itertools
 import json
 import keyword
 import re
@@ -85,7 +86,7 @@ NOT_IN_NOTEBOOK = {
     "run.learned": "evidence=full", "run.replaceable": "trained weights that settings or files no longer fit",
     "run.beside": "other seeds, the choice of weights and the final model in the report", "answer": "the model after training",
 }
-# the same for single top-level names of other modules: nothing in the notebook uses them
+# the same for single names and methods of other modules: nothing in the notebook uses them
 NAMES_NOT_IN_NOTEBOOK = {
     "config": ("parse_changes",),
     "base.uncertainty": ("significantly_worse",),  # the benchmarks
@@ -100,6 +101,7 @@ NAMES_NOT_IN_NOTEBOOK = {
     "model.vision.features": ("bytes_needed",),  # the model after training
     "training.job": ("MeasuredPace",), "run.workers.pool": ("MainSide",), "model.text.prompt": ("Message",),
     "model.memory": ("RandomState",), "model.fast.block": ("Mixed", "Packed", "Stored"),
+    "model.rows": ("Maker.prompt_inputs", "RowMaker.prompt_inputs"), "model.plain": ("PlainMaker.prompt_inputs",),  # answer_by
     "data.kinds": ("every_kind",), "model.fast.delta_kernels": ("Parts",), "model.fast.kernels": ("Pairs",),
     "data.questions": ("find_column", "PaddedRows"), "data.answers": ("Cell",), "run.workers.inline": ("Allot",),
 }
@@ -169,8 +171,10 @@ class Module:
         return {title: code for title, code in tidy.items() if code}
 
     def _lines_of(self, name: str) -> tuple[int, int]:
-        """From which line to which a top-level name is defined, decorators and the comment behind it included."""
-        for node in self.tree.body:
+        """From which line to which a top-level name, or Class.method, is defined, with decorators and the comment behind it."""
+        of_class, _, name = name.rpartition(".")
+        classes = [node.body for node in self.tree.body if isinstance(node, ast.ClassDef) and node.name == of_class]
+        for node in itertools.chain(*classes) if of_class else self.tree.body:
             names = [node.name] if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else [
                 target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
             if name in names:

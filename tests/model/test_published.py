@@ -14,6 +14,7 @@ from mcvqa.model.content import packaged_tiny
 from mcvqa.model.device import plan_device
 from mcvqa.model.fast.forward import answer_loss, read_letters
 from mcvqa.model.load import load_base, load_encoder, make_trainable, remove_adapters, trained_parameters
+from mcvqa.model.published import unpack_linears
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.source import ModelError, require_whole_model
 from mcvqa.model.vision.features import ImageInputs
@@ -148,3 +149,17 @@ def test_what_is_packed_for_inference_is_refused_by_name(tiny_config, tmp_path, 
 def test_a_version_is_of_a_model_on_the_hub(tiny_config):
     with pytest.raises(ModelError, match=r"revision='v1' applies to models on the hub, but 'tiny' is not one"):
         load_encoder(tiny_config.replace(revision="v1"))
+
+
+def test_rows_that_are_not_whole_blocks_are_unpacked_right():
+    """bitsandbytes' own dequantization on CPUs takes each row for whole blocks of 64."""
+    bnb = pytest.importorskip("bitsandbytes")
+    weight = torch.randn(8, 96, generator=torch.Generator().manual_seed(0))
+    layer = bnb.nn.Linear4bit(96, 8, bias=False, quant_type="nf4", compute_dtype=torch.float32)
+    layer.weight = bnb.nn.Params4bit(
+        weight.clone(), requires_grad=False, quant_type="nf4", blocksize=64, compress_statistics=False)
+    model = torch.nn.Sequential(layer.to("cpu"))
+    unpack_linears(model, torch.float32, keep=None)
+    blocks = bnb.functional.quantize_4bit(weight.view(-1, 64), blocksize=64, quant_type="nf4")
+    torch.testing.assert_close(model[0].weight, bnb.functional.dequantize_4bit(*blocks).view(8, 96), rtol=0, atol=0)
+    assert (model[0].weight - weight).abs().mean() < 0.09

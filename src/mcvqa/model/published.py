@@ -106,7 +106,11 @@ def _plain_linear(packed: Any, dtype: torch.dtype) -> nn.Linear:
 
     weight = packed.weight
     if hasattr(weight, "quant_state"):
-        full = functional.dequantize_4bit(weight.data, weight.quant_state)
+        state = copy.copy(weight.quant_state)
+        shape, size = state.shape, state.blocksize
+        if not shape.numel() % size:  # a row per block: on CPUs bitsandbytes reads rows wrongly that are not whole blocks
+            state.shape = torch.Size((shape.numel() // size, size))
+        full = functional.dequantize_4bit(weight.data, state).view(shape)
     else:
         full = functional.int8_vectorwise_dequant(weight.data, weight.SCB)
     with torch.device("meta"):
