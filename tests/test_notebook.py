@@ -107,6 +107,10 @@ def code_of(source: str, without: tuple[str, ...] = ()) -> list[str]:
                 isinstance(one, ast.ImportFrom) and (one.module or "").startswith("mcvqa."))]
         if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            methods = {name.partition(".")[2] for name in without if name.startswith(f"{node.name}.")}
+            node.body = [one for one in node.body if getattr(one, "name", "") not in methods]
     body = [node for node in tree.body if not isinstance(node, (ast.Import, ast.ImportFrom))
             and not set(without) & bound_names(ast.unparse(node)).keys()]
     return [ast.dump(node) for node in body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
@@ -132,7 +136,7 @@ def test_what_stays_in_the_package_is_refused_where_it_is_asked_for():
         "scoring.generated", "scoring.parse", "data.frames", "data.unread", "data.packed", "data.json_shapes",
         "data.choice_lists", "run.trackers", "run.insights", "data.fixes", "run.start", "data.picture_cells",
         "report.own_metrics", "model.augment", "model.experts", "run.workers.ray",
-        "run.guidance", "data.marks", "run.of_search", "run.parts",
+        "run.guidance", "data.marks", "run.of_search", "run.parts", "run.replaceable",
         "run.seeds", "run.final_fit", "run.averages", "run.learned", "run.beside", "run.explorer", "base.translation",
     )}
     space = {"checked_settings": lambda *_: Config(answer_by="generate"), "ConfigError": ConfigError, "Config": Config}

@@ -157,7 +157,7 @@ def test_examples_are_the_errors_of_the_run(trained, answerer, dataset):
 
 @pytest.mark.parametrize(("harm", "expected"), [
     (lambda run, data: shutil.rmtree(data), "data cannot be read"),
-    (lambda run, data: (data / "train.csv").write_text((data / "train.csv").read_text().replace("색", "빛")), "other rows"),
+    (lambda run, data: (data / "train.csv").write_text((data / "train.csv").read_text().replace("색", "빛")), "other than those"),
     (lambda run, data: (run / "oof_predictions.csv").unlink(), "mcvqa ensemble r writes it"),
     (lambda run, data: (run / "data.json").write_text("{"), "data cannot be read"),
 ])

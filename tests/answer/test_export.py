@@ -267,7 +267,7 @@ def test_adapters_of_another_fold_are_refused(copied, old, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(("after", "message"), [
-    ([0.2, 0.8], "1 of 1 letters differ"), ([0.52, 0.48], r"by up to 0\.\d+ where 0\.05 is explained"),
+    ([0.2, 0.8], "1 of 1 letters differ"), ([0.52, 0.48], r"by up to 0\.\d+ where 0\.05 is acceptable"),
 ])
 def test_answers_that_differ_are_refused(after, message):
     before, after = (plain_scores(["x"], np.log([shares]), [2], {}) for shares in ([0.6, 0.4], after))
@@ -296,7 +296,7 @@ def test_what_cannot_be_exported(trained, exported, tmp_path):
 
 
 @pytest.mark.parametrize(("changes", "merged", "message"), [
-    ({"prompt_by_type": True}, False, "asks by the kind of question"), ({"model_id": "{packed}"}, True, "has 4-bit weights"),
+    ({"prompt_by_type": True}, False, "depends on the type of question"), ({"model_id": "{packed}"}, True, "has 4-bit weights"),
 ])
 def test_models_that_only_this_package_can_ask_or_that_cannot_be_merged(answerer, tmp_path, changes, merged, message):
     shutil.copytree(TINY, tmp_path / "packed")

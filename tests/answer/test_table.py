@@ -259,9 +259,9 @@ def test_a_table_is_answered_by_the_command(trained, dataset, tmp_path):
 
 
 MISTAKES = {
-    "nothing to answer": ((), "Say what to answer"),
-    "both": (("--data", "x.csv", "--image", "x.jpg"), "Say what to answer"),
-    "no choices": (("--image", "x.jpg", "--question", "?"), "Say what to answer"),
+    "nothing to answer": ((), "There is nothing to answer"),
+    "both": (("--data", "x.csv", "--image", "x.jpg"), "There is nothing to answer"),
+    "no choices": (("--image", "x.jpg", "--question", "?"), "There is nothing to answer"),
     "one choice": (("--image", "{photograph}", "--question", "?", "--choices", "red"), "2 to 26 choices, not 1"),
     "no photograph": (("--image", "x.jpg", "--question", "?", "--choices", "a", "--choices", "b"), "x.jpg: no such file"),
     "no such fold": (("--data", "x.csv", "--fold", "5"), "There is no fold 5"),

@@ -121,7 +121,7 @@ def test_summary_names_what_is_wrong(found):
 def test_all_photographs_missing_is_said_once(tmp_path):
     images = {q.image: ImageRecord(q.image, problem="no such file") for q in (*TRAIN, *TEST)}
     text = explore(TRAIN, TEST, [], images, near_duplicate_groups(images), fit_prior(TRAIN, TEST), tmp_path).summary()
-    assert text.count("Photographs") == 1 and "none of 6" in text and "same file" not in text
+    assert text.count("Photographs") == 1 and "all 6" in text and "same file" not in text
 
 
 def test_a_path_that_leaves_the_folder_is_refused_and_not_missing(tmp_path):

@@ -78,7 +78,7 @@ def test_another_table_is_named_with_its_columns(tmp_path):
 
 def test_a_file_with_decisions_is_never_overwritten(tmp_path):
     file = file_with(tmp_path, "c,a,b,drop,0.7")
-    with pytest.raises(DataError, match=r"holds 1 decision of a person and is not overwritten\. Choose another --out"):
+    with pytest.raises(DataError, match=r"contains 1 decision made by a person and is not overwritten\. Choose another --out"):
         write_fixes(file, [])
     (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="has no column"):

@@ -135,7 +135,7 @@ def test_experts_of_another_size_are_refused_by_name(folder, full):
     """Before any weight is read: the library takes quantized weights of any shape."""
     other = copy.deepcopy(full.config)
     other.text_config.moe_intermediate_size = 128
-    with pytest.raises(ModelError, match=r"tensors of another shape, first .*experts\.down_proj \(20, 64, 64\) instead of"):
+    with pytest.raises(ModelError, match=r"tensors with another shape, first .*experts\.down_proj \(20, 64, 64\) instead of"):
         require_whole_model(Config(model_id=str(folder)), other)
 
 

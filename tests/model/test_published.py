@@ -142,7 +142,7 @@ def test_a_packed_checkpoint_with_a_gap_is_named(published, tmp_path):
 def test_what_is_packed_for_inference_is_refused_by_name(tiny_config, tmp_path, method):
     folder = shutil.copytree(packaged_tiny(), tmp_path / "model")
     with_packing(folder, {"quant_method": method, "bits": 4})
-    with pytest.raises(ModelError, match=rf"packed by {method} (.|\n)*quantization=4bit, or to a folder in 4 bits"):
+    with pytest.raises(ModelError, match=rf"quantized by {method} (.|\n)*quantization=4bit, or to a model in bitsandbytes 4-bit"):
         load_encoder(tiny_config.replace(model_id=str(folder)))
 
 

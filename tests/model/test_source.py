@@ -85,7 +85,7 @@ DAMAGES = {
     "cut off in its header": (cut(1000), r"model\.safetensors is cut off or damaged"),
     "empty": (cut(0), r"model\.safetensors is cut off or damaged"),
     "no weights": (without(FILE), "has no weights: expected model.safetensors"),
-    "no shard": (without_a_shard, "lacks 1 of 2 weight files, first model-00002-of-00002.safetensors"),
+    "no shard": (without_a_shard, "is missing 1 of 2 weight files, first model-00002-of-00002.safetensors"),
     "a broken index": (with_a_broken_index, r"model.safetensors.index.json is damaged"),
     "a broken configuration": (lambda f: (f / "config.json").write_text("{") and None, "not a valid JSON file"),
     "no tokenizer": (without("tokenizer*"), "has no tokenizer"),

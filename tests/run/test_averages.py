@@ -55,7 +55,7 @@ def test_the_kind_with_the_lowest_pooled_log_loss_scores_every_fold(finished):
 def test_the_report_says_which_and_how_much_choosing_adds(finished):
     page = (Path(finished.output_dir) / "experiments/r/report.html").read_text(encoding="utf-8")
     kind = recorded_average(open_project(finished)).kind
-    assert f"Weights: {kind} for all folds" in page and f"모든 폴드에 {kind} 가중치를 썼습니다" in page
+    assert f"Weights: {kind} for all folds" in page and f"모든 폴드에 {kind}, OOF 로그 손실" in page
 
 
 def test_which_weights_score_changes_no_training(finished, tmp_path):

@@ -228,7 +228,7 @@ def pictures_in_cells(its: Situation) -> None:
         content = io.BytesIO()
         picture_of(row).save(content, "PNG")
         row["path"] = base64.b64encode(content.getvalue() + b"\0" * 150_000).decode()  # more than a cell of CSV usually holds
-    its.said = ("30 photographs are in the tables themselves",)
+    its.said = ("30 photographs are embedded in the tables",)
     its.write(pictures=False)
 
 

@@ -124,7 +124,7 @@ def test_targets_are_the_answer_and_the_teachers_probabilities(first, second):
             np.testing.assert_allclose(question.targets, 0.75 * own + 0.25 * taught[question.id], atol=1e-6)
         assert all(q.targets is None for q in validation)
     (note,) = data.guidance.notes
-    assert note.startswith("teacher=first: 24 rows of 24 learn from its out-of-fold probabilities too") and "too high" in note
+    assert note.startswith("teacher=first: 24 rows of 24 also learn from its out-of-fold probabilities") and "too high" in note
 
 
 # %% weights

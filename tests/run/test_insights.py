@@ -182,7 +182,7 @@ def test_the_explorer_shows_nothing_of_other_weights_or_data(copied, tmp_path):
     out, folder = tmp_path / "page.html", Path(copied.output_dir)
     data = shutil.copytree(copied.data_dir, tmp_path / "data")
     (data / "train.csv").write_text((data / "train.csv").read_text(encoding="utf-8").replace("색은", "색이"), encoding="utf-8")
-    with pytest.raises(ConfigError, match="was trained on other data"):
+    with pytest.raises(ConfigError, match="was trained on different data"):
         explorer_only(copied.replace(data_dir=str(data)), None, out)
     for file in (folder / "experiments/r/scores").glob("fold1-oof.npz"):
         file.unlink()
@@ -192,7 +192,7 @@ def test_the_explorer_shows_nothing_of_other_weights_or_data(copied, tmp_path):
 
 
 def test_two_runs_are_explored_together_and_one_not_beside_itself(trained, copied, tmp_path):
-    with pytest.raises(RunStopped, match="beside itself"):
+    with pytest.raises(RunStopped, match="with itself"):
         explorer_only(trained.config, trained.config)
     explorer_only(copied, trained.config, tmp_path / "both.html")
     rows = shown_in(tmp_path / "both.html")["rows"]
@@ -245,7 +245,7 @@ def test_decisions_are_read_as_a_spreadsheet_saves_them(trained, tmp_path, encod
 
 def test_a_file_with_decisions_is_not_overwritten(trained, tmp_path):
     decided(trained, tmp_path / "mine.csv")
-    with pytest.raises(DataError, match="holds 3 decisions of a person and is not overwritten"):
+    with pytest.raises(DataError, match="contains 3 decisions made by a person and is not overwritten"):
         audit_only(trained.config, tmp_path / "mine.csv")
 
 

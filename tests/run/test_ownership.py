@@ -175,7 +175,7 @@ def test_a_run_that_is_owned_is_not_touched(dataset, tmp_path):
     paths = open_project(config).paths
     with held(paths.lock()):
         for step in (run, train_only, combine_only):
-            with pytest.raises(Owned, match="works on the run 'r'"):
+            with pytest.raises(Owned, match="is working on the run 'r'"):
                 step(config)
     assert not paths.experiment.exists() and not paths.log.exists(), "nor does it stand anywhere as failed"
 
@@ -186,6 +186,6 @@ def test_a_fold_that_is_being_trained_is_refused_to_a_sibling(dataset, tmp_path,
     paths = open_project(config).paths
     with held(paths.lock()) as owner, held(paths.lock(1)):
         monkeypatch.setenv(OWNER, str(owner.pid))
-        with pytest.raises(Owned, match="works on fold 1 of the run 'r'"):
+        with pytest.raises(Owned, match="is working on fold 1 of the run 'r'"):
             train_only(config)
     assert (paths.fold(0) / "result.json").exists() and not paths.fold(1).exists()

@@ -48,7 +48,7 @@ def test_another_seed_trains_otherwise_on_the_same_folds(finished):
 def test_the_submission_is_the_blend_of_all_seeds(finished):
     combined = combine_only(finished)
     assert [member.name for member in combined.members] == ["r", "r-seed106"]
-    assert combined.submitted.run == "r" and "of r, r-seed106" in combined.submitted.source
+    assert combined.submitted.run == "r" and "of r + r-seed106" in combined.submitted.source
     with open(Path(finished.output_dir) / "experiments/r/submission.csv", newline="", encoding="utf-8") as handle:
         written = [row["answer"] for row in csv.DictReader(handle)]
     assert written == ["abcd"[choice] for choice in combined.blend.predictions]

@@ -142,8 +142,8 @@ def test_the_accuracy_of_a_run_is_that_of_the_file_handed_in(copied, capsys):
     assert outcome.metrics.overall.accuracy != outcome.accuracy and "votes of better of the run 'better'" in said
     for page in ("REPORT.md", "report.html"):
         shown = (project.paths.experiment / page).read_text(encoding="utf-8")
-        said = "contains votes of better of the run better: accuracy 100.0% (95%: 86.2–100.0%, n = 24)"
-        assert f"The file to hand in {said}" in shown
+        said = "The submission contains votes of better of the run better: accuracy 100.0% (95%: 86.2–100.0%, n = 24)"
+        assert said in shown
     assert set(answers_in(project.paths.experiment / "submission.csv").values()) != {"b"}
     said_by(combine_only, config)
     said_by(lambda: combine_only(config, force=True))
@@ -368,7 +368,7 @@ def test_a_trained_run_is_not_overwritten_by_other_data(copied, data_copy):
         p: p.read_bytes() for p in open_project(config).paths.outputs.iterdir()
     }
     for step in (run, train_only, predict_only, combine_only, report_only):
-        with pytest.raises(ConfigError, match="trained on other data: 24 training rows"):
+        with pytest.raises(ConfigError, match="trained on different data: 24 training rows"):
             said_by(step, config)
     assert held == {p: p.read_bytes() for p in held}, "scores and submissions are still those of the first data"
     assert verified(open_project(config).paths.fold(0) / "best") == before

@@ -344,7 +344,7 @@ def test_validation_that_does_not_fit_is_read_in_halves(make_trainer, monkeypatc
     monkeypatch.setattr(AnswerModel, "forward", forward)
     found = make_trainer(num_epochs=0).run()
     np.testing.assert_allclose(found.variants["raw"].logprobs, undisturbed.variants["raw"].logprobs, atol=1e-5)
-    assert "from here on 2 rows at a time" in capsys.readouterr().out
+    assert "from now on 2 rows at a time" in capsys.readouterr().out
 
 
 @pytest.mark.nightly
