@@ -1,4 +1,5 @@
 """Checkpoints as people publish them: packed by the real bitsandbytes, in FP8, and in ways that are refused by name."""
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -18,6 +19,7 @@ from mcvqa.model.published import unpack_linears
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.source import ModelError, require_whole_model
 from mcvqa.model.vision.features import ImageInputs
+from tests.conftest import tiny_settings
 
 SKIPPED = ["lm_head", "model.visual", "model.language_model.layers.3.mlp"]
 
@@ -163,3 +165,15 @@ def test_rows_that_are_not_whole_blocks_are_unpacked_right():
     blocks = bnb.functional.quantize_4bit(weight.view(-1, 64), blocksize=64, quant_type="nf4")
     torch.testing.assert_close(model[0].weight, bnb.functional.dequantize_4bit(*blocks).view(8, 96), rtol=0, atol=0)
     assert (model[0].weight - weight).abs().mean() < 0.09
+
+
+def test_layers_of_any_width_compute_what_their_weights_are(tmp_path):
+    """tiny's down_proj has rows of 480 values, seven and a half blocks."""
+    config = tiny_settings(tmp_path, quantization="4bit")
+    layer = load_base(config, plan_device(config)).model.model.language_model.layers[0].mlp.down_proj
+    inputs = torch.eye(layer.in_features)
+    blocks, state = layer.weight.data, copy.copy(layer.weight.quant_state)
+    state.shape = torch.Size((layer.in_features * layer.out_features // 64, 64))
+    bnb = pytest.importorskip("bitsandbytes")
+    right = bnb.functional.dequantize_4bit(blocks, state).view(layer.out_features, layer.in_features)
+    torch.testing.assert_close(layer(inputs).T, right)

@@ -1,4 +1,5 @@
 """Loads the base model with full or 4-bit weights, and adds LoRA adapters."""
+import functools
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE
 from mcvqa.model.fast.overflow import cast_weights
 from mcvqa.model.memory import MARGIN
 from mcvqa.model.plain import PlainAnswerModel, PlainEncoder
-from mcvqa.model.published import FOUR_BIT, as_loaded, packing_settings, published_bits, unpack_linears
+from mcvqa.model.published import FOUR_BIT, as_loaded, layer_on_cpu, packing_settings, published_bits, unpack_linears
 from mcvqa.model.source import (
     ModelError,
     empty_model,
@@ -288,14 +289,17 @@ def four_bit_settings(family: Family, dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def keep_packing(model: nn.Module) -> None:
-    """Keep bitsandbytes from repacking the weights.
+    """Keep bitsandbytes from repacking the weights and from misreading rows that are not a multiple of 64 values.
 
-    On some CPUs it does so at their first use without gradients: in place, with scales rounded to bfloat16, and with an error
-    if a row is not a multiple of 64 values.
+    On some CPUs it repacks them at their first use without gradients: in place, with scales rounded to bfloat16. Other rows are
+    read wrongly on all CPUs.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010 - mypy takes module attributes for tensors
+            layer: Any = module
+            if not layer.weight.is_cuda and layer.in_features % layer.weight.quant_state.blocksize:
+                layer.forward = functools.partial(layer_on_cpu, layer)
 
 
 def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool = True) -> None:

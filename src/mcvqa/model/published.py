@@ -101,16 +101,29 @@ def unpack_linears(model: nn.Module, dtype: torch.dtype, keep: str | None) -> No
             setattr(model.get_submodule(parent), attribute, _plain_linear(module, dtype))
 
 
+def in_full(weight: torch.Tensor, state: Any) -> torch.Tensor:
+    """Return a 4-bit weight in full, on CPUs with a row per block: bitsandbytes misreads rows that are not whole blocks there."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    shape, size = state.shape, state.blocksize
+    if not weight.is_cuda and shape.numel() % size == 0:
+        state = copy.copy(state)
+        state.shape = torch.Size((shape.numel() // size, size))
+    return dequantize_4bit(weight, state).view(shape)
+
+
+def layer_on_cpu(layer: Any, inputs: torch.Tensor) -> torch.Tensor:
+    """Compute what a 4-bit layer would, if bitsandbytes read its rows right (see in_full)."""
+    weight = in_full(layer.weight, layer.weight.quant_state).to(inputs.dtype)
+    return nn.functional.linear(inputs, weight, layer.bias)
+
+
 def _plain_linear(packed: Any, dtype: torch.dtype) -> nn.Linear:
     from bitsandbytes import functional
 
     weight = packed.weight
     if hasattr(weight, "quant_state"):
-        state = copy.copy(weight.quant_state)
-        shape, size = state.shape, state.blocksize
-        if not shape.numel() % size:  # a row per block: on CPUs bitsandbytes reads rows wrongly that are not whole blocks
-            state.shape = torch.Size((shape.numel() // size, size))
-        full = functional.dequantize_4bit(weight.data, state).view(shape)
+        full = in_full(weight.data, weight.quant_state)
     else:
         full = functional.int8_vectorwise_dequant(weight.data, weight.SCB)
     with torch.device("meta"):

@@ -23,6 +23,7 @@ from mcvqa.model.fast.dropout import Dropout, dropped
 from mcvqa.model.fast.kernels import gate_up, gate_up_backward, norm_backward, rotate
 from mcvqa.model.fast.layout import Sight, attend
 from mcvqa.model.memory import free_memory
+from mcvqa.model.published import in_full
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class FrozenWeight:
 
     def unpacked(self, dtype: torch.dtype) -> torch.Tensor:
         """Return the weight (O, I), dequantized."""
-        each = [_unpacked(*stored).to(dtype) for stored in self.stored]
+        each = [(weight if state is None else in_full(weight, state)).to(dtype) for weight, state in self.stored]
         return each[0] if len(each) == 1 else torch.cat(each)
 
 
@@ -109,14 +110,6 @@ def _joint(stored: Sequence[Stored]) -> Stored:
         state.absmax = joint_tensor([one.absmax for one in states])
         state.shape = torch.Size((sum(one.shape[0] for one in states), state.shape[1]))
     return joint_tensor(weights), state
-
-
-def _unpacked(weight: torch.Tensor, state: Any) -> torch.Tensor:
-    if state is None:
-        return weight
-    from bitsandbytes.functional import dequantize_4bit
-
-    return dequantize_4bit(weight, state)
 
 
 # %% projections
