@@ -221,7 +221,7 @@ def test_without_room_for_image_features_it_answers_too(trained, dataset, tmp_pa
     with small_disk(small, "16k"):
         answerer.trained = answerer.models.trained = with_cache_in(answerer.trained, small)
         (found,) = answerer.scores(read_asked(dataset / "test.csv", trained, tmp_path))
-    assert "image features are not kept" in capsys.readouterr().out
+    assert "image features are not cached" in capsys.readouterr().out
     own = own_scores(trained)
     known = np.isfinite(found.logprobs[:, 0])
     assert np.allclose(found.logprobs[:, 0][known], own.logprobs[:, 0][known], atol=1e-5)

@@ -191,7 +191,7 @@ def test_without_a_hub_one_line_says_so_and_the_rest_is_checked(dataset, tmp_pat
     assert ("disk: " in ended.stdout and "training rows" in ended.stdout) or cached != "*"
     about = [line for line in ended.stdout.splitlines() if "cannot be reached" in line]
     if cached == "*":
-        assert ended.returncode == 0 and len(about) == 1 and "looked at in its cache" in about[0], ended.stderr
+        assert ended.returncode == 0 and len(about) == 1 and "checked the cached copy" in about[0], ended.stderr
     else:
         assert ended.returncode == 1 and ended.stdout.rstrip().endswith("see the lines marked with !")
         assert ("! some/model is not downloaded yet and http://127.0.0.1:9 cannot be reached" in ended.stdout) == (cached is None)
