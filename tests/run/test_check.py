@@ -154,7 +154,7 @@ def test_whether_the_presets_for_large_models_fit_is_said_for_the_gpu_at_hand(ca
     large = prepared("large", "Qwen/Qwen3-VL-32B-Instruct", **published)
     assert "· memory: 21.6 of 23.6 GiB" in large(23.6, torch.bfloat16), "of an RTX 3090 or 4090"
     for memory, dtype in ((14.6, torch.float16), (22.0, torch.bfloat16)):  # of a T4, and of an L4 or A10G
-        assert "takes a GPU with 24 GiB or more or several smaller ones (gpus_per_model)" in large(memory, dtype)
+        assert "needs a GPU with 24 GiB or more or several smaller ones (gpus_per_model)" in large(memory, dtype)
     assert "To use less memory: a smaller lora_r (now 16), " in large(22.0, torch.bfloat16)
 
 
