@@ -19,6 +19,7 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
 from mcvqa.model.experts import BLOCK, STACKS, stacked_experts
+from mcvqa.model.published import in_full
 
 WITH_EXPERTS = "bitsandbytes_with_experts"  # name in the library's registries of quantizers and of experts' functions
 AT_ONCE = 16  # experts dequantized together: 100 MiB of 16-bit weights in Qwen3-VL-30B-A3B
@@ -83,13 +84,13 @@ def dequantized(stack: Any, experts: torch.Tensor) -> torch.Tensor:
         stack: from packed_stack.
         experts: (n,) their numbers.
     """
-    from bitsandbytes.functional import QuantState, dequantize_4bit
+    from bitsandbytes.functional import QuantState
 
-    state, count = stack.quant_state, stack.quant_state.shape[0]
+    state, (count, rows, columns) = stack.quant_state, stack.quant_state.shape
     scales, packed = (values.view(count, -1)[experts].flatten() for values in (state.absmax, stack.data))
-    # a row per block: on CPUs bitsandbytes takes rows that do not consist of whole blocks for longer ones
-    blocks = QuantState(scales, torch.Size((len(scales), BLOCK)), state.code, BLOCK, state.quant_type, state.dtype)
-    return dequantize_4bit(packed[:, None], blocks).view(-1, *state.shape[1:])
+    shape = torch.Size((len(experts) * rows, columns))
+    chosen = QuantState(scales, shape, state.code, BLOCK, state.quant_type, state.dtype)
+    return in_full(packed[:, None], chosen).view(-1, rows, columns)
 
 
 class ExpertsProduct(torch.autograd.Function):
