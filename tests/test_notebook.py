@@ -135,7 +135,7 @@ def test_what_stays_in_the_package_is_refused_where_it_is_asked_for():
     assert reasons == {NOT_IN_NOTEBOOK[name] for name in (
         "scoring.generated", "scoring.parse", "data.frames", "data.unread", "data.packed", "data.json_shapes",
         "data.choice_lists", "run.trackers", "run.insights", "data.fixes", "run.start", "data.picture_cells",
-        "report.own_metrics", "model.augment", "model.experts", "run.workers.ray",
+        "report.own_metrics", "model.augment", "model.experts", "run.workers.ray", "model.split_recorded",
         "run.guidance", "data.marks", "run.of_search", "run.parts", "run.replaceable",
         "run.seeds", "run.final_fit", "run.averages", "run.learned", "run.beside", "run.explorer", "base.translation",
     )}

@@ -54,6 +54,7 @@ NOT_IN_NOTEBOOK = {
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
     "model.catalog": "`mcvqa models`", "model.download": "what is to be downloaded, for the pre-flight",
     **dict.fromkeys(("model.experts", "model.packed_experts"), "mixtures of experts"),
+    "model.split_recorded": "recorded stages, for GPUs that are faster than those of notebooks",
     "model.coverage": "which layers get adapters, for the pre-flight",
     "run.of_search": "members of a search",
     "search": "needs optuna, and the hours of many runs",
@@ -96,7 +97,7 @@ NAMES_NOT_IN_NOTEBOOK = {
     "model.source": ("HUB_SECONDS", "without_hub"),  # the pre-flight
     "report.figures": ("draw_ladder",),  # the ladder
     "model.fast.forward": ("AskedRows", "WithLetters"), "model.fast.dropout": ("HasDropout",),  # these stand in annotations alone
-    "model.split": ("LossOf",),
+    "model.split": ("LossOf", "SplitAnswerModel.can_be_recorded"),
     "report.words": ("ReportWord",), "report.gallery": ("OpenPicture",),
     "model.vision.features": ("bytes_needed",),  # the model after training
     "training.job": ("MeasuredPace",), "run.workers.pool": ("MainSide",), "model.text.prompt": ("Message",),
@@ -226,7 +227,7 @@ def without_imports(code: str, known: set[str]) -> str:
 
 def with_short_docstrings(code: str) -> str:
     """The code with the first sentence of each docstring, and none of methods, private functions, and functions of at most
-    eight statements: whole ones cost 150 KB."""
+    fifteen statements: whole ones cost 150 KB."""
     lines = code.splitlines()
     for node in ast.walk(ast.parse(code)):
         if not isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) or not ast.get_docstring(node):
@@ -235,7 +236,7 @@ def with_short_docstrings(code: str) -> str:
         text = "\n".join(lines[first:last])
         name = getattr(node, "name", "")
         method = isinstance(node, ast.FunctionDef) and node.col_offset > 0
-        at_a_glance = isinstance(node, ast.FunctionDef) and len(node.body) <= 9
+        at_a_glance = isinstance(node, ast.FunctionDef) and len(node.body) <= 16
         private = method or at_a_glance or (name.startswith("_") and not name.startswith("__"))
         only_arguments = text.lstrip().startswith(('"""Args:', '"""Raises', '"""Attributes:'))
         if (private or only_arguments) and len(node.body) > 1:

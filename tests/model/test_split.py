@@ -13,17 +13,18 @@ from accelerate.utils import check_device_map
 from peft import LoraConfig, get_peft_model
 
 from mcvqa.config import Config
-from mcvqa.model import load, split
+from mcvqa.model import load, split, split_recorded
 from mcvqa.model.device import GIB, DeviceError, DevicePlan
 from mcvqa.model.families.registry import FAMILIES
-from mcvqa.model.fast.forward import AnswerModel, letter_logprobs
+from mcvqa.model.fast.forward import AnswerModel, collate, letter_logprobs
 from mcvqa.model.memory import Trial
 from mcvqa.model.rows import HalvingReader, read_rows
 from mcvqa.model.source import ModelError, empty_model
 from mcvqa.model.split import SplitAnswerModel, Stage, Weights, divide
+from mcvqa.model.vision.tower import tower_features
 from mcvqa.training.step import weighted_loss
 from tests.model.model_sizes import SIZES
-from tests.model.small import IMAGE, ROWS, batch_of, small_model, small_pictures
+from tests.model.small import GRIDS, IMAGE, ROWS, batch_of, small_model, small_pictures
 
 PLAN = DevicePlan("cpu", torch.float32, 0, False, False, 0, ())
 T4 = DevicePlan("cuda", torch.float16, 15 * GIB, True, True, 0, ())
@@ -44,7 +45,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def trained(name: str, ends: tuple[int, ...]):
+def trained(name: str, ends: tuple[int, ...], *, rounded: bool = False, recorded: bool = False):
     """Losses, gradients of each step, and logits after them; over stages up to `ends`, or whole."""
     model, family = small_model(name).requires_grad_(False), FAMILIES[name]
     torch.manual_seed(3)
@@ -52,15 +53,24 @@ def trained(name: str, ends: tuple[int, ...]):
         r=4, lora_dropout=0.2, target_modules=family.adapter_pattern(("all-linear",)), init_lora_weights=False))
     answers = SplitAnswerModel(adapted, family, IMAGE, over(*ends)) if ends else AnswerModel(adapted, family, IMAGE)
     pictures = small_pictures(model)
-    batches = [batch_of(ROWS[i : i + 2], pictures, family.recurrent) for i in (0, 2, 4, 0)]
+    if rounded:  # recordings take image features only
+        tower = model.get_submodule(family.vision)
+        features = {name: tower_features(tower, patches, (GRIDS[name],)) for name, patches in pictures.items()}
+        batches = [
+            collate(ROWS[i : i + 2], lambda row: features[row.image], IMAGE, recurrent=family.recurrent).rounded()
+            for i in (0, 2, 4, 0)
+        ]
+    else:
+        batches = [batch_of(ROWS[i : i + 2], pictures, family.recurrent) for i in (0, 2, 4, 0)]
     parameters = [p for p in adapted.parameters() if p.requires_grad]
     optimizer, losses, gradients = torch.optim.AdamW(parameters, lr=1e-2), [], []
     torch.manual_seed(7)
     answers.train()
-    for _ in range(2):
+    for _ in range(3):
         weighted = [(batch, 1 / 8) for batch in batches]
         if ends:
-            loss = answers.gradients(functools.partial(weighted_loss, config=Config()), lambda loss: 1024 * loss, weighted)
+            loss_of = functools.partial(weighted_loss, config=Config())
+            loss = answers.gradients(loss_of, lambda loss: 1024 * loss, weighted, recorded=recorded)
         else:
             loss = torch.zeros(())
             for batch, weight in weighted:
@@ -87,6 +97,37 @@ def test_a_divided_model_learns_bit_for_bit_as_a_whole_one(one_thread, name, end
     assert any(gradient.any() for gradient in gradients) and torch.equal(logits, whole_logits)
 
 
+@pytest.fixture
+def replays(monkeypatch) -> list[str]:
+    """Imitates CUDA graphs on the CPU: passes are computed again from what stands in their own tensors; lists each replay."""
+    replayed: list[str] = []
+
+    def imitated(work, pool, stream):
+        return lambda: (replayed.append(work.__name__), work())
+
+    monkeypatch.setattr(split_recorded, "capture", imitated)
+    return replayed
+
+
+@pytest.mark.parametrize(("name", "ends"), [("qwen2_5_vl", (2, 3)), ("qwen3_vl", (1, 2, 3)), ("qwen3_5", (1, 3))])
+def test_recorded_stages_learn_bit_for_bit_as_computed_ones(one_thread, replays, name, ends):
+    """Shapes that recur and new ones, larger than those before; two micro-batches at a time in a stage."""
+    recorded, whole = trained(name, ends, rounded=True, recorded=True), trained(name, (), rounded=True)
+    assert recorded[0] == whole[0] and torch.equal(recorded[2], whole[2])
+    assert all(torch.equal(*pair) for pair in zip(recorded[1], whole[1], strict=True))
+    passes = 2 * 4 * len(ends)  # of three steps of four micro-batches; the first step is not recorded
+    assert replays.count("forward") == replays.count("backward") == passes
+
+
+def test_a_stage_that_cannot_be_recorded_is_computed(one_thread, monkeypatch, capsys):
+    def refused(work, pool, stream):
+        raise RuntimeError("an old driver")
+
+    monkeypatch.setattr(split_recorded, "capture", refused)
+    recorded, whole = trained("qwen2_5_vl", (1, 3), rounded=True, recorded=True), trained("qwen2_5_vl", (), rounded=True)
+    assert recorded[0] == whole[0] and capsys.readouterr().out.count("CUDA graphs are not used: an old driver") == 1
+
+
 def divided_small(ends: tuple[int, ...]) -> SplitAnswerModel:
     model, family = small_model("qwen2_vl").requires_grad_(False), FAMILIES["qwen2_vl"]
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules=family.adapter_pattern(("q_proj",))))
@@ -106,7 +147,7 @@ def test_a_stage_holds_few_micro_batches_and_alternates(monkeypatch):
 
 
 def test_no_micro_batch_is_no_loss():
-    assert divided_small((1, 3)).gradients(None, None, []).item() == 0
+    assert divided_small((1, 3)).gradients(None, lambda loss: loss, []).item() == 0
 
 
 # %% scoring
@@ -150,7 +191,7 @@ def test_the_time_of_a_step_counts_the_stages_that_wait(monkeypatch):
     answers, batch = divided_small((1, 3)), batch_of(ROWS[:1], small_pictures(small_model("qwen2_vl")))
     passes = []
 
-    def measure(rows, checkpointing, run, kept, limits):
+    def measure(rows, checkpointing, run, kept, limits, recorded):
         run()
         return Trial(rows, checkpointing, 5.0, GIB)
 

@@ -155,13 +155,15 @@ class SplitAnswerModel(AnswerModel):
         self.devices = [torch.device(stage.device) for stage in plan.stages]
         self.numbers = [range(2 * stage.layers.start, 2 * stage.layers.stop) for stage in plan.stages]  # of the blocks
         self.carry = Carrier(self.devices)
+        self.recorder: Any = None  # of stages, see split_recorded.py
 
     @property
     def divided(self) -> "SplitAnswerModel":
         return self
 
     def can_be_recorded(self, batch: AskedRows) -> TypeGuard[Batch]:
-        return False  # layers of models this large take longer than their launches
+        whole_stages = self.parts["head"].weight.device == self.devices[-1]  # else the last stage ends on the first one's device
+        return whole_stages and isinstance(batch, Batch) and batch.grids is None
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Compute float32 logits (B, K, V) on the first stage's device."""
@@ -183,15 +185,22 @@ class SplitAnswerModel(AnswerModel):
         """Use mixed precision within the block, as accelerate applies it to the forward pass of other models."""
         return torch.autocast(self.devices[0].type, dtype=self.plan.dtype, enabled=self.plan.amp)
 
-    def begin(self, batch: Batch) -> Passing:
-        """Compute the embeddings of a batch, on the first stage's device."""
-        first = self.devices[0]
-        sight = Sight(batch.prompt_tokens, batch.first_use, learning=torch.is_grad_enabled())
+    def begin(self, batch: Batch, *, rounded: bool = False) -> Passing:
+        """Compute the embeddings of a batch, on the first stage's device.
+
+        Args:
+            batch: the batch.
+            rounded: whether to pad it to lengths that recur.
+        """
+        first, others = self.devices[0], replace(batch, images=None)
         with computing_on(first), self.precision():
             moved = batch.each(pinned).to(first)
+            if rounded:
+                moved, others = moved.rounded(), others.rounded()
+            sight = Sight(others.prompt_tokens, others.first_use, learning=torch.is_grad_enabled())
             embeds, is_image, deeper = self.embed(moved)
             tables = rotary_tables(self.parts["language"], self.axes, moved.position_ids, embeds.dtype)
-            return Passing(replace(batch, images=None), embeds, tables, sight, self.draw_masks(embeds), is_image, deeper)
+            return Passing(others, embeds, tables, sight, self.draw_masks(embeds), is_image, deeper)
 
     def run_stage(self, stage: int, passing: Passing) -> torch.Tensor:
         """Compute hidden states (T, H) after a stage or, after the last one, (B * K, H) at the answer positions.
@@ -236,18 +245,30 @@ class SplitAnswerModel(AnswerModel):
 
     # %% what training and scoring do otherwise with a divided model
     def gradients(
-        self, loss_of: LossOf, scaled: Callable[[torch.Tensor], torch.Tensor], batches: Iterable[tuple[Any, float]]
+        self, loss_of: LossOf, scaled: Callable[[torch.Tensor], torch.Tensor], batches: Iterable[tuple[Any, float]], *,
+        recorded: bool = False,
     ) -> torch.Tensor:
         """Add the gradients of a step's micro-batches to those of the parameters.
 
         Args:
             loss_of, scaled: see `Pipeline`.
             batches: micro-batches, each with the weight of its rows in the loss of the step.
+            recorded: whether stages are recorded as CUDA graphs.
 
         Returns:
             () the loss of the step, on the first stage's device.
         """
-        return Pipeline(self, loss_of, scaled)(batches)
+        if recorded:
+            from mcvqa.model.split_recorded import StageRecorder
+
+            self.recorder = self.recorder or StageRecorder(self)
+            self.recorder.start_step()
+        return Pipeline(self, loss_of, scaled, self.recorder if recorded else None)(batches)
+
+    def forget_recordings(self) -> None:
+        """Drop all recordings and free their memory."""
+        if self.recorder:
+            self.recorder.start_over()
 
     @torch.no_grad()
     def read_ahead(
@@ -284,7 +305,8 @@ class SplitAnswerModel(AnswerModel):
             return None
 
     def try_passes(
-        self, losses: Callable[[Any], Iterable[torch.Tensor]], batch: Batch, rows: int, checkpointing: bool, share: int, kept: int
+        self, losses: Callable[[Any], Iterable[torch.Tensor]], batch: Batch, rows: int, checkpointing: bool, share: int,
+        kept: int, *, recorded: bool = False,
     ) -> Trial | None:
         """Time some micro-batches together; None: they do not fit.
 
@@ -295,6 +317,7 @@ class SplitAnswerModel(AnswerModel):
             checkpointing: whether activations are recomputed.
             share: rows of a step.
             kept: bytes that training will keep in addition, on all GPUs together.
+            recorded: whether stages are recorded as CUDA graphs.
 
         Returns:
             A trial whose seconds are those of one micro-batch in a step. Filling and emptying the stages takes the time of S - 1
@@ -303,8 +326,9 @@ class SplitAnswerModel(AnswerModel):
         stages, passes, batch = len(self.devices), math.ceil(share / rows), batch.each(pinned)
         tried = min(passes, 2 * stages)
         trial = measure_pass(
-            rows, checkpointing, lambda: [*losses([(batch, 1 / rows)] * tried)], kept // stages, self.plan.limits)
-        if trial is None:
+            rows, checkpointing, lambda: [*losses([(batch, 1 / rows)] * tried)], kept // stages, self.plan.limits,
+            recorded=recorded)
+        if trial is None or (recorded and not self.recorder.works):
             return None
         seconds = trial.seconds * (passes + stages - 1) / (tried + stages - 1)  # of a step
         return replace(trial, seconds=seconds * rows / share)
@@ -354,11 +378,19 @@ class _Running:
 
     Attributes:
         entered: (T, H) input of the stage, whose gradient the previous stage needs.
-        left: output of the stage; of the last stage the loss ().
+        left: output of the stage; of the last stage the sum of the rows' losses ().
+        recording: replays its passes; None: they are computed.
     """
 
     entered: torch.Tensor
     left: torch.Tensor
+    recording: Any
+
+    def differentiate(self, gradient: torch.Tensor) -> torch.Tensor | None:
+        """Run the backward pass from the gradient of `left`; returns that of `entered`, if it is needed."""
+        if self.left.requires_grad:  # else no layer up to here has adapters
+            torch.autograd.backward(self.left, gradient)
+        return self.entered.grad if self.entered.is_leaf else None
 
 
 class Pipeline:
@@ -369,18 +401,21 @@ class Pipeline:
         loss_of: computes the loss () from `answers`, a function that returns the logits, `batch` on their device, and the
             `weight` of a row.
         scaled: scales the loss before differentiation.
+        recorder: replays the stages' passes (split_recorded.py); None: they are computed.
     """
 
     def __init__(
-        self, answers: SplitAnswerModel, loss_of: LossOf, scaled: Callable[[torch.Tensor], torch.Tensor]
+        self, answers: SplitAnswerModel, loss_of: LossOf, scaled: Callable[[torch.Tensor], torch.Tensor], recorder: Any = None
     ) -> None:
-        self.answers, self.loss_of, self.scaled = answers, loss_of, scaled
-        stages = len(answers.devices)
+        self.answers, self.loss_of, self.recorder = answers, loss_of, recorder
+        stages, first, last = len(answers.devices), answers.devices[0], answers.devices[-1]
         self.waiting: list[deque[tuple[Passing, float]]] = [deque() for _ in range(stages)]  # in front of each stage
         self.running: list[deque[_Running]] = [deque() for _ in range(stages)]
-        self.gradients: list[deque[torch.Tensor | None]] = [deque() for _ in range(stages)]  # of what a stage has given on
+        self.gradients: list[deque[torch.Tensor]] = [deque() for _ in range(stages)]  # of what a stage has given on
         self.launched: deque[Any] = deque()  # events after the backward passes of the first stage
-        self.loss: torch.Tensor | None = None
+        self.slots = [itertools.cycle(range(stages - stage)) for stage in range(stages)]  # the next of each stage
+        self.loss = torch.zeros((), device=last)
+        self.scale = answers.carry(scaled(torch.ones((), device=first)), last)  # once, or both GPUs would wait each time
 
     def __call__(self, batches: Iterable[tuple[Any, float]]) -> torch.Tensor:
         """Add the gradients of all micro-batches to those of the parameters.
@@ -403,44 +438,47 @@ class Pipeline:
                 else:
                     continue
                 worked = True
-        first = self.answers.devices[0]
-        return torch.zeros((), device=first) if self.loss is None else self.loss.to(first)
+        return self.loss.to(self.answers.devices[0])
 
     def _take(self, stage: int, source: Iterator[tuple[Any, float]]) -> bool:
         """Return whether a micro-batch waits in front of a stage; the first stage takes it from `source`."""
         if stage == 0 and (item := next(source, None)) is not None:
             if len(self.launched) > AHEAD * len(self.running):
                 self.launched.popleft().synchronize()
-            self.waiting[0].append((self.answers.begin(item[0]), item[1]))
+            self.waiting[0].append((self.answers.begin(item[0], rounded=self.recorder is not None), item[1]))
         return bool(self.waiting[stage])
 
     def _forward(self, stage: int) -> None:
-        answers = self.answers
         passing, weight = self.waiting[stage].popleft()
         if stage:
             passing = replace(passing, hidden=passing.hidden.requires_grad_())
-        left = answers.run_stage(stage, passing)
+        with computing_on(self.answers.devices[stage]):
+            replayed = self.recorder and self.recorder.run(stage, next(self.slots[stage]), passing, self._compute)
+            recording, left = replayed or (None, self._compute(stage, passing))
+            if stage + 1 < len(self.running):
+                self.waiting[stage + 1].append((self.answers.handed_on(stage, passing, left.detach()), weight))
+            else:
+                self.loss += weight * left.detach()
+                self.gradients[stage].append(weight * self.scale)
+        self.running[stage].append(_Running(passing.hidden, left, recording))
+
+    def _compute(self, stage: int, passing: Passing) -> torch.Tensor:
+        """Compute what leaves a stage: hidden states or, after the last one, the sum of the rows' losses ()."""
+        left = self.answers.run_stage(stage, passing)
         if stage + 1 < len(self.running):
-            self.waiting[stage + 1].append((answers.handed_on(stage, passing, left.detach()), weight))
-        else:
-            logits = answers.read_head(replace(passing, hidden=left))
-            with computing_on(logits.device):
-                batch = passing.batch.each(pinned).to(logits.device)
-                loss = self.loss_of(answers=lambda _: logits, batch=batch, weight=weight)
-                self.loss = loss.detach() if self.loss is None else self.loss + loss.detach()
-                left = self.scaled(loss)
-            self.gradients[stage].append(None)
-        self.running[stage].append(_Running(passing.hidden, left))
+            return left
+        logits = self.answers.read_head(replace(passing, hidden=left))
+        with computing_on(logits.device):
+            batch = passing.batch.each(pinned).to(logits.device)
+            return self.loss_of(answers=lambda _: logits, batch=batch, weight=1.0).to(left.device)
 
     def _backward(self, stage: int) -> None:
         run, gradient, device = self.running[stage].popleft(), self.gradients[stage].popleft(), self.answers.devices[stage]
-        if run.left.requires_grad:  # else no layer up to here has adapters
-            with computing_on(device):
-                torch.autograd.backward(run.left, gradient)
+        with computing_on(device):
+            entered = run.recording.differentiate(gradient) if run.recording else run.differentiate(gradient)
         if stage:
-            assert run.entered.grad is not None
-            before = self.answers.devices[stage - 1]
-            self.gradients[stage - 1].append(self.answers.carry(run.entered.grad, before))
+            assert entered is not None
+            self.gradients[stage - 1].append(self.answers.carry(entered, self.answers.devices[stage - 1]))
         elif device.type == "cuda":
             self.launched.append(torch.cuda.current_stream(device).record_event())
 

@@ -103,7 +103,7 @@ def train_fold(job: FoldJob, stepper: Stepper | None = None) -> FoldResult:
                 break
             points.save(begins_epoch=True)  # not after the last epoch: its validation would be repeated
     finally:
-        stepper.recorder.forget()  # a traceback keeps local variables alive
+        stepper.forget_recordings()  # a traceback keeps local variables alive
     if not config.num_epochs:  # score the untrained model
         results = evaluator.validate(-1, every_variant=True)
         kept.keep(-1, results, "raw", last=True)
@@ -172,7 +172,7 @@ def with_features(stepper: Stepper, windows: Sequence[np.ndarray]) -> Sequence[n
     if job.features is None:
         return windows
     windows = windows[: max(2 * PACE_STEPS, 3 * state.step)]
-    stepper.recorder.forget()  # frees the memory of its recordings
+    stepper.forget_recordings()  # frees the memory of its recordings
     free_memory()
     job.features([job.train[i].image for window in windows for i in window])
     stepper.plan.start_clock(state.step)

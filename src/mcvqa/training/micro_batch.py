@@ -68,7 +68,7 @@ def find_micro_batch(stepper: Stepper) -> None:
     find = stepper.answers.divided.fastest_fitting if stepper.answers.divided else fastest_fitting
     trials = find(counts, config.gradient_checkpointing, partial(try_pass, stepper, rows))
     if trials and is_recording_promising(stepper, rows, trials[0], stepper.plan.total * math.ceil(share / trials[0].rows)):
-        trials += fastest_fitting(counts, config.gradient_checkpointing, partial(try_pass, stepper, rows, recorded=True))
+        trials += find(counts, config.gradient_checkpointing, partial(try_pass, stepper, rows, recorded=True))
         trials.sort(key=lambda trial: -trial.rate)
     set_random_state(before)  # dropout does not depend on the trials
     free_memory()
@@ -121,18 +121,19 @@ def try_pass(
     device, recorder = stepper.accelerator.device, stepper.recorder
     batch: Any = stepper.job.maker.batch(longest[:rows])
     kept = 8 * sum(p.numel() for p in stepper.state.parameters.values())  # AdamW's two moments come with the first step
-    if recorded:
+    if recorded and not stepper.answers.divided:  # whose recordings share the memory of their inputs
         kept += USUAL_SHAPES * sum(tensor.nbytes for tensor in batch.tensors())  # inputs of the other recordings
     run, divided = partial(recorder if recorded else stepper.backward, weight=1 / rows), stepper.answers.divided
     if divided:
-        measured = divided.try_passes(stepper.losses, batch, rows, checkpointing, rows_of_process(stepper), kept)
+        losses, share = partial(stepper.losses, recorded=recorded), rows_of_process(stepper)
+        measured = divided.try_passes(losses, batch, rows, checkpointing, share, kept, recorded=recorded)
     else:
         measured = by_each(
             partial(measure_pass, recorded=recorded), rows, checkpointing, lambda: run(batch.to(device)), kept,
             stepper.job.base.plan.limits,
         )
-    trials: list[Trial | None] = gather_object([None if recorded and not recorder.recordings else measured])
-    recorder.forget()
+    trials: list[Trial | None] = gather_object([None if recorded and not divided and not recorder.recordings else measured])
+    stepper.forget_recordings()
     stepper.state.optimizer.zero_grad(set_to_none=True)
     fitting = [trial for trial in trials if trial]
     if len(fitting) < len(trials):
@@ -154,7 +155,7 @@ def use_less_memory(stepper: Stepper) -> None:
             f"{less_memory(job.config, four_bit=job.base.plan.four_bit)}"
         ))
     stepper.answers.set_checkpointing(job.memory.checkpointing)
-    stepper.recorder.forget()
+    stepper.forget_recordings()
     tqdm.write(
         f"{job.title} step {step}: out of GPU memory with {previous}. The step is repeated with {job.memory}; it still covers "
         f"{counted(job.config.effective_batch, 'row')}."

@@ -13,6 +13,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from mcvqa.model.fast.forward import Answering, Batch
+from mcvqa.model.graphs import GradientBuffers, capture
 
 USUAL_SHAPES = 6  # that the passes of a fold have, where photographs have similar sizes
 MOST_SHAPES = 16  # recordings kept at most: each holds its inputs, and later shapes are rare
@@ -56,7 +57,7 @@ class Recorder:
     def forget(self) -> None:
         """Drop all recordings and free their memory."""
         self.recordings: dict[Any, Recording] = {}
-        self.gradients: list[torch.Tensor] = []  # of the parameters; all recordings add to them
+        self.gradients = GradientBuffers(self.parameters)
         self.warm = False
         self.pool: Any = None
 
@@ -75,7 +76,7 @@ class Recorder:
             self.in_float32 = moved
             self.forget()
         batch = batch.rounded()
-        self._own_gradients()
+        self.gradients.own()
         inputs = batch.tensors()
         key = weight, *(tensor.shape for tensor in inputs)
         recording = self.recordings.get(key)
@@ -91,21 +92,10 @@ class Recorder:
         recording.replay()
         return recording.loss.clone()
 
-    def _own_gradients(self) -> None:
-        """Let the parameters' gradients be the tensors in `gradients`, keeping their values."""
-        self.gradients = self.gradients or [torch.zeros_like(p) for p in self.parameters]
-        pairs = [*zip(self.parameters, self.gradients, strict=True)]
-        if new := [buffer for p, buffer in pairs if p.grad is None]:
-            torch._foreach_zero_(new)
-        if others := [(buffer, p.grad) for p, buffer in pairs if p.grad is not None and p.grad is not buffer]:
-            torch._foreach_copy_([buffer for buffer, _ in others], [gradient for _, gradient in others])
-        for p, buffer in pairs:
-            p.grad = buffer
-
     def _compute(self, batch: Batch, weight: float) -> torch.Tensor:
         loss = self.loss_of(batch, weight)
         # not backward(), which accumulates on the stream of earlier passes, which cannot be recorded
-        torch._foreach_add_(self.gradients, torch.autograd.grad(self.scaled(loss), self.parameters, materialize_grads=True))
+        self.gradients.add(torch.autograd.grad(self.scaled(loss), self.parameters, materialize_grads=True))
         return loss.detach()
 
     def _record(self, batch: Batch, weight: float) -> Recording | None:
@@ -114,27 +104,15 @@ class Recorder:
             return self._recorded(batch, weight)
         except RuntimeError as error:
             self.forget()
-            _free_generator()
             if isinstance(error, torch.cuda.OutOfMemoryError):
                 raise
-            self._own_gradients()
+            self.gradients.own()
             self.works = False
             tqdm.write(f"  CUDA graphs are not used: {error}")
             return None
 
     def _recorded(self, batch: Batch, weight: float) -> Recording:
-        batch, graph = batch.each(torch.clone), torch.cuda.CUDAGraph()
+        batch, losses = batch.each(torch.clone), []
         self.pool = self.pool or torch.cuda.graph_pool_handle()  # a shared memory pool, as only one graph runs at a time
-        # thread_local: the loader's thread may pin batches meanwhile; stream(): graph() does not restore it after a failure
-        recording = torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local")
-        with torch.cuda.stream(torch.cuda.current_stream()), recording:
-            loss = self._compute(batch, weight)
-        return Recording(graph.replay, batch, loss)
-
-
-def _free_generator() -> None:
-    """Release the random generator, which a failed recording leaves in capture mode, by copying its state."""
-    if torch.cuda.is_initialized():
-        generator: Any = torch.cuda.default_generators[torch.cuda.current_device()]
-        generator.graphsafe_set_state(generator.clone_state())
-
+        replay = capture(lambda: losses.append(self._compute(batch, weight)), self.pool)
+        return Recording(replay, batch, losses[0])

@@ -239,7 +239,7 @@ class Stepper:
 
         total, fits, error = torch.zeros((), device=self.accelerator.device), True, None
         try:
-            for loss in self.losses(noted()):
+            for loss in self.losses(noted(), recorded=self.job.memory.recorded):
                 total += loss
         except torch.cuda.OutOfMemoryError:
             fits = False
@@ -254,14 +254,16 @@ class Stepper:
             by_each(_raise, error)
         return agreed
 
-    def losses(self, batches: Iterable[tuple[AskedRows, float]]) -> Iterator[torch.Tensor]:
+    def losses(self, batches: Iterable[tuple[AskedRows, float]], *, recorded: bool) -> Iterator[torch.Tensor]:
         """Add the gradients of micro-batches and yield their contributions () to the loss of the step, or that of all together.
 
         Args:
             batches: micro-batches, each with the weight of its rows.
+            recorded: whether the stages of a divided model are launched as CUDA graphs.
         """
         if self.answers.divided:
-            yield self.answers.divided.gradients(functools.partial(weighted_loss, config=self.job.config), self.scaled, batches)
+            loss_of = functools.partial(weighted_loss, config=self.job.config)
+            yield self.answers.divided.gradients(loss_of, self.scaled, batches, recorded=recorded)
             return
         for batch, weight in batches:
             yield self.backward(batch.to(self.accelerator.device), weight)
@@ -282,6 +284,12 @@ class Stepper:
         loss = self.loss_of(batch, weight)
         self.accelerator.backward(loss)
         return loss.detach()
+
+    def forget_recordings(self) -> None:
+        """Drop all recorded passes and free their memory."""
+        self.recorder.forget()
+        if self.answers.divided:
+            self.answers.divided.forget_recordings()
 
     def drop_gradients(self) -> None:
         """Drop the gradients and free cached memory."""

@@ -252,7 +252,7 @@ class AnswerModel(Answering):
             block.keep = not on
 
     def can_be_recorded(self, batch: AskedRows) -> TypeGuard[Batch]:
-        return bool(self.blocks) and isinstance(batch, Batch) and batch.grids is None
+        return bool(self.blocks) and not self.divided and isinstance(batch, Batch) and batch.grids is None
 
     def mend(self, batch: AskedRows) -> list[str]:
         moved = super().mend(batch)
