@@ -19,10 +19,10 @@ from mcvqa.model.load import (
     adapter_settings,
     family_of,
     four_bit_settings,
-    keep_packing,
     measure_model,
     verify_quantization,
     with_adapters,
+    patch_bitsandbytes,
 )
 from mcvqa.model.packed_experts import AT_ONCE, dequantized
 from mcvqa.model.source import require_whole_model
@@ -66,7 +66,7 @@ def packed(folder, full):
     family = family_of(full.config, Config())
     model = loaded(folder, quantization_config=four_bit_settings(family, torch.float32))
     verify_quantization(model, family)
-    keep_packing(model)
+    patch_bitsandbytes(model)
     return model
 
 

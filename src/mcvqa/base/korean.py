@@ -498,8 +498,8 @@ KOREAN = {
     "{} is of type {}: only adapters can be trained, and only with the configuration of the published models. Set lora_r to 8 or more.":
         "{}은 {} 유형입니다. 이 유형은 공개된 모델의 구성으로 어댑터만 학습할 수 있습니다. lora_r을 8 이상으로 하세요.",
     "{}: its config.json specifies an activation, dropout or rotary positions that the published models of type {} do not have and that mcvqa does not support.": "{}: config.json에 {} 유형의 공개된 모델에 없는 활성 함수, 드롭아웃, 회전 위치가 있으며 mcvqa는 이를 지원하지 않습니다.",
-    "Some layers that should have 4-bit weights do not, for example {}. Set quantization=none.":
-        "4비트여야 하는데 아닌 레이어가 있습니다. 예: {}. quantization=none으로 하세요.",
+    "4-bit weights are not where they should be, for example {}. Set quantization=none.":
+        "4비트 가중치가 있어야 할 레이어에 없거나 다른 레이어에 있습니다. 예: {}. quantization=none으로 하세요.",
     "{} has no safetensors weights. Other formats are not read, because loading them can run code.":
         "{}에 safetensors 가중치가 없습니다. 다른 형식은 읽을 때 코드를 실행할 수 있어 읽지 않습니다.",
     "quantization=4bit needs unquantized weights, but {} has {} weights, which are dequantized: set quantization=none, or model_id to the original model.": "quantization=4bit에는 양자화하지 않은 가중치가 필요한데 {}의 가중치는 {}라 풀어서 씁니다. quantization=none으로 하거나 model_id에 원래 모델을 적으세요.",
