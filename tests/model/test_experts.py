@@ -20,9 +20,9 @@ from mcvqa.model.load import (
     family_of,
     four_bit_settings,
     measure_model,
+    patch_bitsandbytes,
     verify_quantization,
     with_adapters,
-    patch_bitsandbytes,
 )
 from mcvqa.model.packed_experts import AT_ONCE, dequantized
 from mcvqa.model.source import require_whole_model

@@ -60,7 +60,7 @@ KOREAN_HELP = {
     "Export a trained model for other tools: adapters or merged weights, processor, model card, infer.py. The export is verified by answering rows with it.":
         "다른 도구에서 쓸 수 있게 모델을 내보냅니다: 어댑터나 전체 가중치, 프로세서, 모델 카드, infer.py. 내보낸 모델에 물어 같은 답인지 확인합니다.",
     "Folder to create.": "새로 만들 폴더.", "Fold to export (from 0), or final. Default: final, else 0.": "내보낼 폴드(0부터) 또는 final. 기본은 final, 없으면 0.",
-    "Merged 16-bit weights instead of adapters.": "어댑터 대신 기본 모델과 합친 16비트 가중치.",
+    "Merged 16-bit weights instead of adapters.": "어댑터 대신 베이스 모델과 합친 16비트 가중치.",
     "Rows to verify the export with. Default: those of the run's data.": "확인에 쓸 행. 기본은 실행의 데이터.",
     "Also upload to OWNER/NAME on the hub. A new repository is private.": "허브의 OWNER/NAME에도 올립니다. 새 저장소는 비공개입니다.",
     "Ask a trained run questions in the browser: drop a photograph, type a question and choices. Needs mcvqa[ui].":
