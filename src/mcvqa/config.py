@@ -479,7 +479,8 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         "no limit",
     )
     report_to: tuple[str, ...] = Field(
-        default=(), description="trackers that receive losses, accuracies and figures: tensorboard, wandb, mlflow, trackio, ..."
+        default=(),
+        description="trackers that receive losses, accuracies and figures, such as tensorboard, wandb, mlflow or trackio",
     )
     num_workers: int = Field(
         default=-1, ge=-1, le=256,

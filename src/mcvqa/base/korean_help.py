@@ -188,8 +188,8 @@ KOREAN_HELP = {
     "minutes between the resume points of a fold, from which it continues after an interruption; 0: every step": "재개 지점을 저장하는 간격(분). 중단되어도 거기서 이어 합니다. 0: 스텝마다",
     "time limit of a session, such as 8h30m or 45m; what does not fit is left out, least useful first; empty: no limit":
         "한 세션의 제한 시간. 예: 8h30m, 45m. 시간이 모자라면 효과가 작은 것부터 생략합니다. 비우면 제한 없음",
-    "trackers that receive losses, accuracies and figures: tensorboard, wandb, mlflow, trackio, ...":
-        "손실, 정확도, 그림을 보낼 트래커: tensorboard, wandb, mlflow, trackio, ...",
+    "trackers that receive losses, accuracies and figures, such as tensorboard, wandb, mlflow or trackio":
+        "손실, 정확도, 그림을 보낼 트래커(tensorboard, wandb, mlflow, trackio 등)",
     # %% settings: running and scoring
     "processes that read images and encode rows; -1: with a GPU one per core, at most 8; without a GPU none":
         "사진을 읽고 행을 인코딩하는 프로세스 수. -1: GPU가 있으면 코어마다 하나(8개까지), 없으면 0",
