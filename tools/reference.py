@@ -87,7 +87,8 @@ def command_part(name: str, command: Any, shared: dict[str, Any]) -> str:
     said, *examples = re.split(r"\n\n(?:Example|Or): ", command.help)
     known = [p for p in command.params if word(p) in shared and p.help == shared[word(p)].help]
     own = [p for p in command.params if p not in known]
-    takes = f"Takes {', '.join(f'`{word(p)}`' for p in known)}{' and:' if own else '.'}"
+    names = ", ".join(f"`{word(p)}`" for p in known)
+    takes = f"Takes {names}." if not own else f"Takes {names} and:" if names else "Takes:"
     options = [table(("option", "meaning"), map(option_row, own))] if own else []
     return "\n\n".join([f"## {name}", said, "```bash\n" + "\n".join(examples) + "\n```", takes, *options])
 
@@ -99,6 +100,7 @@ def commands_page() -> str:
         f"# Commands\n\n{MADE} `--help` behind a command shows the same; "
         "the [overview](overview.md#commands) has one line for each.\n\n"
         "What several commands take:\n\n" + table(("option", "meaning"), map(option_row, shared.values())) + "\n\n"
+        "Every command also takes `--lang en` or `--lang ko`, the language of its output. Default: that of the locale.\n\n"
         "Exit status: 0 done; 1 an error, which the message explains; 2 an option that does not exist or is out of range; "
         "75 stopped early: run the same command again to resume."
     ]

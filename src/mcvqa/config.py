@@ -479,7 +479,8 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         "no limit",
     )
     report_to: tuple[str, ...] = Field(
-        default=(), description="trackers that receive losses, accuracies and figures: tensorboard, wandb, mlflow, trackio, ..."
+        default=(),
+        description="trackers that receive losses, accuracies and figures, such as tensorboard, wandb, mlflow or trackio",
     )
     num_workers: int = Field(
         default=-1, ge=-1, le=256,
@@ -701,7 +702,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         if self.target_modules == (ALL_LINEAR,):
             values["target_modules"] = LANGUAGE_PROJECTIONS
         known = {name: v for name, v in values.items() if name in WEIGHTS_IN_0_1 or v != marked[name].default}
-        # how a step is divided into forward passes does not matter to the weights, only how many rows it has
+        # weights depend on the number of rows in a step, not on how they are divided into passes
         return known | {"effective_batch": self.effective_batch}
 
     # %% as a whole

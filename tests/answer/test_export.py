@@ -167,12 +167,13 @@ def test_the_card_tells_accuracy_data_proof_and_how_to_ask(exported):
     assert card.startswith("---\nlicense: apache-2.0\nlibrary_name: peft\n")
     for message in (
         "LoRA adapters, rank 8 of tiny", "24 labelled rows", "on 12 validation rows", "95 % interval", "asked 9 rows",
-        "9 of them get the letter", "The run itself scored 9 of these rows with weights in float32", "Answer {letters}.",
+        "9 get the same letter", "The run itself scored 9 of these rows with weights in float32", "Answer {letters}.",
         "{question}\n{options}", "3,136 pixels", "The base model's licence is apache-2.0", "Before you publish it",
     ):
         assert message in card, message
     merged = (exported["merged"] / "README.md").read_text(encoding="utf-8")
-    assert "library_name: transformers" in merged and "whole weights in 16 bits" in merged
+    assert "library_name: transformers" in merged and "full weights in 16 bits" in merged
+    assert "One option order is asked" not in merged, "the run asks in one order too"
 
 
 def test_the_serving_page_fits_the_adapters(trained):

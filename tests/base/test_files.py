@@ -152,6 +152,13 @@ def test_the_log_passes_over_what_is_no_event(line, tmp_path):
     assert [e["number"] for e in log.events("step")] == [0, 1]
 
 
+def test_an_event_without_a_field_that_is_asked_for_is_passed_over(tmp_path):
+    log = RunLog(tmp_path / "run.jsonl")
+    log.write("session", seconds=1.5)
+    log.write("session", minutes=2)
+    assert [e["seconds"] for e in log.events("session", "seconds")] == [1.5] and len(log.events("session")) == 2
+
+
 def test_a_text_in_the_log_may_hold_any_character(tmp_path):
     log = RunLog(tmp_path / "run.jsonl")
     text = "".join(map(chr, (10, 11, 12, 13, 28, 29, 30, 0x85, 0x2028, 0x2029))) + "한글"

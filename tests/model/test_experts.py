@@ -19,8 +19,8 @@ from mcvqa.model.load import (
     adapter_settings,
     family_of,
     four_bit_settings,
-    keep_packing,
     measure_model,
+    patch_bitsandbytes,
     verify_quantization,
     with_adapters,
 )
@@ -66,7 +66,7 @@ def packed(folder, full):
     family = family_of(full.config, Config())
     model = loaded(folder, quantization_config=four_bit_settings(family, torch.float32))
     verify_quantization(model, family)
-    keep_packing(model)
+    patch_bitsandbytes(model)
     return model
 
 

@@ -110,6 +110,8 @@ def test_the_log_is_read_as_it_is_written(tmp_path):
         log.write("step", fold=0, epoch=epoch, loss=loss)
     log.write("step", fold=0, epoch=1, loss=None)
     log.write("memory", fold=0, tried=[{"rows": 1}])
+    for event in ("epoch", "step", "memory"):
+        log.write(event, fold=0)  # an edited line, without what is read from it
     assert read_learning_curves(log) == LearningCurves(((0.8, 0.5),), 0.5, True)
 
 

@@ -43,6 +43,7 @@ def written_log(path) -> RunLog:
     log = RunLog(path)
     for fold in range(2):
         for step in range(30):
+            log.write("step", fold=fold, step=step)  # an edited line, without what is drawn
             log.write("step", fold=fold, step=step, loss=None if step == 3 else 1 / (step + 1), lr=1e-4)
         for variant in ("raw", "ema"):
             log.write("epoch", fold=fold, epoch=0, variant=variant, accuracy=0.7, standard_error=0.02, n=500, nll=0.6)

@@ -198,6 +198,7 @@ def test_epochs_are_read_from_the_log(tmp_path) -> None:
             log.write("epoch", fold=fold, epoch=epoch, chosen=chosen, n=11, nll=0.5, right=answered_right)
     log.write("epoch", fold=2, epoch=0, chosen=True, n=11, nll=0.5)  # of an earlier version
     log.write("epoch", fold=3, epoch=0, chosen=True, n=11, nll=0.5, right="no hex")
+    log.write("epoch", fold=4, right=pack_right(right[0, 0]))  # edited
     found = read_epochs(log.events("epoch"))
     assert set(found) == {0, 1} and (found[0].right == right[0, :2]).all() and found[1].losses.tolist() == [0.5]
 

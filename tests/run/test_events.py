@@ -233,5 +233,6 @@ def test_a_tracker_that_cannot_be_had_is_named_before_the_run(tmp_path, name, me
 
 def test_events_without_figures_are_not_sent():
     assert values_of({"event": "session", "seconds": 3}) == {}
+    assert values_of({"event": "step", "fold": 1, "loss": 0.5}) == {"fold1/loss": 0.5}, "an edited line"
     assert values_of({"event": "result", "accuracy": 0.5, "standard_error": 0.1, "seconds": 9, "gains": {"ema": 0.1}}) == {
         "result/accuracy": 0.5, "result/standard_error": 0.1, "result/seconds": 9, "gain/ema": 0.1}

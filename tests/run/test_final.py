@@ -126,8 +126,9 @@ def test_it_is_what_is_exported_where_it_is_there(finished, tmp_path, capsys):
     export_run(finished, tmp_path / "model")
     assert "the final model of r" in capsys.readouterr().out
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
-    assert "# r, final model" in card and "24 labelled rows, all of which were learned from." in card
-    assert "Not measured: this model has learned from all labelled rows." in card and "The run's folds, trained alike" in card
+    assert "# r, final model" in card and "24 labelled rows; the model was trained on all of them." in card
+    assert "Not measured: this model was trained on all labelled rows." in card
+    assert "The run's folds, trained in the same way" in card
     assert len(json.loads((tmp_path / "model/trained_on.json").read_text())["photographs"]) > 0
     export_run(finished, tmp_path / "fold", fold=1)
     assert "# r, fold 1" in (tmp_path / "fold" / "README.md").read_text(encoding="utf-8")

@@ -65,6 +65,11 @@ def test_a_photograph_put_in_the_place_of_another_one_is_read(dataset, frames, t
     assert data_of(with_tables(config, **frames)).test_print != before
 
 
+def test_paths_that_lead_nowhere_are_refused_with_the_folders_they_are_taken_from(frames, tmp_path):
+    with pytest.raises(DataError, match=r"test.*none of its photographs is a file.*data_dir=.*and from the current folder"):
+        with_tables(Config(data_dir=str(tmp_path), output_dir=str(tmp_path)), test=frames["test"])
+
+
 def test_an_index_with_a_name_is_a_column(dataset, frames, tmp_path):
     config = Config(data_dir=str(dataset), output_dir=str(tmp_path))
     found = data_of(with_tables(config, **{split: frame.set_index("id") for split, frame in frames.items()}))

@@ -163,7 +163,8 @@ def agreement(ordered: OrderedAnswer, words: dict[str, str]) -> str:
 
 # %% style
 PAGE_CSS = """
-.gradio-container {--muted: color-mix(in srgb, var(--body-text-color) 68%, transparent); --blue: #2563eb}
+.gradio-container {--muted: color-mix(in srgb, var(--body-text-color) 68%, transparent); --blue: #2563eb;
+  word-break: keep-all; overflow-wrap: anywhere}
 .gradio-container > main {width: 100%; max-width: 1120px !important; margin: 0 auto}
 .gradio-container .html-container {padding: 0 !important}
 #photograph img {width: 100%; height: 100%; object-fit: contain}

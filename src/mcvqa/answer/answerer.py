@@ -101,8 +101,8 @@ class Answerer:
         """Answer many questions in batches.
 
         Args:
-            rows: a pandas DataFrame or `datasets.Dataset` with the columns of test.csv, or an iterable of
-                (image, question, choices) or of mappings with these keys and an optional id.
+            rows: a pandas DataFrame or `datasets.Dataset` with the columns of test.csv, its paths relative to the current
+                folder, or an iterable of (image, question, choices) or of mappings with these keys and an optional id.
 
         Returns:
             One answer per row. In a table, rows without a readable photograph are answered from their text.

@@ -26,7 +26,7 @@ def model_card(trained: TrainedRun, ask: dict[str, Any], proof: Sequence[str], m
     config, fold = trained.project.config, trained.folds[0]
     base, licence = ask["base_model"], licence_of(config)
     library = "transformers" if merged else "peft"
-    kind = "whole weights in 16 bits" if merged else f"LoRA adapters, rank {config.lora_r}"
+    kind = "full weights in 16 bits" if merged else f"LoRA adapters, rank {config.lora_r}"
     unverified = " Its weights were made by mcvqa 0.1, which recorded less." if fold in trained.unverified else ""
     front = [f"license: {licence}"] if licence and re.fullmatch(r"[\w.-]+", licence) else []
     front += [f"base_model: {base}"] if "/" in base else []
@@ -35,21 +35,28 @@ def model_card(trained: TrainedRun, ask: dict[str, Any], proof: Sequence[str], m
         f"# {config.run}, {fold_title(fold)}{' model' * (fold == FINAL)}", "",
         f"Answers multiple-choice questions about photographs: {kind} of {base}, fine-tuned with mcvqa.{unverified}", "",
         "## Data", "", _data_line(trained), "", "## Accuracy", "", *_card_accuracy(trained), "",
-        "## Proven", "", *proof, "", "## How to ask", "",
+        "## Verified", "", *proof, "", "## How to ask", "",
         f"`python infer.py photo.jpg \"Question?\" choice choice ...`{'' if merged else _base_advice(base)}", "",
         f"- Photograph: {_photograph_line(ask)}",
-        "- Choices are shown as `(a) ...`, one a line; the answer is the letter with the highest logit right behind the prompt.",
-        "- Nothing is generated: the probabilities are the letters' softmax at that one place.",
-        "- Letters that choices carry themselves (`A. red`) have to be taken off before.", "",
-        "System prompt:", "", _fenced(ask["system_prompt"]), "", "User prompt, behind the photograph:", "",
+        "- Choices are shown as `(a) ...`, one per line; the answer is the letter with the highest logit after the prompt.",
+        "- Nothing is generated: the probabilities are the softmax over the letters at that position.",
+        "- If choices begin with letters of their own (`A. red`), remove these first.",
+        *_one_order(trained.project.config), "",
+        "System prompt:", "", _fenced(ask["system_prompt"]), "", "User prompt, after the photograph:", "",
         _fenced(ask["user_prompt"]), "", "## Before you publish it", "",
         f"The base model's licence is {licence or 'not stated in its folder: look at its page'}.",
         "Weights can give away what they were trained on: make sure that you may publish a model of these photographs and",
         "questions, above all where people can be seen.",
         "The folder is what `hf upload OWNER/NAME .` takes. It holds no photographs. `trained_on.json` has a hash and 16 colours",
-        "of each training photograph, by which whoever has a photograph can tell whether it was among them. Delete that file if",
-        "nobody may know; a training that starts from here then calls its accuracy not measured.", "",
+        "of each training photograph: anyone who has a photograph can tell whether it was used. If nobody may know, delete that",
+        "file; a run that starts from this folder then reports its accuracy as not measured.", "",
     ))
+
+
+def _one_order(config: Config) -> list[str]:
+    if not config.use_tta:
+        return []
+    return ["- One option order is asked. The run averages several (`use_tta`), so `mcvqa answer` gives other probabilities."]
 
 
 def _base_advice(base: str) -> str:
@@ -72,20 +79,20 @@ def _data_line(trained: TrainedRun) -> str:
     if "training_rows" not in facts:
         return "Not recorded."
     if trained.folds[0] == FINAL:
-        return f"{facts['training_rows']:,} labelled rows, all of which were learned from."
+        return f"{facts['training_rows']:,} labelled rows; the model was trained on all of them."
     folds = trained.project.config.folds_to_train
     split = f"all but fold {trained.folds[0]} of {len(folds)} folds" if len(folds) > 1 else "all but the validation rows"
-    return f"{facts['training_rows']:,} labelled rows, of which {split} were learned from."
+    return f"{facts['training_rows']:,} labelled rows; the model was trained on {split}."
 
 
 def _accuracy_of_folds(accuracy: dict[str, Any] | None) -> list[str]:
     """State the accuracy of the models that were trained like the final one, on fewer rows."""
-    statement = "Not measured: this model has learned from all labelled rows."
+    statement = "Not measured: this model was trained on all labelled rows."
     if not accuracy or accuracy.get("not_measured"):
         return [statement]
     return [statement, (
-        f"The run's folds, trained alike on fewer rows, reach {accuracy['value']:.3f} (95 % interval {accuracy['low']:.3f} to "
-        f"{accuracy['high']:.3f}) on {accuracy['n']:,} rows that they have not learned from."
+        f"The run's folds, trained in the same way on fewer rows, reach {accuracy['value']:.3f} (95 % interval "
+        f"{accuracy['low']:.3f} to {accuracy['high']:.3f}) on {accuracy['n']:,} rows that they were not trained on."
     )]
 
 
@@ -102,7 +109,7 @@ def _card_accuracy(trained: TrainedRun) -> list[str]:
         return [f"Not measured: {reason}."]
     lines = [
         f"{accuracy['value']:.3f} (95 % interval {accuracy['low']:.3f} to {accuracy['high']:.3f}) on {accuracy['n']:,} "
-        f"validation rows of this fold, which it has not learned from. Guessing: {groups[0]['chance']:.3f}."
+        f"validation rows of this fold, which it was not trained on. Guessing: {groups[0]['chance']:.3f}."
     ]
     return [*lines, *([f"The texts alone, without the photograph, give {blind['value']:.3f}."] if blind.get("value") else [])]
 

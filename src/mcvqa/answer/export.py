@@ -266,8 +266,8 @@ def proof_lines(proof: Proof, merged: bool) -> Sequence[str]:
     """
     how = "merged weights rounded to 16 bits" if merged else "adapters on the 16-bit base model"
     lines = [
-        f"Loaded anew after writing and asked {proof.rows} rows ({how}): {proof.same} of them get the letter of the base model "
-        f"with the adapters beside it; log-probabilities are at most {proof.furthest:.2g} apart."
+        f"After writing, this folder was loaded and asked {proof.rows} rows ({how}): {proof.same} get the same letter as from "
+        f"the base model with the adapters; log-probabilities are at most {proof.furthest:.2g} apart."
     ]
     if proof.run_rows:
         lines.append(

@@ -29,7 +29,7 @@ def load_exported(folder: Path, base: str = "") -> tuple[Any, ...]:
 
 
 def letter_probabilities(loaded: tuple[Any, ...], photo: str, question: str, choices: list[str]) -> list[float]:
-    """Compute the probability of each choice: the letters' share of the logits right behind the prompt."""
+    """Compute the probability of each choice: a softmax over the letters' logits directly after the prompt."""
     model, tokenizer, images, ask = loaded
     for token in ask["special"]:  # text must not end a message
         question, *choices = (text.replace(token, f"{token[0]} {token[1:]}") for text in (question, *choices))

@@ -21,7 +21,7 @@ SCORING_SLACK = 1.25  # scoring comes last, when lost time cannot be made up, an
 SAMPLED = 512  # validation rows scored first, or alone if time is short: a standard error of 2 points
 READ_SHARE = 0.4  # scoring time of a row relative to training it, until scoring was measured
 EDA_SHARE = 0.1  # largest share of the time budget for tables and figures of the data
-FEATURES_SHARE = 0.1  # of the remaining time; images that take longer to encode are encoded only as they are needed
+FEATURES_SHARE = 0.1  # of the remaining time; if encoding takes longer, images are encoded as they are needed
 
 
 def spell_duration(seconds: float) -> str:

@@ -235,6 +235,16 @@ def damaged_file(folder: Path) -> Path | None:
     return None
 
 
+def read_events(log: bytes) -> list[dict[str, Any]]:
+    """Return the events of a log, oldest first; damaged lines, such as one truncated by a crash, are skipped."""
+    events = []
+    for line in log.split(b"\n"):  # not splitlines: a text may contain other line ends (U+2028)
+        with contextlib.suppress(ValueError, RecursionError):  # not JSON, or not UTF-8
+            if isinstance(event := json.loads(line.decode("utf-8")), dict):
+                events.append(event)
+    return events
+
+
 class RunLog:
     """Writes `logs/<run>.jsonl`: one JSON line per event, with its time (seconds since 1970).
 
@@ -265,14 +275,8 @@ class RunLog:
                 self.pending = "\n" + self.pending  # the first line may be partly written
             self.is_failing = True
 
-    def events(self, event: str) -> list[dict[str, Any]]:
-        """Return all events of one kind, oldest first; damaged lines, such as one truncated by a crash, are skipped."""
+    def events(self, event: str, *fields: str) -> list[dict[str, Any]]:
+        """Return all events of one kind that have the given fields, oldest first."""
         if not self.path.exists():
             return []
-        events = []
-        for line in self.path.read_bytes().split(b"\n"):  # not splitlines: a text may contain other line ends (U+2028)
-            with contextlib.suppress(ValueError, RecursionError):  # not JSON, or not UTF-8
-                entry = json.loads(line.decode("utf-8"))
-                if isinstance(entry, dict) and entry.get("event") == event:
-                    events.append(entry)
-        return events
+        return [e for e in read_events(self.path.read_bytes()) if e.get("event") == event and e.keys() >= {*fields}]

@@ -9,7 +9,7 @@ from typing import Any
 
 from mcvqa.base.files import DISK_FULL, UNAVAILABLE
 
-# These warn about things that our own errors report or that no user can fix: kernels that no run needs, each retry.
+# Warnings about what our own errors report or no user can fix: kernels that no run needs, each retry.
 for quiet in ("bitsandbytes.backends.cpu.ops", "huggingface_hub.utils._http", "urllib3.connectionpool"):
     logging.getLogger(quiet).setLevel(logging.ERROR)
 

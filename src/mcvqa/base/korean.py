@@ -5,6 +5,25 @@
 is chosen by how the text ends. How they are looked up: translation.py.
 """
 
+UNREADABLE = {  # why a photograph cannot be read
+    "a Git LFS pointer, not the picture; run: git lfs pull": "사진이 아니라 Git LFS 포인터입니다. git lfs pull을 실행하세요",
+    "a web page (HTML), not a picture; download it again": "사진이 아니라 웹 페이지(HTML)입니다. 다시 내려받으세요",
+    "an SVG drawing; save it as PNG": "SVG 그림입니다. PNG로 저장하세요", "a PDF document; save its page as PNG": "PDF 문서입니다. 쪽을 PNG로 저장하세요",
+    "a PostScript (EPS) drawing; save it as PNG": "PostScript(EPS) 그림입니다. PNG로 저장하세요", "a Windows metafile (WMF, EMF); save it as PNG":
+        "윈도 메타파일(WMF, EMF)입니다. PNG로 저장하세요", "a JPEG XL picture, which Pillow does not read; save it as PNG":
+        "Pillow가 읽지 못하는 JPEG XL 사진입니다. PNG로 저장하세요",
+    "a ZIP archive; unpack it": "ZIP 압축 파일입니다. 압축을 푸세요", "a packed archive; unpack it": "압축 파일입니다. 압축을 푸세요", "a video, not a picture": "사진이 아니라 동영상입니다",
+    "a JSON file, not a picture": "사진이 아니라 JSON 파일입니다", "a text, not a picture": "사진이 아니라 글입니다", "an XML file, not a picture": "사진이 아니라 XML 파일입니다",
+    "an array of numbers, not a picture": "사진이 아니라 숫자 배열입니다", "a damaged picture": "손상된 사진입니다", "empty file": "빈 파일입니다",
+    "cannot be read ({})": "읽을 수 없습니다({})", "not a picture that Pillow can read ({})": "Pillow가 읽을 수 있는 사진이 아닙니다({})",
+    "truncated or damaged ({})": "잘렸거나 손상되었습니다({})", "{} MiB; at most {} are read": "{} MiB입니다. {} MiB까지 읽습니다",
+    "{} megapixels; at most {} are decoded": "{}메가픽셀입니다. {}메가픽셀까지 읽습니다", "a strip of {} x {} pixels": "{} x {} 픽셀의 가늘고 긴 사진입니다",
+    "HEIC picture; to read it: pip install pillow-heif": "HEIC 사진입니다. 읽으려면: pip install pillow-heif", "points outside the data folder": "데이터 폴더 밖을 가리킵니다",
+    "points outside the data folder through a link": "링크로 데이터 폴더 밖을 가리킵니다",
+    "a web address; download the picture and write its file name": "웹 주소입니다. 사진을 내려받고 파일 이름을 적으세요",
+    "several files fit: {}": "맞는 파일이 여럿입니다: {}", "no path": "경로가 없습니다",
+}
+
 KOREAN = {
     # %% the ten steps
     "[{}/10] {}": "[{}/10] {}", "[{}/10] {}: {}": "[{}/10] {}: {}",
@@ -79,7 +98,7 @@ KOREAN = {
     "'{}' is {}": "'{}' = {}",
     "{}: answers are letters: {}": "{}: 정답은 글자입니다: {}", "{}: answers are numbers: {}": "{}: 정답은 번호입니다: {}",
     "{}: answers are the texts of the choices: {}": "{}: 정답은 보기의 글입니다: {}",
-    "{}: answers could not be interpreted": "{}: 정답을 이해하지 못했습니다",
+    "{}: answers could not be interpreted": "{}: 정답을 해석하지 못했습니다",
     "instruction of the prompt: {}": "프롬프트의 지시문: {}",
     "as set in user_prompt": "user_prompt에 적은 대로",
     "already done: {}": "이미 했습니다: {}",
@@ -104,6 +123,10 @@ KOREAN = {
     "{} of {} images overflow float16: their features were computed in float32":
         "이미지 {1}장 중 {0}장이 float16 범위를 넘어 float32로 특징을 계산했습니다",
     "image features x{}": "이미지 특징 x{}", "fold {} epoch {}": "폴드 {} 에폭 {}", "validation": "검증", "validation ({})": "검증 ({})",
+    "fold {} train, scale {}": "폴드 {} 학습 행, 배율 {}", "proof, scale {}": "확인, 배율 {}", "pace, scale {}": "속도 측정, 배율 {}", "thumbnails": "썸네일",
+    "final model epoch {}": "최종 모델 에폭 {}", "final model test, scale {}": "최종 모델 테스트, 배율 {}", "final model, scale {}": "최종 모델, 배율 {}",
+    "final model, rows {}, scale {}": "최종 모델, {}행, 배율 {}", "fold {} test, generating": "폴드 {} 테스트, 생성",
+    "fold {} out of fold, generating": "폴드 {} OOF, 생성",
     "fold {} test, scale {}": "폴드 {} 테스트, 배율 {}", "fold {} out of fold, scale {}": "폴드 {} OOF, 배율 {}",
     "epoch {}": "에폭 {}", "fold {}": "폴드 {}", "fold {}, scale {}": "폴드 {}, 배율 {}", "fold {}, rows {}, scale {}": "폴드 {}, {}행, 배율 {}",
     "fold {} {}: accuracy {} ({}), loss {}": "폴드 {} {}: 정확도 {} ({}), 손실 {}",
@@ -498,8 +521,8 @@ KOREAN = {
     "{} is of type {}: only adapters can be trained, and only with the configuration of the published models. Set lora_r to 8 or more.":
         "{}은 {} 유형입니다. 이 유형은 공개된 모델의 구성으로 어댑터만 학습할 수 있습니다. lora_r을 8 이상으로 하세요.",
     "{}: its config.json specifies an activation, dropout or rotary positions that the published models of type {} do not have and that mcvqa does not support.": "{}: config.json에 {} 유형의 공개된 모델에 없는 활성 함수, 드롭아웃, 회전 위치가 있으며 mcvqa는 이를 지원하지 않습니다.",
-    "Some layers that should have 4-bit weights do not, for example {}. Set quantization=none.":
-        "4비트여야 하는데 아닌 레이어가 있습니다. 예: {}. quantization=none으로 하세요.",
+    "4-bit weights are not where they should be, for example {}. Set quantization=none.":
+        "4비트 가중치가 있어야 할 레이어에 없거나 다른 레이어에 있습니다. 예: {}. quantization=none으로 하세요.",
     "{} has no safetensors weights. Other formats are not read, because loading them can run code.":
         "{}에 safetensors 가중치가 없습니다. 다른 형식은 읽을 때 코드를 실행할 수 있어 읽지 않습니다.",
     "quantization=4bit needs unquantized weights, but {} has {} weights, which are dequantized: set quantization=none, or model_id to the original model.": "quantization=4bit에는 양자화하지 않은 가중치가 필요한데 {}의 가중치는 {}라 풀어서 씁니다. quantization=none으로 하거나 model_id에 원래 모델을 적으세요.",
@@ -682,22 +705,7 @@ KOREAN = {
     "{} is neither UTF-8 (or -16, -32) nor plausible cp949 or cp1252 text{}": "{}은 UTF-8(또는 -16, -32)도, cp949나 cp1252로 볼 만한 글도 아닙니다{}",
     ": {}": ": {}", "as {} it reads {}": "{}로 읽으면 {}",
     # %% photographs that cannot be read
-    "a Git LFS pointer, not the picture; run: git lfs pull": "사진이 아니라 Git LFS 포인터입니다. git lfs pull을 실행하세요",
-    "a web page (HTML), not a picture; download it again": "사진이 아니라 웹 페이지(HTML)입니다. 다시 내려받으세요",
-    "an SVG drawing; save it as PNG": "SVG 그림입니다. PNG로 저장하세요", "a PDF document; save its page as PNG": "PDF 문서입니다. 쪽을 PNG로 저장하세요",
-    "a PostScript (EPS) drawing; save it as PNG": "PostScript(EPS) 그림입니다. PNG로 저장하세요", "a Windows metafile (WMF, EMF); save it as PNG":
-        "윈도 메타파일(WMF, EMF)입니다. PNG로 저장하세요", "a JPEG XL picture, which Pillow does not read; save it as PNG":
-        "Pillow가 읽지 못하는 JPEG XL 사진입니다. PNG로 저장하세요",
-    "a ZIP archive; unpack it": "ZIP 압축 파일입니다. 압축을 푸세요", "a packed archive; unpack it": "압축 파일입니다. 압축을 푸세요", "a video, not a picture": "사진이 아니라 동영상입니다",
-    "a JSON file, not a picture": "사진이 아니라 JSON 파일입니다", "a text, not a picture": "사진이 아니라 글입니다", "an XML file, not a picture": "사진이 아니라 XML 파일입니다",
-    "an array of numbers, not a picture": "사진이 아니라 숫자 배열입니다", "a damaged picture": "손상된 사진입니다", "empty file": "빈 파일입니다",
-    "cannot be read ({})": "읽을 수 없습니다({})", "not a picture that Pillow can read ({})": "Pillow가 읽을 수 있는 사진이 아닙니다({})",
-    "truncated or damaged ({})": "잘렸거나 손상되었습니다({})", "{} MiB; at most {} are read": "{} MiB입니다. {} MiB까지 읽습니다",
-    "{} megapixels; at most {} are decoded": "{}메가픽셀입니다. {}메가픽셀까지 읽습니다", "a strip of {} x {} pixels": "{} x {} 픽셀의 가늘고 긴 사진입니다",
-    "HEIC picture; to read it: pip install pillow-heif": "HEIC 사진입니다. 읽으려면: pip install pillow-heif", "points outside the data folder": "데이터 폴더 밖을 가리킵니다",
-    "points outside the data folder through a link": "링크로 데이터 폴더 밖을 가리킵니다",
-    "a web address; download the picture and write its file name": "웹 주소입니다. 사진을 내려받고 파일 이름을 적으세요",
-    "several files fit: {}": "맞는 파일이 여럿입니다: {}", "no path": "경로가 없습니다",
+    **UNREADABLE, **{f"{{}}: {reason}": f"{{}}: {korean}" for reason, korean in UNREADABLE.items()},
     # %% decided labels
     "no labelled row has this id{}": "이 id의 정답 있는 행이 없습니다{}",
     "its label is {}, not {}: the file was made from other data, or 'now' was edited": "라벨이 {1}이 아니라 {0}입니다. 다른 데이터로 만든 파일이거나 'now'를 고쳤습니다",
@@ -798,7 +806,7 @@ KOREAN = {
         "노드 {}에서는 {}이 주 프로세스와 다르게 보입니다. 모든 노드가 output_dir과 data_dir을 함께 써야 합니다. 모든 노드에 같은 경로로 마운트한 파일 시스템에 두세요.",
     "executor=ray needs ray: pip install 'mcvqa[ray]'": "executor=ray에는 ray가 필요합니다: pip install 'mcvqa[ray]'",
     "{} was lost: its process died {} ({}). Finished work is saved. Run the same command again to continue.":
-        "{}을 잃었습니다: 프로세스가 {} 끝났습니다({}). 끝난 작업은 저장했습니다. 같은 명령을 다시 실행하면 이어 합니다.",
+        "{}을 잃었습니다: 프로세스가 {} 비정상 종료되었습니다({}). 끝난 작업은 저장했습니다. 같은 명령을 다시 실행하면 이어 합니다.",
     "{} time": "{}번", "{} times": "{}번", "{} was asked to stop; finished work is saved.": "{}이 중단 요청을 받았습니다. 끝난 작업은 저장했습니다.",
     "the same data, seed, n_folds, use_kfold and validate_on": "같은 데이터, seed, n_folds, use_kfold, validate_on",
     "Weights: {}.": "가중치: {}.",
@@ -819,7 +827,7 @@ KOREAN = {
     "output_dir={} is not writable ({}). Choose another folder: --set output_dir=FOLDER.": "output_dir={}에 쓸 수 없습니다({}). 다른 폴더를 고르세요: --set output_dir=폴더",
     "{} is damaged, so it is unknown which settings the run was trained with. {}": "{}이 손상되어 실행을 어떤 설정으로 학습했는지 알 수 없습니다. {}",
     "Fold {} of the run {} was trained on different files of the base model {}:\n{}\nRestore them. {}":
-        "실행 {1}의 폴드 {0}은 기본 모델 {2}의 다른 파일로 학습했습니다:\n{3}\n원래 파일을 되돌려 놓으세요. {4}",
+        "실행 {1}의 폴드 {0}은 베이스 모델 {2}의 다른 파일로 학습했습니다:\n{3}\n원래 파일을 되돌려 놓으세요. {4}",
     "has no weights": "가중치가 없습니다", "is not scored": "채점하지 않았습니다", "was scored with weights other than the current ones": "지금과 다른 가중치로 채점했습니다",
     "was scored in {} option orders at scales {}, while the settings ask for {} at {}": "보기 순서 {}가지, 배율 {}로 채점했는데 설정은 {}가지, 배율 {}입니다",
     "was scored on other rows or photographs or by another answer_by, or its scores are damaged": "다른 행이나 사진, 다른 answer_by로 채점했거나 점수가 손상되었습니다",
@@ -917,7 +925,7 @@ KOREAN = {
         "내보낸 폴더의 답이 실행과 다릅니다: 글자 {1}개 중 {0}개가 다르고, 로그 확률이 {3}까지만 다를 수 있는데 {2}까지 다릅니다. 아무것도 내보내지 않았습니다.",
     "The chat template changes {} of the prompt, which infer.py cannot do: use mcvqa answer.": "채팅 템플릿이 프롬프트의 {}을 바꾸는데 infer.py는 그렇게 하지 못합니다. mcvqa answer를 쓰세요.",
     "{} of {} weights differ from those of the base model with the adapters, first {}: nothing was exported.":
-        "가중치 {1}개 중 {0}개가 기본 모델에 어댑터를 합친 것과 다릅니다. 예: {2}. 아무것도 내보내지 않았습니다.",
+        "가중치 {1}개 중 {0}개가 베이스 모델에 어댑터를 합친 것과 다릅니다. 예: {2}. 아무것도 내보내지 않았습니다.",
     "--push {}: write OWNER/NAME, such as kim/traffic-quiz.": "--push {}: kim/traffic-quiz처럼 OWNER/NAME으로 적으세요.",
     "--push needs the hub, but HF_HUB_OFFLINE=1 turns it off.": "--push에는 허브가 필요한데 HF_HUB_OFFLINE=1로 꺼져 있습니다.",
     "--push needs a token with write access: run `hf auth login`, or set HF_TOKEN. Nothing was exported.":
@@ -936,7 +944,8 @@ KOREAN = {
     "fast: image features are computed once; plain: every prompt is computed in full.": "fast: 이미지 특징을 한 번만 계산합니다. plain: 프롬프트마다 처음부터 계산합니다.",
     "Tested model families: docs/models.md. Choose a model with --set model_id=NAME": "시험한 모델 계열: docs/models.md. 모델은 --set model_id=이름으로 고르세요",
     "run  accuracy  blind  model  settings  time  date": "실행  정확도  글만  모델  설정  시간  날짜", "There are no runs in {}.": "{}에 실행이 없습니다.",
-    "{}  unfinished: no metrics.json yet{}": "{}  미완성: metrics.json이 아직 없음{}", "{}  failed: {}": "{}  실패: {}", "{}  trial: {}": "{}  탐색: {}",
+    "{}  unfinished: no metrics.json yet{}": "{}  미완성: metrics.json이 아직 없음{}", "{}  failed: {}": "{}  실패: {}", "unfinished: no metrics.json yet": "미완성: metrics.json이 아직 없음", "accuracy {}; texts alone {}": "정확도 {}, 글만 보면 {}",
+    "{}  trial: {}": "{}  탐색: {}",
     # %% searching
     "# Settings that `mcvqa search` varies. Settings whose line you delete, or that you set by hand, stay as they are.":
         "# `mcvqa search`가 탐색하는 설정. 줄을 지운 설정과 직접 정한 설정은 그대로 둡니다.",
@@ -945,7 +954,7 @@ KOREAN = {
     "# effective_batch is the number of rows in an optimizer step: batch_size times grad_accum_steps.":
         "# effective_batch는 옵티마이저 스텝당 행 수입니다: batch_size 곱하기 grad_accum_steps.",
     "study {}: {}, {} done before": "탐색 {}: {}, 그중 {}번은 이미 했습니다", "study {}: {}": "탐색 {}: {}", "{} trial": "시도 {}번", "{} trials": "시도 {}번",
-    "judged by the log-loss of the {} of fold {}, which no trial trains on": "어느 시도도 학습하지 않는 폴드 {1}의 {0}의 로그 손실로 평가합니다",
+    "judged by the log-loss of the {} of fold {}, which no trial trains on": "폴드 {1}의 {0}에서 잰 로그 손실로 평가합니다. 이 행은 어느 시도도 학습하지 않습니다",
     "searched: {}": "탐색할 설정: {}", "outside the search space, so no trial has it: {}": "탐색 공간 밖이라 어느 시도에도 없음: {}",
     "set by hand, so not searched: {}": "직접 정해 탐색하지 않음: {}", "confirming on the other folds: trials {}": "나머지 폴드로 확인: 시도 {}",
     "trial {} ({}/{}): {}: {}": "시도 {} ({}/{}): {}: {}", "log-loss {}, accuracy {}": "로그 손실 {}, 정확도 {}",

@@ -60,7 +60,7 @@ KOREAN_HELP = {
     "Export a trained model for other tools: adapters or merged weights, processor, model card, infer.py. The export is verified by answering rows with it.":
         "다른 도구에서 쓸 수 있게 모델을 내보냅니다: 어댑터나 전체 가중치, 프로세서, 모델 카드, infer.py. 내보낸 모델에 물어 같은 답인지 확인합니다.",
     "Folder to create.": "새로 만들 폴더.", "Fold to export (from 0), or final. Default: final, else 0.": "내보낼 폴드(0부터) 또는 final. 기본은 final, 없으면 0.",
-    "Merged 16-bit weights instead of adapters.": "어댑터 대신 기본 모델과 합친 16비트 가중치.",
+    "Merged 16-bit weights instead of adapters.": "어댑터 대신 베이스 모델과 합친 16비트 가중치.",
     "Rows to verify the export with. Default: those of the run's data.": "확인에 쓸 행. 기본은 실행의 데이터.",
     "Also upload to OWNER/NAME on the hub. A new repository is private.": "허브의 OWNER/NAME에도 올립니다. 새 저장소는 비공개입니다.",
     "Ask a trained run questions in the browser: drop a photograph, type a question and choices. Needs mcvqa[ui].":
@@ -188,8 +188,8 @@ KOREAN_HELP = {
     "minutes between the resume points of a fold, from which it continues after an interruption; 0: every step": "재개 지점을 저장하는 간격(분). 중단되어도 거기서 이어 합니다. 0: 스텝마다",
     "time limit of a session, such as 8h30m or 45m; what does not fit is left out, least useful first; empty: no limit":
         "한 세션의 제한 시간. 예: 8h30m, 45m. 시간이 모자라면 효과가 작은 것부터 생략합니다. 비우면 제한 없음",
-    "trackers that receive losses, accuracies and figures: tensorboard, wandb, mlflow, trackio, ...":
-        "손실, 정확도, 그림을 보낼 트래커: tensorboard, wandb, mlflow, trackio, ...",
+    "trackers that receive losses, accuracies and figures, such as tensorboard, wandb, mlflow or trackio":
+        "손실, 정확도, 그림을 보낼 트래커(tensorboard, wandb, mlflow, trackio 등)",
     # %% settings: running and scoring
     "processes that read images and encode rows; -1: with a GPU one per core, at most 8; without a GPU none":
         "사진을 읽고 행을 인코딩하는 프로세스 수. -1: GPU가 있으면 코어마다 하나(8개까지), 없으면 0",

@@ -277,7 +277,7 @@ def paired_gain(after: np.ndarray, before: np.ndarray, groups: np.ndarray | None
         unknown = float("nan")
         return Gain(unknown, unknown, unknown, unknown, 0, unknown)
     value, p_value = float(changes.sum() / n), sign_flip_p_value(changes)
-    # size of the added groups: that of the observed changes, shrunk towards the change of a whole group
+    # size of the added groups: that of the observed changes, shrunk towards a whole group's
     typical = (sizes**2).sum() / n
     added = np.sqrt(((changes**2).sum() + typical**2) / (np.count_nonzero(changes) + 1))
     total = n + 2 * added

@@ -76,7 +76,7 @@ def assign_folds(
     folds = fold_of_group[group]
     if use_kfold:
         return folds
-    # a very large group may have swollen one fold: the one closest to the asked size is the validation set
+    # a very large group may have swollen one fold: validate on the one closest to the asked size
     sizes = np.bincount(folds, minlength=n_folds)
     return np.where(folds == np.abs(sizes - len(folds) / n_folds).argmin(), 0, TRAINING_ONLY)
 

@@ -26,7 +26,7 @@ from mcvqa.base.files import SHORT_WAITS, patiently
 from mcvqa.base.informing import counted
 from mcvqa.config import McvqaError, UnusualFile, read_user_file, special_file
 
-DECODER_VERSION = 2  # increase it when decoding changes, or more formats are supported: surveys and features are recomputed
+DECODER_VERSION = 2  # increase it when decoding or formats change: surveys and features are then recomputed
 MAX_PIXELS = 64_000_000  # larger pictures are refused before decoding: a 24 KB PNG can ask for gigabytes
 LARGE_PIXELS = 25_000_000  # larger ones take up to a gigabyte: they are decoded one after the other
 MAX_FILE_BYTES = 256 * 2**20

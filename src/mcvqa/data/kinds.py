@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mcvqa.data.questions import Question
 
-# Folds are stratified by these, hints are given for them and pictures are generated with them; more of them would change folds.
+# Folds, hints and generated pictures depend on these: adding one would change folds.
 BASIC_KINDS = ("counting", "color", "ocr", "yesno", "location", "attribute", "general")
 KINDS = ("negation", *BASIC_KINDS[:-1], "food", "animals", "general")
 
@@ -81,7 +81,7 @@ RULES = (
     Rule("animals", rf"^(?!.*(인형|조각상|동상|캐릭터)).*({ANIMAL_WORDS})"),
 )
 
-# Come after negation and before what follows in RULES, but not for folds and hints, which stay as they were.
+# After negation and before the rest of RULES, but not for folds and hints, which stay as they were.
 LATER_RULES = (Rule("ocr", r"문자|읽으면|^read\b|\bread aloud\b"),)
 ALL_RULES = (*RULES[:2], *LATER_RULES, *RULES[2:])
 

@@ -240,7 +240,7 @@ class ColumnLayout:
         return self.votes if self.answer is None else (self.answer, *self.votes)
 
 
-# Usual names, compared without case, spaces, signs and remarks in brackets. The first that is there counts.
+# Usual names, compared without case, spaces, signs and remarks in brackets; the first one present counts.
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "id": ("id", "(question|q|row|sample)id|idx|index|(문항|문제|질문)?(번호|id)|아이디", "no|연번|순번|일련번호"),
     "image": (

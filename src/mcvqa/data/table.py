@@ -200,7 +200,7 @@ def _csv_encoding(path: Path, raw: bytes) -> str:
     try:
         raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        # Damaged UTF-8 may pass as cp949 and become other words; its intact Hangul (3 bytes each) gives it away.
+        # Damaged UTF-8 may pass as cp949 with other words; its intact Hangul (3 bytes each) reveals it.
         mended = raw.decode("utf-8", errors="replace")
         if sum(c >= "\u0800" and c != "\ufffd" for c in mended) > mended.count("\ufffd"):
             line = raw[: error.start].count(b"\n") + 1

@@ -435,7 +435,7 @@ def read_predictions(path: str | Path, questions: Sequence[Question], known: Ans
     text, _ = csv_text(path)
     header, *records = csv_records(path, text, csv_delimiter(text)) or [[]]
     by_id = {q.id: q for q in questions}
-    # the file may be derived from one of our tables, where formula-like cells have a leading quote
+    # our own tables have a leading quote before what looks like a formula
     records = [[cell if cell in by_id else from_spreadsheet_cell(cell) for cell in row] for row in records]
     id_column = column_of_ids(header, records, by_id)
     if id_column is None:

@@ -269,6 +269,7 @@ def _photograph_blocks(photographs: Sequence[Path]) -> Iterator[str]:
         for number in range(-(-len(photographs) // PER_BLOCK)):
             urls = inert_json(list(islice(bar, PER_BLOCK)))
             yield f'<script type="application/json" id="photographs-{number}">{urls}</script>\n'
+        next(bar, None)  # its last photograph counts only when the next one is asked for
 
 
 def _thumbnail_url(photograph: Path, most: int) -> str:

@@ -21,7 +21,7 @@ from mcvqa.config import McvqaError
 
 NO_LOADERS = "MCVQA_NO_LOADERS"  # environment variable, inherited by child processes: loader processes do not work here
 POLL = 5.0  # seconds between two checks that the loader processes are alive
-SILENCE = 600.0  # seconds without a batch until they are killed; file access is retried for five minutes
+SILENCE = 600.0  # seconds without a batch until they are killed; files are retried for five minutes
 BUS_ERROR = getattr(signal, "SIGBUS", signal.SIGTERM)  # ends a process whose shared memory is full; not on Windows
 
 
@@ -213,7 +213,7 @@ def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoa
         SharedBatches(rows) if workers else rows, sampler=keys, batch_size=None, num_workers=workers, pin_memory=pin,
         prefetch_factor=4 if workers else None, worker_init_fn=ignore_signals, timeout=POLL if workers else 0,
         multiprocessing_context="fork" if workers and in_notebook else None,
-        generator=torch.Generator(),  # a loader draws a seed when it starts, which would change the random numbers of dropout
+        generator=torch.Generator(),  # a loader draws a seed when it starts, which would change dropout
     )
 
 

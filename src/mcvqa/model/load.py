@@ -231,7 +231,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
     """
     encoder, processor, model_config = load_encoder(config)
     bits, family = published_bits(model_config), family_of(model_config, config)
-    if bits or family.experts:  # the library fails at missing packed weights before it reports them, and may take any experts
+    if bits or family.experts:  # the library fails before it reports missing packed weights, and takes any experts
         require_whole_model(config, model_config)
     else:
         require_whole_files(config)
@@ -265,7 +265,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
         cast_weights(model, plan.dtype)  # some keep the precision of the file
     if plan.four_bit:
         verify_quantization(model, family, all_of_them=not bits)
-        keep_packing(model)
+        patch_bitsandbytes(model)
     model.requires_grad_(False).eval()
     return BaseModel(model, encoder.tokenizer, processor, encoder, family, plan)
 
@@ -288,7 +288,7 @@ def four_bit_settings(family: Family, dtype: torch.dtype) -> BitsAndBytesConfig:
     return BitsAndBytesConfig(**settings)
 
 
-def keep_packing(model: nn.Module) -> None:
+def patch_bitsandbytes(model: nn.Module) -> None:
     """Keep bitsandbytes from repacking the weights and from misreading rows that are not a multiple of 64 values.
 
     On some CPUs it repacks them at their first use without gradients: in place, with scales rounded to bfloat16. Other rows are
@@ -322,7 +322,7 @@ def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool =
         quantized |= {name for name, stack in named_stacks(model).items() if is_packed(stack)}
     if quantized - wanted or not quantized or (all_of_them and quantized != wanted):
         odd = sorted(quantized ^ wanted)[:3]
-        raise ModelError(f"Some layers that should have 4-bit weights do not, for example {odd}. Set quantization=none.")
+        raise ModelError(f"4-bit weights are not where they should be, for example {odd}. Set quantization=none.")
 
 
 # %% trained weights

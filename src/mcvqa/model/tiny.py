@@ -48,7 +48,7 @@ def tiny_tokenizer(sentences: Iterable[str]) -> PreTrainedTokenizerFast:
         special_tokens=[AddedToken(token, special=True, normalized=False) for token in TINY_TOKENS],
     )
     tokenizer.train_from_iterator([*prompts, *sentences], trainer)
-    # not Qwen2Tokenizer: when reloaded, it splits words differently than in training, and separates digits
+    # not Qwen2Tokenizer: reloaded, it splits words and digits differently than in training
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=None, eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )

@@ -65,14 +65,14 @@ class LearningCurves:
 def read_learning_curves(log: RunLog) -> LearningCurves:
     """Read the losses of a run from its log; if a resumed run logged an epoch twice, the later event counts."""
     losses: dict[int, dict[int, float]] = {}
-    for event in log.events("epoch"):
+    for event in log.events("epoch", "fold", "epoch", "chosen", "nll"):
         if event["chosen"] and event["epoch"] >= 0:
             losses.setdefault(event["fold"], {})[event["epoch"]] = or_nan(event["nll"])
-    steps = log.events("step")
+    steps = log.events("step", "epoch", "loss")
     last = max((e["epoch"] for e in steps), default=0)
     training = [e["loss"] for e in steps if e["epoch"] == last and e["loss"] is not None and np.isfinite(e["loss"])]
     validation = tuple(tuple(by_epoch[n] for n in sorted(by_epoch)) for by_epoch in losses.values())
-    memory_bound = any(e["tried"][0]["rows"] == 1 for e in log.events("memory"))
+    memory_bound = any(e["tried"][0]["rows"] == 1 for e in log.events("memory", "tried"))
     return LearningCurves(validation, float(np.mean(training)) if training else float("nan"), memory_bound)
 
 

@@ -173,7 +173,7 @@ def _indented(e: Experiment, width: int) -> list[str]:
     from mcvqa.base.columns import with_second_columns, without_second_columns  # the notebook has no command line
 
     blind, model, settings, took, date = _table_cells(e)
-    texts = (f"{e.result}; texts alone {blind}" if e.blind else e.result, f"{model or '–'}; {took}; {date}", settings)
+    texts = (f"accuracy {e.result}; texts alone {blind}" if e.blind else e.result, f"{model or '–'}; {took}; {date}", settings)
     wide = (with_second_columns(text) for text in texts if text)
     return [without_second_columns(line) for text in wide for line in textwrap.wrap(
         text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)]

@@ -33,7 +33,8 @@ def draw_figures(metrics: Metrics, log: RunLog, folder: str | Path) -> dict[str,
     Returns:
         Name of each figure -> its file.
     """
-    steps, epochs = log.events("step"), log.events("epoch")
+    steps = log.events("step", "fold", "step", "loss", "lr")
+    epochs = log.events("epoch", "fold", "epoch", "variant", "accuracy", "standard_error")
     to_draw: dict[str, Callable[[], Any]] = {
         "groups": lambda: draw_groups(metrics),
         "confusion": lambda: draw_confusion(metrics.confusion),

@@ -374,8 +374,10 @@ def read_epochs(events: Iterable[Mapping[str, Any]]) -> dict[int, FoldEpochs]:
     """
     by_fold: dict[int, dict[int, Mapping[str, Any]]] = {}
     for event in events:
+        if not event.keys() >= {"fold", "epoch", "chosen", "n", "nll", "right"}:
+            continue
         fold, epoch = event["fold"], event["epoch"]
-        if event["chosen"] and epoch >= 0 and "right" in event:
+        if event["chosen"] and epoch >= 0:
             by_fold[fold] = {e: earlier for e, earlier in by_fold.get(fold, {}).items() if e < epoch} | {epoch: event}
     epochs: dict[int, FoldEpochs] = {}
     for fold, by_epoch in by_fold.items():

@@ -46,7 +46,7 @@ def _write_error_pictures(folder: Path, sections: Sequence[ReportSection]) -> No
 
 
 # %% HTML
-# The head of a page up to its style. The policy forbids the browser to load or run anything, whatever the page contains.
+# The head of a page up to its style. The policy forbids loading or running anything, whatever the page contains.
 PAGE_HEAD = """<head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -60,7 +60,7 @@ PAGE_HEAD = """<head>
 }
 * { box-sizing: border-box; }
 """
-# radio buttons switch the language: their style, the buttons in front of <main>, and what is clicked
+# radio buttons switch the language: their style, the buttons before <main>, and their labels
 LANGUAGE_STYLE = """\
 #in-ko:checked ~ main .en, #in-en:checked ~ main .ko { display: none; }
 .switch { position: absolute; opacity: 0; pointer-events: none; }

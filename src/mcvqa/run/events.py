@@ -4,12 +4,13 @@ Every process of a run writes its events into one file, logs/<run>.jsonl (docs/c
 read that file, so a training step never waits for them, and their failures do not stop the run.
 """
 import contextlib
-import json
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from mcvqa.base.files import read_events
 
 READ_EVERY = 0.5  # seconds
 HANGING = 60.0  # seconds to wait for callbacks at the end
@@ -72,19 +73,14 @@ class LogReader:
         self.path, self.position = path, position
 
     def new_events(self) -> list[dict[str, Any]]:
-        """Return the events since the last call; an incomplete last line is left for the next call."""
+        """Return the events since the last call; an incomplete last line is left for the next call, damaged lines are skipped."""
         if not self.path.exists():
             return []
         with open(self.path, "rb") as log:
             log.seek(self.position)
             whole = log.read().rpartition(b"\n")
         self.position += len(whole[0]) + len(whole[1])
-        events = []
-        for line in whole[0].split(b"\n"):
-            with contextlib.suppress(ValueError, RecursionError):  # damaged, as by a full disk
-                if isinstance(event := json.loads(line), dict):
-                    events.append(event)
-        return events
+        return read_events(whole[0])
 
 
 def log_size(path: Path) -> int:

@@ -26,7 +26,7 @@ def with_tables(config: Config, **tables: Any) -> Config:
         The settings, with that folder as their data_dir.
 
     Raises:
-        DataError: a value is not a table, a table has no image column, or a photograph is missing.
+        DataError: a value is not a table, a table has no image column, or none of its paths is a file.
     """
     given = {split: _cells(split, table) for split, table in tables.items() if table is not None}
     texts = {split: _with_linked_photographs(config, split, cells) for split, cells in given.items()}
@@ -66,7 +66,11 @@ def _picture_as_bytes(value: Any) -> Any:
 
 
 def _with_linked_photographs(config: Config, split: str, cells: Cells) -> tuple[str, dict[str, Path]]:
-    """Return the table as CSV, and the photographs it names: name in the new folder -> file."""
+    """Return the table as CSV, and the photographs it names: name in the new folder -> file.
+
+    Raises:
+        DataError: it names photographs, but none is there.
+    """
     photographs: dict[str, Path] = {}
     column = None if split == "sample_submission" else find_column(cells.path, cells.header, "image", config.image_column)
     for record in cells.records:
@@ -74,6 +78,13 @@ def _with_linked_photographs(config: Config, split: str, cells: Cells) -> tuple[
             stamp = hashlib.sha256(f"{source.resolve()} {_link_stamp(source)}".encode()).hexdigest()[:16]
             record[column] = f"photographs/{stamp}{source.suffix}"
             photographs[record[column]] = source
+    cut = [record[column][:100] for record in cells.records] if column is not None else []
+    named = [text for text in cut if "." in text and not text.startswith(("data:", "{"))]  # base64 has no dot
+    if named and not photographs:
+        raise DataError(
+            f"{cells.path}: none of its photographs is a file, for example {named[0]!r}. Paths are taken from "
+            f"data_dir={config.data_dir} and from the current folder, {Path.cwd()}."
+        )
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([cells.header, *cells.records])
     return text.getvalue(), photographs

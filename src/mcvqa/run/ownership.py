@@ -18,7 +18,7 @@ from mcvqa.base.files import DamagedFile, read_json, write_json
 from mcvqa.config import McvqaError
 
 OWNER = "MCVQA_OWNER"  # environment variable: pid of the owner that started this process
-ORPHANS_END = 10.0  # seconds after which the loader processes of an owner that was killed have ended too
+ORPHANS_END = 10.0  # seconds until the loader processes of a killed owner have ended too
 OWNER_FACTS = {"host", "pid", "birth", "since", "command"}
 QUERY_LIMITED_INFORMATION, STILL_ACTIVE, ACCESS_DENIED = 0x1000, 259, 5  # winnt.h, minwinbase.h, winerror.h
 

@@ -255,7 +255,7 @@ def attempts_of(project: Project) -> dict[int, str]:
 def seconds_of(project: Project) -> float:
     """Sum the seconds of earlier sessions of the run, without abandoned attempts."""
     attempt = project.log.facts.get("attempt", "")
-    return sum(event["seconds"] for event in project.log.events("session") if event.get("attempt", "") == attempt)
+    return sum(event["seconds"] for event in project.log.events("session", "seconds") if event.get("attempt", "") == attempt)
 
 
 class CurrentLog(RunLog):
@@ -265,6 +265,6 @@ class CurrentLog(RunLog):
         super().__init__(log.path, log.facts)
         self.attempts = attempts
 
-    def events(self, event: str) -> list[dict[str, Any]]:
-        events = super().events(event)
+    def events(self, event: str, *fields: str) -> list[dict[str, Any]]:
+        events = super().events(event, *fields)
         return [e for e in events if "fold" not in e or e.get("attempt", "") == self.attempts.get(e["fold"])]

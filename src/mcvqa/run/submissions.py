@@ -100,15 +100,14 @@ def write_answers(project: Project, data: RunData, answers: Answers, path: Path)
     new = Submitted(project.config.run, answers.source, answers.accuracy(image_groups_of(data)), data.test_print, relative)
 
     def record(written: Path) -> None:
-        nonlocal new
-        new = dataclasses.replace(new, content=file_hash(written))
+        content = file_hash(written)
         ids, right = answers.ids.astype(np.str_), answers.right.astype(bool)
         with atomic_path(rows) as part, open(part, "wb") as file:
-            np.savez_compressed(file, ids=ids, right=right, submission=new.content)
-        record_submitted(path, new)
+            np.savez_compressed(file, ids=ids, right=right, submission=content)
+        record_submitted(path, dataclasses.replace(new, content=content))
 
     write_submission(path, data.test, answers.predictions, data.form, record)
-    return new
+    return dataclasses.replace(new, content=file_hash(path))
 
 
 def record_submitted(path: Path, content: Submitted) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from mcvqa.base.files import MANIFEST, damaged_file, file_hash, read_json, write_json
 from mcvqa.config import settings_hash
 
-RESULTS_VERSION = 1  # raised by hand when trained weights or scores of the same settings become other ones
+RESULTS_VERSION = 1  # raised by hand when the same settings give other weights or scores
 MADE_BY_0_1 = "made by 0.1, unverified"
 
 

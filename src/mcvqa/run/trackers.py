@@ -163,19 +163,17 @@ class Trackers:
 
 def values_of(event: dict[str, Any]) -> dict[str, Any]:
     """Convert an event to values with names such as fold0/loss and fold0/ema/accuracy; empty: nothing to send."""
-    fold, kind = fold_title(event.get("fold", -1)).replace(" ", ""), event["event"]
-    groups: dict[str, dict[str, Any]] = {}
-    if kind == "step":
-        groups = {fold: {name: event[name] for name in ("loss", "lr", "grad_norm", "rows_per_s")}}
-    elif kind == "epoch":
-        groups = {f"{fold}/{event['variant']}": {name: event[name] for name in ("accuracy", "standard_error", "nll")}}
-    elif kind == "result":
-        groups = {"result": {name: event[name] for name in ("accuracy", "standard_error", "seconds")}, "gain": event["gains"]}
+    fold, kind = fold_title(event.get("fold", -1)).replace(" ", ""), str(event.get("event"))
+    group, names = {
+        "step": (fold, ("loss", "lr", "grad_norm", "rows_per_s")),
+        "epoch": (f"{fold}/{event.get('variant')}", ("accuracy", "standard_error", "nll")),
+        "result": ("result", ("accuracy", "standard_error", "seconds")),
+    }.get(kind, ("", ()))
     left_out = ("accuracy", "standard_error") if event.get("not_measured") else ()
-    return {
-        f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()
-        if value is not None and name not in left_out
-    }
+    values = {f"{group}/{name}": event.get(name) for name in names if name not in left_out}
+    if kind == "result":
+        values |= {f"gain/{name}": gain for name, gain in event.get("gains", {}).items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _set_at_end_of_input(over: threading.Event) -> None:
@@ -195,7 +193,7 @@ def main() -> None:
     while not is_last:
         is_last = over.wait(READ_EVERY)
         for event in reader.new_events():
-            if event.get("event") == "step":
+            if event.get("event") == "step" and event.keys() >= {"fold", "step"}:
                 last[event["fold"]] = event["step"]
                 total += 1
             if values := values_of(event):

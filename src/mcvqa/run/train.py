@@ -151,7 +151,7 @@ def start_attempt(project: Project, task: Task, fold: int) -> str:
     if continues and record and record["key"] != task.key:
         print(f"  {fold_title(fold)}: its task has changed since it was interrupted, so it starts over")
         continues = False
-    if not continues:  # before the new attempt is recorded: a kill in between must not make these results its own
+    if not continues:  # before the new attempt is recorded, so that a kill in between cannot give it these results
         remove_results(project, fold)
     return project.records.begin(task, base=base_print(project.config))
 
@@ -203,7 +203,7 @@ def _selection(project: Project, data: RunData, fold: int, attempt: str) -> Sele
     """Estimate the optimism of choosing the best epoch of a fold; None: nothing was chosen."""
     if project.config.keep != "best":
         return None
-    events = (e for e in project.log.events("epoch") if e["fold"] == fold and e.get("attempt", "") == attempt)
+    events = (e for e in project.log.events("epoch") if e.get("fold") == fold and e.get("attempt", "") == attempt)
     groups = data.groups[data.validated(fold)]
     return selection_of(read_epochs(events), np.full(len(groups), fold), groups)
 

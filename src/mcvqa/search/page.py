@@ -55,7 +55,7 @@ SEARCH_TEMPLATE = """\
 """ + PAGE_HEAD + LANGUAGE_STYLE + """\
 body { margin: 0 auto; padding: 2.2rem 1.25rem 4rem; max-width: 66rem; background: var(--paper); color: var(--ink);
   font: 16px/1.6 system-ui, "Apple SD Gothic Neo", "Malgun Gothic", "Noto Sans KR", "Noto Sans CJK KR", sans-serif;
-  overflow-wrap: anywhere; }
+  word-break: keep-all; overflow-wrap: anywhere; }
 h1 { margin: 0; font-size: 1.9rem; line-height: 1.25; }
 h2 { margin: 2.4rem 0 .8rem; padding-top: .8rem; border-top: 1px solid var(--line); font-size: 1.25rem; }
 .wide { overflow-x: auto; }
@@ -69,6 +69,12 @@ figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; padd
   border-radius: 8px; }
 figcaption { margin-top: .4rem; color: var(--soft); font-size: .87rem; text-align: center; }
 code { padding: .1rem .3rem; border-radius: 4px; background: var(--panel); font-size: .9em; }
+@media (max-width: 40rem) {  /* figures and tables of a phone can be moved sideways, so that their letters stay legible */
+  figure div { overflow-x: auto; }
+  figure img { max-width: none; width: 40rem; }
+  th, td { padding: .3rem .4rem; }
+  table { font-size: .8rem; }
+}
 </style>
 </head>
 <body>
@@ -81,7 +87,7 @@ code { padding: .1rem .3rem; border-radius: 4px; background: var(--panel); font-
 {% endfor %}
 <p>{{ both(words("use")) }} <code>mcvqa run --config {{ best }}</code></p>
 {% for caption, picture in figures %}
-<figure><img src="{{ picture }}" alt="{{ caption[opening] }}"><figcaption>{{ both(caption) }}</figcaption></figure>
+<figure><div><img src="{{ picture }}" alt="{{ caption[opening] }}"></div><figcaption>{{ both(caption) }}</figcaption></figure>
 {% endfor %}
 <h2>{{ both(words("trials")) }}</h2>
 <div class="wide"><table>

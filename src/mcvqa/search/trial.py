@@ -55,7 +55,7 @@ class EpochReports:
         Raises:
             PrunedTrial: others were better after an epoch that is not the last, and the trial is not the best of all already.
         """
-        for event in log.events("epoch"):
+        for event in log.events("epoch", "epoch", "chosen", "nll"):
             share = OF_STEPS * (event["epoch"] + 1) // self.epochs
             is_of_attempt = event.get("attempt", "") == log.facts.get("attempt", "")
             if event["chosen"] and is_of_attempt and share not in self.reported and event["nll"] is not None:
@@ -208,7 +208,7 @@ def confirm(plan: SearchPlan, values: Mapping[str, Any]) -> Judgement:
     folder = project.paths.experiment
     if read_experiment(folder).accuracy is None:  # else the run finished on its own
         note = f"of the search {plan.name}, all folds: log-loss {judgement.log_loss:.4f}, accuracy {judgement.accuracy}"
-        seconds = sum(event["seconds"] for event in project.log.events("session"))
+        seconds = sum(event["seconds"] for event in project.log.events("session", "seconds"))
         record_experiment(folder, status="trial", seconds=seconds, note=note)
         update_index(folder.parent)
     return judgement
