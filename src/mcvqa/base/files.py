@@ -28,6 +28,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield part
         sync(part)
         os.replace(part, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write to a full disk names none
+        raise
     finally:
         part.unlink(missing_ok=True)
 

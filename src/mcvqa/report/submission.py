@@ -1,4 +1,7 @@
-"""Writes and validates submission files: exactly the test ids, in order, in the competition's format, or no file at all."""
+"""Writes and validates submission files.
+
+They hold exactly the test ids, in order, in the competition's format, or are not written at all.
+"""
 import csv
 import io
 from collections import Counter
