@@ -196,6 +196,7 @@ app()
 
 KILLED_ALONE = STOPPED_ALONE.replace("SIGTERM", "SIGKILL")
 
+
 @pytest.mark.parametrize(("script", "statuses", "message"), [
     pytest.param(STOPPED_ALONE, [75, 75], "Stopped after step 4 of fold 0; saved in", marks=pytest.mark.nightly),
     pytest.param(FAILING_ALONE, [1, 0], "ValueError: a broken adapter", marks=pytest.mark.torture),

@@ -46,6 +46,14 @@ def test_a_full_disk_is_named_with_the_file_before_anything(dataset, tmp_path):
             train_only(config)
 
 
+@pytest.mark.parametrize("folder", ["cache", "experiments", "logs", "outputs"])
+def test_a_folder_that_is_read_only_is_one_message(dataset, tmp_path, folder):
+    """As when an earlier run of another user has made it."""
+    (tmp_path / folder).mkdir()
+    with read_only(tmp_path / folder), pytest.raises(DiskError, match=rf"{folder}.*'\. Allow access to it, or choose another"):
+        train_only(tiny_settings(tmp_path, data_dir=str(dataset), run_name="r"))
+
+
 def test_what_is_needed_is_the_sum_of_its_parts(dataset, tmp_path):
     config = tiny_settings(tmp_path, data_dir=str(dataset), use_swa=True)
     data = split_rows(read_data(open_project(config)), config)

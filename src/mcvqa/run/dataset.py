@@ -359,7 +359,10 @@ def require_photographs(project: Project, data: RunData, meanwhile: str = "") ->
 
 # %% what the texts alone give away
 def fit_text_prior(project: Project, data: RunData) -> Prior:
-    """Fit the text-only model, which answers without seeing the photograph; its scores are saved in scores/prior-*.npz."""
+    """Fit the text-only model, which answers without seeing the photograph.
+
+    Its scores are saved in scores/prior-*.npz.
+    """
     seed, scores = project.config.seed, project.paths.scores
     key = settings_hash({"train": questions_print(data.all_train), "test": questions_print(data.test), "seed": seed})
     files = {split: scores / f"prior-{split}.npz" for split in ("oof", "test")}

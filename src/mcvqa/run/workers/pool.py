@@ -70,7 +70,9 @@ SomeWorker = TypeVar("SomeWorker", bound=PoolWorker)
 
 @dataclass
 class WorkerPool(ABC, Generic[SomeWorker]):
-    """Manages workers that execute tasks until `close`; a worker keeps its loaded model for all of its tasks.
+    """Manages workers that execute tasks until `close`.
+
+    A worker keeps its loaded model for all of its tasks.
 
     Args:
         project: the run.
