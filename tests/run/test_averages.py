@@ -10,7 +10,8 @@ from mcvqa.answer.trained import find_trained
 from mcvqa.base.uncertainty import selection_optimism
 from mcvqa.config import Config, ConfigError
 from mcvqa.run.averages import average_task, recorded_average
-from mcvqa.run.project import open_project
+from mcvqa.run.project import RunStopped, open_project
+from mcvqa.run.single import combine_only, predict_only, train_only
 from mcvqa.scoring.scores import joined, load_scores, log_softmax
 from mcvqa.training.checkpoint import adapter_hash
 from tests.conftest import make_dataset, tiny_settings
@@ -78,6 +79,22 @@ def test_it_is_chosen_anew_when_the_folds_have_other_weights(finished, tmp_path)
     assert project.records.is_done(average_task(project))
     scored = load_scores(Path(config.output_dir) / "experiments/r/scores/fold0-test.npz")
     assert scored.provenance["adapter"] == adapter_hash(project.weights(0))
+
+
+@pytest.mark.nightly
+def test_answers_wait_for_a_new_choice_when_a_fold_was_trained_again(finished, tmp_path):
+    """The choice between the weights of the earlier fold went on naming the folder that answered."""
+    config = finished.replace(output_dir=str(shutil.copytree(finished.output_dir, tmp_path / "out")), final_fit=False)
+    project = open_project(config)
+    shutil.rmtree(project.paths.fold(1))
+    train_only(config, 1)
+    with pytest.raises(RunStopped, match="trained since its weights were chosen"):
+        find_trained(config)
+    with pytest.raises(RunStopped, match="was scored with weights other than the current ones"):
+        combine_only(config)
+    predict_only(config)
+    assert project.records.is_done(average_task(project))
+    assert {find_trained(config).weights(fold) for fold in (0, 1)} == {project.weights(fold) for fold in (0, 1)}
 
 
 def test_what_cannot_be_compared_is_refused():

@@ -18,7 +18,7 @@ from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.final_steps import final_steps
 from mcvqa.run.folds import split_rows
 from mcvqa.run.project import RunStopped, open_project
-from mcvqa.run.single import combine_only
+from mcvqa.run.single import combine_only, predict_only, train_only
 from mcvqa.scoring.scores import load_scores
 from tests.conftest import make_dataset, tiny_settings
 
@@ -148,6 +148,25 @@ def test_a_later_session_takes_it_over(finished, tmp_path, capsys):
     assert "final epoch" not in capsys.readouterr().err
     made = [Path(base) / "checkpoints/r/final/result.json" for base in (finished.output_dir, tmp_path)]
     assert made[0].read_bytes() == made[1].read_bytes()
+
+
+@pytest.mark.nightly
+def test_it_is_left_out_while_a_fold_that_it_follows_was_trained_again(finished, tmp_path):
+    """It learned for as long as earlier folds did, and answered and blended with the new ones."""
+    config = finished.replace(output_dir=str(shutil.copytree(finished.output_dir, tmp_path / "out")))
+    other = config.replace(run_name="other", final_fit=False, num_epochs=0, members=("r",))
+    shutil.rmtree(folder_of(config, "checkpoints/r/fold1"))
+    train_only(config, 1)
+    with pytest.raises(RunStopped, match="lacks the final model: finish it"):
+        find_trained(config)
+    predict_only(config)
+    run(other)
+    assert combine_only(other).members[1].models == "r (2 folds)"
+    with pytest.raises(RunStopped, match="the final model of the run 'r' is not trained and scored"):
+        combine_only(config)
+    run(config)
+    assert find_trained(config).folds == (0, 1, FINAL)
+    assert combine_only(other).members[1].models == "r (2 folds and final)"
 
 
 def test_without_time_for_it_the_folds_are_handed_in(tmp_path, dataset, capsys, monkeypatch):

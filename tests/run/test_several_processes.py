@@ -194,9 +194,13 @@ app()
 """
 
 
+KILLED_ALONE = STOPPED_ALONE.replace("SIGTERM", "SIGKILL")
+
+
 @pytest.mark.parametrize(("script", "statuses", "message"), [
     pytest.param(STOPPED_ALONE, [75, 75], "Stopped after step 4 of fold 0; saved in", marks=pytest.mark.nightly),
     pytest.param(FAILING_ALONE, [1, 0], "ValueError: a broken adapter", marks=pytest.mark.torture),
+    pytest.param(KILLED_ALONE, [1, -9], "error: A process of this run has ended, so all stop;", marks=pytest.mark.torture),
 ])
 def test_what_one_process_meets_in_a_step_ends_all(tmp_path, script, statuses, message):
     """A signal or an error. Without a launcher nobody else would end those that wait."""

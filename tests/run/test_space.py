@@ -2,6 +2,7 @@
 
 import pytest
 
+from mcvqa.base.files import DiskError
 from mcvqa.config import ConfigError
 from mcvqa.run.check import check_run
 from mcvqa.run.dataset import read_data
@@ -24,6 +25,33 @@ def test_a_disk_that_is_too_small_is_said_before_any_training(dataset, tmp_path,
         assert "--set output_dir=FOLDER" in str(message.value)
         paths = open_project(config).paths
         assert not paths.fold(0).exists() and (paths.outputs / "submission_ensemble.csv").exists(), "the prior's is there"
+
+
+def test_the_disk_that_checkpoints_are_on_is_the_one_that_counts(dataset, tmp_path):
+    """A link to a large disk, from a home folder that is full, was of no use."""
+    config = tiny_settings(tmp_path / "small", data_dir=str(dataset), run_name="r", n_folds=2)
+    (tmp_path / "large").mkdir()
+    with small_disk(tmp_path / "small", "12m"):
+        (tmp_path / "small" / "checkpoints").symlink_to(tmp_path / "large")
+        train_only(config)
+    assert {path.name for path in (tmp_path / "large" / "r").iterdir()} == {"fold0", "fold1"}
+
+
+def test_a_full_disk_is_named_with_the_file_before_anything(dataset, tmp_path):
+    """In Python, where no command explains it."""
+    config = tiny_settings(tmp_path / "small", data_dir=str(dataset), run_name="r")
+    with small_disk(tmp_path / "small", "64k"):
+        (tmp_path / "small" / "other").write_bytes(bytes(65_536))
+        with pytest.raises(DiskError, match=r"No space left on device: '.*small/"):
+            train_only(config)
+
+
+@pytest.mark.parametrize("folder", ["cache", "experiments", "logs", "outputs"])
+def test_a_folder_that_is_read_only_is_one_message(dataset, tmp_path, folder):
+    """As when an earlier run of another user has made it."""
+    (tmp_path / folder).mkdir()
+    with read_only(tmp_path / folder), pytest.raises(DiskError, match=rf"{folder}.*'\. Allow access to it, or choose another"):
+        train_only(tiny_settings(tmp_path, data_dir=str(dataset), run_name="r"))
 
 
 def test_what_is_needed_is_the_sum_of_its_parts(dataset, tmp_path):

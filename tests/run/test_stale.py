@@ -13,10 +13,13 @@ from mcvqa.base.files import RunLog, read_json
 from mcvqa.config import Config, ConfigError, McvqaError
 from mcvqa.report.experiments import list_experiments
 from mcvqa.run.check import check_run
+from mcvqa.run.dataset import fit_text_prior, read_run_data
+from mcvqa.run.folds import split_rows
 from mcvqa.run.project import RunStopped, open_project, settings_of_run
 from mcvqa.run.single import combine_only, explore_only, predict_only, report_only, split_only, train_only
 from mcvqa.run.tasks import Task, TaskRecords
 from mcvqa.run.train import start_attempt
+from mcvqa.run.unfinished import hand_in_parts
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import CheckpointError, adapter_hash
 from tests.conftest import make_dataset, tiny_settings
@@ -178,6 +181,22 @@ def test_trained_weights_are_not_replaced_without_being_asked(own, change, reaso
     assert adapter_hash(fold / "best") == before
 
 
+@pytest.mark.parametrize("lost", ["config.yaml", "data.json"])
+def test_a_lost_record_is_not_written_anew_with_what_is_refused(own, lost):
+    """The refused value was recorded as that of the run, so the right one was refused from then on."""
+    (open_project(own).paths.experiment / lost).unlink()
+    table = Path(own.data_dir) / "train.csv"
+    before = table.read_bytes()
+    table.write_bytes(before.replace("사진 3".encode(), "사진 33".encode()) if lost == "data.json" else before)
+    with pytest.raises(RunStopped, match="Fold 0 of the run 'r' is trained, but with other settings, rows"):
+        said_by(run, own if lost == "data.json" else own.replace(learning_rate=2e-3))
+    with pytest.raises(RunStopped, match="Fold 0 of the run 'r' is trained, but with other settings, rows"):
+        said_by(train_only, own if lost == "data.json" else own.replace(learning_rate=2e-3), 1)
+    table.write_bytes(before)
+    assert "fold 1: already trained" in said_by(run, own)[1]
+    assert (open_project(own).paths.experiment / lost).exists()
+
+
 def test_a_run_may_be_renamed(own):
     project = open_project(own)
     for folder in (project.paths.experiment, project.paths.checkpoints):
@@ -218,6 +237,17 @@ def test_a_report_of_some_folds_stays_while_the_next_one_is_trained(own):
     before = report.read_bytes()
     said_by(train_only, first.replace(train_folds=()), 1)
     assert report.read_bytes() == before
+
+
+def test_a_file_that_the_user_wrote_is_not_replaced_where_a_time_budget_ends(own):
+    project = open_project(own)
+    data = split_rows(read_run_data(project), own)
+    prior, file = fit_text_prior(project, data), ensemble_file(own)
+    file.write_text(file.read_text().replace(",b", ",a").replace(",c", ",a").replace(",d", ",a"))
+    by_hand = file.read_bytes()
+    assert hand_in_parts(project, data, prior) == "" and file.read_bytes() == by_hand
+    file.unlink()
+    assert "holds the answers of fold" in hand_in_parts(project, data, prior) and file.read_bytes() != by_hand
 
 
 # %% the log

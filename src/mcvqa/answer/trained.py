@@ -76,6 +76,11 @@ def find_trained(config: Config, fold: int | None = None) -> TrainedRun:
     for each in folds:
         _require_recorded_weights(project, each)
     require_same_base(project)
+    if config.average == "auto" and not records.is_current("average"):
+        raise RunStopped(
+            f"average=auto: the run {config.run!r} has been trained since its weights were chosen, or they never were: mcvqa "
+            f"predict {config.run} chooses them."
+        )
     return TrainedRun(project, folds, tuple(f for f in folds if _is_of_0_1(project, f)), _style_of_run(paths))
 
 

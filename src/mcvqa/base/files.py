@@ -28,8 +28,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield part
         sync(part)
         os.replace(part, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write to a full disk names none
+        raise
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not there; or a read-only disk, whose first error says more
+            part.unlink()
 
 
 def sync(path: str | Path) -> None:
@@ -153,21 +157,27 @@ UNAVAILABLE = {getattr(errno, name, None) for name in (  # errors of a disconnec
     "ENOTCONN", "EIO", "ESTALE", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENODEV", "ENXIO", "EREMOTEIO",
 )} - {None}
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+PROTECTED = {errno.EACCES, errno.EPERM, errno.EROFS}
 DISK_ADVICE = (
     "Finished work is kept. Free some space (cache/ may be deleted) or reconnect the disk, then run the same command again."
 )
 
 
 class DiskError(McvqaError, RuntimeError):
-    """Raised if the disk is full or a mounted drive is unavailable."""
+    """Raised if the disk is full or protected or a mounted drive is unavailable."""
 
 
 @contextlib.contextmanager
 def disk_errors_explained() -> Iterator[None]:
-    """Within the block, convert errors of a full or unavailable disk to DiskErrors that say what to do."""
+    """Within the block, convert errors of a full, protected or unavailable disk to DiskErrors that say what to do."""
     try:
         yield
     except OSError as error:
+        if error.errno in PROTECTED:
+            raise DiskError(
+                f"{error}. Allow access to it, or choose another folder: --set output_dir=FOLDER. Then run the same command "
+                "again."
+            ) from error
         if error.errno not in DISK_FULL | UNAVAILABLE:
             raise
         raise DiskError(f"The disk is full or unavailable: {error}. {DISK_ADVICE}") from error

@@ -63,7 +63,10 @@ class PrintableStream:
 
 
 class BarsInFile:
-    """A text stream to a file or pipe: of a progress bar it gets a line now and then and how it ended, not every refresh."""
+    """Represents a text stream to a file or pipe.
+
+    Of a progress bar it gets a line now and then and how it ended, not every refresh.
+    """
 
     def __init__(self, stream: Any) -> None:
         self.stream, self.latest, self.written_at = stream, "", time.monotonic()

@@ -250,6 +250,10 @@ KOREAN = {
     "Stopped after step {} of fold {}; nothing could be saved.": "폴드 {1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다.",
     "The machine is out of memory. Reduce image_size, batch_size or num_workers.":
         "메모리가 부족합니다. image_size, batch_size, num_workers를 줄이세요.",
+    "{}. Allow access to it, or choose another folder: --set output_dir=FOLDER. Then run the same command again.":
+        "{}. 접근을 허용하거나 다른 폴더를 고른 뒤(--set output_dir=FOLDER) 같은 명령을 다시 실행하세요.",
+    "A process of this run has ended, so all stop; its own output or that of the launcher says why. Finished work is kept: run the same command again to continue.":
+        "이 실행의 프로세스 하나가 끝나서 모두 멈춥니다. 까닭은 그 프로세스나 실행기의 출력에 있습니다. 끝난 작업은 남아 있으니 같은 명령을 다시 실행하면 이어서 합니다.",
     "The machine is out of memory. Finished work is kept. Reduce image_size (now {}), batch_size (now {}) or num_workers.":
         "메모리가 부족합니다. 끝난 작업은 저장되어 있습니다. image_size(지금 {}), batch_size(지금 {}), num_workers를 줄이세요.",
     "Out of GPU memory. Finished work is kept. {}": "GPU 메모리가 부족합니다. 끝난 작업은 저장되어 있습니다. {}",
@@ -442,7 +446,7 @@ KOREAN = {
     "There is no checkpoint in {}: train first (mcvqa train).": "{}에 체크포인트가 없습니다. 먼저 학습하세요(mcvqa train).",
     "{} could not be written: {}. Free some space (cache/ may be deleted) or reconnect the disk, then run the same command again":
         "{}을 쓰지 못했습니다: {}. 공간을 비우거나(cache/는 지워도 됩니다) 디스크를 다시 연결하고 같은 명령을 다시 실행하세요",
-    "output_dir={} has {} GiB free; training needs {}: {}.\nFree some space (cache/ may be deleted), train fewer folds (--set train_folds=0) or use a smaller lora_r, or choose another folder: --set output_dir=FOLDER.": "output_dir={}에 {} GiB가 남았는데 학습에는 {}가 필요합니다: {}.\n"
+    "{} has {} GiB free; training needs {}: {}.\nFree some space (cache/ may be deleted), train fewer folds (--set train_folds=0) or use a smaller lora_r, or choose another folder: --set output_dir=FOLDER.": "{}에 {} GiB가 남았는데 학습에는 {}가 필요합니다: {}.\n"
     "공간을 비우거나(cache/는 지워도 됩니다) 폴드를 줄이거나(--set train_folds=0) lora_r을 줄이거나, 다른 폴더를 고르세요: --set output_dir=FOLDER.",
     "{} was ended by {}. Its full output: {}": "{}이 {}로 끝났습니다. 자세한 출력: {}",
     # %% predictions and submissions
@@ -608,6 +612,8 @@ KOREAN = {
     "{}: {} rows": "{}: {}행", "{} rows of {}, answered by folds {} of {}": "{1}의 {0}행에 {3}의 폴드 {2}로 답합니다",
     "{} does not hold the weights that were recorded when the fold was trained. Restore the run's original folder, or delete it and train this fold again.": "{}의 가중치는 폴드를 학습했을 때 기록한 것이 아닙니다. 실행의 원래 폴더를 되돌려 놓거나, 지우고 이 폴드를 다시 학습하세요.",
     # %% seeds, the final model, averages, models over several GPUs
+    "average=auto: the run {} has been trained since its weights were chosen, or they never were: mcvqa predict {} chooses them.":
+        "average=auto: 실행 {}의 가중치를 고르지 않았거나 고른 뒤에 다시 학습했습니다. mcvqa predict {}로 고르세요.",
     "The run {} lacks {}: finish it (mcvqa run){}.": "실행 {}에 {}이 없습니다. 실행을 마치세요(mcvqa run){}.",
     "There is {}: the run has {}.": "{}입니다. 실행에 있는 것: {}.",
     "--fold {}: write the number of a fold, counted from 0, or final.": "--fold {}: 0부터 세는 폴드 번호나 final을 적으세요.",

@@ -259,7 +259,9 @@ class Gain:
 
 
 def paired_gain(after: np.ndarray, before: np.ndarray, groups: np.ndarray | None = None) -> Gain:
-    """Compute the gain of `after` over `before`; every comparison of two sets of answers to the same rows uses this.
+    """Compute the gain of `after` over `before`.
+
+    Every comparison of two sets of answers to the same rows uses this.
 
     The p-value is that of `sign_flip_p_value`. The interval is Bonett and Price's (2012, "Adjusted Wald confidence interval for a
     difference of binomial proportions based on paired data": one row that became right and one that became wrong are added), by

@@ -15,7 +15,9 @@ KINDS = ("negation", *BASIC_KINDS[:-1], "food", "animals", "general")
 
 # %% the rules
 class Rule(NamedTuple):
-    """Describes when a kind applies, by regular expressions in lower case; an empty expression matches everything.
+    """Describes when a kind applies, by regular expressions.
+
+    They are in lower case; an empty expression matches everything.
 
     Attributes:
         question: is searched in the question.

@@ -1,4 +1,7 @@
-"""Removes letters that are part of the choices ('A. red', '(a) red', '① 빨강'): they contradict those of the prompt."""
+"""Removes letters that are part of the choices ('A. red', '(a) red', '① 빨강').
+
+They contradict those of the prompt.
+"""
 import re
 import unicodedata
 from collections.abc import Iterable

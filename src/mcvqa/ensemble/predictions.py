@@ -1,4 +1,7 @@
-"""Writes a run's predictions, one line per row with the probability of each choice: for stacking elsewhere, and for `members`."""
+"""Writes a run's predictions for stacking elsewhere and for `members`.
+
+Each row has one line, with the probability of each choice.
+"""
 import csv
 from collections.abc import Sequence
 from dataclasses import replace

@@ -26,7 +26,9 @@ BUS_ERROR = getattr(signal, "SIGBUS", signal.SIGTERM)  # ends a process whose sh
 
 
 class Batches:
-    """Yields batches of `rows` in the order of `keys`, prepared by `workers` loader processes; if these fail, by this process.
+    """Yields batches of `rows` in the order of `keys`.
+
+    They are prepared by `workers` loader processes; if these fail, by this process.
 
     Args:
         rows: returns the batch of a key.

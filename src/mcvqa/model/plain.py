@@ -146,7 +146,9 @@ class PlainEncoder:
 # %% rows side by side
 @dataclass(frozen=True)
 class Prompts:
-    """Holds the prompts of one forward pass: one option order of some rows, all with a photograph or all without.
+    """Holds the prompts of one forward pass.
+
+    They are one option order of some rows, all with a photograph or all without.
 
     Attributes:
         inputs: model inputs by name.

@@ -172,7 +172,10 @@ def wordiest(questions: Sequence[Question], count: int) -> list[Question]:
 
 
 class TrainingRows(Dataset):
-    """Makes batches of training rows by (epoch, row numbers): pure functions of the key, so loader processes hold no state."""
+    """Makes batches of training rows by (epoch, row numbers).
+
+    They are pure functions of the key, so loader processes hold no state.
+    """
 
     def __init__(self, maker: Maker, questions: Sequence[Question], config: Config) -> None:
         self.maker, self.questions, self.config = maker, questions, config

@@ -28,7 +28,13 @@ from mcvqa.report.words import ReportWord, report_words_in
 # %% input
 @dataclass(frozen=True)
 class LookAlike:
-    """Describes a near-duplicate photograph: its path as written, the split, and the first row that shows it."""
+    """Describes a near-duplicate photograph.
+
+    Attributes:
+        image: its path as written.
+        split: train or test.
+        row: the first row that shows it.
+    """
 
     image: str
     split: str
@@ -120,9 +126,10 @@ class ReportInput:
 
 @dataclass(frozen=True)
 class ReportBlock:
-    """Represents a part of a section; its kind is text, list, table, tiles, figure, verbatim, link, gallery or photographs.
+    """Represents a part of a section.
 
     Attributes:
+        kind: text, list, table, tiles, figure, verbatim, link, gallery or photographs.
         cards: cards of a gallery, whose rows say the same without photographs.
         groups: groups of photographs, each with its thumbnail and caption.
     """

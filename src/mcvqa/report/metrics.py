@@ -55,7 +55,9 @@ class Reliability:
 
 @dataclass(frozen=True)
 class LetterUse:
-    """Holds the shares of the letters a, b, ... among predictions and answers, by the slot in which a choice was shown.
+    """Holds the shares of the letters a, b, ... among predictions and answers.
+
+    They are by the slot in which a choice was shown.
 
     Attributes:
         n: number of rows and views.

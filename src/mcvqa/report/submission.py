@@ -1,4 +1,7 @@
-"""Writes and validates submission files: exactly the test ids, in order, in the competition's format, or no file at all."""
+"""Writes and validates submission files.
+
+They hold exactly the test ids, in order, in the competition's format, or are not written at all.
+"""
 import csv
 import io
 from collections import Counter
@@ -76,9 +79,10 @@ NO_CONVENTION = AnswerConvention(words=(), numbers=())  # of a sample that shows
 def find_form(
     test: Sequence[Question], sample: Path | None, train: AnswerConvention | None, style: str = "auto"
 ) -> SubmissionForm:
-    """Determine the submission format: header and columns of the sample; answers as in the sample, else as in train.csv.
+    """Determine the submission format.
 
-    The sample's answers count only if they differ: one letter for all rows, blanks and zeros are placeholders.
+    It has the header and columns of the sample, and answers as in the sample, else as in train.csv. The sample's answers count
+    only if they differ: one letter for all rows, blanks and zeros are placeholders.
 
     Args:
         test: the test rows.

@@ -210,7 +210,8 @@ def _check_without_model(config: Config, plan: DevicePlan, data: RunData) -> Non
             known = config.replace(model_id=str(folder))
             _check_disk(known, measure_model(read_model_config(known), known), plan, data)
             return
-    print_line(True, f"disk: {free_space(Path(config.output_dir)) / GIB:.1f} GiB free")
+    free = free_space(Path(config.output_dir) / "checkpoints")
+    print_line(True, f"disk: {free / GIB:.1f} GiB free")
     _check_writable(config)
     print_line(True, "memory, disk and time cannot be estimated without the model's config.json")
 
@@ -324,7 +325,7 @@ def _check_disk(config: Config, size: ModelSize, plan: DevicePlan, data: RunData
     at_once = len(worker_gpus(config, plan.device, len(plan.limits)))
     models = (len(config.folds_to_train) + config.final_fit) * config.n_seeds
     need = disk_need(config, size.trained, data, models, at_once)
-    free = free_space(Path(config.output_dir))
+    free = free_space(Path(config.output_dir) / "checkpoints")
     enough = need.total <= free
     print_line(enough, f"disk: {need.total / GIB:.2f} of {free / GIB:.1f} GiB free ({need})")
     if features and enough:

@@ -33,7 +33,7 @@ from mcvqa.data.questions import Problem, Question, Table, read_questions, read_
 from mcvqa.data.table import DataError
 from mcvqa.data.targets import Guidance
 from mcvqa.report.submission import PLAIN_FORM, SubmissionForm, find_form
-from mcvqa.run.project import Project, RunStopped, remedy, start_print
+from mcvqa.run.project import Project, RunStopped, may_record, remedy, settle_settings, start_print
 from mcvqa.run.survey import survey_photographs, tables_with_photographs
 from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import Scores, load_scores, plain_scores
@@ -284,8 +284,13 @@ def questions_print(
     return settings_hash({"questions": texts, "pictures": pictures})
 
 
-def settle_data(project: Project, data: RunData) -> None:
+def settle_data(project: Project, data: RunData, compared: bool = False) -> None:
     """Write data.json, unless the run was trained on other data.
+
+    Args:
+        project: the run.
+        data: its rows.
+        compared: see `may_record`.
 
     Raises:
         ConfigError: the data differ; the message says how.
@@ -309,7 +314,14 @@ def settle_data(project: Project, data: RunData) -> None:
                 f"{before['folder']}, now {now['training_rows']:,} of {now['folder']} (rows, answers or photographs changed).\n"
                 f"{remedy(project)}"
             )
-    write_json(file, now)
+    if may_record(project, file, compared):
+        write_json(file, now)
+
+
+def restore_records(project: Project, data: RunData) -> None:
+    """Write config.yaml and data.json also if they were lost: the weights are of these settings and data."""
+    settle_settings(project, True)
+    settle_data(project, data, True)
 
 
 def read_run_data(project: Project) -> RunData:
@@ -347,7 +359,10 @@ def require_photographs(project: Project, data: RunData, meanwhile: str = "") ->
 
 # %% what the texts alone give away
 def fit_text_prior(project: Project, data: RunData) -> Prior:
-    """Fit the text-only model, which answers without seeing the photograph; its scores are saved in scores/prior-*.npz."""
+    """Fit the text-only model, which answers without seeing the photograph.
+
+    Its scores are saved in scores/prior-*.npz.
+    """
     seed, scores = project.config.seed, project.paths.scores
     key = settings_hash({"train": questions_print(data.all_train), "test": questions_print(data.test), "seed": seed})
     files = {split: scores / f"prior-{split}.npz" for split in ("oof", "test")}

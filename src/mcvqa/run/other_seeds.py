@@ -9,7 +9,7 @@ from mcvqa.model.device import DevicePlan
 from mcvqa.model.distributed import by_main
 from mcvqa.report.experiments import record_experiment
 from mcvqa.run.averages import settle_average
-from mcvqa.run.dataset import RunData, settle_data
+from mcvqa.run.dataset import RunData, restore_records, settle_data
 from mcvqa.run.execution import prepare_model
 from mcvqa.run.final_fit import fit_finally
 from mcvqa.run.folds import write_folds
@@ -45,6 +45,7 @@ def train_seeds(project: Project, data: RunData, prior: Prior, plan: DevicePlan)
                 for task in training:
                     if task.kind == "train" and task.arguments["fold"] not in execution.trained:
                         by_main(require_replaceable, other, task)
+                by_main(restore_records, other, data)
                 execution.run(training, [task.name for task in training if task.kind == "train"])
                 if config.average == "auto":
                     by_main(settle_average, other, data)

@@ -1,4 +1,7 @@
-"""Prepares the parts of a run's report besides its figures: photographs of errors with their probable cause, and the data."""
+"""Prepares the parts of a run's report besides its figures.
+
+These are photographs of errors with their probable cause, and the data.
+"""
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

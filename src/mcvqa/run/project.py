@@ -189,14 +189,31 @@ def with_kept_prompt(config: Config) -> Config:
     return config.replace(user_prompt=before.get("user_prompt") or KOREAN_PROMPT, run_name=config.run)
 
 
-def settle_settings(project: Project) -> None:
+def settle_settings(project: Project, compared: bool = False) -> None:
     """Write config.yaml, unless the run was trained with other settings.
+
+    Args:
+        project: the run.
+        compared: see `may_record`.
 
     Raises:
         ConfigError: settings differ; the message names them.
     """
     require_same_settings(project)
-    write_text(project.paths.experiment / "config.yaml", project.config.to_yaml())
+    file = project.paths.experiment / "config.yaml"
+    if may_record(project, file, compared):
+        write_text(file, project.config.to_yaml())
+
+
+def may_record(project: Project, file: Path, compared: bool) -> bool:
+    """Return whether a file that says what a run is trained on may be written.
+
+    Args:
+        project: the run.
+        file: the file. If it is lost, weights may be of other settings or data, which it would name from then on.
+        compared: whether the weights are known to be of these settings and data.
+    """
+    return compared or file.exists() or not any(project.paths.checkpoints.glob("*/result.json"))
 
 
 def require_same_settings(project: Project) -> None:

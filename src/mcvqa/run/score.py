@@ -1,4 +1,7 @@
-"""Scores a fold's validation rows and the test rows in all views, and checks that scores belong to the current weights."""
+"""Scores a fold's validation rows and the test rows in all views.
+
+It also checks that scores belong to the current weights.
+"""
 import time
 from collections.abc import Mapping, Sequence
 

@@ -73,7 +73,7 @@ def run_session(config: Config, **given: Any) -> Iterator[Project]:
     """
     join_processes(config)
     project = by_main(open_project, config)
-    with owning(project), _session(by_main(with_attempt, project)) as recorded:
+    with disk_errors_explained(), owning(project), _session(by_main(with_attempt, project)) as recorded:
         by_main(take_over, recorded)
         project = dataclasses.replace(by_main(in_attempt, recorded), config=by_main(with_kept_prompt, recorded.config), **given)
         if project.config.start_from or project.augment or (project.paths.experiment / START_FILE).exists():
@@ -106,7 +106,7 @@ def _session(project: Project) -> Iterator[Project]:
     output = printable_output() if is_main_process() else contextlib.redirect_stdout(open(os.devnull, "w"))  # noqa: SIM115
     try:
         # outside of training all files are written atomically, so a signal may end a run anywhere
-        with output, StopRequest(at_once=True), disk_errors_explained(), memory_explained(project.config):
+        with output, StopRequest(at_once=True), disk_errors_explained(), memory_explained(project.config), lost_explained():
             yield project
     except Exception as error:
         # no failed run if `predict` or `ensemble` came too early; no record if nothing can be written
@@ -119,6 +119,21 @@ def _session(project: Project) -> Iterator[Project]:
     finally:
         if is_main_process() and folder.exists():
             in_attempt(project).log.write("session", seconds=round(time.monotonic() - started, 1))
+
+
+@contextlib.contextmanager
+def lost_explained() -> Iterator[None]:
+    """Within the block, convert the error of an exchange with a process that has ended to RunStopped."""
+    try:
+        yield
+    except RuntimeError as error:
+        is_gloo = type(error) is RuntimeError and "gloo" in str(error)
+        if "LOCAL_RANK" not in os.environ or not (is_gloo or isinstance(error, torch.distributed.DistError)):
+            raise
+        raise RunStopped(
+            "A process of this run has ended, so all stop; its own output or that of the launcher says why. Finished work is "
+            "kept: run the same command again to continue."
+        ) from error
 
 
 @contextlib.contextmanager

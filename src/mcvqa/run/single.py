@@ -10,7 +10,7 @@ from mcvqa.insight.audit import FIXES, spell_audit, write_audit
 from mcvqa.insight.explorer import ExploredRun, write_explorer
 from mcvqa.model.device import plan_device
 from mcvqa.model.distributed import by_each, by_main, join_processes
-from mcvqa.run.dataset import RunData, fit_text_prior, read_run_data, require_photographs
+from mcvqa.run.dataset import RunData, fit_text_prior, read_run_data, require_photographs, restore_records
 from mcvqa.run.execution import prepare_model
 from mcvqa.run.exploration import explore_files
 from mcvqa.run.explorer import EXPLORER_PAGE, explored_run, explorer_task
@@ -104,7 +104,7 @@ def _combine_scores(project: Project, force: bool) -> tuple[RunData, Prior, Comb
     data, prior = _prepare_data(project)
     require_members(project)
     combined = combine(project, data, prior, force=force)
-    settle_settings(project)  # only now: refused settings are not those of the run
+    restore_records(project, data)  # only now: refused settings are not those of the run
     return data, prior, combined
 
 

@@ -69,10 +69,11 @@ def require_space(need: DiskNeed, config: Config) -> None:
     Raises:
         RunStopped: it has not; the message gives the figures.
     """
-    free = free_space(Path(config.output_dir))
+    folder = Path(config.output_dir) / "checkpoints"  # perhaps a link to another disk
+    free = free_space(folder)
     if need.total > free:
         raise RunStopped(
-            f"output_dir={config.output_dir!r} has {free / GIB:.2f} GiB free; training needs {need.total / GIB:.2f}: {need}"
+            f"{folder} has {free / GIB:.2f} GiB free; training needs {need.total / GIB:.2f}: {need}"
             ".\nFree some space (cache/ may be deleted), train fewer folds (--set train_folds=0) or use a smaller lora_r, or "
             "choose another folder: --set output_dir=FOLDER."
         )

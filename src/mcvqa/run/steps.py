@@ -27,7 +27,7 @@ from mcvqa.config import Config
 from mcvqa.data.prior import Prior
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.distributed import by_each, by_main
-from mcvqa.run.dataset import RunData, fit_text_prior, read_run_data, require_photographs
+from mcvqa.run.dataset import RunData, fit_text_prior, read_run_data, require_photographs, restore_records
 from mcvqa.run.execution import (
     Execution,
     allot_training,
@@ -258,8 +258,10 @@ def train_folds(execution: Execution, only: int | None = None) -> None:
     if Task.__module__ != "__main__":  # in a notebook an edited cell trains again
         from mcvqa.run.replaceable import require_replaceable
 
-        for fold in todo:
-            by_main(require_replaceable, project, train_task(project, data, fold))
+        for fold in project.config.folds_to_train:
+            if fold not in done:
+                by_main(require_replaceable, project, train_task(project, data, fold))
+    by_main(restore_records, project, data)
     if not todo:
         return
     make_first_features(execution)

@@ -47,7 +47,9 @@ class Task:
 # %% what is done
 @dataclass(frozen=True)
 class TaskRecords:
-    """Reads and writes the records of a run's tasks, one small file each, so that several processes may write them.
+    """Reads and writes the records of a run's tasks.
+
+    Each has a small file, so that several processes may write them.
 
     Args:
         folder: folder of the records.

@@ -1,8 +1,8 @@
-"""Generates the notebook's demo: pictures of coloured shapes and four questions in Korean about each, in the competition's
-format.
+"""Generates the notebook's demo in the competition's format.
 
-The answers follow from how a picture was drawn. Each letter is right equally often and all names are drawn at random, so the
-texts alone reveal nothing. To add a color or shape, add a line to a table below.
+It has pictures of coloured shapes and four questions in Korean about each. The answers follow from how a picture was drawn. Each
+letter is right equally often and all names are drawn at random, so the texts alone reveal nothing. To add a color or shape, add a
+line to a table below.
 """
 import csv
 import io

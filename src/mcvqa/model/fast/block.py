@@ -65,9 +65,10 @@ Stored = tuple[torch.Tensor, Any]  # a weight, and bitsandbytes' state if it is 
 
 
 class FrozenWeight:
-    """Joins the weights (O, I) and biases (O,) of frozen linear layers with the same input, concatenated along O.
+    """Joins the weights (O, I) and biases (O,) of frozen linear layers along O.
 
-    The weights are stored together, so that all are dequantized at once. The layers hold views of them and still work.
+    The layers have the same input. Their weights are stored together, so that all are dequantized at once. The layers hold views
+    of them and still work.
     """
 
     def __init__(self, bases: Sequence[Any]) -> None:

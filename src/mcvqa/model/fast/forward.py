@@ -155,7 +155,10 @@ def collate(
 
 # %% the forward pass
 class Answering(nn.Module):
-    """Computes (B, K, V) float32 logits for a batch of rows: AnswerModel here, PlainAnswerModel in model/plain.py."""
+    """Computes (B, K, V) float32 logits for a batch of rows.
+
+    It is AnswerModel here and PlainAnswerModel in model/plain.py.
+    """
 
     parts: dict[str, Any]  # by name, not registered as submodules: parameters are registered once, under `model`
     watched: dict[str, nn.Module]  # modules that may be switched to float32, in the order of computation

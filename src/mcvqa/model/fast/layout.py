@@ -308,7 +308,9 @@ class NewTokens:
 
 
 def group_prompts(prompt_tokens: torch.Tensor, first_use: torch.Tensor) -> NewTokens:
-    """Group prompts with similar numbers of new tokens: within a group these differ by less than a factor of two.
+    """Group prompts with similar numbers of new tokens.
+
+    Within a group these differ by less than a factor of two.
 
     Args:
         prompt_tokens, first_use: as in TokenLayout.

@@ -32,7 +32,7 @@ class PoolWorker(ABC):
     Attributes:
         name: name for messages: 'worker 1'.
         task: its current task; None: none.
-        began: start of that task.
+        began: start of that task by time.monotonic().
         introduced: whether it has received the run's settings; before that it only imports libraries.
         ready: whether it has started up and may be given a task.
         bar: its progress bar.
@@ -70,7 +70,9 @@ SomeWorker = TypeVar("SomeWorker", bound=PoolWorker)
 
 @dataclass
 class WorkerPool(ABC, Generic[SomeWorker]):
-    """Manages workers that execute tasks until `close`; a worker keeps its loaded model for all of its tasks.
+    """Manages workers that execute tasks until `close`.
+
+    A worker keeps its loaded model for all of its tasks.
 
     Args:
         project: the run.
@@ -166,7 +168,7 @@ class WorkerPool(ABC, Generic[SomeWorker]):
                 task = allot(ready[0])
                 if task is not None:
                     graph.start(task.name)
-                    worker.task, worker.bar, worker.began = task.name, "", time.time()
+                    worker.task, worker.bar, worker.began = task.name, "", time.monotonic()
                     worker.send(task=dataclasses.asdict(task))
                     break
                 tqdm.write(f"  {ready[0].name}: left out, there is no time for it")
@@ -199,8 +201,9 @@ class WorkerPool(ABC, Generic[SomeWorker]):
         if "done" in message and graph is not None:
             self.facts |= message["facts"]
             graph.finish(message["done"])
-            took = time.time() - worker.began
-            self.project.log.write("task", worker=worker.name, task=message["done"], began=worker.began, seconds=round(took, 3))
+            took = time.monotonic() - worker.began
+            times = {"began": time.time() - took, "seconds": round(took, 3)}
+            self.project.log.write("task", worker=worker.name, task=message["done"], **times)
             worker.task, worker.bar = None, ""
 
 
@@ -239,8 +242,9 @@ class ReportedLines(io.TextIOBase):
 
 
 class ReportedBars(io.TextIOBase):
-    """Replaces a worker's standard error: progress bars, which end without a line feed, go to the main process, the rest to the
-    log.
+    """Replaces a worker's standard error.
+
+    Progress bars, which end without a line feed, go to the main process, the rest to the log.
 
     Args:
         main: receives the bars.
