@@ -54,6 +54,15 @@ def test_a_folder_that_is_read_only_is_one_message(dataset, tmp_path, folder):
         train_only(tiny_settings(tmp_path, data_dir=str(dataset), run_name="r"))
 
 
+@pytest.mark.parametrize("folder", ["experiments", "cache", "checkpoints", "outputs", "logs"])
+@pytest.mark.parametrize("taken", [lambda path: path.symlink_to("nowhere"), lambda path: path.write_text("")])
+def test_a_name_that_is_taken_is_one_message(dataset, tmp_path, folder, taken):
+    """By a link that leads nowhere, or by a file."""
+    taken(tmp_path / folder)
+    with pytest.raises(DiskError, match=rf"{folder}.*'\. There a folder is needed, but a file, or a link"):
+        train_only(tiny_settings(tmp_path, data_dir=str(dataset), run_name="r"))
+
+
 def test_what_is_needed_is_the_sum_of_its_parts(dataset, tmp_path):
     config = tiny_settings(tmp_path, data_dir=str(dataset), use_swa=True)
     data = split_rows(read_data(open_project(config)), config)

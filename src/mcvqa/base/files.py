@@ -164,7 +164,7 @@ DISK_ADVICE = (
 
 
 class DiskError(McvqaError, RuntimeError):
-    """Raised if the disk is full or protected or a mounted drive is unavailable."""
+    """Raised if the disk is full or protected, a folder's name is taken, or a mounted drive is unavailable."""
 
 
 @contextlib.contextmanager
@@ -177,6 +177,11 @@ def disk_errors_explained() -> Iterator[None]:
             raise DiskError(
                 f"{error}. Allow access to it, or choose another folder: --set output_dir=FOLDER. Then run the same command "
                 "again."
+            ) from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR):
+            raise DiskError(
+                f"{error}. There a folder is needed, but a file, or a link that leads nowhere, has its name. Move it away, or "
+                "choose another folder: --set output_dir=FOLDER. Then run the same command again."
             ) from error
         if error.errno not in DISK_FULL | UNAVAILABLE:
             raise

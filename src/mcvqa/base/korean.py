@@ -252,6 +252,10 @@ KOREAN = {
         "메모리가 부족합니다. image_size, batch_size, num_workers를 줄이세요.",
     "{}. Allow access to it, or choose another folder: --set output_dir=FOLDER. Then run the same command again.":
         "{}. 접근을 허용하거나 다른 폴더를 고른 뒤(--set output_dir=FOLDER) 같은 명령을 다시 실행하세요.",
+    "{}. There a folder is needed, but a file, or a link that leads nowhere, has its name. Move it away, or choose another folder: "
+    "--set output_dir=FOLDER. Then run the same command again.":
+        "{}. 그 자리에는 폴더가 있어야 하는데 같은 이름의 파일이나 끊어진 링크가 있습니다. 그것을 옮기거나 다른 폴더를 고른 뒤"
+        "(--set output_dir=FOLDER) 같은 명령을 다시 실행하세요.",
     "A process of this run has ended, so all stop; its own output or that of the launcher says why. Finished work is kept: run the same command again to continue.":
         "이 실행의 프로세스 하나가 끝나서 모두 멈춥니다. 까닭은 그 프로세스나 실행기의 출력에 있습니다. 끝난 작업은 남아 있으니 같은 명령을 다시 실행하면 이어서 합니다.",
     "The machine is out of memory. Finished work is kept. Reduce image_size (now {}), batch_size (now {}) or num_workers.":
@@ -361,8 +365,9 @@ KOREAN = {
         "validate_on={}: 이 파일에서 온 정답 있는 행이 없습니다. 있는 것: {}. dev.csv의 행은 use_dev=true로 읽습니다.",
     "No answer in {} could be interpreted, so there is nothing to train on.": "{}의 정답을 하나도 해석하지 못해 학습할 것이 없습니다.",
     "{} has {} more than once, first {}: each test row needs a unique id.": "{}에 {}가 두 번 이상 나옵니다. 예: {}. 테스트 행마다 id가 달라야 합니다.",
-    "The run {} was trained on different data: {} training rows of {}, now {} of {} (rows, answers or photographs changed).\n{}":
-        "실행 {0}은 다른 데이터로 학습했습니다: {2}의 학습 {1}행, 지금은 {4}의 {3}행(행, 정답, 사진이 바뀌었습니다).\n{5}",
+    "The run {} was trained on different data: {} training rows of {}, now {} of {} (rows, answers or photographs changed).{}\n{}":
+        "실행 {0}은 다른 데이터로 학습했습니다: {2}의 학습 {1}행, 지금은 {4}의 {3}행(행, 정답, 사진이 바뀌었습니다).{5}\n{6}",
+    " {} cannot be read: {}.": " {}을 읽을 수 없습니다: {}.",
     "{} of {} {} photographs cannot be read, for example {}: {}\nThey are looked for in {} and its folders. Put them there (or unpack "
     "the archive they came in) and run the same command again.{}": "{2} 사진 {1}장 중 {0}장을 읽을 수 없습니다. 예: {3}: {4}\n{5}과 그 아래 "
     "폴더에서 찾습니다. 사진을 거기에 두고(압축 파일이면 풀고) 같은 명령을 다시 실행하세요.{6}",

@@ -309,10 +309,12 @@ def settle_data(project: Project, data: RunData, compared: bool = False) -> None
             message = f"{file} is damaged, so it is unknown which data the run was trained on. {remedy(project)}"
             raise ConfigError(message) from None
         if other:
+            broken = data.broken(data.train)
+            unread = f" {broken[0].written!r} cannot be read: {broken[0].problem}." if broken else ""
             raise ConfigError(
                 f"The run {project.config.run!r} was trained on different data: {before['training_rows']:,} training rows of "
-                f"{before['folder']}, now {now['training_rows']:,} of {now['folder']} (rows, answers or photographs changed).\n"
-                f"{remedy(project)}"
+                f"{before['folder']}, now {now['training_rows']:,} of {now['folder']} (rows, answers or photographs changed)."
+                f"{unread}\n{remedy(project)}"
             )
     if may_record(project, file, compared):
         write_json(file, now)
