@@ -1,6 +1,6 @@
 """Scores a fold's validation rows and the test rows in all views, and checks that scores belong to the current weights."""
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -92,6 +92,11 @@ def do_score(side: ModelSide, task: Task) -> None:
     Raises:
         CheckpointError: weights are missing or damaged.
     """
+    by_main(save_scores, side.project, task, score_split(side, task))
+
+
+def score_split(side: ModelSide, task: Task, share: Callable[[list[int]], list[int]] = list) -> Scores:
+    """Score one split of a fold; see `read_rows` for `share`."""
     project, fold, split = side.project, int(task.arguments["fold"]), str(task.arguments["split"])
     config = project.config.replace(**task.arguments["settings"])
     loaded, folder = side.load(), project.weights(fold)
@@ -109,7 +114,7 @@ def do_score(side: ModelSide, task: Task) -> None:
 
     def score(part: Sequence[Question]) -> Scores:
         started = time.monotonic()
-        scores = score_questions(model, loaded.base, loaded.maker, part, config, facts, title=title, passes=passes)
+        scores = score_questions(model, loaded.base, loaded.maker, part, config, facts, title=title, passes=passes, share=share)
         if side.schedule and tta_plan(config) == (1, (1.0,)):
             side.schedule.pace.read = (time.monotonic() - started) / len(part)
         return scores
@@ -117,10 +122,8 @@ def do_score(side: ModelSide, task: Task) -> None:
     if side.schedule and split == "test" and Task.__module__ != "__main__":
         from mcvqa.run.parts import score_in_parts
 
-        scores = score_in_parts(project, task, rows, score, side.schedule.pace)
-    else:
-        scores = score(rows)
-    by_main(_save_scores, project, task, scores, tta_plan(config))
+        return score_in_parts(project, task, rows, score, side.schedule.pace)
+    return score(rows)
 
 
 def scored_rows(data: RunData, task: Task, seed: int) -> Sequence[Question]:
@@ -139,10 +142,11 @@ def scored_rows(data: RunData, task: Task, seed: int) -> Sequence[Question]:
     return data.validation_rows(fold, sample, seed)
 
 
-def _save_scores(project: Project, task: Task, scores: Scores, plan: tuple[int, tuple[float, ...]]) -> None:
+def save_scores(project: Project, task: Task, scores: Scores) -> None:
+    orders, scales = tta_plan(project.config.replace(**task.arguments["settings"]))
     scores.save(project.paths.root / task.makes[0])
     project.records.finish(
-        task, orders=plan[0], scales=list(plan[1]), sample=task.arguments["sample"], adapter=scores.provenance["adapter"],
+        task, orders=orders, scales=list(scales), sample=task.arguments["sample"], adapter=scores.provenance["adapter"],
         code=code_print(CODE_OF_SCORING),
     )
     facts = {name: scores.provenance[name] for name in ("fold", "split")}
