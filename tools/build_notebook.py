@@ -50,6 +50,7 @@ NOT_IN_NOTEBOOK = {
     **dict.fromkeys(("base.korean", "base.korean_figures", "base.korean_help", "base.translation"), "the command line in Korean"),
     "base.columns": "columns of a terminal, for the command line",
     "run.single": "single steps, for the command line",
+    "run.division": "whether a step is large enough to divide, for the pre-flight",
     "run.installation": "what a bug report needs, for the command line",
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
     "model.catalog": "`mcvqa models`", "model.download": "what is to be downloaded, for the pre-flight",
