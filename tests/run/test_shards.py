@@ -1,5 +1,6 @@
 """The scoring of one fold in shards, by several workers: bit for bit the scores of one process."""
 import itertools
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from mcvqa.run.dataset import read_data
 from mcvqa.run.execution import prepare_model
 from mcvqa.run.folds import split_rows
 from mcvqa.run.project import open_project
-from mcvqa.run.score import score_task
+from mcvqa.run.score import do_score, score_task
 from mcvqa.run.shards import ROWS_OF_SHARD, Share, do_shards, n_shards
 from mcvqa.run.tasks import Task
 from tests.run.test_steps import said_by, short_run
@@ -125,3 +126,21 @@ def test_generated_answers_are_shared_too(dataset, tmp_path):
     assert np.isnan(parts[0].logprobs).any() and joined.content == whole.content
     assert joined.provenance == whole.provenance
     assert sum(part.provenance["unread"] for part in parts) == whole.provenance["unread"]
+
+
+@pytest.mark.nightly
+def test_scores_do_not_depend_on_where_the_image_features_come_from(dataset, tmp_path):
+    """They may be lost between training and scoring: photographs are encoded in the same batches again."""
+    config = short_run(dataset, tmp_path, num_epochs=1, executor="inline")
+    run(config)
+    files = [tmp_path / f"experiments/r/scores/fold{fold}-oof.npz" for fold in (0, 1)]
+    before = [file.read_bytes() for file in files]
+    shutil.rmtree(tmp_path / "cache" / "features")
+    for file in files:
+        file.unlink()
+    project = open_project(config)
+    data = split_rows(read_data(project), config)
+    with prepare_model(project, data, plan_device(config)) as execution:
+        for fold in (0, 1):
+            do_score(execution.side, score_task(project, data, config, fold, "oof"))
+    assert [file.read_bytes() for file in files] == before

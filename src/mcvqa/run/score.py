@@ -12,7 +12,7 @@ from mcvqa.data.questions import Question
 from mcvqa.model.distributed import by_main
 from mcvqa.model.rows import KnownPasses
 from mcvqa.run.dataset import RunData, weights_key
-from mcvqa.run.model_side import ModelSide
+from mcvqa.run.model_side import ModelSide, images_seen
 from mcvqa.run.project import Project, RunStopped
 from mcvqa.run.tasks import CODE_OF_SCORING, Task, code_print
 from mcvqa.run.train import result_of
@@ -102,7 +102,7 @@ def score_split(side: ModelSide, task: Task, share: Callable[[list[int]], list[i
     loaded, folder = side.load(), project.weights(fold)
     rows = scored_rows(side.data, task, config.seed)
     for scale in tta_plan(config)[1]:
-        side.make_features([question.image for question in rows], scale)
+        side.make_features([question.image for question in rows], scale, among=images_seen(side.data))
     model = side.with_weights(folder)
     facts = {
         "run": config.run, "fold": fold, "split": split, "adapter": adapter_hash(folder), "task": task.key,
