@@ -35,6 +35,7 @@ from tools.build_notebook import (
     build,
     by_folder,
     left_out,
+    never_in_notebook,
     requirements,
     with_filled_lines,
     with_narrow_indentation,
@@ -101,6 +102,7 @@ def code_of(source: str, without: tuple[str, ...] = ()) -> list[str]:
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.If)):
+            node.body = [one for one in node.body if not never_in_notebook(one)]
             first = next((at for at, one in enumerate(node.body) if stays_in_package(one)), len(node.body))
             node.body[first:] = [ast.Pass()] * (first < len(node.body))
             node.body = [one for one in node.body if not (
@@ -136,7 +138,7 @@ def test_what_stays_in_the_package_is_refused_where_it_is_asked_for():
         "scoring.generated", "scoring.parse", "data.frames", "data.unread", "data.packed", "data.json_shapes",
         "data.choice_lists", "run.trackers", "run.insights", "data.fixes", "run.start", "data.picture_cells",
         "report.own_metrics", "model.augment", "model.experts", "run.workers.ray", "model.split_recorded",
-        "run.guidance", "data.marks", "run.of_search", "run.parts", "run.replaceable",
+        "run.guidance", "data.marks", "run.of_search",
         "run.seeds", "run.final_fit", "run.averages", "run.learned", "run.beside", "run.explorer", "base.translation",
     )}
     space = {"checked_settings": lambda *_: Config(answer_by="generate"), "ConfigError": ConfigError, "Config": Config}

@@ -50,6 +50,7 @@ NOT_IN_NOTEBOOK = {
     **dict.fromkeys(("base.korean", "base.korean_figures", "base.korean_help", "base.translation"), "the command line in Korean"),
     "base.columns": "columns of a terminal, for the command line",
     "run.single": "single steps, for the command line",
+    "run.division": "whether a step is large enough to divide, for the pre-flight",
     "run.installation": "what a bug report needs, for the command line",
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
     "model.catalog": "`mcvqa models`", "model.download": "what is to be downloaded, for the pre-flight",
@@ -84,6 +85,7 @@ NOT_IN_NOTEBOOK = {
     "run.explorer": "the explorer", "data.fixes": "labels that the audit has found",
     "run.guidance": "weights of rows, pseudo labels, a teacher", **dict.fromkeys(("run.seeds", "run.other_seeds"), "n_seeds"),
     **dict.fromkeys(("run.final", "run.final_steps", "run.final_fit"), "final_fit"), "run.averages": "average=auto",
+    "run.shards": "the scoring of a fold in shards",
     "run.learned": "evidence=full", "run.replaceable": "trained weights that settings or files no longer fit",
     "run.beside": "other seeds, the choice of weights and the final model in the report", "answer": "the model after training",
 }
@@ -160,6 +162,8 @@ class Module:
         for node in self._inner_imports:
             last, error = (_end_of_block(self.tree, node), _raised(node)) if _in_package_only(node) else (node.end_lineno, "")
             lines[node.lineno - 1 : last] = [error] + [""] * ((last or node.lineno) - node.lineno)
+        for node in filter(never_in_notebook, ast.walk(self.tree)):
+            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
         for name in NAMES_NOT_IN_NOTEBOOK.get(self.name, ()):
             first, last = self._lines_of(name)
             lines[first:last] = [""] * (last - first)
@@ -194,6 +198,14 @@ def _module_of(node: ast.ImportFrom) -> str:
 def _in_package_only(node: ast.ImportFrom) -> bool:
     """Whether a function imports this from a module that the notebook leaves out."""
     return node.col_offset > 0 and left_out(_module_of(node))
+
+
+def never_in_notebook(node: ast.AST) -> bool:
+    """Whether it is an `if` that asks for the package, alone or last of several conditions."""
+    if not isinstance(node, ast.If) or node.orelse:
+        return False
+    last = node.test.values[-1] if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And) else node.test
+    return ast.unparse(last) == "Task.__module__ != '__main__'"
 
 
 def _end_of_block(tree: ast.Module, node: ast.stmt) -> int | None:

@@ -488,7 +488,8 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     )
     parallel_folds: int = Field(
         default=0, ge=0, le=64,
-        description="folds processed at the same time, each in its own process; 0: one per GPU, or one without GPUs",
+        description="folds processed at the same time, each in its own process; 0: one per GPU, or one without GPUs; with "
+        "executor=processes or ray, processes beyond the number of folds share the image features and the scoring",
     )
 
     executor: Literal["auto", "inline", "processes", "ray"] = Field(

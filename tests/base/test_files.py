@@ -210,6 +210,12 @@ def test_files_are_written_when_the_drive_is_back(tmp_path, capsys):
     assert "[Errno 107] Transport endpoint is not connected" in capsys.readouterr().out
 
 
+def test_files_are_read_when_the_drive_is_back(tmp_path):
+    write_json(tmp_path / "x.json", [1])
+    drop_drive(tmp_path, 0.3)
+    assert read_json(tmp_path / "x.json") == [1]
+
+
 def test_what_waiting_does_not_mend_is_not_waited_for(tmp_path):
     started = time.monotonic()
     with pytest.raises(FileNotFoundError):

@@ -20,6 +20,7 @@ from mcvqa.model.fast.overflow import cast_weights
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision import features as vision
 from mcvqa.model.vision.features import FeatureStore, ImageInputs, bytes_needed
+from tests.faults import drop_drive
 from tests.model.small import encode_images
 
 
@@ -96,6 +97,13 @@ def test_a_file_that_was_cut_off_is_made_again(base, images, tmp_path, left):
     store.path("a.png").write_bytes(store.path("a.png").read_bytes()[:left])
     assert store.missing(["a.png", "b.png"]) == ["a.png"] and store.fill(base, ["a.png", "b.png"]) == 1
     torch.testing.assert_close(store.load("a.png"), whole)
+
+
+def test_what_is_on_a_drive_that_is_away_for_a_moment_is_not_missing(base, images, tmp_path):
+    store = FeatureStore(tmp_path, base, images)
+    store.fill(base, ["a.png"])
+    drop_drive(tmp_path, 0.3)
+    assert store.missing(["a.png", "b.png"]) == ["b.png"]
 
 
 def test_two_may_fill_a_store_at_once(base, images, tmp_path, monkeypatch):

@@ -30,6 +30,7 @@ from mcvqa.run.workers.ray import RayWorkers, ray_workers  # noqa: E402
 from mcvqa.scoring.scores import load_scores  # noqa: E402
 from mcvqa.search.space import space_as_yaml  # noqa: E402
 from tests.conftest import make_dataset, tiny_settings  # noqa: E402
+from tests.faults import drop_drive, unmount  # noqa: E402
 
 RESULTS = ("experiments/r/submission.csv", "experiments/r/oof_predictions.csv", "experiments/r/folds.csv",
            *(f"checkpoints/r/fold{k}/{which}/adapter_model.safetensors" for k in (0, 1) for which in ("best", "last")),
@@ -144,6 +145,21 @@ def test_workers_and_nodes_that_go_and_come_change_nothing(cluster, dataset, inl
             cluster.add_node(num_cpus=2)
     background.finish()
     require_same(tmp_path, inline)
+
+
+@pytest.mark.torture
+def test_storage_that_is_away_for_a_while_changes_nothing(cluster, dataset, inline, tmp_path):
+    """20 seconds each in training, while the trained weights are published, and in scoring."""
+    out, away = tmp_path / "out", threading.Event()
+    out.mkdir()
+    background = in_background(settings(dataset, out, executor="ray", parallel_folds=2, save_minutes=0))
+    for sign in ("checkpoints/r/fold*/resume/*", "checkpoints/r/fold*/best/manifest.json", "experiments/r/scores/fold*-test.npz"):
+        background.until(lambda sign=sign: any(out.glob(sign)))
+        drop_drive(out)
+        away.wait(20)
+        unmount(out)
+    background.finish()
+    require_same(out, inline)
 
 
 SPACE = {"learning_rate": {"low": 3e-4, "high": 1e-2, "log": True}, "lora_r": [4, 8]}

@@ -5,11 +5,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from mcvqa.config import load_config
+from mcvqa.config import Config, load_config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.questions import read_questions
 from mcvqa.model.content import packaged_tiny
@@ -17,6 +18,7 @@ from mcvqa.model.device import GIB, DevicePlan
 from mcvqa.model.load import measure_model
 from mcvqa.model.rows import RowMaker
 from mcvqa.run.check import check_memory, check_run
+from mcvqa.run.division import too_small_to_divide
 from mcvqa.run.lengths import kept_values
 from tests.conftest import make_dataset, tiny_settings
 from tests.model.chat_templates import KINDS
@@ -128,6 +130,33 @@ def test_other_families_are_checked_too(checked, tmp_path_factory, family, image
 def test_dora_is_said_to_leave_the_fast_layers(checked):
     ready, said = checked(use_dora=True)
     assert ready and "· use_dora=true uses PEFT's layers instead of the fast ones" in said and "fast path:" not in said
+
+
+STEP_OF_16 = dict(batch_size=4, grad_accum_steps=4)
+TOO_SMALL = "a step of {} is too small to divide among {}"
+
+
+@pytest.mark.parametrize(("settings", "device", "stages", "processes", "seconds", "said"), [
+    (STEP_OF_16, "cuda", 0, 1, 0.16, ""), (STEP_OF_16, "cuda", 0, 2, 4.6, ""), (STEP_OF_16, "cpu", 0, 2, 0.001, ""),
+    (STEP_OF_16, "cuda", 0, 2, 0.16, TOO_SMALL.format("16 rows", "2 GPUs by torchrun: to launch the kernels of its share takes a "
+     "process 0.29 s, to compute it 0.08 s: use steps of 60 rows or more (--set grad_accum_steps=15), or train several folds, "
+     "one on each GPU")),
+    (dict(batch_size=3, grad_accum_steps=1), "cpu", 0, 4, 1.0, TOO_SMALL.format("3 rows", "4 processes, some of which would have "
+     "none: use steps of 6 rows or more (--set grad_accum_steps=2)")),
+    (dict(batch_size=1, grad_accum_steps=4), "cuda", 2, 1, 1.0, ""),
+    (dict(batch_size=1, grad_accum_steps=2), "cuda", 2, 1, 1.0, TOO_SMALL.format("2 rows", "the 2 GPUs of a model, which compute "
+     "at most 67% of the time: use steps of 4 rows or more (--set grad_accum_steps=4)")),
+])
+def test_a_step_that_is_too_small_to_divide(settings, device, stages, processes, seconds, said):
+    on = tuple(SimpleNamespace(device=f"cuda:{number}", memory=15 * GIB) for number in range(stages))
+    plan = DevicePlan(device, torch.float16, 15 * GIB, False, False, 0, (), stages=on)
+    assert too_small_to_divide(Config(**settings), plan, processes, seconds, 36) == said
+
+
+def test_a_step_that_a_launcher_cannot_divide_is_named(checked, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "9")
+    ready, said = checked(batch_size=8)
+    assert ready and "  · a step of 8 rows is too small to divide among 9 processes" in said
 
 
 @pytest.mark.nightly

@@ -46,7 +46,7 @@ def test_a_full_disk_is_named_with_the_file_before_anything(dataset, tmp_path):
             train_only(config)
 
 
-@pytest.mark.parametrize("folder", ["cache", "experiments", "logs", "outputs"])
+@pytest.mark.parametrize("folder", ["cache", "experiments", "checkpoints", "logs", "outputs"])
 def test_a_folder_that_is_read_only_is_one_message(dataset, tmp_path, folder):
     """As when an earlier run of another user has made it."""
     (tmp_path / folder).mkdir()

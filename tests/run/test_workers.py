@@ -1,4 +1,5 @@
 """Workers in processes of their own: the same results as one after the other, errors reported, stopped and ended together."""
+import io
 import itertools
 import json
 import multiprocessing
@@ -163,6 +164,14 @@ def test_whole_lines_and_bars_are_reported_and_everything_is_kept(tmp_path):
     ]
     kept = (tmp_path / "log.txt").read_text(encoding="utf-8")
     assert "정확도" in kept and "a warning" in kept and "10%" not in kept
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_log_that_cannot_be_written_ends_no_work():
+    pipe, log = Pipe(), io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True)
+    ReportedLines(MainProcess(pipe), log).write("accuracy 0.6\n")
+    ReportedBars(MainProcess(pipe), log).write("a warning of a library\n")
+    assert json.loads(pipe.written) == {"line": "accuracy 0.6"}
 
 
 # %% one process a worker

@@ -128,7 +128,7 @@ def read_yaml(path: str | Path, kind: type = object) -> Any:
 
 def _parsed(path: str | Path, read: Callable[[str | Path], Any], kind: type) -> Any:
     try:
-        value = read(path)
+        value = patiently(lambda: read(path), f"reading {path}", LONG_WAITS)
     except UnusualFile as error:
         raise DamagedFile(path, str(error.strerror)) from None
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors

@@ -232,6 +232,13 @@ KOREAN = {
         "output_dir={}에 쓸 수 없습니다. 다른 폴더를 고르세요(--set output_dir=FOLDER)",
     "time: {} s per step of {} rows, {} steps; image features {}, training {}, scoring {}, at half of {} TFLOP/s":
         "시간: {1}행짜리 스텝 하나에 {0}초, {2}스텝; 이미지 특징 {3}, 학습 {4}, 채점 {5}({6} TFLOP/s의 절반으로 계산)",
+    "a step of {} is too small to divide among {} processes, some of which would have none: {}":
+        "{}짜리 스텝은 프로세스 {}개에 나누기에 너무 작아 행이 없는 프로세스가 생깁니다: {}",
+    "a step of {} is too small to divide among {} GPUs by torchrun: to launch the kernels of its share takes a process {} s, to compute it {} s: {}, or train several folds, one on each GPU":
+        "{}짜리 스텝은 torchrun으로 GPU {}개에 나누기에 너무 작습니다: 프로세스마다 자기 몫의 커널을 실행시키는 데 {}초, 계산하는 데 {}초 걸립니다. {}. 또는 GPU마다 폴드를 하나씩 학습하세요",
+    "a step of {} is too small to divide among the {} GPUs of a model, which compute at most {} of the time: {}":
+        "{}짜리 스텝은 모델을 나눈 GPU {}개가 나누기에 너무 작아, GPU가 길어야 {}의 시간만 계산합니다: {}",
+    "use steps of {} or more (--set grad_accum_steps={})": "스텝을 {} 이상으로 하세요(--set grad_accum_steps={})",
     "time_budget={} is shorter: the run will leave out the least useful parts and report them":
         "time_budget={}이 더 짧습니다: 효과가 작은 것부터 생략하고 무엇을 생략했는지 알려 줍니다",
     "the {} tokens of the prompt are the same in training and scoring": "프롬프트의 토큰 {}개가 학습과 채점에서 같습니다",

@@ -193,8 +193,8 @@ KOREAN_HELP = {
     # %% settings: running and scoring
     "processes that read images and encode rows; -1: with a GPU one per core, at most 8; without a GPU none":
         "사진을 읽고 행을 인코딩하는 프로세스 수. -1: GPU가 있으면 코어마다 하나(8개까지), 없으면 0",
-    "folds processed at the same time, each in its own process; 0: one per GPU, or one without GPUs":
-        "동시에 처리할 폴드 수(프로세스 하나에 폴드 하나). 0: GPU마다 하나, GPU가 없으면 하나",
+    "folds processed at the same time, each in its own process; 0: one per GPU, or one without GPUs; with executor=processes or ray, processes beyond the number of folds share the image features and the scoring":
+        "동시에 처리할 폴드 수(프로세스 하나에 폴드 하나). 0: GPU마다 하나, GPU가 없으면 하나. executor=processes나 ray이면 폴드 수를 넘는 프로세스는 이미지 특징과 채점을 나누어 맡습니다",
     "where the tasks of a run are executed; inline: in this process; processes: in worker processes, one per GPU; ray: in workers on a Ray cluster; auto: processes if there are several GPUs, else inline":
         "작업을 실행하는 곳. inline: 이 프로세스. processes: GPU마다 하나인 작업 프로세스. ray: Ray 클러스터의 작업 프로세스. auto: GPU가 여러 개면 processes, 아니면 inline",
     "address of the Ray cluster; auto: the one running here or named by RAY_ADDRESS; local: this machine only":

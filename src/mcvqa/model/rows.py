@@ -1,7 +1,7 @@
 """Turns questions and photographs into batches of tensors, for both training and scoring."""
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -291,7 +291,7 @@ class KnownPasses:
 
 def read_rows(
     model: Answering, maker: Maker, rows: Sequence[Any], batch_size: int, plan: DevicePlan, *,
-    scale: float = 1.0, title: str = "scoring",
+    scale: float = 1.0, title: str = "scoring", share: Callable[[list[int]], list[int]] = list,
 ) -> list[np.ndarray]:
     """Compute letter log-probabilities (K, C) of each row, in the order of `rows`.
 
@@ -300,19 +300,16 @@ def read_rows(
     processes divide the batches.
 
     Args:
-        model: computes logits.
-        maker: makes batches.
-        rows: encoded rows.
+        model, maker, rows, plan, scale: see `rows_per_pass`.
         batch_size: rows in one forward pass; halved for all further batches if one does not fit into the GPU's memory.
-        plan: device and precision.
-        scale: image scale.
         title: title of the progress bar.
+        share: selects the rows to read from all, sorted; the others are NaN.
     """
     longest: dict[str | None, int] = defaultdict(int)  # row length per picture
     for row in rows:
         longest[row.image] = max(longest[row.image], len(row))
-    order = sorted(range(len(rows)), key=lambda i: (-longest[rows[i].image], rows[i].image or "", -len(rows[i])))
-    keys = [tuple(order[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
+    order = share(sorted(range(len(rows)), key=lambda i: (-longest[rows[i].image], rows[i].image or "", -len(rows[i]))))
+    keys = [tuple(order[i : i + batch_size]) for i in range(0, len(order), batch_size)]
     keys.sort(key=lambda key: -sum({rows[i].image or i: len(rows[i]) for i in reversed(key)}.values()))  # pictures once
 
     def read(part: Sequence[tuple[int, ...]]) -> list[list[np.ndarray]]:
@@ -324,7 +321,7 @@ def read_rows(
                 return [*model.divided.read_ahead(part, batches, halving)]
             return [halving.read(key, batch) for key, batch in zip(part, batches, strict=True)]
 
-    logprobs: list[np.ndarray] = [np.empty(0)] * len(rows)
+    logprobs = [np.full(row.orders.shape, np.nan) for row in rows]
     for key, results in zip(keys, divided(keys, read), strict=True):
         for i, values in zip(key, results, strict=True):
             logprobs[i] = values

@@ -36,6 +36,7 @@ from mcvqa.model.text.template import AlignmentError
 from mcvqa.run.alignment import check_alignment, maker_without_weights, print_line, print_section
 from mcvqa.run.beginning import print_beside, prints_of_base, why_not_measured
 from mcvqa.run.dataset import RunData, read_data, require_photographs
+from mcvqa.run.division import dividing_processes, too_small_to_divide
 from mcvqa.run.folds import fold_summary, split_rows
 from mcvqa.run.lengths import kept_values, length_problems, memory_of, trains_in_blocks
 from mcvqa.run.project import Project, RunPaths, RunStopped, open_project, with_kept_prompt
@@ -287,7 +288,10 @@ def _check_resources(
         else:  # there is no store: features are computed in every step, and gradients too
             anew = (3 + again) * of_row
     on_disk = _check_disk(config, size, plan, data, features)
-    _estimate_time(config, plan, size, tokens, data, patches, again, anew)
+    step = _estimate_time(config, plan, size, tokens, data, patches, again, anew)
+    layers = model_config.get_text_config().num_hidden_layers
+    if small := too_small_to_divide(config, plan, dividing_processes(config, plan), step, layers):
+        print_line(True, small)
     if isinstance(maker, PlainMaker):
         print_line(True, f"the vision tower of {model_config.model_type} runs for every prompt, which this estimate "
                    "does not include")
@@ -387,7 +391,8 @@ def estimate_time(
 
 def _estimate_time(
     config: Config, plan: DevicePlan, size: ModelSize, tokens: np.ndarray, data: RunData, patches: int, again: float, anew: float
-) -> None:
+) -> float:
+    """Print how long the run takes, and return the seconds of one of its optimizer steps."""
     rate = _matrix_rate(plan) * _stages_at_work(config, plan)
     estimate = estimate_time(
         config, size, float(tokens.mean()), patches, len(data.train), len(data.test), 0.5 * rate, again, anew
@@ -398,6 +403,7 @@ def _estimate_time(
     if estimate.features + estimate.training + estimate.scoring > config.budget_seconds:
         print_line(True, f"time_budget={config.time_budget} is shorter: the run will leave out the least useful parts "
                    "and report them")
+    return estimate.step
 
 
 def _stages_at_work(config: Config, plan: DevicePlan) -> float:

@@ -38,7 +38,7 @@ from mcvqa.run.tasks import Task, TaskGraph
 from mcvqa.run.train import do_train, require_same_base, train_task
 from mcvqa.run.workers.inline import Allot, InlineWorker, as_it_is
 from mcvqa.run.workers.pool import WorkerPool, silent
-from mcvqa.run.workers.processes import ProcessWorkers, serve, worker_gpus
+from mcvqa.run.workers.processes import ProcessWorkers, most_workers, serve, worker_gpus
 from mcvqa.scoring.orders import tta_plan
 
 
@@ -56,7 +56,7 @@ class Execution:
         features_ready: whether no task for image features at scale 1 is needed any more.
         encode_on_demand: whether photographs are encoded as training reaches their rows, because there is no time for all.
         unencoded: photographs without features after the last task that encoded some.
-        feature_tasks_done: names of this session's finished feature tasks.
+        unrecorded_done: names of this session's finished tasks that have no record.
     """
 
     project: Project
@@ -68,7 +68,7 @@ class Execution:
     features_ready: bool = False
     encode_on_demand: bool = False
     unencoded: int = 0
-    feature_tasks_done: set[str] = field(default_factory=set)
+    unrecorded_done: set[str] = field(default_factory=set)
 
     def __enter__(self) -> "Execution":
         return self
@@ -98,12 +98,16 @@ class Execution:
             Exception: from a task; see `workers.run`.
         """
         self.unload_model()
+        if isinstance(self.workers, WorkerPool) and not self.schedule and Task.__module__ != "__main__":
+            from mcvqa.run.shards import with_shards
+
+            tasks = with_shards(self.project, self.data, tasks, len(self.workers), self.unrecorded_done)
         graph = by_main(TaskGraph.of, tuple({task.name: task for task in tasks}.values()), self._is_done)
         self.workers.run(graph, goals, allot)
         self.trained = tuple(
             fold for fold in self.project.config.folds_to_train if fold in self.trained or f"train fold {fold}" in graph.done
         )
-        self.feature_tasks_done |= {name for name in graph.done if graph.tasks[name].kind == "features"}
+        self.unrecorded_done |= {name for name, task in graph.tasks.items() if name in graph.done and not task.key}
 
     def _is_done(self, task: Task) -> bool:
         """Return whether a task is done, without hashing the weights of `trained` folds again."""
@@ -146,7 +150,7 @@ class Execution:
 
     def _features(self, tasks: Iterable[Task]) -> list[Task]:
         """Return the feature tasks that this session has not done yet."""
-        return [task for task in tasks if self.side.keep_features and task.name not in self.feature_tasks_done]
+        return [task for task in tasks if self.side.keep_features and task.name not in self.unrecorded_done]
 
 
 def prepare_model(
@@ -208,7 +212,7 @@ def worker_pool(project: Project, plan: DevicePlan) -> WorkerPool[Any] | None:
 
         if plan.stages and project.config.gpus_at_least < len(plan.stages):
             raise RunStopped(f"The model needs {len(plan.stages)} GPUs: with executor=ray set gpus_per_model={len(plan.stages)}.")
-        return ray_workers(project, begin_tasks, plan.workers)
+        return ray_workers(project, begin_tasks, plan.workers, most_workers(project.config))
     return ProcessWorkers(project, begin_worker, gpus, {}, plan.workers)
 
 
@@ -268,6 +272,11 @@ def do_task(side: ModelSide, task: Task) -> dict[str, Any]:
     """
     if side.schedule and "share" in task.arguments:
         side.schedule.folds, side.schedule.waiting = (task.arguments["share"][name] for name in ("folds", "waiting"))
+    if "shards" in task.arguments and Task.__module__ != "__main__":
+        from mcvqa.run.shards import do_shards
+
+        do_shards(side, task)
+        return {}
     TASK_FUNCTIONS[task.kind](side, task)
     return {"pace": dataclasses.asdict(side.schedule.pace), "unencoded": side.unencoded} if side.schedule else {}
 

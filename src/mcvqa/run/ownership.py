@@ -3,6 +3,7 @@
 The lock belongs to the operating system, so a crash, a SIGKILL or a restart of the machine releases it. A file next to it
 describes the owner. A child process started by the owner may use the owner's lock if MCVQA_OWNER contains the owner's pid.
 """
+import contextlib
 import ctypes
 import os
 import shlex
@@ -59,8 +60,9 @@ class Ownership:
 
     def give_back(self) -> None:
         """Release the ownership, if this process has taken it."""
-        if self.lock.lock_counter == 1:
-            self.facts.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the drive is unavailable: the lock says that there is no owner
+            if self.lock.lock_counter == 1:
+                self.facts.unlink(missing_ok=True)
         self.lock.release()
 
     def _acquire(self) -> None:

@@ -3,7 +3,7 @@
 It also checks that scores belong to the current weights.
 """
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from mcvqa.data.questions import Question
 from mcvqa.model.distributed import by_main
 from mcvqa.model.rows import KnownPasses
 from mcvqa.run.dataset import RunData, weights_key
-from mcvqa.run.model_side import ModelSide
+from mcvqa.run.model_side import ModelSide, images_seen
 from mcvqa.run.project import Project, RunStopped
 from mcvqa.run.tasks import CODE_OF_SCORING, Task, code_print
 from mcvqa.run.train import result_of
@@ -95,12 +95,17 @@ def do_score(side: ModelSide, task: Task) -> None:
     Raises:
         CheckpointError: weights are missing or damaged.
     """
+    by_main(save_scores, side.project, task, score_split(side, task))
+
+
+def score_split(side: ModelSide, task: Task, share: Callable[[list[int]], list[int]] = list) -> Scores:
+    """Score one split of a fold; see `read_rows` for `share`."""
     project, fold, split = side.project, int(task.arguments["fold"]), str(task.arguments["split"])
     config = project.config.replace(**task.arguments["settings"])
     loaded, folder = side.load(), project.weights(fold)
     rows = scored_rows(side.data, task, config.seed)
     for scale in tta_plan(config)[1]:
-        side.make_features([question.image for question in rows], scale)
+        side.make_features([question.image for question in rows], scale, among=images_seen(side.data))
     model = side.with_weights(folder)
     facts = {
         "run": config.run, "fold": fold, "split": split, "adapter": adapter_hash(folder), "task": task.key,
@@ -112,7 +117,7 @@ def do_score(side: ModelSide, task: Task) -> None:
 
     def score(part: Sequence[Question]) -> Scores:
         started = time.monotonic()
-        scores = score_questions(model, loaded.base, loaded.maker, part, config, facts, title=title, passes=passes)
+        scores = score_questions(model, loaded.base, loaded.maker, part, config, facts, title=title, passes=passes, share=share)
         if side.schedule and tta_plan(config) == (1, (1.0,)):
             side.schedule.pace.read = (time.monotonic() - started) / len(part)
         return scores
@@ -120,10 +125,8 @@ def do_score(side: ModelSide, task: Task) -> None:
     if side.schedule and split == "test" and Task.__module__ != "__main__":
         from mcvqa.run.parts import score_in_parts
 
-        scores = score_in_parts(project, task, rows, score, side.schedule.pace)
-    else:
-        scores = score(rows)
-    by_main(_save_scores, project, task, scores, tta_plan(config))
+        return score_in_parts(project, task, rows, score, side.schedule.pace)
+    return score(rows)
 
 
 def scored_rows(data: RunData, task: Task, seed: int) -> Sequence[Question]:
@@ -142,10 +145,11 @@ def scored_rows(data: RunData, task: Task, seed: int) -> Sequence[Question]:
     return data.validation_rows(fold, sample, seed)
 
 
-def _save_scores(project: Project, task: Task, scores: Scores, plan: tuple[int, tuple[float, ...]]) -> None:
+def save_scores(project: Project, task: Task, scores: Scores) -> None:
+    orders, scales = tta_plan(project.config.replace(**task.arguments["settings"]))
     scores.save(project.paths.root / task.makes[0])
     project.records.finish(
-        task, orders=plan[0], scales=list(plan[1]), sample=task.arguments["sample"], adapter=scores.provenance["adapter"],
+        task, orders=orders, scales=list(scales), sample=task.arguments["sample"], adapter=scores.provenance["adapter"],
         code=code_print(CODE_OF_SCORING),
     )
     facts = {name: scores.provenance[name] for name in ("fold", "split")}

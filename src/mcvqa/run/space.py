@@ -1,5 +1,6 @@
 """Estimates the disk space of a run; `check` reports it, and a run requires it before training."""
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,9 +69,12 @@ def require_space(need: DiskNeed, config: Config) -> None:
 
     Raises:
         RunStopped: it has not; the message gives the figures.
+        OSError: the folder of checkpoints is not writable.
     """
     folder = Path(config.output_dir) / "checkpoints"  # perhaps a link to another disk
-    free = free_space(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):  # a folder that cannot be written to shows now, not after an epoch
+        free = free_space(folder)
     if need.total > free:
         raise RunStopped(
             f"{folder} has {free / GIB:.2f} GiB free; training needs {need.total / GIB:.2f}: {need}"

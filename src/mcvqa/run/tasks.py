@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mcvqa.base.files import MANIFEST, damaged_file, file_hash, read_json, write_json
+from mcvqa.base.files import LONG_WAITS, MANIFEST, damaged_file, file_hash, patiently, read_json, write_json
 from mcvqa.config import settings_hash
 
 RESULTS_VERSION = 1  # raised by hand when the same settings give other weights or scores
@@ -143,7 +143,7 @@ class TaskRecords:
 
 
 def _record_in(file: Path) -> dict[str, Any]:
-    if not file.exists():
+    if not patiently(file.exists, f"reading {file}", LONG_WAITS):
         return {}
     try:
         record = read_json(file)
@@ -163,6 +163,10 @@ def _is_record(record: dict[str, Any]) -> bool:
 
 def content_print(path: Path) -> str:
     """Hash (SHA-256) a file's content, or the manifest of an unchanged folder; empty if it is not complete."""
+    return patiently(lambda: _content_print(path), f"reading {path}", LONG_WAITS)
+
+
+def _content_print(path: Path) -> str:
     if path.is_dir():
         return file_hash(path / MANIFEST)[:16] if _path_is_whole(path) else ""
     return file_hash(path)[:16] if path.is_file() else ""

@@ -107,11 +107,11 @@ def _augmenting(side: ModelSide, loaded: LoadedModel) -> Maker:
 
 def _beginning(project: Project, data: RunData, fold: int) -> tuple[Path | None, str, dict[str, str]]:
     """Return the adapters to start from, why the accuracy is then not measured, and the files to store next to the weights."""
-    if Task.__module__ == "__main__":  # the notebook begins with fresh adapters
-        return None, "", {}
-    from mcvqa.run.beginning import beginning_of
+    if Task.__module__ != "__main__":
+        from mcvqa.run.beginning import beginning_of
 
-    return beginning_of(project, data, fold)
+        return beginning_of(project, data, fold)
+    return None, "", {}  # the notebook begins with fresh adapters
 
 
 def _features_ahead(side: ModelSide, fold: int) -> FeaturesAhead:

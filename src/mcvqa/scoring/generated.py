@@ -1,6 +1,6 @@
 """Scores generated answers (answer_by=generate): generates a text, then parses the answer in it."""
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ GENERATED_SHARE = 0.9  # probability of the parsed choice; the rest is spread ov
 @torch.no_grad()
 def generated_scores(
     model: nn.Module, base: BaseModel, maker: Maker, questions: Sequence[Question], config: Config,
-    provenance: dict[str, Any], *, title: str,
+    provenance: dict[str, Any], *, title: str, share: Callable[[list[int]], list[int]] = list,
 ) -> Scores:
     """Score answers generated as text and parsed; see `score_questions` for the arguments.
 
@@ -31,19 +31,20 @@ def generated_scores(
     widest = max(len(question.choices) for question in questions)
     logprobs = np.full((len(questions), 1, widest), -np.inf, np.float32)
     orders = np.full(logprobs.shape, -1, np.int8)
-    unread = 0
-    texts = divided(questions, lambda share: [
-        generate_answer(model, base, maker, question, config)
-        for question in progress(share, desc=f"{title}, generating", unit="row")
+    unread, asked = 0, share([*range(len(questions))])
+    texts = divided(asked, lambda numbers: [
+        generate_answer(model, base, maker, questions[i], config)
+        for i in progress(numbers, desc=f"{title}, generating", unit="row")
     ])
-    for i, (question, text) in enumerate(zip(questions, texts, strict=True)):
-        choice = parse_answer(text, question.choices)
-        unread += choice is None
+    for i, question in enumerate(questions):
         n = len(question.choices)
-        logprobs[i, 0, :n] = _parsed_logprobs(question, choice)
-        orders[i, 0, :n] = np.arange(n)
+        logprobs[i, 0, :n], orders[i, 0, :n] = np.nan, np.arange(n)
+    for i, text in zip(asked, texts, strict=True):
+        choice = parse_answer(text, questions[i].choices)
+        unread += choice is None
+        logprobs[i, 0, : len(questions[i].choices)] = _parsed_logprobs(questions[i], choice)
     if unread:
-        print(f"  {unread} of {len(questions)} generated answers could not be parsed and count as undecided")
+        print(f"  {unread} of {len(asked)} generated answers could not be parsed and count as undecided")
     ids = np.array([question.id for question in questions], dtype=np.str_)
     return Scores(ids, logprobs, orders, np.ones(1, np.float32), provenance | {"unread": unread})
 

@@ -1,5 +1,5 @@
 """Scores questions: letter log-probabilities, all option orders in one pass, in the original order of the choices."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from mcvqa.scoring.scores import Scores
 def score_questions(
     model: nn.Module, base: BaseModel, maker: Maker, questions: Sequence[Question], config: Config,
     provenance: dict[str, Any], *, title: str = "scoring", passes: KnownPasses | None = None,
+    share: Callable[[list[int]], list[int]] = list,
 ) -> Scores:
     """Score every question in all views of the TTA plan.
 
@@ -28,6 +29,7 @@ def score_questions(
         provenance: stored with the scores.
         title: title of the progress bar.
         passes: pass sizes found by earlier calls with this model; this call adds its own.
+        share: selects the rows to score, see `read_rows`.
 
     Returns:
         Scores with K = orders x scales views, all orders of the first scale first.
@@ -35,7 +37,7 @@ def score_questions(
     if config.answer_by == "generate":
         from mcvqa.scoring.generated import generated_scores  # not needed for letters
 
-        return generated_scores(model, base, maker, questions, config, provenance, title=title)
+        return generated_scores(model, base, maker, questions, config, provenance, title=title, share=share)
     n_orders, scales = tta_plan(config)
     answers = base.answers(model)
     widest = max(len(question.choices) for question in questions)
@@ -46,7 +48,7 @@ def score_questions(
     for s, scale in enumerate(scales):
         rows = encode_rows(maker, questions, orders_by_row, base.plan.workers, scale)
         size = passes.rows(answers, maker, rows, config, base.plan, scale)
-        by_row = read_rows(answers, maker, rows, size, base.plan, scale=scale, title=f"{title}, scale {scale:g}")
+        by_row = read_rows(answers, maker, rows, size, base.plan, scale=scale, title=f"{title}, scale {scale:g}", share=share)
         for i, row in enumerate(rows):
             _fill_views(logprobs[i], orders[i], row, without_empty(questions[i], by_row[i]), first=s * n_orders)
     ids = np.array([question.id for question in questions], dtype=np.str_)

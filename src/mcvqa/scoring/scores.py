@@ -117,16 +117,18 @@ def load_scores(path: str | Path) -> Scores:
         DamagedFile: it was truncated or changed.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            scores = Scores(
-                file["ids"], file["logprobs"], file["orders"], file["scales"], json.loads(str(file["provenance"]))
-            )
+        scores = patiently(lambda: _stored_scores(path), f"reading {path}", LONG_WAITS)
         expected = scores.provenance.get("content", scores.content)  # version 0.1 wrote none
     except DAMAGE as error:
         raise DamagedFile(path, str(error)) from None
     if expected != scores.content:
         raise DamagedFile(path, "its contents were changed after it was written")
     return scores
+
+
+def _stored_scores(path: str | Path) -> Scores:
+    with np.load(path, allow_pickle=False) as file:
+        return Scores(file["ids"], file["logprobs"], file["orders"], file["scales"], json.loads(str(file["provenance"])))
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -248,9 +248,12 @@ class FeatureStore:
 
 
 def _is_whole(path: Path) -> bool:
-    """Return whether a file exists and is as long as its header says; a mounted drive or an aborted copy can truncate it."""
+    """Return whether a file exists and is as long as its header says; a mounted drive or an aborted copy can truncate it.
+
+    On a drive that is unavailable for a while, a file is not missing.
+    """
     try:
-        np.load(path, mmap_mode="r", allow_pickle=False)
+        patiently(lambda: np.load(path, mmap_mode="r", allow_pickle=False), f"reading {path}", LONG_WAITS)
     except (OSError, ValueError, EOFError):
         return False
     return True

@@ -215,58 +215,51 @@ class MainSide(Protocol):
         """Send a message for the display or the graph of tasks."""
 
 
-class ReportedLines(io.TextIOBase):
-    """Replaces a worker's standard output: everything goes to its log, whole lines also to the main process.
+class ReportedOutput(io.TextIOBase):
+    """Replaces an output of a worker, passing it on to the main process and to a log.
 
     Args:
-        main: receives the lines.
-        log: receives everything.
+        main: receives what is to be shown.
+        log: receives the rest, unless its drive is unavailable: a message must not end the work.
     """
 
     def __init__(self, main: MainSide, log: IO[str]) -> None:
         self.main, self.log, self.rest = main, log, ""
 
+    def note(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self.log.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self.log.flush()
+
+    def writable(self) -> bool:
+        return True
+
+
+class ReportedLines(ReportedOutput):
+    """Replaces a worker's standard output: everything goes to its log, whole lines also to the main process."""
+
     def write(self, text: str) -> int:
-        self.log.write(text)
+        self.note(text)
         *lines, self.rest = (self.rest + text).split("\n")
         for line in lines:
             if line.strip():
                 self.main.report(line=line.strip())
         return len(text)
 
-    def flush(self) -> None:
-        self.log.flush()
 
-    def writable(self) -> bool:
-        return True
-
-
-class ReportedBars(io.TextIOBase):
-    """Replaces a worker's standard error.
-
-    Progress bars, which end without a line feed, go to the main process, the rest to the log.
-
-    Args:
-        main: receives the bars.
-        log: receives the rest.
-    """
-
-    def __init__(self, main: MainSide, log: IO[str]) -> None:
-        self.main, self.log = main, log
+class ReportedBars(ReportedOutput):
+    """Replaces a worker's standard error: progress bars, which end without a line feed, go to the main process, the rest to the
+    log."""
 
     def write(self, text: str) -> int:
-        if text.startswith("\r"):
-            if bar := text.strip():
-                self.main.report(bar=bar)
-        else:
-            self.log.write(text)
+        if not text.startswith("\r"):
+            self.note(text)
+        elif bar := text.strip():
+            self.main.report(bar=bar)
         return len(text)
-
-    def flush(self) -> None:
-        self.log.flush()
-
-    def writable(self) -> bool:
-        return True
 
 
 def explained_failure(error: Exception, task: str) -> str:

@@ -39,6 +39,11 @@ from mcvqa.run.workers.pool import (
 
 
 # %% where
+def most_workers(config: Config) -> int:
+    """Return how many workers a run may have: one per fold, or more if they and the executor were asked for."""
+    return max(config.parallel_folds * (config.executor != "auto"), len(config.folds_to_train))
+
+
 def worker_gpus(config: Config, device: str, each: int = 1) -> list[str]:
     """List the GPUs of each worker as CUDA_VISIBLE_DEVICES names them; '' without GPUs.
 
@@ -55,8 +60,8 @@ def worker_gpus(config: Config, device: str, each: int = 1) -> list[str]:
         named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
         single, each = named or [str(number) for number in range(torch.cuda.device_count())], max(each, config.gpus_at_least)
         gpus = [",".join(single[start : start + each]) for start in range(0, len(single) - each + 1, each)]
-        return gpus[: min(config.parallel_folds or len(gpus), len(config.folds_to_train))]
-    return [""] * (min(config.parallel_folds or 1, len(config.folds_to_train)) if device == "cpu" else 1)
+        return gpus[: min(config.parallel_folds or len(gpus), most_workers(config))]
+    return [""] * (min(config.parallel_folds or 1, most_workers(config)) if device == "cpu" else 1)
 
 
 def worker_environment(gpu: str, workers: int) -> dict[str, str]:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mcvqa.base.files import LONG_WAITS, UNAVAILABLE, patiently
 from mcvqa.base.interrupt import StopRequest
 from mcvqa.config import Config, ConfigError
 from mcvqa.run.project import open_project
@@ -67,7 +68,7 @@ class RayTasks:
     def __init__(self, number: int, program: Callable[..., Any], run: str) -> None:
         import ray
 
-        self.number, self.program, self.main = number, program, DistantMain(number, ray.get_actor(run))
+        self.number, self.program, self.run, self.main = number, program, run, DistantMain(number, ray.get_actor(run))
         self.work: Callable[[Task], dict[str, Any]] | None = None
         self.main.report(process=os.getpid(), node=ray.get_runtime_context().get_node_id(), host=socket.gethostname(), bar="")
 
@@ -77,7 +78,7 @@ class RayTasks:
         Args:
             request: settings, and values by which this node is checked.
         """
-        return self._guarded(lambda: self._begin(request))
+        return self._guarded(lambda: self._begin_patiently(request))
 
     def do(self, task: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
         """Execute a task.
@@ -98,6 +99,9 @@ class RayTasks:
         except Exception as error:
             return {"failed": explained_failure(error, task)}
 
+    def _begin_patiently(self, request: dict[str, Any]) -> dict[str, Any]:
+        return patiently(lambda: self._begin(request), f"opening the run {self.run}", LONG_WAITS)
+
     def _begin(self, request: dict[str, Any]) -> dict[str, Any]:
         if Path(request["folder"]).is_dir():
             os.chdir(request["folder"])
@@ -112,9 +116,15 @@ class RayTasks:
 
     def _do(self, task: Task, request: dict[str, Any]) -> dict[str, Any]:
         if self.work is None:
-            self._begin(request)
+            self._begin_patiently(request)
         assert self.work is not None
-        return {"done": task.name, "facts": self.work(task)}
+        try:
+            return {"done": task.name, "facts": self.work(task)}
+        except OSError as error:
+            if error.errno not in UNAVAILABLE:
+                raise
+            patiently(Path(request["shared"][0]).stat, f"waiting for the storage of the run {self.run}", LONG_WAITS)
+            os._exit(1)  # Ray repeats the task in a new process, which does not depend on where the outage met this one
 
 
 def ask_to_stop(process: int) -> None:
