@@ -374,7 +374,6 @@ KOREAN = {
     "{} has {} more than once, first {}: each test row needs a unique id.": "{}에 {}가 두 번 이상 나옵니다. 예: {}. 테스트 행마다 id가 달라야 합니다.",
     "The run {} was trained on different data: {} training rows of {}, now {} of {} (rows, answers or photographs changed).{}\n{}":
         "실행 {0}은 다른 데이터로 학습했습니다: {2}의 학습 {1}행, 지금은 {4}의 {3}행(행, 정답, 사진이 바뀌었습니다).{5}\n{6}",
-    " {} cannot be read: {}.": " {}을 읽을 수 없습니다: {}.",
     "{} of {} {} photographs cannot be read, for example {}: {}\nThey are looked for in {} and its folders. Put them there (or unpack "
     "the archive they came in) and run the same command again.{}": "{2} 사진 {1}장 중 {0}장을 읽을 수 없습니다. 예: {3}: {4}\n{5}과 그 아래 "
     "폴더에서 찾습니다. 사진을 거기에 두고(압축 파일이면 풀고) 같은 명령을 다시 실행하세요.{6}",
