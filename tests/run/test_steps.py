@@ -374,6 +374,13 @@ def test_a_trained_run_is_not_overwritten_by_other_data(copied, data_copy):
     assert verified(open_project(config).paths.fold(0) / "best") == before
 
 
+def test_a_photograph_that_cannot_be_read_any_more_is_named(copied, data_copy):
+    picture = next((data_copy / "train").iterdir())
+    picture.unlink()
+    with pytest.raises(ConfigError, match=rf"photographs changed\)\. '.*{picture.name}' cannot be read: .*\n"):
+        said_by(report_only, copied(data_dir=str(data_copy)))
+
+
 def test_what_comes_too_early_is_no_failed_run(dataset, tmp_path):
     config = short_run(dataset, tmp_path)
     with pytest.raises(CheckpointError, match="train first"):

@@ -383,7 +383,7 @@ def weights_and_scores(config: Config) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize("settings", [
-    pytest.param(dict(lora_dropout=0.1, use_tta=True, tta_orders=2), id="adapters"),
+    pytest.param(dict(lora_dropout=0.1, use_tta=True, tta_orders=2), id="adapters", marks=pytest.mark.nightly),
     pytest.param(dict(lora_r=0, num_epochs=1), id="all weights", marks=pytest.mark.torture),
 ])
 def test_three_folds_on_two_workers_are_those_one_after_the_other(dataset, tmp_path, settings):

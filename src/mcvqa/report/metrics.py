@@ -57,7 +57,7 @@ class Reliability:
 class LetterUse:
     """Holds the shares of the letters a, b, ... among predictions and answers.
 
-    They are by the slot in which a choice was shown.
+    A letter is the slot in which a choice was shown.
 
     Attributes:
         n: number of rows and views.

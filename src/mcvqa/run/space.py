@@ -1,4 +1,5 @@
 """Estimates the disk space of a run; `check` reports it, and a run requires it before training."""
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -72,8 +73,9 @@ def require_space(need: DiskNeed, config: Config) -> None:
         OSError: the folder of checkpoints is not writable.
     """
     folder = Path(config.output_dir) / "checkpoints"  # perhaps a link to another disk
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):  # a folder that cannot be written to shows now, not after an epoch
+    if os.path.lexists(folder):
+        folder.mkdir(exist_ok=True)  # refused if a file or a link that leads nowhere has its name
+    with tempfile.TemporaryFile(dir=existing_folder(folder)):  # what cannot be written to shows now, not after an epoch
         free = free_space(folder)
     if need.total > free:
         raise RunStopped(

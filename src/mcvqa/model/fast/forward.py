@@ -157,7 +157,7 @@ def collate(
 class Answering(nn.Module):
     """Computes (B, K, V) float32 logits for a batch of rows.
 
-    It is AnswerModel here and PlainAnswerModel in model/plain.py.
+    AnswerModel, here, and PlainAnswerModel, in model/plain.py, implement this.
     """
 
     parts: dict[str, Any]  # by name, not registered as submodules: parameters are registered once, under `model`
