@@ -680,7 +680,7 @@ def share_of(source: Path, folder: Path, **rows: int) -> None:
         (folder / f"{split}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-@pytest.mark.nightly
+@pytest.mark.torture
 @pytest.mark.skipif(not EASYVQA.is_dir(), reason=f"easy-VQA is not here: {EASYVQA}")
 def test_real_data_laid_out_as_kaggle_does_it(tmp_path):
     """Data and model as attached data sets, Run all: a valid submission of all test rows. Loader processes, one fold."""

@@ -82,7 +82,7 @@ def test_no_answer_of_any_table_is_read_wrong(seed: int) -> None:
     assert not wrong, (style, wrong[:3])
 
 
-@pytest.mark.parametrize("tables", [200, pytest.param(10_000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("tables", [200, pytest.param(10_000, marks=pytest.mark.torture)])
 def test_nearly_every_answer_is_read(tables: int) -> None:
     """Of random tables every answer is right or reported, and less than one in fifty is reported."""
     answers = unclear = 0

@@ -56,7 +56,7 @@ print("PEAK", max(seen) - before, held() - before)
 """
 
 
-@pytest.mark.nightly
+@pytest.mark.torture
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="measures memory by Linux's /proc")
 def test_the_16_bit_experts_are_never_all_in_memory(folder, tmp_path):
     """At the peak of loading there are the packed weights and what quantizing one stack takes: on CPUs bitsandbytes makes it

@@ -196,7 +196,7 @@ def test_a_command_that_was_stopped_and_killed_ends_as_if_it_had_not(dataset, wh
     require_whole(trained_in(config.replace(num_workers=0)), whole)
 
 
-@pytest.mark.nightly
+@pytest.mark.torture
 def test_a_closed_terminal_saves_and_ends_with_75(dataset, tmp_path):
     """A real terminal: what is written to it afterwards is an error of the system."""
     config = settings_in(tmp_path, dataset).replace(save_minutes=1000.0, num_epochs=500)

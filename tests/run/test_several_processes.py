@@ -125,7 +125,7 @@ app()
 """
 
 
-@pytest.mark.nightly
+@pytest.mark.torture
 def test_where_one_process_loses_its_steps_all_go_back(tmp_path):
     generate_demo(tmp_path / "data", 26, 9, seed=0, size=64)
     settings = dict(data_dir=str(tmp_path / "data"), run_name="r", use_kfold=False, num_epochs=2, batch_size=4)

@@ -462,8 +462,9 @@ def test_a_fold_that_fails_is_said_and_the_others_save(dataset, tmp_path):
     said_by(train_only, alone.replace(train_folds=(0,)))
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [
+    pytest.param(signal.SIGTERM, marks=pytest.mark.torture), pytest.param(signal.SIGKILL, marks=pytest.mark.nightly),
+])
 def test_the_processes_of_folds_save_and_end_with_the_main_one(dataset, tmp_path, number):
     config = short_run(dataset, tmp_path, parallel_folds=2, num_epochs=200, batch_size=1)
     (tmp_path / "settings.yaml").write_text(config.to_yaml(), encoding="utf-8")

@@ -133,7 +133,7 @@ def test_a_search_that_is_not_there_is_one_clear_line(tmp_path, member, message)
         with_members_of_search(tiny_settings(tmp_path, members=(member,)))
 
 
-@pytest.mark.nightly
+@pytest.mark.torture
 def test_of_two_processes_one_is_killed_and_the_other_does_its_trial_again(tmp_path):
     make_dataset(tmp_path / "data")
     (tmp_path / "s.yaml").write_text(settings(tmp_path, save_minutes=0.0).to_yaml())
