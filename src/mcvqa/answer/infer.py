@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from PIL import Image, ImageOps
-from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 LETTER = "abcdefghijklmnopqrstuvwxyz"
 
@@ -24,8 +24,8 @@ def load_exported(folder: Path, base: str = "") -> tuple[Any, ...]:
         model = import_module("peft").PeftModel.from_pretrained(model, str(folder))
     if not ask["image_token"]:
         return model.to(device).eval(), AutoProcessor.from_pretrained(folder), None, ask
-    images: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")  # a whole processor of Qwen's wants torchvision
-    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder), images, ask
+    auto: Any = import_module("transformers.models.auto.image_processing_auto").AutoImageProcessor  # else 5.5 wants torchvision
+    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder), auto.from_pretrained(folder, backend="pil"), ask
 
 
 def letter_probabilities(loaded: tuple[Any, ...], photo: str, question: str, choices: list[str]) -> list[float]:
