@@ -115,7 +115,8 @@ class Trackers:
             arguments = (run, folder) if kind.requires_logging_directory else (run,)
             with self.guarded(name):
                 tracker = kind(*arguments)
-                tracker.start()
+                if hasattr(tracker, "start"):  # those of older versions of accelerate start when they are made
+                    tracker.start()
                 tracker.store_init_configuration(settings)
                 self.active[name] = tracker
 
