@@ -188,6 +188,11 @@ def disk_errors_explained() -> Iterator[None]:
         raise DiskError(f"The disk is full or unavailable: {error}. {DISK_ADVICE}") from error
 
 
+def existing_folder(folder: Path) -> Path:
+    """Return the folder, or its nearest existing parent."""
+    return next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+
+
 SHORT_WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts, for what may be skipped
 LONG_WAITS = (*SHORT_WAITS, 10.0, 20.0, 40.0, 80.0, 160.0)  # for what must not be lost: five minutes
 

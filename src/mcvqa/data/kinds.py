@@ -17,7 +17,7 @@ KINDS = ("negation", *BASIC_KINDS[:-1], "food", "animals", "general")
 class Rule(NamedTuple):
     """Describes when a kind applies, by regular expressions.
 
-    They are in lower case; an empty expression matches everything.
+    Expressions are in lower case; an empty one matches everything.
 
     Attributes:
         question: is searched in the question.

@@ -7,6 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
+from mcvqa.base.files import existing_folder
 from mcvqa.config import Config
 from mcvqa.model.content import CONTENT_FILES, ModelError
 from mcvqa.model.source import HUB_SECONDS
@@ -68,5 +69,4 @@ def planned_download(config: Config) -> Download:
         if not isinstance(try_to_load_from_cache(config.model_id, file.rfilename, revision=config.revision or None), str)
     ]
     cache = Path(constants.HF_HUB_CACHE)
-    existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
-    return Download(sum(file.size or 0 for file in missing), shutil.disk_usage(existing).free, cache)
+    return Download(sum(file.size or 0 for file in missing), shutil.disk_usage(existing_folder(cache)).free, cache)

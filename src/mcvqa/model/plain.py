@@ -148,7 +148,7 @@ class PlainEncoder:
 class Prompts:
     """Holds the prompts of one forward pass.
 
-    They are one option order of some rows, all with a photograph or all without.
+    All are one option order of their rows; either all rows have a photograph or none has.
 
     Attributes:
         inputs: model inputs by name.

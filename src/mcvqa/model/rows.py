@@ -174,7 +174,7 @@ def wordiest(questions: Sequence[Question], count: int) -> list[Question]:
 class TrainingRows(Dataset):
     """Makes batches of training rows by (epoch, row numbers).
 
-    They are pure functions of the key, so loader processes hold no state.
+    A batch is a pure function of its key, so loader processes hold no state.
     """
 
     def __init__(self, maker: Maker, questions: Sequence[Question], config: Config) -> None:

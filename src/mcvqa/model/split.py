@@ -27,7 +27,7 @@ from mcvqa.config import Config
 from mcvqa.model.device import GIB, DeviceError, DevicePlan
 from mcvqa.model.families.family import Family
 from mcvqa.model.fast.block import Tables, rotary_tables
-from mcvqa.model.fast.dropout import Dropout
+from mcvqa.model.fast.dropout import Dropout, joined_keys, with_keys
 from mcvqa.model.fast.forward import AnswerModel, AskedRows, Batch, letter_logprobs, letters_of_rows
 from mcvqa.model.fast.layout import Group, NewTokens, Sight
 from mcvqa.model.load import LEAST_ROOM, ModelSize, decoder_linears, family_of, measure_model
@@ -83,11 +83,8 @@ class Carrier:
 
     def masks(self, masks: Sequence[Dropout | None], device: torch.device) -> Sequence[Dropout | None]:
         """Copy dropout masks, whose keys are sent as one tensor."""
-        keys = [key for mask in masks if mask for key in (mask.token_keys, mask.input_keys)]
-        if not keys or keys[0].device == device:
-            return masks
-        moved = iter(self(torch.cat(keys), device).split([*map(len, keys)]))
-        return [mask and replace(mask, token_keys=next(moved), input_keys=next(moved)) for mask in masks]
+        keys = joined_keys(masks)
+        return masks if keys is None or keys.device == device else with_keys(masks, self(keys, device))
 
 
 def pinned(tensor: torch.Tensor) -> torch.Tensor:

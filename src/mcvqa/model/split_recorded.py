@@ -9,7 +9,7 @@ share: only one of its micro-batches is between its forward and its backward pas
 """
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from mcvqa.model.fast.dropout import Dropout
+from mcvqa.model.fast.dropout import Dropout, joined_keys, with_keys
 from mcvqa.model.fast.layout import Sight
 from mcvqa.model.graphs import GradientBuffers, capture
 from mcvqa.model.split import Passing, SplitAnswerModel, pinned
@@ -34,9 +34,9 @@ def inputs_of(passing: Passing, masks: Sequence[Dropout | None]) -> list[torch.T
         passing: the micro-batch.
         masks: the dropout masks of this stage.
     """
-    keys = [key for mask in masks if mask for key in (mask.token_keys, mask.input_keys)]
+    keys = joined_keys(masks)
     return [
-        passing.hidden.detach(), *passing.tables, passing.is_image, *passing.deeper, *([torch.cat(keys)] if keys else []),
+        passing.hidden.detach(), *passing.tables, passing.is_image, *passing.deeper, *([] if keys is None else [keys]),
         *passing.batch.tensors(),
     ]
 
@@ -51,9 +51,7 @@ def with_inputs(passing: Passing, masks: Sequence[Dropout | None], inputs: Seque
     values = iter(inputs)
     hidden, cos, sin, is_image = (next(values) for _ in range(4))
     deeper = [next(values) for _ in passing.deeper]
-    lengths = [len(key) for mask in masks if mask for key in (mask.token_keys, mask.input_keys)]
-    keys = iter(next(values).split(lengths) if lengths else ())
-    own = [mask and replace(mask, token_keys=next(keys), input_keys=next(keys)) for mask in masks]
+    own = with_keys(masks, next(values)) if any(masks) else masks
     batch = passing.batch.each(lambda _: next(values))
     return Passing(batch, hidden, (cos, sin), Sight(batch.prompt_tokens, batch.first_use, learning=True), own, is_image, deeper)
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mcvqa.base.budget import Work, spell_duration
-from mcvqa.base.files import DamagedFile
+from mcvqa.base.files import DamagedFile, existing_folder
 from mcvqa.base.informing import counted, one_line
 from mcvqa.base.versions import version_notes
 from mcvqa.config import Config, ConfigError, McvqaError
@@ -41,7 +41,7 @@ from mcvqa.run.folds import fold_summary, split_rows
 from mcvqa.run.lengths import kept_values, length_problems, memory_of, trains_in_blocks
 from mcvqa.run.project import Project, RunPaths, RunStopped, open_project, with_kept_prompt
 from mcvqa.run.results import require_members, require_members_fit
-from mcvqa.run.space import disk_need, existing_folder, free_space
+from mcvqa.run.space import disk_need, free_space
 from mcvqa.run.start import start_folder
 from mcvqa.run.workers.processes import worker_gpus
 from mcvqa.scoring.orders import tta_plan

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcvqa.base.files import DamagedFile, RunLog, read_json, read_yaml, write_text
+from mcvqa.base.files import DamagedFile, RunLog, existing_folder, read_json, read_yaml, write_text
 from mcvqa.config import KOREAN_PROMPT, Config, ConfigError, McvqaError, weight_changes
 from mcvqa.data.folds import fold_title
 from mcvqa.data.language import with_prompt
@@ -169,7 +169,7 @@ def open_project(config: Config, seconds_ago: float = 0.0) -> Project:
 
 def _require_writable(root: Path) -> None:
     try:
-        with tempfile.TemporaryFile(dir=next(folder for folder in (root, *root.parents) if folder.exists())):
+        with tempfile.TemporaryFile(dir=existing_folder(root)):
             pass
     except OSError as error:
         message = f"output_dir={str(root)!r} is not writable ({error.strerror}). Choose another folder: --set output_dir=FOLDER."

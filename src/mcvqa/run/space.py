@@ -5,6 +5,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcvqa.base.files import existing_folder
 from mcvqa.config import Config
 from mcvqa.model.device import GIB
 from mcvqa.run.dataset import RunData
@@ -54,11 +55,6 @@ def disk_need(config: Config, trained: int, data: RunData, folds: int, at_once: 
 def free_space(folder: Path) -> int:
     """Return the free bytes of the disk that has, or will have, `folder`."""
     return shutil.disk_usage(existing_folder(folder)).free
-
-
-def existing_folder(folder: Path) -> Path:
-    """Return the folder, or its nearest existing parent."""
-    return next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
 
 
 def require_space(need: DiskNeed, config: Config) -> None:

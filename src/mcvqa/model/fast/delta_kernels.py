@@ -1,7 +1,7 @@
 """Provides kernels for layers with a gated delta rule.
 
-They are in Triton as in kernels.py, elsewhere with torch's functions: the causal convolution into chunks, the decayed products
-inside a chunk, and the inverse of small triangular matrices.
+These are the causal convolution into chunks, the decayed products inside a chunk, and the inverse of small triangular matrices,
+in Triton as in kernels.py, elsewhere with torch's functions.
 
 Shapes as in delta.py; W channels.
 """

@@ -60,6 +60,18 @@ def dropped(x: torch.Tensor, dropout: Dropout | None, *, overwrite: bool = False
     return x if dropout is None else drop(x, dropout.token_keys, dropout.input_keys, dropout.rate, overwrite=overwrite)
 
 
+def joined_keys(masks: Sequence[Dropout | None]) -> torch.Tensor | None:
+    """Concatenate the keys of all masks; None: there are none."""
+    keys = [key for mask in masks if mask for key in (mask.token_keys, mask.input_keys)]
+    return torch.cat(keys) if keys else None
+
+
+def with_keys(masks: Sequence[Dropout | None], joined: torch.Tensor) -> list[Dropout | None]:
+    """Make masks of the same sizes from other keys, in the order of `joined_keys`."""
+    keys = iter(joined.split([len(key) for mask in masks if mask for key in (mask.token_keys, mask.input_keys)]))
+    return [mask and replace(mask, token_keys=next(keys), input_keys=next(keys)) for mask in masks]
+
+
 def draw_dropout(projections: Sequence[HasDropout], tokens: int, device: torch.device) -> tuple[Dropout | None, ...]:
     """Draw the masks of one pass: one per projection; None: no dropout.
 
