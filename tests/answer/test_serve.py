@@ -214,11 +214,21 @@ PASTE = """bytes => {
 }"""
 
 
-def test_a_photograph_can_be_pasted_also_upon_another(tab, hostile_run, tmp_path):
-    tab.fill(Path(hostile_run.data_dir) / "test/test_0000.jpg", "What color is it?", CHOICES)
+@pytest.mark.parametrize("held_up", ["nothing", "**/gradio_api/upload?*", "**/gradio_api/queue/data*"])
+def test_a_photograph_can_be_pasted_upon_another_even_one_on_its_way(tab, hostile_run, tmp_path, held_up):
+    waiting, sent = [], []
+    tab.page.route(held_up, lambda route: route.continue_() if sent else waiting.append(route))
+    tab.page.set_input_files("#photograph input[type=file]", str(Path(hostile_run.data_dir) / "test/test_0000.jpg"))
+    tab.page.wait_for_timeout(1000)
+    assert bool(waiting) == (held_up != "nothing")
     Image.new("RGB", (50, 40), (200, 30, 30)).save(tmp_path / "red.png")
     tab.page.evaluate(PASTE, list((tmp_path / "red.png").read_bytes()))
+    tab.page.wait_for_timeout(300)
+    sent.append(True)
+    for route in waiting:
+        route.continue_()
     tab.page.wait_for_function("document.querySelector('#photograph img')?.naturalWidth == 50")
+    tab.fill(None, "What color is it?", CHOICES)
     own = Answerer(hostile_run).answer(tmp_path / "red.png", "What color is it?", CHOICES)
     assert tab.shown(".mcvqa-answer").split("\n")[1:] == [own.choice, f"{max(own.probabilities):.1%}"]
 

@@ -41,11 +41,16 @@ CARD_CLICKED = """element.addEventListener('click', event => {
 })"""
 SCROLL_TO = "() => document.getElementById('%s').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
 PASTED = """() => document.addEventListener('paste', event => {
-  const input = document.querySelector('#photograph input[type=file]'), files = event.clipboardData.files
-  if (!input || !files.length) return
+  const files = event.clipboardData.files
+  if (!files.length) return
   event.preventDefault()
-  input.files = files
-  input.dispatchEvent(new Event('change', {bubbles: true}))
+  const upload = () => {
+    const input = document.querySelector('#photograph input[type=file]')
+    if (!input) return setTimeout(upload, 100)  // it is away while another photograph is uploaded
+    input.files = files
+    input.dispatchEvent(new Event('change', {bubbles: true}))
+  }
+  upload()
 })"""
 BROWSERS_LANGUAGE = "() => navigator.language.startsWith('ko') ? 'ko' : 'en'"
 FONTS = ("system-ui", "-apple-system", "Apple SD Gothic Neo", "Malgun Gothic", "Noto Sans KR", "NanumGothic", "sans-serif")
@@ -225,15 +230,20 @@ class AskingPage:
             def chosen(event: gr.EventData, language: str) -> tuple[Any, ...]:
                 return self.chosen(event.number, language)
 
-            hidden: dict[str, Any] = {"preprocess": False, "show_progress": "hidden", "api_visibility": "private"}
+            # one queue, so that nothing overtakes what was done in the page before it
+            private: dict[str, Any] = {"preprocess": False, "api_visibility": "private", "concurrency_id": "page"}
+            hidden = private | {"show_progress": "hidden"}
             asked = [photograph, question, choices, shown, language]
             answered = gr.on(
-                [ask.click, question.submit], self.answered, asked, [shown, beside], preprocess=False,
-                show_progress_on=beside, api_visibility="private",
+                [ask.click, question.submit], self.answered, asked, [shown, beside], show_progress_on=beside, **private
             )
             answered.then(None, js=SCROLL_TO % "answer")
-            photograph.upload(self.uploaded, [photograph, language], [photograph, shown, beside], **hidden)
-            filled = cards.select(chosen, language, [photograph, question, choices, shown, beside], **hidden)
+            # gradio's default, once, leaves out what happens during an answer; the last photograph is the one that counts
+            outputs = [photograph, shown, beside]
+            photograph.upload(self.uploaded, [photograph, language], outputs, trigger_mode="multiple", **hidden)
+            filled = cards.select(
+                chosen, language, [photograph, question, choices, shown, beside], trigger_mode="multiple", **hidden
+            )
             filled.then(None, js=SCROLL_TO % "photograph")
             labelled = [heading, photograph, question, choices, ask, above, beside]
             language.change(self.labels, [language, shown], labelled, queue=False, **hidden)
