@@ -4,7 +4,7 @@ import pytest
 
 from mcvqa.insight.label_noise import estimate_label_noise, label_likelihoods, margins
 from mcvqa.scoring.orders import option_orders
-from mcvqa.scoring.scores import Scores, log_softmax
+from mcvqa.scoring.scores import Scores, log_softmax, plain_scores
 
 N, C, K = 1000, 4, 4
 
@@ -79,6 +79,19 @@ def test_probabilities_mean_what_they_say(rate):
     for low, high in ((0.0, 0.05), (0.05, 0.3), (0.3, 0.7), (0.7, 1.01)):
         rows = (wrong >= low) & (wrong < high)
         assert rows.sum() > 20 and abs(wrong[rows].mean() - flipped[rows].mean()) < 0.2
+
+
+def test_wrong_labels_are_not_explained_away_by_distrust_of_a_good_model():
+    random, n = np.random.default_rng(2), 200
+    truth = random.integers(C, size=n)
+    logits = random.normal(0, 1, (n, C))
+    logits[np.arange(n), truth] += random.choice([7.0, 1.0], n, p=[0.95, 0.05])
+    flipped = random.permutation(n) < 0.2 * n
+    labels = np.where(flipped, (truth + random.integers(1, C, n)) % C, truth)
+    scores = plain_scores(np.arange(n).astype(str), log_softmax(logits).astype(np.float32), np.full(n, C), {})
+    noise = estimate_label_noise([scores], labels)
+    first = np.argsort(-noise.suspicion)[: flipped.sum()]
+    assert flipped[first].mean() > 0.95 and noise.wrong[first].mean() > 0.7
 
 
 def test_ways_to_a_label_are_those_of_bayes():

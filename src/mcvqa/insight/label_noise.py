@@ -1,17 +1,17 @@
 """Ranks labels by how suspicious they are and estimates the probability that each is wrong, from log-probabilities of models
 that never saw it.
 
-Rows are ranked by a margin: by how much the most probable other choice beats the label. The margin is that of cleanlab's
-"normalized margin", of the weighted geometric mean over members and views. No other order was better on look-alikes and as good
-on random flips (benchmarks/RESULTS.md).
+Rows are ranked by a margin: by how much the most probable other choice beats the label in the weighted geometric mean of members
+and views. With one member this is the order of cleanlab's normalized margin. The probability below would rank look-alikes worse,
+since it weighs the label's own probability, which they raise (benchmarks/RESULTS.md).
 
 The probability comes from a model of how labels arise. The true answer is drawn from the models' beliefs; then it is kept or, at
 a low rate, replaced by another choice: half of the time by one that the models also find likely (a look-alike), else by any (a
 slip). Beliefs are a softmax of the members' mean log-probabilities, each with a separate weight (a temperature). As models that
-are unsure of many rows are also confidently wrong about some, a small share of every belief is an even guess; it grows with the
+err often are also confidently wrong about some rows, a small share of every belief is an even guess; it grows with the
 disagreements between models and labels that the rate leaves unexplained. Weights and rate maximise the likelihood of the given
 labels, with priors around usual values, and Bayes' rule gives the probability that a label was replaced. It is made to decrease
-along the order of the rows (isotonic regression).
+along the order of the rows (isotonic regression). Beyond that, a confident mistake looks like a wrong label and counts as one.
 
 Confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70)
 counts disagreements by class instead. Choices have no classes: letter a means something else in every row.
@@ -28,7 +28,7 @@ from mcvqa.scoring.scores import Scores, log_softmax
 USUAL_RATE, RATE_ROWS = 0.05, 20.0  # prior of the rate, and the number of rows that it counts as
 WEIGHT_WIDTH = 0.3  # prior of the log weights: standard deviation; a wide one lets a low weight explain wrong labels away
 LOOK_ALIKES = 0.5  # share of the wrong labels that are look-alikes; labels alone do not tell
-EVEN_GUESSES = 0.1  # share of even guesses for each disagreement that the rate does not explain
+EVEN_GUESSES = 0.05  # share of even guesses for each disagreement that the rate does not explain
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def estimate_label_noise(members: Sequence[Scores], labels: np.ndarray) -> Label
         kept, replaced = likelihoods(values)
         likelihood = np.log(np.maximum(kept + replaced.sum(-1), 1e-300)).sum()
         pull = ((values - start)[:-1] ** 2).sum() / WEIGHT_WIDTH**2 / 2
-        return float(pull - likelihood - RATE_ROWS * (USUAL_RATE * values[-1] + (1 - USUAL_RATE) * np.log(1 - np.exp(values[-1]))))
+        usual = RATE_ROWS * (USUAL_RATE * values[-1] + (1 - USUAL_RATE) * np.log(1 - np.exp(values[-1])))
+        return float(pull - likelihood - usual)
 
     fitted = start
     if known.sum() >= FEWEST_ROWS:
