@@ -325,8 +325,7 @@ def report(
         report_only(settings)
 
 
-@app.command(help="Find labels that are probably wrong, using out-of-fold scores in all option orders. A person decides on "
-             "each.\n\n"
+@app.command(help="Find labels that are probably wrong, using out-of-fold scores. A person decides on each.\n\n"
              "Example: mcvqa audit RUN --out fixes.csv")
 def audit(
     run: RunName = None, config: ConfigFile = None, preset: PresetName = None, set_: Changes = None, data: DataDir = None,

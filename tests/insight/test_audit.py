@@ -8,7 +8,7 @@ from mcvqa.insight.label_noise import LabelNoise
 
 WRONG = np.array([0.02, 0.9, np.nan, 0.4, 0.7])
 ROWS = [Question(f"r{i}", "a.png", "What\ncolor?", ("red", "green", "blue"), None if i == 2 else 0) for i in range(5)]
-NOISE = LabelNoise(WRONG, WRONG, np.array([1, 2, 0, 1, 1]), 0.1, 0.9, np.ones(2), 0.0)
+NOISE = LabelNoise(WRONG, WRONG, np.array([1, 2, 0, 1, 1]), 0.1, np.ones(2))
 
 
 def test_the_most_probably_wrong_label_comes_first():
@@ -30,5 +30,5 @@ def test_it_is_said_and_written(tmp_path):
 
 
 def test_clean_labels_give_an_empty_file(tmp_path):
-    audit = audit_labels(ROWS[:1], LabelNoise(WRONG[:1], WRONG[:1], np.array([1]), 0.01, 0.9, np.ones(1), 0.0), 1)
+    audit = audit_labels(ROWS[:1], LabelNoise(WRONG[:1], WRONG[:1], np.array([1]), 0.01, np.ones(1)), 1)
     assert "no label needs a second look" in spell_audit(audit) and "(0 rows)" in write_audit(audit, tmp_path / "fixes.csv")

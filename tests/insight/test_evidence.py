@@ -84,7 +84,7 @@ def test_neighbours_are_found_by_photograph_and_by_text():
 
 def test_the_table_has_every_column_and_runs_no_formula(tmp_path):
     rows = (Question("=1+1", "a.png", "-What?", ("@red", "green", "blue"), 0, votes=(2, 1, 0), source="train"), ROWS[1])
-    noise = LabelNoise(np.array([0.9, np.nan]), np.array([0.25, np.nan]), np.array([2, 0]), 0.1, 0.9, np.ones(1), 0.0)
+    noise = LabelNoise(np.array([0.9, np.nan]), np.array([0.25, np.nan]), np.array([2, 0]), 0.1, np.ones(1))
     evidence = gathered(Judged((SCORES,), stacked_means([SCORES]), 1.0), noise, rows)
     write_evidence(tmp_path / "evidence.csv", evidence)
     with open(tmp_path / "evidence.csv", encoding="utf-8", newline="") as handle:

@@ -41,7 +41,7 @@ def make_rows() -> list[RowEvidence]:
         said = (truth + 1) % 4 if i % 4 == 3 else truth
         row = said_by(row, said, 0.4 + i / 80)
         if not is_test:
-            row = replace(row, label_wrong=round(0.9 - i / 50, 3), proposed=(truth + 1) % 4, rank_of_truth=1)
+            row = replace(row, label_wrong=round(0.9 - (i if i != 7 else 6) / 50, 3), proposed=(truth + 1) % 4, rank_of_truth=1)
         tagged = dict(tag="label probably wrong", reason=f"because {HOSTILE}", reason_in_korean="그래서") if i < 3 else {}
         rows.append(replace(row, **tagged))
     return rows
@@ -197,6 +197,10 @@ def test_text_is_searched_in_question_choices_and_id(tab):
 def test_rows_are_sorted(tab, order, first):
     tab.page.select_option("#sort", order)
     assert tab.ids()[:3] == first
+
+
+def test_of_labels_as_probably_wrong_those_that_another_choice_beats_come_first(tab):
+    assert tab.ids()[5:9] == ["q5", "q7", "q6", "q8"]
 
 
 def test_only_rows_in_sight_have_elements_and_all_can_be_reached(tab):

@@ -907,7 +907,8 @@ KOREAN = {
     # %% audit, explorer
     "{} judged by models that never saw them, in {} by {}": "{}를 그 라벨을 학습하지 않은 모델로 판정했습니다({}, {})",
     "{} views (option orders and scales)": "보기 순서와 배율 {}가지", "{} view": "보기 순서와 배율 {}가지", "{} member": "모델 {}개", "{} members": "모델 {}개",
-    "expected to be wrong: {} ({}); a model's confident mistakes count as well": "틀린 것으로 예상되는 라벨: {}개({}). 모델이 확신하고 틀린 것도 포함됩니다",
+    "expected to be wrong: {} ({}), roughly: a model's confident mistakes look like wrong labels":
+        "틀린 것으로 예상되는 라벨: 대략 {}개({}). 모델이 확신하고 틀린 것도 틀린 라벨처럼 보입니다",
     "expected precision: {}": "예상 정밀도: {}", "no label needs a second look": "확인할 만한 라벨이 없습니다",
     "{}% of the first {}": "처음 {1}개 중 {0}%", "{} earlier decision": "이전 결정 {}개", "{} earlier decisions": "이전 결정 {}개",
     "written: {} ({} and {}). Review each row, write fix, drop or keep into the column {}, and train with --set fixes={}. Empty cells change nothing.":

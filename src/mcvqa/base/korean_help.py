@@ -43,8 +43,8 @@ KOREAN_HELP = {
     "Combine the folds, other runs and imported prediction files into one submission.": "폴드, 다른 실행, 예측 파일을 합쳐 제출 파일을 만듭니다.",
     "Replace the submission, whatever it contains now.": "지금 제출 파일에 무엇이 있든 이 답으로 바꿉니다.",
     "Rewrite REPORT.md and report.html of a scored run.": "채점한 실행의 REPORT.md와 report.html을 다시 만듭니다.",
-    "Find labels that are probably wrong, using out-of-fold scores in all option orders. A person decides on each.":
-        "틀렸을 가능성이 큰 라벨을 찾습니다. 모든 보기 순서의 OOF 점수로 후보를 뽑고, 판단은 사람이 합니다.",
+    "Find labels that are probably wrong, using out-of-fold scores. A person decides on each.":
+        "틀렸을 가능성이 큰 라벨을 찾습니다. OOF 점수로 후보를 뽑고, 판단은 사람이 합니다.",
     "File for the proposals. Default: experiments/<run>/fixes.csv.": "후보를 쓸 파일. 기본은 experiments/<run>/fixes.csv.",
     "Browse every row: photographs, answers, tags, filters, label decisions, two runs side by side. One HTML file, no server.":
         "브라우저에서 모든 행을 살펴봅니다: 사진, 답, 진단, 필터, 라벨 결정, 두 실행 비교. 서버 없이 파일 하나로 됩니다.",

@@ -1,4 +1,4 @@
-"""Audits labels: ranks rows by the probability that their labels are wrong, and estimates how many of the first k are.
+"""Audits labels: ranks rows by how suspicious their labels are, and estimates how many of the first k are wrong.
 
 Nothing is changed here. A person decides on each row of fixes.csv, and the setting `fixes` applies the decisions.
 """
@@ -45,7 +45,7 @@ class LabelAudit:
 def audit_labels(
     questions: Sequence[Question], noise: LabelNoise, n_orders: int, decided: Collection[str] = ()
 ) -> LabelAudit:
-    """Rank labels by the probability that they are wrong.
+    """Rank labels, the most suspicious first.
 
     Args:
         questions: N rows.
@@ -73,7 +73,7 @@ def spell_audit(audit: LabelAudit) -> str:
     members = counted(audit.n_members, "member")
     lines = [
         f"{counted(audit.rows, 'label')} judged by models that never saw them, in {views} by {members}",
-        f"expected to be wrong: {audit.expected:.0f} ({share:.1%}); a model's confident mistakes count as well",
+        f"expected to be wrong: {audit.expected:.0f} ({share:.1%}), roughly: a model's confident mistakes look like wrong labels",
     ]
     depths = [k for k in DEPTHS if k < len(audit.proposals)]
     precision = ", ".join(f"{audit.expected_precision(k):.0%} of the first {k}" for k in [*depths, len(audit.proposals)] if k)

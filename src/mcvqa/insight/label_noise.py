@@ -1,16 +1,17 @@
-"""Estimates the probability that each label is wrong, from log-probabilities of models that never saw it, in several option
-orders.
+"""Ranks labels by how suspicious they are and estimates the probability that each is wrong, from log-probabilities of models
+that never saw it.
 
-A label is modelled in two steps. The true answer is drawn from the models' beliefs; then it is kept or, at a low rate, replaced
-by another choice: usually one that the models also find likely (a look-alike), sometimes any other (a slip). Beliefs are a
-softmax of the members' mean log-probabilities, each with a separate weight (a temperature), and are flattened where the option
-orders of a row contradict each other: a model that answers by position is no evidence against a label. Weights, flattening, rate
-and the share of look-alikes maximise the likelihood of the given labels, with priors around usual values; Bayes' rule then gives
-the probability that a label was replaced. A model's confident mistakes look just like wrong labels and count as such.
+Rows are ranked by a margin: by how much the most probable other choice beats the label in the weighted geometric mean of members
+and views. With one member this is the order of cleanlab's normalized margin. The probability below would rank look-alikes worse,
+since it weighs the label's own probability, which they raise (benchmarks/RESULTS.md).
 
-Labels determine the rate well and the share of look-alikes badly, but the order of the rows depends on that share: it uses
-SUSPECTED_SHARE, which finds slips equally well and look-alikes better. The probabilities are made to decrease along that order
-(isotonic regression).
+The probability comes from a model of how labels arise. The true answer is drawn from the models' beliefs; then it is kept or, at
+a low rate, replaced by another choice: half of the time by one that the models also find likely (a look-alike), else by any (a
+slip). Beliefs are a softmax of the members' mean log-probabilities, each with a separate weight (a temperature). As models that
+err often are also confidently wrong about some rows, a small share of every belief is an even guess; it grows with the
+disagreements between models and labels that the rate leaves unexplained. Weights and rate maximise the likelihood of the given
+labels, with priors around usual values, and Bayes' rule gives the probability that a label was replaced. It is made to decrease
+along the order of the rows (isotonic regression). Beyond that, a confident mistake looks like a wrong label and counts as one.
 
 Confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70)
 counts disagreements by class instead. Choices have no classes: letter a means something else in every row.
@@ -25,9 +26,9 @@ from mcvqa.ensemble.calibrate import FEWEST_ROWS, RULED_OUT
 from mcvqa.scoring.scores import Scores, log_softmax
 
 USUAL_RATE, RATE_ROWS = 0.05, 20.0  # prior of the rate, and the number of rows that it counts as
-USUAL_SHARE, SHARE_ROWS = 0.7, 10.0  # the same of the share of look-alikes
-SUSPECTED_SHARE = 0.9  # share of look-alikes by which rows are ranked
-WEIGHT_WIDTH, FLATTENING_WIDTH = 1.0, 3.0  # standard deviations of the log weights, and of the flattening
+WEIGHT_WIDTH = 0.3  # prior of the log weights: standard deviation; a wide one lets a low weight explain wrong labels away
+LOOK_ALIKES = 0.5  # share of the wrong labels that are look-alikes; labels alone do not tell
+EVEN_GUESSES = 0.05  # share of even guesses for each disagreement that the rate does not explain
 
 
 @dataclass(frozen=True)
@@ -35,22 +36,18 @@ class LabelNoise:
     """Holds the estimates for N labels.
 
     Attributes:
-        suspicion: (N,) ranks the rows, the highest first; NaN without a label.
+        suspicion: (N,) ranks the rows, the highest first: the margin, -1 to 1; NaN without a label.
         wrong: (N,) probability that the label is wrong, never higher for a row of less suspicion; NaN without a label.
         proposed: (N,) the most probable true answer if the label is wrong.
         rate: share of the labels that were replaced.
-        look_alikes: share of those that were replaced by a choice that the models find likely.
         weights: (M,) factor of each member's log-probabilities; below 1 for an overconfident member.
-        flattening: how much a contradiction between option orders weakens a belief.
     """
 
     suspicion: np.ndarray
     wrong: np.ndarray
     proposed: np.ndarray
     rate: float
-    look_alikes: float
     weights: np.ndarray
-    flattening: float
 
 
 def estimate_label_noise(members: Sequence[Scores], labels: np.ndarray) -> LabelNoise:
@@ -67,39 +64,40 @@ def estimate_label_noise(members: Sequence[Scores], labels: np.ndarray) -> Label
     n_choices = members[0].n_choices
     exists = np.arange(means.shape[2]) < n_choices[:, None]
     evidence = np.where(exists, np.maximum(means, RULED_OUT), 0.0)
-    contradictions = np.mean([order_divergence(scores) for scores in members], axis=0)  # (N,)
-    known = labels >= 0
-    start = np.concatenate([np.full(len(means), -np.log(len(means))), [0.0, np.log(USUAL_RATE), USUAL_SHARE]])
+    predicted, known = means.mean(0).argmax(-1), labels >= 0
+    disagreements = float((predicted != labels)[known].mean()) if known.any() else 0.0
+    start = np.append(np.full(len(means), -np.log(len(means))), np.log(USUAL_RATE))
 
-    def beliefs_with(values: np.ndarray) -> np.ndarray:
-        logits = np.tensordot(np.exp(values[:-3]), evidence, 1) / (1 + values[-3] * contradictions)[:, None]
-        return np.exp(log_softmax(np.where(exists, logits, -np.inf)))
+    def beliefs_of(weights: np.ndarray) -> np.ndarray:
+        return np.exp(log_softmax(np.where(exists, np.tensordot(weights, evidence, 1), -np.inf)))[known]
 
-    def likelihoods(values: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-        of_known = beliefs_with(values)[known], labels[known], n_choices[known]
-        return label_likelihoods(*of_known, float(np.exp(values[-2])), share)
+    def likelihoods(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rate = float(np.exp(values[-1]))
+        guessed = EVEN_GUESSES * max(disagreements - rate, 0.0)
+        beliefs = (1 - guessed) * beliefs_of(np.exp(values[:-1])) + guessed * (exists / n_choices[:, None])[known]
+        return label_likelihoods(beliefs, labels[known], n_choices[known], rate, LOOK_ALIKES)
 
     def loss(values: np.ndarray) -> float:
-        kept, replaced = likelihoods(values, float(values[-1]))
+        kept, replaced = likelihoods(values)
         likelihood = np.log(np.maximum(kept + replaced.sum(-1), 1e-300)).sum()
-        pull = ((values[:-3] - start[:-3]) ** 2).sum() / WEIGHT_WIDTH**2 + (values[-3] / FLATTENING_WIDTH) ** 2
-        usual = RATE_ROWS * _usual(USUAL_RATE, np.exp(values[-2])) + SHARE_ROWS * _usual(USUAL_SHARE, values[-1])
-        return float(pull / 2 - likelihood - usual)
+        pull = ((values - start)[:-1] ** 2).sum() / WEIGHT_WIDTH**2 / 2
+        usual = RATE_ROWS * (USUAL_RATE * values[-1] + (1 - USUAL_RATE) * np.log(1 - np.exp(values[-1])))
+        return float(pull - likelihood - usual)
 
     fitted = start
     if known.sum() >= FEWEST_ROWS:
-        bounds = [*[(-4.0, 3.0)] * len(means), (0.0, 20.0), (np.log(1e-4), np.log(0.9)), (0.01, 0.99)]
-        fitted = minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
-    suspicion, wrong, proposed = np.full(len(labels), np.nan), np.full(len(labels), np.nan), means.mean(0).argmax(-1)
-    kept, replaced = likelihoods(fitted, SUSPECTED_SHARE)
-    suspicion[known], proposed[known] = _share_replaced(kept, replaced), replaced.argmax(-1)
-    wrong[known] = _falling_along(suspicion[known], _share_replaced(*likelihoods(fitted, float(fitted[-1]))))
-    return LabelNoise(
-        suspicion, wrong, proposed, float(np.exp(fitted[-2])), float(fitted[-1]), np.exp(fitted[:-3]), float(fitted[-3]))
+        fitted = minimize(loss, start, method="L-BFGS-B", bounds=[*[(-4.0, 3.0)] * len(means), (np.log(1e-4), np.log(0.9))]).x
+    weights, (kept, replaced) = np.exp(fitted[:-1]), likelihoods(fitted)
+    suspicion, wrong, proposed = np.full(len(labels), np.nan), np.full(len(labels), np.nan), predicted
+    suspicion[known], proposed[known] = margins(beliefs_of(weights / weights.sum()), labels[known]), replaced.argmax(-1)
+    wrong[known] = _falling_along(suspicion[known], replaced.sum(-1) / np.maximum(kept + replaced.sum(-1), 1e-300))
+    return LabelNoise(suspicion, wrong, proposed, float(np.exp(fitted[-1])), weights)
 
 
-def _share_replaced(kept: np.ndarray, replaced: np.ndarray) -> np.ndarray:
-    return replaced.sum(-1) / np.maximum(kept + replaced.sum(-1), 1e-300)
+def margins(beliefs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Compute by how much (N,) the most probable other choice beats the label, -1 to 1."""
+    is_label = np.arange(beliefs.shape[1]) == labels[:, None]
+    return np.where(is_label, -1.0, beliefs).max(-1) - beliefs[is_label]
 
 
 def _falling_along(suspicion: np.ndarray, wrong: np.ndarray) -> np.ndarray:
@@ -110,11 +108,6 @@ def _falling_along(suspicion: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     fallen = np.empty(len(wrong))
     fallen[order] = isotonic_regression(wrong[order], increasing=False) if len(wrong) else []
     return fallen
-
-
-def _usual(usual: float, share: float) -> float:
-    """Return the log-density, up to a constant, of a share with a prior near the usual one, weighted as a number of rows."""
-    return float(usual * np.log(share) + (1 - usual) * np.log(1 - share))
 
 
 def label_likelihoods(
@@ -146,16 +139,3 @@ def stacked_means(members: Sequence[Scores]) -> np.ndarray:
     width = max(scores.logprobs.shape[2] for scores in members)
     pads = [((0, 0), (0, width - scores.logprobs.shape[2])) for scores in members]
     return np.stack([np.pad(scores.mean(), pad, constant_values=-np.inf) for scores, pad in zip(members, pads, strict=True)])
-
-
-def order_divergence(scores: Scores) -> np.ndarray:
-    """Compute the Jensen-Shannon divergence (N,) between the views of each row in bits; 0 for one view."""
-    views = np.exp(np.nan_to_num(scores.per_view(), nan=-np.inf))  # (N, K, C); all 0 if a row has no such view
-    count = (~np.isnan(scores.logprobs[:, :, 0])).sum(1)
-    mean = views.sum(1) / count[:, None]
-    return np.maximum(_bits(mean) - _bits(views).sum(1) / count, 0.0)
-
-
-def _bits(shares: np.ndarray) -> np.ndarray:
-    """Compute the entropy over the last axis, in bits."""
-    return -(shares * np.log2(np.where(shares > 0, shares, 1.0))).sum(-1)

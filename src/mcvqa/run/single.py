@@ -110,7 +110,7 @@ def _combine_scores(project: Project, force: bool) -> tuple[RunData, Prior, Comb
 
 # %% without a model
 def audit_only(config: Config, out: Path | None = None) -> str:
-    """Rank the labels of a scored run by the probability that they are wrong (`mcvqa audit`). The run is not changed.
+    """Rank the labels of a scored run, the most suspicious first (`mcvqa audit`). The run is not changed.
 
     Args:
         config: all settings.

@@ -10,6 +10,7 @@ const hasTwoRuns = page.runs.length === 2
 const isLabelled = row => row.truth !== undefined
 const shareOfSaid = said => said?.said === undefined ? NaN : said.shares[said.said]
 const shareOfTruth = (row, said) => said?.said === undefined || !isLabelled(row) ? NaN : said.shares[row.truth]
+const leadOfTruth = (row, said) => said.said === row.truth ? said.margin : shareOfTruth(row, said) - shareOfSaid(said)
 
 /** Args: said: what a run says of the row; undefined where it does not have it. */
 function outcomeOf(row, said) {
@@ -75,7 +76,8 @@ const facets = Object.entries(FACETS).filter(([name]) => hasTwoRuns || name !== 
 // %% orders: name -> number by which rows are sorted, the smallest first; rows without one come last
 const lastWithout = value => Number.isNaN(value) ? Infinity : value
 const SORTS = {
-  by_label_wrong: row => lastWithout(-(row.label_wrong ?? NaN)),
+  // probabilities fall in steps: within one, as in the audit, by how much another choice beats the label
+  by_label_wrong: row => lastWithout(-(row.label_wrong ?? NaN) + 1e-5 * leadOfTruth(row, row)),
   by_sure_error: row => outcomeOf(row, row) === 'wrong' ? -shareOfSaid(row) : Infinity,
   by_truth: row => lastWithout(shareOfTruth(row, row)),
   by_least_margin: row => lastWithout(row.margin ?? NaN),
