@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import types
 import venv
 import zipfile
 from collections import defaultdict
@@ -370,7 +371,8 @@ def test_data_that_are_not_there_are_said_before_anything_else(tmp_path):
 
 def test_a_changed_working_folder_is_said_and_so_are_changed_settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    space = section_2(tmp_path, home=tmp_path, chosen=("auto", "quick", {}))
+    folds = types.SimpleNamespace(folds=np.zeros(4, int))
+    space = section_2(tmp_path, home=tmp_path, chosen=("auto", "quick", {}), data=folds)
     space["require_unchanged"]()
     monkeypatch.chdir("/")
     with pytest.raises(ConfigError, match=re.escape(f"os.chdir({str(tmp_path)!r})")):
@@ -378,6 +380,17 @@ def test_a_changed_working_folder_is_said_and_so_are_changed_settings(tmp_path, 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="바뀌었습니다"):
         section_2(tmp_path, home=tmp_path, chosen=("auto", "best", {}))["require_unchanged"]()
+    before_folds = types.SimpleNamespace(folds=np.empty(0))
+    with pytest.raises(ConfigError, match="^먼저 '4 폴드'의 셀을 실행하세요."):
+        section_2(tmp_path, home=tmp_path, chosen=("auto", "quick", {}), data=before_folds)["require_unchanged"]()
+
+
+def test_section_2_that_was_not_run_is_a_missing_name(tmp_path):
+    """So that the hint to run the cells above follows it."""
+    space = section_2(tmp_path)
+    del space["DATA"]
+    with pytest.raises(NameError, match="'DATA'"):
+        space["check_names"]() or space["settings_chosen"]()
 
 
 def test_what_to_run_before_combining_is_said_in_the_notebooks_words(tmp_path):
