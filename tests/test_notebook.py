@@ -381,7 +381,7 @@ def test_a_changed_working_folder_is_said_and_so_are_changed_settings(tmp_path, 
     with pytest.raises(ConfigError, match="바뀌었습니다"):
         section_2(tmp_path, home=tmp_path, chosen=("auto", "best", {}))["require_unchanged"]()
     before_folds = types.SimpleNamespace(folds=np.empty(0))
-    with pytest.raises(ConfigError, match="^먼저 '4 폴드'의 셀을 실행하세요."):
+    with pytest.raises(ConfigError, match="먼저 '4 폴드'의 셀을 실행하세요"):
         section_2(tmp_path, home=tmp_path, chosen=("auto", "quick", {}), data=before_folds)["require_unchanged"]()
 
 
