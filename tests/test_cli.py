@@ -366,6 +366,10 @@ def test_the_demo_compares_with_the_answers_it_knows(tmp_path, monkeypatch):
         "data/demo/test_answers.csv", "outputs/submission_ensemble.csv"))
     right = sum(a == b for a, b in zip(answers[1:], submitted[1:], strict=True))
     assert lines[-1].split("|")[2].strip() == f"{right / 12:.3f}"
+    listed = typed("experiments")
+    assert "demo-second\n  accuracy 0." in listed and "unfinished" not in listed
+    report = (tmp_path / "experiments" / "demo" / "report.html").read_text(encoding="utf-8")
+    assert 'id="in-en" checked' in report and 'id="in-ko" checked' not in report, "half of the questions are Korean"
 
 
 # %% version

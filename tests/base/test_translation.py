@@ -41,7 +41,7 @@ OTHER_ERRORS = {  # for programs, or made into errors for people where they are 
     "AssertionError", "AttributeError", "Exit", "KeyError", "NotImplementedError", "OverflowError", "RuntimeError",
     "StopIteration", "TypeError", "ValueError",
 }
-PRINTING = {"print", "heading", "informing", "print_line", "print_section"}
+PRINTING = {"print", "heading", "informing", "print_line", "print_section", "translated"}
 
 
 def templates(node: ast.expr) -> list[str]:

@@ -1,8 +1,9 @@
 """The instruction line of the prompt follows the language of the questions."""
 import pytest
 
+from mcvqa.base.translation import translated_output
 from mcvqa.config import ENGLISH_PROMPT, KOREAN_PROMPT, Config
-from mcvqa.data.language import with_prompt
+from mcvqa.data.language import language_of_pages, with_prompt
 from mcvqa.data.questions import Question
 from mcvqa.model.text.prompt import chat_messages
 
@@ -35,3 +36,14 @@ def test_tiny_keeps_the_line_that_it_has_learned(model):
 def test_a_line_that_is_set_stays():
     config = Config(user_prompt="{question}: {options}")
     assert with_prompt(config, [KOREAN]) == (config, "as set in user_prompt")
+
+
+@pytest.mark.parametrize("console", ["en", "ko"])
+def test_pages_open_in_the_language_of_the_command_line(console):
+    with translated_output(console):
+        assert [language_of_pages([question]) for question in (KOREAN, PLAIN)] == [console, console]
+
+
+def test_pages_of_notebooks_and_scripts_open_in_the_language_of_the_questions(monkeypatch):
+    monkeypatch.setattr("locale.getlocale", lambda: ("en_US", "UTF-8"))
+    assert [language_of_pages(asked) for asked in ([KOREAN, PLAIN], [PLAIN])] == ["ko", "en"]

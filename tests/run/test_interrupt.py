@@ -18,7 +18,9 @@ from typer.testing import CliRunner
 
 from mcvqa.base.budget import working_alone
 from mcvqa.base.files import RunLog
+from mcvqa.base.informing import printable_output
 from mcvqa.base.interrupt import RUN_ME_AGAIN, Interrupted, StopRequest, ignore_signals, stop_is_asked
+from mcvqa.base.translation import translated_output
 from mcvqa.cli import app
 from mcvqa.config import Config, ConfigError
 from mcvqa.run import model_side, score, single
@@ -47,6 +49,12 @@ def test_the_first_signal_waits_for_the_end_of_the_block(number, capfd):
         reached = stop.asked
     assert reached and [signal.getsignal(n) for n in STOPPING] == before
     assert f"{signal.Signals(number).name}: stopping after this step" in capfd.readouterr().err
+
+
+def test_in_a_korean_command_the_answer_to_a_signal_is_korean(capfd):
+    with translated_output("ko"), printable_output(), pytest.raises(KeyboardInterrupt), StopRequest():
+        send(signal.SIGINT)
+    assert "SIGINT: 이 스텝이 끝나면 멈춥니다" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("at_once", [True, False])

@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 from mcvqa.base.files import DISK_FULL, UNAVAILABLE
@@ -16,6 +17,7 @@ for quiet in ("bitsandbytes.backends.cpu.ops", "huggingface_hub.utils._http", "u
 # C0 and C1 controls except tab and newline, characters that change the writing direction, undecodable bytes of file names
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 CURSOR_MOVES = re.compile("(\r|\x1b\\[A)")  # of progress bars
+CONSOLE_LANGUAGE: ContextVar[str] = ContextVar("CONSOLE_LANGUAGE", default="")  # en or ko; empty: not the command line
 BETWEEN_LINES = 60.0  # seconds between two lines of a progress bar where there is no terminal
 
 

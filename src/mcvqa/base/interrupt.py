@@ -3,6 +3,7 @@ import contextlib
 import os
 import signal
 import stat
+import sys
 import threading
 from contextvars import ContextVar
 from types import FrameType
@@ -80,8 +81,9 @@ class StopRequest:
             raise Interrupted(f"Stopped at once by {name}. What was saved before is intact.")
         self.asked = True
         when = "as soon as all processes can" if self.at_once else "after this step"
+        translated = getattr(sys.stderr, "translated", str)
         with contextlib.suppress(OSError):  # not print: the signal may have interrupted one
-            os.write(2, f"\n{name}: stopping {when}; send it again to stop at once\n".encode())
+            os.write(2, translated(f"\n{name}: stopping {when}; send it again to stop at once\n").encode())
 
 
 def _leave_closed_terminal() -> None:

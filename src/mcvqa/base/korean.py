@@ -135,7 +135,7 @@ KOREAN = {
     "fold {}: {}": "폴드 {}: {}", "fold {} starts from {}": "폴드 {}: {}에서 시작합니다",
     "fold {}: the code has changed since it was interrupted, so it starts from the beginning":
         "폴드 {}: 중단된 뒤에 코드가 바뀌어 처음부터 시작합니다",
-    "fold {} resumes after step {} of {}": "폴드 {0}: {2}스텝 중 {1}스텝 다음부터 이어 합니다",
+    "fold {} resumes after step {} of {}": "폴드 {0}: {2}스텝 중 {1}스텝 다음부터 이어서 합니다",
     "the code has changed since: the folds are scored again": "그 뒤에 코드가 바뀌어 폴드를 다시 채점합니다",
     "there is time for all {} of a fold": "폴드의 {}을 모두 읽을 시간이 있습니다", "there is time for more: {}": "시간이 남아 더 합니다: {}",
     "the time budget of {} is used up; the submission is written from the finished work": "시간 예산 {}을 다 썼습니다. 끝난 폴드로 제출 파일을 만듭니다",
@@ -157,7 +157,7 @@ KOREAN = {
     "{} cannot be written at the moment: {}. Its lines are kept in memory": "지금은 {}에 쓸 수 없습니다: {}. 내용은 메모리에 둡니다",
     "{} cannot be locked here ({}): do not start a second process on {}": "{}을 잠글 수 없습니다({}). {}에 두 번째 프로세스를 시작하지 마세요",
     "{} is damaged: the work that it records is treated as not done": "{}이 손상되어 거기 기록된 작업은 하지 않은 것으로 봅니다",
-    "continuing from {}: {} of the run {} copied": "{0}에서 이어 합니다: 실행 {2}의 {1}를 가져왔습니다",
+    "continuing from {}: {} of the run {} copied": "{0}에서 이어서 합니다: 실행 {2}의 {1}를 가져왔습니다",
     "not copied, as runs do not write such files: {}, first {}": "실행이 만든 것이 아니어서 가져오지 않습니다: {}, 예: {}",
     "{} is damaged or belongs to other weights: it is not copied": "{}이 손상되었거나 그곳의 가중치와 맞지 않아 가져오지 않습니다",
     "{} is damaged or missing: {} is not copied": "{}이 손상되었거나 없어 {}을 가져오지 않습니다",
@@ -247,11 +247,13 @@ KOREAN = {
     "in the template's own conversation, the letter does not directly follow this prompt; training uses the prompt followed directly by the letter. The template's own conversation:": "템플릿의 대화에서는 글자가 이 프롬프트 바로 뒤에 오지 않아, 프롬프트와 바로 뒤의 글자를 학습합니다. 템플릿의 대화:",
     # %% stopping
     "error: {}": "오류: {}", "Stopped.": "멈췄습니다.",
+    "{}: stopping {}; send it again to stop at once": "{}: {} 멈춥니다. 신호를 한 번 더 보내면 바로 멈춥니다",
+    "after this step": "이 스텝이 끝나면", "as soon as all processes can": "모든 프로세스가 멈출 수 있게 되면",
     "Stopped after step {} of {}; saved in {}. Run the same command again to continue from there.":
-        "{1}의 스텝 {0} 다음에 멈췄습니다. {2}에 저장했습니다. 같은 명령을 다시 실행하면 거기서부터 이어 합니다.",
+        "{1}의 스텝 {0} 다음에 멈췄습니다. {2}에 저장했습니다. 같은 명령을 다시 실행하면 거기서부터 이어서 합니다.",
     "Stopped after step {} of {}; nothing could be saved. Run the same command again to continue from there.":
-        "{1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다. 같은 명령을 다시 실행하면 그 전에 저장한 데서 이어 합니다.",
- "{} Run the same command again to continue from there.": "{} 같은 명령을 다시 실행하면 거기서부터 이어 합니다.",
+        "{1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다. 같은 명령을 다시 실행하면 그 전에 저장한 데서 이어서 합니다.",
+ "{} Run the same command again to continue from there.": "{} 같은 명령을 다시 실행하면 거기서부터 이어서 합니다.",
     "Stopped at once by {}. What was saved before is intact.": "{}로 바로 멈췄습니다. 그 전에 저장한 것은 그대로 있습니다.",
     "Stopped after step {} of fold {}; saved in {}.": "폴드 {1}의 스텝 {0} 다음에 멈췄습니다. {2}에 저장했습니다.",
     "Stopped after step {} of fold {}; nothing could be saved.": "폴드 {1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다.",
@@ -430,7 +432,7 @@ KOREAN = {
         "실행 {1}의 폴드 {0}: {2}. 먼저 이 설정으로 채점하세요: mcvqa predict {3}",
     "The weights of fold {} in {} are unfinished or belong to other settings, rows or code: train first (mcvqa train).":
         "{1}에 있는 폴드 {0}의 가중치는 끝나지 않았거나 설정, 행, 코드가 다릅니다. 먼저 학습하세요(mcvqa train).",
-    "Within the time budget of {} no fold was trained and scored{}. {}Run the same command again to continue. To speed it up: a smaller image_size, use_sample=true, a GPU.": "시간 예산 {} 안에 학습하고 채점한 폴드가 없습니다{}. {}같은 명령을 다시 실행하면 이어 합니다. "
+    "Within the time budget of {} no fold was trained and scored{}. {}Run the same command again to continue. To speed it up: a smaller image_size, use_sample=true, a GPU.": "시간 예산 {} 안에 학습하고 채점한 폴드가 없습니다{}. {}같은 명령을 다시 실행하면 이어서 합니다. "
     "더 빠르게 하려면 image_size를 줄이거나, use_sample=true로 하거나, GPU를 쓰세요.",
     "The time budget of {} ended during the ensemble or the report. {}mcvqa report {} finishes it.":
         "앙상블이나 보고서를 만드는 동안 시간 예산 {}이 끝났습니다. {}mcvqa report {}로 마칠 수 있습니다.",
@@ -594,13 +596,13 @@ KOREAN = {
     "start_from={} holds no adapters ({}). Name an exported folder, or that of a trained fold or run.":
         "start_from={}에 어댑터({})가 없습니다. 내보낸 폴더나, 학습한 폴드나 실행의 폴더를 적으세요.",
     "start_from continues from adapters, but lora_r=0 trains all weights: to continue from such weights, set model_id to their folder.":
-        "start_from은 어댑터에서 이어 학습하는데 lora_r=0은 가중치를 모두 학습합니다. 그런 가중치에서 이어 하려면 model_id에 그 폴더를 적으세요.",
+        "start_from은 어댑터에서 이어 학습하는데 lora_r=0은 가중치를 모두 학습합니다. 그런 가중치에서 이어서 하려면 model_id에 그 폴더를 적으세요.",
     "start_from={}: there is no such folder.": "start_from={}: 그런 폴더가 없습니다.",
     "start_from: {} has no {}. Other formats are not read, because loading them can run code.":
         "start_from: {}에 {}이 없습니다. 다른 형식은 읽을 때 코드를 실행할 수 있어 읽지 않습니다.",
     "augment= is a function of this process, which worker processes do not have: set executor=inline.":
         "augment=는 이 프로세스의 함수라 다른 프로세스에는 없습니다. executor=inline으로 하세요.",
-    "The run {} started from {}, but would now continue from {}. {}": "실행 {}은 {}에서 시작했는데 {}에서 이어 하게 됩니다. {}",
+    "The run {} started from {}, but would now continue from {}. {}": "실행 {}은 {}에서 시작했는데 {}에서 이어서 하게 됩니다. {}",
     "The run {} was trained with another augment=, or without one. {}": "실행 {}은 다른 augment=로, 또는 augment= 없이 학습했습니다. {}",
     "start_from={} belongs to the run itself. Name another run: --set run_name=...":
         "start_from={}은 이 실행 자신의 것입니다. 다른 이름을 주세요: --set run_name=...",
@@ -654,8 +656,8 @@ KOREAN = {
     "no final model: fold {}, which determines how long to train it, is not trained": "최종 모델 없음: 학습할 길이를 정하는 폴드 {}을 학습하지 않았습니다",
     "no final model: it would take about {}, and {} are left": "최종 모델 없음: {}쯤 걸리는데 {} 남았습니다",
     "no time to score the rows that were trained on (evidence=full)": "학습한 행을 채점할 시간이 없습니다(evidence=full)",
-    "{} starts from {}": "{}: {}에서 시작합니다", "{} resumes after step {} of {}": "{0}: {2}스텝 중 {1}스텝 다음부터 이어 합니다",
-    "final model starts from {}": "최종 모델: {}에서 시작합니다", "final model resumes after step {} of {}": "최종 모델: {1}스텝 중 {0}스텝 다음부터 이어 합니다",
+    "{} starts from {}": "{}: {}에서 시작합니다", "{} resumes after step {} of {}": "{0}: {2}스텝 중 {1}스텝 다음부터 이어서 합니다",
+    "final model starts from {}": "최종 모델: {}에서 시작합니다", "final model resumes after step {} of {}": "최종 모델: {1}스텝 중 {0}스텝 다음부터 이어서 합니다",
     "start_from={}: that run has no {} to start from. Name one of its folds, such as {}, or train only the folds that it has: --set train_folds=0":
         "start_from={}: 그 실행에는 여기서 시작할 {}이 없습니다. {} 같은 폴드를 적거나, 있는 폴드만 학습하세요: --set train_folds=0",
     "{}: its task has changed since it was interrupted, so it starts over": "{}: 중단된 뒤에 할 일이 바뀌어 처음부터 시작합니다",
@@ -823,7 +825,7 @@ KOREAN = {
         "노드 {}에서는 {}이 주 프로세스와 다르게 보입니다. 모든 노드가 output_dir과 data_dir을 함께 써야 합니다. 모든 노드에 같은 경로로 마운트한 파일 시스템에 두세요.",
     "executor=ray needs ray: pip install 'mcvqa[ray]'": "executor=ray에는 ray가 필요합니다: pip install 'mcvqa[ray]'",
     "{} was lost: its process died {} ({}). Finished work is saved. Run the same command again to continue.":
-        "{}을 잃었습니다: 프로세스가 {} 비정상 종료되었습니다({}). 끝난 작업은 저장했습니다. 같은 명령을 다시 실행하면 이어 합니다.",
+        "{}을 잃었습니다: 프로세스가 {} 비정상 종료되었습니다({}). 끝난 작업은 저장했습니다. 같은 명령을 다시 실행하면 이어서 합니다.",
     "{} time": "{}번", "{} times": "{}번", "{} was asked to stop; finished work is saved.": "{}이 중단 요청을 받았습니다. 끝난 작업은 저장했습니다.",
     "the same data, seed, n_folds, use_kfold and validate_on": "같은 데이터, seed, n_folds, use_kfold, validate_on",
     "Weights: {}.": "가중치: {}.",
@@ -979,7 +981,7 @@ KOREAN = {
     "pruned, log-loss {} then": "조기 중단, 그때 로그 손실 {}", "pruned": "조기 중단", "failed": "실패", "killed": "중단됨", "failed: {}": "실패: {}",
     "failed, log-loss {} then: {}": "실패, 그때 로그 손실 {}: {}", "killed, log-loss {} then": "중단됨, 그때 로그 손실 {}", "the settings of trial {}, which was {}": "시도 {}와 같은 설정({})",
     "trial {} was interrupted; it is run again": "시도 {}가 중단되어 다시 합니다", "trial {} is confirmed by another process": "시도 {}는 다른 프로세스가 확인하고 있습니다",
-    "the time budget is used up; run the same command again to resume": "시간 예산을 다 썼습니다. 같은 명령을 다시 실행하면 이어 합니다",
+    "the time budget is used up; run the same command again to resume": "시간 예산을 다 썼습니다. 같은 명령을 다시 실행하면 이어서 합니다",
     "the page of the search": "탐색 페이지", "the importances of settings": "설정의 중요도",
     "page       {}": "페이지     {}", "settings   {}\nuse them   mcvqa run --config {}": "설정       {}\n쓰려면     mcvqa run --config {}",
     "{} of {} trials were done; run the same command again for the others": "시도 {1}번 중 {0}번을 했습니다. 같은 명령을 다시 실행하면 나머지를 합니다",
@@ -999,7 +1001,7 @@ KOREAN = {
     "{} is the folder of a run. A study needs its own folder: --study NAME.": "{}은 실행의 폴더입니다. 탐색에는 따로 이름을 주세요: --study 이름.",
     "A search process failed. The end of its output is in {}.": "탐색하던 프로세스가 실패했습니다. 마지막 출력: {}.",
     "All search processes were killed (status {}), perhaps because memory ran out: {}. Run the same command again to continue.":
-        "탐색하던 프로세스가 모두 중단되었습니다(상태 {}). 메모리가 부족했을 수 있습니다: {}. 같은 명령을 다시 실행하면 이어 합니다.",
+        "탐색하던 프로세스가 모두 중단되었습니다(상태 {}). 메모리가 부족했을 수 있습니다: {}. 같은 명령을 다시 실행하면 이어서 합니다.",
     "The search space {} cannot be read: {}.": "탐색 공간 {}을 읽을 수 없습니다: {}.",
     "{} must contain lines such as 'lora_r: [8, 16]'. mcvqa search --show-space prints an example.": "{}에는 'lora_r: [8, 16]' 같은 줄이 있어야 합니다. mcvqa search --show-space가 예를 보여 줍니다.",
     "{}: all of its settings were set by hand ({}), so there is nothing to search.": "{}: 모든 설정을 직접 정해({}) 탐색할 것이 없습니다.", "The default search space": "기본 탐색 공간",

@@ -79,7 +79,7 @@ KOREAN_HELP = {
         "써 볼 만한 모델을 보여 줍니다. 필요한 메모리와 지금 GPU에 들어가는지도 알려 줍니다.",
     "List all runs in this folder, the most accurate first.": "이 폴더의 모든 실행을 정확도 순으로 보여 줍니다.",
     "Search for better settings with Optuna: trials on one fold, the best few confirmed on the others. Run it again to resume.":
-        "Optuna로 더 나은 설정을 탐색합니다. 폴드 하나에서 시도하고 좋은 것만 나머지 폴드로 확인합니다. 다시 실행하면 이어 합니다.",
+        "Optuna로 더 나은 설정을 탐색합니다. 폴드 하나에서 시도하고 좋은 것만 나머지 폴드로 확인합니다. 다시 실행하면 이어서 합니다.",
     "Number of trials in the study, including earlier ones.": "탐색 전체의 시도 수. 앞서 한 것도 셉니다.",
     "Trials to run at the same time, spread over the GPUs.": "동시에 실행할 시도 수. GPU에 나누어 맡깁니다.",
     "Name of the study. Default: the run's name followed by -search.": "탐색의 이름. 기본은 실행 이름에 -search를 붙인 것.",
@@ -185,7 +185,7 @@ KOREAN_HELP = {
         "채점에 쓸 가중치. as_set: use_swa와 use_ema대로. auto: OOF 로그 손실이 가장 낮은 종류",
     "after the folds, train one more model on all labelled rows": "폴드를 마친 뒤 정답이 있는 모든 행으로 모델을 하나 더 학습합니다",
     "epoch whose weights are scored with: the best on validation, or the last": "채점에 쓸 가중치의 에폭: 검증에서 최고(best) 또는 마지막(last)",
-    "minutes between the resume points of a fold, from which it continues after an interruption; 0: every step": "재개 지점을 저장하는 간격(분). 중단되어도 거기서 이어 합니다. 0: 스텝마다",
+    "minutes between the resume points of a fold, from which it continues after an interruption; 0: every step": "재개 지점을 저장하는 간격(분). 중단되어도 거기서 이어서 합니다. 0: 스텝마다",
     "time limit of a session, such as 8h30m or 45m; what does not fit is left out, least useful first; empty: no limit":
         "한 세션의 제한 시간. 예: 8h30m, 45m. 시간이 모자라면 효과가 작은 것부터 생략합니다. 비우면 제한 없음",
     "trackers that receive losses, accuracies and figures, such as tensorboard, wandb, mlflow or trackio":

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mcvqa.base.columns import columns_of
+from mcvqa.base.informing import CONSOLE_LANGUAGE
 from mcvqa.base.korean import KOREAN
 from mcvqa.base.korean_figures import KOREAN_FIGURES
 from mcvqa.base.korean_help import KOREAN_HELP
@@ -157,11 +158,14 @@ class TranslatedStream:
         self.stream, self.translator = stream, translator
 
     def write(self, text: str) -> int:
-        said = text
-        with contextlib.suppress(Exception):  # a run does not end because of how it is told
-            said = self.translator.console(text)
-        self.stream.write(said)
+        self.stream.write(self.translated(text))
         return len(text)
+
+    def translated(self, text: str) -> str:
+        """Translate a text, also for a signal's handler, which must not write to a stream; on any error, keep it."""
+        with contextlib.suppress(Exception):  # a translation never ends a run
+            return self.translator.console(text)
+        return text
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -169,19 +173,19 @@ class TranslatedStream:
 
 @contextlib.contextmanager
 def translated_output(language: str) -> Iterator[None]:
-    """Within the block, translate stdout, stderr and figures.
+    """Within the block, translate stdout, stderr and figures, and have pages open in this language.
 
     Args:
         language: one of CONSOLE_LANGUAGES.
     """
-    if language == "en":
-        yield
-        return
-    before, translator = (sys.stdout, sys.stderr), korean_translator()
-    sys.stdout, sys.stderr = (TranslatedStream(stream, translator) for stream in before)
-    figures = FIGURE_WORDS.set(Translator(KOREAN_FIGURES).console)
+    before, words_before = (sys.stdout, sys.stderr), FIGURE_WORDS.get()
+    console = CONSOLE_LANGUAGE.set(language)
+    if language == "ko":
+        sys.stdout, sys.stderr = (TranslatedStream(stream, korean_translator()) for stream in before)
+        FIGURE_WORDS.set(Translator(KOREAN_FIGURES).console)
     try:
         yield
     finally:
         sys.stdout, sys.stderr = before
-        FIGURE_WORDS.reset(figures)
+        FIGURE_WORDS.set(words_before)
+        CONSOLE_LANGUAGE.reset(console)

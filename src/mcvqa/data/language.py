@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from mcvqa.base.informing import CONSOLE_LANGUAGE
 from mcvqa.config import ENGLISH_PROMPT, KOREAN_PROMPT, Config
 from mcvqa.data.questions import Question
 
@@ -30,6 +31,6 @@ def hangul_share(questions: Sequence[Question]) -> float:
 
 
 def language_of_pages(questions: Sequence[Question]) -> str:
-    """Choose the language in which pages open: "ko" if the locale or at least half of the questions are Korean, else "en"."""
+    """Choose the language in which pages open: the command line's, else Korean if the locale or half of the questions are."""
     is_korean = (locale.getlocale()[0] or "").startswith(("ko", "Korean"))
-    return "ko" if is_korean or hangul_share(questions) >= 0.5 else "en"
+    return CONSOLE_LANGUAGE.get() or ("ko" if is_korean or hangul_share(questions) >= 0.5 else "en")

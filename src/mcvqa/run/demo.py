@@ -19,10 +19,11 @@ from mcvqa.data.folds import question_groups
 from mcvqa.ensemble.blend import Member, blend_members
 from mcvqa.model.device import plan_device
 from mcvqa.report.figures import draw_ladder
-from mcvqa.run.dataset import RunData, read_data
+from mcvqa.run.dataset import RunData, fit_text_prior, read_data
 from mcvqa.run.folds import split_rows
 from mcvqa.run.members import run_member
 from mcvqa.run.model_side import ModelSide, plan_weights
+from mcvqa.run.other_seeds import record_member
 from mcvqa.run.project import Project, open_project
 from mcvqa.run.results import Outcome
 from mcvqa.run.single import predict_only, report_only, train_only
@@ -64,6 +65,7 @@ def run_demo(config: Config) -> Outcome:
     print(f"\na second model for the ensemble, {second.run}: steps 5 to 8 once more, for one fold at {second.image_size} pixels")
     train_only(second)
     predict_only(second)
+    record_second(second)
     print(f"\nboth models together: {config.run} and {second.run}")
     report_only(config.replace(members=(*config.members, second.run)))
 
@@ -88,6 +90,13 @@ def second_model(config: Config) -> Config:
     return config.replace(
         run_name=f"{config.run}-second", image_size=config.image_size * 5 // 4, seed=config.seed + 1, train_folds=(0,)
     )
+
+
+def record_second(config: Config) -> None:
+    """Record the accuracy of the second model, which has no report, in the index of runs."""
+    project = open_project(config)
+    data = split_rows(read_data(project), config)
+    record_member(project, data, fit_text_prior(project, data))
 
 
 def answers_of_test(data: RunData) -> np.ndarray:

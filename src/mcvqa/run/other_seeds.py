@@ -53,7 +53,7 @@ def train_seeds(project: Project, data: RunData, prior: Prior, plan: DevicePlan)
                 execution.run([*execution.training(), *scoring], [task.name for task in scoring if task.kind == "score"])
                 if config.final_fit:
                     fit_finally(execution)
-            by_main(_record_seed, other, data, prior)
+            by_main(record_member, other, data, prior)
 
 
 def _earlier_output(config: Config) -> str:
@@ -84,9 +84,9 @@ def _settle_seed(other: Project, data: RunData) -> None:
     write_folds(other, data)
 
 
-def _record_seed(other: Project, data: RunData, prior: Prior) -> None:
-    """Measure a seed for the index of runs; it has no report."""
-    member = run_member(other, data)
-    metrics = measure_run(other, data, prior, Combined(blended(other, data, (member,)), (member,), None, member.name))
-    record_experiment(other.paths.experiment, status="finished", seconds=seconds_of(other), metrics=metrics)
-    print(f"  {other.config.run}: accuracy {metrics.overall.accuracy}")
+def record_member(project: Project, data: RunData, prior: Prior) -> None:
+    """Measure a scored run for the index of runs; as a member of another run, it has no report."""
+    member = run_member(project, data)
+    metrics = measure_run(project, data, prior, Combined(blended(project, data, (member,)), (member,), None, member.name))
+    record_experiment(project.paths.experiment, status="finished", seconds=seconds_of(project), metrics=metrics)
+    print(f"  {project.config.run}: accuracy {metrics.overall.accuracy}")
