@@ -59,7 +59,7 @@ def test_a_folder_that_is_read_only_is_one_message(dataset, tmp_path, folder):
 def test_a_name_that_is_taken_is_one_message(dataset, tmp_path, folder, taken):
     """By a link that leads nowhere, or by a file."""
     taken(tmp_path / folder)
-    with pytest.raises(DiskError, match=rf"{folder}.*'\. There a folder is needed, but a file, or a link"):
+    with pytest.raises(DiskError, match=rf"{folder}.*'\. A folder is needed there, but a file or a broken link"):
         train_only(tiny_settings(tmp_path, data_dir=str(dataset), run_name="r"))
 
 

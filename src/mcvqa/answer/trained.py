@@ -132,7 +132,7 @@ def fold_number(text: str) -> int:
 
 
 def _is_trained(project: Project, fold: int) -> bool:
-    """Return whether a fold is trained; the final model is not while it follows folds that were trained again since."""
+    """Return whether a fold is trained; the final model is not if folds that it follows were trained again since."""
     return project.records.is_current(f"train {fold_title(fold)}") or _is_of_0_1(project, fold)
 
 

@@ -180,7 +180,7 @@ def disk_errors_explained() -> Iterator[None]:
             ) from error
         if error.errno in (errno.EEXIST, errno.ENOTDIR):
             raise DiskError(
-                f"{error}. There a folder is needed, but a file, or a link that leads nowhere, has its name. Move it away, or "
+                f"{error}. A folder is needed there, but a file or a broken link has its name. Move it away, or "
                 "choose another folder: --set output_dir=FOLDER. Then run the same command again."
             ) from error
         if error.errno not in DISK_FULL | UNAVAILABLE:

@@ -67,7 +67,7 @@ class PrintableStream:
 class BarsInFile:
     """Represents a text stream to a file or pipe.
 
-    Of a progress bar it gets a line now and then and how it ended, not every refresh.
+    A progress bar leaves a line now and then and its final state, not every refresh.
     """
 
     def __init__(self, stream: Any) -> None:

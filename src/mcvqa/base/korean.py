@@ -261,7 +261,7 @@ KOREAN = {
         "메모리가 부족합니다. image_size, batch_size, num_workers를 줄이세요.",
     "{}. Allow access to it, or choose another folder: --set output_dir=FOLDER. Then run the same command again.":
         "{}. 접근을 허용하거나 다른 폴더를 고른 뒤(--set output_dir=FOLDER) 같은 명령을 다시 실행하세요.",
-    "{}. There a folder is needed, but a file, or a link that leads nowhere, has its name. Move it away, or choose another folder: "
+    "{}. A folder is needed there, but a file or a broken link has its name. Move it away, or choose another folder: "
     "--set output_dir=FOLDER. Then run the same command again.":
         "{}. 그 자리에는 폴더가 있어야 하는데 같은 이름의 파일이나 끊어진 링크가 있습니다. 그것을 옮기거나 다른 폴더를 고른 뒤"
         "(--set output_dir=FOLDER) 같은 명령을 다시 실행하세요.",

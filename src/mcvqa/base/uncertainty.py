@@ -20,7 +20,7 @@ def decimals_for(error: float, least: int) -> int:
 
 
 def spell_error(value: float, error: float, least: int = 3) -> str:
-    """Spell a value with its error, '0.930 ± 0.026', with at least `least` decimals, so many that the error is not zero."""
+    """Spell a value with its error, '0.930 ± 0.026', with at least `least` decimals, and enough that the error is not zero."""
     decimals = decimals_for(error, least)
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 

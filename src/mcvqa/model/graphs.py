@@ -63,7 +63,7 @@ class GradientBuffers:
         self.buffers: list[torch.Tensor] = []
 
     def own(self) -> None:
-        """Let the parameters' gradients be the buffers, keeping their values."""
+        """Make the buffers the parameters' gradients, keeping their values."""
         self.buffers = self.buffers or [torch.zeros_like(p) for p in self.parameters]
         pairs = [*zip(self.parameters, self.buffers, strict=True)]
         if new := [buffer for p, buffer in pairs if p.grad is None]:

@@ -28,7 +28,7 @@ AT_ONCE = 16  # experts dequantized together: 100 MiB of 16-bit weights in Qwen3
 # %% loading
 @register_quantization_config(WITH_EXPERTS)
 class WithExperts(BitsAndBytesConfig):
-    """Settings of bitsandbytes that quantize experts too."""
+    """Extends the settings of bitsandbytes to experts."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -69,7 +69,7 @@ def _is_stack(model: Any, name: str) -> bool:
 
 
 def packed_stack(weights: torch.Tensor) -> nn.Parameter:
-    """Quantize a stack (E, rows, columns) to NF4, on its device. Blocks are of one expert each."""
+    """Quantize a stack (E, rows, columns) to NF4, on its device. Each block belongs to one expert."""
     from bitsandbytes.nn import Params4bit
 
     stack: Any = Params4bit(weights, requires_grad=False, blocksize=BLOCK, compress_statistics=False, quant_type="nf4")
