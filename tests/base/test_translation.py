@@ -104,7 +104,8 @@ def test_a_translation_has_all_values_of_its_template(english):
     wanted, numbers = set(range(english.count("{}"))), re.findall(r"\{(\d*)\}", CATALOGUE[english])
     wanted -= {1} if "and there {} {} for it here" in english else set()
     assert numbers.count("") in (0, len(wanted)) and (numbers.count("") or set(map(int, filter(None, numbers))) == wanted)
-    assert re.search("[가-힣]", CATALOGUE[english]) or english.upper() == CATALOGUE[english].upper() or english == "'{}' is {}"
+    assert re.search("[가-힣]", CATALOGUE[english]) or english.upper() == CATALOGUE[english].upper()\
+        or english == "'{}' is {}" or CATALOGUE[english] == english.replace(" to ", " ~ ")
     assert english == english.strip() and CATALOGUE[english] == CATALOGUE[english].strip(), "looked up without spaces around it"
 
 
@@ -122,7 +123,12 @@ def test_a_translation_has_all_values_of_its_template(english):
     ("\rfinal model epoch 2:  40%|##  | 1/2", "\r최종 모델 에폭 2:  40%|##  | 1/2"),
     ("error: a/x.jpg: a text, not a picture", "오류: a/x.jpg: 사진이 아니라 글입니다"),
     ("  unfinished: no metrics.json yet", "  미완성: metrics.json이 아직 없음"),
-    ("  accuracy 0.682 ± 0.019 (n=600); texts alone 0.285", "  정확도 0.682 ± 0.019 (n=600), 글만 보면 0.285"),
+    ("  tiny; 6 min 51 s; 2026-11-30T14:55", "  tiny; 6분 51초; 2026-11-30T14:55"),
+    ("  demo-second alone 0.542 ± 0.072 (n=48)", "  demo-second 단독  0.542 ± 0.072 (n=48)"),
+    ("  demo alone        0.375 ± 0.075 (n=48)", "  demo 단독         0.375 ± 0.075 (n=48)"),
+    ("| + EMA           | 0.745 | 0.679 to 0.801 | +0.000 [-0.055, +0.055] |",
+     "| + EMA           | 0.745 | 0.679 ~ 0.801 | +0.000 [-0.055, +0.055] |"),
+    ("| zero-shot       | 0.645 | 0.569 to 0.714 |     |", "| 학습 전         | 0.645 | 0.569 ~ 0.714 |     |"),
     ("\nerror: start_from=x: there is no such folder.", "\n오류: start_from=x: 그런 폴더가 없습니다."),
     ("error: num_epochs=5000 is out of range: 0 to 1000. Meaning: passes over the training rows.",
      "오류: num_epochs=5000은 범위를 벗어났습니다: 0부터 1000까지. 설명: 학습 행을 반복해서 읽는 횟수(에폭)."),
@@ -153,7 +159,7 @@ def test_commands_to_type_stay_as_they_are():
 
 def test_a_message_of_several_lines_is_one():
     told = "\nsubmission  out.csv\n            geometric mean of demo (2 folds) of the run 'demo', accuracy 0.854 ± 0.063 (n=48)"
-    korean = "실행 'demo'의 demo (폴드 2개)의 기하 평균, 정확도 0.854 ± 0.063 (n=48)"
+    korean = "실행 'demo': demo (폴드 2개)의 기하 평균, 정확도 0.854 ± 0.063 (n=48)"
     assert TRANSLATOR.console(told) == f"\n제출 파일  out.csv\n           {korean}"
     assert TRANSLATOR.console("no setting\nfold 0: already scored\n") == "no setting\n폴드 0: 이미 채점했습니다\n"
 

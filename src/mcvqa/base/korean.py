@@ -83,9 +83,9 @@ KOREAN = {
     "Cells       {} with problems (problems.csv)": "셀          {}개가 잘못되었습니다 (problems.csv)",
     "Photographs not examined": "사진        확인하지 않았습니다",
     "Photographs missing: all {}; everything else continues without them": "사진        {}장이 모두 없습니다. 나머지는 사진 없이 진행합니다",
-    "Photographs {}, of them {} missing and {} broken": "사진        {}장, 그중 {}장은 없고 {}장은 읽을 수 없습니다",
+    "Photographs {}, of them {} missing and {} broken": "사진        {}장(없는 사진 {}장, 읽을 수 없는 사진 {}장)",
     "Photographs {}, of them {} missing and {} broken; {} refused, outside the data folder":
-        "사진        {}장, 그중 {}장은 없고 {}장은 읽을 수 없습니다. {}장은 데이터 폴더 밖이라 거부했습니다",
+        "사진        {}장(없는 사진 {}장, 읽을 수 없는 사진 {}장, 데이터 폴더 밖이라 거부한 사진 {}장)",
     "missing   {}": "없음      {}", "broken    {}": "읽기 실패 {}", "refused   {}": "거부      {}",
     "size      all {} x {} pixels": "크기      모두 {} x {} 픽셀",
     "kind          train   test   blind accuracy (chance)": "유형           학습 테스트   사진 없이 정확도(찍을 때)",
@@ -177,8 +177,8 @@ KOREAN = {
         "텍스트 전용 모델이 이 실행보다 유의하게 더 정확합니다(같은 행에서 {}). 그 모델의 답을 제출합니다",
     "this run, out of fold: {}; without the photographs: {}": "이 실행의 OOF 정확도: {}, 사진 없이: {}",
     "submission  none: there is no test.csv": "제출 파일  없음: test.csv가 없습니다",
-    "submission  {}\n            {} of the run {}, accuracy {}": "제출 파일  {0}\n           실행 {2}의 {1}, 정확도 {3}",
-    "submission  {}\n            {} of the run {}": "제출 파일  {0}\n           실행 {2}의 {1}", "majority vote of {}": "{}의 다수결", "weighted vote of {}": "{}의 가중 투표",
+    "submission  {}\n            {} of the run {}, accuracy {}": "제출 파일  {0}\n           실행 {2}: {1}, 정확도 {3}",
+    "submission  {}\n            {} of the run {}": "제출 파일  {0}\n           실행 {2}: {1}", "majority vote of {}": "{}의 다수결", "weighted vote of {}": "{}의 가중 투표",
     "mean of {}": "{}의 평균", "geometric mean of {}": "{}의 기하 평균", "geometric of {}": "{}의 기하 평균", "stacking of {}": "{}의 스태킹",
     "majority vote": "다수결", "weighted vote": "가중 투표", "geometric mean": "기하 평균",
     "{} of {} of the run {}": "실행 {2}의 {1} {0}",
@@ -902,8 +902,9 @@ KOREAN = {
     "unreadable photograph {}": "사진을 읽을 수 없음 {}", "no row has a tag": "진단이 붙은 행 없음",
     # %% the demo
     "both models together: {} and {}": "두 모델을 함께: {}, {}",
-    "| | accuracy | 95 % interval | gain over the line above |": "| | 정확도 | 95% 구간 | 윗줄보다 향상된 폭 |", "| text-only prior | {}": "| 텍스트 전용     | {}",
+    "| | accuracy | 95 % interval | gain over the line above |": "| | 정확도 | 95% 구간 | 윗줄 대비 향상 폭 |", "| text-only prior | {}": "| 텍스트 전용     | {}",
     "| zero-shot       | {}": "| 학습 전         | {}", "| single fold     | {}": "| 폴드 하나       | {}", "| {} folds         | {}": "| 폴드 {}개        | {}",
+    "| {} to {}": "| {} ~ {}", "{} | {} to {} |{}": "{} | {} ~ {} |{}",  # a row, and what is behind its first cell
     "| + ensemble      | {}": "| + 앙상블        | {}", "ladder      {}, {}": "기법별 표   {}, {}",
     "{}/train.csv was not generated here: choose an empty folder for the demo data.": "{}/train.csv는 여기서 생성한 것이 아닙니다. 데모 데이터에는 빈 폴더를 고르세요.",
     # %% audit, explorer
@@ -964,6 +965,8 @@ KOREAN = {
     "fast: image features are computed once; plain: every prompt is computed in full.": "fast: 이미지 특징을 한 번만 계산합니다. plain: 프롬프트마다 처음부터 계산합니다.",
     "Tested model families: docs/models.md. Choose a model with --set model_id=NAME": "시험한 모델 계열: docs/models.md. 모델은 --set model_id=이름으로 고르세요",
     "run  accuracy  blind  model  settings  time  date": "실행  정확도  글만  모델  설정  시간  날짜", "There are no runs in {}.": "{}에 실행이 없습니다.",
+    "{}; {} s; {}": "{}; {}초; {}", "{}; {} min {} s; {}": "{}; {}분 {}초; {}", "{}; {} h {} min; {}": "{}; {}시간 {}분; {}",
+    "{} alone {}": "{} 단독  {}", "{} alone  {}": "{} 단독   {}",  # a member, in a table
     "{}  unfinished: no metrics.json yet{}": "{}  미완성: metrics.json이 아직 없음{}", "{}  failed: {}": "{}  실패: {}", "unfinished: no metrics.json yet": "미완성: metrics.json이 아직 없음", "accuracy {}; texts alone {}": "정확도 {}, 글만 보면 {}",
     "{}  trial: {}": "{}  탐색: {}",
     # %% searching
