@@ -198,6 +198,10 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     output_dir: str = Field(
         default=".", description="folder that receives checkpoints/, outputs/, logs/, experiments/ and cache/"
     )
+    shared_dir: str = Field(
+        default="", pattern="^((s3|gs|file)://.+)?$",
+        description="s3://, gs:// or file:// URL through which machines without a common output_dir share a run; empty: none",
+    )
     resume_from: str = Field(
         default="",
         description="output folder of an earlier session (may be read-only); its results for this run are verified and copied",

@@ -102,6 +102,10 @@ class Execution:
             from mcvqa.run.shards import with_shards
 
             tasks = with_shards(self.project, self.data, tasks, len(self.workers), self.unrecorded_done)
+        if self.project.config.shared_dir and Task.__module__ != "__main__":
+            from mcvqa.run.shared_session import shared_records
+
+            by_main(shared_records(self.project).parcels.share_beginning)
         graph = by_main(TaskGraph.of, tuple({task.name: task for task in tasks}.values()), self._is_done)
         self.workers.run(graph, goals, allot)
         self.trained = tuple(

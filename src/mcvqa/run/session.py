@@ -62,7 +62,7 @@ def _has_begun(project: Project) -> bool:
 
 @contextlib.contextmanager
 def run_session(config: Config, **given: Any) -> Iterator[Project]:
-    """Own the run, copy the output named by `resume_from`, and record this session in the log.
+    """Own the run, copy what `shared_dir` and `resume_from` have of it, and record this session in the log.
 
     Args:
         config: all settings.
@@ -73,7 +73,7 @@ def run_session(config: Config, **given: Any) -> Iterator[Project]:
     """
     join_processes(config)
     project = by_main(open_project, config)
-    with disk_errors_explained(), owning(project), _session(by_main(with_attempt, project)) as recorded:
+    with disk_errors_explained(), owning(project), _session(by_main(with_attempt, project)) as recorded, _shared(recorded):
         by_main(take_over, recorded)
         project = dataclasses.replace(by_main(in_attempt, recorded), config=by_main(with_kept_prompt, recorded.config), **given)
         if project.config.start_from or project.augment or (project.paths.experiment / START_FILE).exists():
@@ -81,6 +81,15 @@ def run_session(config: Config, **given: Any) -> Iterator[Project]:
 
             by_main(settle_start, project)
         yield project
+
+
+def _shared(project: Project) -> contextlib.AbstractContextManager[None]:
+    """Return the context in which a run is shared through `shared_dir`, if that is set."""
+    if not project.config.shared_dir:
+        return contextlib.nullcontext()
+    from mcvqa.run.shared_session import sharing
+
+    return sharing(project)
 
 
 def with_attempt(project: Project) -> Project:
