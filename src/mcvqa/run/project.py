@@ -169,10 +169,6 @@ def open_project(config: Config, seconds_ago: float = 0.0) -> Project:
         )
     _require_writable(paths.root)
     records = TaskRecords(paths.experiment / "tasks", paths.experiment / "steps", paths.root)
-    if config.shared_dir and Task.__module__ != "__main__":
-        from mcvqa.run.sharing import SharedRecords
-
-        records = SharedRecords(**vars(records), shared_dir=config.shared_dir)
     return Project(config, paths, records, RunLog(paths.log), time.monotonic() - seconds_ago)
 
 
@@ -256,7 +252,10 @@ def settle_prompt(project: Project, questions: Sequence[Question]) -> Project:
 
 
 def remedy(project: Project) -> str:
-    return f"Choose another name (--set run_name=...), or delete {project.paths.checkpoints} to start over."
+    where = str(project.paths.checkpoints)
+    if project.config.shared_dir and Task.__module__ != "__main__":
+        where += f", {project.config.shared_dir}/{project.config.run}"
+    return f"Choose another name (--set run_name=...), or delete {where} to start over."
 
 
 # %% what a run began with

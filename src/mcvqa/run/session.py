@@ -20,6 +20,7 @@ from mcvqa.report.experiments import read_experiment, record_experiment, update_
 from mcvqa.run.ownership import Ownership
 from mcvqa.run.project import START_FILE, Project, RunStopped, open_project, with_kept_prompt
 from mcvqa.run.takeover import take_over
+from mcvqa.run.tasks import Task
 from mcvqa.training.checkpoint import CheckpointError
 
 
@@ -73,6 +74,10 @@ def run_session(config: Config, **given: Any) -> Iterator[Project]:
     """
     join_processes(config)
     project = by_main(open_project, config)
+    if config.shared_dir and Task.__module__ != "__main__":
+        from mcvqa.run.shared_session import shared
+
+        project = shared(project)
     with disk_errors_explained(), owning(project), _session(by_main(with_attempt, project)) as recorded, _shared(recorded):
         by_main(take_over, recorded)
         project = dataclasses.replace(by_main(in_attempt, recorded), config=by_main(with_kept_prompt, recorded.config), **given)

@@ -50,6 +50,14 @@ def _begin(records: SharedRecords, owner: "StoreOwner") -> None:
     records.settle_all()
 
 
+def shared(project: Project) -> Project:
+    """Return the run with records that are shared, if its settings name a `shared_dir`."""
+    if not project.config.shared_dir:
+        return project
+    own, shared_dir = project.records, project.config.shared_dir
+    return dataclasses.replace(project, records=SharedRecords(own.folder, own.old_folder, own.root, shared_dir))
+
+
 def shared_records(project: Project) -> SharedRecords:
     assert isinstance(project.records, SharedRecords)  # as its settings name a shared_dir
     return project.records

@@ -8,8 +8,9 @@ import contextlib
 import errno
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Store:
         hashes = {path: file_hash(file) for path, file in files.items()}
         listed = {path: {"bytes": file.stat().st_size, "sha256": hashes[path]} for path, file in files.items()}
         for path, file in files.items():
-            self._put(file, self._object(name, hashes[path]))
+            self._put(partial(_upload, str(file)), self._object(name, hashes[path]))
         self.write(f"{PARCELS}/{name}.json", as_json({"files": listed, **facts}).encode())
         for one in before["files"].values() if before else ():
             if one["sha256"] not in hashes.values():
@@ -122,12 +123,7 @@ class Store:
 
     def write(self, path: str, content: bytes) -> None:
         """Write an object, whole or not at all."""
-        def put() -> None:
-            system, root = self._place()
-            with _whole_put(system, f"{root}/{path}") as target:
-                system.pipe_file(target, content)
-
-        self._patiently(put, f"writing {self.url}/{path}")
+        self._put(lambda system, target: system.pipe_file(target, content), path)
 
     def create(self, path: str, content: bytes) -> bool:
         """Write an object unless there is one; returns whether the object is now the one of this call."""
@@ -164,11 +160,15 @@ class Store:
     def _object(name: str, sha256: str) -> str:
         return f"{OBJECTS}/{name}/{sha256}"
 
-    def _put(self, file: Path, path: str) -> None:
+    def _put(self, write: Callable[[Any, str], None], path: str) -> None:
+        """Let `write(file system, path)` write an object; on a file system, where that is not atomic, under a temporary name."""
         def put() -> None:
             system, root = self._place()
-            with _whole_put(system, f"{root}/{path}") as target:
-                system.put_file(str(file), target)
+            if "file" not in system.protocol:
+                write(system, f"{root}/{path}")
+                return
+            with atomic_path(f"{root}/{path}") as part:
+                write(system, str(part))
 
         self._patiently(put, f"writing {self.url}/{path}")
 
@@ -251,11 +251,5 @@ def _passes_by(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in BUSY
 
 
-@contextlib.contextmanager
-def _whole_put(system: Any, path: str) -> Iterator[str]:
-    """Yield the path to write to: on a file system a temporary one that is then renamed, since a put is not atomic there."""
-    if "file" not in system.protocol:
-        yield path
-        return
-    with atomic_path(path) as part:
-        yield str(part)
+def _upload(file: str, system: Any, path: str) -> None:
+    system.put_file(file, path)
