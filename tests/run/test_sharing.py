@@ -303,8 +303,11 @@ def test_an_owner_shows_signs_of_life_and_stops_when_another_has_the_run(machine
     os.utime(file, (0, 0))
     while file.stat().st_mtime == 0:
         pass
-    owner.store.write(OWNER_FILE, b"another's")
-    owner.beating.join(timeout=10)
+    for _ in range(200):  # it may have read its own content just before, and write it again
+        owner.store.write(OWNER_FILE, b"another's")
+        owner.beating.join(timeout=0.1)
+        if not owner.beating.is_alive():
+            break
     assert set(signals) == {os.getpid()} and "Another process has taken the run 'r'" in capsys.readouterr().out
     owner.give_back()
     assert file.read_bytes() == b"another's"
