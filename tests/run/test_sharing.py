@@ -371,7 +371,15 @@ def failing(error: Exception, times: int):
     return method
 
 
+def of_client(name: str, code: object = None) -> Exception:
+    """An error of a client's own kind, as gcsfs and botocore raise them besides those of the system."""
+    error = type(name, (Exception,), {"__module__": "gcsfs.retry", "code": code})
+    return error(f"{name} {code}")
+
+
 @pytest.mark.parametrize(("error", "times", "message"), [
+    (of_client("HttpError", 503), 2, ""), (of_client("HttpError", "429"), 1, ""), (of_client("EndpointConnectionError"), 1, ""),
+    (of_client("HttpError", 401), 1, "cannot be used"), (of_client("NoCredentialsError"), 1, "cannot be used"),
     (OSError(errno.EBUSY, "slow down"), 3, ""), (TimeoutError("timed out"), 1, ""), (ConnectionResetError("reset"), 2, ""),
     (OSError(errno.EREMOTEIO, "internal error"), 99, "cannot be used.*Finished work is kept in output_dir"),
     (PermissionError("Forbidden"), 1, "access is denied"), (FileNotFoundError("NoSuchBucket"), 1, "no such bucket"),

@@ -246,8 +246,9 @@ def _passes_by(error: Exception) -> bool:
     if isinstance(error, (TimeoutError, ConnectionError)):
         return True
     if module in CLIENTS:
-        status = getattr(error, "code", None) or getattr(error, "status", None) or 0  # of gcsfs and aiohttp
-        return not any(word in name for word in LASTING) and not (400 <= int(status) < 500 and int(status) not in (408, 429))
+        status = str(getattr(error, "code", None) or getattr(error, "status", None))  # of gcsfs and aiohttp
+        is_refused = status.startswith("4") and status not in ("408", "429")
+        return not is_refused and not any(word in name for word in LASTING)
     return isinstance(error, OSError) and error.errno in BUSY
 
 
