@@ -78,8 +78,7 @@ def run_session(config: Config, **given: Any) -> Iterator[Project]:
         from mcvqa.run.shared_session import shared
 
         project = shared(project)
-    with disk_errors_explained(), owning(project), _session(by_main(with_attempt, project)) as recorded, _shared(recorded):
-        by_main(take_over, recorded)
+    with disk_errors_explained(), owning(project), _session(by_main(with_attempt, project)) as recorded, _continued(recorded):
         project = dataclasses.replace(by_main(in_attempt, recorded), config=by_main(with_kept_prompt, recorded.config), **given)
         if project.config.start_from or project.augment or (project.paths.experiment / START_FILE).exists():
             from mcvqa.run.start import settle_start
@@ -88,8 +87,9 @@ def run_session(config: Config, **given: Any) -> Iterator[Project]:
         yield project
 
 
-def _shared(project: Project) -> contextlib.AbstractContextManager[None]:
-    """Return the context in which a run is shared through `shared_dir`, if that is set."""
+def _continued(project: Project) -> contextlib.AbstractContextManager[None]:
+    """Copy the output named by `resume_from`, and return the context in which the run is shared, if it has a `shared_dir`."""
+    by_main(take_over, project)
     if not project.config.shared_dir:
         return contextlib.nullcontext()
     from mcvqa.run.shared_session import sharing
