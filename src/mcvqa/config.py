@@ -200,7 +200,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     )
     shared_dir: str = Field(
         default="", pattern="^((s3|gs|file)://.+)?$",
-        description="s3://, gs:// or file:// URL through which machines without a common output_dir share a run; empty: none",
+        description="URL (s3://, gs://, file://) to share a run without a common output_dir; empty: none",
     )
     resume_from: str = Field(
         default="",
