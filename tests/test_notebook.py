@@ -137,10 +137,10 @@ def test_what_stays_in_the_package_is_refused_where_it_is_asked_for():
     reasons = {reason for reason in NOT_IN_NOTEBOOK.values() if any(f"Not in the notebook: {reason}." in line for line in raised)}
     assert reasons == {NOT_IN_NOTEBOOK[name] for name in (
         "scoring.generated", "scoring.parse", "data.frames", "data.unread", "data.packed", "data.json_shapes",
-        "data.choice_lists", "run.trackers", "run.insights", "data.fixes", "run.start", "data.picture_cells",
+        "data.choice_lists", "run.trackers", "data.fixes", "run.start", "data.picture_cells",
         "report.own_metrics", "model.augment", "model.experts", "run.workers.ray", "model.split_recorded",
-        "run.guidance", "data.marks", "run.of_search",
-        "run.seeds", "run.final_fit", "run.averages", "run.learned", "run.beside", "run.explorer", "base.translation",
+        "run.guidance", "data.marks", "run.of_search", "run.shared_session",
+        "run.seeds", "run.final_fit", "run.averages", "run.learned",
     )}
     space = {"checked_settings": lambda *_: Config(answer_by="generate"), "ConfigError": ConfigError, "Config": Config}
     own = next(cell["source"] for cell in OWN if "def with_data" in cell["source"])

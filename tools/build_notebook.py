@@ -79,7 +79,8 @@ NOT_IN_NOTEBOOK = {
     **dict.fromkeys(
         ("scenes.ask", "scenes.dataset", "scenes.draw", "scenes.scene", "scenes.words"),
         "many kinds of scenes and questions, for training `tiny` and for the ladder; the notebook's demo is scenes.small"),
-    **dict.fromkeys(("run.workers.ray", "run.workers.ray_node"), "a cluster"),
+    **dict.fromkeys(
+        ("run.workers.ray", "run.workers.ray_node", "run.shared_session", "run.sharing", "run.store"), "a cluster, shared_dir"),
     "insight": "evidence per row, label audit, explorer", "run.insights": "evidence per row, label audit",
     **dict.fromkeys(("run.parts", "run.unfinished"), "test rows that a time budget had no time for: a GPU has"),
     "run.explorer": "the explorer", "data.fixes": "labels that the audit has found",
@@ -91,8 +92,9 @@ NOT_IN_NOTEBOOK = {
 }
 # the same for single names and methods of other modules: nothing in the notebook uses them
 NAMES_NOT_IN_NOTEBOOK = {
-    "config": ("parse_changes",),
+    "config": ("parse_changes", "Config.model_copy"),
     "base.uncertainty": ("significantly_worse",),  # the benchmarks
+    "run.results": ("explain_rows",),  # the evidence per row
     "run.submissions": ("validate_any",), "run.dataset": ("read_form",),  # the command line
     "run.project": ("settings_of_run", "_data_dir_from_here"),  # the command line
     "report.experiments": ("list_experiments", "_indented"),  # the command line

@@ -198,6 +198,10 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     output_dir: str = Field(
         default=".", description="folder that receives checkpoints/, outputs/, logs/, experiments/ and cache/"
     )
+    shared_dir: str = Field(
+        default="", pattern="^((s3|gs|file)://.+)?$",
+        description="URL (s3://, gs://, file://) to share a run without a common output_dir; empty: none",
+    )
     resume_from: str = Field(
         default="",
         description="output folder of an earlier session (may be read-only); its results for this run are verified and copied",

@@ -19,9 +19,11 @@ import torch
 
 ray = pytest.importorskip("ray", reason="executor=ray needs ray: pip install 'mcvqa[ray]'")
 
+from ray._raylet import GcsClient  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from mcvqa import run  # noqa: E402
+from mcvqa.base.files import RunLog  # noqa: E402
 from mcvqa.base.interrupt import RUN_ME_AGAIN  # noqa: E402
 from mcvqa.config import Config, ConfigError  # noqa: E402
 from mcvqa.run.project import RunStopped, open_project  # noqa: E402
@@ -160,6 +162,45 @@ def test_storage_that_is_away_for_a_while_changes_nothing(cluster, dataset, inli
         unmount(out)
     background.finish()
     require_same(out, inline)
+
+
+def until_alive(address: str, count: int) -> None:
+    """Wait until a cluster has so many nodes."""
+    ends, client = time.monotonic() + 120, GcsClient(address=address)
+    while sum(node.state == 0 for node in client.get_all_node_info().values()) < count:  # ALIVE
+        assert time.monotonic() < ends, "a node is missing"
+        time.sleep(0.2)
+
+
+@pytest.mark.torture
+def test_nodes_without_a_common_folder_share_a_run_through_a_store(dataset, inline, tmp_path):
+    """The second node has a file system of its own at output_dir; a worker is killed in training. Nothing is done again."""
+    out = tmp_path / "out"
+    out.mkdir()
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    apart = subprocess.Popen([
+        "unshare", "--mount", "bash", "-c", 'mount -t tmpfs none "$0" && exec "$1" -m ray.scripts.scripts start --address "$2" '
+        "--num-cpus 1 --block", out, sys.executable, nodes.address,
+    ], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    there = dict(executor="ray", ray_address=nodes.address, shared_dir=f"file://{tmp_path}/store")
+    config = settings(dataset, out, save_minutes=0, **there)
+    try:
+        until_alive(nodes.address, 2)
+        main = command(config, tmp_path / "run.yaml")
+        ends = time.monotonic() + 240
+        while not any(tmp_path.glob("store/r/parcels/train-fold-*.json")):
+            assert main.poll() is None and time.monotonic() < ends, main.communicate()[0]
+            time.sleep(0.02)
+        kill_one()
+        said = main.communicate(timeout=400)[0]
+    finally:
+        apart.terminate()
+        nodes.shutdown()
+    assert main.returncode == 0, said
+    require_same(out, inline)
+    done = RunLog(out / "logs" / "r.jsonl").events("task")
+    assert {event["worker"] for event in done} == {"worker 0", "worker 1"}
+    assert sum(event["task"].startswith("train") for event in done) == 2
 
 
 SPACE = {"learning_rate": {"low": 3e-4, "high": 1e-2, "log": True}, "lora_r": [4, 8]}

@@ -821,8 +821,35 @@ KOREAN = {
     "Another process is working on the run {} on this Ray cluster. Wait for it to end, or choose another name: --set run_name=...":
         "이 Ray 클러스터에서 다른 프로세스가 실행 {}을 작업하고 있습니다. 끝나기를 기다리거나 다른 이름을 고르세요: --set run_name=...",
     "Node {} has other versions, which may change results: {}. Install the same.": "노드 {}의 버전이 달라 결과가 달라질 수 있습니다: {}. 같은 버전을 설치하세요.",
-    "Node {} does not see the same {} as the main process. All nodes must share output_dir and data_dir: put them on a file system that is mounted under the same path everywhere.":
-        "노드 {}에서는 {}이 주 프로세스와 다르게 보입니다. 모든 노드가 output_dir과 data_dir을 함께 써야 합니다. 모든 노드에 같은 경로로 마운트한 파일 시스템에 두세요.",
+    "Node {} does not see the same {} as the main process. All nodes must share output_dir and data_dir: put them on a file system that is mounted under the same path everywhere, or share the run through an object store: --set shared_dir=s3://BUCKET/FOLDER.":
+        "노드 {}에서는 {}이 주 프로세스와 다르게 보입니다. 모든 노드가 output_dir과 data_dir을 함께 써야 합니다. 모든 노드에 같은 경로로 마운트한 파일 시스템에 두거나, 실행을 객체 저장소로 나누세요: --set shared_dir=s3://BUCKET/FOLDER.",
+    # %% a run shared through an object store
+    "shared through {}": "{}로 나눕니다",
+    "from {}: {}": "{}에서 가져옴: {}", "from {}: {}, unfinished": "{}에서 가져옴: {}(진행 중)",
+    "{}: {} is damaged or missing, so it is not used": "{}: {} 파일이 손상되었거나 없어 쓰지 않습니다",
+    "{} is damaged: the work that it lists is treated as not done": "{} 파일이 손상되었습니다. 거기 적힌 작업은 끝나지 않은 것으로 봅니다",
+    "{}: its resume point is not shared: {}": "{}: 재개 지점을 나누지 못했습니다. {}",
+    "{}: {}: {}. Trying again in {} s": "{}: {}: {}. {}초 뒤에 다시 시도합니다",
+    "{} of the run {} was done with different settings, rows or photographs here ({}) and in {}. Choose another name (--set run_name=...), or delete the one that you do not want.":
+        "실행 {1}의 {0}은 여기({2})와 {3}에서 설정, 행, 사진 가운데 무언가가 다릅니다. 다른 이름을 고르거나(--set run_name=...) 필요 없는 쪽을 지우세요.",
+    "{} has a file that runs do not write: {}. Nothing of it is copied.": "{}에 실행이 쓰지 않는 파일이 있습니다: {}. 아무것도 복사하지 않았습니다.",
+    "shared_dir={} does not return what was just written there. It cannot be shared.": "shared_dir={}에 방금 쓴 내용을 읽을 수 없습니다. 실행을 나누는 데 쓸 수 없습니다.",
+    "shared_dir={} needs packages that are not installed ({}): pip install 'mcvqa[object]'": "shared_dir={}에 필요한 패키지가 없습니다({}): pip install 'mcvqa[object]'",
+    "shared_dir={}: access is denied ({}). Allow this account to read, write, list and delete there.":
+        "shared_dir={}: 접근이 거부되었습니다({}). 이 계정에 읽기, 쓰기, 목록 보기, 지우기를 허용하세요.",
+    "shared_dir={}: there is no such bucket or folder ({}). Create it, or correct the name.": "shared_dir={}: 그런 버킷이나 폴더가 없습니다({}). 만들거나 이름을 고치세요.",
+    "shared_dir={} cannot be used ({}: {}). Finished work is kept in output_dir. When the store works again, run the same command again.":
+        "shared_dir={}을 쓸 수 없습니다({}: {}). 끝난 작업은 output_dir에 있습니다. 저장소가 다시 되면 같은 명령을 실행하세요.",
+    "Another process is working on the run {} in {}, {}\nWait for it to end, or choose another name: --set run_name=... If it was killed, try again in {} s.":
+        "다른 프로세스가 {1}에서 실행 {0}을 작업하고 있습니다: {2}\n끝나기를 기다리거나 다른 이름을 고르세요: --set run_name=... 강제 종료된 것이라면 {3}초 뒤에 다시 시도하세요.",
+    "on {}, since {}: {}": "{}, {}부터: {}",
+    "Another process has taken the run {} in {}: this one stops": "다른 프로세스가 {1}의 실행 {0}을 넘겨받았습니다. 이 프로세스는 멈춥니다",
+    "{} was published in {}, but is damaged or missing there now. Run the same command again: it is done again.":
+        "{}은 {}에 올라갔지만 지금은 손상되었거나 없습니다. 같은 명령을 다시 실행하면 그 작업을 다시 합니다.",
+    "output_dir={} is a URL, but must be a folder of this machine. To share a run through an object store, keep output_dir local: --set shared_dir={}":
+        "output_dir={}은 URL이지만 이 컴퓨터의 폴더여야 합니다. 실행을 객체 저장소로 나누려면 output_dir은 그대로 두세요: --set shared_dir={}",
+    "A search does not use shared_dir: its trials need an output_dir that all machines see.":
+        "탐색에는 shared_dir을 쓸 수 없습니다. 시행에는 모든 컴퓨터가 함께 보는 output_dir이 필요합니다.",
     "executor=ray needs ray: pip install 'mcvqa[ray]'": "executor=ray에는 ray가 필요합니다: pip install 'mcvqa[ray]'",
     "{} was lost: its process died {} ({}). Finished work is saved. Run the same command again to continue.":
         "{}을 잃었습니다: 프로세스가 {} 비정상 종료되었습니다({}). 끝난 작업은 저장했습니다. 같은 명령을 다시 실행하면 이어서 합니다.",

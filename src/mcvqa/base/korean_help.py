@@ -91,6 +91,8 @@ KOREAN_HELP = {
     # %% settings: data
     "folder (or .zip) with train.csv, test.csv and the photographs": "train.csv, test.csv, 사진이 든 폴더(또는 .zip)",
     "folder that receives checkpoints/, outputs/, logs/, experiments/ and cache/": "checkpoints/, outputs/, logs/, experiments/, cache/를 만들 폴더",
+    "URL (s3://, gs://, file://) to share a run without a common output_dir; empty: none":
+        "output_dir을 함께 쓰지 않는 컴퓨터들이 실행을 나누는 s3://, gs://, file:// URL. 비우면 쓰지 않습니다",
     "output folder of an earlier session (may be read-only); its results for this run are verified and copied":
         "이전 세션의 출력 폴더(읽기 전용도 됨). 이 실행의 결과를 확인하고 복사합니다",
     "folder of trained adapters or of a run that the folds start from; empty: newly initialized adapters":

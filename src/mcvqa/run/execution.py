@@ -102,6 +102,10 @@ class Execution:
             from mcvqa.run.shards import with_shards
 
             tasks = with_shards(self.project, self.data, tasks, len(self.workers), self.unrecorded_done)
+        if self.project.config.shared_dir and Task.__module__ != "__main__":
+            from mcvqa.run.shared_session import shared_records
+
+            by_main(shared_records(self.project).parcels.share_beginning)
         graph = by_main(TaskGraph.of, tuple({task.name: task for task in tasks}.values()), self._is_done)
         self.workers.run(graph, goals, allot)
         self.trained = tuple(
@@ -308,6 +312,10 @@ def begin_tasks(project: Project, settings: dict[str, Any]) -> Callable[[Task], 
             )
         plan = plan_weights(project, plan_device(project.config))
     project = in_attempt(project)
+    if project.config.shared_dir and Task.__module__ != "__main__":
+        from mcvqa.run.shared_session import shared
+
+        project = shared(project)
     schedule = make_schedule(project, data) if project.config.time_budget else None
     side = ModelSide(project, data, plan, settings["keep_features"], schedule)
 

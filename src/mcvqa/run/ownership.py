@@ -53,10 +53,7 @@ class Ownership:
             self._acquire()
         except (OSError, NotImplementedError) as error:
             print(f"  {self.lock.lock_file} cannot be locked here ({error}): do not start a second process on {self.what}")
-        write_json(self.facts, {
-            "host": socket.gethostname(), "pid": os.getpid(), "birth": _birth(os.getpid()),
-            "since": time.strftime("%Y-%m-%d %H:%M:%S"), "command": shlex.join(sys.argv),
-        })
+        write_json(self.facts, owner_facts())
 
     def give_back(self) -> None:
         """Release the ownership, if this process has taken it."""
@@ -76,7 +73,7 @@ class Ownership:
             self.lock.acquire(timeout=0)
         except Timeout:
             owner = self._owner()
-            if _is_alive(owner):
+            if is_alive(owner):
                 raise Owned(self._refusal(owner)) from None
             self._inherit()
 
@@ -91,7 +88,7 @@ class Ownership:
     def _passes(self) -> bool:
         """Return whether the owner has started this process."""
         owner = self._owner()
-        return os.environ.get(OWNER) == str(owner.get("pid")) and owner.get("host") == socket.gethostname() and _is_alive(owner)
+        return os.environ.get(OWNER) == str(owner.get("pid")) and owner.get("host") == socket.gethostname() and is_alive(owner)
 
     def _owner(self) -> dict[str, Any]:
         try:
@@ -107,7 +104,14 @@ class Ownership:
         return f"Another process is working on {self.what}, {who}\nWait for it to end, or choose another name: --set run_name=..."
 
 
-def _is_alive(owner: dict[str, Any]) -> bool:
+def owner_facts() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(), "pid": os.getpid(), "birth": _birth(os.getpid()),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"), "command": shlex.join(sys.argv),
+    }
+
+
+def is_alive(owner: dict[str, Any]) -> bool:
     """Return whether an owner still works; an owner on another machine, or an unknown one, is alive as long as its lock is
     held."""
     if owner.get("host") != socket.gethostname():

@@ -13,7 +13,7 @@ from mcvqa.config import KOREAN_PROMPT, Config, ConfigError, McvqaError, weight_
 from mcvqa.data.folds import fold_title
 from mcvqa.data.language import with_prompt
 from mcvqa.data.questions import Question
-from mcvqa.run.tasks import TaskRecords
+from mcvqa.run.tasks import Task, TaskRecords
 
 STEP_TITLES = (
     "set-up", "config", "data and EDA", "folds", "rows", "model", "training", "scoring", "ensemble", "report",
@@ -158,10 +158,15 @@ def open_project(config: Config, seconds_ago: float = 0.0) -> Project:
         seconds_ago: duration of the session so far.
 
     Raises:
-        ConfigError: the output folder is not writable.
+        ConfigError: the output folder is not writable, or a URL.
     """
     config = with_kept_prompt(config)
     paths = RunPaths(Path(config.output_dir), config.run)
+    if "://" in config.output_dir and Task.__module__ != "__main__":
+        raise ConfigError(
+            f"output_dir={config.output_dir!r} is a URL, but must be a folder of this machine. To share a run through an object "
+            f"store, keep output_dir local: --set shared_dir={config.output_dir}"
+        )
     _require_writable(paths.root)
     records = TaskRecords(paths.experiment / "tasks", paths.experiment / "steps", paths.root)
     return Project(config, paths, records, RunLog(paths.log), time.monotonic() - seconds_ago)
@@ -247,7 +252,10 @@ def settle_prompt(project: Project, questions: Sequence[Question]) -> Project:
 
 
 def remedy(project: Project) -> str:
-    return f"Choose another name (--set run_name=...), or delete {project.paths.checkpoints} to start over."
+    where = str(project.paths.checkpoints)
+    if project.config.shared_dir and Task.__module__ != "__main__":
+        where += f", {project.config.shared_dir}/{project.config.run}"
+    return f"Choose another name (--set run_name=...), or delete {where} to start over."
 
 
 # %% what a run began with

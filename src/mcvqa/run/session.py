@@ -20,6 +20,7 @@ from mcvqa.report.experiments import read_experiment, record_experiment, update_
 from mcvqa.run.ownership import Ownership
 from mcvqa.run.project import START_FILE, Project, RunStopped, open_project, with_kept_prompt
 from mcvqa.run.takeover import take_over
+from mcvqa.run.tasks import Task
 from mcvqa.training.checkpoint import CheckpointError
 
 
@@ -62,7 +63,7 @@ def _has_begun(project: Project) -> bool:
 
 @contextlib.contextmanager
 def run_session(config: Config, **given: Any) -> Iterator[Project]:
-    """Own the run, copy the output named by `resume_from`, and record this session in the log.
+    """Own the run, copy what `shared_dir` and `resume_from` have of it, and record this session in the log.
 
     Args:
         config: all settings.
@@ -73,14 +74,27 @@ def run_session(config: Config, **given: Any) -> Iterator[Project]:
     """
     join_processes(config)
     project = by_main(open_project, config)
-    with disk_errors_explained(), owning(project), _session(by_main(with_attempt, project)) as recorded:
-        by_main(take_over, recorded)
+    if config.shared_dir and Task.__module__ != "__main__":
+        from mcvqa.run.shared_session import shared
+
+        project = shared(project)
+    with disk_errors_explained(), owning(project), _session(by_main(with_attempt, project)) as recorded, _continued(recorded):
         project = dataclasses.replace(by_main(in_attempt, recorded), config=by_main(with_kept_prompt, recorded.config), **given)
         if project.config.start_from or project.augment or (project.paths.experiment / START_FILE).exists():
             from mcvqa.run.start import settle_start
 
             by_main(settle_start, project)
         yield project
+
+
+def _continued(project: Project) -> contextlib.AbstractContextManager[None]:
+    """Copy the output named by `resume_from`, and return the context in which the run is shared, if it has a `shared_dir`."""
+    by_main(take_over, project)
+    if not project.config.shared_dir:
+        return contextlib.nullcontext()
+    from mcvqa.run.shared_session import sharing
+
+    return sharing(project)
 
 
 def with_attempt(project: Project) -> Project:

@@ -1,7 +1,8 @@
 """Trains a fold: the task, its dependencies, and its results."""
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,20 @@ def do_train(side: ModelSide, task: Task) -> None:
             project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold),
             None if fold == FINAL else side.schedule,
             side.data.groups[side.data.validated(fold)], _features_ahead(side, fold) if task.arguments.get("ahead") else None,
-            *begins, maker, tuple(task.arguments.get("steps", ())),
+            *begins, maker, tuple(task.arguments.get("steps", ())), _sharing_points(project, task),
         )
         result = train_fold(job)
         side.free_base(result.model)
         by_main(_save_result, project, side.data, task, result, attempt)
+
+
+def _sharing_points(project: Project, task: Task) -> Callable[[], None] | None:
+    """Return the function that publishes each resume point; None without a `shared_dir`."""
+    if project.config.shared_dir and Task.__module__ != "__main__":
+        from mcvqa.run.shared_session import shared_records
+
+        return partial(shared_records(project).share_point, task.name)
+    return None
 
 
 def _augmenting(side: ModelSide, loaded: LoadedModel) -> Maker:

@@ -105,9 +105,11 @@ def make_plan(
         The plan, and the settings of the space that were set by hand.
 
     Raises:
-        ConfigError: the space or the name is impossible.
+        ConfigError: the space or the name is impossible, or a `shared_dir` is set.
         RunStopped: a run has this name.
     """
+    if config.shared_dir:
+        raise ConfigError("A search does not use shared_dir: its trials need an output_dir that all machines see.")
     spelled = read_space(space) if space else default_space(config)
     where = str(space) if space else "The default search space"
     searched = {one.name for one in searched_settings(spelled, config, by_hand, where)}

@@ -81,6 +81,7 @@ class FoldJob:
         beside: files that are saved next to the trained weights, name -> text.
         validating: builds batches of validation rows; None: `maker` does.
         steps: optimizer steps of the learning-rate schedule, and steps to take; empty: those of all epochs.
+        on_point: called after each resume point that was saved; None: nothing is.
     """
 
     config: Config
@@ -101,6 +102,7 @@ class FoldJob:
     beside: Mapping[str, str] = field(default_factory=dict)
     validating: Maker | None = None
     steps: tuple[int, ...] = ()
+    on_point: Callable[[], None] | None = None
 
     @property
     def title(self) -> str:

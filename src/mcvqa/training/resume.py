@@ -153,6 +153,8 @@ class ResumePoints:
         try:
             save_point(self.folder / point, state.tensors(), facts, state.anchor)
             self.newest = point
+            if self.job.on_point:
+                self.job.on_point()
         except NotSaved as error:
             message = f"{self.job.title} step {state.step}: {error}. Training continues"
             tqdm.write(f"{message}; the previous resume point is kept.")

@@ -1,8 +1,8 @@
 """Runs workers on a Ray cluster.
 
 Each worker is an actor, which Ray places. When its process or node dies, Ray restarts it and repeats its task; training then
-resumes from its last resume point. All nodes must see the run folder. Reports travel through an actor on the main process's node,
-and a request to stop is the signal that a worker on this machine would get.
+resumes from its last resume point. All nodes must see the run folder, or share a `shared_dir`. Reports travel through an actor on
+the main process's node, and a request to stop is the signal that a worker on this machine would get.
 """
 import logging
 import signal
@@ -22,6 +22,8 @@ from mcvqa.base.interrupt import Interrupted
 from mcvqa.config import Config, ConfigError
 from mcvqa.run.ownership import Owned
 from mcvqa.run.project import Project, RunStopped
+from mcvqa.run.shared_session import receive
+from mcvqa.run.tasks import TaskGraph
 from mcvqa.run.workers.pool import SAVING_TAKES, SHORT_BAR, PoolWorker, WorkerPool
 from mcvqa.run.workers.ray_node import RayTasks, Reports, ask_to_stop, versions_here
 
@@ -191,7 +193,8 @@ class RayWorkers(WorkerPool[RayWorker]):
         slots: the share of each worker.
         connected: whether this run has connected to the cluster, and so disconnects.
         reports: the actor that collects the workers' reports.
-        shared: a file of the run folder, and its content, by which a worker checks that it sees that folder.
+        shared: a file of the run folder, and its content, by which a worker checks that it sees that folder; empty with
+            `shared_dir`.
         taking: held while reports are taken.
         closed: whether nobody receives reports any more.
     """
@@ -240,6 +243,11 @@ class RayWorkers(WorkerPool[RayWorker]):
                 if worker.deaths > MOST_DEATHS:
                     ray.kill(worker.actor)
                 self.messages.put((worker, message))
+
+    def _take_in(self, worker: RayWorker, message: dict[str, Any], graph: TaskGraph | None) -> None:
+        if "done" in message and self.project.config.shared_dir:
+            receive(self.project, message["done"])
+        super()._take_in(worker, message, graph)
 
     def _ended(self, worker: RayWorker) -> BaseException:
         name = f"{worker.name.capitalize()} on {worker.host}" if worker.host else worker.name.capitalize()
@@ -296,9 +304,10 @@ def ray_workers(project: Project, program: Callable[..., Any], loaders: int, mos
     pool = RayWorkers(project, program, [""] * slots.workers, {}, loaders, slots=slots, connected=connected)
     try:
         pool.reports = _reports_of(project)
-        file, content = project.paths.experiment / "tasks" / "shared.txt", f"{socket.gethostname()} {getpid()}"
-        write_text(file, content)
-        pool.shared = str(file.absolute()), content
+        if not project.config.shared_dir:
+            file, content = project.paths.experiment / "tasks" / "shared.txt", f"{socket.gethostname()} {getpid()}"
+            write_text(file, content)
+            pool.shared = str(file.absolute()), content
     except BaseException:
         pool.close()
         raise

@@ -1,5 +1,6 @@
 """Implements a Ray worker on its node: the actor that executes tasks, and the one that collects reports."""
 import contextlib
+import functools
 import os
 import platform
 import signal
@@ -15,6 +16,7 @@ from mcvqa.base.files import LONG_WAITS, UNAVAILABLE, patiently
 from mcvqa.base.interrupt import StopRequest
 from mcvqa.config import Config, ConfigError
 from mcvqa.run.project import open_project
+from mcvqa.run.shared_session import do_shared, shared, shared_records
 from mcvqa.run.tasks import Task
 from mcvqa.run.workers.pool import ReportedBars, ReportedLines, explained_failure
 
@@ -106,11 +108,15 @@ class RayTasks:
         if Path(request["folder"]).is_dir():
             os.chdir(request["folder"])
         require_same_node(request["shared"], request["versions"])
-        project = open_project(Config(**request["config"]), request["seconds_ago"])
+        project = shared(open_project(Config(**request["config"]), request["seconds_ago"]))
         file = project.paths.log.with_name(f"{project.config.run}-worker{self.number}.txt")
         file.parent.mkdir(parents=True, exist_ok=True)
         log = open(file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - for as long as the process lives
         sys.stdout, sys.stderr = ReportedLines(self.main, log), ReportedBars(self.main, log)
+        if project.config.shared_dir:
+            shared_records(project).parcels.receive_beginning()
+            self.work = functools.partial(do_shared, project, work=self.program(project, request["settings"]))
+            return {"ready": True}
         self.work = self.program(project, request["settings"])
         return {"ready": True}
 
@@ -147,7 +153,7 @@ def require_same_node(shared: tuple[str, str], versions: dict[str, str]) -> None
     """Check that this node sees the run's folder and has the same versions as the main process's node.
 
     Args:
-        shared: a file of the run's folder, and its content.
+        shared: a file of the run's folder, and its content; empty: the nodes need not share that folder.
         versions: `versions_here` of that node.
 
     Raises:
@@ -158,8 +164,9 @@ def require_same_node(shared: tuple[str, str], versions: dict[str, str]) -> None
                      if here.get(name) != there]:
         raise ConfigError(f"Node {host} has other versions, which may change results: {', '.join(differing)}. Install the same.")
     file, content = Path(shared[0]), shared[1]
-    if not file.is_file() or file.read_text() != content:
+    if content and (not file.is_file() or file.read_text() != content):
         raise ConfigError(
             f"Node {host} does not see the same {file.parent.parent} as the main process. All nodes must share output_dir and "
-            "data_dir: put them on a file system that is mounted under the same path everywhere."
+            "data_dir: put them on a file system that is mounted under the same path everywhere, or share the run through an "
+            "object store: --set shared_dir=s3://BUCKET/FOLDER."
         )

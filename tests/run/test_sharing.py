@@ -1,0 +1,419 @@
+"""A run shared through `shared_dir`: what is published, fetched, refused and taken over, on a store of the kind file://."""
+import errno
+import json
+import os
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from mcvqa import run
+from mcvqa.base.files import as_json
+from mcvqa.config import Config, ConfigError
+from mcvqa.run.ownership import Owned, owner_facts
+from mcvqa.run.project import RunStopped, open_project
+from mcvqa.run.shared_session import GONE, OWNER_FILE, StoreOwner, shared
+from mcvqa.run.sharing import ARCHIVE, RUN, SharedRecords
+from mcvqa.run.store import PARCELS, Store, StoreError, require_usable
+from mcvqa.run.tasks import Task
+from mcvqa.search.search import search_settings
+from mcvqa.training.checkpoint import atomic_folder
+from tests.conftest import make_dataset, tiny_settings
+
+FOLD = Task("train", "train fold 0", "key", makes=(
+    "checkpoints/r/fold0/result.json", "checkpoints/r/fold0/best", "checkpoints/r/fold0/last"))
+SCORES = Task("score", "score fold 0 test", "key", makes=("experiments/r/scores/fold0-test.npz",), needs=("train fold 0",))
+
+
+@pytest.fixture
+def store(tmp_path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def machine(tmp_path, store):
+    """Makes the records of the run on a machine, whose output folder no other machine sees."""
+    def made(name: str) -> SharedRecords:
+        return shared(open_project(tiny_settings(tmp_path / name, run_name="r", shared_dir=f"file://{store}"))).records
+
+    return made
+
+
+def write(file: Path, text: str = "x") -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def folder(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(path, {}) as part:
+        write(part / "adapter_model.safetensors", text)
+
+
+def begin(records: SharedRecords, point: str, task: Task = FOLD) -> None:
+    """Train a fold up to a resume point."""
+    attempt = records.begin(task)
+    with open(records.paths.log.parent.mkdir(exist_ok=True) or records.paths.log, "a") as log:
+        log.write(as_json({"event": "epoch", "fold": 0, "attempt": attempt, "at": point}, indent=None))
+        log.write(as_json({"event": "session", "attempt": "of the run"}, indent=None))
+    folder(records.paths.fold(0) / "best", f"best until {point}")
+    folder(records.paths.fold(0) / "resume" / point, point)
+
+
+def finish(records: SharedRecords, task: Task = FOLD, text: str = "weights") -> None:
+    folder(records.paths.fold(0) / "last", text)
+    write(records.paths.fold(0) / "result.json", "{}")
+    write(records.paths.scores_of(0, "raw"), text)
+    records.finish(task)
+
+
+def objects(store: Path) -> list[Path]:
+    return sorted(path for path in (store / "r" / "objects").rglob("*") if path.is_file())
+
+
+# %% finished work
+def test_finished_work_reaches_another_machine_whole(machine, capsys):
+    here, there = machine("here"), machine("there")
+    begin(here, "0-0000-00000003")
+    finish(here)
+    write(here.root / SCORES.makes[0], "scores")
+    here.finish(SCORES)
+    write(here.paths.fold(0) / "notes.txt", "the user's own")
+    there.settle_all()
+    assert there.is_done(FOLD) and there.is_done(SCORES)
+    for name in (*SCORES.makes, "checkpoints/r/fold0/best/adapter_model.safetensors", "experiments/r/scores/fold0-raw.npz"):
+        assert (there.root / name).read_bytes() == (here.root / name).read_bytes()
+    assert not (there.paths.fold(0) / "resume").exists() and not (there.paths.fold(0) / "notes.txt").exists()
+    lines = there.paths.log.read_text().splitlines()
+    assert [json.loads(line)["at"] for line in lines] == ["0-0000-00000003"]  # of the fold alone
+    there.settle_all()
+    assert there.paths.log.read_text().splitlines() == lines
+    assert capsys.readouterr().out.count("train fold 0") == 1  # nothing is copied twice
+
+
+def test_a_publication_that_is_killed_at_any_write_is_done_by_nobody_else(machine, store, monkeypatch):
+    here, stopped = machine("here"), 0
+    begin(here, "0-0000-00000003")
+    put = Store._put
+    for limit in range(30):
+        there, left = machine(f"there{limit}"), [limit]
+
+        def until(self, write, path, left=left):
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            put(self, write, path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "_put", until)
+            try:
+                finish(here)
+                break
+            except KeyboardInterrupt:
+                stopped += 1
+        there.settle_all()
+        assert not there.is_done(FOLD)
+    assert stopped >= 5
+    there.settle_all()
+    assert there.is_done(FOLD)
+
+
+def test_what_was_finished_while_the_store_was_away_is_published_later(machine, store):
+    here, there = machine("here"), machine("there")
+    begin(here, "0-0000-00000003")
+    super(SharedRecords, here).finish(Task("train", "train fold 1", "key"))
+    store.mkdir(exist_ok=True)
+    here.settle_all()
+    there.settle_all()
+    assert there.read("train fold 1")["finished"] and not there.read("train fold 0")
+
+
+@pytest.mark.parametrize("harm", ["altered", "cut", "gone"])
+def test_what_is_not_whole_in_the_store_is_never_used(harm, machine, store, capsys):
+    here, there = machine("here"), machine("there")
+    begin(here, "0-0000-00000003")
+    finish(here)
+    file = next(path for path in objects(store) if path.read_text() == "weights")
+    if harm == "gone":
+        file.unlink()
+    else:
+        file.write_text("weightz" if harm == "altered" else "weigh")
+    there.settle_all()
+    assert not there.is_done(FOLD) and not there.paths.checkpoints.exists()
+    assert "is damaged or missing, so it is not used" in capsys.readouterr().out
+    begin(there, "0-0000-00000001")  # the work is done again, and published whole
+    finish(there)
+    third = machine("third")
+    third.settle_all()
+    assert third.is_done(FOLD)
+
+
+def test_a_manifest_that_is_cut_off_counts_as_missing(machine, store, capsys):
+    here, there = machine("here"), machine("there")
+    begin(here, "0-0000-00000003")
+    finish(here)
+    manifest = store / "r" / PARCELS / "train-fold-0.json"
+    manifest.write_bytes(manifest.read_bytes()[:-40])
+    there.settle_all()
+    assert not there.is_done(FOLD) and "train-fold-0.json is damaged" in capsys.readouterr().out
+    here.settle_all()
+    there.settle_all()
+    assert there.is_done(FOLD)
+
+
+def test_files_that_runs_do_not_write_are_not_copied(machine, store, tmp_path):
+    here, there = machine("here"), machine("there")
+    record = {"key": "key", "finished": True, "made": {}}
+    here.store.publish("train-fold-0", {"../evil": write(tmp_path / "evil")}, {"record": record})
+    with pytest.raises(StoreError, match=r"a file that runs do not write: \.\./evil"):
+        there.settle_all()
+
+
+def test_a_new_attempt_withdraws_what_earlier_ones_published(machine, store):
+    here, other = machine("here"), Task("train", "train fold 0", "another key", makes=FOLD.makes)
+    begin(here, "0-0000-00000003")
+    finish(here)
+    here.forget(FOLD.name)
+    assert not objects(store) and here.store.names() == []
+    finish(here)
+    here.begin(other)
+    assert not objects(store) and here.store.names() == []
+
+
+def test_two_machines_with_different_data_do_not_replace_each_other(machine):
+    here, there = machine("here"), machine("there")
+    begin(here, "0-0000-00000003")
+    finish(here)
+    super(SharedRecords, there).finish(Task("train", "train fold 0", "another key"))
+    with pytest.raises(RunStopped, match=r"Train fold 0 of the run 'r' was done with different settings.*run_name"):
+        there.settle_all()
+    there.settle(FOLD.name, theirs=True)  # on a node of a cluster, which computes for the main process
+    assert there.is_done(FOLD)
+
+
+# %% work in progress
+def test_a_fold_in_progress_goes_on_elsewhere_from_the_newest_point(machine, store):
+    here, there = machine("here"), machine("there")
+    for point in ("0-0000-00000003", "0-0001-00000006"):
+        begin(here, point)
+        here.share_point(FOLD.name)
+    there.settle_all()
+    assert there.begin(FOLD) == here.begin(FOLD)  # the same attempt
+    points = sorted(path.name for path in (there.paths.fold(0) / "resume").iterdir())
+    assert points == ["0-0000-00000003", "0-0001-00000006"]
+    assert (there.paths.fold(0) / "best" / "adapter_model.safetensors").read_text() == "best until 0-0001-00000006"
+    begin(there, "0-0001-00000009")
+    there.settle_all()  # what is here is ahead
+    assert (there.paths.fold(0) / "resume" / "0-0001-00000009").exists()
+    there.share_point(FOLD.name)
+    here.settle_all()
+    assert (here.paths.fold(0) / "resume" / "0-0001-00000009").exists()
+    finish(there)
+    assert not any("resume" in path for path in there.store.manifest("train-fold-0")["files"])
+    assert len(objects(store)) == len({one["sha256"] for one in there.store.manifest("train-fold-0")["files"].values()})
+
+
+def test_a_point_that_cannot_be_shared_does_not_end_the_training(machine, store, monkeypatch, capsys):
+    here = machine("here")
+    begin(here, "0-0000-00000003")
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(LocalFileSystem, "put_file", failing(OSError(errno.EBUSY, "slow down"), 99))
+    here.share_point(FOLD.name)
+    assert "train fold 0: its resume point is not shared" in capsys.readouterr().out
+
+
+# %% what tasks without a record make
+def test_features_and_shards_travel_as_one_archive_and_once(machine, store):
+    here, there, name = machine("here"), machine("there"), "features x1 1 of 2"
+    files = {write(here.paths.cache / path, path) for path in ("features/ab/abc.npy", "features/cd/cde.npy", "scores/k/0.npz")}
+    here.parcels.share_made(name, files - {write(here.paths.cache / "features" / "ab" / "old.npy")})
+    assert len(objects(store)) == 1 and here.parcels.made() > files
+    there.parcels.receive_made(name)
+    assert {path.read_text() for path in there.parcels.made()} == {path.read_text() for path in files}
+    objects(store)[0].write_text("damaged since")
+    there.parcels.receive_made(name)  # it is not asked for again
+    assert len(there.parcels.made()) == 3
+
+
+def test_an_archive_writes_nothing_else(machine, tmp_path):
+    here, archive = machine("here"), tmp_path / "made.tar"
+    with tarfile.open(archive, "w") as tar:
+        for path in ("cache/features/ab/abc.npy", "../outside.npy", "checkpoints/r/fold0/best/adapter_model.safetensors"):
+            tar.add(write(tmp_path / "content"), path)
+    here.store.publish("features-x1-1-of-1", {ARCHIVE: archive}, {"record": {}})
+    here.parcels.receive_made("features x1 1 of 1")
+    assert [path.name for path in here.root.rglob("*") if path.is_file() and "shared" not in path.parts] == ["abc.npy"]
+    assert not (tmp_path / "outside.npy").exists()
+
+
+def test_the_settings_that_a_run_began_with_are_shared_and_not_replaced(machine):
+    here, there = machine("here"), machine("there")
+    write(here.paths.experiment / "config.yaml", "of here")
+    here.parcels.share_beginning()
+    there.parcels.receive_beginning()
+    assert (there.paths.experiment / "config.yaml").read_text() == "of here" and not there.file(RUN).exists()
+    write(there.paths.experiment / "config.yaml", "of there")
+    there.parcels.receive_beginning()
+    assert (there.paths.experiment / "config.yaml").read_text() == "of there"
+
+
+# %% one owner
+def owner_of(machine, name: str) -> StoreOwner:
+    return StoreOwner(machine(name).store, "r")
+
+
+def test_a_run_has_one_owner(machine, store):
+    first, second = owner_of(machine, "here"), owner_of(machine, "there")
+    first.take()
+    with pytest.raises(Owned, match=r"(?s)working on the run 'r' in file://.* on .*try again in 1[45]\d s"):
+        second.take()
+    second.give_back()  # which it has not
+    assert (store / "r" / OWNER_FILE).exists()
+    first.give_back()
+    second.take()
+    second.give_back()
+    assert not (store / "r" / OWNER_FILE).exists()
+
+
+@pytest.mark.parametrize("content", [
+    as_json(owner_facts() | {"host": "elsewhere"}), as_json(owner_facts() | {"birth": "of a process that has ended"}), "", "[]",
+])
+def test_an_owner_that_died_is_replaced(content, machine, store):
+    file, owner = write(store / "r" / OWNER_FILE, content), owner_of(machine, "here")
+    if "has ended" not in content:
+        with pytest.raises(Owned):
+            owner.take()
+        silent = file.stat().st_mtime - GONE - 1
+        os.utime(file, (silent, silent))
+    owner.take()
+    assert file.read_bytes() == owner.content
+    owner.give_back()
+
+
+def test_an_owner_shows_signs_of_life_and_stops_when_another_has_the_run(machine, store, monkeypatch, capsys):
+    signals, file = [], store / "r" / OWNER_FILE
+    monkeypatch.setattr("mcvqa.run.shared_session.BEAT", 0.01)
+    monkeypatch.setattr("os.kill", lambda *given: signals.append(given[0]))
+    owner = owner_of(machine, "here")
+    owner.take()
+    os.utime(file, (0, 0))
+    while file.stat().st_mtime == 0:
+        pass
+    for _ in range(200):  # it may have read its own content just before, and write it again
+        owner.store.write(OWNER_FILE, b"another's")
+        owner.beating.join(timeout=0.1)
+        if not owner.beating.is_alive():
+            break
+    assert set(signals) == {os.getpid()} and "Another process has taken the run 'r'" in capsys.readouterr().out
+    owner.give_back()
+    assert file.read_bytes() == b"another's"
+
+
+# %% a whole run
+@pytest.fixture
+def bucket(monkeypatch) -> str:
+    """The URL of a bucket on an S3 server of this machine."""
+    pytest.importorskip("s3fs", reason="s3:// needs s3fs: pip install 'mcvqa[object]'")
+    server = pytest.importorskip("moto.server", reason="an S3 server on this machine needs moto: pip install 'moto[server]'")
+    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    for name, value in {"ACCESS_KEY_ID": "any", "SECRET_ACCESS_KEY": "any", "DEFAULT_REGION": "us-east-1",
+                        "ENDPOINT_URL_S3": "http://{}:{}".format(*running.get_host_and_port())}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    url_to_fs("s3://bucket")[0].mkdir("bucket")
+    yield "s3://bucket/runs"
+    running.stop()
+
+
+@pytest.mark.nightly
+def test_a_run_on_one_machine_goes_on_on_another_through_s3(bucket, tmp_path, capsys):
+    """One machine trains fold 0, the other fold 1; the submission is bit for bit that of one machine, and a run has one owner."""
+    data = str(make_dataset(tmp_path / "data"))
+
+    def settings(name: str, **changes) -> Config:
+        return tiny_settings(tmp_path / name, data_dir=data, run_name="r", n_folds=2, lora_dropout=0.1, use_ema=False, **changes)
+
+    with pytest.raises(StoreError, match="no such bucket"):
+        run(settings("nowhere", shared_dir="s3://another/runs"))
+    run(settings("alone"))
+    run(settings("first", shared_dir=bucket, train_folds=(0,)))
+    capsys.readouterr()
+    owner = StoreOwner(Store(f"{bucket}/r"), "r")
+    owner.take()
+    with pytest.raises(Owned):
+        run(settings("second", shared_dir=bucket))
+    owner.give_back()
+    run(settings("second", shared_dir=bucket))
+    assert "fold 0: already trained" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"(?s)was trained with other settings.*lora_r.*or delete .*, s3://bucket/runs/r to"):
+        run(settings("third", shared_dir=bucket, lora_r=4))
+    for name in ("submission.csv", "oof_predictions.csv", "scores/fold0-test.npz", "scores/fold1-test.npz"):
+        assert (tmp_path / "second/experiments/r" / name).read_bytes() == (tmp_path / "alone/experiments/r" / name).read_bytes()
+    assert {*Store(f"{bucket}/r").names()} == {RUN, *(f"{task}-fold-{k}{split}" for k in (0, 1) for task, split in (
+        ("train", ""), ("score", "-oof"), ("score", "-test")))}
+
+
+# %% a store that does not work
+def failing(error: Exception, times: int):
+    """A method that fails so often, and then works."""
+    left, put = [times], LocalFileSystem.put_file
+
+    def method(self, *args, **options):
+        if left[0]:
+            left[0] -= 1
+            raise error
+        return put(self, *args, **options)
+
+    return method
+
+
+def of_client(name: str, code: object = None) -> Exception:
+    """An error of a client's own kind, as gcsfs and botocore raise them besides those of the system."""
+    error = type(name, (Exception,), {"__module__": "gcsfs.retry", "code": code})
+    return error(f"{name} {code}")
+
+
+@pytest.mark.parametrize(("error", "times", "message"), [
+    (of_client("HttpError", 503), 2, ""), (of_client("HttpError", "429"), 1, ""), (of_client("EndpointConnectionError"), 1, ""),
+    (of_client("HttpError", 401), 1, "cannot be used"), (of_client("NoCredentialsError"), 1, "cannot be used"),
+    (OSError(errno.EBUSY, "slow down"), 3, ""), (TimeoutError("timed out"), 1, ""), (ConnectionResetError("reset"), 2, ""),
+    (OSError(errno.EREMOTEIO, "internal error"), 99, "cannot be used.*Finished work is kept in output_dir"),
+    (PermissionError("Forbidden"), 1, "access is denied"), (FileNotFoundError("NoSuchBucket"), 1, "no such bucket"),
+    (OSError(errno.EINVAL, "bad"), 1, "cannot be used"),
+])
+def test_what_passes_is_waited_for_and_what_lasts_is_told(error, times, message, store, tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    monkeypatch.setattr(LocalFileSystem, "put_file", failing(error, times))
+    place, files = Store(f"file://{store}"), {"a": write(tmp_path / "a", "content")}
+    if message:
+        with pytest.raises(StoreError, match=message):
+            place.publish("parcel", files, {})
+        assert place.manifest("parcel") is None and len(waited) == (9 if times == 99 else 0)
+        return
+    place.publish("parcel", files, {})
+    assert place.fetch("parcel", place.manifest("parcel"), tmp_path / "copy") == "" and len(waited) == times
+    assert (tmp_path / "copy" / "a").read_text() == "content"
+
+
+def test_a_store_is_tried_before_anything_is_computed(store, tmp_path, monkeypatch):
+    require_usable(Store(f"file://{store}"))
+    assert not [path for path in store.rglob("*") if path.is_file()]
+    with pytest.raises(StoreError, match="cannot be used"):
+        require_usable(Store(f"file://{write(tmp_path / 'file')}/folder"))
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(StoreError, match=r"pip install 'mcvqa\[object\]'"):
+        require_usable(Store("s3://bucket/folder"))
+
+
+def test_settings_that_cannot_be(tmp_path):
+    with pytest.raises(ConfigError, match=r"is a URL.*--set shared_dir=s3://bucket/folder"):
+        open_project(Config(output_dir="s3://bucket/folder"))
+    with pytest.raises(ConfigError, match="shared_dir='/folder'"):
+        Config(shared_dir="/folder")
+    with pytest.raises(ConfigError, match="A search does not use shared_dir"):
+        search_settings(tiny_settings(tmp_path, shared_dir=f"file://{tmp_path}"), trials=1)
