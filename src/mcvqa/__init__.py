@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mcvqa.run.ownership import Owned
     from mcvqa.run.project import RunStopped
     from mcvqa.run.steps import run
+    from mcvqa.run.store import StoreError
     from mcvqa.training.checkpoint import CheckpointError, NotSaved
     from mcvqa.training.job import TrainingError
 
@@ -43,7 +44,7 @@ __all__ = [
     "AlignmentError", "Answer", "Answerer", "AskError", "AugmentError", "BlendError", "Callback", "CheckpointError", "Config",
     "ConfigError",
     "DamagedFile", "DataError", "DeviceError", "DiskError", "ExportError", "FamilyError", "FoldError", "ImageError",
-    "Interrupted", "McvqaError", "ModelError", "NotSaved", "NotShared", "OverflowInModel", "Owned", "RunStopped",
+    "Interrupted", "McvqaError", "ModelError", "NotSaved", "NotShared", "OverflowInModel", "Owned", "RunStopped", "StoreError",
     "SubmissionError", "TrainingError", "UnusualFile", "__version__", "load_config", "run",
 ]
 # Most of these modules bring torch along, so each is imported when a name of it is asked for.
@@ -68,6 +69,7 @@ _MODULES = {
     "run.events": ("Callback",),
     "run.ownership": ("Owned",),
     "run.project": ("RunStopped",),
+    "run.store": ("StoreError",),
     "training.checkpoint": ("CheckpointError", "NotSaved"),
     "training.job": ("TrainingError",),
 }
