@@ -164,7 +164,7 @@ def test_other_rows_get_scores_of_their_own(trained, new, answerer, tmp_path):
     assert len({table._key(answerer.trained, rows) for rows in (asked, other, pictures)}) == 3
 
 
-@pytest.mark.nightly
+@pytest.mark.torture
 def test_two_processes_answer_as_one(trained, dataset, tmp_path):
     name = str(Path(trained.output_dir) / "experiments/r")
     out, err = launched("answer", name, "--data", str(dataset), "--out", str(tmp_path / "a.csv"))

@@ -206,6 +206,7 @@ def test_nodes_without_a_common_folder_share_a_run_through_a_store(dataset, inli
 SPACE = {"learning_rate": {"low": 3e-4, "high": 1e-2, "log": True}, "lora_r": [4, 8]}
 
 
+@pytest.mark.torture
 def test_a_search_loses_no_trial_when_a_worker_is_killed(cluster, dataset, tmp_path):
     """The killed trial is done again, and what was judged is, bit for bit, what the same run gives in one process."""
     pytest.importorskip("optuna")

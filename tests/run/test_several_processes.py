@@ -98,7 +98,7 @@ app()
 """
 
 
-@pytest.mark.nightly
+@pytest.mark.torture
 def test_where_one_process_is_short_of_memory_both_halve(tmp_path):
     """Nobody waits for the one that failed, and no row is lost: the losses are those of one process."""
     generate_demo(tmp_path / "data", 26, 9, seed=0, size=64)

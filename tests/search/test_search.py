@@ -167,7 +167,7 @@ def _journal(folder: Path):
     return JournalStorage(JournalFileBackend(str(folder / "experiments" / "s-search" / "journal.log")))
 
 
-@pytest.mark.nightly
+@pytest.mark.torture
 def test_a_time_budget_is_that_of_the_whole_search(tmp_path):
     make_dataset(tmp_path / "data")
     found = search_settings(settings(tmp_path, time_budget="50s"), trials=1000, space=space_in(tmp_path), best=1)

@@ -13,10 +13,10 @@ from mcvqa.model.vision.features import FeatureStore, ImageInputs
 from mcvqa.training.job import FoldJob
 from mcvqa.training.loop import train_fold
 
-pytestmark = pytest.mark.nightly  # many steps; that the loss falls is in test_loop.py
 EASYVQA = Path(__file__).parents[3] / "shared" / "data" / "easyvqa"
 
 
+@pytest.mark.torture  # many steps; that the loss falls is in test_loop.py
 def test_adapters_alone_fit_a_few_rows(make_trainer):
     trainer = make_trainer(num_epochs=60, learning_rate=4e-3, lora_r=16, lora_alpha=64, use_ema=False, keep="last",
                            shuffle_choices=False, warmup_ratio=0.1)
@@ -24,6 +24,7 @@ def test_adapters_alone_fit_a_few_rows(make_trainer):
     assert trainer.change(train=few, validation=few).run().accuracy.value == 1.0
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(not EASYVQA.exists(), reason="the real data is not beside the checkout")
 def test_real_rows_are_fitted(tiny_config, tmp_path):
     """64 questions in a prompt that `tiny` has never seen: not all are right before training, all are after it."""
