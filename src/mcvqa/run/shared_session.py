@@ -14,9 +14,9 @@ from mcvqa.base.files import SHORT_WAITS, as_json
 from mcvqa.model.distributed import by_main, is_main_process
 from mcvqa.run.ownership import OWNER_FACTS, Owned, is_alive, owner_facts
 from mcvqa.run.project import Project
-from mcvqa.run.sharing import SharedRecords, is_shared, stem_of
+from mcvqa.run.sharing import SharedRecords, is_shared
 from mcvqa.run.store import Store, StoreError, require_usable
-from mcvqa.run.tasks import Task
+from mcvqa.run.tasks import Task, stem_of
 
 OWNER_FILE = "owner.json"
 BEAT, GONE = 30.0, 150.0  # seconds between signs of life of an owner, and since the last one until it is taken for dead

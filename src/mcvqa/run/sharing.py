@@ -22,7 +22,7 @@ from mcvqa.base.files import SHORT_WAITS, atomic_path, file_hash, read_events, r
 from mcvqa.run.project import START_FILE, RunPaths, RunStopped
 from mcvqa.run.store import Store, StoreError
 from mcvqa.run.takeover import KNOWN_FILES, WEIGHTS_FOLDERS
-from mcvqa.run.tasks import Task, TaskRecords, content_print
+from mcvqa.run.tasks import Task, TaskRecords, content_print, stem_of
 
 RUN = "run"  # the parcel of what a run was begun with
 BEGUN_WITH = ("config.yaml", "data.json", START_FILE, "folds.csv")  # in experiments/<run>
@@ -297,11 +297,6 @@ class SharedRecords(TaskRecords):
         self.parcels.place_files(manifest, copied)
         write_json(self.file(stem), manifest["record"])
         print(f"  from {self.store.url}: {stem.replace('-', ' ')}{'' if manifest['record'].get('finished') else ', unfinished'}")
-
-
-def stem_of(name: str) -> str:
-    """Return the name of a task's parcel, and of the file of its record."""
-    return name.replace(" ", "-")
 
 
 def is_shared(stem: str) -> bool:

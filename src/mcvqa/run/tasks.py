@@ -62,10 +62,10 @@ class TaskRecords:
     root: Path
 
     def file(self, name: str) -> Path:
-        return self.folder / f"{name.replace(' ', '-')}.json"
+        return self.folder / f"{stem_of(name)}.json"
 
     def file_of_0_1(self, name: str) -> Path:
-        return self.old_folder / f"{name.replace(' ', '-')}.json"
+        return self.old_folder / f"{stem_of(name)}.json"
 
     def read(self, name: str) -> dict[str, Any]:
         """Read the record of a task; empty without one. A damaged record counts as none: the task is repeated."""
@@ -140,6 +140,11 @@ class TaskRecords:
 
     def forget(self, name: str) -> None:
         self.file(name).unlink(missing_ok=True)
+
+
+def stem_of(name: str) -> str:
+    """Return the name of a task as part of a file's name."""
+    return name.replace(" ", "-")
 
 
 def _record_in(file: Path) -> dict[str, Any]:
