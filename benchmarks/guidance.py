@@ -1,4 +1,4 @@
-"""Measures the gain of row weights, pseudo labels, a teacher, augmented photographs and robust losses over the same run without.
+"""Measures the gain of row weights, pseudo labels, a teacher, augmented photographs, robust losses and corrected labels.
 
     python benchmarks/guidance.py --out OUT              # five seeds; a second call goes on
     python benchmarks/guidance.py --out OUT --table      # only reads
@@ -9,11 +9,16 @@ a gain is the difference in accuracy on the test rows to the run without guidanc
 The last column is what a run's own accuracy, out of fold, has more than that on the test rows: were labels of validation rows to
 leak through a teacher or pseudo labels, it would be larger than without.
 
+Labels are corrected by the fixes.csv that `mcvqa audit` writes for the run without guidance, of whose rows the first are decided,
+as many as labels are wrong: a person corrects them by the truth, or what the audit proposes is taken, or they are dropped. "All
+labels right" is what corrections can reach at most.
+
 Of two robust losses, generalized cross-entropy (Zhang and Sabuncu 2018, arXiv 1805.07836, q = 0.7 as there) has earned a setting;
 symmetric cross-entropy (Wang et al. 2019, arXiv 1908.06112, A = -4, alpha = 0.1 and beta = 1 as there on CIFAR-10) is put in the
 place of the run's own loss here.
 """
 import argparse
+import csv
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,6 +33,7 @@ from mcvqa.base.files import read_json, write_json
 from mcvqa.config import Config, load_config
 from mcvqa.data.answers import LETTERS
 from mcvqa.model.fast.forward import answer_loss
+from mcvqa.run.single import audit_only
 from mcvqa.scenes.dataset import generate_demo
 
 ROWS, TEST_ROWS, WRONG = 400, 600, 0.2
@@ -52,6 +58,10 @@ GUIDANCE = {  # of true and of partly wrong labels -> title -> settings; {plain}
         "label_smoothing=0.1": {"label_smoothing": 0.1},
         "generalized cross-entropy": {"label_noise_loss": 0.7},
         "symmetric cross-entropy": {},
+        "fixes: corrected by the truth": {"fixes": "{fixes}"},
+        "fixes: as proposed": {"fixes": "{fixes}"},
+        "fixes: dropped": {"fixes": "{fixes}"},
+        "all labels right": {"fixes": "{fixes}"},
     },
 }
 
@@ -66,8 +76,6 @@ LOSSES = {"symmetric cross-entropy": symmetric_cross_entropy}
 
 
 # %% rows and runs
-
-
 def make_rows(folder: Path, seed: int, wrong: bool) -> None:
     """Labelled rows and test rows, and the answers of these beside the folder."""
     if (folder / "train.csv").exists():
@@ -76,21 +84,55 @@ def make_rows(folder: Path, seed: int, wrong: bool) -> None:
     (folder / "test_answers.csv").rename(folder.with_suffix(".answers.csv"))
     if wrong:
         rows, random = rows_of(folder / "train.csv"), np.random.default_rng(seed)
+        write_json(truth_of(folder), {row["id"]: row["answer"] for row in rows})
         for i in random.permutation(len(rows))[: round(WRONG * len(rows))].tolist():
             others = [letter for letter in LETTERS[:4] if rows[i].get(letter) and letter != rows[i]["answer"]]
             rows[i]["answer"] = str(random.choice(others))
         write_rows(folder / "train.csv", rows)
 
 
+def truth_of(folder: Path) -> Path:
+    """File of the true letters of the labelled rows, some of which train.csv has wrong."""
+    return folder.with_suffix(".truth.json")
+
+
 def settings(out: Path, seed: int, labels: str, title: str) -> Config:
     plain = f"{labels}{seed}"
-    changes = {name: value.format(plain=plain, weights=out / f"{plain}.weights.csv") if isinstance(value, str) else value
-               for name, value in GUIDANCE[labels][title].items()}
     name = plain if title == PLAIN else f"{plain}-{list(GUIDANCE[labels]).index(title)}"
+    files = dict(plain=plain, weights=out / f"{name}.weights.csv", fixes=out / f"{name}.fixes.csv")
+    changes = {key: value.format(**files) if isinstance(value, str) else value for key, value in GUIDANCE[labels][title].items()}
     return load_config(preset="demo", changes=dict(
         data_dir=str(out / "data" / plain), output_dir=str(out), run_name=name, seed=seed, device="cpu", use_swa=False,
         use_tta=False, **changes,
     ))
+
+
+def write_weights(config: Config, plain: str) -> None:
+    """Write the file of row weights: the probability that a label is right, by the evidence of the run without guidance."""
+    evidence = rows_of(Path(config.output_dir) / "experiments" / plain / "evidence.csv")
+    write_rows(Path(config.row_weights), [
+        {"id": row["id"], "weight": f"{1 - float(row['label_wrong']):.4f}"} for row in evidence if row["label_wrong"]
+    ])
+
+
+def write_decisions(config: Config, title: str, plain: Config) -> None:
+    """Write the file of fixes: see the text above."""
+    truth = read_json(truth_of(Path(config.data_dir)))
+    given = {row["id"]: row["answer"] for row in rows_of(Path(config.data_dir) / "train.csv")}
+    wrong = {name for name, letter in given.items() if letter != truth[name]}
+    audited = Path(config.fixes).with_suffix(".audit.csv")
+    audit_only(plain, audited)
+    with open(audited, encoding="utf-8-sig", newline="") as handle:
+        rows = [*csv.DictReader(handle)][: len(wrong)]
+    decided = {
+        "fixes: corrected by the truth": [(row["id"], "fix" if row["id"] in wrong else "keep", truth[row["id"]]) for row in rows],
+        "fixes: as proposed": [(row["id"], "fix", row["proposed"]) for row in rows],
+        "fixes: dropped": [(row["id"], "drop", "") for row in rows],
+        "all labels right": [(name, "fix", truth[name]) for name in sorted(wrong)],
+    }
+    write_rows(Path(config.fixes), [
+        {"id": name, "now": given[name], "proposed": letter, "decision": word} for name, word, letter in decided[title]
+    ])
 
 
 def accuracies(config: Config, title: str) -> tuple[float, float]:
@@ -102,17 +144,21 @@ def accuracies(config: Config, title: str) -> tuple[float, float]:
     return float(np.mean([row["answer"] == truth[row["id"]] for row in answered])), outcome.metrics.overall.accuracy.value
 
 
+def prepare(config: Config, title: str, plain: Config) -> None:
+    """Write the file that the settings name, if they name one, from the run without guidance."""
+    if config.row_weights:
+        write_weights(config, plain.run)
+    if config.fixes:
+        write_decisions(config, title, plain)
+
+
 def measure(out: Path, seed: int, labels: str, file: Path) -> None:
     """Write title -> accuracies of the runs of one seed, after each run; those that are there stay."""
     make_rows(out / "data" / f"{labels}{seed}", seed, labels == "wrong")
     measured = read_json(file) if file.exists() else {}
     for title in (title for title in GUIDANCE[labels] if title not in measured):
         config = settings(out, seed, labels, title)
-        if config.row_weights:
-            evidence = rows_of(out / "experiments" / f"{labels}{seed}" / "evidence.csv")
-            write_rows(Path(config.row_weights), [
-                {"id": row["id"], "weight": f"{1 - float(row['label_wrong']):.4f}"} for row in evidence if row["label_wrong"]
-            ])
+        prepare(config, title, settings(out, seed, labels, PLAIN))
         write_json(file, measured := measured | {title: accuracies(config, title)})
 
 
