@@ -32,13 +32,15 @@ from mcvqa.run.steps import run  # noqa: E402
 PAGE = ROOT / "docs" / "models.md"
 EXPERTS = """## Mixtures of experts
 
-With `quantization=4bit`, the experts of Qwen3-VL MoE, Qwen3.5 MoE and other families that the library stacks alike are \
-stored in 4 bits like the linear layers: they are quantised while the model is loaded, one stack of experts after the \
-other, and a pass dequantises only the experts that its tokens are sent to, 16 at a time. Weights of Qwen3-VL-30B-A3B then \
-take 17.8 GiB instead of 57.9, and those of Qwen3.5-35B-A3B 20.4 instead of 65.4 (`mcvqa models`, `mcvqa check`). Adapters \
-are on the linear layers only, and naming experts in `target_modules` is refused. Experts stay in 16 bits if their class \
-has biases, transposed matrices or a computation of its own (Llama 4), and in folders that are published in 4 bits; a \
-folder with experts already in 4 bits is refused. The notebook does not have such models.
+With `quantization=4bit`, the experts of Qwen3-VL MoE, Qwen3.5 MoE and other families that the library stacks alike \
+are stored in 4 bits like the linear layers: they are quantised while the model is loaded, one stack of experts after \
+the other, and a pass dequantises only the experts that its tokens are sent to, 16 at a time. Weights of \
+Qwen3-VL-30B-A3B then take 17.8 GiB instead of 57.9, and those of Qwen3.5-35B-A3B 20.4 instead of 65.4 (`mcvqa \
+models`, `mcvqa check`). Adapters are on the linear layers; `target_modules=all-linear,experts` with `lora_dropout=0` \
+adds them to each expert. With rank 4 those of Qwen3-VL-30B-A3B are 157 million weights, which with gradients and \
+AdamW's moments take 2.3 GiB. Experts stay in 16 bits if their class has biases, transposed matrices or a computation \
+of its own (Llama 4), and in folders that are published in 4 bits; a folder with experts already in 4 bits is refused. \
+The notebook does not have such models.
 """
 REFUSED_IN = 5.0  # seconds
 

@@ -23,6 +23,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 # the linear layers of Qwen's language models, which runs of 0.1 name: all that there are
 LANGUAGE_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ALL_LINEAR = "all-linear"
+EXPERTS = "experts"
 
 DEFAULT_SYSTEM_PROMPT = (
     "You are a helpful assistant for visual question answering. "
@@ -324,7 +325,8 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
     )
     target_modules: tuple[str, ...] = Field(
         default=(ALL_LINEAR,), min_length=1, json_schema_extra=WEIGHTS,
-        description="language-model layers that get adapters, given by the ends of their names; all-linear: all linear layers",
+        description="language-model layers that get adapters, given by the ends of their names; all-linear: all linear layers; "
+        "experts: also the experts of a mixture",
     )
     lora_vision: bool = Field(
         default=False, json_schema_extra=WEIGHTS, description="also put adapters on the vision tower's attention and MLP"

@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText
 from mcvqa.config import Config
 from mcvqa.model.experts import STACKS, stacked_experts
 from mcvqa.model.families.family import FamilyError
+from mcvqa.model.families.registry import FAMILIES as FAMILIES_HERE
 from mcvqa.model.fast.overflow import run_in_float32
 from mcvqa.model.load import (
     ModelError,
@@ -94,8 +95,10 @@ def test_experts_take_as_many_bytes_as_the_estimate_says(full, packed):
 
 
 # %% what is computed
-def test_logits_and_gradients_are_those_of_the_dequantised_weights(folder, full, packed):
-    """Adapters get the same gradients, through the experts and their weights."""
+@pytest.mark.parametrize("targets", ["all-linear", "q_proj,experts", "experts"])
+def test_logits_and_gradients_are_those_of_the_dequantised_weights(targets, folder, full, packed):
+    """Adapters get the same gradients, through the experts and their weights; those on experts are PEFT's own in full weights."""
+    config = Config(lora_dropout=0.0, target_modules=targets)
     plain = loaded(folder)
     for name, stack in stacks_of(packed).items():
         plain.get_parameter(name).data = dequantized(stack, torch.arange(COUNT))
@@ -105,7 +108,7 @@ def test_logits_and_gradients_are_those_of_the_dequantised_weights(folder, full,
     ids, found = torch.arange(5, 65).view(2, 30), []
     for model in (packed, plain):
         torch.manual_seed(1)
-        adapted = with_adapters(model, Config(lora_dropout=0.0), family_of(model.config, Config()))
+        adapted = with_adapters(model, config, family_of(model.config, config))
         learned = [p for p in adapted.parameters() if p.requires_grad]
         for p in learned:
             nn.init.normal_(p, std=0.1)
@@ -139,10 +142,33 @@ def test_experts_of_another_size_are_refused_by_name(folder, full):
         require_whole_model(Config(model_id=str(folder)), other)
 
 
-def test_adapters_on_experts_are_refused_by_name(full):
-    family = family_of(full.config, Config())
-    with pytest.raises(FamilyError, match=r"no linear layers gate_up_proj; (.|\n)*Its experts get no adapters"):
+def test_adapters_on_experts_that_cannot_be_are_refused(full, monkeypatch):
+    family, config = family_of(full.config, Config()), Config(target_modules="q_proj,experts", lora_dropout=0.0)
+    with pytest.raises(FamilyError, match=r"no linear layers gate_up_proj; (.|\n)*Its experts are named experts"):
         adapter_settings(Config(target_modules="q_proj,gate_up_proj"), family)
+    with pytest.raises(FamilyError, match="target_modules: qwen2_5_vl has no experts"):
+        adapter_settings(config, FAMILIES_HERE["qwen2_5_vl"])
+    for unsuited in (config.replace(lora_dropout=0.05), config.replace(use_dora=True)):
+        with pytest.raises(FamilyError, match="neither dropout nor DoRA: set lora_dropout=0 and use_dora=false"):
+            adapter_settings(unsuited, family)
+    monkeypatch.setattr("mcvqa.model.experts.version", lambda name: "0.20.0")
+    with pytest.raises(FamilyError, match=r"need peft 0\.21 or newer; 0\.20\.0 is installed"):
+        adapter_settings(config, family)
+
+
+def test_experts_that_answer_without_their_adapters_would_be_noticed(packed):
+    """Adapters switched off, and on again."""
+    ids = torch.arange(5, 35)[None]
+    config = Config(lora_dropout=0.0, target_modules="experts")
+    before = packed(input_ids=ids).logits
+    adapted = with_adapters(packed, config, family_of(packed.config, config))
+    for p in adapted.parameters():
+        if p.requires_grad:
+            nn.init.normal_(p, std=0.1)
+    with adapted.disable_adapter():
+        torch.testing.assert_close(adapted(input_ids=ids).logits, before, rtol=0, atol=0)
+    assert (adapted(input_ids=ids).logits - before).abs().max() > 0.01
+    adapted.unload()
 
 
 def test_a_folder_with_experts_in_4_bits_is_refused_by_name(folder, full, tmp_path):

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from mcvqa import Config, run
+from mcvqa.answer.export import export_run
 from mcvqa.model.device import plan_device
 from mcvqa.model.experts import STACKS, is_packed, stacked_experts
-from mcvqa.model.load import load_base
+from mcvqa.model.load import ModelError, load_base
 from tests.model.other_families import TEXT, llava, save_family
 from tests.run.test_interrupt import settings_in, stopped_by, trained_in
 
@@ -35,7 +37,7 @@ import sys, threading, time
 from pathlib import Path
 from mcvqa.config import Config
 from mcvqa.model.device import plan_device
-from mcvqa.model.load import load_base
+from mcvqa.model.load import ModelError, load_base
 
 def held():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -75,11 +77,31 @@ def test_the_16_bit_experts_are_never_all_in_memory(folder, tmp_path):
     assert held < 0.35 * full and peak < held + 9 * stack < 0.7 * full, (held, peak, stack, full)
 
 
-@pytest.mark.nightly
+@pytest.mark.torture
 def test_a_run_on_defaults_trains_and_scores(folder, dataset, tmp_path):
     outcome = run(Config(
         data_dir=str(dataset), output_dir=str(tmp_path), model_id=folder, device="cpu", quantization="4bit", run_name="r"))
     assert outcome.submission.exists()
+
+
+@pytest.mark.nightly
+def test_adapters_on_experts_are_trained_exported_and_taken_up_again(folder, dataset, tmp_path):
+    """In 4 bits; merged they are weights of the base model, which the export compares with both, and asks for answers."""
+    config = Config(
+        data_dir=str(dataset), output_dir=str(tmp_path), model_id=folder, device="cpu", quantization="4bit", run_name="r",
+        target_modules="all-linear,experts", lora_dropout=0.0, use_kfold=False, num_epochs=2)
+    run(config)
+    export_run(config, tmp_path / "adapters", merged=False)
+    trained = load_file(tmp_path / "adapters" / "adapter_model.safetensors")
+    ups = [value for name, value in trained.items() if ".experts." in name and "lora_B" in name]
+    assert len(ups) == 4 and all(value.abs().max() > 0 for value in ups)
+    export_run(config, tmp_path / "merged", merged=True)
+    assert "**vLLM ignores adapters on experts" in (tmp_path / "adapters" / "serve.md").read_text(encoding="utf-8")
+    assert "ignores" not in (tmp_path / "merged" / "serve.md").read_text(encoding="utf-8")
+    further = config.replace(run_name="further", start_from=str(tmp_path / "adapters"))
+    run(further)
+    with pytest.raises(ModelError, match=r"on experts, k_proj.*--set target_modules=experts,k_proj,o_proj,q_proj,v_proj"):
+        run(further.replace(run_name="other", target_modules="all-linear"))
 
 
 @pytest.mark.nightly

@@ -7,7 +7,7 @@ from typing import Any
 
 from mcvqa.answer.trained import TrainedRun
 from mcvqa.base.files import DamagedFile, read_json
-from mcvqa.config import Config
+from mcvqa.config import EXPERTS, Config
 from mcvqa.data.folds import FINAL, fold_title
 from mcvqa.model.content import local_folder
 
@@ -149,6 +149,8 @@ def serving_page(config: Config, ask: dict[str, Any], merged: bool) -> str:
     warnings = [
         *(["**vLLM takes no adapters of the vision tower** (lora_vision=true): export with --merged."]
           if config.lora_vision and not merged else []),
+        *(["**vLLM ignores adapters on experts without a word** (vllm-project/vllm, pull request 41384): export with --merged."]
+          if EXPERTS in config.target_modules and not merged else []),
         *([f"**vLLM takes ranks up to {LORA_RANKS[-1]}**, and these adapters have {config.lora_r}: export with --merged."]
           if config.lora_r > LORA_RANKS[-1] and not merged else []),
     ]

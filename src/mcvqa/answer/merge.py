@@ -1,11 +1,13 @@
 """Merges adapters into the 16-bit weights of their base, and verifies the file by samples."""
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from peft import PeftModel
+from peft.tuners.lora.layer import ParamWrapper
 from torch import nn
 
 from mcvqa.config import McvqaError
@@ -33,21 +35,34 @@ def save_merged(model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
 def sampled_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return some rows of each weight in float64, as expected after merging; the same rows for the same names and shapes."""
     core: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    adapted = {name: module for name, module in core.named_modules() if hasattr(module, "lora_A")}
+    adapted = {
+        f"{name.replace('.base_layer', '')}.{getattr(module, 'parameter_name', 'weight')}": module
+        for name, module in core.named_modules() if hasattr(module, "lora_A")
+    }
     sampled = {}
     for name, value in core.named_parameters():
         if ".lora_" in name:
             continue
         name = name.replace(".base_layer", "")
-        rows = _some_rows_of(name, len(value))
-        owner, _, kind = name.rpartition(".")
-        samples = value.detach()[rows].double().cpu()
-        if owner in adapted and kind == "weight":
-            layer, one = adapted[owner], next(iter(adapted[owner].lora_A))
-            a, b = layer.lora_A[one].weight.detach(), layer.lora_B[one].weight.detach()[rows]
-            samples = samples + layer.scaling[one] * (b.double() @ a.double()).cpu()
+        matrix = value.detach() if value.ndim == 1 else value.detach().flatten(0, -2)  # experts are stacked
+        rows = _some_rows_of(name, len(matrix))
+        samples = matrix[rows].double().cpu()
+        if adapter := adapted.get(name):
+            samples = samples + _added_rows(adapter, rows).cpu()
         sampled[name] = samples
     return sampled
+
+
+def _added_rows(adapter: Any, rows: Sequence[int]) -> torch.Tensor:
+    """Compute what an adapter adds to some rows of its weight; rows of experts are counted through the whole stack."""
+    one = next(iter(adapter.lora_A))
+    down, up = (factor[one].weight.detach().double() for factor in (adapter.lora_A, adapter.lora_B))
+    if isinstance(adapter, ParamWrapper):
+        count = adapter.num_experts  # PEFT's matrices are (E * r, columns) and (rows, r * E)
+        parts = down.unflatten(0, (count, -1)), up.unflatten(1, (-1, count))
+        added = [parts[1][row % len(up), :, row // len(up)] @ parts[0][row // len(up)] for row in rows]
+        return adapter.scaling[one] * torch.stack(added)
+    return adapter.scaling[one] * (up[rows] @ down)
 
 
 def _some_rows_of(name: str, count: int) -> list[int]:

@@ -219,7 +219,7 @@ KOREAN = {
     "tokens per row: mean {}, longest {} (sample of {})": "행당 토큰 수: 평균 {}, 최대 {}(표본 {})",
     "encoding: {} rows/s in one process": "인코딩: 프로세스 하나에서 초당 {}행",
     "parameters: {}, trained {}": "파라미터: {}, 학습하는 것 {}",
-    "experts: {} of them, in {} bits and without adapters": "전문가(expert): 그중 {}, {}비트, 어댑터 없이",
+    "experts: {} of them, in {} bits{}": "전문가(expert): 그중 {}, {}비트{}", "and without adapters": "(어댑터 없이)",
     "the vision tower of {} runs for every prompt, which this estimate does not include": "{}의 비전 타워는 프롬프트마다 실행되는데, 이 추정에는 그 시간이 들어 있지 않습니다",
     "memory: {} of {} GiB (weights {}, training state {}, activations {}: {})":
         "메모리: {1} GiB 중 {0} GiB(가중치 {2}, 학습 상태 {3}, 활성값 {4}: {5})",
@@ -522,7 +522,13 @@ KOREAN = {
     "{} refuses {}: {}": "{}이 {}을 거부했습니다: {}",
     "The language model of {} has no linear layers {}; it has {}. Set target_modules to some of them, or to all-linear.{}":
         "{}의 언어 모델에 선형 레이어 {}이 없습니다. 있는 것: {}. target_modules에 그 가운데 일부나 all-linear를 적으세요.{}",
-    "Its experts get no adapters.": "전문가(expert)에는 어댑터를 붙이지 않습니다.",
+    "Its experts are named experts.": "전문가(expert)는 experts로 적습니다.",
+    "target_modules: {} has no experts that can get adapters. Leave experts out of target_modules.":
+        "target_modules: {}에는 어댑터를 붙일 수 있는 전문가(expert)가 없습니다. target_modules에서 experts를 빼세요.",
+    "target_modules: adapters on experts need peft 0.21 or newer; {} is installed. Fix: pip install -U peft.":
+        "target_modules: 전문가(expert)에 어댑터를 붙이려면 peft 0.21 이상이 필요한데 {}이 설치되어 있습니다. 해결: pip install -U peft.",
+    "target_modules contains experts, whose adapters have neither dropout nor DoRA: set lora_dropout=0 and use_dora=false.":
+        "target_modules에 experts가 있는데 전문가(expert)의 어댑터에는 드롭아웃도 DoRA도 쓸 수 없습니다. lora_dropout=0, use_dora=false로 하세요.",
     "lora_vision=true does not work with models of type {}, only with Qwen2-VL, Qwen2.5-VL and Qwen3-VL: set lora_vision=false.":
         "lora_vision=true는 {} 유형에서 되지 않고 Qwen2-VL, Qwen2.5-VL, Qwen3-VL에서만 됩니다. lora_vision=false로 하세요.",
     "Models of type {} cannot be trained here: their language model ({}) is not a stack of layers with linear projections. Models of type {}, and most others, can.": "{} 유형의 모델은 학습할 수 없습니다: 언어 모델({})이 선형 프로젝션으로 된 레이어를 쌓은 구조가 아닙니다. {} 유형과 다른 대부분은 "

@@ -135,8 +135,8 @@ KOREAN_HELP = {
         "LoRA 배율을 lora_alpha / sqrt(lora_r)로 해서 랭크가 커도 같은 속도로 배우게 합니다(rsLoRA)",
     "adapters learn the direction and the magnitude of the weights separately (DoRA); slower, without the optimized path":
         "어댑터가 가중치의 방향과 크기를 따로 배웁니다(DoRA). 최적화된 경로를 쓰지 못해 느립니다",
-    "language-model layers that get adapters, given by the ends of their names; all-linear: all linear layers":
-        "어댑터를 붙일 언어 모델의 레이어를 이름의 끝으로 적습니다. all-linear: 모든 선형 레이어",
+    "language-model layers that get adapters, given by the ends of their names; all-linear: all linear layers; experts: also the experts of a mixture":
+        "어댑터를 붙일 언어 모델의 레이어를 이름의 끝으로 적습니다. all-linear: 모든 선형 레이어, experts: 전문가 혼합 모델의 전문가도",
     "also put adapters on the vision tower's attention and MLP": "비전 타워의 어텐션과 MLP에도 어댑터를 붙입니다",
     "system message; may contain {letters}": "시스템 메시지. {letters}를 쓸 수 있습니다",
     "user message; must contain {question} and {options}, may contain {letters} and {hint}; empty: Korean or English, like the training questions":

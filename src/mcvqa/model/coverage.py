@@ -3,8 +3,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 
-from mcvqa.config import Config
+from mcvqa.config import EXPERTS, Config
 from mcvqa.model.load import decoder_linears, family_of, with_adapters
 from mcvqa.model.source import empty_model
 
@@ -14,9 +15,9 @@ class AdapterCoverage:
     """Describes which layers get adapters.
 
     Attributes:
-        names: last names of the layers with adapters, in order.
-        adapted, linears: number of layers with adapters, and of linear layers in the language model's decoder.
-        share: weights in layers with adapters, as a share of all weights.
+        names: last names of the layers with adapters, in order, and experts.
+        adapted, linears: number of linear layers with adapters, and of linear layers in the language model's decoder.
+        share: weights in layers and experts with adapters, as a share of all weights.
     """
 
     names: tuple[str, ...]
@@ -45,6 +46,8 @@ def adapter_coverage(model_config: Any, config: Config) -> AdapterCoverage:
         name: module for name, module in with_adapters(model, config, family, low_cpu_mem_usage=True).named_modules()
         if isinstance(module, LoraLayer)
     }
-    adapted_weights = sum(module.get_base_layer().weight.numel() for module in adapted.values())
-    names = dict.fromkeys(name.rpartition(".")[2] for name in adapted)
-    return AdapterCoverage(tuple(names), len(adapted), len(linears), adapted_weights / total)
+    stacks = [one.get_param() for one in adapted.values() if isinstance(one, ParamWrapper)]
+    layers = {name: one.get_base_layer().weight for name, one in adapted.items() if not isinstance(one, ParamWrapper)}
+    names = dict.fromkeys([*(name.rpartition(".")[2] for name in layers), *([EXPERTS] if stacks else [])])
+    adapted_weights = sum(weight.numel() for weight in (*layers.values(), *stacks))
+    return AdapterCoverage(tuple(names), len(layers), len(linears), adapted_weights / total)

@@ -1,11 +1,14 @@
 """Finds the experts of mixture-of-experts models, which the library stacks into two tensors (E, rows, columns) per layer."""
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from mcvqa.config import EXPERTS, Config
 from mcvqa.model.content import ModelError
+from mcvqa.model.families.family import Family, FamilyError
 
 STACKS = ("gate_up_proj", "down_proj")
 BLOCK = 64  # weights per scale of 4-bit weights
@@ -40,6 +43,39 @@ def stacked_experts(model: nn.Module, prefix: str = "") -> dict[str, Any]:
 def named_stacks(model: nn.Module, prefix: str = "") -> dict[str, Any]:
     """Return the stacks of `stacked_experts`, by path."""
     return {f"{path}.{name}": getattr(one, name) for path, one in stacked_experts(model, prefix).items() for name in STACKS}
+
+
+def paths_of_stacks(model: nn.Module, prefix: str) -> tuple[str, ...]:
+    """Return the paths in a decoder layer of all `named_stacks`: 'mlp.experts.down_proj'.
+
+    Args:
+        model: the model.
+        prefix: of the paths of all decoder layers.
+    """
+    return tuple(dict.fromkeys(name.removeprefix(prefix).partition(".")[2] for name in named_stacks(model, prefix)))
+
+
+def adapted_experts(config: Config, family: Family) -> tuple[tuple[str, ...], list[str]]:
+    """Divide target_modules, which contains experts, into the names of linear layers and the paths of stacks.
+
+    Raises:
+        FamilyError: there are no experts that can get adapters, the other settings do not suit them, or PEFT is too old.
+    """
+    if not family.experts:
+        raise FamilyError(
+            f"target_modules: {family.model_type} has no experts that can get adapters. Leave experts out of target_modules."
+        )
+    if config.lora_dropout or config.use_dora:
+        raise FamilyError(
+            "target_modules contains experts, whose adapters have neither dropout nor DoRA: set lora_dropout=0 and "
+            "use_dora=false."
+        )
+    if [int(part) for part in version("peft").split(".")[:2]] < [0, 21]:
+        raise FamilyError(
+            f"target_modules: adapters on experts need peft 0.21 or newer; {version('peft')} is installed. Fix: "
+            "pip install -U peft."
+        )
+    return tuple(name for name in config.target_modules if name != EXPERTS), list(family.experts)
 
 
 def count_experts(model: Any, prefix: str) -> tuple[int, float]:

@@ -1,4 +1,5 @@
 """Loads the base model with full or 4-bit weights, and adds LoRA adapters."""
+import contextlib
 import functools
 import warnings
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, BitsAndBytesConfig
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # in 5.5.4 the other name wants torchvision
 
-from mcvqa.config import Config
+from mcvqa.config import EXPERTS, Config
 from mcvqa.model.device import GIB, DevicePlan, apply_device, seeded
 from mcvqa.model.families.family import Family
 from mcvqa.model.families.registry import FAMILIES, plain_family
@@ -145,9 +146,9 @@ def family_of(model_config: Any, config: Config, model: Any = None) -> Family:
     family = plain_family(model_config.model_type, language, [name for name in linears if name not in others])
     family = replace(family, unquantised=(*family.unquantised, *others))
     if any(hasattr(module, "has_gate") for module in model.modules()):  # the library's mark of experts
-        from mcvqa.model.experts import stacked_experts
+        from mcvqa.model.experts import paths_of_stacks
 
-        family = replace(family, experts=bool(stacked_experts(model, family.decoder_layers)))
+        family = replace(family, experts=paths_of_stacks(model, family.decoder_layers))
     return family
 
 
@@ -335,11 +336,25 @@ def adapter_settings(config: Config, family: Family) -> LoraConfig:
         config: all settings.
         family: family of the model.
     """
+    names, stacks = config.target_modules, None
+    if EXPERTS in names:
+        from mcvqa.model.experts import adapted_experts
+
+        names, stacks = adapted_experts(config, family)
     return LoraConfig(
         r=config.lora_r, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, bias="none",
-        target_modules=family.adapter_pattern(config.target_modules, vision=config.lora_vision), task_type="CAUSAL_LM",
-        use_rslora=config.use_rslora, use_dora=config.use_dora,
+        target_modules=family.adapter_pattern(names, vision=config.lora_vision) if names else [], target_parameters=stacks,
+        task_type="CAUSAL_LM", use_rslora=config.use_rslora, use_dora=config.use_dora,
     )
+
+
+def adding_adapters(model: nn.Module, family: Family) -> contextlib.AbstractContextManager:
+    """Within the block, PEFT can add adapters to experts in 4 bits."""
+    if not family.experts:
+        return contextlib.nullcontext()
+    from mcvqa.model.packed_experts import adapting_packed_experts
+
+    return adapting_packed_experts(model)
 
 
 def with_adapters(model: nn.Module, config: Config, family: Family, **options: Any) -> PeftModel:
@@ -351,7 +366,7 @@ def with_adapters(model: nn.Module, config: Config, family: Family, **options: A
         family: family of the model.
         options: passed on to get_peft_model.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), adding_adapters(model, family):
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")  # as in load_base
         return get_peft_model(model, adapter_settings(config, family), **options)
 
@@ -402,7 +417,8 @@ def load_adapter(base: BaseModel, folder: str | Path) -> nn.Module:
     if not list(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no safetensors weights. Other formats are not read, because loading them can run code.")
     if (folder / "adapter_config.json").exists():
-        model = PeftModel.from_pretrained(base.model, str(folder)).eval()
+        with adding_adapters(base.model, base.family):
+            model = PeftModel.from_pretrained(base.model, str(folder)).eval()
         if other := _not_loaded(model, folder):
             remove_adapters(base, model)
             raise ModelError(

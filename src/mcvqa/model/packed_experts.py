@@ -6,10 +6,12 @@ tokens are sent to, a few at a time.
 
 Shapes: T tokens, k experts per token, E experts, H hidden size.
 """
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from peft.tuners.lora.layer import ParamWrapper
 from torch import nn
 from torch.nn import functional as F
 from transformers import BitsAndBytesConfig
@@ -18,7 +20,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
-from mcvqa.model.experts import BLOCK, STACKS, stacked_experts
+from mcvqa.model.experts import BLOCK, STACKS, is_packed, named_stacks, stacked_experts
 from mcvqa.model.published import in_full
 
 WITH_EXPERTS = "bitsandbytes_with_experts"  # name in the library's registries of quantizers and of experts' functions
@@ -119,8 +121,19 @@ class ExpertsProduct(torch.autograd.Function):
         return torch.cat([part @ matrix for part, matrix in parts]), None, None, None
 
 
+Factors = tuple[torch.Tensor, torch.Tensor, float]  # A (E, r, columns), B (E, rows, r), and the scale of B A
+
+
+def low_rank(inputs: torch.Tensor, factors: Factors, experts: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
+    """Multiply tokens by the adapters of their experts; arguments and result as in ExpertsProduct."""
+    down, up = (factor[experts].to(inputs.dtype) for factor in factors[:2])
+    parts = zip(inputs.split(counts), down, up, strict=True)
+    return factors[2] * torch.cat([F.linear(F.linear(part, a), b) for part, a, b in parts])
+
+
 def packed_experts_forward(
-    module: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
+    module: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor,
+    adapters: Mapping[str, Factors] | None = None,
 ) -> torch.Tensor:
     """Compute the weighted outputs (T, H) of each token's experts, as the library's own functions do.
 
@@ -128,7 +141,14 @@ def packed_experts_forward(
         module: the experts of a layer.
         hidden_states: (T, H).
         top_k_index, top_k_weights: (T, k) numbers and weights of each token's experts.
+        adapters: of the stacks that have them, by name; None: there are none.
     """
+    adapters = adapters or {}
+
+    def product(name: str, inputs: torch.Tensor, some: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
+        result = ExpertsProduct.apply(inputs, getattr(module, name), some, counts)
+        return result + low_rank(inputs, adapters[name], some, counts) if name in adapters else result
+
     chosen = top_k_index.flatten()  # pairs of token and expert
     order = chosen.argsort(stable=True)
     inputs = hidden_states[order // top_k_index.shape[1]]
@@ -139,10 +159,51 @@ def packed_experts_forward(
     for some in experts.split(AT_ONCE):
         now, sizes = sizes[: len(some)], sizes[len(some) :]
         part, inputs = inputs.split([sum(now), sum(sizes)])
-        inner = module._apply_gate(ExpertsProduct.apply(part, module.gate_up_proj, some, now))
-        outputs.append(ExpertsProduct.apply(inner, module.down_proj, some, now))
+        outputs.append(product("down_proj", module._apply_gate(product("gate_up_proj", part, some, now)), some, now))
     mixed = torch.cat(outputs)[order.argsort()].view(*top_k_index.shape, -1) * top_k_weights[..., None]
     return mixed.sum(1).to(hidden_states.dtype)
 
 
 ALL_EXPERTS_FUNCTIONS.register(WITH_EXPERTS, packed_experts_forward)
+
+
+# %% adapters
+class PackedExpertsAdapter(ParamWrapper):
+    """Computes with experts in 4 bits and their adapters; PEFT's own class adds adapters to the whole stack, in 16 bits."""
+
+    def forward(self, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor) -> torch.Tensor:
+        """See packed_experts_forward. PEFT nests one adapter for each stack around the experts."""
+        layer: Any = self
+        adapters = {}
+        while isinstance(layer, ParamWrapper):
+            if not layer.disable_adapters:
+                adapters[layer.parameter_name] = factors_of(layer)
+            layer = layer.base_layer
+        return packed_experts_forward(layer, hidden_states, top_k_index, top_k_weights, adapters)
+
+
+def factors_of(adapter: Any) -> Factors:
+    """Take the factors of each expert out of PEFT's two matrices, (E * r, columns) and (rows, r * E)."""
+    name, count = adapter.active_adapters[0], adapter.num_experts
+    down, up = adapter.lora_A[name].weight, adapter.lora_B[name].weight
+    return down.unflatten(0, (count, -1)), up.unflatten(1, (-1, count)).permute(2, 0, 1), adapter.scaling[name]
+
+
+@contextlib.contextmanager
+def adapting_packed_experts(model: nn.Module) -> Iterator[None]:
+    """While PEFT adds adapters, state the shapes of the experts in 4 bits; then make these adapters compute with them.
+
+    Args:
+        model: the base model.
+    """
+    stacks = [stack for stack in named_stacks(model).values() if is_packed(stack)]
+    for stack in stacks:
+        stack.ds_shape = stack.quant_state.shape  # where PEFT looks for the shape of parameters stored in another one
+    try:
+        yield
+    finally:
+        for stack in stacks:
+            del stack.ds_shape
+    for module in model.modules():
+        if isinstance(module, ParamWrapper) and is_packed(module.get_param()):
+            module.__class__ = PackedExpertsAdapter

@@ -153,7 +153,7 @@ def _require_tensors(folder: Path, config: Config, stored: Shapes, wanted: Shape
 
 
 def _layers_with_adapters(names: Shapes) -> set[str]:
-    return {name.split(".lora_")[0] for name in names}
+    return {name.split(".lora_")[0].replace(".base_layer", "") for name in names}  # which PEFT puts after experts
 
 
 def _last_names(layers: set[str]) -> set[str]:

@@ -14,7 +14,7 @@ from mcvqa.base.budget import Work, spell_duration
 from mcvqa.base.files import DamagedFile, existing_folder
 from mcvqa.base.informing import counted, one_line
 from mcvqa.base.versions import version_notes
-from mcvqa.config import Config, ConfigError, McvqaError
+from mcvqa.config import EXPERTS, Config, ConfigError, McvqaError
 from mcvqa.data.answers import ANSWER_STYLES
 from mcvqa.data.folds import FoldError
 from mcvqa.data.language import with_prompt
@@ -270,7 +270,8 @@ def _check_resources(
     print_line(True, f"parameters: {size.language_linears + size.experts + size.rest:,}, trained {size.trained:,}")
     if size.experts:
         bits = 4 if plan.four_bit else 8 * plan.dtype.itemsize
-        print_line(True, f"experts: {size.experts:,} of them, in {bits} bits and without adapters")
+        adapted = "" if EXPERTS in config.target_modules else " and without adapters"
+        print_line(True, f"experts: {size.experts:,} of them, in {bits} bits{adapted}")
     rows = settings_plan(config, plan).rows
     activations = rows * int(tokens.max()) * kept_values(maker, config, plan, model_config) * plan.dtype.itemsize
     fits = check_memory(config, plan, size, activations)

@@ -48,7 +48,7 @@ class Family:
         blocks: maps a decoder layer to its halves as blocks of fast/block.py, by their names in the layer; None: no blocks.
         recurrent: whether some layers keep a state. Batches then say which chunks of tokens follow each other (fast/delta.py),
             which transformers' own layers do not support.
-        experts: whether 4-bit loading finds experts (experts.py).
+        experts: paths of the stacks of experts in a decoder layer that 4-bit loading finds (experts.py).
     """
 
     model_type: str
@@ -61,7 +61,7 @@ class Family:
     rotary_axes: Callable[[Sequence[int]], np.ndarray] = axes_in_sections
     blocks: Callable[[Any], dict[str, Any]] | None = None
     recurrent: bool = False
-    experts: bool = False
+    experts: tuple[str, ...] = ()
 
     @property
     def decoder_layers(self) -> str:
@@ -84,7 +84,7 @@ class Family:
             raise FamilyError(
                 f"The language model of {self.model_type} has no linear layers {', '.join(absent)}; it has "
                 f"{', '.join(dict.fromkeys(path.rpartition('.')[2] for path in self.language_linears))}. "
-                f"Set target_modules to some of them, or to all-linear.{' Its experts get no adapters.' * self.experts}"
+                f"Set target_modules to some of them, or to all-linear.{' Its experts are named experts.' * bool(self.experts)}"
             )
         return tuple(dict.fromkeys(path for matches in chosen.values() for path in matches))
 
