@@ -1,6 +1,7 @@
 """Experts in 4 bits: quantised while they are loaded, and computed as the library computes the dequantised ones."""
 import copy
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ FAMILIES = {  # stacked, with rows and columns exchanged, in the file; a tensor 
         vision_config=TOWER | dict(deepstack_visual_indexes=[0])),
     "qwen3_5_moe": lambda: model_of("qwen3_5_moe", text_config=TEXT | DELTA | EXPERTS, vision_config=TOWER),
 }
+
+needs_peft = pytest.mark.skipif(version("peft") < "0.21", reason="adapters on experts need peft 0.21")
 
 
 def loaded(folder: Path, **options) -> nn.Module:
@@ -95,7 +98,8 @@ def test_experts_take_as_many_bytes_as_the_estimate_says(full, packed):
 
 
 # %% what is computed
-@pytest.mark.parametrize("targets", ["all-linear", "q_proj,experts", "experts"])
+@pytest.mark.parametrize("targets", [
+    "all-linear", pytest.param("q_proj,experts", marks=needs_peft), pytest.param("experts", marks=needs_peft)])
 def test_logits_and_gradients_are_those_of_the_dequantised_weights(targets, folder, full, packed):
     """Adapters get the same gradients, through the experts and their weights; those on experts are PEFT's own in full weights."""
     config = Config(lora_dropout=0.0, target_modules=targets)
@@ -108,7 +112,7 @@ def test_logits_and_gradients_are_those_of_the_dequantised_weights(targets, fold
     ids, found = torch.arange(5, 65).view(2, 30), []
     for model in (packed, plain):
         torch.manual_seed(1)
-        adapted = with_adapters(model, config, family_of(model.config, config))
+        adapted = with_adapters(model, config, family_of(full.config, config))
         learned = [p for p in adapted.parameters() if p.requires_grad]
         for p in learned:
             nn.init.normal_(p, std=0.1)
@@ -156,12 +160,12 @@ def test_adapters_on_experts_that_cannot_be_are_refused(full, monkeypatch):
         adapter_settings(config, family)
 
 
-def test_experts_that_answer_without_their_adapters_would_be_noticed(packed):
-    """Adapters switched off, and on again."""
+@needs_peft
+def test_adapters_on_experts_can_be_switched_off(full, packed):
     ids = torch.arange(5, 35)[None]
     config = Config(lora_dropout=0.0, target_modules="experts")
     before = packed(input_ids=ids).logits
-    adapted = with_adapters(packed, config, family_of(packed.config, config))
+    adapted = with_adapters(packed, config, family_of(full.config, config))
     for p in adapted.parameters():
         if p.requires_grad:
             nn.init.normal_(p, std=0.1)

@@ -16,6 +16,7 @@ from mcvqa.model.device import plan_device
 from mcvqa.model.experts import STACKS, is_packed, stacked_experts
 from mcvqa.model.load import ModelError, load_base
 from tests.model.other_families import TEXT, llava, save_family
+from tests.model.test_experts import needs_peft
 from tests.run.test_interrupt import settings_in, stopped_by, trained_in
 
 
@@ -84,6 +85,7 @@ def test_a_run_on_defaults_trains_and_scores(folder, dataset, tmp_path):
     assert outcome.submission.exists()
 
 
+@needs_peft
 @pytest.mark.nightly
 def test_adapters_on_experts_are_trained_exported_and_taken_up_again(folder, dataset, tmp_path):
     """In 4 bits; merged they are weights of the base model, which the export compares with both, and asks for answers."""
