@@ -3,24 +3,58 @@
     python benchmarks/answering.py --model FOLDER --csv train.csv [--rows 512] [--set gpu_profile=t4]
 
 Makes a run of the first 64 rows without training it, and asks it the others: what `mcvqa answer` and `Answerer.answer_all` take.
-Prints a line RESULT {json} for each. The first 64 questions, which load the model and compile kernels, are not counted.
+Prints a line RESULT {json} for each, with the seconds of its phases. The first 64 questions, which load the model and compile
+kernels, are not counted.
 """
 import argparse
+import contextlib
 import csv
 import json
 import shutil
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from engine import fresh_peak, gib
 from mcvqa import Answerer, Config, run
+from mcvqa.answer.asked import Photographs
+from mcvqa.answer.trained import TrainedModels
 from mcvqa.config import parse_changes
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.questions import Question, read_questions
+from mcvqa.model.rows import KnownPasses
+from mcvqa.scoring import score
 
 KNOWN = 64  # rows of the run
+PHASES = {  # what is timed, by the name of the phase; one follows the other
+    "survey": (Photographs, "records"), "image features": (TrainedModels, "_make_features"),
+    "weights": (TrainedModels, "_with_weights"), "encoding rows": (score, "encode_rows"),
+    "rows of a pass": (KnownPasses, "rows"), "reading rows": (score, "read_rows"),
+}
+
+
+@contextlib.contextmanager
+def timed_phases() -> Iterator[dict[str, float]]:
+    """Within the block, add up the seconds of each phase."""
+    seconds = defaultdict[str, float](float)
+
+    def timed(name: str, plain: Any) -> Any:
+        def call(*args: Any, **more: Any) -> Any:
+            started = time.time()
+            found = plain(*args, **more)
+            seconds[name] = round(seconds[name] + time.time() - started, 2)
+            return found
+
+        return call
+
+    with contextlib.ExitStack() as stack:
+        for name, (where, function) in PHASES.items():
+            stack.enter_context(mock.patch.object(where, function, timed(name, getattr(where, function))))
+        yield seconds
 
 
 def write_table(file: Path, questions: list[Question]) -> None:
@@ -72,7 +106,8 @@ if __name__ == "__main__":
         answered_per_second(answerer, questions[:KNOWN], folder)
         fresh_peak()
         for part in ("new photographs", "features there"):
-            rate = answered_per_second(answerer, questions[KNOWN:], folder)
-            found = dict(part=f"answers, {part}", per_second=round(rate, 2), rows=len(questions) - KNOWN)
+            with timed_phases() as seconds:
+                rate = answered_per_second(answerer, questions[KNOWN:], folder)
+            found = dict(part=f"answers, {part}", per_second=round(rate, 2), rows=len(questions) - KNOWN, seconds=seconds)
             peak = fresh_peak()
             print("RESULT", json.dumps(found | (dict(peak_gib=gib(peak)) if peak else {})), flush=True)

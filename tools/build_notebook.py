@@ -104,9 +104,14 @@ NAMES_NOT_IN_NOTEBOOK = {
     "model.split": ("LossOf", "SplitAnswerModel.can_be_recorded"),
     "report.words": ("ReportWord",), "report.gallery": ("OpenPicture",),
     "model.vision.features": ("bytes_needed",),  # the model after training
-    "training.job": ("MeasuredPace",), "run.workers.pool": ("MainSide",), "model.text.prompt": ("Message",),
+    "training.job": ("MeasuredPace", "TrainingSchedule.pace", "TrainingSchedule.steps_total"),
+    "run.workers.pool": ("MainSide",), "model.text.prompt": ("Message",),
     "model.memory": ("RandomState",), "model.fast.block": ("Mixed", "Packed", "Stored"),
-    "model.rows": ("Maker.prompt_inputs", "RowMaker.prompt_inputs"), "model.plain": ("PlainMaker.prompt_inputs",),  # answer_by
+    # other methods of these protocols are for type checkers alone; answer_by
+    "model.rows": (
+        *(f"Maker.{one}" for one in ("row", "batch", "positions", "conversation", "prompt_inputs")),
+        "RowMaker.prompt_inputs"),
+    "model.plain": ("PlainMaker.prompt_inputs",),
     "data.kinds": ("every_kind",), "model.fast.delta_kernels": ("Parts",), "model.fast.kernels": ("Pairs",),
     "data.questions": ("find_column", "PaddedRows"), "data.answers": ("Cell",), "run.workers.inline": ("Allot",),
 }

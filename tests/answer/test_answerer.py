@@ -40,7 +40,8 @@ def predictions_of(config, split="test"):
 
 # %% the run's own rows
 def test_the_same_rows_get_the_scores_of_the_run(copied, dataset):
-    """To the last bit on this machine, also with image features computed anew, and nothing of the run is changed."""
+    """To the last bit on this machine, also with image features computed anew, before adapters are in place and after, and
+    nothing of the run is changed."""
     shutil.rmtree(Path(copied.output_dir) / "cache")
     before, answerer = files_of_run(copied), Answerer(copied)
     asked = read_asked(dataset / "test.csv", copied, answerer.trained.cache)
@@ -49,6 +50,9 @@ def test_the_same_rows_get_the_scores_of_the_run(copied, dataset):
     known = np.isfinite(own.logprobs)
     assert found.ids.tolist() == own.ids.tolist() and (found.orders == own.orders).all()
     assert abs(found.logprobs[known] - own.logprobs[known]).max() <= 1e-6
+    shutil.rmtree(Path(copied.output_dir) / "cache")
+    (again,) = answerer.scores(asked)
+    assert np.array_equal(again.logprobs, found.logprobs)
     assert files_of_run(copied) == before
 
 

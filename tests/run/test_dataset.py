@@ -11,6 +11,7 @@ from PIL import Image
 
 from mcvqa.config import ConfigError
 from mcvqa.data.folds import FoldError
+from mcvqa.data.images import ImageFolder, near_duplicate_groups
 from mcvqa.data.table import DataError
 from mcvqa.report.submission import validate_submission, write_submission
 from mcvqa.run.dataset import RunData, fit_text_prior, prior_of_train, read_data, require_photographs, weights_key
@@ -18,6 +19,7 @@ from mcvqa.run.folds import fold_summary, split_rows, write_folds
 from mcvqa.run.project import Project, RunStopped, open_project, settle_settings
 from mcvqa.run.score import score_task
 from mcvqa.run.steps import explore_data, prior_note
+from mcvqa.run.survey import survey_photographs
 from mcvqa.run.train import train_task
 from tests.conftest import make_dataset, tiny_settings
 from tests.faults import read_only
@@ -200,6 +202,16 @@ def test_a_photograph_that_changes_is_looked_at_again(data, tmp_path):
     after = read_data(project_on(data, tmp_path))
     assert not before.broken(before.train) and [r.written for r in after.broken(after.train)] == ["train/train_0001.jpg"]
     assert before.train_print != after.train_print and before.test_print == after.test_print
+
+
+def test_a_survey_without_looks_does_not_stand_in_for_one_with_them(data, tmp_path):
+    written = ["train/train_0001.jpg", "train/train_0002.jpg", "train/gone.jpg"]
+    (data / written[1]).write_bytes((data / written[1]).read_bytes()[:300])
+    without, whole, again = (
+        survey_photographs(tmp_path, ImageFolder(data), written, looks=looks) for looks in (False, True, False))
+    assert whole[written[0]].thumbnail and near_duplicate_groups(whole) == dict(zip(written, range(3), strict=True))
+    assert without == again == {name: dataclasses.replace(whole[name], dhash=0, thumbnail=b"") for name in written}
+    assert [bool(record.problem) for record in without.values()] == [False, True, True]
 
 
 @pytest.mark.parametrize(("split", "found"), [("train", "24 of 24 training"), ("test", "9 of 9 test")])

@@ -61,7 +61,7 @@ def read_asked(source: Path, config: Config, cache: Path) -> NewRows:
     root, file, sample = _table_of(source, cache / "data")
     table = read_questions(file, **named_columns_of(config), labelled=False)
     folder, (meant,), notes = find_photographs(root, [SplitRows("test", file, table.questions)], cache / "data")
-    records = survey_photographs(cache, folder, [question.image for question in meant.questions])
+    records = survey_photographs(cache, folder, [question.image for question in meant.questions], looks=False)
     asked = NewRows(meant.questions, records, file, sample, (*notes, *map(str, table.problems[:NAMED_PROBLEMS])))
     _require_photographs(root, asked)
     return asked
@@ -167,7 +167,7 @@ class Photographs:
         """
         stamps = {file: _stamp_of(file) for file in files}
         changed = [file for file, stamp in stamps.items() if self._surveyed.get(file, (None,))[0] != stamp]
-        for file, record in survey_files(changed, os.cpu_count() or 2).items():
+        for file, record in survey_files(changed, os.cpu_count() or 2, looks=False).items():
             if record.problem:
                 raise ImageError(file, record.problem)
             self._surveyed[file] = stamps[file], replace(record, written=str(file))

@@ -213,7 +213,6 @@ class TrainedModels:
             loaded.base.vision.to(loaded.base.plan.device)  # which `fill` may have left on the CPU
             self._loaded = with_photographs(loaded.base, self.records, self.trained.project.config, None)
             return
-        self._release()
         by_each(lambda: store.fill(loaded.base, missing, scale, share=process_share()))
 
     def _with_weights(self, fold: int) -> nn.Module:

@@ -393,8 +393,8 @@ class ImageRecord:
         problem: why the picture cannot be used; empty if it can.
         width, height: in pixels, upright; 0 if there is a problem.
         content_hash: SHA-256 of the file, or empty.
-        dhash: 64 signs of brightness steps between neighbours on a 9 x 8 grid.
-        thumbnail: 16 x 16 RGB bytes.
+        dhash: 64 signs of brightness steps between neighbours on a 9 x 8 grid; 0 if looks are not surveyed.
+        thumbnail: 16 x 16 RGB bytes; empty likewise.
     """
 
     written: str
@@ -410,30 +410,33 @@ class ImageRecord:
 THUMBNAIL_SIDE = 16
 
 
-def survey_images(folder: ImageFolder, written_paths: Iterable[str], workers: int = 4) -> dict[str, ImageRecord]:
+def survey_images(
+    folder: ImageFolder, written_paths: Iterable[str], workers: int = 4, *, looks: bool = True
+) -> dict[str, ImageRecord]:
     """Find and fully decode every distinct picture once (Pillow decodes outside of the GIL).
 
     Args:
         folder: files of the data folder.
         written_paths: paths in the CSV files.
         workers: number of threads.
+        looks: whether to describe looks, by which near-duplicates are found.
 
     Returns:
         Written path -> record, in the order of first occurrence. Broken and missing pictures have records too.
     """
     records = {written: _found_image(folder, written) for written in dict.fromkeys(written_paths)}
-    by_path = survey_files([record.path for record in records.values() if record.path is not None], workers)
+    by_path = survey_files([record.path for record in records.values() if record.path is not None], workers, looks=looks)
     return {w: replace(by_path[r.path], written=w) if r.path is not None else r for w, r in records.items()}
 
 
-def survey_files(paths: Iterable[Path], workers: int = 4) -> dict[Path, ImageRecord]:
+def survey_files(paths: Iterable[Path], workers: int = 4, *, looks: bool = True) -> dict[Path, ImageRecord]:
     """Survey files as `survey_images` does; `written` is empty in the records."""
     files = list(dict.fromkeys(paths))
     with _warnings_by_file() as (of_file, warned), ThreadPoolExecutor(max(1, workers)) as pool:
 
         def surveyed(path: Path) -> ImageRecord:
             of_file.path = path
-            return surveyed_image(path)
+            return surveyed_image(path, looks)
 
         bar = tqdm(pool.map(surveyed, files), total=len(files), desc="pictures", disable=len(files) < 2)
         by_path = dict(zip(files, bar, strict=True))
@@ -482,7 +485,7 @@ def _found_image(folder: ImageFolder, written: str) -> ImageRecord:
         return ImageRecord(written, problem=error.reason)
 
 
-def surveyed_image(path: Path) -> ImageRecord:
+def surveyed_image(path: Path, looks: bool) -> ImageRecord:
     """Survey one file; `written` is empty."""
     record = ImageRecord("", path)
     try:
@@ -491,9 +494,11 @@ def surveyed_image(path: Path) -> ImageRecord:
         picture = _decoded_image(path, data)
     except ImageError as error:
         return replace(record, problem=error.reason)
-    width, height = picture.size
+    record = replace(record, width=picture.width, height=picture.height)
+    if not looks:
+        return record
     thumbnail = picture.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX).tobytes()
-    return replace(record, width=width, height=height, dhash=_difference_hash(picture), thumbnail=thumbnail)
+    return replace(record, dhash=_difference_hash(picture), thumbnail=thumbnail)
 
 
 def _difference_hash(picture: Image.Image) -> int:

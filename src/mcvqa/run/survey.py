@@ -34,26 +34,29 @@ def tables_with_photographs(
     return [dataclasses.replace(table, questions=one.questions) for table, one in zip(tables, meant, strict=True)], folder, notes
 
 
-def survey_photographs(cache: Path, folder: ImageFolder, written: Sequence[str]) -> dict[str, ImageRecord]:
+def survey_photographs(
+    cache: Path, folder: ImageFolder, written: Sequence[str], *, looks: bool = True
+) -> dict[str, ImageRecord]:
     """Survey photographs as `survey_images` does; the survey is reused until a size or date changes.
 
     Args:
         cache: folder of the saved survey.
         folder: files of the data folder.
         written: paths as in the tables, or as resolved.
+        looks: see `survey_images`.
 
     Returns:
         The record of each path.
     """
     files = [_image_stamp(folder, w) for w in sorted(set(written))]
     stamp = settings_hash({"root": str(folder.root), "decoder": DECODER_VERSION, "files": files})
-    memory = cache / f"pictures-{stamp}.json"
+    memory = cache / f"pictures-{'' if looks else 'sizes-'}{stamp}.json"
     if memory.exists():
         try:
             return {r["written"]: _record_from(r) for r in read_json(memory)}
         except (ValueError, TypeError, KeyError, AttributeError):
             print(f"  {memory} is damaged: the photographs are examined again")
-    records = survey_images(folder, written, workers=os.cpu_count() or 2)
+    records = survey_images(folder, written, workers=os.cpu_count() or 2, looks=looks)
     write_json(memory, [_record_as_json(record) for record in records.values()])
     return records
 

@@ -196,6 +196,7 @@ class FeatureStore:
         loader = Batches(
             PatchBatches(self.images, scale), parts, min(base.plan.workers, len(parts)), pin=base.plan.device == "cuda"
         )
+        kept = [weight.data.cpu() for weight in base.vision.parameters()]  # not to be copied back
         base.vision.to(base.plan.device)
         changed: list[str] = []
         writing: list[Future] = []  # at most one batch, as the disk may be as slow as the GPU
@@ -212,6 +213,8 @@ class FeatureStore:
                 computed = zip(encoding.names, features, strict=True)
                 writing = [writers.submit(self._write, *each, scale) for each in computed if each[0] in missing]
             _wait_for(writing)
+        for weight, value in zip(base.vision.parameters(), kept, strict=True):
+            weight.data = value
         base.vision.to("cpu")  # frees GPU memory: it is not needed until other images are encoded
         if changed:
             raise DataError(
