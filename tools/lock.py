@@ -58,10 +58,10 @@ class Addition:
 ADDITIONS = (
     Addition(
         ROOT / "requirements-nightly.txt",
-        "# What `make nightly` installs besides requirements.txt: the extras ray and ui and a driver of browsers, which most "
-        "users do\n# without (400 MB). Made by `make lock`, not by hand.\n",
-        ("ray", "ui"),  # which hold pillow back below 13, and bring 25 packages
-        ("playwright>=1.50",),  # drives the browser in tests/answer/test_serve.py
+        "# What `make nightly` installs besides requirements.txt: the extras ray, ui and object, a driver of browsers and an S3\n"
+        "# server, which most users do without (400 MB). Made by `make lock`, not by hand.\n",
+        ("ray", "ui", "object"),  # which hold pillow back below 13, and bring 60 packages
+        ("playwright>=1.50", "moto[s3]>=5.0", "flask>=3.0", "flask-cors>=5.0"),  # a browser; an S3 server, in its smallest form
     ),
     Addition(
         ROOT / "requirements-docs.txt",
@@ -86,9 +86,9 @@ def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-# not installed by install.sh: torchvision works only beside PyPI's own build of torch, CSV files do not need 50 MB for tables,
-# and botocore, which the clients of object stores need, refuses the python-dateutil that the lock has
-NOT_LOCKED = ("vlm", "tables", "object")
+# not installed by install.sh: torchvision works only beside PyPI's own build of torch, CSV files do not need 50 MB for tables
+NOT_LOCKED = ("vlm", "tables")
+HELD = ("python-dateutil<3",)  # by botocore, of the extra object, which is resolved after what is in requirements.txt
 
 
 def runtime_ranges() -> list[str]:
@@ -121,7 +121,7 @@ def resolve(python: str, wanted: Iterable[str], kept: Iterable[str]) -> dict[str
     with tempfile.TemporaryDirectory() as scratch:
         subprocess.run([interpreter, "-m", "venv", f"{scratch}/env"], check=True)
         report, constraints = Path(scratch) / "report.json", Path(scratch) / "kept.txt"
-        constraints.write_text("\n".join(kept), encoding="utf-8")
+        constraints.write_text("\n".join((*HELD, *kept)), encoding="utf-8")
         subprocess.run(
             [f"{scratch}/env/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--dry-run",
              "--ignore-installed", "--report", report, "--constraint", constraints, *wanted], check=True,

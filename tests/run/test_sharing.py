@@ -1,9 +1,13 @@
 """A run shared through `shared_dir`: what is published, fetched, refused and taken over, on a store of the kind file://."""
+import contextlib
 import errno
 import json
 import os
+import shutil
 import sys
 import tarfile
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -14,8 +18,8 @@ from mcvqa import run
 from mcvqa.base.files import as_json
 from mcvqa.config import Config, ConfigError
 from mcvqa.run.ownership import Owned, owner_facts
-from mcvqa.run.project import RunStopped, open_project
-from mcvqa.run.shared_session import GONE, OWNER_FILE, StoreOwner, shared
+from mcvqa.run.project import open_project
+from mcvqa.run.shared_session import GONE, OWNER_FILE, StoreOwner
 from mcvqa.run.sharing import ARCHIVE, RUN, SharedRecords
 from mcvqa.run.store import PARCELS, Store, StoreError, require_usable
 from mcvqa.run.tasks import Task
@@ -37,7 +41,7 @@ def store(tmp_path) -> Path:
 def machine(tmp_path, store):
     """Makes the records of the run on a machine, whose output folder no other machine sees."""
     def made(name: str) -> SharedRecords:
-        return shared(open_project(tiny_settings(tmp_path / name, run_name="r", shared_dir=f"file://{store}"))).records
+        return open_project(tiny_settings(tmp_path / name, run_name="r", shared_dir=f"file://{store}")).records
 
     return made
 
@@ -69,6 +73,13 @@ def finish(records: SharedRecords, task: Task = FOLD, text: str = "weights") -> 
     write(records.paths.fold(0) / "result.json", "{}")
     write(records.paths.scores_of(0, "raw"), text)
     records.finish(task)
+
+
+def share_point(records: SharedRecords) -> None:
+    """Publish the newest resume point, as a training does that is interrupted."""
+    with contextlib.suppress(KeyboardInterrupt), records.sharing_points(FOLD.name) as share:
+        share()
+        raise KeyboardInterrupt
 
 
 def objects(store: Path) -> list[Path]:
@@ -189,7 +200,7 @@ def test_two_machines_with_different_data_do_not_replace_each_other(machine):
     begin(here, "0-0000-00000003")
     finish(here)
     super(SharedRecords, there).finish(Task("train", "train fold 0", "another key"))
-    with pytest.raises(RunStopped, match=r"Train fold 0 of the run 'r' was done with different settings.*run_name"):
+    with pytest.raises(ConfigError, match=r"Train fold 0 of the run 'r' was done with different settings.*run_name"):
         there.settle_all()
     there.settle(FOLD.name, theirs=True)  # on a node of a cluster, which computes for the main process
     assert there.is_done(FOLD)
@@ -200,7 +211,7 @@ def test_a_fold_in_progress_goes_on_elsewhere_from_the_newest_point(machine, sto
     here, there = machine("here"), machine("there")
     for point in ("0-0000-00000003", "0-0001-00000006"):
         begin(here, point)
-        here.share_point(FOLD.name)
+        share_point(here)
     there.settle_all()
     assert there.begin(FOLD) == here.begin(FOLD)  # the same attempt
     points = sorted(path.name for path in (there.paths.fold(0) / "resume").iterdir())
@@ -209,7 +220,7 @@ def test_a_fold_in_progress_goes_on_elsewhere_from_the_newest_point(machine, sto
     begin(there, "0-0001-00000009")
     there.settle_all()  # what is here is ahead
     assert (there.paths.fold(0) / "resume" / "0-0001-00000009").exists()
-    there.share_point(FOLD.name)
+    share_point(there)
     here.settle_all()
     assert (here.paths.fold(0) / "resume" / "0-0001-00000009").exists()
     finish(there)
@@ -217,13 +228,116 @@ def test_a_fold_in_progress_goes_on_elsewhere_from_the_newest_point(machine, sto
     assert len(objects(store)) == len({one["sha256"] for one in there.store.manifest("train-fold-0")["files"].values()})
 
 
-def test_a_point_that_cannot_be_shared_does_not_end_the_training(machine, store, monkeypatch, capsys):
+@dataclass
+class SlowStore:
+    """Lets no upload end before it may. Attributes: reached: an upload has begun. may_end: it may end."""
+
+    reached: threading.Event = field(default_factory=threading.Event)
+    may_end: threading.Event = field(default_factory=threading.Event)
+
+    def method(self, system: LocalFileSystem, *given, **options):
+        self.reached.set()
+        assert self.may_end.wait(60)
+        return LocalFileSystem.cp_file(system, *given, **options)
+
+
+@pytest.fixture
+def slow(monkeypatch) -> SlowStore:
+    slow = SlowStore()
+    monkeypatch.setattr(LocalFileSystem, "put_file", lambda *given, **options: slow.method(*given, **options))
+    return slow
+
+
+def points_in(records: SharedRecords) -> set[str]:
+    return {path.split("/")[4] for path in records.store.manifest("train-fold-0")["files"] if "/resume/" in path}
+
+
+@pytest.mark.parametrize("ends", [None, KeyboardInterrupt])
+def test_training_does_not_wait_for_a_slow_store_and_the_newest_point_wins(ends, machine, store, slow):
+    here, there = machine("here"), machine("there")
+    with contextlib.suppress(KeyboardInterrupt), here.sharing_points(FOLD.name) as share:
+        for step in (1, 2, 3):  # none of them ends before the third is taken
+            begin(here, f"0-0000-0000000{step}")
+            share()
+            shutil.rmtree(here.paths.fold(0) / "resume")  # what is replaced is deleted while it is uploaded
+            assert slow.reached.wait(60)
+        slow.may_end.set()
+        if ends:
+            raise ends
+    there.settle_all()
+    assert points_in(here) == {"0-0000-00000003" if ends else "0-0000-00000001"}
+    best = (there.paths.fold(0) / "best" / "adapter_model.safetensors").read_text()
+    assert f"best until {points_in(here).pop()}" == best and here.read(FOLD.name) == there.read(FOLD.name)
+    assert not list((here.paths.cache / "shared").rglob("*.*.*")) and not list((here.paths.cache / "shared").rglob("*.points"))
+
+
+def test_a_finished_fold_is_published_after_its_points(machine, store, slow):
+    here = machine("here")
+    with here.sharing_points(FOLD.name) as share:
+        begin(here, "0-0000-00000001")
+        share()
+        assert slow.reached.wait(60)
+        threading.Timer(0.2, slow.may_end.set).start()
+    finish(here)
+    assert here.store.manifest("train-fold-0")["record"]["finished"] and not points_in(here)
+    listed = here.store.manifest("train-fold-0")["files"].values()
+    assert {path.name for path in objects(store)} == {one["sha256"] for one in listed}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EBUSY, "slow down"), PermissionError("Forbidden"), RuntimeError("of a client")])
+def test_points_that_cannot_be_shared_do_not_end_the_training_and_are_told_once(error, machine, store, monkeypatch, capsys):
+    here = machine("here")
+    monkeypatch.setattr("mcvqa.run.store.time.sleep", lambda _: None)
+    with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt), here.sharing_points(FOLD.name) as share:
+        patched.setattr(LocalFileSystem, "put_file", failing(error, 99))
+        for step in (1, 2, 3):
+            begin(here, f"0-0000-0000000{step}")
+            share()
+        raise KeyboardInterrupt
+    said = capsys.readouterr().out
+    assert said.count("train fold 0: its resume point is not shared") == said.count("\n") == 1
+    share_point(here)
+    assert points_in(here) == {"0-0000-00000001", "0-0000-00000002", "0-0000-00000003"}
+
+
+def test_drives_without_links_are_copied_from(machine, store, monkeypatch):
+    here = machine("here")
+    begin(here, "0-0000-00000001")
+    monkeypatch.setattr("os.link", lambda *_: Path("/nowhere").stat())
+    share_point(here)
+    assert points_in(here) == {"0-0000-00000001"}
+
+
+# %% what is killed in the store
+def test_what_a_killed_upload_has_left_is_swept_away(machine, store):
     here = machine("here")
     begin(here, "0-0000-00000003")
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    monkeypatch.setattr(LocalFileSystem, "put_file", failing(OSError(errno.EBUSY, "slow down"), 99))
-    here.share_point(FOLD.name)
-    assert "train fold 0: its resume point is not shared" in capsys.readouterr().out
+    finish(here)
+    kept = objects(store)
+    for left in ("train-fold-0/of-no-manifest", "train-fold-1/of-no-parcel", "train-fold-0/.half.1234.part"):
+        write(store / "r" / "objects" / left)
+    here.store.sweep()
+    assert objects(store) == kept and machine("there").store.names() == ["train-fold-0"]
+    Store(f"file://{store}/of-no-run").sweep()
+
+
+def test_a_put_that_ends_half_way_is_not_there(machine, store, monkeypatch):
+    here, there = machine("here"), machine("there")
+    begin(here, "0-0000-00000003")
+
+    def half(self, file: str, path: str) -> None:
+        Path(path).write_bytes(Path(file).read_bytes()[:3])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(LocalFileSystem, "put_file", half)
+        finish(here)
+    assert not objects(store)
+    there.settle_all()
+    assert not there.read(FOLD.name)
+    here.settle_all()
+    there.settle_all()
+    assert there.is_done(FOLD)
 
 
 # %% what tasks without a record make
