@@ -1,5 +1,4 @@
 """install.sh in a clone of its own: a small package and a small lock, installed for real and without the internet."""
-import itertools
 import os
 import re
 import shutil
@@ -143,8 +142,7 @@ def locked(*files: str) -> dict[str, list[Requirement]]:
 def test_the_lock_has_one_version_of_all_that_the_project_names(python):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras, locks = project["optional-dependencies"], locked(*LOCKS)
-    named = (extras[name] for name in ("dev", "ray", "ui", "object", "docs"))
-    for line in (*project["dependencies"], *itertools.chain(*named), "setuptools"):
+    for line in (*project["dependencies"], *extras["dev"], *extras["ray"], *extras["ui"], *extras["docs"], "setuptools"):
         wanted = Requirement(line)
         lines = [one for one in locks[canonicalize_name(wanted.name)]
                  if not one.marker or one.marker.evaluate({"python_version": python})]

@@ -58,10 +58,11 @@ class Addition:
 ADDITIONS = (
     Addition(
         ROOT / "requirements-nightly.txt",
-        "# What `make nightly` installs besides requirements.txt: the extras ray, ui and object, a driver of browsers and an S3\n"
-        "# server, which most users do without (400 MB). Made by `make lock`, not by hand.\n",
-        ("ray", "ui", "object"),  # which hold pillow back below 13, and bring 60 packages
-        ("playwright>=1.50", "moto[s3]>=5.0", "flask>=3.0", "flask-cors>=5.0"),  # a browser; an S3 server, in its smallest form
+        "# What `make nightly` installs besides requirements.txt: the extras ray and ui, a driver of browsers and an S3 server\n"
+        "# with its client, which most users do without (400 MB). Made by `make lock`, not by hand.\n",
+        ("ray", "ui"),  # which hold pillow back below 13, and bring 25 packages
+        # for tests/answer/test_serve.py and tests/run/test_sharing.py; moto[server] would bring 40 packages more
+        ("playwright>=1.50", "flask>=3.0", "flask-cors>=5.0", "moto[s3]>=5.0", "s3fs>=2024.6"),
     ),
     Addition(
         ROOT / "requirements-docs.txt",
@@ -86,9 +87,10 @@ def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-# not installed by install.sh: torchvision works only beside PyPI's own build of torch, CSV files do not need 50 MB for tables
-NOT_LOCKED = ("vlm", "tables")
-HELD = ("python-dateutil<3",)  # by botocore, of the extra object, which is resolved after what is in requirements.txt
+# not installed by install.sh: torchvision works only beside PyPI's own build of torch, CSV files do not need 50 MB for tables,
+# and of the clients of object stores only one is tested, by `make nightly`
+NOT_LOCKED = ("vlm", "tables", "object")
+HELD = ("python-dateutil<3",)  # by botocore, which s3fs needs: it is resolved after what is in requirements.txt
 
 
 def runtime_ranges() -> list[str]:
