@@ -1,12 +1,15 @@
 """A run shared through `shared_dir`: what is published, fetched, refused and taken over, on a store of the kind file://."""
 import contextlib
 import errno
+import itertools
 import json
 import os
 import shutil
 import sys
 import tarfile
 import threading
+import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -427,19 +430,50 @@ def test_an_owner_shows_signs_of_life_and_stops_when_another_has_the_run(machine
 
 
 # %% a whole run
+class S3Server:
+    """An S3 server of this machine, which keeps its objects while it is down."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind, self.port = kind, 0
+
+    def start(self) -> None:
+        self.running = self.kind(ip_address="127.0.0.1", port=self.port, verbose=False)
+        self.running.start()
+        self.port = self.running.get_host_and_port()[1]
+
+    def stop(self) -> None:
+        self.running.stop()
+        self.running._server.server_close()  # connections are refused from now on
+
+
 @pytest.fixture
-def bucket(monkeypatch) -> str:
-    """The URL of a bucket on an S3 server of this machine."""
-    pytest.importorskip("s3fs", reason="s3:// needs s3fs: pip install 'mcvqa[object]'")
-    server = pytest.importorskip("moto.server", reason="an S3 server on this machine needs moto: pip install 'moto[server]'")
-    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
+def s3(monkeypatch) -> S3Server:
+    s3fs = pytest.importorskip("s3fs", reason="s3:// needs s3fs: pip install 'mcvqa[object]'")
+    s3fs.S3FileSystem.clear_instance_cache()  # of another test's server
+    moto = pytest.importorskip("moto.server", reason="an S3 server on this machine: pip install 'moto[s3]' flask flask-cors")
+    server = S3Server(moto.ThreadedMotoServer)
+    server.start()
     for name, value in {"ACCESS_KEY_ID": "any", "SECRET_ACCESS_KEY": "any", "DEFAULT_REGION": "us-east-1",
-                        "ENDPOINT_URL_S3": "http://{}:{}".format(*running.get_host_and_port())}.items():
+                        "ENDPOINT_URL_S3": f"http://127.0.0.1:{server.port}"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     url_to_fs("s3://bucket")[0].mkdir("bucket")
-    yield "s3://bucket/runs"
-    running.stop()
+    yield server
+    urllib.request.urlopen(f"http://127.0.0.1:{server.port}/moto-api/reset", data=b"").close()  # objects outlive the server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3) -> str:
+    """The URL of a folder on an S3 server of this machine."""
+    return "s3://bucket/runs"
+
+
+def same_results(root: Path, other: Path) -> bool:
+    """Whether weights, scores and submission of two output folders are the same, bit for bit."""
+    made = ("experiments/r/submission.csv", "experiments/r/oof_predictions.csv", "experiments/r/scores/fold?-test.npz",
+            "checkpoints/r/fold?/*/*.safetensors")
+    here, there = (sorted(file.relative_to(folder) for name in made for file in folder.glob(name)) for folder in (root, other))
+    return len(here) >= 8 and here == there and all((root / name).read_bytes() == (other / name).read_bytes() for name in here)
 
 
 @pytest.mark.nightly
@@ -464,8 +498,7 @@ def test_a_run_on_one_machine_goes_on_on_another_through_s3(bucket, tmp_path, ca
     assert "fold 0: already trained" in capsys.readouterr().out
     with pytest.raises(ConfigError, match=r"(?s)was trained with other settings.*lora_r.*or delete .*, s3://bucket/runs/r to"):
         run(settings("third", shared_dir=bucket, lora_r=4))
-    for name in ("submission.csv", "oof_predictions.csv", "scores/fold0-test.npz", "scores/fold1-test.npz"):
-        assert (tmp_path / "second/experiments/r" / name).read_bytes() == (tmp_path / "alone/experiments/r" / name).read_bytes()
+    assert same_results(tmp_path / "second", tmp_path / "alone")
     assert {*Store(f"{bucket}/r").names()} == {RUN, *(f"{task}-fold-{k}{split}" for k in (0, 1) for task, split in (
         ("train", ""), ("score", "-oof"), ("score", "-test")))}
 
@@ -511,6 +544,51 @@ def test_what_passes_is_waited_for_and_what_lasts_is_told(error, times, message,
     place.publish("parcel", files, {})
     assert place.fetch("parcel", place.manifest("parcel"), tmp_path / "copy") == "" and len(waited) == times
     assert (tmp_path / "copy" / "a").read_text() == "content"
+
+
+def two_folds(folder: Path, **changes) -> Config:
+    return tiny_settings(folder, data_dir=str(make_dataset(folder.parent / "data")), run_name="r", n_folds=2, **changes)
+
+
+@pytest.mark.torture
+def test_a_run_ends_the_same_with_a_store_that_is_away_for_20_seconds(bucket, s3, tmp_path, capsys):
+    def away() -> None:
+        while not (tmp_path / "here/experiments/r/tasks/train-fold-0.json").exists():
+            time.sleep(0.01)
+        s3.stop()
+        time.sleep(20)
+        s3.start()
+
+    run(two_folds(tmp_path / "alone"))
+    outage = threading.Thread(target=away)
+    outage.start()
+    run(two_folds(tmp_path / "here", shared_dir=bucket, save_minutes=0.0))
+    outage.join()
+    run(two_folds(tmp_path / "there", shared_dir=bucket))
+    said = capsys.readouterr().out
+    assert "Trying again in" in said and said.count("already trained") == 2
+    assert same_results(tmp_path / "here", tmp_path / "alone") and same_results(tmp_path / "there", tmp_path / "alone")
+
+
+@pytest.mark.torture
+def test_a_run_ends_the_same_with_a_store_that_fails_every_third_put(store, tmp_path, capsys, monkeypatch):
+    put, count = Store._put, itertools.count(1)
+
+    def failing_put(self, write, path) -> None:
+        def written(*given) -> None:
+            if next(count) % 3 == 0:
+                raise OSError(errno.EBUSY, "slow down")
+            write(*given)
+
+        put(self, written, path)
+
+    run(two_folds(tmp_path / "alone"))
+    monkeypatch.setattr(Store, "_put", failing_put)
+    run(two_folds(tmp_path / "here", shared_dir=f"file://{store}", save_minutes=0.0))
+    run(two_folds(tmp_path / "there", shared_dir=f"file://{store}"))
+    said = capsys.readouterr().out
+    assert next(count) > 30 and said.count("already trained") == 2
+    assert same_results(tmp_path / "here", tmp_path / "alone") and same_results(tmp_path / "there", tmp_path / "alone")
 
 
 def test_a_store_is_tried_before_anything_is_computed(store, tmp_path, monkeypatch):
