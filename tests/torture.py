@@ -1,8 +1,8 @@
 """Real kills, real deadlines and thousands of damaged inputs: what a user may meet in years, in an hour.
 
-    make torture                  # 1,000 kills, one at each write, 100 deadlines, 20 launches, 10,000 tables, 5,000 pictures
+    make torture                  # 1,000 kills, one at each write, 200 in a store, 100 deadlines, 20 launches, 15,000 inputs
     KILLS=20 make torture         # a share of everything
-    python -m tests.torture kills writes deadlines launches inputs    # or only some of it
+    python -m tests.torture kills writes puts deadlines launches inputs    # or only some of it
 
 Every run is a forked process of its own that does all ten steps with `tiny`. After its last kill a run must end as the one that
 was never killed: the same weights, scores and submission. The last line sums up; the exit status is 1 when anything was lost.
@@ -11,6 +11,7 @@ import itertools
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ import numpy as np
 import torch
 
 from mcvqa import run
-from mcvqa.base.files import RunLog
+from mcvqa.base.files import RunLog, read_json
 from mcvqa.config import Config
 from mcvqa.data.questions import read_questions
 from mcvqa.report.submission import validate_submission
@@ -135,6 +136,13 @@ def steps_lost(folder: Path) -> int:
     return int(steps[-1]["step"] - (int(point.name.split("-")[-1]) if point else 0))
 
 
+def what_nothing_lists(store: Path) -> list[Path]:
+    """Files in the folder of a run in a store that belong to no parcel."""
+    manifests = {file.stem: read_json(file) for file in (store / "parcels").glob("*.json")}
+    listed = {store / "objects" / name / one["sha256"] for name, about in manifests.items() for one in about["files"].values()}
+    return [path for path in (store / "objects").rglob("*") if path.is_file() and path not in listed]
+
+
 @dataclass(frozen=True)
 class Found:
     """What became of one run. Attributes: lost: steps, at the worst kill. wrong: what is not as it should be."""
@@ -171,6 +179,38 @@ class Torturer:
         """One run, killed once, at one of its writes."""
         return self._until_done(lambda: None, number)
 
+    def kill_at_put(self, number: int) -> Found:
+        """A run with a store, killed once, at one of its changes to the store. It goes on there, on a second machine with the
+        store as it was at the kill, and on a third one when all is done."""
+        with tempfile.TemporaryDirectory() as name:
+            said, store, then = Path(name) / "said.txt", Path(name) / "store", Path(name) / "then"
+            store.mkdir()
+
+            def work(machine: str, shared_dir: Path, killed_at: int | None = None) -> int:
+                def share() -> None:
+                    if killed_at is not None:
+                        die_at_write(killed_at, store)
+                    run(settings_of(Path(name) / machine, self.data).replace(shared_dir=f"file://{shared_dir}"))
+
+                return in_child(share, said)
+
+            kills = int(work("first", store, number) == -signal.SIGKILL)
+            shutil.copytree(store, then)
+            lost = steps_lost(Path(name) / "first")
+            for machine, shared_dir in (("first", store), ("second", then), ("third", store)):
+                if status := work(machine, shared_dir):
+                    return Found(kills, lost, f"put {number}: the {machine} ended with {status}:\n{said.read_text()[-2000:]}")
+                if different := self._different(Path(name) / machine):
+                    return Found(kills, lost, f"put {number}: the {machine} is not as undisturbed: {different}")
+                if left := what_nothing_lists(shared_dir / "r"):
+                    return Found(kills, lost, f"put {number}: the {machine} has left {left[0]}")
+            return Found(kills, lost, "" if "already trained" in said.read_text() else f"put {number}: trained again")
+
+    def _different(self, folder: Path) -> str:
+        """The names of what is not as in the undisturbed run."""
+        found = outcome_in(folder)
+        return ", ".join(sorted(n for n in self.wanted.keys() | found.keys() if self.wanted.get(n) != found.get(n)))
+
     def _until_done(self, moment: Callable[[], float | None], write: int | None = None) -> Found:
         kills, lost = 0, 0
         with tempfile.TemporaryDirectory() as name:
@@ -186,19 +226,18 @@ class Torturer:
                     return Found(kills, lost, f"ended with {status}:\n{said.read_text()[-2000:]}")
                 kills += 1
                 lost = max(lost, steps_lost(folder))
-            found = outcome_in(folder)
-            different = sorted(n for n in self.wanted.keys() | found.keys() if self.wanted.get(n) != found.get(n))
-            return Found(kills, lost, f"not as undisturbed: {', '.join(different)}" if different else "")
+            different = self._different(folder)
+            return Found(kills, lost, different and f"not as undisturbed: {different}")
 
-    def writes(self) -> int:
-        """How often a run touches the files of its checkpoints; found by halving."""
+    def writes(self, below: str) -> int:
+        """How often a run touches the files below a folder, checkpoints/ or the store/; found by halving."""
         with tempfile.TemporaryDirectory() as name:
             def reached(number: int) -> bool:
                 folder = Path(name) / str(number)
 
                 def work() -> None:
-                    die_at_write(number, folder / "checkpoints")
-                    run(settings_of(folder, self.data))
+                    die_at_write(number, folder / below)
+                    run(settings_of(folder, self.data).replace(shared_dir=f"file://{folder}/store" if below == "store" else ""))
 
                 return in_child(work, Path(name) / "said.txt") == -signal.SIGKILL
 
@@ -233,7 +272,6 @@ class Torturer:
             report = validate_submission(submission, read_questions(self.data / "test.csv", labelled=False).questions)
             folds = len(list(folder.glob("experiments/r/scores/fold*-test.npz")))
             return Ended(budget, margin, folds, wrong or "; ".join(map(str, report.problems)))
-
 
     def launch_to_deadline(self, seed: int) -> str:
         """A real launch of two processes with a time budget of random length; returns what is wrong with its end."""
@@ -291,9 +329,15 @@ def kills(torturer: Torturer, share: float) -> str:
 
 
 def writes(torturer: Torturer, share: float) -> str:
-    there = torturer.writes()
+    there = torturer.writes("checkpoints")
     chosen = np.unique(np.linspace(0, there - 1, max(2, round(there * min(1, share)))).astype(int)).tolist()
     return shown(f"killed at {len(chosen)} of {there} writes of checkpoints", at_once(torturer.kill_at_write, iter(chosen)))
+
+
+def puts(torturer: Torturer, share: float) -> str:
+    there = torturer.writes("store")
+    chosen = np.unique(np.linspace(0, there - 1, max(2, round(200 * share))).astype(int)).tolist()
+    return shown(f"killed at {len(chosen)} of about {there} changes to a store", at_once(torturer.kill_at_put, iter(chosen)))
 
 
 def deadlines(torturer: Torturer, share: float) -> str:
@@ -330,7 +374,7 @@ def inputs(torturer: Torturer, share: float) -> str:
 
 
 def main(chosen: list[str]) -> int:
-    share, parts = int(os.environ.get("KILLS", "1000")) / 1000, (inputs, kills, writes, deadlines, launches)
+    share, parts = int(os.environ.get("KILLS", "1000")) / 1000, (inputs, kills, writes, puts, deadlines, launches)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         generate_demo(Path(name), 24, 6, seed=0, size=56)

@@ -80,7 +80,8 @@ NOT_IN_NOTEBOOK = {
         ("scenes.ask", "scenes.dataset", "scenes.draw", "scenes.scene", "scenes.words"),
         "many kinds of scenes and questions, for training `tiny` and for the ladder; the notebook's demo is scenes.small"),
     **dict.fromkeys(
-        ("run.workers.ray", "run.workers.ray_node", "run.shared_session", "run.sharing", "run.store"), "a cluster, shared_dir"),
+        ("run.workers.ray", "run.workers.ray_node", "run.shared_session", "run.sharing", "run.point_uploads", "run.store"),
+        "a cluster, shared_dir"),
     "insight": "evidence per row, label audit, explorer", "run.insights": "evidence per row, label audit",
     **dict.fromkeys(("run.parts", "run.unfinished"), "test rows that a time budget had no time for: a GPU has"),
     "run.explorer": "the explorer", "data.fixes": "labels that the audit has found",

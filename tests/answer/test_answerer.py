@@ -18,7 +18,8 @@ from mcvqa.base.files import read_json, write_json
 from mcvqa.config import ConfigError
 from mcvqa.data.images import ImageError
 from mcvqa.data.table import DataError
-from mcvqa.run.project import RunPaths, RunStopped
+from mcvqa.run.paths import RunPaths
+from mcvqa.run.project import RunStopped
 from mcvqa.run.single import combine_only
 from mcvqa.scoring.scores import load_scores
 from mcvqa.training.checkpoint import CheckpointError

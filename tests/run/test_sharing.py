@@ -1,9 +1,16 @@
 """A run shared through `shared_dir`: what is published, fetched, refused and taken over, on a store of the kind file://."""
+import contextlib
 import errno
+import itertools
 import json
 import os
+import shutil
 import sys
 import tarfile
+import threading
+import time
+import urllib.request
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -14,8 +21,8 @@ from mcvqa import run
 from mcvqa.base.files import as_json
 from mcvqa.config import Config, ConfigError
 from mcvqa.run.ownership import Owned, owner_facts
-from mcvqa.run.project import RunStopped, open_project
-from mcvqa.run.shared_session import GONE, OWNER_FILE, StoreOwner, shared
+from mcvqa.run.project import open_project
+from mcvqa.run.shared_session import GONE, OWNER_FILE, StoreOwner
 from mcvqa.run.sharing import ARCHIVE, RUN, SharedRecords
 from mcvqa.run.store import PARCELS, Store, StoreError, require_usable
 from mcvqa.run.tasks import Task
@@ -37,7 +44,7 @@ def store(tmp_path) -> Path:
 def machine(tmp_path, store):
     """Makes the records of the run on a machine, whose output folder no other machine sees."""
     def made(name: str) -> SharedRecords:
-        return shared(open_project(tiny_settings(tmp_path / name, run_name="r", shared_dir=f"file://{store}"))).records
+        return open_project(tiny_settings(tmp_path / name, run_name="r", shared_dir=f"file://{store}")).records
 
     return made
 
@@ -69,6 +76,13 @@ def finish(records: SharedRecords, task: Task = FOLD, text: str = "weights") -> 
     write(records.paths.fold(0) / "result.json", "{}")
     write(records.paths.scores_of(0, "raw"), text)
     records.finish(task)
+
+
+def share_point(records: SharedRecords) -> None:
+    """Publish the newest resume point, as a training does that is interrupted."""
+    with contextlib.suppress(KeyboardInterrupt), records.sharing_points(FOLD.name) as share:
+        share()
+        raise KeyboardInterrupt
 
 
 def objects(store: Path) -> list[Path]:
@@ -189,7 +203,7 @@ def test_two_machines_with_different_data_do_not_replace_each_other(machine):
     begin(here, "0-0000-00000003")
     finish(here)
     super(SharedRecords, there).finish(Task("train", "train fold 0", "another key"))
-    with pytest.raises(RunStopped, match=r"Train fold 0 of the run 'r' was done with different settings.*run_name"):
+    with pytest.raises(ConfigError, match=r"Train fold 0 of the run 'r' was done with different settings.*run_name"):
         there.settle_all()
     there.settle(FOLD.name, theirs=True)  # on a node of a cluster, which computes for the main process
     assert there.is_done(FOLD)
@@ -200,7 +214,7 @@ def test_a_fold_in_progress_goes_on_elsewhere_from_the_newest_point(machine, sto
     here, there = machine("here"), machine("there")
     for point in ("0-0000-00000003", "0-0001-00000006"):
         begin(here, point)
-        here.share_point(FOLD.name)
+        share_point(here)
     there.settle_all()
     assert there.begin(FOLD) == here.begin(FOLD)  # the same attempt
     points = sorted(path.name for path in (there.paths.fold(0) / "resume").iterdir())
@@ -209,7 +223,7 @@ def test_a_fold_in_progress_goes_on_elsewhere_from_the_newest_point(machine, sto
     begin(there, "0-0001-00000009")
     there.settle_all()  # what is here is ahead
     assert (there.paths.fold(0) / "resume" / "0-0001-00000009").exists()
-    there.share_point(FOLD.name)
+    share_point(there)
     here.settle_all()
     assert (here.paths.fold(0) / "resume" / "0-0001-00000009").exists()
     finish(there)
@@ -217,13 +231,116 @@ def test_a_fold_in_progress_goes_on_elsewhere_from_the_newest_point(machine, sto
     assert len(objects(store)) == len({one["sha256"] for one in there.store.manifest("train-fold-0")["files"].values()})
 
 
-def test_a_point_that_cannot_be_shared_does_not_end_the_training(machine, store, monkeypatch, capsys):
+@dataclass
+class SlowStore:
+    """Lets no upload end before it may. Attributes: reached: an upload has begun. may_end: it may end."""
+
+    reached: threading.Event = field(default_factory=threading.Event)
+    may_end: threading.Event = field(default_factory=threading.Event)
+
+    def method(self, system: LocalFileSystem, *given, **options):
+        self.reached.set()
+        assert self.may_end.wait(60)
+        return LocalFileSystem.cp_file(system, *given, **options)
+
+
+@pytest.fixture
+def slow(monkeypatch) -> SlowStore:
+    slow = SlowStore()
+    monkeypatch.setattr(LocalFileSystem, "put_file", lambda *given, **options: slow.method(*given, **options))
+    return slow
+
+
+def points_in(records: SharedRecords) -> set[str]:
+    return {path.split("/")[4] for path in records.store.manifest("train-fold-0")["files"] if "/resume/" in path}
+
+
+@pytest.mark.parametrize("ends", [None, KeyboardInterrupt])
+def test_training_does_not_wait_for_a_slow_store_and_the_newest_point_wins(ends, machine, store, slow):
+    here, there = machine("here"), machine("there")
+    with contextlib.suppress(KeyboardInterrupt), here.sharing_points(FOLD.name) as share:
+        for step in (1, 2, 3):  # none of them ends before the third is taken
+            begin(here, f"0-0000-0000000{step}")
+            share()
+            shutil.rmtree(here.paths.fold(0) / "resume")  # what is replaced is deleted while it is uploaded
+            assert slow.reached.wait(60)
+        slow.may_end.set()
+        if ends:
+            raise ends
+    there.settle_all()
+    assert points_in(here) == {"0-0000-00000003" if ends else "0-0000-00000001"}
+    best = (there.paths.fold(0) / "best" / "adapter_model.safetensors").read_text()
+    assert f"best until {points_in(here).pop()}" == best and here.read(FOLD.name) == there.read(FOLD.name)
+    assert not list((here.paths.cache / "shared").rglob("*.*.*")) and not list((here.paths.cache / "shared").rglob("*.points"))
+
+
+def test_a_finished_fold_is_published_after_its_points(machine, store, slow):
+    here = machine("here")
+    with here.sharing_points(FOLD.name) as share:
+        begin(here, "0-0000-00000001")
+        share()
+        assert slow.reached.wait(60)
+        threading.Timer(0.2, slow.may_end.set).start()
+    finish(here)
+    assert here.store.manifest("train-fold-0")["record"]["finished"] and not points_in(here)
+    listed = here.store.manifest("train-fold-0")["files"].values()
+    assert {path.name for path in objects(store)} == {one["sha256"] for one in listed}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EBUSY, "slow down"), PermissionError("Forbidden"), RuntimeError("of a client")])
+def test_points_that_cannot_be_shared_do_not_end_the_training_and_are_told_once(error, machine, store, monkeypatch, capsys):
+    here = machine("here")
+    monkeypatch.setattr("mcvqa.run.store.time.sleep", lambda _: None)
+    with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt), here.sharing_points(FOLD.name) as share:
+        patched.setattr(LocalFileSystem, "put_file", failing(error, 99))
+        for step in (1, 2, 3):
+            begin(here, f"0-0000-0000000{step}")
+            share()
+        raise KeyboardInterrupt
+    said = capsys.readouterr().out
+    assert said.count("train fold 0: its resume point is not shared") == said.count("\n") == 1
+    share_point(here)
+    assert points_in(here) == {"0-0000-00000001", "0-0000-00000002", "0-0000-00000003"}
+
+
+def test_drives_without_links_are_copied_from(machine, store, monkeypatch):
+    here = machine("here")
+    begin(here, "0-0000-00000001")
+    monkeypatch.setattr("os.link", lambda *_: Path("/nowhere").stat())
+    share_point(here)
+    assert points_in(here) == {"0-0000-00000001"}
+
+
+# %% what is killed in the store
+def test_what_a_killed_upload_has_left_is_swept_away(machine, store):
     here = machine("here")
     begin(here, "0-0000-00000003")
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    monkeypatch.setattr(LocalFileSystem, "put_file", failing(OSError(errno.EBUSY, "slow down"), 99))
-    here.share_point(FOLD.name)
-    assert "train fold 0: its resume point is not shared" in capsys.readouterr().out
+    finish(here)
+    kept = objects(store)
+    for left in ("train-fold-0/of-no-manifest", "train-fold-1/of-no-parcel", "train-fold-0/.half.1234.part"):
+        write(store / "r" / "objects" / left)
+    here.store.sweep()
+    assert objects(store) == kept and machine("there").store.names() == ["train-fold-0"]
+    Store(f"file://{store}/of-no-run").sweep()
+
+
+def test_a_put_that_ends_half_way_is_not_there(machine, store, monkeypatch):
+    here, there = machine("here"), machine("there")
+    begin(here, "0-0000-00000003")
+
+    def half(self, file: str, path: str) -> None:
+        Path(path).write_bytes(Path(file).read_bytes()[:3])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(LocalFileSystem, "put_file", half)
+        finish(here)
+    assert not objects(store)
+    there.settle_all()
+    assert not there.read(FOLD.name)
+    here.settle_all()
+    there.settle_all()
+    assert there.is_done(FOLD)
 
 
 # %% what tasks without a record make
@@ -313,19 +430,50 @@ def test_an_owner_shows_signs_of_life_and_stops_when_another_has_the_run(machine
 
 
 # %% a whole run
+class S3Server:
+    """An S3 server of this machine, which keeps its objects while it is down."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind, self.port = kind, 0
+
+    def start(self) -> None:
+        self.running = self.kind(ip_address="127.0.0.1", port=self.port, verbose=False)
+        self.running.start()
+        self.port = self.running.get_host_and_port()[1]
+
+    def stop(self) -> None:
+        self.running.stop()
+        self.running._server.server_close()  # connections are refused from now on
+
+
 @pytest.fixture
-def bucket(monkeypatch) -> str:
-    """The URL of a bucket on an S3 server of this machine."""
-    pytest.importorskip("s3fs", reason="s3:// needs s3fs: pip install 'mcvqa[object]'")
-    server = pytest.importorskip("moto.server", reason="an S3 server on this machine needs moto: pip install 'moto[server]'")
-    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
+def s3(monkeypatch) -> S3Server:
+    s3fs = pytest.importorskip("s3fs", reason="s3:// needs s3fs: pip install 'mcvqa[object]'")
+    s3fs.S3FileSystem.clear_instance_cache()  # of another test's server
+    moto = pytest.importorskip("moto.server", reason="an S3 server on this machine: pip install 'moto[s3]' flask flask-cors")
+    server = S3Server(moto.ThreadedMotoServer)
+    server.start()
     for name, value in {"ACCESS_KEY_ID": "any", "SECRET_ACCESS_KEY": "any", "DEFAULT_REGION": "us-east-1",
-                        "ENDPOINT_URL_S3": "http://{}:{}".format(*running.get_host_and_port())}.items():
+                        "ENDPOINT_URL_S3": f"http://127.0.0.1:{server.port}"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     url_to_fs("s3://bucket")[0].mkdir("bucket")
-    yield "s3://bucket/runs"
-    running.stop()
+    yield server
+    urllib.request.urlopen(f"http://127.0.0.1:{server.port}/moto-api/reset", data=b"").close()  # objects outlive the server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3) -> str:
+    """The URL of a folder on an S3 server of this machine."""
+    return "s3://bucket/runs"
+
+
+def same_results(root: Path, other: Path) -> bool:
+    """Whether weights, scores and submission of two output folders are the same, bit for bit."""
+    made = ("experiments/r/submission.csv", "experiments/r/oof_predictions.csv", "experiments/r/scores/fold?-test.npz",
+            "checkpoints/r/fold?/*/*.safetensors")
+    here, there = (sorted(file.relative_to(folder) for name in made for file in folder.glob(name)) for folder in (root, other))
+    return len(here) >= 8 and here == there and all((root / name).read_bytes() == (other / name).read_bytes() for name in here)
 
 
 @pytest.mark.nightly
@@ -350,8 +498,7 @@ def test_a_run_on_one_machine_goes_on_on_another_through_s3(bucket, tmp_path, ca
     assert "fold 0: already trained" in capsys.readouterr().out
     with pytest.raises(ConfigError, match=r"(?s)was trained with other settings.*lora_r.*or delete .*, s3://bucket/runs/r to"):
         run(settings("third", shared_dir=bucket, lora_r=4))
-    for name in ("submission.csv", "oof_predictions.csv", "scores/fold0-test.npz", "scores/fold1-test.npz"):
-        assert (tmp_path / "second/experiments/r" / name).read_bytes() == (tmp_path / "alone/experiments/r" / name).read_bytes()
+    assert same_results(tmp_path / "second", tmp_path / "alone")
     assert {*Store(f"{bucket}/r").names()} == {RUN, *(f"{task}-fold-{k}{split}" for k in (0, 1) for task, split in (
         ("train", ""), ("score", "-oof"), ("score", "-test")))}
 
@@ -397,6 +544,51 @@ def test_what_passes_is_waited_for_and_what_lasts_is_told(error, times, message,
     place.publish("parcel", files, {})
     assert place.fetch("parcel", place.manifest("parcel"), tmp_path / "copy") == "" and len(waited) == times
     assert (tmp_path / "copy" / "a").read_text() == "content"
+
+
+def two_folds(folder: Path, **changes) -> Config:
+    return tiny_settings(folder, data_dir=str(make_dataset(folder.parent / "data")), run_name="r", n_folds=2, **changes)
+
+
+@pytest.mark.torture
+def test_a_run_ends_the_same_with_a_store_that_is_away_for_20_seconds(bucket, s3, tmp_path, capsys):
+    def away() -> None:
+        while not (tmp_path / "here/experiments/r/tasks/train-fold-0.json").exists():
+            time.sleep(0.01)
+        s3.stop()
+        time.sleep(20)
+        s3.start()
+
+    run(two_folds(tmp_path / "alone"))
+    outage = threading.Thread(target=away)
+    outage.start()
+    run(two_folds(tmp_path / "here", shared_dir=bucket, save_minutes=0.0))
+    outage.join()
+    run(two_folds(tmp_path / "there", shared_dir=bucket))
+    said = capsys.readouterr().out
+    assert "Trying again in" in said and said.count("already trained") == 2
+    assert same_results(tmp_path / "here", tmp_path / "alone") and same_results(tmp_path / "there", tmp_path / "alone")
+
+
+@pytest.mark.torture
+def test_a_run_ends_the_same_with_a_store_that_fails_every_third_put(store, tmp_path, capsys, monkeypatch):
+    put, count = Store._put, itertools.count(1)
+
+    def failing_put(self, write, path) -> None:
+        def written(*given) -> None:
+            if next(count) % 3 == 0:
+                raise OSError(errno.EBUSY, "slow down")
+            write(*given)
+
+        put(self, written, path)
+
+    run(two_folds(tmp_path / "alone"))
+    monkeypatch.setattr(Store, "_put", failing_put)
+    run(two_folds(tmp_path / "here", shared_dir=f"file://{store}", save_minutes=0.0))
+    run(two_folds(tmp_path / "there", shared_dir=f"file://{store}"))
+    said = capsys.readouterr().out
+    assert next(count) > 30 and said.count("already trained") == 2
+    assert same_results(tmp_path / "here", tmp_path / "alone") and same_results(tmp_path / "there", tmp_path / "alone")
 
 
 def test_a_store_is_tried_before_anything_is_computed(store, tmp_path, monkeypatch):

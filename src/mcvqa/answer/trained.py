@@ -19,7 +19,8 @@ from mcvqa.model.load import load_base, remove_adapters, vision_is_frozen
 from mcvqa.model.rows import KnownPasses
 from mcvqa.model.vision.features import bytes_needed
 from mcvqa.run.model_side import LoadedModel, plan_weights, with_photographs
-from mcvqa.run.project import Project, RunPaths, RunStopped
+from mcvqa.run.paths import RunPaths
+from mcvqa.run.project import Project, RunStopped
 from mcvqa.run.space import free_space
 from mcvqa.run.tasks import TaskRecords, content_print
 from mcvqa.run.train import require_same_base

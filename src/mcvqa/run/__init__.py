@@ -46,7 +46,7 @@ class _CallableModule(ModuleType):
             Interrupted: after SIGTERM or SIGINT, a KeyboardInterrupt; the same call continues from there too.
         """
         from mcvqa.run.events import watched
-        from mcvqa.run.project import RunPaths
+        from mcvqa.run.paths import RunPaths
         from mcvqa.run.steps import run  # imports torch, so only when it is needed
 
         if tables:

@@ -39,7 +39,8 @@ from mcvqa.run.dataset import RunData, read_data, require_photographs
 from mcvqa.run.division import dividing_processes, too_small_to_divide
 from mcvqa.run.folds import fold_summary, split_rows
 from mcvqa.run.lengths import kept_values, length_problems, memory_of, trains_in_blocks
-from mcvqa.run.project import Project, RunPaths, RunStopped, open_project, with_kept_prompt
+from mcvqa.run.paths import RunPaths
+from mcvqa.run.project import Project, RunStopped, open_project, with_kept_prompt
 from mcvqa.run.results import require_members, require_members_fit
 from mcvqa.run.space import disk_need, free_space
 from mcvqa.run.start import start_folder

@@ -312,10 +312,6 @@ def begin_tasks(project: Project, settings: dict[str, Any]) -> Callable[[Task], 
             )
         plan = plan_weights(project, plan_device(project.config))
     project = in_attempt(project)
-    if project.config.shared_dir and Task.__module__ != "__main__":
-        from mcvqa.run.shared_session import shared
-
-        project = shared(project)
     schedule = make_schedule(project, data) if project.config.time_budget else None
     side = ModelSide(project, data, plan, settings["keep_features"], schedule)
 

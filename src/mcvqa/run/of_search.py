@@ -10,7 +10,8 @@ from mcvqa.config import Config
 from mcvqa.ensemble.blend import Member
 from mcvqa.run.dataset import RunData
 from mcvqa.run.other_runs import OtherRun
-from mcvqa.run.project import RunPaths, RunStopped
+from mcvqa.run.paths import RunPaths
+from mcvqa.run.project import RunStopped
 from mcvqa.scoring.scores import joined
 
 TRIALS_FILE = "trials.json"  # in experiments/<study>: its trials, the best of the fold that judges first

@@ -7,7 +7,8 @@ from mcvqa.base.files import read_json
 from mcvqa.config import Config
 from mcvqa.data.folds import fold_title
 from mcvqa.run.dataset import RunData
-from mcvqa.run.project import RunPaths, RunStopped
+from mcvqa.run.paths import RunPaths
+from mcvqa.run.project import RunStopped
 from mcvqa.run.score import splits_of
 from mcvqa.run.tasks import TaskRecords, content_print
 from mcvqa.scoring.scores import Scores, load_scores

@@ -10,9 +10,9 @@ from typing import Any
 
 from mcvqa.base.files import DamagedFile, RunLog, existing_folder, read_json, read_yaml, write_text
 from mcvqa.config import KOREAN_PROMPT, Config, ConfigError, McvqaError, weight_changes
-from mcvqa.data.folds import fold_title
 from mcvqa.data.language import with_prompt
 from mcvqa.data.questions import Question
+from mcvqa.run.paths import START_FILE, RunPaths
 from mcvqa.run.tasks import Task, TaskRecords
 
 STEP_TITLES = (
@@ -68,60 +68,7 @@ def _data_dir_from_here(values: dict[str, Any], root: Path) -> str:
     return os.path.relpath(started / data_dir)
 
 
-# %% folders
-@dataclass(frozen=True)
-class RunPaths:
-    """Names the files and folders of a run."""
-
-    root: Path
-    run: str
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.root / "checkpoints" / self.run
-
-    @property
-    def outputs(self) -> Path:
-        return self.root / "outputs"
-
-    @property
-    def log(self) -> Path:
-        return self.root / "logs" / f"{self.run}.jsonl"
-
-    @property
-    def experiment(self) -> Path:
-        return self.root / "experiments" / self.run
-
-    @property
-    def scores(self) -> Path:
-        return self.experiment / "scores"
-
-    @property
-    def cache(self) -> Path:
-        return self.root / "cache"
-
-    @property
-    def written(self) -> tuple[Path, ...]:
-        """Folders that runs write to."""
-        return tuple(self.root / name for name in ("cache", "checkpoints", "experiments", "logs", "outputs"))
-
-    def fold(self, fold: int) -> Path:
-        return self.checkpoints / fold_title(fold).replace(" ", "")
-
-    def scores_of(self, fold: int, rows: str) -> Path:
-        """Return the file of scores by a fold's model.
-
-        Args:
-            fold: number of the fold.
-            rows: 'oof', 'test' or 'train'; or 'raw', 'ema' or 'swa' for validation rows scored with these weights.
-        """
-        return self.scores / f"{self.fold(fold).name}-{rows}.npz"
-
-    def lock(self, fold: int | None = None) -> Path:
-        """Return the file locked by the process that works on the run or, with `fold`, trains this fold."""
-        return self.root / "logs" / (f"{self.run}.lock" if fold is None else f"{self.run}.{self.fold(fold).name}.lock")
-
-
+# %% the run
 @dataclass(frozen=True)
 class Project:
     """Holds one run: its settings, folders, task records and log.
@@ -169,6 +116,10 @@ def open_project(config: Config, seconds_ago: float = 0.0) -> Project:
         )
     _require_writable(paths.root)
     records = TaskRecords(paths.experiment / "tasks", paths.experiment / "steps", paths.root)
+    if config.shared_dir and Task.__module__ != "__main__":
+        from mcvqa.run.sharing import SharedRecords
+
+        records = SharedRecords(records.folder, records.old_folder, records.root, config.shared_dir)
     return Project(config, paths, records, RunLog(paths.log), time.monotonic() - seconds_ago)
 
 
@@ -259,9 +210,6 @@ def remedy(project: Project) -> str:
 
 
 # %% what a run began with
-START_FILE = "start.json"  # in experiments/<run>
-
-
 def start_print(project: Project, fold: int) -> str:
     """Hash the adapters a fold starts from and the user's augmentation; empty if there are none."""
     file = project.paths.experiment / START_FILE

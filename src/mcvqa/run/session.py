@@ -18,9 +18,9 @@ from mcvqa.model.distributed import by_main, is_main_process, join_processes
 from mcvqa.model.memory import less_memory
 from mcvqa.report.experiments import read_experiment, record_experiment, update_index
 from mcvqa.run.ownership import Ownership
-from mcvqa.run.project import START_FILE, Project, RunStopped, open_project, with_kept_prompt
+from mcvqa.run.paths import START_FILE
+from mcvqa.run.project import Project, RunStopped, open_project, with_kept_prompt
 from mcvqa.run.takeover import take_over
-from mcvqa.run.tasks import Task
 from mcvqa.training.checkpoint import CheckpointError
 
 
@@ -74,10 +74,6 @@ def run_session(config: Config, **given: Any) -> Iterator[Project]:
     """
     join_processes(config)
     project = by_main(open_project, config)
-    if config.shared_dir and Task.__module__ != "__main__":
-        from mcvqa.run.shared_session import shared
-
-        project = shared(project)
     with disk_errors_explained(), owning(project), _session(by_main(with_attempt, project)) as recorded, _continued(recorded):
         project = dataclasses.replace(by_main(in_attempt, recorded), config=by_main(with_kept_prompt, recorded.config), **given)
         if project.config.start_from or project.augment or (project.paths.experiment / START_FILE).exists():
@@ -123,7 +119,7 @@ def _session(project: Project) -> Iterator[Project]:
         with output, StopRequest(at_once=True), disk_errors_explained(), memory_explained(project.config), lost_explained():
             yield project
     except Exception as error:
-        # no failed run if `predict` or `ensemble` came too early; no record if nothing can be written
+        # `predict` or `ensemble` came too early, or nothing can be written
         is_unrecorded = isinstance(error, (CheckpointError, DiskError))
         if is_main_process() and _has_begun(project) and not is_unrecorded and read_experiment(folder).accuracy is None:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -30,7 +30,7 @@ def sharing(project: Project) -> Iterator[None]:
     Raises:
         StoreError: the store cannot be used.
         Owned: a process on another machine works on the run.
-        RunStopped: a fold was trained here with other settings or data than the published one.
+        ConfigError: a fold was trained here with other settings or data than the published one.
     """
     records = shared_records(project)
     owner = StoreOwner(records.store, project.config.run)
@@ -48,14 +48,7 @@ def _begin(records: SharedRecords, owner: "StoreOwner") -> None:
     owner.take()
     records.parcels.receive_beginning()
     records.settle_all()
-
-
-def shared(project: Project) -> Project:
-    """Return the run with records that are shared, if its settings name a `shared_dir`."""
-    if not project.config.shared_dir:
-        return project
-    own, shared_dir = project.records, project.config.shared_dir
-    return dataclasses.replace(project, records=SharedRecords(own.folder, own.old_folder, own.root, shared_dir))
+    records.store.sweep()
 
 
 def shared_records(project: Project) -> SharedRecords:

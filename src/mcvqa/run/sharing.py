@@ -5,12 +5,12 @@ is one too, with its newest resume point, so that any machine can continue it. I
 record, travel as one archive for each task. Another machine copies a parcel into its output_dir, with the record last, and goes
 on from there as it would from its own work.
 """
-import dataclasses
 import functools
 import os
 import re
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,11 @@ from typing import Any
 
 from filelock import FileLock
 
-from mcvqa.base.files import SHORT_WAITS, atomic_path, file_hash, read_events, read_json, write_json
-from mcvqa.run.project import START_FILE, RunPaths, RunStopped
+from mcvqa.base.files import atomic_path, file_hash, read_events, read_json, write_json
+from mcvqa.config import ConfigError
+from mcvqa.run.paths import KNOWN_FILES, START_FILE, WEIGHTS_FOLDERS, RunPaths
+from mcvqa.run.point_uploads import PointUploads, Snapshot, link
 from mcvqa.run.store import Store, StoreError
-from mcvqa.run.takeover import KNOWN_FILES, WEIGHTS_FOLDERS
 from mcvqa.run.tasks import Task, TaskRecords, content_print, stem_of
 
 RUN = "run"  # the parcel of what a run was begun with
@@ -195,12 +196,10 @@ class SharedRecords(TaskRecords):
         super().forget(name)
         self._withdraw(name)
 
-    def share_point(self, name: str) -> None:
-        """Publish a task in progress with its newest resume point; without the store, the task goes on."""
-        try:
-            self._publish(name, dataclasses.replace(self.store, waits=SHORT_WAITS))
-        except StoreError as error:
-            print(f"  {name}: its resume point is not shared: {error}")
+    def sharing_points(self, name: str) -> PointUploads:
+        """Return the context in which the resume points of a task are published, by the function that it yields."""
+        stem = stem_of(name)
+        return PointUploads(self.store, stem, self.parcels.scratch(f"{stem}.points"), functools.partial(self._snapshot, name))
 
     def _withdraw(self, name: str) -> None:
         if is_shared(stem_of(name)):
@@ -215,7 +214,7 @@ class SharedRecords(TaskRecords):
             theirs: whether a published fold that was trained with other settings or data replaces the one here.
 
         Raises:
-            RunStopped: a fold was trained here with other settings or data than the published one.
+            ConfigError: a fold was trained here with other settings or data than the published one.
         """
         stem = stem_of(name)
         lock = self.parcels.scratch(f"{stem}.lock")
@@ -225,7 +224,7 @@ class SharedRecords(TaskRecords):
                 manifest, here = self.store.manifest(stem), self.read(name)
                 there = manifest["record"] if manifest else {}
                 if here and there and here["key"] != there["key"] and not theirs and stem.startswith("train"):
-                    raise RunStopped(self._two_states(name))
+                    raise ConfigError(self._two_states(name))
                 if not manifest or not self._is_behind(name, manifest):
                     if not there.get("finished") and self._is_whole(here):
                         self._publish(name)
@@ -266,16 +265,28 @@ class SharedRecords(TaskRecords):
         return self.paths.checkpoints / (fold[0].replace("-", "") if fold else "")
 
     # %% parcels
-    def _publish(self, name: str, store: Store | None = None) -> None:
+    def _publish(self, name: str) -> None:
+        log = self.parcels.scratch(f"{stem_of(name)}.jsonl")
+        files, record = self._parcel(name, log)
+        self.store.publish(stem_of(name), files, {"record": record})
+        log.unlink(missing_ok=True)
+
+    def _snapshot(self, name: str, folder: Path) -> Snapshot:
+        """Hold a task as it is now, in a new folder below `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        own = Path(tempfile.mkdtemp(dir=folder))
+        files, record = self._parcel(name, own / "log.jsonl")
+        return Snapshot(own, {path: link(file, own / "files" / path) for path, file in files.items()}, record)
+
+    def _parcel(self, name: str, log: Path) -> tuple[dict[str, Path], dict[str, Any]]:
+        """Return the files of a task's parcel and its record; the lines of the log are written to `log`."""
         stem, record = stem_of(name), self.read(name)
-        log = self.parcels.scratch(f"{stem}.jsonl")
         files = self.parcels.named(self._files_of(stem, bool(record.get("finished"))))
         if stem.startswith("train") and (lines := self.parcels.log_lines(str(record.get("attempt", "")))):
             with atomic_path(log) as part:
                 part.write_bytes(b"".join(lines))
             files[self.parcels.log_path] = log
-        (store or self.store).publish(stem, files, {"record": record})
-        log.unlink(missing_ok=True)
+        return files, record
 
     def _files_of(self, stem: str, finished: bool) -> list[Path]:
         """List the files of a task; its record is a field of the manifest."""

@@ -8,7 +8,8 @@ from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.folds import FINAL, fold_title
 from mcvqa.model.source import ADAPTER_CONFIG, WEIGHTS_FILE, WEIGHTS_INDEX, read_model_config
 from mcvqa.model.start import ADAPTER_FILE, require_start_fits
-from mcvqa.run.project import START_FILE, Project, remedy
+from mcvqa.run.paths import START_FILE
+from mcvqa.run.project import Project, remedy
 
 
 # %% where the adapters are

@@ -34,6 +34,7 @@ class Store:
     Args:
         url: the folder, such as 's3://bucket/prefix/run'.
         waits: seconds before each further attempt while the store is unavailable.
+        is_quiet: whether it does not say that it waits.
 
     Raises:
         StoreError: from all methods, if the store cannot be used or stays unavailable.
@@ -41,6 +42,7 @@ class Store:
 
     url: str
     waits: Sequence[float] = LONG_WAITS
+    is_quiet: bool = False
 
     # %% parcels
     def publish(self, name: str, files: Mapping[str, Path], facts: Mapping[str, Any]) -> None:
@@ -109,6 +111,17 @@ class Store:
         self.delete(f"{PARCELS}/{name}.json")
         for one in manifest["files"].values() if manifest else ():
             self.delete(self._object(name, one["sha256"]))
+
+    def sweep(self) -> None:
+        """Delete the objects of no parcel, which processes have left that were killed while they published."""
+        def found() -> list[str]:
+            system, root = self._place()
+            return [path.removeprefix(f"{root}/") for path in system.find(f"{root}/{OBJECTS}")]
+
+        manifests = {name: self.manifest(name) or {"files": {}} for name in self.names()}
+        listed = {self._object(name, one["sha256"]) for name, about in manifests.items() for one in about["files"].values()}
+        for path in {*self._patiently(found, f"listing {self.url}")} - listed:
+            self.delete(path)
 
     # %% objects
     def read(self, path: str) -> bytes | None:
@@ -204,7 +217,8 @@ class Store:
             except Exception as error:
                 if not _passes_by(error):
                     raise StoreError(_explained(self.url, error)) from error
-                print(f"  {what}: {type(error).__name__}: {error}. Trying again in {wait:g} s")
+                if not self.is_quiet:
+                    print(f"  {what}: {type(error).__name__}: {error}. Trying again in {wait:g} s")
             time.sleep(wait)
         try:
             return work()

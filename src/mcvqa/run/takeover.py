@@ -19,16 +19,10 @@ import numpy as np
 from mcvqa.base.files import LONG_WAITS, MANIFEST, DamagedFile, atomic_path, damaged_file, patiently, read_json
 from mcvqa.base.informing import counted
 from mcvqa.config import settings_hash
-from mcvqa.run.project import Project, RunPaths, RunStopped
+from mcvqa.run.paths import KNOWN_FILES, WEIGHTS_FOLDERS, RunPaths
+from mcvqa.run.project import Project, RunStopped
 from mcvqa.run.tasks import Task
 from mcvqa.scoring.scores import load_scores
-
-# all that is taken over, so that nothing else gets into folders that people publish
-WEIGHTS_FOLDERS = r"(?:fold\d+|final)/(?:best|last|raw|ema|swa|resume/[\d-]+)"
-KNOWN_FILES = (
-    r"checkpoints/{run}/(?:fold\d+|final)/result\.json|logs/{run}\.jsonl|"
-    r"experiments/{run}/(?:config\.yaml|data\.json|start\.json|folds\.csv|(?:steps|tasks)/[\w.-]+\.json|scores/(?:fold\d+|final|prior)-\w+\.npz)"
-)
 
 
 def take_over(project: Project) -> None:

@@ -141,6 +141,10 @@ class TaskRecords:
     def forget(self, name: str) -> None:
         self.file(name).unlink(missing_ok=True)
 
+    def sharing_points(self, name: str) -> contextlib.AbstractContextManager[Callable[[], None] | None]:
+        """Return the context in which the resume points of a task are published, if the run is shared."""
+        return contextlib.nullcontext()
+
 
 def stem_of(name: str) -> str:
     """Return the name of a task as part of a file's name."""

@@ -1,8 +1,7 @@
 """Trains a fold: the task, its dependencies, and its results."""
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,25 +84,16 @@ def do_train(side: ModelSide, task: Task) -> None:
         if project.augment or project.config.image_augmentation:
             learner = _augmenting(side, loaded)
         attempt, begins = by_main(start_attempt, project, task, fold), by_main(_beginning, project, side.data, fold)
-        job = FoldJob(
-            project.config, loaded.base, learner, train, validation, fold, project.paths.fold(fold),
-            project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold),
-            None if fold == FINAL else side.schedule,
-            side.data.groups[side.data.validated(fold)], _features_ahead(side, fold) if task.arguments.get("ahead") else None,
-            *begins, maker, tuple(task.arguments.get("steps", ())), _sharing_points(project, task),
-        )
-        result = train_fold(job)
+        with project.records.sharing_points(task.name) as share_point:
+            result = train_fold(FoldJob(
+                project.config, loaded.base, learner, train, validation, fold, project.paths.fold(fold),
+                project.log.with_facts(attempt=attempt), side.memory, rows_key(side.data, fold),
+                None if fold == FINAL else side.schedule,
+                side.data.groups[side.data.validated(fold)], _features_ahead(side, fold) if task.arguments.get("ahead") else None,
+                *begins, maker, tuple(task.arguments.get("steps", ())), share_point,
+            ))
         side.free_base(result.model)
         by_main(_save_result, project, side.data, task, result, attempt)
-
-
-def _sharing_points(project: Project, task: Task) -> Callable[[], None] | None:
-    """Return the function that publishes each resume point; None without a `shared_dir`."""
-    if project.config.shared_dir and Task.__module__ != "__main__":
-        from mcvqa.run.shared_session import shared_records
-
-        return partial(shared_records(project).share_point, task.name)
-    return None
 
 
 def _augmenting(side: ModelSide, loaded: LoadedModel) -> Maker:
@@ -127,7 +117,7 @@ def _beginning(project: Project, data: RunData, fold: int) -> tuple[Path | None,
 def _features_ahead(side: ModelSide, fold: int) -> FeaturesAhead:
     """Encode images as training reaches their rows, as part of the session's plan."""
     config, schedule, (train, validation) = side.project.config, side.schedule, side.data.fold_rows(fold)
-    if not by_main(lambda: schedule.pace.learn):  # the scoring pace is then estimated from the measured training pace
+    if not by_main(lambda: schedule.pace.learn):  # until training has measured it
         schedule.pace.learn = _measure_scoring_pace(side) / READ_SHARE
     by_main(schedule.most)
     sample = by_main(schedule.validation_rows, len(validation))
@@ -161,7 +151,7 @@ def start_attempt(project: Project, task: Task, fold: int) -> str:
     if continues and record and record["key"] != task.key:
         print(f"  {fold_title(fold)}: its task has changed since it was interrupted, so it starts over")
         continues = False
-    if not continues:  # before the new attempt is recorded, so that a kill in between cannot give it these results
+    if not continues:  # first: a kill must not leave these results to the new attempt
         remove_results(project, fold)
     return project.records.begin(task, base=base_print(project.config))
 

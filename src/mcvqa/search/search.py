@@ -15,7 +15,8 @@ from mcvqa.report.experiments import settings_text
 from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.folds import split_rows
 from mcvqa.run.ownership import Owned
-from mcvqa.run.project import RunPaths, RunStopped, open_project
+from mcvqa.run.paths import RunPaths
+from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.workers.pool import silent
 from mcvqa.search.page import importances_of, write_search_page
 from mcvqa.search.results import (

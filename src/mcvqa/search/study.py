@@ -21,7 +21,8 @@ from mcvqa.base.files import DISK_FULL, UNAVAILABLE, read_json, write_json
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.run.dataset import RunData
 from mcvqa.run.ownership import Owned, Ownership
-from mcvqa.run.project import RunPaths, RunStopped
+from mcvqa.run.paths import RunPaths
+from mcvqa.run.project import RunStopped
 from mcvqa.search.space import Searched, own_values, searched_settings, with_searched
 
 OF_STEPS = 100  # a trial's training in percent: the step that a value is reported for

@@ -16,7 +16,8 @@ from mcvqa.run.dataset import RunData, read_run_data, require_photographs
 from mcvqa.run.execution import Execution, prepare_model
 from mcvqa.run.folds import split_rows, write_folds
 from mcvqa.run.of_search import CHOSEN_ON
-from mcvqa.run.project import Project, RunPaths, RunStopped, settle_prompt, settle_settings
+from mcvqa.run.paths import RunPaths
+from mcvqa.run.project import Project, RunStopped, settle_prompt, settle_settings
 from mcvqa.run.session import run_session
 from mcvqa.run.steps import score_folds, train_folds
 from mcvqa.scoring.scores import Scores, joined, load_scores

@@ -148,7 +148,7 @@ def train_epoch(stepper: Stepper, points: ResumePoints, pace: TrainingPace) -> b
     bar_options = dict(unit="step", desc=f"{job.title} epoch {epoch + 1}", initial=state.step - first)
     with StopRequest() as stop, progress(windows, **bar_options) as bar:
         plan.start_clock(state.step)
-        # again after running out of memory, with smaller micro-batches, and after the schedule became shorter
+        # again after running out of memory, and when the schedule became shorter
         while remaining := windows[state.step - first : max(0, plan.end - first)]:
             train_windows(stepper, points, pace, with_features(stepper, remaining), stop, bar)
             if points.must_roll_back():

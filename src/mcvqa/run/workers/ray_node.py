@@ -16,7 +16,7 @@ from mcvqa.base.files import LONG_WAITS, UNAVAILABLE, patiently
 from mcvqa.base.interrupt import StopRequest
 from mcvqa.config import Config, ConfigError
 from mcvqa.run.project import open_project
-from mcvqa.run.shared_session import do_shared, shared, shared_records
+from mcvqa.run.shared_session import do_shared, shared_records
 from mcvqa.run.tasks import Task
 from mcvqa.run.workers.pool import ReportedBars, ReportedLines, explained_failure
 
@@ -108,7 +108,7 @@ class RayTasks:
         if Path(request["folder"]).is_dir():
             os.chdir(request["folder"])
         require_same_node(request["shared"], request["versions"])
-        project = shared(open_project(Config(**request["config"]), request["seconds_ago"]))
+        project = open_project(Config(**request["config"]), request["seconds_ago"])
         file = project.paths.log.with_name(f"{project.config.run}-worker{self.number}.txt")
         file.parent.mkdir(parents=True, exist_ok=True)
         log = open(file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - for as long as the process lives
