@@ -47,6 +47,15 @@ def name_language(app: Sphinx, page: str, template: str, context: dict[str, Any]
         context["language"] = "ko"
 
 
+def plain_default(
+    app: Sphinx, what: str, name: str, found: Any, options: Any, signature: str | None, returned: str | None,
+) -> tuple[str, str | None] | None:
+    """Make a signature Python again, so that its names become links: a default that is computed reads `<factory>`."""
+    return (signature.replace("<factory>", "..."), returned) if signature else None
+
+
 def setup(app: Sphinx) -> None:
     app.connect("html-page-context", name_language)
+    app.connect("autodoc-process-signature", plain_default)
+    app.add_lexer("tree", TextLexer)  # its lines are not broken
     app.add_lexer("mermaid", TextLexer)  # drawn by the repository's viewer only; docs/figures/ has the picture

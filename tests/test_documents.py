@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.main import get_command
 
 import mcvqa
@@ -194,7 +195,7 @@ def imported_tool(name):
     return tool
 
 
-reference_tool, figures_tool, imports_tool = map(imported_tool, ("reference", "figures", "imports"))
+reference_tool, figures_tool, imports_tool, publish_tool = map(imported_tool, ("reference", "figures", "imports", "publish"))
 
 
 def test_every_setting_and_command_is_on_its_page(reference_tool):
@@ -216,6 +217,67 @@ def test_the_figures_are_what_the_code_draws(figures_tool):
     assert {f"{name}.svg" for name in figures_tool.DRAWN} == {path.name for path in figures_tool.FIGURES.glob("*.svg")}
     for name, draw in figures_tool.DRAWN.items():
         assert document(f"docs/figures/{name}.svg") == str(draw()), "make docs"
+
+
+# %% the public address
+@pytest.fixture
+def unpublished(publish_tool, tmp_path):
+    """A folder with the files that name the address, and a workflow."""
+    for file in (*publish_tool.PLACES, ".github/workflows/tests.yml"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(document(file) if (ROOT / file).exists() else "name: tests", encoding="utf-8")
+    return tmp_path
+
+
+def written_in(folder, file):
+    return (folder / file).read_text(encoding="utf-8")
+
+
+def test_the_public_address_is_written_by_one_command(publish_tool, unpublished):
+    publish_tool.publish(unpublished, "other/place", "dev")
+    assert publish_tool.publish(unpublished, "me/mcvqa", "main") == list(publish_tool.PLACES)
+    texts = {file: written_in(unpublished, file) for file in publish_tool.PLACES}
+    assert not [file for file, text in texts.items() if "other/place" in text or "/dev/" in text]
+    for file in ("README.md", "README.ko.md", "docs/start.md", "docs/ko/start.md"):
+        links = re.findall(r"\]\((https[^)]*me/mcvqa[^)]*)\)", texts[file])
+        assert {link.partition("me/")[0] for link in links} >= {
+            "https://kaggle.com/kernels/welcome?src=https://github.com/", "https://colab.research.google.com/github/"}
+        files = re.findall(r"me/mcvqa/blob/(?:main|HEAD)/(\S+?)\)", texts[file])
+        assert len(files) >= 2 and all((ROOT / path).exists() for path in files)
+    assert texts["README.md"].count("actions/workflows/tests.yml") == 2
+    assert yaml.safe_load(texts["CITATION.cff"])["repository-code"] == "https://github.com/me/mcvqa"
+    assert '\n[project.urls]\nRepository = "https://github.com/me/mcvqa"\n' in texts["pyproject.toml"]
+    for english, korean in (("README.md", "README.ko.md"), ("docs/start.md", "docs/ko/start.md")):
+        assert outline(texts[english]) == outline(texts[korean])
+
+
+def test_the_address_written_again_changes_nothing_but_what_is_no_longer_true(publish_tool, unpublished):
+    publish_tool.publish(unpublished, "me/mcvqa", "main")
+    assert publish_tool.publish(unpublished, "me/mcvqa", "main") == []
+    for workflow in (unpublished / ".github" / "workflows").iterdir():
+        workflow.unlink()
+    assert publish_tool.publish(unpublished, "me/mcvqa", "main") == ["README.md", "README.ko.md"]
+    assert "actions" not in written_in(unpublished, "README.md")
+
+
+def test_the_address_is_written_everywhere_or_nowhere(publish_tool, unpublished):
+    (unpublished / "CITATION.cff").write_text("title: without marks", encoding="utf-8")
+    before = written_in(unpublished, "README.md")
+    with pytest.raises(SystemExit, match=r"CITATION.cff: 'published citation: begin' .* 0 times, .* nothing written"):
+        publish_tool.publish(unpublished, "someone/else", "main")
+    assert written_in(unpublished, "README.md") == before
+
+
+@pytest.mark.parametrize("start", ["", "https://github.com/", "git@github.com:"])
+@pytest.mark.parametrize("end", ["", ".git"])
+def test_a_repository_is_named_by_its_owner_or_its_address(publish_tool, start, end):
+    assert publish_tool.repository(f"{start}me/mcvqa{end}") == "me/mcvqa"
+
+
+@pytest.mark.parametrize("named", ["mcvqa", "me/", "https://example.org/me/mcvqa", "me/mcvqa/tree/main"])
+def test_what_names_no_repository_is_refused(publish_tool, named):
+    with pytest.raises(SystemExit, match="give OWNER/NAME"):
+        publish_tool.repository(named)
 
 
 # %% the pictures of the imports

@@ -45,7 +45,7 @@ def setting_row(name: str) -> tuple[str, str, str, str]:
     setting = Config.settings()[name]
     default = as_typed(setting.default).replace("\n", "\\n")
     allowed = allowed_values(setting).strip().strip("[]").replace(" | ", ", ")
-    mark = " \\*" if setting.weights else ""
+    mark = "\\*" if setting.weights else ""
     return f"`{name}`{mark}", f"`{default}`" if default else "(empty)", allowed, f"{setting.meaning}."
 
 
@@ -78,8 +78,13 @@ def word(parameter: Any) -> str:
     return option_name(parameter).split()[0].strip("[]")
 
 
+def with_marked_options(said: str) -> str:
+    """Options as code, so that no page makes a dash of `--`."""
+    return re.sub(r"(?<![`\w])--[a-z][a-z-]*", r"`\g<0>`", said)
+
+
 def option_row(parameter: Any) -> tuple[str, str]:
-    return f"`{option_name(parameter)}`", (parameter.help or "").replace("<", "\\<")
+    return f"`{option_name(parameter)}`", with_marked_options((parameter.help or "").replace("<", "\\<"))
 
 
 def command_part(name: str, command: Any, shared: dict[str, Any]) -> str:
@@ -90,7 +95,7 @@ def command_part(name: str, command: Any, shared: dict[str, Any]) -> str:
     names = ", ".join(f"`{word(p)}`" for p in known)
     takes = f"Takes {names}." if not own else f"Takes {names} and:" if names else "Takes:"
     options = [table(("option", "meaning"), map(option_row, own))] if own else []
-    return "\n\n".join([f"## {name}", said, "```bash\n" + "\n".join(examples) + "\n```", takes, *options])
+    return "\n\n".join([f"## {name}", with_marked_options(said), "```bash\n" + "\n".join(examples) + "\n```", takes, *options])
 
 
 def commands_page() -> str:

@@ -688,7 +688,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
 
     @property
     def run(self) -> str:
-        """Name of the run's folders: run_name, or the model, the image size and a hash of the settings that change weights."""
+        """Name of the run's folders. Without run_name: model, image size and a hash of the settings that change weights."""
         if self.run_name:
             return self.run_name
         model = Path(self.model_id.rstrip("/\\")).name.lower()

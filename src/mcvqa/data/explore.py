@@ -296,7 +296,8 @@ def _same_text_rows(shared: dict[str, list[list[tuple[str, Question]]]]) -> "pd.
 
 # %% figures
 def _draw_kinds(kinds: "pd.DataFrame") -> "Figure | None":
-    if not kinds[["train", "test"]].to_numpy().any():
+    kinds = kinds[kinds[["train", "test"]].any(axis=1)]
+    if kinds.empty:
         return None
     figure, axes = new_figure(height=4.2)
     heights = np.arange(len(kinds))

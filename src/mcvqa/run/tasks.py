@@ -5,6 +5,7 @@ the key and hashes of the task's results and inputs. The mere existence of a fil
 """
 import ast
 import contextlib
+import functools
 import hashlib
 import re
 import secrets
@@ -264,8 +265,12 @@ def code_print(parts: Collection[str]) -> str:
         parts: prefixes of the paths of the modules concerned.
     """
     modules = [code for cell in notebook_cells().values() for path, code in _modules_of(cell) if path.startswith(tuple(parts))]
-    trees = [ast.dump(_without_docstrings(ast.parse(code))) for code in modules]
-    return settings_hash({"version": RESULTS_VERSION, "cells": [hashlib.sha256(t.encode()).hexdigest() for t in trees]})
+    return settings_hash({"version": RESULTS_VERSION, "cells": [*map(_print_of_module, modules)]})
+
+
+@functools.cache  # every task asks for all
+def _print_of_module(code: str) -> str:
+    return hashlib.sha256(ast.dump(_without_docstrings(ast.parse(code))).encode()).hexdigest()
 
 
 def _modules_of(cell: str) -> list[tuple[str, str]]:
@@ -290,8 +295,12 @@ def notebook_cells() -> dict[str, str]:
 
 
 def run_cells() -> Iterator[str]:
-    """Yield every cell that was run, except those with syntax errors."""
-    for cell in vars(sys.modules["__main__"]).get("In", []):
-        with contextlib.suppress(SyntaxError):
-            compile(cell, "cell", "exec")
-            yield cell
+    """Return every cell that was run, except those with syntax errors."""
+    return filter(_is_python, vars(sys.modules["__main__"]).get("In", []))
+
+
+@functools.cache
+def _is_python(cell: str) -> bool:
+    with contextlib.suppress(SyntaxError):
+        return bool(compile(cell, "cell", "exec"))
+    return False
