@@ -18,7 +18,6 @@ from typing import Any
 from unittest import mock
 
 NOTEBOOK = Path(__file__).parents[1] / "Kaggle_AllInOne_Pro.ipynb"
-SHORT = 0.5  # seconds of cells that are not shown
 
 
 def stand_in() -> dict[str, types.ModuleType]:
@@ -46,21 +45,22 @@ def processor_seconds() -> float:
 
 def run_cells(space: dict[str, Any]) -> list[tuple[float, float, str]]:
     """Run all cells. Returns: wall seconds, processor seconds and first line of each."""
-    space["In"], spent = [], []
-    for number, cell in enumerate((c for c in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]), 1):
+    space["In"], spent, clock, used = [], [], time.perf_counter, processor_seconds
+    for number, cell in enumerate(json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"], 1):
         source = "".join(cell["source"])
         if cell["cell_type"] != "code":
             continue
         space["In"].append(source)  # where IPython keeps them, and task keys look for them
         name = f"cell {number}: {source.partition(chr(10))[0][:80]}"
         linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
-        began = time.perf_counter(), processor_seconds()
+        began = clock(), used()
         exec(compile(source, name, "exec"), space)
-        spent.append((time.perf_counter() - began[0], processor_seconds() - began[1], name))
+        spent.append((clock() - began[0], used() - began[1], name))
     return spent
 
 
-if __name__ == "__main__":
+def main(shown_from: float = 0.5) -> None:
+    """Args: shown_from: seconds of a cell that is shown."""
     sys.argv = ["notebook"]
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     without_package()
@@ -73,6 +73,10 @@ if __name__ == "__main__":
         spent = run_cells(vars(sys.modules["__main__"]))
         os.chdir("/")
     for wall, processor, name in spent:
-        if wall >= SHORT:
+        if wall >= shown_from:
             print(f"{wall:7.1f} s {processor:7.1f} s of the processor  {name}")
     print(f"{sum(s[0] for s in spent):7.1f} s {sum(s[1] for s in spent):7.1f} s of the processor  whole notebook")
+
+
+if __name__ == "__main__":
+    main()
