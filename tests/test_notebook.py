@@ -648,7 +648,8 @@ def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path)
     assert changed != sources[number]
     features, training = place_of("class FeatureStore"), place_of("with live_curves(project):")
     commented = [sources[features] + "\n# a comment", 'print("only a comment")', sources[training]]
-    output = run_cells([*sources, changed, *sources[number + 1 :], *commented], tmp_path)
+    asked = "one = data.test[0]; answer_one(str(data.records[one.image].path), one.text, *one.choices)"
+    output = run_cells([*sources, changed, *sources[number + 1 :], *commented, asked], tmp_path)
     output, comment = output.split("only a comment\n")
     assert comment.count("already trained") == 2 and "image features" not in comment and "changed since" not in comment
     first, again = output.split("fold 0: already trained", 1)  # an edit of the scoring trains nothing again
@@ -665,7 +666,8 @@ def test_all_of_it_runs_from_an_empty_folder_and_an_edited_cell_counts(tmp_path)
     assert first.count('<img src="data:image/jpeg;base64,') == first.count('<article class="card">'), "each with its photograph"
     test = read_questions(tmp_path / "data" / "demo" / "test.csv", labelled=False).questions
     (scores,) = (tmp_path / "experiments").glob("*/scores/fold0-test.npz")
-    assert bars_under(first, test[0]) == [f"{share:.1%}" for share in np.exp(load_scores(scores).mean()[0]) if share]
+    shares = [f"{share:.1%}" for share in np.exp(load_scores(scores).mean()[0]) if share]
+    assert bars_under(first, test[0]) == bars_under(comment, test[0]) == shares
     assert len(test) == 12 and not validate_submission(tmp_path / "outputs" / "submission_ensemble.csv", test).problems
 
 

@@ -485,7 +485,7 @@ def _found_image(folder: ImageFolder, written: str) -> ImageRecord:
         return ImageRecord(written, problem=error.reason)
 
 
-def surveyed_image(path: Path, looks: bool) -> ImageRecord:
+def surveyed_image(path: Path, looks: bool = True) -> ImageRecord:
     """Survey one file; `written` is empty."""
     record = ImageRecord("", path)
     try:
