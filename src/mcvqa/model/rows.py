@@ -224,14 +224,13 @@ class ScoringRows(Dataset):
 
 FEWEST_AT_ONCE = 8  # in a pass of scoring; on a CPU more are no faster
 FEWEST_PASSES = 8  # with fewer, trying larger passes would take longer than it saves
-LEAST_GAIN = 1.25  # of a doubling, for another to be tried: that gains half as much
 
 
 def rows_per_pass(
     model: Answering, maker: Maker, rows: Sequence[Any], config: Config, plan: DevicePlan, scale: float = 1.0
 ) -> int:
-    """Choose the rows of one scoring pass: as set or, on a GPU, doubled from 8 on as long as that is 5 % faster, leaves at
-    least FEWEST_PASSES, and the doubling before gained LEAST_GAIN.
+    """Choose the rows of one scoring pass: as set or, on a GPU, doubled from 8 on as long as that is 5 % faster and
+    leaves at least FEWEST_PASSES.
 
     This is measured with the longest rows; with several processes by the main process for all of them.
 
@@ -256,10 +255,8 @@ def rows_per_pass(
         best = measure(FEWEST_AT_ONCE)
         if best is None:
             return FEWEST_AT_ONCE  # halved until they fit
-        gain = LEAST_GAIN
-        while gain >= LEAST_GAIN and 2 * best.rows * FEWEST_PASSES <= len(rows) and (more := measure(2 * best.rows)):
-            gain = more.rate / best.rate
-            best = more if gain > 1.05 else best
+        while 2 * best.rows * FEWEST_PASSES <= len(rows) and (more := measure(2 * best.rows)) and more.rate > 1.05 * best.rate:
+            best = more
         free_memory()
         tqdm.write(f"  {best.rows} rows at a time: {best.rate:.0f} rows/s where they are longest")
         return best.rows
