@@ -155,6 +155,8 @@ def test_adapters_on_experts_that_cannot_be_are_refused(full, monkeypatch):
     for unsuited in (config.replace(lora_dropout=0.05), config.replace(use_dora=True)):
         with pytest.raises(FamilyError, match="neither dropout nor DoRA: set lora_dropout=0 and use_dora=false"):
             adapter_settings(unsuited, family)
+    with pytest.raises(FamilyError, match="lora_vision=true does not work with models of type"):
+        adapter_settings(config.replace(target_modules=("experts",), lora_vision=True), family)
     monkeypatch.setattr("mcvqa.model.experts.version", lambda name: "0.20.0")
     with pytest.raises(FamilyError, match=r"need peft 0\.21 or newer; 0\.20\.0 is installed"):
         adapter_settings(config, family)

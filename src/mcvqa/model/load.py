@@ -336,14 +336,14 @@ def adapter_settings(config: Config, family: Family) -> LoraConfig:
         config: all settings.
         family: family of the model.
     """
-    names, stacks = config.target_modules, None
+    names, stacks, vision = config.target_modules, None, config.lora_vision
     if EXPERTS in names:
         from mcvqa.model.experts import adapted_experts
 
         names, stacks = adapted_experts(config, family)
     return LoraConfig(
         r=config.lora_r, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, bias="none",
-        target_modules=family.adapter_pattern(names, vision=config.lora_vision) if names else [], target_parameters=stacks,
+        target_modules=family.adapter_pattern(names, vision=vision) if names or vision else [], target_parameters=stacks,
         task_type="CAUSAL_LM", use_rslora=config.use_rslora, use_dora=config.use_dora,
     )
 
