@@ -63,7 +63,7 @@ def make_true_rows(folder: Path, source: str, seed: int, easyvqa: Path | None) -
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
-    with open(file, encoding="utf-8", newline="") as handle:
+    with open(file, encoding="utf-8-sig", newline="") as handle:  # fixes.csv has the mark for Excel
         return list(csv.DictReader(handle))
 
 

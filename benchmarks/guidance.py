@@ -18,7 +18,6 @@ symmetric cross-entropy (Wang et al. 2019, arXiv 1908.06112, A = -4, alpha = 0.1
 place of the run's own loss here.
 """
 import argparse
-import csv
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -122,8 +121,7 @@ def write_decisions(config: Config, title: str, plain: Config) -> None:
     wrong = {name for name, letter in given.items() if letter != truth[name]}
     audited = Path(config.fixes).with_suffix(".audit.csv")
     audit_only(plain, audited)
-    with open(audited, encoding="utf-8-sig", newline="") as handle:
-        rows = [*csv.DictReader(handle)][: len(wrong)]
+    rows = rows_of(audited)[: len(wrong)]
     decided = {
         "fixes: corrected by the truth": [(row["id"], "fix" if row["id"] in wrong else "keep", truth[row["id"]]) for row in rows],
         "fixes: as proposed": [(row["id"], "fix", row["proposed"]) for row in rows],

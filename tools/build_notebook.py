@@ -94,6 +94,7 @@ NOT_IN_NOTEBOOK = {
 # the same for single names and methods of other modules: nothing in the notebook uses them
 NAMES_NOT_IN_NOTEBOOK = {
     "config": ("parse_changes", "Config.model_copy"),
+    "base.files": ("link_or_copy",),  # tables in memory, shared_dir
     "base.uncertainty": ("significantly_worse",),  # the benchmarks
     "run.results": ("explain_rows",),  # the evidence per row
     "run.submissions": ("validate_any",), "run.dataset": ("read_form",),  # the command line

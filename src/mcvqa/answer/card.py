@@ -146,14 +146,13 @@ def serving_page(config: Config, ask: dict[str, Any], merged: bool) -> str:
     lora = "" if merged else f" --enable-lora --max-lora-rank {rank} --lora-modules quiz=."
     limits = json.dumps({"min_pixels": ask["pixels"], "max_pixels": ask["pixels"]}) if ask["pixels"] else ""
     pixels = f" --mm-processor-kwargs '{limits}'" if limits else ""
-    warnings = [
-        *(["**vLLM takes no adapters of the vision tower** (lora_vision=true): export with --merged."]
-          if config.lora_vision and not merged else []),
-        *(["**vLLM ignores adapters on experts without a word** (vllm-project/vllm, pull request 41384): export with --merged."]
-          if EXPERTS in config.target_modules and not merged else []),
-        *([f"**vLLM takes ranks up to {LORA_RANKS[-1]}**, and these adapters have {config.lora_r}: export with --merged."]
-          if config.lora_r > LORA_RANKS[-1] and not merged else []),
-    ]
+    limited = {
+        "**vLLM takes no adapters of the vision tower** (lora_vision=true)": config.lora_vision,
+        "**vLLM ignores adapters on experts without a word** (vllm-project/vllm, pull request 41384)":
+            EXPERTS in config.target_modules,
+        f"**vLLM takes ranks up to {LORA_RANKS[-1]}**, and these adapters have {config.lora_r}": config.lora_r > LORA_RANKS[-1],
+    }
+    warnings = [f"{what}: export with --merged." for what, applies in limited.items() if applies and not merged]
     letters = [f'"{letter}"' for letter in "abcd"]
     return "\n".join((
         "# Serving", "", "Nobody has run these commands with this folder; `infer.py` was.", "", *warnings,

@@ -11,6 +11,7 @@ from peft.tuners.lora.layer import ParamWrapper
 from torch import nn
 
 from mcvqa.config import McvqaError
+from mcvqa.model.experts import factors_of
 
 ROWS_COMPARED = 16  # of each weight
 NAMED_WEIGHTS = 3  # in a message
@@ -55,13 +56,12 @@ def sampled_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def _added_rows(adapter: Any, rows: Sequence[int]) -> torch.Tensor:
     """Compute what an adapter adds to some rows of its weight; rows of experts are counted through the whole stack."""
+    if isinstance(adapter, ParamWrapper):
+        down, up, scale = factors_of(adapter)
+        places = [divmod(row, up.shape[1]) for row in rows]  # expert, row in its matrix
+        return scale * torch.stack([up[e, row].detach().double() @ down[e].detach().double() for e, row in places])
     one = next(iter(adapter.lora_A))
     down, up = (factor[one].weight.detach().double() for factor in (adapter.lora_A, adapter.lora_B))
-    if isinstance(adapter, ParamWrapper):
-        count = adapter.num_experts  # PEFT's matrices are (E * r, columns) and (rows, r * E)
-        parts = down.unflatten(0, (count, -1)), up.unflatten(1, (-1, count))
-        added = [parts[1][row % len(up), :, row // len(up)] @ parts[0][row // len(up)] for row in rows]
-        return adapter.scaling[one] * torch.stack(added)
     return adapter.scaling[one] * (up[rows] @ down)
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -34,6 +35,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # not there; or a read-only disk, whose first error says more
             part.unlink()
+
+
+def link_or_copy(source: Path, target: Path) -> Path:
+    """Give a file another name too, or copy it where the file system has no hard links. What is there already stays.
+
+    Returns:
+        The target.
+    """
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:
+            with atomic_path(target) as part:
+                shutil.copyfile(source, part)
+    return target
 
 
 def sync(path: str | Path) -> None:

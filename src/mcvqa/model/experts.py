@@ -4,11 +4,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from mcvqa.config import EXPERTS, Config
 from mcvqa.model.content import ModelError
 from mcvqa.model.families.family import Family, FamilyError
+
+Factors = tuple[torch.Tensor, torch.Tensor, float]  # A (E, r, columns), B (E, rows, r), and the scale of B A
 
 STACKS = ("gate_up_proj", "down_proj")
 BLOCK = 64  # weights per scale of 4-bit weights
@@ -76,6 +79,17 @@ def adapted_experts(config: Config, family: Family) -> tuple[tuple[str, ...], li
             "pip install -U peft."
         )
     return tuple(name for name in config.target_modules if name != EXPERTS), list(family.experts)
+
+
+def factors_of(adapter: Any) -> Factors:
+    """Take the factors of each expert out of PEFT's two matrices, (E * r, columns) and (rows, r * E).
+
+    Args:
+        adapter: PEFT's wrapper of a stack.
+    """
+    name, count = adapter.active_adapters[0], adapter.num_experts
+    down, up = adapter.lora_A[name].weight, adapter.lora_B[name].weight
+    return down.unflatten(0, (count, -1)), up.unflatten(1, (-1, count)).permute(2, 0, 1), adapter.scaling[name]
 
 
 def count_experts(model: Any, prefix: str) -> tuple[int, float]:

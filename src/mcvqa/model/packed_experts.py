@@ -20,7 +20,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
-from mcvqa.model.experts import BLOCK, STACKS, is_packed, named_stacks, stacked_experts
+from mcvqa.model.experts import BLOCK, STACKS, Factors, factors_of, is_packed, named_stacks, stacked_experts
 from mcvqa.model.published import in_full
 
 WITH_EXPERTS = "bitsandbytes_with_experts"  # name in the library's registries of quantizers and of experts' functions
@@ -121,9 +121,6 @@ class ExpertsProduct(torch.autograd.Function):
         return torch.cat([part @ matrix for part, matrix in parts]), None, None, None
 
 
-Factors = tuple[torch.Tensor, torch.Tensor, float]  # A (E, r, columns), B (E, rows, r), and the scale of B A
-
-
 def low_rank(inputs: torch.Tensor, factors: Factors, experts: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
     """Multiply tokens by the adapters of their experts; arguments and result as in ExpertsProduct.
 
@@ -187,13 +184,6 @@ class PackedExpertsAdapter(ParamWrapper):
                 adapters[layer.parameter_name] = factors_of(layer)
             layer = layer.base_layer
         return packed_experts_forward(layer, hidden_states, top_k_index, top_k_weights, adapters)
-
-
-def factors_of(adapter: Any) -> Factors:
-    """Take the factors of each expert out of PEFT's two matrices, (E * r, columns) and (rows, r * E)."""
-    name, count = adapter.active_adapters[0], adapter.num_experts
-    down, up = adapter.lora_A[name].weight, adapter.lora_B[name].weight
-    return down.unflatten(0, (count, -1)), up.unflatten(1, (-1, count)).permute(2, 0, 1), adapter.scaling[name]
 
 
 @contextlib.contextmanager

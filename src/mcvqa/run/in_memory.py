@@ -2,12 +2,10 @@
 import csv
 import hashlib
 import io
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from mcvqa.base.files import atomic_path, write_text
+from mcvqa.base.files import link_or_copy, write_text
 from mcvqa.config import Config
 from mcvqa.data.frames import cells_of_frame, with_class_names
 from mcvqa.data.questions import find_column
@@ -34,7 +32,7 @@ def with_tables(config: Config, **tables: Any) -> Config:
     folder = Path(config.output_dir) / "cache" / "data" / f"tables-{content}"
     for split, (text, photographs) in texts.items():
         for name, source in photographs.items():
-            _link(source, folder / name)
+            link_or_copy(source, folder / name)
         write_text(folder / f"{split}.csv", text)
     return config.replace(data_dir=str(folder))
 
@@ -104,15 +102,3 @@ def _link_stamp(file: Path) -> tuple[int, int, int]:
     """Identify the content of a file by its time, size and inode: rewriting or replacing it changes them."""
     facts = file.stat()
     return facts.st_mtime_ns, facts.st_size, facts.st_ino
-
-
-def _link(source: Path, target: Path) -> None:
-    """Hard-link a file if the file system allows it, else copy it."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        with atomic_path(target) as part:
-            shutil.copyfile(source, part)

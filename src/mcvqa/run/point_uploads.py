@@ -1,6 +1,5 @@
 """Publishes the resume points of a fold in a thread, so that training does not wait for the store."""
 import dataclasses
-import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -105,13 +104,3 @@ class PointUploads:
         if self.failed and not self.is_told:
             self.is_told = True
             print(f"  {self.stem.replace('-', ' ')}: its resume point is not shared: {self.failed}")
-
-
-def link(file: Path, to: Path) -> Path:
-    """Give a file another name, or copy it where the drive has no links; runs replace files and never change them in place."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(file, to)
-    except OSError:
-        shutil.copyfile(file, to)
-    return to

@@ -18,10 +18,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from mcvqa.base.files import atomic_path, file_hash, read_events, read_json, write_json
+from mcvqa.base.files import atomic_path, file_hash, link_or_copy, read_events, read_json, write_json
 from mcvqa.config import ConfigError
 from mcvqa.run.paths import KNOWN_FILES, START_FILE, WEIGHTS_FOLDERS, RunPaths
-from mcvqa.run.point_uploads import PointUploads, Snapshot, link
+from mcvqa.run.point_uploads import PointUploads, Snapshot
 from mcvqa.run.store import Store, StoreError
 from mcvqa.run.tasks import Task, TaskRecords, content_print, stem_of
 
@@ -276,7 +276,8 @@ class SharedRecords(TaskRecords):
         folder.mkdir(parents=True, exist_ok=True)
         own = Path(tempfile.mkdtemp(dir=folder))
         files, record = self._parcel(name, own / "log.jsonl")
-        return Snapshot(own, {path: link(file, own / "files" / path) for path, file in files.items()}, record)
+        # links will do: runs replace files and never change them in place
+        return Snapshot(own, {path: link_or_copy(file, own / "files" / path) for path, file in files.items()}, record)
 
     def _parcel(self, name: str, log: Path) -> tuple[dict[str, Path], dict[str, Any]]:
         """Return the files of a task's parcel and its record; the lines of the log are written to `log`."""
