@@ -2,32 +2,24 @@
 
     OMP_NUM_THREADS=2 taskset -c 0,1 python benchmarks/notebook.py        # what a machine with two cores takes
 
-A stand-in takes what IPython would display. Prints a line for each cell of half a second or more, and one for the whole.
+What the cells print and display is not shown. Prints a line for each cell of half a second or more, and one for the whole.
 """
+import contextlib
+import io
 import json
-import linecache
 import os
 import resource
 import shutil
 import sys
 import tempfile
 import time
-import types
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
+sys.path.append(str(Path(__file__).parents[1]))
+from tests.notebook_process import run_cell, show_by_name
+
 NOTEBOOK = Path(__file__).parents[1] / "Kaggle_AllInOne_Pro.ipynb"
-
-
-def stand_in() -> dict[str, types.ModuleType]:
-    """Make the modules IPython and IPython.display, whose pictures and texts go nowhere."""
-    package, shown = types.ModuleType("IPython"), types.ModuleType("IPython.display")
-    vars(shown).update(
-        display=lambda what, display_id=False: mock.Mock() if display_id else None, Markdown=str, HTML=str,
-        Image=lambda filename=None, data=b"", width=0: str(filename))
-    vars(package).update(display=shown, version_info=(9, 0), get_ipython=lambda: None)
-    return {"IPython": package, "IPython.display": shown}
 
 
 def without_package() -> None:
@@ -43,19 +35,13 @@ def processor_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def run_cells(space: dict[str, Any]) -> list[tuple[float, float, str]]:
-    """Run all cells. Returns: wall seconds, processor seconds and first line of each."""
-    space["In"], spent, clock, used = [], [], time.perf_counter, processor_seconds
-    for number, cell in enumerate(json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"], 1):
-        source = "".join(cell["source"])
-        if cell["cell_type"] != "code":
-            continue
-        space["In"].append(source)  # where IPython keeps them, and task keys look for them
-        name = f"cell {number}: {source.partition(chr(10))[0][:80]}"
-        linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
-        began = clock(), used()
-        exec(compile(source, name, "exec"), space)
-        spent.append((clock() - began[0], used() - began[1], name))
+def run_all() -> list[tuple[float, float, str]]:
+    """Run all cells, without what they print. Returns: wall seconds, processor seconds and first line of each."""
+    cells, spent = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"], []
+    for source in ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"):
+        began = time.perf_counter(), processor_seconds()
+        name = run_cell(source)
+        spent.append((time.perf_counter() - began[0], processor_seconds() - began[1], name[:80]))
     return spent
 
 
@@ -64,13 +50,13 @@ def main(shown_from: float = 0.5) -> None:
     sys.argv = ["notebook"]
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     without_package()
-    sys.modules.update(stand_in())
+    show_by_name()
     which = shutil.which
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(
         shutil, "which", lambda name, *more, **named: None if name == "nvidia-smi" else which(name, *more, **named)
-    ):
+    ), contextlib.redirect_stdout(io.StringIO()):
         os.chdir(folder)
-        spent = run_cells(vars(sys.modules["__main__"]))
+        spent = run_all()
         os.chdir("/")
     for wall, processor, name in spent:
         if wall >= shown_from:

@@ -29,7 +29,7 @@ def _image(filename: str | None = None, data: bytes = b"", width: int = 0) -> st
     return str(Path(filename).resolve(strict=True)) if filename else data[1:4].decode()
 
 
-def _show_by_name() -> None:
+def show_by_name() -> None:
     """What the cells display is printed: by IPython's own module where there is one, else by a module with as much of it."""
     if importlib.util.find_spec("IPython"):
         import IPython.display as shown
@@ -41,16 +41,23 @@ def _show_by_name() -> None:
     shown.display, shown.Image, shown.Markdown, shown.HTML = _display, _image, str, str
 
 
+def run_cell(source: str) -> str:
+    """Run a cell, which task keys find in `In` as in a notebook. Returns: its number and first line."""
+    namespace = vars(sys.modules["__main__"])
+    cells = namespace.setdefault("In", [])
+    cells.append(source)
+    name = f"cell {len(cells)}: {source.split(chr(10))[0]}"
+    linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name  # Triton asks for its functions' source
+    exec(compile(source, name, "exec"), namespace)
+    return name
+
+
 def _run_cells() -> None:
     assert importlib.util.find_spec("mcvqa") is None, "the package is here: this would prove nothing"
-    _show_by_name()
-    namespace = vars(sys.modules["__main__"])
-    namespace["In"] = []
+    show_by_name()
     for source in json.load(sys.stdin):
-        namespace["In"].append(source)
-        name = f"cell {len(namespace['In'])}: {source.split(chr(10))[0]}"
-        linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name  # Triton asks for its functions' source
-        exec(compile(source, name, "exec"), namespace)
+        run_cell(source)
 
 
-_run_cells()
+if __name__ == "__main__":
+    _run_cells()
