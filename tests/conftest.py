@@ -1,8 +1,10 @@
 """What many tests need: a small data set of photographs, and the tiny model with everything around it."""
+import contextlib
 import csv
 import itertools
 import os
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -19,6 +21,7 @@ from PIL import Image
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.questions import Question
+from mcvqa.model.load import make_trainable
 
 torch.set_num_threads(1)  # exact sums, and two test processes share two cores
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others share the two cores
@@ -90,6 +93,17 @@ def tiny_settings(output_dir: Path, **changes) -> Config:
         lora_dropout=0.0, tta_scales=(1.0,),
     )
     return Config(**fast | changes)
+
+
+@contextlib.contextmanager
+def other_weights() -> Iterator[None]:
+    """Train the same task to other weights, as a GPU does each time; on one thread of a CPU they would be the same to the bit."""
+    def made(base, config, seed, start):
+        return make_trainable(base, config, seed + 1, start)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("mcvqa.training.step.make_trainable", made)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.single import combine_only, predict_only, train_only
 from mcvqa.scoring.scores import joined, load_scores, log_softmax
 from mcvqa.training.checkpoint import adapter_hash
-from tests.conftest import make_dataset, tiny_settings
+from tests.conftest import make_dataset, other_weights, tiny_settings
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,8 @@ def test_answers_wait_for_a_new_choice_when_a_fold_was_trained_again(finished, t
     config = finished.replace(output_dir=str(shutil.copytree(finished.output_dir, tmp_path / "out")), final_fit=False)
     project = open_project(config)
     shutil.rmtree(project.paths.fold(1))
-    train_only(config, 1)
+    with other_weights():
+        train_only(config, 1)
     with pytest.raises(RunStopped, match="trained since its weights were chosen"):
         find_trained(config)
     with pytest.raises(RunStopped, match="was scored with weights other than the current ones"):

@@ -20,7 +20,7 @@ from mcvqa.run.folds import split_rows
 from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.single import combine_only, predict_only, train_only
 from mcvqa.scoring.scores import load_scores
-from tests.conftest import make_dataset, tiny_settings
+from tests.conftest import make_dataset, other_weights, tiny_settings
 
 
 def read(config: Config) -> RunData:
@@ -156,7 +156,8 @@ def test_it_is_left_out_while_a_fold_that_it_follows_was_trained_again(finished,
     config = finished.replace(output_dir=str(shutil.copytree(finished.output_dir, tmp_path / "out")))
     other = config.replace(run_name="other", final_fit=False, num_epochs=0, members=("r",))
     shutil.rmtree(folder_of(config, "checkpoints/r/fold1"))
-    train_only(config, 1)
+    with other_weights():
+        train_only(config, 1)
     with pytest.raises(RunStopped, match="lacks the final model: finish it"):
         find_trained(config)
     predict_only(config)
