@@ -58,20 +58,20 @@ class SubmissionForm:
         header: column names, in the sample's order.
         id_at, answer_at: indices of the id and answer columns; a third column numbers the rows.
         style: one of SUBMISSION_STYLES.
-        around: what is before and behind each answer: ('(', ')') or ('', '번').
         delimiter: separator of the cells.
         first_number: first value of the column that numbers the rows.
         notes: remarks for the user, such as a sample_submission.csv that does not match.
+        around: what is before and behind each answer: ('(', ')') or ('', '번').
     """
 
     header: tuple[str, ...] = ("id", "answer")
     id_at: int = 0
     answer_at: int = 1
     style: str = "lower"
-    around: tuple[str, ...] = ("", "")
     delimiter: str = ","
     first_number: int = 0
     notes: tuple[str, ...] = ()
+    around: tuple[str, ...] = ("", "")
 
 
 PLAIN_FORM = SubmissionForm()
