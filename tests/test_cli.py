@@ -112,7 +112,7 @@ MISTAKES = {
     "scoring before training": (["predict", "--config", "tiny.yaml", "--set", "run_name=new"], "train first"),
     "combining before scoring": (["ensemble", "--config", "tiny.yaml", "--set", "run_name=new"], "train first"),
     "a model that is not there": (["train", "--config", "tiny.yaml", "--set", "run_name=new", "--set", "model_id=data"],
-                                  "could not be loaded"),
+                                  "data is not a folder with a config.json"),
     "a GPU that is not there": (["train", "--config", "tiny.yaml", "--set", "run_name=new", "--set", "device=cuda"],
                                 "device=cuda is not available"),
     "a file in the place of the folder": (["folds", "--config", "tiny.yaml", "--set", "output_dir=tiny.yaml"], "tiny.yaml"),

@@ -691,7 +691,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         """Name of the run's folders. Without run_name: model, image size and a hash of the settings that change weights."""
         if self.run_name:
             return self.run_name
-        model = Path(self.model_id.rstrip("/\\")).name.lower()
+        model = re.split(r"[/\\]", self.model_id.rstrip("/\\"))[-1].lower()
         started = {"start_from": self.start_from} if self.start_from else {}
         return f"{model}-{self.image_size}px-{settings_hash(self.weight_settings() | started)}"
 

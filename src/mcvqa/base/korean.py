@@ -494,11 +494,15 @@ KOREAN = {
         "프로세스 {}개에는 GPU {}개가 필요한데 {}개가 있습니다. GPU마다 프로세스 하나를 시작하세요.",
     "The processes of this program are already set up to compute on {}: start this run in a separate program.": "프로세스들이 이미 {}에서 계산하도록 묶여 있습니다. 이 실행은 별도의 프로그램으로 시작하세요.",
     # %% the model
-    "The model {} could not be loaded: {}\nExpected a hub name such as Qwen/Qwen2.5-VL-3B-Instruct (with internet access), a folder with config.json, tokenizer and weights, or 'tiny'.": "모델 {}을 불러오지 못했습니다: {}\nQwen/Qwen2.5-VL-3B-Instruct 같은 허브의 "
-    "이름(인터넷을 켜고), config.json·토크나이저·가중치가 든 폴더, 또는 'tiny'여야 합니다.",
+    "The model {} could not be loaded: {}\n{}": "모델 {}을 불러오지 못했습니다: {}\n{}",
+    "Expected a hub name such as Qwen/Qwen2.5-VL-3B-Instruct (with internet access), a folder with config.json, tokenizer and weights, or 'tiny'.":
+        "Qwen/Qwen2.5-VL-3B-Instruct 같은 허브의 이름(인터넷을 켜고), config.json·토크나이저·가중치가 든 폴더, 또는 'tiny'여야 합니다.",
     "{} is not downloaded yet and {} cannot be reached ({}): turn on internet access, or set model_id to a folder that holds the model":
         "{}을 아직 내려받지 않았고 {}에 연결할 수 없습니다({}). 인터넷을 켜거나 model_id에 모델이 든 폴더를 적으세요",
     "revision={} applies to models on the hub, but {} is not one.": "revision={}은 허브의 모델에 쓰는데 {}은 허브의 모델이 아닙니다.",
+    "model_id={} is a file. Set it to the folder that holds the model's files, unpacked.":
+        "model_id={}은 파일입니다. 압축을 푼 모델 파일이 든 폴더를 적으세요.",
+    "{} is not a folder with a config.json{}.\n{}": "{}는 config.json이 든 폴더가 아닙니다{}.\n{}", "; there is one in {}": ". {}에는 있습니다",
     "{} holds adapters ({}), not a model to train. Set model_id to the model they were made for{}.":
         "{}에는 학습할 모델이 아니라 어댑터({})가 있습니다. model_id에 그 어댑터의 모델을 적으세요{}.",
     "{} is not a vision-language model: transformers {} does not list its type, {}, among the image-and-text models (AutoModelForImageTextToText). Set model_id to another model.": "{}은 비전 언어 모델이 아닙니다: transformers {}의 이미지·글 모델(AutoModelForImageTextToText)에 {} 유형이 없습니다. model_id에 다른 모델을 적으세요.",

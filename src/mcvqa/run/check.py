@@ -20,7 +20,7 @@ from mcvqa.data.folds import FoldError
 from mcvqa.data.language import with_prompt
 from mcvqa.data.meta_choices import fixed_positions
 from mcvqa.data.questions import Problem
-from mcvqa.model.content import local_folder
+from mcvqa.model.content import local_folder, require_model_folder
 from mcvqa.model.coverage import adapter_coverage
 from mcvqa.model.device import GIB, DeviceError, DevicePlan, plan_device
 from mcvqa.model.download import planned_download
@@ -167,6 +167,7 @@ def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, WeightlessMode
     """Check that the model is complete; also return what is known about it, if that could be loaded."""
     print_section(f"model {config.model_id}")
     try:
+        require_model_folder(config)
         offline = without_hub(config)
         download = _check_download(offline)
         loaded = load_encoder(offline)
