@@ -604,7 +604,7 @@ class Builder:
         used = names_read("\n".join(cell.source for cell in self.cells))
         for cell in self.cells:  # annotations are gone, and with them the use of some imports
             if cell.source.startswith(LIBRARY_TITLE):
-                cell.source = without_imports(cell.source, lambda _, alias: (alias.asname or alias.name.split(".")[0]) not in used)
+                cell.source = without_imports(cell.source, lambda _, one: (one.asname or one.name.split(".")[0]) not in used)
         return self.cells
 
 
