@@ -106,6 +106,8 @@ MISTAKES = {
     "an unknown preset": (["presets", "--preset", "fast"], "quick, single, ensemble, best"),
     "no such configuration": (["check", "--config", "none.yaml"], "no configuration file none.yaml"),
     "no such data": (["run", "--data", "nowhere"], "train.csv, test.csv and photographs. Name it with --data FOLDER"),
+    "a name that is too long": (["check", "--data", "x" * 300], "File name too long: 'xxx"),
+    "a home that is not there": (["check", "--config", "~nobody-here/x.yaml"], "the home folder ~nobody-here is unknown"),
     "more folds than photographs": (["folds", "--config", "tiny.yaml", "--set", "run_name=new", "--set", "n_folds=50"],
                                     "smaller n_folds"),
     "a fold that is not there": (["train", "--config", "tiny.yaml", "--fold", "7"], "no fold 7"),

@@ -810,7 +810,7 @@ def _config_mistake(error: Any) -> str:
         return f"{name}={_clipped(value)} is not one of {', '.join(setting.choices)}.{hint}"
     if kind == "too_short":
         return f"{name} must not be empty. Meaning: {setting.meaning}."
-    return f"{name}={value!r}: {error['msg']}. Meaning: {setting.meaning}."
+    return f"{name}={_clipped(value)} is invalid. Meaning: {setting.meaning}."
 
 
 def _clipped(value: Any) -> str:
@@ -892,7 +892,7 @@ def _without_tilde(path: str, name: str) -> str:
         return str(Path(path).expanduser())
     except RuntimeError:
         user = path.split("/")[0]
-        raise ValueError(f"{name}={path!r}: the home folder {user} is unknown. Write the full path.") from None
+        raise ConfigError(f"{name}={path!r}: the home folder {user} is unknown. Write the full path.") from None
 
 
 def settings_hash(settings: dict[str, Any]) -> str:

@@ -270,6 +270,7 @@ KOREAN = {
     "The machine is out of memory. Finished work is kept. Reduce image_size (now {}), batch_size (now {}) or num_workers.":
         "메모리가 부족합니다. 끝난 작업은 저장되어 있습니다. image_size(지금 {}), batch_size(지금 {}), num_workers를 줄이세요.",
     "Out of GPU memory. Finished work is kept. {}": "GPU 메모리가 부족합니다. 끝난 작업은 저장되어 있습니다. {}",
+    "{}. Name another file or folder.": "{}. 다른 파일이나 폴더를 적으세요.",
     "The disk is full or unavailable: {}. {}": "디스크가 가득 찼거나 쓸 수 없습니다: {}. {}",
     # %% settings
     "There is no setting {}. Did you mean {}? All settings: mcvqa presets --fields":
@@ -277,6 +278,7 @@ KOREAN = {
     "There is no setting {}. All settings: mcvqa presets --fields": "{}라는 설정은 없습니다. 모든 설정: mcvqa presets --fields",
     "{} is out of range: {} to {}. Meaning: {}.": "{}은 범위를 벗어났습니다: {}부터 {}까지. 설명: {}.",
     "{} is not one of {}. Did you mean {}?": "{}은 쓸 수 없는 값입니다. 쓸 수 있는 값: {}. {}를 뜻하셨나요?", "{} is not one of {}.": "{}은 쓸 수 없는 값입니다. 쓸 수 있는 값: {}.",
+    "{}={} is invalid. Meaning: {}.": "{}={}은 잘못된 값입니다. 설명: {}.",
     "{} must not be empty. Meaning: {}.": "{}은 비워 둘 수 없습니다. 설명: {}.", "{}={} is invalid: expected {}. Meaning: {}.": "{}={}은 잘못된 값입니다. 필요한 것: {}. 설명: {}.",
     "a whole number": "정수", "a number": "수", "true or false": "true나 false", "text": "글", "a list of whole numbers": "정수 목록",
     "a list of numbers": "수 목록", "a list of texts": "글 목록", "it is cut off: its last line should be '...'": "잘렸습니다. 마지막 줄이 '...'이어야 합니다",

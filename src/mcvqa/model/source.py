@@ -1,7 +1,6 @@
 """Finds the base model and checks that it is complete: transformers fills missing tensors with random weights."""
 import contextlib
 import copy
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,7 +120,7 @@ def without_hub(config: Config) -> Config:
     Raises:
         ModelError: the hub cannot be reached and the model is not in its cache.
     """
-    if config.model_id == "tiny" or Path(config.model_id).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", config.model_id):
+    if config.model_id == "tiny" or Path(config.model_id).exists():
         return config
     try:
         file = f"{config.model_id}/resolve/{config.revision or 'main'}/config.json"
