@@ -186,7 +186,7 @@ class DiskError(McvqaError, RuntimeError):
 
 @contextlib.contextmanager
 def disk_errors_explained() -> Iterator[None]:
-    """Within the block, convert errors of a full, protected or unavailable disk and long names to DiskErrors that say what to do."""
+    """Within the block, convert errors of a full, protected or unavailable disk and long names to DiskErrors with advice."""
     try:
         yield
     except OSError as error:
