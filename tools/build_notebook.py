@@ -122,7 +122,7 @@ LIBRARY_TITLE = "# @title mcvqa/"  # how a cell of the package begins
 LIBRARY_PART = "# mcvqa/"  # how a module begins in a cell that several share
 # what makes a cell start collapsed on Kaggle, on Colab (with the title in its first line), in JupyterLab and, by a style that the
 # set-up cell writes for cells with this tag, in an exported page
-COLLAPSED = {"_kg_hide-input": True, "cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["hide-input"]}
+COLLAPSED = {"_kg_hide-input": True, "cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["hide"]}
 LANGUAGE = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"}
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 KAGGLE = {"accelerator": "nvidiaTeslaT4", "isGpuEnabled": True, "isInternetEnabled": True, "language": "python",
